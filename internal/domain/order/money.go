@@ -1,0 +1,136 @@
+package order
+
+import (
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+)
+
+// ErrMoney : the text is not an amount of money that can be kept exactly.
+var ErrMoney = fault.New(fault.Invalid, "invalid_amount", "not an amount of money")
+
+// Money is an exact amount: a whole number of the currency's minor units (cents for USD, yen for JPY).
+type Money struct {
+	minor    int64
+	currency Currency
+}
+
+// NewMoney makes an amount of minor units, as it was stored. It does not judge the amount.
+func NewMoney(minor int64, currency Currency) Money { return Money{minor: minor, currency: currency} }
+
+// ParseMoney reads a decimal number from its text, in the grammar of a JSON number (100.50, 100.5, 1e2), without ever
+// going through floating point. It refuses what is not such a number, what is not greater than zero, more decimals than
+// the currency has, and what does not fit into 64 bits of minor units.
+func ParseMoney(text string, currency Currency) (Money, error) {
+	refuse := func(reason string) (Money, error) {
+		return Money{}, ErrMoney.With("amount %s", reason).On("amount", reason)
+	}
+	number, ok := scanNumber(text)
+	switch {
+	case !ok:
+		return refuse("must be a decimal number such as 100.50")
+	case number.digits == "":
+		return refuse("must be greater than zero")
+	case number.negative:
+		return refuse("must be greater than zero, not negative")
+	}
+	shift := currency.Decimals() - number.decimals
+	if shift < 0 {
+		return refuse("has more decimals than " + currency.String() + " has (" + strconv.Itoa(currency.Decimals()) + ")")
+	}
+	if shift > 19 || len(number.digits)+shift > 19 {
+		return refuse("is too large")
+	}
+	minor, err := strconv.ParseInt(number.digits+strings.Repeat("0", shift), 10, 64)
+	if err != nil {
+		return refuse("is too large")
+	}
+	return Money{minor: minor, currency: currency}, nil
+}
+
+// decimal is digits x 10^-decimals; digits has no leading zero and is empty for zero.
+type decimal struct {
+	negative bool
+	digits   string
+	decimals int
+}
+
+// scanNumber reads a JSON number (RFC 8259, section 6).
+func scanNumber(text string) (decimal, bool) {
+	const longest = 100 // far more than 64 bits need; keeps hostile input cheap
+	if len(text) > longest {
+		return decimal{}, false
+	}
+	rest, negative := strings.CutPrefix(text, "-")
+	whole, rest := takeDigits(rest)
+	if whole == "" || (len(whole) > 1 && whole[0] == '0') {
+		return decimal{}, false
+	}
+	fraction := ""
+	if after, found := strings.CutPrefix(rest, "."); found {
+		if fraction, rest = takeDigits(after); fraction == "" {
+			return decimal{}, false
+		}
+	}
+	exponent := 0
+	if rest != "" {
+		if rest[0] != 'e' && rest[0] != 'E' {
+			return decimal{}, false
+		}
+		sign := rest[1:]
+		digits := strings.TrimPrefix(strings.TrimPrefix(sign, "-"), "+")
+		if left, tail := takeDigits(digits); left == "" || tail != "" || len(sign)-len(digits) > 1 {
+			return decimal{}, false
+		}
+		var err error
+		if exponent, err = strconv.Atoi(sign); err != nil || exponent > math.MaxInt16 || exponent < math.MinInt16 {
+			exponent = math.MaxInt16 // out of any currency's range either way
+			if strings.HasPrefix(sign, "-") {
+				exponent = -math.MaxInt16
+			}
+		}
+	}
+	return decimal{
+		negative: negative,
+		digits:   strings.TrimLeft(whole+fraction, "0"),
+		decimals: len(fraction) - exponent,
+	}, true
+}
+
+func takeDigits(text string) (digits, rest string) {
+	end := 0
+	for end < len(text) && text[end] >= '0' && text[end] <= '9' {
+		end++
+	}
+	return text[:end], text[end:]
+}
+
+// Minor is the amount in minor units.
+func (m Money) Minor() int64 { return m.minor }
+
+// Currency is the amount's currency.
+func (m Money) Currency() Currency { return m.currency }
+
+// IsPositive reports whether the amount is greater than zero.
+func (m Money) IsPositive() bool { return m.minor > 0 }
+
+// Decimal is the amount with as many decimals as the currency has: 100.50.
+func (m Money) Decimal() string {
+	digits, sign := strconv.FormatInt(m.minor, 10), ""
+	if m.minor < 0 {
+		digits, sign = digits[1:], "-"
+	}
+	decimals := m.currency.Decimals()
+	if decimals == 0 {
+		return sign + digits
+	}
+	if missing := decimals + 1 - len(digits); missing > 0 {
+		digits = strings.Repeat("0", missing) + digits
+	}
+	return sign + digits[:len(digits)-decimals] + "." + digits[len(digits)-decimals:]
+}
+
+// String is the amount and its currency: 100.50 USD.
+func (m Money) String() string { return m.Decimal() + " " + m.currency.String() }

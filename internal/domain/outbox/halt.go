@@ -1,0 +1,43 @@
+package outbox
+
+import "fmt"
+
+// HaltReason is the stable code of a state that the relay must not repair by itself, because every automatic way out
+// could lose or double events.
+type HaltReason string
+
+// Why a relay halts. Each is told in docs/engine.md.
+const (
+	// HaltStreamMissing : the stream that the cursor knows does not exist any more.
+	HaltStreamMissing HaltReason = "stream_missing"
+	// HaltStreamReplaced : a stream of that name exists, but it was created at another time than the one the cursor knows.
+	HaltStreamReplaced HaltReason = "stream_replaced"
+	// HaltTailGone : the last message was deleted or has expired, and the cursor does not know it.
+	HaltTailGone HaltReason = "tail_gone"
+	// HaltTailCopied : the last message says less than the cursor knows: somebody stored a copy of an old message.
+	HaltTailCopied HaltReason = "tail_copied"
+	// HaltTailForeign : the end of the stream was written by somebody else, and the last message of ours cannot be found.
+	HaltTailForeign HaltReason = "tail_foreign"
+	// HaltLogPurged : the stream lost messages that retention has already removed from the log.
+	HaltLogPurged HaltReason = "log_purged"
+	// HaltHistoryLost : the log's row that was dealt with last is gone or another one: the database lost committed
+	// history, or it is another database.
+	HaltHistoryLost HaltReason = "history_lost"
+	// HaltUnpublishable : the broker can never take this event.
+	HaltUnpublishable HaltReason = "unpublishable_event"
+)
+
+// Halt is the error of a relay that stopped on purpose. It keeps its lease, so that no other instance runs into the
+// same wall, and looks again every poll.
+type Halt struct {
+	Reason HaltReason
+	Detail string
+}
+
+// NewHalt returns a Halt with a formatted detail.
+func NewHalt(reason HaltReason, format string, args ...any) *Halt {
+	return &Halt{Reason: reason, Detail: fmt.Sprintf(format, args...)}
+}
+
+// Error names the reason and the detail.
+func (h *Halt) Error() string { return fmt.Sprintf("relay halted (%s): %s", h.Reason, h.Detail) }

@@ -1,0 +1,106 @@
+// Package outbox holds the words of the engine: messages, their place in the log, and how far a stream has come. It
+// knows no aggregate, no database and no broker.
+package outbox
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+)
+
+// Key names the aggregate that an event belongs to. Order is kept per Key and over all of them.
+type Key struct{ Type, ID string }
+
+// String is Type/ID.
+func (k Key) String() string { return k.Type + "/" + k.ID }
+
+// Message is an event ready to travel: what a writer appends to the log in the transaction that changes the aggregate.
+type Message struct {
+	ID      string // UUID; the CloudEvents id, and what subscribers de-duplicate by
+	Type    string // CloudEvents type, versioned: outboxie.order.created.v1
+	Subject string // where it is published: orders.created
+	Key     Key
+	Version int64 // the aggregate's version after the event: 1, 2, 3 … without a gap
+	Headers map[string]string
+	Payload []byte // JSON, delivered byte for byte
+}
+
+// Position is an event's place in the log. Positions ascend in commit order within an aggregate; they have gaps where
+// transactions rolled back. The first is 1, so 0 is "before everything".
+type Position int64
+
+// Entry is a Message that was recorded in the log.
+type Entry struct {
+	Message
+	Position   Position
+	RecordedAt time.Time // on the database's clock, while the transaction was running
+}
+
+// Progress names a place in the log that was dealt with. The id makes sure that it still is the same log.
+type Progress struct {
+	Position Position
+	EventID  string
+}
+
+// Progress is the progress of a stream whose last message is e.
+func (e Entry) Progress() Progress { return Progress{Position: e.Position, EventID: e.ID} }
+
+// Slice bounds how much of the log is read at once. At least one entry is returned whatever its size.
+type Slice struct{ Count, Bytes int }
+
+// Cursor is a hint of how far the stream had come: it saves reading the tail, finds a stream that lost messages, and
+// tells retention what it may delete. The stream's own tail decides.
+type Cursor struct {
+	Progress                // EventID is that of the log's row there; empty when the row is gone
+	StreamCreated  string   // identity of the stream the cursor was saved for; empty: none was ever seen
+	StreamSequence uint64   // sequence of our last message in it
+	PurgedTo       Position // rows up to here may be missing because retention removed them
+}
+
+// Term is one leadership: while it lasts, its holder may try to relay. A Term is a reason to try, never a permission:
+// every write is fenced by Token or by the stream's tail as well.
+type Term struct {
+	Token    int64     // fencing token; rises with every leadership
+	Deadline time.Time // when the holder must stop trusting it; read against the monotonic clock
+}
+
+// ErrInvalidMessage says why a message cannot be appended.
+var ErrInvalidMessage = fault.New(fault.Invalid, "invalid_message", "the message cannot be appended to the outbox")
+
+// ReservedHeader reports whether a header belongs to the engine, so that no writer may set it: a stray Nats-Msg-Id,
+// for example, would make the broker call the event a duplicate and drop it.
+func ReservedHeader(name string) bool {
+	lower := strings.ToLower(name)
+	return strings.HasPrefix(lower, "nats-") || strings.HasPrefix(lower, "ce-") ||
+		strings.HasPrefix(lower, "outbox-") || lower == "content-type"
+}
+
+// Validate returns an ErrInvalidMessage that says what is wrong with m. It judges what holds for every broker; whether
+// the stream takes the message is known only when it is published.
+func (m Message) Validate() error {
+	switch {
+	case m.ID == "":
+		return ErrInvalidMessage.With("message without an id")
+	case m.Type == "":
+		return ErrInvalidMessage.With("message %s without a type", m.ID)
+	case m.Subject == "":
+		return ErrInvalidMessage.With("message %s without a subject", m.ID)
+	case m.Key.Type == "" || m.Key.ID == "":
+		return ErrInvalidMessage.With("message %s without an aggregate", m.ID)
+	case m.Version < 1:
+		return ErrInvalidMessage.With("message %s has version %d; versions start at 1", m.ID, m.Version)
+	case !json.Valid(m.Payload):
+		return ErrInvalidMessage.With("the payload of message %s is not JSON", m.ID)
+	}
+	for name, value := range m.Headers {
+		if name == "" || strings.ContainsAny(name, ": \r\n") || strings.ContainsAny(value, "\r\n") {
+			return ErrInvalidMessage.With("message %s: header %q cannot be sent", m.ID, name)
+		}
+		if ReservedHeader(name) {
+			return ErrInvalidMessage.With("message %s: header %q is reserved for the engine", m.ID, name)
+		}
+	}
+	return nil
+}

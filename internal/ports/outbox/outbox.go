@@ -1,0 +1,134 @@
+// Package outbox is what the engine needs from the outside: a log to append to and read from, a stream to append to, a
+// lease, a cursor and a bell. Adapters are dumb: they do one thing once and classify what went wrong, with the faults
+// below or with a fault.Kind. None of them retries; every retry is decided in internal/app/relay.
+//
+// Package outboxtest holds the executable contract of each interface.
+package outbox
+
+import (
+	"context"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+)
+
+// The answers that the engine acts upon. Anything else is a failure of the call: nothing is known about its effect.
+var (
+	// ErrTailMoved : nothing was stored by this append (or not all of it), because the stream does not end where the
+	// caller believed. Somebody else appended, or an answer was lost.
+	ErrTailMoved = fault.New(fault.Conflict, "tail_moved", "the stream does not end where it was expected to")
+	// ErrStreamMissing : the broker says, positively, that there is no such stream. A broker that does not answer never
+	// gives this.
+	ErrStreamMissing = fault.New(fault.NotFound, "stream_missing", "the stream does not exist")
+	// ErrNoMessage : the stream has no message at that sequence: never stored, deleted, or expired.
+	ErrNoMessage = fault.New(fault.NotFound, "message_missing", "the stream has no message at that sequence")
+	// ErrHistoryLost : the log does not hold what was dealt with; see Log.
+	ErrHistoryLost = fault.New(fault.Conflict, "history_lost", "the log does not hold the event that was published last")
+	// ErrLeaseHeld : another holder has the lease.
+	ErrLeaseHeld = fault.New(fault.Conflict, "lease_held", "the lease is held by another instance")
+	// ErrLeaseLost : the token is not the lease's any more, so nothing was written.
+	ErrLeaseLost = fault.New(fault.Conflict, "lease_lost", "the lease was lost to another instance")
+	// ErrUnsafe : the log's keeper is set up in a way that can lose events; the detail names the setting and the cure.
+	ErrUnsafe = fault.New(fault.Invalid, "unsafe_setting", "the database is set up in a way that can lose events")
+)
+
+// RefusedError says that the broker can never take an entry, however often it is tried: it is too large, or its subject
+// is not the stream's.
+type RefusedError struct {
+	Entry  outbox.Entry
+	Reason string
+}
+
+// Error names the event and the reason.
+func (e *RefusedError) Error() string {
+	return "event " + e.Entry.ID + " of " + e.Entry.Key.String() + " can never be published: " + e.Reason
+}
+
+// Appender appends to the log, inside the transaction that changes the aggregate.
+type Appender interface {
+	// Append records the messages in the given order, or none of them. The caller has locked the aggregate (by saving
+	// it) first, so that positions ascend with versions. Invalid messages are refused with outbox.ErrInvalidMessage.
+	Append(ctx context.Context, messages ...outbox.Message) error
+}
+
+// Log is the log as the relay reads it.
+type Log interface {
+	// After returns the entries that follow from, in order of position: at most max.Count of them and about max.Bytes of
+	// payload, but at least one if there is any. It returns only entries which no open transaction can still precede;
+	// where one can, it waits for that transaction's end (commit, rollback or loss of its connection) or for ctx.
+	// None left is an empty slice without an error.
+	//
+	// The row at from.Position must carry from.EventID, else the answer is ErrHistoryLost; it may be missing only at
+	// position 0 and at or below the cursor's PurgedTo.
+	//
+	// A log that is not safe to read (a standby, for example) is a failure, never an empty answer.
+	After(ctx context.Context, from outbox.Progress, max outbox.Slice) ([]outbox.Entry, error)
+
+	// Check returns ErrUnsafe when the database's settings would let the engine lose events. It is meant for start-up.
+	Check(ctx context.Context) error
+}
+
+// StreamInfo is where a stream stands.
+type StreamInfo struct {
+	Created      string // identity: opaque, differs for a stream that was deleted and made anew
+	LastSequence uint64 // of the last message ever stored, deleted or not; 0: none
+}
+
+// Stamp is what the engine wrote on a message of the stream.
+type Stamp struct {
+	Ours     bool            // false: somebody else's message, the rest is empty
+	Progress outbox.Progress // the last row of the log that was dealt with once this message was stored
+}
+
+// Publisher appends to the stream. Sequences are contiguous: the message after S is S+1.
+//
+// One Publisher is used by one relay at a time: its methods are not called concurrently, except after a call's context
+// has ended.
+type Publisher interface {
+	// Open reports where the stream stands, after bringing its configuration up to date without ever shrinking it. If
+	// there is no stream, it is created when create is true, else the answer is ErrStreamMissing.
+	Open(ctx context.Context, create bool) (StreamInfo, error)
+
+	// At reads what is stamped on the message at sequence, or answers ErrNoMessage.
+	At(ctx context.Context, sequence uint64) (Stamp, error)
+
+	// Publish appends batch, in order, directly after the message at sequence after, and returns the sequence of the last
+	// message it knows to be stored: after+len(batch) exactly when the error is nil.
+	//
+	// An entry that can never be stored ends the batch: what stands before it is stored, and the error is a *RefusedError.
+	// ErrTailMoved says that the stream did not end at after. On any other error anything between nothing and the whole
+	// batch may be stored, now or shortly: the caller has to look at the stream again.
+	Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error)
+}
+
+// CursorStore keeps the relay's cursor.
+type CursorStore interface {
+	// Load returns the cursor, the zero Cursor when none was saved.
+	Load(ctx context.Context) (outbox.Cursor, error)
+	// Save writes position, stream identity and sequence, if and only if token is still the lease's: else ErrLeaseLost and
+	// nothing is written. It returns the cursor as it stands, PurgedTo included, which it does not change.
+	Save(ctx context.Context, term outbox.Term, cursor outbox.Cursor) (outbox.Cursor, error)
+}
+
+// Elector hands out the lease that decides which relay tries. The keeper's clock decides expiry; the deadline of a Term
+// is on the caller's monotonic clock, counted from before the request, and ends before the lease does.
+type Elector interface {
+	// Acquire takes the lease if it is free or has expired, with a new and higher token; else ErrLeaseHeld.
+	Acquire(ctx context.Context) (outbox.Term, error)
+	// Renew extends the term, or answers ErrLeaseLost. An expired lease that nobody took is still the caller's.
+	Renew(ctx context.Context, term outbox.Term) (outbox.Term, error)
+	// Resign frees the lease at once. A lease that is not the caller's any more is left alone, without an error.
+	Resign(ctx context.Context, term outbox.Term) error
+}
+
+// Waker rings every instance's relay: the log has grown, or the lease is free. It is best effort, coalesces, never blocks
+// and never fails; polling is the safety net.
+type Waker interface {
+	Wake()
+}
+
+// Alarm is the other end of Waker.
+type Alarm interface {
+	// C receives after a ring since the last receive. It is buffered by one and never closed.
+	C() <-chan struct{}
+}
