@@ -1,0 +1,138 @@
+package memory
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// Lease is one row of the lease table with the clock that judges it.
+type Lease struct {
+	mu      sync.Mutex
+	ttl     time.Duration
+	holder  string
+	token   int64
+	expires time.Time
+	skew    time.Duration
+}
+
+// NewLease returns a lease that nobody holds.
+func NewLease(ttl time.Duration) *Lease { return &Lease{ttl: ttl} }
+
+// Advance moves the keeper's clock, forwards or backwards.
+func (l *Lease) Advance(by time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.skew += by
+}
+
+// Holder returns who holds the lease, and its token.
+func (l *Lease) Holder() (string, int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.holder, l.token
+}
+
+func (l *Lease) now() time.Time { return time.Now().Add(l.skew) }
+
+// Elector is one instance's hold on a Lease.
+type Elector struct {
+	lease  *Lease
+	holder string
+}
+
+var _ ports.Elector = (*Elector)(nil)
+
+// NewElector returns the elector of one instance.
+func NewElector(lease *Lease, holder string) *Elector { return &Elector{lease: lease, holder: holder} }
+
+func (e *Elector) term(asked time.Time) outbox.Term {
+	return outbox.Term{Token: e.lease.token, Deadline: asked.Add(e.lease.ttl - e.lease.ttl/8)}
+}
+
+// Acquire implements the port.
+func (e *Elector) Acquire(ctx context.Context) (outbox.Term, error) {
+	if err := ctx.Err(); err != nil {
+		return outbox.Term{}, err
+	}
+	asked := time.Now()
+	e.lease.mu.Lock()
+	defer e.lease.mu.Unlock()
+	if left := e.lease.expires.Sub(e.lease.now()); left > 0 && left <= e.lease.ttl {
+		return outbox.Term{}, ports.ErrLeaseHeld.With("the lease is held by %s", e.lease.holder)
+	}
+	e.lease.holder = e.holder
+	e.lease.token++
+	e.lease.expires = e.lease.now().Add(e.lease.ttl)
+	return e.term(asked), nil
+}
+
+// Renew implements the port.
+func (e *Elector) Renew(ctx context.Context, term outbox.Term) (outbox.Term, error) {
+	if err := ctx.Err(); err != nil {
+		return outbox.Term{}, err
+	}
+	asked := time.Now()
+	e.lease.mu.Lock()
+	defer e.lease.mu.Unlock()
+	if e.lease.token != term.Token {
+		return outbox.Term{}, ports.ErrLeaseLost
+	}
+	e.lease.expires = e.lease.now().Add(e.lease.ttl)
+	return e.term(asked), nil
+}
+
+// Resign implements the port.
+func (e *Elector) Resign(ctx context.Context, term outbox.Term) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	e.lease.mu.Lock()
+	defer e.lease.mu.Unlock()
+	if e.lease.token == term.Token {
+		e.lease.expires = e.lease.now()
+	}
+	return nil
+}
+
+// CursorStore keeps a cursor that is fenced by a Lease.
+type CursorStore struct {
+	lease  *Lease
+	log    *Log
+	cursor outbox.Cursor
+}
+
+var _ ports.CursorStore = (*CursorStore)(nil)
+
+// NewCursorStore returns a store without a cursor.
+func NewCursorStore(lease *Lease, log *Log) *CursorStore { return &CursorStore{lease: lease, log: log} }
+
+// Load implements the port.
+func (s *CursorStore) Load(ctx context.Context) (outbox.Cursor, error) {
+	if err := ctx.Err(); err != nil {
+		return outbox.Cursor{}, err
+	}
+	s.lease.mu.Lock()
+	defer s.lease.mu.Unlock()
+	cursor := s.cursor
+	cursor.EventID, cursor.PurgedTo = s.log.at(cursor.Position)
+	return cursor, nil
+}
+
+// Save implements the port.
+func (s *CursorStore) Save(ctx context.Context, term outbox.Term, cursor outbox.Cursor) (outbox.Cursor, error) {
+	if err := ctx.Err(); err != nil {
+		return outbox.Cursor{}, err
+	}
+	s.lease.mu.Lock()
+	defer s.lease.mu.Unlock()
+	if s.lease.token != term.Token {
+		return outbox.Cursor{}, ports.ErrLeaseLost
+	}
+	s.cursor = cursor
+	cursor.EventID, cursor.PurgedTo = s.log.at(cursor.Position)
+	return cursor, nil
+}
