@@ -1,0 +1,82 @@
+// Package postgres keeps orders, the outbox log, the relay's lease and cursor, and the subscribers' inbox in Postgres.
+// Every statement goes through bun, and none needs session state, so PgBouncer may stand in between in transaction mode.
+package postgres
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+)
+
+// Options is how to reach the database. Only URL is required.
+type Options struct {
+	URL             string // postgres://user:password@host:port/database?…, or a keyword/value string
+	MaxOpenConns    int    // upper bound of the pool; 0: 16
+	ApplicationName string // shown in pg_stat_activity; empty: the one in URL, else outboxie
+	// TracerProvider receives a span per statement that runs within a span; nil: none.
+	TracerProvider trace.TracerProvider
+}
+
+const (
+	defaultMaxOpenConns = 16
+	connectTimeout      = 5 * time.Second
+	// Connections are renewed now and then, so that they spread again after a failover or a resize.
+	connMaxLifetime = 30 * time.Minute
+	connMaxIdleTime = 5 * time.Minute
+)
+
+// ErrURL : the text is not a database URL. Its message never shows the password.
+var ErrURL = fault.New(fault.Invalid, "invalid_database_url", "not a Postgres URL")
+
+// Open makes a pool. It does not connect: a database that is down shows at the first statement.
+//
+// The pool speaks the simple protocol: bun writes arguments into the statement, so every statement is a new text that
+// the driver would otherwise prepare and remember, and PgBouncer in transaction mode has no place for prepared ones.
+func Open(options Options) (*bun.DB, error) {
+	config, err := pgx.ParseConfig(options.URL)
+	if err != nil {
+		return nil, ErrURL.With("DATABASE_URL cannot be read").Wrap(err)
+	}
+	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+	config.StatementCacheCapacity = 0
+	config.DescriptionCacheCapacity = 0
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout
+	}
+	if name := applicationName(options, config); name != "" {
+		config.RuntimeParams["application_name"] = name
+	}
+
+	pool := stdlib.OpenDB(*config)
+	maxOpen := options.MaxOpenConns
+	if maxOpen <= 0 {
+		maxOpen = defaultMaxOpenConns
+	}
+	pool.SetMaxOpenConns(maxOpen)
+	pool.SetMaxIdleConns(maxOpen)
+	pool.SetConnMaxLifetime(connMaxLifetime)
+	pool.SetConnMaxIdleTime(connMaxIdleTime)
+
+	db := bun.NewDB(pool, pgdialect.New())
+	if options.TracerProvider != nil {
+		db = db.WithQueryHook(newTracing(options.TracerProvider, config.Config))
+	}
+	return db, nil
+}
+
+func applicationName(options Options, config *pgx.ConnConfig) string {
+	if options.ApplicationName != "" {
+		return options.ApplicationName
+	}
+	if name := config.RuntimeParams["application_name"]; name != "" {
+		return name
+	}
+	return "outboxie"
+}

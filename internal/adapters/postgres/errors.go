@@ -1,0 +1,77 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"net"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+)
+
+// ErrUnavailable : the database cannot be reached, is overloaded, shutting down, or gave up on this transaction in favour
+// of another. Whether the statement took effect is not known.
+var ErrUnavailable = fault.New(fault.Unavailable, "database_unavailable", "the database cannot do this at the moment")
+
+// classify turns what the driver reports into a fault. Faults stay as they are, what is transient becomes ErrUnavailable,
+// and the rest stays unclassified. The end of ctx is always findable with errors.Is, also where database/sql hides it
+// behind its own errors (a transaction that was rolled back because its context ended says only that it is done).
+func classify(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
+		err = errors.Join(ended, err)
+	}
+	var known *fault.Error
+	if errors.As(err, &known) || !transient(err) {
+		return err
+	}
+	return ErrUnavailable.Wrap(err)
+}
+
+func transient(err error) bool {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
+	var reported *pgconn.PgError
+	if errors.As(err, &reported) {
+		return transientCode(reported.Code)
+	}
+	var connect *pgconn.ConnectError
+	var network net.Error
+	return errors.As(err, &connect) || errors.As(err, &network) || pgconn.SafeToRetry(err) || pgconn.Timeout(err) ||
+		errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
+}
+
+// transientCode reports whether a SQLSTATE says that the same statement may succeed later.
+func transientCode(code string) bool {
+	switch code {
+	case "40001", "40P01": // serialization failure, deadlock
+		return true
+	case "55P03", "57014": // lock or statement timeout
+		return true
+	case "57P01", "57P02", "57P03", "57P04", "57P05": // shut down, crashed, starting, database dropped, idle too long
+		return true
+	case "25006": // read-only: the pool still points at the former primary
+		return true
+	case "25P03", "25P04": // the transaction was idle or ran for too long
+		return true
+	}
+	class := code[:min(2, len(code))]
+	return class == "08" || class == "53" || class == "58" // connection, resources (also too many connections), system
+}
+
+// sqlState returns the SQLSTATE that Postgres reported, or "".
+func sqlState(err error) string {
+	var reported *pgconn.PgError
+	if errors.As(err, &reported) {
+		return reported.Code
+	}
+	return ""
+}

@@ -1,0 +1,111 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/schema"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// tracing makes a CLIENT span of each statement that runs within a span, after OpenTelemetry's conventions for database
+// clients. Statements outside a span, such as the relay's polling, leave no trace. The text it records is the statement's
+// template: values never leave the process.
+type tracing struct {
+	tracer     trace.Tracer
+	attributes []attribute.KeyValue
+}
+
+var _ bun.QueryHook = (*tracing)(nil)
+
+func newTracing(provider trace.TracerProvider, config pgconn.Config) *tracing {
+	attributes := []attribute.KeyValue{
+		attribute.String("db.system.name", "postgresql"),
+		attribute.String("db.namespace", config.Database),
+		attribute.String("server.address", config.Host),
+	}
+	if config.Port != 5432 {
+		attributes = append(attributes, attribute.Int("server.port", int(config.Port)))
+	}
+	return &tracing{
+		tracer:     provider.Tracer("github.com/assylzhan-a/outboxie/internal/adapters/postgres"),
+		attributes: attributes,
+	}
+}
+
+// BeforeQuery starts the span.
+func (t *tracing) BeforeQuery(ctx context.Context, event *bun.QueryEvent) context.Context {
+	if !trace.SpanFromContext(ctx).IsRecording() {
+		return ctx
+	}
+	text := template(event)
+	operation := operation(text)
+	name := operation
+	if namespace := t.attributes[1].Value.AsString(); namespace != "" {
+		name += " " + namespace
+	}
+	ctx, span := t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(t.attributes...))
+	span.SetAttributes(attribute.String("db.operation.name", operation), attribute.String("db.query.text", text))
+	event.Stash = map[any]any{t: span}
+	return ctx
+}
+
+// AfterQuery ends the span that BeforeQuery started.
+func (t *tracing) AfterQuery(_ context.Context, event *bun.QueryEvent) {
+	span, ok := event.Stash[t].(trace.Span)
+	if !ok {
+		return
+	}
+	if err := event.Err; err != nil && !errors.Is(err, sql.ErrNoRows) {
+		kind := sqlState(err)
+		if kind != "" {
+			span.SetAttributes(attribute.String("db.response.status_code", kind))
+		} else {
+			kind = errorType(err)
+		}
+		span.SetAttributes(attribute.String("error.type", kind))
+		span.SetStatus(codes.Error, kind)
+	}
+	span.End()
+}
+
+// template is the statement without its values. bun hands over the finished text of the statements that it builds
+// itself, so those are written once more with a formatter that leaves the arguments out.
+func template(event *bun.QueryEvent) string {
+	if event.IQuery == nil {
+		return event.QueryTemplate
+	}
+	text, err := event.IQuery.AppendQuery(schema.NewNopQueryGen(), nil)
+	if err != nil {
+		return event.IQuery.Operation()
+	}
+	return string(text)
+}
+
+// operation is the statement's verb.
+func operation(text string) string {
+	fields := strings.Fields(text)
+	if len(fields) == 0 {
+		return "QUERY"
+	}
+	return strings.ToUpper(fields[0])
+}
+
+func errorType(err error) string {
+	var network net.Error
+	switch {
+	case errors.Is(err, context.Canceled):
+		return "canceled"
+	case errors.As(err, &network) && network.Timeout(), errors.Is(err, context.DeadlineExceeded):
+		return "timeout"
+	}
+	return fmt.Sprintf("%T", err)
+}
