@@ -7,13 +7,14 @@ CREATE TABLE outbox (
     event_id          uuid NOT NULL,
     aggregate_type    text NOT NULL,
     aggregate_id      text NOT NULL,
-    aggregate_version bigint NOT NULL,
+    aggregate_version bigint NOT NULL CHECK (aggregate_version > 0),
     event_type        text NOT NULL,
     subject           text NOT NULL,
-    headers           jsonb NOT NULL DEFAULT '{}',
+    headers           jsonb NOT NULL DEFAULT '{}', -- an object of strings
     payload           json NOT NULL, -- json, not jsonb: kept byte for byte
     recorded_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
-    UNIQUE (aggregate_type, aggregate_id, aggregate_version)
+    UNIQUE (aggregate_type, aggregate_id, aggregate_version),
+    CHECK (jsonb_typeof(headers) = 'object' AND NOT jsonb_path_exists(headers, 'strict $.* ? (@.type() != "string")'))
 );
 
 -- Who may try to lead. The token rises with every leadership and fences the leader's writes.

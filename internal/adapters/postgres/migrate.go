@@ -1,0 +1,104 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"path/filepath"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/migrations"
+)
+
+// The migration lock is a row with a lease, renewed by its holder: it needs no session, and the lock of a holder that
+// died is free after the lease.
+const (
+	migrationLease     = 10 * time.Second
+	migrationHeartbeat = 2 * time.Second
+	migrationPoll      = 100 * time.Millisecond
+	migrationUnlocks   = 10
+)
+
+// Migration is one step of the schema.
+type Migration struct {
+	Version   int64
+	Name      string
+	Applied   bool
+	AppliedAt time.Time // zero unless Applied
+}
+
+// MigrateUp brings the schema up to date. Any number of instances may call it at once: one applies, the others wait for
+// it until their context ends. db's pool needs two connections.
+func MigrateUp(ctx context.Context, db *bun.DB, logger *slog.Logger) error {
+	provider, err := newProvider(db, logger)
+	if err != nil {
+		return err
+	}
+	if _, err = provider.Up(ctx); err != nil {
+		return classify(ctx, fmt.Errorf("migrate the database up: %w", err))
+	}
+	return nil
+}
+
+// MigrateDown takes the newest applied migration back, with the data it holds. Without any it does nothing.
+func MigrateDown(ctx context.Context, db *bun.DB, logger *slog.Logger) error {
+	provider, err := newProvider(db, logger)
+	if err != nil {
+		return err
+	}
+	if _, err = provider.Down(ctx); err != nil && !errors.Is(err, goose.ErrNoNextVersion) {
+		return classify(ctx, fmt.Errorf("migrate the database down: %w", err))
+	}
+	return nil
+}
+
+// MigrateStatus lists every migration, oldest first.
+func MigrateStatus(ctx context.Context, db *bun.DB, logger *slog.Logger) ([]Migration, error) {
+	provider, err := newProvider(db, logger)
+	if err != nil {
+		return nil, err
+	}
+	status, err := provider.Status(ctx)
+	if err != nil {
+		return nil, classify(ctx, fmt.Errorf("read the state of the migrations: %w", err))
+	}
+	steps := make([]Migration, 0, len(status))
+	for _, step := range status {
+		steps = append(steps, Migration{
+			Version:   step.Source.Version,
+			Name:      filepath.Base(step.Source.Path),
+			Applied:   step.State == goose.StateApplied,
+			AppliedAt: step.AppliedAt,
+		})
+	}
+	return steps, nil
+}
+
+func newProvider(db *bun.DB, logger *slog.Logger) (*goose.Provider, error) {
+	if db.Stats().MaxOpenConnections == 1 {
+		return nil, errors.New("migrations need a pool of at least two connections")
+	}
+	locker, err := lock.NewPostgresTableLocker(
+		lock.WithTableLeaseDuration(migrationLease),
+		lock.WithTableHeartbeatInterval(migrationHeartbeat),
+		lock.WithTableLockTimeout(migrationPoll, math.MaxUint32), // in effect until the context ends
+		lock.WithTableUnlockTimeout(migrationPoll, migrationUnlocks),
+		lock.WithTableRetryPolicy(func(err error) bool { return !transient(err) && sqlState(err) == "" }), // held
+		lock.WithTableLogger(logger),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("set up the migration lock: %w", err)
+	}
+	provider, err := goose.NewProvider(goose.DialectPostgres, db.DB, migrations.Files,
+		goose.WithLocker(locker), goose.WithSlog(logger), goose.WithVerbose(true))
+	if err != nil {
+		return nil, fmt.Errorf("read the migrations: %w", err)
+	}
+	return provider, nil
+}
