@@ -1,0 +1,101 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// marginShare is the part of the ttl, an eighth, by which a holder stops trusting its lease before the lease ends. It
+// allows for clocks that run at different speeds and for the time between looking at the deadline and acting.
+const marginShare = 8
+
+// Elector competes for one row of the leases table. Each call is one autocommit statement judged by the database's
+// clock_timestamp(). All instances must use the same ttl: a lease that ends further away than a ttl counts as left
+// behind by a clock that jumped, and is free.
+type Elector struct {
+	db     *bun.DB
+	name   string
+	holder string
+	ttl    time.Duration
+}
+
+var _ ports.Elector = (*Elector)(nil)
+
+// NewElector returns the elector of the instance holder for the lease name. Give it a pool of its own, so that busy
+// reads and writes cannot delay a renewal.
+func NewElector(db *bun.DB, name, holder string, ttl time.Duration) *Elector {
+	return &Elector{db: db, name: name, holder: holder, ttl: ttl}
+}
+
+// acquireStatement writes only when the lease is free, so instances that ask in vain neither lock the row nor bloat it.
+// Of several that find it free, the row lock lets one through; the others judge the row anew and find it held.
+const acquireStatement = `
+WITH taken AS (
+	UPDATE leases SET holder = ?1, token = token + 1, acquired_at = clock_timestamp(),
+		expires_at = clock_timestamp() + ?2 * interval '1 microsecond'
+	WHERE name = ?0 AND (expires_at <= clock_timestamp()
+		OR expires_at > clock_timestamp() + ?2 * interval '1 microsecond')
+	RETURNING token
+), first AS (
+	INSERT INTO leases (name, holder, token, acquired_at, expires_at)
+	SELECT ?0, ?1, 1, clock_timestamp(), clock_timestamp() + ?2 * interval '1 microsecond'
+	WHERE NOT EXISTS (SELECT FROM leases WHERE name = ?0)
+	ON CONFLICT (name) DO NOTHING
+	RETURNING token
+)
+SELECT (SELECT token FROM taken UNION ALL SELECT token FROM first), (SELECT holder FROM leases WHERE name = ?0)`
+
+// Acquire implements the port.
+func (e *Elector) Acquire(ctx context.Context) (outbox.Term, error) {
+	asked := time.Now()
+	var token sql.NullInt64
+	var holder sql.NullString
+	row := e.db.QueryRowContext(ctx, acquireStatement, e.name, e.holder, e.ttl.Microseconds())
+	if err := row.Scan(&token, &holder); err != nil {
+		return outbox.Term{}, classify(ctx, fmt.Errorf("acquire the lease %s: %w", e.name, err))
+	}
+	if !token.Valid {
+		if !holder.Valid { // taken for the first time while the statement ran
+			return outbox.Term{}, ports.ErrLeaseHeld
+		}
+		return outbox.Term{}, ports.ErrLeaseHeld.With("the lease %s is held by %s", e.name, holder.String)
+	}
+	return e.term(token.Int64, asked), nil
+}
+
+// Renew implements the port.
+func (e *Elector) Renew(ctx context.Context, term outbox.Term) (outbox.Term, error) {
+	asked := time.Now()
+	var token int64
+	err := e.db.QueryRowContext(ctx, `UPDATE leases SET expires_at = clock_timestamp() + ?2 * interval '1 microsecond'
+		WHERE name = ?0 AND token = ?1 RETURNING token`, e.name, term.Token, e.ttl.Microseconds()).Scan(&token)
+	if errors.Is(err, sql.ErrNoRows) {
+		return outbox.Term{}, ports.ErrLeaseLost.With("the lease %s is not held under token %d any more", e.name, term.Token)
+	}
+	if err != nil {
+		return outbox.Term{}, classify(ctx, fmt.Errorf("renew the lease %s: %w", e.name, err))
+	}
+	return e.term(token, asked), nil
+}
+
+// Resign implements the port.
+func (e *Elector) Resign(ctx context.Context, term outbox.Term) error {
+	_, err := e.db.ExecContext(ctx, `UPDATE leases SET expires_at = clock_timestamp() WHERE name = ? AND token = ?`,
+		e.name, term.Token)
+	if err != nil {
+		return classify(ctx, fmt.Errorf("resign the lease %s: %w", e.name, err))
+	}
+	return nil
+}
+
+func (e *Elector) term(token int64, asked time.Time) outbox.Term {
+	return outbox.Term{Token: token, Deadline: asked.Add(e.ttl - e.ttl/marginShare)}
+}

@@ -1,0 +1,188 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+var errStandby = fault.New(fault.Unavailable, "database_standby", "the database is a standby, which shows no writers")
+
+// Log reads the outbox table in commit-safe order. One relay reads it at a time.
+//
+// Positions are dealt before commit, so a missing one is either still being written or dead. Log asks who can still fill
+// the gap: whoever held the table's writer lock after the gap was seen. INSERT takes that lock before the position is
+// dealt and keeps it until the row is visible or dead; so once those holders are gone, a new snapshot shows everything up
+// to the highest position that was seen. Other transactions, however long, do not matter.
+type Log struct {
+	db      *bun.DB
+	relay   string
+	logger  *slog.Logger
+	waiting atomic.Pointer[time.Time] // since when After has been waiting for writers
+
+	ignoreWriters bool // the mutant that proves that the tests can fail
+}
+
+var _ ports.Log = (*Log)(nil)
+
+// NewLog returns the log as relay reads it; retention tells in the relay's cursor up to where rows may be missing.
+func NewLog(db *bun.DB, relay string, logger *slog.Logger) *Log {
+	return &Log{db: db, relay: relay, logger: logger}
+}
+
+// After implements the port.
+func (l *Log) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) ([]outbox.Entry, error) {
+	entries, err := l.read(ctx, from, limit, maxPosition)
+	if err != nil || len(entries) == 0 {
+		return nil, classify(ctx, err)
+	}
+	if l.ignoreWriters {
+		return entries, nil
+	}
+	if settled := dense(from.Position, entries); settled > 0 {
+		return entries[:settled], nil
+	}
+	seen := entries[len(entries)-1].Position
+	if err := l.awaitWriters(ctx, seen); err != nil {
+		return nil, classify(ctx, err)
+	}
+	entries, err = l.read(ctx, from, limit, seen)
+	return entries, classify(ctx, err)
+}
+
+// OldestWait is how long After has been waiting for open transactions; 0 when it does not wait. It may be called at any
+// time.
+func (l *Log) OldestWait() time.Duration {
+	if since := l.waiting.Load(); since != nil {
+		return time.Since(*since)
+	}
+	return 0
+}
+
+// dense is how many entries follow position without a gap.
+func dense(position outbox.Position, entries []outbox.Entry) int {
+	for i := range entries {
+		if entries[i].Position != position+outbox.Position(i)+1 {
+			return i
+		}
+	}
+	return len(entries)
+}
+
+const maxPosition outbox.Position = 1<<63 - 1
+
+// readStatement reads, in one snapshot, the row that was dealt with last, the slice that follows it, and up to where
+// rows may be missing. The sizes are those of the stored text, known without reading it.
+const readStatement = `
+SELECT pg_is_in_recovery(),
+	(SELECT purged_to FROM outbox_cursor WHERE relay = ?0),
+	o.position, o.event_id, o.aggregate_type, o.aggregate_id, o.aggregate_version, o.event_type, o.subject,
+	nullif(o.headers, '{}'), o.payload, o.recorded_at
+FROM (SELECT) AS always LEFT JOIN (
+	SELECT *, sum(size) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS total
+	FROM (
+		SELECT *, CASE WHEN position > ?1 THEN octet_length(payload::text) ELSE 0 END AS size
+		FROM outbox WHERE position BETWEEN ?1 AND ?2 ORDER BY position LIMIT ?3
+	) AS candidates
+) AS o ON o.total <= ?4 OR o.total = o.size
+ORDER BY o.position`
+
+// read returns what stands after from up to a position, gaps or not, within the limit, after checking that the log is
+// the one that from was taken from.
+func (l *Log) read(
+	ctx context.Context, from outbox.Progress, limit outbox.Slice, to outbox.Position,
+) ([]outbox.Entry, error) {
+	count := max(limit.Count, 1)
+	rows, err := l.db.QueryContext(ctx, readStatement, l.relay, int64(from.Position), int64(to), count+1, limit.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("read the outbox after %d: %w", from.Position, err)
+	}
+	defer func() { _ = rows.Close() }()
+
+	entries := make([]outbox.Entry, 0, min(count, 1024)+1)
+	var purgedTo sql.NullInt64
+	for rows.Next() {
+		var standby bool
+		var row logRow
+		if err := row.scan(rows, &standby, &purgedTo); err != nil {
+			return nil, fmt.Errorf("read the outbox after %d: %w", from.Position, err)
+		}
+		if standby {
+			return nil, errStandby
+		}
+		if row.position.Valid {
+			entry, err := row.entry()
+			if err != nil {
+				return nil, err
+			}
+			entries = append(entries, entry)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read the outbox after %d: %w", from.Position, err)
+	}
+	entries, err = verified(from, entries, outbox.Position(purgedTo.Int64))
+	return entries[:min(len(entries), count)], err
+}
+
+// verified takes the row at from off the entries, if it is there, and judges it.
+func verified(from outbox.Progress, entries []outbox.Entry, purgedTo outbox.Position) ([]outbox.Entry, error) {
+	if len(entries) > 0 && entries[0].Position == from.Position {
+		if id := entries[0].ID; id != from.EventID {
+			return nil, ports.ErrHistoryLost.With("position %d of the log holds event %s, but event %q was published from there",
+				from.Position, id, from.EventID)
+		}
+		return entries[1:], nil
+	}
+	if from.Position > purgedTo {
+		return nil, ports.ErrHistoryLost.With("the log has no row at position %d, from where event %q was published",
+			from.Position, from.EventID)
+	}
+	return entries, nil
+}
+
+// logRow is a row of the outbox; all its columns are NULL where there is none.
+type logRow struct {
+	position, version                                  sql.NullInt64
+	id, aggregateType, aggregateID, eventType, subject sql.NullString
+	headers                                            sql.RawBytes
+	payload                                            []byte
+	recordedAt                                         sql.NullTime
+}
+
+func (r *logRow) scan(rows *sql.Rows, standby *bool, purgedTo *sql.NullInt64) error {
+	return rows.Scan(standby, purgedTo, &r.position, &r.id, &r.aggregateType, &r.aggregateID, &r.version,
+		&r.eventType, &r.subject, &r.headers, &r.payload, &r.recordedAt)
+}
+
+func (r *logRow) entry() (outbox.Entry, error) {
+	var headers map[string]string
+	if len(r.headers) > 0 {
+		if err := json.Unmarshal(r.headers, &headers); err != nil {
+			return outbox.Entry{}, fmt.Errorf("headers of event %s: %w", r.id.String, err)
+		}
+	}
+	return outbox.Entry{
+		Message: outbox.Message{
+			ID:      r.id.String,
+			Type:    r.eventType.String,
+			Subject: r.subject.String,
+			Key:     outbox.Key{Type: r.aggregateType.String, ID: r.aggregateID.String},
+			Version: r.version.Int64,
+			Headers: headers,
+			Payload: r.payload,
+		},
+		Position:   outbox.Position(r.position.Int64),
+		RecordedAt: r.recordedAt.Time,
+	}, nil
+}

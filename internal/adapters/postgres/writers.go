@@ -1,0 +1,147 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+)
+
+const (
+	firstPoll = time.Millisecond
+	lastPoll  = 20 * time.Millisecond
+	// firstWarning is after how long a wait is reported; then again whenever it has doubled.
+	firstWarning = time.Second
+)
+
+// writersStatement lists who holds the writer's lock on the outbox. It takes no lock itself, waits for nobody, and always
+// returns a row, so that a standby shows.
+const writersStatement = `
+SELECT pg_is_in_recovery(), l.virtualtransaction, l.pid
+FROM (SELECT) AS always LEFT JOIN pg_locks AS l
+	ON l.locktype = 'relation' AND l.relation = 'outbox'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted
+	AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+
+// writers are transactions by their virtual id; prepared ones have no process.
+type writers map[string]writer
+
+type writer struct{ prepared bool }
+
+func (l *Log) writers(ctx context.Context) (writers, error) {
+	rows, err := l.db.QueryContext(ctx, writersStatement)
+	if err != nil {
+		return nil, fmt.Errorf("list the outbox's writers: %w", err)
+	}
+	defer func() { _ = rows.Close() }()
+	found := make(writers)
+	for rows.Next() {
+		var standby bool
+		var id sql.NullString
+		var pid sql.NullInt64
+		if err := rows.Scan(&standby, &id, &pid); err != nil {
+			return nil, fmt.Errorf("list the outbox's writers: %w", err)
+		}
+		if standby {
+			return nil, errStandby
+		}
+		if id.Valid {
+			found[id.String] = writer{prepared: !pid.Valid}
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("list the outbox's writers: %w", err)
+	}
+	return found, nil
+}
+
+// awaitWriters returns when every transaction that was writing the outbox at the time of the call has ended. Those that
+// began later cannot fill a gap below seen. A prepared transaction is waited for whenever it appears, because preparing
+// it, or restarting the server, gives it a new id.
+func (l *Log) awaitWriters(ctx context.Context, seen outbox.Position) error {
+	open, err := l.writers(ctx)
+	if err != nil || len(open) == 0 {
+		return err
+	}
+	since := time.Now()
+	l.waiting.Store(&since)
+	defer l.waiting.Store(nil)
+
+	warnAfter, pause := firstWarning, firstPoll
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+		}
+		current, err := l.writers(ctx)
+		if err != nil {
+			return err
+		}
+		for id, w := range current {
+			if _, known := open[id]; !known && !w.prepared {
+				delete(current, id)
+			}
+		}
+		if open = current; len(open) == 0 {
+			return nil
+		}
+		if waited := time.Since(since); waited >= warnAfter {
+			l.warn(ctx, open, seen, waited)
+			warnAfter *= 2
+		}
+		pause = min(pause*2, lastPoll)
+		timer.Reset(pause)
+	}
+}
+
+// describeStatement tells about the holders of locks on the outbox what an operator needs to find and end them.
+const describeStatement = `
+SELECT l.virtualtransaction, coalesce(l.pid, 0), coalesce(p.gid, ''), coalesce(a.state, 'prepared'),
+	coalesce(extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared)), 0),
+	coalesce(a.application_name, ''), coalesce(left(a.query, 120), '')
+FROM pg_locks AS l
+LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
+LEFT JOIN pg_prepared_xacts AS p ON l.pid IS NULL AND l.virtualtransaction = '-1/' || p.transaction
+WHERE l.locktype = 'relation' AND l.relation = 'outbox'::regclass AND l.mode = 'RowExclusiveLock'
+	AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+
+// warn names the transactions that hold the log up.
+func (l *Log) warn(ctx context.Context, open writers, seen outbox.Position, waited time.Duration) {
+	l.logger.WarnContext(ctx, "the outbox waits for open transactions",
+		slog.Duration("waited", waited), slog.Int64("up_to_position", int64(seen)), slog.Any("blocked_by", l.describe(ctx, open)))
+}
+
+func (l *Log) describe(ctx context.Context, open writers) []string {
+	rows, err := l.db.QueryContext(ctx, describeStatement)
+	if err != nil {
+		return []string{"unknown: " + err.Error()}
+	}
+	defer func() { _ = rows.Close() }()
+	var described []string
+	for rows.Next() {
+		var id, gid, state, application, query string
+		var pid int64
+		var age float64
+		if err := rows.Scan(&id, &pid, &gid, &state, &age, &application, &query); err != nil {
+			return append(described, "unknown: "+err.Error())
+		}
+		if _, blocks := open[id]; !blocks {
+			continue
+		}
+		if pid == 0 {
+			described = append(described, fmt.Sprintf("prepared transaction %q, %.1fs old", gid, age))
+		} else {
+			described = append(described, fmt.Sprintf("pid %d (%s) %s, transaction %.1fs old, last statement: %s",
+				pid, application, state, age, query))
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return append(described, "unknown: "+err.Error())
+	}
+	return described
+}
