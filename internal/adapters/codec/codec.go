@@ -1,0 +1,193 @@
+// Package codec maps the order's events to messages and back. What it writes is the public contract: CloudEvents types
+// with a version, and JSON bodies that are spelled out field by field. A body of a published version never changes its
+// bytes' meaning; a change that old readers could not take is a new type, .v2, beside the old one.
+package codec
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+)
+
+// KeyType is the aggregate type of every message made here.
+const KeyType = "order"
+
+// The CloudEvents types.
+const (
+	TypeCreated   = "outboxie.order.created.v1"
+	TypePaid      = "outboxie.order.paid.v1"
+	TypeShipped   = "outboxie.order.shipped.v1"
+	TypeCancelled = "outboxie.order.cancelled.v1"
+)
+
+// The subjects that the messages are published on.
+const (
+	SubjectCreated   = "orders.created"
+	SubjectPaid      = "orders.paid"
+	SubjectShipped   = "orders.shipped"
+	SubjectCancelled = "orders.cancelled"
+)
+
+var (
+	_ ordering.Encoder = (*Codec)(nil)
+	_ inbox.Decoder    = (*Codec)(nil)
+)
+
+// Codec is the Encoder of the writing side and the Decoder of the reading side. It is safe for concurrent use if newID
+// is.
+type Codec struct{ newID func() string }
+
+// New returns a Codec that names messages with newID, which must give a UUID that was never given before. With nil it is
+// a version 7 UUID, whose order is about the order of time.
+func New(newID func() string) *Codec {
+	if newID == nil {
+		newID = func() string { return uuid.Must(uuid.NewV7()).String() }
+	}
+	return &Codec{newID: newID}
+}
+
+// body is the JSON of every version 1 event, in the order in which it is written. Exactly one event has each of the
+// optional times.
+type body struct {
+	OrderID     string    `json:"order_id"`
+	CustomerID  string    `json:"customer_id"`
+	Amount      string    `json:"amount"` // decimal text, with the currency's decimals
+	Currency    string    `json:"currency"`
+	Status      string    `json:"status"`
+	Version     int64     `json:"version"`
+	CreatedAt   time.Time `json:"created_at"`
+	PaidAt      time.Time `json:"paid_at,omitzero"`
+	ShippedAt   time.Time `json:"shipped_at,omitzero"`
+	CancelledAt time.Time `json:"cancelled_at,omitzero"`
+}
+
+// Encode returns the message for event, under a new id and without headers.
+func (c *Codec) Encode(event order.Event) (outbox.Message, error) {
+	if event == nil {
+		return outbox.Message{}, errors.New("codec: no event to encode")
+	}
+	fact := order.FactOf(event)
+	written := bodyOf(fact.Order)
+	message := outbox.Message{
+		ID:      c.newID(),
+		Key:     outbox.Key{Type: KeyType, ID: string(fact.Order.ID)},
+		Version: fact.Order.Version,
+	}
+	switch event.(type) {
+	case order.Created:
+		message.Type, message.Subject = TypeCreated, SubjectCreated
+	case order.Paid:
+		message.Type, message.Subject = TypePaid, SubjectPaid
+		written.PaidAt = fact.At.UTC()
+	case order.Shipped:
+		message.Type, message.Subject = TypeShipped, SubjectShipped
+		written.ShippedAt = fact.At.UTC()
+	case order.Cancelled:
+		message.Type, message.Subject = TypeCancelled, SubjectCancelled
+		written.CancelledAt = fact.At.UTC()
+	}
+	if message.Type == "" {
+		return outbox.Message{}, fmt.Errorf("codec: no message is defined for %T", event)
+	}
+	payload, err := json.Marshal(written)
+	if err != nil {
+		return outbox.Message{}, fmt.Errorf("codec: encode %s of %s: %w", message.Type, message.Key, err)
+	}
+	message.Payload = payload
+	return message, nil
+}
+
+func bodyOf(state order.Snapshot) body {
+	return body{
+		OrderID:    string(state.ID),
+		CustomerID: string(state.CustomerID),
+		Amount:     state.Amount.Decimal(),
+		Currency:   state.Amount.Currency().String(),
+		Status:     string(state.Status),
+		Version:    state.Version,
+		CreatedAt:  state.CreatedAt.UTC(),
+	}
+}
+
+// Decode reads the event by the message's type and payload, and looks at nothing else. Every field of that version must
+// be there and make sense; fields that it does not know are ignored, so that a writer may add some. Anything else is
+// inbox.ErrUnreadable with the reason.
+func (c *Codec) Decode(message outbox.Message) (order.Event, error) {
+	refuse := func(reason error) (order.Event, error) {
+		return nil, inbox.ErrUnreadable.With("event %s of type %q cannot be read", message.ID, message.Type).Wrap(reason)
+	}
+	var read body
+	if err := json.Unmarshal(message.Payload, &read); err != nil {
+		return refuse(err)
+	}
+	state, err := read.snapshot()
+	if err != nil {
+		return refuse(err)
+	}
+	fact := order.Fact{Order: state}
+	var (
+		event  order.Event
+		status order.Status
+	)
+	switch message.Type {
+	case TypeCreated:
+		fact.At, status = read.CreatedAt.UTC(), order.StatusCreated
+		event = order.Created{Fact: fact}
+	case TypePaid:
+		fact.At, status = read.PaidAt.UTC(), order.StatusPaid
+		event = order.Paid{Fact: fact}
+	case TypeShipped:
+		fact.At, status = read.ShippedAt.UTC(), order.StatusShipped
+		event = order.Shipped{Fact: fact}
+	case TypeCancelled:
+		fact.At, status = read.CancelledAt.UTC(), order.StatusCancelled
+		event = order.Cancelled{Fact: fact}
+	default:
+		return refuse(errors.New("the type is unknown"))
+	}
+	if state.Status != status {
+		return refuse(fmt.Errorf("status is %q, not %q", state.Status, status))
+	}
+	if fact.At.IsZero() {
+		return refuse(fmt.Errorf("%s_at is missing", status))
+	}
+	return event, nil
+}
+
+// snapshot checks every field that all events have, except the status.
+func (b body) snapshot() (order.Snapshot, error) {
+	id, err := order.ParseID(b.OrderID)
+	if err != nil {
+		return order.Snapshot{}, fmt.Errorf("order_id: %w", err)
+	}
+	customer, err := order.ParseCustomerID(b.CustomerID)
+	if err != nil {
+		return order.Snapshot{}, err
+	}
+	currency, err := order.ParseCurrency(b.Currency)
+	if err != nil {
+		return order.Snapshot{}, err
+	}
+	amount, err := order.ParseMoney(b.Amount, currency)
+	if err != nil {
+		return order.Snapshot{}, err
+	}
+	if b.Version < 1 {
+		return order.Snapshot{}, fmt.Errorf("version is %d; versions start at 1", b.Version)
+	}
+	if b.CreatedAt.IsZero() {
+		return order.Snapshot{}, errors.New("created_at is missing")
+	}
+	return order.Snapshot{
+		ID: id, CustomerID: customer, Amount: amount, Status: order.Status(b.Status), Version: b.Version,
+		CreatedAt: b.CreatedAt.UTC(),
+	}, nil
+}

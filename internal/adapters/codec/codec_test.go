@@ -1,0 +1,238 @@
+package codec_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+	"go.uber.org/fx/fxtest"
+	"pgregory.net/rapid"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/codec"
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+)
+
+const (
+	eventID    = "01934567-89ab-7def-8123-456789abcdef"
+	orderID    = "11111111-2222-4333-8444-555555555555"
+	customerID = "550e8400-e29b-41d4-a716-446655440000"
+)
+
+func fixed() *codec.Codec { return codec.New(func() string { return eventID }) }
+
+func snapshot(status order.Status, version int64) order.Snapshot {
+	return order.Snapshot{
+		ID: orderID, CustomerID: customerID, Amount: order.NewMoney(10050, "USD"), Status: status, Version: version,
+		CreatedAt: time.Date(2026, 11, 23, 14, 15, 16, 123456000, time.FixedZone("CET", 3600)),
+	}
+}
+
+// The public contract, byte for byte. A test that has to be changed here means a new version of the type.
+func TestGolden(t *testing.T) {
+	at := time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC)
+	const head = `{"order_id":"11111111-2222-4333-8444-555555555555",` +
+		`"customer_id":"550e8400-e29b-41d4-a716-446655440000","amount":"100.50","currency":"USD",`
+	for _, golden := range []struct {
+		event         order.Event
+		kind, subject string
+		version       int64
+		payload       string
+	}{
+		{
+			order.Created{Fact: order.Fact{Order: snapshot(order.StatusCreated, 1), At: at}},
+			"outboxie.order.created.v1", "orders.created", 1,
+			head + `"status":"created","version":1,"created_at":"2026-11-23T13:15:16.123456Z"}`,
+		},
+		{
+			order.Paid{Fact: order.Fact{Order: snapshot(order.StatusPaid, 2), At: at}},
+			"outboxie.order.paid.v1", "orders.paid", 2,
+			head + `"status":"paid","version":2,"created_at":"2026-11-23T13:15:16.123456Z","paid_at":"2026-11-24T08:00:00Z"}`,
+		},
+		{
+			order.Shipped{Fact: order.Fact{Order: snapshot(order.StatusShipped, 3), At: at}},
+			"outboxie.order.shipped.v1", "orders.shipped", 3,
+			head + `"status":"shipped","version":3,"created_at":"2026-11-23T13:15:16.123456Z","shipped_at":"2026-11-24T08:00:00Z"}`,
+		},
+		{
+			order.Cancelled{Fact: order.Fact{Order: snapshot(order.StatusCancelled, 2), At: at}},
+			"outboxie.order.cancelled.v1", "orders.cancelled", 2,
+			head + `"status":"cancelled","version":2,"created_at":"2026-11-23T13:15:16.123456Z","cancelled_at":"2026-11-24T08:00:00Z"}`,
+		},
+	} {
+		t.Run(golden.kind, func(t *testing.T) {
+			message, err := fixed().Encode(golden.event)
+			require.NoError(t, err)
+			require.Equal(t, golden.payload, string(message.Payload))
+			message.Payload = nil
+			require.Equal(t, outbox.Message{
+				ID: eventID, Type: golden.kind, Subject: golden.subject,
+				Key: outbox.Key{Type: "order", ID: orderID}, Version: golden.version,
+			}, message)
+		})
+	}
+}
+
+func TestEncodedMessagesAreValidAndNamedAnew(t *testing.T) {
+	c := codec.New(nil)
+	event := order.Created{Fact: order.Fact{Order: snapshot(order.StatusCreated, 1)}}
+	first, err := c.Encode(event)
+	require.NoError(t, err)
+	second, err := c.Encode(event)
+	require.NoError(t, err)
+
+	require.NoError(t, first.Validate())
+	require.NotEqual(t, first.ID, second.ID)
+	require.EqualValues(t, 7, uuid.MustParse(first.ID).Version())
+}
+
+func TestEncodeRefusesWhatIsNotAnEvent(t *testing.T) {
+	_, err := fixed().Encode(nil)
+	require.Error(t, err)
+	_, err = fixed().Encode(&order.Created{})
+	require.ErrorContains(t, err, "*order.Created")
+
+	beyond := snapshot(order.StatusCreated, 1)
+	beyond.CreatedAt = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) // RFC 3339 has four digits for the year
+	_, err = fixed().Encode(order.Created{Fact: order.Fact{Order: beyond}})
+	require.ErrorContains(t, err, orderID)
+}
+
+func TestRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		event := events().Draw(t, "event")
+		message, err := fixed().Encode(event)
+		require.NoError(t, err)
+		decoded, err := fixed().Decode(message)
+		require.NoError(t, err)
+		require.Equal(t, event, decoded)
+	})
+}
+
+func TestDecodeIgnoresUnknownFields(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		event := events().Draw(t, "event")
+		message, err := fixed().Encode(event)
+		require.NoError(t, err)
+		unknown := rapid.StringMatching(`x_[a-z]{1,10}`).Draw(t, "name")
+		value := rapid.SampledFrom([]string{`null`, `1`, `"a"`, `[{}]`, `{"amount":"1"}`}).Draw(t, "value")
+		message.Payload = []byte(`{"` + unknown + `":` + value + `,` + string(message.Payload[1:]))
+		decoded, err := fixed().Decode(message)
+		require.NoError(t, err)
+		require.Equal(t, event, decoded)
+	})
+}
+
+func events() *rapid.Generator[order.Event] {
+	ids := rapid.StringMatching(`[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}`)
+	times := rapid.Custom(func(t *rapid.T) time.Time {
+		return time.Unix(rapid.Int64Range(0, 1<<35).Draw(t, "s"), rapid.Int64Range(0, 999_999_999).Draw(t, "ns")).UTC()
+	})
+	return rapid.Custom(func(t *rapid.T) order.Event {
+		currency := rapid.SampledFrom([]order.Currency{"USD", "JPY", "KWD", "KZT"}).Draw(t, "currency")
+		state := order.Snapshot{
+			ID:         order.ID(ids.Draw(t, "order")),
+			CustomerID: order.CustomerID(ids.Draw(t, "customer")),
+			Amount:     order.NewMoney(rapid.Int64Min(1).Draw(t, "amount"), currency),
+			Version:    rapid.Int64Min(1).Draw(t, "version"),
+			CreatedAt:  times.Draw(t, "created"),
+		}
+		fact := func(status order.Status) order.Fact {
+			state.Status = status
+			return order.Fact{Order: state, At: times.Draw(t, "at")}
+		}
+		switch rapid.IntRange(0, 3).Draw(t, "kind") {
+		case 0:
+			state.Status = order.StatusCreated
+			return order.Created{Fact: order.Fact{Order: state, At: state.CreatedAt}}
+		case 1:
+			return order.Paid{Fact: fact(order.StatusPaid)}
+		case 2:
+			return order.Shipped{Fact: fact(order.StatusShipped)}
+		default:
+			return order.Cancelled{Fact: fact(order.StatusCancelled)}
+		}
+	})
+}
+
+const paidBody = `{"order_id":"` + orderID + `","customer_id":"` + customerID + `","amount":"100.50","currency":"USD",` +
+	`"status":"paid","version":2,"created_at":"2026-11-23T13:15:16Z","paid_at":"2026-11-24T10:00:00+02:00"}`
+
+func TestDecodeNormalises(t *testing.T) {
+	event, err := fixed().Decode(outbox.Message{Type: codec.TypePaid, Payload: []byte(paidBody)})
+	require.NoError(t, err)
+	require.IsType(t, order.Paid{}, event)
+	require.Equal(t, time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC), order.FactOf(event).At)
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	with := func(old, replacement string) string {
+		require.Contains(t, paidBody, old)
+		return strings.Replace(paidBody, old, replacement, 1)
+	}
+	for name, broken := range map[string]struct{ kind, payload, detail string }{
+		"unknown type":       {"outboxie.order.paid.v2", paidBody, "outboxie.order.paid.v2"},
+		"no type":            {"", paidBody, "unknown"},
+		"empty":              {codec.TypePaid, "", "JSON"},
+		"not an object":      {codec.TypePaid, `[]`, "array"},
+		"cut off":            {codec.TypePaid, paidBody[:len(paidBody)-1], "JSON"},
+		"something behind":   {codec.TypePaid, paidBody + "{}", "top-level"},
+		"no order":           {codec.TypePaid, with(`"order_id":"`+orderID+`",`, ""), "order_id"},
+		"order not a UUID":   {codec.TypePaid, with(orderID, "12"), "order_id"},
+		"customer missing":   {codec.TypePaid, with(customerID, ""), "customer_id"},
+		"amount null":        {codec.TypePaid, with(`"100.50"`, "null"), "amount"},
+		"amount a number":    {codec.TypePaid, with(`"100.50"`, "100.50"), "amount"},
+		"amount too precise": {codec.TypePaid, with("100.50", "100.505"), "decimals"},
+		"unknown currency":   {codec.TypePaid, with("USD", "XXX"), "currency"},
+		"no version":         {codec.TypePaid, with(`"version":2,`, ""), "version"},
+		"version a text":     {codec.TypePaid, with(`:2,`, `:"2",`), "version"},
+		"no creation time":   {codec.TypePaid, with(`"created_at":"2026-11-23T13:15:16Z",`, ""), "created_at"},
+		"not a time":         {codec.TypePaid, with("2026-11-23T", "yesterday"), "yesterday"},
+		"no time of its own": {codec.TypePaid, with("paid_at", "payed_at"), "paid_at"},
+		"another's status":   {codec.TypePaid, with(`"status":"paid"`, `"status":"shipped"`), "shipped"},
+		"another's type":     {codec.TypeShipped, paidBody, "paid"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			event, err := fixed().Decode(outbox.Message{ID: eventID, Type: broken.kind, Payload: []byte(broken.payload)})
+			require.Nil(t, event)
+			require.ErrorIs(t, err, inbox.ErrUnreadable)
+			require.ErrorContains(t, err, broken.detail)
+			require.ErrorContains(t, err, eventID)
+		})
+	}
+}
+
+// Whatever arrives, Decode answers with an event that can be written again and reads the same, or with ErrUnreadable.
+func FuzzDecode(f *testing.F) {
+	for _, kind := range []string{codec.TypeCreated, codec.TypePaid, codec.TypeShipped, codec.TypeCancelled, "other"} {
+		f.Add(kind, []byte(paidBody))
+		f.Add(kind, []byte(strings.ReplaceAll(paidBody, "paid", strings.Split(kind+"..", ".")[2])))
+		f.Add(kind, []byte(`{"version":1e400,"amount":null}`))
+		f.Add(kind, []byte(nil))
+	}
+	f.Fuzz(func(t *testing.T, kind string, payload []byte) {
+		event, err := fixed().Decode(outbox.Message{ID: eventID, Type: kind, Payload: payload})
+		if err != nil {
+			require.ErrorIs(t, err, inbox.ErrUnreadable)
+			return
+		}
+		message, err := fixed().Encode(event)
+		require.NoError(t, err)
+		require.Equal(t, kind, message.Type)
+		require.True(t, json.Valid(message.Payload))
+		again, err := fixed().Decode(message)
+		require.NoError(t, err)
+		require.Equal(t, event, again)
+	})
+}
+
+func TestModule(t *testing.T) {
+	app := fxtest.New(t, codec.Module, fx.Invoke(func(e ordering.Encoder, d inbox.Decoder) { require.Same(t, e, d) }))
+	app.RequireStart().RequireStop()
+}

@@ -1,0 +1,16 @@
+package codec
+
+import (
+	"go.uber.org/fx"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+)
+
+// Module provides the Encoder and the Decoder.
+var Module = fx.Module("codec",
+	fx.Provide(fx.Annotate(
+		func() *Codec { return New(nil) },
+		fx.As(new(ordering.Encoder)), fx.As(new(inbox.Decoder)),
+	)),
+)
