@@ -1,0 +1,182 @@
+package outboxtest
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// ElectorHarness is one lease that nobody ever held. Its ttl is at least a minute, so that only Advance makes it expire.
+type ElectorHarness interface {
+	Outages
+	Elector(holder string) ports.Elector
+	TTL() time.Duration
+	Advance(t *testing.T, by time.Duration) // moves the keeper's clock, forwards or backwards, as far as the lease can tell
+}
+
+// TestElector runs the contract of ports.Elector. Each call of open gives a new lease.
+func TestElector(t *testing.T, open func(t *testing.T) ElectorHarness) {
+	for name, test := range map[string]func(t *testing.T, h ElectorHarness){
+		"one holds it, the others are told who":       electorHeld,
+		"the deadline ends before the lease":          electorDeadline,
+		"renewing keeps it":                           electorRenew,
+		"when it has expired the next one takes it":   electorExpired,
+		"an expired lease nobody took can be renewed": electorExpiredUntaken,
+		"resigning frees it at once":                  electorResign,
+		"a clock that jumped back frees it":           electorClockBack,
+		"of many only one gets it":                    electorRace,
+		"an ended context is an error":                electorContext,
+		"a lost connection is an outage":              electorOutage,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+	}
+}
+
+func acquire(t *testing.T, h ElectorHarness, holder string) outbox.Term {
+	t.Helper()
+	term, err := h.Elector(holder).Acquire(t.Context())
+	require.NoError(t, err)
+	return term
+}
+
+func requireHeldBy(t *testing.T, h ElectorHarness, holder string) {
+	t.Helper()
+	_, err := h.Elector("somebody else").Acquire(t.Context())
+	require.ErrorIs(t, err, ports.ErrLeaseHeld)
+	require.ErrorContains(t, err, holder)
+}
+
+func electorHeld(t *testing.T, h ElectorHarness) {
+	term := acquire(t, h, "instance-1")
+	require.Positive(t, term.Token)
+	requireHeldBy(t, h, "instance-1")
+	_, err := h.Elector("instance-1").Acquire(t.Context())
+	require.ErrorIs(t, err, ports.ErrLeaseHeld, "also for its holder, who has a term to renew")
+}
+
+func electorDeadline(t *testing.T, h ElectorHarness) {
+	before := time.Now()
+	term := acquire(t, h, "instance-1")
+	require.True(t, term.Deadline.After(time.Now()))
+	require.True(t, term.Deadline.Before(before.Add(h.TTL())))
+
+	before = time.Now()
+	renewed, err := h.Elector("instance-1").Renew(t.Context(), term)
+	require.NoError(t, err)
+	require.Equal(t, term.Token, renewed.Token)
+	require.True(t, renewed.Deadline.After(term.Deadline))
+	require.True(t, renewed.Deadline.Before(before.Add(h.TTL())))
+}
+
+func electorRenew(t *testing.T, h ElectorHarness) {
+	term := acquire(t, h, "instance-1")
+	for range 3 {
+		h.Advance(t, h.TTL()*3/4)
+		requireHeldBy(t, h, "instance-1")
+		var err error
+		term, err = h.Elector("instance-1").Renew(t.Context(), term)
+		require.NoError(t, err)
+	}
+}
+
+func electorExpired(t *testing.T, h ElectorHarness) {
+	first := acquire(t, h, "instance-1")
+	h.Advance(t, h.TTL()+time.Second)
+	second := acquire(t, h, "instance-2")
+	require.Greater(t, second.Token, first.Token)
+	requireHeldBy(t, h, "instance-2")
+	_, err := h.Elector("instance-1").Renew(t.Context(), first)
+	require.ErrorIs(t, err, ports.ErrLeaseLost)
+}
+
+func electorExpiredUntaken(t *testing.T, h ElectorHarness) {
+	term := acquire(t, h, "instance-1")
+	h.Advance(t, 2*h.TTL())
+	renewed, err := h.Elector("instance-1").Renew(t.Context(), term)
+	require.NoError(t, err)
+	require.Equal(t, term.Token, renewed.Token)
+	requireHeldBy(t, h, "instance-1")
+}
+
+func electorResign(t *testing.T, h ElectorHarness) {
+	first := acquire(t, h, "instance-1")
+	require.NoError(t, h.Elector("instance-1").Resign(t.Context(), first))
+	second := acquire(t, h, "instance-2")
+	require.Greater(t, second.Token, first.Token)
+
+	require.NoError(t, h.Elector("instance-1").Resign(t.Context(), first), "not its lease any more")
+	requireHeldBy(t, h, "instance-2")
+}
+
+func electorClockBack(t *testing.T, h ElectorHarness) {
+	first := acquire(t, h, "instance-1")
+	h.Advance(t, -time.Hour)
+	second := acquire(t, h, "instance-2")
+	require.Greater(t, second.Token, first.Token)
+	requireHeldBy(t, h, "instance-2")
+}
+
+func electorRace(t *testing.T, h ElectorHarness) {
+	const racers, rounds = 16, 5
+	last := int64(0)
+	for range rounds {
+		var race sync.WaitGroup
+		terms := make(chan outbox.Term, racers)
+		failures := make(chan error, racers)
+		for range racers {
+			race.Go(func() {
+				term, err := h.Elector("racer").Acquire(t.Context())
+				if err != nil {
+					failures <- err
+					return
+				}
+				terms <- term
+			})
+		}
+		race.Wait()
+		close(failures)
+		for err := range failures {
+			require.ErrorIs(t, err, ports.ErrLeaseHeld)
+		}
+		require.Len(t, terms, 1)
+		term := <-terms
+		require.Greater(t, term.Token, last)
+		last = term.Token
+		h.Advance(t, h.TTL()+time.Second)
+	}
+}
+
+func electorContext(t *testing.T, h ElectorHarness) {
+	ended, end := context.WithCancel(t.Context())
+	end()
+	elector := h.Elector("instance-1")
+	_, err := elector.Acquire(ended)
+	require.ErrorIs(t, err, context.Canceled)
+	term := acquire(t, h, "instance-1")
+	_, err = elector.Renew(ended, term)
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorIs(t, elector.Resign(ended, term), context.Canceled)
+	requireHeldBy(t, h, "instance-1")
+}
+
+func electorOutage(t *testing.T, h ElectorHarness) {
+	elector := h.Elector("instance-1")
+	term := acquire(t, h, "instance-1")
+	h.Disconnect(t)
+	_, err := elector.Renew(t.Context(), term)
+	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+	_, err = elector.Acquire(t.Context())
+	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+	err = elector.Resign(t.Context(), term)
+	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+	h.Reconnect(t)
+	_, err = elector.Renew(t.Context(), term)
+	require.NoError(t, err)
+}
