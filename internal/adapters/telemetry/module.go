@@ -1,0 +1,39 @@
+package telemetry
+
+import (
+	"context"
+	"log/slog"
+
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"go.uber.org/fx"
+)
+
+// Module provides the Telemetry made from Options, its TracerProvider and its TextMapPropagator. When the program stops,
+// what is left is exported after everything that uses them has stopped.
+//
+// The Trace functions are decorators as fx takes them: fx.Decorate(telemetry.TraceService, telemetry.TraceUnitOfWork).
+var Module = fx.Module("telemetry",
+	fx.Provide(
+		start,
+		(*Telemetry).TracerProvider,
+		(*Telemetry).Propagator,
+	),
+)
+
+func start(lifecycle fx.Lifecycle, options Options) (*Telemetry, error) {
+	t, err := Setup(context.Background(), options)
+	if err != nil {
+		return nil, err
+	}
+	lifecycle.Append(fx.StopHook(func(ctx context.Context) {
+		if err := t.Shutdown(ctx); err != nil {
+			logger := options.Logger
+			if logger == nil {
+				logger = slog.Default()
+			}
+			logger.Warn("the last spans were not exported", "error", err)
+		}
+	}))
+	return t, nil
+}

@@ -1,0 +1,140 @@
+// Package telemetry sets OpenTelemetry up and traces the ports from outside: decorators which take a port and return the
+// same port with spans around it. Nothing inside the hexagon knows of it.
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/contrib/exporters/autoexport"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+)
+
+// ErrSettings : the OTEL_* environment asks for something that does not exist.
+var ErrSettings = fault.New(fault.Invalid, "invalid_telemetry", "the OTEL_* environment cannot be used")
+
+// FlushTimeout bounds Shutdown: what the collector has not taken by then is lost.
+const FlushTimeout = 3 * time.Second
+
+// Options says who is telling. Where and how much it tells is said by the OTEL_* environment variables.
+type Options struct {
+	ServiceName string // default outboxie; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES have the last word
+	Version     string
+	InstanceID  string
+	Logger      *slog.Logger // gets the exporter's complaints, a few a minute; default slog.Default()
+}
+
+// Telemetry is the tracing of one program.
+type Telemetry struct {
+	provider  trace.TracerProvider
+	exporting bool
+	shutdown  func(context.Context) error
+}
+
+// Setup reads the OTEL_* environment. Spans are exported only when OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_ENDPOINT or
+// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set. Without, traces still have ids, which travel and appear in logs, but are
+// not sampled unless the caller's trace is, or OTEL_TRACES_SAMPLER says so. OTEL_SDK_DISABLED=true leaves not even the
+// ids.
+//
+// Setup does not wait for a collector. It replaces OpenTelemetry's global error handler and logger, and no other global.
+// Whoever calls it calls Shutdown in the end.
+func Setup(ctx context.Context, options Options) (*Telemetry, error) {
+	if options.Logger == nil {
+		options.Logger = slog.Default()
+	}
+	handleErrors(options.Logger)
+	if strings.EqualFold(env("OTEL_SDK_DISABLED"), "true") {
+		return &Telemetry{provider: noop.NewTracerProvider(), shutdown: func(context.Context) error { return nil }}, nil
+	}
+	exporter, err := newExporter(ctx)
+	if err != nil {
+		return nil, ErrSettings.Wrap(err)
+	}
+	settings := []sdktrace.TracerProviderOption{sdktrace.WithResource(newResource(ctx, options))}
+	switch {
+	case exporter != nil:
+		settings = append(settings, sdktrace.WithBatcher(exporter))
+	case env("OTEL_TRACES_SAMPLER") == "":
+		settings = append(settings, sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.NeverSample())))
+	}
+	provider := sdktrace.NewTracerProvider(settings...)
+	return &Telemetry{
+		provider:  provider,
+		exporting: exporter != nil,
+		shutdown: func(ctx context.Context) error {
+			err := provider.Shutdown(ctx)
+			if exporter != nil && ctx.Err() != nil {
+				// The provider has given up, but its last export goes on in the background until the exporter is told.
+				err = errors.Join(err, exporter.Shutdown(ctx))
+			}
+			return err
+		},
+	}, nil
+}
+
+// TracerProvider makes the tracers of the decorators, of the HTTP server and of the database hook.
+func (t *Telemetry) TracerProvider() trace.TracerProvider { return t.provider }
+
+// Exporting reports whether spans leave the program.
+func (t *Telemetry) Exporting() bool { return t.exporting }
+
+// Propagator is how a trace crosses HTTP: W3C trace context and baggage.
+func (t *Telemetry) Propagator() propagation.TextMapPropagator {
+	return propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
+}
+
+// Shutdown exports what is left, and returns at the latest after FlushTimeout, even if the collector does not answer;
+// then with an error, which is no reason to fail. Spans that end later are dropped.
+func (t *Telemetry) Shutdown(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, FlushTimeout)
+	defer cancel()
+	return t.shutdown(ctx)
+}
+
+// newExporter returns nil when nobody asked for an export.
+func newExporter(ctx context.Context) (sdktrace.SpanExporter, error) {
+	if env("OTEL_TRACES_EXPORTER") == "" && env("OTEL_EXPORTER_OTLP_ENDPOINT") == "" &&
+		env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == "" {
+		return nil, nil
+	}
+	exporter, err := autoexport.NewSpanExporter(ctx)
+	if err != nil || autoexport.IsNoneSpanExporter(exporter) {
+		return nil, err
+	}
+	return exporter, nil
+}
+
+// newResource has no schema URL: the libraries that describe it do not agree on a version of the conventions.
+func newResource(ctx context.Context, options Options) *resource.Resource {
+	name := options.ServiceName
+	if name == "" {
+		name = "outboxie"
+	}
+	attributes := []attribute.KeyValue{semconv.ServiceName(name)}
+	if options.Version != "" {
+		attributes = append(attributes, semconv.ServiceVersion(options.Version))
+	}
+	if options.InstanceID != "" {
+		attributes = append(attributes, semconv.ServiceInstanceID(options.InstanceID))
+	}
+	detected, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithFromEnv())
+	if err != nil { // some attributes of the environment are broken; the others are there
+		otel.Handle(err)
+	}
+	return resource.NewSchemaless(append(attributes, detected.Attributes()...)...) // of two values the later one counts
+}
+
+func env(name string) string { return strings.TrimSpace(os.Getenv(name)) }

@@ -1,0 +1,127 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// scope names the decorators as the source of their spans.
+const scope = "github.com/assylzhan-a/outboxie"
+
+// Attributes for which the semantic conventions have no name.
+const (
+	orderIDKey          = attribute.Key("outboxie.order.id")
+	aggregateTypeKey    = attribute.Key("outboxie.aggregate.type")
+	aggregateIDKey      = attribute.Key("outboxie.aggregate.id")
+	aggregateVersionKey = attribute.Key("outboxie.aggregate.version")
+	positionKey         = attribute.Key("outboxie.outbox.position")
+	sequenceKey         = attribute.Key("outboxie.stream.sequence")
+	storedKey           = attribute.Key("outboxie.batch.stored")
+	faultKindKey        = attribute.Key("outboxie.fault.kind")
+)
+
+var messagingSystem = semconv.MessagingSystemKey.String("nats")
+
+func tracer(tp trace.TracerProvider) trace.Tracer {
+	return tp.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL))
+}
+
+// messageAttributes describe one message, and more.
+func messageAttributes(m *outbox.Message, more ...attribute.KeyValue) trace.SpanStartOption {
+	return trace.WithAttributes(append([]attribute.KeyValue{
+		messagingSystem,
+		semconv.MessagingDestinationName(m.Subject),
+		semconv.MessagingMessageID(m.ID),
+		aggregateTypeKey.String(m.Key.Type),
+		aggregateIDKey.String(m.Key.ID),
+		aggregateVersionKey.Int64(m.Version),
+	}, more...)...)
+}
+
+// The creation context is the span in which a message was made, as it is stored in the message's headers: W3C trace
+// context, under lower-case names. Header names of NATS are case-sensitive, and so is propagation.MapCarrier.
+const (
+	traceParent = "traceparent"
+	traceState  = "tracestate"
+)
+
+// creationContext is the zero SpanContext when headers hold none that is valid.
+func creationContext(headers map[string]string) trace.SpanContext {
+	if headers[traceParent] == "" {
+		return trace.SpanContext{}
+	}
+	ctx := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier(headers))
+	return trace.SpanContextFromContext(ctx)
+}
+
+// inCreationContext returns ctx with the message's creation context as the parent of what starts in it, and the link to
+// it. A message without one leaves the parent to ctx.
+func inCreationContext(ctx context.Context, headers map[string]string) (context.Context, trace.SpanStartOption) {
+	created := creationContext(headers)
+	if !created.IsValid() {
+		return ctx, trace.WithLinks()
+	}
+	return trace.ContextWithRemoteSpanContext(ctx, created), trace.WithLinks(trace.Link{SpanContext: created})
+}
+
+// isSampled tells from the text alone whether headers hold a sampled trace: 00-<32 hex>-<16 hex>-<flags>, whose lowest
+// bit says so. It allocates nothing: most messages of a busy service are not sampled.
+func isSampled(headers map[string]string) bool {
+	const lastFlag = len("00-") + 32 + len("-") + 16 + len("-") + 1
+	text := headers[traceParent]
+	if len(text) <= lastFlag {
+		return false
+	}
+	switch text[lastFlag] {
+	case '1', '3', '5', '7', '9', 'b', 'd', 'f':
+		return true
+	}
+	return false
+}
+
+// record tells span about err. What the caller did wrong or what another one did first is an answer, not an error of the
+// span; neither is a caller who went away.
+func record(span trace.Span, err error) {
+	if err == nil || !span.IsRecording() {
+		return
+	}
+	kind := fault.KindOf(err)
+	span.SetAttributes(semconv.ErrorTypeKey.String(errorType(err)), faultKindKey.String(kind.String()))
+	switch {
+	case kind == fault.Invalid, kind == fault.NotFound, errors.Is(err, context.Canceled):
+	case kind == fault.Conflict:
+		span.AddEvent("conflict", trace.WithAttributes(attribute.String("detail", err.Error())))
+	default:
+		span.RecordError(err)
+		span.SetStatus(codes.Error, err.Error())
+	}
+}
+
+// errorType is the most precise name of few possible ones.
+func errorType(err error) string {
+	var (
+		classified *fault.Error
+		refused    *ports.RefusedError
+	)
+	switch {
+	case errors.As(err, &classified):
+		return classified.Code
+	case errors.As(err, &refused):
+		return "refused"
+	case errors.Is(err, context.Canceled):
+		return "canceled"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "deadline_exceeded"
+	}
+	return semconv.ErrorType(err).Value.AsString()
+}

@@ -1,0 +1,72 @@
+package telemetry
+
+import (
+	"context"
+	"maps"
+
+	"go.opentelemetry.io/otel/propagation"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// TraceUnitOfWork returns next with a span around each transaction, and in it a PRODUCER span for each appended message,
+// "create orders.created". That span's context is stored in the message's headers: everything that happens to the
+// message later belongs to its trace.
+func TraceUnitOfWork(tp trace.TracerProvider, next ordering.UnitOfWork) ordering.UnitOfWork {
+	return &unitOfWork{tracer: tracer(tp), next: next}
+}
+
+type unitOfWork struct {
+	tracer trace.Tracer
+	next   ordering.UnitOfWork
+}
+
+func (u *unitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx ordering.Tx) error) error {
+	ctx, span := u.tracer.Start(ctx, "transaction")
+	defer span.End()
+	err := u.next.Do(ctx, func(ctx context.Context, tx ordering.Tx) error {
+		tx.Outbox = &appender{tracer: u.tracer, next: tx.Outbox}
+		return fn(ctx, tx)
+	})
+	record(span, err)
+	return err
+}
+
+type appender struct {
+	tracer trace.Tracer
+	next   ports.Appender
+}
+
+func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error {
+	stamped := make([]outbox.Message, len(messages))
+	spans := make([]trace.Span, len(messages))
+	for i, message := range messages {
+		created, span := a.tracer.Start(ctx, "create "+message.Subject, trace.WithSpanKind(trace.SpanKindProducer),
+			messageAttributes(&message, semconv.MessagingOperationName("create"), semconv.MessagingOperationTypeCreate))
+		defer span.End()
+		message.Headers = withCreationContext(created, message.Headers)
+		stamped[i], spans[i] = message, span
+	}
+	err := a.next.Append(ctx, stamped...)
+	for _, span := range spans {
+		record(span, err)
+	}
+	return err
+}
+
+// withCreationContext returns a copy of headers with the span of ctx as creation context. Whatever was there is
+// replaced, and kept only when ctx has no span.
+func withCreationContext(ctx context.Context, headers map[string]string) map[string]string {
+	if !trace.SpanContextFromContext(ctx).IsValid() {
+		return headers
+	}
+	stamped := make(map[string]string, len(headers)+2)
+	maps.Copy(stamped, headers)
+	delete(stamped, traceState)
+	propagation.TraceContext{}.Inject(ctx, propagation.MapCarrier(stamped))
+	return stamped
+}
