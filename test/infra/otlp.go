@@ -1,0 +1,185 @@
+package infra
+
+import (
+	"compress/gzip"
+	"encoding/hex"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	collectorpb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
+)
+
+// Span is a span as a collector receives it. Ids are lower-case hex; ParentID is empty for the root of a trace.
+type Span struct {
+	TraceID, SpanID, ParentID string
+	Name                      string
+	Kind                      string         // internal, server, client, producer, consumer
+	Service, Instance         string         // service.name and service.instance.id of who sent it
+	Attributes                map[string]any // string, bool, int64, float64 or []any of these
+	Links                     []Link
+	Status                    string // unset, ok, error
+	StatusMessage             string
+	Start, End                time.Time
+}
+
+// Link names another span.
+type Link struct{ TraceID, SpanID string }
+
+// OTLP is a collector: it receives traces over OTLP/HTTP (protobuf, which is the exporters' default) and keeps them.
+type OTLP struct {
+	server *httptest.Server
+
+	mu      sync.Mutex
+	spans   []Span
+	changed chan struct{} // closed and replaced with every arrival
+}
+
+// Collector starts a collector on a free port of loopback; it stops with the test.
+func Collector(t testing.TB) *OTLP {
+	t.Helper()
+	o := &OTLP{changed: make(chan struct{})}
+	routes := http.NewServeMux()
+	routes.HandleFunc("POST /v1/traces", o.receive)
+	o.server = httptest.NewServer(routes)
+	t.Cleanup(o.server.Close)
+	return o
+}
+
+// Endpoint is the value for OTEL_EXPORTER_OTLP_ENDPOINT.
+func (o *OTLP) Endpoint() string { return o.server.URL }
+
+// Environment makes a program export here, without delay: NAME=value, as exec.Cmd takes them.
+func (o *OTLP) Environment() []string {
+	return []string{
+		"OTEL_EXPORTER_OTLP_ENDPOINT=" + o.Endpoint(),
+		"OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
+		"OTEL_BSP_SCHEDULE_DELAY=50",
+	}
+}
+
+// Spans are those received so far, in order of arrival.
+func (o *OTLP) Spans() []Span {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.spans)
+}
+
+// WaitFor waits until condition holds for the spans received so far, and reports whether it did within timeout.
+func (o *OTLP) WaitFor(condition func([]Span) bool, timeout time.Duration) bool {
+	deadline := time.After(timeout)
+	for {
+		o.mu.Lock()
+		spans, changed := slices.Clone(o.spans), o.changed
+		o.mu.Unlock()
+		if condition(spans) {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			return false
+		}
+	}
+}
+
+func (o *OTLP) receive(w http.ResponseWriter, r *http.Request) {
+	request, err := decodeTraces(r)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	var arrived []Span
+	for _, resource := range request.GetResourceSpans() {
+		sender := attributes(resource.GetResource().GetAttributes())
+		service, _ := sender["service.name"].(string)
+		instance, _ := sender["service.instance.id"].(string)
+		for _, scope := range resource.GetScopeSpans() {
+			for _, wire := range scope.GetSpans() {
+				span := spanOf(wire)
+				span.Service, span.Instance = service, instance
+				arrived = append(arrived, span)
+			}
+		}
+	}
+	o.mu.Lock()
+	o.spans = append(o.spans, arrived...)
+	close(o.changed)
+	o.changed = make(chan struct{})
+	o.mu.Unlock()
+	w.Header().Set("Content-Type", "application/x-protobuf") // an empty answer is an ExportTraceServiceResponse
+}
+
+func decodeTraces(r *http.Request) (*collectorpb.ExportTraceServiceRequest, error) {
+	body := io.Reader(r.Body)
+	if r.Header.Get("Content-Encoding") == "gzip" {
+		unzipped, err := gzip.NewReader(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		body = unzipped
+	}
+	wire, err := io.ReadAll(body)
+	if err != nil {
+		return nil, err
+	}
+	request := new(collectorpb.ExportTraceServiceRequest)
+	return request, proto.Unmarshal(wire, request)
+}
+
+func spanOf(wire *tracepb.Span) Span {
+	span := Span{
+		TraceID:       hex.EncodeToString(wire.GetTraceId()),
+		SpanID:        hex.EncodeToString(wire.GetSpanId()),
+		ParentID:      hex.EncodeToString(wire.GetParentSpanId()),
+		Name:          wire.GetName(),
+		Kind:          strings.ToLower(strings.TrimPrefix(wire.GetKind().String(), "SPAN_KIND_")),
+		Attributes:    attributes(wire.GetAttributes()),
+		Status:        strings.ToLower(strings.TrimPrefix(wire.GetStatus().GetCode().String(), "STATUS_CODE_")),
+		StatusMessage: wire.GetStatus().GetMessage(),
+		Start:         time.Unix(0, int64(wire.GetStartTimeUnixNano())),
+		End:           time.Unix(0, int64(wire.GetEndTimeUnixNano())),
+	}
+	for _, link := range wire.GetLinks() {
+		span.Links = append(span.Links, Link{
+			TraceID: hex.EncodeToString(link.GetTraceId()), SpanID: hex.EncodeToString(link.GetSpanId()),
+		})
+	}
+	return span
+}
+
+func attributes(wire []*commonpb.KeyValue) map[string]any {
+	read := make(map[string]any, len(wire))
+	for _, attribute := range wire {
+		read[attribute.GetKey()] = attributeValue(attribute.GetValue())
+	}
+	return read
+}
+
+func attributeValue(wire *commonpb.AnyValue) any {
+	switch value := wire.GetValue().(type) {
+	case *commonpb.AnyValue_StringValue:
+		return value.StringValue
+	case *commonpb.AnyValue_BoolValue:
+		return value.BoolValue
+	case *commonpb.AnyValue_IntValue:
+		return value.IntValue
+	case *commonpb.AnyValue_DoubleValue:
+		return value.DoubleValue
+	case *commonpb.AnyValue_ArrayValue:
+		var values []any
+		for _, element := range value.ArrayValue.GetValues() {
+			values = append(values, attributeValue(element))
+		}
+		return values
+	}
+	return nil
+}
