@@ -1,0 +1,164 @@
+// Package config is the program's one configuration.
+//
+// A Builder makes it from, in rising order of precedence: defaults, environment variables, flags that were really given,
+// and code. Everything that is wrong with it is reported at once. Nothing here prints a password or a token.
+//
+// Adapters do not know this package: cmd/ hands each of them the options it declares itself.
+package config
+
+import (
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+)
+
+// Config is every setting, in sections. The zero Config is not valid: start from Default or a Builder.
+type Config struct {
+	InstanceID string `env:"INSTANCE_ID"` // who this process is: the holder of the lease, in logs and traces
+	Roles      Roles  `env:"OUTBOXIE_ROLES"`
+	Database   Database
+	NATS       NATS
+	HTTP       HTTP
+	Stream     Stream
+	Outbox     Outbox
+	Subscriber Subscriber
+	Log        Log
+	Dev        Dev
+
+	built *built // nil when code made it; a pointer, so that printing a Config never shows what is in there
+}
+
+// built is what a Builder knows about the Config it made.
+type built struct {
+	origins   map[Name]origin
+	telemetry []Setting // OTEL_*, which the OpenTelemetry SDK reads by itself
+	unknown   []string
+}
+
+// origin is a setting's text when it was built, and whose it was ("" is the default).
+type origin struct {
+	text   string
+	source Source
+}
+
+// Database says where Postgres is.
+type Database struct {
+	URL      URL `env:"DATABASE_URL"`       // empty: none given
+	MaxConns int `env:"DATABASE_MAX_CONNS"` // the pool's size, of each process
+}
+
+// NATS says where the broker is.
+type NATS struct {
+	URL URL `env:"NATS_URL"` // one URL, or several of one cluster separated by commas
+}
+
+// HTTP says where the listeners are. Port 0 picks a free one.
+type HTTP struct {
+	Addr      string `env:"HTTP_ADDR"`  // the API
+	AdminAddr string `env:"ADMIN_ADDR"` // health
+}
+
+// Stream is the JetStream stream and its limits; 0 is no limit.
+type Stream struct {
+	Name     string        `env:"STREAM_NAME"`
+	MaxBytes int64         `env:"STREAM_MAX_BYTES"`
+	MaxAge   time.Duration `env:"STREAM_MAX_AGE"`
+	Replicas int           `env:"STREAM_REPLICAS"`
+}
+
+// Outbox tunes the relay.
+type Outbox struct {
+	LeaseTTL     time.Duration `env:"OUTBOX_LEASE_TTL"`     // how long a dead leader is waited for
+	PollInterval time.Duration `env:"OUTBOX_POLL_INTERVAL"` // the longest that an idle relay sleeps without a wake-up
+	BatchSize    int           `env:"OUTBOX_BATCH_SIZE"`    // the most events in one append
+}
+
+// Subscriber says whose events these are: every subscriber id gets every event.
+type Subscriber struct {
+	ID string `env:"SUBSCRIBER_ID"` // empty: none given
+}
+
+// Log says what is logged, and how.
+type Log struct {
+	Level  slog.Level `env:"LOG_LEVEL"`
+	Format Format     `env:"LOG_FORMAT"`
+}
+
+// Dev is for the command that runs everything in one process.
+type Dev struct {
+	DataDir      string `env:"OUTBOXIE_DATA_DIR"` // where Postgres and NATS keep their data
+	PostgresHome string `env:"OUTBOXIE_PG_HOME"`  // the folder above bin/postgres; empty: look for it
+	Fresh        bool   `env:"--fresh"`           // by flag only: it deletes data
+	Subscribers  int    `env:"--subscribers"`
+}
+
+// Default returns the configuration of a process that was told nothing. Its InstanceID differs with every call.
+func Default() Config {
+	return Config{
+		InstanceID: generatedID(),
+		Roles:      Roles{API: true, Relay: true},
+		Database:   Database{MaxConns: 16},
+		NATS:       NATS{URL: "nats://127.0.0.1:4222"},
+		HTTP:       HTTP{Addr: "127.0.0.1:8080", AdminAddr: "127.0.0.1:8090"},
+		Stream:     Stream{Name: "ORDERS", Replicas: 1},
+		Outbox:     Outbox{LeaseTTL: 3 * time.Second, PollInterval: 500 * time.Millisecond, BatchSize: 1000},
+		Log:        Log{Level: slog.LevelInfo, Format: Text},
+		Dev:        Dev{DataDir: ".outboxie", Subscribers: 1},
+	}
+}
+
+// generatedID is unlike that of any other process, and tells people which machine it is on.
+func generatedID() string {
+	host, err := os.Hostname()
+	if err != nil || !identifier(host) || len(host) > 100 {
+		host = "outboxie"
+	}
+	return host + "-" + strings.ToLower(rand.Text()[:8])
+}
+
+// Format is how log lines look.
+type Format string
+
+// The formats.
+const (
+	Text Format = "text"
+	JSON Format = "json"
+)
+
+// Roles says what a serving process does.
+type Roles struct {
+	API   bool // answer HTTP requests
+	Relay bool // take part in the relay's elections, and publish when elected
+}
+
+// UnmarshalText reads a list such as "api,relay".
+func (r *Roles) UnmarshalText(text []byte) error {
+	read := Roles{}
+	for part := range strings.SplitSeq(string(text), ",") {
+		switch strings.TrimSpace(part) {
+		case "api":
+			read.API = true
+		case "relay":
+			read.Relay = true
+		default:
+			return fmt.Errorf("unknown role %q", part)
+		}
+	}
+	*r = read
+	return nil
+}
+
+// String gives the list as it is written in a setting.
+func (r Roles) String() string {
+	var roles []string
+	if r.API {
+		roles = append(roles, "api")
+	}
+	if r.Relay {
+		roles = append(roles, "relay")
+	}
+	return strings.Join(roles, ",")
+}

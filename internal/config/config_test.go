@@ -1,0 +1,311 @@
+package config_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/config"
+)
+
+func build(environment ...string) (config.Config, error) {
+	return config.NewBuilder().Environment(environment).Build()
+}
+
+func TestDefaultsAreTheContract(t *testing.T) {
+	c, err := build()
+	require.NoError(t, err)
+	require.Empty(t, c.Database.URL)
+	require.Equal(t, config.URL("nats://127.0.0.1:4222"), c.NATS.URL)
+	require.Equal(t, config.HTTP{Addr: "127.0.0.1:8080", AdminAddr: "127.0.0.1:8090"}, c.HTTP)
+	require.Equal(t, config.Stream{Name: "ORDERS", Replicas: 1}, c.Stream)
+	require.Equal(t, config.Outbox{LeaseTTL: 3 * time.Second, PollInterval: 500 * time.Millisecond, BatchSize: 1000}, c.Outbox)
+	require.Equal(t, config.Log{Level: slog.LevelInfo, Format: config.Text}, c.Log)
+	require.Equal(t, config.Roles{API: true, Relay: true}, c.Roles)
+	require.Equal(t, config.Dev{DataDir: ".outboxie", Subscribers: 1}, c.Dev)
+
+	other, err := build()
+	require.NoError(t, err)
+	require.Regexp(t, `^\S+-[a-z2-7]{8}$`, c.InstanceID)
+	require.NotEqual(t, c.InstanceID, other.InstanceID, "two processes on one machine need two identities")
+}
+
+func TestEverySettingCanBeGiven(t *testing.T) {
+	flags := newFlags(t)
+	require.NoError(t, flags.Parse([]string{"--fresh", "--subscribers=3", "--id=billing", "--roles", "relay"}))
+	c, err := config.NewBuilder().Flags(flags).Environment([]string{
+		"DATABASE_URL=postgres://u:p@db:5432/orders", "DATABASE_MAX_CONNS=8", "NATS_URL=nats://a:4222,tls://b:4222",
+		"HTTP_ADDR=:80", "ADMIN_ADDR=[::1]:0", "INSTANCE_ID=one", "STREAM_NAME=ORDERS-2", "STREAM_MAX_BYTES=1073741824",
+		"STREAM_MAX_AGE=168h", "STREAM_REPLICAS=3", "OUTBOX_LEASE_TTL=1s", "OUTBOX_POLL_INTERVAL=100ms",
+		"OUTBOX_BATCH_SIZE=10", "LOG_LEVEL=DEBUG", "LOG_FORMAT=json", "OUTBOXIE_DATA_DIR=/data", "OUTBOXIE_PG_HOME=/pg",
+	}).Require(config.DatabaseURL, config.SubscriberID).Build()
+	require.NoError(t, err)
+	require.Equal(t, config.Database{URL: "postgres://u:p@db:5432/orders", MaxConns: 8}, c.Database)
+	require.Equal(t, config.NATS{URL: "nats://a:4222,tls://b:4222"}, c.NATS)
+	require.Equal(t, config.HTTP{Addr: ":80", AdminAddr: "[::1]:0"}, c.HTTP)
+	require.Equal(t, "one", c.InstanceID)
+	require.Equal(t, config.Stream{Name: "ORDERS-2", MaxBytes: 1 << 30, MaxAge: 168 * time.Hour, Replicas: 3}, c.Stream)
+	require.Equal(t, config.Outbox{LeaseTTL: time.Second, PollInterval: 100 * time.Millisecond, BatchSize: 10}, c.Outbox)
+	require.Equal(t, config.Log{Level: slog.LevelDebug, Format: config.JSON}, c.Log)
+	require.Equal(t, config.Dev{DataDir: "/data", PostgresHome: "/pg", Fresh: true, Subscribers: 3}, c.Dev)
+	require.Equal(t, "billing", c.Subscriber.ID)
+	require.Equal(t, config.Roles{Relay: true}, c.Roles)
+	for _, s := range c.Settings() {
+		require.Contains(t, []config.Source{config.FromEnvironment, config.FromFlag}, s.Source, "%s: nothing is left out above", s.Name)
+	}
+}
+
+// TestEveryFieldIsASetting : a field without a row in the table would be read from nowhere and judged by nobody.
+func TestEveryFieldIsASetting(t *testing.T) {
+	listed := make(map[string]bool)
+	for _, s := range config.Default().Settings() {
+		listed[string(s.Name)] = true
+	}
+	for section := range reflect.TypeFor[config.Config]().Fields() {
+		if tag := section.Tag.Get("env"); tag != "" {
+			require.Contains(t, listed, tag)
+			continue
+		}
+		if !section.IsExported() {
+			continue
+		}
+		for field := range section.Type.Fields() {
+			require.Contains(t, listed, field.Tag.Get("env"), "%s.%s", section.Name, field.Name)
+		}
+	}
+}
+
+func TestPrecedence(t *testing.T) {
+	flags := newFlags(t)
+	require.NoError(t, flags.Parse([]string{"--http-addr", "127.0.0.1:2"}))
+	c, err := config.NewBuilder().
+		Set(func(c *config.Config) { c.Stream.Name = "FROM_CODE" }).
+		Flags(flags).
+		Environment([]string{"HTTP_ADDR=127.0.0.1:1", "ADMIN_ADDR=127.0.0.1:3", "STREAM_NAME=FROM_ENV", "LOG_LEVEL="}).
+		Build()
+	require.NoError(t, err)
+	require.Equal(t, config.HTTP{Addr: "127.0.0.1:2", AdminAddr: "127.0.0.1:3"}, c.HTTP, "a flag wins only when it was given")
+	require.Equal(t, "FROM_CODE", c.Stream.Name)
+	require.Equal(t, config.FromFlag, c.Source(config.HTTPAddr))
+	require.Equal(t, config.FromEnvironment, c.Source(config.AdminAddr))
+	require.Equal(t, config.FromCode, c.Source(config.StreamName))
+	require.Equal(t, config.FromDefault, c.Source(config.LogLevel), "an empty variable is not set")
+	require.False(t, c.Given(config.NATSURL))
+	require.True(t, c.Given(config.HTTPAddr))
+}
+
+func TestFreshCannotComeFromTheEnvironment(t *testing.T) {
+	c, err := build("--fresh=true", "FRESH=true")
+	require.NoError(t, err)
+	require.False(t, c.Dev.Fresh)
+}
+
+func TestUsableFromCode(t *testing.T) {
+	c := config.Default()
+	require.NoError(t, c.Validate())
+	require.Equal(t, config.FromCode, c.Source(config.HTTPAddr))
+	require.NotEmpty(t, c.Settings())
+	require.Empty(t, c.Warnings())
+
+	c.Outbox.BatchSize = 0
+	c.Roles = config.Roles{}
+	require.EqualError(t, c.Validate(config.DatabaseURL), `the configuration is wrong:
+  DATABASE_URL is not set; it must be a URL such as postgres://user:password@host:5432/database, with special characters in it percent-encoded
+  OUTBOXIE_ROLES is ""; it must be a list of api and relay, such as api,relay
+  OUTBOX_BATCH_SIZE is "0"; it must be a whole number from 1 to 1000`)
+}
+
+// TestProblems has at least one refused value for every setting that can be refused.
+func TestProblems(t *testing.T) {
+	const (
+		address    = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8080 or :8080"
+		streamName = `1 to 200 visible characters without spaces and . * > / \`
+		database   = "a URL such as postgres://user:password@host:5432/database, with special characters in it percent-encoded"
+		nats       = "a URL such as nats://127.0.0.1:4222 (or tls, ws, wss), or several of them separated by commas"
+	)
+	for _, test := range []struct{ variable, problem string }{
+		{"DATABASE_URL=mysql://me:s3cret@h/db", "DATABASE_URL is (hidden); it must be " + database},
+		{"DATABASE_URL=postgres://", "DATABASE_URL is (hidden); it must be " + database},
+		{"DATABASE_URL=postgres://me:s3cret#@h/db", "DATABASE_URL is (hidden); it must be " + database},
+		{"DATABASE_URL=postgres://me:123#s3cret@h/db", "DATABASE_URL is (hidden); it must be " + database},
+		{"DATABASE_URL=postgres://me:123/s3cret@h/db", "DATABASE_URL is (hidden); it must be " + database},
+		{"DATABASE_URL=host=h password=s3cret", "DATABASE_URL is (hidden); it must be " + database},
+		{"DATABASE_MAX_CONNS=3", `DATABASE_MAX_CONNS is "3"; it must be a whole number from 4 to 1000`},
+		{"NATS_URL=127.0.0.1:4222", "NATS_URL is (hidden); it must be " + nats},
+		{"NATS_URL=nats://s3cret@a:4222,http://b", "NATS_URL is (hidden); it must be " + nats},
+		{"HTTP_ADDR=8080", `HTTP_ADDR is "8080"; it must be ` + address},
+		{"HTTP_ADDR=localhost:http", `HTTP_ADDR is "localhost:http"; it must be ` + address},
+		{"HTTP_ADDR=:65536", `HTTP_ADDR is ":65536"; it must be ` + address},
+		{"ADMIN_ADDR=x", `ADMIN_ADDR is "x"; it must be ` + address + ", and another one than HTTP_ADDR"},
+		{"ADMIN_ADDR=127.0.0.1:8080", `ADMIN_ADDR is "127.0.0.1:8080"; it must be ` + address + ", and another one than HTTP_ADDR"},
+		{"INSTANCE_ID=a b", `INSTANCE_ID is "a b"; it must be 1 to 200 visible characters without spaces`},
+		{"OUTBOXIE_ROLES=api,web", `OUTBOXIE_ROLES is "api,web"; it must be a list of api and relay, such as api,relay`},
+		{"SUBSCRIBER_ID=a.b", `SUBSCRIBER_ID is "a.b"; it must be ` + streamName},
+		{"STREAM_NAME=ORDERS.EU", `STREAM_NAME is "ORDERS.EU"; it must be ` + streamName},
+		{"STREAM_NAME=" + strings.Repeat("x", 201), `STREAM_NAME is "` + strings.Repeat("x", 201) + `"; it must be ` + streamName},
+		{"STREAM_MAX_BYTES=1GB", `STREAM_MAX_BYTES is "1GB"; it must be a whole number of bytes, at least 0 (0: no limit)`},
+		{"STREAM_MAX_BYTES=-1", `STREAM_MAX_BYTES is "-1"; it must be a whole number of bytes, at least 0 (0: no limit)`},
+		{"STREAM_MAX_AGE=1ms", `STREAM_MAX_AGE is "1ms"; it must be a duration of at least 1s, such as 168h, or 0 (no limit)`},
+		{"STREAM_REPLICAS=6", `STREAM_REPLICAS is "6"; it must be a whole number from 1 to 5`},
+		{"OUTBOX_LEASE_TTL=3", `OUTBOX_LEASE_TTL is "3"; it must be a duration from 500ms to 10m, such as 3s`},
+		{"OUTBOX_LEASE_TTL=1h", `OUTBOX_LEASE_TTL is "1h0m0s"; it must be a duration from 500ms to 10m, such as 3s`},
+		{"OUTBOX_POLL_INTERVAL=0s", `OUTBOX_POLL_INTERVAL is "0s"; it must be a duration from 1ms to 1m, such as 500ms`},
+		{"OUTBOX_BATCH_SIZE=1001", `OUTBOX_BATCH_SIZE is "1001"; it must be a whole number from 1 to 1000`},
+		{"LOG_LEVEL=loud", `LOG_LEVEL is "loud"; it must be debug, info, warn or error`},
+		{"LOG_FORMAT=xml", `LOG_FORMAT is "xml"; it must be text or json`},
+		{"--http-addr=x", `--http-addr is "x"; it must be ` + address},
+		{"--data-dir=", `--data-dir is ""; it must be a folder`},
+		{"--id=", `--id is ""; it must be ` + streamName},
+		{"--roles=", `--roles is ""; it must be a list of api and relay, such as api,relay`},
+		{"--fresh=maybe", `--fresh is "maybe"; it must be true or false`},
+		{"--subscribers=-1", `--subscribers is "-1"; it must be a whole number from 0 to 100`},
+		{"--subscribers=many", `--subscribers is "many"; it must be a whole number from 0 to 100`},
+	} {
+		t.Run(test.variable, func(t *testing.T) {
+			flags := newFlags(t)
+			if strings.HasPrefix(test.variable, "--") {
+				require.NoError(t, flags.Parse([]string{test.variable}))
+			}
+			_, err := config.NewBuilder().Environment([]string{test.variable}).Flags(flags).Build()
+			require.EqualError(t, err, "the configuration is wrong:\n  "+test.problem)
+			require.NotContains(t, err.Error(), "s3cret")
+		})
+	}
+}
+
+func TestAllProblemsAtOnce(t *testing.T) {
+	flags := newFlags(t)
+	require.NoError(t, flags.Parse([]string{"--admin-addr", "nowhere"}))
+	_, err := config.NewBuilder().
+		Environment([]string{"OUTBOX_LEASE_TTL=soon", "OUTBOX_BATCH_SIZE=0", "LOG_LEVEL=info"}).
+		Flags(flags).
+		Set(func(c *config.Config) { c.Stream.Replicas = 0 }).
+		Require(config.DatabaseURL, config.SubscriberID).
+		Build()
+	var wrong *config.Error
+	require.ErrorAs(t, err, &wrong)
+	names := make(map[config.Name]bool)
+	for _, problem := range wrong.Problems {
+		require.False(t, names[problem.Name], "%s is reported twice", problem.Name)
+		names[problem.Name] = true
+	}
+	require.Equal(t, map[config.Name]bool{
+		config.DatabaseURL: true, config.SubscriberID: true, config.AdminAddr: true, config.OutboxLeaseTTL: true,
+		config.OutboxBatchSize: true, config.StreamReplicas: true,
+	}, names)
+	require.Contains(t, err.Error(), "SUBSCRIBER_ID (or --id) is not set; it must be 1 to 200")
+}
+
+func TestAcceptedURLs(t *testing.T) {
+	for text, shown := range map[string]string{
+		"DATABASE_URL=postgres://me:s3cret@db:5432/orders?sslmode=require": "postgres://me:xxxxx@db:5432/orders?sslmode=require",
+		"DATABASE_URL=postgresql://me:s3cret@a:5432,b:5433/orders":         "postgresql://me:xxxxx@a:5432,b:5433/orders",
+		"DATABASE_URL=postgres:///orders?host=/run/pg&password=s3cret":     "postgres:///orders?host=%2Frun%2Fpg&password=xxxxx",
+		"DATABASE_URL=postgres://me@db/orders":                             "postgres://me@db/orders",
+		"DATABASE_URL=postgres://me:s3cret%40%23@db/orders":                "postgres://me:xxxxx@db/orders",
+		"NATS_URL=nats://s3cret@a:4222":                                    "nats://xxxxx@a:4222",
+		"NATS_URL=nats://me:s3cret@a:4222, wss://s3cret@b:443":             "nats://me:xxxxx@a:4222,wss://xxxxx@b:443",
+		"NATS_URL=tls://demo":                                              "tls://demo",
+		"OTEL_EXPORTER_OTLP_HEADERS=authorization=s3cret":                  "(hidden)",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=http://me:s3cret@localhost:4318":      "(hidden)",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318":                "http://localhost:4318",
+	} {
+		t.Run(text, func(t *testing.T) {
+			c, err := build(text)
+			require.NoError(t, err)
+			name, value, _ := strings.Cut(text, "=")
+			found := false
+			for _, s := range c.Settings() {
+				if string(s.Name) == name {
+					found = true
+					require.Equal(t, config.Setting{Name: s.Name, Value: shown, Source: config.FromEnvironment}, s)
+				}
+			}
+			require.True(t, found)
+			if strings.HasPrefix(name, "DATABASE") {
+				require.Equal(t, value, string(c.Database.URL), "whoever connects gets the real one")
+			}
+			requireNoSecret(t, c)
+		})
+	}
+}
+
+func requireNoSecret(t *testing.T, c config.Config) {
+	t.Helper()
+	var printed, logged strings.Builder
+	require.NoError(t, c.Print(&printed))
+	marshalled, err := json.Marshal(c)
+	require.NoError(t, err)
+	slog.New(slog.NewJSONHandler(&logged, nil)).Info("json", "config", c, "database", c.Database.URL, "nats", c.NATS.URL)
+	slog.New(slog.NewTextHandler(&logged, nil)).Info("text", "config", c, "database", c.Database.URL, "nats", c.NATS.URL)
+	everything := printed.String() + string(marshalled) + logged.String() +
+		fmt.Sprintf("%v %+v %#v %s %q %x", c, c, c, c.Database.URL, c.Database.URL, c.NATS.URL) + fmt.Sprint(&c, c.Database, c.NATS)
+	require.NotContains(t, everything, "s3cret")
+}
+
+func TestPrint(t *testing.T) {
+	c, err := build("DATABASE_URL=postgres://me:s3cret@db/orders", "INSTANCE_ID=one", "OTEL_SERVICE_NAME=orders")
+	require.NoError(t, err)
+	var printed strings.Builder
+	require.NoError(t, c.Print(&printed))
+	require.Equal(t, `SETTING               VALUE                          FROM
+DATABASE_URL          postgres://me:xxxxx@db/orders  environment
+DATABASE_MAX_CONNS    16                             default
+NATS_URL              nats://127.0.0.1:4222          default
+HTTP_ADDR             127.0.0.1:8080                 default
+ADMIN_ADDR            127.0.0.1:8090                 default
+INSTANCE_ID           one                            environment
+OUTBOXIE_ROLES        api,relay                      default
+SUBSCRIBER_ID                                        default
+STREAM_NAME           ORDERS                         default
+STREAM_MAX_BYTES      0                              default
+STREAM_MAX_AGE        0s                             default
+STREAM_REPLICAS       1                              default
+OUTBOX_LEASE_TTL      3s                             default
+OUTBOX_POLL_INTERVAL  500ms                          default
+OUTBOX_BATCH_SIZE     1000                           default
+LOG_LEVEL             info                           default
+LOG_FORMAT            text                           default
+OUTBOXIE_DATA_DIR     .outboxie                      default
+OUTBOXIE_PG_HOME                                     default
+--fresh               false                          default
+--subscribers         1                              default
+OTEL_SERVICE_NAME     orders                         environment
+`, printed.String())
+	require.Error(t, c.Print(brokenWriter{}))
+}
+
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("broken") }
+
+func TestWarnsOfMistypedSettings(t *testing.T) {
+	c, err := build("OUTBOX_LEASE_TLL=1s", "OUTBOX_LEASE_TTL=1s", "OUTBOXIE_X=", "PATH=/bin")
+	require.NoError(t, err)
+	require.Equal(t, []string{"OUTBOX_LEASE_TLL is not a setting and was ignored; `outboxie config` lists them"}, c.Warnings())
+}
+
+func TestFlags(t *testing.T) {
+	flags := newFlags(t)
+	require.Equal(t, "127.0.0.1:8080", flags.Lookup("http-addr").DefValue)
+	require.Contains(t, flags.FlagUsages(),
+		"--http-addr host:port    where the API listens; port 0 picks a free one [HTTP_ADDR] (default 127.0.0.1:8080)")
+	require.Contains(t, flags.FlagUsages(), "--fresh                  delete the data of earlier runs first\n")
+	require.Panics(t, func() { config.AddFlags(flags, config.StreamName) }, "a setting without a flag")
+}
+
+func newFlags(t *testing.T) *pflag.FlagSet {
+	t.Helper()
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	config.AddFlags(flags, config.HTTPAddr, config.AdminAddr, config.DataDir, config.Fresh, config.Subscribers,
+		config.RolesList, config.SubscriberID)
+	return flags
+}

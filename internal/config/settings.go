@@ -1,0 +1,179 @@
+package config
+
+import (
+	"net"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// Name is a setting: the environment variable, or "--name" for one that only a flag can give.
+type Name string
+
+// The settings.
+const (
+	DatabaseURL      Name = "DATABASE_URL"
+	DatabaseMaxConns Name = "DATABASE_MAX_CONNS"
+	NATSURL          Name = "NATS_URL"
+	HTTPAddr         Name = "HTTP_ADDR"
+	AdminAddr        Name = "ADMIN_ADDR"
+	InstanceID       Name = "INSTANCE_ID"
+	RolesList        Name = "OUTBOXIE_ROLES"
+	SubscriberID     Name = "SUBSCRIBER_ID"
+	StreamName       Name = "STREAM_NAME"
+	StreamMaxBytes   Name = "STREAM_MAX_BYTES"
+	StreamMaxAge     Name = "STREAM_MAX_AGE"
+	StreamReplicas   Name = "STREAM_REPLICAS"
+	OutboxLeaseTTL   Name = "OUTBOX_LEASE_TTL"
+	OutboxPoll       Name = "OUTBOX_POLL_INTERVAL"
+	OutboxBatchSize  Name = "OUTBOX_BATCH_SIZE"
+	LogLevel         Name = "LOG_LEVEL"
+	LogFormat        Name = "LOG_FORMAT"
+	DataDir          Name = "OUTBOXIE_DATA_DIR"
+	PostgresHome     Name = "OUTBOXIE_PG_HOME"
+	Fresh            Name = "--fresh"
+	Subscribers      Name = "--subscribers"
+)
+
+// setting is what there is to know about one of them. A test keeps the table and the struct tags of Config together.
+type setting struct {
+	name    Name
+	flag    string // empty: no flag
+	kind    string // of the flag, as its help shows it
+	help    string // of the flag
+	secret  bool
+	accepts string
+	ok      func(Config) bool // nil: everything that parses is accepted
+}
+
+func (s setting) flagOnly() bool { return strings.HasPrefix(string(s.name), "--") }
+
+// String names the setting in every way that it can be given.
+func (s setting) String() string {
+	if s.flag == "" || s.flagOnly() {
+		return string(s.name)
+	}
+	return string(s.name) + " (or --" + s.flag + ")"
+}
+
+const (
+	anAddress      = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8080 or :8080"
+	anIdentifier   = "1 to 200 visible characters without spaces"
+	aJetStreamName = "1 to 200 visible characters without spaces and . * > / \\"
+)
+
+var settings = []setting{
+	{
+		name: DatabaseURL, secret: true,
+		accepts: "a URL such as postgres://user:password@host:5432/database, with special characters in it percent-encoded",
+		ok:      func(c Config) bool { return c.Database.URL == "" || c.Database.URL.isDatabase() },
+	},
+	{
+		name: DatabaseMaxConns, accepts: "a whole number from 4 to 1000",
+		ok: func(c Config) bool { return within(c.Database.MaxConns, 4, 1000) },
+	},
+	{
+		name: NATSURL, secret: true,
+		accepts: "a URL such as nats://127.0.0.1:4222 (or tls, ws, wss), or several of them separated by commas",
+		ok:      func(c Config) bool { return c.NATS.URL.isNATS() },
+	},
+	{
+		name: HTTPAddr, flag: "http-addr", kind: "host:port", help: "where the API listens; port 0 picks a free one",
+		accepts: anAddress, ok: func(c Config) bool { return address(c.HTTP.Addr) },
+	},
+	{
+		name: AdminAddr, flag: "admin-addr", kind: "host:port", help: "where /healthz and /readyz listen; port 0 picks a free one",
+		accepts: anAddress + ", and another one than HTTP_ADDR",
+		ok:      func(c Config) bool { return address(c.HTTP.AdminAddr) && !c.HTTP.clash() },
+	},
+	{
+		name: InstanceID, accepts: anIdentifier,
+		ok: func(c Config) bool { return identifier(c.InstanceID) },
+	},
+	{
+		name: RolesList, flag: "roles", kind: "list", help: "what this process does: api, relay or both",
+		accepts: "a list of api and relay, such as api,relay",
+		ok:      func(c Config) bool { return c.Roles != Roles{} },
+	},
+	{
+		name: SubscriberID, flag: "id", kind: "name", help: "the subscriber's name: every name gets every event",
+		accepts: aJetStreamName,
+		ok:      func(c Config) bool { return c.Subscriber.ID == "" || jetStreamName(c.Subscriber.ID) },
+	},
+	{
+		name: StreamName, accepts: aJetStreamName,
+		ok: func(c Config) bool { return jetStreamName(c.Stream.Name) },
+	},
+	{
+		name: StreamMaxBytes, accepts: "a whole number of bytes, at least 0 (0: no limit)",
+		ok: func(c Config) bool { return c.Stream.MaxBytes >= 0 },
+	},
+	{
+		name: StreamMaxAge, accepts: "a duration of at least 1s, such as 168h, or 0 (no limit)",
+		ok: func(c Config) bool { return c.Stream.MaxAge == 0 || c.Stream.MaxAge >= time.Second },
+	},
+	{
+		name: StreamReplicas, accepts: "a whole number from 1 to 5",
+		ok: func(c Config) bool { return within(c.Stream.Replicas, 1, 5) },
+	},
+	{
+		name: OutboxLeaseTTL, accepts: "a duration from 500ms to 10m, such as 3s",
+		ok: func(c Config) bool { return within(c.Outbox.LeaseTTL, 500*time.Millisecond, 10*time.Minute) },
+	},
+	{
+		name: OutboxPoll, accepts: "a duration from 1ms to 1m, such as 500ms",
+		ok: func(c Config) bool { return within(c.Outbox.PollInterval, time.Millisecond, time.Minute) },
+	},
+	{
+		name: OutboxBatchSize, accepts: "a whole number from 1 to 1000",
+		ok: func(c Config) bool { return within(c.Outbox.BatchSize, 1, 1000) },
+	},
+	{name: LogLevel, accepts: "debug, info, warn or error"},
+	{
+		name: LogFormat, accepts: "text or json",
+		ok: func(c Config) bool { return c.Log.Format == Text || c.Log.Format == JSON },
+	},
+	{
+		name: DataDir, flag: "data-dir", kind: "folder", help: "where Postgres and NATS keep their data",
+		accepts: "a folder", ok: func(c Config) bool { return c.Dev.DataDir != "" },
+	},
+	{name: PostgresHome, accepts: "the folder above bin/postgres"},
+	{name: Fresh, flag: "fresh", kind: "bool", help: "delete the data of earlier runs first", accepts: "true or false"},
+	{
+		name: Subscribers, flag: "subscribers", kind: "number", help: "how many subscribers to run",
+		accepts: "a whole number from 0 to 100",
+		ok:      func(c Config) bool { return within(c.Dev.Subscribers, 0, 100) },
+	},
+}
+
+func find(name Name) (setting, bool) {
+	for _, s := range settings {
+		if s.name == name {
+			return s, true
+		}
+	}
+	return setting{}, false
+}
+
+func within[T int | time.Duration](value, low, high T) bool { return low <= value && value <= high }
+
+func address(text string) bool {
+	_, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
+
+// clash reports whether both listeners want the same port. Port 0 is a different one every time.
+func (h HTTP) clash() bool { return h.Addr == h.AdminAddr && !strings.HasSuffix(h.Addr, ":0") }
+
+func identifier(text string) bool {
+	invisible := func(r rune) bool { return !unicode.IsPrint(r) || unicode.IsSpace(r) }
+	return text != "" && len(text) <= 200 && !strings.ContainsFunc(text, invisible)
+}
+
+// jetStreamName : streams and consumers are subject tokens to NATS, and folders to its file store.
+func jetStreamName(text string) bool { return identifier(text) && !strings.ContainsAny(text, `.*>/\`) }

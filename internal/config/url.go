@@ -1,0 +1,95 @@
+package config
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+)
+
+const hidden = "(hidden)"
+
+// URL is the address of a server, with the credentials that are in it. However it is printed, logged or marshalled, the
+// password or token is not shown; string(u) is the real text, for whoever connects.
+type URL string
+
+// String is the URL without its secrets. What cannot be parsed is hidden altogether: nobody knows where its secret is.
+func (u URL) String() string {
+	if u == "" {
+		return ""
+	}
+	parts := u.servers()
+	for i, part := range parts {
+		parsed, ok := parseURL(part)
+		if !ok {
+			return hidden
+		}
+		parts[i] = redacted(parsed)
+	}
+	return strings.Join(parts, ",")
+}
+
+// GoString keeps the secrets out of %#v.
+func (u URL) GoString() string { return u.String() }
+
+// MarshalText keeps the secrets out of JSON and structured logs.
+func (u URL) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
+
+// servers splits the list that NATS knows. A Postgres URL with several hosts is one URL.
+func (u URL) servers() []string {
+	if strings.HasPrefix(string(u), "postgres") {
+		return []string{string(u)}
+	}
+	return strings.Split(string(u), ",")
+}
+
+// parseURL refuses what could be read in two ways. In postgres://me:123#4@host/db the password has an unescaped #, so
+// that net/url takes "me" for the host and 123 for its port.
+func parseURL(text string) (*url.URL, bool) {
+	parsed, err := url.Parse(strings.TrimSpace(text))
+	if err != nil || parsed.Opaque != "" || parsed.Fragment != "" || strings.Contains(text, "#") {
+		return nil, false
+	}
+	if strings.Contains(parsed.Path, "@") || strings.Contains(parsed.RawQuery, "@") {
+		return nil, false
+	}
+	if _, err := url.ParseQuery(parsed.RawQuery); err != nil {
+		return nil, false
+	}
+	return parsed, true
+}
+
+func redacted(u *url.URL) string {
+	shown := *u
+	if _, hasPassword := u.User.Password(); u.User != nil && !hasPassword && !isPostgres(u) {
+		shown.User = url.User("xxxxx") // NATS takes a lone user name for a token
+	}
+	query, secret := u.Query(), false
+	for key := range query {
+		if strings.Contains(strings.ToLower(key), "pass") || strings.Contains(strings.ToLower(key), "token") {
+			query.Set(key, "xxxxx")
+			secret = true
+		}
+	}
+	if secret {
+		shown.RawQuery = query.Encode()
+	}
+	return shown.Redacted()
+}
+
+func isPostgres(u *url.URL) bool { return u.Scheme == "postgres" || u.Scheme == "postgresql" }
+
+// isDatabase reports whether u is one Postgres URL. It may have several hosts, or none and a socket folder in its query.
+func (u URL) isDatabase() bool {
+	parsed, ok := parseURL(string(u))
+	return ok && isPostgres(parsed) && (parsed.Host != "" || parsed.Path != "" || parsed.RawQuery != "")
+}
+
+func (u URL) isNATS() bool {
+	for _, part := range u.servers() {
+		parsed, ok := parseURL(part)
+		if !ok || parsed.Hostname() == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, parsed.Scheme) {
+			return false
+		}
+	}
+	return true
+}
