@@ -1,0 +1,222 @@
+// Package relay moves events from the log to the stream: campaign, take over, drain, resign. Every retry decision of the
+// engine lives here; docs/engine.md tells why it loses nothing and doubles nothing.
+//
+// Any number of relays may run. The lease decides which one tries; compare-and-swap on the stream's tail decides who
+// succeeds, so two relays that both believe they lead are a waste, never an error.
+package relay
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// Options are the relay's settings. All durations are real time.
+type Options struct {
+	LeaseTTL time.Duration // how long a dead leader keeps the others waiting
+	Poll     time.Duration // longest time between two looks at an idle log: the safety net under lost wake-ups
+	Slice    outbox.Slice  // most that is read, and published, at once
+}
+
+// Ports is everything that a relay drives.
+type Ports struct {
+	Log       ports.Log
+	Cursors   ports.CursorStore
+	Publisher ports.Publisher
+	Elector   ports.Elector
+	Waker     ports.Waker
+	Alarm     ports.Alarm
+}
+
+// State is what a relay is doing.
+type State string
+
+// The states of a relay.
+const (
+	Following State = "following" // another instance leads, or none could be asked
+	Leading   State = "leading"
+	Halted    State = "halted" // leading, and stopped on purpose; see Status.Halt
+)
+
+// Status is a moment of a relay's life.
+type Status struct {
+	State    State
+	Token    int64           // of the term, while leading or halted
+	Position outbox.Position // the last row of the log that is known to be dealt with
+	Sequence uint64          // the stream's sequence there
+	Halt     *outbox.Halt    // why it halted
+	Trouble  string          // the last failure, until the relay works again
+	Heals    int64           // how often the stream had lost acknowledged messages since the start
+}
+
+// Relay is one instance's relay.
+type Relay struct {
+	Ports
+	opts   Options
+	logger *slog.Logger
+	status atomic.Pointer[Status]
+}
+
+// New returns a relay that does nothing until Run. The logger names the instance.
+func New(driven Ports, opts Options, logger *slog.Logger) *Relay {
+	r := &Relay{Ports: driven, opts: opts, logger: logger}
+	r.status.Store(&Status{State: Following})
+	return r
+}
+
+// Status returns what the relay is doing. It is safe for concurrent use.
+func (r *Relay) Status() Status { return *r.status.Load() }
+
+func (r *Relay) update(change func(*Status)) {
+	status := r.Status()
+	change(&status)
+	r.status.Store(&status)
+}
+
+// How a follower tries for the lease: at least twice per term, so that a dead leader is followed within the time to live
+// plus half a second, and soon after a wake-up, which may tell that the lease is free.
+const (
+	slowestCampaign = 500 * time.Millisecond
+	fastestCampaign = 50 * time.Millisecond
+)
+
+// Run campaigns for the lease and leads whenever it holds it, until ctx ends; then it saves its cursor, frees the lease
+// and returns nil. Outages never end it. It is called once.
+func (r *Relay) Run(ctx context.Context) error {
+	interval := min(r.opts.LeaseTTL/2, slowestCampaign)
+	for ctx.Err() == nil {
+		tried := time.Now()
+		term, err := r.Elector.Acquire(ctx)
+		if err == nil {
+			r.lead(ctx, term)
+			continue
+		}
+		if errors.Is(err, ports.ErrLeaseHeld) || ctx.Err() != nil {
+			r.update(func(s *Status) { s.Trouble = "" })
+		} else {
+			r.failed(r.logger, err)
+		}
+		r.pause(ctx, tried.Add(fastestCampaign), tried.Add(interval))
+	}
+	return nil
+}
+
+// pause waits until latest, or for a wake-up, but not less than until earliest.
+func (r *Relay) pause(ctx context.Context, earliest, latest time.Time) {
+	timer := time.NewTimer(time.Until(latest))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return
+	case <-timer.C:
+		return
+	case <-r.Alarm.C():
+	}
+	timer.Reset(time.Until(earliest))
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// lead relays while the term lasts. When ctx ends it resigns.
+func (r *Relay) lead(ctx context.Context, term outbox.Term) {
+	logger := r.logger.With("token", term.Token)
+	logger.InfoContext(ctx, "became leader")
+	r.update(func(s *Status) { *s = Status{State: Leading, Token: term.Token, Heals: s.Heals} })
+
+	t := r.take(ctx, term)
+	place := r.relay(ctx, t, logger)
+	reason := t.end()
+
+	if ctx.Err() != nil && !errors.Is(reason, ports.ErrLeaseLost) {
+		reason = r.resign(ctx, t, place)
+	}
+	r.update(func(s *Status) { *s = Status{State: Following, Heals: s.Heals} })
+	logger.InfoContext(ctx, "lost leadership", "reason", reason)
+}
+
+var errResigned = errors.New("resigned")
+
+// resign lets the next leader start at once, from a cursor that is up to date. If it fails the lease simply runs out.
+func (r *Relay) resign(ctx context.Context, t *tenure, place *place) error {
+	final, cancel := context.WithDeadline(context.WithoutCancel(ctx), t.term().Deadline)
+	defer cancel()
+	if place != nil {
+		if err := place.save(final, r.Cursors, t.term()); err != nil {
+			r.logger.WarnContext(ctx, "cannot save the cursor while resigning", "error", err)
+		}
+	}
+	if err := r.Elector.Resign(final, t.term()); err != nil {
+		return err
+	}
+	r.Waker.Wake()
+	return errResigned
+}
+
+// relay takes over and drains until the tenure ends or ctx does, and says where it stood when it ended.
+func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) *place {
+	retry := backoff{least: 10 * time.Millisecond, most: r.opts.Poll}
+	for {
+		place, err := r.takeOver(t, logger)
+		if err == nil {
+			err = r.drain(ctx, t, place, logger, &retry)
+		}
+		if ctx.Err() != nil || t.ctx.Err() != nil {
+			return place
+		}
+		if place != nil {
+			err = errors.Join(err, place.save(t.ctx, r.Cursors, t.term()))
+		}
+		var halt *outbox.Halt
+		if errors.As(err, &halt) {
+			r.halted(logger, halt)
+			sleep(ctx, t.ctx, r.opts.Poll)
+			continue
+		}
+		r.failed(logger, err)
+		if again := retry.used(); again || !errors.Is(err, ports.ErrTailMoved) {
+			sleep(ctx, t.ctx, retry.next())
+		} else {
+			retry.next()
+		}
+		t.confirm()
+	}
+}
+
+// working records that the relay gets on: an empty log, or something published.
+func (r *Relay) working(logger *slog.Logger, place *place) {
+	before := r.Status()
+	r.update(func(s *Status) {
+		s.State, s.Halt, s.Trouble = Leading, nil, ""
+		s.Position, s.Sequence = place.progress.Position, place.own
+	})
+	if before.Halt != nil || before.Trouble != "" {
+		logger.Info("relaying again", "position", place.progress.Position)
+	}
+}
+
+// halted says once, not every poll, why nothing is relayed.
+func (r *Relay) halted(logger *slog.Logger, halt *outbox.Halt) {
+	before := r.Status().Halt
+	r.update(func(s *Status) { s.State, s.Halt, s.Trouble = Halted, halt, "" })
+	if before == nil || *before != *halt {
+		logger.Error("relay halted", "reason", halt.Reason, "detail", halt.Detail)
+	}
+}
+
+func (r *Relay) failed(logger *slog.Logger, err error) {
+	if errors.Is(err, ports.ErrTailMoved) {
+		logger.Debug("the stream moved, taking over again", "error", err)
+		return
+	}
+	if r.Status().Trouble != err.Error() {
+		logger.Warn("the relay is in trouble and tries again", "error", err)
+	}
+	r.update(func(s *Status) { s.Trouble = err.Error() })
+}
