@@ -30,14 +30,15 @@ type Log struct {
 	logger  *slog.Logger
 	waiting atomic.Pointer[time.Time] // since when After has been waiting for writers
 
-	ignoreWriters bool // the mutant that proves that the tests can fail
+	warnAfter     time.Duration // a wait is reported after this long, and again whenever it has doubled
+	ignoreWriters bool          // the mutant that proves that the tests can fail
 }
 
 var _ ports.Log = (*Log)(nil)
 
 // NewLog returns the log as relay reads it; retention tells in the relay's cursor up to where rows may be missing.
 func NewLog(db *bun.DB, relay string, logger *slog.Logger) *Log {
-	return &Log{db: db, relay: relay, logger: logger}
+	return &Log{db: db, relay: relay, logger: logger, warnAfter: time.Second}
 }
 
 // After implements the port.
@@ -82,7 +83,8 @@ func dense(position outbox.Position, entries []outbox.Entry) int {
 const maxPosition outbox.Position = 1<<63 - 1
 
 // readStatement reads, in one snapshot, the row that was dealt with last, the slice that follows it, and up to where
-// rows may be missing. The sizes are those of the stored text, known without reading it.
+// rows may be missing. Sizes are those of the stored text, known without reading it. The upper bound stands outside,
+// because a planner without statistics answers a bounded range by sorting everything in it.
 const readStatement = `
 SELECT pg_is_in_recovery(),
 	(SELECT purged_to FROM outbox_cursor WHERE relay = ?0),
@@ -92,9 +94,9 @@ FROM (SELECT) AS always LEFT JOIN (
 	SELECT *, sum(size) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS total
 	FROM (
 		SELECT *, CASE WHEN position > ?1 THEN octet_length(payload::text) ELSE 0 END AS size
-		FROM outbox WHERE position BETWEEN ?1 AND ?2 ORDER BY position LIMIT ?3
+		FROM outbox WHERE position >= ?1 ORDER BY position LIMIT ?3
 	) AS candidates
-) AS o ON o.total <= ?4 OR o.total = o.size
+) AS o ON o.position <= ?2 AND (o.total <= ?4 OR o.total = o.size)
 ORDER BY o.position`
 
 // read returns what stands after from up to a position, gaps or not, within the limit, after checking that the log is

@@ -13,8 +13,6 @@ import (
 const (
 	firstPoll = time.Millisecond
 	lastPoll  = 20 * time.Millisecond
-	// firstWarning is after how long a wait is reported; then again whenever it has doubled.
-	firstWarning = time.Second
 )
 
 // writersStatement lists who holds the writer's lock on the outbox. It takes no lock itself, waits for nobody, and always
@@ -69,7 +67,7 @@ func (l *Log) awaitWriters(ctx context.Context, seen outbox.Position) error {
 	l.waiting.Store(&since)
 	defer l.waiting.Store(nil)
 
-	warnAfter, pause := firstWarning, firstPoll
+	warnAfter, pause := l.warnAfter, firstPoll
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	for {
@@ -99,14 +97,19 @@ func (l *Log) awaitWriters(ctx context.Context, seen outbox.Position) error {
 	}
 }
 
-// describeStatement tells about the holders of locks on the outbox what an operator needs to find and end them.
+// describeStatement tells about the holders of locks on the outbox what an operator needs to find and end them. A prepared
+// transaction is recognized by the lock on its own id.
 const describeStatement = `
 SELECT l.virtualtransaction, coalesce(l.pid, 0), coalesce(p.gid, ''), coalesce(a.state, 'prepared'),
 	coalesce(extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared)), 0),
 	coalesce(a.application_name, ''), coalesce(left(a.query, 120), '')
 FROM pg_locks AS l
 LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
-LEFT JOIN pg_prepared_xacts AS p ON l.pid IS NULL AND l.virtualtransaction = '-1/' || p.transaction
+LEFT JOIN (
+	SELECT x.virtualtransaction, p.gid, p.prepared
+	FROM pg_prepared_xacts AS p JOIN pg_locks AS x ON x.locktype = 'transactionid' AND x.transactionid = p.transaction
+		AND x.pid IS NULL AND x.granted
+) AS p ON l.pid IS NULL AND p.virtualtransaction = l.virtualtransaction
 WHERE l.locktype = 'relation' AND l.relation = 'outbox'::regclass AND l.mode = 'RowExclusiveLock'
 	AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`
 
