@@ -1,0 +1,217 @@
+package telemetry_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/codes"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// stream stores everything, or only as much as it is told to.
+type stream struct {
+	ports.Publisher
+	storesOnly int
+	err        error
+	in         trace.SpanContext
+	got        []outbox.Entry
+}
+
+func (s *stream) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
+	s.in, s.got = trace.SpanContextFromContext(ctx), batch
+	if s.err != nil {
+		return after + uint64(s.storesOnly), s.err
+	}
+	return after + uint64(len(batch)), nil
+}
+
+func batchOf(headers ...map[string]string) []outbox.Entry {
+	recordedAt := time.Now().Add(-time.Second)
+	batch := make([]outbox.Entry, len(headers))
+	for i, h := range headers {
+		batch[i] = outbox.Entry{
+			Message: message(fmt.Sprintf("e%d", i), h), Position: outbox.Position(100 + i), RecordedAt: recordedAt,
+		}
+	}
+	return batch
+}
+
+func sampledHeaders() map[string]string { return map[string]string{"traceparent": sampledParent} }
+
+func TestPublisherTracesBatchAndMessages(t *testing.T) {
+	tp, spans := record()
+	ctx, _ := inSpan(tp)
+	next := &stream{}
+	batch := batchOf(sampledHeaders(), map[string]string{"traceparent": unsampledParent}, nil,
+		map[string]string{"Traceparent": sampledParent}, map[string]string{"traceparent": sampledParent[:54] + "g"})
+	before := make([]outbox.Entry, len(batch))
+	for i, entry := range batch {
+		before[i] = entry
+		before[i].Headers = maps.Clone(entry.Headers)
+	}
+
+	last, err := telemetry.TracePublisher(tp, "ORDERS", next).Publish(ctx, 7, batch)
+
+	require.NoError(t, err)
+	require.EqualValues(t, 12, last)
+	require.Equal(t, before, next.got, "the stored context travels unchanged")
+	send := spans.one(t, "send ORDERS")
+	require.Equal(t, trace.SpanKindClient, send.SpanKind())
+	require.False(t, send.Parent().IsValid(), "a new root")
+	require.Equal(t, send.SpanContext(), next.in)
+	requireStoredLink(t, send)
+	require.Equal(t, codes.Unset, send.Status().Code)
+	require.Equal(t, map[string]any{
+		"messaging.system": "nats", "messaging.operation.name": "send", "messaging.operation.type": "send",
+		"messaging.destination.name": "ORDERS", "messaging.batch.message_count": int64(5),
+		"outboxie.batch.stored": int64(5),
+	}, attributesOf(send))
+
+	relay := spans.one(t, "outbox relay")
+	require.Equal(t, trace.SpanKindInternal, relay.SpanKind())
+	requireStoredParent(t, relay)
+	require.True(t, relay.StartTime().Equal(batch[0].RecordedAt))
+	require.WithinDuration(t, send.EndTime(), relay.EndTime(), time.Second)
+	require.False(t, relay.EndTime().After(send.EndTime()))
+	require.Len(t, relay.Links(), 1)
+	require.Equal(t, send.SpanContext().SpanID(), relay.Links()[0].SpanContext.SpanID())
+	require.Equal(t, map[string]any{
+		"messaging.system": "nats", "messaging.destination.name": "orders.created", "messaging.message.id": "e0",
+		"outboxie.aggregate.type": "order", "outboxie.aggregate.id": "order-1", "outboxie.aggregate.version": int64(1),
+		"outboxie.outbox.position": int64(100), "outboxie.stream.sequence": int64(8),
+	}, attributesOf(relay))
+}
+
+func TestRelaySpanNeverEndsBeforeItStarts(t *testing.T) {
+	for name, recordedAt := range map[string]time.Time{"clock ahead": time.Now().Add(time.Hour), "unknown": {}} {
+		t.Run(name, func(t *testing.T) {
+			tp, spans := record()
+			batch := batchOf(sampledHeaders())
+			batch[0].RecordedAt = recordedAt
+			_, err := telemetry.TracePublisher(tp, "ORDERS", &stream{}).Publish(context.Background(), 0, batch)
+			require.NoError(t, err)
+			relay := spans.one(t, "outbox relay")
+			require.Equal(t, relay.EndTime(), relay.StartTime())
+			require.WithinDuration(t, time.Now(), relay.EndTime(), time.Minute)
+		})
+	}
+}
+
+func TestPublisherFailures(t *testing.T) {
+	refused := &ports.RefusedError{Reason: "too large"}
+	for name, c := range map[string]struct {
+		err        error
+		storesOnly int
+		status     codes.Code
+		errorType  string
+		event      string
+	}{
+		"conflict":      {ports.ErrTailMoved, 0, codes.Unset, "tail_moved", "conflict"},
+		"conflict late": {ports.ErrTailMoved, 2, codes.Unset, "tail_moved", "conflict"},
+		"refused":       {refused, 1, codes.Error, "refused", "exception"},
+		"outage":        {errDown, 0, codes.Error, "database_down", "exception"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tp, spans := record()
+			next := &stream{err: c.err, storesOnly: c.storesOnly}
+			batch := batchOf(sampledHeaders(), sampledHeaders(), sampledHeaders())
+			last, err := telemetry.TracePublisher(tp, "ORDERS", next).Publish(context.Background(), 5, batch)
+
+			require.Same(t, c.err, err)
+			require.EqualValues(t, 5+c.storesOnly, last)
+			send := spans.one(t, "send ORDERS")
+			require.Equal(t, c.status, send.Status().Code)
+			require.Equal(t, c.errorType, attributeOf(send, "error.type"))
+			require.EqualValues(t, c.storesOnly, attributeOf(send, "outboxie.batch.stored"))
+			require.Equal(t, c.event, send.Events()[0].Name)
+			relayed := spans.all("outbox relay")
+			require.Len(t, relayed, c.storesOnly, "only what was stored was relayed")
+			for i, span := range relayed {
+				require.Equal(t, fmt.Sprintf("e%d", i), attributeOf(span, "messaging.message.id"))
+				require.EqualValues(t, 6+i, attributeOf(span, "outboxie.stream.sequence"))
+			}
+		})
+	}
+}
+
+// An adapter that breaks its contract must not break the decorator.
+func TestPublisherSurvivesAnAnswerOutOfRange(t *testing.T) {
+	for _, storesOnly := range []int{-3, 9} {
+		tp, spans := record()
+		next := &stream{err: errDown, storesOnly: storesOnly}
+		_, err := telemetry.TracePublisher(tp, "ORDERS", next).Publish(context.Background(), 5, batchOf(sampledHeaders()))
+		require.Same(t, errDown, err)
+		require.Len(t, spans.all("outbox relay"), min(1, max(0, storesOnly)))
+	}
+}
+
+func TestPublisherBoundsItsLinks(t *testing.T) {
+	tp, spans := record()
+	headers := make([]map[string]string, 200)
+	for i := range headers {
+		headers[i] = sampledHeaders()
+	}
+	_, err := telemetry.TracePublisher(tp, "ORDERS", &stream{}).Publish(context.Background(), 0, batchOf(headers...))
+	require.NoError(t, err)
+	require.Len(t, spans.one(t, "send ORDERS").Links(), 128)
+	require.Zero(t, spans.one(t, "send ORDERS").DroppedLinks())
+	require.Len(t, spans.all("outbox relay"), 200)
+}
+
+func TestRelaySpanDoesNotLinkToABatchThatNobodySees(t *testing.T) {
+	tp, spans := record(sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.NeverSample())))
+	_, err := telemetry.TracePublisher(tp, "ORDERS", &stream{}).Publish(context.Background(), 0, batchOf(sampledHeaders()))
+	require.NoError(t, err)
+	require.Equal(t, []string{"outbox relay"}, spans.names())
+	require.Empty(t, spans.one(t, "outbox relay").Links())
+}
+
+// discard is a publisher that costs nothing itself.
+type discard struct{ ports.Publisher }
+
+func (discard) Publish(_ context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
+	return after + uint64(len(batch)), nil
+}
+
+func unsampledBatch(size int) []outbox.Entry {
+	headers := make([]map[string]string, size)
+	for i := range headers {
+		headers[i] = map[string]string{"traceparent": unsampledParent, "tracestate": "vendor=1"}
+	}
+	return batchOf(headers...)
+}
+
+func TestUnsampledMessagesCostNoAllocation(t *testing.T) {
+	tp := sdktrace.NewTracerProvider() // samples every root: the batch's own span is made
+	publisher := telemetry.TracePublisher(tp, "ORDERS", discard{})
+	allocations := func(size int) float64 {
+		batch := unsampledBatch(size)
+		return testing.AllocsPerRun(100, func() { _, _ = publisher.Publish(context.Background(), 0, batch) })
+	}
+	require.Equal(t, allocations(1), allocations(1000))
+}
+
+func BenchmarkPublish(b *testing.B) {
+	sampled := make([]map[string]string, 1000)
+	for i := range sampled {
+		sampled[i] = sampledHeaders()
+	}
+	publisher := telemetry.TracePublisher(sdktrace.NewTracerProvider(), "ORDERS", discard{})
+	for name, batch := range map[string][]outbox.Entry{"unsampled": unsampledBatch(1000), "sampled": batchOf(sampled...)} {
+		b.Run(name+"/1000", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = publisher.Publish(context.Background(), 0, batch)
+			}
+		})
+	}
+}

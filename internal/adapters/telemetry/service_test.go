@@ -1,0 +1,112 @@
+package telemetry_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+)
+
+// desk answers every use case with the same, and remembers in which span it was asked.
+type desk struct {
+	state order.Snapshot
+	err   error
+	asked string
+	in    trace.SpanContext
+}
+
+func (d *desk) answer(ctx context.Context, what string) (order.Snapshot, error) {
+	d.asked, d.in = what, trace.SpanContextFromContext(ctx)
+	return d.state, d.err
+}
+
+func (d *desk) Place(ctx context.Context, c order.CustomerID, m order.Money) (order.Snapshot, error) {
+	return d.answer(ctx, "place "+string(c)+" "+m.String())
+}
+
+func (d *desk) Pay(ctx context.Context, id order.ID) (order.Snapshot, error) {
+	return d.answer(ctx, "pay "+string(id))
+}
+
+func (d *desk) Ship(ctx context.Context, id order.ID) (order.Snapshot, error) {
+	return d.answer(ctx, "ship "+string(id))
+}
+
+func (d *desk) Cancel(ctx context.Context, id order.ID) (order.Snapshot, error) {
+	return d.answer(ctx, "cancel "+string(id))
+}
+
+func (d *desk) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
+	return d.answer(ctx, "get "+string(id))
+}
+
+func TestServiceHasASpanPerUseCase(t *testing.T) {
+	for name, call := range map[string]func(ordering.Service, context.Context) (order.Snapshot, error){
+		"place": func(s ordering.Service, ctx context.Context) (order.Snapshot, error) {
+			return s.Place(ctx, "o1", order.NewMoney(100, "USD"))
+		},
+		"pay":    func(s ordering.Service, ctx context.Context) (order.Snapshot, error) { return s.Pay(ctx, "o1") },
+		"ship":   func(s ordering.Service, ctx context.Context) (order.Snapshot, error) { return s.Ship(ctx, "o1") },
+		"cancel": func(s ordering.Service, ctx context.Context) (order.Snapshot, error) { return s.Cancel(ctx, "o1") },
+		"get":    func(s ordering.Service, ctx context.Context) (order.Snapshot, error) { return s.Get(ctx, "o1") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			tp, spans := record()
+			ctx, parent := inSpan(tp)
+			next := &desk{state: order.Snapshot{ID: "o1", Version: 7}}
+
+			state, err := call(telemetry.TraceService(tp, next), ctx)
+			parent.End()
+
+			require.NoError(t, err)
+			require.Equal(t, next.state, state)
+			require.Contains(t, next.asked, name+" o1")
+			span := spans.one(t, "order."+name)
+			require.Equal(t, trace.SpanKindInternal, span.SpanKind())
+			require.Equal(t, codes.Unset, span.Status().Code)
+			require.Equal(t, "o1", attributeOf(span, "outboxie.order.id"))
+			require.Equal(t, span.SpanContext(), next.in)
+			requireChild(t, span, spans.one(t, "test"))
+		})
+	}
+}
+
+func TestErrorsAreRecordedByKind(t *testing.T) {
+	for name, c := range map[string]struct {
+		err             error
+		status          codes.Code
+		errorType, kind string
+		events          []string
+	}{
+		"not found":   {ordering.ErrOrderNotFound, codes.Unset, "order_not_found", "not_found", nil},
+		"invalid":     {order.ErrMoney, codes.Unset, "invalid_amount", "invalid", nil},
+		"conflict":    {errConflict, codes.Unset, "order_changed", "conflict", []string{"conflict"}},
+		"unavailable": {errDown, codes.Error, "database_down", "unavailable", []string{"exception"}},
+		"unknown":     {errors.New("what"), codes.Error, "*errors.errorString", "internal", []string{"exception"}},
+		"gave up":     {errDown.Wrap(context.Canceled), codes.Unset, "database_down", "unavailable", nil},
+		"too late":    {context.DeadlineExceeded, codes.Error, "deadline_exceeded", "internal", []string{"exception"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tp, spans := record()
+			_, err := telemetry.TraceService(tp, &desk{err: c.err}).Pay(context.Background(), "o1")
+
+			require.Equal(t, c.err, err)
+			span := spans.one(t, "order.pay")
+			require.Equal(t, c.status, span.Status().Code)
+			require.Equal(t, c.errorType, attributeOf(span, "error.type"))
+			require.Equal(t, c.kind, attributeOf(span, "outboxie.fault.kind"))
+			var events []string
+			for _, event := range span.Events() {
+				events = append(events, event.Name)
+			}
+			require.Equal(t, c.events, events)
+		})
+	}
+}

@@ -1,0 +1,25 @@
+package telemetry
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// The shortcut must agree with the propagator wherever the propagator finds a context at all.
+func TestIsSampledAgreesWithThePropagator(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.OneOf(
+			rapid.StringMatching(`00-[0-9a-f]{32}-[0-9a-f]{16}-0[0-3]`),
+			rapid.StringMatching(`[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-fA-F]{2}(-x)?`),
+			rapid.String(),
+		).Draw(t, "traceparent")
+		headers := map[string]string{"traceparent": text}
+		if created := creationContext(headers); created.IsValid() {
+			require.Equal(t, created.IsSampled(), isSampled(headers))
+		} else {
+			isSampled(headers) // whatever it says, it does not panic
+		}
+	})
+}
