@@ -1,0 +1,86 @@
+package jetstream
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// quiet is how long a bell waits after one call to the other instances before it makes the next.
+const quiet = 2 * time.Millisecond
+
+// Bell wakes the relays of all instances: its own in process, the others by a plain message. Rings that come while a
+// call is under way or just went out are gathered into one more call.
+type Bell struct {
+	nc      *nats.Conn
+	subject string
+	log     *slog.Logger
+	own     chan struct{}
+	others  chan struct{}
+}
+
+var (
+	_ ports.Waker = (*Bell)(nil)
+	_ ports.Alarm = (*Bell)(nil)
+)
+
+// NewBell returns the bell of a stream's relays. It rings in process at once, and over the broker while Run runs.
+func NewBell(nc *nats.Conn, stream string, logger *slog.Logger) *Bell {
+	return &Bell{
+		nc: nc, subject: wakeSubject(stream), log: logger,
+		own: make(chan struct{}, 1), others: make(chan struct{}, 1),
+	}
+}
+
+// Wake implements the port.
+func (b *Bell) Wake() {
+	ring(b.own)
+	ring(b.others)
+}
+
+// C implements the port.
+func (b *Bell) C() <-chan struct{} { return b.own }
+
+func ring(bell chan struct{}) {
+	select {
+	case bell <- struct{}{}:
+	default:
+	}
+}
+
+// Run carries rings to and from the other instances until ctx ends, also over outages of the broker, and then returns
+// nil; a ring that came before is still sent. It fails only when the connection was closed.
+func (b *Bell) Run(ctx context.Context) error {
+	heard, err := b.nc.Subscribe(b.subject, func(*nats.Msg) { ring(b.own) })
+	if err != nil {
+		return classify(ctx, err)
+	}
+	defer func() { _ = heard.Unsubscribe() }()
+	for {
+		select {
+		case <-ctx.Done():
+			select {
+			case <-b.others:
+				b.call()
+			default:
+			}
+			return nil
+		case <-b.others:
+			b.call()
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(quiet):
+		}
+	}
+}
+
+func (b *Bell) call() {
+	if err := b.nc.Publish(b.subject, nil); err != nil {
+		b.log.Debug("could not wake the other instances", "error", err)
+	}
+}

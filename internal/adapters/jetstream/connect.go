@@ -1,0 +1,111 @@
+// Package jetstream is everything that speaks NATS: the connection, the publisher that appends to the stream by
+// compare-and-swap, the durable source of each subscriber, and the bell that wakes other instances' relays.
+package jetstream
+
+import (
+	"log/slog"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+)
+
+// How the connection notices that it is dead, and comes back. A stalled write fails after writeTimeout, a silent peer is
+// given up after pingInterval * (pingsUnanswered + 1).
+const (
+	dialTimeout     = 2 * time.Second
+	writeTimeout    = 5 * time.Second
+	pingInterval    = 5 * time.Second
+	pingsUnanswered = 2
+	reconnectWait   = 100 * time.Millisecond
+	reconnectJitter = 100 * time.Millisecond
+)
+
+// Options says how to reach the broker.
+type Options struct {
+	URL    string // one or more, separated by commas; credentials may be part of it
+	Name   string // what the broker calls this connection: the instance's id
+	Logger *slog.Logger
+}
+
+// Connect returns a connection that reconnects for ever. It succeeds while the broker cannot be reached, so that an
+// instance starts without it; calls made meanwhile fail at once with a fault.Unavailable, because nothing is buffered for
+// later: a message sent after a reconnect would be one that the engine has given up already.
+//
+// A connection does not hear what it publishes itself. Deliveries and answers come from the broker and are not concerned.
+func Connect(o Options) (*nats.Conn, error) {
+	log := o.Logger
+	nc, err := nats.Connect(o.URL,
+		nats.Name(o.Name),
+		nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(),
+		nats.ReconnectWait(reconnectWait),
+		nats.ReconnectJitter(reconnectJitter, reconnectJitter),
+		nats.ReconnectBufSize(-1),
+		nats.NoEcho(),
+		nats.Timeout(dialTimeout),
+		nats.FlusherTimeout(writeTimeout),
+		nats.PingInterval(pingInterval),
+		nats.MaxPingsOutstanding(pingsUnanswered),
+		nats.ConnectHandler(func(nc *nats.Conn) {
+			log.Info("connected to NATS", "url", nc.ConnectedUrlRedacted(), "server", nc.ConnectedServerName())
+		}),
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
+			if nc.IsClosed() {
+				return
+			}
+			log.Warn("lost the connection to NATS", "error", err)
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			log.Info("reconnected to NATS", "url", nc.ConnectedUrlRedacted(), "server", nc.ConnectedServerName())
+		}),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
+			log.Debug("NATS cannot be reached", "error", err)
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			subject := ""
+			if sub != nil {
+				subject = sub.Subject
+			}
+			log.Warn("NATS reported an error", "error", err, "subject", subject)
+		}),
+	)
+	if err != nil {
+		return nil, connectError(o.URL, err)
+	}
+	if !nc.IsConnected() {
+		log.Warn("NATS cannot be reached yet; trying again until it can", "url", redacted(o.URL))
+	}
+	return nc, nil
+}
+
+// connectError tells a URL that can never work from a broker that does not let us in today.
+func connectError(servers string, err error) error {
+	for server := range strings.SplitSeq(servers, ",") {
+		if _, bad := url.Parse(strings.TrimSpace(server)); bad != nil {
+			return fault.New(fault.Invalid, "invalid_nats_url", "NATS_URL cannot be read: %v", bad.(*url.Error).Err)
+		}
+	}
+	return ErrUnavailable.With("cannot connect to NATS at %s", redacted(servers)).Wrap(err)
+}
+
+// redacted hides passwords and tokens.
+func redacted(servers string) string {
+	var shown []string
+	for server := range strings.SplitSeq(servers, ",") {
+		parsed, err := url.Parse(strings.TrimSpace(server))
+		if err != nil {
+			shown = append(shown, "(unreadable)")
+			continue
+		}
+		if parsed.User != nil {
+			parsed.User = url.User("xxxxx")
+		}
+		shown = append(shown, parsed.String())
+	}
+	return strings.Join(shown, ",")
+}

@@ -1,0 +1,121 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+)
+
+// ErrUnavailable : the broker cannot be reached, has no leader, is full, or did not answer in time. What became of the
+// request is not known.
+var ErrUnavailable = fault.New(fault.Unavailable, "broker_unavailable", "the broker cannot do this at the moment")
+
+var (
+	errDisconnected = ErrUnavailable.With("the connection to the broker was lost")
+	errNoAnswer     = ErrUnavailable.With("the broker did not answer in time")
+)
+
+// Codes of JetStream's answers that decide something and that the client does not name.
+const (
+	codeHeaderTooLarge   jetstream.ErrorCode = 10097
+	codeStreamMismatch   jetstream.ErrorCode = 10060 // the subject is another stream's
+	codeSealed           jetstream.ErrorCode = 10109
+	codeAtomicDisabled   jetstream.ErrorCode = 10174 // somebody changed the stream; Open repairs it
+	codeBatchIncomplete  jetstream.ErrorCode = 10176
+	codeTooManyInFlight  jetstream.ErrorCode = 10210 // batches that were abandoned take 10 s to be forgotten
+	codeBatchHasKnownIDs jetstream.ErrorCode = 10201
+)
+
+// errorCode returns the code of JetStream's answer, and 0 when err is not an answer.
+func errorCode(err error) jetstream.ErrorCode {
+	var answer jetstream.JetStreamError
+	if errors.As(err, &answer) && answer.APIError() != nil {
+		return answer.APIError().ErrorCode
+	}
+	return 0
+}
+
+// classify turns what the client reports into a fault. Faults stay as they are, what is transient becomes
+// ErrUnavailable, and the rest stays unclassified. The end of the caller's context is always findable with errors.Is;
+// the end of a context of ours is told by its cause.
+func classify(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	var known *fault.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	if ctx.Err() != nil {
+		cause := context.Cause(ctx)
+		if errors.As(cause, &known) {
+			return cause
+		}
+		return ErrUnavailable.Wrap(errors.Join(ctx.Err(), err))
+	}
+	if transient(err) {
+		return ErrUnavailable.Wrap(err)
+	}
+	return err
+}
+
+func transient(err error) bool {
+	var answer jetstream.JetStreamError
+	if errors.As(err, &answer) && answer.APIError() != nil {
+		switch answer.APIError().ErrorCode {
+		case codeStreamMismatch, codeSealed, codeAtomicDisabled, codeBatchIncomplete, codeTooManyInFlight:
+			return true
+		}
+		return answer.APIError().Code >= 500
+	}
+	for _, known := range []error{
+		context.Canceled, context.DeadlineExceeded, io.EOF,
+		nats.ErrTimeout, nats.ErrNoResponders, nats.ErrNoServers, nats.ErrReconnectBufExceeded, nats.ErrDisconnected,
+		nats.ErrConnectionClosed, nats.ErrConnectionReconnecting, nats.ErrStaleConnection,
+		nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrPermissionViolation,
+		jetstream.ErrNoStreamResponse, jetstream.ErrNoHeartbeat, jetstream.ErrServerShutdown, jetstream.ErrConnectionClosed,
+		jetstream.ErrConsumerDeleted, jetstream.ErrConsumerLeadershipChanged, jetstream.ErrMsgIteratorClosed,
+	} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	var network net.Error
+	return errors.As(err, &network)
+}
+
+// whileConnected returns a context that ends with ctx, with errNoAnswer after a timeout (0: never), and with
+// errDisconnected as soon as the connection is lost, because an answer that was under way then never arrives.
+func whileConnected(ctx context.Context, nc *nats.Conn, timeout time.Duration) (context.Context, func()) {
+	status := nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
+	ctx, cancel := context.WithCancelCause(ctx)
+	stopTimer := func() {}
+	if timeout > 0 {
+		ctx, stopTimer = context.WithTimeoutCause(ctx, timeout, errNoAnswer)
+	}
+	if !nc.IsConnected() { // after registering, so that no change is missed
+		cancel(errDisconnected)
+	}
+	watched := ctx
+	go func() {
+		select {
+		case _, lost := <-status:
+			if lost {
+				cancel(errDisconnected)
+			}
+		case <-watched.Done():
+		}
+	}()
+	return ctx, func() {
+		stopTimer()
+		cancel(nil)
+		nc.RemoveStatusListener(status)
+	}
+}

@@ -1,0 +1,189 @@
+package jetstream
+
+import (
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// The headers of a message: CloudEvents 1.0 in binary mode, the row's own headers as they were stored, and the engine's.
+const (
+	headerSpecVersion = "ce-specversion"
+	headerID          = "ce-id"
+	headerType        = "ce-type"
+	headerSource      = "ce-source"
+	headerSubject     = "ce-subject" // the aggregate's id
+	headerTime        = "ce-time"    // when the event was recorded
+	headerContentType = "content-type"
+
+	headerAggregateType    = "Outbox-Aggregate-Type"
+	headerAggregateVersion = "Outbox-Aggregate-Version"
+	headerPosition         = "Outbox-Position" // the event's own
+	headerProgress         = "Outbox-Progress" // <position>/<event id>, where that is not the event's own
+
+	contentType = "application/json"
+	engineCount = 10 // headers that every message has
+)
+
+// Sizes on the wire, to judge locally what the broker would take.
+const (
+	frameSize      = len("NATS/1.0\r\n") + len("\r\n")
+	lineSize       = len(": \r\n")
+	maxHeaders     = 1<<16 - 1 // JetStream keeps their length in 16 bits
+	maxSubject     = 2048      // the broker closes a connection that sends a control line above 4096 bytes
+	batchHeaders   = 96        // Nats-Batch-Id, -Sequence and -Commit, with values of any length that they can have
+	expectHeaders  = 2*lineSize + len("Nats-Expected-Last-Sequence") + 20 + len("Nats-Expected-Stream")
+	invalidInNames = "\"()/,:;<=>?@[\\]{}"
+)
+
+// encode returns the message for entry and the size of its headers on the wire.
+func encode(entry outbox.Entry, source string) (*nats.Msg, int) {
+	header := make(nats.Header, engineCount+len(entry.Headers)+5) // and what is added on publishing
+	values := make([]string, 0, engineCount+len(entry.Headers))   // one array behind all values
+	size := frameSize
+	set := func(name, value string) {
+		values = append(values, value)
+		header[name] = values[len(values)-1 : len(values) : len(values)]
+		size += len(name) + len(value) + lineSize
+	}
+	for name, value := range entry.Headers {
+		if !outbox.ReservedHeader(name) {
+			set(name, value)
+		}
+	}
+	set(headerSpecVersion, "1.0")
+	set(headerID, escape(entry.ID))
+	set(headerType, escape(entry.Type))
+	set(headerSource, escape(source))
+	set(headerSubject, escape(entry.Key.ID))
+	set(headerTime, entry.RecordedAt.UTC().Format(time.RFC3339Nano))
+	set(headerContentType, contentType)
+	set(headerAggregateType, escape(entry.Key.Type))
+	set(headerAggregateVersion, strconv.FormatInt(entry.Version, 10))
+	set(headerPosition, strconv.FormatInt(int64(entry.Position), 10))
+	return &nats.Msg{Subject: entry.Subject, Header: header, Data: entry.Payload}, size
+}
+
+// decode is the reverse of encode. It answers inbox.ErrUnreadable for a message that is not one of the engine's.
+func decode(subject string, header nats.Header, data []byte) (outbox.Entry, error) {
+	var entry outbox.Entry
+	position, ok := positionOf(header.Get(headerPosition))
+	if !ok {
+		return entry, inbox.ErrUnreadable.With("the message on %s has no valid %s", subject, headerPosition)
+	}
+	version, err := strconv.ParseInt(header.Get(headerAggregateVersion), 10, 64)
+	if err != nil || version < 1 {
+		return entry, inbox.ErrUnreadable.With("the message on %s has no valid %s", subject, headerAggregateVersion)
+	}
+	recordedAt, err := time.Parse(time.RFC3339Nano, header.Get(headerTime))
+	if err != nil {
+		return entry, inbox.ErrUnreadable.With("the message on %s has no valid %s", subject, headerTime)
+	}
+	entry = outbox.Entry{Position: position, RecordedAt: recordedAt, Message: outbox.Message{
+		Subject: subject, Version: version, Payload: data,
+	}}
+	for _, text := range []struct {
+		name string
+		into *string
+	}{
+		{headerID, &entry.ID},
+		{headerType, &entry.Type},
+		{headerSubject, &entry.Key.ID},
+		{headerAggregateType, &entry.Key.Type},
+	} {
+		if *text.into, err = url.PathUnescape(header.Get(text.name)); err != nil || *text.into == "" {
+			return outbox.Entry{}, inbox.ErrUnreadable.With("the message on %s has no valid %s", subject, text.name)
+		}
+	}
+	for name, values := range header {
+		if len(values) == 0 || outbox.ReservedHeader(name) {
+			continue
+		}
+		if entry.Headers == nil {
+			entry.Headers = make(map[string]string)
+		}
+		entry.Headers[name] = values[0]
+	}
+	return entry, nil
+}
+
+// stampOf reads the progress from a message's headers. A message that does not carry a complete one is somebody else's.
+func stampOf(header nats.Header) ports.Stamp {
+	place, id := header.Get(headerPosition), header.Get(headerID)
+	if progress := header.Get(headerProgress); progress != "" {
+		place, id, _ = strings.Cut(progress, "/")
+	}
+	position, ok := positionOf(place)
+	id, err := url.PathUnescape(id)
+	if !ok || err != nil || id == "" {
+		return ports.Stamp{}
+	}
+	return ports.Stamp{Ours: true, Progress: outbox.Progress{Position: position, EventID: id}}
+}
+
+func positionOf(text string) (outbox.Position, bool) {
+	position, err := strconv.ParseInt(text, 10, 64)
+	return outbox.Position(position), err == nil && position > 0
+}
+
+// escape percent-encodes what the CloudEvents bindings want encoded in a header: everything but printable ASCII, and of
+// that the space, the quote and the percent sign.
+func escape(value string) string {
+	plain := func(c byte) bool { return c > ' ' && c <= '~' && c != '"' && c != '%' }
+	for i := range len(value) {
+		if plain(value[i]) {
+			continue
+		}
+		var escaped strings.Builder
+		for i := range len(value) {
+			if plain(value[i]) {
+				escaped.WriteByte(value[i])
+				continue
+			}
+			const hex = "0123456789ABCDEF"
+			escaped.Write([]byte{'%', hex[value[i]>>4], hex[value[i]&15]})
+		}
+		return escaped.String()
+	}
+	return value
+}
+
+// refusal says why a broker with these limits can never take the message, and is empty when it can. An entry is judged
+// with all headers that publishing may add, so that the verdict does not depend on how it is sent.
+func refusal(entry outbox.Entry, headers int, limits limits) string {
+	added := batchHeaders + expectHeaders + len(limits.stream)
+	switch size := headers + added + len(entry.Payload); {
+	case headers+added > maxHeaders:
+		return "its headers take " + strconv.Itoa(headers+added) + " bytes, and JetStream takes at most " + strconv.Itoa(maxHeaders)
+	case size > limits.size:
+		return "it takes " + strconv.Itoa(size) + " bytes with headers, and the broker takes at most " + strconv.Itoa(limits.size)
+	case len(entry.Subject) > maxSubject:
+		return "its subject is longer than " + strconv.Itoa(maxSubject) + " bytes"
+	case !literal(entry.Subject):
+		return "its subject " + strconv.Quote(entry.Subject) + " is not one to publish to"
+	case !coveredByAny(entry.Subject, limits.subjects):
+		return "its subject " + entry.Subject + " is not one of stream " + limits.stream + " (" + strings.Join(limits.subjects, ", ") + ")"
+	}
+	for name := range entry.Headers {
+		if !validName(name) {
+			return "its header " + strconv.Quote(name) + " has a name that NATS does not send"
+		}
+	}
+	return ""
+}
+
+func validName(name string) bool {
+	for i := range len(name) {
+		if name[i] <= ' ' || name[i] > '~' || strings.IndexByte(invalidInNames, name[i]) >= 0 {
+			return false
+		}
+	}
+	return name != ""
+}

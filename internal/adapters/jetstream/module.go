@@ -1,0 +1,41 @@
+package jetstream
+
+import (
+	"context"
+
+	"github.com/nats-io/nats.go"
+	"go.uber.org/fx"
+
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// Module provides the connection, closed on stop, and on top of it the publisher and the bell. It expects Options, and
+// PublisherOptions where publisher or bell are used. Whoever uses the bell runs Bell.Run. Sources are made with
+// NewSource, one for each subscriber.
+var Module = fx.Module("jetstream",
+	fx.Provide(
+		func(lc fx.Lifecycle, o Options) (*nats.Conn, error) {
+			nc, err := Connect(o)
+			if err == nil {
+				lc.Append(fx.StopHook(func(ctx context.Context) { disconnect(ctx, nc) }))
+			}
+			return nc, err
+		},
+		fx.Annotate(NewPublisher, fx.As(fx.Self()), fx.As(new(ports.Publisher))),
+		fx.Annotate(
+			func(nc *nats.Conn, o PublisherOptions) *Bell { return NewBell(nc, o.Stream, o.Logger) },
+			fx.As(fx.Self()), fx.As(new(ports.Waker)), fx.As(new(ports.Alarm)),
+		),
+	),
+)
+
+// disconnect closes nc after what was written last (a wake-up call, a retry) has left. Everything else was acknowledged
+// when its call returned.
+func disconnect(ctx context.Context, nc *nats.Conn) {
+	if nc.IsConnected() {
+		flushing, cancel := context.WithTimeout(ctx, farewell)
+		defer cancel()
+		_ = nc.FlushWithContext(flushing)
+	}
+	nc.Close()
+}

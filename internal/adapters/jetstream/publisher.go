@@ -1,0 +1,243 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+const (
+	maxBatch      = 1000    // messages that the broker takes in one atomic batch
+	maxBatchBytes = 8 << 20 // what is sent at once without hearing anything from the broker
+	minBatch      = 8       // below, the fixed cost of an atomic batch (2-3 ms) exceeds that of single messages
+
+	defaultSubjects = "orders.>"
+	defaultSource   = "/outboxie/orders"
+	defaultTimeout  = 5 * time.Second
+)
+
+// PublisherOptions says what the stream is, and what it should be. For the limits 0 means no opinion (the stream's own, or
+// the broker's default when it is created), and a negative number unlimited. A stream that has more keeps it.
+type PublisherOptions struct {
+	Stream   string
+	Subjects []string // what it captures besides its own notices; orders.> by default
+	Source   string   // CloudEvents source of every event; /outboxie/orders by default
+
+	MaxBytes   int64
+	MaxAge     time.Duration
+	MaxMsgSize int32
+	Replicas   int
+	Duplicates time.Duration // how long the broker remembers Nats-Msg-Id; the relay sends none
+
+	Timeout time.Duration // for the broker's answer to a request; 5 s by default
+	Logger  *slog.Logger
+}
+
+// Publisher appends to a stream by compare-and-swap on its last sequence.
+//
+// It needs to know nothing about reconnects: a call that is under way when the connection is lost fails, so that the
+// caller looks at the stream again, and one that begins after a reconnect is protected by the sequence it expects, like
+// any other.
+type Publisher struct {
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	o      PublisherOptions
+	config atomic.Pointer[jetstream.StreamConfig] // as last seen
+	told   atomic.Pointer[string]                 // the warnings that were logged last
+
+	careless bool // a mutant: no compare-and-swap
+}
+
+var _ ports.Publisher = (*Publisher)(nil)
+
+// NewPublisher returns a publisher to the stream that o names. It asks the broker nothing.
+func NewPublisher(nc *nats.Conn, o PublisherOptions) (*Publisher, error) {
+	if len(o.Subjects) == 0 {
+		o.Subjects = []string{defaultSubjects}
+	}
+	if o.Source == "" {
+		o.Source = defaultSource
+	}
+	if o.Timeout == 0 {
+		o.Timeout = defaultTimeout
+	}
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(o.Timeout))
+	if err != nil {
+		return nil, err
+	}
+	return &Publisher{nc: nc, js: js, o: o}, nil
+}
+
+// At implements the port. It asks the stream's leader: a direct get may be answered by a replica that lags behind.
+func (p *Publisher) At(ctx context.Context, sequence uint64) (ports.Stamp, error) {
+	if sequence == 0 {
+		return ports.Stamp{}, ports.ErrNoMessage
+	}
+	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
+	defer done()
+	var answer struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message *struct {
+			Header []byte `json:"hdrs"`
+		} `json:"message"`
+	}
+	reply, err := p.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+p.o.Stream,
+		[]byte(`{"seq":`+strconv.FormatUint(sequence, 10)+`}`))
+	if err != nil {
+		return ports.Stamp{}, classify(ctx, err)
+	}
+	if err := json.Unmarshal(reply.Data, &answer); err != nil {
+		return ports.Stamp{}, fmt.Errorf("reading message %d of stream %s: %w", sequence, p.o.Stream, err)
+	}
+	switch {
+	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return ports.Stamp{}, ports.ErrNoMessage.With("stream %s has no message %d", p.o.Stream, sequence)
+	case answer.Error != nil:
+		return ports.Stamp{}, p.streamError(ctx, answer.Error)
+	case answer.Message == nil:
+		return ports.Stamp{}, fmt.Errorf("reading message %d of stream %s: empty answer", sequence, p.o.Stream)
+	case len(answer.Message.Header) == 0:
+		return ports.Stamp{}, nil
+	}
+	header, err := nats.DecodeHeadersMsg(answer.Message.Header)
+	if err != nil { // whoever wrote that, it was not us
+		return ports.Stamp{}, nil
+	}
+	return stampOf(header), nil
+}
+
+// Publish implements the port. It sends up to maxBatch messages as one atomic batch, a few as single messages, each
+// after the one before it was acknowledged, and one such chunk after the other.
+func (p *Publisher) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
+	limits, err := p.limits(ctx)
+	if err != nil {
+		return after, err
+	}
+	for len(batch) > 0 {
+		messages, refused := p.chunk(batch, limits)
+		if after, err = p.store(ctx, after, batch, messages); err != nil {
+			return after, err
+		}
+		if refused != nil {
+			return after, refused
+		}
+		batch = batch[len(messages):]
+	}
+	return after, nil
+}
+
+// limits tells what the broker takes, by the stream's configuration when it was opened and the server's own limit. It
+// looks the stream up if that was never done.
+func (p *Publisher) limits(ctx context.Context) (limits, error) {
+	config := p.config.Load()
+	if config == nil {
+		ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
+		defer done()
+		info, err := p.info(ctx)
+		if err != nil {
+			return limits{}, err
+		}
+		config = &info.Config
+		p.config.Store(config)
+	}
+	size := int(p.nc.MaxPayload())
+	if config.MaxMsgSize > 0 {
+		size = min(size, int(config.MaxMsgSize))
+	}
+	return limits{stream: p.o.Stream, subjects: config.Subjects, size: size}, nil
+}
+
+// chunk encodes the head of batch: as much as is sent at once, ending before an entry that can never be stored.
+func (p *Publisher) chunk(batch []outbox.Entry, limits limits) ([]*nats.Msg, error) {
+	messages := make([]*nats.Msg, 0, min(len(batch), maxBatch))
+	for bytes := 0; len(messages) < cap(messages) && (bytes < maxBatchBytes); {
+		entry := batch[len(messages)]
+		message, size := encode(entry, p.o.Source)
+		if reason := refusal(entry, size, limits); reason != "" {
+			return messages, &ports.RefusedError{Entry: entry, Reason: reason}
+		}
+		messages = append(messages, message)
+		bytes += size + len(entry.Payload)
+	}
+	return messages, nil
+}
+
+func (p *Publisher) store(ctx context.Context, after uint64, batch []outbox.Entry, messages []*nats.Msg) (uint64, error) {
+	if len(messages) >= minBatch {
+		return p.storeBatch(ctx, after, messages)
+	}
+	for i, message := range messages {
+		if err := p.storeOne(ctx, after, message); err != nil {
+			switch errorCode(err) {
+			case jetstream.JSErrCodeStreamMessageExceedsMaximum, codeHeaderTooLarge:
+				err = &ports.RefusedError{Entry: batch[i], Reason: err.Error()}
+			}
+			return after, err
+		}
+		after++
+	}
+	return after, nil
+}
+
+// storeOne waits for the acknowledgement, so that a stray message of somebody else cannot slip between two of ours.
+func (p *Publisher) storeOne(ctx context.Context, after uint64, message *nats.Msg) error {
+	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
+	defer done()
+	options := []jetstream.PublishOpt{jetstream.WithExpectStream(p.o.Stream), jetstream.WithRetryAttempts(0)}
+	if !p.careless {
+		options = append(options, jetstream.WithExpectLastSequence(after))
+	}
+	ack, err := p.js.PublishMsg(ctx, message, options...)
+	if err != nil {
+		return p.storeError(ctx, after, err)
+	}
+	if (ack.Sequence != after+1 && !p.careless) || ack.Duplicate {
+		return ports.ErrTailMoved.With("expected sequence %d, stored at %d (duplicate: %t)", after+1, ack.Sequence, ack.Duplicate)
+	}
+	return nil
+}
+
+// storeBatch stores all messages or none. The expectation goes on the first message and is checked when the last one
+// commits. No acknowledgement is asked for before that: nothing could be done with it, and the wait would not heed ctx.
+// A batch that fails is never touched again; what was sent of it is abandoned by the broker, because no other batch has
+// its id.
+func (p *Publisher) storeBatch(ctx context.Context, after uint64, messages []*nats.Msg) (uint64, error) {
+	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
+	defer done()
+	first := messages[0].Header
+	first.Set(jetstream.ExpectedStreamHeader, p.o.Stream)
+	if !p.careless {
+		first.Set(jetstream.ExpectedLastSeqHeader, strconv.FormatUint(after, 10))
+	}
+	ack, err := jetstreamext.PublishMsgBatch(ctx, p.js, messages, jetstreamext.BatchFlowControl{AckFirst: false})
+	if err != nil {
+		return after, p.storeError(ctx, after, err)
+	}
+	if end := after + uint64(len(messages)); ack.Sequence != end && !p.careless {
+		return after, ports.ErrTailMoved.With("expected the batch to end at sequence %d, not at %d", end, ack.Sequence)
+	}
+	return ack.Sequence, nil
+}
+
+func (p *Publisher) storeError(ctx context.Context, after uint64, err error) error {
+	switch errorCode(err) {
+	case jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant, codeBatchHasKnownIDs:
+		return ports.ErrTailMoved.With("the stream does not end at sequence %d", after).Wrap(err)
+	}
+	if errors.Is(err, jetstreamext.ErrInvalidBatchAck) {
+		return ports.ErrTailMoved.With("the broker acknowledged something else than the batch after sequence %d", after).Wrap(err)
+	}
+	return p.streamError(ctx, err)
+}
