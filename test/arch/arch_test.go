@@ -1,0 +1,88 @@
+package arch
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestDependencyRule(t *testing.T) {
+	packages, err := load("../..", nil)
+	require.NoError(t, err)
+	for _, v := range check(packages) {
+		t.Error(v)
+	}
+	for _, l := range layers {
+		require.True(t, slices.ContainsFunc(packages, func(p pkg) bool { return layerOf(p.ImportPath) == l && len(p.imports) > 0 }),
+			"no package is %s: the rules about it approve of everything", l)
+	}
+}
+
+// TestPlantedViolationsAreCaught adds one forbidden file to the real tree for each rule.
+func TestPlantedViolationsAreCaught(t *testing.T) {
+	plants := []struct {
+		rule   string
+		folder string
+		file   string // planted.go unless given
+		source string // the import
+		caught violation
+	}{
+		{rule: everyPackageHasARoom, folder: "internal/utils", source: "fmt", caught: violation{importer: "internal/utils"}},
+		{rule: domainIsPure, folder: "internal/domain/order", source: "github.com/google/uuid"},
+		{rule: domainIsPure, folder: "internal/domain/outbox", source: module + "internal/domain/order"},
+		{rule: portsArePure, folder: "internal/ports/ordering", source: "github.com/google/uuid"},
+		{rule: portsArePure, folder: "internal/ports/inbox", source: module + "migrations"},
+		{rule: suitesArePlain, folder: "internal/ports/outbox/outboxtest", source: "github.com/uptrace/bun"},
+		{rule: suitesArePlain, folder: "internal/ports/outbox/outboxtest", source: module + "internal/adapters/codec"},
+		{rule: appIsPure, folder: "internal/app/relay", source: "github.com/cenkalti/backoff/v5"},
+		{rule: appIsPure, folder: "internal/app/ordering", source: module + "internal/adapters/codec"},
+		{rule: adaptersFaceThePorts, folder: "internal/adapters/postgres", source: module + "internal/app/relay"},
+		{rule: adaptersAreStrangers, folder: "internal/adapters/postgres", source: module + "internal/adapters/jetstream"},
+		{rule: onlyCmdKnowsConfig, folder: "internal/adapters/jetstream", source: module + "internal/config"},
+		{rule: onlyCmdKnowsConfig, folder: "internal/app/subscribing", source: module + "internal/config"},
+		{rule: testsStayTests, folder: "internal/adapters/codec", source: module + "internal/ports/outbox/outboxtest"},
+		{rule: fxStaysInModules, folder: "internal/adapters/memory", source: "go.uber.org/fx"},
+		{rule: fxStaysInModules, folder: "internal/domain/fault", source: "go.uber.org/fx"},
+		// Seen through what is imported, and on a platform that this is not.
+		{
+			rule: noTechnologyInTheHouse, folder: "internal/domain/outbox", source: "database/sql",
+			caught: violation{importer: "internal/app/relay", imported: "database/sql"},
+		},
+		{rule: adaptersAreStrangers, folder: "internal/adapters/postgres", file: "planted_plan9.go", source: module + "internal/adapters/httpapi"},
+	}
+	root, err := filepath.Abs("../..")
+	require.NoError(t, err)
+	overlay := make(map[string]string)
+	var want []violation
+	for i, plant := range plants {
+		name := plant.file
+		if name == "" {
+			name = fmt.Sprintf("planted%d.go", i)
+		}
+		overlay[filepath.Join(root, plant.folder, name)] = fmt.Sprintf(
+			"package %s\n\nimport _ %q\n", filepath.Base(plant.folder), plant.source)
+		v := plant.caught
+		if v.importer == "" {
+			v = violation{importer: plant.folder, file: name, imported: plant.source}
+		}
+		v.rule, v.importer = plant.rule, module+v.importer
+		want = append(want, v)
+	}
+
+	packages, err := load(root, overlay)
+	require.NoError(t, err)
+	found := check(packages)
+	for _, v := range want {
+		require.Contains(t, found, v)
+	}
+	for _, v := range found {
+		// What is planted in the domain is reached from everywhere; anything else must be reported where it is.
+		require.True(t, v.rule == noTechnologyInTheHouse || slices.Contains(want, v), "not planted: %s", v)
+	}
+	for _, rule := range rules {
+		require.True(t, slices.ContainsFunc(want, func(v violation) bool { return v.rule == rule }), "nothing is planted for: %s", rule)
+	}
+}

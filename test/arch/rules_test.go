@@ -1,0 +1,274 @@
+// Package arch holds the dependency rule of the hexagon as a test, and the proof that the test can fail.
+package arch
+
+import (
+	"encoding/json"
+	"fmt"
+	"go/parser"
+	"go/token"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const module = "github.com/assylzhan-a/outboxie/"
+
+// layer is a kind of package. Every package belongs to exactly one.
+type layer string
+
+const (
+	domain     layer = "domain"
+	port       layer = "port"
+	suite      layer = "port's contract suite"
+	app        layer = "app"
+	adapter    layer = "adapter"
+	config     layer = "config"
+	migrations layer = "migrations"
+	cmd        layer = "cmd"
+	test       layer = "test"
+	homeless   layer = "" // not one of the house's rooms
+)
+
+// layers has the ones that must exist; a pattern that finds nothing would approve of everything.
+var layers = []layer{domain, port, suite, app, adapter, config, migrations, cmd, test}
+
+func layerOf(importPath string) layer {
+	place, ours := strings.CutPrefix(importPath, module)
+	under := func(folder string) bool { return place == folder || strings.HasPrefix(place, folder+"/") }
+	switch {
+	case !ours:
+		return homeless
+	case under("internal/domain"):
+		return domain
+	case under("internal/ports") && strings.HasSuffix(place, "test"):
+		return suite
+	case under("internal/ports"):
+		return port
+	case under("internal/app"):
+		return app
+	case under("internal/adapters"):
+		return adapter
+	case under("internal/config"):
+		return config
+	case under("migrations"):
+		return migrations
+	case under("cmd"):
+		return cmd
+	case under("test"):
+		return test
+	}
+	return homeless
+}
+
+// adapterOf is the folder of internal/adapters that a package lives in.
+func adapterOf(importPath string) string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(importPath, module+"internal/adapters/"), "/")
+	return name
+}
+
+// pkg is a package as `go list` tells it, and what its non-test files import.
+type pkg struct {
+	ImportPath, Dir, Name             string
+	GoFiles, CgoFiles, IgnoredGoFiles []string
+	Deps                              []string
+	imports                           map[string][]string // by file name
+}
+
+// load lists the module's packages. overlay replaces or adds files, as `go build -overlay` does; IgnoredGoFiles (other
+// platforms, other build tags) are read as well.
+func load(root string, overlay map[string]string) ([]pkg, error) {
+	args := []string{"list", "-e", "-json=ImportPath,Dir,Name,GoFiles,CgoFiles,IgnoredGoFiles,Deps"}
+	if len(overlay) > 0 {
+		folder, err := os.MkdirTemp("", "arch-")
+		if err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(folder) //nolint:errcheck // a temporary folder
+		file, err := writeOverlay(folder, overlay)
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, "-overlay", file)
+	}
+	command := exec.Command("go", append(args, "./...")...)
+	command.Dir = root
+	command.Stderr = os.Stderr
+	output, err := command.Output()
+	if err != nil {
+		return nil, fmt.Errorf("go list: %w", err)
+	}
+	var packages []pkg
+	for decoder := json.NewDecoder(strings.NewReader(string(output))); decoder.More(); {
+		var p pkg
+		if err := decoder.Decode(&p); err != nil {
+			return nil, err
+		}
+		if err := p.readImports(overlay); err != nil {
+			return nil, err
+		}
+		packages = append(packages, p)
+	}
+	return packages, nil
+}
+
+func writeOverlay(folder string, overlay map[string]string) (string, error) {
+	replace := make(map[string]string)
+	for name, content := range overlay {
+		replace[name] = filepath.Join(folder, strconv.Itoa(len(replace))+".go")
+		if err := os.WriteFile(replace[name], []byte(content), 0o600); err != nil {
+			return "", err
+		}
+	}
+	text, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(folder, "overlay.json")
+	return file, os.WriteFile(file, text, 0o600)
+}
+
+func (p *pkg) readImports(overlay map[string]string) error {
+	p.imports = make(map[string][]string)
+	for _, name := range slices.Concat(p.GoFiles, p.CgoFiles, p.IgnoredGoFiles) {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file := filepath.Join(p.Dir, name)
+		var source any // nil: read the file
+		if content, ok := overlay[file]; ok {
+			source = content
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, source, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, spec := range parsed.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			p.imports[name] = append(p.imports[name], imported)
+		}
+	}
+	return nil
+}
+
+// violation is one import that the rule named forbids. File is empty where the import is an indirect one.
+type violation struct {
+	rule, importer, file, imported string
+}
+
+func (v violation) String() string {
+	return fmt.Sprintf("%s: %s imports %q", v.rule, path.Join(strings.TrimPrefix(v.importer, module), v.file), v.imported)
+}
+
+// The rules.
+const (
+	everyPackageHasARoom   = "every package has a room in the house"
+	domainIsPure           = "domain imports only the standard library and fault"
+	portsArePure           = "ports import only domain and other ports"
+	suitesArePlain         = "contract suites import only domain, ports and test libraries"
+	appIsPure              = "app imports only ports and domain"
+	adaptersFaceThePorts   = "adapters import only ports, domain, migrations and foreign libraries"
+	adaptersAreStrangers   = "adapters never import each other"
+	onlyCmdKnowsConfig     = "only cmd imports config"
+	testsStayTests         = "test code is imported by tests only"
+	fxStaysInModules       = "fx appears only in adapters/*/module.go and cmd"
+	noTechnologyInTheHouse = "no driver or framework can be reached from domain, ports or app"
+)
+
+var rules = []string{
+	everyPackageHasARoom, domainIsPure, portsArePure, suitesArePlain, appIsPure, adaptersFaceThePorts,
+	adaptersAreStrangers, onlyCmdKnowsConfig, testsStayTests, fxStaysInModules, noTechnologyInTheHouse,
+}
+
+// technologies are import path prefixes.
+var technologies = []string{
+	"database/sql", "net/http", "github.com/uptrace/bun", "github.com/jackc/pgx", "github.com/pressly/goose",
+	"github.com/nats-io", "github.com/synadia-io", "github.com/gin-gonic/gin", "github.com/spf13", "go.uber.org/fx",
+	"go.uber.org/dig", "go.opentelemetry.io",
+}
+
+var testLibraries = []string{"github.com/stretchr/testify", "pgregory.net/rapid", "go.uber.org/goleak"}
+
+const fx = "go.uber.org/fx"
+
+// check returns every violation of every rule.
+func check(packages []pkg) []violation {
+	var found []violation
+	for _, p := range packages {
+		from := layerOf(p.ImportPath)
+		if from == homeless {
+			found = append(found, violation{everyPackageHasARoom, p.ImportPath, "", ""})
+		}
+		for file, imports := range p.imports {
+			for _, imported := range imports {
+				if rule := broken(p.ImportPath, file, imported); rule != "" {
+					found = append(found, violation{rule, p.ImportPath, file, imported})
+				}
+			}
+		}
+		if from != domain && from != port && from != app {
+			continue
+		}
+		for _, reached := range p.Deps {
+			if matches(reached, technologies) {
+				found = append(found, violation{noTechnologyInTheHouse, p.ImportPath, "", reached})
+			}
+		}
+	}
+	return found
+}
+
+// broken names the rule that importer breaks by importing imported in file, or "".
+func broken(importer, file, imported string) string {
+	from, to := layerOf(importer), layerOf(imported)
+	ours := strings.HasPrefix(imported, module)
+	foreign := !ours && strings.Contains(strings.Split(imported, "/")[0], ".")
+	switch {
+	case from == test:
+		return ""
+	case to == test, to == suite && from != suite:
+		return testsStayTests
+	case to == config && from != cmd:
+		return onlyCmdKnowsConfig
+	case matches(imported, []string{fx}) && from != cmd && (from != adapter || file != "module.go"):
+		return fxStaysInModules
+	}
+	switch from {
+	case domain:
+		if foreign || ours && imported != module+"internal/domain/fault" {
+			return domainIsPure
+		}
+	case port:
+		if foreign || ours && to != domain && to != port {
+			return portsArePure
+		}
+	case suite:
+		if foreign && !matches(imported, testLibraries) || ours && to != domain && to != port && to != suite {
+			return suitesArePlain
+		}
+	case app:
+		if foreign || ours && to != domain && to != port {
+			return appIsPure
+		}
+	case adapter:
+		switch {
+		case to == adapter && adapterOf(importer) != adapterOf(imported):
+			return adaptersAreStrangers
+		case ours && to != adapter && to != domain && to != port && to != migrations:
+			return adaptersFaceThePorts
+		}
+	}
+	return ""
+}
+
+func matches(importPath string, prefixes []string) bool {
+	return slices.ContainsFunc(prefixes, func(prefix string) bool {
+		return importPath == prefix || strings.HasPrefix(importPath, prefix+"/")
+	})
+}
