@@ -1,0 +1,132 @@
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+
+	postgres "github.com/fergusstrange/embedded-postgres"
+)
+
+// defaultVersion is what is downloaded where no Postgres is installed.
+const defaultVersion = string(postgres.V17)
+
+// installed are the folders in which packages leave a bin/postgres.
+var installed = []string{
+	"/usr/lib/postgresql/*", // Debian, Ubuntu
+	"/usr/pgsql-*",          // the PostgreSQL project's own RPMs
+	"/usr/local/pgsql",      // built from source
+	"/opt/homebrew/opt/postgresql*", "/usr/local/opt/postgresql*",
+	"/Applications/Postgres.app/Contents/Versions/*",
+	"/usr", "/usr/local", // Fedora, Arch, FreeBSD
+}
+
+// binaries is a Postgres on disk, or one to be downloaded to there.
+type binaries struct {
+	home     string
+	version  string
+	download bool
+}
+
+var versionPattern = regexp.MustCompile(`\d+(\.\d+)*`)
+
+// findBinaries looks in the named folder, among the installed ones, and last among the downloaded ones.
+func findBinaries(opts PostgresOptions, cache string) (binaries, error) {
+	if opts.Home != "" {
+		found, err := inspect(opts.Home)
+		if err != nil {
+			return binaries{}, fmt.Errorf("OUTBOXIE_PG_HOME=%s must be a folder that holds bin/postgres, bin/pg_ctl and bin/initdb: %w",
+				opts.Home, err)
+		}
+		return found, nil
+	}
+	if found, ok := newest(installed); ok {
+		return found, nil
+	}
+	version := opts.Version
+	if version == "" {
+		version = defaultVersion
+	}
+	return binaries{home: filepath.Join(cache, version), version: version, download: true}, nil
+}
+
+// newest returns the highest version among the folders that match the patterns.
+func newest(patterns []string) (best binaries, ok bool) {
+	for _, pattern := range patterns {
+		homes, _ := filepath.Glob(pattern) // the patterns are well-formed
+		for _, home := range homes {
+			if found, err := inspect(home); err == nil && (!ok || found.number() > best.number()) {
+				best, ok = found, true
+			}
+		}
+	}
+	return best, ok
+}
+
+// inspect finds out what version the folder holds.
+func inspect(home string) (binaries, error) {
+	for _, program := range []string{"postgres", "pg_ctl", "initdb"} {
+		if _, err := exec.LookPath(filepath.Join(home, "bin", program)); err != nil {
+			return binaries{}, err
+		}
+	}
+	out, err := exec.Command(filepath.Join(home, "bin", "postgres"), "--version").Output()
+	if err != nil {
+		return binaries{}, fmt.Errorf("%s/bin/postgres --version: %w", home, err)
+	}
+	version := versionPattern.FindString(string(out))
+	if version == "" {
+		return binaries{}, fmt.Errorf("%s/bin/postgres --version says %q", home, out)
+	}
+	return binaries{home: home, version: version}, nil
+}
+
+// identify replaces the version that was asked for by the one that came.
+func (b *binaries) identify() error {
+	found, err := inspect(b.home)
+	if err == nil {
+		b.version = found.version
+	}
+	return err
+}
+
+func (b binaries) major() string {
+	major, _, _ := strings.Cut(b.version, ".")
+	return major
+}
+
+func (b binaries) number() float64 {
+	parts := strings.SplitN(b.version, ".", 3)
+	number, _ := strconv.ParseFloat(strings.Join(parts[:min(len(parts), 2)], "."), 64)
+	return number
+}
+
+// lock waits until no other process fills the cache, and removes what an interrupted one left there.
+func (b binaries) lock() (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(b.home), 0o755); err != nil {
+		return nil, fmt.Errorf("make the folder for a downloaded Postgres: %w", err)
+	}
+	file, err := lockFile(b.home+".lock", syscall.LOCK_EX)
+	if err != nil {
+		return nil, fmt.Errorf("lock the folder for a downloaded Postgres: %w", err)
+	}
+	return file, nil
+}
+
+// explain adds what to do when there is no Postgres to run.
+func (b binaries) explain(err error) error {
+	if _, missing := inspect(b.home); missing == nil || !b.download {
+		return err
+	}
+	return errors.Join(errors.New("no Postgres is installed, and downloading one failed. Do one of these:\n"+
+		"  install it:     apt install postgresql | dnf install postgresql-server | brew install postgresql@17\n"+
+		"  or name it:     OUTBOXIE_PG_HOME=/folder/that/holds/bin, with bin/postgres in it\n"+
+		"  or use another: DATABASE_URL=postgres://user:password@host:5432/database of a running server\n"+
+		"  or go online:   Postgres "+b.version+" is downloaded once, to "+b.home), err)
+}

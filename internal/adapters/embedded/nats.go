@@ -1,0 +1,157 @@
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	natsserver "github.com/nats-io/nats-server/v2/server"
+)
+
+// NATSOptions says where the server keeps its streams and where it listens.
+type NATSOptions struct {
+	StoreDir   string // a folder of the server's own; it is made when missing, and streams survive restarts
+	Port       int    // on 127.0.0.1; 0 picks a free one
+	MaxPayload int    // the largest message in bytes; 0: NATS' default, 1 MiB
+	Logger     *slog.Logger
+}
+
+// NATS is a running server with JetStream, inside this process. Every acknowledged message is on disk.
+type NATS struct {
+	server *natsserver.Server
+	lock   *os.File
+	port   int
+	stop   sync.Once
+}
+
+// natsStartTimeout is generous: recovering large streams takes time.
+const natsStartTimeout = 30 * time.Second
+
+// StartNATS starts a server and returns once it accepts connections and JetStream is ready, normally after milliseconds.
+// It listens on loopback, so that other processes of this machine can join.
+func StartNATS(opts NATSOptions) (*NATS, error) {
+	if opts.StoreDir == "" {
+		return nil, errors.New("embedded NATS needs a folder for its streams")
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	if err := os.MkdirAll(opts.StoreDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the folder of NATS: %w", err)
+	}
+	lock, err := lockFile(filepath.Join(opts.StoreDir, "lock"), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, fmt.Errorf("the folder %s is in use by another running NATS: stop it, or choose another folder", opts.StoreDir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock the folder of NATS: %w", err)
+	}
+	n := &NATS{lock: lock}
+	if err := n.start(opts); err != nil {
+		n.Stop()
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *NATS) start(opts NATSOptions) error {
+	// The server would report a taken port only to its log, and then time out.
+	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", max(opts.Port, 0)))
+	if err != nil {
+		return fmt.Errorf("NATS cannot listen on port %d: %w; stop what uses it or choose another port", opts.Port, err)
+	}
+	_ = listener.Close()
+	port := opts.Port
+	if port <= 0 {
+		port = natsserver.RANDOM_PORT
+	}
+	n.server, err = natsserver.NewServer(&natsserver.Options{
+		ServerName: "outboxie",
+		Host:       "127.0.0.1",
+		Port:       port,
+		JetStream:  true,
+		StoreDir:   opts.StoreDir,
+		SyncAlways: true,
+		MaxPayload: int32(opts.MaxPayload),
+		NoSigs:     true, // signals are the application's
+	})
+	if err != nil {
+		return fmt.Errorf("configure NATS: %w", err)
+	}
+	log := &natsLog{logger: opts.Logger.With("component", "nats")}
+	n.server.SetLoggerV2(log, false, false, false)
+	n.server.Start()
+	for deadline := time.Now().Add(natsStartTimeout); ; {
+		if n.server.ReadyForConnections(50*time.Millisecond) && n.server.JetStreamEnabled() {
+			n.port = n.server.Addr().(*net.TCPAddr).Port
+			return nil
+		}
+		if reason := log.fatal(); reason != "" {
+			return errors.New("start NATS: " + reason)
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("NATS was not ready within %s", natsStartTimeout)
+		}
+	}
+}
+
+// URL is where to connect.
+func (n *NATS) URL() string { return fmt.Sprintf("nats://127.0.0.1:%d", n.port) }
+
+// Port is the port on 127.0.0.1 that the server listens on.
+func (n *NATS) Port() int { return n.port }
+
+// Stop disconnects everybody, closes the streams and returns when the server is gone. Further calls wait for the first.
+func (n *NATS) Stop() {
+	n.stop.Do(func() {
+		if n.server != nil {
+			n.server.Shutdown()
+			n.server.WaitForShutdown()
+		}
+		_ = n.lock.Close()
+	})
+}
+
+// natsLog passes the server's log on. Its notices are of interest to those who debug it only.
+type natsLog struct {
+	logger *slog.Logger
+
+	mu     sync.Mutex
+	reason string // of the first fatal problem: the server cannot start
+}
+
+// Noticef implements natsserver.Logger.
+func (l *natsLog) Noticef(format string, v ...any) { l.logger.Debug(fmt.Sprintf(format, v...)) }
+
+// Warnf implements natsserver.Logger.
+func (l *natsLog) Warnf(format string, v ...any) { l.logger.Warn(fmt.Sprintf(format, v...)) }
+
+// Errorf implements natsserver.Logger.
+func (l *natsLog) Errorf(format string, v ...any) { l.logger.Error(fmt.Sprintf(format, v...)) }
+
+// Debugf implements natsserver.Logger.
+func (l *natsLog) Debugf(format string, v ...any) { l.logger.Debug(fmt.Sprintf(format, v...)) }
+
+// Tracef implements natsserver.Logger.
+func (l *natsLog) Tracef(format string, v ...any) { l.logger.Debug(fmt.Sprintf(format, v...)) }
+
+// Fatalf implements natsserver.Logger. It does not end the process: StartNATS returns the reason.
+func (l *natsLog) Fatalf(format string, v ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.reason == "" {
+		l.reason = fmt.Sprintf(format, v...)
+	}
+}
+
+func (l *natsLog) fatal() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.reason
+}

@@ -1,0 +1,233 @@
+// Package embedded starts a real Postgres and a real NATS server for development and tests, on a machine that has
+// neither running.
+//
+// Postgres runs under a supervisor: this very program, started again (see SuperviseIfAsked). The supervisor gives up
+// root, which Postgres refuses to run under, and stops Postgres as soon as the process that asked for it is gone,
+// whatever ended it. NATS runs inside the process.
+package embedded
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// The database, its owner (a superuser) and the password of the server. It listens on loopback only.
+const (
+	databaseName     = "outboxie"
+	databaseUser     = "outboxie"
+	databasePassword = "outboxie"
+)
+
+// PostgresOptions says which server to start and where its data lives.
+type PostgresOptions struct {
+	DataDir   string // a folder of the server's own; it is made when missing, and its data survives restarts
+	Port      int    // on 127.0.0.1; 0 picks a free one
+	Fresh     bool   // throw away what DataDir holds and start anew
+	Temporary bool   // remove DataDir when the server has stopped
+
+	Home                string // folder that holds bin/postgres (OUTBOXIE_PG_HOME); empty: look for an installed one
+	CacheDir            string // where a downloaded Postgres is kept; empty: the user's cache folder
+	BinaryRepositoryURL string // Maven repository to download from; empty: Maven Central
+	Version             string // what to download; empty: defaultVersion
+
+	Parameters map[string]string // further server parameters; they win over the package's own
+	Logger     *slog.Logger      `json:"-"` // nil: slog.Default()
+}
+
+// Postgres is a running server. Its methods may be called from several goroutines.
+type Postgres struct {
+	ready  ready
+	opts   PostgresOptions
+	stdin  io.Closer // closing it tells the supervisor to stop the server
+	stop   sync.Once
+	done   chan struct{}
+	failed error // why the supervisor ended; written before done is closed
+}
+
+// StartPostgres starts a server and returns once it accepts connections: after about a second on an empty DataDir, a
+// fifth of that on an existing one. It looks for the server in Home, then for the newest installed one, then downloads
+// one; the error names every option when there is none. The server stops when Stop is called or this process dies.
+//
+// A cancelled ctx ends the start, not the server once it is started.
+func StartPostgres(ctx context.Context, opts PostgresOptions) (*Postgres, error) {
+	if opts.DataDir == "" {
+		return nil, errors.New("embedded Postgres needs a data folder")
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	var err error
+	for _, dir := range []*string{&opts.DataDir, &opts.Home, &opts.CacheDir} {
+		if *dir == "" {
+			continue
+		}
+		if *dir, err = filepath.Abs(*dir); err != nil {
+			return nil, fmt.Errorf("embedded Postgres: %w", err)
+		}
+	}
+	if opts.CacheDir == "" {
+		if opts.CacheDir, err = defaultCacheDir(); err != nil {
+			return nil, err
+		}
+	}
+	return launch(ctx, opts)
+}
+
+// launch starts the supervisor and waits for its verdict.
+func launch(ctx context.Context, opts PostgresOptions) (*Postgres, error) {
+	program, err := self()
+	if err != nil {
+		return nil, fmt.Errorf("start the Postgres supervisor: %w", err)
+	}
+	var stderr bytes.Buffer
+	// The context must not kill the supervisor: it stops Postgres in order when its standard input closes.
+	cmd := exec.Command(program, superviseCommand)
+	cmd.Dir = "/"
+	cmd.Stderr = &stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C in the terminal is for the application alone
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, fmt.Errorf("start the Postgres supervisor: %w", err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("start the Postgres supervisor: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start the Postgres supervisor: %w", err)
+	}
+	p := &Postgres{opts: opts, stdin: stdin, done: make(chan struct{})}
+	started := make(chan ready, 1)
+	go func() {
+		defer close(p.done)
+		problem := p.listen(stdout, started)
+		if err := cmd.Wait(); problem == nil && err != nil {
+			problem = fmt.Errorf("the Postgres supervisor ended: %w %s", err, strings.TrimSpace(stderr.String()))
+		}
+		p.failed = problem
+	}()
+	if err := json.NewEncoder(stdin).Encode(opts); err != nil {
+		return nil, errors.Join(fmt.Errorf("instruct the Postgres supervisor: %w", err), p.Stop())
+	}
+	select {
+	case p.ready = <-started:
+		return p, nil
+	case <-p.done:
+		if p.failed == nil {
+			p.failed = errors.New("the Postgres supervisor ended before the server was ready")
+		}
+		return nil, p.failed
+	case <-ctx.Done():
+		_ = p.Stop() // the reason to give is the caller's own
+		return nil, fmt.Errorf("start Postgres: %w", context.Cause(ctx))
+	}
+}
+
+// listen relays what the supervisor says until it ends, and returns the failure that it reported.
+func (p *Postgres) listen(stdout io.Reader, started chan<- ready) error {
+	var problem error
+	for decoder := json.NewDecoder(stdout); ; {
+		var said report
+		if err := decoder.Decode(&said); err != nil {
+			return problem
+		}
+		switch {
+		case said.Ready != nil:
+			started <- *said.Ready
+		case said.Failure != "":
+			problem = errors.New(said.Failure)
+		default:
+			p.opts.Logger.Info(said.Log)
+		}
+	}
+}
+
+// URL is where to connect, as the superuser outboxie to the database outboxie.
+func (p *Postgres) URL() string {
+	return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/%s?sslmode=disable",
+		databaseUser, databasePassword, p.ready.Port, databaseName)
+}
+
+// Port is the port on 127.0.0.1 that the server listens on.
+func (p *Postgres) Port() int { return p.ready.Port }
+
+// PID is the process id of the postmaster.
+func (p *Postgres) PID() int { return p.ready.PID }
+
+// Version is the server's version, for example "15.18".
+func (p *Postgres) Version() string { return p.ready.Version }
+
+// Home is the folder whose bin/postgres runs.
+func (p *Postgres) Home() string { return p.ready.Home }
+
+// DataDir is where the data really lies. It differs from the folder asked for only when root asked for one that the
+// server's own user cannot reach; then that folder is a link to this one.
+func (p *Postgres) DataDir() string { return p.ready.DataDir }
+
+// Done is closed when the server has stopped, by Stop or by itself.
+func (p *Postgres) Done() <-chan struct{} { return p.done }
+
+// Stop shuts the server down in order, disconnecting whoever is still connected, and returns when it is gone. Only the
+// first call does something; every call returns why the server did not end well, if it did not.
+func (p *Postgres) Stop() error {
+	p.stop.Do(func() {
+		_ = p.stdin.Close() // the supervisor may be gone already: then so is the server
+		<-p.done
+		p.sweep()
+	})
+	<-p.done
+	return p.failed
+}
+
+// Kill ends the server at once, as a crash would: no checkpoint, connections are cut, and the next start recovers from
+// the write-ahead log. It returns when the server is gone.
+func (p *Postgres) Kill() error {
+	if err := syscall.Kill(p.ready.PID, syscall.SIGQUIT); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("kill Postgres: %w", err)
+	}
+	<-p.done
+	_ = p.Stop() // reports the death that was asked for
+	return nil
+}
+
+// sweep removes what the supervisor could not: it may be forbidden to remove the top folder, or it was killed.
+func (p *Postgres) sweep() {
+	if p.ready.PID != 0 && isPostmaster(p.ready.PID, filepath.Join(p.ready.DataDir, "data")) {
+		_ = syscall.Kill(p.ready.PID, syscall.SIGINT)
+	}
+	if p.opts.Temporary {
+		_ = os.RemoveAll(p.ready.DataDir)
+		_ = os.RemoveAll(p.opts.DataDir)
+	}
+}
+
+// self names this program's file in a way that works even when the file is out of reach by its path.
+func self() (string, error) {
+	if runtime.GOOS == "linux" {
+		return "/proc/self/exe", nil
+	}
+	return os.Executable()
+}
+
+func defaultCacheDir() (string, error) {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		if os.Geteuid() != 0 {
+			return "", fmt.Errorf("find a folder for a downloaded Postgres: %w", err)
+		}
+		dir = "/var/cache"
+	}
+	return filepath.Join(dir, "outboxie", "postgres"), nil
+}

@@ -1,0 +1,187 @@
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	postgres "github.com/fergusstrange/embedded-postgres"
+)
+
+// server is a started Postgres, seen by its supervisor.
+type server struct {
+	library *postgres.EmbeddedPostgres
+	binaries
+	port int
+	pid  int
+}
+
+// start starts the server on the prepared folders.
+func start(opts PostgresOptions, l *layout) (*server, error) {
+	adoptOrphans()
+	found, err := findBinaries(opts, l.cache)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkVersion(l.data, found); err != nil {
+		return nil, err
+	}
+	if found.download {
+		cached, err := found.lock()
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = cached.Close() }()
+	}
+	if _, err := os.Stat(filepath.Join(l.data, "PG_VERSION")); errors.Is(err, fs.ErrNotExist) {
+		if err := os.WriteFile(l.fresh, nil, 0o600); err != nil {
+			return nil, fmt.Errorf("mark the data folder of Postgres: %w", err)
+		}
+	}
+	s, err := startOnPort(opts, l, found)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(l.fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(fmt.Errorf("unmark the data folder of Postgres: %w", err), s.stop())
+	}
+	return s, nil
+}
+
+// startOnPort tries again where another try helps: a free port that was snatched away, and processes of a killed
+// server that have not noticed its end yet.
+func startOnPort(opts PostgresOptions, l *layout, found binaries) (*server, error) {
+	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		port, err := choosePort(opts.Port)
+		if err != nil {
+			return nil, err
+		}
+		library := postgres.NewDatabase(configuration(opts, l, found, port))
+		if err = library.Start(); err == nil {
+			s := &server{library: library, binaries: found, port: port}
+			if s.pid, err = postmasterPID(l.data); err != nil {
+				return nil, errors.Join(err, library.Stop())
+			}
+			return s, s.identify()
+		}
+		snatched := opts.Port == 0 && (strings.Contains(err.Error(), "already listening") || strings.Contains(err.Error(), "could not bind"))
+		lingering := strings.Contains(err.Error(), "pre-existing shared memory block")
+		if !snatched && !lingering || time.Now().After(deadline) {
+			return nil, found.explain(fmt.Errorf("start Postgres from %s on %s: %w", found.home, l.data, err))
+		}
+	}
+}
+
+func configuration(opts PostgresOptions, l *layout, found binaries, port int) postgres.Config {
+	parameters := map[string]string{
+		"listen_addresses":          "127.0.0.1",
+		"unix_socket_directories":   "",
+		"max_connections":           "200",
+		"max_prepared_transactions": "10",
+		"fsync":                     "on",
+		"full_page_writes":          "on",
+		"synchronous_commit":        "on",
+	}
+	maps.Copy(parameters, opts.Parameters)
+	config := postgres.DefaultConfig().
+		Version(postgres.PostgresVersion(found.version)).
+		BinariesPath(found.home).
+		CachePath(l.cache).
+		RuntimePath(l.run).
+		DataPath(l.data).
+		Port(uint32(port)).
+		Username(databaseUser).
+		Password(databasePassword).
+		Database(databaseName).
+		Locale("C").
+		Encoding("UTF8").
+		StartParameters(parameters).
+		StartTimeout(30 * time.Second).
+		Logger(io.Discard)
+	if opts.BinaryRepositoryURL != "" {
+		config = config.BinaryRepositoryURL(strings.TrimSuffix(opts.BinaryRepositoryURL, "/"))
+	}
+	return config
+}
+
+func choosePort(wanted int) (int, error) {
+	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", wanted))
+	if err != nil {
+		return 0, fmt.Errorf("Postgres cannot listen on port %d: %w; stop what uses it or choose another port", wanted, err)
+	}
+	port := listener.Addr().(*net.TCPAddr).Port
+	return port, listener.Close()
+}
+
+// checkVersion refuses data of another major version: the library would throw it away.
+func checkVersion(data string, found binaries) error {
+	written, err := os.ReadFile(filepath.Join(data, "PG_VERSION"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the version of the data in %s: %w", data, err)
+	}
+	if version := strings.TrimSpace(string(written)); version != found.major() {
+		return fmt.Errorf("the data in %s was written by Postgres %s, but the Postgres to run it is %s (%s): "+
+			"install Postgres %s, name it with OUTBOXIE_PG_HOME, or start anew with --fresh, which throws the data away",
+			data, version, found.version, found.home, version)
+	}
+	return nil
+}
+
+// postmasterPID reads the process id that a running server left in its data folder.
+func postmasterPID(data string) (int, error) {
+	content, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
+	if err != nil {
+		return 0, fmt.Errorf("read Postgres' process id: %w", err)
+	}
+	first, _, _ := strings.Cut(string(content), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(first))
+	if err != nil || pid <= 1 {
+		return 0, fmt.Errorf("read Postgres' process id: postmaster.pid begins with %q", first)
+	}
+	return pid, nil
+}
+
+// isPostmaster reports whether pid is the live server of the data folder, and not a process that got its number later.
+func isPostmaster(pid int, data string) bool {
+	if recorded, err := postmasterPID(data); err != nil || recorded != pid || !alive(pid) {
+		return false
+	}
+	command, err := exec.Command("ps", "-o", "command=", "-p", strconv.Itoa(pid)).Output()
+	return err == nil && strings.Contains(string(command), data)
+}
+
+// stopStale ends a server whose supervisor was killed. The caller holds the folder's lock, so nobody else runs it.
+func stopStale(data string) error {
+	pid, err := postmasterPID(data)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && isPostmaster(pid, data) {
+		if err := syscall.Kill(pid, syscall.SIGINT); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("stop the Postgres, process %d, that a killed instance left behind on %s: %w", pid, data, err)
+		}
+		for deadline := time.Now().Add(15 * time.Second); alive(pid); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				return fmt.Errorf("the Postgres, process %d, that a killed instance left behind on %s does not stop", pid, data)
+			}
+		}
+	}
+	// A left-over whose number now belongs to some other process would keep Postgres from starting.
+	if err := os.Remove(filepath.Join(data, "postmaster.pid")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the stale process id of Postgres: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,134 @@
+package infra
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/embedded"
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+)
+
+// serverVariable names a running server to use instead of starting one. Its user must be a superuser.
+const serverVariable = "OUTBOXIE_TEST_DATABASE_URL"
+
+// shared is the server that the tests of this process share.
+var shared cluster
+
+// cluster is a server with a migrated template from which databases are made.
+type cluster struct {
+	once     sync.Once
+	failed   error
+	server   *embedded.Postgres // nil when the environment names the server
+	admin    *sql.DB
+	url      *url.URL
+	template string
+	count    atomic.Int64
+}
+
+// Database returns the DATABASE_URL of a fresh migrated database. It is dropped when the test ends, whoever is still
+// connected to it.
+func Database(t testing.TB) string {
+	t.Helper()
+	shared.once.Do(func() { shared.failed = shared.open(context.Background()) })
+	if shared.failed != nil {
+		t.Fatalf("the tests' Postgres: %v", shared.failed)
+	}
+	name := fmt.Sprintf("%s_%d", shared.template, shared.count.Add(1))
+	if _, err := shared.admin.ExecContext(t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+shared.template); err != nil {
+		t.Fatalf("make a database: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := shared.drop(name); err != nil {
+			t.Errorf("drop the test's database: %v", err)
+		}
+	})
+	return shared.database(name)
+}
+
+func (c *cluster) open(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute) // a first download may take a while
+	defer cancel()
+	address, err := c.start(ctx)
+	if err != nil {
+		return err
+	}
+	if c.url, err = url.Parse(address); err != nil {
+		return fmt.Errorf("read %s: %w", serverVariable, err)
+	}
+	if c.admin, err = sql.Open("pgx", address); err != nil {
+		return fmt.Errorf("connect to %s: %w", c.url.Redacted(), err)
+	}
+	c.admin.SetMaxOpenConns(8)
+	c.template = fmt.Sprintf("test_%d_%d", os.Getpid(), time.Now().UnixNano())
+	if _, err = c.admin.ExecContext(ctx, "CREATE DATABASE "+c.template); err != nil {
+		return fmt.Errorf("make the template: %w", err)
+	}
+	return migrate(ctx, c.database(c.template))
+}
+
+func (c *cluster) start(ctx context.Context) (string, error) {
+	if address := os.Getenv(serverVariable); address != "" {
+		return address, nil
+	}
+	dir, err := os.MkdirTemp("", "outboxie-test-")
+	if err != nil {
+		return "", err
+	}
+	c.server, err = embedded.StartPostgres(ctx, embedded.PostgresOptions{
+		DataDir: dir, Temporary: true, Home: os.Getenv("OUTBOXIE_PG_HOME"), Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return "", errors.Join(err, os.RemoveAll(dir))
+	}
+	return c.server.URL(), nil
+}
+
+// migrate brings the database up to date, and leaves no connection behind: a template must have none.
+func migrate(ctx context.Context, address string) (err error) {
+	db, err := postgres.Open(postgres.Options{URL: address})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return postgres.MigrateUp(ctx, db, slog.New(slog.DiscardHandler))
+}
+
+// database is the address of another database of the same server.
+func (c *cluster) database(name string) string {
+	address := *c.url
+	address.Path = "/" + name
+	return address.String()
+}
+
+// drop gives a connection that is just being made the time to fail.
+func (c *cluster) drop(name string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	_, err := c.admin.ExecContext(ctx, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
+	return err
+}
+
+func (c *cluster) close() error {
+	var err error
+	if c.admin != nil {
+		if c.server == nil && c.template != "" {
+			err = c.drop(c.template)
+		}
+		err = errors.Join(err, c.admin.Close())
+	}
+	if c.server != nil {
+		err = errors.Join(err, c.server.Stop())
+	}
+	return err
+}

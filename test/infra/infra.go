@@ -1,0 +1,60 @@
+// Package infra gives tests real servers: a Postgres that all tests of a process share, one database each, and servers
+// of a test's own that it may stop and kill. Nothing starts before the first test asks for it.
+package infra
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"testing"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/embedded"
+)
+
+// Main is the TestMain of a package that uses this one:
+//
+//	func TestMain(m *testing.M) { infra.Main(m) }
+//
+// It runs the tests, stops what they share, and exits with their code.
+func Main(m *testing.M) {
+	embedded.SuperviseIfAsked()
+	code := m.Run()
+	if err := shared.close(); err != nil {
+		fmt.Fprintln(os.Stderr, "stop the tests' Postgres:", err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+// restartablePort picks a port that a server can come back to: it lies below those that the system deals to outgoing
+// connections, so a client that tries to reconnect cannot take it meanwhile.
+func restartablePort(t testing.TB) int {
+	t.Helper()
+	for range 100 {
+		port := 15000 + rand.IntN(15000)
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			_ = listener.Close()
+			return port
+		}
+	}
+	t.Fatal("no free port between 15000 and 30000")
+	return 0
+}
+
+// tempDir makes a folder for a server's data. Postgres runs as another user when root runs the tests, and that user
+// could not reach into t.TempDir().
+func tempDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "outboxie-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
