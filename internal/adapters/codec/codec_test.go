@@ -58,12 +58,14 @@ func TestGolden(t *testing.T) {
 		{
 			order.Shipped{Fact: order.Fact{Order: snapshot(order.StatusShipped, 3), At: at}},
 			"outboxie.order.shipped.v1", "orders.shipped", 3,
-			head + `"status":"shipped","version":3,"created_at":"2026-11-23T13:15:16.123456Z","shipped_at":"2026-11-24T08:00:00Z"}`,
+			head + `"status":"shipped","version":3,"created_at":"2026-11-23T13:15:16.123456Z",` +
+				`"shipped_at":"2026-11-24T08:00:00Z"}`,
 		},
 		{
 			order.Cancelled{Fact: order.Fact{Order: snapshot(order.StatusCancelled, 2), At: at}},
 			"outboxie.order.cancelled.v1", "orders.cancelled", 2,
-			head + `"status":"cancelled","version":2,"created_at":"2026-11-23T13:15:16.123456Z","cancelled_at":"2026-11-24T08:00:00Z"}`,
+			head + `"status":"cancelled","version":2,"created_at":"2026-11-23T13:15:16.123456Z",` +
+				`"cancelled_at":"2026-11-24T08:00:00Z"}`,
 		},
 	} {
 		t.Run(golden.kind, func(t *testing.T) {
@@ -194,7 +196,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"version a text":     {codec.TypePaid, with(`:2,`, `:"2",`), "version"},
 		"no creation time":   {codec.TypePaid, with(`"created_at":"2026-11-23T13:15:16Z",`, ""), "created_at"},
 		"not a time":         {codec.TypePaid, with("2026-11-23T", "yesterday"), "yesterday"},
-		"no time of its own": {codec.TypePaid, with("paid_at", "payed_at"), "paid_at"},
+		"no time of its own": {codec.TypePaid, with("paid_at", "settled_at"), "paid_at"},
 		"another's status":   {codec.TypePaid, with(`"status":"paid"`, `"status":"shipped"`), "shipped"},
 		"another's type":     {codec.TypeShipped, paidBody, "paid"},
 	} {

@@ -54,7 +54,7 @@ func (c *complaints) complain(problem string) {
 	if len(problem) > complaintSize {
 		problem = strings.ToValidUTF8(problem[:complaintSize], "") + "…"
 	}
-	c.logger.Warn("telemetry has a problem; the program goes on without it", "error", problem, "suppressed", c.suppressed)
+	c.logger.Warn("telemetry has a problem; the program goes on", "error", problem, "suppressed", c.suppressed)
 	c.suppressed = 0
 }
 

@@ -9,7 +9,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/codes"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
@@ -72,10 +71,21 @@ func TestHandlerWithoutStoredContextStartsATrace(t *testing.T) {
 	require.Empty(t, span.Links())
 }
 
+func TestHandlerWithoutStoredContextKeepsItsCallersTrace(t *testing.T) {
+	tp, spans := record()
+	ctx, parent := inSpan(tp)
+	traced := telemetry.TraceHandler(tp, "billing", handlerFunc(func(context.Context, outbox.Entry) error { return nil }))
+	require.NoError(t, traced.Handle(ctx, delivered(map[string]string{"traceparent": "junk"})))
+	parent.End()
+	requireChild(t, spans.one(t, "process orders.created"), spans.one(t, "test"))
+	require.Empty(t, spans.one(t, "process orders.created").Links())
+}
+
 func TestHandlerPassesErrorsOn(t *testing.T) {
 	tp, spans := record()
 	for _, failure := range []error{errDown, inbox.ErrUnreadable} {
-		traced := telemetry.TraceHandler(tp, "billing", handlerFunc(func(context.Context, outbox.Entry) error { return failure }))
+		failing := handlerFunc(func(context.Context, outbox.Entry) error { return failure })
+		traced := telemetry.TraceHandler(tp, "billing", failing)
 		require.Same(t, failure, traced.Handle(context.Background(), delivered(sampledHeaders())))
 	}
 	for _, span := range spans.all("process orders.created") {
@@ -161,7 +171,8 @@ type brokenSource struct{}
 func (brokenSource) Next(context.Context) (inbox.Delivery, error) { return nil, errDown }
 
 func TestSourcePassesErrorsOn(t *testing.T) {
-	delivery, err := telemetry.TraceSource(sdktrace.NewTracerProvider(), "billing", brokenSource{}).Next(context.Background())
+	tp, _ := record()
+	delivery, err := telemetry.TraceSource(tp, "billing", brokenSource{}).Next(context.Background())
 	require.Same(t, errDown, err)
 	require.Nil(t, delivery)
 }

@@ -38,8 +38,8 @@ func TestTextLogIsForTheEye(t *testing.T) {
 	require.Len(t, lines, 3)
 	const clock = `^\d\d:\d\d:\d\d\.\d\d\d `
 	require.Regexp(t, clock+`INFO  became leader instance="a b" lease\.token=3$`, lines[0])
-	require.Regexp(t, clock+`INFO  Received order created event order_id=o1 trace_id=`+storedTrace+` span_id=`+storedSpan+`$`,
-		lines[1])
+	const ids = `trace_id=` + storedTrace + ` span_id=` + storedSpan
+	require.Regexp(t, clock+`INFO  Received order created event order_id=o1 `+ids+`$`, lines[1])
 	require.Regexp(t, clock+`ERROR "it\\nbroke" error="a\\nb" g\.k=1$`, lines[2])
 }
 

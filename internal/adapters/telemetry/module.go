@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"context"
-	"log/slog"
 
 	"go.uber.org/fx"
 )
@@ -26,11 +25,7 @@ func start(lifecycle fx.Lifecycle, options Options) (*Telemetry, error) {
 	}
 	lifecycle.Append(fx.StopHook(func(ctx context.Context) {
 		if err := t.Shutdown(ctx); err != nil {
-			logger := options.Logger
-			if logger == nil {
-				logger = slog.Default()
-			}
-			logger.Warn("the last spans were not exported", "error", err)
+			t.logger.Warn("the last spans were not exported", "error", err)
 		}
 	}))
 	return t, nil

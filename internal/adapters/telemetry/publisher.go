@@ -30,7 +30,7 @@ type publisher struct {
 
 func (p *publisher) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
 	sending, send := p.tracer.Start(ctx, "send "+p.stream, trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindClient),
-		trace.WithLinks(links(batch)...), trace.WithAttributes(
+		trace.WithLinks(links(ctx, batch)...), trace.WithAttributes(
 			messagingSystem,
 			semconv.MessagingOperationName("send"),
 			semconv.MessagingOperationTypeSend,
@@ -58,8 +58,10 @@ func (p *publisher) Publish(ctx context.Context, after uint64, batch []outbox.En
 }
 
 // relayed tells the order's own trace how long the message waited in the outbox.
-func (p *publisher) relayed(ctx context.Context, entry *outbox.Entry, sequence uint64, acknowledged time.Time, send trace.Span) {
-	created := creationContext(entry.Headers)
+func (p *publisher) relayed(
+	ctx context.Context, entry *outbox.Entry, sequence uint64, acknowledged time.Time, send trace.Span,
+) {
+	created := creationContext(ctx, entry.Headers)
 	if !created.IsValid() {
 		return
 	}
@@ -80,7 +82,7 @@ func (p *publisher) relayed(ctx context.Context, entry *outbox.Entry, sequence u
 }
 
 // links are those to the first messages of batch whose trace is sampled.
-func links(batch []outbox.Entry) []trace.Link {
+func links(ctx context.Context, batch []outbox.Entry) []trace.Link {
 	var found []trace.Link
 	for i := range batch {
 		if len(found) == maxLinks {
@@ -89,7 +91,7 @@ func links(batch []outbox.Entry) []trace.Link {
 		if !isSampled(batch[i].Headers) {
 			continue
 		}
-		if created := creationContext(batch[i].Headers); created.IsValid() {
+		if created := creationContext(ctx, batch[i].Headers); created.IsValid() {
 			found = append(found, trace.Link{SpanContext: created})
 		}
 	}

@@ -40,6 +40,7 @@ type Options struct {
 // Telemetry is the tracing of one program.
 type Telemetry struct {
 	provider  trace.TracerProvider
+	logger    *slog.Logger
 	exporting bool
 	shutdown  func(context.Context) error
 }
@@ -57,7 +58,8 @@ func Setup(ctx context.Context, options Options) (*Telemetry, error) {
 	}
 	handleErrors(options.Logger)
 	if strings.EqualFold(env("OTEL_SDK_DISABLED"), "true") {
-		return &Telemetry{provider: noop.NewTracerProvider(), shutdown: func(context.Context) error { return nil }}, nil
+		nothing := func(context.Context) error { return nil }
+		return &Telemetry{provider: noop.NewTracerProvider(), logger: options.Logger, shutdown: nothing}, nil
 	}
 	exporter, err := newExporter(ctx)
 	if err != nil {
@@ -73,6 +75,7 @@ func Setup(ctx context.Context, options Options) (*Telemetry, error) {
 	provider := sdktrace.NewTracerProvider(settings...)
 	return &Telemetry{
 		provider:  provider,
+		logger:    options.Logger,
 		exporting: exporter != nil,
 		shutdown: func(ctx context.Context) error {
 			err := provider.Shutdown(ctx)

@@ -56,18 +56,18 @@ const (
 )
 
 // creationContext is the zero SpanContext when headers hold none that is valid.
-func creationContext(headers map[string]string) trace.SpanContext {
+func creationContext(ctx context.Context, headers map[string]string) trace.SpanContext {
 	if headers[traceParent] == "" {
 		return trace.SpanContext{}
 	}
-	ctx := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier(headers))
-	return trace.SpanContextFromContext(ctx)
+	ctx = trace.ContextWithSpanContext(ctx, trace.SpanContext{}) // Extract keeps what is there when it finds nothing
+	return trace.SpanContextFromContext(propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier(headers)))
 }
 
 // inCreationContext returns ctx with the message's creation context as the parent of what starts in it, and the link to
 // it. A message without one leaves the parent to ctx.
 func inCreationContext(ctx context.Context, headers map[string]string) (context.Context, trace.SpanStartOption) {
-	created := creationContext(headers)
+	created := creationContext(ctx, headers)
 	if !created.IsValid() {
 		return ctx, trace.WithLinks()
 	}

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"context"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -16,7 +17,7 @@ func TestIsSampledAgreesWithThePropagator(t *testing.T) {
 			rapid.String(),
 		).Draw(t, "traceparent")
 		headers := map[string]string{"traceparent": text}
-		if created := creationContext(headers); created.IsValid() {
+		if created := creationContext(context.Background(), headers); created.IsValid() {
 			require.Equal(t, created.IsSampled(), isSampled(headers))
 		} else {
 			isSampled(headers) // whatever it says, it does not panic

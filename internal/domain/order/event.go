@@ -16,8 +16,6 @@ type Fact struct {
 	At    time.Time
 }
 
-func (f Fact) fact() Fact { return f }
-
 // FactOf returns what event tells.
 func FactOf(event Event) Fact { return event.fact() }
 
@@ -32,3 +30,8 @@ type (
 	// Cancelled : the order will not be carried out.
 	Cancelled struct{ Fact }
 )
+
+func (e Created) fact() Fact   { return e.Fact }
+func (e Paid) fact() Fact      { return e.Fact }
+func (e Shipped) fact() Fact   { return e.Fact }
+func (e Cancelled) fact() Fact { return e.Fact }
