@@ -21,6 +21,7 @@ import (
 // template: values never leave the process.
 type tracing struct {
 	tracer     trace.Tracer
+	namespace  string
 	attributes []attribute.KeyValue
 }
 
@@ -37,6 +38,7 @@ func newTracing(provider trace.TracerProvider, config pgconn.Config) *tracing {
 	}
 	return &tracing{
 		tracer:     provider.Tracer("github.com/assylzhan-a/outboxie/internal/adapters/postgres"),
+		namespace:  config.Database,
 		attributes: attributes,
 	}
 }
@@ -48,11 +50,7 @@ func (t *tracing) BeforeQuery(ctx context.Context, event *bun.QueryEvent) contex
 	}
 	text := template(event)
 	operation := operation(text)
-	name := operation
-	if namespace := t.attributes[1].Value.AsString(); namespace != "" {
-		name += " " + namespace
-	}
-	ctx, span := t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(t.attributes...))
+	ctx, span := t.tracer.Start(ctx, operation+" "+t.namespace, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(t.attributes...))
 	span.SetAttributes(attribute.String("db.operation.name", operation), attribute.String("db.query.text", text))
 	event.Stash = map[any]any{t: span}
 	return ctx

@@ -1,0 +1,28 @@
+package postgres_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+)
+
+func TestLog(t *testing.T) {
+	outboxtest.TestLog(t, func(t *testing.T) outboxtest.LogHarness { return newHarness(t) })
+}
+
+func TestElector(t *testing.T) {
+	outboxtest.TestElector(t, func(t *testing.T) outboxtest.ElectorHarness { return newHarness(t) })
+}
+
+func TestCursorStore(t *testing.T) {
+	outboxtest.TestCursorStore(t, func(t *testing.T) outboxtest.CursorHarness { return newHarness(t) })
+}
+
+// The mutant "gap check off" must lose events, or the test that a reader follows the writers proves nothing.
+func TestFollowingNoticesALogThatDoesNotWait(t *testing.T) {
+	h := newHarness(t)
+	h.log.IgnoreWriters()
+	require.NotEmpty(t, outboxtest.FollowWriters(t, h))
+}

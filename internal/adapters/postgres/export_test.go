@@ -1,0 +1,12 @@
+package postgres
+
+import "time"
+
+// IgnoreWriters turns the wait for open writers off: the mutant that a test of the log must catch.
+func (l *Log) IgnoreWriters() { l.ignoreWriters = true }
+
+// WarnAfter changes after how long a wait is reported.
+func (l *Log) WarnAfter(wait time.Duration) { l.warnAfter = wait }
+
+// Classify makes classify testable.
+var Classify = classify

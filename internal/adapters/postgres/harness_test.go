@@ -1,0 +1,144 @@
+package postgres_test
+
+import (
+	"context"
+	"log/slog"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+func TestMain(m *testing.M) { infra.Main(m) }
+
+const (
+	relay     = "ORDERS"
+	underTest = "under-test" // the application name of the connections that Disconnect takes away
+	leaseTTL  = time.Minute
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// harness is a fresh database: the adapters under test on a pool of their own, and another pool for everybody else.
+type harness struct {
+	name    string
+	db      *bun.DB // of the adapters under test
+	others  *bun.DB // of the writers
+	admin   *bun.DB // another database of the same server
+	log     *postgres.Log
+	cursors *postgres.CursorStore
+}
+
+var _ outboxtest.CursorHarness = (*harness)(nil)
+
+func newHarness(t *testing.T) *harness {
+	t.Helper()
+	return newHarnessAt(t, infra.Database(t))
+}
+
+func newHarnessAt(t *testing.T, address string) *harness {
+	t.Helper()
+	server, name := split(t, address)
+	h := &harness{name: name}
+	h.admin = open(t, postgres.Options{URL: server, MaxOpenConns: 2})
+	h.db = open(t, postgres.Options{URL: address, ApplicationName: underTest, MaxOpenConns: 20})
+	h.others = open(t, postgres.Options{URL: address, ApplicationName: "others", MaxOpenConns: 40})
+	h.log = postgres.NewLog(h.db, relay, quiet)
+	h.cursors = postgres.NewCursorStore(h.db, relay, "STREAM")
+	return h
+}
+
+// split returns another database of the same server, and the database's name.
+func split(t *testing.T, address string) (server, name string) {
+	t.Helper()
+	parsed, err := url.Parse(address)
+	require.NoError(t, err)
+	name = strings.TrimPrefix(parsed.Path, "/")
+	parsed.Path = "/postgres"
+	return parsed.String(), name
+}
+
+func open(t *testing.T, options postgres.Options) *bun.DB {
+	t.Helper()
+	db, err := postgres.Open(options)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	return db
+}
+
+func exec(t *testing.T, db bun.IDB, statement string, args ...any) {
+	t.Helper()
+	_, err := db.ExecContext(t.Context(), statement, args...)
+	require.NoError(t, err)
+}
+
+func (h *harness) Log() ports.Log           { return h.log }
+func (h *harness) Store() ports.CursorStore { return h.cursors }
+func (h *harness) TTL() time.Duration       { return leaseTTL }
+
+func (h *harness) Elector(holder string) ports.Elector {
+	return postgres.NewElector(h.db, relay, holder, leaseTTL)
+}
+
+// Advance moves the lease against the database's clock, which is the same as moving the clock.
+func (h *harness) Advance(t *testing.T, by time.Duration) {
+	exec(t, h.others, "UPDATE leases SET expires_at = expires_at - ? * interval '1 microsecond'", by.Microseconds())
+}
+
+func (h *harness) Purge(t *testing.T, upTo outbox.Position) {
+	exec(t, h.others, `WITH deleted AS (DELETE FROM outbox WHERE position <= ?0)
+		INSERT INTO outbox_cursor AS c (relay, position, stream_sequence, purged_to, token, updated_at)
+		VALUES (?1, ?0, 0, ?0, 0, now())
+		ON CONFLICT (relay) DO UPDATE SET purged_to = greatest(c.purged_to, excluded.purged_to)`, int64(upTo), relay)
+}
+
+func (h *harness) Forget(t *testing.T, after outbox.Position) {
+	exec(t, h.others, "DELETE FROM outbox WHERE position > ?", int64(after))
+}
+
+func (h *harness) Disconnect(t *testing.T) {
+	exec(t, h.admin, "ALTER DATABASE ? WITH ALLOW_CONNECTIONS false", bun.Ident(h.name))
+	exec(t, h.admin, "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = ? AND application_name = ?",
+		h.name, underTest)
+}
+
+func (h *harness) Reconnect(t *testing.T) {
+	exec(t, h.admin, "ALTER DATABASE ? WITH ALLOW_CONNECTIONS true", bun.Ident(h.name))
+}
+
+func (h *harness) Begin(ctx context.Context) (outboxtest.LogWriter, error) {
+	tx, err := h.others.BeginTx(ctx, nil)
+	return &writer{tx}, err
+}
+
+// writer inserts as any SQL program could.
+type writer struct{ tx bun.Tx }
+
+func (w *writer) Append(ctx context.Context, messages ...outbox.Message) error {
+	for _, m := range messages {
+		headers := m.Headers
+		if headers == nil {
+			headers = map[string]string{}
+		}
+		_, err := w.tx.ExecContext(ctx, `INSERT INTO outbox
+			(event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, headers, payload)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+			m.ID, m.Key.Type, m.Key.ID, m.Version, m.Type, m.Subject, headers, string(m.Payload))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *writer) Commit() error { return w.tx.Commit() }
+func (w *writer) Rollback()     { _ = w.tx.Rollback() }

@@ -1,0 +1,72 @@
+package postgres_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// A prepared transaction outlives the server, under another virtual id.
+func TestLogWaitsForPreparedTransactionsOverARestart(t *testing.T) {
+	server := infra.Postgres(t)
+	h := newHarnessAt(t, server.URL)
+	early := transaction(t, h)
+	first := insert(t, early, "first")
+	second := insert(t, h.others, "second")
+	exec(t, early, "PREPARE TRANSACTION 'early'")
+	answer := readWaiting(t, h)
+
+	server.Kill()
+	lost := <-answer
+	require.Equal(t, fault.Unavailable, fault.KindOf(lost.err), "%v", lost.err)
+	_, err := h.log.After(t.Context(), outbox.Progress{}, plenty)
+	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+	server.Start()
+
+	answer = readWaiting(t, h)
+	requireWaiting(t, answer)
+	exec(t, h.others, "COMMIT PREPARED 'early'")
+	requireRead(t, answer, first, second)
+}
+
+func TestLogRefusesAnUnsafeServer(t *testing.T) {
+	for setting, parameters := range map[string]map[string]string{
+		"fsync":            {"fsync": "off"},
+		"full_page_writes": {"full_page_writes": "off"},
+	} {
+		t.Run(setting, func(t *testing.T) {
+			err := newHarnessAt(t, infra.Postgres(t, parameters).URL).log.Check(t.Context())
+			require.ErrorIs(t, err, ports.ErrUnsafe)
+			require.ErrorContains(t, err, setting+" is off")
+		})
+	}
+}
+
+// A standby shows no writers, so nothing that it says about gaps can be believed.
+func TestLogRefusesAStandby(t *testing.T) {
+	server := infra.Postgres(t)
+	h := newHarnessAt(t, server.URL)
+	insert(t, h.others, "first")
+	var data string
+	require.NoError(t, h.others.NewRaw("SHOW data_directory").Scan(t.Context(), &data))
+	server.Stop()
+	require.NoError(t, os.WriteFile(filepath.Join(data, "standby.signal"), nil, 0o644))
+	server.Start()
+
+	_, err := h.log.After(t.Context(), outbox.Progress{}, plenty)
+	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+	require.ErrorContains(t, err, "standby")
+	err = h.log.Check(t.Context())
+	require.ErrorIs(t, err, ports.ErrUnsafe)
+	require.ErrorContains(t, err, "standby")
+
+	_, err = h.Elector("instance-1").Acquire(t.Context())
+	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+}
