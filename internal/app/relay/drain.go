@@ -41,7 +41,7 @@ func (r *Relay) drain(ctx context.Context, t *tenure, place *place, logger *slog
 	ahead := r.read(t.ctx, place.progress)
 	defer func() { ahead.stop() }()
 	for {
-		if err := r.await(ctx, t, place, ahead.done, nil); err != nil {
+		if _, err := r.await(ctx, t, place, ahead.done, nil); err != nil {
 			return err
 		}
 		ahead.cancel()
@@ -52,10 +52,7 @@ func (r *Relay) drain(ctx context.Context, t *tenure, place *place, logger *slog
 		if len(entries) == 0 {
 			r.working(logger, place)
 			retry.reset()
-			poll := time.NewTimer(idle.next())
-			err := r.await(ctx, t, place, r.Alarm.C(), poll.C)
-			poll.Stop()
-			if err != nil {
+			if err := r.idle(ctx, t, place, idle.next()); err != nil {
 				return err
 			}
 			ahead = r.read(t.ctx, place.progress)
@@ -74,8 +71,26 @@ func (r *Relay) drain(ctx context.Context, t *tenure, place *place, logger *slog
 	}
 }
 
-// await waits until ready or elapsed can be received from, and saves the cursor when it is due.
-func (r *Relay) await(ctx context.Context, t *tenure, place *place, ready <-chan struct{}, elapsed <-chan time.Time) error {
+// idle waits for a wake-up. When none comes in time, it makes sure that the stream still ends where it did: a stream that
+// lost messages, or is gone, would otherwise go unnoticed until there is something to publish.
+func (r *Relay) idle(ctx context.Context, t *tenure, place *place, longest time.Duration) error {
+	poll := time.NewTimer(longest)
+	defer poll.Stop()
+	woken, err := r.await(ctx, t, place, r.Alarm.C(), poll.C)
+	if err != nil || woken {
+		return err
+	}
+	info, err := r.Publisher.Open(t.ctx, false)
+	if err == nil && (info.Created != place.created || info.LastSequence != place.sequence) {
+		return ports.ErrTailMoved.With("the stream ends at sequence %d, not at %d", info.LastSequence, place.sequence)
+	}
+	return err
+}
+
+// await waits until ready or elapsed can be received from, says whether it was ready, and saves the cursor when it is due.
+func (r *Relay) await(
+	ctx context.Context, t *tenure, place *place, ready <-chan struct{}, elapsed <-chan time.Time,
+) (bool, error) {
 	for {
 		var due <-chan time.Time
 		if left := place.due(); left >= 0 {
@@ -85,16 +100,16 @@ func (r *Relay) await(ctx context.Context, t *tenure, place *place, ready <-chan
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return false, ctx.Err()
 		case <-t.ctx.Done():
-			return context.Cause(t.ctx)
+			return false, context.Cause(t.ctx)
 		case <-ready:
-			return nil
+			return true, nil
 		case <-elapsed:
-			return nil
+			return false, nil
 		case <-due:
 			if err := place.save(t.ctx, r.Cursors, t.term()); err != nil {
-				return err
+				return false, err
 			}
 		}
 	}

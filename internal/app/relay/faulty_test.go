@@ -1,0 +1,231 @@
+package relay_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
+	"github.com/assylzhan-a/outboxie/internal/app/relay"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// mishap is what happens to one call that an instance makes.
+type mishap int
+
+const (
+	fine        mishap = iota
+	failBefore         // the request never arrives
+	loseAnswer         // it arrives, but the answer does not
+	arriveLate         // the caller gives up, and the request arrives afterwards
+	crashBefore        // the process dies before the request leaves
+	crashAfter         // the process dies when the request has arrived
+	stallBefore        // the process stops (SIGSTOP) before the request leaves, and goes on later
+	stallAfter         // the process stops when the request has arrived
+	mishaps
+)
+
+func (m mishap) String() string {
+	return [...]string{
+		"fine", "fail before", "lose answer", "arrive late", "crash before", "crash after", "stall before", "stall after",
+	}[m]
+}
+
+var (
+	errOutage = fault.New(fault.Unavailable, "outage", "injected outage")
+	errDead   = errors.New("the process is dead")
+)
+
+// planned is a mishap that waits for a call of a method.
+type planned struct {
+	mishap mishap
+	delay  time.Duration
+}
+
+// instance is one process: a relay whose every call to the outside can go wrong.
+type instance struct {
+	world  *world
+	relay  *relay.Relay
+	bell   *memory.Bell
+	inner  relay.Ports
+	cancel context.CancelFunc
+
+	mu      sync.Mutex
+	dead    bool
+	stalled time.Time // until when
+	next    map[string]planned
+}
+
+func (w *world) start(name string) *instance {
+	ctx, cancel := context.WithCancel(context.Background())
+	i := &instance{world: w, bell: memory.NewBell(), cancel: cancel, next: make(map[string]planned)}
+	i.inner = relay.Ports{
+		Log: w.log, Cursors: w.cursors, Publisher: w.publisher, Elector: memory.NewElector(w.lease, name),
+	}
+	i.relay = relay.New(relay.Ports{Log: i, Cursors: i, Publisher: i, Elector: i, Waker: i, Alarm: i.bell},
+		relay.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1 << 20}},
+		slog.New(slog.DiscardHandler))
+	w.running.Go(func() {
+		if err := i.relay.Run(ctx); err != nil {
+			w.complain("the relay ended: %v", err)
+		}
+	})
+	return i
+}
+
+// crash ends the process without a word.
+func (i *instance) crash() {
+	i.mu.Lock()
+	i.dead = true
+	i.mu.Unlock()
+	i.cancel()
+}
+
+func (i *instance) stall(d time.Duration) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.stalled = time.Now().Add(d)
+}
+
+// wait blocks while the process is stopped.
+func (i *instance) wait() {
+	for {
+		i.mu.Lock()
+		left := time.Until(i.stalled)
+		i.mu.Unlock()
+		if left <= 0 {
+			return
+		}
+		time.Sleep(left)
+	}
+}
+
+func (i *instance) plan(method string, p planned) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.next[method] = p
+}
+
+// call lets a request go wrong as it was planned. A request that left is not called back when its caller gives up.
+func call[T any](ctx context.Context, i *instance, method string, request func(context.Context) (T, error)) (T, error) {
+	var none T
+	i.wait()
+	i.mu.Lock()
+	p := i.next[method]
+	delete(i.next, method)
+	dead := i.dead
+	i.mu.Unlock()
+	if dead {
+		return none, errDead
+	}
+	if err := ctx.Err(); err != nil {
+		return none, err
+	}
+	i.world.hit(method + ": " + p.mishap.String())
+	sent := context.WithoutCancel(ctx)
+	if method == "After" {
+		sent = ctx
+	}
+	switch p.mishap {
+	case failBefore:
+		return none, errOutage
+	case loseAnswer:
+		_, _ = request(sent)
+		return none, errOutage
+	case arriveLate:
+		i.world.running.Go(func() {
+			time.Sleep(p.delay)
+			if _, err := request(sent); method == "Publish" && err == nil {
+				i.world.hit("late publish was stored")
+			}
+		})
+		return none, errOutage
+	case crashBefore:
+		i.crash()
+		return none, errDead
+	case crashAfter:
+		_, _ = request(sent)
+		i.crash()
+		return none, errDead
+	case stallBefore:
+		i.stall(p.delay)
+		i.wait()
+	}
+	answer, err := request(sent)
+	if p.mishap == stallAfter {
+		i.stall(p.delay)
+	}
+	i.wait()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.dead {
+		return none, errDead
+	}
+	return answer, err
+}
+
+type nothing struct{}
+
+func (i *instance) After(ctx context.Context, p outbox.Progress, s outbox.Slice) ([]outbox.Entry, error) {
+	return call(ctx, i, "After", func(ctx context.Context) ([]outbox.Entry, error) { return i.inner.Log.After(ctx, p, s) })
+}
+
+func (i *instance) Check(ctx context.Context) error { return i.inner.Log.Check(ctx) }
+
+func (i *instance) Load(ctx context.Context) (outbox.Cursor, error) {
+	return call(ctx, i, "Load", i.inner.Cursors.Load)
+}
+
+func (i *instance) Save(ctx context.Context, t outbox.Term, c outbox.Cursor) (outbox.Cursor, error) {
+	return call(ctx, i, "Save", func(ctx context.Context) (outbox.Cursor, error) { return i.inner.Cursors.Save(ctx, t, c) })
+}
+
+func (i *instance) Open(ctx context.Context, create bool) (ports.StreamInfo, error) {
+	return call(ctx, i, "Open", func(ctx context.Context) (ports.StreamInfo, error) { return i.inner.Publisher.Open(ctx, create) })
+}
+
+func (i *instance) At(ctx context.Context, sequence uint64) (ports.Stamp, error) {
+	return call(ctx, i, "At", func(ctx context.Context) (ports.Stamp, error) { return i.inner.Publisher.At(ctx, sequence) })
+}
+
+func (i *instance) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
+	last, err := call(ctx, i, "Publish", func(ctx context.Context) (uint64, error) {
+		return i.inner.Publisher.Publish(ctx, after, batch)
+	})
+	if errors.Is(err, ports.ErrTailMoved) {
+		i.world.hit("conflict")
+	}
+	return max(last, after), err
+}
+
+// Acquire gives everybody the holder's own term when the world does not check leases.
+func (i *instance) Acquire(ctx context.Context) (outbox.Term, error) {
+	return call(ctx, i, "Acquire", func(ctx context.Context) (outbox.Term, error) {
+		term, err := i.inner.Elector.Acquire(ctx)
+		if _, token := i.world.lease.Holder(); i.world.leaseless && err != nil {
+			i.world.hit("second leader")
+			return outbox.Term{Token: token, Deadline: time.Now().Add(ttl)}, nil
+		}
+		return term, err
+	})
+}
+
+func (i *instance) Renew(ctx context.Context, t outbox.Term) (outbox.Term, error) {
+	return call(ctx, i, "Renew", func(ctx context.Context) (outbox.Term, error) { return i.inner.Elector.Renew(ctx, t) })
+}
+
+func (i *instance) Resign(ctx context.Context, t outbox.Term) error {
+	_, err := call(ctx, i, "Resign", func(ctx context.Context) (nothing, error) { return nothing{}, i.inner.Elector.Resign(ctx, t) })
+	return err
+}
+
+// Wake rings everybody.
+func (i *instance) Wake() {
+	for _, other := range i.world.alive {
+		other.bell.Wake()
+	}
+}

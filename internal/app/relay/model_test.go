@@ -1,0 +1,127 @@
+package relay_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+func (w *world) context() context.Context { return context.Background() }
+
+// TestMain makes the model's seed known: run again with -rapid.seed to live the same lives.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	given := make(map[string]bool)
+	flag.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	set := func(name, value string) {
+		if !given[name] {
+			if err := flag.Set(name, value); err != nil {
+				panic(err)
+			}
+		}
+	}
+	set("rapid.seed", fmt.Sprint(time.Now().UnixNano()))
+	set("rapid.checks", "4000")
+	set("rapid.nofailfile", "true")
+	os.Exit(m.Run())
+}
+
+// TestModel lives random lives of several relays between a log and a stream, with every call going wrong in every way,
+// and judges what the stream holds in the end. A step that was never taken is a failure of the model.
+func TestModel(t *testing.T) {
+	total := make(map[string]int)
+	rapid.Check(t, func(rt *rapid.T) {
+		failed, hits := live(t, plans.Draw(rt, "plan"), nil)
+		for what, times := range hits {
+			total[what] += times
+		}
+		if len(failed) > 0 {
+			rt.Fatal(describe(failed))
+		}
+	})
+	t.Logf("seed %s", flag.Lookup("rapid.seed").Value)
+	for _, what := range slices.Sorted(maps.Keys(total)) {
+		t.Logf("%7d  %s", total[what], what)
+	}
+	for _, method := range methods {
+		for m := range mishaps {
+			require.NotZero(t, total[method+": "+m.String()], "%s: %s never happened", method, m)
+		}
+	}
+	for _, what := range deeds {
+		require.NotZero(t, total["do "+what], "%s never happened", what)
+	}
+	for _, what := range []string{"conflict", "late publish was stored", "foreign message", "stream regressed", "healed"} {
+		require.NotZero(t, total[what], "%s never happened", what)
+	}
+}
+
+// TestMutants breaks the engine in the ways that other outboxes are broken, and demands that the model notices each one
+// by the check that is named for it.
+func TestMutants(t *testing.T) {
+	for name, mutant := range map[string]struct {
+		breaks func(*world)
+		check  string
+	}{
+		"compare-and-swap off":      {func(w *world) { w.stream.IgnoreTail() }, checkTwice},
+		"gap check off":             {func(w *world) { w.log.IgnoreOpenWriters() }, checkLost},
+		"take over from the cursor": {func(w *world) { w.publisher = believeCursor{w.stream, w.cursors} }, checkTwice},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const lives = 500
+			for seed := range lives {
+				p := plans.Example(seed)
+				failed, _ := live(t, p, mutant.breaks)
+				if _, noticed := failed[mutant.check]; noticed {
+					sane, _ := live(t, p, nil)
+					require.Empty(t, sane, "the same life without the mutant")
+					t.Logf("noticed in life %d", seed)
+					return
+				}
+			}
+			t.Fatalf("check %q did not notice it in %d lives", mutant.check, lives)
+		})
+	}
+}
+
+// believeCursor is a stream whose tail always says what the cursor says.
+type believeCursor struct {
+	ports.Publisher
+	cursors ports.CursorStore
+}
+
+func (b believeCursor) At(ctx context.Context, sequence uint64) (ports.Stamp, error) {
+	if stamp, err := b.Publisher.At(ctx, sequence); err != nil || !stamp.Ours {
+		return stamp, err
+	}
+	cursor, err := b.cursors.Load(ctx)
+	return ports.Stamp{Ours: true, Progress: cursor.Progress}, err
+}
+
+// TestTwoLeaders switches the lease check off, so that every relay believes that it leads, all the time: each event still
+// comes once, in order.
+func TestTwoLeaders(t *testing.T) {
+	total := make(map[string]int)
+	rapid.Check(t, func(rt *rapid.T) {
+		failed, hits := live(t, plans.Draw(rt, "plan"), func(w *world) { w.leaseless = true })
+		for what, times := range hits {
+			total[what] += times
+		}
+		if len(failed) > 0 {
+			rt.Fatal(describe(failed))
+		}
+	})
+	t.Logf("%d second leaders, %d conflicts", total["second leader"], total["conflict"])
+	require.NotZero(t, total["second leader"])
+	require.NotZero(t, total["conflict"])
+}

@@ -1,0 +1,296 @@
+package relay_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+const ttl = 3 * time.Second
+
+// step is one thing that happens in the world; a, b and c choose what to.
+type step struct {
+	Do      string
+	A, B, C int
+}
+
+// plan is a life of the world. Regress and foreign messages do not occur in one life: sequences that are reused after a
+// regress protect only a stream that nobody else writes into (docs/engine.md, limits).
+type plan struct {
+	Foreign bool
+	Steps   []step
+}
+
+var deeds = []string{
+	"write", "write", "write", "write", "open", "commit", "rollback", "pass", "pass", "pass", "start", "start", "start",
+	"crash", "stop", "stall", "misfortune", "clock", "mishap", "mishap", "mishap", "mishap", "mishap", "mishap",
+}
+
+var methods = []string{
+	"After", "Load", "Save", "Save", "Open", "At", "At", "Publish", "Publish", "Acquire", "Renew", "Resign",
+}
+
+var plans = rapid.Custom(func(t *rapid.T) plan {
+	steps := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
+		return step{
+			Do: deeds[even(t, "do")%len(deeds)],
+			A:  even(t, "a"), B: even(t, "b"), C: even(t, "c"),
+		}
+	}), 20, 100).Draw(t, "steps")
+	return plan{Foreign: rapid.Bool().Draw(t, "foreign"), Steps: steps}
+})
+
+// even draws a number below 1000 without rapid's preference for small ones, which would starve most kinds of step.
+func even(t *rapid.T, label string) int {
+	return int(rapid.Uint32().Draw(t, label) * 2654435769 >> 12 % 1000)
+}
+
+// world is a database, a broker and the instances between them.
+type world struct {
+	log       *memory.Log
+	lease     *memory.Lease
+	stream    *memory.Stream
+	publisher ports.Publisher
+	cursors   *memory.CursorStore
+	alive     []*instance
+	leaseless bool
+	running   sync.WaitGroup
+
+	versions map[string]int64
+	open     []transaction
+	events   int
+	started  int
+
+	mu         sync.Mutex
+	hits       map[string]int
+	complaints []string
+}
+
+// transaction is an open one; it holds the lock on its aggregate.
+type transaction struct {
+	writer    *memory.Writer
+	aggregate string
+	before    int64
+}
+
+func newWorld() *world {
+	w := &world{
+		log: memory.NewLog(), lease: memory.NewLease(ttl), stream: memory.NewStream(),
+		versions: make(map[string]int64), hits: make(map[string]int),
+	}
+	w.cursors = memory.NewCursorStore(w.lease, w.log)
+	w.publisher = w.stream
+	return w
+}
+
+func (w *world) hit(what string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hits[what]++
+}
+
+func (w *world) complain(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.complaints = append(w.complaints, fmt.Sprintf(format, args...))
+}
+
+// begin opens a transaction that appends count events to an aggregate which no other one has locked.
+func (w *world) begin(choice, count int) (transaction, bool) {
+	aggregate := fmt.Sprintf("order-%d", choice%5)
+	if slices.ContainsFunc(w.open, func(t transaction) bool { return t.aggregate == aggregate }) {
+		return transaction{}, false
+	}
+	t := transaction{writer: w.log.Begin(), aggregate: aggregate, before: w.versions[aggregate]}
+	for range count {
+		w.versions[aggregate]++
+		w.events++
+		message := outbox.Message{
+			ID: fmt.Sprintf("event-%d", w.events), Type: "test.v1", Subject: "orders.created",
+			Key: outbox.Key{Type: "order", ID: aggregate}, Version: w.versions[aggregate], Payload: []byte(`{}`),
+		}
+		if err := t.writer.Append(w.context(), message); err != nil {
+			w.complain("append: %v", err)
+		}
+	}
+	return t, true
+}
+
+func (w *world) end(t transaction, commit bool) {
+	if !commit {
+		t.writer.Rollback()
+		w.versions[t.aggregate] = t.before
+		return
+	}
+	if err := t.writer.Commit(); err != nil {
+		w.complain("commit: %v", err)
+	}
+}
+
+func (w *world) wakeSome(choice int) {
+	for i, instance := range w.alive {
+		if choice>>i&1 == 0 { // some wake-ups are lost
+			instance.bell.Wake()
+		}
+	}
+}
+
+// do carries out one step.
+func (w *world) do(s step, foreign bool) {
+	w.hit("do " + s.Do)
+	switch s.Do {
+	case "write":
+		if t, ok := w.begin(s.A, 1+s.B%6); ok {
+			w.end(t, s.C%8 != 0)
+			w.wakeSome(s.C)
+		}
+	case "open":
+		if t, ok := w.begin(s.A, 1+s.B%3); ok {
+			w.open = append(w.open, t)
+		}
+	case "commit", "rollback":
+		if len(w.open) > 0 {
+			i := s.A % len(w.open)
+			w.end(w.open[i], s.Do == "commit")
+			w.open = slices.Delete(w.open, i, i+1)
+			w.wakeSome(s.C)
+		}
+	case "pass":
+		time.Sleep(time.Duration(1<<(s.A%13)) * time.Millisecond)
+	case "start":
+		if len(w.alive) < 3 {
+			w.started++
+			w.alive = append(w.alive, w.start(fmt.Sprintf("instance-%d", w.started)))
+		}
+	case "crash", "stop":
+		if len(w.alive) > 0 {
+			i := s.A % len(w.alive)
+			if s.Do == "crash" {
+				w.alive[i].crash()
+			} else {
+				w.alive[i].cancel()
+			}
+			w.alive = slices.Delete(w.alive, i, i+1)
+		}
+	case "stall":
+		if len(w.alive) > 0 {
+			w.alive[s.A%len(w.alive)].stall(time.Duration(s.B*12) * time.Millisecond)
+		}
+	case "mishap":
+		if len(w.alive) > 0 {
+			w.alive[s.A%len(w.alive)].plan(methods[s.B%len(methods)], planned{
+				mishap: mishap(1 + s.C%int(mishaps-1)), delay: time.Duration(1<<(s.A%13)) * time.Millisecond,
+			})
+		}
+	case "misfortune":
+		w.misfortune(s, foreign)
+	case "clock":
+		w.lease.Advance(time.Duration(s.A*20-10_000) * time.Millisecond)
+	}
+	synctest.Wait()
+}
+
+func (w *world) misfortune(s step, foreign bool) {
+	if length := w.stream.Len(); foreign {
+		w.hit("foreign message")
+		_, _ = w.stream.Open(w.context(), true)
+		w.stream.AppendForeign()
+	} else if length > 0 {
+		w.hit("stream regressed")
+		w.stream.Regress(length - min(length, uint64(s.A%6)))
+	}
+}
+
+// live leads the world through the plan, then lets it heal, and judges it. It returns the names of the checks that
+// failed, with what was wrong.
+func live(t *testing.T, p plan, change func(*world)) (failed map[string]string, hits map[string]int) {
+	w := newWorld()
+	if change != nil {
+		change(w)
+	}
+	synctest.Test(t, func(*testing.T) {
+		w.do(step{Do: "start"}, p.Foreign)
+		w.do(step{Do: "start"}, p.Foreign)
+		for _, s := range p.Steps {
+			w.do(s, p.Foreign)
+		}
+		for _, t := range w.open {
+			w.end(t, true)
+		}
+		for _, instance := range w.alive {
+			clear(instance.next)
+		}
+		last := w.start("last")
+		time.Sleep(2 * time.Minute)
+		status := last.relay.Status()
+		for _, instance := range append(w.alive, last) {
+			if instance.relay.Status().Heals > 0 {
+				w.hit("healed")
+			}
+			instance.cancel()
+		}
+		w.running.Wait()
+		failed = w.judge(status.Halt)
+	})
+	return failed, w.hits
+}
+
+// The checks, by the promise that each one is named for.
+const (
+	checkLost      = "nothing lost"
+	checkTwice     = "nothing twice"
+	checkOrder     = "in order"
+	checkGhost     = "no ghosts"
+	checkUntrouble = "no halt and no complaint"
+)
+
+func (w *world) judge(halt *outbox.Halt) map[string]string {
+	failed := make(map[string]string)
+	if halt != nil {
+		failed[checkUntrouble] = halt.Error()
+	}
+	if len(w.complaints) > 0 {
+		failed[checkUntrouble] = w.complaints[0]
+	}
+	committed := make(map[string]bool)
+	for _, entry := range w.log.Committed() {
+		committed[entry.ID] = true
+	}
+	published, last := make(map[string]bool), outbox.Position(0)
+	for _, entry := range w.stream.Entries() {
+		if published[entry.ID] {
+			failed[checkTwice] = entry.ID
+		}
+		if entry.Position < last {
+			failed[checkOrder] = entry.ID
+		}
+		if !committed[entry.ID] {
+			failed[checkGhost] = entry.ID
+		}
+		published[entry.ID], last = true, entry.Position
+	}
+	for id := range committed {
+		if !published[id] {
+			failed[checkLost] = id
+		}
+	}
+	return failed
+}
+
+func describe(failed map[string]string) string {
+	var text string
+	for _, check := range slices.Sorted(maps.Keys(failed)) {
+		text += fmt.Sprintf("check %q: %s\n", check, failed[check])
+	}
+	return text
+}
