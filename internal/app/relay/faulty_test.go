@@ -229,3 +229,16 @@ func (i *instance) Wake() {
 		other.bell.Wake()
 	}
 }
+
+// outage is a stream that cannot be reached while down.
+type outage struct {
+	ports.Publisher
+	down *bool
+}
+
+func (o outage) Open(ctx context.Context, create bool) (ports.StreamInfo, error) {
+	if *o.down {
+		return ports.StreamInfo{}, errOutage
+	}
+	return o.Publisher.Open(ctx, create)
+}

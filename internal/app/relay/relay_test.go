@@ -1,0 +1,291 @@
+package relay_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/app/relay"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+)
+
+// bubble runs a test on a world in fake time, and ends what it left running.
+func bubble(t *testing.T, test func(t *testing.T, w *world)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		test(t, w)
+		for _, i := range w.alive {
+			i.cancel()
+		}
+		w.running.Wait()
+		require.Empty(t, w.complaints)
+	})
+}
+
+func (w *world) run(name string) *instance {
+	i := w.start(name)
+	w.alive = append(w.alive, i)
+	synctest.Wait()
+	return i
+}
+
+// record commits count events of one aggregate and wakes everybody.
+func (w *world) record(t *testing.T, count int) {
+	tx, ok := w.begin(0, count)
+	require.True(t, ok)
+	w.end(tx, true)
+	w.wakeSome(0)
+	synctest.Wait()
+}
+
+// TestHalts brings about every state that the relay must not repair by itself. It halts with the reason, publishes
+// nothing, keeps its lease, and goes on once the cause is gone.
+func TestHalts(t *testing.T) {
+	for reason, test := range map[outbox.HaltReason]struct {
+		cause func(w *world)
+		cure  func(w *world) // nil: none without the commands of an operator
+	}{
+		outbox.HaltStreamMissing:  {cause: func(w *world) { w.stream.Drop() }},
+		outbox.HaltStreamReplaced: {cause: func(w *world) { w.stream.Recreate() }},
+		outbox.HaltTailGone: {cause: func(w *world) {
+			w.stream.AppendForeign()
+			w.stream.Delete(w.stream.Len())
+		}},
+		outbox.HaltTailCopied: {cause: func(w *world) { w.stream.AppendCopy(1) }},
+		outbox.HaltTailForeign: {cause: func(w *world) {
+			w.stream.Regress(w.stream.Len() - 1)
+			w.stream.AppendForeign()
+		}},
+		outbox.HaltLogPurged: {cause: func(w *world) {
+			w.log.Purge(3)
+			w.stream.Regress(1)
+		}},
+		outbox.HaltHistoryLost: {cause: func(w *world) { w.log.Forget(2) }},
+		outbox.HaltUnpublishable: {
+			cause: func(w *world) { w.stream.MaxPayload = 1 },
+			cure:  func(w *world) { w.stream.MaxPayload = 100 },
+		},
+	} {
+		t.Run(string(reason), func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				first := w.run("first")
+				w.record(t, 3)
+				require.Len(t, w.stream.Entries(), 3)
+				time.Sleep(2 * time.Second) // the cursor is saved
+				first.crash()
+				w.alive = nil
+				test.cause(w)
+				tx, ok := w.begin(1, 1)
+				require.True(t, ok)
+				w.end(tx, true)
+				published := len(w.stream.Entries())
+
+				second := w.run("second")
+				time.Sleep(time.Minute)
+				status := second.relay.Status()
+				require.NotNil(t, status.Halt, "%+v", status)
+				require.Equal(t, reason, status.Halt.Reason, status.Halt.Detail)
+				require.Equal(t, relay.Halted, status.State)
+				require.Len(t, w.stream.Entries(), published)
+				holder, _ := w.lease.Holder()
+				require.Equal(t, "second", holder)
+
+				if test.cure != nil {
+					test.cure(w)
+					time.Sleep(time.Second)
+					require.Equal(t, relay.Leading, second.relay.Status().State)
+					require.Nil(t, second.relay.Status().Halt)
+					require.Len(t, w.stream.Entries(), published+1)
+				}
+			})
+		})
+	}
+}
+
+// TestRunningLeaderHalts shows that a leader notices a stream that is gone while there is nothing to publish.
+func TestRunningLeaderHalts(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		leader := w.run("leader")
+		w.record(t, 1)
+		w.stream.Drop()
+		time.Sleep(2 * time.Second)
+		require.Equal(t, outbox.HaltStreamMissing, leader.relay.Status().Halt.Reason)
+	})
+}
+
+// TestRefusedEventKeepsItsPrefix publishes what stands before an event that can never be published, and nothing after it.
+func TestRefusedEventKeepsItsPrefix(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		tx := w.log.Begin()
+		for version, payload := range []string{`1`, `2`, `"this one is too large"`, `4`} {
+			require.NoError(t, tx.Append(t.Context(), outbox.Message{
+				ID: payload, Type: "test.v1", Subject: "orders.created", Key: outbox.Key{Type: "order", ID: "1"},
+				Version: int64(version + 1), Payload: []byte(payload),
+			}))
+		}
+		require.NoError(t, tx.Commit())
+		w.stream.MaxPayload = 10
+		leader := w.run("leader")
+		require.Len(t, w.stream.Entries(), 2)
+		require.Equal(t, outbox.HaltUnpublishable, leader.relay.Status().Halt.Reason)
+		require.Contains(t, leader.relay.Status().Halt.Detail, "position 3")
+		cursor, err := w.cursors.Load(t.Context())
+		require.NoError(t, err)
+		require.EqualValues(t, 2, cursor.Position)
+	})
+}
+
+// TestHeals publishes again, from the log, what the stream had acknowledged and lost.
+func TestHeals(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		leader := w.run("leader")
+		w.record(t, 6)
+		w.stream.Regress(2)
+		time.Sleep(time.Second)
+		require.Len(t, w.stream.Entries(), 6)
+		require.EqualValues(t, 1, leader.relay.Status().Heals)
+		require.Empty(t, w.judge(nil))
+	})
+}
+
+// TestCursorIsLazy saves the cursor at most once a second, and within a second of the last publish.
+func TestCursorIsLazy(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.run("leader")
+		start := time.Now()
+		saves := w.hits["Save: fine"]
+		for time.Since(start) < 10*time.Second {
+			w.record(t, 1)
+			time.Sleep(20 * time.Millisecond)
+		}
+		require.InDelta(t, 10, w.hits["Save: fine"]-saves, 1)
+		time.Sleep(time.Second)
+		cursor, err := w.cursors.Load(t.Context())
+		require.NoError(t, err)
+		require.EqualValues(t, w.events, cursor.Position)
+		saves = w.hits["Save: fine"]
+		time.Sleep(time.Minute)
+		require.Equal(t, saves, w.hits["Save: fine"], "nothing new is not saved again")
+	})
+}
+
+// TestWakeUp publishes at once when woken, and within the poll interval when the wake-up is lost.
+func TestWakeUp(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.run("leader")
+		time.Sleep(time.Minute) // backed off to the longest poll
+		w.record(t, 1)
+		require.Len(t, w.stream.Entries(), 1)
+		time.Sleep(time.Minute)
+		tx, _ := w.begin(0, 1)
+		w.end(tx, true) // nobody rings
+		time.Sleep(500 * time.Millisecond)
+		require.Len(t, w.stream.Entries(), 2)
+	})
+}
+
+// TestIdleLeaderIsQuiet bounds what an idle leader asks of Postgres: at most five statements a second.
+func TestIdleLeaderIsQuiet(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.run("leader")
+		time.Sleep(10 * time.Second)
+		statements := func() int {
+			return w.hits["After: fine"] + w.hits["Renew: fine"] + w.hits["Save: fine"] + w.hits["Load: fine"]
+		}
+		before := statements()
+		time.Sleep(100 * time.Second)
+		require.LessOrEqual(t, statements()-before, 500)
+	})
+}
+
+// TestHandover resigns on a stop, so that the next relay leads within 100 ms, from a cursor that is up to date.
+func TestHandover(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		first := w.run("first")
+		second := w.run("second")
+		time.Sleep(10 * time.Second)
+		w.record(t, 3)
+		first.cancel()
+		time.Sleep(100 * time.Millisecond)
+		require.Equal(t, relay.Following, first.relay.Status().State)
+		require.Equal(t, relay.Leading, second.relay.Status().State)
+		cursor, err := w.cursors.Load(t.Context())
+		require.NoError(t, err)
+		require.EqualValues(t, 3, cursor.Position)
+	})
+}
+
+// TestDeadLeader is followed within the lease's time to live and a second.
+func TestDeadLeader(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		first := w.run("first")
+		second := w.run("second")
+		time.Sleep(10 * time.Second)
+		first.crash()
+		w.alive = w.alive[1:]
+		w.record(t, 1)
+		time.Sleep(ttl + time.Second)
+		require.Equal(t, relay.Leading, second.relay.Status().State)
+		require.Len(t, w.stream.Entries(), 1)
+	})
+}
+
+// TestStepsDownOnTime ends a leadership that cannot be renewed before the lease runs out for the others.
+func TestStepsDownOnTime(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		leader := w.run("leader")
+		time.Sleep(10 * time.Second)
+		stop := make(chan struct{})
+		w.running.Go(func() { // the keeper of the lease cannot be reached
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(time.Millisecond):
+					leader.plan("Renew", planned{mishap: failBefore})
+					leader.plan("Acquire", planned{mishap: failBefore})
+				}
+			}
+		})
+		time.Sleep(ttl)
+		require.Equal(t, relay.Following, leader.relay.Status().State)
+		require.Contains(t, leader.relay.Status().Trouble, "injected outage")
+		close(stop)
+		time.Sleep(ttl)
+		require.Equal(t, relay.Leading, leader.relay.Status().State)
+	})
+}
+
+// TestOutageIsOneLine says once that the relay is in trouble, and once that it works again.
+func TestOutageIsOneLine(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		var text bytes.Buffer
+		i := w.start("unused")
+		i.crash()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		down := true
+		r := relay.New(relay.Ports{
+			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Elector: i.inner.Elector, Waker: i.bell, Alarm: i.bell,
+		}, relay.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1000}},
+			slog.New(slog.NewTextHandler(&text, nil)))
+		w.running.Go(func() { _ = r.Run(ctx) })
+		time.Sleep(time.Minute)
+		require.Contains(t, r.Status().Trouble, "injected outage")
+		down = false
+		time.Sleep(time.Second)
+		require.Empty(t, r.Status().Trouble)
+		cancel()
+		w.running.Wait()
+		require.Equal(t, 1, strings.Count(text.String(), "in trouble"), text.String())
+		require.Equal(t, 1, strings.Count(text.String(), "relaying again"))
+		require.Equal(t, 1, strings.Count(text.String(), "became leader"))
+		require.Equal(t, 1, strings.Count(text.String(), "lost leadership"))
+	})
+}
