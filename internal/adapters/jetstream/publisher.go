@@ -216,6 +216,9 @@ func (p *Publisher) storeOne(ctx context.Context, after uint64, message *nats.Ms
 func (p *Publisher) storeBatch(ctx context.Context, after uint64, messages []*nats.Msg) (uint64, error) {
 	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
 	defer done()
+	if ctx.Err() != nil {
+		return after, classify(ctx, ctx.Err())
+	}
 	first := messages[0].Header
 	first.Set(jetstream.ExpectedStreamHeader, p.o.Stream)
 	if !p.careless {

@@ -1,0 +1,20 @@
+package jetstream_test
+
+import (
+	"testing"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox/inboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+)
+
+func TestPublisherContract(t *testing.T) {
+	outboxtest.TestPublisher(t, func(t *testing.T) outboxtest.StreamHarness { return newBroker(t) })
+}
+
+func TestBellContract(t *testing.T) {
+	outboxtest.TestWaker(t, func(t *testing.T) outboxtest.BellHarness { return newBells(t) })
+}
+
+func TestSourceContract(t *testing.T) {
+	inboxtest.TestSource(t, func(t *testing.T) inboxtest.SourceHarness { return newSources(t) })
+}

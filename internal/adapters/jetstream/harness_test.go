@@ -1,0 +1,222 @@
+package jetstream_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/embedded"
+	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+func TestMain(m *testing.M) { infra.Main(m) }
+
+const (
+	stream    = "ORDERS"
+	ackWait   = time.Second
+	maxSize   = 64 << 10 // of a message, for the broker
+	patience  = 30 * time.Second
+	subscribe = "billing"
+)
+
+var silent = slog.New(slog.DiscardHandler)
+
+// broker is a NATS server with everything that tests do to it.
+type broker struct {
+	t      *testing.T
+	server *infra.NATSServer
+	admin  natsjs.JetStream
+	conns  []*nats.Conn
+	bells  [2]*jetstream.Bell
+}
+
+func newBroker(t *testing.T) *broker {
+	t.Helper()
+	b := &broker{t: t, server: infra.NATS(t, func(o *embedded.NATSOptions) { o.MaxPayload = maxSize })}
+	t.Cleanup(func() {
+		for _, nc := range b.conns {
+			nc.Close()
+		}
+		b.server.Stop()
+	})
+	admin, err := natsjs.New(b.connect())
+	require.NoError(t, err)
+	b.admin = admin
+	return b
+}
+
+func (b *broker) connect() *nats.Conn {
+	b.t.Helper()
+	nc, err := jetstream.Connect(jetstream.Options{URL: b.server.URL, Name: b.t.Name(), Logger: silent})
+	require.NoError(b.t, err)
+	b.conns = append(b.conns, nc)
+	return nc
+}
+
+func (b *broker) publisher(o jetstream.PublisherOptions) *jetstream.Publisher {
+	b.t.Helper()
+	o.Stream = stream
+	if o.Logger == nil {
+		o.Logger = silent
+	}
+	publisher, err := jetstream.NewPublisher(b.connect(), o)
+	require.NoError(b.t, err)
+	return publisher
+}
+
+// opened is a publisher whose stream exists.
+func (b *broker) opened() *jetstream.Publisher {
+	b.t.Helper()
+	publisher := b.publisher(jetstream.PublisherOptions{})
+	_, err := publisher.Open(b.t.Context(), true)
+	require.NoError(b.t, err)
+	return publisher
+}
+
+func (b *broker) info() *natsjs.StreamInfo {
+	b.t.Helper()
+	found, err := b.admin.Stream(b.t.Context(), stream)
+	require.NoError(b.t, err)
+	return found.CachedInfo()
+}
+
+func (b *broker) Publisher() ports.Publisher { return b.publisher(jetstream.PublisherOptions{}) }
+
+func (b *broker) Disconnect(t *testing.T) {
+	t.Helper()
+	b.server.Stop()
+}
+
+func (b *broker) Reconnect(t *testing.T) {
+	t.Helper()
+	b.server.Start()
+	b.settled(t)
+}
+
+// settled waits until every connection is up and the broker knows all subscriptions.
+func (b *broker) settled(t *testing.T) {
+	t.Helper()
+	for _, nc := range b.conns {
+		require.Eventually(t, nc.IsConnected, patience, time.Millisecond)
+		require.NoError(t, nc.FlushTimeout(patience))
+	}
+}
+
+func (b *broker) AppendForeign(t *testing.T) {
+	t.Helper()
+	_, err := b.admin.Publish(t.Context(), "orders.stray", []byte("hello"))
+	require.NoError(t, err)
+}
+
+func (b *broker) Delete(t *testing.T, sequence uint64) {
+	t.Helper()
+	found, err := b.admin.Stream(t.Context(), stream)
+	require.NoError(t, err)
+	require.NoError(t, found.DeleteMsg(t.Context(), sequence))
+}
+
+func (b *broker) Drop(t *testing.T) {
+	t.Helper()
+	require.NoError(t, b.admin.DeleteStream(t.Context(), stream))
+}
+
+func (b *broker) TooLarge() int          { return maxSize }
+func (b *broker) ForeignSubject() string { return "invoices.created" }
+
+// Stored reads the stream as any consumer would.
+func (b *broker) Stored(t *testing.T) []outbox.Entry {
+	t.Helper()
+	var entries []outbox.Entry
+	consumer, err := b.admin.OrderedConsumer(t.Context(), stream, natsjs.OrderedConsumerConfig{})
+	require.NoError(t, err)
+	for left := b.info().State.Msgs; left > 0; left-- {
+		message, err := consumer.Next(natsjs.FetchMaxWait(patience))
+		require.NoError(t, err)
+		entry, err := jetstream.Decode(message.Subject(), message.Headers(), message.Data())
+		if err == nil {
+			entries = append(entries, entry)
+		}
+	}
+	return entries
+}
+
+// sources is a broker with one subscriber, as its contract wants it.
+type sources struct {
+	*broker
+	publisher *jetstream.Publisher
+	tail      uint64
+}
+
+func newSources(t *testing.T) *sources {
+	b := newBroker(t)
+	return &sources{broker: b, publisher: b.opened()}
+}
+
+func (s *sources) source(t *testing.T) *jetstream.Source {
+	t.Helper()
+	source, err := jetstream.NewSource(s.connect(), jetstream.SourceOptions{
+		Stream: stream, Subscriber: subscribe, AckWait: ackWait, Logger: silent,
+	})
+	require.NoError(t, err)
+	return source
+}
+
+func (s *sources) Source(t *testing.T) (inbox.Source, func()) {
+	t.Helper()
+	source := s.source(t)
+	return source, func() {
+		source.Close()
+		s.conns[len(s.conns)-1].Close()
+		s.conns = s.conns[:len(s.conns)-1]
+	}
+}
+
+func (s *sources) Append(t *testing.T, entries ...outbox.Entry) {
+	t.Helper()
+	var err error
+	s.tail, err = s.publisher.Publish(t.Context(), s.tail, entries)
+	require.NoError(t, err)
+}
+
+func (s *sources) AppendForeign(t *testing.T) {
+	t.Helper()
+	s.broker.AppendForeign(t)
+	s.tail++
+}
+
+func (s *sources) AckWait() time.Duration { return ackWait }
+
+func newBells(t *testing.T) *broker {
+	b := newBroker(t)
+	for i := range b.bells {
+		b.bells[i] = jetstream.NewBell(b.connect(), stream, silent)
+		runBell(t, b.bells[i])
+	}
+	require.Eventually(t, func() bool { return b.conns[1].NumSubscriptions() > 0 && b.conns[2].NumSubscriptions() > 0 },
+		patience, time.Millisecond)
+	b.settled(t)
+	return b
+}
+
+func runBell(t *testing.T, bell *jetstream.Bell) {
+	ctx, stop := context.WithCancel(context.Background())
+	stopped := make(chan error, 1)
+	go func() { stopped <- bell.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		require.NoError(t, <-stopped)
+	})
+}
+
+func (b *broker) Bell() outboxtest.Bell  { return b.bells[0] }
+func (b *broker) Other() outboxtest.Bell { return b.bells[1] }
