@@ -3,6 +3,7 @@ package telemetry_test
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -192,10 +193,13 @@ func TestUnreachableCollector(t *testing.T) {
 }
 
 func TestShutdownIsBounded(t *testing.T) {
-	release := make(chan struct{})
-	silent := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	hungUp := make(chan struct{}, 1)
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+		hungUp <- struct{}{}
+	}))
 	defer silent.Close()
-	defer close(release)
 	environment(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+silent.URL)
 	tel := setup(t, new(syncBuffer))
 	_, span := tel.TracerProvider().Tracer("t").Start(context.Background(), "s")
@@ -203,6 +207,11 @@ func TestShutdownIsBounded(t *testing.T) {
 	began := time.Now()
 	require.ErrorIs(t, tel.Shutdown(context.Background()), context.DeadlineExceeded)
 	require.WithinDuration(t, began.Add(telemetry.FlushTimeout), time.Now(), time.Second)
+	select {
+	case <-hungUp:
+	case <-time.After(2 * time.Second):
+		t.Fatal("the export goes on after Shutdown")
+	}
 }
 
 func TestSecretsStayOutOfTheLog(t *testing.T) {
