@@ -117,6 +117,9 @@ func (l *Log) announce() {
 // After implements the port. It knows open transactions by their rows, where the real log asks for lock holders.
 func (l *Log) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) ([]outbox.Entry, error) {
 	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		l.mu.Lock()
 		entries, blocked, err := l.settled(from, limit)
 		changed := l.changed
@@ -126,7 +129,6 @@ func (l *Log) After(ctx context.Context, from outbox.Progress, limit outbox.Slic
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
 		case <-changed:
 		}
 	}
