@@ -1,0 +1,104 @@
+package httpapi
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+)
+
+// DefaultAdminAddr is where the admin listener is when it is not told: for this machine only.
+const DefaultAdminAddr = "127.0.0.1:8090"
+
+const probeTimeout = 2 * time.Second
+
+// Check is one thing that readiness asks. When a required one fails, requests cannot be served; when another one does,
+// they still are, and the process is degraded.
+type Check struct {
+	Name     string
+	Required bool
+	// Probe returns nil when all is well, else why not. It may run several times at once, and returns soon after ctx ends.
+	Probe func(ctx context.Context) error
+}
+
+// AdminOptions is what the admin listener needs. Logger is required.
+type AdminOptions struct {
+	Addr     string // DefaultAdminAddr when empty; port 0 takes a free one
+	Checks   []Check
+	Logger   *slog.Logger
+	Timeouts Timeouts
+}
+
+// Admin is the server that tells how the process is: GET /healthz and GET /readyz.
+type Admin struct{ *Server }
+
+// NewAdmin makes the admin server. It does not listen yet.
+func NewAdmin(options AdminOptions) *Admin {
+	engine := newEngine(options.Logger)
+	engine.GET("/healthz", func(c *gin.Context) { c.JSON(http.StatusOK, Health{Status: HealthStatusOk}) })
+	engine.GET("/readyz", func(c *gin.Context) {
+		report := readiness(c.Request.Context(), options.Checks)
+		status := http.StatusOK
+		if report.Status == ReadinessStatusUnavailable {
+			status = http.StatusServiceUnavailable
+		}
+		c.JSON(status, report)
+	})
+	answerHead(engine)
+	addr := cmp.Or(options.Addr, DefaultAdminAddr)
+	return &Admin{newServer("admin listener", addr, engine, options.Timeouts.orDefault(), options.Logger)}
+}
+
+// readiness asks all checks at once. One that does not answer within two seconds has failed.
+func readiness(ctx context.Context, checks []Check) Readiness {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	answers := make([]chan error, len(checks))
+	for i, check := range checks {
+		answers[i] = make(chan error, 1)
+		go func() { answers[i] <- probe(ctx, check) }()
+	}
+	report := Readiness{Status: ReadinessStatusReady, Checks: make([]CheckResult, len(checks))}
+	for i, check := range checks {
+		report.Checks[i] = CheckResult{Name: check.Name, Status: CheckResultStatusOk}
+		if err := await(ctx, answers[i]); err != nil {
+			reason := err.Error()
+			report.Checks[i].Status, report.Checks[i].Reason = CheckResultStatusFailed, &reason
+			switch {
+			case check.Required:
+				report.Status = ReadinessStatusUnavailable
+			case report.Status == ReadinessStatusReady:
+				report.Status = ReadinessStatusDegraded
+			}
+		}
+	}
+	return report
+}
+
+// await prefers an answer to the end of ctx.
+func await(ctx context.Context, answer <-chan error) error {
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-answer:
+		return err
+	default:
+		return fmt.Errorf("no answer within %s", probeTimeout)
+	}
+}
+
+func probe(ctx context.Context, check Check) (err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			err = fmt.Errorf("the check panicked: %v", reason)
+		}
+	}()
+	return check.Probe(ctx)
+}

@@ -1,0 +1,48 @@
+package httpapi
+
+import (
+	"context"
+	"log/slog"
+
+	"go.uber.org/fx"
+)
+
+// Module provides *API from Options and *Admin from AdminOptions. Whichever is asked for takes its address when the
+// application starts, serves until it stops, and ends it with exit code 1 if serving fails.
+var Module = fx.Module("httpapi", fx.Provide(
+	func(options Options, life fx.Lifecycle, app fx.Shutdowner) *API {
+		api := NewAPI(options)
+		run(api.Server, options.Logger, life, app)
+		return api
+	},
+	func(options AdminOptions, life fx.Lifecycle, app fx.Shutdowner) *Admin {
+		admin := NewAdmin(options)
+		run(admin.Server, options.Logger, life, app)
+		return admin
+	},
+))
+
+func run(server *Server, log *slog.Logger, life fx.Lifecycle, app fx.Shutdowner) {
+	served := make(chan struct{})
+	life.Append(fx.Hook{
+		OnStart: func(ctx context.Context) error {
+			if err := server.Listen(ctx); err != nil {
+				return err
+			}
+			log.Info("listening", "server", server.name, "addr", server.Addr())
+			go func() {
+				defer close(served)
+				if err := server.Serve(); err != nil {
+					log.Error("shutting down", "error", err)
+					_ = app.Shutdown(fx.ExitCode(1)) // fails only when it is shutting down already
+				}
+			}()
+			return nil
+		},
+		OnStop: func(ctx context.Context) error {
+			err := server.Shutdown(ctx)
+			<-served
+			return err
+		},
+	})
+}

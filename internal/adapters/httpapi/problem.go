@@ -1,0 +1,103 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+)
+
+// What HTTP itself has to refuse.
+var (
+	errRequest = fault.New(fault.Invalid, "invalid_request", "the request is wrong in the fields that errors names")
+	errBody    = fault.New(fault.Invalid, "malformed_body", "the body is not JSON")
+	errTooLong = fault.New(fault.Invalid, "body_too_large", "the body is larger than 1 MiB")
+	errMedia   = fault.New(fault.Invalid, "unsupported_media_type", "the body must be sent as application/json in UTF-8")
+	errSlow    = fault.New(fault.Invalid, "request_timeout", "the body did not arrive in time")
+	errRoute   = fault.New(fault.NotFound, "route_not_found", "there is nothing at this path")
+	errMethod  = fault.New(fault.Invalid, "method_not_allowed", "the path has no such method; Allow names those it has")
+	errTimeout = fault.New(fault.Unavailable, "timeout", "the answer took too long; whether the change was made is not known")
+	errBug     = fault.New(fault.Internal, "internal", "something went wrong on our side; the trace id helps to find out what")
+)
+
+// statusOf is the one table from faults to statuses. What HTTP has an own status for goes by its code, everything else by
+// its kind.
+var (
+	statusOf = map[fault.Kind]int{
+		fault.Invalid:     http.StatusBadRequest,
+		fault.NotFound:    http.StatusNotFound,
+		fault.Conflict:    http.StatusConflict,
+		fault.Refused:     http.StatusUnprocessableEntity,
+		fault.Unavailable: http.StatusServiceUnavailable,
+		fault.Internal:    http.StatusInternalServerError,
+	}
+	statusOfCode = map[string]int{
+		errTooLong.Code: http.StatusRequestEntityTooLarge,
+		errMedia.Code:   http.StatusUnsupportedMediaType,
+		errSlow.Code:    http.StatusRequestTimeout,
+		errMethod.Code:  http.StatusMethodNotAllowed,
+	}
+)
+
+// statusClientGone is what logs and spans show for a client that did not wait: neither its fault nor ours. (nginx's 499)
+const statusClientGone = 499
+
+// refuse answers with the problem that err is, and ends the request. What goes wrong on our side is kept in c.Errors, for
+// the log and the span; the client is told no more than the code and, unless it is a bug, the detail.
+func refuse(c *gin.Context, err error) {
+	c.Abort()
+	if c.Writer.Written() {
+		return // the answer has begun, and could not be written to its end
+	}
+	if errors.Is(c.Request.Context().Err(), context.Canceled) {
+		c.Status(statusClientGone)
+		return
+	}
+	f := classify(err)
+	status, special := statusOfCode[f.Code]
+	if !special {
+		status = statusOf[f.Kind]
+	}
+	if status >= http.StatusInternalServerError {
+		_ = c.Error(err)
+	}
+	if f.Kind == fault.Unavailable {
+		c.Header("Retry-After", "1")
+	}
+	body, err := json.Marshal(problem(f, status, traceID(c)))
+	if err != nil {
+		panic(err) // nothing in it can fail to marshal
+	}
+	c.Data(status, "application/problem+json", body)
+}
+
+// classify finds the fault in err's chain. Bugs all look the same from outside.
+func classify(err error) *fault.Error {
+	var f *fault.Error
+	switch {
+	case errors.As(err, &f) && f.Kind != fault.Internal:
+		return f
+	case errors.Is(err, context.DeadlineExceeded):
+		return errTimeout
+	}
+	return errBug
+}
+
+func problem(f *fault.Error, status int, traceID string) Problem {
+	p := Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: f.Detail, Code: f.Code}
+	if len(f.Fields) > 0 {
+		wrong := make([]FieldError, len(f.Fields))
+		for i, field := range f.Fields {
+			wrong[i] = FieldError{Field: field.Name, Reason: field.Reason}
+		}
+		p.Errors = &wrong
+	}
+	if traceID != "" {
+		p.TraceID = &traceID
+	}
+	return p
+}

@@ -1,0 +1,89 @@
+package httpapi
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Timeouts bound how long a client, or a request, may hold on to the server. A zero is replaced by the default.
+type Timeouts struct {
+	ReadHeader time.Duration // until the request's headers are in; 5s
+	Read       time.Duration // until its body is in too; 15s
+	Handle     time.Duration // until the service has answered; the request's context ends then; 20s
+	Write      time.Duration // from the headers to the end of the answer; longer than Read and Handle; 40s
+	Idle       time.Duration // between two requests on one connection; 60s
+}
+
+func (t Timeouts) orDefault() Timeouts {
+	return Timeouts{
+		ReadHeader: cmp.Or(t.ReadHeader, 5*time.Second),
+		Read:       cmp.Or(t.Read, 15*time.Second),
+		Handle:     cmp.Or(t.Handle, 20*time.Second),
+		Write:      cmp.Or(t.Write, 40*time.Second),
+		Idle:       cmp.Or(t.Idle, 60*time.Second),
+	}
+}
+
+// Server is one listener and what it serves. Listen comes first, then Serve; Shutdown ends it for good.
+type Server struct {
+	name     string
+	addr     string
+	http     *http.Server
+	listener net.Listener
+}
+
+func newServer(name, addr string, handler http.Handler, timeouts Timeouts, log *slog.Logger) *Server {
+	return &Server{name: name, addr: addr, http: &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: timeouts.ReadHeader,
+		ReadTimeout:       timeouts.Read,
+		WriteTimeout:      timeouts.Write,
+		IdleTimeout:       timeouts.Idle,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}}
+}
+
+// Listen takes the address. Connections are accepted from now on, and answered once Serve runs.
+func (s *Server) Listen(ctx context.Context) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", s.addr)
+	if err != nil {
+		return fmt.Errorf("the %s cannot listen on %s: %w", s.name, s.addr, err)
+	}
+	s.listener = listener
+	return nil
+}
+
+// Addr is the address that is listened on, with its real port; before Listen, the one that was asked for.
+func (s *Server) Addr() string {
+	if s.listener == nil {
+		return s.addr
+	}
+	return s.listener.Addr().String()
+}
+
+// Serve answers until Shutdown, and then returns nil. Any other end is an error.
+func (s *Server) Serve() error {
+	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("the %s stopped: %w", s.name, err)
+	}
+	return nil
+}
+
+// Shutdown gives the address back at once and waits for the requests in flight. When ctx ends before they do, they are
+// cut off and that is an error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	if s.listener != nil {
+		defer s.listener.Close() //nolint:errcheck // closed by the server already, unless Serve never ran
+	}
+	if err := s.http.Shutdown(ctx); err != nil {
+		return errors.Join(fmt.Errorf("the %s cut off requests in flight: %w", s.name, err), s.http.Close())
+	}
+	return nil
+}
