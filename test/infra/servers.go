@@ -20,14 +20,14 @@ type PostgresServer struct {
 	server  *embedded.Postgres
 }
 
-// Postgres starts a server for this test, with further server parameters if given; it is gone when the test ends.
-func Postgres(t testing.TB, parameters ...map[string]string) *PostgresServer {
+// Postgres starts a server for this test; it is gone when the test ends. Each change may alter its options first.
+func Postgres(t testing.TB, changes ...func(*embedded.PostgresOptions)) *PostgresServer {
 	t.Helper()
 	s := &PostgresServer{t: t, options: embedded.PostgresOptions{
 		DataDir: tempDir(t), Port: restartablePort(t), Home: os.Getenv("OUTBOXIE_PG_HOME"), Logger: slog.New(slog.DiscardHandler),
 	}}
-	for _, more := range parameters {
-		s.options.Parameters = more
+	for _, change := range changes {
+		change(&s.options)
 	}
 	t.Cleanup(s.Stop)
 	s.Start()

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -37,7 +38,7 @@ type binaries struct {
 var versionPattern = regexp.MustCompile(`\d+(\.\d+)*`)
 
 // findBinaries looks in the named folder, among the installed ones, and last among the downloaded ones.
-func findBinaries(opts PostgresOptions, cache string) (binaries, error) {
+func findBinaries(opts PostgresOptions) (binaries, error) {
 	if opts.Home != "" {
 		found, err := inspect(opts.Home)
 		if err != nil {
@@ -46,14 +47,18 @@ func findBinaries(opts PostgresOptions, cache string) (binaries, error) {
 		}
 		return found, nil
 	}
-	if found, ok := newest(installed); ok {
+	patterns := opts.Search
+	if patterns == nil {
+		patterns = installed
+	}
+	if found, ok := newest(patterns); ok {
 		return found, nil
 	}
 	version := opts.Version
 	if version == "" {
 		version = defaultVersion
 	}
-	return binaries{home: filepath.Join(cache, version), version: version, download: true}, nil
+	return binaries{home: filepath.Join(opts.CacheDir, version), version: version, download: true}, nil
 }
 
 // newest returns the highest version among the folders that match the patterns.
@@ -61,7 +66,7 @@ func newest(patterns []string) (best binaries, ok bool) {
 	for _, pattern := range patterns {
 		homes, _ := filepath.Glob(pattern) // the patterns are well-formed
 		for _, home := range homes {
-			if found, err := inspect(home); err == nil && (!ok || found.number() > best.number()) {
+			if found, err := inspect(home); err == nil && (!ok || slices.Compare(found.numbers(), best.numbers()) > 0) {
 				best, ok = found, true
 			}
 		}
@@ -87,28 +92,23 @@ func inspect(home string) (binaries, error) {
 	return binaries{home: home, version: version}, nil
 }
 
-// identify replaces the version that was asked for by the one that came.
-func (b *binaries) identify() error {
-	found, err := inspect(b.home)
-	if err == nil {
-		b.version = found.version
-	}
-	return err
-}
-
 func (b binaries) major() string {
 	major, _, _ := strings.Cut(b.version, ".")
 	return major
 }
 
-func (b binaries) number() float64 {
-	parts := strings.SplitN(b.version, ".", 3)
-	number, _ := strconv.ParseFloat(strings.Join(parts[:min(len(parts), 2)], "."), 64)
-	return number
+func (b binaries) numbers() []int {
+	var numbers []int
+	for part := range strings.SplitSeq(b.version, ".") {
+		number, _ := strconv.Atoi(part) // the pattern allows digits only
+		numbers = append(numbers, number)
+	}
+	return numbers
 }
 
-// lock waits until no other process fills the cache, and removes what an interrupted one left there.
-func (b binaries) lock() (*os.File, error) {
+// reserve makes this process the only one that downloads and unpacks, for which the others wait, until the file is
+// closed. What an interrupted one left behind is removed.
+func (b binaries) reserve() (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(b.home), 0o755); err != nil {
 		return nil, fmt.Errorf("make the folder for a downloaded Postgres: %w", err)
 	}
@@ -116,7 +116,20 @@ func (b binaries) lock() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock the folder for a downloaded Postgres: %w", err)
 	}
+	if _, err := os.Stat(b.home + ".complete"); err != nil {
+		if err := os.RemoveAll(b.home); err != nil {
+			return nil, errors.Join(fmt.Errorf("clear the folder for a downloaded Postgres: %w", err), file.Close())
+		}
+	}
 	return file, nil
+}
+
+// complete marks what was downloaded as unpacked to the end.
+func (b binaries) complete() error {
+	if err := os.WriteFile(b.home+".complete", nil, 0o644); err != nil {
+		return fmt.Errorf("mark the downloaded Postgres: %w", err)
+	}
+	return nil
 }
 
 // explain adds what to do when there is no Postgres to run.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 )
@@ -19,46 +20,85 @@ type layout struct {
 	run   string // the library's scratch folder
 	temp  string // holds the server's log
 	fresh string // exists while data is being made: what is there is worth nothing
-	cache string
 	lock  *os.File
 }
 
-// prepare makes the folders, gives them to the user that the server will run as, becomes that user, and takes the lock.
-func prepare(opts PostgresOptions) (*layout, error) {
-	root, cache := opts.DataDir, opts.CacheDir
+// prepare finds the binaries, makes the folders, gives them to the user that the server will run as, becomes that user,
+// and takes the lock.
+func prepare(opts PostgresOptions) (*layout, binaries, error) {
+	syscall.Umask(0o022)
+	found, err := findBinaries(opts)
+	if err != nil {
+		return nil, found, err
+	}
+	root := resolve(opts.DataDir)
+	if err := checkOurs(root); err != nil {
+		return nil, found, err
+	}
 	if os.Geteuid() == 0 {
-		who, err := serverUser(root)
-		if err != nil {
-			return nil, err
-		}
-		if root, err = who.settle(root); err != nil {
-			return nil, err
-		}
-		if !who.reaches(cache) {
-			cache = "/var/cache/outboxie/postgres"
-		}
-		if err := who.own(cache); err != nil {
-			return nil, err
-		}
-		if err := who.become(); err != nil {
-			return nil, err
+		if root, err = dropRoot(root, opts.CacheDir, found); err != nil {
+			return nil, found, err
 		}
 	}
 	l := &layout{
 		root: root, data: filepath.Join(root, "data"), run: filepath.Join(root, "run"), temp: filepath.Join(root, "tmp"),
-		fresh: filepath.Join(root, "initializing"), cache: cache,
+		fresh: filepath.Join(root, "initializing"),
 	}
-	if err := os.MkdirAll(root, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data folder of Postgres: %w", err)
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		return nil, found, fmt.Errorf("make the data folder of Postgres: %w", err)
 	}
 	if err := l.acquire(); err != nil {
-		return nil, err
+		return nil, found, err
 	}
 	if err := l.clear(opts.Fresh); err != nil {
 		l.release()
-		return nil, err
+		return nil, found, err
 	}
-	return l, nil
+	return l, found, nil
+}
+
+// checkOurs refuses a folder that holds something else: it may be given to another user, and thrown away.
+func checkOurs(root string) error {
+	entries, err := os.ReadDir(root)
+	if err != nil || len(entries) == 0 {
+		return nil // missing, or told better by who needs it
+	}
+	if slices.ContainsFunc(entries, func(entry fs.DirEntry) bool { return entry.Name() == "lock" }) {
+		return nil
+	}
+	return fmt.Errorf("%s is not empty and was not made by this program: choose another data folder for Postgres", root)
+}
+
+// dropRoot turns this process into one of the server's user, and returns the folder for the data.
+func dropRoot(root, cache string, found binaries) (string, error) {
+	who, err := serverUser(root)
+	if err != nil {
+		return "", err
+	}
+	if root, err = who.settle(root); err != nil {
+		return "", err
+	}
+	if found.download {
+		if err := who.own(cache); err != nil {
+			return "", err
+		}
+	}
+	if closed := who.barrier(filepath.Join(found.home, "bin", "postgres")); closed != "" {
+		return "", fmt.Errorf("Postgres in %s runs as user %s, who may not enter the folder %s: open that one (chmod o+x), or choose another",
+			found.home, who.name, closed)
+	}
+	return root, who.become()
+}
+
+// resolve follows links in the part of the path that exists.
+func resolve(path string) string {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		return target
+	}
+	if parent := filepath.Dir(path); parent != path {
+		return filepath.Join(resolve(parent), filepath.Base(path))
+	}
+	return path
 }
 
 // acquire takes the folder's lock, which ends with this process.
@@ -98,11 +138,23 @@ func (l *layout) clear(fresh bool) error {
 	if err := os.Mkdir(l.temp, 0o700); err != nil {
 		return fmt.Errorf("make the data folder of Postgres: %w", err)
 	}
-	// The library leaves its log in the folder for temporary files; the locale must exist everywhere.
-	return errors.Join(os.Setenv("TMPDIR", l.temp), os.Setenv("LC_ALL", "C"))
+	return os.Setenv("TMPDIR", l.temp) // where the library puts the server's log
 }
 
 func (l *layout) release() { _ = l.lock.Close() }
+
+// logTail is the end of what the server wrote to its log.
+func (l *layout) logTail() string {
+	files, _ := filepath.Glob(filepath.Join(l.temp, "*")) // the pattern is well-formed
+	if len(files) == 0 {
+		return ""
+	}
+	text, err := os.ReadFile(files[0])
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-2000):])
+}
 
 func lockFile(path string, how int) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
@@ -147,18 +199,16 @@ func serverUser(root string) (account, error) {
 // settle returns the folder to use for root: root itself, or, when a folder above it is closed to the account, one
 // under /var/lib/outboxie that root becomes a link to. The folder belongs to the account afterwards.
 func (a account) settle(root string) (string, error) {
-	if target, err := filepath.EvalSymlinks(root); err == nil && target != root {
-		return target, a.own(target)
-	}
-	if a.reaches(root) {
+	closed := a.barrier(root)
+	if closed == "" {
 		return root, a.own(root)
 	}
 	if err := os.Remove(root); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("Postgres runs as user %s, who cannot reach the data folder %s because a folder above it is closed: "+
-			"open that one (chmod o+x), or choose another data folder", a.name, root)
+		return "", fmt.Errorf("Postgres runs as user %s, who cannot reach its data folder %s, because it may not enter %s: "+
+			"open that one (chmod o+x), or choose another data folder", a.name, root, closed)
 	}
 	target := filepath.Join("/var/lib/outboxie", fmt.Sprintf("%x", sha256.Sum256([]byte(root)))[:16])
-	if err := os.RemoveAll(target); err != nil { // whoever removed the link removed the data
+	if err := os.RemoveAll(target); err != nil { // whoever removed the link meant to remove the data
 		return "", fmt.Errorf("clear %s: %w", target, err)
 	}
 	if err := a.own(target); err != nil {
@@ -173,39 +223,32 @@ func (a account) settle(root string) (string, error) {
 	return target, nil
 }
 
-// reaches reports whether every existing folder above path lets the account through.
-func (a account) reaches(path string) bool {
+// barrier returns the folder above path that does not let the account through; empty if there is none.
+func (a account) barrier(path string) string {
 	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
-		if info, err := os.Stat(dir); err == nil {
-			bit := fs.FileMode(0o001)
-			if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) == a.uid {
-				bit = 0o100
-			} else if ok && int(owner.Gid) == a.gid {
-				bit = 0o010
-			}
-			if info.Mode()&bit == 0 {
-				return false
-			}
+		if info, err := os.Stat(dir); err == nil && !a.enters(info) {
+			return dir
 		}
 		if dir == filepath.Dir(dir) {
-			return true
+			return ""
 		}
 	}
 }
 
-// own makes the folder, if need be with folders above it that anybody may pass, and gives it to the account.
+func (a account) enters(info fs.FileInfo) bool {
+	bit := fs.FileMode(0o001)
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok && int(owner.Uid) == a.uid {
+		bit = 0o100
+	} else if ok && int(owner.Gid) == a.gid {
+		bit = 0o010
+	}
+	return info.Mode()&bit != 0
+}
+
+// own makes the folder if need be, and gives it and all it holds to the account.
 func (a account) own(dir string) error {
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		if parent := filepath.Dir(dir); parent != dir {
-			if _, err := os.Stat(parent); errors.Is(err, fs.ErrNotExist) {
-				if err := errors.Join(os.MkdirAll(parent, 0o755), os.Chmod(parent, 0o755)); err != nil {
-					return fmt.Errorf("make the data folder of Postgres: %w", err)
-				}
-			}
-		}
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return fmt.Errorf("make the data folder of Postgres: %w", err)
-		}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make a folder for Postgres: %w", err)
 	}
 	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {

@@ -8,6 +8,7 @@ package embedded
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,7 +20,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 )
 
@@ -37,10 +37,11 @@ type PostgresOptions struct {
 	Fresh     bool   // throw away what DataDir holds and start anew
 	Temporary bool   // remove DataDir when the server has stopped
 
-	Home                string // folder that holds bin/postgres (OUTBOXIE_PG_HOME); empty: look for an installed one
-	CacheDir            string // where a downloaded Postgres is kept; empty: the user's cache folder
-	BinaryRepositoryURL string // Maven repository to download from; empty: Maven Central
-	Version             string // what to download; empty: defaultVersion
+	Home                string   // folder that holds bin/postgres (OUTBOXIE_PG_HOME); empty: look for an installed one
+	Search              []string // glob patterns of such folders; nil: where packages put them
+	CacheDir            string   // where a downloaded Postgres is kept; empty: the cache folder of the user
+	BinaryRepositoryURL string   // Maven repository to download from; empty: Maven Central
+	Version             string   // what to download; empty: a recent one
 
 	Parameters map[string]string // further server parameters; they win over the package's own
 	Logger     *slog.Logger      `json:"-"` // nil: slog.Default()
@@ -51,9 +52,8 @@ type Postgres struct {
 	ready  ready
 	opts   PostgresOptions
 	stdin  io.Closer // closing it tells the supervisor to stop the server
-	stop   sync.Once
 	done   chan struct{}
-	failed error // why the supervisor ended; written before done is closed
+	failed error // why the server did not end well; written before done is closed
 }
 
 // StartPostgres starts a server and returns once it accepts connections: after about a second on an empty DataDir, a
@@ -62,11 +62,17 @@ type Postgres struct {
 //
 // A cancelled ctx ends the start, not the server once it is started.
 func StartPostgres(ctx context.Context, opts PostgresOptions) (*Postgres, error) {
+	if !prepared.Load() {
+		return nil, errors.New("start Postgres: main (or TestMain) must call embedded.SuperviseIfAsked first")
+	}
 	if opts.DataDir == "" {
-		return nil, errors.New("embedded Postgres needs a data folder")
+		return nil, errors.New("start Postgres: it needs a data folder")
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
+	}
+	if opts.CacheDir == "" {
+		opts.CacheDir = defaultCacheDir()
 	}
 	var err error
 	for _, dir := range []*string{&opts.DataDir, &opts.Home, &opts.CacheDir} {
@@ -74,12 +80,7 @@ func StartPostgres(ctx context.Context, opts PostgresOptions) (*Postgres, error)
 			continue
 		}
 		if *dir, err = filepath.Abs(*dir); err != nil {
-			return nil, fmt.Errorf("embedded Postgres: %w", err)
-		}
-	}
-	if opts.CacheDir == "" {
-		if opts.CacheDir, err = defaultCacheDir(); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("start Postgres: %w", err)
 		}
 	}
 	return launch(ctx, opts)
@@ -92,8 +93,9 @@ func launch(ctx context.Context, opts PostgresOptions) (*Postgres, error) {
 		return nil, fmt.Errorf("start the Postgres supervisor: %w", err)
 	}
 	var stderr bytes.Buffer
-	// The context must not kill the supervisor: it stops Postgres in order when its standard input closes.
-	cmd := exec.Command(program, superviseCommand)
+	// No CommandContext: the supervisor is not killed, it stops Postgres in order when its standard input closes.
+	cmd := exec.Command(program)
+	cmd.Args = []string{os.Args[0], superviseCommand}
 	cmd.Dir = "/"
 	cmd.Stderr = &stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C in the terminal is for the application alone
@@ -112,11 +114,11 @@ func launch(ctx context.Context, opts PostgresOptions) (*Postgres, error) {
 	started := make(chan ready, 1)
 	go func() {
 		defer close(p.done)
-		problem := p.listen(stdout, started)
+		server, problem := p.listen(stdout, started)
 		if err := cmd.Wait(); problem == nil && err != nil {
 			problem = fmt.Errorf("the Postgres supervisor ended: %w %s", err, strings.TrimSpace(stderr.String()))
 		}
-		p.failed = problem
+		p.failed = errors.Join(problem, sweep(server, opts))
 	}()
 	if err := json.NewEncoder(stdin).Encode(opts); err != nil {
 		return nil, errors.Join(fmt.Errorf("instruct the Postgres supervisor: %w", err), p.Stop())
@@ -125,33 +127,45 @@ func launch(ctx context.Context, opts PostgresOptions) (*Postgres, error) {
 	case p.ready = <-started:
 		return p, nil
 	case <-p.done:
-		if p.failed == nil {
-			p.failed = errors.New("the Postgres supervisor ended before the server was ready")
-		}
-		return nil, p.failed
+		return nil, cmp.Or(p.failed, errors.New("the Postgres supervisor ended before the server was ready"))
 	case <-ctx.Done():
 		_ = p.Stop() // the reason to give is the caller's own
 		return nil, fmt.Errorf("start Postgres: %w", context.Cause(ctx))
 	}
 }
 
-// listen relays what the supervisor says until it ends, and returns the failure that it reported.
-func (p *Postgres) listen(stdout io.Reader, started chan<- ready) error {
-	var problem error
+// listen relays what the supervisor says until it ends, and returns the server it started and the failure it reported.
+func (p *Postgres) listen(stdout io.Reader, started chan<- ready) (server ready, problem error) {
 	for decoder := json.NewDecoder(stdout); ; {
 		var said report
 		if err := decoder.Decode(&said); err != nil {
-			return problem
+			return server, problem
 		}
 		switch {
 		case said.Ready != nil:
-			started <- *said.Ready
+			server = *said.Ready
+			started <- server
 		case said.Failure != "":
 			problem = errors.New(said.Failure)
 		default:
 			p.opts.Logger.Info(said.Log)
 		}
 	}
+}
+
+// sweep does what a supervisor that was killed could not do, or was not allowed to.
+func sweep(server ready, opts PostgresOptions) error {
+	var err error
+	if server.PID != 0 {
+		err = stopStale(filepath.Join(server.DataDir, "data"))
+	}
+	if opts.Temporary {
+		if target, err := filepath.EvalSymlinks(opts.DataDir); err == nil {
+			_ = os.RemoveAll(target)
+		}
+		_ = os.Remove(opts.DataDir)
+	}
+	return err
 }
 
 // URL is where to connect, as the superuser outboxie to the database outboxie.
@@ -179,14 +193,10 @@ func (p *Postgres) DataDir() string { return p.ready.DataDir }
 // Done is closed when the server has stopped, by Stop or by itself.
 func (p *Postgres) Done() <-chan struct{} { return p.done }
 
-// Stop shuts the server down in order, disconnecting whoever is still connected, and returns when it is gone. Only the
-// first call does something; every call returns why the server did not end well, if it did not.
+// Stop shuts the server down in order, disconnecting whoever is still connected, and returns when it is gone: with an
+// error if it did not end well, by itself or now.
 func (p *Postgres) Stop() error {
-	p.stop.Do(func() {
-		_ = p.stdin.Close() // the supervisor may be gone already: then so is the server
-		<-p.done
-		p.sweep()
-	})
+	_ = p.stdin.Close() // the supervisor may be gone already, and the server with it
 	<-p.done
 	return p.failed
 }
@@ -202,17 +212,6 @@ func (p *Postgres) Kill() error {
 	return nil
 }
 
-// sweep removes what the supervisor could not: it may be forbidden to remove the top folder, or it was killed.
-func (p *Postgres) sweep() {
-	if p.ready.PID != 0 && isPostmaster(p.ready.PID, filepath.Join(p.ready.DataDir, "data")) {
-		_ = syscall.Kill(p.ready.PID, syscall.SIGINT)
-	}
-	if p.opts.Temporary {
-		_ = os.RemoveAll(p.ready.DataDir)
-		_ = os.RemoveAll(p.opts.DataDir)
-	}
-}
-
 // self names this program's file in a way that works even when the file is out of reach by its path.
 func self() (string, error) {
 	if runtime.GOOS == "linux" {
@@ -221,13 +220,11 @@ func self() (string, error) {
 	return os.Executable()
 }
 
-func defaultCacheDir() (string, error) {
+// defaultCacheDir is the user's cache folder; root's is closed to the user that the server runs as.
+func defaultCacheDir() string {
 	dir, err := os.UserCacheDir()
-	if err != nil {
-		if os.Geteuid() != 0 {
-			return "", fmt.Errorf("find a folder for a downloaded Postgres: %w", err)
-		}
+	if err != nil || os.Geteuid() == 0 {
 		dir = "/var/cache"
 	}
-	return filepath.Join(dir, "outboxie", "postgres"), nil
+	return filepath.Join(dir, "outboxie", "postgres")
 }

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -27,30 +28,33 @@ type server struct {
 }
 
 // start starts the server on the prepared folders.
-func start(opts PostgresOptions, l *layout) (*server, error) {
-	adoptOrphans()
-	found, err := findBinaries(opts, l.cache)
-	if err != nil {
-		return nil, err
-	}
+func start(ctx context.Context, opts PostgresOptions, l *layout, found binaries) (*server, error) {
 	if err := checkVersion(l.data, found); err != nil {
 		return nil, err
 	}
 	if found.download {
-		cached, err := found.lock()
+		reserved, err := found.reserve()
 		if err != nil {
 			return nil, err
 		}
-		defer func() { _ = cached.Close() }()
+		defer func() { _ = reserved.Close() }()
 	}
 	if _, err := os.Stat(filepath.Join(l.data, "PG_VERSION")); errors.Is(err, fs.ErrNotExist) {
 		if err := os.WriteFile(l.fresh, nil, 0o600); err != nil {
 			return nil, fmt.Errorf("mark the data folder of Postgres: %w", err)
 		}
 	}
-	s, err := startOnPort(opts, l, found)
+	s, err := startOnPort(ctx, opts, l, found)
 	if err != nil {
-		return nil, err
+		return nil, found.explain(err)
+	}
+	if found.download {
+		if err := found.complete(); err != nil {
+			return nil, errors.Join(err, s.stop())
+		}
+	}
+	if s.binaries, err = inspect(found.home); err != nil { // a download's version shows only now
+		return nil, errors.Join(err, s.stop())
 	}
 	if err := os.Remove(l.fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.Join(fmt.Errorf("unmark the data folder of Postgres: %w", err), s.stop())
@@ -60,7 +64,7 @@ func start(opts PostgresOptions, l *layout) (*server, error) {
 
 // startOnPort tries again where another try helps: a free port that was snatched away, and processes of a killed
 // server that have not noticed its end yet.
-func startOnPort(opts PostgresOptions, l *layout, found binaries) (*server, error) {
+func startOnPort(ctx context.Context, opts PostgresOptions, l *layout, found binaries) (*server, error) {
 	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		port, err := choosePort(opts.Port)
 		if err != nil {
@@ -68,16 +72,16 @@ func startOnPort(opts PostgresOptions, l *layout, found binaries) (*server, erro
 		}
 		library := postgres.NewDatabase(configuration(opts, l, found, port))
 		if err = library.Start(); err == nil {
-			s := &server{library: library, binaries: found, port: port}
-			if s.pid, err = postmasterPID(l.data); err != nil {
+			pid, err := postmasterPID(l.data)
+			if err != nil {
 				return nil, errors.Join(err, library.Stop())
 			}
-			return s, s.identify()
+			return &server{library: library, binaries: found, port: port, pid: pid}, nil
 		}
 		snatched := opts.Port == 0 && (strings.Contains(err.Error(), "already listening") || strings.Contains(err.Error(), "could not bind"))
 		lingering := strings.Contains(err.Error(), "pre-existing shared memory block")
-		if !snatched && !lingering || time.Now().After(deadline) {
-			return nil, found.explain(fmt.Errorf("start Postgres from %s on %s: %w", found.home, l.data, err))
+		if !snatched && !lingering || time.Now().After(deadline) || ctx.Err() != nil {
+			return nil, fmt.Errorf("start Postgres from %s on %s: %w", found.home, l.data, err)
 		}
 	}
 }
@@ -96,7 +100,7 @@ func configuration(opts PostgresOptions, l *layout, found binaries, port int) po
 	config := postgres.DefaultConfig().
 		Version(postgres.PostgresVersion(found.version)).
 		BinariesPath(found.home).
-		CachePath(l.cache).
+		CachePath(opts.CacheDir).
 		RuntimePath(l.run).
 		DataPath(l.data).
 		Port(uint32(port)).
@@ -117,7 +121,7 @@ func configuration(opts PostgresOptions, l *layout, found binaries, port int) po
 func choosePort(wanted int) (int, error) {
 	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", wanted))
 	if err != nil {
-		return 0, fmt.Errorf("Postgres cannot listen on port %d: %w; stop what uses it or choose another port", wanted, err)
+		return 0, fmt.Errorf("Postgres cannot have port %d: stop what uses it, or choose another: %w", wanted, err)
 	}
 	port := listener.Addr().(*net.TCPAddr).Port
 	return port, listener.Close()
@@ -154,34 +158,45 @@ func postmasterPID(data string) (int, error) {
 	return pid, nil
 }
 
-// isPostmaster reports whether pid is the live server of the data folder, and not a process that got its number later.
-func isPostmaster(pid int, data string) bool {
-	if recorded, err := postmasterPID(data); err != nil || recorded != pid || !alive(pid) {
-		return false
+// command is the command line of a process, empty when there is none.
+func command(pid int) string {
+	if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil {
+		return strings.ReplaceAll(string(line), "\x00", " ")
 	}
-	command, err := exec.Command("ps", "-o", "command=", "-p", strconv.Itoa(pid)).Output()
-	return err == nil && strings.Contains(string(command), data)
+	line, err := exec.Command("ps", "-o", "command=", "-p", strconv.Itoa(pid)).Output()
+	if err != nil {
+		return ""
+	}
+	return string(line)
 }
 
-// stopStale ends a server whose supervisor was killed. The caller holds the folder's lock, so nobody else runs it.
+// stopStale ends the server of a data folder whose supervisor was killed. Nobody else may be running it.
 func stopStale(data string) error {
 	pid, err := postmasterPID(data)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err == nil && isPostmaster(pid, data) {
-		if err := syscall.Kill(pid, syscall.SIGINT); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("stop the Postgres, process %d, that a killed instance left behind on %s: %w", pid, data, err)
-		}
-		for deadline := time.Now().Add(15 * time.Second); alive(pid); time.Sleep(20 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				return fmt.Errorf("the Postgres, process %d, that a killed instance left behind on %s does not stop", pid, data)
-			}
-		}
+	if err == nil && strings.Contains(command(pid), "-D "+data+" ") {
+		return endStale(pid, data)
 	}
-	// A left-over whose number now belongs to some other process would keep Postgres from starting.
+	if err == nil && strings.Contains(command(pid), "postgres") {
+		return nil // not surely ours: Postgres decides, and says so
+	}
+	// The number may belong to some other process by now, which would keep Postgres from starting.
 	if err := os.Remove(filepath.Join(data, "postmaster.pid")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the stale process id of Postgres: %w", err)
 	}
 	return nil
+}
+
+func endStale(pid int, data string) error {
+	if err := syscall.Kill(pid, syscall.SIGINT); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("stop the Postgres, process %d, that was left behind on %s: %w", pid, data, err)
+	}
+	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if command(pid) == "" { // gone, or nobody has reaped it
+			return nil
+		}
+	}
+	return fmt.Errorf("the Postgres, process %d, that was left behind on %s does not stop", pid, data)
 }

@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"path/filepath"
+	"path"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -25,6 +27,10 @@ type report struct {
 	Ready   *ready `json:",omitempty"`
 }
 
+// prepared is whether SuperviseIfAsked was called. Without it, the supervisor would be a second copy of the program, which
+// starts a third.
+var prepared atomic.Bool
+
 // ready describes the started server.
 type ready struct {
 	Port    int
@@ -38,6 +44,7 @@ type ready struct {
 // for that; otherwise it returns at once. Call it first thing in main and in TestMain of every program that calls
 // StartPostgres: the supervisor is that same program.
 func SuperviseIfAsked() {
+	prepared.Store(true)
 	if len(os.Args) == 2 && os.Args[1] == superviseCommand {
 		os.Exit(supervise())
 	}
@@ -84,26 +91,39 @@ func supervise() int {
 
 // serve runs the server from its preparation to its end.
 func serve(ctx context.Context, opts PostgresOptions, say func(report)) error {
-	layout, err := prepare(opts)
+	clearEnvironment()
+	adoptOrphans()
+	place, found, err := prepare(opts)
 	if err != nil {
 		return err
 	}
-	defer layout.release()
+	defer place.release()
 	if opts.Temporary {
-		defer func() { _ = os.RemoveAll(layout.root) }()
+		defer func() { _ = os.RemoveAll(place.root) }()
 	}
-	http.DefaultTransport = &download{ctx: ctx, say: say, next: http.DefaultTransport}
+	fetch := &download{ctx: ctx, say: say, next: http.DefaultTransport}
+	http.DefaultTransport = fetch // the library's downloads go through it
 
-	s, err := start(opts, layout)
+	s, err := start(ctx, opts, place, found)
 	if err != nil {
-		return err
+		return errors.Join(err, fetch.failed)
 	}
-	say(report{Ready: &ready{Port: s.port, PID: s.pid, Version: s.version, Home: s.home, DataDir: layout.root}})
+	say(report{Ready: &ready{Port: s.port, PID: s.pid, Version: s.version, Home: s.home, DataDir: place.root}})
 
 	if s.wait(ctx) {
-		return fmt.Errorf("Postgres died; its log is in %s", layout.temp)
+		return fmt.Errorf("the Postgres server died; the end of its log:\n%s", place.logTail())
 	}
 	return s.stop()
+}
+
+// clearEnvironment removes what would lead Postgres' programs, or our connection to the server, elsewhere.
+func clearEnvironment() {
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") {
+			_ = os.Unsetenv(name)
+		}
+	}
+	_ = os.Setenv("LC_ALL", "C") // exists everywhere; macOS' Postgres refuses to start without any
 }
 
 // wait returns true when the server died, false when ctx ended first.
@@ -148,19 +168,23 @@ func alive(pid int) bool {
 
 // download lets go of a running download when the supervisor is told to end, and says that there is one.
 type download struct {
-	ctx  context.Context
-	say  func(report)
-	next http.RoundTripper
+	ctx    context.Context
+	say    func(report)
+	next   http.RoundTripper
+	failed error // the last failure; the library keeps the reason to itself
 }
 
 // RoundTrip implements http.RoundTripper.
 func (d *download) RoundTrip(request *http.Request) (*http.Response, error) {
-	if filepath.Ext(request.URL.Path) == ".jar" {
-		d.say(report{Log: "downloading Postgres, once, from " + request.URL.String()})
+	if path.Ext(request.URL.Path) == ".jar" {
+		d.say(report{Log: "downloading Postgres, this once, from " + request.URL.String()})
 	}
 	response, err := d.next.RoundTrip(request.WithContext(d.ctx))
-	if err != nil {
-		d.say(report{Log: "download of Postgres failed: " + err.Error()})
+	switch {
+	case err != nil:
+		d.failed = err
+	case response.StatusCode != http.StatusOK:
+		d.failed = fmt.Errorf("%s answers %s", request.URL, response.Status)
 	}
 	return response, err
 }
