@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// ErrUnavailable : the database cannot be reached, is overloaded, shutting down, or gave up on this transaction in favour
+// ErrUnavailable : the database cannot be reached, is overloaded, shutting down, or gave up on this transaction in favor
 // of another. Whether the statement took effect is not known.
 var ErrUnavailable = fault.New(fault.Unavailable, "database_unavailable", "the database cannot do this at the moment")
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/embedded"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
@@ -37,12 +38,10 @@ func TestLogWaitsForPreparedTransactionsOverARestart(t *testing.T) {
 }
 
 func TestLogRefusesAnUnsafeServer(t *testing.T) {
-	for setting, parameters := range map[string]map[string]string{
-		"fsync":            {"fsync": "off"},
-		"full_page_writes": {"full_page_writes": "off"},
-	} {
+	for _, setting := range []string{"fsync", "full_page_writes"} {
 		t.Run(setting, func(t *testing.T) {
-			err := newHarnessAt(t, infra.Postgres(t, parameters).URL).log.Check(t.Context())
+			server := infra.Postgres(t, func(o *embedded.PostgresOptions) { o.Parameters = map[string]string{setting: "off"} })
+			err := newHarnessAt(t, server.URL).log.Check(t.Context())
 			require.ErrorIs(t, err, ports.ErrUnsafe)
 			require.ErrorContains(t, err, setting+" is off")
 		})

@@ -1,0 +1,55 @@
+package postgres
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/uptrace/bun"
+	"go.uber.org/fx"
+
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// RelayOptions names the relay that this instance competes to run.
+type RelayOptions struct {
+	Name     string        // of its lease and its cursor; the same for all instances
+	Stream   string        // it publishes to
+	Holder   string        // this instance
+	LeaseTTL time.Duration // the same for all instances
+}
+
+// Module provides the ports that Postgres serves. It expects Options, RelayOptions and a logger, and closes its pools on
+// stop. Nothing connects before the first statement.
+var Module = fx.Module("postgres", fx.Provide(
+	provideDB,
+	fx.Annotate(provideLog, fx.As(fx.Self()), fx.As(new(ports.Log))),
+	fx.Annotate(provideCursorStore, fx.As(new(ports.CursorStore))),
+	fx.Annotate(provideElector, fx.As(new(ports.Elector))),
+))
+
+func provideDB(lifecycle fx.Lifecycle, options Options) (*bun.DB, error) {
+	db, err := Open(options)
+	if err != nil {
+		return nil, err
+	}
+	lifecycle.Append(fx.StopHook(db.Close))
+	return db, nil
+}
+
+func provideLog(db *bun.DB, relay RelayOptions, logger *slog.Logger) *Log {
+	return NewLog(db, relay.Name, logger)
+}
+
+func provideCursorStore(db *bun.DB, relay RelayOptions) *CursorStore {
+	return NewCursorStore(db, relay.Name, relay.Stream)
+}
+
+// provideElector gives the elector a small pool of its own: a drain at full speed must not delay a renewal.
+func provideElector(lifecycle fx.Lifecycle, options Options, relay RelayOptions) (*Elector, error) {
+	options.MaxOpenConns = 2
+	db, err := provideDB(lifecycle, options)
+	if err != nil {
+		return nil, err
+	}
+	return NewElector(db, relay.Name, relay.Holder, relay.LeaseTTL), nil
+}

@@ -1,0 +1,49 @@
+package postgres_test
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+	"go.uber.org/fx"
+	"go.uber.org/fx/fxtest"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+func TestModule(t *testing.T) {
+	var db *bun.DB
+	var log ports.Log
+	var cursors ports.CursorStore
+	var elector ports.Elector
+	app := fxtest.New(t, postgres.Module, fx.NopLogger,
+		fx.Supply(
+			postgres.Options{URL: infra.Database(t), MaxOpenConns: 1},
+			postgres.RelayOptions{Name: "ORDERS", Stream: "ORDERS", Holder: "instance-1", LeaseTTL: time.Minute},
+			slog.New(slog.DiscardHandler),
+		),
+		fx.Populate(&db, &log, &cursors, &elector),
+	)
+	app.RequireStart()
+
+	busy, err := db.Conn(t.Context()) // all of the main pool
+	require.NoError(t, err)
+	term, err := elector.Acquire(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, busy.Close())
+
+	require.NoError(t, log.Check(t.Context()))
+	want := outbox.Cursor{StreamCreated: "x", StreamSequence: 1}
+	_, err = cursors.Save(t.Context(), term, want)
+	require.NoError(t, err, "the cursor is fenced by the elector's lease")
+
+	app.RequireStop()
+	require.Error(t, db.PingContext(t.Context()), "closed")
+	_, err = elector.Acquire(t.Context())
+	require.Error(t, err, "closed")
+}
