@@ -101,11 +101,14 @@ func resolve(path string) string {
 	return path
 }
 
-// acquire takes the folder's lock, which ends with this process.
+// acquire takes the folder's lock, which ends with this process, and whose file says who has it.
 func (l *layout) acquire() error {
-	file, err := lockFile(filepath.Join(l.root, "lock"), syscall.LOCK_EX|syscall.LOCK_NB)
+	path := filepath.Join(l.root, "lock")
+	file, err := lockFile(path, syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return fmt.Errorf("the data folder %s is in use by another running instance: stop it, or choose another folder", l.root)
+		holder, _ := os.ReadFile(path)
+		return fmt.Errorf("the data folder %s is in use by another running instance (its supervisor is process %s): "+
+			"stop it, or choose another folder", l.root, holder)
 	}
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("the data folder %s belongs to another user (was the program run as root before?): "+
@@ -115,6 +118,10 @@ func (l *layout) acquire() error {
 		return fmt.Errorf("lock the data folder of Postgres: %w", err)
 	}
 	l.lock = file
+	if err := os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+		l.release()
+		return fmt.Errorf("lock the data folder of Postgres: %w", err)
+	}
 	return nil
 }
 
