@@ -17,7 +17,8 @@ type Stream struct {
 	mu          sync.Mutex
 	incarnation int
 	exists      bool
-	messages    []streamed // messages[i] has sequence i+1
+	messages    []streamed           // messages[i] has sequence i+1
+	consumers   map[string]*consumer // by subscriber; see Source
 	changed     chan struct{}
 	careless    bool
 
@@ -36,7 +37,7 @@ var _ ports.Publisher = (*Stream)(nil)
 
 // NewStream returns a broker without the stream; Open creates it. It takes payloads up to 1 MiB under orders.
 func NewStream() *Stream {
-	return &Stream{MaxPayload: 1 << 20, Prefix: "orders.", changed: make(chan struct{})}
+	return &Stream{MaxPayload: 1 << 20, Prefix: "orders.", consumers: make(map[string]*consumer), changed: make(chan struct{})}
 }
 
 func (s *Stream) announce() {
@@ -143,13 +144,19 @@ func (s *Stream) Regress(sequence uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.messages = slices.Clone(s.messages[:sequence])
+	for _, consumer := range s.consumers {
+		consumer.regress(sequence)
+	}
+	s.announce()
 }
 
-// Drop deletes the stream.
+// Drop deletes the stream, and what its subscribers had acknowledged with it.
 func (s *Stream) Drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.exists, s.messages = false, nil
+	clear(s.consumers)
+	s.announce()
 }
 
 // Recreate deletes the stream and makes a new one of the same name.
@@ -159,6 +166,7 @@ func (s *Stream) Recreate() {
 	defer s.mu.Unlock()
 	s.exists = true
 	s.incarnation++
+	s.announce()
 }
 
 // Len is the sequence of the last message.
