@@ -2,6 +2,7 @@ package config
 
 import (
 	"net"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -57,11 +58,7 @@ func (s setting) String() string {
 	return string(s.name) + " (or --" + s.flag + ")"
 }
 
-const (
-	anAddress      = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8080 or :8080"
-	anIdentifier   = "1 to 200 visible characters without spaces"
-	aJetStreamName = "1 to 200 visible characters without spaces and . * > / \\"
-)
+const anAddress = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8080 or :8080"
 
 var settings = []setting{
 	{
@@ -88,7 +85,7 @@ var settings = []setting{
 		ok:      func(c Config) bool { return address(c.HTTP.AdminAddr) && !c.HTTP.clash() },
 	},
 	{
-		name: InstanceID, accepts: anIdentifier,
+		name: InstanceID, accepts: "1 to 200 visible characters without spaces",
 		ok: func(c Config) bool { return identifier(c.InstanceID) },
 	},
 	{
@@ -98,11 +95,11 @@ var settings = []setting{
 	},
 	{
 		name: SubscriberID, flag: "id", kind: "name", help: "the subscriber's name: every name gets every event",
-		accepts: aJetStreamName,
-		ok:      func(c Config) bool { return c.Subscriber.ID == "" || jetStreamName(c.Subscriber.ID) },
+		accepts: "1 to 200 letters, digits, - and _",
+		ok:      func(c Config) bool { return c.Subscriber.ID == "" || plainName.MatchString(c.Subscriber.ID) },
 	},
 	{
-		name: StreamName, accepts: aJetStreamName,
+		name: StreamName, accepts: "1 to 200 visible characters without spaces and . * > / \\",
 		ok: func(c Config) bool { return jetStreamName(c.Stream.Name) },
 	},
 	{
@@ -147,6 +144,8 @@ var settings = []setting{
 	},
 }
 
+var plainName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,200}$`)
+
 func find(name Name) (setting, bool) {
 	for _, s := range settings {
 		if s.name == name {
@@ -175,5 +174,5 @@ func identifier(text string) bool {
 	return text != "" && len(text) <= 200 && !strings.ContainsFunc(text, invisible)
 }
 
-// jetStreamName : streams and consumers are subject tokens to NATS, and folders to its file store.
+// jetStreamName : a stream is a token of subjects to NATS, and a folder to its file store.
 func jetStreamName(text string) bool { return identifier(text) && !strings.ContainsAny(text, `.*>/\`) }

@@ -1,0 +1,55 @@
+# Everything here needs Go and make, nothing else. `make` lists the targets.
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  = -X main.version=$(VERSION)
+BINARY   = bin/outboxie
+
+# The race detector needs a C compiler (not on macOS); RACE= switches it off.
+RACE    ?= $(if $(shell command -v $${CC:-cc} 2>/dev/null || command -v gcc 2>/dev/null || command -v clang 2>/dev/null),-race)
+LINT     = $(GO) tool -modfile=tools/go.mod golangci-lint
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@echo "usage: make TARGET [ARGS=…]"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build ## Postgres, NATS, API, relay and a subscriber in one process, data in .outboxie/; e.g. ARGS="--subscribers 2 --fresh"
+	@exec $(BINARY) dev $(ARGS)
+
+.PHONY: build
+build: ## compile bin/outboxie
+	@test -e $(BINARY) || echo "Compiling for the first time: this takes a few minutes, later runs start within seconds."
+	@$(GO) build -ldflags '$(LDFLAGS)' -o $(BINARY) ./cmd/outboxie
+
+.PHONY: test
+test: ## every test, against Postgres and NATS that the tests start; with the race detector if there is a C compiler
+	@test -n "$(RACE)" || echo "No C compiler: testing without the race detector."
+	$(GO) test $(RACE) $(ARGS) ./...
+
+.PHONY: lint
+lint: ## vet, golangci-lint, generated code up to date, go.mod and go.sum tidy
+	$(GO) vet ./...
+	$(LINT) run
+	@stamp() { find . -name '*.gen.go' ! -path './.*' | sort | xargs cksum; }; \
+	before=$$(stamp) && $(GO) generate ./... && \
+	if [ "$$before" != "$$(stamp)" ]; then echo "Generated code was out of date; it is up to date now: commit it." >&2; exit 1; fi
+	$(GO) mod tidy -diff
+	$(GO) -C tools mod tidy -diff
+
+.PHONY: format
+format: ## gofumpt and the order of imports, as lint wants them
+	$(LINT) fmt
+
+.PHONY: generate
+generate: ## generate code anew from openapi.yaml
+	$(GO) generate ./...
+
+.PHONY: ci
+ci: lint build test ## what continuous integration runs
+
+.PHONY: clean
+clean: ## remove bin/ and the data of `make run`; stop it first
+	rm -rf bin .outboxie
