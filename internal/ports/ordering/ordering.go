@@ -17,6 +17,8 @@ import (
 var (
 	// ErrOrderNotFound : there is no such order.
 	ErrOrderNotFound = fault.New(fault.NotFound, "order_not_found", "there is no such order")
+	// ErrOrderExists : a new order has the id of another one.
+	ErrOrderExists = fault.New(fault.Conflict, "order_exists", "there is an order of that id already")
 	// ErrOrderChanged : the order was changed since it was read; read it again.
 	ErrOrderChanged = fault.New(fault.Conflict, "order_changed", "the order was changed by somebody else at the same time")
 	// ErrEventsNotPulled : an aggregate with recorded events must not be saved without them.

@@ -1,0 +1,85 @@
+package memory
+
+import (
+	"context"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// orders is the orders of one transaction.
+type orders struct {
+	*transaction
+	from  *UnitOfWork
+	saved map[order.ID]order.Snapshot
+}
+
+var _ ordering.Orders = (*orders)(nil)
+
+// Get implements the port.
+func (s *orders) Get(ctx context.Context, id order.ID) (*order.Order, error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	state, found := s.find(id)
+	if !found {
+		return nil, ordering.ErrOrderNotFound.With("there is no order %s", id)
+	}
+	return order.Rehydrate(state), nil
+}
+
+func (s *orders) find(id order.ID) (order.Snapshot, bool) {
+	if state, found := s.saved[id]; found {
+		return state, true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	state, found := s.from.orders[id]
+	return state, found
+}
+
+// Save implements the port.
+func (s *orders) Save(ctx context.Context, o *order.Order) error {
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	if o.HasEvents() {
+		return ordering.ErrEventsNotPulled
+	}
+	state := o.Snapshot()
+	if _, mine := s.saved[state.ID]; !mine {
+		if err := s.from.saving.claim(ctx, state.ID); err != nil {
+			return err
+		}
+	}
+	before, found := s.find(state.ID)
+	if o.StoredVersion() == before.Version {
+		s.saved[state.ID] = state
+		return nil
+	}
+	if _, mine := s.saved[state.ID]; !mine {
+		s.from.saving.release(state.ID)
+	}
+	if o.StoredVersion() == 0 && found {
+		return ordering.ErrOrderExists.With("there is an order %s already", state.ID)
+	}
+	return ordering.ErrOrderChanged.With("order %s is not at version %d any more", state.ID, o.StoredVersion())
+}
+
+// appender is the outbox of one transaction.
+type appender struct {
+	*transaction
+	writer *Writer
+}
+
+var _ ports.Appender = (*appender)(nil)
+
+// Append implements the port.
+func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error {
+	if err := a.usable(ctx); err != nil {
+		return err
+	}
+	return a.writer.Append(ctx, messages...)
+}

@@ -1,0 +1,83 @@
+package postgres
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+var (
+	errVersionTaken = fault.New(fault.Conflict, "version_taken", "the aggregate already has an event of that version")
+	errDisorder     = fault.New(fault.Internal, "positions_disordered", "the log dealt positions in another order than asked")
+)
+
+// messageRow is a row of the outbox as a writer makes it: position and time are the database's.
+type messageRow struct {
+	bun.BaseModel `bun:"table:outbox"`
+
+	EventID          string            `bun:"event_id"`
+	AggregateType    string            `bun:"aggregate_type"`
+	AggregateID      string            `bun:"aggregate_id"`
+	AggregateVersion int64             `bun:"aggregate_version"`
+	EventType        string            `bun:"event_type"`
+	Subject          string            `bun:"subject"`
+	Headers          map[string]string `bun:"headers,type:jsonb"`
+	Payload          string            `bun:"payload"` // a string: bun would write []byte as bytea, and re-encodes JSON types
+}
+
+// appender is the outbox of one transaction.
+type appender struct{ tx bun.Tx }
+
+var _ ports.Appender = (*appender)(nil)
+
+// Append implements the port. All messages go in one statement.
+func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	rows := make([]messageRow, 0, len(messages))
+	for _, message := range messages {
+		if err := message.Validate(); err != nil {
+			return err
+		}
+		headers := message.Headers
+		if headers == nil {
+			headers = map[string]string{}
+		}
+		rows = append(rows, messageRow{
+			EventID:          message.ID,
+			AggregateType:    message.Key.Type,
+			AggregateID:      message.Key.ID,
+			AggregateVersion: message.Version,
+			EventType:        message.Type,
+			Subject:          message.Subject,
+			Headers:          headers,
+			Payload:          string(message.Payload),
+		})
+	}
+	var positions []int64
+	err := a.tx.NewInsert().Model(&rows).Returning("position").Scan(ctx, &positions)
+	switch state := sqlState(err); {
+	case state == uniqueViolation:
+		return errVersionTaken.Wrap(err)
+	case strings.HasPrefix(state, dataException):
+		return outbox.ErrInvalidMessage.With("the database cannot keep the message").Wrap(err)
+	case err != nil:
+		return classify(ctx, err)
+	case len(positions) != len(messages) || !slices.IsSorted(positions):
+		return errDisorder.With("%d messages got the positions %v", len(messages), positions)
+	}
+	return nil
+}
+
+// What Postgres reports, as far as it has a meaning here.
+const (
+	uniqueViolation = "23505"
+	dataException   = "22" // class: a value does not fit its type
+)

@@ -1,0 +1,102 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+)
+
+type orderRow struct {
+	bun.BaseModel `bun:"table:orders"`
+
+	ID          string    `bun:"id,pk"`
+	CustomerID  string    `bun:"customer_id"`
+	AmountMinor int64     `bun:"amount_minor"`
+	Currency    string    `bun:"currency"`
+	Status      string    `bun:"status"`
+	Version     int64     `bun:"version"`
+	CreatedAt   time.Time `bun:"created_at"`
+}
+
+func rowOf(state order.Snapshot) *orderRow {
+	return &orderRow{
+		ID:          string(state.ID),
+		CustomerID:  string(state.CustomerID),
+		AmountMinor: state.Amount.Minor(),
+		Currency:    string(state.Amount.Currency()),
+		Status:      string(state.Status),
+		Version:     state.Version,
+		CreatedAt:   state.CreatedAt,
+	}
+}
+
+func (r *orderRow) order() *order.Order {
+	return order.Rehydrate(order.Snapshot{
+		ID:         order.ID(r.ID),
+		CustomerID: order.CustomerID(r.CustomerID),
+		Amount:     order.NewMoney(r.AmountMinor, order.Currency(r.Currency)),
+		Status:     order.Status(r.Status),
+		Version:    r.Version,
+		CreatedAt:  r.CreatedAt.UTC(),
+	})
+}
+
+// orders is the orders of one transaction.
+type orders struct{ tx bun.Tx }
+
+var _ ordering.Orders = (*orders)(nil)
+
+// Get implements the port.
+func (s *orders) Get(ctx context.Context, id order.ID) (*order.Order, error) {
+	row := new(orderRow)
+	err := s.tx.NewSelect().Model(row).Where("id = ?", string(id)).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, ordering.ErrOrderNotFound.With("there is no order %s", id)
+	}
+	if err != nil {
+		return nil, classify(ctx, err)
+	}
+	return row.order(), nil
+}
+
+// Save implements the port.
+func (s *orders) Save(ctx context.Context, o *order.Order) error {
+	if o.HasEvents() {
+		return ordering.ErrEventsNotPulled
+	}
+	if o.StoredVersion() == 0 {
+		return s.insert(ctx, rowOf(o.Snapshot()))
+	}
+	return s.update(ctx, rowOf(o.Snapshot()), o.StoredVersion())
+}
+
+func (s *orders) insert(ctx context.Context, row *orderRow) error {
+	_, err := s.tx.NewInsert().Model(row).Value("updated_at", "clock_timestamp()").Exec(ctx)
+	if sqlState(err) == uniqueViolation {
+		return ordering.ErrOrderExists.With("there is an order %s already", row.ID).Wrap(err)
+	}
+	return classify(ctx, err)
+}
+
+// update waits for whoever changes the row at this moment, and then finds that the version is another one.
+func (s *orders) update(ctx context.Context, row *orderRow, stored int64) error {
+	result, err := s.tx.NewUpdate().Model(row).Column("status", "version").Set("updated_at = clock_timestamp()").
+		WherePK().Where("version = ?", stored).Exec(ctx)
+	if err != nil {
+		return classify(ctx, err)
+	}
+	changed, err := result.RowsAffected()
+	if err != nil {
+		return classify(ctx, err)
+	}
+	if changed == 0 {
+		return ordering.ErrOrderChanged.With("order %s is not at version %d any more", row.ID, stored)
+	}
+	return nil
+}

@@ -1,0 +1,38 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+)
+
+// UnitOfWork is a Postgres transaction over orders and outbox, at the isolation READ COMMITTED.
+type UnitOfWork struct{ db *bun.DB }
+
+var _ ordering.UnitOfWork = (*UnitOfWork)(nil)
+
+// NewUnitOfWork returns a unit of work on db.
+func NewUnitOfWork(db *bun.DB) *UnitOfWork { return &UnitOfWork{db: db} }
+
+// Do implements the port. It sends BEGIN and COMMIT and nothing else besides what fn does.
+func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx ordering.Tx) error) error {
+	return transact(ctx, u.db, func(ctx context.Context, tx bun.Tx) error {
+		return fn(ctx, ordering.Tx{Orders: &orders{tx: tx}, Outbox: &appender{tx: tx}})
+	})
+}
+
+// transact runs fn in a transaction. What fn returns is returned as it is; what beginning and committing report is
+// classified. When the connection breaks while it commits, nobody knows whether it did: that is ErrUnavailable too.
+func transact(ctx context.Context, db *bun.DB, fn func(ctx context.Context, tx bun.Tx) error) error {
+	var failed error
+	err := db.RunInTx(ctx, nil, func(ctx context.Context, tx bun.Tx) error {
+		failed = fn(ctx, tx)
+		return failed
+	})
+	if failed != nil {
+		return failed
+	}
+	return classify(ctx, err)
+}
