@@ -14,7 +14,7 @@ import (
 
 var (
 	errVersionTaken = fault.New(fault.Conflict, "version_taken", "the aggregate already has an event of that version")
-	errDisorder     = fault.New(fault.Internal, "positions_disordered", "the log dealt positions in another order than asked")
+	errDisorder     = fault.New(fault.Internal, "positions_disordered", "the log dealt positions in another order than it was asked to")
 )
 
 // messageRow is a row of the outbox as a writer makes it: position and time are the database's.

@@ -33,13 +33,15 @@ func NewInbox(db *bun.DB) *Inbox { return &Inbox{db: db} }
 func (i *Inbox) Once(
 	ctx context.Context, subscriber string, entry outbox.Entry, fn func(ctx context.Context, tx inbox.Tx) error,
 ) (applied bool, err error) {
+	first := false
 	err = transact(ctx, i.db, func(ctx context.Context, tx bun.Tx) error {
-		if applied, err = record(ctx, tx, subscriber, entry); err != nil || !applied {
+		var err error
+		if first, err = record(ctx, tx, subscriber, entry); err != nil || !first {
 			return err
 		}
 		return fn(ctx, inbox.Tx{Totals: &totals{tx: tx, subscriber: subscriber}})
 	})
-	return applied && err == nil, err
+	return first && err == nil, err
 }
 
 // record reports whether entry is new to subscriber.

@@ -7,6 +7,8 @@ import (
 	"github.com/uptrace/bun"
 	"go.uber.org/fx"
 
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
 
@@ -25,6 +27,8 @@ var Module = fx.Module("postgres", fx.Provide(
 	fx.Annotate(provideLog, fx.As(fx.Self()), fx.As(new(ports.Log))),
 	fx.Annotate(provideCursorStore, fx.As(new(ports.CursorStore))),
 	fx.Annotate(provideElector, fx.As(new(ports.Elector))),
+	fx.Annotate(NewUnitOfWork, fx.As(new(ordering.UnitOfWork))),
+	fx.Annotate(NewInbox, fx.As(new(inbox.UnitOfWork))),
 ))
 
 func provideDB(lifecycle fx.Lifecycle, options Options) (*bun.DB, error) {

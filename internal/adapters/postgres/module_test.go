@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"log/slog"
 	"testing"
 	"time"
@@ -12,7 +13,10 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -21,13 +25,15 @@ func TestModule(t *testing.T) {
 	var log ports.Log
 	var cursors ports.CursorStore
 	var elector ports.Elector
+	var work ordering.UnitOfWork
+	var once inbox.UnitOfWork
 	app := fxtest.New(t, postgres.Module, fx.NopLogger,
 		fx.Supply(
 			postgres.Options{URL: infra.Database(t), MaxOpenConns: 1},
 			postgres.RelayOptions{Name: "ORDERS", Stream: "ORDERS", Holder: "instance-1", LeaseTTL: time.Minute},
 			slog.New(slog.DiscardHandler),
 		),
-		fx.Populate(&db, &log, &cursors, &elector),
+		fx.Populate(&db, &log, &cursors, &elector, &work, &once),
 	)
 	app.RequireStart()
 
@@ -41,6 +47,14 @@ func TestModule(t *testing.T) {
 	want := outbox.Cursor{StreamCreated: "x", StreamSequence: 1}
 	_, err = cursors.Save(t.Context(), term, want)
 	require.NoError(t, err, "the cursor is fenced by the elector's lease")
+
+	nothing := func(context.Context, ordering.Tx) error { return nil }
+	require.NoError(t, work.Do(t.Context(), nothing))
+	message := outboxtest.NewMessage("a", 1)
+	applied, err := once.Once(t.Context(), "subscriber", outbox.Entry{Message: message, Position: 1},
+		func(context.Context, inbox.Tx) error { return nil })
+	require.NoError(t, err)
+	require.True(t, applied)
 
 	app.RequireStop()
 	require.Error(t, db.PingContext(t.Context()), "closed")

@@ -43,14 +43,15 @@ func newTracing(provider trace.TracerProvider, config pgconn.Config) *tracing {
 	}
 }
 
-// BeforeQuery starts the span.
+// BeforeQuery starts the span. The context stays as it is: bun hands the one that comes back from BEGIN to everything in
+// the transaction, which must not look like a part of its BEGIN.
 func (t *tracing) BeforeQuery(ctx context.Context, event *bun.QueryEvent) context.Context {
 	if !trace.SpanFromContext(ctx).IsRecording() {
 		return ctx
 	}
 	text := template(event)
 	operation := operation(text)
-	ctx, span := t.tracer.Start(ctx, operation+" "+t.namespace, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(t.attributes...))
+	_, span := t.tracer.Start(ctx, operation+" "+t.namespace, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(t.attributes...))
 	span.SetAttributes(attribute.String("db.operation.name", operation), attribute.String("db.query.text", text))
 	event.Stash = map[any]any{t: span}
 	return ctx

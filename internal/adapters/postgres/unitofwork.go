@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
+	"fmt"
 
 	"github.com/uptrace/bun"
 
@@ -25,14 +27,19 @@ func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx ord
 
 // transact runs fn in a transaction. What fn returns is returned as it is; what beginning and committing report is
 // classified. When the connection breaks while it commits, nobody knows whether it did: that is ErrUnavailable too.
+//
+// The isolation is said aloud, whatever the database's default: waiting for a concurrent writer's row and then judging
+// what it committed, which versions and inbox rely on, is what READ COMMITTED does.
 func transact(ctx context.Context, db *bun.DB, fn func(ctx context.Context, tx bun.Tx) error) error {
+	step := "begin"
 	var failed error
-	err := db.RunInTx(ctx, nil, func(ctx context.Context, tx bun.Tx) error {
+	err := db.RunInTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted}, func(ctx context.Context, tx bun.Tx) error {
+		step = "commit"
 		failed = fn(ctx, tx)
 		return failed
 	})
-	if failed != nil {
+	if failed != nil || err == nil {
 		return failed
 	}
-	return classify(ctx, err)
+	return classify(ctx, fmt.Errorf("%s the transaction: %w", step, err))
 }
