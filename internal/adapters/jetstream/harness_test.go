@@ -139,8 +139,11 @@ func (b *broker) Stored(t *testing.T) []outbox.Entry {
 	var entries []outbox.Entry
 	consumer, err := b.admin.OrderedConsumer(t.Context(), stream, natsjs.OrderedConsumerConfig{})
 	require.NoError(t, err)
+	messages, err := consumer.Messages()
+	require.NoError(t, err)
+	defer messages.Stop()
 	for left := b.info().State.Msgs; left > 0; left-- {
-		message, err := consumer.Next(natsjs.FetchMaxWait(patience))
+		message, err := messages.Next(natsjs.NextMaxWait(patience))
 		require.NoError(t, err)
 		entry, err := jetstream.Decode(message.Subject(), message.Headers(), message.Data())
 		if err == nil {

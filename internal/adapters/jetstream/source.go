@@ -3,6 +3,7 @@ package jetstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"regexp"
 	"time"
@@ -18,9 +19,14 @@ import (
 const (
 	defaultAckWait = 30 * time.Second
 	pullExpiry     = 30 * time.Second
-	heartbeat      = 2 * time.Second // a pull that hears nothing for two of these is given up
+	heartbeat      = 2 * time.Second // a request that hears nothing for two of these is given up
 	farewell       = time.Second     // for giving back what was delivered but not taken
 )
+
+// pull asks for one event, and for heartbeats while there is none, so that a dead connection is noticed.
+var pull = fmt.Appendf(nil, `{"batch":1,"expires":%d,"idle_heartbeat":%d}`, pullExpiry, heartbeat)
+
+var errNoHeartbeat = ErrUnavailable.With("the broker fell silent")
 
 var validSubscriber = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
@@ -37,12 +43,14 @@ type SourceOptions struct {
 // Source is a durable pull consumer with one event under way at a time: with more, new events would overtake those that
 // come again. Each of several copies of a subscriber has its own Source; the broker keeps the order over all of them.
 //
+// It asks for one event with each Next, and not ahead: an event that waits in an idle copy would be kept from the others.
 // Next is not called concurrently.
 type Source struct {
-	nc       *nats.Conn
-	js       jetstream.JetStream
-	o        SourceOptions
-	messages jetstream.MessagesContext // nil: the consumer has to be looked up first
+	nc    *nats.Conn
+	js    jetstream.JetStream
+	o     SourceOptions
+	inbox *nats.Subscription // where events arrive; nil: the consumer has to be looked up first
+	asked bool               // an event was asked for and has not come yet
 }
 
 var _ inbox.Source = (*Source)(nil)
@@ -77,24 +85,63 @@ func (s *Source) Next(ctx context.Context) (inbox.Delivery, error) {
 	}
 	waiting, done := whileConnected(ctx, s.nc, 0)
 	defer done()
-	message, err := s.messages.Next(jetstream.NextContext(waiting))
+	message, err := s.next(waiting)
 	if err == nil {
 		return &delivery{message: message, nc: s.nc, ackWait: s.o.AckWait, timeout: s.o.Timeout}, nil
 	}
-	if ctx.Err() == nil { // else the pull goes on, and what it brings waits for the next call
-		s.messages.Stop()
-		s.messages = nil
+	if ctx.Err() == nil { // else the request stands, and what it brings waits for the next call
+		_ = s.inbox.Unsubscribe()
+		s.inbox = nil
 	}
 	return nil, classify(waiting, err)
 }
 
+func (s *Source) next(ctx context.Context) (*nats.Msg, error) {
+	for {
+		if !s.asked {
+			if err := s.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+s.o.Stream+"."+s.o.Subscriber, s.inbox.Subject, pull); err != nil {
+				return nil, err
+			}
+			s.asked = true
+		}
+		message, err := s.receive(ctx)
+		if err != nil {
+			return nil, err
+		}
+		status := message.Header.Get("Status")
+		if status == "" || len(message.Data) > 0 {
+			s.asked = false
+			return message, nil
+		}
+		switch status {
+		case "100": // a heartbeat
+		case "404", "408": // nothing came before the request expired
+			s.asked = false
+		default: // the consumer or its leader is gone
+			return nil, ErrUnavailable.With("consumer %s of stream %s does not deliver: %s %s",
+				s.o.Subscriber, s.o.Stream, status, message.Header.Get("Description"))
+		}
+	}
+}
+
+// receive waits for the next sign of life.
+func (s *Source) receive(ctx context.Context) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*heartbeat, errNoHeartbeat)
+	defer cancel()
+	message, err := s.inbox.NextMsgWithContext(ctx)
+	if err != nil {
+		return nil, classify(ctx, err)
+	}
+	return message, nil
+}
+
 func (s *Source) subscribe(ctx context.Context) error {
-	if s.messages != nil {
+	if s.inbox != nil {
 		return nil
 	}
 	ctx, done := whileConnected(ctx, s.nc, s.o.Timeout)
 	defer done()
-	consumer, err := s.js.CreateOrUpdateConsumer(ctx, s.o.Stream, jetstream.ConsumerConfig{
+	_, err := s.js.CreateOrUpdateConsumer(ctx, s.o.Stream, jetstream.ConsumerConfig{
 		Durable:       s.o.Subscriber,
 		FilterSubject: s.o.Filter,
 		DeliverPolicy: jetstream.DeliverAllPolicy,
@@ -109,12 +156,11 @@ func (s *Source) subscribe(ctx context.Context) error {
 	if err != nil {
 		return classify(ctx, err)
 	}
-	s.messages, err = consumer.Messages(jetstream.PullMaxMessages(1),
-		jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(heartbeat))
+	subscription, err := s.nc.SubscribeSync(s.nc.NewInbox())
 	if err != nil {
-		s.messages = nil
 		return classify(ctx, err)
 	}
+	s.inbox, s.asked = subscription, false
 	s.o.Logger.Info("subscribed", "stream", s.o.Stream, "subscriber", s.o.Subscriber)
 	return nil
 }
@@ -122,26 +168,22 @@ func (s *Source) subscribe(ctx context.Context) error {
 // Close gives back an event that was delivered but never taken, so that another copy gets it at once. It is called after
 // the last Next has returned.
 func (s *Source) Close() {
-	if s.messages == nil {
+	if s.inbox == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), farewell)
 	defer cancel()
-	s.messages.Drain()
-	for {
-		message, err := s.messages.Next(jetstream.NextContext(ctx))
-		if err != nil {
-			break
-		}
-		if err := message.Nak(); err != nil {
-			s.o.Logger.Debug("could not give an event back", "error", err)
+	for err := s.inbox.Drain(); err == nil; {
+		var message *nats.Msg
+		if message, err = s.inbox.NextMsgWithContext(ctx); err == nil && message.Header.Get("Status") == "" {
+			err = s.nc.Publish(message.Reply, []byte("-NAK"))
 		}
 	}
-	s.messages = nil
+	s.inbox = nil
 }
 
 type delivery struct {
-	message jetstream.Msg
+	message *nats.Msg
 	nc      *nats.Conn
 	ackWait time.Duration
 	timeout time.Duration
@@ -149,31 +191,31 @@ type delivery struct {
 
 // Entry implements the port.
 func (d *delivery) Entry() (outbox.Entry, error) {
-	return decode(d.message.Subject(), d.message.Headers(), d.message.Data())
+	return decode(d.message.Subject, d.message.Header, d.message.Data)
 }
 
 // Ack waits for the broker's word. After a failure it may be called again.
 func (d *delivery) Ack(ctx context.Context) error {
 	ctx, done := whileConnected(ctx, d.nc, d.timeout)
 	defer done()
-	return classify(ctx, d.message.DoubleAck(ctx))
+	_, err := d.nc.RequestWithContext(ctx, d.message.Reply, []byte("+ACK"))
+	return classify(ctx, err)
 }
 
 // Retry implements the port. If the message to the broker gets lost, the event comes again after the acknowledgement
 // wait.
 func (d *delivery) Retry(ctx context.Context, after time.Duration) error {
-	if err := ctx.Err(); err != nil {
-		return classify(ctx, err)
-	}
-	return classify(ctx, d.message.NakWithDelay(after))
+	return d.tell(ctx, fmt.Appendf(nil, `-NAK {"delay": %d}`, max(after, 0).Nanoseconds()))
 }
 
 // Extend implements the port.
-func (d *delivery) Extend(ctx context.Context) error {
+func (d *delivery) Extend(ctx context.Context) error { return d.tell(ctx, []byte("+WPI")) }
+
+func (d *delivery) tell(ctx context.Context, what []byte) error {
 	if err := ctx.Err(); err != nil {
 		return classify(ctx, err)
 	}
-	return classify(ctx, d.message.InProgress())
+	return classify(ctx, d.nc.Publish(d.message.Reply, what))
 }
 
 // ExtendEvery leaves room for one extension that gets lost.

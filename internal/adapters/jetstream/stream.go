@@ -60,8 +60,8 @@ func (p *Publisher) streamError(ctx context.Context, err error) error {
 func (p *Publisher) create(ctx context.Context) (*jetstream.StreamInfo, error) {
 	stream, err := p.js.CreateStream(ctx, p.wanted(jetstream.StreamConfig{
 		Name: p.o.Stream, Description: "Domain events, appended by the outbox relay only",
-		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy,
-		MaxBytes: -1, MaxMsgs: -1, MaxMsgSize: -1, Replicas: 1,
+		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Replicas: 1, MaxMsgs: -1,
+		MaxBytes: p.o.MaxBytes, MaxMsgSize: p.o.MaxMsgSize, MaxAge: p.o.MaxAge,
 	}))
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another instance was faster, with other limits
 		return p.info(ctx)
@@ -104,9 +104,8 @@ func (p *Publisher) wanted(have jetstream.StreamConfig) jetstream.StreamConfig {
 	return have
 }
 
-// larger is the more generous of a stream's limit and an option: negative options mean unlimited, 0 is no opinion. The
-// broker says unlimited with any value below 1, and this answers with unlimited then. A stream that is only about to be
-// created is unlimited as well, so its options count as they are.
+// larger is the more generous of a stream's limit and an option: a negative option means unlimited, 0 is no opinion. The
+// broker says unlimited with any value below 1.
 func larger[N int32 | int64 | time.Duration](have, asked, unlimited N) N {
 	switch {
 	case asked == 0:

@@ -1,0 +1,399 @@
+package jetstream_test
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+)
+
+func requireOutage(t *testing.T, err error) {
+	t.Helper()
+	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+}
+
+func requireRefused(t *testing.T, err error) {
+	t.Helper()
+	var refused *ports.RefusedError
+	require.ErrorAs(t, err, &refused)
+}
+
+// proxied is a publisher whose network can be made to misbehave.
+func (b *broker) proxied(timeout time.Duration) (*jetstream.Publisher, *proxy) {
+	b.t.Helper()
+	network := newProxy(b.t, b.server.URL)
+	nc, err := jetstream.Connect(jetstream.Options{URL: network.URL, Name: b.t.Name(), Logger: silent})
+	require.NoError(b.t, err)
+	b.t.Cleanup(nc.Close)
+	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: stream, Timeout: timeout, Logger: silent})
+	require.NoError(b.t, err)
+	_, err = publisher.Open(b.t.Context(), true)
+	require.NoError(b.t, err)
+	return publisher, network
+}
+
+const pubAck = `"stream":"ORDERS"`
+
+func TestLostAckLeavesTheBatchStored(t *testing.T) {
+	for _, n := range []int{1, 50} {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			b := newBroker(t)
+			publisher, network := b.proxied(200 * time.Millisecond)
+			entries := outboxtest.NewEntries(0, n)
+			network.MuteAfter(0, "")
+			last, err := publisher.Publish(t.Context(), 0, entries)
+			requireOutage(t, err)
+			require.Zero(t, last)
+			require.Eventually(t, func() bool { return b.info().State.LastSeq == uint64(n) }, patience, time.Millisecond)
+
+			network.Cut()
+			require.Eventually(t, func() bool {
+				_, err = publisher.Publish(t.Context(), 0, entries)
+				return fault.KindOf(err) != fault.Unavailable
+			}, patience, time.Millisecond)
+			require.ErrorIs(t, err, ports.ErrTailMoved)
+			require.Len(t, b.Stored(t), n)
+		})
+	}
+}
+
+func TestSlowAcksTellThePrefix(t *testing.T) {
+	b := newBroker(t)
+	publisher, network := b.proxied(200 * time.Millisecond)
+	network.MuteAfter(3, pubAck)
+	last, err := publisher.Publish(t.Context(), 0, outboxtest.NewEntries(0, 7))
+	requireOutage(t, err)
+	require.Equal(t, uint64(3), last)
+	require.Equal(t, uint64(4), b.info().State.LastSeq, "the fifth waits for the fourth's acknowledgement")
+}
+
+func TestPrefixOfABatchThatIsSentInSteps(t *testing.T) {
+	b := newBroker(t)
+	publisher, network := b.proxied(5 * time.Second)
+	network.MuteAfter(1, pubAck)
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	last, err := publisher.Publish(ctx, 0, outboxtest.NewEntries(0, 1500))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	requireOutage(t, err)
+	require.Equal(t, uint64(1000), last)
+}
+
+func TestDisconnectEndsAPublishAtOnce(t *testing.T) {
+	for _, n := range []int{1, 50} {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			b := newBroker(t)
+			publisher, network := b.proxied(time.Minute)
+			network.MuteAfter(0, "")
+			answer := make(chan error, 1)
+			go func() {
+				_, err := publisher.Publish(t.Context(), 0, outboxtest.NewEntries(0, n))
+				answer <- err
+			}()
+			require.Eventually(t, func() bool { return b.info().State.LastSeq == uint64(n) }, patience, time.Millisecond)
+			network.Cut()
+			select {
+			case err := <-answer:
+				requireOutage(t, err)
+				require.NotErrorIs(t, err, context.Canceled, "nobody canceled")
+			case <-time.After(patience):
+				require.Fail(t, "still waiting for an acknowledgement that was lost")
+			}
+		})
+	}
+}
+
+func TestPublisherStartsWithoutABroker(t *testing.T) {
+	b := newBroker(t)
+	b.server.Stop()
+	publisher := b.publisher(jetstream.PublisherOptions{})
+	start := time.Now()
+	for _, n := range []int{1, 50} {
+		_, err := publisher.Publish(t.Context(), 0, outboxtest.NewEntries(0, n))
+		requireOutage(t, err)
+	}
+	_, err := publisher.Open(t.Context(), true)
+	requireOutage(t, err)
+	require.Less(t, time.Since(start), 2*time.Second, "nothing waits for a broker that is not there")
+	b.Reconnect(t)
+	_, err = publisher.Open(t.Context(), true)
+	require.NoError(t, err)
+	_, err = publisher.Publish(t.Context(), 0, outboxtest.NewEntries(0, 50))
+	require.NoError(t, err)
+}
+
+// TestLargestMessage : what is judged to fit is taken, alone and in a batch, and one byte more is not tried.
+func TestLargestMessage(t *testing.T) {
+	limits := map[string]struct {
+		maxMsgSize int32
+		most       int
+	}{"max_payload": {0, maxSize}, "max_msg_size": {8 << 10, 8 << 10}}
+	for name, limit := range limits {
+		t.Run(name, func(t *testing.T) {
+			b := newBroker(t)
+			publisher := b.publisher(jetstream.PublisherOptions{MaxMsgSize: limit.maxMsgSize})
+			_, err := publisher.Open(t.Context(), true)
+			require.NoError(t, err)
+			tail := uint64(0)
+			for _, before := range []int{0, 20} {
+				largest := func(payload int) (uint64, error) {
+					entries := outboxtest.NewEntries(1000, before+1)
+					entries[before].Payload = []byte(strings.Repeat("7", payload))
+					return publisher.Publish(t.Context(), tail, entries)
+				}
+				fits, tooMuch := 0, limit.most
+				for tooMuch-fits > 1 {
+					middle := (fits + tooMuch) / 2
+					last, err := largest(middle)
+					tail = last
+					if err == nil {
+						fits = middle
+						continue
+					}
+					requireRefused(t, err)
+					tooMuch = middle
+				}
+				require.Greater(t, fits, limit.most-1024)
+			}
+		})
+	}
+}
+
+func TestLimitLoweredBehindOurBack(t *testing.T) {
+	b := newBroker(t)
+	publisher := b.opened()
+	config := b.info().Config
+	config.MaxMsgSize = 2048
+	_, err := b.admin.UpdateStream(t.Context(), config)
+	require.NoError(t, err)
+	entries := outboxtest.NewEntries(0, 20)
+	entries[2].Payload = []byte(strings.Repeat("7", 4096))
+
+	last, err := publisher.Publish(t.Context(), 0, entries[:5])
+	requireRefused(t, err)
+	require.Equal(t, uint64(2), last)
+
+	entries[12].Payload = entries[2].Payload
+	last, err = publisher.Publish(t.Context(), 2, entries[3:])
+	requireOutage(t, err)
+	require.Equal(t, uint64(2), last)
+	_, err = publisher.Open(t.Context(), false)
+	require.NoError(t, err)
+	last, err = publisher.Publish(t.Context(), 2, entries[3:])
+	requireRefused(t, err)
+	require.Equal(t, uint64(11), last)
+}
+
+func TestEntriesThatCanNeverBeSent(t *testing.T) {
+	b := newBroker(t)
+	publisher := b.opened()
+	for name, spoil := range map[string]func(*outbox.Entry){
+		"wildcard":        func(e *outbox.Entry) { e.Subject = "orders.*" },
+		"wildcards":       func(e *outbox.Entry) { e.Subject = "orders.>" },
+		"empty token":     func(e *outbox.Entry) { e.Subject = "orders..created" },
+		"no token":        func(e *outbox.Entry) { e.Subject = "orders" },
+		"white space":     func(e *outbox.Entry) { e.Subject = "orders.cre ated" },
+		"line break":      func(e *outbox.Entry) { e.Subject = "orders.cre\r\nated" },
+		"endless":         func(e *outbox.Entry) { e.Subject = "orders." + strings.Repeat("x", 8000) },
+		"header name":     func(e *outbox.Entry) { e.Headers = map[string]string{"X(Y": "z"} },
+		"endless headers": func(e *outbox.Entry) { e.Headers = map[string]string{"X": strings.Repeat("x", 65400)} },
+	} {
+		entries := outboxtest.NewEntries(0, 12)
+		spoil(&entries[0])
+		last, err := publisher.Publish(t.Context(), 0, entries)
+		require.Zero(t, last, name)
+		requireRefused(t, err)
+	}
+	require.Zero(t, b.info().State.LastSeq)
+}
+
+// TestHeadersOnTheWire : the public contract of a message, as a stranger reads it.
+func TestHeadersOnTheWire(t *testing.T) {
+	b := newBroker(t)
+	publisher := b.opened()
+	entries := outboxtest.NewEntries(41, 10)
+	entry := &entries[4]
+	entry.RecordedAt = time.Date(2026, 11, 23, 13, 5, 7, 120_000_000, time.FixedZone("CET", 3600))
+	entry.Headers = map[string]string{
+		"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=1",
+		"Nats-Msg-Id": "stray", "ce-id": "stray", "outbox-position": "7", "Content-Type": "text/plain",
+	}
+	tail := uint64(0)
+	for _, batch := range [][]outbox.Entry{entries[4:5], entries} { // alone, and in a batch
+		last, err := publisher.Publish(t.Context(), tail, batch)
+		require.NoError(t, err)
+		sequence := last
+		if len(batch) > 1 {
+			sequence = tail + 5
+		}
+		tail = last
+		found, err := b.admin.Stream(t.Context(), stream)
+		require.NoError(t, err)
+		message, err := found.GetMsg(t.Context(), sequence)
+		require.NoError(t, err)
+		require.Equal(t, "orders.created", message.Subject)
+		require.Equal(t, entry.Payload, message.Data)
+		header := map[string]string{}
+		for name, values := range message.Header {
+			require.Len(t, values, 1)
+			if strings.HasPrefix(name, "Nats-") {
+				require.Contains(t, []string{
+					"Nats-Batch-Id", "Nats-Batch-Sequence", "Nats-Expected-Stream", "Nats-Expected-Last-Sequence",
+				}, name)
+				continue
+			}
+			header[name] = values[0]
+		}
+		require.Equal(t, map[string]string{
+			"ce-specversion": "1.0", "ce-id": entry.ID, "ce-type": entry.Type, "ce-source": "/outboxie/orders",
+			"ce-subject": entry.Key.ID, "ce-time": "2026-11-23T12:05:07.12Z", "content-type": "application/json",
+			"traceparent": entry.Headers["traceparent"], "tracestate": "a=1",
+			"Outbox-Aggregate-Type": "order", "Outbox-Aggregate-Version": "46", "Outbox-Position": "46",
+		}, header)
+	}
+}
+
+func TestProgressOfARedrivenEvent(t *testing.T) {
+	b := newBroker(t)
+	publisher := b.opened()
+	message := nats.NewMsg("orders.created")
+	message.Header.Set("ce-id", "old")
+	message.Header.Set("Outbox-Position", "7")
+	message.Header.Set("Outbox-Progress", "99/newer")
+	_, err := b.admin.PublishMsg(t.Context(), message)
+	require.NoError(t, err)
+	stamp, err := publisher.At(t.Context(), 1)
+	require.NoError(t, err)
+	require.Equal(t, ports.Stamp{Ours: true, Progress: outbox.Progress{Position: 99, EventID: "newer"}}, stamp)
+}
+
+func TestStreamIsNeverShrunk(t *testing.T) {
+	b := newBroker(t)
+	_, err := b.admin.CreateStream(t.Context(), natsjs.StreamConfig{
+		Name: stream, Subjects: []string{"orders.created", "invoices.>"}, MaxBytes: 64 << 20, MaxAge: 48 * time.Hour,
+		MaxMsgSize: 4096, Duplicates: time.Hour, MaxMsgs: 5_000_000,
+	})
+	require.NoError(t, err)
+	var log strings.Builder
+	options := jetstream.PublisherOptions{
+		MaxBytes: 1 << 20, MaxAge: time.Hour, MaxMsgSize: 8192, Duplicates: time.Minute,
+		Logger: slog.New(slog.NewTextHandler(&log, nil)),
+	}
+	publisher := b.publisher(options)
+	for range 3 {
+		_, err = publisher.Open(t.Context(), false)
+		require.NoError(t, err)
+	}
+	config := b.info().Config
+	require.ElementsMatch(t, []string{"invoices.>", "orders.>", "outboxie.ORDERS.parked"}, config.Subjects)
+	require.True(t, config.AllowAtomicPublish)
+	require.Equal(t, int64(64<<20), config.MaxBytes)
+	require.Equal(t, 48*time.Hour, config.MaxAge)
+	require.Equal(t, int32(8192), config.MaxMsgSize, "growing is fine")
+	require.Equal(t, time.Hour, config.Duplicates)
+	require.Equal(t, int64(5_000_000), config.MaxMsgs)
+	require.Equal(t, 1, strings.Count(log.String(), "max_bytes: the stream has 67108864, configured is 1048576"), log.String())
+	require.Equal(t, 1, strings.Count(log.String(), "max_age: the stream has 48h0m0s, configured is 1h0m0s"), log.String())
+	require.Equal(t, 1, strings.Count(log.String(), "brought the stream up to date"), log.String())
+
+	options.MaxBytes, options.MaxAge, options.MaxMsgSize = -1, -1, -1
+	_, err = b.publisher(options).Open(t.Context(), false)
+	require.NoError(t, err)
+	config = b.info().Config
+	require.Equal(t, int64(-1), config.MaxBytes)
+	require.Zero(t, config.MaxAge)
+	require.Equal(t, int32(-1), config.MaxMsgSize)
+}
+
+func TestStreamIsCreatedAsConfigured(t *testing.T) {
+	b := newBroker(t)
+	publisher := b.publisher(jetstream.PublisherOptions{
+		MaxBytes: 64 << 20, MaxAge: 48 * time.Hour, MaxMsgSize: 4096, Duplicates: time.Minute,
+	})
+	info, err := publisher.Open(t.Context(), true)
+	require.NoError(t, err)
+	stored := b.info()
+	require.Equal(t, stored.Created.UTC().Format(time.RFC3339Nano), info.Created)
+	config := stored.Config
+	require.Equal(t, natsjs.FileStorage, config.Storage)
+	require.Equal(t, []string{"orders.>", "outboxie.ORDERS.parked"}, config.Subjects)
+	require.True(t, config.AllowAtomicPublish)
+	require.Equal(t, int64(64<<20), config.MaxBytes)
+	require.Equal(t, 48*time.Hour, config.MaxAge)
+	require.Equal(t, int32(4096), config.MaxMsgSize)
+	require.Equal(t, time.Minute, config.Duplicates)
+	require.Equal(t, 1, config.Replicas)
+}
+
+func TestPurgedStreamKeepsItsTail(t *testing.T) {
+	b := newBroker(t)
+	publisher := b.opened()
+	_, err := publisher.Publish(t.Context(), 0, outboxtest.NewEntries(0, 20))
+	require.NoError(t, err)
+	found, err := b.admin.Stream(t.Context(), stream)
+	require.NoError(t, err)
+	require.NoError(t, found.Purge(t.Context()))
+	info, err := publisher.Open(t.Context(), false)
+	require.NoError(t, err)
+	require.Equal(t, uint64(20), info.LastSequence)
+	_, err = publisher.At(t.Context(), 20)
+	require.ErrorIs(t, err, ports.ErrNoMessage)
+	_, err = publisher.Publish(t.Context(), 20, outboxtest.NewEntries(20, 20))
+	require.NoError(t, err)
+}
+
+func TestFullStreamIsAnOutage(t *testing.T) {
+	b := newBroker(t)
+	publisher := b.opened()
+	config := b.info().Config
+	config.MaxMsgs, config.Discard = 3, natsjs.DiscardNew
+	_, err := b.admin.UpdateStream(t.Context(), config)
+	require.NoError(t, err)
+	last, err := publisher.Publish(t.Context(), 0, outboxtest.NewEntries(0, 5))
+	requireOutage(t, err)
+	require.Equal(t, uint64(3), last)
+	last, err = publisher.Publish(t.Context(), 3, outboxtest.NewEntries(3, 20))
+	requireOutage(t, err)
+	require.Equal(t, uint64(3), last)
+}
+
+// TestWithoutCompareAndSwapEventsAreDoubled is the mutant: what every other test relies on.
+func TestWithoutCompareAndSwapEventsAreDoubled(t *testing.T) {
+	b := newBroker(t)
+	entries := outboxtest.NewEntries(0, 20)
+	_, err := b.opened().Publish(t.Context(), 0, entries)
+	require.NoError(t, err)
+	stale := b.publisher(jetstream.PublisherOptions{})
+	_, err = stale.Publish(t.Context(), 0, entries)
+	require.ErrorIs(t, err, ports.ErrTailMoved)
+	stale.IgnoreTail()
+	_, err = stale.Publish(t.Context(), 0, entries)
+	require.NoError(t, err)
+	require.Len(t, b.Stored(t), 2*len(entries))
+}
+
+func TestPublisherLeavesNothingRunning(t *testing.T) {
+	b := newBroker(t)
+	publisher := b.opened()
+	before := goleak.IgnoreCurrent()
+	_, err := publisher.Publish(t.Context(), 0, outboxtest.NewEntries(0, 1013))
+	require.NoError(t, err)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	_, err = publisher.Publish(ended, 0, outboxtest.NewEntries(0, 5))
+	require.Error(t, err)
+	goleak.VerifyNone(t, before)
+}
