@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
+	"time"
 )
 
 // layout is how the folder of a server is divided, and the lock that makes it ours.
@@ -101,14 +103,29 @@ func resolve(path string) string {
 	return path
 }
 
-// acquire takes the folder's lock, which ends with this process, and whose file says who has it.
+// A lock's file says which process holds it. An instance that was killed moments ago may still hold it: its supervisor
+// is given time to notice, and then to finish what it says it is doing.
+const (
+	stopping    = "stopping"
+	noticeWait  = time.Second
+	stoppedWait = time.Minute
+)
+
+// acquire takes the folder's lock, which ends with this process.
 func (l *layout) acquire() error {
 	path := filepath.Join(l.root, "lock")
 	file, err := lockFile(path, syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
+	for begin := time.Now(); errors.Is(err, syscall.EWOULDBLOCK); file, err = lockFile(path, syscall.LOCK_EX|syscall.LOCK_NB) {
 		holder, _ := os.ReadFile(path)
-		return fmt.Errorf("the data folder %s is in use by another running instance (its supervisor is process %s): "+
-			"stop it, or choose another folder", l.root, holder)
+		patience := noticeWait
+		if strings.HasSuffix(string(holder), stopping) {
+			patience = stoppedWait
+		}
+		if time.Since(begin) > patience {
+			return fmt.Errorf("the data folder %s is in use by another running instance (its supervisor is process %s): "+
+				"stop it, or choose another folder", l.root, holder)
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("the data folder %s belongs to another user (was the program run as root before?): "+
@@ -118,8 +135,17 @@ func (l *layout) acquire() error {
 		return fmt.Errorf("lock the data folder of Postgres: %w", err)
 	}
 	l.lock = file
-	if err := os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+	if err := l.inscribe(""); err != nil {
 		l.release()
+		return err
+	}
+	return nil
+}
+
+// inscribe writes into the lock who holds it and, if stopping, that it soon will not.
+func (l *layout) inscribe(what string) error {
+	text := strings.TrimSpace(strconv.Itoa(os.Getpid()) + " " + what)
+	if err := os.WriteFile(filepath.Join(l.root, "lock"), []byte(text), 0o600); err != nil {
 		return fmt.Errorf("lock the data folder of Postgres: %w", err)
 	}
 	return nil

@@ -98,6 +98,7 @@ func serve(ctx context.Context, opts PostgresOptions, say func(report)) error {
 		return err
 	}
 	defer place.release()
+	context.AfterFunc(ctx, func() { _ = place.inscribe(stopping) })
 	if opts.Temporary {
 		defer func() { _ = os.RemoveAll(place.root) }()
 	}
