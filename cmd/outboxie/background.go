@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+
+	"go.uber.org/fx"
+)
+
+// background owns the loops of a graph. A loop runs from start to stop; one that ends before ends the program, with a
+// non-zero exit code.
+type background struct {
+	fx.In
+	Lifecycle fx.Lifecycle
+	App       fx.Shutdowner
+	Logger    *slog.Logger
+}
+
+var errEnded = errors.New("it ended by itself")
+
+func (b background) run(name string, loop func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background()) // the start's own context ends when the start is over
+	ended := make(chan struct{})
+	b.Lifecycle.Append(fx.Hook{
+		OnStart: func(context.Context) error {
+			go func() {
+				defer close(ended)
+				if err := b.guard(ctx, loop); ctx.Err() == nil {
+					b.Logger.Error("a background loop died, shutting down", "loop", name, "error", errors.Join(err, errEnded))
+					_ = b.App.Shutdown(fx.ExitCode(exitFailed)) // fails only when it is shutting down already
+				}
+			}()
+			return nil
+		},
+		OnStop: func(stopping context.Context) error {
+			cancel()
+			select {
+			case <-ended:
+				return nil
+			case <-stopping.Done():
+				return fmt.Errorf("%s did not stop in time", name)
+			}
+		},
+	})
+}
+
+// guard turns a panic of the loop into an error.
+func (b background) guard(ctx context.Context, loop func(context.Context) error) (err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			err = fmt.Errorf("panic: %v\n%s", reason, debug.Stack())
+		}
+	}()
+	return loop(ctx)
+}
+
+// runApp starts the graph and stops it when ctx ends, or when one of its parts asks for it.
+func runApp(ctx context.Context, app *fx.App) error {
+	starting, cancel := context.WithTimeout(ctx, app.StartTimeout())
+	defer cancel()
+	if err := app.Start(starting); err != nil {
+		return err
+	}
+	code := exitClean
+	select {
+	case <-ctx.Done():
+	case signal := <-app.Wait():
+		code = signal.ExitCode
+	}
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), app.StopTimeout())
+	defer cancel()
+	if err := app.Stop(stopping); err != nil {
+		return err
+	}
+	if code != exitClean {
+		return errors.New("a part of the program failed; the log says which")
+	}
+	return nil
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/uptrace/bun"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"go.uber.org/fx"
+	"go.uber.org/fx/fxevent"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/codec"
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/app/ordering"
+	"github.com/assylzhan-a/outboxie/internal/app/relay"
+	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
+	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	orderports "github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	outboxports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// sliceBytes bounds how much of the log a relay holds at once: one slice that is being published and one read ahead.
+const sliceBytes = 4 << 20
+
+// foundation is what every graph stands on: settings, logger, telemetry, and the adapters with their options. Nothing is
+// constructed before somebody asks for it.
+func foundation(c config.Config, service string, logger *slog.Logger) fx.Option {
+	return fx.Options(
+		fx.Supply(c, logger),
+		fx.WithLogger(func() fxevent.Logger {
+			quiet := &fxevent.SlogLogger{Logger: logger}
+			quiet.UseLogLevel(slog.LevelDebug)
+			return quiet
+		}),
+		fx.StartTimeout(30*time.Second), fx.StopTimeout(30*time.Second),
+		fx.Supply(
+			telemetry.Options{ServiceName: service, Version: version(), InstanceID: c.InstanceID, Logger: logger},
+			jetstream.Options{URL: string(c.NATS.URL), Name: c.InstanceID, Logger: logger},
+			jetstream.PublisherOptions{
+				Stream: c.Stream.Name, MaxBytes: c.Stream.MaxBytes, MaxAge: c.Stream.MaxAge, Replicas: c.Stream.Replicas, Logger: logger,
+			},
+			postgres.RelayOptions{
+				Name: c.Stream.Name, Stream: c.Stream.Name, Holder: c.InstanceID, LeaseTTL: c.Outbox.LeaseTTL,
+			},
+		),
+		fx.Provide(func(tp trace.TracerProvider) postgres.Options {
+			return postgres.Options{
+				URL: string(c.Database.URL), MaxOpenConns: c.Database.MaxConns, ApplicationName: c.InstanceID, TracerProvider: tp,
+			}
+		}),
+		telemetry.Module, postgres.Module, jetstream.Module, codec.Module, httpapi.Module,
+	)
+}
+
+// serving is the graph of an instance: the API and the relay, or one of them.
+func serving(c config.Config) fx.Option {
+	graph := fx.Options(
+		fx.Provide(newOrdering, newRelay, apiOptions, servingChecks),
+		fx.Decorate(telemetry.TraceService, telemetry.TraceUnitOfWork,
+			func(tp trace.TracerProvider, next outboxports.Publisher) outboxports.Publisher {
+				return telemetry.TracePublisher(tp, c.Stream.Name, next)
+			}),
+		fx.Invoke(runBell), // first, so that it stops last: the relay rings when it resigns
+	)
+	if c.Roles.Relay {
+		graph = fx.Options(graph, fx.Invoke(runRelay))
+	}
+	if c.Roles.API {
+		graph = fx.Options(graph, fx.Invoke(func(*httpapi.API) {}))
+	}
+	return graph
+}
+
+// administering adds the admin listener.
+func administering() fx.Option {
+	return fx.Options(
+		fx.Provide(func(c config.Config, checks []httpapi.Check, logger *slog.Logger) httpapi.AdminOptions {
+			return httpapi.AdminOptions{Addr: c.HTTP.AdminAddr, Checks: checks, Logger: logger}
+		}),
+		fx.Invoke(func(*httpapi.Admin) {}),
+	)
+}
+
+// subscribers is the graph of one loop for each id.
+func subscribers(ids ...string) fx.Option {
+	return fx.Invoke(func(s subscriberParts) error {
+		for _, id := range ids {
+			if err := s.run(id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func newOrdering(work orderports.UnitOfWork, encoder orderports.Encoder, waker outboxports.Waker) orderports.Service {
+	newID := func() order.ID { return order.ID(uuid.Must(uuid.NewV7()).String()) }
+	return ordering.New(work, encoder, newID, time.Now, waker)
+}
+
+// relayParts is everything that a relay drives.
+type relayParts struct {
+	fx.In
+	Log       outboxports.Log
+	Cursors   outboxports.CursorStore
+	Publisher outboxports.Publisher
+	Elector   outboxports.Elector
+	Waker     outboxports.Waker
+	Alarm     outboxports.Alarm
+}
+
+func newRelay(parts relayParts, c config.Config, logger *slog.Logger) *relay.Relay {
+	return relay.New(
+		relay.Ports{
+			Log: parts.Log, Cursors: parts.Cursors, Publisher: parts.Publisher, Elector: parts.Elector,
+			Waker: parts.Waker, Alarm: parts.Alarm,
+		},
+		relay.Options{
+			LeaseTTL: c.Outbox.LeaseTTL, Poll: c.Outbox.PollInterval,
+			Slice: outbox.Slice{Count: c.Outbox.BatchSize, Bytes: sliceBytes},
+		},
+		logger.With("instance", c.InstanceID))
+}
+
+func apiOptions(
+	c config.Config, service orderports.Service, tp trace.TracerProvider, propagator propagation.TextMapPropagator, logger *slog.Logger,
+) httpapi.Options {
+	return httpapi.Options{
+		Addr: c.HTTP.Addr, Service: service, Logger: logger, TracerProvider: tp, Propagator: propagator,
+	}
+}
+
+func runBell(background background, bell *jetstream.Bell) { background.run("bell", bell.Run) }
+
+func runRelay(background background, r *relay.Relay) { background.run("relay", r.Run) }
+
+// subscriberParts is what every subscriber of a process shares.
+type subscriberParts struct {
+	fx.In
+	Background background
+	Lifecycle  fx.Lifecycle
+	Config     config.Config
+	NATS       *nats.Conn
+	Work       inbox.UnitOfWork
+	Decoder    inbox.Decoder
+	Traces     trace.TracerProvider
+	Logger     *slog.Logger
+}
+
+func (s subscriberParts) run(id string) error {
+	source, err := jetstream.NewSource(s.NATS, jetstream.SourceOptions{Stream: s.Config.Stream.Name, Subscriber: id, Logger: s.Logger})
+	if err != nil {
+		return err
+	}
+	s.Lifecycle.Append(fx.StopHook(source.Close)) // before the loop's hook, so that it runs after the loop's end
+	loop := subscribing.NewLoop(
+		telemetry.TraceSource(s.Traces, id, source),
+		telemetry.TraceHandler(s.Traces, id, subscribing.NewTotals(id, s.Decoder, s.Work, s.Logger)),
+		subscribing.Options{}, s.Logger.With("subscriber", id))
+	s.Background.run("subscriber "+id, loop.Run)
+	return nil
+}
+
+// databaseCheck asks whether the database answers.
+func databaseCheck(db *bun.DB) httpapi.Check {
+	return httpapi.Check{Name: "database", Required: true, Probe: db.PingContext}
+}
+
+func brokerCheck(nc *nats.Conn, required bool) httpapi.Check {
+	return httpapi.Check{Name: "broker", Required: required, Probe: func(context.Context) error {
+		if !nc.IsConnected() {
+			return fmt.Errorf("not connected to NATS (%s)", nc.Status())
+		}
+		return nil
+	}}
+}
+
+// servingChecks : orders are accepted as long as the database answers. Without the broker, or while the relay is halted,
+// their events wait in the outbox.
+func servingChecks(c config.Config, db *bun.DB, nc *nats.Conn, r *relay.Relay) []httpapi.Check {
+	checks := []httpapi.Check{databaseCheck(db), brokerCheck(nc, false)}
+	if !c.Roles.Relay {
+		return checks
+	}
+	return append(checks, httpapi.Check{Name: "relay", Probe: func(context.Context) error {
+		switch status := r.Status(); {
+		case status.Halt != nil:
+			return status.Halt
+		case status.Trouble != "":
+			return errors.New(status.Trouble)
+		}
+		return nil
+	}})
+}
+
+func subscribingChecks(db *bun.DB, nc *nats.Conn) []httpapi.Check {
+	return []httpapi.Check{databaseCheck(db), brokerCheck(nc, true)}
+}

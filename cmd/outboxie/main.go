@@ -1,0 +1,14 @@
+// Command outboxie is the order service, its relay and its subscribers, in one binary. Run it without arguments to see the
+// commands.
+package main
+
+import (
+	"os"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/embedded"
+)
+
+func main() {
+	embedded.SuperviseIfAsked()
+	os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/dig"
+
+	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+)
+
+// The exit codes that scripts rely on.
+const (
+	exitClean  = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// program is what every command needs of the process it runs in.
+type program struct {
+	environment []string
+	stdout      io.Writer
+	began       bool // the command's own work has begun: what fails from now on is not a matter of usage
+}
+
+// run is main without the process: it returns the exit code.
+func run(args, environment []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return runContext(ctx, args, environment, stdout, stderr)
+}
+
+// runContext runs one command until it is done or ctx ends, which is a clean stop.
+func runContext(ctx context.Context, args, environment []string, stdout, stderr io.Writer) int {
+	p := &program{environment: environment, stdout: stdout}
+	root := p.command()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitClean
+	}
+	err = dig.RootCause(err)
+	_, _ = fmt.Fprintf(stderr, "outboxie: %v\n", err)
+	var problems *config.Error
+	if !p.began || errors.As(err, &problems) || fault.KindOf(err) == fault.Invalid {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+func (p *program) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "outboxie",
+		Short:         "An order service whose events reach NATS JetStream through a transactional outbox",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.AddCommand(
+		p.devCommand(), p.serveCommand(), p.subscribeCommand(), p.migrateCommand(), p.healthcheckCommand(), p.configCommand(),
+		p.versionCommand(),
+	)
+	return root
+}
+
+// configure reads the command's configuration.
+func (p *program) configure(cmd *cobra.Command, required ...config.Name) (config.Config, error) {
+	c, err := config.NewBuilder().Environment(p.environment).Flags(cmd.Flags()).Require(required...).Build()
+	if err == nil {
+		p.began = true
+	}
+	return c, err
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/fx"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/config"
+)
+
+func (p *program) serveCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run an instance: the API and the relay",
+		Long: "Run an instance: the API, and a relay that takes part in the election of the one that publishes.\n" +
+			"Run as many as you like against one Postgres and one NATS. Needs DATABASE_URL.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := p.configure(cmd, config.DatabaseURL)
+			if err != nil {
+				return err
+			}
+			logger := p.logger(c)
+			if err := prepareDatabase(cmd.Context(), c, logger); err != nil {
+				return stopped(cmd.Context(), err)
+			}
+			return runApp(cmd.Context(), fx.New(serveGraph(c, logger)))
+		},
+	}
+	config.AddFlags(cmd.Flags(), config.RolesList, config.HTTPAddr, config.AdminAddr)
+	return cmd
+}
+
+func serveGraph(c config.Config, logger *slog.Logger) fx.Option {
+	return fx.Options(foundation(c, "outboxie", logger), serving(c), administering())
+}
+
+// logger writes to standard output: the log is what a service says.
+func (p *program) logger(c config.Config) *slog.Logger {
+	logger := telemetry.NewLogger(p.stdout, c.Log.Level, string(c.Log.Format))
+	for _, warning := range c.Warnings() {
+		logger.Warn(warning)
+	}
+	return logger
+}
+
+// stopped makes a clean stop of what failed only because ctx ended.
+func stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"log/slog"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/fx"
+
+	"github.com/assylzhan-a/outboxie/internal/config"
+)
+
+func (p *program) subscribeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "subscribe --id NAME",
+		Short: "Run a subscriber",
+		Long: "Run a subscriber: it gets every event, in order, and applies each one once. Copies with the same id share the work;\n" +
+			"every other id gets every event too. Needs DATABASE_URL. It listens for health checks only if ADMIN_ADDR is given.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := p.configure(cmd, config.DatabaseURL, config.SubscriberID)
+			if err != nil {
+				return err
+			}
+			logger := p.logger(c)
+			if err := prepareDatabase(cmd.Context(), c, logger); err != nil {
+				return stopped(cmd.Context(), err)
+			}
+			return runApp(cmd.Context(), fx.New(subscribeGraph(c, logger)))
+		},
+	}
+	config.AddFlags(cmd.Flags(), config.SubscriberID, config.AdminAddr)
+	return cmd
+}
+
+func subscribeGraph(c config.Config, logger *slog.Logger) fx.Option {
+	graph := fx.Options(
+		foundation(c, "outboxie-subscriber", logger),
+		fx.Provide(subscribingChecks),
+		subscribers(c.Subscriber.ID),
+	)
+	if c.Given(config.AdminAddr) {
+		graph = fx.Options(graph, administering())
+	}
+	return graph
+}
