@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
@@ -91,11 +93,11 @@ func (m Message) Validate() error {
 		return ErrInvalidMessage.With("message %s without an aggregate", m.ID)
 	case m.Version < 1:
 		return ErrInvalidMessage.With("message %s has version %d; versions start at 1", m.ID, m.Version)
-	case !json.Valid(m.Payload):
-		return ErrInvalidMessage.With("the payload of message %s is not JSON", m.ID)
+	case !json.Valid(m.Payload) || !utf8.Valid(m.Payload):
+		return ErrInvalidMessage.With("the payload of message %s is not JSON in UTF-8", m.ID)
 	}
 	for name, value := range m.Headers {
-		if name == "" || strings.ContainsAny(name, ": \r\n") || strings.ContainsAny(value, "\r\n") {
+		if name == "" || strings.ContainsAny(name, ": ") || !sendable(name) || !sendable(value) {
 			return ErrInvalidMessage.With("message %s: header %q cannot be sent", m.ID, name)
 		}
 		if ReservedHeader(name) {
@@ -103,4 +105,9 @@ func (m Message) Validate() error {
 		}
 	}
 	return nil
+}
+
+// sendable reports whether text can stand in a header line.
+func sendable(text string) bool {
+	return utf8.ValidString(text) && strings.IndexFunc(text, unicode.IsControl) < 0
 }
