@@ -42,12 +42,12 @@ func readBody(c *gin.Context) {
 		refuse(c, judged)
 	case errors.As(err, &tooLong):
 		refuse(c, errTooLong)
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded): // which ends the request's context, though the client can still listen
 		c.Header("Connection", "close")
-		refuse(c, errSlow)
-	default:
+		tell(c, errSlow)
+	default: // likewise
 		c.Header("Connection", "close")
-		refuse(c, errBody.With("the body could not be read to its end"))
+		tell(c, errBody.With("the body could not be read to its end"))
 	}
 }
 

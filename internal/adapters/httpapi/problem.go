@@ -46,17 +46,22 @@ var (
 // statusClientGone is what logs and spans show for a client that did not wait: neither its fault nor ours. (nginx's 499)
 const statusClientGone = 499
 
-// refuse answers with the problem that err is, and ends the request. What goes wrong on our side is kept in c.Errors, for
-// the log and the span; the client is told no more than the code and, unless it is a bug, the detail.
+// refuse ends the request with the problem that err is, unless nobody is there to be told.
 func refuse(c *gin.Context, err error) {
+	switch {
+	case c.Writer.Written(): // the answer has begun, and could not be written to its end
+		c.Abort()
+	case errors.Is(c.Request.Context().Err(), context.Canceled):
+		c.AbortWithStatus(statusClientGone)
+	default:
+		tell(c, err)
+	}
+}
+
+// tell answers with the problem that err is, and ends the request. What goes wrong on our side is kept in c.Errors, for
+// the log and the span; the client is told no more than the code and, unless it is a bug, the detail.
+func tell(c *gin.Context, err error) {
 	c.Abort()
-	if c.Writer.Written() {
-		return // the answer has begun, and could not be written to its end
-	}
-	if errors.Is(c.Request.Context().Err(), context.Canceled) {
-		c.Status(statusClientGone)
-		return
-	}
 	f := classify(err)
 	status, special := statusOfCode[f.Code]
 	if !special {

@@ -1,0 +1,225 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/propagation"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.uber.org/goleak"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	customer = "550e8400-e29b-41d4-a716-446655440000"
+	firstID  = "00000000-0000-7000-8000-000000000001"
+	trace    = "4bf92f3577b34da6a3ce929d0e0e4736"
+)
+
+// shop is the service over real orders, kept in memory. Its ids and its clock are known.
+type shop struct {
+	mu      sync.Mutex
+	orders  map[order.ID]*order.Order
+	instead func(ctx context.Context) error // runs before everything, and may fail it
+}
+
+func (s *shop) Place(ctx context.Context, customer order.CustomerID, amount order.Money) (order.Snapshot, error) {
+	if err := s.interfere(ctx); err != nil {
+		return order.Snapshot{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id := order.ID(fmt.Sprintf("00000000-0000-7000-8000-%012d", len(s.orders)+1))
+	zone := time.FixedZone("far east", 9*60*60)
+	placed, err := order.Place(id, customer, amount, time.Date(2026, 11, 5, 21, 30, 0, 0, zone))
+	if err != nil {
+		return order.Snapshot{}, err
+	}
+	s.orders[id] = placed
+	return placed.Snapshot(), nil
+}
+
+func (s *shop) Pay(ctx context.Context, id order.ID) (order.Snapshot, error) {
+	return s.change(ctx, id, func(o *order.Order) error { return o.Pay(time.Now()) })
+}
+
+func (s *shop) Ship(ctx context.Context, id order.ID) (order.Snapshot, error) {
+	return s.change(ctx, id, func(o *order.Order) error { return o.Ship(time.Now()) })
+}
+
+func (s *shop) Cancel(ctx context.Context, id order.ID) (order.Snapshot, error) {
+	return s.change(ctx, id, func(o *order.Order) error { return o.Cancel(time.Now()) })
+}
+
+func (s *shop) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
+	return s.change(ctx, id, func(*order.Order) error { return nil })
+}
+
+func (s *shop) change(ctx context.Context, id order.ID, do func(*order.Order) error) (order.Snapshot, error) {
+	if err := s.interfere(ctx); err != nil {
+		return order.Snapshot{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found, ok := s.orders[id]
+	if !ok {
+		return order.Snapshot{}, ordering.ErrOrderNotFound
+	}
+	if err := do(found); err != nil {
+		return order.Snapshot{}, err
+	}
+	return found.Snapshot(), nil
+}
+
+func (s *shop) interfere(ctx context.Context) error {
+	if s.instead == nil {
+		return nil
+	}
+	return s.instead(ctx)
+}
+
+// service is a running API and how to talk to it. Everything it answers is judged by openapi.yaml.
+type service struct {
+	t      *testing.T
+	api    *httpapi.API
+	shop   *shop
+	logged *logged
+	base   string
+}
+
+func start(t *testing.T, adjust ...func(*httpapi.Options)) *service {
+	t.Helper()
+	s := &service{t: t, shop: &shop{orders: map[order.ID]*order.Order{}}, logged: new(logged)}
+	options := httpapi.Options{
+		Addr:           "127.0.0.1:0",
+		Service:        s.shop,
+		Logger:         slog.New(slog.NewJSONHandler(s.logged, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		TracerProvider: sdktrace.NewTracerProvider(),
+		Propagator:     propagation.TraceContext{},
+	}
+	for _, change := range adjust {
+		change(&options)
+	}
+	s.api = httpapi.NewAPI(options)
+	s.base = run(t, s.api.Server)
+	return s
+}
+
+// run serves until the test ends, and returns the server's URL.
+func run(t *testing.T, server *httpapi.Server) string {
+	t.Helper()
+	require.NoError(t, server.Listen(t.Context()))
+	served := make(chan error, 1)
+	go func() { served <- server.Serve() }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		require.NoError(t, server.Shutdown(ctx))
+		require.NoError(t, <-served)
+		http.DefaultClient.CloseIdleConnections()
+	})
+	return "http://" + server.Addr()
+}
+
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// send makes a request in a known trace. Header lines such as "Content-Type: text/plain" replace the usual ones.
+func (s *service) send(method, path, body string, headers ...string) answer {
+	s.t.Helper()
+	return s.sendReader(method, path, strings.NewReader(body), headers...)
+}
+
+func (s *service) sendReader(method, path string, body io.Reader, headers ...string) answer {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), method, s.base+path, body)
+	require.NoError(s.t, err)
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Traceparent", "00-"+trace+"-00f067aa0ba902b7-01")
+	for _, header := range headers {
+		name, value, _ := strings.Cut(header, ": ")
+		if request.Header.Del(name); value != "" {
+			request.Header.Set(name, value)
+		}
+	}
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(s.t, err)
+	text, err := io.ReadAll(response.Body)
+	require.NoError(s.t, err)
+	require.NoError(s.t, response.Body.Close())
+	got := answer{response.StatusCode, response.Header, string(text)}
+	require.Equal(s.t, trace, got.header.Get("Trace-Id"))
+	requireConforming(s.t, request, got)
+	return got
+}
+
+func (s *service) place(amount string) answer {
+	s.t.Helper()
+	got := s.send(http.MethodPost, "/orders", `{"customer_id":"`+customer+`","amount":`+amount+`}`)
+	require.Equal(s.t, http.StatusCreated, got.status, got.body)
+	return got
+}
+
+// requireProblem compares the whole document. errors is empty or the JSON of the document's errors.
+func requireProblem(t *testing.T, got answer, status int, code, detail, errors string) {
+	t.Helper()
+	if errors != "" {
+		errors = `"errors":` + errors + `,`
+	}
+	require.Equal(t, "application/problem+json", got.header.Get("Content-Type"))
+	require.Equal(t, status, got.status, got.body)
+	require.JSONEq(t, fmt.Sprintf(`{"type":"about:blank","title":%q,"status":%d,"detail":%q,"code":%q,%s"trace_id":%q}`,
+		http.StatusText(status), status, detail, code, errors, trace), got.body)
+}
+
+// logged keeps what was logged.
+type logged struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logged) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(line)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// has waits until all parts stand in one logged line: the line is written after the answer.
+func (l *logged) has(t *testing.T, parts ...string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+	lines:
+		for line := range strings.Lines(l.String()) {
+			for _, part := range parts {
+				if !strings.Contains(line, part) {
+					continue lines
+				}
+			}
+			return true
+		}
+		return false
+	}, 5*time.Second, time.Millisecond, "no line with %q in\n%s", parts, l)
+}
