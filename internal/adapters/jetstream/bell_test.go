@@ -1,0 +1,93 @@
+package jetstream_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+	"go.uber.org/fx/fxtest"
+	"go.uber.org/goleak"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// TestWakeUpsAreNotStored : they would be foreign messages at the tail.
+func TestWakeUpsAreNotStored(t *testing.T) {
+	b := newBells(t)
+	publisher := b.opened()
+	b.Bell().Wake()
+	<-b.Other().C()
+	info, err := publisher.Open(t.Context(), false)
+	require.NoError(t, err)
+	require.Zero(t, info.LastSequence)
+}
+
+// TestWakeUpsAreFew : at most one message in two milliseconds, and the last ring is not lost.
+func TestWakeUpsAreFew(t *testing.T) {
+	b := newBells(t)
+	heard, err := b.connect().SubscribeSync("outboxie.ORDERS.wake")
+	require.NoError(t, err)
+	b.settled(t)
+	start := time.Now()
+	for time.Since(start) < 50*time.Millisecond {
+		b.Bell().Wake()
+	}
+	most := int(time.Since(start)/(2*time.Millisecond)) + 2
+	count := 0
+	for {
+		if _, err := heard.NextMsg(100 * time.Millisecond); err != nil {
+			break
+		}
+		count++
+	}
+	require.Positive(t, count)
+	require.LessOrEqual(t, count, most)
+}
+
+// TestLastRing : a relay that resigns and stops is still heard.
+func TestLastRing(t *testing.T) {
+	b := newBells(t)
+	bell := jetstream.NewBell(b.connect(), stream, silent)
+	bell.Wake()
+	ended, end := context.WithCancel(t.Context())
+	end()
+	require.NoError(t, bell.Run(ended))
+	select {
+	case <-b.Other().C():
+	case <-time.After(patience):
+		require.Fail(t, "the last ring was lost")
+	}
+}
+
+func TestConnectSaysWhatIsWrong(t *testing.T) {
+	_, err := jetstream.Connect(jetstream.Options{URL: "nats://user:secret@127.0.0.1:no-port", Logger: silent})
+	require.Equal(t, fault.Invalid, fault.KindOf(err), "%v", err)
+	require.NotContains(t, err.Error(), "secret")
+}
+
+func TestModule(t *testing.T) {
+	b := newBroker(t)
+	b.opened() // the server's own goroutines of a stream are not ours
+	before := goleak.IgnoreCurrent()
+	var nc *nats.Conn
+	app := fxtest.New(t, jetstream.Module,
+		fx.Supply(jetstream.Options{URL: b.server.URL, Name: "module", Logger: silent},
+			jetstream.PublisherOptions{Stream: stream, Logger: silent}),
+		fx.Invoke(func(c *nats.Conn, publisher ports.Publisher, waker ports.Waker, alarm ports.Alarm, bell *jetstream.Bell) {
+			nc = c
+			_, err := publisher.Open(t.Context(), true)
+			require.NoError(t, err)
+			waker.Wake()
+			<-alarm.C()
+			require.Same(t, bell, waker)
+		}),
+	)
+	app.RequireStart().RequireStop()
+	require.True(t, nc.IsClosed())
+	goleak.VerifyNone(t, before)
+}
