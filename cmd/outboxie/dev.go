@@ -156,7 +156,7 @@ Join with another instance:
 
 Ctrl-C stops everything.
 
-`, version(), took.Seconds(), api, admin, database, c.Database.URL, broker, c.NATS.URL, c.Stream.Name, c.Dev.Subscribers,
+`, release(), took.Seconds(), api, admin, database, c.Database.URL, broker, c.NATS.URL, c.Stream.Name, c.Dev.Subscribers,
 		api, joinURL(c, s), string(c.NATS.URL))
 	return err
 }

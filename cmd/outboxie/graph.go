@@ -46,7 +46,7 @@ func foundation(c config.Config, service string, logger *slog.Logger) fx.Option 
 		}),
 		fx.StartTimeout(30*time.Second), fx.StopTimeout(30*time.Second),
 		fx.Supply(
-			telemetry.Options{ServiceName: service, Version: version(), InstanceID: c.InstanceID, Logger: logger},
+			telemetry.Options{ServiceName: service, Version: release(), InstanceID: c.InstanceID, Logger: logger},
 			jetstream.Options{URL: string(c.NATS.URL), Name: c.InstanceID, Logger: logger},
 			jetstream.PublisherOptions{
 				Stream: c.Stream.Name, MaxBytes: c.Stream.MaxBytes, MaxAge: c.Stream.MaxAge, Replicas: c.Stream.Replicas, Logger: logger,

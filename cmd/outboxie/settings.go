@@ -7,12 +7,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// stamped is the version that the build gives: go build -ldflags "-X main.stamped=v1.2.3".
-var stamped string
+// version is what the build says it is: go build -ldflags "-X main.version=v1.2.3".
+var version string
 
-func version() string {
-	if stamped != "" {
-		return stamped
+func release() string {
+	if version != "" {
+		return version
 	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version
@@ -27,7 +27,7 @@ func (p *program) versionCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			p.began = true
-			_, err := fmt.Fprintln(p.stdout, "outboxie", version())
+			_, err := fmt.Fprintln(p.stdout, "outboxie", release())
 			return err
 		},
 	}

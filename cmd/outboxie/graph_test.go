@@ -1,0 +1,234 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+	"go.uber.org/goleak"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+func TestMain(m *testing.M) { infra.Main(m) }
+
+// everyGraph is each graph of the program by the command that composes it.
+func everyGraph(c config.Config) map[string]fx.Option {
+	quiet := slog.New(slog.DiscardHandler)
+	onlyAPI, onlyRelay := c, c
+	onlyAPI.Roles, onlyRelay.Roles = config.Roles{API: true}, config.Roles{Relay: true}
+	c.Subscriber.ID = "graph"
+	c.Dev.Subscribers = 3
+	return map[string]fx.Option{
+		"serve":       serveGraph(c, quiet),
+		"serve api":   serveGraph(onlyAPI, quiet),
+		"serve relay": serveGraph(onlyRelay, quiet),
+		"subscribe":   subscribeGraph(c, quiet),
+		"dev":         devGraph(c, quiet),
+	}
+}
+
+func TestGraphsAreValid(t *testing.T) {
+	for name, graph := range everyGraph(config.Default()) {
+		t.Run(name, func(t *testing.T) { require.NoError(t, fx.ValidateApp(graph)) })
+	}
+	t.Run("a graph with a missing part is not", func(t *testing.T) {
+		require.Error(t, fx.ValidateApp(serving(config.Default())))
+	})
+}
+
+// TestGraphsStartAndStop really starts each graph against real servers, and finds no goroutine of it afterwards.
+func TestGraphsStartAndStop(t *testing.T) {
+	c := config.Default()
+	c.Database.URL = config.URL(infra.Database(t))
+	c.NATS.URL = config.URL(infra.NATS(t).URL)
+	c.HTTP = config.HTTP{Addr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0"}
+	for name, graph := range everyGraph(c) {
+		t.Run(name, func(t *testing.T) {
+			before := goleak.IgnoreCurrent()
+			app := fx.New(graph)
+			require.NoError(t, app.Start(t.Context()))
+			require.NoError(t, app.Stop(t.Context()))
+			goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("github.com/assylzhan-a/outboxie/internal/adapters/embedded"),
+				goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*Server).startGoRoutine.func1"))
+		})
+	}
+}
+
+// TestDeadLoopEndsTheProgram ends a background loop in every way that it can end by itself.
+func TestDeadLoopEndsTheProgram(t *testing.T) {
+	for name, loop := range map[string]func(context.Context) error{
+		"error":  func(context.Context) error { return errors.New("broken") },
+		"return": func(context.Context) error { return nil },
+		"panic":  func(context.Context) error { panic("at the disco") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			app := fx.New(fx.NopLogger, fx.Supply(slog.New(slog.NewTextHandler(&log, nil))),
+				fx.Invoke(func(b background) { b.run("doomed", loop) }))
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			require.ErrorContains(t, runApp(ctx, app), "a part of the program failed")
+			require.NoError(t, ctx.Err())
+			require.Contains(t, log.String(), "loop=doomed")
+		})
+	}
+}
+
+// command runs the program in this process.
+func command(t *testing.T, environment []string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	code = runContext(ctx, args, environment, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func TestExitCodesAndWords(t *testing.T) {
+	database, nats := "DATABASE_URL="+infra.Database(t), "NATS_URL="+infra.NATS(t).URL
+	taken := httpapi.NewAdmin(httpapi.AdminOptions{Addr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, taken.Listen(t.Context()))
+	defer taken.Shutdown(t.Context()) //nolint:errcheck // it never served
+	for name, test := range map[string]struct {
+		environment []string
+		args        []string
+		code        int
+		stdout      string
+		stderr      string
+	}{
+		"no command":           {nil, nil, exitClean, "Available Commands", ""},
+		"help":                 {nil, []string{"serve", "--help"}, exitClean, "--roles", ""},
+		"version":              {nil, []string{"version"}, exitClean, "outboxie ", ""},
+		"unknown command":      {nil, []string{"sevre"}, exitUsage, "", `unknown command "sevre"`},
+		"unknown flag":         {nil, []string{"serve", "--port=1"}, exitUsage, "", "unknown flag: --port"},
+		"no database":          {nil, []string{"serve"}, exitUsage, "", "DATABASE_URL"},
+		"no id":                {[]string{database}, []string{"subscribe"}, exitUsage, "", "--id"},
+		"unusable id":          {[]string{database}, []string{"subscribe", "--id", "a b"}, exitUsage, "", "--id"},
+		"every problem":        {[]string{"OUTBOX_LEASE_TTL=soon", "LOG_LEVEL=loud"}, []string{"config"}, exitUsage, "", "LOG_LEVEL"},
+		"bad telemetry":        {[]string{database, nats, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0"}, []string{"serve"}, exitUsage, "", "OTEL_"},
+		"migrate what":         {[]string{database}, []string{"migrate"}, exitUsage, "", "up, down or status"},
+		"migrate up again":     {[]string{database}, []string{"migrate", "up"}, exitClean, "", ""},
+		"migrate status":       {[]string{database}, []string{"migrate", "status"}, exitClean, "applied", ""},
+		"nobody there":         {[]string{"ADMIN_ADDR=127.0.0.1:1"}, []string{"healthcheck"}, exitFailed, "", "127.0.0.1:1"},
+		"address taken":        {[]string{database, nats, "HTTP_ADDR=" + taken.Addr(), "ADMIN_ADDR=127.0.0.1:0"}, []string{"serve"}, exitFailed, "", taken.Addr()},
+		"wrong password":       {[]string{strings.Replace(database, "outboxie:outboxie@", "outboxie:secret@", 1)}, []string{"migrate", "up"}, exitFailed, "", "password"},
+		"not a database's URL": {[]string{"DATABASE_URL=mysql://root:secret@localhost/x"}, []string{"migrate", "up"}, exitUsage, "", "postgres://"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if name == "bad telemetry" {
+				t.Setenv("OTEL_TRACES_EXPORTER", "carrier-pigeon")
+			}
+			code, stdout, stderr := command(t, test.environment, test.args...)
+			require.Equal(t, test.code, code, stderr)
+			require.Contains(t, stdout, test.stdout)
+			require.Contains(t, stderr, test.stderr)
+			require.NotContains(t, stdout+stderr, "secret@")
+		})
+	}
+}
+
+func TestConfigHidesSecrets(t *testing.T) {
+	code, stdout, _ := command(t, []string{"DATABASE_URL=postgres://me:hunter2@db/x", "NATS_URL=nats://token@nats:4222"}, "config")
+	require.Equal(t, exitClean, code)
+	require.Contains(t, stdout, "STREAM_NAME")
+	require.NotContains(t, stdout, "hunter2")
+	require.NotContains(t, stdout, "token@")
+}
+
+func TestMigrateDownAndUp(t *testing.T) {
+	environment := []string{"DATABASE_URL=" + infra.Database(t)}
+	code, before, _ := command(t, environment, "migrate", "status")
+	require.Equal(t, exitClean, code)
+	require.NotContains(t, before, "pending")
+	for range strings.Count(before, "applied") {
+		code, _, stderr := command(t, environment, "migrate", "down")
+		require.Equal(t, exitClean, code, stderr)
+	}
+	_, down, _ := command(t, environment, "migrate", "status")
+	require.NotContains(t, down, "applied")
+	code, _, _ = command(t, environment, "migrate", "up")
+	require.Equal(t, exitClean, code)
+	_, up, _ := command(t, environment, "migrate", "status")
+	require.NotContains(t, up, "pending")
+}
+
+// TestServeAndHealthcheck runs an instance in this process, asks how it is, and stops it.
+func TestServeAndHealthcheck(t *testing.T) {
+	broker := infra.NATS(t)
+	out := &lines{}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan int, 1)
+	go func() {
+		ended <- runContext(ctx, []string{"serve", "--http-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"},
+			[]string{"DATABASE_URL=" + infra.Database(t), "NATS_URL=" + broker.URL, "INSTANCE_ID=me"}, out, io.Discard)
+	}()
+	require.Eventually(t, func() bool { return strings.Contains(out.String(), "became leader instance=me token=1") },
+		20*time.Second, 10*time.Millisecond)
+	admin := out.after(t, `server="admin listener" addr=`)
+
+	check := func() (int, string) {
+		code, stdout, _ := command(t, []string{"ADMIN_ADDR=" + admin}, "healthcheck")
+		return code, stdout
+	}
+	code, answer := check()
+	require.Equal(t, exitClean, code)
+	require.Contains(t, answer, `"status":"ready"`)
+
+	broker.Stop()
+	require.Eventually(t, func() bool {
+		code, answer = check()
+		return code == exitClean && strings.Contains(answer, "degraded") && strings.Contains(answer, "not connected to NATS")
+	}, 10*time.Second, 20*time.Millisecond, "orders are still accepted")
+	broker.Start()
+	require.Eventually(t, func() bool {
+		_, answer = check()
+		return strings.Contains(answer, `"status":"ready"`)
+	}, 10*time.Second, 20*time.Millisecond)
+
+	answered, err := http.Get("http://" + admin + "/healthz") //nolint:noctx // bounded by the test
+	require.NoError(t, err)
+	require.NoError(t, answered.Body.Close())
+	require.Equal(t, http.StatusOK, answered.StatusCode)
+
+	stop()
+	require.Equal(t, exitClean, <-ended)
+	require.Contains(t, out.String(), "lost leadership instance=me token=1 reason=resigned")
+}
+
+// lines is output that can be read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// after returns the word that follows a text.
+func (l *lines) after(t *testing.T, text string) string {
+	t.Helper()
+	_, rest, found := strings.Cut(l.String(), text)
+	require.True(t, found, l.String())
+	return strings.Fields(rest)[0]
+}
