@@ -46,6 +46,7 @@ func TestStatusMachine(t *testing.T) {
 	verbs := map[string]func(*order.Order, time.Time) error{
 		"pay": (*order.Order).Pay, "ship": (*order.Order).Ship, "cancel": (*order.Order).Cancel,
 	}
+	wouldWork := map[string]string{"pay": "must be created", "ship": "must be paid", "cancel": "must be created or paid"}
 	for from, targets := range map[order.Status]map[string]order.Status{
 		order.StatusCreated:   {"pay": order.StatusPaid, "ship": "", "cancel": order.StatusCancelled},
 		order.StatusPaid:      {"pay": "", "ship": order.StatusShipped, "cancel": order.StatusCancelled},
@@ -64,6 +65,7 @@ func TestStatusMachine(t *testing.T) {
 					require.ErrorIs(t, err, order.ErrStatus)
 					require.Equal(t, fault.Conflict, fault.KindOf(err))
 					require.ErrorContains(t, err, string(from))
+					require.ErrorContains(t, err, wouldWork[verb])
 					require.Equal(t, before, o.Snapshot())
 					require.False(t, o.HasEvents())
 					return
