@@ -48,7 +48,8 @@ func NewAPI(options Options) *API {
 		ResponseErrorHandlerFunc: refuse,
 	})
 	RegisterHandlersWithOptions(engine, strict, GinServerOptions{
-		ErrorHandler: func(c *gin.Context, err error, _ int) { refuse(c, errRequest.With("%s", err)) },
+		// The only parameter is a text; reading it fails only when it is empty.
+		ErrorHandler: func(c *gin.Context, _ error, _ int) { refuse(c, errRequest.On("id", "is required")) },
 	})
 	answerHead(engine)
 	return &API{newServer("API", cmp.Or(options.Addr, DefaultAddr), engine, timeouts, options.Logger)}

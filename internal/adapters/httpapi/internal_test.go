@@ -44,9 +44,9 @@ func TestAPanicCutsOffAnAnswerThatHasBegun(t *testing.T) {
 	})
 	server := httptest.NewServer(engine)
 	defer server.Close()
-	response, err := server.Client().Get(server.URL) //nolint:noctx // a test
+	response, err := server.Client().Get(server.URL)
 	require.NoError(t, err)
-	defer response.Body.Close() //nolint:errcheck // a test
+	defer response.Body.Close()
 	_, err = io.ReadAll(response.Body)
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 }

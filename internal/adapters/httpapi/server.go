@@ -80,7 +80,7 @@ func (s *Server) Serve() error {
 // cut off and that is an error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if s.listener != nil {
-		defer s.listener.Close() //nolint:errcheck // closed by the server already, unless Serve never ran
+		defer s.listener.Close() // the server did that already, unless Serve never ran
 	}
 	if err := s.http.Shutdown(ctx); err != nil {
 		return errors.Join(fmt.Errorf("the %s cut off requests in flight: %w", s.name, err), s.http.Close())

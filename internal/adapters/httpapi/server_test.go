@@ -68,7 +68,7 @@ func TestShutdownFinishesWhatIsInFlight(t *testing.T) {
 	s.shop.instead = func(context.Context) error { close(entered); <-release; return nil }
 	answered := make(chan int, 1)
 	go func() {
-		response, err := http.Get(s.base + "/orders/" + firstID) //nolint:noctx // a test
+		response, err := http.Get(s.base + "/orders/" + firstID)
 		if err != nil {
 			answered <- 0
 			return
@@ -80,7 +80,7 @@ func TestShutdownFinishesWhatIsInFlight(t *testing.T) {
 	down := make(chan error, 1)
 	go func() { down <- s.api.Shutdown(context.Background()) }()
 	require.Eventually(t, func() bool { // nobody new gets in
-		conn, err := net.Dial("tcp", s.api.Addr()) //nolint:noctx // a test
+		conn, err := net.Dial("tcp", s.api.Addr())
 		if err == nil {
 			_ = conn.Close()
 		}
@@ -139,7 +139,7 @@ func TestASlowServiceIsGivenUpOn(t *testing.T) {
 func TestSlowClientsAreCutOff(t *testing.T) {
 	s := start(t, func(o *httpapi.Options) {
 		o.Timeouts = httpapi.Timeouts{
-			ReadHeader: 50 * time.Millisecond, Read: 100 * time.Millisecond, Idle: 50 * time.Millisecond,
+			ReadHeader: 200 * time.Millisecond, Read: 400 * time.Millisecond, Idle: 200 * time.Millisecond,
 		}
 	})
 	const post = "POST /orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -150,6 +150,7 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 		"an idle connection":      {"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "404 Not Found"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			conn := dial(t, s.api.Server)
 			_, err := io.WriteString(conn, c.sent)
 			require.NoError(t, err)
@@ -231,7 +232,7 @@ func TestEachRequestIsASpan(t *testing.T) {
 
 func TestANewTraceIsToldToo(t *testing.T) {
 	s := start(t)
-	response, err := http.Get(s.base + "/orders/" + firstID) //nolint:noctx // a test
+	response, err := http.Get(s.base + "/orders/" + firstID)
 	require.NoError(t, err)
 	require.NoError(t, response.Body.Close())
 	require.Regexp(t, "^[0-9a-f]{32}$", response.Header.Get("Trace-Id"))
