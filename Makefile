@@ -5,7 +5,7 @@ LDFLAGS  = -X main.version=$(VERSION)
 BINARY   = bin/outboxie
 
 # The race detector needs a C compiler (not on macOS); RACE= switches it off.
-RACE    ?= $(if $(shell command -v $${CC:-cc} 2>/dev/null || command -v gcc 2>/dev/null || command -v clang 2>/dev/null),-race)
+RACE    ?= $(if $(shell command -v cc || command -v gcc || command -v clang),-race)
 LINT     = $(GO) tool -modfile=tools/go.mod golangci-lint
 
 .DEFAULT_GOAL := help

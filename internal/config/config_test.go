@@ -242,11 +242,11 @@ func requireNoSecret(t *testing.T, c config.Config) {
 	t.Helper()
 	var printed, logged strings.Builder
 	require.NoError(t, c.Print(&printed))
-	marshalled, err := json.Marshal(c)
+	marshaled, err := json.Marshal(c)
 	require.NoError(t, err)
 	slog.New(slog.NewJSONHandler(&logged, nil)).Info("json", "config", c, "database", c.Database.URL, "nats", c.NATS.URL)
 	slog.New(slog.NewTextHandler(&logged, nil)).Info("text", "config", c, "database", c.Database.URL, "nats", c.NATS.URL)
-	everything := printed.String() + string(marshalled) + logged.String() +
+	everything := printed.String() + string(marshaled) + logged.String() +
 		fmt.Sprintf("%v %+v %#v %s %q %x", c, c, c, c.Database.URL, c.Database.URL, c.NATS.URL) + fmt.Sprint(&c, c.Database, c.NATS)
 	require.NotContains(t, everything, "s3cret")
 }

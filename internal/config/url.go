@@ -8,7 +8,7 @@ import (
 
 const hidden = "(hidden)"
 
-// URL is the address of a server, with the credentials that are in it. However it is printed, logged or marshalled, the
+// URL is the address of a server, with the credentials that are in it. However it is printed, logged or marshaled, the
 // password or token is not shown; string(u) is the real text, for whoever connects.
 type URL string
 

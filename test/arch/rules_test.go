@@ -87,7 +87,7 @@ func load(root string, overlay map[string]string) ([]pkg, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer os.RemoveAll(folder) //nolint:errcheck // a temporary folder
+		defer os.RemoveAll(folder)
 		file, err := writeOverlay(folder, overlay)
 		if err != nil {
 			return nil, err
