@@ -47,7 +47,7 @@ func restartablePort(t testing.TB) int {
 // could not reach into t.TempDir().
 func tempDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "outboxie-test-")
+	dir, err := os.MkdirTemp("", "outboxie-test-") //nolint:usetesting // its folders are closed to other users
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package infra_test
 
 import (
 	"database/sql"
+	"strconv"
 	"testing"
 	"time"
 
@@ -48,7 +49,7 @@ func TestPostgresComesBackWithItsData(t *testing.T) {
 	server := infra.Postgres(t)
 	db := connect(t, server.URL)
 	for i, end := range []func(){server.Stop, server.Kill} {
-		_, err := db.ExecContext(t.Context(), "INSERT INTO leases (name, token, expires_at) VALUES ($1, 1, now())", time.Now().String())
+		_, err := db.ExecContext(t.Context(), "INSERT INTO leases (name, token, expires_at) VALUES ($1, 1, now())", strconv.Itoa(i))
 		require.NoError(t, err)
 		end()
 		require.Error(t, db.PingContext(t.Context()))
@@ -61,7 +62,9 @@ func TestPostgresComesBackWithItsData(t *testing.T) {
 
 func TestNATSComesBackWithItsStreams(t *testing.T) {
 	server := infra.NATS(t)
-	connection, err := nats.Connect(server.URL, nats.ReconnectWait(10*time.Millisecond))
+	reconnected := make(chan struct{}, 1)
+	connection, err := nats.Connect(server.URL, nats.ReconnectWait(10*time.Millisecond),
+		nats.ReconnectHandler(func(*nats.Conn) { reconnected <- struct{}{} }))
 	require.NoError(t, err)
 	defer connection.Close()
 	js, err := jetstream.New(connection)
@@ -73,7 +76,11 @@ func TestNATSComesBackWithItsStreams(t *testing.T) {
 
 	server.Stop()
 	server.Start()
-	require.Eventually(t, connection.IsConnected, 5*time.Second, 5*time.Millisecond)
+	select {
+	case <-reconnected:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the client did not find the server again")
+	}
 	stream, err := js.Stream(t.Context(), "S")
 	require.NoError(t, err)
 	require.EqualValues(t, 1, stream.CachedInfo().State.LastSeq)

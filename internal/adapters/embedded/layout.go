@@ -62,8 +62,11 @@ func prepare(opts PostgresOptions) (*layout, binaries, error) {
 // checkOurs refuses a folder that holds something else: it may be given to another user, and thrown away.
 func checkOurs(root string) error {
 	entries, err := os.ReadDir(root)
-	if err != nil || len(entries) == 0 {
-		return nil // missing, or told better by who needs it
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look into the data folder of Postgres: %w", err)
 	}
 	if slices.ContainsFunc(entries, func(entry fs.DirEntry) bool { return entry.Name() == "lock" }) {
 		return nil

@@ -91,7 +91,7 @@ func startOwner(t *testing.T, opts embedded.PostgresOptions, as *syscall.Credent
 // folder is a new one that users other than root's can reach, unlike t.TempDir().
 func folder(t *testing.T) string {
 	t.Helper()
-	top, err := os.MkdirTemp("", "outboxie-embedded-")
+	top, err := os.MkdirTemp("", "outboxie-embedded-") //nolint:usetesting // its folders are closed to other users
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(top)) })
 	require.NoError(t, os.Chmod(top, 0o755))
