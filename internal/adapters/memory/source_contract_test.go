@@ -3,6 +3,7 @@ package memory_test
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -120,4 +121,36 @@ func TestSourceFollowsMisfortunes(t *testing.T) {
 	_, err = stream.Publish(t.Context(), 0, entries[:1])
 	require.NoError(t, err)
 	require.Equal(t, entries[0].Progress(), receive(t, source), "a new stream is read from its beginning")
+}
+
+// TestStaleDelivery: the event was handed out to another copy since, or is over; the first has no say in it any more.
+func TestStaleDelivery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stream, entries := newStream(t, 2)
+		source := memory.NewSource(stream, "billing", time.Second)
+		stale, err := source.Next(t.Context())
+		require.NoError(t, err)
+		_, err = source.Next(t.Context())
+		require.NoError(t, err)
+		handedOut := time.Now()
+		require.NoError(t, stale.Retry(t.Context(), time.Hour))
+		require.Equal(t, entries[0].Progress(), receive(t, source))
+		require.Equal(t, time.Second, time.Since(handedOut))
+
+		require.Equal(t, entries[1].Progress(), receive(t, source))
+		require.NoError(t, stale.Ack(t.Context()), "an acknowledgement may be repeated")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err = source.Next(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded, "a late acknowledgement takes nothing back")
+	})
+}
+
+func TestDeletedWhileUnderWay(t *testing.T) {
+	stream, entries := newStream(t, 2)
+	source := memory.NewSource(stream, "billing", time.Hour)
+	_, err := source.Next(t.Context())
+	require.NoError(t, err)
+	stream.Delete(1)
+	require.Equal(t, entries[1].Progress(), receive(t, source))
 }

@@ -264,3 +264,69 @@ func TestLostRetry(t *testing.T) {
 		require.Len(t, logs.at(slog.LevelWarn), 1)
 	})
 }
+
+// TestWaitsAreOfOneEvent: what another copy of the subscriber got done leaves no long wait to the next event.
+func TestWaitsAreOfOneEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stream, logs := streamOf(t, 2), &lines{}
+		elsewhere, err := sourceOf(stream).Next(t.Context())
+		require.NoError(t, err)
+		fail := handlerFunc(func(context.Context, outbox.Entry) error { return errors.New("never here") })
+		stop := start(t, sourceOf(stream), fail, defaults, logs)
+		pass(time.Hour)
+		before := logs.at(slog.LevelError)
+		require.Greater(t, len(before), 100)
+		require.NoError(t, elsewhere.Ack(t.Context()))
+		pass(time.Second)
+		stop()
+		next := logs.at(slog.LevelError)[len(before)].attrs
+		require.Equal(t, int64(2), next["position"])
+		require.Equal(t, int64(1), next["attempt"])
+	})
+}
+
+func TestWaitsBeginAnewAfterSuccess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stream, seen, logs := newStream(t), &handled{}, &lines{}
+		stream.AppendForeign()
+		publish(t, stream, outboxtest.NewEntries(0, 1)...)
+		stream.AppendForeign()
+		stop := start(t, sourceOf(stream), handlerFunc(func(_ context.Context, entry outbox.Entry) error {
+			seen.note(entry)
+			return nil
+		}), defaults, logs)
+		pass(time.Second)
+		first := len(logs.at(slog.LevelError))
+		stream.Delete(1)
+		pass(time.Minute)
+		stop()
+		require.Equal(t, []outbox.Position{1}, seen.all())
+		require.Equal(t, int64(1), logs.at(slog.LevelError)[first].attrs["attempt"])
+	})
+}
+
+// TestExtensionIsOverBeforeTheAcknowledgement: nothing is said about an event after the last word.
+func TestExtensionIsOverBeforeTheAcknowledgement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var extending atomic.Bool
+		acknowledged := false
+		source := &faulty{Source: sourceOf(streamOf(t, 1))}
+		source.extend = func() error {
+			extending.Store(true)
+			defer extending.Store(false)
+			time.Sleep(ackWait / 6) // a slow broker
+			return nil
+		}
+		source.ack = func() error {
+			acknowledged = !extending.Load()
+			return nil
+		}
+		stop := start(t, source, handlerFunc(func(context.Context, outbox.Entry) error {
+			time.Sleep(ackWait/3 + ackWait/12)
+			return nil
+		}), defaults, &lines{})
+		pass(ackWait * 2 / 3)
+		stop()
+		require.True(t, acknowledged)
+	})
+}
