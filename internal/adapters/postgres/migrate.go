@@ -40,7 +40,9 @@ func MigrateUp(ctx context.Context, db *bun.DB, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	if _, err = provider.Up(ctx); err != nil {
+	applied, err := provider.Up(ctx)
+	tell(ctx, logger, "applied migration", applied...)
+	if err != nil {
 		return classify(ctx, fmt.Errorf("migrate the database up: %w", err))
 	}
 	return nil
@@ -52,10 +54,21 @@ func MigrateDown(ctx context.Context, db *bun.DB, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	if _, err = provider.Down(ctx); err != nil && !errors.Is(err, goose.ErrNoNextVersion) {
+	reverted, err := provider.Down(ctx)
+	if errors.Is(err, goose.ErrNoNextVersion) {
+		return nil
+	}
+	if err != nil {
 		return classify(ctx, fmt.Errorf("migrate the database down: %w", err))
 	}
+	tell(ctx, logger, "took migration back", reverted)
 	return nil
+}
+
+func tell(ctx context.Context, logger *slog.Logger, what string, results ...*goose.MigrationResult) {
+	for _, result := range results {
+		logger.InfoContext(ctx, what, "migration", filepath.Base(result.Source.Path), "took", result.Duration.Round(time.Millisecond))
+	}
 }
 
 // MigrateStatus lists every migration, oldest first.
@@ -96,7 +109,7 @@ func newProvider(db *bun.DB, logger *slog.Logger) (*goose.Provider, error) {
 		return nil, fmt.Errorf("set up the migration lock: %w", err)
 	}
 	provider, err := goose.NewProvider(goose.DialectPostgres, db.DB, migrations.Files,
-		goose.WithLocker(locker), goose.WithSlog(logger), goose.WithVerbose(true))
+		goose.WithLocker(locker), goose.WithSlog(logger))
 	if err != nil {
 		return nil, fmt.Errorf("read the migrations: %w", err)
 	}

@@ -1,0 +1,104 @@
+package e2e_test
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func dev(t *testing.T, data string, args ...string) *process {
+	t.Helper()
+	p := launch(t, nil, append([]string{
+		"dev", "--http-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--data-dir", data,
+	}, args...)...)
+	p.listens()
+	p.says("Ctrl-C stops everything")
+	return p
+}
+
+// dataDir is a folder that the servers' own user can reach.
+func dataDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "outboxie-dev-")
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // Postgres runs as another user when root runs the test
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	return dir
+}
+
+// postmaster returns the process id of the embedded Postgres.
+func postmaster(t *testing.T, data string) int {
+	t.Helper()
+	var pid int
+	require.NoError(t, filepath.WalkDir(filepath.Join(data, "postgres"), func(path string, _ os.DirEntry, err error) error {
+		if err == nil && filepath.Base(path) == "postmaster.pid" {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			pid, err = strconv.Atoi(strings.SplitN(string(text), "\n", 2)[0])
+			return err
+		}
+		return err
+	}))
+	require.NotZero(t, pid)
+	return pid
+}
+
+// TestDev is the README's first minute: one command, one curl, one line of the subscriber. Then the rest of an order's
+// life, a clean stop, and a second run on the same data.
+func TestDev(t *testing.T) {
+	data := dataDir(t)
+	first := dev(t, data, "--subscribers", "2")
+	require.Contains(t, first.out.String(), "curl -i -X POST http://"+first.api+"/orders")
+
+	order, err := place(first.api)
+	require.NoError(t, err)
+	require.Equal(t, "created", order.Status)
+	for _, subscriber := range []string{"subscriber-1", "subscriber-2"} {
+		first.says("Received order created event subscriber=" + subscriber + " order_id=" + order.ID)
+	}
+	require.Contains(t, first.out.String(), "trace_id="+order.traceID)
+	for _, verb := range []string{"pay", "ship"} {
+		order, err = transition(first.api, order.ID, verb)
+		require.NoError(t, err)
+	}
+	first.says("Received order paid event subscriber=subscriber-1 order_id=" + order.ID)
+	first.says("Received order shipped event subscriber=subscriber-2 order_id=" + order.ID)
+	require.EqualValues(t, 3, order.Version)
+	_, err = transition(first.api, order.ID, "cancel")
+	require.ErrorContains(t, err, "409")
+
+	pid := postmaster(t, data)
+	require.Zero(t, first.stop(syscall.SIGINT), first.out)
+	requireGone(t, pid)
+
+	second := dev(t, data)
+	again, err := call(http.MethodGet, "http://"+second.api+"/orders/"+order.ID, "", http.StatusOK)
+	require.NoError(t, err)
+	require.Equal(t, "shipped", again.Status)
+	require.Zero(t, second.stop(syscall.SIGTERM), second.out)
+	require.NotContains(t, second.out.String(), "Received order", "what was received is not received again")
+
+	third := dev(t, data, "--fresh")
+	_, err = call(http.MethodGet, "http://"+third.api+"/orders/"+order.ID, "", http.StatusOK)
+	require.ErrorContains(t, err, "404")
+	pid = postmaster(t, data)
+	third.kill()
+	requireGone(t, pid)
+}
+
+// requireGone waits until a process does not exist any more.
+func requireGone(t *testing.T, pid int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		return syscall.Kill(pid, 0) != nil
+	}, patience, 20*time.Millisecond, "process %d is still there", pid)
+}

@@ -1,0 +1,199 @@
+package e2e_test
+
+import (
+	"database/sql"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// TestDistributed runs three instances and three subscribers. While orders are posted, the leader is killed with -9.
+// Another one takes over within the lease's time to live and a second, every order reaches every subscriber once, and the
+// stream holds every event once, in order.
+func TestDistributed(t *testing.T) {
+	const ttl = time.Second
+	database, broker := infra.Database(t), infra.NATS(t).URL
+	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=" + ttl.String()}
+	db, err := sql.Open("pgx", database)
+	require.NoError(t, err)
+	defer db.Close() //nolint:errcheck // the test is over
+
+	ids := []string{"app1", "app2", "app3"}
+	instances := make(map[string]*process)
+	for _, id := range ids {
+		instances[id] = serve(t, id, environment)
+	}
+	subscribers := []string{"emails", "invoices", "search"}
+	for _, id := range subscribers {
+		launch(t, environment, "subscribe", "--id", id)
+	}
+	first := holder(t, db)
+	instances[first].says("became leader instance=" + first + " token=1")
+
+	var survivors []string
+	for _, id := range ids {
+		if id != first {
+			survivors = append(survivors, instances[id].api)
+		}
+	}
+	const writers, each = 8, 40
+	var posting sync.WaitGroup
+	failures := make(chan error, writers)
+	for writer := range writers {
+		posting.Go(func() {
+			for n := range each {
+				if _, err := place(survivors[(writer+n)%len(survivors)]); err != nil {
+					failures <- err
+					return
+				}
+				time.Sleep(5 * time.Millisecond) // spreads the orders over the failover
+			}
+		})
+	}
+	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM outbox") > writers*each/4 }, patience, 5*time.Millisecond)
+	killed := time.Now()
+	instances[first].kill()
+	var second string
+	require.Eventually(t, func() bool {
+		second = holder(t, db)
+		return second != first
+	}, ttl+time.Second, 2*time.Millisecond, "nobody took over within the time to live and a second")
+	t.Logf("%s took over from %s after %s", second, first, time.Since(killed).Round(time.Millisecond))
+	posting.Wait()
+	close(failures)
+	for err := range failures {
+		t.Error(err)
+	}
+
+	for _, subscriber := range subscribers {
+		received := func() int {
+			return count(t, db, "SELECT coalesce(sum(orders), 0) FROM customer_totals WHERE subscriber = '"+subscriber+"'")
+		}
+		require.Eventually(t, func() bool { return received() >= writers*each }, patience, 20*time.Millisecond,
+			"%s received %d of %d", subscriber, received(), writers*each)
+		require.Equal(t, writers*each, received())
+	}
+	requireStream(t, db, broker, "ORDERS")
+
+	// A leader that is told to stop hands over at once.
+	require.Zero(t, instances[second].stop(syscall.SIGTERM))
+	require.Eventually(t, func() bool { return holder(t, db) != second }, ttl, time.Millisecond)
+	last := holder(t, db)
+	instances[last].says("became leader instance=" + last)
+	_, err = place(instances[last].api)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		return count(t, db, "SELECT count(*) FROM inbox") == len(subscribers)*(writers*each+1)
+	}, patience, 10*time.Millisecond)
+	requireStream(t, db, broker, "ORDERS")
+}
+
+func holder(t *testing.T, db *sql.DB) string {
+	t.Helper()
+	var name string
+	require.Eventually(t, func() bool {
+		return db.QueryRow("SELECT holder FROM leases WHERE expires_at > clock_timestamp() OR token > 0").Scan(&name) == nil
+	}, patience, 5*time.Millisecond)
+	return name
+}
+
+func count(t *testing.T, db *sql.DB, query string) int {
+	t.Helper()
+	var n int
+	require.NoError(t, db.QueryRow(query).Scan(&n))
+	return n
+}
+
+// requireStream compares the stream with the log, message by message, through nothing but the NATS client and SQL: each
+// event once, in order of position, with the row's id, key and payload.
+func requireStream(t *testing.T, db *sql.DB, broker, stream string) {
+	t.Helper()
+	nc, err := nats.Connect(broker)
+	require.NoError(t, err)
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	consumer, err := js.OrderedConsumer(t.Context(), stream, jetstream.OrderedConsumerConfig{})
+	require.NoError(t, err)
+	rows, err := db.Query(`SELECT position, event_id, event_type, subject, aggregate_id, aggregate_version, payload::text
+		FROM outbox ORDER BY position`)
+	require.NoError(t, err)
+	defer rows.Close() //nolint:errcheck // it was read to its end
+	sequence := uint64(0)
+	for rows.Next() {
+		var position, version int64
+		var id, kind, subject, aggregate, payload string
+		require.NoError(t, rows.Scan(&position, &id, &kind, &subject, &aggregate, &version, &payload))
+		message, err := consumer.Next(jetstream.FetchMaxWait(5 * time.Second))
+		require.NoError(t, err, "position %d is not in the stream", position)
+		meta, err := message.Metadata()
+		require.NoError(t, err)
+		sequence++
+		require.Equal(t, sequence, meta.Sequence.Stream)
+		require.Equal(t,
+			[]string{strconv.FormatInt(position, 10), id, kind, subject, aggregate, strconv.FormatInt(version, 10), payload},
+			[]string{
+				message.Headers().Get("Outbox-Position"), message.Headers().Get("ce-id"), message.Headers().Get("ce-type"), message.Subject(),
+				message.Headers().Get("ce-subject"), message.Headers().Get("Outbox-Aggregate-Version"), string(message.Data()),
+			})
+	}
+	require.NoError(t, rows.Err())
+	s, err := js.Stream(t.Context(), stream)
+	require.NoError(t, err)
+	require.Equal(t, sequence, s.CachedInfo().State.LastSeq, "the stream holds something that is not in the log")
+}
+
+// TestStalledLeader stops the leader (SIGSTOP) for longer than its lease, lets another one lead, and lets the first go on:
+// it steps down, and the stream has every event once.
+func TestStalledLeader(t *testing.T) {
+	const ttl = time.Second
+	database, broker := infra.Database(t), infra.NATS(t).URL
+	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=" + ttl.String()}
+	db, err := sql.Open("pgx", database)
+	require.NoError(t, err)
+	defer db.Close() //nolint:errcheck // the test is over
+	first := serve(t, "first", environment)
+	first.says("became leader instance=first token=1")
+	second := serve(t, "second", environment)
+
+	placeMany(t, second.api, 20)
+	require.NoError(t, first.cmd.Process.Signal(syscall.SIGSTOP))
+	placeMany(t, second.api, 20)
+	second.says("became leader instance=second token=2")
+	placeMany(t, second.api, 20)
+	require.NoError(t, first.cmd.Process.Signal(syscall.SIGCONT))
+	placeMany(t, second.api, 20)
+	first.says("lost leadership instance=first token=1")
+	require.Eventually(t, func() bool { return published(t, broker) == 80 }, patience, 10*time.Millisecond)
+	requireStream(t, db, broker, "ORDERS")
+}
+
+func placeMany(t *testing.T, api string, n int) {
+	t.Helper()
+	for range n {
+		_, err := place(api)
+		require.NoError(t, err)
+	}
+}
+
+// published is the sequence of the stream's last message.
+func published(t *testing.T, broker string) uint64 {
+	t.Helper()
+	nc, err := nats.Connect(broker)
+	require.NoError(t, err)
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	require.NoError(t, err)
+	stream, err := js.Stream(t.Context(), "ORDERS")
+	require.NoError(t, err)
+	return stream.CachedInfo().State.LastSeq
+}

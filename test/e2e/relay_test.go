@@ -1,0 +1,171 @@
+package e2e_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
+	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/app/relay"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// TestTwoLeaders lets two relays lead at the same time, all the time, over real servers: the lease is not checked. 32
+// writers commit in any order and roll back, and a broker that goes away twice makes both relays take over again and
+// again. Each committed event is in the stream once, in order, and nothing else is.
+func TestTwoLeaders(t *testing.T) {
+	database, broker := infra.Database(t), infra.NATS(t)
+	db, err := sql.Open("pgx", database)
+	require.NoError(t, err)
+	defer db.Close() //nolint:errcheck // the test is over
+	db.SetMaxOpenConns(40)
+
+	ctx, stop := context.WithCancel(t.Context())
+	var relays sync.WaitGroup
+	conflicts := make([]*countConflicts, 2)
+	lease := &oneForAll{}
+	for i := range conflicts {
+		conflicts[i] = startRelay(ctx, t, &relays, database, broker.URL, lease)
+	}
+	const writers, transactions = 32, 60
+	var writing sync.WaitGroup
+	for writer := range writers {
+		writing.Go(func() { write(t, db, writer, transactions) })
+	}
+	for range 2 {
+		time.Sleep(300 * time.Millisecond)
+		broker.Stop()
+		broker.Start()
+	}
+	writing.Wait()
+	events := count(t, db, "SELECT count(*) FROM outbox")
+	require.Eventually(t, func() bool { return published(t, broker.URL) == uint64(events) }, patience, 20*time.Millisecond)
+	stop()
+	relays.Wait()
+	requireStream(t, db, broker.URL, "ORDERS")
+	require.Zero(t, count(t, db, `SELECT count(*) FROM (SELECT aggregate_version,
+		row_number() OVER (PARTITION BY aggregate_id ORDER BY position) AS place FROM outbox) AS o WHERE aggregate_version <> place`),
+		"positions ascend with versions")
+	t.Logf("%d events, %d and %d appends were refused", events, conflicts[0].count, conflicts[1].count)
+	require.NotZero(t, conflicts[0].count+conflicts[1].count, "the two never met")
+}
+
+// write commits small transactions to the ten aggregates that all writers share; some roll back, some take their time
+// between the row and the commit.
+func write(t *testing.T, db *sql.DB, writer, transactions int) {
+	random := rand.New(rand.NewPCG(uint64(writer), 1)) //nolint:gosec // repeatable
+	for range transactions {
+		if err := transact(db, random); err != nil && !errors.Is(err, errRollback) {
+			t.Errorf("writer %d: %v", writer, err)
+			return
+		}
+	}
+}
+
+var errRollback = errors.New("rolled back on purpose")
+
+func transact(db *sql.DB, random *rand.Rand) error {
+	tx, err := db.Begin()
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
+	order := uuid.NewSHA1(uuid.Nil, []byte{byte(random.IntN(10))}).String()
+	var version int64
+	err = tx.QueryRow(`INSERT INTO orders (id, customer_id, amount_minor, currency, status, version, created_at, updated_at)
+		VALUES ($1, $1, 1, 'USD', 'created', 1, now(), now()) ON CONFLICT (id) DO UPDATE SET version = orders.version + 1
+		RETURNING version`, order).Scan(&version)
+	if err != nil {
+		return err
+	}
+	for n := range 1 + random.IntN(3) {
+		if n > 0 {
+			if err := tx.QueryRow(`UPDATE orders SET version = version + 1 WHERE id = $1 RETURNING version`, order).Scan(&version); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
+			VALUES ($1, 'order', $2, $3, 'test.v1', 'orders.created', $4)`, uuid.NewString(), order, version, fmt.Sprintf(`{"n": %d}`, n))
+		if err != nil {
+			return err
+		}
+	}
+	time.Sleep(time.Duration(random.IntN(3000)) * time.Microsecond)
+	if random.IntN(5) == 0 {
+		return errRollback
+	}
+	return tx.Commit()
+}
+
+func startRelay(ctx context.Context, t *testing.T, running *sync.WaitGroup, database, broker string, elector ports.Elector) *countConflicts {
+	t.Helper()
+	quiet := slog.New(slog.DiscardHandler)
+	db, err := postgres.Open(postgres.Options{URL: database})
+	require.NoError(t, err)
+	nc, err := jetstream.Connect(jetstream.Options{URL: broker, Name: t.Name(), Logger: quiet})
+	require.NoError(t, err)
+	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: "ORDERS", Logger: quiet})
+	require.NoError(t, err)
+	counted := &countConflicts{Publisher: publisher}
+	bell := memory.NewBell()
+	r := relay.New(relay.Ports{
+		Log: postgres.NewLog(db, "ORDERS", quiet), Cursors: unfenced{}, Publisher: counted,
+		Elector: elector, Waker: bell, Alarm: bell,
+	}, relay.Options{LeaseTTL: time.Second, Poll: 20 * time.Millisecond, Slice: outbox.Slice{Count: 50, Bytes: 1 << 20}}, quiet)
+	running.Go(func() {
+		if err := r.Run(ctx); err != nil {
+			t.Errorf("the relay ended: %v", err)
+		}
+		nc.Close()
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return counted
+}
+
+// oneForAll gives the lease to everybody who asks.
+type oneForAll struct{}
+
+func (*oneForAll) Acquire(context.Context) (outbox.Term, error) {
+	return outbox.Term{Token: 1, Deadline: time.Now().Add(time.Second)}, nil
+}
+func (e *oneForAll) Renew(ctx context.Context, _ outbox.Term) (outbox.Term, error) {
+	return e.Acquire(ctx)
+}
+func (*oneForAll) Resign(context.Context, outbox.Term) error { return nil }
+
+// unfenced forgets every cursor, so that each take-over has nothing but the stream's tail.
+type unfenced struct{}
+
+func (unfenced) Load(context.Context) (outbox.Cursor, error) { return outbox.Cursor{}, nil }
+func (unfenced) Save(_ context.Context, _ outbox.Term, c outbox.Cursor) (outbox.Cursor, error) {
+	return c, nil
+}
+
+// countConflicts counts the appends that were refused because the other relay was first.
+type countConflicts struct {
+	ports.Publisher
+	count int
+}
+
+func (c *countConflicts) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
+	last, err := c.Publisher.Publish(ctx, after, batch)
+	if errors.Is(err, ports.ErrTailMoved) {
+		c.count++
+	}
+	return last, err
+}
