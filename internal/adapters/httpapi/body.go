@@ -42,12 +42,12 @@ func readBody(c *gin.Context) {
 		refuse(c, judged)
 	case errors.As(err, &tooLong):
 		refuse(c, errTooLong)
-	case errors.Is(err, os.ErrDeadlineExceeded): // which ends the request's context, though the client can still listen
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.Header("Connection", "close")
-		tell(c, errSlow)
-	default: // likewise
+		refuse(c, errSlow)
+	default:
 		c.Header("Connection", "close")
-		tell(c, errBody.With("the body could not be read to its end"))
+		refuse(c, errBody.With("the body could not be read to its end"))
 	}
 }
 

@@ -46,28 +46,24 @@ var (
 // statusClientGone is what logs and spans show for a client that did not wait: neither its fault nor ours. (nginx's 499)
 const statusClientGone = 499
 
-// refuse ends the request with the problem that err is, unless nobody is there to be told.
+// refuse answers with the problem that err is, and ends the request. What goes wrong on our side is kept in c.Errors, for
+// the log and the span; the client is told no more than the code and, unless it is a bug, the detail. It is not our side
+// that goes wrong when the client went away and the work was cancelled for it.
 func refuse(c *gin.Context, err error) {
-	switch {
-	case c.Writer.Written(): // the answer has begun, and could not be written to its end
-		c.Abort()
-	case errors.Is(c.Request.Context().Err(), context.Canceled):
-		c.AbortWithStatus(statusClientGone)
-	default:
-		tell(c, err)
-	}
-}
-
-// tell answers with the problem that err is, and ends the request. What goes wrong on our side is kept in c.Errors, for
-// the log and the span; the client is told no more than the code and, unless it is a bug, the detail.
-func tell(c *gin.Context, err error) {
 	c.Abort()
+	if c.Writer.Written() {
+		return // the answer has begun, and could not be written to its end
+	}
 	f := classify(err)
 	status, special := statusOfCode[f.Code]
 	if !special {
 		status = statusOf[f.Kind]
 	}
 	if status >= http.StatusInternalServerError {
+		if errors.Is(c.Request.Context().Err(), context.Canceled) {
+			c.Status(statusClientGone)
+			return
+		}
 		_ = c.Error(err)
 	}
 	if f.Kind == fault.Unavailable {
