@@ -4,5 +4,8 @@ import "github.com/assylzhan-a/outboxie/internal/domain/fault"
 
 var (
 	errDead         = fault.New(fault.Internal, "transaction_over", "the transaction is over")
+	errAborted      = fault.New(fault.Internal, "transaction_aborted", "an earlier statement of the transaction failed")
+	errCommit       = fault.New(fault.Internal, "commit_failed", "the commit failed")
+	errDisconnected = fault.New(fault.Unavailable, "connection_lost", "the connection was lost")
 	errVersionTaken = fault.New(fault.Conflict, "version_taken", "the aggregate already has an event of that version")
 )

@@ -32,11 +32,11 @@ func NewInbox() *Inbox {
 func (i *Inbox) Once(
 	ctx context.Context, subscriber string, entry outbox.Entry, fn func(ctx context.Context, tx inbox.Tx) error,
 ) (applied bool, err error) {
-	if err := ctx.Err(); err != nil {
+	open, err := i.begin(ctx)
+	if err != nil {
 		return false, err
 	}
 	key := appliedKey{subscriber, entry.ID}
-	open := &transaction{keeper: &i.keeper, connection: i.connect()}
 	if err := i.applying.claim(ctx, key); err != nil {
 		return false, err
 	}
@@ -44,8 +44,8 @@ func (i *Inbox) Once(
 		open.over = true
 		i.applying.release(key)
 	}()
-	if i.Applied(subscriber, entry.ID) {
-		return false, nil
+	if err := open.usable(ctx); err != nil || i.Applied(subscriber, entry.ID) {
+		return false, err
 	}
 	added := &totals{transaction: open, subscriber: subscriber, added: make(map[totalKey]Total)}
 	if err := fn(ctx, inbox.Tx{Totals: added}); err != nil {

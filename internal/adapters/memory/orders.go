@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"errors"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
@@ -63,6 +64,7 @@ func (s *orders) Save(ctx context.Context, o *order.Order) error {
 		s.from.saving.release(state.ID)
 	}
 	if o.StoredVersion() == 0 && found {
+		s.aborted = true
 		return ordering.ErrOrderExists.With("there is an order %s already", state.ID)
 	}
 	return ordering.ErrOrderChanged.With("order %s is not at version %d any more", state.ID, o.StoredVersion())
@@ -81,5 +83,7 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 	if err := a.usable(ctx); err != nil {
 		return err
 	}
-	return a.writer.Append(ctx, messages...)
+	err := a.writer.Append(ctx, messages...)
+	a.aborted = errors.Is(err, errVersionTaken)
+	return err
 }

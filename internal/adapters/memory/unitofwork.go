@@ -5,18 +5,13 @@ import (
 	"maps"
 	"sync"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 )
 
-var (
-	errDisconnected = fault.New(fault.Unavailable, "memory_disconnected", "the connection was lost")
-	errCommit       = fault.New(fault.Internal, "memory_commit_failed", "the commit failed")
-)
-
 // UnitOfWork is a transaction over orders and a Log. Uncommitted changes are seen by nobody else, and whoever saves an
-// order waits for the transaction that saved it before.
+// order waits for the transaction that saved it before. Two transactions that save the same orders in different sequence
+// wait for each other until a context ends, where a database would notice.
 type UnitOfWork struct {
 	keeper
 	log    *Log
@@ -33,10 +28,10 @@ func NewUnitOfWork(log *Log) *UnitOfWork {
 
 // Do implements the port.
 func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx ordering.Tx) error) error {
-	if err := ctx.Err(); err != nil {
+	open, err := u.begin(ctx)
+	if err != nil {
 		return err
 	}
-	open := &transaction{keeper: &u.keeper, connection: u.connect()}
 	writer := u.log.Begin()
 	changed := &orders{transaction: open, from: u, saved: make(map[order.ID]order.Snapshot)}
 	defer func() {
@@ -55,11 +50,20 @@ func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx ord
 	})
 }
 
+// Order returns the order as it was committed last, and whether there is one.
+func (u *UnitOfWork) Order(id order.ID) (order.Snapshot, bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	state, found := u.orders[id]
+	return state, found
+}
+
 // keeper is what a database does to all of its transactions.
 type keeper struct {
-	mu         sync.Mutex
-	connection int
-	failing    bool
+	mu       sync.Mutex
+	failing  bool
+	down     bool
+	restarts int
 }
 
 // FailNextCommit makes the next commit fail; nothing of it is kept.
@@ -69,46 +73,69 @@ func (k *keeper) FailNextCommit() {
 	k.failing = true
 }
 
-// Disconnect breaks every open transaction.
+// Disconnect breaks every open transaction, and lets none begin until Reconnect.
 func (k *keeper) Disconnect() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.connection++
+	k.down = true
+	k.restarts++
 }
 
-func (k *keeper) connect() int {
+// Reconnect lets transactions begin again.
+func (k *keeper) Reconnect() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.connection
+	k.down = false
 }
 
-// transaction is what the ports of one transaction have in common.
+func (k *keeper) begin(ctx context.Context) (*transaction, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if k.down {
+		return nil, errDisconnected
+	}
+	return &transaction{keeper: k, restarts: k.restarts}, nil
+}
+
+// transaction is what the ports of one transaction have in common. It is not safe for concurrent use.
 type transaction struct {
 	*keeper
-	connection int
-	over       bool
+	restarts int // of the keeper when the transaction began
+	over     bool
+	aborted  bool // a statement failed in a way after which a database commits nothing
 }
 
 // usable says why nothing can be done in the transaction, if so.
 func (t *transaction) usable(ctx context.Context) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.judge(ctx)
+}
+
+func (t *transaction) judge(ctx context.Context) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case t.over:
 		return errDead
-	case t.connect() != t.connection:
+	case t.restarts != t.keeper.restarts:
 		return errDisconnected
+	case t.aborted:
+		return errAborted
 	}
 	return nil
 }
 
 // commit runs apply, which makes everything visible at once, unless the commit fails.
 func (t *transaction) commit(ctx context.Context, apply func() error) error {
-	if err := t.usable(ctx); err != nil {
-		return err
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if err := t.judge(ctx); err != nil {
+		return err
+	}
 	if t.failing {
 		t.failing = false
 		return errCommit

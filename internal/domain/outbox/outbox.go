@@ -96,8 +96,13 @@ func (m Message) Validate() error {
 	case !json.Valid(m.Payload) || !utf8.Valid(m.Payload):
 		return ErrInvalidMessage.With("the payload of message %s is not JSON in UTF-8", m.ID)
 	}
+	for _, text := range []string{m.ID, m.Type, m.Subject, m.Key.Type, m.Key.ID} {
+		if !isText(text) {
+			return ErrInvalidMessage.With("message %q: %q is not text", m.ID, text)
+		}
+	}
 	for name, value := range m.Headers {
-		if name == "" || strings.ContainsAny(name, ": ") || !sendable(name) || !sendable(value) {
+		if name == "" || !isText(name) || !isText(value) || strings.ContainsAny(name, ": ") || !sendable(name) || !sendable(value) {
 			return ErrInvalidMessage.With("message %s: header %q cannot be sent", m.ID, name)
 		}
 		if ReservedHeader(name) {
@@ -111,3 +116,6 @@ func (m Message) Validate() error {
 func sendable(text string) bool {
 	return utf8.ValidString(text) && strings.IndexFunc(text, unicode.IsControl) < 0
 }
+
+// isText reports whether every database and broker can keep text as it is.
+func isText(text string) bool { return utf8.ValidString(text) && !strings.Contains(text, "\x00") }

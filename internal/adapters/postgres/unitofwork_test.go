@@ -1,0 +1,181 @@
+package postgres_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering/orderingtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+func TestUnitOfWork(t *testing.T) {
+	orderingtest.TestUnitOfWork(t, func(t *testing.T) orderingtest.Harness { return shop{newHarness(t)} })
+}
+
+// shop is a harness with orders.
+type shop struct{ *harness }
+
+func (s shop) UnitOfWork() ordering.UnitOfWork { return postgres.NewUnitOfWork(s.db) }
+func (s shop) FailNextCommit(t *testing.T)     { failNextCommit(t, s.others, "orders", "outbox") }
+
+func (s shop) Entries(t *testing.T) []outbox.Entry {
+	t.Helper()
+	entries, err := postgres.NewLog(s.others, "reader", quiet).
+		After(t.Context(), outbox.Progress{}, outbox.Slice{Count: 10_000, Bytes: 1 << 30})
+	require.NoError(t, err)
+	return entries
+}
+
+// Order reads by plain SQL, as anybody's report does.
+func (s shop) Order(t *testing.T, id order.ID) (order.Snapshot, bool) {
+	t.Helper()
+	var state order.Snapshot
+	var minor int64
+	var currency order.Currency
+	var updated time.Time
+	err := s.others.QueryRowContext(t.Context(), `SELECT id, customer_id, amount_minor, currency, status, version,
+		created_at, updated_at FROM orders WHERE id = ?`, string(id)).
+		Scan(&state.ID, &state.CustomerID, &minor, &currency, &state.Status, &state.Version, &state.CreatedAt, &updated)
+	if errors.Is(err, sql.ErrNoRows) {
+		return order.Snapshot{}, false
+	}
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now(), updated, time.Minute)
+	state.Amount, state.CreatedAt = order.NewMoney(minor, currency), state.CreatedAt.UTC()
+	return state, true
+}
+
+// failNextCommit lets the commit fail that comes next for a transaction which writes one of the tables. The sequence
+// remembers, whatever happens to the transaction, that it did.
+func failNextCommit(t *testing.T, db *bun.DB, tables ...string) {
+	t.Helper()
+	exec(t, db, `CREATE SEQUENCE commits;
+		CREATE FUNCTION fail_first() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			IF nextval('commits') = 1 THEN RAISE 'this commit fails'; END IF;
+			RETURN NULL;
+		END $$`)
+	for _, table := range tables {
+		exec(t, db, `CREATE CONSTRAINT TRIGGER fails AFTER INSERT OR UPDATE ON ? DEFERRABLE INITIALLY DEFERRED
+			FOR EACH ROW EXECUTE FUNCTION fail_first()`, bun.Ident(table))
+	}
+}
+
+// statements notes what is sent, BEGIN and COMMIT included.
+type statements struct{ operations []string }
+
+func (s *statements) BeforeQuery(ctx context.Context, event *bun.QueryEvent) context.Context {
+	s.operations = append(s.operations, event.Operation())
+	return ctx
+}
+
+func (s *statements) AfterQuery(context.Context, *bun.QueryEvent) {}
+
+func newOrder(t *testing.T) *order.Order {
+	t.Helper()
+	o, err := order.Place(order.ID(outboxtest.NewMessage("", 1).ID), order.CustomerID(outboxtest.NewMessage("", 1).ID),
+		order.NewMoney(1, "USD"), time.Now())
+	require.NoError(t, err)
+	return o
+}
+
+func save(ctx context.Context, tx ordering.Tx, o *order.Order) error {
+	o.PullEvents()
+	if err := tx.Orders.Save(ctx, o); err != nil {
+		return err
+	}
+	return tx.Outbox.Append(ctx, outboxtest.NewMessage(string(o.Snapshot().ID), o.Snapshot().Version))
+}
+
+// payment is the transaction that pays an order; meanwhile happens after it was read.
+func payment(id order.ID, meanwhile func()) func(ctx context.Context, tx ordering.Tx) error {
+	return func(ctx context.Context, tx ordering.Tx) error {
+		o, err := tx.Orders.Get(ctx, id)
+		if err != nil {
+			return err
+		}
+		meanwhile()
+		if err := o.Pay(time.Now()); err != nil {
+			return err
+		}
+		return save(ctx, tx, o)
+	}
+}
+
+func TestTransactionsSendNoMoreThanTheyMust(t *testing.T) {
+	h := newHarness(t)
+	sent := &statements{}
+	work := postgres.NewUnitOfWork(h.db.WithQueryHook(sent))
+	o := newOrder(t)
+	require.NoError(t, work.Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error { return save(ctx, tx, o) }))
+	require.Equal(t, []string{"BEGIN", "INSERT", "INSERT", "COMMIT"}, sent.operations)
+	sent.operations = nil
+	require.NoError(t, work.Do(t.Context(), payment(o.Snapshot().ID, func() {})))
+	require.Equal(t, []string{"BEGIN", "SELECT", "UPDATE", "INSERT", "COMMIT"}, sent.operations)
+}
+
+// A transaction's statements belong to the span around it, not to that of its BEGIN.
+func TestTransactionsAreTracedSideBySide(t *testing.T) {
+	recorder := tracetest.NewSpanRecorder()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
+	db := open(t, postgres.Options{URL: infra.Database(t), TracerProvider: provider})
+	ctx, around := provider.Tracer("test").Start(t.Context(), "around")
+	o := newOrder(t)
+	require.NoError(t, postgres.NewUnitOfWork(db).Do(ctx, func(ctx context.Context, tx ordering.Tx) error {
+		require.Equal(t, around, trace.SpanFromContext(ctx))
+		return save(ctx, tx, o)
+	}))
+	require.Len(t, recorder.Ended(), 4)
+	for _, span := range recorder.Ended() {
+		require.Equal(t, around.SpanContext().SpanID(), span.Parent().SpanID(), span.Name())
+	}
+}
+
+// Judging the version that somebody else committed meanwhile is READ COMMITTED's, whatever the database's default is.
+func TestTransactionsChooseTheirIsolation(t *testing.T) {
+	h := shop{newHarness(t)}
+	exec(t, h.admin, "ALTER DATABASE ? SET default_transaction_isolation = 'serializable'", bun.Ident(h.name))
+	o := newOrder(t)
+	require.NoError(t, h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error { return save(ctx, tx, o) }))
+	pay := payment(o.Snapshot().ID, func() {})
+	err := h.UnitOfWork().Do(t.Context(), payment(o.Snapshot().ID, func() {
+		require.NoError(t, h.UnitOfWork().Do(t.Context(), pay))
+	}))
+	require.ErrorIs(t, err, ordering.ErrOrderChanged)
+}
+
+// A log that deals positions downwards would reorder the events of one Append.
+func TestAppendNoticesPositionsThatDoNotAscend(t *testing.T) {
+	h := shop{newHarness(t)}
+	exec(t, h.others, "ALTER TABLE outbox ALTER COLUMN position SET INCREMENT -1 SET MINVALUE -100 RESTART 50")
+	err := h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
+		return tx.Outbox.Append(ctx, outboxtest.NewMessage("a", 1), outboxtest.NewMessage("a", 2))
+	})
+	require.ErrorContains(t, err, "positions")
+	require.Empty(t, h.Entries(t))
+}
+
+func TestAppendRefusesWhatPostgresCannotKeep(t *testing.T) {
+	h := shop{newHarness(t)}
+	message := outboxtest.NewMessage("a", 1)
+	message.ID = "no UUID"
+	err := h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
+		return tx.Outbox.Append(ctx, message)
+	})
+	require.ErrorIs(t, err, outbox.ErrInvalidMessage)
+	require.Equal(t, fault.Invalid, fault.KindOf(err))
+}

@@ -1,0 +1,192 @@
+package orderingtest
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+)
+
+func orderContent(t *testing.T, h Harness) {
+	requireSame := func(want order.Snapshot) {
+		t.Helper()
+		do(t, h, func(ctx context.Context, tx ordering.Tx) error {
+			o, err := tx.Orders.Get(ctx, want.ID)
+			require.NoError(t, err)
+			require.Equal(t, want, o.Snapshot())
+			require.Equal(t, want.Version, o.StoredVersion())
+			require.False(t, o.HasEvents())
+			return nil
+		})
+	}
+	for text, currency := range map[string]order.Currency{"0.001": "KWD", "7": "JPY", "92233720368547758.07": "USD"} {
+		amount, err := order.ParseMoney(text, currency)
+		require.NoError(t, err)
+		now := time.Date(2024, 2, 29, 23, 59, 59, 999_999_000, time.UTC)
+		o, err := order.Place(order.ID(newUUID()), order.CustomerID(newUUID()), amount, now)
+		require.NoError(t, err)
+		do(t, h, saving(o))
+		requireSame(o.Snapshot())
+		state := o.Snapshot()
+		do(t, h, changing(state.ID, (*order.Order).Pay))
+		state.Status, state.Version = order.StatusPaid, 2
+		requireSame(state)
+		do(t, h, changing(state.ID, (*order.Order).Ship))
+		state.Status, state.Version = order.StatusShipped, 3
+		requireSame(state)
+	}
+	cancelled := placed(t, h)
+	do(t, h, changing(cancelled.ID, (*order.Order).Cancel))
+	cancelled.Status, cancelled.Version = order.StatusCancelled, 2
+	requireSame(cancelled)
+}
+
+func orderNotFound(t *testing.T, h Harness) {
+	kept := placed(t, h)
+	do(t, h, func(ctx context.Context, tx ordering.Tx) error {
+		o, err := tx.Orders.Get(ctx, order.ID(newUUID()))
+		require.ErrorIs(t, err, ordering.ErrOrderNotFound)
+		require.Nil(t, o)
+		return changing(kept.ID, (*order.Order).Pay)(ctx, tx) // the transaction can go on
+	})
+	lost := order.Rehydrate(order.Snapshot{ID: order.ID(newUUID()), Version: 1})
+	require.ErrorIs(t, h.UnitOfWork().Do(t.Context(), saving(lost)), ordering.ErrOrderChanged)
+}
+
+func orderExists(t *testing.T, h Harness) {
+	kept := placed(t, h)
+	again, err := order.Place(kept.ID, kept.CustomerID, kept.Amount, time.Now())
+	require.NoError(t, err)
+	err = h.UnitOfWork().Do(t.Context(), saving(again))
+	require.ErrorIs(t, err, ordering.ErrOrderExists)
+	require.Equal(t, fault.Conflict, fault.KindOf(err))
+	requireOnly(t, h, kept)
+}
+
+func orderUnpulled(t *testing.T, h Harness) {
+	kept, o := placed(t, h), newOrder(t)
+	err := h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error { return tx.Orders.Save(ctx, o) })
+	require.ErrorIs(t, err, ordering.ErrEventsNotPulled)
+	err = h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
+		read, err := tx.Orders.Get(ctx, kept.ID)
+		require.NoError(t, err)
+		require.NoError(t, read.Pay(time.Now()))
+		return tx.Orders.Save(ctx, read)
+	})
+	require.ErrorIs(t, err, ordering.ErrEventsNotPulled)
+	requireOnly(t, h, kept)
+	requireNoOrder(t, h, o.Snapshot().ID)
+}
+
+// orderRace lets everybody read before anybody saves.
+func orderRace(t *testing.T, h Harness) {
+	const savers = 8
+	for range 5 {
+		kept := placed(t, h)
+		before := len(h.Entries(t))
+		var read, all sync.WaitGroup
+		read.Add(savers)
+		answers := make(chan error, savers)
+		for range savers {
+			all.Go(func() {
+				answers <- h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
+					o, err := tx.Orders.Get(ctx, kept.ID)
+					read.Done()
+					read.Wait()
+					if err = errors.Join(err, o.Pay(time.Now())); err != nil {
+						return err
+					}
+					return save(ctx, tx, o)
+				})
+			})
+		}
+		all.Wait()
+		close(answers)
+		won := 0
+		for err := range answers {
+			if err == nil {
+				won++
+				continue
+			}
+			require.ErrorIs(t, err, ordering.ErrOrderChanged)
+		}
+		require.Equal(t, 1, won)
+		require.Len(t, h.Entries(t), before+1)
+		stored, _ := h.Order(t, kept.ID)
+		require.Equal(t, int64(2), stored.Version)
+	}
+}
+
+// orderLocked : whoever saves second waits for the first, succeeds when that one gives up, and has lost when it commits.
+func orderLocked(t *testing.T, h Harness) {
+	for first, second := range map[error]error{errMine: nil, nil: ordering.ErrOrderChanged} {
+		kept, other := placed(t, h), placed(t, h)
+		answer := make(chan error, 1)
+		err := h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
+			require.NoError(t, changing(kept.ID, (*order.Order).Pay)(ctx, tx))
+			go func() { answer <- h.UnitOfWork().Do(t.Context(), changing(kept.ID, (*order.Order).Cancel)) }()
+			do(t, h, changing(other.ID, (*order.Order).Pay)) // another order is free
+			impatient, cancel := context.WithTimeout(ctx, soon)
+			defer cancel()
+			waited := h.UnitOfWork().Do(impatient, changing(kept.ID, (*order.Order).Cancel))
+			require.ErrorIs(t, waited, context.DeadlineExceeded)
+			require.Empty(t, answer)
+			return first
+		})
+		require.Equal(t, first, err)
+		select {
+		case err := <-answer:
+			require.ErrorIs(t, err, second)
+		case <-time.After(patience):
+			require.Fail(t, "the lock outlived the transaction")
+		}
+	}
+}
+
+// appendVersions lets several writers drive the same orders as far as they go.
+func appendVersions(t *testing.T, h Harness) {
+	const orders, writers = 6, 4
+	var ids []order.ID
+	for range orders {
+		ids = append(ids, placed(t, h).ID)
+	}
+	failures := make(chan error, writers)
+	var all sync.WaitGroup
+	for range writers {
+		all.Go(func() {
+			for _, verb := range []func(*order.Order, time.Time) error{(*order.Order).Pay, (*order.Order).Ship} {
+				for _, id := range ids {
+					err := h.UnitOfWork().Do(t.Context(), changing(id, verb))
+					if err != nil && fault.KindOf(err) != fault.Conflict {
+						failures <- err
+						return
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+	close(failures)
+	require.NoError(t, <-failures)
+	versions := make(map[string]int64)
+	last := outbox.Position(0)
+	for _, entry := range h.Entries(t) {
+		require.Greater(t, entry.Position, last)
+		last = entry.Position
+		versions[entry.Key.ID]++
+		require.Equal(t, versions[entry.Key.ID], entry.Version, "in order and without a gap")
+	}
+	for _, id := range ids {
+		stored, _ := h.Order(t, id)
+		require.Equal(t, stored.Version, versions[string(id)])
+		require.GreaterOrEqual(t, stored.Version, int64(2))
+	}
+}
