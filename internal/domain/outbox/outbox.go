@@ -102,7 +102,7 @@ func (m Message) Validate() error {
 		}
 	}
 	for name, value := range m.Headers {
-		if name == "" || !isText(name) || !isText(value) || strings.ContainsAny(name, ": ") || !sendable(name) || !sendable(value) {
+		if name == "" || strings.ContainsAny(name, ": ") || !sendable(name) || !sendable(value) {
 			return ErrInvalidMessage.With("message %s: header %q cannot be sent", m.ID, name)
 		}
 		if ReservedHeader(name) {
