@@ -3,6 +3,7 @@
 package jetstream
 
 import (
+	"errors"
 	"log/slog"
 	"net/url"
 	"strings"
@@ -86,8 +87,9 @@ func Connect(o Options) (*nats.Conn, error) {
 // connectError tells a URL that can never work from a broker that does not let us in today.
 func connectError(servers string, err error) error {
 	for server := range strings.SplitSeq(servers, ",") {
-		if _, bad := url.Parse(strings.TrimSpace(server)); bad != nil {
-			return fault.New(fault.Invalid, "invalid_nats_url", "NATS_URL cannot be read: %v", bad.(*url.Error).Err)
+		var bad *url.Error // its text quotes the URL, and with it the password
+		if _, unreadable := url.Parse(strings.TrimSpace(server)); errors.As(unreadable, &bad) {
+			return fault.New(fault.Invalid, "invalid_nats_url", "NATS_URL cannot be read: %v", bad.Err)
 		}
 	}
 	return ErrUnavailable.With("cannot connect to NATS at %s", redacted(servers)).Wrap(err)

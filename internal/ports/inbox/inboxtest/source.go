@@ -168,6 +168,9 @@ func sourceCopies(t *testing.T, h SourceHarness) {
 			if finished.Err() != nil {
 				return nil
 			}
+			if fault.KindOf(err) == fault.Unavailable { // while another copy is setting up what both need
+				continue
+			}
 			if err != nil {
 				return err
 			}
