@@ -93,7 +93,7 @@ func (e *engine) Forget(_ *testing.T, after outbox.Position)          { e.log.Fo
 func (e *engine) AppendForeign(*testing.T)                            { e.stream.AppendForeign() }
 func (e *engine) Delete(_ *testing.T, sequence uint64)                { e.stream.Delete(sequence) }
 func (e *engine) Drop(*testing.T)                                     { e.stream.Drop() }
-func (e *engine) TooLarge() int                                       { return e.stream.MaxPayload + 1 }
+func (e *engine) TooLarge() int                                       { return 1<<20 + 1 }
 func (e *engine) ForeignSubject() string                              { return "somebody.elses" }
 func (e *engine) Stored(*testing.T) []outbox.Entry                    { return e.stream.Entries() }
 

@@ -22,9 +22,7 @@ type Stream struct {
 	changed     chan struct{}
 	careless    bool
 
-	// MaxPayload is the largest payload it takes, in bytes, and Prefix what every subject must begin with.
-	MaxPayload int
-	Prefix     string
+	maxPayload int
 }
 
 type streamed struct {
@@ -35,9 +33,12 @@ type streamed struct {
 
 var _ ports.Publisher = (*Stream)(nil)
 
+// prefix is what every subject of the stream begins with.
+const prefix = "orders."
+
 // NewStream returns a broker without the stream; Open creates it. It takes payloads up to 1 MiB under orders.
 func NewStream() *Stream {
-	return &Stream{MaxPayload: 1 << 20, Prefix: "orders.", consumers: make(map[string]*consumer), changed: make(chan struct{})}
+	return &Stream{maxPayload: 1 << 20, consumers: make(map[string]*consumer), changed: make(chan struct{})}
 }
 
 func (s *Stream) announce() {
@@ -107,13 +108,20 @@ func (s *Stream) Publish(ctx context.Context, after uint64, batch []outbox.Entry
 }
 
 func (s *Stream) refuses(entry outbox.Entry) string {
-	if len(entry.Payload) > s.MaxPayload {
-		return "it is larger than " + strconv.Itoa(s.MaxPayload) + " bytes"
+	if len(entry.Payload) > s.maxPayload {
+		return "it is larger than " + strconv.Itoa(s.maxPayload) + " bytes"
 	}
-	if !strings.HasPrefix(entry.Subject, s.Prefix) {
+	if !strings.HasPrefix(entry.Subject, prefix) {
 		return "its subject " + entry.Subject + " is not the stream's"
 	}
 	return ""
+}
+
+// LimitPayload changes how many bytes the largest payload may have.
+func (s *Stream) LimitPayload(bytes int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.maxPayload = bytes
 }
 
 // AppendForeign stores a message that somebody else wrote.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
@@ -108,6 +109,13 @@ func (i *instance) plan(method string, p planned) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.next[method] = p
+}
+
+// spare forgets what was planned.
+func (i *instance) spare() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	clear(i.next)
 }
 
 // call lets a request go wrong as it was planned. A request that left is not called back when its caller gives up.
@@ -225,7 +233,7 @@ func (i *instance) Resign(ctx context.Context, t outbox.Term) error {
 
 // Wake rings everybody.
 func (i *instance) Wake() {
-	for _, other := range i.world.alive {
+	for _, other := range i.world.everyone() {
 		other.bell.Wake()
 	}
 }
@@ -233,11 +241,11 @@ func (i *instance) Wake() {
 // outage is a stream that cannot be reached while down.
 type outage struct {
 	ports.Publisher
-	down *bool
+	down *atomic.Bool
 }
 
 func (o outage) Open(ctx context.Context, create bool) (ports.StreamInfo, error) {
-	if *o.down {
+	if o.down.Load() {
 		return ports.StreamInfo{}, errOutage
 	}
 	return o.Publisher.Open(ctx, create)

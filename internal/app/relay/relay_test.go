@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,7 +31,7 @@ func bubble(t *testing.T, test func(t *testing.T, w *world)) {
 
 func (w *world) run(name string) *instance {
 	i := w.start(name)
-	w.alive = append(w.alive, i)
+	w.join(i)
 	synctest.Wait()
 	return i
 }
@@ -68,8 +69,8 @@ func TestHalts(t *testing.T) {
 		}},
 		outbox.HaltHistoryLost: {cause: func(w *world) { w.log.Forget(2) }},
 		outbox.HaltUnpublishable: {
-			cause: func(w *world) { w.stream.MaxPayload = 1 },
-			cure:  func(w *world) { w.stream.MaxPayload = 100 },
+			cause: func(w *world) { w.stream.LimitPayload(1) },
+			cure:  func(w *world) { w.stream.LimitPayload(100) },
 		},
 	} {
 		t.Run(string(reason), func(t *testing.T) {
@@ -79,7 +80,7 @@ func TestHalts(t *testing.T) {
 				require.Len(t, w.stream.Entries(), 3)
 				time.Sleep(2 * time.Second) // the cursor is saved
 				first.crash()
-				w.alive = nil
+				w.leave(first)
 				test.cause(w)
 				tx, ok := w.begin(1, 1)
 				require.True(t, ok)
@@ -130,7 +131,7 @@ func TestRefusedEventKeepsItsPrefix(t *testing.T) {
 			}))
 		}
 		require.NoError(t, tx.Commit())
-		w.stream.MaxPayload = 10
+		w.stream.LimitPayload(10)
 		leader := w.run("leader")
 		require.Len(t, w.stream.Entries(), 2)
 		require.Equal(t, outbox.HaltUnpublishable, leader.relay.Status().Halt.Reason)
@@ -159,19 +160,19 @@ func TestCursorIsLazy(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.run("leader")
 		start := time.Now()
-		saves := w.hits["Save: fine"]
+		saves := w.times("Save: fine")
 		for time.Since(start) < 10*time.Second {
 			w.record(t, 1)
 			time.Sleep(20 * time.Millisecond)
 		}
-		require.InDelta(t, 10, w.hits["Save: fine"]-saves, 1)
+		require.InDelta(t, 10, w.times("Save: fine")-saves, 1)
 		time.Sleep(time.Second)
 		cursor, err := w.cursors.Load(t.Context())
 		require.NoError(t, err)
 		require.EqualValues(t, w.events, cursor.Position)
-		saves = w.hits["Save: fine"]
+		saves = w.times("Save: fine")
 		time.Sleep(time.Minute)
-		require.Equal(t, saves, w.hits["Save: fine"], "nothing new is not saved again")
+		require.Equal(t, saves, w.times("Save: fine"), "nothing new is not saved again")
 	})
 }
 
@@ -196,7 +197,7 @@ func TestIdleLeaderIsQuiet(t *testing.T) {
 		w.run("leader")
 		time.Sleep(10 * time.Second)
 		statements := func() int {
-			return w.hits["After: fine"] + w.hits["Renew: fine"] + w.hits["Save: fine"] + w.hits["Load: fine"]
+			return w.times("After: fine") + w.times("Renew: fine") + w.times("Save: fine") + w.times("Load: fine")
 		}
 		before := statements()
 		time.Sleep(100 * time.Second)
@@ -228,7 +229,7 @@ func TestDeadLeader(t *testing.T) {
 		second := w.run("second")
 		time.Sleep(10 * time.Second)
 		first.crash()
-		w.alive = w.alive[1:]
+		w.leave(first)
 		w.record(t, 1)
 		time.Sleep(ttl + time.Second)
 		require.Equal(t, relay.Leading, second.relay.Status().State)
@@ -270,7 +271,8 @@ func TestOutageIsOneLine(t *testing.T) {
 		i.crash()
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		down := true
+		var down atomic.Bool
+		down.Store(true)
 		r := relay.New(relay.Ports{
 			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Elector: i.inner.Elector, Waker: i.bell, Alarm: i.bell,
 		}, relay.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1000}},
@@ -278,7 +280,7 @@ func TestOutageIsOneLine(t *testing.T) {
 		w.running.Go(func() { _ = r.Run(ctx) })
 		time.Sleep(time.Minute)
 		require.Contains(t, r.Status().Trouble, "injected outage")
-		down = false
+		down.Store(false)
 		time.Sleep(time.Second)
 		require.Empty(t, r.Status().Trouble)
 		cancel()

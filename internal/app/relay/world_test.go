@@ -99,6 +99,31 @@ func (w *world) hit(what string) {
 	w.hits[what]++
 }
 
+func (w *world) times(what string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.hits[what]
+}
+
+// everyone is the instances that were started and not ended.
+func (w *world) everyone() []*instance {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.alive)
+}
+
+func (w *world) join(i *instance) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.alive = append(w.alive, i)
+}
+
+func (w *world) leave(i *instance) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.alive = slices.DeleteFunc(w.alive, func(other *instance) bool { return other == i })
+}
+
 func (w *world) complain(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -138,7 +163,7 @@ func (w *world) end(t transaction, commit bool) {
 }
 
 func (w *world) wakeSome(choice int) {
-	for i, instance := range w.alive {
+	for i, instance := range w.everyone() {
 		if choice>>i&1 == 0 { // some wake-ups are lost
 			instance.bell.Wake()
 		}
@@ -170,17 +195,17 @@ func (w *world) do(s step, foreign bool) {
 	case "start":
 		if len(w.alive) < 3 {
 			w.started++
-			w.alive = append(w.alive, w.start(fmt.Sprintf("instance-%d", w.started)))
+			w.join(w.start(fmt.Sprintf("instance-%d", w.started)))
 		}
 	case "crash", "stop":
 		if len(w.alive) > 0 {
-			i := s.A % len(w.alive)
+			chosen := w.alive[s.A%len(w.alive)]
 			if s.Do == "crash" {
-				w.alive[i].crash()
+				chosen.crash()
 			} else {
-				w.alive[i].cancel()
+				chosen.cancel()
 			}
-			w.alive = slices.Delete(w.alive, i, i+1)
+			w.leave(chosen)
 		}
 	case "stall":
 		if len(w.alive) > 0 {
@@ -228,7 +253,7 @@ func live(t *testing.T, p plan, change func(*world)) (failed map[string]string, 
 			w.end(t, true)
 		}
 		for _, instance := range w.alive {
-			clear(instance.next)
+			instance.spare()
 		}
 		last := w.start("last")
 		time.Sleep(2 * time.Minute)
@@ -242,7 +267,7 @@ func live(t *testing.T, p plan, change func(*world)) (failed map[string]string, 
 		w.running.Wait()
 		failed = w.judge(status.Halt)
 	})
-	return failed, w.hits
+	return failed, maps.Clone(w.hits)
 }
 
 // The checks, by the promise that each one is named for.

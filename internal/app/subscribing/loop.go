@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
@@ -18,6 +19,10 @@ const (
 	DefaultMinBackoff = 100 * time.Millisecond
 	DefaultMaxBackoff = 30 * time.Second
 )
+
+// longestOutage is the longest wait while the source, or what the handler works on, cannot be reached. It says nothing about
+// the event, so work goes on soon after the outage.
+const longestOutage = time.Second
 
 // settleTimeout bounds what is said to the source after the work on an event, so that a stop is not held up by it.
 const settleTimeout = 5 * time.Second
@@ -37,6 +42,7 @@ type Loop struct {
 
 	failing  string // the event that failed last, until it is handled
 	attempts int    // how often it failed here in a row
+	outages  int    // how often in a row the handler could not reach what it works on
 }
 
 // unreadable stands for the id of a message that has none.
@@ -55,7 +61,8 @@ func NewLoop(source inbox.Source, handler inbox.Handler, opts Options, logger *s
 
 // Run works until ctx ends; then it returns nil, once the handler has returned from the event in hand. The handler sees
 // the end of ctx too: it may finish, and the event is acknowledged, or give up, and the event is handed back at once
-// without counting as a failure. Neither outages nor events that cannot be handled ever end Run. It is called once.
+// without counting as a failure. An outage of what the handler works on (fault.Unavailable) is no failure of the event
+// either: it comes again, in a second at the latest. Neither outages nor events that cannot be handled ever end Run. It is called once.
 func (l *Loop) Run(ctx context.Context) error {
 	for failures := 0; ctx.Err() == nil; {
 		delivery, err := l.source.Next(ctx)
@@ -68,20 +75,20 @@ func (l *Loop) Run(ctx context.Context) error {
 			l.deal(ctx, delivery)
 		case ctx.Err() == nil:
 			failures++
-			l.outage(ctx, failures, err)
-			sleep(ctx, l.backoff(failures))
+			l.outage(ctx, failures, "cannot get the next event, trying until it works", err)
+			sleep(ctx, min(l.backoff(failures), longestOutage))
 		}
 	}
 	return nil
 }
 
 // outage warns once, however long it lasts.
-func (l *Loop) outage(ctx context.Context, failures int, err error) {
+func (l *Loop) outage(ctx context.Context, failures int, what string, err error) {
 	level := slog.LevelDebug
 	if failures == 1 {
 		level = slog.LevelWarn
 	}
-	l.logger.Log(ctx, level, "cannot get the next event, trying until it works", "error", err)
+	l.logger.Log(ctx, level, what, "error", err)
 }
 
 // deal handles one delivery and tells the source what became of it.
@@ -94,11 +101,18 @@ func (l *Loop) deal(ctx context.Context, delivery inbox.Delivery) {
 	event := []any{"event_id", entry.ID, "position", int64(entry.Position)}
 	switch err := l.handle(ctx, delivery, entry); {
 	case err == nil:
-		l.failing, l.attempts = "", 0
+		if l.outages > 0 {
+			l.logger.InfoContext(ctx, "events can be handled again", "failures", l.outages)
+		}
+		l.failing, l.attempts, l.outages = "", 0, 0
 		l.settle(ctx, "acknowledge an event", delivery.Ack, event)
 	case ctx.Err() != nil:
 		l.logger.InfoContext(ctx, "stopped while handling an event, which is handed back", append(event, "error", err)...)
 		l.settle(ctx, "hand an event back", again(delivery, 0), event)
+	case fault.KindOf(err) == fault.Unavailable:
+		l.outages++
+		l.outage(ctx, l.outages, "cannot handle events at the moment, trying until it works", err)
+		l.settle(ctx, "ask for an event again", again(delivery, min(l.backoff(l.outages), longestOutage)), event)
 	default:
 		l.retry(ctx, delivery, entry.ID, err, event...)
 	}

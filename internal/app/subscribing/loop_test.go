@@ -149,7 +149,7 @@ func TestOutageOfTheSourceIsOneLine(t *testing.T) {
 		require.Len(t, logs.at(slog.LevelWarn), 1)
 		require.ErrorIs(t, logs.at(slog.LevelWarn)[0].attrs["error"].(error), errCut)
 		require.Empty(t, logs.at(slog.LevelInfo))
-		require.InDelta(t, 9+240/30, tries.Load(), 2, "it tries every 30 seconds at most")
+		require.InDelta(t, 240, tries.Load(), 5, "it tries every second")
 		pass(2 * time.Minute)
 		require.Equal(t, []outbox.Position{1}, seen.all())
 		require.Len(t, logs.at(slog.LevelInfo), 1, "the recovery is told")
@@ -254,7 +254,7 @@ func TestLostRetry(t *testing.T) {
 		source := &faulty{Source: sourceOf(streamOf(t, 1)), retry: once()}
 		stop := start(t, source, handlerFunc(func(_ context.Context, entry outbox.Entry) error {
 			if seen.note(entry) == 1 {
-				return errCut
+				return errors.New("once")
 			}
 			return nil
 		}), defaults, logs)
@@ -328,5 +328,27 @@ func TestExtensionIsOverBeforeTheAcknowledgement(t *testing.T) {
 		pass(ackWait * 2 / 3)
 		stop()
 		require.True(t, acknowledged)
+	})
+}
+
+// TestOutageOfTheHandlerIsNoFailure: while the database is away the event comes again every second, with one warning and
+// no error, and its own count of failures is untouched.
+func TestOutageOfTheHandlerIsNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seen, logs := &handled{}, &lines{}
+		began := time.Now()
+		stop := start(t, sourceOf(streamOf(t, 2)), handlerFunc(func(_ context.Context, entry outbox.Entry) error {
+			if time.Since(began) < 5*time.Minute {
+				return errCut
+			}
+			seen.note(entry)
+			return nil
+		}), defaults, logs)
+		pass(5*time.Minute + time.Second)
+		stop()
+		require.Equal(t, []outbox.Position{1, 2}, seen.all())
+		require.Len(t, logs.at(slog.LevelWarn), 1)
+		require.Len(t, logs.at(slog.LevelInfo), 1)
+		require.Empty(t, logs.at(slog.LevelError))
 	})
 }
