@@ -146,3 +146,16 @@ func (l electorLine) Resign(ctx context.Context, term outbox.Term) error {
 	_, err := through(ctx, l.e, func(ctx context.Context) (struct{}, error) { return struct{}{}, l.inner.Resign(ctx, term) })
 	return err
 }
+
+func TestWaker(t *testing.T) {
+	outboxtest.TestWaker(t, func(*testing.T) outboxtest.BellHarness { return lonely{newEngine(), memory.NewBell()} })
+}
+
+// lonely is the only instance: there is no line to cut between bells.
+type lonely struct {
+	*engine
+	bell *memory.Bell
+}
+
+func (l lonely) Bell() outboxtest.Bell { return l.bell }
+func (lonely) Other() outboxtest.Bell  { return nil }
