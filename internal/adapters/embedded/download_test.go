@@ -35,7 +35,7 @@ func downloading(t *testing.T, url, version string) embedded.PostgresOptions {
 
 func TestPostgresIsDownloadedOnce(t *testing.T) {
 	t.Parallel()
-	model := start(t, options(folder(t)))
+	model := start(t, options(seeded(t)))
 	repository := newRepository(t, model.Home(), model.Version())
 	stop(t, model)
 

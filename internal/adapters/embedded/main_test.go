@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -31,7 +32,12 @@ func TestMain(m *testing.M) {
 	if options := os.Getenv(ownerVariable); options != "" {
 		own(options)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if seed.dir != "" {
+			_ = os.RemoveAll(seed.dir)
+		}
+		os.Exit(code)
+	}))
 }
 
 // own is the program that a test kills: it owns a server until its standard input closes.
@@ -96,6 +102,36 @@ func folder(t *testing.T) string {
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(top)) })
 	require.NoError(t, os.Chmod(top, 0o755))
 	return filepath.Join(top, "postgres")
+}
+
+// seed is the folder of a server that was once started, made once: that takes longer than all the rest.
+var seed = struct {
+	sync.Once
+	dir    string
+	failed error
+}{}
+
+// seeded is a folder of the test's own in which a server was started before.
+func seeded(t *testing.T) string {
+	t.Helper()
+	seed.Do(func() { seed.failed = sow() })
+	require.NoError(t, seed.failed)
+	dir := folder(t)
+	require.NoError(t, os.CopyFS(dir, os.DirFS(seed.dir)))
+	require.NoError(t, os.Chmod(filepath.Join(dir, "data"), 0o700))
+	return dir
+}
+
+func sow() error {
+	var err error
+	if seed.dir, err = os.MkdirTemp("", "outboxie-embedded-"); err != nil {
+		return err
+	}
+	server, err := embedded.StartPostgres(context.Background(), options(seed.dir))
+	if err != nil {
+		return err
+	}
+	return server.Stop()
 }
 
 func options(dir string) embedded.PostgresOptions {

@@ -35,7 +35,7 @@ func TestPostgresKeepsItsDataUntilFresh(t *testing.T) {
 }
 
 func TestPostgresNeverTradesDurabilityForSpeed(t *testing.T) {
-	opts := options(folder(t))
+	opts := options(seeded(t))
 	opts.Parameters = map[string]string{"log_line_prefix": "with space "}
 	t.Setenv("PGPORT", "1")
 	t.Setenv("PGSERVICE", "elsewhere")
@@ -52,7 +52,7 @@ func TestPostgresNeverTradesDurabilityForSpeed(t *testing.T) {
 
 func TestPostgresDiesWithItsOwner(t *testing.T) {
 	t.Parallel()
-	opts := options(folder(t))
+	opts := options(seeded(t))
 	owner := startOwner(t, opts, nil)
 	keep(t, owner.URL)
 	require.NoError(t, owner.cmd.Process.Kill())
@@ -81,7 +81,7 @@ func TestTemporaryPostgresLeavesNothing(t *testing.T) {
 
 func TestPostgresOfAKilledSupervisorIsStopped(t *testing.T) {
 	t.Parallel()
-	opts := options(folder(t))
+	opts := options(seeded(t))
 	server := start(t, opts)
 	require.NoError(t, syscall.Kill(supervisor(t, opts), syscall.SIGKILL))
 	<-server.Done()
@@ -102,7 +102,7 @@ func TestPostgresOfAKilledSupervisorIsStopped(t *testing.T) {
 
 func TestTerminalSignalsLeavePostgresToItsOwner(t *testing.T) {
 	t.Parallel()
-	opts := options(folder(t))
+	opts := options(seeded(t))
 	server := start(t, opts)
 	pid := supervisor(t, opts)
 	group, err := syscall.Getpgid(pid)
@@ -117,7 +117,7 @@ func TestTerminalSignalsLeavePostgresToItsOwner(t *testing.T) {
 
 func TestPostgresThatCrashesIsNoticed(t *testing.T) {
 	t.Parallel()
-	opts := options(folder(t))
+	opts := options(seeded(t))
 	server := start(t, opts)
 	require.NoError(t, syscall.Kill(server.PID(), syscall.SIGKILL))
 	select {
@@ -144,7 +144,7 @@ func TestPostgresInterruptedWhileItWasMadeIsMadeAnew(t *testing.T) {
 
 func TestStaleProcessIDIsNotInTheWay(t *testing.T) {
 	t.Parallel()
-	opts := options(folder(t))
+	opts := options(seeded(t))
 	stop(t, start(t, opts))
 	pid := filepath.Join(opts.DataDir, "data", "postmaster.pid")
 	require.NoError(t, os.WriteFile(pid, fmt.Appendf(nil, "%d\n", os.Getpid()), 0o600)) // ours: a process, but not Postgres
@@ -153,7 +153,7 @@ func TestStaleProcessIDIsNotInTheWay(t *testing.T) {
 
 func TestPostgresSaysWhyItDoesNotStart(t *testing.T) {
 	t.Parallel()
-	used := start(t, options(folder(t)))
+	used := start(t, options(seeded(t)))
 	port := occupied(t)
 	foreign := folder(t)
 	require.NoError(t, os.MkdirAll(filepath.Join(foreign, "photos"), 0o700))
@@ -177,7 +177,7 @@ func TestPostgresSaysWhyItDoesNotStart(t *testing.T) {
 		"no folder": {func(o *embedded.PostgresOptions) { o.DataDir = "" }, []string{"data folder"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			opts := options(folder(t))
+			opts := options(seeded(t))
 			test.change(&opts)
 			_, err := embedded.StartPostgres(t.Context(), opts)
 			for _, text := range test.says {
