@@ -38,7 +38,8 @@ type Service interface {
 // UnitOfWork is a transaction over the ports in Tx.
 type UnitOfWork interface {
 	// Do commits when fn returns nil, and rolls back when it returns an error or panics. A commit that fails is an error
-	// of Do. fn may run again, so it has no side effects outside tx.
+	// of Do. fn may run again, so it has no side effects outside tx. What was refused because an order or a version exists
+	// already ends the transaction: it cannot be committed, even if fn returns nil.
 	Do(ctx context.Context, fn func(ctx context.Context, tx Tx) error) error
 }
 

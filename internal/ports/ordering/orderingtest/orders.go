@@ -132,7 +132,18 @@ func orderLocked(t *testing.T, h Harness) {
 		answer := make(chan error, 1)
 		err := h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
 			require.NoError(t, changing(kept.ID, (*order.Order).Pay)(ctx, tx))
-			go func() { answer <- h.UnitOfWork().Do(t.Context(), changing(kept.ID, (*order.Order).Cancel)) }()
+			read := make(chan struct{}) // so that the other one has not seen what this one does
+			go func() {
+				answer <- h.UnitOfWork().Do(t.Context(), changing(kept.ID, func(o *order.Order, now time.Time) error {
+					close(read)
+					return o.Cancel(now)
+				}))
+			}()
+			select {
+			case <-read:
+			case <-time.After(patience):
+				require.Fail(t, "a saved order cannot be read")
+			}
 			do(t, h, changing(other.ID, (*order.Order).Pay)) // another order is free
 			impatient, cancel := context.WithTimeout(ctx, soon)
 			defer cancel()
