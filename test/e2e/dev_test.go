@@ -84,8 +84,12 @@ func TestDev(t *testing.T) {
 	again, err := call(http.MethodGet, "http://"+second.api+"/orders/"+order.ID, "", http.StatusOK)
 	require.NoError(t, err)
 	require.Equal(t, "shipped", again.Status)
-	require.Zero(t, second.stop(syscall.SIGTERM), second.out)
 	require.NotContains(t, second.out.String(), "Received order", "what was received is not received again")
+	next, err := place(second.api)
+	require.NoError(t, err)
+	second.says("Received order created event subscriber=subscriber-1 order_id=" + next.ID)
+	require.Contains(t, second.out.String(), "position=4 ", "the log goes on where it ended")
+	require.Zero(t, second.stop(syscall.SIGTERM), second.out)
 
 	third := dev(t, data, "--fresh")
 	_, err = call(http.MethodGet, "http://"+third.api+"/orders/"+order.ID, "", http.StatusOK)
