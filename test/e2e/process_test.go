@@ -21,16 +21,18 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-func TestMain(m *testing.M) { infra.Main(m) }
+func TestMain(m *testing.M) { infra.Main(m, func() { _ = os.RemoveAll(built) }) }
 
 const patience = 30 * time.Second
 
-var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "outboxie-e2e-")
-	if err != nil {
+// built is the folder that the program is built into, for all tests.
+var built string
+
+var build = sync.OnceValues(func() (binary string, err error) {
+	if built, err = os.MkdirTemp("", "outboxie-e2e-"); err != nil {
 		return "", err
 	}
-	binary := filepath.Join(dir, "outboxie")
+	binary = filepath.Join(built, "outboxie")
 	output, err := exec.Command("go", "build", "-o", binary, "../../cmd/outboxie").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build: %w\n%s", err, output)

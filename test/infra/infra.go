@@ -16,10 +16,13 @@ import (
 //
 //	func TestMain(m *testing.M) { infra.Main(m) }
 //
-// It runs the tests, stops what they share, and exits with their code.
-func Main(m *testing.M) {
+// It runs the tests, stops what they share, cleans up, and exits with their code.
+func Main(m *testing.M, cleanups ...func()) {
 	embedded.SuperviseIfAsked()
 	code := m.Run()
+	for _, cleanup := range cleanups {
+		cleanup()
+	}
 	if err := shared.close(); err != nil {
 		fmt.Fprintln(os.Stderr, "stop the tests' Postgres:", err)
 		code = max(code, 1)
