@@ -46,7 +46,7 @@ func measureDrain(t *testing.T, size scale) drainFigures {
 	database, broker := infra.Database(t), infra.NATS(t)
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
-	defer db.Close() //nolint:errcheck // it was only read
+	defer db.Close()
 	fill(t, db, size.events)
 	nc, err := nats.Connect(broker.URL)
 	require.NoError(t, err)
@@ -110,7 +110,7 @@ func drain(t *testing.T, database, broker, name string, events int) time.Duratio
 	quiet := slog.New(slog.DiscardHandler)
 	db, err := postgres.Open(postgres.Options{URL: database})
 	require.NoError(t, err)
-	defer db.Close() //nolint:errcheck // what it wrote is looked at
+	defer db.Close()
 	require.NoError(t, db.PingContext(t.Context()))
 	nc, err := jetstream.Connect(jetstream.Options{URL: broker, Name: name, Logger: quiet})
 	require.NoError(t, err)

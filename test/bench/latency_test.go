@@ -76,7 +76,7 @@ func measureLatency(t *testing.T, size scale, binary string, roles ...string) []
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + infra.NATS(t).URL, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0"}
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
-	defer db.Close() //nolint:errcheck // it was only read
+	defer db.Close()
 	var said *output
 	for i, role := range roles {
 		instance := start(t, binary, append(slices.Clone(environment), "OUTBOXIE_ROLES="+role, "INSTANCE_ID=bench"+strconv.Itoa(i)), "serve")
@@ -101,7 +101,7 @@ func measureLatency(t *testing.T, size scale, binary string, roles ...string) []
 	rows, err := db.Query(`SELECT (extract(epoch FROM applied_at - recorded_at) * 1e6)::bigint
 		FROM outbox JOIN inbox USING (event_id) ORDER BY outbox.position OFFSET $1`, size.warmUp)
 	require.NoError(t, err)
-	defer rows.Close() //nolint:errcheck // it was read to its end
+	defer rows.Close()
 	var latencies []time.Duration
 	for rows.Next() {
 		var microseconds int64
@@ -140,7 +140,7 @@ func placeOrder(client *http.Client, api string) error {
 	if err != nil {
 		return err
 	}
-	defer answer.Body.Close() //nolint:errcheck // it was only read
+	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	if err == nil && answer.StatusCode != http.StatusCreated {
 		err = fmt.Errorf("%s: %s", answer.Status, text)
