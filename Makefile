@@ -28,6 +28,7 @@ build: ## compile bin/outboxie
 test: ## every test, against Postgres and NATS that the tests start; with the race detector if there is a C compiler
 	@test -n "$(RACE)" || echo "No C compiler: testing without the race detector."
 	$(GO) test $(RACE) $(ARGS) ./...
+	@if [ -n "$(RACE)" ]; then echo "the relay's model once more, with its full number of lives"; $(GO) test $(ARGS) ./internal/app/relay; fi
 
 .PHONY: lint
 lint: ## vet, golangci-lint, generated code up to date, go.mod and go.sum tidy

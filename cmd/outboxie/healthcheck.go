@@ -50,7 +50,7 @@ func askReady(ctx context.Context, addr string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer answer.Body.Close() //nolint:errcheck // it was only read
+	defer answer.Body.Close()
 	if _, err := io.Copy(out, io.LimitReader(answer.Body, 1<<20)); err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ func dev(t *testing.T, data string, args ...string) *process {
 // dataDir is a folder that the servers' own user can reach.
 func dataDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "outboxie-dev-")
+	dir, err := os.MkdirTemp("", "outboxie-dev-") //nolint:usetesting // its parent is closed to other users
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // Postgres runs as another user when root runs the test
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })

@@ -25,7 +25,7 @@ func TestDistributed(t *testing.T) {
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=" + ttl.String()}
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
-	defer db.Close() //nolint:errcheck // the test is over
+	defer db.Close()
 
 	ids := []string{"app1", "app2", "app3"}
 	instances := make(map[string]*process)
@@ -127,7 +127,7 @@ func requireStream(t *testing.T, db *sql.DB, broker, stream string) {
 	rows, err := db.Query(`SELECT position, event_id, event_type, subject, aggregate_id, aggregate_version, payload::text
 		FROM outbox ORDER BY position`)
 	require.NoError(t, err)
-	defer rows.Close() //nolint:errcheck // it was read to its end
+	defer rows.Close()
 	sequence := uint64(0)
 	for rows.Next() {
 		var position, version int64
@@ -160,7 +160,7 @@ func TestStalledLeader(t *testing.T) {
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=" + ttl.String()}
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
-	defer db.Close() //nolint:errcheck // the test is over
+	defer db.Close()
 	first := serve(t, "first", environment)
 	first.says("became leader instance=first token=1")
 	second := serve(t, "second", environment)

@@ -42,14 +42,13 @@ var build = sync.OnceValues(func() (binary string, err error) {
 
 // process is one run of the program. What it prints is kept.
 type process struct {
-	t       *testing.T
-	cmd     *exec.Cmd
-	out     *output
-	ended   chan struct{}
-	dir     string
-	api     string
-	admin   string
-	stopped bool
+	t     *testing.T
+	cmd   *exec.Cmd
+	out   *output
+	ended chan struct{}
+	dir   string
+	api   string
+	admin string
 }
 
 type output struct {
@@ -166,7 +165,7 @@ func call(method, url, body string, want int) (placed, error) {
 	if err != nil {
 		return placed{}, err
 	}
-	defer answer.Body.Close() //nolint:errcheck // it was only read
+	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	if err != nil {
 		return placed{}, err

@@ -30,7 +30,7 @@ func TestTwoLeaders(t *testing.T) {
 	database, broker := infra.Database(t), infra.NATS(t)
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
-	defer db.Close() //nolint:errcheck // the test is over
+	defer db.Close()
 	db.SetMaxOpenConns(40)
 
 	ctx, stop := context.WithCancel(t.Context())
@@ -82,7 +82,7 @@ func transact(db *sql.DB, random *rand.Rand) error {
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
+	defer tx.Rollback()
 	order := uuid.NewSHA1(uuid.Nil, []byte{byte(random.IntN(10))}).String()
 	var version int64
 	err = tx.QueryRow(`INSERT INTO orders (id, customer_id, amount_minor, currency, status, version, created_at, updated_at)
@@ -143,6 +143,7 @@ type oneForAll struct{}
 func (*oneForAll) Acquire(context.Context) (outbox.Term, error) {
 	return outbox.Term{Token: 1, Deadline: time.Now().Add(time.Second)}, nil
 }
+
 func (e *oneForAll) Renew(ctx context.Context, _ outbox.Term) (outbox.Term, error) {
 	return e.Acquire(ctx)
 }

@@ -151,7 +151,7 @@ func (s *Source) subscribe(ctx context.Context) error {
 		MaxDeliver:    -1,
 	})
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return ErrUnavailable.With("stream %s does not exist yet", s.o.Stream)
+		return inbox.ErrNoStream.With("stream %s does not exist yet", s.o.Stream)
 	}
 	if err != nil {
 		return classify(ctx, err)

@@ -6,6 +6,7 @@ package subscribing
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -82,10 +83,14 @@ func (l *Loop) Run(ctx context.Context) error {
 	return nil
 }
 
-// outage warns once, however long it lasts.
+// outage warns once, however long it lasts. A stream that is still to come is none.
 func (l *Loop) outage(ctx context.Context, failures int, what string, err error) {
 	level := slog.LevelDebug
-	if failures == 1 {
+	switch {
+	case failures > 1:
+	case errors.Is(err, inbox.ErrNoStream):
+		level = slog.LevelInfo
+	default:
 		level = slog.LevelWarn
 	}
 	l.logger.Log(ctx, level, what, "error", err)

@@ -16,9 +16,12 @@ import (
 // ErrUnreadable : the message is not an event that this program can read.
 var ErrUnreadable = fault.New(fault.Refused, "unreadable_event", "the message is not an event that can be read")
 
+// ErrNoStream : nothing was ever published, so there is no stream to wait at. It comes with the first leader; ask again.
+var ErrNoStream = fault.New(fault.Unavailable, "no_stream_yet", "the stream does not exist yet")
+
 // Source delivers the stream's events to one subscriber.
 type Source interface {
-	// Next waits for the next event. Events come in stream order and one at a time over all copies of the subscriber: the
+	// Next waits for the next event, or answers ErrNoStream. Events come in stream order and one at a time over all copies of the subscriber: the
 	// next one is handed out when the one before it was acknowledged. An event that is neither acknowledged nor extended
 	// in time, or that is to be retried, comes again before any later one.
 	Next(ctx context.Context) (Delivery, error)
