@@ -82,7 +82,7 @@ func transact(db *sql.DB, random *rand.Rand) error {
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback()
+	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
 	order := uuid.NewSHA1(uuid.Nil, []byte{byte(random.IntN(10))}).String()
 	var version int64
 	err = tx.QueryRow(`INSERT INTO orders (id, customer_id, amount_minor, currency, status, version, created_at, updated_at)
