@@ -187,9 +187,12 @@ func brokerCheck(nc *nats.Conn, required bool) httpapi.Check {
 	}}
 }
 
+// longWait is how long an open transaction may hold the relay up before readiness tells.
+const longWait = 2 * time.Second
+
 // servingChecks : orders are accepted as long as the database answers. Without the broker, or while the relay is halted,
 // their events wait in the outbox.
-func servingChecks(c config.Config, db *bun.DB, nc *nats.Conn, r *relay.Relay) []httpapi.Check {
+func servingChecks(c config.Config, db *bun.DB, nc *nats.Conn, r *relay.Relay, log *postgres.Log) []httpapi.Check {
 	checks := []httpapi.Check{databaseCheck(db), brokerCheck(nc, false)}
 	if !c.Roles.Relay {
 		return checks
@@ -200,6 +203,10 @@ func servingChecks(c config.Config, db *bun.DB, nc *nats.Conn, r *relay.Relay) [
 			return status.Halt
 		case status.Trouble != "":
 			return errors.New(status.Trouble)
+		}
+		if wait := log.OldestWait(); wait > longWait {
+			return fmt.Errorf("events wait for an open transaction that writes the outbox, for %s so far; the log names it",
+				wait.Round(time.Second))
 		}
 		return nil
 	}})

@@ -250,3 +250,17 @@ func (o outage) Open(ctx context.Context, create bool) (ports.StreamInfo, error)
 	}
 	return o.Publisher.Open(ctx, create)
 }
+
+// hanging is an elector whose next renewal never comes back by itself.
+type hanging struct {
+	ports.Elector
+	next atomic.Bool
+}
+
+func (h *hanging) Renew(ctx context.Context, term outbox.Term) (outbox.Term, error) {
+	if h.next.CompareAndSwap(true, false) {
+		<-ctx.Done()
+		return outbox.Term{}, errOutage.Wrap(ctx.Err())
+	}
+	return h.Elector.Renew(ctx, term)
+}

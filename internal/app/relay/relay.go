@@ -143,9 +143,16 @@ func (r *Relay) lead(ctx context.Context, term outbox.Term) {
 
 var errResigned = errors.New("resigned")
 
+// farewell bounds resigning, so that a database that does not answer cannot hold up a stop.
+const farewell = 5 * time.Second
+
 // resign lets the next leader start at once, from a cursor that is up to date. If it fails the lease simply runs out.
 func (r *Relay) resign(ctx context.Context, t *tenure, place *place) error {
-	final, cancel := context.WithDeadline(context.WithoutCancel(ctx), t.term().Deadline)
+	until := time.Now().Add(farewell)
+	if deadline := t.term().Deadline; deadline.Before(until) {
+		until = deadline
+	}
+	final, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
 	defer cancel()
 	if place != nil {
 		if err := place.save(final, r.Cursors, t.term()); err != nil {
@@ -170,14 +177,19 @@ func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) *plac
 		if ctx.Err() != nil || t.ctx.Err() != nil {
 			return place
 		}
+		// What was acknowledged is remembered before the stream is judged again: it tells a copied tail from a true one.
+		var unsaved error
 		if place != nil {
-			err = errors.Join(err, place.save(t.ctx, r.Cursors, t.term()))
+			unsaved = place.save(t.ctx, r.Cursors, t.term())
 		}
 		var halt *outbox.Halt
 		if errors.As(err, &halt) {
 			r.halted(logger, halt)
 			sleep(ctx, t.ctx, r.opts.Poll)
 			continue
+		}
+		if unsaved != nil {
+			err = unsaved
 		}
 		r.failed(logger, err)
 		if again := retry.used(); again || !errors.Is(err, ports.ErrTailMoved) {

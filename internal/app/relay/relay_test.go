@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/app/relay"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
@@ -289,5 +290,90 @@ func TestOutageIsOneLine(t *testing.T) {
 		require.Equal(t, 1, strings.Count(text.String(), "relaying again"))
 		require.Equal(t, 1, strings.Count(text.String(), "became leader"))
 		require.Equal(t, 1, strings.Count(text.String(), "lost leadership"))
+	})
+}
+
+// TestNewStreamIsRemembered halts on a stream that went away before anything was in it: one that the cursor never saw
+// would simply be made again.
+func TestNewStreamIsRemembered(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		first := w.run("first")
+		first.crash()
+		w.leave(first)
+		w.stream.Drop()
+		second := w.run("second")
+		time.Sleep(2 * ttl)
+		require.NotNil(t, second.relay.Status().Halt)
+		require.Equal(t, outbox.HaltStreamMissing, second.relay.Status().Halt.Reason)
+	})
+}
+
+// TestCopiedTailUnderARunningLeader halts although the saved cursor lags behind the copy: what the leader had acknowledged
+// is saved before the tail is judged.
+func TestCopiedTailUnderARunningLeader(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		leader := w.run("leader")
+		w.record(t, 6) // within the second in which the cursor may lag
+		w.stream.AppendCopy(3)
+		w.record(t, 1)
+		require.NotNil(t, leader.relay.Status().Halt)
+		require.Equal(t, outbox.HaltTailCopied, leader.relay.Status().Halt.Reason)
+		require.Len(t, w.stream.Entries(), 7, "six events and the copy")
+	})
+}
+
+// TestHealSavesTheCursorFirst moves the cursor back before anything is published again, so that retention cannot remove
+// what the stream still needs.
+func TestHealSavesTheCursorFirst(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		leader := w.run("leader")
+		w.record(t, 6)
+		time.Sleep(2 * time.Second) // the cursor is saved
+		w.stream.Regress(2)
+		leader.plan("Publish", planned{mishap: crashBefore})
+		time.Sleep(time.Second)
+		require.Len(t, w.stream.Entries(), 2)
+		cursor, err := w.cursors.Load(t.Context())
+		require.NoError(t, err)
+		require.EqualValues(t, 2, cursor.StreamSequence)
+		require.EqualValues(t, 2, cursor.Position)
+	})
+}
+
+// TestDoubtConfirmsTheLease asks for the lease after a failure, and steps down at once if it is somebody else's.
+func TestDoubtConfirmsTheLease(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		leader := w.run("leader")
+		time.Sleep(ttl/4 + 10*time.Millisecond) // just renewed
+		w.lease.Advance(2 * ttl)
+		_, err := memory.NewElector(w.lease, "thief").Acquire(t.Context())
+		require.NoError(t, err)
+		leader.plan("Publish", planned{mishap: loseAnswer})
+		w.record(t, 1)
+		time.Sleep(50 * time.Millisecond)
+		require.Equal(t, relay.Following, leader.relay.Status().State)
+	})
+}
+
+// TestOneHangingRenewalIsSurvived keeps the leadership when a single request to the lease's keeper never comes back.
+func TestOneHangingRenewalIsSurvived(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		elector := &hanging{Elector: memory.NewElector(w.lease, "me")}
+		bell := memory.NewBell()
+		var text bytes.Buffer
+		r := relay.New(relay.Ports{
+			Log: w.log, Cursors: w.cursors, Publisher: w.stream, Elector: elector, Waker: bell, Alarm: bell,
+		}, relay.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1000}},
+			slog.New(slog.NewTextHandler(&text, nil)))
+		ctx, cancel := context.WithCancel(t.Context())
+		w.running.Go(func() { _ = r.Run(ctx) })
+		time.Sleep(time.Second)
+		elector.next.Store(true)
+		time.Sleep(5 * ttl)
+		require.False(t, elector.next.Load(), "a renewal hung")
+		cancel()
+		w.running.Wait()
+		require.Equal(t, 1, strings.Count(text.String(), "lost leadership"), text.String())
+		require.Contains(t, text.String(), "reason=resigned")
 	})
 }

@@ -91,9 +91,10 @@ func (t *tenure) renew(ctx context.Context) {
 // confirm asks the lease's keeper whether the term is still this relay's, and ends the tenure if it is not.
 func (t *tenure) confirm() { _ = t.extend(t.ctx) }
 
+// extend gives one try a quarter of the term, so that a connection that hangs leaves time for others.
 func (t *tenure) extend(ctx context.Context) error {
 	term := t.term()
-	bounded, cancel := context.WithDeadline(ctx, term.Deadline)
+	bounded, cancel := context.WithTimeout(ctx, min(t.ttl/4, time.Until(term.Deadline)))
 	defer cancel()
 	renewed, err := t.elector.Renew(bounded, term)
 	switch {

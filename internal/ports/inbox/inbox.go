@@ -21,9 +21,9 @@ var ErrNoStream = fault.New(fault.Unavailable, "no_stream_yet", "the stream does
 
 // Source delivers the stream's events to one subscriber.
 type Source interface {
-	// Next waits for the next event, or answers ErrNoStream. Events come in stream order and one at a time over all copies of the subscriber: the
-	// next one is handed out when the one before it was acknowledged. An event that is neither acknowledged nor extended
-	// in time, or that is to be retried, comes again before any later one.
+	// Next waits for the next event, or answers ErrNoStream. Events come in stream order and one at a time over all
+	// copies of the subscriber: the next one is handed out when the one before it was acknowledged. An event that is
+	// neither acknowledged nor extended in time, or that is to be retried, comes again before any later one.
 	Next(ctx context.Context) (Delivery, error)
 }
 
