@@ -21,12 +21,14 @@ import (
 func bubble(t *testing.T, test func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
+		defer func() {
+			for _, i := range w.everyone() {
+				i.cancel()
+			}
+			w.running.Wait()
+			require.Empty(t, w.complaints)
+		}()
 		test(t, w)
-		for _, i := range w.alive {
-			i.cancel()
-		}
-		w.running.Wait()
-		require.Empty(t, w.complaints)
 	})
 }
 
