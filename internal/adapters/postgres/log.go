@@ -1,11 +1,13 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -89,7 +91,7 @@ const readStatement = `
 SELECT pg_is_in_recovery(),
 	(SELECT purged_to FROM outbox_cursor WHERE relay = ?0),
 	o.position, o.event_id, o.aggregate_type, o.aggregate_id, o.aggregate_version, o.event_type, o.subject,
-	nullif(o.headers, '{}'), o.payload, o.recorded_at
+	o.headers, o.payload, o.recorded_at
 FROM (SELECT) AS always LEFT JOIN (
 	SELECT *, sum(size) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS total
 	FROM (
@@ -168,11 +170,9 @@ func (r *logRow) scan(rows *sql.Rows, standby *bool, purgedTo *sql.NullInt64) er
 }
 
 func (r *logRow) entry() (outbox.Entry, error) {
-	var headers map[string]string
-	if len(r.headers) > 0 {
-		if err := json.Unmarshal(r.headers, &headers); err != nil {
-			return outbox.Entry{}, fmt.Errorf("headers of event %s: %w", r.id.String, err)
-		}
+	headers, err := parseHeaders(r.headers)
+	if err != nil {
+		return outbox.Entry{}, fmt.Errorf("headers of event %s: %w", r.id.String, err)
 	}
 	return outbox.Entry{
 		Message: outbox.Message{
@@ -187,4 +187,36 @@ func (r *logRow) entry() (outbox.Entry, error) {
 		Position:   outbox.Position(r.position.Int64),
 		RecordedAt: r.recordedAt.Time,
 	}, nil
+}
+
+// parseHeaders reads an object of strings. Where nothing is escaped, which is nearly always, the quotes of what jsonb
+// prints only delimit names and values: a relay that drains a backlog reads the headers of every event here, and package
+// json takes three times as long.
+func parseHeaders(text []byte) (map[string]string, error) {
+	if len(text) == 0 || string(text) == "{}" {
+		return nil, nil
+	}
+	if headers := parsePlainHeaders(text); headers != nil {
+		return headers, nil
+	}
+	var headers map[string]string
+	return headers, json.Unmarshal(text, &headers)
+}
+
+// parsePlainHeaders returns nil for anything but {"name": "value", "name": "value"}.
+func parsePlainHeaders(text []byte) map[string]string {
+	if bytes.IndexByte(text, '\\') >= 0 {
+		return nil
+	}
+	parts := strings.Split(string(text), `"`)
+	headers := make(map[string]string, len(parts)/4)
+	for before := "{"; ; before = ", " {
+		if len(parts) < 5 || parts[0] != before || parts[2] != ": " {
+			return nil
+		}
+		headers[parts[1]] = parts[3]
+		if parts = parts[4:]; len(parts) == 1 && parts[0] == "}" {
+			return headers
+		}
+	}
 }

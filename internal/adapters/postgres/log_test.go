@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"fmt"
 	"log/slog"
+	"maps"
 	"testing"
 	"time"
 
@@ -283,5 +284,27 @@ func TestOutboxTakesOnlyHeadersOfStrings(t *testing.T) {
 			aggregate_version, event_type, subject, headers, payload)
 			VALUES (gen_random_uuid(), 'order', 'a', 1, 'type', 'subject', ?, '{}')`, headers)
 		require.ErrorContains(t, err, "check constraint", headers)
+	}
+}
+
+func TestLogReturnsHeadersAsTheyWereStored(t *testing.T) {
+	h := newHarness(t)
+	stored := []map[string]string{
+		{},
+		{"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+		{"a": "", "b": "x", "c": "é世 界", "d": `{", ": ": "}`},
+		{"a": ", ", "b": ": ", "{": "}", "}": "{"},
+		{`quo"ted`: `back\slash`, "plain": "tab\tand line\n"},
+		{"only": `\`},
+	}
+	for i, headers := range stored {
+		exec(t, h.others, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject,
+			headers, payload) VALUES (gen_random_uuid(), 'order', 'a', ?, 'type', 'subject', ?, '{}')`, i+1, headers)
+	}
+	entries, err := h.log.After(t.Context(), outbox.Progress{}, plenty)
+	require.NoError(t, err)
+	require.Len(t, entries, len(stored))
+	for i, headers := range stored {
+		require.True(t, maps.Equal(headers, entries[i].Headers), "%q came back as %q", headers, entries[i].Headers)
 	}
 }
