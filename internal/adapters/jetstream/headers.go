@@ -45,7 +45,7 @@ const (
 
 // encode returns the message for entry and the size of its headers on the wire.
 func encode(entry outbox.Entry, source string) (*nats.Msg, int) {
-	header := make(nats.Header, engineCount+len(entry.Headers)+5) // and what is added on publishing
+	header := make(nats.Header, engineCount+len(entry.Headers)+2) // Nats-Batch-Id and -Sequence; few messages get more
 	values := make([]string, 0, engineCount+len(entry.Headers))   // one array behind all values
 	size := frameSize
 	set := func(name, value string) {
