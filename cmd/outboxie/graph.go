@@ -42,6 +42,7 @@ func foundation(c config.Config, service string, logger *slog.Logger) fx.Option 
 		fx.WithLogger(func() fxevent.Logger {
 			quiet := &fxevent.SlogLogger{Logger: logger}
 			quiet.UseLogLevel(slog.LevelDebug)
+			quiet.UseErrorLevel(slog.LevelDebug) // errors come back from the start and the stop
 			return quiet
 		}),
 		fx.StartTimeout(30*time.Second), fx.StopTimeout(30*time.Second),
