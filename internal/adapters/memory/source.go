@@ -4,12 +4,9 @@ import (
 	"context"
 	"time"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
-
-var errNoStream = fault.New(fault.Unavailable, "stream_unavailable", "the stream does not exist yet")
 
 // consumer is what the stream remembers of a subscriber, however many copies of it there are. The stream's mutex guards
 // it.
@@ -43,7 +40,7 @@ func NewSource(stream *Stream, subscriber string, ackWait time.Duration) *Source
 	return &Source{stream: stream, subscriber: subscriber, ackWait: ackWait}
 }
 
-// Next implements the port. While there is no stream it fails with a fault.Unavailable.
+// Next implements the port.
 func (s *Source) Next(ctx context.Context) (inbox.Delivery, error) {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -66,7 +63,7 @@ func (s *Source) take() (*delivery, <-chan struct{}, time.Time, error) {
 	s.stream.mu.Lock()
 	defer s.stream.mu.Unlock()
 	if !s.stream.exists {
-		return nil, nil, time.Time{}, errNoStream
+		return nil, nil, time.Time{}, inbox.ErrNoStream
 	}
 	c := s.stream.consumers[s.subscriber]
 	if c == nil {

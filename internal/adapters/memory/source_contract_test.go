@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
-	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox/inboxtest"
@@ -116,7 +115,7 @@ func TestSourceFollowsMisfortunes(t *testing.T) {
 
 	stream.Drop()
 	_, err = source.Next(t.Context())
-	require.Equal(t, fault.Unavailable, fault.KindOf(err))
+	require.ErrorIs(t, err, inbox.ErrNoStream)
 	stream.Recreate()
 	_, err = stream.Publish(t.Context(), 0, entries[:1])
 	require.NoError(t, err)
