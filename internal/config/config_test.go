@@ -148,7 +148,8 @@ func TestProblems(t *testing.T) {
 		{"ADMIN_ADDR=127.0.0.1:8080", `ADMIN_ADDR is "127.0.0.1:8080"; it must be ` + address + ", and another one than HTTP_ADDR"},
 		{"INSTANCE_ID=a b", `INSTANCE_ID is "a b"; it must be 1 to 200 visible characters without spaces`},
 		{"OUTBOXIE_ROLES=api,web", `OUTBOXIE_ROLES is "api,web"; it must be a list of api and relay, such as api,relay`},
-		{"SUBSCRIBER_ID=a.b", `SUBSCRIBER_ID is "a.b"; it must be 1 to 200 letters, digits, - and _`},
+		{"SUBSCRIBER_ID=a.b", `SUBSCRIBER_ID is "a.b"; it must be 1 to 64 letters, digits, - and _`},
+		{"SUBSCRIBER_ID=" + strings.Repeat("x", 65), `SUBSCRIBER_ID is "` + strings.Repeat("x", 65) + `"; it must be 1 to 64 letters, digits, - and _`},
 		{"STREAM_NAME=ORDERS.EU", `STREAM_NAME is "ORDERS.EU"; it must be ` + streamName},
 		{"STREAM_NAME=" + strings.Repeat("x", 201), `STREAM_NAME is "` + strings.Repeat("x", 201) + `"; it must be ` + streamName},
 		{"STREAM_MAX_BYTES=1GB", `STREAM_MAX_BYTES is "1GB"; it must be a whole number of bytes, at least 0 (0: no limit)`},
@@ -163,7 +164,7 @@ func TestProblems(t *testing.T) {
 		{"LOG_FORMAT=xml", `LOG_FORMAT is "xml"; it must be text or json`},
 		{"--http-addr=x", `--http-addr is "x"; it must be ` + address},
 		{"--data-dir=", `--data-dir is ""; it must be a folder`},
-		{"--id=", `--id is ""; it must be 1 to 200 letters, digits, - and _`},
+		{"--id=", `--id is ""; it must be 1 to 64 letters, digits, - and _`},
 		{"--roles=", `--roles is ""; it must be a list of api and relay, such as api,relay`},
 		{"--fresh=maybe", `--fresh is "maybe"; it must be true or false`},
 		{"--subscribers=-1", `--subscribers is "-1"; it must be a whole number from 0 to 100`},
@@ -201,7 +202,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 		config.DatabaseURL: true, config.SubscriberID: true, config.AdminAddr: true, config.OutboxLeaseTTL: true,
 		config.OutboxBatchSize: true, config.StreamReplicas: true,
 	}, names)
-	require.Contains(t, err.Error(), "SUBSCRIBER_ID (or --id) is not set; it must be 1 to 200")
+	require.Contains(t, err.Error(), "SUBSCRIBER_ID (or --id) is not set; it must be 1 to 64")
 }
 
 func TestAcceptedURLs(t *testing.T) {

@@ -95,7 +95,7 @@ var settings = []setting{
 	},
 	{
 		name: SubscriberID, flag: "id", kind: "name", help: "the subscriber's name: every name gets every event",
-		accepts: "1 to 200 letters, digits, - and _",
+		accepts: "1 to 64 letters, digits, - and _",
 		ok:      func(c Config) bool { return c.Subscriber.ID == "" || plainName.MatchString(c.Subscriber.ID) },
 	},
 	{
@@ -144,7 +144,7 @@ var settings = []setting{
 	},
 }
 
-var plainName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,200}$`)
+var plainName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 func find(name Name) (setting, bool) {
 	for _, s := range settings {
