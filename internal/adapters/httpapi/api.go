@@ -10,7 +10,6 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"go.opentelemetry.io/contrib/instrumentation/github.com/gin-gonic/gin/otelgin"
-	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
@@ -29,7 +28,6 @@ type Options struct {
 	Service        ordering.Service
 	Logger         *slog.Logger
 	TracerProvider trace.TracerProvider
-	MeterProvider  metric.MeterProvider
 	Propagator     propagation.TextMapPropagator
 	Timeouts       Timeouts
 }
@@ -60,9 +58,6 @@ func traced(options Options) gin.HandlerFunc {
 	var opts []otelgin.Option
 	if options.TracerProvider != nil {
 		opts = append(opts, otelgin.WithTracerProvider(options.TracerProvider))
-	}
-	if options.MeterProvider != nil {
-		opts = append(opts, otelgin.WithMeterProvider(options.MeterProvider))
 	}
 	if options.Propagator != nil {
 		opts = append(opts, otelgin.WithPropagators(options.Propagator))
