@@ -99,11 +99,6 @@ func (e *engine) Stored(*testing.T) []outbox.Entry                    { return e
 
 type line struct{ e *engine }
 
-func (l line) Check(ctx context.Context) error {
-	_, err := through(ctx, l.e, func(ctx context.Context) (struct{}, error) { return struct{}{}, l.e.log.Check(ctx) })
-	return err
-}
-
 func (l line) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) ([]outbox.Entry, error) {
 	return through(ctx, l.e, func(ctx context.Context) ([]outbox.Entry, error) { return l.e.log.After(ctx, from, limit) })
 }

@@ -178,9 +178,6 @@ func (l *Log) verify(from outbox.Progress) error {
 	return ports.ErrHistoryLost.With("there is no row at position %d, where event %s was", from.Position, from.EventID)
 }
 
-// Check finds nothing unsafe.
-func (l *Log) Check(ctx context.Context) error { return ctx.Err() }
-
 // Purge removes the rows up to a position, as retention does.
 func (l *Log) Purge(upTo outbox.Position) {
 	l.mu.Lock()

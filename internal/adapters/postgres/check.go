@@ -5,16 +5,20 @@ import (
 	"database/sql"
 	"fmt"
 
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
+
+// ErrUnsafe : the database is set up in a way that can lose events; the detail names the setting and the cure.
+var ErrUnsafe = fault.New(fault.Invalid, "unsafe_setting", "the database is set up in a way that can lose events")
 
 const checkStatement = `
 SELECT pg_is_in_recovery(), current_setting('fsync'), current_setting('full_page_writes'),
 	current_setting('synchronous_commit'),
 	(SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence('outbox', 'position')::regclass)`
 
-// Check implements the port. It judges the settings that new sessions of this role get; a writer that turns
-// synchronous_commit off for itself is not seen.
+// Check answers ErrUnsafe when the database's settings would let the engine lose events. It is meant for start-up: it
+// judges the settings that new sessions of this role get, and does not see a writer that turns synchronous_commit off
+// for itself.
 func (l *Log) Check(ctx context.Context) error {
 	var standby bool
 	var fsync, fullPageWrites, synchronousCommit string
@@ -25,20 +29,20 @@ func (l *Log) Check(ctx context.Context) error {
 	}
 	switch {
 	case standby:
-		return ports.ErrUnsafe.With("the database is a standby, which shows no writers: point DATABASE_URL at the primary " +
+		return ErrUnsafe.With("the database is a standby, which shows no writers: point DATABASE_URL at the primary " +
 			"(target_session_attrs=read-write)")
 	case fsync != "on":
-		return ports.ErrUnsafe.With("fsync is %s, so a crash loses committed events: set fsync = on", fsync)
+		return ErrUnsafe.With("fsync is %s, so a crash loses committed events: set fsync = on", fsync)
 	case fullPageWrites != "on":
-		return ports.ErrUnsafe.With("full_page_writes is %s, so a crash can damage committed events: set full_page_writes = on",
+		return ErrUnsafe.With("full_page_writes is %s, so a crash can damage committed events: set full_page_writes = on",
 			fullPageWrites)
 	case synchronousCommit == "off":
-		return ports.ErrUnsafe.With("synchronous_commit is off, so a crash loses events that were already published: " +
+		return ErrUnsafe.With("synchronous_commit is off, so a crash loses events that were already published: " +
 			"set synchronous_commit = on for the server, the database and the role")
 	case !cache.Valid:
-		return ports.ErrUnsafe.With("outbox.position is not an identity column, so its order is unknown: run the migrations")
+		return ErrUnsafe.With("outbox.position is not an identity column, so its order is unknown: run the migrations")
 	case cache.Int64 != 1:
-		return ports.ErrUnsafe.With("the sequence of outbox.position has CACHE %d, so positions are dealt out of order: "+
+		return ErrUnsafe.With("the sequence of outbox.position has CACHE %d, so positions are dealt out of order: "+
 			"ALTER TABLE outbox ALTER COLUMN position SET CACHE 1", cache.Int64)
 	}
 	return nil

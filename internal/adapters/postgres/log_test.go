@@ -15,7 +15,6 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 )
 
@@ -262,6 +261,7 @@ func TestLogNamesWhoHoldsItUp(t *testing.T) {
 }
 
 func TestLogRefusesUnsafeSettings(t *testing.T) {
+	require.NoError(t, newHarness(t).log.Check(t.Context()), "the settings that Postgres has by default")
 	for name, unsafe := range map[string]struct{ statement, detail string }{
 		"sequence cache":     {"ALTER TABLE outbox ALTER COLUMN position SET CACHE 20", "CACHE 20"},
 		"no identity":        {"ALTER TABLE outbox ALTER COLUMN position DROP IDENTITY", "identity"},
@@ -271,7 +271,7 @@ func TestLogRefusesUnsafeSettings(t *testing.T) {
 			h := newHarness(t)
 			exec(t, h.others, unsafe.statement, bun.Ident(h.name))
 			err := h.log.Check(t.Context())
-			require.ErrorIs(t, err, ports.ErrUnsafe)
+			require.ErrorIs(t, err, postgres.ErrUnsafe)
 			require.ErrorContains(t, err, unsafe.detail)
 		})
 	}

@@ -8,9 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/embedded"
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -42,7 +42,7 @@ func TestLogRefusesAnUnsafeServer(t *testing.T) {
 		t.Run(setting, func(t *testing.T) {
 			server := infra.Postgres(t, func(o *embedded.PostgresOptions) { o.Parameters = map[string]string{setting: "off"} })
 			err := newHarnessAt(t, server.URL).log.Check(t.Context())
-			require.ErrorIs(t, err, ports.ErrUnsafe)
+			require.ErrorIs(t, err, postgres.ErrUnsafe)
 			require.ErrorContains(t, err, setting+" is off")
 		})
 	}
@@ -63,7 +63,7 @@ func TestLogRefusesAStandby(t *testing.T) {
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
 	require.ErrorContains(t, err, "standby")
 	err = h.log.Check(t.Context())
-	require.ErrorIs(t, err, ports.ErrUnsafe)
+	require.ErrorIs(t, err, postgres.ErrUnsafe)
 	require.ErrorContains(t, err, "standby")
 
 	_, err = h.Elector("instance-1").Acquire(t.Context())

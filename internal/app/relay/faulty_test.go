@@ -182,8 +182,6 @@ func (i *instance) After(ctx context.Context, p outbox.Progress, s outbox.Slice)
 	return call(ctx, i, "After", func(ctx context.Context) ([]outbox.Entry, error) { return i.inner.Log.After(ctx, p, s) })
 }
 
-func (i *instance) Check(ctx context.Context) error { return i.inner.Log.Check(ctx) }
-
 func (i *instance) Load(ctx context.Context) (outbox.Cursor, error) {
 	return call(ctx, i, "Load", i.inner.Cursors.Load)
 }

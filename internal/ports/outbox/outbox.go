@@ -28,8 +28,6 @@ var (
 	ErrLeaseHeld = fault.New(fault.Conflict, "lease_held", "the lease is held by another instance")
 	// ErrLeaseLost : the token is not the lease's any more, so nothing was written.
 	ErrLeaseLost = fault.New(fault.Conflict, "lease_lost", "the lease was lost to another instance")
-	// ErrUnsafe : the log's keeper is set up in a way that can lose events; the detail names the setting and the cure.
-	ErrUnsafe = fault.New(fault.Invalid, "unsafe_setting", "the database is set up in a way that can lose events")
 )
 
 // RefusedError says that the broker can never take an entry, however often it is tried: it is too large, or its subject
@@ -53,8 +51,8 @@ type Appender interface {
 
 // Log is the log as the relay reads it.
 type Log interface {
-	// After returns the entries that follow from, in order of position: at most max.Count of them and about max.Bytes of
-	// payload, but at least one if there is any. It returns only entries which no open transaction can still precede;
+	// After returns the entries that follow from, in order of position: at most limit.Count of them and about limit.Bytes
+	// of payload, but at least one if there is any. It returns only entries which no open transaction can still precede;
 	// where one can, it waits for that transaction's end (commit, rollback or loss of its connection) or for ctx.
 	// None left is an empty slice without an error.
 	//
@@ -62,10 +60,7 @@ type Log interface {
 	// position 0 and at or below the cursor's PurgedTo.
 	//
 	// A log that is not safe to read (a standby, for example) is a failure, never an empty answer.
-	After(ctx context.Context, from outbox.Progress, max outbox.Slice) ([]outbox.Entry, error)
-
-	// Check returns ErrUnsafe when the database's settings would let the engine lose events. It is meant for start-up.
-	Check(ctx context.Context) error
+	After(ctx context.Context, from outbox.Progress, limit outbox.Slice) ([]outbox.Entry, error)
 }
 
 // StreamInfo is where a stream stands.

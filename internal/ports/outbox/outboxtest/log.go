@@ -62,7 +62,6 @@ func TestLog(t *testing.T, open func(t *testing.T) LogHarness) {
 		"a lost connection is an outage":             logOutage,
 		"a lost connection ends the wait":            logOutageWhileWaiting,
 		"a reader follows 32 writers":                logFollow,
-		"the settings of a test database are safe":   logCheck,
 		"a progress beyond the end has lost history": logBeyond,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
@@ -73,10 +72,6 @@ func logEmpty(t *testing.T, h LogHarness) {
 	entries, err := h.Log().After(t.Context(), outbox.Progress{}, plenty)
 	require.NoError(t, err)
 	require.Empty(t, entries)
-}
-
-func logCheck(t *testing.T, h LogHarness) {
-	require.NoError(t, h.Log().Check(t.Context()))
 }
 
 func logContent(t *testing.T, h LogHarness) {
@@ -225,7 +220,6 @@ func logContext(t *testing.T, h LogHarness) {
 	end()
 	_, err := h.Log().After(ended, outbox.Progress{}, plenty)
 	require.ErrorIs(t, err, context.Canceled)
-	require.ErrorIs(t, h.Log().Check(ended), context.Canceled)
 
 	early := begin(t, h)
 	require.NoError(t, early.Append(t.Context(), NewMessage("a", 1)))
@@ -247,8 +241,6 @@ func logOutage(t *testing.T, h LogHarness) {
 	appendCommitted(t, h, message)
 	h.Disconnect(t)
 	_, err := h.Log().After(t.Context(), outbox.Progress{}, plenty)
-	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
-	err = h.Log().Check(t.Context())
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
 	h.Reconnect(t)
 	require.Equal(t, []string{message.ID}, ids(readAll(t, h)))
