@@ -7,5 +7,4 @@ var (
 	errAborted      = fault.New(fault.Internal, "transaction_aborted", "an earlier statement of the transaction failed")
 	errCommit       = fault.New(fault.Internal, "commit_failed", "the commit failed")
 	errDisconnected = fault.New(fault.Unavailable, "connection_lost", "the connection was lost")
-	errVersionTaken = fault.New(fault.Conflict, "version_taken", "the aggregate already has an event of that version")
 )

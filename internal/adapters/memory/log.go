@@ -68,7 +68,7 @@ func (w *Writer) Append(ctx context.Context, messages ...outbox.Message) error {
 	for _, message := range messages {
 		version := versionKey{message.Key, message.Version}
 		if w.log.versions[version] {
-			return errVersionTaken.With("%s already has an event of version %d", message.Key, message.Version)
+			return ports.ErrVersionTaken.With("%s already has an event of version %d", message.Key, message.Version)
 		}
 		w.log.versions[version] = true
 		position := outbox.Position(len(w.log.rows) + 1)

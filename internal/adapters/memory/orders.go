@@ -84,6 +84,6 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 		return err
 	}
 	err := a.writer.Append(ctx, messages...)
-	a.aborted = errors.Is(err, errVersionTaken)
+	a.aborted = errors.Is(err, ports.ErrVersionTaken)
 	return err
 }

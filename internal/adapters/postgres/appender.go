@@ -12,10 +12,7 @@ import (
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
 
-var (
-	errVersionTaken = fault.New(fault.Conflict, "version_taken", "the aggregate already has an event of that version")
-	errDisorder     = fault.New(fault.Internal, "positions_disordered", "the log dealt positions in another order than it was asked to")
-)
+var errDisorder = fault.New(fault.Internal, "positions_disordered", "the log dealt positions in another order than asked")
 
 // messageRow is a row of the outbox as a writer makes it: position and time are the database's.
 type messageRow struct {
@@ -65,7 +62,7 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 	err := a.tx.NewInsert().Model(&rows).Returning("position").Scan(ctx, &positions)
 	switch state := sqlState(err); {
 	case state == uniqueViolation:
-		return errVersionTaken.Wrap(err)
+		return ports.ErrVersionTaken.Wrap(err)
 	case strings.HasPrefix(state, dataException):
 		return outbox.ErrInvalidMessage.With("the database cannot keep the message").Wrap(err)
 	case err != nil:

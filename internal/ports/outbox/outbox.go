@@ -30,6 +30,9 @@ var (
 	ErrLeaseLost = fault.New(fault.Conflict, "lease_lost", "the lease was lost to another instance")
 )
 
+// ErrVersionTaken : the aggregate already has an event of that version.
+var ErrVersionTaken = fault.New(fault.Conflict, "version_taken", "the aggregate already has an event of that version")
+
 // RefusedError says that the broker can never take an entry, however often it is tried: it is too large, or its subject
 // is not the stream's.
 type RefusedError struct {
@@ -45,7 +48,8 @@ func (e *RefusedError) Error() string {
 // Appender appends to the log, inside the transaction that changes the aggregate.
 type Appender interface {
 	// Append records the messages in the given order, or none of them. The caller has locked the aggregate (by saving
-	// it) first, so that positions ascend with versions. Invalid messages are refused with outbox.ErrInvalidMessage.
+	// it) first, so that positions ascend with versions. Invalid messages are refused with outbox.ErrInvalidMessage, a
+	// version that has an event already with ErrVersionTaken.
 	Append(ctx context.Context, messages ...outbox.Message) error
 }
 

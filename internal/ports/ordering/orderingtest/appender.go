@@ -12,6 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 )
 
@@ -125,7 +126,7 @@ func appendVersionTaken(t *testing.T, h Harness) {
 		{outboxtest.NewMessage("a", 2), outboxtest.NewMessage("a", 2)},
 	} {
 		err := h.UnitOfWork().Do(t.Context(), appending(batch...))
-		require.Equal(t, fault.Conflict, fault.KindOf(err), "%v", err)
+		require.ErrorIs(t, err, ports.ErrVersionTaken)
 		entries := h.Entries(t)
 		require.Len(t, entries, 1)
 		require.Equal(t, first.ID, entries[0].ID)
