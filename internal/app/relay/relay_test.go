@@ -225,7 +225,7 @@ func TestHandover(t *testing.T) {
 	})
 }
 
-// TestDeadLeader is followed within the lease's time to live and a second.
+// TestDeadLeader is followed within the lease's time to live and half a second.
 func TestDeadLeader(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		first := w.run("first")
@@ -234,7 +234,8 @@ func TestDeadLeader(t *testing.T) {
 		first.crash()
 		w.leave(first)
 		w.record(t, 1)
-		time.Sleep(ttl + time.Second)
+		time.Sleep(ttl + 500*time.Millisecond)
+		synctest.Wait()
 		require.Equal(t, relay.Leading, second.relay.Status().State)
 		require.Len(t, w.stream.Entries(), 1)
 	})
