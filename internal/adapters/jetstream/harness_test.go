@@ -103,12 +103,12 @@ func (b *broker) Reconnect(t *testing.T) {
 	b.settled(t)
 }
 
-// settled waits until every connection is up and the broker knows all subscriptions.
+// settled waits until every connection is up and the broker knows all subscriptions. A client that has not noticed yet
+// that its connection is gone believes that it is connected, and fails to flush.
 func (b *broker) settled(t *testing.T) {
 	t.Helper()
 	for _, nc := range b.conns {
-		require.Eventually(t, nc.IsConnected, patience, time.Millisecond)
-		require.NoError(t, nc.FlushTimeout(patience))
+		require.Eventually(t, func() bool { return nc.IsConnected() && nc.FlushTimeout(time.Second) == nil }, patience, time.Millisecond)
 	}
 }
 
