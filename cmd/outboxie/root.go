@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/dig"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
@@ -84,4 +86,21 @@ func (p *program) configure(cmd *cobra.Command, required ...config.Name) (config
 		p.began = true
 	}
 	return c, err
+}
+
+// logger writes to standard output: the log is what a service says.
+func (p *program) logger(c config.Config) *slog.Logger {
+	logger := telemetry.NewLogger(p.stdout, c.Log.Level, string(c.Log.Format))
+	for _, warning := range c.Warnings() {
+		logger.Warn(warning)
+	}
+	return logger
+}
+
+// stopped makes a clean stop of what failed only because ctx ended.
+func stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }

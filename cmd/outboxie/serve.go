@@ -1,13 +1,11 @@
 package main
 
 import (
-	"context"
 	"log/slog"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/fx"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/config"
 )
 
@@ -36,21 +34,4 @@ func (p *program) serveCommand() *cobra.Command {
 
 func serveGraph(c config.Config, logger *slog.Logger) fx.Option {
 	return fx.Options(foundation(c, "outboxie", logger), serving(c), administering())
-}
-
-// logger writes to standard output: the log is what a service says.
-func (p *program) logger(c config.Config) *slog.Logger {
-	logger := telemetry.NewLogger(p.stdout, c.Log.Level, string(c.Log.Format))
-	for _, warning := range c.Warnings() {
-		logger.Warn(warning)
-	}
-	return logger
-}
-
-// stopped makes a clean stop of what failed only because ctx ended.
-func stopped(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
 }
