@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,9 +29,13 @@ func (b background) run(name string, loop func(context.Context) error) {
 		OnStart: func(context.Context) error {
 			go func() {
 				defer close(ended)
-				if err := b.guard(ctx, loop); ctx.Err() == nil {
-					b.Logger.Error("a background loop died, shutting down", "loop", name, "error", errors.Join(err, errEnded))
+				err := b.guard(ctx, loop)
+				switch {
+				case ctx.Err() == nil:
+					b.Logger.Error("a background loop died, shutting down", "loop", name, "error", cmp.Or(err, errEnded))
 					_ = b.App.Shutdown(fx.ExitCode(exitFailed)) // fails only when it is shutting down already
+				case err != nil:
+					b.Logger.Error("a background loop failed while it was stopped", "loop", name, "error", err)
 				}
 			}()
 			return nil
@@ -62,7 +67,7 @@ func runApp(ctx context.Context, app *fx.App) error {
 	starting, cancel := context.WithTimeout(ctx, app.StartTimeout())
 	defer cancel()
 	if err := app.Start(starting); err != nil {
-		return err
+		return stopped(ctx, err)
 	}
 	code := exitClean
 	select {

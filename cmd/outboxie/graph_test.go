@@ -82,8 +82,40 @@ func TestDeadLoopEndsTheProgram(t *testing.T) {
 			require.ErrorContains(t, runApp(ctx, app), "a part of the program failed")
 			require.NoError(t, ctx.Err())
 			require.Contains(t, log.String(), "loop=doomed")
+			require.Contains(t, log.String(), "shutting down")
 		})
 	}
+}
+
+// TestLoopThatFailsWhileStoppingIsTold : the program stops cleanly all the same.
+func TestLoopThatFailsWhileStoppingIsTold(t *testing.T) {
+	var log bytes.Buffer
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	app := fx.New(fx.NopLogger, fx.Supply(slog.New(slog.NewTextHandler(&log, nil))),
+		fx.Invoke(func(b background) {
+			b.run("clumsy", func(ctx context.Context) error {
+				stop()
+				<-ctx.Done()
+				panic("at the door")
+			})
+		}))
+	require.NoError(t, runApp(ctx, app))
+	require.Contains(t, log.String(), "loop=clumsy")
+	require.Contains(t, log.String(), "at the door")
+}
+
+// TestStopWhileStarting : a program that is told to stop before it has started stops cleanly, too.
+func TestStopWhileStarting(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	app := fx.New(fx.NopLogger, fx.Invoke(func(life fx.Lifecycle) {
+		life.Append(fx.StartHook(func(starting context.Context) error {
+			stop()
+			<-starting.Done()
+			return starting.Err()
+		}))
+	}))
+	require.NoError(t, runApp(ctx, app))
 }
 
 // command runs the program in this process.
@@ -167,13 +199,13 @@ func TestMigrateDownAndUp(t *testing.T) {
 
 // TestServeAndHealthcheck runs an instance in this process, asks how it is, and stops it.
 func TestServeAndHealthcheck(t *testing.T) {
-	broker := infra.NATS(t)
+	database, broker := infra.Database(t), infra.NATS(t)
 	out := &lines{}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
 	go func() {
 		ended <- runContext(ctx, []string{"serve", "--http-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"},
-			[]string{"DATABASE_URL=" + infra.Database(t), "NATS_URL=" + broker.URL, "INSTANCE_ID=me"}, out, io.Discard)
+			[]string{"DATABASE_URL=" + database, "NATS_URL=" + broker.URL, "INSTANCE_ID=me"}, out, io.Discard)
 	}()
 	require.Eventually(t, func() bool { return strings.Contains(out.String(), "became leader instance=me token=1") },
 		20*time.Second, 10*time.Millisecond)
@@ -226,10 +258,14 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-// after returns the word that follows a text.
+// after waits for a line with a text, and returns the word that follows it.
 func (l *lines) after(t *testing.T, text string) string {
 	t.Helper()
-	_, rest, found := strings.Cut(l.String(), text)
-	require.True(t, found, l.String())
+	var rest string
+	require.Eventually(t, func() bool {
+		_, after, found := strings.Cut(l.String(), text)
+		rest = after
+		return found && strings.Contains(after, "\n")
+	}, 20*time.Second, 10*time.Millisecond, "%q was never said", text)
 	return strings.Fields(rest)[0]
 }
