@@ -111,7 +111,7 @@ func (c *cluster) database(name string) string {
 	return address.String()
 }
 
-// drop gives a connection that is just being made the time to fail.
+// drop ends whoever is still connected.
 func (c *cluster) drop(name string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()

@@ -74,8 +74,7 @@ func (s *PostgresServer) Kill() {
 // NATSServer is a NATS with JetStream of one test's own. URL does not change when it is started again. Its methods fail
 // the test when they cannot do what they say.
 type NATSServer struct {
-	URL      string
-	StoreDir string
+	URL string
 
 	t       testing.TB
 	options embedded.NATSOptions
@@ -91,7 +90,6 @@ func NATS(t testing.TB, changes ...func(*embedded.NATSOptions)) *NATSServer {
 	for _, change := range changes {
 		change(&s.options)
 	}
-	s.StoreDir = s.options.StoreDir
 	t.Cleanup(s.Stop)
 	s.Start()
 	s.URL = s.server.URL()

@@ -21,8 +21,8 @@ const (
 	DefaultMaxBackoff = 30 * time.Second
 )
 
-// longestOutage is the longest wait while the source, or what the handler works on, cannot be reached. It says nothing about
-// the event, so work goes on soon after the outage.
+// longestOutage is the longest wait while the source, or what the handler works on, cannot be reached. An outage says
+// nothing about the event, so work goes on soon after it.
 const longestOutage = time.Second
 
 // settleTimeout bounds what is said to the source after the work on an event, so that a stop is not held up by it.
@@ -63,7 +63,8 @@ func NewLoop(source inbox.Source, handler inbox.Handler, opts Options, logger *s
 // Run works until ctx ends; then it returns nil, once the handler has returned from the event in hand. The handler sees
 // the end of ctx too: it may finish, and the event is acknowledged, or give up, and the event is handed back at once
 // without counting as a failure. An outage of what the handler works on (fault.Unavailable) is no failure of the event
-// either: it comes again, in a second at the latest. Neither outages nor events that cannot be handled ever end Run. It is called once.
+// either: it comes again, in a second at the latest. Neither outages nor events that cannot be handled ever end Run. It
+// is called once.
 func (l *Loop) Run(ctx context.Context) error {
 	for failures := 0; ctx.Err() == nil; {
 		delivery, err := l.source.Next(ctx)
