@@ -30,6 +30,10 @@ test: ## every test, against Postgres and NATS that the tests start; with the ra
 	$(GO) test $(RACE) $(ARGS) ./...
 	@if [ -n "$(RACE)" ]; then echo "the relay's model once more, with its full number of lives"; $(GO) test $(ARGS) ./internal/app/relay; fi
 
+.PHONY: bench
+bench: ## drain rate against raw batches, and latency; takes about a minute, best on a calm machine
+	$(GO) test ./test/bench -run TestFigures -count=1 -timeout 10m -v -full $(ARGS)
+
 .PHONY: lint
 lint: ## vet, golangci-lint, generated code up to date, go.mod and go.sum tidy
 	$(GO) vet ./...

@@ -53,13 +53,12 @@ func TestFigures(t *testing.T) {
 		require.Greater(t, median(figures.ratios()), farOff, "events/s of the relay: %.0f, of raw batches: %.0f", figures.relay, figures.raw)
 	})
 	t.Run("latency", func(t *testing.T) {
-		binary := build(t)
 		fmt.Fprintf(report, "\nLatency of %d orders, 100 a second\tp50\tp90\tp99\tmax\n", size.orders)
 		t.Run("one instance", func(t *testing.T) {
-			printLatencies(report, "API and relay in one instance", measureLatency(t, size, binary, "api,relay"))
+			printLatencies(report, "API and relay in one instance", measureLatency(t, size, "api,relay"))
 		})
 		t.Run("two instances", func(t *testing.T) {
-			printLatencies(report, "API and relay in two instances", measureLatency(t, size, binary, "api", "relay"))
+			printLatencies(report, "API and relay in two instances", measureLatency(t, size, "api", "relay"))
 		})
 		t.Run("floor", func(t *testing.T) {
 			printLatencies(report, "the floor: a single publish until it is delivered", measureFloor(t, size))

@@ -7,9 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -70,22 +67,22 @@ func measureFloor(t *testing.T, size scale) []time.Duration {
 
 // measureLatency posts orders to the first of the instances, which have these roles, and returns how long each took from
 // its row in the outbox to the effect of a subscriber. Instances and subscriber are processes of their own.
-func measureLatency(t *testing.T, size scale, binary string, roles ...string) []time.Duration {
+func measureLatency(t *testing.T, size scale, roles ...string) []time.Duration {
 	t.Helper()
 	database := infra.Database(t)
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + infra.NATS(t).URL, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0"}
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
 	defer db.Close()
-	var said *output
+	var first *infra.Process
 	for i, role := range roles {
-		instance := start(t, binary, append(slices.Clone(environment), "OUTBOXIE_ROLES="+role, "INSTANCE_ID=bench"+strconv.Itoa(i)), "serve")
+		instance := infra.Launch(t, append(slices.Clone(environment), "OUTBOXIE_ROLES="+role, "INSTANCE_ID=bench"+strconv.Itoa(i)), "serve")
 		if i == 0 {
-			said = instance
+			first = instance
 		}
 	}
-	start(t, binary, environment, "subscribe", "--id", "bench")
-	api := said.after(t, "server=API addr=")
+	infra.Launch(t, environment, "subscribe", "--id", "bench")
+	api := first.API()
 
 	applied := func(orders int) {
 		require.Eventually(t, func() bool {
@@ -146,60 +143,4 @@ func placeOrder(client *http.Client, api string) error {
 		err = fmt.Errorf("%s: %s", answer.Status, text)
 	}
 	return err
-}
-
-// output is what a process has printed so far.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
-// after waits until text was printed, and returns the word that follows.
-func (o *output) after(t *testing.T, text string) string {
-	t.Helper()
-	var rest string
-	require.Eventually(t, func() bool {
-		_, rest, _ = strings.Cut(o.String(), text)
-		return strings.Contains(rest, "\n")
-	}, patience, 5*time.Millisecond, "never printed: %s", text)
-	return strings.Fields(rest)[0]
-}
-
-func build(t *testing.T) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "outboxie")
-	said, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../../cmd/outboxie").CombinedOutput()
-	require.NoError(t, err, "%s", said)
-	return binary
-}
-
-// start runs the program until the test ends.
-func start(t *testing.T, binary string, environment []string, args ...string) *output {
-	t.Helper()
-	said := new(output)
-	process := exec.CommandContext(t.Context(), binary, args...)
-	process.Env, process.Dir = append(os.Environ(), environment...), t.TempDir()
-	process.Stdout, process.Stderr = said, said
-	process.Cancel = func() error { return process.Process.Signal(os.Interrupt) }
-	process.WaitDelay = patience // then it is killed
-	require.NoError(t, process.Start())
-	t.Cleanup(func() {
-		_ = process.Wait() // it was told to stop
-		if t.Failed() {
-			t.Logf("%s\n%s", process.Args, said)
-		}
-	})
-	return said
 }

@@ -11,15 +11,16 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-func dev(t *testing.T, data string, args ...string) *process {
+func dev(t *testing.T, data string, args ...string) *infra.Process {
 	t.Helper()
-	p := launch(t, nil, append([]string{
+	p := infra.Launch(t, nil, append([]string{
 		"dev", "--http-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--data-dir", data,
 	}, args...)...)
-	p.listens()
-	p.says("Ctrl-C stops everything")
+	p.Says("Ctrl-C stops everything")
 	return p
 }
 
@@ -57,45 +58,45 @@ func postmaster(t *testing.T, data string) int {
 func TestDev(t *testing.T) {
 	data := dataDir(t)
 	first := dev(t, data, "--subscribers", "2")
-	require.Contains(t, first.out.String(), "curl -i -X POST http://"+first.api+"/orders")
+	require.Contains(t, first.String(), "curl -i -X POST http://"+first.API()+"/orders")
 
-	order, err := place(first.api)
+	order, err := place(first.API())
 	require.NoError(t, err)
 	require.Equal(t, "created", order.Status)
 	for _, subscriber := range []string{"subscriber-1", "subscriber-2"} {
-		first.says("Received order created event subscriber=" + subscriber + " order_id=" + order.ID)
+		first.Says("Received order created event subscriber=" + subscriber + " order_id=" + order.ID)
 	}
-	require.Contains(t, first.out.String(), "trace_id="+order.traceID)
+	require.Contains(t, first.String(), "trace_id="+order.traceID)
 	for _, verb := range []string{"pay", "ship"} {
-		order, err = transition(first.api, order.ID, verb)
+		order, err = transition(first.API(), order.ID, verb)
 		require.NoError(t, err)
 	}
-	first.says("Received order paid event subscriber=subscriber-1 order_id=" + order.ID)
-	first.says("Received order shipped event subscriber=subscriber-2 order_id=" + order.ID)
+	first.Says("Received order paid event subscriber=subscriber-1 order_id=" + order.ID)
+	first.Says("Received order shipped event subscriber=subscriber-2 order_id=" + order.ID)
 	require.EqualValues(t, 3, order.Version)
-	_, err = transition(first.api, order.ID, "cancel")
+	_, err = transition(first.API(), order.ID, "cancel")
 	require.ErrorContains(t, err, "409")
 
 	pid := postmaster(t, data)
-	require.Zero(t, first.stop(syscall.SIGINT), first.out)
+	require.Zero(t, first.Stop(syscall.SIGINT), first)
 	requireGone(t, pid)
 
 	second := dev(t, data)
-	again, err := call(http.MethodGet, "http://"+second.api+"/orders/"+order.ID, "", http.StatusOK)
+	again, err := call(http.MethodGet, "http://"+second.API()+"/orders/"+order.ID, "", http.StatusOK)
 	require.NoError(t, err)
 	require.Equal(t, "shipped", again.Status)
-	require.NotContains(t, second.out.String(), "Received order", "what was received is not received again")
-	next, err := place(second.api)
+	require.NotContains(t, second.String(), "Received order", "what was received is not received again")
+	next, err := place(second.API())
 	require.NoError(t, err)
-	second.says("Received order created event subscriber=subscriber-1 order_id=" + next.ID)
-	require.Contains(t, second.out.String(), "position=4 ", "the log goes on where it ended")
-	require.Zero(t, second.stop(syscall.SIGTERM), second.out)
+	second.Says("Received order created event subscriber=subscriber-1 order_id=" + next.ID)
+	require.Contains(t, second.String(), "position=4 ", "the log goes on where it ended")
+	require.Zero(t, second.Stop(syscall.SIGTERM), second)
 
 	third := dev(t, data, "--fresh")
-	_, err = call(http.MethodGet, "http://"+third.api+"/orders/"+order.ID, "", http.StatusOK)
+	_, err = call(http.MethodGet, "http://"+third.API()+"/orders/"+order.ID, "", http.StatusOK)
 	require.ErrorContains(t, err, "404")
 	pid = postmaster(t, data)
-	third.kill()
+	third.Kill()
 	requireGone(t, pid)
 }
 

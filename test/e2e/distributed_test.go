@@ -28,21 +28,21 @@ func TestDistributed(t *testing.T) {
 	defer db.Close()
 
 	ids := []string{"app1", "app2", "app3"}
-	instances := make(map[string]*process)
+	instances := make(map[string]*infra.Process)
 	for _, id := range ids {
 		instances[id] = serve(t, id, environment)
 	}
 	subscribers := []string{"emails", "invoices", "search"}
 	for _, id := range subscribers {
-		launch(t, environment, "subscribe", "--id", id)
+		infra.Launch(t, environment, "subscribe", "--id", id)
 	}
 	first := holder(t, db)
-	instances[first].says("became leader instance=" + first + " token=1")
+	instances[first].Says("became leader instance=" + first + " token=1")
 
 	var survivors []string
 	for _, id := range ids {
 		if id != first {
-			survivors = append(survivors, instances[id].api)
+			survivors = append(survivors, instances[id].API())
 		}
 	}
 	const writers, each = 8, 40
@@ -61,7 +61,7 @@ func TestDistributed(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM outbox") > writers*each/4 }, patience, 5*time.Millisecond)
 	killed := time.Now()
-	instances[first].kill()
+	instances[first].Kill()
 	var second string
 	require.Eventually(t, func() bool {
 		second = holder(t, db)
@@ -85,12 +85,12 @@ func TestDistributed(t *testing.T) {
 	requireStream(t, db, broker, "ORDERS")
 
 	// A leader that is told to stop hands over at once: it does not leave the lease to run out.
-	require.Zero(t, instances[second].stop(syscall.SIGTERM))
-	instances[second].says("reason=resigned")
+	require.Zero(t, instances[second].Stop(syscall.SIGTERM))
+	instances[second].Says("reason=resigned")
 	require.Eventually(t, func() bool { return holder(t, db) != second }, ttl, time.Millisecond)
 	last := holder(t, db)
-	instances[last].says("became leader instance=" + last)
-	_, err = place(instances[last].api)
+	instances[last].Says("became leader instance=" + last)
+	_, err = place(instances[last].API())
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		return count(t, db, "SELECT count(*) FROM inbox") == len(subscribers)*(writers*each+1)
@@ -164,17 +164,17 @@ func TestStalledLeader(t *testing.T) {
 	require.NoError(t, err)
 	defer db.Close()
 	first := serve(t, "first", environment)
-	first.says("became leader instance=first token=1")
+	first.Says("became leader instance=first token=1")
 	second := serve(t, "second", environment)
 
-	placeMany(t, second.api, 20)
-	require.NoError(t, first.cmd.Process.Signal(syscall.SIGSTOP))
-	placeMany(t, second.api, 20)
-	second.says("became leader instance=second token=2")
-	placeMany(t, second.api, 20)
-	require.NoError(t, first.cmd.Process.Signal(syscall.SIGCONT))
-	placeMany(t, second.api, 20)
-	first.says("lost leadership instance=first token=1")
+	placeMany(t, second.API(), 20)
+	first.Signal(syscall.SIGSTOP)
+	placeMany(t, second.API(), 20)
+	second.Says("became leader instance=second token=2")
+	placeMany(t, second.API(), 20)
+	first.Signal(syscall.SIGCONT)
+	placeMany(t, second.API(), 20)
+	first.Says("lost leadership instance=first token=1")
 	require.Eventually(t, func() bool { return published(t, broker) == 80 }, patience, 10*time.Millisecond)
 	requireStream(t, db, broker, "ORDERS")
 }

@@ -17,9 +17,9 @@ func TestOneTrace(t *testing.T) {
 	instance := serve(t, "traced", environment)
 	subscribers := []string{"emails", "invoices"}
 	for _, id := range subscribers {
-		launch(t, environment, "subscribe", "--id", id).says("subscribed")
+		infra.Launch(t, environment, "subscribe", "--id", id).Says("subscribed")
 	}
-	order, err := place(instance.api)
+	order, err := place(instance.API())
 	require.NoError(t, err)
 	require.Len(t, order.traceID, 32)
 

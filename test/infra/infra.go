@@ -16,17 +16,15 @@ import (
 //
 //	func TestMain(m *testing.M) { infra.Main(m) }
 //
-// It runs the tests, stops what they share, cleans up, and exits with their code.
-func Main(m *testing.M, cleanups ...func()) {
+// It runs the tests, stops and removes what they share, and exits with their code.
+func Main(m *testing.M) {
 	embedded.SuperviseIfAsked()
 	code := m.Run()
-	for _, cleanup := range cleanups {
-		cleanup()
-	}
 	if err := shared.close(); err != nil {
 		fmt.Fprintln(os.Stderr, "stop the tests' Postgres:", err)
 		code = max(code, 1)
 	}
+	_ = os.RemoveAll(program.folder) // a temporary folder, or nothing
 	os.Exit(code)
 }
 

@@ -1,0 +1,131 @@
+package infra
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// patience bounds everything that a program is waited for.
+const patience = 30 * time.Second
+
+// program is this repository's program, built once for all tests of a process.
+var program = struct {
+	once   sync.Once
+	folder string
+	failed error
+}{}
+
+func binary(t testing.TB) string {
+	t.Helper()
+	program.once.Do(func() {
+		if program.folder, program.failed = os.MkdirTemp("", "outboxie-program-"); program.failed != nil {
+			return
+		}
+		build := exec.Command("go", "build", "-o", program.folder+"/outboxie", "github.com/assylzhan-a/outboxie/cmd/outboxie")
+		if said, err := build.CombinedOutput(); err != nil {
+			program.failed = fmt.Errorf("build the program: %w\n%s", err, said)
+		}
+	})
+	require.NoError(t, program.failed)
+	return filepath.Join(program.folder, "outboxie")
+}
+
+// Process is one run of the program. What it prints is kept, and shown when the test fails.
+type Process struct {
+	t     testing.TB
+	cmd   *exec.Cmd
+	ended chan struct{}
+
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Launch starts the program with more environment than the test's own, in an empty folder. It is killed when the test
+// ends, unless it ended before.
+func Launch(t testing.TB, environment []string, args ...string) *Process {
+	t.Helper()
+	p := &Process{t: t, cmd: exec.Command(binary(t), args...), ended: make(chan struct{})}
+	p.cmd.Env, p.cmd.Dir = append(os.Environ(), environment...), t.TempDir()
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	require.NoError(t, p.cmd.Start())
+	go func() {
+		_ = p.cmd.Wait() // the exit code is looked at by who expects one
+		close(p.ended)
+	}()
+	t.Cleanup(func() {
+		p.Kill()
+		if t.Failed() {
+			t.Logf("%s\n%s", strings.Join(p.cmd.Args, " "), p)
+		}
+	})
+	return p
+}
+
+// Write keeps what the program prints.
+func (p *Process) Write(text []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text.Write(text)
+}
+
+// String is what the program has printed so far.
+func (p *Process) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text.String()
+}
+
+// Says waits until the program has printed text, and returns the word that follows.
+func (p *Process) Says(text string) string {
+	p.t.Helper()
+	var rest string
+	require.Eventually(p.t, func() bool {
+		_, after, found := strings.Cut(p.String(), text)
+		rest = after
+		return found && strings.Contains(after, "\n")
+	}, patience, 5*time.Millisecond, "%s never said %q", p.cmd.Args, text)
+	if words := strings.Fields(rest); len(words) > 0 {
+		return words[0]
+	}
+	return ""
+}
+
+// API is the address that the program's API listens on.
+func (p *Process) API() string {
+	p.t.Helper()
+	return p.Says("server=API addr=")
+}
+
+// Signal sends a signal.
+func (p *Process) Signal(signal syscall.Signal) {
+	p.t.Helper()
+	require.NoError(p.t, p.cmd.Process.Signal(signal))
+}
+
+// Kill ends the program with SIGKILL, if it has not ended yet.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill() // it may have ended already
+	<-p.ended
+}
+
+// Stop asks the program to end, and returns its exit code.
+func (p *Process) Stop(signal syscall.Signal) int {
+	p.t.Helper()
+	p.Signal(signal)
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		p.t.Fatalf("%s did not stop", p.cmd.Args)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
