@@ -60,6 +60,8 @@ type Relay struct {
 	opts   Options
 	logger *slog.Logger
 	status atomic.Pointer[Status]
+
+	strange uint64 // sequence of somebody else's message that was warned of last
 }
 
 // New returns a relay that does nothing until Run. The logger names the instance.

@@ -380,3 +380,31 @@ func TestOneHangingRenewalIsSurvived(t *testing.T) {
 		require.Contains(t, text.String(), "reason=resigned")
 	})
 }
+
+// TestForeignMessage goes on after a message of somebody else, and warns of it once, however often it looks at it again.
+func TestForeignMessage(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		var text bytes.Buffer
+		bell := memory.NewBell()
+		r := relay.New(relay.Ports{
+			Log: w.log, Cursors: w.cursors, Publisher: w.stream, Elector: memory.NewElector(w.lease, "me"), Waker: bell, Alarm: bell,
+		}, relay.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1000}},
+			slog.New(slog.NewTextHandler(&text, nil)))
+		ctx, cancel := context.WithCancel(t.Context())
+		w.running.Go(func() { _ = r.Run(ctx) })
+		w.record(t, 3)
+		time.Sleep(time.Second)
+		w.stream.AppendForeign()
+		time.Sleep(time.Second)
+		w.stream.LimitPayload(1) // nothing can be published, so each poll takes over again
+		w.record(t, 3)
+		time.Sleep(time.Minute)
+		w.stream.LimitPayload(100)
+		time.Sleep(time.Second)
+		cancel()
+		w.running.Wait()
+		require.Len(t, w.stream.Entries(), 6)
+		require.Empty(t, w.judge(nil))
+		require.Equal(t, 1, strings.Count(text.String(), "somebody else"), text.String())
+	})
+}

@@ -95,7 +95,8 @@ func (r *Relay) follow(t *tenure, here *place, cursor outbox.Cursor, logger *slo
 	if err != nil {
 		return err
 	}
-	if own < here.sequence {
+	if own < here.sequence && here.sequence != r.strange {
+		r.strange = here.sequence
 		logger.Warn("somebody else publishes into the stream", "sequence", here.sequence, "ours", own)
 	}
 	if own == cursor.StreamSequence {
