@@ -1,8 +1,5 @@
 package jetstream
 
-// IgnoreTail turns the compare-and-swap off. It exists for the mutant that proves that tests notice.
-func (p *Publisher) IgnoreTail() { p.careless = true }
-
 // Decode reads a message as a subscriber does.
 var Decode = decode
 

@@ -56,8 +56,6 @@ type Publisher struct {
 	o      PublisherOptions
 	config atomic.Pointer[jetstream.StreamConfig] // as last seen
 	told   atomic.Pointer[string]                 // the warnings that were logged last
-
-	careless bool // a mutant: no compare-and-swap
 }
 
 var _ ports.Publisher = (*Publisher)(nil)
@@ -195,15 +193,12 @@ func (p *Publisher) store(ctx context.Context, after uint64, batch []outbox.Entr
 func (p *Publisher) storeOne(ctx context.Context, after uint64, message *nats.Msg) error {
 	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
 	defer done()
-	options := []jetstream.PublishOpt{jetstream.WithExpectStream(p.o.Stream), jetstream.WithRetryAttempts(0)}
-	if !p.careless {
-		options = append(options, jetstream.WithExpectLastSequence(after))
-	}
-	ack, err := p.js.PublishMsg(ctx, message, options...)
+	ack, err := p.js.PublishMsg(ctx, message, jetstream.WithExpectStream(p.o.Stream),
+		jetstream.WithExpectLastSequence(after), jetstream.WithRetryAttempts(0))
 	if err != nil {
 		return p.storeError(ctx, after, err)
 	}
-	if (ack.Sequence != after+1 && !p.careless) || ack.Duplicate {
+	if ack.Sequence != after+1 || ack.Duplicate {
 		return ports.ErrTailMoved.With("expected sequence %d, stored at %d (duplicate: %t)", after+1, ack.Sequence, ack.Duplicate)
 	}
 	return nil
@@ -221,14 +216,12 @@ func (p *Publisher) storeBatch(ctx context.Context, after uint64, messages []*na
 	}
 	first := messages[0].Header
 	first.Set(jetstream.ExpectedStreamHeader, p.o.Stream)
-	if !p.careless {
-		first.Set(jetstream.ExpectedLastSeqHeader, strconv.FormatUint(after, 10))
-	}
+	first.Set(jetstream.ExpectedLastSeqHeader, strconv.FormatUint(after, 10))
 	ack, err := jetstreamext.PublishMsgBatch(ctx, p.js, messages, jetstreamext.BatchFlowControl{AckFirst: false})
 	if err != nil {
 		return after, p.storeError(ctx, after, err)
 	}
-	if end := after + uint64(len(messages)); ack.Sequence != end && !p.careless {
+	if end := after + uint64(len(messages)); ack.Sequence != end {
 		return after, ports.ErrTailMoved.With("expected the batch to end at sequence %d, not at %d", end, ack.Sequence)
 	}
 	return ack.Sequence, nil

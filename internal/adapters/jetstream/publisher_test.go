@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
+	"github.com/synadia-io/orbit.go/jetstreamext"
 	"go.uber.org/goleak"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
@@ -292,19 +293,29 @@ func TestProgressOfARedrivenEvent(t *testing.T) {
 	require.Equal(t, ports.Stamp{Ours: true, Progress: outbox.Progress{Position: 99, EventID: "newer"}}, stamp)
 }
 
-// TestWithoutCompareAndSwapEventsAreDoubled is the mutant: what every other test relies on.
+// TestWithoutCompareAndSwapEventsAreDoubled is the mutant: what every other test relies on. The publisher's own messages,
+// sent without the sequence that they expect, are stored twice, one by one and as a batch.
 func TestWithoutCompareAndSwapEventsAreDoubled(t *testing.T) {
 	b := newBroker(t)
 	entries := outboxtest.NewEntries(0, 20)
-	_, err := b.opened().Publish(t.Context(), 0, entries)
+	publisher := b.opened()
+	_, err := publisher.Publish(t.Context(), 0, entries)
 	require.NoError(t, err)
-	stale := b.publisher(jetstream.PublisherOptions{})
-	_, err = stale.Publish(t.Context(), 0, entries)
-	require.ErrorIs(t, err, ports.ErrTailMoved)
-	stale.IgnoreTail()
-	_, err = stale.Publish(t.Context(), 0, entries)
+	for _, n := range []int{1, len(entries)} {
+		_, err = publisher.Publish(t.Context(), 0, entries[:n])
+		require.ErrorIs(t, err, ports.ErrTailMoved)
+	}
+	require.Len(t, b.Stored(t), len(entries))
+
+	messages := make([]*nats.Msg, len(entries))
+	for i, entry := range entries {
+		messages[i], _ = jetstream.Encode(entry, "/outboxie/orders")
+	}
+	_, err = b.admin.PublishMsg(t.Context(), messages[0])
 	require.NoError(t, err)
-	require.Len(t, b.Stored(t), 2*len(entries))
+	_, err = jetstreamext.PublishMsgBatch(t.Context(), b.admin, messages)
+	require.NoError(t, err)
+	require.Len(t, b.Stored(t), len(entries)+1+len(entries))
 }
 
 func TestPublisherLeavesNothingRunning(t *testing.T) {

@@ -1,9 +1,16 @@
 package postgres
 
-import "time"
+import (
+	"context"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+)
 
 // IgnoreWriters turns the wait for open writers off: the mutant that a test of the log must catch.
-func (l *Log) IgnoreWriters() { l.ignoreWriters = true }
+func (l *Log) IgnoreWriters() {
+	l.await = func(context.Context, outbox.Position) error { return nil }
+}
 
 // WarnAfter changes after how long a wait is reported.
 func (l *Log) WarnAfter(wait time.Duration) { l.warnAfter = wait }
