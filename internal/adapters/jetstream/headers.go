@@ -26,7 +26,11 @@ const (
 	headerAggregateType    = "Outbox-Aggregate-Type"
 	headerAggregateVersion = "Outbox-Aggregate-Version"
 	headerPosition         = "Outbox-Position" // the event's own
-	headerProgress         = "Outbox-Progress" // <position>/<event id>, where that is not the event's own
+
+	// headerProgress is <position>/<event id>, for messages whose progress is not the event's own: redriven events,
+	// and the engine's notices. Nothing writes it yet; stampOf reads it already, so that an instance of
+	// this release continues a stream in which a later one wrote such messages.
+	headerProgress = "Outbox-Progress"
 
 	contentType = "application/json"
 	engineCount = 10 // headers that every message has
