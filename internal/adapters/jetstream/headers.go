@@ -48,7 +48,7 @@ const (
 )
 
 // encode returns the message for entry and the size of its headers on the wire.
-func encode(entry outbox.Entry, source string) (*nats.Msg, int) {
+func encode(entry outbox.Entry) (*nats.Msg, int) {
 	header := make(nats.Header, engineCount+len(entry.Headers)+2) // Nats-Batch-Id and -Sequence; few messages get more
 	values := make([]string, 0, engineCount+len(entry.Headers))   // one array behind all values
 	size := frameSize
@@ -65,7 +65,7 @@ func encode(entry outbox.Entry, source string) (*nats.Msg, int) {
 	set(headerSpecVersion, "1.0")
 	set(headerID, escape(entry.ID))
 	set(headerType, escape(entry.Type))
-	set(headerSource, escape(source))
+	set(headerSource, eventSource)
 	set(headerSubject, escape(entry.Key.ID))
 	set(headerTime, entry.RecordedAt.UTC().Format(time.RFC3339Nano))
 	set(headerContentType, contentType)

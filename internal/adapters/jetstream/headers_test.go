@@ -33,7 +33,7 @@ func TestHeadersRoundTrip(t *testing.T) {
 		if len(entry.Headers) == 0 {
 			entry.Headers = nil
 		}
-		message, size := jetstream.Encode(entry, "/test source")
+		message, size := jetstream.Encode(entry)
 		require.Equal(t, message.Size(), len(message.Subject)+size+len(message.Data))
 		read, err := jetstream.Decode(message.Subject, message.Header, message.Data)
 		require.NoError(t, err)
@@ -47,7 +47,7 @@ func TestIncompleteHeadersAreUnreadable(t *testing.T) {
 		"ce-id", "ce-type", "ce-subject", "ce-time", "Outbox-Aggregate-Type", "Outbox-Aggregate-Version", "Outbox-Position",
 	} {
 		for _, value := range []string{"", "%zz", "-1"} {
-			message, _ := jetstream.Encode(entry, "/test")
+			message, _ := jetstream.Encode(entry)
 			message.Header.Set(name, value)
 			_, err := jetstream.Decode(message.Subject, message.Header, message.Data)
 			if value == "-1" && name != "ce-time" && name != "Outbox-Aggregate-Version" && name != "Outbox-Position" {

@@ -23,23 +23,21 @@ const (
 	maxBatchBytes = 8 << 20 // what is sent at once without hearing anything from the broker
 	minBatch      = 8       // below, the fixed cost of an atomic batch (2-3 ms) exceeds that of single messages
 
-	defaultSubjects = "orders.>"
-	defaultSource   = "/outboxie/orders"
-	defaultTimeout  = 5 * time.Second
+	eventSubjects = "orders.>"         // what the stream captures besides its own notices, and what subscribers get
+	eventSource   = "/outboxie/orders" // of every event, for CloudEvents
+
+	defaultTimeout = 5 * time.Second // for the broker's answer to a request
 )
 
 // PublisherOptions says what the stream is, and what it should be. For the limits 0 means no opinion (the stream's own, or
 // the broker's default when it is created), and a negative number unlimited. A stream that has more keeps it.
 type PublisherOptions struct {
-	Stream   string
-	Subjects []string // what it captures besides its own notices; orders.> by default
-	Source   string   // CloudEvents source of every event; /outboxie/orders by default
+	Stream string
 
 	MaxBytes   int64
 	MaxAge     time.Duration
 	MaxMsgSize int32
 	Replicas   int
-	Duplicates time.Duration // how long the broker remembers Nats-Msg-Id; the relay sends none
 
 	Timeout time.Duration // for the broker's answer to a request; 5 s by default
 	Logger  *slog.Logger
@@ -62,12 +60,6 @@ var _ ports.Publisher = (*Publisher)(nil)
 
 // NewPublisher returns a publisher to the stream that o names. It asks the broker nothing.
 func NewPublisher(nc *nats.Conn, o PublisherOptions) (*Publisher, error) {
-	if len(o.Subjects) == 0 {
-		o.Subjects = []string{defaultSubjects}
-	}
-	if o.Source == "" {
-		o.Source = defaultSource
-	}
 	if o.Timeout == 0 {
 		o.Timeout = defaultTimeout
 	}
@@ -162,7 +154,7 @@ func (p *Publisher) chunk(batch []outbox.Entry, limits limits) ([]*nats.Msg, err
 	messages := make([]*nats.Msg, 0, min(len(batch), maxBatch))
 	for bytes := 0; len(messages) < cap(messages) && (bytes < maxBatchBytes); {
 		entry := batch[len(messages)]
-		message, size := encode(entry, p.o.Source)
+		message, size := encode(entry)
 		if reason := refusal(entry, size, limits); reason != "" {
 			return messages, &ports.RefusedError{Entry: entry, Reason: reason}
 		}

@@ -309,7 +309,7 @@ func TestWithoutCompareAndSwapEventsAreDoubled(t *testing.T) {
 
 	messages := make([]*nats.Msg, len(entries))
 	for i, entry := range entries {
-		messages[i], _ = jetstream.Encode(entry, "/outboxie/orders")
+		messages[i], _ = jetstream.Encode(entry)
 	}
 	_, err = b.admin.PublishMsg(t.Context(), messages[0])
 	require.NoError(t, err)

@@ -34,9 +34,7 @@ var validSubscriber = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 type SourceOptions struct {
 	Stream     string
 	Subscriber string        // the durable consumer's name: letters, digits, - and _; one per effect, shared by its copies
-	Filter     string        // orders.> by default
 	AckWait    time.Duration // an event that was not acknowledged or extended for so long comes again; 30 s by default
-	Timeout    time.Duration // for the broker's answer to a request; 5 s by default
 	Logger     *slog.Logger
 }
 
@@ -61,16 +59,10 @@ func NewSource(nc *nats.Conn, o SourceOptions) (*Source, error) {
 	if !validSubscriber.MatchString(o.Subscriber) {
 		return nil, fault.New(fault.Invalid, "invalid_subscriber", "a subscriber id has 1 to 64 letters, digits, - and _, unlike %q", o.Subscriber)
 	}
-	if o.Filter == "" {
-		o.Filter = defaultSubjects
-	}
 	if o.AckWait == 0 {
 		o.AckWait = defaultAckWait
 	}
-	if o.Timeout == 0 {
-		o.Timeout = defaultTimeout
-	}
-	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(o.Timeout))
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(defaultTimeout))
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +79,7 @@ func (s *Source) Next(ctx context.Context) (inbox.Delivery, error) {
 	defer done()
 	message, err := s.next(waiting)
 	if err == nil {
-		return &delivery{message: message, nc: s.nc, ackWait: s.o.AckWait, timeout: s.o.Timeout}, nil
+		return &delivery{message: message, nc: s.nc, ackWait: s.o.AckWait}, nil
 	}
 	if ctx.Err() == nil { // else the request stands, and what it brings waits for the next call
 		_ = s.inbox.Unsubscribe()
@@ -139,11 +131,11 @@ func (s *Source) subscribe(ctx context.Context) error {
 	if s.inbox != nil {
 		return nil
 	}
-	ctx, done := whileConnected(ctx, s.nc, s.o.Timeout)
+	ctx, done := whileConnected(ctx, s.nc, defaultTimeout)
 	defer done()
 	_, err := s.js.CreateOrUpdateConsumer(ctx, s.o.Stream, jetstream.ConsumerConfig{
 		Durable:       s.o.Subscriber,
-		FilterSubject: s.o.Filter,
+		FilterSubject: eventSubjects,
 		DeliverPolicy: jetstream.DeliverAllPolicy,
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       s.o.AckWait,
@@ -186,7 +178,6 @@ type delivery struct {
 	message *nats.Msg
 	nc      *nats.Conn
 	ackWait time.Duration
-	timeout time.Duration
 }
 
 // Entry implements the port.
@@ -196,7 +187,7 @@ func (d *delivery) Entry() (outbox.Entry, error) {
 
 // Ack waits for the broker's word. After a failure it may be called again.
 func (d *delivery) Ack(ctx context.Context) error {
-	ctx, done := whileConnected(ctx, d.nc, d.timeout)
+	ctx, done := whileConnected(ctx, d.nc, defaultTimeout)
 	defer done()
 	_, err := d.nc.RequestWithContext(ctx, d.message.Reply, []byte("+ACK"))
 	return classify(ctx, err)

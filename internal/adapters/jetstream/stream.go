@@ -90,7 +90,7 @@ func (p *Publisher) update(ctx context.Context, info *jetstream.StreamInfo) (*je
 // wanted is have with what the options ask for, as far as that takes nothing away from it.
 func (p *Publisher) wanted(have jetstream.StreamConfig) jetstream.StreamConfig {
 	have.AllowAtomicPublish = true
-	for _, subject := range append(slices.Clone(p.o.Subjects), parkedSubject(p.o.Stream)) {
+	for _, subject := range []string{eventSubjects, parkedSubject(p.o.Stream)} {
 		if !coveredByAny(subject, have.Subjects) {
 			narrower := func(other string) bool { return covers(subject, other) } // the broker refuses overlaps
 			have.Subjects = append(slices.DeleteFunc(slices.Clone(have.Subjects), narrower), subject)
@@ -100,7 +100,6 @@ func (p *Publisher) wanted(have jetstream.StreamConfig) jetstream.StreamConfig {
 	have.MaxMsgSize = larger(have.MaxMsgSize, p.o.MaxMsgSize, -1)
 	have.MaxAge = larger(have.MaxAge, p.o.MaxAge, 0)
 	have.Replicas = max(have.Replicas, p.o.Replicas)
-	have.Duplicates = max(have.Duplicates, p.o.Duplicates)
 	return have
 }
 
@@ -119,7 +118,7 @@ func larger[N int32 | int64 | time.Duration](have, asked, unlimited N) N {
 func sameSettings(a, b jetstream.StreamConfig) bool {
 	return a.AllowAtomicPublish == b.AllowAtomicPublish && slices.Equal(a.Subjects, b.Subjects) &&
 		a.MaxBytes == b.MaxBytes && a.MaxMsgSize == b.MaxMsgSize && a.MaxAge == b.MaxAge &&
-		a.Replicas == b.Replicas && a.Duplicates == b.Duplicates
+		a.Replicas == b.Replicas
 }
 
 // warn names every setting of the stream that the options would shrink, and what makes the stream unfit. Each state is
@@ -135,7 +134,6 @@ func (p *Publisher) warn(have jetstream.StreamConfig) {
 	differs("max_msg_size", shrinks(have.MaxMsgSize, p.o.MaxMsgSize), have.MaxMsgSize, p.o.MaxMsgSize)
 	differs("max_age", shrinks(have.MaxAge, p.o.MaxAge), have.MaxAge, p.o.MaxAge)
 	differs("num_replicas", p.o.Replicas > 0 && p.o.Replicas < have.Replicas, have.Replicas, p.o.Replicas)
-	differs("duplicate_window", p.o.Duplicates > 0 && p.o.Duplicates < have.Duplicates, have.Duplicates, p.o.Duplicates)
 	if have.Storage != jetstream.FileStorage {
 		findings = append(findings, "storage: the stream is kept in memory, a restart of the broker loses it")
 	}

@@ -23,7 +23,7 @@ func TestStreamIsNeverShrunk(t *testing.T) {
 	require.NoError(t, err)
 	var log strings.Builder
 	options := jetstream.PublisherOptions{
-		MaxBytes: 1 << 20, MaxAge: time.Hour, MaxMsgSize: 8192, Duplicates: time.Minute,
+		MaxBytes: 1 << 20, MaxAge: time.Hour, MaxMsgSize: 8192,
 		Logger: slog.New(slog.NewTextHandler(&log, nil)),
 	}
 	publisher := b.publisher(options)
@@ -54,9 +54,7 @@ func TestStreamIsNeverShrunk(t *testing.T) {
 
 func TestStreamIsCreatedAsConfigured(t *testing.T) {
 	b := newBroker(t)
-	publisher := b.publisher(jetstream.PublisherOptions{
-		MaxBytes: 64 << 20, MaxAge: 48 * time.Hour, MaxMsgSize: 4096, Duplicates: time.Minute,
-	})
+	publisher := b.publisher(jetstream.PublisherOptions{MaxBytes: 64 << 20, MaxAge: 48 * time.Hour, MaxMsgSize: 4096})
 	info, err := publisher.Open(t.Context(), true)
 	require.NoError(t, err)
 	stored := b.info()
@@ -68,7 +66,6 @@ func TestStreamIsCreatedAsConfigured(t *testing.T) {
 	require.Equal(t, int64(64<<20), config.MaxBytes)
 	require.Equal(t, 48*time.Hour, config.MaxAge)
 	require.Equal(t, int32(4096), config.MaxMsgSize)
-	require.Equal(t, time.Minute, config.Duplicates)
 	require.Equal(t, 1, config.Replicas)
 }
 
