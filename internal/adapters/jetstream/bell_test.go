@@ -21,7 +21,7 @@ func TestWakeUpsAreNotStored(t *testing.T) {
 	b := newBells(t)
 	publisher := b.opened()
 	b.Bell().Wake()
-	<-b.Other().C()
+	requireRung(t, b.Other())
 	info, err := publisher.Open(t.Context(), false)
 	require.NoError(t, err)
 	require.Zero(t, info.LastSequence)
@@ -57,10 +57,15 @@ func TestLastRing(t *testing.T) {
 	ended, end := context.WithCancel(t.Context())
 	end()
 	require.NoError(t, bell.Run(ended))
+	requireRung(t, b.Other())
+}
+
+func requireRung(t *testing.T, alarm ports.Alarm) {
+	t.Helper()
 	select {
-	case <-b.Other().C():
+	case <-alarm.C():
 	case <-time.After(patience):
-		require.Fail(t, "the last ring was lost")
+		require.FailNow(t, "the ring was lost")
 	}
 }
 
@@ -83,7 +88,7 @@ func TestModule(t *testing.T) {
 			_, err := publisher.Open(t.Context(), true)
 			require.NoError(t, err)
 			waker.Wake()
-			<-alarm.C()
+			requireRung(t, alarm)
 			require.Same(t, bell, waker)
 		}),
 	)
