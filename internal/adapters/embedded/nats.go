@@ -84,15 +84,15 @@ func (n *NATS) start(opts NATSOptions) error {
 	if err != nil {
 		return fmt.Errorf("configure NATS: %w", err)
 	}
-	log := &natsLog{logger: opts.Logger.With("component", "nats")}
-	n.server.SetLoggerV2(log, false, false, false)
+	logger := &natsLog{logger: opts.Logger.With("component", "nats")}
+	n.server.SetLoggerV2(logger, false, false, false)
 	n.server.Start()
 	for deadline := time.Now().Add(natsStartTimeout); ; {
 		if n.server.ReadyForConnections(50*time.Millisecond) && n.server.JetStreamEnabled() {
 			n.port = n.server.Addr().(*net.TCPAddr).Port
 			return nil
 		}
-		if reason := log.fatal(); reason != "" {
+		if reason := logger.fatal(); reason != "" {
 			return errors.New("start NATS: " + reason)
 		}
 		if time.Now().After(deadline) {

@@ -11,16 +11,16 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// newEngine is a gin engine that answers everything that goes wrong with a problem, and logs through log only. Tracing,
+// newEngine is a gin engine that answers everything that goes wrong with a problem, and logs through logger only. Tracing,
 // if any, goes around all the rest.
-func newEngine(log *slog.Logger, tracing ...gin.HandlerFunc) *gin.Engine {
+func newEngine(logger *slog.Logger, tracing ...gin.HandlerFunc) *gin.Engine {
 	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()
 	engine.HandleMethodNotAllowed = true
 	engine.RedirectTrailingSlash = false
 	_ = engine.SetTrustedProxies(nil) // cannot fail; a client is the peer, not who it says it is
 	engine.Use(tracing...)
-	engine.Use(tellTrace, logAccess(log), recoverPanic(log))
+	engine.Use(tellTrace, logAccess(logger), recoverPanic(logger))
 	engine.NoRoute(func(c *gin.Context) { refuse(c, errRoute) })
 	engine.NoMethod(func(c *gin.Context) { refuse(c, errMethod) })
 	return engine
@@ -51,7 +51,7 @@ func tellTrace(c *gin.Context) {
 
 // logAccess logs one line for each request, with the reason if the failure is ours: a bug as an error, what is
 // unavailable as a warning, everything else for debugging only.
-func logAccess(log *slog.Logger) gin.HandlerFunc {
+func logAccess(logger *slog.Logger) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		start := time.Now()
 		c.Next()
@@ -71,20 +71,20 @@ func logAccess(log *slog.Logger) gin.HandlerFunc {
 		if last := c.Errors.Last(); last != nil {
 			attrs = append(attrs, slog.String("error", last.Error()))
 		}
-		log.LogAttrs(c.Request.Context(), level, "answered a request", attrs...)
+		logger.LogAttrs(c.Request.Context(), level, "answered a request", attrs...)
 	}
 }
 
 // recoverPanic answers a panic as the bug it is. An answer that was begun already is cut off instead, so that the client
 // cannot take it for a whole one.
-func recoverPanic(log *slog.Logger) gin.HandlerFunc {
+func recoverPanic(logger *slog.Logger) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		defer func() {
 			reason := recover()
 			if reason == nil {
 				return
 			}
-			log.ErrorContext(c.Request.Context(), "a request handler panicked",
+			logger.ErrorContext(c.Request.Context(), "a request handler panicked",
 				"panic", reason, "method", c.Request.Method, "path", c.Request.URL.Path, "stack", string(debug.Stack()))
 			if c.Writer.Written() {
 				panic(http.ErrAbortHandler)

@@ -22,18 +22,18 @@ var Module = fx.Module("httpapi", fx.Provide(
 	},
 ))
 
-func run(server *Server, log *slog.Logger, life fx.Lifecycle, app fx.Shutdowner) {
+func run(server *Server, logger *slog.Logger, life fx.Lifecycle, app fx.Shutdowner) {
 	served := make(chan struct{})
 	life.Append(fx.Hook{
 		OnStart: func(ctx context.Context) error {
 			if err := server.Listen(ctx); err != nil {
 				return err
 			}
-			log.Info("listening", "server", server.name, "addr", server.Addr())
+			logger.Info("listening", "server", server.name, "addr", server.Addr())
 			go func() {
 				defer close(served)
 				if err := server.Serve(); err != nil {
-					log.Error("shutting down", "error", err)
+					logger.Error("shutting down", "error", err)
 					_ = app.Shutdown(fx.ExitCode(1)) // fails only when it is shutting down already
 				}
 			}()

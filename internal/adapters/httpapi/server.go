@@ -38,7 +38,7 @@ type Server struct {
 	listener net.Listener
 }
 
-func newServer(name, addr string, handler http.Handler, timeouts Timeouts, log *slog.Logger) *Server {
+func newServer(name, addr string, handler http.Handler, timeouts Timeouts, logger *slog.Logger) *Server {
 	return &Server{name: name, addr: addr, http: &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: timeouts.ReadHeader,
@@ -46,7 +46,7 @@ func newServer(name, addr string, handler http.Handler, timeouts Timeouts, log *
 		WriteTimeout:      timeouts.Write,
 		IdleTimeout:       timeouts.Idle,
 		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}}
 }
 

@@ -18,7 +18,7 @@ const quiet = 2 * time.Millisecond
 type Bell struct {
 	nc      *nats.Conn
 	subject string
-	log     *slog.Logger
+	logger  *slog.Logger
 	own     chan struct{}
 	others  chan struct{}
 }
@@ -31,7 +31,7 @@ var (
 // NewBell returns the bell of a stream's relays. It rings in process at once, and over the broker while Run runs.
 func NewBell(nc *nats.Conn, stream string, logger *slog.Logger) *Bell {
 	return &Bell{
-		nc: nc, subject: wakeSubject(stream), log: logger,
+		nc: nc, subject: wakeSubject(stream), logger: logger,
 		own: make(chan struct{}, 1), others: make(chan struct{}, 1),
 	}
 }
@@ -81,6 +81,6 @@ func (b *Bell) Run(ctx context.Context) error {
 
 func (b *Bell) call() {
 	if err := b.nc.Publish(b.subject, nil); err != nil {
-		b.log.Debug("could not wake the other instances", "error", err)
+		b.logger.Debug("could not wake the other instances", "error", err)
 	}
 }

@@ -38,7 +38,7 @@ type Options struct {
 //
 // A connection does not hear what it publishes itself. Deliveries and answers come from the broker and are not concerned.
 func Connect(o Options) (*nats.Conn, error) {
-	log := o.Logger
+	logger := o.Logger
 	nc, err := nats.Connect(o.URL,
 		nats.Name(o.Name),
 		nats.RetryOnFailedConnect(true),
@@ -53,33 +53,33 @@ func Connect(o Options) (*nats.Conn, error) {
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(pingsUnanswered),
 		nats.ConnectHandler(func(nc *nats.Conn) {
-			log.Info("connected to NATS", "url", nc.ConnectedUrlRedacted(), "server", nc.ConnectedServerName())
+			logger.Info("connected to NATS", "url", nc.ConnectedUrlRedacted(), "server", nc.ConnectedServerName())
 		}),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			if nc.IsClosed() {
 				return
 			}
-			log.Warn("lost the connection to NATS", "error", err)
+			logger.Warn("lost the connection to NATS", "error", err)
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
-			log.Info("reconnected to NATS", "url", nc.ConnectedUrlRedacted(), "server", nc.ConnectedServerName())
+			logger.Info("reconnected to NATS", "url", nc.ConnectedUrlRedacted(), "server", nc.ConnectedServerName())
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
-			log.Debug("NATS cannot be reached", "error", err)
+			logger.Debug("NATS cannot be reached", "error", err)
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			subject := ""
 			if sub != nil {
 				subject = sub.Subject
 			}
-			log.Warn("NATS reported an error", "error", err, "subject", subject)
+			logger.Warn("NATS reported an error", "error", err, "subject", subject)
 		}),
 	)
 	if err != nil {
 		return nil, connectError(o.URL, err)
 	}
 	if !nc.IsConnected() {
-		log.Warn("NATS cannot be reached yet; trying again until it can", "url", redacted(o.URL))
+		logger.Warn("NATS cannot be reached yet; trying again until it can", "url", redacted(o.URL))
 	}
 	return nc, nil
 }

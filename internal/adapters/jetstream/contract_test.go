@@ -7,14 +7,14 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 )
 
-func TestPublisherContract(t *testing.T) {
+func TestPublisher(t *testing.T) {
 	outboxtest.TestPublisher(t, func(t *testing.T) outboxtest.StreamHarness { return newBroker(t) })
 }
 
-func TestBellContract(t *testing.T) {
+func TestWaker(t *testing.T) {
 	outboxtest.TestWaker(t, func(t *testing.T) outboxtest.BellHarness { return newBells(t) })
 }
 
-func TestSourceContract(t *testing.T) {
+func TestSource(t *testing.T) {
 	inboxtest.TestSource(t, func(t *testing.T) inboxtest.SourceHarness { return newSources(t) })
 }

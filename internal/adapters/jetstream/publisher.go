@@ -89,7 +89,7 @@ func (p *Publisher) At(ctx context.Context, sequence uint64) (ports.Stamp, error
 		return ports.Stamp{}, classify(ctx, err)
 	}
 	if err := json.Unmarshal(reply.Data, &answer); err != nil {
-		return ports.Stamp{}, fmt.Errorf("reading message %d of stream %s: %w", sequence, p.o.Stream, err)
+		return ports.Stamp{}, fmt.Errorf("read message %d of stream %s: %w", sequence, p.o.Stream, err)
 	}
 	switch {
 	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
@@ -97,7 +97,7 @@ func (p *Publisher) At(ctx context.Context, sequence uint64) (ports.Stamp, error
 	case answer.Error != nil:
 		return ports.Stamp{}, p.streamError(ctx, answer.Error)
 	case answer.Message == nil:
-		return ports.Stamp{}, fmt.Errorf("reading message %d of stream %s: empty answer", sequence, p.o.Stream)
+		return ports.Stamp{}, fmt.Errorf("read message %d of stream %s: empty answer", sequence, p.o.Stream)
 	case len(answer.Message.Header) == 0:
 		return ports.Stamp{}, nil
 	}

@@ -81,7 +81,7 @@ func (p *Publisher) update(ctx context.Context, info *jetstream.StreamInfo) (*je
 	}
 	stream, err := p.js.UpdateStream(ctx, config)
 	if err != nil {
-		return nil, p.streamError(ctx, fmt.Errorf("bringing stream %s up to date: %w", p.o.Stream, err))
+		return nil, p.streamError(ctx, fmt.Errorf("bring stream %s up to date: %w", p.o.Stream, err))
 	}
 	p.o.Logger.Info("brought the stream up to date", "stream", p.o.Stream)
 	return stream.CachedInfo(), nil
