@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -10,9 +9,6 @@ import (
 
 	"github.com/gin-gonic/gin"
 )
-
-// DefaultAdminAddr is where the admin listener is when it is not told: for this machine only.
-const DefaultAdminAddr = "127.0.0.1:8090"
 
 const probeTimeout = 2 * time.Second
 
@@ -25,9 +21,9 @@ type Check struct {
 	Probe func(ctx context.Context) error
 }
 
-// AdminOptions is what the admin listener needs. Logger is required.
+// AdminOptions is what the admin listener needs. Addr and Logger are required.
 type AdminOptions struct {
-	Addr     string // DefaultAdminAddr when empty; port 0 takes a free one
+	Addr     string // port 0 takes a free one
 	Checks   []Check
 	Logger   *slog.Logger
 	Timeouts Timeouts
@@ -49,8 +45,7 @@ func NewAdmin(options AdminOptions) *Admin {
 		c.JSON(status, report)
 	})
 	answerHead(engine)
-	addr := cmp.Or(options.Addr, DefaultAdminAddr)
-	return &Admin{newServer("admin listener", addr, engine, options.Timeouts.orDefault(), options.Logger)}
+	return &Admin{newServer("admin listener", options.Addr, engine, options.Timeouts.orDefault(), options.Logger)}
 }
 
 // readiness asks all checks at once. One that does not answer within two seconds has failed.

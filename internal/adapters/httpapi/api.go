@@ -4,7 +4,6 @@
 package httpapi
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 
@@ -19,12 +18,9 @@ import (
 
 //go:generate go tool -modfile=../../../tools/go.mod oapi-codegen -config oapi-codegen.yaml openapi.yaml
 
-// DefaultAddr is where the API listens when it is not told.
-const DefaultAddr = "127.0.0.1:8080"
-
-// Options is what the API needs. Service and Logger are required; what is nil of OpenTelemetry is taken from its globals.
+// Options is what the API needs. Addr, Service and Logger are required; what is nil of OpenTelemetry is taken from its globals.
 type Options struct {
-	Addr           string // DefaultAddr when empty; port 0 takes a free one
+	Addr           string // port 0 takes a free one
 	Service        ordering.Service
 	Logger         *slog.Logger
 	TracerProvider trace.TracerProvider
@@ -50,7 +46,7 @@ func NewAPI(options Options) *API {
 		ErrorHandler: func(c *gin.Context, _ error, _ int) { refuse(c, errRequest.On("id", "is required")) },
 	})
 	answerHead(engine)
-	return &API{newServer("API", cmp.Or(options.Addr, DefaultAddr), engine, timeouts, options.Logger)}
+	return &API{newServer("API", options.Addr, engine, timeouts, options.Logger)}
 }
 
 // traced opens the server span of each request, as a child of the caller's.
