@@ -4,6 +4,7 @@ package memory
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -50,7 +51,7 @@ var _ ports.Appender = (*Writer)(nil)
 // Begin opens a transaction.
 func (l *Log) Begin() *Writer { return &Writer{log: l} }
 
-// Append deals positions to messages; nobody sees them before Commit.
+// Append deals positions to all messages, or to none; nobody sees them before Commit.
 func (w *Writer) Append(ctx context.Context, messages ...outbox.Message) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -65,12 +66,16 @@ func (w *Writer) Append(ctx context.Context, messages ...outbox.Message) error {
 	}
 	w.log.mu.Lock()
 	defer w.log.mu.Unlock()
+	versions := make(map[versionKey]bool, len(messages))
 	for _, message := range messages {
 		version := versionKey{message.Key, message.Version}
-		if w.log.versions[version] {
+		if w.log.versions[version] || versions[version] {
 			return ports.ErrVersionTaken.With("%s already has an event of version %d", message.Key, message.Version)
 		}
-		w.log.versions[version] = true
+		versions[version] = true
+	}
+	maps.Copy(w.log.versions, versions)
+	for _, message := range messages {
 		position := outbox.Position(len(w.log.rows) + 1)
 		w.log.rows = append(w.log.rows, &row{entry: outbox.Entry{Message: message, Position: position, RecordedAt: time.Now()}})
 		w.mine = append(w.mine, position)
