@@ -13,6 +13,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/embedded"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/config"
 )
 
@@ -50,10 +51,10 @@ func (p *program) dev(ctx context.Context, c config.Config) (err error) {
 	if err := prepareDatabase(ctx, c, logger); err != nil {
 		return stopped(ctx, err)
 	}
-	return runApp(ctx, fx.New(devGraph(c, logger), fx.Invoke(func(b background, api *httpapi.API, admin *httpapi.Admin) {
+	return runApp(ctx, fx.New(devGraph(c, logger), fx.Invoke(func(b background, api *httpapi.API, admin *httpapi.Admin, tracing *telemetry.Telemetry) {
 		b.run("postgres", servers.watch)
 		b.Lifecycle.Append(fx.StartHook(func() error {
-			return introduce(p.stdout, c, servers, api.Addr(), admin.Addr(), time.Since(began))
+			return introduce(p.stdout, c, servers, api.Addr(), admin.Addr(), tracing.Exporting(), time.Since(began))
 		}))
 	})))
 }
@@ -126,13 +127,17 @@ func (s *servers) watch(ctx context.Context) error {
 }
 
 // introduce tells a newcomer what runs, where, and what to try.
-func introduce(out io.Writer, c config.Config, s *servers, api, admin string, took time.Duration) error {
+func introduce(out io.Writer, c config.Config, s *servers, api, admin string, exporting bool, took time.Duration) error {
 	database, broker := "given by DATABASE_URL", "given by NATS_URL"
 	if s.postgres != nil {
 		database = fmt.Sprintf("Postgres %s from %s, data in %s", s.postgres.Version(), s.postgres.Home(), s.postgres.DataDir())
 	}
 	if s.nats != nil {
 		broker = "NATS with JetStream, in this process"
+	}
+	traces := "not exported: set OTEL_EXPORTER_OTLP_ENDPOINT"
+	if exporting {
+		traces = "exported, as the OTEL_* environment says"
 	}
 	_, err := fmt.Fprintf(out, `
 Outboxie %s is ready after %.1f s.
@@ -144,6 +149,7 @@ Outboxie %s is ready after %.1f s.
   broker       %s
                %s   stream %s
   subscribers  %d
+  traces       %s
 
 Place an order, and see it delivered:
 
@@ -157,7 +163,7 @@ Join with another instance:
 Ctrl-C stops everything.
 
 `, release(), took.Seconds(), api, admin, database, c.Database.URL, broker, c.NATS.URL, c.Stream.Name, c.Dev.Subscribers,
-		api, joinURL(c, s), string(c.NATS.URL))
+		traces, api, joinURL(c, s), string(c.NATS.URL))
 	return err
 }
 

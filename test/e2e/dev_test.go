@@ -59,6 +59,7 @@ func TestDev(t *testing.T) {
 	data := dataDir(t)
 	first := dev(t, data, "--subscribers", "2")
 	require.Contains(t, first.String(), "curl -i -X POST http://"+first.API()+"/orders")
+	require.Contains(t, first.String(), "  traces       not exported: set OTEL_EXPORTER_OTLP_ENDPOINT\n")
 
 	order, err := place(first.API())
 	require.NoError(t, err)
