@@ -45,8 +45,10 @@ func TestTwoLeaders(t *testing.T) {
 	for writer := range writers {
 		writing.Go(func() { write(t, db, writer, transactions) })
 	}
-	for range 2 {
-		time.Sleep(300 * time.Millisecond)
+	for outage := range 2 { // after a third of the events, and after two
+		require.Eventually(t, func() bool {
+			return count(t, db, "SELECT count(*) FROM outbox") > (outage+1)*writers*transactions/2
+		}, patience, time.Millisecond)
 		broker.Stop()
 		broker.Start()
 	}
