@@ -28,7 +28,8 @@ var program = struct {
 func binary(t testing.TB) string {
 	t.Helper()
 	program.once.Do(func() {
-		if program.folder, program.failed = os.MkdirTemp("", "outboxie-program-"); program.failed != nil {
+		program.folder, program.failed = os.MkdirTemp("", "outboxie-program-") //nolint:usetesting // shared by all tests of the process
+		if program.failed != nil {
 			return
 		}
 		build := exec.Command("go", "build", "-o", program.folder+"/outboxie", "github.com/assylzhan-a/outboxie/cmd/outboxie")
