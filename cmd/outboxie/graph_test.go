@@ -121,10 +121,10 @@ func TestStopWhileStarting(t *testing.T) {
 // command runs the program in this process.
 func command(t *testing.T, environment []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	var out, errs bytes.Buffer
+	out, errs := &lines{}, &lines{} // a connection may still have something to tell when the program has ended
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	code = runContext(ctx, args, environment, &out, &errs)
+	code = runContext(ctx, args, environment, out, errs)
 	return code, out.String(), errs.String()
 }
 
@@ -140,7 +140,7 @@ func TestExitCodesAndWords(t *testing.T) {
 		stdout      string
 		stderr      string
 	}{
-		"no command":           {nil, nil, exitClean, "Available Commands", ""},
+		"no command":           {nil, []string{}, exitClean, "Available Commands", ""},
 		"help":                 {nil, []string{"serve", "--help"}, exitClean, "--roles", ""},
 		"version":              {nil, []string{"version"}, exitClean, "outboxie ", ""},
 		"unknown command":      {nil, []string{"sevre"}, exitUsage, "", `unknown command "sevre"`},
