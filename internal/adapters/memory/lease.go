@@ -110,6 +110,13 @@ var _ ports.CursorStore = (*CursorStore)(nil)
 // NewCursorStore returns a store without a cursor.
 func NewCursorStore(lease *Lease, log *Log) *CursorStore { return &CursorStore{lease: lease, log: log} }
 
+// Edit changes the cursor as an operator does: whoever holds the lease, and while the relay runs.
+func (s *CursorStore) Edit(edit func(*outbox.Cursor)) {
+	s.lease.mu.Lock()
+	defer s.lease.mu.Unlock()
+	edit(&s.cursor)
+}
+
 // Load implements the port.
 func (s *CursorStore) Load(ctx context.Context) (outbox.Cursor, error) {
 	if err := ctx.Err(); err != nil {

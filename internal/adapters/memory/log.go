@@ -193,6 +193,16 @@ func (l *Log) Purge(upTo outbox.Position) {
 	l.purgedTo = max(l.purgedTo, upTo)
 }
 
+// Delete removes a row as nobody should: by hand, without a word to retention.
+func (l *Log) Delete(position outbox.Position) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if row := l.rows[position-1]; row != nil {
+		delete(l.versions, versionKey{row.entry.Key, row.entry.Version})
+		l.rows[position-1] = nil
+	}
+}
+
 // Forget removes the rows after a position, as a failover that loses committed transactions does.
 func (l *Log) Forget(after outbox.Position) {
 	l.mu.Lock()
