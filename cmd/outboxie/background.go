@@ -62,12 +62,13 @@ func (b background) guard(ctx context.Context, loop func(context.Context) error)
 	return loop(ctx)
 }
 
-// runApp starts the graph and stops it when ctx ends, or when one of its parts asks for it.
+// runApp starts the graph and stops it when ctx ends, or when one of its parts asks for it. A ctx that ends during the
+// start is heeded after it: fx would end at once and leave behind what has started. No start hook takes long.
 func runApp(ctx context.Context, app *fx.App) error {
-	starting, cancel := context.WithTimeout(ctx, app.StartTimeout())
+	starting, cancel := context.WithTimeout(context.WithoutCancel(ctx), app.StartTimeout())
 	defer cancel()
 	if err := app.Start(starting); err != nil {
-		return stopped(ctx, err)
+		return err
 	}
 	code := exitClean
 	select {

@@ -105,17 +105,17 @@ func TestLoopThatFailsWhileStoppingIsTold(t *testing.T) {
 	require.Contains(t, log.String(), "at the door")
 }
 
-// TestStopWhileStarting : a program that is told to stop before it has started stops cleanly, too.
+// TestStopWhileStarting : a program that is told to stop before it has started stops cleanly, too, and in order.
 func TestStopWhileStarting(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
+	var steps []string
 	app := fx.New(fx.NopLogger, fx.Invoke(func(life fx.Lifecycle) {
-		life.Append(fx.StartHook(func(starting context.Context) error {
-			stop()
-			<-starting.Done()
-			return starting.Err()
-		}))
+		life.Append(fx.StopHook(func() { steps = append(steps, "first stops") }))
+		life.Append(fx.StartStopHook(stop, func() { steps = append(steps, "second stops") }))
+		life.Append(fx.StopHook(func() { steps = append(steps, "third stops") }))
 	}))
 	require.NoError(t, runApp(ctx, app))
+	require.Equal(t, []string{"third stops", "second stops", "first stops"}, steps)
 }
 
 // command runs the program in this process.
