@@ -99,7 +99,9 @@ func folder(t *testing.T) string {
 	t.Helper()
 	top, err := os.MkdirTemp("", "outboxie-embedded-") //nolint:usetesting // its folders are closed to other users
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(top)) })
+	t.Cleanup(func() { // the supervisor of an owner that was killed may still be at work there
+		require.Eventually(t, func() bool { return os.RemoveAll(top) == nil }, 30*time.Second, 20*time.Millisecond)
+	})
 	require.NoError(t, os.Chmod(top, 0o755))
 	return filepath.Join(top, "postgres")
 }

@@ -204,8 +204,11 @@ func TestPostgresAsANormalUser(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
 	if os.Geteuid() != 0 {
-		startOwner(t, options(dir), nil) // the tests run as one
+		owner := startOwner(t, options(dir), nil) // the tests run as one
 		require.EqualValues(t, os.Geteuid(), serverUser(t, dir))
+		require.NoError(t, owner.stdin.Close())
+		require.NoError(t, owner.cmd.Wait())
+		requireGone(t, owner.PID)
 		return
 	}
 	nobody := account(t, "nobody")
