@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -158,12 +159,12 @@ Place an order, and see it delivered:
 
 Join with another instance:
 
-  DATABASE_URL='%s' NATS_URL='%s' HTTP_ADDR=127.0.0.1:0 ADMIN_ADDR=127.0.0.1:0 outboxie serve
+  DATABASE_URL='%s' NATS_URL='%s' HTTP_ADDR=127.0.0.1:0 ADMIN_ADDR=127.0.0.1:0 %s serve
 
 Ctrl-C stops everything.
 
 `, release(), took.Seconds(), api, admin, database, c.Database.URL, broker, c.NATS.URL, c.Stream.Name, c.Dev.Subscribers,
-		traces, api, joinURL(c, s), string(c.NATS.URL))
+		traces, api, joinURL(c, s), string(c.NATS.URL), os.Args[0])
 	return err
 }
 

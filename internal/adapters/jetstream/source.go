@@ -17,7 +17,9 @@ import (
 )
 
 const (
-	defaultAckWait = 30 * time.Second
+	// Of a subscriber that died, or a broker that was killed, the event under way comes again only after this, and those
+	// behind it wait. Work that takes longer is extended.
+	defaultAckWait = 5 * time.Second
 	pullExpiry     = 30 * time.Second
 	heartbeat      = 2 * time.Second // a request that hears nothing for two of these is given up
 	farewell       = time.Second     // for giving back what was delivered but not taken
@@ -34,7 +36,7 @@ var validSubscriber = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 type SourceOptions struct {
 	Stream     string
 	Subscriber string        // the durable consumer's name: letters, digits, - and _; one per effect, shared by its copies
-	AckWait    time.Duration // an event that was not acknowledged or extended for so long comes again; 30 s by default
+	AckWait    time.Duration // an event that was not acknowledged or extended for so long comes again; 5 s by default
 	Logger     *slog.Logger
 }
 

@@ -3,7 +3,9 @@ package postgres
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/uptrace/bun"
 
@@ -29,11 +31,15 @@ type messageRow struct {
 }
 
 // appender is the outbox of one transaction.
-type appender struct{ tx bun.Tx }
+type appender struct {
+	tx             bun.Tx
+	abandonedAfter time.Duration
+}
 
 var _ ports.Appender = (*appender)(nil)
 
-// Append implements the port. All messages go in one statement.
+// Append implements the port. All messages go in one statement, which also says, for this transaction only, when it counts
+// as abandoned.
 func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error {
 	if len(messages) == 0 {
 		return nil
@@ -59,7 +65,10 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 		})
 	}
 	var positions []int64
-	err := a.tx.NewInsert().Model(&rows).Returning("position").Scan(ctx, &positions)
+	var timeouts []string
+	err := a.tx.NewInsert().Model(&rows).
+		Returning("position, set_config('idle_in_transaction_session_timeout', ?, true)", strconv.FormatInt(a.abandonedAfter.Milliseconds(), 10)).
+		Scan(ctx, &positions, &timeouts)
 	switch state := sqlState(err); {
 	case state == uniqueViolation:
 		return ports.ErrVersionTaken.Wrap(err)

@@ -17,3 +17,6 @@ func (l *Log) WarnAfter(wait time.Duration) { l.warnAfter = wait }
 
 // Classify makes classify testable.
 var Classify = classify
+
+// AbandonedAfter changes how long a transaction that has appended may lie idle.
+func (u *UnitOfWork) AbandonedAfter(idle time.Duration) { u.abandonedAfter = idle }

@@ -4,24 +4,35 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"time"
 
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 )
 
-// UnitOfWork is a Postgres transaction over orders and outbox, at the isolation READ COMMITTED.
-type UnitOfWork struct{ db *bun.DB }
+// abandonedAfter is how long a transaction that has appended may lie idle before Postgres ends it. The log's readers wait
+// for it, and a writer whose process is frozen, or whose machine is gone, cannot end it itself.
+const abandonedAfter = 10 * time.Second
+
+// UnitOfWork is a Postgres transaction over orders and outbox, at the isolation READ COMMITTED. One that has appended and
+// then lies idle for ten seconds is ended by Postgres.
+type UnitOfWork struct {
+	db             *bun.DB
+	abandonedAfter time.Duration
+}
 
 var _ ordering.UnitOfWork = (*UnitOfWork)(nil)
 
 // NewUnitOfWork returns a unit of work on db.
-func NewUnitOfWork(db *bun.DB) *UnitOfWork { return &UnitOfWork{db: db} }
+func NewUnitOfWork(db *bun.DB) *UnitOfWork {
+	return &UnitOfWork{db: db, abandonedAfter: abandonedAfter}
+}
 
 // Do implements the port. It sends BEGIN and COMMIT and nothing else besides what fn does.
 func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx ordering.Tx) error) error {
 	return transact(ctx, u.db, func(ctx context.Context, tx bun.Tx) error {
-		return fn(ctx, ordering.Tx{Orders: &orders{tx: tx}, Outbox: &appender{tx: tx}})
+		return fn(ctx, ordering.Tx{Orders: &orders{tx: tx}, Outbox: &appender{tx: tx, abandonedAfter: u.abandonedAfter}})
 	})
 }
 

@@ -179,3 +179,29 @@ func TestAppendRefusesWhatPostgresCannotKeep(t *testing.T) {
 	require.ErrorIs(t, err, outbox.ErrInvalidMessage)
 	require.Equal(t, fault.Invalid, fault.KindOf(err))
 }
+
+// TestAbandonedTransactionEnds : a transaction that has appended and lies idle is ended by Postgres, so that the log goes
+// on behind it. Others keep the session's own setting.
+func TestAbandonedTransactionEnds(t *testing.T) {
+	h := shop{newHarness(t)}
+	work := postgres.NewUnitOfWork(h.db)
+	work.AbandonedAfter(200 * time.Millisecond)
+	err := work.Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
+		require.NoError(t, tx.Outbox.Append(ctx, outboxtest.NewMessage("a", 1)))
+		time.Sleep(time.Second)
+		return nil
+	})
+	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+	require.Empty(t, h.Entries(t))
+
+	db := open(t, postgres.Options{URL: infra.Database(t), MaxOpenConns: 1})
+	setting := func() (idle string) {
+		require.NoError(t, db.QueryRowContext(t.Context(), "SHOW idle_in_transaction_session_timeout").Scan(&idle))
+		return idle
+	}
+	before := setting()
+	require.NoError(t, postgres.NewUnitOfWork(db).Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
+		return tx.Outbox.Append(ctx, outboxtest.NewMessage("a", 1))
+	}))
+	require.Equal(t, before, setting(), "nothing stays behind in the session")
+}
