@@ -23,8 +23,6 @@ const (
 	// HaltHistoryLost : the log's row that was dealt with last is gone or another one: the database lost committed
 	// history, or it is another database.
 	HaltHistoryLost HaltReason = "history_lost"
-	// HaltUnpublishable : the broker can never take this event.
-	HaltUnpublishable HaltReason = "unpublishable_event"
 )
 
 // Halt is the error of a relay that stopped on purpose. It keeps its lease, so that no other instance runs into the

@@ -38,6 +38,7 @@ type Entry struct {
 	Message
 	Position   Position
 	RecordedAt time.Time // on the database's clock, while the transaction was running
+	Parked     bool      // read from the log: it is in the parking lot, whatever its state there
 }
 
 // Progress names a place in the log that was dealt with. The id makes sure that it still is the same log.
@@ -59,6 +60,7 @@ type Cursor struct {
 	StreamCreated  string   // identity of the stream the cursor was saved for; empty: none was ever seen
 	StreamSequence uint64   // sequence of our last message in it
 	PurgedTo       Position // rows up to here may be missing because retention removed them
+	Revision       int64    // how many fenced writes there were; see Turn
 }
 
 // Term is one leadership: while it lasts, its holder may try to relay. A Term is a reason to try, never a permission:
@@ -67,6 +69,11 @@ type Term struct {
 	Token    int64     // fencing token; rises with every leadership
 	Deadline time.Time // when the holder must stop trusting it; read against the monotonic clock
 }
+
+// Turn fences what a relay writes into the database. A write takes effect only while Token is the lease's, which keeps
+// former leaders out, and only as the write that follows number Revision, which keeps out requests of the leader itself that
+// it gave up and that arrive late. Each write that takes effect counts one.
+type Turn struct{ Token, Revision int64 }
 
 // ErrInvalidMessage says why a message cannot be appended.
 var ErrInvalidMessage = fault.New(fault.Invalid, "invalid_message", "the message cannot be appended to the outbox")

@@ -7,6 +7,7 @@ package outbox
 
 import (
 	"context"
+	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
@@ -28,6 +29,10 @@ var (
 	ErrLeaseHeld = fault.New(fault.Conflict, "lease_held", "the lease is held by another instance")
 	// ErrLeaseLost : the token is not the lease's any more, so nothing was written.
 	ErrLeaseLost = fault.New(fault.Conflict, "lease_lost", "the lease was lost to another instance")
+	// ErrOutOfTurn : another write took effect first, so nothing was written. The caller has to load the cursor again.
+	ErrOutOfTurn = fault.New(fault.Conflict, "out_of_turn", "another write to the relay's state came first")
+	// ErrNotParked : there is no event at that position, or of that aggregate, that waits for an operator.
+	ErrNotParked = fault.New(fault.NotFound, "not_parked", "no such event is parked")
 )
 
 // ErrVersionTaken : the aggregate already has an event of that version.
@@ -63,6 +68,8 @@ type Log interface {
 	// The row at from.Position must carry from.EventID, else the answer is ErrHistoryLost; it may be missing only at
 	// position 0 and at or below the cursor's PurgedTo.
 	//
+	// Entries that are in the parking lot are among them, marked Parked; that they were not may have become untrue since.
+	//
 	// A log that is not safe to read (a standby, for example) is a failure, never an empty answer.
 	After(ctx context.Context, from outbox.Progress, limit outbox.Slice) ([]outbox.Entry, error)
 }
@@ -77,6 +84,8 @@ type StreamInfo struct {
 type Stamp struct {
 	Ours     bool            // false: somebody else's message, the rest is empty
 	Progress outbox.Progress // the last row of the log that was dealt with once this message was stored
+	Event    outbox.Position // of the event that the message carries; 0: it is a Notice
+	Parked   string          // of a Notice
 }
 
 // Publisher appends to the stream. Sequences are contiguous: the message after S is S+1.
@@ -97,16 +106,82 @@ type Publisher interface {
 	// An entry that can never be stored ends the batch: what stands before it is stored, and the error is a *RefusedError.
 	// ErrTailMoved says that the stream did not end at after. On any other error anything between nothing and the whole
 	// batch may be stored, now or shortly: the caller has to look at the stream again.
+	//
+	// The message of each entry says that the log was dealt with up to that entry. When the connection was lost since Open,
+	// the answer is ErrTailMoved: a stream that has come back may be an older one.
 	Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error)
+
+	// Redrive is Publish for events that come later than their place in the log: each message says that the log was dealt
+	// with up to at.
+	Redrive(ctx context.Context, after uint64, at outbox.Progress, batch []outbox.Entry) (uint64, error)
+
+	// Notify appends a notice as Publish appends an event.
+	Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error)
 }
 
-// CursorStore keeps the relay's cursor.
+// CursorStore keeps the relay's cursor, and tells operators why the relay halted.
 type CursorStore interface {
-	// Load returns the cursor, the zero Cursor when none was saved.
+	// Load returns the cursor, the zero Cursor when nothing was ever written.
 	Load(ctx context.Context) (outbox.Cursor, error)
-	// Save writes position, stream identity and sequence, if and only if token is still the lease's: else ErrLeaseLost and
-	// nothing is written. It returns the cursor as it stands, PurgedTo included, which it does not change.
-	Save(ctx context.Context, term outbox.Term, cursor outbox.Cursor) (outbox.Cursor, error)
+	// Save writes position, stream identity and sequence, if it is the turn's: else the answer is ErrLeaseLost or
+	// ErrOutOfTurn, and nothing is written. It returns the cursor as it stands, with PurgedTo, which it does not change.
+	Save(ctx context.Context, turn outbox.Turn, cursor outbox.Cursor) (outbox.Cursor, error)
+	// Report writes why the relay halted, or with nil that it did not, fenced like Save.
+	Report(ctx context.Context, turn outbox.Turn, halt *outbox.Halt) error
+}
+
+// Parking is the parking lot as the relay drives it: a sequenced dead-letter queue. An event that the broker can never take
+// waits there, and behind it, in order, every later event of its aggregate. Each method is one write, fenced like
+// CursorStore.Save and judged on what the lot holds when it takes effect.
+type Parking interface {
+	// Settle brings the lot in line with the stream, in which the last message of ours is tail, at sequence:
+	//   - a notice of parking at the tail: its event is parked, if the log still has it and the lot does not;
+	//   - an event at the tail that is to be redriven: so it was, and so were those of its aggregate before it that were
+	//     to be redriven, at the sequences before it;
+	//   - events that were redriven above sequence: the stream lost them, so they are to be redriven again.
+	// A zero tail has nothing to say. Settle reports whether any event waits.
+	Settle(ctx context.Context, turn outbox.Turn, tail Stamp, sequence uint64) (waiting bool, err error)
+
+	// SetAside parks those of entries, which are in order of position, whose aggregate has an event that waits at an
+	// earlier position, and returns the positions of those that are in the lot now. If all that waits of the aggregate is to
+	// be redriven or discarded already, they are to be redriven too.
+	SetAside(ctx context.Context, turn outbox.Turn, entries []outbox.Entry) ([]outbox.Position, error)
+
+	// Next carries out what operators asked for: events that they gave up are discarded, and the answer is what to redrive
+	// next. Those are events of one aggregate, in order, at most limit and at positions up to upTo, without one that is
+	// still parked before them.
+	Next(ctx context.Context, turn outbox.Turn, upTo outbox.Position, limit outbox.Slice) (Due, error)
+
+	// Refuse parks an event again which was to be redriven and that the broker still cannot take, and with it the later
+	// ones of its aggregate that were to be redriven.
+	Refuse(ctx context.Context, turn outbox.Turn, entry outbox.Entry, reason string) error
+}
+
+// Due is what Parking.Next found.
+type Due struct {
+	Redrive   []outbox.Entry
+	Discarded []outbox.Position // by this call
+	Waiting   bool              // whether any event waits
+}
+
+// Attendant is the parking lot as an operator sees it. Whatever is decided is carried out by the leader, soon.
+type Attendant interface {
+	// Redrive asks for every Parked event of the aggregate, or of all aggregates when key is nil, and returns how many
+	// there were. If there was none of the aggregate the answer is ErrNotParked.
+	Redrive(ctx context.Context, key *outbox.Key) (int, error)
+	// Discard gives up the Parked event at position for ever, or answers ErrNotParked. The events behind it wait on.
+	Discard(ctx context.Context, position outbox.Position) error
+	// Waiting lists at most limit of the events that wait, in order of position.
+	Waiting(ctx context.Context, limit int) ([]outbox.ParkedEvent, error)
+}
+
+// Retention removes what is old.
+type Retention interface {
+	// Purge removes from the log at most limit entries that were recorded longer ago than age, up to the cursor's position
+	// and oldest first, and sets the cursor's PurgedTo to match, all at once. Events in the parking lot stay while they
+	// wait; after that they age from when they were dealt with, and leave the lot together with the log. Purge returns how
+	// many were removed. If token is not the lease's any more, the answer is ErrLeaseLost and nothing is removed.
+	Purge(ctx context.Context, token int64, age time.Duration, limit int) (int, error)
 }
 
 // Elector hands out the lease that decides which relay tries. The keeper's clock decides expiry; the deadline of a Term

@@ -1,0 +1,39 @@
+package outbox
+
+import "time"
+
+// ParkedState is where an event in the parking lot stands. While it is Parked, Redrive or Discard it waits, and so do all
+// later events of its aggregate.
+type ParkedState string
+
+// The states of an event in the parking lot.
+const (
+	Parked    ParkedState = "parked"    // until an operator decides
+	Redrive   ParkedState = "redrive"   // an operator decided that it be published after all; the leader is about to
+	Redriven  ParkedState = "redriven"  // it was published, later than its place in the log
+	Discard   ParkedState = "discard"   // an operator gave it up; the leader is about to take note
+	Discarded ParkedState = "discarded" // it will never be published
+)
+
+// Waits reports whether an event of this state holds up its aggregate.
+func (s ParkedState) Waits() bool { return s == Parked || s == Redrive || s == Discard }
+
+// ParkedEvent is an event in the parking lot: one that the broker can never take, or one that came after such an event of
+// its aggregate.
+type ParkedEvent struct {
+	Progress
+	Key       Key
+	Type      string
+	Reason    string
+	State     ParkedState
+	Sequence  uint64 // of the message that it was redriven as
+	ParkedAt  time.Time
+	ChangedAt time.Time // when it got its state
+}
+
+// Notice is a message of the engine itself, in the stream like any other: by it a decision is made in the same place, and
+// by the same compare-and-swap, as events are published.
+type Notice struct {
+	Progress        // the log counts as dealt with up to here
+	Parked   string // why the event at Progress was parked in its place; empty: an operator adopted the stream as it is
+}

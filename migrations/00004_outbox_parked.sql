@@ -1,0 +1,34 @@
+-- +goose Up
+
+-- Events that the broker can never take, and those of the same aggregate behind them. A row waits while its state is parked,
+-- redrive or discard; it stays until retention removes its event from the log, and the relay skips every event that has one.
+CREATE TABLE outbox_parked (
+    position        bigint PRIMARY KEY,
+    event_id        uuid NOT NULL,
+    aggregate_type  text NOT NULL,
+    aggregate_id    text NOT NULL,
+    event_type      text NOT NULL,
+    reason          text NOT NULL,
+    state           text NOT NULL CHECK (state IN ('parked', 'redrive', 'redriven', 'discard', 'discarded')),
+    stream_sequence bigint, -- of the message that it was redriven as
+    parked_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    changed_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK ((state = 'redriven') = (stream_sequence IS NOT NULL))
+);
+CREATE INDEX ON outbox_parked (aggregate_type, aggregate_id, position) WHERE state IN ('parked', 'redrive', 'discard');
+CREATE INDEX ON outbox_parked (stream_sequence) WHERE state = 'redriven';
+
+-- revision counts the relay's writes: one that comes late finds another number and does nothing.
+ALTER TABLE outbox_cursor
+    ADD COLUMN revision bigint NOT NULL DEFAULT 0,
+    ADD COLUMN halt_reason text,
+    ADD COLUMN halt_detail text,
+    ADD COLUMN halted_at timestamptz;
+
+-- +goose Down
+ALTER TABLE outbox_cursor
+    DROP COLUMN revision,
+    DROP COLUMN halt_reason,
+    DROP COLUMN halt_detail,
+    DROP COLUMN halted_at;
+DROP TABLE outbox_parked;
