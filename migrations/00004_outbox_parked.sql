@@ -15,20 +15,29 @@ CREATE TABLE outbox_parked (
     changed_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     CHECK ((state = 'redriven') = (stream_sequence IS NOT NULL))
 );
-CREATE INDEX ON outbox_parked (aggregate_type, aggregate_id, position) WHERE state IN ('parked', 'redrive', 'discard');
-CREATE INDEX ON outbox_parked (stream_sequence) WHERE state = 'redriven';
+CREATE INDEX outbox_parked_waiting ON outbox_parked (position) WHERE state IN ('parked', 'redrive', 'discard');
+CREATE INDEX outbox_parked_waiting_of ON outbox_parked (aggregate_type, aggregate_id, position)
+    WHERE state IN ('parked', 'redrive', 'discard');
+CREATE INDEX outbox_parked_parked_of ON outbox_parked (aggregate_type, aggregate_id, position) WHERE state = 'parked';
+CREATE INDEX outbox_parked_redriven ON outbox_parked (stream_sequence) WHERE state = 'redriven';
+CREATE INDEX outbox_parked_done ON outbox_parked (changed_at) WHERE state IN ('redriven', 'discarded');
 
--- revision counts the relay's writes: one that comes late finds another number and does nothing.
+-- revision counts the relay's writes: one that comes late finds another number and does nothing. The first may be one that
+-- says nothing about the stream.
 ALTER TABLE outbox_cursor
     ADD COLUMN revision bigint NOT NULL DEFAULT 0,
     ADD COLUMN halt_reason text,
     ADD COLUMN halt_detail text,
-    ADD COLUMN halted_at timestamptz;
+    ADD COLUMN halted_at timestamptz,
+    ALTER COLUMN position SET DEFAULT 0,
+    ALTER COLUMN stream_sequence SET DEFAULT 0;
 
 -- +goose Down
 ALTER TABLE outbox_cursor
-    DROP COLUMN revision,
-    DROP COLUMN halt_reason,
+    ALTER COLUMN stream_sequence DROP DEFAULT,
+    ALTER COLUMN position DROP DEFAULT,
+    DROP COLUMN halted_at,
     DROP COLUMN halt_detail,
-    DROP COLUMN halted_at;
+    DROP COLUMN halt_reason,
+    DROP COLUMN revision;
 DROP TABLE outbox_parked;

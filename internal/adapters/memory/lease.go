@@ -38,6 +38,14 @@ func (l *Lease) Holder() (string, int64) {
 
 func (l *Lease) now() time.Time { return time.Now().Add(l.skew) }
 
+// holds answers ErrLeaseLost unless token is the lease's.
+func (l *Lease) holds(token int64) error {
+	if l.token != token {
+		return ports.ErrLeaseLost
+	}
+	return nil
+}
+
 // Elector is one instance's hold on a Lease.
 type Elector struct {
 	lease  *Lease
@@ -78,8 +86,8 @@ func (e *Elector) Renew(ctx context.Context, term outbox.Term) (outbox.Term, err
 	asked := time.Now()
 	e.lease.mu.Lock()
 	defer e.lease.mu.Unlock()
-	if e.lease.token != term.Token {
-		return outbox.Term{}, ports.ErrLeaseLost
+	if err := e.lease.holds(term.Token); err != nil {
+		return outbox.Term{}, err
 	}
 	e.lease.expires = e.lease.now().Add(e.lease.ttl)
 	return e.term(asked), nil
@@ -96,50 +104,4 @@ func (e *Elector) Resign(ctx context.Context, term outbox.Term) error {
 		e.lease.expires = e.lease.now()
 	}
 	return nil
-}
-
-// CursorStore keeps a cursor that is fenced by a Lease.
-type CursorStore struct {
-	lease  *Lease
-	log    *Log
-	cursor outbox.Cursor
-}
-
-var _ ports.CursorStore = (*CursorStore)(nil)
-
-// NewCursorStore returns a store without a cursor.
-func NewCursorStore(lease *Lease, log *Log) *CursorStore { return &CursorStore{lease: lease, log: log} }
-
-// Edit changes the cursor as an operator does: whoever holds the lease, and while the relay runs.
-func (s *CursorStore) Edit(edit func(*outbox.Cursor)) {
-	s.lease.mu.Lock()
-	defer s.lease.mu.Unlock()
-	edit(&s.cursor)
-}
-
-// Load implements the port.
-func (s *CursorStore) Load(ctx context.Context) (outbox.Cursor, error) {
-	if err := ctx.Err(); err != nil {
-		return outbox.Cursor{}, err
-	}
-	s.lease.mu.Lock()
-	defer s.lease.mu.Unlock()
-	cursor := s.cursor
-	cursor.EventID, cursor.PurgedTo = s.log.at(cursor.Position)
-	return cursor, nil
-}
-
-// Save implements the port.
-func (s *CursorStore) Save(ctx context.Context, term outbox.Term, cursor outbox.Cursor) (outbox.Cursor, error) {
-	if err := ctx.Err(); err != nil {
-		return outbox.Cursor{}, err
-	}
-	s.lease.mu.Lock()
-	defer s.lease.mu.Unlock()
-	if s.lease.token != term.Token {
-		return outbox.Cursor{}, ports.ErrLeaseLost
-	}
-	s.cursor = cursor
-	cursor.EventID, cursor.PurgedTo = s.log.at(cursor.Position)
-	return cursor, nil
 }

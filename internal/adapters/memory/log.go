@@ -3,6 +3,7 @@
 package memory
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -19,7 +20,11 @@ type Log struct {
 	mu       sync.Mutex
 	rows     []*row // rows[i] holds position i+1; nil: purged or dead
 	versions map[versionKey]bool
+	purged   []outbox.Entry
 	purgedTo outbox.Position
+	mark     outbox.Position // where the cursor stood at marked
+	marked   time.Time
+	lot      lot
 	changed  chan struct{} // closed and replaced whenever something may have become readable
 	careless bool
 }
@@ -36,7 +41,7 @@ type row struct {
 
 // NewLog returns an empty log.
 func NewLog() *Log {
-	return &Log{versions: make(map[versionKey]bool), changed: make(chan struct{})}
+	return &Log{versions: make(map[versionKey]bool), lot: make(lot), changed: make(chan struct{})}
 }
 
 // Writer is an open transaction. It is not safe for concurrent use.
@@ -159,7 +164,9 @@ func (l *Log) settled(from outbox.Progress, limit outbox.Slice) (entries []outbo
 		if bytes += len(row.entry.Payload); bytes > limit.Bytes && len(entries) > 0 {
 			break
 		}
-		entries = append(entries, row.entry)
+		entry := row.entry
+		entry.Parked = l.lot[entry.Position] != nil
+		entries = append(entries, entry)
 	}
 	return entries, open && l.committedAfter(from.Position), nil
 }
@@ -187,10 +194,51 @@ func (l *Log) verify(from outbox.Progress) error {
 func (l *Log) Purge(upTo outbox.Position) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for position := range min(int(upTo), len(l.rows)) {
-		l.rows[position] = nil
+	for position := range min(upTo, outbox.Position(len(l.rows))) {
+		l.purge(position + 1)
 	}
 	l.purgedTo = max(l.purgedTo, upTo)
+}
+
+func (l *Log) purge(position outbox.Position) {
+	if entry := l.committed(position); entry != nil {
+		l.purged = append(l.purged, *entry)
+		l.purgedTo = max(l.purgedTo, position)
+	}
+	l.rows[position-1] = nil
+	delete(l.lot, position)
+}
+
+// purgeOld removes up to limit entries that the cursor, which stands at position, passed before a time.
+func (l *Log) purgeOld(position outbox.Position, before time.Time, limit int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if position < l.mark || l.marked.IsZero() {
+		l.mark, l.marked = position, time.Now()
+	}
+	if !l.marked.Before(before) {
+		return 0
+	}
+	removed := 0
+	for at := outbox.Position(1); at <= l.mark && removed < limit; at++ {
+		parked := l.lot[at]
+		if l.committed(at) != nil && (parked == nil || !parked.State.Waits() && parked.ChangedAt.Before(before)) {
+			l.purge(at)
+			removed++
+		}
+	}
+	if removed < limit {
+		l.mark, l.marked = position, time.Now()
+	}
+	return removed
+}
+
+// committed returns the readable entry at position, or nil.
+func (l *Log) committed(position outbox.Position) *outbox.Entry {
+	if position < 1 || int(position) > len(l.rows) || l.rows[position-1] == nil || !l.rows[position-1].committed {
+		return nil
+	}
+	return &l.rows[position-1].entry
 }
 
 // Delete removes a row as nobody should: by hand, without a word to retention.
@@ -215,16 +263,17 @@ func (l *Log) Forget(after outbox.Position) {
 	l.rows = l.rows[:after]
 }
 
-// Committed returns every readable row in order of position.
+// Committed returns every row that could ever be read, in order of position.
 func (l *Log) Committed() []outbox.Entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var entries []outbox.Entry
+	entries := slices.Clone(l.purged)
 	for _, row := range l.rows {
 		if row != nil && row.committed {
 			entries = append(entries, row.entry)
 		}
 	}
+	slices.SortFunc(entries, func(a, b outbox.Entry) int { return cmp.Compare(a.Position, b.Position) })
 	return entries
 }
 

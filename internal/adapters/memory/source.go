@@ -70,7 +70,7 @@ func (s *Source) take() (*delivery, <-chan struct{}, time.Time, error) {
 		c = &consumer{}
 		s.stream.consumers[s.subscriber] = c
 	}
-	if c.pending != 0 && s.stream.messages[c.pending-1].deleted {
+	if c.pending != 0 && s.stream.messages[c.pending-1].hidden() {
 		c.acked, c.pending = c.pending, 0
 	}
 	if c.pending != 0 && time.Now().Before(c.comeback) {
@@ -78,7 +78,7 @@ func (s *Source) take() (*delivery, <-chan struct{}, time.Time, error) {
 	}
 	if c.pending == 0 {
 		sequence := c.acked + 1
-		for sequence <= uint64(len(s.stream.messages)) && s.stream.messages[sequence-1].deleted {
+		for sequence <= uint64(len(s.stream.messages)) && s.stream.messages[sequence-1].hidden() {
 			sequence++
 		}
 		if sequence > uint64(len(s.stream.messages)) {
@@ -117,7 +117,7 @@ type delivery struct {
 
 // Entry implements the port.
 func (d *delivery) Entry() (outbox.Entry, error) {
-	if !d.message.ours {
+	if !d.message.stamp.Ours {
 		return outbox.Entry{}, inbox.ErrUnreadable
 	}
 	return d.message.entry, nil

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
@@ -21,14 +22,25 @@ type Stream struct {
 	consumers   map[string]*consumer // by subscriber; see Source
 	changed     chan struct{}
 	careless    bool
+	restarts    int
 
 	maxPayload int
 }
 
 type streamed struct {
 	entry   outbox.Entry
-	ours    bool
+	stamp   ports.Stamp
+	at      time.Time
 	deleted bool
+}
+
+// hidden reports whether no subscriber gets the message: it is gone, or a notice.
+func (m streamed) hidden() bool { return m.deleted || m.stamp.Ours && m.stamp.Event == 0 }
+
+// Message is a message of ours as it stands in the stream.
+type Message struct {
+	ports.Stamp
+	outbox.Entry // empty for a notice
 }
 
 var _ ports.Publisher = (*Stream)(nil)
@@ -77,34 +89,65 @@ func (s *Stream) At(ctx context.Context, sequence uint64) (ports.Stamp, error) {
 	if sequence == 0 || sequence > uint64(len(s.messages)) || s.messages[sequence-1].deleted {
 		return ports.Stamp{}, ports.ErrNoMessage
 	}
-	message := s.messages[sequence-1]
-	if !message.ours {
-		return ports.Stamp{}, nil
-	}
-	return ports.Stamp{Ours: true, Progress: message.entry.Progress()}, nil
+	return s.messages[sequence-1].stamp, nil
 }
 
 // Publish implements the port.
 func (s *Stream) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
-	if err := ctx.Err(); err != nil {
-		return after, err
-	}
+	return s.append(ctx, after, batch, outbox.Entry.Progress)
+}
+
+// Redrive implements the port.
+func (s *Stream) Redrive(ctx context.Context, after uint64, at outbox.Progress, batch []outbox.Entry) (uint64, error) {
+	return s.append(ctx, after, batch, func(outbox.Entry) outbox.Progress { return at })
+}
+
+// Notify implements the port.
+func (s *Stream) Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.exists {
-		return after, ports.ErrStreamMissing
+	if err := s.ends(ctx, after); err != nil {
+		return after, err
 	}
-	if uint64(len(s.messages)) != after && !s.careless {
-		return after, ports.ErrTailMoved
+	s.messages = append(s.messages, streamed{
+		at: time.Now(), stamp: ports.Stamp{Ours: true, Progress: notice.Progress, Parked: notice.Parked},
+	})
+	s.announce()
+	return after + 1, nil
+}
+
+func (s *Stream) append(
+	ctx context.Context, after uint64, batch []outbox.Entry, progress func(outbox.Entry) outbox.Progress,
+) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.ends(ctx, after); err != nil {
+		return after, err
 	}
 	for i, entry := range batch {
 		if reason := s.refuses(entry); reason != "" {
 			return after + uint64(i), &ports.RefusedError{Entry: entry, Reason: reason}
 		}
-		s.messages = append(s.messages, streamed{entry: entry, ours: true})
+		s.messages = append(s.messages, streamed{
+			at: time.Now(), entry: entry, stamp: ports.Stamp{Ours: true, Progress: progress(entry), Event: entry.Position},
+		})
 		s.announce()
 	}
 	return after + uint64(len(batch)), nil
+}
+
+// ends says why nothing can be appended after a sequence.
+func (s *Stream) ends(ctx context.Context, after uint64) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !s.exists {
+		return ports.ErrStreamMissing
+	}
+	if uint64(len(s.messages)) != after && !s.careless {
+		return ports.ErrTailMoved
+	}
+	return nil
 }
 
 func (s *Stream) refuses(entry outbox.Entry) string {
@@ -147,10 +190,12 @@ func (s *Stream) Delete(sequence uint64) {
 	s.messages[sequence-1].deleted = true
 }
 
-// Regress puts an older copy of the store back: what came after sequence is gone.
+// Regress puts an older copy of the store back: what came after sequence is gone. That takes a restart of the broker, which
+// ends every connection.
 func (s *Stream) Regress(sequence uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.restarts++
 	s.messages = slices.Clone(s.messages[:sequence])
 	for _, consumer := range s.consumers {
 		consumer.regress(sequence)
@@ -184,14 +229,43 @@ func (s *Stream) Len() uint64 {
 	return uint64(len(s.messages))
 }
 
-// Entries returns our messages in stream order.
-func (s *Stream) Entries() []outbox.Entry {
+// Before is the sequence of the last message that was stored before a time.
+func (s *Stream) Before(cutoff time.Time) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var entries []outbox.Entry
+	sequence := uint64(len(s.messages))
+	for sequence > 0 && !s.messages[sequence-1].at.Before(cutoff) {
+		sequence--
+	}
+	return sequence
+}
+
+// Restarts is how often the broker was restarted.
+func (s *Stream) Restarts() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.restarts
+}
+
+// Messages returns our messages in stream order, notices included.
+func (s *Stream) Messages() []Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ours []Message
 	for _, message := range s.messages {
-		if message.ours && !message.deleted {
-			entries = append(entries, message.entry)
+		if message.stamp.Ours && !message.deleted {
+			ours = append(ours, Message{message.stamp, message.entry})
+		}
+	}
+	return ours
+}
+
+// Entries returns the events in stream order.
+func (s *Stream) Entries() []outbox.Entry {
+	var entries []outbox.Entry
+	for _, message := range s.Messages() {
+		if message.Event != 0 {
+			entries = append(entries, message.Entry)
 		}
 	}
 	return entries

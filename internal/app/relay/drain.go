@@ -35,7 +35,8 @@ func (a *reading) stop() {
 }
 
 // drain publishes what follows place until something goes wrong or ctx ends. While a slice is being published, the next
-// one is read. place is true to what the stream acknowledged whenever drain returns.
+// one is read. Between slices the parking lot is attended to. place is true to what the stream acknowledged whenever drain
+// returns.
 func (r *Relay) drain(ctx context.Context, t *tenure, place *place, logger *slog.Logger, retry *backoff) error {
 	idle := backoff{least: r.opts.Poll / 16, most: r.opts.Poll}
 	ahead := r.read(t.ctx, place.progress)
@@ -49,25 +50,34 @@ func (r *Relay) drain(ctx context.Context, t *tenure, place *place, logger *slog
 		if err != nil {
 			return unread(err)
 		}
-		if len(entries) == 0 {
-			r.working(logger, place)
-			retry.reset()
-			if err := r.idle(ctx, t, place, idle.next()); err != nil {
-				return err
-			}
-			ahead = r.read(t.ctx, place.progress)
-			continue
-		}
 		if t.over() {
 			return errExpired
 		}
-		idle.reset()
-		ahead = r.read(t.ctx, entries[len(entries)-1].Progress())
-		if err := r.publish(t, place, entries); err != nil {
+		whole := true
+		if len(entries) > 0 {
+			idle.reset()
+			ahead = r.read(t.ctx, entries[len(entries)-1].Progress())
+			if whole, err = r.deliver(t, place, entries, logger); err != nil {
+				return err
+			}
+		}
+		redriven, err := r.attend(t, place, logger)
+		if err != nil {
 			return err
 		}
-		r.working(logger, place)
+		if err := r.working(t, logger, place); err != nil {
+			return err
+		}
 		retry.reset()
+		if len(entries) == 0 && !redriven {
+			if err := r.idle(ctx, t, place, idle.next()); err != nil {
+				return err
+			}
+		}
+		if len(entries) == 0 || !whole {
+			ahead.stop()
+			ahead = r.read(t.ctx, place.progress)
+		}
 	}
 }
 
@@ -80,6 +90,11 @@ func (r *Relay) idle(ctx context.Context, t *tenure, place *place, longest time.
 	if err != nil || woken {
 		return err
 	}
+	return r.unmoved(t, place)
+}
+
+// unmoved asks whether the stream is still the same and ends at place.
+func (r *Relay) unmoved(t *tenure, place *place) error {
 	info, err := r.Publisher.Open(t.ctx, false)
 	if err == nil && (info.Created != place.created || info.LastSequence != place.sequence) {
 		return ports.ErrTailMoved.With("the stream ends at sequence %d, not at %d", info.LastSequence, place.sequence)
@@ -108,28 +123,46 @@ func (r *Relay) await(
 		case <-elapsed:
 			return false, nil
 		case <-due:
-			if err := place.save(t.ctx, r.Cursors, t.term()); err != nil {
+			if err := place.save(t.ctx, r.Cursors, t); err != nil {
 				return false, err
 			}
 		}
 	}
 }
 
-// publish appends entries to the stream and moves place on by what was stored.
-func (r *Relay) publish(t *tenure, place *place, entries []outbox.Entry) error {
-	last, err := r.Publisher.Publish(t.ctx, place.sequence, entries)
-	if stored := last - place.sequence; last > place.sequence && stored <= uint64(len(entries)) {
-		place.advance(entries[stored-1].Progress(), last)
+// deliver appends a slice of the log to the stream and moves place on. It answers false when it ended early, because an
+// aggregate was parked, and the rest has to be read again.
+func (r *Relay) deliver(t *tenure, place *place, entries []outbox.Entry, logger *slog.Logger) (whole bool, err error) {
+	batch, err := r.publishable(t, place, entries)
+	if err != nil {
+		return false, err
 	}
-	var refused *ports.RefusedError
-	if errors.As(err, &refused) {
-		return outbox.NewHalt(outbox.HaltUnpublishable, "event %s (%s, %s) at position %d: %s", refused.Entry.ID, refused.Entry.Type,
-			refused.Entry.Key, refused.Entry.Position, refused.Reason)
+	if len(batch) > 0 {
+		last, err := r.Publisher.Publish(t.ctx, place.sequence, batch)
+		if stored := place.stored(last, batch); stored > 0 {
+			place.advance(batch[stored-1].Progress(), last)
+		}
+		var refused *ports.RefusedError
+		if errors.As(err, &refused) {
+			return false, r.park(t, place, refused, logger)
+		}
+		if err != nil {
+			return false, err
+		}
 	}
-	if err == nil && place.due() == 0 {
-		err = place.save(t.ctx, r.Cursors, t.term())
+	place.skip(entries[len(entries)-1].Progress())
+	if place.due() == 0 {
+		err = place.save(t.ctx, r.Cursors, t)
 	}
-	return err
+	return err == nil, err
+}
+
+// stored is how many of batch were stored, if last is the stream's last sequence.
+func (p *place) stored(last uint64, batch []outbox.Entry) int {
+	if last <= p.sequence || last-p.sequence > uint64(len(batch)) {
+		return 0
+	}
+	return int(last - p.sequence)
 }
 
 func unread(err error) error {

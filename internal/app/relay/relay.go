@@ -21,6 +21,8 @@ type Options struct {
 	LeaseTTL time.Duration // how long a dead leader keeps the others waiting
 	Poll     time.Duration // longest time between two looks at an idle log: the safety net under lost wake-ups
 	Slice    outbox.Slice  // most that is read, and published, at once
+
+	Retention time.Duration // how long the log is kept after it was published; 0: for ever
 }
 
 // Ports is everything that a relay drives.
@@ -28,6 +30,8 @@ type Ports struct {
 	Log       ports.Log
 	Cursors   ports.CursorStore
 	Publisher ports.Publisher
+	Parking   ports.Parking
+	Retention ports.Retention
 	Elector   ports.Elector
 	Waker     ports.Waker
 	Alarm     ports.Alarm
@@ -52,6 +56,7 @@ type Status struct {
 	Halt     *outbox.Halt    // why it halted
 	Trouble  string          // the last failure, until the relay works again
 	Heals    int64           // how often the stream had lost acknowledged messages since the start
+	Parked   bool            // events in the parking lot wait for an operator, or to be redriven
 }
 
 // Relay is one instance's relay.
@@ -133,6 +138,9 @@ func (r *Relay) lead(ctx context.Context, term outbox.Term) {
 	r.update(func(s *Status) { *s = Status{State: Leading, Token: term.Token, Heals: s.Heals} })
 
 	t := r.take(ctx, term)
+	if r.opts.Retention > 0 {
+		t.owned.Go(func() { r.purge(t, logger) })
+	}
 	place := r.relay(ctx, t, logger)
 	reason := t.end()
 
@@ -157,7 +165,7 @@ func (r *Relay) resign(ctx context.Context, t *tenure, place *place) error {
 	final, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
 	defer cancel()
 	if place != nil {
-		if err := place.save(final, r.Cursors, t.term()); err != nil {
+		if err := place.save(final, r.Cursors, t); err != nil {
 			r.logger.WarnContext(ctx, "cannot save the cursor while resigning", "error", err)
 		}
 	}
@@ -174,7 +182,9 @@ func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) *plac
 	for {
 		place, err := r.takeOver(t, logger)
 		if err == nil {
+			t.placed.Store(true)
 			err = r.drain(ctx, t, place, logger, &retry)
+			t.placed.Store(false)
 		}
 		if ctx.Err() != nil || t.ctx.Err() != nil {
 			return place
@@ -182,11 +192,11 @@ func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) *plac
 		// What was acknowledged is remembered before the stream is judged again: it tells a copied tail from a true one.
 		var unsaved error
 		if place != nil {
-			unsaved = place.save(t.ctx, r.Cursors, t.term())
+			unsaved = place.save(t.ctx, r.Cursors, t)
 		}
 		var halt *outbox.Halt
 		if errors.As(err, &halt) {
-			r.halted(logger, halt)
+			r.halted(t, logger, halt)
 			sleep(ctx, t.ctx, r.opts.Poll)
 			continue
 		}
@@ -194,7 +204,7 @@ func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) *plac
 			err = unsaved
 		}
 		r.failed(logger, err)
-		if again := retry.used(); again || !errors.Is(err, ports.ErrTailMoved) {
+		if again := retry.used(); again || !overtaken(err) {
 			sleep(ctx, t.ctx, retry.next())
 		} else {
 			retry.next()
@@ -204,29 +214,50 @@ func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) *plac
 }
 
 // working records that the relay gets on: an empty log, or something published.
-func (r *Relay) working(logger *slog.Logger, place *place) {
+func (r *Relay) working(t *tenure, logger *slog.Logger, place *place) error {
 	before := r.Status()
 	r.update(func(s *Status) {
 		s.State, s.Halt, s.Trouble = Leading, nil, ""
-		s.Position, s.Sequence = place.progress.Position, place.own
+		s.Position, s.Sequence, s.Parked = place.progress.Position, place.own, place.waiting
 	})
 	if before.Halt != nil || before.Trouble != "" {
 		logger.Info("relaying again", "position", place.progress.Position)
 	}
+	return r.report(t, nil)
 }
 
 // halted says once, not every poll, why nothing is relayed.
-func (r *Relay) halted(logger *slog.Logger, halt *outbox.Halt) {
+func (r *Relay) halted(t *tenure, logger *slog.Logger, halt *outbox.Halt) {
 	before := r.Status().Halt
 	r.update(func(s *Status) { s.State, s.Halt, s.Trouble = Halted, halt, "" })
-	if before == nil || *before != *halt {
+	if !before.Equal(halt) {
 		logger.Error("relay halted", "reason", halt.Reason, "detail", halt.Detail)
+	}
+	if err := r.report(t, halt); err != nil {
+		logger.Debug("cannot report the halt yet", "error", err)
 	}
 }
 
+// report tells operators, who may ask any instance, whether the relay is halted.
+func (r *Relay) report(t *tenure, halt *outbox.Halt) error {
+	if t.reported.Equal(halt) {
+		return nil
+	}
+	err := t.write(t.ctx, func(ctx context.Context, turn outbox.Turn) error { return r.Cursors.Report(ctx, turn, halt) })
+	if err == nil {
+		t.reported = halt
+	}
+	return err
+}
+
+// overtaken reports whether another relay, or an earlier request of this one, came first.
+func overtaken(err error) bool {
+	return errors.Is(err, ports.ErrTailMoved) || errors.Is(err, ports.ErrOutOfTurn)
+}
+
 func (r *Relay) failed(logger *slog.Logger, err error) {
-	if errors.Is(err, ports.ErrTailMoved) {
-		logger.Debug("the stream moved, taking over again", "error", err)
+	if overtaken(err) {
+		logger.Debug("overtaken, taking over again", "error", err)
 		return
 	}
 	if r.Status().Trouble != err.Error() {

@@ -17,13 +17,23 @@ type place struct {
 	own      uint64          // sequence of our last message; below sequence only when somebody else wrote after it
 	created  string          // identity of the stream
 	unsaved  time.Time       // since when the cursor is behind; zero: it is not
+	lost     uint64          // how many messages that were acknowledged the stream had lost when it was taken over
+
+	waiting  bool      // events may wait in the parking lot
+	attended time.Time // when the parking lot was looked after last
 }
 
 // cursorEvery bounds both how often the cursor is saved and how far it may lag behind the last publish.
 const cursorEvery = time.Second
 
 func (p *place) advance(to outbox.Progress, sequence uint64) {
-	p.progress, p.sequence, p.own = to, sequence, sequence
+	p.sequence, p.own = sequence, sequence
+	p.skip(to)
+}
+
+// skip moves on in the log alone: what was passed is in the parking lot.
+func (p *place) skip(to outbox.Progress) {
+	p.progress = to
 	if p.unsaved.IsZero() {
 		p.unsaved = time.Now()
 	}
@@ -37,28 +47,37 @@ func (p *place) due() time.Duration {
 	return max(0, time.Until(p.unsaved.Add(cursorEvery)))
 }
 
-func (p *place) save(ctx context.Context, cursors ports.CursorStore, term outbox.Term) error {
+func (p *place) save(ctx context.Context, cursors ports.CursorStore, t *tenure) error {
 	if p.unsaved.IsZero() {
 		return nil
 	}
-	_, err := cursors.Save(ctx, term, p.cursor())
-	if err == nil {
-		p.unsaved = time.Time{}
-	}
+	_, err := p.store(ctx, cursors, t)
 	return err
 }
 
-func (p *place) cursor() outbox.Cursor {
-	return outbox.Cursor{Progress: p.progress, StreamCreated: p.created, StreamSequence: p.own}
+func (p *place) store(ctx context.Context, cursors ports.CursorStore, t *tenure) (saved outbox.Cursor, err error) {
+	err = t.write(ctx, func(ctx context.Context, turn outbox.Turn) error {
+		saved, err = cursors.Save(ctx, turn, outbox.Cursor{Progress: p.progress, StreamCreated: p.created, StreamSequence: p.own})
+		return err
+	})
+	if err == nil {
+		p.unsaved = time.Time{}
+	}
+	return saved, err
 }
 
 // takeOver finds the place from the stream's tail. The cursor only helps: it bounds the search, and it knows a stream that
 // is not the one it used to be.
+//
+// Before anything is published, parking lot and cursor are brought in line with the tail. Thereby the cursor goes back with
+// a stream that lost messages, so that retention cannot remove what is needed, and a new stream is remembered while it
+// is empty. And it takes the turn: no request from before can change anything from now on.
 func (r *Relay) takeOver(t *tenure, logger *slog.Logger) (*place, error) {
 	cursor, err := r.Cursors.Load(t.ctx)
 	if err != nil {
 		return nil, err
 	}
+	t.revision, t.reported = cursor.Revision, cursor.Halt
 	info, err := r.Publisher.Open(t.ctx, cursor.StreamCreated == "")
 	if errors.Is(err, ports.ErrStreamMissing) {
 		return nil, outbox.NewHalt(outbox.HaltStreamMissing, "the stream is gone; it held everything up to position %d at sequence %d",
@@ -71,110 +90,101 @@ func (r *Relay) takeOver(t *tenure, logger *slog.Logger) (*place, error) {
 		return nil, outbox.NewHalt(outbox.HaltStreamReplaced, "the stream was created at %s, but the cursor knows the one created at %s",
 			info.Created, cursor.StreamCreated)
 	}
-	here := &place{sequence: info.LastSequence, created: info.Created}
-	if info.LastSequence < cursor.StreamSequence {
-		err = r.heal(t, here, cursor, logger)
-	} else {
-		err = r.follow(t, here, cursor, logger)
-	}
+	here, tail, err := r.locate(t.ctx, cursor, info)
 	if err != nil {
 		return nil, err
 	}
-	if cursor.StreamCreated == "" { // remember the stream before anything is in it: it must not be made twice
-		here.unsaved = time.Now()
-		if err := here.save(t.ctx, r.Cursors, t.term()); err != nil {
-			return nil, err
-		}
+	if here.own < here.sequence && here.sequence != r.strange {
+		r.strange = here.sequence
+		logger.Warn("somebody else publishes into the stream", "sequence", here.sequence, "ours", here.own)
+	}
+	if err := r.settle(t, here, tail, here.own); err != nil {
+		return nil, err
+	}
+	saved, err := here.store(t.ctx, r.Cursors, t)
+	if err != nil {
+		return nil, err
+	}
+	if here.lost > 0 {
+		r.update(func(s *Status) { s.Heals++ })
+		logger.Error("the stream lost acknowledged messages, publishing them again",
+			"lost", here.lost, "sequence", here.sequence, "position", here.progress.Position)
+	}
+	if here.progress.Position < saved.PurgedTo {
+		return nil, outbox.NewHalt(outbox.HaltLogPurged, "the stream ends at position %d, but the log begins after position %d",
+			here.progress.Position, saved.PurgedTo)
 	}
 	return here, nil
 }
 
-// follow continues a stream that holds at least what the cursor knows.
-func (r *Relay) follow(t *tenure, here *place, cursor outbox.Cursor, logger *slog.Logger) error {
-	own, progress, err := r.lastOfOurs(t.ctx, here.sequence, cursor.StreamSequence)
-	if err != nil {
+// settle brings the parking lot in line with the stream, in which tail is our last message.
+func (r *Relay) settle(t *tenure, here *place, tail ports.Stamp, sequence uint64) error {
+	return t.write(t.ctx, func(ctx context.Context, turn outbox.Turn) (err error) {
+		here.waiting, err = r.Parking.Settle(ctx, turn, tail, sequence)
 		return err
+	})
+}
+
+// locate finds our last message in the stream. A stream that is shorter than the cursor knows lost what it had
+// acknowledged: the log still has it.
+func (r *Relay) locate(ctx context.Context, cursor outbox.Cursor, info ports.StreamInfo) (*place, ports.Stamp, error) {
+	here := &place{sequence: info.LastSequence, created: info.Created}
+	floor := cursor.StreamSequence
+	if info.LastSequence < floor {
+		here.lost, floor = floor-info.LastSequence, 0
 	}
-	if own < here.sequence && here.sequence != r.strange {
-		r.strange = here.sequence
-		logger.Warn("somebody else publishes into the stream", "sequence", here.sequence, "ours", own)
+	own, tail, err := r.lastOfOurs(ctx, here.sequence, floor)
+	if err != nil {
+		return nil, ports.Stamp{}, err
 	}
-	if own == cursor.StreamSequence {
-		if progress, err = r.atCursor(t.ctx, cursor); err != nil {
-			return err
-		}
-	} else if progress.Position < cursor.Position {
-		return outbox.NewHalt(outbox.HaltTailCopied, "the message at sequence %d is event %s at position %d, but position %d was published before it",
-			own, progress.EventID, progress.Position, cursor.Position)
+	here.own, here.progress = own, tail.Progress
+	switch {
+	case here.lost > 0:
+	case own == cursor.StreamSequence:
+		here.progress, tail, err = r.atCursor(ctx, cursor)
+	case tail.Progress.Position < cursor.Position:
+		err = outbox.NewHalt(outbox.HaltTailCopied, "the message at sequence %d is event %s at position %d, but position %d was published before it",
+			own, tail.Progress.EventID, tail.Progress.Position, cursor.Position)
 	}
-	if progress.Position < cursor.PurgedTo {
-		return purged(progress, cursor)
-	}
-	here.own, here.progress = own, progress
-	return nil
+	return here, tail, err
 }
 
 // atCursor judges a stream in which nothing of ours came after the cursor's sequence. The message there, if it still
-// exists, has to be the one that the cursor was saved for.
-func (r *Relay) atCursor(ctx context.Context, cursor outbox.Cursor) (outbox.Progress, error) {
+// exists, has to be the one that the cursor was saved for. It may say less than the cursor, because what comes after it in
+// the log is parked.
+func (r *Relay) atCursor(ctx context.Context, cursor outbox.Cursor) (outbox.Progress, ports.Stamp, error) {
 	if cursor.StreamSequence == 0 {
-		return cursor.Progress, nil
+		return cursor.Progress, ports.Stamp{}, nil
 	}
-	stamp, err := r.Publisher.At(ctx, cursor.StreamSequence)
+	tail, err := r.Publisher.At(ctx, cursor.StreamSequence)
 	switch {
 	case errors.Is(err, ports.ErrNoMessage):
-		return cursor.Progress, nil
+		return cursor.Progress, ports.Stamp{}, nil
 	case err != nil:
-		return outbox.Progress{}, err
-	case !stamp.Ours || stamp.Progress.Position > cursor.Position:
-		return outbox.Progress{}, outbox.NewHalt(outbox.HaltTailForeign,
+		return outbox.Progress{}, tail, err
+	case !tail.Ours || tail.Progress.Position > cursor.Position:
+		return outbox.Progress{}, tail, outbox.NewHalt(outbox.HaltTailForeign,
 			"the message at sequence %d is not the one that was published there for position %d", cursor.StreamSequence, cursor.Position)
-	case stamp.Progress.Position == cursor.Position:
-		return stamp.Progress, nil
+	case tail.Progress.Position == cursor.Position:
+		return tail.Progress, tail, nil
 	}
-	return cursor.Progress, nil
-}
-
-// heal continues a stream that lost messages which it had acknowledged: the log still has them. The cursor goes back
-// first, so that retention cannot remove what is needed; what it had removed before is known only after that.
-func (r *Relay) heal(t *tenure, here *place, cursor outbox.Cursor, logger *slog.Logger) error {
-	own, progress, err := r.lastOfOurs(t.ctx, here.sequence, 0)
-	if err != nil {
-		return err
-	}
-	here.own, here.progress = own, progress
-	saved, err := r.Cursors.Save(t.ctx, t.term(), here.cursor())
-	if err != nil {
-		return err
-	}
-	r.update(func(s *Status) { s.Heals++ })
-	logger.Error("the stream lost acknowledged messages, publishing them again",
-		"lost", cursor.StreamSequence-here.sequence, "sequence", here.sequence, "position", progress.Position)
-	if progress.Position < saved.PurgedTo {
-		return purged(progress, saved)
-	}
-	return nil
-}
-
-func purged(progress outbox.Progress, cursor outbox.Cursor) *outbox.Halt {
-	return outbox.NewHalt(outbox.HaltLogPurged, "the stream ends at position %d, but the log begins after position %d",
-		progress.Position, cursor.PurgedTo)
+	return cursor.Progress, tail, nil
 }
 
 // lastOfOurs walks back from sequence to the last message that the engine wrote, but not below floor. It returns floor
-// and no progress when there is none above it.
-func (r *Relay) lastOfOurs(ctx context.Context, sequence, floor uint64) (uint64, outbox.Progress, error) {
+// and nothing when there is none above it.
+func (r *Relay) lastOfOurs(ctx context.Context, sequence, floor uint64) (uint64, ports.Stamp, error) {
 	for ; sequence > floor; sequence-- {
 		stamp, err := r.Publisher.At(ctx, sequence)
 		if errors.Is(err, ports.ErrNoMessage) {
-			return 0, outbox.Progress{}, outbox.NewHalt(outbox.HaltTailGone, "the message at sequence %d was deleted or has expired", sequence)
+			return 0, stamp, outbox.NewHalt(outbox.HaltTailGone, "the message at sequence %d was deleted or has expired", sequence)
 		}
 		if err != nil {
-			return 0, outbox.Progress{}, err
+			return 0, stamp, err
 		}
 		if stamp.Ours {
-			return sequence, stamp.Progress, nil
+			return sequence, stamp, nil
 		}
 	}
-	return floor, outbox.Progress{}, nil
+	return floor, ports.Stamp{}, nil
 }

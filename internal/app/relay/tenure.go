@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
@@ -22,10 +23,14 @@ type tenure struct {
 	ttl     time.Duration
 	cancel  context.CancelCauseFunc
 	unhook  func() bool
-	renewer sync.WaitGroup
+	owned   sync.WaitGroup // what runs beside the relay while the tenure lasts
 
 	mu     sync.Mutex
 	latest outbox.Term
+
+	reported *outbox.Halt // what operators are told
+	revision int64        // of what the relay wrote last; only its own goroutine writes
+	placed   atomic.Bool  // the stream was taken over and nothing went wrong since
 }
 
 // take starts to serve a term. The caller ends it with end.
@@ -38,18 +43,27 @@ func (r *Relay) take(ctx context.Context, term outbox.Term) *tenure {
 		timer := time.AfterFunc(grace, func() { t.cancel(ctx.Err()) })
 		context.AfterFunc(t.ctx, func() { timer.Stop() })
 	})
-	t.renewer.Go(func() {
+	t.owned.Go(func() {
 		defer stopRenewing()
 		t.renew(renewing)
 	})
 	return t
 }
 
-// end stops renewing and returns why the tenure ended.
+// write makes one write to the database in its turn. A failed one may still take effect, until the next one has.
+func (t *tenure) write(ctx context.Context, do func(context.Context, outbox.Turn) error) error {
+	err := do(ctx, outbox.Turn{Token: t.term().Token, Revision: t.revision})
+	if err == nil {
+		t.revision++
+	}
+	return err
+}
+
+// end stops what the tenure owns and returns why the tenure ended.
 func (t *tenure) end() error {
 	t.unhook()
 	t.cancel(context.Canceled)
-	t.renewer.Wait()
+	t.owned.Wait()
 	return context.Cause(t.ctx)
 }
 

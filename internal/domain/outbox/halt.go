@@ -39,3 +39,11 @@ func NewHalt(reason HaltReason, format string, args ...any) *Halt {
 
 // Error names the reason and the detail.
 func (h *Halt) Error() string { return fmt.Sprintf("relay halted (%s): %s", h.Reason, h.Detail) }
+
+// Equal reports whether both say the same; nil is no halt.
+func (h *Halt) Equal(other *Halt) bool {
+	if h == nil || other == nil {
+		return h == other
+	}
+	return *h == *other
+}

@@ -61,6 +61,7 @@ type Cursor struct {
 	StreamSequence uint64   // sequence of our last message in it
 	PurgedTo       Position // rows up to here may be missing because retention removed them
 	Revision       int64    // how many fenced writes there were; see Turn
+	Halt           *Halt    // as it was reported last; nil: the relay is not halted
 }
 
 // Term is one leadership: while it lasts, its holder may try to relay. A Term is a reason to try, never a permission:

@@ -124,7 +124,8 @@ type CursorStore interface {
 	// Load returns the cursor, the zero Cursor when nothing was ever written.
 	Load(ctx context.Context) (outbox.Cursor, error)
 	// Save writes position, stream identity and sequence, if it is the turn's: else the answer is ErrLeaseLost or
-	// ErrOutOfTurn, and nothing is written. It returns the cursor as it stands, with PurgedTo, which it does not change.
+	// ErrOutOfTurn, and nothing is written. It returns the cursor as it stands, with PurgedTo and Halt, which it does not
+	// change.
 	Save(ctx context.Context, turn outbox.Turn, cursor outbox.Cursor) (outbox.Cursor, error)
 	// Report writes why the relay halted, or with nil that it did not, fenced like Save.
 	Report(ctx context.Context, turn outbox.Turn, halt *outbox.Halt) error
@@ -175,12 +176,14 @@ type Attendant interface {
 	Waiting(ctx context.Context, limit int) ([]outbox.ParkedEvent, error)
 }
 
-// Retention removes what is old.
+// Retention removes from the log what was published long ago.
 type Retention interface {
-	// Purge removes from the log at most limit entries that were recorded longer ago than age, up to the cursor's position
-	// and oldest first, and sets the cursor's PurgedTo to match, all at once. Events in the parking lot stay while they
-	// wait; after that they age from when they were dealt with, and leave the lot together with the log. Purge returns how
-	// many were removed. If token is not the lease's any more, the answer is ErrLeaseLost and nothing is removed.
+	// Purge removes at most limit entries, those at the lowest positions first, that the cursor passed at least age ago, and
+	// sets the cursor's PurgedTo to match, all at once; they go within twice the age if Purge is called often enough. The
+	// age counts from when the stream held them, not from when they were recorded, so that a stream which lost what it was
+	// given within that time can be healed. Events in the parking lot stay while they wait; after that they age from when
+	// they were dealt with, and leave the lot together with the log. Purge returns how many entries were removed. If token
+	// is not the lease's any more, the answer is ErrLeaseLost and nothing is removed.
 	Purge(ctx context.Context, token int64, age time.Duration, limit int) (int, error)
 }
 

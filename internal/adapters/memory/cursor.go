@@ -1,0 +1,97 @@
+package memory
+
+import (
+	"context"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// CursorStore keeps a cursor that is fenced by a Lease, which also guards it.
+type CursorStore struct {
+	lease    *Lease
+	log      *Log
+	cursor   outbox.Cursor
+	careless bool
+}
+
+var (
+	_ ports.CursorStore = (*CursorStore)(nil)
+	_ ports.Retention   = (*CursorStore)(nil)
+)
+
+// NewCursorStore returns a store without a cursor.
+func NewCursorStore(lease *Lease, log *Log) *CursorStore { return &CursorStore{lease: lease, log: log} }
+
+// Edit changes the cursor as an operator does: whoever holds the lease, and while the relay runs.
+func (s *CursorStore) Edit(edit func(*outbox.Cursor)) {
+	s.lease.mu.Lock()
+	defer s.lease.mu.Unlock()
+	edit(&s.cursor)
+	s.cursor.Revision++
+}
+
+// Load implements the port.
+func (s *CursorStore) Load(ctx context.Context) (outbox.Cursor, error) {
+	if err := ctx.Err(); err != nil {
+		return outbox.Cursor{}, err
+	}
+	s.lease.mu.Lock()
+	defer s.lease.mu.Unlock()
+	return s.standing(), nil
+}
+
+func (s *CursorStore) standing() outbox.Cursor {
+	cursor := s.cursor
+	cursor.EventID, cursor.PurgedTo = s.log.at(cursor.Position)
+	return cursor
+}
+
+// Save implements the port.
+func (s *CursorStore) Save(ctx context.Context, turn outbox.Turn, cursor outbox.Cursor) (saved outbox.Cursor, err error) {
+	err = s.write(ctx, turn, func() {
+		s.cursor.Progress, s.cursor.StreamCreated, s.cursor.StreamSequence = cursor.Progress, cursor.StreamCreated, cursor.StreamSequence
+		saved = s.standing()
+	})
+	return saved, err
+}
+
+// Report implements the port.
+func (s *CursorStore) Report(ctx context.Context, turn outbox.Turn, halt *outbox.Halt) error {
+	return s.write(ctx, turn, func() { s.cursor.Halt = halt })
+}
+
+// write makes a write if it is the turn's.
+func (s *CursorStore) write(ctx context.Context, turn outbox.Turn, do func()) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.lease.mu.Lock()
+	defer s.lease.mu.Unlock()
+	if err := s.lease.holds(turn.Token); err != nil && !s.careless {
+		return err
+	}
+	if turn.Revision != s.cursor.Revision && !s.careless {
+		return ports.ErrOutOfTurn
+	}
+	s.cursor.Revision++
+	do()
+	return nil
+}
+
+// Purge implements the port.
+func (s *CursorStore) Purge(ctx context.Context, token int64, age time.Duration, limit int) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	s.lease.mu.Lock()
+	defer s.lease.mu.Unlock()
+	if err := s.lease.holds(token); err != nil {
+		return 0, err
+	}
+	return s.log.purgeOld(s.cursor.Position, time.Now().Add(-age), limit), nil
+}
+
+// IgnoreTurns turns the fence off. It exists for the mutant that proves that tests notice.
+func (s *CursorStore) IgnoreTurns() { s.careless = true }

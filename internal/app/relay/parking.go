@@ -1,0 +1,109 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// attendEvery is how often a busy leader looks for what operators want of the parking lot. An idle one looks each poll.
+const attendEvery = 100 * time.Millisecond
+
+// publishable leaves out what is in the parking lot, after moving aside what belongs behind it.
+func (r *Relay) publishable(t *tenure, place *place, entries []outbox.Entry) ([]outbox.Entry, error) {
+	var aside []outbox.Position
+	if place.waiting {
+		err := t.write(t.ctx, func(ctx context.Context, turn outbox.Turn) (err error) {
+			aside, err = r.Parking.SetAside(ctx, turn, entries)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	parked := func(entry outbox.Entry) bool { return entry.Parked || slices.Contains(aside, entry.Position) }
+	if !slices.ContainsFunc(entries, parked) {
+		return entries, nil
+	}
+	return slices.DeleteFunc(slices.Clone(entries), parked), nil
+}
+
+// park puts an event aside that the broker can never take. The decision is made in the stream, by a notice in the event's
+// place: from then on no relay can publish the event, and none that still has to learn of it can append anything.
+func (r *Relay) park(t *tenure, place *place, refused *ports.RefusedError, logger *slog.Logger) error {
+	// What the broker takes may have changed since the stream was opened.
+	if err := r.unmoved(t, place); err != nil {
+		return err
+	}
+	entry := refused.Entry
+	last, err := r.Publisher.Publish(t.ctx, place.sequence, []outbox.Entry{entry})
+	if err == nil {
+		place.advance(entry.Progress(), last)
+		return nil
+	}
+	if !errors.As(err, &refused) {
+		return err
+	}
+	notice := outbox.Notice{Progress: entry.Progress(), Parked: refused.Reason}
+	if last, err = r.Publisher.Notify(t.ctx, place.sequence, notice); err != nil {
+		return err
+	}
+	if err := r.settle(t, place, ports.Stamp{Ours: true, Progress: notice.Progress, Parked: notice.Parked}, last); err != nil {
+		return err
+	}
+	place.advance(entry.Progress(), last)
+	logger.Error("an event can never be published; it is parked, and later ones of its aggregate wait behind it",
+		"event_id", entry.ID, "type", entry.Type, "aggregate", entry.Key.String(), "position", entry.Position, "reason", refused.Reason)
+	return nil
+}
+
+// attend carries out what operators decided about the parking lot, and reports whether it published anything. Nothing else
+// is published before the lot knows what was.
+func (r *Relay) attend(t *tenure, place *place, logger *slog.Logger) (redriven bool, err error) {
+	if !place.waiting || time.Since(place.attended) < attendEvery {
+		return false, nil
+	}
+	var due ports.Due
+	err = t.write(t.ctx, func(ctx context.Context, turn outbox.Turn) (err error) {
+		due, err = r.Parking.Next(ctx, turn, place.progress.Position, r.opts.Slice)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	if len(due.Discarded) > 0 {
+		logger.Warn("discarded parked events, as an operator decided", "positions", due.Discarded)
+	}
+	place.waiting = due.Waiting
+	if len(due.Redrive) == 0 {
+		place.attended = time.Now()
+		return false, nil
+	}
+	return true, r.redrive(t, place, due.Redrive, logger)
+}
+
+func (r *Relay) redrive(t *tenure, place *place, batch []outbox.Entry, logger *slog.Logger) error {
+	last, err := r.Publisher.Redrive(t.ctx, place.sequence, place.progress, batch)
+	if stored := place.stored(last, batch); stored > 0 {
+		tail := ports.Stamp{Ours: true, Progress: place.progress, Event: batch[stored-1].Position}
+		if err := r.settle(t, place, tail, last); err != nil {
+			return err
+		}
+		place.advance(place.progress, last)
+		logger.Info("redrove parked events", "aggregate", batch[0].Key.String(), "events", stored, "sequence", last)
+	}
+	var refused *ports.RefusedError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	logger.Error("a parked event still cannot be published; it is parked again", "event_id", refused.Entry.ID,
+		"aggregate", refused.Entry.Key.String(), "position", refused.Entry.Position, "reason", refused.Reason)
+	return t.write(t.ctx, func(ctx context.Context, turn outbox.Turn) error {
+		return r.Parking.Refuse(ctx, turn, refused.Entry, refused.Reason)
+	})
+}
