@@ -1,10 +1,24 @@
 package jetstream
 
+import (
+	"github.com/nats-io/nats.go"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+)
+
 // Decode reads a message as a subscriber does.
 var Decode = decode
 
 // Encode makes a message as the publisher does, and says how large its headers are.
-var Encode = encode
+func Encode(entry outbox.Entry) (*nats.Msg, int) { return encode(entry, nil) }
+
+// EncodeRedriven makes a message as the publisher does when it redrives.
+func EncodeRedriven(entry outbox.Entry, at outbox.Progress) (*nats.Msg, int) {
+	return encode(entry, &at)
+}
+
+// StampOf reads what the engine wrote on a message.
+var StampOf = stampOf
 
 // Covers reports whether a pattern matches all that a subject matches.
 var Covers = covers

@@ -133,7 +133,7 @@ func (b *broker) Drop(t *testing.T) {
 func (b *broker) TooLarge() int          { return maxSize }
 func (b *broker) ForeignSubject() string { return "invoices.created" }
 
-// Stored reads the stream as any consumer would.
+// Stored reads the stream as any consumer would that does not filter. Notices cannot be read as events.
 func (b *broker) Stored(t *testing.T) []outbox.Entry {
 	t.Helper()
 	var entries []outbox.Entry
@@ -188,6 +188,14 @@ func (s *sources) Append(t *testing.T, entries ...outbox.Entry) {
 	t.Helper()
 	var err error
 	s.tail, err = s.publisher.Publish(t.Context(), s.tail, entries)
+	require.NoError(t, err)
+}
+
+// Reconnect lets events be appended again, too.
+func (s *sources) Reconnect(t *testing.T) {
+	t.Helper()
+	s.broker.Reconnect(t)
+	_, err := s.publisher.Open(t.Context(), false)
 	require.NoError(t, err)
 }
 

@@ -27,13 +27,15 @@ const (
 	headerAggregateVersion = "Outbox-Aggregate-Version"
 	headerPosition         = "Outbox-Position" // the event's own
 
-	// headerProgress is <position>/<event id>, for messages whose progress is not the event's own: redriven events,
-	// and the engine's notices. Nothing writes it yet; stampOf reads it already, so that an instance of
-	// this release continues a stream in which a later one wrote such messages.
+	// headerProgress is <position>/<event id>, for messages whose progress is not their event's own: redriven events, and
+	// the engine's notices. The id is empty where the log's row is gone.
 	headerProgress = "Outbox-Progress"
 
+	headerParked = "Outbox-Parked" // of a notice: why the event at its progress was parked
+
+	specVersion = "1.0"
 	contentType = "application/json"
-	engineCount = 10 // headers that every message has
+	engineCount = 10 // headers that every event has
 )
 
 // Sizes on the wire, to judge locally what the broker would take.
@@ -47,32 +49,54 @@ const (
 	invalidInNames = "\"()/,:;<=>?@[\\]{}"
 )
 
-// encode returns the message for entry and the size of its headers on the wire.
-func encode(entry outbox.Entry) (*nats.Msg, int) {
-	header := make(nats.Header, engineCount+len(entry.Headers)+2) // Nats-Batch-Id and -Sequence; few messages get more
-	values := make([]string, 0, engineCount+len(entry.Headers))   // one array behind all values
-	size := frameSize
-	set := func(name, value string) {
-		values = append(values, value)
-		header[name] = values[len(values)-1 : len(values) : len(values)]
-		size += len(name) + len(value) + lineSize
+// headers collects the headers of one message.
+type headers struct {
+	header nats.Header
+	values []string // one array behind all values
+	size   int      // on the wire
+}
+
+func newHeaders(count int) *headers {
+	return &headers{
+		header: make(nats.Header, count+2), // Nats-Batch-Id and -Sequence; few messages get more
+		values: make([]string, 0, count),
+		size:   frameSize,
 	}
+}
+
+func (h *headers) add(name, value string) {
+	h.values = append(h.values, value)
+	h.header[name] = h.values[len(h.values)-1 : len(h.values) : len(h.values)]
+	h.size += len(name) + len(value) + lineSize
+}
+
+// encode returns the message for entry and the size of its headers on the wire. The log is dealt with up to at once the
+// message is stored; nil: up to entry.
+func encode(entry outbox.Entry, at *outbox.Progress) (*nats.Msg, int) {
+	count := engineCount + len(entry.Headers)
+	if at != nil {
+		count++
+	}
+	h := newHeaders(count)
 	for name, value := range entry.Headers {
 		if !outbox.ReservedHeader(name) {
-			set(name, value)
+			h.add(name, value)
 		}
 	}
-	set(headerSpecVersion, "1.0")
-	set(headerID, escape(entry.ID))
-	set(headerType, escape(entry.Type))
-	set(headerSource, eventSource)
-	set(headerSubject, escape(entry.Key.ID))
-	set(headerTime, entry.RecordedAt.UTC().Format(time.RFC3339Nano))
-	set(headerContentType, contentType)
-	set(headerAggregateType, escape(entry.Key.Type))
-	set(headerAggregateVersion, strconv.FormatInt(entry.Version, 10))
-	set(headerPosition, strconv.FormatInt(int64(entry.Position), 10))
-	return &nats.Msg{Subject: entry.Subject, Header: header, Data: entry.Payload}, size
+	h.add(headerSpecVersion, specVersion)
+	h.add(headerID, escape(entry.ID))
+	h.add(headerType, escape(entry.Type))
+	h.add(headerSource, eventSource)
+	h.add(headerSubject, escape(entry.Key.ID))
+	h.add(headerTime, entry.RecordedAt.UTC().Format(time.RFC3339Nano))
+	h.add(headerContentType, contentType)
+	h.add(headerAggregateType, escape(entry.Key.Type))
+	h.add(headerAggregateVersion, strconv.FormatInt(entry.Version, 10))
+	h.add(headerPosition, strconv.FormatInt(int64(entry.Position), 10))
+	if at != nil {
+		h.add(headerProgress, progressText(*at))
+	}
+	return &nats.Msg{Subject: entry.Subject, Header: h.header, Data: entry.Payload}, h.size
 }
 
 // decode is the reverse of encode. It answers inbox.ErrUnreadable for a message that is not one of the engine's.
@@ -118,18 +142,44 @@ func decode(subject string, header nats.Header, data []byte) (outbox.Entry, erro
 	return entry, nil
 }
 
-// stampOf reads the progress from a message's headers. A message that does not carry a complete one is somebody else's.
+// stampOf reads what the engine wrote on a message: an event, in its place or redriven, or a notice. A message on which
+// any of that cannot be read is somebody else's.
 func stampOf(header nats.Header) ports.Stamp {
-	place, id := header.Get(headerPosition), header.Get(headerID)
-	if progress := header.Get(headerProgress); progress != "" {
-		place, id, _ = strings.Cut(progress, "/")
-	}
-	position, ok := positionOf(place)
-	id, err := url.PathUnescape(id)
-	if !ok || err != nil || id == "" {
+	event, isEvent := positionOf(header.Get(headerPosition))
+	if _, said := header[headerPosition]; said && !isEvent {
 		return ports.Stamp{}
 	}
-	return ports.Stamp{Ours: true, Progress: outbox.Progress{Position: position, EventID: id}}
+	if _, said := header[headerProgress]; !said {
+		id, err := url.PathUnescape(header.Get(headerID))
+		if !isEvent || err != nil || id == "" {
+			return ports.Stamp{}
+		}
+		return ports.Stamp{Ours: true, Progress: outbox.Progress{Position: event, EventID: id}, Event: event}
+	}
+	progress, ok := progressOf(header.Get(headerProgress))
+	reason, err := url.PathUnescape(header.Get(headerParked))
+	switch {
+	case !ok || err != nil:
+		return ports.Stamp{}
+	case isEvent:
+		return ports.Stamp{Ours: true, Progress: progress, Event: event}
+	}
+	return ports.Stamp{Ours: true, Progress: progress, Parked: reason}
+}
+
+func progressText(progress outbox.Progress) string {
+	return strconv.FormatInt(int64(progress.Position), 10) + "/" + escape(progress.EventID)
+}
+
+// progressOf is the reverse of progressText.
+func progressOf(text string) (outbox.Progress, bool) {
+	position, id, ok := strings.Cut(text, "/")
+	number, err := strconv.ParseInt(position, 10, 64)
+	id, unreadable := url.PathUnescape(id)
+	if !ok || err != nil || number < 0 || unreadable != nil {
+		return outbox.Progress{}, false
+	}
+	return outbox.Progress{Position: outbox.Position(number), EventID: id}, true
 }
 
 func positionOf(text string) (outbox.Position, bool) {

@@ -11,6 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 )
 
@@ -38,6 +39,16 @@ func TestHeadersRoundTrip(t *testing.T) {
 		read, err := jetstream.Decode(message.Subject, message.Header, message.Data)
 		require.NoError(t, err)
 		require.Equal(t, entry, read)
+
+		at := outbox.Progress{
+			Position: outbox.Position(rapid.Int64Min(0).Draw(t, "progress")), EventID: rapid.StringN(0, 20, -1).Draw(t, "progress id"),
+		}
+		message, size = jetstream.EncodeRedriven(entry, at)
+		require.Equal(t, message.Size(), len(message.Subject)+size+len(message.Data))
+		require.Equal(t, ports.Stamp{Ours: true, Progress: at, Event: entry.Position}, jetstream.StampOf(message.Header))
+		read, err = jetstream.Decode(message.Subject, message.Header, message.Data)
+		require.NoError(t, err)
+		require.Equal(t, entry, read, "a redriven event is read as any other")
 	})
 }
 

@@ -45,15 +45,16 @@ type PublisherOptions struct {
 
 // Publisher appends to a stream by compare-and-swap on its last sequence.
 //
-// It needs to know nothing about reconnects: a call that is under way when the connection is lost fails, so that the
-// caller looks at the stream again, and one that begins after a reconnect is protected by the sequence it expects, like
-// any other.
+// A call that is under way when the connection is lost fails, so that the caller looks at the stream again. After a
+// reconnect nothing is sent before Open: a broker that comes back with an older copy of the stream may have filled it up
+// again, by another's messages, to just the sequence that is expected here.
 type Publisher struct {
-	nc     *nats.Conn
-	js     jetstream.JetStream
-	o      PublisherOptions
-	config atomic.Pointer[jetstream.StreamConfig] // as last seen
-	told   atomic.Pointer[string]                 // the warnings that were logged last
+	nc         *nats.Conn
+	js         jetstream.JetStream
+	o          PublisherOptions
+	config     atomic.Pointer[jetstream.StreamConfig] // as last seen
+	reconnects atomic.Pointer[uint64]                 // of nc when the stream was last opened; nil: it never was
+	told       atomic.Pointer[string]                 // the warnings that were logged last
 }
 
 var _ ports.Publisher = (*Publisher)(nil)
@@ -108,15 +109,25 @@ func (p *Publisher) At(ctx context.Context, sequence uint64) (ports.Stamp, error
 	return stampOf(header), nil
 }
 
-// Publish implements the port. It sends up to maxBatch messages as one atomic batch, a few as single messages, each
-// after the one before it was acknowledged, and one such chunk after the other.
+// Publish implements the port.
 func (p *Publisher) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
+	return p.append(ctx, after, batch, nil)
+}
+
+// Redrive implements the port.
+func (p *Publisher) Redrive(ctx context.Context, after uint64, at outbox.Progress, batch []outbox.Entry) (uint64, error) {
+	return p.append(ctx, after, batch, &at)
+}
+
+// append sends up to maxBatch messages as one atomic batch, a few as single messages, each after the one before it was
+// acknowledged, and one such chunk after the other.
+func (p *Publisher) append(ctx context.Context, after uint64, batch []outbox.Entry, at *outbox.Progress) (uint64, error) {
 	limits, err := p.limits(ctx)
 	if err != nil {
 		return after, err
 	}
 	for len(batch) > 0 {
-		messages, refused := p.chunk(batch, limits)
+		messages, refused := chunk(batch, at, limits)
 		if after, err = p.store(ctx, after, batch, messages); err != nil {
 			return after, err
 		}
@@ -150,11 +161,11 @@ func (p *Publisher) limits(ctx context.Context) (limits, error) {
 }
 
 // chunk encodes the head of batch: as much as is sent at once, ending before an entry that can never be stored.
-func (p *Publisher) chunk(batch []outbox.Entry, limits limits) ([]*nats.Msg, error) {
+func chunk(batch []outbox.Entry, at *outbox.Progress, limits limits) ([]*nats.Msg, error) {
 	messages := make([]*nats.Msg, 0, min(len(batch), maxBatch))
 	for bytes := 0; len(messages) < cap(messages) && (bytes < maxBatchBytes); {
 		entry := batch[len(messages)]
-		message, size := encode(entry)
+		message, size := encode(entry, at)
 		if reason := refusal(entry, size, limits); reason != "" {
 			return messages, &ports.RefusedError{Entry: entry, Reason: reason}
 		}
@@ -181,9 +192,29 @@ func (p *Publisher) store(ctx context.Context, after uint64, batch []outbox.Entr
 	return after, nil
 }
 
+// sending returns the context of one append, as whileConnected does, or why nothing may be sent. A connection that is lost
+// later ends the context, so that the look at the reconnects holds for as long as the append lasts.
+func (p *Publisher) sending(ctx context.Context) (context.Context, func(), error) {
+	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
+	var err error
+	switch opened := p.reconnects.Load(); {
+	case ctx.Err() != nil:
+		err = classify(ctx, ctx.Err())
+	case opened != nil && *opened != p.nc.Stats().Reconnects:
+		err = ports.ErrTailMoved.With("the connection to the broker was lost since stream %s was opened", p.o.Stream)
+	default:
+		return ctx, done, nil
+	}
+	done()
+	return nil, nil, err
+}
+
 // storeOne waits for the acknowledgement, so that a stray message of somebody else cannot slip between two of ours.
 func (p *Publisher) storeOne(ctx context.Context, after uint64, message *nats.Msg) error {
-	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
+	ctx, done, err := p.sending(ctx)
+	if err != nil {
+		return err
+	}
 	defer done()
 	ack, err := p.js.PublishMsg(ctx, message, jetstream.WithExpectStream(p.o.Stream),
 		jetstream.WithExpectLastSequence(after), jetstream.WithRetryAttempts(0))
@@ -201,11 +232,11 @@ func (p *Publisher) storeOne(ctx context.Context, after uint64, message *nats.Ms
 // A batch that fails is never touched again; what was sent of it is abandoned by the broker, because no other batch has
 // its id.
 func (p *Publisher) storeBatch(ctx context.Context, after uint64, messages []*nats.Msg) (uint64, error) {
-	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
-	defer done()
-	if ctx.Err() != nil {
-		return after, classify(ctx, ctx.Err())
+	ctx, done, err := p.sending(ctx)
+	if err != nil {
+		return after, err
 	}
+	defer done()
 	first := messages[0].Header
 	first.Set(jetstream.ExpectedStreamHeader, p.o.Stream)
 	first.Set(jetstream.ExpectedLastSeqHeader, strconv.FormatUint(after, 10))

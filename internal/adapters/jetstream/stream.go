@@ -24,6 +24,7 @@ type limits struct {
 func (p *Publisher) Open(ctx context.Context, create bool) (ports.StreamInfo, error) {
 	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
 	defer done()
+	reconnects := p.nc.Stats().Reconnects // before the first request, whose answer comes over this connection or none
 	info, err := p.info(ctx)
 	if errors.Is(err, ports.ErrStreamMissing) && create {
 		info, err = p.create(ctx)
@@ -35,6 +36,7 @@ func (p *Publisher) Open(ctx context.Context, create bool) (ports.StreamInfo, er
 		return ports.StreamInfo{}, err
 	}
 	p.config.Store(&info.Config)
+	p.reconnects.Store(&reconnects)
 	return ports.StreamInfo{
 		Created:      info.Created.UTC().Format(time.RFC3339Nano),
 		LastSequence: info.State.LastSeq,
@@ -90,7 +92,7 @@ func (p *Publisher) update(ctx context.Context, info *jetstream.StreamInfo) (*je
 // wanted is have with what the options ask for, as far as that takes nothing away from it.
 func (p *Publisher) wanted(have jetstream.StreamConfig) jetstream.StreamConfig {
 	have.AllowAtomicPublish = true
-	for _, subject := range []string{eventSubjects, parkedSubject(p.o.Stream)} {
+	for _, subject := range []string{eventSubjects, noticeSubject(p.o.Stream)} {
 		if !coveredByAny(subject, have.Subjects) {
 			narrower := func(other string) bool { return covers(subject, other) } // the broker refuses overlaps
 			have.Subjects = append(slices.DeleteFunc(slices.Clone(have.Subjects), narrower), subject)
@@ -159,5 +161,5 @@ func shrinks[N int32 | int64 | time.Duration](have, asked N) bool {
 	return asked > 0 && (have <= 0 || asked < have)
 }
 
-func parkedSubject(stream string) string { return "outboxie." + stream + ".parked" }
+func noticeSubject(stream string) string { return "outboxie." + stream + ".notices" }
 func wakeSubject(stream string) string   { return "outboxie." + stream + ".wake" }

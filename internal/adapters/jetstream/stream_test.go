@@ -32,7 +32,7 @@ func TestStreamIsNeverShrunk(t *testing.T) {
 		require.NoError(t, err)
 	}
 	config := b.info().Config
-	require.ElementsMatch(t, []string{"invoices.>", "orders.>", "outboxie.ORDERS.parked"}, config.Subjects)
+	require.ElementsMatch(t, []string{"invoices.>", "orders.>", "outboxie.ORDERS.notices"}, config.Subjects)
 	require.True(t, config.AllowAtomicPublish)
 	require.Equal(t, int64(64<<20), config.MaxBytes)
 	require.Equal(t, 48*time.Hour, config.MaxAge)
@@ -61,7 +61,7 @@ func TestStreamIsCreatedAsConfigured(t *testing.T) {
 	require.Equal(t, stored.Created.UTC().Format(time.RFC3339Nano), info.Created)
 	config := stored.Config
 	require.Equal(t, natsjs.FileStorage, config.Storage)
-	require.Equal(t, []string{"orders.>", "outboxie.ORDERS.parked"}, config.Subjects)
+	require.Equal(t, []string{"orders.>", "outboxie.ORDERS.notices"}, config.Subjects)
 	require.True(t, config.AllowAtomicPublish)
 	require.Equal(t, int64(64<<20), config.MaxBytes)
 	require.Equal(t, 48*time.Hour, config.MaxAge)

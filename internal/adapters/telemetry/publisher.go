@@ -14,10 +14,11 @@ import (
 // maxLinks is how many links a span has at most; OpenTelemetry drops more.
 const maxLinks = 128
 
-// TracePublisher returns next with spans around Publish. Each batch is a trace of its own, "send ORDERS", that links to
+// TracePublisher returns next with spans around what is stored. Each batch, published or redriven, is a trace of its own, "send ORDERS", that links to
 // the messages (at most 128 of them). And each message that was stored gets an "outbox relay" span in the trace of its
 // order: from when it was recorded to the stream's acknowledgement, so that the wait in the outbox can be seen. Link and
-// relay span are for messages whose trace is sampled; the others cost nothing. Messages are passed on as they are.
+// relay span are for messages whose trace is sampled; the others cost nothing. Messages are passed on as they are. A notice
+// is a trace of its own, "notify ORDERS".
 func TracePublisher(tp trace.TracerProvider, stream string, next ports.Publisher) ports.Publisher {
 	return &publisher{Publisher: next, tracer: tracer(tp), stream: stream}
 }
@@ -29,6 +30,38 @@ type publisher struct {
 }
 
 func (p *publisher) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
+	return p.send(ctx, after, batch, func(ctx context.Context) (uint64, error) {
+		return p.Publisher.Publish(ctx, after, batch)
+	})
+}
+
+func (p *publisher) Redrive(ctx context.Context, after uint64, at outbox.Progress, batch []outbox.Entry) (uint64, error) {
+	return p.send(ctx, after, batch, func(ctx context.Context) (uint64, error) {
+		return p.Publisher.Redrive(ctx, after, at, batch)
+	})
+}
+
+func (p *publisher) Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error) {
+	sending, span := p.tracer.Start(ctx, "notify "+p.stream, trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindProducer),
+		trace.WithAttributes(
+			messagingSystem,
+			semconv.MessagingOperationName("notify"),
+			semconv.MessagingOperationTypeSend,
+			semconv.MessagingDestinationName(p.stream),
+			positionKey.Int64(int64(notice.Position)),
+		))
+	defer span.End()
+	last, err := p.Publisher.Notify(sending, after, notice)
+	if err == nil {
+		span.SetAttributes(sequenceKey.Int64(int64(last)))
+	}
+	record(span, err)
+	return last, err
+}
+
+func (p *publisher) send(
+	ctx context.Context, after uint64, batch []outbox.Entry, next func(context.Context) (uint64, error),
+) (uint64, error) {
 	sending, send := p.tracer.Start(ctx, "send "+p.stream, trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithLinks(links(ctx, batch)...), trace.WithAttributes(
 			messagingSystem,
@@ -38,7 +71,7 @@ func (p *publisher) Publish(ctx context.Context, after uint64, batch []outbox.En
 			semconv.MessagingBatchMessageCount(len(batch)),
 		))
 	defer send.End()
-	last, err := p.Publisher.Publish(sending, after, batch)
+	last, err := next(sending)
 	acknowledged := time.Now()
 
 	stored := 0

@@ -24,6 +24,8 @@ type stream struct {
 	err        error
 	in         trace.SpanContext
 	got        []outbox.Entry
+	at         outbox.Progress
+	notice     outbox.Notice
 }
 
 func (s *stream) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
@@ -32,6 +34,16 @@ func (s *stream) Publish(ctx context.Context, after uint64, batch []outbox.Entry
 		return after + uint64(s.storesOnly), s.err
 	}
 	return after + uint64(len(batch)), nil
+}
+
+func (s *stream) Redrive(ctx context.Context, after uint64, at outbox.Progress, batch []outbox.Entry) (uint64, error) {
+	s.at = at
+	return s.Publish(ctx, after, batch)
+}
+
+func (s *stream) Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error) {
+	s.notice = notice
+	return s.Publish(ctx, after, make([]outbox.Entry, 1))
 }
 
 func batchOf(headers ...map[string]string) []outbox.Entry {
@@ -47,10 +59,31 @@ func batchOf(headers ...map[string]string) []outbox.Entry {
 
 func sampledHeaders() map[string]string { return map[string]string{"traceparent": sampledParent} }
 
+// appends are the ways in which events get into the stream. Both are traced alike.
+var appends = map[string]func(p ports.Publisher, ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error){
+	"publish": ports.Publisher.Publish,
+	"redrive": func(p ports.Publisher, ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
+		return p.Redrive(ctx, after, redrivenAt, batch)
+	},
+}
+
+var redrivenAt = outbox.Progress{Position: 900, EventID: "latest"}
+
 func TestPublisherTracesBatchAndMessages(t *testing.T) {
+	for name, appendTo := range appends {
+		t.Run(name, func(t *testing.T) {
+			next := &stream{}
+			tracesBatchAndMessages(t, next, appendTo)
+			require.Equal(t, name == "redrive", next.at == redrivenAt)
+		})
+	}
+}
+
+func tracesBatchAndMessages(
+	t *testing.T, next *stream, appendTo func(ports.Publisher, context.Context, uint64, []outbox.Entry) (uint64, error),
+) {
 	tp, spans := record()
 	ctx, _ := inSpan(tp)
-	next := &stream{}
 	batch := batchOf(sampledHeaders(), map[string]string{"traceparent": unsampledParent}, nil,
 		map[string]string{"Traceparent": sampledParent}, map[string]string{"traceparent": sampledParent[:54] + "g"})
 	before := make([]outbox.Entry, len(batch))
@@ -59,7 +92,7 @@ func TestPublisherTracesBatchAndMessages(t *testing.T) {
 		before[i].Headers = maps.Clone(entry.Headers)
 	}
 
-	last, err := telemetry.TracePublisher(tp, "ORDERS", next).Publish(ctx, 7, batch)
+	last, err := appendTo(telemetry.TracePublisher(tp, "ORDERS", next), ctx, 7, batch)
 
 	require.NoError(t, err)
 	require.EqualValues(t, 12, last)
@@ -120,26 +153,62 @@ func TestPublisherFailures(t *testing.T) {
 		"refused":       {refused, 1, codes.Error, "refused", "exception"},
 		"outage":        {errDown, 0, codes.Error, "database_down", "exception"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			tp, spans := record()
-			next := &stream{err: c.err, storesOnly: c.storesOnly}
-			batch := batchOf(sampledHeaders(), sampledHeaders(), sampledHeaders())
-			last, err := telemetry.TracePublisher(tp, "ORDERS", next).Publish(context.Background(), 5, batch)
+		for how, appendTo := range appends {
+			t.Run(name+"/"+how, func(t *testing.T) {
+				tp, spans := record()
+				next := &stream{err: c.err, storesOnly: c.storesOnly}
+				batch := batchOf(sampledHeaders(), sampledHeaders(), sampledHeaders())
+				last, err := appendTo(telemetry.TracePublisher(tp, "ORDERS", next), context.Background(), 5, batch)
 
-			require.Same(t, c.err, err)
-			require.EqualValues(t, 5+c.storesOnly, last)
-			send := spans.one(t, "send ORDERS")
-			require.Equal(t, c.status, send.Status().Code)
-			require.Equal(t, c.errorType, attributeOf(send, "error.type"))
-			require.EqualValues(t, c.storesOnly, attributeOf(send, "outboxie.batch.stored"))
-			require.Equal(t, c.event, send.Events()[0].Name)
-			relayed := spans.all("outbox relay")
-			require.Len(t, relayed, c.storesOnly, "only what was stored was relayed")
-			for i, span := range relayed {
-				require.Equal(t, fmt.Sprintf("e%d", i), attributeOf(span, "messaging.message.id"))
-				require.EqualValues(t, 6+i, attributeOf(span, "outboxie.stream.sequence"))
-			}
-		})
+				require.Same(t, c.err, err)
+				require.EqualValues(t, 5+c.storesOnly, last)
+				send := spans.one(t, "send ORDERS")
+				require.Equal(t, c.status, send.Status().Code)
+				require.Equal(t, c.errorType, attributeOf(send, "error.type"))
+				require.EqualValues(t, c.storesOnly, attributeOf(send, "outboxie.batch.stored"))
+				require.Equal(t, c.event, send.Events()[0].Name)
+				relayed := spans.all("outbox relay")
+				require.Len(t, relayed, c.storesOnly, "only what was stored was relayed")
+				for i, span := range relayed {
+					require.Equal(t, fmt.Sprintf("e%d", i), attributeOf(span, "messaging.message.id"))
+					require.EqualValues(t, 6+i, attributeOf(span, "outboxie.stream.sequence"))
+				}
+			})
+		}
+	}
+}
+
+func TestNoticeIsTraced(t *testing.T) {
+	tp, spans := record()
+	ctx, _ := inSpan(tp)
+	next := &stream{}
+	notice := outbox.Notice{Progress: outbox.Progress{Position: 100, EventID: "e0"}, Parked: "too large"}
+
+	last, err := telemetry.TracePublisher(tp, "ORDERS", next).Notify(ctx, 7, notice)
+
+	require.NoError(t, err)
+	require.EqualValues(t, 8, last)
+	require.Equal(t, notice, next.notice)
+	span := spans.one(t, "notify ORDERS")
+	require.Equal(t, []string{"notify ORDERS"}, spans.names())
+	require.Equal(t, trace.SpanKindProducer, span.SpanKind())
+	require.False(t, span.Parent().IsValid(), "a new root")
+	require.Equal(t, span.SpanContext(), next.in)
+	require.Equal(t, codes.Unset, span.Status().Code)
+	require.Equal(t, map[string]any{
+		"messaging.system": "nats", "messaging.operation.name": "notify", "messaging.operation.type": "send",
+		"messaging.destination.name": "ORDERS", "outboxie.outbox.position": int64(100), "outboxie.stream.sequence": int64(8),
+	}, attributesOf(span))
+
+	for err, status := range map[error]codes.Code{ports.ErrTailMoved: codes.Unset, errDown: codes.Error} {
+		tp, spans = record()
+		last, got := telemetry.TracePublisher(tp, "ORDERS", &stream{err: err}).Notify(context.Background(), 7, notice)
+		require.Same(t, err, got)
+		require.EqualValues(t, 7, last)
+		span = spans.one(t, "notify ORDERS")
+		require.Equal(t, status, span.Status().Code)
+		require.Len(t, span.Events(), 1)
+		require.Nil(t, attributeOf(span, "outboxie.stream.sequence"), "it was not stored")
 	}
 }
 

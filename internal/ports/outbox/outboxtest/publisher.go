@@ -25,7 +25,7 @@ type StreamHarness interface {
 	Drop(t *testing.T)                  // deletes the stream
 	TooLarge() int                      // size of a payload that the broker never takes
 	ForeignSubject() string             // a subject that is not the stream's
-	Stored(t *testing.T) []outbox.Entry // our messages that are in the stream, in its order
+	Stored(t *testing.T) []outbox.Entry // the events that are in the stream, in its order; without notices
 }
 
 // Sizes of batches: one, few, and so many that a broker may want them in several steps.
@@ -46,6 +46,13 @@ func TestPublisher(t *testing.T, open func(t *testing.T) StreamHarness) {
 		"what stands before a refused entry is stored":  streamRefused,
 		"a call ends with its context":                  streamContext,
 		"a lost connection is an outage":                streamOutage,
+		"a reconnect has to be followed by Open":        streamReconnect,
+		"redriven events say the log's progress":        redriveStamps,
+		"redriving compares and swaps":                  redriveConflict,
+		"what cannot be redriven ends the batch":        redriveRefused,
+		"a notice is a message but no event":            noticeStamps,
+		"of a long reason the beginning is kept":        noticeReason,
+		"notices compare and swap":                      noticeConflict,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -106,6 +113,10 @@ func streamCreate(t *testing.T, h StreamHarness) {
 	_, err = publisher.At(t.Context(), 1)
 	require.ErrorIs(t, err, ports.ErrStreamMissing)
 	_, err = publisher.Publish(t.Context(), 0, NewEntries(0, 1))
+	require.Error(t, err)
+	_, err = publisher.Redrive(t.Context(), 0, redriveAt, NewEntries(0, 1))
+	require.Error(t, err)
+	_, err = publisher.Notify(t.Context(), 0, outbox.Notice{Progress: redriveAt, Parked: "too large"})
 	require.Error(t, err)
 	_, err = publisher.Open(t.Context(), false)
 	require.ErrorIs(t, err, ports.ErrStreamMissing)
@@ -221,7 +232,7 @@ func streamStamps(t *testing.T, h StreamHarness) {
 	for i, entry := range entries {
 		stamp, err := h.Publisher().At(t.Context(), uint64(i)+1)
 		require.NoError(t, err)
-		require.Equal(t, ports.Stamp{Ours: true, Progress: entry.Progress()}, stamp)
+		require.Equal(t, ports.Stamp{Ours: true, Progress: entry.Progress(), Event: entry.Position}, stamp)
 	}
 	for _, sequence := range []uint64{0, 34, 1000} {
 		_, err := publisher.At(t.Context(), sequence)
@@ -318,7 +329,13 @@ func streamContext(t *testing.T, h StreamHarness) {
 		last, err := publisher.Publish(ended, 0, NewEntries(0, n))
 		require.ErrorIs(t, err, context.Canceled)
 		require.Zero(t, last)
+		last, err = publisher.Redrive(ended, 0, redriveAt, NewEntries(0, n))
+		require.ErrorIs(t, err, context.Canceled)
+		require.Zero(t, last)
 	}
+	last, err := publisher.Notify(ended, 0, outbox.Notice{Progress: redriveAt, Parked: "too large"})
+	require.ErrorIs(t, err, context.Canceled)
+	require.Zero(t, last)
 	requireTail(t, h, 0)
 }
 
@@ -340,7 +357,13 @@ func streamOutage(t *testing.T, h StreamHarness) {
 		last, err := publisher.Publish(t.Context(), 2, entries[2:2+n])
 		requireOutage(err)
 		require.Equal(t, uint64(2), last)
+		last, err = publisher.Redrive(t.Context(), 2, redriveAt, entries[2:2+n])
+		requireOutage(err)
+		require.Equal(t, uint64(2), last)
 	}
+	last, err := publisher.Notify(t.Context(), 2, outbox.Notice{Progress: redriveAt, Parked: "too large"})
+	requireOutage(err)
+	require.Equal(t, uint64(2), last)
 	h.Reconnect(t)
 	again, err := publisher.Open(t.Context(), false)
 	require.NoError(t, err)

@@ -1,0 +1,88 @@
+package jetstream
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+)
+
+// What a notice is, for CloudEvents. Subscribers never see one: it is on a subject of its own.
+const (
+	noticeSource  = "/outboxie/relay"
+	parkedNotice  = "outboxie.event.parked.v1"
+	adoptedNotice = "outboxie.log.adopted.v1"
+	noticeCount   = 8   // headers that a notice has
+	maxReason     = 500 // bytes of the reason that a notice keeps
+)
+
+// Notify implements the port. Where the stream takes small messages only, less of the reason is kept, so that no event is
+// too large to be parked.
+func (p *Publisher) Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error) {
+	limits, err := p.limits(ctx)
+	if err != nil {
+		return after, err
+	}
+	message, size := encodeNotice(p.o.Stream, after+1, notice, maxReason)
+	for kept := maxReason / 2; tooLarge(size, limits) && kept >= utf8.UTFMax; kept /= 2 {
+		message, size = encodeNotice(p.o.Stream, after+1, notice, kept)
+	}
+	if err := p.storeOne(ctx, after, message); err != nil {
+		return after, fmt.Errorf("notice at position %d: %w", notice.Position, err)
+	}
+	return after + 1, nil
+}
+
+func tooLarge(size int, limits limits) bool {
+	return size+expectHeaders+len(limits.stream) > limits.size
+}
+
+// encodeNotice returns the message for notice, with so many bytes of its reason, and what it takes on the wire. The body
+// is for people who look at the stream: the engine reads the headers.
+func encodeNotice(stream string, sequence uint64, notice outbox.Notice, kept int) (*nats.Msg, int) {
+	kind, id, reason := parkedNotice, notice.EventID, shortened(notice.Parked, kept)
+	if notice.Parked == "" {
+		// The log may be adopted at one position several times, and where it has no row.
+		kind, id = adoptedNotice, strconv.FormatInt(int64(notice.Position), 10)+"-"+strconv.FormatUint(sequence, 10)
+	}
+	var body bytes.Buffer
+	readable := json.NewEncoder(&body)
+	readable.SetEscapeHTML(false)
+	_ = readable.Encode(struct { // neither text nor number can fail
+		Position outbox.Position `json:"position"`
+		EventID  string          `json:"event_id,omitempty"`
+		Reason   string          `json:"reason,omitempty"`
+	}{notice.Position, notice.EventID, reason})
+	h := newHeaders(noticeCount)
+	h.add(headerSpecVersion, specVersion)
+	h.add(headerID, escape(id))
+	h.add(headerType, kind)
+	h.add(headerSource, noticeSource)
+	h.add(headerTime, time.Now().UTC().Format(time.RFC3339Nano))
+	h.add(headerContentType, contentType)
+	h.add(headerProgress, progressText(notice.Progress))
+	if reason != "" {
+		h.add(headerParked, escape(reason))
+	}
+	return &nats.Msg{Subject: noticeSubject(stream), Header: h.header, Data: body.Bytes()}, h.size + body.Len()
+}
+
+// shortened is the beginning of text, at most limit bytes and without half a character.
+func shortened(text string, limit int) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	if len(text) <= limit {
+		return text
+	}
+	for !utf8.RuneStart(text[limit]) {
+		limit--
+	}
+	return text[:limit]
+}

@@ -1,0 +1,214 @@
+package jetstream_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+)
+
+func (b *broker) message(sequence uint64) (string, map[string]string, string) {
+	b.t.Helper()
+	found, err := b.admin.Stream(b.t.Context(), stream)
+	require.NoError(b.t, err)
+	message, err := found.GetMsg(b.t.Context(), sequence)
+	require.NoError(b.t, err)
+	header := map[string]string{}
+	for name, values := range message.Header {
+		require.Len(b.t, values, 1)
+		if !strings.HasPrefix(name, "Nats-Expected-") {
+			header[name] = values[0]
+		}
+	}
+	return message.Subject, header, string(message.Data)
+}
+
+// TestNoticesOnTheWire : the public contract of a notice, as a stranger reads it.
+func TestNoticesOnTheWire(t *testing.T) {
+	b := newBroker(t)
+	publisher := b.opened()
+	for i, c := range []struct {
+		notice outbox.Notice
+		body   string
+		header map[string]string
+	}{
+		{
+			outbox.Notice{Progress: outbox.Progress{Position: 46, EventID: "ü-1"}, Parked: "100% of orders.> is\nü"},
+			`{"position":46,"event_id":"ü-1","reason":"100% of orders.> is\nü"}`,
+			map[string]string{
+				"ce-id": "%C3%BC-1", "ce-type": "outboxie.event.parked.v1",
+				"Outbox-Progress": "46/%C3%BC-1", "Outbox-Parked": "100%25%20of%20orders.>%20is%0A%C3%BC",
+			},
+		},
+		{
+			outbox.Notice{Progress: outbox.Progress{Position: 46, EventID: "e"}},
+			`{"position":46,"event_id":"e"}`,
+			map[string]string{"ce-id": "46-2", "ce-type": "outboxie.log.adopted.v1", "Outbox-Progress": "46/e"},
+		},
+		{
+			outbox.Notice{},
+			`{"position":0}`,
+			map[string]string{"ce-id": "0-3", "ce-type": "outboxie.log.adopted.v1", "Outbox-Progress": "0/"},
+		},
+	} {
+		before := time.Now()
+		last, err := publisher.Notify(t.Context(), uint64(i), c.notice)
+		require.NoError(t, err)
+		subject, header, body := b.message(last)
+		require.Equal(t, "outboxie.ORDERS.notices", subject)
+		require.Equal(t, c.body, strings.TrimSpace(body))
+		noticed, err := time.Parse(time.RFC3339Nano, header["ce-time"])
+		require.NoError(t, err)
+		require.WithinRange(t, noticed, before, time.Now())
+		delete(header, "ce-time")
+		c.header["ce-specversion"], c.header["ce-source"], c.header["content-type"] = "1.0", "/outboxie/relay", "application/json"
+		require.Equal(t, c.header, header)
+	}
+}
+
+func TestNoticeIsNoEvent(t *testing.T) {
+	s := newSources(t)
+	source := s.source(t)
+	last, err := s.publisher.Notify(t.Context(), 0, outbox.Notice{Progress: outbox.Progress{Position: 7, EventID: "e"}, Parked: "too large"})
+	require.NoError(t, err)
+	s.tail = last
+	entries := outboxtest.NewEntries(7, 1)
+	s.Append(t, entries...)
+	require.NoError(t, take(t, source, entries[0]).Ack(t.Context()), "a subscriber does not see the notice")
+
+	subject, header, body := s.message(1)
+	message := nats.NewMsg(subject)
+	for name, value := range header {
+		message.Header.Set(name, value)
+	}
+	_, err = jetstream.Decode(subject, message.Header, []byte(body))
+	require.ErrorIs(t, err, inbox.ErrUnreadable)
+}
+
+func TestRedrivenEventOnTheWire(t *testing.T) {
+	b := newBroker(t)
+	publisher := b.opened()
+	entries := outboxtest.NewEntries(0, 20)
+	_, err := publisher.Publish(t.Context(), 0, entries)
+	require.NoError(t, err)
+	at := outbox.Progress{Position: 99, EventID: "a b"}
+	_, err = publisher.Redrive(t.Context(), 20, at, entries)
+	require.NoError(t, err)
+	for _, i := range []uint64{1, 7, 20} {
+		subject, first, body := b.message(i)
+		again, second, same := b.message(20 + i)
+		require.Equal(t, subject, again)
+		require.Equal(t, body, same)
+		require.Equal(t, "99/a%20b", second["Outbox-Progress"])
+		delete(second, "Outbox-Progress")
+		for _, header := range []map[string]string{first, second} {
+			delete(header, "Nats-Batch-Id")
+		}
+		require.Equal(t, first, second)
+	}
+}
+
+// TestRedrivenHeadersCount : an event that just fits does not when it has to say more.
+func TestRedrivenHeadersCount(t *testing.T) {
+	b := newBroker(t)
+	publisher := b.opened()
+	entries := outboxtest.NewEntries(0, 1)
+	fits := func(payload int, store func() error) bool {
+		entries[0].Payload = []byte(strings.Repeat("7", payload))
+		err := store()
+		if err != nil && !isTailMoved(err) {
+			requireRefused(t, err)
+		}
+		return isTailMoved(err)
+	}
+	at := outbox.Progress{Position: 1, EventID: "e"}
+	published := func() error { _, err := publisher.Publish(t.Context(), 9, entries); return err }
+	redriven := func() error { _, err := publisher.Redrive(t.Context(), 9, at, entries); return err }
+	largest := maxSize
+	for !fits(largest, published) {
+		largest--
+	}
+	more := len("Outbox-Progress: 1/e\r\n")
+	require.True(t, fits(largest-more, redriven))
+	require.False(t, fits(largest-more+1, redriven))
+}
+
+// TestNoticeFitsSmallStreams : else the event behind which nothing moves could not even be parked.
+func TestNoticeFitsSmallStreams(t *testing.T) {
+	for _, limit := range []int32{512, 600, 1000, 2000, 4000} {
+		b := newBroker(t)
+		publisher := b.publisher(jetstream.PublisherOptions{MaxMsgSize: limit})
+		_, err := publisher.Open(t.Context(), true)
+		require.NoError(t, err)
+		reason := strings.Repeat("€ ", 1000)
+		_, err = publisher.Notify(t.Context(), 0, outbox.Notice{Progress: outboxtest.NewEntries(41, 1)[0].Progress(), Parked: reason})
+		require.NoError(t, err, "%d", limit)
+		stamp, err := publisher.At(t.Context(), 1)
+		require.NoError(t, err)
+		require.NotEmpty(t, stamp.Parked, "%d", limit)
+		require.True(t, strings.HasPrefix(reason, stamp.Parked), "%d: %q", limit, stamp.Parked)
+		_, _, body := b.message(1)
+		var read struct{ Reason string }
+		require.NoError(t, json.Unmarshal([]byte(body), &read))
+		require.Equal(t, stamp.Parked, read.Reason)
+	}
+}
+
+func TestStampsThatAreNotOurs(t *testing.T) {
+	const absent = "-"
+	stamp := func(id, position, progress, parked string) ports.Stamp {
+		header := nats.Header{}
+		for name, value := range map[string]string{
+			"ce-id": id, "Outbox-Position": position, "Outbox-Progress": progress, "Outbox-Parked": parked,
+		} {
+			if value != absent {
+				header.Set(name, value)
+			}
+		}
+		return jetstream.StampOf(header)
+	}
+	own := outbox.Progress{Position: 7, EventID: "e"}
+	newer := outbox.Progress{Position: 99, EventID: "newer/est"}
+	require.Equal(t, ports.Stamp{Ours: true, Progress: own, Event: 7}, stamp("e", "7", absent, absent))
+	require.Equal(t, ports.Stamp{Ours: true, Progress: newer, Event: 7}, stamp("e", "7", "99/newer/est", absent))
+	require.Equal(t, ports.Stamp{Ours: true, Progress: outbox.Progress{Position: 99}, Event: 7}, stamp("e", "7", "99/", absent))
+	require.Equal(t, ports.Stamp{Ours: true, Progress: newer, Parked: "too large"}, stamp("e", absent, "99/newer/est", "too%20large"))
+	require.Equal(t, ports.Stamp{Ours: true}, stamp("0-1", absent, "0/", absent))
+	for _, foreign := range [][4]string{
+		{absent, absent, absent, absent},
+		{"e", absent, absent, absent},
+		{"e", absent, absent, "too large"},
+		{"e", "0", absent, absent},
+		{"e", "-7", absent, absent},
+		{"e", "seven", absent, absent},
+		{"e", "", absent, absent},
+		{absent, "7", absent, absent},
+		{"", "7", absent, absent},
+		{"%zz", "7", absent, absent},
+		{"e", "seven", "99/newer", absent},
+		{"e", "", "99/newer", absent},
+		{"e", "7", "", absent},
+		{"e", "7", "/", absent},
+		{"e", "7", "99", absent},
+		{"e", "7", "-1/newer", absent},
+		{"e", "7", "new/est", absent},
+		{"e", "7", "99/%zz", absent},
+		{"e", "7", "99999999999999999999/newer", absent},
+		{"e", absent, "99", "too large"},
+		{"e", absent, "99/newer", "100%"},
+	} {
+		require.Zero(t, stamp(foreign[0], foreign[1], foreign[2], foreign[3]), "%q", foreign)
+	}
+}
+
+func isTailMoved(err error) bool { return errors.Is(err, ports.ErrTailMoved) }
