@@ -27,61 +27,86 @@ func NewCursorStore(db *bun.DB, relay, stream string) *CursorStore {
 }
 
 const loadCursorStatement = `
-SELECT c.position, c.stream_created, c.stream_sequence, c.purged_to, o.event_id
+SELECT c.position, c.stream_created, c.stream_sequence, c.purged_to, c.revision, o.event_id
 FROM outbox_cursor AS c LEFT JOIN outbox AS o ON o.position = c.position
 WHERE c.relay = ?`
 
 // Load implements the port.
 func (s *CursorStore) Load(ctx context.Context) (outbox.Cursor, error) {
-	cursor, err := scanCursor(s.db.QueryRowContext(ctx, loadCursorStatement, s.relay))
+	var row cursorRow
+	err := s.db.QueryRowContext(ctx, loadCursorStatement, s.relay).Scan(row.columns()...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return outbox.Cursor{}, nil
 	}
 	if err != nil {
 		return outbox.Cursor{}, classify(ctx, fmt.Errorf("load the cursor of %s: %w", s.relay, err))
 	}
-	return cursor, nil
+	return row.cursor(), nil
 }
 
-// saveCursorStatement locks the lease by its token while it writes, and is over when it answers. A plain look at the
-// token would let a former leader that was stalled write after its successor; a lock held over a round trip would let a
-// frozen one keep the successor out.
-const saveCursorStatement = `
-WITH fence AS (
-	SELECT token FROM leases WHERE name = ?0 AND token = ?1 FOR SHARE
-), saved AS (
-	INSERT INTO outbox_cursor AS c (relay, position, stream, stream_created, stream_sequence, token, updated_at)
-	SELECT ?0, ?2, ?3, nullif(?4, ''), ?5, token, clock_timestamp() FROM fence
-	ON CONFLICT (relay) DO UPDATE SET position = excluded.position, stream = excluded.stream,
-		stream_created = excluded.stream_created, stream_sequence = excluded.stream_sequence,
-		token = excluded.token, updated_at = excluded.updated_at
-	RETURNING c.position, c.stream_created, c.stream_sequence, c.purged_to
-)
-SELECT saved.*, o.event_id FROM saved LEFT JOIN outbox AS o ON o.position = saved.position`
+var saveCursorStatement = inTurn(
+	", position, stream, stream_created, stream_sequence",
+	", ?3, ?4, nullif(?5, ''), ?6",
+	`, position = excluded.position, stream = excluded.stream, stream_created = excluded.stream_created,
+		stream_sequence = excluded.stream_sequence`) + `
+SELECT ` + outcome + `, c.position, c.stream_created, c.stream_sequence, c.purged_to, c.revision, o.event_id
+FROM (SELECT) AS always LEFT JOIN turn AS c ON true LEFT JOIN outbox AS o ON o.position = c.position`
 
 // Save implements the port.
-func (s *CursorStore) Save(ctx context.Context, term outbox.Term, cursor outbox.Cursor) (outbox.Cursor, error) {
-	saved, err := scanCursor(s.db.QueryRowContext(ctx, saveCursorStatement, s.relay, term.Token,
-		int64(cursor.Position), s.stream, cursor.StreamCreated, int64(cursor.StreamSequence)))
-	if errors.Is(err, sql.ErrNoRows) {
-		return outbox.Cursor{}, ports.ErrLeaseLost.With("the lease %s is not held under token %d any more", s.relay, term.Token)
-	}
+func (s *CursorStore) Save(ctx context.Context, turn outbox.Turn, cursor outbox.Cursor) (outbox.Cursor, error) {
+	var v verdict
+	var row cursorRow
+	err := s.db.QueryRowContext(ctx, saveCursorStatement, s.relay, turn.Token, turn.Revision,
+		int64(cursor.Position), s.stream, cursor.StreamCreated, int64(cursor.StreamSequence)).
+		Scan(append([]any{&v.held, &v.revision}, row.columns()...)...)
 	if err != nil {
 		return outbox.Cursor{}, classify(ctx, fmt.Errorf("save the cursor of %s: %w", s.relay, err))
 	}
-	return saved, nil
-}
-
-func scanCursor(row *sql.Row) (outbox.Cursor, error) {
-	var position, sequence, purgedTo int64
-	var created, eventID sql.NullString
-	if err := row.Scan(&position, &created, &sequence, &purgedTo, &eventID); err != nil {
+	if err := v.err(s.relay, turn); err != nil {
 		return outbox.Cursor{}, err
 	}
+	return row.cursor(), nil
+}
+
+// reportStatement keeps the time of a halt whose reason is still the same.
+var reportStatement = inTurn(
+	", halt_reason, halt_detail, halted_at",
+	", nullif(?3, ''), nullif(?4, ''), CASE WHEN ?3 <> '' THEN clock_timestamp() END",
+	`, halt_reason = excluded.halt_reason, halt_detail = excluded.halt_detail,
+		halted_at = CASE WHEN c.halt_reason = excluded.halt_reason THEN c.halted_at ELSE excluded.halted_at END`) + `
+SELECT ` + outcome
+
+// Report implements the port.
+func (s *CursorStore) Report(ctx context.Context, turn outbox.Turn, halt *outbox.Halt) error {
+	var now outbox.Halt
+	if halt != nil {
+		now = *halt
+	}
+	var v verdict
+	err := s.db.QueryRowContext(ctx, reportStatement, s.relay, turn.Token, turn.Revision, string(now.Reason), now.Detail).
+		Scan(&v.held, &v.revision)
+	if err != nil {
+		return classify(ctx, fmt.Errorf("report a halt of %s: %w", s.relay, err))
+	}
+	return v.err(s.relay, turn)
+}
+
+// cursorRow is a row of outbox_cursor; all its columns are NULL where there is none.
+type cursorRow struct {
+	position, sequence, purgedTo, revision sql.NullInt64
+	created, eventID                       sql.NullString
+}
+
+func (r *cursorRow) columns() []any {
+	return []any{&r.position, &r.created, &r.sequence, &r.purgedTo, &r.revision, &r.eventID}
+}
+
+func (r *cursorRow) cursor() outbox.Cursor {
 	return outbox.Cursor{
-		Progress:       outbox.Progress{Position: outbox.Position(position), EventID: eventID.String},
-		StreamCreated:  created.String,
-		StreamSequence: uint64(sequence),
-		PurgedTo:       outbox.Position(purgedTo),
-	}, nil
+		Progress:       outbox.Progress{Position: outbox.Position(r.position.Int64), EventID: r.eventID.String},
+		StreamCreated:  r.created.String,
+		StreamSequence: uint64(r.sequence.Int64),
+		PurgedTo:       outbox.Position(r.purgedTo.Int64),
+		Revision:       r.revision.Int64,
+	}
 }

@@ -1,13 +1,10 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -90,8 +87,7 @@ const maxPosition outbox.Position = 1<<63 - 1
 const readStatement = `
 SELECT pg_is_in_recovery(),
 	(SELECT purged_to FROM outbox_cursor WHERE relay = ?0),
-	o.position, o.event_id, o.aggregate_type, o.aggregate_id, o.aggregate_version, o.event_type, o.subject,
-	o.headers, o.payload, o.recorded_at
+	EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = o.position), ` + entryColumns + `
 FROM (SELECT) AS always LEFT JOIN (
 	SELECT *, sum(size) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS total
 	FROM (
@@ -114,11 +110,12 @@ func (l *Log) read(
 	defer func() { _ = rows.Close() }()
 
 	entries := make([]outbox.Entry, 0, min(count, 1024)+1)
+	var standby, parked bool
 	var purgedTo sql.NullInt64
+	var row logRow
+	columns := append([]any{&standby, &purgedTo, &parked}, row.columns()...)
 	for rows.Next() {
-		var standby bool
-		var row logRow
-		if err := row.scan(rows, &standby, &purgedTo); err != nil {
+		if err := rows.Scan(columns...); err != nil {
 			return nil, fmt.Errorf("read the outbox after %d: %w", from.Position, err)
 		}
 		if standby {
@@ -129,6 +126,7 @@ func (l *Log) read(
 			if err != nil {
 				return nil, err
 			}
+			entry.Parked = parked
 			entries = append(entries, entry)
 		}
 	}
@@ -153,70 +151,4 @@ func verified(from outbox.Progress, entries []outbox.Entry, purgedTo outbox.Posi
 			from.Position, from.EventID)
 	}
 	return entries, nil
-}
-
-// logRow is a row of the outbox; all its columns are NULL where there is none.
-type logRow struct {
-	position, version                                  sql.NullInt64
-	id, aggregateType, aggregateID, eventType, subject sql.NullString
-	headers                                            sql.RawBytes
-	payload                                            []byte
-	recordedAt                                         sql.NullTime
-}
-
-func (r *logRow) scan(rows *sql.Rows, standby *bool, purgedTo *sql.NullInt64) error {
-	return rows.Scan(standby, purgedTo, &r.position, &r.id, &r.aggregateType, &r.aggregateID, &r.version,
-		&r.eventType, &r.subject, &r.headers, &r.payload, &r.recordedAt)
-}
-
-func (r *logRow) entry() (outbox.Entry, error) {
-	headers, err := parseHeaders(r.headers)
-	if err != nil {
-		return outbox.Entry{}, fmt.Errorf("headers of event %s: %w", r.id.String, err)
-	}
-	return outbox.Entry{
-		Message: outbox.Message{
-			ID:      r.id.String,
-			Type:    r.eventType.String,
-			Subject: r.subject.String,
-			Key:     outbox.Key{Type: r.aggregateType.String, ID: r.aggregateID.String},
-			Version: r.version.Int64,
-			Headers: headers,
-			Payload: r.payload,
-		},
-		Position:   outbox.Position(r.position.Int64),
-		RecordedAt: r.recordedAt.Time,
-	}, nil
-}
-
-// parseHeaders reads an object of strings. Where nothing is escaped, which is nearly always, the quotes of what jsonb
-// prints only delimit names and values: a relay that drains a backlog reads the headers of every event here, and package
-// json takes three times as long.
-func parseHeaders(text []byte) (map[string]string, error) {
-	if len(text) == 0 || string(text) == "{}" {
-		return nil, nil
-	}
-	if headers := parsePlainHeaders(text); headers != nil {
-		return headers, nil
-	}
-	var headers map[string]string
-	return headers, json.Unmarshal(text, &headers)
-}
-
-// parsePlainHeaders returns nil for anything but {"name": "value", "name": "value"}.
-func parsePlainHeaders(text []byte) map[string]string {
-	if bytes.IndexByte(text, '\\') >= 0 {
-		return nil
-	}
-	parts := strings.Split(string(text), `"`)
-	headers := make(map[string]string, len(parts)/4)
-	for before := "{"; ; before = ", " {
-		if len(parts) < 5 || parts[0] != before || parts[2] != ": " {
-			return nil
-		}
-		headers[parts[1]] = parts[3]
-		if parts = parts[4:]; len(parts) == 1 && parts[0] == "}" {
-			return headers
-		}
-	}
 }

@@ -26,6 +26,8 @@ var Module = fx.Module("postgres", fx.Provide(
 	provideDB,
 	fx.Annotate(provideLog, fx.As(fx.Self()), fx.As(new(ports.Log))),
 	fx.Annotate(provideCursorStore, fx.As(new(ports.CursorStore))),
+	fx.Annotate(provideParking, fx.As(new(ports.Parking)), fx.As(new(ports.Attendant))),
+	fx.Annotate(provideRetention, fx.As(new(ports.Retention))),
 	fx.Annotate(provideElector, fx.As(new(ports.Elector))),
 	fx.Annotate(NewUnitOfWork, fx.As(new(ordering.UnitOfWork))),
 	fx.Annotate(NewInbox, fx.As(new(inbox.UnitOfWork))),
@@ -47,6 +49,10 @@ func provideLog(db *bun.DB, relay RelayOptions, logger *slog.Logger) *Log {
 func provideCursorStore(db *bun.DB, relay RelayOptions) *CursorStore {
 	return NewCursorStore(db, relay.Name, relay.Stream)
 }
+
+func provideParking(db *bun.DB, relay RelayOptions) *Parking { return NewParking(db, relay.Name) }
+
+func provideRetention(db *bun.DB, relay RelayOptions) *Retention { return NewRetention(db, relay.Name) }
 
 // provideElector gives the elector a small pool of its own: a drain at full speed must not delay a renewal.
 func provideElector(lifecycle fx.Lifecycle, options Options, relay RelayOptions) (*Elector, error) {

@@ -1,0 +1,210 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// Parking is the parking lot of one relay, fenced by the relay's lease and cursor.
+type Parking struct {
+	db    *bun.DB
+	relay string
+}
+
+var _ ports.Parking = (*Parking)(nil)
+
+// NewParking returns the parking lot of relay.
+func NewParking(db *bun.DB, relay string) *Parking { return &Parking{db: db, relay: relay} }
+
+// noted is a turn that only counts.
+var noted = inTurn("", "", "")
+
+// settleStatement changes three kinds of rows: one that is not there, those to be redriven, and those redriven. It takes
+// what waits from before, which only errs on the safe side. The log row is locked, lest retention removes it under way.
+var settleStatement = noted + `, taken AS (
+	SELECT o.position, o.event_id, o.aggregate_type, o.aggregate_id, o.event_type
+	FROM turn, outbox AS o WHERE ?5 AND o.position = ?3 AND o.event_id::text = ?4 FOR KEY SHARE OF o
+), parked AS (
+	INSERT INTO outbox_parked (position, event_id, aggregate_type, aggregate_id, event_type, reason, state)
+	SELECT position, event_id, aggregate_type, aggregate_id, event_type, ?6, 'parked' FROM taken
+	ON CONFLICT (position) DO NOTHING
+	RETURNING position
+), published AS (
+	SELECT p.position, ?8 + 1 - row_number() OVER (ORDER BY p.position DESC) AS sequence
+	FROM turn, outbox_parked AS tail, outbox_parked AS p
+	WHERE tail.position = ?7 AND tail.state = 'redrive' AND p.state = 'redrive' AND p.position <= tail.position
+		AND p.aggregate_type = tail.aggregate_type AND p.aggregate_id = tail.aggregate_id
+), redriven AS (
+	UPDATE outbox_parked AS p SET state = 'redriven', stream_sequence = published.sequence, changed_at = clock_timestamp()
+	FROM published WHERE p.position = published.position AND p.state = 'redrive'
+), lost AS (
+	UPDATE outbox_parked AS p SET state = 'redrive', stream_sequence = NULL, changed_at = clock_timestamp()
+	FROM turn WHERE p.state = 'redriven' AND p.stream_sequence > ?8
+	RETURNING p.position
+)
+SELECT ` + outcome + `, EXISTS (SELECT FROM parked) OR EXISTS (SELECT FROM lost)
+	OR EXISTS (SELECT FROM outbox_parked WHERE state IN ('parked', 'redrive', 'discard'))`
+
+// Settle implements the port.
+func (p *Parking) Settle(ctx context.Context, turn outbox.Turn, tail ports.Stamp, sequence uint64) (bool, error) {
+	notice := tail.Ours && tail.Event == 0 && tail.Parked != ""
+	var event outbox.Position
+	if tail.Ours {
+		event = tail.Event
+	}
+	var v verdict
+	var waiting bool
+	err := p.db.QueryRowContext(ctx, settleStatement, p.relay, turn.Token, turn.Revision, int64(tail.Progress.Position),
+		tail.Progress.EventID, notice, tail.Parked, int64(event), int64(sequence)).Scan(&v.held, &v.revision, &waiting)
+	if err != nil {
+		return false, classify(ctx, fmt.Errorf("settle the parking lot: %w", err))
+	}
+	if err := v.err(p.relay, turn); err != nil {
+		return false, err
+	}
+	return waiting, nil
+}
+
+// setAsideStatement looks up, once for each aggregate, the first event that waits and one that is still parked. The parked
+// one is locked: an operator who redrives it at this moment has either done so, and the events inherit it, or finds them
+// parked behind it on the second look.
+var setAsideStatement = noted + `, asked AS (
+	SELECT o.position, o.event_id, o.aggregate_type, o.aggregate_id, o.event_type,
+		EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = o.position) AS known
+	FROM turn, outbox AS o WHERE o.position = ANY (?3::bigint[])
+), waiting AS (
+	SELECT a.aggregate_type, a.aggregate_id, first.position, parked.position IS NOT NULL AS parked
+	FROM (SELECT DISTINCT aggregate_type, aggregate_id FROM asked WHERE NOT known) AS a, LATERAL (
+		SELECT position FROM outbox_parked AS p
+		WHERE p.aggregate_type = a.aggregate_type AND p.aggregate_id = a.aggregate_id AND p.state IN ('parked', 'redrive', 'discard')
+		ORDER BY position LIMIT 1
+	) AS first LEFT JOIN LATERAL (
+		SELECT position FROM outbox_parked AS p
+		WHERE p.aggregate_type = a.aggregate_type AND p.aggregate_id = a.aggregate_id AND p.state = 'parked'
+		ORDER BY position LIMIT 1 FOR SHARE
+	) AS parked ON true
+), parked AS (
+	INSERT INTO outbox_parked (position, event_id, aggregate_type, aggregate_id, event_type, reason, state)
+	SELECT asked.position, asked.event_id, asked.aggregate_type, asked.aggregate_id, asked.event_type,
+		'behind position ' || waiting.position || ' of the same aggregate', CASE WHEN waiting.parked THEN 'parked' ELSE 'redrive' END
+	FROM asked JOIN waiting USING (aggregate_type, aggregate_id) WHERE NOT asked.known AND asked.position > waiting.position
+	ON CONFLICT (position) DO NOTHING
+	RETURNING position
+)
+SELECT ` + outcome + `, ARRAY(SELECT position FROM asked WHERE known UNION ALL SELECT position FROM parked ORDER BY position)`
+
+// SetAside implements the port.
+func (p *Parking) SetAside(ctx context.Context, turn outbox.Turn, entries []outbox.Entry) ([]outbox.Position, error) {
+	asked := make([]int64, len(entries))
+	for i, entry := range entries {
+		asked[i] = int64(entry.Position)
+	}
+	var v verdict
+	var inLot []int64
+	err := p.db.QueryRowContext(ctx, setAsideStatement, p.relay, turn.Token, turn.Revision, pgdialect.Array(asked)).
+		Scan(&v.held, &v.revision, pgdialect.Array(&inLot))
+	if err != nil {
+		return nil, classify(ctx, fmt.Errorf("set %d events aside: %w", len(entries), err))
+	}
+	if err := v.err(p.relay, turn); err != nil {
+		return nil, err
+	}
+	return positions(inLot), nil
+}
+
+// nextStatement passes over events whose log row is gone, which only happens by hand, lest they hold up other aggregates.
+var nextStatement = noted + `, discarded AS (
+	UPDATE outbox_parked AS p SET state = 'discarded', changed_at = clock_timestamp() FROM turn WHERE p.state = 'discard'
+	RETURNING p.position
+), first AS (
+	SELECT p.aggregate_type, p.aggregate_id FROM turn, outbox_parked AS p
+	WHERE p.state = 'redrive' AND p.position <= ?3 AND EXISTS (SELECT FROM outbox AS o WHERE o.position = p.position)
+		AND NOT EXISTS (SELECT FROM outbox_parked AS before WHERE before.aggregate_type = p.aggregate_type
+			AND before.aggregate_id = p.aggregate_id AND before.state = 'parked' AND before.position < p.position)
+	ORDER BY p.position LIMIT 1
+), due AS (
+	SELECT p.position FROM first JOIN outbox_parked AS p USING (aggregate_type, aggregate_id)
+	WHERE p.state = 'redrive' AND p.position <= ?3 AND p.position < coalesce((
+		SELECT min(position) FROM first JOIN outbox_parked AS p USING (aggregate_type, aggregate_id) WHERE p.state = 'parked'
+	), 9223372036854775807)
+	ORDER BY p.position LIMIT ?4
+), sized AS (
+	SELECT *, sum(size) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS total
+	FROM (SELECT o.*, octet_length(o.payload::text) AS size FROM due JOIN outbox AS o USING (position)) AS o
+)
+SELECT ` + outcome + `, EXISTS (SELECT FROM outbox_parked WHERE state IN ('parked', 'redrive')),
+	ARRAY(SELECT position FROM discarded ORDER BY position), ` + entryColumns + `
+FROM (SELECT) AS always LEFT JOIN sized AS o ON o.total <= ?5 OR o.total = o.size
+ORDER BY o.position`
+
+// Next implements the port.
+func (p *Parking) Next(ctx context.Context, turn outbox.Turn, upTo outbox.Position, limit outbox.Slice) (ports.Due, error) {
+	rows, err := p.db.QueryContext(ctx, nextStatement, p.relay, turn.Token, turn.Revision, int64(upTo),
+		max(limit.Count, 1), limit.Bytes)
+	if err != nil {
+		return ports.Due{}, classify(ctx, fmt.Errorf("ask for what to redrive: %w", err))
+	}
+	defer func() { _ = rows.Close() }()
+
+	var due ports.Due
+	var v verdict
+	var discarded []int64
+	var row logRow
+	columns := append([]any{&v.held, &v.revision, &due.Waiting, pgdialect.Array(&discarded)}, row.columns()...)
+	for rows.Next() {
+		if err := rows.Scan(columns...); err != nil {
+			return ports.Due{}, classify(ctx, fmt.Errorf("ask for what to redrive: %w", err))
+		}
+		if row.position.Valid {
+			entry, err := row.entry()
+			if err != nil {
+				return ports.Due{}, err
+			}
+			entry.Parked = true
+			due.Redrive = append(due.Redrive, entry)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return ports.Due{}, classify(ctx, fmt.Errorf("ask for what to redrive: %w", err))
+	}
+	if err := v.err(p.relay, turn); err != nil {
+		return ports.Due{}, err
+	}
+	due.Discarded = positions(discarded)
+	return due, nil
+}
+
+var refuseStatement = noted + `, refused AS (
+	SELECT p.position, p.aggregate_type, p.aggregate_id FROM turn, outbox_parked AS p WHERE p.position = ?3 AND p.state = 'redrive'
+), parked AS (
+	UPDATE outbox_parked AS p SET state = 'parked', changed_at = clock_timestamp(),
+		reason = CASE WHEN p.position = refused.position THEN ?4 ELSE p.reason END
+	FROM refused WHERE p.aggregate_type = refused.aggregate_type AND p.aggregate_id = refused.aggregate_id
+		AND p.state = 'redrive' AND p.position >= refused.position
+)
+SELECT ` + outcome
+
+// Refuse implements the port. The later events keep the reasons that they have.
+func (p *Parking) Refuse(ctx context.Context, turn outbox.Turn, entry outbox.Entry, reason string) error {
+	var v verdict
+	err := p.db.QueryRowContext(ctx, refuseStatement, p.relay, turn.Token, turn.Revision, int64(entry.Position), reason).
+		Scan(&v.held, &v.revision)
+	if err != nil {
+		return classify(ctx, fmt.Errorf("park event %s again: %w", entry.ID, err))
+	}
+	return v.err(p.relay, turn)
+}
+
+func positions(numbers []int64) []outbox.Position {
+	var all []outbox.Position
+	for _, number := range numbers {
+		all = append(all, outbox.Position(number))
+	}
+	return all
+}
