@@ -1,0 +1,101 @@
+// Package operating is what people who run the relay need from its database: to see where it stands, and to repair it.
+// Nothing here is fenced by a lease; whatever is decided takes effect through the relay, and cannot mislead it.
+package operating
+
+import (
+	"context"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+)
+
+// Desk is the relay's state in the database.
+type Desk interface {
+	// Status tells where log and relay stand. It reads little, whatever the size of the log, but for the backlog, which it
+	// counts.
+	Status(ctx context.Context) (Status, error)
+	// List returns the newest of the log's committed entries that match, at most filter.Limit, the newest first. They may
+	// include some that the relay does not publish yet, because an earlier one can still come.
+	List(ctx context.Context, filter Filter) ([]Listed, error)
+
+	// Cursor is the relay's cursor, the zero Cursor when there is none.
+	Cursor(ctx context.Context) (outbox.Cursor, error)
+	// Confirm returns the one of places at the highest position at which the log holds that event; false if it holds none.
+	Confirm(ctx context.Context, places []outbox.Progress) (outbox.Progress, bool, error)
+	// At returns the event at position, false if the log has none.
+	At(ctx context.Context, position outbox.Position) (outbox.Progress, bool, error)
+	// Behind counts the entries after position that are not in the parking lot.
+	Behind(ctx context.Context, position outbox.Position) (int64, error)
+	// Adopt sets the cursor's position, stream identity and sequence, and ends the halt, if nothing was written since
+	// revision; else the answer is outbox.ErrOutOfTurn. With anew the stream is another one: what was redriven into the
+	// former one is to be redriven again.
+	Adopt(ctx context.Context, revision int64, cursor outbox.Cursor, anew bool) error
+}
+
+// Status is where log and relay stand. The relay saves its position at most once a second, so what it published since then
+// still counts as unpublished. Times are the database's.
+type Status struct {
+	Relay  string // name of the relay, of its lease and of its cursor
+	Now    time.Time
+	Leader *Leader // nil: nobody leads at the moment
+	Halt   *Halt   // nil: the relay is not halted
+
+	Position outbox.Position // everything up to here was dealt with
+	Saved    time.Time       // when the relay said so; zero: never
+	Stream   string
+	Sequence uint64          // of the last message of ours then
+	Last     outbox.Position // in the log, committed
+	PurgedTo outbox.Position
+
+	Unpublished int64     // committed entries after Position which are not in the parking lot
+	Oldest      time.Time // when the first of them was recorded; zero if there is none
+
+	Writer *Writer // the open transaction that has been writing the log for the longest time, which holds back what came after it
+
+	ParkedEvents     int64 // that wait
+	ParkedAggregates int64
+}
+
+// Leader is who holds the lease.
+type Leader struct {
+	Holder string
+	Token  int64
+	Since  time.Time
+	Until  time.Time // unless it is renewed
+}
+
+// Halt is why the relay publishes nothing.
+type Halt struct {
+	outbox.Halt
+	Since time.Time
+}
+
+// Writer is a transaction that has written the log and not ended.
+type Writer struct {
+	PID         int    // 0: a prepared transaction
+	GID         string // of a prepared transaction
+	Application string
+	State       string
+	Query       string // its last statement, shortened
+	Since       time.Time
+}
+
+// Filter chooses entries of the log. Zero values choose all.
+type Filter struct {
+	AggregateID string
+	Type        string // of the event
+	Since       time.Time
+	Limit       int
+}
+
+// Where an entry stands.
+const (
+	Unpublished = "unpublished"
+	Published   = "published"
+)
+
+// Listed is an entry of the log and where it stands: Unpublished, Published, or its state in the parking lot.
+type Listed struct {
+	outbox.Entry
+	State string
+}
