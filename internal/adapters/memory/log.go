@@ -263,16 +263,25 @@ func (l *Log) Forget(after outbox.Position) {
 	l.rows = l.rows[:after]
 }
 
-// Committed returns every row that could ever be read, in order of position.
-func (l *Log) Committed() []outbox.Entry {
+// Readable returns every row that can be read, in order of position.
+func (l *Log) Readable() []outbox.Entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	entries := slices.Clone(l.purged)
+	var entries []outbox.Entry
 	for _, row := range l.rows {
 		if row != nil && row.committed {
 			entries = append(entries, row.entry)
 		}
 	}
+	return entries
+}
+
+// Committed returns every row that can be read or could be before retention removed it, in order of position.
+func (l *Log) Committed() []outbox.Entry {
+	entries := l.Readable()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	entries = append(entries, l.purged...)
 	slices.SortFunc(entries, func(a, b outbox.Entry) int { return cmp.Compare(a.Position, b.Position) })
 	return entries
 }

@@ -40,7 +40,7 @@ func (m streamed) hidden() bool { return m.deleted || m.stamp.Ours && m.stamp.Ev
 // Message is a message of ours as it stands in the stream.
 type Message struct {
 	ports.Stamp
-	outbox.Entry // empty for a notice
+	Entry outbox.Entry // empty for a notice
 }
 
 var _ ports.Publisher = (*Stream)(nil)

@@ -59,17 +59,22 @@ type instance struct {
 	dead    bool
 	stalled time.Time // until when
 	next    map[string]planned
+
+	restarts int // of the broker when the stream was opened
 }
 
 func (w *world) start(name string) *instance {
 	ctx, cancel := context.WithCancel(context.Background())
 	i := &instance{world: w, bell: memory.NewBell(), cancel: cancel, next: make(map[string]planned)}
 	i.inner = relay.Ports{
-		Log: w.log, Cursors: w.cursors, Publisher: w.publisher, Elector: memory.NewElector(w.lease, name),
+		Log: w.log, Cursors: w.cursors, Publisher: w.publisher, Parking: w.parking, Retention: w.cursors,
+		Elector: memory.NewElector(w.lease, name),
 	}
-	i.relay = relay.New(relay.Ports{Log: i, Cursors: i, Publisher: i, Elector: i, Waker: i, Alarm: i.bell},
-		relay.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1 << 20}},
-		slog.New(slog.DiscardHandler))
+	i.relay = relay.New(relay.Ports{
+		Log: i, Cursors: i, Publisher: i, Parking: i, Retention: i, Elector: i, Waker: i, Alarm: i.bell,
+	}, relay.Options{
+		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1 << 20}, Retention: retention,
+	}, slog.New(slog.DiscardHandler))
 	w.running.Go(func() {
 		if err := i.relay.Run(ctx); err != nil {
 			w.complain("the relay ended: %v", err)
@@ -147,8 +152,8 @@ func call[T any](ctx context.Context, i *instance, method string, request func(c
 	case arriveLate:
 		i.world.running.Go(func() {
 			time.Sleep(p.delay)
-			if _, err := request(sent); method == "Publish" && err == nil {
-				i.world.hit("late publish was stored")
+			if _, err := request(sent); err == nil {
+				i.world.hit("late " + method + " took effect")
 			}
 		})
 		return none, errOutage
@@ -186,12 +191,64 @@ func (i *instance) Load(ctx context.Context) (outbox.Cursor, error) {
 	return call(ctx, i, "Load", i.inner.Cursors.Load)
 }
 
-func (i *instance) Save(ctx context.Context, t outbox.Term, c outbox.Cursor) (outbox.Cursor, error) {
-	return call(ctx, i, "Save", func(ctx context.Context) (outbox.Cursor, error) { return i.inner.Cursors.Save(ctx, t, c) })
+func (i *instance) Save(ctx context.Context, t outbox.Turn, c outbox.Cursor) (outbox.Cursor, error) {
+	return write(ctx, i, "Save", func(ctx context.Context) (outbox.Cursor, error) { return i.inner.Cursors.Save(ctx, t, c) })
 }
 
+func (i *instance) Report(ctx context.Context, t outbox.Turn, h *outbox.Halt) error {
+	_, err := write(ctx, i, "Report", func(ctx context.Context) (nothing, error) { return nothing{}, i.inner.Cursors.Report(ctx, t, h) })
+	return err
+}
+
+func (i *instance) Settle(ctx context.Context, t outbox.Turn, tail ports.Stamp, sequence uint64) (bool, error) {
+	return write(ctx, i, "Settle", func(ctx context.Context) (bool, error) { return i.inner.Parking.Settle(ctx, t, tail, sequence) })
+}
+
+func (i *instance) SetAside(ctx context.Context, t outbox.Turn, entries []outbox.Entry) ([]outbox.Position, error) {
+	return write(ctx, i, "SetAside", func(ctx context.Context) ([]outbox.Position, error) {
+		return i.inner.Parking.SetAside(ctx, t, entries)
+	})
+}
+
+func (i *instance) Next(ctx context.Context, t outbox.Turn, p outbox.Position, s outbox.Slice) (ports.Due, error) {
+	return write(ctx, i, "Next", func(ctx context.Context) (ports.Due, error) { return i.inner.Parking.Next(ctx, t, p, s) })
+}
+
+func (i *instance) Refuse(ctx context.Context, t outbox.Turn, e outbox.Entry, reason string) error {
+	_, err := write(ctx, i, "Refuse", func(ctx context.Context) (nothing, error) {
+		return nothing{}, i.inner.Parking.Refuse(ctx, t, e, reason)
+	})
+	return err
+}
+
+func (i *instance) Purge(ctx context.Context, token int64, age time.Duration, limit int) (int, error) {
+	removed, err := call(ctx, i, "Purge", func(ctx context.Context) (int, error) {
+		removed, err := i.inner.Retention.Purge(ctx, token, age, limit)
+		if removed > 0 {
+			i.world.hit("purged")
+		}
+		return removed, err
+	})
+	return removed, err
+}
+
+// write is a call that is fenced.
+func write[T any](ctx context.Context, i *instance, method string, request func(context.Context) (T, error)) (T, error) {
+	return call(ctx, i, method, func(ctx context.Context) (T, error) {
+		answer, err := request(ctx)
+		if errors.Is(err, ports.ErrOutOfTurn) {
+			i.world.hit("out of turn")
+		}
+		return answer, err
+	})
+}
+
+// Open remembers how often the broker was restarted: what is published relies on the stream that was seen here.
 func (i *instance) Open(ctx context.Context, create bool) (ports.StreamInfo, error) {
-	return call(ctx, i, "Open", func(ctx context.Context) (ports.StreamInfo, error) { return i.inner.Publisher.Open(ctx, create) })
+	restarts := i.world.stream.Restarts()
+	info, err := call(ctx, i, "Open", func(ctx context.Context) (ports.StreamInfo, error) { return i.inner.Publisher.Open(ctx, create) })
+	i.restarts = restarts
+	return info, err
 }
 
 func (i *instance) At(ctx context.Context, sequence uint64) (ports.Stamp, error) {
@@ -199,8 +256,36 @@ func (i *instance) At(ctx context.Context, sequence uint64) (ports.Stamp, error)
 }
 
 func (i *instance) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
-	last, err := call(ctx, i, "Publish", func(ctx context.Context) (uint64, error) {
+	return i.send(ctx, "Publish", after, func(ctx context.Context) (uint64, error) {
 		return i.inner.Publisher.Publish(ctx, after, batch)
+	})
+}
+
+func (i *instance) Redrive(ctx context.Context, after uint64, at outbox.Progress, batch []outbox.Entry) (uint64, error) {
+	return i.send(ctx, "Redrive", after, func(ctx context.Context) (uint64, error) {
+		return i.inner.Publisher.Redrive(ctx, after, at, batch)
+	})
+}
+
+func (i *instance) Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error) {
+	return i.send(ctx, "Notify", after, func(ctx context.Context) (uint64, error) {
+		return i.inner.Publisher.Notify(ctx, after, notice)
+	})
+}
+
+// send makes an append over a connection that a restart of the broker ends, with all that was sent over it.
+func (i *instance) send(ctx context.Context, method string, after uint64, request func(context.Context) (uint64, error)) (uint64, error) {
+	connection := i.restarts
+	last, err := call(ctx, i, method, func(ctx context.Context) (uint64, error) {
+		if i.world.stream.Restarts() != connection {
+			return after, ports.ErrTailMoved
+		}
+		last, err := request(ctx)
+		var refused *ports.RefusedError
+		if errors.As(err, &refused) {
+			i.world.hit("refused")
+		}
+		return last, err
 	})
 	if errors.Is(err, ports.ErrTailMoved) {
 		i.world.hit("conflict")

@@ -65,11 +65,6 @@ var halts = map[string]struct {
 		reason: outbox.HaltHistoryLost,
 		cause:  func(w *world) { w.log.Forget(2) }, // the next event gets the position of the one that was lost
 	},
-	"an event is too large": {
-		reason: outbox.HaltUnpublishable,
-		cause:  func(w *world) { w.stream.LimitPayload(1) },
-		cure:   func(w *world) { w.stream.LimitPayload(100) },
-	},
 }
 
 // lastPublished tells the relay which event was published last, and where.
@@ -137,27 +132,5 @@ func TestRunningLeaderHalts(t *testing.T) {
 		w.stream.Drop()
 		time.Sleep(2 * time.Second)
 		require.Equal(t, outbox.HaltStreamMissing, leader.relay.Status().Halt.Reason)
-	})
-}
-
-// TestRefusedEventKeepsItsPrefix publishes what stands before an event that can never be published, and nothing after it.
-func TestRefusedEventKeepsItsPrefix(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		tx := w.log.Begin()
-		for version, payload := range []string{`1`, `2`, `"this one is too large"`, `4`} {
-			require.NoError(t, tx.Append(t.Context(), outbox.Message{
-				ID: payload, Type: "test.v1", Subject: "orders.created", Key: outbox.Key{Type: "order", ID: "1"},
-				Version: int64(version + 1), Payload: []byte(payload),
-			}))
-		}
-		require.NoError(t, tx.Commit())
-		w.stream.LimitPayload(10)
-		leader := w.run("leader")
-		require.Len(t, w.stream.Entries(), 2)
-		require.Equal(t, outbox.HaltUnpublishable, leader.relay.Status().Halt.Reason)
-		require.Contains(t, leader.relay.Status().Halt.Detail, "position 3")
-		cursor, err := w.cursors.Load(t.Context())
-		require.NoError(t, err)
-		require.EqualValues(t, 2, cursor.Position)
 	})
 }

@@ -64,7 +64,10 @@ func TestModel(t *testing.T) {
 	for _, what := range deeds {
 		require.NotZero(t, total["do "+what], "%s never happened", what)
 	}
-	for _, what := range []string{"conflict", "late publish was stored", "foreign message", "stream regressed", "healed"} {
+	for _, what := range []string{
+		"conflict", "out of turn", "refused", "late Publish took effect", "late Settle took effect", "foreign message",
+		"stream regressed", "healed", "asked to redrive", "asked to discard", "purged",
+	} {
 		require.NotZero(t, total[what], "%s never happened", what)
 	}
 }
@@ -75,15 +78,17 @@ func TestMutants(t *testing.T) {
 	for name, mutant := range map[string]struct {
 		breaks func(*world)
 		check  string
+		plans  *rapid.Generator[plan]
 	}{
-		"compare-and-swap off":      {func(w *world) { w.stream.IgnoreTail() }, checkTwice},
-		"gap check off":             {func(w *world) { w.log.IgnoreOpenWriters() }, checkLost},
-		"take over from the cursor": {func(w *world) { w.publisher = believeCursor{w.stream, w.cursors} }, checkTwice},
+		"compare-and-swap off":      {func(w *world) { w.stream.IgnoreTail() }, checkTwice, plans},
+		"gap check off":             {func(w *world) { w.log.IgnoreOpenWriters() }, checkLost, plans},
+		"fence off":                 {func(w *world) { w.cursors.IgnoreTurns() }, checkTwice, lateSettling},
+		"take over from the cursor": {func(w *world) { w.publisher = believeCursor{w.stream, w.cursors} }, checkTwice, plans},
 	} {
 		t.Run(name, func(t *testing.T) {
 			const lives = 500
 			for seed := range lives {
-				p := plans.Example(seed)
+				p := mutant.plans.Example(seed)
 				failed, _ := live(t, p, mutant.breaks)
 				if _, noticed := failed[mutant.check]; noticed {
 					sane, _ := live(t, p, nil)
@@ -96,6 +101,12 @@ func TestMutants(t *testing.T) {
 		})
 	}
 }
+
+// lateSettling is lives with much parking, in which the parking lot is often settled late, by somebody else's leave or one's
+// own: what the fence is for.
+var lateSettling = plansOf([]string{
+	"write", "poison", "widen", "redrive", "redrive", "pass", "start", "crash", "stall", "misfortune", "settle late", "settle late",
+})
 
 // believeCursor is a stream whose tail always says what the cursor says.
 type believeCursor struct {

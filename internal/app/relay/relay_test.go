@@ -57,7 +57,7 @@ func TestHeals(t *testing.T) {
 		time.Sleep(time.Second)
 		require.Len(t, w.stream.Entries(), 6)
 		require.EqualValues(t, 1, leader.relay.Status().Heals)
-		require.Empty(t, w.judge(nil))
+		require.Empty(t, w.judge(nil, false))
 	})
 }
 
@@ -181,7 +181,7 @@ func TestOutageIsOneLine(t *testing.T) {
 		var down atomic.Bool
 		down.Store(true)
 		r := relay.New(relay.Ports{
-			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Elector: i.inner.Elector, Waker: i.bell, Alarm: i.bell,
+			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Parking: w.parking, Retention: w.cursors, Elector: i.inner.Elector, Waker: i.bell, Alarm: i.bell,
 		}, relay.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1000}},
 			slog.New(slog.NewTextHandler(&text, nil)))
 		w.running.Go(func() { _ = r.Run(ctx) })
@@ -268,7 +268,7 @@ func TestOneHangingRenewalIsSurvived(t *testing.T) {
 		bell := memory.NewBell()
 		var text bytes.Buffer
 		r := relay.New(relay.Ports{
-			Log: w.log, Cursors: w.cursors, Publisher: w.stream, Elector: elector, Waker: bell, Alarm: bell,
+			Log: w.log, Cursors: w.cursors, Publisher: w.stream, Parking: w.parking, Retention: w.cursors, Elector: elector, Waker: bell, Alarm: bell,
 		}, relay.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1000}},
 			slog.New(slog.NewTextHandler(&text, nil)))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -290,7 +290,7 @@ func TestForeignMessage(t *testing.T) {
 		var text bytes.Buffer
 		bell := memory.NewBell()
 		r := relay.New(relay.Ports{
-			Log: w.log, Cursors: w.cursors, Publisher: w.stream, Elector: memory.NewElector(w.lease, "me"), Waker: bell, Alarm: bell,
+			Log: w.log, Cursors: w.cursors, Publisher: w.stream, Parking: w.parking, Retention: w.cursors, Elector: memory.NewElector(w.lease, "me"), Waker: bell, Alarm: bell,
 		}, relay.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1000}},
 			slog.New(slog.NewTextHandler(&text, nil)))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -307,7 +307,7 @@ func TestForeignMessage(t *testing.T) {
 		cancel()
 		w.running.Wait()
 		require.Len(t, w.stream.Entries(), 6)
-		require.Empty(t, w.judge(nil))
+		require.Empty(t, w.judge(nil, false))
 		require.Equal(t, 1, strings.Count(text.String(), "somebody else"), text.String())
 	})
 }

@@ -16,7 +16,14 @@ import (
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
 
-const ttl = 3 * time.Second
+const (
+	ttl       = 3 * time.Second
+	retention = 30 * time.Second
+	healable  = 10 * time.Second // what the stream may lose: well within the retention
+
+	poison = `{"this is": "larger than the broker takes"}`
+	limit  = 10
+)
 
 // step is one thing that happens in the world; a, b and c choose what to.
 type step struct {
@@ -27,28 +34,35 @@ type step struct {
 // plan is a life of the world. Regress and foreign messages do not occur in one life: sequences that are reused after a
 // regress protect only a stream that nobody else writes into (docs/engine.md, limits).
 type plan struct {
-	Foreign bool
-	Steps   []step
+	Foreign  bool
+	Forgives bool // in the end the broker takes every event, and what is parked is redriven
+	Steps    []step
 }
 
 var deeds = []string{
 	"write", "write", "write", "write", "open", "commit", "rollback", "pass", "pass", "pass", "start", "start", "start",
-	"crash", "stop", "stall", "misfortune", "clock", "mishap", "mishap", "mishap", "mishap", "mishap", "mishap",
+	"crash", "stop", "stall", "misfortune", "clock", "mishap", "mishap", "mishap", "mishap", "mishap", "mishap", "mishap",
+	"mishap", "poison", "poison", "widen", "redrive", "redrive", "redrive", "discard",
 }
 
 var methods = []string{
 	"After", "Load", "Save", "Save", "Open", "At", "At", "Publish", "Publish", "Acquire", "Renew", "Resign",
+	"Settle", "Settle", "SetAside", "Next", "Refuse", "Refuse", "Refuse", "Redrive", "Redrive", "Notify", "Notify", "Purge",
 }
 
-var plans = rapid.Custom(func(t *rapid.T) plan {
-	steps := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
-		return step{
-			Do: deeds[even(t, "do")%len(deeds)],
-			A:  even(t, "a"), B: even(t, "b"), C: even(t, "c"),
-		}
-	}), 20, 100).Draw(t, "steps")
-	return plan{Foreign: rapid.Bool().Draw(t, "foreign"), Steps: steps}
-})
+var plans = plansOf(deeds)
+
+func plansOf(deeds []string) *rapid.Generator[plan] {
+	return rapid.Custom(func(t *rapid.T) plan {
+		steps := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
+			return step{
+				Do: deeds[even(t, "do")%len(deeds)],
+				A:  even(t, "a"), B: even(t, "b"), C: even(t, "c"),
+			}
+		}), 20, 100).Draw(t, "steps")
+		return plan{Foreign: rapid.Bool().Draw(t, "foreign"), Forgives: rapid.Bool().Draw(t, "forgives"), Steps: steps}
+	})
+}
 
 // even draws a number below 1000 without rapid's preference for small ones, which would starve most kinds of step.
 func even(t *rapid.T, label string) int {
@@ -62,6 +76,7 @@ type world struct {
 	stream    *memory.Stream
 	publisher ports.Publisher
 	cursors   *memory.CursorStore
+	parking   *memory.Parking
 	alive     []*instance
 	leaseless bool
 	running   sync.WaitGroup
@@ -70,6 +85,7 @@ type world struct {
 	open     []transaction
 	events   int
 	started  int
+	given    map[string]bool // up by operators
 
 	mu         sync.Mutex
 	hits       map[string]int
@@ -86,10 +102,12 @@ type transaction struct {
 func newWorld() *world {
 	w := &world{
 		log: memory.NewLog(), lease: memory.NewLease(ttl), stream: memory.NewStream(),
-		versions: make(map[string]int64), hits: make(map[string]int),
+		versions: make(map[string]int64), hits: make(map[string]int), given: make(map[string]bool),
 	}
 	w.cursors = memory.NewCursorStore(w.lease, w.log)
+	w.parking = memory.NewParking(w.cursors)
 	w.publisher = w.stream
+	w.stream.LimitPayload(limit)
 	return w
 }
 
@@ -131,7 +149,9 @@ func (w *world) complain(format string, args ...any) {
 }
 
 // begin opens a transaction that appends count events to an aggregate which no other one has locked.
-func (w *world) begin(choice, count int) (transaction, bool) {
+func (w *world) begin(choice, count int) (transaction, bool) { return w.beginWith(choice, count, `{}`) }
+
+func (w *world) beginWith(choice, count int, payload string) (transaction, bool) {
 	aggregate := fmt.Sprintf("order-%d", choice%5)
 	if slices.ContainsFunc(w.open, func(t transaction) bool { return t.aggregate == aggregate }) {
 		return transaction{}, false
@@ -142,7 +162,7 @@ func (w *world) begin(choice, count int) (transaction, bool) {
 		w.events++
 		message := outbox.Message{
 			ID: fmt.Sprintf("event-%d", w.events), Type: "test.v1", Subject: "orders.created",
-			Key: outbox.Key{Type: "order", ID: aggregate}, Version: w.versions[aggregate], Payload: []byte(`{}`),
+			Key: outbox.Key{Type: "order", ID: aggregate}, Version: w.versions[aggregate], Payload: []byte(payload),
 		}
 		if err := t.writer.Append(w.context(), message); err != nil {
 			w.complain("append: %v", err)
@@ -190,6 +210,17 @@ func (w *world) do(s step, foreign bool) {
 			w.open = slices.Delete(w.open, i, i+1)
 			w.wakeSome(s.C)
 		}
+	case "poison":
+		if t, ok := w.beginWith(s.A, 1, poison); ok {
+			w.end(t, true)
+			w.wakeSome(s.C)
+		}
+	case "widen":
+		w.stream.LimitPayload([]int{limit, 1 << 20}[s.A%2])
+	case "redrive":
+		w.redrive(s.A)
+	case "discard":
+		w.discard(s.A)
 	case "pass":
 		time.Sleep(time.Duration(1<<(s.A%13)) * time.Millisecond)
 	case "start":
@@ -217,6 +248,11 @@ func (w *world) do(s step, foreign bool) {
 				mishap: mishap(1 + s.C%int(mishaps-1)), delay: time.Duration(1<<(s.A%13)) * time.Millisecond,
 			})
 		}
+	case "settle late":
+		if len(w.alive) > 0 {
+			late := []mishap{arriveLate, stallBefore}[s.C%2]
+			w.alive[s.A%len(w.alive)].plan("Settle", planned{mishap: late, delay: time.Duration(1<<(s.B%14)) * time.Millisecond})
+		}
 	case "misfortune":
 		w.misfortune(s, foreign)
 	case "clock":
@@ -232,7 +268,34 @@ func (w *world) misfortune(s step, foreign bool) {
 		w.stream.AppendForeign()
 	} else if length > 0 {
 		w.hit("stream regressed")
-		w.stream.Regress(length - min(length, uint64(s.A%6)))
+		w.stream.Regress(max(length-min(length, uint64(s.A%6)), w.stream.Before(time.Now().Add(-healable))))
+	}
+}
+
+// redrive asks for everything that is parked, or for one aggregate's.
+func (w *world) redrive(choice int) {
+	parked, err := w.parking.Waiting(w.context(), 100)
+	if err != nil || len(parked) == 0 {
+		return
+	}
+	var key *outbox.Key
+	if choice%2 == 0 {
+		key = &parked[choice%len(parked)].Key
+	}
+	if n, err := w.parking.Redrive(w.context(), key); err == nil && n > 0 {
+		w.hit("asked to redrive")
+	}
+}
+
+func (w *world) discard(choice int) {
+	parked, err := w.parking.Waiting(w.context(), 100)
+	if err != nil || len(parked) == 0 {
+		return
+	}
+	event := parked[choice%len(parked)]
+	if err := w.parking.Discard(w.context(), event.Position); err == nil {
+		w.hit("asked to discard")
+		w.given[event.EventID] = true
 	}
 }
 
@@ -256,6 +319,11 @@ func live(t *testing.T, p plan, change func(*world)) (failed map[string]string, 
 			instance.spare()
 		}
 		last := w.start("last")
+		time.Sleep(time.Minute)
+		if p.Forgives {
+			w.stream.LimitPayload(1 << 20)
+			w.redrive(1)
+		}
 		time.Sleep(2 * time.Minute)
 		status := last.relay.Status()
 		for _, instance := range append(w.alive, last) {
@@ -265,7 +333,7 @@ func live(t *testing.T, p plan, change func(*world)) (failed map[string]string, 
 			instance.cancel()
 		}
 		w.running.Wait()
-		failed = w.judge(status.Halt)
+		failed = w.judge(status.Halt, p.Forgives)
 	})
 	return failed, maps.Clone(w.hits)
 }
@@ -276,10 +344,11 @@ const (
 	checkTwice     = "nothing twice"
 	checkOrder     = "in order"
 	checkGhost     = "no ghosts"
+	checkParking   = "parked or published"
 	checkUntrouble = "no halt and no complaint"
 )
 
-func (w *world) judge(halt *outbox.Halt) map[string]string {
+func (w *world) judge(halt *outbox.Halt, forgiven bool) map[string]string {
 	failed := make(map[string]string)
 	if halt != nil {
 		failed[checkUntrouble] = halt.Error()
@@ -291,22 +360,43 @@ func (w *world) judge(halt *outbox.Halt) map[string]string {
 	for _, entry := range w.log.Committed() {
 		committed[entry.ID] = true
 	}
-	published, last := make(map[string]bool), outbox.Position(0)
-	for _, entry := range w.stream.Entries() {
-		if published[entry.ID] {
-			failed[checkTwice] = entry.ID
+	published, versions := make(map[string]bool), make(map[outbox.Key]int64)
+	var progress, place outbox.Position // of the message before; of the event before that came in its place
+	for _, message := range w.stream.Messages() {
+		if message.Progress.Position < progress {
+			failed[checkOrder] = fmt.Sprintf("progress falls from %d to %d", progress, message.Progress.Position)
 		}
-		if entry.Position < last {
-			failed[checkOrder] = entry.ID
+		progress = message.Progress.Position
+		if message.Event == 0 {
+			continue
 		}
-		if !committed[entry.ID] {
-			failed[checkGhost] = entry.ID
+		if published[message.Entry.ID] {
+			failed[checkTwice] = message.Entry.ID
+			continue
 		}
-		published[entry.ID], last = true, entry.Position
+		if message.Event == progress && message.Event <= place || message.Entry.Version <= versions[message.Entry.Key] {
+			failed[checkOrder] = message.Entry.ID
+		}
+		if message.Event == progress {
+			place = message.Event
+		}
+		if !committed[message.Entry.ID] {
+			failed[checkGhost] = message.Entry.ID
+		}
+		published[message.Entry.ID], versions[message.Entry.Key] = true, message.Entry.Version
+	}
+	waiting := make(map[string]bool)
+	for _, event := range w.parking.Lot() {
+		if waiting[event.EventID] = event.State.Waits(); waiting[event.EventID] && forgiven {
+			failed[checkParking] = event.EventID + " still waits: " + string(event.State)
+		}
 	}
 	for id := range committed {
-		if !published[id] {
+		switch {
+		case !published[id] && !waiting[id] && !w.given[id]:
 			failed[checkLost] = id
+		case published[id] && (waiting[id] || w.given[id]):
+			failed[checkParking] = id
 		}
 	}
 	return failed
