@@ -115,7 +115,7 @@ type Publisher interface {
 	// with up to at.
 	Redrive(ctx context.Context, after uint64, at outbox.Progress, batch []outbox.Entry) (uint64, error)
 
-	// Notify appends a notice as Publish appends an event.
+	// Notify appends a notice as Publish appends an event. Of a long reason it keeps the beginning.
 	Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error)
 }
 
