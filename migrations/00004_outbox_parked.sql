@@ -23,9 +23,11 @@ CREATE INDEX outbox_parked_redriven ON outbox_parked (stream_sequence) WHERE sta
 CREATE INDEX outbox_parked_done ON outbox_parked (changed_at) WHERE state IN ('redriven', 'discarded');
 
 -- revision counts the relay's writes: one that comes late finds another number and does nothing. The first may be one that
--- says nothing about the stream.
+-- says nothing about the stream. Retention counts ages from passed_at, when the cursor had passed what is up to passed.
 ALTER TABLE outbox_cursor
     ADD COLUMN revision bigint NOT NULL DEFAULT 0,
+    ADD COLUMN passed bigint,
+    ADD COLUMN passed_at timestamptz,
     ADD COLUMN halt_reason text,
     ADD COLUMN halt_detail text,
     ADD COLUMN halted_at timestamptz,
@@ -39,5 +41,7 @@ ALTER TABLE outbox_cursor
     DROP COLUMN halted_at,
     DROP COLUMN halt_detail,
     DROP COLUMN halt_reason,
+    DROP COLUMN passed_at,
+    DROP COLUMN passed,
     DROP COLUMN revision;
 DROP TABLE outbox_parked;

@@ -20,6 +20,14 @@ func TestCursorStore(t *testing.T) {
 	outboxtest.TestCursorStore(t, func(t *testing.T) outboxtest.CursorHarness { return newHarness(t) })
 }
 
+func TestParking(t *testing.T) {
+	outboxtest.TestParking(t, func(t *testing.T) outboxtest.ParkingHarness { return newHarness(t) })
+}
+
+func TestRetention(t *testing.T) {
+	outboxtest.TestRetention(t, func(t *testing.T) outboxtest.RetentionHarness { return newHarness(t) })
+}
+
 // The mutant "gap check off" must lose events, or the test that a reader follows the writers proves nothing.
 func TestFollowingNoticesALogThatDoesNotWait(t *testing.T) {
 	h := newHarness(t)

@@ -27,7 +27,7 @@ func NewCursorStore(db *bun.DB, relay, stream string) *CursorStore {
 }
 
 const loadCursorStatement = `
-SELECT c.position, c.stream_created, c.stream_sequence, c.purged_to, c.revision, o.event_id
+SELECT ` + cursorColumns + `
 FROM outbox_cursor AS c LEFT JOIN outbox AS o ON o.position = c.position
 WHERE c.relay = ?`
 
@@ -44,12 +44,13 @@ func (s *CursorStore) Load(ctx context.Context) (outbox.Cursor, error) {
 	return row.cursor(), nil
 }
 
+// saveCursorStatement lets retention count anew from here when the cursor goes back: what it passes again, it passes later.
 var saveCursorStatement = inTurn(
 	", position, stream, stream_created, stream_sequence",
 	", ?3, ?4, nullif(?5, ''), ?6",
 	`, position = excluded.position, stream = excluded.stream, stream_created = excluded.stream_created,
-		stream_sequence = excluded.stream_sequence`) + `
-SELECT ` + outcome + `, c.position, c.stream_created, c.stream_sequence, c.purged_to, c.revision, o.event_id
+		stream_sequence = excluded.stream_sequence, passed = least(c.passed, excluded.position)`) + `
+SELECT ` + outcome + `, ` + cursorColumns + `
 FROM (SELECT) AS always LEFT JOIN turn AS c ON true LEFT JOIN outbox AS o ON o.position = c.position`
 
 // Save implements the port.
@@ -91,22 +92,29 @@ func (s *CursorStore) Report(ctx context.Context, turn outbox.Turn, halt *outbox
 	return v.err(s.relay, turn)
 }
 
+// cursorColumns are the columns of a cursorRow, of a row of outbox_cursor named c and its row of the outbox named o.
+const cursorColumns = `c.position, c.stream_created, c.stream_sequence, c.purged_to, c.revision, c.halt_reason, c.halt_detail, o.event_id`
+
 // cursorRow is a row of outbox_cursor; all its columns are NULL where there is none.
 type cursorRow struct {
-	position, sequence, purgedTo, revision sql.NullInt64
-	created, eventID                       sql.NullString
+	position, sequence, purgedTo, revision   sql.NullInt64
+	created, haltReason, haltDetail, eventID sql.NullString
 }
 
 func (r *cursorRow) columns() []any {
-	return []any{&r.position, &r.created, &r.sequence, &r.purgedTo, &r.revision, &r.eventID}
+	return []any{&r.position, &r.created, &r.sequence, &r.purgedTo, &r.revision, &r.haltReason, &r.haltDetail, &r.eventID}
 }
 
 func (r *cursorRow) cursor() outbox.Cursor {
-	return outbox.Cursor{
+	cursor := outbox.Cursor{
 		Progress:       outbox.Progress{Position: outbox.Position(r.position.Int64), EventID: r.eventID.String},
 		StreamCreated:  r.created.String,
 		StreamSequence: uint64(r.sequence.Int64),
 		PurgedTo:       outbox.Position(r.purgedTo.Int64),
 		Revision:       r.revision.Int64,
 	}
+	if r.haltReason.Valid {
+		cursor.Halt = &outbox.Halt{Reason: outbox.HaltReason(r.haltReason.String), Detail: r.haltDetail.String}
+	}
+	return cursor
 }

@@ -36,9 +36,10 @@ type harness struct {
 	admin   *bun.DB // another database of the same server
 	log     *postgres.Log
 	cursors *postgres.CursorStore
+	parking *postgres.Parking
 }
 
-var _ outboxtest.CursorHarness = (*harness)(nil)
+var _ outboxtest.RetentionHarness = (*harness)(nil)
 
 func newHarness(t *testing.T) *harness {
 	t.Helper()
@@ -54,6 +55,7 @@ func newHarnessAt(t *testing.T, address string) *harness {
 	h.others = open(t, postgres.Options{URL: address, ApplicationName: "others", MaxOpenConns: 40})
 	h.log = postgres.NewLog(h.db, relay, quiet)
 	h.cursors = postgres.NewCursorStore(h.db, relay, "STREAM")
+	h.parking = postgres.NewParking(h.db, relay)
 	return h
 }
 
@@ -81,9 +83,12 @@ func exec(t *testing.T, db bun.IDB, statement string, args ...any) {
 	require.NoError(t, err)
 }
 
-func (h *harness) Log() ports.Log           { return h.log }
-func (h *harness) Store() ports.CursorStore { return h.cursors }
-func (h *harness) TTL() time.Duration       { return leaseTTL }
+func (h *harness) Log() ports.Log             { return h.log }
+func (h *harness) Store() ports.CursorStore   { return h.cursors }
+func (h *harness) Parking() ports.Parking     { return h.parking }
+func (h *harness) Attendant() ports.Attendant { return h.parking }
+func (h *harness) Retention() ports.Retention { return postgres.NewRetention(h.db, relay) }
+func (h *harness) TTL() time.Duration         { return leaseTTL }
 
 func (h *harness) Elector(holder string) ports.Elector {
 	return postgres.NewElector(h.db, relay, holder, leaseTTL)
@@ -92,6 +97,13 @@ func (h *harness) Elector(holder string) ports.Elector {
 // Advance moves the lease against the database's clock, which is the same as moving the clock.
 func (h *harness) Advance(t *testing.T, by time.Duration) {
 	exec(t, h.others, "UPDATE leases SET expires_at = expires_at - ? * interval '1 microsecond'", by.Microseconds())
+}
+
+// Age moves what was written against the database's clock.
+func (h *harness) Age(t *testing.T, by time.Duration) {
+	exec(t, h.others, "UPDATE outbox SET recorded_at = recorded_at - ? * interval '1 microsecond'", by.Microseconds())
+	exec(t, h.others, "UPDATE outbox_cursor SET passed_at = passed_at - ? * interval '1 microsecond'", by.Microseconds())
+	exec(t, h.others, "UPDATE outbox_parked SET changed_at = changed_at - ? * interval '1 microsecond'", by.Microseconds())
 }
 
 func (h *harness) Purge(t *testing.T, upTo outbox.Position) {

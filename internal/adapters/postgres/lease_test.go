@@ -45,7 +45,7 @@ func TestCursorSaveThatOverlapsTheSuccessorIsRefused(t *testing.T) {
 
 	saved := make(chan error, 1)
 	go func() {
-		_, err := h.cursors.Save(t.Context(), former, outbox.Cursor{StreamCreated: "x", StreamSequence: 1})
+		_, err := h.cursors.Save(t.Context(), outbox.Turn{Token: former.Token}, outbox.Cursor{StreamCreated: "x", StreamSequence: 1})
 		saved <- err
 	}()
 	require.Eventually(t, func() bool { // the save has taken its snapshot and waits for the row
@@ -65,7 +65,7 @@ func TestRowsSayWhoWroteThem(t *testing.T) {
 	h := newHarness(t)
 	term, err := h.Elector("instance-1").Acquire(t.Context())
 	require.NoError(t, err)
-	_, err = h.cursors.Save(t.Context(), term, outbox.Cursor{StreamCreated: "x", StreamSequence: 7})
+	_, err = h.cursors.Save(t.Context(), outbox.Turn{Token: term.Token}, outbox.Cursor{StreamCreated: "x", StreamSequence: 7})
 	require.NoError(t, err)
 	var holder, stream string
 	var token int64

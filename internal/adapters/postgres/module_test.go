@@ -47,7 +47,7 @@ func TestModule(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, entries)
 	want := outbox.Cursor{StreamCreated: "x", StreamSequence: 1}
-	_, err = cursors.Save(t.Context(), term, want)
+	_, err = cursors.Save(t.Context(), outbox.Turn{Token: term.Token}, want)
 	require.NoError(t, err, "the cursor is fenced by the elector's lease")
 
 	nothing := func(context.Context, ordering.Tx) error { return nil }

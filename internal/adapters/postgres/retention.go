@@ -10,7 +10,7 @@ import (
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
 
-// Retention removes old rows from the log of one relay, fenced by the relay's lease.
+// Retention removes from the log what one relay published long ago, fenced by the relay's lease.
 type Retention struct {
 	db    *bun.DB
 	relay string
@@ -21,38 +21,43 @@ var _ ports.Retention = (*Retention)(nil)
 // NewRetention returns the retention of relay's log.
 func NewRetention(db *bun.DB, relay string) *Retention { return &Retention{db: db, relay: relay} }
 
-// purgeStatement starts where the last one ended: what is still there at or below purged_to is in the parking lot, and is
-// found from there. So it never walks over what was deleted but not yet vacuumed. It ends at the first row that is young:
-// times ascend with positions, but for a clock that was set back.
+// purgeStatement removes what the cursor had passed when it was looked at last, if that is long enough ago, and looks again
+// when nothing is left of that; a time in the future was left behind by a clock that jumped. It starts where the last purge
+// ended: what is still there at or below purged_to is in the parking lot, and found from there. So it never walks over what
+// was deleted but not yet vacuumed.
 //
-// When the cursor has moved since the statement's snapshot was taken, which it finds out once it has locked it, it removes
-// nothing: an event may have been parked that the snapshot shows as an ordinary one.
+// When the relay has written since the statement's snapshot was taken, which shows once the cursor is locked, nothing is
+// removed: an event may have been parked that the snapshot shows as an ordinary one.
 const purgeStatement = fence + `, cursor AS (
-	SELECT c.position, c.purged_to, clock_timestamp() - ?2 * interval '1 microsecond' AS horizon
+	SELECT c.*, coalesce(c.passed_at > clock_timestamp(), true) AS unmarked, clock_timestamp() - ?2 * interval '1 microsecond' AS horizon
 	FROM fence, outbox_cursor AS c
 	WHERE c.relay = ?0 AND c.revision = (SELECT revision FROM outbox_cursor WHERE relay = ?0) FOR UPDATE OF c
+), ripe AS (
+	SELECT purged_to, passed, horizon FROM cursor WHERE passed_at <= horizon
 ), next AS (
-	SELECT o.position, o.recorded_at < cursor.horizon AS old FROM cursor, LATERAL (
-		SELECT position, recorded_at FROM outbox
-		WHERE position > cursor.purged_to AND NOT EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = outbox.position)
+	SELECT o.position FROM ripe, LATERAL (
+		SELECT position FROM outbox
+		WHERE position > ripe.purged_to AND NOT EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = outbox.position)
 		ORDER BY position LIMIT ?3
-	) AS o WHERE o.position <= cursor.position
+	) AS o WHERE o.position <= ripe.passed
 ), done AS (
-	SELECT p.position FROM cursor, outbox_parked AS p
-	WHERE p.state IN ('redriven', 'discarded') AND p.changed_at < cursor.horizon AND p.position <= cursor.position
+	SELECT p.position FROM ripe, outbox_parked AS p
+	WHERE p.state IN ('redriven', 'discarded') AND p.changed_at <= ripe.horizon AND p.position <= ripe.passed
 ), chosen AS (
-	SELECT position FROM (SELECT position FROM next WHERE old UNION ALL SELECT position FROM done) AS either
-	WHERE position < coalesce((SELECT min(position) FROM next WHERE NOT old), 9223372036854775807)
-	ORDER BY position LIMIT ?3
+	SELECT position FROM next UNION ALL SELECT position FROM done ORDER BY position LIMIT ?3
 ), removed AS (
 	DELETE FROM outbox AS o USING chosen WHERE o.position = chosen.position RETURNING o.position
 ), left_lot AS (
 	DELETE FROM outbox_parked AS p USING chosen WHERE p.position = chosen.position
-), moved AS (
-	UPDATE outbox_cursor AS c SET purged_to = greatest(c.purged_to, last.position)
-	FROM (SELECT max(position) AS position FROM removed) AS last WHERE c.relay = ?0 AND last.position IS NOT NULL
+), total AS (
+	SELECT count(*) AS removed, max(position) AS last FROM removed
+), marked AS (
+	UPDATE outbox_cursor AS c SET purged_to = greatest(c.purged_to, total.last),
+		passed = CASE WHEN total.removed < ?3 THEN c.position ELSE c.passed END,
+		passed_at = CASE WHEN total.removed < ?3 THEN clock_timestamp() ELSE c.passed_at END
+	FROM total, cursor WHERE c.relay = cursor.relay AND (cursor.unmarked OR EXISTS (SELECT FROM ripe))
 )
-SELECT EXISTS (SELECT FROM fence), (SELECT count(*) FROM removed)`
+SELECT EXISTS (SELECT FROM fence), (SELECT removed FROM total)`
 
 // Purge implements the port.
 func (r *Retention) Purge(ctx context.Context, token int64, age time.Duration, limit int) (int, error) {
