@@ -1,89 +1,100 @@
 package relay_test
 
 import (
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/app/relay"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
 
-// halts is every state that the relay must not repair by itself, brought about after three events were published, and
-// what an operator does about it: the edits of docs/engine.md.
+// halts is every state that the relay must not repair by itself, brought about after three events were published, and after
+// which of them an adoption goes on.
 var halts = map[string]struct {
 	reason outbox.HaltReason
 	cause  func(w *world)
-	cure   func(w *world) // nil: nothing that is still there could tell how to go on
+	place  outbox.Position
+	anew   bool
+	gone   bool
 }{
 	"the stream is deleted": {
-		reason: outbox.HaltStreamMissing,
-		cause:  func(w *world) { w.stream.Drop() },
-		cure:   func(w *world) { w.cursors.Edit(func(c *outbox.Cursor) { *c = outbox.Cursor{} }) },
+		reason: outbox.HaltStreamMissing, place: 0, anew: true,
+		cause: func(w *world) { w.stream.Drop() },
 	},
 	"the stream is another one": {
-		reason: outbox.HaltStreamReplaced,
-		cause:  func(w *world) { w.stream.Recreate() },
-		cure:   func(w *world) { w.cursors.Edit(func(c *outbox.Cursor) { *c = outbox.Cursor{} }) },
+		reason: outbox.HaltStreamReplaced, place: 0, anew: true,
+		cause: func(w *world) { w.stream.Recreate() },
+	},
+	"the stream is deleted, and the log begins late": {
+		reason: outbox.HaltStreamMissing, place: 2, anew: true,
+		cause: func(w *world) {
+			w.log.Purge(2)
+			w.stream.Drop()
+		},
 	},
 	"the last message is deleted": {
-		reason: outbox.HaltTailGone,
+		reason: outbox.HaltTailGone, place: 3,
 		cause: func(w *world) {
 			w.stream.AppendForeign()
 			w.stream.Delete(4)
 		},
-		cure: func(w *world) { w.lastPublished(3, 4) }, // the sequence of what is gone
+	},
+	"the stream is emptied": {
+		reason: outbox.HaltTailGone, place: 3,
+		cause: func(w *world) {
+			w.stream.AppendForeign()
+			for sequence := range uint64(4) {
+				w.stream.Delete(sequence + 1)
+			}
+		},
 	},
 	"an old message is copied": {
-		reason: outbox.HaltTailCopied,
-		cause:  func(w *world) { w.stream.AppendCopy(1) },
-		cure:   func(w *world) { w.lastPublished(3, 4) }, // the sequence of the copy
+		reason: outbox.HaltTailCopied, place: 3,
+		cause: func(w *world) { w.stream.AppendCopy(1) },
 	},
 	"the stream regresses, and somebody else writes": {
-		reason: outbox.HaltTailForeign,
+		reason: outbox.HaltTailForeign, place: 2,
 		cause: func(w *world) {
 			w.stream.Regress(2)
 			w.stream.AppendForeign()
 		},
-		cure: func(w *world) { w.lastPublished(2, 2) },
 	},
 	"what the stream lost is purged": {
-		reason: outbox.HaltLogPurged,
+		reason: outbox.HaltLogPurged, place: 3, gone: true,
 		cause: func(w *world) {
 			w.log.Purge(3)
 			w.stream.Regress(1)
 		},
 	},
 	"rows are deleted by hand": {
-		reason: outbox.HaltHistoryLost,
-		cause:  func(w *world) { w.log.Delete(3) },
-		cure:   func(w *world) { w.log.Purge(3) }, // purged_to = position
+		reason: outbox.HaltHistoryLost, place: 2,
+		cause: func(w *world) { w.log.Delete(3) },
 	},
 	"the database loses commits": {
-		reason: outbox.HaltHistoryLost,
-		cause:  func(w *world) { w.log.Forget(2) }, // the next event gets the position of the one that was lost
+		reason: outbox.HaltHistoryLost, place: 2,
+		cause: func(w *world) { w.log.Forget(2) }, // the next event gets the position of the one that was lost
 	},
 }
 
-// lastPublished tells the relay which event was published last, and where.
-func (w *world) lastPublished(position outbox.Position, sequence uint64) {
-	w.cursors.Edit(func(c *outbox.Cursor) { c.Position, c.StreamSequence = position, sequence })
-}
-
-// TestHalts shows that the relay halts with the reason, publishes nothing, and keeps its lease. After the cure, where there
-// is one, it goes on by itself: it publishes what the stream does not have, and nothing that it has.
+// TestHalts shows that the relay halts with the reason, says so, publishes nothing, and keeps its lease. After an adoption it
+// goes on by itself: it publishes what the plan said, and nothing else.
 func TestHalts(t *testing.T) {
 	for name, test := range halts {
 		t.Run(string(test.reason)+": "+name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
+				adopter := operating.NewAdopter(w.cursors, w.stream)
 				first := w.run("first")
 				w.record(t, 3)
 				require.Len(t, w.stream.Entries(), 3)
 				time.Sleep(2 * time.Second) // the cursor is saved
 				first.crash()
 				w.leave(first)
+				_, err := adopter.Plan(t.Context(), nil)
+				require.ErrorIs(t, err, operating.ErrNotHalted)
 				test.cause(w)
 				tx, ok := w.begin(1, 1)
 				require.True(t, ok)
@@ -99,21 +110,91 @@ func TestHalts(t *testing.T) {
 				require.Equal(t, published, ids(w.stream.Entries()))
 				holder, _ := w.lease.Holder()
 				require.Equal(t, "second", holder)
-				if test.cure == nil {
-					return
-				}
 
-				test.cure(w)
+				plan, err := adopter.Plan(t.Context(), nil)
+				require.NoError(t, err)
+				require.Equal(t, *status.Halt, plan.Halt)
+				require.Equal(t, test.place, plan.Place.Position, plan.Why)
+				require.Equal(t, test.anew, plan.Anew)
+				require.Equal(t, test.gone, plan.Gone)
+				require.NoError(t, adopter.Do(t.Context(), plan))
 				time.Sleep(time.Second)
 				require.Equal(t, relay.Leading, second.relay.Status().State)
 				require.Nil(t, second.relay.Status().Halt)
+				cursor, err := w.cursors.Load(t.Context())
+				require.NoError(t, err)
+				require.Nil(t, cursor.Halt)
 				w.record(t, 2)
-				missing := slices.DeleteFunc(ids(w.log.Committed()), func(id string) bool { return slices.Contains(published, id) })
-				require.GreaterOrEqual(t, len(missing), 3)
-				require.Equal(t, append(published, missing...), ids(w.stream.Entries()))
+				for _, entry := range w.log.Committed() {
+					if entry.Position > plan.Place.Position {
+						published = append(published, entry.ID)
+					}
+				}
+				require.Equal(t, published, ids(w.stream.Entries()))
 			})
 		})
 	}
+}
+
+// TestAdoptionAtAPosition goes on where the operator says, if the log can.
+func TestAdoptionAtAPosition(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		leader := w.run("leader")
+		w.record(t, 5)
+		time.Sleep(2 * time.Second)
+		w.log.Purge(2)
+		w.stream.Drop()
+		time.Sleep(time.Second)
+		require.Equal(t, relay.Halted, leader.relay.Status().State)
+
+		adopter := operating.NewAdopter(w.cursors, w.stream)
+		for _, nowhere := range []outbox.Position{0, 1, 6} {
+			_, err := adopter.Plan(t.Context(), &nowhere)
+			require.ErrorIs(t, err, operating.ErrNoSuchPosition)
+		}
+		position := outbox.Position(4)
+		plan, err := adopter.Plan(t.Context(), &position)
+		require.NoError(t, err)
+		require.EqualValues(t, 1, plan.Events)
+		require.NoError(t, adopter.Do(t.Context(), plan))
+		time.Sleep(time.Second)
+		require.Equal(t, []int{-4, 5}, w.positions())
+	})
+}
+
+// TestAdoptionOfAnotherStreamRedrivesAgain: what had been redriven into the former stream belongs into the new one too.
+func TestAdoptionOfAnotherStreamRedrivesAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		parked(t, w)
+		w.stream.LimitPayload(100)
+		_, err := w.parking.Redrive(t.Context(), nil)
+		require.NoError(t, err)
+		time.Sleep(2 * time.Second)
+		w.stream.Recreate()
+		time.Sleep(time.Second)
+		adopter := operating.NewAdopter(w.cursors, w.stream)
+		plan, err := adopter.Plan(t.Context(), nil)
+		require.NoError(t, err)
+		require.NoError(t, adopter.Do(t.Context(), plan))
+		time.Sleep(time.Second)
+		require.Equal(t, []int{0, 1, 3, 2, 4, 5}, w.positions())
+	})
+}
+
+// TestAdoptionOfAMovedStream does nothing when the stream has changed since the plan was made.
+func TestAdoptionOfAMovedStream(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.run("leader")
+		w.record(t, 3)
+		w.stream.AppendCopy(1)
+		time.Sleep(time.Second)
+		adopter := operating.NewAdopter(w.cursors, w.stream)
+		plan, err := adopter.Plan(t.Context(), nil)
+		require.NoError(t, err)
+		w.stream.AppendForeign()
+		require.ErrorIs(t, adopter.Do(t.Context(), plan), ports.ErrTailMoved)
+		require.Equal(t, []int{1, 2, 3, 1}, w.positions())
+	})
 }
 
 func ids(entries []outbox.Entry) []string {

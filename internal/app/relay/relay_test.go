@@ -284,13 +284,14 @@ func TestOneHangingRenewalIsSurvived(t *testing.T) {
 	})
 }
 
-// TestForeignMessage goes on after a message of somebody else, and warns of it once, however often it looks at it again.
+// TestForeignMessage goes on after a message of somebody else, and warns of each once, however often it looks at it again.
 func TestForeignMessage(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		var text bytes.Buffer
+		var down atomic.Bool
 		bell := memory.NewBell()
 		r := relay.New(relay.Ports{
-			Log: w.log, Cursors: w.cursors, Publisher: w.stream, Parking: w.parking, Retention: w.cursors, Elector: memory.NewElector(w.lease, "me"), Waker: bell, Alarm: bell,
+			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Parking: w.parking, Retention: w.cursors, Elector: memory.NewElector(w.lease, "me"), Waker: bell, Alarm: bell,
 		}, relay.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1000}},
 			slog.New(slog.NewTextHandler(&text, nil)))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -299,15 +300,16 @@ func TestForeignMessage(t *testing.T) {
 		time.Sleep(time.Second)
 		w.stream.AppendForeign()
 		time.Sleep(time.Second)
-		w.stream.LimitPayload(1) // nothing can be published, so each poll takes over again
 		w.record(t, 3)
+		down.Store(true) // so that it takes over again and again
 		time.Sleep(time.Minute)
-		w.stream.LimitPayload(100)
+		down.Store(false)
+		w.stream.AppendForeign()
 		time.Sleep(time.Second)
 		cancel()
 		w.running.Wait()
 		require.Len(t, w.stream.Entries(), 6)
 		require.Empty(t, w.judge(nil, false))
-		require.Equal(t, 1, strings.Count(text.String(), "somebody else"), text.String())
+		require.Equal(t, 2, strings.Count(text.String(), "somebody else"), text.String())
 	})
 }

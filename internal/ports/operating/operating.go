@@ -17,7 +17,10 @@ type Desk interface {
 	// List returns the newest of the log's committed entries that match, at most filter.Limit, the newest first. They may
 	// include some that the relay does not publish yet, because an earlier one can still come.
 	List(ctx context.Context, filter Filter) ([]Listed, error)
+}
 
+// Bench is where a halted relay is repaired.
+type Bench interface {
 	// Cursor is the relay's cursor, the zero Cursor when there is none.
 	Cursor(ctx context.Context) (outbox.Cursor, error)
 	// Confirm returns the one of places at the highest position at which the log holds that event; false if it holds none.

@@ -1,0 +1,67 @@
+package memory
+
+import (
+	"context"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+var _ operating.Bench = (*CursorStore)(nil)
+
+// Cursor implements the port.
+func (s *CursorStore) Cursor(ctx context.Context) (outbox.Cursor, error) { return s.Load(ctx) }
+
+// Confirm implements the port.
+func (s *CursorStore) Confirm(_ context.Context, places []outbox.Progress) (outbox.Progress, bool, error) {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	var highest outbox.Progress
+	for _, place := range places {
+		if entry := s.log.committed(place.Position); entry != nil && entry.ID == place.EventID && place.Position > highest.Position {
+			highest = place
+		}
+	}
+	return highest, highest.Position > 0, nil
+}
+
+// At implements the port.
+func (s *CursorStore) At(_ context.Context, position outbox.Position) (outbox.Progress, bool, error) {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	if entry := s.log.committed(position); entry != nil {
+		return entry.Progress(), true, nil
+	}
+	return outbox.Progress{}, false, nil
+}
+
+// Behind implements the port.
+func (s *CursorStore) Behind(_ context.Context, position outbox.Position) (int64, error) {
+	behind := int64(0)
+	for _, entry := range s.log.Readable() {
+		if entry.Position > position && s.log.lot[entry.Position] == nil {
+			behind++
+		}
+	}
+	return behind, nil
+}
+
+// Adopt implements the port.
+func (s *CursorStore) Adopt(_ context.Context, revision int64, cursor outbox.Cursor, anew bool) error {
+	s.lease.mu.Lock()
+	defer s.lease.mu.Unlock()
+	if s.cursor.Revision != revision {
+		return ports.ErrOutOfTurn
+	}
+	s.cursor = cursor
+	s.cursor.Revision = revision + 1
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	for _, event := range s.log.lot {
+		if anew && event.State == outbox.Redriven {
+			turnTo(event, outbox.Redrive, 0)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,172 @@
+// Package operating is what people who run the relay do with it beyond looking: repair what it must not repair by itself.
+package operating
+
+import (
+	"context"
+	"errors"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// The refusals of an adoption.
+var (
+	// ErrNotHalted : the relay is not halted, as far as the database knows.
+	ErrNotHalted = fault.New(fault.Refused, "not_halted", "the relay is not halted, so there is nothing to repair")
+	// ErrNowhere : it cannot be told where to go on; a person has to.
+	ErrNowhere = fault.New(fault.Refused, "nowhere_to_go_on", "it cannot be told where to go on")
+	// ErrNoSuchPosition : the log cannot be continued after that position.
+	ErrNoSuchPosition = fault.New(fault.Invalid, "no_such_position", "the log cannot be continued after that position")
+)
+
+// searched is how many messages at the end of the stream are looked at. What came before the relay halted is never far
+// from there.
+const searched = 1000
+
+// Adoption is a plan to accept the stream, and the log, as they are now, and to go on from a place that is said in the stream.
+type Adoption struct {
+	Halt   outbox.Halt
+	Create bool // there is no stream, it is made anew
+	Anew   bool // the stream is not the one that the relay knew; what was redriven is redriven again
+	Place  outbox.Progress
+	Why    string // Place
+	Events int64  // of the log, after Place, that are published next
+	Gone   bool   // the stream ends before Place, and retention has removed what lies between: the stream never gets it
+
+	cursor outbox.Cursor
+	stream ports.StreamInfo
+}
+
+// Adopter makes and carries out adoptions.
+type Adopter struct {
+	bench     operating.Bench
+	publisher ports.Publisher
+}
+
+// NewAdopter returns an adopter. The publisher is its own, not a relay's.
+func NewAdopter(bench operating.Bench, publisher ports.Publisher) *Adopter {
+	return &Adopter{bench: bench, publisher: publisher}
+}
+
+// Plan says what would be done about the relay's halt. Without a position of the caller's own it goes on after the last event
+// that the stream holds and the log knows, so that nothing is left out that is still there; at worst something is published
+// again, which subscribers drop.
+func (a *Adopter) Plan(ctx context.Context, position *outbox.Position) (Adoption, error) {
+	cursor, err := a.bench.Cursor(ctx)
+	if err != nil {
+		return Adoption{}, err
+	}
+	if cursor.Halt == nil {
+		return Adoption{}, ErrNotHalted
+	}
+	plan := Adoption{Halt: *cursor.Halt, cursor: cursor}
+	plan.stream, err = a.publisher.Open(ctx, false)
+	if errors.Is(err, ports.ErrStreamMissing) {
+		plan.Create, err = true, nil
+	}
+	if err != nil {
+		return Adoption{}, err
+	}
+	plan.Anew = plan.Create || cursor.StreamCreated != "" && cursor.StreamCreated != plan.stream.Created
+	if err := a.choose(ctx, &plan, position); err != nil {
+		return Adoption{}, err
+	}
+	plan.Events, err = a.bench.Behind(ctx, plan.Place.Position)
+	return plan, err
+}
+
+// choose finds the place to go on from.
+func (a *Adopter) choose(ctx context.Context, plan *Adoption, position *outbox.Position) (err error) {
+	purgedTo := outbox.Progress{Position: plan.cursor.PurgedTo}
+	if position != nil {
+		plan.Why = "it was asked for"
+		plan.Place, err = a.known(ctx, *position, purgedTo.Position)
+		return err
+	}
+	var found bool
+	if plan.Place, found, err = a.lastInBoth(ctx, plan.stream.LastSequence); err != nil {
+		return err
+	}
+	switch {
+	case found && plan.Place.Position >= purgedTo.Position:
+		plan.Why = "it is the last event that the stream holds and the log knows"
+	case found || !plan.Anew && plan.cursor.Position < purgedTo.Position:
+		plan.Place, plan.Gone = purgedTo, true
+		plan.Why = "the stream ends before it, and the log begins after it"
+	case plan.Anew:
+		plan.Place = purgedTo
+		plan.Why = "the stream holds nothing that the log knows, so all that the log still has goes into it"
+	default:
+		plan.Why = "the relay had come so far; the messages themselves are gone from the stream"
+		if plan.Place, err = a.known(ctx, plan.cursor.Position, purgedTo.Position); err != nil {
+			return ErrNowhere.With("neither the end of the stream nor position %d, up to which the relay had come, is in the log: "+
+				"is this the right database? If so, say with --position after which event to go on", plan.cursor.Position)
+		}
+	}
+	return nil
+}
+
+// lastInBoth looks for the last event in the stream, by position, that the log holds.
+func (a *Adopter) lastInBoth(ctx context.Context, last uint64) (outbox.Progress, bool, error) {
+	var places []outbox.Progress
+	for sequence := last; sequence > 0 && last-sequence < searched; sequence-- {
+		stamp, err := a.publisher.At(ctx, sequence)
+		if err != nil && !errors.Is(err, ports.ErrNoMessage) {
+			return outbox.Progress{}, false, err
+		}
+		if stamp.Ours && stamp.Progress.EventID != "" {
+			places = append(places, stamp.Progress)
+		}
+	}
+	return a.bench.Confirm(ctx, places)
+}
+
+// known is the place of a position that the log holds, or that it may have lost to retention.
+func (a *Adopter) known(ctx context.Context, position, purgedTo outbox.Position) (outbox.Progress, error) {
+	if position < purgedTo {
+		return outbox.Progress{}, ErrNoSuchPosition.With("retention has removed events up to position %d; name that one or a later one", purgedTo)
+	}
+	place, found, err := a.bench.At(ctx, position)
+	if err != nil || found {
+		return place, err
+	}
+	if position == purgedTo { // also 0, before everything
+		return outbox.Progress{Position: position}, nil
+	}
+	return outbox.Progress{}, ErrNoSuchPosition.With("the log has no event at position %d", position)
+}
+
+// Do carries out a plan: it writes the place into the stream, where every relay looks first, and then into the cursor. It
+// fails with ErrTailMoved when the stream has changed since the plan was made. If it dies half-way it can be done again.
+func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
+	stream, err := a.publisher.Open(ctx, plan.Create)
+	if err != nil {
+		return err
+	}
+	if !plan.Create && (stream.Created != plan.stream.Created || stream.LastSequence != plan.stream.LastSequence) {
+		return ports.ErrTailMoved.With("the stream has changed meanwhile; look again")
+	}
+	sequence, err := a.publisher.Notify(ctx, stream.LastSequence, outbox.Notice{Progress: plan.Place})
+	if err != nil {
+		return err
+	}
+	adopted := outbox.Cursor{Progress: plan.Place, StreamCreated: stream.Created, StreamSequence: sequence}
+	revision := plan.cursor.Revision
+	for {
+		err := a.bench.Adopt(ctx, revision, adopted, plan.Anew)
+		if !errors.Is(err, ports.ErrOutOfTurn) {
+			return err
+		}
+		// The relay has written in between. It may have found the notice and go on already.
+		now, err := a.bench.Cursor(ctx)
+		if err != nil {
+			return err
+		}
+		if now.Halt == nil && now.StreamCreated == adopted.StreamCreated && now.StreamSequence >= sequence {
+			return nil
+		}
+		revision = now.Revision
+	}
+}
