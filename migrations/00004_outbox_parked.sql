@@ -1,7 +1,7 @@
 -- +goose Up
 
--- Events that the broker can never take, and those of the same aggregate behind them. A row waits while its state is parked,
--- redrive or discard; it stays until retention removes its event from the log, and the relay skips every event that has one.
+-- Events that the broker can never take, and those of the same aggregate behind them. A row waits while its state is parked or
+-- redrive; it stays until retention removes its event from the log, and the relay skips every event that has one.
 CREATE TABLE outbox_parked (
     position        bigint PRIMARY KEY,
     event_id        uuid NOT NULL,
@@ -9,15 +9,15 @@ CREATE TABLE outbox_parked (
     aggregate_id    text NOT NULL,
     event_type      text NOT NULL,
     reason          text NOT NULL,
-    state           text NOT NULL CHECK (state IN ('parked', 'redrive', 'redriven', 'discard', 'discarded')),
+    state           text NOT NULL CHECK (state IN ('parked', 'redrive', 'redriven', 'discarded')),
     stream_sequence bigint, -- of the message that it was redriven as
     parked_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
     changed_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     CHECK ((state = 'redriven') = (stream_sequence IS NOT NULL))
 );
-CREATE INDEX outbox_parked_waiting ON outbox_parked (position) WHERE state IN ('parked', 'redrive', 'discard');
+CREATE INDEX outbox_parked_waiting ON outbox_parked (position) WHERE state IN ('parked', 'redrive');
 CREATE INDEX outbox_parked_waiting_of ON outbox_parked (aggregate_type, aggregate_id, position)
-    WHERE state IN ('parked', 'redrive', 'discard');
+    WHERE state IN ('parked', 'redrive');
 CREATE INDEX outbox_parked_parked_of ON outbox_parked (aggregate_type, aggregate_id, position) WHERE state = 'parked';
 CREATE INDEX outbox_parked_redriven ON outbox_parked (stream_sequence) WHERE state = 'redriven';
 CREATE INDEX outbox_parked_done ON outbox_parked (changed_at) WHERE state IN ('redriven', 'discarded');

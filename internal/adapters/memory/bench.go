@@ -56,6 +56,7 @@ func (s *CursorStore) Adopt(_ context.Context, revision int64, cursor outbox.Cur
 	}
 	s.cursor = cursor
 	s.cursor.Revision = revision + 1
+	s.log.passed(cursor.Position)
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	for _, event := range s.log.lot {

@@ -52,6 +52,7 @@ func (s *CursorStore) standing() outbox.Cursor {
 func (s *CursorStore) Save(ctx context.Context, turn outbox.Turn, cursor outbox.Cursor) (saved outbox.Cursor, err error) {
 	err = s.write(ctx, turn, func() {
 		s.cursor.Progress, s.cursor.StreamCreated, s.cursor.StreamSequence = cursor.Progress, cursor.StreamCreated, cursor.StreamSequence
+		s.log.passed(cursor.Position)
 		saved = s.standing()
 	})
 	return saved, err

@@ -29,6 +29,14 @@ func TestPublisher(t *testing.T) {
 	outboxtest.TestPublisher(t, func(*testing.T) outboxtest.StreamHarness { return newEngine() })
 }
 
+func TestParking(t *testing.T) {
+	outboxtest.TestParking(t, func(*testing.T) outboxtest.ParkingHarness { return newEngine() })
+}
+
+func TestRetention(t *testing.T) {
+	outboxtest.TestRetention(t, func(*testing.T) outboxtest.RetentionHarness { return newEngine() })
+}
+
 var errLine = fault.New(fault.Unavailable, "line_cut", "the line to memory is cut")
 
 // engine is every port of the engine at the end of a line that can be cut.
@@ -36,16 +44,19 @@ type engine struct {
 	log     *memory.Log
 	lease   *memory.Lease
 	cursors *memory.CursorStore
+	parking *memory.Parking
 	stream  *memory.Stream
 
 	mu     sync.Mutex
 	live   context.Context
+	count  int // of lines
 	cutOff context.CancelCauseFunc
 }
 
 func newEngine() *engine {
 	e := &engine{log: memory.NewLog(), lease: memory.NewLease(time.Minute), stream: memory.NewStream()}
 	e.cursors = memory.NewCursorStore(e.lease, e.log)
+	e.parking = memory.NewParking(e.cursors)
 	e.connect()
 	return e
 }
@@ -54,6 +65,13 @@ func (e *engine) connect() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.live, e.cutOff = context.WithCancelCause(context.Background())
+	e.count++
+}
+
+func (e *engine) lines() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.count
 }
 
 func (e *engine) Disconnect(*testing.T) { e.cutOff(errLine) }
@@ -80,7 +98,10 @@ func through[T any](ctx context.Context, e *engine, call func(context.Context) (
 
 func (e *engine) Log() ports.Log             { return line{e} }
 func (e *engine) Store() ports.CursorStore   { return line{e} }
-func (e *engine) Publisher() ports.Publisher { return line{e} }
+func (e *engine) Publisher() ports.Publisher { return &publisherLine{e: e} }
+func (e *engine) Parking() ports.Parking     { return line{e} }
+func (e *engine) Attendant() ports.Attendant { return line{e} }
+func (e *engine) Retention() ports.Retention { return line{e} }
 func (e *engine) Elector(holder string) ports.Elector {
 	return electorLine{e, memory.NewElector(e.lease, holder)}
 }
@@ -88,6 +109,7 @@ func (e *engine) Elector(holder string) ports.Elector {
 func (e *engine) TTL() time.Duration                                  { return time.Minute }
 func (e *engine) Advance(_ *testing.T, by time.Duration)              { e.lease.Advance(by) }
 func (e *engine) Begin(context.Context) (outboxtest.LogWriter, error) { return e.log.Begin(), nil }
+func (e *engine) Age(_ *testing.T, by time.Duration)                  { e.log.Age(by) }
 func (e *engine) Purge(_ *testing.T, upTo outbox.Position)            { e.log.Purge(upTo) }
 func (e *engine) Forget(_ *testing.T, after outbox.Position)          { e.log.Forget(after) }
 func (e *engine) AppendForeign(*testing.T)                            { e.stream.AppendForeign() }
@@ -107,20 +129,93 @@ func (l line) Load(ctx context.Context) (outbox.Cursor, error) {
 	return through(ctx, l.e, l.e.cursors.Load)
 }
 
-func (l line) Save(ctx context.Context, term outbox.Term, cursor outbox.Cursor) (outbox.Cursor, error) {
-	return through(ctx, l.e, func(ctx context.Context) (outbox.Cursor, error) { return l.e.cursors.Save(ctx, term, cursor) })
+func (l line) Save(ctx context.Context, turn outbox.Turn, cursor outbox.Cursor) (outbox.Cursor, error) {
+	return through(ctx, l.e, func(ctx context.Context) (outbox.Cursor, error) { return l.e.cursors.Save(ctx, turn, cursor) })
 }
 
-func (l line) Open(ctx context.Context, create bool) (ports.StreamInfo, error) {
-	return through(ctx, l.e, func(ctx context.Context) (ports.StreamInfo, error) { return l.e.stream.Open(ctx, create) })
+func (l line) Report(ctx context.Context, turn outbox.Turn, halt *outbox.Halt) error {
+	return l.do(ctx, func(ctx context.Context) error { return l.e.cursors.Report(ctx, turn, halt) })
 }
 
-func (l line) At(ctx context.Context, sequence uint64) (ports.Stamp, error) {
+func (l line) Settle(ctx context.Context, turn outbox.Turn, tail ports.Stamp, sequence uint64) (bool, error) {
+	return through(ctx, l.e, func(ctx context.Context) (bool, error) { return l.e.parking.Settle(ctx, turn, tail, sequence) })
+}
+
+func (l line) SetAside(ctx context.Context, turn outbox.Turn, entries []outbox.Entry) ([]outbox.Position, error) {
+	return through(ctx, l.e, func(ctx context.Context) ([]outbox.Position, error) { return l.e.parking.SetAside(ctx, turn, entries) })
+}
+
+func (l line) Due(ctx context.Context, upTo outbox.Position, limit outbox.Slice) (due []outbox.Entry, waiting bool, err error) {
+	err = l.do(ctx, func(ctx context.Context) (err error) {
+		due, waiting, err = l.e.parking.Due(ctx, upTo, limit)
+		return err
+	})
+	return due, waiting, err
+}
+
+func (l line) Refuse(ctx context.Context, turn outbox.Turn, entry outbox.Entry, reason string) error {
+	return l.do(ctx, func(ctx context.Context) error { return l.e.parking.Refuse(ctx, turn, entry, reason) })
+}
+
+func (l line) Redrive(ctx context.Context, key *outbox.Key) (int, error) {
+	return through(ctx, l.e, func(ctx context.Context) (int, error) { return l.e.parking.Redrive(ctx, key) })
+}
+
+func (l line) Discard(ctx context.Context, position outbox.Position) error {
+	return l.do(ctx, func(ctx context.Context) error { return l.e.parking.Discard(ctx, position) })
+}
+
+func (l line) Waiting(ctx context.Context, limit int) ([]outbox.ParkedEvent, error) {
+	return through(ctx, l.e, func(ctx context.Context) ([]outbox.ParkedEvent, error) { return l.e.parking.Waiting(ctx, limit) })
+}
+
+func (l line) Purge(ctx context.Context, token int64, age time.Duration, limit int) (int, error) {
+	return through(ctx, l.e, func(ctx context.Context) (int, error) { return l.e.cursors.Purge(ctx, token, age, limit) })
+}
+
+func (l line) do(ctx context.Context, call func(context.Context) error) error {
+	_, err := through(ctx, l.e, func(ctx context.Context) (struct{}, error) { return struct{}{}, call(ctx) })
+	return err
+}
+
+// publisherLine notices when the line was cut since the stream was opened.
+type publisherLine struct {
+	e      *engine
+	opened int // which of the lines the stream was opened over, counted from 1; 0: none
+}
+
+func (l *publisherLine) Open(ctx context.Context, create bool) (ports.StreamInfo, error) {
+	lines := l.e.lines()
+	info, err := through(ctx, l.e, func(ctx context.Context) (ports.StreamInfo, error) { return l.e.stream.Open(ctx, create) })
+	if err == nil {
+		l.opened = lines
+	}
+	return info, err
+}
+
+func (l *publisherLine) At(ctx context.Context, sequence uint64) (ports.Stamp, error) {
 	return through(ctx, l.e, func(ctx context.Context) (ports.Stamp, error) { return l.e.stream.At(ctx, sequence) })
 }
 
-func (l line) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
-	last, err := through(ctx, l.e, func(ctx context.Context) (uint64, error) { return l.e.stream.Publish(ctx, after, batch) })
+func (l *publisherLine) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
+	return l.send(ctx, after, func(ctx context.Context) (uint64, error) { return l.e.stream.Publish(ctx, after, batch) })
+}
+
+func (l *publisherLine) Redrive(ctx context.Context, after uint64, at outbox.Progress, batch []outbox.Entry) (uint64, error) {
+	return l.send(ctx, after, func(ctx context.Context) (uint64, error) { return l.e.stream.Redrive(ctx, after, at, batch) })
+}
+
+func (l *publisherLine) Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error) {
+	return l.send(ctx, after, func(ctx context.Context) (uint64, error) { return l.e.stream.Notify(ctx, after, notice) })
+}
+
+func (l *publisherLine) send(ctx context.Context, after uint64, call func(context.Context) (uint64, error)) (uint64, error) {
+	last, err := through(ctx, l.e, func(ctx context.Context) (uint64, error) {
+		if l.opened != 0 && l.opened != l.e.lines() {
+			return after, ports.ErrTailMoved
+		}
+		return call(ctx)
+	})
 	return max(after, last), err
 }
 

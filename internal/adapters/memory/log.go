@@ -209,11 +209,18 @@ func (l *Log) purge(position outbox.Position) {
 	delete(l.lot, position)
 }
 
+// passed says where the cursor stands now. What it goes back behind has to be passed again before it is old.
+func (l *Log) passed(position outbox.Position) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mark = min(l.mark, position)
+}
+
 // purgeOld removes up to limit entries that the cursor, which stands at position, passed before a time.
 func (l *Log) purgeOld(position outbox.Position, before time.Time, limit int) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if position < l.mark || l.marked.IsZero() {
+	if l.mark == 0 {
 		l.mark, l.marked = position, time.Now()
 	}
 	if !l.marked.Before(before) {
@@ -231,6 +238,23 @@ func (l *Log) purgeOld(position outbox.Position, before time.Time, limit int) in
 		l.mark, l.marked = position, time.Now()
 	}
 	return removed
+}
+
+// Age makes everything that happened so far older.
+func (l *Log) Age(by time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, row := range l.rows {
+		if row != nil {
+			row.entry.RecordedAt = row.entry.RecordedAt.Add(-by)
+		}
+	}
+	for _, event := range l.lot {
+		event.ChangedAt = event.ChangedAt.Add(-by)
+	}
+	if !l.marked.IsZero() {
+		l.marked = l.marked.Add(-by)
+	}
 }
 
 // committed returns the readable entry at position, or nil.

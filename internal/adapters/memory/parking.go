@@ -72,12 +72,12 @@ func (p *Parking) write(ctx context.Context, turn outbox.Turn, do func(lot)) err
 // Settle implements the port.
 func (p *Parking) Settle(ctx context.Context, turn outbox.Turn, tail ports.Stamp, sequence uint64) (waiting bool, err error) {
 	err = p.write(ctx, turn, func(l lot) {
-		if tail.Event == 0 && tail.Parked != "" {
+		if tail.Ours && tail.Event == 0 && tail.Parked != "" {
 			if entry := p.log.committed(tail.Progress.Position); entry != nil && entry.ID == tail.Progress.EventID {
 				l.add(*entry, outbox.Parked, tail.Parked)
 			}
 		}
-		if last := l[tail.Event]; last != nil && last.State == outbox.Redrive {
+		if last := l[tail.Event]; tail.Ours && last != nil && last.State == outbox.Redrive {
 			arrived := l.inOrder(func(e *outbox.ParkedEvent) bool {
 				return e.Key == last.Key && e.Position <= last.Position && e.State == outbox.Redrive
 			})
@@ -114,44 +114,44 @@ func (p *Parking) SetAside(ctx context.Context, turn outbox.Turn, entries []outb
 	return aside, err
 }
 
-// Next implements the port.
-func (p *Parking) Next(ctx context.Context, turn outbox.Turn, upTo outbox.Position, limit outbox.Slice) (due ports.Due, err error) {
-	err = p.write(ctx, turn, func(l lot) {
-		for _, event := range l.inOrder(func(e *outbox.ParkedEvent) bool { return e.State == outbox.Discard }) {
-			turnTo(event, outbox.Discarded, 0)
-			due.Discarded = append(due.Discarded, event.Position)
-		}
-		due.Waiting = l.waiting()
-		ready := l.inOrder(func(e *outbox.ParkedEvent) bool {
-			blocked := slices.ContainsFunc(l.waitsBefore(e.Key, e.Position), func(b *outbox.ParkedEvent) bool { return b.State == outbox.Parked })
-			return e.State == outbox.Redrive && e.Position <= upTo && !blocked && p.log.committed(e.Position) != nil
-		})
-		bytes := 0
-		for _, event := range ready {
-			if event.Key != ready[0].Key {
-				continue
-			}
-			entry := p.log.committed(event.Position)
-			bytes += len(entry.Payload)
-			if n := len(due.Redrive); n > 0 && (n >= limit.Count || bytes > limit.Bytes) {
-				break
-			}
-			due.Redrive = append(due.Redrive, *entry)
-		}
+// Due implements the port.
+func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit outbox.Slice) (due []outbox.Entry, waiting bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, false, err
+	}
+	p.log.mu.Lock()
+	defer p.log.mu.Unlock()
+	l, bytes := p.log.lot, 0
+	ready := l.inOrder(func(e *outbox.ParkedEvent) bool {
+		blocked := slices.ContainsFunc(l.waitsBefore(e.Key, e.Position), func(b *outbox.ParkedEvent) bool { return b.State == outbox.Parked })
+		return e.State == outbox.Redrive && e.Position <= upTo && !blocked && p.log.committed(e.Position) != nil
 	})
-	return due, err
+	for _, event := range ready {
+		if event.Key != ready[0].Key {
+			continue
+		}
+		entry := *p.log.committed(event.Position)
+		entry.Parked = true
+		if bytes += len(entry.Payload); len(due) > 0 && (len(due) >= limit.Count || bytes > limit.Bytes) {
+			break
+		}
+		due = append(due, entry)
+	}
+	return due, l.waiting(), nil
 }
 
 // Refuse implements the port.
 func (p *Parking) Refuse(ctx context.Context, turn outbox.Turn, entry outbox.Entry, reason string) error {
 	return p.write(ctx, turn, func(l lot) {
+		refused := l[entry.Position]
+		if refused == nil || refused.State != outbox.Redrive {
+			return
+		}
+		refused.Reason = reason
 		for _, event := range l {
-			if event.Key == entry.Key && event.Position >= entry.Position && event.State == outbox.Redrive {
+			if event.Key == refused.Key && event.Position >= refused.Position && event.State == outbox.Redrive {
 				turnTo(event, outbox.Parked, 0)
 			}
-		}
-		if refused := l[entry.Position]; refused != nil && refused.State == outbox.Parked {
-			refused.Reason = reason
 		}
 	})
 }
@@ -186,7 +186,7 @@ func (p *Parking) Discard(ctx context.Context, position outbox.Position) error {
 	if event == nil || event.State != outbox.Parked {
 		return ports.ErrNotParked.With("no event is parked at position %d", position)
 	}
-	turnTo(event, outbox.Discard, 0)
+	turnTo(event, outbox.Discarded, 0)
 	return nil
 }
 

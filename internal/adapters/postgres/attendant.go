@@ -42,7 +42,7 @@ func (p *Parking) Redrive(ctx context.Context, key *outbox.Key) (int, error) {
 // Discard implements the port.
 func (p *Parking) Discard(ctx context.Context, position outbox.Position) error {
 	var given int64
-	err := p.db.QueryRowContext(ctx, `UPDATE outbox_parked SET state = 'discard', changed_at = clock_timestamp()
+	err := p.db.QueryRowContext(ctx, `UPDATE outbox_parked SET state = 'discarded', changed_at = clock_timestamp()
 		WHERE position = ? AND state = 'parked' RETURNING position`, int64(position)).Scan(&given)
 	if err == nil {
 		return nil
@@ -77,7 +77,7 @@ type parkedRow struct {
 func (p *Parking) Waiting(ctx context.Context, limit int) ([]outbox.ParkedEvent, error) {
 	var rows []parkedRow
 	err := p.db.NewRaw(`SELECT position, event_id, aggregate_type, aggregate_id, event_type, reason, state, parked_at, changed_at
-		FROM outbox_parked WHERE state IN ('parked', 'redrive', 'discard') ORDER BY position LIMIT ?`, max(limit, 0)).Scan(ctx, &rows)
+		FROM outbox_parked WHERE state IN ('parked', 'redrive') ORDER BY position LIMIT ?`, max(limit, 0)).Scan(ctx, &rows)
 	if err != nil {
 		return nil, classify(ctx, fmt.Errorf("list what is parked: %w", err))
 	}

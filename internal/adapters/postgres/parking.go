@@ -49,7 +49,7 @@ var settleStatement = noted + `, taken AS (
 	RETURNING p.position
 )
 SELECT ` + outcome + `, EXISTS (SELECT FROM parked) OR EXISTS (SELECT FROM lost)
-	OR EXISTS (SELECT FROM outbox_parked WHERE state IN ('parked', 'redrive', 'discard'))`
+	OR EXISTS (SELECT FROM outbox_parked WHERE state IN ('parked', 'redrive'))`
 
 // Settle implements the port.
 func (p *Parking) Settle(ctx context.Context, turn outbox.Turn, tail ports.Stamp, sequence uint64) (bool, error) {
@@ -76,13 +76,13 @@ func (p *Parking) Settle(ctx context.Context, turn outbox.Turn, tail ports.Stamp
 // parked behind it on the second look.
 var setAsideStatement = noted + `, asked AS (
 	SELECT o.position, o.event_id, o.aggregate_type, o.aggregate_id, o.event_type,
-		EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = o.position) AS known
+		(SELECT true FROM outbox_parked AS p WHERE p.position = o.position) IS NOT NULL AS known
 	FROM turn, outbox AS o WHERE o.position = ANY (?3::bigint[])
 ), waiting AS (
 	SELECT a.aggregate_type, a.aggregate_id, first.position, parked.position IS NOT NULL AS parked
 	FROM (SELECT DISTINCT aggregate_type, aggregate_id FROM asked WHERE NOT known) AS a, LATERAL (
 		SELECT position FROM outbox_parked AS p
-		WHERE p.aggregate_type = a.aggregate_type AND p.aggregate_id = a.aggregate_id AND p.state IN ('parked', 'redrive', 'discard')
+		WHERE p.aggregate_type = a.aggregate_type AND p.aggregate_id = a.aggregate_id AND p.state IN ('parked', 'redrive')
 		ORDER BY position LIMIT 1
 	) AS first LEFT JOIN LATERAL (
 		SELECT position FROM outbox_parked AS p
@@ -118,66 +118,59 @@ func (p *Parking) SetAside(ctx context.Context, turn outbox.Turn, entries []outb
 	return positions(inLot), nil
 }
 
-// nextStatement passes over events whose log row is gone, which only happens by hand, lest they hold up other aggregates.
-var nextStatement = noted + `, discarded AS (
-	UPDATE outbox_parked AS p SET state = 'discarded', changed_at = clock_timestamp() FROM turn WHERE p.state = 'discard'
-	RETURNING p.position
-), first AS (
-	SELECT p.aggregate_type, p.aggregate_id FROM turn, outbox_parked AS p
-	WHERE p.state = 'redrive' AND p.position <= ?3 AND EXISTS (SELECT FROM outbox AS o WHERE o.position = p.position)
+// dueStatement passes over events whose log row is gone, which only happens by hand, lest they hold up other aggregates.
+const dueStatement = `
+WITH first AS (
+	SELECT p.aggregate_type, p.aggregate_id FROM outbox_parked AS p
+	WHERE p.state = 'redrive' AND p.position <= ?0 AND EXISTS (SELECT FROM outbox AS o WHERE o.position = p.position)
 		AND NOT EXISTS (SELECT FROM outbox_parked AS before WHERE before.aggregate_type = p.aggregate_type
 			AND before.aggregate_id = p.aggregate_id AND before.state = 'parked' AND before.position < p.position)
 	ORDER BY p.position LIMIT 1
 ), due AS (
 	SELECT p.position FROM first JOIN outbox_parked AS p USING (aggregate_type, aggregate_id)
-	WHERE p.state = 'redrive' AND p.position <= ?3 AND p.position < coalesce((
+	WHERE p.state = 'redrive' AND p.position <= ?0 AND p.position < coalesce((
 		SELECT min(position) FROM first JOIN outbox_parked AS p USING (aggregate_type, aggregate_id) WHERE p.state = 'parked'
 	), 9223372036854775807)
-	ORDER BY p.position LIMIT ?4
+	ORDER BY p.position LIMIT ?1
 ), sized AS (
 	SELECT *, sum(size) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS total
 	FROM (SELECT o.*, octet_length(o.payload::text) AS size FROM due JOIN outbox AS o USING (position)) AS o
 )
-SELECT ` + outcome + `, EXISTS (SELECT FROM outbox_parked WHERE state IN ('parked', 'redrive')),
-	ARRAY(SELECT position FROM discarded ORDER BY position), ` + entryColumns + `
-FROM (SELECT) AS always LEFT JOIN sized AS o ON o.total <= ?5 OR o.total = o.size
+SELECT pg_is_in_recovery(), EXISTS (SELECT FROM outbox_parked WHERE state IN ('parked', 'redrive')), ` + entryColumns + `
+FROM (SELECT) AS always LEFT JOIN sized AS o ON o.total <= ?2 OR o.total = o.size
 ORDER BY o.position`
 
-// Next implements the port.
-func (p *Parking) Next(ctx context.Context, turn outbox.Turn, upTo outbox.Position, limit outbox.Slice) (ports.Due, error) {
-	rows, err := p.db.QueryContext(ctx, nextStatement, p.relay, turn.Token, turn.Revision, int64(upTo),
-		max(limit.Count, 1), limit.Bytes)
+// Due implements the port. A standby may show what is to be redriven and was already.
+func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit outbox.Slice) (due []outbox.Entry, waiting bool, err error) {
+	rows, err := p.db.QueryContext(ctx, dueStatement, int64(upTo), max(limit.Count, 1), limit.Bytes)
 	if err != nil {
-		return ports.Due{}, classify(ctx, fmt.Errorf("ask for what to redrive: %w", err))
+		return nil, false, classify(ctx, fmt.Errorf("ask for what to redrive: %w", err))
 	}
 	defer func() { _ = rows.Close() }()
 
-	var due ports.Due
-	var v verdict
-	var discarded []int64
+	var standby bool
 	var row logRow
-	columns := append([]any{&v.held, &v.revision, &due.Waiting, pgdialect.Array(&discarded)}, row.columns()...)
+	columns := append([]any{&standby, &waiting}, row.columns()...)
 	for rows.Next() {
 		if err := rows.Scan(columns...); err != nil {
-			return ports.Due{}, classify(ctx, fmt.Errorf("ask for what to redrive: %w", err))
+			return nil, false, classify(ctx, fmt.Errorf("ask for what to redrive: %w", err))
+		}
+		if standby {
+			return nil, false, errStandby
 		}
 		if row.position.Valid {
 			entry, err := row.entry()
 			if err != nil {
-				return ports.Due{}, err
+				return nil, false, err
 			}
 			entry.Parked = true
-			due.Redrive = append(due.Redrive, entry)
+			due = append(due, entry)
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return ports.Due{}, classify(ctx, fmt.Errorf("ask for what to redrive: %w", err))
+		return nil, false, classify(ctx, fmt.Errorf("ask for what to redrive: %w", err))
 	}
-	if err := v.err(p.relay, turn); err != nil {
-		return ports.Due{}, err
-	}
-	due.Discarded = positions(discarded)
-	return due, nil
+	return due, waiting, nil
 }
 
 var refuseStatement = noted + `, refused AS (

@@ -210,8 +210,12 @@ func (i *instance) SetAside(ctx context.Context, t outbox.Turn, entries []outbox
 	})
 }
 
-func (i *instance) Next(ctx context.Context, t outbox.Turn, p outbox.Position, s outbox.Slice) (ports.Due, error) {
-	return write(ctx, i, "Next", func(ctx context.Context) (ports.Due, error) { return i.inner.Parking.Next(ctx, t, p, s) })
+func (i *instance) Due(ctx context.Context, p outbox.Position, s outbox.Slice) (due []outbox.Entry, waiting bool, err error) {
+	_, err = call(ctx, i, "Due", func(ctx context.Context) (nothing, error) {
+		due, waiting, err = i.inner.Parking.Due(ctx, p, s)
+		return nothing{}, err
+	})
+	return due, waiting, err
 }
 
 func (i *instance) Refuse(ctx context.Context, t outbox.Turn, e outbox.Entry, reason string) error {

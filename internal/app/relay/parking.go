@@ -62,29 +62,22 @@ func (r *Relay) park(t *tenure, place *place, refused *ports.RefusedError, logge
 	return nil
 }
 
-// attend carries out what operators decided about the parking lot, and reports whether it published anything. Nothing else
+// attend redrives what operators asked for, and reports whether it published anything. Nothing else
 // is published before the lot knows what was.
 func (r *Relay) attend(t *tenure, place *place, logger *slog.Logger) (redriven bool, err error) {
 	if !place.waiting || time.Since(place.attended) < attendEvery {
 		return false, nil
 	}
-	var due ports.Due
-	err = t.write(t.ctx, func(ctx context.Context, turn outbox.Turn) (err error) {
-		due, err = r.Parking.Next(ctx, turn, place.progress.Position, r.opts.Slice)
-		return err
-	})
+	due, waiting, err := r.Parking.Due(t.ctx, place.progress.Position, r.opts.Slice)
 	if err != nil {
 		return false, err
 	}
-	if len(due.Discarded) > 0 {
-		logger.Warn("discarded parked events, as an operator decided", "positions", due.Discarded)
-	}
-	place.waiting = due.Waiting
-	if len(due.Redrive) == 0 {
+	place.waiting = waiting
+	if len(due) == 0 {
 		place.attended = time.Now()
 		return false, nil
 	}
-	return true, r.redrive(t, place, due.Redrive, logger)
+	return true, r.redrive(t, place, due, logger)
 }
 
 func (r *Relay) redrive(t *tenure, place *place, batch []outbox.Entry, logger *slog.Logger) error {

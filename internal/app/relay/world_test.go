@@ -47,7 +47,7 @@ var deeds = []string{
 
 var methods = []string{
 	"After", "Load", "Save", "Save", "Open", "At", "At", "Publish", "Publish", "Acquire", "Renew", "Resign",
-	"Settle", "Settle", "SetAside", "Next", "Refuse", "Refuse", "Refuse", "Redrive", "Redrive", "Notify", "Notify", "Purge",
+	"Settle", "Settle", "SetAside", "Due", "Refuse", "Refuse", "Refuse", "Redrive", "Redrive", "Notify", "Notify", "Purge",
 }
 
 var plans = plansOf(deeds)

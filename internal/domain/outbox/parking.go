@@ -2,8 +2,8 @@ package outbox
 
 import "time"
 
-// ParkedState is where an event in the parking lot stands. While it is Parked, Redrive or Discard it waits, and so do all
-// later events of its aggregate.
+// ParkedState is where an event in the parking lot stands. While it is Parked or Redrive it waits, and so do all later
+// events of its aggregate.
 type ParkedState string
 
 // The states of an event in the parking lot.
@@ -11,12 +11,11 @@ const (
 	Parked    ParkedState = "parked"    // until an operator decides
 	Redrive   ParkedState = "redrive"   // an operator decided that it be published after all; the leader is about to
 	Redriven  ParkedState = "redriven"  // it was published, later than its place in the log
-	Discard   ParkedState = "discard"   // an operator gave it up; the leader is about to take note
-	Discarded ParkedState = "discarded" // it will never be published
+	Discarded ParkedState = "discarded" // an operator gave it up; it will never be published
 )
 
 // Waits reports whether an event of this state holds up its aggregate.
-func (s ParkedState) Waits() bool { return s == Parked || s == Redrive || s == Discard }
+func (s ParkedState) Waits() bool { return s == Parked || s == Redrive }
 
 // ParkedEvent is an event in the parking lot: one that the broker can never take, or one that came after such an event of
 // its aggregate.

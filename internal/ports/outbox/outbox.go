@@ -132,7 +132,7 @@ type CursorStore interface {
 }
 
 // Parking is the parking lot as the relay drives it: a sequenced dead-letter queue. An event that the broker can never take
-// waits there, and behind it, in order, every later event of its aggregate. Each method is one write, fenced like
+// waits there, and behind it, in order, every later event of its aggregate. Each method but Due is one write, fenced like
 // CursorStore.Save and judged on what the lot holds when it takes effect.
 type Parking interface {
 	// Settle brings the lot in line with the stream, in which the last message of ours is tail, at sequence:
@@ -145,27 +145,19 @@ type Parking interface {
 
 	// SetAside parks those of entries, which are in order of position, whose aggregate has an event that waits at an
 	// earlier position, and returns the positions of those that are in the lot now. If all that waits of the aggregate is to
-	// be redriven or discarded already, they are to be redriven too.
+	// be redriven already, they are to be redriven too.
 	SetAside(ctx context.Context, turn outbox.Turn, entries []outbox.Entry) ([]outbox.Position, error)
 
-	// Next carries out what operators asked for: events that they gave up are discarded, and the answer is what to redrive
-	// next. Those are events of one aggregate, in order, at most limit and at positions up to upTo, without one that is
-	// still parked before them.
-	Next(ctx context.Context, turn outbox.Turn, upTo outbox.Position, limit outbox.Slice) (Due, error)
+	// Due reads what is to be redriven next: events of one aggregate, in order, at most limit and at positions up to upTo,
+	// without one that is still parked before them. It reports whether any event waits.
+	Due(ctx context.Context, upTo outbox.Position, limit outbox.Slice) (due []outbox.Entry, waiting bool, err error)
 
 	// Refuse parks an event again which was to be redriven and that the broker still cannot take, and with it the later
 	// ones of its aggregate that were to be redriven.
 	Refuse(ctx context.Context, turn outbox.Turn, entry outbox.Entry, reason string) error
 }
 
-// Due is what Parking.Next found.
-type Due struct {
-	Redrive   []outbox.Entry
-	Discarded []outbox.Position // by this call
-	Waiting   bool              // whether any event waits
-}
-
-// Attendant is the parking lot as an operator sees it. Whatever is decided is carried out by the leader, soon.
+// Attendant is the parking lot as an operator sees it. What is to be redriven is redriven by the leader, soon.
 type Attendant interface {
 	// Redrive asks for every Parked event of the aggregate, or of all aggregates when key is nil, and returns how many
 	// there were. If there was none of the aggregate the answer is ErrNotParked.

@@ -16,22 +16,22 @@ func parkingNext(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "b", "a", "b", "a")
 	last := log[4]
 	l.park(log...)
-	due := l.due(last.Position, plenty)
-	require.Equal(t, ports.Due{Waiting: true}, due, "nobody asked")
+	require.Equal(t, due{Waiting: true}, l.due(last.Position, plenty), "nobody asked")
 	l.redrive(5)
+	var ready due
 	for range 2 {
-		due = l.due(last.Position, plenty)
-		require.True(t, due.Waiting)
-		require.Equal(t, positions(log[0], log[2], log[4]), positions(due.Redrive...), "until it was published")
+		ready = l.due(last.Position, plenty)
+		require.True(t, ready.Waiting)
+		require.Equal(t, positions(log[0], log[2], log[4]), positions(ready.Redrive...), "until it was published")
 	}
-	require.Equal(t, log[2].Message, due.Redrive[1].Message)
-	require.True(t, log[2].RecordedAt.Equal(due.Redrive[1].RecordedAt))
+	require.Equal(t, log[2].Message, ready.Redrive[1].Message)
+	require.True(t, log[2].RecordedAt.Equal(ready.Redrive[1].RecordedAt))
 
 	l.settle(redrivenEvent(log[4], last), 12)
 	l.requireWaiting(toRedrive(log[1]), toRedrive(log[3]))
 	require.Equal(t, positions(log[1], log[3]), l.next(last.Position))
 	l.settle(redrivenEvent(log[3], last), 14)
-	require.Equal(t, ports.Due{}, l.due(last.Position, plenty))
+	require.Equal(t, due{}, l.due(last.Position, plenty))
 	require.False(t, l.settle(redrivenEvent(log[3], last), 14), "nothing waits")
 }
 
@@ -67,18 +67,16 @@ func parkingBlocked(t *testing.T, h ParkingHarness) {
 	l.redrive(1)
 	l.settle(redrivenEvent(log[1], last), 6)
 	l.park(log[0], log[2], log[3])
-	require.Equal(t, ports.Due{Waiting: true}, l.due(last.Position, plenty))
+	require.Equal(t, due{Waiting: true}, l.due(last.Position, plenty))
 	l.settle(ports.Stamp{}, 5)
 	l.requireWaiting(parked(log[0]), toRedrive(log[1]), parked(log[2]), parked(log[3]))
-	require.Equal(t, ports.Due{Waiting: true}, l.due(last.Position, plenty), "one is parked before it")
+	require.Equal(t, due{Waiting: true}, l.due(last.Position, plenty), "one is parked before it")
 
 	_, err := h.Attendant().Redrive(t.Context(), &log[3].Key)
 	require.NoError(t, err)
 	require.Equal(t, positions(log[3]), l.next(last.Position), "which another aggregate does not mind")
 	l.discard(log[0])
-	due := l.due(last.Position, plenty)
-	require.Equal(t, positions(log[0]), due.Discarded)
-	require.Equal(t, positions(log[1]), positions(due.Redrive...), "up to the next that is parked")
+	require.Equal(t, positions(log[1]), l.next(last.Position), "up to the next that is parked")
 	l.settle(redrivenEvent(log[1], last), 7)
 	require.Equal(t, positions(log[3]), l.next(last.Position))
 	l.redrive(1)
@@ -167,43 +165,36 @@ func parkingDiscard(t *testing.T, h ParkingHarness) {
 	l.park(log[0])
 	l.setAside(log[1:]...)
 	l.discard(log[0])
-	l.requireWaiting(toDiscard(log[0]), parked(log[1]), parked(log[3]))
-	require.Equal(t, ports.Due{Discarded: positions(log[0]), Waiting: true}, l.due(log[3].Position, plenty))
 	l.requireWaiting(parked(log[1]), parked(log[3]))
-	require.Equal(t, ports.Due{Waiting: true}, l.due(log[3].Position, plenty), "noted once")
+	require.Equal(t, due{Waiting: true}, l.due(log[3].Position, plenty), "what is behind it waits on")
 	l.discard(log[3])
 	l.redrive(1)
-	due := l.due(log[3].Position, plenty)
-	require.Equal(t, positions(log[1]), positions(due.Redrive...), "what is behind it waits on")
-	require.Equal(t, positions(log[3]), due.Discarded)
+	require.Equal(t, positions(log[1]), l.next(log[3].Position))
 	l.settle(redrivenEvent(log[1], log[3]), 8)
-	require.Equal(t, ports.Due{}, l.due(log[3].Position, plenty))
+	require.Equal(t, due{}, l.due(log[3].Position, plenty))
 	require.True(t, readAll(t, h)[0].Parked, "it stays in the lot")
 	l.settle(ports.Stamp{}, 0)
 	l.requireWaiting(toRedrive(log[1]))
 }
 
 func parkingDiscardOthers(t *testing.T, h ParkingHarness) {
-	l, log := lead(t, h), events(t, h, "redriven", "discarded", "discard", "redrive", "free")
-	l.park(log[0], log[1], log[2], log[3])
+	l, log := lead(t, h), events(t, h, "redriven", "discarded", "redrive", "free")
+	l.park(log[0], log[1], log[2])
 	l.discard(log[1])
-	l.due(0, plenty)
-	l.discard(log[2])
 	l.redrive(2)
-	l.settle(redrivenEvent(log[0], log[4]), 9)
+	l.settle(redrivenEvent(log[0], log[3]), 9)
 	for _, entry := range log {
 		err := h.Attendant().Discard(t.Context(), entry.Position)
 		require.ErrorIs(t, err, ports.ErrNotParked, entry.Key)
 		require.ErrorContains(t, err, fmt.Sprint("position ", entry.Position))
 	}
 	require.ErrorIs(t, h.Attendant().Discard(t.Context(), 0), ports.ErrNotParked)
-	l.requireWaiting(toDiscard(log[2]), toRedrive(log[3]))
+	l.requireWaiting(toRedrive(log[2]))
 }
 
 func parkingList(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "b", "c", "d")
 	l.park(log[3], log[0], log[2], log[1])
-	l.discard(log[0])
 	for limit, want := range [][]outbox.Entry{nil, log[:1], log[:2], log[:3], log, log} {
 		waiting, err := h.Attendant().Waiting(t.Context(), limit)
 		require.NoError(t, err)
@@ -229,10 +220,6 @@ func writes(h ParkingHarness, log []outbox.Entry) map[string]func(context.Contex
 			_, err := h.Parking().SetAside(ctx, turn, log[5:])
 			return err
 		},
-		"Next": func(ctx context.Context, turn outbox.Turn) error {
-			_, err := h.Parking().Next(ctx, turn, 0, plenty)
-			return err
-		},
 		"Refuse": func(ctx context.Context, turn outbox.Turn) error {
 			return h.Parking().Refuse(ctx, turn, log[2], "refused")
 		},
@@ -244,8 +231,7 @@ func prepared(t *testing.T, h ParkingHarness) (*leader, []outbox.Entry, []outbox
 	t.Helper()
 	l, log := lead(t, h), events(t, h, "a", "b", "c", "d", "e", "e")
 	l.park(log[0], log[1], log[2], log[4])
-	l.discard(log[1])
-	l.redrive(3)
+	l.redrive(4)
 	return l, log, l.waiting()
 }
 
@@ -296,6 +282,10 @@ func calls(h ParkingHarness, log []outbox.Entry, turn outbox.Turn) map[string]fu
 			return err
 		},
 		"Discard": func(ctx context.Context) error { return h.Attendant().Discard(ctx, log[1].Position) },
+		"Due": func(ctx context.Context) error {
+			_, _, err := h.Parking().Due(ctx, log[5].Position, plenty)
+			return err
+		},
 		"Waiting": func(ctx context.Context) error {
 			_, err := h.Attendant().Waiting(ctx, 1)
 			return err
