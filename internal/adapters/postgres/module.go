@@ -28,6 +28,7 @@ var Module = fx.Module("postgres", fx.Provide(
 	fx.Annotate(provideCursorStore, fx.As(new(ports.CursorStore))),
 	fx.Annotate(provideElector, fx.As(new(ports.Elector))),
 	fx.Annotate(NewUnitOfWork, fx.As(new(ordering.UnitOfWork))),
+	fx.Annotate(NewExpiredKeys, fx.As(new(ordering.ExpiredKeys))),
 	fx.Annotate(NewInbox, fx.As(new(inbox.UnitOfWork))),
 ))
 

@@ -67,7 +67,7 @@ func newShopOver(log *memory.Log, uow *memory.UnitOfWork, decorated ports.UnitOf
 
 func (s *shop) placed(t *testing.T) order.Snapshot {
 	t.Helper()
-	state, err := s.Place(t.Context(), customer, amount)
+	state, err := s.Place(t.Context(), customer, amount, "")
 	require.NoError(t, err)
 	return state
 }
@@ -133,7 +133,7 @@ func TestARefusedChangeLeavesNothing(t *testing.T) {
 	id := s.placed(t).ID
 	_, err := s.Ship(t.Context(), id)
 	require.ErrorIs(t, err, order.ErrStatus)
-	_, err = s.Place(t.Context(), customer, order.NewMoney(0, "USD"))
+	_, err = s.Place(t.Context(), customer, order.NewMoney(0, "USD"), "")
 	require.ErrorIs(t, err, order.ErrMoney)
 	for _, verb := range []func(context.Context, order.ID) (order.Snapshot, error){s.Pay, s.Ship, s.Cancel, s.Get} {
 		_, err = verb(t.Context(), "00000000-0000-7000-8000-00000000dead")
@@ -146,7 +146,7 @@ func TestARefusedChangeLeavesNothing(t *testing.T) {
 func TestAFailingCommitKeepsNothingAndWakesNobody(t *testing.T) {
 	s := newShop()
 	s.uow.FailNextCommit()
-	state, err := s.Place(t.Context(), customer, amount)
+	state, err := s.Place(t.Context(), customer, amount, "")
 	require.Error(t, err)
 	require.Zero(t, state)
 	require.Empty(t, s.log.Committed())
@@ -172,7 +172,7 @@ func TestAnEventThatCannotBeEncodedKeepsTheOrderOut(t *testing.T) {
 	uow := memory.NewUnitOfWork(log)
 	broken := errors.New("no such event")
 	s := newShopOver(log, uow, uow, failingEncoder{broken})
-	_, err := s.Place(t.Context(), customer, amount)
+	_, err := s.Place(t.Context(), customer, amount, "")
 	require.ErrorIs(t, err, broken)
 	_, err = s.Get(t.Context(), "00000000-0000-7000-8000-000000000001")
 	require.ErrorIs(t, err, ports.ErrOrderNotFound)
@@ -247,7 +247,7 @@ func TestAnEndedContextEndsTheCall(t *testing.T) {
 	s := newShop()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := s.Place(ctx, customer, amount)
+	_, err := s.Place(ctx, customer, amount, "")
 	require.ErrorIs(t, err, context.Canceled)
 	require.Empty(t, s.log.Committed())
 	require.Zero(t, s.rings.count)
