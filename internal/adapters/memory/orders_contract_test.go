@@ -2,6 +2,7 @@ package memory_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
@@ -25,6 +26,8 @@ type shop struct {
 }
 
 func (s shop) UnitOfWork() ordering.UnitOfWork                        { return s.work }
+func (s shop) ExpiredKeys() ordering.ExpiredKeys                      { return s.work }
+func (s shop) AgeKeys(_ *testing.T, by time.Duration)                 { s.work.AgeKeys(by) }
 func (s shop) FailNextCommit(*testing.T)                              { s.work.FailNextCommit() }
 func (s shop) Disconnect(*testing.T)                                  { s.work.Disconnect() }
 func (s shop) Reconnect(*testing.T)                                   { s.work.Reconnect() }
