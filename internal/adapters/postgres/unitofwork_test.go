@@ -202,14 +202,16 @@ func TestAbandonedClaimEnds(t *testing.T) {
 	h := shop{newHarness(t)}
 	work := postgres.NewUnitOfWork(h.db)
 	work.AbandonedAfter(200 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // or else it would wait for itself
+	defer cancel()
 	frozen, next, last := newClaim("k"), newClaim("k"), newClaim("k")
 	next.Fingerprint = "next"
 	for _, step := range []struct{ frozen, holds, next ordering.Claim }{{frozen, frozen, next}, {last, next, next}} {
-		err := work.Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
+		err := work.Do(ctx, func(ctx context.Context, tx ordering.Tx) error {
 			holds, err := tx.Keys.Claim(ctx, step.frozen)
 			require.NoError(t, err)
 			require.Equal(t, step.holds, holds)
-			require.NoError(t, h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
+			require.NoError(t, h.UnitOfWork().Do(ctx, func(ctx context.Context, tx ordering.Tx) error {
 				holds, err := tx.Keys.Claim(ctx, next) // returns when the other one was ended
 				require.NoError(t, err)
 				require.Equal(t, step.next, holds)

@@ -101,6 +101,94 @@ func TestPlaceStoresOrderAndEvent(t *testing.T) {
 	require.Equal(t, 1, s.rings.committed, "the bell rings after the commit")
 }
 
+// TestAKeyGivesTheFirstAnswerAgain : whatever happened to the order since, and nothing happens again.
+func TestAKeyGivesTheFirstAnswerAgain(t *testing.T) {
+	s := newShop()
+	first, err := s.Place(t.Context(), customer, amount, "k")
+	require.NoError(t, err)
+	for _, change := range []func(context.Context, order.ID) (order.Snapshot, error){s.Get, s.Pay, s.Ship} {
+		changed, err := change(t.Context(), first.ID)
+		require.NoError(t, err)
+		again, err := s.Place(t.Context(), customer, amount, "k")
+		require.NoError(t, err)
+		require.Equal(t, first, again)
+		now, err := s.Get(t.Context(), first.ID)
+		require.NoError(t, err)
+		require.Equal(t, changed, now)
+	}
+	require.Equal(t, []string{codec.TypeCreated, codec.TypePaid, codec.TypeShipped}, s.eventTypes())
+	require.Equal(t, 6, s.rings.count, "whoever was first may not have rung")
+
+	for _, key := range []ports.Key{"K", "", ""} {
+		other, err := s.Place(t.Context(), customer, amount, key)
+		require.NoError(t, err)
+		require.NotEqual(t, first.ID, other.ID)
+		first = other
+	}
+}
+
+func TestAKeyIsForOneRequest(t *testing.T) {
+	s := newShop()
+	first, err := s.Place(t.Context(), customer, amount, "k")
+	require.NoError(t, err)
+	for _, other := range []struct {
+		customer order.CustomerID
+		amount   order.Money
+	}{
+		{"550e8400-e29b-41d4-a716-446655440001", amount},
+		{customer, order.NewMoney(10051, "USD")},
+		{customer, order.NewMoney(10050, "EUR")},
+	} {
+		_, err := s.Place(t.Context(), other.customer, other.amount, "k")
+		require.ErrorIs(t, err, ports.ErrKeyReused)
+	}
+	require.Len(t, s.eventTypes(), 1)
+
+	s.uow.AgeKeys(ports.KeyLifetime)
+	second, err := s.Place(t.Context(), customer, order.NewMoney(1, "JPY"), "k")
+	require.NoError(t, err)
+	require.NotEqual(t, first.ID, second.ID)
+	_, err = s.Place(t.Context(), customer, amount, "k")
+	require.ErrorIs(t, err, ports.ErrKeyReused)
+}
+
+// TestAFailureLeavesTheKeyFree : what was not done can be asked for again, and differently.
+func TestAFailureLeavesTheKeyFree(t *testing.T) {
+	s := newShop()
+	_, err := s.Place(t.Context(), customer, order.NewMoney(0, "USD"), "k")
+	require.ErrorIs(t, err, order.ErrMoney)
+	s.uow.FailNextCommit()
+	_, err = s.Place(t.Context(), customer, order.NewMoney(1, "USD"), "k")
+	require.Error(t, err)
+	_, err = s.Place(t.Context(), customer, amount, "k")
+	require.NoError(t, err)
+	require.Len(t, s.eventTypes(), 1)
+	require.Equal(t, 1, s.rings.count)
+}
+
+func TestConcurrentPlacesWithOneKeyAreOneOrder(t *testing.T) {
+	s := newShop()
+	const clients = 16
+	answers := make(chan order.Snapshot, clients)
+	var placing sync.WaitGroup
+	for range clients {
+		placing.Go(func() {
+			placed, err := s.Place(context.Background(), customer, amount, "k")
+			if err != nil {
+				t.Error(err)
+			}
+			answers <- placed
+		})
+	}
+	placing.Wait()
+	close(answers)
+	first := <-answers
+	for answer := range answers {
+		require.Equal(t, first, answer)
+	}
+	require.Equal(t, []string{codec.TypeCreated}, s.eventTypes())
+}
+
 func TestALifeIsOneEventPerVersion(t *testing.T) {
 	s := newShop()
 	id := s.placed(t).ID
