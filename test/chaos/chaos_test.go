@@ -54,6 +54,7 @@ func TestChaos(t *testing.T) {
 	watching, stopWatching := context.WithCancel(t.Context())
 	var watched sync.WaitGroup
 	watched.Go(func() { watcher.run(watching, w.subscribers) })
+	watched.Go(func() { watcher.measure(watching, w.folder) })
 	t.Cleanup(func() { writers.stop(0); stopWatching(); watched.Wait() })
 
 	w.awaitFirst(t)
@@ -70,7 +71,7 @@ func TestChaos(t *testing.T) {
 
 	verdict := w.judge(t, recovery)
 	t.Logf("seed %d, %s of faults\n%s\n\n%s\n\n%s", *seed, raged.Round(time.Second), w.figures(t, writers),
-		n.report(longest(watcher.gaps, n.spans), append([]string{"stream"}, w.subscribers...)), verdict)
+		n.report(longest(append(watcher.gaps, watcher.held...), n.spans), append([]string{"stream", machine}, w.subscribers...)), verdict)
 	if failed := verdict.Failed(); len(failed) > 0 {
 		t.Errorf("failed: %v", failed)
 	}

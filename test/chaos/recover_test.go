@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -38,10 +40,25 @@ func (w *world) recover(t *testing.T, c *crowd) checker.Recovery {
 		}
 		if time.Since(began) > catchUpBound {
 			recovery.Took, recovery.Behind = time.Since(began), append(recovery.Behind, behind...)
+			w.examine()
 			return recovery
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// examine writes down what Postgres is at, for whoever has to find out what hangs.
+func (w *world) examine() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	var text string
+	err := w.db.QueryRowContext(ctx, `SELECT string_agg(format('%s %s since %s, %s %s, blocked by %s: %s', pid, application_name,
+			state_change, wait_event_type, wait_event, pg_blocking_pids(pid), left(query, 200)), E'\n')
+		FROM pg_stat_activity WHERE datname = current_database()`).Scan(&text)
+	if err != nil {
+		text = err.Error()
+	}
+	_ = os.WriteFile(filepath.Join(w.folder, "activity.log"), []byte(text), 0o644) //nolint:gosec // as the folder
 }
 
 // rest is since when everybody has been at the same end of the log. Requests of clients that are gone may still be under

@@ -57,12 +57,15 @@ const (
 
 const leaseTTL = time.Second
 
-// deck is every kind, with its area and how long it lasts.
-var deck = []struct {
+// card is a kind with its area and how long it lasts.
+type card struct {
 	kind        kind
 	area        area
 	least, most time.Duration
-}{
+}
+
+// deck is every kind.
+var deck = []card{
 	{instanceKilled, instances, 200 * time.Millisecond, 2 * time.Second},
 	{instanceStalled, instances, leaseTTL / 2, 5 * leaseTTL},
 	{instanceTerminated, instances, 200 * time.Millisecond, 2 * time.Second},
@@ -104,30 +107,32 @@ type step struct {
 // schedule deals faults for ever. The same seed deals the same ones. Every kind comes before any comes again.
 type schedule struct {
 	random *rand.Rand
-	left   []int // of the deck, shuffled
+	cards  []card
+	left   []int // of the cards, shuffled
 }
 
-func newSchedule(seed uint64) *schedule {
-	return &schedule{random: rand.New(rand.NewPCG(seed, 0))} //nolint:gosec // repeatable
+// newSchedule deals the given cards, of which there must be some.
+func newSchedule(seed uint64, cards []card) *schedule {
+	return &schedule{random: rand.New(rand.NewPCG(seed, 0)), cards: cards} //nolint:gosec // repeatable
 }
 
 // next deals a step.
 func (s *schedule) next() step {
-	first := s.deal(func(area) bool { return true })
+	first := s.deal(func(card) bool { return true })
 	next := step{faults: []fault{first}, calm: s.between(500*time.Millisecond, 3*time.Second)}
-	if s.random.IntN(4) == 0 {
-		next.faults = append(next.faults, s.deal(func(a area) bool { return a != first.area }))
+	if other := func(c card) bool { return c.area != first.area }; s.random.IntN(4) == 0 && slices.ContainsFunc(s.cards, other) {
+		next.faults = append(next.faults, s.deal(other))
 	}
 	return next
 }
 
-func (s *schedule) deal(fits func(area) bool) fault {
-	place := slices.IndexFunc(s.left, func(card int) bool { return fits(deck[card].area) })
+func (s *schedule) deal(fits func(card) bool) fault {
+	place := slices.IndexFunc(s.left, func(number int) bool { return fits(s.cards[number]) })
 	if place < 0 {
-		s.left = append(s.left, s.random.Perm(len(deck))...)
+		s.left = append(s.left, s.random.Perm(len(s.cards))...)
 		return s.deal(fits)
 	}
-	card := deck[s.left[place]]
+	card := s.cards[s.left[place]]
 	s.left = slices.Delete(s.left, place, place+1)
 	return fault{
 		kind: card.kind, area: card.area, hold: s.between(card.least, card.most),
@@ -140,7 +145,7 @@ func (s *schedule) between(least, most time.Duration) time.Duration {
 }
 
 func TestSchedule(t *testing.T) {
-	one, same, other := newSchedule(1), newSchedule(1), newSchedule(2)
+	one, same, other := newSchedule(1, deck), newSchedule(1, deck), newSchedule(2, deck)
 	dealt := make(map[kind]int)
 	pairs, differ := 0, false
 	for range 200 {

@@ -3,6 +3,7 @@ package chaos_test
 import (
 	"context"
 	"encoding/json"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -33,6 +34,7 @@ type watch struct {
 	best map[string]uint64
 	at   map[string]time.Time
 	gaps []gap
+	held []gap // by the machine; written by measure only
 }
 
 // run looks until ctx ends.
@@ -55,6 +57,27 @@ func (w *watch) run(ctx context.Context, subscribers []string) {
 			if w.ask(ctx, "$JS.API.CONSUMER.INFO.ORDERS."+subscriber, &consumer) {
 				w.saw(subscriber, consumer.AckFloor.Stream, time.Now())
 			}
+		}
+	}
+}
+
+// machine is the series of what the machine itself holds up: a pause of the others that is no longer says nothing.
+const machine = "machine"
+
+// measure makes a series of how long a sleep, a write and its sync take, all the time: what keeps them up keeps everybody
+// up.
+func (w *watch) measure(ctx context.Context, folder string) {
+	file, err := os.CreateTemp(folder, "sync-")
+	if err != nil {
+		return
+	}
+	defer func() { _, _ = file.Close(), os.Remove(file.Name()) }()
+	for began := time.Now(); pause(ctx, lookEvery); began = time.Now() {
+		if _, err := file.WriteAt([]byte("x"), 0); err != nil || file.Sync() != nil {
+			return
+		}
+		if now := time.Now(); now.Sub(began) >= shortest {
+			w.held = append(w.held, gap{series: machine, from: began, to: now})
 		}
 	}
 }
