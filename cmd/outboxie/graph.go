@@ -145,7 +145,9 @@ func apiOptions(
 
 func runBell(background background, bell *jetstream.Bell) { background.run("bell", bell.Run) }
 
-func runSweep(background background, s *ordering.Sweep) { background.run("sweep of idempotency keys", s.Run) }
+func runSweep(background background, s *ordering.Sweep) {
+	background.run("sweep of idempotency keys", s.Run)
+}
 
 func runRelay(background background, r *relay.Relay) { background.run("relay", r.Run) }
 

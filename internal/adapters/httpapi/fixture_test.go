@@ -34,7 +34,7 @@ const (
 type shop struct {
 	mu      sync.Mutex
 	orders  map[order.ID]*order.Order
-	keys    []ordering.Key // one for each order
+	keys    []ordering.Key                  // one for each order
 	instead func(ctx context.Context) error // runs before everything, and may fail it
 }
 
