@@ -69,6 +69,7 @@ func TestChaos(t *testing.T) {
 		w.stop()
 	}
 
+	w.readLogs(t)
 	verdict := w.judge(t, recovery)
 	t.Logf("seed %d, %s of faults\n%s\n\n%s\n\n%s", *seed, raged.Round(time.Second), w.figures(t, writers),
 		n.report(longest(append(watcher.gaps, watcher.held...), n.spans), append([]string{"stream", machine}, w.subscribers...)), verdict)

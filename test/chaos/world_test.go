@@ -1,6 +1,7 @@
 package chaos_test
 
 import (
+	"bufio"
 	"database/sql"
 	"fmt"
 	"log/slog"
@@ -136,6 +137,27 @@ func (w *world) member(t *testing.T, name string, env []string, args ...string) 
 func (w *world) stop() {
 	for _, m := range slices.Concat(w.serving, w.subscribing) {
 		m.stop()
+	}
+}
+
+// neverSaid is what no process may have printed: the nemesis does nothing that needs a person, or a programmer.
+var neverSaid = []string{"relay halted", "panic: ", "WARNING: DATA RACE"}
+
+// readLogs complains about what no process may have printed.
+func (w *world) readLogs(t *testing.T) {
+	t.Helper()
+	for _, m := range slices.Concat(w.serving, w.subscribing) {
+		file, err := os.Open(filepath.Join(w.folder, m.name+".log"))
+		require.NoError(t, err)
+		defer file.Close()
+		lines := bufio.NewScanner(file)
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
+			if slices.ContainsFunc(neverSaid, func(text string) bool { return strings.Contains(lines.Text(), text) }) {
+				w.complain("%s printed: %.500s", m.name, lines.Text())
+			}
+		}
+		require.NoError(t, lines.Err())
 	}
 }
 

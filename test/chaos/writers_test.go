@@ -114,7 +114,7 @@ var reached = map[string]string{"pay": "paid", "ship": "shipped", "cancel": "can
 // tells.
 func (w *writer) change(ctx context.Context, order, verb string) bool {
 	id, _ := checker.ParseID(order) // it was parsed when it was placed
-	for range 100 {
+	for range 100 { // each after a request that somebody answered
 		got, status, ok := w.ask(ctx, http.MethodPost, "/orders/"+order+"/"+verb, "", "")
 		if ok && status == http.StatusConflict {
 			got, status, ok = w.ask(ctx, http.MethodGet, "/orders/"+order, "", "")
@@ -172,8 +172,8 @@ func (w *writer) once(ctx context.Context, method, url, key, body string) (got a
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return got, 0, err
+	if err != nil || response.StatusCode >= http.StatusMultipleChoices {
+		return got, response.StatusCode, err
 	}
 	return got, response.StatusCode, json.Unmarshal(text, &got)
 }
