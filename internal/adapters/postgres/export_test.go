@@ -23,3 +23,6 @@ func (u *UnitOfWork) AbandonedAfter(idle time.Duration) { u.abandonedAfter = idl
 
 // AbandonedAfter changes how long a transaction that has taken an event may lie idle.
 func (i *Inbox) AbandonedAfter(idle time.Duration) { i.abandonedAfter = idle }
+
+// DeleteStatement is how expired keys are deleted.
+const DeleteStatement = deleteStatement

@@ -62,11 +62,16 @@ var _ ordering.ExpiredKeys = (*ExpiredKeys)(nil)
 // NewExpiredKeys returns those of db.
 func NewExpiredKeys(db *bun.DB) *ExpiredKeys { return &ExpiredKeys{db: db} }
 
-// Delete implements the port, in one statement. The array makes Postgres pick the rows once, whatever the plan.
+// deleteStatement looks at nothing but what it deletes: now() stays the same during the statement, which lets the index find
+// the rows (clock_timestamp() would not), and the array makes Postgres pick them once, whatever the plan.
+const deleteStatement = `
+DELETE FROM idempotency_keys WHERE key = ANY (ARRAY (
+	SELECT key FROM idempotency_keys WHERE created_at <= now() - ?0 * interval '1 microsecond'
+	ORDER BY created_at LIMIT ?1 FOR UPDATE SKIP LOCKED))`
+
+// Delete implements the port.
 func (e *ExpiredKeys) Delete(ctx context.Context, most int) (int, error) {
-	result, err := e.db.ExecContext(ctx, `DELETE FROM idempotency_keys WHERE key = ANY (ARRAY (
-		SELECT key FROM idempotency_keys WHERE created_at <= clock_timestamp() - ? * interval '1 microsecond'
-		ORDER BY created_at LIMIT ? FOR UPDATE SKIP LOCKED))`, ordering.KeyLifetime.Microseconds(), most)
+	result, err := e.db.ExecContext(ctx, deleteStatement, ordering.KeyLifetime.Microseconds(), most)
 	if err != nil {
 		return 0, classify(ctx, err)
 	}

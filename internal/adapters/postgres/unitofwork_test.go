@@ -223,6 +223,24 @@ func TestAbandonedClaimEnds(t *testing.T) {
 	}
 }
 
+// A sweep must not read the keys that have not expired.
+func TestExpiredKeysAreFoundByTheirIndex(t *testing.T) {
+	h := newHarness(t)
+	exec(t, h.others, `INSERT INTO idempotency_keys SELECT 'k' || n, '', gen_random_uuid(), now() FROM generate_series(1, 5000) AS n;
+		ANALYZE idempotency_keys`)
+	rows, err := h.others.QueryContext(t.Context(), "EXPLAIN "+postgres.DeleteStatement, ordering.KeyLifetime.Microseconds(), 1000)
+	require.NoError(t, err)
+	defer rows.Close()
+	var plan string
+	for rows.Next() {
+		var line string
+		require.NoError(t, rows.Scan(&line))
+		plan += line + "\n"
+	}
+	require.NoError(t, rows.Err())
+	require.Contains(t, plan, "Index Cond: (created_at <=")
+}
+
 func newClaim(key ordering.Key) ordering.Claim {
 	return ordering.Claim{Key: key, Fingerprint: "f", Order: order.ID(outboxtest.NewMessage("", 1).ID)}
 }
