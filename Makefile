@@ -30,9 +30,27 @@ test: ## every test, against Postgres and NATS that the tests start; with the ra
 	$(GO) test $(RACE) $(ARGS) ./...
 	@if [ -n "$(RACE)" ]; then echo "the relay's model once more, with its full number of lives"; $(GO) test $(ARGS) ./internal/app/relay; fi
 
+DURATION ?= 60s
+SEED     ?= 0
+
+.PHONY: chaos
+chaos: ## kills, cuts and stalls everything under load for DURATION=60s, then checks; SEED=… repeats a schedule of faults
+	$(GO) test ./test/chaos -run TestChaos -count=1 -timeout 0 -v -duration=$(DURATION) -seed=$(SEED) $(ARGS)
+
 .PHONY: bench
 bench: ## drain rate against raw batches, and latency; takes about a minute, best on a calm machine
 	$(GO) test ./test/bench -run TestFigures -count=1 -timeout 10m -v -full $(ARGS)
+
+FUZZTIME ?= 30s
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME (30s); a finding ends it, and is kept in testdata/fuzz for `make test`
+	@targets=$$(grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' internal | sed 's/:func /:/' | sort); \
+	test -n "$$targets" || { echo "There is nothing to fuzz." >&2; exit 1; }; \
+	for target in $$targets; do \
+		echo "$${target##*:} of $${target%/*}, for $(FUZZTIME)"; \
+		$(GO) test "./$${target%/*}" -run '^$$' -fuzz "^$${target##*:}\$$" -fuzztime $(FUZZTIME) $(ARGS) || exit 1; \
+	done
 
 .PHONY: lint
 lint: ## vet, golangci-lint, generated code up to date, go.mod and go.sum tidy

@@ -68,7 +68,7 @@ func foundation(c config.Config, service string, logger *slog.Logger) fx.Option 
 // serving is the graph of an instance: the API and the relay, or one of them.
 func serving(c config.Config) fx.Option {
 	graph := fx.Options(
-		fx.Provide(newOrdering, newRelay, apiOptions, servingChecks),
+		fx.Provide(newOrdering, ordering.NewSweep, newRelay, apiOptions, servingChecks),
 		fx.Decorate(telemetry.TraceService, telemetry.TraceUnitOfWork,
 			func(tp trace.TracerProvider, next outboxports.Publisher) outboxports.Publisher {
 				return telemetry.TracePublisher(tp, c.Stream.Name, next)
@@ -79,7 +79,7 @@ func serving(c config.Config) fx.Option {
 		graph = fx.Options(graph, fx.Invoke(runRelay))
 	}
 	if c.Roles.API {
-		graph = fx.Options(graph, fx.Invoke(func(*httpapi.API) {}))
+		graph = fx.Options(graph, fx.Invoke(runSweep, func(*httpapi.API) {}))
 	}
 	return graph
 }
@@ -144,6 +144,10 @@ func apiOptions(
 }
 
 func runBell(background background, bell *jetstream.Bell) { background.run("bell", bell.Run) }
+
+func runSweep(background background, s *ordering.Sweep) {
+	background.run("sweep of idempotency keys", s.Run)
+}
 
 func runRelay(background background, r *relay.Relay) { background.run("relay", r.Run) }
 

@@ -28,9 +28,9 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// restartablePort picks a port that a server can come back to: it lies below those that the system deals to outgoing
+// Port picks a port that a server can come back to: it lies below those that the system deals to outgoing
 // connections, so a client that tries to reconnect cannot take it meanwhile.
-func restartablePort(t testing.TB) int {
+func Port(t testing.TB) int {
 	t.Helper()
 	for range 100 {
 		port := 15000 + rand.IntN(15000)

@@ -25,7 +25,8 @@ var program = struct {
 	failed error
 }{}
 
-func binary(t testing.TB) string {
+// Binary is the file of this repository's program, for tests that run it in a way of their own.
+func Binary(t testing.TB) string {
 	t.Helper()
 	program.once.Do(func() {
 		program.folder, program.failed = os.MkdirTemp("", "outboxie-program-") //nolint:usetesting // shared by all tests of the process
@@ -55,7 +56,7 @@ type Process struct {
 // ends, unless it ended before.
 func Launch(t testing.TB, environment []string, args ...string) *Process {
 	t.Helper()
-	p := &Process{t: t, cmd: exec.Command(binary(t), args...), ended: make(chan struct{})}
+	p := &Process{t: t, cmd: exec.Command(Binary(t), args...), ended: make(chan struct{})}
 	p.cmd.Env, p.cmd.Dir = append(os.Environ(), environment...), t.TempDir()
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	require.NoError(t, p.cmd.Start())

@@ -24,7 +24,7 @@ type PostgresServer struct {
 func Postgres(t testing.TB, changes ...func(*embedded.PostgresOptions)) *PostgresServer {
 	t.Helper()
 	s := &PostgresServer{t: t, options: embedded.PostgresOptions{
-		DataDir: tempDir(t), Port: restartablePort(t), Home: os.Getenv("OUTBOXIE_PG_HOME"), Logger: slog.New(slog.DiscardHandler),
+		DataDir: tempDir(t), Port: Port(t), Home: os.Getenv("OUTBOXIE_PG_HOME"), Logger: slog.New(slog.DiscardHandler),
 	}}
 	for _, change := range changes {
 		change(&s.options)
@@ -85,7 +85,7 @@ type NATSServer struct {
 func NATS(t testing.TB, changes ...func(*embedded.NATSOptions)) *NATSServer {
 	t.Helper()
 	s := &NATSServer{t: t, options: embedded.NATSOptions{
-		StoreDir: tempDir(t), Port: restartablePort(t), Logger: slog.New(slog.DiscardHandler),
+		StoreDir: tempDir(t), Port: Port(t), Logger: slog.New(slog.DiscardHandler),
 	}}
 	for _, change := range changes {
 		change(&s.options)

@@ -124,8 +124,8 @@ func (c *Codec) Decode(message outbox.Message) (order.Event, error) {
 	refuse := func(reason error) (order.Event, error) {
 		return nil, inbox.ErrUnreadable.With("event %s of type %q cannot be read", message.ID, message.Type).Wrap(reason)
 	}
-	var read body
-	if err := json.Unmarshal(message.Payload, &read); err != nil {
+	read, err := readBody(message.Payload)
+	if err != nil {
 		return refuse(err)
 	}
 	state, err := read.snapshot()
@@ -139,16 +139,16 @@ func (c *Codec) Decode(message outbox.Message) (order.Event, error) {
 	)
 	switch message.Type {
 	case TypeCreated:
-		fact.At, status = read.CreatedAt.UTC(), order.StatusCreated
+		fact.At, status = read.CreatedAt, order.StatusCreated
 		event = order.Created{Fact: fact}
 	case TypePaid:
-		fact.At, status = read.PaidAt.UTC(), order.StatusPaid
+		fact.At, status = read.PaidAt, order.StatusPaid
 		event = order.Paid{Fact: fact}
 	case TypeShipped:
-		fact.At, status = read.ShippedAt.UTC(), order.StatusShipped
+		fact.At, status = read.ShippedAt, order.StatusShipped
 		event = order.Shipped{Fact: fact}
 	case TypeCancelled:
-		fact.At, status = read.CancelledAt.UTC(), order.StatusCancelled
+		fact.At, status = read.CancelledAt, order.StatusCancelled
 		event = order.Cancelled{Fact: fact}
 	default:
 		return refuse(errors.New("the type is unknown"))
@@ -160,6 +160,63 @@ func (c *Codec) Decode(message outbox.Message) (order.Event, error) {
 		return refuse(fmt.Errorf("%s_at is missing", status))
 	}
 	return event, nil
+}
+
+// readBody reads a JSON object whose members it knows by their exact names: json itself would put AMOUNT into the struct's
+// amount, and take a time with an escape in it for none.
+func readBody(payload []byte) (body, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(payload, &members); err != nil {
+		return body{}, err
+	}
+	var read body
+	for _, known := range []struct {
+		name string
+		into any
+	}{
+		{"order_id", &read.OrderID},
+		{"customer_id", &read.CustomerID},
+		{"amount", &read.Amount},
+		{"currency", &read.Currency},
+		{"status", &read.Status},
+		{"version", &read.Version},
+		{"created_at", &read.CreatedAt},
+		{"paid_at", &read.PaidAt},
+		{"shipped_at", &read.ShippedAt},
+		{"cancelled_at", &read.CancelledAt},
+	} {
+		value, given := members[known.name]
+		if !given {
+			continue
+		}
+		var err error
+		if at, is := known.into.(*time.Time); is {
+			*at, err = readTime(value)
+		} else {
+			err = json.Unmarshal(value, known.into)
+		}
+		if err != nil {
+			return body{}, fmt.Errorf("%s: %w", known.name, err)
+		}
+	}
+	return read, nil
+}
+
+// readTime reads a time that can be written again: in UTC it is in a year of four digits. For null it is zero.
+func readTime(value json.RawMessage) (time.Time, error) {
+	var text *string
+	if err := json.Unmarshal(value, &text); err != nil || text == nil {
+		return time.Time{}, err
+	}
+	var at time.Time
+	if err := at.UnmarshalText([]byte(*text)); err != nil {
+		return time.Time{}, err
+	}
+	at = at.UTC()
+	if year := at.Year(); year < 0 || year > 9999 {
+		return time.Time{}, fmt.Errorf("%s is not within the years 0 to 9999 in UTC", *text)
+	}
+	return at, nil
 }
 
 // snapshot checks every field that all events have, except the status.
@@ -188,6 +245,6 @@ func (b body) snapshot() (order.Snapshot, error) {
 	}
 	return order.Snapshot{
 		ID: id, CustomerID: customer, Amount: amount, Status: order.Status(b.Status), Version: b.Version,
-		CreatedAt: b.CreatedAt.UTC(),
+		CreatedAt: b.CreatedAt,
 	}, nil
 }

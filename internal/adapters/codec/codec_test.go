@@ -1,7 +1,6 @@
 package codec_test
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -208,30 +207,6 @@ func TestDecodeRefuses(t *testing.T) {
 			require.ErrorContains(t, err, eventID)
 		})
 	}
-}
-
-// Whatever arrives, Decode answers with an event that can be written again and reads the same, or with ErrUnreadable.
-func FuzzDecode(f *testing.F) {
-	for _, kind := range []string{codec.TypeCreated, codec.TypePaid, codec.TypeShipped, codec.TypeCancelled, "other"} {
-		f.Add(kind, []byte(paidBody))
-		f.Add(kind, []byte(strings.ReplaceAll(paidBody, "paid", strings.Split(kind+"..", ".")[2])))
-		f.Add(kind, []byte(`{"version":1e400,"amount":null}`))
-		f.Add(kind, []byte(nil))
-	}
-	f.Fuzz(func(t *testing.T, kind string, payload []byte) {
-		event, err := fixed().Decode(outbox.Message{ID: eventID, Type: kind, Payload: payload})
-		if err != nil {
-			require.ErrorIs(t, err, inbox.ErrUnreadable)
-			return
-		}
-		message, err := fixed().Encode(event)
-		require.NoError(t, err)
-		require.Equal(t, kind, message.Type)
-		require.True(t, json.Valid(message.Payload))
-		again, err := fixed().Decode(message)
-		require.NoError(t, err)
-		require.Equal(t, event, again)
-	})
 }
 
 func TestModule(t *testing.T) {

@@ -42,11 +42,20 @@ func NewAPI(options Options) *API {
 		ResponseErrorHandlerFunc: refuse,
 	})
 	RegisterHandlersWithOptions(engine, strict, GinServerOptions{
-		// The only parameter is a text; reading it fails only when it is empty.
-		ErrorHandler: func(c *gin.Context, _ error, _ int) { refuse(c, errRequest.On("id", "is required")) },
+		ErrorHandler: refuseParameter,
 	})
 	answerHead(engine)
 	return &API{newServer("API", options.Addr, engine, timeouts, options.Logger)}
+}
+
+// refuseParameter answers what the generated code cannot read. Parameters are texts: that is an id which is empty, or, where
+// there is no id, a header which is given more than once.
+func refuseParameter(c *gin.Context, _ error, _ int) {
+	if _, wanted := c.Params.Get("id"); wanted {
+		refuse(c, errRequest.On("id", "is required"))
+		return
+	}
+	refuse(c, errRequest.On(ordering.KeyHeader, "is given more than once"))
 }
 
 // traced opens the server span of each request, as a child of the caller's.
@@ -72,10 +81,11 @@ func (o orders) PlaceOrder(ctx context.Context, request PlaceOrderRequestObject)
 	in.require("customer_id", "amount")
 	customer := readCustomer(in)
 	amount := readAmount(in)
+	key := readKey(in, request.Params.IdempotencyKey)
 	if err := in.err(); err != nil {
 		return nil, err
 	}
-	placed, err := o.service.Place(requestContext(ctx), customer, amount)
+	placed, err := o.service.Place(requestContext(ctx), customer, amount, key)
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +125,16 @@ func readAmount(in *object) order.Money {
 	amount, err := order.ParseMoney(text, currency)
 	in.judge(err)
 	return amount
+}
+
+// readKey judges the header along with the body.
+func readKey(in *object, header *string) ordering.Key {
+	if header == nil {
+		return ""
+	}
+	key, err := ordering.ParseKey(*header)
+	in.judge(err)
+	return key
 }
 
 // GetOrder answers with the order as it is.

@@ -52,7 +52,7 @@ func readBody(c *gin.Context) {
 }
 
 func judgeBody(header http.Header, body []byte) error {
-	if len(bytes.TrimSpace(body)) == 0 {
+	if len(bytes.Trim(body, " \t\r\n")) == 0 { // what is blank for JSON
 		return nil
 	}
 	media, params, err := mime.ParseMediaType(header.Get("Content-Type"))

@@ -1,4 +1,9 @@
 package httpapi
 
+import "net/http"
+
 // CloseListener is what a dying network does to a server.
 func (s *Server) CloseListener() error { return s.listener.Close() }
+
+// Handler answers requests without a connection.
+func (s *Server) Handler() http.Handler { return s.http.Handler }

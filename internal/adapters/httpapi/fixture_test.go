@@ -30,14 +30,17 @@ const (
 	trace    = "4bf92f3577b34da6a3ce929d0e0e4736"
 )
 
-// shop is the service over real orders, kept in memory. Its ids and its clock are known.
+// shop is the service over real orders, kept in memory. Its ids and its clock are known. Keys it only notes.
 type shop struct {
 	mu      sync.Mutex
 	orders  map[order.ID]*order.Order
+	keys    []ordering.Key                  // one for each order
 	instead func(ctx context.Context) error // runs before everything, and may fail it
 }
 
-func (s *shop) Place(ctx context.Context, customer order.CustomerID, amount order.Money) (order.Snapshot, error) {
+func (s *shop) Place(
+	ctx context.Context, customer order.CustomerID, amount order.Money, key ordering.Key,
+) (order.Snapshot, error) {
 	if err := s.interfere(ctx); err != nil {
 		return order.Snapshot{}, err
 	}
@@ -49,7 +52,7 @@ func (s *shop) Place(ctx context.Context, customer order.CustomerID, amount orde
 	if err != nil {
 		return order.Snapshot{}, err
 	}
-	s.orders[id] = placed
+	s.orders[id], s.keys = placed, append(s.keys, key)
 	return placed.Snapshot(), nil
 }
 
@@ -149,16 +152,35 @@ func (s *service) send(method, path, body string, headers ...string) answer {
 
 func (s *service) sendReader(method, path string, body io.Reader, headers ...string) answer {
 	s.t.Helper()
-	request, err := http.NewRequestWithContext(s.t.Context(), method, s.base+path, body)
-	require.NoError(s.t, err)
-	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("Traceparent", "00-"+trace+"-00f067aa0ba902b7-01")
+	request := s.request(method, path, body)
 	for _, header := range headers {
 		name, value, _ := strings.Cut(header, ": ")
 		if request.Header.Del(name); value != "" {
 			request.Header.Set(name, value)
 		}
 	}
+	return s.do(request)
+}
+
+// sendKeys places an order with each of keys in a header line of its own.
+func (s *service) sendKeys(body string, keys ...string) answer {
+	s.t.Helper()
+	request := s.request(http.MethodPost, "/orders", strings.NewReader(body))
+	request.Header[ordering.KeyHeader] = keys
+	return s.do(request)
+}
+
+func (s *service) request(method, path string, body io.Reader) *http.Request {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(s.t.Context(), method, s.base+path, body)
+	require.NoError(s.t, err)
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Traceparent", "00-"+trace+"-00f067aa0ba902b7-01")
+	return request
+}
+
+func (s *service) do(request *http.Request) answer {
+	s.t.Helper()
 	response, err := http.DefaultClient.Do(request)
 	require.NoError(s.t, err)
 	text, err := io.ReadAll(response.Body)

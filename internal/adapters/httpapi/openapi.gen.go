@@ -181,6 +181,9 @@ type Readiness struct {
 // ReadinessStatus defines model for Readiness.Status.
 type ReadinessStatus string
 
+// IdempotencyKey defines model for IdempotencyKey.
+type IdempotencyKey = string
+
 // OrderID defines model for OrderID.
 type OrderID = string
 
@@ -190,8 +193,17 @@ type BadRequest = Problem
 // Conflict A problem document (RFC 9457).
 type Conflict = Problem
 
+// KeyReused A problem document (RFC 9457).
+type KeyReused = Problem
+
 // NotFound A problem document (RFC 9457).
 type NotFound = Problem
+
+// PlaceOrderParams defines parameters for PlaceOrder.
+type PlaceOrderParams struct {
+	// IdempotencyKey Chosen by the client, one for each order; a UUID for example. Visible ASCII, compared as it is.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
 
 // PlaceOrderJSONRequestBody defines body for PlaceOrder for application/json ContentType.
 type PlaceOrderJSONRequestBody = OrderPlacement
@@ -209,7 +221,7 @@ type ShipOrderJSONRequestBody = Nothing
 type ServerInterface interface {
 	// PlaceOrder Place an order
 	// (POST /orders)
-	PlaceOrder(c *gin.Context)
+	PlaceOrder(c *gin.Context, params PlaceOrderParams)
 	// GetOrder Read an order
 	// (GET /orders/{id})
 	GetOrder(c *gin.Context, id OrderID)
@@ -236,6 +248,33 @@ type MiddlewareFunc func(c *gin.Context)
 // PlaceOrder operation middleware
 func (siw *ServerInterfaceWrapper) PlaceOrder(c *gin.Context) {
 
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PlaceOrderParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -243,7 +282,7 @@ func (siw *ServerInterfaceWrapper) PlaceOrder(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.PlaceOrder(c)
+	siw.Handler.PlaceOrder(c, params)
 }
 
 // GetOrder operation middleware
@@ -384,6 +423,8 @@ type BadRequestApplicationProblemPlusJSONResponse Problem
 
 type ConflictApplicationProblemPlusJSONResponse Problem
 
+type KeyReusedApplicationProblemPlusJSONResponse Problem
+
 type NotFoundApplicationProblemPlusJSONResponse Problem
 
 type OrderResponseHeaders struct {
@@ -398,7 +439,8 @@ type OrderJSONResponse struct {
 type ProblemApplicationProblemPlusJSONResponse Problem
 
 type PlaceOrderRequestObject struct {
-	Body *PlaceOrderJSONRequestBody
+	Params PlaceOrderParams
+	Body   *PlaceOrderJSONRequestBody
 }
 
 type PlaceOrderResponseObject interface {
@@ -443,6 +485,22 @@ func (response PlaceOrder400ApplicationProblemPlusJSONResponse) VisitPlaceOrderR
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PlaceOrder422ApplicationProblemPlusJSONResponse struct {
+	KeyReusedApplicationProblemPlusJSONResponse
+}
+
+func (response PlaceOrder422ApplicationProblemPlusJSONResponse) VisitPlaceOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -888,8 +946,10 @@ type strictHandler struct {
 }
 
 // PlaceOrder operation middleware
-func (sh *strictHandler) PlaceOrder(ctx *gin.Context) {
+func (sh *strictHandler) PlaceOrder(ctx *gin.Context, params PlaceOrderParams) {
 	var request PlaceOrderRequestObject
+
+	request.Params = params
 
 	var body PlaceOrderJSONRequestBody
 	var err error

@@ -47,6 +47,40 @@ func TestAnOrdersWay(t *testing.T) {
 	require.Equal(t, http.StatusOK, head.status)
 }
 
+func TestKeysReachTheServiceAsTheyAre(t *testing.T) {
+	s := start(t)
+	const body = `{"customer_id":"` + customer + `","amount":1}`
+	visible := ""
+	for c := '!'; c <= '~'; c++ {
+		visible += string(c)
+	}
+	sent := []string{"", "k", visible, strings.Repeat("x", 255), `"550e8400-e29b-41d4-a716-446655440000"`, "a,b", "%41"}
+	for _, key := range sent {
+		got := s.send("POST", "/orders", body, ordering.KeyHeader+": "+key)
+		require.Equal(t, http.StatusCreated, got.status, got.body)
+		require.Equal(t, ordering.Key(key), s.shop.keys[len(s.shop.keys)-1])
+	}
+}
+
+func TestWrongKeysAreRefused(t *testing.T) {
+	s := start(t)
+	const fine, reason = `{"customer_id":"` + customer + `","amount":1}`, "must be 1 to 255 visible ASCII characters, such as a UUID"
+	for name, key := range map[string][]string{
+		"empty": {""}, "too long": {strings.Repeat("x", 256)}, "space": {"a b"}, "tab": {"a\tb"}, "not ASCII": {"Schl\u00fcssel"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			requireProblem(t, s.sendKeys(fine, key...), 400, "invalid_idempotency_key", "Idempotency-Key "+reason, field("Idempotency-Key", reason))
+		})
+	}
+	requireProblem(t, s.sendKeys(fine, "a", "a"), 400, "invalid_request", wrongFields, field("Idempotency-Key", "is given more than once"))
+	requireProblem(t, s.sendKeys(`{"customer_id":"`+customer+`"}`, ""), 400, "invalid_request", wrongFields,
+		`[{"field":"amount","reason":"is required"},{"field":"Idempotency-Key","reason":"`+reason+`"}]`)
+	require.Empty(t, s.shop.orders, "nothing was placed")
+
+	s.shop.instead = func(context.Context) error { return ordering.ErrKeyReused }
+	requireProblem(t, s.sendKeys(fine, "k"), 422, "idempotency_key_reused", ordering.ErrKeyReused.Detail, "")
+}
+
 func TestAmountsAreReadExactly(t *testing.T) {
 	for _, amount := range []struct{ sent, currency, want string }{
 		{`100.50`, "USD", "100.50"},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -185,6 +186,22 @@ type delivery struct {
 // Entry implements the port.
 func (d *delivery) Entry() (outbox.Entry, error) {
 	return decode(d.message.Subject, d.message.Header, d.message.Data)
+}
+
+// Raw implements the port. The sequence is part of the reply subject, and 0 when somebody tampered with that.
+func (d *delivery) Raw() (outbox.Message, uint64) {
+	raw := outbox.Message{Subject: d.message.Subject, Payload: d.message.Data}
+	for name, values := range d.message.Header {
+		if raw.Headers == nil {
+			raw.Headers = make(map[string]string)
+		}
+		raw.Headers[name] = strings.Join(values, "\n")
+	}
+	metadata, err := d.message.Metadata()
+	if err != nil {
+		return raw, 0
+	}
+	return raw, metadata.Sequence.Stream
 }
 
 // Ack waits for the broker's word. After a failure it may be called again.

@@ -2,6 +2,7 @@ package memory_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
@@ -25,6 +26,8 @@ type shop struct {
 }
 
 func (s shop) UnitOfWork() ordering.UnitOfWork                        { return s.work }
+func (s shop) ExpiredKeys() ordering.ExpiredKeys                      { return s.work }
+func (s shop) AgeKeys(_ *testing.T, by time.Duration)                 { s.work.AgeKeys(by) }
 func (s shop) FailNextCommit(*testing.T)                              { s.work.FailNextCommit() }
 func (s shop) Disconnect(*testing.T)                                  { s.work.Disconnect() }
 func (s shop) Reconnect(*testing.T)                                   { s.work.Reconnect() }
@@ -35,12 +38,17 @@ func TestInbox(t *testing.T) {
 	inboxtest.TestUnitOfWork(t, func(*testing.T) inboxtest.UnitOfWorkHarness { return desk{memory.NewInbox()} })
 }
 
+func TestDeadLetters(t *testing.T) {
+	inboxtest.TestDeadLetters(t, func(*testing.T) inboxtest.LettersHarness { return desk{memory.NewInbox()} })
+}
+
 type desk struct{ inbox *memory.Inbox }
 
-func (d desk) UnitOfWork() inbox.UnitOfWork { return d.inbox }
-func (d desk) FailNextCommit(*testing.T)    { d.inbox.FailNextCommit() }
-func (d desk) Disconnect(*testing.T)        { d.inbox.Disconnect() }
-func (d desk) Reconnect(*testing.T)         { d.inbox.Reconnect() }
+func (d desk) UnitOfWork() inbox.UnitOfWork   { return d.inbox }
+func (d desk) DeadLetters() inboxtest.Letters { return d.inbox }
+func (d desk) FailNextCommit(*testing.T)      { d.inbox.FailNextCommit() }
+func (d desk) Disconnect(*testing.T)          { d.inbox.Disconnect() }
+func (d desk) Reconnect(*testing.T)           { d.inbox.Reconnect() }
 
 func (d desk) Total(_ *testing.T, subscriber string, customer order.CustomerID, currency order.Currency) inboxtest.Total {
 	return inboxtest.Total(d.inbox.Total(subscriber, customer, currency))

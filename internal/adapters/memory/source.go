@@ -123,6 +123,16 @@ func (d *delivery) Entry() (outbox.Entry, error) {
 	return d.message.entry, nil
 }
 
+// Raw implements the port. A message of somebody else says hello.
+func (d *delivery) Raw() (outbox.Message, uint64) {
+	if !d.message.ours {
+		return outbox.Message{Subject: prefix + "stray", Payload: []byte("hello")}, d.sequence
+	}
+	return outbox.Message{
+		Subject: d.message.entry.Subject, Headers: d.message.entry.Headers, Payload: d.message.entry.Payload,
+	}, d.sequence
+}
+
 // Ack implements the port. It counts for the event, whichever delivery of it is acknowledged, and may be repeated.
 func (d *delivery) Ack(ctx context.Context) error {
 	return d.settle(ctx, func(c *consumer) { c.acked, c.pending = d.sequence, 0 })

@@ -9,21 +9,29 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 )
 
-// UnitOfWork is a transaction over orders and a Log. Uncommitted changes are seen by nobody else, and whoever saves an
-// order waits for the transaction that saved it before. Two transactions that save the same orders in different sequence
+// UnitOfWork is a transaction over keys, orders and a Log. Uncommitted changes are seen by nobody else, and whoever claims a
+// key or saves an order waits for the transaction that did so before. Two transactions that save the same orders in different sequence
 // wait for each other until a context ends, where a database would notice.
 type UnitOfWork struct {
 	keeper
-	log    *Log
-	orders map[order.ID]order.Snapshot
-	saving *claims[order.ID]
+	log      *Log
+	keys     map[ordering.Key]remembered
+	claiming *claims[ordering.Key]
+	orders   map[order.ID]order.Snapshot
+	saving   *claims[order.ID]
 }
 
 var _ ordering.UnitOfWork = (*UnitOfWork)(nil)
 
-// NewUnitOfWork returns a unit of work without orders which appends to log.
+// NewUnitOfWork returns a unit of work without keys and orders which appends to log.
 func NewUnitOfWork(log *Log) *UnitOfWork {
-	return &UnitOfWork{log: log, orders: make(map[order.ID]order.Snapshot), saving: newClaims[order.ID]()}
+	return &UnitOfWork{
+		log:      log,
+		keys:     make(map[ordering.Key]remembered),
+		claiming: newClaims[ordering.Key](),
+		orders:   make(map[order.ID]order.Snapshot),
+		saving:   newClaims[order.ID](),
+	}
 }
 
 // Do implements the port.
@@ -33,6 +41,7 @@ func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx ord
 		return err
 	}
 	writer := u.log.Begin()
+	claimed := &keys{transaction: open, from: u, held: make(map[ordering.Key]remembered)}
 	changed := &orders{transaction: open, from: u, saved: make(map[order.ID]order.Snapshot)}
 	defer func() {
 		open.over = true
@@ -40,11 +49,16 @@ func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx ord
 		for id := range changed.saved {
 			u.saving.release(id)
 		}
+		for key := range claimed.held {
+			u.claiming.release(key)
+		}
 	}()
-	if err := fn(ctx, ordering.Tx{Orders: changed, Outbox: &appender{transaction: open, writer: writer}}); err != nil {
+	tx := ordering.Tx{Keys: claimed, Orders: changed, Outbox: &appender{transaction: open, writer: writer}}
+	if err := fn(ctx, tx); err != nil {
 		return err
 	}
 	return open.commit(ctx, func() error {
+		maps.Copy(u.keys, claimed.held)
 		maps.Copy(u.orders, changed.saved)
 		return writer.Commit()
 	})
@@ -175,4 +189,11 @@ func (c *claims[K]) release(key K) {
 	defer c.mu.Unlock()
 	close(c.held[key])
 	delete(c.held, key)
+}
+
+func (c *claims[K]) taken(key K) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, taken := c.held[key]
+	return taken
 }

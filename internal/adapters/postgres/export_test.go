@@ -20,3 +20,9 @@ var Classify = classify
 
 // AbandonedAfter changes how long a transaction that has appended may lie idle.
 func (u *UnitOfWork) AbandonedAfter(idle time.Duration) { u.abandonedAfter = idle }
+
+// AbandonedAfter changes how long a transaction that has taken an event may lie idle.
+func (i *Inbox) AbandonedAfter(idle time.Duration) { i.abandonedAfter = idle }
+
+// DeleteStatement is how expired keys are deleted.
+const DeleteStatement = deleteStatement

@@ -30,6 +30,7 @@ var Module = fx.Module("postgres", fx.Provide(
 	fx.Annotate(provideRetention, fx.As(new(ports.Retention))),
 	fx.Annotate(provideElector, fx.As(new(ports.Elector))),
 	fx.Annotate(NewUnitOfWork, fx.As(new(ordering.UnitOfWork))),
+	fx.Annotate(NewExpiredKeys, fx.As(new(ordering.ExpiredKeys))),
 	fx.Annotate(NewInbox, fx.As(new(inbox.UnitOfWork))),
 ))
 

@@ -11,12 +11,13 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 )
 
-// abandonedAfter is how long a transaction that has appended may lie idle before Postgres ends it. The log's readers wait
-// for it, and a writer whose process is frozen, or whose machine is gone, cannot end it itself.
+// abandonedAfter is how long a transaction that has appended, or claimed a key, may lie idle before Postgres ends it. The
+// log's readers, or others with the same key, wait for it, and a writer whose process is frozen, or whose machine is gone,
+// cannot end it itself.
 const abandonedAfter = 10 * time.Second
 
-// UnitOfWork is a Postgres transaction over orders and outbox, at the isolation READ COMMITTED. One that has appended and
-// then lies idle for ten seconds is ended by Postgres.
+// UnitOfWork is a Postgres transaction over keys, orders and outbox, at the isolation READ COMMITTED. One that has claimed
+// or appended and then lies idle for ten seconds is ended by Postgres.
 type UnitOfWork struct {
 	db             *bun.DB
 	abandonedAfter time.Duration
@@ -32,7 +33,11 @@ func NewUnitOfWork(db *bun.DB) *UnitOfWork {
 // Do implements the port. It sends BEGIN and COMMIT and nothing else besides what fn does.
 func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx ordering.Tx) error) error {
 	return transact(ctx, u.db, func(ctx context.Context, tx bun.Tx) error {
-		return fn(ctx, ordering.Tx{Orders: &orders{tx: tx}, Outbox: &appender{tx: tx, abandonedAfter: u.abandonedAfter}})
+		return fn(ctx, ordering.Tx{
+			Keys:   &keys{tx: tx, abandonedAfter: u.abandonedAfter},
+			Orders: &orders{tx: tx},
+			Outbox: &appender{tx: tx, abandonedAfter: u.abandonedAfter},
+		})
 	})
 }
 
@@ -40,7 +45,7 @@ func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx ord
 // classified. When the connection breaks while it commits, nobody knows whether it did: that is ErrUnavailable too.
 //
 // The isolation is said aloud, whatever the database's default: waiting for a concurrent writer's row and then judging
-// what it committed, which versions and inbox rely on, is what READ COMMITTED does.
+// what it committed, which versions, keys and inbox rely on, is what READ COMMITTED does.
 func transact(ctx context.Context, db *bun.DB, fn func(ctx context.Context, tx bun.Tx) error) error {
 	step := "begin"
 	var failed error

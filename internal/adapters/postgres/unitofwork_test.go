@@ -30,8 +30,13 @@ func TestUnitOfWork(t *testing.T) {
 // shop is a harness with orders.
 type shop struct{ *harness }
 
-func (s shop) UnitOfWork() ordering.UnitOfWork { return postgres.NewUnitOfWork(s.db) }
-func (s shop) FailNextCommit(t *testing.T)     { failNextCommit(t, s.others, "orders", "outbox") }
+func (s shop) UnitOfWork() ordering.UnitOfWork   { return postgres.NewUnitOfWork(s.db) }
+func (s shop) ExpiredKeys() ordering.ExpiredKeys { return postgres.NewExpiredKeys(s.db) }
+func (s shop) FailNextCommit(t *testing.T)       { failNextCommit(t, s.others, "orders", "outbox") }
+
+func (s shop) AgeKeys(t *testing.T, by time.Duration) {
+	exec(t, s.others, "UPDATE idempotency_keys SET created_at = created_at - ? * interval '1 microsecond'", by.Microseconds())
+}
 
 func (s shop) Entries(t *testing.T) []outbox.Entry {
 	t.Helper()
@@ -126,6 +131,17 @@ func TestTransactionsSendNoMoreThanTheyMust(t *testing.T) {
 	sent.operations = nil
 	require.NoError(t, work.Do(t.Context(), payment(o.Snapshot().ID, func() {})))
 	require.Equal(t, []string{"BEGIN", "SELECT", "UPDATE", "INSERT", "COMMIT"}, sent.operations)
+
+	sent.operations = nil
+	claim := func(ctx context.Context, tx ordering.Tx) error {
+		_, err := tx.Keys.Claim(ctx, newClaim("k"))
+		return err
+	}
+	require.NoError(t, work.Do(t.Context(), claim))
+	require.Equal(t, []string{"BEGIN", "INSERT", "COMMIT"}, sent.operations)
+	sent.operations = nil
+	require.NoError(t, work.Do(t.Context(), claim))
+	require.Equal(t, []string{"BEGIN", "INSERT", "SELECT", "COMMIT"}, sent.operations)
 }
 
 // A transaction's statements belong to the span around it, not to that of its BEGIN.
@@ -178,6 +194,55 @@ func TestAppendRefusesWhatPostgresCannotKeep(t *testing.T) {
 	})
 	require.ErrorIs(t, err, outbox.ErrInvalidMessage)
 	require.Equal(t, fault.Invalid, fault.KindOf(err))
+}
+
+// TestAbandonedClaimEnds : a transaction that has claimed a key and lies idle is ended by Postgres, so that others with the
+// key go on; also one that found the key claimed, for it holds it, too.
+func TestAbandonedClaimEnds(t *testing.T) {
+	h := shop{newHarness(t)}
+	work := postgres.NewUnitOfWork(h.db)
+	work.AbandonedAfter(200 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // or else it would wait for itself
+	defer cancel()
+	frozen, next, last := newClaim("k"), newClaim("k"), newClaim("k")
+	next.Fingerprint = "next"
+	for _, step := range []struct{ frozen, holds, next ordering.Claim }{{frozen, frozen, next}, {last, next, next}} {
+		err := work.Do(ctx, func(ctx context.Context, tx ordering.Tx) error {
+			holds, err := tx.Keys.Claim(ctx, step.frozen)
+			require.NoError(t, err)
+			require.Equal(t, step.holds, holds)
+			require.NoError(t, h.UnitOfWork().Do(ctx, func(ctx context.Context, tx ordering.Tx) error {
+				holds, err := tx.Keys.Claim(ctx, next) // returns when the other one was ended
+				require.NoError(t, err)
+				require.Equal(t, step.next, holds)
+				return nil
+			}))
+			return nil
+		})
+		require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+	}
+}
+
+// A sweep must not read the keys that have not expired.
+func TestExpiredKeysAreFoundByTheirIndex(t *testing.T) {
+	h := newHarness(t)
+	exec(t, h.others, `INSERT INTO idempotency_keys SELECT 'k' || n, '', gen_random_uuid(), now() FROM generate_series(1, 5000) AS n;
+		ANALYZE idempotency_keys`)
+	rows, err := h.others.QueryContext(t.Context(), "EXPLAIN "+postgres.DeleteStatement, ordering.KeyLifetime.Microseconds(), 1000)
+	require.NoError(t, err)
+	defer rows.Close()
+	var plan string
+	for rows.Next() {
+		var line string
+		require.NoError(t, rows.Scan(&line))
+		plan += line + "\n"
+	}
+	require.NoError(t, rows.Err())
+	require.Contains(t, plan, "Index Cond: (created_at <=")
+}
+
+func newClaim(key ordering.Key) ordering.Claim {
+	return ordering.Claim{Key: key, Fingerprint: "f", Order: order.ID(outboxtest.NewMessage("", 1).ID)}
 }
 
 // TestAbandonedTransactionEnds : a transaction that has appended and lies idle is ended by Postgres, so that the log goes

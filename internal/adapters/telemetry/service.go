@@ -19,10 +19,12 @@ type service struct {
 	next   ordering.Service
 }
 
-func (s *service) Place(ctx context.Context, customer order.CustomerID, amount order.Money) (order.Snapshot, error) {
+func (s *service) Place(
+	ctx context.Context, customer order.CustomerID, amount order.Money, key ordering.Key,
+) (order.Snapshot, error) {
 	ctx, span := s.tracer.Start(ctx, "order.place")
 	defer span.End()
-	placed, err := s.next.Place(ctx, customer, amount)
+	placed, err := s.next.Place(ctx, customer, amount, key)
 	if err == nil {
 		span.SetAttributes(orderIDKey.String(string(placed.ID)))
 	}

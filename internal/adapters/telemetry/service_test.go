@@ -27,8 +27,8 @@ func (d *desk) answer(ctx context.Context, what string) (order.Snapshot, error) 
 	return d.state, d.err
 }
 
-func (d *desk) Place(ctx context.Context, c order.CustomerID, m order.Money) (order.Snapshot, error) {
-	return d.answer(ctx, "place "+string(c)+" "+m.String())
+func (d *desk) Place(ctx context.Context, c order.CustomerID, m order.Money, k ordering.Key) (order.Snapshot, error) {
+	return d.answer(ctx, "place "+string(c)+" "+m.String()+" "+string(k))
 }
 
 func (d *desk) Pay(ctx context.Context, id order.ID) (order.Snapshot, error) {
@@ -50,7 +50,7 @@ func (d *desk) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
 func TestServiceHasASpanPerUseCase(t *testing.T) {
 	for name, call := range map[string]func(ordering.Service, context.Context) (order.Snapshot, error){
 		"place": func(s ordering.Service, ctx context.Context) (order.Snapshot, error) {
-			return s.Place(ctx, "o1", order.NewMoney(100, "USD"))
+			return s.Place(ctx, "o1", order.NewMoney(100, "USD"), "k1")
 		},
 		"pay":    func(s ordering.Service, ctx context.Context) (order.Snapshot, error) { return s.Pay(ctx, "o1") },
 		"ship":   func(s ordering.Service, ctx context.Context) (order.Snapshot, error) { return s.Ship(ctx, "o1") },
@@ -67,7 +67,7 @@ func TestServiceHasASpanPerUseCase(t *testing.T) {
 
 			require.NoError(t, err)
 			require.Equal(t, next.state, state)
-			require.Contains(t, next.asked, name+" o1")
+			require.Contains(t, []string{name + " o1", "place o1 1.00 USD k1"}, next.asked)
 			span := spans.one(t, "order."+name)
 			require.Equal(t, trace.SpanKindInternal, span.SpanKind())
 			require.Equal(t, codes.Unset, span.Status().Code)

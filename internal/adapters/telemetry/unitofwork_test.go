@@ -17,6 +17,7 @@ import (
 
 // ledger is a unit of work that keeps what is appended.
 type ledger struct {
+	ordering.Keys
 	ordering.Orders
 	err       error // of the commit
 	appendErr error
@@ -24,7 +25,7 @@ type ledger struct {
 }
 
 func (l *ledger) Do(ctx context.Context, fn func(context.Context, ordering.Tx) error) error {
-	if err := fn(ctx, ordering.Tx{Orders: l, Outbox: l}); err != nil {
+	if err := fn(ctx, ordering.Tx{Keys: l, Orders: l, Outbox: l}); err != nil {
 		return err
 	}
 	return l.err
@@ -49,6 +50,7 @@ func TestUnitOfWorkStoresTheCreationContext(t *testing.T) {
 	next := &ledger{}
 
 	err = telemetry.TraceUnitOfWork(tp, next).Do(ctx, func(ctx context.Context, tx ordering.Tx) error {
+		require.Same(t, next, tx.Keys)
 		require.Same(t, next, tx.Orders)
 		return tx.Outbox.Append(ctx, message("e1", headers), message("e2", nil))
 	})

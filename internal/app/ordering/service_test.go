@@ -67,7 +67,7 @@ func newShopOver(log *memory.Log, uow *memory.UnitOfWork, decorated ports.UnitOf
 
 func (s *shop) placed(t *testing.T) order.Snapshot {
 	t.Helper()
-	state, err := s.Place(t.Context(), customer, amount)
+	state, err := s.Place(t.Context(), customer, amount, "")
 	require.NoError(t, err)
 	return state
 }
@@ -99,6 +99,94 @@ func TestPlaceStoresOrderAndEvent(t *testing.T) {
 	require.Equal(t, order.Created{Fact: order.Fact{Order: state, At: stored}}, event)
 	require.Equal(t, 1, s.rings.count)
 	require.Equal(t, 1, s.rings.committed, "the bell rings after the commit")
+}
+
+// TestAKeyGivesTheFirstAnswerAgain : whatever happened to the order since, and nothing happens again.
+func TestAKeyGivesTheFirstAnswerAgain(t *testing.T) {
+	s := newShop()
+	first, err := s.Place(t.Context(), customer, amount, "k")
+	require.NoError(t, err)
+	for _, change := range []func(context.Context, order.ID) (order.Snapshot, error){s.Get, s.Pay, s.Ship} {
+		changed, err := change(t.Context(), first.ID)
+		require.NoError(t, err)
+		again, err := s.Place(t.Context(), customer, amount, "k")
+		require.NoError(t, err)
+		require.Equal(t, first, again)
+		now, err := s.Get(t.Context(), first.ID)
+		require.NoError(t, err)
+		require.Equal(t, changed, now)
+	}
+	require.Equal(t, []string{codec.TypeCreated, codec.TypePaid, codec.TypeShipped}, s.eventTypes())
+	require.Equal(t, 6, s.rings.count, "whoever was first may not have rung")
+
+	for _, key := range []ports.Key{"K", "", ""} {
+		other, err := s.Place(t.Context(), customer, amount, key)
+		require.NoError(t, err)
+		require.NotEqual(t, first.ID, other.ID)
+		first = other
+	}
+}
+
+func TestAKeyIsForOneRequest(t *testing.T) {
+	s := newShop()
+	first, err := s.Place(t.Context(), customer, amount, "k")
+	require.NoError(t, err)
+	for _, other := range []struct {
+		customer order.CustomerID
+		amount   order.Money
+	}{
+		{"550e8400-e29b-41d4-a716-446655440001", amount},
+		{customer, order.NewMoney(10051, "USD")},
+		{customer, order.NewMoney(10050, "EUR")},
+	} {
+		_, err := s.Place(t.Context(), other.customer, other.amount, "k")
+		require.ErrorIs(t, err, ports.ErrKeyReused)
+	}
+	require.Len(t, s.eventTypes(), 1)
+
+	s.uow.AgeKeys(ports.KeyLifetime)
+	second, err := s.Place(t.Context(), customer, order.NewMoney(1, "JPY"), "k")
+	require.NoError(t, err)
+	require.NotEqual(t, first.ID, second.ID)
+	_, err = s.Place(t.Context(), customer, amount, "k")
+	require.ErrorIs(t, err, ports.ErrKeyReused)
+}
+
+// TestAFailureLeavesTheKeyFree : what was not done can be asked for again, and differently.
+func TestAFailureLeavesTheKeyFree(t *testing.T) {
+	s := newShop()
+	_, err := s.Place(t.Context(), customer, order.NewMoney(0, "USD"), "k")
+	require.ErrorIs(t, err, order.ErrMoney)
+	s.uow.FailNextCommit()
+	_, err = s.Place(t.Context(), customer, order.NewMoney(1, "USD"), "k")
+	require.Error(t, err)
+	_, err = s.Place(t.Context(), customer, amount, "k")
+	require.NoError(t, err)
+	require.Len(t, s.eventTypes(), 1)
+	require.Equal(t, 1, s.rings.count)
+}
+
+func TestConcurrentPlacesWithOneKeyAreOneOrder(t *testing.T) {
+	s := newShop()
+	const clients = 16
+	answers := make(chan order.Snapshot, clients)
+	var placing sync.WaitGroup
+	for range clients {
+		placing.Go(func() {
+			placed, err := s.Place(context.Background(), customer, amount, "k")
+			if err != nil {
+				t.Error(err)
+			}
+			answers <- placed
+		})
+	}
+	placing.Wait()
+	close(answers)
+	first := <-answers
+	for answer := range answers {
+		require.Equal(t, first, answer)
+	}
+	require.Equal(t, []string{codec.TypeCreated}, s.eventTypes())
 }
 
 func TestALifeIsOneEventPerVersion(t *testing.T) {
@@ -133,7 +221,7 @@ func TestARefusedChangeLeavesNothing(t *testing.T) {
 	id := s.placed(t).ID
 	_, err := s.Ship(t.Context(), id)
 	require.ErrorIs(t, err, order.ErrStatus)
-	_, err = s.Place(t.Context(), customer, order.NewMoney(0, "USD"))
+	_, err = s.Place(t.Context(), customer, order.NewMoney(0, "USD"), "")
 	require.ErrorIs(t, err, order.ErrMoney)
 	for _, verb := range []func(context.Context, order.ID) (order.Snapshot, error){s.Pay, s.Ship, s.Cancel, s.Get} {
 		_, err = verb(t.Context(), "00000000-0000-7000-8000-00000000dead")
@@ -146,7 +234,7 @@ func TestARefusedChangeLeavesNothing(t *testing.T) {
 func TestAFailingCommitKeepsNothingAndWakesNobody(t *testing.T) {
 	s := newShop()
 	s.uow.FailNextCommit()
-	state, err := s.Place(t.Context(), customer, amount)
+	state, err := s.Place(t.Context(), customer, amount, "")
 	require.Error(t, err)
 	require.Zero(t, state)
 	require.Empty(t, s.log.Committed())
@@ -172,7 +260,7 @@ func TestAnEventThatCannotBeEncodedKeepsTheOrderOut(t *testing.T) {
 	uow := memory.NewUnitOfWork(log)
 	broken := errors.New("no such event")
 	s := newShopOver(log, uow, uow, failingEncoder{broken})
-	_, err := s.Place(t.Context(), customer, amount)
+	_, err := s.Place(t.Context(), customer, amount, "")
 	require.ErrorIs(t, err, broken)
 	_, err = s.Get(t.Context(), "00000000-0000-7000-8000-000000000001")
 	require.ErrorIs(t, err, ports.ErrOrderNotFound)
@@ -247,7 +335,7 @@ func TestAnEndedContextEndsTheCall(t *testing.T) {
 	s := newShop()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := s.Place(ctx, customer, amount)
+	_, err := s.Place(ctx, customer, amount, "")
 	require.ErrorIs(t, err, context.Canceled)
 	require.Empty(t, s.log.Committed())
 	require.Zero(t, s.rings.count)

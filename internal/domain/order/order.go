@@ -99,6 +99,13 @@ func (o *Order) move(verb string, to Status, from ...Status) error {
 // Snapshot returns the present state.
 func (o *Order) Snapshot() Snapshot { return o.state }
 
+// Placed returns the state as it was when the order was placed, whatever happened to it since.
+func (o *Order) Placed() Snapshot {
+	placed := o.state
+	placed.Status, placed.Version = StatusCreated, 1
+	return placed
+}
+
 // StoredVersion is the version that the order had when it was read, 0 if it is new: what a save compares with.
 func (o *Order) StoredVersion() int64 { return o.stored }
 

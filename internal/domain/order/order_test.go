@@ -32,6 +32,18 @@ func TestPlace(t *testing.T) {
 	require.Equal(t, []order.Event{order.Created{Fact: order.Fact{Order: want, At: placedAt}}}, o.PullEvents())
 }
 
+func TestPlacedIsWhatPlaceMade(t *testing.T) {
+	o, err := order.Place(orderID, customer, amount, placedAt)
+	require.NoError(t, err)
+	first := o.Snapshot()
+	for _, verb := range []func(*order.Order, time.Time) error{(*order.Order).Pay, (*order.Order).Ship} {
+		require.NoError(t, verb(o, changedAt))
+		require.NotEqual(t, first, o.Snapshot())
+		require.Equal(t, first, o.Placed())
+		require.Equal(t, first, order.Rehydrate(o.Snapshot()).Placed())
+	}
+}
+
 func TestPlaceRefusesWhatIsNotPositive(t *testing.T) {
 	for _, minor := range []int64{0, -1} {
 		o, err := order.Place(orderID, customer, order.NewMoney(minor, "USD"), placedAt)

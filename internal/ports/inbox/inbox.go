@@ -32,6 +32,9 @@ type Delivery interface {
 	// Entry is the event as it stands in the stream; RecordedAt is its CloudEvents time. It answers ErrUnreadable for
 	// a message that is not one of the engine's.
 	Entry() (outbox.Entry, error)
+	// Raw is the message as it lies in the stream, whoever wrote it: subject, headers (the values of one name joined by
+	// line breaks, which none can contain) and payload. Sequence is its place.
+	Raw() (message outbox.Message, sequence uint64)
 	// Ack says that the event was dealt with. A lost acknowledgement means that the event comes again.
 	Ack(ctx context.Context) error
 	// Retry asks for the event again after a delay.
@@ -56,8 +59,9 @@ type Decoder interface {
 // UnitOfWork applies effects once.
 type UnitOfWork interface {
 	// Once runs fn in a transaction that also records entry as applied by subscriber, and commits. If it was recorded
-	// before, fn is not run and applied is false. Of several concurrent calls one applies; the others wait for it. On any
-	// error neither effect nor record is kept. fn may run again, so it has no side effects outside tx.
+	// before, or set aside (see DeadLetters), fn is not run and applied is false; if an earlier event of its aggregate was,
+	// the answer is ErrHeld. Of several concurrent calls one applies; the others wait for it. On any error neither effect
+	// nor record is kept. fn may run again, so it has no side effects outside tx. A letter of the event ends with it.
 	Once(ctx context.Context, subscriber string, entry outbox.Entry, fn func(ctx context.Context, tx Tx) error) (applied bool, err error)
 }
 

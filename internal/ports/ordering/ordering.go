@@ -1,5 +1,5 @@
-// Package ordering is the order service's two sides: Service, which drives it, and UnitOfWork with Orders, which it
-// drives.
+// Package ordering is the order service's two sides: Service, which drives it, and UnitOfWork with Orders and Keys, which
+// it drives.
 //
 // Package orderingtest holds the executable contract of each driven interface.
 package ordering
@@ -28,7 +28,9 @@ var (
 // Service is what can be done with orders. Every change is durable, together with its event, when the call returns
 // without an error.
 type Service interface {
-	Place(ctx context.Context, customer order.CustomerID, amount order.Money) (order.Snapshot, error)
+	// Place places a new order, unless key was used for the same request before: then it returns what it returned then, and
+	// nothing happens. If it was used for another request, the answer is ErrKeyReused.
+	Place(ctx context.Context, customer order.CustomerID, amount order.Money, key Key) (order.Snapshot, error)
 	Pay(ctx context.Context, id order.ID) (order.Snapshot, error)
 	Ship(ctx context.Context, id order.ID) (order.Snapshot, error)
 	Cancel(ctx context.Context, id order.ID) (order.Snapshot, error)
@@ -45,6 +47,7 @@ type UnitOfWork interface {
 
 // Tx is the ports of one transaction. They are dead once Do returns.
 type Tx struct {
+	Keys   Keys
 	Orders Orders
 	Outbox ports.Appender
 }

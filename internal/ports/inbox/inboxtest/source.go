@@ -21,7 +21,7 @@ type SourceHarness interface {
 	outboxtest.Outages
 	Source(t *testing.T) (source inbox.Source, stop func()) // another copy of the subscriber; stop as a restart does
 	Append(t *testing.T, entries ...outbox.Entry)
-	AppendForeign(t *testing.T) // a message that is not one of the engine's, among those that the subscriber gets
+	AppendForeign(t *testing.T) // "hello" on orders.stray, which is not one of the engine's, and which the subscriber gets
 	AckWait() time.Duration     // after which an event comes again; between one and three seconds
 }
 
@@ -250,8 +250,15 @@ func sourceUnreadable(t *testing.T, h SourceHarness) {
 	foreign := next(t, source)
 	_, err := foreign.Entry()
 	require.ErrorIs(t, err, inbox.ErrUnreadable)
+	raw, sequence := foreign.Raw()
+	require.Equal(t, uint64(2), sequence)
+	require.Equal(t, outbox.Message{Subject: "orders.stray", Payload: []byte("hello")}, raw)
 	ack(t, foreign)
-	ack(t, requireNext(t, source, entries[1]))
+	last := requireNext(t, source, entries[1])
+	raw, sequence = last.Raw()
+	require.Equal(t, uint64(3), sequence)
+	require.Equal(t, entries[1].Payload, raw.Payload)
+	ack(t, last)
 }
 
 func sourceContext(t *testing.T, h SourceHarness) {

@@ -21,6 +21,8 @@ import (
 type Harness interface {
 	outboxtest.Outages
 	UnitOfWork() ordering.UnitOfWork
+	ExpiredKeys() ordering.ExpiredKeys
+	AgeKeys(t *testing.T, by time.Duration)                             // makes all committed claims older
 	FailNextCommit(t *testing.T)                                        // of a transaction that saves or appends something
 	Order(t *testing.T, id order.ID) (state order.Snapshot, found bool) // as it was committed last
 	Entries(t *testing.T) []outbox.Entry                                // all that were committed, in order of position
@@ -32,8 +34,8 @@ const (
 	soon     = 100 * time.Millisecond
 )
 
-// TestUnitOfWork runs the contract of ordering.UnitOfWork, ordering.Orders and the transaction's outbox.Appender. Each
-// call of open gives an empty store.
+// TestUnitOfWork runs the contract of ordering.UnitOfWork, ordering.Orders, ordering.Keys with ordering.ExpiredKeys, and the
+// transaction's outbox.Appender. Each call of open gives an empty store.
 func TestUnitOfWork(t *testing.T, open func(t *testing.T) Harness) {
 	for name, test := range map[string]func(t *testing.T, h Harness){
 		"what was done is there when Do returns":         commit,
@@ -53,6 +55,14 @@ func TestUnitOfWork(t *testing.T, open func(t *testing.T) Harness) {
 		"events must be pulled before an order is saved": orderUnpulled,
 		"of several savers one wins":                     orderRace,
 		"a saved order is locked until the end":          orderLocked,
+		"a claim holds":                                  claimHolds,
+		"a claim that was given up never was":            claimGivenUp,
+		"of several claimers one wins":                   claimRace,
+		"whoever claims second waits for the first":      claimWaits,
+		"an expired claim is taken over":                 claimExpires,
+		"expired claims are deleted in portions":         claimsDeleted,
+		"several delete expired claims at once":          claimsDeletedAtOnce,
+		"deleting claims in an outage is one":            claimsDeletedInAnOutage,
 		"an entry comes out as it went in":               appendContent,
 		"entries stand in the order given":               appendOrder,
 		"positions ascend with versions":                 appendVersions,
@@ -327,6 +337,8 @@ func dead(t *testing.T, h Harness) {
 		o := newOrder(t)
 		o.PullEvents()
 		require.Error(t, left.Orders.Save(t.Context(), o))
+		_, err = left.Keys.Claim(t.Context(), newClaim("k", "too late"))
+		require.Error(t, err)
 		require.Error(t, left.Outbox.Append(t.Context(), outboxtest.NewMessage("a", 1)))
 		requireNoOrder(t, h, o.Snapshot().ID)
 	}

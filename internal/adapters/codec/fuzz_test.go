@@ -1,0 +1,148 @@
+package codec_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/codec"
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+var canonical = regexp.MustCompile(`\A[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\z`)
+
+// reader reads a JSON object of which it knows no more than the contract's words. It is bad once anything was.
+type reader struct {
+	members map[string]any
+	bad     bool
+}
+
+func (r *reader) text(name string) string {
+	text, ok := r.members[name].(string)
+	r.bad = r.bad || !ok
+	return text
+}
+
+func (r *reader) id(name string) string {
+	id := strings.ToLower(r.text(name))
+	r.bad = r.bad || !canonical.MatchString(id)
+	return id
+}
+
+// moment may be absent or null: then it is zero.
+func (r *reader) moment(name string) time.Time {
+	if r.members[name] == nil {
+		return time.Time{}
+	}
+	var at time.Time
+	if at.UnmarshalText([]byte(r.text(name))) != nil || at.UTC().Year() < 0 || at.UTC().Year() > 9999 {
+		r.bad = true
+	}
+	return at.UTC()
+}
+
+// said is the event that kind and payload tell of, nil if they tell of none.
+func said(kind string, payload []byte) order.Event {
+	decoder := json.NewDecoder(bytes.NewReader(payload))
+	decoder.UseNumber()
+	var r reader
+	if decoder.Decode(&r.members) != nil {
+		return nil
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return nil
+	}
+	number, _ := r.members["version"].(json.Number)
+	version, err := strconv.ParseInt(number.String(), 10, 64)
+	r.bad = err != nil || version < 1
+	currency, err := order.ParseCurrency(r.text("currency"))
+	r.bad = r.bad || err != nil
+	amount, err := order.ParseMoney(r.text("amount"), currency)
+	r.bad = r.bad || err != nil
+	created, paid, shipped, cancelled := r.moment("created_at"), r.moment("paid_at"), r.moment("shipped_at"), r.moment("cancelled_at")
+	fact := order.Fact{Order: order.Snapshot{
+		ID: order.ID(r.id("order_id")), CustomerID: order.CustomerID(r.id("customer_id")), Amount: amount,
+		Status: order.Status(r.text("status")), Version: version, CreatedAt: created,
+	}}
+	var event order.Event
+	var status string
+	switch kind {
+	case "outboxie.order.created.v1":
+		fact.At, status = created, "created"
+		event = order.Created{Fact: fact}
+	case "outboxie.order.paid.v1":
+		fact.At, status = paid, "paid"
+		event = order.Paid{Fact: fact}
+	case "outboxie.order.shipped.v1":
+		fact.At, status = shipped, "shipped"
+		event = order.Shipped{Fact: fact}
+	case "outboxie.order.cancelled.v1":
+		fact.At, status = cancelled, "cancelled"
+		event = order.Cancelled{Fact: fact}
+	}
+	if event == nil || r.bad || created.IsZero() || fact.At.IsZero() || string(fact.Order.Status) != status {
+		return nil
+	}
+	return event
+}
+
+// Whatever arrives, Decode reads the event that the text tells of, which can be written again and reads the same, or it
+// answers ErrUnreadable and the text tells of none.
+func FuzzDecode(f *testing.F) {
+	for _, kind := range []string{codec.TypeCreated, codec.TypePaid, codec.TypeShipped, codec.TypeCancelled, "other"} {
+		f.Add(kind, []byte(strings.ReplaceAll(paidBody, "paid", strings.Split(kind+"..", ".")[2])))
+	}
+	for _, change := range [][2]string{
+		{"", ""},
+		{`"amount"`, `"AMOUNT"`},
+		{`"status":"paid"`, `"status":"paid","Status":"shipped"`},
+		{`"version":2`, `"version":2,"version":3`},
+		{`"version":2`, `"version":2e0`},
+		{`"version":2`, `"version":9223372036854775808`},
+		{`"100.50"`, `"1.005e2"`},
+		{`"100.50"`, `null`},
+		{"550e", "550E"},
+		{"10:00:00+02:00", `10:00:00\u002b02:00`},
+		{"2026-11-24T10:00:00+02:00", "0000-01-01T00:00:00+00:01"},
+		{"2026-11-23T13:15:16Z", "9999-12-31T23:59:59-00:01"},
+		{"2026-11-23T13:15:16Z", "2026-11-23T13:15:16.1234567891Z"},
+		{"paid_at", "shipped_at"},
+		{`"paid_at"`, `"shipped_at":null,"paid_at"`},
+		{`"paid_at"`, `"shipped_at":"soon","paid_at"`},
+		{"{", "[{"},
+		{"}", "} null"},
+	} {
+		f.Add(codec.TypePaid, []byte(strings.Replace(paidBody, change[0], change[1], 1)))
+	}
+	f.Add(codec.TypePaid, []byte(nil))
+	f.Add(codec.TypePaid, []byte("null"))
+	f.Fuzz(func(t *testing.T, kind string, payload []byte) {
+		event, err := fixed().Decode(outbox.Message{ID: eventID, Type: kind, Payload: payload})
+		want := said(kind, payload)
+		if want == nil {
+			require.ErrorIs(t, err, inbox.ErrUnreadable, "it was read as %+v", event)
+			require.Nil(t, event)
+			return
+		}
+		require.NoError(t, err)
+		require.Equal(t, want, event)
+
+		message, err := fixed().Encode(event)
+		require.NoError(t, err)
+		require.NoError(t, message.Validate())
+		require.Equal(t, kind, message.Type)
+		require.Equal(t, want, said(message.Type, message.Payload), "it was written as %s", message.Payload)
+		again, err := fixed().Decode(message)
+		require.NoError(t, err)
+		require.Equal(t, want, again)
+	})
+}

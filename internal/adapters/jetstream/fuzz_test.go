@@ -1,0 +1,223 @@
+package jetstream
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"math"
+	"math/big"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// wire is what a broker receives of messages, byte for byte.
+type wire struct {
+	nc       *nats.Conn
+	received chan [2][]byte // headers and payload
+}
+
+func newWire(f *testing.F) *wire {
+	f.Helper()
+	w := &wire{received: make(chan [2][]byte, 1)}
+	nc, err := nats.Connect("nats://wire", nats.SetCustomDialer(w), nats.NoReconnect())
+	require.NoError(f, err)
+	f.Cleanup(nc.Close)
+	w.nc = nc
+	return w
+}
+
+// Dial connects the client to a broker that only listens.
+func (w *wire) Dial(string, string) (net.Conn, error) {
+	client, server := net.Pipe()
+	go func() {
+		defer server.Close()
+		_, err := fmt.Fprintf(server, "INFO {\"headers\":true,\"max_payload\":%d}\r\n", 1<<20)
+		for read := bufio.NewReader(server); err == nil; {
+			var line string
+			line, err = read.ReadString('\n')
+			words := strings.Fields(line)
+			switch {
+			case err != nil:
+			case words[0] == "PING":
+				_, err = io.WriteString(server, "PONG\r\n")
+			case words[0] == "HPUB":
+				headers, _ := strconv.Atoi(words[len(words)-2])
+				total, _ := strconv.Atoi(words[len(words)-1])
+				message := make([]byte, total+len("\r\n"))
+				_, err = io.ReadFull(read, message)
+				w.received <- [2][]byte{message[:headers], message[headers:total]}
+			}
+		}
+	}()
+	return client, nil
+}
+
+// written reads headers as the fuzzer writes them, a line each.
+func written(lines string) map[string]string {
+	var headers map[string]string
+	for line := range strings.SplitSeq(lines, "\n") {
+		if name, value, found := strings.Cut(line, ":"); found {
+			if headers == nil {
+				headers = make(map[string]string)
+			}
+			headers[name] = value
+		}
+	}
+	return headers
+}
+
+// Whatever a writer may append, and the publisher does not refuse, the client sends; its headers are as large on the wire
+// as was judged, and a subscriber reads the same entry. Only blanks around a header's value are no part of it.
+func FuzzEncode(f *testing.F) {
+	at := time.Date(2026, 11, 24, 8, 0, 0, 123456000, time.UTC).UnixMicro()
+	for _, headers := range []string{
+		"", "X-a:1", "X-a:1\nx-A:2\nX-b:", "tenant: a b ", "traceparent:00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+		"Nats-Msg-Id:1", "CE-id:1", "Outbox-Position:7", "Status:503", "X(y):1", "ü:1", "X:ü", "X:\u2028", "X:\x00", "X:" + strings.Repeat("x", 70000),
+	} {
+		f.Add(int64(1), at, int64(1), "01934567-89ab-7def-8123-456789abcdef", "order.v1", "orders.created", "order", "1", headers, []byte(`{"a": 1}`))
+	}
+	for _, text := range []string{`a b`, `"100%"`, "%41", "ü\n", "a\r\nNats-Msg-Id: 1", "日本", "\x7f", "+", " ", "\u0085"} {
+		f.Add(int64(math.MaxInt64), int64(0), int64(math.MaxInt64), text, text, "orders."+text, text, text, "", []byte(" null\n"))
+	}
+	for _, subject := range []string{"orders", "orders.", ".", "orders.*", "orders.>", "orders.a*", "orders." + strings.Repeat("x", 3000)} {
+		f.Add(int64(2), at, int64(2), "1", "2", subject, "3", "4", "", []byte(`"x"`))
+	}
+	w := newWire(f)
+	f.Fuzz(func(t *testing.T, position, micros, version int64, id, kind, subject, aggregate, key, headers string, payload []byte) {
+		entry := outbox.Entry{
+			Position: outbox.Position(max(1, position)), RecordedAt: time.UnixMicro(max(0, micros%253402300800000000)).UTC(),
+			Message: outbox.Message{
+				ID: id, Type: kind, Subject: subject, Key: outbox.Key{Type: aggregate, ID: key}, Version: version,
+				Headers: written(headers), Payload: payload,
+			},
+		}
+		if entry.Validate() != nil {
+			return
+		}
+		message, size := encode(entry)
+		if reason := refusal(entry, size, limits{stream: "ORDERS", subjects: []string{">"}, size: 1 << 20}); reason != "" {
+			if strings.Contains(reason, "a name that NATS does not send") {
+				require.Error(t, w.nc.PublishMsg(message))
+			}
+			return
+		}
+		blanks := 0
+		for name, value := range entry.Headers {
+			entry.Headers[name] = strings.Trim(value, " ")
+			blanks += len(value) - len(entry.Headers[name])
+		}
+
+		require.NoError(t, w.nc.PublishMsg(message))
+		sent := <-w.received
+		require.Len(t, sent[0], size-blanks)
+		require.Equal(t, payload, sent[1])
+		header, err := nats.DecodeHeadersMsg(sent[0])
+		require.NoError(t, err)
+		read, err := decode(subject, header, sent[1])
+		require.NoError(t, err)
+		require.Equal(t, entry, read)
+		require.Equal(t, ports.Stamp{Ours: true, Progress: entry.Progress()}, stampOf(header))
+	})
+}
+
+var escapes = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
+
+// unescaped is the text that a header says, and whether it says any.
+func unescaped(value string) (string, bool) {
+	if strings.Contains(escapes.ReplaceAllString(value, ""), "%") {
+		return "", false
+	}
+	text := escapes.ReplaceAllStringFunc(value, func(escape string) string {
+		code, _ := strconv.ParseUint(escape[1:], 16, 8)
+		return string([]byte{byte(code)})
+	})
+	return text, text != ""
+}
+
+// positive is the number from 1 to 2^63-1 that a header says, 0 if it says none.
+func positive(value string) int64 {
+	if number, ok := new(big.Int).SetString(value, 10); ok && number.Sign() > 0 && number.IsInt64() {
+		return number.Int64()
+	}
+	return 0
+}
+
+// Whatever headers a message has, a subscriber reads what they say, or ErrUnreadable when they do not say it all; and the
+// engine takes for its own what says a position and an event.
+func FuzzDecode(f *testing.F) {
+	const whole = "ce-id: 1\r\nce-type: a%20b\r\nce-subject: 7\r\nce-time: 2026-11-24T09:00:00+01:00\r\n" +
+		"Outbox-Aggregate-Type: order\r\nOutbox-Aggregate-Version: 1\r\nOutbox-Position: 5\r\n"
+	for _, change := range [][2]string{
+		{"", ""},
+		{"ce-id: 1", "ce-id: %31"},
+		{"ce-id: 1", "ce-id: %zz"},
+		{"ce-id: 1", "ce-id:"},
+		{"ce-id: 1", "ce-id: %"},
+		{"ce-id", "Ce-Id"},
+		{"ce-id: 1", "ce-id: 1\r\nce-id: 2"},
+		{"Position: 5", "Position: 0"},
+		{"Position: 5", "Position: -5"},
+		{"Position: 5", "Position: 9223372036854775808"},
+		{"Position: 5", "Position: 0x5"},
+		{"Position: 5\r\n", "Progress: 5/1\r\n"},
+		{"Position: 5", "Position: 5\r\nOutbox-Progress: 3/2"},
+		{"Position: 5", "Position: 5\r\nOutbox-Progress: 3"},
+		{"Version: 1", "Version: 1.0"},
+		{"+01:00", ""},
+		{"2026", "-2026"},
+		{"ce-id", "X-a: \xff\r\nce-id"},
+		{"ce-id", ":1\r\nX: 1\r\nce-id"},
+	} {
+		f.Add(strings.Replace(whole, change[0], change[1], 1), []byte(`{}`))
+	}
+	f.Add("", []byte(nil))
+	f.Fuzz(func(t *testing.T, lines string, payload []byte) {
+		header, err := nats.DecodeHeadersMsg([]byte("NATS/1.0\r\n" + lines + "\r\n"))
+		if err != nil {
+			return
+		}
+		position, version := positive(header.Get("Outbox-Position")), positive(header.Get("Outbox-Aggregate-Version"))
+		id, readable := unescaped(header.Get("ce-id"))
+		stamp := stampOf(header)
+		switch _, given := header["Outbox-Progress"]; {
+		case given:
+			require.GreaterOrEqual(t, stamp.Progress.Position, outbox.Position(0))
+		case position > 0 && readable:
+			require.Equal(t, ports.Stamp{Ours: true, Progress: outbox.Progress{Position: outbox.Position(position), EventID: id}}, stamp)
+		default:
+			require.Zero(t, stamp)
+		}
+
+		kind, typed := unescaped(header.Get("ce-type"))
+		key, keyed := unescaped(header.Get("ce-subject"))
+		aggregate, named := unescaped(header.Get("Outbox-Aggregate-Type"))
+		at, err := time.Parse(time.RFC3339Nano, header.Get("ce-time"))
+		entry, unreadable := decode("orders.created", header, payload)
+		if position == 0 || version == 0 || err != nil || !readable || !typed || !keyed || !named {
+			require.ErrorIs(t, unreadable, inbox.ErrUnreadable, "it was read as %+v", entry)
+			require.Zero(t, entry)
+			return
+		}
+		require.NoError(t, unreadable)
+		require.True(t, at.Equal(entry.RecordedAt))
+		for name, value := range entry.Headers {
+			require.Equal(t, header.Get(name), value)
+			require.False(t, outbox.ReservedHeader(name))
+		}
+		entry.RecordedAt, entry.Headers = time.Time{}, nil
+		require.Equal(t, outbox.Entry{Position: outbox.Position(position), Message: outbox.Message{
+			ID: id, Type: kind, Subject: "orders.created", Key: outbox.Key{Type: aggregate, ID: key}, Version: version, Payload: payload,
+		}}, entry)
+	})
+}

@@ -1,0 +1,70 @@
+package ordering
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+)
+
+const (
+	sweepEvery = 5 * time.Minute
+	sweepChunk = 1000 // claims in one transaction, so that none takes long
+)
+
+// Sweep deletes idempotency keys that have expired. Any number of instances may do it at the same time.
+type Sweep struct {
+	expired ordering.ExpiredKeys
+	logger  *slog.Logger
+}
+
+// NewSweep returns a sweep that does nothing until Run.
+func NewSweep(expired ordering.ExpiredKeys, logger *slog.Logger) *Sweep {
+	return &Sweep{expired: expired, logger: logger}
+}
+
+// Run sweeps at once and every five minutes, until ctx ends; then it returns nil. A sweep that fails goes on with the next
+// one: keys expire without it, it only makes room.
+func (s *Sweep) Run(ctx context.Context) error {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		s.once(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// once deletes what has expired, in chunks.
+func (s *Sweep) once(ctx context.Context) {
+	total := 0
+	for {
+		deleted, err := s.expired.Delete(ctx, sweepChunk)
+		total += deleted
+		if err != nil {
+			s.failed(ctx, total, err)
+			return
+		}
+		if deleted < sweepChunk {
+			s.logger.DebugContext(ctx, "deleted expired idempotency keys", "deleted", total)
+			return
+		}
+	}
+}
+
+func (s *Sweep) failed(ctx context.Context, deleted int, err error) {
+	level := slog.LevelError
+	switch {
+	case ctx.Err() != nil:
+		return
+	case fault.KindOf(err) == fault.Unavailable:
+		level = slog.LevelWarn
+	}
+	s.logger.Log(ctx, level, "cannot delete expired idempotency keys, trying again in "+sweepEvery.String(),
+		"deleted", deleted, "error", err)
+}

@@ -1,0 +1,168 @@
+// Package chaos_test lets real processes live through seeded faults, and has a checker that knows nothing of the engine
+// judge what they leave behind.
+package chaos_test
+
+import (
+	"context"
+	"encoding/binary"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/test/chaos/checker"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+var (
+	duration = flag.Duration("duration", 20*time.Second, "how long the nemesis rages")
+	seed     = flag.Uint64("seed", 0, "of the schedule of faults; 0: another one each time")
+	rate     = flag.Float64("rate", 40, "orders a second over the API; plain SQL adds about as many events")
+	only     = flag.String("only", "", "a regular expression: the kinds of faults to bring about; empty: all")
+	parking  = flag.Bool("parking", false, "oversize events, and what is done about them")
+)
+
+func TestMain(m *testing.M) {
+	brokerIfAsked()
+	infra.Main(m)
+}
+
+const (
+	httpWriters = 16
+	sqlWriters  = 6
+
+	// catchUpBound is how long everybody may take to catch up after the last fault.
+	catchUpBound = time.Minute
+)
+
+// TestChaos is one command: writers write, the nemesis rages, everybody catches up, the checker judges. The same seed
+// gives the same schedule of faults; what processes do about it is not deterministic.
+func TestChaos(t *testing.T) {
+	if *seed == 0 {
+		*seed = rand.Uint64() >> 12 // short enough to be passed on
+	}
+	t.Logf("seed %d: repeat its schedule with make chaos SEED=%d", *seed, *seed)
+	w := newWorld(t)
+	writers := startWriters(w)
+	watcher := &watch{nc: w.nc, best: make(map[string]uint64), at: make(map[string]time.Time)}
+	watching, stopWatching := context.WithCancel(t.Context())
+	var watched sync.WaitGroup
+	watched.Go(func() { watcher.run(watching, w.subscribers) })
+	watched.Go(func() { watcher.measure(watching, w.folder) })
+	t.Cleanup(func() { writers.stop(0); stopWatching(); watched.Wait() })
+
+	w.awaitFirst(t)
+	began := time.Now()
+	n := newNemesis(t, w, *seed)
+	n.rage(t, *duration)
+	raged := time.Since(began)
+	recovery := w.recover(t, writers)
+	stopWatching()
+	watched.Wait()
+	if len(recovery.Behind) == 0 {
+		w.stop()
+	}
+
+	w.readLogs(t)
+	verdict := w.judge(t, recovery)
+	t.Logf("seed %d, %s of faults\n%s\n\n%s\n\n%s", *seed, raged.Round(time.Second), w.figures(t, writers),
+		n.report(longest(append(watcher.gaps, watcher.held...), n.spans), append([]string{"stream", machine}, w.subscribers...)), verdict)
+	if failed := verdict.Failed(); len(failed) > 0 {
+		t.Errorf("failed: %v", failed)
+	}
+	if said := w.complaints.String(); said != "" {
+		t.Errorf("beside the checks:\n%s", said)
+	}
+}
+
+// crowd is all writers.
+type crowd struct {
+	once    sync.Once
+	ended   chan struct{} // closed: no new orders
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	http    []*writer
+}
+
+func startWriters(w *world) *crowd {
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &crowd{ended: make(chan struct{}), cancel: cancel}
+	source := rand.NewPCG(*seed, 1)
+	transport := &http.Transport{MaxIdleConnsPerHost: httpWriters}
+	random := func() *rand.Rand { return rand.New(rand.NewPCG(source.Uint64(), 0)) } //nolint:gosec // repeatable
+	for number := range httpWriters {
+		wr := &writer{
+			number: number, instances: w.addresses(), client: &http.Client{Transport: transport}, ledger: w.ledger, random: random(),
+			every: time.Duration(float64(time.Second) * httpWriters / *rate), complain: w.complain,
+		}
+		binary.BigEndian.PutUint64(wr.customer[8:], uint64(number+100))
+		c.http = append(c.http, wr)
+		c.running.Go(func() { wr.run(ctx, c.ended) })
+	}
+	writing, stop := context.WithCancel(ctx)
+	go func() { <-c.ended; stop() }()
+	for range sqlWriters {
+		s := &sqlWriter{
+			db: w.db, ledger: w.ledger, random: random(), every: time.Duration(float64(time.Second) * sqlWriters * 2 / *rate),
+		}
+		c.running.Go(func() { s.run(writing) })
+	}
+	return c
+}
+
+// stop lets every writer finish what it has in hand, for so long. It reports whether all did.
+func (c *crowd) stop(within time.Duration) bool {
+	c.once.Do(func() { close(c.ended) })
+	timer := time.AfterFunc(within, c.cancel)
+	c.running.Wait()
+	defer c.cancel()
+	return timer.Stop()
+}
+
+// awaitFirst waits until everything works for the first time.
+func (w *world) awaitFirst(t *testing.T) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		var applied int
+		err := w.db.QueryRow("SELECT count(DISTINCT subscriber) FROM inbox").Scan(&applied)
+		return err == nil && applied == len(w.subscribers)
+	}, patience, 20*time.Millisecond, "nothing works, without any fault: %s", w.folder)
+}
+
+// judge has the checker read everything.
+func (w *world) judge(t *testing.T, recovery checker.Recovery) checker.Verdict {
+	t.Helper()
+	js, err := jetstream.New(w.nc)
+	require.NoError(t, err)
+	ctx := t.Context()
+	verdict, err := checker.Verify(checker.History{
+		Parked: checker.ReadParked(ctx, w.db), Log: checker.ReadLog(ctx, w.db), Stream: checker.ReadStream(ctx, js, "ORDERS"),
+		Effects: checker.ReadEffects(ctx, w.db), Totals: checker.ReadTotals(ctx, w.db),
+		Subscribers: w.subscribers, Ledger: w.ledger, Recovery: recovery,
+	})
+	require.NoError(t, err)
+	return verdict
+}
+
+// figures is how much there was.
+func (w *world) figures(t *testing.T, c *crowd) string {
+	t.Helper()
+	var events, parked int
+	require.NoError(t, w.db.QueryRow("SELECT count(*) FROM outbox").Scan(&events))
+	for range checker.ReadParked(t.Context(), w.db) {
+		parked++
+	}
+	retries := 0
+	for _, wr := range c.http {
+		retries += wr.retries
+	}
+	committed, rolledBack := w.ledger.Transactions()
+	return fmt.Sprintf("%d events: %d orders acknowledged over HTTP (%d requests tried again), %d events by plain SQL, %d more rolled back; %d parked",
+		events, w.ledger.Orders(), retries, committed, rolledBack, parked)
+}

@@ -1,0 +1,65 @@
+package checker
+
+import "fmt"
+
+// readEffects compares the inbox with the log: every event took effect once for every subscriber, each aggregate's in
+// order.
+func (r *run) readEffects(h History) error {
+	walks := make(map[string]*walk)
+	for _, subscriber := range h.Subscribers {
+		r.applied[subscriber], walks[subscriber] = make([]bool, len(r.log)), newWalk(r, "effects of "+subscriber)
+	}
+	err := each(h.Effects, "the inbox", func(effect Effect) {
+		place, is := r.find(effect.Position, effect.ID)
+		applied, known := r.applied[effect.Subscriber]
+		switch {
+		case !known:
+			r.found(Ghosts, "the inbox has a subscriber %q, which there is not", effect.Subscriber)
+		case !is:
+			r.found(Ghosts, "%s applied event %s at position %d, which is not in the log", effect.Subscriber, effect.ID, effect.Position)
+		case r.log[place].exempt:
+			r.found(Ghosts, "%s applied position %d, which is parked as %s", effect.Subscriber, effect.Position, r.parked[effect.Position].State)
+		case applied[place]:
+			r.found(Effects, "%s applied position %d twice", effect.Subscriber, effect.Position)
+		default:
+			applied[place] = true
+			walks[effect.Subscriber].step(r.log[place], fmt.Sprintf("position %d", effect.Position))
+		}
+	})
+	r.looked(Effects, len(r.log)*len(h.Subscribers), fmt.Sprintf("effects, and the totals of %d customers", len(r.created)))
+	for _, subscriber := range h.Subscribers {
+		for place, e := range r.log {
+			if !e.exempt && !r.applied[subscriber][place] {
+				r.found(Effects, "%s never applied position %d, version %d of %s", subscriber, e.position, e.version, r.names[e.aggregate])
+			}
+		}
+	}
+	return err
+}
+
+// readTotals compares what subscribers counted with what the log says.
+func (r *run) readTotals(h History) error {
+	for _, subscriber := range h.Subscribers {
+		r.totals[subscriber] = make(map[purse]Total)
+	}
+	err := each(h.Totals, "the totals", func(total Total) {
+		if of, known := r.totals[total.Subscriber]; known {
+			of[purse{total.Customer, total.Currency}] = Total{Minor: total.Minor, Orders: total.Orders}
+		}
+	})
+	for _, subscriber := range h.Subscribers {
+		counted := r.totals[subscriber]
+		for key, want := range r.created {
+			if got := counted[key]; got != want {
+				r.found(Effects, "%s counted %d orders of %d for customer %s in %s, the log has %d of %d",
+					subscriber, got.Orders, got.Minor, key.customer, key.currency, want.Orders, want.Minor)
+			}
+		}
+		for key, got := range counted {
+			if _, is := r.created[key]; !is {
+				r.found(Effects, "%s counted %d orders for customer %s in %s, the log has none", subscriber, got.Orders, key.customer, key.currency)
+			}
+		}
+	}
+	return err
+}

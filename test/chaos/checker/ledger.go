@@ -1,0 +1,80 @@
+package checker
+
+import "sync"
+
+// Placement tells the placing of one order from every other, by what is asked for: writers never ask for the same twice.
+type Placement struct {
+	Customer ID
+	Minor    int64
+}
+
+// Ledger is what clients were told. It is safe for concurrent use while it is written; Verify reads it when nobody
+// writes any more.
+type Ledger struct {
+	mu         sync.Mutex
+	orders     map[ID]int64     // the version up to which changes were acknowledged
+	placed     map[Placement]ID // the order that the answer named; zero while there is none
+	committed  map[ID]struct{}  // events of transactions whose commit was acknowledged
+	rolledBack map[ID]struct{}  // events of transactions that were never committed
+}
+
+// NewLedger returns an empty one.
+func NewLedger() *Ledger {
+	return &Ledger{
+		orders: make(map[ID]int64), placed: make(map[Placement]ID),
+		committed: make(map[ID]struct{}), rolledBack: make(map[ID]struct{}),
+	}
+}
+
+// Acknowledged : the order was said to have reached version.
+func (l *Ledger) Acknowledged(order ID, version int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.orders[order] = max(l.orders[order], version)
+}
+
+// Asked : an order is about to be asked for, perhaps several times with the same key.
+func (l *Ledger) Asked(p Placement) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.placed[p] = ID{}
+}
+
+// Placed : the answer named this order.
+func (l *Ledger) Placed(p Placement, order ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.placed[p] = order
+}
+
+// Committed : the commit of these events was acknowledged.
+func (l *Ledger) Committed(events ...ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, event := range events {
+		l.committed[event] = struct{}{}
+	}
+}
+
+// RolledBack : these events were written, and their commit was never asked for.
+func (l *Ledger) RolledBack(events ...ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, event := range events {
+		l.rolledBack[event] = struct{}{}
+	}
+}
+
+// Orders is how many orders were acknowledged.
+func (l *Ledger) Orders() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.orders)
+}
+
+// Transactions is how many events of plain SQL were acknowledged, and how many were rolled back.
+func (l *Ledger) Transactions() (committed, rolledBack int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.committed), len(l.rolledBack)
+}

@@ -1,0 +1,154 @@
+package checker
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"iter"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	parkedStatement = `SELECT position, event_id, state FROM outbox_parked`
+	logStatement    = `SELECT position, event_id, aggregate_type || '/' || aggregate_id, aggregate_version, event_type, subject,
+		payload::text FROM outbox ORDER BY position`
+	effectsStatement = `SELECT subscriber, event_id, position, aggregate_type || '/' || aggregate_id, aggregate_version
+		FROM inbox ORDER BY subscriber, applied_at, position`
+	totalsStatement = `SELECT subscriber, customer_id, currency, amount_minor, orders FROM customer_totals`
+)
+
+// ReadParked reads the parking lot. A database without one has nothing parked.
+func ReadParked(ctx context.Context, db *sql.DB) iter.Seq2[Parked, error] {
+	var there bool
+	if err := db.QueryRowContext(ctx, `SELECT to_regclass('outbox_parked') IS NOT NULL`).Scan(&there); err != nil || !there {
+		return func(yield func(Parked, error) bool) {
+			if err != nil {
+				yield(Parked{}, err)
+			}
+		}
+	}
+	return query(ctx, db, parkedStatement, func(rows *sql.Rows) (p Parked, err error) {
+		var id string
+		err = rows.Scan(&p.Position, &id, &p.State)
+		return p, errors.Join(err, into(&p.ID, id))
+	})
+}
+
+// ReadLog reads the log by position.
+func ReadLog(ctx context.Context, db *sql.DB) iter.Seq2[Event, error] {
+	return query(ctx, db, logStatement, func(rows *sql.Rows) (e Event, err error) {
+		var id string
+		err = rows.Scan(&e.Position, &id, &e.Aggregate, &e.Version, &e.Type, &e.Subject, &e.Payload)
+		return e, errors.Join(err, into(&e.ID, id))
+	})
+}
+
+// ReadEffects reads the inbox, each subscriber's in the order of applying.
+func ReadEffects(ctx context.Context, db *sql.DB) iter.Seq2[Effect, error] {
+	return query(ctx, db, effectsStatement, func(rows *sql.Rows) (e Effect, err error) {
+		var id string
+		err = rows.Scan(&e.Subscriber, &id, &e.Position, &e.Aggregate, &e.Version)
+		return e, errors.Join(err, into(&e.ID, id))
+	})
+}
+
+// ReadTotals reads what the subscribers counted.
+func ReadTotals(ctx context.Context, db *sql.DB) iter.Seq2[Total, error] {
+	return query(ctx, db, totalsStatement, func(rows *sql.Rows) (t Total, err error) {
+		return t, rows.Scan(&t.Subscriber, &t.Customer, &t.Currency, &t.Minor, &t.Orders)
+	})
+}
+
+func into(id *ID, text string) (err error) {
+	*id, err = ParseID(text)
+	return err
+}
+
+// query reads rows one by one.
+func query[T any](ctx context.Context, db *sql.DB, statement string, scan func(*sql.Rows) (T, error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
+		rows, err := db.QueryContext(ctx, statement)
+		if err != nil {
+			yield(none, err)
+			return
+		}
+		defer func() { _ = rows.Close() }()
+		for rows.Next() {
+			one, err := scan(rows)
+			if !yield(one, err) || err != nil {
+				return
+			}
+		}
+		if err := rows.Err(); err != nil {
+			yield(none, err)
+		}
+	}
+}
+
+// ReadStream reads the stream from its first message to the one that is its last now.
+func ReadStream(ctx context.Context, js jetstream.JetStream, stream string) iter.Seq2[Message, error] {
+	return func(yield func(Message, error) bool) {
+		if err := readStream(ctx, js, stream, func(m Message) bool { return yield(m, nil) }); err != nil {
+			yield(Message{}, err)
+		}
+	}
+}
+
+func readStream(ctx context.Context, js jetstream.JetStream, stream string, yield func(Message) bool) error {
+	s, err := js.Stream(ctx, stream)
+	if err != nil {
+		return err
+	}
+	last := s.CachedInfo().State.LastSeq
+	if last == 0 {
+		return nil
+	}
+	consumer, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		return err
+	}
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(500))
+	if err != nil {
+		return err
+	}
+	defer messages.Stop()
+	for {
+		message, err := messages.Next(jetstream.NextMaxWait(30 * time.Second))
+		if err != nil {
+			return err
+		}
+		meta, err := message.Metadata()
+		if err != nil {
+			return err
+		}
+		if !yield(decode(message, meta.Sequence.Stream)) || meta.Sequence.Stream >= last {
+			return nil
+		}
+	}
+}
+
+// decode takes what the headers say; what they do not say stays zero, and fails a check.
+func decode(message jetstream.Msg, sequence uint64) Message {
+	text := func(name string) string {
+		value, err := url.PathUnescape(message.Headers().Get(name))
+		if err != nil {
+			return ""
+		}
+		return value
+	}
+	number := func(name string) int64 {
+		value, _ := strconv.ParseInt(text(name), 10, 64) // zero is judged
+		return value
+	}
+	id, _ := ParseID(text("ce-id")) // zero is judged
+	return Message{
+		Sequence: sequence, ID: id, Aggregate: text("Outbox-Aggregate-Type") + "/" + text("ce-subject"),
+		Version: number("Outbox-Aggregate-Version"), Type: text("ce-type"), Subject: message.Subject(),
+		Position: number("Outbox-Position"), Progress: text("Outbox-Progress"), Payload: message.Data(),
+	}
+}

@@ -1,0 +1,94 @@
+package checker
+
+import (
+	"strconv"
+	"strings"
+)
+
+// readStream goes through the stream once. What is not an event of the log, or a notice about one, is a ghost.
+func (r *run) readStream(h History) error {
+	walk := newWalk(r, "stream")
+	var progress int64
+	messages := 0
+	err := each(h.Stream, "the stream", func(m Message) {
+		messages++
+		at, id := m.Position, m.ID
+		if m.Progress != "" {
+			place, event, _ := strings.Cut(m.Progress, "/")
+			at, _ = strconv.ParseInt(place, 10, 64)
+			id, _ = ParseID(event)
+		}
+		if _, is := r.find(at, id); !is {
+			r.found(Ghosts, "sequence %d: it says that the log has event %s at position %d", m.Sequence, id, at)
+			return
+		}
+		redriven := m.Progress != "" && m.Type != typeNotice
+		if at < progress || at == progress && !redriven {
+			r.found(Order, "sequence %d: its progress is %d, after %d", m.Sequence, at, progress)
+		}
+		progress = max(progress, at)
+		if m.Type == typeNotice {
+			if _, is := r.parked[at]; !is {
+				r.found(Ghosts, "sequence %d: a notice that position %d was parked, which it was not", m.Sequence, at)
+			}
+			return
+		}
+		r.event(m, redriven, walk)
+	})
+	r.looked(Duplicates, messages, "messages")
+	r.looked(Order, messages, "messages, and the effects")
+	r.looked(Ghosts, messages, "messages, and the effects")
+	return err
+}
+
+// event judges a message that says it is an event of the log.
+func (r *run) event(m Message, redriven bool, walk *walk) {
+	place, is := r.find(m.Position, m.ID)
+	if !is {
+		r.found(Ghosts, "sequence %d: event %s is not in the log at position %d", m.Sequence, m.ID, m.Position)
+		return
+	}
+	e := &r.log[place]
+	if m.Aggregate != r.names[e.aggregate] || m.Version != e.version || content(m.Type, m.Subject, m.Payload) != e.content {
+		r.found(Ghosts, "sequence %d: event %s at position %d is another one in the log", m.Sequence, m.ID, m.Position)
+	}
+	if e.stored {
+		r.found(Duplicates, "sequence %d: event %s, position %d, was in the stream before", m.Sequence, m.ID, m.Position)
+		return
+	}
+	e.stored = true
+	if redriven && !e.parked {
+		r.found(Order, "sequence %d: position %d comes late, and was never parked", m.Sequence, m.Position)
+	}
+	if e.exempt {
+		r.found(Ghosts, "sequence %d: event %s, position %d, is in the stream although it is parked as %s",
+			m.Sequence, m.ID, m.Position, r.parked[m.Position].State)
+	}
+	walk.step(*e, "sequence "+strconv.FormatUint(m.Sequence, 10))
+}
+
+// walk follows the versions of every aggregate: each comes after the one before it, and none is left out unless it was
+// given up.
+type walk struct {
+	run   *run
+	where string
+	last  []int64
+}
+
+func newWalk(r *run, where string) *walk {
+	return &walk{run: r, where: where, last: make([]int64, len(r.names))}
+}
+
+func (w *walk) step(e row, at string) {
+	last := &w.last[e.aggregate]
+	if e.version <= *last {
+		w.run.found(Order, "%s, %s: version %d of %s comes after version %d", w.where, at, e.version, w.run.names[e.aggregate], *last)
+		return
+	}
+	for missing := *last + 1; missing < e.version; missing++ {
+		if _, given := w.run.given[version{e.aggregate, missing}]; !given {
+			w.run.found(Versions, "%s, %s: version %d of %s comes without version %d", w.where, at, e.version, w.run.names[e.aggregate], missing)
+		}
+	}
+	*last = e.version
+}

@@ -1,0 +1,158 @@
+package chaos_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// nemesis brings the faults of a schedule about, in the goroutine of the test.
+type nemesis struct {
+	*world
+	schedule *schedule
+	diary    *os.File
+	counts   map[kind]int
+	spans    []span
+	hit      map[*member]bool // by the fault that lasts
+	lots     []lotOf          // aggregates that were made to be parked and not looked after yet
+}
+
+// span is how long a fault lasted, until everything was started again.
+type span struct {
+	kind     kind
+	from, to time.Time
+}
+
+func newNemesis(t *testing.T, w *world, seed uint64) *nemesis {
+	t.Helper()
+	diary, err := os.Create(filepath.Join(w.folder, "nemesis.log"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = diary.Close() })
+	only := regexp.MustCompile(*only)
+	wanted := slices.DeleteFunc(slices.Clone(deck), func(c card) bool {
+		return !*parking && c.area == lot || !only.MatchString(string(c.kind))
+	})
+	return &nemesis{
+		world: w, schedule: newSchedule(seed, wanted), diary: diary, counts: make(map[kind]int), hit: make(map[*member]bool),
+	}
+}
+
+// rage goes on for the given time, and returns when everything is well again.
+func (n *nemesis) rage(t *testing.T, duration time.Duration) {
+	t.Helper()
+	if len(n.schedule.cards) == 0 {
+		pause(context.Background(), duration)
+		return
+	}
+	for end, told := time.Now().Add(duration), time.Now(); time.Now().Before(end); {
+		next := n.schedule.next()
+		pause(context.Background(), next.calm)
+		n.strike(t, next.faults)
+		if time.Since(told) > time.Minute {
+			told = time.Now()
+			t.Logf("%s left: %s", time.Until(end).Round(time.Second), "so far "+n.said())
+		}
+	}
+}
+
+// strike begins each fault, and ends each when its time has come.
+func (n *nemesis) strike(t *testing.T, faults []fault) {
+	t.Helper()
+	type pending struct {
+		at   time.Time
+		end  func()
+		what span
+	}
+	var all []pending
+	for _, f := range faults {
+		begun := time.Now()
+		end := n.begin(t, f)
+		all = append(all, pending{at: time.Now().Add(f.hold), end: end, what: span{kind: f.kind, from: begun}})
+		n.counts[f.kind]++
+	}
+	slices.SortFunc(all, func(a, b pending) int { return a.at.Compare(b.at) })
+	for _, p := range all {
+		pause(context.Background(), time.Until(p.at))
+		p.end()
+		p.what.to = time.Now()
+		n.spans = append(n.spans, p.what)
+		n.note("end of %s", p.what.kind)
+	}
+	clear(n.hit)
+}
+
+// note writes into the nemesis' diary.
+func (n *nemesis) note(format string, v ...any) {
+	_, _ = fmt.Fprintf(n.diary, "%s %s\n", time.Now().Format(time.StampMilli), fmt.Sprintf(format, v...))
+}
+
+// pick chooses a process for a fault: the one that leads, if it is meant, or any. One that is already hit is passed over.
+func (n *nemesis) pick(f fault, among []*member) *member {
+	if f.leader && f.area != subscribers {
+		holder := n.holder()
+		if at := slices.IndexFunc(among, func(m *member) bool { return m.name == holder && !n.hit[m] }); at >= 0 {
+			n.hit[among[at]] = true
+			return among[at]
+		}
+	}
+	for i := range uint64(len(among)) {
+		if m := among[(f.number+i)%uint64(len(among))]; !n.hit[m] {
+			n.hit[m] = true
+			return m
+		}
+	}
+	return among[0] // two faults never hit everybody
+}
+
+// said is what is wrong so far.
+func (n *nemesis) said() string {
+	return fmt.Sprintf("%d orders, complaints: %q", n.ledger.Orders(), n.complaints.String())
+}
+
+// report is what happened, by kind.
+func (n *nemesis) report(longest map[kind]map[string]time.Duration, series []string) string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "%-32s %6s", "fault", "times")
+	for _, name := range series {
+		fmt.Fprintf(&text, " %12s", name)
+	}
+	for _, k := range append(slices.Sorted(maps.Keys(n.counts)), calm) {
+		times := ""
+		if k != calm {
+			times = fmt.Sprint(n.counts[k])
+		}
+		fmt.Fprintf(&text, "\n%-32s %6s", k, times)
+		for _, name := range series {
+			fmt.Fprintf(&text, " %12s", longest[k][name].Round(time.Millisecond))
+		}
+	}
+	return text.String()
+}
+
+// complaints is what happened that never should, beside the checks.
+type complaints struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (c *complaints) complain(format string, v ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.all = append(c.all, time.Now().Format(time.StampMilli)+" "+fmt.Sprintf(format, v...))
+}
+
+func (c *complaints) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Join(c.all, "\n")
+}

@@ -1,0 +1,191 @@
+package chaos_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/embedded"
+)
+
+// patience bounds what is waited for outside of the checks: a start, a stop.
+const patience = 30 * time.Second
+
+// member is a process of the program that is started again and again. All its lives write to one file.
+type member struct {
+	name     string
+	program  string
+	args     []string
+	env      []string
+	folder   string
+	complain func(format string, v ...any)
+
+	api            string // where it answers requests, if it does
+	postgres, nats *proxy
+
+	mu    sync.Mutex
+	cmd   *exec.Cmd
+	asked bool // its end was asked for
+	ended chan struct{}
+}
+
+// start begins the next life.
+func (m *member) start() error {
+	file, err := os.OpenFile(filepath.Join(m.folder, m.name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	_, _ = fmt.Fprintf(file, "--- %s starts\n", time.Now().Format(time.StampMilli))
+	cmd, ended := exec.Command(m.program, m.args...), make(chan struct{})
+	cmd.Env, cmd.Dir = append(os.Environ(), m.env...), m.folder
+	cmd.Stdout, cmd.Stderr = file, file
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	m.cmd, m.asked, m.ended = cmd, false, ended
+	go func() {
+		err := cmd.Wait()
+		m.mu.Lock()
+		asked := m.asked
+		m.mu.Unlock()
+		if !asked {
+			m.complain("%s ended by itself: %v", m.name, err)
+		}
+		close(ended)
+	}()
+	return nil
+}
+
+// signal sends a signal; end says that it is meant to end the process.
+func (m *member) signal(signal syscall.Signal, end bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked = m.asked || end
+	_ = m.cmd.Process.Signal(signal) // one that is gone was complained about
+}
+
+// kill ends it with SIGKILL.
+func (m *member) kill() {
+	m.signal(syscall.SIGKILL, true)
+	<-m.ended
+}
+
+// stop asks it to end, and complains when it does not, or not well.
+func (m *member) stop() {
+	m.signal(syscall.SIGTERM, true)
+	select {
+	case <-m.ended:
+		if code := m.cmd.ProcessState.ExitCode(); code != 0 {
+			m.complain("%s was told to stop and ended with exit code %d", m.name, code)
+		}
+	case <-time.After(patience):
+		m.complain("%s was told to stop and did not within %s", m.name, patience)
+		m.kill()
+	}
+}
+
+// brokerVariable makes the test binary a NATS server, which can be killed without us.
+const brokerVariable = "CHAOS_NATS"
+
+// brokerIfAsked runs the server until it is killed or its owner is gone.
+func brokerIfAsked() {
+	encoded := os.Getenv(brokerVariable)
+	if encoded == "" {
+		return
+	}
+	var options embedded.NATSOptions
+	if err := json.Unmarshal([]byte(encoded), &options); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	options.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	server, err := embedded.StartNATS(options)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println("ready")
+	_, _ = bufio.NewReader(os.Stdin).ReadString(0) // ends with the owner
+	server.Stop()
+	os.Exit(0)
+}
+
+// broker is a NATS server in a process of its own.
+type broker struct {
+	folder string // of the logs
+	store  string
+	port   int
+
+	cmd *exec.Cmd
+}
+
+func (b *broker) url() string { return fmt.Sprintf("nats://127.0.0.1:%d", b.port) }
+
+// start returns when the server is ready.
+func (b *broker) start() error {
+	options, err := json.Marshal(map[string]any{"StoreDir": b.store, "Port": b.port})
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(filepath.Join(b.folder, "nats.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	_, _ = fmt.Fprintf(file, "--- %s starts\n", time.Now().Format(time.StampMilli))
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	b.cmd = exec.Command(program)
+	b.cmd.Env, b.cmd.Stderr = append(os.Environ(), brokerVariable+"="+string(options)), file
+	if _, err := b.cmd.StdinPipe(); err != nil { // closes with us
+		return err
+	}
+	said, err := b.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := b.cmd.Start(); err != nil {
+		return err
+	}
+	if line, err := bufio.NewReader(said).ReadString('\n'); strings.TrimSpace(line) != "ready" {
+		b.kill()
+		return fmt.Errorf("NATS did not start (%w): see %s", err, file.Name())
+	}
+	return nil
+}
+
+// kill ends it with SIGKILL.
+func (b *broker) kill() {
+	_ = b.cmd.Process.Kill()
+	_ = b.cmd.Wait()
+}
+
+// copyStore keeps the store as it is; the server does not run.
+func (b *broker) copyStore() (kept string, err error) {
+	kept = b.store + "-old"
+	if err := os.RemoveAll(kept); err != nil {
+		return "", err
+	}
+	return kept, os.CopyFS(kept, os.DirFS(b.store))
+}
+
+// rollBack puts an older store in the place of this one; the server does not run.
+func (b *broker) rollBack(kept string) error {
+	if err := os.RemoveAll(b.store); err != nil {
+		return err
+	}
+	return os.Rename(kept, b.store)
+}

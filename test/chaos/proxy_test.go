@@ -1,0 +1,269 @@
+package chaos_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// network is how the connections through a proxy behave.
+type network int
+
+const (
+	passing  network = iota
+	cut              // every connection is closed, and new ones are closed at once
+	deafened         // what the client sends does not arrive; what the server sends does
+	muted            // the other way round
+	slow             // every piece is late, and few bytes pass in a second
+	silent           // connections are accepted, and nothing passes: half-open
+)
+
+// String is the name in the nemesis' log.
+func (n network) String() string {
+	return [...]string{"passing", "cut", "one-way (requests lost)", "one-way (answers lost)", "slow", "half-open"}[n]
+}
+
+const (
+	slowDelay = 40 * time.Millisecond
+	slowPiece = 4 << 10 // at most so much passes at once
+)
+
+// proxy stands between one process and one server, and makes the network misbehave. It never loses bytes out of the
+// middle of a connection, which TCP does not do either: what does not pass is held, and passes when the network is
+// well again, however late, or the connection ends without it.
+type proxy struct {
+	target   string
+	listener net.Listener
+	worked   sync.WaitGroup
+
+	mu      sync.Mutex
+	state   network
+	changed chan struct{} // closed with every change of state
+	conns   map[net.Conn]struct{}
+	closed  bool
+}
+
+func newProxy(t testing.TB, target string) *proxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p := &proxy{target: target, listener: listener, changed: make(chan struct{}), conns: make(map[net.Conn]struct{})}
+	p.worked.Go(p.accept)
+	t.Cleanup(func() {
+		_ = listener.Close()
+		p.mu.Lock()
+		p.closed = true
+		p.mu.Unlock()
+		p.become(cut, false)
+		p.worked.Wait()
+	})
+	return p
+}
+
+// address is where the process connects to.
+func (p *proxy) address() string { return p.listener.Addr().String() }
+
+// become changes the network. Unless what was held back may resume, the connections there are end without it.
+func (p *proxy) become(state network, resume bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.state = state
+	close(p.changed)
+	p.changed = make(chan struct{})
+	if !resume {
+		for conn := range p.conns {
+			_ = conn.Close()
+		}
+	}
+}
+
+func (p *proxy) look() (network, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.state, p.changed
+}
+
+func (p *proxy) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		if !p.keep(client) {
+			continue
+		}
+		p.worked.Go(func() { p.serve(client) })
+	}
+}
+
+// keep takes a connection into the proxy's care, unless there are to be none.
+func (p *proxy) keep(conn net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.state == cut {
+		_ = conn.Close()
+		return false
+	}
+	p.conns[conn] = struct{}{}
+	return true
+}
+
+func (p *proxy) drop(conn net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = conn.Close()
+	delete(p.conns, conn)
+}
+
+func (p *proxy) kept(conn net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, is := p.conns[conn]
+	return is && !p.closed
+}
+
+func (p *proxy) serve(client net.Conn) {
+	defer p.drop(client)
+	for state, changed := p.look(); state == silent; state, changed = p.look() {
+		<-changed
+		if !p.kept(client) {
+			return
+		}
+	}
+	server, err := net.DialTimeout("tcp", p.target, 5*time.Second)
+	if err != nil || !p.keep(server) {
+		return
+	}
+	defer p.drop(server)
+	var both sync.WaitGroup
+	both.Go(func() { p.pump(server, client, deafened) })
+	both.Go(func() { p.pump(client, server, muted) })
+	both.Wait()
+}
+
+// pump carries one direction until either end is closed; held is the state that stops it, beside silence.
+func (p *proxy) pump(to, from net.Conn, held network) {
+	defer func() { _, _ = to.Close(), from.Close() }()
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buffer)
+		for rest := buffer[:n]; len(rest) > 0; {
+			state, changed := p.look()
+			piece := rest
+			switch state {
+			case cut:
+				return
+			case held, silent:
+				<-changed
+				continue
+			case slow:
+				time.Sleep(slowDelay)
+				piece = rest[:min(len(rest), slowPiece)]
+			}
+			if _, err := to.Write(piece); err != nil {
+				return
+			}
+			rest = rest[len(piece):]
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// TestProxy shows that each kind of network does what the nemesis takes it for.
+func TestProxy(t *testing.T) {
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer server.Close()
+	received := make(chan string, 10)
+	go func() {
+		for {
+			conn, err := server.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				for {
+					var word string
+					if _, err := fmt.Fscanln(conn, &word); err != nil {
+						return
+					}
+					received <- word
+					_, _ = fmt.Fprintln(conn, "re:"+word)
+				}
+			}()
+		}
+	}()
+	p := newProxy(t, server.Addr().String())
+	dial := func() net.Conn {
+		conn, err := net.Dial("tcp", p.address())
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn
+	}
+	say := func(conn net.Conn, word string) {
+		_, err := fmt.Fprintln(conn, word)
+		require.NoError(t, err)
+	}
+	hears := func(conn net.Conn, within time.Duration) (word string, err error) {
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(within)))
+		_, err = fmt.Fscanln(conn, &word)
+		return word, err
+	}
+	const short, long = 50 * time.Millisecond, 10 * time.Second
+	requireHeard := func(conn net.Conn, want string) {
+		word, err := hears(conn, long)
+		require.NoError(t, err)
+		require.Equal(t, want, word)
+	}
+
+	conn := dial()
+	for _, state := range []network{passing, slow} {
+		p.become(state, true)
+		say(conn, "plain")
+		require.Equal(t, "plain", <-received)
+		requireHeard(conn, "re:plain")
+	}
+	for _, state := range []network{deafened, silent, muted} {
+		p.become(state, true)
+		say(conn, "late")
+		if state == muted {
+			require.Equal(t, "late", <-received)
+		}
+		_, err := hears(conn, short)
+		require.Error(t, err, "%s", state)
+		require.Empty(t, received)
+		fresh := dial() // is accepted
+		p.become(passing, true)
+		requireHeard(conn, "re:late")
+		if state != muted {
+			require.Equal(t, "late", <-received)
+		}
+		say(fresh, "fresh")
+		require.Equal(t, "fresh", <-received)
+	}
+	p.become(silent, true)
+	say(conn, "lost")
+	p.become(passing, false)
+	_, err = hears(conn, long)
+	require.ErrorIs(t, err, io.EOF)
+	require.Empty(t, received)
+
+	conn = dial()
+	p.become(cut, false)
+	for _, c := range []net.Conn{conn, dial()} {
+		_, err := hears(c, long)
+		require.Error(t, err)
+	}
+	p.become(passing, false)
+	conn = dial()
+	say(conn, "again")
+	requireHeard(conn, "re:again")
+}

@@ -1,0 +1,168 @@
+package chaos_test
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// kind is a kind of fault.
+type kind string
+
+// The kinds.
+const (
+	instanceKilled     kind = "serve kill -9"
+	instanceStalled    kind = "serve SIGSTOP"
+	instanceTerminated kind = "serve SIGTERM"
+
+	subscriberKilled     kind = "subscriber kill -9"
+	subscriberStalled    kind = "subscriber SIGSTOP"
+	subscriberTerminated kind = "subscriber SIGTERM"
+
+	postgresKilled     kind = "Postgres immediate shutdown"
+	backendsTerminated kind = "Postgres backends terminated"
+	backendKilled      kind = "Postgres backend kill -9"
+
+	natsKilled     kind = "NATS kill -9"
+	natsStalled    kind = "NATS SIGSTOP"
+	natsRolledBack kind = "NATS store rolled back"
+
+	networkCut      kind = "network cut"
+	networkOneWay   kind = "network one-way"
+	networkSlow     kind = "network slow"
+	networkHalfOpen kind = "network half-open"
+
+	transactionOpen     kind = "transaction left open"
+	transactionPrepared kind = "prepared transaction orphaned"
+
+	eventOversize kind = "oversize event"
+	lotRepaired   kind = "discard and redrive"
+)
+
+// area is what a fault takes hold of. Two faults at once are never in the same one.
+type area int
+
+const (
+	instances area = iota
+	subscribers
+	postgresServer
+	natsServer
+	networks
+	transactions
+	lot
+)
+
+const leaseTTL = time.Second
+
+// card is a kind with its area and how long it lasts.
+type card struct {
+	kind        kind
+	area        area
+	least, most time.Duration
+}
+
+// deck is every kind.
+var deck = []card{
+	{instanceKilled, instances, 200 * time.Millisecond, 2 * time.Second},
+	{instanceStalled, instances, leaseTTL / 2, 5 * leaseTTL},
+	{instanceTerminated, instances, 200 * time.Millisecond, 2 * time.Second},
+	{subscriberKilled, subscribers, 200 * time.Millisecond, 2 * time.Second},
+	{subscriberStalled, subscribers, 500 * time.Millisecond, 7 * time.Second},
+	{subscriberTerminated, subscribers, 200 * time.Millisecond, 2 * time.Second},
+	{postgresKilled, postgresServer, 100 * time.Millisecond, 2 * time.Second},
+	{backendsTerminated, postgresServer, 0, 0},
+	{backendKilled, postgresServer, 0, 0},
+	{natsKilled, natsServer, 100 * time.Millisecond, 2 * time.Second},
+	{natsStalled, natsServer, 500 * time.Millisecond, 4 * time.Second},
+	{natsRolledBack, natsServer, 500 * time.Millisecond, 4 * time.Second},
+	{networkCut, networks, 500 * time.Millisecond, 4 * time.Second},
+	{networkOneWay, networks, 500 * time.Millisecond, 5 * time.Second},
+	{networkSlow, networks, time.Second, 5 * time.Second},
+	{networkHalfOpen, networks, 500 * time.Millisecond, 5 * time.Second},
+	{transactionOpen, transactions, 500 * time.Millisecond, 3 * time.Second},
+	{transactionPrepared, transactions, 500 * time.Millisecond, 4 * time.Second},
+	{eventOversize, lot, 200 * time.Millisecond, time.Second},
+	{lotRepaired, lot, 0, 0},
+}
+
+// fault is one of the schedule. Which process is hit, and how, is drawn with it; that the leader is meant is drawn, too,
+// but who leads is known only when it comes to that.
+type fault struct {
+	kind   kind
+	area   area
+	hold   time.Duration
+	leader bool
+	number uint64 // for whatever else is to be drawn
+}
+
+// step is one fault, or two at once, and the calm that follows.
+type step struct {
+	faults []fault
+	calm   time.Duration
+}
+
+// schedule deals faults for ever. The same seed deals the same ones. Every kind comes before any comes again.
+type schedule struct {
+	random *rand.Rand
+	cards  []card
+	left   []int // of the cards, shuffled
+}
+
+// newSchedule deals the given cards, of which there must be some.
+func newSchedule(seed uint64, cards []card) *schedule {
+	return &schedule{random: rand.New(rand.NewPCG(seed, 0)), cards: cards} //nolint:gosec // repeatable
+}
+
+// next deals a step.
+func (s *schedule) next() step {
+	first := s.deal(func(card) bool { return true })
+	next := step{faults: []fault{first}, calm: s.between(500*time.Millisecond, 3*time.Second)}
+	if other := func(c card) bool { return c.area != first.area }; s.random.IntN(4) == 0 && slices.ContainsFunc(s.cards, other) {
+		next.faults = append(next.faults, s.deal(other))
+	}
+	return next
+}
+
+func (s *schedule) deal(fits func(card) bool) fault {
+	place := slices.IndexFunc(s.left, func(number int) bool { return fits(s.cards[number]) })
+	if place < 0 {
+		s.left = append(s.left, s.random.Perm(len(s.cards))...)
+		return s.deal(fits)
+	}
+	card := s.cards[s.left[place]]
+	s.left = slices.Delete(s.left, place, place+1)
+	return fault{
+		kind: card.kind, area: card.area, hold: s.between(card.least, card.most),
+		leader: s.random.IntN(2) == 0, number: s.random.Uint64(),
+	}
+}
+
+func (s *schedule) between(least, most time.Duration) time.Duration {
+	return least + time.Duration(s.random.Int64N(int64(most-least)+1)).Truncate(time.Millisecond)
+}
+
+func TestSchedule(t *testing.T) {
+	one, same, other := newSchedule(1, deck), newSchedule(1, deck), newSchedule(2, deck)
+	dealt := make(map[kind]int)
+	pairs, differ := 0, false
+	for range 200 {
+		next := one.next()
+		require.Equal(t, next, same.next(), "a seed deals the same schedule again")
+		differ = differ || !slices.Equal(next.faults, other.next().faults)
+		for _, f := range next.faults {
+			dealt[f.kind]++
+		}
+		if len(next.faults) == 2 {
+			pairs++
+			require.NotEqual(t, next.faults[0].area, next.faults[1].area)
+		}
+	}
+	require.True(t, differ, "another seed deals another one")
+	require.NotZero(t, pairs)
+	for _, card := range deck {
+		require.InDelta(t, dealt[deck[0].kind], dealt[card.kind], 1, "%s comes as often as the others", card.kind)
+	}
+}

@@ -1,0 +1,147 @@
+package chaos_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/assylzhan-a/outboxie/test/chaos/checker"
+)
+
+// shared is how many orders the writers of plain SQL share: enough to commit in any order, few enough to meet.
+const shared = 24
+
+// sqlCustomer ordered everything that was written by plain SQL.
+const sqlCustomer = "00000000-0000-4000-8000-000000000001"
+
+// sqlWriter writes orders and events with its own transactions, the way another program would: some commit late, so that
+// positions become visible out of order, some roll back, wholly or to a savepoint.
+type sqlWriter struct {
+	db     *sql.DB
+	ledger *checker.Ledger
+	random *rand.Rand
+	every  time.Duration
+}
+
+// run writes until ctx ends. What happened to each transaction goes to the ledger; when the commit's answer is lost,
+// nothing is claimed: then the log says what happened, and the stream has to agree.
+func (w *sqlWriter) run(ctx context.Context) {
+	for pause(ctx, time.Duration(w.random.ExpFloat64()*float64(w.every))) {
+		order := uuid.NewSHA1(uuid.Nil, []byte{byte(w.random.IntN(shared))})
+		_ = w.transact(order) // the ledger knows; an outage is the nemesis' doing
+	}
+}
+
+func (w *sqlWriter) transact(order uuid.UUID) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	tx, err := w.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
+	var written []checker.ID
+	undo := func(err error) error {
+		w.ledger.RolledBack(written...)
+		return err
+	}
+	for range 1 + w.random.IntN(3) {
+		if w.random.IntN(6) == 0 {
+			lost, err := w.detour(ctx, tx, order)
+			if err != nil {
+				return undo(err)
+			}
+			w.ledger.RolledBack(lost)
+		}
+		event, err := appendEvent(ctx, tx, order, "")
+		if err != nil {
+			return undo(err)
+		}
+		written = append(written, event)
+	}
+	linger := time.Duration(w.random.IntN(30)) * time.Millisecond
+	if w.random.IntN(50) == 0 {
+		linger *= 10
+	}
+	time.Sleep(linger)
+	if w.random.IntN(5) == 0 {
+		return undo(tx.Rollback())
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	w.ledger.Committed(written...)
+	return nil
+}
+
+// detour writes an event and takes it back.
+func (*sqlWriter) detour(ctx context.Context, tx *sql.Tx, order uuid.UUID) (checker.ID, error) {
+	if _, err := tx.ExecContext(ctx, "SAVEPOINT detour"); err != nil {
+		return checker.ID{}, err
+	}
+	lost, err := appendEvent(ctx, tx, order, "")
+	if err != nil {
+		return lost, err
+	}
+	_, err = tx.ExecContext(ctx, "ROLLBACK TO SAVEPOINT detour")
+	return lost, err
+}
+
+// appendEvent takes the order's lock, raises its version and appends the event for that, with ballast in its body.
+func appendEvent(ctx context.Context, tx *sql.Tx, order uuid.UUID, ballast string) (checker.ID, error) {
+	var version int64
+	if err := tx.QueryRowContext(ctx, `INSERT INTO orders (id, customer_id, amount_minor, currency, status, version, created_at, updated_at)
+		VALUES ($1, $2, 1, 'EUR', 'created', 1, now(), now())
+		ON CONFLICT (id) DO UPDATE SET version = orders.version + 1, status = 'paid', updated_at = now()
+		RETURNING version`, order, sqlCustomer).Scan(&version); err != nil {
+		return checker.ID{}, err
+	}
+	status := "created"
+	if version > 1 {
+		status = "paid"
+	}
+	now := time.Now().UTC().Format(time.RFC3339Nano)
+	body := fmt.Sprintf(`{"order_id":%q,"customer_id":%q,"amount":"0.01","currency":"EUR","status":%q,"version":%d,"created_at":%q,"%s_at":%q,"ballast":%q}`,
+		order, sqlCustomer, status, version, now, status, now, ballast)
+	event := uuid.New()
+	_, err := tx.ExecContext(ctx, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
+		VALUES ($1, 'order', $2, $3, $4, $5, $6)`,
+		event, order.String(), version, "outboxie.order."+status+".v1", "orders."+status, body)
+	return checker.ID(event), err
+}
+
+// oversized is more than the broker takes in one message.
+var oversized = strings.Repeat("x", 1_200_000)
+
+// commitEvent appends one event in a transaction of its own, and says what became of it.
+func commitEvent(ctx context.Context, db *sql.DB, ledger *checker.Ledger, order uuid.UUID, ballast string) (checker.ID, error) {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return checker.ID{}, err
+	}
+	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
+	event, err := appendEvent(ctx, tx, order, ballast)
+	if err != nil {
+		return event, err
+	}
+	if err := tx.Commit(); err != nil {
+		return event, err
+	}
+	ledger.Committed(event)
+	return event, nil
+}
+
+// pause waits, and reports whether ctx is still alive.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}

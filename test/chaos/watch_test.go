@@ -1,0 +1,173 @@
+package chaos_test
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+)
+
+// calm is what a pause is put down to that began long after the last fault.
+const calm kind = "(no fault)"
+
+const (
+	lookEvery = 20 * time.Millisecond
+	aftermath = 5 * time.Second        // a fault that ended may cause a pause so much later: the wait for an acknowledgement
+	shortest  = 100 * time.Millisecond // a pause; anything shorter is the rhythm of the writers
+)
+
+// gap is a time in which nothing new arrived.
+type gap struct {
+	series   string
+	from, to time.Time
+}
+
+// watch looks at how far the stream and each subscriber have come, all the time. What is repeated after the store went
+// back is not new.
+type watch struct {
+	nc   *nats.Conn
+	best map[string]uint64
+	at   map[string]time.Time
+	gaps []gap
+	held []gap // by the machine; written by measure only
+}
+
+// run looks until ctx ends.
+func (w *watch) run(ctx context.Context, subscribers []string) {
+	for pause(ctx, lookEvery) {
+		var stream struct {
+			State struct {
+				Last uint64 `json:"last_seq"`
+			} `json:"state"`
+		}
+		if w.ask(ctx, "$JS.API.STREAM.INFO.ORDERS", &stream) {
+			w.saw("stream", stream.State.Last, time.Now())
+		}
+		for _, subscriber := range subscribers {
+			var consumer struct {
+				AckFloor struct {
+					Stream uint64 `json:"stream_seq"`
+				} `json:"ack_floor"`
+			}
+			if w.ask(ctx, "$JS.API.CONSUMER.INFO.ORDERS."+subscriber, &consumer) {
+				w.saw(subscriber, consumer.AckFloor.Stream, time.Now())
+			}
+		}
+	}
+}
+
+// machine is the series of what the machine itself holds up: a pause of the others that is no longer says nothing.
+const machine = "machine"
+
+// measure makes a series of how long a sleep, a write and its sync take, all the time: what keeps them up keeps everybody
+// up.
+func (w *watch) measure(ctx context.Context, folder string) {
+	file, err := os.CreateTemp(folder, "sync-")
+	if err != nil {
+		return
+	}
+	defer func() { _, _ = file.Close(), os.Remove(file.Name()) }()
+	for began := time.Now(); pause(ctx, lookEvery); began = time.Now() {
+		if _, err := file.WriteAt([]byte("x"), 0); err != nil || file.Sync() != nil {
+			return
+		}
+		if now := time.Now(); now.Sub(began) >= shortest {
+			w.held = append(w.held, gap{series: machine, from: began, to: now})
+		}
+	}
+}
+
+func (w *watch) ask(ctx context.Context, subject string, into any) bool {
+	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	reply, err := w.nc.RequestWithContext(ctx, subject, nil)
+	return err == nil && json.Unmarshal(reply.Data, into) == nil
+}
+
+func (w *watch) saw(series string, reached uint64, at time.Time) {
+	if reached <= w.best[series] {
+		return
+	}
+	if last, before := w.at[series]; before && at.Sub(last) >= shortest {
+		w.gaps = append(w.gaps, gap{series: series, from: last, to: at})
+	}
+	w.best[series], w.at[series] = reached, at
+}
+
+// longest puts each gap down to a kind of fault, and keeps the longest of each: to the faults that lasted when it began,
+// else to the first that began in it, else to the last one before it.
+func longest(gaps []gap, spans []span) map[kind]map[string]time.Duration {
+	found := make(map[kind]map[string]time.Duration)
+	for _, g := range gaps {
+		for _, k := range blamed(g, spans) {
+			if found[k] == nil {
+				found[k] = make(map[string]time.Duration)
+			}
+			found[k][g.series] = max(found[k][g.series], g.to.Sub(g.from))
+		}
+	}
+	return found
+}
+
+func blamed(g gap, spans []span) []kind {
+	var lasting []kind
+	var first, before *span
+	for i, s := range spans {
+		switch {
+		case s.from.Before(g.from.Add(shortest)) && s.to.After(g.from):
+			lasting = append(lasting, s.kind)
+		case !s.from.Before(g.from) && s.from.Before(g.to):
+			if first == nil || s.from.Before(first.from) {
+				first = &spans[i]
+			}
+		case !s.to.After(g.from) && g.from.Sub(s.to) < aftermath:
+			if before == nil || s.to.After(before.to) {
+				before = &spans[i]
+			}
+		}
+	}
+	switch {
+	case len(lasting) > 0:
+		slices.Sort(lasting)
+		return slices.Compact(lasting)
+	case first != nil:
+		return []kind{first.kind}
+	case before != nil:
+		return []kind{before.kind}
+	}
+	return []kind{calm}
+}
+
+func TestPausesArePutDownToFaults(t *testing.T) {
+	start := time.Now()
+	at := func(seconds float64) time.Time { return start.Add(time.Duration(seconds * float64(time.Second))) }
+	w := watch{best: make(map[string]uint64), at: make(map[string]time.Time)}
+	for _, seen := range []struct {
+		seconds float64
+		reached uint64
+	}{
+		{0, 10}, {0.05, 20}, {10, 21}, {10.05, 15}, {13, 22}, {13.05, 23}, {20, 24}, {25, 25}, {40, 26}, {41, 27}, {60, 28},
+	} {
+		w.saw("stream", seen.reached, at(seen.seconds))
+	}
+	spans := []span{
+		{kind: natsKilled, from: at(0.1), to: at(2)},      // began right after the last message
+		{kind: natsRolledBack, from: at(9.9), to: at(12)}, // lasted when nothing new came any more
+		{kind: instanceKilled, from: at(9.95), to: at(10.5)},
+		{kind: networkCut, from: at(15), to: at(16)},    // began in the middle of a gap
+		{kind: networkSlow, from: at(19), to: at(19.5)}, // was over, and may still be felt
+		{kind: postgresKilled, from: at(45), to: at(46)},
+	}
+	seconds := func(s float64) map[string]time.Duration {
+		return map[string]time.Duration{"stream": time.Duration(s * float64(time.Second))}
+	}
+	require.Equal(t, map[kind]map[string]time.Duration{
+		natsKilled: seconds(9.95), natsRolledBack: seconds(3), instanceKilled: seconds(3), networkCut: seconds(6.95),
+		networkSlow: seconds(5), calm: seconds(15), postgresKilled: seconds(19),
+	}, longest(w.gaps, spans))
+}

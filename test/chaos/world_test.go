@@ -1,0 +1,171 @@
+package chaos_test
+
+import (
+	"bufio"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/embedded"
+	"github.com/assylzhan-a/outboxie/test/chaos/checker"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// world is everything that runs: a Postgres, a NATS, three instances and three subscribers, two of which are one. Each
+// of the six reaches the servers through proxies of its own. The nemesis and the checker reach them directly.
+type world struct {
+	complaints
+
+	folder   string // the logs of all processes
+	program  string
+	postgres *infra.PostgresServer
+	broker   *broker
+	db       *sql.DB
+	nc       *nats.Conn
+
+	serving, subscribing []*member
+	subscribers          []string // their ids
+	ledger               *checker.Ledger
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	folder, err := os.MkdirTemp("", "outboxie-chaos-") //nolint:usetesting // it is kept when a check fails
+	require.NoError(t, err)
+	require.NoError(t, os.Chmod(folder, 0o755)) //nolint:gosec // whoever ran it is to read it
+	w := &world{folder: folder, program: infra.Binary(t), ledger: checker.NewLedger()}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the logs of all processes are in %s", folder)
+			return
+		}
+		_ = os.RemoveAll(folder)
+	})
+	w.startPostgres(t)
+	w.startBroker(t)
+	for n := range 3 {
+		name, api := fmt.Sprintf("app%d", n+1), fmt.Sprintf("127.0.0.1:%d", infra.Port(t))
+		m := w.member(t, name, []string{
+			"INSTANCE_ID=" + name, "HTTP_ADDR=" + api, "ADMIN_ADDR=127.0.0.1:0", "OUTBOX_LEASE_TTL=" + leaseTTL.String(),
+		}, "serve")
+		m.api = api
+		w.serving = append(w.serving, m)
+	}
+	for name, id := range map[string]string{"emails-1": "emails", "emails-2": "emails", "invoices-1": "invoices"} {
+		// At the level of info they tell of every event.
+		w.subscribing = append(w.subscribing, w.member(t, name, []string{"INSTANCE_ID=" + name, "LOG_LEVEL=warn"}, "subscribe", "--id", id))
+		w.subscribers = append(w.subscribers, id)
+	}
+	slices.Sort(w.subscribers)
+	w.subscribers = slices.Compact(w.subscribers)
+	slices.SortFunc(w.subscribing, func(a, b *member) int { return strings.Compare(a.name, b.name) })
+	return w
+}
+
+// startPostgres starts the server, and keeps its log when the test fails.
+func (w *world) startPostgres(t *testing.T) {
+	t.Helper()
+	data := ""
+	w.postgres = infra.Postgres(t, func(o *embedded.PostgresOptions) {
+		data, o.Logger = o.DataDir, slog.New(slog.DiscardHandler)
+		o.Parameters = map[string]string{
+			"logging_collector": "on", "log_filename": "chaos.log", "log_line_prefix": "%m [%p] %a ", "log_rotation_size": "0",
+		}
+	})
+	t.Cleanup(func() {
+		if t.Failed() {
+			text, err := os.ReadFile(filepath.Join(data, "data", "log", "chaos.log"))
+			if err == nil {
+				err = os.WriteFile(filepath.Join(w.folder, "postgres.log"), text, 0o644) //nolint:gosec // as the folder
+			}
+			if err != nil {
+				t.Log(err)
+			}
+		}
+	})
+	var err error
+	w.db, err = sql.Open("pgx", w.postgres.URL)
+	require.NoError(t, err)
+	w.db.SetMaxOpenConns(40)
+	t.Cleanup(func() { _ = w.db.Close() })
+}
+
+func (w *world) startBroker(t *testing.T) {
+	t.Helper()
+	store := filepath.Join(t.TempDir(), "nats")
+	w.broker = &broker{folder: w.folder, store: store, port: infra.Port(t)}
+	require.NoError(t, w.broker.start())
+	t.Cleanup(w.broker.kill)
+	var err error
+	w.nc, err = nats.Connect(w.broker.url(), nats.MaxReconnects(-1), nats.ReconnectWait(lookEvery), nats.ReconnectJitter(0, 0))
+	require.NoError(t, err)
+	t.Cleanup(w.nc.Close)
+}
+
+// member starts a process with proxies of its own.
+func (w *world) member(t *testing.T, name string, env []string, args ...string) *member {
+	t.Helper()
+	database, err := url.Parse(w.postgres.URL)
+	require.NoError(t, err)
+	m := &member{
+		name: name, program: w.program, args: args, folder: w.folder, complain: w.complain,
+		postgres: newProxy(t, database.Host), nats: newProxy(t, strings.TrimPrefix(w.broker.url(), "nats://")),
+	}
+	database.Host = m.postgres.address()
+	m.env = append(env, "DATABASE_URL="+database.String(), "NATS_URL=nats://"+m.nats.address())
+	require.NoError(t, m.start())
+	t.Cleanup(func() {
+		m.signal(syscall.SIGCONT, false)
+		m.kill()
+	})
+	return m
+}
+
+// stop ends all processes of the program, in order.
+func (w *world) stop() {
+	for _, m := range slices.Concat(w.serving, w.subscribing) {
+		m.stop()
+	}
+}
+
+// neverSaid is what no process may have printed: the nemesis does nothing that needs a person, or a programmer.
+var neverSaid = []string{"relay halted", "panic: ", "WARNING: DATA RACE"}
+
+// readLogs complains about what no process may have printed.
+func (w *world) readLogs(t *testing.T) {
+	t.Helper()
+	for _, m := range slices.Concat(w.serving, w.subscribing) {
+		file, err := os.Open(filepath.Join(w.folder, m.name+".log"))
+		require.NoError(t, err)
+		defer file.Close()
+		lines := bufio.NewScanner(file)
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
+			if slices.ContainsFunc(neverSaid, func(text string) bool { return strings.Contains(lines.Text(), text) }) {
+				w.complain("%s printed: %.500s", m.name, lines.Text())
+			}
+		}
+		require.NoError(t, lines.Err())
+	}
+}
+
+// addresses is where the instances answer.
+func (w *world) addresses() []string {
+	all := make(map[string]bool)
+	for _, m := range w.serving {
+		all[m.api] = true
+	}
+	return slices.Sorted(maps.Keys(all))
+}

@@ -1,0 +1,180 @@
+package e2e_test
+
+import (
+	"database/sql"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// given is a whole answer, as far as it must be the same when a request is sent again.
+type given struct {
+	status         int
+	location, body string
+}
+
+const order = `{"customer_id": "` + customer + `", "amount": 100.50}`
+
+// placeWith posts an order with an Idempotency-Key.
+func placeWith(api, key, body string) (given, error) {
+	request, err := http.NewRequest(http.MethodPost, "http://"+api+"/orders", strings.NewReader(body))
+	if err != nil {
+		return given{}, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Idempotency-Key", key)
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return given{}, err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	return given{answer.StatusCode, answer.Header.Get("Location"), string(text)}, err
+}
+
+func requirePlaced(t *testing.T, db *sql.DB, orders int) {
+	t.Helper()
+	require.Equal(t, orders, count(t, db, "SELECT count(*) FROM orders"))
+	require.Equal(t, orders, count(t, db, "SELECT count(*) FROM outbox WHERE aggregate_version = 1"))
+}
+
+// TestIdempotencyKey posts one order many times, at once and later, over two instances.
+func TestIdempotencyKey(t *testing.T) {
+	database, broker := infra.Database(t), infra.NATS(t).URL
+	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker}
+	db, err := sql.Open("pgx", database)
+	require.NoError(t, err)
+	defer db.Close()
+	_, err = db.Exec(`INSERT INTO idempotency_keys SELECT 'old-' || n, '', gen_random_uuid(), now() - interval '1 day'
+		FROM generate_series(1, 2500) AS n`)
+	require.NoError(t, err)
+	apis := []string{serve(t, "first", environment).API(), serve(t, "second", environment).API()}
+	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM idempotency_keys") == 0 }, patience, 10*time.Millisecond)
+
+	const clients = 16
+	answers := make([]given, clients)
+	var posting sync.WaitGroup
+	for n := range clients {
+		posting.Go(func() {
+			var err error
+			if answers[n], err = placeWith(apis[n%2], "k", order); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	posting.Wait()
+	first := answers[0]
+	require.Equal(t, http.StatusCreated, first.status, first.body)
+	for _, answer := range answers {
+		require.Equal(t, first, answer)
+	}
+	requirePlaced(t, db, 1)
+
+	var known placed
+	require.NoError(t, json.Unmarshal([]byte(first.body), &known))
+	require.Equal(t, "/orders/"+known.ID, first.location)
+	_, err = transition(apis[0], known.ID, "pay")
+	require.NoError(t, err)
+	written := `{"currency":"USD","amount":"1005e-1","customer_id":"` + strings.ToUpper(customer) + `"}`
+	for _, body := range []string{order, written} {
+		again, err := placeWith(apis[1], "k", body)
+		require.NoError(t, err)
+		require.Equal(t, first, again, "though the order was paid")
+	}
+	other, err := placeWith(apis[1], "k", strings.Replace(order, "100.50", "100.51", 1))
+	require.NoError(t, err)
+	require.Equal(t, http.StatusUnprocessableEntity, other.status)
+	require.Contains(t, other.body, `"code":"idempotency_key_reused"`)
+	requirePlaced(t, db, 1)
+
+	_, err = db.Exec("UPDATE idempotency_keys SET created_at = created_at - interval '1 day'")
+	require.NoError(t, err)
+	later, err := placeWith(apis[0], "k", order)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusCreated, later.status)
+	require.NotEqual(t, first.location, later.location)
+	requirePlaced(t, db, 2)
+}
+
+// TestRetryAfterAKill kills an instance in the middle of a request, before the commit and while Postgres commits, and sends
+// the request to another one, which waits for what becomes of the first. The trigger makes the moment: it waits for a lock
+// that the test holds.
+func TestRetryAfterAKill(t *testing.T) {
+	for name, c := range map[string]struct {
+		trigger   string
+		statement string // that the lock holds up
+		survives  bool
+	}{
+		"before the commit": {"NOT DEFERRABLE", `INSERT INTO "outbox"%`, false},
+		"in the commit":     {"DEFERRABLE INITIALLY DEFERRED", `commit%`, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			database, broker := infra.Database(t), infra.NATS(t).URL
+			environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s"}
+			db, err := sql.Open("pgx", database)
+			require.NoError(t, err)
+			defer db.Close()
+			first, second := serve(t, "first", environment), serve(t, "second", environment)
+			_, err = db.Exec(`CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+				$$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END $$;
+				CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON outbox ` + c.trigger + ` FOR EACH ROW EXECUTE FUNCTION wait()`)
+			require.NoError(t, err)
+			lock, err := db.Conn(t.Context())
+			require.NoError(t, err)
+			defer lock.Close()
+			_, err = lock.ExecContext(t.Context(), "SELECT pg_advisory_lock(1)")
+			require.NoError(t, err)
+			waiting := func(statement, event string) {
+				t.Helper()
+				require.Eventually(t, func() bool {
+					return count(t, db, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+						AND query ILIKE '`+statement+`' AND wait_event = '`+event+`'`) == 1
+				}, patience, 5*time.Millisecond)
+			}
+
+			lost := make(chan error, 1)
+			go func() {
+				_, err := placeWith(first.API(), "k", order)
+				lost <- err
+			}()
+			waiting(c.statement, "advisory")
+			first.Kill()
+			require.Error(t, <-lost)
+			type result struct {
+				given
+				err error
+			}
+			retried := make(chan result, 1)
+			killed := time.Now()
+			go func() {
+				answer, err := placeWith(second.API(), "k", order)
+				retried <- result{answer, err}
+			}()
+			waiting("%INSERT INTO idempotency_keys%", "transactionid")
+			_, err = lock.ExecContext(t.Context(), "SELECT pg_advisory_unlock(1)")
+			require.NoError(t, err)
+
+			answer := <-retried
+			require.NoError(t, answer.err)
+			require.Equal(t, http.StatusCreated, answer.status, answer.body)
+			requirePlaced(t, db, 1)
+			var created time.Time
+			require.NoError(t, db.QueryRow("SELECT created_at FROM orders WHERE '/orders/' || id = $1", answer.location).Scan(&created))
+			require.Equal(t, c.survives, created.Before(killed), "whose order it is")
+			again, err := placeWith(second.API(), "k", order)
+			require.NoError(t, err)
+			require.Equal(t, answer.given, again)
+			requirePlaced(t, db, 1)
+			require.Eventually(t, func() bool { return published(t, broker) == 1 }, patience, 10*time.Millisecond)
+			requireStream(t, db, broker, "ORDERS")
+		})
+	}
+}
