@@ -3,7 +3,6 @@ package postgres_test
 import (
 	"context"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -33,32 +32,6 @@ func TestAskingForAHeldLeaseNeitherLocksNorWritesIt(t *testing.T) {
 	_, err = h.Elector("follower").Acquire(impatient)
 	require.ErrorIs(t, err, ports.ErrLeaseHeld, "without waiting for whoever has locked the row")
 	require.Positive(t, term.Token)
-}
-
-// A former leader's save that meets its successor's acquire in the middle must see it.
-func TestCursorSaveThatOverlapsTheSuccessorIsRefused(t *testing.T) {
-	h := newHarness(t)
-	former, err := h.Elector("former").Acquire(t.Context())
-	require.NoError(t, err)
-	successor := transaction(t, h)
-	exec(t, successor, "UPDATE leases SET token = token + 1, holder = 'successor'")
-
-	saved := make(chan error, 1)
-	go func() {
-		_, err := h.cursors.Save(t.Context(), outbox.Turn{Token: former.Token}, outbox.Cursor{StreamCreated: "x", StreamSequence: 1})
-		saved <- err
-	}()
-	require.Eventually(t, func() bool { // the save has taken its snapshot and waits for the row
-		var waiting int
-		err := h.admin.NewRaw("SELECT count(*) FROM pg_stat_activity WHERE datname = ? AND wait_event_type = 'Lock'", h.name).
-			Scan(t.Context(), &waiting)
-		return err == nil && waiting == 1
-	}, patience, time.Millisecond)
-	exec(t, successor, "COMMIT")
-	require.ErrorIs(t, <-saved, ports.ErrLeaseLost)
-	cursor, err := h.cursors.Load(t.Context())
-	require.NoError(t, err)
-	require.Zero(t, cursor)
 }
 
 func TestRowsSayWhoWroteThem(t *testing.T) {

@@ -83,11 +83,12 @@ const maxPosition outbox.Position = 1<<63 - 1
 
 // readStatement reads, in one snapshot, the row that was dealt with last, the slice that follows it, and up to where
 // rows may be missing. Sizes are those of the stored text, known without reading it. The upper bound stands outside,
-// because a planner without statistics answers a bounded range by sorting everything in it.
+// because a planner without statistics answers a bounded range by sorting everything in it. Whether a row is in the parking
+// lot is not asked with EXISTS, for which it may read the whole lot into a hash table.
 const readStatement = `
 SELECT pg_is_in_recovery(),
 	(SELECT purged_to FROM outbox_cursor WHERE relay = ?0),
-	EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = o.position), ` + entryColumns + `
+	(SELECT true FROM outbox_parked AS p WHERE p.position = o.position) IS NOT NULL, ` + entryColumns + `
 FROM (SELECT) AS always LEFT JOIN (
 	SELECT *, sum(size) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS total
 	FROM (
