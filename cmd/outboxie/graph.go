@@ -117,6 +117,8 @@ type relayParts struct {
 	Log       outboxports.Log
 	Cursors   outboxports.CursorStore
 	Publisher outboxports.Publisher
+	Parking   outboxports.Parking
+	Retention outboxports.Retention
 	Elector   outboxports.Elector
 	Waker     outboxports.Waker
 	Alarm     outboxports.Alarm
@@ -125,12 +127,12 @@ type relayParts struct {
 func newRelay(parts relayParts, c config.Config, logger *slog.Logger) *relay.Relay {
 	return relay.New(
 		relay.Ports{
-			Log: parts.Log, Cursors: parts.Cursors, Publisher: parts.Publisher, Elector: parts.Elector,
-			Waker: parts.Waker, Alarm: parts.Alarm,
+			Log: parts.Log, Cursors: parts.Cursors, Publisher: parts.Publisher, Parking: parts.Parking, Retention: parts.Retention,
+			Elector: parts.Elector, Waker: parts.Waker, Alarm: parts.Alarm,
 		},
 		relay.Options{
 			LeaseTTL: c.Outbox.LeaseTTL, Poll: c.Outbox.PollInterval,
-			Slice: outbox.Slice{Count: c.Outbox.BatchSize, Bytes: sliceBytes},
+			Slice: outbox.Slice{Count: c.Outbox.BatchSize, Bytes: sliceBytes}, Retention: c.Outbox.Retention,
 		},
 		logger.With("instance", c.InstanceID))
 }
@@ -208,6 +210,8 @@ func servingChecks(c config.Config, db *bun.DB, nc *nats.Conn, r *relay.Relay, l
 			return status.Halt
 		case status.Trouble != "":
 			return errors.New(status.Trouble)
+		case status.Parked:
+			return errors.New("events are parked, because the broker cannot take one of their aggregate: outboxie outbox parked")
 		}
 		if wait := log.OldestWait(); wait > longWait {
 			return fmt.Errorf("events wait for an open transaction that writes the outbox, for %s so far; the log names it",

@@ -74,6 +74,7 @@ type Outbox struct {
 	LeaseTTL     time.Duration `env:"OUTBOX_LEASE_TTL"`     // how long a dead leader is waited for
 	PollInterval time.Duration `env:"OUTBOX_POLL_INTERVAL"` // the longest that an idle relay sleeps without a wake-up
 	BatchSize    int           `env:"OUTBOX_BATCH_SIZE"`    // the most events in one append
+	Retention    time.Duration `env:"OUTBOX_RETENTION"`     // how long events are kept after they were published; 0: for ever
 }
 
 // Subscriber says whose events these are: every subscriber id gets every event.

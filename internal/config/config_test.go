@@ -45,7 +45,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 		"DATABASE_URL=postgres://u:p@db:5432/orders", "DATABASE_MAX_CONNS=8", "NATS_URL=nats://a:4222,tls://b:4222",
 		"HTTP_ADDR=:80", "ADMIN_ADDR=[::1]:0", "INSTANCE_ID=one", "STREAM_NAME=ORDERS-2", "STREAM_MAX_BYTES=1073741824",
 		"STREAM_MAX_AGE=168h", "STREAM_REPLICAS=3", "OUTBOX_LEASE_TTL=1s", "OUTBOX_POLL_INTERVAL=100ms",
-		"OUTBOX_BATCH_SIZE=10", "LOG_LEVEL=DEBUG", "LOG_FORMAT=json", "OUTBOXIE_DATA_DIR=/data", "OUTBOXIE_PG_HOME=/pg",
+		"OUTBOX_BATCH_SIZE=10", "OUTBOX_RETENTION=168h", "LOG_LEVEL=DEBUG", "LOG_FORMAT=json", "OUTBOXIE_DATA_DIR=/data", "OUTBOXIE_PG_HOME=/pg",
 	}).Require(config.DatabaseURL, config.SubscriberID).Build()
 	require.NoError(t, err)
 	require.Equal(t, config.Database{URL: "postgres://u:p@db:5432/orders", MaxConns: 8}, c.Database)
@@ -53,7 +53,9 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	require.Equal(t, config.HTTP{Addr: ":80", AdminAddr: "[::1]:0"}, c.HTTP)
 	require.Equal(t, "one", c.InstanceID)
 	require.Equal(t, config.Stream{Name: "ORDERS-2", MaxBytes: 1 << 30, MaxAge: 168 * time.Hour, Replicas: 3}, c.Stream)
-	require.Equal(t, config.Outbox{LeaseTTL: time.Second, PollInterval: 100 * time.Millisecond, BatchSize: 10}, c.Outbox)
+	require.Equal(t, config.Outbox{
+		LeaseTTL: time.Second, PollInterval: 100 * time.Millisecond, BatchSize: 10, Retention: 168 * time.Hour,
+	}, c.Outbox)
 	require.Equal(t, config.Log{Level: slog.LevelDebug, Format: config.JSON}, c.Log)
 	require.Equal(t, config.Dev{DataDir: "/data", PostgresHome: "/pg", Fresh: true, Subscribers: 3}, c.Dev)
 	require.Equal(t, "billing", c.Subscriber.ID)
@@ -115,12 +117,13 @@ func TestUsableFromCode(t *testing.T) {
 	require.NotEmpty(t, c.Settings())
 	require.Empty(t, c.Warnings())
 
-	c.Outbox.BatchSize = 0
+	c.Outbox.BatchSize, c.Outbox.Retention = 0, time.Second
 	c.Roles = config.Roles{}
 	require.EqualError(t, c.Validate(config.DatabaseURL), `the configuration is wrong:
   DATABASE_URL is not set; it must be a URL such as postgres://user:password@host:5432/database, with special characters in it percent-encoded
   OUTBOXIE_ROLES is ""; it must be a list of api and relay, such as api,relay
-  OUTBOX_BATCH_SIZE is "0"; it must be a whole number from 1 to 1000`)
+  OUTBOX_BATCH_SIZE is "0"; it must be a whole number from 1 to 1000
+  OUTBOX_RETENTION is "1s"; it must be a duration of at least 1m, such as 168h, or 0 (for ever)`)
 }
 
 // TestProblems has at least one refused value for every setting that can be refused.
@@ -273,6 +276,7 @@ STREAM_REPLICAS       1                              default
 OUTBOX_LEASE_TTL      3s                             default
 OUTBOX_POLL_INTERVAL  500ms                          default
 OUTBOX_BATCH_SIZE     1000                           default
+OUTBOX_RETENTION      0s                             default
 LOG_LEVEL             info                           default
 LOG_FORMAT            text                           default
 OUTBOXIE_DATA_DIR     .outboxie                      default

@@ -29,6 +29,7 @@ const (
 	OutboxLeaseTTL   Name = "OUTBOX_LEASE_TTL"
 	OutboxPoll       Name = "OUTBOX_POLL_INTERVAL"
 	OutboxBatchSize  Name = "OUTBOX_BATCH_SIZE"
+	OutboxRetention  Name = "OUTBOX_RETENTION"
 	LogLevel         Name = "LOG_LEVEL"
 	LogFormat        Name = "LOG_FORMAT"
 	DataDir          Name = "OUTBOXIE_DATA_DIR"
@@ -125,6 +126,10 @@ var settings = []setting{
 	{
 		name: OutboxBatchSize, accepts: "a whole number from 1 to 1000",
 		ok: func(c Config) bool { return within(c.Outbox.BatchSize, 1, 1000) },
+	},
+	{
+		name: OutboxRetention, accepts: "a duration of at least 1m, such as 168h, or 0 (for ever)",
+		ok: func(c Config) bool { return c.Outbox.Retention == 0 || c.Outbox.Retention >= time.Minute },
 	},
 	{name: LogLevel, accepts: "debug, info, warn or error"},
 	{

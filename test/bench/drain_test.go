@@ -123,6 +123,7 @@ func drain(t *testing.T, database, broker, name string, events int) time.Duratio
 	bell := memory.NewBell()
 	r := relay.New(relay.Ports{
 		Log: postgres.NewLog(db, name, quiet), Cursors: postgres.NewCursorStore(db, name, name),
+		Parking: postgres.NewParking(db, name), Retention: postgres.NewRetention(db, name),
 		Publisher: telemetry.TracePublisher(noop.NewTracerProvider(), name, publisher),
 		Elector:   postgres.NewElector(db, name, "bench", ttl), Waker: bell, Alarm: bell,
 	}, relay.Options{

@@ -124,7 +124,7 @@ func startRelay(ctx context.Context, t *testing.T, running *sync.WaitGroup, data
 	counted := &countConflicts{Publisher: publisher}
 	bell := memory.NewBell()
 	r := relay.New(relay.Ports{
-		Log: postgres.NewLog(db, "ORDERS", quiet), Cursors: unfenced{}, Publisher: counted,
+		Log: postgres.NewLog(db, "ORDERS", quiet), Cursors: unfenced{}, Parking: empty{}, Publisher: counted,
 		Elector: elector, Waker: bell, Alarm: bell,
 	}, relay.Options{LeaseTTL: time.Second, Poll: 20 * time.Millisecond, Slice: outbox.Slice{Count: 50, Bytes: 1 << 20}}, quiet)
 	running.Go(func() {
@@ -155,9 +155,15 @@ func (*oneForAll) Resign(context.Context, outbox.Term) error { return nil }
 type unfenced struct{}
 
 func (unfenced) Load(context.Context) (outbox.Cursor, error) { return outbox.Cursor{}, nil }
-func (unfenced) Save(_ context.Context, _ outbox.Term, c outbox.Cursor) (outbox.Cursor, error) {
+func (unfenced) Save(_ context.Context, _ outbox.Turn, c outbox.Cursor) (outbox.Cursor, error) {
 	return c, nil
 }
+func (unfenced) Report(context.Context, outbox.Turn, *outbox.Halt) error { return nil }
+
+// empty is a parking lot in which nothing is and nothing comes.
+type empty struct{ ports.Parking }
+
+func (empty) Settle(context.Context, outbox.Turn, ports.Stamp, uint64) (bool, error) { return false, nil }
 
 // countConflicts counts the appends that were refused because the other relay was first.
 type countConflicts struct {

@@ -105,7 +105,7 @@ func FuzzEncode(f *testing.F) {
 		if entry.Validate() != nil {
 			return
 		}
-		message, size := encode(entry)
+		message, size := encode(entry, nil)
 		if reason := refusal(entry, size, limits{stream: "ORDERS", subjects: []string{">"}, size: 1 << 20}); reason != "" {
 			if strings.Contains(reason, "a name that NATS does not send") {
 				require.Error(t, w.nc.PublishMsg(message))

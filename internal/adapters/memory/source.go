@@ -125,7 +125,7 @@ func (d *delivery) Entry() (outbox.Entry, error) {
 
 // Raw implements the port. A message of somebody else says hello.
 func (d *delivery) Raw() (outbox.Message, uint64) {
-	if !d.message.ours {
+	if !d.message.stamp.Ours {
 		return outbox.Message{Subject: prefix + "stray", Payload: []byte("hello")}, d.sequence
 	}
 	return outbox.Message{

@@ -118,8 +118,8 @@ func (p *Parking) SetAside(ctx context.Context, turn outbox.Turn, entries []outb
 	return positions(inLot), nil
 }
 
-// dueStatement passes over events whose log row is gone, which only happens by hand, lest they hold up other aggregates.
-const dueStatement = `
+// redriveStatement passes over events whose log row is gone, which only happens by hand, lest they hold up other aggregates.
+const redriveStatement = `
 WITH first AS (
 	SELECT p.aggregate_type, p.aggregate_id FROM outbox_parked AS p
 	WHERE p.state = 'redrive' AND p.position <= ?0 AND EXISTS (SELECT FROM outbox AS o WHERE o.position = p.position)
@@ -142,7 +142,7 @@ ORDER BY o.position`
 
 // Due implements the port. A standby may show what is to be redriven and was already.
 func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit outbox.Slice) (due []outbox.Entry, waiting bool, err error) {
-	rows, err := p.db.QueryContext(ctx, dueStatement, int64(upTo), max(limit.Count, 1), limit.Bytes)
+	rows, err := p.db.QueryContext(ctx, redriveStatement, int64(upTo), max(limit.Count, 1), limit.Bytes)
 	if err != nil {
 		return nil, false, classify(ctx, fmt.Errorf("ask for what to redrive: %w", err))
 	}

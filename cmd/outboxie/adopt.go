@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
+	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+)
+
+// errUnconfirmed ends a command that has only said what it would do.
+var errUnconfirmed = fault.New(fault.Invalid, "unconfirmed", "nothing was done: say --yes to do it")
+
+func (p *program) outboxAdoptCommand() *cobra.Command {
+	var position int64
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "adopt [--position N] [--yes]",
+		Short: "Repair a halted relay: accept the stream as it is, and go on from a place in the log",
+		Long: "Repair a halted relay: accept stream and log as they are now, and go on after the last event that both hold, or after\n" +
+			"--position. The place is written into the stream as a notice, where every relay looks first. Says what it would do;\n" +
+			"--yes does it. Needs DATABASE_URL and NATS_URL.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := p.configure(cmd, config.DatabaseURL)
+			if err != nil {
+				return err
+			}
+			var from *outbox.Position
+			if cmd.Flags().Changed("position") {
+				asked := outbox.Position(position)
+				from = &asked
+			}
+			return p.adopt(cmd.Context(), c, from, yes)
+		},
+	}
+	cmd.Flags().Int64Var(&position, "position", 0, "the last event that counts as published, instead of the one that is proposed")
+	cmd.Flags().BoolVar(&yes, "yes", false, "do it")
+	return cmd
+}
+
+func (p *program) adopt(ctx context.Context, c config.Config, from *outbox.Position, yes bool) error {
+	logger := p.logger(c)
+	nc, err := jetstream.Connect(jetstream.Options{URL: string(c.NATS.URL), Name: c.InstanceID, Logger: logger})
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{
+		Stream: c.Stream.Name, MaxBytes: c.Stream.MaxBytes, MaxAge: c.Stream.MaxAge, Replicas: c.Stream.Replicas, Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	return withDatabase(c, func(db *bun.DB) error {
+		adopter := operating.NewAdopter(postgres.NewDesk(db, c.Stream.Name, c.Stream.Name), publisher)
+		plan, err := adopter.Plan(ctx, from)
+		if err != nil {
+			return err
+		}
+		if err := describeAdoption(p.stdout, c.Stream.Name, plan); err != nil {
+			return err
+		}
+		if !yes {
+			return errUnconfirmed
+		}
+		if err := adopter.Do(ctx, plan); err != nil {
+			return fmt.Errorf("adopt stream %s: %w", c.Stream.Name, err)
+		}
+		_, err = fmt.Fprintln(p.stdout, "\nDone. The leader goes on within the poll interval: outboxie outbox status")
+		return err
+	})
+}
+
+func describeAdoption(out io.Writer, stream string, plan operating.Adoption) error {
+	said := func(format string, args ...any) error {
+		_, err := fmt.Fprintf(out, format+"\n", args...)
+		return err
+	}
+	errs := []error{
+		said("The relay is halted (%s): %s.", plan.Halt.Reason, plan.Halt.Detail),
+		said("\nAn adoption would"),
+	}
+	if plan.Create {
+		errs = append(errs, said("  - create stream %s anew;", stream))
+	} else if plan.Anew {
+		errs = append(errs, said("  - accept that stream %s is another one than it was;", stream))
+	}
+	place := fmt.Sprintf("position %d, event %s", plan.Place.Position, plan.Place.EventID)
+	switch {
+	case plan.Place.Position == 0:
+		place = "position 0, the beginning of the log"
+	case plan.Place.EventID == "":
+		place = fmt.Sprintf("position %d, which retention has removed", plan.Place.Position)
+	}
+	errs = append(errs, said("  - go on after %s: %s;", place, plan.Why))
+	if plan.Gone {
+		errs = append(errs, said("  - leave out what lies between the stream's end and there: the log does not have it any more;"))
+	}
+	if plan.Anew {
+		errs = append(errs, said("  - redrive again what had been redriven into the former stream;"))
+	}
+	errs = append(errs, said("  - publish the %d events of the log that come after it. Subscribers drop those that they have seen.", plan.Events))
+	return errors.Join(errs...)
+}
