@@ -16,6 +16,7 @@ CREATE TABLE outbox_parked (
     CHECK ((state = 'redriven') = (stream_sequence IS NOT NULL))
 );
 CREATE INDEX outbox_parked_waiting ON outbox_parked (position) WHERE state IN ('parked', 'redrive');
+CREATE INDEX outbox_parked_redrive ON outbox_parked (position) WHERE state = 'redrive';
 CREATE INDEX outbox_parked_waiting_of ON outbox_parked (aggregate_type, aggregate_id, position)
     WHERE state IN ('parked', 'redrive');
 CREATE INDEX outbox_parked_parked_of ON outbox_parked (aggregate_type, aggregate_id, position) WHERE state = 'parked';

@@ -118,13 +118,16 @@ func (p *Parking) SetAside(ctx context.Context, turn outbox.Turn, entries []outb
 	return positions(inLot), nil
 }
 
-// redriveStatement passes over events whose log row is gone, which only happens by hand, lest they hold up other aggregates.
+// redriveStatement looks at the events to be redriven in order until one may go, whatever the planner knows about the lot. It
+// passes over those whose log row is gone, which only happens by hand, lest they hold up other aggregates.
 const redriveStatement = `
 WITH first AS (
-	SELECT p.aggregate_type, p.aggregate_id FROM outbox_parked AS p
-	WHERE p.state = 'redrive' AND p.position <= ?0 AND EXISTS (SELECT FROM outbox AS o WHERE o.position = p.position)
-		AND NOT EXISTS (SELECT FROM outbox_parked AS before WHERE before.aggregate_type = p.aggregate_type
-			AND before.aggregate_id = p.aggregate_id AND before.state = 'parked' AND before.position < p.position)
+	SELECT p.aggregate_type, p.aggregate_id
+	FROM (SELECT * FROM outbox_parked WHERE state = 'redrive' AND position <= ?0 ORDER BY position OFFSET 0) AS p
+	WHERE (SELECT true FROM outbox AS o WHERE o.position = p.position) AND (
+		SELECT true FROM outbox_parked AS before WHERE before.aggregate_type = p.aggregate_type
+			AND before.aggregate_id = p.aggregate_id AND before.state = 'parked' AND before.position < p.position LIMIT 1
+	) IS NULL
 	ORDER BY p.position LIMIT 1
 ), due AS (
 	SELECT p.position FROM first JOIN outbox_parked AS p USING (aggregate_type, aggregate_id)
