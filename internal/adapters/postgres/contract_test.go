@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/assylzhan-a/outboxie/internal/ports/operating/operatingtest"
 	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 )
 
@@ -26,6 +27,10 @@ func TestParking(t *testing.T) {
 
 func TestRetention(t *testing.T) {
 	outboxtest.TestRetention(t, func(t *testing.T) outboxtest.RetentionHarness { return newHarness(t) })
+}
+
+func TestBench(t *testing.T) {
+	operatingtest.TestBench(t, func(t *testing.T) operatingtest.BenchHarness { return newHarness(t) })
 }
 
 // The mutant "gap check off" must lose events, or the test that a reader follows the writers proves nothing.

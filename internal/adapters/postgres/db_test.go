@@ -42,6 +42,7 @@ func TestClassify(t *testing.T) {
 		"lost in the middle":     {background, io.ErrUnexpectedEOF, fault.Unavailable},
 		"unique violation":       {background, &pgconn.PgError{Code: "23505"}, fault.Internal},
 		"syntax error":           {background, &pgconn.PgError{Code: "42601"}, fault.Internal},
+		"no such table":          {background, &pgconn.PgError{Code: "42P01"}, fault.Internal},
 		"anything else":          {background, errors.New("x"), fault.Internal},
 		"hidden end of context":  {ended, sql.ErrTxDone, fault.Unavailable},
 		"context ended by error": {background, fmt.Errorf("x: %w", context.DeadlineExceeded), fault.Unavailable},

@@ -17,6 +17,10 @@ import (
 // of another. Whether the statement took effect is not known.
 var ErrUnavailable = fault.New(fault.Unavailable, "database_unavailable", "the database cannot do this at the moment")
 
+// ErrSchema : the database has not got what the statement needs.
+var ErrSchema = fault.New(fault.Internal, "schema_outdated",
+	"the database's schema is missing or older than this program: run `outboxie migrate up`")
+
 // classify turns what the driver reports into a fault. Faults stay as they are, what is transient becomes ErrUnavailable,
 // and the rest stays unclassified. The end of ctx is always findable with errors.Is, also where database/sql hides it
 // behind its own errors (a transaction that was rolled back because its context ended says only that it is done).
@@ -28,7 +32,13 @@ func classify(ctx context.Context, err error) error {
 		err = errors.Join(ended, err)
 	}
 	var known *fault.Error
-	if errors.As(err, &known) || !transient(err) {
+	if errors.As(err, &known) {
+		return err
+	}
+	if state := sqlState(err); state == "42P01" || state == "42703" { // undefined table, column
+		return ErrSchema.Wrap(err)
+	}
+	if !transient(err) {
 		return err
 	}
 	return ErrUnavailable.Wrap(err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 	"github.com/assylzhan-a/outboxie/test/infra"
@@ -88,11 +89,14 @@ func (h *harness) Store() ports.CursorStore   { return h.cursors }
 func (h *harness) Parking() ports.Parking     { return h.parking }
 func (h *harness) Attendant() ports.Attendant { return h.parking }
 func (h *harness) Retention() ports.Retention { return postgres.NewRetention(h.db, relay) }
+func (h *harness) Bench() operating.Bench     { return h.desk() }
 func (h *harness) TTL() time.Duration         { return leaseTTL }
 
 func (h *harness) Elector(holder string) ports.Elector {
 	return postgres.NewElector(h.db, relay, holder, leaseTTL)
 }
+
+func (h *harness) desk() *postgres.Desk { return postgres.NewDesk(h.db, relay, "STREAM") }
 
 // Advance moves the lease against the database's clock, which is the same as moving the clock.
 func (h *harness) Advance(t *testing.T, by time.Duration) {

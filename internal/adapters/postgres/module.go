@@ -8,6 +8,7 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
@@ -26,6 +27,7 @@ var Module = fx.Module("postgres", fx.Provide(
 	provideDB,
 	fx.Annotate(provideLog, fx.As(fx.Self()), fx.As(new(ports.Log))),
 	fx.Annotate(provideCursorStore, fx.As(new(ports.CursorStore))),
+	fx.Annotate(provideDesk, fx.As(new(operating.Desk)), fx.As(new(operating.Bench))),
 	fx.Annotate(provideParking, fx.As(new(ports.Parking)), fx.As(new(ports.Attendant))),
 	fx.Annotate(provideRetention, fx.As(new(ports.Retention))),
 	fx.Annotate(provideElector, fx.As(new(ports.Elector))),
@@ -50,6 +52,8 @@ func provideLog(db *bun.DB, relay RelayOptions, logger *slog.Logger) *Log {
 func provideCursorStore(db *bun.DB, relay RelayOptions) *CursorStore {
 	return NewCursorStore(db, relay.Name, relay.Stream)
 }
+
+func provideDesk(db *bun.DB, relay RelayOptions) *Desk { return NewDesk(db, relay.Name, relay.Stream) }
 
 func provideParking(db *bun.DB, relay RelayOptions) *Parking { return NewParking(db, relay.Name) }
 

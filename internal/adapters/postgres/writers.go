@@ -7,7 +7,10 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/uptrace/bun"
+
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 )
 
 const (
@@ -97,10 +100,12 @@ func (l *Log) awaitWriters(ctx context.Context, seen outbox.Position) error {
 	}
 }
 
-// describeStatement tells about the holders of locks on the outbox what an operator needs to find and end them. A prepared
-// transaction is recognized by the lock on its own id.
+// describeStatement tells about the holders of locks on the outbox what an operator needs to find and end them, those that
+// have been at it for the longest time first. A prepared transaction is recognized by the lock on its own id. What another
+// role does is hidden, but for its process and application, from a role that is not a member of pg_read_all_stats.
 const describeStatement = `
-SELECT l.virtualtransaction, coalesce(l.pid, 0), coalesce(p.gid, ''), coalesce(a.state, 'prepared'),
+SELECT l.virtualtransaction, coalesce(l.pid, 0), coalesce(p.gid, ''),
+	CASE WHEN l.pid IS NULL THEN 'prepared' ELSE coalesce(a.state, 'unknown') END, coalesce(a.xact_start, p.prepared),
 	coalesce(extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared)), 0),
 	coalesce(a.application_name, ''), coalesce(left(a.query, 120), '')
 FROM pg_locks AS l
@@ -110,8 +115,38 @@ LEFT JOIN (
 	FROM pg_prepared_xacts AS p JOIN pg_locks AS x ON x.locktype = 'transactionid' AND x.transactionid = p.transaction
 		AND x.pid IS NULL AND x.granted
 ) AS p ON l.pid IS NULL AND p.virtualtransaction = l.virtualtransaction
-WHERE l.locktype = 'relation' AND l.relation = 'outbox'::regclass AND l.mode = 'RowExclusiveLock'
-	AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+WHERE l.locktype = 'relation' AND l.relation = 'outbox'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted
+	AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+ORDER BY 5`
+
+// describedWriter is a holder of a lock on the outbox, with its virtual id.
+type describedWriter struct {
+	operating.Writer
+	id  string
+	age float64 // in seconds
+}
+
+func describeWriters(ctx context.Context, db *bun.DB) ([]describedWriter, error) {
+	rows, err := db.QueryContext(ctx, describeStatement)
+	if err != nil {
+		return nil, fmt.Errorf("describe the outbox's writers: %w", err)
+	}
+	defer func() { _ = rows.Close() }()
+	var found []describedWriter
+	for rows.Next() {
+		var w describedWriter
+		var since sql.NullTime
+		if err := rows.Scan(&w.id, &w.PID, &w.GID, &w.State, &since, &w.age, &w.Application, &w.Query); err != nil {
+			return nil, fmt.Errorf("describe the outbox's writers: %w", err)
+		}
+		w.Since = since.Time
+		found = append(found, w)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("describe the outbox's writers: %w", err)
+	}
+	return found, nil
+}
 
 // warn names the transactions that hold the log up.
 func (l *Log) warn(ctx context.Context, open writers, seen outbox.Position, waited time.Duration) {
@@ -120,31 +155,21 @@ func (l *Log) warn(ctx context.Context, open writers, seen outbox.Position, wait
 }
 
 func (l *Log) describe(ctx context.Context, open writers) []string {
-	rows, err := l.db.QueryContext(ctx, describeStatement)
+	found, err := describeWriters(ctx, l.db)
 	if err != nil {
 		return []string{"unknown: " + err.Error()}
 	}
-	defer func() { _ = rows.Close() }()
 	var described []string
-	for rows.Next() {
-		var id, gid, state, application, query string
-		var pid int64
-		var age float64
-		if err := rows.Scan(&id, &pid, &gid, &state, &age, &application, &query); err != nil {
-			return append(described, "unknown: "+err.Error())
-		}
-		if _, blocks := open[id]; !blocks {
+	for _, w := range found {
+		if _, blocks := open[w.id]; !blocks {
 			continue
 		}
-		if pid == 0 {
-			described = append(described, fmt.Sprintf("prepared transaction %q, %.1fs old", gid, age))
+		if w.PID == 0 {
+			described = append(described, fmt.Sprintf("prepared transaction %q, %.1fs old", w.GID, w.age))
 		} else {
 			described = append(described, fmt.Sprintf("pid %d (%s) %s, transaction %.1fs old, last statement: %s",
-				pid, application, state, age, query))
+				w.PID, w.Application, w.State, w.age, w.Query))
 		}
-	}
-	if err := rows.Err(); err != nil {
-		return append(described, "unknown: "+err.Error())
 	}
 	return described
 }

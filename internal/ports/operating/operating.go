@@ -79,16 +79,17 @@ type Writer struct {
 	GID         string // of a prepared transaction
 	Application string
 	State       string
-	Query       string // its last statement, shortened
-	Since       time.Time
+	Query       string    // its last statement, shortened
+	Since       time.Time // zero: it may not be told
 }
 
-// Filter chooses entries of the log. Zero values choose all.
+// Filter chooses entries of the log. Each zero value, but that of Limit, chooses all.
 type Filter struct {
-	AggregateID string
-	Type        string // of the event
-	Since       time.Time
-	Limit       int
+	Position  outbox.Position
+	Aggregate outbox.Key
+	Type      string    // of the event
+	Since     time.Time // it was recorded then or later
+	Limit     int
 }
 
 // Where an entry stands.
@@ -100,5 +101,6 @@ const (
 // Listed is an entry of the log and where it stands: Unpublished, Published, or its state in the parking lot.
 type Listed struct {
 	outbox.Entry
-	State string
+	State  string
+	Reason string // why it is, or was, in the parking lot; empty: it never was
 }

@@ -1,0 +1,96 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/uptrace/bun/dialect/pgdialect"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+var _ operating.Bench = (*Desk)(nil)
+
+// Cursor implements the port.
+func (d *Desk) Cursor(ctx context.Context) (outbox.Cursor, error) {
+	return NewCursorStore(d.db, d.relay, d.stream).Load(ctx)
+}
+
+// confirmStatement compares ids as text: what is asked for comes from a stream, and need not be a UUID.
+const confirmStatement = `
+SELECT o.position, o.event_id
+FROM unnest(?0::bigint[], ?1::text[]) AS place (position, event_id)
+JOIN outbox AS o ON o.position = place.position AND o.event_id::text = place.event_id
+ORDER BY o.position DESC LIMIT 1`
+
+// Confirm implements the port.
+func (d *Desk) Confirm(ctx context.Context, places []outbox.Progress) (outbox.Progress, bool, error) {
+	positions, ids := make([]int64, len(places)), make([]string, len(places))
+	for i, place := range places {
+		positions[i], ids[i] = int64(place.Position), place.EventID
+	}
+	return d.place(ctx, confirmStatement, pgdialect.Array(positions), pgdialect.Array(ids))
+}
+
+// At implements the port.
+func (d *Desk) At(ctx context.Context, position outbox.Position) (outbox.Progress, bool, error) {
+	return d.place(ctx, "SELECT position, event_id FROM outbox WHERE position = ?", int64(position))
+}
+
+// place is the one that a statement finds, if any.
+func (d *Desk) place(ctx context.Context, statement string, args ...any) (found outbox.Progress, ok bool, err error) {
+	err = d.db.QueryRowContext(ctx, statement, args...).Scan(&found.Position, &found.EventID)
+	if errors.Is(err, sql.ErrNoRows) {
+		return outbox.Progress{}, false, nil
+	}
+	if err != nil {
+		return outbox.Progress{}, false, classify(ctx, fmt.Errorf("look an event up in the log: %w", err))
+	}
+	return found, true, nil
+}
+
+// Behind implements the port.
+func (d *Desk) Behind(ctx context.Context, position outbox.Position) (int64, error) {
+	count, _, err := countBehind(ctx, d.db, position)
+	if err != nil {
+		return 0, classify(ctx, fmt.Errorf("count the log's entries after %d: %w", position, err))
+	}
+	return count, nil
+}
+
+// adoptStatement is a turn without a lease. When the cursor goes back retention counts anew from there, and all of it for
+// another stream: nobody knows since when that one has held what it holds.
+const adoptStatement = `
+WITH turn AS (
+	INSERT INTO outbox_cursor AS c (relay, position, stream, stream_created, stream_sequence, token, revision, updated_at)
+	SELECT ?0, ?2, ?3, nullif(?4, ''), ?5, 0, 1, clock_timestamp()
+	WHERE ?1 = 0 OR EXISTS (SELECT FROM outbox_cursor WHERE relay = ?0)
+	ON CONFLICT (relay) DO UPDATE SET position = excluded.position, stream = excluded.stream,
+		stream_created = excluded.stream_created, stream_sequence = excluded.stream_sequence,
+		revision = c.revision + 1, updated_at = excluded.updated_at, halt_reason = NULL, halt_detail = NULL, halted_at = NULL,
+		passed = least(c.passed, excluded.position), passed_at = CASE WHEN ?6 THEN NULL ELSE c.passed_at END
+	WHERE c.revision = ?1
+	RETURNING c.revision
+), again AS (
+	UPDATE outbox_parked AS p SET state = 'redrive', stream_sequence = NULL, changed_at = clock_timestamp()
+	FROM turn WHERE ?6 AND p.state = 'redriven'
+)
+SELECT revision FROM turn`
+
+// Adopt implements the port.
+func (d *Desk) Adopt(ctx context.Context, revision int64, cursor outbox.Cursor, anew bool) error {
+	var now int64
+	err := d.db.QueryRowContext(ctx, adoptStatement, d.relay, revision, int64(cursor.Position), d.stream, cursor.StreamCreated,
+		int64(cursor.StreamSequence), anew).Scan(&now)
+	if errors.Is(err, sql.ErrNoRows) {
+		return ports.ErrOutOfTurn.With("the cursor of %s is not at revision %d any more", d.relay, revision)
+	}
+	if err != nil {
+		return classify(ctx, fmt.Errorf("adopt position %d for %s: %w", cursor.Position, d.relay, err))
+	}
+	return nil
+}

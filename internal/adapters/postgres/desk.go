@@ -1,0 +1,145 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+)
+
+// Desk is where operators see how one relay and its log stand, and, as the bench, where they repair it. Looking locks nothing
+// and writes nothing.
+type Desk struct {
+	db     *bun.DB
+	relay  string
+	stream string
+}
+
+var _ operating.Desk = (*Desk)(nil)
+
+// NewDesk returns the desk of relay, which publishes to stream.
+func NewDesk(db *bun.DB, relay, stream string) *Desk {
+	return &Desk{db: db, relay: relay, stream: stream}
+}
+
+// Status implements the port. It asks three times, so what it tells may be a few milliseconds apart.
+func (d *Desk) Status(ctx context.Context) (operating.Status, error) {
+	status, err := d.relayStatus(ctx)
+	if err == nil {
+		status.Unpublished, status.Oldest, err = countBehind(ctx, d.db, status.Position)
+	}
+	if err != nil {
+		return operating.Status{}, classify(ctx, fmt.Errorf("read the status of the relay %s: %w", d.relay, err))
+	}
+	writers, err := describeWriters(ctx, d.db)
+	if err != nil {
+		return operating.Status{}, classify(ctx, err)
+	}
+	if len(writers) > 0 {
+		status.Writer = &writers[0].Writer
+	}
+	return status, nil
+}
+
+const statusStatement = `
+SELECT pg_is_in_recovery(), clock_timestamp(), l.holder, l.token, l.acquired_at, l.expires_at,
+	c.position, c.stream, c.stream_sequence, c.purged_to, c.updated_at, c.halt_reason, c.halt_detail, c.halted_at,
+	(SELECT coalesce(max(position), 0) FROM outbox), parked.events, parked.aggregates
+FROM (SELECT) AS always
+LEFT JOIN leases AS l ON l.name = ?0 AND l.expires_at > clock_timestamp()
+LEFT JOIN outbox_cursor AS c ON c.relay = ?0
+CROSS JOIN (
+	SELECT count(*) AS events, count(DISTINCT (aggregate_type, aggregate_id)) AS aggregates
+	FROM outbox_parked WHERE state IN ('parked', 'redrive')
+) AS parked`
+
+// relayStatus reads all but the backlog and the writers.
+func (d *Desk) relayStatus(ctx context.Context) (operating.Status, error) {
+	var standby bool
+	var holder, stream, reason, detail sql.NullString
+	var token, position, sequence, purgedTo sql.NullInt64
+	var acquired, expires, updated, halted sql.NullTime
+	status := operating.Status{Relay: d.relay}
+	err := d.db.QueryRowContext(ctx, statusStatement, d.relay).Scan(&standby, &status.Now, &holder, &token, &acquired, &expires,
+		&position, &stream, &sequence, &purgedTo, &updated, &reason, &detail, &halted,
+		&status.Last, &status.ParkedEvents, &status.ParkedAggregates)
+	switch {
+	case err != nil:
+		return operating.Status{}, err
+	case standby:
+		return operating.Status{}, errStandby
+	}
+	status.Position, status.PurgedTo = outbox.Position(position.Int64), outbox.Position(purgedTo.Int64)
+	status.Stream, status.Sequence, status.Saved = stream.String, uint64(sequence.Int64), updated.Time
+	if token.Valid {
+		status.Leader = &operating.Leader{Holder: holder.String, Token: token.Int64, Since: acquired.Time, Until: expires.Time}
+	}
+	if reason.Valid {
+		halt := outbox.Halt{Reason: outbox.HaltReason(reason.String), Detail: detail.String}
+		status.Halt = &operating.Halt{Halt: halt, Since: halted.Time}
+	}
+	return status, nil
+}
+
+// behindStatement is given the position as a literal: the planner, who knows how many rows come after it, then reads those
+// only.
+const behindStatement = `
+SELECT count(*), min(o.recorded_at)
+FROM outbox AS o WHERE o.position > ? AND NOT EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = o.position)`
+
+// countBehind counts the entries after position that are not in the parking lot, and tells when the first was recorded.
+func countBehind(ctx context.Context, db *bun.DB, position outbox.Position) (count int64, oldest time.Time, err error) {
+	var first sql.NullTime
+	err = db.QueryRowContext(ctx, behindStatement, int64(position)).Scan(&count, &first)
+	return count, first.Time, err
+}
+
+// List implements the port.
+func (d *Desk) List(ctx context.Context, filter operating.Filter) ([]operating.Listed, error) {
+	query := d.db.NewSelect().ColumnExpr(entryColumns).
+		ColumnExpr("CASE WHEN p.state IS NOT NULL THEN p.state WHEN o.position <= c.position THEN ? ELSE ? END",
+			operating.Published, operating.Unpublished).
+		ColumnExpr("coalesce(p.reason, '')").
+		TableExpr("outbox AS o").
+		Join("LEFT JOIN outbox_parked AS p ON p.position = o.position").
+		Join("LEFT JOIN outbox_cursor AS c ON c.relay = ?", d.relay).
+		OrderExpr("o.position DESC LIMIT ?", max(filter.Limit, 0)) // bun's own limit takes 0 for none
+	if filter.Position != 0 {
+		query = query.Where("o.position = ?", int64(filter.Position))
+	}
+	if filter.Aggregate.Type != "" {
+		query = query.Where("o.aggregate_type = ?", filter.Aggregate.Type)
+	}
+	if filter.Aggregate.ID != "" {
+		query = query.Where("o.aggregate_id = ?", filter.Aggregate.ID)
+	}
+	if filter.Type != "" {
+		query = query.Where("o.event_type = ?", filter.Type)
+	}
+	if !filter.Since.IsZero() {
+		query = query.Where("o.recorded_at >= ?", filter.Since)
+	}
+	rows, err := query.Rows(ctx)
+	if err != nil {
+		return nil, classify(ctx, fmt.Errorf("list the outbox: %w", err))
+	}
+	defer func() { _ = rows.Close() }()
+	var found []operating.Listed
+	for rows.Next() {
+		var row logRow
+		var listed operating.Listed
+		if err := rows.Scan(append(row.columns(), &listed.State, &listed.Reason)...); err != nil {
+			return nil, classify(ctx, fmt.Errorf("list the outbox: %w", err))
+		}
+		if listed.Entry, err = row.entry(); err != nil {
+			return nil, err
+		}
+		found = append(found, listed)
+	}
+	return found, classify(ctx, rows.Err())
+}
