@@ -40,6 +40,7 @@ func (p *Publisher) Open(ctx context.Context, create bool) (ports.StreamInfo, er
 	return ports.StreamInfo{
 		Created:      info.Created.UTC().Format(time.RFC3339Nano),
 		LastSequence: info.State.LastSeq,
+		Session:      reconnects,
 	}, nil
 }
 

@@ -188,7 +188,7 @@ func (l *publisherLine) Open(ctx context.Context, create bool) (ports.StreamInfo
 	lines := l.e.lines()
 	info, err := through(ctx, l.e, func(ctx context.Context) (ports.StreamInfo, error) { return l.e.stream.Open(ctx, create) })
 	if err == nil {
-		l.opened = lines
+		l.opened, info.Session = lines, uint64(lines)
 	}
 	return info, err
 }

@@ -73,7 +73,9 @@ func (s *Stream) Open(ctx context.Context, create bool) (ports.StreamInfo, error
 		s.incarnation++
 		s.announce()
 	}
-	return ports.StreamInfo{Created: strconv.Itoa(s.incarnation), LastSequence: uint64(len(s.messages))}, nil
+	return ports.StreamInfo{
+		Created: strconv.Itoa(s.incarnation), LastSequence: uint64(len(s.messages)), Session: uint64(s.restarts),
+	}, nil
 }
 
 // At implements the port.

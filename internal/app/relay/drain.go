@@ -93,13 +93,19 @@ func (r *Relay) idle(ctx context.Context, t *tenure, place *place, longest time.
 	return r.unmoved(t, place)
 }
 
-// unmoved asks whether the stream is still the same and ends at place.
+// unmoved asks whether the stream is still the same and ends at place. A stream that was lost from sight may have grown and
+// gone back since, and what grew may have parked an aggregate.
 func (r *Relay) unmoved(t *tenure, place *place) error {
 	info, err := r.Publisher.Open(t.ctx, false)
-	if err == nil && (info.Created != place.created || info.LastSequence != place.sequence) {
+	switch {
+	case err != nil:
+		return err
+	case info.Session != place.session:
+		return ports.ErrTailMoved.With("the connection was lost")
+	case info.Created != place.created || info.LastSequence != place.sequence:
 		return ports.ErrTailMoved.With("the stream ends at sequence %d, not at %d", info.LastSequence, place.sequence)
 	}
-	return err
+	return nil
 }
 
 // await waits until ready or elapsed can be received from, says whether it was ready, and saves the cursor when it is due.

@@ -16,6 +16,7 @@ type place struct {
 	sequence uint64          // the stream's last sequence: where the next append has to follow
 	own      uint64          // sequence of our last message; below sequence only when somebody else wrote after it
 	created  string          // identity of the stream
+	session  uint64          // of the connection over which it was found
 	unsaved  time.Time       // since when the cursor is behind; zero: it is not
 	lost     uint64          // how many messages that were acknowledged the stream had lost when it was taken over
 
@@ -128,7 +129,7 @@ func (r *Relay) settle(t *tenure, here *place, tail ports.Stamp, sequence uint64
 // locate finds our last message in the stream. A stream that is shorter than the cursor knows lost what it had
 // acknowledged: the log still has it.
 func (r *Relay) locate(ctx context.Context, cursor outbox.Cursor, info ports.StreamInfo) (*place, ports.Stamp, error) {
-	here := &place{sequence: info.LastSequence, created: info.Created}
+	here := &place{sequence: info.LastSequence, created: info.Created, session: info.Session}
 	floor := cursor.StreamSequence
 	if info.LastSequence < floor {
 		here.lost, floor = floor-info.LastSequence, 0

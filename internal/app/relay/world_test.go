@@ -319,12 +319,12 @@ func live(t *testing.T, p plan, change func(*world)) (failed map[string]string, 
 			instance.spare()
 		}
 		last := w.start("last")
-		time.Sleep(time.Minute)
+		time.Sleep(30 * time.Second)
 		if p.Forgives {
 			w.stream.LimitPayload(1 << 20)
 			w.redrive(1)
 		}
-		time.Sleep(2 * time.Minute)
+		time.Sleep(75 * time.Second)
 		status := last.relay.Status()
 		for _, instance := range append(w.alive, last) {
 			if instance.relay.Status().Heals > 0 {

@@ -78,6 +78,7 @@ type Log interface {
 type StreamInfo struct {
 	Created      string // identity: opaque, differs for a stream that was deleted and made anew
 	LastSequence uint64 // of the last message ever stored, deleted or not; 0: none
+	Session      uint64 // of the connection that was asked; differs once that was lost, and the stream may be an older one
 }
 
 // Stamp is what the engine wrote on a message of the stream.

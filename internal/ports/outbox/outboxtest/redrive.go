@@ -138,7 +138,8 @@ func noticeConflict(t *testing.T, h StreamHarness) {
 
 // streamReconnect : nobody knows which copy of the stream has come back until somebody has looked.
 func streamReconnect(t *testing.T, h StreamHarness) {
-	publisher, _ := openStream(t, h)
+	publisher, first := openStream(t, h)
+	sessions := map[uint64]bool{first.Session: true}
 	entries := NewEntries(0, 40)
 	publish(t, publisher, 0, entries[:2])
 	for tail := uint64(2); tail < 8; tail += 3 {
@@ -167,6 +168,8 @@ func streamReconnect(t *testing.T, h StreamHarness) {
 		info, err := publisher.Open(t.Context(), false)
 		require.NoError(t, err)
 		require.Equal(t, tail, info.LastSequence)
+		require.False(t, sessions[info.Session])
+		sessions[info.Session] = true
 		publish(t, publisher, tail, entries[tail:tail+1])
 		_, err = publisher.Redrive(t.Context(), tail+1, redriveAt, entries[tail+1:tail+2])
 		require.NoError(t, err)
