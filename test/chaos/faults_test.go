@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/test/chaos/checker"
 )
 
 // begin brings a fault about and returns what ends it. It fails the test when our own servers do not do what they are
@@ -158,26 +160,33 @@ func (n *nemesis) transactionFault(t *testing.T, f fault) func() {
 	}
 	name := fmt.Sprintf("chaos-%x", f.number)
 	if err == nil {
-		_, err = tx.ExecContext(ctx, "PREPARE TRANSACTION '"+name+"'")
+		if _, err := tx.ExecContext(ctx, "PREPARE TRANSACTION '"+name+"'"); err != nil {
+			n.note("it was not prepared, or was, and the answer is lost: %v", err)
+		}
 	}
 	_ = tx.Rollback() // the connection is out of a transaction by now
 	cancel()
-	return func() { n.finishPrepared(t, name, commit) }
+	return func() { n.finishPrepared(t, name, event, commit) }
 }
 
-// finishPrepared ends what was prepared, if it was: its preparation may have been lost with the server.
-func (n *nemesis) finishPrepared(t *testing.T, name string, commit bool) {
+// finishPrepared ends what was prepared, if it was: its preparation may have been lost with the server. Nothing is
+// claimed about the event unless the answer says so.
+func (n *nemesis) finishPrepared(t *testing.T, name string, event checker.ID, commit bool) {
 	t.Helper()
-	verb := "ROLLBACK"
+	verb, claim := "ROLLBACK", n.ledger.RolledBack
 	if commit {
-		verb = "COMMIT"
+		verb, claim = "COMMIT", n.ledger.Committed
 	}
 	require.Eventually(t, func() bool {
 		var left int
 		if n.db.QueryRow("SELECT count(*) FROM pg_prepared_xacts WHERE gid = $1", name).Scan(&left) != nil {
 			return false
 		}
-		return left == 0 || n.statement(verb+" PREPARED '"+name+"'") == nil
+		if left > 0 && n.statement(verb+" PREPARED '"+name+"'") == nil {
+			claim(event)
+			return true
+		}
+		return left == 0
 	}, patience, 50*time.Millisecond, "prepared transaction %s cannot be ended", name)
 }
 
