@@ -219,20 +219,20 @@ func dial(t *testing.T, p *proxy) line {
 }
 
 func (l line) say(word string) {
-	l.T.Helper()
+	l.Helper()
 	_, err := fmt.Fprintln(l.Conn, word)
 	require.NoError(l.T, err)
 }
 
 func (l line) hear(within time.Duration) (string, error) {
-	l.T.Helper()
+	l.Helper()
 	require.NoError(l.T, l.SetReadDeadline(time.Now().Add(within)))
 	text, err := bufio.NewReader(l.Conn).ReadString('\n') // nothing else is under way
 	return strings.TrimSpace(text), err
 }
 
 func (l line) hears(want string) {
-	l.T.Helper()
+	l.Helper()
 	word, err := l.hear(patience)
 	require.NoError(l.T, err)
 	require.Equal(l.T, want, word)
