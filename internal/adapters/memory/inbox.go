@@ -119,7 +119,8 @@ func (i *Inbox) Sweep(ctx context.Context, subscriber string, age time.Duration,
 		for key, decision := range i.taken {
 			l := i.letters[key]
 			discarded := l != nil && l.State == inbox.Discarded && l.changed.Before(cutoff)
-			if swept == limit || key.subscriber != subscriber || !discarded && !(decision.applied && decision.at.Before(cutoff)) {
+			old := discarded || decision.applied && decision.at.Before(cutoff)
+			if swept == limit || key.subscriber != subscriber || !old {
 				continue
 			}
 			delete(i.taken, key)
