@@ -16,6 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
 func (p *program) devCommand() *cobra.Command {
@@ -65,7 +66,12 @@ func devGraph(c config.Config, logger *slog.Logger) fx.Option {
 	for i := range ids {
 		ids[i] = fmt.Sprintf("subscriber-%d", i+1)
 	}
-	return fx.Options(foundation(c, "outboxie", logger), serving(c), subscribers(ids...), administering())
+	return fx.Options(
+		foundation(c, "outboxie", logger), serving(c), subscribers(ids...), administering(),
+		fx.Decorate(func(checks []httpapi.Check, desk inbox.LetterDesk) []httpapi.Check {
+			return append(checks, letterChecks(desk, ids...)...)
+		}),
+	)
 }
 
 // servers is what the command started for itself; nil where it was told of another.

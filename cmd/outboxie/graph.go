@@ -161,6 +161,8 @@ type subscriberParts struct {
 	Config     config.Config
 	NATS       *nats.Conn
 	Work       inbox.UnitOfWork
+	Letters    inbox.DeadLetters
+	Sweeper    inbox.Sweeper
 	Decoder    inbox.Decoder
 	Traces     trace.TracerProvider
 	Logger     *slog.Logger
@@ -172,11 +174,17 @@ func (s subscriberParts) run(id string) error {
 		return err
 	}
 	s.Lifecycle.Append(fx.StopHook(source.Close)) // before the loop's hook, so that it runs after the loop's end
-	loop := subscribing.NewLoop(
-		telemetry.TraceSource(s.Traces, id, source),
-		telemetry.TraceHandler(s.Traces, id, subscribing.NewTotals(id, s.Decoder, s.Work, s.Logger)),
-		subscribing.Options{}, s.Logger.With("subscriber", id))
+	handler := telemetry.TraceHandler(s.Traces, id, subscribing.NewTotals(id, s.Decoder, s.Work, s.Logger))
+	options := subscribing.Options{MaxAttempts: s.Config.Subscriber.MaxAttempts}
+	logger := s.Logger.With("subscriber", id)
+	loop := subscribing.NewLoop(id, telemetry.TraceSource(s.Traces, id, source), handler, s.Letters, options, logger)
 	s.Background.run("subscriber "+id, loop.Run)
+	s.Background.run("dead letters of "+id, subscribing.NewRetrier(id, s.Letters, handler, options, logger).Run)
+	if retention := s.Config.Subscriber.InboxRetention; retention > 0 {
+		s.Background.run("inbox of "+id, func(ctx context.Context) error {
+			return subscribing.Sweep(ctx, id, s.Sweeper, retention, logger)
+		})
+	}
 	return nil
 }
 
@@ -221,6 +229,21 @@ func servingChecks(c config.Config, db *bun.DB, nc *nats.Conn, r *relay.Relay, l
 	}})
 }
 
-func subscribingChecks(db *bun.DB, nc *nats.Conn) []httpapi.Check {
-	return []httpapi.Check{databaseCheck(db), brokerCheck(nc, true)}
+func subscribingChecks(c config.Config, db *bun.DB, nc *nats.Conn, desk inbox.LetterDesk) []httpapi.Check {
+	return append([]httpapi.Check{databaseCheck(db), brokerCheck(nc, true)}, letterChecks(desk, c.Subscriber.ID)...)
+}
+
+// letterChecks tell of dead letters. What is not behind one of them goes on, so nobody needs to be kept away.
+func letterChecks(desk inbox.LetterDesk, subscribers ...string) []httpapi.Check {
+	var checks []httpapi.Check
+	for _, id := range subscribers {
+		checks = append(checks, httpapi.Check{Name: "dead letters of " + id, Probe: func(ctx context.Context) error {
+			dead, err := desk.CountDead(ctx, id)
+			if err == nil && dead > 0 {
+				err = fmt.Errorf("%d dead; `outboxie subscriber dead --id %s` lists them", dead, id)
+			}
+			return err
+		}})
+	}
+	return checks
 }

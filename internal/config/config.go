@@ -79,7 +79,9 @@ type Outbox struct {
 
 // Subscriber says whose events these are: every subscriber id gets every event.
 type Subscriber struct {
-	ID string `env:"SUBSCRIBER_ID"` // empty: none given
+	ID             string        `env:"SUBSCRIBER_ID"`           // empty: none given
+	MaxAttempts    int           `env:"SUBSCRIBER_MAX_ATTEMPTS"` // an event that failed so often is a dead letter
+	InboxRetention time.Duration `env:"INBOX_RETENTION"`         // how long it is remembered what was applied; 0: for ever
 }
 
 // Log says what is logged, and how.
@@ -106,6 +108,7 @@ func Default() Config {
 		HTTP:       HTTP{Addr: "127.0.0.1:8080", AdminAddr: "127.0.0.1:8090"},
 		Stream:     Stream{Name: "ORDERS", Replicas: 1},
 		Outbox:     Outbox{LeaseTTL: 3 * time.Second, PollInterval: 500 * time.Millisecond, BatchSize: 1000},
+		Subscriber: Subscriber{MaxAttempts: 10},
 		Log:        Log{Level: slog.LevelInfo, Format: Text},
 		Dev:        Dev{DataDir: ".outboxie", Subscribers: 1},
 	}

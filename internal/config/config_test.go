@@ -28,6 +28,7 @@ func TestDefaultsAreTheContract(t *testing.T) {
 	require.Equal(t, config.HTTP{Addr: "127.0.0.1:8080", AdminAddr: "127.0.0.1:8090"}, c.HTTP)
 	require.Equal(t, config.Stream{Name: "ORDERS", Replicas: 1}, c.Stream)
 	require.Equal(t, config.Outbox{LeaseTTL: 3 * time.Second, PollInterval: 500 * time.Millisecond, BatchSize: 1000}, c.Outbox)
+	require.Equal(t, config.Subscriber{MaxAttempts: 10}, c.Subscriber)
 	require.Equal(t, config.Log{Level: slog.LevelInfo, Format: config.Text}, c.Log)
 	require.Equal(t, config.Roles{API: true, Relay: true}, c.Roles)
 	require.Equal(t, config.Dev{DataDir: ".outboxie", Subscribers: 1}, c.Dev)
@@ -45,7 +46,8 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 		"DATABASE_URL=postgres://u:p@db:5432/orders", "DATABASE_MAX_CONNS=8", "NATS_URL=nats://a:4222,tls://b:4222",
 		"HTTP_ADDR=:80", "ADMIN_ADDR=[::1]:0", "INSTANCE_ID=one", "STREAM_NAME=ORDERS-2", "STREAM_MAX_BYTES=1073741824",
 		"STREAM_MAX_AGE=168h", "STREAM_REPLICAS=3", "OUTBOX_LEASE_TTL=1s", "OUTBOX_POLL_INTERVAL=100ms",
-		"OUTBOX_BATCH_SIZE=10", "OUTBOX_RETENTION=168h", "LOG_LEVEL=DEBUG", "LOG_FORMAT=json", "OUTBOXIE_DATA_DIR=/data", "OUTBOXIE_PG_HOME=/pg",
+		"OUTBOX_BATCH_SIZE=10", "OUTBOX_RETENTION=168h", "SUBSCRIBER_MAX_ATTEMPTS=3", "INBOX_RETENTION=337h",
+		"LOG_LEVEL=DEBUG", "LOG_FORMAT=json", "OUTBOXIE_DATA_DIR=/data", "OUTBOXIE_PG_HOME=/pg",
 	}).Require(config.DatabaseURL, config.SubscriberID).Build()
 	require.NoError(t, err)
 	require.Equal(t, config.Database{URL: "postgres://u:p@db:5432/orders", MaxConns: 8}, c.Database)
@@ -58,7 +60,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	}, c.Outbox)
 	require.Equal(t, config.Log{Level: slog.LevelDebug, Format: config.JSON}, c.Log)
 	require.Equal(t, config.Dev{DataDir: "/data", PostgresHome: "/pg", Fresh: true, Subscribers: 3}, c.Dev)
-	require.Equal(t, "billing", c.Subscriber.ID)
+	require.Equal(t, config.Subscriber{ID: "billing", MaxAttempts: 3, InboxRetention: 337 * time.Hour}, c.Subscriber)
 	require.Equal(t, config.Roles{Relay: true}, c.Roles)
 	for _, s := range c.Settings() {
 		require.Contains(t, []config.Source{config.FromEnvironment, config.FromFlag}, s.Source, "%s: nothing is left out above", s.Name)
@@ -132,7 +134,9 @@ func TestProblems(t *testing.T) {
 		address    = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8080 or :8080"
 		streamName = `1 to 200 visible characters without spaces and . * > / \`
 		database   = "a URL such as postgres://user:password@host:5432/database, with special characters in it percent-encoded"
-		nats       = "a URL such as nats://127.0.0.1:4222 (or tls, ws, wss), or several of them separated by commas"
+		retention  = "0 (for ever), or a duration longer than STREAM_MAX_AGE, which must be set then: " +
+			"an event that is forgotten while the stream still has it could take effect twice"
+		nats = "a URL such as nats://127.0.0.1:4222 (or tls, ws, wss), or several of them separated by commas"
 	)
 	for _, test := range []struct{ variable, problem string }{
 		{"DATABASE_URL=mysql://me:s3cret@h/db", "DATABASE_URL is (hidden); it must be " + database},
@@ -151,6 +155,10 @@ func TestProblems(t *testing.T) {
 		{"ADMIN_ADDR=127.0.0.1:8080", `ADMIN_ADDR is "127.0.0.1:8080"; it must be ` + address + ", and another one than HTTP_ADDR"},
 		{"INSTANCE_ID=a b", `INSTANCE_ID is "a b"; it must be 1 to 200 visible characters without spaces`},
 		{"OUTBOXIE_ROLES=api,web", `OUTBOXIE_ROLES is "api,web"; it must be a list of api and relay, such as api,relay`},
+		{"SUBSCRIBER_MAX_ATTEMPTS=0", `SUBSCRIBER_MAX_ATTEMPTS is "0"; it must be a whole number from 1 to 1000`},
+		{"INBOX_RETENTION=168h", `INBOX_RETENTION is "168h0m0s"; it must be ` + retention},
+		{"INBOX_RETENTION=-1h", `INBOX_RETENTION is "-1h0m0s"; it must be ` + retention},
+		{"INBOX_RETENTION=week", `INBOX_RETENTION is "week"; it must be ` + retention},
 		{"SUBSCRIBER_ID=a.b", `SUBSCRIBER_ID is "a.b"; it must be 1 to 64 letters, digits, - and _`},
 		{"SUBSCRIBER_ID=" + strings.Repeat("x", 65), `SUBSCRIBER_ID is "` + strings.Repeat("x", 65) + `"; it must be 1 to 64 letters, digits, - and _`},
 		{"STREAM_NAME=ORDERS.EU", `STREAM_NAME is "ORDERS.EU"; it must be ` + streamName},
@@ -182,6 +190,26 @@ func TestProblems(t *testing.T) {
 			require.EqualError(t, err, "the configuration is wrong:\n  "+test.problem)
 			require.NotContains(t, err.Error(), "s3cret")
 		})
+	}
+}
+
+// TestInboxRetentionOutlivesStreamAndLog : what can be delivered again must be remembered.
+func TestInboxRetentionOutlivesStreamAndLog(t *testing.T) {
+	for _, c := range []struct {
+		age, kept, forgotten string
+		fine                 bool
+	}{
+		{"24h", "1h", "23h", false},
+		{"24h", "1h", "24h", false},
+		{"24h", "1h", "24h1s", true},
+		{"24h", "13h", "25h", false},
+		{"24h", "13h", "26h1s", true},
+		{"0", "1h", "1000h", false},
+		{"24h", "0", "1000h", false},
+		{"0", "0", "0", true},
+	} {
+		_, err := build("STREAM_MAX_AGE="+c.age, "OUTBOX_RETENTION="+c.kept, "INBOX_RETENTION="+c.forgotten)
+		require.Equal(t, c.fine, err == nil, "%+v: %v", c, err)
 	}
 }
 
@@ -260,30 +288,32 @@ func TestPrint(t *testing.T) {
 	require.NoError(t, err)
 	var printed strings.Builder
 	require.NoError(t, c.Print(&printed))
-	require.Equal(t, `SETTING               VALUE                          FROM
-DATABASE_URL          postgres://me:xxxxx@db/orders  environment
-DATABASE_MAX_CONNS    16                             default
-NATS_URL              nats://127.0.0.1:4222          default
-HTTP_ADDR             127.0.0.1:8080                 default
-ADMIN_ADDR            127.0.0.1:8090                 default
-INSTANCE_ID           one                            environment
-OUTBOXIE_ROLES        api,relay                      default
-SUBSCRIBER_ID                                        default
-STREAM_NAME           ORDERS                         default
-STREAM_MAX_BYTES      0                              default
-STREAM_MAX_AGE        0s                             default
-STREAM_REPLICAS       1                              default
-OUTBOX_LEASE_TTL      3s                             default
-OUTBOX_POLL_INTERVAL  500ms                          default
-OUTBOX_BATCH_SIZE     1000                           default
-OUTBOX_RETENTION      0s                             default
-LOG_LEVEL             info                           default
-LOG_FORMAT            text                           default
-OUTBOXIE_DATA_DIR     .outboxie                      default
-OUTBOXIE_PG_HOME                                     default
---fresh               false                          default
---subscribers         1                              default
-OTEL_SERVICE_NAME     orders                         environment
+	require.Equal(t, `SETTING                  VALUE                          FROM
+DATABASE_URL             postgres://me:xxxxx@db/orders  environment
+DATABASE_MAX_CONNS       16                             default
+NATS_URL                 nats://127.0.0.1:4222          default
+HTTP_ADDR                127.0.0.1:8080                 default
+ADMIN_ADDR               127.0.0.1:8090                 default
+INSTANCE_ID              one                            environment
+OUTBOXIE_ROLES           api,relay                      default
+SUBSCRIBER_ID                                           default
+SUBSCRIBER_MAX_ATTEMPTS  10                             default
+INBOX_RETENTION          0s                             default
+STREAM_NAME              ORDERS                         default
+STREAM_MAX_BYTES         0                              default
+STREAM_MAX_AGE           0s                             default
+STREAM_REPLICAS          1                              default
+OUTBOX_LEASE_TTL         3s                             default
+OUTBOX_POLL_INTERVAL     500ms                          default
+OUTBOX_BATCH_SIZE        1000                           default
+OUTBOX_RETENTION         0s                             default
+LOG_LEVEL                info                           default
+LOG_FORMAT               text                           default
+OUTBOXIE_DATA_DIR        .outboxie                      default
+OUTBOXIE_PG_HOME                                        default
+--fresh                  false                          default
+--subscribers            1                              default
+OTEL_SERVICE_NAME        orders                         environment
 `, printed.String())
 	require.Error(t, c.Print(brokenWriter{}))
 }

@@ -22,6 +22,8 @@ const (
 	InstanceID       Name = "INSTANCE_ID"
 	RolesList        Name = "OUTBOXIE_ROLES"
 	SubscriberID     Name = "SUBSCRIBER_ID"
+	MaxAttempts      Name = "SUBSCRIBER_MAX_ATTEMPTS"
+	InboxRetention   Name = "INBOX_RETENTION"
 	StreamName       Name = "STREAM_NAME"
 	StreamMaxBytes   Name = "STREAM_MAX_BYTES"
 	StreamMaxAge     Name = "STREAM_MAX_AGE"
@@ -98,6 +100,19 @@ var settings = []setting{
 		name: SubscriberID, flag: "id", kind: "name", help: "the subscriber's name: every name gets every event",
 		accepts: "1 to 64 letters, digits, - and _",
 		ok:      func(c Config) bool { return c.Subscriber.ID == "" || plainName.MatchString(c.Subscriber.ID) },
+	},
+	{
+		name: MaxAttempts, accepts: "a whole number from 1 to 1000",
+		ok: func(c Config) bool { return within(c.Subscriber.MaxAttempts, 1, 1000) },
+	},
+	{
+		// What the stream, or the log that it is healed from, still has may come again, and must be remembered.
+		name: InboxRetention, accepts: "0 (for ever), or a duration longer than STREAM_MAX_AGE and than twice OUTBOX_RETENTION, " +
+			"which must both be set then: an event that is forgotten while it can come again could take effect twice",
+		ok: func(c Config) bool {
+			forgotten, age, kept := c.Subscriber.InboxRetention, c.Stream.MaxAge, c.Outbox.Retention
+			return forgotten == 0 || age > 0 && forgotten > age && kept > 0 && forgotten > 2*kept
+		},
 	},
 	{
 		name: StreamName, accepts: "1 to 200 visible characters without spaces and . * > / \\",

@@ -76,7 +76,7 @@ func TestChaos(t *testing.T) {
 	if failed := verdict.Failed(); len(failed) > 0 {
 		t.Errorf("failed: %v", failed)
 	}
-	if said := w.complaints.String(); said != "" {
+	if said := w.said(); said != "" {
 		t.Errorf("beside the checks:\n%s", said)
 	}
 }
@@ -155,7 +155,8 @@ func (w *world) figures(t *testing.T, c *crowd) string {
 	t.Helper()
 	var events, parked int
 	require.NoError(t, w.db.QueryRow("SELECT count(*) FROM outbox").Scan(&events))
-	for range checker.ReadParked(t.Context(), w.db) {
+	for _, err := range checker.ReadParked(t.Context(), w.db) {
+		require.NoError(t, err)
 		parked++
 	}
 	retries := 0

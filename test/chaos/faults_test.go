@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/test/chaos/checker"
 )
 
 // begin brings a fault about and returns what ends it. It fails the test when our own servers do not do what they are
@@ -96,27 +98,33 @@ func (n *nemesis) natsFault(t *testing.T, f fault) func() {
 	}
 }
 
-// networkFault takes one process' connections to Postgres, to NATS, or to both.
+// networkFault takes one process' connections to Postgres, to NATS, or to both. Half of the time it is both, and mostly
+// what was held back goes on in the end: a leader that is cut off from everything is followed, and then its last words
+// arrive.
 func (n *nemesis) networkFault(f fault) func() {
 	among := n.serving
-	if f.number%4 == 0 {
-		among = n.subscribing
+	if f.number%8 == 0 {
+		among, f.area = n.subscribing, subscribers
 	}
 	m := n.pick(f, among)
-	proxies := map[string]*proxy{"Postgres": m.postgres, "NATS": m.nats}
-	switch f.number >> 8 % 3 {
+	proxies := []*proxy{m.nats, m.postgres}
+	switch f.number >> 8 % 4 {
 	case 0:
-		delete(proxies, "NATS")
+		proxies = proxies[1:]
 	case 1:
-		delete(proxies, "Postgres")
+		proxies = proxies[:1]
 	}
 	state := map[kind]network{networkCut: cut, networkSlow: slow, networkHalfOpen: silent, networkOneWay: deafened}[f.kind]
 	if state == deafened && f.number>>16%2 == 0 {
 		state = muted
 	}
-	resume := f.number>>24%2 == 0
-	for name, p := range proxies {
-		n.note("%s between %s and %s for %s; what is held back may go on: %t", state, m.name, name, f.hold, resume)
+	resume := f.number>>24%4 != 0
+	for i, p := range proxies {
+		if i > 0 {
+			// A cut is not at once everywhere. What is read from Postgres until then gets stuck on its way to NATS.
+			pause(context.Background(), 50*time.Millisecond)
+		}
+		n.note("%s between %s and %s for %s; what is held back may go on: %t", state, m.name, p.target, f.hold, resume)
 		p.become(state, state != cut)
 	}
 	return func() {
@@ -158,26 +166,33 @@ func (n *nemesis) transactionFault(t *testing.T, f fault) func() {
 	}
 	name := fmt.Sprintf("chaos-%x", f.number)
 	if err == nil {
-		_, err = tx.ExecContext(ctx, "PREPARE TRANSACTION '"+name+"'")
+		if _, err := tx.ExecContext(ctx, "PREPARE TRANSACTION '"+name+"'"); err != nil {
+			n.note("it was not prepared, or was, and the answer is lost: %v", err)
+		}
 	}
 	_ = tx.Rollback() // the connection is out of a transaction by now
 	cancel()
-	return func() { n.finishPrepared(t, name, commit) }
+	return func() { n.finishPrepared(t, name, event, commit) }
 }
 
-// finishPrepared ends what was prepared, if it was: its preparation may have been lost with the server.
-func (n *nemesis) finishPrepared(t *testing.T, name string, commit bool) {
+// finishPrepared ends what was prepared, if it was: its preparation may have been lost with the server. Nothing is
+// claimed about the event unless the answer says so.
+func (n *nemesis) finishPrepared(t *testing.T, name string, event checker.ID, commit bool) {
 	t.Helper()
-	verb := "ROLLBACK"
+	verb, claim := "ROLLBACK", n.ledger.RolledBack
 	if commit {
-		verb = "COMMIT"
+		verb, claim = "COMMIT", n.ledger.Committed
 	}
 	require.Eventually(t, func() bool {
 		var left int
 		if n.db.QueryRow("SELECT count(*) FROM pg_prepared_xacts WHERE gid = $1", name).Scan(&left) != nil {
 			return false
 		}
-		return left == 0 || n.statement(verb+" PREPARED '"+name+"'") == nil
+		if left > 0 && n.statement(verb+" PREPARED '"+name+"'") == nil {
+			claim(event)
+			return true
+		}
+		return left == 0
 	}, patience, 50*time.Millisecond, "prepared transaction %s cannot be ended", name)
 }
 

@@ -58,9 +58,9 @@ func (n *nemesis) rage(t *testing.T, duration time.Duration) {
 		next := n.schedule.next()
 		pause(context.Background(), next.calm)
 		n.strike(t, next.faults)
-		if time.Since(told) > time.Minute {
-			told = time.Now()
-			t.Logf("%s left: %s", time.Until(end).Round(time.Second), "so far "+n.said())
+		if now := time.Now(); now.Sub(told) > time.Minute && now.Before(end) {
+			told = now
+			t.Logf("%s left; so far %d orders; complaints: %q", end.Sub(now).Round(time.Second), n.ledger.Orders(), n.said())
 		}
 	}
 }
@@ -114,11 +114,6 @@ func (n *nemesis) pick(f fault, among []*member) *member {
 	return among[0] // two faults never hit everybody
 }
 
-// said is what is wrong so far.
-func (n *nemesis) said() string {
-	return fmt.Sprintf("%d orders, complaints: %q", n.ledger.Orders(), n.complaints.String())
-}
-
 // report is what happened, by kind.
 func (n *nemesis) report(longest map[kind]map[string]time.Duration, series []string) string {
 	var text strings.Builder
@@ -151,7 +146,8 @@ func (c *complaints) complain(format string, v ...any) {
 	c.all = append(c.all, time.Now().Format(time.StampMilli)+" "+fmt.Sprintf(format, v...))
 }
 
-func (c *complaints) String() string {
+// said is all of it.
+func (c *complaints) said() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return strings.Join(c.all, "\n")

@@ -1,9 +1,11 @@
 package chaos_test
 
 import (
+	"bufio"
 	"fmt"
-	"io"
 	"net"
+	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -176,94 +178,113 @@ func (p *proxy) pump(to, from net.Conn, held network) {
 	}
 }
 
-// TestProxy shows that each kind of network does what the nemesis takes it for.
-func TestProxy(t *testing.T) {
+// echo is a server that remembers what it received and answers it.
+func echo(t *testing.T) (address string, received <-chan string) {
+	t.Helper()
 	server, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer server.Close()
-	received := make(chan string, 10)
+	t.Cleanup(func() { _ = server.Close() })
+	words := make(chan string, 10)
+	answer := func(conn net.Conn) {
+		defer conn.Close()
+		for lines := bufio.NewScanner(conn); lines.Scan(); {
+			words <- lines.Text()
+			_, _ = fmt.Fprintln(conn, "re:"+lines.Text())
+		}
+	}
 	go func() {
 		for {
 			conn, err := server.Accept()
 			if err != nil {
 				return
 			}
-			go func() {
-				defer conn.Close()
-				for {
-					var word string
-					if _, err := fmt.Fscanln(conn, &word); err != nil {
-						return
-					}
-					received <- word
-					_, _ = fmt.Fprintln(conn, "re:"+word)
-				}
-			}()
+			go answer(conn)
 		}
 	}()
-	p := newProxy(t, server.Addr().String())
-	dial := func() net.Conn {
-		conn, err := net.Dial("tcp", p.address())
-		require.NoError(t, err)
-		t.Cleanup(func() { _ = conn.Close() })
-		return conn
-	}
-	say := func(conn net.Conn, word string) {
-		_, err := fmt.Fprintln(conn, word)
-		require.NoError(t, err)
-	}
-	hears := func(conn net.Conn, within time.Duration) (word string, err error) {
-		require.NoError(t, conn.SetReadDeadline(time.Now().Add(within)))
-		_, err = fmt.Fscanln(conn, &word)
-		return word, err
-	}
-	const short, long = 50 * time.Millisecond, 10 * time.Second
-	requireHeard := func(conn net.Conn, want string) {
-		word, err := hears(conn, long)
-		require.NoError(t, err)
-		require.Equal(t, want, word)
-	}
+	return server.Addr().String(), words
+}
 
-	conn := dial()
+// line is a client's connection.
+type line struct {
+	*testing.T
+	net.Conn
+}
+
+func dial(t *testing.T, p *proxy) line {
+	t.Helper()
+	conn, err := net.Dial("tcp", p.address())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	return line{t, conn}
+}
+
+func (l line) say(word string) {
+	l.Helper()
+	_, err := fmt.Fprintln(l.Conn, word)
+	require.NoError(l.T, err)
+}
+
+func (l line) hear(within time.Duration) (string, error) {
+	l.Helper()
+	require.NoError(l.T, l.SetReadDeadline(time.Now().Add(within)))
+	text, err := bufio.NewReader(l.Conn).ReadString('\n') // nothing else is under way
+	return strings.TrimSpace(text), err
+}
+
+func (l line) hears(want string) {
+	l.Helper()
+	word, err := l.hear(patience)
+	require.NoError(l.T, err)
+	require.Equal(l.T, want, word)
+}
+
+// TestProxy shows that each kind of network does what the nemesis takes it for.
+func TestProxy(t *testing.T) {
+	address, received := echo(t)
+	p := newProxy(t, address)
+	conn := dial(t, p)
 	for _, state := range []network{passing, slow} {
 		p.become(state, true)
-		say(conn, "plain")
+		conn.say("plain")
 		require.Equal(t, "plain", <-received)
-		requireHeard(conn, "re:plain")
+		conn.hears("re:plain")
 	}
 	for _, state := range []network{deafened, silent, muted} {
 		p.become(state, true)
-		say(conn, "late")
+		conn.say("late")
 		if state == muted {
 			require.Equal(t, "late", <-received)
 		}
-		_, err := hears(conn, short)
-		require.Error(t, err, "%s", state)
+		_, err := conn.hear(50 * time.Millisecond)
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded, "%s", state)
 		require.Empty(t, received)
-		fresh := dial() // is accepted
+		fresh := dial(t, p) // is accepted
 		p.become(passing, true)
-		requireHeard(conn, "re:late")
+		conn.hears("re:late")
 		if state != muted {
 			require.Equal(t, "late", <-received)
 		}
-		say(fresh, "fresh")
+		fresh.say("fresh")
 		require.Equal(t, "fresh", <-received)
+		fresh.hears("re:fresh")
 	}
 	p.become(silent, true)
-	say(conn, "lost")
+	conn.say("lost")
 	p.become(passing, false)
-	_, err = hears(conn, long)
-	require.ErrorIs(t, err, io.EOF)
+	_, err := conn.hear(patience)
+	require.Error(t, err)
+	require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "the connection is gone")
 	require.Empty(t, received)
 
-	conn = dial()
+	conn = dial(t, p)
 	p.become(cut, false)
-	for _, c := range []net.Conn{conn, dial()} {
-		_, err := hears(c, long)
+	for _, c := range []line{conn, dial(t, p)} {
+		_, err := c.hear(patience)
 		require.Error(t, err)
+		require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "the connection is gone")
 	}
 	p.become(passing, false)
-	conn = dial()
-	say(conn, "again")
-	requireHeard(conn, "re:again")
+	conn = dial(t, p)
+	conn.say("again")
+	conn.hears("re:again")
 }

@@ -79,9 +79,9 @@ var deck = []card{
 	{natsStalled, natsServer, 500 * time.Millisecond, 4 * time.Second},
 	{natsRolledBack, natsServer, 500 * time.Millisecond, 4 * time.Second},
 	{networkCut, networks, 500 * time.Millisecond, 4 * time.Second},
-	{networkOneWay, networks, 500 * time.Millisecond, 5 * time.Second},
+	{networkOneWay, networks, 500 * time.Millisecond, 7 * time.Second},
 	{networkSlow, networks, time.Second, 5 * time.Second},
-	{networkHalfOpen, networks, 500 * time.Millisecond, 5 * time.Second},
+	{networkHalfOpen, networks, 500 * time.Millisecond, 7 * time.Second},
 	{transactionOpen, transactions, 500 * time.Millisecond, 3 * time.Second},
 	{transactionPrepared, transactions, 500 * time.Millisecond, 4 * time.Second},
 	{eventOversize, lot, 200 * time.Millisecond, time.Second},
@@ -136,7 +136,7 @@ func (s *schedule) deal(fits func(card) bool) fault {
 	s.left = slices.Delete(s.left, place, place+1)
 	return fault{
 		kind: card.kind, area: card.area, hold: s.between(card.least, card.most),
-		leader: s.random.IntN(2) == 0, number: s.random.Uint64(),
+		leader: s.random.IntN(3) > 0, number: s.random.Uint64(),
 	}
 }
 

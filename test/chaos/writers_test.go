@@ -91,20 +91,18 @@ func (w *writer) place(ctx context.Context) (string, bool) {
 	w.ledger.Asked(placement)
 	key := uuid.NewString()
 	body := fmt.Sprintf(`{"customer_id": %q, "amount": %d.%02d}`, w.customer, w.orders/100, w.orders%100)
-	for {
-		got, status, ok := w.ask(ctx, http.MethodPost, "/orders", key, body)
-		if !ok {
-			return "", false
-		}
-		id, err := checker.ParseID(got.ID)
-		if status == http.StatusCreated && err == nil && got.Version == 1 {
-			w.ledger.Placed(placement, id)
-			w.ledger.Acknowledged(id, 1)
-			return got.ID, true
-		}
+	got, status, ok := w.ask(ctx, http.MethodPost, "/orders", key, body)
+	if !ok {
+		return "", false
+	}
+	id, err := checker.ParseID(got.ID)
+	if status != http.StatusCreated || err != nil || got.Version != 1 {
 		w.complain("writer %d: POST /orders was answered with %d and %+v", w.number, status, got)
 		return "", false
 	}
+	w.ledger.Placed(placement, id)
+	w.ledger.Acknowledged(id, 1)
+	return got.ID, true
 }
 
 // reached is the status that a verb leads to.
@@ -114,7 +112,7 @@ var reached = map[string]string{"pay": "paid", "ship": "shipped", "cancel": "can
 // tells.
 func (w *writer) change(ctx context.Context, order, verb string) bool {
 	id, _ := checker.ParseID(order) // it was parsed when it was placed
-	for range 100 { // each after a request that somebody answered
+	for range 100 {                 // each after a request that somebody answered
 		got, status, ok := w.ask(ctx, http.MethodPost, "/orders/"+order+"/"+verb, "", "")
 		if ok && status == http.StatusConflict {
 			got, status, ok = w.ask(ctx, http.MethodGet, "/orders/"+order, "", "")

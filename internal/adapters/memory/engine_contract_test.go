@@ -9,6 +9,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating/operatingtest"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 )
@@ -35,6 +37,10 @@ func TestParking(t *testing.T) {
 
 func TestRetention(t *testing.T) {
 	outboxtest.TestRetention(t, func(*testing.T) outboxtest.RetentionHarness { return newEngine() })
+}
+
+func TestBench(t *testing.T) {
+	operatingtest.TestBench(t, func(*testing.T) operatingtest.BenchHarness { return newEngine() })
 }
 
 var errLine = fault.New(fault.Unavailable, "line_cut", "the line to memory is cut")
@@ -102,6 +108,7 @@ func (e *engine) Publisher() ports.Publisher { return &publisherLine{e: e} }
 func (e *engine) Parking() ports.Parking     { return line{e} }
 func (e *engine) Attendant() ports.Attendant { return line{e} }
 func (e *engine) Retention() ports.Retention { return line{e} }
+func (e *engine) Bench() operating.Bench     { return e.cursors }
 func (e *engine) Elector(holder string) ports.Elector {
 	return electorLine{e, memory.NewElector(e.lease, holder)}
 }

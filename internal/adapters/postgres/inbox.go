@@ -104,13 +104,13 @@ const (
 	sweepAppliedStatement = `
 DELETE FROM inbox WHERE (subscriber, event_id) IN (
 	SELECT subscriber, event_id FROM inbox
-	WHERE subscriber = ?0 AND applied_at < clock_timestamp() - ?1 * interval '1 microsecond' ORDER BY applied_at LIMIT ?2)`
+	WHERE subscriber = ?0 AND applied_at < clock_timestamp() - ?1 * interval '1 microsecond' ORDER BY applied_at LIMIT ?2 FOR UPDATE SKIP LOCKED)`
 
 	sweepDiscardedStatement = `
 WITH swept AS (
 	DELETE FROM dead_letters WHERE (subscriber, event_id) IN (
 		SELECT subscriber, event_id FROM dead_letters
-		WHERE subscriber = ?0 AND state = 'discarded' AND changed_at < clock_timestamp() - ?1 * interval '1 microsecond' LIMIT ?2)
+		WHERE subscriber = ?0 AND state = 'discarded' AND changed_at < clock_timestamp() - ?1 * interval '1 microsecond' LIMIT ?2 FOR UPDATE SKIP LOCKED)
 	RETURNING event_id
 ), decided AS (
 	DELETE FROM inbox WHERE subscriber = ?0 AND applied_at IS NULL AND event_id IN (

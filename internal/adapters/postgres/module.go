@@ -33,7 +33,8 @@ var Module = fx.Module("postgres", fx.Provide(
 	fx.Annotate(provideElector, fx.As(new(ports.Elector))),
 	fx.Annotate(NewUnitOfWork, fx.As(new(ordering.UnitOfWork))),
 	fx.Annotate(NewExpiredKeys, fx.As(new(ordering.ExpiredKeys))),
-	fx.Annotate(NewInbox, fx.As(new(inbox.UnitOfWork))),
+	fx.Annotate(NewInbox,
+		fx.As(new(inbox.UnitOfWork)), fx.As(new(inbox.DeadLetters)), fx.As(new(inbox.LetterDesk)), fx.As(new(inbox.Sweeper))),
 ))
 
 func provideDB(lifecycle fx.Lifecycle, options Options) (*bun.DB, error) {

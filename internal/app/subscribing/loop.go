@@ -1,24 +1,23 @@
 // Package subscribing is what a subscriber does with events: take the next one, apply its effect once, acknowledge it.
 //
 // Every retry decision of a subscriber lives here. An event that cannot be handled holds up those behind it, with growing
-// waits and an error in the log each time: the order of events is kept, and none is ever dropped.
+// waits and an error in the log each time, until it has failed too often. Then it is a dead letter, and later events of its
+// aggregate wait behind it while all others flow. The order within an aggregate is kept, and none is ever dropped: a Retrier
+// tries dead letters again when somebody asks for it.
 package subscribing
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-)
-
-// The bounds of every wait, unless Options say otherwise.
-const (
-	DefaultMinBackoff = 100 * time.Millisecond
-	DefaultMaxBackoff = 30 * time.Second
 )
 
 // longestOutage is the longest wait while the source, or what the handler works on, cannot be reached. An outage says
@@ -28,43 +27,30 @@ const longestOutage = time.Second
 // settleTimeout bounds what is said to the source after the work on an event, so that a stop is not held up by it.
 const settleTimeout = 5 * time.Second
 
-// Options are the loop's settings. Zero values mean the defaults.
-type Options struct {
-	MinBackoff time.Duration // the wait after a first failure; it doubles with every further one
-	MaxBackoff time.Duration // the longest wait
-}
-
 // Loop hands the events of a source to a handler, one at a time and in order.
 type Loop struct {
-	source  inbox.Source
-	handler inbox.Handler
-	opts    Options
-	logger  *slog.Logger
+	subscriber string
+	source     inbox.Source
+	handler    inbox.Handler
+	letters    inbox.DeadLetters
+	opts       Options
+	logger     *slog.Logger
 
-	failing  string // the event that failed last, until it is handled
-	attempts int    // how often it failed here in a row
-	outages  int    // how often in a row the handler could not reach what it works on
+	outages int // how often in a row the handler, or the dead letters, could not be reached
 }
 
-// unreadable stands for the id of a message that has none.
-const unreadable = "unreadable"
-
-// NewLoop returns a loop that does nothing until Run. The logger names the subscriber.
-func NewLoop(source inbox.Source, handler inbox.Handler, opts Options, logger *slog.Logger) *Loop {
-	if opts.MinBackoff <= 0 {
-		opts.MinBackoff = DefaultMinBackoff
-	}
-	if opts.MaxBackoff <= 0 {
-		opts.MaxBackoff = DefaultMaxBackoff
-	}
-	return &Loop{source: source, handler: handler, opts: opts, logger: logger}
+// NewLoop returns a loop of one copy of a subscriber. It does nothing until Run. The logger names the subscriber.
+func NewLoop(
+	subscriber string, source inbox.Source, handler inbox.Handler, letters inbox.DeadLetters, opts Options, logger *slog.Logger,
+) *Loop {
+	return &Loop{subscriber: subscriber, source: source, handler: handler, letters: letters, opts: opts.orDefault(), logger: logger}
 }
 
 // Run works until ctx ends; then it returns nil, once the handler has returned from the event in hand. The handler sees
 // the end of ctx too: it may finish, and the event is acknowledged, or give up, and the event is handed back at once
 // without counting as a failure. An outage of what the handler works on (fault.Unavailable) is no failure of the event
-// either: it comes again, in a second at the latest. Neither outages nor events that cannot be handled ever end Run. It
-// is called once.
+// either: it comes again, in a second at the latest. A panic of the handler is a failure like any other. Neither outages
+// nor events that cannot be handled ever end Run. It is called once.
 func (l *Loop) Run(ctx context.Context) error {
 	for failures := 0; ctx.Err() == nil; {
 		delivery, err := l.source.Next(ctx)
@@ -78,7 +64,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		case ctx.Err() == nil:
 			failures++
 			l.outage(ctx, failures, "cannot get the next event, trying until it works", err)
-			sleep(ctx, min(l.backoff(failures), longestOutage))
+			sleep(ctx, min(l.opts.backoff(failures), longestOutage))
 		}
 	}
 	return nil
@@ -101,27 +87,116 @@ func (l *Loop) outage(ctx context.Context, failures int, what string, err error)
 func (l *Loop) deal(ctx context.Context, delivery inbox.Delivery) {
 	entry, err := delivery.Entry()
 	if err != nil {
-		l.retry(ctx, delivery, unreadable, err)
+		l.reject(ctx, delivery, err)
 		return
 	}
-	event := []any{"event_id", entry.ID, "position", int64(entry.Position)}
+	event := attributes(entry)
 	switch err := l.handle(ctx, delivery, entry); {
 	case err == nil:
 		if l.outages > 0 {
 			l.logger.InfoContext(ctx, "events can be handled again", "failures", l.outages)
 		}
-		l.failing, l.attempts, l.outages = "", 0, 0
-		l.settle(ctx, "acknowledge an event", delivery.Ack, event)
+		l.acknowledge(ctx, delivery, event)
 	case ctx.Err() != nil:
 		l.logger.InfoContext(ctx, "stopped while handling an event, which is handed back", append(event, "error", err)...)
 		l.settle(ctx, "hand an event back", again(delivery, 0), event)
+	case errors.Is(err, inbox.ErrHeld):
+		l.setAside(ctx, delivery, entry)
 	case fault.KindOf(err) == fault.Unavailable:
 		l.outages++
 		l.outage(ctx, l.outages, "cannot handle events at the moment, trying until it works", err)
-		l.settle(ctx, "ask for an event again", again(delivery, min(l.backoff(l.outages), longestOutage)), event)
+		l.settle(ctx, "ask for an event again", again(delivery, min(l.opts.backoff(l.outages), longestOutage)), event)
 	default:
-		l.retry(ctx, delivery, entry.ID, err, event...)
+		l.fail(ctx, delivery, entry, err)
 	}
+}
+
+func attributes(entry outbox.Entry) []any {
+	return []any{"event_id", entry.ID, "position", int64(entry.Position)}
+}
+
+func (l *Loop) acknowledge(ctx context.Context, delivery inbox.Delivery, event []any) {
+	l.outages = 0
+	l.settle(ctx, "acknowledge an event", delivery.Ack, event)
+}
+
+// fail counts a failure of the event. It comes again, later each time, until it is dead.
+func (l *Loop) fail(ctx context.Context, delivery inbox.Delivery, entry outbox.Entry, cause error) {
+	event := attributes(entry)
+	letter, err := l.letters.Fail(ctx, l.subscriber, entry, inbox.Failure{Cause: cause, Limit: l.opts.MaxAttempts})
+	switch {
+	case err != nil:
+		l.unrecorded(ctx, delivery, event, errors.Join(err, cause))
+	case letter.State == inbox.Failing:
+		wait := l.opts.backoff(letter.Attempts)
+		l.logger.ErrorContext(ctx, "cannot handle an event, later ones wait for it",
+			append(event, "attempt", letter.Attempts, "of", l.opts.MaxAttempts, "wait", wait, "error", cause)...)
+		l.outages = 0
+		l.settle(ctx, "ask for an event again", again(delivery, wait), event)
+	default:
+		report(ctx, l.logger, l.subscriber, letter, cause)
+		l.acknowledge(ctx, delivery, event)
+	}
+}
+
+// setAside puts an event behind the dead one of its aggregate.
+func (l *Loop) setAside(ctx context.Context, delivery inbox.Delivery, entry outbox.Entry) {
+	event := attributes(entry)
+	letter, err := l.letters.SetAside(ctx, l.subscriber, entry)
+	if err != nil {
+		l.unrecorded(ctx, delivery, event, err)
+		return
+	}
+	report(ctx, l.logger, l.subscriber, letter, inbox.ErrHeld)
+	l.acknowledge(ctx, delivery, event)
+}
+
+// reject sets a message aside that cannot be read. Trying again would not help, and nothing depends on it. It is known by
+// its place and its content, since the places of a stream that lost messages are used again.
+func (l *Loop) reject(ctx context.Context, delivery inbox.Delivery, cause error) {
+	message, sequence := delivery.Raw()
+	digest := sha256.Sum256(fmt.Appendf(nil, "%q %q %q", message.Subject, message.Headers, message.Payload))
+	message.ID = fmt.Sprintf("unreadable-%d-%x", sequence, digest[:6])
+	event := []any{"event_id", message.ID, "sequence", sequence, "subject", message.Subject}
+	if err := l.letters.Reject(ctx, l.subscriber, message, cause); err != nil {
+		l.unrecorded(ctx, delivery, event, errors.Join(err, cause))
+		return
+	}
+	l.logger.ErrorContext(ctx, "a message is no event that can be read, it is set aside and everything else goes on",
+		append(event, "error", cause, "discard", command("discard", l.subscriber, message.ID)+" --yes")...)
+	l.acknowledge(ctx, delivery, event)
+}
+
+// unrecorded asks for an event again about which nothing could be decided.
+func (l *Loop) unrecorded(ctx context.Context, delivery inbox.Delivery, event []any, err error) {
+	l.outages++
+	wait := l.opts.backoff(l.outages)
+	if ctx.Err() != nil || fault.KindOf(err) == fault.Unavailable {
+		wait = min(wait, longestOutage)
+		l.outage(ctx, l.outages, "cannot set an event aside at the moment, trying until it works", err)
+	} else {
+		l.logger.ErrorContext(ctx, "cannot set an event aside, everything waits for it", append(event, "wait", wait, "error", err)...)
+	}
+	l.settle(ctx, "ask for an event again", again(delivery, wait), event)
+}
+
+// report tells what became of an event that could not be handled, and what can be done about it.
+func report(ctx context.Context, logger *slog.Logger, subscriber string, letter inbox.Letter, cause error) {
+	about := append(attributes(letter.Entry), "aggregate", letter.Key.String())
+	switch letter.State {
+	case inbox.Dead:
+		logger.ErrorContext(ctx, "an event is dead, later ones of its aggregate wait for it and all others go on",
+			append(about, "attempts", letter.Attempts, "error", cause, "retry", command("retry", subscriber, letter.ID))...)
+	case inbox.Waiting:
+		logger.WarnContext(ctx, "an event waits behind a dead one of its aggregate", about...)
+	default: // another copy was first, or an operator
+		logger.InfoContext(ctx, "an event is not handled here", append(about, "state", string(letter.State))...)
+	}
+}
+
+// command is what an operator can type.
+func command(verb, subscriber, event string) string {
+	return strings.Join([]string{"outboxie subscriber", verb, "--id", subscriber, "--event", event}, " ")
 }
 
 // handle runs the handler, and keeps the event from being handed out again meanwhile.
@@ -133,7 +208,7 @@ func (l *Loop) handle(ctx context.Context, delivery inbox.Delivery, entry outbox
 		l.extend(extending, delivery, entry)
 	}()
 	defer func() { stop(); <-stopped }()
-	return l.handler.Handle(ctx, entry)
+	return attempt(ctx, l.handler, entry)
 }
 
 func (l *Loop) extend(ctx context.Context, delivery inbox.Delivery, entry outbox.Entry) {
@@ -152,18 +227,6 @@ func (l *Loop) extend(ctx context.Context, delivery inbox.Delivery, entry outbox
 	}
 }
 
-// retry asks for an event again that cannot be handled, later each time.
-func (l *Loop) retry(ctx context.Context, delivery inbox.Delivery, id string, err error, event ...any) {
-	if l.failing != id {
-		l.failing, l.attempts = id, 0
-	}
-	l.attempts++
-	wait := l.backoff(l.attempts)
-	l.logger.ErrorContext(ctx, "cannot handle an event, later ones wait for it",
-		append(event, "attempt", l.attempts, "wait", wait, "error", err)...)
-	l.settle(ctx, "ask for an event again", again(delivery, wait), event)
-}
-
 func again(delivery inbox.Delivery, after time.Duration) func(context.Context) error {
 	return func(ctx context.Context) error { return delivery.Retry(ctx, after) }
 }
@@ -175,26 +238,5 @@ func (l *Loop) settle(ctx context.Context, what string, call func(context.Contex
 	defer cancel()
 	if err := call(ctx); err != nil {
 		l.logger.WarnContext(ctx, "cannot "+what+", it will come again by itself", append(event, "error", err)...)
-	}
-}
-
-// backoff is the wait after a number of failures in a row.
-func (l *Loop) backoff(failures int) time.Duration {
-	wait := l.opts.MinBackoff
-	for range failures - 1 {
-		if wait >= l.opts.MaxBackoff/2 {
-			return l.opts.MaxBackoff
-		}
-		wait *= 2
-	}
-	return min(wait, l.opts.MaxBackoff)
-}
-
-func sleep(ctx context.Context, wait time.Duration) {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
 	}
 }

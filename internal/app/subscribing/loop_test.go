@@ -13,7 +13,6 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 )
 
@@ -56,7 +55,7 @@ func TestFailingEventHoldsUpLaterOnes(t *testing.T) {
 		errs := logs.at(slog.LevelError)
 		require.Len(t, errs, 5)
 		require.Equal(t, map[string]any{
-			"event_id": stream.Entries()[0].ID, "position": int64(1), "attempt": int64(4), "wait": 800 * ms,
+			"event_id": stream.Entries()[0].ID, "position": int64(1), "attempt": int64(4), "of": int64(10), "wait": 800 * ms,
 			"error": errors.New("no such customer"),
 		}, errs[3].attrs)
 		require.Equal(t, int64(2), errs[4].attrs["position"])
@@ -167,32 +166,6 @@ func TestOutageOfTheSourceIsOneLine(t *testing.T) {
 	})
 }
 
-func TestUnreadableMessageIsNeverAcknowledged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		stream, logs := newStream(t), &lines{}
-		stream.AppendForeign()
-		publish(t, stream, outboxtest.NewEntries(0, 1)...)
-		stop := start(t, sourceOf(stream), handlerFunc(func(_ context.Context, entry outbox.Entry) error {
-			t.Errorf("position %d overtook", entry.Position)
-			return nil
-		}), defaults, logs)
-		pass(time.Hour)
-		stop()
-		errs := logs.at(slog.LevelError)
-		require.Greater(t, len(errs), 100)
-		require.ErrorIs(t, errs[0].attrs["error"].(error), inbox.ErrUnreadable)
-		require.Equal(t, 100*time.Millisecond, errs[0].attrs["wait"])
-		require.Equal(t, 30*time.Second, errs[99].attrs["wait"])
-		require.Equal(t, int64(100), errs[99].attrs["attempt"])
-
-		pass(time.Minute)
-		delivery, err := sourceOf(stream).Next(t.Context())
-		require.NoError(t, err)
-		_, err = delivery.Entry()
-		require.ErrorIs(t, err, inbox.ErrUnreadable, "it is still the first in line")
-	})
-}
-
 func TestStopWhileWaiting(t *testing.T) {
 	for name, next := range map[string]func() error{"for an event": nil, "for the source": func() error { return errCut }} {
 		t.Run(name, func(t *testing.T) {
@@ -272,7 +245,7 @@ func TestWaitsAreOfOneEvent(t *testing.T) {
 		elsewhere, err := sourceOf(stream).Next(t.Context())
 		require.NoError(t, err)
 		fail := handlerFunc(func(context.Context, outbox.Entry) error { return errors.New("never here") })
-		stop := start(t, sourceOf(stream), fail, defaults, logs)
+		stop := start(t, sourceOf(stream), fail, subscribing.Options{MaxAttempts: 1000}, logs)
 		pass(time.Hour)
 		before := logs.at(slog.LevelError)
 		require.Greater(t, len(before), 100)
@@ -282,26 +255,6 @@ func TestWaitsAreOfOneEvent(t *testing.T) {
 		next := logs.at(slog.LevelError)[len(before)].attrs
 		require.Equal(t, int64(2), next["position"])
 		require.Equal(t, int64(1), next["attempt"])
-	})
-}
-
-func TestWaitsBeginAnewAfterSuccess(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		stream, seen, logs := newStream(t), &handled{}, &lines{}
-		stream.AppendForeign()
-		publish(t, stream, outboxtest.NewEntries(0, 1)...)
-		stream.AppendForeign()
-		stop := start(t, sourceOf(stream), handlerFunc(func(_ context.Context, entry outbox.Entry) error {
-			seen.note(entry)
-			return nil
-		}), defaults, logs)
-		pass(time.Second)
-		first := len(logs.at(slog.LevelError))
-		stream.Delete(1)
-		pass(time.Minute)
-		stop()
-		require.Equal(t, []outbox.Position{1}, seen.all())
-		require.Equal(t, int64(1), logs.at(slog.LevelError)[first].attrs["attempt"])
 	})
 }
 

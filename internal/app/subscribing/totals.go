@@ -43,7 +43,7 @@ func (t *Totals) Handle(ctx context.Context, entry outbox.Entry) error {
 	}
 	level, message := slog.LevelInfo, received(event)
 	if !applied {
-		level, message = slog.LevelDebug, "dropped an event that was applied before"
+		level, message = slog.LevelDebug, "dropped an event that was dealt with before"
 	}
 	t.logger.Log(ctx, level, message,
 		"subscriber", t.subscriber, "order_id", string(placed.ID), "customer_id", string(placed.CustomerID),

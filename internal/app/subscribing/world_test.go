@@ -67,12 +67,29 @@ func (h *handled) waits() []time.Duration {
 	return waits
 }
 
-// start runs a loop and returns how to stop it. Whatever happens, Run answers nil.
+// start runs a loop with dead letters of its own and returns how to stop it. Whatever happens, Run answers nil.
 func start(t *testing.T, source inbox.Source, handler inbox.Handler, opts subscribing.Options, logs *lines) (stop func()) {
+	t.Helper()
+	return startWith(t, source, handler, memory.NewInbox(), opts, logs)
+}
+
+func startWith(
+	t *testing.T, source inbox.Source, handler inbox.Handler, letters inbox.DeadLetters, opts subscribing.Options, logs *lines,
+) (stop func()) {
+	t.Helper()
+	return running(t, subscribing.NewLoop(subscriber, source, handler, letters, opts, slog.New(logs)).Run)
+}
+
+func startRetrier(t *testing.T, letters inbox.DeadLetters, handler inbox.Handler, opts subscribing.Options, logs *lines) (stop func()) {
+	t.Helper()
+	return running(t, subscribing.NewRetrier(subscriber, letters, handler, opts, slog.New(logs)).Run)
+}
+
+func running(t *testing.T, run func(context.Context) error) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- subscribing.NewLoop(source, handler, opts, slog.New(logs)).Run(ctx) }()
+	go func() { ended <- run(ctx) }()
 	return func() {
 		t.Helper()
 		cancel()

@@ -45,8 +45,9 @@ type Delivery interface {
 	ExtendEvery() time.Duration
 }
 
-// Handler deals with an event. It is called again when it fails, and may be called again after it succeeded: it
-// makes sure itself that the effect happens once.
+// Handler deals with an event. It is called again when it fails, and may be called again after it succeeded: it makes sure
+// itself that the effect happens once. It does so with UnitOfWork.Once, also for an event that has no effect: that is what
+// ends the event's dead letter.
 type Handler interface {
 	Handle(ctx context.Context, entry outbox.Entry) error
 }

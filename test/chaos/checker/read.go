@@ -17,7 +17,7 @@ const (
 	logStatement    = `SELECT position, event_id, aggregate_type || '/' || aggregate_id, aggregate_version, event_type, subject,
 		payload::text FROM outbox ORDER BY position`
 	effectsStatement = `SELECT subscriber, event_id, position, aggregate_type || '/' || aggregate_id, aggregate_version
-		FROM inbox ORDER BY subscriber, applied_at, position`
+		FROM inbox WHERE applied_at IS NOT NULL ORDER BY subscriber, applied_at, position`
 	totalsStatement = `SELECT subscriber, customer_id, currency, amount_minor, orders FROM customer_totals`
 )
 

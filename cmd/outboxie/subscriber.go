@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+func (p *program) subscriberCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "subscriber",
+		Short: "Look at the events that a subscriber could not handle, and decide about them",
+		Long: "Look at a subscriber's dead letters: the events that failed too often, and those that wait behind them. They are in\n" +
+			"Postgres, so this needs DATABASE_URL; the subscriber may be running, and carries out what is decided.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return fmt.Errorf("%s needs dead, retry or discard", cmd.CommandPath())
+		},
+	}
+	cmd.AddCommand(p.subscriberDeadCommand(), p.subscriberRetryCommand(), p.subscriberDiscardCommand())
+	return cmd
+}
+
+// errUsage is a command line that cannot be meant.
+var errUsage = fault.New(fault.Invalid, "usage", "the command line is incomplete")
+
+// atDesk runs work on the dead letters of the subscriber that the command names.
+func (p *program) atDesk(cmd *cobra.Command, work func(ctx context.Context, desk inbox.LetterDesk, id string) error) error {
+	c, err := p.configure(cmd, config.DatabaseURL, config.SubscriberID)
+	if err != nil {
+		return err
+	}
+	return withDatabase(c, func(db *bun.DB) error {
+		desk := postgres.NewInbox(db)
+		known, err := desk.Subscribers(cmd.Context())
+		if err != nil {
+			return fmt.Errorf("look for the dead letters: %w", err)
+		}
+		if !slices.Contains(known, c.Subscriber.ID) {
+			return unknownSubscriber(c.Subscriber.ID, known)
+		}
+		return work(cmd.Context(), desk, c.Subscriber.ID)
+	})
+}
+
+func unknownSubscriber(id string, known []string) error {
+	others := "nobody has yet"
+	if len(known) > 0 {
+		others = "these have: " + strings.Join(known, ", ")
+	}
+	return fault.New(fault.NotFound, "no_such_subscriber", "no subscriber %q has received an event here; %s", id, others)
+}
+
+// hint says where the ids of dead letters are found.
+func hint(err error, id string) error {
+	if fault.KindOf(err) == fault.NotFound {
+		return fmt.Errorf("%w; `outboxie subscriber dead --id %s` lists what there is", err, id)
+	}
+	return err
+}

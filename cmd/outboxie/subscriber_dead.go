@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// mostListed bounds what is held in memory.
+const mostListed = 1000
+
+func (p *program) subscriberDeadCommand() *cobra.Command {
+	asJSON := false
+	cmd := &cobra.Command{
+		Use:   "dead --id NAME",
+		Short: "List a subscriber's dead letters, with age, error and what waits behind them",
+		Long: "List a subscriber's dead letters by position: what is dead, what is failing or being retried at the moment, and how many\n" +
+			"later events of the same aggregate wait behind each. Needs DATABASE_URL.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.atDesk(cmd, func(ctx context.Context, desk inbox.LetterDesk, id string) error {
+				letters, err := desk.Letters(ctx, id, mostListed+1)
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return printLettersJSON(p.stdout, letters)
+				}
+				return printLetters(p.stdout, letters, id, time.Now())
+			})
+		},
+	}
+	config.AddFlags(cmd.Flags(), config.SubscriberID)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, with headers and payloads")
+	return cmd
+}
+
+func printLetters(out io.Writer, letters []inbox.Letter, id string, now time.Time) error {
+	if len(letters) == 0 {
+		_, err := fmt.Fprintf(out, "Subscriber %s has no dead letters.\n", id)
+		return err
+	}
+	more := len(letters) > mostListed
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "EVENT\tPOSITION\tAGGREGATE\tSTATE\tAGE\tATTEMPTS\tBEHIND\tERROR")
+	for _, letter := range letters[:min(len(letters), mostListed)] {
+		position, aggregate := "-", "-"
+		if letter.Readable() {
+			position, aggregate = fmt.Sprint(letter.Position), letter.Key.String()
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", letter.ID, position, aggregate, letter.State,
+			now.Sub(letter.FirstFailedAt).Round(time.Second), letter.Attempts, letter.Behind, firstLine(letter.Error))
+	}
+	if err := table.Flush(); err != nil || !more {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "These are the first %d; there are more.\n", mostListed)
+	return err
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
+}
+
+// letterJSON is the contract with scripts. A payload that is not JSON is a string of base64.
+type letterJSON struct {
+	EventID       string            `json:"event_id"`
+	State         inbox.State       `json:"state"`
+	Position      int64             `json:"position,omitempty"`
+	AggregateType string            `json:"aggregate_type,omitempty"`
+	AggregateID   string            `json:"aggregate_id,omitempty"`
+	Version       int64             `json:"aggregate_version,omitempty"`
+	Type          string            `json:"type,omitempty"`
+	Subject       string            `json:"subject"`
+	Error         string            `json:"error"`
+	Attempts      int               `json:"attempts"`
+	Behind        int               `json:"behind"`
+	FirstFailedAt time.Time         `json:"first_failed_at"`
+	DeadAt        *time.Time        `json:"dead_at,omitempty"`
+	Headers       map[string]string `json:"headers,omitempty"`
+	Payload       any               `json:"payload"`
+}
+
+func printLettersJSON(out io.Writer, letters []inbox.Letter) error {
+	list := make([]letterJSON, 0, len(letters))
+	for _, letter := range letters[:min(len(letters), mostListed)] {
+		shown := letterJSON{
+			EventID: letter.ID, State: letter.State, Position: int64(letter.Position),
+			AggregateType: letter.Key.Type, AggregateID: letter.Key.ID, Version: letter.Version,
+			Type: letter.Type, Subject: letter.Subject, Error: letter.Error, Attempts: letter.Attempts, Behind: letter.Behind,
+			FirstFailedAt: letter.FirstFailedAt.UTC(), Headers: letter.Headers, Payload: letter.Payload,
+		}
+		if !letter.DeadAt.IsZero() {
+			dead := letter.DeadAt.UTC()
+			shown.DeadAt = &dead
+		}
+		if json.Valid(letter.Payload) {
+			shown.Payload = json.RawMessage(letter.Payload)
+		}
+		list = append(list, shown)
+	}
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(list)
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// TestSubscriberCommands says in words what was wrong, and with the exit code whose fault it was.
+func TestSubscriberCommands(t *testing.T) {
+	address := infra.Database(t)
+	db, err := postgres.Open(postgres.Options{URL: address})
+	require.NoError(t, err)
+	defer db.Close()
+	letters := postgres.NewInbox(db)
+	entries := outboxtest.NewEntries(0, 2)
+	entries[1].Key, entries[1].Version = entries[0].Key, 2
+	_, err = letters.Fail(t.Context(), "emails", entries[0], inbox.Failure{Cause: errors.New("no address"), Limit: 1})
+	require.NoError(t, err)
+	_, err = letters.SetAside(t.Context(), "emails", entries[1])
+	require.NoError(t, err)
+	require.NoError(t, letters.Reject(t.Context(), "emails", outbox.Message{ID: "unreadable-7-abc", Subject: "orders.x"}, inbox.ErrUnreadable))
+
+	emails := []string{"--id", "emails"}
+	event := func(id string, more ...string) []string { return append(append(emails, "--event", id), more...) }
+	dead, waiting := entries[0].ID, entries[1].ID
+	for name, test := range map[string]struct {
+		verb string
+		args []string
+		code int
+		says string
+	}{
+		"no verb":            {"", nil, exitUsage, "dead, retry or discard"},
+		"no id":              {"dead", nil, exitUsage, "SUBSCRIBER_ID (or --id) is not set"},
+		"unknown subscriber": {"dead", []string{"--id", "email"}, exitFailed, `no subscriber "email" has received an event here; these have: emails`},
+		"list":               {"dead", emails, exitClean, "no address"},
+		"retry what":         {"retry", emails, exitUsage, "either --event ID or --all"},
+		"retry too much":     {"retry", event(dead, "--all"), exitUsage, "either --event ID or --all"},
+		"retry unknown":      {"retry", event("x"), exitFailed, "subscriber emails has no dead letter x; `outboxie subscriber dead --id emails` lists"},
+		"retry waiting":      {"retry", event(waiting), exitFailed, "waits behind an earlier one of order/order-0"},
+		"retry unreadable":   {"retry", event("unreadable-7-abc"), exitFailed, "can only be discarded"},
+		"discard what":       {"discard", append(emails, "--yes"), exitUsage, "say which event to discard"},
+		"discard unknown":    {"discard", event("x", "--yes"), exitFailed, "lists what there is"},
+		"discard unasked":    {"discard", event(dead), exitUsage, "version 1 of order/order-0, dead: no address), behind which 1 events wait; say --yes to do it"},
+		"discard waiting":    {"discard", event(waiting), exitUsage, "order/order-0, waiting), behind which 0 events wait"},
+		"discard unreadable": {"discard", event("unreadable-7-abc"), exitUsage, "which is no event"},
+		"unknown flag":       {"discard", []string{"--force"}, exitUsage, "unknown flag"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := slices.DeleteFunc(append([]string{"subscriber", test.verb}, test.args...), func(arg string) bool { return arg == "" })
+			code, stdout, stderr := command(t, []string{"DATABASE_URL=" + address}, args...)
+			require.Equal(t, test.code, code, stderr)
+			require.Contains(t, stdout+stderr, test.says)
+		})
+	}
+	found, err := letters.Letter(t.Context(), "emails", dead)
+	require.NoError(t, err)
+	require.Equal(t, inbox.Dead, found.State, "nothing of that changed anything")
+
+	code, said, _ := command(t, []string{"DATABASE_URL=" + address}, append([]string{"subscriber", "retry"}, event(dead)...)...)
+	require.Equal(t, exitClean, code, said)
+	code, _, said = command(t, []string{"DATABASE_URL=" + address}, append([]string{"subscriber", "retry"}, event(dead)...)...)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, said, "is being tried already")
+}
+
+func TestListsOfDeadLetters(t *testing.T) {
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	entry := outboxtest.NewEntries(6, 1)[0]
+	entry.ID = "018f0000-0000-7000-8000-000000000001"
+	entry.Payload = []byte(`{"n": 1}`)
+	list := []inbox.Letter{
+		{
+			Entry: outbox.Entry{Message: outbox.Message{ID: "unreadable-7-abc", Subject: "orders.x", Payload: []byte{0xff}}},
+			State: inbox.Dead, Error: "not ours", Attempts: 1, FirstFailedAt: now.Add(-time.Hour),
+		},
+		{
+			Entry: entry, State: inbox.Dead, Error: "the handler panicked: no\nstack", Attempts: 10, Behind: 2,
+			FirstFailedAt: now.Add(-90 * time.Second), DeadAt: now,
+		},
+	}
+	var out bytes.Buffer
+	require.NoError(t, printLetters(&out, list, "emails", now))
+	require.Equal(t, `EVENT                                 POSITION  AGGREGATE      STATE  AGE     ATTEMPTS  BEHIND  ERROR
+unreadable-7-abc                      -         -              dead   1h0m0s  1         0       not ours
+018f0000-0000-7000-8000-000000000001  7         order/order-0  dead   1m30s   10        2       the handler panicked: no
+`, out.String())
+
+	out.Reset()
+	require.NoError(t, printLettersJSON(&out, list))
+	require.JSONEq(t, `[
+		{"event_id": "unreadable-7-abc", "state": "dead", "subject": "orders.x", "error": "not ours", "attempts": 1, "behind": 0,
+			"first_failed_at": "2026-11-24T11:00:00Z", "payload": "/w=="},
+		{"event_id": "018f0000-0000-7000-8000-000000000001", "state": "dead", "position": 7, "aggregate_type": "order",
+			"aggregate_id": "order-0", "aggregate_version": 7, "type": "outboxie.test.happened.v1", "subject": "orders.created",
+			"error": "the handler panicked: no\nstack", "attempts": 10, "behind": 2, "first_failed_at": "2026-11-24T11:58:30Z",
+			"dead_at": "2026-11-24T12:00:00Z", "payload": {"n": 1}}
+	]`, out.String())
+
+	out.Reset()
+	require.NoError(t, printLettersJSON(&out, nil))
+	require.JSONEq(t, "[]", out.String())
+	out.Reset()
+	require.NoError(t, printLetters(&out, slices.Repeat(list[:1], mostListed+1), "emails", now))
+	require.Equal(t, mostListed+2, bytes.Count(out.Bytes(), []byte("\n")))
+	require.Contains(t, out.String(), "the first 1000; there are more")
+}
