@@ -134,8 +134,8 @@ func TestProblems(t *testing.T) {
 		address    = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8080 or :8080"
 		streamName = `1 to 200 visible characters without spaces and . * > / \`
 		database   = "a URL such as postgres://user:password@host:5432/database, with special characters in it percent-encoded"
-		retention  = "0 (for ever), or a duration longer than STREAM_MAX_AGE, which must be set then: " +
-			"an event that is forgotten while the stream still has it could take effect twice"
+		retention  = "0 (for ever), or a duration longer than STREAM_MAX_AGE and than twice OUTBOX_RETENTION, which must both be set then: " +
+			"an event that is forgotten while it can come again could take effect twice"
 		nats = "a URL such as nats://127.0.0.1:4222 (or tls, ws, wss), or several of them separated by commas"
 	)
 	for _, test := range []struct{ variable, problem string }{

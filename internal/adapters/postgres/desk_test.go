@@ -34,8 +34,10 @@ func record(t *testing.T, h *harness, id string, versions int64) {
 // park puts the event at a position into the parking lot.
 func park(t *testing.T, h *harness, position outbox.Position, state outbox.ParkedState) {
 	t.Helper()
-	exec(t, h.others, `INSERT INTO outbox_parked (position, event_id, aggregate_type, aggregate_id, event_type, reason, state)
-		SELECT position, event_id, aggregate_type, aggregate_id, event_type, 'too large', ? FROM outbox WHERE position = ?`, state, int64(position))
+	exec(t, h.others, `
+		INSERT INTO outbox_parked (position, event_id, aggregate_type, aggregate_id, event_type, reason, state, stream_sequence)
+		SELECT position, event_id, aggregate_type, aggregate_id, event_type, 'too large', ?0, CASE WHEN ?0 = 'redriven' THEN 7 END
+		FROM outbox WHERE position = ?1`, state, int64(position))
 }
 
 func TestStatusOfAnEmptyDatabase(t *testing.T) {

@@ -65,6 +65,8 @@ func TestLogRefusesAStandby(t *testing.T) {
 	err = h.log.Check(t.Context())
 	require.ErrorIs(t, err, postgres.ErrUnsafe)
 	require.ErrorContains(t, err, "standby")
+	_, err = h.desk().Status(t.Context())
+	require.ErrorContains(t, err, "standby")
 
 	_, err = h.Elector("instance-1").Acquire(t.Context())
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
