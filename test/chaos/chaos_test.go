@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,8 +50,8 @@ func TestChaos(t *testing.T) {
 	}
 	t.Logf("seed %d: repeat its schedule with make chaos SEED=%d", *seed, *seed)
 	w := newWorld(t)
-	writers := startWriters(w)
 	watcher := &watch{nc: w.nc, best: make(map[string]uint64), at: make(map[string]time.Time)}
+	writers := startWriters(w, &watcher.far)
 	watching, stopWatching := context.WithCancel(t.Context())
 	var watched sync.WaitGroup
 	watched.Go(func() { watcher.run(watching, w.subscribers) })
@@ -90,7 +91,7 @@ type crowd struct {
 	http    []*writer
 }
 
-func startWriters(w *world) *crowd {
+func startWriters(w *world, wait *atomic.Bool) *crowd {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &crowd{ended: make(chan struct{}), cancel: cancel}
 	source := rand.NewPCG(*seed, 1)
@@ -99,7 +100,7 @@ func startWriters(w *world) *crowd {
 	for number := range httpWriters {
 		wr := &writer{
 			number: number, instances: w.addresses(), client: &http.Client{Transport: transport}, ledger: w.ledger, random: random(),
-			every: time.Duration(float64(time.Second) * httpWriters / *rate), complain: w.complain,
+			every: time.Duration(float64(time.Second) * httpWriters / *rate), complain: w.complain, wait: wait,
 		}
 		binary.BigEndian.PutUint64(wr.customer[8:], uint64(number+100))
 		c.http = append(c.http, wr)
@@ -109,7 +110,7 @@ func startWriters(w *world) *crowd {
 	go func() { <-c.ended; stop() }()
 	for range sqlWriters {
 		s := &sqlWriter{
-			db: w.db, ledger: w.ledger, random: random(), every: time.Duration(float64(time.Second) * sqlWriters * 2 / *rate),
+			db: w.db, ledger: w.ledger, random: random(), every: time.Duration(float64(time.Second) * sqlWriters * 2 / *rate), wait: wait,
 		}
 		c.running.Go(func() { s.run(writing) })
 	}
@@ -159,11 +160,11 @@ func (w *world) figures(t *testing.T, c *crowd) string {
 		require.NoError(t, err)
 		parked++
 	}
-	retries := 0
+	retries, waited := 0, 0
 	for _, wr := range c.http {
-		retries += wr.retries
+		retries, waited = retries+wr.retries, waited+wr.waited
 	}
 	committed, rolledBack := w.ledger.Transactions()
-	return fmt.Sprintf("%d events: %d orders acknowledged over HTTP (%d requests tried again), %d events by plain SQL, %d more rolled back; %d parked",
-		events, w.ledger.Orders(), retries, committed, rolledBack, parked)
+	return fmt.Sprintf("%d events: %d orders acknowledged over HTTP (%d requests tried again, %d orders held back because subscribers were far behind), %d events by plain SQL, %d more rolled back; %d parked",
+		events, w.ledger.Orders(), retries, waited, committed, rolledBack, parked)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,12 +27,16 @@ type sqlWriter struct {
 	ledger *checker.Ledger
 	random *rand.Rand
 	every  time.Duration
+	wait   *atomic.Bool // true: not now
 }
 
 // run writes until ctx ends. What happened to each transaction goes to the ledger; when the commit's answer is lost,
 // nothing is claimed: then the log says what happened, and the stream has to agree.
 func (w *sqlWriter) run(ctx context.Context) {
 	for pause(ctx, time.Duration(w.random.ExpFloat64()*float64(w.every))) {
+		if w.wait.Load() {
+			continue
+		}
 		order := uuid.NewSHA1(uuid.Nil, []byte{byte(w.random.IntN(shared))})
 		_ = w.transact(order) // the ledger knows; an outage is the nemesis' doing
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,11 +36,17 @@ type watch struct {
 	at   map[string]time.Time
 	gaps []gap
 	held []gap // by the machine; written by measure only
+	far  atomic.Bool
 }
+
+// tooFar is how many events a subscriber may be behind before the writers wait for it: they write faster than a busy
+// machine's subscribers can follow for long, and catching up would measure only that.
+const tooFar = 1000
 
 // run looks until ctx ends.
 func (w *watch) run(ctx context.Context, subscribers []string) {
 	for pause(ctx, lookEvery) {
+		far := false
 		var stream struct {
 			State struct {
 				Last uint64 `json:"last_seq"`
@@ -57,7 +64,9 @@ func (w *watch) run(ctx context.Context, subscribers []string) {
 			if w.ask(ctx, "$JS.API.CONSUMER.INFO.ORDERS."+subscriber, &consumer) {
 				w.saw(subscriber, consumer.AckFloor.Stream, time.Now())
 			}
+			far = far || stream.State.Last > consumer.AckFloor.Stream+tooFar
 		}
+		w.far.Store(far)
 	}
 }
 

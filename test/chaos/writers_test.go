@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,11 +29,13 @@ type writer struct {
 	ledger    *checker.Ledger
 	random    *rand.Rand
 	every     time.Duration // the mean time between two orders
+	wait      *atomic.Bool  // true: not now
 	complain  func(format string, v ...any)
 
 	customer uuid.UUID
 	orders   int64 // so far; also what the next one costs
 	retries  int
+	waited   int // orders that were not asked for
 }
 
 // answer is what is read of an answer's body.
@@ -50,6 +53,10 @@ func (w *writer) run(ctx context.Context, stop <-chan struct{}) {
 		case <-stop:
 			return
 		case <-time.After(time.Duration(w.random.ExpFloat64() * float64(w.every))):
+		}
+		if w.wait.Load() {
+			w.waited++
+			continue
 		}
 		order, placed := w.place(ctx)
 		if !placed {

@@ -175,8 +175,12 @@ func settle(ctx context.Context, tx bun.Tx, subscriber string, entry outbox.Entr
 			return false, classify(ctx, err)
 		}
 	}
+	return wasApplied(ctx, tx, subscriber, entry.ID)
+}
+
+func wasApplied(ctx context.Context, tx bun.Tx, subscriber, id string) (applied bool, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT EXISTS (
-		SELECT FROM inbox WHERE subscriber = ? AND event_id = ? AND applied_at IS NOT NULL)`, subscriber, entry.ID).Scan(&applied)
+		SELECT FROM inbox WHERE subscriber = ? AND event_id = ? AND applied_at IS NOT NULL)`, subscriber, id).Scan(&applied)
 	return applied, classify(ctx, err)
 }
 

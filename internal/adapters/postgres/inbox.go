@@ -60,6 +60,9 @@ func (i *Inbox) record(ctx context.Context, tx bun.Tx, subscriber string, entry 
 	if err != nil || recorded > 0 {
 		return recorded > 0, err
 	}
+	if applied, err := wasApplied(ctx, tx, subscriber, entry.ID); err != nil || applied {
+		return false, err
+	}
 	own, err := lockLetter(ctx, tx, subscriber, entry.ID)
 	switch {
 	case err != nil && !errors.Is(err, inbox.ErrNoLetter):
