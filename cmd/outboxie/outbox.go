@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/spf13/cobra"
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/codec"
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+func (p *program) outboxCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "outbox",
+		Short: "See where the relay stands, and repair it",
+		Long: "See where the relay stands, look at events and at those that are parked, and repair what a person has to decide.\n" +
+			"Needs DATABASE_URL, and STREAM_NAME if it is not the default; the relay may be running.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return fmt.Errorf("%s needs status, list, parked, redrive, discard or adopt", cmd.CommandPath())
+		},
+	}
+	cmd.AddCommand(p.outboxStatusCommand(), p.outboxListCommand(), p.outboxParkedCommand(), p.outboxRedriveCommand(),
+		p.outboxDiscardCommand(), p.outboxAdoptCommand())
+	return cmd
+}
+
+// outboxDesk is what the outbox's commands work with.
+type outboxDesk struct {
+	operating.Desk
+	ports.Attendant
+}
+
+// atOutbox runs work on the relay and the parking lot of the stream that the configuration names.
+func (p *program) atOutbox(cmd *cobra.Command, work func(ctx context.Context, desk outboxDesk) error) error {
+	c, err := p.configure(cmd, config.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	return withDatabase(c, func(db *bun.DB) error {
+		return work(cmd.Context(), outboxDesk{postgres.NewDesk(db, c.Stream.Name, c.Stream.Name), postgres.NewParking(db, c.Stream.Name)})
+	})
+}
+
+// parseAggregate reads TYPE/ID, or the id of an order.
+func parseAggregate(text string) (outbox.Key, error) {
+	if kind, id, ok := strings.Cut(text, "/"); ok && kind != "" && id != "" {
+		return outbox.Key{Type: kind, ID: id}, nil
+	}
+	id, err := order.ParseID(text)
+	if err != nil {
+		return outbox.Key{}, errUsage.With("%q is neither the UUID of an order nor the TYPE/ID of another aggregate", text)
+	}
+	return outbox.Key{Type: codec.KeyType, ID: string(id)}, nil
+}
+
+// checkLimit bounds what is held in memory.
+func checkLimit(limit int) error {
+	if limit < 1 || limit > mostListed {
+		return errUsage.With("--limit %d must be from 1 to %d", limit, mostListed)
+	}
+	return nil
+}
+
+func printJSON(out io.Writer, value any) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(value)
+}
+
+// age is how long something has lasted: 7s, 3m12s, 5h12m, 3d4h.
+func age(d time.Duration) string {
+	d = max(d, 0)
+	days, hours, minutes, seconds := int(d.Hours())/24, int(d.Hours())%24, int(d.Minutes())%60, int(d.Seconds())%60
+	switch {
+	case days > 0:
+		return fmt.Sprintf("%dd%dh", days, hours)
+	case hours > 0:
+		return fmt.Sprintf("%dh%dm", hours, minutes)
+	case minutes > 0:
+		return fmt.Sprintf("%dm%ds", minutes, seconds)
+	}
+	return fmt.Sprintf("%ds", seconds)
+}
+
+// moment is a time for people.
+func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// known is a time for scripts: null if there is none.
+func known(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+// counted is a number of things.
+func counted(count int64, thing string) string {
+	if count == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", count, thing)
+}
+
+// oneLine is a text from elsewhere that leaves table and terminal as they are.
+func oneLine(text string) string {
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }), " ")
+}

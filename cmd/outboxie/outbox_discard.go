@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+func (p *program) outboxDiscardCommand() *cobra.Command {
+	position, yes := int64(0), false
+	cmd := &cobra.Command{
+		Use:   "discard --position N [--yes]",
+		Short: "Give a parked event up for ever",
+		Long: "Give a parked event up: it never reaches the stream. The later events of its aggregate stay parked until they are\n" +
+			"redriven. Says what it would do; --yes does it. Needs DATABASE_URL.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if position <= 0 {
+				return errUsage.With("say which event to discard: --position N; `outboxie outbox parked` lists what waits")
+			}
+			return p.atOutbox(cmd, func(ctx context.Context, desk outboxDesk) error {
+				return lotHint(p.discard(ctx, desk, outbox.Position(position), yes))
+			})
+		},
+	}
+	cmd.Flags().Int64Var(&position, "position", 0, "the event's `position` in the log")
+	cmd.Flags().BoolVar(&yes, "yes", false, "do it")
+	return cmd
+}
+
+// discard shows the event first, if the log still has it.
+func (p *program) discard(ctx context.Context, desk outboxDesk, position outbox.Position, yes bool) error {
+	found, err := desk.List(ctx, operating.Filter{Position: position, Limit: 1})
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(found) == 1 && found[0].State == string(outbox.Parked):
+		if err := printDiscard(p.stdout, found[0]); err != nil {
+			return err
+		}
+	case len(found) == 1:
+		return ports.ErrNotParked.With("the event at position %d is %s, not %s", position, found[0].State, outbox.Parked)
+	case !yes:
+		return ports.ErrNotParked.With("the log has no event at position %d", position)
+	}
+	if !yes {
+		return errUnconfirmed
+	}
+	if err := desk.Discard(ctx, position); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(p.stdout, "\nDone. The event at position %d is given up; the leader need not do anything about it.\n", position)
+	return err
+}
+
+func printDiscard(out io.Writer, e operating.Listed) error {
+	key := oneLine(e.Key.String())
+	_, err := fmt.Fprintf(out, `position   %d
+event      %s
+type       %s
+aggregate  %s, version %d
+recorded   %s
+parked     %s
+
+Giving it up means: version %d of %s never reaches any subscriber. The later events of %s
+stay parked until they are redriven: outboxie outbox redrive --aggregate %s
+`, e.Position, e.ID, oneLine(e.Type), key, e.Version, moment(e.RecordedAt), oneLine(e.Reason), e.Version, key, key, key)
+	return err
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+)
+
+func (p *program) outboxListCommand() *cobra.Command {
+	var aggregate, since string
+	filter, asJSON := operating.Filter{}, false
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the newest events of the log, and where each stands",
+		Long: "List the newest events of the log, and where each stands: unpublished, published, or its state in the parking lot. What\n" +
+			"was published within the last second may still be shown as unpublished. Needs DATABASE_URL.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if err := checkLimit(filter.Limit); err != nil {
+				return err
+			}
+			if cmd.Flags().Changed("order") {
+				if filter.Aggregate, err = parseAggregate(aggregate); err != nil {
+					return err
+				}
+			}
+			if cmd.Flags().Changed("since") {
+				if filter.Since, err = parseSince(since, time.Now()); err != nil {
+					return err
+				}
+			}
+			return p.atOutbox(cmd, func(ctx context.Context, desk outboxDesk) error {
+				entries, err := desk.List(ctx, filter)
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return printJSON(p.stdout, newListJSON(entries))
+				}
+				return printList(p.stdout, entries, filter.Limit, time.Now())
+			})
+		},
+	}
+	cmd.Flags().StringVar(&aggregate, "order", "", "only events of this order: its `ID`, or TYPE/ID of another aggregate")
+	cmd.Flags().StringVar(&filter.Type, "type", "", "only events of this `TYPE`, such as outboxie.order.paid.v1")
+	cmd.Flags().StringVar(&since, "since", "", "only events recorded since this `TIME`: 90m, 24h, or 2026-11-24T03:00:00Z")
+	cmd.Flags().IntVar(&filter.Limit, "limit", 50, "at most so many")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, with headers and payloads")
+	return cmd
+}
+
+// parseSince reads a time, or how long ago it was.
+func parseSince(text string, now time.Time) (time.Time, error) {
+	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
+		return now.Add(-ago), nil
+	}
+	since, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, errUsage.With("--since %q is neither how long ago, such as 90m, nor a time such as 2026-11-24T03:00:00Z", text)
+	}
+	return since, nil
+}
+
+func printList(out io.Writer, entries []operating.Listed, limit int, now time.Time) error {
+	if len(entries) == 0 {
+		_, err := fmt.Fprintln(out, "No such events.")
+		return err
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "POSITION\tRECORDED\tAGE\tSTATE\tTYPE\tVERSION\tAGGREGATE\tEVENT")
+	for _, e := range entries {
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.Position, moment(e.RecordedAt), age(now.Sub(e.RecordedAt)), e.State,
+			oneLine(e.Type), e.Version, oneLine(e.Key.String()), e.ID)
+	}
+	if err := table.Flush(); err != nil || len(entries) < limit {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "These are the newest %d; there may be more: --limit.\n", limit)
+	return err
+}
+
+// listedJSON is the contract with scripts.
+type listedJSON struct {
+	Position      int64             `json:"position"`
+	EventID       string            `json:"event_id"`
+	State         string            `json:"state"`
+	Reason        string            `json:"reason,omitempty"` // why it is, or was, parked
+	AggregateType string            `json:"aggregate_type"`
+	AggregateID   string            `json:"aggregate_id"`
+	Version       int64             `json:"aggregate_version"`
+	Type          string            `json:"type"`
+	Subject       string            `json:"subject"`
+	RecordedAt    time.Time         `json:"recorded_at"`
+	Headers       map[string]string `json:"headers,omitempty"`
+	Payload       json.RawMessage   `json:"payload"`
+}
+
+func newListJSON(entries []operating.Listed) []listedJSON {
+	list := make([]listedJSON, 0, len(entries))
+	for _, e := range entries {
+		list = append(list, listedJSON{
+			Position: int64(e.Position), EventID: e.ID, State: e.State, Reason: e.Reason,
+			AggregateType: e.Key.Type, AggregateID: e.Key.ID, Version: e.Version,
+			Type: e.Type, Subject: e.Subject, RecordedAt: e.RecordedAt.UTC(), Headers: e.Headers, Payload: e.Payload,
+		})
+	}
+	return list
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+)
+
+func (p *program) outboxParkedCommand() *cobra.Command {
+	limit, asJSON := 0, false
+	cmd := &cobra.Command{
+		Use:   "parked",
+		Short: "List the events that can not be published, and those that wait behind them",
+		Long: "List the events that the broker can never take, and the later ones of the same aggregates, which wait behind them. All\n" +
+			"other aggregates are published as ever. Needs DATABASE_URL.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkLimit(limit); err != nil {
+				return err
+			}
+			return p.atOutbox(cmd, func(ctx context.Context, desk outboxDesk) error {
+				events, err := desk.Waiting(ctx, limit)
+				if err != nil {
+					return err
+				}
+				status, err := desk.Status(ctx)
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return printJSON(p.stdout, newParkedJSON(events, status.ParkedEvents, status.ParkedAggregates))
+				}
+				return printParked(p.stdout, events, status.ParkedEvents, status.ParkedAggregates, status.Now)
+			})
+		},
+	}
+	cmd.Flags().IntVar(&limit, "limit", 100, "at most so many")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func printParked(out io.Writer, events []outbox.ParkedEvent, all, aggregates int64, now time.Time) error {
+	if len(events) == 0 {
+		_, err := fmt.Fprintln(out, "Nothing is parked.")
+		return err
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "POSITION\tPARKED\tSTATE\tTYPE\tAGGREGATE\tEVENT\tREASON")
+	for _, e := range events {
+		fmt.Fprintf(table, "%d\t%s ago\t%s\t%s\t%s\t%s\t%s\n", e.Position, age(now.Sub(e.ParkedAt)), e.State, oneLine(e.Type),
+			oneLine(e.Key.String()), e.EventID, oneLine(e.Reason))
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	shown := ""
+	if more := all - int64(len(events)); more > 0 {
+		shown = fmt.Sprintf(" Not shown: %d (--limit).", more)
+	}
+	_, err := fmt.Fprintf(out, `
+%s of %s waiting in all.%s
+Publish them after all, once the cause is gone:  outboxie outbox redrive --aggregate TYPE/ID  (or --all)
+Give one up for ever, then redrive the others:   outboxie outbox discard --position N
+`, counted(all, "event"), counted(aggregates, "aggregate"), shown)
+	return err
+}
+
+// parkedJSON is the contract with scripts.
+type parkedJSON struct {
+	Waiting    int64             `json:"waiting"` // also those that are not listed
+	Aggregates int64             `json:"aggregates"`
+	Events     []parkedEventJSON `json:"events"`
+}
+
+type parkedEventJSON struct {
+	Position      int64              `json:"position"`
+	EventID       string             `json:"event_id"`
+	AggregateType string             `json:"aggregate_type"`
+	AggregateID   string             `json:"aggregate_id"`
+	Type          string             `json:"type"`
+	State         outbox.ParkedState `json:"state"`
+	Reason        string             `json:"reason"`
+	ParkedAt      time.Time          `json:"parked_at"`
+	ChangedAt     time.Time          `json:"changed_at"`
+}
+
+func newParkedJSON(events []outbox.ParkedEvent, all, aggregates int64) parkedJSON {
+	shown := parkedJSON{Waiting: all, Aggregates: aggregates, Events: make([]parkedEventJSON, 0, len(events))}
+	for _, e := range events {
+		shown.Events = append(shown.Events, parkedEventJSON{
+			Position: int64(e.Position), EventID: e.EventID, AggregateType: e.Key.Type, AggregateID: e.Key.ID, Type: e.Type,
+			State: e.State, Reason: e.Reason, ParkedAt: e.ParkedAt.UTC(), ChangedAt: e.ChangedAt.UTC(),
+		})
+	}
+	return shown
+}
