@@ -1,0 +1,161 @@
+package main
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+)
+
+func TestOutboxStatus(t *testing.T) {
+	o := newOperators(t)
+	said := o.run(exitClean, "status")
+	require.True(t, strings.HasPrefix(said, "nobody leads\n"), said)
+	require.Contains(t, said, "outboxie serve")
+	require.Regexp(t, `(?m)^relayed +nothing yet$`, said)
+	require.Regexp(t, `(?m)^stream +none yet$`, said)
+	var shown statusJSON
+	o.read(&shown, "status")
+	require.Equal(t, statusJSON{State: relayLeaderless, Relay: "ORDERS", Now: shown.Now}, shown)
+
+	o.lead()
+	o.five()
+	o.park(3, "too large")
+	o.exec("UPDATE outbox_cursor SET purged_to = 1")
+	said = o.run(exitClean, "status")
+	require.True(t, strings.HasPrefix(said, "relaying\n"), said)
+	for _, line := range []string{
+		`relay    ORDERS`, `now      \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`, `leader   api-1, for 3h12m \(token 3\)`,
+		`log      up to position 5, removed by retention up to 1`, `relayed  up to position 1, saved 0s ago`,
+		`stream   ORDERS, up to sequence 7`, `backlog  3 events, the oldest from \d+s ago`,
+		`parked   1 event of 1 aggregate: outboxie outbox parked`,
+	} {
+		require.Regexp(t, "(?m)^"+line+"$", said)
+	}
+	shown = statusJSON{}
+	o.read(&shown, "status")
+	require.NotNil(t, shown.SavedAt)
+	require.NotNil(t, shown.OldestAt)
+	require.Equal(t, "api-1", shown.Leader.Holder)
+	require.Equal(t, statusJSON{
+		State: relayRelaying, Relay: "ORDERS", Now: shown.Now, Leader: shown.Leader, Position: 1, SavedAt: shown.SavedAt, Stream: "ORDERS",
+		StreamSequence: 7, LastPosition: 5, PurgedTo: 1, Unpublished: 3, OldestAt: shown.OldestAt, ParkedEvents: 1, ParkedAggregates: 1,
+	}, shown)
+
+	o.exec("UPDATE outbox SET recorded_at = recorded_at - interval '1 minute'")
+	require.Contains(t, o.run(exitClean, "status"), "relaying\n", "it comes on")
+	o.exec("UPDATE outbox_cursor SET updated_at = now() - interval '1 minute'")
+	require.Regexp(t, `^stuck: the leader has not come on for 1m\d+s\n`, o.run(exitClean, "status"))
+}
+
+func TestOutboxStatusOfAnotherStream(t *testing.T) {
+	o := newOperators(t)
+	o.lead()
+	code, said, _ := command(t, []string{"DATABASE_URL=" + o.address, "STREAM_NAME=OTHER"}, "outbox", "status")
+	require.Equal(t, exitClean, code)
+	require.Regexp(t, `(?m)^relay +OTHER$`, said)
+	require.Regexp(t, `(?m)^leader +nobody$`, said)
+}
+
+func TestOutboxStatusOfAHaltedRelay(t *testing.T) {
+	o := newOperators(t)
+	o.five()
+	o.lead()
+	o.exec("UPDATE outbox_cursor SET halt_reason = 'tail_gone', halt_detail = 'the message at 7\n\x1b[31mis gone', halted_at = now() - interval '12 minutes 3 seconds'")
+	said := o.run(exitClean, "status")
+	require.Regexp(t, `^halted: tail_gone, for 12m\d+s\n\n  the message at 7 \[31mis gone\n  The end of the stream was deleted`, said)
+	require.Contains(t, said, "\n    outboxie outbox adopt\n")
+	require.NotContains(t, said, "\x1b")
+	var shown statusJSON
+	o.read(&shown, "status")
+	require.Equal(t, relayHalted, shown.State)
+	require.Equal(t, haltJSON{
+		Reason: outbox.HaltTailGone, Detail: "the message at 7\n\x1b[31mis gone", Meaning: meanings[outbox.HaltTailGone], Since: shown.Halt.Since,
+	}, *shown.Halt)
+
+	o.exec("UPDATE outbox_cursor SET halt_reason = 'of the future'")
+	require.Contains(t, o.run(exitClean, "status"), "halted: of the future")
+}
+
+func TestOutboxStatusNamesAnOpenWriter(t *testing.T) {
+	o := newOperators(t)
+	o.lead()
+	o.five()
+	writer, err := o.db.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	defer writer.Rollback() //nolint:errcheck // it may have been ended
+	o.record(writer, orderB, 3, "outboxie.order.shipped.v1")
+	require.Eventually(t, func() bool { return strings.HasPrefix(o.run(exitClean, "status"), "waiting for an open transaction (") },
+		20*time.Second, 100*time.Millisecond)
+	said := o.run(exitClean, "status")
+	require.Regexp(t, `\(\d+s old\)\n\n  pid \d+ \(billing\), idle in transaction, last statement:\n    INSERT INTO outbox`, said)
+	end := regexp.MustCompile(`SELECT pg_terminate_backend\(\d+\);`).FindString(said)
+	require.NotEmpty(t, end)
+	var shown statusJSON
+	o.read(&shown, "status")
+	require.Equal(t, relayWaiting, shown.State)
+	require.Equal(t, "idle in transaction", shown.OpenWriter.State)
+
+	o.exec("UPDATE outbox_cursor SET position = 5")
+	said = o.run(exitClean, "status")
+	require.True(t, strings.HasPrefix(said, "relaying\n"), "nothing waits for it: %s", said)
+	require.Contains(t, said, "A transaction that has written the outbox is still open")
+
+	o.exec(end)
+	require.Eventually(t, func() bool { return !strings.Contains(o.run(exitClean, "status"), "transaction") },
+		20*time.Second, 10*time.Millisecond, "what it says ends the transaction")
+}
+
+// TestStatusOfWriters : every busy service has an open writer at any time.
+func TestStatusOfWriters(t *testing.T) {
+	now := time.Now()
+	for name, c := range map[string]struct {
+		writer operating.Writer
+		oldest time.Duration // of the backlog
+		says   string
+	}{
+		"prepared":           {operating.Writer{GID: "it's", Since: now.Add(-73 * time.Hour)}, 0, "waiting for an open transaction (3d1h old)\n\n  prepared transaction 'it''s'. To end it"},
+		"for a moment":       {operating.Writer{PID: 7, Since: now.Add(-time.Second / 2)}, time.Minute, "stuck: "},
+		"of unknown age":     {operating.Writer{PID: 7}, time.Minute, "waiting for an open transaction (of unknown age)\n"},
+		"perhaps not so old": {operating.Writer{PID: 7}, time.Second, "relaying\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var text strings.Builder
+			require.NoError(t, printStatus(&text, operating.Status{
+				Now: now, Leader: &operating.Leader{}, Unpublished: 1, Oldest: now.Add(-c.oldest), Saved: now.Add(-c.oldest), Writer: &c.writer,
+			}))
+			require.True(t, strings.HasPrefix(text.String(), c.says), text.String())
+		})
+	}
+}
+
+// TestEveryHaltHasAMeaning reads the reasons from where they are declared.
+func TestEveryHaltHasAMeaning(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "../../internal/domain/outbox/halt.go", nil, 0)
+	require.NoError(t, err)
+	declared := 0
+	ast.Inspect(file, func(node ast.Node) bool {
+		spec, ok := node.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		if kind, ok := spec.Type.(*ast.Ident); ok && kind.Name == "HaltReason" {
+			reason, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+			require.NoError(t, err)
+			require.NotEmpty(t, meanings[outbox.HaltReason(reason)], reason)
+			declared++
+		}
+		return true
+	})
+	require.Positive(t, declared)
+	require.Len(t, meanings, declared)
+}
