@@ -56,7 +56,7 @@ func (p *program) discard(ctx context.Context, desk outboxDesk, position outbox.
 	if err := desk.Discard(ctx, position); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(p.stdout, "\nDone. The event at position %d is given up; the leader need not do anything about it.\n", position)
+	_, err = fmt.Fprintf(p.stdout, "\nDone. The event at position %d is given up.\n", position)
 	return err
 }
 
@@ -69,8 +69,9 @@ aggregate  %s, version %d
 recorded   %s
 parked     %s
 
-Giving it up means: version %d of %s never reaches any subscriber. The later events of %s
-stay parked until they are redriven: outboxie outbox redrive --aggregate %s
-`, e.Position, e.ID, oneLine(e.Type), key, e.Version, moment(e.RecordedAt), oneLine(e.Reason), e.Version, key, key, key)
+Giving it up means: version %d of %s never reaches any subscriber.
+The later events of the aggregate stay parked until they are redriven:
+  outboxie outbox redrive --aggregate %s
+`, e.Position, e.ID, oneLine(e.Type), key, e.Version, moment(e.RecordedAt), oneLine(e.Reason), e.Version, key, key)
 	return err
 }

@@ -16,7 +16,7 @@ func (p *program) outboxParkedCommand() *cobra.Command {
 	limit, asJSON := 0, false
 	cmd := &cobra.Command{
 		Use:   "parked",
-		Short: "List the events that can not be published, and those that wait behind them",
+		Short: "List the events that cannot be published, and those that wait behind them",
 		Long: "List the events that the broker can never take, and the later ones of the same aggregates, which wait behind them. All\n" +
 			"other aggregates are published as ever. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
