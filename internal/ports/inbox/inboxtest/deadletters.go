@@ -43,6 +43,7 @@ func TestDeadLetters(t *testing.T, open func(t *testing.T) LettersHarness) {
 		"a letter is handed out to one at a time":            lettersLease,
 		"of concurrent appliers of a letter one succeeds":    lettersConcurrently,
 		"an event set aside meanwhile is not forgotten":      lettersRace,
+		"of applying and discarding one wins":                lettersEither,
 		"what was applied is not set aside":                  lettersApplied,
 		"a failure to apply a letter keeps it":               lettersKept,
 		"a discarded event never takes effect":               lettersDiscard,
@@ -364,6 +365,31 @@ func lettersRace(t *testing.T, d desk) {
 	}
 	d.requireDue(t, entries[rounds-1])
 	d.requireEffects(t, rounds/2)
+}
+
+// lettersEither : an operator discards an event while a copy applies it.
+func lettersEither(t *testing.T, d desk) {
+	effects := int64(0)
+	for _, entry := range outboxtest.NewEntries(100, 40) {
+		d.kill(t, entry)
+		d.retry(t, entry)
+		var applied bool
+		var discarding, applying error
+		var both sync.WaitGroup
+		both.Go(func() { discarding = d.Discard(t.Context(), subscriber, entry.ID) })
+		both.Go(func() { applied, applying = d.UnitOfWork().Once(t.Context(), subscriber, entry, d.add) })
+		both.Wait()
+		require.NoError(t, applying)
+		if applied {
+			effects++
+			require.ErrorIs(t, discarding, inbox.ErrNoLetter)
+			d.requireNoLetter(t, entry)
+		} else {
+			require.NoError(t, discarding)
+			d.requireState(t, entry, inbox.Discarded)
+		}
+		d.requireEffects(t, effects)
+	}
 }
 
 func lettersApplied(t *testing.T, d desk) {
