@@ -154,17 +154,20 @@ func (w *world) judge(t *testing.T, recovery checker.Recovery) checker.Verdict {
 // figures is how much there was.
 func (w *world) figures(t *testing.T, c *crowd) string {
 	t.Helper()
-	var events, parked int
+	var events int
+	parked := make(map[string]int)
 	require.NoError(t, w.db.QueryRow("SELECT count(*) FROM outbox").Scan(&events))
-	for _, err := range checker.ReadParked(t.Context(), w.db) {
+	for p, err := range checker.ReadParked(t.Context(), w.db) {
 		require.NoError(t, err)
-		parked++
+		parked[p.State]++
 	}
 	retries, waited := 0, 0
 	for _, wr := range c.http {
 		retries, waited = retries+wr.retries, waited+wr.waited
 	}
 	committed, rolledBack := w.ledger.Transactions()
-	return fmt.Sprintf("%d events: %d orders acknowledged over HTTP (%d requests tried again, %d orders held back because subscribers were far behind), %d events by plain SQL, %d more rolled back; %d parked",
-		events, w.ledger.Orders(), retries, waited, committed, rolledBack, parked)
+	return fmt.Sprintf("%d events: %d orders acknowledged over HTTP, %d events by plain SQL, %d more rolled back\n"+
+		"%d requests tried again; %d orders not asked for because subscribers were far behind\n"+
+		"%d events parked, %d redriven, %d discarded",
+		events, w.ledger.Orders(), committed, rolledBack, retries, waited, parked["parked"], parked["redriven"], parked["discarded"])
 }

@@ -124,7 +124,7 @@ func (n *nemesis) networkFault(f fault) func() {
 			// A cut is not at once everywhere. What is read from Postgres until then gets stuck on its way to NATS.
 			pause(context.Background(), 50*time.Millisecond)
 		}
-		n.note("%s between %s and %s for %s; what is held back may go on: %t", state, m.name, p.target, f.hold, resume)
+		n.note("%s between %s and %s for %s; what is held back may go on: %t", state, m.name, p.name, f.hold, resume)
 		p.become(state, state != cut)
 	}
 	return func() {

@@ -19,7 +19,7 @@ type lotOf struct {
 }
 
 // lotFault makes an order that has to be parked, or looks after the oldest one: its oversize event is given up, and the
-// others are sent after all.
+// others are sent after all. Sometimes the operator forgets the first half; then all of it is parked again.
 func (n *nemesis) lotFault(f fault) func() {
 	n.note("%s", f.kind)
 	if f.kind == eventOversize {
@@ -29,7 +29,7 @@ func (n *nemesis) lotFault(f fault) func() {
 	if len(n.lots) == 0 {
 		n.makeLot(f)
 	}
-	return n.repairLot
+	return func() { n.repairLot(f.number>>8%3 > 0) }
 }
 
 func (n *nemesis) makeLot(f fault) {
@@ -57,45 +57,74 @@ func (n *nemesis) makeLot(f fault) {
 	}
 }
 
-// repairLot waits until the oldest one is parked, and does what an operator would.
-func (n *nemesis) repairLot() {
+// repairLot does what an operator would about the oldest one. What it finds out of reach, because of another fault, is
+// left for the next time: in the end an event that is neither parked nor in the stream is a loss.
+func (n *nemesis) repairLot(discard bool) {
 	if len(n.lots) == 0 {
 		return
 	}
 	oldest := n.lots[0]
-	var position int64
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	for n.db.QueryRowContext(ctx, "SELECT position FROM outbox_parked WHERE event_id = $1 AND state = 'parked'",
-		oldest.refuse.String()).Scan(&position) != nil {
-		if !pause(ctx, 50*time.Millisecond) {
-			n.complain("order %s was not parked within %s, although its event %s is too large", oldest.order, patience, oldest.refuse)
+	position, state := n.awaitParked(oldest.refuse)
+	switch {
+	case position == 0:
+		n.note("order %s is not parked yet", oldest.order)
+		return
+	case state == "parked" && discard:
+		if !n.command("outbox", "discard", "--position", strconv.FormatInt(position, 10), "--yes") {
 			return
 		}
+		state = "discarded"
 	}
-	n.lots = n.lots[1:]
-	n.command("outbox", "discard", "--position", strconv.FormatInt(position, 10), "--yes")
-	n.command("outbox", "redrive", "--aggregate", "order/"+oldest.order.String())
+	var left int
+	if err := n.db.QueryRow("SELECT count(*) FROM outbox_parked WHERE aggregate_id = $1 AND state = 'parked'",
+		oldest.order.String()).Scan(&left); err != nil {
+		return
+	}
+	if left > 0 && !n.command("outbox", "redrive", "--aggregate", "order/"+oldest.order.String()) {
+		return
+	}
+	if state != "parked" {
+		n.lots = n.lots[1:]
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	if _, err := commitEvent(ctx, n.db, n.ledger, oldest.order, ""); err != nil {
 		n.note("order %s got no event behind the redriven ones: %v", oldest.order, err)
 	}
 }
 
-// command runs the program as an operator would; again, while the database is not there.
-func (n *nemesis) command(args ...string) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+// awaitParked looks for an event in the parking lot for a while. Position 0: it is not there.
+func (n *nemesis) awaitParked(event checker.ID) (position int64, state string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
-	for {
+	for n.db.QueryRowContext(ctx, "SELECT position, state FROM outbox_parked WHERE event_id = $1", event.String()).
+		Scan(&position, &state) != nil {
+		if !pause(ctx, 50*time.Millisecond) {
+			return 0, ""
+		}
+	}
+	return position, state
+}
+
+// command runs the program as an operator would. It complains when the program fails several times although the database
+// is there.
+func (n *nemesis) command(args ...string) bool {
+	for try := 1; ; try++ {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		cmd := exec.CommandContext(ctx, n.program, args...)
 		cmd.Env = append(os.Environ(), "DATABASE_URL="+n.postgres.URL, "NATS_URL="+n.broker.url())
 		said, err := cmd.CombinedOutput()
+		cancel()
 		n.note("outboxie %v: %v\n%s", args, err, said)
-		if err == nil {
-			return
-		}
-		if !pause(ctx, 500*time.Millisecond) {
+		switch {
+		case err == nil:
+			return true
+		case n.db.Ping() != nil:
+			return false
+		case try == 3:
 			n.complain("outboxie %v: %v\n%s", args, err, said)
-			return
+			return false
 		}
+		pause(context.Background(), time.Second)
 	}
 }

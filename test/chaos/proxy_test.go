@@ -39,6 +39,7 @@ const (
 // middle of a connection, which TCP does not do either: what does not pass is held, and passes when the network is
 // well again, however late, or the connection ends without it.
 type proxy struct {
+	name     string // of the server
 	target   string
 	listener net.Listener
 	worked   sync.WaitGroup
@@ -50,11 +51,13 @@ type proxy struct {
 	closed  bool
 }
 
-func newProxy(t testing.TB, target string) *proxy {
+func newProxy(t testing.TB, name, target string) *proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	p := &proxy{target: target, listener: listener, changed: make(chan struct{}), conns: make(map[net.Conn]struct{})}
+	p := &proxy{
+		name: name, target: target, listener: listener, changed: make(chan struct{}), conns: make(map[net.Conn]struct{}),
+	}
 	p.worked.Go(p.accept)
 	t.Cleanup(func() {
 		_ = listener.Close()
@@ -241,7 +244,7 @@ func (l line) hears(want string) {
 // TestProxy shows that each kind of network does what the nemesis takes it for.
 func TestProxy(t *testing.T) {
 	address, received := echo(t)
-	p := newProxy(t, address)
+	p := newProxy(t, "echo", address)
 	conn := dial(t, p)
 	for _, state := range []network{passing, slow} {
 		p.become(state, true)

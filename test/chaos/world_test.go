@@ -121,7 +121,7 @@ func (w *world) member(t *testing.T, name string, env []string, args ...string) 
 	require.NoError(t, err)
 	m := &member{
 		name: name, program: w.program, args: args, folder: w.folder, complain: w.complain,
-		postgres: newProxy(t, database.Host), nats: newProxy(t, strings.TrimPrefix(w.broker.url(), "nats://")),
+		postgres: newProxy(t, "Postgres", database.Host), nats: newProxy(t, "NATS", strings.TrimPrefix(w.broker.url(), "nats://")),
 	}
 	database.Host = m.postgres.address()
 	m.env = append(env, "DATABASE_URL="+database.String(), "NATS_URL=nats://"+m.nats.address())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -32,7 +33,7 @@ const (
 func TestLives(t *testing.T) {
 	seen := make(map[string]int)
 	for seed := range uint64(lives) {
-		if problem := live(t, seed, false, seen); problem != "" {
+		if problem := live(t, seed, nil, seen); problem != "" {
 			t.Fatalf("life %d: %s", seed, problem)
 		}
 	}
@@ -42,14 +43,31 @@ func TestLives(t *testing.T) {
 	}
 }
 
-// TestLivesNotice : if dead events held nothing up, some life would tell.
+// The checks of a life, by the promise that each one is named for.
+const (
+	checkOnce  = "one effect per event"
+	checkOrder = "in order within the aggregate"
+)
+
+// TestLivesNotice breaks what keeps the promises, and demands that some life notices by the check that is named for it.
 func TestLivesNotice(t *testing.T) {
-	for seed := range uint64(lives) {
-		if live(t, seed, true, make(map[string]int)) != "" {
-			return
-		}
+	for name, mutant := range map[string]struct {
+		breaks func(*memory.Inbox)
+		check  string
+	}{
+		"inbox off":                {(*memory.Inbox).KnowNothing, checkOnce},
+		"dead events hold nothing": {(*memory.Inbox).HoldNothing, checkOrder},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for seed := range uint64(lives) {
+				if problem := live(t, seed, mutant.breaks, make(map[string]int)); strings.HasPrefix(problem, mutant.check) {
+					t.Logf("noticed in life %d: %s", seed, problem)
+					return
+				}
+			}
+			t.Fatalf("check %q did not notice it in %d lives", mutant.check, lives)
+		})
 	}
-	t.Fatal("no life noticed that events overtake the dead ones of their aggregate")
 }
 
 // life is one subscriber and everything that befalls it.
@@ -66,15 +84,15 @@ type life struct {
 	seen     map[string]int
 }
 
-func live(t *testing.T, seed uint64, careless bool, seen map[string]int) (problem string) {
+func live(t *testing.T, seed uint64, breaks func(*memory.Inbox), seen map[string]int) (problem string) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &life{
 			random: rand.New(rand.NewPCG(seed, 11)), //nolint:gosec // repeatable
 			stream: newStream(t), applied: memory.NewInbox(), entries: newEvents(), poisoned: make(map[outbox.Position]bool),
 			gone: make(map[string]bool), seen: seen,
 		}
-		if careless {
-			l.applied.HoldNothing()
+		if breaks != nil {
+			breaks(l.applied)
 		}
 		for range 4 {
 			l.poisoned[outbox.Position(1+l.dice(lifeEvents))] = true
@@ -226,9 +244,11 @@ func (l *life) calm(t *testing.T) {
 func (l *life) verdict(t *testing.T) string {
 	effects, last := make(map[string]int), make(map[string]int64)
 	for _, entry := range l.applied.History(subscriber) {
-		effects[entry.ID]++
+		if effects[entry.ID]++; effects[entry.ID] > 1 {
+			return fmt.Sprintf(checkOnce+": position %d took effect twice", entry.Position)
+		}
 		if entry.Version <= last[entry.Key.ID] {
-			return fmt.Sprintf("version %d of %s took effect after %d", entry.Version, entry.Key, last[entry.Key.ID])
+			return fmt.Sprintf(checkOrder+": version %d of %s took effect after %d", entry.Version, entry.Key, last[entry.Key.ID])
 		}
 		last[entry.Key.ID] = entry.Version
 	}
@@ -238,7 +258,7 @@ func (l *life) verdict(t *testing.T) string {
 			want = 0
 		}
 		if effects[entry.ID] != want {
-			return fmt.Sprintf("position %d took effect %d times", entry.Position, effects[entry.ID])
+			return fmt.Sprintf(checkOnce+": position %d took effect %d times", entry.Position, effects[entry.ID])
 		}
 	}
 	letters, err := l.applied.Letters(t.Context(), subscriber, lifeEvents)
