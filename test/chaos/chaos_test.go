@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -26,7 +27,8 @@ var (
 	seed     = flag.Uint64("seed", 0, "of the schedule of faults; 0: another one each time")
 	rate     = flag.Float64("rate", 40, "orders a second over the API; plain SQL adds about as many events")
 	only     = flag.String("only", "", "a regular expression: the kinds of faults to bring about; empty: all")
-	parking  = flag.Bool("parking", false, "oversize events, and what is done about them")
+	parking  = flag.Bool("parking", true, "oversize events, and what is done about them")
+	keep     = flag.Bool("keep", false, "keep the logs of all processes when nothing failed, too")
 )
 
 func TestMain(m *testing.M) {
@@ -71,9 +73,11 @@ func TestChaos(t *testing.T) {
 	}
 
 	w.readLogs(t)
+	gaps := slices.Concat(watcher.gaps, watcher.held)
+	n.tell(gaps)
 	verdict := w.judge(t, recovery)
 	t.Logf("seed %d, %s of faults\n%s\n\n%s\n\n%s", *seed, raged.Round(time.Second), w.figures(t, writers),
-		n.report(longest(append(watcher.gaps, watcher.held...), n.spans), append([]string{"stream", machine}, w.subscribers...)), verdict)
+		n.report(longest(gaps, n.spans), append([]string{"stream", machine}, w.subscribers...)), verdict)
 	if failed := verdict.Failed(); len(failed) > 0 {
 		t.Errorf("failed: %v", failed)
 	}

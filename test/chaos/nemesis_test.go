@@ -114,6 +114,13 @@ func (n *nemesis) pick(f fault, among []*member) *member {
 	return among[0] // two faults never hit everybody
 }
 
+// tell writes every pause into the diary, with what it is put down to.
+func (n *nemesis) tell(gaps []gap) {
+	for _, g := range gaps {
+		n.note("%s stood still for %s from %s: %q", g.series, g.to.Sub(g.from).Round(time.Millisecond), g.from.Format(time.StampMilli), blamed(g, n.spans))
+	}
+}
+
 // report is what happened, by kind.
 func (n *nemesis) report(longest map[kind]map[string]time.Duration, series []string) string {
 	var text strings.Builder

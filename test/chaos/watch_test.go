@@ -108,8 +108,7 @@ func (w *watch) saw(series string, reached uint64, at time.Time) {
 	w.best[series], w.at[series] = reached, at
 }
 
-// longest puts each gap down to a kind of fault, and keeps the longest of each: to the faults that lasted when it began,
-// else to the first that began in it, else to the last one before it.
+// longest puts each gap down to a kind of fault, and keeps the longest of each.
 func longest(gaps []gap, spans []span) map[kind]map[string]time.Duration {
 	found := make(map[kind]map[string]time.Duration)
 	for _, g := range gaps {
@@ -123,30 +122,38 @@ func longest(gaps []gap, spans []span) map[kind]map[string]time.Duration {
 	return found
 }
 
+// blamed is the faults that share most of the gap's time, each counted until a lease's time to live after its end; else
+// the last one that ended shortly before.
 func blamed(g gap, spans []span) []kind {
-	var lasting []kind
-	var first, before *span
-	for i, s := range spans {
-		switch {
-		case s.from.Before(g.from.Add(shortest)) && s.to.After(g.from):
-			lasting = append(lasting, s.kind)
-		case !s.from.Before(g.from) && s.from.Before(g.to):
-			if first == nil || s.from.Before(first.from) {
-				first = &spans[i]
-			}
-		case !s.to.After(g.from) && g.from.Sub(s.to) < aftermath:
-			if before == nil || s.to.After(before.to) {
-				before = &spans[i]
-			}
+	const alike = 0.8 // of the greatest share is as good
+	shares := make(map[kind]time.Duration)
+	var greatest time.Duration
+	var before span
+	for _, s := range spans {
+		from, to := s.from, s.to.Add(leaseTTL)
+		if from.Before(g.from) {
+			from = g.from
+		}
+		if to.After(g.to) {
+			to = g.to
+		}
+		share := to.Sub(from) // negative when they do not meet
+		shares[s.kind], greatest = max(shares[s.kind], share), max(greatest, share)
+		if !s.to.After(g.from) && g.from.Sub(s.to) < aftermath && s.to.After(before.to) {
+			before = s
 		}
 	}
+	var found []kind
+	for k, share := range shares {
+		if share > 0 && float64(share) >= alike*float64(greatest) {
+			found = append(found, k)
+		}
+	}
+	slices.Sort(found)
 	switch {
-	case len(lasting) > 0:
-		slices.Sort(lasting)
-		return slices.Compact(lasting)
-	case first != nil:
-		return []kind{first.kind}
-	case before != nil:
+	case len(found) > 0:
+		return found
+	case before.kind != "":
 		return []kind{before.kind}
 	}
 	return []kind{calm}
@@ -165,11 +172,11 @@ func TestPausesArePutDownToFaults(t *testing.T) {
 		w.saw("stream", seen.reached, at(seen.seconds))
 	}
 	spans := []span{
-		{kind: natsKilled, from: at(0.1), to: at(2)},      // began right after the last message
-		{kind: natsRolledBack, from: at(9.9), to: at(12)}, // lasted when nothing new came any more
-		{kind: instanceKilled, from: at(9.95), to: at(10.5)},
-		{kind: networkCut, from: at(15), to: at(16)},    // began in the middle of a gap
-		{kind: networkSlow, from: at(19), to: at(19.5)}, // was over, and may still be felt
+		{kind: natsKilled, from: at(0.1), to: at(2)},
+		{kind: natsRolledBack, from: at(9.9), to: at(12)}, // these two were at once
+		{kind: instanceKilled, from: at(9.95), to: at(11.5)},
+		{kind: networkCut, from: at(15), to: at(16)},    // began in the middle of a gap, and has most of it
+		{kind: networkSlow, from: at(19), to: at(19.5)}, // was over soon, and is still felt in the next
 		{kind: postgresKilled, from: at(45), to: at(46)},
 	}
 	seconds := func(s float64) map[string]time.Duration {

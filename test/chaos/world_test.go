@@ -47,7 +47,7 @@ func newWorld(t *testing.T) *world {
 	require.NoError(t, os.Chmod(folder, 0o755)) //nolint:gosec // whoever ran it is to read it
 	w := &world{folder: folder, program: infra.Binary(t), ledger: checker.NewLedger()}
 	t.Cleanup(func() {
-		if t.Failed() {
+		if t.Failed() || *keep {
 			t.Logf("the logs of all processes are in %s", folder)
 			return
 		}
