@@ -4,7 +4,6 @@ import (
 	"database/sql"
 	"strconv"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -83,19 +82,6 @@ func TestDistributed(t *testing.T) {
 		require.Equal(t, writers*each, received())
 	}
 	requireStream(t, db, broker, "ORDERS")
-
-	// A leader that is told to stop hands over at once: it does not leave the lease to run out.
-	require.Zero(t, instances[second].Stop(syscall.SIGTERM))
-	instances[second].Says("reason=resigned")
-	require.Eventually(t, func() bool { return holder(t, db) != second }, ttl, time.Millisecond)
-	last := holder(t, db)
-	instances[last].Says("became leader instance=" + last)
-	_, err = place(instances[last].API())
-	require.NoError(t, err)
-	require.Eventually(t, func() bool {
-		return count(t, db, "SELECT count(*) FROM inbox") == len(subscribers)*(writers*each+1)
-	}, patience, 10*time.Millisecond)
-	requireStream(t, db, broker, "ORDERS")
 }
 
 // holder is who got the lease last.
@@ -152,31 +138,6 @@ func requireStream(t *testing.T, db *sql.DB, broker, stream string) {
 	s, err := js.Stream(t.Context(), stream)
 	require.NoError(t, err)
 	require.Equal(t, sequence, s.CachedInfo().State.LastSeq, "the stream holds something that is not in the log")
-}
-
-// TestStalledLeader stops the leader (SIGSTOP) for longer than its lease, lets another one lead, and lets the first go on:
-// it steps down, and the stream has every event once.
-func TestStalledLeader(t *testing.T) {
-	const ttl = time.Second
-	database, broker := infra.Database(t), infra.NATS(t).URL
-	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=" + ttl.String()}
-	db, err := sql.Open("pgx", database)
-	require.NoError(t, err)
-	defer db.Close()
-	first := serve(t, "first", environment)
-	first.Says("became leader instance=first token=1")
-	second := serve(t, "second", environment)
-
-	placeMany(t, second.API(), 20)
-	first.Signal(syscall.SIGSTOP)
-	placeMany(t, second.API(), 20)
-	second.Says("became leader instance=second token=2")
-	placeMany(t, second.API(), 20)
-	first.Signal(syscall.SIGCONT)
-	placeMany(t, second.API(), 20)
-	first.Says("lost leadership instance=first token=1")
-	require.Eventually(t, func() bool { return published(t, broker) == 80 }, patience, 10*time.Millisecond)
-	requireStream(t, db, broker, "ORDERS")
 }
 
 func placeMany(t *testing.T, api string, n int) {
