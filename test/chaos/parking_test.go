@@ -19,7 +19,7 @@ type lotOf struct {
 }
 
 // lotFault makes an order that has to be parked, or looks after the oldest one: its oversize event is given up, and the
-// others are sent after all. Sometimes the operator forgets the first half; then all of it is parked again.
+// others are sent after all. Every third time the operator forgets the first half, and all of it is parked again.
 func (n *nemesis) lotFault(f fault) func() {
 	n.note("%s", f.kind)
 	if f.kind == eventOversize {
@@ -29,7 +29,7 @@ func (n *nemesis) lotFault(f fault) func() {
 	if len(n.lots) == 0 {
 		n.makeLot(f)
 	}
-	return func() { n.repairLot(f.number>>8%3 > 0) }
+	return func() { n.repairLot(n.counts[lotRepaired]%3 > 0) } // counted from 1 by then
 }
 
 func (n *nemesis) makeLot(f fault) {
