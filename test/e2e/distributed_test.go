@@ -105,11 +105,8 @@ func count(t *testing.T, db *sql.DB, query string) int {
 // event once, in order of position, with the row's id, key and payload.
 func requireStream(t *testing.T, db *sql.DB, broker, stream string) {
 	t.Helper()
-	nc, err := nats.Connect(broker)
-	require.NoError(t, err)
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	require.NoError(t, err)
+	js, done := connect(t, broker)
+	defer done()
 	consumer, err := js.OrderedConsumer(t.Context(), stream, jetstream.OrderedConsumerConfig{})
 	require.NoError(t, err)
 	rows, err := db.Query(`SELECT position, event_id, event_type, subject, aggregate_id, aggregate_version, payload::text
@@ -140,6 +137,16 @@ func requireStream(t *testing.T, db *sql.DB, broker, stream string) {
 	require.Equal(t, sequence, s.CachedInfo().State.LastSeq, "the stream holds something that is not in the log")
 }
 
+// connect speaks to the broker as a client of its own, until done.
+func connect(t *testing.T, broker string) (js jetstream.JetStream, done func()) {
+	t.Helper()
+	nc, err := nats.Connect(broker)
+	require.NoError(t, err)
+	js, err = jetstream.New(nc)
+	require.NoError(t, err)
+	return js, nc.Close
+}
+
 func placeMany(t *testing.T, api string, n int) {
 	t.Helper()
 	for range n {
@@ -151,11 +158,8 @@ func placeMany(t *testing.T, api string, n int) {
 // published is the sequence of the stream's last message.
 func published(t *testing.T, broker string) uint64 {
 	t.Helper()
-	nc, err := nats.Connect(broker)
-	require.NoError(t, err)
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	require.NoError(t, err)
+	js, done := connect(t, broker)
+	defer done()
 	stream, err := js.Stream(t.Context(), "ORDERS")
 	require.NoError(t, err)
 	return stream.CachedInfo().State.LastSeq

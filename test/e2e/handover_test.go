@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
@@ -161,11 +160,8 @@ func (c *crew) toPost() time.Duration {
 
 // watch notes when each message is stored.
 func (c *crew) watch() {
-	nc, err := nats.Connect(c.broker)
-	require.NoError(c.t, err)
-	c.t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	require.NoError(c.t, err)
+	js, done := connect(c.t, c.broker)
+	c.t.Cleanup(done)
 	consumer, err := js.OrderedConsumer(c.t.Context(), "ORDERS", jetstream.OrderedConsumerConfig{})
 	require.NoError(c.t, err)
 	_, err = consumer.Consume(func(message jetstream.Msg) {

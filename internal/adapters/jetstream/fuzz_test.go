@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
@@ -77,24 +79,35 @@ func written(lines string) map[string]string {
 	return headers
 }
 
-// Whatever a writer may append, and the publisher does not refuse, the client sends; its headers are as large on the wire
-// as was judged, and a subscriber reads the same entry. Only blanks around a header's value are no part of it.
+// send returns what the broker receives of message.
+func (w *wire) send(t *testing.T, message *nats.Msg) (header nats.Header, size int, payload []byte) {
+	t.Helper()
+	require.NoError(t, w.nc.PublishMsg(message))
+	sent := <-w.received
+	header, err := nats.DecodeHeadersMsg(sent[0])
+	require.NoError(t, err)
+	return header, len(sent[0]), sent[1]
+}
+
+// Whatever a writer may append, and the publisher does not refuse, the client sends, in its place or redriven where the log
+// is dealt with up to another place; its headers are as large on the wire as was judged, a subscriber reads the same entry,
+// and the engine how far it had come. Only blanks around a header's value are no part of it.
 func FuzzEncode(f *testing.F) {
 	at := time.Date(2026, 11, 24, 8, 0, 0, 123456000, time.UTC).UnixMicro()
 	for _, headers := range []string{
 		"", "X-a:1", "X-a:1\nx-A:2\nX-b:", "tenant: a b ", "traceparent:00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 		"Nats-Msg-Id:1", "CE-id:1", "Outbox-Position:7", "Status:503", "X(y):1", "ü:1", "X:ü", "X:\u2028", "X:\x00", "X:" + strings.Repeat("x", 70000),
 	} {
-		f.Add(int64(1), at, int64(1), "01934567-89ab-7def-8123-456789abcdef", "order.v1", "orders.created", "order", "1", headers, []byte(`{"a": 1}`))
+		f.Add(int64(1), at, int64(1), "01934567-89ab-7def-8123-456789abcdef", "order.v1", "orders.created", "order", "1", headers, []byte(`{"a": 1}`), int64(-1), "")
 	}
 	for _, text := range []string{`a b`, `"100%"`, "%41", "ü\n", "a\r\nNats-Msg-Id: 1", "日本", "\x7f", "+", " ", "\u0085"} {
-		f.Add(int64(math.MaxInt64), int64(0), int64(math.MaxInt64), text, text, "orders."+text, text, text, "", []byte(" null\n"))
+		f.Add(int64(math.MaxInt64), int64(0), int64(math.MaxInt64), text, text, "orders."+text, text, text, "", []byte(" null\n"), int64(0), text+"/"+text)
 	}
 	for _, subject := range []string{"orders", "orders.", ".", "orders.*", "orders.>", "orders.a*", "orders." + strings.Repeat("x", 3000)} {
-		f.Add(int64(2), at, int64(2), "1", "2", subject, "3", "4", "", []byte(`"x"`))
+		f.Add(int64(2), at, int64(2), "1", "2", subject, "3", "4", "", []byte(`"x"`), int64(math.MaxInt64), "")
 	}
 	w := newWire(f)
-	f.Fuzz(func(t *testing.T, position, micros, version int64, id, kind, subject, aggregate, key, headers string, payload []byte) {
+	f.Fuzz(func(t *testing.T, position, micros, version int64, id, kind, subject, aggregate, key, headers string, payload []byte, place int64, placeID string) {
 		entry := outbox.Entry{
 			Position: outbox.Position(max(1, position)), RecordedAt: time.UnixMicro(max(0, micros%253402300800000000)).UTC(),
 			Message: outbox.Message{
@@ -105,7 +118,13 @@ func FuzzEncode(f *testing.F) {
 		if entry.Validate() != nil {
 			return
 		}
-		message, size := encode(entry, nil)
+		want := ports.Stamp{Ours: true, Progress: entry.Progress(), Event: entry.Position}
+		var redrivenAt *outbox.Progress
+		if place >= 0 {
+			redrivenAt = &outbox.Progress{Position: outbox.Position(place), EventID: placeID}
+			want.Progress = *redrivenAt
+		}
+		message, size := encode(entry, redrivenAt)
 		if reason := refusal(entry, size, limits{stream: "ORDERS", subjects: []string{">"}, size: 1 << 20}); reason != "" {
 			if strings.Contains(reason, "a name that NATS does not send") {
 				require.Error(t, w.nc.PublishMsg(message))
@@ -118,22 +137,53 @@ func FuzzEncode(f *testing.F) {
 			blanks += len(value) - len(entry.Headers[name])
 		}
 
-		require.NoError(t, w.nc.PublishMsg(message))
-		sent := <-w.received
-		require.Len(t, sent[0], size-blanks)
-		require.Equal(t, payload, sent[1])
-		header, err := nats.DecodeHeadersMsg(sent[0])
-		require.NoError(t, err)
-		read, err := decode(subject, header, sent[1])
+		header, sent, data := w.send(t, message)
+		require.Equal(t, size-blanks, sent)
+		require.Equal(t, payload, data)
+		read, err := decode(subject, header, data)
 		require.NoError(t, err)
 		require.Equal(t, entry, read)
-		require.Equal(t, ports.Stamp{Ours: true, Progress: entry.Progress()}, stampOf(header))
+		require.Equal(t, want, stampOf(header))
+	})
+}
+
+// Whatever a notice says, the engine reads it again, as much of the reason as was kept, and at least its beginning; its size
+// was known, its body is JSON, and no subscriber takes it for an event.
+func FuzzEncodeNotice(f *testing.F) {
+	for _, reason := range []string{"", "too large", "100% \"sure\"", "ü\r\nNats-Msg-Id: 1", "\x00\xff", strings.Repeat("日", 400), "🎉", "\u2028</script>"} {
+		f.Add(int64(7), "01934567-89ab-7def-8123-456789abcdef", uint64(1), reason, 500)
+		f.Add(int64(math.MaxInt64), "a/b %", uint64(math.MaxUint64), reason, 4)
+		f.Add(int64(0), "", uint64(1), reason, 5)
+	}
+	w := newWire(f)
+	f.Fuzz(func(t *testing.T, position int64, id string, sequence uint64, reason string, kept int) {
+		kept = utf8.UTFMax + max(0, kept)%(maxReason-utf8.UTFMax+1)
+		notice := outbox.Notice{Progress: outbox.Progress{Position: outbox.Position(max(0, position)), EventID: id}, Parked: reason}
+		message, size := encodeNotice("ORDERS", sequence, notice, kept)
+		if len(id) > maxHeaders/4 {
+			return
+		}
+		header, sent, payload := w.send(t, message)
+		require.Equal(t, size, sent+len(payload))
+		stamp := stampOf(header)
+		require.Equal(t, ports.Stamp{Ours: true, Progress: notice.Progress, Parked: stamp.Parked}, stamp)
+		require.Equal(t, reason == "", stamp.Parked == "")
+		require.LessOrEqual(t, len(stamp.Parked), kept)
+		require.True(t, utf8.ValidString(stamp.Parked))
+		whole := strings.ToValidUTF8(reason, "\uFFFD")
+		require.True(t, strings.HasPrefix(whole, stamp.Parked))
+		require.True(t, stamp.Parked == whole || len(stamp.Parked) > kept-utf8.UTFMax, "more could be kept")
+		var body struct{ Reason string }
+		require.NoError(t, json.Unmarshal(payload, &body))
+		require.Equal(t, stamp.Parked, body.Reason)
+		_, err := decode(message.Subject, header, payload)
+		require.ErrorIs(t, err, inbox.ErrUnreadable)
 	})
 }
 
 var escapes = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
 
-// unescaped is the text that a header says, and whether it says any.
+// unescaped is the text that a header says, and whether it can be read.
 func unescaped(value string) (string, bool) {
 	if strings.Contains(escapes.ReplaceAllString(value, ""), "%") {
 		return "", false
@@ -142,7 +192,7 @@ func unescaped(value string) (string, bool) {
 		code, _ := strconv.ParseUint(escape[1:], 16, 8)
 		return string([]byte{byte(code)})
 	})
-	return text, text != ""
+	return text, true
 }
 
 // positive is the number from 1 to 2^63-1 that a header says, 0 if it says none.
@@ -151,6 +201,33 @@ func positive(value string) int64 {
 		return number.Int64()
 	}
 	return 0
+}
+
+// stamped is what the engine has to read on a message whose own position is position, 0 if that is none.
+func stamped(header nats.Header, position int64) ports.Stamp {
+	_, hasPosition := header["Outbox-Position"]
+	text, hasProgress := header["Outbox-Progress"]
+	id, readable := unescaped(header.Get("ce-id"))
+	event := outbox.Position(position)
+	switch {
+	case hasPosition && event == 0:
+		return ports.Stamp{}
+	case !hasProgress && event > 0 && readable && id != "":
+		return ports.Stamp{Ours: true, Progress: outbox.Progress{Position: event, EventID: id}, Event: event}
+	case !hasProgress:
+		return ports.Stamp{}
+	}
+	place, of, complete := strings.Cut(text[0], "/")
+	number, numeric := new(big.Int).SetString(place, 10)
+	of, known := unescaped(of)
+	reason, told := unescaped(header.Get("Outbox-Parked"))
+	if !complete || !numeric || number.Sign() < 0 || !number.IsInt64() || !known || !told {
+		return ports.Stamp{}
+	}
+	if event > 0 {
+		reason = ""
+	}
+	return ports.Stamp{Ours: true, Progress: outbox.Progress{Position: outbox.Position(number.Int64()), EventID: of}, Event: event, Parked: reason}
 }
 
 // Whatever headers a message has, a subscriber reads what they say, or ErrUnreadable when they do not say it all; and the
@@ -173,6 +250,13 @@ func FuzzDecode(f *testing.F) {
 		{"Position: 5\r\n", "Progress: 5/1\r\n"},
 		{"Position: 5", "Position: 5\r\nOutbox-Progress: 3/2"},
 		{"Position: 5", "Position: 5\r\nOutbox-Progress: 3"},
+		{"Position: 5", "Position: 5\r\nOutbox-Progress: 3/%zz"},
+		{"Position: 5", "Position: \r\nOutbox-Progress: 3/2"},
+		{"Position: 5", "Position: 5\r\nOutbox-Progress: 3/2\r\nOutbox-Parked: why"},
+		{"Outbox-Position: 5", "Outbox-Progress: -1/2"},
+		{"Outbox-Position: 5", "Outbox-Progress: 0/"},
+		{"Outbox-Position: 5", "Outbox-Progress: 3/2/1\r\nOutbox-Parked: too%20large"},
+		{"Outbox-Position: 5", "Outbox-Progress: 3/2\r\nOutbox-Parked: 100%"},
 		{"Version: 1", "Version: 1.0"},
 		{"+01:00", ""},
 		{"2026", "-2026"},
@@ -189,22 +273,15 @@ func FuzzDecode(f *testing.F) {
 		}
 		position, version := positive(header.Get("Outbox-Position")), positive(header.Get("Outbox-Aggregate-Version"))
 		id, readable := unescaped(header.Get("ce-id"))
-		stamp := stampOf(header)
-		switch _, given := header["Outbox-Progress"]; {
-		case given:
-			require.GreaterOrEqual(t, stamp.Progress.Position, outbox.Position(0))
-		case position > 0 && readable:
-			require.Equal(t, ports.Stamp{Ours: true, Progress: outbox.Progress{Position: outbox.Position(position), EventID: id}}, stamp)
-		default:
-			require.Zero(t, stamp)
-		}
+		require.Equal(t, stamped(header, position), stampOf(header))
 
 		kind, typed := unescaped(header.Get("ce-type"))
 		key, keyed := unescaped(header.Get("ce-subject"))
 		aggregate, named := unescaped(header.Get("Outbox-Aggregate-Type"))
 		at, err := time.Parse(time.RFC3339Nano, header.Get("ce-time"))
 		entry, unreadable := decode("orders.created", header, payload)
-		if position == 0 || version == 0 || err != nil || !readable || !typed || !keyed || !named {
+		if position == 0 || version == 0 || err != nil || !readable || !typed || !keyed || !named ||
+			id == "" || kind == "" || key == "" || aggregate == "" {
 			require.ErrorIs(t, unreadable, inbox.ErrUnreadable, "it was read as %+v", entry)
 			require.Zero(t, entry)
 			return
