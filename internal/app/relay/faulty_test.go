@@ -331,6 +331,13 @@ type outage struct {
 	down *atomic.Bool
 }
 
+func (o outage) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
+	if o.down.Load() {
+		return after, errOutage
+	}
+	return o.Publisher.Publish(ctx, after, batch)
+}
+
 func (o outage) Open(ctx context.Context, create bool) (ports.StreamInfo, error) {
 	if o.down.Load() {
 		return ports.StreamInfo{}, errOutage

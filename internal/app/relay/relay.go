@@ -67,6 +67,7 @@ type Relay struct {
 	status atomic.Pointer[Status]
 
 	strange uint64 // sequence of somebody else's message that was warned of last
+	futile  int    // terms in a row that were given up without having published anything
 }
 
 // New returns a relay that does nothing until Run. The logger names the instance.
@@ -92,10 +93,11 @@ const (
 	fastestCampaign = 50 * time.Millisecond
 )
 
+func (r *Relay) campaignEvery() time.Duration { return min(r.opts.LeaseTTL/2, slowestCampaign) }
+
 // Run campaigns for the lease and leads whenever it holds it, until ctx ends; then it saves its cursor, frees the lease
 // and returns nil. Outages never end it. It is called once.
 func (r *Relay) Run(ctx context.Context) error {
-	interval := min(r.opts.LeaseTTL/2, slowestCampaign)
 	for ctx.Err() == nil {
 		tried := time.Now()
 		term, err := r.Elector.Acquire(ctx)
@@ -108,7 +110,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		} else {
 			r.failed(r.logger, err)
 		}
-		r.pause(ctx, tried.Add(fastestCampaign), tried.Add(interval))
+		r.pause(ctx, tried.Add(fastestCampaign), tried.Add(r.campaignEvery()))
 	}
 	return nil
 }
@@ -142,16 +144,30 @@ func (r *Relay) lead(ctx context.Context, term outbox.Term) {
 		t.owned.Go(func() { r.purge(t, logger) })
 	}
 	place := r.relay(ctx, t, logger)
+	gaveUp := t.ctx.Err() == nil && ctx.Err() == nil
 	reason := t.end()
 
-	if ctx.Err() != nil && !errors.Is(reason, ports.ErrLeaseLost) {
+	if (ctx.Err() != nil || gaveUp) && !errors.Is(reason, ports.ErrLeaseLost) {
 		reason = r.resign(ctx, t, place)
+		if gaveUp && errors.Is(reason, errResigned) {
+			reason = errFutile
+		}
 	}
 	r.update(func(s *Status) { *s = Status{State: Following, Heals: s.Heals} })
 	logger.InfoContext(ctx, "lost leadership", "reason", reason)
+	if gaveUp { // whoever follows tries for the lease twice in that time
+		sleep(ctx, ctx, 2*r.campaignEvery())
+	}
 }
 
-var errResigned = errors.New("resigned")
+var (
+	errResigned = errors.New("resigned")
+	errFutile   = errors.New("gave up: nothing worked for too long")
+)
+
+// patience is how long a leader may fail at everything before it lets another instance try, which may reach what it cannot:
+// the lease's time to live at first, and twice as long each time that nobody had more luck.
+func (r *Relay) patience() time.Duration { return r.opts.LeaseTTL << min(r.futile, 4) }
 
 // farewell bounds resigning, so that a database that does not answer cannot hold up a stop.
 const farewell = 5 * time.Second
@@ -176,9 +192,11 @@ func (r *Relay) resign(ctx context.Context, t *tenure, place *place) error {
 	return errResigned
 }
 
-// relay takes over and drains until the tenure ends or ctx does, and says where it stood when it ended.
+// relay takes over and drains until the tenure ends or ctx does, or until nothing has worked for too long. It says where it
+// stood when it ended.
 func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) *place {
 	retry := backoff{least: 10 * time.Millisecond, most: r.opts.Poll}
+	t.worked = time.Now()
 	for {
 		place, err := r.takeOver(t, logger)
 		if err == nil {
@@ -197,6 +215,7 @@ func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) *plac
 		var halt *outbox.Halt
 		if errors.As(err, &halt) {
 			r.halted(t, logger, halt)
+			t.worked = time.Now()
 			sleep(ctx, t.ctx, r.opts.Poll)
 			continue
 		}
@@ -204,6 +223,10 @@ func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) *plac
 			err = unsaved
 		}
 		r.failed(logger, err)
+		if time.Since(t.worked) >= r.patience() {
+			r.futile++
+			return place
+		}
 		if again := retry.used(); again || !overtaken(err) {
 			sleep(ctx, t.ctx, retry.next())
 		} else {
@@ -216,6 +239,7 @@ func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) *plac
 // working records that the relay gets on: an empty log, or something published.
 func (r *Relay) working(t *tenure, logger *slog.Logger, place *place) error {
 	before := r.Status()
+	t.worked, r.futile = time.Now(), 0
 	r.update(func(s *Status) {
 		s.State, s.Halt, s.Trouble = Leading, nil, ""
 		s.Position, s.Sequence, s.Parked = place.progress.Position, place.own, place.waiting

@@ -28,6 +28,7 @@ type tenure struct {
 	mu     sync.Mutex
 	latest outbox.Term
 
+	worked   time.Time    // when something worked last
 	reported *outbox.Halt // what operators are told
 	revision int64        // of what the relay wrote last; only its own goroutine writes
 	placed   atomic.Bool  // the stream was taken over and nothing went wrong since
