@@ -35,13 +35,30 @@ func (p *Publisher) Open(ctx context.Context, create bool) (ports.StreamInfo, er
 	if err != nil {
 		return ports.StreamInfo{}, err
 	}
-	p.config.Store(&info.Config)
 	p.reconnects.Store(&reconnects)
+	return p.seen(info, reconnects), nil
+}
+
+// Look implements the port.
+func (p *Publisher) Look(ctx context.Context) (ports.StreamInfo, error) {
+	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
+	defer done()
+	reconnects := p.nc.Stats().Reconnects
+	info, err := p.info(ctx)
+	if err != nil {
+		return ports.StreamInfo{}, err
+	}
+	return p.seen(info, reconnects), nil
+}
+
+func (p *Publisher) seen(info *jetstream.StreamInfo, reconnects uint64) ports.StreamInfo {
+	p.config.Store(&info.Config)
 	return ports.StreamInfo{
-		Created:      info.Created.UTC().Format(time.RFC3339Nano),
-		LastSequence: info.State.LastSeq,
-		Session:      reconnects,
-	}, nil
+		Created:       info.Created.UTC().Format(time.RFC3339Nano),
+		FirstSequence: info.State.FirstSeq,
+		LastSequence:  info.State.LastSeq,
+		Session:       reconnects,
+	}
 }
 
 func (p *Publisher) info(ctx context.Context) (*jetstream.StreamInfo, error) {

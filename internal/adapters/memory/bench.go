@@ -48,7 +48,7 @@ func (s *CursorStore) Behind(_ context.Context, position outbox.Position) (int64
 }
 
 // Adopt implements the port.
-func (s *CursorStore) Adopt(_ context.Context, revision int64, cursor outbox.Cursor, anew bool) error {
+func (s *CursorStore) Adopt(_ context.Context, revision int64, cursor outbox.Cursor, kept uint64) error {
 	s.lease.mu.Lock()
 	defer s.lease.mu.Unlock()
 	if s.cursor.Revision != revision {
@@ -60,7 +60,7 @@ func (s *CursorStore) Adopt(_ context.Context, revision int64, cursor outbox.Cur
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	for _, event := range s.log.lot {
-		if anew && event.State == outbox.Redriven {
+		if event.State == outbox.Redriven && event.Sequence > kept {
 			turnTo(event, outbox.Redrive, 0)
 		}
 	}

@@ -200,6 +200,15 @@ func (l *publisherLine) Open(ctx context.Context, create bool) (ports.StreamInfo
 	return info, err
 }
 
+func (l *publisherLine) Look(ctx context.Context) (ports.StreamInfo, error) {
+	lines := l.e.lines()
+	info, err := through(ctx, l.e, l.e.stream.Look)
+	if err == nil {
+		info.Session = uint64(lines)
+	}
+	return info, err
+}
+
 func (l *publisherLine) At(ctx context.Context, sequence uint64) (ports.Stamp, error) {
 	return through(ctx, l.e, func(ctx context.Context) (ports.Stamp, error) { return l.e.stream.At(ctx, sequence) })
 }

@@ -73,9 +73,31 @@ func (s *Stream) Open(ctx context.Context, create bool) (ports.StreamInfo, error
 		s.incarnation++
 		s.announce()
 	}
+	return s.info(), nil
+}
+
+// Look implements the port.
+func (s *Stream) Look(ctx context.Context) (ports.StreamInfo, error) {
+	if err := ctx.Err(); err != nil {
+		return ports.StreamInfo{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.exists {
+		return ports.StreamInfo{}, ports.ErrStreamMissing
+	}
+	return s.info(), nil
+}
+
+func (s *Stream) info() ports.StreamInfo {
+	first := 1
+	for first <= len(s.messages) && s.messages[first-1].deleted {
+		first++
+	}
 	return ports.StreamInfo{
-		Created: strconv.Itoa(s.incarnation), LastSequence: uint64(len(s.messages)), Session: uint64(s.restarts),
-	}, nil
+		Created: strconv.Itoa(s.incarnation), FirstSequence: uint64(first), LastSequence: uint64(len(s.messages)),
+		Session: uint64(s.restarts),
+	}
 }
 
 // At implements the port.
@@ -203,6 +225,20 @@ func (s *Stream) Regress(sequence uint64) {
 		consumer.regress(sequence)
 	}
 	s.announce()
+}
+
+// Copy remembers the store as it is, and returns how to put it back.
+func (s *Stream) Copy() (restore func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept := slices.Clone(s.messages)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.restarts++
+		s.messages = slices.Clone(kept)
+		s.announce()
+	}
 }
 
 // Drop deletes the stream, and what its subscribers had acknowledged with it.

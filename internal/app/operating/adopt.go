@@ -21,9 +21,8 @@ var (
 	ErrNoSuchPosition = fault.New(fault.Invalid, "no_such_position", "the log cannot be continued after that position")
 )
 
-// searched is how many messages at the end of the stream are looked at. What came before the relay halted is never far
-// from there.
-const searched = 1000
+// atOnce is how many messages of the stream are compared with the log at once.
+const atOnce = 1000
 
 // Adoption is a plan to accept the stream, and the log, as they are now, and to go on from a place that is said in the stream.
 type Adoption struct {
@@ -37,6 +36,7 @@ type Adoption struct {
 
 	cursor outbox.Cursor
 	stream ports.StreamInfo
+	kept   uint64 // sequence of our last message that the stream still holds
 }
 
 // Adopter makes and carries out adoptions.
@@ -62,7 +62,7 @@ func (a *Adopter) Plan(ctx context.Context, position *outbox.Position) (Adoption
 		return Adoption{}, ErrNotHalted
 	}
 	plan := Adoption{Halt: *cursor.Halt, cursor: cursor}
-	plan.stream, err = a.publisher.Open(ctx, false)
+	plan.stream, err = a.publisher.Look(ctx)
 	if errors.Is(err, ports.ErrStreamMissing) {
 		plan.Create, err = true, nil
 	}
@@ -80,19 +80,23 @@ func (a *Adopter) Plan(ctx context.Context, position *outbox.Position) (Adoption
 // choose finds the place to go on from.
 func (a *Adopter) choose(ctx context.Context, plan *Adoption, position *outbox.Position) (err error) {
 	purgedTo := outbox.Progress{Position: plan.cursor.PurgedTo}
+	var found bool
+	if plan.Place, found, err = a.lastInBoth(ctx, plan); err != nil {
+		return err
+	}
+	if plan.Anew {
+		plan.kept = 0
+	}
 	if position != nil {
 		plan.Why = "it was asked for"
 		plan.Place, err = a.known(ctx, *position, purgedTo.Position)
 		return err
 	}
-	var found bool
-	if plan.Place, found, err = a.lastInBoth(ctx, plan.stream.LastSequence); err != nil {
-		return err
-	}
+	lost := plan.stream.LastSequence < plan.cursor.StreamSequence
 	switch {
 	case found && plan.Place.Position >= purgedTo.Position:
 		plan.Why = "it is the last event that the stream holds and the log knows"
-	case found || !plan.Anew && plan.cursor.Position < purgedTo.Position:
+	case found || !plan.Anew && (lost || plan.cursor.Position < purgedTo.Position):
 		plan.Place, plan.Gone = purgedTo, true
 		plan.Why = "the stream ends before it, and the log begins after it"
 	case plan.Anew:
@@ -108,19 +112,33 @@ func (a *Adopter) choose(ctx context.Context, plan *Adoption, position *outbox.P
 	return nil
 }
 
-// lastInBoth looks for the last event in the stream, by position, that the log holds.
-func (a *Adopter) lastInBoth(ctx context.Context, last uint64) (outbox.Progress, bool, error) {
-	var places []outbox.Progress
-	for sequence := last; sequence > 0 && last-sequence < searched; sequence-- {
-		stamp, err := a.publisher.At(ctx, sequence)
-		if err != nil && !errors.Is(err, ports.ErrNoMessage) {
-			return outbox.Progress{}, false, err
+// lastInBoth looks for the last event in the stream, by position, that the log holds. A notice of parking does not count: its
+// event may not be in the parking lot yet, and what takes the notice's place at the tail would make the relay forget it.
+func (a *Adopter) lastInBoth(ctx context.Context, plan *Adoption) (outbox.Progress, bool, error) {
+	sequence := plan.stream.LastSequence
+	for sequence > 0 && sequence >= plan.stream.FirstSequence {
+		var places []outbox.Progress
+		for range atOnce {
+			if sequence == 0 || sequence < plan.stream.FirstSequence {
+				break
+			}
+			stamp, err := a.publisher.At(ctx, sequence)
+			if err != nil && !errors.Is(err, ports.ErrNoMessage) {
+				return outbox.Progress{}, false, err
+			}
+			if stamp.Ours {
+				plan.kept = max(plan.kept, sequence)
+			}
+			if stamp.Ours && stamp.Parked == "" && stamp.Progress.EventID != "" {
+				places = append(places, stamp.Progress)
+			}
+			sequence--
 		}
-		if stamp.Ours && stamp.Progress.EventID != "" {
-			places = append(places, stamp.Progress)
+		if place, found, err := a.bench.Confirm(ctx, places); err != nil || found {
+			return place, found, err
 		}
 	}
-	return a.bench.Confirm(ctx, places)
+	return outbox.Progress{}, false, nil
 }
 
 // known is the place of a position that the log holds, or that it may have lost to retention.
@@ -155,7 +173,7 @@ func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 	adopted := outbox.Cursor{Progress: plan.Place, StreamCreated: stream.Created, StreamSequence: sequence}
 	revision := plan.cursor.Revision
 	for {
-		err := a.bench.Adopt(ctx, revision, adopted, plan.Anew)
+		err := a.bench.Adopt(ctx, revision, adopted, plan.kept)
 		if !errors.Is(err, ports.ErrOutOfTurn) {
 			return err
 		}

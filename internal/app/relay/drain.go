@@ -42,7 +42,7 @@ func (r *Relay) drain(ctx context.Context, t *tenure, place *place, logger *slog
 	ahead := r.read(t.ctx, place.progress)
 	defer func() { ahead.stop() }()
 	for {
-		if _, err := r.await(ctx, t, place, ahead.done, nil); err != nil {
+		if err := r.awaitRead(ctx, t, place, ahead, logger); err != nil {
 			return err
 		}
 		ahead.cancel()
@@ -69,8 +69,14 @@ func (r *Relay) drain(ctx context.Context, t *tenure, place *place, logger *slog
 			return err
 		}
 		retry.reset()
+		woken := true
 		if len(entries) == 0 && !redriven {
-			if err := r.idle(ctx, t, place, idle.next()); err != nil {
+			if woken, err = r.idle(ctx, t, place, idle.next()); err != nil {
+				return err
+			}
+		}
+		if !woken || time.Since(place.seen) >= r.opts.Poll {
+			if err := r.unmoved(t, place); err != nil {
 				return err
 			}
 		}
@@ -81,22 +87,39 @@ func (r *Relay) drain(ctx context.Context, t *tenure, place *place, logger *slog
 	}
 }
 
-// idle waits for a wake-up. When none comes in time, it makes sure that the stream still ends where it did: a stream that
-// lost messages, or is gone, would otherwise go unnoticed until there is something to publish.
-func (r *Relay) idle(ctx context.Context, t *tenure, place *place, longest time.Duration) error {
+// idle waits for a wake-up, and says whether there was one.
+func (r *Relay) idle(ctx context.Context, t *tenure, place *place, longest time.Duration) (bool, error) {
 	poll := time.NewTimer(longest)
 	defer poll.Stop()
-	woken, err := r.await(ctx, t, place, r.Alarm.C(), poll.C)
-	if err != nil || woken {
-		return err
-	}
-	return r.unmoved(t, place)
+	return r.await(ctx, t, place, r.Alarm.C(), poll.C)
 }
 
-// unmoved asks whether the stream is still the same and ends at place. A stream that was lost from sight may have grown and
-// gone back since, and what grew may have parked an aggregate.
+// awaitRead waits for the log, which may wait for open transactions, and looks after stream and parking lot meanwhile.
+func (r *Relay) awaitRead(ctx context.Context, t *tenure, place *place, ahead *reading, logger *slog.Logger) error {
+	for {
+		poll := time.NewTimer(r.opts.Poll)
+		ready, err := r.await(ctx, t, place, ahead.done, poll.C)
+		poll.Stop()
+		if ready || err != nil {
+			return err
+		}
+		if t.over() {
+			return errExpired
+		}
+		if err := r.unmoved(t, place); err != nil {
+			return err
+		}
+		if _, err := r.attend(t, place, logger); err != nil {
+			return err
+		}
+	}
+}
+
+// unmoved asks whether the stream is still the same and ends at place; a leader does so at least every poll. Otherwise a
+// stream that lost messages, or is gone, would go unnoticed until there is something to publish. A stream that was lost from
+// sight may have grown and gone back since, and what grew may have parked an aggregate.
 func (r *Relay) unmoved(t *tenure, place *place) error {
-	info, err := r.Publisher.Open(t.ctx, false)
+	info, err := r.Publisher.Look(t.ctx)
 	switch {
 	case err != nil:
 		return err
@@ -105,6 +128,7 @@ func (r *Relay) unmoved(t *tenure, place *place) error {
 	case info.Created != place.created || info.LastSequence != place.sequence:
 		return ports.ErrTailMoved.With("the stream ends at sequence %d, not at %d", info.LastSequence, place.sequence)
 	}
+	place.seen = time.Now()
 	return nil
 }
 

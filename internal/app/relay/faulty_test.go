@@ -255,6 +255,10 @@ func (i *instance) Open(ctx context.Context, create bool) (ports.StreamInfo, err
 	return info, err
 }
 
+func (i *instance) Look(ctx context.Context) (ports.StreamInfo, error) {
+	return call(ctx, i, "Look", i.inner.Publisher.Look)
+}
+
 func (i *instance) At(ctx context.Context, sequence uint64) (ports.Stamp, error) {
 	return call(ctx, i, "At", func(ctx context.Context) (ports.Stamp, error) { return i.inner.Publisher.At(ctx, sequence) })
 }
@@ -336,6 +340,13 @@ func (o outage) Publish(ctx context.Context, after uint64, batch []outbox.Entry)
 		return after, errOutage
 	}
 	return o.Publisher.Publish(ctx, after, batch)
+}
+
+func (o outage) Look(ctx context.Context) (ports.StreamInfo, error) {
+	if o.down.Load() {
+		return ports.StreamInfo{}, errOutage
+	}
+	return o.Publisher.Look(ctx)
 }
 
 func (o outage) Open(ctx context.Context, create bool) (ports.StreamInfo, error) {

@@ -250,19 +250,84 @@ func TestRetentionRestsWhileHalted(t *testing.T) {
 	})
 }
 
-// outdated is a publisher that believes in an old limit until it opens the stream again.
-type outdated struct {
-	*memory.Stream
-	refused, opened bool
+// TestRetentionRestsWhileTheLogIsNotWhatItWas: what was never published must not be removed.
+func TestRetentionRestsWhileTheLogIsNotWhatItWas(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		leader := w.run("leader")
+		w.record(t, 3)
+		time.Sleep(2 * time.Second)
+		leader.crash()
+		w.leave(leader)
+		w.log.Forget(2)
+		tx, ok := w.begin(1, 1)
+		require.True(t, ok)
+		w.end(tx, true)
+		second := w.start("second")
+		w.join(second)
+		second.inner.Log = slow{second.inner.Log}
+		time.Sleep(100 * retention)
+		require.Equal(t, outbox.HaltHistoryLost, second.relay.Status().Halt.Reason)
+		require.Equal(t, []int{1, 2, 3}, w.readable())
+	})
 }
 
-func (o *outdated) Open(ctx context.Context, create bool) (ports.StreamInfo, error) {
-	o.opened = o.refused
-	return o.Stream.Open(ctx, create)
+// slow is a log that takes its time.
+type slow struct{ ports.Log }
+
+func (s slow) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) ([]outbox.Entry, error) {
+	time.Sleep(7 * time.Millisecond)
+	return s.Log.After(ctx, from, limit)
+}
+
+// TestHealsWhileTheLogWaits: behind an open transaction the leader still sees that the stream lost messages, before
+// retention removes them.
+func TestHealsWhileTheLogWaits(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		leader := w.run("leader")
+		w.record(t, 5)
+		time.Sleep(2 * time.Second)
+		tx, ok := w.begin(1, 1)
+		require.True(t, ok)
+		w.write(t, 2, `7`)
+		w.stream.Regress(2)
+		time.Sleep(3 * retention)
+		require.Equal(t, []int{1, 2, 3, 4, 5}, w.positions())
+		w.end(tx, true)
+		w.wakeSome(0)
+		time.Sleep(time.Second)
+		require.Empty(t, w.judge(leader.relay.Status().Halt, true))
+	})
+}
+
+// TestRedrivesWhileTheLogWaits : operators need not wait for somebody's open transaction.
+func TestRedrivesWhileTheLogWaits(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		parked(t, w)
+		w.stream.LimitPayload(100)
+		tx, ok := w.begin(3, 1)
+		require.True(t, ok)
+		defer w.end(tx, true)
+		w.write(t, 2, `7`)
+		_, err := w.parking.Redrive(t.Context(), nil)
+		require.NoError(t, err)
+		time.Sleep(2 * time.Second)
+		require.Equal(t, []int{1, -2, 3, 5, 2, 4}, w.positions())
+	})
+}
+
+// outdated is a publisher that believes in an old limit until it looks at the stream again.
+type outdated struct {
+	*memory.Stream
+	refused, looked bool
+}
+
+func (o *outdated) Look(ctx context.Context) (ports.StreamInfo, error) {
+	o.looked = o.refused
+	return o.Stream.Look(ctx)
 }
 
 func (o *outdated) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
-	if !o.opened {
+	if !o.looked {
 		o.refused = true
 		return after, &ports.RefusedError{Entry: batch[0], Reason: "it was too large yesterday"}
 	}

@@ -66,6 +66,7 @@ type Relay struct {
 	logger *slog.Logger
 	status atomic.Pointer[Status]
 
+	others  others // of the stream, when it was looked at last
 	strange uint64 // sequence of somebody else's message that was warned of last
 	futile  int    // terms in a row that were given up without having published anything
 }
@@ -200,7 +201,6 @@ func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) *plac
 	for {
 		place, err := r.takeOver(t, logger)
 		if err == nil {
-			t.placed.Store(true)
 			err = r.drain(ctx, t, place, logger, &retry)
 			t.placed.Store(false)
 		}
@@ -222,7 +222,11 @@ func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) *plac
 		if unsaved != nil {
 			err = unsaved
 		}
-		r.failed(logger, err)
+		if !overtaken(err) || time.Since(t.worked) > r.opts.LeaseTTL/2 {
+			r.failed(logger, err)
+		} else {
+			logger.Debug("overtaken, taking over again", "error", err)
+		}
 		if time.Since(t.worked) >= r.patience() {
 			r.futile++
 			return place
@@ -239,6 +243,7 @@ func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) *plac
 // working records that the relay gets on: an empty log, or something published.
 func (r *Relay) working(t *tenure, logger *slog.Logger, place *place) error {
 	before := r.Status()
+	t.placed.Store(true)
 	t.worked, r.futile = time.Now(), 0
 	r.update(func(s *Status) {
 		s.State, s.Halt, s.Trouble = Leading, nil, ""
@@ -280,10 +285,6 @@ func overtaken(err error) bool {
 }
 
 func (r *Relay) failed(logger *slog.Logger, err error) {
-	if overtaken(err) {
-		logger.Debug("overtaken, taking over again", "error", err)
-		return
-	}
 	if r.Status().Trouble != err.Error() {
 		logger.Warn("the relay is in trouble and tries again", "error", err)
 	}

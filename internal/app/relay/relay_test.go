@@ -15,6 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/app/relay"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
 
 // bubble runs a test on a world in fake time, and ends what it left running.
@@ -331,4 +332,39 @@ func TestForeignMessage(t *testing.T) {
 		require.Empty(t, w.judge(nil, false))
 		require.Equal(t, 2, strings.Count(text.String(), "somebody else"), text.String())
 	})
+}
+
+// TestManyForeignMessages looks once at each message of somebody else, so that they cannot keep it from publishing.
+func TestManyForeignMessages(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		counted := &slowAt{Publisher: w.stream}
+		w.publisher = counted
+		w.run("leader")
+		w.record(t, 1)
+		ctx, stop := context.WithCancel(t.Context())
+		w.running.Go(func() {
+			for ctx.Err() == nil {
+				time.Sleep(100 * time.Millisecond)
+				w.stream.AppendForeign()
+			}
+		})
+		defer stop()
+		time.Sleep(10 * time.Minute)
+		require.Less(t, counted.asked.Load(), int64(2*w.stream.Len()))
+		w.write(t, 1, `2`)
+		time.Sleep(time.Second)
+		require.Equal(t, []int{1, 2}, w.positions())
+	})
+}
+
+// slowAt is a stream that takes a millisecond to read a message.
+type slowAt struct {
+	ports.Publisher
+	asked atomic.Int64
+}
+
+func (s *slowAt) At(ctx context.Context, sequence uint64) (ports.Stamp, error) {
+	s.asked.Add(1)
+	time.Sleep(time.Millisecond)
+	return s.Publisher.At(ctx, sequence)
 }

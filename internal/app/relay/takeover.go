@@ -17,6 +17,7 @@ type place struct {
 	own      uint64          // sequence of our last message; below sequence only when somebody else wrote after it
 	created  string          // identity of the stream
 	session  uint64          // of the connection over which it was found
+	seen     time.Time       // when the stream was found to end there last
 	unsaved  time.Time       // since when the cursor is behind; zero: it is not
 	lost     uint64          // how many messages that were acknowledged the stream had lost when it was taken over
 
@@ -28,7 +29,7 @@ type place struct {
 const cursorEvery = time.Second
 
 func (p *place) advance(to outbox.Progress, sequence uint64) {
-	p.sequence, p.own = sequence, sequence
+	p.sequence, p.own, p.seen = sequence, sequence, time.Now()
 	p.skip(to)
 }
 
@@ -99,6 +100,9 @@ func (r *Relay) takeOver(t *tenure, logger *slog.Logger) (*place, error) {
 		r.strange = here.sequence
 		logger.Warn("somebody else publishes into the stream", "sequence", here.sequence, "ours", here.own)
 	}
+	if err := purged(here, cursor); err != nil { // before anything is written: the lost messages may be brought back
+		return nil, err
+	}
 	if err := r.settle(t, here, tail, here.own); err != nil {
 		return nil, err
 	}
@@ -111,11 +115,19 @@ func (r *Relay) takeOver(t *tenure, logger *slog.Logger) (*place, error) {
 		logger.Error("the stream lost acknowledged messages, publishing them again",
 			"lost", here.lost, "sequence", here.sequence, "position", here.progress.Position)
 	}
-	if here.progress.Position < saved.PurgedTo {
-		return nil, outbox.NewHalt(outbox.HaltLogPurged, "the stream ends at position %d, but the log begins after position %d",
-			here.progress.Position, saved.PurgedTo)
+	if err := purged(here, saved); err != nil {
+		return nil, err
 	}
 	return here, nil
+}
+
+// purged halts when retention has removed what the stream needs.
+func purged(here *place, cursor outbox.Cursor) error {
+	if here.progress.Position >= cursor.PurgedTo {
+		return nil
+	}
+	return outbox.NewHalt(outbox.HaltLogPurged, "the stream ends at position %d, but the log begins after position %d",
+		here.progress.Position, cursor.PurgedTo)
 }
 
 // settle brings the parking lot in line with the stream, in which tail is our last message.
@@ -129,12 +141,12 @@ func (r *Relay) settle(t *tenure, here *place, tail ports.Stamp, sequence uint64
 // locate finds our last message in the stream. A stream that is shorter than the cursor knows lost what it had
 // acknowledged: the log still has it.
 func (r *Relay) locate(ctx context.Context, cursor outbox.Cursor, info ports.StreamInfo) (*place, ports.Stamp, error) {
-	here := &place{sequence: info.LastSequence, created: info.Created, session: info.Session}
+	here := &place{sequence: info.LastSequence, created: info.Created, session: info.Session, seen: time.Now()}
 	floor := cursor.StreamSequence
 	if info.LastSequence < floor {
 		here.lost, floor = floor-info.LastSequence, 0
 	}
-	own, tail, err := r.lastOfOurs(ctx, here.sequence, floor)
+	own, tail, err := r.lastOfOurs(ctx, info, floor)
 	if err != nil {
 		return nil, ports.Stamp{}, err
 	}
@@ -172,20 +184,40 @@ func (r *Relay) atCursor(ctx context.Context, cursor outbox.Cursor) (outbox.Prog
 	return cursor.Progress, tail, nil
 }
 
-// lastOfOurs walks back from sequence to the last message that the engine wrote, but not below floor. It returns floor
-// and nothing when there is none above it.
-func (r *Relay) lastOfOurs(ctx context.Context, sequence, floor uint64) (uint64, ports.Stamp, error) {
-	for ; sequence > floor; sequence-- {
-		stamp, err := r.Publisher.At(ctx, sequence)
-		if errors.Is(err, ports.ErrNoMessage) {
-			return 0, stamp, outbox.NewHalt(outbox.HaltTailGone, "the message at sequence %d was deleted or has expired", sequence)
-		}
-		if err != nil {
-			return 0, stamp, err
-		}
-		if stamp.Ours {
-			return sequence, stamp, nil
-		}
+// lastOfOurs walks back from the stream's end to the last message that the engine wrote, but not below floor. It returns
+// floor and nothing when there is none above it. What it finds to be somebody else's it does not look at again.
+func (r *Relay) lastOfOurs(ctx context.Context, info ports.StreamInfo, floor uint64) (uint64, ports.Stamp, error) {
+	found := func(sequence uint64, stamp ports.Stamp) (uint64, ports.Stamp, error) {
+		r.others = others{created: info.Created, session: info.Session, after: sequence, upTo: info.LastSequence}
+		return sequence, stamp, nil
 	}
-	return floor, ports.Stamp{}, nil
+	for sequence := info.LastSequence; sequence > floor; {
+		if r.others.hold(info, sequence) {
+			sequence = r.others.after
+			continue
+		}
+		stamp, err := r.Publisher.At(ctx, sequence)
+		switch {
+		case errors.Is(err, ports.ErrNoMessage):
+			return 0, stamp, outbox.NewHalt(outbox.HaltTailGone, "the message at sequence %d was deleted or has expired", sequence)
+		case err != nil:
+			return 0, stamp, err
+		case stamp.Ours:
+			return found(sequence, stamp)
+		}
+		sequence--
+	}
+	return found(floor, ports.Stamp{})
+}
+
+// others is a part of the stream in which only others wrote. It stays so while the stream is the same and was not lost from
+// sight.
+type others struct {
+	created     string
+	session     uint64
+	after, upTo uint64
+}
+
+func (o others) hold(info ports.StreamInfo, sequence uint64) bool {
+	return o.created == info.Created && o.session == info.Session && o.after < sequence && sequence <= o.upTo
 }

@@ -46,8 +46,9 @@ var deeds = []string{
 }
 
 var methods = []string{
-	"After", "Load", "Save", "Save", "Open", "At", "At", "Publish", "Publish", "Acquire", "Renew", "Resign",
-	"Settle", "Settle", "SetAside", "Due", "Refuse", "Refuse", "Refuse", "Redrive", "Redrive", "Notify", "Notify", "Purge",
+	"After", "Load", "Save", "Save", "Open", "At", "At", "Look", "Publish", "Publish", "Acquire", "Renew", "Resign",
+	"Settle", "Settle", "SetAside", "Due", "Refuse", "Refuse", "Refuse", "Redrive", "Redrive", "Redrive", "Notify", "Notify",
+	"SetAside", "Due", "Purge", "Purge", "Purge", "Purge",
 }
 
 var plans = plansOf(deeds)

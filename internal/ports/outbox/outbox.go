@@ -76,9 +76,10 @@ type Log interface {
 
 // StreamInfo is where a stream stands.
 type StreamInfo struct {
-	Created      string // identity: opaque, differs for a stream that was deleted and made anew
-	LastSequence uint64 // of the last message ever stored, deleted or not; 0: none
-	Session      uint64 // of the connection that was asked; differs once that was lost, and the stream may be an older one
+	Created       string // identity: opaque, differs for a stream that was deleted and made anew
+	FirstSequence uint64 // before it there is no message any more
+	LastSequence  uint64 // of the last message ever stored, deleted or not; 0: none
+	Session       uint64 // of the connection that was asked; differs once that was lost, and the stream may be an older one
 }
 
 // Stamp is what the engine wrote on a message of the stream.
@@ -97,6 +98,10 @@ type Publisher interface {
 	// Open reports where the stream stands, after bringing its configuration up to date without ever shrinking it. If
 	// there is no stream, it is created when create is true, else the answer is ErrStreamMissing.
 	Open(ctx context.Context, create bool) (StreamInfo, error)
+
+	// Look reports where the stream stands, and changes nothing; if there is none, the answer is ErrStreamMissing. What is
+	// judged by the stream's configuration is judged by what was seen last.
+	Look(ctx context.Context) (StreamInfo, error)
 
 	// At reads what is stamped on the message at sequence, or answers ErrNoMessage.
 	At(ctx context.Context, sequence uint64) (Stamp, error)

@@ -110,6 +110,8 @@ func streamCreate(t *testing.T, h StreamHarness) {
 	publisher := h.Publisher()
 	_, err := publisher.Open(t.Context(), false)
 	require.ErrorIs(t, err, ports.ErrStreamMissing)
+	_, err = publisher.Look(t.Context())
+	require.ErrorIs(t, err, ports.ErrStreamMissing)
 	_, err = publisher.At(t.Context(), 1)
 	require.ErrorIs(t, err, ports.ErrStreamMissing)
 	_, err = publisher.Publish(t.Context(), 0, NewEntries(0, 1))
@@ -130,6 +132,13 @@ func streamCreate(t *testing.T, h StreamHarness) {
 		require.NoError(t, err)
 		require.Equal(t, created, again)
 	}
+	publish(t, publisher, 0, NewEntries(0, 3))
+	seen, err := h.Publisher().Look(t.Context())
+	require.NoError(t, err)
+	opened, err := h.Publisher().Open(t.Context(), false)
+	require.NoError(t, err)
+	require.Equal(t, opened, seen)
+	require.Equal(t, ports.StreamInfo{Created: created.Created, FirstSequence: 1, LastSequence: 3, Session: created.Session}, seen)
 }
 
 func streamContent(t *testing.T, h StreamHarness) {

@@ -165,8 +165,13 @@ func streamReconnect(t *testing.T, h StreamHarness) {
 		_, err = publisher.Publish(t.Context(), tail, entries[tail:tail+1])
 		require.ErrorIs(t, err, ports.ErrTailMoved, "an Open that failed saw nothing")
 
+		looked, err := publisher.Look(t.Context())
+		require.NoError(t, err)
+		_, err = publisher.Publish(t.Context(), tail, entries[tail:tail+1])
+		require.ErrorIs(t, err, ports.ErrTailMoved, "to look is not to open")
 		info, err := publisher.Open(t.Context(), false)
 		require.NoError(t, err)
+		require.Equal(t, info, looked)
 		require.Equal(t, tail, info.LastSequence)
 		require.False(t, sessions[info.Session])
 		sessions[info.Session] = true
