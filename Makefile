@@ -71,7 +71,7 @@ generate: ## generate code anew from openapi.yaml
 	$(GO) generate ./...
 
 .PHONY: ci
-ci: lint build test ## what continuous integration runs
+ci: lint build test chaos ## what continuous integration runs
 
 .PHONY: clean
 clean: ## remove bin/ and the data of `make run`; stop it first
