@@ -122,7 +122,7 @@ func FuzzEncode(f *testing.F) {
 		var redrivenAt *outbox.Progress
 		if place >= 0 {
 			redrivenAt = &outbox.Progress{Position: outbox.Position(place), EventID: placeID}
-			want.Progress = *redrivenAt
+			want.Progress, want.Redriven = *redrivenAt, true
 		}
 		message, size := encode(entry, redrivenAt)
 		if reason := refusal(entry, size, limits{stream: "ORDERS", subjects: []string{">"}, size: 1 << 20}); reason != "" {
@@ -227,7 +227,10 @@ func stamped(header nats.Header, position int64) ports.Stamp {
 	if event > 0 {
 		reason = ""
 	}
-	return ports.Stamp{Ours: true, Progress: outbox.Progress{Position: outbox.Position(number.Int64()), EventID: of}, Event: event, Parked: reason}
+	return ports.Stamp{
+		Ours: true, Progress: outbox.Progress{Position: outbox.Position(number.Int64()), EventID: of}, Event: event, Parked: reason,
+		Redriven: event > 0,
+	}
 }
 
 // Whatever headers a message has, a subscriber reads what they say, or ErrUnreadable when they do not say it all; and the

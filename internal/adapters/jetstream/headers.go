@@ -46,6 +46,7 @@ const (
 	maxSubject     = 2048      // the broker closes a connection that sends a control line above 4096 bytes
 	batchHeaders   = 96        // Nats-Batch-Id, -Sequence and -Commit, with values of any length that they can have
 	expectHeaders  = 2*lineSize + len("Nats-Expected-Last-Sequence") + 20 + len("Nats-Expected-Stream")
+	progressHeader = lineSize + len(headerProgress) + 20 + len("/") + 36
 	invalidInNames = "\"()/,:;<=>?@[\\]{}"
 )
 
@@ -162,7 +163,7 @@ func stampOf(header nats.Header) ports.Stamp {
 	case !ok || err != nil:
 		return ports.Stamp{}
 	case isEvent:
-		return ports.Stamp{Ours: true, Progress: progress, Event: event}
+		return ports.Stamp{Ours: true, Progress: progress, Event: event, Redriven: true}
 	}
 	return ports.Stamp{Ours: true, Progress: progress, Parked: reason}
 }

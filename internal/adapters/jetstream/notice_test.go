@@ -2,6 +2,7 @@ package jetstream_test
 
 import (
 	"encoding/json"
+	"math"
 	"errors"
 	"strings"
 	"testing"
@@ -118,8 +119,8 @@ func TestRedrivenEventOnTheWire(t *testing.T) {
 	}
 }
 
-// TestRedrivenHeadersCount : an event that just fits does not when it has to say more.
-func TestRedrivenHeadersCount(t *testing.T) {
+// TestWhatIsPublishedCanBeRedriven : an event that just fits has room for what it says when it is redriven.
+func TestWhatIsPublishedCanBeRedriven(t *testing.T) {
 	b := newBroker(t)
 	publisher := b.opened()
 	entries := outboxtest.NewEntries(0, 1)
@@ -131,16 +132,15 @@ func TestRedrivenHeadersCount(t *testing.T) {
 		}
 		return isTailMoved(err)
 	}
-	at := outbox.Progress{Position: 1, EventID: "e"}
+	at := outbox.Progress{Position: math.MaxInt64, EventID: "01934567-89ab-7def-8123-456789abcdef"}
 	published := func() error { _, err := publisher.Publish(t.Context(), 9, entries); return err }
 	redriven := func() error { _, err := publisher.Redrive(t.Context(), 9, at, entries); return err }
 	largest := maxSize
 	for !fits(largest, published) {
 		largest--
 	}
-	more := len("Outbox-Progress: 1/e\r\n")
-	require.True(t, fits(largest-more, redriven))
-	require.False(t, fits(largest-more+1, redriven))
+	require.True(t, fits(largest, redriven))
+	require.False(t, fits(largest+2, redriven), "positions have 19 digits of the 20 that there is room for")
 }
 
 // TestNoticeFitsSmallStreams : else the event behind which nothing moves could not even be parked.
@@ -180,8 +180,8 @@ func TestStampsThatAreNotOurs(t *testing.T) {
 	own := outbox.Progress{Position: 7, EventID: "e"}
 	newer := outbox.Progress{Position: 99, EventID: "newer/est"}
 	require.Equal(t, ports.Stamp{Ours: true, Progress: own, Event: 7}, stamp("e", "7", absent, absent))
-	require.Equal(t, ports.Stamp{Ours: true, Progress: newer, Event: 7}, stamp("e", "7", "99/newer/est", absent))
-	require.Equal(t, ports.Stamp{Ours: true, Progress: outbox.Progress{Position: 99}, Event: 7}, stamp("e", "7", "99/", absent))
+	require.Equal(t, ports.Stamp{Ours: true, Progress: newer, Event: 7, Redriven: true}, stamp("e", "7", "99/newer/est", absent))
+	require.Equal(t, ports.Stamp{Ours: true, Progress: outbox.Progress{Position: 99}, Event: 7, Redriven: true}, stamp("e", "7", "99/", absent))
 	require.Equal(t, ports.Stamp{Ours: true, Progress: newer, Parked: "too large"}, stamp("e", absent, "99/newer/est", "too%20large"))
 	require.Equal(t, ports.Stamp{Ours: true}, stamp("0-1", absent, "0/", absent))
 	for _, foreign := range [][4]string{

@@ -166,7 +166,11 @@ func chunk(batch []outbox.Entry, at *outbox.Progress, limits limits) ([]*nats.Ms
 	for bytes := 0; len(messages) < cap(messages) && (bytes < maxBatchBytes); {
 		entry := batch[len(messages)]
 		message, size := encode(entry, at)
-		if reason := refusal(entry, size, limits); reason != "" {
+		judged := size
+		if at == nil { // what can be published can also be redriven, with one header more
+			judged += progressHeader
+		}
+		if reason := refusal(entry, judged, limits); reason != "" {
 			return messages, &ports.RefusedError{Entry: entry, Reason: reason}
 		}
 		messages = append(messages, message)

@@ -118,12 +118,16 @@ func (s *Stream) At(ctx context.Context, sequence uint64) (ports.Stamp, error) {
 
 // Publish implements the port.
 func (s *Stream) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
-	return s.append(ctx, after, batch, outbox.Entry.Progress)
+	return s.append(ctx, after, batch, func(e outbox.Entry) ports.Stamp {
+		return ports.Stamp{Ours: true, Progress: e.Progress(), Event: e.Position}
+	})
 }
 
 // Redrive implements the port.
 func (s *Stream) Redrive(ctx context.Context, after uint64, at outbox.Progress, batch []outbox.Entry) (uint64, error) {
-	return s.append(ctx, after, batch, func(outbox.Entry) outbox.Progress { return at })
+	return s.append(ctx, after, batch, func(e outbox.Entry) ports.Stamp {
+		return ports.Stamp{Ours: true, Progress: at, Event: e.Position, Redriven: true}
+	})
 }
 
 // Notify implements the port.
@@ -141,7 +145,7 @@ func (s *Stream) Notify(ctx context.Context, after uint64, notice outbox.Notice)
 }
 
 func (s *Stream) append(
-	ctx context.Context, after uint64, batch []outbox.Entry, progress func(outbox.Entry) outbox.Progress,
+	ctx context.Context, after uint64, batch []outbox.Entry, stamp func(outbox.Entry) ports.Stamp,
 ) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -153,7 +157,7 @@ func (s *Stream) append(
 			return after + uint64(i), &ports.RefusedError{Entry: entry, Reason: reason}
 		}
 		s.messages = append(s.messages, streamed{
-			at: time.Now(), entry: entry, stamp: ports.Stamp{Ours: true, Progress: progress(entry), Event: entry.Position},
+			at: time.Now(), entry: entry, stamp: stamp(entry),
 		})
 		s.announce()
 	}

@@ -83,7 +83,7 @@ func (r *Relay) attend(t *tenure, place *place, logger *slog.Logger) (redriven b
 func (r *Relay) redrive(t *tenure, place *place, batch []outbox.Entry, logger *slog.Logger) error {
 	last, err := r.Publisher.Redrive(t.ctx, place.sequence, place.progress, batch)
 	if stored := place.stored(last, batch); stored > 0 {
-		tail := ports.Stamp{Ours: true, Progress: place.progress, Event: batch[stored-1].Position}
+		tail := ports.Stamp{Ours: true, Progress: place.progress, Event: batch[stored-1].Position, Redriven: true}
 		if err := r.settle(t, place, tail, last); err != nil {
 			return err
 		}

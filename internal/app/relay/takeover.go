@@ -155,7 +155,10 @@ func (r *Relay) locate(ctx context.Context, cursor outbox.Cursor, info ports.Str
 	case here.lost > 0:
 	case own == cursor.StreamSequence:
 		here.progress, tail, err = r.atCursor(ctx, cursor)
-	case tail.Progress.Position < cursor.Position:
+	case tail.Progress.Position >= cursor.Position:
+	case tail.Redriven: // by a leader that had not come as far; what it had not passed is parked, or it could not have appended
+		here.progress = cursor.Progress
+	default:
 		err = outbox.NewHalt(outbox.HaltTailCopied, "the message at sequence %d is event %s at position %d, but position %d was published before it",
 			own, tail.Progress.EventID, tail.Progress.Position, cursor.Position)
 	}

@@ -87,6 +87,7 @@ type Stamp struct {
 	Ours     bool            // false: somebody else's message, the rest is empty
 	Progress outbox.Progress // the last row of the log that was dealt with once this message was stored
 	Event    outbox.Position // of the event that the message carries; 0: it is a Notice
+	Redriven bool            // the event came later than its place in the log
 	Parked   string          // of a Notice
 }
 

@@ -176,7 +176,7 @@ func noticeOf(entry outbox.Entry, reason string) ports.Stamp {
 
 // redrivenEvent is stamped on the message of an event that was redriven when the log was dealt with up to last.
 func redrivenEvent(entry, last outbox.Entry) ports.Stamp {
-	return ports.Stamp{Ours: true, Progress: last.Progress(), Event: entry.Position}
+	return ports.Stamp{Ours: true, Progress: last.Progress(), Event: entry.Position, Redriven: true}
 }
 
 func parkingNotice(t *testing.T, h ParkingHarness) {

@@ -41,7 +41,7 @@ func redriveStamps(t *testing.T, h StreamHarness) {
 		require.NoError(t, err)
 		require.Equal(t, uint64(2+step.to), last)
 		for i := step.from; i < step.to; i++ {
-			requireStamp(t, h, uint64(3+i), ports.Stamp{Ours: true, Progress: step.at, Event: later[i].Position})
+			requireStamp(t, h, uint64(3+i), ports.Stamp{Ours: true, Progress: step.at, Event: later[i].Position, Redriven: true})
 		}
 	}
 	publish(t, publisher, last, next)
@@ -82,7 +82,7 @@ func redriveRefused(t *testing.T, h StreamHarness) {
 		requireTail(t, h, tail)
 	}
 	requireStored(t, h, all)
-	requireStamp(t, h, tail, ports.Stamp{Ours: true, Progress: redriveAt, Event: all[len(all)-1].Position})
+	requireStamp(t, h, tail, ports.Stamp{Ours: true, Progress: redriveAt, Event: all[len(all)-1].Position, Redriven: true})
 }
 
 func noticeStamps(t *testing.T, h StreamHarness) {
