@@ -2,8 +2,8 @@ package jetstream_test
 
 import (
 	"encoding/json"
-	"math"
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"time"
