@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 )
@@ -54,6 +55,15 @@ func TestOutboxStatus(t *testing.T) {
 	o.exec("UPDATE outbox SET recorded_at = recorded_at - interval '1 minute'")
 	require.Contains(t, o.run(exitClean, "status"), "relaying\n", "it comes on")
 	o.exec("UPDATE outbox_cursor SET updated_at = now() - interval '1 minute'")
+	require.Regexp(t, `^stuck: the leader has not come on for 1m\d+s\n`, o.run(exitClean, "status"))
+
+	store := postgres.NewCursorStore(o.db, "ORDERS", "ORDERS")
+	for range 3 { // it takes over again and again
+		cursor, err := store.Load(t.Context())
+		require.NoError(t, err)
+		_, err = store.Save(t.Context(), outbox.Turn{Token: 3, Revision: cursor.Revision}, cursor)
+		require.NoError(t, err)
+	}
 	require.Regexp(t, `^stuck: the leader has not come on for 1m\d+s\n`, o.run(exitClean, "status"))
 }
 

@@ -183,7 +183,7 @@ func (p *Parking) Discard(ctx context.Context, position outbox.Position) error {
 	p.log.mu.Lock()
 	defer p.log.mu.Unlock()
 	event := p.log.lot[position]
-	if event == nil || event.State != outbox.Parked {
+	if event == nil || event.State != outbox.Parked && (event.State != outbox.Redrive || p.log.committed(position) != nil) {
 		return ports.ErrNotParked.With("no event is parked at position %d", position)
 	}
 	turnTo(event, outbox.Discarded, 0)

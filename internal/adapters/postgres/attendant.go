@@ -43,7 +43,9 @@ func (p *Parking) Redrive(ctx context.Context, key *outbox.Key) (int, error) {
 func (p *Parking) Discard(ctx context.Context, position outbox.Position) error {
 	var given int64
 	err := p.db.QueryRowContext(ctx, `UPDATE outbox_parked SET state = 'discarded', changed_at = clock_timestamp()
-		WHERE position = ? AND state = 'parked' RETURNING position`, int64(position)).Scan(&given)
+		WHERE position = ? AND (state = 'parked' OR state = 'redrive'
+			AND NOT EXISTS (SELECT FROM outbox AS o WHERE o.position = outbox_parked.position))
+		RETURNING position`, int64(position)).Scan(&given)
 	if err == nil {
 		return nil
 	}

@@ -23,6 +23,8 @@ func (l *Log) Check(ctx context.Context) error {
 	var standby bool
 	var fsync, fullPageWrites, synchronousCommit string
 	var cache sql.NullInt64
+	ctx, cancel := context.WithTimeout(ctx, l.within)
+	defer cancel()
 	row := l.db.QueryRowContext(ctx, checkStatement)
 	if err := row.Scan(&standby, &fsync, &fullPageWrites, &synchronousCommit, &cache); err != nil {
 		return classify(ctx, fmt.Errorf("check the database's settings: %w", err))

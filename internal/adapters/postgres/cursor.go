@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/uptrace/bun"
 
@@ -17,13 +18,14 @@ type CursorStore struct {
 	db     *bun.DB
 	relay  string
 	stream string
+	within time.Duration // each statement is answered
 }
 
 var _ ports.CursorStore = (*CursorStore)(nil)
 
 // NewCursorStore returns the store of relay, whose lease has the same name, and which publishes to stream.
 func NewCursorStore(db *bun.DB, relay, stream string) *CursorStore {
-	return &CursorStore{db: db, relay: relay, stream: stream}
+	return &CursorStore{db: db, relay: relay, stream: stream, within: answerWithin}
 }
 
 const loadCursorStatement = `
@@ -33,6 +35,8 @@ WHERE c.relay = ?`
 
 // Load implements the port.
 func (s *CursorStore) Load(ctx context.Context) (outbox.Cursor, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.within)
+	defer cancel()
 	var row cursorRow
 	err := s.db.QueryRowContext(ctx, loadCursorStatement, s.relay).Scan(row.columns()...)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -49,12 +53,16 @@ var saveCursorStatement = inTurn(
 	", position, stream, stream_created, stream_sequence",
 	", ?3, ?4, nullif(?5, ''), ?6",
 	`, position = excluded.position, stream = excluded.stream, stream_created = excluded.stream_created,
-		stream_sequence = excluded.stream_sequence, passed = least(c.passed, excluded.position)`) + `
+		stream_sequence = excluded.stream_sequence, passed = least(c.passed, excluded.position),
+		updated_at = CASE WHEN (c.position, c.stream_sequence) = (excluded.position, excluded.stream_sequence)
+			THEN c.updated_at ELSE excluded.updated_at END`) + `
 SELECT ` + outcome + `, ` + cursorColumns + `
 FROM (SELECT) AS always LEFT JOIN turn AS c ON true LEFT JOIN outbox AS o ON o.position = c.position`
 
 // Save implements the port.
 func (s *CursorStore) Save(ctx context.Context, turn outbox.Turn, cursor outbox.Cursor) (outbox.Cursor, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.within)
+	defer cancel()
 	var v verdict
 	var row cursorRow
 	err := s.db.QueryRowContext(ctx, saveCursorStatement, s.relay, turn.Token, turn.Revision,
@@ -79,6 +87,8 @@ SELECT ` + outcome
 
 // Report implements the port.
 func (s *CursorStore) Report(ctx context.Context, turn outbox.Turn, halt *outbox.Halt) error {
+	ctx, cancel := context.WithTimeout(ctx, s.within)
+	defer cancel()
 	var now outbox.Halt
 	if halt != nil {
 		now = *halt

@@ -86,6 +86,39 @@ func TestStatusTellsWhereTheRelayStands(t *testing.T) {
 	require.NotNil(t, status(t, h).Halt, "until a leader finds that it is over")
 }
 
+// A relay that takes over again and again writes all the time, and does not come on.
+func TestStatusTellsWhenTheRelayCameOnLast(t *testing.T) {
+	h := newHarness(t)
+	record(t, h, "a", 3)
+	term, err := h.Elector("instance-1").Acquire(t.Context())
+	require.NoError(t, err)
+	saved := outbox.Cursor{Progress: outbox.Progress{Position: 1}, StreamCreated: "x", StreamSequence: 1}
+	save := func(position outbox.Position, sequence uint64) time.Time {
+		saved.Position, saved.StreamSequence = position, sequence
+		saved, err = h.cursors.Save(t.Context(), outbox.Turn{Token: term.Token, Revision: saved.Revision}, saved)
+		require.NoError(t, err)
+		return status(t, h).Saved
+	}
+	first := save(1, 1)
+	for range 3 {
+		_, err := h.parking.Settle(t.Context(), outbox.Turn{Token: term.Token, Revision: saved.Revision}, ports.Stamp{}, 1)
+		require.NoError(t, err)
+		saved.Revision++
+		require.NoError(t, h.cursors.Report(t.Context(), outbox.Turn{Token: term.Token, Revision: saved.Revision}, nil))
+		saved.Revision++
+		require.Equal(t, first, save(1, 1))
+	}
+	published := save(2, 2)
+	require.True(t, published.After(first))
+	redriven := save(2, 3)
+	require.True(t, redriven.After(published))
+	parked := save(3, 3)
+	require.True(t, parked.After(redriven))
+	require.Equal(t, parked, save(3, 3))
+	require.NoError(t, h.desk().Adopt(t.Context(), saved.Revision, saved, 3))
+	require.True(t, status(t, h).Saved.After(parked))
+}
+
 // What belongs to another relay, or was dealt with, is not told.
 func TestStatusIsOfOneRelay(t *testing.T) {
 	h := newHarness(t)

@@ -15,6 +15,18 @@ func (l *Log) IgnoreWriters() {
 // WarnAfter changes after how long a wait is reported.
 func (l *Log) WarnAfter(wait time.Duration) { l.warnAfter = wait }
 
+// AnswerWithin changes how long a statement may take.
+func (l *Log) AnswerWithin(bound time.Duration) { l.within = bound }
+
+// AnswerWithin changes how long a statement may take.
+func (s *CursorStore) AnswerWithin(bound time.Duration) { s.within = bound }
+
+// AnswerWithin changes how long a statement of the relay's may take.
+func (p *Parking) AnswerWithin(bound time.Duration) { p.within = bound }
+
+// AnswerWithin changes how long the statement may take.
+func (r *Retention) AnswerWithin(bound time.Duration) { r.within = bound }
+
 // Classify makes classify testable.
 var Classify = classify
 

@@ -31,6 +31,7 @@ var quiet = slog.New(slog.DiscardHandler)
 
 // harness is a fresh database: the adapters under test on a pool of their own, and another pool for everybody else.
 type harness struct {
+	address string
 	name    string
 	db      *bun.DB // of the adapters under test
 	others  *bun.DB // of the writers
@@ -50,7 +51,7 @@ func newHarness(t *testing.T) *harness {
 func newHarnessAt(t *testing.T, address string) *harness {
 	t.Helper()
 	server, name := split(t, address)
-	h := &harness{name: name}
+	h := &harness{address: address, name: name}
 	h.admin = open(t, postgres.Options{URL: server, MaxOpenConns: 2})
 	h.db = open(t, postgres.Options{URL: address, ApplicationName: underTest, MaxOpenConns: 20})
 	h.others = open(t, postgres.Options{URL: address, ApplicationName: "others", MaxOpenConns: 40})

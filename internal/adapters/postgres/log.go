@@ -28,9 +28,11 @@ type Log struct {
 	relay   string
 	logger  *slog.Logger
 	waiting atomic.Pointer[time.Time] // since when After has been waiting for writers
+	sizes   sizes
 
 	// await returns when no gap below seen can be filled any more.
 	await     func(ctx context.Context, seen outbox.Position) error
+	within    time.Duration // each statement is answered; After may take longer, for it waits for writers
 	warnAfter time.Duration // a wait is reported after this long, and again whenever it has doubled
 }
 
@@ -38,7 +40,7 @@ var _ ports.Log = (*Log)(nil)
 
 // NewLog returns the log as relay reads it; retention tells in the relay's cursor up to where rows may be missing.
 func NewLog(db *bun.DB, relay string, logger *slog.Logger) *Log {
-	l := &Log{db: db, relay: relay, logger: logger, warnAfter: time.Second}
+	l := &Log{db: db, relay: relay, logger: logger, within: answerWithin, warnAfter: time.Second}
 	l.await = l.awaitWriters
 	return l
 }
@@ -82,9 +84,9 @@ func dense(position outbox.Position, entries []outbox.Entry) int {
 const maxPosition outbox.Position = 1<<63 - 1
 
 // readStatement reads, in one snapshot, the row that was dealt with last, the slice that follows it, and up to where
-// rows may be missing. Sizes are those of the stored text, known without reading it. The upper bound stands outside,
-// because a planner without statistics answers a bounded range by sorting everything in it. Whether a row is in the parking
-// lot is not asked with EXISTS, for which it may read the whole lot into a hash table.
+// rows may be missing. The upper bound stands outside, because a planner without statistics answers a bounded range by
+// sorting everything in it. Whether a row is in the parking lot is not asked with EXISTS, for which it may read the whole
+// lot into a hash table.
 const readStatement = `
 SELECT pg_is_in_recovery(),
 	(SELECT purged_to FROM outbox_cursor WHERE relay = ?0),
@@ -102,15 +104,18 @@ ORDER BY o.position`
 // the one that from was taken from.
 func (l *Log) read(
 	ctx context.Context, from outbox.Progress, limit outbox.Slice, to outbox.Position,
-) ([]outbox.Entry, error) {
-	count := max(limit.Count, 1)
+) (entries []outbox.Entry, err error) {
+	defer func() { l.sizes.learn(entries, err) }()
+	ctx, cancel := context.WithTimeout(ctx, l.within)
+	defer cancel()
+	count := l.sizes.candidates(limit)
 	rows, err := l.db.QueryContext(ctx, readStatement, l.relay, int64(from.Position), int64(to), count+1, limit.Bytes)
 	if err != nil {
 		return nil, fmt.Errorf("read the outbox after %d: %w", from.Position, err)
 	}
 	defer func() { _ = rows.Close() }()
 
-	entries := make([]outbox.Entry, 0, min(count, 1024)+1)
+	entries = make([]outbox.Entry, 0, min(count, 1024)+1)
 	var standby, parked bool
 	var purgedTo sql.NullInt64
 	var row logRow

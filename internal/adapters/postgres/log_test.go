@@ -308,3 +308,54 @@ func TestLogReturnsHeadersAsTheyWereStored(t *testing.T) {
 		require.True(t, maps.Equal(headers, entries[i].Headers), "%q came back as %q", headers, entries[i].Headers)
 	}
 }
+
+// Large payloads are read for the slice that they are in, not for many slices before it.
+func TestLogReadsLittleMorePayloadThanItReturns(t *testing.T) {
+	const events, limit = 64, 2 << 20
+	h := newHarness(t)
+	exec(t, h.others, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
+		SELECT gen_random_uuid(), 'order', 'a', n, 'type', 'subject', to_json(repeat(md5(n::text), 31000))
+		FROM generate_series(1, ?) AS n`, events) // a megabyte each, of which a hundredth is stored
+	single := open(t, postgres.Options{URL: h.address, MaxOpenConns: 1}) // which can publish its own statistics
+	touched := func() (blocks int) {
+		exec(t, single, "SELECT pg_stat_force_next_flush()")
+		require.NoError(t, single.NewRaw(`SELECT toast_blks_hit + toast_blks_read + tidx_blks_hit + tidx_blks_read
+			FROM pg_statio_user_tables WHERE relname = 'outbox'`).Scan(t.Context(), &blocks))
+		return blocks
+	}
+	before := touched()
+	exec(t, single, "SELECT octet_length(payload::text) FROM outbox")
+	all := touched() - before
+	require.Greater(t, all, events)
+
+	log, from := postgres.NewLog(single, relay, quiet), outbox.Progress{}
+	for slice := range events / 2 {
+		before := touched()
+		entries, err := log.After(t.Context(), from, outbox.Slice{Count: 1000, Bytes: limit})
+		require.NoError(t, err)
+		require.Len(t, entries, 2)
+		if slice > 0 {
+			require.Less(t, touched()-before, all/2)
+		}
+		from = entries[1].Progress()
+	}
+}
+
+// However large the events of one part are, those behind it come in whole slices again, after a careful one.
+func TestLogReadsWholeSlicesOfSmallEvents(t *testing.T) {
+	h := newHarness(t)
+	exec(t, h.others, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
+		SELECT gen_random_uuid(), 'order', 'a', n, 'type', 'subject', to_json(repeat('x', CASE WHEN n <= 20 THEN 100000 ELSE 10 END))
+		FROM generate_series(1, 300) AS n`)
+	var slices []int
+	from := outbox.Progress{}
+	for {
+		entries, err := h.log.After(t.Context(), from, outbox.Slice{Count: 100, Bytes: 1 << 20})
+		require.NoError(t, err)
+		if len(entries) == 0 {
+			break
+		}
+		slices, from = append(slices, len(entries)), entries[len(entries)-1].Progress()
+	}
+	require.Equal(t, []int{10, 20, 41, 100, 100, 29}, slices)
+}

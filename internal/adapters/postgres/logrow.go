@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
+	"sync/atomic"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
@@ -13,6 +15,36 @@ import (
 // entryColumns are the columns of a logRow, of a row of the outbox named o.
 const entryColumns = `o.position, o.event_id, o.aggregate_type, o.aggregate_id, o.aggregate_version, o.event_type, o.subject,
 	o.headers, o.payload, o.recorded_at`
+
+// sizes remembers how large payloads are. To know how long the text of one is, Postgres has to read all of it, so a
+// statement should not ask that about many more entries than fit into the slice.
+type sizes struct{ typical atomic.Int64 } // of an entry in the last slice; 0: none was read yet
+
+// fewest entries are worth asking about, however large they are.
+const fewest = 16
+
+// candidates is how many entries to ask about: twice as many as fit if they are as large as the last ones.
+func (s *sizes) candidates(limit outbox.Slice) int {
+	candidates := max(limit.Count, 1)
+	if typical := s.typical.Load(); typical > 0 {
+		candidates = min(candidates, int(max(2*int64(limit.Bytes)/typical, fewest)))
+	}
+	return candidates
+}
+
+// learn remembers what was read. What failed may have been too much, in the time that it had.
+func (s *sizes) learn(entries []outbox.Entry, err error) {
+	size := 0
+	for i := range entries {
+		size += len(entries[i].Payload)
+	}
+	switch {
+	case err != nil:
+		s.typical.Store(math.MaxInt64)
+	case len(entries) > 0:
+		s.typical.Store(int64(max(size/len(entries), 1)))
+	}
+}
 
 // logRow is a row of the outbox; all its columns are NULL where there is none.
 type logRow struct {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
@@ -15,12 +16,17 @@ import (
 type Parking struct {
 	db    *bun.DB
 	relay string
+
+	within time.Duration // each of the relay's statements is answered
+	sizes  sizes
 }
 
 var _ ports.Parking = (*Parking)(nil)
 
 // NewParking returns the parking lot of relay.
-func NewParking(db *bun.DB, relay string) *Parking { return &Parking{db: db, relay: relay} }
+func NewParking(db *bun.DB, relay string) *Parking {
+	return &Parking{db: db, relay: relay, within: answerWithin}
+}
 
 // noted is a turn that only counts.
 var noted = inTurn("", "", "")
@@ -53,6 +59,8 @@ SELECT ` + outcome + `, EXISTS (SELECT FROM parked) OR EXISTS (SELECT FROM lost)
 
 // Settle implements the port.
 func (p *Parking) Settle(ctx context.Context, turn outbox.Turn, tail ports.Stamp, sequence uint64) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.within)
+	defer cancel()
 	notice := tail.Ours && tail.Event == 0 && tail.Parked != ""
 	var event outbox.Position
 	if tail.Ours {
@@ -101,6 +109,8 @@ SELECT ` + outcome + `, ARRAY(SELECT position FROM asked WHERE known UNION ALL S
 
 // SetAside implements the port.
 func (p *Parking) SetAside(ctx context.Context, turn outbox.Turn, entries []outbox.Entry) ([]outbox.Position, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.within)
+	defer cancel()
 	asked := make([]int64, len(entries))
 	for i, entry := range entries {
 		asked[i] = int64(entry.Position)
@@ -145,7 +155,10 @@ ORDER BY o.position`
 
 // Due implements the port. A standby may show what is to be redriven and was already.
 func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit outbox.Slice) (due []outbox.Entry, waiting bool, err error) {
-	rows, err := p.db.QueryContext(ctx, redriveStatement, int64(upTo), max(limit.Count, 1), limit.Bytes)
+	defer func() { p.sizes.learn(due, err) }()
+	ctx, cancel := context.WithTimeout(ctx, p.within)
+	defer cancel()
+	rows, err := p.db.QueryContext(ctx, redriveStatement, int64(upTo), p.sizes.candidates(limit), limit.Bytes)
 	if err != nil {
 		return nil, false, classify(ctx, fmt.Errorf("ask for what to redrive: %w", err))
 	}
@@ -188,6 +201,8 @@ SELECT ` + outcome
 
 // Refuse implements the port. The later events keep the reasons that they have.
 func (p *Parking) Refuse(ctx context.Context, turn outbox.Turn, entry outbox.Entry, reason string) error {
+	ctx, cancel := context.WithTimeout(ctx, p.within)
+	defer cancel()
 	var v verdict
 	err := p.db.QueryRowContext(ctx, refuseStatement, p.relay, turn.Token, turn.Revision, int64(entry.Position), reason).
 		Scan(&v.held, &v.revision)

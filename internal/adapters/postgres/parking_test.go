@@ -271,6 +271,48 @@ func TestAnEventWithoutItsLogRowHoldsNoOtherAggregateUp(t *testing.T) {
 	require.Equal(t, s.log[2].Message, due[0].Message)
 }
 
+// Somebody who looks at a row by hand must not keep the lease from being renewed, and retention comes back to what it left.
+func TestPurgeDoesNotWaitForLockedRows(t *testing.T) {
+	for name, c := range map[string]struct {
+		lock          string
+		kept, removed []int64 // while the row is locked, of those that are old: 1 was discarded, 6 and 7 never parked
+	}{
+		"the first":            {"SELECT FROM outbox WHERE position = 1 FOR KEY SHARE", []int64{1, 2, 3, 4, 5, 6, 7, 8}, nil},
+		"one in the middle":    {"SELECT FROM outbox WHERE position = 6 FOR UPDATE", []int64{2, 3, 4, 5, 6, 7, 8}, []int64{1}},
+		"the last":             {"SELECT FROM outbox WHERE position = 7 FOR UPDATE", []int64{2, 3, 4, 5, 7, 8}, []int64{1, 6}},
+		"in the parking lot":   {"SELECT FROM outbox_parked WHERE position = 1 FOR UPDATE", []int64{1, 2, 3, 4, 5, 8}, []int64{6, 7}},
+		"one that stays there": {"SELECT FROM outbox WHERE position = 2 FOR UPDATE", []int64{2, 3, 4, 5, 8}, []int64{1, 6, 7}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			exec(t, s.others, "UPDATE outbox_parked SET state = 'discarded' WHERE position = 1")
+			operator := transaction(t, s.harness)
+			exec(t, operator, c.lock)
+			for _, removed := range []int{len(c.removed), 0, 0} {
+				require.Equal(t, removed, s.purge(t))
+				require.Equal(t, c.kept, s.positions(t))
+			}
+			exec(t, operator, "COMMIT")
+			s.Age(t, 2*time.Hour)
+			require.Equal(t, 3-len(c.removed), s.purge(t))
+			require.Equal(t, []int64{2, 3, 4, 5, 8}, s.positions(t))
+		})
+	}
+}
+
+// What was discarded because its log row is gone leaves the lot, and holds nothing up.
+func TestPurgeTakesWhatIsGoneFromTheLog(t *testing.T) {
+	s := newScene(t)
+	exec(t, s.others, "DELETE FROM outbox WHERE position = 1")
+	require.NoError(t, s.parking.Discard(t.Context(), 1))
+	s.Age(t, 2*time.Hour)
+	require.Equal(t, 2, s.purge(t))
+	require.Equal(t, []int64{2, 3, 4, 5, 8}, s.positions(t))
+	var inLot []int64
+	require.NoError(t, s.others.NewRaw("SELECT position FROM outbox_parked ORDER BY 1").Scan(t.Context(), &inLot))
+	require.Equal(t, []int64{2, 3, 4, 5}, inLot)
+}
+
 // A time that a jumping clock left in the future must not keep retention from its work until then.
 func TestRetentionRecoversFromAClockThatJumped(t *testing.T) {
 	s := newScene(t)

@@ -14,17 +14,24 @@ import (
 type Retention struct {
 	db    *bun.DB
 	relay string
+
+	within time.Duration // its statement is answered
 }
 
 var _ ports.Retention = (*Retention)(nil)
 
 // NewRetention returns the retention of relay's log.
-func NewRetention(db *bun.DB, relay string) *Retention { return &Retention{db: db, relay: relay} }
+func NewRetention(db *bun.DB, relay string) *Retention {
+	return &Retention{db: db, relay: relay, within: answerWithin}
+}
 
 // purgeStatement removes what the cursor had passed when it was looked at last, if that is long enough ago, and looks again
 // when nothing is left of that; a time in the future was left behind by a clock that jumped. It starts where the last purge
 // ended: what is still there at or below purged_to is in the parking lot, and found from there. So it never walks over what
 // was deleted but not yet vacuumed.
+//
+// It waits for no row that somebody has locked, lest the lease, which it has locked itself, cannot be renewed meanwhile: it
+// stops there, so that what stays is still above purged_to, and comes back to it.
 //
 // When the relay has written since the statement's snapshot was taken, which shows once the cursor is locked, nothing is
 // removed: an event may have been parked that the snapshot shows as an ordinary one.
@@ -43,24 +50,36 @@ const purgeStatement = fence + `, cursor AS (
 ), done AS (
 	SELECT p.position FROM ripe, outbox_parked AS p
 	WHERE p.state IN ('redriven', 'discarded') AND p.changed_at <= ripe.horizon AND p.position <= ripe.passed
+	ORDER BY p.position LIMIT ?3 FOR UPDATE OF p SKIP LOCKED
 ), chosen AS (
 	SELECT position FROM next UNION ALL SELECT position FROM done ORDER BY position LIMIT ?3
+), locked AS (
+	SELECT o.position FROM chosen JOIN outbox AS o USING (position) FOR UPDATE OF o SKIP LOCKED
+), taken AS (
+	SELECT min(o.position) AS position FROM chosen JOIN outbox AS o USING (position)
+	WHERE o.position NOT IN (SELECT position FROM locked)
+), leaving AS (
+	SELECT chosen.position FROM chosen, taken WHERE taken.position IS NULL OR chosen.position < taken.position
 ), removed AS (
-	DELETE FROM outbox AS o USING chosen WHERE o.position = chosen.position RETURNING o.position
+	DELETE FROM outbox AS o USING leaving WHERE o.position = leaving.position RETURNING o.position
 ), left_lot AS (
-	DELETE FROM outbox_parked AS p USING chosen WHERE p.position = chosen.position
+	DELETE FROM outbox_parked AS p USING leaving WHERE p.position = leaving.position
 ), total AS (
-	SELECT count(*) AS removed, max(position) AS last FROM removed
+	SELECT count(*) AS removed, max(position) AS last,
+		count(*) < ?3 AND (SELECT position FROM taken) IS NULL AS whole
+	FROM removed
 ), marked AS (
 	UPDATE outbox_cursor AS c SET purged_to = greatest(c.purged_to, total.last),
-		passed = CASE WHEN total.removed < ?3 THEN c.position ELSE c.passed END,
-		passed_at = CASE WHEN total.removed < ?3 THEN clock_timestamp() ELSE c.passed_at END
+		passed = CASE WHEN total.whole THEN c.position ELSE c.passed END,
+		passed_at = CASE WHEN total.whole THEN clock_timestamp() ELSE c.passed_at END
 	FROM total, cursor WHERE c.relay = cursor.relay AND (cursor.unmarked OR EXISTS (SELECT FROM ripe))
 )
 SELECT EXISTS (SELECT FROM fence), (SELECT removed FROM total)`
 
 // Purge implements the port.
 func (r *Retention) Purge(ctx context.Context, token int64, age time.Duration, limit int) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.within)
+	defer cancel()
 	var held bool
 	var removed int
 	err := r.db.QueryRowContext(ctx, purgeStatement, r.relay, token, age.Microseconds(), limit).Scan(&held, &removed)

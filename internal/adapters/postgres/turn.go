@@ -2,10 +2,16 @@ package postgres
 
 import (
 	"database/sql"
+	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
+
+// answerWithin bounds each of the relay's statements, most of which take milliseconds. A backend that is frozen, or a pooler
+// that is stuck, answers nothing at all, and the lease, which is renewed over another connection, would keep every other
+// instance from trying: so the relay has to give up and try again.
+const answerWithin = 5 * time.Second
 
 // fence begins every write that needs the lease ?0 under the token ?1. It locks the lease while the statement writes, and
 // the statement is over when it answers. A plain look at the token would let a former leader that was stalled write after
@@ -17,7 +23,8 @@ WITH fence AS (
 
 // inTurn begins a write that takes effect only as the one after revision ?2 of the relay's cursor, and that may set columns
 // of it: to values in its first row, by updates later on. Everything that the statement changes has to hang on the CTE
-// turn, which is empty when it is not its turn.
+// turn, which is empty when it is not its turn. It leaves updated_at alone, which says when the relay came on last: one that
+// writes and gets nowhere is stuck.
 //
 // Where there is a turn, the statement's snapshot shows what all turns before it did: whoever asks for this turn was told
 // of the last one. Only operators and retention may have changed something since.
@@ -26,7 +33,7 @@ func inTurn(columns, values, updates string) string {
 	INSERT INTO outbox_cursor AS c (relay, token, revision, updated_at` + columns + `)
 	SELECT ?0, token, 1, clock_timestamp()` + values + `
 	FROM fence WHERE ?2 = 0 OR EXISTS (SELECT FROM outbox_cursor WHERE relay = ?0)
-	ON CONFLICT (relay) DO UPDATE SET token = excluded.token, revision = c.revision + 1, updated_at = excluded.updated_at` + updates + `
+	ON CONFLICT (relay) DO UPDATE SET token = excluded.token, revision = c.revision + 1` + updates + `
 	WHERE c.revision = ?2
 	RETURNING c.*
 )`

@@ -32,6 +32,8 @@ type writers map[string]writer
 type writer struct{ prepared bool }
 
 func (l *Log) writers(ctx context.Context) (writers, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.within)
+	defer cancel()
 	rows, err := l.db.QueryContext(ctx, writersStatement)
 	if err != nil {
 		return nil, fmt.Errorf("list the outbox's writers: %w", err)
@@ -155,6 +157,8 @@ func (l *Log) warn(ctx context.Context, open writers, seen outbox.Position, wait
 }
 
 func (l *Log) describe(ctx context.Context, open writers) []string {
+	ctx, cancel := context.WithTimeout(ctx, l.within)
+	defer cancel()
 	found, err := describeWriters(ctx, l.db)
 	if err != nil {
 		return []string{"unknown: " + err.Error()}

@@ -169,7 +169,8 @@ type Attendant interface {
 	// Redrive asks for every Parked event of the aggregate, or of all aggregates when key is nil, and returns how many
 	// there were. If there was none of the aggregate the answer is ErrNotParked.
 	Redrive(ctx context.Context, key *outbox.Key) (int, error)
-	// Discard gives up the Parked event at position for ever, or answers ErrNotParked. The events behind it wait on.
+	// Discard gives up the Parked event at position for ever, or answers ErrNotParked. The events behind it wait on. It also
+	// takes one that is to be redriven and never can be, because somebody deleted it from the log.
 	Discard(ctx context.Context, position outbox.Position) error
 	// Waiting lists at most limit of the events that wait, in order of position.
 	Waiting(ctx context.Context, limit int) ([]outbox.ParkedEvent, error)

@@ -39,6 +39,7 @@ func TestParking(t *testing.T, open func(t *testing.T) ParkingHarness) {
 		"what is refused again is parked again":              parkingRefuse,
 		"an event is discarded":                              parkingDiscard,
 		"only parked events are discarded":                   parkingDiscardOthers,
+		"an event that is gone from the log is discarded":    parkingDiscardGone,
 		"the list is limited and in order":                   parkingList,
 		"without the lease or out of turn nothing changes":   parkingFenced,
 		"each write counts one and leaves the cursor's rest": parkingCounts,

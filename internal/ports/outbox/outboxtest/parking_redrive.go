@@ -192,6 +192,17 @@ func parkingDiscardOthers(t *testing.T, h ParkingHarness) {
 	l.requireWaiting(toRedrive(log[2]))
 }
 
+func parkingDiscardGone(t *testing.T, h ParkingHarness) {
+	l, log := lead(t, h), events(t, h, "a", "b", "c")
+	l.park(log[1], log[2])
+	l.redrive(2)
+	h.Forget(t, log[1].Position)
+	l.discard(log[2])
+	l.requireWaiting(toRedrive(log[1]))
+	err := h.Attendant().Discard(t.Context(), log[1].Position)
+	require.ErrorIs(t, err, ports.ErrNotParked, "it is still in the log")
+}
+
 func parkingList(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "b", "c", "d")
 	l.park(log[3], log[0], log[2], log[1])
