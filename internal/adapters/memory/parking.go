@@ -79,7 +79,7 @@ func (p *Parking) Settle(ctx context.Context, turn outbox.Turn, tail ports.Stamp
 		}
 		if last := l[tail.Event]; tail.Ours && last != nil && last.State == outbox.Redrive {
 			arrived := l.inOrder(func(e *outbox.ParkedEvent) bool {
-				return e.Key == last.Key && e.Position <= last.Position && e.State == outbox.Redrive
+				return e.Key == last.Key && e.Position <= last.Position && e.State == outbox.Redrive && p.log.committed(e.Position) != nil
 			})
 			for i, event := range arrived {
 				turnTo(event, outbox.Redriven, sequence-uint64(len(arrived)-1-i))
