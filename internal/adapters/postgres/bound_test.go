@@ -45,8 +45,9 @@ func TestTheRelaysStatementsAreBounded(t *testing.T) {
 	exec(t, stuck, "LOCK TABLE outbox_cursor, outbox_parked IN ACCESS EXCLUSIVE MODE")
 	answers := make(map[string]chan error)
 	for name, call := range calls {
-		answers[name] = make(chan error, 1)
-		go func() { answers[name] <- call(t.Context()) }()
+		answer := make(chan error, 1)
+		answers[name] = answer
+		go func() { answer <- call(t.Context()) }()
 	}
 	for name, answer := range answers {
 		err := eventually(t, answer)

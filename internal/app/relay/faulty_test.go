@@ -210,12 +210,16 @@ func (i *instance) SetAside(ctx context.Context, t outbox.Turn, entries []outbox
 	})
 }
 
-func (i *instance) Due(ctx context.Context, p outbox.Position, s outbox.Slice) (due []outbox.Entry, waiting bool, err error) {
-	_, err = call(ctx, i, "Due", func(ctx context.Context) (nothing, error) {
-		due, waiting, err = i.inner.Parking.Due(ctx, p, s)
-		return nothing{}, err
+func (i *instance) Due(ctx context.Context, p outbox.Position, s outbox.Slice) ([]outbox.Entry, bool, error) {
+	type found struct {
+		due     []outbox.Entry
+		waiting bool
+	}
+	answer, err := call(ctx, i, "Due", func(ctx context.Context) (found, error) {
+		due, waiting, err := i.inner.Parking.Due(ctx, p, s)
+		return found{due, waiting}, err
 	})
-	return due, waiting, err
+	return answer.due, answer.waiting, err
 }
 
 func (i *instance) Refuse(ctx context.Context, t outbox.Turn, e outbox.Entry, reason string) error {
