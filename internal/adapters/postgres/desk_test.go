@@ -101,7 +101,7 @@ func TestStatusTellsWhenTheRelayCameOnLast(t *testing.T) {
 	}
 	first := save(1, 1)
 	for range 3 {
-		_, err := h.parking.Settle(t.Context(), outbox.Turn{Token: term.Token, Revision: saved.Revision}, ports.Stamp{}, 1)
+		_, err := h.parking.Settle(t.Context(), outbox.Turn{Token: term.Token, Revision: saved.Revision}, ports.Stamp{}, 1, true)
 		require.NoError(t, err)
 		saved.Revision++
 		require.NoError(t, h.cursors.Report(t.Context(), outbox.Turn{Token: term.Token, Revision: saved.Revision}, nil))

@@ -170,7 +170,7 @@ func (r *Relay) deliver(t *tenure, place *place, entries []outbox.Entry, logger 
 	if len(batch) > 0 {
 		last, err := r.Publisher.Publish(t.ctx, place.sequence, batch)
 		if stored := place.stored(last, batch); stored > 0 {
-			place.advance(batch[stored-1].Progress(), last)
+			r.appended(place, batch[stored-1].Progress(), last, logger)
 		}
 		var refused *ports.RefusedError
 		if errors.As(err, &refused) {

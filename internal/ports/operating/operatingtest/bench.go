@@ -106,13 +106,13 @@ func (w *workshop) redrive(entry outbox.Entry, sequence uint64) {
 	w.park(entry)
 	_, err := w.Attendant().Redrive(w.t.Context(), &entry.Key)
 	require.NoError(w.t, err)
-	w.settle(ports.Stamp{Ours: true, Progress: entry.Progress(), Event: entry.Position}, sequence)
+	w.settle(ports.Stamp{Ours: true, Progress: entry.Progress(), Event: entry.Position, Redriven: true}, sequence)
 	require.Empty(w.t, w.waiting())
 }
 
 func (w *workshop) settle(tail ports.Stamp, sequence uint64) {
 	w.t.Helper()
-	_, err := w.Parking().Settle(w.t.Context(), w.turn(), tail, sequence)
+	_, err := w.Parking().Settle(w.t.Context(), w.turn(), tail, sequence, true)
 	require.NoError(w.t, err)
 }
 

@@ -122,6 +122,33 @@ func parkingLost(t *testing.T, h ParkingHarness) {
 	l.requireWaiting(toRedrive(log[0]), toRedrive(log[1]), toRedrive(log[2]))
 }
 
+// parkingEnd : whoever asked about the stream may have been told of an end that it had before.
+func parkingEnd(t *testing.T, h ParkingHarness) {
+	l, log := lead(t, h), events(t, h, "a", "b", "c")
+	last := log[2]
+	l.park(log[:2]...)
+	l.redrive(2)
+	l.settle(redrivenEvent(log[0], last), 6)
+	l.settle(redrivenEvent(log[1], last), 7)
+	lost := func(tail ports.Stamp, sequence uint64) bool {
+		t.Helper()
+		settled, err := l.Parking().Settle(t.Context(), l.turn(), tail, sequence, false)
+		require.NoError(t, err)
+		require.False(t, settled.Waiting)
+		require.Empty(t, l.waiting())
+		return settled.Lost
+	}
+	other := ports.Stamp{Ours: true, Progress: last.Progress(), Event: last.Position}
+	require.False(t, lost(other, 8))
+	require.False(t, lost(redrivenEvent(log[1], last), 7))
+	require.False(t, lost(ports.Stamp{}, 7), "the last message has expired")
+	require.True(t, lost(other, 7), "another message is there")
+	require.True(t, lost(redrivenEvent(log[0], last), 6))
+
+	require.True(t, l.settle(other, 7))
+	l.requireWaiting(toRedrive(log[1]))
+}
+
 func parkingOtherTails(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "a", "b", "a")
 	last := log[3]
@@ -220,11 +247,11 @@ func parkingList(t *testing.T, h ParkingHarness) {
 func writes(h ParkingHarness, log []outbox.Entry) map[string]func(context.Context, outbox.Turn) error {
 	return map[string]func(context.Context, outbox.Turn) error{
 		"Settle": func(ctx context.Context, turn outbox.Turn) error {
-			_, err := h.Parking().Settle(ctx, turn, noticeOf(log[3], "too large"), 1)
+			_, err := h.Parking().Settle(ctx, turn, noticeOf(log[3], "too large"), 1, true)
 			return err
 		},
 		"Settle what was redriven": func(ctx context.Context, turn outbox.Turn) error {
-			_, err := h.Parking().Settle(ctx, turn, redrivenEvent(log[0], log[3]), 9)
+			_, err := h.Parking().Settle(ctx, turn, redrivenEvent(log[0], log[3]), 9, true)
 			return err
 		},
 		"SetAside": func(ctx context.Context, turn outbox.Turn) error {
