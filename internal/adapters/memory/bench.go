@@ -1,7 +1,9 @@
 package memory
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
@@ -13,17 +15,18 @@ var _ operating.Bench = (*CursorStore)(nil)
 // Cursor implements the port.
 func (s *CursorStore) Cursor(ctx context.Context) (outbox.Cursor, error) { return s.Load(ctx) }
 
-// Confirm implements the port.
-func (s *CursorStore) Confirm(_ context.Context, places []outbox.Progress) (outbox.Progress, bool, error) {
+// Held implements the port.
+func (s *CursorStore) Held(_ context.Context, places []outbox.Progress) ([]outbox.Progress, error) {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
-	var highest outbox.Progress
+	var held []outbox.Progress
 	for _, place := range places {
-		if entry := s.log.committed(place.Position); entry != nil && entry.ID == place.EventID && place.Position > highest.Position {
-			highest = place
+		if entry := s.log.committed(place.Position); entry != nil && entry.ID == place.EventID {
+			held = append(held, place)
 		}
 	}
-	return highest, highest.Position > 0, nil
+	slices.SortFunc(held, func(a, b outbox.Progress) int { return cmp.Compare(a.Position, b.Position) })
+	return held, nil
 }
 
 // At implements the port.

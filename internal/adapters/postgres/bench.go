@@ -21,20 +21,33 @@ func (d *Desk) Cursor(ctx context.Context) (outbox.Cursor, error) {
 	return NewCursorStore(d.db, d.relay, d.stream).Load(ctx)
 }
 
-// confirmStatement compares ids as text: what is asked for comes from a stream, and need not be a UUID.
-const confirmStatement = `
+// heldStatement compares ids as text: what is asked for comes from a stream, and need not be a UUID.
+const heldStatement = `
 SELECT o.position, o.event_id
 FROM unnest(?0::bigint[], ?1::text[]) AS place (position, event_id)
 JOIN outbox AS o ON o.position = place.position AND o.event_id::text = place.event_id
-ORDER BY o.position DESC LIMIT 1`
+ORDER BY o.position`
 
-// Confirm implements the port.
-func (d *Desk) Confirm(ctx context.Context, places []outbox.Progress) (outbox.Progress, bool, error) {
+// Held implements the port.
+func (d *Desk) Held(ctx context.Context, places []outbox.Progress) ([]outbox.Progress, error) {
 	positions, ids := make([]int64, len(places)), make([]string, len(places))
 	for i, place := range places {
 		positions[i], ids[i] = int64(place.Position), place.EventID
 	}
-	return d.place(ctx, confirmStatement, pgdialect.Array(positions), pgdialect.Array(ids))
+	rows, err := d.db.QueryContext(ctx, heldStatement, pgdialect.Array(positions), pgdialect.Array(ids))
+	if err != nil {
+		return nil, classify(ctx, fmt.Errorf("look %d events up in the log: %w", len(places), err))
+	}
+	defer func() { _ = rows.Close() }()
+	var held []outbox.Progress
+	for rows.Next() {
+		var place outbox.Progress
+		if err := rows.Scan(&place.Position, &place.EventID); err != nil {
+			return nil, classify(ctx, fmt.Errorf("look %d events up in the log: %w", len(places), err))
+		}
+		held = append(held, place)
+	}
+	return held, classify(ctx, rows.Err())
 }
 
 // At implements the port.

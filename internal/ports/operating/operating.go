@@ -23,8 +23,8 @@ type Desk interface {
 type Bench interface {
 	// Cursor is the relay's cursor, the zero Cursor when there is none.
 	Cursor(ctx context.Context) (outbox.Cursor, error)
-	// Confirm returns the one of places at the highest position at which the log holds that event; false if it holds none.
-	Confirm(ctx context.Context, places []outbox.Progress) (outbox.Progress, bool, error)
+	// Held returns those of places at which the log holds that event, in order of position.
+	Held(ctx context.Context, places []outbox.Progress) ([]outbox.Progress, error)
 	// At returns the event at position, false if the log has none.
 	At(ctx context.Context, position outbox.Position) (outbox.Progress, bool, error)
 	// Behind counts the entries after position that are not in the parking lot.
