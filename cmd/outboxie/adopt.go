@@ -51,7 +51,7 @@ func (p *program) outboxAdoptCommand() *cobra.Command {
 
 func (p *program) adopt(ctx context.Context, c config.Config, from *outbox.Position, yes bool) error {
 	logger := p.logger(c)
-	nc, err := jetstream.Connect(jetstream.Options{URL: string(c.NATS.URL), Name: c.InstanceID, Logger: logger})
+	nc, err := jetstream.Connect(brokerOptions(c, logger))
 	if err != nil {
 		return err
 	}

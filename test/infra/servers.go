@@ -62,6 +62,9 @@ func (s *PostgresServer) Stop() {
 	s.server = nil
 }
 
+// DataDir is where the server's data really lies, and its files of configuration.
+func (s *PostgresServer) DataDir() string { return s.server.DataDir() }
+
 // Kill ends the server as a crash would. What was committed is there after the next Start.
 func (s *PostgresServer) Kill() {
 	s.t.Helper()

@@ -324,13 +324,18 @@ func requireRefusedByNATS(t *testing.T, p *privileged) {
 	}
 }
 
-// TestRelayThatMayNotSeeLocks : somebody took the right to read pg_locks away. The relay fails at the first gap, instead of
-// taking it for a dead one.
-func TestRelayThatMayNotSeeLocks(t *testing.T) {
+// TestBlindRelay hides rows from the relay, and it does not start; and the locks of others, and it fails at the first gap,
+// instead of taking it for a dead one.
+func TestBlindRelay(t *testing.T) {
 	p := newPrivileged(t)
 	outboxie(t, p.as(migrator, ""), 0, "migrate", "up")
 	p.applyRoles()
-	_, err := p.admin.Exec("REVOKE SELECT ON pg_locks FROM PUBLIC")
+	_, err := p.admin.Exec("ALTER TABLE outbox ENABLE ROW LEVEL SECURITY")
+	require.NoError(t, err)
+	require.Contains(t, outboxie(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay"), 2, "serve"), "row security is active")
+	_, err = p.admin.Exec("ALTER TABLE outbox DISABLE ROW LEVEL SECURITY")
+	require.NoError(t, err)
+	_, err = p.admin.Exec("REVOKE SELECT ON pg_locks FROM PUBLIC")
 	require.NoError(t, err)
 	relay := serve(t, "relay", p.as(relayer, "relay", "OUTBOXIE_ROLES=relay"))
 	relay.Says("became leader")
