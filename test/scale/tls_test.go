@@ -218,7 +218,7 @@ func (s *secure) requireRefusedByNATS(t *testing.T) {
 		"without a client's certificate": {func(o *jetstream.Options) { o.Cert, o.Key = "", "" }, "cannot be reached"}, // the reason is in the log of the server
 		"with a stranger's certificate":  {func(o *jetstream.Options) { o.Cert, o.Key = cert, key }, "cannot be reached"},
 		"a server that nobody certified": {func(o *jetstream.Options) { o.CA = stranger.File }, "certificate signed by unknown authority"},
-		"a server of another name":       {func(o *jetstream.Options) { o.URL = "nats://localhost" + s.broker[len("127.0.0.1"):] }, "not localhost"},
+		"a server of another name":       {func(o *jetstream.Options) { o.URL = "nats://localhost" + s.broker[len("127.0.0.1"):] }, "failed to verify certificate"},
 	} {
 		options := good
 		c.change(&options)
@@ -229,7 +229,7 @@ func (s *secure) requireRefusedByNATS(t *testing.T) {
 		if c.reason == "" {
 			require.True(t, nc.IsConnected())
 		} else {
-			require.Eventually(t, func() bool { return strings.Contains(said.String(), c.reason) }, patience, 10*time.Millisecond, name)
+			require.Eventually(t, func() bool { return strings.Contains(said.String(), c.reason) }, 5*time.Second, 10*time.Millisecond, "%s: %s", name, said)
 			require.False(t, nc.IsConnected(), name)
 		}
 		nc.Close()
