@@ -45,15 +45,20 @@ func newPrivileged(t *testing.T) *privileged {
 	p.server, err = url.Parse(server.URL)
 	require.NoError(t, err)
 	p.server.Path = "/shop"
-	p.admin = open(t, p.server.String()+"&default_query_exec_mode=simple_protocol") // for several statements at once
+	query := p.server.Query()
+	query.Set("default_query_exec_mode", "simple_protocol") // for several statements at once, and for PgBouncer
+	p.server.RawQuery = query.Encode()
+	p.admin = open(t, p.server.String())
 	p.applyRoles()
-	for _, role := range []string{migrator, writer, relayer, subscriber} {
-		_, err := p.admin.Exec("ALTER ROLE " + role + " PASSWORD 'secret'")
+	for role, password := range passwords {
+		_, err := p.admin.Exec("ALTER ROLE " + role + " PASSWORD '" + password + "'")
 		require.NoError(t, err)
 	}
 	p.startNATS()
 	return p
 }
+
+var passwords = map[string]string{migrator: "secret", writer: "secret", relayer: "secret", subscriber: "secret"}
 
 func (p *privileged) applyRoles() {
 	p.t.Helper()
@@ -92,9 +97,20 @@ func (p *privileged) as(role, user string, settings ...string) []string {
 
 // TestLeastPrivilege does everything that there is to do, each part with the rights of docker/roles.sql and
 // docker/nats-permissions.conf and no others: migrate, accept orders, relay, park and redrive, repair a halt, subscribe, deal
-// with a dead letter, sweep. Then it tries what each must not.
+// with a dead letter, sweep. Then it tries what each must not. All that once more through a PgBouncer in transaction mode.
 func TestLeastPrivilege(t *testing.T) {
-	p := newPrivileged(t)
+	t.Run("direct", func(t *testing.T) { requireEverything(t, newPrivileged(t)) })
+	t.Run("through PgBouncer", func(t *testing.T) {
+		p := newPrivileged(t)
+		var err error
+		p.server, err = url.Parse(infra.PgBouncer(t, p.server.String(), passwords))
+		require.NoError(t, err)
+		requireEverything(t, p)
+	})
+}
+
+func requireEverything(t *testing.T, p *privileged) {
+	t.Helper()
 	said := outboxie(t, p.as(relayer, "relay"), 2, "serve")
 	require.Contains(t, said, "outboxie migrate up")
 	outboxie(t, p.as(migrator, ""), 0, "migrate", "up")
