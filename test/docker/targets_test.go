@@ -97,12 +97,14 @@ func TestTargets(t *testing.T) {
 	needEngine(t)
 	for name, environment := range map[string][]string{"Docker": nil, "no engine": noEngine(t)[:3]} {
 		t.Run(name, func(t *testing.T) {
-			make := func(target string) *exec.Cmd { return command(environment, "make", target) }
+			making := func(target string) *exec.Cmd { return command(environment, "make", target) }
 			for _, targets := range [][2]string{
-				{"run-example", "run-subscriber"}, {"run-example", "run-subscriber"},
-				{"run-distributed", "run-subscribers"}, {"run-distributed", "run-subscribers"},
+				{"run-example", "run-subscriber"},
+				{"run-example", "run-subscriber"},
+				{"run-distributed", "run-subscribers"},
+				{"run-distributed", "run-subscribers"},
 			} {
-				serving, reading := start(t, make(targets[0])), start(t, make(targets[1]))
+				serving, reading := start(t, making(targets[0])), start(t, making(targets[1]))
 				port := 8080
 				if targets[0] == "run-distributed" {
 					port = 8083
@@ -118,15 +120,18 @@ func TestTargets(t *testing.T) {
 				serving.interrupt()
 			}
 			for range 2 {
-				_, code := run(t, make("infra-up"))
+				_, code := run(t, making("infra-up"))
 				require.Zero(t, code)
+			}
+			if name == "Docker" {
+				requireJaeger(t, "services", func(said string) bool { return strings.Contains(said, `"outboxie"`) })
 			}
 			said, code := run(t, command(environment, "docker/infra.sh", "during", "go", "test", "./test/infra", "-count=1", "-v", "-run",
 				"TestDatabaseIsMigratedAndOfTheTestsOwn"))
 			require.Zero(t, code)
 			require.Contains(t, said, "--- PASS", "beside infra-up")
 			for range 2 {
-				_, code := run(t, make("infra-down"))
+				_, code := run(t, making("infra-down"))
 				require.Zero(t, code)
 			}
 			for _, port := range []string{"5432", "4222"} {
