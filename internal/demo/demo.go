@@ -1,0 +1,94 @@
+// Package demo shows what Outboxie promises to whoever watches: three instances and three subscribers, an order that reaches
+// all of them, a leader that is killed, another one that takes over, and a stream in which nothing is lost, doubled or
+// reordered. One scenario runs on two fleets: child processes, and containers.
+//
+// It knows the program from outside only, as its users do: by HTTP, by what the processes log, by the tables, by the stream.
+package demo
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/checker"
+)
+
+// stopPatience bounds the clean-up, which takes place whatever became of the rest.
+const stopPatience = 2 * time.Minute
+
+// Run takes all steps on fleet and shows them on out, which may be a terminal. It ends with the first step that fails, or
+// with ctx; in any case the fleet is stopped and removed. With stay, it does that only when ctx ends.
+func Run(ctx context.Context, fleet Fleet, out io.Writer, stay bool) error {
+	began, c, s := time.Now(), newConsole(out), newScenario(fleet)
+	steps := slices.Concat(fleet.Steps(), s.steps())
+	err := c.runAll(ctx, steps)
+	if err == nil && stay {
+		c.say("\nEverything goes on, until Ctrl-C:\n%s", s.addresses())
+		<-ctx.Done()
+	}
+	s.close()
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopPatience)
+	defer cancel()
+	stopErr := c.run(stopping, len(steps)+1, Step{"Stop and remove everything", func(ctx context.Context, _ Note) (string, error) {
+		return "", fleet.Stop(ctx)
+	}})
+	switch {
+	case err != nil:
+		return err
+	case stopErr != nil:
+		return fmt.Errorf("the demo succeeded, but could not clean up: %w", stopErr)
+	}
+	c.say("\n%s\n%s", s.summary(time.Since(began)), c.color(green, "The demo succeeded."))
+	return nil
+}
+
+func (c *console) runAll(ctx context.Context, steps []Step) error {
+	for i, step := range steps {
+		err := c.run(ctx, i+1, step)
+		if ctx.Err() != nil {
+			return fmt.Errorf("the demo was interrupted at step %d, %q", i+1, step.Name)
+		}
+		if err != nil {
+			return fmt.Errorf("the demo failed at step %d, %q: %w", i+1, step.Name, err)
+		}
+	}
+	return nil
+}
+
+// summary is the table at the end.
+func (s *scenario) summary(took time.Duration) string {
+	found := func(check checker.Check) int { return s.verdict[check].Count }
+	first, second := s.failovers[0], s.failovers[1]
+	return table([][2]string{
+		{"orders", fmt.Sprintf("%d accepted; %d requests sent again with their Idempotency-Key", s.client.accepted.Load(), s.client.again.Load())},
+		{"stream", fmt.Sprintf("%d messages: %d lost, %d doubled, %d reordered",
+			s.verdict[checker.Duplicates].Of, found(checker.Loss), found(checker.Duplicates), found(checker.Order))},
+		{"subscribers", fmt.Sprintf("%d, with %d effects: each event once for each", len(Subscribers), s.verdict[checker.Effects].Of)},
+		{"leaders", fmt.Sprintf("%s, then %s, then %s", first.killed.holder, first.leads.holder, second.leads.holder)},
+		{"pause of delivery", fmt.Sprintf("%s and %s, after a kill -9 of the leader", seconds(first.pause), seconds(second.pause))},
+		{"first order's trace", s.fleet.Traces().link(s.first.traceID)},
+		{"took", fmt.Sprintf("%.1f s", took.Seconds())},
+	})
+}
+
+func (s *scenario) addresses() string {
+	rows := [][2]string{{"Postgres", s.fleet.DatabaseURL()}, {"NATS", s.fleet.BrokerURL()}}
+	for _, instance := range Instances {
+		rows = append(rows, [2]string{instance, s.fleet.API(instance) + "/orders"})
+	}
+	return table(append(rows, [2]string{"first order's trace", s.fleet.Traces().link(s.first.traceID)}))
+}
+
+func table(rows [][2]string) string {
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 0, 3, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintf(w, "  %s\t%s\n", row[0], row[1])
+	}
+	_ = w.Flush() // to memory
+	return text.String()
+}
