@@ -47,9 +47,8 @@ func (p *program) demoCommand() *cobra.Command {
 
 // demoServers is the embedded Postgres and NATS of a demo.
 type demoServers struct {
+	servers
 	postgresHome string
-	postgres     *embedded.Postgres
-	nats         *embedded.NATS
 }
 
 var _ demo.Servers = (*demoServers)(nil)
@@ -72,15 +71,7 @@ func (s *demoServers) Start(ctx context.Context, folder string, note demo.Note) 
 }
 
 // Stop implements demo.Servers.
-func (s *demoServers) Stop() error {
-	if s.nats != nil {
-		s.nats.Stop()
-	}
-	if s.postgres != nil {
-		return s.postgres.Stop()
-	}
-	return nil
-}
+func (s *demoServers) Stop() error { return s.stop() }
 
 // DatabaseURL implements demo.Servers.
 func (s *demoServers) DatabaseURL() string { return s.postgres.URL() }

@@ -5,42 +5,51 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os/exec"
+	"regexp"
+	"strings"
 	"syscall"
-
-	netstat "github.com/shirou/gopsutil/v4/net"
-	processes "github.com/shirou/gopsutil/v4/process"
 )
 
-// checkPort fails if the port on loopback is taken, and says by whom, as far as this user may know.
-func checkPort(ctx context.Context, port int) error {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	switch {
-	case err == nil:
-		return listener.Close()
-	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("port %d is taken by %s: stop that, or choose another port", port, listenerOf(ctx, port))
+// needFree fails if one of the ports on loopback is taken, and says by whom, as far as this user may know.
+func needFree(ctx context.Context, ports ...int) error {
+	var problems []string
+	for _, port := range ports {
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		switch {
+		case err == nil:
+			_ = listener.Close()
+		case errors.Is(err, syscall.EADDRINUSE):
+			problems = append(problems, fmt.Sprintf("port %d is taken by %s", port, owner(ctx, port)))
+		default:
+			problems = append(problems, fmt.Sprintf("port %d cannot be used (%v)", port, err))
+		}
 	}
-	return fmt.Errorf("port %d cannot be used: %w", port, err)
+	if problems == nil {
+		return nil
+	}
+	return errors.New(strings.Join(problems, ", ") + ": stop what listens there, or choose another port")
 }
 
-// listenerOf names the process that listens on the port.
-func listenerOf(ctx context.Context, port int) string {
-	const unknown = "a process that this user may not see"
-	connections, err := netstat.ConnectionsWithContext(ctx, "tcp")
-	if err != nil {
-		return unknown
-	}
-	for _, c := range connections {
-		if c.Status != "LISTEN" || c.Laddr.Port != uint32(port) || c.Pid == 0 {
-			continue
+// owners are commands that tell who listens on a port, and how to read what they say.
+var owners = []struct {
+	command string
+	said    *regexp.Regexp
+	who     string
+}{
+	{"docker ps --filter publish=%d --format {{.Names}}", regexp.MustCompile(`(.+)`), "the container $1"},
+	{"lsof -nP -iTCP:%d -sTCP:LISTEN -Fpc", regexp.MustCompile(`(?m)^p(\d+)\nc(.+)$`), "$2, process $1"},
+	{"ss -Hltnp sport = :%d", regexp.MustCompile(`\("([^"]+)",pid=(\d+)`), "$1, process $2"},
+}
+
+// owner says who listens on a port.
+func owner(ctx context.Context, port int) string {
+	for _, o := range owners {
+		words := strings.Fields(fmt.Sprintf(o.command, port))
+		said, err := exec.CommandContext(ctx, words[0], words[1:]...).Output()
+		if match := o.said.FindSubmatchIndex(said); err == nil && match != nil {
+			return string(o.said.Expand(nil, []byte(o.who), said, match))
 		}
-		name := "process"
-		if p, err := processes.NewProcessWithContext(ctx, c.Pid); err == nil {
-			if known, err := p.NameWithContext(ctx); err == nil {
-				name = known
-			}
-		}
-		return fmt.Sprintf("%s (process %d)", name, c.Pid)
 	}
-	return unknown
+	return "a process that this user may not see"
 }

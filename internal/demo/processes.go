@@ -122,10 +122,8 @@ func (f *Processes) startServers(ctx context.Context, note Note) (string, error)
 
 func (f *Processes) startInstances(ctx context.Context, note Note) (string, error) {
 	if f.port != 0 {
-		for i := range Instances {
-			if err := checkPort(ctx, f.port+i); err != nil {
-				return "", err
-			}
+		if err := needFree(ctx, f.port, f.port+1, f.port+2); err != nil {
+			return "", err
 		}
 	}
 	f.traces = findJaeger(ctx, f.environment)
