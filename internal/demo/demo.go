@@ -24,8 +24,7 @@ const stopPatience = 2 * time.Minute
 // with ctx; in any case the fleet is stopped and removed. With stay, it does that only when ctx ends.
 func Run(ctx context.Context, fleet Fleet, out io.Writer, stay bool) error {
 	began, c, s := time.Now(), newConsole(out), newScenario(fleet)
-	steps := slices.Concat(fleet.Steps(), s.steps())
-	err := c.runAll(ctx, steps)
+	taken, err := c.runAll(ctx, slices.Concat(fleet.Steps(), s.steps()))
 	if err == nil && stay {
 		c.say("\nEverything goes on, until Ctrl-C:\n%s", s.addresses())
 		<-ctx.Done()
@@ -33,7 +32,7 @@ func Run(ctx context.Context, fleet Fleet, out io.Writer, stay bool) error {
 	s.close()
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopPatience)
 	defer cancel()
-	stopErr := c.run(stopping, len(steps)+1, Step{"Stop and remove everything", func(ctx context.Context, _ Note) (string, error) {
+	stopErr := c.run(stopping, taken+1, Step{"Stop and remove everything", func(ctx context.Context, _ Note) (string, error) {
 		return "", fleet.Stop(ctx)
 	}})
 	switch {
@@ -46,17 +45,18 @@ func Run(ctx context.Context, fleet Fleet, out io.Writer, stay bool) error {
 	return nil
 }
 
-func (c *console) runAll(ctx context.Context, steps []Step) error {
+// runAll takes steps up to the first that fails, and returns how many it took.
+func (c *console) runAll(ctx context.Context, steps []Step) (int, error) {
 	for i, step := range steps {
 		err := c.run(ctx, i+1, step)
 		if ctx.Err() != nil {
-			return fmt.Errorf("the demo was interrupted at step %d, %q", i+1, step.Name)
+			return i + 1, fmt.Errorf("the demo was interrupted at step %d, %q", i+1, step.Name)
 		}
 		if err != nil {
-			return fmt.Errorf("the demo failed at step %d, %q: %w", i+1, step.Name, err)
+			return i + 1, fmt.Errorf("the demo failed at step %d, %q: %w", i+1, step.Name, err)
 		}
 	}
-	return nil
+	return len(steps), nil
 }
 
 // summary is the table at the end.

@@ -37,15 +37,14 @@ type load struct {
 }
 
 const (
-	loadClients = 4
 	loadEvery   = 20 * time.Millisecond // of each client
 	resendEvery = 10                    // orders
 )
 
-// startLoad places orders until the load is stopped, or ctx ends.
-func startLoad(ctx context.Context, c *client, instances []string) *load {
+// startLoad has so many clients place orders until the load is stopped, or ctx ends.
+func startLoad(ctx context.Context, c *client, clients int, instances []string) *load {
 	l := &load{ended: make(chan struct{})}
-	for number := range loadClients {
+	for number := range clients {
 		l.placing.Go(func() {
 			if err := l.run(ctx, c, instances, number); err != nil {
 				l.mu.Lock()
@@ -106,9 +105,9 @@ type failover struct {
 // enough is how many messages show that delivery goes on.
 const enough = 20
 
-// kill has orders flow through instances and kills the leader in the midst of them.
-func (s *scenario) kill(ctx context.Context, l leadership, instances []string) (*failover, error) {
-	f := &failover{load: startLoad(ctx, s.client, instances), killed: l}
+// kill has clients place orders through instances, and kills the leader in the midst of them.
+func (s *scenario) kill(ctx context.Context, l leadership, clients int, instances []string) (*failover, error) {
+	f := &failover{load: startLoad(ctx, s.client, clients, instances), killed: l}
 	err := s.flow(ctx)
 	if err == nil {
 		f.accepted, f.stored = s.client.accepted.Load(), s.stream.count()

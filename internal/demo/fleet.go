@@ -1,6 +1,9 @@
 package demo
 
-import "context"
+import (
+	"context"
+	"strings"
+)
 
 // The members of every fleet. An instance holds the lease under its name, a subscriber keeps its inbox under its own.
 var (
@@ -50,5 +53,13 @@ type Step struct {
 	Do func(ctx context.Context, note Note) (string, error)
 }
 
-// Note says what a step is at.
+// Note says what a step is at. A line that is written to it is a note, too.
 type Note func(format string, v ...any)
+
+// Write notes the last line of text.
+func (n Note) Write(text []byte) (int, error) {
+	if line := strings.TrimSpace(lastLines(string(text), 1)); n != nil && line != "" {
+		n("%s", line)
+	}
+	return len(text), nil
+}

@@ -28,7 +28,7 @@ func needFree(ctx context.Context, ports ...int) error {
 	if problems == nil {
 		return nil
 	}
-	return errors.New(strings.Join(problems, ", ") + ": stop what listens there, or choose another port")
+	return errors.New(strings.Join(problems, ", "))
 }
 
 // owners are commands that tell who listens on a port, and how to read what they say.

@@ -123,7 +123,7 @@ func (f *Processes) startServers(ctx context.Context, note Note) (string, error)
 func (f *Processes) startInstances(ctx context.Context, note Note) (string, error) {
 	if f.port != 0 {
 		if err := needFree(ctx, f.port, f.port+1, f.port+2); err != nil {
-			return "", err
+			return "", fmt.Errorf("%w: stop what listens there, or choose other ports with --port", err)
 		}
 	}
 	f.traces = findJaeger(ctx, f.environment)

@@ -118,7 +118,7 @@ func (s *scenario) killLeader(ctx context.Context, _ Note) (string, error) {
 		return "", err
 	}
 	others := slices.DeleteFunc(slices.Clone(Instances), func(instance string) bool { return instance == l.holder })
-	f, err := s.kill(ctx, l, others)
+	f, err := s.kill(ctx, l, 1, others)
 	if err != nil {
 		return "", err
 	}
@@ -166,7 +166,7 @@ func (s *scenario) underLoad(ctx context.Context, note Note) (string, error) {
 	}
 	note("orders flow through %s", list(Instances))
 	accepted, again := s.client.accepted.Load(), s.client.again.Load()
-	f, err := s.kill(ctx, l, Instances)
+	f, err := s.kill(ctx, l, 4, Instances)
 	if err != nil {
 		return "", err
 	}
