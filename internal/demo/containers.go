@@ -25,6 +25,11 @@ type Containers struct {
 
 var _ Fleet = (*Containers)(nil)
 
+// String implements Fleet.
+func (f *Containers) String() string {
+	return "Docker containers, with a Postgres, a NATS and a Jaeger of their own"
+}
+
 // published are the ports that containers listen on, by service. Those of the instances are on 8081 and the two that follow
 // it, Jaeger is where people expect it if it can be, and the others get free ones.
 var published = map[string]string{
@@ -51,7 +56,7 @@ func (f *Containers) Steps() []Step {
 	return []Step{
 		{"Clean up", f.clean},
 		{"Build the image", f.build},
-		{"Start everything: app1-3, subscriber1-3, Postgres, NATS, Jaeger", f.start},
+		{"Start Postgres, NATS, Jaeger, app1-3 and subscriber1-3", f.start},
 	}
 }
 

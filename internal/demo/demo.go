@@ -24,6 +24,7 @@ const stopPatience = 2 * time.Minute
 // with ctx; in any case the fleet is stopped and removed. With stay, it does that only when ctx ends.
 func Run(ctx context.Context, fleet Fleet, out io.Writer, stay bool) error {
 	began, c, s := time.Now(), newConsole(out), newScenario(fleet)
+	c.say("Outboxie demo: three instances and three subscribers as\n%s\n", fleet)
 	taken, err := c.runAll(ctx, slices.Concat(fleet.Steps(), s.steps()))
 	if err == nil && stay {
 		c.say("\nEverything goes on, until Ctrl-C:\n%s", s.addresses())
@@ -64,13 +65,13 @@ func (s *scenario) summary(took time.Duration) string {
 	found := func(check checker.Check) int { return s.verdict[check].Count }
 	first, second := s.failovers[0], s.failovers[1]
 	return table([][2]string{
-		{"orders", fmt.Sprintf("%d accepted; %d requests sent again with their Idempotency-Key", s.client.accepted.Load(), s.client.again.Load())},
+		{"orders", fmt.Sprintf("%d accepted; %d requests sent again, with their key", s.client.accepted.Load(), s.client.again.Load())},
 		{"stream", fmt.Sprintf("%d messages: %d lost, %d doubled, %d reordered",
 			s.verdict[checker.Duplicates].Of, found(checker.Loss), found(checker.Duplicates), found(checker.Order))},
-		{"subscribers", fmt.Sprintf("%d, with %d effects: each event once for each", len(Subscribers), s.verdict[checker.Effects].Of)},
+		{"subscribers", fmt.Sprintf("%d: each event took effect once for each, %d in all", len(Subscribers), s.verdict[checker.Effects].Of)},
 		{"leaders", fmt.Sprintf("%s, then %s, then %s", first.killed.holder, first.leads.holder, second.leads.holder)},
 		{"pause of delivery", fmt.Sprintf("%s and %s, after a kill -9 of the leader", seconds(first.pause), seconds(second.pause))},
-		{"first order's trace", s.fleet.Traces().link(s.first.traceID)},
+		{"first trace", s.fleet.Traces().link(s.first.traceID)},
 		{"took", fmt.Sprintf("%.1f s", took.Seconds())},
 	})
 }
@@ -80,7 +81,7 @@ func (s *scenario) addresses() string {
 	for _, instance := range Instances {
 		rows = append(rows, [2]string{instance, s.fleet.API(instance) + "/orders"})
 	}
-	return table(append(rows, [2]string{"first order's trace", s.fleet.Traces().link(s.first.traceID)}))
+	return table(append(rows, [2]string{"first trace", s.fleet.Traces().link(s.first.traceID)}))
 }
 
 func table(rows [][2]string) string {

@@ -14,6 +14,8 @@ var (
 // Fleet is three instances, three subscribers, and the Postgres and the NATS that they share, at the default STREAM_NAME.
 // Its methods are called one at a time, but for API, which may be called at any moment.
 type Fleet interface {
+	// String says what the members run as.
+	String() string
 	// Steps bring the fleet up from nothing, in this order, after removing what an earlier demo left behind.
 	Steps() []Step
 	// Stop ends and removes all of it, whichever of the steps were taken. It may be called again.
@@ -38,10 +40,10 @@ type Fleet interface {
 // Traces is the URL of a Jaeger, or why there is none to look at.
 type Traces struct{ Jaeger, None string }
 
-// link is where to see a trace.
+// link is where to see a trace, or why nowhere.
 func (t Traces) link(id string) string {
 	if t.Jaeger == "" {
-		return id + ": " + t.None
+		return t.None
 	}
 	return t.Jaeger + "/trace/" + id
 }

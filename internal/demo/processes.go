@@ -44,6 +44,11 @@ type Processes struct {
 
 var _ Fleet = (*Processes)(nil)
 
+// String implements Fleet.
+func (f *Processes) String() string {
+	return "processes of this program, with a Postgres and a NATS of their own"
+}
+
 // NewProcesses returns a fleet whose instances listen on port and the two that follow it, or on free ones if it is 0.
 // Environment is passed on to every process.
 func NewProcesses(environment []string, port int, servers Servers) (*Processes, error) {
@@ -117,7 +122,7 @@ func (f *Processes) startServers(ctx context.Context, note Note) (string, error)
 	}
 	f.started = true
 	said, err := f.servers.Start(ctx, f.folder, note)
-	return said + ", data in " + f.folder, err
+	return said + "\ndata in " + f.folder, err
 }
 
 func (f *Processes) startInstances(ctx context.Context, note Note) (string, error) {

@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/checker"
@@ -27,7 +28,11 @@ func (s *scenario) prove(ctx context.Context, note Note) (string, error) {
 		return "", fmt.Errorf("the checker found:\n%s", verdict)
 	}
 	s.verdict = verdict
-	return "violations, of what the checker looked at:\n" + verdict.String(), nil
+	lines := []string{"violations that the checker found, of so many things that it looked at:"}
+	for _, result := range verdict {
+		lines = append(lines, fmt.Sprintf("%-33s %d of %d", result.Check, result.Count, result.Of))
+	}
+	return strings.Join(lines, "\n"), nil
 }
 
 // catchUp waits until the stream has every event of the log, and every subscriber has applied it.

@@ -40,13 +40,13 @@ func (s *scenario) close() {
 func (s *scenario) steps() []Step {
 	return []Step{
 		{"Place an order through app1", s.placeFirst},
-		{"All three subscribers received it", s.received(&s.first)},
+		{"All three subscribers received it", s.receivedByAll(&s.first)},
 		{"Its trace", s.traced},
 		{"Who leads?", s.tellLeader},
 		{"Kill the leader (kill -9) while orders flow", s.killLeader},
 		{"Another instance takes over", s.takenOver},
 		{"Place an order through app2", s.placeSecond},
-		{"All three subscribers received it", s.received(&s.second)},
+		{"All three subscribers received it", s.receivedByAll(&s.second)},
 		{"Start the killed instance again", s.restart},
 		{"Load through all three, and once more kill the leader", s.underLoad},
 		{"Nothing lost, nothing doubled, nothing reordered?", s.prove},
@@ -70,29 +70,34 @@ func (s *scenario) placeFirst(ctx context.Context, _ Note) (string, error) {
 // logged is the line that each subscriber logs.
 const logged = "Received order created event"
 
-func (s *scenario) received(order *placed) func(context.Context, Note) (string, error) {
+func (s *scenario) receivedByAll(order *placed) func(context.Context, Note) (string, error) {
 	return func(ctx context.Context, note Note) (string, error) {
+		var lines []string
 		for _, subscriber := range Subscribers {
 			note("waiting for %s", subscriber)
+			var line string
 			err := await(ctx, 10*time.Millisecond, func() (bool, error) {
 				log, err := s.fleet.Log(ctx, subscriber)
-				return hasReceived(log, order.ID), err
+				line = received(log, order.ID)
+				return line != "", err
 			})
 			if err != nil {
 				return "", fmt.Errorf("%s did not receive order %s: %w", subscriber, order.ID, err)
 			}
+			lines = append(lines, subscriber+": "+line)
 		}
-		return fmt.Sprintf("%s logged: %s", list(Subscribers), logged), nil
+		return strings.Join(lines, "\n"), nil
 	}
 }
 
-func hasReceived(log, order string) bool {
+// received is the beginning of the line that tells of the order; empty if there is none.
+func received(log, order string) string {
 	for line := range strings.Lines(log) {
-		if strings.Contains(line, logged) && strings.Contains(line, order) {
-			return true
+		if before, after, is := strings.Cut(line, logged); is && strings.Contains(after, order) {
+			return before + logged
 		}
 	}
-	return false
+	return ""
 }
 
 func (s *scenario) tellLeader(ctx context.Context, _ Note) (string, error) {
@@ -174,13 +179,13 @@ func (s *scenario) underLoad(ctx context.Context, note Note) (string, error) {
 	if err := s.follow(ctx, f, note); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d orders; %d requests were sent again with the same Idempotency-Key\n%s was killed; %s",
+	return fmt.Sprintf("%d orders; %d requests sent again with the same Idempotency-Key\n%s was killed; %s",
 		s.client.accepted.Load()-accepted, s.client.again.Load()-again, f.killed.holder, f), nil
 }
 
 // String tells what became of it.
 func (f *failover) String() string {
-	return fmt.Sprintf("%s leads now, token %d\ndelivery paused for %s; %d orders were accepted meanwhile",
+	return fmt.Sprintf("%s leads now, token %d\ndelivery paused for %s, until the dead one's lease had run out\n%d orders were accepted meanwhile",
 		f.leads.holder, f.leads.token, seconds(f.pause), f.meanwhile)
 }
 

@@ -35,7 +35,7 @@ func (t trace) complete() bool {
 func (s *scenario) traced(ctx context.Context, note Note) (string, error) {
 	traces, id := s.fleet.Traces(), s.first.traceID
 	if traces.Jaeger == "" {
-		return traces.link(id), nil
+		return fmt.Sprintf("trace id %s\n%s", id, traces.None), nil
 	}
 	note("waiting until every process has exported its part")
 	var found trace
@@ -88,7 +88,7 @@ const (
 func findJaeger(ctx context.Context, environment []string) Traces {
 	for _, variable := range environment {
 		if name, value, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "OTEL_") && value != "" {
-			return Traces{None: "where it is to be seen is said by OTEL_*"}
+			return Traces{None: "the OTEL_* environment says where it is to be seen"}
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
