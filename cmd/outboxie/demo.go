@@ -33,7 +33,9 @@ func (p *program) demoCommand() *cobra.Command {
 			case docker && cmd.Flags().Changed("port"):
 				return errUsage.With("--port is for processes; containers have the ports of %s", demo.ComposeFile)
 			case docker:
-				fleet, err = demo.NewContainers(p.environment, release())
+				if fleet, err = demo.NewContainers(p.environment, release()); err != nil {
+					err = errUsage.With("%v", err)
+				}
 			case port < 0 || port > 65533:
 				return errUsage.With("--port %d must be from 1 to 65533, or 0 for any free ones", port)
 			default:
@@ -73,7 +75,8 @@ func (s *demoServers) Start(ctx context.Context, folder string, note demo.Note) 
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("Postgres %s from %s, NATS in this process", s.postgres.Version(), s.postgres.Home()), nil
+	return fmt.Sprintf("Postgres %s from %s, NATS in this process\n%s\n%s",
+		s.postgres.Version(), s.postgres.Home(), s.DatabaseURL(), s.BrokerURL()), nil
 }
 
 // Stop implements demo.Servers.

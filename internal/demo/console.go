@@ -112,7 +112,7 @@ func (p *progress) start() (stop func()) {
 			case <-tick.C:
 			}
 			if !p.console.terminal {
-				p.console.say("… %s", p.line())
+				p.console.say("… %s", cut(p.line(), 2*defaultWidth))
 			}
 		}
 	})

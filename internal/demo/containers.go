@@ -20,6 +20,7 @@ const ComposeFile = "docker/compose.distributed.yaml"
 // data of the same compose file under its usual name, are left alone.
 type Containers struct {
 	environment []string
+	usable      bool              // Docker is
 	addresses   map[string]string // of the published ports, by service
 }
 
@@ -73,6 +74,7 @@ func (f *Containers) clean(ctx context.Context, note Note) (string, error) {
 	if old(compose) {
 		return "", fmt.Errorf("Docker Compose is version %s; %s needs 2.20 or newer", compose, ComposeFile)
 	}
+	f.usable = true
 	if err := f.remove(ctx, note); err != nil {
 		return "", err
 	}
@@ -115,12 +117,15 @@ func (f *Containers) start(ctx context.Context, note Note) (string, error) {
 	for _, instance := range Instances {
 		urls = append(urls, f.API(instance))
 	}
-	return list(urls), nil
+	return strings.Join(append(urls, f.DatabaseURL(), f.BrokerURL(), f.Traces().Jaeger), "\n"), nil
 }
 
 // Stop implements Fleet.
 func (f *Containers) Stop(ctx context.Context) error {
-	return f.remove(ctx, func(string, ...any) {})
+	if !f.usable {
+		return nil
+	}
+	return f.remove(ctx, nil)
 }
 
 func (f *Containers) remove(ctx context.Context, note Note) error {
@@ -168,7 +173,7 @@ func (f *Containers) BrokerURL() string { return "nats://" + f.addresses["nats"]
 
 // Traces implements Fleet.
 func (f *Containers) Traces() Traces {
-	return Traces{Jaeger: "http://" + f.addresses["jaeger"]}
+	return Traces{Jaeger: "http://" + f.addresses["jaeger"], Own: true}
 }
 
 func (f *Containers) compose(ctx context.Context, note Note, args ...string) (string, error) {
@@ -186,7 +191,7 @@ func (f *Containers) docker(ctx context.Context, note Note, args ...string) (str
 	cmd.Stdout, cmd.Stderr = io.MultiWriter(&said, note), io.MultiWriter(&complaints, note)
 	err := cmd.Run()
 	if err != nil {
-		err = fmt.Errorf("docker %s: %w\n%s", strings.Join(args, " "), err, lastLines(said.String()+complaints.String(), 10))
+		err = fmt.Errorf("docker %s: %w%s", strings.Join(args, " "), err, lastLines(said.String()+complaints.String(), 10))
 	}
 	return strings.TrimSpace(said.String()), err
 }

@@ -26,8 +26,9 @@ func Run(ctx context.Context, fleet Fleet, out io.Writer, stay bool) error {
 	began, c, s := time.Now(), newConsole(out), newScenario(fleet)
 	c.say("Outboxie demo: three instances and three subscribers as\n%s\n", fleet)
 	taken, err := c.runAll(ctx, slices.Concat(fleet.Steps(), s.steps()))
+	took := time.Since(began)
 	if err == nil && stay {
-		c.say("\nEverything goes on, until Ctrl-C:\n%s", s.addresses())
+		c.say("\n%s\nEverything goes on until Ctrl-C:\n\n%s", s.summary(took), s.addresses())
 		<-ctx.Done()
 	}
 	s.close()
@@ -37,12 +38,16 @@ func Run(ctx context.Context, fleet Fleet, out io.Writer, stay bool) error {
 		return "", fleet.Stop(ctx)
 	}})
 	switch {
+	case err != nil && stopErr != nil:
+		return fmt.Errorf("%w; and the clean-up failed: %w", err, stopErr)
 	case err != nil:
 		return err
 	case stopErr != nil:
-		return fmt.Errorf("the demo succeeded, but could not clean up: %w", stopErr)
+		return fmt.Errorf("every step succeeded, but the clean-up failed: %w", stopErr)
+	case !stay:
+		c.say("\n%s", s.summary(time.Since(began)))
 	}
-	c.say("\n%s\n%s", s.summary(time.Since(began)), c.color(green, "The demo succeeded."))
+	c.say("%s", c.color(green, "The demo succeeded."))
 	return nil
 }
 
@@ -64,18 +69,22 @@ func (c *console) runAll(ctx context.Context, steps []Step) (int, error) {
 func (s *scenario) summary(took time.Duration) string {
 	found := func(check checker.Check) int { return s.verdict[check].Count }
 	first, second := s.failovers[0], s.failovers[1]
-	return table([][2]string{
+	rows := [][2]string{
 		{"orders", fmt.Sprintf("%d accepted; %d requests sent again, with their key", s.client.accepted.Load(), s.client.again.Load())},
 		{"stream", fmt.Sprintf("%d messages: %d lost, %d doubled, %d reordered",
 			s.verdict[checker.Duplicates].Of, found(checker.Loss), found(checker.Duplicates), found(checker.Order))},
 		{"subscribers", fmt.Sprintf("%d: each event took effect once for each, %d in all", len(Subscribers), s.verdict[checker.Effects].Of)},
 		{"leaders", fmt.Sprintf("%s, then %s, then %s", first.killed.holder, first.leads.holder, second.leads.holder)},
-		{"pause of delivery", fmt.Sprintf("%s and %s, after a kill -9 of the leader", seconds(first.pause), seconds(second.pause))},
+		{"pauses", fmt.Sprintf("%s and %s without delivery, after a kill -9 of the leader", seconds(first.pause), seconds(second.pause))},
 		{"first trace", s.fleet.Traces().link(s.first.traceID)},
-		{"took", fmt.Sprintf("%.1f s", took.Seconds())},
-	})
+	}
+	if s.fleet.Traces().Own {
+		rows = append(rows, [2]string{"", "Jaeger goes with the demo; with --stay, both go on until Ctrl-C"})
+	}
+	return table(append(rows, [2]string{"took", fmt.Sprintf("%.1f s", took.Seconds())}))
 }
 
+// addresses is where to look around.
 func (s *scenario) addresses() string {
 	rows := [][2]string{{"Postgres", s.fleet.DatabaseURL()}, {"NATS", s.fleet.BrokerURL()}}
 	for _, instance := range Instances {

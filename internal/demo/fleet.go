@@ -37,8 +37,12 @@ type Fleet interface {
 	Traces() Traces
 }
 
-// Traces is the URL of a Jaeger, or why there is none to look at.
-type Traces struct{ Jaeger, None string }
+// Traces says where a Jaeger is, or why there is none to look at.
+type Traces struct {
+	Jaeger string // its URL
+	Own    bool   // it is stopped with the fleet
+	None   string
+}
 
 // link is where to see a trace, or why nowhere.
 func (t Traces) link(id string) string {

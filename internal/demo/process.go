@@ -83,7 +83,7 @@ func (p *process) failure() error {
 	if p.asked {
 		return nil
 	}
-	return fmt.Errorf("%s ended by itself (%s); the end of its log:\n%s", p.name, p.cmd.ProcessState, lastLines(p.text.String(), 5))
+	return fmt.Errorf("%s ended by itself (%s); the end of its log:%s", p.name, p.cmd.ProcessState, lastLines(p.text.String(), 5))
 }
 
 // said is the word that follows text in the log, once it is there.
@@ -107,7 +107,14 @@ func (p *process) kill() {
 	<-p.ended
 }
 
+// lastLines is the end of text, each line after a line break.
 func lastLines(text string, count int) string {
+	var last string
 	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return strings.Join(lines[max(0, len(lines)-count):], "\n")
+	for _, line := range lines[max(0, len(lines)-count):] {
+		if line != "" {
+			last += "\n  " + line
+		}
+	}
+	return last
 }

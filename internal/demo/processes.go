@@ -73,27 +73,32 @@ func (f *Processes) Steps() []Step {
 
 const folderPattern = "outboxie-demo-*"
 
-// clean removes the folders of demos that were killed; their processes have ended with them.
-func (f *Processes) clean(context.Context, Note) (string, error) {
-	left, err := filepath.Glob(filepath.Join(os.TempDir(), folderPattern))
+// clean removes the folders of demos that were killed. Their processes end with them; the last one, Postgres, may just be
+// at it.
+func (f *Processes) clean(ctx context.Context, note Note) (string, error) {
+	folders, err := filepath.Glob(filepath.Join(os.TempDir(), folderPattern))
 	if err != nil {
 		return "", err
 	}
-	removed := 0
-	for _, folder := range left {
+	said := "nothing was left of an earlier demo"
+	for _, folder := range folders {
 		lock, err := lockFolder(folder, 0)
 		if err != nil {
 			continue // of a demo that runs, or of somebody else
 		}
-		if err := os.RemoveAll(folder); err == nil {
-			removed++
-		}
+		note("removing %s", folder)
+		var failed error
+		err = await(ctx, 50*time.Millisecond, func() (bool, error) {
+			failed = os.RemoveAll(folder)
+			return failed == nil, nil
+		})
 		_ = lock.Close()
+		if err != nil {
+			return "", fmt.Errorf("%w: %w", err, failed)
+		}
+		said = "removed what an earlier demo left behind when it was killed"
 	}
-	if removed == 0 {
-		return "nothing was left of an earlier demo", nil
-	}
-	return fmt.Sprintf("removed the data of %d earlier ones", removed), nil
+	return said, nil
 }
 
 // lockFolder takes the lock of a demo's folder, which ends with this process.

@@ -153,15 +153,22 @@ func (s *scenario) placeSecond(ctx context.Context, _ Note) (string, error) {
 }
 
 func (s *scenario) restart(ctx context.Context, _ Note) (string, error) {
-	killed := s.failovers[0].killed.holder
-	if err := s.fleet.Restart(ctx, killed); err != nil {
-		return "", fmt.Errorf("start %s again: %w", killed, err)
+	f := s.failovers[0]
+	if err := s.bringBack(ctx, f); err != nil {
+		return "", err
 	}
 	l, err := s.leader(ctx)
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s is ready; %s still leads", killed, l.holder), nil
+	return fmt.Sprintf("%s is ready; %s leads", f.killed.holder, l.holder), nil
+}
+
+func (s *scenario) bringBack(ctx context.Context, f *failover) error {
+	if err := s.fleet.Restart(ctx, f.killed.holder); err != nil {
+		return fmt.Errorf("start %s again: %w", f.killed.holder, err)
+	}
+	return nil
 }
 
 func (s *scenario) underLoad(ctx context.Context, note Note) (string, error) {
@@ -179,7 +186,10 @@ func (s *scenario) underLoad(ctx context.Context, note Note) (string, error) {
 	if err := s.follow(ctx, f, note); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d orders; %d requests sent again with the same Idempotency-Key\n%s was killed; %s",
+	if err := s.bringBack(ctx, f); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d orders; %d requests sent again with the same Idempotency-Key\n%s was killed, and is back; %s",
 		s.client.accepted.Load()-accepted, s.client.again.Load()-again, f.killed.holder, f), nil
 }
 
