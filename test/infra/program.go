@@ -124,6 +124,12 @@ func (p *Process) Kill() {
 func (p *Process) Stop(signal syscall.Signal) int {
 	p.t.Helper()
 	p.Signal(signal)
+	return p.Wait()
+}
+
+// Wait waits until the program has ended, and returns its exit code.
+func (p *Process) Wait() int {
+	p.t.Helper()
 	select {
 	case <-p.ended:
 	case <-time.After(patience):
