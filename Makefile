@@ -2,7 +2,7 @@
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  = -X main.version=$(VERSION)
-BINARY   = bin/outboxie
+BINARY  ?= bin/outboxie
 
 # The race detector needs a C compiler (not on macOS); RACE= switches it off.
 RACE    ?= $(if $(shell command -v cc || command -v gcc || command -v clang),-race)

@@ -40,9 +40,9 @@ listening() { (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 owner() {
 	local who
 	who=$(docker ps --filter "publish=$1" --format 'the container {{.Names}}' 2>/dev/null | head -n 1) || true
-	[[ $who ]] || who=$(lsof -nP -iTCP:"$1" -sTCP:LISTEN 2>/dev/null | awk 'NR == 2 { print $1 ", process " $2 }') || true
+	[[ $who ]] || who=$(lsof +c 0 -nP -iTCP:"$1" -sTCP:LISTEN 2>/dev/null | awk 'NR == 2 { print $1 ", process " $2 }') || true
 	[[ $who ]] || who=$(ss -Hltnp "sport = :$1" 2>/dev/null | awk -F '[",=]' 'NR == 1 && $4 == "pid" { print $2 ", process " $5 }') || true
-	printf '%s\n' "${who:-a process that this user may not see}"
+	printf '%s\n' "${who:-a process that cannot be named}"
 }
 
 # need_free PORT... ends the script if somebody listens on one of the ports, and names all that are taken.
@@ -54,5 +54,5 @@ need_free() {
 			taken=yes
 		fi
 	done
-	[[ -z $taken ]] || fail "Stop what listens there${1:+, or choose another port: \`make help\` names the variables}."
+	[[ -z $taken ]] || fail "Stop what listens there. The infrastructure can have other ports: \`make help\` names the variables."
 }
