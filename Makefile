@@ -131,5 +131,5 @@ generate: ## generate code anew from openapi.yaml
 ci: lint build test chaos ## what continuous integration runs
 
 .PHONY: clean
-clean: ## remove bin/ and the data of `make run`; stop it first
+clean: ## remove bin/, and the data of `make run` and of infra-up without Docker; stop them first
 	rm -rf bin .outboxie

@@ -11,8 +11,13 @@ if [[ ${1:-} == during ]]; then
 fi
 source "$(dirname "$0")/lib.sh"
 
-# up starts the named services, or all.
+# up starts the named services. Whoever wants the same meanwhile waits.
 up() {
+	mkdir -p "$INFRA_DATA"
+	until ln -s $$ "$INFRA_DATA/starting" 2>/dev/null; do
+		kill -0 "$(readlink "$INFRA_DATA/starting")" 2>/dev/null || rm -f "$INFRA_DATA/starting" # left behind
+		sleep 0.1
+	done
 	if engine; then
 		for service; do need_port "$service"; done
 		docker compose up --detach --wait "$@"
@@ -20,6 +25,7 @@ up() {
 		echo "No Docker engine ($reason): Postgres and NATS run without it, and there is no Jaeger."
 		embed
 	fi
+	rm "$INFRA_DATA/starting"
 }
 
 # need_port makes sure that a service can have its ports, unless it runs already.
@@ -35,26 +41,25 @@ need_port() {
 }
 
 embed() {
-	if embedded; then
-		echo "They run already (process $pid, log in $INFRA_DATA/log)."
-		return
-	fi
+	embedded || launch
+	until grep -q 'are ready' "$INFRA_DATA/log"; do
+		kill -0 "$pid" 2>/dev/null || fail "$(<"$INFRA_DATA/log")"
+		sleep 0.1
+	done
+	echo "They run: process $pid, log and data in $INFRA_DATA."
+}
+
+launch() {
 	need_free "$POSTGRES_PORT" "$NATS_PORT"
-	mkdir -p "$INFRA_DATA"
 	set -m # a process group of its own: Ctrl-C in this terminal is not for it
 	nohup "$BINARY" infra --data-dir "$INFRA_DATA" --postgres-port "$POSTGRES_PORT" --nats-port "$NATS_PORT" \
 		>"$INFRA_DATA/log" 2>&1 </dev/null &
 	set +m
 	pid=$!
 	echo "$pid" >"$INFRA_DATA/pid"
-	until grep -q 'are ready' "$INFRA_DATA/log"; do
-		kill -0 "$pid" 2>/dev/null || fail "$(<"$INFRA_DATA/log")"
-		sleep 0.1
-	done
-	echo "They are ready (process $pid, log and data in $INFRA_DATA)."
 }
 
-# embedded succeeds if the process that embed started still runs; then pid is its id.
+# embedded succeeds if the process that launch started still runs; then pid is its id.
 embedded() {
 	pid=$(cat "$INFRA_DATA/pid" 2>/dev/null) && [[ $(ps -o args= -p "$pid") == *" infra --data-dir $INFRA_DATA "* ]]
 }

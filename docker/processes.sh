@@ -19,7 +19,7 @@ run() {
 }
 
 stop() {
-	kill "${pids[@]}" 2>/dev/null || true
+	((${#pids[@]} == 0)) || kill "${pids[@]}" 2>/dev/null || true
 	wait
 	rm -rf "$pipes"
 }

@@ -43,22 +43,14 @@ func inspect(t *testing.T, service string) container {
 	return containers[0]
 }
 
-// eventually asks until the answer holds what it must.
-func eventually(t *testing.T, holds func(said string) bool, args ...string) {
-	t.Helper()
-	require.Eventually(t, func() bool {
-		said, err := command(nil, args...).CombinedOutput()
-		return err == nil && holds(string(said))
-	}, patience, 200*time.Millisecond, strings.Join(args, " "))
-}
-
 // requireReceived waits until every subscriber has told of the order, which it does once.
 func requireReceived(t *testing.T, order string) {
 	t.Helper()
 	for _, subscriber := range subscribers {
-		eventually(t, func(said string) bool {
-			return strings.Count(said, "Received order created event subscriber="+subscriber+" order_id="+order) == 1
-		}, "docker", "compose", "logs", subscriber)
+		require.Eventually(t, func() bool {
+			said, err := command(nil, "docker", "compose", "logs", subscriber).Output()
+			return err == nil && strings.Count(string(said), "Received order created event subscriber="+subscriber+" order_id="+order) == 1
+		}, patience, 200*time.Millisecond, "%s received %s", subscriber, order)
 	}
 }
 
@@ -81,6 +73,7 @@ func leader(t *testing.T) (name string) {
 // brings it up again on the same data.
 func TestDistributed(t *testing.T) {
 	needEngine(t)
+	succeed(t, "docker", "compose", "--file", "docker/compose.yaml", "config", "--quiet") // it can stand alone
 	up := []string{"docker", "compose", "up", "--detach", "--wait"}
 	succeed(t, up...)
 	succeed(t, up...)
@@ -114,7 +107,7 @@ func TestDistributed(t *testing.T) {
 		require.Less(t, time.Since(began), 10*time.Second, "it was told to stop, not killed")
 		require.Zero(t, inspect(t, stopped).State.ExitCode)
 		require.Contains(t, succeed(t, "docker", "compose", "logs", stopped), "lost leadership instance="+stopped)
-		eventually(t, func(string) bool { return leader(t) != stopped }, "true")
+		require.Eventually(t, func() bool { return leader(t) != stopped }, patience, 200*time.Millisecond)
 		succeed(t, "docker", "compose", "start", stopped)
 	})
 
@@ -153,14 +146,21 @@ func requireTraced(t *testing.T, order string) {
 	said := succeed(t, "docker", "compose", "logs", "subscriber1")
 	id := regexp.MustCompile("order_id=" + order + ".* trace_id=([0-9a-f]{32})").FindStringSubmatch(said)
 	require.NotNil(t, id)
-	processed := regexp.MustCompile(`"process orders\.created"`)
+	requireJaeger(t, "traces/"+id[1], func(said string) bool {
+		return strings.Contains(said, `"POST /orders"`) && strings.Count(said, `"process orders.created"`) == len(subscribers)
+	})
+}
+
+// requireJaeger asks Jaeger until its answer holds what it must.
+func requireJaeger(t *testing.T, question string, holds func(said string) bool) {
+	t.Helper()
 	require.Eventually(t, func() bool {
-		answer, err := http.Get("http://127.0.0.1:16686/api/traces/" + id[1]) //nolint:noctx // bounded by the test
+		answer, err := http.Get("http://127.0.0.1:16686/api/" + question) //nolint:noctx // bounded by the test
 		if err != nil {
 			return false
 		}
 		defer answer.Body.Close()
-		text, err := io.ReadAll(answer.Body)
-		return err == nil && strings.Contains(string(text), "POST /orders") && len(processed.FindAll(text, -1)) == len(subscribers)
-	}, patience, 500*time.Millisecond)
+		said, err := io.ReadAll(answer.Body)
+		return err == nil && holds(string(said))
+	}, patience, 500*time.Millisecond, question)
 }

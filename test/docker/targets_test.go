@@ -55,11 +55,11 @@ func TestWithoutEngine(t *testing.T) {
 	environment := noEngine(t)
 	folder := strings.TrimPrefix(environment[2], "INFRA_DATA=")
 	var process string
-	for _, words := range []string{"They are ready", "They run already"} {
+	for range 2 {
 		said, code := run(t, command(environment, "make", "infra-up"))
 		require.Zero(t, code)
 		require.Contains(t, said, "No Docker engine (")
-		require.Contains(t, said, words)
+		require.Contains(t, said, "They run: process ")
 		pid, err := os.ReadFile(filepath.Join(folder, "pid"))
 		require.NoError(t, err)
 		require.True(t, process == "" || process == string(pid), "one and the same")
@@ -97,12 +97,14 @@ func TestTargets(t *testing.T) {
 	needEngine(t)
 	for name, environment := range map[string][]string{"Docker": nil, "no engine": noEngine(t)[:3]} {
 		t.Run(name, func(t *testing.T) {
-			make := func(target string) *exec.Cmd { return command(environment, "make", target) }
+			making := func(target string) *exec.Cmd { return command(environment, "make", target) }
 			for _, targets := range [][2]string{
-				{"run-example", "run-subscriber"}, {"run-example", "run-subscriber"},
-				{"run-distributed", "run-subscribers"}, {"run-distributed", "run-subscribers"},
+				{"run-example", "run-subscriber"},
+				{"run-example", "run-subscriber"},
+				{"run-distributed", "run-subscribers"},
+				{"run-distributed", "run-subscribers"},
 			} {
-				serving, reading := start(t, make(targets[0])), start(t, make(targets[1]))
+				serving, reading := start(t, making(targets[0])), start(t, making(targets[1]))
 				port := 8080
 				if targets[0] == "run-distributed" {
 					port = 8083
@@ -118,15 +120,18 @@ func TestTargets(t *testing.T) {
 				serving.interrupt()
 			}
 			for range 2 {
-				_, code := run(t, make("infra-up"))
+				_, code := run(t, making("infra-up"))
 				require.Zero(t, code)
+			}
+			if name == "Docker" {
+				requireJaeger(t, "services", func(said string) bool { return strings.Contains(said, `"outboxie"`) })
 			}
 			said, code := run(t, command(environment, "docker/infra.sh", "during", "go", "test", "./test/infra", "-count=1", "-v", "-run",
 				"TestDatabaseIsMigratedAndOfTheTestsOwn"))
 			require.Zero(t, code)
 			require.Contains(t, said, "--- PASS", "beside infra-up")
 			for range 2 {
-				_, code := run(t, make("infra-down"))
+				_, code := run(t, making("infra-down"))
 				require.Zero(t, code)
 			}
 			for _, port := range []string{"5432", "4222"} {
@@ -196,7 +201,7 @@ func TestBadCircumstances(t *testing.T) {
 		require.NotZero(t, code)
 		require.Contains(t, said, fmt.Sprintf("Port %d is taken by ", port))
 		require.Regexp(t, fmt.Sprintf(`taken by (.*, process %d|a process that cannot be named)\.`, os.Getpid()), said)
-		require.NotContains(t, said, "are ready")
+		require.NotContains(t, said, "They run")
 
 		said, code = run(t, command(environment, "docker/processes.sh", "serve", fmt.Sprint("a=", port)))
 		require.Equal(t, 1, code)
@@ -218,7 +223,8 @@ func TestBadCircumstances(t *testing.T) {
 			script := "#!/bin/sh\ncase $1 in compose) " + c.compose + ";; version) echo 27.0.0;; esac\n"
 			require.NoError(t, os.WriteFile(filepath.Join(folder, "docker"), []byte(script), 0o755)) //nolint:gosec // a program
 			for _, target := range []string{"up", "down", "compose"} {
-				said, code := run(t, command([]string{"PATH=" + folder + ":" + os.Getenv("PATH")}, "docker/infra.sh", target))
+				environment := []string{"INFRA_DATA=" + folder, "PATH=" + folder + ":" + os.Getenv("PATH")}
+				said, code := run(t, command(environment, "docker/infra.sh", target))
 				require.Equal(t, 1, code)
 				require.Contains(t, said, c.words)
 			}

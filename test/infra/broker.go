@@ -30,10 +30,10 @@ func Broker(t testing.TB) string {
 	return url
 }
 
-// takeTurn waits until no other test has the broker, in whatever process it runs.
+// takeTurn waits until no other test of this user has the broker, in whatever process it runs.
 func takeTurn(t testing.TB) {
 	t.Helper()
-	path := filepath.Join(os.TempDir(), "outboxie-test-broker.lock") //nolint:usetesting // all tests share it
+	path := filepath.Join(os.TempDir(), fmt.Sprintf("outboxie-test-broker-%d.lock", os.Getuid()))
 	turn, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		t.Fatal(err)
