@@ -75,7 +75,7 @@ func (s *scenario) summary(took time.Duration) string {
 			s.verdict[checker.Duplicates].Of, found(checker.Loss), found(checker.Duplicates), found(checker.Order))},
 		{"subscribers", fmt.Sprintf("%d: each event took effect once for each, %d in all", len(Subscribers), s.verdict[checker.Effects].Of)},
 		{"leaders", fmt.Sprintf("%s, then %s, then %s", first.killed.holder, first.leads.holder, second.leads.holder)},
-		{"pauses", fmt.Sprintf("%s and %s without delivery, after a kill -9 of the leader", seconds(first.pause), seconds(second.pause))},
+		{"pauses", fmt.Sprintf("%s and %s without delivery, after a kill -9", seconds(first.pause), seconds(second.pause))},
 		{"first trace", s.fleet.Traces().link(s.first.traceID)},
 	}
 	if s.fleet.Traces().Own {
@@ -86,11 +86,11 @@ func (s *scenario) summary(took time.Duration) string {
 
 // addresses is where to look around.
 func (s *scenario) addresses() string {
-	rows := [][2]string{{"Postgres", s.fleet.DatabaseURL()}, {"NATS", s.fleet.BrokerURL()}}
+	rows := make([][2]string, 0, len(Instances))
 	for _, instance := range Instances {
 		rows = append(rows, [2]string{instance, s.fleet.API(instance) + "/orders"})
 	}
-	return table(append(rows, [2]string{"first trace", s.fleet.Traces().link(s.first.traceID)}))
+	return fmt.Sprintf("%s\n  export DATABASE_URL='%s' NATS_URL='%s'\n", table(rows), s.fleet.DatabaseURL(), s.fleet.BrokerURL())
 }
 
 func table(rows [][2]string) string {

@@ -67,7 +67,7 @@ func TestDemo(t *testing.T) {
 		`  stream        \d+ messages: 0 lost, 0 doubled, 0 reordered\n`+
 		`  subscribers   3: each event took effect once for each, \d+ in all\n`+
 		`  leaders       app[123], then app[123], then app[123]\n`+
-		`  pauses        \d\.\d\d s and \d\.\d\d s without delivery, after a kill -9 of the leader\n`+
+		`  pauses        \d\.\d\d s and \d\.\d\d s without delivery, after a kill -9\n`+
 		`  first trace   .*\n`+
 		`  took          [\d.]+ s\n\n`+
 		`The demo succeeded.\n$`, table)
