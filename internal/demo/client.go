@@ -89,7 +89,8 @@ func (c *client) confirm(ctx context.Context, p placement, order placed, instanc
 	c.again.Add(1)
 	again, err := c.ask(ctx, p, instances)
 	if err == nil && again.ID != order.ID {
-		err = fmt.Errorf("order %s was sent again with its Idempotency-Key, and %s made another one of it, %s", order.ID, again.instance, again.ID)
+		err = fmt.Errorf("order %s was sent again with its Idempotency-Key, and %s made another one of it, %s",
+			order.ID, again.instance, again.ID)
 	}
 	return err
 }

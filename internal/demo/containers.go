@@ -69,7 +69,8 @@ func (f *Containers) clean(ctx context.Context, note Note) (string, error) {
 	}
 	compose, err := f.compose(ctx, note, "version", "--short")
 	if err != nil {
-		return "", fmt.Errorf("a Docker engine answers, but there is no `docker compose`: install the Compose plugin, 2.20 or newer: %w", err)
+		return "", fmt.Errorf(
+			"a Docker engine answers, but there is no `docker compose`: install the Compose plugin, 2.20 or newer: %w", err)
 	}
 	if old(compose) {
 		return "", fmt.Errorf("Docker Compose is version %s; %s needs 2.20 or newer", compose, ComposeFile)

@@ -158,7 +158,8 @@ func (f *Processes) startInstance(name string) error {
 	if f.port != 0 {
 		port = f.port + slices.Index(Instances, name)
 	}
-	return f.start(name, []string{"HTTP_ADDR=127.0.0.1:" + strconv.Itoa(port), "ADMIN_ADDR=127.0.0.1:0", "OUTBOXIE_ROLES=api,relay"}, "serve")
+	address := "HTTP_ADDR=127.0.0.1:" + strconv.Itoa(port)
+	return f.start(name, []string{address, "ADMIN_ADDR=127.0.0.1:0", "OUTBOXIE_ROLES=api,relay"}, "serve")
 }
 
 func (f *Processes) startSubscribers(ctx context.Context, note Note) (string, error) {
@@ -178,8 +179,8 @@ func (f *Processes) startSubscribers(ctx context.Context, note Note) (string, er
 
 func (f *Processes) start(name string, environment []string, args ...string) error {
 	environment = slices.Concat(f.environment, environment, []string{
-		"DATABASE_URL=" + f.servers.DatabaseURL(), "NATS_URL=" + f.servers.BrokerURL(), "INSTANCE_ID=" + name, "STREAM_NAME=" + streamName,
-		"LOG_LEVEL=info", "LOG_FORMAT=text",
+		"DATABASE_URL=" + f.servers.DatabaseURL(), "NATS_URL=" + f.servers.BrokerURL(),
+		"INSTANCE_ID=" + name, "STREAM_NAME=" + streamName, "LOG_LEVEL=info", "LOG_FORMAT=text",
 	})
 	if f.traces.Jaeger != "" {
 		environment = append(environment, "OTEL_EXPORTER_OTLP_ENDPOINT="+localCollector, "OTEL_BSP_SCHEDULE_DELAY=200")

@@ -60,7 +60,8 @@ func (s *scenario) behind(ctx context.Context) (who []string, err error) {
 	}
 	for _, subscriber := range Subscribers {
 		var applied int
-		err := s.db.QueryRowContext(ctx, "SELECT count(*) FROM inbox WHERE subscriber = $1 AND applied_at IS NOT NULL", subscriber).Scan(&applied)
+		err := s.db.QueryRowContext(ctx, "SELECT count(*) FROM inbox WHERE subscriber = $1 AND applied_at IS NOT NULL", subscriber).
+			Scan(&applied)
 		if err != nil {
 			return nil, err
 		}

@@ -108,11 +108,15 @@ func (s *scenario) tellLeader(ctx context.Context, _ Note) (string, error) {
 	return fmt.Sprintf("%s publishes for all three: it holds the lease, token %d", l.holder, l.token), nil
 }
 
-// leader is an instance of the fleet.
-func (s *scenario) leader(ctx context.Context) (leadership, error) {
-	l, err := leader(ctx, s.db)
-	if err == nil && !slices.Contains(Instances, l.holder) {
-		err = fmt.Errorf("none of %s leads, but %q", list(Instances), l.holder)
+// leader is an instance of the fleet. Between two there may be nobody for a moment.
+func (s *scenario) leader(ctx context.Context) (l leadership, err error) {
+	err = await(ctx, 20*time.Millisecond, func() (bool, error) {
+		var err error
+		l, err = leader(ctx, s.db)
+		return slices.Contains(Instances, l.holder), err
+	})
+	if err != nil {
+		err = fmt.Errorf("none of %s leads: %w", list(Instances), err)
 	}
 	return l, err
 }
@@ -195,7 +199,8 @@ func (s *scenario) underLoad(ctx context.Context, note Note) (string, error) {
 
 // String tells what became of it.
 func (f *failover) String() string {
-	return fmt.Sprintf("%s leads now, token %d\ndelivery paused for %s, until the dead one's lease had run out\n%d orders were accepted meanwhile",
+	return fmt.Sprintf("%s leads now, token %d\n"+
+		"delivery paused for %s, until the dead one's lease had run out\n%d orders were accepted meanwhile",
 		f.leads.holder, f.leads.token, seconds(f.pause), f.meanwhile)
 }
 

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -37,8 +38,17 @@ func follow(ctx context.Context, broker string) (*follower, error) {
 	return f, nil
 }
 
+// consume waits for the stream, which the first leader makes.
 func (f *follower) consume(ctx context.Context) error {
-	consumer, err := f.js.OrderedConsumer(ctx, streamName, jetstream.OrderedConsumerConfig{HeadersOnly: true})
+	var consumer jetstream.Consumer
+	err := await(ctx, 20*time.Millisecond, func() (bool, error) {
+		var err error
+		consumer, err = f.js.OrderedConsumer(ctx, streamName, jetstream.OrderedConsumerConfig{HeadersOnly: true})
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			return false, nil
+		}
+		return true, err
+	})
 	if err != nil {
 		return err
 	}
