@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
 
 	"github.com/google/uuid"
@@ -16,6 +17,7 @@ import (
 
 // TestClient has an instance that loses its answers, one that is down, and one that has forgotten what keys are.
 func TestClient(t *testing.T) {
+	var mu sync.Mutex
 	made := make(map[string]string) // by key
 	var bodies []string
 	answer := func(w http.ResponseWriter, id string) {
@@ -46,6 +48,8 @@ func TestClient(t *testing.T) {
 			if err != nil || !json.Valid(body) {
 				t.Errorf("%s: %s", err, body)
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			bodies = append(bodies, string(body))
 			handler(w, r)
 		}))
