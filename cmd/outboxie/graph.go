@@ -69,10 +69,7 @@ func foundation(c config.Config, service string, logger *slog.Logger) fx.Option 
 func serving(c config.Config) fx.Option {
 	graph := fx.Options(
 		fx.Provide(newOrdering, ordering.NewSweep, newRelay, apiOptions, servingChecks),
-		fx.Decorate(telemetry.TraceService, telemetry.TraceUnitOfWork,
-			func(tp trace.TracerProvider, next outboxports.Publisher) outboxports.Publisher {
-				return telemetry.TracePublisher(tp, c.Stream.Name, next)
-			}),
+		fx.Decorate(telemetry.TraceService, telemetry.TraceUnitOfWork),
 		fx.Invoke(runBell), // first, so that it stops last: the relay rings when it resigns
 	)
 	if c.Roles.Relay {
@@ -124,11 +121,14 @@ type relayParts struct {
 	Alarm     outboxports.Alarm
 }
 
-func newRelay(parts relayParts, c config.Config, logger *slog.Logger) *relay.Relay {
+func newRelay(parts relayParts, c config.Config, tp trace.TracerProvider, logger *slog.Logger) *relay.Relay {
+	traced := telemetry.TraceRelay(tp, c.Stream.Name, telemetry.RelayPorts{
+		Log: parts.Log, Cursors: parts.Cursors, Publisher: parts.Publisher, Elector: parts.Elector,
+	})
 	return relay.New(
 		relay.Ports{
-			Log: parts.Log, Cursors: parts.Cursors, Publisher: parts.Publisher, Parking: parts.Parking, Retention: parts.Retention,
-			Elector: parts.Elector, Waker: parts.Waker, Alarm: parts.Alarm,
+			Log: traced.Log, Cursors: traced.Cursors, Publisher: traced.Publisher, Elector: traced.Elector,
+			Parking: parts.Parking, Retention: parts.Retention, Waker: parts.Waker, Alarm: parts.Alarm,
 		},
 		relay.Options{
 			LeaseTTL: c.Outbox.LeaseTTL, Poll: c.Outbox.PollInterval,

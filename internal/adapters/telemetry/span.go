@@ -28,6 +28,12 @@ const (
 	sequenceKey         = attribute.Key("outboxie.stream.sequence")
 	storedKey           = attribute.Key("outboxie.batch.stored")
 	faultKindKey        = attribute.Key("outboxie.fault.kind")
+	relayKey            = attribute.Key("outboxie.relay.name")
+	tokenKey            = attribute.Key("outboxie.lease.token")
+	reasonKey           = attribute.Key("outboxie.halt.reason")
+	detailKey           = attribute.Key("outboxie.detail")
+	timesKey            = attribute.Key("outboxie.times")  // how often in a row
+	lastedKey           = attribute.Key("outboxie.lasted") // in seconds
 )
 
 var messagingSystem = semconv.MessagingSystemKey.String("nats")
