@@ -34,6 +34,16 @@ import (
 // sliceBytes bounds how much of the log a relay holds at once: one slice that is being published and one read ahead.
 const sliceBytes = 4 << 20
 
+// The names under which telemetry knows the program's services.
+const (
+	serviceName           = "outboxie"
+	subscriberServiceName = "outboxie-subscriber"
+)
+
+func telemetryOptions(c config.Config, service string, logger *slog.Logger) telemetry.Options {
+	return telemetry.Options{ServiceName: service, Version: release(), InstanceID: c.InstanceID, Logger: logger}
+}
+
 // foundation is what every graph stands on: settings, logger, telemetry, and the adapters with their options. Nothing is
 // constructed before somebody asks for it.
 func foundation(c config.Config, service string, logger *slog.Logger) fx.Option {
@@ -47,7 +57,7 @@ func foundation(c config.Config, service string, logger *slog.Logger) fx.Option 
 		}),
 		fx.StartTimeout(30*time.Second), fx.StopTimeout(30*time.Second),
 		fx.Supply(
-			telemetry.Options{ServiceName: service, Version: release(), InstanceID: c.InstanceID, Logger: logger},
+			telemetryOptions(c, service, logger),
 			jetstream.Options{URL: string(c.NATS.URL), Name: c.InstanceID, Logger: logger},
 			jetstream.PublisherOptions{
 				Stream: c.Stream.Name, MaxBytes: c.Stream.MaxBytes, MaxAge: c.Stream.MaxAge, Replicas: c.Stream.Replicas, Logger: logger,

@@ -61,7 +61,7 @@ func (h *history) tell(span trace.Span, since time.Time) {
 			began = since
 		}
 		attributes := append(slices.Clone(what.attributes),
-			detailKey.String(what.detail), timesKey.Int(what.times), lastedKey.Float64(what.last.Sub(began).Seconds()))
+			DetailKey.String(what.detail), TimesKey.Int(what.times), LastedKey.Float64(what.last.Sub(began).Seconds()))
 		span.AddEvent(what.name, trace.WithTimestamp(began), trace.WithAttributes(attributes...))
 	}
 }

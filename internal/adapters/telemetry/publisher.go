@@ -73,7 +73,7 @@ func (p *publisher) Notify(ctx context.Context, after uint64, notice outbox.Noti
 	defer span.End()
 	last, err := p.next.Notify(sending, after, notice)
 	if err == nil {
-		span.SetAttributes(sequenceKey.Int64(int64(last)))
+		span.SetAttributes(SequenceKey.Int64(int64(last)))
 	}
 	record(span, err)
 	return last, err
@@ -112,7 +112,7 @@ func (p *publisher) send(
 	for i := range batch[:stored] {
 		if isSampled(batch[i].Headers) {
 			span := p.waited(ctx, &batch[i], answered, send)
-			span.SetAttributes(sequenceKey.Int64(int64(after) + int64(i) + 1))
+			span.SetAttributes(SequenceKey.Int64(int64(after) + int64(i) + 1))
 			span.End(trace.WithTimestamp(answered))
 		}
 	}
@@ -152,7 +152,7 @@ func (p *publisher) waited(ctx context.Context, entry *outbox.Entry, now time.Ti
 	if send.SpanContext().IsSampled() {
 		options = append(options, trace.WithLinks(trace.Link{SpanContext: send.SpanContext()}))
 	}
-	_, span := p.tracer.Start(trace.ContextWithRemoteSpanContext(ctx, created), "outbox relay", options...)
+	_, span := p.tracer.Start(trace.ContextWithRemoteSpanContext(ctx, created), WaitSpan, options...)
 	p.history.tell(span, start)
 	return span
 }

@@ -104,7 +104,7 @@ func (e *elector) tell(ctx context.Context, name, detail string, began time.Time
 	token := tokenKey.Int64(term.Token)
 	e.history.note(name, detail, began, token)
 	_, span := e.tracer.Start(ctx, name, trace.WithNewRoot(), trace.WithTimestamp(began),
-		trace.WithAttributes(relayKey.String(e.relay), token, detailKey.String(detail)))
+		trace.WithAttributes(relayKey.String(e.relay), token, DetailKey.String(detail)))
 	span.End()
 }
 
@@ -159,7 +159,7 @@ func (c *cursors) observe(ctx context.Context, halt *outbox.Halt, began time.Tim
 		c.history.note(name, "", began)
 	}
 	_, span := c.tracer.Start(ctx, name, trace.WithNewRoot(), trace.WithTimestamp(began),
-		trace.WithAttributes(relayKey.String(c.relay), reasonKey.String(string(told.Reason)), detailKey.String(told.Detail)))
+		trace.WithAttributes(relayKey.String(c.relay), reasonKey.String(string(told.Reason)), DetailKey.String(told.Detail)))
 	if halt != nil {
 		span.SetStatus(codes.Error, halt.Error())
 	}
