@@ -58,7 +58,7 @@ func (p *program) trace(ctx context.Context, c config.Config, key outbox.Key) er
 	}
 	traces, err := client.Find(ctx, string(telemetry.AggregateIDKey), key.ID, placedSince(key.ID, time.Now()))
 	if errors.Is(err, jaeger.ErrUnreachable) {
-		return fmt.Errorf("no Jaeger at %s: %w; start one, or say where it is with JAEGER_URL (--jaeger-url)", c.Jaeger.URL, err)
+		return fmt.Errorf("%w. Is there a Jaeger at %s? JAEGER_URL (--jaeger-url) says where it is", err, c.Jaeger.URL)
 	}
 	if err != nil {
 		return err

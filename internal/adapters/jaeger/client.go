@@ -151,14 +151,16 @@ func (c *Client) get(ctx context.Context, address *url.URL, data any) error {
 	}
 	err = json.NewDecoder(io.LimitReader(answer.Body, mostBytes)).Decode(&body)
 	switch {
-	case err == nil && answer.StatusCode == http.StatusOK && body.Data != nil:
-		err = json.Unmarshal(body.Data, data)
-	case err == nil && answer.StatusCode == http.StatusNotFound && body.Errors != nil:
+	case err != nil:
+		err = fmt.Errorf("%s does not answer as Jaeger does: %w", address.Redacted(), err)
+	case answer.StatusCode == http.StatusNotFound && body.Errors != nil:
 		return ErrNoTrace
-	case err == nil && len(body.Errors) > 0:
+	case len(body.Errors) > 0:
 		err = fmt.Errorf("%s: %s", answer.Status, body.Errors[0].Message)
-	case answer.StatusCode != http.StatusOK || err == nil:
-		err = fmt.Errorf("%s answers %s, not as Jaeger does", address.Redacted(), answer.Status)
+	case answer.StatusCode != http.StatusOK || body.Data == nil:
+		err = fmt.Errorf("%s does not answer as Jaeger does: %s", address.Redacted(), answer.Status)
+	default:
+		err = json.Unmarshal(body.Data, data)
 	}
 	if err != nil {
 		return ErrUnreachable.Wrap(err)

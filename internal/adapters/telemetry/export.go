@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 
@@ -50,7 +51,7 @@ func ExportLogs(ctx context.Context, options Options) (logger *slog.Logger, shut
 	}
 	exporter, err := autoexport.NewLogExporter(ctx)
 	if err != nil {
-		return nil, nil, ErrSettings.Wrap(err)
+		return nil, nil, ErrSettings.Wrap(fmt.Errorf("logs: %w", err))
 	}
 	if autoexport.IsNoneLogExporter(exporter) {
 		return logger, nothing, nil

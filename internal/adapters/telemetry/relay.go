@@ -102,7 +102,7 @@ func (e *elector) Resign(ctx context.Context, term outbox.Term) error {
 
 func (e *elector) tell(ctx context.Context, name, detail string, began time.Time, term outbox.Term) {
 	token := tokenKey.Int64(term.Token)
-	e.history.note(name, detail, began, token)
+	e.history.note(name, detail, time.Now(), token)
 	_, span := e.tracer.Start(ctx, name, trace.WithNewRoot(), trace.WithTimestamp(began),
 		trace.WithAttributes(relayKey.String(e.relay), token, DetailKey.String(detail)))
 	span.End()

@@ -4,6 +4,7 @@ package telemetry
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -67,7 +68,7 @@ func Setup(ctx context.Context, options Options) (*Telemetry, error) {
 	}
 	exporter, err := newSpanExporter(ctx, options.Endpoint)
 	if err != nil {
-		return nil, ErrSettings.Wrap(err)
+		return nil, ErrSettings.Wrap(fmt.Errorf("traces: %w", err))
 	}
 	sampler, err := newSampler(exporter != nil)
 	if err != nil {
