@@ -13,7 +13,7 @@ LINT     = $(GO) tool -modfile=tools/go.mod golangci-lint
 .PHONY: help
 help: ## list the targets
 	@echo "usage: make TARGET [ARGS=…]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: build ## Postgres, NATS, API, relay and a subscriber in one process, data in .outboxie/; e.g. ARGS="--subscribers 2 --fresh"
@@ -29,6 +29,10 @@ test: ## every test, against Postgres and NATS that the tests start; with the ra
 	@test -n "$(RACE)" || echo "No C compiler: testing without the race detector."
 	$(GO) test $(RACE) $(ARGS) ./...
 	@if [ -n "$(RACE)" ]; then echo "the relay's model once more, with its full number of lives"; $(GO) test $(ARGS) ./internal/app/relay; fi
+
+.PHONY: test-jaeger
+test-jaeger: ## deliveries in a real Jaeger: that of JAEGER_BIN, else from its image if Docker answers, else built (minutes, once)
+	@JAEGER_BIN=$$(test/jaeger/build.sh) && export JAEGER_BIN && set -x && $(GO) test -tags jaeger ./test/jaeger -count=1 -timeout 10m -v $(ARGS)
 
 DURATION ?= 60s
 SEED     ?= 0
@@ -54,7 +58,7 @@ fuzz: ## each fuzz target for FUZZTIME (30s); a finding ends it, and is kept in 
 
 .PHONY: lint
 lint: ## vet, golangci-lint, generated code up to date, go.mod and go.sum tidy
-	$(GO) vet ./...
+	$(GO) vet -tags jaeger ./...
 	$(LINT) run
 	@stamp() { find . -name '*.gen.go' ! -path './.*' | sort | xargs cksum; }; \
 	before=$$(stamp) && $(GO) generate ./... && \

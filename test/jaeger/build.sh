@@ -7,8 +7,8 @@ say() { echo "jaeger: $*" >&2; }
 works() { [ -x "$1" ] && "$1" version >/dev/null 2>&1; }
 
 if [ -n "${JAEGER_BIN:-}" ]; then
-	works "$JAEGER_BIN" || { say "JAEGER_BIN is $JAEGER_BIN, which is no Jaeger that runs here"; exit 1; }
-	echo "$JAEGER_BIN"
+	given=$(command -v -- "$JAEGER_BIN") && works "$given" || { say "JAEGER_BIN is $JAEGER_BIN, which is no Jaeger that runs here"; exit 1; }
+	echo "$(cd "$(dirname "$given")" && pwd)/$(basename "$given")" # the tests run in another folder
 	exit
 fi
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/outboxie
