@@ -127,6 +127,7 @@ func titleOf(span jaeger.Span) string {
 func beginning(statement string) string {
 	const most = 40
 	text, _, _ := strings.Cut(strings.ReplaceAll(oneLine(statement), `"`, ""), "(")
+	text, _, _ = strings.Cut(text, " AS ")
 	if text = strings.TrimSpace(text); utf8.RuneCountInString(text) > most {
 		text = string([]rune(text)[:most-1]) + "…"
 	}

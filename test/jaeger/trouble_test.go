@@ -3,7 +3,9 @@
 package jaeger_test
 
 import (
+	"database/sql"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -117,4 +119,29 @@ func TestTakeOver(t *testing.T) {
 	require.NotEqual(t, before, c.leader())
 	trace := spansOf(c.delivered(late).Spans)
 	require.Equal(t, c.leader(), infra.Only(t, trace, "outbox relay").Instance)
+}
+
+// TestOpenTransaction writes the outbox and does not commit for a while: what was committed meanwhile waits for it, and its
+// trace says so.
+func TestOpenTransaction(t *testing.T) {
+	c := muster(t)
+	first, err := infra.Place(c.instances[0].API())
+	require.NoError(t, err)
+	c.delivered(first)
+	db, err := sql.Open("pgx", strings.TrimPrefix(c.settings[0], "DATABASE_URL="))
+	require.NoError(t, err)
+	defer db.Close()
+	open, err := db.Begin()
+	require.NoError(t, err)
+	_, err = open.Exec(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
+		VALUES (gen_random_uuid(), 'order', 'o', 1, 'test.v1', 'orders.created', '{}')`)
+	require.NoError(t, err)
+	late, err := infra.Place(c.instances[1].API())
+	require.NoError(t, err)
+	time.Sleep(time.Second)
+	require.NoError(t, open.Rollback())
+
+	events, said := c.why(late)
+	require.Greater(t, events["log waited"].Tags["outboxie.lasted"], 0.5)
+	require.Contains(t, said, ": for an open transaction that writes the outbox")
 }
