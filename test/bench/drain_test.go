@@ -43,12 +43,12 @@ const (
 // so on in turns, each into a new stream.
 func measureDrain(t *testing.T, size scale) drainFigures {
 	t.Helper()
-	database, broker := infra.Database(t), infra.NATS(t)
+	database, broker := infra.Database(t), infra.Broker(t)
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
 	defer db.Close()
 	fill(t, db, size.events)
-	nc, err := nats.Connect(broker.URL)
+	nc, err := nats.Connect(broker)
 	require.NoError(t, err)
 	defer nc.Close()
 	js, err := natsjs.New(nc)
@@ -57,7 +57,7 @@ func measureDrain(t *testing.T, size scale) drainFigures {
 	figures := drainFigures{settings: settings(t, db)}
 	for round := range rounds {
 		name := "RELAY" + strconv.Itoa(round)
-		figures.relay = append(figures.relay, perSecond(size.events, drain(t, database, broker.URL, name, size.events)))
+		figures.relay = append(figures.relay, perSecond(size.events, drain(t, database, broker, name, size.events)))
 		messages := readStream(t, js, name, size.events)
 		require.NoError(t, js.DeleteStream(t.Context(), name))
 

@@ -12,7 +12,7 @@ import (
 // other processes, it is one trace, with each span below the one that caused it. test/jaeger sees the same in a real Jaeger.
 func TestOneTrace(t *testing.T) {
 	collector := infra.Collector(t)
-	environment := append(collector.Environment(), "DATABASE_URL="+infra.Database(t), "NATS_URL="+infra.NATS(t).URL)
+	environment := append(collector.Environment(), "DATABASE_URL="+infra.Database(t), "NATS_URL="+infra.Broker(t))
 	instance := infra.Serve(t, "traced", environment)
 	subscribers := []string{"emails", "invoices"}
 	for _, id := range subscribers {
