@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -20,6 +21,7 @@ func TestOneLineForEachChange(t *testing.T) {
 		w.logger = slog.New(slog.NewJSONHandler(&text, nil))
 		said := func() (messages []string) {
 			time.Sleep(4 * time.Second) // many polls, and well within the retention
+			synctest.Wait()
 			require.NotContains(t, text.String(), "s3cret")
 			for decoder := json.NewDecoder(&text); decoder.More(); {
 				var line struct{ Msg string }
