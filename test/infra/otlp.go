@@ -14,6 +14,7 @@ import (
 
 	collectorpb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	resourcepb "go.opentelemetry.io/proto/otlp/resource/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 )
@@ -101,9 +102,7 @@ func (o *OTLP) receive(w http.ResponseWriter, r *http.Request) {
 	}
 	var arrived []Span
 	for _, resource := range request.GetResourceSpans() {
-		sender := attributes(resource.GetResource().GetAttributes())
-		service, _ := sender["service.name"].(string)
-		instance, _ := sender["service.instance.id"].(string)
+		service, instance := sender(resource.GetResource())
 		for _, scope := range resource.GetScopeSpans() {
 			for _, wire := range scope.GetSpans() {
 				span := spanOf(wire)
@@ -118,6 +117,14 @@ func (o *OTLP) receive(w http.ResponseWriter, r *http.Request) {
 	o.changed = make(chan struct{})
 	o.mu.Unlock()
 	w.Header().Set("Content-Type", "application/x-protobuf") // an empty answer is an ExportTraceServiceResponse
+}
+
+// sender is who sent it, by service.name and service.instance.id.
+func sender(resource *resourcepb.Resource) (service, instance string) {
+	told := attributes(resource.GetAttributes())
+	service, _ = told["service.name"].(string)
+	instance, _ = told["service.instance.id"].(string)
+	return service, instance
 }
 
 func decode(r *http.Request, request proto.Message) error {

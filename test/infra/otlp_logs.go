@@ -32,9 +32,7 @@ func (o *OTLP) receiveLogs(w http.ResponseWriter, r *http.Request) {
 	}
 	var arrived []LogRecord
 	for _, resource := range request.GetResourceLogs() {
-		sender := attributes(resource.GetResource().GetAttributes())
-		service, _ := sender["service.name"].(string)
-		instance, _ := sender["service.instance.id"].(string)
+		service, instance := sender(resource.GetResource())
 		for _, scope := range resource.GetScopeLogs() {
 			for _, wire := range scope.GetLogRecords() {
 				arrived = append(arrived, LogRecord{
