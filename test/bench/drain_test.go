@@ -121,11 +121,13 @@ func drain(t *testing.T, database, broker, name string, events int) time.Duratio
 	require.NoError(t, err)
 	const ttl = 3 * time.Second
 	bell := memory.NewBell()
-	r := relay.New(relay.Ports{
+	traced := telemetry.TraceRelay(noop.NewTracerProvider(), name, telemetry.RelayPorts{
 		Log: postgres.NewLog(db, name, quiet), Cursors: postgres.NewCursorStore(db, name, name),
-		Parking: postgres.NewParking(db, name), Retention: postgres.NewRetention(db, name),
-		Publisher: telemetry.TracePublisher(noop.NewTracerProvider(), name, publisher),
-		Elector:   postgres.NewElector(db, name, "bench", ttl), Waker: bell, Alarm: bell,
+		Publisher: publisher, Elector: postgres.NewElector(db, name, "bench", ttl),
+	})
+	r := relay.New(relay.Ports{
+		Log: traced.Log, Cursors: traced.Cursors, Publisher: traced.Publisher, Elector: traced.Elector,
+		Parking: postgres.NewParking(db, name), Retention: postgres.NewRetention(db, name), Waker: bell, Alarm: bell,
 	}, relay.Options{
 		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: batchSize, Bytes: 4 << 20},
 	}, quiet)
