@@ -54,7 +54,7 @@ func runContext(ctx context.Context, args, environment []string, stdout, stderr 
 	_, _ = fmt.Fprintf(stderr, "outboxie: %v\n", err)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		_, _ = fmt.Fprintln(stderr, "Stop what listens there, or choose another address with HTTP_ADDR (--http-addr) and ADMIN_ADDR "+
-			"(--admin-addr); port 0 picks a free one.")
+			"(--admin-addr), or for dev and infra with --postgres-port and --nats-port; port 0 picks a free one.")
 	}
 	var problems *config.Error
 	if !p.began || errors.As(err, &problems) || fault.KindOf(err) == fault.Invalid {
@@ -73,8 +73,8 @@ func (p *program) command() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.AddCommand(
-		p.devCommand(), p.serveCommand(), p.subscribeCommand(), p.subscriberCommand(), p.outboxCommand(), p.migrateCommand(),
-		p.healthcheckCommand(), p.configCommand(), p.versionCommand(),
+		p.demoCommand(), p.devCommand(), p.infraCommand(), p.serveCommand(), p.subscribeCommand(), p.subscriberCommand(),
+		p.outboxCommand(), p.traceCommand(), p.migrateCommand(), p.healthcheckCommand(), p.configCommand(), p.versionCommand(),
 	)
 	return root
 }
@@ -95,6 +95,18 @@ func (p *program) logger(c config.Config) *slog.Logger {
 		logger.Warn(warning)
 	}
 	return logger
+}
+
+// serviceLogger is the logger of a service, which also sends what it logs where the OTEL_* environment says. flush sends what
+// is left.
+func (p *program) serviceLogger(ctx context.Context, c config.Config, service string) (logger *slog.Logger, flush func(), err error) {
+	written := p.logger(c)
+	logger, shutdown, err := telemetry.ExportLogs(ctx, telemetryOptions(c, service, written))
+	return logger, func() {
+		if err := shutdown(context.WithoutCancel(ctx)); err != nil {
+			written.Warn("the last log lines were not exported", "error", err)
+		}
+	}, err
 }
 
 // stopped makes a clean stop of what failed only because ctx ended.

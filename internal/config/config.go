@@ -25,6 +25,7 @@ type Config struct {
 	Stream     Stream
 	Outbox     Outbox
 	Subscriber Subscriber
+	Jaeger     Jaeger
 	Log        Log
 	Dev        Dev
 
@@ -88,6 +89,11 @@ type Subscriber struct {
 	InboxRetention time.Duration `env:"INBOX_RETENTION"`         // how long it is remembered what was applied; 0: for ever
 }
 
+// Jaeger says where traces are looked at. Where they are sent is said by OTEL_*.
+type Jaeger struct {
+	URL URL `env:"JAEGER_URL"`
+}
+
 // Log says what is logged, and how.
 type Log struct {
 	Level  slog.Level `env:"LOG_LEVEL"`
@@ -98,6 +104,8 @@ type Log struct {
 type Dev struct {
 	DataDir      string `env:"OUTBOXIE_DATA_DIR"` // where Postgres and NATS keep their data
 	PostgresHome string `env:"OUTBOXIE_PG_HOME"`  // the folder above bin/postgres; empty: look for it
+	PostgresPort int    `env:"--postgres-port"`   // on loopback; 0 picks a free one
+	NATSPort     int    `env:"--nats-port"`       // likewise
 	Fresh        bool   `env:"--fresh"`           // by flag only: it deletes data
 	Subscribers  int    `env:"--subscribers"`
 }
@@ -113,6 +121,7 @@ func Default() Config {
 		Stream:     Stream{Name: "ORDERS", Replicas: 1},
 		Outbox:     Outbox{LeaseTTL: 3 * time.Second, PollInterval: 500 * time.Millisecond, BatchSize: 1000},
 		Subscriber: Subscriber{MaxAttempts: 10},
+		Jaeger:     Jaeger{URL: "http://localhost:16686"},
 		Log:        Log{Level: slog.LevelInfo, Format: Text},
 		Dev:        Dev{DataDir: ".outboxie", Subscribers: 1},
 	}

@@ -43,12 +43,12 @@ const (
 // so on in turns, each into a new stream.
 func measureDrain(t *testing.T, size scale) drainFigures {
 	t.Helper()
-	database, broker := infra.Database(t), infra.NATS(t)
+	database, broker := infra.Database(t), infra.Broker(t)
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
 	defer db.Close()
 	fill(t, db, size.events)
-	nc, err := nats.Connect(broker.URL)
+	nc, err := nats.Connect(broker)
 	require.NoError(t, err)
 	defer nc.Close()
 	js, err := natsjs.New(nc)
@@ -57,7 +57,7 @@ func measureDrain(t *testing.T, size scale) drainFigures {
 	figures := drainFigures{settings: settings(t, db)}
 	for round := range rounds {
 		name := "RELAY" + strconv.Itoa(round)
-		figures.relay = append(figures.relay, perSecond(size.events, drain(t, database, broker.URL, name, size.events)))
+		figures.relay = append(figures.relay, perSecond(size.events, drain(t, database, broker, name, size.events)))
 		messages := readStream(t, js, name, size.events)
 		require.NoError(t, js.DeleteStream(t.Context(), name))
 
@@ -121,11 +121,13 @@ func drain(t *testing.T, database, broker, name string, events int) time.Duratio
 	require.NoError(t, err)
 	const ttl = 3 * time.Second
 	bell := memory.NewBell()
-	r := relay.New(relay.Ports{
+	traced := telemetry.TraceRelay(noop.NewTracerProvider(), name, telemetry.RelayPorts{
 		Log: postgres.NewLog(db, name, quiet), Cursors: postgres.NewCursorStore(db, name, name),
-		Parking: postgres.NewParking(db, name), Retention: postgres.NewRetention(db, name),
-		Publisher: telemetry.TracePublisher(noop.NewTracerProvider(), name, publisher),
-		Elector:   postgres.NewElector(db, name, "bench", ttl), Waker: bell, Alarm: bell,
+		Publisher: publisher, Elector: postgres.NewElector(db, name, "bench", ttl),
+	})
+	r := relay.New(relay.Ports{
+		Log: traced.Log, Cursors: traced.Cursors, Publisher: traced.Publisher, Elector: traced.Elector,
+		Parking: postgres.NewParking(db, name), Retention: postgres.NewRetention(db, name), Waker: bell, Alarm: bell,
 	}, relay.Options{
 		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: batchSize, Bytes: 4 << 20},
 	}, quiet)

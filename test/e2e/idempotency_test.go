@@ -21,7 +21,7 @@ type given struct {
 	location, body string
 }
 
-const order = `{"customer_id": "` + customer + `", "amount": 100.50}`
+const order = `{"customer_id": "` + infra.Customer + `", "amount": 100.50}`
 
 // placeWith posts an order with an Idempotency-Key.
 func placeWith(api, key, body string) (given, error) {
@@ -48,7 +48,7 @@ func requirePlaced(t *testing.T, db *sql.DB, orders int) {
 
 // TestIdempotencyKey posts one order many times, at once and later, over two instances.
 func TestIdempotencyKey(t *testing.T) {
-	database, broker := infra.Database(t), infra.NATS(t).URL
+	database, broker := infra.Database(t), infra.Broker(t)
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker}
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
@@ -56,7 +56,7 @@ func TestIdempotencyKey(t *testing.T) {
 	_, err = db.Exec(`INSERT INTO idempotency_keys SELECT 'old-' || n, '', gen_random_uuid(), now() - interval '1 day'
 		FROM generate_series(1, 2500) AS n`)
 	require.NoError(t, err)
-	apis := []string{serve(t, "first", environment).API(), serve(t, "second", environment).API()}
+	apis := []string{infra.Serve(t, "first", environment).API(), infra.Serve(t, "second", environment).API()}
 	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM idempotency_keys") == 0 }, patience, 10*time.Millisecond)
 
 	const clients = 16
@@ -78,12 +78,12 @@ func TestIdempotencyKey(t *testing.T) {
 	}
 	requirePlaced(t, db, 1)
 
-	var known placed
+	var known infra.Order
 	require.NoError(t, json.Unmarshal([]byte(first.body), &known))
 	require.Equal(t, "/orders/"+known.ID, first.location)
-	_, err = transition(apis[0], known.ID, "pay")
+	_, err = infra.Transition(apis[0], known.ID, "pay")
 	require.NoError(t, err)
-	written := `{"currency":"USD","amount":"1005e-1","customer_id":"` + strings.ToUpper(customer) + `"}`
+	written := `{"currency":"USD","amount":"1005e-1","customer_id":"` + strings.ToUpper(infra.Customer) + `"}`
 	for _, body := range []string{order, written} {
 		again, err := placeWith(apis[1], "k", body)
 		require.NoError(t, err)
@@ -117,12 +117,12 @@ func TestRetryAfterAKill(t *testing.T) {
 		"in the commit":     {"DEFERRABLE INITIALLY DEFERRED", `commit%`, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			database, broker := infra.Database(t), infra.NATS(t).URL
+			database, broker := infra.Database(t), infra.Broker(t)
 			environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s"}
 			db, err := sql.Open("pgx", database)
 			require.NoError(t, err)
 			defer db.Close()
-			first, second := serve(t, "first", environment), serve(t, "second", environment)
+			first, second := infra.Serve(t, "first", environment), infra.Serve(t, "second", environment)
 			_, err = db.Exec(`CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
 				$$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END $$;
 				CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON outbox ` + c.trigger + ` FOR EACH ROW EXECUTE FUNCTION wait()`)

@@ -3,9 +3,6 @@ package e2e_test
 import (
 	"context"
 	"database/sql"
-	"fmt"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -60,7 +57,7 @@ func TestRepairs(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			database, broker := infra.Database(t), infra.NATS(t).URL
+			database, broker := infra.Database(t), infra.Broker(t)
 			environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s"}
 			db, err := sql.Open("pgx", database)
 			require.NoError(t, err)
@@ -71,39 +68,39 @@ func TestRepairs(t *testing.T) {
 			js, err := jetstream.New(nc)
 			require.NoError(t, err)
 
-			instance := serve(t, "app", environment)
+			instance := infra.Serve(t, "app", environment)
 			instance.Says("created the stream")
 			placeMany(t, instance.API(), 5)
 			require.Eventually(t, func() bool { return published(t, broker) == 5 }, patience, 10*time.Millisecond)
 			require.Eventually(t, func() bool { return count(t, db, "SELECT position FROM outbox_cursor") == 5 }, patience, 10*time.Millisecond)
-			said, err := outboxie(t, environment, "outbox", "adopt")
+			said, err := infra.Outboxie(t, environment, "outbox", "adopt")
 			require.Error(t, err)
 			require.Contains(t, said, "not halted")
 
 			test.cause(t.Context(), t, js, db)
 			require.Eventually(t, func() bool {
-				said, err := outboxie(t, environment, "outbox", "status")
+				said, err := infra.Outboxie(t, environment, "outbox", "status")
 				return err == nil && strings.Contains(said, test.halt) && strings.Contains(said, "outboxie outbox adopt")
 			}, patience, 50*time.Millisecond)
 			if test.halt == "history_lost" { // it shows when there is something to read
 				require.Contains(t, instance.String(), test.halt)
 			}
-			said, err = outboxie(t, environment, "outbox", "adopt")
+			said, err = infra.Outboxie(t, environment, "outbox", "adopt")
 			require.Error(t, err)
 			require.Contains(t, said, test.halt)
 			require.Contains(t, said, test.plan)
 			require.Contains(t, said, "say --yes")
 			time.Sleep(100 * time.Millisecond)
-			said, err = outboxie(t, environment, "outbox", "status")
+			said, err = infra.Outboxie(t, environment, "outbox", "status")
 			require.NoError(t, err)
 			require.Contains(t, said, test.halt, "nothing was done")
 
-			said, err = outboxie(t, environment, "outbox", "adopt", "--yes")
+			said, err = infra.Outboxie(t, environment, "outbox", "adopt", "--yes")
 			require.NoError(t, err, said)
 			placeMany(t, instance.API(), 1)
 			require.Eventually(t, func() bool { return published(t, broker) == uint64(test.holds) }, patience, 10*time.Millisecond,
 				"%d messages instead of %d", published(t, broker), test.holds)
-			said, err = outboxie(t, environment, "outbox", "status")
+			said, err = infra.Outboxie(t, environment, "outbox", "status")
 			require.NoError(t, err)
 			require.Contains(t, said, "relaying")
 		})
@@ -112,12 +109,12 @@ func TestRepairs(t *testing.T) {
 
 // TestParksAndRedrives parks an event that is too large, with what comes behind it, gives it up, and redrives the rest.
 func TestParksAndRedrives(t *testing.T) {
-	database, broker := infra.Database(t), infra.NATS(t).URL
+	database, broker := infra.Database(t), infra.Broker(t)
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s"}
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
 	defer db.Close()
-	instance := serve(t, "app", environment)
+	instance := infra.Serve(t, "app", environment)
 	instance.Says("created the stream")
 	const aggregate = "11111111-1111-1111-1111-111111111111"
 	_, err = db.Exec(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
@@ -128,30 +125,18 @@ func TestParksAndRedrives(t *testing.T) {
 	placeMany(t, instance.API(), 2)
 	require.Eventually(t, func() bool { return published(t, broker) == 4 }, patience, 10*time.Millisecond, "1, the notice, and two orders")
 
-	said, err := outboxie(t, environment, "outbox", "parked")
+	said, err := infra.Outboxie(t, environment, "outbox", "parked")
 	require.NoError(t, err)
 	require.Contains(t, said, "3 events of 1 aggregate")
-	_, err = outboxie(t, environment, "outbox", "redrive", "--all")
+	_, err = infra.Outboxie(t, environment, "outbox", "redrive", "--all")
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return strings.Contains(instance.String(), "parked again") }, patience, 10*time.Millisecond)
-	_, err = outboxie(t, environment, "outbox", "discard", "--position", "2", "--yes")
+	_, err = infra.Outboxie(t, environment, "outbox", "discard", "--position", "2", "--yes")
 	require.NoError(t, err)
-	_, err = outboxie(t, environment, "outbox", "redrive", "--aggregate", "order/"+aggregate)
+	_, err = infra.Outboxie(t, environment, "outbox", "redrive", "--aggregate", "order/"+aggregate)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return published(t, broker) == 6 }, patience, 10*time.Millisecond)
 	require.Equal(t, []string{"1", "", "5", "6", "3", "4"}, streamPositions(t, broker))
-}
-
-// outboxie runs a command to its end, and returns all that it said.
-func outboxie(t *testing.T, environment []string, args ...string) (string, error) {
-	t.Helper()
-	command := exec.CommandContext(t.Context(), infra.Binary(t), args...)
-	command.Env = append(os.Environ(), environment...)
-	said, err := command.CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("%w: %s", err, said)
-	}
-	return string(said), err
 }
 
 // streamPositions is the position of the event that each message carries, empty for a notice.

@@ -14,6 +14,7 @@ import (
 
 	collectorpb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	resourcepb "go.opentelemetry.io/proto/otlp/resource/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 )
@@ -24,7 +25,7 @@ type Span struct {
 	Name                      string
 	Kind                      string         // internal, server, client, producer, consumer
 	Service, Instance         string         // service.name and service.instance.id of who sent it
-	Attributes                map[string]any // string, bool, int64, float64 or []any of these
+	Attributes                map[string]any // string, bool, int64, float64, []any or map[string]any of these
 	Links                     []Link
 	Status                    string // unset, ok, error
 	StatusMessage             string
@@ -34,12 +35,13 @@ type Span struct {
 // Link names another span.
 type Link struct{ TraceID, SpanID string }
 
-// OTLP is a collector: it receives traces over OTLP/HTTP (protobuf, which is the exporters' default) and keeps them.
+// OTLP is a collector: it receives traces and logs over OTLP/HTTP (protobuf, which is the exporters' default) and keeps them.
 type OTLP struct {
 	server *httptest.Server
 
 	mu      sync.Mutex
 	spans   []Span
+	logs    []LogRecord
 	changed chan struct{} // closed and replaced with every arrival
 }
 
@@ -49,6 +51,7 @@ func Collector(t testing.TB) *OTLP {
 	o := &OTLP{changed: make(chan struct{})}
 	routes := http.NewServeMux()
 	routes.HandleFunc("POST /v1/traces", o.receive)
+	routes.HandleFunc("POST /v1/logs", o.receiveLogs)
 	o.server = httptest.NewServer(routes)
 	t.Cleanup(o.server.Close)
 	return o
@@ -92,16 +95,14 @@ func (o *OTLP) WaitFor(condition func([]Span) bool, timeout time.Duration) bool 
 }
 
 func (o *OTLP) receive(w http.ResponseWriter, r *http.Request) {
-	request, err := decodeTraces(r)
-	if err != nil {
+	request := new(collectorpb.ExportTraceServiceRequest)
+	if err := decode(r, request); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
 	var arrived []Span
 	for _, resource := range request.GetResourceSpans() {
-		sender := attributes(resource.GetResource().GetAttributes())
-		service, _ := sender["service.name"].(string)
-		instance, _ := sender["service.instance.id"].(string)
+		service, instance := sender(resource.GetResource())
 		for _, scope := range resource.GetScopeSpans() {
 			for _, wire := range scope.GetSpans() {
 				span := spanOf(wire)
@@ -118,21 +119,28 @@ func (o *OTLP) receive(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-protobuf") // an empty answer is an ExportTraceServiceResponse
 }
 
-func decodeTraces(r *http.Request) (*collectorpb.ExportTraceServiceRequest, error) {
+// sender is who sent it, by service.name and service.instance.id.
+func sender(resource *resourcepb.Resource) (service, instance string) {
+	told := attributes(resource.GetAttributes())
+	service, _ = told["service.name"].(string)
+	instance, _ = told["service.instance.id"].(string)
+	return service, instance
+}
+
+func decode(r *http.Request, request proto.Message) error {
 	body := io.Reader(r.Body)
 	if r.Header.Get("Content-Encoding") == "gzip" {
 		unzipped, err := gzip.NewReader(r.Body)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		body = unzipped
 	}
 	wire, err := io.ReadAll(body)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	request := new(collectorpb.ExportTraceServiceRequest)
-	return request, proto.Unmarshal(wire, request)
+	return proto.Unmarshal(wire, request)
 }
 
 func spanOf(wire *tracepb.Span) Span {
@@ -174,6 +182,8 @@ func attributeValue(wire *commonpb.AnyValue) any {
 		return value.IntValue
 	case *commonpb.AnyValue_DoubleValue:
 		return value.DoubleValue
+	case *commonpb.AnyValue_KvlistValue:
+		return attributes(value.KvlistValue.GetValues())
 	case *commonpb.AnyValue_ArrayValue:
 		var values []any
 		for _, element := range value.ArrayValue.GetValues() {
