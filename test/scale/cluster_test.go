@@ -1,3 +1,5 @@
+//go:build scale
+
 package scale_test
 
 import (
@@ -126,6 +128,7 @@ func (c *natsCluster) more(messages uint64) time.Duration {
 // killed with -9, the next one is frozen until a third one leads and then goes on, and all three are restarted one after
 // the other. Nothing is lost, doubled or out of order, in the stream and in the effects.
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	cluster, database := startCluster(t), infra.Database(t)
 	environment := []string{
 		"DATABASE_URL=" + database, "NATS_URL=" + cluster.url(), "STREAM_REPLICAS=3", "OUTBOX_LEASE_TTL=2s",

@@ -1,3 +1,5 @@
+//go:build scale
+
 package scale_test
 
 import (
@@ -12,7 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/assylzhan-a/outboxie/test/chaos/checker"
+	"github.com/assylzhan-a/outboxie/internal/checker"
 )
 
 // load places orders and pays them, until it is stopped, and keeps in a ledger what it was told. It asks one instance after
@@ -26,12 +28,11 @@ type load struct {
 	once    sync.Once
 	writing sync.WaitGroup
 	retries atomic.Int64
-	// mayFail says that an acknowledged order need not be there later, as when a database loses commits.
 }
 
 const (
 	writers    = 4
-	orderEvery = 25 * time.Millisecond // of each writer
+	orderEvery = 150 * time.Millisecond // of each writer
 	answerIn   = 3 * time.Second
 )
 
@@ -92,8 +93,8 @@ type answer struct {
 // ask repeats a request until it was answered. A conflict is the answer to a second try of what the first one did.
 func (l *load) ask(writer int, path, body string, want int) (got answer, ok bool) {
 	key := uuid.NewString()
-	for try := 0; ; try++ {
-		status, text, err := l.once1(l.apis[(writer+try)%len(l.apis)]+path, key, body)
+	for n := 0; ; n++ {
+		status, text, err := l.try(l.apis[(writer+n)%len(l.apis)]+path, key, body)
 		switch {
 		case err == nil && (status == want):
 			if err := json.Unmarshal(text, &got); err != nil {
@@ -101,7 +102,7 @@ func (l *load) ask(writer int, path, body string, want int) (got answer, ok bool
 				return answer{}, false
 			}
 			return got, true
-		case err == nil && status == http.StatusConflict && try > 0:
+		case err == nil && status == http.StatusConflict && n > 0:
 			return answer{}, false
 		case err == nil && status < http.StatusInternalServerError:
 			l.t.Errorf("POST %s was answered with %d: %s", path, status, text)
@@ -112,7 +113,7 @@ func (l *load) ask(writer int, path, body string, want int) (got answer, ok bool
 	}
 }
 
-func (l *load) once1(url, key, body string) (status int, text []byte, err error) {
+func (l *load) try(url, key, body string) (status int, text []byte, err error) {
 	request, err := http.NewRequest(http.MethodPost, "http://"+url, bytes.NewReader([]byte(body)))
 	if err != nil {
 		return 0, nil, err

@@ -1,3 +1,5 @@
+//go:build scale
+
 package scale_test
 
 import (
@@ -14,6 +16,7 @@ import (
 // TestPgBouncer runs everything through a PgBouncer in transaction mode: the migrations from nothing, instances and
 // subscribers under load, and a take-over. TestLeastPrivilege does the rest through one.
 func TestPgBouncer(t *testing.T) {
+	t.Parallel()
 	server, broker := infra.Postgres(t), infra.NATS(t).URL
 	_, err := open(t, server.URL).Exec("CREATE DATABASE shop")
 	require.NoError(t, err)

@@ -1,3 +1,5 @@
+//go:build scale
+
 package scale_test
 
 import (
@@ -7,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -72,12 +75,10 @@ func (p *privileged) startNATS() {
 	p.t.Helper()
 	permissions, err := os.ReadFile("../../docker/nats-permissions.conf")
 	require.NoError(p.t, err)
-	for _, user := range []string{"RELAY", "API", "SUBSCRIBER"} {
-		p.t.Setenv("NATS_"+user+"_PASSWORD", "secret")
-	}
+	known := regexp.MustCompile(`\$NATS_\w+_PASSWORD`).ReplaceAllString(string(permissions), "secret")
 	p.broker = fmt.Sprintf("127.0.0.1:%d", infra.Port(p.t))
 	infra.StartNATSProcess(p.t, fmt.Sprintf("listen: %s\njetstream { store_dir: %q, sync_interval: always }\n%s",
-		p.broker, filepath.Join(p.t.TempDir(), "nats"), permissions))
+		p.broker, filepath.Join(p.t.TempDir(), "nats"), known))
 }
 
 func (p *privileged) database(role string) string {
@@ -99,6 +100,7 @@ func (p *privileged) as(role, user string, settings ...string) []string {
 // docker/nats-permissions.conf and no others: migrate, accept orders, relay, park and redrive, repair a halt, subscribe, deal
 // with a dead letter, sweep. Then it tries what each must not. All that once more through a PgBouncer in transaction mode.
 func TestLeastPrivilege(t *testing.T) {
+	t.Parallel()
 	t.Run("direct", func(t *testing.T) { requireEverything(t, newPrivileged(t)) })
 	t.Run("through PgBouncer", func(t *testing.T) {
 		p := newPrivileged(t)
@@ -117,8 +119,8 @@ func requireEverything(t *testing.T, p *privileged) {
 	p.applyRoles()
 	outboxie(t, p.as(writer, "api"), 0, "migrate", "up") // nothing is missing
 
-	api := serve(t, "api", p.as(writer, "api", "OUTBOXIE_ROLES=api")).API()
-	relay := serve(t, "relay", p.as(relayer, "relay", "OUTBOXIE_ROLES=relay", "OUTBOX_RETENTION=1m", "STREAM_MAX_BYTES=1000000000"))
+	api := infra.Serve(t, "api", p.as(writer, "api", "OUTBOXIE_ROLES=api")).API()
+	relay := infra.Launch(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay", "ADMIN_ADDR=127.0.0.1:0", "STREAM_MAX_BYTES=1000000000"), "serve")
 	subscribe(t, "emails", p.as(subscriber, "subscriber"))
 	applied := func(events int) {
 		t.Helper()
@@ -343,6 +345,7 @@ func requireRefusedByNATS(t *testing.T, p *privileged) {
 // TestBlindRelay hides rows from the relay, and it does not start; and the locks of others, and it fails at the first gap,
 // instead of taking it for a dead one.
 func TestBlindRelay(t *testing.T) {
+	t.Parallel()
 	p := newPrivileged(t)
 	outboxie(t, p.as(migrator, ""), 0, "migrate", "up")
 	p.applyRoles()
@@ -353,7 +356,7 @@ func TestBlindRelay(t *testing.T) {
 	require.NoError(t, err)
 	_, err = p.admin.Exec("REVOKE SELECT ON pg_locks FROM PUBLIC")
 	require.NoError(t, err)
-	relay := serve(t, "relay", p.as(relayer, "relay", "OUTBOXIE_ROLES=relay"))
+	relay := infra.Launch(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay", "ADMIN_ADDR=127.0.0.1:0"), "serve")
 	relay.Says("became leader")
 	db := open(t, p.database(writer))
 	early, err := db.Begin()

@@ -1,3 +1,5 @@
+//go:build scale
+
 package scale_test
 
 import (
@@ -74,6 +76,7 @@ func jetStream(t *testing.T, broker string) jetstream.JetStream {
 // TestSynchronousStandby kills the primary under load and promotes the standby that every commit waited for: everybody goes
 // on there, and of what was acknowledged nothing is lost.
 func TestSynchronousStandby(t *testing.T) {
+	t.Parallel()
 	p, broker := startPair(t), infra.NATS(t).URL
 	p.synchronous()
 	w := startWorld(t, p.url, []string{"DATABASE_URL=" + p.url, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=2s"}, jetStream(t, broker))
@@ -107,10 +110,11 @@ func (w *world) more(t *testing.T, events int) {
 // TestAsynchronousStandby promotes a standby that had not received the last events, which were delivered already. Nothing is
 // made up: the relay halts, the operator is told which events only the stream has, and after an adoption everything goes on.
 func TestAsynchronousStandby(t *testing.T) {
+	t.Parallel()
 	p, broker := startPair(t), infra.NATS(t).URL
 	js := jetStream(t, broker)
 	environment := []string{"DATABASE_URL=" + p.url, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=2s"}
-	instance := serve(t, "app", environment)
+	instance := infra.Serve(t, "app", environment)
 	before, lost := 5, 3
 	placeMany(t, instance.API(), before)
 	stored(t, js, before)

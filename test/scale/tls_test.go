@@ -1,3 +1,5 @@
+//go:build scale
+
 package scale_test
 
 import (
@@ -134,13 +136,14 @@ func (s *secure) database(parameters map[string]string) string {
 // TestTLS : orders are placed and delivered where plain connections are refused, and so are clients that nobody has
 // certified; and the client refuses servers that are not who they should be.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	s := newSecure(t)
 	verified := map[string]string{"sslmode": "verify-full", "sslrootcert": s.authority.File, "sslcert": s.cert, "sslkey": s.key}
 	environment := []string{
 		"DATABASE_URL=" + s.database(verified), "NATS_URL=nats://" + s.broker, "NATS_CREDS=" + s.creds, "NATS_TLS_CA=" + s.authority.File,
 		"NATS_TLS_CERT=" + s.cert, "NATS_TLS_KEY=" + s.key, "OUTBOX_LEASE_TTL=1s",
 	}
-	placeMany(t, serve(t, "app", environment).API(), 3)
+	placeMany(t, infra.Serve(t, "app", environment).API(), 3)
 	subscribe(t, "emails", environment)
 	db := open(t, s.database(verified))
 	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM inbox") == 3 }, patience, 10*time.Millisecond)

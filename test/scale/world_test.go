@@ -1,3 +1,5 @@
+//go:build scale
+
 package scale_test
 
 import (
@@ -11,7 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/test/chaos/checker"
+	"github.com/assylzhan-a/outboxie/internal/checker"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -30,7 +32,7 @@ func startWorld(t *testing.T, database string, environment []string, js jetstrea
 	w := &world{db: open(t, database), js: js, subscribers: []string{"emails", "invoices"}}
 	var apis []string
 	for _, id := range []string{"app1", "app2"} {
-		instance := serve(t, id, environment)
+		instance := infra.Serve(t, id, environment)
 		w.instances = append(w.instances, instance)
 		apis = append(apis, instance.API())
 	}
