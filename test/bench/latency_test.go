@@ -62,7 +62,9 @@ func percentile(latencies []time.Duration, share float64) time.Duration {
 	return sorted[max(int(share*float64(len(sorted))+0.5)-1, 0)]
 }
 
-func milliseconds(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
+func milliseconds(d time.Duration) string {
+	return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000)
+}
 
 // arrivals is when each message of a stream reached a plain consumer, by its ce-id, or by its number if it has none.
 func arrivals(t *testing.T, url, stream string) <-chan arrival {
