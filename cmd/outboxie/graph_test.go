@@ -52,7 +52,7 @@ func TestGraphsAreValid(t *testing.T) {
 func TestGraphsStartAndStop(t *testing.T) {
 	c := config.Default()
 	c.Database.URL = config.URL(infra.Database(t))
-	c.NATS.URL = config.URL(infra.NATS(t).URL)
+	c.NATS.URL = config.URL(infra.Broker(t))
 	c.HTTP = config.HTTP{Addr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0"}
 	for name, graph := range everyGraph(c) {
 		t.Run(name, func(t *testing.T) {
@@ -129,7 +129,7 @@ func command(t *testing.T, environment []string, args ...string) (code int, stdo
 }
 
 func TestExitCodesAndWords(t *testing.T) {
-	database, nats := "DATABASE_URL="+infra.Database(t), "NATS_URL="+infra.NATS(t).URL
+	database, nats := "DATABASE_URL="+infra.Database(t), "NATS_URL="+infra.Broker(t)
 	taken := httpapi.NewAdmin(httpapi.AdminOptions{Addr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, taken.Listen(t.Context()))
 	defer taken.Shutdown(t.Context()) //nolint:errcheck // it never served
@@ -150,6 +150,9 @@ func TestExitCodesAndWords(t *testing.T) {
 		"unusable id":          {[]string{database}, []string{"subscribe", "--id", "a b"}, exitUsage, "", "--id"},
 		"every problem":        {[]string{"OUTBOX_LEASE_TTL=soon", "LOG_LEVEL=loud"}, []string{"config"}, exitUsage, "", "LOG_LEVEL"},
 		"bad telemetry":        {[]string{database, nats, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0"}, []string{"serve"}, exitUsage, "", "OTEL_"},
+		"demo's ports":         {nil, []string{"demo", "--port", "65534"}, exitUsage, "", "--port 65534 must be from 1 to 65533"},
+		"containers' ports":    {nil, []string{"demo", "--docker", "--port=1"}, exitUsage, "", "containers have the ports of docker/compose"},
+		"demo elsewhere":       {nil, []string{"demo", "--docker"}, exitUsage, "", "run this in its root"},
 		"migrate what":         {[]string{database}, []string{"migrate"}, exitUsage, "", "up, down or status"},
 		"migrate up again":     {[]string{database}, []string{"migrate", "up"}, exitClean, "", ""},
 		"migrate status":       {[]string{database}, []string{"migrate", "status"}, exitClean, "applied", ""},

@@ -32,10 +32,10 @@ const batchSize = 1000
 // so on in turns, each into a new stream.
 func measureDrain(t *testing.T, size scale) []figure {
 	t.Helper()
-	database, broker := infra.Database(t), infra.NATS(t)
+	database, broker := infra.Database(t), infra.Broker(t)
 	fill(t, database, size.events, 0)
 	requireDurable(t, database)
-	nc, err := nats.Connect(broker.URL)
+	nc, err := nats.Connect(broker)
 	require.NoError(t, err)
 	defer nc.Close()
 	js, err := natsjs.New(nc)
@@ -44,7 +44,7 @@ func measureDrain(t *testing.T, size scale) []figure {
 	var relayed, raw, single []float64
 	for round := range size.rounds {
 		name := "RELAY" + strconv.Itoa(round)
-		relayed = append(relayed, perSecond(size.events, drain(t, database, broker.URL, name, size.events, noop.NewTracerProvider())))
+		relayed = append(relayed, perSecond(size.events, drain(t, database, broker, name, size.events, noop.NewTracerProvider())))
 		messages := readStream(t, js, name, size.events)
 		require.NoError(t, js.DeleteStream(t.Context(), name))
 

@@ -20,14 +20,14 @@ const mebibytes = " MiB"
 // collection, when it is largest, from the runtime's own trace.
 func measureMemory(t *testing.T, size scale) []figure {
 	t.Helper()
-	database, broker := infra.Database(t), infra.NATS(t)
+	database, broker := infra.Database(t), infra.Broker(t)
 	fill(t, database, size.memory, 0)
-	nc, err := nats.Connect(broker.URL)
+	nc, err := nats.Connect(broker)
 	require.NoError(t, err)
 	defer nc.Close()
 	js, err := natsjs.New(nc)
 	require.NoError(t, err)
-	instance := launch(t, database, broker.URL, []string{"GODEBUG=gctrace=1"}, "relay")
+	instance := launch(t, database, broker, []string{"GODEBUG=gctrace=1"}, "relay")
 	require.Eventually(t, func() bool {
 		stream, err := js.Stream(t.Context(), "ORDERS")
 		return err == nil && stream.CachedInfo().State.LastSeq == uint64(size.memory)

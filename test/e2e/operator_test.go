@@ -60,7 +60,7 @@ func TestRepairs(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			database, broker := infra.Database(t), infra.NATS(t).URL
+			database, broker := infra.Database(t), infra.Broker(t)
 			environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s"}
 			db, err := sql.Open("pgx", database)
 			require.NoError(t, err)
@@ -112,7 +112,7 @@ func TestRepairs(t *testing.T) {
 
 // TestParksAndRedrives parks an event that is too large, with what comes behind it, gives it up, and redrives the rest.
 func TestParksAndRedrives(t *testing.T) {
-	database, broker := infra.Database(t), infra.NATS(t).URL
+	database, broker := infra.Database(t), infra.Broker(t)
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s"}
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
