@@ -1,8 +1,8 @@
 // Package bench measures what the engine costs, against a floor in the same run: what the client libraries, or pgbench, do
 // without us on the same servers, which write durably (Postgres with fsync, NATS with sync_interval always).
 //
-// `make bench` prints the table. Without -full the same code runs for some seconds, as a test that the figures can still
-// be taken and that none is far off its goal, which is half of it; machines are noisy.
+// `make bench` prints the table. Without -full the same code runs for some seconds, as a test that the figures can still be
+// taken; `make bench-short` has the machine for itself, and also fails when one is far off its goal, which is half of it.
 package bench_test
 
 import (
@@ -18,11 +18,17 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-var full = flag.Bool("full", false, "measure at full size, and print the table (some minutes)")
+var (
+	full  = flag.Bool("full", false, "measure at full size, and print the table (some minutes)")
+	judge = flag.Bool("judge", false, "fail when a figure does not meet half of its goal in any of three tries")
+)
 
 func TestMain(m *testing.M) { infra.Main(m) }
 
-const patience = 2 * time.Minute // for anything that is waited for
+const (
+	patience = 2 * time.Minute // for anything that is waited for
+	tries    = 3               // a machine that was busy for a moment says nothing
+)
 
 // scale is how much is measured.
 type scale struct {
@@ -62,10 +68,13 @@ func TestFigures(t *testing.T) {
 	} {
 		t.Run(section.name, func(t *testing.T) {
 			figures := section.measure(t, size)
+			for try := 1; *judge && try < tries && slices.ContainsFunc(figures, figure.farOff); try++ {
+				figures = section.measure(t, size)
+			}
 			table = append(table, figures...)
 			for _, f := range figures {
 				t.Log(f)
-				require.False(t, f.farOff(), "%s", f)
+				require.False(t, *judge && f.farOff(), "%s", f)
 			}
 		})
 	}
