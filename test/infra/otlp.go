@@ -34,21 +34,24 @@ type Span struct {
 // Link names another span.
 type Link struct{ TraceID, SpanID string }
 
-// OTLP is a collector: it receives traces over OTLP/HTTP (protobuf, which is the exporters' default) and keeps them.
+// OTLP is a collector: it receives traces and metrics over OTLP/HTTP (protobuf, which is the exporters' default) and keeps
+// them.
 type OTLP struct {
 	server *httptest.Server
 
 	mu      sync.Mutex
 	spans   []Span
+	points  map[string]Point
 	changed chan struct{} // closed and replaced with every arrival
 }
 
 // Collector starts a collector on a free port of loopback; it stops with the test.
 func Collector(t testing.TB) *OTLP {
 	t.Helper()
-	o := &OTLP{changed: make(chan struct{})}
+	o := &OTLP{points: make(map[string]Point), changed: make(chan struct{})}
 	routes := http.NewServeMux()
 	routes.HandleFunc("POST /v1/traces", o.receive)
+	routes.HandleFunc("POST /v1/metrics", o.receiveMetrics)
 	o.server = httptest.NewServer(routes)
 	t.Cleanup(o.server.Close)
 	return o
@@ -63,6 +66,7 @@ func (o *OTLP) Environment() []string {
 		"OTEL_EXPORTER_OTLP_ENDPOINT=" + o.Endpoint(),
 		"OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
 		"OTEL_BSP_SCHEDULE_DELAY=50",
+		"OTEL_METRIC_EXPORT_INTERVAL=500",
 	}
 }
 
@@ -92,8 +96,8 @@ func (o *OTLP) WaitFor(condition func([]Span) bool, timeout time.Duration) bool 
 }
 
 func (o *OTLP) receive(w http.ResponseWriter, r *http.Request) {
-	request, err := decodeTraces(r)
-	if err != nil {
+	request := new(collectorpb.ExportTraceServiceRequest)
+	if err := decode(r, request); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
@@ -110,29 +114,33 @@ func (o *OTLP) receive(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
+	o.keep(w, func() { o.spans = append(o.spans, arrived...) })
+}
+
+// keep takes over what arrived, tells who waits for it, and answers the sender.
+func (o *OTLP) keep(w http.ResponseWriter, take func()) {
 	o.mu.Lock()
-	o.spans = append(o.spans, arrived...)
+	take()
 	close(o.changed)
 	o.changed = make(chan struct{})
 	o.mu.Unlock()
-	w.Header().Set("Content-Type", "application/x-protobuf") // an empty answer is an ExportTraceServiceResponse
+	w.Header().Set("Content-Type", "application/x-protobuf") // an empty answer is a response of its service
 }
 
-func decodeTraces(r *http.Request) (*collectorpb.ExportTraceServiceRequest, error) {
+func decode(r *http.Request, into proto.Message) error {
 	body := io.Reader(r.Body)
 	if r.Header.Get("Content-Encoding") == "gzip" {
 		unzipped, err := gzip.NewReader(r.Body)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		body = unzipped
 	}
 	wire, err := io.ReadAll(body)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	request := new(collectorpb.ExportTraceServiceRequest)
-	return request, proto.Unmarshal(wire, request)
+	return proto.Unmarshal(wire, into)
 }
 
 func spanOf(wire *tracepb.Span) Span {

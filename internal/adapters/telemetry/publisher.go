@@ -74,10 +74,7 @@ func (p *publisher) send(
 	last, err := next(sending)
 	acknowledged := time.Now()
 
-	stored := 0
-	if last > after {
-		stored = int(min(last-after, uint64(len(batch))))
-	}
+	stored := storedOf(batch, after, last)
 	if send.IsRecording() {
 		send.SetAttributes(storedKey.Int(stored))
 		record(send, err)
@@ -88,6 +85,14 @@ func (p *publisher) send(
 		}
 	}
 	return last, err
+}
+
+// storedOf is how many of batch were stored after a sequence, if last is the stream's last one.
+func storedOf(batch []outbox.Entry, after, last uint64) int {
+	if last <= after {
+		return 0
+	}
+	return int(min(last-after, uint64(len(batch))))
 }
 
 // relayed tells the order's own trace how long the message waited in the outbox.

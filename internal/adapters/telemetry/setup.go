@@ -1,11 +1,12 @@
-// Package telemetry sets OpenTelemetry up and traces the ports from outside: decorators which take a port and return the
-// same port with spans around it. Nothing inside the hexagon knows of it.
+// Package telemetry sets OpenTelemetry up, and traces and measures the ports from outside: decorators which take a port and
+// return the same port with spans or measurements around it. Nothing inside the hexagon knows of it.
 package telemetry
 
 import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -13,6 +14,8 @@ import (
 	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	nometer "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -37,9 +40,11 @@ type Options struct {
 	Logger      *slog.Logger // gets the exporter's complaints, a few a minute; default slog.Default()
 }
 
-// Telemetry is the tracing of one program.
+// Telemetry is the tracing and the metrics of one program.
 type Telemetry struct {
 	provider  trace.TracerProvider
+	meters    metric.MeterProvider
+	metrics   http.Handler
 	logger    *slog.Logger
 	exporting bool
 	shutdown  func(context.Context) error
@@ -47,8 +52,9 @@ type Telemetry struct {
 
 // Setup reads the OTEL_* environment. Spans are exported only when OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_ENDPOINT or
 // OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set. Without, traces still have ids, which travel and appear in logs, but are
-// not sampled unless the caller's trace is, or OTEL_TRACES_SAMPLER says so. OTEL_SDK_DISABLED=true leaves not even the
-// ids.
+// not sampled unless the caller's trace is, or OTEL_TRACES_SAMPLER says so. Metrics are always measured, and are pushed when
+// OTEL_METRICS_EXPORTER, OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is set. OTEL_SDK_DISABLED=true
+// leaves not even the ids.
 //
 // Setup does not wait for a collector. It replaces OpenTelemetry's global error handler and logger, and no other global.
 // Whoever calls it calls Shutdown in the end.
@@ -59,13 +65,20 @@ func Setup(ctx context.Context, options Options) (*Telemetry, error) {
 	handleErrors(options.Logger)
 	if strings.EqualFold(env("OTEL_SDK_DISABLED"), "true") {
 		nothing := func(context.Context) error { return nil }
-		return &Telemetry{provider: noop.NewTracerProvider(), logger: options.Logger, shutdown: nothing}, nil
+		return &Telemetry{
+			provider: noop.NewTracerProvider(), meters: nometer.NewMeterProvider(), logger: options.Logger, shutdown: nothing,
+		}, nil
 	}
 	exporter, err := newExporter(ctx)
 	if err != nil {
 		return nil, ErrSettings.Wrap(err)
 	}
-	settings := []sdktrace.TracerProviderOption{sdktrace.WithResource(newResource(ctx, options))}
+	who := newResource(ctx, options)
+	measured, err := newMeasuring(ctx, who)
+	if err != nil {
+		return nil, err
+	}
+	settings := []sdktrace.TracerProviderOption{sdktrace.WithResource(who)}
 	switch {
 	case exporter != nil:
 		settings = append(settings, sdktrace.WithBatcher(exporter))
@@ -75,6 +88,8 @@ func Setup(ctx context.Context, options Options) (*Telemetry, error) {
 	provider := sdktrace.NewTracerProvider(settings...)
 	return &Telemetry{
 		provider:  provider,
+		meters:    measured.provider,
+		metrics:   measured.handler,
 		logger:    options.Logger,
 		exporting: exporter != nil,
 		shutdown: func(ctx context.Context) error {
@@ -83,13 +98,19 @@ func Setup(ctx context.Context, options Options) (*Telemetry, error) {
 				// The provider has given up, but its last export goes on in the background until the exporter is told.
 				err = errors.Join(err, exporter.Shutdown(ctx))
 			}
-			return err
+			return errors.Join(err, measured.provider.Shutdown(ctx))
 		},
 	}, nil
 }
 
 // TracerProvider makes the tracers of the decorators, of the HTTP server and of the database hook.
 func (t *Telemetry) TracerProvider() trace.TracerProvider { return t.provider }
+
+// MeterProvider makes the meters of the measuring decorators, of the HTTP server and of what is observed.
+func (t *Telemetry) MeterProvider() metric.MeterProvider { return t.meters }
+
+// Metrics shows what is measured, as Prometheus scrapes it; nil when OpenTelemetry is disabled.
+func (t *Telemetry) Metrics() http.Handler { return t.metrics }
 
 // Exporting reports whether spans leave the program.
 func (t *Telemetry) Exporting() bool { return t.exporting }

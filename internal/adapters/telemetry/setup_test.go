@@ -128,7 +128,7 @@ func TestWhatTheEnvironmentDecides(t *testing.T) {
 		"nonsense ": {[]string{"OTEL_SDK_DISABLED=maybe"}, false, true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			environment(t, c.environment...)
+			environment(t, append(c.environment, "OTEL_METRICS_EXPORTER=none")...)
 			tel := setup(t, new(syncBuffer))
 			require.Equal(t, c.exporting, tel.Exporting())
 			_, span := tel.TracerProvider().Tracer("t").Start(context.Background(), "s")
@@ -147,7 +147,10 @@ func TestPropagatesW3CTraceContextAndBaggage(t *testing.T) {
 }
 
 func TestUnknownSettingsAreRefused(t *testing.T) {
-	for _, variable := range []string{"OTEL_TRACES_EXPORTER=pigeon", "OTEL_EXPORTER_OTLP_PROTOCOL=smoke"} {
+	for _, variable := range []string{
+		"OTEL_TRACES_EXPORTER=pigeon", "OTEL_METRICS_EXPORTER=pigeon", "OTEL_EXPORTER_OTLP_PROTOCOL=smoke",
+		"OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=smoke",
+	} {
 		environment(t, "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", variable)
 		_, err := telemetry.Setup(context.Background(), telemetry.Options{Logger: slog.New(slog.DiscardHandler)})
 		require.ErrorIs(t, err, telemetry.ErrSettings, variable)

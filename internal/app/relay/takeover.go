@@ -118,6 +118,10 @@ func (r *Relay) takeOver(t *tenure, logger *slog.Logger) (*place, error) {
 	if err := purged(here, saved); err != nil {
 		return nil, err
 	}
+	r.update(func(s *Status) {
+		s.TakeOvers++
+		s.Position, s.Sequence = here.progress.Position, here.own
+	})
 	return here, nil
 }
 

@@ -1,0 +1,101 @@
+package infra
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/stretchr/testify/require"
+)
+
+// Sample is one value of a scrape. A histogram has, as Prometheus names them, one for each bucket, the count and the sum.
+type Sample struct {
+	Name   string
+	Labels map[string]string
+	Value  float64
+}
+
+// Samples is what one scrape showed.
+type Samples []Sample
+
+// Scrape reads GET /metrics of an admin listener as Prometheus does.
+func Scrape(t testing.TB, admin string) Samples {
+	t.Helper()
+	client := http.Client{Timeout: patience}
+	response, err := client.Get("http://" + admin + "/metrics")
+	require.NoError(t, err)
+	defer response.Body.Close()
+	require.Equal(t, http.StatusOK, response.StatusCode)
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(response.Body)
+	require.NoError(t, err)
+	var samples Samples
+	for _, name := range slices.Sorted(maps.Keys(families)) {
+		for _, metric := range families[name].GetMetric() {
+			samples = append(samples, samplesOf(name, metric)...)
+		}
+	}
+	return samples
+}
+
+func samplesOf(name string, metric *dto.Metric) Samples {
+	labels := make(map[string]string)
+	for _, label := range metric.GetLabel() {
+		labels[label.GetName()] = label.GetValue()
+	}
+	histogram := metric.GetHistogram()
+	if histogram == nil {
+		value := metric.GetGauge().GetValue() + metric.GetCounter().GetValue() + metric.GetUntyped().GetValue() // it is one of them
+		return Samples{{name, labels, value}}
+	}
+	samples := Samples{
+		{name + "_count", labels, float64(histogram.GetSampleCount())}, {name + "_sum", labels, histogram.GetSampleSum()},
+	}
+	for _, bucket := range histogram.GetBucket() {
+		bounded := maps.Clone(labels)
+		bounded["le"] = strconv.FormatFloat(bucket.GetUpperBound(), 'g', -1, 64)
+		samples = append(samples, Sample{name + "_bucket", bounded, float64(bucket.GetCumulativeCount())})
+	}
+	return samples
+}
+
+// Find returns the samples of that name with all of the labels, each given as label=value; label= is one that is not there.
+func (s Samples) Find(name string, labels ...string) Samples {
+	var found Samples
+	for _, sample := range s {
+		fits := sample.Name == name
+		for _, label := range labels {
+			key, value, _ := strings.Cut(label, "=")
+			fits = fits && sample.Labels[key] == value
+		}
+		if fits {
+			found = append(found, sample)
+		}
+	}
+	return found
+}
+
+// Value is the value of the one sample of that name and labels.
+func (s Samples) Value(t testing.TB, name string, labels ...string) float64 {
+	t.Helper()
+	found := s.Find(name, labels...)
+	require.Len(t, found, 1, "%s %v", name, labels)
+	return found[0].Value
+}
+
+// WaitForSample scrapes until the one sample of that name and labels has the value.
+func WaitForSample(t testing.TB, admin string, value float64, name string, labels ...string) {
+	t.Helper()
+	var found Samples
+	require.Eventually(t, func() bool {
+		found = Scrape(t, admin).Find(name, labels...)
+		return len(found) == 1 && found[0].Value == value
+	}, patience, 50*time.Millisecond, "%s %v is to be %v: %v", name, labels, value, &found)
+}
