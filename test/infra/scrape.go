@@ -1,6 +1,7 @@
 package infra
 
 import (
+	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -28,21 +29,33 @@ type Samples []Sample
 // Scrape reads GET /metrics of an admin listener as Prometheus does.
 func Scrape(t testing.TB, admin string) Samples {
 	t.Helper()
+	samples, err := scrape(admin)
+	require.NoError(t, err)
+	return samples
+}
+
+func scrape(admin string) (Samples, error) {
 	client := http.Client{Timeout: patience}
 	response, err := client.Get("http://" + admin + "/metrics")
-	require.NoError(t, err)
+	if err != nil {
+		return nil, err
+	}
 	defer response.Body.Close()
-	require.Equal(t, http.StatusOK, response.StatusCode)
+	if response.StatusCode != http.StatusOK {
+		return nil, errors.New(response.Status)
+	}
 	parser := expfmt.NewTextParser(model.LegacyValidation)
 	families, err := parser.TextToMetricFamilies(response.Body)
-	require.NoError(t, err)
+	if err != nil {
+		return nil, err
+	}
 	var samples Samples
 	for _, name := range slices.Sorted(maps.Keys(families)) {
 		for _, metric := range families[name].GetMetric() {
 			samples = append(samples, samplesOf(name, metric)...)
 		}
 	}
-	return samples
+	return samples, nil
 }
 
 func samplesOf(name string, metric *dto.Metric) Samples {
@@ -94,8 +107,12 @@ func (s Samples) Value(t testing.TB, name string, labels ...string) float64 {
 func WaitForSample(t testing.TB, admin string, value float64, name string, labels ...string) {
 	t.Helper()
 	var found Samples
-	require.Eventually(t, func() bool {
-		found = Scrape(t, admin).Find(name, labels...)
-		return len(found) == 1 && found[0].Value == value
-	}, patience, 50*time.Millisecond, "%s %v is to be %v: %v", name, labels, value, &found)
+	var failed error
+	for began := time.Now(); time.Since(began) < patience; time.Sleep(50 * time.Millisecond) {
+		found, failed = scrape(admin)
+		if found = found.Find(name, labels...); len(found) == 1 && found[0].Value == value {
+			return
+		}
+	}
+	t.Fatalf("%s %v is to be %v, and is %v (%v)", name, labels, value, found, failed)
 }
