@@ -196,6 +196,7 @@ func TestUnreachableCollector(t *testing.T) {
 }
 
 func TestShutdownIsBounded(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent()) // what is given up complains a little later, to whoever listens then
 	hungUp := make(chan struct{}, 1)
 	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -249,7 +250,7 @@ func TestComplaintsAreFewAndCounted(t *testing.T) {
 			otel.Handle(errDown)
 			time.Sleep(time.Second)
 		}
-		require.Equal(t, 2, strings.Count(log.String(), "\n"))
+		require.Equal(t, 2, strings.Count(log.String(), "\n"), log.String())
 		require.Contains(t, log.String(), "suppressed=0")
 		require.Contains(t, log.String(), "suppressed=59")
 	})
