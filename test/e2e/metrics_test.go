@@ -17,18 +17,19 @@ import (
 type watched struct {
 	t           *testing.T
 	db          *sql.DB
-	broker      string
+	broker      *infra.NATSServer
 	environment []string
 
-	first, subscriber             *infra.Process
-	api, leader, follower, emails string // addresses
+	first, second, subscriber     *infra.Process
+	api, leader, follower, emails string             // addresses
+	rescrape                      func(admin string) // has Prometheus scrape this one instead
 }
 
 func newWatched(t *testing.T, settings ...string) *watched {
 	t.Helper()
 	database := infra.Database(t)
-	w := &watched{t: t, broker: infra.NATS(t).URL}
-	w.environment = append([]string{"DATABASE_URL=" + database, "NATS_URL=" + w.broker, "OUTBOX_LEASE_TTL=1s"}, settings...)
+	w := &watched{t: t, broker: infra.NATS(t)}
+	w.environment = append([]string{"DATABASE_URL=" + database, "NATS_URL=" + w.broker.URL, "OUTBOX_LEASE_TTL=1s"}, settings...)
 	var err error
 	w.db, err = sql.Open("pgx", database)
 	require.NoError(t, err)
@@ -36,7 +37,8 @@ func newWatched(t *testing.T, settings ...string) *watched {
 	w.first = serve(t, "first", w.environment)
 	w.first.Says("created the stream")
 	w.api, w.leader = w.first.API(), w.first.Admin()
-	w.follower = serve(t, "second", w.environment).Admin()
+	w.second = serve(t, "second", w.environment)
+	w.follower = w.second.Admin()
 	w.subscribe()
 	return w
 }
@@ -56,6 +58,14 @@ func (w *watched) clone(tx interface {
 		SELECT gen_random_uuid(), aggregate_type, $1, $2, event_type, subject, headers, coalesce(nullif($3, '')::json, payload)
 		FROM outbox WHERE position = 1`, order, version, payload)
 	require.NoError(w.t, err)
+}
+
+// command is one of an operator's, and works.
+func (w *watched) command(args ...string) string {
+	w.t.Helper()
+	said, err := outboxie(w.t, w.environment, args...)
+	require.NoError(w.t, err, said)
+	return said
 }
 
 func (w *watched) is(admin string, value float64, name string, labels ...string) {
@@ -179,10 +189,8 @@ func (w *watched) parked() {
 	require.EqualValues(w.t, 1, s.Value(w.t, "outboxie_parking_aggregates"))
 	require.EqualValues(w.t, 1, s.Value(w.t, "messaging_client_operation_duration_seconds_count", "messaging_operation_name=notify"))
 	require.Positive(w.t, s.Value(w.t, "messaging_client_sent_messages_total", "messaging_operation_name=send", "error_type=refused"))
-	for _, repair := range [][]string{{"discard", "--position", "9", "--yes"}, {"redrive", "--all"}} {
-		said, err := outboxie(w.t, w.environment, append([]string{"outbox"}, repair...)...)
-		require.NoError(w.t, err, said)
-	}
+	w.command("outbox", "discard", "--position", "9", "--yes")
+	w.command("outbox", "redrive", "--all")
 	w.is(w.leader, 0, "outboxie_parking_events")
 	w.is(w.leader, 1, "messaging_client_sent_messages_total", "messaging_operation_name=redrive")
 	w.is(w.emails, 9, "outboxie_subscriber_latency_seconds_count", emails)
@@ -211,7 +219,7 @@ func (w *watched) behind() {
 
 // overtaken : somebody else publishes into the stream, so that the relay's next append conflicts, unless it looked in between.
 func (w *watched) overtaken() {
-	js, done := connect(w.t, w.broker)
+	js, done := connect(w.t, w.broker.URL)
 	defer done()
 	require.Eventually(w.t, func() bool {
 		_, err := js.Publish(w.t.Context(), "outboxie.ORDERS.notices", []byte("not the engine's"))
@@ -231,7 +239,7 @@ func (w *watched) deliveredAgain() {
 	s := infra.Scrape(w.t, w.emails)
 	before := s.Value(w.t, "outboxie_subscriber_latency_seconds_count", emails)
 	require.Zero(w.t, s.Value(w.t, "outboxie_inbox_duplicates_total", emails))
-	js, done := connect(w.t, w.broker)
+	js, done := connect(w.t, w.broker.URL)
 	defer done()
 	require.NoError(w.t, js.DeleteConsumer(w.t.Context(), "ORDERS", "emails"))
 	w.is(w.emails, float64(events), "outboxie_inbox_duplicates_total", emails)
@@ -239,15 +247,14 @@ func (w *watched) deliveredAgain() {
 }
 
 func (w *watched) halted() {
-	js, done := connect(w.t, w.broker)
+	js, done := connect(w.t, w.broker.URL)
 	defer done()
 	require.NoError(w.t, js.DeleteStream(w.t.Context(), "ORDERS"))
 	w.is(w.leader, 1, "outboxie_relay_halted", "outboxie_halt_reason=stream_missing")
 	s := infra.Scrape(w.t, w.leader)
 	require.Zero(w.t, s.Value(w.t, "outboxie_relay_halted", "outboxie_halt_reason=tail_gone"))
 	require.EqualValues(w.t, 1, s.Value(w.t, "outboxie_relay_leader"), "it keeps the lease")
-	said, err := outboxie(w.t, w.environment, "outbox", "adopt", "--yes")
-	require.NoError(w.t, err, said)
+	w.command("outbox", "adopt", "--yes")
 	w.is(w.leader, 0, "outboxie_relay_halted", "outboxie_halt_reason=stream_missing")
 }
 
@@ -279,7 +286,9 @@ func TestMetricsArePushed(t *testing.T) {
 	servers := []string{"DATABASE_URL=" + infra.Database(t), "NATS_URL=" + infra.NATS(t).URL}
 	instance := serve(t, "pushed", append(collector.Environment(), servers...))
 	placeMany(t, instance.API(), 2)
-	exactly := func(value float64) func(infra.Point) bool { return func(p infra.Point) bool { return p.Value == value } }
+	exactly := func(value float64) func(infra.Point) bool {
+		return func(p infra.Point) bool { return p.Value == value }
+	}
 	wait := collector.WaitForPoint(t, "pushed", "outboxie.outbox.wait", exactly(2), patience)
 	require.Equal(t, infra.Point{
 		Service: "outboxie", Instance: "pushed", Name: "outboxie.outbox.wait", Unit: "s", Kind: "histogram",

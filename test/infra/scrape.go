@@ -18,9 +18,10 @@ import (
 
 // Sample is one value of a scrape. A histogram has, as Prometheus names them, one for each bucket, the count and the sum.
 type Sample struct {
-	Name   string
-	Labels map[string]string
-	Value  float64
+	Name         string
+	Labels       map[string]string
+	Value        float64
+	Metric, Kind string // that it belongs to: counter, gauge, histogram or untyped; only in a scrape
 }
 
 // Samples is what one scrape showed.
@@ -52,7 +53,10 @@ func scrape(admin string) (Samples, error) {
 	var samples Samples
 	for _, name := range slices.Sorted(maps.Keys(families)) {
 		for _, metric := range families[name].GetMetric() {
-			samples = append(samples, samplesOf(name, metric)...)
+			for _, sample := range samplesOf(name, metric) {
+				sample.Metric, sample.Kind = name, strings.ToLower(families[name].GetType().String())
+				samples = append(samples, sample)
+			}
 		}
 	}
 	return samples, nil
@@ -66,15 +70,16 @@ func samplesOf(name string, metric *dto.Metric) Samples {
 	histogram := metric.GetHistogram()
 	if histogram == nil {
 		value := metric.GetGauge().GetValue() + metric.GetCounter().GetValue() + metric.GetUntyped().GetValue() // it is one of them
-		return Samples{{name, labels, value}}
+		return Samples{{Name: name, Labels: labels, Value: value}}
 	}
 	samples := Samples{
-		{name + "_count", labels, float64(histogram.GetSampleCount())}, {name + "_sum", labels, histogram.GetSampleSum()},
+		{Name: name + "_count", Labels: labels, Value: float64(histogram.GetSampleCount())},
+		{Name: name + "_sum", Labels: labels, Value: histogram.GetSampleSum()},
 	}
 	for _, bucket := range histogram.GetBucket() {
 		bounded := maps.Clone(labels)
 		bounded["le"] = strconv.FormatFloat(bucket.GetUpperBound(), 'g', -1, 64)
-		samples = append(samples, Sample{name + "_bucket", bounded, float64(bucket.GetCumulativeCount())})
+		samples = append(samples, Sample{Name: name + "_bucket", Labels: bounded, Value: float64(bucket.GetCumulativeCount())})
 	}
 	return samples
 }
