@@ -13,7 +13,7 @@ LINT     = $(GO) tool -modfile=tools/go.mod golangci-lint
 .PHONY: help
 help: ## list the targets
 	@echo "usage: make TARGET [ARGS=…]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: build ## Postgres, NATS, API, relay and a subscriber in one process, data in .outboxie/; e.g. ARGS="--subscribers 2 --fresh"
@@ -29,6 +29,10 @@ test: ## every test, against Postgres and NATS that the tests start; with the ra
 	@test -n "$(RACE)" || echo "No C compiler: testing without the race detector."
 	$(GO) test $(RACE) $(ARGS) ./...
 	@if [ -n "$(RACE)" ]; then echo "the relay's model once more, with its full number of lives"; $(GO) test $(ARGS) ./internal/app/relay; fi
+
+.PHONY: test-alerts
+test-alerts: ## alerts, each provoked and repaired, and the dashboard, in a real Prometheus (Debian: prometheus); two minutes
+	$(GO) test ./test/e2e -run '^Test(Alerts|Dashboard)' -count=1 -parallel 8 -timeout 10m -prometheus $(ARGS)
 
 DURATION ?= 60s
 SEED     ?= 0
@@ -71,7 +75,7 @@ generate: ## generate code anew from openapi.yaml
 	$(GO) generate ./...
 
 .PHONY: ci
-ci: lint build test chaos ## what continuous integration runs
+ci: lint build test test-alerts chaos ## what continuous integration runs
 
 .PHONY: clean
 clean: ## remove bin/ and the data of `make run`; stop it first
