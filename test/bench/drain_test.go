@@ -16,6 +16,8 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 	"github.com/synadia-io/orbit.go/jetstreamext"
+	"go.opentelemetry.io/otel/metric"
+	nometer "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
@@ -29,9 +31,9 @@ import (
 
 // drainFigures are rates in events per second, one of each round.
 type drainFigures struct {
-	relay, raw []float64
-	single     float64
-	settings   string
+	relay, unmeasured, raw []float64
+	single                 float64
+	settings               string
 }
 
 const (
@@ -39,8 +41,8 @@ const (
 	batchSize = 1000
 )
 
-// measureDrain lets the relay drain a backlog, then sends the very messages that it sent as raw batches, from memory, and
-// so on in turns, each into a new stream.
+// measureDrain lets the relay drain a backlog, with and without metrics, then sends the very messages that it sent as raw
+// batches, from memory, and so on in turns, each into a new stream.
 func measureDrain(t *testing.T, size scale) drainFigures {
 	t.Helper()
 	database, broker := infra.Database(t), infra.NATS(t)
@@ -56,8 +58,14 @@ func measureDrain(t *testing.T, size scale) drainFigures {
 
 	figures := drainFigures{settings: settings(t, db)}
 	for round := range rounds {
-		name := "RELAY" + strconv.Itoa(round)
-		figures.relay = append(figures.relay, perSecond(size.events, drain(t, database, broker.URL, name, size.events)))
+		name := "UNMEASURED" + strconv.Itoa(round)
+		rate := perSecond(size.events, drain(t, database, broker.URL, name, size.events, nometer.NewMeterProvider()))
+		figures.unmeasured = append(figures.unmeasured, rate)
+		require.NoError(t, js.DeleteStream(t.Context(), name))
+
+		name = "RELAY" + strconv.Itoa(round)
+		rate = perSecond(size.events, drain(t, database, broker.URL, name, size.events, meters(t)))
+		figures.relay = append(figures.relay, rate)
 		messages := readStream(t, js, name, size.events)
 		require.NoError(t, js.DeleteStream(t.Context(), name))
 
@@ -103,9 +111,20 @@ func settings(t *testing.T, db *sql.DB) string {
 		version, fsync, commit)
 }
 
+// meters are those of `serve`, when nothing is pushed.
+func meters(t *testing.T) metric.MeterProvider {
+	t.Helper()
+	t.Setenv("OTEL_METRICS_EXPORTER", "none")
+	t.Setenv("OTEL_TRACES_EXPORTER", "none")
+	tel, err := telemetry.Setup(t.Context(), telemetry.Options{Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, tel.Shutdown(context.Background())) })
+	return tel.MeterProvider()
+}
+
 // drain runs a relay as `serve` does, until everything is published, and returns how long that took: campaign and
 // take-over included, connecting and the creation of the stream not.
-func drain(t *testing.T, database, broker, name string, events int) time.Duration {
+func drain(t *testing.T, database, broker, name string, events int, mp metric.MeterProvider) time.Duration {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	db, err := postgres.Open(postgres.Options{URL: database})
@@ -124,7 +143,7 @@ func drain(t *testing.T, database, broker, name string, events int) time.Duratio
 	r := relay.New(relay.Ports{
 		Log: postgres.NewLog(db, name, quiet), Cursors: postgres.NewCursorStore(db, name, name),
 		Parking: postgres.NewParking(db, name), Retention: postgres.NewRetention(db, name),
-		Publisher: telemetry.TracePublisher(noop.NewTracerProvider(), name, publisher),
+		Publisher: telemetry.MeasurePublisher(mp, name, telemetry.TracePublisher(noop.NewTracerProvider(), name, publisher)),
 		Elector:   postgres.NewElector(db, name, "bench", ttl), Waker: bell, Alarm: bell,
 	}, relay.Options{
 		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: batchSize, Bytes: 4 << 20},
@@ -217,11 +236,11 @@ func timed(do func()) time.Duration {
 	return time.Since(began)
 }
 
-// ratios compares each drain with the raw batches right after it, so that a machine that slows down slows both.
-func (f drainFigures) ratios() []float64 {
+// ratios compares each drain with what was done right before or after it, so that a machine that slows down slows both.
+func (f drainFigures) ratios(with []float64) []float64 {
 	ratios := make([]float64, len(f.relay))
 	for i := range ratios {
-		ratios[i] = f.relay[i] / f.raw[i]
+		ratios[i] = f.relay[i] / with[i]
 	}
 	return ratios
 }
@@ -233,8 +252,10 @@ func (f drainFigures) print(w io.Writer, size scale) {
 	fmt.Fprintf(w, "%s\n\n", f.settings)
 	fmt.Fprintf(w, "A backlog of %d events\tmedian\t%s\n", size.events, "the rounds, events/s")
 	fmt.Fprintf(w, "  drained by the relay\t%.0f\t%.0f\n", relayed, f.relay)
+	fmt.Fprintf(w, "  the same without metrics\t%.0f\t%.0f\n", median(f.unmeasured), f.unmeasured)
 	fmt.Fprintf(w, "  raw atomic batches of %d from memory\t%.0f\t%.0f\n", batchSize, raw, f.raw)
 	fmt.Fprintf(w, "  %d single synchronous publishes\t%.0f\n", size.singles, f.single)
 	fmt.Fprintf(w, "  The relay has %.0f %% of the raw batches' rate (median of the rounds), and %.1f times that of single publishes.\n",
-		100*median(f.ratios()), relayed/f.single)
+		100*median(f.ratios(f.raw)), relayed/f.single)
+	fmt.Fprintf(w, "  With metrics it has %.0f %% of the rate that it has without (median of the rounds).\n", 100*median(f.ratios(f.unmeasured)))
 }

@@ -3,6 +3,9 @@ package e2e_test
 import (
 	"database/sql"
 	"net/http"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -85,6 +88,7 @@ func TestMetrics(t *testing.T) {
 	w.behind()
 	w.overtaken()
 	w.deliveredAgain()
+	w.documented()
 	w.halted()
 	w.handedOver()
 }
@@ -246,6 +250,41 @@ func (w *watched) deliveredAgain() {
 	require.Equal(w.t, before, infra.Scrape(w.t, w.emails).Value(w.t, "outboxie_subscriber_latency_seconds_count", emails))
 }
 
+// catalogue is the tables of docs/metrics.md.
+func catalogue(t *testing.T) (kinds map[string]string, pushed []string) {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/metrics.md")
+	require.NoError(t, err)
+	kinds = make(map[string]string)
+	suffixes := map[string]string{"s": "_seconds", "By": "_bytes", "%": "_percent"}
+	rows := regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| (?:`([a-z._]+)`)? ?\\| ([a-z]+)(?:, ([^ ]+))? ")
+	for _, row := range rows.FindAllStringSubmatch(string(text), -1) {
+		shown, name, kind, unit := row[1], row[2], row[3], row[4]
+		kinds[shown] = kind
+		if name == "" {
+			continue
+		}
+		pushed = append(pushed, name)
+		name = strings.ReplaceAll(name, ".", "_") + suffixes[unit]
+		if kind == "counter" {
+			name += "_total"
+		}
+		require.Equal(t, shown, name)
+	}
+	return kinds, pushed
+}
+
+// documented : docs/metrics.md has what is shown, as the kind that it is, and nothing else.
+func (w *watched) documented() {
+	kinds, _ := catalogue(w.t)
+	delete(kinds, "go_memory_limit_bytes") // is not set here
+	shown := make(map[string]string)
+	for _, sample := range slices.Concat(infra.Scrape(w.t, w.leader), infra.Scrape(w.t, w.emails)) {
+		shown[sample.Metric] = sample.Kind
+	}
+	require.Equal(w.t, shown, kinds)
+}
+
 func (w *watched) halted() {
 	js, done := connect(w.t, w.broker.URL)
 	defer done()
@@ -303,6 +342,11 @@ func TestMetricsArePushed(t *testing.T) {
 		"messaging.destination.name": "ORDERS",
 	}, sent.Attributes)
 	require.Equal(t, "updowncounter", collector.WaitForPoint(t, "pushed", "db.client.connection.max", exactly(16), patience).Kind)
+
+	_, names := catalogue(t)
+	for _, point := range collector.Points("") {
+		require.Contains(t, names, point.Name)
+	}
 
 	seldom := append(collector.Environment(), "OTEL_METRIC_EXPORT_INTERVAL=3600000")
 	last := serve(t, "seldom", append(seldom, servers...))
