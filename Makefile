@@ -1,8 +1,8 @@
-# Everything here needs Go and make, nothing else. `make` lists the targets.
+# Everything here needs Go and make; what says so needs Docker too. `make` lists the targets.
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  = -X main.version=$(VERSION)
-BINARY   = bin/outboxie
+BINARY  ?= bin/outboxie
 
 # The race detector needs a C compiler (not on macOS); RACE= switches it off.
 RACE    ?= $(if $(shell command -v cc || command -v gcc || command -v clang),-race)
@@ -13,7 +13,8 @@ LINT     = $(GO) tool -modfile=tools/go.mod golangci-lint
 .PHONY: help
 help: ## list the targets
 	@echo "usage: make TARGET [ARGS=…]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-23s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "variables: POSTGRES_PORT, NATS_PORT, JAEGER_PORT, OTLP_PORT (of infra-up, and of what runs on it), RACE, GO"
 
 .PHONY: run
 run: build ## Postgres, NATS, API, relay and a subscriber in one process, data in .outboxie/; e.g. ARGS="--subscribers 2 --fresh"
@@ -24,6 +25,41 @@ build: ## compile bin/outboxie
 	@test -e $(BINARY) || echo "Compiling for the first time: this takes a few minutes, later runs start within seconds."
 	@$(GO) build -ldflags '$(LDFLAGS)' -o $(BINARY) ./cmd/outboxie
 
+# On the infrastructure: Postgres and NATS on their usual ports, in Docker with Jaeger if an engine answers.
+export VERSION BINARY POSTGRES_PORT NATS_PORT JAEGER_PORT OTLP_PORT INFRA_DATA
+
+.PHONY: infra-up
+infra-up: build ## Postgres on 5432, NATS on 4222, Jaeger on 16686, in Docker; without an engine Postgres and NATS in the background
+	@docker/infra.sh up
+
+.PHONY: infra-down
+infra-down: ## stop what infra-up started, and what runs on it in Docker; the data is kept
+	@docker/infra.sh down
+
+.PHONY: run-example
+run-example: infra-up ## one instance on 8080, on infra-up
+	@docker/processes.sh serve app=8080
+
+.PHONY: run-subscriber
+run-subscriber: infra-up ## one subscriber, on infra-up
+	@docker/processes.sh subscribe subscriber1
+
+.PHONY: run-distributed
+run-distributed: infra-up ## three instances on 8081, 8082 and 8083, on infra-up
+	@docker/processes.sh serve app1=8081 app2=8082 app3=8083
+
+.PHONY: run-subscribers
+run-subscribers: infra-up ## three subscribers, on infra-up
+	@docker/processes.sh subscribe subscriber1 subscriber2 subscriber3
+
+.PHONY: docker-build
+docker-build: ## the image, with the version in it; then `docker compose up` runs all of the distributed set-up; needs Docker
+	@docker/infra.sh compose build
+
+.PHONY: docker-stop-distributed
+docker-stop-distributed: ## stop the distributed set-up and its infrastructure; the data is kept; needs Docker
+	@docker/infra.sh compose down
+
 .PHONY: test
 test: ## every test, against Postgres and NATS that the tests start; with the race detector if there is a C compiler
 	@test -n "$(RACE)" || echo "No C compiler: testing without the race detector."
@@ -33,6 +69,15 @@ test: ## every test, against Postgres and NATS that the tests start; with the ra
 .PHONY: test-alerts
 test-alerts: ## alerts, each provoked and repaired, and the dashboard, in a real Prometheus (Debian: prometheus); two minutes
 	$(GO) test ./test/e2e -run '^Test(Alerts|Dashboard)' -count=1 -parallel 8 -timeout 10m -prometheus $(ARGS)
+
+.PHONY: test-with-infra
+test-with-infra: build ## the same against the infrastructure of docker/, a set of its own that is thrown away afterwards
+	@docker/infra.sh during $(GO) test $(RACE) -count=1 $(ARGS) ./...
+
+.PHONY: test-docker
+test-docker: ## the README's manual test, the image, stopping, restarting; needs Docker, and the ports of the set-up
+	@docker/infra.sh compose version
+	$(GO) test ./test/docker -docker -count=1 -timeout 20m -v $(ARGS)
 
 DURATION ?= 60s
 SEED     ?= 0
@@ -78,5 +123,5 @@ generate: ## generate code anew from openapi.yaml
 ci: lint build test test-alerts chaos ## what continuous integration runs
 
 .PHONY: clean
-clean: ## remove bin/ and the data of `make run`; stop it first
+clean: ## remove bin/, and the data of `make run` and of infra-up without Docker; stop them first
 	rm -rf bin .outboxie

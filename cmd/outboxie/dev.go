@@ -1,18 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/fx"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/embedded"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/config"
@@ -34,22 +33,25 @@ func (p *program) devCommand() *cobra.Command {
 			return p.dev(cmd.Context(), c)
 		},
 	}
-	config.AddFlags(cmd.Flags(), config.HTTPAddr, config.AdminAddr, config.DataDir, config.Fresh, config.Subscribers)
+	config.AddFlags(cmd.Flags(), config.HTTPAddr, config.AdminAddr, config.DataDir, config.PostgresPort, config.NATSPort,
+		config.Fresh, config.Subscribers)
 	return cmd
 }
 
 func (p *program) dev(ctx context.Context, c config.Config) (err error) {
 	began := time.Now()
 	logger := p.logger(c)
-	servers, err := startServers(ctx, &c, logger)
+	servers := &servers{}
+	defer func() { err = cmp.Or(err, servers.stop()) }()
+	if !c.Given(config.DatabaseURL) {
+		err = servers.startPostgres(ctx, &c, logger)
+	}
+	if err == nil && !c.Given(config.NATSURL) {
+		err = servers.startNATS(&c, logger)
+	}
 	if err != nil {
 		return stopped(ctx, err)
 	}
-	defer func() {
-		if ended := servers.stop(); err == nil {
-			err = ended
-		}
-	}()
 	if err := prepareDatabase(ctx, c, logger); err != nil {
 		return stopped(ctx, err)
 	}
@@ -72,65 +74,6 @@ func devGraph(c config.Config, logger *slog.Logger) fx.Option {
 			return append(checks, letterChecks(desk, ids...)...)
 		}),
 	)
-}
-
-// servers is what the command started for itself; nil where it was told of another.
-type servers struct {
-	postgres *embedded.Postgres
-	nats     *embedded.NATS
-}
-
-// startServers starts what c does not name, and puts it there.
-func startServers(ctx context.Context, c *config.Config, logger *slog.Logger) (*servers, error) {
-	s := &servers{}
-	folder, err := filepath.Abs(c.Dev.DataDir)
-	if err != nil {
-		return nil, err
-	}
-	if !c.Given(config.DatabaseURL) {
-		s.postgres, err = embedded.StartPostgres(ctx, embedded.PostgresOptions{
-			DataDir: filepath.Join(folder, "postgres"), Fresh: c.Dev.Fresh, Home: c.Dev.PostgresHome, Logger: logger,
-		})
-		if err != nil {
-			return nil, err
-		}
-		c.Database.URL = config.URL(s.postgres.URL())
-	}
-	if !c.Given(config.NATSURL) {
-		s.nats, err = embedded.StartNATS(embedded.NATSOptions{
-			StoreDir: filepath.Join(folder, "nats"), Logger: logger,
-		})
-		if err != nil {
-			_ = s.stop() // the first error is the one to tell
-			return nil, err
-		}
-		c.NATS.URL = config.URL(s.nats.URL())
-	}
-	return s, nil
-}
-
-func (s *servers) stop() error {
-	if s.nats != nil {
-		s.nats.Stop()
-	}
-	if s.postgres != nil {
-		return s.postgres.Stop()
-	}
-	return nil
-}
-
-// watch ends with ctx, or with an error when Postgres dies.
-func (s *servers) watch(ctx context.Context) error {
-	var died <-chan struct{}
-	if s.postgres != nil {
-		died = s.postgres.Done()
-	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-died:
-		return fmt.Errorf("the Postgres in %s stopped", s.postgres.DataDir())
-	}
 }
 
 // introduce tells a newcomer what runs, where, and what to try.

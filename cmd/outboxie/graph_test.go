@@ -52,7 +52,7 @@ func TestGraphsAreValid(t *testing.T) {
 func TestGraphsStartAndStop(t *testing.T) {
 	c := config.Default()
 	c.Database.URL = config.URL(infra.Database(t))
-	c.NATS.URL = config.URL(infra.NATS(t).URL)
+	c.NATS.URL = config.URL(infra.Broker(t))
 	c.HTTP = config.HTTP{Addr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0"}
 	for name, graph := range everyGraph(c) {
 		t.Run(name, func(t *testing.T) {
@@ -129,7 +129,7 @@ func command(t *testing.T, environment []string, args ...string) (code int, stdo
 }
 
 func TestExitCodesAndWords(t *testing.T) {
-	database, nats := "DATABASE_URL="+infra.Database(t), "NATS_URL="+infra.NATS(t).URL
+	database, nats := "DATABASE_URL="+infra.Database(t), "NATS_URL="+infra.Broker(t)
 	taken := httpapi.NewAdmin(httpapi.AdminOptions{Addr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, taken.Listen(t.Context()))
 	defer taken.Shutdown(t.Context()) //nolint:errcheck // it never served

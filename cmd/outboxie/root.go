@@ -54,7 +54,7 @@ func runContext(ctx context.Context, args, environment []string, stdout, stderr 
 	_, _ = fmt.Fprintf(stderr, "outboxie: %v\n", err)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		_, _ = fmt.Fprintln(stderr, "Stop what listens there, or choose another address with HTTP_ADDR (--http-addr) and ADMIN_ADDR "+
-			"(--admin-addr); port 0 picks a free one.")
+			"(--admin-addr), or for dev and infra with --postgres-port and --nats-port; port 0 picks a free one.")
 	}
 	var problems *config.Error
 	if !p.began || errors.As(err, &problems) || fault.KindOf(err) == fault.Invalid {
@@ -73,7 +73,7 @@ func (p *program) command() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.AddCommand(
-		p.devCommand(), p.serveCommand(), p.subscribeCommand(), p.subscriberCommand(), p.outboxCommand(), p.migrateCommand(),
+		p.devCommand(), p.infraCommand(), p.serveCommand(), p.subscribeCommand(), p.subscriberCommand(), p.outboxCommand(), p.migrateCommand(),
 		p.healthcheckCommand(), p.configCommand(), p.versionCommand(),
 	)
 	return root

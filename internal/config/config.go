@@ -94,6 +94,8 @@ type Log struct {
 type Dev struct {
 	DataDir      string `env:"OUTBOXIE_DATA_DIR"` // where Postgres and NATS keep their data
 	PostgresHome string `env:"OUTBOXIE_PG_HOME"`  // the folder above bin/postgres; empty: look for it
+	PostgresPort int    `env:"--postgres-port"`   // on loopback; 0 picks a free one
+	NATSPort     int    `env:"--nats-port"`       // likewise
 	Fresh        bool   `env:"--fresh"`           // by flag only: it deletes data
 	Subscribers  int    `env:"--subscribers"`
 }

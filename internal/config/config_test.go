@@ -41,7 +41,7 @@ func TestDefaultsAreTheContract(t *testing.T) {
 
 func TestEverySettingCanBeGiven(t *testing.T) {
 	flags := newFlags(t)
-	require.NoError(t, flags.Parse([]string{"--fresh", "--subscribers=3", "--id=billing", "--roles", "relay"}))
+	require.NoError(t, flags.Parse([]string{"--fresh", "--subscribers=3", "--postgres-port=5432", "--nats-port=4222", "--id=billing", "--roles", "relay"}))
 	c, err := config.NewBuilder().Flags(flags).Environment([]string{
 		"DATABASE_URL=postgres://u:p@db:5432/orders", "DATABASE_MAX_CONNS=8", "NATS_URL=nats://a:4222,tls://b:4222",
 		"HTTP_ADDR=:80", "ADMIN_ADDR=[::1]:0", "INSTANCE_ID=one", "STREAM_NAME=ORDERS-2", "STREAM_MAX_BYTES=1073741824",
@@ -59,7 +59,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 		LeaseTTL: time.Second, PollInterval: 100 * time.Millisecond, BatchSize: 10, Retention: 168 * time.Hour,
 	}, c.Outbox)
 	require.Equal(t, config.Log{Level: slog.LevelDebug, Format: config.JSON}, c.Log)
-	require.Equal(t, config.Dev{DataDir: "/data", PostgresHome: "/pg", Fresh: true, Subscribers: 3}, c.Dev)
+	require.Equal(t, config.Dev{DataDir: "/data", PostgresHome: "/pg", PostgresPort: 5432, NATSPort: 4222, Fresh: true, Subscribers: 3}, c.Dev)
 	require.Equal(t, config.Subscriber{ID: "billing", MaxAttempts: 3, InboxRetention: 337 * time.Hour}, c.Subscriber)
 	require.Equal(t, config.Roles{Relay: true}, c.Roles)
 	for _, s := range c.Settings() {
@@ -178,6 +178,8 @@ func TestProblems(t *testing.T) {
 		{"--id=", `--id is ""; it must be 1 to 64 letters, digits, - and _`},
 		{"--roles=", `--roles is ""; it must be a list of api and relay, such as api,relay`},
 		{"--fresh=maybe", `--fresh is "maybe"; it must be true or false`},
+		{"--postgres-port=65536", `--postgres-port is "65536"; it must be a port from 0 (any free one) to 65535`},
+		{"--nats-port=four", `--nats-port is "four"; it must be a port from 0 (any free one) to 65535`},
 		{"--subscribers=-1", `--subscribers is "-1"; it must be a whole number from 0 to 100`},
 		{"--subscribers=many", `--subscribers is "many"; it must be a whole number from 0 to 100`},
 	} {
@@ -311,6 +313,8 @@ LOG_LEVEL                info                           default
 LOG_FORMAT               text                           default
 OUTBOXIE_DATA_DIR        .outboxie                      default
 OUTBOXIE_PG_HOME                                        default
+--postgres-port          0                              default
+--nats-port              0                              default
 --fresh                  false                          default
 --subscribers            1                              default
 OTEL_SERVICE_NAME        orders                         environment
@@ -340,7 +344,8 @@ func TestFlags(t *testing.T) {
 func newFlags(t *testing.T) *pflag.FlagSet {
 	t.Helper()
 	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
-	config.AddFlags(flags, config.HTTPAddr, config.AdminAddr, config.DataDir, config.Fresh, config.Subscribers,
+	config.AddFlags(flags, config.HTTPAddr, config.AdminAddr, config.DataDir, config.PostgresPort, config.NATSPort,
+		config.Fresh, config.Subscribers,
 		config.RolesList, config.SubscriberID)
 	return flags
 }

@@ -36,6 +36,8 @@ const (
 	LogFormat        Name = "LOG_FORMAT"
 	DataDir          Name = "OUTBOXIE_DATA_DIR"
 	PostgresHome     Name = "OUTBOXIE_PG_HOME"
+	PostgresPort     Name = "--postgres-port"
+	NATSPort         Name = "--nats-port"
 	Fresh            Name = "--fresh"
 	Subscribers      Name = "--subscribers"
 )
@@ -60,6 +62,8 @@ func (s setting) String() string {
 	}
 	return string(s.name) + " (or --" + s.flag + ")"
 }
+
+const aPort = "a port from 0 (any free one) to 65535"
 
 const anAddress = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8080 or :8080"
 
@@ -156,6 +160,14 @@ var settings = []setting{
 		accepts: "a folder", ok: func(c Config) bool { return c.Dev.DataDir != "" },
 	},
 	{name: PostgresHome, accepts: "the folder above bin/postgres"},
+	{
+		name: PostgresPort, flag: "postgres-port", kind: "number", help: "port of Postgres on 127.0.0.1; 0 picks a free one",
+		accepts: aPort, ok: func(c Config) bool { return within(c.Dev.PostgresPort, 0, 65535) },
+	},
+	{
+		name: NATSPort, flag: "nats-port", kind: "number", help: "port of NATS on 127.0.0.1; 0 picks a free one",
+		accepts: aPort, ok: func(c Config) bool { return within(c.Dev.NATSPort, 0, 65535) },
+	},
 	{name: Fresh, flag: "fresh", kind: "bool", help: "delete the data of earlier runs first", accepts: "true or false"},
 	{
 		name: Subscribers, flag: "subscribers", kind: "number", help: "how many subscribers to run",

@@ -45,12 +45,12 @@ const (
 // batches, from memory, and so on in turns, each into a new stream.
 func measureDrain(t *testing.T, size scale) drainFigures {
 	t.Helper()
-	database, broker := infra.Database(t), infra.NATS(t)
+	database, broker := infra.Database(t), infra.Broker(t)
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
 	defer db.Close()
 	fill(t, db, size.events)
-	nc, err := nats.Connect(broker.URL)
+	nc, err := nats.Connect(broker)
 	require.NoError(t, err)
 	defer nc.Close()
 	js, err := natsjs.New(nc)
@@ -59,12 +59,12 @@ func measureDrain(t *testing.T, size scale) drainFigures {
 	figures := drainFigures{settings: settings(t, db)}
 	for round := range rounds {
 		name := "UNMEASURED" + strconv.Itoa(round)
-		rate := perSecond(size.events, drain(t, database, broker.URL, name, size.events, nometer.NewMeterProvider()))
+		rate := perSecond(size.events, drain(t, database, broker, name, size.events, nometer.NewMeterProvider()))
 		figures.unmeasured = append(figures.unmeasured, rate)
 		require.NoError(t, js.DeleteStream(t.Context(), name))
 
 		name = "RELAY" + strconv.Itoa(round)
-		rate = perSecond(size.events, drain(t, database, broker.URL, name, size.events, meters(t)))
+		rate = perSecond(size.events, drain(t, database, broker, name, size.events, meters(t)))
 		figures.relay = append(figures.relay, rate)
 		messages := readStream(t, js, name, size.events)
 		require.NoError(t, js.DeleteStream(t.Context(), name))

@@ -27,9 +27,9 @@ const interval = 10 * time.Millisecond // between two orders
 // measureFloor returns how long a message takes from a synchronous publish to a plain consumer, at the orders' pace.
 func measureFloor(t *testing.T, size scale) []time.Duration {
 	t.Helper()
-	broker := infra.NATS(t)
+	broker := infra.Broker(t)
 	connect := func() natsjs.JetStream {
-		nc, err := nats.Connect(broker.URL)
+		nc, err := nats.Connect(broker)
 		require.NoError(t, err)
 		t.Cleanup(nc.Close)
 		js, err := natsjs.New(nc)
@@ -70,7 +70,7 @@ func measureFloor(t *testing.T, size scale) []time.Duration {
 func measureLatency(t *testing.T, size scale, roles ...string) []time.Duration {
 	t.Helper()
 	database := infra.Database(t)
-	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + infra.NATS(t).URL, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0"}
+	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + infra.Broker(t), "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0"}
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
 	defer db.Close()

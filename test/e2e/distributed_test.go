@@ -20,7 +20,7 @@ import (
 // stream holds every event once, in order.
 func TestDistributed(t *testing.T) {
 	const ttl = time.Second
-	database, broker := infra.Database(t), infra.NATS(t).URL
+	database, broker := infra.Database(t), infra.Broker(t)
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=" + ttl.String()}
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)

@@ -85,7 +85,7 @@ type crew struct {
 func startCrew(t *testing.T) *crew {
 	t.Helper()
 	database := infra.Database(t)
-	c := &crew{t: t, ttl: 2 * time.Second, broker: infra.NATS(t).URL, instances: make(map[string]*infra.Process)}
+	c := &crew{t: t, ttl: 2 * time.Second, broker: infra.Broker(t), instances: make(map[string]*infra.Process)}
 	c.environment = []string{"DATABASE_URL=" + database, "NATS_URL=" + c.broker, "OUTBOX_LEASE_TTL=" + c.ttl.String()}
 	var err error
 	c.db, err = sql.Open("pgx", database)

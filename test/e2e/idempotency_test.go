@@ -48,7 +48,7 @@ func requirePlaced(t *testing.T, db *sql.DB, orders int) {
 
 // TestIdempotencyKey posts one order many times, at once and later, over two instances.
 func TestIdempotencyKey(t *testing.T) {
-	database, broker := infra.Database(t), infra.NATS(t).URL
+	database, broker := infra.Database(t), infra.Broker(t)
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker}
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
@@ -117,7 +117,7 @@ func TestRetryAfterAKill(t *testing.T) {
 		"in the commit":     {"DEFERRABLE INITIALLY DEFERRED", `commit%`, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			database, broker := infra.Database(t), infra.NATS(t).URL
+			database, broker := infra.Database(t), infra.Broker(t)
 			environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s"}
 			db, err := sql.Open("pgx", database)
 			require.NoError(t, err)

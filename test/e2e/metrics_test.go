@@ -322,7 +322,7 @@ func TestMetricsOfRetention(t *testing.T) {
 // TestMetricsArePushed receives them over real OTLP: while the program runs, and what is left when it stops.
 func TestMetricsArePushed(t *testing.T) {
 	collector := infra.Collector(t)
-	servers := []string{"DATABASE_URL=" + infra.Database(t), "NATS_URL=" + infra.NATS(t).URL}
+	servers := []string{"DATABASE_URL=" + infra.Database(t), "NATS_URL=" + infra.Broker(t)}
 	instance := serve(t, "pushed", append(collector.Environment(), servers...))
 	placeMany(t, instance.API(), 2)
 	exactly := func(value float64) func(infra.Point) bool {

@@ -18,7 +18,7 @@ import (
 
 // TestParksAndRedrives parks an event that is too large, with what comes behind it, gives it up, and redrives the rest.
 func TestParksAndRedrives(t *testing.T) {
-	database, broker := infra.Database(t), infra.NATS(t).URL
+	database, broker := infra.Database(t), infra.Broker(t)
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s"}
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)

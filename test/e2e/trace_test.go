@@ -13,7 +13,7 @@ import (
 // other processes, it is one trace, with each span below the one that caused it.
 func TestOneTrace(t *testing.T) {
 	collector := infra.Collector(t)
-	environment := append(collector.Environment(), "DATABASE_URL="+infra.Database(t), "NATS_URL="+infra.NATS(t).URL)
+	environment := append(collector.Environment(), "DATABASE_URL="+infra.Database(t), "NATS_URL="+infra.Broker(t))
 	instance := serve(t, "traced", environment)
 	subscribers := []string{"emails", "invoices"}
 	for _, id := range subscribers {

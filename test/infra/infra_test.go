@@ -3,6 +3,7 @@ package infra_test
 import (
 	"database/sql"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,4 +85,30 @@ func TestNATSComesBackWithItsStreams(t *testing.T) {
 	stream, err := js.Stream(t.Context(), "S")
 	require.NoError(t, err)
 	require.EqualValues(t, 1, stream.CachedInfo().State.LastSeq)
+}
+
+// TestBrokerIsEmptyAndOfOneTestAtATime : tests that share a server do not see each other, or each other's streams.
+func TestBrokerIsEmptyAndOfOneTestAtATime(t *testing.T) {
+	server := infra.NATS(t)
+	t.Setenv("OUTBOXIE_TEST_NATS_URL", server.URL)
+	var using atomic.Int32
+	t.Run("all", func(t *testing.T) {
+		for _, name := range []string{"first", "second", "third"} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				require.Equal(t, server.URL, infra.Broker(t))
+				require.EqualValues(t, 1, using.Add(1))
+				defer using.Add(-1)
+				connection, err := nats.Connect(server.URL)
+				require.NoError(t, err)
+				defer connection.Close()
+				js, err := jetstream.New(connection)
+				require.NoError(t, err)
+				_, err = js.Stream(t.Context(), "S")
+				require.ErrorIs(t, err, jetstream.ErrStreamNotFound)
+				_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}})
+				require.NoError(t, err)
+			})
+		}
+	})
 }

@@ -42,7 +42,7 @@ func Binary(t testing.TB) string {
 	return filepath.Join(program.folder, "outboxie")
 }
 
-// Process is one run of the program. What it prints is kept, and shown when the test fails.
+// Process is one run of the program, or of another one. What it prints is kept, and shown when the test fails.
 type Process struct {
 	t     testing.TB
 	cmd   *exec.Cmd
@@ -56,8 +56,15 @@ type Process struct {
 // ends, unless it ended before.
 func Launch(t testing.TB, environment []string, args ...string) *Process {
 	t.Helper()
-	p := &Process{t: t, cmd: exec.Command(Binary(t), args...), ended: make(chan struct{})}
-	p.cmd.Env, p.cmd.Dir = append(os.Environ(), environment...), t.TempDir()
+	cmd := exec.Command(Binary(t), args...)
+	cmd.Env, cmd.Dir = append(os.Environ(), environment...), t.TempDir()
+	return Start(t, cmd)
+}
+
+// Start starts a command of the test's own making. It is killed when the test ends, unless it ended before.
+func Start(t testing.TB, cmd *exec.Cmd) *Process {
+	t.Helper()
+	p := &Process{t: t, cmd: cmd, ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	require.NoError(t, p.cmd.Start())
 	go func() {
@@ -130,6 +137,12 @@ func (p *Process) Kill() {
 func (p *Process) Stop(signal syscall.Signal) int {
 	p.t.Helper()
 	p.Signal(signal)
+	return p.Wait()
+}
+
+// Wait waits until the program has ended, and returns its exit code.
+func (p *Process) Wait() int {
+	p.t.Helper()
 	select {
 	case <-p.ended:
 	case <-time.After(patience):

@@ -64,7 +64,7 @@ func (n *NATS) start(opts NATSOptions) error {
 	// The server would report a taken port only to its log, and then time out.
 	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", max(opts.Port, 0)))
 	if err != nil {
-		return fmt.Errorf("NATS cannot listen on port %d: %w; stop what uses it or choose another port", opts.Port, err)
+		return fmt.Errorf("NATS cannot listen on port %d: %w", opts.Port, err)
 	}
 	_ = listener.Close()
 	port := opts.Port

@@ -1,0 +1,58 @@
+# shellcheck shell=bash
+# What the scripts of this folder share.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# Where everything is. The Makefile lists what may be changed.
+: "${BINARY:=bin/outboxie}" "${INFRA_DATA:=.outboxie/infra}"
+export POSTGRES_PORT=${POSTGRES_PORT:-5432} NATS_PORT=${NATS_PORT:-4222} JAEGER_PORT=${JAEGER_PORT:-16686} OTLP_PORT=${OTLP_PORT:-4318}
+database="postgres://outboxie:outboxie@127.0.0.1:$POSTGRES_PORT/outboxie?sslmode=disable"
+broker="nats://127.0.0.1:$NATS_PORT"
+
+fail() {
+	printf '%s\n' "$*" >&2
+	exit 1
+}
+
+# engine succeeds if a Docker engine answers; else reason says why none does. An engine without a Compose that understands
+# `include` is a failure.
+engine() {
+	local version major minor
+	reason=
+	if ! command -v docker >/dev/null; then
+		reason="docker is not installed"
+		return 1
+	fi
+	if ! reason=$(docker version --format '{{.Server.Version}}' 2>&1 >/dev/null); then
+		reason=${reason%%$'\n'*}
+		return 1
+	fi
+	version=$(docker compose version --short 2>/dev/null) ||
+		fail "A Docker engine answers, but there is no \`docker compose\`: install the Compose plugin, version 2.20 or newer."
+	IFS=. read -r major minor _ <<<"${version#v}"
+	((major > 2 || major == 2 && minor >= 20)) ||
+		fail "Docker Compose is version $version; the files in docker/ need 2.20 or newer."
+}
+
+listening() { (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# owner says who listens on a port, as far as this user may know.
+owner() {
+	local who
+	who=$(docker ps --filter "publish=$1" --format 'the container {{.Names}}' 2>/dev/null | head -n 1) || true
+	[[ $who ]] || who=$(lsof +c 0 -nP -iTCP:"$1" -sTCP:LISTEN 2>/dev/null | awk 'NR == 2 { print $1 ", process " $2 }') || true
+	[[ $who ]] || who=$(ss -Hltnp "sport = :$1" 2>/dev/null | awk -F '[",=]' 'NR == 1 && $4 == "pid" { print $2 ", process " $5 }') || true
+	printf '%s\n' "${who:-a process that cannot be named}"
+}
+
+# need_free PORT... ends the script if somebody listens on one of the ports, and names all that are taken.
+need_free() {
+	local port taken=
+	for port; do
+		if listening "$port"; then
+			printf 'Port %s is taken by %s.\n' "$port" "$(owner "$port")" >&2
+			taken=yes
+		fi
+	done
+	[[ -z $taken ]] || fail "Stop what listens there. The infrastructure can have other ports: \`make help\` names the variables."
+}

@@ -1,0 +1,121 @@
+// Package docker_test runs what docker/ holds the way people do: the README's commands, `docker compose` and `make`.
+//
+// With -docker, as `make test-docker` gives it, that is done on a Docker engine: in a project of its own, but on the ports
+// that the README names. Without, what can be seen without an engine is tested.
+package docker_test
+
+import (
+	"flag"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+var onEngine = flag.Bool("docker", false, "run on a Docker engine")
+
+func TestMain(m *testing.M) { infra.Main(m) }
+
+const (
+	root     = "../.." // of the repository, where all commands run
+	project  = "outboxie-test-docker"
+	patience = 2 * time.Minute
+)
+
+// needEngine skips what needs a Docker engine unless one was asked for. Whatever the test leaves in Docker is removed.
+func needEngine(t *testing.T) {
+	t.Helper()
+	if !*onEngine {
+		t.Skip("needs a Docker engine: make test-docker")
+	}
+	remove := func() { succeed(t, "docker", "compose", "down", "--volumes", "--remove-orphans", "--timeout", "5") }
+	remove()
+	t.Cleanup(remove)
+}
+
+// command is one that runs in the root of the repository, with assignments added to its environment. Nothing of a `make`
+// that runs this test reaches it.
+func command(assignments []string, args ...string) *exec.Cmd {
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Dir = root
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); !strings.HasPrefix(name, "MAKE") && name != "MFLAGS" && name != "ARGS" {
+			cmd.Env = append(cmd.Env, variable)
+		}
+	}
+	cmd.Env = append(append(cmd.Env, "COMPOSE_PROJECT_NAME="+project), assignments...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that it can be interrupted as from a terminal
+	cmd.WaitDelay = 10 * time.Second
+	return cmd
+}
+
+// run runs a command to its end, and returns what it printed and its exit code.
+func run(t *testing.T, cmd *exec.Cmd) (said string, code int) {
+	t.Helper()
+	began := time.Now()
+	text, err := cmd.CombinedOutput()
+	if cmd.ProcessState == nil {
+		require.NoError(t, err)
+	}
+	t.Logf("%s: exit code %d after %.1f s\n%s", strings.Join(cmd.Args, " "), cmd.ProcessState.ExitCode(), time.Since(began).Seconds(), text)
+	return string(text), cmd.ProcessState.ExitCode()
+}
+
+// succeed runs a command that must not fail.
+func succeed(t *testing.T, args ...string) string {
+	t.Helper()
+	said, code := run(t, command(nil, args...))
+	require.Zero(t, code)
+	return said
+}
+
+// foreground is a command like `make run-distributed`, until it is interrupted.
+type foreground struct {
+	*infra.Process
+	t   *testing.T
+	cmd *exec.Cmd
+}
+
+func start(t *testing.T, cmd *exec.Cmd) foreground {
+	t.Helper()
+	f := foreground{infra.Start(t, cmd), t, cmd}
+	t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }) // runs first; nothing may be left
+	return f
+}
+
+// interrupt does what Ctrl-C does, and waits until the command and all that it started have ended.
+func (f foreground) interrupt() (code int) {
+	f.t.Helper()
+	require.NoError(f.t, syscall.Kill(-f.cmd.Process.Pid, syscall.SIGINT))
+	code = f.Wait()
+	f.requireNobodyLeft()
+	return code
+}
+
+func (f foreground) requireNobodyLeft() {
+	f.t.Helper()
+	require.Eventually(f.t, func() bool { return syscall.Kill(-f.cmd.Process.Pid, 0) != nil }, patience, 20*time.Millisecond,
+		"%s left a process behind", f.cmd.Args)
+}
+
+// place posts an order, as the README does, and returns its id.
+func place(t *testing.T, port int) string {
+	t.Helper()
+	body := strings.NewReader(`{"customer_id": "550e8400-e29b-41d4-a716-446655440000", "amount": 100.50}`)
+	answer, err := http.Post("http://127.0.0.1:"+strconv.Itoa(port)+"/orders", "application/json", body) //nolint:noctx // bounded by the test
+	require.NoError(t, err)
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusCreated, answer.StatusCode, string(text))
+	return strings.TrimPrefix(answer.Header.Get("Location"), "/orders/")
+}

@@ -1,0 +1,59 @@
+package e2e_test
+
+import (
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// TestInfra runs an instance and a subscriber on the servers of `outboxie infra`, which are stopped and come back on the
+// same ports with their data. A taken port is named. When the program is killed, no Postgres stays behind.
+func TestInfra(t *testing.T) {
+	data := dataDir(t)
+	ports := []string{"--postgres-port", strconv.Itoa(infra.Port(t)), "--nats-port", strconv.Itoa(infra.Port(t))}
+	launch := func() *infra.Process {
+		// What the environment names is not used.
+		return infra.Launch(t, []string{"DATABASE_URL=postgres://nowhere/x"}, append([]string{"infra", "--data-dir", data}, ports...)...)
+	}
+	first := launch()
+	first.Says("Ctrl-C stops them")
+	environment := []string{
+		"DATABASE_URL=" + strings.Trim(first.Says("DATABASE_URL='"), "'"),
+		"NATS_URL=" + strings.Trim(first.Says("NATS_URL='"), "'"),
+	}
+	require.Contains(t, environment[0], ":"+ports[1]+"/")
+	require.Equal(t, "NATS_URL=nats://127.0.0.1:"+ports[3], environment[1])
+
+	instance := serve(t, "app", environment)
+	order, err := place(instance.API())
+	require.NoError(t, err)
+	subscriber := infra.Launch(t, environment, "subscribe", "--id", "emails")
+	subscriber.Says("Received order created event subscriber=emails order_id=" + order.ID)
+	require.Zero(t, subscriber.Stop(syscall.SIGTERM), subscriber)
+	require.Zero(t, instance.Stop(syscall.SIGTERM), instance)
+	require.Zero(t, first.Stop(syscall.SIGINT), first)
+
+	for i, name := range []string{"Postgres cannot have port ", "NATS cannot listen on port "} {
+		listener, err := net.Listen("tcp", "127.0.0.1:"+ports[2*i+1])
+		require.NoError(t, err)
+		blocked := launch()
+		blocked.Says(name + ports[2*i+1])
+		require.Equal(t, 1, blocked.Wait(), blocked)
+		require.NoError(t, listener.Close())
+	}
+
+	second := launch()
+	second.Says("Ctrl-C stops them")
+	_, err = call(http.MethodGet, "http://"+serve(t, "again", environment).API()+"/orders/"+order.ID, "", http.StatusOK)
+	require.NoError(t, err)
+	pid := postmaster(t, data)
+	second.Kill()
+	requireGone(t, pid)
+}
