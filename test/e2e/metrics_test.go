@@ -108,8 +108,26 @@ func (w *watched) delivered() {
 	w.is(w.emails, 6, "outboxie_subscriber_latency_seconds_count", emails)
 	w.is(w.leader, 0, "outboxie_outbox_backlog")
 	w.is(w.leader, 0, "outboxie_subscriber_lag", emails)
+	w.deliveredByTheLeader(infra.Scrape(t, w.leader))
 
-	s := infra.Scrape(t, w.leader)
+	s := infra.Scrape(t, w.follower)
+	require.Zero(t, s.Value(t, "outboxie_relay_leader"))
+	require.Zero(t, s.Value(t, "outboxie_relay_elections_total"))
+	for _, leaders := range []string{"outboxie_relay_term", "outboxie_outbox_backlog", "outboxie_subscriber_lag", "outboxie_parking_events"} {
+		require.Empty(t, s.Find(leaders), "%s is the leader's to tell", leaders)
+	}
+
+	s = infra.Scrape(t, w.emails)
+	require.EqualValues(t, 6, s.Value(t, "messaging_client_consumed_messages_total", emails))
+	require.EqualValues(t, 6, s.Value(t, "messaging_process_duration_seconds_count", emails, "error_type="))
+	for _, none := range []string{"outboxie_subscriber_redeliveries_total", "outboxie_inbox_duplicates_total", "outboxie_subscriber_dead_letters"} {
+		require.Zero(t, s.Value(t, none, emails), none)
+	}
+	require.Empty(t, s.Find("outboxie_relay_leader"))
+}
+
+func (w *watched) deliveredByTheLeader(s infra.Samples) {
+	t := w.t
 	for _, answered := range []struct {
 		method, route, status string
 		count                 float64
@@ -145,21 +163,6 @@ func (w *watched) delivered() {
 	require.EqualValues(t, 1, s.Value(t, "outboxie_nats_connected"))
 	require.Positive(t, s.Value(t, "go_goroutine_count"))
 	require.Equal(t, "first", s.Find("target_info")[0].Labels["service_instance_id"])
-
-	s = infra.Scrape(t, w.follower)
-	require.Zero(t, s.Value(t, "outboxie_relay_leader"))
-	require.Zero(t, s.Value(t, "outboxie_relay_elections_total"))
-	for _, leaders := range []string{"outboxie_relay_term", "outboxie_outbox_backlog", "outboxie_subscriber_lag", "outboxie_parking_events"} {
-		require.Empty(t, s.Find(leaders), "%s is the leader's to tell", leaders)
-	}
-
-	s = infra.Scrape(t, w.emails)
-	require.EqualValues(t, 6, s.Value(t, "messaging_client_consumed_messages_total", emails))
-	require.EqualValues(t, 6, s.Value(t, "messaging_process_duration_seconds_count", emails, "error_type="))
-	for _, none := range []string{"outboxie_subscriber_redeliveries_total", "outboxie_inbox_duplicates_total", "outboxie_subscriber_dead_letters"} {
-		require.Zero(t, s.Value(t, none, emails), none)
-	}
-	require.Empty(t, s.Find("outboxie_relay_leader"))
 }
 
 // heldUp : a transaction that has written position 7 stays open, and one order is placed after it.
@@ -250,8 +253,8 @@ func (w *watched) deliveredAgain() {
 	require.Equal(w.t, before, infra.Scrape(w.t, w.emails).Value(w.t, "outboxie_subscriber_latency_seconds_count", emails))
 }
 
-// catalogue is the tables of docs/metrics.md.
-func catalogue(t *testing.T) (kinds map[string]string, pushed []string) {
+// catalog is the tables of docs/metrics.md.
+func catalog(t *testing.T) (kinds map[string]string, pushed []string) {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/metrics.md")
 	require.NoError(t, err)
@@ -276,7 +279,7 @@ func catalogue(t *testing.T) (kinds map[string]string, pushed []string) {
 
 // documented : docs/metrics.md has what is shown, as the kind that it is, and nothing else.
 func (w *watched) documented() {
-	kinds, _ := catalogue(w.t)
+	kinds, _ := catalog(w.t)
 	delete(kinds, "go_memory_limit_bytes") // is not set here
 	shown := make(map[string]string)
 	for _, sample := range slices.Concat(infra.Scrape(w.t, w.leader), infra.Scrape(w.t, w.emails)) {
@@ -343,7 +346,7 @@ func TestMetricsArePushed(t *testing.T) {
 	}, sent.Attributes)
 	require.Equal(t, "updowncounter", collector.WaitForPoint(t, "pushed", "db.client.connection.max", exactly(16), patience).Kind)
 
-	_, names := catalogue(t)
+	_, names := catalog(t)
 	for _, point := range collector.Points("") {
 		require.Contains(t, names, point.Name)
 	}

@@ -30,7 +30,7 @@ type patient struct {
 
 func newPatient(t *testing.T) *patient {
 	t.Helper()
-	p := &patient{t: t, kept: filepath.Join(t.TempDir(), "store")}
+	p := &patient{t: t}
 	database := infra.Database(t)
 	p.broker = infra.NATS(t, func(o *embedded.NATSOptions) { p.store = o.StoreDir })
 	p.environment = []string{"DATABASE_URL=" + database, "NATS_URL=" + p.broker.URL, "OUTBOX_LEASE_TTL=1s"}
@@ -41,9 +41,7 @@ func newPatient(t *testing.T) *patient {
 	p.instance = serve(t, "app", p.environment)
 	p.instance.Says("created the stream")
 	p.publish(3, 3)
-	p.broker.Stop()
-	require.NoError(t, os.CopyFS(p.kept, os.DirFS(p.store)))
-	p.broker.Start()
+	p.kept = keepStore(t, p.broker, p.store)
 	p.publish(2, 5)
 	return p
 }
@@ -52,17 +50,28 @@ func newPatient(t *testing.T) *patient {
 func (p *patient) publish(orders, all int) {
 	p.t.Helper()
 	placeMany(p.t, p.instance.API(), orders)
-	require.Eventually(p.t, func() bool { return count(p.t, p.db, "SELECT position FROM outbox_cursor") == all }, patience, 10*time.Millisecond)
+	require.Eventually(p.t, func() bool { return count(p.t, p.db, "SELECT coalesce(max(position), 0) FROM outbox_cursor") == all }, patience, 10*time.Millisecond)
 	require.EqualValues(p.t, all, published(p.t, p.broker.URL))
 }
 
-// rollBack brings the broker's old store back.
-func (p *patient) rollBack() {
-	p.t.Helper()
-	p.broker.Stop()
-	require.NoError(p.t, os.RemoveAll(filepath.Join(p.store, "jetstream")))
-	require.NoError(p.t, os.CopyFS(filepath.Join(p.store, "jetstream"), os.DirFS(filepath.Join(p.kept, "jetstream"))))
-	p.broker.Start()
+// keepStore copies the folder of a broker, which is stopped for it.
+func keepStore(t *testing.T, broker *infra.NATSServer, store string) (kept string) {
+	t.Helper()
+	kept = filepath.Join(t.TempDir(), "store")
+	broker.Stop()
+	require.NoError(t, os.CopyFS(kept, os.DirFS(store)))
+	broker.Start()
+	return kept
+}
+
+// rollBack brings an old copy of the broker's folder back.
+func rollBack(t *testing.T, broker *infra.NATSServer, store, kept string) {
+	t.Helper()
+	broker.Stop()
+	store, kept = filepath.Join(store, "jetstream"), filepath.Join(kept, "jetstream")
+	require.NoError(t, os.RemoveAll(store))
+	require.NoError(t, os.CopyFS(store, os.DirFS(kept)))
+	broker.Start()
 }
 
 func (p *patient) stream(use func(js jetstream.JetStream, stream jetstream.Stream)) {
@@ -128,13 +137,13 @@ var damages = map[string]struct {
 	},
 	"the stream goes back, and somebody else writes": {
 		outbox.HaltTailForeign, func(p *patient) {
-			p.rollBack()
+			rollBack(p.t, p.broker, p.store, p.kept)
 			p.stray(2)
 		}, "publish the 2 events of the log", 5 + 1 + 2 + 1,
 	},
 	"what the stream lost is purged": {
 		outbox.HaltLogPurged, func(p *patient) {
-			p.rollBack()
+			rollBack(p.t, p.broker, p.store, p.kept)
 			p.sql("DELETE FROM outbox")
 			p.sql("UPDATE outbox_cursor SET purged_to = 5")
 		}, "the log does not have it any more", 3 + 1 + 1,
