@@ -32,7 +32,7 @@ func newWatched(t *testing.T, settings ...string) *watched {
 	t.Helper()
 	database := infra.Database(t)
 	w := &watched{t: t, broker: infra.NATS(t)}
-	w.environment = append([]string{"DATABASE_URL=" + database, "NATS_URL=" + w.broker.URL, "OUTBOX_LEASE_TTL=1s"}, settings...)
+	w.environment = append([]string{"DATABASE_URL=" + database, "NATS_URL=" + w.broker.URL}, settings...)
 	var err error
 	w.db, err = sql.Open("pgx", database)
 	require.NoError(t, err)
@@ -181,7 +181,7 @@ func (w *watched) heldUp() {
 	w.is(w.leader, 0, "outboxie_outbox_backlog")
 	w.is(w.leader, 0, "outboxie_outbox_oldest_writer_age_seconds")
 	s = infra.Scrape(w.t, w.leader)
-	require.EqualValues(w.t, 1, s.Value(w.t, "outboxie_outbox_gap_waits_total"))
+	require.GreaterOrEqual(w.t, s.Value(w.t, "outboxie_outbox_gap_waits_total"), 1.0)
 	require.Greater(w.t, s.Value(w.t, "outboxie_outbox_gap_wait_time_seconds_total"), 0.9)
 	w.is(w.emails, 8, "outboxie_subscriber_latency_seconds_count", emails)
 }
