@@ -254,32 +254,36 @@ func (w *watched) deliveredAgain() {
 }
 
 // catalog is the tables of docs/metrics.md.
-func catalog(t *testing.T) (kinds map[string]string, pushed []string) {
+func catalog(t *testing.T) (found struct {
+	kinds map[string]string // by the names that Prometheus shows
+	names []string          // that are pushed
+},
+) {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/metrics.md")
 	require.NoError(t, err)
-	kinds = make(map[string]string)
+	found.kinds = make(map[string]string)
 	suffixes := map[string]string{"s": "_seconds", "By": "_bytes", "%": "_percent"}
 	rows := regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| (?:`([a-z._]+)`)? ?\\| ([a-z]+)(?:, ([^ ]+))? ")
 	for _, row := range rows.FindAllStringSubmatch(string(text), -1) {
 		shown, name, kind, unit := row[1], row[2], row[3], row[4]
-		kinds[shown] = kind
+		found.kinds[shown] = kind
 		if name == "" {
 			continue
 		}
-		pushed = append(pushed, name)
+		found.names = append(found.names, name)
 		name = strings.ReplaceAll(name, ".", "_") + suffixes[unit]
 		if kind == "counter" {
 			name += "_total"
 		}
 		require.Equal(t, shown, name)
 	}
-	return kinds, pushed
+	return found
 }
 
 // documented : docs/metrics.md has what is shown, as the kind that it is, and nothing else.
 func (w *watched) documented() {
-	kinds, _ := catalog(w.t)
+	kinds := catalog(w.t).kinds
 	delete(kinds, "go_memory_limit_bytes") // is not set here
 	shown := make(map[string]string)
 	for _, sample := range slices.Concat(infra.Scrape(w.t, w.leader), infra.Scrape(w.t, w.emails)) {
@@ -346,7 +350,7 @@ func TestMetricsArePushed(t *testing.T) {
 	}, sent.Attributes)
 	require.Equal(t, "updowncounter", collector.WaitForPoint(t, "pushed", "db.client.connection.max", exactly(16), patience).Kind)
 
-	_, names := catalog(t)
+	names := catalog(t).names
 	for _, point := range collector.Points("") {
 		require.Contains(t, names, point.Name)
 	}
