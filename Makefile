@@ -25,6 +25,18 @@ build: ## compile bin/outboxie
 	@test -e $(BINARY) || echo "Compiling for the first time: this takes a few minutes, later runs start within seconds."
 	@$(GO) build -ldflags '$(LDFLAGS)' -o $(BINARY) ./cmd/outboxie
 
+.PHONY: demo
+demo: build ## see delivery, leader election, fail-over and fan-out, and have them checked; in Docker if an engine answers
+	@if docker version >/dev/null 2>&1; then \
+		echo "A Docker engine answers, so the demo runs in containers (without: make demo-local)."; exec $(BINARY) demo --docker $(ARGS); \
+	else \
+		echo "No Docker engine answers, so the demo runs as processes."; exec $(BINARY) demo $(ARGS); \
+	fi
+
+.PHONY: demo-local
+demo-local: build ## the same as processes, on a Postgres and a NATS of its own; ARGS=--stay leaves it running until Ctrl-C
+	@exec $(BINARY) demo $(ARGS)
+
 # On the infrastructure: Postgres and NATS on their usual ports, in Docker with Jaeger if an engine answers.
 export VERSION BINARY POSTGRES_PORT NATS_PORT JAEGER_PORT OTLP_PORT INFRA_DATA
 

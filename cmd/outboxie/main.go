@@ -6,9 +6,11 @@ import (
 	"os"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/embedded"
+	"github.com/assylzhan-a/outboxie/internal/demo"
 )
 
 func main() {
 	embedded.SuperviseIfAsked()
+	demo.EndWithDemo()
 	os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }

@@ -73,8 +73,8 @@ func (p *program) command() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.AddCommand(
-		p.devCommand(), p.infraCommand(), p.serveCommand(), p.subscribeCommand(), p.subscriberCommand(), p.outboxCommand(), p.migrateCommand(),
-		p.healthcheckCommand(), p.configCommand(), p.versionCommand(),
+		p.demoCommand(), p.devCommand(), p.infraCommand(), p.serveCommand(), p.subscribeCommand(), p.subscriberCommand(),
+		p.outboxCommand(), p.migrateCommand(), p.healthcheckCommand(), p.configCommand(), p.versionCommand(),
 	)
 	return root
 }

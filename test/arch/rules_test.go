@@ -29,12 +29,14 @@ const (
 	config     layer = "config"
 	migrations layer = "migrations"
 	cmd        layer = "cmd"
+	demo       layer = "demo"
+	checker    layer = "checker"
 	test       layer = "test"
 	homeless   layer = "" // not one of the house's rooms
 )
 
 // layers has the ones that must exist; a pattern that finds nothing would approve of everything.
-var layers = []layer{domain, port, suite, app, adapter, config, migrations, cmd, test}
+var layers = []layer{domain, port, suite, app, adapter, config, migrations, cmd, demo, checker, test}
 
 func layerOf(importPath string) layer {
 	place, ours := strings.CutPrefix(importPath, module)
@@ -58,6 +60,10 @@ func layerOf(importPath string) layer {
 		return migrations
 	case under("cmd"):
 		return cmd
+	case under("internal/demo"):
+		return demo
+	case under("internal/checker"):
+		return checker
 	case under("test"):
 		return test
 	}
@@ -176,6 +182,8 @@ const (
 	adaptersFaceThePorts   = "adapters import only ports, domain, migrations and foreign libraries"
 	adaptersAreStrangers   = "adapters never import each other"
 	onlyCmdKnowsConfig     = "only cmd imports config"
+	outsidersSeeNothing    = "demo and checker know the program from outside: of it they import the checker only"
+	nothingNeedsOutsiders  = "demo is imported by cmd only, the checker by demo and tests"
 	testsStayTests         = "test code is imported by tests only"
 	fxStaysInModules       = "fx appears only in adapters/*/module.go and cmd"
 	noTechnologyInTheHouse = "no driver or framework can be reached from domain, ports or app"
@@ -183,7 +191,8 @@ const (
 
 var rules = []string{
 	everyPackageHasARoom, domainIsPure, portsArePure, suitesArePlain, appIsPure, adaptersFaceThePorts,
-	adaptersAreStrangers, onlyCmdKnowsConfig, testsStayTests, fxStaysInModules, noTechnologyInTheHouse,
+	adaptersAreStrangers, onlyCmdKnowsConfig, outsidersSeeNothing, nothingNeedsOutsiders, testsStayTests, fxStaysInModules,
+	noTechnologyInTheHouse,
 }
 
 // technologies are import path prefixes.
@@ -234,6 +243,10 @@ func broken(importer, file, imported string) string {
 		return ""
 	case to == test, to == suite && from != suite:
 		return testsStayTests
+	case (from == demo || from == checker) && ours && to != checker:
+		return outsidersSeeNothing
+	case to == demo && from != cmd, to == checker && from != demo && from != checker:
+		return nothingNeedsOutsiders
 	case to == config && from != cmd:
 		return onlyCmdKnowsConfig
 	case matches(imported, []string{fx}) && from != cmd && (from != adapter || file != "module.go"):

@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/assylzhan-a/outboxie/test/chaos/checker"
+	"github.com/assylzhan-a/outboxie/internal/checker"
 )
 
 const (

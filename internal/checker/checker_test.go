@@ -1,11 +1,9 @@
 package checker_test
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/test/chaos/checker"
+	"github.com/assylzhan-a/outboxie/internal/checker"
 )
 
 // life is a small history, made by hand.
@@ -330,19 +328,4 @@ func TestIDs(t *testing.T) {
 		_, err := checker.ParseID(wrong)
 		require.Error(t, err, wrong)
 	}
-}
-
-// TestNothingIsSharedWithTheEngine holds the checker to its word.
-func TestNothingIsSharedWithTheEngine(t *testing.T) {
-	said, err := exec.Command("go", "list", "-deps", "-json=ImportPath,Standard", ".").Output()
-	require.NoError(t, err)
-	const us, client = "github.com/assylzhan-a/outboxie/", "github.com/nats-io/nats.go/jetstream"
-	var seen []string
-	for decoder := json.NewDecoder(strings.NewReader(string(said))); decoder.More(); {
-		var p struct{ ImportPath string }
-		require.NoError(t, decoder.Decode(&p))
-		seen = append(seen, p.ImportPath)
-		require.False(t, strings.HasPrefix(p.ImportPath, us) && p.ImportPath != us+"test/chaos/checker", "the checker uses %s", p.ImportPath)
-	}
-	require.Contains(t, seen, client, "the list is not empty")
 }

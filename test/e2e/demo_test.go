@@ -1,0 +1,161 @@
+package e2e_test
+
+import (
+	"database/sql"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// startDemo runs the demo as processes, with its data under temp.
+func startDemo(t *testing.T, temp string, args ...string) *infra.Process {
+	t.Helper()
+	return infra.Launch(t, []string{"TMPDIR=" + temp, "OUTBOX_LEASE_TTL=1s"}, append([]string{"demo"}, args...)...)
+}
+
+// requireNothingLeft : no process of a demo runs, and its data is gone.
+func requireNothingLeft(t *testing.T, temp string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return len(demoProcesses(t)) == 0 }, patience, 20*time.Millisecond, "%v", demoProcesses(t))
+	left, err := filepath.Glob(filepath.Join(temp, "*"))
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+// demoProcesses is the process id of each child of a demo, by its arguments.
+func demoProcesses(t *testing.T) map[string]int {
+	t.Helper()
+	said, err := exec.Command("ps", "-eo", "pid=,args=").Output()
+	require.NoError(t, err)
+	found := make(map[string]int)
+	for line := range strings.Lines(string(said)) {
+		if id, args, is := strings.Cut(strings.TrimSpace(line), " "+infra.Binary(t)+" "); is && args != "demo" {
+			pid, err := strconv.Atoi(strings.TrimSpace(id))
+			require.NoError(t, err)
+			found[fmt.Sprintf("%s (%d)", args, pid)] = pid
+		}
+	}
+	return found
+}
+
+// TestDemo is the whole demo: every step, the table, and nothing is left.
+func TestDemo(t *testing.T) {
+	temp := dataDir(t)
+	demo := startDemo(t, temp)
+	demo.Says("Another instance takes over")
+	demo.Says("Nothing lost, nothing doubled, nothing reordered?")
+	require.Zero(t, demo.Wait(), demo)
+	said := demo.String()
+	require.NotContains(t, said, "✗")
+	require.NotContains(t, said, "\x1b", "colors are for terminals")
+	require.Equal(t, 6, strings.Count(said, "INFO  Received order created event\n"), "three subscribers, two orders")
+
+	_, table, _ := strings.Cut(said, "Stop and remove everything")
+	require.Regexp(t, `(?s)\n\n`+
+		`  orders        (\d+) accepted; \d+ requests sent again, with their key\n`+
+		`  stream        \d+ messages: 0 lost, 0 doubled, 0 reordered\n`+
+		`  subscribers   3: each event took effect once for each, \d+ in all\n`+
+		`  leaders       app[123], then app[123], then app[123]\n`+
+		`  pauses        \d\.\d\d s and \d\.\d\d s without delivery, after a kill -9\n`+
+		`  first trace   .*\n`+
+		`  took          [\d.]+ s\n\n`+
+		`The demo succeeded.\n$`, table)
+	var orders, again, messages, effects int
+	var leaders [3]string
+	rows := strings.Split(strings.TrimSpace(table[strings.Index(table, "\n"):]), "\n")
+	scan := func(row int, format string, into ...any) {
+		t.Helper()
+		_, err := fmt.Sscanf(strings.ReplaceAll(strings.Join(strings.Fields(rows[row]), " "), ",", ""), format, into...)
+		require.NoError(t, err, rows[row])
+	}
+	scan(0, "orders %d accepted; %d requests", &orders, &again)
+	scan(1, "stream %d messages:", &messages)
+	scan(2, "subscribers 3: each event took effect once for each %d", &effects)
+	scan(3, "leaders %s then %s then %s", &leaders[0], &leaders[1], &leaders[2])
+	require.Equal(t, []int{orders, 3 * orders}, []int{messages, effects})
+	require.Positive(t, again)
+	require.NotEqual(t, leaders[0], leaders[1])
+	require.NotEqual(t, leaders[1], leaders[2])
+	requireNothingLeft(t, temp)
+}
+
+// TestDemoNotices falsifies what a subscriber counted, while the demo runs.
+func TestDemoNotices(t *testing.T) {
+	temp := dataDir(t)
+	demo := startDemo(t, temp)
+	database := "postgres:" + demo.Says("postgres:")
+	demo.Says("Who leads?")
+	db, err := sql.Open("pgx", database)
+	require.NoError(t, err)
+	defer db.Close()
+	_, err = db.Exec("UPDATE customer_totals SET orders = orders + 1 WHERE subscriber = 'subscriber2'")
+	require.NoError(t, err)
+	require.Equal(t, 1, demo.Wait(), demo)
+	require.Contains(t, demo.String(), `the demo failed at step 15, "Nothing lost, nothing doubled, nothing reordered?": the checker found:`)
+	require.Contains(t, demo.String(), "subscriber2 counted 2 orders of ")
+	require.NotContains(t, demo.String(), "succeeded")
+	requireNothingLeft(t, temp)
+}
+
+// TestDemoNeedsItsPorts has app2's port taken by this process.
+func TestDemoNeedsItsPorts(t *testing.T) {
+	temp, port := dataDir(t), infra.Port(t)
+	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+1))
+	require.NoError(t, err)
+	defer listener.Close()
+	demo := startDemo(t, temp, "--port", strconv.Itoa(port))
+	require.Equal(t, 1, demo.Wait(), demo)
+	owner := "a process that this user may not see"
+	for _, command := range []string{"lsof", "ss"} {
+		if _, err := exec.LookPath(command); err == nil {
+			owner = fmt.Sprintf("%s, process %d", filepath.Base(os.Args[0]), os.Getpid())
+		}
+	}
+	require.Contains(t, demo.String(), fmt.Sprintf(
+		`the demo failed at step 3, "Start app1, app2 and app3": port %d is taken by %s: stop what listens there`, port+1, owner))
+	requireNothingLeft(t, temp)
+}
+
+// TestDemoMissesASubscriber kills a subscriber from outside.
+func TestDemoMissesASubscriber(t *testing.T) {
+	temp := dataDir(t)
+	demo := startDemo(t, temp)
+	demo.Says("Start subscriber1, subscriber2 and subscriber3")
+	for args, pid := range demoProcesses(t) {
+		if strings.HasPrefix(args, "subscribe --id subscriber2 ") {
+			require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+		}
+	}
+	require.Equal(t, 1, demo.Wait(), demo)
+	require.Regexp(t, `the demo failed at step \d+, "All three subscribers received it": subscriber2 did not receive order [0-9a-f-]{36}: `+
+		`subscriber2 ended by itself \(signal: killed\); the end of its log:\n  \d\d:`, demo.String())
+	requireNothingLeft(t, temp)
+}
+
+// TestDemoEnds is a demo that is killed, of which only data is left, and one that is interrupted, of which nothing is.
+func TestDemoEnds(t *testing.T) {
+	temp := dataDir(t)
+	demo := startDemo(t, temp)
+	demo.Says("Place an order through app1")
+	require.GreaterOrEqual(t, len(demoProcesses(t)), 6)
+	demo.Kill()
+	require.Eventually(t, func() bool { return len(demoProcesses(t)) == 0 }, patience, 20*time.Millisecond)
+
+	demo = startDemo(t, temp)
+	demo.Says("removed what an earlier demo left behind when it was killed")
+	demo.Says("Kill the leader (kill -9) while orders flow")
+	require.Equal(t, 1, demo.Stop(syscall.SIGINT), demo)
+	require.Regexp(t, `the demo was interrupted at step \d+, "`, demo.String())
+	requireNothingLeft(t, temp)
+}
