@@ -91,6 +91,10 @@ test-docker: ## the README's manual test, the image, stopping, restarting; needs
 	@docker/infra.sh compose version
 	$(GO) test ./test/docker -docker -count=1 -timeout 20m -v $(ARGS)
 
+.PHONY: test-jaeger
+test-jaeger: ## deliveries in a real Jaeger: that of JAEGER_BIN, else from its image if Docker answers, else built (minutes, once)
+	@JAEGER_BIN=$$(test/jaeger/build.sh) && export JAEGER_BIN && set -x && $(GO) test -tags jaeger ./test/jaeger -count=1 -timeout 10m -v $(ARGS)
+
 DURATION ?= 60s
 SEED     ?= 0
 
@@ -115,7 +119,7 @@ fuzz: ## each fuzz target for FUZZTIME (30s); a finding ends it, and is kept in 
 
 .PHONY: lint
 lint: ## vet, golangci-lint, generated code up to date, go.mod and go.sum tidy
-	$(GO) vet ./...
+	$(GO) vet -tags jaeger ./...
 	$(LINT) run
 	@stamp() { find . -name '*.gen.go' ! -path './.*' | sort | xargs cksum; }; \
 	before=$$(stamp) && $(GO) generate ./... && \

@@ -12,12 +12,13 @@ fi
 source "$(dirname "$0")/lib.sh"
 
 # up starts the named services. Whoever wants the same meanwhile waits.
-up() {
+up() (
 	mkdir -p "$INFRA_DATA"
 	until ln -s $$ "$INFRA_DATA/starting" 2>/dev/null; do
-		kill -0 "$(readlink "$INFRA_DATA/starting")" 2>/dev/null || rm -f "$INFRA_DATA/starting" # left behind
+		kill -0 "$(readlink "$INFRA_DATA/starting")" 2>/dev/null || rm -f "$INFRA_DATA/starting" # of one that was killed
 		sleep 0.1
 	done
+	trap 'rm -f "$INFRA_DATA/starting"' EXIT
 	if engine; then
 		for service; do need_port "$service"; done
 		docker compose up --detach --wait "$@"
@@ -25,8 +26,7 @@ up() {
 		echo "No Docker engine ($reason): Postgres and NATS run without it, and there is no Jaeger."
 		embed
 	fi
-	rm "$INFRA_DATA/starting"
-}
+)
 
 # need_port makes sure that a service can have its ports, unless it runs already.
 need_port() {

@@ -34,7 +34,7 @@ watch() {
 }
 
 export DATABASE_URL=$database NATS_URL=$broker
-if listening "$OTLP_PORT"; then export OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://127.0.0.1:$OTLP_PORT/v1/traces; fi
+if listening "$OTLP_PORT"; then export OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:$OTLP_PORT; fi
 trap stop EXIT
 trap 'exit 0' INT TERM
 case ${1:-} in

@@ -34,13 +34,17 @@ func (p *program) devCommand() *cobra.Command {
 		},
 	}
 	config.AddFlags(cmd.Flags(), config.HTTPAddr, config.AdminAddr, config.DataDir, config.PostgresPort, config.NATSPort,
-		config.Fresh, config.Subscribers)
+		config.Fresh, config.Subscribers, config.JaegerURL)
 	return cmd
 }
 
 func (p *program) dev(ctx context.Context, c config.Config) (err error) {
 	began := time.Now()
-	logger := p.logger(c)
+	logger, flush, err := p.serviceLogger(ctx, c, serviceName)
+	if err != nil {
+		return err
+	}
+	defer flush()
 	servers := &servers{}
 	defer func() { err = cmp.Or(err, servers.stop()) }()
 	if !c.Given(config.DatabaseURL) {
@@ -55,12 +59,14 @@ func (p *program) dev(ctx context.Context, c config.Config) (err error) {
 	if err := prepareDatabase(ctx, c, logger); err != nil {
 		return stopped(ctx, err)
 	}
-	return runApp(ctx, fx.New(devGraph(c, logger), fx.Invoke(func(b background, api *httpapi.API, admin *httpapi.Admin, tracing *telemetry.Telemetry) {
-		b.run("postgres", servers.watch)
-		b.Lifecycle.Append(fx.StartHook(func() error {
-			return introduce(p.stdout, c, servers, api.Addr(), admin.Addr(), tracing.Exporting(), time.Since(began))
-		}))
-	})))
+	traces := findTraces(ctx, c.Jaeger.URL)
+	return runApp(ctx, fx.New(devGraph(c, logger), traces.graph(logger), fx.Invoke(
+		func(b background, api *httpapi.API, admin *httpapi.Admin, tracing *telemetry.Telemetry) {
+			b.run("postgres", servers.watch)
+			b.Lifecycle.Append(fx.StartHook(func() error {
+				return introduce(p.stdout, c, servers, api.Addr(), admin.Addr(), traces.describe(tracing.Exporting(), c.Jaeger.URL), time.Since(began))
+			}))
+		})))
 }
 
 func devGraph(c config.Config, logger *slog.Logger) fx.Option {
@@ -69,7 +75,7 @@ func devGraph(c config.Config, logger *slog.Logger) fx.Option {
 		ids[i] = fmt.Sprintf("subscriber-%d", i+1)
 	}
 	return fx.Options(
-		foundation(c, "outboxie", logger), serving(c), subscribers(ids...), administering(),
+		foundation(c, serviceName, logger), serving(c), subscribers(ids...), administering(),
 		fx.Decorate(func(checks []httpapi.Check, desk inbox.LetterDesk) []httpapi.Check {
 			return append(checks, letterChecks(desk, ids...)...)
 		}),
@@ -77,17 +83,13 @@ func devGraph(c config.Config, logger *slog.Logger) fx.Option {
 }
 
 // introduce tells a newcomer what runs, where, and what to try.
-func introduce(out io.Writer, c config.Config, s *servers, api, admin string, exporting bool, took time.Duration) error {
+func introduce(out io.Writer, c config.Config, s *servers, api, admin, traces string, took time.Duration) error {
 	database, broker := "given by DATABASE_URL", "given by NATS_URL"
 	if s.postgres != nil {
 		database = fmt.Sprintf("Postgres %s from %s, data in %s", s.postgres.Version(), s.postgres.Home(), s.postgres.DataDir())
 	}
 	if s.nats != nil {
 		broker = "NATS with JetStream, in this process"
-	}
-	traces := "not exported: set OTEL_EXPORTER_OTLP_ENDPOINT"
-	if exporting {
-		traces = "exported, as the OTEL_* environment says"
 	}
 	_, err := fmt.Fprintf(out, `
 Outboxie %s is ready after %.1f s.

@@ -35,6 +35,16 @@ import (
 // sliceBytes bounds how much of the log a relay holds at once: one slice that is being published and one read ahead.
 const sliceBytes = 4 << 20
 
+// The names under which telemetry knows the program's services.
+const (
+	serviceName           = "outboxie"
+	subscriberServiceName = "outboxie-subscriber"
+)
+
+func telemetryOptions(c config.Config, service string, logger *slog.Logger) telemetry.Options {
+	return telemetry.Options{ServiceName: service, Version: release(), InstanceID: c.InstanceID, Logger: logger}
+}
+
 // foundation is what every graph stands on: settings, logger, telemetry, and the adapters with their options. Nothing is
 // constructed before somebody asks for it.
 func foundation(c config.Config, service string, logger *slog.Logger) fx.Option {
@@ -48,7 +58,7 @@ func foundation(c config.Config, service string, logger *slog.Logger) fx.Option 
 		}),
 		fx.StartTimeout(30*time.Second), fx.StopTimeout(30*time.Second),
 		fx.Supply(
-			telemetry.Options{ServiceName: service, Version: release(), InstanceID: c.InstanceID, Logger: logger},
+			telemetryOptions(c, service, logger),
 			jetstream.Options{URL: string(c.NATS.URL), Name: c.InstanceID, Logger: logger},
 			jetstream.PublisherOptions{
 				Stream: c.Stream.Name, MaxBytes: c.Stream.MaxBytes, MaxAge: c.Stream.MaxAge, Replicas: c.Stream.Replicas, Logger: logger,
@@ -71,10 +81,7 @@ func foundation(c config.Config, service string, logger *slog.Logger) fx.Option 
 func serving(c config.Config) fx.Option {
 	graph := fx.Options(
 		fx.Provide(newOrdering, ordering.NewSweep, newRelay, apiOptions, servingChecks),
-		fx.Decorate(telemetry.TraceService, telemetry.TraceUnitOfWork, telemetry.MeasureRetention,
-			func(tp trace.TracerProvider, mp metric.MeterProvider, next outboxports.Publisher) outboxports.Publisher {
-				return telemetry.MeasurePublisher(mp, c.Stream.Name, telemetry.TracePublisher(tp, c.Stream.Name, next))
-			}),
+		fx.Decorate(telemetry.TraceService, telemetry.TraceUnitOfWork),
 		fx.Invoke(observeShared),
 		fx.Invoke(runBell), // before the relay, so that it stops after it: the relay rings when it resigns
 	)
@@ -127,11 +134,17 @@ type relayParts struct {
 	Alarm     outboxports.Alarm
 }
 
-func newRelay(parts relayParts, c config.Config, logger *slog.Logger) *relay.Relay {
+func newRelay(
+	parts relayParts, c config.Config, tp trace.TracerProvider, mp metric.MeterProvider, logger *slog.Logger,
+) *relay.Relay {
+	traced := telemetry.TraceRelay(tp, c.Stream.Name, telemetry.RelayPorts{
+		Log: parts.Log, Cursors: parts.Cursors, Publisher: parts.Publisher, Elector: parts.Elector,
+	})
 	return relay.New(
 		relay.Ports{
-			Log: parts.Log, Cursors: parts.Cursors, Publisher: parts.Publisher, Parking: parts.Parking, Retention: parts.Retention,
-			Elector: parts.Elector, Waker: parts.Waker, Alarm: parts.Alarm,
+			Log: traced.Log, Cursors: traced.Cursors, Elector: traced.Elector,
+			Publisher: telemetry.MeasurePublisher(mp, c.Stream.Name, traced.Publisher),
+			Parking:   parts.Parking, Retention: telemetry.MeasureRetention(mp, parts.Retention), Waker: parts.Waker, Alarm: parts.Alarm,
 		},
 		relay.Options{
 			LeaseTTL: c.Outbox.LeaseTTL, Poll: c.Outbox.PollInterval,

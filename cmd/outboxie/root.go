@@ -74,7 +74,7 @@ func (p *program) command() *cobra.Command {
 	}
 	root.AddCommand(
 		p.demoCommand(), p.devCommand(), p.infraCommand(), p.serveCommand(), p.subscribeCommand(), p.subscriberCommand(),
-		p.outboxCommand(), p.migrateCommand(), p.healthcheckCommand(), p.configCommand(), p.versionCommand(),
+		p.outboxCommand(), p.traceCommand(), p.migrateCommand(), p.healthcheckCommand(), p.configCommand(), p.versionCommand(),
 	)
 	return root
 }
@@ -95,6 +95,18 @@ func (p *program) logger(c config.Config) *slog.Logger {
 		logger.Warn(warning)
 	}
 	return logger
+}
+
+// serviceLogger is the logger of a service, which also sends what it logs where the OTEL_* environment says. flush sends what
+// is left.
+func (p *program) serviceLogger(ctx context.Context, c config.Config, service string) (logger *slog.Logger, flush func(), err error) {
+	written := p.logger(c)
+	logger, shutdown, err := telemetry.ExportLogs(ctx, telemetryOptions(c, service, written))
+	return logger, func() {
+		if err := shutdown(context.WithoutCancel(ctx)); err != nil {
+			written.Warn("the last log lines were not exported", "error", err)
+		}
+	}, err
 }
 
 // stopped makes a clean stop of what failed only because ctx ended.

@@ -21,7 +21,11 @@ func (p *program) serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			logger := p.logger(c)
+			logger, flush, err := p.serviceLogger(cmd.Context(), c, serviceName)
+			if err != nil {
+				return err
+			}
+			defer flush()
 			if err := prepareDatabase(cmd.Context(), c, logger); err != nil {
 				return stopped(cmd.Context(), err)
 			}
@@ -33,5 +37,5 @@ func (p *program) serveCommand() *cobra.Command {
 }
 
 func serveGraph(c config.Config, logger *slog.Logger) fx.Option {
-	return fx.Options(foundation(c, "outboxie", logger), serving(c), administering())
+	return fx.Options(foundation(c, serviceName, logger), serving(c), administering())
 }

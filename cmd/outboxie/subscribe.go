@@ -21,7 +21,11 @@ func (p *program) subscribeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			logger := p.logger(c)
+			logger, flush, err := p.serviceLogger(cmd.Context(), c, subscriberServiceName)
+			if err != nil {
+				return err
+			}
+			defer flush()
 			if err := prepareDatabase(cmd.Context(), c, logger); err != nil {
 				return stopped(cmd.Context(), err)
 			}
@@ -34,7 +38,7 @@ func (p *program) subscribeCommand() *cobra.Command {
 
 func subscribeGraph(c config.Config, logger *slog.Logger) fx.Option {
 	graph := fx.Options(
-		foundation(c, "outboxie-subscriber", logger),
+		foundation(c, subscriberServiceName, logger),
 		fx.Provide(subscribingChecks),
 		subscribers(c.Subscriber.ID),
 	)

@@ -25,6 +25,7 @@ type Config struct {
 	Stream     Stream
 	Outbox     Outbox
 	Subscriber Subscriber
+	Jaeger     Jaeger
 	Log        Log
 	Dev        Dev
 
@@ -84,6 +85,11 @@ type Subscriber struct {
 	InboxRetention time.Duration `env:"INBOX_RETENTION"`         // how long it is remembered what was applied; 0: for ever
 }
 
+// Jaeger says where traces are looked at. Where they are sent is said by OTEL_*.
+type Jaeger struct {
+	URL URL `env:"JAEGER_URL"`
+}
+
 // Log says what is logged, and how.
 type Log struct {
 	Level  slog.Level `env:"LOG_LEVEL"`
@@ -111,6 +117,7 @@ func Default() Config {
 		Stream:     Stream{Name: "ORDERS", Replicas: 1},
 		Outbox:     Outbox{LeaseTTL: 3 * time.Second, PollInterval: 500 * time.Millisecond, BatchSize: 1000},
 		Subscriber: Subscriber{MaxAttempts: 10},
+		Jaeger:     Jaeger{URL: "http://localhost:16686"},
 		Log:        Log{Level: slog.LevelInfo, Format: Text},
 		Dev:        Dev{DataDir: ".outboxie", Subscribers: 1},
 	}

@@ -29,6 +29,7 @@ func TestDefaultsAreTheContract(t *testing.T) {
 	require.Equal(t, config.Stream{Name: "ORDERS", Replicas: 1}, c.Stream)
 	require.Equal(t, config.Outbox{LeaseTTL: 3 * time.Second, PollInterval: 500 * time.Millisecond, BatchSize: 1000}, c.Outbox)
 	require.Equal(t, config.Subscriber{MaxAttempts: 10}, c.Subscriber)
+	require.Equal(t, config.Jaeger{URL: "http://localhost:16686"}, c.Jaeger)
 	require.Equal(t, config.Log{Level: slog.LevelInfo, Format: config.Text}, c.Log)
 	require.Equal(t, config.Roles{API: true, Relay: true}, c.Roles)
 	require.Equal(t, config.Dev{DataDir: ".outboxie", Subscribers: 1}, c.Dev)
@@ -47,7 +48,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 		"HTTP_ADDR=:80", "ADMIN_ADDR=[::1]:0", "INSTANCE_ID=one", "STREAM_NAME=ORDERS-2", "STREAM_MAX_BYTES=1073741824",
 		"STREAM_MAX_AGE=168h", "STREAM_REPLICAS=3", "OUTBOX_LEASE_TTL=1s", "OUTBOX_POLL_INTERVAL=100ms",
 		"OUTBOX_BATCH_SIZE=10", "OUTBOX_RETENTION=168h", "SUBSCRIBER_MAX_ATTEMPTS=3", "INBOX_RETENTION=337h",
-		"LOG_LEVEL=DEBUG", "LOG_FORMAT=json", "OUTBOXIE_DATA_DIR=/data", "OUTBOXIE_PG_HOME=/pg",
+		"JAEGER_URL=https://jaeger:443/ui", "LOG_LEVEL=DEBUG", "LOG_FORMAT=json", "OUTBOXIE_DATA_DIR=/data", "OUTBOXIE_PG_HOME=/pg",
 	}).Require(config.DatabaseURL, config.SubscriberID).Build()
 	require.NoError(t, err)
 	require.Equal(t, config.Database{URL: "postgres://u:p@db:5432/orders", MaxConns: 8}, c.Database)
@@ -58,6 +59,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	require.Equal(t, config.Outbox{
 		LeaseTTL: time.Second, PollInterval: 100 * time.Millisecond, BatchSize: 10, Retention: 168 * time.Hour,
 	}, c.Outbox)
+	require.Equal(t, config.Jaeger{URL: "https://jaeger:443/ui"}, c.Jaeger)
 	require.Equal(t, config.Log{Level: slog.LevelDebug, Format: config.JSON}, c.Log)
 	require.Equal(t, config.Dev{DataDir: "/data", PostgresHome: "/pg", PostgresPort: 5432, NATSPort: 4222, Fresh: true, Subscribers: 3}, c.Dev)
 	require.Equal(t, config.Subscriber{ID: "billing", MaxAttempts: 3, InboxRetention: 337 * time.Hour}, c.Subscriber)
@@ -148,6 +150,8 @@ func TestProblems(t *testing.T) {
 		{"DATABASE_MAX_CONNS=3", `DATABASE_MAX_CONNS is "3"; it must be a whole number from 4 to 1000`},
 		{"NATS_URL=127.0.0.1:4222", "NATS_URL is (hidden); it must be " + nats},
 		{"NATS_URL=nats://s3cret@a:4222,http://b", "NATS_URL is (hidden); it must be " + nats},
+		{"JAEGER_URL=localhost:16686", "JAEGER_URL is (hidden); it must be a URL such as http://localhost:16686"},
+		{"JAEGER_URL=http:///traces", "JAEGER_URL is (hidden); it must be a URL such as http://localhost:16686"},
 		{"HTTP_ADDR=8080", `HTTP_ADDR is "8080"; it must be ` + address},
 		{"HTTP_ADDR=localhost:http", `HTTP_ADDR is "localhost:http"; it must be ` + address},
 		{"HTTP_ADDR=:65536", `HTTP_ADDR is ":65536"; it must be ` + address},
@@ -309,6 +313,7 @@ OUTBOX_LEASE_TTL         3s                             default
 OUTBOX_POLL_INTERVAL     500ms                          default
 OUTBOX_BATCH_SIZE        1000                           default
 OUTBOX_RETENTION         0s                             default
+JAEGER_URL               http://localhost:16686         default
 LOG_LEVEL                info                           default
 LOG_FORMAT               text                           default
 OUTBOXIE_DATA_DIR        .outboxie                      default

@@ -32,6 +32,7 @@ const (
 	OutboxPoll       Name = "OUTBOX_POLL_INTERVAL"
 	OutboxBatchSize  Name = "OUTBOX_BATCH_SIZE"
 	OutboxRetention  Name = "OUTBOX_RETENTION"
+	JaegerURL        Name = "JAEGER_URL"
 	LogLevel         Name = "LOG_LEVEL"
 	LogFormat        Name = "LOG_FORMAT"
 	DataDir          Name = "OUTBOXIE_DATA_DIR"
@@ -149,6 +150,11 @@ var settings = []setting{
 	{
 		name: OutboxRetention, accepts: "a duration of at least 1m, such as 168h, or 0 (for ever)",
 		ok: func(c Config) bool { return c.Outbox.Retention == 0 || c.Outbox.Retention >= time.Minute },
+	},
+	{
+		name: JaegerURL, flag: "jaeger-url", kind: "URL", help: "where Jaeger's pages and queries are", secret: true,
+		accepts: "a URL such as http://localhost:16686",
+		ok:      func(c Config) bool { return c.Jaeger.URL.isHTTP() },
 	},
 	{name: LogLevel, accepts: "debug, info, warn or error"},
 	{

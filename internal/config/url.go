@@ -93,3 +93,8 @@ func (u URL) isNATS() bool {
 	}
 	return true
 }
+
+func (u URL) isHTTP() bool {
+	parsed, ok := parseURL(string(u))
+	return ok && parsed.Hostname() != "" && (parsed.Scheme == "http" || parsed.Scheme == "https")
+}

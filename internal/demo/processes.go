@@ -183,7 +183,7 @@ func (f *Processes) start(name string, environment []string, args ...string) err
 		"INSTANCE_ID=" + name, "STREAM_NAME=" + streamName, "LOG_LEVEL=info", "LOG_FORMAT=text",
 	})
 	if f.traces.Jaeger != "" {
-		environment = append(environment, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="+localCollector+"/v1/traces", "OTEL_BSP_SCHEDULE_DELAY=200")
+		environment = append(environment, "OTEL_EXPORTER_OTLP_ENDPOINT="+localCollector, "OTEL_BSP_SCHEDULE_DELAY=200")
 	}
 	p, err := launch(name, f.program, environment, args...)
 	if err != nil {

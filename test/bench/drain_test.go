@@ -111,11 +111,9 @@ func settings(t *testing.T, db *sql.DB) string {
 		version, fsync, commit)
 }
 
-// meters are those of `serve`, when nothing is pushed.
+// meters are those of `serve`.
 func meters(t *testing.T) metric.MeterProvider {
 	t.Helper()
-	t.Setenv("OTEL_METRICS_EXPORTER", "none")
-	t.Setenv("OTEL_TRACES_EXPORTER", "none")
 	tel, err := telemetry.Setup(t.Context(), telemetry.Options{Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, tel.Shutdown(context.Background())) })
@@ -140,11 +138,14 @@ func drain(t *testing.T, database, broker, name string, events int, mp metric.Me
 	require.NoError(t, err)
 	const ttl = 3 * time.Second
 	bell := memory.NewBell()
-	r := relay.New(relay.Ports{
+	traced := telemetry.TraceRelay(noop.NewTracerProvider(), name, telemetry.RelayPorts{
 		Log: postgres.NewLog(db, name, quiet), Cursors: postgres.NewCursorStore(db, name, name),
-		Parking: postgres.NewParking(db, name), Retention: postgres.NewRetention(db, name),
-		Publisher: telemetry.MeasurePublisher(mp, name, telemetry.TracePublisher(noop.NewTracerProvider(), name, publisher)),
-		Elector:   postgres.NewElector(db, name, "bench", ttl), Waker: bell, Alarm: bell,
+		Publisher: publisher, Elector: postgres.NewElector(db, name, "bench", ttl),
+	})
+	r := relay.New(relay.Ports{
+		Log: traced.Log, Cursors: traced.Cursors, Elector: traced.Elector,
+		Publisher: telemetry.MeasurePublisher(mp, name, traced.Publisher),
+		Parking:   postgres.NewParking(db, name), Retention: postgres.NewRetention(db, name), Waker: bell, Alarm: bell,
 	}, relay.Options{
 		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: batchSize, Bytes: 4 << 20},
 	}, quiet)

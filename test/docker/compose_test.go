@@ -69,9 +69,9 @@ func leader(t *testing.T) (name string) {
 	return name
 }
 
-// TestDistributed brings the whole set-up up, looks at its containers, stops and crashes parts of it, takes it down and
+// TestCompose brings the whole set-up up, looks at its containers, stops and crashes parts of it, takes it down and
 // brings it up again on the same data.
-func TestDistributed(t *testing.T) {
+func TestCompose(t *testing.T) {
 	needEngine(t)
 	succeed(t, "docker", "compose", "--file", "docker/compose.yaml", "config", "--quiet") // it can stand alone
 	up := []string{"docker", "compose", "up", "--detach", "--wait"}

@@ -17,7 +17,7 @@ import (
 
 func dev(t *testing.T, data string, args ...string) *infra.Process {
 	t.Helper()
-	p := infra.Launch(t, nil, append([]string{
+	p := infra.Launch(t, []string{"JAEGER_URL=http://127.0.0.1:1"}, append([]string{
 		"dev", "--http-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--data-dir", data,
 	}, args...)...)
 	p.Says("Ctrl-C stops everything")
@@ -59,23 +59,23 @@ func TestDev(t *testing.T) {
 	data := dataDir(t)
 	first := dev(t, data, "--subscribers", "2")
 	require.Contains(t, first.String(), "curl -i -X POST http://"+first.API()+"/orders")
-	require.Contains(t, first.String(), "  traces       not exported: set OTEL_EXPORTER_OTLP_ENDPOINT\n")
+	require.Contains(t, first.String(), "  traces       not exported: start a Jaeger on this machine")
 
-	order, err := place(first.API())
+	order, err := infra.Place(first.API())
 	require.NoError(t, err)
 	require.Equal(t, "created", order.Status)
 	for _, subscriber := range []string{"subscriber-1", "subscriber-2"} {
 		first.Says("Received order created event subscriber=" + subscriber + " order_id=" + order.ID)
 	}
-	require.Contains(t, first.String(), "trace_id="+order.traceID)
+	require.Contains(t, first.String(), "trace_id="+order.TraceID)
 	for _, verb := range []string{"pay", "ship"} {
-		order, err = transition(first.API(), order.ID, verb)
+		order, err = infra.Transition(first.API(), order.ID, verb)
 		require.NoError(t, err)
 	}
 	first.Says("Received order paid event subscriber=subscriber-1 order_id=" + order.ID)
 	first.Says("Received order shipped event subscriber=subscriber-2 order_id=" + order.ID)
 	require.EqualValues(t, 3, order.Version)
-	_, err = transition(first.API(), order.ID, "cancel")
+	_, err = infra.Transition(first.API(), order.ID, "cancel")
 	require.ErrorContains(t, err, "409")
 
 	pid := postmaster(t, data)
@@ -83,18 +83,18 @@ func TestDev(t *testing.T) {
 	requireGone(t, pid)
 
 	second := dev(t, data)
-	again, err := call(http.MethodGet, "http://"+second.API()+"/orders/"+order.ID, "", http.StatusOK)
+	again, err := infra.Call(http.MethodGet, "http://"+second.API()+"/orders/"+order.ID, "", http.StatusOK)
 	require.NoError(t, err)
 	require.Equal(t, "shipped", again.Status)
 	require.NotContains(t, second.String(), "Received order", "what was received is not received again")
-	next, err := place(second.API())
+	next, err := infra.Place(second.API())
 	require.NoError(t, err)
 	second.Says("Received order created event subscriber=subscriber-1 order_id=" + next.ID)
 	require.Contains(t, second.String(), "position=4 ", "the log goes on where it ended")
 	require.Zero(t, second.Stop(syscall.SIGTERM), second)
 
 	third := dev(t, data, "--fresh")
-	_, err = call(http.MethodGet, "http://"+third.API()+"/orders/"+order.ID, "", http.StatusOK)
+	_, err = infra.Call(http.MethodGet, "http://"+third.API()+"/orders/"+order.ID, "", http.StatusOK)
 	require.ErrorContains(t, err, "404")
 	pid = postmaster(t, data)
 	third.Kill()

@@ -29,7 +29,7 @@ func TestDistributed(t *testing.T) {
 	ids := []string{"app1", "app2", "app3"}
 	instances := make(map[string]*infra.Process)
 	for _, id := range ids {
-		instances[id] = serve(t, id, environment)
+		instances[id] = infra.Serve(t, id, environment)
 	}
 	subscribers := []string{"emails", "invoices", "search"}
 	for _, id := range subscribers {
@@ -50,7 +50,7 @@ func TestDistributed(t *testing.T) {
 	for writer := range writers {
 		posting.Go(func() {
 			for n := range each {
-				if _, err := place(survivors[(writer+n)%len(survivors)]); err != nil {
+				if _, err := infra.Place(survivors[(writer+n)%len(survivors)]); err != nil {
 					failures <- err
 					return
 				}
@@ -150,7 +150,7 @@ func connect(t *testing.T, broker string) (js jetstream.JetStream, done func()) 
 func placeMany(t *testing.T, api string, n int) {
 	t.Helper()
 	for range n {
-		_, err := place(api)
+		_, err := infra.Place(api)
 		require.NoError(t, err)
 	}
 }

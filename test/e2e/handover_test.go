@@ -92,10 +92,10 @@ func startCrew(t *testing.T) *crew {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = c.db.Close() })
 	for _, id := range []string{"app1", "app2", "app3"} {
-		c.instances[id] = serve(t, id, c.environment)
+		c.instances[id] = infra.Serve(t, id, c.environment)
 	}
 	c.instances[holder(t, c.db)].Says("became leader")
-	api := serve(t, "api", append([]string{"OUTBOXIE_ROLES=api"}, c.environment...)).API()
+	api := infra.Serve(t, "api", append([]string{"OUTBOXIE_ROLES=api"}, c.environment...)).API()
 	placeMany(t, api, 1)
 	require.Eventually(t, func() bool { return published(t, c.broker) == 1 }, patience, 5*time.Millisecond)
 	c.watch()
@@ -119,7 +119,7 @@ func (c *crew) post(api string) {
 				case <-tick.C:
 				}
 				asked := time.Now()
-				if _, err := place(api); err != nil {
+				if _, err := infra.Place(api); err != nil {
 					select {
 					case failed <- err:
 					default:
@@ -198,7 +198,7 @@ func (c *crew) handover(takeAway func(leader *infra.Process)) pause {
 	leader, at := holder(c.t, c.db), time.Now()
 	takeAway(c.instances[leader])
 	moved := c.moved(leader, at)
-	c.instances[leader] = serve(c.t, leader, c.environment)
+	c.instances[leader] = infra.Serve(c.t, leader, c.environment)
 	c.more(50) // the new process is not measured while it starts
 	return moved
 }

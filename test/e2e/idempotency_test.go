@@ -21,7 +21,7 @@ type given struct {
 	location, body string
 }
 
-const order = `{"customer_id": "` + customer + `", "amount": 100.50}`
+const order = `{"customer_id": "` + infra.Customer + `", "amount": 100.50}`
 
 // placeWith posts an order with an Idempotency-Key.
 func placeWith(api, key, body string) (given, error) {
@@ -56,7 +56,7 @@ func TestIdempotencyKey(t *testing.T) {
 	_, err = db.Exec(`INSERT INTO idempotency_keys SELECT 'old-' || n, '', gen_random_uuid(), now() - interval '1 day'
 		FROM generate_series(1, 2500) AS n`)
 	require.NoError(t, err)
-	apis := []string{serve(t, "first", environment).API(), serve(t, "second", environment).API()}
+	apis := []string{infra.Serve(t, "first", environment).API(), infra.Serve(t, "second", environment).API()}
 	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM idempotency_keys") == 0 }, patience, 10*time.Millisecond)
 
 	const clients = 16
@@ -78,12 +78,12 @@ func TestIdempotencyKey(t *testing.T) {
 	}
 	requirePlaced(t, db, 1)
 
-	var known placed
+	var known infra.Order
 	require.NoError(t, json.Unmarshal([]byte(first.body), &known))
 	require.Equal(t, "/orders/"+known.ID, first.location)
-	_, err = transition(apis[0], known.ID, "pay")
+	_, err = infra.Transition(apis[0], known.ID, "pay")
 	require.NoError(t, err)
-	written := `{"currency":"USD","amount":"1005e-1","customer_id":"` + strings.ToUpper(customer) + `"}`
+	written := `{"currency":"USD","amount":"1005e-1","customer_id":"` + strings.ToUpper(infra.Customer) + `"}`
 	for _, body := range []string{order, written} {
 		again, err := placeWith(apis[1], "k", body)
 		require.NoError(t, err)
@@ -122,7 +122,7 @@ func TestRetryAfterAKill(t *testing.T) {
 			db, err := sql.Open("pgx", database)
 			require.NoError(t, err)
 			defer db.Close()
-			first, second := serve(t, "first", environment), serve(t, "second", environment)
+			first, second := infra.Serve(t, "first", environment), infra.Serve(t, "second", environment)
 			_, err = db.Exec(`CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
 				$$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END $$;
 				CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON outbox ` + c.trigger + ` FOR EACH ROW EXECUTE FUNCTION wait()`)

@@ -115,7 +115,7 @@ func (w *watched) deleteStream() func() {
 	defer done()
 	require.NoError(w.t, js.DeleteStream(w.t.Context(), "ORDERS"))
 	return func() {
-		said, err := outboxie(w.t, w.environment, "outbox", "adopt")
+		said, err := infra.Outboxie(w.t, w.environment, "outbox", "adopt")
 		require.Error(w.t, err, "it only shows what it would do")
 		require.Contains(w.t, said, "stream_missing")
 		w.command("outbox", "adopt", "--yes")
@@ -153,6 +153,6 @@ func (w *watched) killInstances() func() {
 	w.first.Kill()
 	w.second.Kill()
 	return func() {
-		w.rescrape(serve(w.t, "third", w.environment).Admin())
+		w.rescrape(infra.Serve(w.t, "third", w.environment).Admin())
 	}
 }

@@ -31,8 +31,8 @@ func TestInfra(t *testing.T) {
 	require.Contains(t, environment[0], ":"+ports[1]+"/")
 	require.Equal(t, "NATS_URL=nats://127.0.0.1:"+ports[3], environment[1])
 
-	instance := serve(t, "app", environment)
-	order, err := place(instance.API())
+	instance := infra.Serve(t, "app", environment)
+	order, err := infra.Place(instance.API())
 	require.NoError(t, err)
 	subscriber := infra.Launch(t, environment, "subscribe", "--id", "emails")
 	subscriber.Says("Received order created event subscriber=emails order_id=" + order.ID)
@@ -51,7 +51,7 @@ func TestInfra(t *testing.T) {
 
 	second := launch()
 	second.Says("Ctrl-C stops them")
-	_, err = call(http.MethodGet, "http://"+serve(t, "again", environment).API()+"/orders/"+order.ID, "", http.StatusOK)
+	_, err = infra.Call(http.MethodGet, "http://"+infra.Serve(t, "again", environment).API()+"/orders/"+order.ID, "", http.StatusOK)
 	require.NoError(t, err)
 	pid := postmaster(t, data)
 	second.Kill()

@@ -37,10 +37,10 @@ func newWatched(t *testing.T, settings ...string) *watched {
 	w.db, err = sql.Open("pgx", database)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = w.db.Close() })
-	w.first = serve(t, "first", w.environment)
+	w.first = infra.Serve(t, "first", w.environment)
 	w.first.Says("created the stream")
 	w.api, w.leader = w.first.API(), w.first.Admin()
-	w.second = serve(t, "second", w.environment)
+	w.second = infra.Serve(t, "second", w.environment)
 	w.follower = w.second.Admin()
 	w.subscribe()
 	return w
@@ -66,7 +66,7 @@ func (w *watched) clone(tx interface {
 // command is one of an operator's, and works.
 func (w *watched) command(args ...string) string {
 	w.t.Helper()
-	said, err := outboxie(w.t, w.environment, args...)
+	said, err := infra.Outboxie(w.t, w.environment, args...)
 	require.NoError(w.t, err, said)
 	return said
 }
@@ -96,9 +96,9 @@ func TestMetrics(t *testing.T) {
 func (w *watched) delivered() {
 	t := w.t
 	placeMany(t, w.api, 4)
-	order, err := place(w.api)
+	order, err := infra.Place(w.api)
 	require.NoError(t, err)
-	_, err = transition(w.api, order.ID, "pay")
+	_, err = infra.Transition(w.api, order.ID, "pay")
 	require.NoError(t, err)
 	for _, url := range []string{"/orders/550e8400-e29b-41d4-a716-446655440000", "/nowhere"} {
 		answer, err := http.Get("http://" + w.api + url)
@@ -330,7 +330,8 @@ func TestMetricsOfRetention(t *testing.T) {
 func TestMetricsArePushed(t *testing.T) {
 	collector := infra.Collector(t)
 	servers := []string{"DATABASE_URL=" + infra.Database(t), "NATS_URL=" + infra.Broker(t)}
-	instance := serve(t, "pushed", append(collector.Environment(), servers...))
+	pushing := append(collector.Environment(), "OTEL_METRICS_EXPORTER=otlp", "OTEL_METRIC_EXPORT_INTERVAL=500")
+	instance := infra.Serve(t, "pushed", append(pushing, servers...))
 	placeMany(t, instance.API(), 2)
 	exactly := func(value float64) func(infra.Point) bool {
 		return func(p infra.Point) bool { return p.Value == value }
@@ -355,8 +356,7 @@ func TestMetricsArePushed(t *testing.T) {
 		require.Contains(t, names, point.Name)
 	}
 
-	seldom := append(collector.Environment(), "OTEL_METRIC_EXPORT_INTERVAL=3600000")
-	last := serve(t, "seldom", append(seldom, servers...))
+	last := infra.Serve(t, "seldom", append(append(pushing, servers...), "OTEL_METRIC_EXPORT_INTERVAL=3600000"))
 	placeMany(t, last.API(), 1)
 	require.Empty(t, collector.WaitForPoint(t, "pushed", "http.server.request.duration", exactly(2), patience).Attributes["server.address"])
 	require.Zero(t, last.Stop(syscall.SIGTERM))

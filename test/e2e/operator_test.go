@@ -2,9 +2,6 @@ package e2e_test
 
 import (
 	"database/sql"
-	"fmt"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -23,7 +20,7 @@ func TestParksAndRedrives(t *testing.T) {
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
 	defer db.Close()
-	instance := serve(t, "app", environment)
+	instance := infra.Serve(t, "app", environment)
 	instance.Says("created the stream")
 	const aggregate = "11111111-1111-1111-1111-111111111111"
 	_, err = db.Exec(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
@@ -34,30 +31,18 @@ func TestParksAndRedrives(t *testing.T) {
 	placeMany(t, instance.API(), 2)
 	require.Eventually(t, func() bool { return published(t, broker) == 4 }, patience, 10*time.Millisecond, "1, the notice, and two orders")
 
-	said, err := outboxie(t, environment, "outbox", "parked")
+	said, err := infra.Outboxie(t, environment, "outbox", "parked")
 	require.NoError(t, err)
 	require.Contains(t, said, "3 events of 1 aggregate")
-	_, err = outboxie(t, environment, "outbox", "redrive", "--all")
+	_, err = infra.Outboxie(t, environment, "outbox", "redrive", "--all")
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return strings.Contains(instance.String(), "parked again") }, patience, 10*time.Millisecond)
-	_, err = outboxie(t, environment, "outbox", "discard", "--position", "2", "--yes")
+	_, err = infra.Outboxie(t, environment, "outbox", "discard", "--position", "2", "--yes")
 	require.NoError(t, err)
-	_, err = outboxie(t, environment, "outbox", "redrive", "--aggregate", "order/"+aggregate)
+	_, err = infra.Outboxie(t, environment, "outbox", "redrive", "--aggregate", "order/"+aggregate)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return published(t, broker) == 6 }, patience, 10*time.Millisecond)
 	require.Equal(t, []string{"1", "", "5", "6", "3", "4"}, streamPositions(t, broker))
-}
-
-// outboxie runs a command to its end, and returns all that it said.
-func outboxie(t *testing.T, environment []string, args ...string) (string, error) {
-	t.Helper()
-	command := exec.CommandContext(t.Context(), infra.Binary(t), args...)
-	command.Env = append(os.Environ(), environment...)
-	said, err := command.CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("%w: %s", err, said)
-	}
-	return string(said), err
 }
 
 // streamPositions is the position of the event that each message carries, empty for a notice.

@@ -38,7 +38,7 @@ func newPatient(t *testing.T) *patient {
 	p.db, err = sql.Open("pgx", database)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = p.db.Close() })
-	p.instance = serve(t, "app", p.environment)
+	p.instance = infra.Serve(t, "app", p.environment)
 	p.instance.Says("created the stream")
 	p.publish(3, 3)
 	p.kept = keepStore(t, p.broker, p.store)
@@ -178,7 +178,7 @@ func TestRepairs(t *testing.T) {
 	for name, damage := range damages {
 		t.Run(name, func(t *testing.T) {
 			p := newPatient(t)
-			said, err := outboxie(t, p.environment, "outbox", "adopt")
+			said, err := infra.Outboxie(t, p.environment, "outbox", "adopt")
 			require.Error(t, err)
 			require.Contains(t, said, "not halted")
 			p.instance.Signal(syscall.SIGSTOP)
@@ -188,7 +188,7 @@ func TestRepairs(t *testing.T) {
 			placeMany(t, p.instance.API(), 1)
 			require.Eventually(t, func() bool { return published(t, p.broker.URL) == damage.holds }, patience, 10*time.Millisecond,
 				"there should be %d messages", damage.holds)
-			said, err = outboxie(t, p.environment, "outbox", "status")
+			said, err = infra.Outboxie(t, p.environment, "outbox", "status")
 			require.NoError(t, err)
 			require.Contains(t, said, "relaying")
 		})
@@ -199,19 +199,19 @@ func TestRepairs(t *testing.T) {
 func (p *patient) repair(halt, plan string) {
 	t := p.t
 	require.Eventually(t, func() bool {
-		said, err := outboxie(t, p.environment, "outbox", "status")
+		said, err := infra.Outboxie(t, p.environment, "outbox", "status")
 		return err == nil && strings.Contains(said, halt) && strings.Contains(said, "outboxie outbox adopt")
 	}, patience, 50*time.Millisecond)
 	require.Contains(t, p.instance.String(), halt)
-	said, err := outboxie(t, p.environment, "outbox", "adopt")
+	said, err := infra.Outboxie(t, p.environment, "outbox", "adopt")
 	require.Error(t, err)
 	for _, says := range []string{halt, plan, "say --yes"} {
 		require.Contains(t, said, says)
 	}
 	time.Sleep(100 * time.Millisecond)
-	said, err = outboxie(t, p.environment, "outbox", "status")
+	said, err = infra.Outboxie(t, p.environment, "outbox", "status")
 	require.NoError(t, err)
 	require.Contains(t, said, halt, "nothing was done")
-	said, err = outboxie(t, p.environment, "outbox", "adopt", "--yes")
+	said, err = infra.Outboxie(t, p.environment, "outbox", "adopt", "--yes")
 	require.NoError(t, err, said)
 }

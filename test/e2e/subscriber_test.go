@@ -43,7 +43,7 @@ func newReadership(t *testing.T, settings ...string) *readership {
 	r.db, err = sql.Open("pgx", database)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = r.db.Close() })
-	r.api = serve(t, "app", r.environment).API()
+	r.api = infra.Serve(t, "app", r.environment).API()
 	return r
 }
 
@@ -53,16 +53,16 @@ func (r *readership) read(copyOf string) *infra.Process {
 }
 
 // order places one for a customer.
-func (r *readership) order(customer string) placed {
+func (r *readership) order(customer string) infra.Order {
 	r.t.Helper()
-	order, err := call(http.MethodPost, "http://"+r.api+"/orders", fmt.Sprintf(`{"customer_id": %q, "amount": 100.50}`, customer), http.StatusCreated)
+	order, err := infra.Call(http.MethodPost, "http://"+r.api+"/orders", fmt.Sprintf(`{"customer_id": %q, "amount": 100.50}`, customer), http.StatusCreated)
 	require.NoError(r.t, err)
 	return order
 }
 
-func (r *readership) pay(order placed) {
+func (r *readership) pay(order infra.Order) {
 	r.t.Helper()
-	_, err := transition(r.api, order.ID, "pay")
+	_, err := infra.Transition(r.api, order.ID, "pay")
 	require.NoError(r.t, err)
 }
 
@@ -120,11 +120,11 @@ func TestStalledSubscriber(t *testing.T) {
 	r := newReadership(t)
 	copies := map[string]*infra.Process{"one": r.read("one"), "two": r.read("two")}
 	for range 10 {
-		r.pay(r.order(customer))
+		r.pay(r.order(infra.Customer))
 	}
 	r.requireEffects()
-	release, who := r.holdUp(customer)
-	held := r.order(customer)
+	release, who := r.holdUp(infra.Customer)
+	held := r.order(infra.Customer)
 	stalled := who()
 	copies[stalled].Signal(syscall.SIGSTOP)
 	release()
@@ -151,10 +151,10 @@ func TestStalledSubscriber(t *testing.T) {
 func TestCrashBetweenEffectAndAcknowledgement(t *testing.T) {
 	r := newReadership(t)
 	first := r.read("first")
-	r.order(customer)
+	r.order(infra.Customer)
 	r.requireEffects()
-	release, who := r.holdUp(customer)
-	r.order(customer)
+	release, who := r.holdUp(infra.Customer)
+	r.order(infra.Customer)
 	who()
 	r.broker.Stop()
 	release()

@@ -14,6 +14,7 @@ import (
 
 	collectorpb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	resourcepb "go.opentelemetry.io/proto/otlp/resource/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 )
@@ -24,7 +25,7 @@ type Span struct {
 	Name                      string
 	Kind                      string         // internal, server, client, producer, consumer
 	Service, Instance         string         // service.name and service.instance.id of who sent it
-	Attributes                map[string]any // string, bool, int64, float64 or []any of these
+	Attributes                map[string]any // string, bool, int64, float64, []any or map[string]any of these
 	Links                     []Link
 	Status                    string // unset, ok, error
 	StatusMessage             string
@@ -34,15 +35,16 @@ type Span struct {
 // Link names another span.
 type Link struct{ TraceID, SpanID string }
 
-// OTLP is a collector: it receives traces and metrics over OTLP/HTTP (protobuf, which is the exporters' default) and keeps
-// them.
+// OTLP is a collector: it receives traces, logs and metrics over OTLP/HTTP (protobuf, which is the exporters' default) and
+// keeps them.
 type OTLP struct {
 	server *httptest.Server
 
 	mu      sync.Mutex
 	spans   []Span
-	points  map[string]Point
-	changed chan struct{} // closed and replaced with every arrival
+	logs    []LogRecord
+	points  map[string]Point // by their series
+	changed chan struct{}    // closed and replaced with every arrival
 }
 
 // Collector starts a collector on a free port of loopback; it stops with the test.
@@ -51,6 +53,7 @@ func Collector(t testing.TB) *OTLP {
 	o := &OTLP{points: make(map[string]Point), changed: make(chan struct{})}
 	routes := http.NewServeMux()
 	routes.HandleFunc("POST /v1/traces", o.receive)
+	routes.HandleFunc("POST /v1/logs", o.receiveLogs)
 	routes.HandleFunc("POST /v1/metrics", o.receiveMetrics)
 	o.server = httptest.NewServer(routes)
 	t.Cleanup(o.server.Close)
@@ -66,7 +69,6 @@ func (o *OTLP) Environment() []string {
 		"OTEL_EXPORTER_OTLP_ENDPOINT=" + o.Endpoint(),
 		"OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
 		"OTEL_BSP_SCHEDULE_DELAY=50",
-		"OTEL_METRIC_EXPORT_INTERVAL=500",
 	}
 }
 
@@ -103,9 +105,7 @@ func (o *OTLP) receive(w http.ResponseWriter, r *http.Request) {
 	}
 	var arrived []Span
 	for _, resource := range request.GetResourceSpans() {
-		sender := attributes(resource.GetResource().GetAttributes())
-		service, _ := sender["service.name"].(string)
-		instance, _ := sender["service.instance.id"].(string)
+		service, instance := sender(resource.GetResource())
 		for _, scope := range resource.GetScopeSpans() {
 			for _, wire := range scope.GetSpans() {
 				span := spanOf(wire)
@@ -114,20 +114,23 @@ func (o *OTLP) receive(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
-	o.keep(w, func() { o.spans = append(o.spans, arrived...) })
-}
-
-// keep takes over what arrived, tells who waits for it, and answers the sender.
-func (o *OTLP) keep(w http.ResponseWriter, take func()) {
 	o.mu.Lock()
-	take()
+	o.spans = append(o.spans, arrived...)
 	close(o.changed)
 	o.changed = make(chan struct{})
 	o.mu.Unlock()
-	w.Header().Set("Content-Type", "application/x-protobuf") // an empty answer is a response of its service
+	w.Header().Set("Content-Type", "application/x-protobuf") // an empty answer is an ExportTraceServiceResponse
 }
 
-func decode(r *http.Request, into proto.Message) error {
+// sender is who sent it, by service.name and service.instance.id.
+func sender(resource *resourcepb.Resource) (service, instance string) {
+	told := attributes(resource.GetAttributes())
+	service, _ = told["service.name"].(string)
+	instance, _ = told["service.instance.id"].(string)
+	return service, instance
+}
+
+func decode(r *http.Request, request proto.Message) error {
 	body := io.Reader(r.Body)
 	if r.Header.Get("Content-Encoding") == "gzip" {
 		unzipped, err := gzip.NewReader(r.Body)
@@ -140,7 +143,7 @@ func decode(r *http.Request, into proto.Message) error {
 	if err != nil {
 		return err
 	}
-	return proto.Unmarshal(wire, into)
+	return proto.Unmarshal(wire, request)
 }
 
 func spanOf(wire *tracepb.Span) Span {
@@ -182,6 +185,8 @@ func attributeValue(wire *commonpb.AnyValue) any {
 		return value.IntValue
 	case *commonpb.AnyValue_DoubleValue:
 		return value.DoubleValue
+	case *commonpb.AnyValue_KvlistValue:
+		return attributes(value.KvlistValue.GetValues())
 	case *commonpb.AnyValue_ArrayValue:
 		var values []any
 		for _, element := range value.ArrayValue.GetValues() {

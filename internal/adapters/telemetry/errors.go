@@ -43,19 +43,27 @@ func (c *complaints) Handle(err error) {
 }
 
 func (c *complaints) complain(problem string) {
+	suppressed, due := c.due()
+	if !due {
+		return
+	}
+	if len(problem) > complaintSize {
+		problem = strings.ToValidUTF8(problem[:complaintSize], "") + "…"
+	}
+	c.logger.Warn("telemetry has a problem; the program goes on", "error", problem, "suppressed", suppressed)
+}
+
+// due reports whether it is time for a line, and how many were left out since the last one.
+func (c *complaints) due() (suppressed int, due bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
 	if now.Before(c.quietUntil) {
 		c.suppressed++
-		return
+		return 0, false
 	}
-	c.quietUntil = now.Add(complaintEvery)
-	if len(problem) > complaintSize {
-		problem = strings.ToValidUTF8(problem[:complaintSize], "") + "…"
-	}
-	c.logger.Warn("telemetry has a problem; the program goes on", "error", problem, "suppressed", c.suppressed)
-	c.suppressed = 0
+	suppressed, c.suppressed, c.quietUntil = c.suppressed, 0, now.Add(complaintEvery)
+	return suppressed, true
 }
 
 // settingsLog is OpenTelemetry's internal log. Of its errors, which are about OTEL_* variables that cannot be parsed, only

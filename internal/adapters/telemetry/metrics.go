@@ -38,7 +38,7 @@ func newMeasuring(ctx context.Context, from *resource.Resource) (*measuring, err
 	settings := []sdkmetric.Option{sdkmetric.WithResource(from), sdkmetric.WithReader(pull), sdkmetric.WithView(views()...)}
 	push, err := newPush(ctx)
 	if err != nil {
-		return nil, ErrSettings.Wrap(err)
+		return nil, ErrSettings.Wrap(fmt.Errorf("metrics: %w", err))
 	}
 	if push != nil {
 		settings = append(settings, sdkmetric.WithReader(push))
@@ -52,10 +52,10 @@ func newMeasuring(ctx context.Context, from *resource.Resource) (*measuring, err
 	})}, nil
 }
 
-// newPush returns nil when nobody asked for metrics to be pushed.
+// newPush returns nil when nobody asked for metrics to be pushed. The general OTEL_EXPORTER_OTLP_ENDPOINT is not enough, for
+// the same reason as with logs.
 func newPush(ctx context.Context) (sdkmetric.Reader, error) {
-	if env("OTEL_METRICS_EXPORTER") == "" && env("OTEL_EXPORTER_OTLP_ENDPOINT") == "" &&
-		env("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") == "" {
+	if env("OTEL_METRICS_EXPORTER") == "" && env("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") == "" {
 		return nil, nil
 	}
 	reader, err := autoexport.NewMetricReader(ctx)

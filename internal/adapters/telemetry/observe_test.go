@@ -286,32 +286,26 @@ func TestDisabledSDKMeasuresNothing(t *testing.T) {
 
 func TestWhatTheEnvironmentPushes(t *testing.T) {
 	for name, c := range map[string]struct {
-		setting string // of a collector's address
-		pushed  bool
+		environment string // @ is a collector's address
+		pushed      bool
 	}{
-		"nothing":              {"", false},
-		"endpoint":             {"OTEL_EXPORTER_OTLP_ENDPOINT=", true},
-		"endpoint for metrics": {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=", true},
-		"endpoint for traces":  {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=", false},
+		"nothing":                                     {"", false},
+		"an endpoint, which may be a Jaeger":          {"OTEL_EXPORTER_OTLP_ENDPOINT=@", false},
+		"an endpoint, and that metrics go there":      {"OTEL_EXPORTER_OTLP_ENDPOINT=@ OTEL_METRICS_EXPORTER=otlp", true},
+		"an endpoint, and that metrics go nowhere":    {"OTEL_EXPORTER_OTLP_ENDPOINT=@ OTEL_METRICS_EXPORTER=none", false},
+		"an endpoint for metrics":                     {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=@/v1/metrics", true},
+		"an endpoint for metrics that are not to go":  {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=@/v1/metrics OTEL_METRICS_EXPORTER=none", false},
+		"an endpoint for traces":                      {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=@/v1/traces", false},
+		"an endpoint for metrics, and nothing at all": {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=@/v1/metrics OTEL_SDK_DISABLED=true", false},
 	} {
-		for _, exporter := range []string{"", "none"} {
-			t.Run(name+"/"+exporter, func(t *testing.T) {
-				collector := infra.Collector(t)
-				address := collector.Endpoint()
-				if strings.Contains(c.setting, "METRICS") {
-					address += "/v1/metrics"
-				}
-				variables := []string{"OTEL_METRICS_EXPORTER=" + exporter}
-				if c.setting != "" {
-					variables = append(variables, c.setting+address)
-				}
-				environment(t, variables...)
-				log := new(syncBuffer)
-				tel := setup(t, log)
-				require.NoError(t, tel.Shutdown(t.Context()))
-				require.Equal(t, c.pushed && exporter == "", len(collector.Points("go.goroutine.count")) > 0)
-				require.Empty(t, log.String())
-			})
-		}
+		t.Run(name, func(t *testing.T) {
+			collector := infra.Collector(t)
+			environment(t, strings.Fields(strings.ReplaceAll(c.environment, "@", collector.Endpoint()))...)
+			log := new(syncBuffer)
+			tel := setup(t, log)
+			require.NoError(t, tel.Shutdown(t.Context()))
+			require.Equal(t, c.pushed, len(collector.Points("go.goroutine.count")) > 0)
+			require.Empty(t, log.String())
+		})
 	}
 }

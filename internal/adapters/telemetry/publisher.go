@@ -2,10 +2,12 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
@@ -14,30 +16,48 @@ import (
 // maxLinks is how many links a span has at most; OpenTelemetry drops more.
 const maxLinks = 128
 
-// TracePublisher returns next with spans around what is stored. Each batch, published or redriven, is a trace of its own, "send ORDERS", that links to
-// the messages (at most 128 of them). And each message that was stored gets an "outbox relay" span in the trace of its
-// order: from when it was recorded to the stream's acknowledgement, so that the wait in the outbox can be seen. Link and
-// relay span are for messages whose trace is sampled; the others cost nothing. Messages are passed on as they are. A notice
-// is a trace of its own, "notify ORDERS".
-func TracePublisher(tp trace.TracerProvider, stream string, next ports.Publisher) ports.Publisher {
-	return &publisher{Publisher: next, tracer: tracer(tp), stream: stream}
+// publisher traces what is stored. Each batch, published or redriven, that holds a sampled message is a trace of its own,
+// "send ORDERS", that links to those messages (at most 128 of them). And each sampled message that was stored gets an "outbox
+// relay" span in the trace of its order: from when it was recorded to the stream's acknowledgement, so that the wait in the
+// outbox can be seen, with what held it up meanwhile as events. One that the broker refuses gets one that failed. What is not
+// sampled costs nothing. Messages are passed on as they are. A notice is a trace of its own, "notify ORDERS".
+type publisher struct {
+	next    ports.Publisher
+	tracer  trace.Tracer
+	stream  string
+	history *history
 }
 
-type publisher struct {
-	ports.Publisher // Open and At are passed through: they belong to no message
-	tracer          trace.Tracer
-	stream          string
+func (p *publisher) Open(ctx context.Context, create bool) (ports.StreamInfo, error) {
+	began := time.Now()
+	info, err := p.next.Open(ctx, create)
+	p.history.failed(ctx, streamFailed, err, began)
+	return info, err
+}
+
+func (p *publisher) Look(ctx context.Context) (ports.StreamInfo, error) {
+	began := time.Now()
+	info, err := p.next.Look(ctx)
+	p.history.failed(ctx, streamFailed, err, began)
+	return info, err
+}
+
+func (p *publisher) At(ctx context.Context, sequence uint64) (ports.Stamp, error) {
+	began := time.Now()
+	stamp, err := p.next.At(ctx, sequence)
+	p.history.failed(ctx, streamFailed, err, began)
+	return stamp, err
 }
 
 func (p *publisher) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
 	return p.send(ctx, after, batch, func(ctx context.Context) (uint64, error) {
-		return p.Publisher.Publish(ctx, after, batch)
+		return p.next.Publish(ctx, after, batch)
 	})
 }
 
 func (p *publisher) Redrive(ctx context.Context, after uint64, at outbox.Progress, batch []outbox.Entry) (uint64, error) {
 	return p.send(ctx, after, batch, func(ctx context.Context) (uint64, error) {
-		return p.Publisher.Redrive(ctx, after, at, batch)
+		return p.next.Redrive(ctx, after, at, batch)
 	})
 }
 
@@ -51,9 +71,9 @@ func (p *publisher) Notify(ctx context.Context, after uint64, notice outbox.Noti
 			positionKey.Int64(int64(notice.Position)),
 		))
 	defer span.End()
-	last, err := p.Publisher.Notify(sending, after, notice)
+	last, err := p.next.Notify(sending, after, notice)
 	if err == nil {
-		span.SetAttributes(sequenceKey.Int64(int64(last)))
+		span.SetAttributes(SequenceKey.Int64(int64(last)))
 	}
 	record(span, err)
 	return last, err
@@ -62,6 +82,12 @@ func (p *publisher) Notify(ctx context.Context, after uint64, notice outbox.Noti
 func (p *publisher) send(
 	ctx context.Context, after uint64, batch []outbox.Entry, next func(context.Context) (uint64, error),
 ) (uint64, error) {
+	began := time.Now()
+	if !anySampled(batch) {
+		last, err := next(ctx)
+		p.failed(ctx, err, began)
+		return last, err
+	}
 	sending, send := p.tracer.Start(ctx, "send "+p.stream, trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithLinks(links(ctx, batch)...), trace.WithAttributes(
 			messagingSystem,
@@ -72,7 +98,8 @@ func (p *publisher) send(
 		))
 	defer send.End()
 	last, err := next(sending)
-	acknowledged := time.Now()
+	answered := time.Now()
+	p.failed(ctx, err, began)
 
 	stored := storedOf(batch, after, last)
 	if send.IsRecording() {
@@ -81,8 +108,16 @@ func (p *publisher) send(
 	}
 	for i := range batch[:stored] {
 		if isSampled(batch[i].Headers) {
-			p.relayed(ctx, &batch[i], after+uint64(i)+1, acknowledged, send)
+			span := p.waited(ctx, &batch[i], answered, send)
+			span.SetAttributes(SequenceKey.Int64(int64(after) + int64(i) + 1))
+			span.End(trace.WithTimestamp(answered))
 		}
+	}
+	var refused *ports.RefusedError
+	if errors.As(err, &refused) && isSampled(refused.Entry.Headers) {
+		span := p.waited(ctx, &refused.Entry, answered, send)
+		record(span, err)
+		span.End(trace.WithTimestamp(answered))
 	}
 	return last, err
 }
@@ -95,28 +130,45 @@ func storedOf(batch []outbox.Entry, after, last uint64) int {
 	return int(min(last-after, uint64(len(batch))))
 }
 
-// relayed tells the order's own trace how long the message waited in the outbox.
-func (p *publisher) relayed(
-	ctx context.Context, entry *outbox.Entry, sequence uint64, acknowledged time.Time, send trace.Span,
-) {
-	created := creationContext(ctx, entry.Headers)
-	if !created.IsValid() {
+// failed notes a failed append, even if that is an answer: what comes now is another one.
+func (p *publisher) failed(ctx context.Context, err error, began time.Time) {
+	if err == nil || ctx.Err() != nil {
 		return
 	}
+	if refused := (*ports.RefusedError)(nil); !errors.As(err, &refused) {
+		p.history.note(publishFailed, err.Error(), began, errorTypeOf(err))
+	}
+}
+
+// waited starts the span that tells the order's own trace how long the message has waited in the outbox, until now, and why.
+func (p *publisher) waited(ctx context.Context, entry *outbox.Entry, now time.Time, send trace.Span) trace.Span {
+	created := creationContext(ctx, entry.Headers)
+	if !created.IsValid() {
+		return noop.Span{}
+	}
 	start := entry.RecordedAt // by the database's clock, which may be ahead of ours
-	if start.IsZero() || start.After(acknowledged) {
-		start = acknowledged
+	if start.IsZero() || start.After(now) {
+		start = now
 	}
 	options := []trace.SpanStartOption{
 		trace.WithTimestamp(start),
-		messageAttributes(&entry.Message,
-			positionKey.Int64(int64(entry.Position)), sequenceKey.Int64(int64(sequence))),
+		messageAttributes(&entry.Message, positionKey.Int64(int64(entry.Position))),
 	}
 	if send.SpanContext().IsSampled() {
 		options = append(options, trace.WithLinks(trace.Link{SpanContext: send.SpanContext()}))
 	}
-	_, span := p.tracer.Start(trace.ContextWithRemoteSpanContext(ctx, created), "outbox relay", options...)
-	span.End(trace.WithTimestamp(acknowledged))
+	_, span := p.tracer.Start(trace.ContextWithRemoteSpanContext(ctx, created), WaitSpan, options...)
+	p.history.tell(span, start)
+	return span
+}
+
+func anySampled(batch []outbox.Entry) bool {
+	for i := range batch {
+		if isSampled(batch[i].Headers) {
+			return true
+		}
+	}
+	return false
 }
 
 // links are those to the first messages of batch whose trace is sampled.

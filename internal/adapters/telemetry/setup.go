@@ -4,14 +4,13 @@ package telemetry
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
 	"strings"
 	"time"
 
-	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -38,6 +37,14 @@ type Options struct {
 	Version     string
 	InstanceID  string
 	Logger      *slog.Logger // gets the exporter's complaints, a few a minute; default slog.Default()
+	Endpoint    string       // where spans go, OTLP over HTTP, if the environment says nothing; http://localhost:4318
+}
+
+func (o Options) logger() *slog.Logger {
+	if o.Logger == nil {
+		return slog.Default()
+	}
+	return o.Logger
 }
 
 // Telemetry is the tracing and the metrics of one program.
@@ -51,25 +58,27 @@ type Telemetry struct {
 }
 
 // Setup reads the OTEL_* environment. Spans are exported only when OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_ENDPOINT or
-// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set. Without, traces still have ids, which travel and appear in logs, but are
-// not sampled unless the caller's trace is, or OTEL_TRACES_SAMPLER says so. Metrics are always measured, and are pushed when
-// OTEL_METRICS_EXPORTER, OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is set. OTEL_SDK_DISABLED=true
-// leaves not even the ids.
+// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set, or Options.Endpoint. Without, traces still have ids, which travel and appear in
+// logs, but are not sampled unless the caller's trace is, or OTEL_TRACES_SAMPLER says so. Metrics are always measured, and
+// pushed only if OTEL_METRICS_EXPORTER or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is set. OTEL_SDK_DISABLED=true leaves not even
+// the ids.
 //
 // Setup does not wait for a collector. It replaces OpenTelemetry's global error handler and logger, and no other global.
 // Whoever calls it calls Shutdown in the end.
 func Setup(ctx context.Context, options Options) (*Telemetry, error) {
-	if options.Logger == nil {
-		options.Logger = slog.Default()
-	}
-	handleErrors(options.Logger)
-	if strings.EqualFold(env("OTEL_SDK_DISABLED"), "true") {
+	logger := options.logger()
+	handleErrors(logger)
+	if disabled() {
 		nothing := func(context.Context) error { return nil }
 		return &Telemetry{
-			provider: noop.NewTracerProvider(), meters: nometer.NewMeterProvider(), logger: options.Logger, shutdown: nothing,
+			provider: noop.NewTracerProvider(), meters: nometer.NewMeterProvider(), logger: logger, shutdown: nothing,
 		}, nil
 	}
-	exporter, err := newExporter(ctx)
+	exporter, err := newSpanExporter(ctx, options.Endpoint)
+	if err != nil {
+		return nil, ErrSettings.Wrap(fmt.Errorf("traces: %w", err))
+	}
+	sampler, err := newSampler(exporter != nil)
 	if err != nil {
 		return nil, ErrSettings.Wrap(err)
 	}
@@ -78,28 +87,14 @@ func Setup(ctx context.Context, options Options) (*Telemetry, error) {
 	if err != nil {
 		return nil, err
 	}
-	settings := []sdktrace.TracerProviderOption{sdktrace.WithResource(who)}
-	switch {
-	case exporter != nil:
+	settings := []sdktrace.TracerProviderOption{sdktrace.WithResource(who), sdktrace.WithSampler(sampler)}
+	if exporter != nil {
 		settings = append(settings, sdktrace.WithBatcher(exporter))
-	case env("OTEL_TRACES_SAMPLER") == "":
-		settings = append(settings, sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.NeverSample())))
 	}
 	provider := sdktrace.NewTracerProvider(settings...)
 	return &Telemetry{
-		provider:  provider,
-		meters:    measured.provider,
-		metrics:   measured.handler,
-		logger:    options.Logger,
-		exporting: exporter != nil,
-		shutdown: func(ctx context.Context) error {
-			err := provider.Shutdown(ctx)
-			if exporter != nil && ctx.Err() != nil {
-				// The provider has given up, but its last export goes on in the background until the exporter is told.
-				err = errors.Join(err, exporter.Shutdown(ctx))
-			}
-			return errors.Join(err, measured.provider.Shutdown(ctx))
-		},
+		provider: provider, meters: measured.provider, metrics: measured.handler, logger: logger, exporting: exporter != nil,
+		shutdown: shutdownOf(both{provider, measured.provider}, exporter),
 	}, nil
 }
 
@@ -122,24 +117,7 @@ func (t *Telemetry) Propagator() propagation.TextMapPropagator {
 
 // Shutdown exports what is left, and returns at the latest after FlushTimeout, even if the collector does not answer;
 // then with an error, which is no reason to fail. Spans that end later are dropped.
-func (t *Telemetry) Shutdown(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, FlushTimeout)
-	defer cancel()
-	return t.shutdown(ctx)
-}
-
-// newExporter returns nil when nobody asked for an export.
-func newExporter(ctx context.Context) (sdktrace.SpanExporter, error) {
-	if env("OTEL_TRACES_EXPORTER") == "" && env("OTEL_EXPORTER_OTLP_ENDPOINT") == "" &&
-		env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == "" {
-		return nil, nil
-	}
-	exporter, err := autoexport.NewSpanExporter(ctx)
-	if err != nil || autoexport.IsNoneSpanExporter(exporter) {
-		return nil, err
-	}
-	return exporter, nil
-}
+func (t *Telemetry) Shutdown(ctx context.Context) error { return t.shutdown(ctx) }
 
 // newResource has no schema URL: the libraries that describe it do not agree on a version of the conventions.
 func newResource(ctx context.Context, options Options) *resource.Resource {

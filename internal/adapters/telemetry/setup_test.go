@@ -128,7 +128,7 @@ func TestWhatTheEnvironmentDecides(t *testing.T) {
 		"nonsense ": {[]string{"OTEL_SDK_DISABLED=maybe"}, false, true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			environment(t, append(c.environment, "OTEL_METRICS_EXPORTER=none")...)
+			environment(t, c.environment...)
 			tel := setup(t, new(syncBuffer))
 			require.Equal(t, c.exporting, tel.Exporting())
 			_, span := tel.TracerProvider().Tracer("t").Start(context.Background(), "s")
@@ -147,13 +147,13 @@ func TestPropagatesW3CTraceContextAndBaggage(t *testing.T) {
 }
 
 func TestUnknownSettingsAreRefused(t *testing.T) {
-	for _, variable := range []string{
+	for _, variables := range []string{
 		"OTEL_TRACES_EXPORTER=pigeon", "OTEL_METRICS_EXPORTER=pigeon", "OTEL_EXPORTER_OTLP_PROTOCOL=smoke",
-		"OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=smoke",
+		"OTEL_METRICS_EXPORTER=otlp OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=smoke",
 	} {
-		environment(t, "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", variable)
+		environment(t, append(strings.Fields(variables), "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1")...)
 		_, err := telemetry.Setup(context.Background(), telemetry.Options{Logger: slog.New(slog.DiscardHandler)})
-		require.ErrorIs(t, err, telemetry.ErrSettings, variable)
+		require.ErrorIs(t, err, telemetry.ErrSettings, variables)
 		require.Equal(t, fault.Invalid, fault.KindOf(err))
 	}
 }
@@ -172,7 +172,8 @@ func TestUnreachableCollector(t *testing.T) {
 			t.Run(name+"/"+protocol, func(t *testing.T) {
 				defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 				environment(t, "OTEL_EXPORTER_OTLP_ENDPOINT=http://"+address, "OTEL_EXPORTER_OTLP_PROTOCOL="+protocol,
-					"OTEL_BSP_SCHEDULE_DELAY=1", "OTEL_BSP_EXPORT_TIMEOUT=20", "OTEL_BSP_MAX_QUEUE_SIZE=16")
+					"OTEL_BSP_SCHEDULE_DELAY=1", "OTEL_BSP_EXPORT_TIMEOUT=20", "OTEL_BSP_MAX_QUEUE_SIZE=16",
+					"OTEL_METRICS_EXPORTER=otlp", "OTEL_METRIC_EXPORT_INTERVAL=20", "OTEL_METRIC_EXPORT_TIMEOUT=20")
 				log := new(syncBuffer)
 				began := time.Now()
 				tel := setup(t, log)

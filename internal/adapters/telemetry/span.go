@@ -18,17 +18,29 @@ import (
 // scope names the decorators as the source of their spans.
 const scope = "github.com/assylzhan-a/outboxie"
 
-// Attributes for which the semantic conventions have no name.
+// Attributes for which the semantic conventions have no name, and that whoever reads traces needs.
+const (
+	AggregateIDKey = attribute.Key("outboxie.aggregate.id")    // on every span of a message: the order
+	SequenceKey    = attribute.Key("outboxie.stream.sequence") // where the stream holds the message
+	DetailKey      = attribute.Key("outboxie.detail")          // of what happened to the relay
+	TimesKey       = attribute.Key("outboxie.times")           // how often in a row
+	LastedKey      = attribute.Key("outboxie.lasted")          // how long altogether, in seconds
+)
+
 const (
 	orderIDKey          = attribute.Key("outboxie.order.id")
 	aggregateTypeKey    = attribute.Key("outboxie.aggregate.type")
-	aggregateIDKey      = attribute.Key("outboxie.aggregate.id")
 	aggregateVersionKey = attribute.Key("outboxie.aggregate.version")
 	positionKey         = attribute.Key("outboxie.outbox.position")
-	sequenceKey         = attribute.Key("outboxie.stream.sequence")
 	storedKey           = attribute.Key("outboxie.batch.stored")
 	faultKindKey        = attribute.Key("outboxie.fault.kind")
+	relayKey            = attribute.Key("outboxie.relay.name")
+	tokenKey            = attribute.Key("outboxie.lease.token")
+	reasonKey           = attribute.Key("outboxie.halt.reason")
 )
+
+// WaitSpan is the span, in the trace of an order, of a message that waits in the outbox until the stream has it.
+const WaitSpan = "outbox relay"
 
 var messagingSystem = semconv.MessagingSystemKey.String("nats")
 
@@ -43,7 +55,7 @@ func messageAttributes(m *outbox.Message, more ...attribute.KeyValue) trace.Span
 		semconv.MessagingDestinationName(m.Subject),
 		semconv.MessagingMessageID(m.ID),
 		aggregateTypeKey.String(m.Key.Type),
-		aggregateIDKey.String(m.Key.ID),
+		AggregateIDKey.String(m.Key.ID),
 		aggregateVersionKey.Int64(m.Version),
 	}, more...)...)
 }

@@ -3,7 +3,6 @@ package relay_test
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,7 +73,7 @@ func (w *world) start(name string) *instance {
 		Log: i, Cursors: i, Publisher: i, Parking: i, Retention: i, Elector: i, Waker: i, Alarm: i.bell,
 	}, relay.Options{
 		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1 << 20}, Retention: retention,
-	}, slog.New(slog.DiscardHandler))
+	}, w.logger)
 	w.running.Go(func() {
 		if err := i.relay.Run(ctx); err != nil {
 			w.complain("the relay ended: %v", err)

@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -80,6 +81,7 @@ type world struct {
 	parking   *memory.Parking
 	alive     []*instance
 	leaseless bool
+	logger    *slog.Logger
 	running   sync.WaitGroup
 
 	versions map[string]int64
@@ -103,7 +105,7 @@ type transaction struct {
 func newWorld() *world {
 	w := &world{
 		log: memory.NewLog(), lease: memory.NewLease(ttl), stream: memory.NewStream(),
-		versions: make(map[string]int64), hits: make(map[string]int), given: make(map[string]bool),
+		logger: slog.New(slog.DiscardHandler), versions: make(map[string]int64), hits: make(map[string]int), given: make(map[string]bool),
 	}
 	w.cursors = memory.NewCursorStore(w.lease, w.log)
 	w.parking = memory.NewParking(w.cursors)

@@ -33,7 +33,8 @@ func (p Point) series() string {
 	return p.Instance + " " + p.Name + "{" + strings.Join(attributes, ",") + "}"
 }
 
-// Points are the last values of all series received so far, those with this name if it is not empty.
+// Points are the last values of all series received so far, those with this name if it is not empty. Programs send them only
+// if they are told to, as with OTEL_METRICS_EXPORTER=otlp.
 func (o *OTLP) Points(name string) []Point {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -73,9 +74,7 @@ func (o *OTLP) receiveMetrics(w http.ResponseWriter, r *http.Request) {
 	}
 	var arrived []Point
 	for _, resource := range request.GetResourceMetrics() {
-		sender := attributes(resource.GetResource().GetAttributes())
-		service, _ := sender["service.name"].(string)
-		instance, _ := sender["service.instance.id"].(string)
+		service, instance := sender(resource.GetResource())
 		for _, scope := range resource.GetScopeMetrics() {
 			for _, wire := range scope.GetMetrics() {
 				for _, point := range pointsOf(wire) {
@@ -85,11 +84,14 @@ func (o *OTLP) receiveMetrics(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
-	o.keep(w, func() {
-		for _, point := range arrived {
-			o.points[point.series()] = point
-		}
-	})
+	o.mu.Lock()
+	for _, point := range arrived {
+		o.points[point.series()] = point
+	}
+	close(o.changed)
+	o.changed = make(chan struct{})
+	o.mu.Unlock()
+	w.Header().Set("Content-Type", "application/x-protobuf")
 }
 
 func pointsOf(wire *metricspb.Metric) []Point {

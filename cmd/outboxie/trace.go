@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+	"github.com/uptrace/bun"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/jaeger"
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+)
+
+func (p *program) traceCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "trace ORDER_ID",
+		Short: "Draw what became of an order's events: request, transaction, wait in the outbox, subscribers",
+		Long: "Draw what became of an order's events, one trace for each, from the Jaeger at JAEGER_URL, which finds them by the order's\n" +
+			"id. If it has none and DATABASE_URL is set, the outbox says why: there is no such order, or its trace was not sampled.",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return errUsage.With("name one order by its id: outboxie trace ORDER_ID")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := p.configure(cmd)
+			if err != nil {
+				return err
+			}
+			key, err := parseAggregate(args[0])
+			if err != nil {
+				return err
+			}
+			return p.trace(cmd.Context(), c, key)
+		},
+	}
+	config.AddFlags(cmd.Flags(), config.JaegerURL)
+	return cmd
+}
+
+func (p *program) trace(ctx context.Context, c config.Config, key outbox.Key) error {
+	client, err := jaeger.New(string(c.Jaeger.URL))
+	if err != nil {
+		return err
+	}
+	traces, err := client.Find(ctx, string(telemetry.AggregateIDKey), key.ID, placedSince(key.ID, time.Now()))
+	if errors.Is(err, jaeger.ErrUnreachable) {
+		return fmt.Errorf("%w. Is there a Jaeger at %s? JAEGER_URL (--jaeger-url) says where it is", err, c.Jaeger.URL)
+	}
+	if err != nil {
+		return err
+	}
+	if len(traces) == 0 {
+		return whyNoTrace(ctx, c, key)
+	}
+	for i, trace := range traces {
+		linked, err := client.Linked(ctx, trace)
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			_, _ = fmt.Fprintln(p.stdout) // the next write tells
+		}
+		if err := drawTrace(p.stdout, trace, linked, client.Page(trace.ID)); err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(trace.Spans, func(s jaeger.Span) bool { return s.Name == telemetry.WaitSpan }) {
+			_, _ = fmt.Fprintf(p.stdout, "\nAs far as Jaeger knows it is not in the stream yet: outboxie outbox list --order %s\n", key.ID)
+		}
+	}
+	return nil
+}
+
+// placedSince is when the search begins: an id of version 7 says when it was made, and clocks differ. Jaeger would look no
+// further back than two days by itself, and some of its stores cannot look back without end.
+func placedSince(id string, now time.Time) time.Time {
+	if parsed, err := uuid.Parse(id); err == nil && parsed.Version() == 7 {
+		return time.Unix(parsed.Time().UnixTime()).Add(-time.Minute)
+	}
+	return now.AddDate(0, 0, -30)
+}
+
+var errNoTrace = fault.New(fault.NotFound, "no_trace", "there is no trace")
+
+// whyNoTrace asks the outbox, if it may, for an order that Jaeger does not know.
+func whyNoTrace(ctx context.Context, c config.Config, key outbox.Key) error {
+	if !c.Given(config.DatabaseURL) {
+		return errNoTrace.With("the Jaeger at %s has no trace of %s. There is no such order, or its trace was not sampled, was sent elsewhere, "+
+			"is not there yet or not any more; with DATABASE_URL this command can tell which", c.Jaeger.URL, key)
+	}
+	var events []operating.Listed
+	err := withDatabase(c, func(db *bun.DB) (err error) {
+		events, err = postgres.NewDesk(db, c.Stream.Name, c.Stream.Name).List(ctx, operating.Filter{Aggregate: key, Limit: mostListed})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if len(events) == 0 {
+		return errNoTrace.With("there is no %s: the outbox has no event of it (any more)", key)
+	}
+	var sampled []string
+	for _, event := range events {
+		created := trace.SpanContextFromContext(propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier(event.Headers)))
+		if created.IsSampled() {
+			sampled = append(sampled, created.TraceID().String())
+		}
+	}
+	if len(sampled) == 0 {
+		return errNoTrace.With("%s was not traced: %s, and no trace of them was sampled (OTEL_TRACES_SAMPLER) where they were recorded",
+			key, counted(int64(len(events)), "event"))
+	}
+	return errNoTrace.With("%s was traced, but the Jaeger at %s does not have it: it was sent elsewhere, is not there yet or not any more. "+
+		"Its traces: %s", key, c.Jaeger.URL, strings.Join(sampled, ", "))
+}

@@ -1,0 +1,169 @@
+// Package jaeger reads traces from Jaeger's query service.
+//
+// It uses the interface of Jaeger's own pages, /api/traces, which every version since 1.0 has: the newer /api/v3 finds no
+// traces by tag over HTTP, and without that nobody could ask for the trace of an order.
+package jaeger
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+)
+
+var (
+	// ErrUnreachable : nobody answers there, or not as Jaeger does.
+	ErrUnreachable = fault.New(fault.Unavailable, "jaeger_unreachable", "Jaeger does not answer")
+	// ErrNoTrace : Jaeger has no such trace (any more, or yet).
+	ErrNoTrace = fault.New(fault.NotFound, "no_such_trace", "Jaeger has no such trace")
+)
+
+const (
+	timeout    = 10 * time.Second
+	mostTraces = 20       // of one search
+	mostBytes  = 64 << 20 // of one answer
+)
+
+// Client asks one Jaeger.
+type Client struct {
+	base *url.URL
+	http *http.Client
+}
+
+// New returns a client of the Jaeger whose pages are at base. It asks nothing yet.
+func New(base string) (*Client, error) {
+	parsed, err := url.Parse(base)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{base: parsed, http: &http.Client{Timeout: timeout}}, nil
+}
+
+// Page is where people look at a trace. It names no credentials.
+func (c *Client) Page(traceID string) string {
+	page := *c.base.JoinPath("trace", traceID)
+	page.User = nil
+	return page.String()
+}
+
+// Services lists who has sent spans.
+func (c *Client) Services(ctx context.Context) ([]string, error) {
+	var services []string
+	return services, c.get(ctx, c.base.JoinPath("api", "services"), &services)
+}
+
+// Trace returns a trace, or ErrNoTrace. Spans that are still to arrive are missing.
+func (c *Client) Trace(ctx context.Context, id string) (Trace, error) {
+	var traces []wireTrace
+	if err := c.get(ctx, c.base.JoinPath("api", "traces", id), &traces); err != nil {
+		return Trace{}, err
+	}
+	if len(traces) == 0 {
+		return Trace{}, ErrNoTrace.With("Jaeger has no trace %s", id)
+	}
+	return traces[0].read(), nil
+}
+
+// Find returns the newest traces, the oldest first, that have a span which began at since or later and has that tag, whoever
+// sent it. A tag of the service that sent it counts as well.
+func (c *Client) Find(ctx context.Context, tag, value string, since time.Time) ([]Trace, error) {
+	services, err := c.Services(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tags, err := json.Marshal(map[string]string{tag: value})
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[string]Trace)
+	for _, service := range services { // Jaeger searches one service at a time
+		address := c.base.JoinPath("api", "traces")
+		address.RawQuery = url.Values{
+			"service": {service}, "tags": {string(tags)}, "limit": {strconv.Itoa(mostTraces)},
+			"start": {strconv.FormatInt(since.UnixMicro(), 10)}, "end": {strconv.FormatInt(time.Now().UnixMicro(), 10)},
+		}.Encode()
+		var traces []wireTrace
+		if err := c.get(ctx, address, &traces); err != nil {
+			return nil, err
+		}
+		for _, wire := range traces {
+			found[wire.TraceID] = wire.read()
+		}
+	}
+	list := make([]Trace, 0, len(found))
+	for _, trace := range found {
+		list = append(list, trace)
+	}
+	slices.SortFunc(list, func(a, b Trace) int { return a.Start().Compare(b.Start()) })
+	return list, nil
+}
+
+// Linked returns the spans of other traces that spans of trace refer to, as far as Jaeger has them.
+func (c *Client) Linked(ctx context.Context, trace Trace) ([]Span, error) {
+	var linked []Span
+	asked := make(map[Reference]bool)
+	for _, span := range trace.Spans {
+		for _, to := range span.References {
+			if to.TraceID == trace.ID || asked[to] {
+				continue
+			}
+			asked[to] = true
+			other, err := c.Trace(ctx, to.TraceID)
+			if errors.Is(err, ErrNoTrace) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			if at := slices.IndexFunc(other.Spans, func(s Span) bool { return s.ID == to.SpanID }); at >= 0 {
+				linked = append(linked, other.Spans[at])
+			}
+		}
+	}
+	return linked, nil
+}
+
+// get reads what is in the answer's data.
+func (c *Client) get(ctx context.Context, address *url.URL, data any) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Accept", "application/json")
+	answer, err := c.http.Do(request)
+	if err != nil {
+		return ErrUnreachable.Wrap(errors.Unwrap(err)) // the outer one repeats the address, with the whole query
+	}
+	defer answer.Body.Close()
+	var body struct {
+		Data   json.RawMessage `json:"data"`
+		Errors []struct {
+			Message string `json:"msg"`
+		} `json:"errors"`
+	}
+	err = json.NewDecoder(io.LimitReader(answer.Body, mostBytes)).Decode(&body)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("%s does not answer as Jaeger does: %w", address.Redacted(), err)
+	case answer.StatusCode == http.StatusNotFound && body.Errors != nil:
+		return ErrNoTrace
+	case len(body.Errors) > 0:
+		err = fmt.Errorf("%s: %s", answer.Status, body.Errors[0].Message)
+	case answer.StatusCode != http.StatusOK || body.Data == nil:
+		err = fmt.Errorf("%s does not answer as Jaeger does: %s", address.Redacted(), answer.Status)
+	default:
+		err = json.Unmarshal(body.Data, data)
+	}
+	if err != nil {
+		return ErrUnreachable.Wrap(err)
+	}
+	return nil
+}

@@ -1,0 +1,67 @@
+package telemetry
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// maxHappenings bounds what a history remembers, and so how many events it adds to a span. After a lull the same thing is
+// another one.
+const (
+	maxHappenings = 32
+	lull          = 10 * time.Second
+)
+
+// history is what lately held this instance's relay up, or set it going again. An event that waits meanwhile is told so, in
+// the trace of its order: the relay publishes one batch after the other, so what concerns one event concerns all.
+type history struct {
+	mu         sync.Mutex
+	happenings []happening
+}
+
+// happening is something that happened once, or the same thing several times in a row.
+type happening struct {
+	name, detail string
+	attributes   []attribute.KeyValue
+	first, last  time.Time
+	times        int
+}
+
+// note remembers that something happened from since to now. The same thing again becomes part of it.
+func (h *history) note(name, detail string, since time.Time, attributes ...attribute.KeyValue) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	if end := len(h.happenings) - 1; end >= 0 {
+		if latest := &h.happenings[end]; latest.name == name && latest.detail == detail && since.Sub(latest.last) < lull {
+			latest.last, latest.times = now, latest.times+1
+			return
+		}
+	}
+	if len(h.happenings) == maxHappenings {
+		h.happenings = slices.Delete(h.happenings, 0, 1)
+	}
+	h.happenings = append(h.happenings, happening{name: name, detail: detail, attributes: attributes, first: since, last: now, times: 1})
+}
+
+// tell adds to span, which starts at since, an event for each thing that happened since then.
+func (h *history) tell(span trace.Span, since time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, what := range h.happenings {
+		if what.last.Before(since) {
+			continue
+		}
+		began := what.first
+		if began.Before(since) {
+			began = since
+		}
+		attributes := append(slices.Clone(what.attributes),
+			DetailKey.String(what.detail), TimesKey.Int(what.times), LastedKey.Float64(what.last.Sub(began).Seconds()))
+		span.AddEvent(what.name, trace.WithTimestamp(began), trace.WithAttributes(attributes...))
+	}
+}

@@ -1,0 +1,296 @@
+package telemetry_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/codes"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// driven is everything that a relay drives, and fails when it is told to.
+type driven struct {
+	stream
+	takes  time.Duration // of the next read of the log
+	err    error         // of everything but the stream's appends
+	cursor outbox.Cursor
+}
+
+func (d *driven) After(context.Context, outbox.Progress, outbox.Slice) ([]outbox.Entry, error) {
+	time.Sleep(d.takes)
+	return nil, d.err
+}
+
+func (d *driven) Load(context.Context) (outbox.Cursor, error) { return d.cursor, d.err }
+
+func (d *driven) Save(_ context.Context, _ outbox.Turn, c outbox.Cursor) (outbox.Cursor, error) {
+	return c, d.err
+}
+
+func (d *driven) Report(_ context.Context, _ outbox.Turn, halt *outbox.Halt) error {
+	if d.err == nil {
+		d.cursor.Halt = halt
+	}
+	return d.err
+}
+
+func (d *driven) Open(context.Context, bool) (ports.StreamInfo, error) {
+	return ports.StreamInfo{}, d.err
+}
+
+func (d *driven) Look(context.Context) (ports.StreamInfo, error)  { return ports.StreamInfo{}, d.err }
+func (d *driven) At(context.Context, uint64) (ports.Stamp, error) { return ports.Stamp{}, d.err }
+func (d *driven) Acquire(context.Context) (outbox.Term, error)    { return outbox.Term{Token: 7}, d.err }
+func (d *driven) Resign(context.Context, outbox.Term) error       { return d.err }
+func (d *driven) Renew(_ context.Context, t outbox.Term) (outbox.Term, error) {
+	return t, d.err
+}
+
+func traceRelay(d *driven) (telemetry.RelayPorts, recorded) {
+	tp, spans := record()
+	return telemetry.TraceRelay(tp, "ORDERS", telemetry.RelayPorts{Log: d, Cursors: d, Publisher: d, Elector: d}), spans
+}
+
+// told publishes a message that has waited since recordedAt, and returns the events of its span in the order's trace.
+func told(t *testing.T, relay telemetry.RelayPorts, spans recorded, recordedAt time.Time) []sdktrace.Event {
+	t.Helper()
+	before := len(spans.all("outbox relay"))
+	batch := batchOf(sampledHeaders())
+	batch[0].RecordedAt = recordedAt
+	_, err := relay.Publisher.Publish(t.Context(), 0, batch)
+	require.NoError(t, err)
+	relayed := spans.all("outbox relay")
+	require.Len(t, relayed, before+1)
+	return relayed[before].Events()
+}
+
+func namesOf(events []sdktrace.Event) []string {
+	names := []string{}
+	for _, event := range events {
+		names = append(names, event.Name)
+	}
+	return names
+}
+
+func eventAttributes(event sdktrace.Event) map[string]any {
+	read := make(map[string]any)
+	for _, attr := range event.Attributes {
+		read[string(attr.Key)] = attr.Value.AsInterface()
+	}
+	return read
+}
+
+// TestWhyAnEventWasLate : the order's trace says what held its event up.
+func TestWhyAnEventWasLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &driven{}
+		relay, spans := traceRelay(d)
+		ctx := t.Context()
+		recordedAt := time.Now()
+
+		d.takes = 200 * time.Millisecond
+		_, err := relay.Log.After(ctx, outbox.Progress{}, outbox.Slice{})
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		_, err = relay.Elector.Acquire(ctx)
+		require.NoError(t, err)
+		d.stream.err = errDown
+		for range 3 {
+			time.Sleep(time.Second)
+			_, err = relay.Publisher.Publish(ctx, 0, batchOf(nil))
+			require.ErrorIs(t, err, errDown)
+		}
+		d.err = errDown
+		_, err = relay.Publisher.Open(ctx, false)
+		require.ErrorIs(t, err, errDown)
+		_, err = relay.Cursors.Load(ctx)
+		require.ErrorIs(t, err, errDown)
+		_, err = relay.Log.After(ctx, outbox.Progress{}, outbox.Slice{})
+		require.ErrorIs(t, err, errDown)
+		d.err, d.stream.err = nil, nil
+
+		events := told(t, relay, spans, recordedAt)
+		require.Equal(t, []string{
+			"log waited", "became leader", "publish failed", "stream failed", "cursor failed", "log failed",
+		}, namesOf(events))
+		require.Equal(t, recordedAt, events[0].Time)
+		require.InDelta(t, 0.2, eventAttributes(events[0])["outboxie.lasted"], 0.001)
+		require.EqualValues(t, 7, eventAttributes(events[1])["outboxie.lease.token"])
+		require.Equal(t, map[string]any{
+			"error.type": "database_down", "outboxie.detail": errDown.Error(), "outboxie.times": int64(3), "outboxie.lasted": 2.0,
+		}, eventAttributes(events[2]))
+		require.Equal(t, recordedAt.Add(2200*time.Millisecond), events[2].Time)
+
+		events = told(t, relay, spans, recordedAt.Add(3*time.Second))
+		require.Equal(t, "publish failed", events[0].Name, "what was over when it was recorded did not hold it up")
+		require.Equal(t, recordedAt.Add(3*time.Second), events[0].Time, "nothing happened before the span began")
+		time.Sleep(time.Second)
+		require.Empty(t, told(t, relay, spans, time.Now()))
+	})
+}
+
+// TestHistoryIsBounded : an outage of any length is one event, and a life of troubles is a few.
+func TestHistoryIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &driven{}
+		relay, spans := traceRelay(d)
+		recordedAt := time.Now()
+		for range 100 {
+			for _, trouble := range []error{errDown, errors.New("other")} {
+				d.err = trouble
+				_, err := relay.Publisher.Look(t.Context())
+				require.Error(t, err)
+			}
+		}
+		require.Len(t, told(t, relay, spans, recordedAt), 32)
+		for range 10_000 {
+			_, err := relay.Publisher.Look(t.Context())
+			require.Error(t, err)
+			time.Sleep(500 * time.Millisecond)
+		}
+		events := told(t, relay, spans, recordedAt)
+		require.Len(t, events, 32)
+		require.EqualValues(t, 10_001, eventAttributes(events[31])["outboxie.times"])
+		require.InDelta(t, 5000, eventAttributes(events[31])["outboxie.lasted"], 1)
+
+		time.Sleep(time.Minute)
+		_, err := relay.Publisher.Look(t.Context())
+		require.Error(t, err)
+		events = told(t, relay, spans, time.Now())
+		require.Len(t, events, 1)
+		require.EqualValues(t, 1, eventAttributes(events[0])["outboxie.times"], "long after, it is another one")
+	})
+}
+
+// TestAnswersAreNoTrouble : what the engine expects, and what ends because the relay stops, held nobody up.
+func TestAnswersAreNoTrouble(t *testing.T) {
+	d := &driven{}
+	relay, spans := traceRelay(d)
+	recordedAt := time.Now().Add(-time.Hour)
+	for _, answer := range []error{ports.ErrLeaseHeld, ports.ErrNoMessage, ports.ErrStreamMissing, ports.ErrOutOfTurn} {
+		d.err = answer
+		callAll(t.Context(), relay)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	d.err, d.stream.err = errDown, errDown
+	callAll(ended, relay)
+	_, err := relay.Publisher.Publish(ended, 0, batchOf(nil))
+	require.ErrorIs(t, err, errDown)
+	d.err, d.stream.err = nil, &ports.RefusedError{Reason: "too large"}
+	_, err = relay.Publisher.Publish(t.Context(), 0, batchOf(nil))
+	require.Error(t, err)
+	require.Empty(t, spans.names())
+	d.stream.err = nil
+	require.Empty(t, told(t, relay, spans, recordedAt))
+
+	d.stream.err = ports.ErrTailMoved // an answer, too; but what comes now is another try
+	_, err = relay.Publisher.Publish(t.Context(), 0, batchOf(nil))
+	require.ErrorIs(t, err, ports.ErrTailMoved)
+	d.stream.err = nil
+	require.Equal(t, []string{"publish failed"}, namesOf(told(t, relay, spans, recordedAt)))
+}
+
+func callAll(ctx context.Context, relay telemetry.RelayPorts) {
+	_, _ = relay.Log.After(ctx, outbox.Progress{}, outbox.Slice{})
+	_, _ = relay.Cursors.Load(ctx)
+	_, _ = relay.Cursors.Save(ctx, outbox.Turn{}, outbox.Cursor{})
+	_ = relay.Cursors.Report(ctx, outbox.Turn{}, outbox.NewHalt(outbox.HaltTailGone, "gone"))
+	_, _ = relay.Publisher.Open(ctx, true)
+	_, _ = relay.Publisher.Look(ctx)
+	_, _ = relay.Publisher.At(ctx, 1)
+	_, _ = relay.Elector.Acquire(ctx)
+	_, _ = relay.Elector.Renew(ctx, outbox.Term{})
+	_ = relay.Elector.Resign(ctx, outbox.Term{})
+}
+
+// TestLeadershipIsTraced : each change is a trace of its own; trying, and renewing, are not.
+func TestLeadershipIsTraced(t *testing.T) {
+	d := &driven{err: ports.ErrLeaseHeld}
+	relay, spans := traceRelay(d)
+	_, err := relay.Elector.Acquire(t.Context())
+	require.ErrorIs(t, err, ports.ErrLeaseHeld)
+	d.err = nil
+	term, err := relay.Elector.Acquire(t.Context())
+	require.NoError(t, err)
+	_, err = relay.Elector.Renew(t.Context(), term)
+	require.NoError(t, err)
+	require.Equal(t, []string{"became leader"}, spans.names())
+	leader := spans.one(t, "became leader")
+	require.False(t, leader.Parent().IsValid())
+	require.Equal(t, map[string]any{
+		"outboxie.relay.name": "ORDERS", "outboxie.lease.token": int64(7), "outboxie.detail": "",
+	}, attributesOf(leader))
+
+	d.err = ports.ErrLeaseLost
+	_, err = relay.Elector.Renew(t.Context(), term)
+	require.ErrorIs(t, err, ports.ErrLeaseLost)
+	d.err = nil
+	require.NoError(t, relay.Elector.Resign(t.Context(), term))
+	lost := spans.all("lost leadership")
+	require.Len(t, lost, 2)
+	require.Equal(t, ports.ErrLeaseLost.Error(), attributeOf(lost[0], "outboxie.detail"))
+	require.Equal(t, "resigned", attributeOf(lost[1], "outboxie.detail"))
+}
+
+// TestHaltsAreTraced : a halt and its end are a trace each, however often the relay looks, whoever ended it, and whoever told
+// of it first; and events that wait meanwhile are told.
+func TestHaltsAreTraced(t *testing.T) {
+	halt := outbox.NewHalt(outbox.HaltTailGone, "the message at sequence 8 is gone")
+	for name, c := range map[string]struct {
+		begin, end func(telemetry.RelayPorts, *driven) error
+	}{
+		"reported, and reported to be over": {
+			begin: func(r telemetry.RelayPorts, _ *driven) error {
+				return r.Cursors.Report(context.Background(), outbox.Turn{}, halt)
+			},
+			end: func(r telemetry.RelayPorts, _ *driven) error {
+				return r.Cursors.Report(context.Background(), outbox.Turn{}, nil)
+			},
+		},
+		"inherited, and ended by an operator": {
+			begin: func(_ telemetry.RelayPorts, d *driven) error { d.cursor.Halt = halt; return nil },
+			end:   func(_ telemetry.RelayPorts, d *driven) error { d.cursor.Halt = nil; return nil },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := &driven{}
+				relay, spans := traceRelay(d)
+				load := func() {
+					_, err := relay.Cursors.Load(t.Context())
+					require.NoError(t, err)
+				}
+				load()
+				recordedAt := time.Now()
+				require.NoError(t, c.begin(relay, d))
+				for range 20 {
+					load()
+					time.Sleep(500 * time.Millisecond)
+				}
+				require.Equal(t, []string{"relay halted"}, spans.names())
+				halted := spans.one(t, "relay halted")
+				require.Equal(t, codes.Error, halted.Status().Code)
+				require.Equal(t, "tail_gone", attributeOf(halted, "outboxie.halt.reason"))
+				require.Equal(t, halt.Detail, attributeOf(halted, "outboxie.detail"))
+
+				require.NoError(t, c.end(relay, d))
+				load()
+				require.Equal(t, []string{"relay halted", "relay resumed"}, spans.names())
+				require.Equal(t, "tail_gone", attributeOf(spans.one(t, "relay resumed"), "outboxie.halt.reason"))
+				events := told(t, relay, spans, recordedAt)
+				require.Equal(t, []string{"relay halted", "relay resumed"}, namesOf(events))
+				require.Equal(t, halt.Detail, eventAttributes(events[0])["outboxie.detail"])
+				require.InDelta(t, 9.5, eventAttributes(events[0])["outboxie.lasted"], 0.1)
+			})
+		})
+	}
+}

@@ -1,0 +1,73 @@
+package telemetry
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+)
+
+// newSampler reads OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG as OpenTelemetry defines them, and refuses what it does
+// not define. Without them everything is sampled whose caller's trace is, or has no caller; what is not exported only if
+// the caller's trace is.
+//
+// With the samplers that are based on the parent, a batch follows its messages as a child follows its parent: it is sampled
+// if one of them is. Otherwise a ratio would take the batch from almost every order that it chose.
+func newSampler(exporting bool) (sdktrace.Sampler, error) {
+	name := strings.ToLower(env("OTEL_TRACES_SAMPLER"))
+	root, followsParent := strings.CutPrefix(name, "parentbased_")
+	if name == "" {
+		root, followsParent = "always_on", true
+		if !exporting {
+			root = "always_off"
+		}
+	}
+	var sampler sdktrace.Sampler
+	switch root {
+	case "always_on":
+		sampler = sdktrace.AlwaysSample()
+	case "always_off":
+		sampler = sdktrace.NeverSample()
+	case "traceidratio":
+		ratio, err := samplingRatio()
+		if err != nil {
+			return nil, err
+		}
+		sampler = sdktrace.TraceIDRatioBased(ratio)
+	default:
+		return nil, fmt.Errorf("OTEL_TRACES_SAMPLER %q must be always_on, always_off or traceidratio, or one of these after parentbased_", name)
+	}
+	if followsParent {
+		sampler = sdktrace.ParentBased(followsLinks{sampler})
+	}
+	return sampler, nil
+}
+
+func samplingRatio() (float64, error) {
+	text := env("OTEL_TRACES_SAMPLER_ARG")
+	if text == "" {
+		return 1, nil
+	}
+	ratio, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(ratio >= 0 && ratio <= 1) {
+		return 0, fmt.Errorf("OTEL_TRACES_SAMPLER_ARG %q must be a number from 0 to 1", text)
+	}
+	return ratio, nil
+}
+
+// followsLinks samples what links to a sampled span, and leaves the rest to the sampler in it.
+type followsLinks struct{ sdktrace.Sampler }
+
+// ShouldSample decides about a root.
+func (s followsLinks) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
+	for _, link := range p.Links {
+		if link.SpanContext.IsSampled() {
+			return sdktrace.AlwaysSample().ShouldSample(p)
+		}
+	}
+	return s.Sampler.ShouldSample(p)
+}
+
+// Description names both.
+func (s followsLinks) Description() string { return "FollowsLinks{" + s.Sampler.Description() + "}" }

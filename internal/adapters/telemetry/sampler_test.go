@@ -1,0 +1,102 @@
+package telemetry_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// TestSamplers : what OTEL_TRACES_SAMPLER and _ARG say about roots, about what has a parent, and about what links to a
+// sampled span, as a batch does to its messages.
+func TestSamplers(t *testing.T) {
+	type decisions struct{ root, ofSampled, ofUnsampled, linked bool }
+	for name, c := range map[string]struct {
+		arg  string
+		want decisions
+	}{
+		"":                         {"", decisions{true, true, false, true}},
+		"always_on":                {"", decisions{true, true, true, true}},
+		"always_off":               {"", decisions{}},
+		"traceidratio":             {"0", decisions{}},
+		"parentbased_always_on":    {"", decisions{true, true, false, true}},
+		"parentbased_always_off":   {"", decisions{false, true, false, true}},
+		"PARENTBASED_TRACEIDRATIO": {"0", decisions{false, true, false, true}},
+		"parentbased_traceidratio": {"", decisions{true, true, false, true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			environment(t, "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "OTEL_TRACES_SAMPLER="+name, "OTEL_TRACES_SAMPLER_ARG="+c.arg)
+			tel := setup(t, new(syncBuffer))
+			defer tel.Shutdown(context.Background()) //nolint:errcheck // no span ends
+			parent := func(flags trace.TraceFlags) trace.SpanContext {
+				return trace.SpanContextFromContext(inStoredTrace(t)).WithTraceFlags(flags)
+			}
+			sampled := func(ctx context.Context, options ...trace.SpanStartOption) bool {
+				_, span := tel.TracerProvider().Tracer("t").Start(ctx, "s", options...)
+				return span.SpanContext().IsSampled()
+			}
+			within := func(flags trace.TraceFlags) context.Context {
+				return trace.ContextWithRemoteSpanContext(context.Background(), parent(flags))
+			}
+			require.Equal(t, c.want, decisions{
+				root:        sampled(context.Background()),
+				ofSampled:   sampled(within(trace.FlagsSampled)),
+				ofUnsampled: sampled(within(0)),
+				linked: sampled(within(0), trace.WithNewRoot(), trace.WithLinks(
+					trace.Link{SpanContext: parent(0)}, trace.Link{SpanContext: parent(trace.FlagsSampled)})),
+			})
+		})
+	}
+}
+
+// TestRatio : about so many traces are sampled, and a batch of which one message is.
+func TestRatio(t *testing.T) {
+	collector := infra.Collector(t)
+	environment(t, append(collector.Environment(), "OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=0.25")...)
+	tel := setup(t, new(syncBuffer))
+	sampled := 0
+	for range 2000 {
+		_, span := tel.TracerProvider().Tracer("t").Start(context.Background(), "s")
+		if span.SpanContext().IsSampled() {
+			sampled++
+		}
+	}
+	require.InDelta(t, 500, sampled, 150)
+	batch := append(unsampledBatch(9), batchOf(sampledHeaders())...)
+	for range 20 {
+		_, err := tracePublisher(tel.TracerProvider(), &stream{}).Publish(context.Background(), 0, batch)
+		require.NoError(t, err)
+	}
+	require.NoError(t, tel.Shutdown(context.Background()))
+	batches := 0
+	for _, span := range collector.Spans() {
+		if span.Name == "send ORDERS" {
+			batches++
+			require.Equal(t, []infra.Link{{TraceID: storedTrace, SpanID: storedSpan}}, span.Links)
+		}
+	}
+	require.Equal(t, 20, batches)
+}
+
+func TestSamplersThatDoNotExistAreRefused(t *testing.T) {
+	for _, variables := range [][]string{
+		{"OTEL_TRACES_SAMPLER=sometimes"},
+		{"OTEL_TRACES_SAMPLER=parentbased_"},
+		{"OTEL_TRACES_SAMPLER=traceidratio", "OTEL_TRACES_SAMPLER_ARG=1.5"},
+		{"OTEL_TRACES_SAMPLER=traceidratio", "OTEL_TRACES_SAMPLER_ARG=-0.1"},
+		{"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=half"},
+		{"OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=NaN"},
+	} {
+		environment(t, variables...)
+		_, err := telemetry.Setup(context.Background(), telemetry.Options{Logger: slog.New(slog.DiscardHandler)})
+		require.ErrorIs(t, err, telemetry.ErrSettings, variables)
+		require.Equal(t, fault.Invalid, fault.KindOf(err))
+		require.ErrorContains(t, err, variables[len(variables)-1][:len("OTEL_TRACES_SAMPLER")])
+	}
+}

@@ -1,0 +1,113 @@
+package e2e_test
+
+import (
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+const secret = "s3cret"
+
+// TestLogsTellNoSecrets puts a secret wherever one may be: in addresses, headers, requests, and in payloads that are
+// published, that are refused by the broker, and that no subscriber can read. Neither process writes it, at any level and in
+// either format, nor is it in what they send as logs or spans.
+func TestLogsTellNoSecrets(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		t.Run(format, func(t *testing.T) {
+			database, broker, collector := infra.Database(t), infra.NATS(t).URL, infra.Collector(t)
+			db, err := sql.Open("pgx", database)
+			require.NoError(t, err)
+			defer db.Close()
+			environment := append(collector.Environment(), "DATABASE_URL="+withSecret(t, db, database), "OUTBOX_LEASE_TTL=1s",
+				"NATS_URL="+strings.Replace(broker, "nats://", "nats://user:"+secret+"@", 1), "SUBSCRIBER_MAX_ATTEMPTS=1",
+				"LOG_LEVEL=debug", "LOG_FORMAT="+format, "OTEL_LOGS_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_HEADERS=authorization="+secret,
+				"OTEL_BLRP_SCHEDULE_DELAY=50")
+			api := fmt.Sprintf("127.0.0.1:%d", infra.Port(t))
+			app := infra.Launch(t, append([]string{"INSTANCE_ID=app", "HTTP_ADDR=" + api, "ADMIN_ADDR=127.0.0.1:0"}, environment...), "serve")
+			app.Says("created the stream")
+			subscriber := infra.Launch(t, environment, "subscribe", "--id", "emails")
+			subscriber.Says("subscribed")
+
+			order, err := infra.Place(api, "Authorization: Bearer "+secret, "Cookie: session="+secret)
+			require.NoError(t, err)
+			orders := "http://" + api + "/orders"
+			for _, body := range []string{`{"customer_id": "` + secret + `", "amount": "` + secret + `"}`, secret, `{"` + secret + `": 1}`} {
+				_, err = infra.Call(http.MethodPost, orders+"?token="+secret, body, http.StatusCreated)
+				require.ErrorContains(t, err, "400")
+			}
+			for version, payload := range []string{`{"card": "s3cret"}`, `{"card": "` + strings.Repeat(secret, 200_000) + `"}`} {
+				_, err = db.Exec(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, headers, payload)
+					VALUES (gen_random_uuid(), 'order', $1, $2, 'test.v1', 'orders.created', '{"x-token": "s3cret"}', $3)`, order.ID, version+2, payload)
+				require.NoError(t, err)
+			}
+			nc, err := nats.Connect(broker)
+			require.NoError(t, err)
+			defer nc.Close()
+			require.NoError(t, nc.PublishMsg(&nats.Msg{Subject: "orders.x", Header: nats.Header{"Who": {secret}}, Data: []byte(secret)}))
+			app.Says("an event can never be published")
+			subscriber.Says("an event is dead")
+			subscriber.Says("a message is no event that can be read")
+			app.Says("answered a request")
+			for _, p := range []*infra.Process{app, subscriber} {
+				require.Zero(t, p.Stop(syscall.SIGTERM))
+				require.NotContains(t, p.String(), secret)
+			}
+			if format == "json" {
+				requireLines(t, app.String())
+			}
+			sent := fmt.Sprintf("%+v %+v", collector.Logs(), collector.Spans())
+			require.Contains(t, sent, "became leader")
+			require.Contains(t, sent, "POST /orders")
+			require.NotContains(t, sent, secret)
+		})
+	}
+}
+
+// withSecret is the address of the same database for a user whose password is the secret.
+func withSecret(t *testing.T, db *sql.DB, address string) string {
+	t.Helper()
+	role := fmt.Sprintf("keeper_%d", time.Now().UnixNano())
+	_, err := db.Exec("CREATE ROLE " + role + " LOGIN SUPERUSER PASSWORD '" + secret + "'")
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		db, err := sql.Open("pgx", address)
+		require.NoError(t, err)
+		defer db.Close()
+		_, err = db.Exec("DROP ROLE " + role)
+		require.NoError(t, err)
+	})
+	parsed, err := url.Parse(address)
+	require.NoError(t, err)
+	parsed.User = url.UserPassword(role, secret)
+	return parsed.String()
+}
+
+// requireLines checks that a machine can read every line, and that a request's lines carry its trace.
+func requireLines(t *testing.T, text string) {
+	t.Helper()
+	traced := 0
+	for line := range strings.Lines(text) {
+		var fields map[string]any
+		require.NoError(t, json.Unmarshal([]byte(line), &fields), line)
+		require.NotEmpty(t, fields["time"])
+		require.NotEmpty(t, fields["level"])
+		require.NotEmpty(t, fields["msg"])
+		if fields["msg"] == "answered a request" {
+			traced++
+			require.Len(t, fields["trace_id"], 32)
+			require.Len(t, fields["span_id"], 16)
+		}
+	}
+	require.NotZero(t, traced)
+}

@@ -1,0 +1,103 @@
+//go:build jaeger
+
+package jaeger_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/jaeger"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// crew is three instances and two subscribers.
+type crew struct {
+	*server
+	settings  []string
+	instances []*infra.Process
+	broker    *infra.NATSServer
+}
+
+var (
+	instances   = []string{"app1", "app2", "app3"}
+	subscribers = []string{"emails", "invoices"}
+)
+
+func muster(t *testing.T) *crew {
+	t.Helper()
+	c := &crew{server: start(t), broker: infra.NATS(t)}
+	c.settings = c.environment(c.broker.URL)
+	for _, id := range instances {
+		c.instances = append(c.instances, infra.Serve(t, id, c.settings))
+	}
+	for _, id := range subscribers {
+		infra.Launch(t, append(slices.Clone(c.settings), "INSTANCE_ID="+id+"-1"), "subscribe", "--id", id).Says("subscribed")
+	}
+	return c
+}
+
+// delivered waits for the whole trace of an order.
+func (c *crew) delivered(order infra.Order) jaeger.Trace {
+	c.t.Helper()
+	return c.await(order.TraceID, func(trace []infra.Span) bool { return infra.Delivered(trace, len(subscribers)) })
+}
+
+// leader is the instance that says last that it became leader, by the token.
+func (c *crew) leader() string {
+	c.t.Helper()
+	newest := slices.MaxFunc(c.search("became leader", "outboxie.relay.name", "ORDERS"), func(a, b jaeger.Span) int {
+		return int(a.Tags["outboxie.lease.token"].(int64) - b.Tags["outboxie.lease.token"].(int64))
+	})
+	return newest.Instance
+}
+
+// TestDelivery posts an order to each of three instances. Jaeger shows one trace for each: from the request to what both
+// subscribers did with it, each span below the one that caused it, and linked to the batch that carried it.
+func TestDelivery(t *testing.T) {
+	c := muster(t)
+	for i, instance := range c.instances {
+		order, err := infra.Place(instance.API())
+		require.NoError(t, err)
+		trace := c.delivered(order)
+		linked, err := c.Linked(t.Context(), trace)
+		require.NoError(t, err)
+		require.Len(t, linked, 1)
+		spans := spansOf(trace.Spans)
+		infra.RequireDelivery(t, spans, spansOf(linked)[0], subscribers...)
+
+		require.Equal(t, instances[i], infra.Only(t, spans, "POST /orders").Instance)
+		require.Equal(t, instances[i], infra.Only(t, spans, "create orders.created").Instance)
+		require.Equal(t, c.leader(), infra.Only(t, spans, "outbox relay").Instance)
+		for _, span := range infra.Named(spans, "process orders.created") {
+			require.Equal(t, span.Attributes["messaging.consumer.group.name"].(string)+"-1", span.Instance)
+		}
+		c.requireReferences(trace, linked[0])
+
+		said, err := infra.Outboxie(t, c.settings, "trace", order.ID)
+		require.NoError(t, err)
+		require.Contains(t, said, c.Page(order.TraceID))
+		require.Regexp(t, `(?m)^POST /orders +`+instances[i]+` `, said)
+		require.Regexp(t, `(?m)^        outbox relay +`+c.leader()+` .*━ +sequence \d+$`, said)
+		require.Regexp(t, `(?m)^          send ORDERS +`+c.leader()+` .*━ +a batch of 1 event, trace `+linked[0].TraceID+`$`, said)
+		require.Regexp(t, `(?m)^        process orders\.created \(invoices\) +invoices-1 `, said)
+		require.Regexp(t, `(?m)^          INSERT INTO inbox +emails-1 `, said)
+		t.Logf("outboxie trace %s\n%s", order.ID, said)
+	}
+}
+
+// requireReferences checks what Jaeger makes of parents and links, which docs/tracing.md tells readers.
+func (c *crew) requireReferences(trace jaeger.Trace, batch jaeger.Span) {
+	c.t.Helper()
+	create := named(trace, "create orders.created")
+	require.Equal(c.t, []jaeger.Reference{
+		{Kind: jaeger.ChildOf, TraceID: trace.ID, SpanID: create.ID},
+		{Kind: jaeger.FollowsFrom, TraceID: batch.TraceID, SpanID: batch.ID},
+	}, named(trace, "outbox relay").References, "a parent, and a link to another trace")
+	require.Equal(c.t, []jaeger.Reference{{Kind: jaeger.FollowsFrom, TraceID: trace.ID, SpanID: create.ID}}, batch.References, "a link only")
+	for _, name := range []string{"process orders.created", "ack orders.created"} {
+		require.Equal(c.t, []jaeger.Reference{{Kind: jaeger.FollowsFrom, TraceID: trace.ID, SpanID: create.ID}}, named(trace, name).References,
+			"a parent that is linked to as well")
+	}
+}
