@@ -95,6 +95,10 @@ test-docker: ## the README's manual test, the image, stopping, restarting; needs
 test-jaeger: ## deliveries in a real Jaeger: that of JAEGER_BIN, else from its image if Docker answers, else built (minutes, once)
 	@JAEGER_BIN=$$(test/jaeger/build.sh) && export JAEGER_BIN && set -x && $(GO) test -tags jaeger ./test/jaeger -count=1 -timeout 10m -v $(ARGS)
 
+.PHONY: test-scale
+test-scale: ## a cluster of NATS, a standby of Postgres, PgBouncer, TLS, least privilege; needs PgBouncer (Debian: pgbouncer); a minute
+	$(GO) test -tags scale ./test/scale -count=1 -timeout 10m $(ARGS)
+
 DURATION ?= 60s
 SEED     ?= 0
 
@@ -103,8 +107,12 @@ chaos: ## kills, cuts and stalls everything under load for DURATION=60s, then ch
 	$(GO) test ./test/chaos -run TestChaos -count=1 -timeout 0 -v -duration=$(DURATION) -seed=$(SEED) $(ARGS)
 
 .PHONY: bench
-bench: ## drain rate against raw batches, and latency; takes about a minute, best on a calm machine
-	$(GO) test ./test/bench -run TestFigures -count=1 -timeout 10m -v -full $(ARGS)
+bench: ## each figure against a floor of the same run, as text and Markdown; some minutes, best on a calm machine
+	$(GO) test ./test/bench -run TestFigures -count=1 -timeout 60m -v -full $(ARGS)
+
+.PHONY: bench-short
+bench-short: ## the same within a minute, and it fails when a figure is far off its goal
+	$(GO) test ./test/bench -run TestFigures -count=1 -v -judge $(ARGS)
 
 FUZZTIME ?= 30s
 
@@ -119,7 +127,7 @@ fuzz: ## each fuzz target for FUZZTIME (30s); a finding ends it, and is kept in 
 
 .PHONY: lint
 lint: ## vet, golangci-lint, generated code up to date, go.mod and go.sum tidy
-	$(GO) vet -tags jaeger ./...
+	$(GO) vet -tags jaeger,scale ./...
 	$(LINT) run
 	@stamp() { find . -name '*.gen.go' ! -path './.*' | sort | xargs cksum; }; \
 	before=$$(stamp) && $(GO) generate ./... && \
@@ -136,7 +144,7 @@ generate: ## generate code anew from openapi.yaml
 	$(GO) generate ./...
 
 .PHONY: ci
-ci: lint build test test-alerts chaos ## what continuous integration runs
+ci: lint build test test-alerts test-scale bench-short chaos ## what continuous integration runs
 
 .PHONY: clean
 clean: ## remove bin/, and the data of `make run` and of infra-up without Docker; stop them first

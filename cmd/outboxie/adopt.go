@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/uptrace/bun"
@@ -50,7 +51,7 @@ func (p *program) outboxAdoptCommand() *cobra.Command {
 
 func (p *program) adopt(ctx context.Context, c config.Config, from *outbox.Position, yes bool) error {
 	logger := p.logger(c)
-	nc, err := jetstream.Connect(jetstream.Options{URL: string(c.NATS.URL), Name: c.InstanceID, Logger: logger})
+	nc, err := jetstream.Connect(brokerOptions(c, logger))
 	if err != nil {
 		return err
 	}
@@ -110,5 +111,26 @@ func describeAdoption(out io.Writer, stream string, plan operating.Adoption) err
 		errs = append(errs, said("  - redrive again what had been redriven into the former stream;"))
 	}
 	errs = append(errs, said("  - publish the %d events of the log that come after it. Subscribers drop those that they have seen.", plan.Events))
-	return errors.Join(errs...)
+	return errors.Join(append(errs, describeGhosts(out, stream, plan.Ghosts))...)
+}
+
+// ghostsShown is how many events are listed that the stream holds and the log does not.
+const ghostsShown = 100
+
+func describeGhosts(out io.Writer, stream string, ghosts []operating.Ghost) error {
+	if len(ghosts) == 0 {
+		return nil
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "\nThe stream holds %s that the log does not: the database has lost them, and whatever changed with them, and\n"+
+		"subscribers have seen them. They stay in the stream. What to do about each is for a person to decide; its message says\n"+
+		"what it was: nats stream get %s SEQUENCE\n", counted(int64(len(ghosts)), "event"), stream)
+	for _, ghost := range ghosts[:min(len(ghosts), ghostsShown)] {
+		fmt.Fprintf(&text, "  sequence %d: position %d, event %s\n", ghost.Sequence, ghost.Position, oneLine(ghost.EventID))
+	}
+	if more := len(ghosts) - ghostsShown; more > 0 {
+		fmt.Fprintf(&text, "  and %d more\n", more)
+	}
+	_, err := io.WriteString(out, text.String())
+	return err
 }

@@ -59,7 +59,7 @@ func foundation(c config.Config, service string, logger *slog.Logger) fx.Option 
 		fx.StartTimeout(30*time.Second), fx.StopTimeout(30*time.Second),
 		fx.Supply(
 			telemetryOptions(c, service, logger),
-			jetstream.Options{URL: string(c.NATS.URL), Name: c.InstanceID, Logger: logger},
+			brokerOptions(c, logger),
 			jetstream.PublisherOptions{
 				Stream: c.Stream.Name, MaxBytes: c.Stream.MaxBytes, MaxAge: c.Stream.MaxAge, Replicas: c.Stream.Replicas, Logger: logger,
 			},
@@ -75,6 +75,14 @@ func foundation(c config.Config, service string, logger *slog.Logger) fx.Option 
 		telemetry.Module, postgres.Module, jetstream.Module, codec.Module, httpapi.Module,
 		fx.Invoke(observeConnections),
 	)
+}
+
+// brokerOptions is how to reach the broker.
+func brokerOptions(c config.Config, logger *slog.Logger) jetstream.Options {
+	return jetstream.Options{
+		URL: string(c.NATS.URL), Name: c.InstanceID, Logger: logger,
+		Creds: c.NATS.Creds, CA: c.NATS.CA, Cert: c.NATS.Cert, Key: c.NATS.Key,
+	}
 }
 
 // serving is the graph of an instance: the API and the relay, or one of them.

@@ -113,7 +113,7 @@ func (l *life) history() checker.History {
 }
 
 func TestASaneLifePasses(t *testing.T) {
-	for name, l := range map[string]*life{"plain": sane(), "with a parked aggregate": lot(), "still parked": waiting()} {
+	for name, l := range map[string]*life{"plain": sane(), "with a parked aggregate": lot(), "still parked": waiting(), "gone back": goneBack()} {
 		verdict, err := checker.Verify(l.history())
 		require.NoError(t, err)
 		require.Empty(t, verdict.Failed(), "%s:\n%s", name, verdict)
@@ -128,6 +128,16 @@ func waiting() *life {
 	l := lot()
 	l.parked[0].State, l.parked[1].State = "parked", "parked"
 	l.stream, l.effects = l.stream[:4], l.effects[:3]
+	return l
+}
+
+// goneBack is lot after the stream had lost the redriven event: it comes after a notice where the stream ended.
+func goneBack() *life {
+	l := lot()
+	end := notice(5, l.log[3])
+	end.Type = "outboxie.log.adopted.v1"
+	l.stream[4].Sequence = 6
+	l.stream = slices.Insert(l.stream, 4, end)
 	return l
 }
 
@@ -256,6 +266,11 @@ func TestEachViolationIsNoticed(t *testing.T) {
 			"the effect of an event that waits", waiting,
 			func(l *life) { l.effects = append(l.effects, effect(l.log[4])) },
 			[]checker.Check{checker.Ghosts},
+		},
+		{
+			"a notice that falls back", goneBack,
+			func(l *life) { l.stream[4].Progress = fmt.Sprintf("2/%s", id(2)) },
+			[]checker.Check{checker.Order},
 		},
 		{
 			"a notice about an event that flows", sane, func(l *life) {

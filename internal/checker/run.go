@@ -13,6 +13,7 @@ import (
 
 const (
 	typeNotice  = "outboxie.event.parked.v1"
+	typeAdopted = "outboxie.log.adopted.v1"
 	typeCreated = "outboxie.order.created.v1"
 
 	discarded = "discarded"

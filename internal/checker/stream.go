@@ -18,7 +18,8 @@ func (r *run) readStream(h History) error {
 			at, _ = strconv.ParseInt(place, 10, 64)
 			id, _ = ParseID(event)
 		}
-		if _, is := r.find(at, id); !is {
+		adopted := m.Type == typeAdopted // where a leader found the stream's end after it had gone back
+		if _, is := r.find(at, id); !is && !(adopted && at == 0) {
 			r.found(Ghosts, "sequence %d: it says that the log has event %s at position %d", m.Sequence, id, at)
 			return
 		}
@@ -27,6 +28,9 @@ func (r *run) readStream(h History) error {
 			r.found(Order, "sequence %d: its progress is %d, after %d", m.Sequence, at, progress)
 		}
 		progress = max(progress, at)
+		if adopted {
+			return
+		}
 		if m.Type == typeNotice {
 			if _, is := r.parked[at]; !is {
 				r.found(Ghosts, "sequence %d: a notice that position %d was parked, which it was not", m.Sequence, at)

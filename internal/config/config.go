@@ -51,9 +51,13 @@ type Database struct {
 	MaxConns int `env:"DATABASE_MAX_CONNS"` // the pool's size, of each process
 }
 
-// NATS says where the broker is.
+// NATS says where the broker is, and how to be let in.
 type NATS struct {
-	URL URL `env:"NATS_URL"` // one URL, or several of one cluster separated by commas
+	URL   URL    `env:"NATS_URL"`      // one URL, or several of one cluster separated by commas
+	Creds string `env:"NATS_CREDS"`    // file with a user's JWT and seed, as nsc writes it; empty: none
+	CA    string `env:"NATS_TLS_CA"`   // file of the certificates that the server's is checked by; TLS is a must then
+	Cert  string `env:"NATS_TLS_CERT"` // files of the client's certificate and its key; empty: none
+	Key   string `env:"NATS_TLS_KEY"`
 }
 
 // HTTP says where the listeners are. Port 0 picks a free one.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -14,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
 func build(environment ...string) (config.Config, error) {
@@ -41,18 +44,24 @@ func TestDefaultsAreTheContract(t *testing.T) {
 }
 
 func TestEverySettingCanBeGiven(t *testing.T) {
-	flags := newFlags(t)
+	flags, authority := newFlags(t), infra.NewAuthority(t)
+	certificate, key := authority.Client("me")
+	creds := filepath.Join(t.TempDir(), "me.creds")
+	require.NoError(t, os.WriteFile(creds, []byte(someCredentials), 0o600))
 	require.NoError(t, flags.Parse([]string{"--fresh", "--subscribers=3", "--postgres-port=5432", "--nats-port=4222", "--id=billing", "--roles", "relay"}))
 	c, err := config.NewBuilder().Flags(flags).Environment([]string{
 		"DATABASE_URL=postgres://u:p@db:5432/orders", "DATABASE_MAX_CONNS=8", "NATS_URL=nats://a:4222,tls://b:4222",
 		"HTTP_ADDR=:80", "ADMIN_ADDR=[::1]:0", "INSTANCE_ID=one", "STREAM_NAME=ORDERS-2", "STREAM_MAX_BYTES=1073741824",
 		"STREAM_MAX_AGE=168h", "STREAM_REPLICAS=3", "OUTBOX_LEASE_TTL=1s", "OUTBOX_POLL_INTERVAL=100ms",
 		"OUTBOX_BATCH_SIZE=10", "OUTBOX_RETENTION=168h", "SUBSCRIBER_MAX_ATTEMPTS=3", "INBOX_RETENTION=337h",
+		"NATS_CREDS=" + creds, "NATS_TLS_CA=" + authority.File, "NATS_TLS_CERT=" + certificate, "NATS_TLS_KEY=" + key,
 		"JAEGER_URL=https://jaeger:443/ui", "LOG_LEVEL=DEBUG", "LOG_FORMAT=json", "OUTBOXIE_DATA_DIR=/data", "OUTBOXIE_PG_HOME=/pg",
 	}).Require(config.DatabaseURL, config.SubscriberID).Build()
 	require.NoError(t, err)
 	require.Equal(t, config.Database{URL: "postgres://u:p@db:5432/orders", MaxConns: 8}, c.Database)
-	require.Equal(t, config.NATS{URL: "nats://a:4222,tls://b:4222"}, c.NATS)
+	require.Equal(t, config.NATS{
+		URL: "nats://a:4222,tls://b:4222", Creds: creds, CA: authority.File, Cert: certificate, Key: key,
+	}, c.NATS)
 	require.Equal(t, config.HTTP{Addr: ":80", AdminAddr: "[::1]:0"}, c.HTTP)
 	require.Equal(t, "one", c.InstanceID)
 	require.Equal(t, config.Stream{Name: "ORDERS-2", MaxBytes: 1 << 30, MaxAge: 168 * time.Hour, Replicas: 3}, c.Stream)
@@ -124,7 +133,7 @@ func TestUsableFromCode(t *testing.T) {
 	c.Outbox.BatchSize, c.Outbox.Retention = 0, time.Second
 	c.Roles = config.Roles{}
 	require.EqualError(t, c.Validate(config.DatabaseURL), `the configuration is wrong:
-  DATABASE_URL is not set; it must be a URL such as postgres://user:password@host:5432/database, with special characters in it percent-encoded
+  DATABASE_URL is not set; it must be a URL such as postgres://user:password@host:5432/database (several hosts, each with its port: host1:5432,host2:5432), with special characters in it percent-encoded
   OUTBOXIE_ROLES is ""; it must be a list of api and relay, such as api,relay
   OUTBOX_BATCH_SIZE is "0"; it must be a whole number from 1 to 1000
   OUTBOX_RETENTION is "1s"; it must be a duration of at least 1m, such as 168h, or 0 (for ever)`)
@@ -135,7 +144,7 @@ func TestProblems(t *testing.T) {
 	const (
 		address    = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8080 or :8080"
 		streamName = `1 to 200 visible characters without spaces and . * > / \`
-		database   = "a URL such as postgres://user:password@host:5432/database, with special characters in it percent-encoded"
+		database   = "a URL such as postgres://user:password@host:5432/database (several hosts, each with its port: host1:5432,host2:5432), with special characters in it percent-encoded"
 		retention  = "0 (for ever), or a duration longer than STREAM_MAX_AGE and than twice OUTBOX_RETENTION, which must both be set then: " +
 			"an event that is forgotten while it can come again could take effect twice"
 		nats = "a URL such as nats://127.0.0.1:4222 (or tls, ws, wss), or several of them separated by commas"
@@ -298,6 +307,10 @@ func TestPrint(t *testing.T) {
 DATABASE_URL             postgres://me:xxxxx@db/orders  environment
 DATABASE_MAX_CONNS       16                             default
 NATS_URL                 nats://127.0.0.1:4222          default
+NATS_CREDS                                              default
+NATS_TLS_CA                                             default
+NATS_TLS_CERT                                           default
+NATS_TLS_KEY                                            default
 HTTP_ADDR                127.0.0.1:8080                 default
 ADMIN_ADDR               127.0.0.1:8090                 default
 INSTANCE_ID              one                            environment

@@ -17,6 +17,10 @@ const (
 	DatabaseURL      Name = "DATABASE_URL"
 	DatabaseMaxConns Name = "DATABASE_MAX_CONNS"
 	NATSURL          Name = "NATS_URL"
+	NATSCreds        Name = "NATS_CREDS"
+	NATSCA           Name = "NATS_TLS_CA"
+	NATSCert         Name = "NATS_TLS_CERT"
+	NATSKey          Name = "NATS_TLS_KEY"
 	HTTPAddr         Name = "HTTP_ADDR"
 	AdminAddr        Name = "ADMIN_ADDR"
 	InstanceID       Name = "INSTANCE_ID"
@@ -71,8 +75,9 @@ const anAddress = "host:port with a port from 0 (any free one) to 65535, such as
 var settings = []setting{
 	{
 		name: DatabaseURL, secret: true,
-		accepts: "a URL such as postgres://user:password@host:5432/database, with special characters in it percent-encoded",
-		ok:      func(c Config) bool { return c.Database.URL == "" || c.Database.URL.isDatabase() },
+		accepts: "a URL such as postgres://user:password@host:5432/database (several hosts, each with its port: host1:5432,host2:5432), " +
+			"with special characters in it percent-encoded",
+		ok: func(c Config) bool { return c.Database.URL == "" || c.Database.URL.isDatabase() },
 	},
 	{
 		name: DatabaseMaxConns, accepts: "a whole number from 4 to 1000",
@@ -82,6 +87,24 @@ var settings = []setting{
 		name: NATSURL, secret: true,
 		accepts: "a URL such as nats://127.0.0.1:4222 (or tls, ws, wss), or several of them separated by commas",
 		ok:      func(c Config) bool { return c.NATS.URL.isNATS() },
+	},
+	{
+		name: NATSCreds, accepts: "a file with a NATS user's JWT and seed, as `nsc generate creds` writes it",
+		ok: func(c Config) bool { return c.NATS.Creds == "" || credentials(c.NATS.Creds) },
+	},
+	{
+		name: NATSCA, accepts: "a file with PEM certificates",
+		ok: func(c Config) bool { return c.NATS.CA == "" || certificates(c.NATS.CA) },
+	},
+	{
+		name: NATSCert, accepts: "a file with a PEM certificate, given together with NATS_TLS_KEY",
+		ok: func(c Config) bool { return c.NATS.Cert == "" && c.NATS.Key == "" || certificates(c.NATS.Cert) },
+	},
+	{
+		name: NATSKey, accepts: "a file with the PEM private key of the certificate in NATS_TLS_CERT, given together with it",
+		ok: func(c Config) bool {
+			return c.NATS.Cert == "" && c.NATS.Key == "" || c.NATS.Key != "" && !certificates(c.NATS.Cert) || pair(c.NATS.Cert, c.NATS.Key)
+		},
 	},
 	{
 		name: HTTPAddr, flag: "http-addr", kind: "host:port", help: "where the API listens; port 0 picks a free one",

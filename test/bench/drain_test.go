@@ -4,9 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"io"
 	"log/slog"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,9 +14,6 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 	"github.com/synadia-io/orbit.go/jetstreamext"
-	"go.opentelemetry.io/otel/metric"
-	nometer "go.opentelemetry.io/otel/metric/noop"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
@@ -29,67 +24,66 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// drainFigures are rates in events per second, one of each round.
-type drainFigures struct {
-	relay, unmeasured, raw []float64
-	single                 float64
-	settings               string
-}
+const batchSize = 1000
 
-const (
-	rounds    = 3
-	batchSize = 1000
-)
-
-// measureDrain lets the relay drain a backlog, with and without metrics, then sends the very messages that it sent as raw
-// batches, from memory, and so on in turns, each into a new stream.
-func measureDrain(t *testing.T, size scale) drainFigures {
+// measureDrain lets the relay drain a backlog, then sends the very messages that it sent as raw batches, from memory, and
+// so on in turns, each into a new stream.
+func measureDrain(t *testing.T, size scale) []figure {
 	t.Helper()
 	database, broker := infra.Database(t), infra.Broker(t)
-	db, err := sql.Open("pgx", database)
-	require.NoError(t, err)
-	defer db.Close()
-	fill(t, db, size.events)
+	fill(t, database, size.events, 0)
+	requireDurable(t, database)
 	nc, err := nats.Connect(broker)
 	require.NoError(t, err)
 	defer nc.Close()
 	js, err := natsjs.New(nc)
 	require.NoError(t, err)
 
-	figures := drainFigures{settings: settings(t, db)}
-	for round := range rounds {
-		name := "UNMEASURED" + strconv.Itoa(round)
-		rate := perSecond(size.events, drain(t, database, broker, name, size.events, nometer.NewMeterProvider()))
-		figures.unmeasured = append(figures.unmeasured, rate)
-		require.NoError(t, js.DeleteStream(t.Context(), name))
-
-		name = "RELAY" + strconv.Itoa(round)
-		rate = perSecond(size.events, drain(t, database, broker, name, size.events, meters(t)))
-		figures.relay = append(figures.relay, rate)
+	var relayed, raw, single []float64
+	for round := range size.rounds {
+		name := "RELAY" + strconv.Itoa(round)
+		relayed = append(relayed, perSecond(size.events, drain(t, database, broker, name, size.events, setup(t))))
 		messages := readStream(t, js, name, size.events)
 		require.NoError(t, js.DeleteStream(t.Context(), name))
 
 		rawStream(t, js, fmt.Sprintf("RAW-%d", round), func() {
-			figures.raw = append(figures.raw, perSecond(size.events, timed(func() { publishBatches(t, js, messages) })))
+			raw = append(raw, perSecond(size.events, timed(func() { publishBatches(t, js, messages) })))
 		})
-		if round == rounds-1 {
-			rawStream(t, js, "SINGLE", func() { figures.single = perSecond(size.singles, publishSingly(t, js, messages[:size.singles])) })
+		if round == size.rounds-1 {
+			rawStream(t, js, "SINGLE", func() {
+				single = append(single, perSecond(size.singles, publishSingly(t, js, messages[:size.singles])))
+			})
 		}
 	}
-	return figures
+	measured := fmt.Sprintf("%.0f events/s", median(relayed))
+	return []figure{
+		{
+			name: fmt.Sprintf("drain of a backlog of %d, 300-byte bodies", size.events), measured: measured,
+			floor: fmt.Sprintf("the same messages from memory, atomic batches of %d: %.0f/s", batchSize, median(raw)),
+			ratio: pairwise(relayed, raw), unit: "%", goal: 0.75,
+		},
+		{
+			name: "the same", measured: measured, floor: fmt.Sprintf("single synchronous publishes: %.0f/s", single[0]),
+			ratio: median(relayed) / single[0], unit: "x", goal: 15,
+		},
+	}
 }
 
 // fill makes the backlog: 1,000 orders whose events take turns, with bodies of 300 bytes and the headers of an order
-// that was placed without a collector.
-func fill(t *testing.T, db *sql.DB, events int) {
+// that was placed without a collector; of sampledPerMille in a thousand the trace is sampled.
+func fill(t *testing.T, database string, events, sampledPerMille int) {
 	t.Helper()
-	_, err := db.ExecContext(t.Context(), `
+	db, err := sql.Open("pgx", database)
+	require.NoError(t, err)
+	defer db.Close()
+	_, err = db.ExecContext(t.Context(), `
 		INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, headers, payload)
 		SELECT gen_random_uuid(), 'order', lpad((n % 1000)::text, 8, '0') || '-0000-7000-8000-000000000000', n / 1000 + 1,
 			'outboxie.order.created.v1', 'orders.created',
-			jsonb_build_object('traceparent', '00-' || md5(n::text) || '-' || left(md5(n::text), 16) || '-00'),
+			jsonb_build_object('traceparent', '00-' || md5(n::text) || '-' || left(md5(n::text), 16) ||
+				CASE WHEN n % 1000 < $2 THEN '-01' ELSE '-00' END),
 			json_build_object('n', lpad(n::text, 7, '0'), 'body', repeat('x', 270))
-		FROM generate_series(0, $1 - 1) AS n`, events)
+		FROM generate_series(0, $1 - 1) AS n`, events, sampledPerMille)
 	require.NoError(t, err)
 	for _, statement := range []string{"ANALYZE outbox", "CHECKPOINT"} {
 		_, err := db.ExecContext(t.Context(), statement)
@@ -101,28 +95,29 @@ func fill(t *testing.T, db *sql.DB, events int) {
 	require.Equal(t, []int{300, 300}, []int{shortest, longest})
 }
 
-func settings(t *testing.T, db *sql.DB) string {
+// requireDurable : figures of servers that may lose what they acknowledged are worth nothing.
+func requireDurable(t *testing.T, database string) {
 	t.Helper()
-	var version, fsync, commit string
-	require.NoError(t, db.QueryRowContext(t.Context(),
-		"SELECT current_setting('server_version'), current_setting('fsync'), current_setting('synchronous_commit')").
-		Scan(&version, &fsync, &commit))
-	return fmt.Sprintf("Postgres %s with fsync %s and synchronous_commit %s; NATS with sync_interval always, in the process that measures",
-		version, fsync, commit)
+	db, err := sql.Open("pgx", database)
+	require.NoError(t, err)
+	defer db.Close()
+	var fsync, commit string
+	require.NoError(t, db.QueryRowContext(t.Context(), "SELECT current_setting('fsync'), current_setting('synchronous_commit')").Scan(&fsync, &commit))
+	require.Equal(t, []string{"on", "on"}, []string{fsync, commit})
 }
 
-// meters are those of `serve`.
-func meters(t *testing.T) metric.MeterProvider {
+// setup is the telemetry of `serve`, as the environment has it.
+func setup(t *testing.T) *telemetry.Telemetry {
 	t.Helper()
 	tel, err := telemetry.Setup(t.Context(), telemetry.Options{Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, tel.Shutdown(context.Background())) })
-	return tel.MeterProvider()
+	t.Cleanup(func() { _ = tel.Shutdown(context.Background()) }) // what its queues still hold is not measured
+	return tel
 }
 
 // drain runs a relay as `serve` does, until everything is published, and returns how long that took: campaign and
 // take-over included, connecting and the creation of the stream not.
-func drain(t *testing.T, database, broker, name string, events int, mp metric.MeterProvider) time.Duration {
+func drain(t *testing.T, database, broker, name string, events int, tel *telemetry.Telemetry) time.Duration {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	db, err := postgres.Open(postgres.Options{URL: database})
@@ -138,13 +133,13 @@ func drain(t *testing.T, database, broker, name string, events int, mp metric.Me
 	require.NoError(t, err)
 	const ttl = 3 * time.Second
 	bell := memory.NewBell()
-	traced := telemetry.TraceRelay(noop.NewTracerProvider(), name, telemetry.RelayPorts{
+	traced := telemetry.TraceRelay(tel.TracerProvider(), name, telemetry.RelayPorts{
 		Log: postgres.NewLog(db, name, quiet), Cursors: postgres.NewCursorStore(db, name, name),
 		Publisher: publisher, Elector: postgres.NewElector(db, name, "bench", ttl),
 	})
 	r := relay.New(relay.Ports{
 		Log: traced.Log, Cursors: traced.Cursors, Elector: traced.Elector,
-		Publisher: telemetry.MeasurePublisher(mp, name, traced.Publisher),
+		Publisher: telemetry.MeasurePublisher(tel.MeterProvider(), name, traced.Publisher),
 		Parking:   postgres.NewParking(db, name), Retention: postgres.NewRetention(db, name), Waker: bell, Alarm: bell,
 	}, relay.Options{
 		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: batchSize, Bytes: 4 << 20},
@@ -227,36 +222,4 @@ func publishSingly(t *testing.T, js natsjs.JetStream, messages []*nats.Msg) time
 			require.NoError(t, err)
 		}
 	})
-}
-
-// timed starts from a heap without garbage, so that nobody pays for what was done before.
-func timed(do func()) time.Duration {
-	runtime.GC()
-	began := time.Now()
-	do()
-	return time.Since(began)
-}
-
-// ratios compares each drain with what was done right before or after it, so that a machine that slows down slows both.
-func (f drainFigures) ratios(with []float64) []float64 {
-	ratios := make([]float64, len(f.relay))
-	for i := range ratios {
-		ratios[i] = f.relay[i] / with[i]
-	}
-	return ratios
-}
-
-func perSecond(events int, taken time.Duration) float64 { return float64(events) / taken.Seconds() }
-
-func (f drainFigures) print(w io.Writer, size scale) {
-	relayed, raw := median(f.relay), median(f.raw)
-	fmt.Fprintf(w, "%s\n\n", f.settings)
-	fmt.Fprintf(w, "A backlog of %d events\tmedian\t%s\n", size.events, "the rounds, events/s")
-	fmt.Fprintf(w, "  drained by the relay\t%.0f\t%.0f\n", relayed, f.relay)
-	fmt.Fprintf(w, "  the same without metrics\t%.0f\t%.0f\n", median(f.unmeasured), f.unmeasured)
-	fmt.Fprintf(w, "  raw atomic batches of %d from memory\t%.0f\t%.0f\n", batchSize, raw, f.raw)
-	fmt.Fprintf(w, "  %d single synchronous publishes\t%.0f\n", size.singles, f.single)
-	fmt.Fprintf(w, "  The relay has %.0f %% of the raw batches' rate (median of the rounds), and %.1f times that of single publishes.\n",
-		100*median(f.ratios(f.raw)), relayed/f.single)
-	fmt.Fprintf(w, "  With metrics it has %.0f %% of the rate that it has without (median of the rounds).\n", 100*median(f.ratios(f.unmeasured)))
 }

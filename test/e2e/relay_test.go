@@ -163,8 +163,8 @@ func (unfenced) Report(context.Context, outbox.Turn, *outbox.Halt) error { retur
 // empty is a parking lot in which nothing is and nothing comes.
 type empty struct{ ports.Parking }
 
-func (empty) Settle(context.Context, outbox.Turn, ports.Stamp, uint64) (bool, error) {
-	return false, nil
+func (empty) Settle(context.Context, outbox.Turn, ports.Stamp, uint64, bool) (ports.Settled, error) {
+	return ports.Settled{}, nil
 }
 
 // countConflicts counts the appends that were refused because the other relay was first.

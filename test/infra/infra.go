@@ -19,6 +19,7 @@ import (
 // It runs the tests, stops and removes what they share, and exits with their code.
 func Main(m *testing.M) {
 	embedded.SuperviseIfAsked()
+	natsIfAsked()
 	code := m.Run()
 	if err := shared.close(); err != nil {
 		fmt.Fprintln(os.Stderr, "stop the tests' Postgres:", err)

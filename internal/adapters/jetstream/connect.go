@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -30,6 +31,10 @@ type Options struct {
 	URL    string // one or more, separated by commas; credentials may be part of it
 	Name   string // what the broker calls this connection: the instance's id
 	Logger *slog.Logger
+
+	Creds     string // file with the user's JWT and seed; empty: none
+	CA        string // file of the certificates that the broker's is checked by: without TLS there is no connection then; empty: none
+	Cert, Key string // files of the client's certificate and its key, read again for each connection; empty: none
 }
 
 // Connect returns a connection that reconnects for ever. It succeeds while the broker cannot be reached, so that an
@@ -39,7 +44,8 @@ type Options struct {
 // A connection does not hear what it publishes itself. Deliveries and answers come from the broker and are not concerned.
 func Connect(o Options) (*nats.Conn, error) {
 	logger := o.Logger
-	nc, err := nats.Connect(o.URL,
+	var told sync.Map // why the broker could not be reached since the last connection; each reason is told once
+	nc, err := nats.Connect(o.URL, append(o.security(),
 		nats.Name(o.Name),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
@@ -53,6 +59,7 @@ func Connect(o Options) (*nats.Conn, error) {
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(pingsUnanswered),
 		nats.ConnectHandler(func(nc *nats.Conn) {
+			told.Clear()
 			logger.Info("connected to NATS", "url", nc.ConnectedUrlRedacted(), "server", nc.ConnectedServerName())
 		}),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
@@ -62,10 +69,16 @@ func Connect(o Options) (*nats.Conn, error) {
 			logger.Warn("lost the connection to NATS", "error", err)
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
+			told.Clear()
 			logger.Info("reconnected to NATS", "url", nc.ConnectedUrlRedacted(), "server", nc.ConnectedServerName())
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
-			logger.Debug("NATS cannot be reached", "error", err)
+			if err == nil { // the client may have another one by now
+				return
+			}
+			if _, known := told.LoadOrStore(err.Error(), true); !known {
+				logger.Warn("NATS cannot be reached", "error", err)
+			}
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			subject := ""
@@ -74,14 +87,28 @@ func Connect(o Options) (*nats.Conn, error) {
 			}
 			logger.Warn("NATS reported an error", "error", err, "subject", subject)
 		}),
-	)
+	)...)
 	if err != nil {
 		return nil, connectError(o.URL, err)
 	}
 	if !nc.IsConnected() {
-		logger.Warn("NATS cannot be reached yet; trying again until it can", "url", redacted(o.URL))
+		logger.Warn("NATS cannot be reached yet; trying again until it can", "url", redacted(o.URL), "error", nc.LastError())
 	}
 	return nc, nil
+}
+
+// security is how the client shows who it is, and wants the broker to.
+func (o Options) security() (options []nats.Option) {
+	if o.Creds != "" {
+		options = append(options, nats.UserCredentials(o.Creds))
+	}
+	if o.CA != "" {
+		options = append(options, nats.RootCAs(o.CA))
+	}
+	if o.Cert != "" {
+		options = append(options, nats.ClientCert(o.Cert, o.Key))
+	}
+	return options
 }
 
 // connectError tells a URL that can never work from a broker that does not let us in today.

@@ -1,7 +1,9 @@
 package memory
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
@@ -13,17 +15,18 @@ var _ operating.Bench = (*CursorStore)(nil)
 // Cursor implements the port.
 func (s *CursorStore) Cursor(ctx context.Context) (outbox.Cursor, error) { return s.Load(ctx) }
 
-// Confirm implements the port.
-func (s *CursorStore) Confirm(_ context.Context, places []outbox.Progress) (outbox.Progress, bool, error) {
+// Held implements the port.
+func (s *CursorStore) Held(_ context.Context, places []outbox.Progress) ([]outbox.Progress, error) {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
-	var highest outbox.Progress
+	var held []outbox.Progress
 	for _, place := range places {
-		if entry := s.log.committed(place.Position); entry != nil && entry.ID == place.EventID && place.Position > highest.Position {
-			highest = place
+		if entry := s.log.committed(place.Position); entry != nil && entry.ID == place.EventID {
+			held = append(held, place)
 		}
 	}
-	return highest, highest.Position > 0, nil
+	slices.SortFunc(held, func(a, b outbox.Progress) int { return cmp.Compare(a.Position, b.Position) })
+	return held, nil
 }
 
 // At implements the port.
@@ -48,7 +51,7 @@ func (s *CursorStore) Behind(_ context.Context, position outbox.Position) (int64
 }
 
 // Adopt implements the port.
-func (s *CursorStore) Adopt(_ context.Context, revision int64, cursor outbox.Cursor, kept uint64) error {
+func (s *CursorStore) Adopt(_ context.Context, revision int64, cursor outbox.Cursor, _ bool) error {
 	s.lease.mu.Lock()
 	defer s.lease.mu.Unlock()
 	if s.cursor.Revision != revision {
@@ -57,12 +60,5 @@ func (s *CursorStore) Adopt(_ context.Context, revision int64, cursor outbox.Cur
 	s.cursor = cursor
 	s.cursor.Revision = revision + 1
 	s.log.passed(cursor.Position)
-	s.log.mu.Lock()
-	defer s.log.mu.Unlock()
-	for _, event := range s.log.lot {
-		if event.State == outbox.Redriven && event.Sequence > kept {
-			turnTo(event, outbox.Redrive, 0)
-		}
-	}
 	return nil
 }

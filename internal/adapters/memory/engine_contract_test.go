@@ -144,8 +144,12 @@ func (l line) Report(ctx context.Context, turn outbox.Turn, halt *outbox.Halt) e
 	return l.do(ctx, func(ctx context.Context) error { return l.e.cursors.Report(ctx, turn, halt) })
 }
 
-func (l line) Settle(ctx context.Context, turn outbox.Turn, tail ports.Stamp, sequence uint64) (bool, error) {
-	return through(ctx, l.e, func(ctx context.Context) (bool, error) { return l.e.parking.Settle(ctx, turn, tail, sequence) })
+func (l line) Settle(
+	ctx context.Context, turn outbox.Turn, tail ports.Stamp, sequence uint64, end bool,
+) (ports.Settled, error) {
+	return through(ctx, l.e, func(ctx context.Context) (ports.Settled, error) {
+		return l.e.parking.Settle(ctx, turn, tail, sequence, end)
+	})
 }
 
 func (l line) SetAside(ctx context.Context, turn outbox.Turn, entries []outbox.Entry) ([]outbox.Position, error) {

@@ -13,8 +13,9 @@ import (
 
 // Parking is the parking lot of a Log, fenced by a CursorStore.
 type Parking struct {
-	cursors *CursorStore
-	log     *Log
+	cursors   *CursorStore
+	log       *Log
+	credulous bool
 }
 
 var (
@@ -70,7 +71,9 @@ func (p *Parking) write(ctx context.Context, turn outbox.Turn, do func(lot)) err
 }
 
 // Settle implements the port.
-func (p *Parking) Settle(ctx context.Context, turn outbox.Turn, tail ports.Stamp, sequence uint64) (waiting bool, err error) {
+func (p *Parking) Settle(
+	ctx context.Context, turn outbox.Turn, tail ports.Stamp, sequence uint64, end bool,
+) (settled ports.Settled, err error) {
 	err = p.write(ctx, turn, func(l lot) {
 		if tail.Ours && tail.Event == 0 && tail.Parked != "" {
 			if entry := p.log.committed(tail.Progress.Position); entry != nil && entry.ID == tail.Progress.EventID {
@@ -86,13 +89,16 @@ func (p *Parking) Settle(ctx context.Context, turn outbox.Turn, tail ports.Stamp
 			}
 		}
 		for _, event := range l {
-			if event.State == outbox.Redriven && event.Sequence > sequence {
-				turnTo(event, outbox.Redrive, 0)
+			if event.State == outbox.Redriven && event.Sequence > tail.Held(sequence) {
+				settled.Lost = true
+				if end || p.credulous {
+					turnTo(event, outbox.Redrive, 0)
+				}
 			}
 		}
-		waiting = l.waiting()
+		settled.Waiting = l.waiting()
 	})
-	return waiting, err
+	return settled, err
 }
 
 // SetAside implements the port.
@@ -203,6 +209,9 @@ func (p *Parking) Waiting(ctx context.Context, limit int) ([]outbox.ParkedEvent,
 	}
 	return waiting, nil
 }
+
+// BelieveEnds takes every end of the stream for the real one. It exists for the mutant that proves that tests notice.
+func (p *Parking) BelieveEnds() { p.credulous = true }
 
 // Lot returns every event in the lot, in order of position.
 func (p *Parking) Lot() []outbox.ParkedEvent {

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math"
 
 	"github.com/uptrace/bun/dialect/pgdialect"
 
@@ -21,20 +20,33 @@ func (d *Desk) Cursor(ctx context.Context) (outbox.Cursor, error) {
 	return NewCursorStore(d.db, d.relay, d.stream).Load(ctx)
 }
 
-// confirmStatement compares ids as text: what is asked for comes from a stream, and need not be a UUID.
-const confirmStatement = `
+// heldStatement compares ids as text: what is asked for comes from a stream, and need not be a UUID.
+const heldStatement = `
 SELECT o.position, o.event_id
 FROM unnest(?0::bigint[], ?1::text[]) AS place (position, event_id)
 JOIN outbox AS o ON o.position = place.position AND o.event_id::text = place.event_id
-ORDER BY o.position DESC LIMIT 1`
+ORDER BY o.position`
 
-// Confirm implements the port.
-func (d *Desk) Confirm(ctx context.Context, places []outbox.Progress) (outbox.Progress, bool, error) {
+// Held implements the port.
+func (d *Desk) Held(ctx context.Context, places []outbox.Progress) ([]outbox.Progress, error) {
 	positions, ids := make([]int64, len(places)), make([]string, len(places))
 	for i, place := range places {
 		positions[i], ids[i] = int64(place.Position), place.EventID
 	}
-	return d.place(ctx, confirmStatement, pgdialect.Array(positions), pgdialect.Array(ids))
+	rows, err := d.db.QueryContext(ctx, heldStatement, pgdialect.Array(positions), pgdialect.Array(ids))
+	if err != nil {
+		return nil, classify(ctx, fmt.Errorf("look %d events up in the log: %w", len(places), err))
+	}
+	defer func() { _ = rows.Close() }()
+	var held []outbox.Progress
+	for rows.Next() {
+		var place outbox.Progress
+		if err := rows.Scan(&place.Position, &place.EventID); err != nil {
+			return nil, classify(ctx, fmt.Errorf("look %d events up in the log: %w", len(places), err))
+		}
+		held = append(held, place)
+	}
+	return held, classify(ctx, rows.Err())
 }
 
 // At implements the port.
@@ -73,20 +85,17 @@ WITH turn AS (
 	ON CONFLICT (relay) DO UPDATE SET position = excluded.position, stream = excluded.stream,
 		stream_created = excluded.stream_created, stream_sequence = excluded.stream_sequence,
 		revision = c.revision + 1, updated_at = excluded.updated_at, halt_reason = NULL, halt_detail = NULL, halted_at = NULL,
-		passed = least(c.passed, excluded.position), passed_at = CASE WHEN ?6 = 0 THEN NULL ELSE c.passed_at END
+		passed = least(c.passed, excluded.position), passed_at = CASE WHEN ?6 THEN NULL ELSE c.passed_at END
 	WHERE c.revision = ?1
 	RETURNING c.revision
-), again AS (
-	UPDATE outbox_parked AS p SET state = 'redrive', stream_sequence = NULL, changed_at = clock_timestamp()
-	FROM turn WHERE p.state = 'redriven' AND p.stream_sequence > ?6
 )
 SELECT revision FROM turn`
 
 // Adopt implements the port.
-func (d *Desk) Adopt(ctx context.Context, revision int64, cursor outbox.Cursor, kept uint64) error {
+func (d *Desk) Adopt(ctx context.Context, revision int64, cursor outbox.Cursor, anew bool) error {
 	var now int64
 	err := d.db.QueryRowContext(ctx, adoptStatement, d.relay, revision, int64(cursor.Position), d.stream, cursor.StreamCreated,
-		int64(cursor.StreamSequence), int64(min(kept, math.MaxInt64))).Scan(&now)
+		int64(cursor.StreamSequence), anew).Scan(&now)
 	if errors.Is(err, sql.ErrNoRows) {
 		return ports.ErrOutOfTurn.With("the cursor of %s is not at revision %d any more", d.relay, revision)
 	}

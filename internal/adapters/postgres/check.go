@@ -12,7 +12,7 @@ import (
 var ErrUnsafe = fault.New(fault.Invalid, "unsafe_setting", "the database is set up in a way that can lose events")
 
 const checkStatement = `
-SELECT pg_is_in_recovery(), current_setting('fsync'), current_setting('full_page_writes'),
+SELECT pg_is_in_recovery(), row_security_active('outbox'), current_setting('fsync'), current_setting('full_page_writes'),
 	current_setting('synchronous_commit'),
 	(SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence('outbox', 'position')::regclass)`
 
@@ -20,19 +20,22 @@ SELECT pg_is_in_recovery(), current_setting('fsync'), current_setting('full_page
 // judges the settings that new sessions of this role get, and does not see a writer that turns synchronous_commit off
 // for itself.
 func (l *Log) Check(ctx context.Context) error {
-	var standby bool
+	var standby, partial bool
 	var fsync, fullPageWrites, synchronousCommit string
 	var cache sql.NullInt64
 	ctx, cancel := context.WithTimeout(ctx, l.within)
 	defer cancel()
 	row := l.db.QueryRowContext(ctx, checkStatement)
-	if err := row.Scan(&standby, &fsync, &fullPageWrites, &synchronousCommit, &cache); err != nil {
+	if err := row.Scan(&standby, &partial, &fsync, &fullPageWrites, &synchronousCommit, &cache); err != nil {
 		return classify(ctx, fmt.Errorf("check the database's settings: %w", err))
 	}
 	switch {
 	case standby:
 		return ErrUnsafe.With("the database is a standby, which shows no writers: point DATABASE_URL at the primary " +
 			"(target_session_attrs=read-write)")
+	case partial:
+		return ErrUnsafe.With("row security is active for the outbox and this role, and events that the relay does not see count as never " +
+			"written: ALTER TABLE outbox DISABLE ROW LEVEL SECURITY, or give the role BYPASSRLS")
 	case fsync != "on":
 		return ErrUnsafe.With("fsync is %s, so a crash loses committed events: set fsync = on", fsync)
 	case fullPageWrites != "on":

@@ -13,6 +13,7 @@ import (
 	"github.com/pressly/goose/v3/lock"
 	"github.com/uptrace/bun"
 
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/migrations"
 )
 
@@ -33,16 +34,34 @@ type Migration struct {
 	AppliedAt time.Time // zero unless Applied
 }
 
+// ErrMayNotMigrate : the schema is not up to date, and the role may not change that.
+var ErrMayNotMigrate = fault.New(fault.Invalid, "may_not_migrate",
+	"the database's schema is missing or older than this program, and this role may not change that: run `outboxie migrate up` "+
+		"as the role that may")
+
 // MigrateUp brings the schema up to date. Any number of instances may call it at once: one applies, the others wait for
-// it until their context ends. db's pool needs two connections.
+// it until their context ends. Where nothing is missing it needs no more than the right to read goose_db_version. db's pool
+// needs two connections.
 func MigrateUp(ctx context.Context, db *bun.DB, logger *slog.Logger) error {
 	provider, err := newProvider(db, logger)
 	if err != nil {
 		return err
 	}
-	applied, err := provider.Up(ctx)
-	tell(ctx, logger, "applied migration", applied...)
-	if err != nil {
+	var begun bool
+	err = db.QueryRowContext(ctx, "SELECT to_regclass(?) IS NOT NULL", goose.DefaultTablename).Scan(&begun)
+	pending := true
+	if err == nil && begun {
+		pending, err = provider.HasPending(ctx)
+	}
+	if err == nil && pending {
+		var applied []*goose.MigrationResult
+		applied, err = provider.Up(ctx)
+		tell(ctx, logger, "applied migration", applied...)
+	}
+	switch {
+	case sqlState(err) == "42501": // insufficient privilege
+		return ErrMayNotMigrate.Wrap(err)
+	case err != nil:
 		return classify(ctx, fmt.Errorf("migrate the database up: %w", err))
 	}
 	return nil

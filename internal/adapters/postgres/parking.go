@@ -52,14 +52,17 @@ var settleStatement = noted + `, taken AS (
 	FROM published WHERE p.position = published.position AND p.state = 'redrive'
 ), lost AS (
 	UPDATE outbox_parked AS p SET state = 'redrive', stream_sequence = NULL, changed_at = clock_timestamp()
-	FROM turn WHERE p.state = 'redriven' AND p.stream_sequence > ?8
+	FROM turn WHERE p.state = 'redriven' AND p.stream_sequence > ?9 AND ?10
 	RETURNING p.position
 )
 SELECT ` + outcome + `, EXISTS (SELECT FROM parked) OR EXISTS (SELECT FROM lost)
-	OR EXISTS (SELECT FROM outbox_parked WHERE state IN ('parked', 'redrive'))`
+	OR EXISTS (SELECT FROM outbox_parked WHERE state IN ('parked', 'redrive')),
+	EXISTS (SELECT FROM outbox_parked WHERE state = 'redriven' AND stream_sequence > ?9)`
 
 // Settle implements the port.
-func (p *Parking) Settle(ctx context.Context, turn outbox.Turn, tail ports.Stamp, sequence uint64) (bool, error) {
+func (p *Parking) Settle(
+	ctx context.Context, turn outbox.Turn, tail ports.Stamp, sequence uint64, end bool,
+) (ports.Settled, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()
 	notice := tail.Ours && tail.Event == 0 && tail.Parked != ""
@@ -68,16 +71,17 @@ func (p *Parking) Settle(ctx context.Context, turn outbox.Turn, tail ports.Stamp
 		event = tail.Event
 	}
 	var v verdict
-	var waiting bool
+	var settled ports.Settled
 	err := p.db.QueryRowContext(ctx, settleStatement, p.relay, turn.Token, turn.Revision, int64(tail.Progress.Position),
-		tail.Progress.EventID, notice, tail.Parked, int64(event), int64(sequence)).Scan(&v.held, &v.revision, &waiting)
+		tail.Progress.EventID, notice, tail.Parked, int64(event), int64(sequence), int64(tail.Held(sequence)), end).
+		Scan(&v.held, &v.revision, &settled.Waiting, &settled.Lost)
 	if err != nil {
-		return false, classify(ctx, fmt.Errorf("settle the parking lot: %w", err))
+		return ports.Settled{}, classify(ctx, fmt.Errorf("settle the parking lot: %w", err))
 	}
 	if err := v.err(p.relay, turn); err != nil {
-		return false, err
+		return ports.Settled{}, err
 	}
-	return waiting, nil
+	return settled, nil
 }
 
 // setAsideStatement looks up, once for each aggregate, the first event that waits and one that is still parked. The parked

@@ -81,9 +81,9 @@ func (s *scene) turn() outbox.Turn { return outbox.Turn{Token: s.term.Token, Rev
 // settle parks entry.
 func (s *scene) settle(t *testing.T, entry outbox.Entry) {
 	t.Helper()
-	waiting, err := s.parking.Settle(t.Context(), s.turn(), notice(entry), 7)
+	settled, err := s.parking.Settle(t.Context(), s.turn(), notice(entry), 7, true)
 	require.NoError(t, err)
-	require.True(t, waiting)
+	require.True(t, settled.Waiting)
 	s.revision++
 }
 
@@ -109,11 +109,11 @@ func (s *scene) inTurn() map[string]func(context.Context) error {
 			return s.cursors.Report(ctx, s.turn(), outbox.NewHalt(outbox.HaltTailGone, "gone"))
 		},
 		"Settle a notice": func(ctx context.Context) error {
-			_, err := s.parking.Settle(ctx, s.turn(), notice(s.log[7]), 8)
+			_, err := s.parking.Settle(ctx, s.turn(), notice(s.log[7]), 8, true)
 			return err
 		},
 		"Settle a redriven event": func(ctx context.Context) error {
-			_, err := s.parking.Settle(ctx, s.turn(), ports.Stamp{Ours: true, Event: s.log[1].Position}, 8)
+			_, err := s.parking.Settle(ctx, s.turn(), ports.Stamp{Ours: true, Event: s.log[1].Position}, 8, true)
 			return err
 		},
 		"SetAside": func(ctx context.Context) error {

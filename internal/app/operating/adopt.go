@@ -4,6 +4,7 @@ package operating
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
@@ -33,10 +34,18 @@ type Adoption struct {
 	Why    string // Place
 	Events int64  // of the log, after Place, that are published next
 	Gone   bool   // the stream ends before Place, and retention has removed what lies between: the stream never gets it
+	Ghosts []Ghost
 
 	cursor outbox.Cursor
 	stream ports.StreamInfo
 	kept   uint64 // sequence of our last message that the stream still holds
+}
+
+// Ghost is an event that the stream holds and that the log should hold and does not: subscribers may have applied it, and the
+// database does not know it any more.
+type Ghost struct {
+	outbox.Progress
+	Sequence uint64 // in the stream
 }
 
 // Adopter makes and carries out adoptions.
@@ -81,7 +90,7 @@ func (a *Adopter) Plan(ctx context.Context, position *outbox.Position) (Adoption
 func (a *Adopter) choose(ctx context.Context, plan *Adoption, position *outbox.Position) (err error) {
 	purgedTo := outbox.Progress{Position: plan.cursor.PurgedTo}
 	var found bool
-	if plan.Place, found, err = a.lastInBoth(ctx, plan); err != nil {
+	if found, err = a.compare(ctx, plan); err != nil {
 		return err
 	}
 	if plan.Anew {
@@ -112,19 +121,20 @@ func (a *Adopter) choose(ctx context.Context, plan *Adoption, position *outbox.P
 	return nil
 }
 
-// lastInBoth looks for the last event in the stream, by position, that the log holds. A notice of parking does not count: its
-// event may not be in the parking lot yet, and what takes the notice's place at the tail would make the relay forget it.
-func (a *Adopter) lastInBoth(ctx context.Context, plan *Adoption) (outbox.Progress, bool, error) {
-	sequence := plan.stream.LastSequence
-	for sequence > 0 && sequence >= plan.stream.FirstSequence {
+// compare walks back through the stream to the last event, by position, that the log holds, and on until a whole stretch has
+// no ghost: a database does not lose rows in order of position. A notice of parking does not count as the last event: its event
+// may not be in the parking lot yet, and what takes the notice's place at the tail would make the relay forget it.
+func (a *Adopter) compare(ctx context.Context, plan *Adoption) (found bool, err error) {
+	for sequence := plan.stream.LastSequence; sequence > 0 && sequence >= plan.stream.FirstSequence; {
 		var places []outbox.Progress
+		var events []Ghost
 		for range atOnce {
 			if sequence == 0 || sequence < plan.stream.FirstSequence {
 				break
 			}
 			stamp, err := a.publisher.At(ctx, sequence)
 			if err != nil && !errors.Is(err, ports.ErrNoMessage) {
-				return outbox.Progress{}, false, err
+				return false, err
 			}
 			if stamp.Ours {
 				plan.kept = max(plan.kept, sequence)
@@ -132,13 +142,28 @@ func (a *Adopter) lastInBoth(ctx context.Context, plan *Adoption) (outbox.Progre
 			if stamp.Ours && stamp.Parked == "" && stamp.Progress.EventID != "" {
 				places = append(places, stamp.Progress)
 			}
+			if stamp.Event != 0 && !stamp.Redriven {
+				events = append(events, Ghost{stamp.Progress, sequence})
+			}
 			sequence--
 		}
-		if place, found, err := a.bench.Confirm(ctx, places); err != nil || found {
-			return place, found, err
+		held, err := a.bench.Held(ctx, places)
+		if err != nil {
+			return false, err
+		}
+		if !found && len(held) > 0 {
+			plan.Place, found = held[len(held)-1], true
+		}
+		ghosts := slices.DeleteFunc(events, func(e Ghost) bool {
+			return e.Position <= plan.cursor.PurgedTo || slices.Contains(held, e.Progress)
+		})
+		plan.Ghosts = append(plan.Ghosts, ghosts...)
+		if found && len(ghosts) == 0 {
+			break
 		}
 	}
-	return outbox.Progress{}, false, nil
+	slices.Reverse(plan.Ghosts)
+	return found, nil
 }
 
 // known is the place of a position that the log holds, or that it may have lost to retention.
@@ -166,14 +191,14 @@ func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 	if !plan.Create && (stream.Created != plan.stream.Created || stream.LastSequence != plan.stream.LastSequence) {
 		return ports.ErrTailMoved.With("the stream has changed meanwhile; look again")
 	}
-	sequence, err := a.publisher.Notify(ctx, stream.LastSequence, outbox.Notice{Progress: plan.Place})
+	sequence, err := a.publisher.Notify(ctx, stream.LastSequence, outbox.Notice{Progress: plan.Place, Kept: plan.kept})
 	if err != nil {
 		return err
 	}
 	adopted := outbox.Cursor{Progress: plan.Place, StreamCreated: stream.Created, StreamSequence: sequence}
 	revision := plan.cursor.Revision
 	for {
-		err := a.bench.Adopt(ctx, revision, adopted, plan.kept)
+		err := a.bench.Adopt(ctx, revision, adopted, plan.kept == 0)
 		if !errors.Is(err, ports.ErrOutOfTurn) {
 			return err
 		}

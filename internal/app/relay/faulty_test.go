@@ -3,6 +3,7 @@ package relay_test
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,6 +47,13 @@ type planned struct {
 	delay  time.Duration
 }
 
+// former is a broker that led the stream of a cluster, and does not know yet that it does no longer: until then, what it is
+// asked it answers with the stream's beginning. What it is sent is judged by its successor.
+type former struct {
+	until time.Time
+	last  uint64
+}
+
 // instance is one process: a relay whose every call to the outside can go wrong.
 type instance struct {
 	world  *world
@@ -58,6 +66,7 @@ type instance struct {
 	dead    bool
 	stalled time.Time // until when
 	next    map[string]planned
+	former  former
 
 	restarts int // of the broker when the stream was opened
 }
@@ -120,6 +129,31 @@ func (i *instance) spare() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	clear(i.next)
+	i.former = former{}
+}
+
+// askFormer lets a former leader of the stream answer for a while, who knows the messages up to last.
+func (i *instance) askFormer(last uint64, d time.Duration) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.former = former{until: time.Now().Add(d), last: last}
+}
+
+// known is the last sequence that whoever answers knows.
+func (i *instance) known() uint64 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if time.Now().After(i.former.until) {
+		return math.MaxUint64
+	}
+	i.world.hit("a former leader answered")
+	return i.former.last
+}
+
+// info is what whoever answers says about the stream.
+func (i *instance) info(info ports.StreamInfo, err error) (ports.StreamInfo, error) {
+	info.LastSequence = min(info.LastSequence, i.known())
+	return info, err
 }
 
 // call lets a request go wrong as it was planned. A request that left is not called back when its caller gives up.
@@ -199,8 +233,12 @@ func (i *instance) Report(ctx context.Context, t outbox.Turn, h *outbox.Halt) er
 	return err
 }
 
-func (i *instance) Settle(ctx context.Context, t outbox.Turn, tail ports.Stamp, sequence uint64) (bool, error) {
-	return write(ctx, i, "Settle", func(ctx context.Context) (bool, error) { return i.inner.Parking.Settle(ctx, t, tail, sequence) })
+func (i *instance) Settle(
+	ctx context.Context, t outbox.Turn, tail ports.Stamp, sequence uint64, end bool,
+) (ports.Settled, error) {
+	return write(ctx, i, "Settle", func(ctx context.Context) (ports.Settled, error) {
+		return i.inner.Parking.Settle(ctx, t, tail, sequence, end)
+	})
 }
 
 func (i *instance) SetAside(ctx context.Context, t outbox.Turn, entries []outbox.Entry) ([]outbox.Position, error) {
@@ -253,17 +291,24 @@ func write[T any](ctx context.Context, i *instance, method string, request func(
 // Open remembers how often the broker was restarted: what is published relies on the stream that was seen here.
 func (i *instance) Open(ctx context.Context, create bool) (ports.StreamInfo, error) {
 	restarts := i.world.stream.Restarts()
-	info, err := call(ctx, i, "Open", func(ctx context.Context) (ports.StreamInfo, error) { return i.inner.Publisher.Open(ctx, create) })
+	info, err := call(ctx, i, "Open", func(ctx context.Context) (ports.StreamInfo, error) {
+		return i.info(i.inner.Publisher.Open(ctx, create))
+	})
 	i.restarts = restarts
 	return info, err
 }
 
 func (i *instance) Look(ctx context.Context) (ports.StreamInfo, error) {
-	return call(ctx, i, "Look", i.inner.Publisher.Look)
+	return call(ctx, i, "Look", func(ctx context.Context) (ports.StreamInfo, error) { return i.info(i.inner.Publisher.Look(ctx)) })
 }
 
 func (i *instance) At(ctx context.Context, sequence uint64) (ports.Stamp, error) {
-	return call(ctx, i, "At", func(ctx context.Context) (ports.Stamp, error) { return i.inner.Publisher.At(ctx, sequence) })
+	return call(ctx, i, "At", func(ctx context.Context) (ports.Stamp, error) {
+		if sequence > i.known() {
+			return ports.Stamp{}, ports.ErrNoMessage
+		}
+		return i.inner.Publisher.At(ctx, sequence)
+	})
 }
 
 func (i *instance) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {

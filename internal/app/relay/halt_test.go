@@ -20,6 +20,7 @@ var halts = map[string]struct {
 	place  outbox.Position
 	anew   bool
 	gone   bool
+	ghosts []uint64 // sequences
 }{
 	"the stream is deleted": {
 		reason: outbox.HaltStreamMissing, place: 0, anew: true,
@@ -71,11 +72,18 @@ var halts = map[string]struct {
 		},
 	},
 	"rows are deleted by hand": {
-		reason: outbox.HaltHistoryLost, place: 2,
+		reason: outbox.HaltHistoryLost, place: 2, ghosts: []uint64{3},
 		cause: func(w *world) { w.log.Delete(3) },
 	},
+	"the database loses commits, not only the last": {
+		reason: outbox.HaltHistoryLost, place: 2, ghosts: []uint64{1, 3},
+		cause: func(w *world) {
+			w.log.Delete(1)
+			w.log.Delete(3)
+		},
+	},
 	"the database loses commits": {
-		reason: outbox.HaltHistoryLost, place: 2,
+		reason: outbox.HaltHistoryLost, place: 2, ghosts: []uint64{3},
 		cause: func(w *world) { w.log.Forget(2) }, // the next event gets the position of the one that was lost
 	},
 }
@@ -117,6 +125,11 @@ func TestHalts(t *testing.T) {
 				require.Equal(t, test.place, plan.Place.Position, plan.Why)
 				require.Equal(t, test.anew, plan.Anew)
 				require.Equal(t, test.gone, plan.Gone)
+				var ghosts []uint64
+				for _, ghost := range plan.Ghosts {
+					ghosts = append(ghosts, ghost.Sequence)
+				}
+				require.Equal(t, test.ghosts, ghosts)
 				require.NoError(t, adopter.Do(t.Context(), plan))
 				time.Sleep(time.Second)
 				require.Equal(t, relay.Leading, second.relay.Status().State)
@@ -177,7 +190,7 @@ func TestAdoptionOfAnotherStreamRedrivesAgain(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, adopter.Do(t.Context(), plan))
 		time.Sleep(time.Second)
-		require.Equal(t, []int{0, 1, 3, 2, 4, 5}, w.positions())
+		require.Equal(t, []int{0, 0, 1, 3, 2, 4, 5}, w.positions())
 	})
 }
 

@@ -66,7 +66,7 @@ func TestModel(t *testing.T) {
 	}
 	for _, what := range []string{
 		"conflict", "out of turn", "refused", "late Publish took effect", "late Settle took effect", "foreign message",
-		"stream regressed", "healed", "asked to redrive", "asked to discard", "purged",
+		"stream regressed", "healed", "asked to redrive", "asked to discard", "purged", "a former leader answered",
 	} {
 		require.NotZero(t, total[what], "%s never happened", what)
 	}
@@ -80,10 +80,11 @@ func TestMutants(t *testing.T) {
 		check  string
 		plans  *rapid.Generator[plan]
 	}{
-		"compare-and-swap off":      {func(w *world) { w.stream.IgnoreTail() }, checkTwice, plans},
-		"gap check off":             {func(w *world) { w.log.IgnoreOpenWriters() }, checkLost, plans},
-		"fence off":                 {func(w *world) { w.cursors.IgnoreTurns() }, checkTwice, lateSettling},
-		"take over from the cursor": {func(w *world) { w.publisher = believeCursor{w.stream, w.cursors} }, checkTwice, plans},
+		"compare-and-swap off":        {func(w *world) { w.stream.IgnoreTail() }, checkTwice, plans},
+		"gap check off":               {func(w *world) { w.log.IgnoreOpenWriters() }, checkLost, plans},
+		"fence off":                   {func(w *world) { w.cursors.IgnoreTurns() }, checkTwice, lateSettling},
+		"former leaders are believed": {func(w *world) { w.parking.BelieveEnds() }, checkTwice, formerLeaders},
+		"take over from the cursor":   {func(w *world) { w.publisher = believeCursor{w.stream, w.cursors} }, checkTwice, plans},
 	} {
 		t.Run(name, func(t *testing.T) {
 			const lives = 500
@@ -106,6 +107,11 @@ func TestMutants(t *testing.T) {
 // own: what the fence is for.
 var lateSettling = plansOf([]string{
 	"write", "poison", "widen", "redrive", "redrive", "pass", "start", "crash", "stall", "misfortune", "settle late", "settle late",
+})
+
+// formerLeaders is lives with much redriving, in which those who led the stream are often asked.
+var formerLeaders = plansOf([]string{
+	"write", "write", "poison", "widen", "redrive", "pass", "pass", "start", "stop", "former", "former",
 })
 
 // believeCursor is a stream whose tail always says what the cursor says.

@@ -43,20 +43,20 @@ func (r *Relay) park(t *tenure, place *place, refused *ports.RefusedError, logge
 	entry := refused.Entry
 	last, err := r.Publisher.Publish(t.ctx, place.sequence, []outbox.Entry{entry})
 	if err == nil {
-		place.advance(entry.Progress(), last)
+		r.appended(place, entry.Progress(), last, logger)
 		return nil
 	}
 	if !errors.As(err, &refused) {
 		return err
 	}
-	notice := outbox.Notice{Progress: entry.Progress(), Parked: refused.Reason}
+	notice := outbox.Notice{Progress: entry.Progress(), Parked: refused.Reason, Kept: place.own}
 	if last, err = r.Publisher.Notify(t.ctx, place.sequence, notice); err != nil {
 		return err
 	}
-	if err := r.settle(t, place, ports.Stamp{Ours: true, Progress: notice.Progress, Parked: notice.Parked}, last); err != nil {
+	if _, err := r.settle(t, place, ports.Stamp{Ours: true, Progress: notice.Progress, Parked: notice.Parked, Kept: notice.Kept}, last, true); err != nil {
 		return err
 	}
-	place.advance(entry.Progress(), last)
+	r.appended(place, entry.Progress(), last, logger)
 	logger.Error("an event can never be published; it is parked, and later ones of its aggregate wait behind it",
 		"event_id", entry.ID, "type", entry.Type, "aggregate", entry.Key.String(), "position", entry.Position, "reason", refused.Reason)
 	return nil
@@ -84,10 +84,10 @@ func (r *Relay) redrive(t *tenure, place *place, batch []outbox.Entry, logger *s
 	last, err := r.Publisher.Redrive(t.ctx, place.sequence, place.progress, batch)
 	if stored := place.stored(last, batch); stored > 0 {
 		tail := ports.Stamp{Ours: true, Progress: place.progress, Event: batch[stored-1].Position, Redriven: true}
-		if err := r.settle(t, place, tail, last); err != nil {
+		if _, err := r.settle(t, place, tail, last, true); err != nil {
 			return err
 		}
-		place.advance(place.progress, last)
+		r.appended(place, place.progress, last, logger)
 		logger.Info("redrove parked events", "aggregate", batch[0].Key.String(), "events", stored, "sequence", last)
 	}
 	var refused *ports.RefusedError

@@ -187,11 +187,11 @@ func TestParkingSurvivesCrashes(t *testing.T) {
 // TestStreamLosesParkingAndRedriving: the parking lot remembers what the stream has forgotten.
 func TestStreamLosesParkingAndRedriving(t *testing.T) {
 	for left, want := range map[uint64][]int{
-		6: {1, -2, 3, 5, 2, 4, 6}, // nothing is lost but 6
-		5: {1, -2, 3, 5, 2, 4, 6}, // 4 is redriven again
-		4: {1, -2, 3, 5, 2, 4, 6}, // both are
-		2: {1, -2, 3, 5, 2, 4, 6},
-		1: {1, 3, 5, 2, 4, 6}, // the notice is not needed any more
+		6: {1, -2, 3, 5, 2, 4, 6},     // nothing is lost but 6
+		5: {1, -2, 3, 5, 2, -5, 4, 6}, // 4 is redriven again, after a notice that proves that the stream ends there
+		4: {1, -2, 3, 5, -5, 2, 4, 6}, // both are
+		2: {1, -2, -2, 3, 5, 2, 4, 6},
+		1: {1, -1, 3, 5, 2, 4, 6}, // the notice of parking is not needed any more
 	} {
 		bubble(t, func(t *testing.T, w *world) {
 			parked(t, w)

@@ -103,17 +103,13 @@ func (r *Relay) takeOver(t *tenure, logger *slog.Logger) (*place, error) {
 	if err := purged(here, cursor); err != nil { // before anything is written: the lost messages may be brought back
 		return nil, err
 	}
-	if err := r.settle(t, here, tail, here.own); err != nil {
+	lost, err := r.settle(t, here, tail, here.own, false)
+	if err != nil {
 		return nil, err
 	}
 	saved, err := here.store(t.ctx, r.Cursors, t)
 	if err != nil {
 		return nil, err
-	}
-	if here.lost > 0 {
-		r.update(func(s *Status) { s.Heals++ })
-		logger.Error("the stream lost acknowledged messages, publishing them again",
-			"lost", here.lost, "sequence", here.sequence, "position", here.progress.Position)
 	}
 	if err := purged(here, saved); err != nil {
 		return nil, err
@@ -122,7 +118,35 @@ func (r *Relay) takeOver(t *tenure, logger *slog.Logger) (*place, error) {
 		s.TakeOvers++
 		s.Position, s.Sequence = here.progress.Position, here.own
 	})
-	return here, nil
+	if lost {
+		err = r.redriveAgain(t, here, tail, logger)
+	}
+	return here, err
+}
+
+// redriveAgain marks what was redriven and is not in the stream any more, after a notice at its end: in a cluster of brokers,
+// one that led the stream and does not know yet that it does no longer answers with an old end, but stores nothing.
+func (r *Relay) redriveAgain(t *tenure, here *place, tail ports.Stamp, logger *slog.Logger) error {
+	last, err := r.Publisher.Notify(t.ctx, here.sequence, outbox.Notice{Progress: here.progress, Kept: tail.Held(here.own)})
+	if err != nil {
+		return err
+	}
+	if _, err := r.settle(t, here, tail, here.own, true); err != nil {
+		return err
+	}
+	r.appended(here, here.progress, last, logger)
+	return nil
+}
+
+// appended moves place on after an append, which proves where the stream had ended.
+func (r *Relay) appended(place *place, to outbox.Progress, last uint64, logger *slog.Logger) {
+	if place.lost > 0 {
+		r.update(func(s *Status) { s.Heals++ })
+		logger.Error("the stream had lost acknowledged messages, which are published again",
+			"lost", place.lost, "sequence", place.sequence, "position", place.progress.Position)
+		place.lost = 0
+	}
+	place.advance(to, last)
 }
 
 // purged halts when retention has removed what the stream needs.
@@ -134,12 +158,15 @@ func purged(here *place, cursor outbox.Cursor) error {
 		here.progress.Position, cursor.PurgedTo)
 }
 
-// settle brings the parking lot in line with the stream, in which tail is our last message.
-func (r *Relay) settle(t *tenure, here *place, tail ports.Stamp, sequence uint64) error {
-	return t.write(t.ctx, func(ctx context.Context, turn outbox.Turn) (err error) {
-		here.waiting, err = r.Parking.Settle(ctx, turn, tail, sequence)
+// settle brings the parking lot in line with the stream, in which tail is our last message, and, if end says so, the stream is
+// known to end there.
+func (r *Relay) settle(t *tenure, here *place, tail ports.Stamp, sequence uint64, end bool) (lost bool, err error) {
+	err = t.write(t.ctx, func(ctx context.Context, turn outbox.Turn) (err error) {
+		settled, err := r.Parking.Settle(ctx, turn, tail, sequence, end)
+		here.waiting, lost = settled.Waiting, settled.Lost
 		return err
 	})
+	return lost, err
 }
 
 // locate finds our last message in the stream. A stream that is shorter than the cursor knows lost what it had
@@ -160,7 +187,7 @@ func (r *Relay) locate(ctx context.Context, cursor outbox.Cursor, info ports.Str
 	case own == cursor.StreamSequence:
 		here.progress, tail, err = r.atCursor(ctx, cursor)
 	case tail.Progress.Position >= cursor.Position:
-	case tail.Redriven: // by a leader that had not come as far; what it had not passed is parked, or it could not have appended
+	case tail.Redriven || tail.Parked != "": // of a leader that had not come as far: what it had not passed is parked, or it could not have appended
 		here.progress = cursor.Progress
 	default:
 		err = outbox.NewHalt(outbox.HaltTailCopied, "the message at sequence %d is event %s at position %d, but position %d was published before it",

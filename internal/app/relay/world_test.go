@@ -42,14 +42,14 @@ type plan struct {
 
 var deeds = []string{
 	"write", "write", "write", "write", "open", "commit", "rollback", "pass", "pass", "pass", "start", "start", "start",
-	"crash", "stop", "stall", "misfortune", "clock", "mishap", "mishap", "mishap", "mishap", "mishap", "mishap", "mishap",
-	"mishap", "poison", "poison", "widen", "redrive", "redrive", "redrive", "discard",
+	"crash", "stop", "stall", "misfortune", "clock", "mishap", "mishap", "mishap", "mishap", "mishap", "mishap", "mishap", "mishap",
+	"mishap", "poison", "poison", "widen", "redrive", "redrive", "redrive", "discard", "former",
 }
 
 var methods = []string{
 	"After", "Load", "Save", "Save", "Open", "At", "At", "Look", "Publish", "Publish", "Acquire", "Renew", "Resign",
 	"Settle", "Settle", "SetAside", "Due", "Refuse", "Refuse", "Refuse", "Redrive", "Redrive", "Redrive", "Notify", "Notify",
-	"SetAside", "Due", "Purge", "Purge", "Purge", "Purge",
+	"SetAside", "Due", "Purge", "Purge", "Purge", "Purge", "Purge", "Purge", "Purge", "Purge",
 }
 
 var plans = plansOf(deeds)
@@ -255,6 +255,11 @@ func (w *world) do(s step, foreign bool) {
 		if len(w.alive) > 0 {
 			late := []mishap{arriveLate, stallBefore}[s.C%2]
 			w.alive[s.A%len(w.alive)].plan("Settle", planned{mishap: late, delay: time.Duration(1<<(s.B%14)) * time.Millisecond})
+		}
+	case "former":
+		if len(w.alive) > 0 {
+			length := w.stream.Len()
+			w.alive[s.A%len(w.alive)].askFormer(length-min(length, uint64(s.B%6)), time.Duration(1<<(s.C%14))*time.Millisecond)
 		}
 	case "misfortune":
 		w.misfortune(s, foreign)

@@ -2,6 +2,7 @@ package outboxtest
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -35,6 +36,9 @@ func TestParking(t *testing.T, open func(t *testing.T) ParkingHarness) {
 		"nothing passes an event that is still parked":       parkingBlocked,
 		"redriven events are counted back from the tail":     parkingCountBack,
 		"what the stream lost is redriven again":             parkingLost,
+		"an end that is not certain changes nothing":         parkingEnd,
+		"a notice says what the stream has kept":             parkingKept,
+		"a notice says what the stream kept":                 parkingKept,
 		"other tails change nothing":                         parkingOtherTails,
 		"what is refused again is parked again":              parkingRefuse,
 		"an event is discarded":                              parkingDiscard,
@@ -66,9 +70,9 @@ func (l *leader) turn() outbox.Turn { return turn(l.t, l, l.term) }
 
 func (l *leader) settle(tail ports.Stamp, sequence uint64) bool {
 	l.t.Helper()
-	waiting, err := l.Parking().Settle(l.t.Context(), l.turn(), tail, sequence)
+	settled, err := l.Parking().Settle(l.t.Context(), l.turn(), tail, sequence, true)
 	require.NoError(l.t, err)
-	return waiting
+	return settled.Waiting
 }
 
 // park parks entries one by one, at the end of a long stream.
@@ -172,7 +176,7 @@ func positions(entries ...outbox.Entry) []outbox.Position {
 }
 
 func noticeOf(entry outbox.Entry, reason string) ports.Stamp {
-	return ports.Stamp{Ours: true, Progress: entry.Progress(), Parked: reason}
+	return ports.Stamp{Ours: true, Progress: entry.Progress(), Parked: reason, Kept: math.MaxUint64}
 }
 
 // redrivenEvent is stamped on the message of an event that was redriven when the log was dealt with up to last.

@@ -122,6 +122,53 @@ func parkingLost(t *testing.T, h ParkingHarness) {
 	l.requireWaiting(toRedrive(log[0]), toRedrive(log[1]), toRedrive(log[2]))
 }
 
+// parkingEnd : whoever asked about the stream may have been told of an end that it had before.
+func parkingEnd(t *testing.T, h ParkingHarness) {
+	l, log := lead(t, h), events(t, h, "a", "b", "c")
+	last := log[2]
+	l.park(log[:2]...)
+	l.redrive(2)
+	l.settle(redrivenEvent(log[0], last), 6)
+	l.settle(redrivenEvent(log[1], last), 7)
+	lost := func(tail ports.Stamp, sequence uint64) bool {
+		t.Helper()
+		settled, err := l.Parking().Settle(t.Context(), l.turn(), tail, sequence, false)
+		require.NoError(t, err)
+		require.False(t, settled.Waiting)
+		require.Empty(t, l.waiting())
+		return settled.Lost
+	}
+	other := ports.Stamp{Ours: true, Progress: last.Progress(), Event: last.Position}
+	require.False(t, lost(other, 8))
+	require.False(t, lost(redrivenEvent(log[1], last), 7))
+	require.False(t, lost(ports.Stamp{}, 7), "the last message has expired")
+	require.True(t, lost(other, 7), "another message is there")
+	require.True(t, lost(redrivenEvent(log[0], last), 6))
+
+	require.True(t, l.settle(other, 7))
+	l.requireWaiting(toRedrive(log[1]))
+}
+
+// parkingKept : others wrote where the stream had held what was redriven, and the notice after them says so.
+func parkingKept(t *testing.T, h ParkingHarness) {
+	l, log := lead(t, h), events(t, h, "a", "b", "c", "d")
+	last := log[3]
+	l.park(log[:3]...)
+	l.redrive(3)
+	for i, entry := range log[:3] {
+		l.settle(redrivenEvent(entry, last), uint64(i)+5)
+	}
+	notice := ports.Stamp{Ours: true, Progress: last.Progress(), Kept: 7}
+	require.False(t, l.settle(notice, 9), "it keeps them all")
+	notice.Kept = 5
+	require.True(t, l.settle(notice, 9))
+	l.requireWaiting(toRedrive(log[1]), toRedrive(log[2]))
+	l.settle(redrivenEvent(log[1], last), 10)
+	notice.Kept = 0
+	require.True(t, l.settle(notice, 1), "another stream")
+	l.requireWaiting(toRedrive(log[0]), toRedrive(log[1]), toRedrive(log[2]))
+}
+
 func parkingOtherTails(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "a", "b", "a")
 	last := log[3]
@@ -220,11 +267,11 @@ func parkingList(t *testing.T, h ParkingHarness) {
 func writes(h ParkingHarness, log []outbox.Entry) map[string]func(context.Context, outbox.Turn) error {
 	return map[string]func(context.Context, outbox.Turn) error{
 		"Settle": func(ctx context.Context, turn outbox.Turn) error {
-			_, err := h.Parking().Settle(ctx, turn, noticeOf(log[3], "too large"), 1)
+			_, err := h.Parking().Settle(ctx, turn, noticeOf(log[3], "too large"), 1, true)
 			return err
 		},
 		"Settle what was redriven": func(ctx context.Context, turn outbox.Turn) error {
-			_, err := h.Parking().Settle(ctx, turn, redrivenEvent(log[0], log[3]), 9)
+			_, err := h.Parking().Settle(ctx, turn, redrivenEvent(log[0], log[3]), 9, true)
 			return err
 		},
 		"SetAside": func(ctx context.Context, turn outbox.Turn) error {

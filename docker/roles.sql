@@ -1,0 +1,58 @@
+-- The least that each part of Outboxie needs in Postgres. Run it as a superuser (or the database's owner with CREATEROLE), in
+-- the database: once before the first `outboxie migrate up`, which then runs as outboxie_migrator, and after every migration.
+-- It may be run any number of times.
+--
+-- The roles have no password, so nobody can log in as one of them until you give it one (ALTER ROLE … PASSWORD), or let it in
+-- by a certificate:
+--   outboxie_migrator    migrate
+--   outboxie_writer      serve --roles api: everything that changes orders, and any other writer of the outbox
+--   outboxie_relay       serve --roles relay, and the operator's commands: outbox …
+--   outboxie_subscriber  subscribe, and the operator's commands: subscriber …
+-- TestLeastPrivilege runs everything under these, and shows what each is refused.
+
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY ['outboxie_migrator', 'outboxie_writer', 'outboxie_relay', 'outboxie_subscriber'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
+            EXECUTE format('CREATE ROLE %I LOGIN', name);
+        END IF;
+    END LOOP;
+END $$;
+
+-- Only these four connect, and only the migrator makes tables.
+REVOKE ALL ON SCHEMA public FROM PUBLIC;
+GRANT USAGE ON SCHEMA public TO outboxie_migrator, outboxie_writer, outboxie_relay, outboxie_subscriber;
+GRANT CREATE ON SCHEMA public TO outboxie_migrator;
+
+-- What holds events back is an open transaction of somebody else. That it is there everybody sees in pg_locks, and nothing can
+-- hide it from the relay: without the right to read pg_locks it fails, and publishes nothing. What it is doing, to name it in the
+-- log and in `outbox status`, is shown to members of pg_read_all_stats only.
+GRANT pg_read_all_stats TO outboxie_relay;
+
+DO $$
+BEGIN
+    IF to_regclass('public.dead_letters') IS NULL THEN
+        RAISE NOTICE 'There are no tables yet: run "outboxie migrate up" as outboxie_migrator, and then this file again.';
+        RETURN;
+    END IF;
+
+    -- Every part looks whether the schema is up to date before it starts.
+    GRANT SELECT ON goose_db_version TO outboxie_writer, outboxie_relay, outboxie_subscriber;
+
+    -- A writer appends to the log, and can never read, change or remove what stands in it, but for the position it was dealt.
+    GRANT SELECT, INSERT, UPDATE ON orders TO outboxie_writer;
+    GRANT INSERT, SELECT (position) ON outbox TO outboxie_writer;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_keys TO outboxie_writer;
+
+    -- The relay reads the log, and retention deletes from it. It changes nothing there: the right to update one column is what
+    -- Postgres asks of whoever locks a row.
+    GRANT SELECT, DELETE, UPDATE (recorded_at) ON outbox TO outboxie_relay;
+    GRANT SELECT, INSERT, UPDATE ON leases, outbox_cursor TO outboxie_relay;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON outbox_parked TO outboxie_relay;
+
+    -- A subscriber knows its inbox and its effects.
+    GRANT SELECT, INSERT, UPDATE, DELETE ON inbox, dead_letters TO outboxie_subscriber;
+    GRANT SELECT, INSERT, UPDATE ON customer_totals TO outboxie_subscriber;
+END $$;

@@ -1,0 +1,112 @@
+package infra
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const pgBouncerConfig = `
+[databases]
+* = host=%s port=%s
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = %d
+unix_socket_dir =
+auth_type = plain
+auth_file = %s
+pool_mode = transaction
+max_client_conn = 1000
+default_pool_size = 20
+logfile = %s
+`
+
+// PgBouncer starts a PgBouncer in transaction mode before a server, and returns the server's URL through it. Besides the URL's
+// user it knows users with their passwords. It ends with the test.
+func PgBouncer(t testing.TB, address string, users map[string]string) string {
+	t.Helper()
+	program, err := exec.LookPath("pgbouncer")
+	if err != nil {
+		if program, err = exec.LookPath("/usr/sbin/pgbouncer"); err != nil {
+			t.Fatal("there is no pgbouncer in PATH: install it (Debian: apt-get install pgbouncer)")
+		}
+	}
+	server, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder, port := tempDir(t), Port(t)
+	log, known, config := filepath.Join(folder, "log"), filepath.Join(folder, "users"), filepath.Join(folder, "pgbouncer.ini")
+	password, _ := server.User.Password()
+	list := fmt.Sprintf("%q %q\n", server.User.Username(), password)
+	for name, password := range users {
+		list += fmt.Sprintf("%q %q\n", name, password)
+	}
+	for file, text := range map[string]string{
+		known:  list,
+		config: fmt.Sprintf(pgBouncerConfig, server.Hostname(), server.Port(), port, known, log),
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bouncer := exec.Command(program, config)
+	bouncer.SysProcAttr = unprivileged(t, folder)
+	if err := bouncer.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = bouncer.Process.Kill()
+		_ = bouncer.Wait()
+		if text, err := os.ReadFile(log); t.Failed() && err == nil {
+			t.Logf("the end of PgBouncer's log:\n%s", text[max(0, len(text)-4000):])
+		}
+	})
+	server.Host = fmt.Sprintf("127.0.0.1:%d", port)
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if conn, err := net.Dial("tcp", server.Host); err == nil {
+			_ = conn.Close()
+			return server.String()
+		} else if time.Now().After(deadline) {
+			t.Fatalf("PgBouncer did not start: %v", err)
+		}
+	}
+}
+
+// unprivileged is for programs that refuse to run as root: root has somebody run them to whom folder then belongs.
+func unprivileged(t testing.TB, folder string) *syscall.SysProcAttr {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	nobody, err := user.Lookup("nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, err := strconv.Atoi(nobody.Uid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gid, err := strconv.Atoi(nobody.Gid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(folder, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range append(files, folder) {
+		if err := os.Chown(file, uid, gid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+}

@@ -1,0 +1,34 @@
+package infra
+
+import (
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/embedded"
+)
+
+// Standby starts a streaming standby of primary. It is asynchronous, unless somebody tells the primary otherwise, and it is
+// a primary itself once somebody calls pg_promote().
+func Standby(t testing.TB, primary *PostgresServer) *PostgresServer {
+	t.Helper()
+	s := &PostgresServer{t: t, options: embedded.PostgresOptions{
+		DataDir: tempDir(t), Port: Port(t), Home: primary.server.Home(), Logger: slog.New(slog.DiscardHandler),
+	}}
+	copying := exec.CommandContext(t.Context(), filepath.Join(primary.server.Home(), "bin", "pg_basebackup"),
+		"--dbname", primary.URL, "--pgdata", filepath.Join(s.options.DataDir, "data"), "--write-recovery-conf", "--checkpoint=fast")
+	copying.Env = append(os.Environ(), "LC_ALL=C")
+	if said, err := copying.CombinedOutput(); err != nil {
+		t.Fatalf("copy the primary: %v\n%s", err, said)
+	}
+	lock := filepath.Join(s.options.DataDir, "lock") // what a folder is known by
+	if err := os.WriteFile(lock, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Stop)
+	s.Start()
+	s.URL = s.server.URL()
+	return s
+}

@@ -1,0 +1,45 @@
+//go:build scale
+
+package scale_test
+
+import (
+	"net/url"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// TestPgBouncer runs everything through a PgBouncer in transaction mode: the migrations from nothing, instances and
+// subscribers under load, and a take-over. TestLeastPrivilege does the rest through one.
+func TestPgBouncer(t *testing.T) {
+	t.Parallel()
+	server, broker := infra.Postgres(t), infra.NATS(t).URL
+	_, err := open(t, server.URL).Exec("CREATE DATABASE shop")
+	require.NoError(t, err)
+	bouncer := infra.PgBouncer(t, onDatabase(t, server.URL, "shop"), nil)
+	environment := []string{"DATABASE_URL=" + bouncer, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=2s", "DATABASE_MAX_CONNS=50"}
+	outboxie(t, environment, 0, "migrate", "up")
+	outboxie(t, environment, 0, "migrate", "down")
+
+	w := startWorld(t, onDatabase(t, server.URL, "shop"), environment, jetStream(t, broker))
+	w.more(t, 50)
+	var leader string
+	require.NoError(t, w.db.QueryRow("SELECT holder FROM leases").Scan(&leader))
+	first := w.instances[strings.TrimPrefix(leader, "app")[0]-'1']
+	first.Signal(syscall.SIGSTOP)
+	w.more(t, 50)
+	first.Signal(syscall.SIGCONT)
+	w.finish(t)
+}
+
+func onDatabase(t *testing.T, server, name string) string {
+	t.Helper()
+	address, err := url.Parse(server)
+	require.NoError(t, err)
+	address.Path = "/" + name
+	return address.String()
+}

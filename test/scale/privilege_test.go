@@ -1,0 +1,381 @@
+//go:build scale
+
+package scale_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+const (
+	migrator   = "outboxie_migrator"
+	writer     = "outboxie_writer"
+	relayer    = "outboxie_relay"
+	subscriber = "outboxie_subscriber"
+)
+
+// privileged is a Postgres and a NATS that know nobody but the roles of docker/.
+type privileged struct {
+	t      *testing.T
+	admin  *sql.DB
+	server *url.URL
+	broker string // host:port
+}
+
+func newPrivileged(t *testing.T) *privileged {
+	t.Helper()
+	p := &privileged{t: t}
+	server := infra.Postgres(t)
+	_, err := open(t, server.URL).Exec("CREATE DATABASE shop")
+	require.NoError(t, err)
+	p.server, err = url.Parse(server.URL)
+	require.NoError(t, err)
+	p.server.Path = "/shop"
+	query := p.server.Query()
+	query.Set("default_query_exec_mode", "simple_protocol") // for several statements at once, and for PgBouncer
+	p.server.RawQuery = query.Encode()
+	p.admin = open(t, p.server.String())
+	p.applyRoles()
+	for role, password := range passwords {
+		_, err := p.admin.Exec("ALTER ROLE " + role + " PASSWORD '" + password + "'")
+		require.NoError(t, err)
+	}
+	p.startNATS()
+	return p
+}
+
+var passwords = map[string]string{migrator: "secret", writer: "secret", relayer: "secret", subscriber: "secret"}
+
+func (p *privileged) applyRoles() {
+	p.t.Helper()
+	text, err := os.ReadFile("../../docker/roles.sql")
+	require.NoError(p.t, err)
+	_, err = p.admin.Exec(string(text))
+	require.NoError(p.t, err)
+}
+
+func (p *privileged) startNATS() {
+	p.t.Helper()
+	permissions, err := os.ReadFile("../../docker/nats-permissions.conf")
+	require.NoError(p.t, err)
+	known := regexp.MustCompile(`\$NATS_\w+_PASSWORD`).ReplaceAllString(string(permissions), "secret")
+	p.broker = fmt.Sprintf("127.0.0.1:%d", infra.Port(p.t))
+	infra.StartNATSProcess(p.t, fmt.Sprintf("listen: %s\njetstream { store_dir: %q, sync_interval: always }\n%s",
+		p.broker, filepath.Join(p.t.TempDir(), "nats"), known))
+}
+
+func (p *privileged) database(role string) string {
+	address := *p.server
+	address.User = url.UserPassword(role, "secret")
+	return address.String()
+}
+
+func (p *privileged) nats(user string) string { return "nats://" + user + ":secret@" + p.broker }
+
+// as is the environment of a process that is somebody in Postgres and in NATS.
+func (p *privileged) as(role, user string, settings ...string) []string {
+	return append([]string{
+		"DATABASE_URL=" + p.database(role), "NATS_URL=" + p.nats(user), "OUTBOX_LEASE_TTL=1s", "SUBSCRIBER_MAX_ATTEMPTS=1",
+	}, settings...)
+}
+
+// TestLeastPrivilege does everything that there is to do, each part with the rights of docker/roles.sql and
+// docker/nats-permissions.conf and no others: migrate, accept orders, relay, park and redrive, repair a halt, subscribe, deal
+// with a dead letter, sweep. Then it tries what each must not. All that once more through a PgBouncer in transaction mode.
+func TestLeastPrivilege(t *testing.T) {
+	t.Parallel()
+	t.Run("direct", func(t *testing.T) { requireEverything(t, newPrivileged(t)) })
+	t.Run("through PgBouncer", func(t *testing.T) {
+		p := newPrivileged(t)
+		var err error
+		p.server, err = url.Parse(infra.PgBouncer(t, p.server.String(), passwords))
+		require.NoError(t, err)
+		requireEverything(t, p)
+	})
+}
+
+func requireEverything(t *testing.T, p *privileged) {
+	t.Helper()
+	said := outboxie(t, p.as(relayer, "relay"), 2, "serve")
+	require.Contains(t, said, "outboxie migrate up")
+	outboxie(t, p.as(migrator, ""), 0, "migrate", "up")
+	p.applyRoles()
+	outboxie(t, p.as(writer, "api"), 0, "migrate", "up") // nothing is missing
+
+	api := infra.Serve(t, "api", p.as(writer, "api", "OUTBOXIE_ROLES=api")).API()
+	relay := infra.Launch(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay", "ADMIN_ADDR=127.0.0.1:0", "STREAM_MAX_BYTES=1000000000"), "serve")
+	subscribe(t, "emails", p.as(subscriber, "subscriber"))
+	applied := func(events int) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			return count(t, p.admin, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == events
+		}, patience, 10*time.Millisecond)
+	}
+	placeMany(t, api, 3)
+	applied(3)
+	requireWoken(t, p, api)
+	requireWaits(t, p)
+	applied(3 + 5 + 2)
+	requireParking(t, p)
+	requireDeadLetter(t, p)
+	applied(3 + 5 + 2 + 1 + 1)
+	requireSweeps(t, p)
+	requireRepair(t, p, api, relay)
+	require.Contains(t, outboxie(t, p.as(relayer, "relay"), 0, "outbox", "status"), "relaying")
+	require.NotContains(t, relay.String(), "ermission")
+	t.Run("refused by Postgres", func(t *testing.T) { requireRefusedByPostgres(t, p) })
+	t.Run("refused by NATS", func(t *testing.T) { requireRefusedByNATS(t, p) })
+	t.Run("every table is thought of", func(t *testing.T) { requireAllTables(t, p) })
+}
+
+// requireWoken : the bell of an instance that only serves the API is heard. Without it, polling every half second would take
+// five orders, each after the one before it was delivered, a second and more.
+func requireWoken(t *testing.T, p *privileged, api string) {
+	t.Helper()
+	nc, err := nats.Connect(p.nats("relay"))
+	require.NoError(t, err)
+	defer nc.Close()
+	rings, err := nc.SubscribeSync("outboxie.ORDERS.wake")
+	require.NoError(t, err)
+	require.NoError(t, nc.Flush())
+	placeMany(t, api, 5)
+	_, err = rings.NextMsg(5 * time.Second)
+	require.NoError(t, err)
+}
+
+// requireWaits : an open transaction of another role holds the relay up, and the log names it: the relay sees others' locks.
+// Nothing is lost when it commits after what came later.
+func requireWaits(t *testing.T, p *privileged) {
+	t.Helper()
+	db := open(t, p.database(writer))
+	early, err := db.Begin()
+	require.NoError(t, err)
+	defer early.Rollback() //nolint:errcheck // after a commit it does nothing
+	_, err = early.Exec(appendStatement, uuid.NewString(), 1, "")
+	require.NoError(t, err)
+	_, err = db.Exec(appendStatement, uuid.NewString(), 1, "")
+	require.NoError(t, err)
+	var status string
+	require.Eventually(t, func() bool {
+		status = outboxie(t, p.as(relayer, "relay"), 0, "outbox", "status")
+		return strings.Contains(status, "waiting for an open transaction")
+	}, patience, 50*time.Millisecond)
+	require.Contains(t, status, "INSERT INTO outbox", "its statement is told")
+	require.NoError(t, early.Commit())
+}
+
+// appendStatement writes the event of a new order as a service does that speaks SQL, with a note of any size.
+const appendStatement = `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
+	VALUES (gen_random_uuid(), 'order', $1, $2::int, 'outboxie.order.created.v1', 'orders.created', json_build_object(
+		'order_id', $1::text, 'customer_id', gen_random_uuid(), 'amount', '1.00', 'currency', 'USD', 'status', 'created',
+		'version', $2::int, 'created_at', now(), 'note', $3::text))`
+
+func requireParking(t *testing.T, p *privileged) {
+	t.Helper()
+	db := open(t, p.database(writer))
+	large := uuid.NewString()
+	for version, size := range []int{1_200_000, 0} {
+		_, err := db.Exec(appendStatement, large, version+1, strings.Repeat("x", size))
+		require.NoError(t, err)
+	}
+	operator := p.as(relayer, "relay")
+	require.Eventually(t, func() bool {
+		return strings.Contains(outboxie(t, operator, 0, "outbox", "parked"), "2 events of 1 aggregate")
+	}, patience, 50*time.Millisecond)
+	position := count(t, p.admin, "SELECT min(position) FROM outbox_parked")
+	outboxie(t, operator, 0, "outbox", "discard", "--position", fmt.Sprint(position), "--yes")
+	outboxie(t, operator, 0, "outbox", "redrive", "--all")
+	require.Eventually(t, func() bool {
+		return count(t, p.admin, "SELECT count(*) FROM outbox_parked WHERE state = 'redriven'") == 1
+	}, patience, 10*time.Millisecond)
+	require.Contains(t, outboxie(t, operator, 0, "outbox", "list"), "redriven")
+}
+
+// requireDeadLetter : an order that cannot be read, which is then retried, and given up; and one that can.
+func requireDeadLetter(t *testing.T, p *privileged) {
+	t.Helper()
+	db, operator := open(t, p.database(writer)), p.as(subscriber, "subscriber", "SUBSCRIBER_ID=emails")
+	_, err := db.Exec(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
+		VALUES (gen_random_uuid(), 'order', 'x', 1, 'outboxie.order.created.v1', 'orders.created', '{"amount": "nonsense"}')`)
+	require.NoError(t, err)
+	_, err = db.Exec(appendStatement, uuid.NewString(), 1, "")
+	require.NoError(t, err)
+	dead := func() int { return count(t, p.admin, "SELECT count(*) FROM dead_letters WHERE state = 'dead'") }
+	require.Eventually(t, func() bool { return dead() == 1 }, patience, 10*time.Millisecond)
+	require.Contains(t, outboxie(t, operator, 0, "subscriber", "dead"), "order/x")
+	outboxie(t, operator, 0, "subscriber", "retry", "--all")
+	require.Eventually(t, func() bool { return dead() == 1 }, patience, 10*time.Millisecond)
+	var id string
+	require.NoError(t, p.admin.QueryRow("SELECT event_id FROM dead_letters").Scan(&id))
+	outboxie(t, operator, 0, "subscriber", "discard", "--event", id, "--yes")
+}
+
+// requireSweeps runs what runs once a minute or more seldom: retention, and the sweeps of keys and of the inbox.
+func requireSweeps(t *testing.T, p *privileged) {
+	t.Helper()
+	ctx := t.Context()
+	db := func(role string) *bun.DB {
+		db, err := postgres.Open(postgres.Options{URL: p.database(role)})
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = db.Close() })
+		return db
+	}
+	_, err := p.admin.Exec("INSERT INTO idempotency_keys VALUES ('old', 'x', gen_random_uuid(), now() - interval '2 days')")
+	require.NoError(t, err)
+	deleted, err := postgres.NewExpiredKeys(db(writer)).Delete(ctx, 10)
+	require.NoError(t, err)
+	require.Equal(t, 1, deleted)
+	_, err = postgres.NewInbox(db(subscriber)).Sweep(ctx, "emails", time.Hour, 10)
+	require.NoError(t, err)
+	retention := postgres.NewRetention(db(relayer), "ORDERS")
+	removed := 0
+	require.Eventually(t, func() bool { // the first call sets a mark, the relay may have moved between the calls
+		n, err := retention.Purge(ctx, int64(count(t, p.admin, "SELECT token FROM leases")), time.Millisecond, 2)
+		require.NoError(t, err)
+		removed += n
+		return removed >= 2
+	}, patience, 10*time.Millisecond)
+}
+
+// requireRepair : the relay halts, and an operator accepts what there is.
+func requireRepair(t *testing.T, p *privileged, api string, relay *infra.Process) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		return count(t, p.admin, "SELECT count(*) FROM outbox_cursor WHERE position = (SELECT max(position) FROM outbox)") == 1
+	}, patience, 10*time.Millisecond)
+	_, err := p.admin.Exec("DELETE FROM outbox WHERE position = (SELECT max(position) FROM outbox)")
+	require.NoError(t, err)
+	placeMany(t, api, 1)
+	relay.Says("relay halted")
+	require.Contains(t, outboxie(t, p.as(relayer, "relay"), 2, "outbox", "adopt"), "history_lost")
+	outboxie(t, p.as(relayer, "relay"), 0, "outbox", "adopt", "--yes")
+	relay.Says("relaying again")
+}
+
+// requireAllTables : whoever adds a table decides who may do what with it.
+func requireAllTables(t *testing.T, p *privileged) {
+	t.Helper()
+	text, err := os.ReadFile("../../docker/roles.sql")
+	require.NoError(t, err)
+	rows, err := p.admin.Query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+	require.NoError(t, err)
+	defer rows.Close()
+	var tables []string
+	for rows.Next() {
+		var table string
+		require.NoError(t, rows.Scan(&table))
+		tables = append(tables, table)
+	}
+	require.NoError(t, rows.Err())
+	require.Greater(t, len(tables), 8)
+	for _, table := range slices.DeleteFunc(tables, func(table string) bool { return table == "goose_lock" }) { // the migrator's
+		require.Contains(t, string(text), table)
+	}
+}
+
+func requireRefusedByPostgres(t *testing.T, p *privileged) {
+	t.Helper()
+	for role, statements := range map[string][]string{
+		migrator: {"CREATE ROLE more", "CREATE DATABASE more", "ALTER SYSTEM SET fsync = off"},
+		writer: {
+			"UPDATE outbox SET payload = '{}'", "DELETE FROM outbox", "TRUNCATE outbox", "SELECT payload FROM outbox", "DELETE FROM orders",
+			"SELECT FROM leases", "UPDATE outbox_cursor SET position = 0", "INSERT INTO inbox SELECT FROM inbox", "SELECT FROM dead_letters",
+			"DELETE FROM outbox_parked", "CREATE TABLE more ()", "ALTER TABLE outbox ALTER COLUMN position SET CACHE 10",
+		},
+		relayer: {
+			"INSERT INTO outbox DEFAULT VALUES", "UPDATE outbox SET payload = '{}'", "UPDATE outbox SET event_id = gen_random_uuid()",
+			"TRUNCATE outbox", "SELECT FROM orders", "SELECT FROM idempotency_keys", "SELECT FROM inbox", "DELETE FROM leases",
+			"DELETE FROM outbox_cursor", "SELECT FROM customer_totals", "CREATE TABLE more ()",
+		},
+		subscriber: {
+			"SELECT FROM outbox", "INSERT INTO outbox DEFAULT VALUES", "DELETE FROM outbox", "SELECT FROM orders", "UPDATE leases SET token = 9",
+			"SELECT FROM outbox_cursor", "SELECT FROM outbox_parked", "DELETE FROM customer_totals", "CREATE TABLE more ()",
+		},
+	} {
+		db := open(t, p.database(role))
+		for _, statement := range statements {
+			_, err := db.Exec(statement)
+			require.ErrorContains(t, err, "42501", "%s: %s", role, statement) // insufficient privilege
+		}
+	}
+}
+
+func requireRefusedByNATS(t *testing.T, p *privileged) {
+	t.Helper()
+	for user, subjects := range map[string][]string{
+		"api":        {"orders.created", "outboxie.ORDERS.notices", "$JS.API.STREAM.INFO.ORDERS", "$JS.API.STREAM.DELETE.ORDERS"},
+		"subscriber": {"orders.created", "outboxie.ORDERS.notices", "outboxie.ORDERS.wake", "$JS.API.STREAM.UPDATE.ORDERS", "$JS.API.STREAM.PURGE.ORDERS"},
+		"relay": {
+			"$JS.API.STREAM.DELETE.ORDERS", "$JS.API.STREAM.PURGE.ORDERS", "$JS.API.STREAM.MSG.DELETE.ORDERS", "$JS.API.STREAM.CREATE.OTHER",
+			"$JS.API.CONSUMER.CREATE.ORDERS.emails", "$JS.ACK.ORDERS.emails.1.1.1.1.1", "invoices.created",
+		},
+	} {
+		for _, subject := range subjects {
+			nc, err := nats.Connect(p.nats(user), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+			require.NoError(t, err)
+			require.NoError(t, nc.Publish(subject, nil))
+			require.NoError(t, nc.Flush())
+			require.ErrorIs(t, nc.LastError(), nats.ErrPermissionViolation, "%s: %s", user, subject)
+			nc.Close()
+		}
+	}
+	for _, address := range []string{"nats://" + p.broker, "nats://relay:wrong@" + p.broker} {
+		_, err := nats.Connect(address)
+		require.ErrorIs(t, err, nats.ErrAuthorization)
+	}
+}
+
+// TestBlindRelay hides rows from the relay, and it does not start; and the locks of others, and it fails at the first gap,
+// instead of taking it for a dead one.
+func TestBlindRelay(t *testing.T) {
+	t.Parallel()
+	p := newPrivileged(t)
+	outboxie(t, p.as(migrator, ""), 0, "migrate", "up")
+	p.applyRoles()
+	_, err := p.admin.Exec("ALTER TABLE outbox ENABLE ROW LEVEL SECURITY")
+	require.NoError(t, err)
+	require.Contains(t, outboxie(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay"), 2, "serve"), "row security is active")
+	_, err = p.admin.Exec("ALTER TABLE outbox DISABLE ROW LEVEL SECURITY")
+	require.NoError(t, err)
+	_, err = p.admin.Exec("REVOKE SELECT ON pg_locks FROM PUBLIC")
+	require.NoError(t, err)
+	relay := infra.Launch(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay", "ADMIN_ADDR=127.0.0.1:0"), "serve")
+	relay.Says("became leader")
+	db := open(t, p.database(writer))
+	early, err := db.Begin()
+	require.NoError(t, err)
+	defer early.Rollback() //nolint:errcheck // after a commit it does nothing
+	_, err = early.Exec(appendStatement, uuid.NewString(), 1, "")
+	require.NoError(t, err)
+	_, err = db.Exec(appendStatement, uuid.NewString(), 1, "")
+	require.NoError(t, err)
+	relay.Says("permission denied for view pg_locks")
+	js := jetStream(t, p.nats("relay"))
+	last := func() uint64 {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		stream, err := js.Stream(ctx, "ORDERS")
+		require.NoError(t, err)
+		return stream.CachedInfo().State.LastSeq
+	}
+	require.Zero(t, last())
+	require.NoError(t, early.Commit())
+	require.Eventually(t, func() bool { return last() == 2 }, patience, 50*time.Millisecond) // there is no gap any more
+}
