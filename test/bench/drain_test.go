@@ -4,9 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"io"
 	"log/slog"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,6 +14,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 	"github.com/synadia-io/orbit.go/jetstreamext"
+	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
@@ -27,61 +26,66 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// drainFigures are rates in events per second, one of each round.
-type drainFigures struct {
-	relay, raw []float64
-	single     float64
-	settings   string
-}
-
-const (
-	rounds    = 3
-	batchSize = 1000
-)
+const batchSize = 1000
 
 // measureDrain lets the relay drain a backlog, then sends the very messages that it sent as raw batches, from memory, and
 // so on in turns, each into a new stream.
-func measureDrain(t *testing.T, size scale) drainFigures {
+func measureDrain(t *testing.T, size scale) []figure {
 	t.Helper()
 	database, broker := infra.Database(t), infra.Broker(t)
-	db, err := sql.Open("pgx", database)
-	require.NoError(t, err)
-	defer db.Close()
-	fill(t, db, size.events)
+	fill(t, database, size.events, 0)
+	requireDurable(t, database)
 	nc, err := nats.Connect(broker)
 	require.NoError(t, err)
 	defer nc.Close()
 	js, err := natsjs.New(nc)
 	require.NoError(t, err)
 
-	figures := drainFigures{settings: settings(t, db)}
-	for round := range rounds {
+	var relayed, raw, single []float64
+	for round := range size.rounds {
 		name := "RELAY" + strconv.Itoa(round)
-		figures.relay = append(figures.relay, perSecond(size.events, drain(t, database, broker, name, size.events)))
+		relayed = append(relayed, perSecond(size.events, drain(t, database, broker, name, size.events, noop.NewTracerProvider())))
 		messages := readStream(t, js, name, size.events)
 		require.NoError(t, js.DeleteStream(t.Context(), name))
 
 		rawStream(t, js, fmt.Sprintf("RAW-%d", round), func() {
-			figures.raw = append(figures.raw, perSecond(size.events, timed(func() { publishBatches(t, js, messages) })))
+			raw = append(raw, perSecond(size.events, timed(func() { publishBatches(t, js, messages) })))
 		})
-		if round == rounds-1 {
-			rawStream(t, js, "SINGLE", func() { figures.single = perSecond(size.singles, publishSingly(t, js, messages[:size.singles])) })
+		if round == size.rounds-1 {
+			rawStream(t, js, "SINGLE", func() {
+				single = append(single, perSecond(size.singles, publishSingly(t, js, messages[:size.singles])))
+			})
 		}
 	}
-	return figures
+	measured := fmt.Sprintf("%.0f events/s", median(relayed))
+	return []figure{
+		{
+			name: fmt.Sprintf("drain of a backlog of %d, 300-byte bodies", size.events), measured: measured,
+			floor: fmt.Sprintf("the same messages from memory, atomic batches of %d: %.0f/s", batchSize, median(raw)),
+			ratio: pairwise(relayed, raw), unit: "%", goal: 0.75,
+		},
+		{
+			name: "the same", measured: measured, floor: fmt.Sprintf("single synchronous publishes: %.0f/s", single[0]),
+			ratio: median(relayed) / single[0], unit: "x", goal: 15,
+		},
+	}
 }
 
 // fill makes the backlog: 1,000 orders whose events take turns, with bodies of 300 bytes and the headers of an order
-// that was placed without a collector.
-func fill(t *testing.T, db *sql.DB, events int) {
+// that was placed without a collector; of sampledPerMille in a thousand the trace is sampled.
+func fill(t *testing.T, database string, events, sampledPerMille int) {
 	t.Helper()
-	_, err := db.ExecContext(t.Context(), `
+	db, err := sql.Open("pgx", database)
+	require.NoError(t, err)
+	defer db.Close()
+	_, err = db.ExecContext(t.Context(), `
 		INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, headers, payload)
 		SELECT gen_random_uuid(), 'order', lpad((n % 1000)::text, 8, '0') || '-0000-7000-8000-000000000000', n / 1000 + 1,
 			'outboxie.order.created.v1', 'orders.created',
-			jsonb_build_object('traceparent', '00-' || md5(n::text) || '-' || left(md5(n::text), 16) || '-00'),
+			jsonb_build_object('traceparent', '00-' || md5(n::text) || '-' || left(md5(n::text), 16) ||
+				CASE WHEN n % 1000 < $2 THEN '-01' ELSE '-00' END),
 			json_build_object('n', lpad(n::text, 7, '0'), 'body', repeat('x', 270))
-		FROM generate_series(0, $1 - 1) AS n`, events)
+		FROM generate_series(0, $1 - 1) AS n`, events, sampledPerMille)
 	require.NoError(t, err)
 	for _, statement := range []string{"ANALYZE outbox", "CHECKPOINT"} {
 		_, err := db.ExecContext(t.Context(), statement)
@@ -93,19 +97,20 @@ func fill(t *testing.T, db *sql.DB, events int) {
 	require.Equal(t, []int{300, 300}, []int{shortest, longest})
 }
 
-func settings(t *testing.T, db *sql.DB) string {
+// requireDurable : figures of servers that may lose what they acknowledged are worth nothing.
+func requireDurable(t *testing.T, database string) {
 	t.Helper()
-	var version, fsync, commit string
-	require.NoError(t, db.QueryRowContext(t.Context(),
-		"SELECT current_setting('server_version'), current_setting('fsync'), current_setting('synchronous_commit')").
-		Scan(&version, &fsync, &commit))
-	return fmt.Sprintf("Postgres %s with fsync %s and synchronous_commit %s; NATS with sync_interval always, in the process that measures",
-		version, fsync, commit)
+	db, err := sql.Open("pgx", database)
+	require.NoError(t, err)
+	defer db.Close()
+	var fsync, commit string
+	require.NoError(t, db.QueryRowContext(t.Context(), "SELECT current_setting('fsync'), current_setting('synchronous_commit')").Scan(&fsync, &commit))
+	require.Equal(t, []string{"on", "on"}, []string{fsync, commit})
 }
 
 // drain runs a relay as `serve` does, until everything is published, and returns how long that took: campaign and
 // take-over included, connecting and the creation of the stream not.
-func drain(t *testing.T, database, broker, name string, events int) time.Duration {
+func drain(t *testing.T, database, broker, name string, events int, traces trace.TracerProvider) time.Duration {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	db, err := postgres.Open(postgres.Options{URL: database})
@@ -121,7 +126,7 @@ func drain(t *testing.T, database, broker, name string, events int) time.Duratio
 	require.NoError(t, err)
 	const ttl = 3 * time.Second
 	bell := memory.NewBell()
-	traced := telemetry.TraceRelay(noop.NewTracerProvider(), name, telemetry.RelayPorts{
+	traced := telemetry.TraceRelay(traces, name, telemetry.RelayPorts{
 		Log: postgres.NewLog(db, name, quiet), Cursors: postgres.NewCursorStore(db, name, name),
 		Publisher: publisher, Elector: postgres.NewElector(db, name, "bench", ttl),
 	})
@@ -209,34 +214,4 @@ func publishSingly(t *testing.T, js natsjs.JetStream, messages []*nats.Msg) time
 			require.NoError(t, err)
 		}
 	})
-}
-
-// timed starts from a heap without garbage, so that nobody pays for what was done before.
-func timed(do func()) time.Duration {
-	runtime.GC()
-	began := time.Now()
-	do()
-	return time.Since(began)
-}
-
-// ratios compares each drain with the raw batches right after it, so that a machine that slows down slows both.
-func (f drainFigures) ratios() []float64 {
-	ratios := make([]float64, len(f.relay))
-	for i := range ratios {
-		ratios[i] = f.relay[i] / f.raw[i]
-	}
-	return ratios
-}
-
-func perSecond(events int, taken time.Duration) float64 { return float64(events) / taken.Seconds() }
-
-func (f drainFigures) print(w io.Writer, size scale) {
-	relayed, raw := median(f.relay), median(f.raw)
-	fmt.Fprintf(w, "%s\n\n", f.settings)
-	fmt.Fprintf(w, "A backlog of %d events\tmedian\t%s\n", size.events, "the rounds, events/s")
-	fmt.Fprintf(w, "  drained by the relay\t%.0f\t%.0f\n", relayed, f.relay)
-	fmt.Fprintf(w, "  raw atomic batches of %d from memory\t%.0f\t%.0f\n", batchSize, raw, f.raw)
-	fmt.Fprintf(w, "  %d single synchronous publishes\t%.0f\n", size.singles, f.single)
-	fmt.Fprintf(w, "  The relay has %.0f %% of the raw batches' rate (median of the rounds), and %.1f times that of single publishes.\n",
-		100*median(f.ratios()), relayed/f.single)
 }

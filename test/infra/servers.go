@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -72,6 +74,11 @@ func (s *PostgresServer) Kill() {
 		s.t.Errorf("kill Postgres: %v", err)
 	}
 	s.server = nil
+}
+
+// Tool is a program that belongs to the server's release, such as pgbench, or an error when there is none.
+func (s *PostgresServer) Tool(name string) (string, error) {
+	return exec.LookPath(filepath.Join(s.server.Home(), "bin", name))
 }
 
 // NATSServer is a NATS with JetStream of one test's own. URL does not change when it is started again. Its methods fail

@@ -158,7 +158,7 @@ func FuzzEncodeNotice(f *testing.F) {
 	w := newWire(f)
 	f.Fuzz(func(t *testing.T, position int64, id string, sequence uint64, reason string, kept int) {
 		kept = utf8.UTFMax + max(0, kept)%(maxReason-utf8.UTFMax+1)
-		notice := outbox.Notice{Progress: outbox.Progress{Position: outbox.Position(max(0, position)), EventID: id}, Parked: reason}
+		notice := outbox.Notice{Progress: outbox.Progress{Position: outbox.Position(max(0, position)), EventID: id}, Parked: reason, Kept: sequence / 2}
 		message, size := encodeNotice("ORDERS", sequence, notice, kept)
 		if len(id) > maxHeaders/4 {
 			return
@@ -166,7 +166,7 @@ func FuzzEncodeNotice(f *testing.F) {
 		header, sent, payload := w.send(t, message)
 		require.Equal(t, size, sent+len(payload))
 		stamp := stampOf(header)
-		require.Equal(t, ports.Stamp{Ours: true, Progress: notice.Progress, Parked: stamp.Parked}, stamp)
+		require.Equal(t, ports.Stamp{Ours: true, Progress: notice.Progress, Parked: stamp.Parked, Kept: notice.Kept}, stamp)
 		require.Equal(t, reason == "", stamp.Parked == "")
 		require.LessOrEqual(t, len(stamp.Parked), kept)
 		require.True(t, utf8.ValidString(stamp.Parked))
@@ -203,6 +203,8 @@ func positive(value string) int64 {
 	return 0
 }
 
+var digits = regexp.MustCompile(`^[0-9]+$`)
+
 // stamped is what the engine has to read on a message whose own position is position, 0 if that is none.
 func stamped(header nats.Header, position int64) ports.Stamp {
 	_, hasPosition := header["Outbox-Position"]
@@ -224,13 +226,16 @@ func stamped(header nats.Header, position int64) ports.Stamp {
 	if !complete || !numeric || number.Sign() < 0 || !number.IsInt64() || !known || !told {
 		return ports.Stamp{}
 	}
-	if event > 0 {
-		reason = ""
+	stamp := ports.Stamp{
+		Ours: true, Progress: outbox.Progress{Position: outbox.Position(number.Int64()), EventID: of}, Event: event, Redriven: event > 0,
 	}
-	return ports.Stamp{
-		Ours: true, Progress: outbox.Progress{Position: outbox.Position(number.Int64()), EventID: of}, Event: event, Parked: reason,
-		Redriven: event > 0,
+	if event == 0 {
+		stamp.Parked, stamp.Kept = reason, math.MaxUint64
+		if kept, ok := new(big.Int).SetString(header.Get("Outbox-Kept"), 10); ok && digits.MatchString(header.Get("Outbox-Kept")) && kept.IsUint64() {
+			stamp.Kept = kept.Uint64()
+		}
 	}
+	return stamp
 }
 
 // Whatever headers a message has, a subscriber reads what they say, or ErrUnreadable when they do not say it all; and the
@@ -258,6 +263,8 @@ func FuzzDecode(f *testing.F) {
 		{"Position: 5", "Position: 5\r\nOutbox-Progress: 3/2\r\nOutbox-Parked: why"},
 		{"Outbox-Position: 5", "Outbox-Progress: -1/2"},
 		{"Outbox-Position: 5", "Outbox-Progress: 0/"},
+		{"Outbox-Position: 5", "Outbox-Progress: 0/\r\nOutbox-Kept: 7"},
+		{"Outbox-Position: 5", "Outbox-Progress: 0/\r\nOutbox-Kept: -7"},
 		{"Outbox-Position: 5", "Outbox-Progress: 3/2/1\r\nOutbox-Parked: too%20large"},
 		{"Outbox-Position: 5", "Outbox-Progress: 3/2\r\nOutbox-Parked: 100%"},
 		{"Version: 1", "Version: 1.0"},

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"math"
 	"net/url"
 	"strconv"
 	"strings"
@@ -32,6 +33,7 @@ const (
 	headerProgress = "Outbox-Progress"
 
 	headerParked = "Outbox-Parked" // of a notice: why the event at its progress was parked
+	headerKept   = "Outbox-Kept"   // of a notice: the sequence of the last message of ours before it
 
 	specVersion = "1.0"
 	contentType = "application/json"
@@ -165,7 +167,11 @@ func stampOf(header nats.Header) ports.Stamp {
 	case isEvent:
 		return ports.Stamp{Ours: true, Progress: progress, Event: event, Redriven: true}
 	}
-	return ports.Stamp{Ours: true, Progress: progress, Parked: reason}
+	kept, err := strconv.ParseUint(header.Get(headerKept), 10, 64)
+	if err != nil {
+		kept = math.MaxUint64 // whoever wrote that said nothing about it
+	}
+	return ports.Stamp{Ours: true, Progress: progress, Parked: reason, Kept: kept}
 }
 
 func progressText(progress outbox.Progress) string {

@@ -20,7 +20,7 @@ const (
 	noticeSource  = "/outboxie/relay"
 	parkedNotice  = "outboxie.event.parked.v1"
 	adoptedNotice = "outboxie.log.adopted.v1"
-	noticeCount   = 8   // headers that a notice has
+	noticeCount   = 9   // headers that a notice has
 	maxReason     = 500 // bytes of the reason that a notice keeps
 )
 
@@ -69,6 +69,7 @@ func encodeNotice(stream string, sequence uint64, notice outbox.Notice, kept int
 	h.add(headerTime, time.Now().UTC().Format(time.RFC3339Nano))
 	h.add(headerContentType, contentType)
 	h.add(headerProgress, progressText(notice.Progress))
+	h.add(headerKept, strconv.FormatUint(notice.Kept, 10))
 	if reason != "" {
 		h.add(headerParked, escape(reason))
 	}

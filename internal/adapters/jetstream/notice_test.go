@@ -44,22 +44,22 @@ func TestNoticesOnTheWire(t *testing.T) {
 		header map[string]string
 	}{
 		{
-			outbox.Notice{Progress: outbox.Progress{Position: 46, EventID: "ü-1"}, Parked: "100% of orders.> is\nü"},
+			outbox.Notice{Progress: outbox.Progress{Position: 46, EventID: "ü-1"}, Parked: "100% of orders.> is\nü", Kept: 45},
 			`{"position":46,"event_id":"ü-1","reason":"100% of orders.> is\nü"}`,
 			map[string]string{
 				"ce-id": "%C3%BC-1", "ce-type": "outboxie.event.parked.v1",
-				"Outbox-Progress": "46/%C3%BC-1", "Outbox-Parked": "100%25%20of%20orders.>%20is%0A%C3%BC",
+				"Outbox-Progress": "46/%C3%BC-1", "Outbox-Kept": "45", "Outbox-Parked": "100%25%20of%20orders.>%20is%0A%C3%BC",
 			},
 		},
 		{
 			outbox.Notice{Progress: outbox.Progress{Position: 46, EventID: "e"}},
 			`{"position":46,"event_id":"e"}`,
-			map[string]string{"ce-id": "46-2", "ce-type": "outboxie.log.adopted.v1", "Outbox-Progress": "46/e"},
+			map[string]string{"ce-id": "46-2", "ce-type": "outboxie.log.adopted.v1", "Outbox-Progress": "46/e", "Outbox-Kept": "0"},
 		},
 		{
 			outbox.Notice{},
 			`{"position":0}`,
-			map[string]string{"ce-id": "0-3", "ce-type": "outboxie.log.adopted.v1", "Outbox-Progress": "0/"},
+			map[string]string{"ce-id": "0-3", "ce-type": "outboxie.log.adopted.v1", "Outbox-Progress": "0/", "Outbox-Kept": "0"},
 		},
 	} {
 		before := time.Now()

@@ -51,7 +51,7 @@ func (s *CursorStore) Behind(_ context.Context, position outbox.Position) (int64
 }
 
 // Adopt implements the port.
-func (s *CursorStore) Adopt(_ context.Context, revision int64, cursor outbox.Cursor, kept uint64) error {
+func (s *CursorStore) Adopt(_ context.Context, revision int64, cursor outbox.Cursor, _ bool) error {
 	s.lease.mu.Lock()
 	defer s.lease.mu.Unlock()
 	if s.cursor.Revision != revision {
@@ -60,12 +60,5 @@ func (s *CursorStore) Adopt(_ context.Context, revision int64, cursor outbox.Cur
 	s.cursor = cursor
 	s.cursor.Revision = revision + 1
 	s.log.passed(cursor.Position)
-	s.log.mu.Lock()
-	defer s.log.mu.Unlock()
-	for _, event := range s.log.lot {
-		if event.State == outbox.Redriven && event.Sequence > kept {
-			turnTo(event, outbox.Redrive, 0)
-		}
-	}
 	return nil
 }

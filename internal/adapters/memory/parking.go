@@ -89,7 +89,7 @@ func (p *Parking) Settle(
 			}
 		}
 		for _, event := range l {
-			if event.State == outbox.Redriven && (event.Sequence > sequence || event.Sequence == sequence && tail.Ours && !tail.Redriven) {
+			if event.State == outbox.Redriven && event.Sequence > tail.Held(sequence) {
 				settled.Lost = true
 				if end || p.credulous {
 					turnTo(event, outbox.Redrive, 0)

@@ -138,7 +138,7 @@ func (s *Stream) Notify(ctx context.Context, after uint64, notice outbox.Notice)
 		return after, err
 	}
 	s.messages = append(s.messages, streamed{
-		at: time.Now(), stamp: ports.Stamp{Ours: true, Progress: notice.Progress, Parked: notice.Parked},
+		at: time.Now(), stamp: ports.Stamp{Ours: true, Progress: notice.Progress, Parked: notice.Parked, Kept: notice.Kept},
 	})
 	s.announce()
 	return after + 1, nil

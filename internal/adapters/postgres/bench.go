@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math"
 
 	"github.com/uptrace/bun/dialect/pgdialect"
 
@@ -86,20 +85,17 @@ WITH turn AS (
 	ON CONFLICT (relay) DO UPDATE SET position = excluded.position, stream = excluded.stream,
 		stream_created = excluded.stream_created, stream_sequence = excluded.stream_sequence,
 		revision = c.revision + 1, updated_at = excluded.updated_at, halt_reason = NULL, halt_detail = NULL, halted_at = NULL,
-		passed = least(c.passed, excluded.position), passed_at = CASE WHEN ?6 = 0 THEN NULL ELSE c.passed_at END
+		passed = least(c.passed, excluded.position), passed_at = CASE WHEN ?6 THEN NULL ELSE c.passed_at END
 	WHERE c.revision = ?1
 	RETURNING c.revision
-), again AS (
-	UPDATE outbox_parked AS p SET state = 'redrive', stream_sequence = NULL, changed_at = clock_timestamp()
-	FROM turn WHERE p.state = 'redriven' AND p.stream_sequence > ?6
 )
 SELECT revision FROM turn`
 
 // Adopt implements the port.
-func (d *Desk) Adopt(ctx context.Context, revision int64, cursor outbox.Cursor, kept uint64) error {
+func (d *Desk) Adopt(ctx context.Context, revision int64, cursor outbox.Cursor, anew bool) error {
 	var now int64
 	err := d.db.QueryRowContext(ctx, adoptStatement, d.relay, revision, int64(cursor.Position), d.stream, cursor.StreamCreated,
-		int64(cursor.StreamSequence), int64(min(kept, math.MaxInt64))).Scan(&now)
+		int64(cursor.StreamSequence), anew).Scan(&now)
 	if errors.Is(err, sql.ErrNoRows) {
 		return ports.ErrOutOfTurn.With("the cursor of %s is not at revision %d any more", d.relay, revision)
 	}

@@ -115,7 +115,7 @@ func TestStatusTellsWhenTheRelayCameOnLast(t *testing.T) {
 	parked := save(3, 3)
 	require.True(t, parked.After(redriven))
 	require.Equal(t, parked, save(3, 3))
-	require.NoError(t, h.desk().Adopt(t.Context(), saved.Revision, saved, 3))
+	require.NoError(t, h.desk().Adopt(t.Context(), saved.Revision, saved, false))
 	require.True(t, status(t, h).Saved.After(parked))
 }
 
@@ -239,12 +239,12 @@ func TestListWithoutARelay(t *testing.T) {
 func TestAdoptionLetsRetentionCountAnew(t *testing.T) {
 	for name, c := range map[string]struct {
 		to    outbox.Position
-		kept  uint64
+		anew  bool
 		stays int // of 4
 	}{
-		"forward":        {4, 3, 1},
-		"back":           {2, 3, 2},
-		"another stream": {3, 0, 4},
+		"forward":        {4, false, 1},
+		"back":           {2, false, 2},
+		"another stream": {3, true, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHarness(t)
@@ -259,7 +259,7 @@ func TestAdoptionLetsRetentionCountAnew(t *testing.T) {
 			h.Age(t, 2*time.Hour)
 
 			adopted := outbox.Cursor{Progress: outbox.Progress{Position: c.to}, StreamCreated: "x", StreamSequence: 9}
-			require.NoError(t, h.desk().Adopt(t.Context(), saved.Revision, adopted, c.kept))
+			require.NoError(t, h.desk().Adopt(t.Context(), saved.Revision, adopted, c.anew))
 			removed, err = h.Retention().Purge(t.Context(), term.Token, time.Hour, 10)
 			require.NoError(t, err)
 			require.Equal(t, 4-c.stays, removed)
@@ -278,7 +278,7 @@ func TestAdoptionWaitsForTheLeadersWrite(t *testing.T) {
 	exec(t, leader, "UPDATE outbox_cursor SET revision = revision + 1, stream_sequence = 2 WHERE relay = ?", relay)
 
 	adopted := make(chan error, 1)
-	go func() { adopted <- h.desk().Adopt(t.Context(), 1, outbox.Cursor{StreamCreated: "y"}, 0) }()
+	go func() { adopted <- h.desk().Adopt(t.Context(), 1, outbox.Cursor{StreamCreated: "y"}, true) }()
 	require.Eventually(t, func() bool {
 		var waiting int
 		err := h.others.NewRaw("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'").Scan(t.Context(), &waiting)

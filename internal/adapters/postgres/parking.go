@@ -70,14 +70,10 @@ func (p *Parking) Settle(
 	if tail.Ours {
 		event = tail.Event
 	}
-	held := sequence // what was redriven up to here may be in the stream
-	if tail.Ours && !tail.Redriven {
-		held--
-	}
 	var v verdict
 	var settled ports.Settled
 	err := p.db.QueryRowContext(ctx, settleStatement, p.relay, turn.Token, turn.Revision, int64(tail.Progress.Position),
-		tail.Progress.EventID, notice, tail.Parked, int64(event), int64(sequence), int64(held), end).
+		tail.Progress.EventID, notice, tail.Parked, int64(event), int64(sequence), int64(tail.Held(sequence)), end).
 		Scan(&v.held, &v.revision, &settled.Waiting, &settled.Lost)
 	if err != nil {
 		return ports.Settled{}, classify(ctx, fmt.Errorf("settle the parking lot: %w", err))

@@ -191,14 +191,14 @@ func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 	if !plan.Create && (stream.Created != plan.stream.Created || stream.LastSequence != plan.stream.LastSequence) {
 		return ports.ErrTailMoved.With("the stream has changed meanwhile; look again")
 	}
-	sequence, err := a.publisher.Notify(ctx, stream.LastSequence, outbox.Notice{Progress: plan.Place})
+	sequence, err := a.publisher.Notify(ctx, stream.LastSequence, outbox.Notice{Progress: plan.Place, Kept: plan.kept})
 	if err != nil {
 		return err
 	}
 	adopted := outbox.Cursor{Progress: plan.Place, StreamCreated: stream.Created, StreamSequence: sequence}
 	revision := plan.cursor.Revision
 	for {
-		err := a.bench.Adopt(ctx, revision, adopted, plan.kept)
+		err := a.bench.Adopt(ctx, revision, adopted, plan.kept == 0)
 		if !errors.Is(err, ports.ErrOutOfTurn) {
 			return err
 		}

@@ -53,6 +53,29 @@ func TestAdoptionOfAShorterStreamRedrivesAgain(t *testing.T) {
 	})
 }
 
+// TestAdoptionThatDiesRedrivesAgain : what follows from an adoption is in the stream, so that the relay can go on from there
+// before the command has written anything else, or if it never does.
+func TestAdoptionThatDiesRedrivesAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		leader := parked(t, w)
+		w.stream.LimitPayload(100)
+		_, err := w.parking.Redrive(t.Context(), nil)
+		require.NoError(t, err)
+		second := w.halted(t, leader, outbox.HaltTailForeign, func() {
+			w.stream.Regress(4)
+			w.stream.AppendForeign()
+			w.stream.AppendForeign()
+		})
+		adopter := operating.NewAdopter(dying{w.cursors}, w.stream)
+		plan, err := adopter.Plan(t.Context(), nil)
+		require.NoError(t, err)
+		require.ErrorIs(t, adopter.Do(t.Context(), plan), errDead)
+		time.Sleep(time.Minute)
+		require.Nil(t, second.relay.Status().Halt, "the stream says how to go on")
+		require.Empty(t, w.judge(nil, true))
+	})
+}
+
 // TestAdoptionKeepsWhatIsBeingParked: the leader died after the notice and before the row.
 func TestAdoptionKeepsWhatIsBeingParked(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
@@ -132,4 +155,4 @@ func TestLostMessagesMayBeBroughtBack(t *testing.T) {
 // dying is a bench at which the operator dies before anything is adopted.
 type dying struct{ operatingports.Bench }
 
-func (dying) Adopt(context.Context, int64, outbox.Cursor, uint64) error { return errDead }
+func (dying) Adopt(context.Context, int64, outbox.Cursor, bool) error { return errDead }

@@ -34,9 +34,13 @@ func (a *reading) stop() {
 	<-a.done
 }
 
-// drain publishes what follows place until something goes wrong or ctx ends. While a slice is being published, the next
-// one is read. Between slices the parking lot is attended to. place is true to what the stream acknowledged whenever drain
-// returns.
+// aFew events are published sooner than the log is read, so the log is read after them: the two would only take the
+// processor from each other while a fresh event waits.
+const aFew = 8
+
+// drain publishes what follows place until something goes wrong or ctx ends. While a slice of more than a few events is being
+// published, the next one is read. Between slices the parking lot is attended to. place is true to what the stream acknowledged whenever
+// drain returns.
 func (r *Relay) drain(ctx context.Context, t *tenure, place *place, logger *slog.Logger, retry *backoff) error {
 	idle := backoff{least: r.opts.Poll / 16, most: r.opts.Poll}
 	ahead := r.read(t.ctx, place.progress)
@@ -56,7 +60,9 @@ func (r *Relay) drain(ctx context.Context, t *tenure, place *place, logger *slog
 		whole := true
 		if len(entries) > 0 {
 			idle.reset()
-			ahead = r.read(t.ctx, entries[len(entries)-1].Progress())
+			if len(entries) > aFew {
+				ahead = r.read(t.ctx, entries[len(entries)-1].Progress())
+			}
 			if whole, err = r.deliver(t, place, entries, logger); err != nil {
 				return err
 			}
@@ -80,7 +86,7 @@ func (r *Relay) drain(ctx context.Context, t *tenure, place *place, logger *slog
 				return err
 			}
 		}
-		if len(entries) == 0 || !whole {
+		if len(entries) <= aFew || !whole {
 			ahead.stop()
 			ahead = r.read(t.ctx, place.progress)
 		}

@@ -49,11 +49,11 @@ func (r *Relay) park(t *tenure, place *place, refused *ports.RefusedError, logge
 	if !errors.As(err, &refused) {
 		return err
 	}
-	notice := outbox.Notice{Progress: entry.Progress(), Parked: refused.Reason}
+	notice := outbox.Notice{Progress: entry.Progress(), Parked: refused.Reason, Kept: place.own}
 	if last, err = r.Publisher.Notify(t.ctx, place.sequence, notice); err != nil {
 		return err
 	}
-	if _, err := r.settle(t, place, ports.Stamp{Ours: true, Progress: notice.Progress, Parked: notice.Parked}, last, true); err != nil {
+	if _, err := r.settle(t, place, ports.Stamp{Ours: true, Progress: notice.Progress, Parked: notice.Parked, Kept: notice.Kept}, last, true); err != nil {
 		return err
 	}
 	r.appended(place, entry.Progress(), last, logger)

@@ -123,7 +123,7 @@ func (r *Relay) takeOver(t *tenure, logger *slog.Logger) (*place, error) {
 // redriveAgain marks what was redriven and is not in the stream any more, after a notice at its end: in a cluster of brokers,
 // one that led the stream and does not know yet that it does no longer answers with an old end, but stores nothing.
 func (r *Relay) redriveAgain(t *tenure, here *place, tail ports.Stamp, logger *slog.Logger) error {
-	last, err := r.Publisher.Notify(t.ctx, here.sequence, outbox.Notice{Progress: here.progress})
+	last, err := r.Publisher.Notify(t.ctx, here.sequence, outbox.Notice{Progress: here.progress, Kept: tail.Held(here.own)})
 	if err != nil {
 		return err
 	}

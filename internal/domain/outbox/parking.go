@@ -34,5 +34,8 @@ type ParkedEvent struct {
 // by the same compare-and-swap, as events are published.
 type Notice struct {
 	Progress        // the log counts as dealt with up to here
-	Parked   string // why the event at Progress was parked in its place; empty: an operator adopted the stream as it is
+	Parked   string // why the event at Progress was parked in its place; empty: the stream was taken as it is
+	// Kept is the sequence of the last message of ours before the notice. An event that was redriven above it is not in the
+	// stream, whatever is said elsewhere: of a stream that lost messages, others may have taken their places.
+	Kept uint64
 }

@@ -30,9 +30,9 @@ type Bench interface {
 	// Behind counts the entries after position that are not in the parking lot.
 	Behind(ctx context.Context, position outbox.Position) (int64, error)
 	// Adopt sets the cursor's position, stream identity and sequence, and ends the halt, if nothing was written since
-	// revision; else the answer is outbox.ErrOutOfTurn. kept is the sequence of the last message of ours that the stream still
-	// holds, 0 for another stream: what was redriven at sequences above it is to be redriven again.
-	Adopt(ctx context.Context, revision int64, cursor outbox.Cursor, kept uint64) error
+	// revision; else the answer is outbox.ErrOutOfTurn. anew says that the stream holds nothing of ours from before, so that
+	// nobody knows since when it has what it is given: retention begins anew.
+	Adopt(ctx context.Context, revision int64, cursor outbox.Cursor, anew bool) error
 }
 
 // Status is where log and relay stand. The relay saves its position at most once a second, so what it published since then

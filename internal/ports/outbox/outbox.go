@@ -89,6 +89,19 @@ type Stamp struct {
 	Event    outbox.Position // of the event that the message carries; 0: it is a Notice
 	Redriven bool            // the event came later than its place in the log
 	Parked   string          // of a Notice
+	Kept     uint64          // of a Notice
+}
+
+// Held is up to which sequence the stream may hold what was redriven, if this is stamped on its last message of ours, at
+// sequence, or if there is none up to there.
+func (s Stamp) Held(sequence uint64) uint64 {
+	switch {
+	case !s.Ours || s.Redriven:
+		return sequence
+	case s.Event == 0:
+		return min(s.Kept, sequence-1)
+	}
+	return sequence - 1
 }
 
 // Publisher appends to the stream. Sequences are contiguous: the message after S is S+1.
@@ -152,7 +165,7 @@ type Parking interface {
 	//   - a notice of parking at the tail: its event is parked, if the log still has it and the lot does not;
 	//   - an event at the tail that is to be redriven: so it was, and so were those of its aggregate before it that were
 	//     to be redriven, at the sequences before it;
-	//   - events that were redriven above sequence, or at it if tail is another one: the stream lost them. If end says that
+	//   - events that were redriven above what the stream holds of them (Stamp.Held): the stream lost them. If end says that
 	//     the stream is known to end at sequence, they are to be redriven again; else they stay as they are.
 	// A zero tail has nothing to say.
 	Settle(ctx context.Context, turn outbox.Turn, tail Stamp, sequence uint64, end bool) (Settled, error)

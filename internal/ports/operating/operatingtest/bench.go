@@ -32,9 +32,6 @@ func TestBench(t *testing.T, open func(t *testing.T) BenchHarness) {
 		"an adoption that comes late does nothing":         benchAdoptLate,
 		"of several adoptions one takes effect":            benchAdoptRace,
 		"a leader that knows no adoption is stopped":       benchAdoptFences,
-		"the same stream keeps what was redriven":          benchAdoptSame,
-		"a stream gets again what it lost of the redriven": benchAdoptCut,
-		"another stream gets again what was redriven":      benchAdoptAnew,
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := open(t)
@@ -135,9 +132,9 @@ func (w *workshop) behind(position outbox.Position) int {
 	return int(count)
 }
 
-func (w *workshop) adopt(cursor outbox.Cursor, kept uint64) {
+func (w *workshop) adopt(cursor outbox.Cursor, anew bool) {
 	w.t.Helper()
-	require.NoError(w.t, w.Bench().Adopt(w.t.Context(), w.cursor().Revision, cursor, kept))
+	require.NoError(w.t, w.Bench().Adopt(w.t.Context(), w.cursor().Revision, cursor, anew))
 }
 
 func benchCursor(t *testing.T, w *workshop) {
@@ -210,7 +207,7 @@ func benchAdopt(t *testing.T, w *workshop) {
 	w.saveAt(entries[0].Progress())
 	w.halt()
 	adopted := outbox.Cursor{Progress: entries[1].Progress(), StreamCreated: "the new stream", StreamSequence: 3}
-	w.adopt(adopted, 0)
+	w.adopt(adopted, true)
 	adopted.Revision = 3
 	require.Equal(t, adopted, w.cursor())
 }
@@ -218,9 +215,9 @@ func benchAdopt(t *testing.T, w *workshop) {
 func benchAdoptFirst(t *testing.T, w *workshop) {
 	entry := w.append("a", 1)[0]
 	adopted := outbox.Cursor{Progress: entry.Progress(), StreamCreated: "the stream", StreamSequence: 1}
-	require.ErrorIs(t, w.Bench().Adopt(t.Context(), 1, adopted, 0), ports.ErrOutOfTurn)
+	require.ErrorIs(t, w.Bench().Adopt(t.Context(), 1, adopted, true), ports.ErrOutOfTurn)
 	require.Zero(t, w.cursor())
-	w.adopt(adopted, adopted.StreamSequence-1)
+	w.adopt(adopted, false)
 	adopted.Revision = 1
 	require.Equal(t, adopted, w.cursor())
 	require.Equal(t, int64(2), w.saveAt(entry.Progress()).Revision, "the leader goes on")
@@ -230,7 +227,7 @@ func benchAdoptBack(t *testing.T, w *workshop) {
 	entries := w.append("a", 2)
 	w.saveAt(entries[1].Progress())
 	adopted := outbox.Cursor{Progress: entries[0].Progress(), StreamCreated: old.StreamCreated, StreamSequence: 11}
-	w.adopt(adopted, adopted.StreamSequence-1)
+	w.adopt(adopted, false)
 	adopted.Revision = 2
 	require.Equal(t, adopted, w.cursor())
 }
@@ -242,7 +239,7 @@ func benchAdoptLate(t *testing.T, w *workshop) {
 	w.halt()
 	before := w.cursor()
 	for _, revision := range []int64{0, before.Revision - 1, before.Revision + 1} {
-		err := w.Bench().Adopt(t.Context(), revision, outbox.Cursor{Progress: entries[1].Progress(), StreamSequence: 1}, 0)
+		err := w.Bench().Adopt(t.Context(), revision, outbox.Cursor{Progress: entries[1].Progress(), StreamSequence: 1}, true)
 		require.ErrorIs(t, err, ports.ErrOutOfTurn)
 		require.Equal(t, before, w.cursor())
 		require.Empty(t, w.waiting(), "nothing is redriven again")
@@ -256,7 +253,7 @@ func benchAdoptRace(t *testing.T, w *workshop) {
 		answers := make(chan error, racers)
 		for racer := range uint64(racers) {
 			go func() {
-				answers <- w.Bench().Adopt(t.Context(), round, outbox.Cursor{Progress: entry.Progress(), StreamSequence: racer}, 0)
+				answers <- w.Bench().Adopt(t.Context(), round, outbox.Cursor{Progress: entry.Progress(), StreamSequence: racer}, true)
 			}()
 		}
 		won := 0
@@ -276,42 +273,10 @@ func benchAdoptFences(t *testing.T, w *workshop) {
 	entry := w.append("a", 1)[0]
 	w.saveAt(outbox.Progress{})
 	believed := w.turn()
-	w.adopt(outbox.Cursor{Progress: entry.Progress(), StreamCreated: "the new stream", StreamSequence: 1}, 0)
+	w.adopt(outbox.Cursor{Progress: entry.Progress(), StreamCreated: "the new stream", StreamSequence: 1}, true)
 	before := w.cursor()
 	_, err := w.Store().Save(t.Context(), believed, old)
 	require.ErrorIs(t, err, ports.ErrOutOfTurn)
 	require.ErrorIs(t, w.Store().Report(t.Context(), believed, nil), ports.ErrOutOfTurn)
 	require.Equal(t, before, w.cursor())
-}
-
-func benchAdoptSame(t *testing.T, w *workshop) {
-	entries := w.append("a", 2)
-	w.redrive(entries[0], 5)
-	w.park(entries[1])
-	w.adopt(outbox.Cursor{Progress: entries[1].Progress(), StreamCreated: old.StreamCreated, StreamSequence: 11}, 10)
-	require.Equal(t, map[outbox.Position]outbox.ParkedState{entries[1].Position: outbox.Parked}, w.waiting())
-}
-
-func benchAdoptCut(t *testing.T, w *workshop) {
-	entries := w.append("a", 3)
-	w.redrive(entries[0], 5)
-	w.redrive(entries[1], 6)
-	w.redrive(entries[2], 7)
-	w.adopt(outbox.Cursor{Progress: entries[2].Progress(), StreamCreated: old.StreamCreated, StreamSequence: 6}, 5)
-	require.Equal(t, map[outbox.Position]outbox.ParkedState{
-		entries[1].Position: outbox.Redrive, entries[2].Position: outbox.Redrive,
-	}, w.waiting())
-}
-
-func benchAdoptAnew(t *testing.T, w *workshop) {
-	entries := w.append("a", 4)
-	w.redrive(entries[0], 5)
-	w.park(entries[1])
-	require.NoError(t, w.Attendant().Discard(t.Context(), entries[1].Position))
-	w.redrive(entries[2], 6)
-	w.park(entries[3])
-	w.adopt(outbox.Cursor{Progress: entries[3].Progress(), StreamCreated: "the new stream", StreamSequence: 1}, 0)
-	require.Equal(t, map[outbox.Position]outbox.ParkedState{
-		entries[0].Position: outbox.Redrive, entries[2].Position: outbox.Redrive, entries[3].Position: outbox.Parked,
-	}, w.waiting())
 }

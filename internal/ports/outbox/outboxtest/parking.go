@@ -2,6 +2,7 @@ package outboxtest
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -36,6 +37,8 @@ func TestParking(t *testing.T, open func(t *testing.T) ParkingHarness) {
 		"redriven events are counted back from the tail":     parkingCountBack,
 		"what the stream lost is redriven again":             parkingLost,
 		"an end that is not certain changes nothing":         parkingEnd,
+		"a notice says what the stream has kept":             parkingKept,
+		"a notice says what the stream kept":                 parkingKept,
 		"other tails change nothing":                         parkingOtherTails,
 		"what is refused again is parked again":              parkingRefuse,
 		"an event is discarded":                              parkingDiscard,
@@ -173,7 +176,7 @@ func positions(entries ...outbox.Entry) []outbox.Position {
 }
 
 func noticeOf(entry outbox.Entry, reason string) ports.Stamp {
-	return ports.Stamp{Ours: true, Progress: entry.Progress(), Parked: reason}
+	return ports.Stamp{Ours: true, Progress: entry.Progress(), Parked: reason, Kept: math.MaxUint64}
 }
 
 // redrivenEvent is stamped on the message of an event that was redriven when the log was dealt with up to last.

@@ -149,6 +149,26 @@ func parkingEnd(t *testing.T, h ParkingHarness) {
 	l.requireWaiting(toRedrive(log[1]))
 }
 
+// parkingKept : others wrote where the stream had held what was redriven, and the notice after them says so.
+func parkingKept(t *testing.T, h ParkingHarness) {
+	l, log := lead(t, h), events(t, h, "a", "b", "c", "d")
+	last := log[3]
+	l.park(log[:3]...)
+	l.redrive(3)
+	for i, entry := range log[:3] {
+		l.settle(redrivenEvent(entry, last), uint64(i)+5)
+	}
+	notice := ports.Stamp{Ours: true, Progress: last.Progress(), Kept: 7}
+	require.False(t, l.settle(notice, 9), "it keeps them all")
+	notice.Kept = 5
+	require.True(t, l.settle(notice, 9))
+	l.requireWaiting(toRedrive(log[1]), toRedrive(log[2]))
+	l.settle(redrivenEvent(log[1], last), 10)
+	notice.Kept = 0
+	require.True(t, l.settle(notice, 1), "another stream")
+	l.requireWaiting(toRedrive(log[0]), toRedrive(log[1]), toRedrive(log[2]))
+}
+
 func parkingOtherTails(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "a", "b", "a")
 	last := log[3]

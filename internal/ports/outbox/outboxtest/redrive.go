@@ -91,9 +91,9 @@ func noticeStamps(t *testing.T, h StreamHarness) {
 	publish(t, publisher, 0, entries[:1])
 	tail := uint64(1)
 	for _, notice := range []outbox.Notice{
-		{Progress: entries[1].Progress(), Parked: "it takes 70000 bytes, and the broker takes at most 65536"},
+		{Progress: entries[1].Progress(), Parked: "it takes 70000 bytes, and the broker takes at most 65536", Kept: 1},
 		{Progress: redriveAt, Parked: "its subject \"a\\r\\nb\" is 100% füßen's,\n\tnot one of orders.>"},
-		{Progress: entries[11].Progress()}, // an operator adopted the stream as it is,
+		{Progress: entries[11].Progress(), Kept: 2}, // an operator adopted the stream as it is,
 		{Progress: outbox.Progress{Position: 12}},
 		{}, // even before the log's first event
 		{},
@@ -103,7 +103,7 @@ func noticeStamps(t *testing.T, h StreamHarness) {
 		require.Equal(t, tail+1, last)
 		tail = last
 		requireTail(t, h, tail)
-		requireStamp(t, h, tail, ports.Stamp{Ours: true, Progress: notice.Progress, Parked: notice.Parked})
+		requireStamp(t, h, tail, ports.Stamp{Ours: true, Progress: notice.Progress, Parked: notice.Parked, Kept: notice.Kept})
 	}
 	publish(t, publisher, tail, entries[2:])
 	requireStored(t, h, append(entries[:1:1], entries[2:]...))

@@ -1,0 +1,79 @@
+package bench_test
+
+import (
+	"database/sql"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// measureDatabase tells what the relay leaves behind in Postgres, and how much an idle leader asks of it.
+func measureDatabase(t *testing.T, size scale) []figure {
+	t.Helper()
+	server, broker := infra.Postgres(t), infra.NATS(t)
+	db, err := sql.Open("pgx", server.URL)
+	require.NoError(t, err)
+	defer db.Close()
+
+	start := walAt(t, db)
+	fill(t, server.URL, size.events, 0)
+	written := walAt(t, db) - start
+	drain(t, server.URL, broker.URL, "DRAINED", size.events, noop.NewTracerProvider())
+	drained := walAt(t, db) - start - written
+	var dead int64
+	require.Eventually(t, func() bool { // statistics arrive late
+		var inserted int64
+		err := db.QueryRow("SELECT n_tup_ins, n_dead_tup + n_tup_upd + n_tup_del FROM pg_stat_user_tables WHERE relname = 'outbox'").Scan(&inserted, &dead)
+		return err == nil && inserted >= int64(size.events)
+	}, patience, 100*time.Millisecond)
+
+	statements := idleStatements(t, size.idle)
+	return []figure{
+		{
+			name: "dead, updated or deleted rows of the outbox after the drain", measured: fmt.Sprint(dead),
+			ratio: float64(dead), unit: " rows", goal: 0.5, most: true,
+		},
+		{
+			name:     "WAL of an event (300-byte body)",
+			measured: fmt.Sprintf("%d bytes", written/int64(size.events)),
+			floor:    fmt.Sprintf("of which the relay: %d bytes", drained/int64(size.events)),
+		},
+		{
+			name: "an idle leader", measured: fmt.Sprintf("%.1f statements/s", statements),
+			ratio: statements, unit: "/s", goal: 5, most: true,
+		},
+	}
+}
+
+func walAt(t *testing.T, db *sql.DB) int64 {
+	t.Helper()
+	var bytes int64
+	require.NoError(t, db.QueryRow("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint").Scan(&bytes))
+	return bytes
+}
+
+// idleStatements counts what an instance that leads and has nothing to do asks of its database. Each of its statements is a
+// transaction.
+func idleStatements(t *testing.T, watched time.Duration) float64 {
+	t.Helper()
+	database, broker := infra.Database(t), infra.NATS(t)
+	outside, err := sql.Open("pgx", infra.Database(t)) // another database, so that asking does not count
+	require.NoError(t, err)
+	defer outside.Close()
+	launch(t, database, broker.URL, nil, "api,relay").Says("became leader")
+	count := func() int64 {
+		var transactions int64
+		require.NoError(t, outside.QueryRow("SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = $1",
+			databaseName(t, database)).Scan(&transactions))
+		return transactions
+	}
+	time.Sleep(3 * time.Second) // the start is over, and its statistics have arrived
+	began, before := time.Now(), count()
+	time.Sleep(watched)
+	return float64(count()-before) / time.Since(began).Seconds()
+}
