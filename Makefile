@@ -78,6 +78,10 @@ test: ## every test, against Postgres and NATS that the tests start; with the ra
 	$(GO) test $(RACE) $(ARGS) ./...
 	@if [ -n "$(RACE)" ]; then echo "the relay's model once more, with its full number of lives"; $(GO) test $(ARGS) ./internal/app/relay; fi
 
+.PHONY: test-alerts
+test-alerts: ## alerts, each provoked and repaired, and the dashboard, in a real Prometheus (Debian: prometheus); two minutes
+	$(GO) test ./test/e2e -run '^Test(Alerts|Dashboard)' -count=1 -parallel 8 -timeout 10m -prometheus $(ARGS)
+
 .PHONY: test-with-infra
 test-with-infra: build ## the same against the infrastructure of docker/, a set of its own that is thrown away afterwards
 	@docker/infra.sh during $(GO) test $(RACE) -count=1 $(ARGS) ./...
@@ -144,7 +148,7 @@ generate: ## generate code anew from openapi.yaml
 	$(GO) generate ./...
 
 .PHONY: ci
-ci: lint build test test-scale bench-short chaos ## what continuous integration runs
+ci: lint build test test-alerts test-scale bench-short chaos ## what continuous integration runs
 
 .PHONY: clean
 clean: ## remove bin/, and the data of `make run` and of infra-up without Docker; stop them first

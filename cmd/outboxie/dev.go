@@ -96,6 +96,7 @@ Outboxie %s is ready after %.1f s.
 
   API          http://%s/orders
   health       http://%s/readyz
+  metrics      http://%s/metrics
   database     %s
                %s
   broker       %s
@@ -114,7 +115,7 @@ Join with another instance:
 
 Ctrl-C stops everything.
 
-`, release(), took.Seconds(), api, admin, database, c.Database.URL, broker, c.NATS.URL, c.Stream.Name, c.Dev.Subscribers,
+`, release(), took.Seconds(), api, admin, admin, database, c.Database.URL, broker, c.NATS.URL, c.Stream.Name, c.Dev.Subscribers,
 		traces, api, joinURL(c, s), string(c.NATS.URL), os.Args[0])
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/uptrace/bun"
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/fx"
@@ -72,6 +73,7 @@ func foundation(c config.Config, service string, logger *slog.Logger) fx.Option 
 			}
 		}),
 		telemetry.Module, postgres.Module, jetstream.Module, codec.Module, httpapi.Module,
+		fx.Invoke(observeConnections),
 	)
 }
 
@@ -88,10 +90,11 @@ func serving(c config.Config) fx.Option {
 	graph := fx.Options(
 		fx.Provide(newOrdering, ordering.NewSweep, newRelay, apiOptions, servingChecks),
 		fx.Decorate(telemetry.TraceService, telemetry.TraceUnitOfWork),
-		fx.Invoke(runBell), // first, so that it stops last: the relay rings when it resigns
+		fx.Invoke(observeShared),
+		fx.Invoke(runBell), // before the relay, so that it stops after it: the relay rings when it resigns
 	)
 	if c.Roles.Relay {
-		graph = fx.Options(graph, fx.Invoke(runRelay))
+		graph = fx.Options(graph, fx.Invoke(observeRelay, runRelay))
 	}
 	if c.Roles.API {
 		graph = fx.Options(graph, fx.Invoke(runSweep, func(*httpapi.API) {}))
@@ -102,8 +105,8 @@ func serving(c config.Config) fx.Option {
 // administering adds the admin listener.
 func administering() fx.Option {
 	return fx.Options(
-		fx.Provide(func(c config.Config, checks []httpapi.Check, logger *slog.Logger) httpapi.AdminOptions {
-			return httpapi.AdminOptions{Addr: c.HTTP.AdminAddr, Checks: checks, Logger: logger}
+		fx.Provide(func(c config.Config, checks []httpapi.Check, t *telemetry.Telemetry, logger *slog.Logger) httpapi.AdminOptions {
+			return httpapi.AdminOptions{Addr: c.HTTP.AdminAddr, Checks: checks, Metrics: t.Metrics(), Logger: logger}
 		}),
 		fx.Invoke(func(*httpapi.Admin) {}),
 	)
@@ -139,14 +142,17 @@ type relayParts struct {
 	Alarm     outboxports.Alarm
 }
 
-func newRelay(parts relayParts, c config.Config, tp trace.TracerProvider, logger *slog.Logger) *relay.Relay {
+func newRelay(
+	parts relayParts, c config.Config, tp trace.TracerProvider, mp metric.MeterProvider, logger *slog.Logger,
+) *relay.Relay {
 	traced := telemetry.TraceRelay(tp, c.Stream.Name, telemetry.RelayPorts{
 		Log: parts.Log, Cursors: parts.Cursors, Publisher: parts.Publisher, Elector: parts.Elector,
 	})
 	return relay.New(
 		relay.Ports{
-			Log: traced.Log, Cursors: traced.Cursors, Publisher: traced.Publisher, Elector: traced.Elector,
-			Parking: parts.Parking, Retention: parts.Retention, Waker: parts.Waker, Alarm: parts.Alarm,
+			Log: traced.Log, Cursors: traced.Cursors, Elector: traced.Elector,
+			Publisher: telemetry.MeasurePublisher(mp, c.Stream.Name, traced.Publisher),
+			Parking:   parts.Parking, Retention: telemetry.MeasureRetention(mp, parts.Retention), Waker: parts.Waker, Alarm: parts.Alarm,
 		},
 		relay.Options{
 			LeaseTTL: c.Outbox.LeaseTTL, Poll: c.Outbox.PollInterval,
@@ -156,10 +162,11 @@ func newRelay(parts relayParts, c config.Config, tp trace.TracerProvider, logger
 }
 
 func apiOptions(
-	c config.Config, service orderports.Service, tp trace.TracerProvider, propagator propagation.TextMapPropagator, logger *slog.Logger,
+	c config.Config, service orderports.Service, tp trace.TracerProvider, mp metric.MeterProvider,
+	propagator propagation.TextMapPropagator, logger *slog.Logger,
 ) httpapi.Options {
 	return httpapi.Options{
-		Addr: c.HTTP.Addr, Service: service, Logger: logger, TracerProvider: tp, Propagator: propagator,
+		Addr: c.HTTP.Addr, Service: service, Logger: logger, TracerProvider: tp, MeterProvider: mp, Propagator: propagator,
 	}
 }
 
@@ -180,9 +187,11 @@ type subscriberParts struct {
 	NATS       *nats.Conn
 	Work       inbox.UnitOfWork
 	Letters    inbox.DeadLetters
+	Desk       inbox.LetterDesk
 	Sweeper    inbox.Sweeper
 	Decoder    inbox.Decoder
 	Traces     trace.TracerProvider
+	Meters     metric.MeterProvider
 	Logger     *slog.Logger
 }
 
@@ -192,10 +201,16 @@ func (s subscriberParts) run(id string) error {
 		return err
 	}
 	s.Lifecycle.Append(fx.StopHook(source.Close)) // before the loop's hook, so that it runs after the loop's end
-	handler := telemetry.TraceHandler(s.Traces, id, subscribing.NewTotals(id, s.Decoder, s.Work, s.Logger))
+	stream := s.Config.Stream.Name
+	handler := telemetry.TraceHandler(s.Traces, id, subscribing.NewTotals(id, s.Decoder, telemetry.MeasureInbox(s.Meters, s.Work), s.Logger))
+	handler = telemetry.MeasureHandler(s.Meters, id, stream, handler)
+	if err := observed(s.Lifecycle)(telemetry.ObserveDeadLetters(s.Meters, id, s.Desk.CountDead)); err != nil {
+		return err
+	}
 	options := subscribing.Options{MaxAttempts: s.Config.Subscriber.MaxAttempts}
 	logger := s.Logger.With("subscriber", id)
-	loop := subscribing.NewLoop(id, telemetry.TraceSource(s.Traces, id, source), handler, s.Letters, options, logger)
+	deliveries := telemetry.MeasureSource(s.Meters, id, stream, telemetry.TraceSource(s.Traces, id, source))
+	loop := subscribing.NewLoop(id, deliveries, handler, s.Letters, options, logger)
 	s.Background.run("subscriber "+id, loop.Run)
 	s.Background.run("dead letters of "+id, subscribing.NewRetrier(id, s.Letters, handler, options, logger).Run)
 	if retention := s.Config.Subscriber.InboxRetention; retention > 0 {

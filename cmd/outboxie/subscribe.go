@@ -14,7 +14,7 @@ func (p *program) subscribeCommand() *cobra.Command {
 		Use:   "subscribe --id NAME",
 		Short: "Run a subscriber",
 		Long: "Run a subscriber: it gets every event, in order, and applies each one once. Copies with the same id share the work;\n" +
-			"every other id gets every event too. Needs DATABASE_URL. It listens for health checks only if ADMIN_ADDR is given.",
+			"every other id gets every event too. Needs DATABASE_URL. It shows health and metrics only if ADMIN_ADDR is given.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := p.configure(cmd, config.DatabaseURL, config.SubscriberID)

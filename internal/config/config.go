@@ -63,7 +63,7 @@ type NATS struct {
 // HTTP says where the listeners are. Port 0 picks a free one.
 type HTTP struct {
 	Addr      string `env:"HTTP_ADDR"`  // the API
-	AdminAddr string `env:"ADMIN_ADDR"` // health
+	AdminAddr string `env:"ADMIN_ADDR"` // health and metrics
 }
 
 // Stream is the JetStream stream and its limits; 0 is no limit.

@@ -111,7 +111,7 @@ var settings = []setting{
 		accepts: anAddress, ok: func(c Config) bool { return address(c.HTTP.Addr) },
 	},
 	{
-		name: AdminAddr, flag: "admin-addr", kind: "host:port", help: "where /healthz and /readyz listen; port 0 picks a free one",
+		name: AdminAddr, flag: "admin-addr", kind: "host:port", help: "where /healthz, /readyz and /metrics listen; port 0 picks a free one",
 		accepts: anAddress + ", and another one than HTTP_ADDR",
 		ok:      func(c Config) bool { return address(c.HTTP.AdminAddr) && !c.HTTP.clash() },
 	},

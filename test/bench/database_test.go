@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
@@ -23,7 +22,7 @@ func measureDatabase(t *testing.T, size scale) []figure {
 	start := walAt(t, db)
 	fill(t, server.URL, size.events, 0)
 	written := walAt(t, db) - start
-	drain(t, server.URL, broker.URL, "DRAINED", size.events, noop.NewTracerProvider())
+	drain(t, server.URL, broker.URL, "DRAINED", size.events, setup(t))
 	drained := walAt(t, db) - start - written
 	var dead int64
 	require.Eventually(t, func() bool { // statistics arrive late

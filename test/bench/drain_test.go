@@ -14,8 +14,6 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 	"github.com/synadia-io/orbit.go/jetstreamext"
-	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
@@ -44,7 +42,7 @@ func measureDrain(t *testing.T, size scale) []figure {
 	var relayed, raw, single []float64
 	for round := range size.rounds {
 		name := "RELAY" + strconv.Itoa(round)
-		relayed = append(relayed, perSecond(size.events, drain(t, database, broker, name, size.events, noop.NewTracerProvider())))
+		relayed = append(relayed, perSecond(size.events, drain(t, database, broker, name, size.events, setup(t))))
 		messages := readStream(t, js, name, size.events)
 		require.NoError(t, js.DeleteStream(t.Context(), name))
 
@@ -108,9 +106,18 @@ func requireDurable(t *testing.T, database string) {
 	require.Equal(t, []string{"on", "on"}, []string{fsync, commit})
 }
 
+// setup is the telemetry of `serve`, as the environment has it.
+func setup(t *testing.T) *telemetry.Telemetry {
+	t.Helper()
+	tel, err := telemetry.Setup(t.Context(), telemetry.Options{Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = tel.Shutdown(context.Background()) }) // what its queues still hold is not measured
+	return tel
+}
+
 // drain runs a relay as `serve` does, until everything is published, and returns how long that took: campaign and
 // take-over included, connecting and the creation of the stream not.
-func drain(t *testing.T, database, broker, name string, events int, traces trace.TracerProvider) time.Duration {
+func drain(t *testing.T, database, broker, name string, events int, tel *telemetry.Telemetry) time.Duration {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	db, err := postgres.Open(postgres.Options{URL: database})
@@ -126,13 +133,14 @@ func drain(t *testing.T, database, broker, name string, events int, traces trace
 	require.NoError(t, err)
 	const ttl = 3 * time.Second
 	bell := memory.NewBell()
-	traced := telemetry.TraceRelay(traces, name, telemetry.RelayPorts{
+	traced := telemetry.TraceRelay(tel.TracerProvider(), name, telemetry.RelayPorts{
 		Log: postgres.NewLog(db, name, quiet), Cursors: postgres.NewCursorStore(db, name, name),
 		Publisher: publisher, Elector: postgres.NewElector(db, name, "bench", ttl),
 	})
 	r := relay.New(relay.Ports{
-		Log: traced.Log, Cursors: traced.Cursors, Publisher: traced.Publisher, Elector: traced.Elector,
-		Parking: postgres.NewParking(db, name), Retention: postgres.NewRetention(db, name), Waker: bell, Alarm: bell,
+		Log: traced.Log, Cursors: traced.Cursors, Elector: traced.Elector,
+		Publisher: telemetry.MeasurePublisher(tel.MeterProvider(), name, traced.Publisher),
+		Parking:   postgres.NewParking(db, name), Retention: postgres.NewRetention(db, name), Waker: bell, Alarm: bell,
 	}, relay.Options{
 		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: batchSize, Bytes: 4 << 20},
 	}, quiet)

@@ -11,7 +11,6 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -37,12 +36,9 @@ func measureTelemetry(t *testing.T, size scale) []figure {
 		for sampled, database := range databases {
 			for _, disabled := range []bool{true, false} {
 				t.Setenv("OTEL_SDK_DISABLED", fmt.Sprint(disabled))
-				traces, err := telemetry.Setup(t.Context(), telemetry.Options{})
-				require.NoError(t, err)
 				name := fmt.Sprintf("TRACED-%d-%d-%t", round, sampled, disabled)
-				taken := drain(t, database, broker, name, size.events, traces.TracerProvider())
+				taken := drain(t, database, broker, name, size.events, setup(t))
 				rates[disabled][sampled] = append(rates[disabled][sampled], perSecond(size.events, taken))
-				_ = traces.Shutdown(t.Context()) // what the queue still holds is not the drain's
 				require.NoError(t, js.DeleteStream(t.Context(), name))
 			}
 		}

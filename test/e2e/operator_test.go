@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"context"
 	"database/sql"
 	"strings"
 	"testing"
@@ -13,99 +12,6 @@ import (
 
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
-
-// TestRepairs brings a halt about on real servers, has the operator's commands tell of it, and repairs it with them: an
-// adoption shows what it would do, does nothing without --yes, and then everything goes on.
-func TestRepairs(t *testing.T) {
-	for name, test := range map[string]struct {
-		halt  string
-		cause func(ctx context.Context, t *testing.T, js jetstream.JetStream, db *sql.DB)
-		plan  string
-		holds int // what the stream holds in the end, notice and damage included, after five orders and one
-	}{
-		"the stream is deleted": {
-			halt: "stream_missing",
-			cause: func(ctx context.Context, t *testing.T, js jetstream.JetStream, _ *sql.DB) {
-				require.NoError(t, js.DeleteStream(ctx, "ORDERS"))
-			},
-			plan: "publish the 5 events of the log", holds: 1 + 5 + 1,
-		},
-		"an old message is copied": {
-			halt: "tail_copied",
-			cause: func(ctx context.Context, t *testing.T, js jetstream.JetStream, _ *sql.DB) {
-				stream, err := js.Stream(ctx, "ORDERS")
-				require.NoError(t, err)
-				old, err := stream.GetMsg(ctx, 2)
-				require.NoError(t, err)
-				for name := range old.Header { // those told the broker where to store it
-					if strings.HasPrefix(name, "Nats-") {
-						old.Header.Del(name)
-					}
-				}
-				_, err = js.PublishMsg(ctx, &nats.Msg{Subject: old.Subject, Header: old.Header, Data: old.Data})
-				require.NoError(t, err)
-			},
-			plan: "publish the 0 events of the log", holds: 5 + 1 + 1 + 1,
-		},
-		"rows are deleted": {
-			halt: "history_lost",
-			cause: func(_ context.Context, t *testing.T, _ jetstream.JetStream, db *sql.DB) {
-				_, err := db.Exec("DELETE FROM outbox WHERE position >= 4")
-				require.NoError(t, err)
-			},
-			plan: "go on after position 3", holds: 5 + 1 + 1,
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			database, broker := infra.Database(t), infra.Broker(t)
-			environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s"}
-			db, err := sql.Open("pgx", database)
-			require.NoError(t, err)
-			defer db.Close()
-			nc, err := nats.Connect(broker)
-			require.NoError(t, err)
-			defer nc.Close()
-			js, err := jetstream.New(nc)
-			require.NoError(t, err)
-
-			instance := infra.Serve(t, "app", environment)
-			instance.Says("created the stream")
-			placeMany(t, instance.API(), 5)
-			require.Eventually(t, func() bool { return published(t, broker) == 5 }, patience, 10*time.Millisecond)
-			require.Eventually(t, func() bool { return count(t, db, "SELECT position FROM outbox_cursor") == 5 }, patience, 10*time.Millisecond)
-			said, err := infra.Outboxie(t, environment, "outbox", "adopt")
-			require.Error(t, err)
-			require.Contains(t, said, "not halted")
-
-			test.cause(t.Context(), t, js, db)
-			require.Eventually(t, func() bool {
-				said, err := infra.Outboxie(t, environment, "outbox", "status")
-				return err == nil && strings.Contains(said, test.halt) && strings.Contains(said, "outboxie outbox adopt")
-			}, patience, 50*time.Millisecond)
-			if test.halt == "history_lost" { // it shows when there is something to read
-				require.Contains(t, instance.String(), test.halt)
-			}
-			said, err = infra.Outboxie(t, environment, "outbox", "adopt")
-			require.Error(t, err)
-			require.Contains(t, said, test.halt)
-			require.Contains(t, said, test.plan)
-			require.Contains(t, said, "say --yes")
-			time.Sleep(100 * time.Millisecond)
-			said, err = infra.Outboxie(t, environment, "outbox", "status")
-			require.NoError(t, err)
-			require.Contains(t, said, test.halt, "nothing was done")
-
-			said, err = infra.Outboxie(t, environment, "outbox", "adopt", "--yes")
-			require.NoError(t, err, said)
-			placeMany(t, instance.API(), 1)
-			require.Eventually(t, func() bool { return published(t, broker) == uint64(test.holds) }, patience, 10*time.Millisecond,
-				"%d messages instead of %d", published(t, broker), test.holds)
-			said, err = infra.Outboxie(t, environment, "outbox", "status")
-			require.NoError(t, err)
-			require.Contains(t, said, "relaying")
-		})
-	}
-}
 
 // TestParksAndRedrives parks an event that is too large, with what comes behind it, gives it up, and redrives the rest.
 func TestParksAndRedrives(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -312,10 +311,7 @@ func TestHealedStream(t *testing.T) {
 	before := r.order(poor) // dead, and in the copy
 	placeMany(t, r.api, 5)
 	r.eventually(applied, 5)
-	r.broker.Stop()
-	old := filepath.Join(t.TempDir(), "store")
-	require.NoError(t, os.CopyFS(old, os.DirFS(r.store)))
-	r.broker.Start()
+	old := keepStore(t, r.broker, r.store)
 
 	r.pay(before)          // waits
 	after := r.order(poor) // dead, and not in the copy
@@ -323,10 +319,7 @@ func TestHealedStream(t *testing.T) {
 	placeMany(t, r.api, 15)
 	r.eventually(applied, 20)
 	r.eventually("SELECT count(*) FROM dead_letters", 4)
-	r.broker.Stop()
-	require.NoError(t, os.RemoveAll(filepath.Join(r.store, "jetstream")))
-	require.NoError(t, os.CopyFS(filepath.Join(r.store, "jetstream"), os.DirFS(filepath.Join(old, "jetstream"))))
-	r.broker.Start()
+	rollBack(t, r.broker, r.store, old)
 
 	placeMany(t, r.api, 5)
 	r.eventually(applied, 25)

@@ -35,23 +35,26 @@ type Span struct {
 // Link names another span.
 type Link struct{ TraceID, SpanID string }
 
-// OTLP is a collector: it receives traces and logs over OTLP/HTTP (protobuf, which is the exporters' default) and keeps them.
+// OTLP is a collector: it receives traces, logs and metrics over OTLP/HTTP (protobuf, which is the exporters' default) and
+// keeps them.
 type OTLP struct {
 	server *httptest.Server
 
 	mu      sync.Mutex
 	spans   []Span
 	logs    []LogRecord
-	changed chan struct{} // closed and replaced with every arrival
+	points  map[string]Point // by their series
+	changed chan struct{}    // closed and replaced with every arrival
 }
 
 // Collector starts a collector on a free port of loopback; it stops with the test.
 func Collector(t testing.TB) *OTLP {
 	t.Helper()
-	o := &OTLP{changed: make(chan struct{})}
+	o := &OTLP{points: make(map[string]Point), changed: make(chan struct{})}
 	routes := http.NewServeMux()
 	routes.HandleFunc("POST /v1/traces", o.receive)
 	routes.HandleFunc("POST /v1/logs", o.receiveLogs)
+	routes.HandleFunc("POST /v1/metrics", o.receiveMetrics)
 	o.server = httptest.NewServer(routes)
 	t.Cleanup(o.server.Close)
 	return o

@@ -115,6 +115,12 @@ func (p *Process) API() string {
 	return p.Says("server=API addr=")
 }
 
+// Admin is the address that the program's admin listener listens on.
+func (p *Process) Admin() string {
+	p.t.Helper()
+	return p.Says(`server="admin listener" addr=`)
+}
+
 // Signal sends a signal.
 func (p *Process) Signal(signal syscall.Signal) {
 	p.t.Helper()

@@ -25,11 +25,12 @@ type Check struct {
 type AdminOptions struct {
 	Addr     string // port 0 takes a free one
 	Checks   []Check
+	Metrics  http.Handler // GET /metrics; nil: there is no such route
 	Logger   *slog.Logger
 	Timeouts Timeouts
 }
 
-// Admin is the server that tells how the process is: GET /healthz and GET /readyz.
+// Admin is the server that tells how the process is: GET /healthz, GET /readyz and GET /metrics.
 type Admin struct{ *Server }
 
 // NewAdmin makes the admin server. It does not listen yet.
@@ -44,6 +45,9 @@ func NewAdmin(options AdminOptions) *Admin {
 		}
 		c.JSON(status, report)
 	})
+	if options.Metrics != nil {
+		engine.GET("/metrics", gin.WrapH(options.Metrics))
+	}
 	answerHead(engine)
 	return &Admin{newServer("admin listener", options.Addr, engine, options.Timeouts.orDefault(), options.Logger)}
 }

@@ -46,6 +46,21 @@ func TestHealth(t *testing.T) {
 	require.Equal(t, "application/problem+json", lost.header.Get("Content-Type"))
 }
 
+func TestMetricsAreServed(t *testing.T) {
+	shown := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("up 1\n")) })
+	base := run(t, httpapi.NewAdmin(httpapi.AdminOptions{
+		Addr: "127.0.0.1:0", Metrics: shown, Logger: slog.New(slog.DiscardHandler),
+	}).Server)
+	answer, err := http.Get(base + "/metrics")
+	require.NoError(t, err)
+	body, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	require.NoError(t, answer.Body.Close())
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+	require.Equal(t, "up 1\n", string(body))
+	require.Equal(t, http.StatusNotFound, get(t, "GET", admin(t)+"/metrics").status, "when nothing is measured")
+}
+
 func TestReadiness(t *testing.T) {
 	fine := func(context.Context) error { return nil }
 	broken := func(context.Context) error { return errors.New("connection refused") }

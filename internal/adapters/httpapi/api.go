@@ -9,6 +9,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"go.opentelemetry.io/contrib/instrumentation/github.com/gin-gonic/gin/otelgin"
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
@@ -24,6 +25,7 @@ type Options struct {
 	Service        ordering.Service
 	Logger         *slog.Logger
 	TracerProvider trace.TracerProvider
+	MeterProvider  metric.MeterProvider
 	Propagator     propagation.TextMapPropagator
 	Timeouts       Timeouts
 }
@@ -58,11 +60,14 @@ func refuseParameter(c *gin.Context, _ error, _ int) {
 	refuse(c, errRequest.On(ordering.KeyHeader, "is given more than once"))
 }
 
-// traced opens the server span of each request, as a child of the caller's.
+// traced opens the server span of each request, as a child of the caller's, and measures how long it takes.
 func traced(options Options) gin.HandlerFunc {
 	var opts []otelgin.Option
 	if options.TracerProvider != nil {
 		opts = append(opts, otelgin.WithTracerProvider(options.TracerProvider))
+	}
+	if options.MeterProvider != nil {
+		opts = append(opts, otelgin.WithMeterProvider(options.MeterProvider))
 	}
 	if options.Propagator != nil {
 		opts = append(opts, otelgin.WithPropagators(options.Propagator))

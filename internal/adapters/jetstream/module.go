@@ -26,6 +26,7 @@ var Module = fx.Module("jetstream",
 			func(nc *nats.Conn, o PublisherOptions) *Bell { return NewBell(nc, o.Stream, o.Logger) },
 			fx.As(fx.Self()), fx.As(new(ports.Waker)), fx.As(new(ports.Alarm)),
 		),
+		func(nc *nats.Conn, o PublisherOptions) (*Consumers, error) { return NewConsumers(nc, o.Stream) },
 	),
 )
 

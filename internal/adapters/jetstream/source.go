@@ -204,6 +204,15 @@ func (d *delivery) Raw() (outbox.Message, uint64) {
 	return raw, metadata.Sequence.Stream
 }
 
+// Attempt implements the port. The number is part of the reply subject, too.
+func (d *delivery) Attempt() int {
+	metadata, err := d.message.Metadata()
+	if err != nil {
+		return 0
+	}
+	return int(metadata.NumDelivered)
+}
+
 // Ack waits for the broker's word. After a failure it may be called again.
 func (d *delivery) Ack(ctx context.Context) error {
 	ctx, done := whileConnected(ctx, d.nc, defaultTimeout)

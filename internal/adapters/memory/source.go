@@ -13,6 +13,7 @@ import (
 type consumer struct {
 	acked    uint64    // every message up to here was dealt with
 	pending  uint64    // the message under way, 0: none
+	attempt  int       // how often that was handed out
 	handout  int       // counts deliveries, so that a stale one cannot delay the event
 	comeback time.Time // when the message under way is handed out again
 }
@@ -84,12 +85,13 @@ func (s *Source) take() (*delivery, <-chan struct{}, time.Time, error) {
 		if sequence > uint64(len(s.stream.messages)) {
 			return nil, s.stream.changed, time.Time{}, nil
 		}
-		c.pending = sequence
+		c.pending, c.attempt = sequence, 0
 	}
 	c.handout++
+	c.attempt++
 	c.comeback = time.Now().Add(s.ackWait)
 	return &delivery{
-		source: s, consumer: c, sequence: c.pending, handout: c.handout, message: s.stream.messages[c.pending-1],
+		source: s, consumer: c, sequence: c.pending, attempt: c.attempt, handout: c.handout, message: s.stream.messages[c.pending-1],
 	}, nil, time.Time{}, nil
 }
 
@@ -111,6 +113,7 @@ type delivery struct {
 	source   *Source
 	consumer *consumer
 	sequence uint64
+	attempt  int
 	handout  int
 	message  streamed
 }
@@ -132,6 +135,9 @@ func (d *delivery) Raw() (outbox.Message, uint64) {
 		Subject: d.message.entry.Subject, Headers: d.message.entry.Headers, Payload: d.message.entry.Payload,
 	}, d.sequence
 }
+
+// Attempt implements the port.
+func (d *delivery) Attempt() int { return d.attempt }
 
 // Ack implements the port. It counts for the event, whichever delivery of it is acknowledged, and may be repeated.
 func (d *delivery) Ack(ctx context.Context) error {

@@ -96,6 +96,9 @@ func (e *Elector) Resign(ctx context.Context, term outbox.Term) error {
 	return nil
 }
 
+// Pool is the elector's own pool, to look at.
+func (e *Elector) Pool() *sql.DB { return e.db.DB }
+
 func (e *Elector) term(token int64, asked time.Time) outbox.Term {
 	return outbox.Term{Token: token, Deadline: asked.Add(e.ttl - e.ttl/marginShare)}
 }

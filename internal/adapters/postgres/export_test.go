@@ -38,3 +38,9 @@ func (i *Inbox) AbandonedAfter(idle time.Duration) { i.abandonedAfter = idle }
 
 // DeleteStatement is how expired keys are deleted.
 const DeleteStatement = deleteStatement
+
+// How the relay is measured.
+const (
+	MeasureStatement = measureStatement
+	OldestStatement  = oldestStatement
+)

@@ -28,6 +28,8 @@ type Log struct {
 	relay   string
 	logger  *slog.Logger
 	waiting atomic.Pointer[time.Time] // since when After has been waiting for writers
+	waits   atomic.Int64
+	waited  atomic.Int64 // nanoseconds, of waits that are over
 	sizes   sizes
 
 	// await returns when no gap below seen can be filled any more.
@@ -69,6 +71,12 @@ func (l *Log) OldestWait() time.Duration {
 		return time.Since(*since)
 	}
 	return 0
+}
+
+// Waits tells how often After has waited for open transactions since the start, and for how long all in all, without the
+// wait that is under way. It may be called at any time.
+func (l *Log) Waits() (count int64, total time.Duration) {
+	return l.waits.Load(), time.Duration(l.waited.Load())
 }
 
 // dense is how many entries follow position without a gap.

@@ -191,6 +191,9 @@ func TestLogDoesNotWaitForWritersThatBeganLater(t *testing.T) {
 	exec(t, early, "COMMIT")
 	requireRead(t, answer, first, second)
 	require.Zero(t, h.log.OldestWait())
+	count, total := h.log.Waits()
+	require.EqualValues(t, 1, count)
+	require.Positive(t, total)
 }
 
 func TestLogReadsSavepoints(t *testing.T) {

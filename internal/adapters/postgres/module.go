@@ -30,7 +30,7 @@ var Module = fx.Module("postgres", fx.Provide(
 	fx.Annotate(provideDesk, fx.As(new(operating.Desk)), fx.As(new(operating.Bench))),
 	fx.Annotate(provideParking, fx.As(new(ports.Parking)), fx.As(new(ports.Attendant))),
 	fx.Annotate(provideRetention, fx.As(new(ports.Retention))),
-	fx.Annotate(provideElector, fx.As(new(ports.Elector))),
+	fx.Annotate(provideElector, fx.As(fx.Self()), fx.As(new(ports.Elector))),
 	fx.Annotate(NewUnitOfWork, fx.As(new(ordering.UnitOfWork))),
 	fx.Annotate(NewExpiredKeys, fx.As(new(ordering.ExpiredKeys))),
 	fx.Annotate(NewInbox,

@@ -69,8 +69,12 @@ func (l *Log) awaitWriters(ctx context.Context, seen outbox.Position) error {
 		return err
 	}
 	since := time.Now()
+	l.waits.Add(1)
 	l.waiting.Store(&since)
-	defer l.waiting.Store(nil)
+	defer func() {
+		l.waiting.Store(nil)
+		l.waited.Add(int64(time.Since(since)))
+	}()
 
 	warnAfter, pause := l.warnAfter, firstPoll
 	timer := time.NewTimer(pause)

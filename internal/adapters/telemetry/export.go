@@ -82,6 +82,16 @@ func shutdownOf(provider, exporter shutdowner) func(context.Context) error {
 	}
 }
 
+// both shut down at the same time, so that neither uses up the time of the other.
+type both struct{ traces, metrics shutdowner }
+
+// Shutdown waits for both.
+func (b both) Shutdown(ctx context.Context) error {
+	traces := make(chan error, 1)
+	go func() { traces <- b.traces.Shutdown(ctx) }()
+	return errors.Join(b.metrics.Shutdown(ctx), <-traces)
+}
+
 // sameLevel is a handler for the records that another one takes.
 type sameLevel struct {
 	slog.Handler

@@ -6,7 +6,7 @@ import (
 	"go.uber.org/fx"
 )
 
-// Module provides the Telemetry made from Options, its TracerProvider and its TextMapPropagator. When the program stops,
+// Module provides the Telemetry made from Options, its TracerProvider, its MeterProvider and its TextMapPropagator. When the program stops,
 // what is left is exported after everything that uses them has stopped.
 //
 // The Trace functions are decorators as fx takes them: fx.Decorate(telemetry.TraceService, telemetry.TraceUnitOfWork).
@@ -14,6 +14,7 @@ var Module = fx.Module("telemetry",
 	fx.Provide(
 		start,
 		(*Telemetry).TracerProvider,
+		(*Telemetry).MeterProvider,
 		(*Telemetry).Propagator,
 	),
 )
@@ -25,7 +26,7 @@ func start(lifecycle fx.Lifecycle, options Options) (*Telemetry, error) {
 	}
 	lifecycle.Append(fx.StopHook(func(ctx context.Context) {
 		if err := t.Shutdown(ctx); err != nil {
-			t.logger.Warn("the last spans were not exported", "error", err)
+			t.logger.Warn("the last spans or metrics were not exported", "error", err)
 		}
 	}))
 	return t, nil

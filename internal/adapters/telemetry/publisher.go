@@ -101,10 +101,7 @@ func (p *publisher) send(
 	answered := time.Now()
 	p.failed(ctx, err, began)
 
-	stored := 0
-	if last > after {
-		stored = int(min(last-after, uint64(len(batch))))
-	}
+	stored := storedOf(batch, after, last)
 	if send.IsRecording() {
 		send.SetAttributes(storedKey.Int(stored))
 		record(send, err)
@@ -123,6 +120,14 @@ func (p *publisher) send(
 		span.End(trace.WithTimestamp(answered))
 	}
 	return last, err
+}
+
+// storedOf is how many of batch were stored after a sequence, if last is the stream's last one.
+func storedOf(batch []outbox.Entry, after, last uint64) int {
+	if last <= after {
+		return 0
+	}
+	return int(min(last-after, uint64(len(batch))))
 }
 
 // failed notes a failed append, even if that is an answer: what comes now is another one.

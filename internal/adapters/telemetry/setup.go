@@ -1,17 +1,20 @@
-// Package telemetry sets OpenTelemetry up and traces the ports from outside: decorators which take a port and return the
-// same port with spans around it. Nothing inside the hexagon knows of it.
+// Package telemetry sets OpenTelemetry up, and traces and measures the ports from outside: decorators which take a port and
+// return the same port with spans or measurements around it. Nothing inside the hexagon knows of it.
 package telemetry
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	nometer "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -44,9 +47,11 @@ func (o Options) logger() *slog.Logger {
 	return o.Logger
 }
 
-// Telemetry is the tracing of one program.
+// Telemetry is the tracing and the metrics of one program.
 type Telemetry struct {
 	provider  trace.TracerProvider
+	meters    metric.MeterProvider
+	metrics   http.Handler
 	logger    *slog.Logger
 	exporting bool
 	shutdown  func(context.Context) error
@@ -54,8 +59,9 @@ type Telemetry struct {
 
 // Setup reads the OTEL_* environment. Spans are exported only when OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_ENDPOINT or
 // OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set, or Options.Endpoint. Without, traces still have ids, which travel and appear in
-// logs, but are not sampled unless the caller's trace is, or OTEL_TRACES_SAMPLER says so. OTEL_SDK_DISABLED=true leaves not
-// even the ids.
+// logs, but are not sampled unless the caller's trace is, or OTEL_TRACES_SAMPLER says so. Metrics are always measured, and
+// pushed only if OTEL_METRICS_EXPORTER or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is set. OTEL_SDK_DISABLED=true leaves not even
+// the ids.
 //
 // Setup does not wait for a collector. It replaces OpenTelemetry's global error handler and logger, and no other global.
 // Whoever calls it calls Shutdown in the end.
@@ -64,7 +70,9 @@ func Setup(ctx context.Context, options Options) (*Telemetry, error) {
 	handleErrors(logger)
 	if disabled() {
 		nothing := func(context.Context) error { return nil }
-		return &Telemetry{provider: noop.NewTracerProvider(), logger: logger, shutdown: nothing}, nil
+		return &Telemetry{
+			provider: noop.NewTracerProvider(), meters: nometer.NewMeterProvider(), logger: logger, shutdown: nothing,
+		}, nil
 	}
 	exporter, err := newSpanExporter(ctx, options.Endpoint)
 	if err != nil {
@@ -74,18 +82,30 @@ func Setup(ctx context.Context, options Options) (*Telemetry, error) {
 	if err != nil {
 		return nil, ErrSettings.Wrap(err)
 	}
-	settings := []sdktrace.TracerProviderOption{sdktrace.WithResource(newResource(ctx, options)), sdktrace.WithSampler(sampler)}
+	who := newResource(ctx, options)
+	measured, err := newMeasuring(ctx, who)
+	if err != nil {
+		return nil, err
+	}
+	settings := []sdktrace.TracerProviderOption{sdktrace.WithResource(who), sdktrace.WithSampler(sampler)}
 	if exporter != nil {
 		settings = append(settings, sdktrace.WithBatcher(exporter))
 	}
 	provider := sdktrace.NewTracerProvider(settings...)
 	return &Telemetry{
-		provider: provider, logger: logger, exporting: exporter != nil, shutdown: shutdownOf(provider, exporter),
+		provider: provider, meters: measured.provider, metrics: measured.handler, logger: logger, exporting: exporter != nil,
+		shutdown: shutdownOf(both{provider, measured.provider}, exporter),
 	}, nil
 }
 
 // TracerProvider makes the tracers of the decorators, of the HTTP server and of the database hook.
 func (t *Telemetry) TracerProvider() trace.TracerProvider { return t.provider }
+
+// MeterProvider makes the meters of the measuring decorators, of the HTTP server and of what is observed.
+func (t *Telemetry) MeterProvider() metric.MeterProvider { return t.meters }
+
+// Metrics shows what is measured, as Prometheus scrapes it; nil when OpenTelemetry is disabled.
+func (t *Telemetry) Metrics() http.Handler { return t.metrics }
 
 // Exporting reports whether spans leave the program.
 func (t *Telemetry) Exporting() bool { return t.exporting }

@@ -147,10 +147,13 @@ func TestPropagatesW3CTraceContextAndBaggage(t *testing.T) {
 }
 
 func TestUnknownSettingsAreRefused(t *testing.T) {
-	for _, variable := range []string{"OTEL_TRACES_EXPORTER=pigeon", "OTEL_EXPORTER_OTLP_PROTOCOL=smoke"} {
-		environment(t, "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", variable)
+	for _, variables := range []string{
+		"OTEL_TRACES_EXPORTER=pigeon", "OTEL_METRICS_EXPORTER=pigeon", "OTEL_EXPORTER_OTLP_PROTOCOL=smoke",
+		"OTEL_METRICS_EXPORTER=otlp OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=smoke",
+	} {
+		environment(t, append(strings.Fields(variables), "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1")...)
 		_, err := telemetry.Setup(context.Background(), telemetry.Options{Logger: slog.New(slog.DiscardHandler)})
-		require.ErrorIs(t, err, telemetry.ErrSettings, variable)
+		require.ErrorIs(t, err, telemetry.ErrSettings, variables)
 		require.Equal(t, fault.Invalid, fault.KindOf(err))
 	}
 }
@@ -169,7 +172,8 @@ func TestUnreachableCollector(t *testing.T) {
 			t.Run(name+"/"+protocol, func(t *testing.T) {
 				defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 				environment(t, "OTEL_EXPORTER_OTLP_ENDPOINT=http://"+address, "OTEL_EXPORTER_OTLP_PROTOCOL="+protocol,
-					"OTEL_BSP_SCHEDULE_DELAY=1", "OTEL_BSP_EXPORT_TIMEOUT=20", "OTEL_BSP_MAX_QUEUE_SIZE=16")
+					"OTEL_BSP_SCHEDULE_DELAY=1", "OTEL_BSP_EXPORT_TIMEOUT=20", "OTEL_BSP_MAX_QUEUE_SIZE=16",
+					"OTEL_METRICS_EXPORTER=otlp", "OTEL_METRIC_EXPORT_INTERVAL=20", "OTEL_METRIC_EXPORT_TIMEOUT=20")
 				log := new(syncBuffer)
 				began := time.Now()
 				tel := setup(t, log)
@@ -193,6 +197,7 @@ func TestUnreachableCollector(t *testing.T) {
 }
 
 func TestShutdownIsBounded(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent()) // what is given up complains a little later, to whoever listens then
 	hungUp := make(chan struct{}, 1)
 	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -246,7 +251,7 @@ func TestComplaintsAreFewAndCounted(t *testing.T) {
 			otel.Handle(errDown)
 			time.Sleep(time.Second)
 		}
-		require.Equal(t, 2, strings.Count(log.String(), "\n"))
+		require.Equal(t, 2, strings.Count(log.String(), "\n"), log.String())
 		require.Contains(t, log.String(), "suppressed=0")
 		require.Contains(t, log.String(), "suppressed=59")
 	})

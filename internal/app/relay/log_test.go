@@ -41,7 +41,7 @@ func TestOneLineForEachChange(t *testing.T) {
 		require.Len(t, w.stream.Entries(), 50)
 
 		w.stream.Regress(40)
-		require.Equal(t, []string{"the stream lost acknowledged messages, publishing them again"}, said())
+		require.Equal(t, []string{"the stream had lost acknowledged messages, which are published again"}, said())
 
 		w.stream.LimitPayload(len(poison) - 1)
 		w.write(t, 0, `{"s3cret": "s3cret, and larger than the broker takes"}`)

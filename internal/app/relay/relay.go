@@ -55,8 +55,15 @@ type Status struct {
 	Sequence uint64          // the stream's sequence there
 	Halt     *outbox.Halt    // why it halted
 	Trouble  string          // the last failure, until the relay works again
-	Heals    int64           // how often the stream had lost acknowledged messages since the start
 	Parked   bool            // events in the parking lot wait for an operator, or to be redriven
+	Counts
+}
+
+// Counts is what happened since the start of the process.
+type Counts struct {
+	Elections int64 // terms of this instance
+	TakeOvers int64 // of the stream: one at the start of each term, one after each conflict, outage and halt
+	Heals     int64 // take-overs that found that the stream had lost acknowledged messages
 }
 
 // Relay is one instance's relay.
@@ -138,7 +145,10 @@ func (r *Relay) pause(ctx context.Context, earliest, latest time.Time) {
 func (r *Relay) lead(ctx context.Context, term outbox.Term) {
 	logger := r.logger.With("token", term.Token)
 	logger.InfoContext(ctx, "became leader")
-	r.update(func(s *Status) { *s = Status{State: Leading, Token: term.Token, Heals: s.Heals} })
+	r.update(func(s *Status) {
+		*s = Status{State: Leading, Token: term.Token, Counts: s.Counts}
+		s.Elections++
+	})
 
 	t := r.take(ctx, term)
 	if r.opts.Retention > 0 {
@@ -154,7 +164,7 @@ func (r *Relay) lead(ctx context.Context, term outbox.Term) {
 			reason = errFutile
 		}
 	}
-	r.update(func(s *Status) { *s = Status{State: Following, Heals: s.Heals} })
+	r.update(func(s *Status) { *s = Status{State: Following, Counts: s.Counts} })
 	logger.InfoContext(ctx, "lost leadership", "reason", reason)
 	if gaveUp { // whoever follows tries for the lease twice in that time
 		sleep(ctx, ctx, 2*r.campaignEvery())

@@ -114,6 +114,10 @@ func (r *Relay) takeOver(t *tenure, logger *slog.Logger) (*place, error) {
 	if err := purged(here, saved); err != nil {
 		return nil, err
 	}
+	r.update(func(s *Status) {
+		s.TakeOvers++
+		s.Position, s.Sequence = here.progress.Position, here.own
+	})
 	if lost {
 		err = r.redriveAgain(t, here, tail, logger)
 	}

@@ -25,6 +25,13 @@ const (
 	HaltHistoryLost HaltReason = "history_lost"
 )
 
+// HaltReasons returns every reason.
+func HaltReasons() []HaltReason {
+	return []HaltReason{
+		HaltStreamMissing, HaltStreamReplaced, HaltTailGone, HaltTailCopied, HaltTailForeign, HaltLogPurged, HaltHistoryLost,
+	}
+}
+
 // Halt is the error of a relay that stopped on purpose. It keeps its lease, so that no other instance runs into the
 // same wall, and looks again every poll.
 type Halt struct {

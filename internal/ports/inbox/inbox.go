@@ -35,6 +35,9 @@ type Delivery interface {
 	// Raw is the message as it lies in the stream, whoever wrote it: subject, headers (the values of one name joined by
 	// line breaks, which none can contain) and payload. Sequence is its place.
 	Raw() (message outbox.Message, sequence uint64)
+	// Attempt is how often the event has been handed out to the subscriber's copies, this time included; 0 if that is not
+	// known.
+	Attempt() int
 	// Ack says that the event was dealt with. A lost acknowledgement means that the event comes again.
 	Ack(ctx context.Context) error
 	// Retry asks for the event again after a delay.

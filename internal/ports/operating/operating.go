@@ -17,6 +17,9 @@ type Desk interface {
 	// List returns the newest of the log's committed entries that match, at most filter.Limit, the newest first. They may
 	// include some that the relay does not publish yet, because an earlier one can still come.
 	List(ctx context.Context, filter Filter) ([]Listed, error)
+	// Measure tells how far the relay is behind, at a cost that does not grow with the backlog. Everything up to known is
+	// taken as dealt with, even if the cursor was not saved there yet; 0: nothing is known.
+	Measure(ctx context.Context, known outbox.Position) (Measures, error)
 }
 
 // Bench is where a halted relay is repaired.
@@ -57,6 +60,29 @@ type Status struct {
 
 	ParkedEvents     int64 // that wait
 	ParkedAggregates int64
+}
+
+// Measures is how far the relay is behind, as cheaply as that can be said.
+type Measures struct {
+	Led     bool          // somebody leads
+	Backlog int64         // positions after the last one dealt with, up to the last committed one; those rolled back count
+	Oldest  time.Duration // since the first of these that is not parked was recorded
+	Kept    int64         // positions that retention has not removed; those rolled back count
+	Writer  time.Duration // age of the oldest open transaction that has written the log, as far as it may be told
+
+	// What waits in the parking lot. No more than CountedAtMost are counted.
+	ParkedEvents     int64
+	ParkedAggregates int64
+}
+
+// CountedAtMost is how many parked events Measure looks at.
+const CountedAtMost = 10_000
+
+// Lag is how far one subscriber is behind.
+type Lag struct {
+	Subscriber string
+	Events     int64         // in the stream that it has not acknowledged
+	Oldest     time.Duration // since the first of them was stored
 }
 
 // Leader is who holds the lease.

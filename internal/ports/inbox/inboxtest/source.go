@@ -114,11 +114,14 @@ func sourceAgain(t *testing.T, h SourceHarness) {
 	entries := outboxtest.NewEntries(0, 3)
 	h.Append(t, entries...)
 	start := time.Now()
-	requireNext(t, source, entries[0])
+	require.Equal(t, 1, requireNext(t, source, entries[0]).Attempt())
 	again := requireNext(t, source, entries[0])
 	require.GreaterOrEqual(t, time.Since(start), h.AckWait()/2)
+	require.Equal(t, 2, again.Attempt())
 	ack(t, again)
-	ack(t, requireNext(t, source, entries[1]))
+	second := requireNext(t, source, entries[1])
+	require.Equal(t, 1, second.Attempt())
+	ack(t, second)
 	ack(t, requireNext(t, source, entries[2]))
 }
 

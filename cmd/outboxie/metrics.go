@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+
+	"github.com/nats-io/nats.go"
+	"github.com/uptrace/bun"
+	"go.opentelemetry.io/otel/metric"
+	"go.uber.org/fx"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/app/relay"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+)
+
+// observed gives the registration back on the stop, before what it reads from is closed.
+func observed(lifecycle fx.Lifecycle) func(metric.Registration, error) error {
+	return func(registration metric.Registration, err error) error {
+		if err == nil {
+			lifecycle.Append(fx.StopHook(registration.Unregister))
+		}
+		return err
+	}
+}
+
+// observeConnections shows what every process has.
+func observeConnections(lifecycle fx.Lifecycle, mp metric.MeterProvider, db *bun.DB, nc *nats.Conn) error {
+	if err := observed(lifecycle)(telemetry.ObservePool(mp, "main", db.DB)); err != nil {
+		return err
+	}
+	return observed(lifecycle)(telemetry.ObserveNATS(mp, nc))
+}
+
+// observeRelay shows the relay of an instance that takes part in elections.
+func observeRelay(lifecycle fx.Lifecycle, mp metric.MeterProvider, r *relay.Relay, log *postgres.Log, elector *postgres.Elector) error {
+	if err := observed(lifecycle)(telemetry.ObservePool(mp, "lease", elector.Pool())); err != nil {
+		return err
+	}
+	return observed(lifecycle)(telemetry.ObserveRelay(mp, func() telemetry.RelayState {
+		status := r.Status()
+		state := telemetry.RelayState{
+			Leads: status.State != relay.Following, Term: status.Token,
+			Elections: status.Elections, TakeOvers: status.TakeOvers, Heals: status.Heals,
+		}
+		if status.Halt != nil {
+			state.Halt = status.Halt.Reason
+		}
+		state.GapWaits, state.GapWaited = log.Waits()
+		return state
+	}))
+}
+
+// sharedParts is what outbox, parking lot and subscribers are measured with.
+type sharedParts struct {
+	fx.In
+	Relay     *relay.Relay
+	Log       *postgres.Log
+	Desk      operating.Desk
+	Consumers *jetstream.Consumers
+}
+
+// observeShared shows what is the same whichever instance tells.
+func observeShared(lifecycle fx.Lifecycle, mp metric.MeterProvider, parts sharedParts) error {
+	return observed(lifecycle)(telemetry.ObserveShared(mp, telemetry.Shared{
+		Leads:   func() bool { return parts.Relay.Status().State != relay.Following },
+		Waiting: parts.Log.OldestWait,
+		Measures: func(ctx context.Context) (operating.Measures, error) {
+			return parts.Desk.Measure(ctx, parts.Relay.Status().Position)
+		},
+		Lags: parts.Consumers.Lags,
+	}))
+}

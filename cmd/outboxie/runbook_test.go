@@ -1,0 +1,145 @@
+package main
+
+import (
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+)
+
+// repository is its root, seen from here.
+const repository = "../.."
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(repository, file))
+	require.NoError(t, err)
+	return string(text)
+}
+
+// sections are the third-level sections of the runbook, by their titles.
+func sections(t *testing.T) map[string]string {
+	t.Helper()
+	found := make(map[string]string)
+	for _, part := range strings.Split(read(t, "docs/runbook.md"), "\n### ")[1:] {
+		title, text, _ := strings.Cut(part, "\n")
+		text, _, _ = strings.Cut(text, "\n## ")
+		require.NotContains(t, found, title)
+		found[title] = text
+	}
+	return found
+}
+
+// TestRunbookIsComplete : each alert and each reason to halt has a section, and no others have, in which stands where to
+// look, what the cause may be, what to do, and which tests have tried that. An alert leads to its section.
+func TestRunbookIsComplete(t *testing.T) {
+	var alerts struct {
+		Groups []struct {
+			Rules []struct {
+				Alert       string
+				Annotations map[string]string
+			}
+		}
+	}
+	require.NoError(t, yaml.Unmarshal([]byte(read(t, "docker/prometheus/alerts.yml")), &alerts))
+	var wanted []string
+	for _, rule := range alerts.Groups[0].Rules {
+		wanted = append(wanted, rule.Alert)
+		_, anchor, _ := strings.Cut(rule.Annotations["runbook_url"], "/docs/runbook.md#")
+		require.Equal(t, strings.ToLower(rule.Alert), anchor)
+	}
+	require.NotEmpty(t, wanted)
+	for _, reason := range outbox.HaltReasons() {
+		wanted = append(wanted, string(reason))
+		require.NotEmpty(t, meanings[reason], "outbox status says nothing about %s", reason)
+	}
+	found := sections(t)
+	require.ElementsMatch(t, wanted, slices.Collect(maps.Keys(found)))
+	for title, text := range found {
+		text = strings.ToLower(text)
+		for _, part := range []string{"**look**", "cause", "fix", "**tried by** `test"} {
+			require.Contains(t, text, part, title)
+		}
+	}
+}
+
+// TestWhatTheDocumentsNameExists : the tests, the commands with their flags, and the metrics that the operator's documents
+// name, and the incidents and damages that are to be found in a test.
+func TestWhatTheDocumentsNameExists(t *testing.T) {
+	tests, commands, metrics := testNames(t), 0, metricNames(t)
+	for _, document := range []string{"docs/runbook.md", "docs/metrics.md"} {
+		text := read(t, document)
+		for _, name := range regexp.MustCompile(`\b(?:Test|Benchmark)[A-Z]\w+`).FindAllString(text, -1) {
+			require.True(t, tests[name], "%s names %s, which does not exist", document, name)
+		}
+		for _, named := range regexp.MustCompile("`(TestAlerts|TestRepairs)` \\(\"([^\"]+)\"\\)").FindAllStringSubmatch(text, -1) {
+			file := map[string]string{"TestAlerts": "incidents_test.go", "TestRepairs": "repairs_test.go"}[named[1]]
+			require.Regexp(t, `(?m)^\t"`+regexp.QuoteMeta(named[2])+`": +\{`, read(t, "test/e2e/"+file), document)
+		}
+		for _, name := range regexp.MustCompile("`((?:outboxie|messaging|db|http|go)_[a-z_]+)`").FindAllStringSubmatch(text, -1) {
+			require.True(t, metrics[name[1]], "%s names the metric %s, which does not exist", document, name[1])
+		}
+		for _, line := range regexp.MustCompile("(?m)(?:^|`)outboxie ([a-z][^`#\n]*)").FindAllStringSubmatch(text, -1) {
+			requireCommand(t, strings.Fields(line[1]))
+			commands++
+		}
+	}
+	require.Greater(t, commands, 20)
+}
+
+// testNames are those of all tests and benchmarks.
+func testNames(t *testing.T) map[string]bool {
+	t.Helper()
+	names := make(map[string]bool)
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Benchmark)\w+)\(`)
+	require.NoError(t, filepath.WalkDir(repository, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, declaration := range declared.FindAllSubmatch(text, -1) {
+			names[string(declaration[1])] = true
+		}
+		return err
+	}))
+	return names
+}
+
+// metricNames are those in the tables of docs/metrics.md, which TestMetrics compares with what is shown, and their labels.
+func metricNames(t *testing.T) map[string]bool {
+	t.Helper()
+	names := make(map[string]bool)
+	for line := range strings.Lines(read(t, "docs/metrics.md")) {
+		if strings.HasPrefix(line, "| `") {
+			for _, name := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(line, -1) {
+				names[name[1]] = true
+			}
+		}
+	}
+	return names
+}
+
+// requireCommand finds the command and its flags; capital letters stand for what the operator has to fill in.
+func requireCommand(t *testing.T, words []string) {
+	t.Helper()
+	command, rest, err := (&program{}).command().Find(words)
+	require.NoError(t, err, words)
+	for _, word := range rest {
+		name, isFlag := strings.CutPrefix(word, "--")
+		if !isFlag {
+			require.False(t, command.HasSubCommands(), "%s needs a subcommand", words)
+			require.Regexp(t, `^(?:NAME|ID|N|order/ID|ORDER_ID)$`, word, words)
+			continue
+		}
+		require.NotNil(t, command.Flags().Lookup(name), "%s: there is no --%s", words, name)
+	}
+}

@@ -1,0 +1,69 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+)
+
+// Consumers tells how far the subscribers of a stream are behind, whether they run or not.
+type Consumers struct {
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	stream string
+}
+
+// NewConsumers returns the subscribers of stream. It asks the broker nothing.
+func NewConsumers(nc *nats.Conn, stream string) (*Consumers, error) {
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(defaultTimeout))
+	if err != nil {
+		return nil, err
+	}
+	return &Consumers{nc: nc, js: js, stream: stream}, nil
+}
+
+// Lags tells of each subscriber that Source ever was, in two requests and one more for each that is behind. Consumers that
+// others made for themselves are left out.
+func (c *Consumers) Lags(ctx context.Context) ([]operating.Lag, error) {
+	ctx, done := whileConnected(ctx, c.nc, defaultTimeout)
+	defer done()
+	stream, err := c.js.Stream(ctx, c.stream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, classify(ctx, err)
+	}
+	var lags []operating.Lag
+	consumers := stream.ListConsumers(ctx)
+	for info := range consumers.Info() {
+		if info.Config.Durable == "" || info.Config.FilterSubject != eventSubjects {
+			continue
+		}
+		lag := operating.Lag{Subscriber: info.Config.Durable, Events: int64(info.NumPending) + int64(info.NumAckPending)}
+		if lag.Events > 0 {
+			if lag.Oldest, err = oldest(ctx, stream, info); err != nil {
+				return nil, classify(ctx, err)
+			}
+		}
+		lags = append(lags, lag)
+	}
+	return lags, classify(ctx, consumers.Err())
+}
+
+// oldest is how long the first event that was not acknowledged has been in the stream, by the broker's clock.
+func oldest(ctx context.Context, stream jetstream.Stream, info *jetstream.ConsumerInfo) (time.Duration, error) {
+	message, err := stream.GetMsg(ctx, info.AckFloor.Stream+1, jetstream.WithGetMsgSubject(eventSubjects))
+	if errors.Is(err, jetstream.ErrMsgNotFound) { // it was acknowledged and removed since
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return max(0, info.TimeStamp.Sub(message.Time)), nil
+}

@@ -1,0 +1,109 @@
+package telemetry
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/otlptranslator"
+	"go.opentelemetry.io/contrib/exporters/autoexport"
+	"go.opentelemetry.io/contrib/instrumentation/runtime"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	promexporter "go.opentelemetry.io/otel/exporters/prometheus"
+	"go.opentelemetry.io/otel/metric"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/resource"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+)
+
+// measuring is where instruments are made, and the two ways in which they are read: whoever scrapes the handler, and what
+// is pushed, if the environment asks for that.
+type measuring struct {
+	provider *sdkmetric.MeterProvider
+	handler  http.Handler
+}
+
+// newMeasuring also starts to measure the Go runtime.
+func newMeasuring(ctx context.Context, from *resource.Resource) (*measuring, error) {
+	registry := prometheus.NewRegistry()
+	// The names that a scrape shows must not depend on who asks: rules and dashboards are written for them.
+	pull, err := promexporter.New(promexporter.WithRegisterer(registry), promexporter.WithoutScopeInfo(),
+		promexporter.WithTranslationStrategy(otlptranslator.UnderscoreEscapingWithSuffixes))
+	if err != nil {
+		return nil, err
+	}
+	settings := []sdkmetric.Option{sdkmetric.WithResource(from), sdkmetric.WithReader(pull), sdkmetric.WithView(views()...)}
+	push, err := newPush(ctx)
+	if err != nil {
+		return nil, ErrSettings.Wrap(fmt.Errorf("metrics: %w", err))
+	}
+	if push != nil {
+		settings = append(settings, sdkmetric.WithReader(push))
+	}
+	provider := sdkmetric.NewMeterProvider(settings...)
+	if err := runtime.Start(runtime.WithMeterProvider(provider)); err != nil {
+		return nil, err
+	}
+	return &measuring{provider: provider, handler: promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		EnableOpenMetrics: true, ErrorHandling: promhttp.ContinueOnError, ErrorLog: scrapeErrors{},
+	})}, nil
+}
+
+// newPush returns nil when nobody asked for metrics to be pushed. The general OTEL_EXPORTER_OTLP_ENDPOINT is not enough, for
+// the same reason as with logs.
+func newPush(ctx context.Context) (sdkmetric.Reader, error) {
+	if env("OTEL_METRICS_EXPORTER") == "" && env("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") == "" {
+		return nil, nil
+	}
+	reader, err := autoexport.NewMetricReader(ctx)
+	if err != nil || autoexport.IsNoneMetricReader(reader) {
+		return nil, err
+	}
+	return reader, nil
+}
+
+// views keep of the HTTP server's metrics the duration by method, route and status. What else its library tells is of no
+// use here, or, like the Host header, is chosen by the client, who could make any number of series with it.
+func views() []sdkmetric.View {
+	few := attribute.NewAllowKeysFilter(semconv.HTTPRequestMethodKey, semconv.HTTPRouteKey, semconv.HTTPResponseStatusCodeKey)
+	return []sdkmetric.View{
+		sdkmetric.NewView(sdkmetric.Instrument{Name: "http.server.request.duration"}, sdkmetric.Stream{AttributeFilter: few}),
+		sdkmetric.NewView(sdkmetric.Instrument{Name: "http.server.*.body.size"}, sdkmetric.Stream{Aggregation: sdkmetric.AggregationDrop{}}),
+	}
+}
+
+// scrapeErrors passes on what cannot be shown; everything else is.
+type scrapeErrors struct{}
+
+// Println implements promhttp.Logger.
+func (scrapeErrors) Println(problem ...any) {
+	otel.Handle(fmt.Errorf("show the metrics: %s", fmt.Sprint(problem...)))
+}
+
+func meter(mp metric.MeterProvider) metric.Meter {
+	return mp.Meter(scope, metric.WithSchemaURL(semconv.SchemaURL))
+}
+
+// made is for instruments of ours, whose names are valid: the library returns one that works in any case.
+func made[T any](instrument T, err error) T {
+	if err != nil {
+		otel.Handle(err)
+	}
+	return instrument
+}
+
+func set(attributes ...attribute.KeyValue) metric.MeasurementOption {
+	return metric.WithAttributeSet(attribute.NewSet(attributes...))
+}
+
+// Boundaries of histograms: of what takes milliseconds when all is well, and may take hours when it is not; of a request to
+// the broker; of how many events go at once.
+var (
+	waitBoundaries = metric.WithExplicitBucketBoundaries(
+		.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
+	callBoundaries = metric.WithExplicitBucketBoundaries(.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10)
+	sizeBoundaries = metric.WithExplicitBucketBoundaries(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+)

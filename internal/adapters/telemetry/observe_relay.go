@@ -1,0 +1,132 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+)
+
+const haltReasonKey = attribute.Key("outboxie.halt.reason")
+
+// RelayState is a moment of an instance's relay. The counts begin with the process.
+type RelayState struct {
+	Leads     bool              // halted or not
+	Term      int64             // while it leads
+	Halt      outbox.HaltReason // empty: it is not halted
+	Elections int64
+	TakeOvers int64
+	Heals     int64
+	GapWaits  int64
+	GapWaited time.Duration
+}
+
+// ObserveRelay shows the relay of this instance. One that follows shows that it does not lead and is not halted, and no term.
+func ObserveRelay(mp metric.MeterProvider, read func() RelayState) (metric.Registration, error) {
+	m := meter(mp)
+	counter := func(name, unit, description string) metric.Int64ObservableCounter {
+		return made(m.Int64ObservableCounter(name, metric.WithUnit(unit), metric.WithDescription(description)))
+	}
+	var (
+		leader = made(m.Int64ObservableGauge("outboxie.relay.leader", metric.WithUnit("{leader}"),
+			metric.WithDescription("1 on the instance that leads, else 0. Over all instances there should be one.")))
+		term = made(m.Int64ObservableGauge("outboxie.relay.term", metric.WithUnit("{term}"),
+			metric.WithDescription("Fencing token of the term, on the instance that leads. It rises with each new leader.")))
+		halted = made(m.Int64ObservableGauge("outboxie.relay.halted", metric.WithUnit("{halt}"),
+			metric.WithDescription("1 for the reason why the relay of this instance is halted, else 0.")))
+		elections = counter("outboxie.relay.elections", "{election}", "How often this instance became the leader.")
+		takeOvers = counter("outboxie.relay.takeovers", "{takeover}",
+			"How often this instance looked where the stream ends and went on from there: at the start of each term, and after each conflict, outage and halt.")
+		heals    = counter("outboxie.relay.heals", "{heal}", "Take-overs that found that the stream had lost acknowledged messages, which are published again.")
+		gapWaits = counter("outboxie.outbox.gap.waits", "{wait}", "How often the relay waited for an open transaction that could still fill a gap in the outbox.")
+		gapTime  = made(m.Float64ObservableCounter("outboxie.outbox.gap.wait_time", metric.WithUnit("s"),
+			metric.WithDescription("How long the relay waited for open transactions, all in all, without a wait that is still under way.")))
+	)
+	reasons := make(map[outbox.HaltReason]metric.MeasurementOption)
+	for _, reason := range outbox.HaltReasons() {
+		reasons[reason] = set(haltReasonKey.String(string(reason)))
+	}
+	return m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		state := read()
+		o.ObserveInt64(leader, flag(state.Leads))
+		if state.Leads {
+			o.ObserveInt64(term, state.Term)
+		}
+		for reason, named := range reasons {
+			o.ObserveInt64(halted, flag(state.Halt == reason), named)
+		}
+		o.ObserveInt64(elections, state.Elections)
+		o.ObserveInt64(takeOvers, state.TakeOvers)
+		o.ObserveInt64(heals, state.Heals)
+		o.ObserveInt64(gapWaits, state.GapWaits)
+		o.ObserveFloat64(gapTime, state.GapWaited.Seconds())
+		return nil
+	}, leader, term, halted, elections, takeOvers, heals, gapWaits, gapTime)
+}
+
+// Shared is what all instances would measure alike.
+type Shared struct {
+	Leads    func() bool          // this instance does
+	Waiting  func() time.Duration // how long its relay has been waiting for an open transaction
+	Measures func(ctx context.Context) (operating.Measures, error)
+	Lags     func(ctx context.Context) ([]operating.Lag, error)
+}
+
+// ObserveShared shows outbox, parking lot and subscribers as the servers know them. The leader does that for all; while
+// nobody leads, every instance does, so that a backlog is not overlooked when it matters most. So over instances take the
+// maximum, never the sum.
+func ObserveShared(mp metric.MeterProvider, from Shared) (metric.Registration, error) {
+	m := meter(mp)
+	count := func(name, unit, description string) metric.Int64ObservableGauge {
+		return made(m.Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(description)))
+	}
+	age := func(name, description string) metric.Float64ObservableGauge {
+		return made(m.Float64ObservableGauge(name, metric.WithUnit("s"), metric.WithDescription(description)))
+	}
+	var (
+		backlog = count("outboxie.outbox.backlog", "{event}",
+			"Events that wait in the outbox to be published, estimated from positions and not counted: those of transactions that were rolled back are among them.")
+		oldest = age("outboxie.outbox.oldest_unpublished.age",
+			"How long ago the first event that waits to be published was recorded; 0 if there is none. Parked ones are left out.")
+		kept = count("outboxie.outbox.size", "{event}",
+			"Events in the outbox that retention has not removed, estimated from positions.")
+		writer = age("outboxie.outbox.oldest_writer.age",
+			"Age of the oldest open transaction that has written the outbox; 0 if there is none. Nothing after its events is published before it ends.")
+		events = count("outboxie.parking.events", "{event}",
+			"Events in the parking lot that wait for an operator or to be redriven. At most 10,000 are counted.")
+		aggregates = count("outboxie.parking.aggregates", "{aggregate}", "Aggregates of which events wait in the parking lot.")
+		behind     = count("outboxie.subscriber.lag", "{event}",
+			"Events in the stream that a subscriber has not acknowledged, whether it runs or not.")
+		behindSince = age("outboxie.subscriber.oldest_unhandled.age",
+			"How long the first of these has been in the stream; 0 if there is none.")
+	)
+	measures, lags := &recent[operating.Measures]{ask: from.Measures}, &recent[[]operating.Lag]{ask: from.Lags}
+	return m.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		found, err := measures.get(ctx)
+		if leads := from.Leads(); !leads && (err != nil || found.Led) {
+			return err
+		}
+		if err == nil {
+			o.ObserveInt64(backlog, found.Backlog)
+			o.ObserveFloat64(oldest, found.Oldest.Seconds())
+			o.ObserveInt64(kept, found.Kept)
+			// Of a transaction of another role nothing but its being in the way may be known.
+			o.ObserveFloat64(writer, max(found.Writer, from.Waiting()).Seconds())
+			o.ObserveInt64(events, found.ParkedEvents)
+			o.ObserveInt64(aggregates, found.ParkedAggregates)
+		}
+		subscribers, unknown := lags.get(ctx)
+		for _, lag := range subscribers {
+			whose := set(semconv.MessagingConsumerGroupName(lag.Subscriber))
+			o.ObserveInt64(behind, lag.Events, whose)
+			o.ObserveFloat64(behindSince, lag.Oldest.Seconds(), whose)
+		}
+		return errors.Join(err, unknown)
+	}, backlog, oldest, kept, writer, events, aggregates, behind, behindSince)
+}

@@ -1,0 +1,32 @@
+package outbox_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+)
+
+// TestHaltReasonsAreAllOfThem compares the list with the constants in the source.
+func TestHaltReasonsAreAllOfThem(t *testing.T) {
+	source, err := parser.ParseFile(token.NewFileSet(), "halt.go", nil, 0)
+	require.NoError(t, err)
+	var constants []outbox.HaltReason
+	ast.Inspect(source, func(node ast.Node) bool {
+		if spec, ok := node.(*ast.ValueSpec); ok {
+			for _, value := range spec.Values {
+				text, err := strconv.Unquote(value.(*ast.BasicLit).Value)
+				require.NoError(t, err)
+				constants = append(constants, outbox.HaltReason(text))
+			}
+		}
+		return true
+	})
+	require.NotEmpty(t, constants)
+	require.ElementsMatch(t, constants, outbox.HaltReasons())
+}

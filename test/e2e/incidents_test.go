@@ -1,0 +1,158 @@
+package e2e_test
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// incident is what docs/runbook.md has a section for.
+type incident struct {
+	alerts  []string // that it is about; later on others may follow from it
+	provoke func(w *watched) (repair func())
+}
+
+var incidents = map[string]incident{
+	"the broker is down":        {[]string{"OutboxieEventsLate"}, (*watched).loseBroker},
+	"a transaction stays open":  {[]string{"OutboxieOpenWriter"}, (*watched).leaveOpen},
+	"the stream is deleted":     {[]string{"OutboxieHalted"}, (*watched).deleteStream},
+	"an event is too large":     {[]string{"OutboxieParked"}, (*watched).recordTooLarge},
+	"the subscriber is stopped": {[]string{"OutboxieSubscriberLate"}, (*watched).stopSubscriber},
+	"an event fails every time": {[]string{"OutboxieDeadLetters"}, (*watched).recordPoison},
+	"no instance runs any more": {[]string{"OutboxieNoLeader", "OutboxieNotMeasured"}, (*watched).killInstances},
+}
+
+// TestAlerts brings about, on real servers and processes which a real Prometheus scrapes, what each alert is about, waits
+// until it fires with the thresholds that it really has, does what the runbook says, and waits until it is over.
+func TestAlerts(t *testing.T) {
+	needsPrometheus(t)
+	for name, incident := range incidents {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they wait more than they work
+			prometheus := infra.Prometheus(t, alertRules)
+			w := newWatched(t, "SUBSCRIBER_MAX_ATTEMPTS=2")
+			prometheus.Scrape("shop", w.leader, w.follower, w.emails)
+			w.rescrape = func(admin string) { prometheus.Scrape("shop", admin) }
+			placeMany(t, w.api, 1)
+			w.is(w.emails, 1, "outboxie_subscriber_latency_seconds_count", emails)
+			firing := func() []string { return names(t, prometheus) }
+			eventually(t, func() bool { return measured(t, prometheus) && len(firing()) == 0 }, "all is well")
+
+			began := time.Now()
+			repair := incident.provoke(w)
+			for _, alert := range incident.alerts {
+				eventually(t, func() bool { return slices.Contains(firing(), alert) }, "%s never fires", alert)
+				t.Logf("%s fires after %s", alert, time.Since(began).Round(time.Second))
+			}
+			began = time.Now()
+			repair()
+			eventually(t, func() bool { return len(firing()) == 0 }, "something still fires")
+			t.Logf("over after %s", time.Since(began).Round(time.Second))
+		})
+	}
+}
+
+func names(t *testing.T, prometheus *infra.PrometheusServer) []string {
+	t.Helper()
+	alerts, err := prometheus.Firing()
+	require.NoError(t, err)
+	var names []string
+	for _, labels := range alerts {
+		names = append(names, labels["alertname"])
+	}
+	return names
+}
+
+func measured(t *testing.T, prometheus *infra.PrometheusServer) bool {
+	t.Helper()
+	leaders, err := prometheus.Query("sum(outboxie_relay_leader)")
+	require.NoError(t, err)
+	return len(leaders) == 1 && leaders[0].Value == 1
+}
+
+// eventually waits longer than any alert does.
+func eventually(t *testing.T, condition func() bool, what string, args ...any) {
+	t.Helper()
+	for began := time.Now(); !condition(); time.Sleep(200 * time.Millisecond) {
+		if time.Since(began) > 3*time.Minute {
+			t.Fatalf(what, args...)
+		}
+	}
+}
+
+func (w *watched) loseBroker() func() {
+	w.broker.Stop()
+	placeMany(w.t, w.api, 1)
+	return w.broker.Start
+}
+
+// leaveOpen forgets a transaction of plain SQL. The command that ends it is told by outbox status.
+func (w *watched) leaveOpen() func() {
+	tx, err := w.db.Begin()
+	require.NoError(w.t, err)
+	w.t.Cleanup(func() { _ = tx.Rollback() })
+	w.clone(tx, "11111111-1111-1111-1111-111111111111", 1, "")
+	placeMany(w.t, w.api, 1)
+	return func() {
+		said := w.command("outbox", "status")
+		require.Contains(w.t, said, "waiting for an open transaction")
+		end := regexp.MustCompile(`SELECT pg_terminate_backend\(\d+\)`).FindString(said)
+		require.NotEmpty(w.t, end, said)
+		_, err := w.db.Exec(end)
+		require.NoError(w.t, err)
+	}
+}
+
+func (w *watched) deleteStream() func() {
+	js, done := connect(w.t, w.broker.URL)
+	defer done()
+	require.NoError(w.t, js.DeleteStream(w.t.Context(), "ORDERS"))
+	return func() {
+		said, err := infra.Outboxie(w.t, w.environment, "outbox", "adopt")
+		require.Error(w.t, err, "it only shows what it would do")
+		require.Contains(w.t, said, "stream_missing")
+		w.command("outbox", "adopt", "--yes")
+	}
+}
+
+func (w *watched) recordTooLarge() func() {
+	const order = "22222222-2222-2222-2222-222222222222"
+	w.clone(w.db, order, 1, `"`+strings.Repeat("x", 2<<20)+`"`)
+	w.clone(w.db, order, 2, "")
+	return func() {
+		require.Contains(w.t, w.command("outbox", "parked"), "2 events of 1 aggregate")
+		w.command("outbox", "discard", "--position", "2", "--yes")
+		w.command("outbox", "redrive", "--all")
+	}
+}
+
+func (w *watched) stopSubscriber() func() {
+	require.Zero(w.t, w.subscriber.Stop(syscall.SIGTERM))
+	placeMany(w.t, w.api, 3)
+	return w.subscribe
+}
+
+func (w *watched) recordPoison() func() {
+	w.clone(w.db, "33333333-3333-3333-3333-333333333333", 1, `"nonsense"`)
+	return func() {
+		said := w.command("subscriber", "dead", "--id", "emails")
+		event := regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}`).FindString(said)
+		require.NotEmpty(w.t, event, said)
+		w.command("subscriber", "discard", "--id", "emails", "--event", event, "--yes")
+	}
+}
+
+func (w *watched) killInstances() func() {
+	w.first.Kill()
+	w.second.Kill()
+	return func() {
+		w.rescrape(infra.Serve(w.t, "third", w.environment).Admin())
+	}
+}

@@ -1,0 +1,217 @@
+package e2e_test
+
+import (
+	"database/sql"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/embedded"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// patient is an instance that has published five orders, with its servers. kept is the broker's store after three.
+type patient struct {
+	t           *testing.T
+	db          *sql.DB
+	broker      *infra.NATSServer
+	store, kept string
+	environment []string
+	instance    *infra.Process
+}
+
+func newPatient(t *testing.T) *patient {
+	t.Helper()
+	p := &patient{t: t}
+	database := infra.Database(t)
+	p.broker = infra.NATS(t, func(o *embedded.NATSOptions) { p.store = o.StoreDir })
+	p.environment = []string{"DATABASE_URL=" + database, "NATS_URL=" + p.broker.URL, "OUTBOX_LEASE_TTL=1s"}
+	var err error
+	p.db, err = sql.Open("pgx", database)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = p.db.Close() })
+	p.instance = infra.Serve(t, "app", p.environment)
+	p.instance.Says("created the stream")
+	p.publish(3, 3)
+	p.kept = keepStore(t, p.broker, p.store)
+	p.publish(2, 5)
+	return p
+}
+
+// publish places orders and waits until so many were published, and are known to be.
+func (p *patient) publish(orders, all int) {
+	p.t.Helper()
+	placeMany(p.t, p.instance.API(), orders)
+	require.Eventually(p.t, func() bool { return count(p.t, p.db, "SELECT coalesce(max(position), 0) FROM outbox_cursor") == all }, patience, 10*time.Millisecond)
+	require.EqualValues(p.t, all, published(p.t, p.broker.URL))
+}
+
+// keepStore copies the folder of a broker, which is stopped for it.
+func keepStore(t *testing.T, broker *infra.NATSServer, store string) (kept string) {
+	t.Helper()
+	kept = filepath.Join(t.TempDir(), "store")
+	broker.Stop()
+	require.NoError(t, os.CopyFS(kept, os.DirFS(store)))
+	broker.Start()
+	return kept
+}
+
+// rollBack brings an old copy of the broker's folder back.
+func rollBack(t *testing.T, broker *infra.NATSServer, store, kept string) {
+	t.Helper()
+	broker.Stop()
+	store, kept = filepath.Join(store, "jetstream"), filepath.Join(kept, "jetstream")
+	require.NoError(t, os.RemoveAll(store))
+	require.NoError(t, os.CopyFS(store, os.DirFS(kept)))
+	broker.Start()
+}
+
+func (p *patient) stream(use func(js jetstream.JetStream, stream jetstream.Stream)) {
+	p.t.Helper()
+	js, done := connect(p.t, p.broker.URL)
+	defer done()
+	stream, err := js.Stream(p.t.Context(), "ORDERS")
+	require.NoError(p.t, err)
+	use(js, stream)
+}
+
+// stray publishes as somebody else would.
+func (p *patient) stray(messages int) {
+	p.t.Helper()
+	p.stream(func(js jetstream.JetStream, _ jetstream.Stream) {
+		for range messages {
+			_, err := js.Publish(p.t.Context(), "orders.stray", []byte("hello"))
+			require.NoError(p.t, err)
+		}
+	})
+}
+
+func (p *patient) sql(statement string) {
+	p.t.Helper()
+	_, err := p.db.Exec(statement)
+	require.NoError(p.t, err)
+}
+
+// damages are the states for which the relay halts: how each comes about while the instance cannot look, what an adoption
+// says, and how many messages the stream holds after it and one more order, its notice and the damage included.
+var damages = map[string]struct {
+	halt  outbox.HaltReason
+	cause func(p *patient)
+	plan  string
+	holds uint64
+}{
+	"the stream is deleted": {
+		outbox.HaltStreamMissing, func(p *patient) {
+			p.stream(func(js jetstream.JetStream, _ jetstream.Stream) {
+				require.NoError(p.t, js.DeleteStream(p.t.Context(), "ORDERS"))
+			})
+		}, "publish the 5 events of the log", 1 + 5 + 1,
+	},
+	"the stream is made anew": {
+		outbox.HaltStreamReplaced, func(p *patient) {
+			p.stream(func(js jetstream.JetStream, old jetstream.Stream) {
+				require.NoError(p.t, js.DeleteStream(p.t.Context(), "ORDERS"))
+				_, err := js.CreateStream(p.t.Context(), old.CachedInfo().Config)
+				require.NoError(p.t, err)
+			})
+		}, "publish the 5 events of the log", 1 + 5 + 1,
+	},
+	"the last message is deleted": {
+		outbox.HaltTailGone, func(p *patient) {
+			p.stray(1)
+			p.stream(func(_ jetstream.JetStream, stream jetstream.Stream) {
+				require.NoError(p.t, stream.DeleteMsg(p.t.Context(), 6))
+			})
+		}, "publish the 0 events of the log", 5 + 1 + 1 + 1,
+	},
+	"an old message is copied": {
+		outbox.HaltTailCopied, (*patient).copyOld, "publish the 0 events of the log", 5 + 1 + 1 + 1,
+	},
+	"the stream goes back, and somebody else writes": {
+		outbox.HaltTailForeign, func(p *patient) {
+			rollBack(p.t, p.broker, p.store, p.kept)
+			p.stray(2)
+		}, "publish the 2 events of the log", 5 + 1 + 2 + 1,
+	},
+	"what the stream lost is purged": {
+		outbox.HaltLogPurged, func(p *patient) {
+			rollBack(p.t, p.broker, p.store, p.kept)
+			p.sql("DELETE FROM outbox")
+			p.sql("UPDATE outbox_cursor SET purged_to = 5")
+		}, "the log does not have it any more", 3 + 1 + 1,
+	},
+	"rows are deleted": {
+		outbox.HaltHistoryLost, func(p *patient) { p.sql("DELETE FROM outbox WHERE position >= 4") }, "go on after position 3", 5 + 1 + 1,
+	},
+}
+
+func (p *patient) copyOld() {
+	p.stream(func(js jetstream.JetStream, stream jetstream.Stream) {
+		old, err := stream.GetMsg(p.t.Context(), 2)
+		require.NoError(p.t, err)
+		for name := range old.Header { // those told the broker where to store it
+			if strings.HasPrefix(name, "Nats-") {
+				old.Header.Del(name)
+			}
+		}
+		_, err = js.PublishMsg(p.t.Context(), &nats.Msg{Subject: old.Subject, Header: old.Header, Data: old.Data})
+		require.NoError(p.t, err)
+	})
+}
+
+// TestRepairs brings each halt about on real servers, has the operator's commands tell of it, and repairs it with them: an
+// adoption shows what it would do, does nothing without --yes, and then everything goes on.
+func TestRepairs(t *testing.T) {
+	var reasons []outbox.HaltReason
+	for _, damage := range damages {
+		reasons = append(reasons, damage.halt)
+	}
+	require.ElementsMatch(t, outbox.HaltReasons(), reasons)
+	for name, damage := range damages {
+		t.Run(name, func(t *testing.T) {
+			p := newPatient(t)
+			said, err := infra.Outboxie(t, p.environment, "outbox", "adopt")
+			require.Error(t, err)
+			require.Contains(t, said, "not halted")
+			p.instance.Signal(syscall.SIGSTOP)
+			damage.cause(p)
+			p.instance.Signal(syscall.SIGCONT)
+			p.repair(string(damage.halt), damage.plan)
+			placeMany(t, p.instance.API(), 1)
+			require.Eventually(t, func() bool { return published(t, p.broker.URL) == damage.holds }, patience, 10*time.Millisecond,
+				"there should be %d messages", damage.holds)
+			said, err = infra.Outboxie(t, p.environment, "outbox", "status")
+			require.NoError(t, err)
+			require.Contains(t, said, "relaying")
+		})
+	}
+}
+
+// repair does what outbox status says that there is to do.
+func (p *patient) repair(halt, plan string) {
+	t := p.t
+	require.Eventually(t, func() bool {
+		said, err := infra.Outboxie(t, p.environment, "outbox", "status")
+		return err == nil && strings.Contains(said, halt) && strings.Contains(said, "outboxie outbox adopt")
+	}, patience, 50*time.Millisecond)
+	require.Contains(t, p.instance.String(), halt)
+	said, err := infra.Outboxie(t, p.environment, "outbox", "adopt")
+	require.Error(t, err)
+	for _, says := range []string{halt, plan, "say --yes"} {
+		require.Contains(t, said, says)
+	}
+	time.Sleep(100 * time.Millisecond)
+	said, err = infra.Outboxie(t, p.environment, "outbox", "status")
+	require.NoError(t, err)
+	require.Contains(t, said, halt, "nothing was done")
+	said, err = infra.Outboxie(t, p.environment, "outbox", "adopt", "--yes")
+	require.NoError(t, err, said)
+}

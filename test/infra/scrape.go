@@ -1,0 +1,123 @@
+package infra
+
+import (
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/stretchr/testify/require"
+)
+
+// Sample is one value of a scrape. A histogram has, as Prometheus names them, one for each bucket, the count and the sum.
+type Sample struct {
+	Name         string
+	Labels       map[string]string
+	Value        float64
+	Metric, Kind string // that it belongs to: counter, gauge, histogram or untyped; only in a scrape
+}
+
+// Samples is what one scrape showed.
+type Samples []Sample
+
+// Scrape reads GET /metrics of an admin listener as Prometheus does.
+func Scrape(t testing.TB, admin string) Samples {
+	t.Helper()
+	samples, err := scrape(admin)
+	require.NoError(t, err)
+	return samples
+}
+
+func scrape(admin string) (Samples, error) {
+	client := http.Client{Timeout: patience}
+	response, err := client.Get("http://" + admin + "/metrics")
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, errors.New(response.Status)
+	}
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(response.Body)
+	if err != nil {
+		return nil, err
+	}
+	var samples Samples
+	for _, name := range slices.Sorted(maps.Keys(families)) {
+		for _, metric := range families[name].GetMetric() {
+			for _, sample := range samplesOf(name, metric) {
+				sample.Metric, sample.Kind = name, strings.ToLower(families[name].GetType().String())
+				samples = append(samples, sample)
+			}
+		}
+	}
+	return samples, nil
+}
+
+func samplesOf(name string, metric *dto.Metric) Samples {
+	labels := make(map[string]string)
+	for _, label := range metric.GetLabel() {
+		labels[label.GetName()] = label.GetValue()
+	}
+	histogram := metric.GetHistogram()
+	if histogram == nil {
+		value := metric.GetGauge().GetValue() + metric.GetCounter().GetValue() + metric.GetUntyped().GetValue() // it is one of them
+		return Samples{{Name: name, Labels: labels, Value: value}}
+	}
+	samples := Samples{
+		{Name: name + "_count", Labels: labels, Value: float64(histogram.GetSampleCount())},
+		{Name: name + "_sum", Labels: labels, Value: histogram.GetSampleSum()},
+	}
+	for _, bucket := range histogram.GetBucket() {
+		bounded := maps.Clone(labels)
+		bounded["le"] = strconv.FormatFloat(bucket.GetUpperBound(), 'g', -1, 64)
+		samples = append(samples, Sample{Name: name + "_bucket", Labels: bounded, Value: float64(bucket.GetCumulativeCount())})
+	}
+	return samples
+}
+
+// Find returns the samples of that name with all of the labels, each given as label=value; label= is one that is not there.
+func (s Samples) Find(name string, labels ...string) Samples {
+	var found Samples
+	for _, sample := range s {
+		fits := sample.Name == name
+		for _, label := range labels {
+			key, value, _ := strings.Cut(label, "=")
+			fits = fits && sample.Labels[key] == value
+		}
+		if fits {
+			found = append(found, sample)
+		}
+	}
+	return found
+}
+
+// Value is the value of the one sample of that name and labels.
+func (s Samples) Value(t testing.TB, name string, labels ...string) float64 {
+	t.Helper()
+	found := s.Find(name, labels...)
+	require.Len(t, found, 1, "%s %v", name, labels)
+	return found[0].Value
+}
+
+// WaitForSample scrapes until the one sample of that name and labels has the value.
+func WaitForSample(t testing.TB, admin string, value float64, name string, labels ...string) {
+	t.Helper()
+	var found Samples
+	var failed error
+	for began := time.Now(); time.Since(began) < patience; time.Sleep(50 * time.Millisecond) {
+		found, failed = scrape(admin)
+		if found = found.Find(name, labels...); len(found) == 1 && found[0].Value == value {
+			return
+		}
+	}
+	t.Fatalf("%s %v is to be %v, and is %v (%v)", name, labels, value, found, failed)
+}
