@@ -126,7 +126,7 @@ fuzz: ## each fuzz target for FUZZTIME (30s); a finding ends it, and is kept in 
 	done
 
 .PHONY: lint
-lint: ## vet, golangci-lint, generated code up to date, go.mod and go.sum tidy
+lint: ## vet, golangci-lint, generated code up to date, go.mod and go.sum tidy, known vulnerabilities (govulncheck)
 	$(GO) vet -tags jaeger,scale ./...
 	$(LINT) run
 	@stamp() { find . -name '*.gen.go' ! -path './.*' | sort | xargs cksum; }; \
@@ -134,6 +134,10 @@ lint: ## vet, golangci-lint, generated code up to date, go.mod and go.sum tidy
 	if [ "$$before" != "$$(stamp)" ]; then echo "Generated code was out of date; it is up to date now: commit it." >&2; exit 1; fi
 	$(GO) mod tidy -diff
 	$(GO) -C tools mod tidy -diff
+	@said=$$($(GO) tool -modfile=tools/go.mod govulncheck ./... 2>&1) || { code=$$?; case "$$said" in \
+		*"fetching vulnerabilities"*) said="Known vulnerabilities were not looked for, because their database cannot be reached. $$said" ;; \
+		*) echo "$$said" >&2; exit $$code ;; \
+	esac; }; echo "$$said"
 
 .PHONY: format
 format: ## gofumpt and the order of imports, as lint wants them
