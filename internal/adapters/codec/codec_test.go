@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -33,11 +34,19 @@ func snapshot(status order.Status, version int64) order.Snapshot {
 	}
 }
 
+// told is a snapshot about which everything was said.
+func told(status order.Status, version int64) order.Snapshot {
+	state := snapshot(status, version)
+	state.PaymentReference, state.Carrier, state.Tracking, state.CancelReason = "P-1", "UPS", "1Z", `too "late"`
+	return state
+}
+
 // The public contract, byte for byte. A test that has to be changed here means a new version of the type.
 func TestGolden(t *testing.T) {
 	at := time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC)
 	const head = `{"order_id":"11111111-2222-4333-8444-555555555555",` +
 		`"customer_id":"550e8400-e29b-41d4-a716-446655440000","amount":"100.50","currency":"USD",`
+	const said = `,"payment_reference":"P-1","carrier":"UPS","tracking":"1Z","cancel_reason":"too \"late\""}`
 	for _, golden := range []struct {
 		event         order.Event
 		kind, subject string
@@ -65,6 +74,12 @@ func TestGolden(t *testing.T) {
 			"outboxie.order.cancelled.v1", "orders.cancelled", 2,
 			head + `"status":"cancelled","version":2,"created_at":"2026-11-23T13:15:16.123456Z",` +
 				`"cancelled_at":"2026-11-24T08:00:00Z"}`,
+		},
+		{
+			order.Cancelled{Fact: order.Fact{Order: told(order.StatusCancelled, 3), At: at}},
+			"outboxie.order.cancelled.v1", "orders.cancelled", 3,
+			head + `"status":"cancelled","version":3,"created_at":"2026-11-23T13:15:16.123456Z",` +
+				`"cancelled_at":"2026-11-24T08:00:00Z"` + said,
 		},
 	} {
 		t.Run(golden.kind, func(t *testing.T) {
@@ -143,6 +158,9 @@ func events() *rapid.Generator[order.Event] {
 			Amount:     order.NewMoney(rapid.Int64Min(1).Draw(t, "amount"), currency),
 			Version:    rapid.Int64Min(1).Draw(t, "version"),
 			CreatedAt:  times.Draw(t, "created"),
+		}
+		for _, text := range []*order.Text{&state.PaymentReference, &state.Carrier, &state.Tracking, &state.CancelReason} {
+			*text = order.Text(rapid.OneOf(rapid.Just(""), rapid.StringOfN(rapid.RuneFrom(nil, unicode.Letter, unicode.Punct), 0, 200, -1)).Draw(t, "text"))
 		}
 		fact := func(status order.Status) order.Fact {
 			state.Status = status

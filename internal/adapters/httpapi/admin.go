@@ -5,9 +5,17 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/pprof"
+	runtimepprof "runtime/pprof"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
 
 const probeTimeout = 2 * time.Second
@@ -21,20 +29,28 @@ type Check struct {
 	Probe func(ctx context.Context) error
 }
 
-// AdminOptions is what the admin listener needs. Addr and Logger are required.
+// AdminOptions is what the admin listener needs. What is nil of OpenTelemetry is taken from its globals, and Checks, Token and
+// Timeouts may be left out.
 type AdminOptions struct {
-	Addr     string // port 0 takes a free one
-	Checks   []Check
-	Logger   *slog.Logger
-	Timeouts Timeouts
+	Addr           string // port 0 takes a free one
+	Token          string // that all but the probes have to be asked with; empty: none
+	Checks         []Check
+	Desk           operating.Desk
+	Attendant      ports.Attendant
+	Logger         *slog.Logger
+	TracerProvider trace.TracerProvider
+	Propagator     propagation.TextMapPropagator
+	Timeouts       Timeouts
 }
 
-// Admin is the server that tells how the process is: GET /healthz and GET /readyz.
+// Admin is the server for those who run the process: probes, what the relay does, profiles.
 type Admin struct{ *Server }
 
 // NewAdmin makes the admin server. It does not listen yet.
 func NewAdmin(options AdminOptions) *Admin {
-	engine := newEngine(options.Logger)
+	notProbe := func(r *http.Request) bool { return r.URL.Path != "/healthz" && r.URL.Path != "/readyz" }
+	engine := newEngine(options.Logger, traced(options.TracerProvider, options.Propagator, notProbe))
+	engine.Use(readParameters)
 	engine.GET("/healthz", func(c *gin.Context) { c.JSON(http.StatusOK, Health{Status: HealthStatusOk}) })
 	engine.GET("/readyz", func(c *gin.Context) {
 		report := readiness(c.Request.Context(), options.Checks)
@@ -44,8 +60,31 @@ func NewAdmin(options AdminOptions) *Admin {
 		}
 		c.JSON(status, report)
 	})
+	guarded := engine.Group("/", requireToken(options.Token))
+	operators{options.Desk, options.Attendant}.serve(guarded)
+	guarded.GET("/debug/pprof/*profile", profile)
 	answerHead(engine)
 	return &Admin{newServer("admin listener", options.Addr, engine, options.Timeouts.orDefault(), options.Logger)}
+}
+
+// profile answers as net/http/pprof does, which writes its own errors.
+func profile(c *gin.Context) {
+	switch name := strings.TrimPrefix(c.Param("profile"), "/"); name {
+	case "cmdline":
+		pprof.Cmdline(c.Writer, c.Request)
+	case "profile":
+		pprof.Profile(c.Writer, c.Request)
+	case "symbol":
+		pprof.Symbol(c.Writer, c.Request)
+	case "trace":
+		pprof.Trace(c.Writer, c.Request)
+	default:
+		if name != "" && runtimepprof.Lookup(name) == nil {
+			refuse(c, errRoute)
+			return
+		}
+		pprof.Index(c.Writer, c.Request)
+	}
 }
 
 // readiness asks all checks at once. One that does not answer within two seconds has failed.

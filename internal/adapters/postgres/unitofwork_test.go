@@ -54,8 +54,9 @@ func (s shop) Order(t *testing.T, id order.ID) (order.Snapshot, bool) {
 	var currency order.Currency
 	var updated time.Time
 	err := s.others.QueryRowContext(t.Context(), `SELECT id, customer_id, amount_minor, currency, status, version,
-		created_at, updated_at FROM orders WHERE id = ?`, string(id)).
-		Scan(&state.ID, &state.CustomerID, &minor, &currency, &state.Status, &state.Version, &state.CreatedAt, &updated)
+		created_at, updated_at, payment_reference, carrier, tracking, cancel_reason FROM orders WHERE id = ?`, string(id)).
+		Scan(&state.ID, &state.CustomerID, &minor, &currency, &state.Status, &state.Version, &state.CreatedAt, &updated,
+			&state.PaymentReference, &state.Carrier, &state.Tracking, &state.CancelReason)
 	if errors.Is(err, sql.ErrNoRows) {
 		return order.Snapshot{}, false
 	}
@@ -114,7 +115,7 @@ func payment(id order.ID, meanwhile func()) func(ctx context.Context, tx orderin
 			return err
 		}
 		meanwhile()
-		if err := o.Pay(time.Now()); err != nil {
+		if _, err := o.Pay("", time.Now()); err != nil {
 			return err
 		}
 		return save(ctx, tx, o)

@@ -11,9 +11,14 @@ import (
 
 // Desk is the relay's state in the database.
 type Desk interface {
+	Journal
 	// Status tells where log and relay stand. It reads little, whatever the size of the log, but for the backlog, which it
 	// counts.
 	Status(ctx context.Context) (Status, error)
+}
+
+// Journal is the log for people to look at.
+type Journal interface {
 	// List returns the newest of the log's committed entries that match, at most filter.Limit, the newest first. They may
 	// include some that the relay does not publish yet, because an earlier one can still come.
 	List(ctx context.Context, filter Filter) ([]Listed, error)
@@ -101,6 +106,7 @@ const (
 // Listed is an entry of the log and where it stands: Unpublished, Published, or its state in the parking lot.
 type Listed struct {
 	outbox.Entry
-	State  string
-	Reason string // why it is, or was, in the parking lot; empty: it never was
+	State    string
+	Reason   string // why it is, or was, in the parking lot; empty: it never was
+	Sequence uint64 // in the stream, of what was redriven; else 0
 }
