@@ -70,6 +70,15 @@ format: ## gofumpt and the order of imports, as lint wants them
 generate: ## generate code anew from openapi.yaml
 	$(GO) generate ./...
 
+EXPLORER = openapi-explorer@2.4.820
+
+.PHONY: docs-page
+docs-page: ## fetch anew, with npm, what the page at /docs is made of
+	@folder=$$(mktemp -d) && npm pack --silent --pack-destination $$folder $(EXPLORER) >/dev/null && \
+	tar -xzf $$folder/*.tgz -C $$folder && cd internal/adapters/httpapi/docs && \
+	cp $$folder/package/dist/browser/openapi-explorer.min.js . && \
+	cp $$folder/package/LICENSE openapi-explorer.LICENSE && rm -r $$folder
+
 .PHONY: ci
 ci: lint build test chaos ## what continuous integration runs
 
