@@ -184,6 +184,7 @@ const (
 	ProblemCodeHeadersTooLarge       ProblemCode = "headers_too_large"
 	ProblemCodeIdempotencyKeyReused  ProblemCode = "idempotency_key_reused"
 	ProblemCodeInternal              ProblemCode = "internal"
+	ProblemCodeInvalidAggregate      ProblemCode = "invalid_aggregate"
 	ProblemCodeInvalidAmount         ProblemCode = "invalid_amount"
 	ProblemCodeInvalidCurrency       ProblemCode = "invalid_currency"
 	ProblemCodeInvalidID             ProblemCode = "invalid_id"
@@ -220,6 +221,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeIdempotencyKeyReused:
 		return true
 	case ProblemCodeInternal:
+		return true
+	case ProblemCodeInvalidAggregate:
 		return true
 	case ProblemCodeInvalidAmount:
 		return true

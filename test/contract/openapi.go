@@ -33,6 +33,12 @@ var OpenAPI = sync.OnceValues(func() (*openapi3.T, error) {
 	return doc, doc.Validate(context.Background())
 })
 
+func init() {
+	for _, kind := range []string{"text/html", "text/javascript"} { // of which the library knows nothing
+		openapi3filter.RegisterBodyDecoder(kind, openapi3filter.FileBodyDecoder)
+	}
+}
+
 var parameter = regexp.MustCompile(`\{(\w+)\}`)
 
 // operation finds what the contract says of a request, nil if it does not know the path or the method.

@@ -2,6 +2,8 @@ package httpapi
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/subtle"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -48,9 +50,8 @@ type Admin struct{ *Server }
 
 // NewAdmin makes the admin server. It does not listen yet.
 func NewAdmin(options AdminOptions) *Admin {
-	notProbe := func(r *http.Request) bool { return r.URL.Path != "/healthz" && r.URL.Path != "/readyz" }
 	engine := newEngine(options.Logger, traced(options.TracerProvider, options.Propagator, notProbe))
-	engine.Use(readParameters)
+	engine.Use(requireToken(options.Token), readParameters)
 	engine.GET("/healthz", func(c *gin.Context) { c.JSON(http.StatusOK, Health{Status: HealthStatusOk}) })
 	engine.GET("/readyz", func(c *gin.Context) {
 		report := readiness(c.Request.Context(), options.Checks)
@@ -60,11 +61,30 @@ func NewAdmin(options AdminOptions) *Admin {
 		}
 		c.JSON(status, report)
 	})
-	guarded := engine.Group("/", requireToken(options.Token))
-	operators{options.Desk, options.Attendant}.serve(guarded)
-	guarded.GET("/debug/pprof/*profile", profile)
+	operators{options.Desk, options.Attendant}.serve(engine)
+	engine.GET("/debug/pprof/*profile", profile)
 	answerHead(engine)
 	return &Admin{newServer("admin listener", options.Addr, engine, options.Timeouts.orDefault(), options.Logger)}
+}
+
+// notProbe tells what is neither traced nor open to everybody from what asks how the process is, every few seconds.
+func notProbe(r *http.Request) bool { return r.URL.Path != "/healthz" && r.URL.Path != "/readyz" }
+
+// requireToken lets a request through that has the token, if there is one. It guards whatever the listener serves but for
+// the probes.
+func requireToken(token string) gin.HandlerFunc {
+	wanted := sha256.Sum256([]byte(token))
+	return func(c *gin.Context) {
+		if token == "" || !notProbe(c.Request) {
+			return
+		}
+		given, isBearer := strings.CutPrefix(c.GetHeader("Authorization"), "Bearer ")
+		sent := sha256.Sum256([]byte(given)) // of the same length as wanted, so that the comparison tells nothing
+		if subtle.ConstantTimeCompare(sent[:], wanted[:]) != 1 || !isBearer {
+			c.Header("WWW-Authenticate", `Bearer realm="outboxie admin"`)
+			refuse(c, errToken)
+		}
+	}
 }
 
 // profile answers as net/http/pprof does, which writes its own errors.

@@ -205,17 +205,30 @@ func (s *service) request(method, path string, body io.Reader) *http.Request {
 	return request
 }
 
+// sendOutside is send for what the contract promises of the other listener.
+func (s *service) sendOutside(method, path string) answer {
+	s.t.Helper()
+	got := s.exchange(s.request(method, path, http.NoBody))
+	require.Equal(s.t, trace, got.header.Get("Trace-Id"))
+	return got
+}
+
 func (s *service) do(request *http.Request) answer {
+	s.t.Helper()
+	got := s.exchange(request)
+	require.Equal(s.t, trace, got.header.Get("Trace-Id"))
+	requireConforming(s.t, request, got)
+	return got
+}
+
+func (s *service) exchange(request *http.Request) answer {
 	s.t.Helper()
 	response, err := http.DefaultClient.Do(request)
 	require.NoError(s.t, err)
 	text, err := io.ReadAll(response.Body)
 	require.NoError(s.t, err)
 	require.NoError(s.t, response.Body.Close())
-	got := answer{response.StatusCode, response.Header, string(text)}
-	require.Equal(s.t, trace, got.header.Get("Trace-Id"))
-	requireConforming(s.t, request, got)
-	return got
+	return answer{response.StatusCode, response.Header, string(text)}
 }
 
 func (s *service) place(amount string) answer {

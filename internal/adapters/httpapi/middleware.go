@@ -26,7 +26,8 @@ func newEngine(logger *slog.Logger, tracing ...gin.HandlerFunc) *gin.Engine {
 	return engine
 }
 
-// answerHead makes every GET route of engine answer HEAD as well.
+// answerHead makes every GET route of engine answer HEAD as well. Middleware of single routes is left out, so what guards
+// anything belongs to the engine.
 func answerHead(engine *gin.Engine) {
 	for _, route := range engine.Routes() {
 		if route.Method == http.MethodGet {

@@ -1,11 +1,8 @@
 package httpapi
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -118,19 +115,6 @@ func respond(c *gin.Context, answer any, err error) {
 		return
 	}
 	c.JSON(http.StatusOK, answer)
-}
-
-// requireToken lets a request through that has the token, if there is one.
-func requireToken(token string) gin.HandlerFunc {
-	wanted := sha256.Sum256([]byte(token))
-	return func(c *gin.Context) {
-		given, isBearer := strings.CutPrefix(c.GetHeader("Authorization"), "Bearer ")
-		sent := sha256.Sum256([]byte(given)) // of the same length as wanted, so that the comparison tells nothing
-		if token != "" && (subtle.ConstantTimeCompare(sent[:], wanted[:]) != 1 || !isBearer) {
-			c.Header("WWW-Authenticate", `Bearer realm="outboxie admin"`)
-			refuse(c, errToken)
-		}
-	}
 }
 
 // ShowStatus is what scripts get to know of a status.
