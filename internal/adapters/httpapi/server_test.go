@@ -188,7 +188,7 @@ func TestSlowReadersAreCutOff(t *testing.T) {
 	require.Equal(t, http.StatusOK, asset.status)
 	const requests = 30 // more than any socket buffers
 	conn := dial(t, s.api.Server)
-	require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(4<<10))
+	require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(64<<10))
 	_, err := io.WriteString(conn, strings.Repeat("GET /docs/openapi-explorer.min.js HTTP/1.1\r\nHost: x\r\n\r\n", requests))
 	require.NoError(t, err)
 	time.Sleep(time.Second)
