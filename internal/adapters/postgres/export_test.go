@@ -38,3 +38,6 @@ func (i *Inbox) AbandonedAfter(idle time.Duration) { i.abandonedAfter = idle }
 
 // DeleteStatement is how expired keys are deleted.
 const DeleteStatement = deleteStatement
+
+// Patience is how long a transaction waits to begin.
+func (u *UnitOfWork) Patience(wait time.Duration) { u.patience = wait }
