@@ -17,6 +17,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/test/contract"
 )
 
 const (
@@ -86,6 +87,7 @@ func TestGolden(t *testing.T) {
 			message, err := fixed().Encode(golden.event)
 			require.NoError(t, err)
 			require.Equal(t, golden.payload, string(message.Payload))
+			require.NoError(t, contract.CheckEvent(message.Subject, message.Type, message.Payload))
 			message.Payload = nil
 			require.Equal(t, outbox.Message{
 				ID: eventID, Type: golden.kind, Subject: golden.subject,
@@ -125,10 +127,33 @@ func TestRoundTrip(t *testing.T) {
 		event := events().Draw(t, "event")
 		message, err := fixed().Encode(event)
 		require.NoError(t, err)
+		require.NoError(t, contract.CheckEvent(message.Subject, message.Type, message.Payload))
 		decoded, err := fixed().Decode(message)
 		require.NoError(t, err)
 		require.Equal(t, event, decoded)
 	})
+}
+
+// The contract would notice: each of these breaks it.
+func TestTheContractOfEventsIsStrict(t *testing.T) {
+	require.NoError(t, contract.CheckEvent("orders.paid", codec.TypePaid, []byte(paidBody)))
+	for _, change := range [][2]string{
+		{`"amount":"100.50"`, `"amount":100.50`},
+		{`"amount":"100.50",`, ""},
+		{`"version":2`, `"version":0`},
+		{`"status":"paid"`, `"status":"shipped"`},
+		{`"paid_at":"2026-11-24T10:00:00+02:00"`, `"paid_at":"yesterday"`},
+		{`,"paid_at":"2026-11-24T10:00:00+02:00"`, ""},
+		{orderID, "42"},
+		{`"paid_at"`, `"carrier":"","paid_at"`},
+		{`"paid_at"`, `"note":"","paid_at"`},
+	} {
+		broken := strings.Replace(paidBody, change[0], change[1], 1)
+		require.NotEqual(t, paidBody, broken)
+		require.Error(t, contract.CheckEvent("orders.paid", codec.TypePaid, []byte(broken)), broken)
+	}
+	require.Error(t, contract.CheckEvent("orders.shipped", codec.TypePaid, []byte(paidBody)))
+	require.Error(t, contract.CheckEvent("orders.lost", codec.TypePaid, []byte(paidBody)))
 }
 
 func TestDecodeIgnoresUnknownFields(t *testing.T) {
@@ -168,7 +193,7 @@ func events() *rapid.Generator[order.Event] {
 		}
 		switch rapid.IntRange(0, 3).Draw(t, "kind") {
 		case 0:
-			state.Status = order.StatusCreated
+			state.Status, state.Version = order.StatusCreated, 1
 			return order.Created{Fact: order.Fact{Order: state, At: state.CreatedAt}}
 		case 1:
 			return order.Paid{Fact: fact(order.StatusPaid)}
