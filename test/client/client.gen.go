@@ -481,7 +481,7 @@ type OrderPlacement struct {
 }
 
 // OrderPlacementAmount0 defines model for OrderPlacement.Amount.0.
-type OrderPlacementAmount0 = float32
+type OrderPlacementAmount0 = float64
 
 // OrderPlacementAmount1 defines model for OrderPlacement.Amount.1.
 type OrderPlacementAmount1 = string
