@@ -41,6 +41,10 @@ chaos: ## kills, cuts and stalls everything under load for DURATION=60s, then ch
 bench: ## drain rate against raw batches, and latency; takes about a minute, best on a calm machine
 	$(GO) test ./test/bench -run TestFigures -count=1 -timeout 10m -v -full $(ARGS)
 
+.PHONY: requests
+requests: ## 10,000 random requests made from openapi.yaml (`make test` makes 3,000)
+	$(GO) test ./test/random -count=1 -v -rapid.checks=10000 $(ARGS)
+
 FUZZTIME ?= 30s
 
 .PHONY: fuzz

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
@@ -41,6 +42,41 @@ func init() {
 
 var parameter = regexp.MustCompile(`\{(\w+)\}`)
 
+// Operation is one of the contract's.
+type Operation struct {
+	ID, Method, Path string
+	Admin            bool // on the admin listener
+	Careless         bool // it takes nothing that could be wrong
+	Parameters       []*openapi3.Parameter
+	Body             *openapi3.Schema // nil: it takes none
+}
+
+// Operations are all of the contract's, in the order of their ids.
+func Operations() ([]Operation, error) {
+	doc, err := OpenAPI()
+	if err != nil {
+		return nil, err
+	}
+	var all []Operation
+	for path, item := range doc.Paths.Map() {
+		for method, described := range item.Operations() {
+			operation := Operation{
+				ID: described.OperationID, Method: method, Path: path, Admin: len(item.Servers) > 0,
+			}
+			for _, parameter := range slices.Concat(item.Parameters, described.Parameters) {
+				operation.Parameters = append(operation.Parameters, parameter.Value)
+			}
+			if described.RequestBody != nil {
+				operation.Body = described.RequestBody.Value.Content["application/json"].Schema.Value
+			}
+			operation.Careless = len(operation.Parameters) == 0 && operation.Body == nil
+			all = append(all, operation)
+		}
+	}
+	slices.SortFunc(all, func(a, b Operation) int { return strings.Compare(a.ID, b.ID) })
+	return all, nil
+}
+
 // operation finds what the contract says of a request, nil if it does not know the path or the method.
 func operation(request *http.Request) (*openapi3filter.RequestValidationInput, error) {
 	doc, err := OpenAPI()
@@ -48,7 +84,7 @@ func operation(request *http.Request) (*openapi3filter.RequestValidationInput, e
 		return nil, err
 	}
 	for path, item := range doc.Paths.Map() {
-		pattern := "^" + strings.NewReplacer("{", "(?P<", "}", ">[^/]*)").Replace(path) + "$"
+		pattern := "^" + strings.NewReplacer("{", "(?P<", "}", ">[^/]+)").Replace(path) + "$"
 		match := regexp.MustCompile(pattern).FindStringSubmatch(request.URL.Path)
 		if match == nil || item.Operations()[request.Method] == nil {
 			continue

@@ -10,7 +10,7 @@ import (
 
 // The page is made by https://github.com/Authress-Engineering/openapi-explorer (Apache-2.0); `make docs-page` fetches it.
 //
-//go:embed openapi.yaml docs
+//go:embed openapi.yaml docs.html docs
 var documents embed.FS
 
 // contentTypes of the documents.
@@ -28,7 +28,7 @@ const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'uns
 // serveDocs adds the contract, and a page for people that needs nothing from elsewhere.
 func serveDocs(engine *gin.Engine) {
 	engine.GET("/openapi.yaml", func(c *gin.Context) { serveDocument(c, "openapi.yaml") })
-	engine.GET("/docs", func(c *gin.Context) { serveDocument(c, "docs/index.html") })
+	engine.GET("/docs", func(c *gin.Context) { serveDocument(c, "docs.html") })
 	engine.GET("/docs/:file", func(c *gin.Context) { serveDocument(c, path.Join("docs", c.Param("file"))) })
 }
 
