@@ -204,6 +204,6 @@ func TestTheAdminListenerNeedsAToken(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, health.StatusCode())
 	everywhere := instance.Says(`server="admin listener" addr=`)
-	said, err = outboxie(t, []string{"ADMIN_ADDR=" + everywhere, "ADMIN_TOKEN=" + adminToken}, "healthcheck")
+	said, err = infra.Outboxie(t, []string{"ADMIN_ADDR=" + everywhere, "ADMIN_TOKEN=" + adminToken}, "healthcheck")
 	require.NoError(t, err, said)
 }

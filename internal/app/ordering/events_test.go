@@ -99,14 +99,14 @@ func TestParkedEventsSayWhy(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.stream.Redrive(t.Context(), 0, entry.Progress(), []outbox.Entry{entry})
 	require.NoError(t, err)
-	settle(outboxports.Stamp{Ours: true, Progress: entry.Progress(), Event: entry.Position}, 1)
+	settle(outboxports.Stamp{Ours: true, Progress: entry.Progress(), Event: entry.Position, Redriven: true}, 1)
 	requireEvent(ports.Published)
 	s.stream.Delete(1)
 	requireEvent(ports.Passed)
 
 	id = s.placed(t).ID
 	entry = s.log.Committed()[1]
-	settle(outboxports.Stamp{Ours: true, Progress: entry.Progress(), Parked: "too large"}, 2)
+	settle(outboxports.Stamp{Ours: true, Progress: entry.Progress(), Parked: "too large", Kept: 1}, 2)
 	require.NoError(t, lot.Discard(t.Context(), entry.Position))
 	requireEvent(ports.Discarded)
 }
