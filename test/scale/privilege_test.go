@@ -280,6 +280,7 @@ func requireRepair(t *testing.T, p *privileged, api string, relay *infra.Process
 	require.NoError(t, err)
 	placeMany(t, api, 1)
 	relay.Says("relay halted")
+	requireHalt(t, p.as(relayer, "relay"))
 	require.Contains(t, outboxie(t, p.as(relayer, "relay"), 2, "outbox", "adopt"), "history_lost")
 	outboxie(t, p.as(relayer, "relay"), 0, "outbox", "adopt", "--yes")
 	relay.Says("relaying again")
