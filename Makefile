@@ -114,6 +114,10 @@ bench: ## each figure against a floor of the same run, as text and Markdown; som
 bench-short: ## the same within a minute, and it fails when a figure is far off its goal
 	$(GO) test ./test/bench -run TestFigures -count=1 -v -judge $(ARGS)
 
+.PHONY: requests
+requests: ## 10,000 random requests made from openapi.yaml (`make test` makes 3,000)
+	$(GO) test ./test/random -count=1 -v -rapid.checks=10000 $(ARGS)
+
 FUZZTIME ?= 30s
 
 .PHONY: fuzz
@@ -146,6 +150,15 @@ format: ## gofumpt and the order of imports, as lint wants them
 .PHONY: generate
 generate: ## generate code anew from openapi.yaml
 	$(GO) generate ./...
+
+EXPLORER = openapi-explorer@2.4.820
+
+.PHONY: docs-page
+docs-page: ## fetch anew, with npm, what the page at /docs is made of
+	@folder=$$(mktemp -d) && npm pack --silent --pack-destination $$folder $(EXPLORER) >/dev/null && \
+	tar -xzf $$folder/*.tgz -C $$folder && cd internal/adapters/httpapi/docs && \
+	cp $$folder/package/dist/browser/openapi-explorer.min.js . && \
+	cp $$folder/package/LICENSE openapi-explorer.LICENSE && rm -r $$folder
 
 .PHONY: ci
 ci: lint build test test-alerts test-scale bench-short chaos ## what continuous integration runs
