@@ -46,6 +46,12 @@ BEGIN
     GRANT INSERT, SELECT (position) ON outbox TO outboxie_writer;
     GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_keys TO outboxie_writer;
 
+    -- While no relay leads, every instance shows in its metrics how far the outbox is behind.
+    GRANT SELECT (recorded_at) ON outbox TO outboxie_writer;
+    GRANT SELECT (name, expires_at) ON leases TO outboxie_writer;
+    GRANT SELECT (relay, position, purged_to) ON outbox_cursor TO outboxie_writer;
+    GRANT SELECT (position, aggregate_type, aggregate_id, state) ON outbox_parked TO outboxie_writer;
+
     -- The relay reads the log, and retention deletes from it. It changes nothing there: the right to update one column is what
     -- Postgres asks of whoever locks a row.
     GRANT SELECT, DELETE, UPDATE (recorded_at) ON outbox TO outboxie_relay;

@@ -9,6 +9,7 @@ import (
 	"database/sql"
 	"errors"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,4 +80,12 @@ func outboxie(t *testing.T, environment []string, code int, args ...string) stri
 	}
 	require.Equal(t, code, exited, "%s: %s", args, said)
 	return said
+}
+
+// requireHalt waits until operators are told that the relay is halted.
+func requireHalt(t *testing.T, environment []string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		return strings.Contains(outboxie(t, environment, 0, "outbox", "status"), "halted: history_lost")
+	}, patience, 50*time.Millisecond)
 }

@@ -3,14 +3,14 @@
 package scale_test
 
 import (
-	"context"
 	"database/sql"
 	"fmt"
+	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -119,7 +119,9 @@ func requireEverything(t *testing.T, p *privileged) {
 	p.applyRoles()
 	outboxie(t, p.as(writer, "api"), 0, "migrate", "up") // nothing is missing
 
-	api := infra.Serve(t, "api", p.as(writer, "api", "OUTBOXIE_ROLES=api")).API()
+	instance := infra.Serve(t, "api", p.as(writer, "api", "OUTBOXIE_ROLES=api"))
+	requireMeasures(t, instance, "outboxie_outbox_backlog", "outboxie_outbox_oldest_unpublished_age", "outboxie_parking_events")
+	api := instance.API()
 	relay := infra.Launch(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay", "ADMIN_ADDR=127.0.0.1:0", "STREAM_MAX_BYTES=1000000000"), "serve")
 	subscribe(t, "emails", p.as(subscriber, "subscriber"))
 	applied := func(events int) {
@@ -130,6 +132,7 @@ func requireEverything(t *testing.T, p *privileged) {
 	}
 	placeMany(t, api, 3)
 	applied(3)
+	requireMeasures(t, relay, "outboxie_outbox_backlog", "outboxie_outbox_oldest_writer_age", "outboxie_subscriber_lag")
 	requireWoken(t, p, api)
 	requireWaits(t, p)
 	applied(3 + 5 + 2)
@@ -143,6 +146,19 @@ func requireEverything(t *testing.T, p *privileged) {
 	t.Run("refused by Postgres", func(t *testing.T) { requireRefusedByPostgres(t, p) })
 	t.Run("refused by NATS", func(t *testing.T) { requireRefusedByNATS(t, p) })
 	t.Run("every table is thought of", func(t *testing.T) { requireAllTables(t, p) })
+}
+
+// requireMeasures : what an instance shows is read from both servers, and left out where it cannot be.
+func requireMeasures(t *testing.T, instance *infra.Process, names ...string) {
+	t.Helper()
+	answer, err := http.Get("http://" + instance.Says(`server="admin listener" addr=`) + "/metrics")
+	require.NoError(t, err)
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	for _, name := range names {
+		require.Contains(t, string(text), "\n"+name)
+	}
 }
 
 // requireWoken : the bell of an instance that only serves the API is heard. Without it, polling every half second would take
@@ -264,118 +280,8 @@ func requireRepair(t *testing.T, p *privileged, api string, relay *infra.Process
 	require.NoError(t, err)
 	placeMany(t, api, 1)
 	relay.Says("relay halted")
+	requireHalt(t, p.as(relayer, "relay"))
 	require.Contains(t, outboxie(t, p.as(relayer, "relay"), 2, "outbox", "adopt"), "history_lost")
 	outboxie(t, p.as(relayer, "relay"), 0, "outbox", "adopt", "--yes")
 	relay.Says("relaying again")
-}
-
-// requireAllTables : whoever adds a table decides who may do what with it.
-func requireAllTables(t *testing.T, p *privileged) {
-	t.Helper()
-	text, err := os.ReadFile("../../docker/roles.sql")
-	require.NoError(t, err)
-	rows, err := p.admin.Query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-	require.NoError(t, err)
-	defer rows.Close()
-	var tables []string
-	for rows.Next() {
-		var table string
-		require.NoError(t, rows.Scan(&table))
-		tables = append(tables, table)
-	}
-	require.NoError(t, rows.Err())
-	require.Greater(t, len(tables), 8)
-	for _, table := range slices.DeleteFunc(tables, func(table string) bool { return table == "goose_lock" }) { // the migrator's
-		require.Contains(t, string(text), table)
-	}
-}
-
-func requireRefusedByPostgres(t *testing.T, p *privileged) {
-	t.Helper()
-	for role, statements := range map[string][]string{
-		migrator: {"CREATE ROLE more", "CREATE DATABASE more", "ALTER SYSTEM SET fsync = off"},
-		writer: {
-			"UPDATE outbox SET payload = '{}'", "DELETE FROM outbox", "TRUNCATE outbox", "SELECT payload FROM outbox", "DELETE FROM orders",
-			"SELECT FROM leases", "UPDATE outbox_cursor SET position = 0", "INSERT INTO inbox SELECT FROM inbox", "SELECT FROM dead_letters",
-			"DELETE FROM outbox_parked", "CREATE TABLE more ()", "ALTER TABLE outbox ALTER COLUMN position SET CACHE 10",
-		},
-		relayer: {
-			"INSERT INTO outbox DEFAULT VALUES", "UPDATE outbox SET payload = '{}'", "UPDATE outbox SET event_id = gen_random_uuid()",
-			"TRUNCATE outbox", "SELECT FROM orders", "SELECT FROM idempotency_keys", "SELECT FROM inbox", "DELETE FROM leases",
-			"DELETE FROM outbox_cursor", "SELECT FROM customer_totals", "CREATE TABLE more ()",
-		},
-		subscriber: {
-			"SELECT FROM outbox", "INSERT INTO outbox DEFAULT VALUES", "DELETE FROM outbox", "SELECT FROM orders", "UPDATE leases SET token = 9",
-			"SELECT FROM outbox_cursor", "SELECT FROM outbox_parked", "DELETE FROM customer_totals", "CREATE TABLE more ()",
-		},
-	} {
-		db := open(t, p.database(role))
-		for _, statement := range statements {
-			_, err := db.Exec(statement)
-			require.ErrorContains(t, err, "42501", "%s: %s", role, statement) // insufficient privilege
-		}
-	}
-}
-
-func requireRefusedByNATS(t *testing.T, p *privileged) {
-	t.Helper()
-	for user, subjects := range map[string][]string{
-		"api":        {"orders.created", "outboxie.ORDERS.notices", "$JS.API.STREAM.INFO.ORDERS", "$JS.API.STREAM.DELETE.ORDERS"},
-		"subscriber": {"orders.created", "outboxie.ORDERS.notices", "outboxie.ORDERS.wake", "$JS.API.STREAM.UPDATE.ORDERS", "$JS.API.STREAM.PURGE.ORDERS"},
-		"relay": {
-			"$JS.API.STREAM.DELETE.ORDERS", "$JS.API.STREAM.PURGE.ORDERS", "$JS.API.STREAM.MSG.DELETE.ORDERS", "$JS.API.STREAM.CREATE.OTHER",
-			"$JS.API.CONSUMER.CREATE.ORDERS.emails", "$JS.ACK.ORDERS.emails.1.1.1.1.1", "invoices.created",
-		},
-	} {
-		for _, subject := range subjects {
-			nc, err := nats.Connect(p.nats(user), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
-			require.NoError(t, err)
-			require.NoError(t, nc.Publish(subject, nil))
-			require.NoError(t, nc.Flush())
-			require.ErrorIs(t, nc.LastError(), nats.ErrPermissionViolation, "%s: %s", user, subject)
-			nc.Close()
-		}
-	}
-	for _, address := range []string{"nats://" + p.broker, "nats://relay:wrong@" + p.broker} {
-		_, err := nats.Connect(address)
-		require.ErrorIs(t, err, nats.ErrAuthorization)
-	}
-}
-
-// TestBlindRelay hides rows from the relay, and it does not start; and the locks of others, and it fails at the first gap,
-// instead of taking it for a dead one.
-func TestBlindRelay(t *testing.T) {
-	t.Parallel()
-	p := newPrivileged(t)
-	outboxie(t, p.as(migrator, ""), 0, "migrate", "up")
-	p.applyRoles()
-	_, err := p.admin.Exec("ALTER TABLE outbox ENABLE ROW LEVEL SECURITY")
-	require.NoError(t, err)
-	require.Contains(t, outboxie(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay"), 2, "serve"), "row security is active")
-	_, err = p.admin.Exec("ALTER TABLE outbox DISABLE ROW LEVEL SECURITY")
-	require.NoError(t, err)
-	_, err = p.admin.Exec("REVOKE SELECT ON pg_locks FROM PUBLIC")
-	require.NoError(t, err)
-	relay := infra.Launch(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay", "ADMIN_ADDR=127.0.0.1:0"), "serve")
-	relay.Says("became leader")
-	db := open(t, p.database(writer))
-	early, err := db.Begin()
-	require.NoError(t, err)
-	defer early.Rollback() //nolint:errcheck // after a commit it does nothing
-	_, err = early.Exec(appendStatement, uuid.NewString(), 1, "")
-	require.NoError(t, err)
-	_, err = db.Exec(appendStatement, uuid.NewString(), 1, "")
-	require.NoError(t, err)
-	relay.Says("permission denied for view pg_locks")
-	js := jetStream(t, p.nats("relay"))
-	last := func() uint64 {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		defer cancel()
-		stream, err := js.Stream(ctx, "ORDERS")
-		require.NoError(t, err)
-		return stream.CachedInfo().State.LastSeq
-	}
-	require.Zero(t, last())
-	require.NoError(t, early.Commit())
-	require.Eventually(t, func() bool { return last() == 2 }, patience, 50*time.Millisecond) // there is no gap any more
 }

@@ -75,7 +75,7 @@ func (w *world) start(name string) *instance {
 	ctx, cancel := context.WithCancel(context.Background())
 	i := &instance{world: w, bell: memory.NewBell(), cancel: cancel, next: make(map[string]planned)}
 	i.inner = relay.Ports{
-		Log: w.log, Cursors: w.cursors, Publisher: w.publisher, Parking: w.parking, Retention: w.cursors,
+		Log: w.reader, Cursors: w.cursors, Publisher: w.publisher, Parking: w.parking, Retention: w.cursors,
 		Elector: memory.NewElector(w.lease, name),
 	}
 	i.relay = relay.New(relay.Ports{

@@ -262,9 +262,9 @@ func TestRetentionRestsWhileTheLogIsNotWhatItWas(t *testing.T) {
 		tx, ok := w.begin(1, 1)
 		require.True(t, ok)
 		w.end(tx, true)
+		w.reader = slow{w.log}
 		second := w.start("second")
 		w.join(second)
-		second.inner.Log = slow{second.inner.Log}
 		time.Sleep(100 * retention)
 		require.Equal(t, outbox.HaltHistoryLost, second.relay.Status().Halt.Reason)
 		require.Equal(t, []int{1, 2, 3}, w.readable())

@@ -74,6 +74,7 @@ func even(t *rapid.T, label string) int {
 // world is a database, a broker and the instances between them.
 type world struct {
 	log       *memory.Log
+	reader    ports.Log // log as relays read it
 	lease     *memory.Lease
 	stream    *memory.Stream
 	publisher ports.Publisher
@@ -109,7 +110,7 @@ func newWorld() *world {
 	}
 	w.cursors = memory.NewCursorStore(w.lease, w.log)
 	w.parking = memory.NewParking(w.cursors)
-	w.publisher = w.stream
+	w.publisher, w.reader = w.stream, w.log
 	w.stream.LimitPayload(limit)
 	return w
 }

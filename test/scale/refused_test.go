@@ -1,0 +1,128 @@
+//go:build scale
+
+package scale_test
+
+import (
+	"context"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// requireAllTables : whoever adds a table decides who may do what with it.
+func requireAllTables(t *testing.T, p *privileged) {
+	t.Helper()
+	text, err := os.ReadFile("../../docker/roles.sql")
+	require.NoError(t, err)
+	rows, err := p.admin.Query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+	require.NoError(t, err)
+	defer rows.Close()
+	var tables []string
+	for rows.Next() {
+		var table string
+		require.NoError(t, rows.Scan(&table))
+		tables = append(tables, table)
+	}
+	require.NoError(t, rows.Err())
+	require.Greater(t, len(tables), 8)
+	for _, table := range slices.DeleteFunc(tables, func(table string) bool { return table == "goose_lock" }) { // the migrator's
+		require.Contains(t, string(text), table)
+	}
+}
+
+func requireRefusedByPostgres(t *testing.T, p *privileged) {
+	t.Helper()
+	for role, statements := range map[string][]string{
+		migrator: {"CREATE ROLE more", "CREATE DATABASE more", "ALTER SYSTEM SET fsync = off"},
+		writer: {
+			"UPDATE outbox SET payload = '{}'", "DELETE FROM outbox", "TRUNCATE outbox", "SELECT payload FROM outbox", "DELETE FROM orders",
+			"SELECT holder FROM leases", "UPDATE outbox_cursor SET position = 0", "SELECT reason FROM outbox_parked", "INSERT INTO inbox SELECT FROM inbox", "SELECT FROM dead_letters",
+			"DELETE FROM outbox_parked", "CREATE TABLE more ()", "ALTER TABLE outbox ALTER COLUMN position SET CACHE 10",
+		},
+		relayer: {
+			"INSERT INTO outbox DEFAULT VALUES", "UPDATE outbox SET payload = '{}'", "UPDATE outbox SET event_id = gen_random_uuid()",
+			"TRUNCATE outbox", "SELECT FROM orders", "SELECT FROM idempotency_keys", "SELECT FROM inbox", "DELETE FROM leases",
+			"DELETE FROM outbox_cursor", "SELECT FROM customer_totals", "CREATE TABLE more ()",
+		},
+		subscriber: {
+			"SELECT FROM outbox", "INSERT INTO outbox DEFAULT VALUES", "DELETE FROM outbox", "SELECT FROM orders", "UPDATE leases SET token = 9",
+			"SELECT FROM outbox_cursor", "SELECT FROM outbox_parked", "DELETE FROM customer_totals", "CREATE TABLE more ()",
+		},
+	} {
+		db := open(t, p.database(role))
+		for _, statement := range statements {
+			_, err := db.Exec(statement)
+			require.ErrorContains(t, err, "42501", "%s: %s", role, statement) // insufficient privilege
+		}
+	}
+}
+
+func requireRefusedByNATS(t *testing.T, p *privileged) {
+	t.Helper()
+	for user, subjects := range map[string][]string{
+		"api":        {"orders.created", "outboxie.ORDERS.notices", "$JS.API.STREAM.PURGE.ORDERS", "$JS.API.STREAM.DELETE.ORDERS"},
+		"subscriber": {"orders.created", "outboxie.ORDERS.notices", "outboxie.ORDERS.wake", "$JS.API.STREAM.UPDATE.ORDERS", "$JS.API.STREAM.PURGE.ORDERS"},
+		"relay": {
+			"$JS.API.STREAM.DELETE.ORDERS", "$JS.API.STREAM.PURGE.ORDERS", "$JS.API.STREAM.MSG.DELETE.ORDERS", "$JS.API.STREAM.CREATE.OTHER",
+			"$JS.API.CONSUMER.CREATE.ORDERS.emails", "$JS.ACK.ORDERS.emails.1.1.1.1.1", "invoices.created",
+		},
+	} {
+		for _, subject := range subjects {
+			nc, err := nats.Connect(p.nats(user), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+			require.NoError(t, err)
+			require.NoError(t, nc.Publish(subject, nil))
+			require.NoError(t, nc.Flush())
+			require.ErrorIs(t, nc.LastError(), nats.ErrPermissionViolation, "%s: %s", user, subject)
+			nc.Close()
+		}
+	}
+	for _, address := range []string{"nats://" + p.broker, "nats://relay:wrong@" + p.broker} {
+		_, err := nats.Connect(address)
+		require.ErrorIs(t, err, nats.ErrAuthorization)
+	}
+}
+
+// TestBlindRelay hides rows from the relay, and it does not start; and the locks of others, and it fails at the first gap,
+// instead of taking it for a dead one.
+func TestBlindRelay(t *testing.T) {
+	t.Parallel()
+	p := newPrivileged(t)
+	outboxie(t, p.as(migrator, ""), 0, "migrate", "up")
+	p.applyRoles()
+	_, err := p.admin.Exec("ALTER TABLE outbox ENABLE ROW LEVEL SECURITY")
+	require.NoError(t, err)
+	require.Contains(t, outboxie(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay"), 2, "serve"), "row security is active")
+	_, err = p.admin.Exec("ALTER TABLE outbox DISABLE ROW LEVEL SECURITY")
+	require.NoError(t, err)
+	_, err = p.admin.Exec("REVOKE SELECT ON pg_locks FROM PUBLIC")
+	require.NoError(t, err)
+	relay := infra.Launch(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay", "ADMIN_ADDR=127.0.0.1:0"), "serve")
+	relay.Says("became leader")
+	db := open(t, p.database(writer))
+	early, err := db.Begin()
+	require.NoError(t, err)
+	defer early.Rollback() //nolint:errcheck // after a commit it does nothing
+	_, err = early.Exec(appendStatement, uuid.NewString(), 1, "")
+	require.NoError(t, err)
+	_, err = db.Exec(appendStatement, uuid.NewString(), 1, "")
+	require.NoError(t, err)
+	relay.Says("permission denied for view pg_locks")
+	js := jetStream(t, p.nats("relay"))
+	last := func() uint64 {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		stream, err := js.Stream(ctx, "ORDERS")
+		require.NoError(t, err)
+		return stream.CachedInfo().State.LastSeq
+	}
+	require.Zero(t, last())
+	require.NoError(t, early.Commit())
+	require.Eventually(t, func() bool { return last() == 2 }, patience, 50*time.Millisecond) // there is no gap any more
+}
