@@ -119,7 +119,8 @@ func requireEverything(t *testing.T, p *privileged) {
 	p.applyRoles()
 	outboxie(t, p.as(writer, "api"), 0, "migrate", "up") // nothing is missing
 
-	api := infra.Serve(t, "api", p.as(writer, "api", "OUTBOXIE_ROLES=api")).API()
+	writes := infra.Serve(t, "api", p.as(writer, "api", "OUTBOXIE_ROLES=api"))
+	api := writes.API()
 	relay := infra.Launch(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay", "ADMIN_ADDR=127.0.0.1:0", "STREAM_MAX_BYTES=1000000000"), "serve")
 	subscribe(t, "emails", p.as(subscriber, "subscriber"))
 	applied := func(events int) {
@@ -139,10 +140,23 @@ func requireEverything(t *testing.T, p *privileged) {
 	requireSweeps(t, p)
 	requireRepair(t, p, api, relay)
 	require.Contains(t, outboxie(t, p.as(relayer, "relay"), 0, "outbox", "status"), "relaying")
-	require.NotContains(t, relay.String(), "ermission")
+	requireMeasured(t, writes, relay)
+	for _, process := range []*infra.Process{writes, relay} {
+		require.NotContains(t, process.String(), "ermission")
+	}
 	t.Run("refused by Postgres", func(t *testing.T) { requireRefusedByPostgres(t, p) })
 	t.Run("refused by NATS", func(t *testing.T) { requireRefusedByNATS(t, p) })
 	t.Run("every table is thought of", func(t *testing.T) { requireAllTables(t, p) })
+}
+
+// requireMeasured : the relay may look at all that its metrics tell. An instance that only serves the API tells of itself.
+func requireMeasured(t *testing.T, api, relay *infra.Process) {
+	t.Helper()
+	infra.WaitForSample(t, relay.Admin(), 0, "outboxie_outbox_backlog")
+	infra.WaitForSample(t, relay.Admin(), 0, "outboxie_subscriber_lag", "messaging_consumer_group_name=emails")
+	shown := infra.Scrape(t, api.Admin())
+	require.NotEmpty(t, shown.Find("http_server_request_duration_seconds_count", "http_response_status_code=201"))
+	require.Empty(t, shown.Find("outboxie_outbox_backlog"))
 }
 
 // requireWoken : the bell of an instance that only serves the API is heard. Without it, polling every half second would take
