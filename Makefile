@@ -114,6 +114,10 @@ bench: ## each figure against a floor of the same run, as text and Markdown; som
 bench-short: ## the same within a minute, and it fails when a figure is far off its goal
 	$(GO) test ./test/bench -run TestFigures -count=1 -v -judge $(ARGS)
 
+.PHONY: requests
+requests: ## 10,000 random requests made from openapi.yaml (`make test` makes 3,000)
+	$(GO) test ./test/random -count=1 -v -rapid.checks=10000 $(ARGS)
+
 FUZZTIME ?= 30s
 
 .PHONY: fuzz
@@ -126,7 +130,7 @@ fuzz: ## each fuzz target for FUZZTIME (30s); a finding ends it, and is kept in 
 	done
 
 .PHONY: lint
-lint: ## vet, golangci-lint, generated code up to date, go.mod and go.sum tidy
+lint: ## vet, golangci-lint, generated code up to date, go.mod and go.sum tidy, known vulnerabilities (govulncheck)
 	$(GO) vet -tags jaeger,scale ./...
 	$(LINT) run
 	@stamp() { find . -name '*.gen.go' ! -path './.*' | sort | xargs cksum; }; \
@@ -134,6 +138,10 @@ lint: ## vet, golangci-lint, generated code up to date, go.mod and go.sum tidy
 	if [ "$$before" != "$$(stamp)" ]; then echo "Generated code was out of date; it is up to date now: commit it." >&2; exit 1; fi
 	$(GO) mod tidy -diff
 	$(GO) -C tools mod tidy -diff
+	@said=$$($(GO) tool -modfile=tools/go.mod govulncheck ./... 2>&1) || { code=$$?; case "$$said" in \
+		*"fetching vulnerabilities"*) said="Known vulnerabilities were not looked for, because their database cannot be reached. $$said" ;; \
+		*) echo "$$said" >&2; exit $$code ;; \
+	esac; }; echo "$$said"
 
 .PHONY: format
 format: ## gofumpt and the order of imports, as lint wants them
@@ -142,6 +150,15 @@ format: ## gofumpt and the order of imports, as lint wants them
 .PHONY: generate
 generate: ## generate code anew from openapi.yaml
 	$(GO) generate ./...
+
+EXPLORER = openapi-explorer@2.4.820
+
+.PHONY: docs-page
+docs-page: ## fetch anew, with npm, what the page at /docs is made of
+	@folder=$$(mktemp -d) && npm pack --silent --pack-destination $$folder $(EXPLORER) >/dev/null && \
+	tar -xzf $$folder/*.tgz -C $$folder && cd internal/adapters/httpapi/docs && \
+	cp $$folder/package/dist/browser/openapi-explorer.min.js . && \
+	cp $$folder/package/LICENSE openapi-explorer.LICENSE && rm -r $$folder
 
 .PHONY: ci
 ci: lint build test test-alerts test-scale bench-short chaos ## what continuous integration runs

@@ -100,18 +100,18 @@ func (l linked) Place(ctx context.Context, customer order.CustomerID, amount ord
 	return l.tell(ctx, placed, err)
 }
 
-func (l linked) Pay(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	paid, err := l.Service.Pay(ctx, id)
+func (l linked) Pay(ctx context.Context, id order.ID, reference order.Text, guard ordering.Guard) (order.Snapshot, error) {
+	paid, err := l.Service.Pay(ctx, id, reference, guard)
 	return l.tell(ctx, paid, err)
 }
 
-func (l linked) Ship(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	shipped, err := l.Service.Ship(ctx, id)
+func (l linked) Ship(ctx context.Context, id order.ID, carrier, tracking order.Text, guard ordering.Guard) (order.Snapshot, error) {
+	shipped, err := l.Service.Ship(ctx, id, carrier, tracking, guard)
 	return l.tell(ctx, shipped, err)
 }
 
-func (l linked) Cancel(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	cancelled, err := l.Service.Cancel(ctx, id)
+func (l linked) Cancel(ctx context.Context, id order.ID, reason order.Text, guard ordering.Guard) (order.Snapshot, error) {
+	cancelled, err := l.Service.Cancel(ctx, id, reason, guard)
 	return l.tell(ctx, cancelled, err)
 }
 

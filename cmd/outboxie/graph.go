@@ -28,6 +28,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 	orderports "github.com/assylzhan-a/outboxie/internal/ports/ordering"
 	outboxports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
@@ -104,9 +105,7 @@ func serving(c config.Config) fx.Option {
 // administering adds the admin listener.
 func administering() fx.Option {
 	return fx.Options(
-		fx.Provide(func(c config.Config, checks []httpapi.Check, t *telemetry.Telemetry, logger *slog.Logger) httpapi.AdminOptions {
-			return httpapi.AdminOptions{Addr: c.HTTP.AdminAddr, Checks: checks, Metrics: t.Metrics(), Logger: logger}
-		}),
+		fx.Provide(adminOptions),
 		fx.Invoke(func(*httpapi.Admin) {}),
 	)
 }
@@ -123,9 +122,21 @@ func subscribers(ids ...string) fx.Option {
 	})
 }
 
-func newOrdering(work orderports.UnitOfWork, encoder orderports.Encoder, waker outboxports.Waker) orderports.Service {
+// orderingParts is everything that the order service drives.
+type orderingParts struct {
+	fx.In
+	Work    orderports.UnitOfWork
+	Encoder orderports.Encoder
+	Waker   outboxports.Waker
+	Journal operating.Journal
+	Finder  outboxports.Finder
+}
+
+func newOrdering(parts orderingParts) orderports.Service {
 	newID := func() order.ID { return order.ID(uuid.Must(uuid.NewV7()).String()) }
-	return ordering.New(work, encoder, newID, time.Now, waker)
+	return ordering.New(ordering.Ports{
+		Work: parts.Work, Encoder: parts.Encoder, Waker: parts.Waker, Journal: parts.Journal, Finder: parts.Finder,
+	}, newID, time.Now)
 }
 
 // relayParts is everything that a relay drives.
@@ -166,6 +177,26 @@ func apiOptions(
 ) httpapi.Options {
 	return httpapi.Options{
 		Addr: c.HTTP.Addr, Service: service, Logger: logger, TracerProvider: tp, MeterProvider: mp, Propagator: propagator,
+	}
+}
+
+// adminParts is what operators work with.
+type adminParts struct {
+	fx.In
+	Telemetry  *telemetry.Telemetry
+	Config     config.Config
+	Checks     []httpapi.Check
+	Desk       operating.Desk
+	Attendant  outboxports.Attendant
+	Traces     trace.TracerProvider
+	Propagator propagation.TextMapPropagator
+	Logger     *slog.Logger
+}
+
+func adminOptions(parts adminParts) httpapi.AdminOptions {
+	return httpapi.AdminOptions{
+		Addr: parts.Config.HTTP.AdminAddr, Token: string(parts.Config.HTTP.AdminToken), Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(),
+		Desk: parts.Desk, Attendant: parts.Attendant, Logger: parts.Logger, TracerProvider: parts.Traces, Propagator: parts.Propagator,
 	}
 }
 

@@ -12,11 +12,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/uptrace/bun"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/codec"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/config"
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
@@ -54,18 +51,6 @@ func (p *program) atOutbox(cmd *cobra.Command, work func(ctx context.Context, de
 	})
 }
 
-// parseAggregate reads TYPE/ID, or the id of an order.
-func parseAggregate(text string) (outbox.Key, error) {
-	if kind, id, ok := strings.Cut(text, "/"); ok && kind != "" && id != "" {
-		return outbox.Key{Type: kind, ID: id}, nil
-	}
-	id, err := order.ParseID(text)
-	if err != nil {
-		return outbox.Key{}, errUsage.With("%q is neither the UUID of an order nor the TYPE/ID of another aggregate", text)
-	}
-	return outbox.Key{Type: codec.KeyType, ID: string(id)}, nil
-}
-
 // checkLimit bounds what is held in memory.
 func checkLimit(limit int) error {
 	if limit < 1 || limit > mostListed {
@@ -98,15 +83,6 @@ func age(d time.Duration) string {
 
 // moment is a time for people.
 func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-
-// known is a time for scripts: null if there is none.
-func known(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	t = t.UTC()
-	return &t
-}
 
 // counted is a number of things.
 func counted(count int64, thing string) string {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 )
 
@@ -27,7 +27,7 @@ func (p *program) outboxListCommand() *cobra.Command {
 				return err
 			}
 			if cmd.Flags().Changed("order") {
-				if filter.Aggregate, err = parseAggregate(aggregate); err != nil {
+				if filter.Aggregate, err = operating.ParseAggregate(aggregate); err != nil {
 					return err
 				}
 			}
@@ -42,7 +42,7 @@ func (p *program) outboxListCommand() *cobra.Command {
 					return err
 				}
 				if asJSON {
-					return printJSON(p.stdout, newListJSON(entries))
+					return printJSON(p.stdout, httpapi.ShowEvents(entries))
 				}
 				return printList(p.stdout, entries, filter.Limit, time.Now())
 			})
@@ -84,32 +84,4 @@ func printList(out io.Writer, entries []operating.Listed, limit int, now time.Ti
 	}
 	_, err := fmt.Fprintf(out, "These are the newest %d; there may be more: --limit.\n", limit)
 	return err
-}
-
-// listedJSON is the contract with scripts.
-type listedJSON struct {
-	Position      int64             `json:"position"`
-	EventID       string            `json:"event_id"`
-	State         string            `json:"state"`
-	Reason        string            `json:"reason,omitempty"` // why it is, or was, parked
-	AggregateType string            `json:"aggregate_type"`
-	AggregateID   string            `json:"aggregate_id"`
-	Version       int64             `json:"aggregate_version"`
-	Type          string            `json:"type"`
-	Subject       string            `json:"subject"`
-	RecordedAt    time.Time         `json:"recorded_at"`
-	Headers       map[string]string `json:"headers,omitempty"`
-	Payload       json.RawMessage   `json:"payload"`
-}
-
-func newListJSON(entries []operating.Listed) []listedJSON {
-	list := make([]listedJSON, 0, len(entries))
-	for _, e := range entries {
-		list = append(list, listedJSON{
-			Position: int64(e.Position), EventID: e.ID, State: e.State, Reason: e.Reason,
-			AggregateType: e.Key.Type, AggregateID: e.Key.ID, Version: e.Version,
-			Type: e.Type, Subject: e.Subject, RecordedAt: e.RecordedAt.UTC(), Headers: e.Headers, Payload: e.Payload,
-		})
-	}
-	return list
 }

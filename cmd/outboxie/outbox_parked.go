@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
@@ -34,7 +35,7 @@ func (p *program) outboxParkedCommand() *cobra.Command {
 					return err
 				}
 				if asJSON {
-					return printJSON(p.stdout, newParkedJSON(events, status.ParkedEvents, status.ParkedAggregates))
+					return printJSON(p.stdout, httpapi.ShowParked(events, status))
 				}
 				return printParked(p.stdout, events, status.ParkedEvents, status.ParkedAggregates, status.Now)
 			})
@@ -69,34 +70,4 @@ Publish them after all, once the cause is gone:  outboxie outbox redrive --aggre
 Give one up for ever, then redrive the others:   outboxie outbox discard --position N
 `, counted(all, "event"), counted(aggregates, "aggregate"), shown)
 	return err
-}
-
-// parkedJSON is the contract with scripts.
-type parkedJSON struct {
-	Waiting    int64             `json:"waiting"` // also those that are not listed
-	Aggregates int64             `json:"aggregates"`
-	Events     []parkedEventJSON `json:"events"`
-}
-
-type parkedEventJSON struct {
-	Position      int64              `json:"position"`
-	EventID       string             `json:"event_id"`
-	AggregateType string             `json:"aggregate_type"`
-	AggregateID   string             `json:"aggregate_id"`
-	Type          string             `json:"type"`
-	State         outbox.ParkedState `json:"state"`
-	Reason        string             `json:"reason"`
-	ParkedAt      time.Time          `json:"parked_at"`
-	ChangedAt     time.Time          `json:"changed_at"`
-}
-
-func newParkedJSON(events []outbox.ParkedEvent, all, aggregates int64) parkedJSON {
-	shown := parkedJSON{Waiting: all, Aggregates: aggregates, Events: make([]parkedEventJSON, 0, len(events))}
-	for _, e := range events {
-		shown.Events = append(shown.Events, parkedEventJSON{
-			Position: int64(e.Position), EventID: e.EventID, AggregateType: e.Key.Type, AggregateID: e.Key.ID, Type: e.Type,
-			State: e.State, Reason: e.Reason, ParkedAt: e.ParkedAt.UTC(), ChangedAt: e.ChangedAt.UTC(),
-		})
-	}
-	return shown
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
 
@@ -25,7 +26,7 @@ func (p *program) outboxRedriveCommand() *cobra.Command {
 			}
 			var key *outbox.Key
 			if !all {
-				parsed, err := parseAggregate(aggregate)
+				parsed, err := operating.ParseAggregate(aggregate)
 				if err != nil {
 					return err
 				}

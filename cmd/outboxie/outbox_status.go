@@ -6,11 +6,10 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 )
 
@@ -29,7 +28,7 @@ func (p *program) outboxStatusCommand() *cobra.Command {
 					return err
 				}
 				if asJSON {
-					return printJSON(p.stdout, newStatusJSON(status))
+					return printJSON(p.stdout, httpapi.ShowStatus(status))
 				}
 				return printStatus(p.stdout, status)
 			})
@@ -39,74 +38,24 @@ func (p *program) outboxStatusCommand() *cobra.Command {
 	return cmd
 }
 
-// What the relay does, in a word that scripts rely on.
-const (
-	relayHalted     = "halted"     // it stopped on purpose and waits for a person
-	relayLeaderless = "leaderless" // nobody leads
-	relayWaiting    = "waiting"    // an open transaction holds the log up
-	relayStuck      = "stuck"      // events wait, and the leader does not come on
-	relayRelaying   = "relaying"
-)
-
-const (
-	longOpen  = time.Second     // for a transaction that writes the log to be worth a word
-	longStuck = 5 * time.Second // several times what the relay needs to say that it has come on
-)
-
-func relayState(s operating.Status) string {
-	switch {
-	case s.Halt != nil:
-		return relayHalted
-	case s.Leader == nil:
-		return relayLeaderless
-	case s.Unpublished > 0 && holdsUp(s):
-		return relayWaiting
-	case heldUp(s) && s.Now.Sub(s.Saved) > longStuck:
-		return relayStuck
-	}
-	return relayRelaying
-}
-
-// holdsUp reports whether an open transaction may be what is waited for.
-func holdsUp(s operating.Status) bool {
-	if s.Writer == nil || s.Writer.Since.IsZero() {
-		return s.Writer != nil && heldUp(s)
-	}
-	return s.Now.Sub(s.Writer.Since) > longOpen
-}
-
-// heldUp reports whether an event waits for longer than it takes to publish it.
-func heldUp(s operating.Status) bool { return s.Unpublished > 0 && s.Now.Sub(s.Oldest) > longStuck }
-
-// meanings says what a halt means to whoever has to deal with it.
-var meanings = map[outbox.HaltReason]string{
-	outbox.HaltStreamMissing:  "The stream was deleted, or NATS_URL names another server.",
-	outbox.HaltStreamReplaced: "The stream was deleted and made anew, or NATS_URL names another server.",
-	outbox.HaltTailGone:       "The end of the stream was deleted or has expired, so it does not say any more what was published last.",
-	outbox.HaltTailCopied:     "Somebody stored a copy of an old message at the end of the stream.",
-	outbox.HaltTailForeign:    "Somebody else wrote or changed the end of the stream.",
-	outbox.HaltLogPurged:      "The stream lost messages which cannot be published again, because retention has removed them from the log.",
-	outbox.HaltHistoryLost:    "The database lost committed events, or DATABASE_URL names another one.",
-}
-
 func printStatus(out io.Writer, s operating.Status) error {
 	var text strings.Builder
-	switch relayState(s) {
-	case relayHalted:
+	switch s.State() {
+	case operating.Halted:
 		fmt.Fprintf(&text, "halted: %s, for %s\n\n  %s\n", s.Halt.Reason, age(s.Now.Sub(s.Halt.Since)), oneLine(s.Halt.Detail))
-		if meaning := meanings[s.Halt.Reason]; meaning != "" {
+		if meaning := s.Halt.Meaning(); meaning != "" {
 			fmt.Fprintf(&text, "  %s\n", meaning)
 		}
 		text.WriteString("  Nothing is published until this is repaired. To see how, and then do it:\n    outboxie outbox adopt\n")
-	case relayLeaderless:
+	case operating.Leaderless:
 		text.WriteString("nobody leads\n\n  No instance holds the lease, so nothing is published. Run one that can reach NATS too:\n    outboxie serve\n")
-	case relayWaiting:
+	case operating.Waiting:
 		fmt.Fprintf(&text, "waiting for an open transaction (%s)\n\n", writerAge(s))
 		describeWriter(&text, *s.Writer)
-	case relayStuck:
+	case operating.Stuck:
 		fmt.Fprintf(&text, "stuck: the leader has not come on for %s\n\n  Can it reach NATS? Its log and its /readyz say what is wrong.\n",
 			age(s.Now.Sub(s.Saved)))
-	case relayRelaying:
+	case operating.Relaying:
 		text.WriteString("relaying\n")
 	}
 	text.WriteString("\n")
@@ -118,7 +67,7 @@ func printStatus(out io.Writer, s operating.Status) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	if relayState(s) != relayWaiting && holdsUp(s) {
+	if s.State() != operating.Waiting && s.HoldsUp() {
 		fmt.Fprintf(&text, "\nA transaction that has written the outbox is still open (%s). Later events have to wait for it.\n", writerAge(s))
 		describeWriter(&text, *s.Writer)
 	}
@@ -175,67 +124,4 @@ func describeWriter(text *strings.Builder, w operating.Writer) {
 	}
 	fmt.Fprintf(text, "  pid %d (%s), %s, last statement:\n    %s\n  To end it, which rolls it back:\n    SELECT pg_terminate_backend(%d);\n",
 		w.PID, oneLine(w.Application), w.State, oneLine(w.Query), w.PID)
-}
-
-// statusJSON is the contract with scripts.
-type statusJSON struct {
-	State            string      `json:"state"` // halted, leaderless, waiting, stuck, relaying
-	Relay            string      `json:"relay"`
-	Now              time.Time   `json:"now"`
-	Leader           *leaderJSON `json:"leader"`
-	Halt             *haltJSON   `json:"halt"`
-	Position         int64       `json:"position"`
-	SavedAt          *time.Time  `json:"saved_at"`
-	Stream           string      `json:"stream"`
-	StreamSequence   uint64      `json:"stream_sequence"`
-	LastPosition     int64       `json:"last_position"`
-	PurgedTo         int64       `json:"purged_to"`
-	Unpublished      int64       `json:"unpublished"`
-	OldestAt         *time.Time  `json:"oldest_unpublished_at"`
-	OpenWriter       *writerJSON `json:"open_writer"`
-	ParkedEvents     int64       `json:"parked_events"`
-	ParkedAggregates int64       `json:"parked_aggregates"`
-}
-
-type leaderJSON struct {
-	Holder string    `json:"holder"`
-	Token  int64     `json:"token"`
-	Since  time.Time `json:"since"`
-	Until  time.Time `json:"until"`
-}
-
-type haltJSON struct {
-	Reason  outbox.HaltReason `json:"reason"`
-	Detail  string            `json:"detail"`
-	Meaning string            `json:"meaning"`
-	Since   time.Time         `json:"since"`
-}
-
-type writerJSON struct {
-	PID         int        `json:"pid"`
-	GID         string     `json:"gid"`
-	Application string     `json:"application"`
-	State       string     `json:"state"`
-	Query       string     `json:"query"`
-	Since       *time.Time `json:"since"`
-}
-
-func newStatusJSON(s operating.Status) statusJSON {
-	shown := statusJSON{
-		State: relayState(s), Relay: s.Relay, Now: s.Now.UTC(), Position: int64(s.Position), SavedAt: known(s.Saved),
-		Stream: s.Stream, StreamSequence: s.Sequence, LastPosition: int64(s.Last), PurgedTo: int64(s.PurgedTo),
-		Unpublished: s.Unpublished, OldestAt: known(s.Oldest), ParkedEvents: s.ParkedEvents, ParkedAggregates: s.ParkedAggregates,
-	}
-	if l := s.Leader; l != nil {
-		shown.Leader = &leaderJSON{Holder: l.Holder, Token: l.Token, Since: l.Since.UTC(), Until: l.Until.UTC()}
-	}
-	if h := s.Halt; h != nil {
-		shown.Halt = &haltJSON{Reason: h.Reason, Detail: h.Detail, Meaning: meanings[h.Reason], Since: h.Since.UTC()}
-	}
-	if w := s.Writer; w != nil {
-		shown.OpenWriter = &writerJSON{
-			PID: w.PID, GID: w.GID, Application: w.Application, State: w.State, Query: w.Query, Since: known(w.Since),
-		}
-	}
-	return shown
 }

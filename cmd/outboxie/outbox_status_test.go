@@ -1,17 +1,14 @@
 package main
 
 import (
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
@@ -24,9 +21,9 @@ func TestOutboxStatus(t *testing.T) {
 	require.Contains(t, said, "outboxie serve")
 	require.Regexp(t, `(?m)^relayed +nothing yet$`, said)
 	require.Regexp(t, `(?m)^stream +none yet$`, said)
-	var shown statusJSON
+	var shown httpapi.OutboxStatus
 	o.read(&shown, "status")
-	require.Equal(t, statusJSON{State: relayLeaderless, Relay: "ORDERS", Now: shown.Now}, shown)
+	require.Equal(t, httpapi.OutboxStatus{State: "leaderless", Relay: "ORDERS", Now: shown.Now}, shown)
 
 	o.lead()
 	o.five()
@@ -42,14 +39,14 @@ func TestOutboxStatus(t *testing.T) {
 	} {
 		require.Regexp(t, "(?m)^"+line+"$", said)
 	}
-	shown = statusJSON{}
+	shown = httpapi.OutboxStatus{}
 	o.read(&shown, "status")
 	require.NotNil(t, shown.SavedAt)
-	require.NotNil(t, shown.OldestAt)
+	require.NotNil(t, shown.OldestUnpublishedAt)
 	require.Equal(t, "api-1", shown.Leader.Holder)
-	require.Equal(t, statusJSON{
-		State: relayRelaying, Relay: "ORDERS", Now: shown.Now, Leader: shown.Leader, Position: 1, SavedAt: shown.SavedAt, Stream: "ORDERS",
-		StreamSequence: 7, LastPosition: 5, PurgedTo: 1, Unpublished: 3, OldestAt: shown.OldestAt, ParkedEvents: 1, ParkedAggregates: 1,
+	require.Equal(t, httpapi.OutboxStatus{
+		State: "relaying", Relay: "ORDERS", Now: shown.Now, Leader: shown.Leader, Position: 1, SavedAt: shown.SavedAt, Stream: "ORDERS",
+		StreamSequence: 7, LastPosition: 5, PurgedTo: 1, Unpublished: 3, OldestUnpublishedAt: shown.OldestUnpublishedAt, ParkedEvents: 1, ParkedAggregates: 1,
 	}, shown)
 
 	o.exec("UPDATE outbox SET recorded_at = recorded_at - interval '1 minute'")
@@ -85,11 +82,11 @@ func TestOutboxStatusOfAHaltedRelay(t *testing.T) {
 	require.Regexp(t, `^halted: tail_gone, for 12m\d+s\n\n  the message at 7 \[31mis gone\n  The end of the stream was deleted`, said)
 	require.Contains(t, said, "\n    outboxie outbox adopt\n")
 	require.NotContains(t, said, "\x1b")
-	var shown statusJSON
+	var shown httpapi.OutboxStatus
 	o.read(&shown, "status")
-	require.Equal(t, relayHalted, shown.State)
-	require.Equal(t, haltJSON{
-		Reason: outbox.HaltTailGone, Detail: "the message at 7\n\x1b[31mis gone", Meaning: meanings[outbox.HaltTailGone], Since: shown.Halt.Since,
+	require.Equal(t, httpapi.OutboxStatusStateHalted, shown.State)
+	require.Equal(t, httpapi.OutboxHalt{
+		Reason: string(outbox.HaltTailGone), Detail: "the message at 7\n\x1b[31mis gone", Meaning: operating.Halt{Halt: outbox.Halt{Reason: outbox.HaltTailGone}}.Meaning(), Since: shown.Halt.Since,
 	}, *shown.Halt)
 
 	o.exec("UPDATE outbox_cursor SET halt_reason = 'of the future'")
@@ -110,9 +107,9 @@ func TestOutboxStatusNamesAnOpenWriter(t *testing.T) {
 	require.Regexp(t, `\(\d+s old\)\n\n  pid \d+ \(billing\), idle in transaction, last statement:\n    INSERT INTO outbox`, said)
 	end := regexp.MustCompile(`SELECT pg_terminate_backend\(\d+\);`).FindString(said)
 	require.NotEmpty(t, end)
-	var shown statusJSON
+	var shown httpapi.OutboxStatus
 	o.read(&shown, "status")
-	require.Equal(t, relayWaiting, shown.State)
+	require.Equal(t, httpapi.OutboxStatusStateWaiting, shown.State)
 	require.Equal(t, "idle in transaction", shown.OpenWriter.State)
 
 	o.exec("UPDATE outbox_cursor SET position = 5")
@@ -146,26 +143,4 @@ func TestStatusOfWriters(t *testing.T) {
 			require.True(t, strings.HasPrefix(text.String(), c.says), text.String())
 		})
 	}
-}
-
-// TestEveryHaltHasAMeaning reads the reasons from where they are declared.
-func TestEveryHaltHasAMeaning(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "../../internal/domain/outbox/halt.go", nil, 0)
-	require.NoError(t, err)
-	declared := 0
-	ast.Inspect(file, func(node ast.Node) bool {
-		spec, ok := node.(*ast.ValueSpec)
-		if !ok {
-			return true
-		}
-		if kind, ok := spec.Type.(*ast.Ident); ok && kind.Name == "HaltReason" {
-			reason, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
-			require.NoError(t, err)
-			require.NotEmpty(t, meanings[outbox.HaltReason(reason)], reason)
-			declared++
-		}
-		return true
-	})
-	require.Positive(t, declared)
-	require.Len(t, meanings, declared)
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/uptrace/bun"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -103,7 +103,7 @@ func (o *operators) read(into any, args ...string) {
 func TestOutboxList(t *testing.T) {
 	o := newOperators(t)
 	require.Equal(t, "No such events.\n", o.run(exitClean, "list"))
-	list := []listedJSON{}
+	list := []httpapi.OutboxEvent{}
 	o.read(&list, "list")
 	require.NotNil(t, list)
 	require.Empty(t, list)
@@ -121,7 +121,7 @@ func TestOutboxList(t *testing.T) {
 	require.Contains(t, o.run(exitClean, "list", "--limit=2"), "These are the newest 2")
 
 	positions := func(args ...string) (found []int64) {
-		var list []listedJSON
+		var list []httpapi.OutboxEvent
 		o.read(&list, append([]string{"list"}, args...)...)
 		for _, listed := range list {
 			found = append(found, listed.Position)
@@ -137,11 +137,12 @@ func TestOutboxList(t *testing.T) {
 	require.Equal(t, []int64{5}, positions("--limit", "1"))
 
 	o.read(&list, "list", "--order", orderB)
-	require.Equal(t, listedJSON{
-		Position: 4, EventID: list[1].EventID, State: "parked", Reason: "too large", AggregateType: "order", AggregateID: orderB, Version: 1,
-		Type: "outboxie.order.paid.v1", Subject: "orders.x", RecordedAt: list[1].RecordedAt, Headers: map[string]string{"traceparent": "00-1"},
+	require.Equal(t, httpapi.OutboxEvent{
+		Position: 4, EventID: list[1].EventID, State: "parked", Reason: list[1].Reason, AggregateType: "order", AggregateID: orderB, AggregateVersion: 1,
+		Type: "outboxie.order.paid.v1", Subject: "orders.x", RecordedAt: list[1].RecordedAt, Headers: &map[string]string{"traceparent": "00-1"},
 		Payload: list[1].Payload,
 	}, list[1])
+	require.Equal(t, "too large", *list[1].Reason)
 	require.JSONEq(t, `{"b": 1.50, "a": 2}`, string(list[1].Payload))
 	require.Equal(t, time.UTC, list[1].RecordedAt.Location())
 }
@@ -149,9 +150,9 @@ func TestOutboxList(t *testing.T) {
 func TestOutboxParked(t *testing.T) {
 	o := newOperators(t)
 	require.Equal(t, "Nothing is parked.\n", o.run(exitClean, "parked"))
-	var shown parkedJSON
+	var shown httpapi.ParkedEvents
 	o.read(&shown, "parked")
-	require.Equal(t, parkedJSON{Events: []parkedEventJSON{}}, shown)
+	require.Equal(t, httpapi.ParkedEvents{Events: []httpapi.ParkedEvent{}}, shown)
 
 	o.five()
 	o.park(2, "too\nlarge")
@@ -169,9 +170,9 @@ func TestOutboxParked(t *testing.T) {
 	o.read(&shown, "parked", "--limit", "1")
 	require.Len(t, shown.Events, 1)
 	event := shown.Events[0]
-	require.Equal(t, parkedJSON{Waiting: 3, Aggregates: 2, Events: []parkedEventJSON{{
+	require.Equal(t, httpapi.ParkedEvents{Waiting: 3, Aggregates: 2, Events: []httpapi.ParkedEvent{{
 		Position: 2, EventID: event.EventID, AggregateType: "order", AggregateID: orderA, Type: "outboxie.order.created.v1",
-		State: outbox.Parked, Reason: "too\nlarge", ParkedAt: event.ParkedAt, ChangedAt: event.ChangedAt,
+		State: "parked", Reason: "too\nlarge", ParkedAt: event.ParkedAt, ChangedAt: event.ChangedAt,
 	}}}, shown)
 	require.Equal(t, time.UTC, event.ParkedAt.Location())
 }

@@ -60,7 +60,6 @@ func TestRunbookIsComplete(t *testing.T) {
 	require.NotEmpty(t, wanted)
 	for _, reason := range outbox.HaltReasons() {
 		wanted = append(wanted, string(reason))
-		require.NotEmpty(t, meanings[reason], "outbox status says nothing about %s", reason)
 	}
 	found := sections(t)
 	require.ElementsMatch(t, wanted, slices.Collect(maps.Keys(found)))

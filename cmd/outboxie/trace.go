@@ -40,7 +40,7 @@ func (p *program) traceCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			key, err := parseAggregate(args[0])
+			key, err := operating.ParseAggregate(args[0])
 			if err != nil {
 				return err
 			}

@@ -19,7 +19,7 @@ func (r *run) readStream(h History) error {
 			id, _ = ParseID(event)
 		}
 		adopted := m.Type == typeAdopted // where a leader found the stream's end after it had gone back
-		if _, is := r.find(at, id); !is && (!adopted || at != 0) {
+		if _, is := r.find(at, id); !is && (!adopted || at > 0) {
 			r.found(Ghosts, "sequence %d: it says that the log has event %s at position %d", m.Sequence, id, at)
 			return
 		}

@@ -63,7 +63,9 @@ type NATS struct {
 // HTTP says where the listeners are. Port 0 picks a free one.
 type HTTP struct {
 	Addr      string `env:"HTTP_ADDR"`  // the API
-	AdminAddr string `env:"ADMIN_ADDR"` // health and metrics
+	AdminAddr string `env:"ADMIN_ADDR"` // health, metrics, and what operators do
+	// AdminToken is what operators have to show; empty: nothing. The admin listener must have one to be reached from elsewhere.
+	AdminToken Secret `env:"ADMIN_TOKEN"`
 }
 
 // Stream is the JetStream stream and its limits; 0 is no limit.

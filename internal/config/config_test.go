@@ -51,7 +51,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	require.NoError(t, flags.Parse([]string{"--fresh", "--subscribers=3", "--postgres-port=5432", "--nats-port=4222", "--id=billing", "--roles", "relay"}))
 	c, err := config.NewBuilder().Flags(flags).Environment([]string{
 		"DATABASE_URL=postgres://u:p@db:5432/orders", "DATABASE_MAX_CONNS=8", "NATS_URL=nats://a:4222,tls://b:4222",
-		"HTTP_ADDR=:80", "ADMIN_ADDR=[::1]:0", "INSTANCE_ID=one", "STREAM_NAME=ORDERS-2", "STREAM_MAX_BYTES=1073741824",
+		"HTTP_ADDR=:80", "ADMIN_ADDR=:0", "ADMIN_TOKEN=0123456789abcdef", "INSTANCE_ID=one", "STREAM_NAME=ORDERS-2", "STREAM_MAX_BYTES=1073741824",
 		"STREAM_MAX_AGE=168h", "STREAM_REPLICAS=3", "OUTBOX_LEASE_TTL=1s", "OUTBOX_POLL_INTERVAL=100ms",
 		"OUTBOX_BATCH_SIZE=10", "OUTBOX_RETENTION=168h", "SUBSCRIBER_MAX_ATTEMPTS=3", "INBOX_RETENTION=337h",
 		"NATS_CREDS=" + creds, "NATS_TLS_CA=" + authority.File, "NATS_TLS_CERT=" + certificate, "NATS_TLS_KEY=" + key,
@@ -62,7 +62,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	require.Equal(t, config.NATS{
 		URL: "nats://a:4222,tls://b:4222", Creds: creds, CA: authority.File, Cert: certificate, Key: key,
 	}, c.NATS)
-	require.Equal(t, config.HTTP{Addr: ":80", AdminAddr: "[::1]:0"}, c.HTTP)
+	require.Equal(t, config.HTTP{Addr: ":80", AdminAddr: ":0", AdminToken: "0123456789abcdef"}, c.HTTP)
 	require.Equal(t, "one", c.InstanceID)
 	require.Equal(t, config.Stream{Name: "ORDERS-2", MaxBytes: 1 << 30, MaxAge: 168 * time.Hour, Replicas: 3}, c.Stream)
 	require.Equal(t, config.Outbox{
@@ -142,7 +142,10 @@ func TestUsableFromCode(t *testing.T) {
 // TestProblems has at least one refused value for every setting that can be refused.
 func TestProblems(t *testing.T) {
 	const (
-		address    = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8080 or :8080"
+		address = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8080 or :8080"
+		admin   = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8090, and another one than HTTP_ADDR; " +
+			"where others than this machine can reach it, ADMIN_TOKEN has to be set too"
+		token      = "16 to 200 visible ASCII characters without spaces, such as `openssl rand -hex 32` prints"
 		streamName = `1 to 200 visible characters without spaces and . * > / \`
 		database   = "a URL such as postgres://user:password@host:5432/database (several hosts, each with its port: host1:5432,host2:5432), with special characters in it percent-encoded"
 		retention  = "0 (for ever), or a duration longer than STREAM_MAX_AGE and than twice OUTBOX_RETENTION, which must both be set then: " +
@@ -164,8 +167,15 @@ func TestProblems(t *testing.T) {
 		{"HTTP_ADDR=8080", `HTTP_ADDR is "8080"; it must be ` + address},
 		{"HTTP_ADDR=localhost:http", `HTTP_ADDR is "localhost:http"; it must be ` + address},
 		{"HTTP_ADDR=:65536", `HTTP_ADDR is ":65536"; it must be ` + address},
-		{"ADMIN_ADDR=x", `ADMIN_ADDR is "x"; it must be ` + address + ", and another one than HTTP_ADDR"},
-		{"ADMIN_ADDR=127.0.0.1:8080", `ADMIN_ADDR is "127.0.0.1:8080"; it must be ` + address + ", and another one than HTTP_ADDR"},
+		{"ADMIN_ADDR=x", `ADMIN_ADDR is "x"; it must be ` + admin},
+		{"ADMIN_ADDR=127.0.0.1:8080", `ADMIN_ADDR is "127.0.0.1:8080"; it must be ` + admin},
+		{"ADMIN_ADDR=:8090", `ADMIN_ADDR is ":8090"; it must be ` + admin},
+		{"ADMIN_ADDR=0.0.0.0:8090", `ADMIN_ADDR is "0.0.0.0:8090"; it must be ` + admin},
+		{"ADMIN_ADDR=[::]:8090", `ADMIN_ADDR is "[::]:8090"; it must be ` + admin},
+		{"ADMIN_ADDR=10.0.0.7:8090", `ADMIN_ADDR is "10.0.0.7:8090"; it must be ` + admin},
+		{"ADMIN_ADDR=localhost.example.com:8090", `ADMIN_ADDR is "localhost.example.com:8090"; it must be ` + admin},
+		{"ADMIN_TOKEN=s3cret", "ADMIN_TOKEN is (hidden); it must be " + token},
+		{"ADMIN_TOKEN=s3cret s3cret s3cret", "ADMIN_TOKEN is (hidden); it must be " + token},
 		{"INSTANCE_ID=a b", `INSTANCE_ID is "a b"; it must be 1 to 200 visible characters without spaces`},
 		{"OUTBOXIE_ROLES=api,web", `OUTBOXIE_ROLES is "api,web"; it must be a list of api and relay, such as api,relay`},
 		{"SUBSCRIBER_MAX_ATTEMPTS=0", `SUBSCRIBER_MAX_ATTEMPTS is "0"; it must be a whole number from 1 to 1000`},
@@ -313,6 +323,7 @@ NATS_TLS_CERT                                           default
 NATS_TLS_KEY                                            default
 HTTP_ADDR                127.0.0.1:8080                 default
 ADMIN_ADDR               127.0.0.1:8090                 default
+ADMIN_TOKEN                                             default
 INSTANCE_ID              one                            environment
 OUTBOXIE_ROLES           api,relay                      default
 SUBSCRIBER_ID                                           default
@@ -348,6 +359,31 @@ func TestWarnsOfMistypedSettings(t *testing.T) {
 	c, err := build("OUTBOX_LEASE_TLL=1s", "OUTBOX_LEASE_TTL=1s", "OUTBOXIE_X=", "PATH=/bin")
 	require.NoError(t, err)
 	require.Equal(t, []string{"OUTBOX_LEASE_TLL is not a setting and was ignored; `outboxie config` lists them"}, c.Warnings())
+}
+
+func TestTheAdminListenerStaysHereWithoutAToken(t *testing.T) {
+	for _, addr := range []string{"localhost:8090", "127.0.0.1:0", "127.9.9.9:8090", "[::1]:8090"} {
+		_, err := build("ADMIN_ADDR=" + addr)
+		require.NoError(t, err, addr)
+	}
+	_, err := build("ADMIN_ADDR=0.0.0.0:8090", "ADMIN_TOKEN=0123456789abcdef")
+	require.NoError(t, err)
+}
+
+func TestTheTokenIsNeverShown(t *testing.T) {
+	c, err := build("ADMIN_TOKEN=0123456789s3cret")
+	require.NoError(t, err)
+	require.Equal(t, "0123456789s3cret", string(c.HTTP.AdminToken))
+	var text strings.Builder
+	require.NoError(t, c.Print(&text))
+	require.Regexp(t, `(?m)^ADMIN_TOKEN +\(hidden\) +environment$`, text.String())
+	marshaled, err := json.Marshal(c)
+	require.NoError(t, err)
+	logged := new(strings.Builder)
+	slog.New(slog.NewTextHandler(logged, nil)).Info("settings", "http", c.HTTP, "token", c.HTTP.AdminToken)
+	for _, shown := range []string{text.String(), string(marshaled), logged.String(), fmt.Sprintf("%v %+v %#v %s", c, c, c, c.HTTP.AdminToken)} {
+		require.NotContains(t, shown, "s3cret")
+	}
 }
 
 func TestFlags(t *testing.T) {

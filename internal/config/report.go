@@ -140,6 +140,8 @@ func (c Config) text(name Name) string {
 	switch value := c.value(reflect.ValueOf(c), name).(type) {
 	case URL:
 		return string(value)
+	case Secret:
+		return string(value)
 	case slog.Level:
 		return strings.ToLower(value.String())
 	default:
@@ -149,7 +151,7 @@ func (c Config) text(name Name) string {
 
 func (c Config) shown(name Name) string {
 	if s, _ := find(name); s.secret {
-		return URL(c.text(name)).String()
+		return fmt.Sprint(c.value(reflect.ValueOf(c), name))
 	}
 	return c.text(name)
 }

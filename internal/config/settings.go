@@ -23,6 +23,7 @@ const (
 	NATSKey          Name = "NATS_TLS_KEY"
 	HTTPAddr         Name = "HTTP_ADDR"
 	AdminAddr        Name = "ADMIN_ADDR"
+	AdminToken       Name = "ADMIN_TOKEN"
 	InstanceID       Name = "INSTANCE_ID"
 	RolesList        Name = "OUTBOXIE_ROLES"
 	SubscriberID     Name = "SUBSCRIBER_ID"
@@ -68,9 +69,12 @@ func (s setting) String() string {
 	return string(s.name) + " (or --" + s.flag + ")"
 }
 
-const aPort = "a port from 0 (any free one) to 65535"
-
-const anAddress = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8080 or :8080"
+const (
+	aPort         = "a port from 0 (any free one) to 65535"
+	anAddress     = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8080 or :8080"
+	anotherOnHere = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8090, and another one than HTTP_ADDR; " +
+		"where others than this machine can reach it, ADMIN_TOKEN has to be set too"
+)
 
 var settings = []setting{
 	{
@@ -111,9 +115,15 @@ var settings = []setting{
 		accepts: anAddress, ok: func(c Config) bool { return address(c.HTTP.Addr) },
 	},
 	{
-		name: AdminAddr, flag: "admin-addr", kind: "host:port", help: "where /healthz, /readyz and /metrics listen; port 0 picks a free one",
-		accepts: anAddress + ", and another one than HTTP_ADDR",
-		ok:      func(c Config) bool { return address(c.HTTP.AdminAddr) && !c.HTTP.clash() },
+		name: AdminAddr, flag: "admin-addr", kind: "host:port",
+		help: "where probes, /metrics and operators are answered; port 0 picks a free one", accepts: anotherOnHere,
+		ok: func(c Config) bool {
+			return address(c.HTTP.AdminAddr) && !c.HTTP.clash() && (onLoopback(c.HTTP.AdminAddr) || c.HTTP.AdminToken != "")
+		},
+	},
+	{
+		name: AdminToken, secret: true, accepts: "16 to 200 visible ASCII characters without spaces, such as `openssl rand -hex 32` prints",
+		ok: func(c Config) bool { return c.HTTP.AdminToken == "" || token.MatchString(string(c.HTTP.AdminToken)) },
 	},
 	{
 		name: InstanceID, accepts: "1 to 200 visible characters without spaces",
@@ -205,7 +215,10 @@ var settings = []setting{
 	},
 }
 
-var plainName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+var (
+	plainName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+	token     = regexp.MustCompile(`^[!-~]{16,200}$`)
+)
 
 func find(name Name) (setting, bool) {
 	for _, s := range settings {
@@ -225,6 +238,12 @@ func address(text string) bool {
 	}
 	_, err = strconv.ParseUint(port, 10, 16)
 	return err == nil
+}
+
+// onLoopback reports whether an address can be reached from this machine only. What a name stands for may change.
+func onLoopback(text string) bool {
+	host, _, err := net.SplitHostPort(text)
+	return err == nil && (host == "localhost" || net.ParseIP(host).IsLoopback())
 }
 
 // clash reports whether both listeners want the same port. Port 0 is a different one every time.

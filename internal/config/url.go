@@ -98,3 +98,20 @@ func (u URL) isHTTP() bool {
 	parsed, ok := parseURL(string(u))
 	return ok && parsed.Hostname() != "" && (parsed.Scheme == "http" || parsed.Scheme == "https")
 }
+
+// Secret is a text that is never shown, however it is printed, logged or marshaled; string(s) is the real one.
+type Secret string
+
+// String tells no more than whether there is a secret.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return hidden
+}
+
+// GoString keeps the secret out of %#v.
+func (s Secret) GoString() string { return s.String() }
+
+// MarshalText keeps the secret out of JSON and structured logs.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }

@@ -19,6 +19,7 @@ import (
 const (
 	requestTimeout = 2500 * time.Millisecond
 	retryPause     = 50 * time.Millisecond
+	keyHeader      = "Idempotency-Key"
 )
 
 // writer is a client of the API who does not give up: it asks one instance after the other until it has an answer.
@@ -62,13 +63,15 @@ func (w *writer) run(ctx context.Context, stop <-chan struct{}) {
 		if !placed {
 			return
 		}
+		version := int64(1)
 		for _, verb := range w.plan() {
 			select {
 			case <-stop:
 				return
 			case <-time.After(time.Duration(w.random.IntN(50)) * time.Millisecond):
 			}
-			if !w.change(ctx, order, verb) {
+			var changed bool
+			if version, changed = w.change(ctx, order, verb, version); !changed {
 				return
 			}
 		}
@@ -96,9 +99,9 @@ func (w *writer) place(ctx context.Context) (string, bool) {
 	w.orders++
 	placement := checker.Placement{Customer: checker.ID(w.customer), Minor: w.orders}
 	w.ledger.Asked(placement)
-	key := uuid.NewString()
+	headers := map[string]string{keyHeader: uuid.NewString(), "Content-Type": "application/json"}
 	body := fmt.Sprintf(`{"customer_id": %q, "amount": %d.%02d}`, w.customer, w.orders/100, w.orders%100)
-	got, status, ok := w.ask(ctx, http.MethodPost, "/orders", key, body)
+	got, status, ok := w.ask(ctx, http.MethodPost, "/orders", headers, body)
 	if !ok {
 		return "", false
 	}
@@ -115,36 +118,28 @@ func (w *writer) place(ctx context.Context) (string, bool) {
 // reached is the status that a verb leads to.
 var reached = map[string]string{"pay": "paid", "ship": "shipped", "cancel": "cancelled"}
 
-// change moves an order along. A refusal may come from a try whose answer was lost, and which did it; the order itself
-// tells.
-func (w *writer) change(ctx context.Context, order, verb string) bool {
+// change moves an order along, once, under one key and to the version that it knows, however often it asks: what a try did
+// whose answer was lost is answered as the first time. It returns the order's version.
+func (w *writer) change(ctx context.Context, order, verb string, version int64) (int64, bool) {
 	id, _ := checker.ParseID(order) // it was parsed when it was placed
-	for range 100 {                 // each after a request that somebody answered
-		got, status, ok := w.ask(ctx, http.MethodPost, "/orders/"+order+"/"+verb, "", "")
-		if ok && status == http.StatusConflict {
-			got, status, ok = w.ask(ctx, http.MethodGet, "/orders/"+order, "", "")
-		}
-		switch {
-		case !ok:
-			return false
-		case status != http.StatusOK:
-			w.complain("writer %d: %s %s was answered with %d", w.number, verb, order, status)
-			return false
-		}
-		w.ledger.Acknowledged(id, got.Version)
-		if got.Status == reached[verb] {
-			return true
-		}
+	headers := map[string]string{keyHeader: uuid.NewString(), "If-Match": fmt.Sprintf(`"%d"`, version)}
+	got, status, ok := w.ask(ctx, http.MethodPost, "/orders/"+order+"/"+verb, headers, "")
+	if !ok {
+		return 0, false
 	}
-	w.complain("writer %d: %s %s is refused, and the order does not get there", w.number, verb, order)
-	return false
+	if status != http.StatusOK || got.Status != reached[verb] || got.Version != version+1 {
+		w.complain("writer %d: %s %s at version %d was answered with %d and %+v", w.number, verb, order, version, status, got)
+		return 0, false
+	}
+	w.ledger.Acknowledged(id, got.Version)
+	return got.Version, true
 }
 
 // ask sends a request until somebody answers it; what is unavailable, or takes too long, does not. It returns false when
 // ctx ends first.
-func (w *writer) ask(ctx context.Context, method, path, key, body string) (got answer, status int, ok bool) {
+func (w *writer) ask(ctx context.Context, method, path string, headers map[string]string, body string) (got answer, status int, ok bool) {
 	for instance := w.random.IntN(len(w.instances)); ; instance++ {
-		got, status, err := w.once(ctx, method, "http://"+w.instances[instance%len(w.instances)]+path, key, body)
+		got, status, err := w.once(ctx, method, "http://"+w.instances[instance%len(w.instances)]+path, headers, body)
 		if err == nil && status < http.StatusInternalServerError && status != http.StatusRequestTimeout {
 			return got, status, true
 		}
@@ -158,18 +153,15 @@ func (w *writer) ask(ctx context.Context, method, path, key, body string) (got a
 	}
 }
 
-func (w *writer) once(ctx context.Context, method, url, key, body string) (got answer, status int, err error) {
+func (w *writer) once(ctx context.Context, method, url string, headers map[string]string, body string) (got answer, status int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
 		return got, 0, err
 	}
-	if body != "" {
-		request.Header.Set("Content-Type", "application/json")
-	}
-	if key != "" {
-		request.Header.Set("Idempotency-Key", key)
+	for name, value := range headers {
+		request.Header.Set(name, value)
 	}
 	response, err := w.client.Do(request)
 	if err != nil {

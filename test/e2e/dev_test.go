@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/assylzhan-a/outboxie/test/client"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -63,7 +63,7 @@ func TestDev(t *testing.T) {
 
 	order, err := infra.Place(first.API())
 	require.NoError(t, err)
-	require.Equal(t, "created", order.Status)
+	require.Equal(t, client.OrderStatusCreated, order.Status)
 	for _, subscriber := range []string{"subscriber-1", "subscriber-2"} {
 		first.Says("Received order created event subscriber=" + subscriber + " order_id=" + order.ID)
 	}
@@ -83,9 +83,9 @@ func TestDev(t *testing.T) {
 	requireGone(t, pid)
 
 	second := dev(t, data)
-	again, err := infra.Call(http.MethodGet, "http://"+second.API()+"/orders/"+order.ID, "", http.StatusOK)
+	again, err := infra.Read(second.API(), order.ID)
 	require.NoError(t, err)
-	require.Equal(t, "shipped", again.Status)
+	require.Equal(t, client.OrderStatusShipped, again.Status)
 	require.NotContains(t, second.String(), "Received order", "what was received is not received again")
 	next, err := infra.Place(second.API())
 	require.NoError(t, err)
@@ -94,7 +94,7 @@ func TestDev(t *testing.T) {
 	require.Zero(t, second.Stop(syscall.SIGTERM), second)
 
 	third := dev(t, data, "--fresh")
-	_, err = infra.Call(http.MethodGet, "http://"+third.API()+"/orders/"+order.ID, "", http.StatusOK)
+	_, err = infra.Read(third.API(), order.ID)
 	require.ErrorContains(t, err, "404")
 	pid = postmaster(t, data)
 	third.Kill()

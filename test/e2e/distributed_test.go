@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"github.com/assylzhan-a/outboxie/test/contract"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -122,6 +123,7 @@ func requireStream(t *testing.T, db *sql.DB, broker, stream string) {
 		require.NoError(t, err, "position %d is not in the stream", position)
 		meta, err := message.Metadata()
 		require.NoError(t, err)
+		require.NoError(t, contract.CheckMessage(message.Subject(), message.Headers(), message.Data()))
 		sequence++
 		require.Equal(t, sequence, meta.Sequence.Stream)
 		require.Equal(t,

@@ -1,9 +1,9 @@
 package e2e_test
 
 import (
+	"context"
 	"database/sql"
 	"encoding/json"
-	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/assylzhan-a/outboxie/test/client"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -25,19 +26,12 @@ const order = `{"customer_id": "` + infra.Customer + `", "amount": 100.50}`
 
 // placeWith posts an order with an Idempotency-Key.
 func placeWith(api, key, body string) (given, error) {
-	request, err := http.NewRequest(http.MethodPost, "http://"+api+"/orders", strings.NewReader(body))
+	params := &client.PlaceOrderParams{IdempotencyKey: &key}
+	answer, err := infra.At(api).PlaceOrderWithBodyWithResponse(context.Background(), params, "application/json", strings.NewReader(body))
 	if err != nil {
 		return given{}, err
 	}
-	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("Idempotency-Key", key)
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return given{}, err
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	return given{answer.StatusCode, answer.Header.Get("Location"), string(text)}, err
+	return given{answer.StatusCode(), answer.HTTPResponse.Header.Get("Location"), string(answer.Body)}, nil
 }
 
 func requirePlaced(t *testing.T, db *sql.DB, orders int) {

@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"net"
-	"net/http"
 	"strconv"
 	"strings"
 	"syscall"
@@ -51,7 +50,7 @@ func TestInfra(t *testing.T) {
 
 	second := launch()
 	second.Says("Ctrl-C stops them")
-	_, err = infra.Call(http.MethodGet, "http://"+infra.Serve(t, "again", environment).API()+"/orders/"+order.ID, "", http.StatusOK)
+	_, err = infra.Read(infra.Serve(t, "again", environment).API(), order.ID)
 	require.NoError(t, err)
 	pid := postmaster(t, data)
 	second.Kill()

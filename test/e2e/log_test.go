@@ -41,10 +41,11 @@ func TestLogsTellNoSecrets(t *testing.T) {
 
 			order, err := infra.Place(api, "Authorization: Bearer "+secret, "Cookie: session="+secret)
 			require.NoError(t, err)
-			orders := "http://" + api + "/orders"
 			for _, body := range []string{`{"customer_id": "` + secret + `", "amount": "` + secret + `"}`, secret, `{"` + secret + `": 1}`} {
-				_, err = infra.Call(http.MethodPost, orders+"?token="+secret, body, http.StatusCreated)
-				require.ErrorContains(t, err, "400")
+				answer, err := http.Post("http://"+api+"/orders?token="+secret, "application/json", strings.NewReader(body))
+				require.NoError(t, err)
+				require.NoError(t, answer.Body.Close())
+				require.Equal(t, http.StatusBadRequest, answer.StatusCode)
 			}
 			for version, payload := range []string{`{"card": "s3cret"}`, `{"card": "` + strings.Repeat(secret, 200_000) + `"}`} {
 				_, err = db.Exec(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, headers, payload)

@@ -10,4 +10,7 @@ import (
 
 func TestMain(m *testing.M) { infra.Main(m) }
 
-const patience = 30 * time.Second
+const (
+	patience = 30 * time.Second
+	tick     = 10 * time.Millisecond
+)

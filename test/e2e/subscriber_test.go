@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -55,7 +54,7 @@ func (r *readership) read(copyOf string) *infra.Process {
 // order places one for a customer.
 func (r *readership) order(customer string) infra.Order {
 	r.t.Helper()
-	order, err := infra.Call(http.MethodPost, "http://"+r.api+"/orders", fmt.Sprintf(`{"customer_id": %q, "amount": 100.50}`, customer), http.StatusCreated)
+	order, err := infra.PlaceFor(r.api, customer)
 	require.NoError(r.t, err)
 	return order
 }

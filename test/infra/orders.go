@@ -1,6 +1,7 @@
 package infra
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,6 +10,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/assylzhan-a/outboxie/test/client"
 )
 
 // Customer is who places orders.
@@ -34,48 +37,84 @@ func Outboxie(t testing.TB, environment []string, args ...string) (string, error
 	return string(said), err
 }
 
-// Order is what an instance answers, and the trace of the request.
+// Order is an order as it was answered, and the trace of the request.
 type Order struct {
-	ID      string `json:"id"`
-	Status  string `json:"status"`
-	Version int64  `json:"version"`
-	TraceID string `json:"-"`
+	client.Order
+	TraceID string
+}
+
+// At is a client of the API, or of the admin listener, at an address.
+func At(address string) *client.ClientWithResponses {
+	c, err := client.NewClientWithResponses("http://" + address)
+	if err != nil {
+		panic(err) // an address is part of a URL
+	}
+	return c
 }
 
 // Place posts an order as the README does. Headers are "Name: value".
-func Place(api string, headers ...string) (Order, error) {
-	body := fmt.Sprintf(`{"customer_id": %q, "amount": 100.50}`, Customer)
-	return Call(http.MethodPost, "http://"+api+"/orders", body, http.StatusCreated, headers...)
-}
+func Place(api string, headers ...string) (Order, error) { return PlaceFor(api, Customer, headers...) }
 
-// Transition pays, ships or cancels an order.
-func Transition(api, id, verb string) (Order, error) {
-	return Call(http.MethodPost, "http://"+api+"/orders/"+id+"/"+verb, "", http.StatusOK)
-}
-
-// Call sends a request, and fails if the answer has another status than want.
-func Call(method, url, body string, want int, headers ...string) (Order, error) {
-	request, err := http.NewRequest(method, url, strings.NewReader(body))
-	if err != nil {
+// PlaceFor places an order of a customer.
+func PlaceFor(api, customer string, headers ...string) (Order, error) {
+	order := client.OrderPlacement{CustomerID: customer}
+	if err := order.Amount.FromOrderPlacementAmount0(100.50); err != nil {
 		return Order{}, err
 	}
-	request.Header.Set("Content-Type", "application/json")
-	for _, header := range headers {
-		name, value, _ := strings.Cut(header, ": ")
-		request.Header.Set(name, value)
+	answer, err := At(api).PlaceOrderWithResponse(context.Background(), nil, order, func(_ context.Context, request *http.Request) error {
+		for _, header := range headers {
+			name, value, _ := strings.Cut(header, ": ")
+			request.Header.Set(name, value)
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return Order{}, err
+	case answer.JSON201 == nil:
+		return Order{}, fmt.Errorf("place an order: %s: %s", answer.Status(), answer.Body)
 	}
-	answer, err := http.DefaultClient.Do(request)
+	return Order{*answer.JSON201, *answer.Headers201.TraceID}, nil
+}
+
+// Transition pays, ships or cancels an order, without a word about it, as the README does.
+func Transition(api, id, verb string) (Order, error) {
+	ctx, at := context.Background(), At(api)
+	var answer *http.Response
+	var err error
+	switch verb {
+	case "pay":
+		answer, err = at.PayOrderWithBody(ctx, id, nil, "", http.NoBody)
+	case "ship":
+		answer, err = at.ShipOrderWithBody(ctx, id, nil, "", http.NoBody)
+	case "cancel":
+		answer, err = at.CancelOrderWithBody(ctx, id, nil, "", http.NoBody)
+	default:
+		err = fmt.Errorf("orders are paid, shipped or cancelled, not %q", verb)
+	}
 	if err != nil {
 		return Order{}, err
 	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s order %s: %s: %s", verb, id, answer.Status, text)
+	}
 	if err != nil {
 		return Order{}, err
 	}
-	if answer.StatusCode != want {
-		return Order{}, fmt.Errorf("%s %s: %s: %s", method, url, answer.Status, text)
-	}
 	order := Order{TraceID: answer.Header.Get("Trace-Id")}
-	return order, json.Unmarshal(text, &order)
+	return order, json.Unmarshal(text, &order.Order)
+}
+
+// Read asks for an order.
+func Read(api, id string) (Order, error) {
+	answer, err := At(api).GetOrderWithResponse(context.Background(), id)
+	switch {
+	case err != nil:
+		return Order{}, err
+	case answer.JSON200 == nil:
+		return Order{}, fmt.Errorf("read order %s: %s: %s", id, answer.Status(), answer.Body)
+	}
+	return Order{Order: *answer.JSON200}, nil
 }

@@ -3,7 +3,6 @@
 package jaeger_test
 
 import (
-	"net/http"
 	"os"
 	"strings"
 	"syscall"
@@ -65,7 +64,7 @@ func TestDev(t *testing.T) {
 	paid, err := infra.Transition(dev.API(), order.ID, "pay")
 	require.NoError(t, err)
 	require.Equal(t, "trace="+s.url+"/trace/"+paid.TraceID, dev.Says("order paid order_id="+order.ID))
-	_, err = infra.Call(http.MethodGet, "http://"+dev.API()+"/orders/"+order.ID, "", http.StatusOK)
+	_, err = infra.Read(dev.API(), order.ID)
 	require.NoError(t, err)
 
 	s.await(order.TraceID, func(spans []infra.Span) bool { return infra.Delivered(spans, 1) })

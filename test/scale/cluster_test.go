@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
@@ -23,7 +22,6 @@ type natsCluster struct {
 	t     *testing.T
 	nodes map[string]*infra.NATSProcess // by name
 	urls  []string
-	nc    *nats.Conn
 	js    jetstream.JetStream
 }
 
@@ -51,12 +49,7 @@ func startCluster(t *testing.T) *natsCluster {
 		store := filepath.Join(t.TempDir(), name)
 		c.nodes[name] = infra.StartNATSProcess(t, fmt.Sprintf(natsNode, name, ports[i], store, routed[i], strings.Join(routes, ", ")))
 	}
-	var err error
-	c.nc, err = nats.Connect(c.url(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
-	require.NoError(t, err)
-	t.Cleanup(c.nc.Close)
-	c.js, err = jetstream.New(c.nc, jetstream.WithDefaultTimeout(2*time.Second))
-	require.NoError(t, err)
+	c.js = jetStream(t, c.url())
 	require.Eventually(t, func() bool { _, err := c.js.AccountInfo(t.Context()); return err == nil }, patience, 50*time.Millisecond,
 		"the cluster has no leader")
 	return c

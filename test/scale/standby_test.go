@@ -63,9 +63,10 @@ func (p *pair) failOver(crash func()) time.Duration {
 	return time.Since(began).Round(time.Millisecond)
 }
 
+// jetStream is a client of its own, which soon notices a server that is frozen.
 func jetStream(t *testing.T, broker string) jetstream.JetStream {
 	t.Helper()
-	nc, err := nats.Connect(broker, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	nc, err := nats.Connect(broker, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.PingInterval(time.Second))
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)

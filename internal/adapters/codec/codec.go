@@ -17,9 +17,6 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 )
 
-// KeyType is the aggregate type of every message made here.
-const KeyType = "order"
-
 // The CloudEvents types.
 const (
 	TypeCreated   = "outboxie.order.created.v1"
@@ -55,7 +52,7 @@ func New(newID func() string) *Codec {
 }
 
 // body is the JSON of every version 1 event, in the order in which it is written. Exactly one event has each of the
-// optional times.
+// optional times. What was said about a change is in its event and the later ones, if anything was said.
 type body struct {
 	OrderID     string    `json:"order_id"`
 	CustomerID  string    `json:"customer_id"`
@@ -67,6 +64,11 @@ type body struct {
 	PaidAt      time.Time `json:"paid_at,omitzero"`
 	ShippedAt   time.Time `json:"shipped_at,omitzero"`
 	CancelledAt time.Time `json:"cancelled_at,omitzero"`
+
+	PaymentReference order.Text `json:"payment_reference,omitempty"`
+	Carrier          order.Text `json:"carrier,omitempty"`
+	Tracking         order.Text `json:"tracking,omitempty"`
+	CancelReason     order.Text `json:"cancel_reason,omitempty"`
 }
 
 // Encode returns the message for event, under a new id and without headers.
@@ -78,7 +80,7 @@ func (c *Codec) Encode(event order.Event) (outbox.Message, error) {
 	written := bodyOf(fact.Order)
 	message := outbox.Message{
 		ID:      c.newID(),
-		Key:     outbox.Key{Type: KeyType, ID: string(fact.Order.ID)},
+		Key:     outbox.Key{Type: ordering.AggregateType, ID: string(fact.Order.ID)},
 		Version: fact.Order.Version,
 	}
 	switch event.(type) {
@@ -114,6 +116,11 @@ func bodyOf(state order.Snapshot) body {
 		Status:     string(state.Status),
 		Version:    state.Version,
 		CreatedAt:  state.CreatedAt.UTC(),
+
+		PaymentReference: state.PaymentReference,
+		Carrier:          state.Carrier,
+		Tracking:         state.Tracking,
+		CancelReason:     state.CancelReason,
 	}
 }
 
@@ -184,6 +191,10 @@ func readBody(payload []byte) (body, error) {
 		{"paid_at", &read.PaidAt},
 		{"shipped_at", &read.ShippedAt},
 		{"cancelled_at", &read.CancelledAt},
+		{"payment_reference", &read.PaymentReference},
+		{"carrier", &read.Carrier},
+		{"tracking", &read.Tracking},
+		{"cancel_reason", &read.CancelReason},
 	} {
 		value, given := members[known.name]
 		if !given {
@@ -245,6 +256,7 @@ func (b body) snapshot() (order.Snapshot, error) {
 	}
 	return order.Snapshot{
 		ID: id, CustomerID: customer, Amount: amount, Status: order.Status(b.Status), Version: b.Version,
-		CreatedAt: b.CreatedAt,
+		CreatedAt: b.CreatedAt, PaymentReference: b.PaymentReference, Carrier: b.Carrier, Tracking: b.Tracking,
+		CancelReason: b.CancelReason,
 	}, nil
 }

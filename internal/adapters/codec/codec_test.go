@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
@@ -16,6 +17,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/test/contract"
 )
 
 const (
@@ -33,11 +35,19 @@ func snapshot(status order.Status, version int64) order.Snapshot {
 	}
 }
 
+// told is a snapshot about which everything was said.
+func told(status order.Status, version int64) order.Snapshot {
+	state := snapshot(status, version)
+	state.PaymentReference, state.Carrier, state.Tracking, state.CancelReason = "P-1", "UPS", "1Z", `too "late"`
+	return state
+}
+
 // The public contract, byte for byte. A test that has to be changed here means a new version of the type.
 func TestGolden(t *testing.T) {
 	at := time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC)
 	const head = `{"order_id":"11111111-2222-4333-8444-555555555555",` +
 		`"customer_id":"550e8400-e29b-41d4-a716-446655440000","amount":"100.50","currency":"USD",`
+	const said = `,"payment_reference":"P-1","carrier":"UPS","tracking":"1Z","cancel_reason":"too \"late\""}`
 	for _, golden := range []struct {
 		event         order.Event
 		kind, subject string
@@ -66,11 +76,18 @@ func TestGolden(t *testing.T) {
 			head + `"status":"cancelled","version":2,"created_at":"2026-11-23T13:15:16.123456Z",` +
 				`"cancelled_at":"2026-11-24T08:00:00Z"}`,
 		},
+		{
+			order.Cancelled{Fact: order.Fact{Order: told(order.StatusCancelled, 3), At: at}},
+			"outboxie.order.cancelled.v1", "orders.cancelled", 3,
+			head + `"status":"cancelled","version":3,"created_at":"2026-11-23T13:15:16.123456Z",` +
+				`"cancelled_at":"2026-11-24T08:00:00Z"` + said,
+		},
 	} {
 		t.Run(golden.kind, func(t *testing.T) {
 			message, err := fixed().Encode(golden.event)
 			require.NoError(t, err)
 			require.Equal(t, golden.payload, string(message.Payload))
+			require.NoError(t, contract.CheckEvent(message.Subject, message.Type, message.Payload))
 			message.Payload = nil
 			require.Equal(t, outbox.Message{
 				ID: eventID, Type: golden.kind, Subject: golden.subject,
@@ -110,10 +127,33 @@ func TestRoundTrip(t *testing.T) {
 		event := events().Draw(t, "event")
 		message, err := fixed().Encode(event)
 		require.NoError(t, err)
+		require.NoError(t, contract.CheckEvent(message.Subject, message.Type, message.Payload))
 		decoded, err := fixed().Decode(message)
 		require.NoError(t, err)
 		require.Equal(t, event, decoded)
 	})
+}
+
+// The contract would notice: each of these breaks it.
+func TestTheContractOfEventsIsStrict(t *testing.T) {
+	require.NoError(t, contract.CheckEvent("orders.paid", codec.TypePaid, []byte(paidBody)))
+	for _, change := range [][2]string{
+		{`"amount":"100.50"`, `"amount":100.50`},
+		{`"amount":"100.50",`, ""},
+		{`"version":2`, `"version":0`},
+		{`"status":"paid"`, `"status":"shipped"`},
+		{`"paid_at":"2026-11-24T10:00:00+02:00"`, `"paid_at":"yesterday"`},
+		{`,"paid_at":"2026-11-24T10:00:00+02:00"`, ""},
+		{orderID, "42"},
+		{`"paid_at"`, `"carrier":"","paid_at"`},
+		{`"paid_at"`, `"note":"","paid_at"`},
+	} {
+		broken := strings.Replace(paidBody, change[0], change[1], 1)
+		require.NotEqual(t, paidBody, broken)
+		require.Error(t, contract.CheckEvent("orders.paid", codec.TypePaid, []byte(broken)), broken)
+	}
+	require.Error(t, contract.CheckEvent("orders.shipped", codec.TypePaid, []byte(paidBody)))
+	require.Error(t, contract.CheckEvent("orders.lost", codec.TypePaid, []byte(paidBody)))
 }
 
 func TestDecodeIgnoresUnknownFields(t *testing.T) {
@@ -144,13 +184,16 @@ func events() *rapid.Generator[order.Event] {
 			Version:    rapid.Int64Min(1).Draw(t, "version"),
 			CreatedAt:  times.Draw(t, "created"),
 		}
+		for _, text := range []*order.Text{&state.PaymentReference, &state.Carrier, &state.Tracking, &state.CancelReason} {
+			*text = order.Text(rapid.OneOf(rapid.Just(""), rapid.StringOfN(rapid.RuneFrom(nil, unicode.Letter, unicode.Punct), 0, 200, -1)).Draw(t, "text"))
+		}
 		fact := func(status order.Status) order.Fact {
 			state.Status = status
 			return order.Fact{Order: state, At: times.Draw(t, "at")}
 		}
 		switch rapid.IntRange(0, 3).Draw(t, "kind") {
 		case 0:
-			state.Status = order.StatusCreated
+			state.Status, state.Version = order.StatusCreated, 1
 			return order.Created{Fact: order.Fact{Order: state, At: state.CreatedAt}}
 		case 1:
 			return order.Paid{Fact: fact(order.StatusPaid)}

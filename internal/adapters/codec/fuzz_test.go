@@ -32,6 +32,14 @@ func (r *reader) text(name string) string {
 	return text
 }
 
+// maybe may be absent or null: then it is nothing.
+func (r *reader) maybe(name string) order.Text {
+	if r.members[name] == nil {
+		return ""
+	}
+	return order.Text(r.text(name))
+}
+
 func (r *reader) id(name string) string {
 	id := strings.ToLower(r.text(name))
 	r.bad = r.bad || !canonical.MatchString(id)
@@ -72,6 +80,8 @@ func said(kind string, payload []byte) order.Event {
 	fact := order.Fact{Order: order.Snapshot{
 		ID: order.ID(r.id("order_id")), CustomerID: order.CustomerID(r.id("customer_id")), Amount: amount,
 		Status: order.Status(r.text("status")), Version: version, CreatedAt: created,
+		PaymentReference: r.maybe("payment_reference"), Carrier: r.maybe("carrier"), Tracking: r.maybe("tracking"),
+		CancelReason: r.maybe("cancel_reason"),
 	}}
 	var event order.Event
 	var status string
@@ -117,6 +127,8 @@ func FuzzDecode(f *testing.F) {
 		{"2026-11-23T13:15:16Z", "2026-11-23T13:15:16.1234567891Z"},
 		{"paid_at", "shipped_at"},
 		{`"paid_at"`, `"shipped_at":null,"paid_at"`},
+		{`"paid_at"`, `"payment_reference":"\u0000\"\ud800","carrier":null,"tracking":"","paid_at"`},
+		{`"paid_at"`, `"cancel_reason":7,"paid_at"`},
 		{`"paid_at"`, `"shipped_at":"soon","paid_at"`},
 		{"{", "[{"},
 		{"}", "} null"},

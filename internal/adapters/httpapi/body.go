@@ -16,11 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-const (
-	longestBody = 1 << 20 // bytes
-	mostBlamed  = 20      // fields named in one answer, so that a hostile request gets no long answer
-	longestName = 64      // bytes of an unknown field's name that the answer repeats
-)
+const longestBody = 1 << 20 // bytes
 
 // readBody lets a request through whose body is absent, or is one well-formed JSON text of at most 1 MiB sent as
 // application/json. It reads the whole body, so that handlers never wait for the client.
@@ -80,10 +76,9 @@ func refuseBody(c *gin.Context, err error) {
 // object is a JSON object as it was sent: its members' texts untouched, so that an amount never passes through floating
 // point. Reading it collects everything that is wrong with it.
 type object struct {
+	findings
 	members map[string]json.RawMessage
 	names   []string // of members, in the order they were sent
-	wrong   []fault.Field
-	causes  []*fault.Error
 }
 
 // UnmarshalJSON reads an object. A member that is given twice is wrong.
@@ -115,13 +110,9 @@ func (o *object) UnmarshalJSON(text []byte) error {
 
 // only blames every member that is none of known.
 func (o *object) only(known ...string) {
-	reason := "is not known; known are " + strings.Join(known, ", ")
-	if len(known) == 0 {
-		reason = "is not known; nothing can be given here"
-	}
 	for _, name := range o.names {
 		if !slices.Contains(known, name) {
-			o.blame(name, reason)
+			o.blame(name, "is not known; known are "+strings.Join(known, ", "))
 		}
 	}
 }
@@ -162,35 +153,6 @@ func (o *object) require(names ...string) {
 			o.blame(name, "is required")
 		}
 	}
-}
-
-func (o *object) blame(name, reason string) {
-	if len(name) > longestName {
-		name = strings.ToValidUTF8(name[:longestName], "") + "…"
-	}
-	o.wrong = append(o.wrong, fault.Field{Name: name, Reason: reason})
-}
-
-// judge adds what the domain says about a value; nil is fine.
-func (o *object) judge(err error) {
-	var f *fault.Error
-	if errors.As(err, &f) {
-		o.causes = append(o.causes, f)
-		o.wrong = append(o.wrong, f.Fields...)
-	}
-}
-
-// err is everything that is wrong, as one fault. A single judgement of the domain keeps its own code.
-func (o *object) err() error {
-	if len(o.wrong) == 0 {
-		return nil
-	}
-	if len(o.wrong) == 1 && len(o.causes) == 1 {
-		return o.causes[0]
-	}
-	refused := *errRequest
-	refused.Fields = o.wrong[:min(len(o.wrong), mostBlamed)]
-	return &refused
 }
 
 // kindOf names what a well-formed JSON text is.

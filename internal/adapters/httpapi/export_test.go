@@ -7,3 +7,9 @@ func (s *Server) CloseListener() error { return s.listener.Close() }
 
 // Handler answers requests without a connection.
 func (s *Server) Handler() http.Handler { return s.http.Handler }
+
+// The cursor, and its reverse.
+var (
+	CursorOf   = cursorOf
+	ReadCursor = readCursor
+)

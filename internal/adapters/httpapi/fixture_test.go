@@ -30,13 +30,24 @@ const (
 	trace    = "4bf92f3577b34da6a3ce929d0e0e4736"
 )
 
-// shop is the service over real orders, kept in memory. Its ids and its clock are known. Keys it only notes.
+// shop is the service over real orders, kept in memory. Its ids and its clock are known. Keys, guards and filters it only
+// notes; what it lists is given.
 type shop struct {
 	mu      sync.Mutex
 	orders  map[order.ID]*order.Order
 	keys    []ordering.Key                  // one for each order
+	guards  []ordering.Guard                // one for each change
+	filter  ordering.Filter                 // the last one
+	page    ordering.Page                   // is what List returns
+	events  []ordering.Event                // is what Events returns
 	instead func(ctx context.Context) error // runs before everything, and may fail it
 }
+
+var (
+	zone  = time.FixedZone("far east", 9*60*60)
+	noon  = time.Date(2026, 11, 5, 21, 30, 0, 0, zone)
+	later = noon.Add(time.Hour)
+)
 
 func (s *shop) Place(
 	ctx context.Context, customer order.CustomerID, amount order.Money, key ordering.Key,
@@ -47,8 +58,7 @@ func (s *shop) Place(
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id := order.ID(fmt.Sprintf("00000000-0000-7000-8000-%012d", len(s.orders)+1))
-	zone := time.FixedZone("far east", 9*60*60)
-	placed, err := order.Place(id, customer, amount, time.Date(2026, 11, 5, 21, 30, 0, 0, zone))
+	placed, err := order.Place(id, customer, amount, noon)
 	if err != nil {
 		return order.Snapshot{}, err
 	}
@@ -56,23 +66,42 @@ func (s *shop) Place(
 	return placed.Snapshot(), nil
 }
 
-func (s *shop) Pay(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return s.change(ctx, id, func(o *order.Order) error { return o.Pay(time.Now()) })
+func (s *shop) Pay(ctx context.Context, id order.ID, reference order.Text, guard ordering.Guard) (order.Snapshot, error) {
+	return s.change(ctx, id, guard, func(o *order.Order) (order.Snapshot, error) { return o.Pay(reference, later) })
 }
 
-func (s *shop) Ship(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return s.change(ctx, id, func(o *order.Order) error { return o.Ship(time.Now()) })
+func (s *shop) Ship(
+	ctx context.Context, id order.ID, carrier, tracking order.Text, guard ordering.Guard,
+) (order.Snapshot, error) {
+	return s.change(ctx, id, guard, func(o *order.Order) (order.Snapshot, error) { return o.Ship(carrier, tracking, later) })
 }
 
-func (s *shop) Cancel(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return s.change(ctx, id, func(o *order.Order) error { return o.Cancel(time.Now()) })
+func (s *shop) Cancel(ctx context.Context, id order.ID, reason order.Text, guard ordering.Guard) (order.Snapshot, error) {
+	return s.change(ctx, id, guard, func(o *order.Order) (order.Snapshot, error) { return o.Cancel(reason, later) })
 }
 
 func (s *shop) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return s.change(ctx, id, func(*order.Order) error { return nil })
+	return s.find(ctx, id, func(o *order.Order) (order.Snapshot, error) { return o.Snapshot(), nil })
 }
 
-func (s *shop) change(ctx context.Context, id order.ID, do func(*order.Order) error) (order.Snapshot, error) {
+func (s *shop) List(ctx context.Context, filter ordering.Filter) (ordering.Page, error) {
+	s.filter = filter
+	return s.page, s.interfere(ctx)
+}
+
+func (s *shop) Events(ctx context.Context, id order.ID) ([]ordering.Event, error) {
+	_, err := s.Get(ctx, id)
+	return s.events, err
+}
+
+func (s *shop) change(
+	ctx context.Context, id order.ID, guard ordering.Guard, do func(*order.Order) (order.Snapshot, error),
+) (order.Snapshot, error) {
+	s.guards = append(s.guards, guard)
+	return s.find(ctx, id, do)
+}
+
+func (s *shop) find(ctx context.Context, id order.ID, do func(*order.Order) (order.Snapshot, error)) (order.Snapshot, error) {
 	if err := s.interfere(ctx); err != nil {
 		return order.Snapshot{}, err
 	}
@@ -82,10 +111,7 @@ func (s *shop) change(ctx context.Context, id order.ID, do func(*order.Order) er
 	if !ok {
 		return order.Snapshot{}, ordering.ErrOrderNotFound
 	}
-	if err := do(found); err != nil {
-		return order.Snapshot{}, err
-	}
-	return found.Snapshot(), nil
+	return do(found)
 }
 
 func (s *shop) interfere(ctx context.Context) error {
@@ -162,11 +188,11 @@ func (s *service) sendReader(method, path string, body io.Reader, headers ...str
 	return s.do(request)
 }
 
-// sendKeys places an order with each of keys in a header line of its own.
-func (s *service) sendKeys(body string, keys ...string) answer {
+// sendLines makes a POST with a header of several lines.
+func (s *service) sendLines(path, body, header string, lines ...string) answer {
 	s.t.Helper()
-	request := s.request(http.MethodPost, "/orders", strings.NewReader(body))
-	request.Header[ordering.KeyHeader] = keys
+	request := s.request(http.MethodPost, path, strings.NewReader(body))
+	request.Header[header] = lines
 	return s.do(request)
 }
 
@@ -179,17 +205,30 @@ func (s *service) request(method, path string, body io.Reader) *http.Request {
 	return request
 }
 
+// sendOutside is send for what the contract promises of the other listener.
+func (s *service) sendOutside(method, path string) answer {
+	s.t.Helper()
+	got := s.exchange(s.request(method, path, http.NoBody))
+	require.Equal(s.t, trace, got.header.Get("Trace-Id"))
+	return got
+}
+
 func (s *service) do(request *http.Request) answer {
+	s.t.Helper()
+	got := s.exchange(request)
+	require.Equal(s.t, trace, got.header.Get("Trace-Id"))
+	requireConforming(s.t, request, got)
+	return got
+}
+
+func (s *service) exchange(request *http.Request) answer {
 	s.t.Helper()
 	response, err := http.DefaultClient.Do(request)
 	require.NoError(s.t, err)
 	text, err := io.ReadAll(response.Body)
 	require.NoError(s.t, err)
 	require.NoError(s.t, response.Body.Close())
-	got := answer{response.StatusCode, response.Header, string(text)}
-	require.Equal(s.t, trace, got.header.Get("Trace-Id"))
-	requireConforming(s.t, request, got)
-	return got
+	return answer{response.StatusCode, response.Header, string(text)}
 }
 
 func (s *service) place(amount string) answer {

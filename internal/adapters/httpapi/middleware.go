@@ -20,13 +20,14 @@ func newEngine(logger *slog.Logger, tracing ...gin.HandlerFunc) *gin.Engine {
 	engine.RedirectTrailingSlash = false
 	_ = engine.SetTrustedProxies(nil) // cannot fail; a client is the peer, not who it says it is
 	engine.Use(tracing...)
-	engine.Use(tellTrace, logAccess(logger), recoverPanic(logger))
+	engine.Use(tellTrace, logAccess(logger), recoverPanic(logger), limitHeaders)
 	engine.NoRoute(func(c *gin.Context) { refuse(c, errRoute) })
 	engine.NoMethod(func(c *gin.Context) { refuse(c, errMethod) })
 	return engine
 }
 
-// answerHead makes every GET route of engine answer HEAD as well.
+// answerHead makes every GET route of engine answer HEAD as well. Middleware of single routes is left out, so what guards
+// anything belongs to the engine.
 func answerHead(engine *gin.Engine) {
 	for _, route := range engine.Routes() {
 		if route.Method == http.MethodGet {
@@ -46,6 +47,27 @@ func traceID(c *gin.Context) string {
 func tellTrace(c *gin.Context) {
 	if id := traceID(c); id != "" {
 		c.Header("Trace-Id", id)
+	}
+}
+
+// longestHeaders is what a request's headers may take. The server itself cuts off what takes far more, before anybody could
+// answer it with a problem.
+const (
+	longestHeaders = 16 << 10
+	cutOffHeaders  = 32 << 10
+)
+
+// limitHeaders lets a request through whose headers are not too large, and tells browsers not to guess what the answer is.
+func limitHeaders(c *gin.Context) {
+	c.Header("X-Content-Type-Options", "nosniff")
+	size := len(c.Request.RequestURI)
+	for name, values := range c.Request.Header {
+		for _, value := range values {
+			size += len(name) + len(value) + len(": \r\n")
+		}
+	}
+	if size > longestHeaders {
+		refuse(c, errHeaders)
 	}
 }
 

@@ -75,6 +75,201 @@ func (e OrderStatus) Valid() bool {
 	}
 }
 
+// Defines values for OrderEventDelivery.
+const (
+	OrderEventDeliveryDiscarded OrderEventDelivery = "discarded"
+	OrderEventDeliveryParked    OrderEventDelivery = "parked"
+	OrderEventDeliveryPassed    OrderEventDelivery = "passed"
+	OrderEventDeliveryPending   OrderEventDelivery = "pending"
+	OrderEventDeliveryPublished OrderEventDelivery = "published"
+)
+
+// Valid indicates whether the value is a known member of the OrderEventDelivery enum.
+func (e OrderEventDelivery) Valid() bool {
+	switch e {
+	case OrderEventDeliveryDiscarded:
+		return true
+	case OrderEventDeliveryParked:
+		return true
+	case OrderEventDeliveryPassed:
+		return true
+	case OrderEventDeliveryPending:
+		return true
+	case OrderEventDeliveryPublished:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OutboxEventState.
+const (
+	OutboxEventStateDiscarded   OutboxEventState = "discarded"
+	OutboxEventStateParked      OutboxEventState = "parked"
+	OutboxEventStatePublished   OutboxEventState = "published"
+	OutboxEventStateRedrive     OutboxEventState = "redrive"
+	OutboxEventStateRedriven    OutboxEventState = "redriven"
+	OutboxEventStateUnpublished OutboxEventState = "unpublished"
+)
+
+// Valid indicates whether the value is a known member of the OutboxEventState enum.
+func (e OutboxEventState) Valid() bool {
+	switch e {
+	case OutboxEventStateDiscarded:
+		return true
+	case OutboxEventStateParked:
+		return true
+	case OutboxEventStatePublished:
+		return true
+	case OutboxEventStateRedrive:
+		return true
+	case OutboxEventStateRedriven:
+		return true
+	case OutboxEventStateUnpublished:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for OutboxStatusState.
+const (
+	OutboxStatusStateHalted     OutboxStatusState = "halted"
+	OutboxStatusStateLeaderless OutboxStatusState = "leaderless"
+	OutboxStatusStateRelaying   OutboxStatusState = "relaying"
+	OutboxStatusStateStuck      OutboxStatusState = "stuck"
+	OutboxStatusStateWaiting    OutboxStatusState = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the OutboxStatusState enum.
+func (e OutboxStatusState) Valid() bool {
+	switch e {
+	case OutboxStatusStateHalted:
+		return true
+	case OutboxStatusStateLeaderless:
+		return true
+	case OutboxStatusStateRelaying:
+		return true
+	case OutboxStatusStateStuck:
+		return true
+	case OutboxStatusStateWaiting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ParkedEventState.
+const (
+	ParkedEventStateParked  ParkedEventState = "parked"
+	ParkedEventStateRedrive ParkedEventState = "redrive"
+)
+
+// Valid indicates whether the value is a known member of the ParkedEventState enum.
+func (e ParkedEventState) Valid() bool {
+	switch e {
+	case ParkedEventStateParked:
+		return true
+	case ParkedEventStateRedrive:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ProblemCode.
+const (
+	ProblemCodeBodyTooLarge          ProblemCode = "body_too_large"
+	ProblemCodeDatabaseBusy          ProblemCode = "database_busy"
+	ProblemCodeDatabaseUnavailable   ProblemCode = "database_unavailable"
+	ProblemCodeHeadersTooLarge       ProblemCode = "headers_too_large"
+	ProblemCodeIdempotencyKeyReused  ProblemCode = "idempotency_key_reused"
+	ProblemCodeInternal              ProblemCode = "internal"
+	ProblemCodeInvalidAggregate      ProblemCode = "invalid_aggregate"
+	ProblemCodeInvalidAmount         ProblemCode = "invalid_amount"
+	ProblemCodeInvalidCurrency       ProblemCode = "invalid_currency"
+	ProblemCodeInvalidID             ProblemCode = "invalid_id"
+	ProblemCodeInvalidIdempotencyKey ProblemCode = "invalid_idempotency_key"
+	ProblemCodeInvalidRequest        ProblemCode = "invalid_request"
+	ProblemCodeInvalidText           ProblemCode = "invalid_text"
+	ProblemCodeMalformedBody         ProblemCode = "malformed_body"
+	ProblemCodeMethodNotAllowed      ProblemCode = "method_not_allowed"
+	ProblemCodeNotParked             ProblemCode = "not_parked"
+	ProblemCodeOrderChangeDiffers    ProblemCode = "order_change_differs"
+	ProblemCodeOrderChanged          ProblemCode = "order_changed"
+	ProblemCodeOrderNotFound         ProblemCode = "order_not_found"
+	ProblemCodeOrderStatus           ProblemCode = "order_status"
+	ProblemCodeOrderVersion          ProblemCode = "order_version"
+	ProblemCodeRequestTimeout        ProblemCode = "request_timeout"
+	ProblemCodeRouteNotFound         ProblemCode = "route_not_found"
+	ProblemCodeTimeout               ProblemCode = "timeout"
+	ProblemCodeUnauthorized          ProblemCode = "unauthorized"
+	ProblemCodeUnavailable           ProblemCode = "unavailable"
+	ProblemCodeUnsupportedMediaType  ProblemCode = "unsupported_media_type"
+)
+
+// Valid indicates whether the value is a known member of the ProblemCode enum.
+func (e ProblemCode) Valid() bool {
+	switch e {
+	case ProblemCodeBodyTooLarge:
+		return true
+	case ProblemCodeDatabaseBusy:
+		return true
+	case ProblemCodeDatabaseUnavailable:
+		return true
+	case ProblemCodeHeadersTooLarge:
+		return true
+	case ProblemCodeIdempotencyKeyReused:
+		return true
+	case ProblemCodeInternal:
+		return true
+	case ProblemCodeInvalidAggregate:
+		return true
+	case ProblemCodeInvalidAmount:
+		return true
+	case ProblemCodeInvalidCurrency:
+		return true
+	case ProblemCodeInvalidID:
+		return true
+	case ProblemCodeInvalidIdempotencyKey:
+		return true
+	case ProblemCodeInvalidRequest:
+		return true
+	case ProblemCodeInvalidText:
+		return true
+	case ProblemCodeMalformedBody:
+		return true
+	case ProblemCodeMethodNotAllowed:
+		return true
+	case ProblemCodeNotParked:
+		return true
+	case ProblemCodeOrderChangeDiffers:
+		return true
+	case ProblemCodeOrderChanged:
+		return true
+	case ProblemCodeOrderNotFound:
+		return true
+	case ProblemCodeOrderStatus:
+		return true
+	case ProblemCodeOrderVersion:
+		return true
+	case ProblemCodeRequestTimeout:
+		return true
+	case ProblemCodeRouteNotFound:
+		return true
+	case ProblemCodeTimeout:
+		return true
+	case ProblemCodeUnauthorized:
+		return true
+	case ProblemCodeUnavailable:
+		return true
+	case ProblemCodeUnsupportedMediaType:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ReadinessStatus.
 const (
 	ReadinessStatusDegraded    ReadinessStatus = "degraded"
@@ -96,6 +291,9 @@ func (e ReadinessStatus) Valid() bool {
 	}
 }
 
+// Cancellation Why the order will not be carried out.
+type Cancellation = object
+
 // CheckResult defines model for CheckResult.
 type CheckResult struct {
 	Name   string            `json:"name"`
@@ -108,10 +306,18 @@ type CheckResult struct {
 // CheckResultStatus defines model for CheckResult.Status.
 type CheckResultStatus string
 
-// FieldError defines model for FieldError.
+// FieldError One thing that is wrong, in the body or in a parameter.
 type FieldError struct {
-	Field  string `json:"field"`
-	Reason string `json:"reason"`
+	// Pointer Where in the body (RFC 6901).
+	//
+	// Example: /amount
+	Pointer *string `json:"pointer,omitempty"`
+
+	// Parameter Which parameter in path, query or header.
+	//
+	// Example: limit
+	Parameter *string `json:"parameter,omitempty"`
+	Reason    string  `json:"reason"`
 }
 
 // Health defines model for Health.
@@ -121,9 +327,6 @@ type Health struct {
 
 // HealthStatus defines model for Health.Status.
 type HealthStatus string
-
-// Nothing An empty object.
-type Nothing = object
 
 // Order defines model for Order.
 type Order struct {
@@ -144,13 +347,200 @@ type Order struct {
 
 	// CreatedAt UTC.
 	CreatedAt time.Time `json:"created_at"`
+
+	// PaymentReference Of who paid, if there was one.
+	PaymentReference *string `json:"payment_reference,omitempty"`
+
+	// Carrier Of who shipped, if there was one.
+	Carrier *string `json:"carrier,omitempty"`
+
+	// Tracking Of who shipped, if there was one.
+	Tracking *string `json:"tracking,omitempty"`
+
+	// CancelReason Of who cancelled, if there was one.
+	CancelReason *string `json:"cancel_reason,omitempty"`
 }
 
 // OrderStatus defines model for Order.Status.
 type OrderStatus string
 
+// OrderEvent defines model for OrderEvent.
+type OrderEvent struct {
+	// Type Example: outboxie.order.created.v1
+	Type string `json:"type"`
+
+	// Version Of the order, right after it.
+	Version int64  `json:"version"`
+	EventID string `json:"event_id"`
+
+	// Position In the log.
+	Position int64 `json:"position"`
+
+	// RecordedAt When the log took it, on the database's clock.
+	RecordedAt time.Time `json:"recorded_at"`
+
+	// Delivery - `published`: the stream holds it; it was looked up there.
+	// - `pending`: it was not published yet. If the broker cannot be asked, this may be a second late.
+	// - `parked`: the broker cannot take it, or one before it of the same order; `reason` says why. An operator
+	//   has to decide.
+	// - `discarded`: an operator gave it up; it will never be published.
+	// - `passed`: the relay has dealt with it, but the stream does not hold it or cannot be asked. As a rule it
+	//   was published and has expired there since; an operator may also have let the relay go on after it.
+	Delivery OrderEventDelivery `json:"delivery"`
+
+	// PublishedAt When the stream stored it, on the broker's clock; of what is published.
+	PublishedAt *time.Time `json:"published_at,omitempty"`
+
+	// LagSeconds From recorded_at to published_at, as far as the two clocks agree.
+	LagSeconds *float64 `json:"lag_seconds,omitempty"`
+
+	// Reason Why it is, or was, parked.
+	Reason *string `json:"reason,omitempty"`
+
+	// TraceID Of the request that made it, if it was traced.
+	TraceID *string `json:"trace_id,omitempty"`
+}
+
+// OrderEventDelivery - `published`: the stream holds it; it was looked up there.
+//   - `pending`: it was not published yet. If the broker cannot be asked, this may be a second late.
+//   - `parked`: the broker cannot take it, or one before it of the same order; `reason` says why. An operator
+//     has to decide.
+//   - `discarded`: an operator gave it up; it will never be published.
+//   - `passed`: the relay has dealt with it, but the stream does not hold it or cannot be asked. As a rule it
+//     was published and has expired there since; an operator may also have let the relay go on after it.
+type OrderEventDelivery string
+
+// OrderEvents defines model for OrderEvents.
+type OrderEvents struct {
+	Events []OrderEvent `json:"events"`
+}
+
+// OrderPage defines model for OrderPage.
+type OrderPage struct {
+	Orders []Order `json:"orders"`
+
+	// Next The cursor of the next page; absent on the last one.
+	Next *string `json:"next,omitempty"`
+}
+
 // OrderPlacement What to order.
 type OrderPlacement = object
+
+// OutboxEvent defines model for OutboxEvent.
+type OutboxEvent struct {
+	Position int64            `json:"position"`
+	EventID  string           `json:"event_id"`
+	State    OutboxEventState `json:"state"`
+
+	// Reason Why it is, or was, parked.
+	Reason           *string            `json:"reason,omitempty"`
+	AggregateType    string             `json:"aggregate_type"`
+	AggregateID      string             `json:"aggregate_id"`
+	AggregateVersion int64              `json:"aggregate_version"`
+	Type             string             `json:"type"`
+	Subject          string             `json:"subject"`
+	RecordedAt       time.Time          `json:"recorded_at"`
+	Headers          *map[string]string `json:"headers,omitempty"`
+
+	// Payload As it is published.
+	Payload json.RawMessage `json:"payload"`
+}
+
+// OutboxEventState defines model for OutboxEvent.State.
+type OutboxEventState string
+
+// OutboxHalt defines model for OutboxHalt.
+type OutboxHalt struct {
+	Reason  string    `json:"reason"`
+	Detail  string    `json:"detail"`
+	Meaning string    `json:"meaning"`
+	Since   time.Time `json:"since"`
+}
+
+// OutboxLeader defines model for OutboxLeader.
+type OutboxLeader struct {
+	Holder string    `json:"holder"`
+	Token  int64     `json:"token"`
+	Since  time.Time `json:"since"`
+	Until  time.Time `json:"until"`
+}
+
+// OutboxStatus defines model for OutboxStatus.
+type OutboxStatus struct {
+	// State - `halted`: the relay stopped on purpose and waits for a person.
+	// - `leaderless`: nobody leads.
+	// - `waiting`: an open transaction holds the log up.
+	// - `stuck`: events wait, and the leader does not come on.
+	State OutboxStatusState `json:"state"`
+	Relay string            `json:"relay"`
+
+	// Now On the database's clock.
+	Now    time.Time     `json:"now"`
+	Leader *OutboxLeader `json:"leader"`
+	Halt   *OutboxHalt   `json:"halt"`
+
+	// Position Everything up to here was dealt with.
+	Position int64 `json:"position"`
+
+	// SavedAt When the relay said so.
+	SavedAt        *time.Time `json:"saved_at"`
+	Stream         string     `json:"stream"`
+	StreamSequence uint64     `json:"stream_sequence"`
+
+	// LastPosition In the log.
+	LastPosition        int64         `json:"last_position"`
+	PurgedTo            int64         `json:"purged_to"`
+	Unpublished         int64         `json:"unpublished"`
+	OldestUnpublishedAt *time.Time    `json:"oldest_unpublished_at"`
+	OpenWriter          *OutboxWriter `json:"open_writer"`
+	ParkedEvents        int64         `json:"parked_events"`
+	ParkedAggregates    int64         `json:"parked_aggregates"`
+}
+
+// OutboxStatusState - `halted`: the relay stopped on purpose and waits for a person.
+// - `leaderless`: nobody leads.
+// - `waiting`: an open transaction holds the log up.
+// - `stuck`: events wait, and the leader does not come on.
+type OutboxStatusState string
+
+// OutboxWriter A transaction that has written the log and not ended.
+type OutboxWriter struct {
+	Pid int `json:"pid"`
+
+	// GID Of a prepared transaction.
+	GID         string     `json:"gid"`
+	Application string     `json:"application"`
+	State       string     `json:"state"`
+	Query       string     `json:"query"`
+	Since       *time.Time `json:"since"`
+}
+
+// ParkedEvent defines model for ParkedEvent.
+type ParkedEvent struct {
+	Position      int64            `json:"position"`
+	EventID       string           `json:"event_id"`
+	AggregateType string           `json:"aggregate_type"`
+	AggregateID   string           `json:"aggregate_id"`
+	Type          string           `json:"type"`
+	State         ParkedEventState `json:"state"`
+	Reason        string           `json:"reason"`
+	ParkedAt      time.Time        `json:"parked_at"`
+	ChangedAt     time.Time        `json:"changed_at"`
+}
+
+// ParkedEventState defines model for ParkedEvent.State.
+type ParkedEventState string
+
+// ParkedEvents defines model for ParkedEvents.
+type ParkedEvents struct {
+	// Waiting Also those that are not listed.
+	Waiting    int64         `json:"waiting"`
+	Aggregates int64         `json:"aggregates"`
+	Events     []ParkedEvent `json:"events"`
+}
+
+// Payment How the order was paid.
+type Payment = object
 
 // Problem A problem document (RFC 9457).
 type Problem struct {
@@ -164,13 +554,16 @@ type Problem struct {
 	// Detail What went wrong, for people.
 	Detail string `json:"detail"`
 
-	// Code What went wrong, for programs. Stable.
-	Code string `json:"code"`
+	// Code What went wrong, for programs. Stable; new ones may be added.
+	Code ProblemCode `json:"code"`
 
-	// Errors Everything that is wrong with the request, field by field.
+	// Errors Everything that is wrong with the request, at most 20 things.
 	Errors  *[]FieldError `json:"errors,omitempty"`
 	TraceID *string       `json:"trace_id,omitempty"`
 }
+
+// ProblemCode What went wrong, for programs. Stable; new ones may be added.
+type ProblemCode string
 
 // Readiness defines model for Readiness.
 type Readiness struct {
@@ -181,8 +574,25 @@ type Readiness struct {
 // ReadinessStatus defines model for Readiness.Status.
 type ReadinessStatus string
 
+// Redrive What to redrive, one of the two.
+type Redrive = object
+
+// Redriven defines model for Redriven.
+type Redriven struct {
+	Redriven int `json:"redriven"`
+}
+
+// Shipment How the order left the house.
+type Shipment = object
+
+// Text Without line breaks and other control characters.
+type Text = string
+
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
+
+// IfMatch defines model for IfMatch.
+type IfMatch = string
 
 // OrderID defines model for OrderID.
 type OrderID = string
@@ -199,26 +609,80 @@ type KeyReused = Problem
 // NotFound A problem document (RFC 9457).
 type NotFound = Problem
 
+// PreconditionFailed A problem document (RFC 9457).
+type PreconditionFailed = Problem
+
+// ListOrdersParams defines parameters for ListOrders.
+type ListOrdersParams struct {
+	// CustomerID Only orders of this customer.
+	CustomerID *string `form:"customer_id,omitempty" json:"customer_id,omitempty"`
+
+	// Status Only orders of this status.
+	Status *string `form:"status,omitempty" json:"status,omitempty"`
+
+	// CreatedFrom Only orders placed then or later.
+	CreatedFrom *string `form:"created_from,omitempty" json:"created_from,omitempty"`
+
+	// CreatedBefore Only orders placed earlier.
+	CreatedBefore *string `form:"created_before,omitempty" json:"created_before,omitempty"`
+
+	// Cursor The `next` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Limit At most so many.
+	Limit *string `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
 // PlaceOrderParams defines parameters for PlaceOrder.
 type PlaceOrderParams struct {
-	// IdempotencyKey Chosen by the client, one for each order; a UUID for example. Visible ASCII, compared as it is.
+	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// CancelOrderParams defines parameters for CancelOrder.
+type CancelOrderParams struct {
+	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The `ETag` of the order that the change is meant for, or several of them. `*` is any.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// PayOrderParams defines parameters for PayOrder.
+type PayOrderParams struct {
+	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The `ETag` of the order that the change is meant for, or several of them. `*` is any.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ShipOrderParams defines parameters for ShipOrder.
+type ShipOrderParams struct {
+	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is.
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The `ETag` of the order that the change is meant for, or several of them. `*` is any.
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // PlaceOrderJSONRequestBody defines body for PlaceOrder for application/json ContentType.
 type PlaceOrderJSONRequestBody = OrderPlacement
 
 // CancelOrderJSONRequestBody defines body for CancelOrder for application/json ContentType.
-type CancelOrderJSONRequestBody = Nothing
+type CancelOrderJSONRequestBody = Cancellation
 
 // PayOrderJSONRequestBody defines body for PayOrder for application/json ContentType.
-type PayOrderJSONRequestBody = Nothing
+type PayOrderJSONRequestBody = Payment
 
 // ShipOrderJSONRequestBody defines body for ShipOrder for application/json ContentType.
-type ShipOrderJSONRequestBody = Nothing
+type ShipOrderJSONRequestBody = Shipment
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// ListOrders List orders
+	// (GET /orders)
+	ListOrders(c *gin.Context, params ListOrdersParams)
 	// PlaceOrder Place an order
 	// (POST /orders)
 	PlaceOrder(c *gin.Context, params PlaceOrderParams)
@@ -227,13 +691,16 @@ type ServerInterface interface {
 	GetOrder(c *gin.Context, id OrderID)
 	// CancelOrder Record that an order will not be carried out
 	// (POST /orders/{id}/cancel)
-	CancelOrder(c *gin.Context, id OrderID)
+	CancelOrder(c *gin.Context, id OrderID, params CancelOrderParams)
+	// ListOrderEvents Where are the events of an order?
+	// (GET /orders/{id}/events)
+	ListOrderEvents(c *gin.Context, id OrderID)
 	// PayOrder Record that an order was paid
 	// (POST /orders/{id}/pay)
-	PayOrder(c *gin.Context, id OrderID)
+	PayOrder(c *gin.Context, id OrderID, params PayOrderParams)
 	// ShipOrder Record that an order left the house
 	// (POST /orders/{id}/ship)
-	ShipOrder(c *gin.Context, id OrderID)
+	ShipOrder(c *gin.Context, id OrderID, params ShipOrderParams)
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -244,6 +711,73 @@ type ServerInterfaceWrapper struct {
 }
 
 type MiddlewareFunc func(c *gin.Context)
+
+// ListOrders operation middleware
+func (siw *ServerInterfaceWrapper) ListOrders(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListOrdersParams
+
+	// ------------- Optional query parameter "customer_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "customer_id", c.Request.URL.Query(), &params.CustomerID, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter customer_id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "status" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "status", c.Request.URL.Query(), &params.Status, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter status: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "created_from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "created_from", c.Request.URL.Query(), &params.CreatedFrom, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter created_from: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "created_before" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "created_before", c.Request.URL.Query(), &params.CreatedBefore, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter created_before: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", c.Request.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter cursor: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", c.Request.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter limit: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListOrders(c, params)
+}
 
 // PlaceOrder operation middleware
 func (siw *ServerInterfaceWrapper) PlaceOrder(c *gin.Context) {
@@ -325,6 +859,49 @@ func (siw *ServerInterfaceWrapper) CancelOrder(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CancelOrderParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -332,7 +909,32 @@ func (siw *ServerInterfaceWrapper) CancelOrder(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.CancelOrder(c, id)
+	siw.Handler.CancelOrder(c, id, params)
+}
+
+// ListOrderEvents operation middleware
+func (siw *ServerInterfaceWrapper) ListOrderEvents(c *gin.Context) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id OrderID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", c.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter id: %w", err), http.StatusBadRequest)
+		return
+	}
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		middleware(c)
+		if c.IsAborted() {
+			return
+		}
+	}
+
+	siw.Handler.ListOrderEvents(c, id)
 }
 
 // PayOrder operation middleware
@@ -350,6 +952,49 @@ func (siw *ServerInterfaceWrapper) PayOrder(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PayOrderParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -357,7 +1002,7 @@ func (siw *ServerInterfaceWrapper) PayOrder(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.PayOrder(c, id)
+	siw.Handler.PayOrder(c, id, params)
 }
 
 // ShipOrder operation middleware
@@ -375,6 +1020,49 @@ func (siw *ServerInterfaceWrapper) ShipOrder(c *gin.Context) {
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ShipOrderParams
+
+	headers := c.Request.Header
+
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for Idempotency-Key, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter Idempotency-Key: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+
+	}
+
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandler(c, fmt.Errorf("Expected one value for If-Match, got %d", n), http.StatusBadRequest)
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandler(c, fmt.Errorf("Invalid format for parameter If-Match: %w", err), http.StatusBadRequest)
+			return
+		}
+
+		params.IfMatch = &IfMatch
+
+	}
+
 	for _, middleware := range siw.HandlerMiddlewares {
 		middleware(c)
 		if c.IsAborted() {
@@ -382,7 +1070,7 @@ func (siw *ServerInterfaceWrapper) ShipOrder(c *gin.Context) {
 		}
 	}
 
-	siw.Handler.ShipOrder(c, id)
+	siw.Handler.ShipOrder(c, id, params)
 }
 
 // GinServerOptions provides options for the Gin server.
@@ -412,11 +1100,13 @@ func RegisterHandlersWithOptions(router gin.IRouter, si ServerInterface, options
 		ErrorHandler:       errorHandler,
 	}
 
+	router.GET(options.BaseURL+"/orders", wrapper.ListOrders)
 	router.POST(options.BaseURL+"/orders", wrapper.PlaceOrder)
 	router.GET(options.BaseURL+"/orders/:id", wrapper.GetOrder)
+	router.POST(options.BaseURL+"/orders/:id/cancel", wrapper.CancelOrder)
+	router.GET(options.BaseURL+"/orders/:id/events", wrapper.ListOrderEvents)
 	router.POST(options.BaseURL+"/orders/:id/pay", wrapper.PayOrder)
 	router.POST(options.BaseURL+"/orders/:id/ship", wrapper.ShipOrder)
-	router.POST(options.BaseURL+"/orders/:id/cancel", wrapper.CancelOrder)
 }
 
 type BadRequestApplicationProblemPlusJSONResponse Problem
@@ -428,6 +1118,7 @@ type KeyReusedApplicationProblemPlusJSONResponse Problem
 type NotFoundApplicationProblemPlusJSONResponse Problem
 
 type OrderResponseHeaders struct {
+	ETag    string
 	TraceID *string
 }
 type OrderJSONResponse struct {
@@ -436,7 +1127,74 @@ type OrderJSONResponse struct {
 	Headers OrderResponseHeaders
 }
 
+type PreconditionFailedApplicationProblemPlusJSONResponse Problem
+
 type ProblemApplicationProblemPlusJSONResponse Problem
+
+type ListOrdersRequestObject struct {
+	Params ListOrdersParams
+}
+
+type ListOrdersResponseObject interface {
+	VisitListOrdersResponse(w http.ResponseWriter) error
+}
+
+type ListOrders200ResponseHeaders struct {
+	TraceID *string
+}
+
+type ListOrders200JSONResponse struct {
+	Body    OrderPage
+	Headers ListOrders200ResponseHeaders
+}
+
+func (response ListOrders200JSONResponse) VisitListOrdersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.TraceID != nil {
+		w.Header().Set("Trace-Id", fmt.Sprint(*response.Headers.TraceID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListOrders400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response ListOrders400ApplicationProblemPlusJSONResponse) VisitListOrdersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListOrdersdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListOrdersdefaultApplicationProblemPlusJSONResponse) VisitListOrdersResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
 
 type PlaceOrderRequestObject struct {
 	Params PlaceOrderParams
@@ -448,6 +1206,7 @@ type PlaceOrderResponseObject interface {
 }
 
 type PlaceOrder201ResponseHeaders struct {
+	ETag     string
 	Location string
 	TraceID  *string
 }
@@ -464,6 +1223,7 @@ func (response PlaceOrder201JSONResponse) VisitPlaceOrderResponse(w http.Respons
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
 	if response.Headers.TraceID != nil {
 		w.Header().Set("Trace-Id", fmt.Sprint(*response.Headers.TraceID))
@@ -539,6 +1299,7 @@ func (response GetOrder200JSONResponse) VisitGetOrderResponse(w http.ResponseWri
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	if response.Headers.TraceID != nil {
 		w.Header().Set("Trace-Id", fmt.Sprint(*response.Headers.TraceID))
 	}
@@ -597,8 +1358,9 @@ func (response GetOrderdefaultApplicationProblemPlusJSONResponse) VisitGetOrderR
 }
 
 type CancelOrderRequestObject struct {
-	ID   OrderID `json:"id"`
-	Body *CancelOrderJSONRequestBody
+	ID     OrderID `json:"id"`
+	Params CancelOrderParams
+	Body   *CancelOrderJSONRequestBody
 }
 
 type CancelOrderResponseObject interface {
@@ -614,6 +1376,7 @@ func (response CancelOrder200JSONResponse) VisitCancelOrderResponse(w http.Respo
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	if response.Headers.TraceID != nil {
 		w.Header().Set("Trace-Id", fmt.Sprint(*response.Headers.TraceID))
 	}
@@ -670,6 +1433,38 @@ func (response CancelOrder409ApplicationProblemPlusJSONResponse) VisitCancelOrde
 	return err
 }
 
+type CancelOrder412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response CancelOrder412ApplicationProblemPlusJSONResponse) VisitCancelOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelOrder422ApplicationProblemPlusJSONResponse struct {
+	KeyReusedApplicationProblemPlusJSONResponse
+}
+
+func (response CancelOrder422ApplicationProblemPlusJSONResponse) VisitCancelOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type CancelOrderdefaultApplicationProblemPlusJSONResponse struct {
 	Body       Problem
 	StatusCode int
@@ -687,9 +1482,91 @@ func (response CancelOrderdefaultApplicationProblemPlusJSONResponse) VisitCancel
 	return err
 }
 
+type ListOrderEventsRequestObject struct {
+	ID OrderID `json:"id"`
+}
+
+type ListOrderEventsResponseObject interface {
+	VisitListOrderEventsResponse(w http.ResponseWriter) error
+}
+
+type ListOrderEvents200ResponseHeaders struct {
+	TraceID *string
+}
+
+type ListOrderEvents200JSONResponse struct {
+	Body    OrderEvents
+	Headers ListOrderEvents200ResponseHeaders
+}
+
+func (response ListOrderEvents200JSONResponse) VisitListOrderEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.TraceID != nil {
+		w.Header().Set("Trace-Id", fmt.Sprint(*response.Headers.TraceID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListOrderEvents400ApplicationProblemPlusJSONResponse struct {
+	BadRequestApplicationProblemPlusJSONResponse
+}
+
+func (response ListOrderEvents400ApplicationProblemPlusJSONResponse) VisitListOrderEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListOrderEvents404ApplicationProblemPlusJSONResponse struct {
+	NotFoundApplicationProblemPlusJSONResponse
+}
+
+func (response ListOrderEvents404ApplicationProblemPlusJSONResponse) VisitListOrderEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListOrderEventsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListOrderEventsdefaultApplicationProblemPlusJSONResponse) VisitListOrderEventsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PayOrderRequestObject struct {
-	ID   OrderID `json:"id"`
-	Body *PayOrderJSONRequestBody
+	ID     OrderID `json:"id"`
+	Params PayOrderParams
+	Body   *PayOrderJSONRequestBody
 }
 
 type PayOrderResponseObject interface {
@@ -705,6 +1582,7 @@ func (response PayOrder200JSONResponse) VisitPayOrderResponse(w http.ResponseWri
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	if response.Headers.TraceID != nil {
 		w.Header().Set("Trace-Id", fmt.Sprint(*response.Headers.TraceID))
 	}
@@ -761,6 +1639,38 @@ func (response PayOrder409ApplicationProblemPlusJSONResponse) VisitPayOrderRespo
 	return err
 }
 
+type PayOrder412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response PayOrder412ApplicationProblemPlusJSONResponse) VisitPayOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PayOrder422ApplicationProblemPlusJSONResponse struct {
+	KeyReusedApplicationProblemPlusJSONResponse
+}
+
+func (response PayOrder422ApplicationProblemPlusJSONResponse) VisitPayOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type PayOrderdefaultApplicationProblemPlusJSONResponse struct {
 	Body       Problem
 	StatusCode int
@@ -779,8 +1689,9 @@ func (response PayOrderdefaultApplicationProblemPlusJSONResponse) VisitPayOrderR
 }
 
 type ShipOrderRequestObject struct {
-	ID   OrderID `json:"id"`
-	Body *ShipOrderJSONRequestBody
+	ID     OrderID `json:"id"`
+	Params ShipOrderParams
+	Body   *ShipOrderJSONRequestBody
 }
 
 type ShipOrderResponseObject interface {
@@ -796,6 +1707,7 @@ func (response ShipOrder200JSONResponse) VisitShipOrderResponse(w http.ResponseW
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("ETag", fmt.Sprint(response.Headers.ETag))
 	if response.Headers.TraceID != nil {
 		w.Header().Set("Trace-Id", fmt.Sprint(*response.Headers.TraceID))
 	}
@@ -852,6 +1764,38 @@ func (response ShipOrder409ApplicationProblemPlusJSONResponse) VisitShipOrderRes
 	return err
 }
 
+type ShipOrder412ApplicationProblemPlusJSONResponse struct {
+	PreconditionFailedApplicationProblemPlusJSONResponse
+}
+
+func (response ShipOrder412ApplicationProblemPlusJSONResponse) VisitShipOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(412)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ShipOrder422ApplicationProblemPlusJSONResponse struct {
+	KeyReusedApplicationProblemPlusJSONResponse
+}
+
+func (response ShipOrder422ApplicationProblemPlusJSONResponse) VisitShipOrderResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(422)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ShipOrderdefaultApplicationProblemPlusJSONResponse struct {
 	Body       Problem
 	StatusCode int
@@ -871,6 +1815,9 @@ func (response ShipOrderdefaultApplicationProblemPlusJSONResponse) VisitShipOrde
 
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// ListOrders List orders
+	// (GET /orders)
+	ListOrders(ctx context.Context, request ListOrdersRequestObject) (ListOrdersResponseObject, error)
 	// PlaceOrder Place an order
 	// (POST /orders)
 	PlaceOrder(ctx context.Context, request PlaceOrderRequestObject) (PlaceOrderResponseObject, error)
@@ -880,6 +1827,9 @@ type StrictServerInterface interface {
 	// CancelOrder Record that an order will not be carried out
 	// (POST /orders/{id}/cancel)
 	CancelOrder(ctx context.Context, request CancelOrderRequestObject) (CancelOrderResponseObject, error)
+	// ListOrderEvents Where are the events of an order?
+	// (GET /orders/{id}/events)
+	ListOrderEvents(ctx context.Context, request ListOrderEventsRequestObject) (ListOrderEventsResponseObject, error)
 	// PayOrder Record that an order was paid
 	// (POST /orders/{id}/pay)
 	PayOrder(ctx context.Context, request PayOrderRequestObject) (PayOrderResponseObject, error)
@@ -943,6 +1893,32 @@ type strictHandler struct {
 	ssi         StrictServerInterface
 	middlewares []StrictMiddlewareFunc
 	options     StrictGinServerOptions
+}
+
+// ListOrders operation middleware
+func (sh *strictHandler) ListOrders(ctx *gin.Context, params ListOrdersParams) {
+	var request ListOrdersRequestObject
+
+	request.Params = params
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListOrders(ctx, request.(ListOrdersRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListOrders")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListOrdersResponseObject); ok {
+		if err := validResponse.VisitListOrdersResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
 }
 
 // PlaceOrder operation middleware
@@ -1016,10 +1992,11 @@ func (sh *strictHandler) GetOrder(ctx *gin.Context, id OrderID) {
 }
 
 // CancelOrder operation middleware
-func (sh *strictHandler) CancelOrder(ctx *gin.Context, id OrderID) {
+func (sh *strictHandler) CancelOrder(ctx *gin.Context, id OrderID, params CancelOrderParams) {
 	var request CancelOrderRequestObject
 
 	request.ID = id
+	request.Params = params
 
 	var body CancelOrderJSONRequestBody
 	var err error
@@ -1062,11 +2039,38 @@ func (sh *strictHandler) CancelOrder(ctx *gin.Context, id OrderID) {
 	}
 }
 
+// ListOrderEvents operation middleware
+func (sh *strictHandler) ListOrderEvents(ctx *gin.Context, id OrderID) {
+	var request ListOrderEventsRequestObject
+
+	request.ID = id
+
+	handler := func(ctx *gin.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListOrderEvents(ctx, request.(ListOrderEventsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListOrderEvents")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		sh.options.HandlerErrorFunc(ctx, err)
+	} else if validResponse, ok := response.(ListOrderEventsResponseObject); ok {
+		if err := validResponse.VisitListOrderEventsResponse(ctx.Writer); err != nil {
+			sh.options.ResponseErrorHandlerFunc(ctx, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(ctx, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // PayOrder operation middleware
-func (sh *strictHandler) PayOrder(ctx *gin.Context, id OrderID) {
+func (sh *strictHandler) PayOrder(ctx *gin.Context, id OrderID, params PayOrderParams) {
 	var request PayOrderRequestObject
 
 	request.ID = id
+	request.Params = params
 
 	var body PayOrderJSONRequestBody
 	var err error
@@ -1110,10 +2114,11 @@ func (sh *strictHandler) PayOrder(ctx *gin.Context, id OrderID) {
 }
 
 // ShipOrder operation middleware
-func (sh *strictHandler) ShipOrder(ctx *gin.Context, id OrderID) {
+func (sh *strictHandler) ShipOrder(ctx *gin.Context, id OrderID, params ShipOrderParams) {
 	var request ShipOrderRequestObject
 
 	request.ID = id
+	request.Params = params
 
 	var body ShipOrderJSONRequestBody
 	var err error

@@ -9,6 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 )
 
 // What HTTP itself has to refuse.
@@ -21,11 +22,14 @@ var (
 	errRoute   = fault.New(fault.NotFound, "route_not_found", "there is nothing at this path")
 	errMethod  = fault.New(fault.Invalid, "method_not_allowed", "the path has no such method; Allow names those it has")
 	errTimeout = fault.New(fault.Unavailable, "timeout", "the answer took too long; whether the change was made is not known")
+	errHeaders = fault.New(fault.Invalid, "headers_too_large", "the request's headers are larger than 16 KiB")
+	errToken   = fault.New(fault.Invalid, "unauthorized", "the admin listener needs its token: Authorization: Bearer ADMIN_TOKEN")
+	errDown    = fault.New(fault.Unavailable, "unavailable", "something that this needs cannot be reached at the moment")
 	errBug     = fault.New(fault.Internal, "internal", "something went wrong on our side; the trace id helps to find out what")
 )
 
 // statusOf is the one table from faults to statuses. What HTTP has an own status for goes by its code, everything else by
-// its kind.
+// its kind. Every code is one of the contract's.
 var (
 	statusOf = map[fault.Kind]int{
 		fault.Invalid:     http.StatusBadRequest,
@@ -40,6 +44,10 @@ var (
 		errMedia.Code:   http.StatusUnsupportedMediaType,
 		errSlow.Code:    http.StatusRequestTimeout,
 		errMethod.Code:  http.StatusMethodNotAllowed,
+		errHeaders.Code: http.StatusRequestHeaderFieldsTooLarge,
+		errToken.Code:   http.StatusUnauthorized,
+
+		ordering.ErrOrderVersion.Code: http.StatusPreconditionFailed,
 	}
 )
 
@@ -69,36 +77,51 @@ func refuse(c *gin.Context, err error) {
 	if f.Kind == fault.Unavailable {
 		c.Header("Retry-After", "1")
 	}
-	body, err := json.Marshal(problem(f, status, traceID(c)))
+	body, err := json.Marshal(problem(f, wrongIn(err), status, traceID(c)))
 	if err != nil {
 		panic(err) // nothing in it can fail to marshal
 	}
 	c.Data(status, "application/problem+json", body)
 }
 
-// classify finds the fault in err's chain. Bugs all look the same from outside.
+// classify finds the fault in err's chain. Bugs all look the same from outside, and a fault that the contract does not know
+// is one.
 func classify(err error) *fault.Error {
 	var f *fault.Error
 	switch {
-	case errors.As(err, &f) && f.Kind != fault.Internal:
+	case errors.As(err, &f) && f.Kind != fault.Internal && ProblemCode(f.Code).Valid():
 		return f
 	case errors.Is(err, context.DeadlineExceeded):
 		return errTimeout
+	case fault.KindOf(err) == fault.Unavailable:
+		return errDown
 	}
 	return errBug
 }
 
-func problem(f *fault.Error, status int, traceID string) Problem {
-	p := Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: f.Detail, Code: f.Code}
-	if len(f.Fields) > 0 {
-		wrong := make([]FieldError, len(f.Fields))
-		for i, field := range f.Fields {
-			wrong[i] = FieldError{Field: field.Name, Reason: field.Reason}
-		}
-		p.Errors = &wrong
+// wrongIn is everything that err blames. What the service blames was in the body.
+func wrongIn(err error) []FieldError {
+	var located *invalid
+	if errors.As(err, &located) {
+		return located.wrong
 	}
-	if traceID != "" {
-		p.TraceID = &traceID
+	var f *fault.Error
+	var wrong []FieldError
+	if errors.As(err, &f) {
+		for _, field := range f.Fields {
+			wrong = append(wrong, inBody(field.Name, field.Reason))
+		}
+	}
+	return wrong
+}
+
+func problem(f *fault.Error, wrong []FieldError, status int, traceID string) Problem {
+	p := Problem{
+		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: f.Detail, Code: ProblemCode(f.Code),
+		TraceID: some(traceID),
+	}
+	if len(wrong) > 0 {
+		p.Errors = &wrong
 	}
 	return p
 }

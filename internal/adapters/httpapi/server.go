@@ -45,7 +45,7 @@ func newServer(name, addr string, handler http.Handler, timeouts Timeouts, logge
 		ReadTimeout:       timeouts.Read,
 		WriteTimeout:      timeouts.Write,
 		IdleTimeout:       timeouts.Idle,
-		MaxHeaderBytes:    32 << 10,
+		MaxHeaderBytes:    cutOffHeaders,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}}
 }

@@ -163,6 +163,39 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 	}
 }
 
+// Two hundred clients that never finish keep nobody waiting, and do not even reach the service.
+func TestSlowClientsHoldNobodyUp(t *testing.T) {
+	s := start(t)
+	const post = "POST /orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+	for i := range 200 {
+		sent := post
+		if i%2 == 0 {
+			sent += "Content-Length: 50\r\n\r\n{"
+		}
+		_, err := io.WriteString(dial(t, s.api.Server), sent)
+		require.NoError(t, err)
+	}
+	for range 20 {
+		s.place("1")
+	}
+	require.Len(t, s.shop.orders, 20)
+}
+
+// A client that reads nothing of what it asks for is given up, whatever it asked for.
+func TestSlowReadersAreCutOff(t *testing.T) {
+	s := start(t, func(o *httpapi.Options) { o.Timeouts.Write = 300 * time.Millisecond })
+	asset := s.send("GET", "/docs/openapi-explorer.min.js", "")
+	require.Equal(t, http.StatusOK, asset.status)
+	const requests = 30 // more than any socket buffers
+	conn := dial(t, s.api.Server)
+	require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(64<<10))
+	_, err := io.WriteString(conn, strings.Repeat("GET /docs/openapi-explorer.min.js HTTP/1.1\r\nHost: x\r\n\r\n", requests))
+	require.NoError(t, err)
+	time.Sleep(time.Second)
+	got, _ := io.Copy(io.Discard, conn) // to the end of the connection, which may be a reset
+	require.Less(t, got, int64(requests*len(asset.body)))
+}
+
 func TestBrokenBodiesAreRefused(t *testing.T) {
 	s := start(t)
 	const post = "POST /orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"

@@ -11,6 +11,10 @@ func TestPublisher(t *testing.T) {
 	outboxtest.TestPublisher(t, func(t *testing.T) outboxtest.StreamHarness { return newBroker(t) })
 }
 
+func TestFinder(t *testing.T) {
+	outboxtest.TestFinder(t, func(t *testing.T) outboxtest.FinderHarness { return newBroker(t) })
+}
+
 func TestWaker(t *testing.T) {
 	outboxtest.TestWaker(t, func(t *testing.T) outboxtest.BellHarness { return newBells(t) })
 }

@@ -92,6 +92,12 @@ func (b *broker) info() *natsjs.StreamInfo {
 
 func (b *broker) Publisher() ports.Publisher { return b.publisher(jetstream.PublisherOptions{}) }
 
+func (b *broker) Finder() ports.Finder {
+	finder, err := jetstream.NewFinder(b.connect(), jetstream.PublisherOptions{Stream: stream})
+	require.NoError(b.t, err)
+	return finder
+}
+
 func (b *broker) Disconnect(t *testing.T) {
 	t.Helper()
 	b.server.Stop()

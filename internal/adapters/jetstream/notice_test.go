@@ -182,8 +182,8 @@ func TestStampsThatAreNotOurs(t *testing.T) {
 	require.Equal(t, ports.Stamp{Ours: true, Progress: own, Event: 7}, stamp("e", "7", absent, absent))
 	require.Equal(t, ports.Stamp{Ours: true, Progress: newer, Event: 7, Redriven: true}, stamp("e", "7", "99/newer/est", absent))
 	require.Equal(t, ports.Stamp{Ours: true, Progress: outbox.Progress{Position: 99}, Event: 7, Redriven: true}, stamp("e", "7", "99/", absent))
-	require.Equal(t, ports.Stamp{Ours: true, Progress: newer, Parked: "too large"}, stamp("e", absent, "99/newer/est", "too%20large"))
-	require.Equal(t, ports.Stamp{Ours: true}, stamp("0-1", absent, "0/", absent))
+	require.Equal(t, ports.Stamp{Ours: true, Progress: newer, Parked: "too large", Kept: math.MaxUint64}, stamp("e", absent, "99/newer/est", "too%20large"))
+	require.Equal(t, ports.Stamp{Ours: true, Kept: math.MaxUint64}, stamp("0-1", absent, "0/", absent))
 	for _, foreign := range [][4]string{
 		{absent, absent, absent, absent},
 		{"e", absent, absent, absent},

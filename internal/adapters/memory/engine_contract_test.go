@@ -43,6 +43,14 @@ func TestBench(t *testing.T) {
 	operatingtest.TestBench(t, func(*testing.T) operatingtest.BenchHarness { return newEngine() })
 }
 
+func TestJournal(t *testing.T) {
+	operatingtest.TestJournal(t, func(*testing.T) operatingtest.JournalHarness { return newEngine() })
+}
+
+func TestFinder(t *testing.T) {
+	outboxtest.TestFinder(t, func(*testing.T) outboxtest.FinderHarness { return newEngine() })
+}
+
 var errLine = fault.New(fault.Unavailable, "line_cut", "the line to memory is cut")
 
 // engine is every port of the engine at the end of a line that can be cut.
@@ -109,6 +117,8 @@ func (e *engine) Parking() ports.Parking     { return line{e} }
 func (e *engine) Attendant() ports.Attendant { return line{e} }
 func (e *engine) Retention() ports.Retention { return line{e} }
 func (e *engine) Bench() operating.Bench     { return e.cursors }
+func (e *engine) Journal() operating.Journal { return e.cursors }
+func (e *engine) Finder() ports.Finder       { return line{e} }
 func (e *engine) Elector(holder string) ports.Elector {
 	return electorLine{e, memory.NewElector(e.lease, holder)}
 }
@@ -130,6 +140,10 @@ type line struct{ e *engine }
 
 func (l line) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) ([]outbox.Entry, error) {
 	return through(ctx, l.e, func(ctx context.Context) ([]outbox.Entry, error) { return l.e.log.After(ctx, from, limit) })
+}
+
+func (l line) Find(ctx context.Context, event outbox.Progress, sequence uint64) (time.Time, error) {
+	return through(ctx, l.e, func(ctx context.Context) (time.Time, error) { return l.e.stream.Find(ctx, event, sequence) })
 }
 
 func (l line) Load(ctx context.Context) (outbox.Cursor, error) {

@@ -1,8 +1,11 @@
 package memory
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
+	"slices"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
@@ -39,6 +42,38 @@ func (s *orders) find(id order.ID) (order.Snapshot, bool) {
 	defer s.mu.Unlock()
 	state, found := s.from.orders[id]
 	return state, found
+}
+
+// List implements the port.
+func (s *orders) List(ctx context.Context, filter ordering.Filter) ([]order.Snapshot, error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	visible := maps.Clone(s.from.orders)
+	s.mu.Unlock()
+	maps.Copy(visible, s.saved)
+	var found []order.Snapshot
+	for _, state := range visible {
+		if matches(state, filter) {
+			found = append(found, state)
+		}
+	}
+	slices.SortFunc(found, func(a, b order.Snapshot) int { return -compare(a, ordering.Place{CreatedAt: b.CreatedAt, ID: b.ID}) })
+	return found[:min(len(found), filter.Limit)], nil
+}
+
+func matches(o order.Snapshot, filter ordering.Filter) bool {
+	return (filter.Customer == "" || o.CustomerID == filter.Customer) &&
+		(filter.Status == "" || o.Status == filter.Status) &&
+		!o.CreatedAt.Before(filter.CreatedFrom) &&
+		(filter.CreatedBefore.IsZero() || o.CreatedAt.Before(filter.CreatedBefore)) &&
+		(filter.After == nil || compare(o, *filter.After) < 0)
+}
+
+// compare orders by time of creation, then by id.
+func compare(o order.Snapshot, place ordering.Place) int {
+	return cmp.Or(o.CreatedAt.Compare(place.CreatedAt), cmp.Compare(o.ID, place.ID))
 }
 
 // Save implements the port.

@@ -43,7 +43,10 @@ type Message struct {
 	Entry outbox.Entry // empty for a notice
 }
 
-var _ ports.Publisher = (*Stream)(nil)
+var (
+	_ ports.Publisher = (*Stream)(nil)
+	_ ports.Finder    = (*Stream)(nil)
+)
 
 // prefix is what every subject of the stream begins with.
 const prefix = "orders."
@@ -114,6 +117,22 @@ func (s *Stream) At(ctx context.Context, sequence uint64) (ports.Stamp, error) {
 		return ports.Stamp{}, ports.ErrNoMessage
 	}
 	return s.messages[sequence-1].stamp, nil
+}
+
+// Find implements the port.
+func (s *Stream) Find(ctx context.Context, event outbox.Progress, sequence uint64) (time.Time, error) {
+	if err := ctx.Err(); err != nil {
+		return time.Time{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, message := range s.messages {
+		here := sequence == uint64(i+1) || sequence == 0 && !message.stamp.Redriven
+		if here && !message.deleted && message.stamp.Event == event.Position && message.entry.ID == event.EventID {
+			return message.at, nil
+		}
+	}
+	return time.Time{}, ports.ErrNoMessage
 }
 
 // Publish implements the port.

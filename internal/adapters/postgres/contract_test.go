@@ -33,6 +33,10 @@ func TestBench(t *testing.T) {
 	operatingtest.TestBench(t, func(t *testing.T) operatingtest.BenchHarness { return newHarness(t) })
 }
 
+func TestJournal(t *testing.T) {
+	operatingtest.TestJournal(t, func(t *testing.T) operatingtest.JournalHarness { return newHarness(t) })
+}
+
 // The mutant "gap check off" must lose events, or the test that a reader follows the writers proves nothing.
 func TestFollowingNoticesALogThatDoesNotWait(t *testing.T) {
 	h := newHarness(t)

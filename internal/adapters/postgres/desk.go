@@ -105,6 +105,7 @@ func (d *Desk) List(ctx context.Context, filter operating.Filter) ([]operating.L
 		ColumnExpr("CASE WHEN p.state IS NOT NULL THEN p.state WHEN o.position <= c.position THEN ? ELSE ? END",
 			operating.Published, operating.Unpublished).
 		ColumnExpr("coalesce(p.reason, '')").
+		ColumnExpr("coalesce(p.stream_sequence, 0)").
 		TableExpr("outbox AS o").
 		Join("LEFT JOIN outbox_parked AS p ON p.position = o.position").
 		Join("LEFT JOIN outbox_cursor AS c ON c.relay = ?", d.relay).
@@ -133,7 +134,7 @@ func (d *Desk) List(ctx context.Context, filter operating.Filter) ([]operating.L
 	for rows.Next() {
 		var row logRow
 		var listed operating.Listed
-		if err := rows.Scan(append(row.columns(), &listed.State, &listed.Reason)...); err != nil {
+		if err := rows.Scan(append(row.columns(), &listed.State, &listed.Reason, &listed.Sequence)...); err != nil {
 			return nil, classify(ctx, fmt.Errorf("list the outbox: %w", err))
 		}
 		if listed.Entry, err = row.entry(); err != nil {

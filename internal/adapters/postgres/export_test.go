@@ -44,3 +44,6 @@ const (
 	MeasureStatement = measureStatement
 	OldestStatement  = oldestStatement
 )
+
+// Patience is how long a transaction waits to begin.
+func (u *UnitOfWork) Patience(wait time.Duration) { u.patience = wait }

@@ -91,6 +91,7 @@ func (h *harness) Parking() ports.Parking     { return h.parking }
 func (h *harness) Attendant() ports.Attendant { return h.parking }
 func (h *harness) Retention() ports.Retention { return postgres.NewRetention(h.db, relay) }
 func (h *harness) Bench() operating.Bench     { return h.desk() }
+func (h *harness) Journal() operating.Journal { return h.desk() }
 func (h *harness) TTL() time.Duration         { return leaseTTL }
 
 func (h *harness) Elector(holder string) ports.Elector {

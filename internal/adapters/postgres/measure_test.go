@@ -79,7 +79,7 @@ func TestMeasureRefusesWithoutADatabase(t *testing.T) {
 }
 
 // explain runs the statement and says how.
-func explain(t *testing.T, h *harness, statement string, args ...any) string {
+func explainAnalyze(t *testing.T, h *harness, statement string, args ...any) string {
 	t.Helper()
 	var plan []string
 	require.NoError(t, h.others.NewRaw("EXPLAIN (ANALYZE, COSTS off, TIMING off) "+statement, args...).Scan(t.Context(), &plan))
@@ -97,7 +97,7 @@ func TestMeasureReadsLittle(t *testing.T) {
 	require.EqualValues(t, 50000, found.Backlog)
 	require.EqualValues(t, operating.CountedAtMost, found.ParkedEvents)
 	requireLittle := func(statement string, args ...any) {
-		plan := explain(t, h, statement, args...)
+		plan := explainAnalyze(t, h, statement, args...)
 		require.Contains(t, plan, "actual rows=")
 		require.NotContains(t, plan, "actual rows=50000")
 	}

@@ -27,7 +27,7 @@ var Module = fx.Module("postgres", fx.Provide(
 	provideDB,
 	fx.Annotate(provideLog, fx.As(fx.Self()), fx.As(new(ports.Log))),
 	fx.Annotate(provideCursorStore, fx.As(new(ports.CursorStore))),
-	fx.Annotate(provideDesk, fx.As(new(operating.Desk)), fx.As(new(operating.Bench))),
+	fx.Annotate(provideDesk, fx.As(new(operating.Desk)), fx.As(new(operating.Journal)), fx.As(new(operating.Bench))),
 	fx.Annotate(provideParking, fx.As(new(ports.Parking)), fx.As(new(ports.Attendant))),
 	fx.Annotate(provideRetention, fx.As(new(ports.Retention))),
 	fx.Annotate(provideElector, fx.As(fx.Self()), fx.As(new(ports.Elector))),

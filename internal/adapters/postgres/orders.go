@@ -22,6 +22,11 @@ type orderRow struct {
 	Status      string    `bun:"status"`
 	Version     int64     `bun:"version"`
 	CreatedAt   time.Time `bun:"created_at"`
+
+	PaymentReference string `bun:"payment_reference"`
+	Carrier          string `bun:"carrier"`
+	Tracking         string `bun:"tracking"`
+	CancelReason     string `bun:"cancel_reason"`
 }
 
 func rowOf(state order.Snapshot) *orderRow {
@@ -33,18 +38,28 @@ func rowOf(state order.Snapshot) *orderRow {
 		Status:      string(state.Status),
 		Version:     state.Version,
 		CreatedAt:   state.CreatedAt,
+
+		PaymentReference: string(state.PaymentReference),
+		Carrier:          string(state.Carrier),
+		Tracking:         string(state.Tracking),
+		CancelReason:     string(state.CancelReason),
 	}
 }
 
-func (r *orderRow) order() *order.Order {
-	return order.Rehydrate(order.Snapshot{
+func (r *orderRow) snapshot() order.Snapshot {
+	return order.Snapshot{
 		ID:         order.ID(r.ID),
 		CustomerID: order.CustomerID(r.CustomerID),
 		Amount:     order.NewMoney(r.AmountMinor, order.Currency(r.Currency)),
 		Status:     order.Status(r.Status),
 		Version:    r.Version,
 		CreatedAt:  r.CreatedAt.UTC(),
-	})
+
+		PaymentReference: order.Text(r.PaymentReference),
+		Carrier:          order.Text(r.Carrier),
+		Tracking:         order.Text(r.Tracking),
+		CancelReason:     order.Text(r.CancelReason),
+	}
 }
 
 // orders is the orders of one transaction.
@@ -62,7 +77,42 @@ func (s *orders) Get(ctx context.Context, id order.ID) (*order.Order, error) {
 	if err != nil {
 		return nil, classify(ctx, err)
 	}
-	return row.order(), nil
+	return order.Rehydrate(row.snapshot()), nil
+}
+
+// List implements the port. Every combination of filters walks down an index that has the order of the list.
+func (s *orders) List(ctx context.Context, filter ordering.Filter) ([]order.Snapshot, error) {
+	var rows []orderRow
+	query := s.tx.NewSelect().Model(&rows).
+		OrderExpr("created_at DESC, id DESC LIMIT ?", filter.Limit) // bun's own limit takes 0 for none
+	if filter.Customer != "" {
+		query = query.Where("customer_id = ?", string(filter.Customer))
+	}
+	if filter.Status != "" {
+		query = query.Where("status = ?", string(filter.Status))
+	}
+	if !filter.CreatedFrom.IsZero() {
+		query = query.Where("created_at >= ?", upToMicrosecond(filter.CreatedFrom))
+	}
+	if !filter.CreatedBefore.IsZero() {
+		query = query.Where("created_at < ?", upToMicrosecond(filter.CreatedBefore))
+	}
+	if filter.After != nil {
+		query = query.Where("(created_at, id) < (?, ?)", filter.After.CreatedAt, string(filter.After.ID))
+	}
+	if err := query.Scan(ctx); err != nil {
+		return nil, classify(ctx, err)
+	}
+	var found []order.Snapshot
+	for i := range rows {
+		found = append(found, rows[i].snapshot())
+	}
+	return found, nil
+}
+
+// upToMicrosecond is the first microsecond that is not before t: Postgres would take the nearest one.
+func upToMicrosecond(t time.Time) time.Time {
+	return t.Add(999 * time.Nanosecond).Truncate(time.Microsecond)
 }
 
 // Save implements the port.
@@ -86,8 +136,8 @@ func (s *orders) insert(ctx context.Context, row *orderRow) error {
 
 // update waits for whoever changes the row at this moment, and then finds that the version is another one.
 func (s *orders) update(ctx context.Context, row *orderRow, stored int64) error {
-	result, err := s.tx.NewUpdate().Model(row).Column("status", "version").Set("updated_at = clock_timestamp()").
-		WherePK().Where("version = ?", stored).Exec(ctx)
+	result, err := s.tx.NewUpdate().Model(row).Column("status", "version", "payment_reference", "carrier", "tracking", "cancel_reason").
+		Set("updated_at = clock_timestamp()").WherePK().Where("version = ?", stored).Exec(ctx)
 	if err != nil {
 		return classify(ctx, err)
 	}

@@ -54,8 +54,9 @@ func (s shop) Order(t *testing.T, id order.ID) (order.Snapshot, bool) {
 	var currency order.Currency
 	var updated time.Time
 	err := s.others.QueryRowContext(t.Context(), `SELECT id, customer_id, amount_minor, currency, status, version,
-		created_at, updated_at FROM orders WHERE id = ?`, string(id)).
-		Scan(&state.ID, &state.CustomerID, &minor, &currency, &state.Status, &state.Version, &state.CreatedAt, &updated)
+		created_at, updated_at, payment_reference, carrier, tracking, cancel_reason FROM orders WHERE id = ?`, string(id)).
+		Scan(&state.ID, &state.CustomerID, &minor, &currency, &state.Status, &state.Version, &state.CreatedAt, &updated,
+			&state.PaymentReference, &state.Carrier, &state.Tracking, &state.CancelReason)
 	if errors.Is(err, sql.ErrNoRows) {
 		return order.Snapshot{}, false
 	}
@@ -81,10 +82,11 @@ func failNextCommit(t *testing.T, db *bun.DB, tables ...string) {
 }
 
 // statements notes what is sent, BEGIN and COMMIT included.
-type statements struct{ operations []string }
+type statements struct{ operations, queries []string }
 
 func (s *statements) BeforeQuery(ctx context.Context, event *bun.QueryEvent) context.Context {
 	s.operations = append(s.operations, event.Operation())
+	s.queries = append(s.queries, event.Query)
 	return ctx
 }
 
@@ -114,7 +116,7 @@ func payment(id order.ID, meanwhile func()) func(ctx context.Context, tx orderin
 			return err
 		}
 		meanwhile()
-		if err := o.Pay(time.Now()); err != nil {
+		if _, err := o.Pay("", time.Now()); err != nil {
 			return err
 		}
 		return save(ctx, tx, o)
@@ -142,6 +144,91 @@ func TestTransactionsSendNoMoreThanTheyMust(t *testing.T) {
 	sent.operations = nil
 	require.NoError(t, work.Do(t.Context(), claim))
 	require.Equal(t, []string{"BEGIN", "INSERT", "SELECT", "COMMIT"}, sent.operations)
+}
+
+// Whoever finds all connections in use is told so in time, and those who have one go on, however long they take.
+func TestABusyDatabaseIsNotWaitedForForEver(t *testing.T) {
+	db := open(t, postgres.Options{URL: infra.Database(t), MaxOpenConns: 1})
+	work := postgres.NewUnitOfWork(db)
+	work.Patience(100 * time.Millisecond)
+	require.NoError(t, work.Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
+		for range 3 { // and none of them keeps anything
+			start := time.Now()
+			err := work.Do(t.Context(), func(context.Context, ordering.Tx) error {
+				require.Fail(t, "it ran")
+				return nil
+			})
+			require.ErrorIs(t, err, postgres.ErrBusy)
+			require.Equal(t, fault.Unavailable, fault.KindOf(err))
+			require.Less(t, time.Since(start), 10*time.Second)
+		}
+		ended, end := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer end()
+		err := work.Do(ended, func(context.Context, ordering.Tx) error { return nil })
+		require.ErrorIs(t, err, context.DeadlineExceeded, "whose patience ended first")
+		require.NotErrorIs(t, err, postgres.ErrBusy)
+		return save(ctx, tx, newOrder(t))
+	}))
+	require.NoError(t, work.Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
+		time.Sleep(300 * time.Millisecond)
+		return save(ctx, tx, newOrder(t))
+	}), "having begun, it may take its time")
+}
+
+// TestListsAreReadFromIndexes : whatever is filtered, Postgres walks down an index in the order of the list; it neither
+// reads the table nor sorts nor counts its way to a page. (What is hardly more than a page it may sort.)
+func TestListsAreReadFromIndexes(t *testing.T) {
+	h := newHarness(t)
+	exec(t, h.others, `INSERT INTO orders (id, customer_id, amount_minor, currency, status, version, created_at, updated_at)
+		SELECT gen_random_uuid(), ('00000000-0000-0000-0000-' || lpad((n % 2)::text, 12, '0'))::uuid, 1, 'USD',
+			(ARRAY['created', 'paid', 'shipped', 'cancelled'])[1 + n % 4], 1, timestamptz '2026-01-01' + n * interval '1 minute', now()
+		FROM generate_series(1, 30000) AS n`)
+	exec(t, h.others, "ANALYZE orders")
+	middle := time.Date(2026, 1, 11, 0, 0, 0, 0, time.UTC)
+	after := &ordering.Place{CreatedAt: middle, ID: order.ID(newClaim("").Order)}
+	const customer = "00000000-0000-0000-0000-000000000001"
+	for name, filter := range map[string]ordering.Filter{
+		"all":                  {},
+		"all, a later page":    {After: after},
+		"customer":             {Customer: customer},
+		"customer, later page": {Customer: customer, After: after},
+		"status":               {Status: order.StatusPaid},
+		"status, later page":   {Status: order.StatusPaid, After: after},
+		"both":                 {Customer: customer, Status: order.StatusPaid},
+		"range":                {CreatedFrom: middle.Add(-48 * time.Hour), CreatedBefore: middle},
+		"everything": {
+			Customer: customer, Status: order.StatusPaid, CreatedFrom: middle.Add(-240 * time.Hour), CreatedBefore: middle.Add(time.Hour), After: after,
+		},
+	} {
+		for _, filter.Limit = range []int{1, 51, 201} {
+			sent := &statements{}
+			work := postgres.NewUnitOfWork(h.db.WithQueryHook(sent))
+			require.NoError(t, work.Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
+				_, err := tx.Orders.List(ctx, filter)
+				return err
+			}))
+			plan := explain(t, h, sent.queries[1])
+			require.Contains(t, plan, "Index Scan Backward using orders_", "%s: %s", name, plan)
+			for _, wrong := range []string{"Seq Scan", "Sort", "Bitmap"} {
+				require.NotContains(t, plan, wrong, "%s: %s", name, sent.queries[1])
+			}
+			require.NotContains(t, sent.queries[1], "OFFSET")
+		}
+	}
+}
+
+func explain(t *testing.T, h *harness, statement string, args ...any) (plan string) {
+	t.Helper()
+	rows, err := h.others.QueryContext(t.Context(), "EXPLAIN "+statement, args...)
+	require.NoError(t, err)
+	defer rows.Close()
+	for rows.Next() {
+		var line string
+		require.NoError(t, rows.Scan(&line))
+		plan += line + "\n"
+	}
+	require.NoError(t, rows.Err())
+	return plan
 }
 
 // A transaction's statements belong to the span around it, not to that of its BEGIN.
@@ -228,16 +315,7 @@ func TestExpiredKeysAreFoundByTheirIndex(t *testing.T) {
 	h := newHarness(t)
 	exec(t, h.others, `INSERT INTO idempotency_keys SELECT 'k' || n, '', gen_random_uuid(), now() FROM generate_series(1, 5000) AS n;
 		ANALYZE idempotency_keys`)
-	rows, err := h.others.QueryContext(t.Context(), "EXPLAIN "+postgres.DeleteStatement, ordering.KeyLifetime.Microseconds(), 1000)
-	require.NoError(t, err)
-	defer rows.Close()
-	var plan string
-	for rows.Next() {
-		var line string
-		require.NoError(t, rows.Scan(&line))
-		plan += line + "\n"
-	}
-	require.NoError(t, rows.Err())
+	plan := explain(t, h, postgres.DeleteStatement, ordering.KeyLifetime.Microseconds(), 1000)
 	require.Contains(t, plan, "Index Cond: (created_at <=")
 }
 

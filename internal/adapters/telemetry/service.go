@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
@@ -22,38 +23,58 @@ type service struct {
 func (s *service) Place(
 	ctx context.Context, customer order.CustomerID, amount order.Money, key ordering.Key,
 ) (order.Snapshot, error) {
-	ctx, span := s.tracer.Start(ctx, "order.place")
-	defer span.End()
-	placed, err := s.next.Place(ctx, customer, amount, key)
-	if err == nil {
-		span.SetAttributes(orderIDKey.String(string(placed.ID)))
-	}
-	record(span, err)
-	return placed, err
+	return within(ctx, s, "order.place", func(ctx context.Context) (order.Snapshot, error) {
+		placed, err := s.next.Place(ctx, customer, amount, key)
+		if err == nil {
+			trace.SpanFromContext(ctx).SetAttributes(orderIDKey.String(string(placed.ID)))
+		}
+		return placed, err
+	})
 }
 
-func (s *service) Pay(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return s.on(ctx, "order.pay", id, s.next.Pay)
+func (s *service) Pay(ctx context.Context, id order.ID, reference order.Text, guard ordering.Guard) (order.Snapshot, error) {
+	return within(ctx, s, "order.pay", func(ctx context.Context) (order.Snapshot, error) {
+		return s.next.Pay(ctx, id, reference, guard)
+	}, orderIDKey.String(string(id)))
 }
 
-func (s *service) Ship(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return s.on(ctx, "order.ship", id, s.next.Ship)
+func (s *service) Ship(
+	ctx context.Context, id order.ID, carrier, tracking order.Text, guard ordering.Guard,
+) (order.Snapshot, error) {
+	return within(ctx, s, "order.ship", func(ctx context.Context) (order.Snapshot, error) {
+		return s.next.Ship(ctx, id, carrier, tracking, guard)
+	}, orderIDKey.String(string(id)))
 }
 
-func (s *service) Cancel(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return s.on(ctx, "order.cancel", id, s.next.Cancel)
+func (s *service) Cancel(ctx context.Context, id order.ID, reason order.Text, guard ordering.Guard) (order.Snapshot, error) {
+	return within(ctx, s, "order.cancel", func(ctx context.Context) (order.Snapshot, error) {
+		return s.next.Cancel(ctx, id, reason, guard)
+	}, orderIDKey.String(string(id)))
 }
 
 func (s *service) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return s.on(ctx, "order.get", id, s.next.Get)
+	return within(ctx, s, "order.get", func(ctx context.Context) (order.Snapshot, error) {
+		return s.next.Get(ctx, id)
+	}, orderIDKey.String(string(id)))
 }
 
-func (s *service) on(ctx context.Context, name string, id order.ID,
-	useCase func(context.Context, order.ID) (order.Snapshot, error),
-) (order.Snapshot, error) {
-	ctx, span := s.tracer.Start(ctx, name, trace.WithAttributes(orderIDKey.String(string(id))))
+func (s *service) List(ctx context.Context, filter ordering.Filter) (ordering.Page, error) {
+	return within(ctx, s, "order.list", func(ctx context.Context) (ordering.Page, error) { return s.next.List(ctx, filter) })
+}
+
+func (s *service) Events(ctx context.Context, id order.ID) ([]ordering.Event, error) {
+	return within(ctx, s, "order.events", func(ctx context.Context) ([]ordering.Event, error) {
+		return s.next.Events(ctx, id)
+	}, orderIDKey.String(string(id)))
+}
+
+// within runs a use case in a span of its own.
+func within[T any](
+	ctx context.Context, s *service, name string, useCase func(context.Context) (T, error), about ...attribute.KeyValue,
+) (T, error) {
+	ctx, span := s.tracer.Start(ctx, name, trace.WithAttributes(about...))
 	defer span.End()
-	state, err := useCase(ctx, id)
+	answer, err := useCase(ctx)
 	record(span, err)
-	return state, err
+	return answer, err
 }

@@ -3,6 +3,7 @@ package telemetry_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 )
 
@@ -31,16 +33,26 @@ func (d *desk) Place(ctx context.Context, c order.CustomerID, m order.Money, k o
 	return d.answer(ctx, "place "+string(c)+" "+m.String()+" "+string(k))
 }
 
-func (d *desk) Pay(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return d.answer(ctx, "pay "+string(id))
+func (d *desk) Pay(ctx context.Context, id order.ID, reference order.Text, g ordering.Guard) (order.Snapshot, error) {
+	return d.answer(ctx, fmt.Sprint("pay ", id, " ", reference, g))
 }
 
-func (d *desk) Ship(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return d.answer(ctx, "ship "+string(id))
+func (d *desk) Ship(ctx context.Context, id order.ID, carrier, tracking order.Text, g ordering.Guard) (order.Snapshot, error) {
+	return d.answer(ctx, fmt.Sprint("ship ", id, " ", carrier, " ", tracking, g))
 }
 
-func (d *desk) Cancel(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return d.answer(ctx, "cancel "+string(id))
+func (d *desk) Cancel(ctx context.Context, id order.ID, reason order.Text, g ordering.Guard) (order.Snapshot, error) {
+	return d.answer(ctx, fmt.Sprint("cancel ", id, " ", reason, g))
+}
+
+func (d *desk) List(ctx context.Context, filter ordering.Filter) (ordering.Page, error) {
+	state, err := d.answer(ctx, fmt.Sprint("list ", filter.Limit))
+	return ordering.Page{Orders: []order.Snapshot{state}}, err
+}
+
+func (d *desk) Events(ctx context.Context, id order.ID) ([]ordering.Event, error) {
+	state, err := d.answer(ctx, fmt.Sprint("events ", id))
+	return []ordering.Event{{Entry: outbox.Entry{Message: outbox.Message{Version: state.Version}}}}, err
 }
 
 func (d *desk) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
@@ -48,30 +60,51 @@ func (d *desk) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
 }
 
 func TestServiceHasASpanPerUseCase(t *testing.T) {
-	for name, call := range map[string]func(ordering.Service, context.Context) (order.Snapshot, error){
-		"place": func(s ordering.Service, ctx context.Context) (order.Snapshot, error) {
+	guard := ordering.Guard{Key: "k1", Versions: []int64{7}}
+	for name, c := range map[string]struct {
+		call    func(ordering.Service, context.Context) (any, error)
+		asked   string
+		unknown bool // which order
+	}{
+		"place": {func(s ordering.Service, ctx context.Context) (any, error) {
 			return s.Place(ctx, "o1", order.NewMoney(100, "USD"), "k1")
-		},
-		"pay":    func(s ordering.Service, ctx context.Context) (order.Snapshot, error) { return s.Pay(ctx, "o1") },
-		"ship":   func(s ordering.Service, ctx context.Context) (order.Snapshot, error) { return s.Ship(ctx, "o1") },
-		"cancel": func(s ordering.Service, ctx context.Context) (order.Snapshot, error) { return s.Cancel(ctx, "o1") },
-		"get":    func(s ordering.Service, ctx context.Context) (order.Snapshot, error) { return s.Get(ctx, "o1") },
+		}, "place o1 1.00 USD k1", false},
+		"pay": {func(s ordering.Service, ctx context.Context) (any, error) {
+			return s.Pay(ctx, "o1", "P-1", guard)
+		}, "pay o1 P-1{k1 [7]}", false},
+		"ship": {func(s ordering.Service, ctx context.Context) (any, error) {
+			return s.Ship(ctx, "o1", "UPS", "1Z", guard)
+		}, "ship o1 UPS 1Z{k1 [7]}", false},
+		"cancel": {func(s ordering.Service, ctx context.Context) (any, error) {
+			return s.Cancel(ctx, "o1", "late", guard)
+		}, "cancel o1 late{k1 [7]}", false},
+		"get": {func(s ordering.Service, ctx context.Context) (any, error) { return s.Get(ctx, "o1") }, "get o1", false},
+		"list": {func(s ordering.Service, ctx context.Context) (any, error) {
+			page, err := s.List(ctx, ordering.Filter{Limit: 3})
+			return page.Orders[0], err
+		}, "list 3", true},
+		"events": {func(s ordering.Service, ctx context.Context) (any, error) {
+			events, err := s.Events(ctx, "o1")
+			return order.Snapshot{ID: "o1", Version: events[0].Version}, err
+		}, "events o1", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tp, spans := record()
 			ctx, parent := inSpan(tp)
 			next := &desk{state: order.Snapshot{ID: "o1", Version: 7}}
 
-			state, err := call(telemetry.TraceService(tp, next), ctx)
+			answer, err := c.call(telemetry.TraceService(tp, next), ctx)
 			parent.End()
 
 			require.NoError(t, err)
-			require.Equal(t, next.state, state)
-			require.Contains(t, []string{name + " o1", "place o1 1.00 USD k1"}, next.asked)
+			require.Equal(t, next.state, answer)
+			require.Equal(t, c.asked, next.asked)
 			span := spans.one(t, "order."+name)
 			require.Equal(t, trace.SpanKindInternal, span.SpanKind())
 			require.Equal(t, codes.Unset, span.Status().Code)
-			require.Equal(t, "o1", attributeOf(span, "outboxie.order.id"))
+			if !c.unknown {
+				require.Equal(t, "o1", attributeOf(span, "outboxie.order.id"))
+			}
 			require.Equal(t, span.SpanContext(), next.in)
 			requireChild(t, span, spans.one(t, "test"))
 		})
@@ -95,7 +128,7 @@ func TestErrorsAreRecordedByKind(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tp, spans := record()
-			_, err := telemetry.TraceService(tp, &desk{err: c.err}).Pay(context.Background(), "o1")
+			_, err := telemetry.TraceService(tp, &desk{err: c.err}).Pay(context.Background(), "o1", "", ordering.Guard{})
 
 			require.Equal(t, c.err, err)
 			span := spans.one(t, "order.pay")

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
@@ -17,23 +19,29 @@ import (
 // reading the order anew, so a change that became impossible meanwhile ends at once.
 const attempts = 5
 
+// Ports is what the service drives.
+type Ports struct {
+	Work    ordering.UnitOfWork
+	Encoder ordering.Encoder
+	// Waker is rung after every commit of a change; also when it was made before, because whoever made it may have died
+	// before it rang.
+	Waker   ports.Waker
+	Journal operating.Journal
+	Finder  ports.Finder
+}
+
 // Service keeps an order and its events together: they commit in one unit of work, or neither does.
 type Service struct {
-	uow     ordering.UnitOfWork
-	encoder ordering.Encoder
-	newID   func() order.ID
-	now     func() time.Time
-	waker   ports.Waker
+	ports Ports
+	newID func() order.ID
+	now   func() time.Time
 }
 
 var _ ordering.Service = (*Service)(nil)
 
-// New returns the service. waker is rung after every commit of a change; also when a key shows that the change was made
-// before, because whoever made it may have died before it rang.
-func New(
-	uow ordering.UnitOfWork, encoder ordering.Encoder, newID func() order.ID, now func() time.Time, waker ports.Waker,
-) *Service {
-	return &Service{uow: uow, encoder: encoder, newID: newID, now: now, waker: waker}
+// New returns the service.
+func New(ports Ports, newID func() order.ID, now func() time.Time) *Service {
+	return &Service{ports: ports, newID: newID, now: now}
 }
 
 // Place implements the port. The key is claimed before anything else is done, so that who waits for it holds up nobody.
@@ -41,16 +49,16 @@ func (s *Service) Place(
 	ctx context.Context, customer order.CustomerID, amount order.Money, key ordering.Key,
 ) (order.Snapshot, error) {
 	id, now := s.newID(), s.moment()
-	mine := ordering.Claim{Key: key, Fingerprint: fingerprint(customer, amount), Order: id}
+	mine := ordering.Claim{
+		Key: key, Fingerprint: fmt.Sprintf("place %s %d %s", customer, amount.Minor(), amount.Currency()), Order: id,
+	}
 	return s.commit(ctx, func(ctx context.Context, tx ordering.Tx) (order.Snapshot, error) {
-		if key != "" {
-			holds, err := tx.Keys.Claim(ctx, mine)
-			if err != nil {
-				return order.Snapshot{}, err
-			}
-			if holds != mine {
-				return again(ctx, tx.Orders, holds, mine)
-			}
+		first, err := claim(ctx, tx.Keys, mine)
+		if err != nil {
+			return order.Snapshot{}, err
+		}
+		if first != id {
+			return again(ctx, tx.Orders, first)
 		}
 		placed, err := order.Place(id, customer, amount, now)
 		if err != nil {
@@ -60,17 +68,22 @@ func (s *Service) Place(
 	})
 }
 
-// fingerprint is what a request to place an order means, however it was written.
-func fingerprint(customer order.CustomerID, amount order.Money) string {
-	return fmt.Sprintf("place %s %d %s", customer, amount.Minor(), amount.Currency())
+// claim returns the order that the key was given for first: mine's, unless the same request came before. Fingerprints are
+// what a request means, however it was written.
+func claim(ctx context.Context, keys ordering.Keys, mine ordering.Claim) (order.ID, error) {
+	if mine.Key == "" {
+		return mine.Order, nil
+	}
+	holds, err := keys.Claim(ctx, mine)
+	if err == nil && holds.Fingerprint != mine.Fingerprint {
+		err = ordering.ErrKeyReused
+	}
+	return holds.Order, err
 }
 
-// again is the first answer to a request whose key was claimed for it before, though the order may have changed since.
-func again(ctx context.Context, orders ordering.Orders, first, mine ordering.Claim) (order.Snapshot, error) {
-	if first.Fingerprint != mine.Fingerprint {
-		return order.Snapshot{}, ordering.ErrKeyReused
-	}
-	placed, err := orders.Get(ctx, first.Order)
+// again is the first answer to a request to place an order, though the order may have changed since.
+func again(ctx context.Context, orders ordering.Orders, id order.ID) (order.Snapshot, error) {
+	placed, err := orders.Get(ctx, id)
 	if err != nil {
 		return order.Snapshot{}, err
 	}
@@ -78,50 +91,70 @@ func again(ctx context.Context, orders ordering.Orders, first, mine ordering.Cla
 }
 
 // Pay implements the port.
-func (s *Service) Pay(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return s.change(ctx, id, (*order.Order).Pay)
+func (s *Service) Pay(ctx context.Context, id order.ID, reference order.Text, guard ordering.Guard) (order.Snapshot, error) {
+	return s.change(ctx, id, guard, fmt.Sprintf("pay %s %q", id, reference), func(o *order.Order) (order.Snapshot, error) {
+		return o.Pay(reference, s.moment())
+	})
 }
 
 // Ship implements the port.
-func (s *Service) Ship(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return s.change(ctx, id, (*order.Order).Ship)
+func (s *Service) Ship(
+	ctx context.Context, id order.ID, carrier, tracking order.Text, guard ordering.Guard,
+) (order.Snapshot, error) {
+	return s.change(ctx, id, guard, fmt.Sprintf("ship %s %q %q", id, carrier, tracking), func(o *order.Order) (order.Snapshot, error) {
+		return o.Ship(carrier, tracking, s.moment())
+	})
 }
 
 // Cancel implements the port.
-func (s *Service) Cancel(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return s.change(ctx, id, (*order.Order).Cancel)
+func (s *Service) Cancel(ctx context.Context, id order.ID, reason order.Text, guard ordering.Guard) (order.Snapshot, error) {
+	return s.change(ctx, id, guard, fmt.Sprintf("cancel %s %q", id, reason), func(o *order.Order) (order.Snapshot, error) {
+		return o.Cancel(reason, s.moment())
+	})
 }
 
 // Get implements the port.
-func (s *Service) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	var state order.Snapshot
-	err := s.uow.Do(ctx, func(ctx context.Context, tx ordering.Tx) error {
+func (s *Service) Get(ctx context.Context, id order.ID) (state order.Snapshot, err error) {
+	err = s.ports.Work.Do(ctx, func(ctx context.Context, tx ordering.Tx) error {
 		found, err := tx.Orders.Get(ctx, id)
-		if err != nil {
-			return err
+		if err == nil {
+			state = found.Snapshot()
 		}
-		state = found.Snapshot()
-		return nil
+		return err
 	})
-	if err != nil {
-		return order.Snapshot{}, err
+	return state, err
+}
+
+// List implements the port.
+func (s *Service) List(ctx context.Context, filter ordering.Filter) (page ordering.Page, err error) {
+	wanted := filter.Limit
+	filter.Limit++ // one more tells whether there is a next page
+	err = s.ports.Work.Do(ctx, func(ctx context.Context, tx ordering.Tx) (err error) {
+		page.Orders, err = tx.Orders.List(ctx, filter)
+		return err
+	})
+	if err != nil || len(page.Orders) <= wanted {
+		return page, err
 	}
-	return state, nil
+	page.Orders = page.Orders[:wanted]
+	last := page.Orders[wanted-1]
+	page.Next = &ordering.Place{CreatedAt: last.CreatedAt, ID: last.ID}
+	return page, nil
 }
 
 // change applies verb to a stored order.
 func (s *Service) change(
-	ctx context.Context, id order.ID, verb func(*order.Order, time.Time) error,
+	ctx context.Context, id order.ID, guard ordering.Guard, fingerprint string, verb func(*order.Order) (order.Snapshot, error),
 ) (order.Snapshot, error) {
 	try := func(ctx context.Context, tx ordering.Tx) (order.Snapshot, error) {
+		if _, err := claim(ctx, tx.Keys, ordering.Claim{Key: guard.Key, Fingerprint: fingerprint, Order: id}); err != nil {
+			return order.Snapshot{}, err
+		}
 		o, err := tx.Orders.Get(ctx, id)
 		if err != nil {
 			return order.Snapshot{}, err
 		}
-		if err := verb(o, s.moment()); err != nil {
-			return order.Snapshot{}, err
-		}
-		return s.save(ctx, tx, o)
+		return s.apply(ctx, tx, o, guard, verb)
 	}
 	state, err := s.commit(ctx, try)
 	for attempt := 1; attempt < attempts && errors.Is(err, ordering.ErrOrderChanged); attempt++ {
@@ -130,19 +163,36 @@ func (s *Service) change(
 	return state, err
 }
 
+// apply makes the change, unless it was made before. A request that is sent again names the version that the change was
+// made from then: that is as good as the present one.
+func (s *Service) apply(
+	ctx context.Context, tx ordering.Tx, o *order.Order, guard ordering.Guard, verb func(*order.Order) (order.Snapshot, error),
+) (order.Snapshot, error) {
+	expected := func(version int64) bool { return guard.Versions == nil || slices.Contains(guard.Versions, version) }
+	state, refused := verb(o)
+	repeated := refused == nil && !o.HasEvents()
+	switch now := o.StoredVersion(); {
+	case !expected(now) && !(repeated && expected(state.Version-1)):
+		return order.Snapshot{}, ordering.ErrOrderVersion.With("the order is at version %d, which is none that the request is meant for", now)
+	case refused != nil || repeated:
+		return state, refused
+	}
+	return s.save(ctx, tx, o)
+}
+
 // commit does fn in a unit of work, and rings the bell.
 func (s *Service) commit(
 	ctx context.Context, fn func(ctx context.Context, tx ordering.Tx) (order.Snapshot, error),
 ) (order.Snapshot, error) {
 	var state order.Snapshot
-	err := s.uow.Do(ctx, func(ctx context.Context, tx ordering.Tx) (err error) {
+	err := s.ports.Work.Do(ctx, func(ctx context.Context, tx ordering.Tx) (err error) {
 		state, err = fn(ctx, tx)
 		return err
 	})
 	if err != nil {
 		return order.Snapshot{}, err
 	}
-	s.waker.Wake()
+	s.ports.Waker.Wake()
 	return state, nil
 }
 
@@ -161,7 +211,7 @@ func (s *Service) save(ctx context.Context, tx ordering.Tx, o *order.Order) (ord
 func (s *Service) encode(events []order.Event) ([]outbox.Message, error) {
 	messages := make([]outbox.Message, 0, len(events))
 	for _, event := range events {
-		message, err := s.encoder.Encode(event)
+		message, err := s.ports.Encoder.Encode(event)
 		if err != nil {
 			return nil, err
 		}

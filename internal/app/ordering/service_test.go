@@ -31,9 +31,25 @@ var (
 // shop is the service over memory.
 type shop struct {
 	*ordering.Service
-	log   *memory.Log
-	uow   *memory.UnitOfWork
-	rings *rings
+	log     *memory.Log
+	uow     *memory.UnitOfWork
+	rings   *rings
+	lease   *memory.Lease
+	cursors *memory.CursorStore
+	stream  *memory.Stream
+}
+
+// The changes of an order, with something to say.
+func (s *shop) pay(ctx context.Context, id order.ID) (order.Snapshot, error) {
+	return s.Pay(ctx, id, "P-1", ports.Guard{})
+}
+
+func (s *shop) ship(ctx context.Context, id order.ID) (order.Snapshot, error) {
+	return s.Ship(ctx, id, "UPS", "1Z", ports.Guard{})
+}
+
+func (s *shop) cancel(ctx context.Context, id order.ID) (order.Snapshot, error) {
+	return s.Cancel(ctx, id, "too late", ports.Guard{})
 }
 
 // rings counts wake-ups, and how many events were committed at the last one.
@@ -60,8 +76,11 @@ func newShop() *shop {
 func newShopOver(log *memory.Log, uow *memory.UnitOfWork, decorated ports.UnitOfWork, encoder ports.Encoder) *shop {
 	var last atomic.Int64
 	newID := func() order.ID { return order.ID(fmt.Sprintf("00000000-0000-7000-8000-%012d", last.Add(1))) }
-	s := &shop{log: log, uow: uow, rings: &rings{log: log}}
-	s.Service = ordering.New(decorated, encoder, newID, func() time.Time { return moment }, s.rings)
+	s := &shop{log: log, uow: uow, rings: &rings{log: log}, lease: memory.NewLease(time.Minute), stream: memory.NewStream()}
+	s.cursors = memory.NewCursorStore(s.lease, log)
+	s.Service = ordering.New(ordering.Ports{
+		Work: decorated, Encoder: encoder, Waker: s.rings, Journal: s.cursors, Finder: s.stream,
+	}, newID, func() time.Time { return moment })
 	return s
 }
 
@@ -93,7 +112,7 @@ func TestPlaceStoresOrderAndEvent(t *testing.T) {
 
 	entries := s.log.Committed()
 	require.Len(t, entries, 1)
-	require.Equal(t, outbox.Key{Type: codec.KeyType, ID: string(state.ID)}, entries[0].Key)
+	require.Equal(t, outbox.Key{Type: ports.AggregateType, ID: string(state.ID)}, entries[0].Key)
 	event, err := codec.New(nil).Decode(entries[0].Message)
 	require.NoError(t, err)
 	require.Equal(t, order.Created{Fact: order.Fact{Order: state, At: stored}}, event)
@@ -106,7 +125,7 @@ func TestAKeyGivesTheFirstAnswerAgain(t *testing.T) {
 	s := newShop()
 	first, err := s.Place(t.Context(), customer, amount, "k")
 	require.NoError(t, err)
-	for _, change := range []func(context.Context, order.ID) (order.Snapshot, error){s.Get, s.Pay, s.Ship} {
+	for _, change := range []func(context.Context, order.ID) (order.Snapshot, error){s.Get, s.pay, s.ship} {
 		changed, err := change(t.Context(), first.ID)
 		require.NoError(t, err)
 		again, err := s.Place(t.Context(), customer, amount, "k")
@@ -192,10 +211,10 @@ func TestConcurrentPlacesWithOneKeyAreOneOrder(t *testing.T) {
 func TestALifeIsOneEventPerVersion(t *testing.T) {
 	s := newShop()
 	id := s.placed(t).ID
-	paid, err := s.Pay(t.Context(), id)
+	paid, err := s.pay(t.Context(), id)
 	require.NoError(t, err)
 	require.Equal(t, order.StatusPaid, paid.Status)
-	shipped, err := s.Ship(t.Context(), id)
+	shipped, err := s.ship(t.Context(), id)
 	require.NoError(t, err)
 	require.Equal(t, order.StatusShipped, shipped.Status)
 	require.EqualValues(t, 3, shipped.Version)
@@ -210,7 +229,7 @@ func TestALifeIsOneEventPerVersion(t *testing.T) {
 	require.Equal(t, 3, s.rings.count)
 
 	other := s.placed(t)
-	cancelled, err := s.Cancel(t.Context(), other.ID)
+	cancelled, err := s.cancel(t.Context(), other.ID)
 	require.NoError(t, err)
 	require.Equal(t, order.StatusCancelled, cancelled.Status)
 	require.NotEqual(t, id, other.ID)
@@ -219,11 +238,11 @@ func TestALifeIsOneEventPerVersion(t *testing.T) {
 func TestARefusedChangeLeavesNothing(t *testing.T) {
 	s := newShop()
 	id := s.placed(t).ID
-	_, err := s.Ship(t.Context(), id)
+	_, err := s.ship(t.Context(), id)
 	require.ErrorIs(t, err, order.ErrStatus)
 	_, err = s.Place(t.Context(), customer, order.NewMoney(0, "USD"), "")
 	require.ErrorIs(t, err, order.ErrMoney)
-	for _, verb := range []func(context.Context, order.ID) (order.Snapshot, error){s.Pay, s.Ship, s.Cancel, s.Get} {
+	for _, verb := range []func(context.Context, order.ID) (order.Snapshot, error){s.pay, s.ship, s.cancel, s.Get} {
 		_, err = verb(t.Context(), "00000000-0000-7000-8000-00000000dead")
 		require.ErrorIs(t, err, ports.ErrOrderNotFound)
 	}
@@ -242,7 +261,7 @@ func TestAFailingCommitKeepsNothingAndWakesNobody(t *testing.T) {
 
 	id := s.placed(t).ID
 	s.uow.FailNextCommit()
-	_, err = s.Pay(t.Context(), id)
+	_, err = s.pay(t.Context(), id)
 	require.Error(t, err)
 	read, err := s.Get(t.Context(), id)
 	require.NoError(t, err)
@@ -270,23 +289,131 @@ func TestAnEventThatCannotBeEncodedKeepsTheOrderOut(t *testing.T) {
 func TestConcurrentPaysAreOneEvent(t *testing.T) {
 	s := newShop()
 	id := s.placed(t).ID
-	var paid, refused atomic.Int64
-	var payers sync.WaitGroup
-	for range 16 {
-		payers.Go(func() {
-			switch _, err := s.Pay(context.Background(), id); {
-			case err == nil:
-				paid.Add(1)
-			case errors.Is(err, order.ErrStatus):
-				refused.Add(1)
+	const payers = 16
+	answers := make(chan order.Snapshot, payers)
+	var paying sync.WaitGroup
+	for range payers {
+		paying.Go(func() {
+			paid, err := s.pay(context.Background(), id)
+			if err != nil {
+				t.Error(err)
 			}
+			answers <- paid
 		})
 	}
-	payers.Wait()
-	require.EqualValues(t, 1, paid.Load())
-	require.EqualValues(t, 15, refused.Load(), "the others were told what is, not that somebody was faster")
+	paying.Wait()
+	close(answers)
+	for paid := range answers {
+		require.Equal(t, []any{order.StatusPaid, int64(2)}, []any{paid.Status, paid.Version})
+	}
 	require.Equal(t, []string{codec.TypeCreated, codec.TypePaid}, s.eventTypes())
-	require.Equal(t, 2, s.rings.count)
+}
+
+// TestAChangeIsMadeOnce : what was done is answered as it was then, whatever happened since, and done in another way it is
+// refused.
+func TestAChangeIsMadeOnce(t *testing.T) {
+	s := newShop()
+	id := s.placed(t).ID
+	paid, err := s.pay(t.Context(), id)
+	require.NoError(t, err)
+	shipped, err := s.ship(t.Context(), id)
+	require.NoError(t, err)
+	for range 2 {
+		again, err := s.pay(t.Context(), id)
+		require.NoError(t, err)
+		require.Equal(t, paid, again)
+		again, err = s.ship(t.Context(), id)
+		require.NoError(t, err)
+		require.Equal(t, shipped, again)
+	}
+	_, err = s.Pay(t.Context(), id, "P-2", ports.Guard{})
+	require.ErrorIs(t, err, order.ErrDiffers)
+	_, err = s.cancel(t.Context(), id)
+	require.ErrorIs(t, err, order.ErrStatus)
+	require.Equal(t, []string{codec.TypeCreated, codec.TypePaid, codec.TypeShipped}, s.eventTypes())
+	require.Equal(t, 7, s.rings.count, "whoever made it may not have rung")
+}
+
+func TestAKeyIsForOneChange(t *testing.T) {
+	s := newShop()
+	first, second := s.placed(t).ID, s.placed(t).ID
+	guard := ports.Guard{Key: "k"}
+	paid, err := s.Pay(t.Context(), first, "P-1", guard)
+	require.NoError(t, err)
+	_, err = s.ship(t.Context(), first)
+	require.NoError(t, err)
+	again, err := s.Pay(t.Context(), first, "P-1", guard)
+	require.NoError(t, err)
+	require.Equal(t, paid, again)
+	for name, other := range map[string]func() error{
+		"another reference": func() error { _, err := s.Pay(t.Context(), first, "P-2", guard); return err },
+		"another order":     func() error { _, err := s.Pay(t.Context(), second, "P-1", guard); return err },
+		"another change":    func() error { _, err := s.Cancel(t.Context(), second, "P-1", guard); return err },
+		"a new order":       func() error { _, err := s.Place(t.Context(), customer, amount, "k"); return err },
+	} {
+		require.ErrorIs(t, other(), ports.ErrKeyReused, name)
+	}
+	_, err = s.Ship(t.Context(), second, "", "", ports.Guard{Key: "s"})
+	require.ErrorIs(t, err, order.ErrStatus)
+	_, err = s.Pay(t.Context(), second, "", ports.Guard{Key: "s"})
+	require.NoError(t, err, "what was refused leaves its key free")
+	_, err = s.Ship(t.Context(), second, "a b", "c", ports.Guard{Key: "t"})
+	require.NoError(t, err)
+	_, err = s.Ship(t.Context(), second, "a", "b c", ports.Guard{Key: "t"})
+	require.ErrorIs(t, err, ports.ErrKeyReused, "the words are not run together")
+}
+
+// TestAChangeIsMeantForAVersion : one that was made before may name the version that it was made from.
+func TestAChangeIsMeantForAVersion(t *testing.T) {
+	s := newShop()
+	id := s.placed(t).ID
+	pay := func(versions ...int64) error {
+		_, err := s.Pay(t.Context(), id, "P-1", ports.Guard{Versions: versions})
+		return err
+	}
+	require.ErrorIs(t, pay(2), ports.ErrOrderVersion)
+	require.NoError(t, pay(1))
+	require.NoError(t, pay(1), "sent again")
+	require.NoError(t, pay(), "at any version")
+	require.NoError(t, pay(7, 2))
+	require.ErrorIs(t, pay(3), ports.ErrOrderVersion)
+	_, err := s.Ship(t.Context(), id, "", "", ports.Guard{Versions: []int64{}})
+	require.ErrorIs(t, err, ports.ErrOrderVersion, "an empty list means none")
+	_, err = s.Ship(t.Context(), id, "", "", ports.Guard{Versions: []int64{1}})
+	require.ErrorIs(t, err, ports.ErrOrderVersion)
+	require.ErrorContains(t, err, "at version 2")
+	_, err = s.Ship(t.Context(), id, "", "", ports.Guard{Versions: []int64{2}})
+	require.NoError(t, err)
+	require.NoError(t, pay(1), "sent again, though it was shipped")
+	require.NoError(t, pay(3))
+	require.ErrorIs(t, pay(2), ports.ErrOrderVersion, "neither what it was made from, nor what is")
+	_, err = s.Cancel(t.Context(), id, "", ports.Guard{Versions: []int64{1}})
+	require.ErrorIs(t, err, ports.ErrOrderVersion, "first of all it is stale")
+	_, err = s.Cancel(t.Context(), id, "", ports.Guard{Versions: []int64{3}})
+	require.ErrorIs(t, err, order.ErrStatus)
+	_, err = s.Pay(t.Context(), id, "P-2", ports.Guard{Versions: []int64{3}})
+	require.ErrorIs(t, err, order.ErrDiffers)
+}
+
+func TestListTellsWhetherThereIsMore(t *testing.T) {
+	s := newShop()
+	for range 3 {
+		s.placed(t)
+	}
+	for limit, want := range map[int]int{1: 1, 2: 2, 3: 3, 4: 3} {
+		page, err := s.List(t.Context(), ports.Filter{Limit: limit})
+		require.NoError(t, err)
+		require.Len(t, page.Orders, want)
+		require.Equal(t, limit < 3, page.Next != nil)
+		if page.Next != nil {
+			last := page.Orders[want-1]
+			require.Equal(t, ports.Place{CreatedAt: last.CreatedAt, ID: last.ID}, *page.Next)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := s.List(ctx, ports.Filter{Limit: 1})
+	require.ErrorIs(t, err, context.Canceled)
 }
 
 // contended is a unit of work in which somebody else is faster a number of times.
@@ -318,13 +445,13 @@ func TestALostRaceIsRunAgainWithinBounds(t *testing.T) {
 	id := s.placed(t).ID
 
 	race.losses, race.attempts = 4, 0
-	paid, err := s.Pay(t.Context(), id)
+	paid, err := s.pay(t.Context(), id)
 	require.NoError(t, err)
 	require.EqualValues(t, 2, paid.Version)
 	require.Equal(t, 5, race.attempts)
 
 	race.losses, race.attempts = 1000, 0
-	_, err = s.Ship(t.Context(), id)
+	_, err = s.ship(t.Context(), id)
 	require.ErrorIs(t, err, ports.ErrOrderChanged)
 	require.Equal(t, 5, race.attempts)
 	require.Equal(t, []string{codec.TypeCreated, codec.TypePaid}, s.eventTypes())

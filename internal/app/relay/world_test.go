@@ -48,7 +48,7 @@ var deeds = []string{
 
 var methods = []string{
 	"After", "Load", "Save", "Save", "Open", "At", "At", "Look", "Publish", "Publish", "Acquire", "Renew", "Resign",
-	"Settle", "Settle", "SetAside", "Due", "Refuse", "Refuse", "Refuse", "Redrive", "Redrive", "Redrive", "Notify", "Notify",
+	"Settle", "Settle", "SetAside", "Due", "Refuse", "Refuse", "Refuse", "Refuse", "Refuse", "Redrive", "Redrive", "Redrive", "Notify", "Notify",
 	"SetAside", "Due", "Purge", "Purge", "Purge", "Purge", "Purge", "Purge", "Purge", "Purge",
 }
 
@@ -245,9 +245,9 @@ func (w *world) do(s step, foreign bool) {
 		if len(w.alive) > 0 {
 			w.alive[s.A%len(w.alive)].stall(time.Duration(s.B*12) * time.Millisecond)
 		}
-	case "mishap":
-		if len(w.alive) > 0 {
-			w.alive[s.A%len(w.alive)].plan(methods[s.B%len(methods)], planned{
+	case "mishap": // to whoever calls next: most methods are the leader's
+		for _, each := range w.alive {
+			each.plan(methods[s.B%len(methods)], planned{
 				mishap: mishap(1 + s.C%int(mishaps-1)), delay: time.Duration(1<<(s.A%13)) * time.Millisecond,
 			})
 		}

@@ -9,8 +9,13 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// ErrStatus : the order's status does not allow the change. The detail says which status would.
-var ErrStatus = fault.New(fault.Conflict, "order_status", "the order's status does not allow this")
+// The changes that are refused.
+var (
+	// ErrStatus : the order's status does not allow the change. The detail says which status would.
+	ErrStatus = fault.New(fault.Conflict, "order_status", "the order's status does not allow this")
+	// ErrDiffers : the change was made before, and not as it is asked for now.
+	ErrDiffers = fault.New(fault.Conflict, "order_change_differs", "the change was made before, in another way")
+)
 
 // Status is where an order stands: created -> paid -> shipped, and cancelled from created or paid.
 type Status string
@@ -31,10 +36,15 @@ type Snapshot struct {
 	Status     Status
 	Version    int64 // rises by one with every event
 	CreatedAt  time.Time
+
+	PaymentReference  Text
+	Carrier, Tracking Text
+	CancelReason      Text
 }
 
-// Order is the aggregate. It is changed only by its verbs, each of which records one event. It is not safe for
-// concurrent use.
+// Order is the aggregate. It is changed only by its verbs, each of which records one event and returns the order as it was
+// right after it. A change that was made before, in the same way, is not made again: the verb records nothing, and returns
+// what it returned then, whatever happened to the order since. An Order is not safe for concurrent use.
 type Order struct {
 	state  Snapshot
 	stored int64 // version when it was read; 0 for a new order
@@ -57,30 +67,43 @@ func Place(id ID, customer CustomerID, amount Money, now time.Time) (*Order, err
 func Rehydrate(state Snapshot) *Order { return &Order{state: state, stored: state.Version} }
 
 // Pay records that the order was paid.
-func (o *Order) Pay(now time.Time) error {
-	if err := o.move("pay", StatusPaid, StatusCreated); err != nil {
-		return err
+func (o *Order) Pay(reference Text, now time.Time) (Snapshot, error) {
+	if before, paid := o.paid(); paid {
+		return again(before, before.PaymentReference == reference, "paid before, with another reference or none")
 	}
+	if err := o.move("pay", StatusPaid, StatusCreated); err != nil {
+		return Snapshot{}, err
+	}
+	o.state.PaymentReference = reference
 	o.events = append(o.events, Paid{Fact{Order: o.state, At: now}})
-	return nil
+	return o.state, nil
 }
 
 // Ship records that the order left the house.
-func (o *Order) Ship(now time.Time) error {
-	if err := o.move("ship", StatusShipped, StatusPaid); err != nil {
-		return err
+func (o *Order) Ship(carrier, tracking Text, now time.Time) (Snapshot, error) {
+	if o.state.Status == StatusShipped {
+		same := o.state.Carrier == carrier && o.state.Tracking == tracking
+		return again(o.state, same, "shipped before, with another carrier or tracking number or none")
 	}
+	if err := o.move("ship", StatusShipped, StatusPaid); err != nil {
+		return Snapshot{}, err
+	}
+	o.state.Carrier, o.state.Tracking = carrier, tracking
 	o.events = append(o.events, Shipped{Fact{Order: o.state, At: now}})
-	return nil
+	return o.state, nil
 }
 
 // Cancel records that the order will not be carried out.
-func (o *Order) Cancel(now time.Time) error {
-	if err := o.move("cancel", StatusCancelled, StatusCreated, StatusPaid); err != nil {
-		return err
+func (o *Order) Cancel(reason Text, now time.Time) (Snapshot, error) {
+	if o.state.Status == StatusCancelled {
+		return again(o.state, o.state.CancelReason == reason, "cancelled before, for another reason or none")
 	}
+	if err := o.move("cancel", StatusCancelled, StatusCreated, StatusPaid); err != nil {
+		return Snapshot{}, err
+	}
+	o.state.CancelReason = reason
 	o.events = append(o.events, Cancelled{Fact{Order: o.state, At: now}})
-	return nil
+	return o.state, nil
 }
 
 func (o *Order) move(verb string, to Status, from ...Status) error {
@@ -96,15 +119,36 @@ func (o *Order) move(verb string, to Status, from ...Status) error {
 	return nil
 }
 
-// Snapshot returns the present state.
-func (o *Order) Snapshot() Snapshot { return o.state }
+// again answers a change that left the order as before, or refuses it if it is not the same.
+func again(before Snapshot, same bool, differently string) (Snapshot, error) {
+	if !same {
+		return Snapshot{}, ErrDiffers.With("the order was %s", differently)
+	}
+	return before, nil
+}
 
 // Placed returns the state as it was when the order was placed, whatever happened to it since.
 func (o *Order) Placed() Snapshot {
-	placed := o.state
-	placed.Status, placed.Version = StatusCreated, 1
-	return placed
+	return Snapshot{
+		ID: o.state.ID, CustomerID: o.state.CustomerID, Amount: o.state.Amount, Status: StatusCreated, Version: 1,
+		CreatedAt: o.state.CreatedAt,
+	}
 }
+
+// paid returns the state as it was when the order was paid, if it ever was: one that was cancelled has two events, or three
+// if it was paid between them.
+func (o *Order) paid() (Snapshot, bool) {
+	switch {
+	case o.state.Status == StatusCreated, o.state.Status == StatusCancelled && o.state.Version < 3:
+		return Snapshot{}, false
+	}
+	before := o.Placed()
+	before.Status, before.Version, before.PaymentReference = StatusPaid, 2, o.state.PaymentReference
+	return before, true
+}
+
+// Snapshot returns the present state.
+func (o *Order) Snapshot() Snapshot { return o.state }
 
 // StoredVersion is the version that the order had when it was read, 0 if it is new: what a save compares with.
 func (o *Order) StoredVersion() int64 { return o.stored }

@@ -1,6 +1,9 @@
 package order_test
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,8 +39,9 @@ func TestPlacedIsWhatPlaceMade(t *testing.T) {
 	o, err := order.Place(orderID, customer, amount, placedAt)
 	require.NoError(t, err)
 	first := o.Snapshot()
-	for _, verb := range []func(*order.Order, time.Time) error{(*order.Order).Pay, (*order.Order).Ship} {
-		require.NoError(t, verb(o, changedAt))
+	for _, verb := range []string{"pay", "ship"} {
+		_, err := do(o, verb)
+		require.NoError(t, err)
 		require.NotEqual(t, first, o.Snapshot())
 		require.Equal(t, first, o.Placed())
 		require.Equal(t, first, order.Rehydrate(o.Snapshot()).Placed())
@@ -53,42 +57,118 @@ func TestPlaceRefusesWhatIsNotPositive(t *testing.T) {
 	}
 }
 
-// Every verb from every status: an empty target means that it is refused.
-func TestStatusMachine(t *testing.T) {
-	verbs := map[string]func(*order.Order, time.Time) error{
-		"pay": (*order.Order).Pay, "ship": (*order.Order).Ship, "cancel": (*order.Order).Cancel,
+// do is a verb with something to say.
+func do(o *order.Order, verb string) (order.Snapshot, error) {
+	switch verb {
+	case "pay":
+		return o.Pay("P-1", changedAt)
+	case "ship":
+		return o.Ship("UPS", "1Z", changedAt)
 	}
+	return o.Cancel("too late", changedAt)
+}
+
+// lives are all the ways in which an order can get anywhere.
+var lives = map[order.Status][][]string{
+	order.StatusCreated:   {{}},
+	order.StatusPaid:      {{"pay"}},
+	order.StatusShipped:   {{"pay", "ship"}},
+	order.StatusCancelled: {{"cancel"}, {"pay", "cancel"}},
+}
+
+// after is a stored order to which verbs happened.
+func after(t *testing.T, verbs ...string) *order.Order {
+	t.Helper()
+	o, err := order.Place(orderID, customer, amount, placedAt)
+	require.NoError(t, err)
+	for _, verb := range verbs {
+		_, err := do(o, verb)
+		require.NoError(t, err)
+	}
+	return order.Rehydrate(o.Snapshot())
+}
+
+// Every verb from every status: made, refused, or made before, which is answered as it was then.
+func TestStatusMachine(t *testing.T) {
 	wouldWork := map[string]string{"pay": "must be created", "ship": "must be paid", "cancel": "must be created or paid"}
-	for from, targets := range map[order.Status]map[string]order.Status{
-		order.StatusCreated:   {"pay": order.StatusPaid, "ship": "", "cancel": order.StatusCancelled},
-		order.StatusPaid:      {"pay": "", "ship": order.StatusShipped, "cancel": order.StatusCancelled},
-		order.StatusShipped:   {"pay": "", "ship": "", "cancel": ""},
-		order.StatusCancelled: {"pay": "", "ship": "", "cancel": ""},
-	} {
-		for verb, target := range targets {
-			t.Run(verb+" from "+string(from), func(t *testing.T) {
-				before := order.Snapshot{
-					ID: orderID, CustomerID: customer, Amount: amount, Status: from, Version: 7, CreatedAt: placedAt,
-				}
-				o := order.Rehydrate(before)
-				err := verbs[verb](o, changedAt)
-				require.EqualValues(t, 7, o.StoredVersion(), "what was read stays what was read")
-				if target == "" {
-					require.ErrorIs(t, err, order.ErrStatus)
-					require.Equal(t, fault.Conflict, fault.KindOf(err))
-					require.ErrorContains(t, err, string(from))
-					require.ErrorContains(t, err, wouldWork[verb])
+	leadsTo := map[string]order.Status{"pay": order.StatusPaid, "ship": order.StatusShipped, "cancel": order.StatusCancelled}
+	allowed := map[string][]order.Status{
+		"pay": {order.StatusCreated}, "ship": {order.StatusPaid}, "cancel": {order.StatusCreated, order.StatusPaid},
+	}
+	for from, ways := range lives {
+		for _, life := range ways {
+			for verb, target := range leadsTo {
+				t.Run(fmt.Sprintf("%s after %v", verb, life), func(t *testing.T) {
+					o := after(t, life...)
+					before := o.Snapshot()
+					require.Equal(t, from, before.Status)
+					got, err := do(o, verb)
+					require.Equal(t, before.Version, o.StoredVersion(), "what was read stays what was read")
+					switch at := slices.Index(life, verb); {
+					case at >= 0:
+						require.NoError(t, err)
+						require.Equal(t, after(t, life[:at+1]...).Snapshot(), got, "as the first time")
+					case slices.Contains(allowed[verb], from):
+						require.NoError(t, err)
+						require.Equal(t, o.Snapshot(), got)
+						require.Equal(t, []any{target, before.Version + 1}, []any{got.Status, got.Version})
+						require.Equal(t, []order.Event{eventOf(target, order.Fact{Order: got, At: changedAt})}, o.PullEvents())
+						return
+					default:
+						require.ErrorIs(t, err, order.ErrStatus)
+						require.Equal(t, fault.Conflict, fault.KindOf(err))
+						require.ErrorContains(t, err, "order that is "+string(from)+"; it "+wouldWork[verb])
+						require.Zero(t, got)
+					}
 					require.Equal(t, before, o.Snapshot())
 					require.False(t, o.HasEvents())
-					return
-				}
-				require.NoError(t, err)
-				after := before
-				after.Status, after.Version = target, 8
-				require.Equal(t, after, o.Snapshot())
-				require.Equal(t, []order.Event{eventOf(target, order.Fact{Order: after, At: changedAt})}, o.PullEvents())
-			})
+				})
+			}
 		}
+	}
+}
+
+func TestVerbsKeepWhatTheyAreTold(t *testing.T) {
+	o := after(t, "pay", "ship")
+	want := order.Snapshot{
+		ID: orderID, CustomerID: customer, Amount: amount, Status: order.StatusShipped, Version: 3, CreatedAt: placedAt,
+		PaymentReference: "P-1", Carrier: "UPS", Tracking: "1Z",
+	}
+	require.Equal(t, want, o.Snapshot())
+	require.Equal(t, order.Text("too late"), after(t, "cancel").Snapshot().CancelReason)
+	cancelled := after(t, "pay", "cancel").Snapshot()
+	require.Equal(t, order.Text("P-1"), cancelled.PaymentReference)
+}
+
+// What was done cannot be done once more in another way, not even by saying nothing.
+func TestARepeatedChangeMustBeTheSame(t *testing.T) {
+	shipped, cancelled := after(t, "pay", "ship"), after(t, "cancel")
+	for name, repeat := range map[string]func() (order.Snapshot, error){
+		"reference":    func() (order.Snapshot, error) { return shipped.Pay("P-2", changedAt) },
+		"no reference": func() (order.Snapshot, error) { return shipped.Pay("", changedAt) },
+		"carrier":      func() (order.Snapshot, error) { return shipped.Ship("DHL", "1Z", changedAt) },
+		"tracking":     func() (order.Snapshot, error) { return shipped.Ship("UPS", "", changedAt) },
+		"reason":       func() (order.Snapshot, error) { return cancelled.Cancel("", changedAt) },
+	} {
+		got, err := repeat()
+		require.ErrorIs(t, err, order.ErrDiffers, name)
+		require.Equal(t, fault.Conflict, fault.KindOf(err))
+		require.Zero(t, got)
+	}
+	require.False(t, shipped.HasEvents() || cancelled.HasEvents())
+}
+
+func TestTexts(t *testing.T) {
+	for _, fine := range []string{"x", " ", "ref-1", "Привет, мир", strings.Repeat("é", 200), "\u200d", `'"\?0`} {
+		text, err := order.ParseText(fine, "reference")
+		require.NoError(t, err, "%q", fine)
+		require.Equal(t, order.Text(fine), text)
+	}
+	for _, bad := range []string{"", strings.Repeat("é", 201), "a\nb", "\x00", "\u0085", "\x7f", "\xff"} {
+		text, err := order.ParseText(bad, "reference")
+		require.ErrorIs(t, err, order.ErrText, "%q", bad)
+		require.Equal(t, "reference", fieldsOf(t, err)[0].Name)
+		require.Empty(t, text)
 	}
 }
 
@@ -108,9 +188,10 @@ func eventOf(status order.Status, fact order.Fact) order.Event {
 func TestVersionRisesByOnePerEvent(t *testing.T) {
 	o, err := order.Place(orderID, customer, amount, placedAt)
 	require.NoError(t, err)
-	require.NoError(t, o.Pay(changedAt))
-	require.Error(t, o.Pay(changedAt), "a refused verb is no event")
-	require.NoError(t, o.Ship(changedAt))
+	for _, verb := range []string{"pay", "pay", "ship"} { // what was done is not done again
+		_, err := do(o, verb)
+		require.NoError(t, err)
+	}
 
 	require.True(t, o.HasEvents())
 	events := o.PullEvents()
@@ -130,7 +211,8 @@ func TestEventsArePulledOnce(t *testing.T) {
 	require.Len(t, o.PullEvents(), 1)
 	require.False(t, o.HasEvents())
 	require.Empty(t, o.PullEvents())
-	require.NoError(t, o.Cancel(changedAt))
+	_, err = do(o, "cancel")
+	require.NoError(t, err)
 	require.Len(t, o.PullEvents(), 1, "only what happened since")
 }
 
@@ -138,7 +220,8 @@ func TestEventsKeepWhatWasTrueThen(t *testing.T) {
 	o, err := order.Place(orderID, customer, amount, placedAt)
 	require.NoError(t, err)
 	created := o.PullEvents()[0]
-	require.NoError(t, o.Pay(changedAt))
+	_, err = do(o, "pay")
+	require.NoError(t, err)
 	require.Equal(t, order.StatusCreated, order.FactOf(created).Order.Status)
 }
 

@@ -105,7 +105,7 @@ func (m Message) Validate() error {
 		return ErrInvalidMessage.With("the payload of message %s is not JSON in UTF-8", m.ID)
 	}
 	for _, text := range []string{m.ID, m.Type, m.Subject, m.Key.Type, m.Key.ID} {
-		if !isText(text) {
+		if !IsText(text) {
 			return ErrInvalidMessage.With("message %q: %q is not text", m.ID, text)
 		}
 	}
@@ -125,5 +125,5 @@ func sendable(text string) bool {
 	return utf8.ValidString(text) && strings.IndexFunc(text, unicode.IsControl) < 0
 }
 
-// isText reports whether every database and broker can keep text as it is.
-func isText(text string) bool { return utf8.ValidString(text) && !strings.Contains(text, "\x00") }
+// IsText reports whether every database and broker can keep text as it is.
+func IsText(text string) bool { return utf8.ValidString(text) && !strings.Contains(text, "\x00") }

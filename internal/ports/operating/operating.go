@@ -11,15 +11,20 @@ import (
 
 // Desk is the relay's state in the database.
 type Desk interface {
+	Journal
 	// Status tells where log and relay stand. It reads little, whatever the size of the log, but for the backlog, which it
 	// counts.
 	Status(ctx context.Context) (Status, error)
-	// List returns the newest of the log's committed entries that match, at most filter.Limit, the newest first. They may
-	// include some that the relay does not publish yet, because an earlier one can still come.
-	List(ctx context.Context, filter Filter) ([]Listed, error)
 	// Measure tells how far the relay is behind, at a cost that does not grow with the backlog. Everything up to known is
 	// taken as dealt with, even if the cursor was not saved there yet; 0: nothing is known.
 	Measure(ctx context.Context, known outbox.Position) (Measures, error)
+}
+
+// Journal is the log for people to look at.
+type Journal interface {
+	// List returns the newest of the log's committed entries that match, at most filter.Limit, the newest first. They may
+	// include some that the relay does not publish yet, because an earlier one can still come.
+	List(ctx context.Context, filter Filter) ([]Listed, error)
 }
 
 // Bench is where a halted relay is repaired.
@@ -127,6 +132,7 @@ const (
 // Listed is an entry of the log and where it stands: Unpublished, Published, or its state in the parking lot.
 type Listed struct {
 	outbox.Entry
-	State  string
-	Reason string // why it is, or was, in the parking lot; empty: it never was
+	State    string
+	Reason   string // why it is, or was, in the parking lot; empty: it never was
+	Sequence uint64 // in the stream, of what was redriven; else 0
 }

@@ -139,6 +139,14 @@ type Publisher interface {
 	Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error)
 }
 
+// Finder looks for events in the stream. It is safe for concurrent use.
+type Finder interface {
+	// Find returns when the stream stored the event, or answers ErrNoMessage if it does not hold it. It looks at sequence, if
+	// that is not 0, and else where the event stands by its position: one that came later than its place in the log is found
+	// by its sequence only.
+	Find(ctx context.Context, event outbox.Progress, sequence uint64) (time.Time, error)
+}
+
 // CursorStore keeps the relay's cursor, and tells operators why the relay halted.
 type CursorStore interface {
 	// Load returns the cursor, the zero Cursor when nothing was ever written.

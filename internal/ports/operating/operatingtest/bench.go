@@ -94,7 +94,7 @@ func (w *workshop) halt() {
 
 func (w *workshop) park(entry outbox.Entry) {
 	w.t.Helper()
-	w.settle(ports.Stamp{Ours: true, Progress: entry.Progress(), Parked: "too large"}, 10)
+	w.settle(ports.Stamp{Ours: true, Progress: entry.Progress(), Parked: "too large", Kept: 9}, 10)
 }
 
 // redrive parks an event and redrives it, as the message at a sequence.

@@ -53,6 +53,9 @@ func TestUnitOfWork(t *testing.T, open func(t *testing.T) Harness) {
 		"an order that is not there is not found":        orderNotFound,
 		"an id is taken once":                            orderExists,
 		"events must be pulled before an order is saved": orderUnpulled,
+		"orders are listed newest first":                 listOrder,
+		"a list is filtered":                             listFilter,
+		"a list is read page by page while it grows":     listPages,
 		"of several savers one wins":                     orderRace,
 		"a saved order is locked until the end":          orderLocked,
 		"a claim holds":                                  claimHolds,
@@ -104,6 +107,22 @@ func save(ctx context.Context, tx ordering.Tx, o *order.Order) error {
 // saving is a transaction that saves o.
 func saving(o *order.Order) work {
 	return func(ctx context.Context, tx ordering.Tx) error { return save(ctx, tx, o) }
+}
+
+// The verbs, with something to say.
+func pay(o *order.Order, now time.Time) error {
+	_, err := o.Pay("P-1", now)
+	return err
+}
+
+func ship(o *order.Order, now time.Time) error {
+	_, err := o.Ship("UPS", `'1Z' "?0" \`, now)
+	return err
+}
+
+func cancel(o *order.Order, now time.Time) error {
+	_, err := o.Cancel("слишком поздно", now)
+	return err
 }
 
 // changing is a transaction that reads an order, changes it and saves it.
@@ -159,7 +178,7 @@ func commit(t *testing.T, h Harness) {
 	first, second := placed(t, h), placed(t, h)
 	requireOnly(t, h, first, second)
 	do(t, h, func(context.Context, ordering.Tx) error { return nil })
-	do(t, h, changing(first.ID, (*order.Order).Pay))
+	do(t, h, changing(first.ID, pay))
 	stored, _ := h.Order(t, first.ID)
 	require.Equal(t, order.StatusPaid, stored.Status)
 	require.Equal(t, int64(2), stored.Version)
@@ -172,7 +191,7 @@ func isolation(t *testing.T, h Harness) {
 	kept, o := placed(t, h), newOrder(t)
 	do(t, h, func(ctx context.Context, tx ordering.Tx) error {
 		require.NoError(t, save(ctx, tx, o))
-		require.NoError(t, changing(kept.ID, (*order.Order).Pay)(ctx, tx))
+		require.NoError(t, changing(kept.ID, pay)(ctx, tx))
 		mine, err := tx.Orders.Get(ctx, o.Snapshot().ID)
 		require.NoError(t, err)
 		require.Equal(t, o.Snapshot(), mine.Snapshot())
@@ -188,14 +207,14 @@ var errMine = errors.New("mine")
 func failure(t *testing.T, h Harness) {
 	kept, o := placed(t, h), newOrder(t)
 	err := h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
-		require.NoError(t, changing(kept.ID, (*order.Order).Pay)(ctx, tx))
+		require.NoError(t, changing(kept.ID, pay)(ctx, tx))
 		require.NoError(t, save(ctx, tx, o))
 		return errMine
 	})
 	require.Equal(t, errMine, err, "as fn returned it")
 	requireOnly(t, h, kept)
 	requireNoOrder(t, h, o.Snapshot().ID)
-	do(t, h, changing(kept.ID, (*order.Order).Pay))
+	do(t, h, changing(kept.ID, pay))
 }
 
 func panics(t *testing.T, h Harness) {
@@ -203,7 +222,7 @@ func panics(t *testing.T, h Harness) {
 	for range 30 { // each of which would keep its connection and its locks
 		require.PanicsWithValue(t, "mine", func() {
 			_ = h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
-				require.NoError(t, changing(kept.ID, (*order.Order).Pay)(ctx, tx))
+				require.NoError(t, changing(kept.ID, pay)(ctx, tx))
 				require.NoError(t, save(ctx, tx, o))
 				o = newOrder(t)
 				panic("mine")
@@ -211,7 +230,7 @@ func panics(t *testing.T, h Harness) {
 		})
 	}
 	requireOnly(t, h, kept)
-	do(t, h, changing(kept.ID, (*order.Order).Pay))
+	do(t, h, changing(kept.ID, pay))
 }
 
 func failingCommit(t *testing.T, h Harness) {
@@ -219,7 +238,7 @@ func failingCommit(t *testing.T, h Harness) {
 	h.FailNextCommit(t)
 	done := false
 	err := h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
-		require.NoError(t, changing(kept.ID, (*order.Order).Pay)(ctx, tx))
+		require.NoError(t, changing(kept.ID, pay)(ctx, tx))
 		require.NoError(t, save(ctx, tx, o))
 		done = true
 		return nil
@@ -228,7 +247,7 @@ func failingCommit(t *testing.T, h Harness) {
 	require.True(t, done)
 	requireOnly(t, h, kept)
 	requireNoOrder(t, h, o.Snapshot().ID)
-	do(t, h, changing(kept.ID, (*order.Order).Pay))
+	do(t, h, changing(kept.ID, pay))
 }
 
 func aborted(t *testing.T, h Harness) {

@@ -1,0 +1,41 @@
+package httpapi_test
+
+import (
+	"net/http"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestTheContractIsServed(t *testing.T) {
+	s := start(t)
+	got := s.send("GET", "/openapi.yaml", "")
+	want, err := os.ReadFile("openapi.yaml")
+	require.NoError(t, err)
+	require.Equal(t, string(want), got.body)
+	require.Equal(t, "application/yaml", got.header.Get("Content-Type"))
+	require.Equal(t, "nosniff", got.header.Get("X-Content-Type-Options"))
+	require.Equal(t, http.StatusOK, s.send("HEAD", "/openapi.yaml", "").status)
+}
+
+// test/pages looks at it in a browser.
+func TestThePageIsServed(t *testing.T) {
+	s := start(t)
+	page := s.send("GET", "/docs", "")
+	require.Equal(t, http.StatusOK, page.status)
+	for name, want := range map[string]string{
+		"Content-Type": "text/html; charset=utf-8", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY",
+		"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
+			"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+	} {
+		require.Equal(t, want, page.header.Get(name))
+	}
+	script := s.send("GET", "/docs/openapi-explorer.min.js", "")
+	require.Equal(t, "text/javascript; charset=utf-8", script.header.Get("Content-Type"))
+	licence := s.send("GET", "/docs/openapi-explorer.LICENSE", "")
+	require.Contains(t, licence.body, "Apache License")
+	for _, path := range []string{"/docs/", "/docs/index", "/docs/index.html", "/docs/docs.html", "/docs/..", "/docs/..%2Fopenapi.yaml", "/docs/%2e%2e", "/docs/../openapi.yaml/", "/docs/a/b", "/docs/."} {
+		requireProblem(t, s.send("GET", path, ""), 404, "route_not_found", "there is nothing at this path", "")
+	}
+}

@@ -1,0 +1,159 @@
+package httpapi
+
+import (
+	"errors"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+)
+
+const (
+	mostBlamed  = 20 // things named in one answer, so that a hostile request gets no long answer
+	longestName = 64 // bytes of an unknown name that the answer repeats
+)
+
+// findings is everything that is wrong with one request, body and parameters.
+type findings struct {
+	wrong  []FieldError
+	causes []*fault.Error
+}
+
+// invalid is a request that is wrong: a fault, and where.
+type invalid struct {
+	fault *fault.Error
+	wrong []FieldError
+}
+
+func (i *invalid) Error() string { return i.fault.Error() }
+func (i *invalid) Unwrap() error { return i.fault }
+
+// blame names a member of the body.
+func (f *findings) blame(name, reason string) { f.wrong = append(f.wrong, inBody(name, reason)) }
+
+func inBody(name, reason string) FieldError {
+	pointer := "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(shortened(name)) // RFC 6901
+	return FieldError{Pointer: &pointer, Reason: reason}
+}
+
+// blameParameter names a parameter in path, query or header.
+func (f *findings) blameParameter(name, reason string) {
+	name = shortened(name)
+	f.wrong = append(f.wrong, FieldError{Parameter: &name, Reason: reason})
+}
+
+func shortened(name string) string {
+	if len(name) > longestName {
+		name = name[:longestName] + "…"
+	}
+	return strings.ToValidUTF8(name, "")
+}
+
+// judge adds what the domain says about the body; nil is fine.
+func (f *findings) judge(err error) { f.add(err, f.blame) }
+
+// judgeParameter adds what the domain says about a parameter.
+func (f *findings) judgeParameter(err error) { f.add(err, f.blameParameter) }
+
+func (f *findings) add(err error, blame func(name, reason string)) {
+	var judged *fault.Error
+	if errors.As(err, &judged) {
+		f.causes = append(f.causes, judged)
+		for _, field := range judged.Fields {
+			blame(field.Name, field.Reason)
+		}
+	}
+}
+
+// err is everything that is wrong, as one fault. A single judgement of the domain keeps its own code.
+func (f *findings) err() error {
+	switch {
+	case len(f.wrong) == 0:
+		return nil
+	case len(f.wrong) == 1 && len(f.causes) == 1:
+		return &invalid{f.causes[0], f.wrong}
+	}
+	return &invalid{errRequest, f.wrong[:min(len(f.wrong), mostBlamed)]}
+}
+
+// readParameters lets a request through whose parameters can be told apart: in the query and in the headers that mean
+// something, each is given once.
+func readParameters(c *gin.Context) {
+	query, err := url.ParseQuery(c.Request.URL.RawQuery)
+	if err != nil {
+		refuse(c, errRequest.With("the query cannot be read"))
+		return
+	}
+	var in findings
+	for name, values := range query {
+		if len(values) > 1 {
+			in.blameParameter(name, "is given more than once")
+		}
+	}
+	slices.SortFunc(in.wrong, func(a, b FieldError) int { return strings.Compare(*a.Parameter, *b.Parameter) })
+	for _, name := range []string{ordering.KeyHeader, matchHeader} {
+		if len(c.Request.Header.Values(name)) > 1 {
+			in.blameParameter(name, "is given more than once")
+		}
+	}
+	if err := in.err(); err != nil {
+		refuse(c, err)
+	}
+}
+
+// parameters is the query of a request, and what is wrong with it.
+type parameters struct {
+	findings
+	query url.Values
+}
+
+// parametersOf reads a query that has no other parameters than known.
+func parametersOf(c *gin.Context, known ...string) *parameters {
+	in := &parameters{query: c.Request.URL.Query()}
+	for name := range in.query {
+		if !slices.Contains(known, name) {
+			in.blameParameter(name, "is not known; known are "+strings.Join(known, ", "))
+		}
+	}
+	slices.SortFunc(in.wrong, func(a, b FieldError) int { return strings.Compare(*a.Parameter, *b.Parameter) })
+	return in
+}
+
+// given calls read with a parameter's value, if it is given.
+func (p *parameters) given(name string, read func(text string)) {
+	if p.query.Has(name) {
+		read(p.query.Get(name))
+	}
+}
+
+// moment is a time, zero if it is not given. Databases know years of four digits.
+func (p *parameters) moment(name string) (moment time.Time) {
+	p.given(name, func(text string) {
+		at, err := time.Parse(time.RFC3339, text)
+		if year := at.UTC().Year(); err != nil || year < 1 || year > 9999 {
+			p.blameParameter(name, "must be a time such as 2026-11-25T08:00:00Z")
+			return
+		}
+		moment = at
+	})
+	return moment
+}
+
+// limit is a number from 1 to most.
+func (p *parameters) limit(usual, most int) int {
+	p.given("limit", func(text string) {
+		number, err := strconv.Atoi(text)
+		if err != nil || number < 1 || number > most {
+			p.blameParameter("limit", "must be a whole number from 1 to "+strconv.Itoa(most))
+			return
+		}
+		usual = number
+	})
+	return usual
+}

@@ -1,0 +1,121 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+)
+
+const (
+	usualPage   = 50
+	longestPage = 200
+)
+
+// ListOrders answers with a page of the list.
+func (o orders) ListOrders(ctx context.Context, _ ListOrdersRequestObject) (ListOrdersResponseObject, error) {
+	in := parametersOf(ctx.(*gin.Context), "customer_id", "status", "created_from", "created_before", "cursor", "limit")
+	filter := ordering.Filter{
+		CreatedFrom: in.moment("created_from"), CreatedBefore: in.moment("created_before"), Limit: in.limit(usualPage, longestPage),
+	}
+	in.given("customer_id", func(text string) {
+		customer, err := order.ParseCustomerID(text)
+		in.judgeParameter(err)
+		filter.Customer = customer
+	})
+	in.given("status", func(text string) {
+		if !OrderStatus(text).Valid() {
+			in.blameParameter("status", "must be created, paid, shipped or cancelled")
+		}
+		filter.Status = order.Status(text)
+	})
+	in.given("cursor", func(text string) {
+		place, ok := readCursor(text)
+		if !ok {
+			in.blameParameter("cursor", "must be the next of an earlier page")
+		}
+		filter.After = &place
+	})
+	if err := in.err(); err != nil {
+		return nil, err
+	}
+	page, err := o.service.List(requestContext(ctx), filter)
+	if err != nil {
+		return nil, err
+	}
+	shown := OrderPage{Orders: make([]Order, 0, len(page.Orders))}
+	for _, found := range page.Orders {
+		shown.Orders = append(shown.Orders, show(found))
+	}
+	if page.Next != nil {
+		shown.Next = some(cursorOf(*page.Next))
+	}
+	return ListOrders200JSONResponse{Body: shown}, nil
+}
+
+// cursorOf is a place in the list that clients hand back as it is: a time in microseconds, which is what orders have, and
+// an id.
+func cursorOf(place ordering.Place) string {
+	id := uuid.MustParse(string(place.ID))
+	raw := binary.BigEndian.AppendUint64(nil, uint64(place.CreatedAt.UnixMicro()))
+	return base64.RawURLEncoding.EncodeToString(append(raw, id[:]...))
+}
+
+// readCursor is the reverse of cursorOf.
+func readCursor(text string) (ordering.Place, bool) {
+	const size = 8 + 16
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil || len(raw) != size || len(text) != base64.RawURLEncoding.EncodedLen(size) { // it would pass over line breaks
+		return ordering.Place{}, false
+	}
+	createdAt := time.UnixMicro(int64(binary.BigEndian.Uint64(raw))).UTC()
+	id := uuid.UUID(raw[8:])
+	return ordering.Place{CreatedAt: createdAt, ID: order.ID(id.String())}, createdAt.Year() >= 1 && createdAt.Year() <= 9999
+}
+
+// ListOrderEvents answers with everything that happened to an order.
+func (o orders) ListOrderEvents(ctx context.Context, request ListOrderEventsRequestObject) (ListOrderEventsResponseObject, error) {
+	var in findings
+	id := readID(&in, request.ID)
+	if err := in.err(); err != nil {
+		return nil, err
+	}
+	found, err := o.service.Events(requestContext(ctx), id)
+	if err != nil {
+		return nil, err
+	}
+	shown := OrderEvents{Events: make([]OrderEvent, 0, len(found))}
+	for _, event := range found {
+		shown.Events = append(shown.Events, showEvent(event))
+	}
+	return ListOrderEvents200JSONResponse{Body: shown}, nil
+}
+
+func showEvent(e ordering.Event) OrderEvent {
+	shown := OrderEvent{
+		Type:       e.Type,
+		Version:    e.Version,
+		EventID:    e.ID,
+		Position:   int64(e.Position),
+		RecordedAt: e.RecordedAt.UTC(),
+		Delivery:   OrderEventDelivery(e.Delivery),
+		Reason:     some(e.Reason),
+	}
+	if !e.PublishedAt.IsZero() {
+		published, lag := e.PublishedAt.UTC(), max(e.PublishedAt.Sub(e.RecordedAt), 0).Seconds()
+		shown.PublishedAt, shown.LagSeconds = &published, &lag
+	}
+	created := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier(e.Headers))
+	if span := trace.SpanContextFromContext(created); span.HasTraceID() {
+		shown.TraceID = some(span.TraceID().String())
+	}
+	return shown
+}

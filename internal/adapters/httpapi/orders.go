@@ -1,0 +1,230 @@
+package httpapi
+
+import (
+	"context"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+)
+
+// orders answers the generated interface's requests with the service.
+type orders struct{ service ordering.Service }
+
+// PlaceOrder judges all fields before it answers, so that a client learns at once of everything that is wrong. Only an
+// amount whose currency is unknown cannot be judged.
+func (o orders) PlaceOrder(ctx context.Context, request PlaceOrderRequestObject) (PlaceOrderResponseObject, error) {
+	in := request.Body
+	in.only("customer_id", "amount", "currency")
+	in.require("customer_id", "amount")
+	customer := readCustomer(in)
+	amount := readAmount(in)
+	key := readKey(in, request.Params.IdempotencyKey)
+	if err := in.err(); err != nil {
+		return nil, err
+	}
+	placed, err := o.service.Place(requestContext(ctx), customer, amount, key)
+	if err != nil {
+		return nil, err
+	}
+	return PlaceOrder201JSONResponse{
+		Body:    show(placed),
+		Headers: PlaceOrder201ResponseHeaders{Location: "/orders/" + string(placed.ID), ETag: etag(placed)},
+	}, nil
+}
+
+func readCustomer(in *object) order.CustomerID {
+	text, ok := in.text("customer_id")
+	if !ok {
+		return ""
+	}
+	customer, err := order.ParseCustomerID(text)
+	in.judge(err)
+	return customer
+}
+
+func readAmount(in *object) order.Money {
+	currency := order.DefaultCurrency
+	if _, given := in.members["currency"]; given {
+		code, ok := in.text("currency")
+		if !ok {
+			return order.Money{}
+		}
+		var err error
+		if currency, err = order.ParseCurrency(code); err != nil {
+			in.judge(err)
+			return order.Money{}
+		}
+	}
+	text, ok := in.number("amount")
+	if !ok {
+		return order.Money{}
+	}
+	amount, err := order.ParseMoney(text, currency)
+	in.judge(err)
+	return amount
+}
+
+// readText reads what may be said about a change.
+func readText(in *object, name string) order.Text {
+	text, ok := in.text(name)
+	if !ok {
+		return ""
+	}
+	said, err := order.ParseText(text, name)
+	in.judge(err)
+	return said
+}
+
+// readKey judges the header along with the body.
+func readKey(in *object, header *string) ordering.Key {
+	if header == nil {
+		return ""
+	}
+	key, err := ordering.ParseKey(*header)
+	in.judgeParameter(err)
+	return key
+}
+
+// matchHeader is where a client says to which version of an order a change is meant.
+const matchHeader = "If-Match"
+
+var (
+	entityTag  = regexp.MustCompile(`(W/)?"([!#-~]*)"`)
+	entityTags = regexp.MustCompile(`^` + entityTag.String() + `([ \t]*,[ \t]*` + entityTag.String() + `)*$`)
+)
+
+// readVersions reads If-Match: nil for any version, else those that the tags stand for. A tag of another form stands for
+// none, and neither does a weak one (RFC 9110, section 13.1.1).
+func readVersions(in *object, header *string) []int64 {
+	if header == nil || strings.TrimSpace(*header) == "*" {
+		return nil
+	}
+	text := strings.TrimSpace(*header)
+	if !entityTags.MatchString(text) {
+		in.blameParameter(matchHeader, `must be the ETag of an order, such as "1", several of them with commas between, or *`)
+	}
+	versions := []int64{}
+	for _, tag := range entityTag.FindAllStringSubmatch(text, -1) {
+		version, err := strconv.ParseInt(tag[2], 10, 64)
+		if err == nil && tag[0] == `"`+strconv.FormatInt(version, 10)+`"` {
+			versions = append(versions, version)
+		}
+	}
+	return versions
+}
+
+// GetOrder answers with the order as it is.
+func (o orders) GetOrder(ctx context.Context, request GetOrderRequestObject) (GetOrderResponseObject, error) {
+	var in findings
+	id := readID(&in, request.ID)
+	if err := in.err(); err != nil {
+		return nil, err
+	}
+	found, err := o.service.Get(requestContext(ctx), id)
+	return GetOrder200JSONResponse{answer(found)}, err
+}
+
+func readID(in *findings, text string) order.ID {
+	id, err := order.ParseID(text)
+	in.judgeParameter(err)
+	return id
+}
+
+// PayOrder answers with the order as the payment left it.
+func (o orders) PayOrder(ctx context.Context, request PayOrderRequestObject) (PayOrderResponseObject, error) {
+	in := optional(request.Body)
+	in.only("reference")
+	reference := readText(in, "reference")
+	id, guard, err := about(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	paid, err := o.service.Pay(requestContext(ctx), id, reference, guard)
+	return PayOrder200JSONResponse{answer(paid)}, err
+}
+
+// ShipOrder answers with the order as the shipment left it.
+func (o orders) ShipOrder(ctx context.Context, request ShipOrderRequestObject) (ShipOrderResponseObject, error) {
+	in := optional(request.Body)
+	in.only("carrier", "tracking")
+	carrier, tracking := readText(in, "carrier"), readText(in, "tracking")
+	id, guard, err := about(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	shipped, err := o.service.Ship(requestContext(ctx), id, carrier, tracking, guard)
+	return ShipOrder200JSONResponse{answer(shipped)}, err
+}
+
+// CancelOrder answers with the order as the cancellation left it.
+func (o orders) CancelOrder(ctx context.Context, request CancelOrderRequestObject) (CancelOrderResponseObject, error) {
+	in := optional(request.Body)
+	in.only("reason")
+	reason := readText(in, "reason")
+	id, guard, err := about(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	cancelled, err := o.service.Cancel(requestContext(ctx), id, reason, guard)
+	return CancelOrder200JSONResponse{answer(cancelled)}, err
+}
+
+// optional is a body that may be missing.
+func optional(body *object) *object {
+	if body == nil {
+		return new(object)
+	}
+	return body
+}
+
+// about reads what all changes have in common, and judges the whole request.
+func about(in *object, id string, key, match *string) (order.ID, ordering.Guard, error) {
+	known := readID(&in.findings, id)
+	guard := ordering.Guard{Key: readKey(in, key), Versions: readVersions(in, match)}
+	return known, guard, in.err()
+}
+
+// requestContext is the request's own context. gin's, which the generated code hands over, is used again for other
+// requests, so nothing that may outlive this one must hold it.
+func requestContext(ctx context.Context) context.Context {
+	if c, ok := ctx.(*gin.Context); ok {
+		return c.Request.Context()
+	}
+	return ctx
+}
+
+func answer(o order.Snapshot) OrderJSONResponse {
+	return OrderJSONResponse{Body: show(o), Headers: OrderResponseHeaders{ETag: etag(o)}}
+}
+
+func etag(o order.Snapshot) string { return `"` + strconv.FormatInt(o.Version, 10) + `"` }
+
+func show(o order.Snapshot) Order {
+	return Order{
+		ID:         string(o.ID),
+		CustomerID: string(o.CustomerID),
+		Amount:     o.Amount.Decimal(),
+		Currency:   o.Amount.Currency().String(),
+		Status:     OrderStatus(o.Status),
+		Version:    o.Version,
+		CreatedAt:  o.CreatedAt.UTC(),
+
+		PaymentReference: some(string(o.PaymentReference)),
+		Carrier:          some(string(o.Carrier)),
+		Tracking:         some(string(o.Tracking)),
+		CancelReason:     some(string(o.CancelReason)),
+	}
+}
+
+// some is nil for what is not there.
+func some[T comparable](value T) *T {
+	if value == *new(T) {
+		return nil
+	}
+	return &value
+}

@@ -1,0 +1,177 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+const (
+	usualEvents = 50
+	usualParked = 100
+	mostEvents  = 1000
+)
+
+// operators answers what `outboxie outbox` does, from the same ports.
+type operators struct {
+	desk      operating.Desk
+	attendant ports.Attendant
+}
+
+func (o operators) serve(routes gin.IRoutes) {
+	routes.GET("/outbox/status", o.status)
+	routes.GET("/outbox/events", o.events)
+	routes.GET("/outbox/parked", o.parked)
+	routes.POST("/outbox/redrive", readBody, o.redrive)
+}
+
+func (o operators) status(c *gin.Context) {
+	status, err := o.desk.Status(c.Request.Context())
+	respond(c, ShowStatus(status), err)
+}
+
+func (o operators) events(c *gin.Context) {
+	in := parametersOf(c, "aggregate", "type", "since", "limit")
+	filter := operating.Filter{Since: in.moment("since"), Limit: in.limit(usualEvents, mostEvents)}
+	in.given("aggregate", func(text string) {
+		key, err := operating.ParseAggregate(text)
+		in.judgeParameter(err)
+		filter.Aggregate = key
+	})
+	in.given("type", func(text string) {
+		if !outbox.IsText(text) || text == "" {
+			in.blameParameter("type", "must be a type such as outboxie.order.paid.v1")
+		}
+		filter.Type = text
+	})
+	if err := in.err(); err != nil {
+		refuse(c, err)
+		return
+	}
+	found, err := o.desk.List(c.Request.Context(), filter)
+	respond(c, ShowEvents(found), err)
+}
+
+func (o operators) parked(c *gin.Context) {
+	in := parametersOf(c, "limit")
+	limit := in.limit(usualParked, mostEvents)
+	if err := in.err(); err != nil {
+		refuse(c, err)
+		return
+	}
+	waiting, err := o.attendant.Waiting(c.Request.Context(), limit)
+	if err != nil {
+		refuse(c, err)
+		return
+	}
+	status, err := o.desk.Status(c.Request.Context())
+	respond(c, ShowParked(waiting, status), err)
+}
+
+func (o operators) redrive(c *gin.Context) {
+	in := new(object)
+	if err := c.ShouldBindJSON(in); err != nil {
+		refuseBody(c, err)
+		return
+	}
+	key, err := readRedrive(in)
+	if err != nil {
+		refuse(c, err)
+		return
+	}
+	count, err := o.attendant.Redrive(c.Request.Context(), key)
+	respond(c, Redriven{Redriven: count}, err)
+}
+
+// readRedrive reads which aggregate is meant, nil for all.
+func readRedrive(in *object) (*outbox.Key, error) {
+	in.only("aggregate", "all")
+	_, one := in.members["aggregate"]
+	all, everything := in.members["all"]
+	if everything && string(all) != "true" {
+		in.blame("all", "must be true, or left out")
+	}
+	if one == everything {
+		in.blame("", "needs either aggregate or all")
+	}
+	var key *outbox.Key
+	if text, ok := in.text("aggregate"); ok {
+		parsed, err := operating.ParseAggregate(text)
+		in.judge(err)
+		key = &parsed
+	}
+	return key, in.err()
+}
+
+func respond(c *gin.Context, answer any, err error) {
+	if err != nil {
+		refuse(c, err)
+		return
+	}
+	c.JSON(http.StatusOK, answer)
+}
+
+// ShowStatus is what scripts get to know of a status.
+func ShowStatus(s operating.Status) OutboxStatus {
+	shown := OutboxStatus{
+		State: OutboxStatusState(s.State()), Relay: s.Relay, Now: s.Now.UTC(), Position: int64(s.Position), SavedAt: known(s.Saved),
+		Stream: s.Stream, StreamSequence: s.Sequence, LastPosition: int64(s.Last), PurgedTo: int64(s.PurgedTo),
+		Unpublished: s.Unpublished, OldestUnpublishedAt: known(s.Oldest), ParkedEvents: s.ParkedEvents, ParkedAggregates: s.ParkedAggregates,
+	}
+	if l := s.Leader; l != nil {
+		shown.Leader = &OutboxLeader{Holder: l.Holder, Token: l.Token, Since: l.Since.UTC(), Until: l.Until.UTC()}
+	}
+	if h := s.Halt; h != nil {
+		shown.Halt = &OutboxHalt{Reason: string(h.Reason), Detail: h.Detail, Meaning: h.Meaning(), Since: h.Since.UTC()}
+	}
+	if w := s.Writer; w != nil {
+		shown.OpenWriter = &OutboxWriter{
+			Pid: w.PID, GID: w.GID, Application: w.Application, State: w.State, Query: w.Query, Since: known(w.Since),
+		}
+	}
+	return shown
+}
+
+// known is a time for scripts: null if there is none.
+func known(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+// ShowEvents is what scripts get to know of events in the log.
+func ShowEvents(entries []operating.Listed) []OutboxEvent {
+	list := make([]OutboxEvent, 0, len(entries))
+	for _, e := range entries {
+		shown := OutboxEvent{
+			Position: int64(e.Position), EventID: e.ID, State: OutboxEventState(e.State), Reason: some(e.Reason),
+			AggregateType: e.Key.Type, AggregateID: e.Key.ID, AggregateVersion: e.Version,
+			Type: e.Type, Subject: e.Subject, RecordedAt: e.RecordedAt.UTC(), Payload: json.RawMessage(e.Payload),
+		}
+		if len(e.Headers) > 0 {
+			shown.Headers = &e.Headers
+		}
+		list = append(list, shown)
+	}
+	return list
+}
+
+// ShowParked is what scripts get to know of parked events, and of how many there are in all.
+func ShowParked(events []outbox.ParkedEvent, all operating.Status) ParkedEvents {
+	shown := ParkedEvents{Waiting: all.ParkedEvents, Aggregates: all.ParkedAggregates, Events: make([]ParkedEvent, 0, len(events))}
+	for _, e := range events {
+		shown.Events = append(shown.Events, ParkedEvent{
+			Position: int64(e.Position), EventID: e.EventID, AggregateType: e.Key.Type, AggregateID: e.Key.ID, Type: e.Type,
+			State: ParkedEventState(e.State), Reason: e.Reason, ParkedAt: e.ParkedAt.UTC(), ChangedAt: e.ChangedAt.UTC(),
+		})
+	}
+	return shown
+}

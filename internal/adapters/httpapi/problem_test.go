@@ -1,0 +1,46 @@
+package httpapi_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/test/contract"
+)
+
+// TestEveryCodeIsInTheContract reads the codes from where they are declared, and where they are explained.
+func TestEveryCodeIsInTheContract(t *testing.T) {
+	declared := regexp.MustCompile(`fault\.New\(fault\.(\w+), "(\w+)"`)
+	bugs := map[string]bool{
+		"order_exists": true, // ids are random
+	}
+	found := 0
+	for _, folder := range []string{"../../domain/order", "../../ports/ordering", "../../ports/operating", "."} {
+		files, err := filepath.Glob(folder + "/*.go")
+		require.NoError(t, err)
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			text, err := os.ReadFile(file)
+			require.NoError(t, err)
+			for _, code := range declared.FindAllStringSubmatch(string(text), -1) {
+				known := httpapi.ProblemCode(code[2]).Valid()
+				require.True(t, known || code[1] == "Internal" || bugs[code[2]], "%s is not in openapi.yaml", code[2])
+				found++
+			}
+		}
+	}
+	require.Greater(t, found, 20)
+
+	doc, err := contract.OpenAPI()
+	require.NoError(t, err)
+	for _, code := range doc.Components.Schemas["Problem"].Value.Properties["code"].Value.Enum {
+		require.Regexp(t, `(?m)^\| \d{3} \|.*`+"`"+code.(string)+"`", doc.Info.Description, "the table leaves it out")
+	}
+}

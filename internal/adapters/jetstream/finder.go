@@ -1,0 +1,103 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// Finder finds events in a stream without an index: progress never falls along the stream, so it halves the stream until
+// it stands before the event. That takes about as many requests as the stream's length has binary digits.
+type Finder struct {
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	stream string
+}
+
+var _ ports.Finder = (*Finder)(nil)
+
+// NewFinder returns a finder for the stream that o names. It asks the broker nothing.
+func NewFinder(nc *nats.Conn, o PublisherOptions) (*Finder, error) {
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(defaultTimeout))
+	if err != nil {
+		return nil, err
+	}
+	return &Finder{nc: nc, js: js, stream: o.Stream}, nil
+}
+
+// Find implements the port. Where the progress does fall, after an operator let the relay go on at an earlier place, it may
+// not find what is there, and never finds what is not.
+func (f *Finder) Find(ctx context.Context, event outbox.Progress, sequence uint64) (time.Time, error) {
+	ctx, done := whileConnected(ctx, f.nc, defaultTimeout)
+	defer done()
+	stream, err := f.js.Stream(ctx, f.stream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return time.Time{}, ports.ErrNoMessage.With("stream %s does not exist", f.stream)
+	}
+	if err != nil {
+		return time.Time{}, classify(ctx, err)
+	}
+	if sequence == 0 {
+		if sequence, err = first(ctx, stream, event.Position); err != nil {
+			return time.Time{}, classify(ctx, err)
+		}
+	}
+	message, stamp, err := from(ctx, stream, sequence)
+	if err != nil {
+		return time.Time{}, classify(ctx, err)
+	}
+	if stamp.Event != event.Position || idOf(message) != event.EventID {
+		return time.Time{}, ports.ErrNoMessage.With("the stream does not hold event %s", event.EventID)
+	}
+	return message.Time, nil
+}
+
+// first is the sequence from which on the log counts as dealt with up to position.
+func first(ctx context.Context, stream jetstream.Stream, position outbox.Position) (uint64, error) {
+	state := stream.CachedInfo().State
+	low, high := state.FirstSeq, state.LastSeq+1
+	for low < high {
+		middle := low + (high-low)/2
+		message, stamp, err := from(ctx, stream, middle)
+		switch {
+		case errors.Is(err, ports.ErrNoMessage), err == nil && stamp.Progress.Position >= position:
+			high = middle
+		case err != nil:
+			return 0, err
+		default:
+			low = message.Sequence + 1
+		}
+	}
+	return low, nil
+}
+
+// from reads the first message of ours from a sequence on, passing over those of others and what was deleted.
+func from(ctx context.Context, stream jetstream.Stream, sequence uint64) (*jetstream.RawStreamMsg, ports.Stamp, error) {
+	for {
+		message, err := stream.GetMsg(ctx, sequence, jetstream.WithGetMsgSubject(">"))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil, ports.Stamp{}, ports.ErrNoMessage
+		}
+		if err != nil {
+			return nil, ports.Stamp{}, err
+		}
+		if stamp := stampOf(message.Header); stamp.Ours {
+			return message, stamp, nil
+		}
+		sequence = message.Sequence + 1
+	}
+}
+
+func idOf(message *jetstream.RawStreamMsg) string {
+	entry, err := decode(message.Subject, message.Header, nil)
+	if err != nil {
+		return ""
+	}
+	return entry.ID
+}

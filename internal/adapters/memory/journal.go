@@ -1,0 +1,45 @@
+package memory
+
+import (
+	"context"
+	"slices"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+)
+
+var _ operating.Journal = (*CursorStore)(nil)
+
+// List implements the port.
+func (s *CursorStore) List(ctx context.Context, filter operating.Filter) ([]operating.Listed, error) {
+	cursor, err := s.Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	entries := s.log.Readable()
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	var found []operating.Listed
+	for _, entry := range slices.Backward(entries) {
+		if !listed(entry, filter) || len(found) >= filter.Limit {
+			continue
+		}
+		item := operating.Listed{Entry: entry, State: operating.Unpublished}
+		if entry.Position <= cursor.Position {
+			item.State = operating.Published
+		}
+		if parked := s.log.lot[entry.Position]; parked != nil {
+			item.State, item.Reason, item.Sequence = string(parked.State), parked.Reason, parked.Sequence
+		}
+		found = append(found, item)
+	}
+	return found, nil
+}
+
+func listed(entry outbox.Entry, filter operating.Filter) bool {
+	return (filter.Position == 0 || entry.Position == filter.Position) &&
+		(filter.Aggregate.Type == "" || entry.Key.Type == filter.Aggregate.Type) &&
+		(filter.Aggregate.ID == "" || entry.Key.ID == filter.Aggregate.ID) &&
+		(filter.Type == "" || entry.Type == filter.Type) &&
+		!entry.RecordedAt.Before(filter.Since)
+}

@@ -1,0 +1,62 @@
+package ordering
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+)
+
+const (
+	mostEvents = 100             // that an order can have, and more
+	askBroker  = 2 * time.Second // at most: where it does not answer, the relay's cursor has to do
+)
+
+// Events implements the port. Only the stream itself proves that an event was published: the relay saves its cursor once a
+// second, and an operator may have moved it on.
+func (s *Service) Events(ctx context.Context, id order.ID) ([]ordering.Event, error) {
+	if _, err := s.Get(ctx, id); err != nil {
+		return nil, err
+	}
+	listed, err := s.ports.Journal.List(ctx, operating.Filter{
+		Aggregate: outbox.Key{Type: ordering.AggregateType, ID: string(id)}, Limit: mostEvents,
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.Reverse(listed) // the newest came first
+	patient, cancel := context.WithTimeout(ctx, askBroker)
+	defer cancel()
+	events := make([]ordering.Event, len(listed))
+	for i, entry := range listed {
+		events[i] = s.locate(patient, entry)
+	}
+	return events, ctx.Err()
+}
+
+// locate says where an entry of the log stands.
+func (s *Service) locate(ctx context.Context, entry operating.Listed) ordering.Event {
+	event := ordering.Event{Entry: entry.Entry, Reason: entry.Reason}
+	switch state := outbox.ParkedState(entry.State); {
+	case state.Waits():
+		event.Delivery = ordering.Parked
+		return event
+	case state == outbox.Discarded:
+		event.Delivery = ordering.Discarded
+		return event
+	}
+	stored, err := s.ports.Finder.Find(ctx, entry.Progress(), entry.Sequence)
+	switch {
+	case err == nil: // anything else, an outage too, proves nothing
+		event.Delivery, event.PublishedAt = ordering.Published, stored
+	case entry.State == operating.Unpublished:
+		event.Delivery = ordering.Pending
+	default:
+		event.Delivery = ordering.Passed
+	}
+	return event
+}

@@ -1,0 +1,132 @@
+package operatingtest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+)
+
+// JournalHarness is an empty log with its journal.
+type JournalHarness interface {
+	BenchHarness
+	Journal() operating.Journal
+}
+
+// TestJournal runs the contract of operating.Journal. Each call of open gives a new log, lot, cursor and lease.
+func TestJournal(t *testing.T, open func(t *testing.T) JournalHarness) {
+	for name, test := range map[string]func(t *testing.T, w *workshop, j operating.Journal){
+		"the newest come first":               journalOrder,
+		"what matches is listed":              journalFilter,
+		"each event says where it stands":     journalStates,
+		"what is not committed is not listed": journalOpen,
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := open(t)
+			term, err := h.Elector("instance-1").Acquire(t.Context())
+			require.NoError(t, err)
+			test(t, &workshop{h, t, term}, h.Journal())
+		})
+	}
+}
+
+// list is the positions of the listed events.
+func list(t *testing.T, journal operating.Journal, filter operating.Filter) []outbox.Position {
+	t.Helper()
+	found, err := journal.List(t.Context(), filter)
+	require.NoError(t, err)
+	var positions []outbox.Position
+	for _, item := range found {
+		positions = append(positions, item.Position)
+	}
+	return positions
+}
+
+func journalOrder(t *testing.T, w *workshop, journal operating.Journal) {
+	require.Empty(t, list(t, journal, operating.Filter{Limit: 10}))
+	first := w.append("a", 2)
+	all := append(first, w.append("b", 2)...)
+	found, err := journal.List(t.Context(), operating.Filter{Limit: 10})
+	require.NoError(t, err)
+	require.Len(t, found, 4)
+	for i, item := range found {
+		want := all[3-i]
+		require.WithinDuration(t, want.RecordedAt, item.RecordedAt, 0)
+		item.RecordedAt = want.RecordedAt // its zone does not matter
+		require.Equal(t, want, item.Entry)
+	}
+	require.Equal(t, []outbox.Position{all[3].Position, all[2].Position}, list(t, journal, operating.Filter{Limit: 2}))
+	require.Empty(t, list(t, journal, operating.Filter{}))
+}
+
+func journalFilter(t *testing.T, w *workshop, journal operating.Journal) {
+	a, b := w.append("a", 2), w.append("b", 1)
+	for name, c := range map[string]struct {
+		filter operating.Filter
+		want   []outbox.Entry
+	}{
+		"position":     {operating.Filter{Position: a[1].Position}, a[1:]},
+		"aggregate":    {operating.Filter{Aggregate: b[0].Key}, b},
+		"another type": {operating.Filter{Aggregate: outbox.Key{Type: "other", ID: "b"}}, nil},
+		"event type":   {operating.Filter{Type: a[0].Type, Aggregate: outbox.Key{ID: "b"}}, b},
+		"no such type": {operating.Filter{Type: "none"}, nil},
+		"since then":   {operating.Filter{Since: b[0].RecordedAt}, b},
+		"since later":  {operating.Filter{Since: b[0].RecordedAt.Add(time.Hour)}, nil},
+	} {
+		c.filter.Limit = 10
+		var want []outbox.Position
+		for _, entry := range c.want {
+			want = append(want, entry.Position)
+		}
+		require.Equal(t, want, list(t, journal, c.filter), name)
+	}
+}
+
+func journalStates(t *testing.T, w *workshop, journal operating.Journal) {
+	entries := append(w.append("a", 4), w.append("b", 3)...)
+	requireStates := func(want ...operating.Listed) {
+		t.Helper()
+		found, err := journal.List(t.Context(), operating.Filter{Limit: 10})
+		require.NoError(t, err)
+		for i, item := range found {
+			item.Entry = outbox.Entry{}
+			require.Equal(t, want[len(found)-1-i], item)
+		}
+	}
+	waits, sent := operating.Listed{State: operating.Unpublished}, operating.Listed{State: operating.Published}
+	requireStates(waits, waits, waits, waits, waits, waits, waits)
+
+	w.saveAt(entries[4].Progress())
+	requireStates(sent, sent, sent, sent, sent, waits, waits)
+
+	w.redrive(entries[0], 7)
+	redriven := operating.Listed{State: string(outbox.Redriven), Reason: "too large", Sequence: 7}
+	w.park(entries[2])
+	require.NoError(t, w.Attendant().Discard(t.Context(), entries[2].Position))
+	discarded := operating.Listed{State: string(outbox.Discarded), Reason: "too large"}
+	w.park(entries[5])
+	parked := operating.Listed{State: string(outbox.Parked), Reason: "too large"}
+	requireStates(redriven, sent, discarded, sent, sent, parked, waits)
+	_, err := w.Attendant().Redrive(t.Context(), &entries[5].Key)
+	require.NoError(t, err)
+	redrive := operating.Listed{State: string(outbox.Redrive), Reason: "too large"}
+	requireStates(redriven, sent, discarded, sent, sent, redrive, waits)
+}
+
+func journalOpen(t *testing.T, w *workshop, journal operating.Journal) {
+	writer, err := w.Begin(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, writer.Append(t.Context(), outboxtest.NewMessage("a", 1)))
+	require.Empty(t, list(t, journal, operating.Filter{Limit: 10}))
+	require.NoError(t, writer.Commit())
+	require.Len(t, list(t, journal, operating.Filter{Limit: 10}), 1)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	_, err = journal.List(ended, operating.Filter{Limit: 10})
+	require.ErrorIs(t, err, context.Canceled)
+}

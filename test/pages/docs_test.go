@@ -1,0 +1,188 @@
+// Package pages_test looks at the pages in a real browser.
+package pages_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/codec"
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
+	"github.com/assylzhan-a/outboxie/internal/app/ordering"
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/test/contract"
+)
+
+var screenshots = flag.String("screenshots", "", "folder for what the browser shows")
+
+// browsers are the names under which Chromium is installed.
+var browsers = []string{"chromium", "chromium-browser", "google-chrome"}
+
+// browser is one tab, and everything that it complained about or asked for.
+type browser struct {
+	context.Context
+	t *testing.T
+
+	mu         sync.Mutex
+	complaints []string
+	requests   []string
+}
+
+func open(t *testing.T) *browser {
+	t.Helper()
+	path := ""
+	for _, name := range browsers {
+		if found, err := exec.LookPath(name); err == nil && path == "" {
+			path = found
+		}
+	}
+	if path == "" && os.Getenv("CI") == "" {
+		t.Skip("there is no Chromium here; continuous integration has one")
+	}
+	require.NotEmpty(t, path, "no Chromium")
+	allocator, cancel := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.WindowSize(1400, 1200))...)
+	t.Cleanup(cancel)
+	tab, cancel := chromedp.NewContext(allocator)
+	t.Cleanup(cancel)
+	tab, cancel = context.WithTimeout(tab, time.Minute)
+	t.Cleanup(cancel)
+	b := &browser{Context: tab, t: t}
+	b.do() // opens the tab
+	require.NoError(t, chromedp.Listen(tab, b.note))
+	return b
+}
+
+func (b *browser) note(event any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch event := event.(type) {
+	case *log.EventEntryAdded: // also what the page's policy forbids
+		b.complaints = append(b.complaints, event.Entry.Text)
+	case *runtime.EventExceptionThrown:
+		b.complaints = append(b.complaints, event.ExceptionDetails.Text)
+	case *runtime.EventConsoleAPICalled:
+		if event.Type == runtime.ConsoleAPICalledTypeError {
+			b.complaints = append(b.complaints, string(event.Args[0].Value))
+		}
+	case *network.EventLoadingFailed:
+		b.complaints = append(b.complaints, event.ErrorText)
+	case *network.EventRequestWillBeSent:
+		b.requests = append(b.requests, event.Request.Method+" "+event.Request.URL)
+	}
+}
+
+func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	require.NoError(b.t, chromedp.Do(b, steps...))
+}
+
+// evaluate returns what a script comes to.
+func evaluate[T any](b *browser, script string) T {
+	b.t.Helper()
+	result, err := chromedp.Run(b, chromedp.Evaluate[T](script))
+	require.NoError(b.t, err)
+	return result
+}
+
+// shows waits until the page says something, also in its shadow trees.
+func (b *browser) shows(text string) {
+	b.t.Helper()
+	const inside = `(function text(node) {
+		return [...node.childNodes].map(n => n.nodeType == 3 ? n.data : n.nodeName == "STYLE" ? "" : text(n)).join("")
+			+ (node.shadowRoot ? text(node.shadowRoot) : "") + (node.value || "") })(document.body)`
+	require.Eventually(b.t, func() bool { return strings.Contains(evaluate[string](b, inside), text) },
+		20*time.Second, 50*time.Millisecond, "the page does not say %q", text)
+}
+
+// click clicks what says text, and nothing else.
+func (b *browser) click(text string) {
+	b.t.Helper()
+	script := fmt.Sprintf(`(function find(node) {
+		const found = [...node.querySelectorAll("*")].findLast(n => n.innerText && n.innerText.trim() == %q)
+		if (found) { found.click(); return true }
+		return [...node.querySelectorAll("*")].some(n => n.shadowRoot && find(n.shadowRoot)) })(document)`, text)
+	require.Eventually(b.t, func() bool { return evaluate[bool](b, script) }, 20*time.Second, 50*time.Millisecond, "there is no %q to click", text)
+}
+
+func (b *browser) screenshot(name string) {
+	b.t.Helper()
+	if *screenshots == "" {
+		return
+	}
+	image, err := chromedp.Run(b, chromedp.CaptureScreenshot())
+	require.NoError(b.t, err)
+	require.NoError(b.t, os.WriteFile(filepath.Join(*screenshots, name+".png"), image, 0o600))
+}
+
+// api serves orders that are kept in memory.
+func api(t *testing.T) string {
+	t.Helper()
+	orders := memory.NewLog()
+	newID := func() order.ID { return order.ID(uuid.NewString()) }
+	service := ordering.New(ordering.Ports{
+		Work: memory.NewUnitOfWork(orders), Encoder: codec.New(nil), Waker: quiet{}, Journal: memory.NewCursorStore(memory.NewLease(time.Minute), orders),
+		Finder: memory.NewStream(),
+	}, newID, time.Now)
+	server := httpapi.NewAPI(httpapi.Options{Addr: "127.0.0.1:0", Service: service, Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, server.Listen(t.Context()))
+	served := make(chan error, 1)
+	go func() { served <- server.Serve() }()
+	t.Cleanup(func() {
+		require.NoError(t, server.Shutdown(context.Background()))
+		require.NoError(t, <-served)
+	})
+	return "http://" + server.Addr()
+}
+
+type quiet struct{}
+
+func (quiet) Wake() {}
+
+// TestDocs : the page shows every operation, can try them, asks nobody else for anything, and nothing goes wrong meanwhile.
+func TestDocs(t *testing.T) {
+	base := api(t)
+	b := open(t)
+	b.do(chromedp.Navigate(base + "/docs"))
+	doc, err := contract.OpenAPI()
+	require.NoError(t, err)
+	for _, item := range doc.Paths.Map() {
+		for _, operation := range item.Operations() {
+			b.shows(operation.Summary)
+		}
+	}
+	b.shows("idempotency_key_reused")
+	b.screenshot("docs")
+
+	b.click("Place an order")
+	b.shows("REQUEST BODY")
+	b.screenshot("place")
+	b.click("EXECUTE")
+	b.shows("Created (201)")
+	b.screenshot("placed")
+
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	require.Empty(t, b.complaints)
+	require.Contains(t, b.requests, "POST "+base+"/orders")
+	for _, request := range b.requests {
+		_, url, _ := strings.Cut(request, " ")
+		require.True(t, strings.HasPrefix(url, base+"/") || strings.HasPrefix(url, "data:"), request)
+	}
+}

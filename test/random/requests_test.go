@@ -1,0 +1,127 @@
+// Package random_test asks the program everything that its contract allows, and much that it does not.
+package random_test
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/assylzhan-a/outboxie/test/contract"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// requests is how many there are, unless -rapid.checks says otherwise; `make requests` makes 10,000.
+const requests = "3000"
+
+func TestMain(m *testing.M) {
+	for name, value := range map[string]string{"rapid.checks": requests, "rapid.nofailfile": "true"} {
+		if err := flag.Set(name, value); err != nil { // the command line is read later, and has the last word
+			panic(err)
+		}
+	}
+	infra.Main(m)
+}
+
+// program is a running instance, and what was found out about it.
+type program struct {
+	api, admin string
+	orders     []string               // that were placed
+	answers    map[string]map[int]int // counted by operation and status
+}
+
+func start(t *testing.T) *program {
+	t.Helper()
+	instance := infra.Launch(t, []string{
+		"INSTANCE_ID=random", "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0",
+		"DATABASE_URL=" + infra.Database(t), "NATS_URL=" + infra.NATS(t).URL,
+	}, "serve")
+	p := &program{api: "http://" + instance.API(), answers: make(map[string]map[int]int)}
+	p.admin = "http://" + instance.Says(`server="admin listener" addr=`)
+	instance.Says("created the stream")
+	return p
+}
+
+// TestRandomRequests : whatever is asked, nothing fails on our side, every answer is one that the contract promises, and
+// what the contract refuses is refused. An operation that never succeeded, or was never refused, was not tried.
+func TestRandomRequests(t *testing.T) {
+	p := start(t)
+	operations, err := contract.Operations()
+	require.NoError(t, err)
+	var busy []contract.Operation // what clients do all day
+	for _, operation := range operations {
+		if strings.HasPrefix(operation.Path, "/orders") {
+			busy = append(busy, operation)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		operation := rapid.OneOf(rapid.SampledFrom(operations), rapid.SampledFrom(busy), rapid.SampledFrom(busy)).Draw(t, "operation")
+		asked := p.draw(t, operation)
+		refused := contract.CheckRequest(asked.request(t))
+		response, err := http.DefaultClient.Do(asked.request(t))
+		require.NoError(t, err, asked)
+		body, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+
+		said := fmt.Sprintf("%s: %d %s", asked, response.StatusCode, body)
+		require.Less(t, response.StatusCode, http.StatusInternalServerError, said)
+		require.NoError(t, contract.CheckAnswer(asked.request(t), response.StatusCode, response.Header, string(body)), said)
+		if response.StatusCode < http.StatusBadRequest {
+			require.NoError(t, refused, said)
+		}
+		p.learn(operation.ID, response.StatusCode, body)
+	})
+	for _, operation := range operations {
+		statuses := p.answers[operation.ID]
+		t.Logf("%-18s %v", operation.ID, statuses)
+		tried, succeeded := 0, 0
+		for status, count := range statuses {
+			tried += count
+			if status < http.StatusBadRequest {
+				succeeded += count
+			}
+		}
+		require.Positive(t, succeeded, operation.ID)
+		require.True(t, operation.Careless || succeeded < tried, operation.ID)
+	}
+}
+
+func (p *program) learn(operation string, status int, body []byte) {
+	if p.answers[operation] == nil {
+		p.answers[operation] = make(map[int]int)
+	}
+	p.answers[operation][status]++
+	var order struct {
+		ID string `json:"id"`
+	}
+	if status == http.StatusCreated && json.Unmarshal(body, &order) == nil {
+		p.orders = append(p.orders, order.ID)
+	}
+}
+
+// asking is a request before it is made.
+type asking struct {
+	method, url, body string
+	headers           [][2]string
+}
+
+func (a asking) String() string {
+	return fmt.Sprintf("%s %s %v %q", a.method, a.url, a.headers, a.body)
+}
+
+func (a asking) request(t *rapid.T) *http.Request {
+	request, err := http.NewRequestWithContext(context.Background(), a.method, a.url, strings.NewReader(a.body))
+	require.NoError(t, err, a.url)
+	for _, header := range a.headers {
+		request.Header.Add(header[0], header[1])
+	}
+	return request
+}
