@@ -52,8 +52,11 @@ func TestWrongFiltersAreRefused(t *testing.T) {
 	const known = "is not known; known are customer_id, status, created_from, created_before, cursor, limit"
 	const when = "must be a time such as 2026-11-25T08:00:00Z"
 	const number, cursor = "must be a whole number from 1 to 200", "must be the next of an earlier page"
+	all := `[{"parameter":"x","reason":"` + known + `"},
+		{"parameter":"created_from","reason":"` + when + `"},{"parameter":"limit","reason":"` + number + `"},
+		{"parameter":"status","reason":"must be created, paid, shipped or cancelled"}]`
 	for query, errors := range map[string]string{
-		"costumer_id=" + customer:                    parameter("costumer_id", known),
+		"client_id=" + customer:                      parameter("client_id", known),
 		"status=lost":                                parameter("status", "must be created, paid, shipped or cancelled"),
 		"status=":                                    parameter("status", "must be created, paid, shipped or cancelled"),
 		"limit=0":                                    parameter("limit", number),
@@ -72,9 +75,7 @@ func TestWrongFiltersAreRefused(t *testing.T) {
 		"cursor=f_____________________________w":     parameter("cursor", cursor),
 		"cursor=________________________________":    "", // a moment before 1970
 		"cursor=f___" + strings.Repeat("A", 28):      parameter("cursor", cursor),
-		"x=1&limit=x&status=y&created_from=z": `[{"parameter":"x","reason":"` + known + `"},
-			{"parameter":"created_from","reason":"` + when + `"},{"parameter":"limit","reason":"` + number + `"},
-			{"parameter":"status","reason":"must be created, paid, shipped or cancelled"}]`,
+		"x=1&limit=x&status=y&created_from=z":        all,
 	} {
 		got := s.send("GET", "/orders?"+query, "")
 		if errors == "" {
