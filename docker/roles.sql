@@ -41,16 +41,13 @@ BEGIN
     -- Every part looks whether the schema is up to date before it starts.
     GRANT SELECT ON goose_db_version TO outboxie_writer, outboxie_relay, outboxie_subscriber;
 
-    -- A writer appends to the log, and can never read, change or remove what stands in it, but for the position it was dealt.
+    -- A writer appends to the log, and can never change or remove what stands in it. It reads where events stand, for GET
+    -- /orders/{id}/events, for its readiness and, while no relay leads, for its metrics. One that does not show that, as a service
+    -- that writes the outbox with SQL, needs no more than GRANT INSERT, SELECT (position) ON outbox.
     GRANT SELECT, INSERT, UPDATE ON orders TO outboxie_writer;
-    GRANT INSERT, SELECT (position) ON outbox TO outboxie_writer;
     GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_keys TO outboxie_writer;
-
-    -- While no relay leads, every instance shows in its metrics how far the outbox is behind.
-    GRANT SELECT (recorded_at) ON outbox TO outboxie_writer;
-    GRANT SELECT (name, expires_at) ON leases TO outboxie_writer;
-    GRANT SELECT (relay, position, purged_to) ON outbox_cursor TO outboxie_writer;
-    GRANT SELECT (position, aggregate_type, aggregate_id, state) ON outbox_parked TO outboxie_writer;
+    GRANT SELECT, INSERT ON outbox TO outboxie_writer;
+    GRANT SELECT ON leases, outbox_cursor, outbox_parked TO outboxie_writer;
 
     -- The relay reads the log, and retention deletes from it. It changes nothing there: the right to update one column is what
     -- Postgres asks of whoever locks a row.

@@ -5,6 +5,8 @@ package scale_test
 import (
 	"database/sql"
 	"fmt"
+	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -127,7 +129,8 @@ func requireEverything(t *testing.T, p *privileged) {
 			return count(t, p.admin, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == events
 		}, patience, 10*time.Millisecond)
 	}
-	placeMany(t, api, 3)
+	placeMany(t, api, 2)
+	requirePlaced(t, api)
 	applied(3)
 	requireWoken(t, p, api)
 	requireWaits(t, p)
@@ -145,6 +148,22 @@ func requireEverything(t *testing.T, p *privileged) {
 	t.Run("refused by Postgres", func(t *testing.T) { requireRefusedByPostgres(t, p) })
 	t.Run("refused by NATS", func(t *testing.T) { requireRefusedByNATS(t, p) })
 	t.Run("every table is thought of", func(t *testing.T) { requireAllTables(t, p) })
+}
+
+// requirePlaced places an order, and asks where its event is until it is published.
+func requirePlaced(t *testing.T, api string) {
+	t.Helper()
+	order, err := infra.Place(api)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		answer, err := http.Get("http://" + api + "/orders/" + order.ID + "/events")
+		require.NoError(t, err)
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusOK, answer.StatusCode, "%s", text)
+		return strings.Contains(string(text), `"published"`)
+	}, patience, 20*time.Millisecond)
 }
 
 // requireMeasured : the relay may look at all that its metrics tell. An instance that only serves the API tells of itself.

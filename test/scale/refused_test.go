@@ -42,9 +42,10 @@ func requireRefusedByPostgres(t *testing.T, p *privileged) {
 	for role, statements := range map[string][]string{
 		migrator: {"CREATE ROLE more", "CREATE DATABASE more", "ALTER SYSTEM SET fsync = off"},
 		writer: {
-			"UPDATE outbox SET payload = '{}'", "DELETE FROM outbox", "TRUNCATE outbox", "SELECT payload FROM outbox", "DELETE FROM orders",
-			"SELECT holder FROM leases", "UPDATE outbox_cursor SET position = 0", "SELECT reason FROM outbox_parked", "INSERT INTO inbox SELECT FROM inbox", "SELECT FROM dead_letters",
-			"DELETE FROM outbox_parked", "CREATE TABLE more ()", "ALTER TABLE outbox ALTER COLUMN position SET CACHE 10",
+			"UPDATE outbox SET payload = '{}'", "DELETE FROM outbox", "TRUNCATE outbox", "DELETE FROM orders",
+			"UPDATE leases SET token = 9", "UPDATE outbox_cursor SET position = 0", "DELETE FROM outbox_parked",
+			"UPDATE outbox_parked SET state = 'redrive'", "INSERT INTO inbox SELECT FROM inbox", "SELECT FROM dead_letters",
+			"SELECT FROM customer_totals", "CREATE TABLE more ()", "ALTER TABLE outbox ALTER COLUMN position SET CACHE 10",
 		},
 		relayer: {
 			"INSERT INTO outbox DEFAULT VALUES", "UPDATE outbox SET payload = '{}'", "UPDATE outbox SET event_id = gen_random_uuid()",
