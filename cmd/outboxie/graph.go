@@ -91,11 +91,10 @@ func serving(c config.Config) fx.Option {
 	graph := fx.Options(
 		fx.Provide(newOrdering, ordering.NewSweep, newRelay, apiOptions, servingChecks),
 		fx.Decorate(telemetry.TraceService, telemetry.TraceUnitOfWork),
-		fx.Invoke(observeShared),
 		fx.Invoke(runBell), // before the relay, so that it stops after it: the relay rings when it resigns
 	)
 	if c.Roles.Relay {
-		graph = fx.Options(graph, fx.Invoke(observeRelay, runRelay))
+		graph = fx.Options(graph, fx.Invoke(observeRelay, observeShared, runRelay))
 	}
 	if c.Roles.API {
 		graph = fx.Options(graph, fx.Invoke(runSweep, func(*httpapi.API) {}))

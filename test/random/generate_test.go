@@ -176,7 +176,11 @@ var (
 // anything is a value that nobody expects.
 func anything(t *rapid.T) any {
 	return rapid.SampledFrom([]any{
-		nil, true, false, json.Number("0"), json.Number("-1"), json.Number("1e999"), "", "\x00", "\u202e", strings.Repeat("é", 300), []any{}, []any{nil},
-		map[string]any{}, map[string]any{"a": []any{1}}, "550e8400-e29b-41d4-a716-446655440000",
+		nil, true, false, json.Number("0"), json.Number("-1"), json.Number("1e999"), "", "\x00", "\u202e", strings.Repeat("é", 300),
+		[]any{},
+		[]any{nil},
+		map[string]any{},
+		map[string]any{"a": []any{1}},
+		"550e8400-e29b-41d4-a716-446655440000",
 	}).Draw(t, "anything")
 }

@@ -33,8 +33,8 @@ func TestThePageIsServed(t *testing.T) {
 	}
 	script := s.send("GET", "/docs/openapi-explorer.min.js", "")
 	require.Equal(t, "text/javascript; charset=utf-8", script.header.Get("Content-Type"))
-	licence := s.send("GET", "/docs/openapi-explorer.LICENSE", "")
-	require.Contains(t, licence.body, "Apache License")
+	terms := s.send("GET", "/docs/openapi-explorer.LICENSE", "")
+	require.Contains(t, terms.body, "Apache License")
 	for _, path := range []string{"/docs/", "/docs/index", "/docs/index.html", "/docs/docs.html", "/docs/..", "/docs/..%2Fopenapi.yaml", "/docs/%2e%2e", "/docs/../openapi.yaml/", "/docs/a/b", "/docs/."} {
 		requireProblem(t, s.send("GET", path, ""), 404, "route_not_found", "there is nothing at this path", "")
 	}

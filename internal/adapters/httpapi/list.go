@@ -94,12 +94,12 @@ func (o orders) ListOrderEvents(ctx context.Context, request ListOrderEventsRequ
 	}
 	shown := OrderEvents{Events: make([]OrderEvent, 0, len(found))}
 	for _, event := range found {
-		shown.Events = append(shown.Events, showEvent(event))
+		shown.Events = append(shown.Events, showEvent(ctx, event))
 	}
 	return ListOrderEvents200JSONResponse{Body: shown}, nil
 }
 
-func showEvent(e ordering.Event) OrderEvent {
+func showEvent(ctx context.Context, e ordering.Event) OrderEvent {
 	shown := OrderEvent{
 		Type:       e.Type,
 		Version:    e.Version,
@@ -113,7 +113,7 @@ func showEvent(e ordering.Event) OrderEvent {
 		published, lag := e.PublishedAt.UTC(), max(e.PublishedAt.Sub(e.RecordedAt), 0).Seconds()
 		shown.PublishedAt, shown.LagSeconds = &published, &lag
 	}
-	created := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier(e.Headers))
+	created := propagation.TraceContext{}.Extract(trace.ContextWithSpanContext(ctx, trace.SpanContext{}), propagation.MapCarrier(e.Headers))
 	if span := trace.SpanContextFromContext(created); span.HasTraceID() {
 		shown.TraceID = some(span.TraceID().String())
 	}

@@ -185,7 +185,7 @@ func TestListsAreReadFromIndexes(t *testing.T) {
 		FROM generate_series(1, 30000) AS n`)
 	exec(t, h.others, "ANALYZE orders")
 	middle := time.Date(2026, 1, 11, 0, 0, 0, 0, time.UTC)
-	after := &ordering.Place{CreatedAt: middle, ID: order.ID(newClaim("").Order)}
+	after := &ordering.Place{CreatedAt: middle, ID: newClaim("").Order}
 	const customer = "00000000-0000-0000-0000-000000000001"
 	for name, filter := range map[string]ordering.Filter{
 		"all":                  {},

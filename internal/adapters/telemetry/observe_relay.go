@@ -79,8 +79,8 @@ type Shared struct {
 }
 
 // ObserveShared shows outbox, parking lot and subscribers as the servers know them. The leader does that for all; while
-// nobody leads, every instance does, so that a backlog is not overlooked when it matters most. So over instances take the
-// maximum, never the sum.
+// nobody leads, every instance that might does, so that a backlog is not overlooked when it matters most. So over instances
+// take the maximum, never the sum.
 func ObserveShared(mp metric.MeterProvider, from Shared) (metric.Registration, error) {
 	m := meter(mp)
 	count := func(name, unit, description string) metric.Int64ObservableGauge {

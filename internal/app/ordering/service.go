@@ -172,7 +172,7 @@ func (s *Service) apply(
 	state, refused := verb(o)
 	repeated := refused == nil && !o.HasEvents()
 	switch now := o.StoredVersion(); {
-	case !expected(now) && !(repeated && expected(state.Version-1)):
+	case !expected(now) && (!repeated || !expected(state.Version-1)):
 		return order.Snapshot{}, ordering.ErrOrderVersion.With("the order is at version %d, which is none that the request is meant for", now)
 	case refused != nil || repeated:
 		return state, refused
