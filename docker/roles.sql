@@ -41,9 +41,9 @@ BEGIN
     -- Every part looks whether the schema is up to date before it starts.
     GRANT SELECT ON goose_db_version TO outboxie_writer, outboxie_relay, outboxie_subscriber;
 
-    -- A writer appends to the log, and can never change or remove what stands in it. It reads where events stand, for GET
-    -- /orders/{id}/events, for its readiness and, while no relay leads, for its metrics. One that does not show that, as a service
-    -- that writes the outbox with SQL, needs no more than GRANT INSERT, SELECT (position) ON outbox.
+    -- A writer appends to the log, and can never change or remove what stands in it. It reads where events stand, for
+    -- GET /orders/{id}/events and the admin listener. A service that only writes the outbox, with SQL, needs no more of this than
+    -- GRANT INSERT, SELECT (position) ON outbox.
     GRANT SELECT, INSERT, UPDATE ON orders TO outboxie_writer;
     GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_keys TO outboxie_writer;
     GRANT SELECT, INSERT ON outbox TO outboxie_writer;
