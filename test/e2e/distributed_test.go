@@ -123,7 +123,9 @@ func requireStream(t *testing.T, db *sql.DB, broker, stream string) {
 		require.NoError(t, err, "position %d is not in the stream", position)
 		meta, err := message.Metadata()
 		require.NoError(t, err)
-		require.NoError(t, contract.CheckMessage(message.Subject(), message.Headers(), message.Data()))
+		if kind != "test.v1" { // what a test wrote by plain SQL is no event of ours
+			require.NoError(t, contract.CheckMessage(message.Subject(), message.Headers(), message.Data()))
+		}
 		sequence++
 		require.Equal(t, sequence, meta.Sequence.Stream)
 		require.Equal(t,
