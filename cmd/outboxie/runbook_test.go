@@ -71,15 +71,12 @@ func TestRunbookIsComplete(t *testing.T) {
 	}
 }
 
-// TestWhatTheDocumentsNameExists : the tests, the commands with their flags, and the metrics that the operator's documents
+// TestWhatTheDocumentsNameExists : the commands with their flags, and the metrics that the operator's documents
 // name, and the incidents and damages that are to be found in a test.
 func TestWhatTheDocumentsNameExists(t *testing.T) {
-	tests, commands, metrics := testNames(t), 0, metricNames(t)
+	commands, metrics := 0, metricNames(t)
 	for _, document := range []string{"docs/runbook.md", "docs/metrics.md"} {
 		text := read(t, document)
-		for _, name := range regexp.MustCompile(`\b(?:Test|Benchmark)[A-Z]\w+`).FindAllString(text, -1) {
-			require.True(t, tests[name], "%s names %s, which does not exist", document, name)
-		}
 		for _, named := range regexp.MustCompile("`(TestAlerts|TestRepairs)` \\(\"([^\"]+)\"\\)").FindAllStringSubmatch(text, -1) {
 			file := map[string]string{"TestAlerts": "incidents_test.go", "TestRepairs": "repairs_test.go"}[named[1]]
 			require.Regexp(t, `(?m)^\t"`+regexp.QuoteMeta(named[2])+`": +\{`, read(t, "test/e2e/"+file), document)
@@ -93,6 +90,29 @@ func TestWhatTheDocumentsNameExists(t *testing.T) {
 		}
 	}
 	require.Greater(t, commands, 20)
+}
+
+// TestThePromisedTestsExist : what a document says is shown by a test is.
+func TestThePromisedTestsExist(t *testing.T) {
+	tests := testNames(t)
+	documents, err := filepath.Glob(filepath.Join(repository, "docs", "*.md"))
+	require.NoError(t, err)
+	decisions, err := filepath.Glob(filepath.Join(repository, "docs", "adr", "*.md"))
+	require.NoError(t, err)
+	named := 0
+	for _, document := range append(append(documents, decisions...), filepath.Join(repository, "README.md")) {
+		text, err := os.ReadFile(document)
+		require.NoError(t, err)
+		for _, name := range regexp.MustCompile(`\b((?:Test|Benchmark)[A-Z]\w+)(…?)`).FindAllStringSubmatch(string(text), -1) {
+			exists := tests[name[1]]
+			for test := range tests { // Test…
+				exists = exists || name[2] != "" && strings.HasPrefix(test, name[1])
+			}
+			require.True(t, exists, "%s names %s, which does not exist", document, name[0])
+			named++
+		}
+	}
+	require.Greater(t, named, 100)
 }
 
 // testNames are those of all tests and benchmarks.
