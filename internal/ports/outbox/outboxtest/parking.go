@@ -38,7 +38,6 @@ func TestParking(t *testing.T, open func(t *testing.T) ParkingHarness) {
 		"what the stream lost is redriven again":             parkingLost,
 		"an end that is not certain changes nothing":         parkingEnd,
 		"a notice says what the stream has kept":             parkingKept,
-		"a notice says what the stream kept":                 parkingKept,
 		"other tails change nothing":                         parkingOtherTails,
 		"what is refused again is parked again":              parkingRefuse,
 		"an event is discarded":                              parkingDiscard,
