@@ -34,6 +34,9 @@ func TestPgBouncer(t *testing.T) {
 	w.more(t, 50)
 	first.Signal(syscall.SIGCONT)
 	w.finish(t)
+	for _, instance := range w.instances {
+		require.NotContains(t, instance.String(), "prepared statement", "behind a pooler nothing may be prepared")
+	}
 }
 
 func onDatabase(t *testing.T, server, name string) string {

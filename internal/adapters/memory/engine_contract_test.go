@@ -138,8 +138,8 @@ func (e *engine) Stored(*testing.T) []outbox.Entry                    { return e
 
 type line struct{ e *engine }
 
-func (l line) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) ([]outbox.Entry, error) {
-	return through(ctx, l.e, func(ctx context.Context) ([]outbox.Entry, error) { return l.e.log.After(ctx, from, limit) })
+func (l line) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (ports.Page, error) {
+	return through(ctx, l.e, func(ctx context.Context) (ports.Page, error) { return l.e.log.After(ctx, from, limit) })
 }
 
 func (l line) Find(ctx context.Context, event outbox.Progress, sequence uint64) (time.Time, error) {

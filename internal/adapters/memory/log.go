@@ -125,17 +125,17 @@ func (l *Log) announce() {
 }
 
 // After implements the port. It knows open transactions by their rows, where the real log asks for lock holders.
-func (l *Log) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) ([]outbox.Entry, error) {
+func (l *Log) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (ports.Page, error) {
 	for {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return ports.Page{}, err
 		}
 		l.mu.Lock()
-		entries, blocked, err := l.settled(from, limit)
+		page, blocked, err := l.settled(from, limit)
 		changed := l.changed
 		l.mu.Unlock()
-		if err != nil || len(entries) > 0 || !blocked {
-			return entries, err
+		if err != nil || len(page.Entries) > 0 || !blocked {
+			return page, err
 		}
 		select {
 		case <-ctx.Done():
@@ -144,12 +144,12 @@ func (l *Log) After(ctx context.Context, from outbox.Progress, limit outbox.Slic
 	}
 }
 
-func (l *Log) settled(from outbox.Progress, limit outbox.Slice) (entries []outbox.Entry, blocked bool, err error) {
+func (l *Log) settled(from outbox.Progress, limit outbox.Slice) (page ports.Page, blocked bool, err error) {
 	if err := l.verify(from); err != nil {
-		return nil, false, err
+		return page, false, err
 	}
-	open, bytes := false, 0
-	for position := from.Position; int(position) < len(l.rows) && len(entries) < limit.Count; position++ {
+	open, bytes, position := false, 0, from.Position
+	for ; int(position) < len(l.rows) && len(page.Entries) < limit.Count; position++ {
 		row := l.rows[position]
 		if row == nil {
 			continue
@@ -161,14 +161,15 @@ func (l *Log) settled(from outbox.Progress, limit outbox.Slice) (entries []outbo
 			open = true
 			break
 		}
-		if bytes += len(row.entry.Payload); bytes > limit.Bytes && len(entries) > 0 {
+		if bytes += len(row.entry.Payload); bytes > limit.Bytes && len(page.Entries) > 0 {
 			break
 		}
 		entry := row.entry
 		entry.Parked = l.lot[entry.Position] != nil
-		entries = append(entries, entry)
+		page.Entries = append(page.Entries, entry)
 	}
-	return entries, open && l.committedAfter(from.Position), nil
+	page.More = l.committedAfter(position)
+	return page, open && l.committedAfter(from.Position), nil
 }
 
 func (l *Log) committedAfter(position outbox.Position) bool {

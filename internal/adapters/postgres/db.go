@@ -1,5 +1,6 @@
 // Package postgres keeps orders, the outbox log, the relay's lease and cursor, and the subscribers' inbox in Postgres.
-// Every statement goes through bun, and none needs session state, so PgBouncer may stand in between in transaction mode.
+// Statements go through bun, and none needs session state, so PgBouncer may stand in between in transaction mode. The read of
+// the log, for which every fresh event waits, goes to pgx itself, and is prepared where no pooler stands in between.
 package postgres
 
 import (

@@ -220,10 +220,10 @@ func TestListChooses(t *testing.T) {
 	require.Equal(t, "too large", listed[2].Reason)
 	require.Empty(t, listed[3].Reason)
 
-	entries, err := h.log.After(t.Context(), outbox.Progress{}, outbox.Slice{Count: 1})
+	page, err := h.log.After(t.Context(), outbox.Progress{}, outbox.Slice{Count: 1})
 	require.NoError(t, err)
-	entries[0].Parked = false
-	require.Equal(t, entries[0], listed[5].Entry, "as it was recorded")
+	page.Entries[0].Parked = false
+	require.Equal(t, page.Entries[0], listed[5].Entry, "as it was recorded")
 }
 
 // Before a relay has ever run nothing is published.

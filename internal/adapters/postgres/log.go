@@ -31,6 +31,7 @@ type Log struct {
 	waits   atomic.Int64
 	waited  atomic.Int64 // nanoseconds, of waits that are over
 	sizes   sizes
+	direct  atomic.Bool // the connections lead to Postgres itself
 
 	// await returns when no gap below seen can be filled any more.
 	await     func(ctx context.Context, seen outbox.Position) error
@@ -48,20 +49,22 @@ func NewLog(db *bun.DB, relay string, logger *slog.Logger) *Log {
 }
 
 // After implements the port.
-func (l *Log) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) ([]outbox.Entry, error) {
-	entries, err := l.read(ctx, from, limit, maxPosition)
-	if err != nil || len(entries) == 0 {
-		return nil, classify(ctx, err)
+func (l *Log) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (ports.Page, error) {
+	page, err := l.read(ctx, from, limit, maxPosition)
+	if err != nil || len(page.Entries) == 0 {
+		return page, classify(ctx, err)
 	}
-	if settled := dense(from.Position, entries); settled > 0 {
-		return entries[:settled], nil
+	if settled := dense(from.Position, page.Entries); settled > 0 {
+		more := page.More || settled < len(page.Entries)
+		return ports.Page{Entries: page.Entries[:settled], More: more}, nil
 	}
-	seen := entries[len(entries)-1].Position
+	seen := page.Entries[len(page.Entries)-1].Position
 	if err := l.await(ctx, seen); err != nil {
-		return nil, classify(ctx, err)
+		return ports.Page{}, classify(ctx, err)
 	}
-	entries, err = l.read(ctx, from, limit, seen)
-	return entries, classify(ctx, err)
+	page, err = l.read(ctx, from, limit, seen)
+	page.More = true
+	return page, classify(ctx, err)
 }
 
 // OldestWait is how long After has been waiting for open transactions; 0 when it does not wait. It may be called at any
@@ -91,92 +94,53 @@ func dense(position outbox.Position, entries []outbox.Entry) int {
 
 const maxPosition outbox.Position = 1<<63 - 1
 
-// readStatement reads, in one snapshot, the row that was dealt with last, what follows it, and up to where rows may be
-// missing. It is as plain as it can be, because it is planned anew each time: around the same rows, an outer join that always
-// gives a row and a window over their sizes cost three times as much for one row, and twice for a thousand. Whether a row is
-// in the parking lot is not asked with EXISTS, for which Postgres may read the whole lot into a hash table.
-const readStatement = `
-SELECT pg_is_in_recovery(), (SELECT purged_to FROM outbox_cursor WHERE relay = ?0),
-	(SELECT true FROM outbox_parked AS p WHERE p.position = o.position) IS NOT NULL, ` + entryColumns + `
-FROM outbox AS o WHERE o.position >= ?1 ORDER BY o.position LIMIT ?2`
-
-// nothingStatement asks the same where there is no row.
-const nothingStatement = `SELECT pg_is_in_recovery(), (SELECT purged_to FROM outbox_cursor WHERE relay = ?0)`
-
 // read returns what stands after from up to a position, gaps or not, within the limit, after checking that the log is
 // the one that from was taken from.
-func (l *Log) read(
-	ctx context.Context, from outbox.Progress, limit outbox.Slice, to outbox.Position,
-) (entries []outbox.Entry, err error) {
-	defer func() { l.sizes.learn(entries, err) }()
+func (l *Log) read(ctx context.Context, from outbox.Progress, limit outbox.Slice, to outbox.Position) (page ports.Page, err error) {
+	defer func() { l.sizes.learn(page.Entries, err) }()
 	ctx, cancel := context.WithTimeout(ctx, l.within)
 	defer cancel()
 	limit.Count = l.sizes.candidates(limit)
-	entries, purgedTo, err := l.rows(ctx, from.Position, limit, to)
-	if err == nil && len(entries) == 0 {
-		var standby bool
-		err = l.db.QueryRowContext(ctx, nothingStatement, l.relay).Scan(&standby, &purgedTo)
-		if err == nil && standby {
-			err = errStandby
-		}
+	page, err = l.rows(ctx, from.Position, limit, to)
+	if err == nil {
+		page.Entries, err = l.verified(ctx, from, page.Entries)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the outbox after %d: %w", from.Position, err)
+		return ports.Page{}, fmt.Errorf("read the outbox after %d: %w", from.Position, err)
 	}
-	return verified(from, entries, outbox.Position(purgedTo.Int64))
-}
-
-// rows reads the row at a position and those after it. The limit is for those after it; what does not fit is not kept.
-func (l *Log) rows(
-	ctx context.Context, at outbox.Position, limit outbox.Slice, to outbox.Position,
-) (entries []outbox.Entry, purgedTo sql.NullInt64, err error) {
-	rows, err := l.db.QueryContext(ctx, readStatement, l.relay, int64(at), limit.Count+1)
-	if err != nil {
-		return nil, purgedTo, err
-	}
-	defer func() { _ = rows.Close() }()
-
-	entries = make([]outbox.Entry, 0, min(limit.Count, 1024)+1)
-	var standby, parked bool
-	var row logRow
-	columns := append([]any{&standby, &purgedTo, &parked}, row.columns()...)
-	for count, bytes := 0, 0; rows.Next(); {
-		if err := rows.Scan(columns...); err != nil {
-			return nil, purgedTo, err
-		}
-		entry, err := row.entry()
-		switch {
-		case standby:
-			return nil, purgedTo, errStandby
-		case err != nil:
-			return nil, purgedTo, err
-		case entry.Position > to:
-			return entries, purgedTo, nil
-		case entry.Position > at:
-			count++
-			bytes += len(entry.Payload)
-			if count > limit.Count || count > 1 && bytes > limit.Bytes {
-				return entries, purgedTo, nil
-			}
-		}
-		entry.Parked = parked
-		entries = append(entries, entry)
-	}
-	return entries, purgedTo, rows.Err()
+	return page, nil
 }
 
 // verified takes the row at from off the entries, if it is there, and judges it.
-func verified(from outbox.Progress, entries []outbox.Entry, purgedTo outbox.Position) ([]outbox.Entry, error) {
-	if len(entries) > 0 && entries[0].Position == from.Position {
-		if id := entries[0].ID; id != from.EventID {
+func (l *Log) verified(ctx context.Context, from outbox.Progress, entries []outbox.Entry) ([]outbox.Entry, error) {
+	if len(entries) > 0 {
+		switch first := entries[0]; {
+		case from.Position == 0:
+			return entries, nil
+		case first.Position == from.Position && first.ID == from.EventID:
+			return entries[1:], nil
+		case first.Position == from.Position:
 			return nil, ports.ErrHistoryLost.With("position %d of the log holds event %s, but event %q was published from there",
-				from.Position, id, from.EventID)
+				from.Position, first.ID, from.EventID)
 		}
-		return entries[1:], nil
 	}
-	if from.Position > purgedTo {
-		return nil, ports.ErrHistoryLost.With("the log has no row at position %d, from where event %q was published",
+	purgedTo, err := l.purgedTo(ctx)
+	if err == nil && from.Position > purgedTo {
+		err = ports.ErrHistoryLost.With("the log has no row at position %d, from where event %q was published",
 			from.Position, from.EventID)
 	}
-	return entries, nil
+	return entries, err
+}
+
+// purgedTo tells up to where rows may be missing. It is asked after a row was missed: retention, which never comes further
+// than what was published, cannot have removed that row since, and so not have passed it either.
+func (l *Log) purgedTo(ctx context.Context) (outbox.Position, error) {
+	var standby bool
+	var purgedTo sql.NullInt64
+	err := l.db.QueryRowContext(ctx, "SELECT pg_is_in_recovery(), (SELECT purged_to FROM outbox_cursor WHERE relay = ?)", l.relay).
+		Scan(&standby, &purgedTo)
+	if err == nil && standby {
+		err = errStandby
+	}
+	return outbox.Position(purgedTo.Int64), err
 }

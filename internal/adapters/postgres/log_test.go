@@ -60,9 +60,9 @@ func readWaiting(t *testing.T, h *harness) <-chan reading {
 func readOnce(ctx context.Context, h *harness) reading {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	entries, err := h.log.After(ctx, outbox.Progress{}, plenty)
+	page, err := h.log.After(ctx, outbox.Progress{}, plenty)
 	var ids []string
-	for _, entry := range entries {
+	for _, entry := range page.Entries {
 		ids = append(ids, entry.ID)
 	}
 	return reading{ids, err}
@@ -208,10 +208,10 @@ func TestLogReadsSavepoints(t *testing.T) {
 	answer := readWaiting(t, h)
 	exec(t, early, "COMMIT")
 	requireRead(t, answer, first, second) // not beyond what was seen when the wait began
-	entries, err := h.log.After(t.Context(), outbox.Progress{Position: 3, EventID: second}, plenty)
+	page, err := h.log.After(t.Context(), outbox.Progress{Position: 3, EventID: second}, plenty)
 	require.NoError(t, err)
-	require.Len(t, entries, 1)
-	require.Equal(t, third, entries[0].ID)
+	require.Len(t, page.Entries, 1)
+	require.Equal(t, third, page.Entries[0].ID)
 }
 
 func TestLogWaitsForPreparedTransactions(t *testing.T) {
@@ -304,11 +304,11 @@ func TestLogReturnsHeadersAsTheyWereStored(t *testing.T) {
 		exec(t, h.others, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject,
 			headers, payload) VALUES (gen_random_uuid(), 'order', 'a', ?, 'type', 'subject', ?, '{}')`, i+1, headers)
 	}
-	entries, err := h.log.After(t.Context(), outbox.Progress{}, plenty)
+	page, err := h.log.After(t.Context(), outbox.Progress{}, plenty)
 	require.NoError(t, err)
-	require.Len(t, entries, len(stored))
+	require.Len(t, page.Entries, len(stored))
 	for i, headers := range stored {
-		require.True(t, maps.Equal(headers, entries[i].Headers), "%q came back as %q", headers, entries[i].Headers)
+		require.True(t, maps.Equal(headers, page.Entries[i].Headers), "%q came back as %q", headers, page.Entries[i].Headers)
 	}
 }
 
@@ -334,13 +334,13 @@ func TestLogReadsLittleMorePayloadThanItReturns(t *testing.T) {
 	log, from := postgres.NewLog(single, relay, quiet), outbox.Progress{}
 	for slice := range events / 2 {
 		before := touched()
-		entries, err := log.After(t.Context(), from, outbox.Slice{Count: 1000, Bytes: limit})
+		page, err := log.After(t.Context(), from, outbox.Slice{Count: 1000, Bytes: limit})
 		require.NoError(t, err)
-		require.Len(t, entries, 2)
+		require.Len(t, page.Entries, 2)
 		if slice > 0 {
 			require.Less(t, touched()-before, all/2)
 		}
-		from = entries[1].Progress()
+		from = page.Entries[1].Progress()
 	}
 }
 
@@ -353,12 +353,44 @@ func TestLogReadsWholeSlicesOfSmallEvents(t *testing.T) {
 	var slices []int
 	from := outbox.Progress{}
 	for {
-		entries, err := h.log.After(t.Context(), from, outbox.Slice{Count: 100, Bytes: 1 << 20})
+		page, err := h.log.After(t.Context(), from, outbox.Slice{Count: 100, Bytes: 1 << 20})
 		require.NoError(t, err)
-		if len(entries) == 0 {
+		if len(page.Entries) == 0 {
 			break
 		}
-		slices, from = append(slices, len(entries)), entries[len(entries)-1].Progress()
+		slices, from = append(slices, len(page.Entries)), page.Entries[len(page.Entries)-1].Progress()
 	}
 	require.Equal(t, []int{10, 20, 41, 100, 100, 29}, slices)
+}
+
+// TestLogIsPreparedWhereTheConnectionIsDirect, and is not lost when the server has forgotten that. Of poolers see TestPgBouncer.
+func TestLogIsPreparedWhereTheConnectionIsDirect(t *testing.T) {
+	h := newHarness(t)
+	single := open(t, postgres.Options{URL: h.address, MaxOpenConns: 1})
+	log := postgres.NewLog(single, relay, quiet)
+	prepared := func() (statements int) {
+		require.NoError(t, single.NewRaw("SELECT count(*) FROM pg_prepared_statements").Scan(t.Context(), &statements))
+		return statements
+	}
+	want := insert(t, h.others, "a")
+	read := func() error {
+		page, err := log.After(t.Context(), outbox.Progress{}, plenty)
+		if err == nil {
+			require.Len(t, page.Entries, 1)
+			require.Equal(t, want, page.Entries[0].ID)
+		}
+		return err
+	}
+	require.NoError(t, read())
+	require.Zero(t, prepared(), "before anything is known of the connection")
+	for range 10 { // beyond Postgres' first plans
+		require.NoError(t, read())
+	}
+	require.Equal(t, 1, prepared())
+	exec(t, single, "DEALLOCATE ALL")
+	require.Error(t, read())
+	for range 3 {
+		require.NoError(t, read())
+	}
+	require.Equal(t, 1, prepared())
 }

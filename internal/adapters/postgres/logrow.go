@@ -18,7 +18,10 @@ const entryColumns = `o.position, o.event_id, o.aggregate_type, o.aggregate_id, 
 
 // sizes remembers how large payloads are. To know how long the text of one is, Postgres has to read all of it, so a
 // statement should not ask that about many more entries than fit into the slice.
-type sizes struct{ typical atomic.Int64 } // of an entry in the last slice; 0: none was read yet
+type sizes struct {
+	typical atomic.Int64 // of an entry in the last slice; 0: none was read yet
+	count   atomic.Int64 // of entries in the last slice
+}
 
 // fewest entries are worth asking about, however large they are.
 const fewest = 16
@@ -32,8 +35,12 @@ func (s *sizes) candidates(limit outbox.Slice) int {
 	return candidates
 }
 
+// expected is for how many entries to make room.
+func (s *sizes) expected(limit outbox.Slice) int { return min(int(s.count.Load()), limit.Count) }
+
 // learn remembers what was read. What failed may have been too much, in the time that it had.
 func (s *sizes) learn(entries []outbox.Entry, err error) {
+	s.count.Store(int64(len(entries)))
 	size := 0
 	for i := range entries {
 		size += len(entries[i].Payload)

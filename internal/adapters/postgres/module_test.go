@@ -43,9 +43,9 @@ func TestModule(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, busy.Close())
 
-	entries, err := log.After(t.Context(), outbox.Progress{}, plenty)
+	page, err := log.After(t.Context(), outbox.Progress{}, plenty)
 	require.NoError(t, err)
-	require.Empty(t, entries)
+	require.Empty(t, page.Entries)
 	want := outbox.Cursor{StreamCreated: "x", StreamSequence: 1}
 	_, err = cursors.Save(t.Context(), outbox.Turn{Token: term.Token}, want)
 	require.NoError(t, err, "the cursor is fenced by the elector's lease")

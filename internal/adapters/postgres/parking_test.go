@@ -60,8 +60,9 @@ func newScene(t *testing.T) *scene {
 		require.NoError(t, writer.Append(t.Context(), outboxtest.NewMessage(aggregate, versions[aggregate])))
 	}
 	require.NoError(t, writer.Commit())
-	s.log, err = s.Log().After(t.Context(), outbox.Progress{}, plenty)
+	page, err := s.Log().After(t.Context(), outbox.Progress{}, plenty)
 	require.NoError(t, err)
+	s.log = page.Entries
 	for _, entry := range s.log[:5] {
 		s.settle(t, entry)
 	}

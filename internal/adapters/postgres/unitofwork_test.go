@@ -40,10 +40,10 @@ func (s shop) AgeKeys(t *testing.T, by time.Duration) {
 
 func (s shop) Entries(t *testing.T) []outbox.Entry {
 	t.Helper()
-	entries, err := postgres.NewLog(s.others, "reader", quiet).
+	page, err := postgres.NewLog(s.others, "reader", quiet).
 		After(t.Context(), outbox.Progress{}, outbox.Slice{Count: 10_000, Bytes: 1 << 30})
 	require.NoError(t, err)
-	return entries
+	return page.Entries
 }
 
 // Order reads by plain SQL, as anybody's report does.

@@ -172,14 +172,14 @@ type log struct {
 	history *history
 }
 
-func (l *log) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) ([]outbox.Entry, error) {
+func (l *log) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (ports.Page, error) {
 	began := time.Now()
-	entries, err := l.next.After(ctx, from, limit)
+	page, err := l.next.After(ctx, from, limit)
 	l.history.failed(ctx, logFailed, err, began)
 	if err == nil && time.Since(began) >= longRead {
 		l.history.note(logWaited, "for an open transaction that writes the outbox, or for the database", began)
 	}
-	return entries, err
+	return page, err
 }
 
 func errorTypeOf(err error) attribute.KeyValue { return semconv.ErrorTypeKey.String(errorType(err)) }

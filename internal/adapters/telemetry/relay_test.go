@@ -24,9 +24,9 @@ type driven struct {
 	cursor outbox.Cursor
 }
 
-func (d *driven) After(context.Context, outbox.Progress, outbox.Slice) ([]outbox.Entry, error) {
+func (d *driven) After(context.Context, outbox.Progress, outbox.Slice) (ports.Page, error) {
 	time.Sleep(d.takes)
-	return nil, d.err
+	return ports.Page{}, d.err
 }
 
 func (d *driven) Load(context.Context) (outbox.Cursor, error) { return d.cursor, d.err }

@@ -12,10 +12,10 @@ import (
 
 // reading is one read of the log that is under way.
 type reading struct {
-	done    chan struct{}
-	cancel  context.CancelFunc
-	entries []outbox.Entry
-	err     error
+	done   chan struct{}
+	cancel context.CancelFunc
+	page   ports.Page
+	err    error
 }
 
 func (r *Relay) read(ctx context.Context, after outbox.Progress) *reading {
@@ -23,7 +23,7 @@ func (r *Relay) read(ctx context.Context, after outbox.Progress) *reading {
 	ahead := &reading{done: make(chan struct{}), cancel: cancel}
 	go func() {
 		defer close(ahead.done)
-		ahead.entries, ahead.err = r.Log.After(bounded, after, r.opts.Slice)
+		ahead.page, ahead.err = r.Log.After(bounded, after, r.opts.Slice)
 	}()
 	return ahead
 }
@@ -34,8 +34,9 @@ func (a *reading) stop() {
 	<-a.done
 }
 
-// aFew events are published sooner than the log is read, so the log is read after them: the two would only take the
-// processor from each other while a fresh event waits.
+// aFew events are published sooner than the log is read, so nothing is read meanwhile: the two would only take the processor
+// from each other while a fresh event waits. And nothing is read directly afterwards, if there was no more: whatever follows
+// was committed later, so its ring is still to be heard.
 const aFew = 8
 
 // drain publishes what follows place until something goes wrong or ctx ends. While a slice of more than a few events is being
@@ -50,7 +51,7 @@ func (r *Relay) drain(ctx context.Context, t *tenure, place *place, logger *slog
 			return err
 		}
 		ahead.cancel()
-		entries, err := ahead.entries, ahead.err
+		entries, more, err := ahead.page.Entries, ahead.page.More, ahead.err
 		if err != nil {
 			return unread(err)
 		}
@@ -76,7 +77,7 @@ func (r *Relay) drain(ctx context.Context, t *tenure, place *place, logger *slog
 		}
 		retry.reset()
 		woken := true
-		if len(entries) == 0 && !redriven {
+		if len(entries) <= aFew && whole && !more && !redriven {
 			if woken, err = r.idle(ctx, t, place, idle.next()); err != nil {
 				return err
 			}

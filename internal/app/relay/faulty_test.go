@@ -216,8 +216,8 @@ func call[T any](ctx context.Context, i *instance, method string, request func(c
 
 type nothing struct{}
 
-func (i *instance) After(ctx context.Context, p outbox.Progress, s outbox.Slice) ([]outbox.Entry, error) {
-	return call(ctx, i, "After", func(ctx context.Context) ([]outbox.Entry, error) { return i.inner.Log.After(ctx, p, s) })
+func (i *instance) After(ctx context.Context, p outbox.Progress, s outbox.Slice) (ports.Page, error) {
+	return call(ctx, i, "After", func(ctx context.Context) (ports.Page, error) { return i.inner.Log.After(ctx, p, s) })
 }
 
 func (i *instance) Load(ctx context.Context) (outbox.Cursor, error) {

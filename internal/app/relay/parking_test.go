@@ -274,7 +274,7 @@ func TestRetentionRestsWhileTheLogIsNotWhatItWas(t *testing.T) {
 // slow is a log that takes its time.
 type slow struct{ ports.Log }
 
-func (s slow) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) ([]outbox.Entry, error) {
+func (s slow) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (ports.Page, error) {
 	time.Sleep(7 * time.Millisecond)
 	return s.Log.After(ctx, from, limit)
 }

@@ -100,6 +100,40 @@ func TestWakeUp(t *testing.T) {
 	})
 }
 
+// TestAFreshEventCostsOneRead : who commits after a read rings after it, so there is nothing to look for once the event is
+// published.
+func TestAFreshEventCostsOneRead(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.run("leader")
+		time.Sleep(time.Minute)
+		before := w.times("After: fine")
+		for range 10 {
+			w.record(t, 1)
+		}
+		require.Len(t, w.stream.Entries(), 10)
+		require.Equal(t, 10, w.times("After: fine")-before)
+	})
+}
+
+// TestReadsOnBehindAnOpenTransaction : what was seen behind it is published when it ends, though nobody rings then.
+func TestReadsOnBehindAnOpenTransaction(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.run("leader")
+		time.Sleep(time.Minute)
+		first, _ := w.begin(0, 1)
+		open, _ := w.begin(1, 1)
+		last, _ := w.begin(2, 1)
+		w.end(last, true)
+		w.end(first, true)
+		w.wakeSome(0)
+		synctest.Wait()
+		require.Len(t, w.stream.Entries(), 1)
+		w.end(open, false)
+		synctest.Wait()
+		require.Len(t, w.stream.Entries(), 2)
+	})
+}
+
 // TestIdleLeaderIsQuiet bounds what an idle leader asks of Postgres: at most five statements a second.
 func TestIdleLeaderIsQuiet(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

@@ -71,7 +71,15 @@ type Log interface {
 	// Entries that are in the parking lot are among them, marked Parked; that they were not may have become untrue since.
 	//
 	// A log that is not safe to read (a standby, for example) is a failure, never an empty answer.
-	After(ctx context.Context, from outbox.Progress, limit outbox.Slice) ([]outbox.Entry, error)
+	After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (Page, error)
+}
+
+// Page is what follows a position of the log.
+type Page struct {
+	Entries []outbox.Entry
+	// More may follow at once: the limit ended the page, or something that was seen could not be returned yet. If it is
+	// false, whatever follows was committed after it was read.
+	More bool
 }
 
 // StreamInfo is where a stream stands.

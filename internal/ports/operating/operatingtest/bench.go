@@ -72,9 +72,9 @@ func (w *workshop) append(aggregate string, versions int64) []outbox.Entry {
 		require.NoError(w.t, writer.Append(w.t.Context(), outboxtest.NewMessage(aggregate, version+1)))
 	}
 	require.NoError(w.t, writer.Commit())
-	entries, err := w.Log().After(w.t.Context(), outbox.Progress{}, outbox.Slice{Count: 1000, Bytes: 1 << 20})
+	page, err := w.Log().After(w.t.Context(), outbox.Progress{}, outbox.Slice{Count: 1000, Bytes: 1 << 20})
 	require.NoError(w.t, err)
-	return entries[len(entries)-int(versions):]
+	return page.Entries[len(page.Entries)-int(versions):]
 }
 
 // saveAt lets the relay come to a place in the old stream.

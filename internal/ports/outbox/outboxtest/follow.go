@@ -145,12 +145,12 @@ func follow(
 			over = true
 		default:
 		}
-		slice, err := h.Log().After(ctx, from, outbox.Slice{Count: 1 + random.IntN(60), Bytes: 1 + random.IntN(2000)})
+		page, err := h.Log().After(ctx, from, outbox.Slice{Count: 1 + random.IntN(60), Bytes: 1 + random.IntN(2000)})
 		switch {
 		case err != nil:
 			return entries, err
-		case len(slice) > 0:
-			entries = append(entries, slice...)
+		case len(page.Entries) > 0:
+			entries = append(entries, page.Entries...)
 			from = entries[len(entries)-1].Progress()
 		case over:
 			return entries, nil

@@ -69,9 +69,10 @@ func TestLog(t *testing.T, open func(t *testing.T) LogHarness) {
 }
 
 func logEmpty(t *testing.T, h LogHarness) {
-	entries, err := h.Log().After(t.Context(), outbox.Progress{}, plenty)
+	page, err := h.Log().After(t.Context(), outbox.Progress{}, plenty)
 	require.NoError(t, err)
-	require.Empty(t, entries)
+	require.Empty(t, page.Entries)
+	require.False(t, page.More)
 }
 
 func logContent(t *testing.T, h LogHarness) {
@@ -95,7 +96,8 @@ func logContent(t *testing.T, h LogHarness) {
 
 	rest, err := h.Log().After(t.Context(), entries[0].Progress(), plenty)
 	require.NoError(t, err)
-	require.Equal(t, ids(entries[1:]), ids(rest))
+	require.Equal(t, ids(entries[1:]), ids(rest.Entries))
+	require.False(t, rest.More)
 }
 
 func logLimits(t *testing.T, h LogHarness) {
@@ -118,9 +120,10 @@ func logLimits(t *testing.T, h LogHarness) {
 		{outbox.Slice{Count: 1000, Bytes: 1}, 1},
 		{outbox.Slice{Count: 1000, Bytes: 1000}, 9},
 	} {
-		entries, err := h.Log().After(t.Context(), whole[0].Progress(), limited.limit)
+		page, err := h.Log().After(t.Context(), whole[0].Progress(), limited.limit)
 		require.NoError(t, err)
-		require.Equal(t, ids(whole[1:1+limited.want]), ids(entries), "%+v", limited.limit)
+		require.Equal(t, ids(whole[1:1+limited.want]), ids(page.Entries), "%+v", limited.limit)
+		require.True(t, page.More || limited.want == 9, "%+v", limited.limit)
 	}
 }
 
@@ -154,7 +157,7 @@ func logOpenWriter(t *testing.T, h LogHarness) {
 		}
 		read := await(t, answer)
 		require.NoError(t, read.err)
-		require.Equal(t, want, ids(read.entries), end)
+		require.Equal(t, want, ids(read.page.Entries), end)
 	}
 }
 
@@ -165,9 +168,10 @@ func logPrefix(t *testing.T, h LogHarness) {
 	require.NoError(t, open.Append(t.Context(), NewMessage("b", 1)))
 	appendCommitted(t, h, NewMessage("c", 1))
 
-	entries, err := h.Log().After(t.Context(), outbox.Progress{}, plenty)
+	page, err := h.Log().After(t.Context(), outbox.Progress{}, plenty)
 	require.NoError(t, err)
-	require.Equal(t, []string{first.ID}, ids(entries))
+	require.Equal(t, []string{first.ID}, ids(page.Entries))
+	require.True(t, page.More, "the last event can be seen already, and nobody will ring for it again")
 }
 
 func logUnseen(t *testing.T, h LogHarness) {
@@ -208,11 +212,11 @@ func logPurged(t *testing.T, h LogHarness) {
 	for _, from := range []outbox.Progress{{}, {Position: entries[1].Position}, entries[0].Progress()} {
 		rest, err := h.Log().After(t.Context(), from, plenty)
 		require.NoError(t, err)
-		require.Equal(t, ids(entries[2:]), ids(rest))
+		require.Equal(t, ids(entries[2:]), ids(rest.Entries))
 	}
 	rest, err := h.Log().After(t.Context(), entries[2].Progress(), plenty)
 	require.NoError(t, err)
-	require.Empty(t, rest)
+	require.Empty(t, rest.Entries)
 }
 
 func logContext(t *testing.T, h LogHarness) {
@@ -262,16 +266,16 @@ func logOutageWhileWaiting(t *testing.T, h LogHarness) {
 }
 
 type read struct {
-	entries []outbox.Entry
-	err     error
+	page ports.Page
+	err  error
 }
 
 func readAsync(ctx context.Context, t *testing.T, h LogHarness, from outbox.Progress) <-chan read {
 	t.Helper()
 	answer := make(chan read, 1)
 	go func() {
-		entries, err := h.Log().After(ctx, from, plenty)
-		answer <- read{entries, err}
+		page, err := h.Log().After(ctx, from, plenty)
+		answer <- read{page, err}
 	}()
 	return answer
 }
@@ -280,7 +284,7 @@ func requireSilence(t *testing.T, answer <-chan read) {
 	t.Helper()
 	select {
 	case read := <-answer:
-		require.FailNow(t, "After did not wait", "%d entries, error %v", len(read.entries), read.err)
+		require.FailNow(t, "After did not wait", "%d entries, error %v", len(read.page.Entries), read.err)
 	case <-time.After(soon):
 	}
 }
@@ -319,12 +323,12 @@ func readAll(t *testing.T, h LogHarness) []outbox.Entry {
 	var all []outbox.Entry
 	var from outbox.Progress
 	for {
-		entries, err := h.Log().After(ctx, from, plenty)
+		page, err := h.Log().After(ctx, from, plenty)
 		require.NoError(t, err)
-		if len(entries) == 0 {
+		if len(page.Entries) == 0 {
 			return all
 		}
-		all = append(all, entries...)
+		all = append(all, page.Entries...)
 		from = all[len(all)-1].Progress()
 	}
 }

@@ -92,7 +92,7 @@ func retentionAge(t *testing.T, h RetentionHarness) {
 	for _, from := range []outbox.Progress{{}, {Position: log[2].Position}, log[2].Progress(), log[0].Progress()} {
 		rest, err := h.Log().After(t.Context(), from, plenty)
 		require.NoError(t, err)
-		require.Equal(t, ids(log[3:]), ids(rest))
+		require.Equal(t, ids(log[3:]), ids(rest.Entries))
 	}
 	k.pass(log[3])
 	k.age(kept + time.Minute)
@@ -181,7 +181,7 @@ func retentionWaiting(t *testing.T, h RetentionHarness) {
 	k.requireWaiting(parked(log[0]), toRedrive(log[2]), parked(log[4]))
 	rest, err := h.Log().After(t.Context(), log[3].Progress(), plenty)
 	require.NoError(t, err)
-	require.Equal(t, ids(log[4:]), ids(rest))
+	require.Equal(t, ids(log[4:]), ids(rest.Entries))
 	require.Equal(t, positions(log[2]), k.next(log[5].Position))
 }
 

@@ -1,0 +1,101 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// readStatement reads, in one snapshot, the row that was dealt with last and what follows it. Every event that is not drained
+// with a backlog waits for one such read, so it asks for no more. Whether a row is in the parking lot is not asked with
+// EXISTS, for which Postgres may read the whole lot into a hash table.
+const readStatement = `
+SELECT pg_is_in_recovery(), pg_backend_pid(),
+	(SELECT true FROM outbox_parked AS p WHERE p.position = o.position) IS NOT NULL, ` + entryColumns + `
+FROM outbox AS o WHERE o.position >= $1 ORDER BY o.position LIMIT $2`
+
+const readName = "outboxie_log"
+
+// rows reads the row at a position and those after it. The limit is for those after it; what does not fit is not kept.
+//
+// This is the one statement that is prepared, where the connection leads to Postgres itself: planning it takes longer than
+// running it. A pooler's connection leads to another backend each time, so there it is sent whole; it is told by the
+// backend, which is not the one that the connection was opened to.
+func (l *Log) rows(ctx context.Context, at outbox.Position, limit outbox.Slice, to outbox.Position) (page ports.Page, err error) {
+	conn, err := l.db.Conn(ctx)
+	if err != nil {
+		return page, err
+	}
+	defer func() { _ = conn.Close() }()
+	err = conn.Raw(func(driver any) error {
+		c, ok := driver.(*stdlib.Conn)
+		if !ok {
+			return fmt.Errorf("the driver is %T, not pgx", driver)
+		}
+		page, err = l.query(ctx, c.Conn(), at, limit, to)
+		return err
+	})
+	return page, err
+}
+
+// query forgets the prepared statement when anything goes wrong, so that the next read depends on nothing that was before.
+func (l *Log) query(ctx context.Context, conn *pgx.Conn, at outbox.Position, limit outbox.Slice, to outbox.Position) (page ports.Page, err error) {
+	statement := readStatement
+	if l.direct.Load() {
+		statement = readName
+		defer func() {
+			if err != nil {
+				l.direct.Store(false)
+				_ = conn.Deallocate(ctx, readName)
+			}
+		}()
+		if _, err := conn.Prepare(ctx, readName, readStatement); err != nil {
+			return page, err
+		}
+	}
+	rows, err := conn.Query(ctx, statement, int64(at), limit.Count+1)
+	if err != nil {
+		return page, err
+	}
+	defer rows.Close()
+	return l.scan(rows, conn.PgConn().PID(), at, limit, to)
+}
+
+func (l *Log) scan(rows pgx.Rows, opened uint32, at outbox.Position, limit outbox.Slice, to outbox.Position) (page ports.Page, err error) {
+	var row outbox.Entry
+	var standby bool
+	var backend uint32
+	var headers []byte
+	columns := []any{
+		&standby, &backend, &row.Parked, (*int64)(&row.Position), &row.ID, &row.Key.Type, &row.Key.ID, &row.Version, &row.Type,
+		&row.Subject, &headers, &row.Payload, &row.RecordedAt,
+	}
+	page.Entries = make([]outbox.Entry, 0, l.sizes.expected(limit)+1)
+	for count, bytes := 0, 0; rows.Next(); {
+		if err := rows.Scan(columns...); err != nil {
+			return page, err
+		}
+		l.direct.Store(backend == opened)
+		if standby {
+			return page, errStandby
+		}
+		if row.Position > at {
+			count++
+			bytes += len(row.Payload)
+			if page.More = row.Position > to || count > limit.Count || count > 1 && bytes > limit.Bytes; page.More {
+				return page, nil
+			}
+		}
+		if row.Headers, err = parseHeaders(headers); err != nil {
+			return page, fmt.Errorf("headers of event %s: %w", row.ID, err)
+		}
+		page.Entries = append(page.Entries, row)
+	}
+	page.More = len(page.Entries) > limit.Count
+	return page, rows.Err()
+}
