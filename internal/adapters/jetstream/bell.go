@@ -55,11 +55,15 @@ func ring(bell chan struct{}) {
 // Run carries rings to and from the other instances until ctx ends, also over outages of the broker, and then returns
 // nil; a ring that came before is still sent. It fails only when the connection was closed.
 func (b *Bell) Run(ctx context.Context) error {
-	heard, err := b.nc.Subscribe(b.subject, func(*nats.Msg) { ring(b.own) })
+	heard := make(chan *nats.Msg, 1024) // what is more than that after a pause says nothing new
+	listening, err := b.nc.ChanSubscribe(b.subject, heard)
 	if err != nil {
 		return classify(ctx, err)
 	}
-	defer func() { _ = heard.Unsubscribe() }()
+	defer func() { _ = listening.Unsubscribe() }()
+	calls := b.others
+	pause := time.NewTimer(0)
+	defer pause.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -69,12 +73,14 @@ func (b *Bell) Run(ctx context.Context) error {
 			default:
 			}
 			return nil
-		case <-b.others:
+		case <-heard:
+			ring(b.own)
+		case <-calls:
 			b.call()
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(quiet):
+			calls = nil
+			pause.Reset(quiet)
+		case <-pause.C:
+			calls = b.others
 		}
 	}
 }
