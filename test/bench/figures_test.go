@@ -34,7 +34,7 @@ const (
 type scale struct {
 	events   int           // of a backlog
 	singles  int           // single publishes to compare with
-	orders   int           // posted at 100 a second
+	orders   int           // posted at 100 a second, in each round
 	warmUp   int           // orders posted before those that count
 	load     time.Duration // of 32 clients, in each round
 	memory   int           // events that are drained while the heap is watched
@@ -46,11 +46,11 @@ type scale struct {
 // TestFigures takes all figures in one run.
 func TestFigures(t *testing.T) {
 	size := scale{
-		events: 3_000, singles: 100, orders: 50, warmUp: 10, load: 500 * time.Millisecond, memory: 20_000, idle: 3 * time.Second, rounds: 3,
+		events: 3_000, singles: 100, orders: 20, warmUp: 10, load: 500 * time.Millisecond, memory: 20_000, idle: 3 * time.Second, rounds: 3,
 	}
 	if *full {
 		size = scale{
-			events: 100_000, singles: 3_000, orders: 1_000, warmUp: 50, load: 5 * time.Second, memory: 1_000_000, idle: 20 * time.Second, rounds: 5,
+			events: 100_000, singles: 3_000, orders: 400, warmUp: 50, load: 5 * time.Second, memory: 1_000_000, idle: 20 * time.Second, rounds: 5,
 			complete: true,
 		}
 	}

@@ -28,26 +28,29 @@ const interval = 10 * time.Millisecond // between two orders
 // measureLatency compares how long an event takes from its transaction's commit to a plain consumer of the stream with how
 // long a message takes from a synchronous publish to one, and tells when a subscriber's effect is there.
 func measureLatency(t *testing.T, size scale) []figure {
-	floor := measureFloor(t, size)
 	var figures []figure
 	for _, instances := range []struct {
 		name  string
 		roles []string
 	}{{"two instances", []string{"api", "relay"}}, {"one instance", []string{"api,relay"}}} {
-		delivered, applied := measureInstances(t, size, instances.roles...)
+		took := measureInstances(t, size, instances.roles...)
 		name := "commit until delivered, 100 orders/s, API and relay in " + instances.name
-		p50 := compare(name+", p50", delivered, floor, 0.50, 2)
-		p99 := compare(name+", p99", delivered, floor, 0.99, 3)
+		p50 := compare(name+", p50", took.delivered, took.floor, 0.50, 2)
+		p99 := compare(name+", p99", took.delivered, took.floor, 0.99, 3)
 		if !size.complete { // of a few orders, the slowest is an accident
 			p99.goal = 0
 		}
 		figures = append(figures, p50, p99, figure{
 			name:     "commit until a subscriber's effect, " + instances.name,
-			measured: fmt.Sprintf("p50 %s, p99 %s", milliseconds(percentile(applied, 0.50)), milliseconds(percentile(applied, 0.99))),
+			measured: fmt.Sprintf("p50 %s, p99 %s", milliseconds(percentile(took.applied, 0.50)), milliseconds(percentile(took.applied, 0.99))),
 		})
 	}
 	return figures
 }
+
+// latencies is how long each took: the floor's messages until they were delivered to a plain consumer, which is the only
+// one; the events likewise; and then others until a subscriber's effect was committed.
+type latencies struct{ floor, delivered, applied []time.Duration }
 
 func compare(name string, measured, floor []time.Duration, share, goal float64) figure {
 	value, least := percentile(measured, share), percentile(floor, share)
@@ -66,7 +69,7 @@ func milliseconds(d time.Duration) string {
 	return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000)
 }
 
-// arrivals is when each message of a stream reached a plain consumer, by its ce-id, or by its number if it has none.
+// arrivals is when each message of a stream, which is there or will be, reached a plain consumer; and its ce-id, if it has one.
 func arrivals(t *testing.T, url, stream string) <-chan arrival {
 	t.Helper()
 	nc, err := nats.Connect(url)
@@ -74,8 +77,11 @@ func arrivals(t *testing.T, url, stream string) <-chan arrival {
 	t.Cleanup(nc.Close)
 	js, err := natsjs.New(nc)
 	require.NoError(t, err)
-	consumer, err := js.CreateConsumer(t.Context(), stream, natsjs.ConsumerConfig{AckPolicy: natsjs.AckNonePolicy})
-	require.NoError(t, err)
+	var consumer natsjs.Consumer
+	require.Eventually(t, func() bool {
+		consumer, err = js.CreateConsumer(t.Context(), stream, natsjs.ConsumerConfig{AckPolicy: natsjs.AckNonePolicy})
+		return err == nil
+	}, patience, 50*time.Millisecond, "no consumer of stream %s", stream)
 	found := make(chan arrival, 10_000)
 	consuming, err := consumer.Consume(func(message natsjs.Msg) { found <- arrival{message.Headers().Get("ce-id"), time.Now()} })
 	require.NoError(t, err)
@@ -99,70 +105,80 @@ func await(t *testing.T, arrivals <-chan arrival) arrival {
 	}
 }
 
-// measureFloor returns how long a message takes from a synchronous publish to a plain consumer, at the orders' pace.
-func measureFloor(t *testing.T, size scale) []time.Duration {
+// floor publishes to a stream of its own.
+type floor struct {
+	js       natsjs.JetStream
+	arrivals <-chan arrival
+}
+
+func newFloor(t *testing.T, url string) floor {
 	t.Helper()
-	broker := infra.NATS(t)
-	nc, err := nats.Connect(broker.URL)
+	nc, err := nats.Connect(url)
 	require.NoError(t, err)
-	defer nc.Close()
+	t.Cleanup(nc.Close)
 	js, err := natsjs.New(nc)
 	require.NoError(t, err)
 	_, err = js.CreateStream(t.Context(), natsjs.StreamConfig{Name: "FLOOR", Subjects: []string{"floor"}})
 	require.NoError(t, err)
-	arrivals := arrivals(t, broker.URL, "FLOOR")
-	body := bytes.Repeat([]byte("x"), 300)
-	latencies := make([]time.Duration, size.warmUp+size.orders)
-	pace := time.NewTicker(interval)
-	defer pace.Stop()
-	for i := range latencies {
-		<-pace.C
-		published := time.Now()
-		_, err := js.Publish(t.Context(), "floor", body)
-		require.NoError(t, err)
-		latencies[i] = await(t, arrivals).at.Sub(published)
-	}
-	return latencies[size.warmUp:]
+	return floor{js: js, arrivals: arrivals(t, url, "FLOOR")}
 }
 
-// measureInstances posts orders to the first of the instances, which have these roles, and returns how long each took from
-// its commit until it was delivered to a plain consumer here, and until a subscriber's effect was committed. An order is
-// committed when the API has heard so, which the end of the COMMIT's span tells. All clocks are this machine's.
-func measureInstances(t *testing.T, size scale, roles ...string) (delivered, applied []time.Duration) {
+// measure returns how long each message takes from a synchronous publish to a plain consumer, at the orders' pace.
+func (f floor) measure(t *testing.T, messages int) []time.Duration {
+	t.Helper()
+	body := bytes.Repeat([]byte("x"), 300)
+	took := make([]time.Duration, messages)
+	pace := time.NewTicker(interval)
+	defer pace.Stop()
+	for i := range took {
+		<-pace.C
+		published := time.Now()
+		_, err := f.js.Publish(t.Context(), "floor", body)
+		require.NoError(t, err)
+		took[i] = await(t, f.arrivals).at.Sub(published)
+	}
+	return took
+}
+
+// measureInstances posts orders to the first of the instances, which have these roles, and publishes the floor's messages in
+// turns with them. An order is committed when the API has heard so, which the end of the COMMIT's span tells. All clocks
+// are this machine's.
+func measureInstances(t *testing.T, size scale, roles ...string) (took latencies) {
 	t.Helper()
 	database := infra.Postgres(t, func(o *embedded.PostgresOptions) {
 		o.Parameters = map[string]string{"track_commit_timestamp": "on"}
 	}).URL
 	broker, collector := infra.NATS(t), infra.Collector(t)
-	first := launch(t, database, broker.URL, collector.Environment(), roles...)
-	infra.Launch(t, environment(database, broker.URL), "subscribe", "--id", "bench").Says("subscribed")
-	api := first.API()
-	require.NoError(t, placeOrders(api, 1))
+	api := launch(t, database, broker.URL, collector.Environment(), roles...).API()
 	arrivals := arrivals(t, broker.URL, "ORDERS")
-	await(t, arrivals)
-
-	require.NoError(t, placeOrders(api, size.warmUp))
-	for range size.warmUp {
-		await(t, arrivals)
+	arrived := make(map[string]time.Time)
+	post := func(orders int) {
+		require.NoError(t, placeOrders(api, orders))
+		for range orders {
+			message := await(t, arrivals)
+			arrived[message.id] = message.at
+		}
 	}
-	require.NoError(t, placeOrders(api, size.orders))
-	arrived := make(map[string]time.Time, size.orders)
-	for len(arrived) < size.orders {
-		message := await(t, arrivals)
-		arrived[message.id] = message.at
+	floor := newFloor(t, broker.URL)
+	floor.measure(t, size.warmUp)
+	post(size.warmUp)
+	for range size.rounds {
+		took.floor = append(took.floor, floor.measure(t, size.orders)...)
+		post(size.orders)
 	}
 
+	infra.Launch(t, environment(database, broker.URL), "subscribe", "--id", "bench").Says("subscribed")
+	before := size.warmUp + size.rounds*size.orders
+	awaitEffects(t, database, before)
+	post(size.orders)
+	awaitEffects(t, database, before+size.orders)
+
+	committed := commits(t, collector, before+size.orders)
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
 	defer db.Close()
-	all := 1 + size.warmUp + size.orders
-	require.Eventually(t, func() bool {
-		var rows int
-		return db.QueryRow("SELECT count(*) FROM inbox").Scan(&rows) == nil && rows == all
-	}, patience, 50*time.Millisecond, "the subscriber did not apply %d orders", all)
-	committed := commits(t, collector, all)
 	rows, err := db.Query(`SELECT event_id, split_part(headers->>'traceparent', '-', 2), pg_xact_commit_timestamp(inbox.xmin)
-		FROM outbox JOIN inbox USING (event_id) ORDER BY outbox.position OFFSET $1`, 1+size.warmUp)
+		FROM outbox JOIN inbox USING (event_id) ORDER BY outbox.position OFFSET $1`, size.warmUp)
 	require.NoError(t, err)
 	defer rows.Close()
 	for rows.Next() {
@@ -170,12 +186,26 @@ func measureInstances(t *testing.T, size scale, roles ...string) (delivered, app
 		var effective time.Time
 		require.NoError(t, rows.Scan(&id, &trace, &effective))
 		require.Contains(t, committed, trace)
-		delivered = append(delivered, arrived[id].Sub(committed[trace]))
-		applied = append(applied, effective.Sub(committed[trace]))
+		if len(took.delivered) < size.rounds*size.orders {
+			took.delivered = append(took.delivered, arrived[id].Sub(committed[trace]))
+		} else {
+			took.applied = append(took.applied, effective.Sub(committed[trace]))
+		}
 	}
 	require.NoError(t, rows.Err())
-	require.Len(t, delivered, size.orders)
-	return delivered, applied
+	require.Len(t, took.applied, size.orders)
+	return took
+}
+
+func awaitEffects(t *testing.T, database string, events int) {
+	t.Helper()
+	db, err := sql.Open("pgx", database)
+	require.NoError(t, err)
+	defer db.Close()
+	require.Eventually(t, func() bool {
+		var rows int
+		return db.QueryRow("SELECT count(*) FROM inbox").Scan(&rows) == nil && rows == events
+	}, patience, 50*time.Millisecond, "the subscriber did not apply %d events", events)
 }
 
 // commits tells when each order was committed, by its trace.
