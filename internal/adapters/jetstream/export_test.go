@@ -10,11 +10,11 @@ import (
 var Decode = decode
 
 // Encode makes a message as the publisher does, and says how large its headers are.
-func Encode(entry outbox.Entry) (*nats.Msg, int) { return encode(entry, nil) }
+func Encode(entry outbox.Entry) (*nats.Msg, int) { return newHeaders().encode(entry, nil) }
 
 // EncodeRedriven makes a message as the publisher does when it redrives.
 func EncodeRedriven(entry outbox.Entry, at outbox.Progress) (*nats.Msg, int) {
-	return encode(entry, &at)
+	return newHeaders().encode(entry, &at)
 }
 
 // StampOf reads what the engine wrote on a message.

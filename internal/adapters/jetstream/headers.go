@@ -37,7 +37,7 @@ const (
 
 	specVersion = "1.0"
 	contentType = "application/json"
-	engineCount = 10 // headers that every event has
+	roomFor     = 16 // headers; few messages have more
 )
 
 // Sizes on the wire, to judge locally what the broker would take.
@@ -52,19 +52,20 @@ const (
 	invalidInNames = "\"()/,:;<=>?@[\\]{}"
 )
 
-// headers collects the headers of one message.
+// headers collects the headers of one message, and after clear those of the next.
 type headers struct {
 	header nats.Header
 	values []string // one array behind all values
 	size   int      // on the wire
 }
 
-func newHeaders(count int) *headers {
-	return &headers{
-		header: make(nats.Header, count+2), // Nats-Batch-Id and -Sequence; few messages get more
-		values: make([]string, 0, count),
-		size:   frameSize,
-	}
+func newHeaders() *headers {
+	return &headers{header: make(nats.Header, roomFor), values: make([]string, 0, roomFor), size: frameSize}
+}
+
+func (h *headers) clear() {
+	clear(h.header)
+	h.values, h.size = h.values[:0], frameSize
 }
 
 func (h *headers) add(name, value string) {
@@ -73,14 +74,9 @@ func (h *headers) add(name, value string) {
 	h.size += len(name) + len(value) + lineSize
 }
 
-// encode returns the message for entry and the size of its headers on the wire. The log is dealt with up to at once the
-// message is stored; nil: up to entry.
-func encode(entry outbox.Entry, at *outbox.Progress) (*nats.Msg, int) {
-	count := engineCount + len(entry.Headers)
-	if at != nil {
-		count++
-	}
-	h := newHeaders(count)
+// encode returns the message for entry, which is good until h is cleared, and the size of its headers on the wire. The log
+// is dealt with up to at once the message is stored; nil: up to entry.
+func (h *headers) encode(entry outbox.Entry, at *outbox.Progress) (*nats.Msg, int) {
 	for name, value := range entry.Headers {
 		if !outbox.ReservedHeader(name) {
 			h.add(name, value)

@@ -20,7 +20,6 @@ const (
 	noticeSource  = "/outboxie/relay"
 	parkedNotice  = "outboxie.event.parked.v1"
 	adoptedNotice = "outboxie.log.adopted.v1"
-	noticeCount   = 9   // headers that a notice has
 	maxReason     = 500 // bytes of the reason that a notice keeps
 )
 
@@ -61,7 +60,7 @@ func encodeNotice(stream string, sequence uint64, notice outbox.Notice, kept int
 		EventID  string          `json:"event_id,omitempty"`
 		Reason   string          `json:"reason,omitempty"`
 	}{notice.Position, notice.EventID, reason})
-	h := newHeaders(noticeCount)
+	h := newHeaders()
 	h.add(headerSpecVersion, specVersion)
 	h.add(headerID, escape(id))
 	h.add(headerType, kind)

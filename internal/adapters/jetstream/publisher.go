@@ -126,15 +126,16 @@ func (p *Publisher) append(ctx context.Context, after uint64, batch []outbox.Ent
 	if err != nil {
 		return after, err
 	}
-	for len(batch) > 0 {
-		messages, refused := chunk(batch, at, limits)
-		if after, err = p.store(ctx, after, batch, messages); err != nil {
-			return after, err
+	for last := after; len(batch) > 0; after = last {
+		if len(batch) >= minBatch {
+			last, err = p.storeBatch(ctx, after, batch, at, limits)
+		} else {
+			last, err = p.storeEach(ctx, after, batch, at, limits)
 		}
-		if refused != nil {
-			return after, refused
+		if err != nil {
+			return last, err
 		}
-		batch = batch[len(messages):]
+		batch = batch[last-after:]
 	}
 	return after, nil
 }
@@ -160,34 +161,33 @@ func (p *Publisher) limits(ctx context.Context) (limits, error) {
 	return limits{stream: p.o.Stream, subjects: config.Subjects, size: size}, nil
 }
 
-// chunk encodes the head of batch: as much as is sent at once, ending before an entry that can never be stored.
-func chunk(batch []outbox.Entry, at *outbox.Progress, limits limits) ([]*nats.Msg, error) {
-	messages := make([]*nats.Msg, 0, min(len(batch), maxBatch))
-	for bytes := 0; len(messages) < cap(messages) && (bytes < maxBatchBytes); {
-		entry := batch[len(messages)]
-		message, size := encode(entry, at)
-		judged := size
-		if at == nil { // what can be published can also be redriven, with one header more
-			judged += progressHeader
-		}
-		if reason := refusal(entry, judged, limits); reason != "" {
-			return messages, &ports.RefusedError{Entry: entry, Reason: reason}
-		}
-		messages = append(messages, message)
-		bytes += size + len(entry.Payload)
+// message encodes an entry, and tells how large it is, or answers a RefusedError if it can never be stored.
+func message(h *headers, entry outbox.Entry, at *outbox.Progress, limits limits) (*nats.Msg, int, error) {
+	h.clear()
+	encoded, size := h.encode(entry, at)
+	judged := size
+	if at == nil { // what can be published can also be redriven, with one header more
+		judged += progressHeader
 	}
-	return messages, nil
+	if reason := refusal(entry, judged, limits); reason != "" {
+		return nil, 0, &ports.RefusedError{Entry: entry, Reason: reason}
+	}
+	return encoded, size + len(entry.Payload), nil
 }
 
-func (p *Publisher) store(ctx context.Context, after uint64, batch []outbox.Entry, messages []*nats.Msg) (uint64, error) {
-	if len(messages) >= minBatch {
-		return p.storeBatch(ctx, after, messages)
-	}
-	for i, message := range messages {
-		if err := p.storeOne(ctx, after, message); err != nil {
+func (p *Publisher) storeEach(
+	ctx context.Context, after uint64, batch []outbox.Entry, at *outbox.Progress, limits limits,
+) (uint64, error) {
+	h := newHeaders()
+	for _, entry := range batch {
+		encoded, _, err := message(h, entry, at, limits)
+		if err != nil {
+			return after, err
+		}
+		if err := p.storeOne(ctx, after, encoded); err != nil {
 			switch errorCode(err) {
 			case jetstream.JSErrCodeStreamMessageExceedsMaximum, codeHeaderTooLarge:
-				err = &ports.RefusedError{Entry: batch[i], Reason: err.Error()}
+				err = &ports.RefusedError{Entry: entry, Reason: err.Error()}
 			}
 			return after, err
 		}
@@ -231,27 +231,52 @@ func (p *Publisher) storeOne(ctx context.Context, after uint64, message *nats.Ms
 	return nil
 }
 
-// storeBatch stores all messages or none. The expectation goes on the first message and is checked when the last one
-// commits. No acknowledgement is asked for before that: nothing could be done with it, and the wait would not heed ctx.
-// A batch that fails is never touched again; what was sent of it is abandoned by the broker, because no other batch has
-// its id.
-func (p *Publisher) storeBatch(ctx context.Context, after uint64, messages []*nats.Msg) (uint64, error) {
+// storeBatch stores the head of batch, all of it or nothing: as much as is sent at once, ending before an entry that can
+// never be stored. The expectation goes on the first message and is checked when the last one commits. No acknowledgement is
+// asked for before that: nothing could be done with it, and the wait would not heed ctx. A batch that fails is never touched
+// again; what was sent of it is abandoned by the broker, because no other batch has its id.
+//
+// Each message is encoded while the broker reads those before it, in the room of the one before the last: the client has
+// written that when AddMsg returns.
+func (p *Publisher) storeBatch(
+	ctx context.Context, after uint64, batch []outbox.Entry, at *outbox.Progress, limits limits,
+) (uint64, error) {
 	ctx, done, err := p.sending(ctx)
 	if err != nil {
 		return after, err
 	}
 	defer done()
-	first := messages[0].Header
-	first.Set(jetstream.ExpectedStreamHeader, p.o.Stream)
-	first.Set(jetstream.ExpectedLastSeqHeader, strconv.FormatUint(after, 10))
-	ack, err := jetstreamext.PublishMsgBatch(ctx, p.js, messages, jetstreamext.BatchFlowControl{AckFirst: false})
+	sender, err := jetstreamext.NewBatchPublisher(p.js, jetstreamext.BatchFlowControl{AckFirst: false})
+	if err != nil {
+		return after, err
+	}
+	rooms := [2]*headers{newHeaders(), newHeaders()}
+	next, bytes, refused := message(rooms[0], batch[0], at, limits)
+	if refused != nil {
+		return after, refused
+	}
+	next.Header.Set(jetstream.ExpectedStreamHeader, p.o.Stream)
+	next.Header.Set(jetstream.ExpectedLastSeqHeader, strconv.FormatUint(after, 10))
+	for count := 1; count < min(len(batch), maxBatch) && bytes < maxBatchBytes; count++ {
+		following, size, err := message(rooms[count%2], batch[count], at, limits)
+		if refused = err; refused != nil {
+			break
+		}
+		if err := sender.AddMsg(next); err != nil {
+			return after, p.storeError(ctx, after, err)
+		}
+		next = following
+		bytes += size
+	}
+	end := after + uint64(sender.Size()) + 1
+	ack, err := sender.CommitMsg(ctx, next)
 	if err != nil {
 		return after, p.storeError(ctx, after, err)
 	}
-	if end := after + uint64(len(messages)); ack.Sequence != end {
+	if ack.Sequence != end {
 		return after, ports.ErrTailMoved.With("expected the batch to end at sequence %d, not at %d", end, ack.Sequence)
 	}
-	return ack.Sequence, nil
+	return end, refused
 }
 
 func (p *Publisher) storeError(ctx context.Context, after uint64, err error) error {
