@@ -126,16 +126,16 @@ func (p *Publisher) append(ctx context.Context, after uint64, batch []outbox.Ent
 	if err != nil {
 		return after, err
 	}
-	for last := after; len(batch) > 0; after = last {
-		if len(batch) >= minBatch {
-			last, err = p.storeBatch(ctx, after, batch, at, limits)
-		} else {
-			last, err = p.storeEach(ctx, after, batch, at, limits)
+	for len(batch) > 0 {
+		store := p.storeBatch
+		if len(batch) < minBatch {
+			store = p.storeEach
 		}
+		last, err := store(ctx, after, batch, at, limits)
 		if err != nil {
 			return last, err
 		}
-		batch = batch[last-after:]
+		batch, after = batch[last-after:], last
 	}
 	return after, nil
 }
