@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -32,6 +31,7 @@ type Log struct {
 	waited  atomic.Int64 // nanoseconds, of waits that are over
 	sizes   sizes
 	direct  atomic.Bool // the connections lead to Postgres itself
+	bare    bool        // the last read found no row at all, not even the one that was dealt with last
 
 	// await returns when no gap below seen can be filled any more.
 	await     func(ctx context.Context, seen outbox.Position) error
@@ -101,8 +101,15 @@ func (l *Log) read(ctx context.Context, from outbox.Progress, limit outbox.Slice
 	ctx, cancel := context.WithTimeout(ctx, l.within)
 	defer cancel()
 	limit.Count = l.sizes.candidates(limit)
+	if l.bare { // one statement, not two, for a leader that idles over an empty log
+		purgedTo, last, err := l.extent(ctx)
+		if err == nil && from.Position <= purgedTo && (last == 0 || last < from.Position) {
+			return page, nil
+		}
+	}
 	page, err = l.rows(ctx, from.Position, limit, to)
 	if err == nil {
+		l.bare = len(page.Entries) == 0
 		page.Entries, err = l.verified(ctx, from, page.Entries)
 	}
 	if err != nil {
@@ -124,7 +131,7 @@ func (l *Log) verified(ctx context.Context, from outbox.Progress, entries []outb
 				from.Position, first.ID, from.EventID)
 		}
 	}
-	purgedTo, err := l.purgedTo(ctx)
+	purgedTo, _, err := l.extent(ctx)
 	if err == nil && from.Position > purgedTo {
 		err = ports.ErrHistoryLost.With("the log has no row at position %d, from where event %q was published",
 			from.Position, from.EventID)
@@ -132,15 +139,16 @@ func (l *Log) verified(ctx context.Context, from outbox.Progress, entries []outb
 	return entries, err
 }
 
-// purgedTo tells up to where rows may be missing. It is asked after a row was missed: retention, which never comes further
-// than what was published, cannot have removed that row since, and so not have passed it either.
-func (l *Log) purgedTo(ctx context.Context) (outbox.Position, error) {
+// extent tells up to where rows may be missing, and the last row's position, or 0. It is asked after a row was missed:
+// retention, which never comes further than what was published, cannot have removed that row since, and so not have passed
+// it either.
+func (l *Log) extent(ctx context.Context) (purgedTo, last outbox.Position, err error) {
 	var standby bool
-	var purgedTo sql.NullInt64
-	err := l.db.QueryRowContext(ctx, "SELECT pg_is_in_recovery(), (SELECT purged_to FROM outbox_cursor WHERE relay = ?)", l.relay).
-		Scan(&standby, &purgedTo)
+	err = l.db.QueryRowContext(ctx, `SELECT pg_is_in_recovery(),
+		coalesce((SELECT purged_to FROM outbox_cursor WHERE relay = ?), 0), coalesce((SELECT max(position) FROM outbox), 0)`, l.relay).
+		Scan(&standby, &purgedTo, &last)
 	if err == nil && standby {
 		err = errStandby
 	}
-	return outbox.Position(purgedTo.Int64), err
+	return purgedTo, last, err
 }

@@ -394,3 +394,41 @@ func TestLogIsPreparedWhereTheConnectionIsDirect(t *testing.T) {
 	}
 	require.Equal(t, 1, prepared())
 }
+
+// TestAnIdleLogIsOneStatement : of a log that is empty, or of which everything was purged, as of one that holds the row that was
+// published last. What comes then is found.
+func TestAnIdleLogIsOneStatement(t *testing.T) {
+	h := newHarness(t)
+	server := open(t, postgres.Options{URL: h.address, MaxOpenConns: 1})
+	log := postgres.NewLog(server, relay, quiet)
+	from := outbox.Progress{}
+	read := func() []outbox.Entry {
+		page, err := log.After(t.Context(), from, plenty)
+		require.NoError(t, err)
+		return page.Entries
+	}
+	transactions := func() (count int64) { // of the only connection; asking is one itself
+		exec(t, server, "SELECT pg_stat_force_next_flush()")
+		require.NoError(t, h.admin.NewRaw("SELECT xact_commit FROM pg_stat_database WHERE datname = ?", h.name).Scan(t.Context(), &count))
+		return count
+	}
+	requireOneEach := func() {
+		t.Helper()
+		require.Empty(t, read())
+		before := transactions()
+		for range 10 {
+			require.Empty(t, read())
+		}
+		require.EqualValues(t, 10+1, transactions()-before)
+	}
+	requireOneEach()
+	insert(t, server, "a")
+	from = read()[0].Progress()
+	requireOneEach()
+	exec(t, server, "DELETE FROM outbox")
+	exec(t, server, `INSERT INTO outbox_cursor (relay, position, stream_sequence, purged_to, token, updated_at)
+		VALUES (?1, ?0, 0, ?0, 0, now())`, int64(from.Position), relay)
+	requireOneEach()
+	insert(t, server, "b")
+	require.Len(t, read(), 1)
+}
