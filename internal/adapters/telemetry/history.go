@@ -19,6 +19,7 @@ const (
 // history is what lately held this instance's relay up, or set it going again. An event that waits meanwhile is told so, in
 // the trace of its order: the relay publishes one batch after the other, so what concerns one event concerns all.
 type history struct {
+	telling    sync.WaitGroup // of the last long batch; over before the next one, and before the relay resigns
 	mu         sync.Mutex
 	happenings []happening
 }
@@ -60,7 +61,8 @@ func (h *history) tell(span trace.Span, since time.Time) {
 		if began.Before(since) {
 			began = since
 		}
-		attributes := append(slices.Clone(what.attributes),
+		attributes := make([]attribute.KeyValue, 0, len(what.attributes)+3)
+		attributes = append(append(attributes, what.attributes...),
 			DetailKey.String(what.detail), TimesKey.Int(what.times), LastedKey.Float64(what.last.Sub(began).Seconds()))
 		span.AddEvent(what.name, trace.WithTimestamp(began), trace.WithAttributes(attributes...))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
@@ -12,6 +13,10 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
+
+// longBatch is how many messages are told of while the next ones are published. Telling of a thousand takes as long as half
+// the publishing of them, most of which is waiting for the broker.
+const longBatch = 100
 
 // maxLinks is how many links a span has at most; OpenTelemetry drops more.
 const maxLinks = 128
@@ -106,20 +111,33 @@ func (p *publisher) send(
 		send.SetAttributes(storedKey.Int(stored))
 		record(send, err)
 	}
-	for i := range batch[:stored] {
-		if isSampled(batch[i].Headers) {
-			span := p.waited(ctx, &batch[i], answered, send)
-			span.SetAttributes(SequenceKey.Int64(int64(after) + int64(i) + 1))
-			span.End(trace.WithTimestamp(answered))
-		}
+	link := trace.WithLinks()
+	if send.SpanContext().IsSampled() {
+		link = trace.WithLinks(trace.Link{SpanContext: send.SpanContext()})
+	}
+	p.history.telling.Wait()
+	if stored < longBatch {
+		p.tell(ctx, batch[:stored], after, answered, link)
+	} else {
+		p.history.telling.Go(func() { p.tell(ctx, batch[:stored], after, answered, link) })
 	}
 	var refused *ports.RefusedError
 	if errors.As(err, &refused) && isSampled(refused.Entry.Headers) {
-		span := p.waited(ctx, &refused.Entry, answered, send)
+		span := p.waited(ctx, &refused.Entry, answered, link)
 		record(span, err)
 		span.End(trace.WithTimestamp(answered))
 	}
 	return last, err
+}
+
+// tell ends the wait of each message of stored, which are those directly after a sequence.
+func (p *publisher) tell(ctx context.Context, stored []outbox.Entry, after uint64, now time.Time, link trace.SpanStartOption) {
+	for i := range stored {
+		if isSampled(stored[i].Headers) {
+			span := p.waited(ctx, &stored[i], now, link, SequenceKey.Int64(int64(after)+int64(i)+1))
+			span.End(trace.WithTimestamp(now))
+		}
+	}
 }
 
 // storedOf is how many of batch were stored after a sequence, if last is the stream's last one.
@@ -141,7 +159,9 @@ func (p *publisher) failed(ctx context.Context, err error, began time.Time) {
 }
 
 // waited starts the span that tells the order's own trace how long the message has waited in the outbox, until now, and why.
-func (p *publisher) waited(ctx context.Context, entry *outbox.Entry, now time.Time, send trace.Span) trace.Span {
+func (p *publisher) waited(
+	ctx context.Context, entry *outbox.Entry, now time.Time, link trace.SpanStartOption, more ...attribute.KeyValue,
+) trace.Span {
 	created := creationContext(ctx, entry.Headers)
 	if !created.IsValid() {
 		return noop.Span{}
@@ -150,14 +170,8 @@ func (p *publisher) waited(ctx context.Context, entry *outbox.Entry, now time.Ti
 	if start.IsZero() || start.After(now) {
 		start = now
 	}
-	options := []trace.SpanStartOption{
-		trace.WithTimestamp(start),
-		messageAttributes(&entry.Message, positionKey.Int64(int64(entry.Position))),
-	}
-	if send.SpanContext().IsSampled() {
-		options = append(options, trace.WithLinks(trace.Link{SpanContext: send.SpanContext()}))
-	}
-	_, span := p.tracer.Start(trace.ContextWithRemoteSpanContext(ctx, created), WaitSpan, options...)
+	_, span := p.tracer.Start(trace.ContextWithRemoteSpanContext(ctx, created), WaitSpan, trace.WithTimestamp(start), link,
+		messageAttributes(&entry.Message, append(more, positionKey.Int64(int64(entry.Position)))...))
 	p.history.tell(span, start)
 	return span
 }

@@ -228,13 +228,14 @@ func TestPublisherSurvivesAnAnswerOutOfRange(t *testing.T) {
 }
 
 func TestPublisherBoundsItsLinks(t *testing.T) {
-	tp, spans := record()
+	relay, spans := traceRelay(&driven{})
 	headers := make([]map[string]string, 200)
 	for i := range headers {
 		headers[i] = sampledHeaders()
 	}
-	_, err := tracePublisher(tp, &stream{}).Publish(context.Background(), 0, batchOf(headers...))
+	_, err := relay.Publisher.Publish(context.Background(), 0, batchOf(headers...))
 	require.NoError(t, err)
+	require.NoError(t, relay.Elector.Resign(context.Background(), outbox.Term{})) // all is told by then
 	require.Len(t, spans.one(t, "send ORDERS").Links(), 128)
 	require.Zero(t, spans.one(t, "send ORDERS").DroppedLinks())
 	require.Len(t, spans.all("outbox relay"), 200)

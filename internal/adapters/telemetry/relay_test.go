@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
@@ -293,4 +294,11 @@ func TestHaltsAreTraced(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A provider that records nothing is not even asked, also where the orders are sampled.
+func TestNothingIsTracedWhereNothingIsRecorded(t *testing.T) {
+	d := &driven{}
+	untraced := telemetry.RelayPorts{Log: d, Cursors: d, Publisher: d, Elector: d}
+	require.Equal(t, untraced, telemetry.TraceRelay(noop.NewTracerProvider(), "ORDERS", untraced))
 }

@@ -50,14 +50,15 @@ func tracer(tp trace.TracerProvider) trace.Tracer {
 
 // messageAttributes describe one message, and more.
 func messageAttributes(m *outbox.Message, more ...attribute.KeyValue) trace.SpanStartOption {
-	return trace.WithAttributes(append([]attribute.KeyValue{
+	attributes := make([]attribute.KeyValue, 0, 6+len(more))
+	return trace.WithAttributes(append(append(attributes,
 		messagingSystem,
 		semconv.MessagingDestinationName(m.Subject),
 		semconv.MessagingMessageID(m.ID),
 		aggregateTypeKey.String(m.Key.Type),
 		AggregateIDKey.String(m.Key.ID),
 		aggregateVersionKey.Int64(m.Version),
-	}, more...)...)
+	), more...)...)
 }
 
 // The creation context is the span in which a message was made, as it is stored in the message's headers: W3C trace
