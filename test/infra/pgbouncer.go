@@ -1,6 +1,7 @@
 package infra
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"net/url"
@@ -8,6 +9,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"syscall"
 	"testing"
@@ -27,7 +29,11 @@ pool_mode = transaction
 max_client_conn = 1000
 default_pool_size = 20
 logfile = %s
+%s
 `
+
+// olderThanPrepared are the versions that know nothing of prepared statements: those before 1.21.
+var olderThanPrepared = regexp.MustCompile(`PgBouncer 1\.(\d|1\d|20)\.`)
 
 // PgBouncer starts a PgBouncer in transaction mode before a server, and returns the server's URL through it. Besides the URL's
 // user it knows users with their passwords. It ends with the test.
@@ -44,6 +50,12 @@ func PgBouncer(t testing.TB, address string, users map[string]string) string {
 		t.Fatal(err)
 	}
 	folder, port := tempDir(t), Port(t)
+	more := ""
+	if version, err := exec.Command(program, "--version").Output(); err != nil {
+		t.Fatal(err)
+	} else if bytes.Contains(version, []byte("PgBouncer 1.")) && !olderThanPrepared.Match(version) {
+		more = "max_prepared_statements = 0" // as most run it, and as those before had it
+	}
 	log, known, config := filepath.Join(folder, "log"), filepath.Join(folder, "users"), filepath.Join(folder, "pgbouncer.ini")
 	password, _ := server.User.Password()
 	list := fmt.Sprintf("%q %q\n", server.User.Username(), password)
@@ -52,7 +64,7 @@ func PgBouncer(t testing.TB, address string, users map[string]string) string {
 	}
 	for file, text := range map[string]string{
 		known:  list,
-		config: fmt.Sprintf(pgBouncerConfig, server.Hostname(), server.Port(), port, known, log),
+		config: fmt.Sprintf(pgBouncerConfig, server.Hostname(), server.Port(), port, known, log, more),
 	} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

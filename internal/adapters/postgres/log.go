@@ -100,7 +100,6 @@ func (l *Log) read(ctx context.Context, from outbox.Progress, limit outbox.Slice
 	defer func() { l.sizes.learn(page.Entries, err) }()
 	ctx, cancel := context.WithTimeout(ctx, l.within)
 	defer cancel()
-	limit.Count = l.sizes.candidates(limit)
 	if l.bare { // one statement, not two, for a leader that idles over an empty log
 		purgedTo, last, err := l.extent(ctx)
 		if err == nil && from.Position <= purgedTo && (last == 0 || last < from.Position) {

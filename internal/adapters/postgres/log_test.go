@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"regexp"
+	"strconv"
 	"testing"
 	"time"
 
@@ -383,7 +385,7 @@ func TestLogIsPreparedWhereTheConnectionIsDirect(t *testing.T) {
 	}
 	require.NoError(t, read())
 	require.Zero(t, prepared(), "before anything is known of the connection")
-	for range 10 { // beyond Postgres' first plans
+	for range 10 {
 		require.NoError(t, read())
 	}
 	require.Equal(t, 1, prepared())
@@ -431,4 +433,35 @@ func TestAnIdleLogIsOneStatement(t *testing.T) {
 	requireOneEach()
 	insert(t, server, "b")
 	require.Len(t, read(), 1)
+}
+
+// TestLogKeepsItsPlan : for a large table, about which Postgres knows everything, it would rather make one for each read, or one
+// that reckons with all that follows, and compiles it.
+func TestLogKeepsItsPlan(t *testing.T) {
+	const jitAbove = 100_000 // cost, Postgres' default
+	h := newHarness(t)
+	single := open(t, postgres.Options{URL: h.address, MaxOpenConns: 1})
+	log := postgres.NewLog(single, relay, quiet)
+	exec(t, single, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
+		SELECT gen_random_uuid(), 'order', 'a', n, 'type', 'subject', '{}' FROM generate_series(1, 20000) AS n`)
+	exec(t, single, "ANALYZE outbox")
+	var last string
+	require.NoError(t, single.NewRaw("SELECT event_id FROM outbox WHERE position = 19999").Scan(t.Context(), &last))
+	for range 20 {
+		page, err := log.After(t.Context(), outbox.Progress{Position: 19999, EventID: last}, plenty)
+		require.NoError(t, err)
+		require.Len(t, page.Entries, 1)
+	}
+	var name string
+	var kept int
+	require.NoError(t, single.NewRaw("SELECT name, generic_plans FROM pg_prepared_statements").Scan(t.Context(), &name, &kept))
+	require.Greater(t, kept, 10)
+	exec(t, single, "UPDATE pg_class SET reltuples = 1e9 WHERE relname = 'outbox'")
+	var plan string
+	require.NoError(t, single.QueryRowContext(t.Context(), "EXPLAIN EXECUTE "+name+" (1)").Scan(&plan))
+	cost := regexp.MustCompile(`cost=.*\.\.(\d+)`).FindStringSubmatch(plan)
+	require.NotNil(t, cost, plan)
+	total, err := strconv.Atoi(cost[1])
+	require.NoError(t, err)
+	require.Less(t, total, jitAbove, plan)
 }

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -14,18 +15,22 @@ import (
 // readStatement reads, in one snapshot, the row that was dealt with last and what follows it. Every event that is not drained
 // with a backlog waits for one such read, so it asks for no more. Whether a row is in the parking lot is not asked with
 // EXISTS, for which Postgres may read the whole lot into a hash table.
+//
+// The position is hidden from the planner and the limit, which is appended, is not, so that Postgres keeps the plan: else it
+// would prefer one for the very position, made anew each time; or fear for a large table that all of it is wanted, and compile
+// the statement for tens of milliseconds.
 const readStatement = `
 SELECT pg_is_in_recovery(), pg_backend_pid(),
 	(SELECT true FROM outbox_parked AS p WHERE p.position = o.position) IS NOT NULL, ` + entryColumns + `
-FROM outbox AS o WHERE o.position >= $1 ORDER BY o.position LIMIT $2`
+FROM outbox AS o WHERE o.position >= (SELECT $1::bigint) ORDER BY o.position LIMIT `
 
-const readName = "outboxie_log"
+const readName = "outboxie_log_"
 
 // rows reads the row at a position and those after it. The limit is for those after it; what does not fit is not kept.
 //
-// This is the one statement that is prepared, where the connection leads to Postgres itself: planning it takes longer than
-// running it. A pooler's connection leads to another backend each time, so there it is sent whole; it is told by the
-// backend, which is not the one that the connection was opened to.
+// For whole slices this is the one statement that is prepared, where the connection leads to Postgres itself: planning it
+// takes longer than running it. A pooler's connection leads to another backend each time, so there it is sent whole; it is told
+// by the backend, which is not the one that the connection was opened to.
 func (l *Log) rows(ctx context.Context, at outbox.Position, limit outbox.Slice, to outbox.Position) (page ports.Page, err error) {
 	conn, err := l.db.Conn(ctx)
 	if err != nil {
@@ -43,22 +48,26 @@ func (l *Log) rows(ctx context.Context, at outbox.Position, limit outbox.Slice, 
 	return page, err
 }
 
-// query forgets the prepared statement when anything goes wrong, so that the next read depends on nothing that was before.
+// query forgets what is prepared on conn when anything goes wrong, so that the next read depends on nothing that was before.
 func (l *Log) query(ctx context.Context, conn *pgx.Conn, at outbox.Position, limit outbox.Slice, to outbox.Position) (page ports.Page, err error) {
-	statement := readStatement
-	if l.direct.Load() {
-		statement = readName
+	count := l.sizes.candidates(limit)
+	whole := count == limit.Count
+	limit.Count = count
+	statement := readStatement + strconv.Itoa(count+1)
+	if whole && l.direct.Load() {
+		name := readName + strconv.Itoa(count)
 		defer func() {
 			if err != nil {
 				l.direct.Store(false)
-				_ = conn.Deallocate(ctx, readName)
+				_ = conn.Deallocate(ctx, name)
 			}
 		}()
-		if _, err := conn.Prepare(ctx, readName, readStatement); err != nil {
+		if _, err := conn.Prepare(ctx, name, statement); err != nil {
 			return page, err
 		}
+		statement = name
 	}
-	rows, err := conn.Query(ctx, statement, int64(at), limit.Count+1)
+	rows, err := conn.Query(ctx, statement, int64(at))
 	if err != nil {
 		return page, err
 	}

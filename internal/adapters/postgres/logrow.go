@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// entryColumns are the columns of a logRow, of a row of the outbox named o.
+// entryColumns are the columns of a row of the outbox named o, in the order of logRow.columns and of Log.scan.
 const entryColumns = `o.position, o.event_id, o.aggregate_type, o.aggregate_id, o.aggregate_version, o.event_type, o.subject,
 	o.headers, o.payload, o.recorded_at`
 

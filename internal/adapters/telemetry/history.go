@@ -21,7 +21,7 @@ const (
 type history struct {
 	telling    sync.WaitGroup // of the last long batch; over before the next one, and before the relay resigns
 	mu         sync.Mutex
-	happenings []happening
+	happenings happenings
 }
 
 // happening is something that happened once, or the same thing several times in a row.
@@ -49,11 +49,18 @@ func (h *history) note(name, detail string, since time.Time, attributes ...attri
 	h.happenings = append(h.happenings, happening{name: name, detail: detail, attributes: attributes, first: since, last: now, times: 1})
 }
 
-// tell adds to span, which starts at since, an event for each thing that happened since then.
-func (h *history) tell(span trace.Span, since time.Time) {
+// untilNow is what happened so far.
+func (h *history) untilNow() happenings {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, what := range h.happenings {
+	return slices.Clone(h.happenings)
+}
+
+type happenings []happening
+
+// tell adds to span, which starts at since, an event for each thing that happened since then.
+func (h happenings) tell(span trace.Span, since time.Time) {
+	for _, what := range h {
 		if what.last.Before(since) {
 			continue
 		}

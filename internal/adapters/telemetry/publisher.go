@@ -111,31 +111,39 @@ func (p *publisher) send(
 		send.SetAttributes(storedKey.Int(stored))
 		record(send, err)
 	}
-	link := trace.WithLinks()
+	told := outcome{at: answered, link: trace.WithLinks(), happened: p.history.untilNow()}
 	if send.SpanContext().IsSampled() {
-		link = trace.WithLinks(trace.Link{SpanContext: send.SpanContext()})
+		told.link = trace.WithLinks(trace.Link{SpanContext: send.SpanContext()})
 	}
 	p.history.telling.Wait()
 	if stored < longBatch {
-		p.tell(ctx, batch[:stored], after, answered, link)
+		p.tell(ctx, batch[:stored], after, told)
 	} else {
-		p.history.telling.Go(func() { p.tell(ctx, batch[:stored], after, answered, link) })
+		p.history.telling.Go(func() { p.tell(ctx, batch[:stored], after, told) })
 	}
 	var refused *ports.RefusedError
 	if errors.As(err, &refused) && isSampled(refused.Entry.Headers) {
-		span := p.waited(ctx, &refused.Entry, answered, link)
+		span := p.waited(ctx, &refused.Entry, told)
 		record(span, err)
 		span.End(trace.WithTimestamp(answered))
 	}
 	return last, err
 }
 
+// outcome is what the messages of one batch have in common: when the broker answered, the batch's span, and what had happened
+// until then.
+type outcome struct {
+	at       time.Time
+	link     trace.SpanStartOption
+	happened happenings
+}
+
 // tell ends the wait of each message of stored, which are those directly after a sequence.
-func (p *publisher) tell(ctx context.Context, stored []outbox.Entry, after uint64, now time.Time, link trace.SpanStartOption) {
+func (p *publisher) tell(ctx context.Context, stored []outbox.Entry, after uint64, told outcome) {
 	for i := range stored {
 		if isSampled(stored[i].Headers) {
-			span := p.waited(ctx, &stored[i], now, link, SequenceKey.Int64(int64(after)+int64(i)+1))
-			span.End(trace.WithTimestamp(now))
+			span := p.waited(ctx, &stored[i], told, SequenceKey.Int64(int64(after)+int64(i)+1))
+			span.End(trace.WithTimestamp(told.at))
 		}
 	}
 }
@@ -158,21 +166,20 @@ func (p *publisher) failed(ctx context.Context, err error, began time.Time) {
 	}
 }
 
-// waited starts the span that tells the order's own trace how long the message has waited in the outbox, until now, and why.
-func (p *publisher) waited(
-	ctx context.Context, entry *outbox.Entry, now time.Time, link trace.SpanStartOption, more ...attribute.KeyValue,
-) trace.Span {
+// waited starts the span that tells the order's own trace how long the message has waited in the outbox, until the broker
+// answered, and why.
+func (p *publisher) waited(ctx context.Context, entry *outbox.Entry, told outcome, more ...attribute.KeyValue) trace.Span {
 	created := creationContext(ctx, entry.Headers)
 	if !created.IsValid() {
 		return noop.Span{}
 	}
 	start := entry.RecordedAt // by the database's clock, which may be ahead of ours
-	if start.IsZero() || start.After(now) {
-		start = now
+	if start.IsZero() || start.After(told.at) {
+		start = told.at
 	}
-	_, span := p.tracer.Start(trace.ContextWithRemoteSpanContext(ctx, created), WaitSpan, trace.WithTimestamp(start), link,
+	_, span := p.tracer.Start(trace.ContextWithRemoteSpanContext(ctx, created), WaitSpan, trace.WithTimestamp(start), told.link,
 		messageAttributes(&entry.Message, append(more, positionKey.Int64(int64(entry.Position)))...))
-	p.history.tell(span, start)
+	told.happened.tell(span, start)
 	return span
 }
 

@@ -302,3 +302,27 @@ func TestNothingIsTracedWhereNothingIsRecorded(t *testing.T) {
 	untraced := telemetry.RelayPorts{Log: d, Cursors: d, Publisher: d, Elector: d}
 	require.Equal(t, untraced, telemetry.TraceRelay(noop.NewTracerProvider(), "ORDERS", untraced))
 }
+
+// What happens while a long batch is told of is not part of its story.
+func TestALongBatchIsToldOfWhatHappenedBefore(t *testing.T) {
+	d := &driven{}
+	relay, spans := traceRelay(d)
+	headers := make([]map[string]string, 1000)
+	for i := range headers {
+		headers[i] = sampledHeaders()
+	}
+	_, err := relay.Publisher.Publish(t.Context(), 0, batchOf(headers...))
+	require.NoError(t, err)
+	d.err = errDown
+	for range 100 {
+		_, err = relay.Publisher.Look(t.Context())
+		require.ErrorIs(t, err, errDown)
+	}
+	d.err = nil
+	require.NoError(t, relay.Elector.Resign(t.Context(), outbox.Term{}))
+	waits := spans.all("outbox relay")
+	require.Len(t, waits, 1000)
+	for _, wait := range waits {
+		require.Empty(t, wait.Events())
+	}
+}

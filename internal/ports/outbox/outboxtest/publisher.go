@@ -308,8 +308,9 @@ func streamRefused(t *testing.T, h StreamHarness) {
 		"foreign subject": func(e *outbox.Entry) { e.Subject = h.ForeignSubject() },
 	}
 	for name, spoil := range spoil {
-		for _, before := range []int{0, 3, 30, 1000, 1003} {
-			entries := NewEntries(outbox.Position(tail), before+3)
+		for _, at := range []struct{ before, behind int }{{0, 2}, {3, 2}, {30, 2}, {0, 12}, {1, 12}, {7, 12}, {1000, 2}, {1003, 2}} {
+			before := at.before
+			entries := NewEntries(outbox.Position(tail), before+1+at.behind)
 			spoil(&entries[before])
 			last, err := publisher.Publish(t.Context(), tail, entries)
 			var refused *ports.RefusedError
