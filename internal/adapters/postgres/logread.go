@@ -16,13 +16,13 @@ import (
 // with a backlog waits for one such read, so it asks for no more. Whether a row is in the parking lot is not asked with
 // EXISTS, for which Postgres may read the whole lot into a hash table.
 //
-// The position is hidden from the planner and the limit, which is appended, is not, so that Postgres keeps the plan: else it
+// The positions are hidden from the planner and the limit, which is appended, is not, so that Postgres keeps the plan: else it
 // would prefer one for the very position, made anew each time; or fear for a large table that all of it is wanted, and compile
-// the statement for tens of milliseconds.
+// the statement for tens of milliseconds. Of two bounds it thinks that they let little through, so it never scans the table.
 const readStatement = `
 SELECT pg_is_in_recovery(), pg_backend_pid(),
 	(SELECT true FROM outbox_parked AS p WHERE p.position = o.position) IS NOT NULL, ` + entryColumns + `
-FROM outbox AS o WHERE o.position >= (SELECT $1::bigint) ORDER BY o.position LIMIT `
+FROM outbox AS o WHERE o.position BETWEEN (SELECT $1::bigint) AND (SELECT $2::bigint) ORDER BY o.position LIMIT `
 
 const readName = "outboxie_log_"
 
@@ -67,15 +67,15 @@ func (l *Log) query(ctx context.Context, conn *pgx.Conn, at outbox.Position, lim
 		}
 		statement = name
 	}
-	rows, err := conn.Query(ctx, statement, int64(at))
+	rows, err := conn.Query(ctx, statement, int64(at), int64(to))
 	if err != nil {
 		return page, err
 	}
 	defer rows.Close()
-	return l.scan(rows, conn.PgConn().PID(), at, limit, to)
+	return l.scan(rows, conn.PgConn().PID(), at, limit)
 }
 
-func (l *Log) scan(rows pgx.Rows, opened uint32, at outbox.Position, limit outbox.Slice, to outbox.Position) (page ports.Page, err error) {
+func (l *Log) scan(rows pgx.Rows, opened uint32, at outbox.Position, limit outbox.Slice) (page ports.Page, err error) {
 	var row outbox.Entry
 	var standby bool
 	var backend uint32
@@ -96,7 +96,7 @@ func (l *Log) scan(rows pgx.Rows, opened uint32, at outbox.Position, limit outbo
 		if row.Position > at {
 			count++
 			bytes += len(row.Payload)
-			if page.More = row.Position > to || count > limit.Count || count > 1 && bytes > limit.Bytes; page.More {
+			if page.More = count > limit.Count || count > 1 && bytes > limit.Bytes; page.More {
 				return page, nil
 			}
 		}
