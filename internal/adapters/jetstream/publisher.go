@@ -161,8 +161,8 @@ func (p *Publisher) limits(ctx context.Context) (limits, error) {
 	return limits{stream: p.o.Stream, subjects: config.Subjects, size: size}, nil
 }
 
-// message encodes an entry, and tells how large it is, or answers a RefusedError if it can never be stored.
-func message(h *headers, entry outbox.Entry, at *outbox.Progress, limits limits) (*nats.Msg, int, error) {
+// encodeWithin encodes an entry, and tells how large it is, or answers a RefusedError if it can never be stored.
+func encodeWithin(h *headers, entry outbox.Entry, at *outbox.Progress, limits limits) (*nats.Msg, int, error) {
 	h.clear()
 	encoded, size := h.encode(entry, at)
 	judged := size
@@ -180,7 +180,7 @@ func (p *Publisher) storeEach(
 ) (uint64, error) {
 	h := newHeaders()
 	for _, entry := range batch {
-		encoded, _, err := message(h, entry, at, limits)
+		encoded, _, err := encodeWithin(h, entry, at, limits)
 		if err != nil {
 			return after, err
 		}
@@ -251,14 +251,14 @@ func (p *Publisher) storeBatch(
 		return after, err
 	}
 	rooms := [2]*headers{newHeaders(), newHeaders()}
-	next, bytes, refused := message(rooms[0], batch[0], at, limits)
+	next, bytes, refused := encodeWithin(rooms[0], batch[0], at, limits)
 	if refused != nil {
 		return after, refused
 	}
 	next.Header.Set(jetstream.ExpectedStreamHeader, p.o.Stream)
 	next.Header.Set(jetstream.ExpectedLastSeqHeader, strconv.FormatUint(after, 10))
 	for count := 1; count < min(len(batch), maxBatch) && bytes < maxBatchBytes; count++ {
-		following, size, err := message(rooms[count%2], batch[count], at, limits)
+		following, size, err := encodeWithin(rooms[count%2], batch[count], at, limits)
 		if refused = err; refused != nil {
 			break
 		}
