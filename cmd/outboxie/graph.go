@@ -148,6 +148,7 @@ type relayParts struct {
 	Parking   outboxports.Parking
 	Retention outboxports.Retention
 	Elector   outboxports.Elector
+	Halts     outboxports.InstanceHalts
 	Waker     outboxports.Waker
 	Alarm     outboxports.Alarm
 }
@@ -162,7 +163,8 @@ func newRelay(
 		relay.Ports{
 			Log: traced.Log, Cursors: traced.Cursors, Elector: traced.Elector,
 			Publisher: telemetry.MeasurePublisher(mp, c.Stream.Name, traced.Publisher),
-			Parking:   parts.Parking, Retention: telemetry.MeasureRetention(mp, parts.Retention), Waker: parts.Waker, Alarm: parts.Alarm,
+			Parking:   parts.Parking, Retention: telemetry.MeasureRetention(mp, parts.Retention), Halts: parts.Halts,
+			Waker: parts.Waker, Alarm: parts.Alarm,
 		},
 		relay.Options{
 			LeaseTTL: c.Outbox.LeaseTTL, Poll: c.Outbox.PollInterval,

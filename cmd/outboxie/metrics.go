@@ -41,7 +41,7 @@ func observeRelay(lifecycle fx.Lifecycle, mp metric.MeterProvider, r *relay.Rela
 	return observed(lifecycle)(telemetry.ObserveRelay(mp, func() telemetry.RelayState {
 		status := r.Status()
 		state := telemetry.RelayState{
-			Leads: status.State != relay.Following, Term: status.Token,
+			Leads: status.State == relay.Leading, Term: status.Token,
 			Elections: status.Elections, TakeOvers: status.TakeOvers, Heals: status.Heals,
 		}
 		if status.Halt != nil {
@@ -64,7 +64,7 @@ type sharedParts struct {
 // observeShared shows what is the same whichever instance tells.
 func observeShared(lifecycle fx.Lifecycle, mp metric.MeterProvider, parts sharedParts) error {
 	return observed(lifecycle)(telemetry.ObserveShared(mp, telemetry.Shared{
-		Leads:   func() bool { return parts.Relay.Status().State != relay.Following },
+		Leads:   func() bool { return parts.Relay.Status().State == relay.Leading },
 		Waiting: parts.Log.OldestWait,
 		Measures: func(ctx context.Context) (operating.Measures, error) {
 			return parts.Desk.Measure(ctx, parts.Relay.Status().Position)

@@ -129,7 +129,7 @@ func drain(t *testing.T, database, broker, name string, events int, tel *telemet
 	defer nc.Close()
 	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: name, Logger: quiet})
 	require.NoError(t, err)
-	_, err = publisher.Open(t.Context(), true)
+	_, err = publisher.Open(t.Context(), 1)
 	require.NoError(t, err)
 	const ttl = 3 * time.Second
 	bell := memory.NewBell()

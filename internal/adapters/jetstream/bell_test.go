@@ -22,7 +22,7 @@ func TestWakeUpsAreNotStored(t *testing.T) {
 	publisher := b.opened()
 	b.Bell().Wake()
 	requireRung(t, b.Other())
-	info, err := publisher.Open(t.Context(), false)
+	info, err := publisher.Open(t.Context(), 0)
 	require.NoError(t, err)
 	require.Zero(t, info.LastSequence)
 }
@@ -85,7 +85,7 @@ func TestModule(t *testing.T) {
 			jetstream.PublisherOptions{Stream: stream, Logger: silent}),
 		fx.Invoke(func(c *nats.Conn, publisher ports.Publisher, waker ports.Waker, alarm ports.Alarm, bell *jetstream.Bell) {
 			nc = c
-			_, err := publisher.Open(t.Context(), true)
+			_, err := publisher.Open(t.Context(), 1)
 			require.NoError(t, err)
 			waker.Wake()
 			requireRung(t, alarm)

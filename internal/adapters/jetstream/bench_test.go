@@ -23,7 +23,7 @@ func BenchmarkPublish(b *testing.B) {
 	defer nc.Close()
 	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: stream, Logger: silent})
 	require.NoError(b, err)
-	info, err := publisher.Open(b.Context(), true)
+	info, err := publisher.Open(b.Context(), 1)
 	require.NoError(b, err)
 	tail := info.LastSequence
 	js, err := natsjs.New(nc)

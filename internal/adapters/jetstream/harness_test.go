@@ -78,7 +78,7 @@ func (b *broker) publisher(o jetstream.PublisherOptions) *jetstream.Publisher {
 func (b *broker) opened() *jetstream.Publisher {
 	b.t.Helper()
 	publisher := b.publisher(jetstream.PublisherOptions{})
-	_, err := publisher.Open(b.t.Context(), true)
+	_, err := publisher.Open(b.t.Context(), 1)
 	require.NoError(b.t, err)
 	return publisher
 }
@@ -201,7 +201,7 @@ func (s *sources) Append(t *testing.T, entries ...outbox.Entry) {
 func (s *sources) Reconnect(t *testing.T) {
 	t.Helper()
 	s.broker.Reconnect(t)
-	_, err := s.publisher.Open(t.Context(), false)
+	_, err := s.publisher.Open(t.Context(), 0)
 	require.NoError(t, err)
 }
 

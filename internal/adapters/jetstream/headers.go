@@ -167,7 +167,9 @@ func stampOf(header nats.Header) ports.Stamp {
 	if err != nil {
 		kept = math.MaxUint64 // whoever wrote that said nothing about it
 	}
-	return ports.Stamp{Ours: true, Progress: progress, Parked: reason, Kept: kept}
+	return ports.Stamp{
+		Ours: true, Progress: progress, Parked: reason, Kept: kept, Confirms: reason == "" && header.Get(headerType) == confirmedNotice,
+	}
 }
 
 func progressText(progress outbox.Progress) string {

@@ -17,10 +17,11 @@ import (
 
 // What a notice is, for CloudEvents. Subscribers never see one: it is on a subject of its own.
 const (
-	noticeSource  = "/outboxie/relay"
-	parkedNotice  = "outboxie.event.parked.v1"
-	adoptedNotice = "outboxie.log.adopted.v1"
-	maxReason     = 500 // bytes of the reason that a notice keeps
+	noticeSource    = "/outboxie/relay"
+	parkedNotice    = "outboxie.event.parked.v1"
+	confirmedNotice = "outboxie.stream.confirmed.v1"
+	adoptedNotice   = "outboxie.log.adopted.v1"
+	maxReason       = 500 // bytes of the reason that a notice keeps
 )
 
 // Notify implements the port. Where the stream takes small messages only, less of the reason is kept, so that no event is
@@ -49,8 +50,12 @@ func tooLarge(size int, limits limits) bool {
 func encodeNotice(stream string, sequence uint64, notice outbox.Notice, kept int) (*nats.Msg, int) {
 	kind, id, reason := parkedNotice, notice.EventID, shortened(notice.Parked, kept)
 	if notice.Parked == "" {
-		// The log may be adopted at one position several times, and where it has no row.
-		kind, id = adoptedNotice, strconv.FormatInt(int64(notice.Position), 10)+"-"+strconv.FormatUint(sequence, 10)
+		// Such a notice may come at one position several times, and where the log has no row.
+		kind = adoptedNotice
+		if notice.Confirms {
+			kind = confirmedNotice
+		}
+		id = strconv.FormatInt(int64(notice.Position), 10) + "-" + strconv.FormatUint(sequence, 10)
 	}
 	var body bytes.Buffer
 	readable := json.NewEncoder(&body)

@@ -148,7 +148,7 @@ func TestNoticeFitsSmallStreams(t *testing.T) {
 	for _, limit := range []int32{512, 600, 1000, 2000, 4000} {
 		b := newBroker(t)
 		publisher := b.publisher(jetstream.PublisherOptions{MaxMsgSize: limit})
-		_, err := publisher.Open(t.Context(), true)
+		_, err := publisher.Open(t.Context(), 1)
 		require.NoError(t, err)
 		reason := strings.Repeat("€ ", 1000)
 		_, err = publisher.Notify(t.Context(), 0, outbox.Notice{Progress: outboxtest.NewEntries(41, 1)[0].Progress(), Parked: reason})

@@ -57,7 +57,7 @@ type Publisher struct {
 	told       atomic.Pointer[string]                 // the warnings that were logged last
 }
 
-var _ ports.Publisher = (*Publisher)(nil)
+var _ ports.StreamRepair = (*Publisher)(nil)
 
 // NewPublisher returns a publisher to the stream that o names. It asks the broker nothing.
 func NewPublisher(nc *nats.Conn, o PublisherOptions) (*Publisher, error) {

@@ -40,7 +40,7 @@ func (b *broker) proxied(timeout time.Duration) (*jetstream.Publisher, *proxy) {
 	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: stream, Timeout: timeout, Logger: silent})
 	require.NoError(b.t, err)
 	require.Eventually(b.t, func() bool {
-		_, err = publisher.Open(b.t.Context(), true)
+		_, err = publisher.Open(b.t.Context(), 1)
 		return err == nil
 	}, patience, time.Millisecond)
 	return publisher, network
@@ -87,7 +87,7 @@ func TestLostAckLeavesTheBatchStored(t *testing.T) {
 			require.NotErrorIs(t, err, context.Canceled, "nobody canceled")
 
 			require.Eventually(t, func() bool {
-				_, err = publisher.Open(t.Context(), false)
+				_, err = publisher.Open(t.Context(), 0)
 				return err == nil
 			}, patience, time.Millisecond)
 			_, err = publisher.Publish(t.Context(), 0, outboxtest.NewEntries(0, n))
@@ -125,7 +125,7 @@ func TestSilentBrokerIsNotWaitedForForEver(t *testing.T) {
 		require.Zero(t, last)
 		_, err = publisher.At(t.Context(), 1)
 		requireOutage(t, err)
-		_, err = publisher.Open(t.Context(), true)
+		_, err = publisher.Open(t.Context(), 1)
 		requireOutage(t, err)
 	}
 }
@@ -139,11 +139,11 @@ func TestPublisherStartsWithoutABroker(t *testing.T) {
 		_, err := publisher.Publish(t.Context(), 0, outboxtest.NewEntries(0, n))
 		requireOutage(t, err)
 	}
-	_, err := publisher.Open(t.Context(), true)
+	_, err := publisher.Open(t.Context(), 1)
 	requireOutage(t, err)
 	require.Less(t, time.Since(start), 2*time.Second, "nothing waits for a broker that is not there")
 	b.Reconnect(t)
-	_, err = publisher.Open(t.Context(), true)
+	_, err = publisher.Open(t.Context(), 1)
 	require.NoError(t, err)
 	_, err = publisher.Publish(t.Context(), 0, outboxtest.NewEntries(0, 50))
 	require.NoError(t, err)
@@ -159,7 +159,7 @@ func TestLargestMessage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBroker(t)
 			publisher := b.publisher(jetstream.PublisherOptions{MaxMsgSize: limit.maxMsgSize})
-			_, err := publisher.Open(t.Context(), true)
+			_, err := publisher.Open(t.Context(), 1)
 			require.NoError(t, err)
 			tail := uint64(0)
 			for _, before := range []int{0, 20} {
@@ -204,7 +204,7 @@ func TestLimitLoweredBehindOurBack(t *testing.T) {
 	last, err = publisher.Publish(t.Context(), 2, entries[3:])
 	requireOutage(t, err)
 	require.Equal(t, uint64(2), last)
-	_, err = publisher.Open(t.Context(), false)
+	_, err = publisher.Open(t.Context(), 0)
 	require.NoError(t, err)
 	last, err = publisher.Publish(t.Context(), 2, entries[3:])
 	requireRefused(t, err)

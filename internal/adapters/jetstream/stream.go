@@ -21,13 +21,13 @@ type limits struct {
 }
 
 // Open implements the port.
-func (p *Publisher) Open(ctx context.Context, create bool) (ports.StreamInfo, error) {
+func (p *Publisher) Open(ctx context.Context, first uint64) (ports.StreamInfo, error) {
 	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
 	defer done()
 	reconnects := p.nc.Stats().Reconnects // before the first request, whose answer comes over this connection or none
 	info, err := p.info(ctx)
-	if errors.Is(err, ports.ErrStreamMissing) && create {
-		info, err = p.create(ctx)
+	if errors.Is(err, ports.ErrStreamMissing) && first > 0 {
+		info, err = p.create(ctx, first)
 	}
 	if err == nil {
 		info, err = p.update(ctx, info)
@@ -51,12 +51,34 @@ func (p *Publisher) Look(ctx context.Context) (ports.StreamInfo, error) {
 	return p.seen(info, reconnects), nil
 }
 
+// Raise purges the stream up to the sequence before first, which moves the end of an empty stream there. A message that
+// somebody else stores at the same moment may be lost with it.
+func (p *Publisher) Raise(ctx context.Context, first uint64) (ports.StreamInfo, error) {
+	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
+	defer done()
+	stream, err := p.js.Stream(ctx, p.o.Stream)
+	if err != nil {
+		return ports.StreamInfo{}, p.streamError(ctx, err)
+	}
+	switch state := stream.CachedInfo().State; {
+	case state.Msgs > 0:
+		return ports.StreamInfo{}, ports.ErrTailMoved.With("stream %s holds %d messages", p.o.Stream, state.Msgs)
+	case state.LastSeq+1 < first:
+		if err := stream.Purge(ctx, jetstream.WithPurgeSequence(first)); err != nil {
+			return ports.StreamInfo{}, p.streamError(ctx, fmt.Errorf("raise the sequence of stream %s: %w", p.o.Stream, err))
+		}
+	}
+	return p.Look(ctx)
+}
+
 func (p *Publisher) seen(info *jetstream.StreamInfo, reconnects uint64) ports.StreamInfo {
 	p.config.Store(&info.Config)
 	return ports.StreamInfo{
 		Created:       info.Created.UTC().Format(time.RFC3339Nano),
 		FirstSequence: info.State.FirstSeq,
 		LastSequence:  info.State.LastSeq,
+		Base:          max(info.Config.FirstSeq, 1) - 1,
+		Messages:      info.State.Msgs,
 		Session:       reconnects,
 	}
 }
@@ -77,10 +99,10 @@ func (p *Publisher) streamError(ctx context.Context, err error) error {
 	return classify(ctx, err)
 }
 
-func (p *Publisher) create(ctx context.Context) (*jetstream.StreamInfo, error) {
+func (p *Publisher) create(ctx context.Context, first uint64) (*jetstream.StreamInfo, error) {
 	stream, err := p.js.CreateStream(ctx, p.wanted(jetstream.StreamConfig{
 		Name: p.o.Stream, Description: "Domain events, appended by the outbox relay only",
-		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Replicas: 1, MaxMsgs: -1,
+		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Replicas: 1, MaxMsgs: -1, FirstSeq: first,
 		MaxBytes: p.o.MaxBytes, MaxMsgSize: p.o.MaxMsgSize, MaxAge: p.o.MaxAge,
 	}))
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another instance was faster, with other limits

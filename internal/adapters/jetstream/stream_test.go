@@ -28,7 +28,7 @@ func TestStreamIsNeverShrunk(t *testing.T) {
 	}
 	publisher := b.publisher(options)
 	for range 3 {
-		_, err = publisher.Open(t.Context(), false)
+		_, err = publisher.Open(t.Context(), 0)
 		require.NoError(t, err)
 	}
 	config := b.info().Config
@@ -44,7 +44,7 @@ func TestStreamIsNeverShrunk(t *testing.T) {
 	require.Equal(t, 1, strings.Count(log.String(), "brought the stream up to date"), log.String())
 
 	options.MaxBytes, options.MaxAge, options.MaxMsgSize = -1, -1, -1
-	_, err = b.publisher(options).Open(t.Context(), false)
+	_, err = b.publisher(options).Open(t.Context(), 0)
 	require.NoError(t, err)
 	config = b.info().Config
 	require.Equal(t, int64(-1), config.MaxBytes)
@@ -55,7 +55,7 @@ func TestStreamIsNeverShrunk(t *testing.T) {
 func TestStreamIsCreatedAsConfigured(t *testing.T) {
 	b := newBroker(t)
 	publisher := b.publisher(jetstream.PublisherOptions{MaxBytes: 64 << 20, MaxAge: 48 * time.Hour, MaxMsgSize: 4096})
-	info, err := publisher.Open(t.Context(), true)
+	info, err := publisher.Open(t.Context(), 1)
 	require.NoError(t, err)
 	stored := b.info()
 	require.Equal(t, stored.Created.UTC().Format(time.RFC3339Nano), info.Created)
@@ -77,7 +77,7 @@ func TestPurgedStreamKeepsItsTail(t *testing.T) {
 	found, err := b.admin.Stream(t.Context(), stream)
 	require.NoError(t, err)
 	require.NoError(t, found.Purge(t.Context()))
-	info, err := publisher.Open(t.Context(), false)
+	info, err := publisher.Open(t.Context(), 0)
 	require.NoError(t, err)
 	require.Equal(t, uint64(20), info.LastSequence)
 	_, err = publisher.At(t.Context(), 20)

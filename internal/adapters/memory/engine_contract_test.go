@@ -209,9 +209,9 @@ type publisherLine struct {
 	opened int // which of the lines the stream was opened over, counted from 1; 0: none
 }
 
-func (l *publisherLine) Open(ctx context.Context, create bool) (ports.StreamInfo, error) {
+func (l *publisherLine) Open(ctx context.Context, first uint64) (ports.StreamInfo, error) {
 	lines := l.e.lines()
-	info, err := through(ctx, l.e, func(ctx context.Context) (ports.StreamInfo, error) { return l.e.stream.Open(ctx, create) })
+	info, err := through(ctx, l.e, func(ctx context.Context) (ports.StreamInfo, error) { return l.e.stream.Open(ctx, first) })
 	if err == nil {
 		l.opened, info.Session = lines, uint64(lines)
 	}

@@ -71,18 +71,18 @@ func (s *Source) take() (*delivery, <-chan struct{}, time.Time, error) {
 		c = &consumer{}
 		s.stream.consumers[s.subscriber] = c
 	}
-	if c.pending != 0 && s.stream.messages[c.pending-1].hidden() {
+	if c.pending != 0 && s.stream.message(c.pending).hidden() {
 		c.acked, c.pending = c.pending, 0
 	}
 	if c.pending != 0 && time.Now().Before(c.comeback) {
 		return nil, s.stream.changed, c.comeback, nil
 	}
 	if c.pending == 0 {
-		sequence := c.acked + 1
-		for sequence <= uint64(len(s.stream.messages)) && s.stream.messages[sequence-1].hidden() {
+		sequence := max(c.acked, s.stream.base) + 1
+		for sequence <= s.stream.last() && s.stream.message(sequence).hidden() {
 			sequence++
 		}
-		if sequence > uint64(len(s.stream.messages)) {
+		if sequence > s.stream.last() {
 			return nil, s.stream.changed, time.Time{}, nil
 		}
 		c.pending, c.attempt = sequence, 0
@@ -91,7 +91,7 @@ func (s *Source) take() (*delivery, <-chan struct{}, time.Time, error) {
 	c.attempt++
 	c.comeback = time.Now().Add(s.ackWait)
 	return &delivery{
-		source: s, consumer: c, sequence: c.pending, attempt: c.attempt, handout: c.handout, message: s.stream.messages[c.pending-1],
+		source: s, consumer: c, sequence: c.pending, attempt: c.attempt, handout: c.handout, message: *s.stream.message(c.pending),
 	}, nil, time.Time{}, nil
 }
 

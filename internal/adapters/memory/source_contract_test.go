@@ -18,7 +18,7 @@ import (
 func TestSource(t *testing.T) {
 	inboxtest.TestSource(t, func(t *testing.T) inboxtest.SourceHarness {
 		e := newEngine()
-		_, err := e.stream.Open(t.Context(), true)
+		_, err := e.stream.Open(t.Context(), 1)
 		require.NoError(t, err)
 		return subscription{e}
 	})
@@ -70,7 +70,7 @@ func (l deliveryLine) Retry(ctx context.Context, after time.Duration) error {
 func newStream(t *testing.T, n int) (*memory.Stream, []outbox.Entry) {
 	t.Helper()
 	stream := memory.NewStream()
-	_, err := stream.Open(t.Context(), true)
+	_, err := stream.Open(t.Context(), 1)
 	require.NoError(t, err)
 	entries := outboxtest.NewEntries(0, n)
 	_, err = stream.Publish(t.Context(), 0, entries)

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
@@ -16,9 +17,10 @@ import (
 // befall a stream.
 type Stream struct {
 	mu          sync.Mutex
-	incarnation int
+	incarnation int64 // which of all streams that were ever made this is
 	exists      bool
-	messages    []streamed           // messages[i] has sequence i+1
+	base        uint64 // messages[i] has sequence base+i+1
+	messages    []streamed
 	consumers   map[string]*consumer // by subscriber; see Source
 	changed     chan struct{}
 	careless    bool
@@ -44,8 +46,8 @@ type Message struct {
 }
 
 var (
-	_ ports.Publisher = (*Stream)(nil)
-	_ ports.Finder    = (*Stream)(nil)
+	_ ports.StreamRepair = (*Stream)(nil)
+	_ ports.Finder       = (*Stream)(nil)
 )
 
 // prefix is what every subject of the stream begins with.
@@ -61,19 +63,33 @@ func (s *Stream) announce() {
 	s.changed = make(chan struct{})
 }
 
+// last is the sequence of the last message, and message the one at a sequence that the stream has come to.
+func (s *Stream) last() uint64                      { return s.base + uint64(len(s.messages)) }
+func (s *Stream) message(sequence uint64) *streamed { return &s.messages[sequence-s.base-1] }
+
+// has reports whether the stream holds a message at sequence.
+func (s *Stream) has(sequence uint64) bool {
+	return s.base < sequence && sequence <= s.last() && !s.message(sequence).deleted
+}
+
+// made counts streams, over all brokers.
+var made atomic.Int64
+
+// make makes a new stream.
+func (s *Stream) make(first uint64) { s.exists, s.incarnation, s.base = true, made.Add(1), first-1 }
+
 // Open implements the port.
-func (s *Stream) Open(ctx context.Context, create bool) (ports.StreamInfo, error) {
+func (s *Stream) Open(ctx context.Context, first uint64) (ports.StreamInfo, error) {
 	if err := ctx.Err(); err != nil {
 		return ports.StreamInfo{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.exists {
-		if !create {
+		if first == 0 {
 			return ports.StreamInfo{}, ports.ErrStreamMissing
 		}
-		s.exists = true
-		s.incarnation++
+		s.make(first)
 		s.announce()
 	}
 	return s.info(), nil
@@ -92,15 +108,38 @@ func (s *Stream) Look(ctx context.Context) (ports.StreamInfo, error) {
 	return s.info(), nil
 }
 
+// Raise implements the port.
+func (s *Stream) Raise(ctx context.Context, first uint64) (ports.StreamInfo, error) {
+	if err := ctx.Err(); err != nil {
+		return ports.StreamInfo{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch info := s.info(); {
+	case !s.exists:
+		return ports.StreamInfo{}, ports.ErrStreamMissing
+	case info.Messages > 0:
+		return ports.StreamInfo{}, ports.ErrTailMoved.With("the stream holds %d messages", info.Messages)
+	case info.LastSequence+1 < first:
+		s.base, s.messages = first-1, nil
+	}
+	return s.info(), nil
+}
+
 func (s *Stream) info() ports.StreamInfo {
-	first := 1
-	for first <= len(s.messages) && s.messages[first-1].deleted {
-		first++
+	info := ports.StreamInfo{
+		Created: strconv.FormatInt(s.incarnation, 10), LastSequence: s.last(), Base: s.base, Session: uint64(s.restarts),
 	}
-	return ports.StreamInfo{
-		Created: strconv.Itoa(s.incarnation), FirstSequence: uint64(first), LastSequence: uint64(len(s.messages)),
-		Session: uint64(s.restarts),
+	for sequence := s.last(); sequence > s.base; sequence-- {
+		if s.has(sequence) {
+			info.FirstSequence = sequence
+			info.Messages++
+		}
 	}
+	if info.Messages == 0 {
+		info.FirstSequence = info.LastSequence + 1
+	}
+	return info
 }
 
 // At implements the port.
@@ -113,10 +152,10 @@ func (s *Stream) At(ctx context.Context, sequence uint64) (ports.Stamp, error) {
 	if !s.exists {
 		return ports.Stamp{}, ports.ErrStreamMissing
 	}
-	if sequence == 0 || sequence > uint64(len(s.messages)) || s.messages[sequence-1].deleted {
+	if !s.has(sequence) {
 		return ports.Stamp{}, ports.ErrNoMessage
 	}
-	return s.messages[sequence-1].stamp, nil
+	return s.message(sequence).stamp, nil
 }
 
 // Find implements the port.
@@ -127,7 +166,7 @@ func (s *Stream) Find(ctx context.Context, event outbox.Progress, sequence uint6
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, message := range s.messages {
-		here := sequence == uint64(i+1) || sequence == 0 && !message.stamp.Redriven
+		here := sequence == s.base+uint64(i)+1 || sequence == 0 && !message.stamp.Redriven
 		if here && !message.deleted && message.stamp.Event == event.Position && message.entry.ID == event.EventID {
 			return message.at, nil
 		}
@@ -157,7 +196,9 @@ func (s *Stream) Notify(ctx context.Context, after uint64, notice outbox.Notice)
 		return after, err
 	}
 	s.messages = append(s.messages, streamed{
-		at: time.Now(), stamp: ports.Stamp{Ours: true, Progress: notice.Progress, Parked: notice.Parked, Kept: notice.Kept},
+		at: time.Now(), stamp: ports.Stamp{
+			Ours: true, Progress: notice.Progress, Parked: notice.Parked, Confirms: notice.Confirms && notice.Parked == "", Kept: notice.Kept,
+		},
 	})
 	s.announce()
 	return after + 1, nil
@@ -191,7 +232,7 @@ func (s *Stream) ends(ctx context.Context, after uint64) error {
 	if !s.exists {
 		return ports.ErrStreamMissing
 	}
-	if uint64(len(s.messages)) != after && !s.careless {
+	if s.last() != after && !s.careless {
 		return ports.ErrTailMoved
 	}
 	return nil
@@ -226,7 +267,7 @@ func (s *Stream) AppendForeign() {
 func (s *Stream) AppendCopy(sequence uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.messages = append(s.messages, s.messages[sequence-1])
+	s.messages = append(s.messages, *s.message(sequence))
 	s.announce()
 }
 
@@ -234,7 +275,7 @@ func (s *Stream) AppendCopy(sequence uint64) {
 func (s *Stream) Delete(sequence uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.messages[sequence-1].deleted = true
+	s.message(sequence).deleted = true
 }
 
 // Regress puts an older copy of the store back: what came after sequence is gone. That takes a restart of the broker, which
@@ -243,7 +284,7 @@ func (s *Stream) Regress(sequence uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.restarts++
-	s.messages = slices.Clone(s.messages[:sequence])
+	s.messages = slices.Clone(s.messages[:sequence-s.base])
 	for _, consumer := range s.consumers {
 		consumer.regress(sequence)
 	}
@@ -254,12 +295,13 @@ func (s *Stream) Regress(sequence uint64) {
 func (s *Stream) Copy() (restore func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	kept := slices.Clone(s.messages)
+	kept, base, incarnation := slices.Clone(s.messages), s.base, s.incarnation
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.restarts++
-		s.messages = slices.Clone(kept)
+		s.exists, s.incarnation = true, incarnation
+		s.base, s.messages = base, slices.Clone(kept)
 		s.announce()
 	}
 }
@@ -268,7 +310,7 @@ func (s *Stream) Copy() (restore func()) {
 func (s *Stream) Drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.exists, s.messages = false, nil
+	s.exists, s.base, s.messages = false, 0, nil
 	clear(s.consumers)
 	s.announce()
 }
@@ -278,8 +320,7 @@ func (s *Stream) Recreate() {
 	s.Drop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.exists = true
-	s.incarnation++
+	s.make(1)
 	s.announce()
 }
 
@@ -287,15 +328,15 @@ func (s *Stream) Recreate() {
 func (s *Stream) Len() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return uint64(len(s.messages))
+	return s.last()
 }
 
 // Before is the sequence of the last message that was stored before a time.
 func (s *Stream) Before(cutoff time.Time) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sequence := uint64(len(s.messages))
-	for sequence > 0 && !s.messages[sequence-1].at.Before(cutoff) {
+	sequence := s.last()
+	for sequence > s.base && !s.message(sequence).at.Before(cutoff) {
 		sequence--
 	}
 	return sequence

@@ -27,11 +27,14 @@ func NewDesk(db *bun.DB, relay, stream string) *Desk {
 	return &Desk{db: db, relay: relay, stream: stream}
 }
 
-// Status implements the port. It asks three times, so what it tells may be a few milliseconds apart.
+// Status implements the port. It asks four times, so what it tells may be a few milliseconds apart.
 func (d *Desk) Status(ctx context.Context) (operating.Status, error) {
 	status, err := d.relayStatus(ctx)
 	if err == nil {
 		status.Unpublished, status.Oldest, err = countBehind(ctx, d.db, status.Position)
+	}
+	if err == nil {
+		status.HaltedInstances, err = d.haltedInstances(ctx)
 	}
 	if err != nil {
 		return operating.Status{}, classify(ctx, fmt.Errorf("read the status of the relay %s: %w", d.relay, err))

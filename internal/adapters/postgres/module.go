@@ -31,6 +31,7 @@ var Module = fx.Module("postgres", fx.Provide(
 	fx.Annotate(provideParking, fx.As(new(ports.Parking)), fx.As(new(ports.Attendant))),
 	fx.Annotate(provideRetention, fx.As(new(ports.Retention))),
 	fx.Annotate(provideElector, fx.As(fx.Self()), fx.As(new(ports.Elector))),
+	fx.Annotate(provideInstanceHalts, fx.As(new(ports.InstanceHalts))),
 	fx.Annotate(NewUnitOfWork, fx.As(new(ordering.UnitOfWork))),
 	fx.Annotate(NewExpiredKeys, fx.As(new(ordering.ExpiredKeys))),
 	fx.Annotate(NewInbox,
@@ -57,6 +58,10 @@ func provideCursorStore(db *bun.DB, relay RelayOptions) *CursorStore {
 func provideDesk(db *bun.DB, relay RelayOptions) *Desk { return NewDesk(db, relay.Name, relay.Stream) }
 
 func provideParking(db *bun.DB, relay RelayOptions) *Parking { return NewParking(db, relay.Name) }
+
+func provideInstanceHalts(db *bun.DB, relay RelayOptions) *InstanceHalts {
+	return NewInstanceHalts(db, relay.Name, relay.Holder)
+}
 
 func provideRetention(db *bun.DB, relay RelayOptions) *Retention { return NewRetention(db, relay.Name) }
 

@@ -17,7 +17,7 @@ const haltReasonKey = attribute.Key("outboxie.halt.reason")
 
 // RelayState is a moment of an instance's relay. The counts begin with the process.
 type RelayState struct {
-	Leads     bool              // halted or not
+	Leads     bool
 	Term      int64             // while it leads
 	Halt      outbox.HaltReason // empty: it is not halted
 	Elections int64
@@ -27,7 +27,7 @@ type RelayState struct {
 	GapWaited time.Duration
 }
 
-// ObserveRelay shows the relay of this instance. One that follows shows that it does not lead and is not halted, and no term.
+// ObserveRelay shows the relay of this instance. Only a leader shows a term, and only an instance that does not lead a halt.
 func ObserveRelay(mp metric.MeterProvider, read func() RelayState) (metric.Registration, error) {
 	m := meter(mp)
 	counter := func(name, unit, description string) metric.Int64ObservableCounter {

@@ -33,9 +33,9 @@ type publisher struct {
 	history *history
 }
 
-func (p *publisher) Open(ctx context.Context, create bool) (ports.StreamInfo, error) {
+func (p *publisher) Open(ctx context.Context, first uint64) (ports.StreamInfo, error) {
 	began := time.Now()
-	info, err := p.next.Open(ctx, create)
+	info, err := p.next.Open(ctx, first)
 	p.history.failed(ctx, streamFailed, err, began)
 	return info, err
 }

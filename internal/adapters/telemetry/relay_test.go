@@ -43,7 +43,7 @@ func (d *driven) Report(_ context.Context, _ outbox.Turn, halt *outbox.Halt) err
 	return d.err
 }
 
-func (d *driven) Open(context.Context, bool) (ports.StreamInfo, error) {
+func (d *driven) Open(context.Context, uint64) (ports.StreamInfo, error) {
 	return ports.StreamInfo{}, d.err
 }
 
@@ -110,7 +110,7 @@ func TestWhyAnEventWasLate(t *testing.T) {
 			require.ErrorIs(t, err, errDown)
 		}
 		d.err = errDown
-		_, err = relay.Publisher.Open(ctx, false)
+		_, err = relay.Publisher.Open(ctx, 0)
 		require.ErrorIs(t, err, errDown)
 		_, err = relay.Cursors.Load(ctx)
 		require.ErrorIs(t, err, errDown)
@@ -205,7 +205,7 @@ func callAll(ctx context.Context, relay telemetry.RelayPorts) {
 	_, _ = relay.Cursors.Load(ctx)
 	_, _ = relay.Cursors.Save(ctx, outbox.Turn{}, outbox.Cursor{})
 	_ = relay.Cursors.Report(ctx, outbox.Turn{}, outbox.NewHalt(outbox.HaltTailGone, "gone"))
-	_, _ = relay.Publisher.Open(ctx, true)
+	_, _ = relay.Publisher.Open(ctx, 1)
 	_, _ = relay.Publisher.Look(ctx)
 	_, _ = relay.Publisher.At(ctx, 1)
 	_, _ = relay.Elector.Acquire(ctx)

@@ -33,8 +33,13 @@ type Adoption struct {
 	Place  outbox.Progress
 	Why    string // Place
 	Events int64  // of the log, after Place, that are published next
-	Gone   bool   // the stream ends before Place, and retention has removed what lies between: the stream never gets it
-	Ghosts []Ghost
+	First  uint64 // the sequence of the next message, where the stream is made anew or raised; 0: the stream goes on as it is
+	// Repeats reports that the stream holds messages, and that its sequences are not above all those of the former one. Do refuses
+	// that unless AcceptRepeats is set.
+	Repeats       bool
+	AcceptRepeats bool
+	Gone          bool // the stream ends before Place, and retention has removed what lies between: the stream never gets it
+	Ghosts        []Ghost
 
 	cursor outbox.Cursor
 	stream ports.StreamInfo
@@ -51,11 +56,11 @@ type Ghost struct {
 // Adopter makes and carries out adoptions.
 type Adopter struct {
 	bench     operating.Bench
-	publisher ports.Publisher
+	publisher ports.StreamRepair
 }
 
 // NewAdopter returns an adopter. The publisher is its own, not a relay's.
-func NewAdopter(bench operating.Bench, publisher ports.Publisher) *Adopter {
+func NewAdopter(bench operating.Bench, publisher ports.StreamRepair) *Adopter {
 	return &Adopter{bench: bench, publisher: publisher}
 }
 
@@ -79,6 +84,7 @@ func (a *Adopter) Plan(ctx context.Context, position *outbox.Position) (Adoption
 		return Adoption{}, err
 	}
 	plan.Anew = plan.Create || cursor.StreamCreated != "" && cursor.StreamCreated != plan.stream.Created
+	plan.number()
 	if err := a.choose(ctx, &plan, position); err != nil {
 		return Adoption{}, err
 	}
@@ -179,37 +185,4 @@ func (a *Adopter) known(ctx context.Context, position, purgedTo outbox.Position)
 		return outbox.Progress{Position: position}, nil
 	}
 	return outbox.Progress{}, ErrNoSuchPosition.With("the log has no event at position %d", position)
-}
-
-// Do carries out a plan: it writes the place into the stream, where every relay looks first, and then into the cursor. It
-// fails with ErrTailMoved when the stream has changed since the plan was made. If it dies half-way it can be done again.
-func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
-	stream, err := a.publisher.Open(ctx, plan.Create)
-	if err != nil {
-		return err
-	}
-	if !plan.Create && (stream.Created != plan.stream.Created || stream.LastSequence != plan.stream.LastSequence) {
-		return ports.ErrTailMoved.With("the stream has changed meanwhile; look again")
-	}
-	sequence, err := a.publisher.Notify(ctx, stream.LastSequence, outbox.Notice{Progress: plan.Place, Kept: plan.kept})
-	if err != nil {
-		return err
-	}
-	adopted := outbox.Cursor{Progress: plan.Place, StreamCreated: stream.Created, StreamSequence: sequence}
-	revision := plan.cursor.Revision
-	for {
-		err := a.bench.Adopt(ctx, revision, adopted, plan.kept == 0)
-		if !errors.Is(err, ports.ErrOutOfTurn) {
-			return err
-		}
-		// The relay has written in between. It may have found the notice and go on already.
-		now, err := a.bench.Cursor(ctx)
-		if err != nil {
-			return err
-		}
-		if now.Halt == nil && now.StreamCreated == adopted.StreamCreated && now.StreamSequence >= sequence {
-			return nil
-		}
-		revision = now.Revision
-	}
 }

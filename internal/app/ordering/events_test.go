@@ -43,7 +43,7 @@ func TestEventsTellWhereTheyAre(t *testing.T) {
 	require.Equal(t, []ports.Delivery{pending, pending, pending}, deliveries(t, s, id))
 
 	log := s.log.Committed()
-	_, err := s.stream.Open(t.Context(), true)
+	_, err := s.stream.Open(t.Context(), 1)
 	require.NoError(t, err)
 	_, err = s.stream.Publish(t.Context(), 0, log[:3])
 	require.NoError(t, err)
@@ -95,7 +95,7 @@ func TestParkedEventsSayWhy(t *testing.T) {
 	require.NoError(t, err)
 	requireEvent(ports.Parked)
 
-	_, err = s.stream.Open(t.Context(), true)
+	_, err = s.stream.Open(t.Context(), 1)
 	require.NoError(t, err)
 	_, err = s.stream.Redrive(t.Context(), 0, entry.Progress(), []outbox.Entry{entry})
 	require.NoError(t, err)

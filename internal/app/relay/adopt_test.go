@@ -156,3 +156,14 @@ func TestLostMessagesMayBeBroughtBack(t *testing.T) {
 type dying struct{ operatingports.Bench }
 
 func (dying) Adopt(context.Context, int64, outbox.Cursor, bool) error { return errDead }
+
+// frozenBench is a bench at which the operator freezes before the first adoption.
+type frozenBench struct {
+	operatingports.Bench
+	meanwhile func()
+}
+
+func (b frozenBench) Adopt(ctx context.Context, revision int64, cursor outbox.Cursor, anew bool) error {
+	b.meanwhile()
+	return b.Bench.Adopt(ctx, revision, cursor, anew)
+}

@@ -69,17 +69,30 @@ type instance struct {
 	former  former
 
 	restarts int // of the broker when the stream was opened
+
+	broker *memory.Stream // that it is connected to
+	limit  int            // of payloads, on its server; 0: none but the stream's
+	widens bool           // the limit ends when the stream is looked at next
 }
 
-func (w *world) start(name string) *instance {
+func (w *world) start(name string) *instance { return w.startAt(name, w.stream) }
+
+// startAt starts an instance that is connected to a broker, which may be the wrong one.
+func (w *world) startAt(name string, broker *memory.Stream) *instance {
 	ctx, cancel := context.WithCancel(context.Background())
-	i := &instance{world: w, bell: memory.NewBell(), cancel: cancel, next: make(map[string]planned)}
+	i := &instance{world: w, bell: memory.NewBell(), cancel: cancel, next: make(map[string]planned), broker: broker}
 	i.inner = relay.Ports{
 		Log: w.reader, Cursors: w.cursors, Publisher: w.publisher, Parking: w.parking, Retention: w.cursors,
-		Elector: memory.NewElector(w.lease, name),
+		Elector: memory.NewElector(w.lease, name), Halts: w.halts.Of(name),
+	}
+	if broker != w.stream {
+		i.inner.Publisher = broker
+	}
+	if w.keepsLease {
+		i.inner.Elector = &tenacious{Elector: i.inner.Elector, ctx: ctx, running: &w.running}
 	}
 	i.relay = relay.New(relay.Ports{
-		Log: i, Cursors: i, Publisher: i, Parking: i, Retention: i, Elector: i, Waker: i, Alarm: i.bell,
+		Log: i, Cursors: i, Publisher: i, Parking: i, Retention: i, Elector: i, Halts: i, Waker: i, Alarm: i.bell,
 	}, relay.Options{
 		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1 << 20}, Retention: retention,
 	}, w.logger)
@@ -124,8 +137,35 @@ func (i *instance) plan(method string, p planned) {
 	i.next[method] = p
 }
 
+// narrow limits what the instance's server takes: its max_payload was not raised yet.
+func (i *instance) narrow(limit int) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.limit, i.widens = limit, false
+}
+
+// widenAtLook ends the limit, which the instance learns when it looks at the stream.
+func (i *instance) widenAtLook() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.widens = true
+}
+
+// taken is how many of a batch the instance's server takes, and what it says of the next one.
+func (i *instance) taken(batch []outbox.Entry) (int, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for n, entry := range batch {
+		if i.limit > 0 && len(entry.Payload) > i.limit {
+			return n, &ports.RefusedError{Entry: entry, Reason: "it is larger than this server takes"}
+		}
+	}
+	return len(batch), nil
+}
+
 // spare forgets what was planned.
 func (i *instance) spare() {
+	i.narrow(0)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	clear(i.next)
@@ -233,6 +273,11 @@ func (i *instance) Report(ctx context.Context, t outbox.Turn, h *outbox.Halt) er
 	return err
 }
 
+func (i *instance) Record(ctx context.Context, h *outbox.Halt) error {
+	_, err := call(ctx, i, "Record", func(ctx context.Context) (nothing, error) { return nothing{}, i.inner.Halts.Record(ctx, h) })
+	return err
+}
+
 func (i *instance) Settle(
 	ctx context.Context, t outbox.Turn, tail ports.Stamp, sequence uint64, end bool,
 ) (ports.Settled, error) {
@@ -289,16 +334,22 @@ func write[T any](ctx context.Context, i *instance, method string, request func(
 }
 
 // Open remembers how often the broker was restarted: what is published relies on the stream that was seen here.
-func (i *instance) Open(ctx context.Context, create bool) (ports.StreamInfo, error) {
-	restarts := i.world.stream.Restarts()
+func (i *instance) Open(ctx context.Context, first uint64) (ports.StreamInfo, error) {
+	restarts := i.broker.Restarts()
 	info, err := call(ctx, i, "Open", func(ctx context.Context) (ports.StreamInfo, error) {
-		return i.info(i.inner.Publisher.Open(ctx, create))
+		return i.info(i.inner.Publisher.Open(ctx, first))
 	})
 	i.restarts = restarts
 	return info, err
 }
 
 func (i *instance) Look(ctx context.Context) (ports.StreamInfo, error) {
+	i.mu.Lock()
+	widens := i.widens
+	i.mu.Unlock()
+	if widens {
+		i.narrow(0)
+	}
 	return call(ctx, i, "Look", func(ctx context.Context) (ports.StreamInfo, error) { return i.info(i.inner.Publisher.Look(ctx)) })
 }
 
@@ -313,14 +364,26 @@ func (i *instance) At(ctx context.Context, sequence uint64) (ports.Stamp, error)
 
 func (i *instance) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
 	return i.send(ctx, "Publish", after, func(ctx context.Context) (uint64, error) {
-		return i.inner.Publisher.Publish(ctx, after, batch)
+		return i.narrowly(batch, func(batch []outbox.Entry) (uint64, error) { return i.inner.Publisher.Publish(ctx, after, batch) })
 	})
 }
 
 func (i *instance) Redrive(ctx context.Context, after uint64, at outbox.Progress, batch []outbox.Entry) (uint64, error) {
 	return i.send(ctx, "Redrive", after, func(ctx context.Context) (uint64, error) {
-		return i.inner.Publisher.Redrive(ctx, after, at, batch)
+		return i.narrowly(batch, func(batch []outbox.Entry) (uint64, error) {
+			return i.inner.Publisher.Redrive(ctx, after, at, batch)
+		})
 	})
+}
+
+// narrowly appends what stands before the first entry that the instance's server does not take.
+func (i *instance) narrowly(batch []outbox.Entry, store func([]outbox.Entry) (uint64, error)) (uint64, error) {
+	taken, refused := i.taken(batch)
+	last, err := store(batch[:taken])
+	if err == nil {
+		err = refused
+	}
+	return last, err
 }
 
 func (i *instance) Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error) {
@@ -333,7 +396,7 @@ func (i *instance) Notify(ctx context.Context, after uint64, notice outbox.Notic
 func (i *instance) send(ctx context.Context, method string, after uint64, request func(context.Context) (uint64, error)) (uint64, error) {
 	connection := i.restarts
 	last, err := call(ctx, i, method, func(ctx context.Context) (uint64, error) {
-		if i.world.stream.Restarts() != connection {
+		if i.broker.Restarts() != connection {
 			return after, ports.ErrTailMoved
 		}
 		last, err := request(ctx)
@@ -397,11 +460,11 @@ func (o outage) Look(ctx context.Context) (ports.StreamInfo, error) {
 	return o.Publisher.Look(ctx)
 }
 
-func (o outage) Open(ctx context.Context, create bool) (ports.StreamInfo, error) {
+func (o outage) Open(ctx context.Context, first uint64) (ports.StreamInfo, error) {
 	if o.down.Load() {
 		return ports.StreamInfo{}, errOutage
 	}
-	return o.Publisher.Open(ctx, create)
+	return o.Publisher.Open(ctx, first)
 }
 
 // hanging is an elector whose next renewal never comes back by itself.

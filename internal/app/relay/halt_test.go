@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/app/relay"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
@@ -88,7 +89,7 @@ var halts = map[string]struct {
 	},
 }
 
-// TestHalts shows that the relay halts with the reason, says so, publishes nothing, and keeps its lease. After an adoption it
+// TestHalts shows that the relay halts with the reason, says so, publishes nothing, and lets others lead. After an adoption it
 // goes on by itself: it publishes what the plan said, and nothing else.
 func TestHalts(t *testing.T) {
 	for name, test := range halts {
@@ -116,8 +117,12 @@ func TestHalts(t *testing.T) {
 				require.Equal(t, test.reason, status.Halt.Reason, status.Halt.Detail)
 				require.Equal(t, relay.Halted, status.State)
 				require.Equal(t, published, ids(w.stream.Entries()))
-				holder, _ := w.lease.Holder()
-				require.Equal(t, "second", holder)
+				require.EqualValues(t, 1, status.Elections, "it tries to lead no more")
+				_, err = memory.NewElector(w.lease, "third").Acquire(t.Context())
+				require.NoError(t, err, "another one may")
+				require.Equal(t, "second", w.halts.Reported()[0].Instance)
+				require.Equal(t, *status.Halt, w.halts.Reported()[0].Halt.Halt)
+				time.Sleep(ttl)
 
 				plan, err := adopter.Plan(t.Context(), nil)
 				require.NoError(t, err)
@@ -131,8 +136,9 @@ func TestHalts(t *testing.T) {
 				}
 				require.Equal(t, test.ghosts, ghosts)
 				require.NoError(t, adopter.Do(t.Context(), plan))
-				time.Sleep(time.Second)
+				time.Sleep(2 * time.Second)
 				require.Equal(t, relay.Leading, second.relay.Status().State)
+				require.Empty(t, w.halts.Reported())
 				require.Nil(t, second.relay.Status().Halt)
 				cursor, err := w.cursors.Load(t.Context())
 				require.NoError(t, err)

@@ -52,10 +52,10 @@ func TestOneLineForEachChange(t *testing.T) {
 		require.Equal(t, []string{"redrove parked events"}, said())
 
 		w.stream.AppendCopy(1)
-		require.Equal(t, []string{"relay halted"}, said())
+		require.Equal(t, []string{"relay halted", "lost leadership"}, said())
 		require.Equal(t, outbox.HaltTailCopied, leader.relay.Status().Halt.Reason)
 		w.adopt(t)
-		require.Equal(t, []string{"relaying again"}, said())
+		require.Equal(t, []string{"the cause of the halt has ended", "became leader"}, said())
 
 		leader.cancel()
 		require.Equal(t, []string{"lost leadership"}, said())

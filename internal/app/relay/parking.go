@@ -80,23 +80,56 @@ func (r *Relay) attend(t *tenure, place *place, logger *slog.Logger) (redriven b
 	return true, r.redrive(t, place, due, logger)
 }
 
+// redrive publishes events of one aggregate that were parked. If the broker refuses one of them, it is tried once more, because
+// what the broker takes may have changed since the relay looked last.
 func (r *Relay) redrive(t *tenure, place *place, batch []outbox.Entry, logger *slog.Logger) error {
+	refused, err := r.tryRedrive(t, place, batch, logger)
+	if refused == nil {
+		return err
+	}
+	if err := r.unmoved(t, place); err != nil {
+		return err
+	}
+	refused, err = r.tryRedrive(t, place, []outbox.Entry{refused.Entry}, logger)
+	if refused == nil {
+		return err
+	}
+	return r.refuse(t, place, refused, logger)
+}
+
+// tryRedrive publishes as much of batch as the broker takes, and returns the entry that it refused, if any.
+func (r *Relay) tryRedrive(t *tenure, place *place, batch []outbox.Entry, logger *slog.Logger) (*ports.RefusedError, error) {
 	last, err := r.Publisher.Redrive(t.ctx, place.sequence, place.progress, batch)
 	if stored := place.stored(last, batch); stored > 0 {
 		tail := ports.Stamp{Ours: true, Progress: place.progress, Event: batch[stored-1].Position, Redriven: true}
 		if _, err := r.settle(t, place, tail, last, true); err != nil {
-			return err
+			return nil, err
 		}
 		r.appended(place, place.progress, last, logger)
 		logger.Info("redrove parked events", "aggregate", batch[0].Key.String(), "events", stored, "sequence", last)
 	}
 	var refused *ports.RefusedError
-	if !errors.As(err, &refused) {
+	if errors.As(err, &refused) {
+		return refused, nil
+	}
+	return nil, err
+}
+
+// refuse parks an event again that the broker still does not take. A former leader, whose broker does take it, may be about to
+// redrive the event. So a notice moves the stream first: from then on that append stores nothing.
+func (r *Relay) refuse(t *tenure, place *place, refused *ports.RefusedError, logger *slog.Logger) error {
+	last, err := r.Publisher.Notify(t.ctx, place.sequence, outbox.Notice{Progress: place.progress, Confirms: true, Kept: place.own})
+	if err != nil {
+		return err
+	}
+	r.appended(place, place.progress, last, logger)
+	err = t.write(t.ctx, func(ctx context.Context, turn outbox.Turn) error {
+		return r.Parking.Refuse(ctx, turn, refused.Entry, refused.Reason)
+	})
+	if err != nil {
 		return err
 	}
 	logger.Error("a parked event still cannot be published; it is parked again", "event_id", refused.Entry.ID,
 		"aggregate", refused.Entry.Key.String(), "position", refused.Entry.Position, "reason", refused.Reason)
-	return t.write(t.ctx, func(ctx context.Context, turn outbox.Turn) error {
-		return r.Parking.Refuse(ctx, turn, refused.Entry, refused.Reason)
-	})
+	return nil
 }

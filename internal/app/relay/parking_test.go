@@ -133,8 +133,49 @@ func TestRefusedAgain(t *testing.T) {
 		_, err := w.parking.Redrive(t.Context(), nil)
 		require.NoError(t, err)
 		time.Sleep(time.Second)
-		require.Equal(t, []int{1, -2, 3, 5}, w.positions())
+		require.Equal(t, []int{1, -2, 3, 5, -5}, w.positions(), "the last one confirms the end of the stream")
 		require.Equal(t, map[int]outbox.ParkedState{2: outbox.Parked, 4: outbox.Parked}, w.states())
+	})
+}
+
+// TestRefusedBesideAFrozenRedrive lets a leader freeze when it is about to redrive, and the next one refuse the same events,
+// because its broker takes less. What the first one sends afterwards must not be stored: the lot says that the events wait.
+func TestRefusedBesideAFrozenRedrive(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		first := parked(t, w)
+		w.stream.LimitPayload(100)
+		first.plan("Redrive", planned{mishap: stallBefore, delay: 3 * ttl})
+		_, err := w.parking.Redrive(t.Context(), nil)
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		second := w.run("second")
+		second.narrow(limit)
+		time.Sleep(2 * ttl)
+		require.Equal(t, map[int]outbox.ParkedState{2: outbox.Parked, 4: outbox.Parked}, w.states())
+		require.NoError(t, w.parking.Discard(t.Context(), 4))
+		time.Sleep(2 * ttl) // the first one goes on
+		require.Equal(t, []int{1, -2, 3, 5, -5}, w.positions())
+
+		second.narrow(0)
+		_, err = w.parking.Redrive(t.Context(), nil)
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		require.Equal(t, []int{1, -2, 3, 5, -5, 2}, w.positions())
+		require.Equal(t, map[int]outbox.ParkedState{2: outbox.Redriven, 4: outbox.Discarded}, w.states())
+	})
+}
+
+// TestRedriveLooksOnceMore does not refuse what the broker takes since a moment ago.
+func TestRedriveLooksOnceMore(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		leader := parked(t, w)
+		w.stream.LimitPayload(100)
+		leader.narrow(limit)
+		leader.widenAtLook()
+		_, err := w.parking.Redrive(t.Context(), nil)
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		require.Equal(t, []int{1, -2, 3, 5, 2, 4}, w.positions())
 	})
 }
 

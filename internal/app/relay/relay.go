@@ -33,6 +33,7 @@ type Ports struct {
 	Parking   ports.Parking
 	Retention ports.Retention
 	Elector   ports.Elector
+	Halts     ports.InstanceHalts
 	Waker     ports.Waker
 	Alarm     ports.Alarm
 }
@@ -44,16 +45,16 @@ type State string
 const (
 	Following State = "following" // another instance leads, or none could be asked
 	Leading   State = "leading"
-	Halted    State = "halted" // leading, and stopped on purpose; see Status.Halt
+	Halted    State = "halted" // following, and not trying to lead: this instance found what it must not repair; see Status.Halt
 )
 
 // Status is a moment of a relay's life.
 type Status struct {
 	State    State
-	Token    int64           // of the term, while leading or halted
+	Token    int64           // of the term, while leading
 	Position outbox.Position // the last row of the log that is known to be dealt with
 	Sequence uint64          // the stream's sequence there
-	Halt     *outbox.Halt    // why it halted
+	Halt     *outbox.Halt    // why it is halted
 	Trouble  string          // the last failure, until the relay works again
 	Parked   bool            // events in the parking lot wait for an operator, or to be redriven
 	Counts
@@ -76,6 +77,7 @@ type Relay struct {
 	others  others // of the stream, when it was looked at last
 	strange uint64 // sequence of somebody else's message that was warned of last
 	futile  int    // terms in a row that were given up without having published anything
+	halts   int    // terms in a row that ended with a halt
 }
 
 // New returns a relay that does nothing until Run. The logger names the instance.
@@ -104,9 +106,13 @@ const (
 func (r *Relay) campaignEvery() time.Duration { return min(r.opts.LeaseTTL/2, slowestCampaign) }
 
 // Run campaigns for the lease and leads whenever it holds it, until ctx ends; then it saves its cursor, frees the lease
-// and returns nil. Outages never end it. It is called once.
+// and returns nil. Outages never end it. While the relay is halted it does not campaign. Run is called once.
 func (r *Relay) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
+		if r.Status().Halt != nil {
+			r.awaitRepair(ctx)
+			continue
+		}
 		tried := time.Now()
 		term, err := r.Elector.Acquire(ctx)
 		if err == nil {
@@ -154,7 +160,7 @@ func (r *Relay) lead(ctx context.Context, term outbox.Term) {
 	if r.opts.Retention > 0 {
 		t.owned.Go(func() { r.purge(t, logger) })
 	}
-	place := r.relay(ctx, t, logger)
+	place, halt := r.relay(ctx, t, logger)
 	gaveUp := t.ctx.Err() == nil && ctx.Err() == nil
 	reason := t.end()
 
@@ -162,11 +168,18 @@ func (r *Relay) lead(ctx context.Context, term outbox.Term) {
 		reason = r.resign(ctx, t, place)
 		if gaveUp && errors.Is(reason, errResigned) {
 			reason = errFutile
+			if halt != nil {
+				reason = errHalted
+			}
 		}
 	}
-	r.update(func(s *Status) { *s = Status{State: Following, Counts: s.Counts} })
+	state := Following
+	if halt != nil {
+		state = Halted
+	}
+	r.update(func(s *Status) { *s = Status{State: state, Halt: halt, Counts: s.Counts} })
 	logger.InfoContext(ctx, "lost leadership", "reason", reason)
-	if gaveUp { // whoever follows tries for the lease twice in that time
+	if gaveUp && halt == nil { // followers try for the lease twice in that time
 		sleep(ctx, ctx, 2*r.campaignEvery())
 	}
 }
@@ -174,6 +187,7 @@ func (r *Relay) lead(ctx context.Context, term outbox.Term) {
 var (
 	errResigned = errors.New("resigned")
 	errFutile   = errors.New("gave up: nothing worked for too long")
+	errHalted   = errors.New("halted: another instance may try")
 )
 
 // patience is how long a leader may fail at everything before it lets another instance try, which may reach what it cannot:
@@ -203,9 +217,9 @@ func (r *Relay) resign(ctx context.Context, t *tenure, place *place) error {
 	return errResigned
 }
 
-// relay takes over and drains until the tenure ends or ctx does, or until nothing has worked for too long. It says where it
-// stood when it ended.
-func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) *place {
+// relay takes over and drains until the tenure or ctx ends, until nothing has worked for too long, or until it must halt. It
+// returns where it stood in the end, and why it is halted, if so.
+func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) (*place, *outbox.Halt) {
 	retry := backoff{least: 10 * time.Millisecond, most: r.opts.Poll}
 	t.worked = time.Now()
 	for {
@@ -215,7 +229,7 @@ func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) *plac
 			t.placed.Store(false)
 		}
 		if ctx.Err() != nil || t.ctx.Err() != nil {
-			return place
+			return place, nil
 		}
 		// What was acknowledged is remembered before the stream is judged again: it tells a copied tail from a true one.
 		var unsaved error
@@ -225,9 +239,7 @@ func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) *plac
 		var halt *outbox.Halt
 		if errors.As(err, &halt) {
 			r.halted(t, logger, halt)
-			t.worked = time.Now()
-			sleep(ctx, t.ctx, r.opts.Poll)
-			continue
+			return place, halt
 		}
 		if unsaved != nil {
 			err = unsaved
@@ -239,7 +251,7 @@ func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) *plac
 		}
 		if time.Since(t.worked) >= r.patience() {
 			r.futile++
-			return place
+			return place, nil
 		}
 		if again := retry.used(); again || !overtaken(err) {
 			sleep(ctx, t.ctx, retry.next())
@@ -254,39 +266,15 @@ func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) *plac
 func (r *Relay) working(t *tenure, logger *slog.Logger, place *place) error {
 	before := r.Status()
 	t.placed.Store(true)
-	t.worked, r.futile = time.Now(), 0
+	t.worked, r.futile, r.halts = time.Now(), 0, 0
 	r.update(func(s *Status) {
-		s.State, s.Halt, s.Trouble = Leading, nil, ""
+		s.Trouble = ""
 		s.Position, s.Sequence, s.Parked = place.progress.Position, place.own, place.waiting
 	})
-	if before.Halt != nil || before.Trouble != "" {
+	if before.Trouble != "" {
 		logger.Info("relaying again", "position", place.progress.Position)
 	}
 	return r.report(t, nil)
-}
-
-// halted says once, not every poll, why nothing is relayed.
-func (r *Relay) halted(t *tenure, logger *slog.Logger, halt *outbox.Halt) {
-	before := r.Status().Halt
-	r.update(func(s *Status) { s.State, s.Halt, s.Trouble = Halted, halt, "" })
-	if !before.Equal(halt) {
-		logger.Error("relay halted", "reason", halt.Reason, "detail", halt.Detail)
-	}
-	if err := r.report(t, halt); err != nil {
-		logger.Debug("cannot report the halt yet", "error", err)
-	}
-}
-
-// report tells operators, who may ask any instance, whether the relay is halted.
-func (r *Relay) report(t *tenure, halt *outbox.Halt) error {
-	if t.reported.Equal(halt) {
-		return nil
-	}
-	err := t.write(t.ctx, func(ctx context.Context, turn outbox.Turn) error { return r.Cursors.Report(ctx, turn, halt) })
-	if err == nil {
-		t.reported = halt
-	}
-	return err
 }
 
 // overtaken reports whether another relay, or an earlier request of this one, came first.

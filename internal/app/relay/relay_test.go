@@ -156,7 +156,7 @@ func TestLongOutageIsFewLines(t *testing.T) {
 		var down atomic.Bool
 		down.Store(true)
 		r := relay.New(relay.Ports{
-			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Parking: w.parking, Retention: w.cursors, Elector: i.inner.Elector, Waker: i.bell, Alarm: i.bell,
+			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Parking: w.parking, Retention: w.cursors, Elector: i.inner.Elector, Halts: i.inner.Halts, Waker: i.bell, Alarm: i.bell,
 		}, relay.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1000}},
 			slog.New(slog.NewTextHandler(&text, nil)))
 		w.running.Go(func() { _ = r.Run(ctx) })

@@ -80,28 +80,18 @@ func (r *Relay) takeOver(t *tenure, logger *slog.Logger) (*place, error) {
 		return nil, err
 	}
 	t.revision, t.reported = cursor.Revision, cursor.Halt
-	info, err := r.Publisher.Open(t.ctx, cursor.StreamCreated == "")
-	if errors.Is(err, ports.ErrStreamMissing) {
-		return nil, outbox.NewHalt(outbox.HaltStreamMissing, "the stream is gone; it held everything up to position %d at sequence %d",
-			cursor.Position, cursor.StreamSequence)
+	var create uint64 // a stream that the cursor knows is never made again by itself
+	if cursor.StreamCreated == "" {
+		create = 1
 	}
-	if err != nil {
-		return nil, err
-	}
-	if cursor.StreamCreated != "" && cursor.StreamCreated != info.Created {
-		return nil, outbox.NewHalt(outbox.HaltStreamReplaced, "the stream was created at %s, but the cursor knows the one created at %s",
-			info.Created, cursor.StreamCreated)
-	}
-	here, tail, err := r.locate(t.ctx, cursor, info)
+	info, err := r.Publisher.Open(t.ctx, create)
+	here, tail, err := r.judge(t.ctx, cursor, info, err)
 	if err != nil {
 		return nil, err
 	}
 	if here.own < here.sequence && here.sequence != r.strange {
 		r.strange = here.sequence
 		logger.Warn("somebody else publishes into the stream", "sequence", here.sequence, "ours", here.own)
-	}
-	if err := purged(here, cursor); err != nil { // before anything is written: the lost messages may be brought back
-		return nil, err
 	}
 	lost, err := r.settle(t, here, tail, here.own, false)
 	if err != nil {
@@ -124,10 +114,32 @@ func (r *Relay) takeOver(t *tenure, logger *slog.Logger) (*place, error) {
 	return here, err
 }
 
+// judge finds the place, given what the broker says about the stream, or why nobody may go on from there. It changes nothing:
+// what a halted relay misses may be brought back.
+func (r *Relay) judge(
+	ctx context.Context, cursor outbox.Cursor, info ports.StreamInfo, opened error,
+) (*place, ports.Stamp, error) {
+	switch {
+	case errors.Is(opened, ports.ErrStreamMissing):
+		return nil, ports.Stamp{}, outbox.NewHalt(outbox.HaltStreamMissing,
+			"the stream is gone; it held everything up to position %d at sequence %d", cursor.Position, cursor.StreamSequence)
+	case opened != nil:
+		return nil, ports.Stamp{}, opened
+	case cursor.StreamCreated != "" && cursor.StreamCreated != info.Created:
+		return nil, ports.Stamp{}, outbox.NewHalt(outbox.HaltStreamReplaced,
+			"the stream was created at %s, but the cursor knows the one created at %s", info.Created, cursor.StreamCreated)
+	}
+	here, tail, err := r.locate(ctx, cursor, info)
+	if err != nil {
+		return nil, tail, err
+	}
+	return here, tail, purged(here, cursor)
+}
+
 // redriveAgain marks what was redriven and is not in the stream any more, after a notice at its end: in a cluster of brokers,
 // one that led the stream and does not know yet that it does no longer answers with an old end, but stores nothing.
 func (r *Relay) redriveAgain(t *tenure, here *place, tail ports.Stamp, logger *slog.Logger) error {
-	last, err := r.Publisher.Notify(t.ctx, here.sequence, outbox.Notice{Progress: here.progress, Kept: tail.Held(here.own)})
+	last, err := r.Publisher.Notify(t.ctx, here.sequence, outbox.Notice{Progress: here.progress, Confirms: true, Kept: tail.Held(here.own)})
 	if err != nil {
 		return err
 	}
@@ -177,6 +189,7 @@ func (r *Relay) locate(ctx context.Context, cursor outbox.Cursor, info ports.Str
 	if info.LastSequence < floor {
 		here.lost, floor = floor-info.LastSequence, 0
 	}
+	floor = max(floor, info.Base)
 	own, tail, err := r.lastOfOurs(ctx, info, floor)
 	if err != nil {
 		return nil, ports.Stamp{}, err
@@ -187,7 +200,8 @@ func (r *Relay) locate(ctx context.Context, cursor outbox.Cursor, info ports.Str
 	case own == cursor.StreamSequence:
 		here.progress, tail, err = r.atCursor(ctx, cursor)
 	case tail.Progress.Position >= cursor.Position:
-	case tail.Redriven || tail.Parked != "": // of a leader that had not come as far: what it had not passed is parked, or it could not have appended
+	case tail.Redriven || tail.Parked != "" || tail.Confirms:
+		// A leader behind our cursor wrote this. Everything between is parked; otherwise its append would have failed.
 		here.progress = cursor.Progress
 	default:
 		err = outbox.NewHalt(outbox.HaltTailCopied, "the message at sequence %d is event %s at position %d, but position %d was published before it",

@@ -73,17 +73,19 @@ func even(t *rapid.T, label string) int {
 
 // world is a database, a broker and the instances between them.
 type world struct {
-	log       *memory.Log
-	reader    ports.Log // log as relays read it
-	lease     *memory.Lease
-	stream    *memory.Stream
-	publisher ports.Publisher
-	cursors   *memory.CursorStore
-	parking   *memory.Parking
-	alive     []*instance
-	leaseless bool
-	logger    *slog.Logger
-	running   sync.WaitGroup
+	log        *memory.Log
+	reader     ports.Log // log as relays read it
+	lease      *memory.Lease
+	stream     *memory.Stream
+	publisher  ports.Publisher
+	cursors    *memory.CursorStore
+	parking    *memory.Parking
+	halts      *memory.Halts
+	alive      []*instance
+	leaseless  bool
+	keepsLease bool // a halted relay does not give the lease back
+	logger     *slog.Logger
+	running    sync.WaitGroup
 
 	versions map[string]int64
 	open     []transaction
@@ -109,7 +111,7 @@ func newWorld() *world {
 		logger: slog.New(slog.DiscardHandler), versions: make(map[string]int64), hits: make(map[string]int), given: make(map[string]bool),
 	}
 	w.cursors = memory.NewCursorStore(w.lease, w.log)
-	w.parking = memory.NewParking(w.cursors)
+	w.parking, w.halts = memory.NewParking(w.cursors), memory.NewHalts()
 	w.publisher, w.reader = w.stream, w.log
 	w.stream.LimitPayload(limit)
 	return w
@@ -273,7 +275,7 @@ func (w *world) do(s step, foreign bool) {
 func (w *world) misfortune(s step, foreign bool) {
 	if length := w.stream.Len(); foreign {
 		w.hit("foreign message")
-		_, _ = w.stream.Open(w.context(), true)
+		_, _ = w.stream.Open(w.context(), 1)
 		w.stream.AppendForeign()
 	} else if length > 0 {
 		w.hit("stream regressed")

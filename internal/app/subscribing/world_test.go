@@ -106,7 +106,7 @@ func pass(by time.Duration) {
 func newStream(t *testing.T) *memory.Stream {
 	t.Helper()
 	stream := memory.NewStream()
-	_, err := stream.Open(t.Context(), true)
+	_, err := stream.Open(t.Context(), 1)
 	require.NoError(t, err)
 	return stream
 }

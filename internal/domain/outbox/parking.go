@@ -34,7 +34,10 @@ type ParkedEvent struct {
 // by the same compare-and-swap, as events are published.
 type Notice struct {
 	Progress        // the log counts as dealt with up to here
-	Parked   string // why the event at Progress was parked in its place; empty: the stream was taken as it is
+	Parked   string // why the event at Progress was parked in its place; empty: nothing was parked
+	// Confirms marks the notice of a leader which only proves where the stream ended: from then on, nothing that was under way
+	// can be stored. A notice that neither parks nor confirms is an operator's: the log goes on after Progress, wherever it was.
+	Confirms bool
 	// Kept is the sequence of the last message of ours before the notice. An event that was redriven above it is not in the
 	// stream, whatever is said elsewhere: of a stream that lost messages, others may have taken their places.
 	Kept uint64

@@ -51,6 +51,10 @@ type Status struct {
 	Leader *Leader // nil: nobody leads at the moment
 	Halt   *Halt   // nil: the relay is not halted
 
+	// HaltedInstances are those that do not try to lead, because of what they see, in order of their names. While another
+	// instance leads, each of them probably has a wrong setting.
+	HaltedInstances []InstanceHalt
+
 	Position outbox.Position // everything up to here was dealt with
 	Saved    time.Time       // when the relay said so; zero: never
 	Stream   string
@@ -102,6 +106,12 @@ type Leader struct {
 type Halt struct {
 	outbox.Halt
 	Since time.Time
+}
+
+// InstanceHalt is why one instance does not try to lead.
+type InstanceHalt struct {
+	Instance string
+	Halt
 }
 
 // Writer is a transaction that has written the log and not ended.

@@ -87,6 +87,8 @@ type StreamInfo struct {
 	Created       string // identity: opaque, differs for a stream that was deleted and made anew
 	FirstSequence uint64 // before it there is no message any more
 	LastSequence  uint64 // of the last message ever stored, deleted or not; 0: none
+	Base          uint64 // the sequence before the first one that the stream ever had: 0, unless it was created with another
+	Messages      uint64 // that the stream holds
 	Session       uint64 // of the connection that was asked; differs once that was lost, and the stream may be an older one
 }
 
@@ -97,6 +99,7 @@ type Stamp struct {
 	Event    outbox.Position // of the event that the message carries; 0: it is a Notice
 	Redriven bool            // the event came later than its place in the log
 	Parked   string          // of a Notice
+	Confirms bool            // of a Notice
 	Kept     uint64          // of a Notice
 }
 
@@ -118,8 +121,9 @@ func (s Stamp) Held(sequence uint64) uint64 {
 // has ended.
 type Publisher interface {
 	// Open reports where the stream stands, after bringing its configuration up to date without ever shrinking it. If
-	// there is no stream, it is created when create is true, else the answer is ErrStreamMissing.
-	Open(ctx context.Context, create bool) (StreamInfo, error)
+	// there is no stream, Open creates it, and first is the sequence of its first message. If first is 0, Open creates
+	// nothing and returns ErrStreamMissing.
+	Open(ctx context.Context, first uint64) (StreamInfo, error)
 
 	// Look reports where the stream stands, and changes nothing; if there is none, the answer is ErrStreamMissing. What is
 	// judged by the stream's configuration is judged by what was seen last.
@@ -147,6 +151,15 @@ type Publisher interface {
 	Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error)
 }
 
+// StreamRepair is the stream as an operator repairs it.
+type StreamRepair interface {
+	Publisher
+
+	// Raise gives the next message of an empty stream the sequence first. It never lowers sequences. A stream that holds
+	// messages stays as it is, and the answer is ErrTailMoved.
+	Raise(ctx context.Context, first uint64) (StreamInfo, error)
+}
+
 // Finder looks for events in the stream. It is safe for concurrent use.
 type Finder interface {
 	// Find returns when the stream stored the event, or answers ErrNoMessage if it does not hold it. It looks at sequence, if
@@ -166,6 +179,17 @@ type CursorStore interface {
 	// Report writes why the relay halted, or with nil that it did not, fenced like Save.
 	Report(ctx context.Context, turn outbox.Turn, halt *outbox.Halt) error
 }
+
+// InstanceHalts keeps, for operators, which instances are halted. What it keeps decides nothing: each instance reports for
+// itself, and may do so while another one leads.
+type InstanceHalts interface {
+	// Record keeps why the caller's instance is halted, or with nil that it is not. A report that is not repeated within
+	// HaltReportExpires is forgotten.
+	Record(ctx context.Context, halt *outbox.Halt) error
+}
+
+// HaltReportExpires is how long a report of a halt counts, so that the report of a dead instance goes away.
+const HaltReportExpires = time.Minute
 
 // Settled is how the parking lot stands once it was brought in line with the stream.
 type Settled struct {

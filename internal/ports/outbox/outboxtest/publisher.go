@@ -74,7 +74,7 @@ func NewEntries(after outbox.Position, n int) []outbox.Entry {
 func openStream(t *testing.T, h StreamHarness) (ports.Publisher, ports.StreamInfo) {
 	t.Helper()
 	publisher := h.Publisher()
-	info, err := publisher.Open(t.Context(), true)
+	info, err := publisher.Open(t.Context(), 1)
 	require.NoError(t, err)
 	return publisher, info
 }
@@ -88,7 +88,7 @@ func publish(t *testing.T, publisher ports.Publisher, after uint64, entries []ou
 
 func requireTail(t *testing.T, h StreamHarness, sequence uint64) {
 	t.Helper()
-	info, err := h.Publisher().Open(t.Context(), false)
+	info, err := h.Publisher().Open(t.Context(), 0)
 	require.NoError(t, err)
 	require.Equal(t, sequence, info.LastSequence)
 }
@@ -108,7 +108,7 @@ func progresses(entries []outbox.Entry) []outbox.Progress {
 
 func streamCreate(t *testing.T, h StreamHarness) {
 	publisher := h.Publisher()
-	_, err := publisher.Open(t.Context(), false)
+	_, err := publisher.Open(t.Context(), 0)
 	require.ErrorIs(t, err, ports.ErrStreamMissing)
 	_, err = publisher.Look(t.Context())
 	require.ErrorIs(t, err, ports.ErrStreamMissing)
@@ -120,25 +120,25 @@ func streamCreate(t *testing.T, h StreamHarness) {
 	require.Error(t, err)
 	_, err = publisher.Notify(t.Context(), 0, outbox.Notice{Progress: redriveAt, Parked: "too large"})
 	require.Error(t, err)
-	_, err = publisher.Open(t.Context(), false)
+	_, err = publisher.Open(t.Context(), 0)
 	require.ErrorIs(t, err, ports.ErrStreamMissing)
 
-	created, err := publisher.Open(t.Context(), true)
+	created, err := publisher.Open(t.Context(), 1)
 	require.NoError(t, err)
 	require.NotEmpty(t, created.Created)
 	require.Zero(t, created.LastSequence)
-	for _, create := range []bool{true, false} {
-		again, err := h.Publisher().Open(t.Context(), create)
+	for _, first := range []uint64{0, 1, 1000} {
+		again, err := h.Publisher().Open(t.Context(), first)
 		require.NoError(t, err)
 		require.Equal(t, created, again)
 	}
 	publish(t, publisher, 0, NewEntries(0, 3))
 	seen, err := h.Publisher().Look(t.Context())
 	require.NoError(t, err)
-	opened, err := h.Publisher().Open(t.Context(), false)
+	opened, err := h.Publisher().Open(t.Context(), 0)
 	require.NoError(t, err)
 	require.Equal(t, opened, seen)
-	require.Equal(t, ports.StreamInfo{Created: created.Created, FirstSequence: 1, LastSequence: 3, Session: created.Session}, seen)
+	require.Equal(t, ports.StreamInfo{Created: created.Created, FirstSequence: 1, LastSequence: 3, Messages: 3, Session: created.Session}, seen)
 }
 
 func streamContent(t *testing.T, h StreamHarness) {
@@ -286,11 +286,11 @@ func streamRecreated(t *testing.T, h StreamHarness) {
 	publisher, first := openStream(t, h)
 	publish(t, publisher, 0, NewEntries(0, 2))
 	h.Drop(t)
-	_, err := publisher.Open(t.Context(), false)
+	_, err := publisher.Open(t.Context(), 0)
 	require.ErrorIs(t, err, ports.ErrStreamMissing)
 	_, err = publisher.Publish(t.Context(), 2, NewEntries(2, 1))
 	require.Error(t, err)
-	second, err := publisher.Open(t.Context(), true)
+	second, err := publisher.Open(t.Context(), 1)
 	require.NoError(t, err)
 	require.NotEqual(t, first.Created, second.Created)
 	require.Zero(t, second.LastSequence)
@@ -331,7 +331,7 @@ func streamContext(t *testing.T, h StreamHarness) {
 	publisher, _ := openStream(t, h)
 	ended, end := context.WithCancel(t.Context())
 	end()
-	_, err := publisher.Open(ended, true)
+	_, err := publisher.Open(ended, 1)
 	require.ErrorIs(t, err, context.Canceled)
 	_, err = publisher.At(ended, 1)
 	require.ErrorIs(t, err, context.Canceled)
@@ -359,7 +359,7 @@ func streamOutage(t *testing.T, h StreamHarness) {
 		require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
 		require.NotErrorIs(t, err, ports.ErrStreamMissing)
 	}
-	_, err := publisher.Open(t.Context(), true)
+	_, err := publisher.Open(t.Context(), 1)
 	requireOutage(err)
 	_, err = publisher.At(t.Context(), 1)
 	requireOutage(err)
@@ -375,7 +375,7 @@ func streamOutage(t *testing.T, h StreamHarness) {
 	requireOutage(err)
 	require.Equal(t, uint64(2), last)
 	h.Reconnect(t)
-	again, err := publisher.Open(t.Context(), false)
+	again, err := publisher.Open(t.Context(), 0)
 	require.NoError(t, err)
 	require.Equal(t, info.Created, again.Created)
 	require.Equal(t, uint64(2), again.LastSequence)

@@ -160,7 +160,7 @@ func streamReconnect(t *testing.T, h StreamHarness) {
 		}
 		ended, end := context.WithCancel(t.Context())
 		end()
-		_, err := publisher.Open(ended, false)
+		_, err := publisher.Open(ended, 0)
 		require.Error(t, err)
 		_, err = publisher.Publish(t.Context(), tail, entries[tail:tail+1])
 		require.ErrorIs(t, err, ports.ErrTailMoved, "an Open that failed saw nothing")
@@ -169,7 +169,7 @@ func streamReconnect(t *testing.T, h StreamHarness) {
 		require.NoError(t, err)
 		_, err = publisher.Publish(t.Context(), tail, entries[tail:tail+1])
 		require.ErrorIs(t, err, ports.ErrTailMoved, "to look is not to open")
-		info, err := publisher.Open(t.Context(), false)
+		info, err := publisher.Open(t.Context(), 0)
 		require.NoError(t, err)
 		require.Equal(t, info, looked)
 		require.Equal(t, tail, info.LastSequence)

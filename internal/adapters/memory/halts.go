@@ -1,0 +1,72 @@
+package memory
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// Halts keeps which instances are halted.
+type Halts struct {
+	mu      sync.Mutex
+	reports map[string]haltReport
+}
+
+type haltReport struct {
+	halt        outbox.Halt
+	since, seen time.Time
+}
+
+// NewHalts returns a keeper without reports.
+func NewHalts() *Halts { return &Halts{reports: make(map[string]haltReport)} }
+
+// InstanceHalts reports the halts of one instance.
+type InstanceHalts struct {
+	halts    *Halts
+	instance string
+}
+
+var _ ports.InstanceHalts = InstanceHalts{}
+
+// Of returns what the instance reports to.
+func (h *Halts) Of(instance string) InstanceHalts { return InstanceHalts{h, instance} }
+
+// Record keeps the halt, and since when the instance reports that reason.
+func (i InstanceHalts) Record(ctx context.Context, halt *outbox.Halt) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	i.halts.mu.Lock()
+	defer i.halts.mu.Unlock()
+	if halt == nil {
+		delete(i.halts.reports, i.instance)
+		return nil
+	}
+	report := haltReport{halt: *halt, since: time.Now(), seen: time.Now()}
+	if before, ok := i.halts.reports[i.instance]; ok && before.halt.Reason == halt.Reason {
+		report.since = before.since
+	}
+	i.halts.reports[i.instance] = report
+	return nil
+}
+
+// Reported returns the reports that have not expired, by instance.
+func (h *Halts) Reported() []operating.InstanceHalt {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var reported []operating.InstanceHalt
+	for _, instance := range slices.Sorted(maps.Keys(h.reports)) {
+		if report := h.reports[instance]; time.Since(report.seen) < ports.HaltReportExpires {
+			reported = append(reported, operating.InstanceHalt{
+				Instance: instance, Halt: operating.Halt{Halt: report.halt, Since: report.since},
+			})
+		}
+	}
+	return reported
+}

@@ -1,0 +1,128 @@
+package operating
+
+import (
+	"context"
+	"errors"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// sequenceGap is how far above the former stream's sequences those of a new stream begin. An append says after which sequence
+// it belongs, and not in which stream. One that a frozen relay left under way for the former stream could be stored in the new
+// one if that came to end at the same sequence. The cursor knows the former stream's end as it was at most about a second before
+// the end of the last term; no relay publishes a billion messages in that time.
+const sequenceGap = 1_000_000_000
+
+// ErrSequencesRepeat reports that an append which was meant for the former stream could be stored in the present one.
+var ErrSequencesRepeat = fault.New(fault.Refused, "sequences_repeat", "the stream repeats sequences of the former one")
+
+// number decides where the sequences of a stream begin that is not the one that the relay knew.
+func (p *Adoption) number() {
+	switch first := p.cursor.StreamSequence + sequenceGap + 1; {
+	case p.cursor.StreamCreated == "": // no relay has ever published
+		if p.Create {
+			p.First = 1
+		}
+	case p.Create:
+		p.First = first
+	case !p.Anew || p.stream.LastSequence+1 >= first:
+	case p.stream.Messages == 0:
+		p.First = first
+	default:
+		p.Repeats = true
+	}
+}
+
+// Do carries out a plan: it writes the place into the stream, where every relay looks first, and then into the cursor. If stream
+// or cursor have changed since the plan was made, it changes nothing, and the answer is ErrTailMoved or ErrOutOfTurn. If Do
+// dies half-way it can be done again.
+func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
+	if plan.Repeats && !plan.AcceptRepeats {
+		return ErrSequencesRepeat.With("the stream was made by somebody else and holds %d messages, and its sequences are not above those "+
+			"of the former stream, so an append from before could still be stored in it: delete the stream, and adopt again, which "+
+			"makes it anew; or stop every instance and say --accept-repeats", plan.stream.Messages)
+	}
+	cursor, err := a.bench.Cursor(ctx)
+	if err != nil {
+		return err
+	}
+	if cursor.Revision != plan.cursor.Revision {
+		return ports.ErrOutOfTurn.With("a relay has written since the plan was made; look again")
+	}
+	stream, err := a.prepare(ctx, plan)
+	if err != nil {
+		return err
+	}
+	notice := outbox.Notice{Progress: plan.Place, Kept: plan.kept}
+	sequence, err := a.publisher.Notify(ctx, stream.LastSequence, notice)
+	if err != nil {
+		return err
+	}
+	adopted := outbox.Cursor{Progress: plan.Place, StreamCreated: stream.Created, StreamSequence: sequence}
+	return a.remember(ctx, plan, adopted)
+}
+
+// prepare opens the stream that the plan is about, creates or raises it if the plan says so, and makes sure that it ends where
+// the plan found its end.
+func (a *Adopter) prepare(ctx context.Context, plan Adoption) (ports.StreamInfo, error) {
+	var create uint64
+	if plan.Create {
+		create = plan.First
+	}
+	stream, err := a.publisher.Open(ctx, create)
+	if err != nil {
+		return stream, err
+	}
+	same, end := plan.Create || stream.Created == plan.stream.Created, plan.stream.LastSequence
+	if plan.First > 0 {
+		end = plan.First - 1
+		if same && !plan.Create {
+			if stream, err = a.publisher.Raise(ctx, plan.First); err != nil {
+				return stream, err
+			}
+		}
+	}
+	if !same || stream.LastSequence != end {
+		return stream, errStreamChanged
+	}
+	return stream, nil
+}
+
+var errStreamChanged = ports.ErrTailMoved.With("the stream has changed meanwhile; look again")
+
+// remember sets the cursor to the place that the notice says. If a relay has written in between, it may have found the notice and
+// go on already. Else the cursor is written once more, after a look at the stream: the adoption may be one of a stream that is
+// gone by now. The cursor is read before the look, so that whatever happens in between makes the write fail again.
+func (a *Adopter) remember(ctx context.Context, plan Adoption, adopted outbox.Cursor) error {
+	revision := plan.cursor.Revision
+	for {
+		err := a.bench.Adopt(ctx, revision, adopted, plan.kept == 0)
+		if !errors.Is(err, ports.ErrOutOfTurn) {
+			return err
+		}
+		now, err := a.bench.Cursor(ctx)
+		if err != nil {
+			return err
+		}
+		if now.Halt == nil && now.StreamCreated == adopted.StreamCreated && now.StreamSequence >= adopted.StreamSequence {
+			return nil
+		}
+		stream, err := a.publisher.Look(ctx)
+		if err != nil {
+			return err
+		}
+		if stream.Created != adopted.StreamCreated {
+			return errStreamChanged
+		}
+		notice, err := a.publisher.At(ctx, adopted.StreamSequence)
+		if err != nil {
+			return err
+		}
+		if !notice.Ours || notice.Event != 0 || notice.Progress != adopted.Progress {
+			return errStreamChanged
+		}
+		revision = now.Revision
+	}
+}
