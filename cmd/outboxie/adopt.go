@@ -23,9 +23,9 @@ var errUnconfirmed = fault.New(fault.Invalid, "unconfirmed", "nothing was done: 
 
 func (p *program) outboxAdoptCommand() *cobra.Command {
 	var position int64
-	var yes bool
+	var yes, repeats bool
 	cmd := &cobra.Command{
-		Use:   "adopt [--position N] [--yes]",
+		Use:   "adopt [--position N] [--accept-repeats] [--yes]",
 		Short: "Repair a halted relay: accept the stream as it is, and go on from a place in the log",
 		Long: "Repair a halted relay: accept stream and log as they are now, and go on after the last event that both hold, or after\n" +
 			"--position. The place is written into the stream as a notice, where every relay looks first. Says what it would do;\n" +
@@ -41,15 +41,24 @@ func (p *program) outboxAdoptCommand() *cobra.Command {
 				asked := outbox.Position(position)
 				from = &asked
 			}
-			return p.adopt(cmd.Context(), c, from, yes)
+			return p.adopt(cmd.Context(), c, adoptOptions{position: from, acceptRepeats: repeats, confirmed: yes})
 		},
 	}
 	cmd.Flags().Int64Var(&position, "position", 0, "the last event that counts as published, instead of the one that is proposed")
+	cmd.Flags().BoolVar(&repeats, "accept-repeats", false,
+		"adopt a stream whose sequences are not above those of the former one; only after every instance has been stopped")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do it")
 	return cmd
 }
 
-func (p *program) adopt(ctx context.Context, c config.Config, from *outbox.Position, yes bool) error {
+// adoptOptions is what an operator says about an adoption.
+type adoptOptions struct {
+	position      *outbox.Position // nil: where the plan says
+	acceptRepeats bool
+	confirmed     bool
+}
+
+func (p *program) adopt(ctx context.Context, c config.Config, options adoptOptions) error {
 	logger := p.logger(c)
 	nc, err := jetstream.Connect(brokerOptions(c, logger))
 	if err != nil {
@@ -64,20 +73,21 @@ func (p *program) adopt(ctx context.Context, c config.Config, from *outbox.Posit
 	}
 	return withDatabase(c, func(db *bun.DB) error {
 		adopter := operating.NewAdopter(postgres.NewDesk(db, c.Stream.Name, c.Stream.Name), publisher)
-		plan, err := adopter.Plan(ctx, from)
+		plan, err := adopter.Plan(ctx, options.position)
 		if err != nil {
 			return err
 		}
+		plan.AcceptRepeats = options.acceptRepeats
 		if err := describeAdoption(p.stdout, c.Stream.Name, plan); err != nil {
 			return err
 		}
-		if !yes {
+		if !options.confirmed {
 			return errUnconfirmed
 		}
 		if err := adopter.Do(ctx, plan); err != nil {
 			return fmt.Errorf("adopt stream %s: %w", c.Stream.Name, err)
 		}
-		_, err = fmt.Fprintln(p.stdout, "\nDone. The leader goes on within the poll interval: outboxie outbox status")
+		_, err = fmt.Fprintln(p.stdout, "\nDone. An instance goes on within the poll interval: outboxie outbox status")
 		return err
 	})
 }
@@ -91,10 +101,19 @@ func describeAdoption(out io.Writer, stream string, plan operating.Adoption) err
 		said("The relay is halted (%s): %s.", plan.Halt.Reason, plan.Halt.Detail),
 		said("\nAn adoption would"),
 	}
-	if plan.Create {
-		errs = append(errs, said("  - create stream %s anew;", stream))
-	} else if plan.Anew {
+	switch {
+	case plan.Create:
+		errs = append(errs, said("  - create stream %s again, with sequences from %d on, so that nothing that was sent to the former one fits;", stream, plan.First))
+	case plan.Anew:
 		errs = append(errs, said("  - accept that stream %s is another one than it was;", stream))
+	}
+	switch {
+	case plan.First > 0 && !plan.Create:
+		errs = append(errs, said("  - raise its sequences to %d, so that nothing that was sent to the former stream fits;", plan.First))
+	case plan.Repeats && plan.AcceptRepeats:
+		errs = append(errs, said("  - accept that its sequences are not above the former stream's: is every instance stopped?"))
+	case plan.Repeats:
+		errs = append(errs, said("  - be REFUSED, because its sequences are not above the former stream's, and it holds messages;"))
 	}
 	place := fmt.Sprintf("position %d, event %s", plan.Place.Position, plan.Place.EventID)
 	switch {

@@ -67,12 +67,27 @@ func printStatus(out io.Writer, s operating.Status) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
+	describeHalted(&text, s)
 	if s.State() != operating.Waiting && s.HoldsUp() {
 		fmt.Fprintf(&text, "\nA transaction that has written the outbox is still open (%s). Later events have to wait for it.\n", writerAge(s))
 		describeWriter(&text, *s.Writer)
 	}
 	_, err := io.WriteString(out, text.String())
 	return err
+}
+
+// describeHalted names the instances that do not try to lead.
+func describeHalted(text *strings.Builder, s operating.Status) {
+	if len(s.HaltedInstances) == 0 {
+		return
+	}
+	text.WriteString("\nInstances that do not try to lead, because of what they see:\n")
+	for _, h := range s.HaltedInstances {
+		fmt.Fprintf(text, "  %s, for %s: %s, %s\n", oneLine(h.Instance), age(s.Now.Sub(h.Since)), h.Reason, oneLine(h.Detail))
+	}
+	if s.Leader != nil {
+		text.WriteString("  Others publish. So look at these instances' settings first: DATABASE_URL, NATS_URL, STREAM_NAME.\n")
+	}
 }
 
 func statusRows(s operating.Status) [][2]string {

@@ -23,7 +23,8 @@ func TestOutboxStatus(t *testing.T) {
 	require.Regexp(t, `(?m)^stream +none yet$`, said)
 	var shown httpapi.OutboxStatus
 	o.read(&shown, "status")
-	require.Equal(t, httpapi.OutboxStatus{State: "leaderless", Relay: "ORDERS", Now: shown.Now}, shown)
+	none := []httpapi.HaltedInstance{}
+	require.Equal(t, httpapi.OutboxStatus{State: "leaderless", Relay: "ORDERS", Now: shown.Now, HaltedInstances: none}, shown)
 
 	o.lead()
 	o.five()
@@ -47,7 +48,22 @@ func TestOutboxStatus(t *testing.T) {
 	require.Equal(t, httpapi.OutboxStatus{
 		State: "relaying", Relay: "ORDERS", Now: shown.Now, Leader: shown.Leader, Position: 1, SavedAt: shown.SavedAt, Stream: "ORDERS",
 		StreamSequence: 7, LastPosition: 5, PurgedTo: 1, Unpublished: 3, OldestUnpublishedAt: shown.OldestUnpublishedAt, ParkedEvents: 1, ParkedAggregates: 1,
+		HaltedInstances: none,
 	}, shown)
+
+	misdirected := postgres.NewInstanceHalts(o.db, "ORDERS", "api-2")
+	require.NoError(t, misdirected.Record(t.Context(), outbox.NewHalt(outbox.HaltStreamMissing, "the stream is gone")))
+	said = o.run(exitClean, "status")
+	require.True(t, strings.HasPrefix(said, "relaying\n"), said)
+	require.Regexp(t, `(?m)^  api-2, for 0s: stream_missing, the stream is gone$`, said)
+	require.Contains(t, said, "Others publish. So look at these instances' settings first")
+	o.read(&shown, "status")
+	require.Len(t, shown.HaltedInstances, 1)
+	require.Equal(t, httpapi.HaltedInstance{
+		Instance: "api-2", Reason: "stream_missing", Detail: "the stream is gone", Since: shown.HaltedInstances[0].Since,
+	}, shown.HaltedInstances[0])
+	require.NoError(t, misdirected.Record(t.Context(), nil))
+	require.NotContains(t, o.run(exitClean, "status"), "api-2")
 
 	o.exec("UPDATE outbox SET recorded_at = recorded_at - interval '1 minute'")
 	require.Contains(t, o.run(exitClean, "status"), "relaying\n", "it comes on")

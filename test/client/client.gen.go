@@ -361,6 +361,14 @@ type FieldError struct {
 	Reason    string  `json:"reason"`
 }
 
+// HaltedInstance defines model for HaltedInstance.
+type HaltedInstance struct {
+	Instance string    `json:"instance"`
+	Reason   string    `json:"reason"`
+	Detail   string    `json:"detail"`
+	Since    time.Time `json:"since"`
+}
+
 // Health defines model for Health.
 type Health struct {
 	Status HealthStatus `json:"status"`
@@ -563,6 +571,9 @@ type OutboxStatus struct {
 	OpenWriter          *OutboxWriter `json:"open_writer"`
 	ParkedEvents        int64         `json:"parked_events"`
 	ParkedAggregates    int64         `json:"parked_aggregates"`
+
+	// HaltedInstances Instances that do not try to lead, because of what they see.
+	HaltedInstances []HaltedInstance `json:"halted_instances"`
 }
 
 // OutboxStatusState - `halted`: the relay stopped on purpose and waits for a person.

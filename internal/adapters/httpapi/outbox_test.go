@@ -105,6 +105,9 @@ func TestOutboxStatus(t *testing.T) {
 		Leader: &operating.Leader{Holder: "api-1", Token: 3, Since: noon, Until: noon.Add(time.Second)},
 		Halt:   &operating.Halt{Halt: *outbox.NewHalt(outbox.HaltTailGone, "gone"), Since: noon},
 		Writer: &operating.Writer{PID: 12, Application: "billing", State: "active", Query: "INSERT"},
+		HaltedInstances: []operating.InstanceHalt{
+			{Instance: "api-2", Halt: operating.Halt{Halt: *outbox.NewHalt(outbox.HaltStreamMissing, "not there"), Since: noon}},
+		},
 	}
 	got := b.ask("GET", "/outbox/status", "")
 	require.Equal(t, http.StatusOK, got.status)
@@ -115,11 +118,12 @@ func TestOutboxStatus(t *testing.T) {
 		"leader":{"holder":"api-1","token":3,"since":"2026-11-05T12:30:00Z","until":"2026-11-05T12:30:01Z"},
 		"halt":{"reason":"tail_gone","detail":"gone","since":"2026-11-05T12:30:00Z","meaning":`+
 		`"The end of the stream was deleted or has expired, so it does not say any more what was published last."},
-		"open_writer":{"pid":12,"gid":"","application":"billing","state":"active","query":"INSERT","since":null}}`, got.body)
+		"open_writer":{"pid":12,"gid":"","application":"billing","state":"active","query":"INSERT","since":null},
+		"halted_instances":[{"instance":"api-2","reason":"stream_missing","detail":"not there","since":"2026-11-05T12:30:00Z"}]}`, got.body)
 	b.state = operating.Status{Relay: "ORDERS", Now: noon}
 	require.JSONEq(t, `{"state":"leaderless","relay":"ORDERS","now":"2026-11-05T12:30:00Z","leader":null,"halt":null,"position":0,
 		"saved_at":null,"stream":"","stream_sequence":0,"last_position":0,"purged_to":0,"unpublished":0,"oldest_unpublished_at":null,
-		"open_writer":null,"parked_events":0,"parked_aggregates":0}`, b.ask("GET", "/outbox/status", "").body)
+		"open_writer":null,"parked_events":0,"parked_aggregates":0,"halted_instances":[]}`, b.ask("GET", "/outbox/status", "").body)
 }
 
 func TestOutboxEvents(t *testing.T) {

@@ -90,7 +90,7 @@ func (b *broker) info() *natsjs.StreamInfo {
 	return found.CachedInfo()
 }
 
-func (b *broker) Publisher() ports.Publisher { return b.publisher(jetstream.PublisherOptions{}) }
+func (b *broker) Publisher() ports.StreamRepair { return b.publisher(jetstream.PublisherOptions{}) }
 
 func (b *broker) Finder() ports.Finder {
 	finder, err := jetstream.NewFinder(b.connect(), jetstream.PublisherOptions{Stream: stream})

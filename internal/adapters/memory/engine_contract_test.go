@@ -112,7 +112,7 @@ func through[T any](ctx context.Context, e *engine, call func(context.Context) (
 
 func (e *engine) Log() ports.Log             { return line{e} }
 func (e *engine) Store() ports.CursorStore   { return line{e} }
-func (e *engine) Publisher() ports.Publisher { return &publisherLine{e: e} }
+func (e *engine) Publisher() ports.StreamRepair { return &publisherLine{e: e} }
 func (e *engine) Parking() ports.Parking     { return line{e} }
 func (e *engine) Attendant() ports.Attendant { return line{e} }
 func (e *engine) Retention() ports.Retention { return line{e} }
@@ -227,6 +227,10 @@ func (l *publisherLine) Look(ctx context.Context) (ports.StreamInfo, error) {
 	return info, err
 }
 
+func (l *publisherLine) Raise(ctx context.Context, first uint64) (ports.StreamInfo, error) {
+	return through(ctx, l.e, func(ctx context.Context) (ports.StreamInfo, error) { return l.e.stream.Raise(ctx, first) })
+}
+
 func (l *publisherLine) At(ctx context.Context, sequence uint64) (ports.Stamp, error) {
 	return through(ctx, l.e, func(ctx context.Context) (ports.Stamp, error) { return l.e.stream.At(ctx, sequence) })
 }
@@ -283,3 +287,13 @@ type lonely struct {
 
 func (l lonely) Bell() outboxtest.Bell { return l.bell }
 func (lonely) Other() outboxtest.Bell  { return nil }
+
+func TestInstanceHalts(t *testing.T) {
+	outboxtest.TestInstanceHalts(t, func(*testing.T) outboxtest.HaltsHarness { return haltsHarness{memory.NewHalts()} })
+}
+
+type haltsHarness struct{ halts *memory.Halts }
+
+func (h haltsHarness) InstanceHalts(instance string) ports.InstanceHalts { return h.halts.Of(instance) }
+func (h haltsHarness) Reported(*testing.T) []operating.InstanceHalt      { return h.halts.Reported() }
+func (h haltsHarness) Age(_ *testing.T, by time.Duration)                { h.halts.Age(by) }

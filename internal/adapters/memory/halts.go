@@ -70,3 +70,13 @@ func (h *Halts) Reported() []operating.InstanceHalt {
 	}
 	return reported
 }
+
+// Age makes every report older.
+func (h *Halts) Age(by time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for instance, report := range h.reports {
+		report.since, report.seen = report.since.Add(-by), report.seen.Add(-by)
+		h.reports[instance] = report
+	}
+}

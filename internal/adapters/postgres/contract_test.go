@@ -2,10 +2,14 @@ package postgres_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating/operatingtest"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 )
 
@@ -31,6 +35,32 @@ func TestRetention(t *testing.T) {
 
 func TestBench(t *testing.T) {
 	operatingtest.TestBench(t, func(t *testing.T) operatingtest.BenchHarness { return newHarness(t) })
+}
+
+func TestInstanceHalts(t *testing.T) {
+	outboxtest.TestInstanceHalts(t, func(t *testing.T) outboxtest.HaltsHarness { return haltsHarness{newHarness(t)} })
+}
+
+// haltsHarness ages reports, where a harness ages rows of the log.
+type haltsHarness struct{ *harness }
+
+func (h haltsHarness) InstanceHalts(instance string) ports.InstanceHalts {
+	return postgres.NewInstanceHalts(h.db, relay, instance)
+}
+
+func (h haltsHarness) Reported(t *testing.T) []operating.InstanceHalt {
+	t.Helper()
+	status, err := h.desk().Status(t.Context())
+	require.NoError(t, err)
+	return status.HaltedInstances
+}
+
+func (h haltsHarness) Age(t *testing.T, by time.Duration) {
+	t.Helper()
+	_, err := h.others.ExecContext(t.Context(),
+		"UPDATE outbox_halts SET halted_at = halted_at - ?0 * interval '1 microsecond', reported_at = reported_at - ?0 * interval '1 microsecond'",
+		by.Microseconds())
+	require.NoError(t, err)
 }
 
 func TestJournal(t *testing.T) {

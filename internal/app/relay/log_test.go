@@ -55,7 +55,7 @@ func TestOneLineForEachChange(t *testing.T) {
 		require.Equal(t, []string{"relay halted", "lost leadership"}, said())
 		require.Equal(t, outbox.HaltTailCopied, leader.relay.Status().Halt.Reason)
 		w.adopt(t)
-		require.Equal(t, []string{"the cause of the halt has ended", "became leader"}, said())
+		require.Equal(t, []string{"the cause of the halt has ended", "became leader", "relaying again"}, said())
 
 		leader.cancel()
 		require.Equal(t, []string{"lost leadership"}, said())

@@ -264,14 +264,14 @@ func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) (*pla
 
 // working records that the relay gets on: an empty log, or something published.
 func (r *Relay) working(t *tenure, logger *slog.Logger, place *place) error {
-	before := r.Status()
+	again := r.Status().Trouble != "" || r.halts > 0
 	t.placed.Store(true)
 	t.worked, r.futile, r.halts = time.Now(), 0, 0
 	r.update(func(s *Status) {
 		s.Trouble = ""
 		s.Position, s.Sequence, s.Parked = place.progress.Position, place.own, place.waiting
 	})
-	if before.Trouble != "" {
+	if again {
 		logger.Info("relaying again", "position", place.progress.Position)
 	}
 	return r.report(t, nil)

@@ -32,8 +32,8 @@ func HaltReasons() []HaltReason {
 	}
 }
 
-// Halt is the error of a relay that stopped on purpose. It keeps its lease, so that no other instance runs into the
-// same wall, and looks again every poll.
+// Halt is the error of a relay that stopped on purpose. The relay lets other instances lead, which may see more, and looks
+// every poll whether the cause has ended.
 type Halt struct {
 	Reason HaltReason
 	Detail string

@@ -19,7 +19,7 @@ import (
 // Reconnect returns when every publisher can work again.
 type StreamHarness interface {
 	Outages
-	Publisher() ports.Publisher         // another instance's with each call; used concurrently with the others
+	Publisher() ports.StreamRepair      // another instance's with each call; used concurrently with the others
 	AppendForeign(t *testing.T)         // stores a message that somebody else wrote
 	Delete(t *testing.T, seq uint64)    // removes a message as an operator does
 	Drop(t *testing.T)                  // deletes the stream
@@ -43,6 +43,8 @@ func TestPublisher(t *testing.T, open func(t *testing.T) StreamHarness) {
 		"foreign messages move the tail":                streamForeign,
 		"a deleted message is gone but counted":         streamDeleted,
 		"a stream that was made anew is another":        streamRecreated,
+		"a stream begins at the sequence that is asked": streamFirst,
+		"an empty stream is raised, another is not":     streamRaised,
 		"what stands before a refused entry is stored":  streamRefused,
 		"a call ends with its context":                  streamContext,
 		"a lost connection is an outage":                streamOutage,
@@ -297,6 +299,56 @@ func streamRecreated(t *testing.T, h StreamHarness) {
 	last, err := publisher.Publish(t.Context(), 2, NewEntries(2, 1))
 	require.ErrorIs(t, err, ports.ErrTailMoved)
 	require.Equal(t, uint64(2), last)
+}
+
+func streamFirst(t *testing.T, h StreamHarness) {
+	const first = 3_000_000_000
+	publisher := h.Publisher()
+	created, err := publisher.Open(t.Context(), first)
+	require.NoError(t, err)
+	require.EqualValues(t, first-1, created.LastSequence)
+	require.EqualValues(t, first-1, created.Base)
+	require.Zero(t, created.Messages)
+	_, err = publisher.At(t.Context(), first-1)
+	require.ErrorIs(t, err, ports.ErrNoMessage)
+	for _, before := range []uint64{0, 5} { // as for a former stream, whose sequences began at 1
+		for _, size := range batchSizes[:3] {
+			_, err = publisher.Publish(t.Context(), before, NewEntries(0, size))
+			require.ErrorIs(t, err, ports.ErrTailMoved)
+		}
+	}
+	publish(t, publisher, first-1, NewEntries(0, 20))
+	info, err := publisher.Look(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, ports.StreamInfo{
+		Created: created.Created, Base: first - 1, FirstSequence: first, LastSequence: first + 19, Messages: 20, Session: created.Session,
+	}, info)
+	stamp, err := publisher.At(t.Context(), first)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, stamp.Event)
+}
+
+func streamRaised(t *testing.T, h StreamHarness) {
+	publisher := h.Publisher()
+	_, err := publisher.Raise(t.Context(), 100)
+	require.ErrorIs(t, err, ports.ErrStreamMissing)
+	created, err := publisher.Open(t.Context(), 1)
+	require.NoError(t, err)
+	raised, err := publisher.Raise(t.Context(), 100)
+	require.NoError(t, err)
+	require.Equal(t, created.Created, raised.Created)
+	require.EqualValues(t, 99, raised.LastSequence)
+	lower, err := publisher.Raise(t.Context(), 50)
+	require.NoError(t, err)
+	require.EqualValues(t, 99, lower.LastSequence, "it never lowers sequences")
+	_, err = publisher.Publish(t.Context(), 0, NewEntries(0, 1))
+	require.ErrorIs(t, err, ports.ErrTailMoved)
+	entries := NewEntries(0, 3)
+	publish(t, publisher, 99, entries)
+	_, err = publisher.Raise(t.Context(), 1000)
+	require.ErrorIs(t, err, ports.ErrTailMoved)
+	requireTail(t, h, 102)
+	requireStored(t, h, entries)
 }
 
 func streamRefused(t *testing.T, h StreamHarness) {

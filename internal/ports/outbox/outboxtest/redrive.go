@@ -94,6 +94,7 @@ func noticeStamps(t *testing.T, h StreamHarness) {
 		{Progress: entries[1].Progress(), Parked: "it takes 70000 bytes, and the broker takes at most 65536", Kept: 1},
 		{Progress: redriveAt, Parked: "its subject \"a\\r\\nb\" is 100% füßen's,\n\tnot one of orders.>"},
 		{Progress: entries[11].Progress(), Kept: 2}, // an operator adopted the stream as it is,
+		{Progress: entries[11].Progress(), Confirms: true, Kept: 3},
 		{Progress: outbox.Progress{Position: 12}},
 		{}, // even before the log's first event
 		{},
@@ -103,7 +104,7 @@ func noticeStamps(t *testing.T, h StreamHarness) {
 		require.Equal(t, tail+1, last)
 		tail = last
 		requireTail(t, h, tail)
-		requireStamp(t, h, tail, ports.Stamp{Ours: true, Progress: notice.Progress, Parked: notice.Parked, Kept: notice.Kept})
+		requireStamp(t, h, tail, ports.Stamp{Ours: true, Progress: notice.Progress, Parked: notice.Parked, Confirms: notice.Confirms, Kept: notice.Kept})
 	}
 	publish(t, publisher, tail, entries[2:])
 	requireStored(t, h, append(entries[:1:1], entries[2:]...))
