@@ -110,15 +110,15 @@ func through[T any](ctx context.Context, e *engine, call func(context.Context) (
 	return answer, err
 }
 
-func (e *engine) Log() ports.Log             { return line{e} }
-func (e *engine) Store() ports.CursorStore   { return line{e} }
+func (e *engine) Log() ports.Log                { return line{e} }
+func (e *engine) Store() ports.CursorStore      { return line{e} }
 func (e *engine) Publisher() ports.StreamRepair { return &publisherLine{e: e} }
-func (e *engine) Parking() ports.Parking     { return line{e} }
-func (e *engine) Attendant() ports.Attendant { return line{e} }
-func (e *engine) Retention() ports.Retention { return line{e} }
-func (e *engine) Bench() operating.Bench     { return e.cursors }
-func (e *engine) Journal() operating.Journal { return e.cursors }
-func (e *engine) Finder() ports.Finder       { return line{e} }
+func (e *engine) Parking() ports.Parking        { return line{e} }
+func (e *engine) Attendant() ports.Attendant    { return line{e} }
+func (e *engine) Retention() ports.Retention    { return line{e} }
+func (e *engine) Bench() operating.Bench        { return e.cursors }
+func (e *engine) Journal() operating.Journal    { return e.cursors }
+func (e *engine) Finder() ports.Finder          { return line{e} }
 func (e *engine) Elector(holder string) ports.Elector {
 	return electorLine{e, memory.NewElector(e.lease, holder)}
 }

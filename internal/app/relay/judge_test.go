@@ -26,14 +26,17 @@ func (w *world) judge(halt *outbox.Halt, forgiven bool) map[string]string {
 	if len(w.complaints) > 0 {
 		failed[checkUntrouble] = w.complaints[0]
 	}
-	committed := make(map[string]bool)
+	committed := make(map[string]outbox.Position)
 	for _, entry := range w.log.Committed() {
-		committed[entry.ID] = true
+		committed[entry.ID] = entry.Position
 	}
 	published, versions := make(map[string]bool), make(map[outbox.Key]int64)
 	var progress, place outbox.Position // of the message before; of the event before that came in its place
+	var adopted outbox.Position         // up to here the stream need not hold what another one held
 	for _, message := range w.stream.Messages() {
-		if message.Progress.Position < progress {
+		if adoption := message.Event == 0 && message.Parked == "" && !message.Confirms; adoption {
+			adopted = message.Progress.Position
+		} else if message.Progress.Position < progress {
 			failed[checkOrder] = fmt.Sprintf("progress falls from %d to %d", progress, message.Progress.Position)
 		}
 		progress = message.Progress.Position
@@ -50,7 +53,7 @@ func (w *world) judge(halt *outbox.Halt, forgiven bool) map[string]string {
 		if message.Event == progress {
 			place = message.Event
 		}
-		if !committed[message.Entry.ID] {
+		if committed[message.Entry.ID] == 0 {
 			failed[checkGhost] = message.Entry.ID
 		}
 		published[message.Entry.ID], versions[message.Entry.Key] = true, message.Entry.Version
@@ -61,8 +64,9 @@ func (w *world) judge(halt *outbox.Halt, forgiven bool) map[string]string {
 			failed[checkParking] = event.EventID + " still waits: " + string(event.State)
 		}
 	}
-	for id := range committed {
+	for id, position := range committed {
 		switch {
+		case !published[id] && w.former[id] && position <= adopted:
 		case !published[id] && !waiting[id] && !w.given[id]:
 			failed[checkLost] = id
 		case published[id] && (waiting[id] || w.given[id]):

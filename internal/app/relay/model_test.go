@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	operatingports "github.com/assylzhan-a/outboxie/internal/ports/operating"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
 
@@ -75,6 +76,7 @@ func missing(total map[string]int) []string {
 	demanded := []string{
 		"conflict", "out of turn", "refused", "late Publish took effect", "late Settle took effect", "foreign message",
 		"stream regressed", "healed", "asked to redrive", "asked to discard", "purged", "a former leader answered",
+		"misdirected", "adopted", "adopted a stream that was missing", "raised a stream", "an adoption came too late",
 	}
 	for _, method := range methods {
 		for m := range mishaps {
@@ -100,6 +102,13 @@ func TestMutants(t *testing.T) {
 		"fence off":                   {func(w *world) { w.cursors.IgnoreTurns() }, checkTwice, lateSettling},
 		"former leaders are believed": {func(w *world) { w.parking.BelieveEnds() }, checkTwice, formerLeaders},
 		"take over from the cursor":   {func(w *world) { w.publisher = believeCursor{w.stream, w.cursors} }, checkTwice, plans},
+		"refusals confirm nothing":    {func(w *world) { w.publisher = unconfirmed{w.stream} }, checkTwice, narrowServers},
+		"a halt keeps the lease":      {func(w *world) { w.keepsLease = true }, checkLost, misdirections},
+		"a new stream begins at 1":    {func(w *world) { w.repair = repeating{credulous{w.stream}} }, checkLost, remakes},
+		"adoptions do not look again": {func(w *world) {
+			w.repair = credulous{w.stream}
+			w.bench = func() operatingports.Bench { return &staleBench{Bench: w.cursors} }
+		}, checkTwice, adoptions},
 	} {
 		t.Run(name, func(t *testing.T) {
 			const lives = 500
@@ -128,6 +137,18 @@ var lateSettling = plansOf([]string{
 var formerLeaders = plansOf([]string{
 	"write", "write", "poison", "widen", "redrive", "pass", "pass", "start", "stop", "former", "former",
 })
+
+// narrowServers is lives with much redriving, in which servers differ in what they take, and redriving is often late.
+var narrowServers = plansOf([]string{"poison", "widen", "redrive late", "redrive late", "narrow", "narrow", "wait", "wait"})
+
+// misdirections is lives in which instances are connected to the wrong broker.
+var misdirections = plansOf([]string{"write", "pass", "pass", "start", "misdirect", "misdirect", "crash"})
+
+// remakes is lives in which the stream is deleted and made anew while events are under way.
+var remakes = plansOf([]string{"write", "write", "pass", "pass", "start", "late", "late", "slow", "remake", "adopt", "adopt"})
+
+// adoptions is lives in which several operators repair at once.
+var adoptions = plansOf([]string{"write", "pass", "pass", "start", "slow", "remake", "adopt", "adopt", "adopt"})
 
 // believeCursor is a stream whose tail always says what the cursor says.
 type believeCursor struct {

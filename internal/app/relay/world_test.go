@@ -14,6 +14,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	operatingports "github.com/assylzhan-a/outboxie/internal/ports/operating"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
 
@@ -36,6 +37,7 @@ type step struct {
 // regress protect only a stream that nobody else writes into (docs/engine.md, limits).
 type plan struct {
 	Foreign  bool
+	Remakes  bool // the stream may be deleted; in other lives there is more of everything else
 	Forgives bool // in the end the broker takes every event, and what is parked is redriven
 	Steps    []step
 }
@@ -43,7 +45,8 @@ type plan struct {
 var deeds = []string{
 	"write", "write", "write", "write", "open", "commit", "rollback", "pass", "pass", "pass", "start", "start", "start",
 	"crash", "stop", "stall", "misfortune", "clock", "mishap", "mishap", "mishap", "mishap", "mishap", "mishap", "mishap", "mishap",
-	"mishap", "poison", "poison", "widen", "redrive", "redrive", "redrive", "discard", "former",
+	"mishap", "poison", "poison", "widen", "redrive", "redrive", "redrive", "discard", "former", "narrow", "misdirect", "remake",
+	"adopt", "adopt",
 }
 
 var methods = []string{
@@ -62,7 +65,10 @@ func plansOf(deeds []string) *rapid.Generator[plan] {
 				A:  even(t, "a"), B: even(t, "b"), C: even(t, "c"),
 			}
 		}), 20, 100).Draw(t, "steps")
-		return plan{Foreign: rapid.Bool().Draw(t, "foreign"), Forgives: rapid.Bool().Draw(t, "forgives"), Steps: steps}
+		return plan{
+			Foreign: rapid.Bool().Draw(t, "foreign"), Remakes: even(t, "remakes")%4 == 0 || slices.Contains(deeds, "slow"),
+			Forgives: rapid.Bool().Draw(t, "forgives"), Steps: steps,
+		}
 	})
 }
 
@@ -81,6 +87,10 @@ type world struct {
 	cursors    *memory.CursorStore
 	parking    *memory.Parking
 	halts      *memory.Halts
+	repair     ports.StreamRepair          // the stream as operators repair it
+	bench      func() operatingports.Bench // where they do
+	elsewhere  *memory.Stream              // of another broker
+	former     map[string]bool             // events that were in a stream that was deleted
 	alive      []*instance
 	leaseless  bool
 	keepsLease bool // a halted relay does not give the lease back
@@ -112,7 +122,9 @@ func newWorld() *world {
 	}
 	w.cursors = memory.NewCursorStore(w.lease, w.log)
 	w.parking, w.halts = memory.NewParking(w.cursors), memory.NewHalts()
-	w.publisher, w.reader = w.stream, w.log
+	w.publisher, w.reader, w.repair = w.stream, w.log, w.stream
+	w.bench = func() operatingports.Bench { return w.cursors }
+	w.elsewhere, w.former = memory.NewStream(), make(map[string]bool)
 	w.stream.LimitPayload(limit)
 	return w
 }
@@ -197,7 +209,7 @@ func (w *world) wakeSome(choice int) {
 }
 
 // do carries out one step.
-func (w *world) do(s step, foreign bool) {
+func (w *world) do(s step, p plan) {
 	w.hit("do " + s.Do)
 	switch s.Do {
 	case "write":
@@ -223,12 +235,26 @@ func (w *world) do(s step, foreign bool) {
 		}
 	case "widen":
 		w.stream.LimitPayload([]int{limit, 1 << 20}[s.A%2])
+	case "narrow":
+		if len(w.alive) > 0 {
+			w.alive[s.A%len(w.alive)].narrow([]int{limit, limit, 0}[s.B%3])
+		}
+	case "remake":
+		if p.Remakes {
+			w.remake(s.A)
+		}
+	case "misdirect":
+		w.misdirect()
+	case "adopt":
+		w.patiently(s)
 	case "redrive":
 		w.redrive(s.A)
 	case "discard":
 		w.discard(s.A)
 	case "pass":
 		time.Sleep(time.Duration(1<<(s.A%13)) * time.Millisecond)
+	case "wait":
+		time.Sleep(ttl / 2)
 	case "start":
 		if len(w.alive) < 3 {
 			w.started++
@@ -259,13 +285,26 @@ func (w *world) do(s step, foreign bool) {
 			late := []mishap{arriveLate, stallBefore}[s.C%2]
 			w.alive[s.A%len(w.alive)].plan("Settle", planned{mishap: late, delay: time.Duration(1<<(s.B%14)) * time.Millisecond})
 		}
+	case "redrive late":
+		if len(w.alive) > 0 {
+			chosen := w.alive[s.C%len(w.alive)]
+			chosen.plan("Redrive", planned{mishap: stallBefore, delay: ttl + time.Duration(s.B*8)*time.Millisecond})
+			w.redrive(s.A)
+		}
+	case "late", "slow":
+		for _, each := range w.alive {
+			method := []string{"Publish", "Publish", "Redrive"}[s.C%3]
+			each.plan(method, planned{
+				mishap: map[string]mishap{"late": stallBefore, "slow": stallAfter}[s.Do], delay: time.Duration(1<<(s.B%15)) * time.Millisecond,
+			})
+		}
 	case "former":
 		if len(w.alive) > 0 {
 			length := w.stream.Len()
 			w.alive[s.A%len(w.alive)].askFormer(length-min(length, uint64(s.B%6)), time.Duration(1<<(s.C%14))*time.Millisecond)
 		}
 	case "misfortune":
-		w.misfortune(s, foreign)
+		w.misfortune(s, p.Foreign)
 	case "clock":
 		w.lease.Advance(time.Duration(s.A*20-10_000) * time.Millisecond)
 	}
@@ -318,10 +357,10 @@ func live(t *testing.T, p plan, change func(*world)) (failed map[string]string, 
 		change(w)
 	}
 	synctest.Test(t, func(*testing.T) {
-		w.do(step{Do: "start"}, p.Foreign)
-		w.do(step{Do: "start"}, p.Foreign)
+		w.do(step{Do: "start"}, p)
+		w.do(step{Do: "start"}, p)
 		for _, s := range p.Steps {
-			w.do(s, p.Foreign)
+			w.do(s, p)
 		}
 		for _, t := range w.open {
 			w.end(t, true)
@@ -331,6 +370,7 @@ func live(t *testing.T, p plan, change func(*world)) (failed map[string]string, 
 		}
 		last := w.start("last")
 		time.Sleep(30 * time.Second)
+		w.settleDown()
 		if p.Forgives {
 			w.stream.LimitPayload(1 << 20)
 			w.redrive(1)
