@@ -299,7 +299,7 @@ func (w *watched) halted() {
 	w.is(w.leader, 1, "outboxie_relay_halted", "outboxie_halt_reason=stream_missing")
 	s := infra.Scrape(w.t, w.leader)
 	require.Zero(w.t, s.Value(w.t, "outboxie_relay_halted", "outboxie_halt_reason=tail_gone"))
-	require.EqualValues(w.t, 1, s.Value(w.t, "outboxie_relay_leader"), "it keeps the lease")
+	require.Zero(w.t, s.Value(w.t, "outboxie_relay_leader"), "it lets others lead")
 	w.command("outbox", "adopt", "--yes")
 	w.is(w.leader, 0, "outboxie_relay_halted", "outboxie_halt_reason=stream_missing")
 }

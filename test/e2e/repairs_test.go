@@ -94,6 +94,16 @@ func (p *patient) stray(messages int) {
 	})
 }
 
+// appended is how many messages were ever appended to the stream.
+func (p *patient) appended() (messages uint64) {
+	p.t.Helper()
+	p.stream(func(_ jetstream.JetStream, stream jetstream.Stream) {
+		state := stream.CachedInfo().State
+		messages = state.LastSeq + 1 - state.FirstSeq
+	})
+	return messages
+}
+
 func (p *patient) sql(statement string) {
 	p.t.Helper()
 	_, err := p.db.Exec(statement)
@@ -106,7 +116,7 @@ var damages = map[string]struct {
 	halt  outbox.HaltReason
 	cause func(p *patient)
 	plan  string
-	holds uint64
+	holds uint64 // counted from the stream's first sequence
 }{
 	"the stream is deleted": {
 		outbox.HaltStreamMissing, func(p *patient) {
@@ -186,8 +196,11 @@ func TestRepairs(t *testing.T) {
 			p.instance.Signal(syscall.SIGCONT)
 			p.repair(string(damage.halt), damage.plan)
 			placeMany(t, p.instance.API(), 1)
-			require.Eventually(t, func() bool { return published(t, p.broker.URL) == damage.holds }, patience, 10*time.Millisecond,
+			require.Eventually(t, func() bool { return p.appended() == damage.holds }, patience, 10*time.Millisecond,
 				"there should be %d messages", damage.holds)
+			if remade := damage.halt == outbox.HaltStreamMissing || damage.halt == outbox.HaltStreamReplaced; remade {
+				require.Greater(t, published(t, p.broker.URL), uint64(1_000_000_000), "no sequence of the former stream comes again")
+			}
 			said, err = infra.Outboxie(t, p.environment, "outbox", "status")
 			require.NoError(t, err)
 			require.Contains(t, said, "relaying")
