@@ -114,7 +114,7 @@ func (n *nemesis) networkFault(f fault) func() {
 	case 1:
 		proxies = proxies[:1]
 	}
-	state := map[kind]network{networkCut: cut, networkSlow: slow, networkHalfOpen: silent, networkOneWay: deafened}[f.kind]
+	state := map[kind]network{networkCut: cut, networkSlow: slow, networkHalfOpen: silent, networkOneWay: deafened, networkStranded: stranded}[f.kind]
 	if state == deafened && f.number>>16%2 == 0 {
 		state = muted
 	}

@@ -23,11 +23,12 @@ const (
 	muted            // the other way round
 	slow             // every piece is late, and few bytes pass in a second
 	silent           // connections are accepted, and nothing passes: half-open
+	stranded         // nothing passes through the connections that there are; new ones work
 )
 
 // String is the name in the nemesis' log.
 func (n network) String() string {
-	return [...]string{"passing", "cut", "one-way (requests lost)", "one-way (answers lost)", "slow", "half-open"}[n]
+	return [...]string{"passing", "cut", "one-way (requests lost)", "one-way (answers lost)", "slow", "half-open", "black hole"}[n]
 }
 
 const (
@@ -46,8 +47,8 @@ type proxy struct {
 
 	mu      sync.Mutex
 	state   network
-	changed chan struct{} // closed with every change of state
-	conns   map[net.Conn]struct{}
+	changed chan struct{}     // closed with every change of state
+	conns   map[net.Conn]bool // whether they were there when the network became stranded
 	closed  bool
 }
 
@@ -56,7 +57,7 @@ func newProxy(t testing.TB, name, target string) *proxy {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	p := &proxy{
-		name: name, target: target, listener: listener, changed: make(chan struct{}), conns: make(map[net.Conn]struct{}),
+		name: name, target: target, listener: listener, changed: make(chan struct{}), conns: make(map[net.Conn]bool),
 	}
 	p.worked.Go(p.accept)
 	t.Cleanup(func() {
@@ -78,6 +79,9 @@ func (p *proxy) become(state network, resume bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.state = state
+	for conn := range p.conns {
+		p.conns[conn] = state == stranded
+	}
 	close(p.changed)
 	p.changed = make(chan struct{})
 	if !resume {
@@ -90,6 +94,16 @@ func (p *proxy) become(state network, resume bool) {
 func (p *proxy) look() (network, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.state, p.changed
+}
+
+// lookFrom is look for a connection: of a stranded network only old ones know.
+func (p *proxy) lookFrom(conn net.Conn) (network, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state == stranded && !p.conns[conn] {
+		return passing, p.changed
+	}
 	return p.state, p.changed
 }
 
@@ -114,7 +128,7 @@ func (p *proxy) keep(conn net.Conn) bool {
 		_ = conn.Close()
 		return false
 	}
-	p.conns[conn] = struct{}{}
+	p.conns[conn] = false
 	return true
 }
 
@@ -158,12 +172,12 @@ func (p *proxy) pump(to, from net.Conn, held network) {
 	for {
 		n, err := from.Read(buffer)
 		for rest := buffer[:n]; len(rest) > 0; {
-			state, changed := p.look()
+			state, changed := p.lookFrom(from)
 			piece := rest
 			switch state {
 			case cut:
 				return
-			case held, silent:
+			case held, silent, stranded:
 				<-changed
 				continue
 			case slow:
@@ -271,10 +285,22 @@ func TestProxy(t *testing.T) {
 		require.Equal(t, "fresh", <-received)
 		fresh.hears("re:fresh")
 	}
+	p.become(stranded, true)
+	conn.say("late")
+	_, err := conn.hear(50 * time.Millisecond)
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	fresh := dial(t, p)
+	fresh.say("fresh")
+	require.Equal(t, "fresh", <-received)
+	fresh.hears("re:fresh")
+	p.become(passing, true)
+	require.Equal(t, "late", <-received)
+	conn.hears("re:late")
+
 	p.become(silent, true)
 	conn.say("lost")
 	p.become(passing, false)
-	_, err := conn.hear(patience)
+	_, err = conn.hear(patience)
 	require.Error(t, err)
 	require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "the connection is gone")
 	require.Empty(t, received)

@@ -34,6 +34,7 @@ const (
 	networkOneWay   kind = "network one-way"
 	networkSlow     kind = "network slow"
 	networkHalfOpen kind = "network half-open"
+	networkStranded kind = "network black hole"
 
 	transactionOpen     kind = "transaction left open"
 	transactionPrepared kind = "prepared transaction orphaned"
@@ -82,6 +83,7 @@ var deck = []card{
 	{networkOneWay, networks, 500 * time.Millisecond, 7 * time.Second},
 	{networkSlow, networks, time.Second, 5 * time.Second},
 	{networkHalfOpen, networks, 500 * time.Millisecond, 7 * time.Second},
+	{networkStranded, networks, 2 * time.Second, 12 * time.Second},
 	{transactionOpen, transactions, 500 * time.Millisecond, 3 * time.Second},
 	{transactionPrepared, transactions, 500 * time.Millisecond, 4 * time.Second},
 	{eventOversize, lot, 200 * time.Millisecond, time.Second},
