@@ -44,6 +44,7 @@ func TestPublisher(t *testing.T, open func(t *testing.T) StreamHarness) {
 		"a deleted message is gone but counted":         streamDeleted,
 		"a stream that was made anew is another":        streamRecreated,
 		"what stands before a refused entry is stored":  streamRefused,
+		"what nobody could read is refused":             streamInvalid,
 		"a call ends with its context":                  streamContext,
 		"a lost connection is an outage":                streamOutage,
 		"a reconnect has to be followed by Open":        streamReconnect,
