@@ -14,7 +14,7 @@ import (
 // finding ends with the statement that repairs it. Only catalogs that everybody may read are asked.
 func (l *Log) checkSchema(ctx context.Context) error {
 	for _, check := range []func(context.Context) error{
-		l.checkTables, l.checkColumns, l.checkKeys, l.checkTriggers, l.checkRules, l.checkPositions,
+		l.checkEncoding, l.checkTables, l.checkColumns, l.checkKeys, l.checkTriggers, l.checkRules, l.checkPositions,
 	} {
 		if err := check(ctx); err != nil {
 			return classify(ctx, fmt.Errorf("check the database's schema: %w", err))
@@ -39,6 +39,17 @@ func (l *Log) each(ctx context.Context, columns []any, judge func() error, state
 		}
 	}
 	return rows.Err()
+}
+
+// checkEncoding refuses the one encoding in which Postgres does not look at what it stores.
+func (l *Log) checkEncoding(ctx context.Context) error {
+	var encoding string
+	err := l.db.QueryRowContext(ctx, "SELECT current_setting('server_encoding')").Scan(&encoding)
+	if err == nil && encoding == "SQL_ASCII" {
+		err = ErrUnsafe.With("the encoding of the database is SQL_ASCII, so payloads need not be UTF-8, and subscribers cannot read such events: " +
+			"dump the database and restore it into one WITH ENCODING 'UTF8'")
+	}
+	return err
 }
 
 // durableTables are those whose rows must outlive a crash.
