@@ -82,7 +82,20 @@ func age(d time.Duration) string {
 }
 
 // moment is a time for people.
-func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+func moment(t time.Time) string {
+	if t.IsZero() {
+		return "unknown"
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+// since returns how long ago t was, as far as that is known.
+func since(now, t time.Time) string {
+	if t.IsZero() {
+		return "unknown"
+	}
+	return age(now.Sub(t))
+}
 
 // counted is a number of things.
 func counted(count int64, thing string) string {

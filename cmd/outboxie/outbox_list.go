@@ -76,7 +76,7 @@ func printList(out io.Writer, entries []operating.Listed, limit int, now time.Ti
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "POSITION\tRECORDED\tAGE\tSTATE\tTYPE\tVERSION\tAGGREGATE\tEVENT")
 	for _, e := range entries {
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.Position, moment(e.RecordedAt), age(now.Sub(e.RecordedAt)), e.State,
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.Position, moment(e.RecordedAt), since(now, e.RecordedAt), e.State,
 			oneLine(e.Type), e.Version, oneLine(e.Key.String()), e.ID)
 	}
 	if err := table.Flush(); err != nil || len(entries) < limit {

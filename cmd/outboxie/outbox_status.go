@@ -102,6 +102,9 @@ func statusRows(s operating.Status) [][2]string {
 		stream = fmt.Sprintf("%s, up to sequence %d", oneLine(s.Stream), s.Sequence)
 	}
 	if s.Unpublished > 0 {
+		backlog = counted(s.Unpublished, "event")
+	}
+	if s.Unpublished > 0 && !s.Oldest.IsZero() {
 		backlog = fmt.Sprintf("%s, the oldest from %s ago", counted(s.Unpublished, "event"), age(s.Now.Sub(s.Oldest)))
 	}
 	if s.ParkedEvents > 0 {

@@ -65,7 +65,7 @@ func TestOutboxStatus(t *testing.T) {
 	require.NoError(t, misdirected.Record(t.Context(), nil))
 	require.NotContains(t, o.run(exitClean, "status"), "api-2")
 
-	o.exec("UPDATE outbox SET recorded_at = recorded_at - interval '1 minute'")
+	o.rewrite("recorded_at = recorded_at - interval '1 minute'")
 	require.Contains(t, o.run(exitClean, "status"), "relaying\n", "it comes on")
 	o.exec("UPDATE outbox_cursor SET updated_at = now() - interval '1 minute'")
 	require.Regexp(t, `^stuck: the leader has not come on for 1m\d+s\n`, o.run(exitClean, "status"))

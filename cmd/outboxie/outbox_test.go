@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -40,6 +41,16 @@ func (o *operators) exec(statement string, args ...any) {
 	o.Helper()
 	_, err := o.db.ExecContext(o.Context(), statement, args...)
 	require.NoError(o, err)
+}
+
+// rewrite updates rows of the outbox, which the schema does not let anybody do.
+func (o *operators) rewrite(set string) {
+	o.Helper()
+	require.NoError(o, o.db.RunInTx(o.Context(), nil, func(ctx context.Context, tx bun.Tx) error {
+		_, err := tx.ExecContext(ctx, "ALTER TABLE outbox DISABLE TRIGGER outbox_append_only; UPDATE outbox SET "+set+
+			"; ALTER TABLE outbox ENABLE TRIGGER outbox_append_only")
+		return err
+	}))
 }
 
 // record appends an event to the log: the first is at position 1.
@@ -110,7 +121,7 @@ func TestOutboxList(t *testing.T) {
 
 	o.five()
 	o.park(4, "too large")
-	o.exec("UPDATE outbox SET recorded_at = recorded_at - interval '2 hours' WHERE position <= 2")
+	o.rewrite("recorded_at = recorded_at - interval '2 hours' WHERE position <= 2")
 	said := o.run(exitClean, "list")
 	lines := strings.Split(said, "\n")
 	require.Regexp(t, `^POSITION +RECORDED +AGE +STATE +TYPE +VERSION +AGGREGATE +EVENT$`, lines[0])

@@ -66,7 +66,7 @@ func TestTraceCommandSaysWhyThereIsNone(t *testing.T) {
 	o.record(o.db, orderA, 1, "outboxie.order.created.v1")
 	const sampled = "0af7651916cd43dd8448eb211c80319c"
 	o.record(o.db, orderB, 1, "outboxie.order.created.v1")
-	o.exec(`UPDATE outbox SET headers = '{"traceparent": "00-` + sampled + `-b7ad6b7169203331-01"}' WHERE aggregate_id = '` + orderB + `'`)
+	o.rewrite(`headers = '{"traceparent": "00-` + sampled + `-b7ad6b7169203331-01"}' WHERE aggregate_id = '` + orderB + `'`)
 	unknown := uuid.Must(uuid.NewV7()).String()
 	database, nothing, closed := "DATABASE_URL="+o.address, "JAEGER_URL="+fakeJaeger(t, false), "JAEGER_URL=http://127.0.0.1:1"
 	for name, c := range map[string]struct {

@@ -102,6 +102,17 @@ func TestBlindRelay(t *testing.T) {
 	require.Contains(t, outboxie(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay"), 2, "serve"), "row security is active")
 	_, err = p.admin.Exec("ALTER TABLE outbox DISABLE ROW LEVEL SECURITY")
 	require.NoError(t, err)
+	_, err = p.admin.Exec("DROP INDEX outbox_event_id")
+	require.NoError(t, err)
+	for _, role := range []string{relayer, writer, subscriber} {
+		command := []string{"serve"}
+		if role == subscriber {
+			command = []string{"subscribe", "--id", "emails"}
+		}
+		require.Contains(t, outboxie(t, p.as(role, "relay"), 2, command...), "outbox has no unique index on (event_id)", role)
+	}
+	_, err = p.admin.Exec("CREATE UNIQUE INDEX outbox_event_id ON outbox (event_id)")
+	require.NoError(t, err)
 	_, err = p.admin.Exec("REVOKE SELECT ON pg_locks FROM PUBLIC")
 	require.NoError(t, err)
 	relay := infra.Launch(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay", "ADMIN_ADDR=127.0.0.1:0"), "serve")

@@ -160,7 +160,7 @@ func ShowEvents(entries []operating.Listed) []OutboxEvent {
 		shown := OutboxEvent{
 			Position: int64(e.Position), EventID: e.ID, State: OutboxEventState(e.State), Reason: some(e.Reason),
 			AggregateType: e.Key.Type, AggregateID: e.Key.ID, AggregateVersion: e.Version,
-			Type: e.Type, Subject: e.Subject, RecordedAt: e.RecordedAt.UTC(), Payload: json.RawMessage(e.Payload),
+			Type: e.Type, Subject: e.Subject, RecordedAt: e.RecordedAt.UTC(), Payload: showPayload(e.Payload),
 		}
 		if len(e.Headers) > 0 {
 			shown.Headers = &e.Headers
@@ -168,6 +168,15 @@ func ShowEvents(entries []operating.Listed) []OutboxEvent {
 		list = append(list, shown)
 	}
 	return list
+}
+
+// showPayload returns the payload as it is, and one that is nested too deep for package json as a string.
+func showPayload(payload []byte) json.RawMessage {
+	if json.Valid(payload) {
+		return payload
+	}
+	text, _ := json.Marshal(string(payload)) // a string cannot fail
+	return text
 }
 
 // ShowParked is what scripts get to know of parked events, and of how many there are in all.

@@ -217,6 +217,9 @@ func escape(value string) string {
 // refusal says why a broker with these limits can never take the message, and is empty when it can. An entry is judged
 // with all headers that publishing may add, so that the verdict does not depend on how it is sent.
 func refusal(entry outbox.Entry, headers int, limits limits) string {
+	if reason := entry.Unpublishable(); reason != "" {
+		return reason
+	}
 	added := batchHeaders + expectHeaders + len(limits.stream)
 	switch size := headers + added + len(entry.Payload); {
 	case headers+added > maxHeaders:
@@ -227,6 +230,8 @@ func refusal(entry outbox.Entry, headers int, limits limits) string {
 		return "its subject is longer than " + strconv.Itoa(maxSubject) + " bytes"
 	case !literal(entry.Subject):
 		return "its subject " + strconv.Quote(entry.Subject) + " is not one to publish to"
+	case entry.Subject == noticeSubject(limits.stream):
+		return "its subject " + entry.Subject + " is that of the engine's own notices, which no subscriber gets"
 	case !coveredByAny(entry.Subject, limits.subjects):
 		return "its subject " + entry.Subject + " is not one of stream " + limits.stream + " (" + strings.Join(limits.subjects, ", ") + ")"
 	}

@@ -129,6 +129,7 @@ func (e *engine) Begin(context.Context) (outboxtest.LogWriter, error) { return e
 func (e *engine) Age(_ *testing.T, by time.Duration)                  { e.log.Age(by) }
 func (e *engine) Purge(_ *testing.T, upTo outbox.Position)            { e.log.Purge(upTo) }
 func (e *engine) Forget(_ *testing.T, after outbox.Position)          { e.log.Forget(after) }
+func (e *engine) Spoil(_ *testing.T, at outbox.Position)              { e.log.Spoil(at) }
 func (e *engine) AppendForeign(*testing.T)                            { e.stream.AppendForeign() }
 func (e *engine) Delete(_ *testing.T, sequence uint64)                { e.stream.Delete(sequence) }
 func (e *engine) Drop(*testing.T)                                     { e.stream.Drop() }

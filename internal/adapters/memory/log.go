@@ -288,6 +288,15 @@ func (l *Log) Forget(after outbox.Position) {
 	l.rows = l.rows[:after]
 }
 
+// Spoil makes a row one that can never be published.
+func (l *Log) Spoil(position outbox.Position) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if entry := l.committed(position); entry != nil {
+		entry.RecordedAt, entry.Invalid = time.Time{}, "its time of recording cannot be read"
+	}
+}
+
 // Readable returns every row that can be read, in order of position.
 func (l *Log) Readable() []outbox.Entry {
 	l.mu.Lock()

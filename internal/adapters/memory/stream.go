@@ -239,6 +239,9 @@ func (s *Stream) ends(ctx context.Context, after uint64) error {
 }
 
 func (s *Stream) refuses(entry outbox.Entry) string {
+	if reason := entry.Unpublishable(); reason != "" {
+		return reason
+	}
 	if len(entry.Payload) > s.maxPayload {
 		return "it is larger than " + strconv.Itoa(s.maxPayload) + " bytes"
 	}

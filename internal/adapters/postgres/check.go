@@ -16,9 +16,9 @@ SELECT pg_is_in_recovery(), row_security_active('outbox'), current_setting('fsyn
 	current_setting('synchronous_commit'),
 	(SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence('outbox', 'position')::regclass)`
 
-// Check answers ErrUnsafe when the database's settings would let the engine lose events. It is meant for start-up: it
-// judges the settings that new sessions of this role get, and does not see a writer that turns synchronous_commit off
-// for itself.
+// Check answers ErrUnsafe when the database's settings or its schema would let the engine lose events. It is meant for
+// start-up: it judges the settings that new sessions of this role get, and does not see a writer that turns
+// synchronous_commit off for itself. It needs no right but those that every role has, and may be run by any.
 func (l *Log) Check(ctx context.Context) error {
 	var standby, partial bool
 	var fsync, fullPageWrites, synchronousCommit string
@@ -50,5 +50,5 @@ func (l *Log) Check(ctx context.Context) error {
 		return ErrUnsafe.With("the sequence of outbox.position has CACHE %d, so positions are dealt out of order: "+
 			"ALTER TABLE outbox ALTER COLUMN position SET CACHE 1", cache.Int64)
 	}
-	return nil
+	return l.checkSchema(ctx)
 }

@@ -92,7 +92,7 @@ func (d *Desk) relayStatus(ctx context.Context) (operating.Status, error) {
 // behindStatement is given the position as a literal: the planner, who knows how many rows come after it, then reads those
 // only.
 const behindStatement = `
-SELECT count(*), min(o.recorded_at)
+SELECT count(*), min(o.recorded_at) FILTER (WHERE ` + validTime + `)
 FROM outbox AS o WHERE o.position > ? AND NOT EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = o.position)`
 
 // countBehind counts the entries after position that are not in the parking lot, and tells when the first was recorded.
@@ -140,9 +140,7 @@ func (d *Desk) List(ctx context.Context, filter operating.Filter) ([]operating.L
 		if err := rows.Scan(append(row.columns(), &listed.State, &listed.Reason, &listed.Sequence)...); err != nil {
 			return nil, classify(ctx, fmt.Errorf("list the outbox: %w", err))
 		}
-		if listed.Entry, err = row.entry(); err != nil {
-			return nil, err
-		}
+		listed.Entry = row.entry()
 		found = append(found, listed)
 	}
 	return found, classify(ctx, rows.Err())

@@ -57,7 +57,7 @@ func TestStatusTellsWhereTheRelayStands(t *testing.T) {
 	_, err = h.cursors.Save(t.Context(), outbox.Turn{Token: term.Token},
 		outbox.Cursor{Progress: outbox.Progress{Position: 2}, StreamCreated: "x", StreamSequence: 7})
 	require.NoError(t, err)
-	exec(t, h.others, "UPDATE outbox SET recorded_at = recorded_at - position * interval '1 minute'")
+	rewrite(t, h.others, "recorded_at = recorded_at - position * interval '1 minute'")
 
 	found := status(t, h)
 	require.Equal(t, "instance-1", found.Leader.Holder)
@@ -175,9 +175,9 @@ func TestListChooses(t *testing.T) {
 	h := newHarness(t)
 	record(t, h, "a", 3)                                                                                               // 1 to 3
 	record(t, h, "b", 2)                                                                                               // 4, 5
-	exec(t, h.others, "UPDATE outbox SET recorded_at = recorded_at - interval '1 hour' WHERE position <= 2")           // long ago
-	exec(t, h.others, "UPDATE outbox SET event_type = 'it''s ?' WHERE position IN (2, 5)")                             // another type
-	exec(t, h.others, "UPDATE outbox SET aggregate_type = 'invoice' WHERE position = 3")                               // another key
+	rewrite(t, h.others, "recorded_at = recorded_at - interval '1 hour' WHERE position <= 2")                          // long ago
+	rewrite(t, h.others, "event_type = 'it''s ?' WHERE position IN (2, 5)")                                            // another type
+	rewrite(t, h.others, "aggregate_type = 'invoice' WHERE position = 3")                                              // another key
 	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, token, updated_at) VALUES (?, 3, 0, now())", relay) // two to go
 	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, token, updated_at) VALUES ('OTHER', 9, 0, now())")  // of no concern
 	park(t, h, 1, outbox.Redriven)

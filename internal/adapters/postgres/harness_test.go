@@ -107,7 +107,7 @@ func (h *harness) Advance(t *testing.T, by time.Duration) {
 
 // Age moves what was written against the database's clock.
 func (h *harness) Age(t *testing.T, by time.Duration) {
-	exec(t, h.others, "UPDATE outbox SET recorded_at = recorded_at - ? * interval '1 microsecond'", by.Microseconds())
+	rewrite(t, h.others, "recorded_at = recorded_at - ? * interval '1 microsecond'", by.Microseconds())
 	exec(t, h.others, "UPDATE outbox_cursor SET passed_at = passed_at - ? * interval '1 microsecond'", by.Microseconds())
 	exec(t, h.others, "UPDATE outbox_parked SET changed_at = changed_at - ? * interval '1 microsecond'", by.Microseconds())
 }
@@ -121,6 +121,22 @@ func (h *harness) Purge(t *testing.T, upTo outbox.Position) {
 
 func (h *harness) Forget(t *testing.T, after outbox.Position) {
 	exec(t, h.others, "DELETE FROM outbox WHERE position > ?", int64(after))
+}
+
+func (h *harness) Spoil(t *testing.T, at outbox.Position) {
+	exec(t, h.others, "ALTER TABLE outbox DROP CONSTRAINT IF EXISTS outbox_recorded_at_check")
+	rewrite(t, h.others, "recorded_at = 'infinity' WHERE position = ?", int64(at))
+}
+
+// rewrite updates rows of the outbox, which the schema does not let anybody do.
+func rewrite(t *testing.T, db *bun.DB, set string, args ...any) {
+	t.Helper()
+	require.NoError(t, db.RunInTx(t.Context(), nil, func(_ context.Context, tx bun.Tx) error {
+		exec(t, tx, "ALTER TABLE outbox DISABLE TRIGGER outbox_append_only")
+		exec(t, tx, "UPDATE outbox SET "+set, args...)
+		exec(t, tx, "ALTER TABLE outbox ENABLE TRIGGER outbox_append_only")
+		return nil
+	}))
 }
 
 func (h *harness) Disconnect(t *testing.T) {

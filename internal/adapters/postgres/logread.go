@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
@@ -80,9 +81,10 @@ func (l *Log) scan(rows pgx.Rows, opened uint32, at outbox.Position, limit outbo
 	var standby bool
 	var backend uint32
 	var headers []byte
+	var recordedAt pgtype.Timestamptz
 	columns := []any{
 		&standby, &backend, &row.Parked, (*int64)(&row.Position), &row.ID, &row.Key.Type, &row.Key.ID, &row.Version, &row.Type,
-		&row.Subject, &headers, &row.Payload, &row.RecordedAt,
+		&row.Subject, &headers, &row.Payload, &recordedAt,
 	}
 	page.Entries = make([]outbox.Entry, 0, l.sizes.expected(limit)+1)
 	for count, bytes := 0, 0; rows.Next(); {
@@ -100,8 +102,9 @@ func (l *Log) scan(rows pgx.Rows, opened uint32, at outbox.Position, limit outbo
 				return page, nil
 			}
 		}
-		if row.Headers, err = parseHeaders(headers); err != nil {
-			return page, fmt.Errorf("headers of event %s: %w", row.ID, err)
+		row.RecordedAt = recordedAt.Time
+		if row.Headers, row.Invalid = parseHeaders(headers); !recordedAt.Valid {
+			row.Invalid = invalidTime
 		}
 		page.Entries = append(page.Entries, row)
 	}

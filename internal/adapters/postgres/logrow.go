@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"database/sql"
 	"encoding/json"
-	"fmt"
 	"math"
 	"strings"
 	"sync/atomic"
@@ -14,7 +13,17 @@ import (
 
 // entryColumns are the columns of a row of the outbox named o, in the order of logRow.columns and of Log.scan.
 const entryColumns = `o.position, o.event_id, o.aggregate_type, o.aggregate_id, o.aggregate_version, o.event_type, o.subject,
-	o.headers, o.payload, o.recorded_at`
+	o.headers, o.payload, CASE WHEN ` + validTime + ` THEN o.recorded_at END`
+
+// validTime holds for times that can be written with a year of four digits in every time zone. Postgres has others, also
+// infinite ones, which drivers cannot read and subscribers could not either.
+const validTime = `(o.recorded_at >= '0001-01-02 00:00:00+00' AND o.recorded_at < '9999-12-31 00:00:00+00')`
+
+// Why a row can never be published.
+const (
+	invalidTime    = "its recorded_at is infinite or outside of the years 1 to 9999"
+	invalidHeaders = "its headers are not an object of strings"
+)
 
 // sizes remembers how large payloads are. To know how long the text of one is, Postgres has to read all of it, so a
 // statement should not ask that about many more entries than fit into the slice.
@@ -69,10 +78,10 @@ func (r *logRow) columns() []any {
 	}
 }
 
-func (r *logRow) entry() (outbox.Entry, error) {
-	headers, err := parseHeaders(r.headers)
-	if err != nil {
-		return outbox.Entry{}, fmt.Errorf("headers of event %s: %w", r.id.String, err)
+func (r *logRow) entry() outbox.Entry {
+	headers, invalid := parseHeaders(r.headers)
+	if !r.recordedAt.Valid {
+		invalid = invalidTime
 	}
 	return outbox.Entry{
 		Message: outbox.Message{
@@ -86,21 +95,24 @@ func (r *logRow) entry() (outbox.Entry, error) {
 		},
 		Position:   outbox.Position(r.position.Int64),
 		RecordedAt: r.recordedAt.Time,
-	}, nil
+		Invalid:    invalid,
+	}
 }
 
-// parseHeaders reads an object of strings. Where nothing is escaped, which is nearly always, the quotes of what jsonb
+// parseHeaders reads an object of strings, or returns why it cannot. Where nothing is escaped, which is nearly always, the quotes of what jsonb
 // prints only delimit names and values: a relay that drains a backlog reads the headers of every event here, and package
 // json takes three times as long.
-func parseHeaders(text []byte) (map[string]string, error) {
+func parseHeaders(text []byte) (headers map[string]string, invalid string) {
 	if len(text) == 0 || string(text) == "{}" {
-		return nil, nil
+		return nil, ""
 	}
 	if headers := parsePlainHeaders(text); headers != nil {
-		return headers, nil
+		return headers, ""
 	}
-	var headers map[string]string
-	return headers, json.Unmarshal(text, &headers)
+	if err := json.Unmarshal(text, &headers); err != nil {
+		return nil, invalidHeaders
+	}
+	return headers, ""
 }
 
 // parsePlainHeaders returns nil for anything but {"name": "value", "name": "value"}.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
@@ -63,7 +64,7 @@ func (d *Desk) measureRelay(
 const oldestStatement = `
 SELECT extract(epoch FROM clock_timestamp() - o.recorded_at)
 FROM (SELECT position, recorded_at FROM outbox WHERE position > ? ORDER BY position LIMIT 1000) AS o
-WHERE (SELECT true FROM outbox_parked AS p WHERE p.position = o.position) IS NULL
+WHERE (SELECT true FROM outbox_parked AS p WHERE p.position = o.position) IS NULL AND ` + validTime + `
 ORDER BY o.position LIMIT 1`
 
 func (d *Desk) oldestAge(ctx context.Context, after outbox.Position) (time.Duration, error) {
@@ -75,4 +76,10 @@ func (d *Desk) oldestAge(ctx context.Context, after outbox.Position) (time.Durat
 	return seconds(age), err
 }
 
-func seconds(s float64) time.Duration { return max(0, time.Duration(s*float64(time.Second))) }
+// seconds is never negative, and at most the 292 years that a Duration can be.
+func seconds(s float64) time.Duration {
+	if s >= time.Duration(math.MaxInt64).Seconds() {
+		return math.MaxInt64
+	}
+	return max(0, time.Duration(s*float64(time.Second)))
+}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 	"github.com/uptrace/bun"
@@ -39,6 +40,10 @@ var ErrMayNotMigrate = fault.New(fault.Invalid, "may_not_migrate",
 	"the database's schema is missing or older than this program, and this role may not change that: run `outboxie migrate up` "+
 		"as the role that may")
 
+// ErrDuplicateIDs reports that the outbox holds an event id twice. Which row is right only a person can know.
+var ErrDuplicateIDs = fault.New(fault.Invalid, "duplicate_event_ids",
+	"the outbox has several rows of one event id, and subscribers apply only one of them")
+
 // MigrateUp brings the schema up to date. Any number of instances may call it at once: one applies, the others wait for
 // it until their context ends. Where nothing is missing it needs no more than the right to read goose_db_version. db's pool
 // needs two connections.
@@ -58,9 +63,13 @@ func MigrateUp(ctx context.Context, db *bun.DB, logger *slog.Logger) error {
 		applied, err = provider.Up(ctx)
 		tell(ctx, logger, "applied migration", applied...)
 	}
+	var reported *pgconn.PgError
 	switch {
 	case sqlState(err) == "42501": // insufficient privilege
 		return ErrMayNotMigrate.Wrap(err)
+	case errors.As(err, &reported) && reported.ConstraintName == "outbox_event_id":
+		return ErrDuplicateIDs.With("%s: %s Stop the relays, leave one row of each such id, and migrate again; docs/operations.md, "+
+			"\"Several rows of one event id\", has the statements", ErrDuplicateIDs.Detail, reported.Detail).Wrap(err)
 	case err != nil:
 		return classify(ctx, fmt.Errorf("migrate the database up: %w", err))
 	}

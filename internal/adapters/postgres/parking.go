@@ -180,10 +180,7 @@ func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit outbox.Sl
 			return nil, false, errStandby
 		}
 		if row.position.Valid {
-			entry, err := row.entry()
-			if err != nil {
-				return nil, false, err
-			}
+			entry := row.entry()
 			entry.Parked = true
 			due = append(due, entry)
 		}

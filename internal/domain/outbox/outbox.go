@@ -39,6 +39,7 @@ type Entry struct {
 	Position   Position
 	RecordedAt time.Time // on the database's clock, while the transaction was running
 	Parked     bool      // read from the log: it is in the parking lot, whatever its state there
+	Invalid    string    // read from the log: why its row can never be published; what cannot be read is zero
 }
 
 // Progress names a place in the log that was dealt with. The id makes sure that it still is the same log.

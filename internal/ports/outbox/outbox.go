@@ -38,8 +38,8 @@ var (
 // ErrVersionTaken : the aggregate already has an event of that version.
 var ErrVersionTaken = fault.New(fault.Conflict, "version_taken", "the aggregate already has an event of that version")
 
-// RefusedError says that the broker can never take an entry, however often it is tried: it is too large, or its subject
-// is not the stream's.
+// RefusedError says that the broker can never take an entry, however often it is tried: it is too large, its subject
+// is not the stream's, or no subscriber could read it.
 type RefusedError struct {
 	Entry  outbox.Entry
 	Reason string
@@ -69,6 +69,7 @@ type Log interface {
 	// position 0 and at or below the cursor's PurgedTo.
 	//
 	// Entries that are in the parking lot are among them, marked Parked; that they were not may have become untrue since.
+	// So are rows that can never be published, with the reason in Entry.Invalid. One such row must not keep the others back.
 	//
 	// A log that is not safe to read (a standby, for example) is a failure, never an empty answer.
 	After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (Page, error)
@@ -136,6 +137,7 @@ type Publisher interface {
 	// message it knows to be stored: after+len(batch) exactly when the error is nil.
 	//
 	// An entry that can never be stored ends the batch: what stands before it is stored, and the error is a *RefusedError.
+	// So does an entry that no subscriber could read (Entry.Unpublishable).
 	// ErrTailMoved says that the stream did not end at after. On any other error anything between nothing and the whole
 	// batch may be stored, now or shortly: the caller has to look at the stream again.
 	//

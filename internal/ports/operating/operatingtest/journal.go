@@ -25,6 +25,7 @@ func TestJournal(t *testing.T, open func(t *testing.T) JournalHarness) {
 		"what matches is listed":              journalFilter,
 		"each event says where it stands":     journalStates,
 		"what is not committed is not listed": journalOpen,
+		"what cannot be published is listed":  journalInvalid,
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := open(t)
@@ -129,4 +130,15 @@ func journalOpen(t *testing.T, w *workshop, journal operating.Journal) {
 	end()
 	_, err = journal.List(ended, operating.Filter{Limit: 10})
 	require.ErrorIs(t, err, context.Canceled)
+}
+
+func journalInvalid(t *testing.T, w *workshop, journal operating.Journal) {
+	entries := w.append("a", 3)
+	w.Spoil(t, entries[1].Position)
+	found, err := journal.List(t.Context(), operating.Filter{Limit: 10})
+	require.NoError(t, err)
+	require.Len(t, found, 3)
+	require.NotEmpty(t, found[1].Invalid)
+	require.Equal(t, entries[1].Progress(), found[1].Progress())
+	require.Empty(t, found[0].Invalid)
 }

@@ -30,6 +30,7 @@ type LogHarness interface {
 	Begin(ctx context.Context) (LogWriter, error)
 	Purge(t *testing.T, upTo outbox.Position)   // removes rows as retention does, which says so
 	Forget(t *testing.T, after outbox.Position) // removes rows as a failover that loses commits does
+	Spoil(t *testing.T, at outbox.Position)     // makes a row one that can never be published, as plain SQL can
 }
 
 // Outages takes the connections of the adapter under test away and gives them back.
@@ -63,6 +64,7 @@ func TestLog(t *testing.T, open func(t *testing.T) LogHarness) {
 		"a lost connection ends the wait":            logOutageWhileWaiting,
 		"a reader follows 32 writers":                logFollow,
 		"a progress beyond the end has lost history": logBeyond,
+		"a row that cannot be published comes too":   logInvalid,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}

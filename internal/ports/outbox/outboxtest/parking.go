@@ -46,6 +46,7 @@ func TestParking(t *testing.T, open func(t *testing.T) ParkingHarness) {
 		"the list is limited and in order":                   parkingList,
 		"without the lease or out of turn nothing changes":   parkingFenced,
 		"each write counts one and leaves the cursor's rest": parkingCounts,
+		"what can never be published is due, and says so":    parkingInvalid,
 		"an ended context is an error":                       parkingContext,
 		"a lost connection is an outage":                     parkingOutage,
 	} {

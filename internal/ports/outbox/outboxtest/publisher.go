@@ -46,6 +46,7 @@ func TestPublisher(t *testing.T, open func(t *testing.T) StreamHarness) {
 		"a stream begins at the sequence that is asked": streamFirst,
 		"an empty stream is raised, another is not":     streamRaised,
 		"what stands before a refused entry is stored":  streamRefused,
+		"what nobody could read is refused":             streamInvalid,
 		"a call ends with its context":                  streamContext,
 		"a lost connection is an outage":                streamOutage,
 		"a reconnect has to be followed by Open":        streamReconnect,
