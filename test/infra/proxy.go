@@ -47,6 +47,9 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	return p
 }
 
+// Addr is where the proxy listens: host:port.
+func (p *Proxy) Addr() string { return p.listener.Addr().String() }
+
 // URL is address with the proxy in front of its host.
 func (p *Proxy) URL(t testing.TB, address string) string {
 	t.Helper()
