@@ -15,6 +15,9 @@ import (
 var ErrBusy = fault.New(fault.Unavailable, "database_busy",
 	"all connections to the database were in use for too long; nothing was done")
 
+// errWaited is ErrBusy as a context reports it: a deadline has passed.
+var errWaited = ErrBusy.Wrap(context.DeadlineExceeded)
+
 // poolWait is the context of a statement. While the statement waits for a free connection it ends in time, with ErrBusy, and
 // once there is a connection it is the caller's context and nothing more. database/sql bounds the wait by nothing but the
 // context, and a deadline there would bound the statement, its rows or its transaction as well.
@@ -43,7 +46,7 @@ func patiently(ctx context.Context, most time.Duration) context.Context {
 
 // begin starts the wait.
 func (w *poolWait) begin() {
-	ctx, cancel := context.WithTimeoutCause(w.Context, w.within, ErrBusy.Wrap(context.DeadlineExceeded))
+	ctx, cancel := context.WithTimeoutCause(w.Context, w.within, errWaited)
 	w.waiting.Store(&bounded{Context: ctx, cancel: cancel})
 }
 

@@ -44,8 +44,13 @@ func (s *sessions) Connect(ctx context.Context) (driver.Conn, error) {
 type session struct {
 	*stdlib.Conn
 	pool       *sessions
-	generation int64 // of the pool, before the connection was opened
+	generation int64     // of the pool, before the connection was opened
+	taken      time.Time // when a user got the connection last
 }
+
+// pingAfter is for how long a connection may lie idle without being asked for a sign of life. It is less than the second
+// after which stdlib pings, so that no ping lacks a deadline.
+const pingAfter = 900 * time.Millisecond
 
 var (
 	_ driver.ConnBeginTx     = (*session)(nil)
@@ -65,6 +70,11 @@ func (s *session) IsValid() bool {
 func (s *session) ResetSession(ctx context.Context) error {
 	if !s.IsValid() {
 		return driver.ErrBadConn
+	}
+	idle := time.Since(s.taken)
+	s.taken = time.Now()
+	if idle < pingAfter {
+		return s.Conn.ResetSession(ctx)
 	}
 	call := s.call(ctx, min(s.pool.within, answerWithin))
 	if err := call.end(s.Conn.ResetSession(call.ctx)); err != nil {
