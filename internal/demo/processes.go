@@ -218,6 +218,8 @@ func (f *Processes) awaitReady(ctx context.Context, name string) error {
 }
 
 func isReady(ctx context.Context, admin string) bool {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/readyz", nil)
 	if err != nil {
 		return false

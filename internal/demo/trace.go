@@ -52,6 +52,8 @@ func (s *scenario) traced(ctx context.Context, note Note) (string, error) {
 
 // readTrace is empty while Jaeger has nothing of it.
 func readTrace(ctx context.Context, jaeger, id string) (trace, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, jaeger+"/api/traces/"+id, nil)
 	if err != nil {
 		return trace{}, err

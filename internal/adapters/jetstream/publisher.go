@@ -265,6 +265,9 @@ func (p *Publisher) storeBatch(
 		if err := sender.AddMsg(next); err != nil {
 			return after, p.storeError(ctx, after, err)
 		}
+		if ctx.Err() != nil { // each write ends by itself, but a slow peer could draw out a thousand of them
+			return after, classify(ctx, ctx.Err())
+		}
 		next = following
 		bytes += size
 	}

@@ -16,6 +16,7 @@ var _ ports.Attendant = (*Parking)(nil)
 // Redrive implements the port. It looks twice: while it waited for the relay, which locks one of these events when it parks
 // others behind them, more may have come that its first statement did not see.
 func (p *Parking) Redrive(ctx context.Context, key *outbox.Key) (int, error) {
+	ctx = allow(ctx, counting)
 	total := 0
 	for range 2 {
 		query := p.db.NewUpdate().Table("outbox_parked").

@@ -68,6 +68,7 @@ func (d *Desk) place(ctx context.Context, statement string, args ...any) (found 
 
 // Behind implements the port.
 func (d *Desk) Behind(ctx context.Context, position outbox.Position) (int64, error) {
+	ctx = allow(ctx, counting)
 	count, _, err := countBehind(ctx, d.db, position)
 	if err != nil {
 		return 0, classify(ctx, fmt.Errorf("count the log's entries after %d: %w", position, err))

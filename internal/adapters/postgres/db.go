@@ -4,6 +4,7 @@
 package postgres
 
 import (
+	"database/sql"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,6 +21,9 @@ type Options struct {
 	URL             string // postgres://user:password@host:port/database?…, or a keyword/value string
 	MaxOpenConns    int    // upper bound of the pool; 0: 16
 	ApplicationName string // shown in pg_stat_activity; empty: the one in URL, else outboxie
+	// StatementTimeout bounds each statement, and before it the wait for a free connection; 0: 15 s. What may take longer does so
+	// in proportion.
+	StatementTimeout time.Duration
 	// TracerProvider receives a span per statement that runs within a span; nil: none.
 	TracerProvider trace.TracerProvider
 }
@@ -54,7 +58,13 @@ func Open(options Options) (*bun.DB, error) {
 		config.RuntimeParams["application_name"] = name
 	}
 
-	pool := stdlib.OpenDB(*config)
+	config.DialFunc = newDialer().DialContext
+
+	within := options.StatementTimeout
+	if within <= 0 {
+		within = statementTimeout
+	}
+	pool := sql.OpenDB(&sessions{Connector: stdlib.GetConnector(*config), within: within})
 	maxOpen := options.MaxOpenConns
 	if maxOpen <= 0 {
 		maxOpen = defaultMaxOpenConns
@@ -64,7 +74,7 @@ func Open(options Options) (*bun.DB, error) {
 	pool.SetConnMaxLifetime(connMaxLifetime)
 	pool.SetConnMaxIdleTime(connMaxIdleTime)
 
-	db := bun.NewDB(pool, pgdialect.New())
+	db := bun.NewDB(pool, pgdialect.New()).WithQueryHook(poolWaits{within: within})
 	if options.TracerProvider != nil {
 		db = db.WithQueryHook(newTracing(options.TracerProvider, config.Config))
 	}

@@ -29,6 +29,7 @@ func NewDesk(db *bun.DB, relay, stream string) *Desk {
 
 // Status implements the port. It asks four times, so what it tells may be a few milliseconds apart.
 func (d *Desk) Status(ctx context.Context) (operating.Status, error) {
+	ctx = allow(ctx, counting)
 	status, err := d.relayStatus(ctx)
 	if err == nil {
 		status.Unpublished, status.Oldest, err = countBehind(ctx, d.db, status.Position)
@@ -104,6 +105,7 @@ func countBehind(ctx context.Context, db *bun.DB, position outbox.Position) (cou
 
 // List implements the port.
 func (d *Desk) List(ctx context.Context, filter operating.Filter) ([]operating.Listed, error) {
+	ctx = allow(ctx, counting)
 	query := d.db.NewSelect().ColumnExpr(entryColumns).
 		ColumnExpr("CASE WHEN p.state IS NOT NULL THEN p.state WHEN o.position <= c.position THEN ? ELSE ? END",
 			operating.Published, operating.Unpublished).

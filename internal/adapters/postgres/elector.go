@@ -55,6 +55,8 @@ SELECT (SELECT token FROM taken UNION ALL SELECT token FROM first), (SELECT hold
 
 // Acquire implements the port.
 func (e *Elector) Acquire(ctx context.Context) (outbox.Term, error) {
+	ctx, cancel := e.answer(ctx)
+	defer cancel()
 	asked := time.Now()
 	var token sql.NullInt64
 	var holder sql.NullString
@@ -73,6 +75,8 @@ func (e *Elector) Acquire(ctx context.Context) (outbox.Term, error) {
 
 // Renew implements the port.
 func (e *Elector) Renew(ctx context.Context, term outbox.Term) (outbox.Term, error) {
+	ctx, cancel := e.answer(ctx)
+	defer cancel()
 	asked := time.Now()
 	var token int64
 	err := e.db.QueryRowContext(ctx, `UPDATE leases SET expires_at = clock_timestamp() + ?2 * interval '1 microsecond'
@@ -88,12 +92,23 @@ func (e *Elector) Renew(ctx context.Context, term outbox.Term) (outbox.Term, err
 
 // Resign implements the port.
 func (e *Elector) Resign(ctx context.Context, term outbox.Term) error {
+	ctx, cancel := e.answer(ctx)
+	defer cancel()
 	_, err := e.db.ExecContext(ctx, `UPDATE leases SET expires_at = clock_timestamp() WHERE name = ? AND token = ?`,
 		e.name, term.Token)
 	if err != nil {
 		return classify(ctx, fmt.Errorf("resign the lease %s: %w", e.name, err))
 	}
 	return nil
+}
+
+// shortestAnswer is what a call gets however short the ttl is: a new connection may have to be opened.
+const shortestAnswer = 250 * time.Millisecond
+
+// answer bounds a call, with its wait for a connection, by a quarter of the ttl: a follower whose connections have gone dead
+// has to try another one while the lease runs out, and a leader before it does.
+func (e *Elector) answer(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, min(max(e.ttl/4, shortestAnswer), answerWithin))
 }
 
 // Pool is the elector's own pool, to look at.

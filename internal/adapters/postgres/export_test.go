@@ -47,3 +47,12 @@ const (
 
 // Patience is how long a transaction waits to begin.
 func (u *UnitOfWork) Patience(wait time.Duration) { u.patience = wait }
+
+// NewDialer returns what dials the database.
+var NewDialer = newDialer
+
+// Unacknowledged is for how long the kernel waits for what was sent to be acknowledged.
+const Unacknowledged = unacknowledged
+
+// AllowCounting lets statements take longer.
+func AllowCounting(ctx context.Context) context.Context { return allow(ctx, counting) }

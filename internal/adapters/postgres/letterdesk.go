@@ -21,6 +21,7 @@ const behind = `(
 
 // Letters implements the port.
 func (i *Inbox) Letters(ctx context.Context, subscriber string, limit int) ([]inbox.Letter, error) {
+	ctx = allow(ctx, counting)
 	var rows []letterRow
 	err := i.db.NewSelect().Model(&rows).ColumnExpr("letter.*").ColumnExpr(behind).
 		Where("subscriber = ? AND state IN ('dead', 'failing', 'retrying')", subscriber).
@@ -74,6 +75,7 @@ func (i *Inbox) Retry(ctx context.Context, subscriber, id string) error {
 
 // RetryAll implements the port.
 func (i *Inbox) RetryAll(ctx context.Context, subscriber string) (int, error) {
+	ctx = allow(ctx, counting)
 	return affected(ctx)(i.db.ExecContext(ctx, retryStatement, subscriber))
 }
 

@@ -7,7 +7,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
-	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
@@ -39,12 +38,14 @@ func (l *Log) rows(ctx context.Context, at outbox.Position, limit outbox.Slice, 
 	}
 	defer func() { _ = conn.Close() }()
 	err = conn.Raw(func(driver any) error {
-		c, ok := driver.(*stdlib.Conn)
+		s, ok := driver.(*session)
 		if !ok {
-			return fmt.Errorf("the driver is %T, not pgx", driver)
+			return fmt.Errorf("the driver is %T, not a session", driver)
 		}
-		page, err = l.query(ctx, c.Conn(), at, limit, to)
-		return err
+		return s.direct(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+			page, err = l.query(ctx, conn, at, limit, to)
+			return err
+		})
 	})
 	return page, err
 }

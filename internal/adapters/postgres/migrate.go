@@ -60,7 +60,7 @@ func MigrateUp(ctx context.Context, db *bun.DB, logger *slog.Logger) error {
 	}
 	if err == nil && pending {
 		var applied []*goose.MigrationResult
-		applied, err = provider.Up(ctx)
+		applied, err = provider.Up(allow(ctx, migrating))
 		tell(ctx, logger, "applied migration", applied...)
 	}
 	var reported *pgconn.PgError
@@ -82,7 +82,7 @@ func MigrateDown(ctx context.Context, db *bun.DB, logger *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	reverted, err := provider.Down(ctx)
+	reverted, err := provider.Down(allow(ctx, migrating))
 	if errors.Is(err, goose.ErrNoNextVersion) {
 		return nil
 	}

@@ -2,16 +2,10 @@ package postgres
 
 import (
 	"database/sql"
-	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
-
-// answerWithin bounds each of the relay's statements, most of which take milliseconds. A backend that is frozen, or a pooler
-// that is stuck, answers nothing at all, and the lease, which is renewed over another connection, would keep every other
-// instance from trying: so the relay has to give up and try again.
-const answerWithin = 5 * time.Second
 
 // fence begins every write that needs the lease ?0 under the token ?1. It locks the lease while the statement writes, and
 // the statement is over when it answers. A plain look at the token would let a former leader that was stalled write after

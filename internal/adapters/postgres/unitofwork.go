@@ -8,7 +8,6 @@ import (
 
 	"github.com/uptrace/bun"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 )
 
@@ -20,10 +19,6 @@ const abandonedAfter = 10 * time.Second
 // patience is how long a transaction waits to begin. A request that cannot be served soon had better say so: others that come
 // wait behind it.
 const patience = 2 * time.Second
-
-// ErrBusy : no connection became free in time, so nothing was done.
-var ErrBusy = fault.New(fault.Unavailable, "database_busy",
-	"all connections to the database were in use for too long; nothing was done")
 
 // UnitOfWork is a Postgres transaction over keys, orders and outbox, at the isolation READ COMMITTED. One that has claimed
 // or appended and then lies idle for ten seconds is ended by Postgres.
@@ -43,22 +38,13 @@ func NewUnitOfWork(db *bun.DB) *UnitOfWork {
 // Do implements the port. It sends BEGIN and COMMIT and nothing else besides what fn does. If it cannot begin in time the
 // answer is ErrBusy.
 func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx ordering.Tx) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	late := time.AfterFunc(u.patience, func() { cancel(ErrBusy) })
-	defer late.Stop()
-	err := transact(ctx, u.db, func(ctx context.Context, tx bun.Tx) error {
-		late.Stop()
+	return transact(patiently(ctx, u.patience), u.db, func(ctx context.Context, tx bun.Tx) error {
 		return fn(ctx, ordering.Tx{
 			Keys:   &keys{tx: tx, abandonedAfter: u.abandonedAfter},
 			Orders: &orders{tx: tx},
 			Outbox: &appender{tx: tx, abandonedAfter: u.abandonedAfter},
 		})
 	})
-	if err != nil && context.Cause(ctx) == ErrBusy { //nolint:errorlint // that very cause
-		return ErrBusy.Wrap(err)
-	}
-	return err
 }
 
 // transact runs fn in a transaction. What fn returns is returned as it is; what beginning and committing report is

@@ -149,6 +149,7 @@ func TestTransactionsSendNoMoreThanTheyMust(t *testing.T) {
 // Whoever finds all connections in use is told so in time, and those who have one go on, however long they take.
 func TestABusyDatabaseIsNotWaitedForForEver(t *testing.T) {
 	db := open(t, postgres.Options{URL: infra.Database(t), MaxOpenConns: 1})
+	exec(t, db, "SELECT 1") // a connection may take a while to open
 	work := postgres.NewUnitOfWork(db)
 	work.Patience(100 * time.Millisecond)
 	require.NoError(t, work.Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {

@@ -1,0 +1,174 @@
+package jetstream_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/url"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// within is for how long the broker may keep a call waiting, and slack how much longer an answer may take on a busy machine.
+const (
+	within = 5 * time.Second
+	slack  = 3 * time.Second
+)
+
+// drivenPorts are the ports that NATS serves.
+var drivenPorts = []reflect.Type{
+	reflect.TypeFor[ports.Publisher](), reflect.TypeFor[ports.Finder](), reflect.TypeFor[ports.Waker](), reflect.TypeFor[ports.Alarm](),
+	reflect.TypeFor[inbox.Source](), reflect.TypeFor[inbox.Delivery](),
+}
+
+// silence is a broker that has gone silent, with a client of each kind that was connected before.
+type silence struct {
+	publisher *jetstream.Publisher
+	finder    *jetstream.Finder
+	bell      *jetstream.Bell
+	consumers *jetstream.Consumers
+	source    *jetstream.Source // has asked for an event
+	fresh     *jetstream.Source // has asked for nothing
+	delivery  inbox.Delivery
+}
+
+func newSilence(t *testing.T) (*silence, *infra.Proxy) {
+	t.Helper()
+	s := newSources(t)
+	s.Append(t, outboxtest.NewEntries(0, 2)...)
+	parsed, err := url.Parse(s.server.URL)
+	require.NoError(t, err)
+	proxy := infra.NewProxy(t, parsed.Host)
+	nc, err := jetstream.Connect(jetstream.Options{URL: "nats://" + proxy.Addr(), Name: t.Name(), Logger: silent})
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	options := jetstream.PublisherOptions{Stream: stream, Logger: silent}
+	publisher, err := jetstream.NewPublisher(nc, options)
+	require.NoError(t, err)
+	finder, err := jetstream.NewFinder(nc, options)
+	require.NoError(t, err)
+	consumers, err := jetstream.NewConsumers(nc, stream)
+	require.NoError(t, err)
+	quiet := &silence{publisher: publisher, finder: finder, consumers: consumers, bell: jetstream.NewBell(nc, stream, silent)}
+	for _, source := range []**jetstream.Source{&quiet.source, &quiet.fresh} {
+		*source, err = jetstream.NewSource(nc, jetstream.SourceOptions{Stream: stream, Subscriber: subscribe, Logger: silent})
+		require.NoError(t, err)
+	}
+	_, err = publisher.Open(t.Context(), false)
+	require.NoError(t, err)
+	quiet.delivery, err = quiet.source.Next(t.Context())
+	require.NoError(t, err)
+	return quiet, proxy
+}
+
+// calls are all methods of the ports. Those that only send, or do not ask the broker at all, answer nil.
+func (s *silence) calls() map[string]func(ctx context.Context) error {
+	return map[string]func(ctx context.Context) error{
+		"outbox.Publisher.Open": func(ctx context.Context) error { _, err := s.publisher.Open(ctx, true); return err },
+		"outbox.Publisher.Look": func(ctx context.Context) error { _, err := s.publisher.Look(ctx); return err },
+		"outbox.Publisher.At":   func(ctx context.Context) error { _, err := s.publisher.At(ctx, 1); return err },
+		"outbox.Publisher.Publish": func(ctx context.Context) error {
+			_, err := s.publisher.Publish(ctx, 2, outboxtest.NewEntries(2, 20))
+			return err
+		},
+		"outbox.Publisher.Redrive": func(ctx context.Context) error {
+			_, err := s.publisher.Redrive(ctx, 2, outbox.Progress{}, outboxtest.NewEntries(2, 2))
+			return err
+		},
+		"outbox.Publisher.Notify": func(ctx context.Context) error {
+			_, err := s.publisher.Notify(ctx, 2, outbox.Notice{})
+			return err
+		},
+		"outbox.Finder.Find": func(ctx context.Context) error {
+			_, err := s.finder.Find(ctx, outbox.Progress{Position: 1}, 0)
+			return err
+		},
+		"inbox.Source.Next":          func(ctx context.Context) error { _, err := s.source.Next(ctx); return err },
+		"inbox.Delivery.Ack":         func(ctx context.Context) error { return s.delivery.Ack(ctx) },
+		"outbox.Waker.Wake":          func(context.Context) error { s.bell.Wake(); return nil },
+		"outbox.Alarm.C":             func(context.Context) error { s.bell.C(); return nil },
+		"inbox.Delivery.Raw":         func(context.Context) error { s.delivery.Raw(); return nil },
+		"inbox.Delivery.Entry":       func(context.Context) error { _, err := s.delivery.Entry(); return err },
+		"inbox.Delivery.Attempt":     func(context.Context) error { s.delivery.Attempt(); return nil },
+		"inbox.Delivery.Retry":       func(ctx context.Context) error { return s.delivery.Retry(ctx, time.Second) },
+		"inbox.Delivery.Extend":      func(ctx context.Context) error { return s.delivery.Extend(ctx) },
+		"inbox.Delivery.ExtendEvery": func(context.Context) error { s.delivery.ExtendEvery(); return nil },
+	}
+}
+
+// sends are the calls that wait for no answer.
+var sends = []string{
+	"outbox.Waker.Wake", "outbox.Alarm.C", "inbox.Delivery.Raw", "inbox.Delivery.Entry", "inbox.Delivery.Attempt",
+	"inbox.Delivery.Retry", "inbox.Delivery.Extend", "inbox.Delivery.ExtendEvery",
+}
+
+// TestEveryCallEnds makes a black hole of the connection to the broker, and calls every method of every port. Each answers in
+// time that the broker is unavailable, or that what it has to say was sent.
+func TestEveryCallEnds(t *testing.T) {
+	quiet, proxy := newSilence(t)
+	calls := quiet.calls()
+	var methods []string
+	for _, port := range drivenPorts {
+		for i := range port.NumMethod() {
+			methods = append(methods, fmt.Sprint(port, ".", port.Method(i).Name))
+		}
+	}
+	require.ElementsMatch(t, methods, slices.Collect(maps.Keys(calls)), "a method that is new has to be given arguments here")
+	calls["Source.Next for the first time"] = func(ctx context.Context) error { _, err := quiet.fresh.Next(ctx); return err }
+	calls["Consumers.Lags"] = func(ctx context.Context) error { _, err := quiet.consumers.Lags(ctx); return err }
+
+	running, stop := context.WithCancel(t.Context())
+	rung := make(chan error, 1)
+	go func() { rung <- quiet.bell.Run(running) }()
+	proxy.SilenceAll()
+	type answer struct {
+		name string
+		err  error
+		took time.Duration
+	}
+	answers := make(chan answer, len(calls))
+	for name, call := range calls {
+		go func() {
+			start := time.Now()
+			err := call(t.Context())
+			answers <- answer{name, err, time.Since(start)}
+		}()
+	}
+	late := time.After(within + slack)
+	for range len(calls) {
+		select {
+		case got := <-answers:
+			delete(calls, got.name)
+			if slices.Contains(sends, got.name) {
+				require.NoError(t, got.err, got.name)
+				require.Less(t, got.took, slack, got.name)
+			} else {
+				require.Equal(t, fault.Unavailable, fault.KindOf(got.err), "%s: %v", got.name, got.err)
+			}
+		case <-late:
+			require.FailNow(t, "these still wait", "%v", slices.Collect(maps.Keys(calls)))
+		}
+	}
+	stop()
+	select {
+	case err := <-rung:
+		require.NoError(t, err)
+	case <-time.After(within):
+		require.FailNow(t, "the bell still runs")
+	}
+	start := time.Now()
+	quiet.source.Close()
+	require.Less(t, time.Since(start), slack)
+}

@@ -1,0 +1,195 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+)
+
+const subscriber = "billing"
+
+// longer are the calls whose statements may take four times as long as others: they count or search.
+var longer = map[string]bool{
+	"outbox.Attendant.Redrive": true, "operating.Desk.List": true, "operating.Desk.Status": true, "operating.Bench.Behind": true,
+	"inbox.LetterDesk.Letters": true, "inbox.LetterDesk.RetryAll": true,
+}
+
+type dbCall = func(ctx context.Context, db *bun.DB) error
+
+// on makes a call out of one that returns a value.
+func on[T any](call func(ctx context.Context, db *bun.DB) (T, error)) dbCall {
+	return func(ctx context.Context, db *bun.DB) error {
+		_, err := call(ctx, db)
+		return err
+	}
+}
+
+// calls are all methods of the ports outside transactions.
+func calls() map[string]dbCall {
+	all := make(map[string]dbCall)
+	for _, some := range []map[string]dbCall{relayCalls(), operatingCalls(), subscriberCalls()} {
+		for name, call := range some {
+			all[name] = call
+		}
+	}
+	return all
+}
+
+func entry(position outbox.Position) outbox.Entry {
+	return outbox.Entry{Message: outboxtest.NewMessage("a", int64(position)), Position: position, RecordedAt: time.Now()}
+}
+
+func relayCalls() map[string]dbCall {
+	cursors := func(db *bun.DB) ports.CursorStore { return postgres.NewCursorStore(db, relay, "STREAM") }
+	parking := func(db *bun.DB) *postgres.Parking { return postgres.NewParking(db, relay) }
+	elector := func(db *bun.DB) ports.Elector { return postgres.NewElector(db, relay, "me", leaseTTL) }
+	return map[string]dbCall{
+		"outbox.Log.After": on(func(ctx context.Context, db *bun.DB) (ports.Page, error) {
+			return postgres.NewLog(db, relay, quiet).After(ctx, outbox.Progress{}, plenty)
+		}),
+		"outbox.CursorStore.Load": on(func(ctx context.Context, db *bun.DB) (outbox.Cursor, error) { return cursors(db).Load(ctx) }),
+		"outbox.CursorStore.Save": on(func(ctx context.Context, db *bun.DB) (outbox.Cursor, error) {
+			return cursors(db).Save(ctx, outbox.Turn{}, outbox.Cursor{})
+		}),
+		"outbox.CursorStore.Report": func(ctx context.Context, db *bun.DB) error { return cursors(db).Report(ctx, outbox.Turn{}, nil) },
+		"outbox.Parking.Settle": on(func(ctx context.Context, db *bun.DB) (ports.Settled, error) {
+			return parking(db).Settle(ctx, outbox.Turn{}, ports.Stamp{}, 1, true)
+		}),
+		"outbox.Parking.SetAside": on(func(ctx context.Context, db *bun.DB) ([]outbox.Position, error) {
+			return parking(db).SetAside(ctx, outbox.Turn{}, []outbox.Entry{entry(1)})
+		}),
+		"outbox.Parking.Due": on(func(ctx context.Context, db *bun.DB) ([]outbox.Entry, error) {
+			due, _, err := parking(db).Due(ctx, 1, plenty)
+			return due, err
+		}),
+		"outbox.Parking.Refuse": func(ctx context.Context, db *bun.DB) error {
+			return parking(db).Refuse(ctx, outbox.Turn{}, entry(1), "no")
+		},
+		"outbox.Attendant.Redrive": on(func(ctx context.Context, db *bun.DB) (int, error) { return parking(db).Redrive(ctx, nil) }),
+		"outbox.Attendant.Discard": func(ctx context.Context, db *bun.DB) error { return parking(db).Discard(ctx, 1) },
+		"outbox.Attendant.Waiting": on(func(ctx context.Context, db *bun.DB) ([]outbox.ParkedEvent, error) {
+			return parking(db).Waiting(ctx, 1)
+		}),
+		"outbox.Retention.Purge": on(func(ctx context.Context, db *bun.DB) (int, error) {
+			return postgres.NewRetention(db, relay).Purge(ctx, 1, time.Hour, 1)
+		}),
+		"outbox.Elector.Acquire": on(func(ctx context.Context, db *bun.DB) (outbox.Term, error) { return elector(db).Acquire(ctx) }),
+		"outbox.Elector.Renew": on(func(ctx context.Context, db *bun.DB) (outbox.Term, error) {
+			return elector(db).Renew(ctx, outbox.Term{})
+		}),
+		"outbox.Elector.Resign": func(ctx context.Context, db *bun.DB) error { return elector(db).Resign(ctx, outbox.Term{}) },
+	}
+}
+
+func operatingCalls() map[string]dbCall {
+	desk := func(db *bun.DB) *postgres.Desk { return postgres.NewDesk(db, relay, "STREAM") }
+	return map[string]dbCall{
+		"operating.Desk.Status":  on(func(ctx context.Context, db *bun.DB) (operating.Status, error) { return desk(db).Status(ctx) }),
+		"operating.Desk.Measure": on(func(ctx context.Context, db *bun.DB) (operating.Measures, error) { return desk(db).Measure(ctx, 0) }),
+		"operating.Desk.List": on(func(ctx context.Context, db *bun.DB) ([]operating.Listed, error) {
+			return desk(db).List(ctx, operating.Filter{Limit: 1})
+		}),
+		"operating.Bench.Cursor": on(func(ctx context.Context, db *bun.DB) (outbox.Cursor, error) { return desk(db).Cursor(ctx) }),
+		"operating.Bench.Held": on(func(ctx context.Context, db *bun.DB) ([]outbox.Progress, error) {
+			return desk(db).Held(ctx, []outbox.Progress{{Position: 1}})
+		}),
+		"operating.Bench.At": on(func(ctx context.Context, db *bun.DB) (bool, error) {
+			_, found, err := desk(db).At(ctx, 1)
+			return found, err
+		}),
+		"operating.Bench.Behind": on(func(ctx context.Context, db *bun.DB) (int64, error) { return desk(db).Behind(ctx, 0) }),
+		"operating.Bench.Adopt": func(ctx context.Context, db *bun.DB) error {
+			return desk(db).Adopt(ctx, 7, outbox.Cursor{}, true)
+		},
+		"ordering.UnitOfWork.Do": func(ctx context.Context, db *bun.DB) error {
+			return postgres.NewUnitOfWork(db).Do(ctx, func(context.Context, ordering.Tx) error { return nil })
+		},
+		"ordering.ExpiredKeys.Delete": on(func(ctx context.Context, db *bun.DB) (int, error) {
+			return postgres.NewExpiredKeys(db).Delete(ctx, 1)
+		}),
+	}
+}
+
+func subscriberCalls() map[string]dbCall {
+	in := postgres.NewInbox
+	missing := outboxtest.NewMessage("a", 1).ID
+	return map[string]dbCall{
+		"inbox.UnitOfWork.Once": on(func(ctx context.Context, db *bun.DB) (bool, error) {
+			return in(db).Once(ctx, subscriber, entry(1), func(context.Context, inbox.Tx) error { return nil })
+		}),
+		"inbox.DeadLetters.Fail": on(func(ctx context.Context, db *bun.DB) (inbox.Letter, error) {
+			return in(db).Fail(ctx, subscriber, entry(1), inbox.Failure{Cause: errors.New("no"), Limit: 3})
+		}),
+		"inbox.DeadLetters.SetAside": on(func(ctx context.Context, db *bun.DB) (inbox.Letter, error) {
+			return in(db).SetAside(ctx, subscriber, entry(1))
+		}),
+		"inbox.DeadLetters.Reject": func(ctx context.Context, db *bun.DB) error {
+			return in(db).Reject(ctx, subscriber, outboxtest.NewMessage("a", 1), errors.New("no"))
+		},
+		"inbox.DeadLetters.Due": on(func(ctx context.Context, db *bun.DB) (bool, error) {
+			_, found, err := in(db).Due(ctx, subscriber, time.Minute)
+			return found, err
+		}),
+		"inbox.LetterDesk.Letters": on(func(ctx context.Context, db *bun.DB) ([]inbox.Letter, error) {
+			return in(db).Letters(ctx, subscriber, 1)
+		}),
+		"inbox.LetterDesk.Letter": on(func(ctx context.Context, db *bun.DB) (inbox.Letter, error) {
+			return in(db).Letter(ctx, subscriber, missing)
+		}),
+		"inbox.LetterDesk.Retry":    func(ctx context.Context, db *bun.DB) error { return in(db).Retry(ctx, subscriber, missing) },
+		"inbox.LetterDesk.RetryAll": on(func(ctx context.Context, db *bun.DB) (int, error) { return in(db).RetryAll(ctx, "nobody") }),
+		"inbox.LetterDesk.Discard":  func(ctx context.Context, db *bun.DB) error { return in(db).Discard(ctx, subscriber, missing) },
+		"inbox.LetterDesk.CountDead": on(func(ctx context.Context, db *bun.DB) (int, error) {
+			return in(db).CountDead(ctx, subscriber)
+		}),
+		"inbox.LetterDesk.Subscribers": on(func(ctx context.Context, db *bun.DB) ([]string, error) { return in(db).Subscribers(ctx) }),
+		"inbox.Sweeper.Sweep":          on(func(ctx context.Context, db *bun.DB) (int, error) { return in(db).Sweep(ctx, subscriber, time.Hour, 1) }),
+	}
+}
+
+// orderingCalls are the methods of the ports inside a transaction of orders.
+func orderingCalls() map[string]func(ctx context.Context, tx ordering.Tx) error {
+	return map[string]func(ctx context.Context, tx ordering.Tx) error{
+		"outbox.Appender.Append": func(ctx context.Context, tx ordering.Tx) error {
+			return tx.Outbox.Append(ctx, outboxtest.NewMessage("a", 1))
+		},
+		"ordering.Keys.Claim": func(ctx context.Context, tx ordering.Tx) error {
+			_, err := tx.Keys.Claim(ctx, newClaim("k"))
+			return err
+		},
+		"ordering.Orders.Get": func(ctx context.Context, tx ordering.Tx) error {
+			_, err := tx.Orders.Get(ctx, newClaim("").Order)
+			return err
+		},
+		"ordering.Orders.List": func(ctx context.Context, tx ordering.Tx) error {
+			_, err := tx.Orders.List(ctx, ordering.Filter{Limit: 1})
+			return err
+		},
+		"ordering.Orders.Save": func(ctx context.Context, tx ordering.Tx) error {
+			id := outboxtest.NewMessage("", 1).ID
+			return tx.Orders.Save(ctx, order.Rehydrate(order.Snapshot{
+				ID: order.ID(id), CustomerID: order.CustomerID(id), Amount: order.NewMoney(1, "USD"), Status: order.StatusPaid, Version: 2,
+			}))
+		},
+	}
+}
+
+// inboxCalls are the methods of the ports inside a transaction of a subscriber.
+func inboxCalls() map[string]func(ctx context.Context, tx inbox.Tx) error {
+	return map[string]func(ctx context.Context, tx inbox.Tx) error{
+		"inbox.Totals.Add": func(ctx context.Context, tx inbox.Tx) error {
+			return tx.Totals.Add(ctx, order.CustomerID(outboxtest.NewMessage("", 1).ID), order.NewMoney(1, "USD"))
+		},
+	}
+}

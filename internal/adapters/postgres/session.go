@@ -1,0 +1,201 @@
+package postgres
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+// sessions opens the connections of one pool. Each statement on them has a deadline, and when one passes without an answer
+// the other connections of that time are not used again: they lead through the same network to the same server. A pool of
+// connections that went dead together costs one timeout, not one for each.
+type sessions struct {
+	driver.Connector
+	within     time.Duration // a statement is answered
+	generation atomic.Int64  // rises when a statement was not answered in time
+}
+
+// Connect opens a connection.
+func (s *sessions) Connect(ctx context.Context) (driver.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.within*time.Duration(connecting))
+	defer cancel()
+	generation := s.generation.Load()
+	opened, err := s.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn, ok := opened.(*stdlib.Conn)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("the driver is %T, not pgx", opened), opened.Close())
+	}
+	return &session{Conn: conn, pool: s, generation: generation}, nil
+}
+
+// session is a connection whose statements end by themselves: with their context, or when they have not been answered in
+// time. Postgres is then asked to cancel the statement, and the connection is closed.
+type session struct {
+	*stdlib.Conn
+	pool       *sessions
+	generation int64     // of the pool, before the connection was opened
+	taken      time.Time // when a user got the connection last
+}
+
+// pingAfter is for how long a connection may lie idle without being asked for a sign of life. It is less than the second
+// after which stdlib pings, so that no ping lacks a deadline.
+const pingAfter = 900 * time.Millisecond
+
+var (
+	_ driver.ConnBeginTx     = (*session)(nil)
+	_ driver.ExecerContext   = (*session)(nil)
+	_ driver.QueryerContext  = (*session)(nil)
+	_ driver.Pinger          = (*session)(nil)
+	_ driver.SessionResetter = (*session)(nil)
+	_ driver.Validator       = (*session)(nil)
+)
+
+// IsValid reports whether the connection may be used again.
+func (s *session) IsValid() bool {
+	return s.generation == s.pool.generation.Load() && !s.Conn.Conn().IsClosed()
+}
+
+// ResetSession prepares the connection for its next user. After a second without use it asks Postgres whether it is there.
+func (s *session) ResetSession(ctx context.Context) error {
+	if !s.IsValid() {
+		return driver.ErrBadConn
+	}
+	idle := time.Since(s.taken)
+	s.taken = time.Now()
+	if idle < pingAfter {
+		return s.Conn.ResetSession(ctx)
+	}
+	call := s.call(ctx, min(s.pool.within, answerWithin))
+	if err := call.end(s.Conn.ResetSession(call.ctx)); err != nil {
+		return driver.ErrBadConn // database/sql would use the connection after any other error
+	}
+	return nil
+}
+
+// Ping asks Postgres whether it is there.
+func (s *session) Ping(ctx context.Context) error {
+	call := s.call(ctx, min(s.pool.within, answerWithin))
+	return call.end(s.Conn.Ping(call.ctx))
+}
+
+// ExecContext runs a statement that returns no rows.
+func (s *session) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	call := s.statement(ctx)
+	result, err := s.Conn.ExecContext(call.ctx, query, args)
+	return result, call.end(err)
+}
+
+// QueryContext runs a statement. Its time runs until the rows are closed.
+func (s *session) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	call := s.statement(ctx)
+	found, err := s.Conn.QueryContext(call.ctx, query, args)
+	if err != nil {
+		return nil, call.end(err)
+	}
+	standard, ok := found.(*stdlib.Rows)
+	if !ok {
+		return nil, call.end(errors.Join(fmt.Errorf("the driver's rows are %T, not pgx's", found), found.Close()))
+	}
+	return &rows{Rows: standard, call: call}, nil
+}
+
+// direct lets do use pgx itself for one statement, which ends with the context that do is given.
+func (s *session) direct(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
+	call := s.statement(ctx)
+	return call.end(do(call.ctx, s.Conn.Conn()))
+}
+
+var errPrepared = errors.New("statements are not prepared through database/sql: PgBouncer has no place for them, and they have no deadline")
+
+// Prepare is refused.
+func (s *session) Prepare(string) (driver.Stmt, error) { return nil, errPrepared }
+
+// PrepareContext is refused.
+func (s *session) PrepareContext(context.Context, string) (driver.Stmt, error) {
+	return nil, errPrepared
+}
+
+// call is a statement under way.
+type call struct {
+	ctx     context.Context // ends with the caller's, or when the time is over
+	cancel  context.CancelFunc
+	caller  context.Context
+	within  time.Duration
+	session *session
+	wait    *poolWait // for the connection, which this call has ended; nil: there was none
+}
+
+// statement begins a statement that may take what its context allows.
+func (s *session) statement(ctx context.Context) *call {
+	wait := takeUp(ctx)
+	c := s.call(ctx, bound(ctx, s.pool.within))
+	c.wait = wait
+	return c
+}
+
+func (s *session) call(ctx context.Context, within time.Duration) *call {
+	bounded, cancel := context.WithTimeout(ctx, within)
+	return &call{ctx: bounded, cancel: cancel, caller: ctx, within: within, session: s}
+}
+
+// end ends the call, and returns err as the caller should see it.
+func (c *call) end(err error) error {
+	err = c.judge(err)
+	c.cancel()
+	if c.wait != nil && errors.Is(err, driver.ErrBadConn) {
+		c.wait.begin() // nothing was sent, and database/sql looks for another connection
+	}
+	return err
+}
+
+// judge suspects the pool's other connections if err says that no answer came in time: because a deadline passed, the
+// caller's or ours, or because the kernel gave the connection up. A caller that cancels says nothing about the server.
+func (c *call) judge(err error) error {
+	if err == nil {
+		return nil
+	}
+	cause := context.Cause(c.ctx)
+	timedOut := errors.Is(cause, context.DeadlineExceeded) || cause == nil && pgconn.Timeout(err)
+	if !timedOut {
+		return err
+	}
+	c.session.pool.generation.CompareAndSwap(c.session.generation, c.session.generation+1)
+	if c.caller.Err() == nil && cause != nil && !errors.Is(err, errNoAnswer) {
+		return fmt.Errorf("%w within %v: %w", errNoAnswer, c.within, err)
+	}
+	if cause != nil && !errors.Is(err, cause) {
+		return errors.Join(cause, err)
+	}
+	return err
+}
+
+var errNoAnswer = errors.New("the database did not answer")
+
+// rows are the rows of a statement. Embedded, pgx's keep what they tell about columns.
+type rows struct {
+	*stdlib.Rows
+	call *call
+}
+
+// Next reads the next row.
+func (r *rows) Next(dest []driver.Value) error {
+	err := r.Rows.Next(dest)
+	if err == nil || errors.Is(err, io.EOF) {
+		return err
+	}
+	return r.call.judge(err)
+}
+
+// Close ends the statement.
+func (r *rows) Close() error { return r.call.end(r.Rows.Close()) }
