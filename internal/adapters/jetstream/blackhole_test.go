@@ -29,7 +29,7 @@ const (
 
 // drivenPorts are the ports that NATS serves.
 var drivenPorts = []reflect.Type{
-	reflect.TypeFor[ports.Publisher](), reflect.TypeFor[ports.Finder](), reflect.TypeFor[ports.Waker](), reflect.TypeFor[ports.Alarm](),
+	reflect.TypeFor[ports.StreamRepair](), reflect.TypeFor[ports.Finder](), reflect.TypeFor[ports.Waker](), reflect.TypeFor[ports.Alarm](),
 	reflect.TypeFor[inbox.Source](), reflect.TypeFor[inbox.Delivery](),
 }
 
@@ -66,7 +66,7 @@ func newSilence(t *testing.T) (*silence, *infra.Proxy) {
 		*source, err = jetstream.NewSource(nc, jetstream.SourceOptions{Stream: stream, Subscriber: subscribe, Logger: silent})
 		require.NoError(t, err)
 	}
-	_, err = publisher.Open(t.Context(), false)
+	_, err = publisher.Open(t.Context(), 0)
 	require.NoError(t, err)
 	quiet.delivery, err = quiet.source.Next(t.Context())
 	require.NoError(t, err)
@@ -76,18 +76,19 @@ func newSilence(t *testing.T) (*silence, *infra.Proxy) {
 // calls are all methods of the ports. Those that only send, or do not ask the broker at all, answer nil.
 func (s *silence) calls() map[string]func(ctx context.Context) error {
 	return map[string]func(ctx context.Context) error{
-		"outbox.Publisher.Open": func(ctx context.Context) error { _, err := s.publisher.Open(ctx, true); return err },
-		"outbox.Publisher.Look": func(ctx context.Context) error { _, err := s.publisher.Look(ctx); return err },
-		"outbox.Publisher.At":   func(ctx context.Context) error { _, err := s.publisher.At(ctx, 1); return err },
-		"outbox.Publisher.Publish": func(ctx context.Context) error {
+		"outbox.StreamRepair.Open":  func(ctx context.Context) error { _, err := s.publisher.Open(ctx, 1); return err },
+		"outbox.StreamRepair.Raise": func(ctx context.Context) error { _, err := s.publisher.Raise(ctx, 100); return err },
+		"outbox.StreamRepair.Look":  func(ctx context.Context) error { _, err := s.publisher.Look(ctx); return err },
+		"outbox.StreamRepair.At":    func(ctx context.Context) error { _, err := s.publisher.At(ctx, 1); return err },
+		"outbox.StreamRepair.Publish": func(ctx context.Context) error {
 			_, err := s.publisher.Publish(ctx, 2, outboxtest.NewEntries(2, 20))
 			return err
 		},
-		"outbox.Publisher.Redrive": func(ctx context.Context) error {
+		"outbox.StreamRepair.Redrive": func(ctx context.Context) error {
 			_, err := s.publisher.Redrive(ctx, 2, outbox.Progress{}, outboxtest.NewEntries(2, 2))
 			return err
 		},
-		"outbox.Publisher.Notify": func(ctx context.Context) error {
+		"outbox.StreamRepair.Notify": func(ctx context.Context) error {
 			_, err := s.publisher.Notify(ctx, 2, outbox.Notice{})
 			return err
 		},

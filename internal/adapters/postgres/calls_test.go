@@ -88,6 +88,9 @@ func relayCalls() map[string]dbCall {
 		"outbox.Elector.Renew": on(func(ctx context.Context, db *bun.DB) (outbox.Term, error) {
 			return elector(db).Renew(ctx, outbox.Term{})
 		}),
+		"outbox.InstanceHalts.Record": func(ctx context.Context, db *bun.DB) error {
+			return postgres.NewInstanceHalts(db, relay, "me").Record(ctx, outbox.NewHalt(outbox.HaltStreamMissing, "gone"))
+		},
 		"outbox.Elector.Resign": func(ctx context.Context, db *bun.DB) error { return elector(db).Resign(ctx, outbox.Term{}) },
 	}
 }
