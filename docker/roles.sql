@@ -47,11 +47,13 @@ BEGIN
     GRANT SELECT, INSERT, UPDATE ON orders TO outboxie_writer;
     GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_keys TO outboxie_writer;
     GRANT SELECT, INSERT ON outbox TO outboxie_writer;
-    GRANT SELECT ON leases, outbox_cursor, outbox_parked TO outboxie_writer;
+    GRANT SELECT ON leases, outbox_cursor, outbox_parked, outbox_position_seq TO outboxie_writer;
 
     -- The relay reads the log, and retention deletes from it. It changes nothing there: the right to update one column is what
-    -- Postgres asks of whoever locks a row.
-    GRANT SELECT, DELETE, UPDATE (recorded_at) ON outbox TO outboxie_relay;
+    -- Postgres asks of whoever locks a row. `outbox adopt` may have to set the log's sequence, after it went back, and to give events
+    -- new positions; whoever deletes may lock the table.
+    GRANT SELECT, INSERT, DELETE, UPDATE (recorded_at) ON outbox TO outboxie_relay;
+    GRANT SELECT, UPDATE ON outbox_position_seq TO outboxie_relay;
     GRANT SELECT, INSERT, UPDATE ON leases, outbox_cursor TO outboxie_relay;
     GRANT SELECT, INSERT, UPDATE, DELETE ON outbox_parked TO outboxie_relay;
 

@@ -38,7 +38,8 @@ func (l *Log) highest() outbox.Position {
 // unparked returns the readable rows after one position up to another that are not in the parking lot.
 func (l *Log) unparked(after, upTo outbox.Position) []*row {
 	var found []*row
-	for _, row := range l.rows[min(after, outbox.Position(len(l.rows))):min(upTo, outbox.Position(len(l.rows)))] {
+	end := min(upTo, outbox.Position(len(l.rows)))
+	for _, row := range l.rows[min(after, end):end] {
 		if row != nil && row.committed && (l.lot[row.entry.Position] == nil || l.lot[row.entry.Position].EventID != row.entry.ID) {
 			found = append(found, row)
 		}

@@ -27,7 +27,8 @@ var errWriters = fault.New(fault.Unavailable, "outbox_busy",
 // published, and ?3 says that these are all.
 var chosen = `
 WITH misplaced AS (
-	SELECT o.position, o.aggregate_type, o.aggregate_id, o.position <= c.purged_to AS purged, o.event_id::text = ANY (?2::text[]) AS published
+	SELECT o.position, o.aggregate_type, o.aggregate_id, o.position <= c.purged_to AS purged, 
+		coalesce(o.event_id::text = ANY (?2::text[]), false) AS published
 	FROM outbox_cursor AS c, outbox AS o
 	WHERE c.relay = ?0 AND (` + belowPurged + ` OR ` + recordedLater + ` OR ?3 AND o.position > c.position AND o.position <= ?1) AND ` + notParked + `
 ), moving AS (
