@@ -81,16 +81,17 @@ func (w *Writer) Append(ctx context.Context, messages ...outbox.Message) error {
 		}
 		versions[version] = true
 	}
+	first := w.log.dealt + 1
 	for range messages {
 		if w.log.dealt++; w.log.taken(w.log.dealt) {
-			w.mine = nil
 			return ports.ErrSequenceBehind.With("position %d is taken", w.log.dealt)
 		}
-		w.mine = append(w.mine, w.log.dealt)
 	}
 	maps.Copy(w.log.versions, versions)
-	for i, position := range w.mine[len(w.mine)-len(messages):] {
-		w.log.put(&row{entry: outbox.Entry{Message: messages[i], Position: position, RecordedAt: time.Now()}})
+	for i, message := range messages {
+		position := first + outbox.Position(i)
+		w.log.put(&row{entry: outbox.Entry{Message: message, Position: position, RecordedAt: time.Now()}})
+		w.mine = append(w.mine, position)
 	}
 	return nil
 }

@@ -72,7 +72,7 @@ var recordedCTE = `, before AS (
 	SELECT token, recording_to FROM fence, c
 	WHERE ` + nextPosition + ` > greatest(` + highestPosition + `, ?3) AND ` + excess("?3", "?6") + ` <= 0 AND (
 		SELECT count(*) FROM outbox AS o WHERE o.recorded_at > c.recorded_to AND o.recorded_at <= c.recording_to
-			AND o.position > c.purged_to AND o.position <= least(c.position, c.recorded_position) AND ` + notParked + `) = 0
+			AND o.position + 0 > c.purged_to AND o.position + 0 <= least(c.position, c.recorded_position) AND ` + notParked + `) = 0
 )`
 
 // saveCursorStatement lets retention count anew from here when the cursor goes back: what it passes again, it passes later.

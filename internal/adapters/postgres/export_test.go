@@ -47,3 +47,10 @@ const (
 
 // Patience is how long a transaction waits to begin.
 func (u *UnitOfWork) Patience(wait time.Duration) { u.patience = wait }
+
+// How a log whose sequence went back is noticed.
+var (
+	VerifyStatement     = verifyStatement
+	DisorderStatement   = disorderStatement
+	SaveCursorStatement = saveCursorStatement
+)

@@ -13,7 +13,8 @@ import (
 // is busy, the cursor's store asks with each save.
 func (r *Relay) verify(t *tenure, place *place, tail ports.Stamp) error {
 	sequence := place.own
-	if tail.Ours && tail.Event == 0 && sequence > 0 { // a notice, which carries no event
+	// A notice carries no event. One of parking stands for its event, which may not be in the parking lot yet.
+	if tail.Ours && tail.Event == 0 && tail.Parked == "" && sequence > 0 {
 		sequence--
 	}
 	if err := r.Log.Verify(t.ctx, place.progress, sequence); err != nil {

@@ -53,12 +53,12 @@ type Bench interface {
 // Disorder is what of the log came where the relay does not look any more, because the sequence that deals positions went back.
 type Disorder struct {
 	Misplaced int64           // events that the relay has not seen and will not see: they came at positions that it had passed
-	Next      outbox.Position // is dealt next
+	Next      outbox.Position // is dealt next; 0: not known
 	Highest   outbox.Position // of the cursor, the log and the parking lot
 }
 
 // Behind reports whether positions are dealt again.
-func (d Disorder) Behind() bool { return d.Next <= d.Highest }
+func (d Disorder) Behind() bool { return d.Next > 0 && d.Next <= d.Highest }
 
 // Any reports whether there is anything to repair.
 func (d Disorder) Any() bool { return d.Misplaced > 0 || d.Behind() }
