@@ -96,7 +96,7 @@ func (l *Log) Verify(ctx context.Context, reached outbox.Progress, sequence uint
 	case standby:
 		return errStandby
 	case reached.Position > purgedTo && id.String != reached.EventID:
-		return historyLost(reached, id)
+		return fmt.Errorf("read the outbox after %d: %w", reached.Position, historyLost(reached, id)) // in the words of After
 	case misplaced+more > 0:
 		return ports.ErrSequenceBehind.With("%s", eventsCame(misplaced+more, reached.Position))
 	case next <= highest:

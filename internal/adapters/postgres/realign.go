@@ -23,6 +23,9 @@ const (
 var errWriters = fault.New(fault.Unavailable, "outbox_busy",
 	"transactions that write the outbox did not end in time, so nothing was changed: `outboxie outbox status` names the oldest one")
 
+var errMayNotRealign = fault.New(fault.Invalid, "may_not_realign",
+	"this role may not set the sequence of the outbox and move events: adopt again as the role that may (outboxie_operator in docker/roles.sql)")
+
 // chosen lists the misplaced rows, and whether the stream holds them. ?0 is the relay, ?1 the place, ?2 the ids of what was
 // published, and ?3 says that these are all.
 var chosen = `
@@ -91,6 +94,9 @@ func (d *Desk) Realign(ctx context.Context, r operating.Realignment) (moved int6
 		case <-time.After(lockPause):
 		}
 	}
+	if sqlState(err) == insufficientPrivilege {
+		return 0, errMayNotRealign.Wrap(err)
+	}
 	if err != nil {
 		return 0, classify(ctx, fmt.Errorf("move misplaced events of the outbox: %w", err))
 	}
@@ -113,5 +119,8 @@ func (d *Desk) realign(ctx context.Context, args []any) (moved int64, err error)
 	return moved, err
 }
 
-// lockNotAvailable is what Postgres reports when lock_timeout has passed.
-const lockNotAvailable = "55P03"
+// What Postgres reports when lock_timeout has passed, and when the role may not do it.
+const (
+	lockNotAvailable      = "55P03"
+	insufficientPrivilege = "42501"
+)
