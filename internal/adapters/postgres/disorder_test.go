@@ -44,7 +44,7 @@ func TestSequenceChecksReadLittle(t *testing.T) {
 		"at a take-over":  {postgres.VerifyStatement, []any{relay, rows - 50, passed + 50, 0}},
 		"while idle":      {postgres.VerifyStatement, []any{relay, passed, passed, rows + 1}},
 		"for an operator": {postgres.DisorderStatement, []any{relay}},
-		"with each save":  {postgres.SaveCursorStatement, []any{relay, 1, 1, rows - 10, "ORDERS", "x", rows - 20, time.Now(), 1000000}},
+		"with each save":  {postgres.SaveCursorStatement, []any{relay, 1, 1, rows - 10, "ORDERS", "x", rows - 10, time.Now(), 1000000}},
 	} {
 		plan := explainAnalyze(t, h, statement.text, statement.args...)
 		t.Logf("%s:\n%s", name, plan)
