@@ -8,20 +8,21 @@
 --   outboxie_writer      serve --roles api: everything that changes orders, and any other writer of the outbox
 --   outboxie_relay       serve --roles relay, and the operator's commands: outbox …
 --   outboxie_subscriber  subscribe, and the operator's commands: subscriber …
+--   outboxie_operator    what the relay may, and `outbox adopt` after the sequence of the outbox went back
 -- TestLeastPrivilege runs everything under these, and shows what each is refused.
 
 DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY ['outboxie_migrator', 'outboxie_writer', 'outboxie_relay', 'outboxie_subscriber'] LOOP
+    FOREACH name IN ARRAY ARRAY ['outboxie_migrator', 'outboxie_writer', 'outboxie_relay', 'outboxie_subscriber', 'outboxie_operator'] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
             EXECUTE format('CREATE ROLE %I LOGIN', name);
         END IF;
     END LOOP;
 END $$;
 
--- Only these four connect, and only the migrator makes tables.
+-- Only these connect, and only the migrator makes tables.
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO outboxie_migrator, outboxie_writer, outboxie_relay, outboxie_subscriber;
 GRANT CREATE ON SCHEMA public TO outboxie_migrator;
@@ -30,6 +31,7 @@ GRANT CREATE ON SCHEMA public TO outboxie_migrator;
 -- hide it from the relay: without the right to read pg_locks it fails, and publishes nothing. What it is doing, to name it in the
 -- log and in `outbox status`, is shown to members of pg_read_all_stats only.
 GRANT pg_read_all_stats TO outboxie_relay;
+GRANT outboxie_relay TO outboxie_operator;
 
 DO $$
 BEGIN
@@ -47,13 +49,19 @@ BEGIN
     GRANT SELECT, INSERT, UPDATE ON orders TO outboxie_writer;
     GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_keys TO outboxie_writer;
     GRANT SELECT, INSERT ON outbox TO outboxie_writer;
-    GRANT SELECT ON leases, outbox_cursor, outbox_parked, outbox_halts TO outboxie_writer;
+    GRANT SELECT ON leases, outbox_cursor, outbox_parked, outbox_halts, outbox_position_seq TO outboxie_writer;
 
     -- The relay reads the log, and retention deletes from it. It changes nothing there: the right to update one column is what
-    -- Postgres asks of whoever locks a row.
+    -- Postgres asks of whoever locks a row. It looks whether the log's sequence went back.
     GRANT SELECT, DELETE, UPDATE (recorded_at) ON outbox TO outboxie_relay;
+    GRANT SELECT ON outbox_position_seq TO outboxie_relay;
     GRANT SELECT, INSERT, UPDATE ON leases, outbox_cursor TO outboxie_relay;
     GRANT SELECT, INSERT, UPDATE, DELETE ON outbox_parked, outbox_halts TO outboxie_relay;
+
+    -- After the sequence went back an operator sets it, and moves events to new positions: they are deleted and inserted again.
+    -- Whoever may delete may lock the table meanwhile.
+    GRANT INSERT ON outbox TO outboxie_operator;
+    GRANT UPDATE ON outbox_position_seq TO outboxie_operator;
 
     -- A subscriber knows its inbox and its effects.
     GRANT SELECT, INSERT, UPDATE, DELETE ON inbox, dead_letters TO outboxie_subscriber;

@@ -28,7 +28,8 @@ func (p *program) outboxAdoptCommand() *cobra.Command {
 		Use:   "adopt [--position N] [--accept-repeats] [--yes]",
 		Short: "Repair a halted relay: accept the stream as it is, and go on from a place in the log",
 		Long: "Repair a halted relay: accept stream and log as they are now, and go on after the last event that both hold, or after\n" +
-			"--position. The place is written into the stream as a notice, where every relay looks first. Says what it would do;\n" +
+			"--position. The place is written into the stream as a notice, where every relay looks first. If the sequence of the\n" +
+			"outbox went back, events that came below the relay's position are moved to the end of the log. Says what it would do;\n" +
 			"--yes does it. Needs DATABASE_URL and NATS_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -128,6 +129,13 @@ func describeAdoption(out io.Writer, stream string, plan operating.Adoption) err
 	}
 	if plan.Anew {
 		errs = append(errs, said("  - redrive again what had been redriven into the former stream;"))
+	}
+	if plan.Disorder.Behind() {
+		errs = append(errs, said("  - set the sequence of outbox.position above %d: it deals position %d next;", plan.Disorder.Highest, plan.Disorder.Next))
+	}
+	if plan.Disorder.Misplaced > 0 {
+		errs = append(errs, said("  - move the %s that came where the relay does not look any more to the end of the log, and publish them;",
+			counted(plan.Disorder.Misplaced, "event")))
 	}
 	errs = append(errs, said("  - publish the %d events of the log that come after it. Subscribers drop those that they have seen.", plan.Events))
 	return errors.Join(append(errs, describeGhosts(out, stream, plan.Ghosts))...)

@@ -19,8 +19,9 @@ func (p *program) outboxListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the newest events of the log, and where each stands",
-		Long: "List the newest events of the log, and where each stands: unpublished, published, or its state in the parking lot. What\n" +
-			"was published within the last second may still be shown as unpublished. Needs DATABASE_URL.",
+		Long: "List the newest events of the log, and where each stands: unpublished, published, misplaced, or its state in the\n" +
+			"parking lot. What was published within the last second may still be shown as unpublished. What is misplaced came where the\n" +
+			"relay does not look any more: see `outboxie outbox status`. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if err := checkLimit(filter.Limit); err != nil {

@@ -47,6 +47,11 @@ func printStatus(out io.Writer, s operating.Status) error {
 			fmt.Fprintf(&text, "  %s\n", meaning)
 		}
 		text.WriteString("  Nothing is published until this is repaired. To see how, and then do it:\n    outboxie outbox adopt\n")
+	case operating.SetBack:
+		fmt.Fprintf(&text, "set back: the sequence of outbox.position went back\n\n"+
+			"  It deals position %d next; the highest one dealt is %d; %s misplaced. What comes at positions that the relay has\n"+
+			"  passed is not published until this is repaired. To see how, and then do it:\n    outboxie outbox adopt\n",
+			s.Next, s.Highest, counted(s.Misplaced, "event"))
 	case operating.Leaderless:
 		text.WriteString("nobody leads\n\n  No instance holds the lease, so nothing is published. Run one that can reach NATS too:\n    outboxie serve\n")
 	case operating.Waiting:
@@ -109,6 +114,9 @@ func statusRows(s operating.Status) [][2]string {
 	}
 	if s.ParkedEvents > 0 {
 		parked = fmt.Sprintf("%s of %s: outboxie outbox parked", counted(s.ParkedEvents, "event"), counted(s.ParkedAggregates, "aggregate"))
+	}
+	if s.Misplaced > 0 {
+		backlog = strings.TrimPrefix(backlog+", and ", "none, and ") + counted(s.Misplaced, "event") + " misplaced below the relay's position: outboxie outbox adopt"
 	}
 	log := fmt.Sprintf("up to position %d", s.Last)
 	if s.PurgedTo > 0 {

@@ -24,11 +24,12 @@ func TestOutboxStatus(t *testing.T) {
 	var shown httpapi.OutboxStatus
 	o.read(&shown, "status")
 	none := []httpapi.HaltedInstance{}
-	require.Equal(t, httpapi.OutboxStatus{State: "leaderless", Relay: "ORDERS", Now: shown.Now, HaltedInstances: none}, shown)
+	require.Equal(t, httpapi.OutboxStatus{State: "leaderless", Relay: "ORDERS", Now: shown.Now, HaltedInstances: none, NextPosition: 1}, shown)
 
 	o.lead()
 	o.five()
 	o.park(3, "too large")
+	o.exec("DELETE FROM outbox WHERE position = 1")
 	o.exec("UPDATE outbox_cursor SET purged_to = 1")
 	said = o.run(exitClean, "status")
 	require.True(t, strings.HasPrefix(said, "relaying\n"), said)
@@ -49,6 +50,7 @@ func TestOutboxStatus(t *testing.T) {
 		State: "relaying", Relay: "ORDERS", Now: shown.Now, Leader: shown.Leader, Position: 1, SavedAt: shown.SavedAt, Stream: "ORDERS",
 		StreamSequence: 7, LastPosition: 5, PurgedTo: 1, Unpublished: 3, OldestUnpublishedAt: shown.OldestUnpublishedAt, ParkedEvents: 1, ParkedAggregates: 1,
 		HaltedInstances: none,
+		NextPosition:    6,
 	}, shown)
 
 	misdirected := postgres.NewInstanceHalts(o.db, "ORDERS", "api-2")
@@ -78,6 +80,41 @@ func TestOutboxStatus(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.Regexp(t, `^stuck: the leader has not come on for 1m\d+s\n`, o.run(exitClean, "status"))
+}
+
+const orderOfNobody = "01a208ab-0000-7000-8000-00000000000c"
+
+// TestOutboxStatusOfASequenceThatWentBack : the database itself says so, whatever a relay says, and how many events it is about.
+func TestOutboxStatusOfASequenceThatWentBack(t *testing.T) {
+	o := newOperators(t)
+	o.five()
+	o.lead()
+	o.exec("UPDATE outbox_cursor SET position = 5, purged_to = 4")
+	o.exec("DELETE FROM outbox WHERE position <= 4")
+	require.True(t, strings.HasPrefix(o.run(exitClean, "status"), "relaying\n"))
+	o.exec("ALTER TABLE outbox ALTER COLUMN position RESTART")
+	said := o.run(exitClean, "status")
+	require.True(t, strings.HasPrefix(said, "set back: the sequence of outbox.position went back\n"), said)
+	for _, says := range []string{"deals position 1 next; the highest one dealt is 5; 0 events misplaced", "\n    outboxie outbox adopt\n"} {
+		require.Contains(t, said, says)
+	}
+	o.record(o.db, orderOfNobody, 1, "outboxie.order.created.v1")
+	o.record(o.db, orderOfNobody, 2, "outboxie.order.paid.v1")
+	o.exec("SELECT setval('outbox_position_seq', 5)")
+	said = o.run(exitClean, "status")
+	require.True(t, strings.HasPrefix(said, "set back"), said)
+	require.Regexp(t, `(?m)^backlog +2 events misplaced below the relay's position: outboxie outbox adopt$`, said)
+	var shown httpapi.OutboxStatus
+	o.read(&shown, "status")
+	require.Equal(t, httpapi.OutboxStatusState("set_back"), shown.State)
+	require.EqualValues(t, 2, shown.Misplaced)
+	require.EqualValues(t, 6, shown.NextPosition)
+	require.Regexp(t, `(?m)^1 .* misplaced .*`+orderOfNobody, o.run(exitClean, "list"))
+	require.Regexp(t, `(?m)^5 .* published .*`+orderB, o.run(exitClean, "list"))
+	o.exec("UPDATE outbox_cursor SET halt_reason = 'sequence_behind', halt_detail = 'x', halted_at = now()")
+	said = o.run(exitClean, "status")
+	require.Contains(t, said, "halted: sequence_behind")
+	require.Regexp(t, `(?m)^backlog +2 events misplaced`, said)
 }
 
 func TestOutboxStatusOfAnotherStream(t *testing.T) {

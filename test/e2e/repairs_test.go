@@ -158,6 +158,13 @@ var damages = map[string]struct {
 			p.sql("UPDATE outbox_cursor SET purged_to = 5")
 		}, "the log does not have it any more", 3 + 1 + 1,
 	},
+	"the sequence starts again": {
+		outbox.HaltSequenceBehind, func(p *patient) {
+			p.sql("DELETE FROM outbox")
+			p.sql("UPDATE outbox_cursor SET purged_to = 5")
+			p.sql("ALTER TABLE outbox ALTER COLUMN position RESTART")
+		}, "set the sequence of outbox.position above 5", 5 + 1 + 1,
+	},
 	"rows are deleted": {
 		outbox.HaltHistoryLost, func(p *patient) { p.sql("DELETE FROM outbox WHERE position >= 4") }, "go on after position 3", 5 + 1 + 1,
 	},

@@ -29,6 +29,7 @@ const (
 	writer     = "outboxie_writer"
 	relayer    = "outboxie_relay"
 	subscriber = "outboxie_subscriber"
+	operator   = "outboxie_operator"
 )
 
 // privileged is a Postgres and a NATS that know nobody but the roles of docker/.
@@ -61,7 +62,7 @@ func newPrivileged(t *testing.T) *privileged {
 	return p
 }
 
-var passwords = map[string]string{migrator: "secret", writer: "secret", relayer: "secret", subscriber: "secret"}
+var passwords = map[string]string{migrator: "secret", writer: "secret", relayer: "secret", subscriber: "secret", operator: "secret"}
 
 func (p *privileged) applyRoles() {
 	p.t.Helper()
@@ -140,6 +141,7 @@ func requireEverything(t *testing.T, p *privileged) {
 	applied(3 + 5 + 2 + 1 + 1)
 	requireSweeps(t, p)
 	requireRepair(t, p, api, relay)
+	requireRealignment(t, p, api)
 	require.Contains(t, outboxie(t, p.as(relayer, "relay"), 0, "outbox", "status"), "relaying")
 	requireMeasured(t, writes, relay)
 	for _, process := range []*infra.Process{writes, relay} {
@@ -299,4 +301,25 @@ func requireRepair(t *testing.T, p *privileged, api string, relay *infra.Process
 	require.Contains(t, outboxie(t, p.as(relayer, "relay"), 2, "outbox", "adopt"), "history_lost")
 	outboxie(t, p.as(relayer, "relay"), 0, "outbox", "adopt", "--yes")
 	relay.Says("relaying again")
+}
+
+// requireRealignment : the sequence goes back, and an operator puts the log in order.
+func requireRealignment(t *testing.T, p *privileged, api string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		return count(t, p.admin, "SELECT count(*) FROM outbox_cursor WHERE position = (SELECT max(position) FROM outbox)") == 1
+	}, patience, 10*time.Millisecond)
+	_, err := p.admin.Exec("DELETE FROM outbox AS o WHERE NOT EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = o.position)")
+	require.NoError(t, err)
+	_, err = p.admin.Exec("UPDATE outbox_cursor SET purged_to = position")
+	require.NoError(t, err)
+	_, err = p.admin.Exec("ALTER TABLE outbox ALTER COLUMN position RESTART")
+	require.NoError(t, err)
+	placeMany(t, api, 1)
+	require.Eventually(t, func() bool {
+		return strings.Contains(outboxie(t, p.as(relayer, "relay"), 0, "outbox", "status"), "halted: sequence_behind")
+	}, patience, 50*time.Millisecond)
+	require.Contains(t, outboxie(t, p.as(relayer, "relay"), 2, "outbox", "adopt", "--yes"), "outboxie_operator")
+	require.Contains(t, outboxie(t, p.as(operator, "relay"), 0, "outbox", "adopt", "--yes"), "move the 1 event ")
+	requirePlaced(t, api)
 }

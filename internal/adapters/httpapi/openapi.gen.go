@@ -105,6 +105,7 @@ func (e OrderEventDelivery) Valid() bool {
 // Defines values for OutboxEventState.
 const (
 	OutboxEventStateDiscarded   OutboxEventState = "discarded"
+	OutboxEventStateMisplaced   OutboxEventState = "misplaced"
 	OutboxEventStateParked      OutboxEventState = "parked"
 	OutboxEventStatePublished   OutboxEventState = "published"
 	OutboxEventStateRedrive     OutboxEventState = "redrive"
@@ -116,6 +117,8 @@ const (
 func (e OutboxEventState) Valid() bool {
 	switch e {
 	case OutboxEventStateDiscarded:
+		return true
+	case OutboxEventStateMisplaced:
 		return true
 	case OutboxEventStateParked:
 		return true
@@ -137,6 +140,7 @@ const (
 	OutboxStatusStateHalted     OutboxStatusState = "halted"
 	OutboxStatusStateLeaderless OutboxStatusState = "leaderless"
 	OutboxStatusStateRelaying   OutboxStatusState = "relaying"
+	OutboxStatusStateSetBack    OutboxStatusState = "set_back"
 	OutboxStatusStateStuck      OutboxStatusState = "stuck"
 	OutboxStatusStateWaiting    OutboxStatusState = "waiting"
 )
@@ -149,6 +153,8 @@ func (e OutboxStatusState) Valid() bool {
 	case OutboxStatusStateLeaderless:
 		return true
 	case OutboxStatusStateRelaying:
+		return true
+	case OutboxStatusStateSetBack:
 		return true
 	case OutboxStatusStateStuck:
 		return true
@@ -202,6 +208,7 @@ const (
 	ProblemCodeOrderVersion          ProblemCode = "order_version"
 	ProblemCodeRequestTimeout        ProblemCode = "request_timeout"
 	ProblemCodeRouteNotFound         ProblemCode = "route_not_found"
+	ProblemCodeSequenceBehind        ProblemCode = "sequence_behind"
 	ProblemCodeTimeout               ProblemCode = "timeout"
 	ProblemCodeUnauthorized          ProblemCode = "unauthorized"
 	ProblemCodeUnavailable           ProblemCode = "unavailable"
@@ -256,6 +263,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeRequestTimeout:
 		return true
 	case ProblemCodeRouteNotFound:
+		return true
+	case ProblemCodeSequenceBehind:
 		return true
 	case ProblemCodeTimeout:
 		return true
@@ -436,9 +445,12 @@ type OrderPlacement = object
 
 // OutboxEvent defines model for OutboxEvent.
 type OutboxEvent struct {
-	Position int64            `json:"position"`
-	EventID  string           `json:"event_id"`
-	State    OutboxEventState `json:"state"`
+	Position int64  `json:"position"`
+	EventID  string `json:"event_id"`
+
+	// State - `misplaced`: it came at a position that the relay had passed, because the sequence of the outbox went back.
+	//   `outboxie outbox adopt` lets it be published.
+	State OutboxEventState `json:"state"`
 
 	// Reason Why it is, or was, parked.
 	Reason           *string            `json:"reason,omitempty"`
@@ -454,7 +466,9 @@ type OutboxEvent struct {
 	Payload json.RawMessage `json:"payload"`
 }
 
-// OutboxEventState defines model for OutboxEvent.State.
+// OutboxEventState - `misplaced`: it came at a position that the relay had passed, because the sequence of the outbox went back.
+//
+//	`outboxie outbox adopt` lets it be published.
 type OutboxEventState string
 
 // OutboxHalt defines model for OutboxHalt.
@@ -476,6 +490,8 @@ type OutboxLeader struct {
 // OutboxStatus defines model for OutboxStatus.
 type OutboxStatus struct {
 	// State - `halted`: the relay stopped on purpose and waits for a person.
+	// - `set_back`: the sequence of the outbox went back, and no relay has noticed yet: events come where it does
+	//   not look. `outboxie outbox adopt` repairs that.
 	// - `leaderless`: nobody leads.
 	// - `waiting`: an open transaction holds the log up.
 	// - `stuck`: events wait, and the leader does not come on.
@@ -506,12 +522,20 @@ type OutboxStatus struct {
 
 	// HaltedInstances Instances that do not try to lead, because of what they see.
 	HaltedInstances []HaltedInstance `json:"halted_instances"`
+
+	// Misplaced Events that came at positions which the relay had passed, because the sequence went back.
+	Misplaced int64 `json:"misplaced"`
+
+	// NextPosition Is dealt next.
+	NextPosition int64 `json:"next_position"`
 }
 
 // OutboxStatusState - `halted`: the relay stopped on purpose and waits for a person.
-// - `leaderless`: nobody leads.
-// - `waiting`: an open transaction holds the log up.
-// - `stuck`: events wait, and the leader does not come on.
+//   - `set_back`: the sequence of the outbox went back, and no relay has noticed yet: events come where it does
+//     not look. `outboxie outbox adopt` repairs that.
+//   - `leaderless`: nobody leads.
+//   - `waiting`: an open transaction holds the log up.
+//   - `stuck`: events wait, and the leader does not come on.
 type OutboxStatusState string
 
 // OutboxWriter A transaction that has written the log and not ended.

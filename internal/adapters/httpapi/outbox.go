@@ -123,6 +123,7 @@ func ShowStatus(s operating.Status) OutboxStatus {
 		State: OutboxStatusState(s.State()), Relay: s.Relay, Now: s.Now.UTC(), Position: int64(s.Position), SavedAt: known(s.Saved),
 		Stream: s.Stream, StreamSequence: s.Sequence, LastPosition: int64(s.Last), PurgedTo: int64(s.PurgedTo),
 		Unpublished: s.Unpublished, OldestUnpublishedAt: known(s.Oldest), ParkedEvents: s.ParkedEvents, ParkedAggregates: s.ParkedAggregates,
+		Misplaced: s.Misplaced, NextPosition: int64(s.Next),
 		HaltedInstances: make([]HaltedInstance, 0, len(s.HaltedInstances)),
 	}
 	for _, h := range s.HaltedInstances {

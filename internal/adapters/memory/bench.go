@@ -59,6 +59,6 @@ func (s *CursorStore) Adopt(_ context.Context, revision int64, cursor outbox.Cur
 	}
 	s.cursor = cursor
 	s.cursor.Revision = revision + 1
-	s.log.passed(cursor.Position)
+	s.cursor.RecordedTo = s.log.adopted(cursor)
 	return nil
 }

@@ -30,6 +30,7 @@ func (s *CursorStore) Edit(edit func(*outbox.Cursor)) {
 	defer s.lease.mu.Unlock()
 	edit(&s.cursor)
 	s.cursor.Revision++
+	s.cursor.RecordedTo = s.log.adopted(s.cursor)
 }
 
 // Load implements the port.
@@ -39,7 +40,9 @@ func (s *CursorStore) Load(ctx context.Context) (outbox.Cursor, error) {
 	}
 	s.lease.mu.Lock()
 	defer s.lease.mu.Unlock()
-	return s.standing(), nil
+	cursor := s.standing()
+	cursor.RecordedTo = time.Time{} // which only who saves has to know
+	return cursor, nil
 }
 
 func (s *CursorStore) standing() outbox.Cursor {
@@ -50,10 +53,15 @@ func (s *CursorStore) standing() outbox.Cursor {
 
 // Save implements the port.
 func (s *CursorStore) Save(ctx context.Context, turn outbox.Turn, cursor outbox.Cursor) (saved outbox.Cursor, err error) {
-	err = s.write(ctx, turn, func() {
+	err = s.writeIf(ctx, turn, func() error {
+		recorded, err := s.log.save(cursor)
+		if err != nil {
+			return err
+		}
 		s.cursor.Progress, s.cursor.StreamCreated, s.cursor.StreamSequence = cursor.Progress, cursor.StreamCreated, cursor.StreamSequence
-		s.log.passed(cursor.Position)
+		s.cursor.RecordedTo = recorded
 		saved = s.standing()
+		return nil
 	})
 	return saved, err
 }
@@ -65,6 +73,14 @@ func (s *CursorStore) Report(ctx context.Context, turn outbox.Turn, halt *outbox
 
 // write makes a write if it is the turn's.
 func (s *CursorStore) write(ctx context.Context, turn outbox.Turn, do func()) error {
+	return s.writeIf(ctx, turn, func() error {
+		do()
+		return nil
+	})
+}
+
+// writeIf is write for one that may be refused; then nothing is written.
+func (s *CursorStore) writeIf(ctx context.Context, turn outbox.Turn, do func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -77,7 +93,10 @@ func (s *CursorStore) write(ctx context.Context, turn outbox.Turn, do func()) er
 		return ports.ErrOutOfTurn
 	}
 	s.cursor.Revision++
-	do()
+	if err := do(); err != nil {
+		s.cursor.Revision--
+		return err
+	}
 	return nil
 }
 

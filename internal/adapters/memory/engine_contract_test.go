@@ -23,6 +23,10 @@ func TestElector(t *testing.T) {
 	outboxtest.TestElector(t, func(*testing.T) outboxtest.ElectorHarness { return newEngine() })
 }
 
+func TestSequence(t *testing.T) {
+	outboxtest.TestSequence(t, func(*testing.T) outboxtest.ParkingHarness { return newEngine() })
+}
+
 func TestCursorStore(t *testing.T) {
 	outboxtest.TestCursorStore(t, func(*testing.T) outboxtest.CursorHarness { return newEngine() })
 }
@@ -130,6 +134,7 @@ func (e *engine) Age(_ *testing.T, by time.Duration)                  { e.log.Ag
 func (e *engine) Purge(_ *testing.T, upTo outbox.Position)            { e.log.Purge(upTo) }
 func (e *engine) Forget(_ *testing.T, after outbox.Position)          { e.log.Forget(after) }
 func (e *engine) Spoil(_ *testing.T, at outbox.Position)              { e.log.Spoil(at) }
+func (e *engine) SetSequence(_ *testing.T, p outbox.Position)         { e.log.SetSequence(p) }
 func (e *engine) AppendForeign(*testing.T)                            { e.stream.AppendForeign() }
 func (e *engine) Delete(_ *testing.T, sequence uint64)                { e.stream.Delete(sequence) }
 func (e *engine) Drop(*testing.T)                                     { e.stream.Drop() }
@@ -141,6 +146,10 @@ type line struct{ e *engine }
 
 func (l line) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (ports.Page, error) {
 	return through(ctx, l.e, func(ctx context.Context) (ports.Page, error) { return l.e.log.After(ctx, from, limit) })
+}
+
+func (l line) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error {
+	return l.do(ctx, func(ctx context.Context) error { return l.e.log.Verify(ctx, reached, sequence) })
 }
 
 func (l line) Find(ctx context.Context, event outbox.Progress, sequence uint64) (time.Time, error) {

@@ -28,6 +28,9 @@ func (s *CursorStore) List(ctx context.Context, filter operating.Filter) ([]oper
 		if entry.Position <= cursor.Position {
 			item.State = operating.Published
 		}
+		if s.log.misplaced(entry) {
+			item.State = operating.Misplaced
+		}
 		if parked := s.log.lot[entry.Position]; parked != nil {
 			item.State, item.Reason, item.Sequence = string(parked.State), parked.Reason, parked.Sequence
 		}

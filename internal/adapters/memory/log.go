@@ -18,10 +18,12 @@ import (
 // their transaction commits, and what was rolled back leaves a gap for ever.
 type Log struct {
 	mu       sync.Mutex
-	rows     []*row // rows[i] holds position i+1; nil: purged or dead
+	rows     []*row          // rows[i] holds position i+1; nil: purged or dead
+	dealt    outbox.Position // by the sequence
 	versions map[versionKey]bool
 	purged   []outbox.Entry
 	purgedTo outbox.Position
+	cursor   saved
 	mark     outbox.Position // where the cursor stood at marked
 	marked   time.Time
 	lot      lot
@@ -41,7 +43,7 @@ type row struct {
 
 // NewLog returns an empty log.
 func NewLog() *Log {
-	return &Log{versions: make(map[versionKey]bool), lot: make(lot), changed: make(chan struct{})}
+	return &Log{versions: make(map[versionKey]bool), lot: make(lot), changed: make(chan struct{}), cursor: saved{recordedTo: epoch}}
 }
 
 // Writer is an open transaction. It is not safe for concurrent use.
@@ -79,13 +81,31 @@ func (w *Writer) Append(ctx context.Context, messages ...outbox.Message) error {
 		}
 		versions[version] = true
 	}
+	first := w.log.dealt + 1
+	for range messages {
+		if w.log.dealt++; w.log.taken(w.log.dealt) {
+			return ports.ErrSequenceBehind.With("position %d is taken", w.log.dealt)
+		}
+	}
 	maps.Copy(w.log.versions, versions)
-	for _, message := range messages {
-		position := outbox.Position(len(w.log.rows) + 1)
-		w.log.rows = append(w.log.rows, &row{entry: outbox.Entry{Message: message, Position: position, RecordedAt: time.Now()}})
+	for i, message := range messages {
+		position := first + outbox.Position(i)
+		w.log.put(&row{entry: outbox.Entry{Message: message, Position: position, RecordedAt: time.Now()}})
 		w.mine = append(w.mine, position)
 	}
 	return nil
+}
+
+// taken reports whether a row has the position, be it committed or not.
+func (l *Log) taken(position outbox.Position) bool {
+	return int(position) <= len(l.rows) && l.rows[position-1] != nil
+}
+
+func (l *Log) put(r *row) {
+	for len(l.rows) < int(r.entry.Position) {
+		l.rows = append(l.rows, nil)
+	}
+	l.rows[r.entry.Position-1] = r
 }
 
 // Commit makes the rows readable.
@@ -210,13 +230,6 @@ func (l *Log) purge(position outbox.Position) {
 	delete(l.lot, position)
 }
 
-// passed says where the cursor stands now. What it goes back behind has to be passed again before it is old.
-func (l *Log) passed(position outbox.Position) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.mark = min(l.mark, position)
-}
-
 // purgeOld removes up to limit entries that the cursor, which stands at position, passed before a time.
 func (l *Log) purgeOld(position outbox.Position, before time.Time, limit int) int {
 	l.mu.Lock()
@@ -285,7 +298,14 @@ func (l *Log) Forget(after outbox.Position) {
 			delete(l.versions, versionKey{lost.entry.Key, lost.entry.Version})
 		}
 	}
-	l.rows = l.rows[:after]
+	l.rows, l.dealt = l.rows[:after], after
+}
+
+// SetSequence lets position be dealt last, as a data-only restore, RESTART or setval does.
+func (l *Log) SetSequence(position outbox.Position) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dealt = position
 }
 
 // Spoil makes a row one that can never be published.

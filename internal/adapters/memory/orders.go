@@ -119,6 +119,6 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 		return err
 	}
 	err := a.writer.Append(ctx, messages...)
-	a.aborted = errors.Is(err, ports.ErrVersionTaken)
+	a.aborted = errors.Is(err, ports.ErrVersionTaken) || errors.Is(err, ports.ErrSequenceBehind)
 	return err
 }

@@ -31,6 +31,7 @@ func (s shop) AgeKeys(_ *testing.T, by time.Duration)                 { s.work.A
 func (s shop) FailNextCommit(*testing.T)                              { s.work.FailNextCommit() }
 func (s shop) Disconnect(*testing.T)                                  { s.work.Disconnect() }
 func (s shop) Reconnect(*testing.T)                                   { s.work.Reconnect() }
+func (s shop) SetSequence(_ *testing.T, p outbox.Position)            { s.log.SetSequence(p) }
 func (s shop) Entries(*testing.T) []outbox.Entry                      { return s.log.Committed() }
 func (s shop) Order(_ *testing.T, id order.ID) (order.Snapshot, bool) { return s.work.Order(id) }
 

@@ -2,11 +2,13 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
@@ -70,8 +72,10 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 		Returning("position, set_config('idle_in_transaction_session_timeout', ?, true)", strconv.FormatInt(a.abandonedAfter.Milliseconds(), 10)).
 		Scan(ctx, &positions, &timeouts)
 	switch state := sqlState(err); {
-	case state == uniqueViolation:
+	case violates(err, versionConstraint):
 		return ports.ErrVersionTaken.Wrap(err)
+	case violates(err, positionConstraint):
+		return errDealtTwice.Wrap(err)
 	case strings.HasPrefix(state, dataException):
 		return outbox.ErrInvalidMessage.With("the database cannot keep the message").Wrap(err)
 	case err != nil:
@@ -82,8 +86,23 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 	return nil
 }
 
-// What Postgres reports, as far as it has a meaning here.
+// errDealtTwice is told to whoever writes: nothing is wrong with what it writes.
+var errDealtTwice = ports.ErrSequenceBehind.With("the sequence of outbox.position went back and deals positions that are taken, " +
+	"so nothing can be recorded: repair it with `outboxie outbox adopt --yes`")
+
+// dataException is what Postgres reports when a value does not fit its type, as a class.
+const dataException = "22"
+
+// The constraints of which a violation has a meaning here.
 const (
-	uniqueViolation = "23505"
-	dataException   = "22" // class: a value does not fit its type
+	positionConstraint = "outbox_pkey"
+	versionConstraint  = "outbox_aggregate_type_aggregate_id_aggregate_version_key"
+	orderConstraint    = "orders_pkey"
 )
+
+// violates reports whether err says that a row exists already by this constraint. Another constraint's violation says
+// something else.
+func violates(err error, constraint string) bool {
+	var reported *pgconn.PgError
+	return errors.As(err, &reported) && reported.Code == "23505" && reported.ConstraintName == constraint
+}

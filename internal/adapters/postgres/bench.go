@@ -77,15 +77,19 @@ func (d *Desk) Behind(ctx context.Context, position outbox.Position) (int64, err
 }
 
 // adoptStatement is a turn without a lease. When the cursor goes back retention counts anew from there, and all of it for
-// another stream: nobody knows since when that one has held what it holds.
+// another stream: nobody knows since when that one has held what it holds. What is before the place counts as passed from now
+// on, whenever it was recorded.
 const adoptStatement = `
 WITH turn AS (
-	INSERT INTO outbox_cursor AS c (relay, position, stream, stream_created, stream_sequence, token, revision, updated_at)
-	SELECT ?0, ?2, ?3, nullif(?4, ''), ?5, 0, 1, clock_timestamp()
+	INSERT INTO outbox_cursor AS c (relay, position, stream, stream_created, stream_sequence, token, revision, updated_at,
+		recorded_position, recorded_to)
+	SELECT ?0, ?2, ?3, nullif(?4, ''), ?5, 0, 1, clock_timestamp(), ?2,
+		greatest('epoch', (SELECT recorded_to FROM outbox_cursor WHERE relay = ?0), (SELECT max(recorded_at) FROM outbox WHERE position <= ?2))
 	WHERE ?1 = 0 OR EXISTS (SELECT FROM outbox_cursor WHERE relay = ?0)
 	ON CONFLICT (relay) DO UPDATE SET position = excluded.position, stream = excluded.stream,
 		stream_created = excluded.stream_created, stream_sequence = excluded.stream_sequence,
 		revision = c.revision + 1, updated_at = excluded.updated_at, halt_reason = NULL, halt_detail = NULL, halted_at = NULL,
+		recorded_position = excluded.recorded_position, recorded_to = excluded.recorded_to,
 		passed = least(c.passed, excluded.position), passed_at = CASE WHEN ?6 THEN NULL ELSE c.passed_at END
 	WHERE c.revision = ?1
 	RETURNING c.revision

@@ -14,19 +14,20 @@ var ErrUnsafe = fault.New(fault.Invalid, "unsafe_setting", "the database is set 
 const checkStatement = `
 SELECT pg_is_in_recovery(), row_security_active('outbox'), current_setting('fsync'), current_setting('full_page_writes'),
 	current_setting('synchronous_commit'),
-	(SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence('outbox', 'position')::regclass)`
+	(SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence('outbox', 'position')::regclass),
+	coalesce(pg_get_serial_sequence('outbox', 'position')::regclass = to_regclass('` + sequenceName + `'), false)`
 
 // Check answers ErrUnsafe when the database's settings or its schema would let the engine lose events. It is meant for
 // start-up: it judges the settings that new sessions of this role get, and does not see a writer that turns
 // synchronous_commit off for itself. It needs no right but those that every role has, and may be run by any.
 func (l *Log) Check(ctx context.Context) error {
-	var standby, partial bool
+	var standby, partial, named bool
 	var fsync, fullPageWrites, synchronousCommit string
 	var cache sql.NullInt64
 	ctx, cancel := context.WithTimeout(ctx, l.within)
 	defer cancel()
 	row := l.db.QueryRowContext(ctx, checkStatement)
-	if err := row.Scan(&standby, &partial, &fsync, &fullPageWrites, &synchronousCommit, &cache); err != nil {
+	if err := row.Scan(&standby, &partial, &fsync, &fullPageWrites, &synchronousCommit, &cache, &named); err != nil {
 		return classify(ctx, fmt.Errorf("check the database's settings: %w", err))
 	}
 	switch {
@@ -44,6 +45,9 @@ func (l *Log) Check(ctx context.Context) error {
 	case synchronousCommit == "off":
 		return ErrUnsafe.With("synchronous_commit is off, so a crash loses events that were already published: " +
 			"set synchronous_commit = on for the server, the database and the role")
+	case !named && cache.Valid:
+		return ErrUnsafe.With("the sequence of outbox.position is not named %s, so nobody would notice if it went back: "+
+			"ALTER SEQUENCE … RENAME TO %s", sequenceName, sequenceName)
 	case !cache.Valid:
 		return ErrUnsafe.With("outbox.position is not an identity column, so its order is unknown: run the migrations")
 	case cache.Int64 != 1:

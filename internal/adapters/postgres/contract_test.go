@@ -21,6 +21,10 @@ func TestElector(t *testing.T) {
 	outboxtest.TestElector(t, func(t *testing.T) outboxtest.ElectorHarness { return newHarness(t) })
 }
 
+func TestSequence(t *testing.T) {
+	outboxtest.TestSequence(t, func(t *testing.T) outboxtest.ParkingHarness { return newHarness(t) })
+}
+
 func TestCursorStore(t *testing.T) {
 	outboxtest.TestCursorStore(t, func(t *testing.T) outboxtest.CursorHarness { return newHarness(t) })
 }

@@ -45,18 +45,47 @@ func (s *CursorStore) Load(ctx context.Context) (outbox.Cursor, error) {
 	if err != nil {
 		return outbox.Cursor{}, classify(ctx, fmt.Errorf("load the cursor of %s: %w", s.relay, err))
 	}
-	return row.cursor(), nil
+	cursor := row.cursor()
+	cursor.RecordedTo = time.Time{} // which only who saves has to know
+	return cursor, nil
 }
 
+// mostRecorded is over how many positions RecordedTo is found, so that the statement is answered in time.
+const mostRecorded = 1_000_000
+
+// The cursor before the save, or what it would be before the first one, and recorded_to after it. Of the rows that the relay
+// passed before, none was recorded in between: one that was came after it, and could not be told from them any more.
+var recordedCTE = `, before AS (
+	SELECT coalesce(c.revision, 0) AS revision, coalesce(c.position, 0) AS position, c.stream_created, coalesce(c.stream_sequence, 0) AS stream_sequence,
+		coalesce(c.purged_to, 0) AS purged_to, coalesce(c.recorded_position, 0) AS recorded_position,
+		CASE WHEN c.relay IS NULL THEN 'epoch' ELSE c.recorded_to END AS recorded_to
+	FROM (SELECT) AS always LEFT JOIN outbox_cursor AS c ON c.relay = ?0
+), c AS (
+	SELECT *, CASE
+		WHEN ?7::timestamptz IS NOT NULL THEN CASE WHEN recorded_to IS NOT NULL THEN greatest(recorded_to, ?7::timestamptz) END
+		WHEN ?3 <= recorded_position THEN recorded_to
+		WHEN recorded_to IS NOT NULL AND ?3 - recorded_position <= ?8 THEN greatest(recorded_to, (
+			SELECT max(recorded_at) FROM outbox AS o WHERE o.position > before.recorded_position AND o.position <= ?3))
+		END AS recording_to
+	FROM before
+), sound AS (
+	SELECT token, recording_to FROM fence, c
+	WHERE ` + nextPosition + ` > greatest(` + highestPosition + `, ?3) AND ` + excess("?3", "?6") + ` <= 0 AND (
+		SELECT count(*) FROM outbox AS o WHERE o.recorded_at > c.recorded_to AND o.recorded_at <= c.recording_to
+			AND o.position + 0 > c.purged_to AND o.position + 0 <= least(c.position, c.recorded_position) AND ` + notParked + `) = 0
+)`
+
 // saveCursorStatement lets retention count anew from here when the cursor goes back: what it passes again, it passes later.
-var saveCursorStatement = inTurn(
-	", position, stream, stream_created, stream_sequence",
-	", ?3, ?4, nullif(?5, ''), ?6",
+// It writes nothing if the log does not grow after the place alone.
+var saveCursorStatement = fence + recordedCTE + inTurnOf("sound",
+	", position, stream, stream_created, stream_sequence, recorded_position, recorded_to",
+	", ?3, ?4, nullif(?5, ''), ?6, ?3, recording_to",
 	`, position = excluded.position, stream = excluded.stream, stream_created = excluded.stream_created,
 		stream_sequence = excluded.stream_sequence, passed = least(c.passed, excluded.position),
+		recorded_position = excluded.recorded_position, recorded_to = excluded.recorded_to,
 		updated_at = CASE WHEN (c.position, c.stream_sequence) = (excluded.position, excluded.stream_sequence)
 			THEN c.updated_at ELSE excluded.updated_at END`) + `
-SELECT ` + outcome + `, ` + cursorColumns + `
+SELECT ` + outcome + `, EXISTS (SELECT FROM sound) OR (SELECT revision FROM before) <> ?2, ` + nextPosition + `, ` + cursorColumns + `
 FROM (SELECT) AS always LEFT JOIN turn AS c ON true LEFT JOIN outbox AS o ON o.position = c.position`
 
 // Save implements the port.
@@ -64,12 +93,19 @@ func (s *CursorStore) Save(ctx context.Context, turn outbox.Turn, cursor outbox.
 	ctx, cancel := context.WithTimeout(ctx, s.within)
 	defer cancel()
 	var v verdict
+	var sound bool // or somebody has written in between, so that this was judged by something else
+	var next outbox.Position
 	var row cursorRow
+	recordedTo := sql.NullTime{Time: cursor.RecordedTo, Valid: !cursor.RecordedTo.IsZero()}
 	err := s.db.QueryRowContext(ctx, saveCursorStatement, s.relay, turn.Token, turn.Revision,
-		int64(cursor.Position), s.stream, cursor.StreamCreated, int64(cursor.StreamSequence)).
-		Scan(append([]any{&v.held, &v.revision}, row.columns()...)...)
+		int64(cursor.Position), s.stream, cursor.StreamCreated, int64(cursor.StreamSequence), recordedTo, mostRecorded).
+		Scan(append([]any{&v.held, &v.revision, &sound, &next}, row.columns()...)...)
 	if err != nil {
 		return outbox.Cursor{}, classify(ctx, fmt.Errorf("save the cursor of %s: %w", s.relay, err))
+	}
+	if v.held && !sound {
+		return outbox.Cursor{}, ports.ErrSequenceBehind.With("the sequence of outbox.position went back: it deals position %d next, "+
+			"or events came at positions up to %d after the relay had passed", next, cursor.Position)
 	}
 	if err := v.err(s.relay, turn); err != nil {
 		return outbox.Cursor{}, err
@@ -103,16 +139,19 @@ func (s *CursorStore) Report(ctx context.Context, turn outbox.Turn, halt *outbox
 }
 
 // cursorColumns are the columns of a cursorRow, of a row of outbox_cursor named c and its row of the outbox named o.
-const cursorColumns = `c.position, c.stream_created, c.stream_sequence, c.purged_to, c.revision, c.halt_reason, c.halt_detail, o.event_id`
+const cursorColumns = `c.position, c.stream_created, c.stream_sequence, c.purged_to, c.revision, c.halt_reason, c.halt_detail, o.event_id,
+	c.recorded_to`
 
 // cursorRow is a row of outbox_cursor; all its columns are NULL where there is none.
 type cursorRow struct {
 	position, sequence, purgedTo, revision   sql.NullInt64
 	created, haltReason, haltDetail, eventID sql.NullString
+	recordedTo                               sql.NullTime
 }
 
 func (r *cursorRow) columns() []any {
-	return []any{&r.position, &r.created, &r.sequence, &r.purgedTo, &r.revision, &r.haltReason, &r.haltDetail, &r.eventID}
+	return []any{&r.position, &r.created, &r.sequence, &r.purgedTo, &r.revision, &r.haltReason, &r.haltDetail, &r.eventID,
+		&r.recordedTo}
 }
 
 func (r *cursorRow) cursor() outbox.Cursor {
@@ -122,6 +161,7 @@ func (r *cursorRow) cursor() outbox.Cursor {
 		StreamSequence: uint64(r.sequence.Int64),
 		PurgedTo:       outbox.Position(r.purgedTo.Int64),
 		Revision:       r.revision.Int64,
+		RecordedTo:     r.recordedTo.Time,
 	}
 	if r.haltReason.Valid {
 		cursor.Halt = &outbox.Halt{Reason: outbox.HaltReason(r.haltReason.String), Detail: r.haltDetail.String}

@@ -40,6 +40,9 @@ func (d *Desk) Status(ctx context.Context) (operating.Status, error) {
 	if err != nil {
 		return operating.Status{}, classify(ctx, fmt.Errorf("read the status of the relay %s: %w", d.relay, err))
 	}
+	if status.Disorder, err = d.Disorder(ctx); err != nil {
+		return operating.Status{}, err
+	}
 	writers, err := describeWriters(ctx, d.db)
 	if err != nil {
 		return operating.Status{}, classify(ctx, err)
@@ -107,12 +110,12 @@ func countBehind(ctx context.Context, db *bun.DB, position outbox.Position) (cou
 func (d *Desk) List(ctx context.Context, filter operating.Filter) ([]operating.Listed, error) {
 	ctx = allow(ctx, counting)
 	query := d.db.NewSelect().ColumnExpr(entryColumns).
-		ColumnExpr("CASE WHEN p.state IS NOT NULL THEN p.state WHEN o.position <= c.position THEN ? ELSE ? END",
-			operating.Published, operating.Unpublished).
+		ColumnExpr("CASE WHEN p.state IS NOT NULL THEN p.state WHEN "+belowPurged+" OR "+recordedLater+" THEN ? "+
+			"WHEN o.position <= c.position THEN ? ELSE ? END", operating.Misplaced, operating.Published, operating.Unpublished).
 		ColumnExpr("coalesce(p.reason, '')").
 		ColumnExpr("coalesce(p.stream_sequence, 0)").
 		TableExpr("outbox AS o").
-		Join("LEFT JOIN outbox_parked AS p ON p.position = o.position").
+		Join("LEFT JOIN outbox_parked AS p ON p.position = o.position AND p.event_id = o.event_id").
 		Join("LEFT JOIN outbox_cursor AS c ON c.relay = ?", d.relay).
 		OrderExpr("o.position DESC LIMIT ?", max(filter.Limit, 0)) // bun's own limit takes 0 for none
 	if filter.Position != 0 {

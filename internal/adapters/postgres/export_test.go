@@ -56,3 +56,10 @@ const Unacknowledged = unacknowledged
 
 // AllowCounting lets statements take longer.
 func AllowCounting(ctx context.Context) context.Context { return allow(ctx, counting) }
+
+// How a log whose sequence went back is noticed.
+var (
+	VerifyStatement     = verifyStatement
+	DisorderStatement   = disorderStatement
+	SaveCursorStatement = saveCursorStatement
+)

@@ -139,6 +139,10 @@ func rewrite(t *testing.T, db *bun.DB, set string, args ...any) {
 	}))
 }
 
+func (h *harness) SetSequence(t *testing.T, position outbox.Position) {
+	exec(t, h.others, "SELECT setval('outbox_position_seq', ?, ?)", max(1, int64(position)), position > 0)
+}
+
 func (h *harness) Disconnect(t *testing.T) {
 	exec(t, h.admin, "ALTER DATABASE ? WITH ALLOW_CONNECTIONS false", bun.Ident(h.name))
 	exec(t, h.admin, "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = ? AND application_name = ?",

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -31,6 +32,7 @@ type Log struct {
 	waited  atomic.Int64 // nanoseconds, of waits that are over
 	sizes   sizes
 	direct  atomic.Bool // the connections lead to Postgres itself
+	sound   sound       // what Verify found last
 	bare    bool        // the last read found no row at all, not even the one that was dealt with last
 
 	// await returns when no gap below seen can be filled any more.
@@ -126,14 +128,12 @@ func (l *Log) verified(ctx context.Context, from outbox.Progress, entries []outb
 		case first.Position == from.Position && first.ID == from.EventID:
 			return entries[1:], nil
 		case first.Position == from.Position:
-			return nil, ports.ErrHistoryLost.With("position %d of the log holds event %s, but event %q was published from there",
-				from.Position, first.ID, from.EventID)
+			return nil, historyLost(from, sql.NullString{String: first.ID, Valid: true})
 		}
 	}
 	purgedTo, _, err := l.extent(ctx)
 	if err == nil && from.Position > purgedTo {
-		err = ports.ErrHistoryLost.With("the log has no row at position %d, from where event %q was published",
-			from.Position, from.EventID)
+		err = historyLost(from, sql.NullString{})
 	}
 	return entries, err
 }

@@ -128,7 +128,7 @@ func (s *orders) Save(ctx context.Context, o *order.Order) error {
 
 func (s *orders) insert(ctx context.Context, row *orderRow) error {
 	_, err := s.tx.NewInsert().Model(row).Value("updated_at", "clock_timestamp()").Exec(ctx)
-	if sqlState(err) == uniqueViolation {
+	if violates(err, orderConstraint) {
 		return ordering.ErrOrderExists.With("there is an order %s already", row.ID).Wrap(err)
 	}
 	return classify(ctx, err)

@@ -23,10 +23,15 @@ WITH fence AS (
 // Where there is a turn, the statement's snapshot shows what all turns before it did: whoever asks for this turn was told
 // of the last one. Only operators and retention may have changed something since.
 func inTurn(columns, values, updates string) string {
-	return fence + `, turn AS (
+	return fence + inTurnOf("fence", columns, values, updates)
+}
+
+// inTurnOf is inTurn for a statement that has begun, and that may go on only where source has the row of fence.
+func inTurnOf(source, columns, values, updates string) string {
+	return `, turn AS (
 	INSERT INTO outbox_cursor AS c (relay, token, revision, updated_at` + columns + `)
 	SELECT ?0, token, 1, clock_timestamp()` + values + `
-	FROM fence WHERE ?2 = 0 OR EXISTS (SELECT FROM outbox_cursor WHERE relay = ?0)
+	FROM ` + source + ` WHERE ?2 = 0 OR EXISTS (SELECT FROM outbox_cursor WHERE relay = ?0)
 	ON CONFLICT (relay) DO UPDATE SET token = excluded.token, revision = c.revision + 1` + updates + `
 	WHERE c.revision = ?2
 	RETURNING c.*

@@ -137,7 +137,9 @@ func (c *cursors) Load(ctx context.Context) (outbox.Cursor, error) {
 func (c *cursors) Save(ctx context.Context, turn outbox.Turn, cursor outbox.Cursor) (outbox.Cursor, error) {
 	began := time.Now()
 	saved, err := c.CursorStore.Save(ctx, turn, cursor)
-	c.history.failed(ctx, cursorFailed, err, began)
+	if !errors.Is(err, ports.ErrSequenceBehind) { // for which the relay halts
+		c.history.failed(ctx, cursorFailed, err, began)
+	}
 	return saved, err
 }
 
@@ -186,6 +188,15 @@ func (l *log) After(ctx context.Context, from outbox.Progress, limit outbox.Slic
 		l.history.note(logWaited, "for an open transaction that writes the outbox, or for the database", began)
 	}
 	return page, err
+}
+
+func (l *log) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error {
+	began := time.Now()
+	err := l.next.Verify(ctx, reached, sequence)
+	if !errors.Is(err, ports.ErrSequenceBehind) { // for which the relay halts
+		l.history.failed(ctx, logFailed, err, began)
+	}
+	return err
 }
 
 func errorTypeOf(err error) attribute.KeyValue { return semconv.ErrorTypeKey.String(errorType(err)) }

@@ -25,6 +25,8 @@ type driven struct {
 	cursor outbox.Cursor
 }
 
+func (d *driven) Verify(context.Context, outbox.Progress, uint64) error { return d.err }
+
 func (d *driven) After(context.Context, outbox.Progress, outbox.Slice) (ports.Page, error) {
 	time.Sleep(d.takes)
 	return ports.Page{}, d.err

@@ -40,6 +40,11 @@ type Adoption struct {
 	AcceptRepeats bool
 	Gone          bool // the stream ends before Place, and retention has removed what lies between: the stream never gets it
 	Ghosts        []Ghost
+	// Disorder is what of the log is out of place; its misplaced events are published, too, at the end of the log.
+	Disorder operating.Disorder
+
+	published []string // ids of events that the stream is known to hold
+	whole     bool     // published are all after the cursor's last message
 
 	cursor outbox.Cursor
 	stream ports.StreamInfo
@@ -72,10 +77,18 @@ func (a *Adopter) Plan(ctx context.Context, position *outbox.Position) (Adoption
 	if err != nil {
 		return Adoption{}, err
 	}
+	disorder, err := a.bench.Disorder(ctx)
+	if err != nil {
+		return Adoption{}, err
+	}
+	if cursor.Halt == nil && disorder.Any() { // and no relay has noticed
+		cursor.Halt = outbox.NewHalt(outbox.HaltSequenceBehind, "position %d is dealt next, position %d is the highest, and %d events are misplaced",
+			disorder.Next, disorder.Highest, disorder.Misplaced)
+	}
 	if cursor.Halt == nil {
 		return Adoption{}, ErrNotHalted
 	}
-	plan := Adoption{Halt: *cursor.Halt, cursor: cursor}
+	plan := Adoption{Halt: *cursor.Halt, Disorder: disorder, cursor: cursor}
 	plan.stream, err = a.publisher.Look(ctx)
 	if errors.Is(err, ports.ErrStreamMissing) {
 		plan.Create, err = true, nil
@@ -110,6 +123,7 @@ func (a *Adopter) choose(ctx context.Context, plan *Adoption, position *outbox.P
 	lost := plan.stream.LastSequence < plan.cursor.StreamSequence
 	switch {
 	case found && plan.Place.Position >= purgedTo.Position:
+		plan.whole = !plan.Anew
 		plan.Why = "it is the last event that the stream holds and the log knows"
 	case found || !plan.Anew && (lost || plan.cursor.Position < purgedTo.Position):
 		plan.Place, plan.Gone = purgedTo, true
@@ -128,7 +142,7 @@ func (a *Adopter) choose(ctx context.Context, plan *Adoption, position *outbox.P
 }
 
 // compare walks back through the stream to the last event, by position, that the log holds, and on until a whole stretch has
-// no ghost: a database does not lose rows in order of position. A notice of parking does not count as the last event: its event
+// no ghost and nothing is left that came after the cursor: a database does not lose rows in order of position. A notice of parking does not count as the last event: its event
 // may not be in the parking lot yet, and what takes the notice's place at the tail would make the relay forget it.
 func (a *Adopter) compare(ctx context.Context, plan *Adoption) (found bool, err error) {
 	for sequence := plan.stream.LastSequence; sequence > 0 && sequence >= plan.stream.FirstSequence; {
@@ -149,6 +163,7 @@ func (a *Adopter) compare(ctx context.Context, plan *Adoption) (found bool, err 
 				places = append(places, stamp.Progress)
 			}
 			if stamp.Event != 0 && !stamp.Redriven {
+				plan.published = append(plan.published, stamp.Progress.EventID)
 				events = append(events, Ghost{stamp.Progress, sequence})
 			}
 			sequence--
@@ -164,7 +179,7 @@ func (a *Adopter) compare(ctx context.Context, plan *Adoption) (found bool, err 
 			return e.Position <= plan.cursor.PurgedTo || slices.Contains(held, e.Progress)
 		})
 		plan.Ghosts = append(plan.Ghosts, ghosts...)
-		if found && len(ghosts) == 0 {
+		if found && len(ghosts) == 0 && (plan.Anew || sequence <= plan.cursor.StreamSequence) {
 			break
 		}
 	}

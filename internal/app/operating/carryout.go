@@ -35,8 +35,8 @@ func (p *Adoption) number() {
 	}
 }
 
-// Do carries out a plan: it writes the place into the stream, where every relay looks first, and then into the cursor. If stream
-// or cursor have changed since the plan was made, it changes nothing, and the answer is ErrTailMoved or ErrOutOfTurn. If Do
+// Do carries out a plan: it writes the place into the stream, where every relay looks first, puts the log in order, and writes
+// the place into the cursor. If stream or cursor have changed since the plan was made, it changes nothing, and the answer is ErrTailMoved or ErrOutOfTurn. If Do
 // dies half-way it can be done again.
 func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 	if plan.Repeats && !plan.AcceptRepeats {
@@ -58,6 +58,9 @@ func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 	notice := outbox.Notice{Progress: plan.Place, Kept: plan.kept}
 	sequence, err := a.publisher.Notify(ctx, stream.LastSequence, notice)
 	if err != nil {
+		return err
+	}
+	if err := a.realign(ctx, plan); err != nil {
 		return err
 	}
 	adopted := outbox.Cursor{Progress: plan.Place, StreamCreated: stream.Created, StreamSequence: sequence}

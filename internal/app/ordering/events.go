@@ -53,7 +53,7 @@ func (s *Service) locate(ctx context.Context, entry operating.Listed) ordering.E
 	switch {
 	case err == nil: // anything else, an outage too, proves nothing
 		event.Delivery, event.PublishedAt = ordering.Published, stored
-	case entry.State == operating.Unpublished:
+	case entry.State == operating.Unpublished, entry.State == operating.Misplaced:
 		event.Delivery = ordering.Pending
 	default:
 		event.Delivery = ordering.Passed

@@ -136,7 +136,10 @@ func (r *Relay) unmoved(t *tenure, place *place) error {
 		return ports.ErrTailMoved.With("the stream ends at sequence %d, not at %d", info.LastSequence, place.sequence)
 	}
 	place.seen = time.Now()
-	return nil
+	if time.Since(place.verified) < cursorEvery {
+		return nil
+	}
+	return r.verify(t.ctx, place, ports.Stamp{Event: place.progress.Position})
 }
 
 // await waits until ready or elapsed can be received from, says whether it was ready, and saves the cursor when it is due.
@@ -177,6 +180,7 @@ func (r *Relay) deliver(t *tenure, place *place, entries []outbox.Entry, logger 
 	if len(batch) > 0 {
 		last, err := r.Publisher.Publish(t.ctx, place.sequence, batch)
 		if stored := place.stored(last, batch); stored > 0 {
+			place.passed(batch[:stored])
 			r.appended(place, batch[stored-1].Progress(), last, logger)
 		}
 		var refused *ports.RefusedError
@@ -187,6 +191,7 @@ func (r *Relay) deliver(t *tenure, place *place, entries []outbox.Entry, logger 
 			return false, err
 		}
 	}
+	place.passed(entries)
 	place.skip(entries[len(entries)-1].Progress())
 	if place.due() == 0 {
 		err = place.save(t.ctx, r.Cursors, t)
@@ -206,7 +211,7 @@ func unread(err error) error {
 	if errors.Is(err, ports.ErrHistoryLost) {
 		return outbox.NewHalt(outbox.HaltHistoryLost, "%s", err.Error())
 	}
-	return err
+	return disordered(err)
 }
 
 // backoff doubles from least to most.

@@ -84,7 +84,7 @@ func TestIdleLeaderIsQuiet(t *testing.T) {
 		w.run("leader")
 		time.Sleep(10 * time.Second)
 		statements := func() int {
-			return w.times("After: fine") + w.times("Renew: fine") + w.times("Save: fine") + w.times("Load: fine")
+			return w.times("After: fine") + w.times("Verify: fine") + w.times("Renew: fine") + w.times("Save: fine") + w.times("Load: fine")
 		}
 		before := statements()
 		time.Sleep(100 * time.Second)

@@ -260,6 +260,13 @@ func (i *instance) After(ctx context.Context, p outbox.Progress, s outbox.Slice)
 	return call(ctx, i, "After", func(ctx context.Context) (ports.Page, error) { return i.inner.Log.After(ctx, p, s) })
 }
 
+func (i *instance) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error {
+	_, err := call(ctx, i, "Verify", func(ctx context.Context) (nothing, error) {
+		return nothing{}, i.inner.Log.Verify(ctx, reached, sequence)
+	})
+	return err
+}
+
 func (i *instance) Load(ctx context.Context) (outbox.Cursor, error) {
 	return call(ctx, i, "Load", i.inner.Cursors.Load)
 }

@@ -83,6 +83,13 @@ var halts = map[string]struct {
 			w.log.Delete(3)
 		},
 	},
+	"the sequence starts again": {
+		reason: outbox.HaltSequenceBehind, place: 3,
+		cause: func(w *world) {
+			w.log.Purge(3)
+			w.log.SetSequence(0)
+		},
+	},
 	"the database loses commits": {
 		reason: outbox.HaltHistoryLost, place: 2, ghosts: []uint64{3},
 		cause: func(w *world) { w.log.Forget(2) }, // the next event gets the position of the one that was lost

@@ -19,6 +19,8 @@ type place struct {
 	session  uint64          // of the connection over which it was found
 	seen     time.Time       // when the stream was found to end there last
 	unsaved  time.Time       // since when the cursor is behind; zero: it is not
+	recorded time.Time       // when the latest of the rows up to progress was recorded; zero: the cursor knows, or nobody
+	verified time.Time       // when the log was found to grow after progress alone
 	lost     uint64          // how many messages that were acknowledged the stream had lost when it was taken over
 
 	waiting  bool      // events may wait in the parking lot
@@ -59,13 +61,15 @@ func (p *place) save(ctx context.Context, cursors ports.CursorStore, t *tenure) 
 
 func (p *place) store(ctx context.Context, cursors ports.CursorStore, t *tenure) (saved outbox.Cursor, err error) {
 	err = t.write(ctx, func(ctx context.Context, turn outbox.Turn) error {
-		saved, err = cursors.Save(ctx, turn, outbox.Cursor{Progress: p.progress, StreamCreated: p.created, StreamSequence: p.own})
+		saved, err = cursors.Save(ctx, turn, outbox.Cursor{
+			Progress: p.progress, StreamCreated: p.created, StreamSequence: p.own, RecordedTo: p.recorded,
+		})
 		return err
 	})
 	if err == nil {
-		p.unsaved = time.Time{}
+		p.unsaved, p.verified, p.recorded = time.Time{}, time.Now(), saved.RecordedTo
 	}
-	return saved, err
+	return saved, disordered(err)
 }
 
 // takeOver finds the place from the stream's tail. The cursor only helps: it bounds the search, and it knows a stream that
@@ -133,7 +137,10 @@ func (r *Relay) judge(
 	if err != nil {
 		return nil, tail, err
 	}
-	return here, tail, purged(here, cursor)
+	if err := purged(here, cursor); err != nil {
+		return nil, tail, err
+	}
+	return here, tail, r.verify(ctx, here, tail)
 }
 
 // redriveAgain marks what was redriven and is not in the stream any more, after a notice at its end: in a cluster of brokers,

@@ -61,8 +61,11 @@ type Cursor struct {
 	StreamCreated  string   // identity of the stream the cursor was saved for; empty: none was ever seen
 	StreamSequence uint64   // sequence of our last message in it
 	PurgedTo       Position // rows up to here may be missing because retention removed them
-	Revision       int64    // how many fenced writes there were; see Turn
-	Halt           *Halt    // as it was reported last; nil: the relay is not halted
+	// RecordedTo is not before any row up to Position was recorded that the relay passed: a row there that was recorded later
+	// came after the relay. Only a save answers it. Zero: not known.
+	RecordedTo time.Time
+	Revision   int64 // how many fenced writes there were; see Turn
+	Halt       *Halt // as it was reported last; nil: the relay is not halted
 }
 
 // Term is one leadership: while it lasts, its holder may try to relay. A Term is a reason to try, never a permission:

@@ -37,10 +37,40 @@ type Bench interface {
 	At(ctx context.Context, position outbox.Position) (outbox.Progress, bool, error)
 	// Behind counts the entries after position that are not in the parking lot.
 	Behind(ctx context.Context, position outbox.Position) (int64, error)
+	// Disorder tells what of the log came where the relay does not look any more.
+	Disorder(ctx context.Context) (Disorder, error)
+	// Realign makes the log grow after everything again: no writer is under way meanwhile, the sequence is set above the log,
+	// the parking lot and the cursor, and what r chooses gets new positions there, all at once. It returns how many events
+	// were moved. Each keeps its id, content and time; of an aggregate they keep their order. If writers do not let go of the
+	// log in time, the answer is fault.Unavailable, and nothing was changed.
+	Realign(ctx context.Context, r Realignment) (int64, error)
 	// Adopt sets the cursor's position, stream identity and sequence, and ends the halt, if nothing was written since
 	// revision; else the answer is outbox.ErrOutOfTurn. anew says that the stream holds nothing of ours from before, so that
 	// nobody knows since when it has what it is given: retention begins anew.
 	Adopt(ctx context.Context, revision int64, cursor outbox.Cursor, anew bool) error
+}
+
+// Disorder is what of the log came where the relay does not look any more, because the sequence that deals positions went back.
+type Disorder struct {
+	Misplaced int64           // events that the relay has not seen and will not see: they came at positions that it had passed
+	Next      outbox.Position // is dealt next; 0: not known
+	Highest   outbox.Position // of the cursor, the log and the parking lot
+}
+
+// Behind reports whether positions are dealt again.
+func (d Disorder) Behind() bool { return d.Next > 0 && d.Next <= d.Highest }
+
+// Any reports whether there is anything to repair.
+func (d Disorder) Any() bool { return d.Misplaced > 0 || d.Behind() }
+
+// Realignment chooses events that get new positions: the misplaced ones (see Disorder), and every event after Place of an
+// aggregate that has a misplaced one, so that its versions stay in order. What is in the parking lot stays.
+type Realignment struct {
+	Place     outbox.Position // after it the relay goes on
+	Published []string        // ids of events that the stream holds: they are not misplaced
+	// Whole says that Published names all that the stream holds after the cursor's last message: what else the log has between
+	// the cursor and Place is misplaced too.
+	Whole bool
 }
 
 // Status is where log and relay stand. The relay saves its position at most once a second, so what it published since then
@@ -62,6 +92,7 @@ type Status struct {
 	Last     outbox.Position // in the log, committed
 	PurgedTo outbox.Position
 
+	Disorder              // if there is any, nobody may have noticed it yet
 	Unpublished int64     // committed entries after Position which are not in the parking lot
 	Oldest      time.Time // when the first of them was recorded; zero if there is none
 
@@ -137,9 +168,10 @@ type Filter struct {
 const (
 	Unpublished = "unpublished"
 	Published   = "published"
+	Misplaced   = "misplaced" // it came where the relay does not look any more; see Disorder
 )
 
-// Listed is an entry of the log and where it stands: Unpublished, Published, or its state in the parking lot.
+// Listed is an entry of the log and where it stands: Unpublished, Published, Misplaced, or its state in the parking lot.
 type Listed struct {
 	outbox.Entry
 	State    string

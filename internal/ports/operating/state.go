@@ -16,6 +16,7 @@ type State string
 // The states of the relay.
 const (
 	Halted     State = "halted"     // it stopped on purpose and waits for a person
+	SetBack    State = "set_back"   // the log's sequence went back, and the relay has not said so
 	Leaderless State = "leaderless" // nobody leads
 	Waiting    State = "waiting"    // an open transaction holds the log up
 	Stuck      State = "stuck"      // events wait, and the leader does not come on
@@ -32,6 +33,8 @@ func (s Status) State() State {
 	switch {
 	case s.Halt != nil:
 		return Halted
+	case s.Disorder.Any():
+		return SetBack
 	case s.Leader == nil:
 		return Leaderless
 	case s.Unpublished > 0 && s.HoldsUp():
@@ -62,6 +65,7 @@ var meanings = map[outbox.HaltReason]string{
 	outbox.HaltTailForeign:    "Somebody else wrote or changed the end of the stream.",
 	outbox.HaltLogPurged:      "The stream lost messages which cannot be published again, because retention has removed them from the log.",
 	outbox.HaltHistoryLost:    "The database lost committed events, or DATABASE_URL names another one.",
+	outbox.HaltSequenceBehind: "The sequence of outbox.position went back: a data-only restore, logical replication, RESTART, or setval.",
 }
 
 // Meaning says what the halt means to whoever has to deal with it; empty for a reason that a later version gave.

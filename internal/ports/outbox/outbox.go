@@ -25,6 +25,9 @@ var (
 	ErrNoMessage = fault.New(fault.NotFound, "message_missing", "the stream has no message at that sequence")
 	// ErrHistoryLost : the log does not hold what was dealt with; see Log.
 	ErrHistoryLost = fault.New(fault.Conflict, "history_lost", "the log does not hold the event that was published last")
+	// ErrSequenceBehind : the sequence that deals positions went back. New events are refused, or come where the relay does
+	// not look any more.
+	ErrSequenceBehind = fault.New(fault.Unavailable, "sequence_behind", "the outbox deals positions that it has dealt before")
 	// ErrLeaseHeld : another holder has the lease.
 	ErrLeaseHeld = fault.New(fault.Conflict, "lease_held", "the lease is held by another instance")
 	// ErrLeaseLost : the token is not the lease's any more, so nothing was written.
@@ -73,6 +76,16 @@ type Log interface {
 	//
 	// A log that is not safe to read (a standby, for example) is a failure, never an empty answer.
 	After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (Page, error)
+
+	// Verify checks that the log still grows after reached alone, up to which the relay has dealt with it; sequence is where the
+	// stream holds the last event up to there. It changes nothing. The answer is ErrSequenceBehind
+	//   - if a position is dealt next that is not above reached, and above everything in the log and the parking lot;
+	//   - if an event came after the relay: at or below the saved cursor, and below PurgedTo or recorded after RecordedTo; or
+	//     between the cursor and reached, where there are more events than the stream has messages. Those that are in the
+	//     parking lot do not count.
+	// An event that came while the sequence went back and forth may be found only within half a minute.
+	// If the row at reached is another one or is missing, as After judges it, the answer is ErrHistoryLost.
+	Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error
 }
 
 // Page is what follows a position of the log.
@@ -174,9 +187,12 @@ type Finder interface {
 type CursorStore interface {
 	// Load returns the cursor, the zero Cursor when nothing was ever written.
 	Load(ctx context.Context) (outbox.Cursor, error)
-	// Save writes position, stream identity and sequence, if it is the turn's: else the answer is ErrLeaseLost or
-	// ErrOutOfTurn, and nothing is written. It returns the cursor as it stands, with PurgedTo and Halt, which it does not
-	// change.
+	// Save writes position, stream identity and sequence, and RecordedTo, if it is the turn's: else the answer is ErrLeaseLost
+	// or ErrOutOfTurn, and nothing is written. It returns the cursor as it stands, with PurgedTo and Halt, which it does not
+	// change. A RecordedTo that is zero is found in the log; if that would take too long, it stays unknown.
+	//
+	// If the log does not grow after cursor alone (see Log.Verify; of the events before the saved cursor those count that the
+	// new RecordedTo would hide), the answer is ErrSequenceBehind, and nothing is written.
 	Save(ctx context.Context, turn outbox.Turn, cursor outbox.Cursor) (outbox.Cursor, error)
 	// Report writes why the relay halted, or with nil that it did not, fenced like Save.
 	Report(ctx context.Context, turn outbox.Turn, halt *outbox.Halt) error

@@ -32,6 +32,14 @@ func TestBench(t *testing.T, open func(t *testing.T) BenchHarness) {
 		"an adoption that comes late does nothing":         benchAdoptLate,
 		"of several adoptions one takes effect":            benchAdoptRace,
 		"a leader that knows no adoption is stopped":       benchAdoptFences,
+
+		"a log in order is left as it is":             realignNothing,
+		"a sequence that went back is raised":         realignSequence,
+		"misplaced events move to the end":            realignMisplaced,
+		"versions stay in order":                      realignVersions,
+		"what the stream holds is not moved":          realignPublished,
+		"a whole stream tells what else is misplaced": realignWhole,
+		"what is parked stays":                        realignParked,
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := open(t)

@@ -21,11 +21,12 @@ type JournalHarness interface {
 // TestJournal runs the contract of operating.Journal. Each call of open gives a new log, lot, cursor and lease.
 func TestJournal(t *testing.T, open func(t *testing.T) JournalHarness) {
 	for name, test := range map[string]func(t *testing.T, w *workshop, j operating.Journal){
-		"the newest come first":               journalOrder,
-		"what matches is listed":              journalFilter,
-		"each event says where it stands":     journalStates,
-		"what is not committed is not listed": journalOpen,
-		"what cannot be published is listed":  journalInvalid,
+		"the newest come first":                  journalOrder,
+		"what matches is listed":                 journalFilter,
+		"each event says where it stands":        journalStates,
+		"what is not committed is not listed":    journalOpen,
+		"what cannot be published is listed":     journalInvalid,
+		"what came after the relay is misplaced": journalMisplaced,
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := open(t)

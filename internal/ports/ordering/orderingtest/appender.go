@@ -133,3 +133,25 @@ func appendVersionTaken(t *testing.T, h Harness) {
 	}
 	do(t, h, appending(outboxtest.NewMessage("a", 2), outboxtest.NewMessage("b", 1)))
 }
+
+// appendPositionTaken : whoever writes can do nothing about a sequence that went back, and is told so.
+func appendPositionTaken(t *testing.T, h Harness) {
+	do(t, h, appending(outboxtest.NewMessage("a", 1), outboxtest.NewMessage("a", 2)))
+	before := h.Entries(t)
+	for _, position := range []outbox.Position{0, 1} {
+		h.SetSequence(t, position)
+		err := h.UnitOfWork().Do(t.Context(), appending(outboxtest.NewMessage("b", 1)))
+		require.ErrorIs(t, err, ports.ErrSequenceBehind)
+		require.NotErrorIs(t, err, ports.ErrVersionTaken)
+		require.Equal(t, fault.Unavailable, fault.KindOf(err))
+	}
+	err := h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
+		h.SetSequence(t, 1)
+		_ = tx.Outbox.Append(ctx, outboxtest.NewMessage("b", 1))
+		return nil
+	})
+	require.Error(t, err, "it cannot be committed")
+	require.Equal(t, before, h.Entries(t))
+	h.SetSequence(t, 2)
+	do(t, h, appending(outboxtest.NewMessage("b", 1)))
+}

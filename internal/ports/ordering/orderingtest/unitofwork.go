@@ -22,6 +22,7 @@ type Harness interface {
 	outboxtest.Outages
 	UnitOfWork() ordering.UnitOfWork
 	ExpiredKeys() ordering.ExpiredKeys
+	SetSequence(t *testing.T, position outbox.Position)                 // as outboxtest.LogHarness does
 	AgeKeys(t *testing.T, by time.Duration)                             // makes all committed claims older
 	FailNextCommit(t *testing.T)                                        // of a transaction that saves or appends something
 	Order(t *testing.T, id order.ID) (state order.Snapshot, found bool) // as it was committed last
@@ -71,6 +72,7 @@ func TestUnitOfWork(t *testing.T, open func(t *testing.T) Harness) {
 		"positions ascend with versions":                 appendVersions,
 		"invalid messages are refused":                   appendInvalid,
 		"a version is taken once":                        appendVersionTaken,
+		"a position that is taken is nobody's fault":     appendPositionTaken,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}

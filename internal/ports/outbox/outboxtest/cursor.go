@@ -50,6 +50,8 @@ func save(t *testing.T, h CursorHarness, term outbox.Term, cursor outbox.Cursor)
 	t.Helper()
 	saved, err := h.Store().Save(t.Context(), turn(t, h, term), cursor)
 	require.NoError(t, err)
+	require.NotZero(t, saved.RecordedTo)
+	saved.RecordedTo = time.Time{} // see cursorRecorded
 	return saved
 }
 
@@ -232,5 +234,6 @@ func cursorOutage(t *testing.T, h CursorHarness) {
 	h.Reconnect(t)
 	saved, err := h.Store().Save(t.Context(), next, first)
 	require.NoError(t, err)
+	saved.RecordedTo = time.Time{}
 	require.Equal(t, at(1, first), saved)
 }

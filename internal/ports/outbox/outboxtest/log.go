@@ -28,7 +28,9 @@ type LogHarness interface {
 	Outages
 	Log() ports.Log
 	Begin(ctx context.Context) (LogWriter, error)
-	Purge(t *testing.T, upTo outbox.Position)   // removes rows as retention does, which says so
+	Purge(t *testing.T, upTo outbox.Position) // removes rows as retention does, which says so
+	// SetSequence lets a position be the one that was dealt last, as a data-only restore, RESTART or setval does. 0: none was.
+	SetSequence(t *testing.T, position outbox.Position)
 	Forget(t *testing.T, after outbox.Position) // removes rows as a failover that loses commits does
 	Spoil(t *testing.T, at outbox.Position)     // makes a row one that can never be published, as plain SQL can
 }

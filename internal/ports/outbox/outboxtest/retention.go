@@ -66,7 +66,7 @@ func (k keeper) age(by time.Duration) {
 // pass moves the cursor to entry.
 func (k keeper) pass(entry outbox.Entry) {
 	k.t.Helper()
-	save(k.t, k.h, k.term, outbox.Cursor{Progress: entry.Progress(), StreamCreated: "x", StreamSequence: 9})
+	save(k.t, k.h, k.term, outbox.Cursor{Progress: entry.Progress(), StreamCreated: "x", StreamSequence: 9 + uint64(entry.Position)})
 }
 
 // requireLog wants the log to have exactly these, and to say up to where others may be missing.
