@@ -148,6 +148,7 @@ type relayParts struct {
 	Parking   outboxports.Parking
 	Retention outboxports.Retention
 	Elector   outboxports.Elector
+	Liveness  outboxports.Liveness
 	Waker     outboxports.Waker
 	Alarm     outboxports.Alarm
 }
@@ -160,7 +161,7 @@ func newRelay(
 	})
 	return relay.New(
 		relay.Ports{
-			Log: traced.Log, Cursors: traced.Cursors, Elector: traced.Elector,
+			Log: traced.Log, Cursors: traced.Cursors, Elector: traced.Elector, Liveness: parts.Liveness,
 			Publisher: telemetry.MeasurePublisher(mp, c.Stream.Name, traced.Publisher),
 			Parking:   parts.Parking, Retention: telemetry.MeasureRetention(mp, parts.Retention), Waker: parts.Waker, Alarm: parts.Alarm,
 		},

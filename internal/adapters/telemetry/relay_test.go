@@ -49,8 +49,10 @@ func (d *driven) Open(context.Context, bool) (ports.StreamInfo, error) {
 
 func (d *driven) Look(context.Context) (ports.StreamInfo, error)  { return ports.StreamInfo{}, d.err }
 func (d *driven) At(context.Context, uint64) (ports.Stamp, error) { return ports.Stamp{}, d.err }
-func (d *driven) Acquire(context.Context) (outbox.Term, error)    { return outbox.Term{Token: 7}, d.err }
-func (d *driven) Resign(context.Context, outbox.Term) error       { return d.err }
+func (d *driven) Acquire(context.Context, int64) (outbox.Term, error) {
+	return outbox.Term{Token: 7}, d.err
+}
+func (d *driven) Resign(context.Context, outbox.Term) error { return d.err }
 func (d *driven) Renew(_ context.Context, t outbox.Term) (outbox.Term, error) {
 	return t, d.err
 }
@@ -101,7 +103,7 @@ func TestWhyAnEventWasLate(t *testing.T) {
 		_, err := relay.Log.After(ctx, outbox.Progress{}, outbox.Slice{})
 		require.NoError(t, err)
 		time.Sleep(time.Second)
-		_, err = relay.Elector.Acquire(ctx)
+		_, err = relay.Elector.Acquire(ctx, 0)
 		require.NoError(t, err)
 		d.stream.err = errDown
 		for range 3 {
@@ -208,7 +210,7 @@ func callAll(ctx context.Context, relay telemetry.RelayPorts) {
 	_, _ = relay.Publisher.Open(ctx, true)
 	_, _ = relay.Publisher.Look(ctx)
 	_, _ = relay.Publisher.At(ctx, 1)
-	_, _ = relay.Elector.Acquire(ctx)
+	_, _ = relay.Elector.Acquire(ctx, 0)
 	_, _ = relay.Elector.Renew(ctx, outbox.Term{})
 	_ = relay.Elector.Resign(ctx, outbox.Term{})
 }
@@ -217,10 +219,10 @@ func callAll(ctx context.Context, relay telemetry.RelayPorts) {
 func TestLeadershipIsTraced(t *testing.T) {
 	d := &driven{err: ports.ErrLeaseHeld}
 	relay, spans := traceRelay(d)
-	_, err := relay.Elector.Acquire(t.Context())
+	_, err := relay.Elector.Acquire(t.Context(), 0)
 	require.ErrorIs(t, err, ports.ErrLeaseHeld)
 	d.err = nil
-	term, err := relay.Elector.Acquire(t.Context())
+	term, err := relay.Elector.Acquire(t.Context(), 0)
 	require.NoError(t, err)
 	_, err = relay.Elector.Renew(t.Context(), term)
 	require.NoError(t, err)

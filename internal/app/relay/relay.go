@@ -18,7 +18,7 @@ import (
 
 // Options are the relay's settings. All durations are real time.
 type Options struct {
-	LeaseTTL time.Duration // how long a dead leader keeps the others waiting
+	LeaseTTL time.Duration // how long a leader keeps the others waiting that is silent, but not known to be gone
 	Poll     time.Duration // longest time between two looks at an idle log: the safety net under lost wake-ups
 	Slice    outbox.Slice  // most that is read, and published, at once
 
@@ -33,6 +33,7 @@ type Ports struct {
 	Parking   ports.Parking
 	Retention ports.Retention
 	Elector   ports.Elector
+	Liveness  ports.Liveness
 	Waker     ports.Waker
 	Alarm     ports.Alarm
 }
@@ -76,6 +77,8 @@ type Relay struct {
 	others  others // of the stream, when it was looked at last
 	strange uint64 // sequence of somebody else's message that was warned of last
 	futile  int    // terms in a row that were given up without having published anything
+
+	cutShort time.Time // when a term of this instance ended last before its lease did
 }
 
 // New returns a relay that does nothing until Run. The logger names the instance.
@@ -94,53 +97,6 @@ func (r *Relay) update(change func(*Status)) {
 	r.status.Store(&status)
 }
 
-// How a follower tries for the lease: at least twice per term, so that a dead leader is followed within the time to live
-// plus half a second, and soon after a wake-up, which may tell that the lease is free.
-const (
-	slowestCampaign = 500 * time.Millisecond
-	fastestCampaign = 50 * time.Millisecond
-)
-
-func (r *Relay) campaignEvery() time.Duration { return min(r.opts.LeaseTTL/2, slowestCampaign) }
-
-// Run campaigns for the lease and leads whenever it holds it, until ctx ends; then it saves its cursor, frees the lease
-// and returns nil. Outages never end it. It is called once.
-func (r *Relay) Run(ctx context.Context) error {
-	for ctx.Err() == nil {
-		tried := time.Now()
-		term, err := r.Elector.Acquire(ctx)
-		if err == nil {
-			r.lead(ctx, term)
-			continue
-		}
-		if errors.Is(err, ports.ErrLeaseHeld) || ctx.Err() != nil {
-			r.update(func(s *Status) { s.Trouble = "" })
-		} else {
-			r.failed(r.logger, err)
-		}
-		r.pause(ctx, tried.Add(fastestCampaign), tried.Add(r.campaignEvery()))
-	}
-	return nil
-}
-
-// pause waits until latest, or for a wake-up, but not less than until earliest.
-func (r *Relay) pause(ctx context.Context, earliest, latest time.Time) {
-	timer := time.NewTimer(time.Until(latest))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return
-	case <-timer.C:
-		return
-	case <-r.Alarm.C():
-	}
-	timer.Reset(time.Until(earliest))
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
-}
-
 // lead relays while the term lasts. When ctx ends it resigns.
 func (r *Relay) lead(ctx context.Context, term outbox.Term) {
 	logger := r.logger.With("token", term.Token)
@@ -150,6 +106,7 @@ func (r *Relay) lead(ctx context.Context, term outbox.Term) {
 		s.Elections++
 	})
 
+	withdraw := r.Liveness.Announce(term.Token)
 	t := r.take(ctx, term)
 	if r.opts.Retention > 0 {
 		t.owned.Go(func() { r.purge(t, logger) })
@@ -157,6 +114,10 @@ func (r *Relay) lead(ctx context.Context, term outbox.Term) {
 	place := r.relay(ctx, t, logger)
 	gaveUp := t.ctx.Err() == nil && ctx.Err() == nil
 	reason := t.end()
+	withdraw()
+	if time.Now().Before(t.term().Deadline) {
+		r.cutShort = time.Now()
+	}
 
 	if (ctx.Err() != nil || gaveUp) && !errors.Is(reason, ports.ErrLeaseLost) {
 		reason = r.resign(ctx, t, place)
