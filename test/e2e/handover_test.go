@@ -82,11 +82,12 @@ type crew struct {
 	stored []time.Time     // when the stream's messages were stored, by the broker's clock, which is this process's
 }
 
-func startCrew(t *testing.T) *crew {
+func startCrew(t *testing.T, settings ...string) *crew {
 	t.Helper()
 	database := infra.Database(t)
 	c := &crew{t: t, ttl: 2 * time.Second, broker: infra.Broker(t), instances: make(map[string]*infra.Process)}
 	c.environment = []string{"DATABASE_URL=" + database, "NATS_URL=" + c.broker, "OUTBOX_LEASE_TTL=" + c.ttl.String()}
+	c.environment = append(c.environment, settings...) // the last one counts
 	var err error
 	c.db, err = sql.Open("pgx", database)
 	require.NoError(t, err)
