@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"strconv"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -16,6 +18,9 @@ import (
 // nobody is there; only a frozen leader keeps the follower waiting.
 const probeTimeout = 100 * time.Millisecond
 
+// deniedPause is how long nothing is asked after the broker has denied the right to ask: it logs each denial.
+const deniedPause = 10 * time.Second
+
 // Liveness announces a leader by subscribing to a subject of its token. The broker forgets the subscription as soon as the
 // process's connection ends, and answers a request to a subject without subscribers with "no responders". The client subscribes
 // again with each reconnect.
@@ -23,6 +28,7 @@ type Liveness struct {
 	nc     *nats.Conn
 	stream string
 	logger *slog.Logger
+	denied atomic.Int64 // until when nothing is asked, in Unix nanoseconds
 }
 
 var _ ports.Liveness = (*Liveness)(nil)
@@ -46,9 +52,16 @@ func (l *Liveness) Announce(token int64) (withdraw func()) {
 // Probe trusts an answer only if it came in the session that it reports.
 func (l *Liveness) Probe(ctx context.Context, token int64) ports.Sighting {
 	session := l.nc.Stats().Reconnects
+	if time.Now().UnixNano() < l.denied.Load() {
+		return ports.Sighting{Session: session}
+	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	_, err := l.nc.RequestWithContext(ctx, leaderSubject(l.stream, token), nil)
+	subject := leaderSubject(l.stream, token)
+	_, err := l.nc.RequestWithContext(ctx, subject, nil)
+	if last := l.nc.LastError(); err != nil && errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), subject) {
+		l.denied.Store(time.Now().Add(deniedPause).UnixNano())
+	}
 	return ports.Sighting{
 		Gone:    errors.Is(err, nats.ErrNoResponders) && l.nc.Stats().Reconnects == session,
 		Session: session,

@@ -24,7 +24,9 @@ func (p *processes) Process() ports.Liveness {
 	return process
 }
 
-func (p *processes) Kill(_ *testing.T, process ports.Liveness) { process.(*memory.Liveness).Disconnect() }
+func (p *processes) Kill(_ *testing.T, process ports.Liveness) {
+	process.(*memory.Liveness).Disconnect()
+}
 
 func (p *processes) Disconnect(*testing.T) {
 	for _, process := range p.all {

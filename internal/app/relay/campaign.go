@@ -12,15 +12,15 @@ import (
 // twice per term, so that a frozen leader is followed within the time to live plus half a second.
 const (
 	slowestCampaign = 500 * time.Millisecond // between two tries for the lease
-	probeEvery      = 100 * time.Millisecond // between two probes of a leader, if nothing wakes the follower
-	fastestProbe    = 50 * time.Millisecond  // between two probes: a busy service wakes its followers all the time
+	probeEvery      = 100 * time.Millisecond // between two probes of a leader that is there
+	fastestProbe    = 50 * time.Millisecond  // if it is gone, or the follower is woken, as a busy service does all the time
 )
 
 // When a leader counts as dead; see deserted.
 const (
-	goneFor     = 100 * time.Millisecond // a leader that only reconnects is back by then: the client's first tries are quick
-	settledFor  = 2 * time.Second        // a broker that restarts makes everybody reconnect, each at another moment
-	chastenedBy = 10                     // lease times
+	goneFor      = 100 * time.Millisecond // a leader that only reconnects is back by then: the client's first tries are quick
+	settledFor   = 2 * time.Second        // a broker that restarts makes everybody reconnect, each at another moment
+	chastenedFor = 10                     // lease times
 )
 
 // campaign is what a follower knows about the leader and about its own view of the broker.
@@ -28,7 +28,8 @@ type campaign struct {
 	token   int64     // of the leader's term; 0: not known
 	asked   time.Time // when the lease was asked for last
 	gone    time.Time // when the first of the probes was made that all found the leader gone; zero: the last one did not
-	checked time.Time // when this instance last looked whether it could lead
+	checked time.Time // when this instance last looked whether it could lead itself
+	able    bool      // it could
 
 	session uint64    // of the connection to the broker
 	since   time.Time // when a probe saw this session first
@@ -42,15 +43,20 @@ func (r *Relay) Run(ctx context.Context) error {
 	c, woken := &campaign{}, false
 	for ctx.Err() == nil {
 		began, wait := time.Now(), r.campaignEvery()
-		due := c.token == 0 || time.Since(c.asked) >= r.campaignEvery()
+		due, dead := c.token == 0 || time.Since(c.asked) >= r.campaignEvery(), int64(0)
 		if c.token != 0 {
 			vanished := r.probe(ctx, c)
 			due = due || vanished || woken && !c.gone.IsZero() // it may have resigned
 			wait = probeEvery
+			if !vanished {
+				dead = r.deserted(ctx, c)
+			}
 		}
-		dead := r.deserted(ctx, c)
 		if (due || dead != 0) && r.tryToLead(ctx, c, dead) {
 			continue
+		}
+		if !c.gone.IsZero() {
+			wait = fastestProbe
 		}
 		woken = r.pause(ctx, began.Add(fastestProbe), began.Add(wait))
 	}
@@ -110,21 +116,21 @@ func (r *Relay) probe(ctx context.Context, c *campaign) (vanished bool) {
 //     later than the follower.
 //   - No term of this instance was cut short lately. Two instances that cannot see each other, in a partition or because their
 //     rights are incomplete, take the lease from each other once, and then wait for each other's lease.
-//   - This instance could lead; see couldLead. It asks for that only twice a second.
+//   - This instance could lead itself; see couldLead. It looks while it waits for the leader, and not more than twice a second.
 func (r *Relay) deserted(ctx context.Context, c *campaign) int64 {
 	now := time.Now()
-	switch {
-	case c.gone.IsZero() || now.Sub(c.gone) < goneFor:
-	case c.session != 0 && now.Sub(c.since) < settledFor:
-	case !r.cutShort.IsZero() && now.Sub(r.cutShort) < chastenedBy*r.opts.LeaseTTL:
-	case now.Sub(c.checked) < r.campaignEvery():
-	default:
-		c.checked = now
-		if r.couldLead(ctx) {
-			return c.token
-		}
+	young := c.session != 0 && now.Sub(c.since) < settledFor
+	chastened := !r.cutShort.IsZero() && now.Sub(r.cutShort) < chastenedFor*r.opts.LeaseTTL
+	if c.gone.IsZero() || young || chastened {
+		return 0
 	}
-	return 0
+	if now.Sub(c.checked) >= r.campaignEvery() {
+		c.checked, c.able = now, r.couldLead(ctx)
+	}
+	if !c.able || now.Sub(c.gone) < goneFor {
+		return 0
+	}
+	return c.token
 }
 
 // couldLead reports whether this instance reaches the stream that the cursor was saved for. On the wrong side of a partition,
