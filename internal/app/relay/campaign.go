@@ -46,9 +46,9 @@ func (r *Relay) Run(ctx context.Context) error {
 		due, dead := c.token == 0 || time.Since(c.asked) >= r.campaignEvery(), int64(0)
 		if c.token != 0 {
 			vanished := r.probe(ctx, c)
-			due = due || vanished || woken && !c.gone.IsZero() // it may have resigned
+			due = due || woken && !c.gone.IsZero() // it may have resigned
 			wait = probeEvery
-			if !vanished {
+			if !vanished { // one that has just resigned is followed without a check
 				dead = r.deserted(ctx, c)
 			}
 		}

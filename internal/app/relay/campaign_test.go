@@ -263,6 +263,52 @@ func TestLeaderThatGaveUpIsNotHasty(t *testing.T) {
 	})
 }
 
+// TestWithdrawsFirst : who hears the ring of a leader that resigns must find neither its announcement nor its lease.
+func TestWithdrawsFirst(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		o := &order{Elector: memory.NewElector(w.lease, "me"), Liveness: memory.NewLiveness(w.presence)}
+		bell := memory.NewBell()
+		r := relay.New(relay.Ports{
+			Log: w.log, Cursors: w.cursors, Publisher: w.stream, Parking: w.parking, Retention: w.cursors,
+			Elector: o, Liveness: o, Waker: o, Alarm: bell,
+		}, relay.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1000}}, w.logger)
+		ctx, cancel := context.WithCancel(t.Context())
+		w.running.Go(func() { _ = r.Run(ctx) })
+		time.Sleep(time.Second)
+		cancel()
+		w.running.Wait()
+		require.Equal(t, []string{"acquire", "announce", "withdraw", "resign", "wake"}, o.calls)
+	})
+}
+
+// order writes down what is called.
+type order struct {
+	ports.Elector
+	ports.Liveness
+	calls []string
+}
+
+func (o *order) Acquire(ctx context.Context, gone int64) (outbox.Term, error) {
+	o.calls = append(o.calls, "acquire")
+	return o.Elector.Acquire(ctx, gone)
+}
+
+func (o *order) Resign(ctx context.Context, term outbox.Term) error {
+	o.calls = append(o.calls, "resign")
+	return o.Elector.Resign(ctx, term)
+}
+
+func (o *order) Announce(token int64) (withdraw func()) {
+	o.calls = append(o.calls, "announce")
+	inner := o.Liveness.Announce(token)
+	return func() {
+		o.calls = append(o.calls, "withdraw")
+		inner()
+	}
+}
+
+func (o *order) Wake() { o.calls = append(o.calls, "wake") }
+
 // failing is a stream that can be read at any time, and takes nothing for a while.
 type failing struct {
 	ports.Publisher
