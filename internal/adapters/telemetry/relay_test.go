@@ -23,6 +23,7 @@ type driven struct {
 	takes  time.Duration // of the next read of the log
 	err    error         // of everything but the stream's appends
 	cursor outbox.Cursor
+	gone   int64 // whose lease was asked for last
 }
 
 func (d *driven) After(context.Context, outbox.Progress, outbox.Slice) (ports.Page, error) {
@@ -49,7 +50,8 @@ func (d *driven) Open(context.Context, bool) (ports.StreamInfo, error) {
 
 func (d *driven) Look(context.Context) (ports.StreamInfo, error)  { return ports.StreamInfo{}, d.err }
 func (d *driven) At(context.Context, uint64) (ports.Stamp, error) { return ports.Stamp{}, d.err }
-func (d *driven) Acquire(context.Context, int64) (outbox.Term, error) {
+func (d *driven) Acquire(_ context.Context, gone int64) (outbox.Term, error) {
+	d.gone = gone
 	return outbox.Term{Token: 7}, d.err
 }
 func (d *driven) Resign(context.Context, outbox.Term) error { return d.err }
@@ -222,8 +224,9 @@ func TestLeadershipIsTraced(t *testing.T) {
 	_, err := relay.Elector.Acquire(t.Context(), 0)
 	require.ErrorIs(t, err, ports.ErrLeaseHeld)
 	d.err = nil
-	term, err := relay.Elector.Acquire(t.Context(), 0)
+	term, err := relay.Elector.Acquire(t.Context(), 6)
 	require.NoError(t, err)
+	require.EqualValues(t, 6, d.gone)
 	_, err = relay.Elector.Renew(t.Context(), term)
 	require.NoError(t, err)
 	require.Equal(t, []string{"became leader"}, spans.names())
