@@ -149,6 +149,7 @@ type relayParts struct {
 	Retention outboxports.Retention
 	Elector   outboxports.Elector
 	Halts     outboxports.InstanceHalts
+	Liveness  outboxports.Liveness
 	Waker     outboxports.Waker
 	Alarm     outboxports.Alarm
 }
@@ -161,7 +162,7 @@ func newRelay(
 	})
 	return relay.New(
 		relay.Ports{
-			Log: traced.Log, Cursors: traced.Cursors, Elector: traced.Elector,
+			Log: traced.Log, Cursors: traced.Cursors, Elector: traced.Elector, Liveness: parts.Liveness,
 			Publisher: telemetry.MeasurePublisher(mp, c.Stream.Name, traced.Publisher),
 			Parking:   parts.Parking, Retention: telemetry.MeasureRetention(mp, parts.Retention), Halts: parts.Halts,
 			Waker: parts.Waker, Alarm: parts.Alarm,

@@ -78,7 +78,7 @@ type Stream struct {
 
 // Outbox tunes the relay.
 type Outbox struct {
-	LeaseTTL     time.Duration `env:"OUTBOX_LEASE_TTL"`     // how long a dead leader is waited for
+	LeaseTTL     time.Duration `env:"OUTBOX_LEASE_TTL"`     // how long a silent leader is waited for
 	PollInterval time.Duration `env:"OUTBOX_POLL_INTERVAL"` // the longest that an idle relay sleeps without a wake-up
 	BatchSize    int           `env:"OUTBOX_BATCH_SIZE"`    // the most events in one append
 	Retention    time.Duration `env:"OUTBOX_RETENTION"`     // how long events are kept after they were published; 0: for ever

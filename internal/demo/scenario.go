@@ -200,8 +200,8 @@ func (s *scenario) underLoad(ctx context.Context, note Note) (string, error) {
 // String tells what became of it.
 func (f *failover) String() string {
 	return fmt.Sprintf("%s leads now, token %d\n"+
-		"delivery paused for %s, until the dead one's lease had run out\n%d orders were accepted meanwhile",
-		f.leads.holder, f.leads.token, seconds(f.pause), f.meanwhile)
+		"delivery paused for %s: NATS knew at once that %s was gone\n%d orders were accepted meanwhile",
+		f.leads.holder, f.leads.token, seconds(f.pause), f.killed.holder, f.meanwhile)
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }

@@ -138,7 +138,7 @@ func drain(t *testing.T, database, broker, name string, events int, tel *telemet
 		Publisher: publisher, Elector: postgres.NewElector(db, name, "bench", ttl),
 	})
 	r := relay.New(relay.Ports{
-		Log: traced.Log, Cursors: traced.Cursors, Elector: traced.Elector,
+		Log: traced.Log, Cursors: traced.Cursors, Elector: traced.Elector, Liveness: jetstream.NewLiveness(nc, name, quiet),
 		Publisher: telemetry.MeasurePublisher(tel.MeterProvider(), name, traced.Publisher),
 		Parking:   postgres.NewParking(db, name), Retention: postgres.NewRetention(db, name), Waker: bell, Alarm: bell,
 	}, relay.Options{

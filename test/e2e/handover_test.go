@@ -18,11 +18,10 @@ import (
 
 // TestHandovers takes the leader away again and again, among three instances, while orders are posted to a fourth that
 // does not relay. Told to stop (SIGTERM), it hands over in less than 100 ms (the median of twenty; on a machine that is busy,
-// in what fifteen orders take there); killed with -9, it is followed within the lease's time to live and a second. The figures
-// are in the test's log.
+// in what fifteen orders take there). The figures are in the test's log.
 func TestHandovers(t *testing.T) {
 	c := startCrew(t)
-	var told, killed []pause
+	var told []pause
 	for range 40 {
 		resigned := false
 		moved := c.handover(func(leader *infra.Process) {
@@ -38,17 +37,12 @@ func TestHandovers(t *testing.T) {
 	}
 	require.Len(t, told, 20, "the leader resigns when it is told to stop")
 	order := c.toPost()
-	for range 3 {
-		killed = append(killed, c.handover((*infra.Process).Kill))
-	}
 	c.finish()
 	c.report("SIGTERM", told)
 	t.Logf("meanwhile an order took %s to post (mean)", order)
-	c.report("kill -9", killed)
 	// A handover is some ten calls of Postgres and the broker, one after the other, and several wait for the disk. Where
 	// orders, which do the same, take long, the machine is busy with something else.
 	require.Less(t, sorted(told, pause.moved)[len(told)/2], max(100*time.Millisecond, 15*order), "median until delivery has moved")
-	require.Less(t, slices.Max(sorted(killed, pause.moved)), c.ttl+time.Second, "the longest until delivery has moved")
 }
 
 // TestStalledLeader stops the leader (SIGSTOP) for more than three times its lease, lets another one lead, and lets the
@@ -82,11 +76,12 @@ type crew struct {
 	stored []time.Time     // when the stream's messages were stored, by the broker's clock, which is this process's
 }
 
-func startCrew(t *testing.T) *crew {
+func startCrew(t *testing.T, settings ...string) *crew {
 	t.Helper()
 	database := infra.Database(t)
 	c := &crew{t: t, ttl: 2 * time.Second, broker: infra.Broker(t), instances: make(map[string]*infra.Process)}
 	c.environment = []string{"DATABASE_URL=" + database, "NATS_URL=" + c.broker, "OUTBOX_LEASE_TTL=" + c.ttl.String()}
+	c.environment = append(c.environment, settings...) // the last one counts
 	var err error
 	c.db, err = sql.Open("pgx", database)
 	require.NoError(t, err)

@@ -125,7 +125,7 @@ func startRelay(ctx context.Context, t *testing.T, running *sync.WaitGroup, data
 	bell := memory.NewBell()
 	r := relay.New(relay.Ports{
 		Log: postgres.NewLog(db, "ORDERS", quiet), Cursors: unfenced{}, Parking: empty{}, Publisher: counted,
-		Elector: elector, Waker: bell, Alarm: bell,
+		Elector: elector, Liveness: jetstream.NewLiveness(nc, "ORDERS", quiet), Waker: bell, Alarm: bell,
 	}, relay.Options{LeaseTTL: time.Second, Poll: 20 * time.Millisecond, Slice: outbox.Slice{Count: 50, Bytes: 1 << 20}}, quiet)
 	running.Go(func() {
 		if err := r.Run(ctx); err != nil {
@@ -142,12 +142,12 @@ func startRelay(ctx context.Context, t *testing.T, running *sync.WaitGroup, data
 // oneForAll gives the lease to everybody who asks.
 type oneForAll struct{}
 
-func (*oneForAll) Acquire(context.Context) (outbox.Term, error) {
+func (*oneForAll) Acquire(context.Context, int64) (outbox.Term, error) {
 	return outbox.Term{Token: 1, Deadline: time.Now().Add(time.Second)}, nil
 }
 
 func (e *oneForAll) Renew(ctx context.Context, _ outbox.Term) (outbox.Term, error) {
-	return e.Acquire(ctx)
+	return e.Acquire(ctx, 0)
 }
 func (*oneForAll) Resign(context.Context, outbox.Term) error { return nil }
 

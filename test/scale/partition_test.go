@@ -71,13 +71,12 @@ jetstream { store_dir: %q, sync_interval: always }
 cluster { name: test, listen: 127.0.0.1:%d, advertise: %q, no_advertise: true, routes: [%s] }
 `
 
-// TestFormerLeaderAnswers shows why the relay believes nothing of the stream's end but what an append proves: the stream's
-// leader is cut off from the other two, who elect another and store more; asked where the stream ends, it goes on telling where
-// it ended before. What it is sent it does not store.
-func TestFormerLeaderAnswers(t *testing.T) {
-	t.Parallel()
-	ports, routed := []int{infra.Port(t), infra.Port(t), infra.Port(t)}, []int{infra.Port(t), infra.Port(t), infra.Port(t)}
-	wire := newWire(t, fmt.Sprintf("127.0.0.1:%d", routed[0]))
+// startWired starts three servers, of which the first reaches the other two over the wire only.
+func startWired(t *testing.T) (ports []int, wire *wire) {
+	t.Helper()
+	ports = []int{infra.Port(t), infra.Port(t), infra.Port(t)}
+	routed := []int{infra.Port(t), infra.Port(t), infra.Port(t)}
+	wire = newWire(t, fmt.Sprintf("127.0.0.1:%d", routed[0]))
 	through, nowhere := wire.listener.Addr().String(), "127.0.0.1:1" // the first is only reached over the wire, and reaches nobody itself
 	for i, routes := range []string{"nats-route://" + nowhere, "nats-route://" + through, "nats-route://" + through + fmt.Sprintf(", nats-route://127.0.0.1:%d", routed[1])} {
 		advertised := nowhere
@@ -86,6 +85,15 @@ func TestFormerLeaderAnswers(t *testing.T) {
 		}
 		infra.StartNATSProcess(t, fmt.Sprintf(wiredNode, fmt.Sprintf("n%d", i+1), ports[i], filepath.Join(t.TempDir(), "nats"), routed[i], advertised, routes))
 	}
+	return ports, wire
+}
+
+// TestFormerLeaderAnswers shows why the relay believes nothing of the stream's end but what an append proves: the stream's
+// leader is cut off from the other two, who elect another and store more; asked where the stream ends, it goes on telling where
+// it ended before. What it is sent it does not store.
+func TestFormerLeaderAnswers(t *testing.T) {
+	t.Parallel()
+	ports, wire := startWired(t)
 	first, second := jetStream(t, fmt.Sprintf("nats://127.0.0.1:%d", ports[0])), jetStream(t, fmt.Sprintf("nats://127.0.0.1:%d", ports[1]))
 	config := jetstream.StreamConfig{Name: "ORDERS", Subjects: []string{"orders.>"}, Replicas: 3}
 	require.Eventually(t, func() bool {

@@ -38,11 +38,13 @@ type privileged struct {
 	admin  *sql.DB
 	server *url.URL
 	broker string // host:port
+
+	withheld []string // rights in docker/nats-permissions.conf that nobody gets
 }
 
-func newPrivileged(t *testing.T) *privileged {
+func newPrivileged(t *testing.T, withheld ...string) *privileged {
 	t.Helper()
-	p := &privileged{t: t}
+	p := &privileged{t: t, withheld: withheld}
 	server := infra.Postgres(t)
 	_, err := open(t, server.URL).Exec("CREATE DATABASE shop")
 	require.NoError(t, err)
@@ -77,6 +79,10 @@ func (p *privileged) startNATS() {
 	permissions, err := os.ReadFile("../../docker/nats-permissions.conf")
 	require.NoError(p.t, err)
 	known := regexp.MustCompile(`\$NATS_\w+_PASSWORD`).ReplaceAllString(string(permissions), "secret")
+	for _, right := range p.withheld {
+		require.Contains(p.t, known, right)
+		known = strings.ReplaceAll(known, right, "")
+	}
 	p.broker = fmt.Sprintf("127.0.0.1:%d", infra.Port(p.t))
 	infra.StartNATSProcess(p.t, fmt.Sprintf("listen: %s\njetstream { store_dir: %q, sync_interval: always }\n%s",
 		p.broker, filepath.Join(p.t.TempDir(), "nats"), known))

@@ -68,11 +68,11 @@ func requireRefusedByPostgres(t *testing.T, p *privileged) {
 func requireRefusedByNATS(t *testing.T, p *privileged) {
 	t.Helper()
 	for user, subjects := range map[string][]string{
-		"api":        {"orders.created", "outboxie.ORDERS.notices", "$JS.API.STREAM.PURGE.ORDERS", "$JS.API.STREAM.DELETE.ORDERS"},
-		"subscriber": {"orders.created", "outboxie.ORDERS.notices", "outboxie.ORDERS.wake", "$JS.API.STREAM.UPDATE.ORDERS", "$JS.API.STREAM.PURGE.ORDERS"},
+		"api":        {"orders.created", "outboxie.ORDERS.notices", "outboxie.ORDERS.leader.1", "$JS.API.STREAM.PURGE.ORDERS", "$JS.API.STREAM.DELETE.ORDERS"},
+		"subscriber": {"orders.created", "outboxie.ORDERS.notices", "outboxie.ORDERS.wake", "outboxie.ORDERS.leader.1", "$JS.API.STREAM.UPDATE.ORDERS", "$JS.API.STREAM.PURGE.ORDERS"},
 		"relay": {
 			"$JS.API.STREAM.DELETE.ORDERS", "$JS.API.STREAM.PURGE.ORDERS", "$JS.API.STREAM.MSG.DELETE.ORDERS", "$JS.API.STREAM.CREATE.OTHER",
-			"$JS.API.CONSUMER.CREATE.ORDERS.emails", "$JS.ACK.ORDERS.emails.1.1.1.1.1", "invoices.created",
+			"$JS.API.CONSUMER.CREATE.ORDERS.emails", "$JS.ACK.ORDERS.emails.1.1.1.1.1", "invoices.created", "_INBOX.somebody.else",
 		},
 	} {
 		for _, subject := range subjects {
@@ -83,6 +83,15 @@ func requireRefusedByNATS(t *testing.T, p *privileged) {
 			require.ErrorIs(t, nc.LastError(), nats.ErrPermissionViolation, "%s: %s", user, subject)
 			nc.Close()
 		}
+	}
+	for _, user := range []string{"api", "subscriber"} { // or a dead leader would seem to be there
+		nc, err := nats.Connect(p.nats(user), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+		require.NoError(t, err)
+		_, err = nc.SubscribeSync("outboxie.ORDERS.leader.1")
+		require.NoError(t, err)
+		require.NoError(t, nc.Flush())
+		require.ErrorIs(t, nc.LastError(), nats.ErrPermissionViolation, user)
+		nc.Close()
 	}
 	for _, address := range []string{"nats://" + p.broker, "nats://relay:wrong@" + p.broker} {
 		_, err := nats.Connect(address)

@@ -5,6 +5,7 @@ package jetstream
 import (
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net/url"
 	"strings"
 	"sync"
@@ -22,9 +23,17 @@ const (
 	writeTimeout    = 5 * time.Second
 	pingInterval    = 5 * time.Second
 	pingsUnanswered = 2
+	firstReconnect  = 10 * time.Millisecond
 	reconnectWait   = 100 * time.Millisecond
-	reconnectJitter = 100 * time.Millisecond
 )
+
+// reconnectDelay is how long the client waits before it tries all servers once more, counted from 1 since the connection was
+// lost. The first tries are quick, so that a leader whose connection was cut is back before a follower takes its lease (see
+// app/relay). Each wait is spread, so that a broker that comes back does not meet all clients at once.
+func reconnectDelay(try int) time.Duration {
+	wait := min(firstReconnect<<min(try-1, 10), reconnectWait)
+	return wait + rand.N(wait) //nolint:gosec // no secret
+}
 
 // Options says how to reach the broker.
 type Options struct {
@@ -44,14 +53,13 @@ type Options struct {
 // A connection does not hear what it publishes itself. Deliveries and answers come from the broker and are not concerned.
 func Connect(o Options) (*nats.Conn, error) {
 	logger := o.Logger
-	var told sync.Map // why the broker could not be reached since the last connection; each reason is told once
+	var told sync.Map // why the broker could not be reached, and what it denied, since the last connection: each is told once
 	nc, err := nats.Connect(o.URL, append(o.security(),
 		nats.Name(o.Name),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(),
-		nats.ReconnectWait(reconnectWait),
-		nats.ReconnectJitter(reconnectJitter, reconnectJitter),
+		nats.CustomReconnectDelay(reconnectDelay),
 		nats.ReconnectBufSize(-1),
 		nats.NoEcho(),
 		nats.Timeout(dialTimeout),
@@ -81,6 +89,11 @@ func Connect(o Options) (*nats.Conn, error) {
 			}
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			if errors.Is(err, nats.ErrPermissionViolation) { // what is denied may be tried ten times a second
+				if _, known := told.LoadOrStore(err.Error(), true); known {
+					return
+				}
+			}
 			subject := ""
 			if sub != nil {
 				subject = sub.Subject

@@ -19,6 +19,10 @@ func TestWaker(t *testing.T) {
 	outboxtest.TestWaker(t, func(t *testing.T) outboxtest.BellHarness { return newBells(t) })
 }
 
+func TestLiveness(t *testing.T) {
+	outboxtest.TestLiveness(t, func(t *testing.T) outboxtest.LivenessHarness { return &processes{broker: newBroker(t)} })
+}
+
 func TestSource(t *testing.T) {
 	inboxtest.TestSource(t, func(t *testing.T) inboxtest.SourceHarness { return newSources(t) })
 }

@@ -22,3 +22,6 @@ var StampOf = stampOf
 
 // Covers reports whether a pattern matches all that a subject matches.
 var Covers = covers
+
+// ReconnectDelay is how long the client waits before a try.
+var ReconnectDelay = reconnectDelay

@@ -9,7 +9,7 @@ import (
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
 
-// Module provides the connection, closed on stop, and on top of it the publisher, the finder and the bell. It expects
+// Module provides the connection, closed on stop, and on top of it the publisher, the finder, the liveness and the bell. It expects
 // Options, and PublisherOptions where one of these is used. Whoever uses the bell runs Bell.Run. Sources are made with
 // NewSource, one for each subscriber.
 var Module = fx.Module("jetstream",
@@ -23,6 +23,10 @@ var Module = fx.Module("jetstream",
 		},
 		fx.Annotate(NewPublisher, fx.As(fx.Self()), fx.As(new(ports.Publisher))),
 		fx.Annotate(NewFinder, fx.As(new(ports.Finder))),
+		fx.Annotate(
+			func(nc *nats.Conn, o PublisherOptions) *Liveness { return NewLiveness(nc, o.Stream, o.Logger) },
+			fx.As(new(ports.Liveness)),
+		),
 		fx.Annotate(
 			func(nc *nats.Conn, o PublisherOptions) *Bell { return NewBell(nc, o.Stream, o.Logger) },
 			fx.As(fx.Self()), fx.As(new(ports.Waker)), fx.As(new(ports.Alarm)),

@@ -185,6 +185,9 @@ func (p *Publisher) warn(have jetstream.StreamConfig) {
 	if coveredByAny(wakeSubject(p.o.Stream), have.Subjects) {
 		findings = append(findings, "subjects: the stream also stores the relay's wake-up calls")
 	}
+	if coveredByAny(leaderSubject(p.o.Stream, 1), have.Subjects) {
+		findings = append(findings, "subjects: the stream also stores the questions for the leader, and answers them: a dead leader is followed late")
+	}
 	text := strconv.Itoa(len(findings))
 	for _, finding := range findings {
 		text += "\n" + finding

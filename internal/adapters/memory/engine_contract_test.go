@@ -272,8 +272,8 @@ type electorLine struct {
 	inner ports.Elector
 }
 
-func (l electorLine) Acquire(ctx context.Context) (outbox.Term, error) {
-	return through(ctx, l.e, l.inner.Acquire)
+func (l electorLine) Acquire(ctx context.Context, gone int64) (outbox.Term, error) {
+	return through(ctx, l.e, func(ctx context.Context) (outbox.Term, error) { return l.inner.Acquire(ctx, gone) })
 }
 
 func (l electorLine) Renew(ctx context.Context, term outbox.Term) (outbox.Term, error) {

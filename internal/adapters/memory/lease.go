@@ -61,16 +61,16 @@ func (e *Elector) term(asked time.Time) outbox.Term {
 	return outbox.Term{Token: e.lease.token, Deadline: asked.Add(e.lease.ttl - e.lease.ttl/8)}
 }
 
-// Acquire implements the port.
-func (e *Elector) Acquire(ctx context.Context) (outbox.Term, error) {
+// Acquire judges the lease by the keeper's clock.
+func (e *Elector) Acquire(ctx context.Context, gone int64) (outbox.Term, error) {
 	if err := ctx.Err(); err != nil {
 		return outbox.Term{}, err
 	}
 	asked := time.Now()
 	e.lease.mu.Lock()
 	defer e.lease.mu.Unlock()
-	if left := e.lease.expires.Sub(e.lease.now()); left > 0 && left <= e.lease.ttl {
-		return outbox.Term{}, ports.ErrLeaseHeld.With("the lease is held by %s", e.lease.holder)
+	if left := e.lease.expires.Sub(e.lease.now()); left > 0 && left <= e.lease.ttl && e.lease.token != gone {
+		return outbox.Term{}, &ports.LeaseHeldError{Holder: e.lease.holder, Token: e.lease.token}
 	}
 	e.lease.holder = e.holder
 	e.lease.token++

@@ -84,7 +84,7 @@ func relayCalls() map[string]dbCall {
 		"outbox.Retention.Purge": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return postgres.NewRetention(db, relay).Purge(ctx, 1, time.Hour, 1)
 		}),
-		"outbox.Elector.Acquire": on(func(ctx context.Context, db *bun.DB) (outbox.Term, error) { return elector(db).Acquire(ctx) }),
+		"outbox.Elector.Acquire": on(func(ctx context.Context, db *bun.DB) (outbox.Term, error) { return elector(db).Acquire(ctx, 0) }),
 		"outbox.Elector.Renew": on(func(ctx context.Context, db *bun.DB) (outbox.Term, error) {
 			return elector(db).Renew(ctx, outbox.Term{})
 		}),

@@ -52,7 +52,7 @@ func TestStatusTellsWhereTheRelayStands(t *testing.T) {
 	h := newHarness(t)
 	record(t, h, "a", 5)
 	elector := h.Elector("instance-1")
-	term, err := elector.Acquire(t.Context())
+	term, err := elector.Acquire(t.Context(), 0)
 	require.NoError(t, err)
 	_, err = h.cursors.Save(t.Context(), outbox.Turn{Token: term.Token},
 		outbox.Cursor{Progress: outbox.Progress{Position: 2}, StreamCreated: "x", StreamSequence: 7})
@@ -90,7 +90,7 @@ func TestStatusTellsWhereTheRelayStands(t *testing.T) {
 func TestStatusTellsWhenTheRelayCameOnLast(t *testing.T) {
 	h := newHarness(t)
 	record(t, h, "a", 3)
-	term, err := h.Elector("instance-1").Acquire(t.Context())
+	term, err := h.Elector("instance-1").Acquire(t.Context(), 0)
 	require.NoError(t, err)
 	saved := outbox.Cursor{Progress: outbox.Progress{Position: 1}, StreamCreated: "x", StreamSequence: 1}
 	save := func(position outbox.Position, sequence uint64) time.Time {
@@ -249,7 +249,7 @@ func TestAdoptionLetsRetentionCountAnew(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newHarness(t)
 			record(t, h, "a", 4)
-			term, err := h.Elector("instance-1").Acquire(t.Context())
+			term, err := h.Elector("instance-1").Acquire(t.Context(), 0)
 			require.NoError(t, err)
 			saved, err := h.cursors.Save(t.Context(), outbox.Turn{Token: term.Token}, outbox.Cursor{Progress: outbox.Progress{Position: 3}, StreamSequence: 3})
 			require.NoError(t, err)
@@ -270,7 +270,7 @@ func TestAdoptionLetsRetentionCountAnew(t *testing.T) {
 // An operator's word comes between two writes of the leader, also while one is under way.
 func TestAdoptionWaitsForTheLeadersWrite(t *testing.T) {
 	h := newHarness(t)
-	term, err := h.Elector("instance-1").Acquire(t.Context())
+	term, err := h.Elector("instance-1").Acquire(t.Context(), 0)
 	require.NoError(t, err)
 	_, err = h.cursors.Save(t.Context(), outbox.Turn{Token: term.Token}, outbox.Cursor{StreamCreated: "x", StreamSequence: 1})
 	require.NoError(t, err)

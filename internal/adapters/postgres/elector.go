@@ -42,7 +42,7 @@ WITH taken AS (
 	UPDATE leases SET holder = ?1, token = token + 1, acquired_at = clock_timestamp(),
 		expires_at = clock_timestamp() + ?2 * interval '1 microsecond'
 	WHERE name = ?0 AND (expires_at <= clock_timestamp()
-		OR expires_at > clock_timestamp() + ?2 * interval '1 microsecond')
+		OR expires_at > clock_timestamp() + ?2 * interval '1 microsecond' OR token = ?3)
 	RETURNING token
 ), first AS (
 	INSERT INTO leases (name, holder, token, acquired_at, expires_at)
@@ -51,24 +51,25 @@ WITH taken AS (
 	ON CONFLICT (name) DO NOTHING
 	RETURNING token
 )
-SELECT (SELECT token FROM taken UNION ALL SELECT token FROM first), (SELECT holder FROM leases WHERE name = ?0)`
+SELECT (SELECT token FROM taken UNION ALL SELECT token FROM first),
+	(SELECT holder FROM leases WHERE name = ?0), (SELECT token FROM leases WHERE name = ?0)`
 
-// Acquire implements the port.
-func (e *Elector) Acquire(ctx context.Context) (outbox.Term, error) {
+// Acquire asks the database's clock whether the lease has expired.
+func (e *Elector) Acquire(ctx context.Context, gone int64) (outbox.Term, error) {
 	ctx, cancel := e.answer(ctx)
 	defer cancel()
 	asked := time.Now()
-	var token sql.NullInt64
+	var token, heldUnder sql.NullInt64
 	var holder sql.NullString
-	row := e.db.QueryRowContext(ctx, acquireStatement, e.name, e.holder, e.ttl.Microseconds())
-	if err := row.Scan(&token, &holder); err != nil {
+	row := e.db.QueryRowContext(ctx, acquireStatement, e.name, e.holder, e.ttl.Microseconds(), gone)
+	if err := row.Scan(&token, &holder, &heldUnder); err != nil {
 		return outbox.Term{}, classify(ctx, fmt.Errorf("acquire the lease %s: %w", e.name, err))
 	}
 	if !token.Valid {
 		if !holder.Valid { // taken for the first time while the statement ran
-			return outbox.Term{}, ports.ErrLeaseHeld
+			return outbox.Term{}, &ports.LeaseHeldError{Holder: "another instance"}
 		}
-		return outbox.Term{}, ports.ErrLeaseHeld.With("the lease %s is held by %s", e.name, holder.String)
+		return outbox.Term{}, &ports.LeaseHeldError{Holder: holder.String, Token: heldUnder.Int64}
 	}
 	return e.term(token.Int64, asked), nil
 }

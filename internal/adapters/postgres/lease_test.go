@@ -13,7 +13,7 @@ import (
 // The followers ask for the lease all the time; a held one must cost them, its holder and the table nothing.
 func TestAskingForAHeldLeaseNeitherLocksNorWritesIt(t *testing.T) {
 	h := newHarness(t)
-	term, err := h.Elector("leader").Acquire(t.Context())
+	term, err := h.Elector("leader").Acquire(t.Context(), 0)
 	require.NoError(t, err)
 	version := func() (row string) {
 		require.NoError(t, h.others.NewRaw("SELECT ctid || ' ' || xmin || ' ' || xmax FROM leases").Scan(t.Context(), &row))
@@ -21,7 +21,7 @@ func TestAskingForAHeldLeaseNeitherLocksNorWritesIt(t *testing.T) {
 	}
 	before := version()
 	for range 20 {
-		_, err := h.Elector("follower").Acquire(t.Context())
+		_, err := h.Elector("follower").Acquire(t.Context(), 0)
 		require.ErrorIs(t, err, ports.ErrLeaseHeld)
 	}
 	require.Equal(t, before, version())
@@ -29,14 +29,14 @@ func TestAskingForAHeldLeaseNeitherLocksNorWritesIt(t *testing.T) {
 	exec(t, transaction(t, h), "SELECT * FROM leases FOR UPDATE")
 	impatient, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	_, err = h.Elector("follower").Acquire(impatient)
+	_, err = h.Elector("follower").Acquire(impatient, 0)
 	require.ErrorIs(t, err, ports.ErrLeaseHeld, "without waiting for whoever has locked the row")
 	require.Positive(t, term.Token)
 }
 
 func TestRowsSayWhoWroteThem(t *testing.T) {
 	h := newHarness(t)
-	term, err := h.Elector("instance-1").Acquire(t.Context())
+	term, err := h.Elector("instance-1").Acquire(t.Context(), 0)
 	require.NoError(t, err)
 	_, err = h.cursors.Save(t.Context(), outbox.Turn{Token: term.Token}, outbox.Cursor{StreamCreated: "x", StreamSequence: 7})
 	require.NoError(t, err)

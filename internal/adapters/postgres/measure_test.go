@@ -31,7 +31,7 @@ func TestMeasure(t *testing.T) {
 	require.Equal(t, operating.Measures{Backlog: 5, Kept: 5}, found)
 
 	elector := h.Elector("instance-1")
-	term, err := elector.Acquire(t.Context())
+	term, err := elector.Acquire(t.Context(), 0)
 	require.NoError(t, err)
 	_, err = h.cursors.Save(t.Context(), outbox.Turn{Token: term.Token}, outbox.Cursor{Progress: outbox.Progress{Position: 2}})
 	require.NoError(t, err)

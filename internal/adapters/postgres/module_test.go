@@ -39,7 +39,7 @@ func TestModule(t *testing.T) {
 
 	busy, err := db.Conn(t.Context()) // all of the main pool
 	require.NoError(t, err)
-	term, err := elector.Acquire(t.Context())
+	term, err := elector.Acquire(t.Context(), 0)
 	require.NoError(t, err)
 	require.NoError(t, busy.Close())
 
@@ -60,6 +60,6 @@ func TestModule(t *testing.T) {
 
 	app.RequireStop()
 	require.Error(t, db.PingContext(t.Context()), "closed")
-	_, err = elector.Acquire(t.Context())
+	_, err = elector.Acquire(t.Context(), 0)
 	require.Error(t, err, "closed")
 }

@@ -50,7 +50,7 @@ func newScene(t *testing.T) *scene {
 	t.Helper()
 	s := &scene{harness: newHarness(t)}
 	var err error
-	s.term, err = s.Elector("leader").Acquire(t.Context())
+	s.term, err = s.Elector("leader").Acquire(t.Context(), 0)
 	require.NoError(t, err)
 	writer, err := s.Begin(t.Context())
 	require.NoError(t, err)
@@ -184,7 +184,7 @@ func TestWritesThatOverlapAnEarlierOneAreOutOfTurn(t *testing.T) {
 // The very first writes have no row that they could wait for.
 func TestOfTheFirstWritesOneHasItsTurn(t *testing.T) {
 	h := newHarness(t)
-	term, err := h.Elector("leader").Acquire(t.Context())
+	term, err := h.Elector("leader").Acquire(t.Context(), 0)
 	require.NoError(t, err)
 	earlier := transaction(t, h)
 	exec(t, earlier, "INSERT INTO outbox_cursor (relay, revision, token, updated_at) VALUES (?, 1, ?, now())", relay, term.Token)

@@ -68,6 +68,6 @@ func TestLogRefusesAStandby(t *testing.T) {
 	_, err = h.desk().Status(t.Context())
 	require.ErrorContains(t, err, "standby")
 
-	_, err = h.Elector("instance-1").Acquire(t.Context())
+	_, err = h.Elector("instance-1").Acquire(t.Context(), 0)
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
 }

@@ -277,15 +277,15 @@ func TestAFollowerWithDeadConnectionsTakesOver(t *testing.T) {
 	db := open(t, postgres.Options{URL: address, MaxOpenConns: 2}) // as the elector's own pool
 	leader := postgres.NewElector(open(t, postgres.Options{URL: address}), relay, "leader", ttl)
 	follower := postgres.NewElector(db, relay, "follower", ttl)
-	_, err := leader.Acquire(t.Context())
+	_, err := leader.Acquire(t.Context(), 0)
 	require.NoError(t, err)
 	died := time.Now()
-	_, err = follower.Acquire(t.Context())
+	_, err = follower.Acquire(t.Context(), 0)
 	require.ErrorIs(t, err, ports.ErrLeaseHeld)
 	warm(t, db)
 	proxy.Silence()
 	require.Eventually(t, func() bool { // as often as a relay tries
-		_, err = follower.Acquire(t.Context())
+		_, err = follower.Acquire(t.Context(), 0)
 		return err == nil
 	}, ttl+2*time.Second-time.Since(died), 500*time.Millisecond, "last answer: %v", err)
 }

@@ -77,10 +77,10 @@ type elector struct {
 	history *history
 }
 
-func (e *elector) Acquire(ctx context.Context) (outbox.Term, error) {
+func (e *elector) Acquire(ctx context.Context, gone int64) (outbox.Term, error) {
 	e.history.telling.Wait()
 	began := time.Now()
-	term, err := e.next.Acquire(ctx)
+	term, err := e.next.Acquire(ctx, gone)
 	if err == nil {
 		e.tell(ctx, becameLeader, "", began, term)
 	}

@@ -23,6 +23,7 @@ type driven struct {
 	takes  time.Duration // of the next read of the log
 	err    error         // of everything but the stream's appends
 	cursor outbox.Cursor
+	gone   int64 // whose lease was asked for last
 }
 
 func (d *driven) Verify(context.Context, outbox.Progress, uint64) error { return d.err }
@@ -51,8 +52,11 @@ func (d *driven) Open(context.Context, uint64) (ports.StreamInfo, error) {
 
 func (d *driven) Look(context.Context) (ports.StreamInfo, error)  { return ports.StreamInfo{}, d.err }
 func (d *driven) At(context.Context, uint64) (ports.Stamp, error) { return ports.Stamp{}, d.err }
-func (d *driven) Acquire(context.Context) (outbox.Term, error)    { return outbox.Term{Token: 7}, d.err }
-func (d *driven) Resign(context.Context, outbox.Term) error       { return d.err }
+func (d *driven) Acquire(_ context.Context, gone int64) (outbox.Term, error) {
+	d.gone = gone
+	return outbox.Term{Token: 7}, d.err
+}
+func (d *driven) Resign(context.Context, outbox.Term) error { return d.err }
 func (d *driven) Renew(_ context.Context, t outbox.Term) (outbox.Term, error) {
 	return t, d.err
 }
@@ -103,7 +107,7 @@ func TestWhyAnEventWasLate(t *testing.T) {
 		_, err := relay.Log.After(ctx, outbox.Progress{}, outbox.Slice{})
 		require.NoError(t, err)
 		time.Sleep(time.Second)
-		_, err = relay.Elector.Acquire(ctx)
+		_, err = relay.Elector.Acquire(ctx, 0)
 		require.NoError(t, err)
 		d.stream.err = errDown
 		for range 3 {
@@ -210,7 +214,7 @@ func callAll(ctx context.Context, relay telemetry.RelayPorts) {
 	_, _ = relay.Publisher.Open(ctx, 1)
 	_, _ = relay.Publisher.Look(ctx)
 	_, _ = relay.Publisher.At(ctx, 1)
-	_, _ = relay.Elector.Acquire(ctx)
+	_, _ = relay.Elector.Acquire(ctx, 0)
 	_, _ = relay.Elector.Renew(ctx, outbox.Term{})
 	_ = relay.Elector.Resign(ctx, outbox.Term{})
 }
@@ -219,11 +223,12 @@ func callAll(ctx context.Context, relay telemetry.RelayPorts) {
 func TestLeadershipIsTraced(t *testing.T) {
 	d := &driven{err: ports.ErrLeaseHeld}
 	relay, spans := traceRelay(d)
-	_, err := relay.Elector.Acquire(t.Context())
+	_, err := relay.Elector.Acquire(t.Context(), 0)
 	require.ErrorIs(t, err, ports.ErrLeaseHeld)
 	d.err = nil
-	term, err := relay.Elector.Acquire(t.Context())
+	term, err := relay.Elector.Acquire(t.Context(), 6)
 	require.NoError(t, err)
+	require.EqualValues(t, 6, d.gone)
 	_, err = relay.Elector.Renew(t.Context(), term)
 	require.NoError(t, err)
 	require.Equal(t, []string{"became leader"}, spans.names())

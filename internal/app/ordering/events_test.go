@@ -70,7 +70,7 @@ func TestEventsTellWhereTheyAre(t *testing.T) {
 
 func TestParkedEventsSayWhy(t *testing.T) {
 	s := newShop()
-	term, err := memory.NewElector(s.lease, "leader").Acquire(t.Context())
+	term, err := memory.NewElector(s.lease, "leader").Acquire(t.Context(), 0)
 	require.NoError(t, err)
 	lot := memory.NewParking(s.cursors)
 	id := s.placed(t).ID

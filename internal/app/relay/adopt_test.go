@@ -167,3 +167,31 @@ func (b frozenBench) Adopt(ctx context.Context, revision int64, cursor outbox.Cu
 	b.meanwhile()
 	return b.Bench.Adopt(ctx, revision, cursor, anew)
 }
+
+// TestAdoptionAtTheCursorsSequence lets a stream go back by one message while an instance that is connected to another broker
+// has reported a halt. The adoption's notice takes the lost message's sequence, and the command dies before the cursor is
+// written: the lost event is published again.
+func TestAdoptionAtTheCursorsSequence(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		leader := w.run("leader")
+		w.record(t, 3)
+		time.Sleep(2 * time.Second)
+		leader.crash()
+		w.leave(leader)
+		w.stream.Regress(2)
+		misdirected := w.startAt("misdirected", w.elsewhere)
+		w.join(misdirected)
+		time.Sleep(2 * ttl)
+		require.NotNil(t, misdirected.relay.Status().Halt)
+		adopter := operating.NewAdopter(dying{w.cursors}, w.stream)
+		plan, err := adopter.Plan(t.Context(), nil)
+		require.NoError(t, err)
+		require.EqualValues(t, 2, plan.Place.Position)
+		require.ErrorIs(t, adopter.Do(t.Context(), plan), errDead)
+		require.EqualValues(t, 3, w.stream.Len())
+		w.run("correct")
+		time.Sleep(5 * time.Second)
+		require.Equal(t, []int{1, 2, -2, 3}, w.positions())
+		require.Empty(t, w.judge(nil, false))
+	})
+}

@@ -3,6 +3,7 @@ package relay_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -54,12 +55,19 @@ type former struct {
 	last  uint64
 }
 
+// lie is what a broker says of the leader, whoever that is, until then: in a partition, say, or while the leader reconnects.
+type lie struct {
+	until time.Time
+	gone  bool
+}
+
 // instance is one process: a relay whose every call to the outside can go wrong.
 type instance struct {
 	world  *world
 	relay  *relay.Relay
 	bell   *memory.Bell
 	inner  relay.Ports
+	broker *memory.Liveness // its connection, for what is announced
 	cancel context.CancelFunc
 
 	mu      sync.Mutex
@@ -67,10 +75,11 @@ type instance struct {
 	stalled time.Time // until when
 	next    map[string]planned
 	former  former
+	lie     lie
 
 	restarts int // of the broker when the stream was opened
 
-	broker *memory.Stream // that it is connected to
+	stream *memory.Stream // of the broker that it is connected to
 	limit  int            // of payloads, on its server; 0: none but the stream's
 	widens bool           // the limit ends when the stream is looked at next
 }
@@ -80,10 +89,12 @@ func (w *world) start(name string) *instance { return w.startAt(name, w.stream) 
 // startAt starts an instance that is connected to a broker, which may be the wrong one.
 func (w *world) startAt(name string, broker *memory.Stream) *instance {
 	ctx, cancel := context.WithCancel(context.Background())
-	i := &instance{world: w, bell: memory.NewBell(), cancel: cancel, next: make(map[string]planned), broker: broker}
+	i := &instance{
+		world: w, bell: memory.NewBell(), cancel: cancel, next: make(map[string]planned), broker: memory.NewLiveness(w.presence), stream: broker,
+	}
 	i.inner = relay.Ports{
 		Log: w.reader, Cursors: w.cursors, Publisher: w.publisher, Parking: w.parking, Retention: w.cursors,
-		Elector: memory.NewElector(w.lease, name), Halts: w.halts.Of(name),
+		Elector: memory.NewElector(w.lease, name), Halts: w.halts.Of(name), Liveness: i.broker,
 	}
 	if broker != w.stream {
 		i.inner.Publisher = broker
@@ -92,7 +103,7 @@ func (w *world) startAt(name string, broker *memory.Stream) *instance {
 		i.inner.Elector = &tenacious{Elector: i.inner.Elector, ctx: ctx, running: &w.running}
 	}
 	i.relay = relay.New(relay.Ports{
-		Log: i, Cursors: i, Publisher: i, Parking: i, Retention: i, Elector: i, Halts: i, Waker: i, Alarm: i.bell,
+		Log: i, Cursors: i, Publisher: i, Parking: i, Retention: i, Elector: i, Halts: i, Liveness: i, Waker: i, Alarm: i.bell,
 	}, relay.Options{
 		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1 << 20}, Retention: retention,
 	}, w.logger)
@@ -109,6 +120,7 @@ func (i *instance) crash() {
 	i.mu.Lock()
 	i.dead = true
 	i.mu.Unlock()
+	i.broker.Disconnect()
 	i.cancel()
 }
 
@@ -169,7 +181,14 @@ func (i *instance) spare() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	clear(i.next)
-	i.former = former{}
+	i.former, i.lie = former{}, lie{}
+}
+
+// mislead lets the broker say for a while that the leader is gone, or that it is there.
+func (i *instance) mislead(gone bool, d time.Duration) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.lie = lie{until: time.Now().Add(d), gone: gone}
 }
 
 // askFormer lets a former leader of the stream answer for a while, who knows the messages up to last.
@@ -342,7 +361,7 @@ func write[T any](ctx context.Context, i *instance, method string, request func(
 
 // Open remembers how often the broker was restarted: what is published relies on the stream that was seen here.
 func (i *instance) Open(ctx context.Context, first uint64) (ports.StreamInfo, error) {
-	restarts := i.broker.Restarts()
+	restarts := i.stream.Restarts()
 	info, err := call(ctx, i, "Open", func(ctx context.Context) (ports.StreamInfo, error) {
 		return i.info(i.inner.Publisher.Open(ctx, first))
 	})
@@ -403,7 +422,7 @@ func (i *instance) Notify(ctx context.Context, after uint64, notice outbox.Notic
 func (i *instance) send(ctx context.Context, method string, after uint64, request func(context.Context) (uint64, error)) (uint64, error) {
 	connection := i.restarts
 	last, err := call(ctx, i, method, func(ctx context.Context) (uint64, error) {
-		if i.broker.Restarts() != connection {
+		if i.stream.Restarts() != connection {
 			return after, ports.ErrTailMoved
 		}
 		last, err := request(ctx)
@@ -420,9 +439,12 @@ func (i *instance) send(ctx context.Context, method string, after uint64, reques
 }
 
 // Acquire gives everybody the holder's own term when the world does not check leases.
-func (i *instance) Acquire(ctx context.Context) (outbox.Term, error) {
+func (i *instance) Acquire(ctx context.Context, gone int64) (outbox.Term, error) {
 	return call(ctx, i, "Acquire", func(ctx context.Context) (outbox.Term, error) {
-		term, err := i.inner.Elector.Acquire(ctx)
+		term, err := i.inner.Elector.Acquire(ctx, gone)
+		if err == nil && gone != 0 {
+			i.world.hit("took a lease before it ended")
+		}
 		if _, token := i.world.lease.Holder(); i.world.leaseless && err != nil {
 			i.world.hit("second leader")
 			return outbox.Term{Token: token, Deadline: time.Now().Add(ttl)}, nil
@@ -438,6 +460,34 @@ func (i *instance) Renew(ctx context.Context, t outbox.Term) (outbox.Term, error
 func (i *instance) Resign(ctx context.Context, t outbox.Term) error {
 	_, err := call(ctx, i, "Resign", func(ctx context.Context) (nothing, error) { return nothing{}, i.inner.Elector.Resign(ctx, t) })
 	return err
+}
+
+// Announce can get lost, be late, and stay when it was withdrawn.
+func (i *instance) Announce(token int64) (withdraw func()) {
+	withdraw, err := call(context.Background(), i, "Announce", func(context.Context) (func(), error) {
+		return i.inner.Liveness.Announce(token), nil
+	})
+	if err != nil || i.world.keepsLease {
+		return func() {}
+	}
+	return withdraw
+}
+
+func (i *instance) Probe(ctx context.Context, token int64) ports.Sighting {
+	sighting, err := call(ctx, i, "Probe", func(ctx context.Context) (ports.Sighting, error) {
+		sighting := i.inner.Liveness.Probe(ctx, token)
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		if time.Now().Before(i.lie.until) {
+			i.world.hit(fmt.Sprintf("misled: the leader is gone: %t", i.lie.gone))
+			sighting.Gone = i.lie.gone
+		}
+		return sighting, nil
+	})
+	if err != nil {
+		return ports.Sighting{Session: sighting.Session}
+	}
+	return sighting
 }
 
 // Wake rings everybody.

@@ -125,7 +125,7 @@ func TestHalts(t *testing.T) {
 				require.Equal(t, relay.Halted, status.State)
 				require.Equal(t, published, ids(w.stream.Entries()))
 				require.EqualValues(t, 1, status.Elections, "it tries to lead no more")
-				_, err = memory.NewElector(w.lease, "third").Acquire(t.Context())
+				_, err = memory.NewElector(w.lease, "third").Acquire(t.Context(), 0)
 				require.NoError(t, err, "another one may")
 				require.Equal(t, "second", w.halts.Reported()[0].Instance)
 				require.Equal(t, *status.Halt, w.halts.Reported()[0].Halt.Halt)

@@ -34,7 +34,7 @@ func (w *world) judge(halt *outbox.Halt, forgiven bool) map[string]string {
 	var progress, place outbox.Position // of the message before; of the event before that came in its place
 	var adopted outbox.Position         // up to here the stream need not hold what another one held
 	for _, message := range w.stream.Messages() {
-		if adoption := message.Event == 0 && message.Parked == "" && !message.Confirms; adoption {
+		if message.Adopted() {
 			adopted = message.Progress.Position
 		} else if message.Progress.Position < progress {
 			failed[checkOrder] = fmt.Sprintf("progress falls from %d to %d", progress, message.Progress.Position)

@@ -77,6 +77,7 @@ func missing(total map[string]int) []string {
 		"conflict", "out of turn", "refused", "late Publish took effect", "late Settle took effect", "foreign message",
 		"stream regressed", "healed", "asked to redrive", "asked to discard", "purged", "a former leader answered",
 		"misdirected", "adopted", "adopted a stream that was missing", "raised a stream", "an adoption came too late",
+		"misled: the leader is gone: true", "misled: the leader is gone: false", "took a lease before it ended",
 	}
 	for _, method := range methods {
 		for m := range mishaps {

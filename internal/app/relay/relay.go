@@ -18,7 +18,7 @@ import (
 
 // Options are the relay's settings. All durations are real time.
 type Options struct {
-	LeaseTTL time.Duration // how long a dead leader keeps the others waiting
+	LeaseTTL time.Duration // how long a leader keeps the others waiting that is silent, but not known to be gone
 	Poll     time.Duration // longest time between two looks at an idle log: the safety net under lost wake-ups
 	Slice    outbox.Slice  // most that is read, and published, at once
 
@@ -34,6 +34,7 @@ type Ports struct {
 	Retention ports.Retention
 	Elector   ports.Elector
 	Halts     ports.InstanceHalts
+	Liveness  ports.Liveness
 	Waker     ports.Waker
 	Alarm     ports.Alarm
 }
@@ -78,6 +79,8 @@ type Relay struct {
 	strange uint64 // sequence of somebody else's message that was warned of last
 	futile  int    // terms in a row that were given up without having published anything
 	halts   int    // terms in a row that ended with a halt
+
+	cutShort time.Time // when a term of this instance ended last before its lease did
 }
 
 // New returns a relay that does nothing until Run. The logger names the instance.
@@ -96,57 +99,6 @@ func (r *Relay) update(change func(*Status)) {
 	r.status.Store(&status)
 }
 
-// How a follower tries for the lease: at least twice per term, so that a dead leader is followed within the time to live
-// plus half a second, and soon after a wake-up, which may tell that the lease is free.
-const (
-	slowestCampaign = 500 * time.Millisecond
-	fastestCampaign = 50 * time.Millisecond
-)
-
-func (r *Relay) campaignEvery() time.Duration { return min(r.opts.LeaseTTL/2, slowestCampaign) }
-
-// Run campaigns for the lease and leads whenever it holds it, until ctx ends; then it saves its cursor, frees the lease
-// and returns nil. Outages never end it. While the relay is halted it does not campaign. Run is called once.
-func (r *Relay) Run(ctx context.Context) error {
-	for ctx.Err() == nil {
-		if r.Status().Halt != nil {
-			r.awaitRepair(ctx)
-			continue
-		}
-		tried := time.Now()
-		term, err := r.Elector.Acquire(ctx)
-		if err == nil {
-			r.lead(ctx, term)
-			continue
-		}
-		if errors.Is(err, ports.ErrLeaseHeld) || ctx.Err() != nil {
-			r.update(func(s *Status) { s.Trouble = "" })
-		} else {
-			r.failed(r.logger, err)
-		}
-		r.pause(ctx, tried.Add(fastestCampaign), tried.Add(r.campaignEvery()))
-	}
-	return nil
-}
-
-// pause waits until latest, or for a wake-up, but not less than until earliest.
-func (r *Relay) pause(ctx context.Context, earliest, latest time.Time) {
-	timer := time.NewTimer(time.Until(latest))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return
-	case <-timer.C:
-		return
-	case <-r.Alarm.C():
-	}
-	timer.Reset(time.Until(earliest))
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
-}
-
 // lead relays while the term lasts. When ctx ends it resigns.
 func (r *Relay) lead(ctx context.Context, term outbox.Term) {
 	logger := r.logger.With("token", term.Token)
@@ -156,6 +108,7 @@ func (r *Relay) lead(ctx context.Context, term outbox.Term) {
 		s.Elections++
 	})
 
+	withdraw := r.Liveness.Announce(term.Token)
 	t := r.take(ctx, term)
 	if r.opts.Retention > 0 {
 		t.owned.Go(func() { r.purge(t, logger) })
@@ -163,6 +116,10 @@ func (r *Relay) lead(ctx context.Context, term outbox.Term) {
 	place, halt := r.relay(ctx, t, logger)
 	gaveUp := t.ctx.Err() == nil && ctx.Err() == nil
 	reason := t.end()
+	withdraw()
+	if time.Now().Before(t.term().Deadline) {
+		r.cutShort = time.Now()
+	}
 
 	if (ctx.Err() != nil || gaveUp) && !errors.Is(reason, ports.ErrLeaseLost) {
 		reason = r.resign(ctx, t, place)
@@ -238,8 +195,11 @@ func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) (*pla
 		}
 		var halt *outbox.Halt
 		if errors.As(err, &halt) {
-			r.halted(t, logger, halt)
-			return place, halt
+			if r.halted(t, logger, halt) || time.Since(t.worked) >= r.patience() {
+				return place, halt
+			}
+			sleep(ctx, t.ctx, retry.next())
+			continue
 		}
 		if unsaved != nil {
 			err = unsaved
@@ -268,7 +228,7 @@ func (r *Relay) working(t *tenure, logger *slog.Logger, place *place) error {
 	t.placed.Store(true)
 	t.worked, r.futile, r.halts = time.Now(), 0, 0
 	r.update(func(s *Status) {
-		s.Trouble = ""
+		s.State, s.Halt, s.Trouble = Leading, nil, ""
 		s.Position, s.Sequence, s.Parked = place.progress.Position, place.own, place.waiting
 	})
 	if again {

@@ -156,7 +156,7 @@ func TestLongOutageIsFewLines(t *testing.T) {
 		var down atomic.Bool
 		down.Store(true)
 		r := relay.New(relay.Ports{
-			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Parking: w.parking, Retention: w.cursors, Elector: i.inner.Elector, Halts: i.inner.Halts, Waker: i.bell, Alarm: i.bell,
+			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Parking: w.parking, Retention: w.cursors, Elector: i.inner.Elector, Halts: i.inner.Halts, Liveness: i.inner.Liveness, Waker: i.bell, Alarm: i.bell,
 		}, relay.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1000}},
 			slog.New(slog.NewTextHandler(&text, nil)))
 		w.running.Go(func() { _ = r.Run(ctx) })
@@ -227,7 +227,7 @@ func TestDoubtConfirmsTheLease(t *testing.T) {
 		leader := w.run("leader")
 		time.Sleep(ttl/4 + 10*time.Millisecond) // just renewed
 		w.lease.Advance(2 * ttl)
-		_, err := memory.NewElector(w.lease, "thief").Acquire(t.Context())
+		_, err := memory.NewElector(w.lease, "thief").Acquire(t.Context(), 0)
 		require.NoError(t, err)
 		leader.plan("Publish", planned{mishap: loseAnswer})
 		w.record(t, 1)
@@ -243,7 +243,7 @@ func TestOneHangingRenewalIsSurvived(t *testing.T) {
 		bell := memory.NewBell()
 		var text bytes.Buffer
 		r := relay.New(relay.Ports{
-			Log: w.log, Cursors: w.cursors, Publisher: w.stream, Parking: w.parking, Retention: w.cursors, Elector: elector, Waker: bell, Alarm: bell,
+			Log: w.log, Cursors: w.cursors, Publisher: w.stream, Parking: w.parking, Retention: w.cursors, Elector: elector, Liveness: memory.NewLiveness(w.presence), Waker: bell, Alarm: bell,
 		}, relay.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1000}},
 			slog.New(slog.NewTextHandler(&text, nil)))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -266,7 +266,7 @@ func TestForeignMessage(t *testing.T) {
 		var down atomic.Bool
 		bell := memory.NewBell()
 		r := relay.New(relay.Ports{
-			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Parking: w.parking, Retention: w.cursors, Elector: memory.NewElector(w.lease, "me"), Waker: bell, Alarm: bell,
+			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Parking: w.parking, Retention: w.cursors, Elector: memory.NewElector(w.lease, "me"), Liveness: memory.NewLiveness(w.presence), Waker: bell, Alarm: bell,
 		}, relay.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1000}},
 			slog.New(slog.NewTextHandler(&text, nil)))
 		ctx, cancel := context.WithCancel(t.Context())

@@ -184,3 +184,22 @@ func (i interrupted) Open(ctx context.Context, first uint64) (ports.StreamInfo, 
 	i.then()
 	return info, err
 }
+
+// TestAdoptedStreamIsDeletedBeforeAnybodyLeads deletes the stream again right after its adoption: operators learn of the new
+// halt, although nobody leads, and can repair it.
+func TestAdoptedStreamIsDeletedBeforeAnybodyLeads(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		second := afterDeletion(t, w)
+		w.adopt(t)
+		w.stream.Drop()
+		require.NotNil(t, second.relay.Status().Halt)
+		time.Sleep(reportHaltEvery + 2*time.Second)
+		w.adopt(t)
+		time.Sleep(4 * time.Second)
+		require.Empty(t, w.judge(second.relay.Status().Halt, false))
+		require.Len(t, w.stream.Entries(), 5)
+	})
+}
+
+// reportHaltEvery is how often a halted instance reports.
+const reportHaltEvery = 10 * time.Second

@@ -32,7 +32,7 @@ func (w *world) requireSetBack(t *testing.T, leader *instance) {
 	require.Equal(t, relay.Halted, status.State)
 	cursor, err := w.cursors.Load(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, status.Halt, cursor.Halt)
+	require.Equal(t, status.Halt.Reason, cursor.Halt.Reason)
 }
 
 // requireRepaired adopts, and demands that every event is published once, in order, and that new ones are, too.

@@ -219,7 +219,8 @@ func (r *Relay) locate(ctx context.Context, cursor outbox.Cursor, info ports.Str
 
 // atCursor judges a stream in which nothing of ours came after the cursor's sequence. The message there, if it still
 // exists, has to be the one that the cursor was saved for. It may say less than the cursor, because what comes after it in
-// the log is parked.
+// the log is parked. The word of an operator counts more than the cursor: the stream may have gone back, and grown to this
+// sequence by an adoption that has not come to the cursor yet.
 func (r *Relay) atCursor(ctx context.Context, cursor outbox.Cursor) (outbox.Progress, ports.Stamp, error) {
 	if cursor.StreamSequence == 0 {
 		return cursor.Progress, ports.Stamp{}, nil
@@ -233,7 +234,7 @@ func (r *Relay) atCursor(ctx context.Context, cursor outbox.Cursor) (outbox.Prog
 	case !tail.Ours || tail.Progress.Position > cursor.Position:
 		return outbox.Progress{}, tail, outbox.NewHalt(outbox.HaltTailForeign,
 			"the message at sequence %d is not the one that was published there for position %d", cursor.StreamSequence, cursor.Position)
-	case tail.Progress.Position == cursor.Position:
+	case tail.Progress.Position == cursor.Position, tail.Adopted():
 		return tail.Progress, tail, nil
 	}
 	return cursor.Progress, tail, nil

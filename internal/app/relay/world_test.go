@@ -46,11 +46,11 @@ var deeds = []string{
 	"write", "write", "write", "write", "open", "commit", "rollback", "pass", "pass", "pass", "start", "start", "start",
 	"crash", "stop", "stall", "misfortune", "clock", "mishap", "mishap", "mishap", "mishap", "mishap", "mishap", "mishap", "mishap",
 	"mishap", "poison", "poison", "widen", "redrive", "redrive", "redrive", "discard", "former", "narrow", "misdirect", "remake",
-	"adopt", "adopt",
+	"adopt", "adopt", "mislead",
 }
 
 var methods = []string{
-	"After", "Verify", "Load", "Save", "Save", "Open", "At", "At", "Look", "Publish", "Publish", "Acquire", "Renew", "Resign",
+	"After", "Verify", "Load", "Save", "Save", "Open", "At", "At", "Look", "Publish", "Publish", "Acquire", "Renew", "Resign", "Announce", "Probe",
 	"Settle", "Settle", "SetAside", "Due", "Refuse", "Refuse", "Refuse", "Refuse", "Refuse", "Redrive", "Redrive", "Redrive", "Notify", "Notify",
 	"SetAside", "Due", "Purge", "Purge", "Purge", "Purge", "Purge", "Purge", "Purge", "Purge",
 }
@@ -82,6 +82,7 @@ type world struct {
 	log        *memory.Log
 	reader     ports.Log // log as relays read it
 	lease      *memory.Lease
+	presence   *memory.Presence
 	stream     *memory.Stream
 	publisher  ports.Publisher
 	cursors    *memory.CursorStore
@@ -117,7 +118,7 @@ type transaction struct {
 
 func newWorld() *world {
 	w := &world{
-		log: memory.NewLog(), lease: memory.NewLease(ttl), stream: memory.NewStream(),
+		log: memory.NewLog(), lease: memory.NewLease(ttl), presence: memory.NewPresence(), stream: memory.NewStream(),
 		logger: slog.New(slog.DiscardHandler), versions: make(map[string]int64), hits: make(map[string]int), given: make(map[string]bool),
 	}
 	w.cursors = memory.NewCursorStore(w.lease, w.log)
@@ -303,6 +304,10 @@ func (w *world) do(s step, p plan) {
 			length := w.stream.Len()
 			w.alive[s.A%len(w.alive)].askFormer(length-min(length, uint64(s.B%6)), time.Duration(1<<(s.C%14))*time.Millisecond)
 		}
+	case "mislead":
+		if len(w.alive) > 0 {
+			w.alive[s.A%len(w.alive)].mislead(s.B%4 != 0, time.Duration(1<<(s.C%14))*time.Millisecond)
+		}
 	case "misfortune":
 		w.misfortune(s, p.Foreign)
 	case "clock":
@@ -319,6 +324,10 @@ func (w *world) misfortune(s step, foreign bool) {
 	} else if length > 0 {
 		w.hit("stream regressed")
 		w.stream.Regress(max(length-min(length, uint64(s.A%6)), w.stream.Before(time.Now().Add(-healable))))
+		for _, each := range w.alive {
+			each.broker.Disconnect()
+			each.broker.Reconnect()
+		}
 	}
 }
 

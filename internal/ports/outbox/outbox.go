@@ -53,6 +53,18 @@ func (e *RefusedError) Error() string {
 	return "event " + e.Entry.ID + " of " + e.Entry.Key.String() + " can never be published: " + e.Reason
 }
 
+// LeaseHeldError reports who holds the lease. It is an ErrLeaseHeld.
+type LeaseHeldError struct {
+	Holder string
+	Token  int64 // of the holder's term; 0: it was taken for the first time at this moment, so the token is not known yet
+}
+
+// Error names the holder.
+func (e *LeaseHeldError) Error() string { return "the lease is held by " + e.Holder }
+
+// Unwrap returns ErrLeaseHeld.
+func (e *LeaseHeldError) Unwrap() error { return ErrLeaseHeld }
+
 // Appender appends to the log, inside the transaction that changes the aggregate.
 type Appender interface {
 	// Append records the messages in the given order, or none of them. The caller has locked the aggregate (by saving
@@ -116,6 +128,9 @@ type Stamp struct {
 	Confirms bool            // of a Notice
 	Kept     uint64          // of a Notice
 }
+
+// Adopted reports whether an operator's notice says that the log goes on after Progress.
+func (s Stamp) Adopted() bool { return s.Ours && s.Event == 0 && s.Parked == "" && !s.Confirms }
 
 // Held is up to which sequence the stream may hold what was redriven, if this is stamped on its last message of ours, at
 // sequence, or if there is none up to there.
@@ -268,8 +283,10 @@ type Retention interface {
 // Elector hands out the lease that decides which relay tries. The keeper's clock decides expiry; the deadline of a Term
 // is on the caller's monotonic clock, counted from before the request, and ends before the lease does.
 type Elector interface {
-	// Acquire takes the lease if it is free or has expired, with a new and higher token; else ErrLeaseHeld.
-	Acquire(ctx context.Context) (outbox.Term, error)
+	// Acquire takes the lease if it is free, has expired, or is held under the token gone, with a new and higher token; else
+	// the answer is a *LeaseHeldError. The caller believes that the holder of the token gone cannot publish any more; 0 is
+	// nobody's token.
+	Acquire(ctx context.Context, gone int64) (outbox.Term, error)
 	// Renew extends the term, or answers ErrLeaseLost. An expired lease that nobody took is still the caller's.
 	Renew(ctx context.Context, term outbox.Term) (outbox.Term, error)
 	// Resign frees the lease at once. A lease that is not the caller's any more is left alone, without an error.

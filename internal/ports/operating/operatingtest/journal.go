@@ -30,7 +30,7 @@ func TestJournal(t *testing.T, open func(t *testing.T) JournalHarness) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := open(t)
-			term, err := h.Elector("instance-1").Acquire(t.Context())
+			term, err := h.Elector("instance-1").Acquire(t.Context(), 0)
 			require.NoError(t, err)
 			test(t, &workshop{h, t, term}, h.Journal())
 		})

@@ -24,16 +24,17 @@ type ElectorHarness interface {
 // TestElector runs the contract of ports.Elector. Each call of open gives a new lease.
 func TestElector(t *testing.T, open func(t *testing.T) ElectorHarness) {
 	for name, test := range map[string]func(t *testing.T, h ElectorHarness){
-		"one holds it, the others are told who":       electorHeld,
-		"the deadline ends before the lease":          electorDeadline,
-		"renewing keeps it":                           electorRenew,
-		"when it has expired the next one takes it":   electorExpired,
-		"an expired lease nobody took can be renewed": electorExpiredUntaken,
-		"resigning frees it at once":                  electorResign,
-		"a clock that jumped back frees it":           electorClockBack,
-		"of many only one gets it":                    electorRace,
-		"an ended context is an error":                electorContext,
-		"a lost connection is an outage":              electorOutage,
+		"one holds it, the others are told who":              electorHeld,
+		"the deadline ends before the lease":                 electorDeadline,
+		"renewing keeps it":                                  electorRenew,
+		"when it has expired the next one takes it":          electorExpired,
+		"an expired lease nobody took can be renewed":        electorExpiredUntaken,
+		"it is taken from a holder that is known to be gone": electorGone,
+		"resigning frees it at once":                         electorResign,
+		"a clock that jumped back frees it":                  electorClockBack,
+		"of many only one gets it":                           electorRace,
+		"an ended context is an error":                       electorContext,
+		"a lost connection is an outage":                     electorOutage,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -41,23 +42,33 @@ func TestElector(t *testing.T, open func(t *testing.T) ElectorHarness) {
 
 func acquire(t *testing.T, h ElectorHarness, holder string) outbox.Term {
 	t.Helper()
-	term, err := h.Elector(holder).Acquire(t.Context())
+	term, err := h.Elector(holder).Acquire(t.Context(), 0)
 	require.NoError(t, err)
 	return term
 }
 
 func requireHeldBy(t *testing.T, h ElectorHarness, holder string) {
 	t.Helper()
-	_, err := h.Elector("somebody else").Acquire(t.Context())
+	_, err := h.Elector("somebody else").Acquire(t.Context(), 0)
 	require.ErrorIs(t, err, ports.ErrLeaseHeld)
+	require.Equal(t, fault.Conflict, fault.KindOf(err))
 	require.ErrorContains(t, err, holder)
+}
+
+// requireHeldUnder is requireHeldBy, and who asks learns the token.
+func requireHeldUnder(t *testing.T, h ElectorHarness, holder string, token int64) {
+	t.Helper()
+	_, err := h.Elector("somebody else").Acquire(t.Context(), 0)
+	var held *ports.LeaseHeldError
+	require.ErrorAs(t, err, &held)
+	require.Equal(t, ports.LeaseHeldError{Holder: holder, Token: token}, *held)
 }
 
 func electorHeld(t *testing.T, h ElectorHarness) {
 	term := acquire(t, h, "instance-1")
 	require.Positive(t, term.Token)
-	requireHeldBy(t, h, "instance-1")
-	_, err := h.Elector("instance-1").Acquire(t.Context())
+	requireHeldUnder(t, h, "instance-1", term.Token)
+	_, err := h.Elector("instance-1").Acquire(t.Context(), 0)
 	require.ErrorIs(t, err, ports.ErrLeaseHeld, "also for its holder, who has a term to renew")
 }
 
@@ -105,6 +116,30 @@ func electorExpiredUntaken(t *testing.T, h ElectorHarness) {
 	requireHeldBy(t, h, "instance-1")
 }
 
+// electorGone takes the lease from the token that was named, and from no other.
+func electorGone(t *testing.T, h ElectorHarness) {
+	first := acquire(t, h, "instance-1")
+	for _, wrong := range []int64{0, first.Token - 1, first.Token + 1} {
+		_, err := h.Elector("instance-2").Acquire(t.Context(), wrong)
+		require.ErrorIs(t, err, ports.ErrLeaseHeld, "token %d", wrong)
+	}
+	requireHeldUnder(t, h, "instance-1", first.Token)
+
+	second, err := h.Elector("instance-2").Acquire(t.Context(), first.Token)
+	require.NoError(t, err)
+	require.Greater(t, second.Token, first.Token)
+	require.True(t, second.Deadline.After(time.Now()))
+	requireHeldUnder(t, h, "instance-2", second.Token)
+	_, err = h.Elector("instance-1").Renew(t.Context(), first)
+	require.ErrorIs(t, err, ports.ErrLeaseLost)
+	_, err = h.Elector("instance-3").Acquire(t.Context(), first.Token)
+	require.ErrorIs(t, err, ports.ErrLeaseHeld, "of several that saw the first one gone, one leads")
+
+	third, err := h.Elector("instance-2").Acquire(t.Context(), second.Token)
+	require.NoError(t, err, "an instance that was started again takes over from itself")
+	require.Greater(t, third.Token, second.Token)
+}
+
 func electorResign(t *testing.T, h ElectorHarness) {
 	first := acquire(t, h, "instance-1")
 	require.NoError(t, h.Elector("instance-1").Resign(t.Context(), first))
@@ -132,7 +167,7 @@ func electorRace(t *testing.T, h ElectorHarness) {
 		failures := make(chan error, racers)
 		for range racers {
 			race.Go(func() {
-				term, err := h.Elector("racer").Acquire(t.Context())
+				term, err := h.Elector("racer").Acquire(t.Context(), 0)
 				if err != nil {
 					failures <- err
 					return
@@ -157,7 +192,7 @@ func electorContext(t *testing.T, h ElectorHarness) {
 	ended, end := context.WithCancel(t.Context())
 	end()
 	elector := h.Elector("instance-1")
-	_, err := elector.Acquire(ended)
+	_, err := elector.Acquire(ended, 0)
 	require.ErrorIs(t, err, context.Canceled)
 	term := acquire(t, h, "instance-1")
 	_, err = elector.Renew(ended, term)
@@ -172,7 +207,7 @@ func electorOutage(t *testing.T, h ElectorHarness) {
 	h.Disconnect(t)
 	_, err := elector.Renew(t.Context(), term)
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
-	_, err = elector.Acquire(t.Context())
+	_, err = elector.Acquire(t.Context(), 0)
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
 	err = elector.Resign(t.Context(), term)
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)

@@ -1,0 +1,72 @@
+package memory
+
+import (
+	"context"
+	"sync"
+
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// Presence is a broker that knows which of its clients have announced what.
+type Presence struct {
+	mu      sync.Mutex
+	clients []*Liveness
+}
+
+// NewPresence returns a broker without clients.
+func NewPresence() *Presence { return &Presence{} }
+
+// Liveness is one process's connection to a Presence.
+type Liveness struct {
+	presence  *Presence
+	announced map[int64]int // how often, by token
+	session   uint64
+	cut       bool
+}
+
+var _ ports.Liveness = (*Liveness)(nil)
+
+// NewLiveness returns the connection of one more process.
+func NewLiveness(presence *Presence) *Liveness {
+	l := &Liveness{presence: presence, announced: make(map[int64]int)}
+	presence.mu.Lock()
+	defer presence.mu.Unlock()
+	presence.clients = append(presence.clients, l)
+	return l
+}
+
+// Announce counts, so that each call has to be withdrawn.
+func (l *Liveness) Announce(token int64) (withdraw func()) {
+	l.change(func() { l.announced[token]++ })
+	return sync.OnceFunc(func() { l.change(func() { l.announced[token]-- }) })
+}
+
+// Probe answers at once.
+func (l *Liveness) Probe(ctx context.Context, token int64) ports.Sighting {
+	l.presence.mu.Lock()
+	defer l.presence.mu.Unlock()
+	sighting := ports.Sighting{Session: l.session, Gone: !l.cut && ctx.Err() == nil}
+	for _, other := range l.presence.clients {
+		if other != l && !other.cut && other.announced[token] > 0 {
+			sighting.Gone = false
+		}
+	}
+	return sighting
+}
+
+// Disconnect cuts the connection: the process cannot ask, and nobody knows of it.
+func (l *Liveness) Disconnect() { l.change(func() { l.cut = true }) }
+
+// Reconnect begins another session. What was announced is known again.
+func (l *Liveness) Reconnect() {
+	l.change(func() {
+		l.cut = false
+		l.session++
+	})
+}
+
+func (l *Liveness) change(do func()) {
+	l.presence.mu.Lock()
+	defer l.presence.mu.Unlock()
+	do()
+}
