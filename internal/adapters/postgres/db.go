@@ -4,10 +4,12 @@
 package postgres
 
 import (
+	"context"
 	"database/sql"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
@@ -54,6 +56,7 @@ func Open(options Options) (*bun.DB, error) {
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
+	config.AfterConnect = withoutJIT
 	if name := applicationName(options, config); name != "" {
 		config.RuntimeParams["application_name"] = name
 	}
@@ -79,6 +82,13 @@ func Open(options Options) (*bun.DB, error) {
 		db = db.WithQueryHook(newTracing(options.TracerProvider, config.Config))
 	}
 	return db, nil
+}
+
+// withoutJIT switches the compiler off for the connection. Over a large outbox the planner expects some of the relay's statements to
+// read much, although they read little, and compiling one takes up to a second. Behind PgBouncer in transaction mode the
+// setting may reach another backend; then these statements are only slower.
+func withoutJIT(ctx context.Context, conn *pgconn.PgConn) error {
+	return conn.Exec(ctx, "SET jit = off").Close()
 }
 
 func applicationName(options Options, config *pgx.ConnConfig) string {

@@ -30,8 +30,12 @@ func logRows(t *testing.T) int {
 func TestSequenceChecksReadLittle(t *testing.T) {
 	h := newHarness(t)
 	rows := logRows(t)
-	exec(t, h.others, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
-		SELECT gen_random_uuid(), 'order', n::text, 1, 'test.v1', 'orders.created', to_json(repeat('x', 200)) FROM generate_series(1, ?) AS n`, rows)
+	const atOnce = 100_000
+	for from := 1; from <= rows; from += atOnce {
+		exec(t, h.others, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
+			SELECT gen_random_uuid(), 'order', n::text, 1, 'test.v1', 'orders.created', to_json(repeat('x', 200)) FROM generate_series(?, ?) AS n`,
+			from, min(from+atOnce-1, rows))
+	}
 	exec(t, h.others, "VACUUM ANALYZE outbox")
 	passed := rows - 100
 	exec(t, h.others, `INSERT INTO outbox_cursor (relay, position, stream_created, stream_sequence, token, revision, updated_at, recorded_position, recorded_to)
