@@ -1,0 +1,171 @@
+// Package interleavings_test runs every two of the program's writes at the same time, on a real Postgres, in every order in
+// which their statements can come under READ COMMITTED, and compares what is left with the serial orders. The model of the
+// relay cannot do that: there each call to the database is atomic.
+//
+// An operation is one call of a port, a use case, or a relay that runs until it has nothing to do. Each of its statements, and
+// each commit, is a step, and so is a call to the stream. A write that the program sends without a transaction is two steps. A
+// scheduler lets one step happen at a time; if it waits for a lock, the other operation goes on.
+//
+// To add an operation, add a line to one of the tables orderOperations, relayOperations, subscriberOperations or wholeRelays:
+// a name, the method of the port, and the call. It begins in the state normal, unless it names another one. If the call
+// only reads, add the method to the list reads instead. TestEveryMethodHasItsPlace fails until one of the two is done.
+// A new port has to be added to the list driven, and a new table's rows to a state.
+//
+// An interleaving is right when tables, stream and answers are those of a serial order, and when the checks hold. What an
+// operation may refuse besides stands in its line, with the reason. The victim of a deadlock is tried again, as its caller
+// would, and that try is interleaved like the rest. Both victims are tried. Where a whole relay runs, the checks alone judge,
+// of which one lets more relays run to the end: each take-over writes another cursor, so there is nothing to compare.
+package interleavings_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+var (
+	all    = flag.Bool("all", false, "every interleaving of each pair, not a sample")
+	sample = flag.Int("sample", 3, "how many interleavings of each pair are run, without -all")
+	seed   = flag.Uint64("seed", 0, "of the sample; 0: another one each time")
+	most   = flag.Int64("most", 20_000, "a pair with more interleavings is only sampled, with -all too")
+)
+
+func TestMain(m *testing.M) { infra.Main(m) }
+
+// TestInterleavings runs every pair and compares what fails with the list of known failures.
+func TestInterleavings(t *testing.T) {
+	if *seed == 0 {
+		*seed = rand.Uint64() >> 12 // short enough to be passed on
+	}
+	t.Logf("seed %d: repeat the sample with make interleavings ARGS='-all=false -seed=%d'", *seed, *seed)
+	began := time.Now()
+	worlds := make([]*world, runtime.GOMAXPROCS(0))
+	for i := range worlds {
+		worlds[i] = newWorld(t)
+	}
+	known, err := profiles(t.Context(), worlds[0], operations)
+	require.NoError(t, err)
+	every := pairs(operations, known)
+	results := make([]result, len(every))
+	next := make(chan int)
+	var workers sync.WaitGroup
+	for _, w := range worlds {
+		workers.Go(func() {
+			for i := range next {
+				results[i] = every[i].examine(t.Context(), w, known, rand.New(rand.NewPCG(*seed, uint64(i))))
+			}
+		})
+	}
+	for i := range every {
+		next <- i
+	}
+	close(next)
+	workers.Wait()
+	total := summarize(t, every, results)
+	t.Logf("%d operations, %d pairs (%d of them with nothing in common), %s, %.0f s",
+		len(operations), len(every), total.disjoint, total, time.Since(began).Seconds())
+}
+
+// result is what the interleavings of a pair have shown.
+type result struct {
+	run       int   // interleavings
+	of        int64 // how many there are, as far as it is known
+	whole     bool  // all of them were run
+	blocked   int   // interleavings in which a step waited for a lock
+	deadlocks int
+	slow      time.Duration
+	failed    map[string]failure // by check, the first one
+	err       error
+}
+
+type failure struct {
+	detail string
+	*history
+}
+
+// examine runs a pair's interleavings: all of them, or a sample.
+func (p *pair) examine(ctx context.Context, w *world, known map[*operation]profile, rng *rand.Rand) result {
+	r := result{of: p.merges, failed: make(map[string]failure)}
+	began := time.Now()
+	defer func() { r.slow = time.Since(began) }()
+	if r.err = p.prepare(ctx, w); r.err != nil {
+		return r
+	}
+	bound := *most
+	if !*all {
+		bound = int64(*sample)
+	}
+	if p.disjoint { // whatever the order, each statement finds what it would find alone
+		bound = 1
+	}
+	if p.merges <= bound {
+		p.explore(ctx, w, &r)
+		return r
+	}
+	runs := int(min(bound, 2000))
+	for r.run < runs || !*all && r.run < patience && p.missing(r) {
+		steps := [2]int{known[p.operations[0]].steps, known[p.operations[1]].steps}
+		if r.err = p.try(ctx, w, &random{rng: rng, left: steps}, &r); r.err != nil {
+			return r
+		}
+	}
+	return r
+}
+
+// patience is how many interleavings of a pair that is known to fail are tried until it does.
+const patience = 2000
+
+// missing reports whether the pair is known to fail, and has not.
+func (p *pair) missing(r result) bool {
+	for _, k := range knownFailures[p.String()] {
+		if _, found := r.failed[k.check]; !found {
+			return true
+		}
+	}
+	return false
+}
+
+// explore runs every interleaving.
+func (p *pair) explore(ctx context.Context, w *world, r *result) {
+	var e explorer
+	for more := true; more; more = e.next() {
+		if r.err = p.try(ctx, w, &e, r); r.err == nil {
+			r.err = e.strayed
+		}
+		if r.err != nil {
+			return
+		}
+	}
+	r.of, r.whole = int64(r.run), true
+}
+
+func (p *pair) try(ctx context.Context, w *world, choose chooser, r *result) error {
+	h, err := w.interleave(ctx, p.operations[0].state(), p.operations, choose)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p, err)
+	}
+	r.run++
+	r.deadlocks += h.deadlocks
+	if h.blocked > 0 {
+		r.blocked++
+	}
+	found, err := w.judge(ctx, p, h)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p, err)
+	}
+	for _, v := range found {
+		if _, before := r.failed[v.check]; !before {
+			r.failed[v.check] = failure{v.detail, h}
+		}
+	}
+	return nil
+}
