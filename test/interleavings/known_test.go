@@ -55,5 +55,3 @@ func summarize(t *testing.T, every []*pair, results []result) (total totals) {
 	}
 	return total
 }
-
-var sabotage []*operation

@@ -104,20 +104,21 @@ func (p *pair) run(ctx context.Context, w *world, operations [2]*operation, choo
 // isSerial reports whether an outcome is that of a serial order. Answers may differ where an operation guesses, and where one
 // refused the outcome is that of the other one alone.
 func (p *pair) isSerial(answers [2]answer, outcome string) bool {
-	text := answered(answers, outcome)
-	if slices.Contains(p.serial, text) {
-		return true
-	}
+	here := answered(answers, outcome)
 	for i, o := range p.operations {
-		if o.refuses[answers[i].String()] != "" && without(i, text) == without(i, p.alone[1-i]) {
-			return true
-		}
-		matches := func(expected string) bool { return without(i, text) == without(i, expected) }
-		if o.guesses[answers[i].String()] != "" && slices.ContainsFunc(p.serial, matches) {
+		if o.refuses[answers[i].String()] != "" && without(i, here) == without(i, p.alone[1-i]) {
 			return true
 		}
 	}
-	return false
+	return slices.ContainsFunc(p.serial, func(expected string) bool {
+		compared := here
+		for i, o := range p.operations {
+			if o.guesses[answers[i].String()] != "" {
+				compared, expected = without(i, compared), without(i, expected)
+			}
+		}
+		return compared == expected
+	})
 }
 
 func answered(answers [2]answer, outcome string) string {

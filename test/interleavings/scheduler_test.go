@@ -28,6 +28,7 @@ type side struct {
 
 	victim atomic.Bool     // of a deadlock, in the present try
 	tables map[string]bool // that its statements named, and "stream"
+	sent   []string        // statements, since somebody emptied it
 }
 
 // event is what a side tells the scheduler: it is at its gate, or its operation has ended.
@@ -50,6 +51,7 @@ func (s *side) step(what string) {
 var tableNames = regexp.MustCompile(`\b(orders|outbox|leases|outbox_cursor|outbox_parked|inbox|dead_letters|customer_totals|idempotency_keys)\b`)
 
 func (s *side) touches(statement string) {
+	s.sent = append(s.sent, statement)
 	for _, name := range tableNames.FindAllString(statement, -1) {
 		s.tables[name] = true
 	}
@@ -193,7 +195,8 @@ func (r *interleaving) settle(ctx context.Context, went int) error {
 }
 
 func (r *interleaving) await(ctx context.Context, i int) error {
-	timer := time.NewTimer(pollEvery)
+	pause := pollEvery
+	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	for began := time.Now(); r.phase[i] == running; {
 		select {
@@ -213,7 +216,8 @@ func (r *interleaving) await(ctx context.Context, i int) error {
 			case time.Since(began) > stepTimeout:
 				return fmt.Errorf("side %s neither ends nor comes to its next step:\n%s", r.name(i), &r.history)
 			}
-			timer.Reset(pollEvery)
+			pause = min(2*pause, 16*pollEvery)
+			timer.Reset(pause)
 		}
 	}
 	return nil
@@ -275,8 +279,8 @@ func (r *random) choose(options []int) int {
 
 // explorer goes through every schedule: it repeats the last one up to the last choice that has another option.
 type explorer struct {
-	path  []choice
-	depth int
+	path    []choice
+	depth   int
 	strayed error
 }
 

@@ -19,16 +19,18 @@ type state struct {
 }
 
 const (
-	relayName = "ORDERS"
-	token     = 7
-	revision  = 3
-	leaseTTL  = time.Hour
-	age       = 24 * time.Hour // of what retention removes
+	relayName  = "ORDERS"
+	leaseToken = 7
+	revision   = 3
+	leaseTTL   = time.Hour
+	age        = 24 * time.Hour // of what retention removes
 
 	subscriber = "totals"
 )
 
-func uuidOf(kind, number int) string { return fmt.Sprintf("%d0000000-0000-4000-8000-%012d", kind, number) }
+func uuidOf(kind, number int) string {
+	return fmt.Sprintf("%d0000000-0000-4000-8000-%012d", kind, number)
+}
 
 // The orders: two in the table, of which one is created and one is paid; three that only the log knows, of which one is to be
 // redriven, one is parked and one was redriven; and two that are placed by the one side or the other.
@@ -110,10 +112,10 @@ func relayRows(halt string) string {
 		fmt.Fprintf(&script, "INSERT INTO outbox_parked VALUES (%d, '%s', 'order', '%s', 'outboxie.order.created.v1', 'too large', '%s', %s, '2020-01-01', '2020-01-01');",
 			position, at(position).ID, at(position).Key.ID, state, sequence)
 	}
-	fmt.Fprintf(&script, "INSERT INTO leases VALUES ('%s', 'leader', %d, '2020-01-01', '2020-01-01');", relayName, token)
+	fmt.Fprintf(&script, "INSERT INTO leases VALUES ('%s', 'leader', %d, '2020-01-01', '2020-01-01');", relayName, leaseToken)
 	fmt.Fprintf(&script, `INSERT INTO outbox_cursor (relay, position, stream, stream_created, stream_sequence, token, updated_at, revision,
 		passed, passed_at, halt_reason) VALUES ('%s', %d, 'STREAM', '1', 6, %d, '2020-01-01', %d, %d, '2020-01-01', %s);`,
-		relayName, dealtWith, token, revision, dealtWith, halt)
+		relayName, dealtWith, leaseToken, revision, dealtWith, halt)
 	return script.String()
 }
 

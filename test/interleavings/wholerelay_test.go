@@ -130,7 +130,7 @@ func (e *watchedElector) Acquire(ctx context.Context) (outbox.Term, error) {
 		return outbox.Term{}, ports.ErrLeaseHeld
 	}
 	if e.r.leads {
-		return outbox.Term{Token: token, Deadline: time.Now().Add(leaseTTL)}, nil
+		return outbox.Term{Token: leaseToken, Deadline: time.Now().Add(leaseTTL)}, nil
 	}
 	return e.Elector.Acquire(ctx)
 }

@@ -56,10 +56,29 @@ func newWorld(t testing.TB) *world {
 		_, err := w.control.Exec(t.Context(), "ALTER TABLE "+table+" SET (autovacuum_enabled = false)")
 		require.NoError(t, err)
 	}
+	w.keep(t, normal, halted)
+	w.prepare(t)
 	return w
 }
 
-const vacuumEvery = 200
+// keep makes each state once and keeps its rows in a schema of their own, with a function that brings them back.
+func (w *world) keep(t testing.TB, states ...state) {
+	t.Helper()
+	for _, s := range states {
+		_, err := w.control.Exec(t.Context(), s.rows+"CREATE SCHEMA "+s.name)
+		require.NoError(t, err)
+		body := fmt.Sprintf("PERFORM setval('public.outbox_position_seq', %d);", lastPosition)
+		for _, table := range w.tables {
+			_, err := w.control.Exec(t.Context(), fmt.Sprintf("CREATE TABLE %[1]s.%[2]s AS TABLE %[2]s; DELETE FROM %[2]s", s.name, table))
+			require.NoError(t, err)
+			body += fmt.Sprintf("DELETE FROM %[2]s; INSERT INTO %[2]s OVERRIDING SYSTEM VALUE SELECT * FROM %[1]s.%[2]s;", s.name, table)
+		}
+		_, err = w.control.Exec(t.Context(), fmt.Sprintf("CREATE FUNCTION %s.again() RETURNS void LANGUAGE plpgsql AS $$ BEGIN %s END $$", s.name, body))
+		require.NoError(t, err)
+	}
+}
+
+const vacuumEvery = 50
 
 // reset brings the database and the stream into a state.
 func (w *world) reset(ctx context.Context, s state) error {
@@ -68,15 +87,11 @@ func (w *world) reset(ctx context.Context, s state) error {
 			return err
 		}
 	}
-	var script strings.Builder
-	for _, table := range w.tables {
-		fmt.Fprintf(&script, "DELETE FROM %s;", table)
-	}
-	script.WriteString(s.rows)
-	if _, err := w.control.Exec(ctx, script.String()); err != nil {
+	if _, err := w.control.Exec(ctx, "SELECT "+s.name+".again()"); err != nil {
 		return fmt.Errorf("bring the database into the state %s: %w", s.name, err)
 	}
 	w.stream = s.stream()
+	w.sides[0].sent, w.sides[1].sent = nil, nil
 	w.began = time.Now().Add(-time.Second) // clocks of one machine, but allow for the rounding
 	return nil
 }
@@ -91,9 +106,27 @@ func (w *world) interleave(ctx context.Context, s state, operations [2]*operatio
 	return &run.history, err
 }
 
+// The statements of the control connection that are sent most often are prepared.
+const (
+	waitsName = "waits"
+	rowsName  = "rows"
+)
+
+func (w *world) prepare(t testing.TB) {
+	t.Helper()
+	_, err := w.control.Prepare(t.Context(), waitsName, "SELECT $1::int = ANY (pg_blocking_pids($2::int))")
+	require.NoError(t, err)
+	var each []string
+	for _, table := range w.tables {
+		each = append(each, fmt.Sprintf("SELECT '%s', to_jsonb(t)::text FROM %s AS t", table, table))
+	}
+	_, err = w.control.Prepare(t.Context(), rowsName, strings.Join(each, " UNION ALL "))
+	require.NoError(t, err)
+}
+
 // waits reports whether one backend waits for a lock of another one.
 func (w *world) waits(ctx context.Context, who, whom uint32) (waits bool, err error) {
-	err = w.control.QueryRow(ctx, "SELECT $1::int = ANY (pg_blocking_pids($2::int))", int(whom), int(who)).Scan(&waits)
+	err = w.control.QueryRow(ctx, waitsName, int32(whom), int32(who)).Scan(&waits)
 	return waits, err
 }
 
@@ -107,14 +140,7 @@ type row map[string]any
 
 // rows reads every table.
 func (w *world) rows(ctx context.Context) (map[string][]row, error) {
-	var statement strings.Builder
-	for i, table := range w.tables {
-		if i > 0 {
-			statement.WriteString(" UNION ALL ")
-		}
-		fmt.Fprintf(&statement, "SELECT '%s', to_jsonb(t)::text FROM %s AS t", table, table)
-	}
-	found, err := w.control.Query(ctx, statement.String())
+	found, err := w.control.Query(ctx, rowsName)
 	if err != nil {
 		return nil, err
 	}
