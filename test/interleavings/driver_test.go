@@ -70,7 +70,8 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 type gatedConn struct {
 	*stdlib.Conn
 	side *side
-	open bool // a transaction of the program
+	open bool     // a transaction of the program
+	used []string // tables, in that transaction
 }
 
 var (
@@ -90,7 +91,7 @@ func (c *gatedConn) BeginTx(ctx context.Context, options driver.TxOptions) (driv
 	if err != nil {
 		return nil, err
 	}
-	c.open = true
+	c.open, c.used = true, nil
 	return &gatedTx{inner: tx, conn: c}, nil
 }
 
@@ -100,13 +101,13 @@ type gatedTx struct {
 }
 
 func (t *gatedTx) Commit() error {
-	t.conn.side.step("COMMIT")
+	t.conn.side.step("COMMIT", commit, t.conn.used...)
 	t.conn.open = false
 	return t.inner.Commit()
 }
 
 func (t *gatedTx) Rollback() error {
-	t.conn.side.step("ROLLBACK")
+	t.conn.side.step("ROLLBACK", commit, t.conn.used...)
 	t.conn.open = false
 	return t.inner.Rollback()
 }
@@ -139,9 +140,13 @@ func (c *gatedConn) QueryContext(ctx context.Context, query string, args []drive
 var writes = regexp.MustCompile(`(?i)\b(INSERT|UPDATE|DELETE|FOR (NO KEY |KEY )?SHARE)\b`)
 
 func (c *gatedConn) run(ctx context.Context, query string, do func() error) error {
-	c.side.touches(query)
-	c.side.step(query)
-	if c.open || !writes.MatchString(query) {
+	tables, kind := c.side.touches(query), read
+	if writes.MatchString(query) {
+		kind = write
+	}
+	c.side.step(query, kind, tables...)
+	if c.open || kind == read {
+		c.used = append(c.used, tables...)
 		return c.side.blamed(do())
 	}
 	tx, err := c.Conn.BeginTx(ctx, driver.TxOptions{Isolation: driver.IsolationLevel(sql.LevelReadCommitted)})
@@ -151,7 +156,7 @@ func (c *gatedConn) run(ctx context.Context, query string, do func() error) erro
 	if err := c.side.blamed(do()); err != nil {
 		return errors.Join(err, tx.Rollback())
 	}
-	c.side.step("commit")
+	c.side.step("commit", commit, tables...)
 	return tx.Commit()
 }
 

@@ -50,7 +50,7 @@ func summarize(t *testing.T, every []*pair, results []result) (total totals) {
 			}
 		}
 		if *all && !r.whole && !p.disjoint {
-			t.Logf("%s has about %d interleavings; %d of them were run", p, r.of, r.run)
+			t.Logf("%s has at most %d interleavings; %d of them were run", p, r.of, r.run)
 		}
 	}
 	return total

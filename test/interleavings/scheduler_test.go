@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -34,27 +33,30 @@ type side struct {
 // event is what a side tells the scheduler: it is at its gate, or its operation has ended.
 type event struct {
 	side   int
-	what   string
+	next   step
 	ended  bool
 	answer answer
 }
 
 // step waits until the scheduler lets the side go on.
-func (s *side) step(what string) {
+func (s *side) step(what string, kind stepKind, tables ...string) {
 	if s.free.Load() {
 		return
 	}
-	s.events <- event{side: s.index, what: what}
+	s.events <- event{side: s.index, next: step{what, kind, tables}}
 	<-s.let
 }
 
 var tableNames = regexp.MustCompile(`\b(orders|outbox|leases|outbox_cursor|outbox_parked|inbox|dead_letters|customer_totals|idempotency_keys)\b`)
 
-func (s *side) touches(statement string) {
+// touches remembers a statement, and returns the tables that it names.
+func (s *side) touches(statement string) []string {
 	s.sent = append(s.sent, statement)
-	for _, name := range tableNames.FindAllString(statement, -1) {
+	named := tableNames.FindAllString(statement, -1)
+	for _, name := range named {
 		s.tables[name] = true
 	}
+	return named
 }
 
 type phase int
@@ -85,13 +87,15 @@ type history struct {
 func (h *history) String() string { return strings.Join(h.steps, "\n") }
 
 // chooser picks one of the sides that can go on, or, of a deadlock, the victim.
-type chooser interface{ choose(options []int) int }
+type chooser interface {
+	choose(options []int, next [2]step) int
+}
 
 // interleaving is one run of two operations.
 type interleaving struct {
 	sides  [2]*side
 	phase  [2]phase
-	at     [2]string
+	next   [2]step // of those at their gates
 	waits  func(ctx context.Context, who, whom uint32) (bool, error)
 	cancel func(ctx context.Context, pid uint32) error
 	history
@@ -119,13 +123,13 @@ func (r *interleaving) run(ctx context.Context, operations [2]*operation, choose
 		if len(r.steps) > mostSteps {
 			return fmt.Errorf("no end after %d steps:\n%s", mostSteps, &r.history)
 		}
-		next := choose.choose(options)
+		next := choose.choose(options, r.next)
 		if deadlocked {
 			if err := r.end(ctx, next); err != nil {
 				return err
 			}
 		} else {
-			r.steps = append(r.steps, r.name(next)+": "+r.at[next])
+			r.steps = append(r.steps, r.name(next)+": "+short(r.next[next].what))
 			r.phase[next] = running
 			r.sides[next].let <- struct{}{}
 		}
@@ -148,7 +152,7 @@ func (r *interleaving) start(ctx context.Context, i int, o *operation) {
 			if !s.victim.Load() || !errors.Is(result.err, postgres.ErrUnavailable) {
 				break
 			}
-			s.step("try again")
+			s.step("try again", unknown)
 		}
 		s.events <- event{side: i, ended: true, answer: result}
 	}()
@@ -225,13 +229,13 @@ func (r *interleaving) await(ctx context.Context, i int) error {
 
 func (r *interleaving) note(e event) error {
 	if r.phase[e.side] == atGate || r.phase[e.side] == ended {
-		return fmt.Errorf("side %s makes two steps at a time: %s and %s", r.name(e.side), r.at[e.side], e.what)
+		return fmt.Errorf("side %s makes two steps at a time: %s and %s", r.name(e.side), r.next[e.side].what, e.next.what)
 	}
 	if e.ended {
 		r.phase[e.side], r.answers[e.side] = ended, e.answer
 		return nil
 	}
-	r.phase[e.side], r.at[e.side] = atGate, short(e.what)
+	r.phase[e.side], r.next[e.side] = atGate, e.next
 	return nil
 }
 
@@ -244,73 +248,4 @@ func short(statement string) string {
 		text = text[:150] + "…"
 	}
 	return text
-}
-
-// first always lets one side go on as long as it can: the serial orders.
-type first int
-
-func (f first) choose(options []int) int {
-	for _, option := range options {
-		if option == int(f) {
-			return option
-		}
-	}
-	return options[0]
-}
-
-// random picks sides so that each merge of steps is about as likely, given how many steps each side takes alone.
-type random struct {
-	rng  *rand.Rand
-	left [2]int
-}
-
-func (r *random) choose(options []int) int {
-	next := options[0]
-	if len(options) > 1 {
-		a, b := max(r.left[0], 1), max(r.left[1], 1)
-		next = 0
-		if r.rng.IntN(a+b) >= a {
-			next = 1
-		}
-	}
-	r.left[next]--
-	return next
-}
-
-// explorer goes through every schedule: it repeats the last one up to the last choice that has another option.
-type explorer struct {
-	path    []choice
-	depth   int
-	strayed error
-}
-
-type choice struct{ options, taken int }
-
-func (e *explorer) choose(options []int) int {
-	if len(options) == 1 {
-		return options[0]
-	}
-	if e.depth == len(e.path) {
-		e.path = append(e.path, choice{options: len(options)})
-	}
-	here := e.path[e.depth]
-	e.depth++
-	if here.options != len(options) {
-		e.strayed = fmt.Errorf("choice %d had %d options before, and has %d", e.depth, here.options, len(options))
-		return options[0]
-	}
-	return options[here.taken]
-}
-
-// next prepares the next schedule, and reports whether there is one.
-func (e *explorer) next() bool {
-	e.path, e.depth = e.path[:e.depth], 0
-	for len(e.path) > 0 {
-		last := &e.path[len(e.path)-1]
-		if last.taken++; last.taken < last.options {
-			return true
-		}
-		e.path = e.path[:len(e.path)-1]
-	}
-	return false
 }

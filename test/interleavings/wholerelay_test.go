@@ -22,16 +22,15 @@ var wholeRelays = []*operation{
 	leads("relay takes over", leading{until: "Log.After"}),
 	leads("relay drains", leading{leads: true, from: "Log.After", until: "second Due"}),
 	leads("relay redrives", leading{leads: true, from: "Due", until: "second Due"}),
-	leads("relay of a broker that takes less takes over", leading{refuses: 2, until: "second Due", blind: true}),
+	leads("relay of a broker that takes less takes over", leading{refuses: 2, until: "second Due"}),
 }
 
 // leading says what is special about a relay.
 type leading struct {
 	leads   bool            // it leads already, under the token of the state
 	from    string          // the call where its gate closes; empty: it does so from the start
-	until   string          // the call where its gate opens for good
+	until   string          // the call from which on the rest is one step
 	refuses outbox.Position // an event that its broker does not take
-	blind   bool            // reading the log is no step
 }
 
 func leads(name string, l leading) *operation {
@@ -83,17 +82,20 @@ func (r *relayRun) C() <-chan struct{} {
 	return nil
 }
 
-// reach opens and closes the gate.
+// reach closes the gate, and opens it again.
 func (r *relayRun) reach(call string) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	if r.calls == nil {
 		r.calls = make(map[string]int)
 	}
-	if r.calls[call]++; r.calls[call] == 1 && call == r.from {
+	r.calls[call]++
+	count := r.calls[call]
+	r.mu.Unlock()
+	if call == r.from && count == 1 {
 		r.side.free.Store(false)
 	}
-	if r.until == call || r.until == "second "+call && r.calls[call] == 2 {
+	if r.until == call || r.until == "second "+call && count == 2 {
+		r.side.step("the rest", unknown)
 		r.side.free.Store(true)
 	}
 }
@@ -142,10 +144,7 @@ type gatedLog struct {
 
 func (l *gatedLog) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (ports.Page, error) {
 	l.r.reach("Log.After")
-	l.r.side.tables["outbox"] = true
-	if !l.r.blind {
-		l.r.side.step("read the log")
-	}
+	l.r.side.step("read the log", read, l.r.side.touches("outbox, outbox_parked and outbox_cursor")...)
 	return l.Log.After(ctx, from, limit)
 }
 
@@ -168,7 +167,7 @@ type gatedStream struct {
 
 func (g *gatedStream) step(format string, args ...any) {
 	g.side.tables["stream"] = true
-	g.side.step(fmt.Sprintf("stream: "+format, args...))
+	g.side.step(fmt.Sprintf("stream: "+format, args...), visible, "stream")
 }
 
 func (g *gatedStream) Open(ctx context.Context, create bool) (ports.StreamInfo, error) {
