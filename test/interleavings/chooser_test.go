@@ -52,6 +52,8 @@ func (f first) choose(options []int, _ [2]step) int {
 	return options[0]
 }
 
+func (first) again() {}
+
 // random picks sides so that each merge of steps is about as likely, given how many steps each side takes alone.
 type random struct {
 	rng  *rand.Rand
@@ -70,6 +72,8 @@ func (r *random) choose(options []int, _ [2]step) int {
 	r.left[next]--
 	return next
 }
+
+func (*random) again() {} // any other choice is as good
 
 // explorer goes through every schedule: it repeats the last one up to the last choice that has another option.
 //
@@ -116,13 +120,15 @@ func (e *explorer) next() bool {
 	for len(e.path) > 0 && e.path[len(e.path)-1] == 1 {
 		e.path = e.path[:len(e.path)-1]
 	}
-	e.depth, e.asleep, e.redundant = 0, [2]bool{}, false
+	e.again()
 	if len(e.path) == 0 {
 		return false
 	}
 	e.path[len(e.path)-1] = 1
 	return true
 }
+
+func (e *explorer) again() { e.depth, e.asleep, e.redundant = 0, [2]bool{}, false }
 
 // order is which side made each step.
 func (h *history) order() string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
@@ -30,6 +31,16 @@ type operation struct {
 	// guesses are answers that may be given though it is another one in the serial order whose outcome it is, and why that is
 	// right.
 	guesses map[string]string
+}
+
+func refusing(o *operation, answers map[string]string) *operation {
+	o.refuses = answers
+	return o
+}
+
+func guessing(o *operation, answers map[string]string) *operation {
+	o.guesses = answers
+	return o
 }
 
 func (o *operation) state() state {
@@ -68,6 +79,11 @@ func (a answer) String() string {
 		return a.code()
 	}
 	return a.code() + " " + a.text
+}
+
+// slow reports that the machine was so slow that a call gave up. That is no outcome to judge.
+func (a answer) slow() bool {
+	return errors.Is(a.err, postgres.ErrUnavailable) || errors.Is(a.err, postgres.ErrBusy)
 }
 
 // operations are all of them. A pair is any two of one state, and each with itself.

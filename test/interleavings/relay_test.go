@@ -41,11 +41,6 @@ func save(name string, position int, sequence uint64) *operation {
 	}}
 }
 
-func guessing(o *operation, guesses map[string]string) *operation {
-	o.guesses = guesses
-	return o
-}
-
 var relayOperations = []*operation{
 	save("save the cursor", 8, 7),
 	save("save the cursor further back", 4, 4),
@@ -104,19 +99,25 @@ var relayOperations = []*operation{
 		return "", postgres.NewDesk(s.db, relayName, "STREAM").Adopt(ctx, revision, cursor, false)
 	}},
 	adoption("adopt (the whole command)"),
+	adoption("adopt (the whole command), and a relay drains", leading{}.run),
 	{name: "report another halt", methods: []string{"outbox.CursorStore.Report"}, in: &halted, turn: true, do: func(ctx context.Context, s *side) (string, error) {
 		return "", cursors(s).Report(ctx, turn, outbox.NewHalt(outbox.HaltTailGone, "gone"))
 	}},
 }
 
 // adoption is what `outboxie outbox adopt --yes` does where the stream is gone.
-func adoption(name string) *operation {
+func adoption(name string, then ...func(ctx context.Context, s *side) (string, error)) *operation {
 	return &operation{name: name, methods: []string{"operating.Bench.Adopt"}, in: &halted, relay: true, do: func(ctx context.Context, s *side) (string, error) {
 		adopter := operating.NewAdopter(postgres.NewDesk(s.db, relayName, "STREAM"), &gatedStream{Publisher: s.world.stream, side: s})
 		plan, err := adopter.Plan(ctx, nil)
 		if err != nil {
 			return "", err
 		}
-		return "", adopter.Do(ctx, plan)
+		if err := adopter.Do(ctx, plan); err != nil || len(then) == 0 {
+			return "", err
+		}
+		s.step("the rest", unknown)
+		s.free.Store(true)
+		return then[0](ctx, s)
 	}}
 }

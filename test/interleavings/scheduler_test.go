@@ -89,6 +89,7 @@ func (h *history) String() string { return strings.Join(h.steps, "\n") }
 // chooser picks one of the sides that can go on, or, of a deadlock, the victim.
 type chooser interface {
 	choose(options []int, next [2]step) int
+	again() // what was chosen since the start is chosen again
 }
 
 // interleaving is one run of two operations.

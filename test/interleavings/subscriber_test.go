@@ -47,11 +47,6 @@ func discard(name, id string) *operation {
 	})
 }
 
-func refusing(o *operation, refuses map[string]string) *operation {
-	o.refuses = refuses
-	return o
-}
-
 var subscriberOperations = []*operation{
 	once("once: new", fresh),
 	once("once: failing", failing),
@@ -71,7 +66,7 @@ var subscriberOperations = []*operation{
 		letter, found, err := i.Due(ctx, subscriber, 2*leaseTTL)
 		return fmt.Sprint(letter.ID, found), err
 	}), map[string]string{
-		"ok false": "a letter that somebody has locked is passed over; whoever asks does so again within a second",
+		"ok false": "a letter that somebody has locked is passed over; the subscriber asks again within a second",
 	}),
 	inboxed("LetterDesk.Retry", "retry: dead", func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		return "", i.Retry(ctx, subscriber, dead[0].ID)
