@@ -35,11 +35,11 @@ import (
 )
 
 var (
-	all    = flag.Bool("all", false, "every interleaving of each pair, not a sample")
-	sample = flag.Int("sample", 2, "how many interleavings of each pair are run, without -all")
-	seed   = flag.Uint64("seed", 0, "of the sample; 0: another one each time")
-	only   = flag.String("only", "", "a regular expression: the pairs to run, as the list of known failures names them; empty: each")
-	most   = flag.Int("most", 4000, "how many interleavings of a pair are run at most; of a pair with more, a quarter as many follow at random")
+	all      = flag.Bool("all", false, "every interleaving of each pair, not a sample")
+	sample   = flag.Int("sample", 2, "how many interleavings of each pair are run, without -all")
+	seed     = flag.Uint64("seed", 0, "of the sample; 0: another one each time")
+	matching = flag.String("only", "", "a regular expression: the pairs to run, as the list of known failures names them; empty: each")
+	most     = flag.Int("most", 4000, "how many interleavings of a pair are run at most; of a pair with more, a quarter as many follow at random")
 )
 
 func TestMain(m *testing.M) { infra.Main(m) }
@@ -57,7 +57,7 @@ func TestInterleavings(t *testing.T) {
 	}
 	known, err := profiles(t.Context(), worlds[0], operations)
 	require.NoError(t, err)
-	every := slices.DeleteFunc(pairs(operations, known), func(p *pair) bool { return !regexp.MustCompile(*only).MatchString(p.String()) })
+	every := slices.DeleteFunc(pairs(operations, known), func(p *pair) bool { return !regexp.MustCompile(*matching).MatchString(p.String()) })
 	results := make([]result, len(every))
 	next := make(chan int)
 	var workers sync.WaitGroup

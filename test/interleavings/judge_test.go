@@ -16,8 +16,8 @@ const (
 	stranded  = "stranded"  // what waits in the dead letters waits for something
 	twofold   = "twofold"   // an event is not applied and a dead letter
 	versions  = "versions"  // the log has an event for each version of an order, in order
-	revisions = "revisions" // the cursor counts the relay's writes
-	lot       = "lot"       // what is parked or discarded is not in the stream
+	revisions = "revisions" // the cursor counts the relay's writes, and each turn is taken once
+	lot       = "lot"       // where relays run, what is parked or discarded is not in the stream
 	peace     = "peace"     // relays go on: everything is in the stream once, but what was discarded
 )
 
@@ -30,8 +30,9 @@ func (w *world) judge(ctx context.Context, p *pair, h *history) ([]violation, er
 	if err != nil {
 		return nil, err
 	}
-	found := slices.Concat(lettersOf(rows), versionsOf(rows), w.lotOf(rows), revisionsOf(rows, p, h))
+	found := slices.Concat(lettersOf(rows), versionsOf(rows), revisionsOf(rows, p, h))
 	if p.relay() {
+		found = append(found, w.lotOf(rows)...)
 		said, err := w.peace(ctx, rows)
 		return append(found, said...), err
 	}
@@ -134,6 +135,9 @@ func revisionsOf(rows map[string][]row, p *pair, h *history) []violation {
 		if o.turn && h.answers[i].err == nil {
 			want++
 		}
+	}
+	if want > revision+1 {
+		return []violation{{revisions, "both operations took the same turn"}}
 	}
 	if got := rows["outbox_cursor"][0].number("revision"); got != want {
 		return []violation{{revisions, fmt.Sprintf("the cursor's revision is %d, not %d", got, want)}}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,8 @@ type side struct {
 	free   atomic.Bool // steps do not wait
 
 	victim atomic.Bool     // of a deadlock, in the present try
+	gate   sync.Mutex      // a relay may save its cursor while it reads: the two come one after the other
+	mu     sync.Mutex      // of the following
 	tables map[string]bool // that its statements named, and "stream"
 	sent   []string        // statements, since somebody emptied it
 }
@@ -43,16 +46,20 @@ func (s *side) step(what string, kind stepKind, tables ...string) {
 	if s.free.Load() {
 		return
 	}
+	s.gate.Lock()
+	defer s.gate.Unlock()
 	s.events <- event{side: s.index, next: step{what, kind, tables}}
 	<-s.let
 }
 
-var tableNames = regexp.MustCompile(`\b(orders|outbox|leases|outbox_cursor|outbox_parked|inbox|dead_letters|customer_totals|idempotency_keys)\b`)
+var tableNames = regexp.MustCompile(`\b(orders|outbox|leases|outbox_cursor|outbox_parked|inbox|dead_letters|customer_totals|idempotency_keys|stream)\b`)
 
 // touches remembers a statement, and returns the tables that it names.
 func (s *side) touches(statement string) []string {
-	s.sent = append(s.sent, statement)
 	named := tableNames.FindAllString(statement, -1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sent = append(s.sent, statement)
 	for _, name := range named {
 		s.tables[name] = true
 	}

@@ -123,6 +123,7 @@ func relayRows(halt string) string {
 var (
 	dead     = [4]outbox.Entry{received(41, 1), received(42, 1), received(43, 1), received(44, 1)} // dead, waiting, waiting, new
 	retrying = [4]outbox.Entry{received(51, 2), received(52, 2), received(53, 2), received(54, 2)} // retrying, waiting, waiting, new
+	only     = [2]outbox.Entry{received(31, 7), received(32, 7)}                                   // dead, new
 	failing  = received(61, 3)
 	fresh    = received(71, 4)
 	applied  = received(81, 5)
@@ -154,6 +155,8 @@ func letterRows() string {
 		letter(retrying[i], state, 0)
 		taken(retrying[i], "NULL")
 	}
+	letter(only[0], "dead", 1)
+	taken(only[0], "NULL")
 	letter(failing, "failing", 1)
 	discarded := received(91, 6)
 	letter(discarded, "discarded", 1)

@@ -59,6 +59,7 @@ var subscriberOperations = []*operation{
 	fail("fail: retrying, to its death", retrying[0], 1),
 	setAside("set aside: behind the dead one", dead[3]),
 	setAside("set aside: behind the retrying one", retrying[3]),
+	setAside("set aside: behind the only one", only[1]),
 	inboxed("DeadLetters.Reject", "reject", func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		return "", i.Reject(ctx, subscriber, outbox.Message{ID: "unreadable message 10", Subject: "x"}, errors.New("no"))
 	}),
@@ -77,6 +78,7 @@ var subscriberOperations = []*operation{
 	}),
 	discard("discard letter: dead", dead[0].ID),
 	discard("discard letter: first behind the dead one", dead[1].ID),
+	discard("discard letter: the only one", only[0].ID),
 	discard("discard letter: retrying", retrying[0].ID),
 	discard("discard letter: first behind the retrying one", retrying[1].ID),
 	discard("discard letter: unreadable", unreadable),

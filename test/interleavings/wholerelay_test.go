@@ -166,8 +166,8 @@ type gatedStream struct {
 }
 
 func (g *gatedStream) step(format string, args ...any) {
-	g.side.tables["stream"] = true
-	g.side.step(fmt.Sprintf("stream: "+format, args...), visible, "stream")
+	what := fmt.Sprintf("stream: "+format, args...)
+	g.side.step(what, visible, g.side.touches(what)...)
 }
 
 func (g *gatedStream) Open(ctx context.Context, create bool) (ports.StreamInfo, error) {
