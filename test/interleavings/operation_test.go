@@ -22,6 +22,8 @@ type operation struct {
 	// relay says that a whole relay runs, or something in its place. What it leaves is judged by what relays make of it
 	// afterwards, and not by comparison: a take-over leaves another cursor each time.
 	relay bool
+	// untrue says that it tells of a stream that is not the state's. No whole relay runs beside it: each settles the true one.
+	untrue bool
 	// prelude says that the operation itself closes its gate, at the first step that matters.
 	prelude bool
 

@@ -47,7 +47,8 @@ func profiles(ctx context.Context, w *world, all []*operation) (map[*operation]p
 func pairs(all []*operation, known map[*operation]profile) (found []*pair) {
 	for i, a := range all {
 		for _, b := range all[i:] {
-			if a.state().name == b.state().name {
+			apart := a.untrue && b.relay || b.untrue && a.relay
+			if a.state().name == b.state().name && !apart {
 				found = append(found, newPair(a, b, known))
 			}
 		}

@@ -28,10 +28,12 @@ func parkings(method, name string, do func(ctx context.Context, p *postgres.Park
 }
 
 func settle(name string, tail ports.Stamp, sequence uint64) *operation {
-	return parkings("Parking.Settle", name, func(ctx context.Context, p *postgres.Parking) (string, error) {
+	o := parkings("Parking.Settle", name, func(ctx context.Context, p *postgres.Parking) (string, error) {
 		settled, err := p.Settle(ctx, turn, tail, sequence, true)
 		return fmt.Sprintf("%+v", settled), err
 	})
+	o.untrue = sequence != lastSequence
+	return o
 }
 
 func save(name string, position int, sequence uint64) *operation {
@@ -49,7 +51,7 @@ var relayOperations = []*operation{
 	{name: "report a halt", methods: []string{"outbox.CursorStore.Report"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
 		return "", cursors(s).Report(ctx, turn, outbox.NewHalt(outbox.HaltTailGone, "gone"))
 	}},
-	settle("settle: nothing", ports.Stamp{Ours: true, Progress: at(7).Progress(), Event: 7, Redriven: true}, 6),
+	settle("settle: nothing", ports.Stamp{Ours: true, Progress: at(7).Progress(), Event: 7, Redriven: true}, lastSequence),
 	settle("settle: a notice", ports.Stamp{Ours: true, Progress: at(8).Progress(), Parked: "too large", Kept: 6}, 7),
 	settle("settle: a notice of an event that was passed before", ports.Stamp{Ours: true, Progress: at(4).Progress(), Parked: "too large", Kept: 6}, 7),
 	settle("settle: redriven", ports.Stamp{Ours: true, Progress: at(7).Progress(), Event: 5, Redriven: true}, 8),

@@ -48,6 +48,7 @@ var (
 const (
 	lastPosition = 10
 	dealtWith    = 7
+	lastSequence = 6 // of the stream
 )
 
 var log = []outbox.Entry{
