@@ -1,7 +1,6 @@
 package interleavings_test
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"slices"
 )
@@ -136,5 +135,5 @@ func (h *history) order() string {
 	for _, step := range h.steps {
 		sides = append(sides, step[0])
 	}
-	return fmt.Sprintf("%s", sides)
+	return string(sides)
 }

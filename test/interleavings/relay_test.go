@@ -23,8 +23,10 @@ func elector(s *side) *postgres.Elector {
 
 // parkings is an operation on the parking lot.
 func parkings(method, name string, do func(ctx context.Context, p *postgres.Parking) (string, error)) *operation {
-	return &operation{name: name, methods: []string{"outbox." + method}, turn: method[:8] == "Parking.",
-		do: func(ctx context.Context, s *side) (string, error) { return do(ctx, parking(s)) }}
+	return &operation{
+		name: name, methods: []string{"outbox." + method}, turn: method[:8] == "Parking.",
+		do: func(ctx context.Context, s *side) (string, error) { return do(ctx, parking(s)) },
+	}
 }
 
 func settle(name string, tail ports.Stamp, sequence uint64) *operation {
