@@ -35,9 +35,10 @@ var knownFailures = map[string]knownFailure{
 	"once: failing | fail: failing, to its death":   {serial, nil, misses},
 	"once: retrying | fail: retrying, to its death": {serial, nil, misses},
 
-	"relay drains | relay of a broker that takes less takes over":               {lot, []string{peace}, refusesAlone},
-	"relay redrives | relay of a broker that takes less takes over":             {lot, []string{peace}, refusesAlone},
-	"adopt (the whole command) | adopt (the whole command), and a relay drains": {peace, nil, createsTwice},
+	"relay drains | relay of a broker that takes less takes over":                                   {lot, []string{peace}, refusesAlone},
+	"relay redrives | relay of a broker that takes less takes over":                                 {lot, []string{peace}, refusesAlone},
+	"adopt (the whole command), and a relay drains | adopt (the whole command), and a relay drains": {peace, nil, createsTwice},
+	"adopt (the whole command) | adopt (the whole command), and a relay drains":                     {peace, nil, createsTwice},
 }
 
 // report tells what failed and is not known, and what is known and did not fail.
