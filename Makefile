@@ -114,6 +114,10 @@ bench: ## each figure against a floor of the same run, as text and Markdown; som
 bench-short: ## the same within a minute, and it fails when a figure is far off its goal
 	$(GO) test ./test/bench -run TestFigures -count=1 -v -judge $(ARGS)
 
+.PHONY: interleavings
+interleavings: ## every two writes of the program at once, in every order of their statements (`make test` runs a sample); some minutes
+	$(GO) test ./test/interleavings -run TestInterleavings -count=1 -timeout 0 -v -all $(ARGS)
+
 .PHONY: requests
 requests: ## 10,000 random requests made from openapi.yaml (`make test` makes 3,000)
 	$(GO) test ./test/random -count=1 -v -rapid.checks=10000 $(ARGS)

@@ -1,0 +1,139 @@
+package interleavings_test
+
+import (
+	"math/rand/v2"
+	"slices"
+)
+
+// step is what a side does next. Between two steps nothing happens that the other side could notice.
+type step struct {
+	what   string
+	kind   stepKind
+	tables []string // that it names; of a commit, those of the whole transaction
+}
+
+type stepKind int
+
+const (
+	unknown stepKind = iota
+	read             // it sees what is committed, and locks nothing
+	write            // it locks, and others see it only after the commit
+	commit           // or rollback: others see the transaction, and get its locks
+	visible          // others see it at once: a call to the stream
+)
+
+// independent reports whether the order of two steps, of different sides, makes no difference.
+func independent(a, b step) bool {
+	if a.kind == unknown || b.kind == unknown {
+		return false
+	}
+	common := slices.ContainsFunc(a.tables, func(table string) bool { return slices.Contains(b.tables, table) })
+	switch {
+	case !common, a.kind == commit && b.kind == commit:
+		return true
+	case a.kind == read:
+		return b.kind == read || b.kind == write
+	case b.kind == read:
+		return a.kind == write
+	}
+	return false
+}
+
+// first always lets one side go on as long as it can: the serial orders.
+type first int
+
+func (f first) choose(options []int, _ [2]step) int {
+	for _, option := range options {
+		if option == int(f) {
+			return option
+		}
+	}
+	return options[0]
+}
+
+func (first) again() {}
+
+// random picks sides so that each merge of steps is about as likely, given how many steps each side takes alone.
+type random struct {
+	rng  *rand.Rand
+	left [2]int
+}
+
+func (r *random) choose(options []int, _ [2]step) int {
+	next := options[0]
+	if len(options) > 1 {
+		a, b := max(r.left[0], 1), max(r.left[1], 1)
+		next = 0
+		if r.rng.IntN(a+b) >= a {
+			next = 1
+		}
+	}
+	r.left[next]--
+	return next
+}
+
+func (*random) again() {} // any other choice is as good
+
+// explorer goes through every schedule: it repeats the last one up to the last choice that has another option.
+//
+// If reduced, it runs one of the schedules that differ only in the order of independent steps. After both options of a choice
+// the same would follow if the two steps are independent; so where the second option was taken, the first one sleeps until
+// something happens that it is not independent of (sleep sets, as Godefroid describes them). A schedule in which only one that
+// sleeps could go on was run before.
+type explorer struct {
+	reduced bool
+
+	path      []int // what was taken at each choice: the first or the second option
+	depth     int
+	asleep    [2]bool
+	redundant bool
+}
+
+func (e *explorer) choose(options []int, next [2]step) int {
+	awake := slices.DeleteFunc(slices.Clone(options), func(side int) bool { return e.asleep[side] })
+	if len(awake) == 0 {
+		e.redundant = true
+	}
+	if e.redundant {
+		return options[0]
+	}
+	taken := 0
+	if len(awake) > 1 {
+		if e.depth == len(e.path) {
+			e.path = append(e.path, 0)
+		}
+		taken = e.path[e.depth]
+		e.depth++
+	}
+	went := awake[taken]
+	other := 1 - went
+	sleepy := e.asleep[other] || taken == 1
+	e.asleep = [2]bool{}
+	e.asleep[other] = e.reduced && sleepy && independent(next[0], next[1])
+	return went
+}
+
+// next prepares the next schedule, and reports whether there is one.
+func (e *explorer) next() bool {
+	e.path = e.path[:e.depth]
+	for len(e.path) > 0 && e.path[len(e.path)-1] == 1 {
+		e.path = e.path[:len(e.path)-1]
+	}
+	e.again()
+	if len(e.path) == 0 {
+		return false
+	}
+	e.path[len(e.path)-1] = 1
+	return true
+}
+
+func (e *explorer) again() { e.depth, e.asleep, e.redundant = 0, [2]bool{}, false }
+
+// order is which side made each step.
+func (h *history) order() string {
+	var sides []byte
+	for _, step := range h.steps {
+		sides = append(sides, step[0])
+	}
+	return string(sides)
+}

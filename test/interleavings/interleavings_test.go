@@ -1,0 +1,181 @@
+// Package interleavings_test runs every two of the program's writes at the same time, on a real Postgres, in every order in
+// which their statements can come under READ COMMITTED, and compares what is left with the serial orders. The model of the
+// relay cannot do that: there each call to the database is atomic.
+//
+// An operation is one call of a port, a use case, or a relay that runs until it has nothing to do. Each of its statements, and
+// each commit, is a step, and so is a call to the stream. A write that the program sends without a transaction is two steps. A
+// scheduler lets one step happen at a time; if it waits for a lock, the other operation goes on.
+//
+// To add an operation, add a line to one of the tables orderOperations, relayOperations, subscriberOperations or wholeRelays:
+// a name, the method of the port, and the call. It begins in the state normal, unless it names another one. If the call
+// only reads, add the method to the list reads instead. TestEveryMethodHasItsPlace fails until one of the two is done.
+// A new port has to be added to the list driven, and a new table's rows to a state.
+//
+// An interleaving is right when tables, stream and answers are those of a serial order, and when the checks hold. What an
+// operation may refuse besides stands in its line, with the reason. The victim of a deadlock is tried again, as its caller
+// would, and that try is interleaved like the rest. Both victims are tried. Where a whole relay runs, the checks alone judge,
+// of which one lets more relays run to the end: each take-over writes another cursor, so there is nothing to compare.
+package interleavings_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"regexp"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+var (
+	all      = flag.Bool("all", false, "every interleaving of each pair, not a sample")
+	sample   = flag.Int("sample", 1, "how many interleavings of each pair are run, without -all")
+	seed     = flag.Uint64("seed", 0, "of the sample; 0: another one each time")
+	matching = flag.String("only", "", "a regular expression: the pairs to run, as the list of known failures names them; empty: each")
+	most     = flag.Int("most", 4000, "how many interleavings of a pair are run at most; of a pair with more, a quarter as many follow at random")
+)
+
+func TestMain(m *testing.M) { infra.Main(m) }
+
+// TestInterleavings runs every pair and compares what fails with the list of known failures.
+func TestInterleavings(t *testing.T) {
+	if *seed == 0 {
+		*seed = rand.Uint64() >> 12 // short enough to be passed on
+	}
+	t.Logf("seed %d: repeat the sample with make interleavings ARGS='-all=false -seed=%d'", *seed, *seed)
+	began := time.Now()
+	worlds := make([]*world, runtime.GOMAXPROCS(0))
+	for i := range worlds {
+		worlds[i] = newWorld(t)
+	}
+	known, err := profiles(t.Context(), worlds[0], operations)
+	require.NoError(t, err)
+	every := slices.DeleteFunc(pairs(operations, known), func(p *pair) bool { return !regexp.MustCompile(*matching).MatchString(p.String()) })
+	results := make([]result, len(every))
+	next := make(chan int)
+	var workers sync.WaitGroup
+	for _, w := range worlds {
+		workers.Go(func() {
+			for i := range next {
+				results[i] = every[i].examine(t.Context(), w, known, rand.New(rand.NewPCG(*seed, uint64(i))))
+				every[i].report(t, results[i])
+			}
+		})
+	}
+	for i, said := 0, began; i < len(every); i++ {
+		if time.Since(said) > time.Minute {
+			said = time.Now()
+			t.Logf("%d of %d pairs", i, len(every))
+		}
+		next <- i
+	}
+	close(next)
+	workers.Wait()
+	t.Logf("%d operations, %s, %.0f s", len(operations), sum(every, results), time.Since(began).Seconds())
+}
+
+// result is what the interleavings of a pair have shown.
+type result struct {
+	run int // interleavings
+
+	whole     bool // all of them were run
+	blocked   int  // interleavings in which a step waited for a lock
+	deadlocks int
+	slow      time.Duration
+	failed    map[string]failure // by check, the first one
+	err       error
+}
+
+type failure struct {
+	detail string
+	*history
+}
+
+// examine runs a pair's interleavings: all of them, or a sample.
+func (p *pair) examine(ctx context.Context, w *world, known map[*operation]profile, rng *rand.Rand) result {
+	r := result{failed: make(map[string]failure)}
+	began := time.Now()
+	defer func() { r.slow = time.Since(began) }()
+	if !*all && p.disjoint {
+		return r
+	}
+	if r.err = p.prepare(ctx, w); r.err != nil {
+		return r
+	}
+	runs := *sample
+	switch {
+	case p.disjoint: // whatever the order, each statement finds what it would find alone
+		runs = 1
+	case *all && p.merges < 100*int64(*most):
+		if p.explore(ctx, w, &r, int64(*most)); r.whole || r.err != nil {
+			return r
+		}
+		fallthrough
+	case *all:
+		runs = r.run + *most/4
+	}
+	steps := [2]int{known[p.operations[0]].steps, known[p.operations[1]].steps}
+	for r.run < runs || r.run < patience && p.missing(r) {
+		if r.err = p.try(ctx, w, &random{rng: rng, left: steps}, &r); r.err != nil {
+			return r
+		}
+	}
+	return r
+}
+
+// patience is how many interleavings of a pair that is known to fail are tried until it does.
+const patience = 2000
+
+// missing reports whether the pair is known to fail, and has not.
+func (p *pair) missing(r result) bool {
+	known, listed := knownFailures[p.String()]
+	_, found := r.failed[known.check]
+	return listed && !found
+}
+
+// explore runs every interleaving, but of those that differ only in the order of independent steps one. It gives up after so
+// many.
+func (p *pair) explore(ctx context.Context, w *world, r *result, bound int64) {
+	e := explorer{reduced: true}
+	for tried := int64(0); tried < bound; tried++ {
+		if r.err = p.try(ctx, w, &e, r); r.err != nil {
+			return
+		}
+		if !e.next() {
+			r.whole = true
+			return
+		}
+	}
+}
+
+func (p *pair) try(ctx context.Context, w *world, choose chooser, r *result) error {
+	h, err := w.interleave(ctx, p.operations[0].state(), p.operations, choose)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p, err)
+	}
+	if e, ok := choose.(*explorer); ok && e.redundant {
+		return nil
+	}
+	r.run++
+	r.deadlocks += h.deadlocks
+	if h.blocked > 0 {
+		r.blocked++
+	}
+	found, err := w.judge(ctx, p, h)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p, err)
+	}
+	for _, v := range found {
+		if _, before := r.failed[v.check]; !before {
+			r.failed[v.check] = failure{v.detail, h}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,212 @@
+package interleavings_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+)
+
+// checks are what an interleaving is judged by.
+const (
+	serial    = "serial"    // tables, stream and answers are those of one serial order
+	stranded  = "stranded"  // what waits in the dead letters waits for something
+	twofold   = "twofold"   // an event is not applied and a dead letter
+	versions  = "versions"  // the log has an event for each version of an order, in order
+	revisions = "revisions" // the cursor counts the relay's writes, and each turn is taken once
+	lot       = "lot"       // where relays run, what is parked or discarded is not in the stream
+	peace     = "peace"     // relays go on: everything is in the stream once, but what was discarded
+)
+
+// violation is a check that failed, and how.
+type violation struct{ check, detail string }
+
+// judge judges what an interleaving of a pair has left behind.
+func (w *world) judge(ctx context.Context, p *pair, h *history) ([]violation, error) {
+	rows, err := w.rows(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found := slices.Concat(lettersOf(rows), versionsOf(rows), revisionsOf(rows, p, h))
+	if p.relay() {
+		found = append(found, w.lotOf(rows)...)
+		said, err := w.peace(ctx, rows)
+		return append(found, said...), err
+	}
+	if outcome := w.outcome(rows); !p.isSerial(h.answers, outcome) {
+		found = append(found, violation{serial, "the outcome is that of no serial order: " + p.differences(h.answers, outcome)})
+	}
+	return found, nil
+}
+
+// differences tells what an outcome has that the nearest serial one has not, and the other way round.
+func (p *pair) differences(answers [2]answer, outcome string) string {
+	here := strings.Split(answered(answers, outcome), "\n")
+	var nearest []string
+	for _, expected := range p.serial {
+		there := strings.Split(expected, "\n")
+		var lines []string
+		for _, line := range here {
+			if !slices.Contains(there, line) {
+				lines = append(lines, "\n    got  "+line)
+			}
+		}
+		for _, line := range there {
+			if !slices.Contains(here, line) {
+				lines = append(lines, "\n    want "+line)
+			}
+		}
+		if nearest == nil || len(lines) < len(nearest) {
+			nearest = lines
+		}
+	}
+	return strings.Join(nearest, "")
+}
+
+// lettersOf judges the dead letters by themselves.
+func lettersOf(rows map[string][]row) (found []violation) {
+	letters := slices.Clone(rows["dead_letters"])
+	slices.SortFunc(letters, func(a, b row) int { return int(a.number("position") - b.number("position")) })
+	holds := make(map[string]bool) // by aggregate
+	for _, letter := range letters {
+		state, aggregate := letter.text("state"), letter.text("aggregate_id")
+		if state == "waiting" && !holds[aggregate] {
+			found = append(found, violation{stranded, "event " + letter.text("event_id") + " waits behind nothing"})
+		}
+		holds[aggregate] = holds[aggregate] || state != "discarded" && state != "waiting"
+		for _, taken := range rows["inbox"] {
+			if taken.text("event_id") == letter.text("event_id") && taken["applied_at"] != nil {
+				found = append(found, violation{twofold, "event " + letter.text("event_id") + " is applied, and " + state})
+			}
+		}
+	}
+	return found
+}
+
+// versionsOf compares orders and log. Retention removes the oldest events.
+func versionsOf(rows map[string][]row) (found []violation) {
+	newest := make(map[string]int64)
+	events := slices.Clone(rows["outbox"])
+	slices.SortFunc(events, func(a, b row) int { return int(a.number("position") - b.number("position")) })
+	for _, event := range events {
+		aggregate, version := event.text("aggregate_id"), event.number("aggregate_version")
+		if before, known := newest[aggregate]; known && version != before+1 {
+			found = append(found, violation{versions, fmt.Sprintf("version %d of %s follows version %d", version, aggregate, before)})
+		}
+		newest[aggregate] = version
+	}
+	for _, order := range rows["orders"] {
+		last, known := newest[order.text("id")]
+		if stored := order.number("version"); stored != last && (known || stored > 1) {
+			found = append(found, violation{versions, fmt.Sprintf("order %s has version %d, its last event %d", order.text("id"), stored, last)})
+		}
+	}
+	for _, key := range rows["idempotency_keys"] {
+		if !slices.ContainsFunc(rows["orders"], func(o row) bool { return o.text("id") == key.text("order_id") }) {
+			found = append(found, violation{versions, "the order of key " + key.text("key") + " does not exist"})
+		}
+	}
+	return found
+}
+
+// lotOf compares lot and stream.
+func (w *world) lotOf(rows map[string][]row) (found []violation) {
+	for _, event := range rows["outbox_parked"] {
+		state := event.text("state")
+		for _, entry := range w.stream.Entries() {
+			if entry.ID == event.text("event_id") && (state == "parked" || state == "discarded") {
+				found = append(found, violation{lot, fmt.Sprintf("event %d is %s, and in the stream", entry.Position, state)})
+			}
+		}
+	}
+	return found
+}
+
+// revisionsOf counts the writes that the two operations made, where that is known.
+func revisionsOf(rows map[string][]row, p *pair, h *history) []violation {
+	if p.relay() {
+		return nil
+	}
+	want := int64(revision)
+	for i, o := range p.operations {
+		if o.turn && h.answers[i].err == nil {
+			want++
+		}
+	}
+	if want > revision+1 {
+		return []violation{{revisions, "both operations took the same turn"}}
+	}
+	if got := rows["outbox_cursor"][0].number("revision"); got != want {
+		return []violation{{revisions, fmt.Sprintf("the cursor's revision is %d, not %d", got, want)}}
+	}
+	return nil
+}
+
+// later is an event that is written after the interleaving. With it the last message of before is not the stream's last one any
+// more, as it would be sooner or later.
+const later = `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
+	VALUES ('90000000-0000-4000-8000-000000000001', 'order', '90000000-0000-4000-8000-000000000001', 1, 'later', 'orders.later', '{}')`
+
+// peace lets relays finish: one looks what there is, an operator asks for everything that is parked, and another one redrives
+// it. The broker takes everything now.
+func (w *world) peace(ctx context.Context, rows map[string][]row) (found []violation, err error) {
+	if _, err := w.plain.ExecContext(ctx, later); err != nil {
+		return nil, err
+	}
+	for range 2 {
+		if _, err := w.plain.ExecContext(ctx, "UPDATE leases SET expires_at = '2020-01-01'"); err != nil {
+			return nil, err
+		}
+		halt, err := w.relayed(ctx, w.plain)
+		if err != nil {
+			return nil, err
+		}
+		if halt != "" {
+			return []violation{{peace, "the next relay halts: " + halt}}, nil
+		}
+		if _, err := postgres.NewParking(w.plain, relayName).Redrive(ctx, nil); err != nil {
+			return nil, err
+		}
+	}
+	stored := make(map[string]int)
+	for _, entry := range w.stream.Entries() {
+		stored[entry.ID]++
+	}
+	gone := make(map[string]string)
+	for _, event := range rows["outbox_parked"] {
+		gone[event.text("event_id")] = event.text("state")
+	}
+	judge := func(id string, position outbox.Position) {
+		want := 1
+		if gone[id] == "discarded" {
+			want = 0
+		}
+		if stored[id] != want {
+			found = append(found, violation{peace, fmt.Sprintf("event %d is in the stream %d times, not %d times", position, stored[id], want)})
+		}
+	}
+	for _, entry := range log {
+		judge(entry.ID, entry.Position)
+	}
+	for _, event := range rows["outbox"] {
+		if position := event.number("position"); position > lastPosition {
+			judge(event.text("event_id"), outbox.Position(position))
+		}
+	}
+	return append(found, w.ordered()...), nil
+}
+
+// ordered judges the order of each aggregate's events in the stream.
+func (w *world) ordered() (found []violation) {
+	last := make(map[outbox.Key]int64)
+	for _, entry := range w.stream.Entries() {
+		if entry.Version < last[entry.Key] {
+			found = append(found, violation{peace, fmt.Sprintf("version %d of %s comes after version %d", entry.Version, entry.Key, last[entry.Key])})
+		}
+		last[entry.Key] = entry.Version
+	}
+	return found
+}

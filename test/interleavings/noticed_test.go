@@ -1,0 +1,197 @@
+package interleavings_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+)
+
+// refusal takes the lead and refuses what is to be redriven in the database alone, without a notice in the stream: nothing keeps
+// a leader that was frozen before its append from making it.
+var refusal = &operation{name: "refuse without a notice", relay: true, do: func(ctx context.Context, s *side) (string, error) {
+	term, err := elector(s).Acquire(ctx)
+	if err != nil {
+		return "", err
+	}
+	cursor, err := cursors(s).Load(ctx)
+	if err != nil {
+		return "", err
+	}
+	stream := &gatedStream{Publisher: s.world.stream, side: s}
+	info, err := stream.Open(ctx, false)
+	if err != nil {
+		return "", err
+	}
+	tail, err := stream.At(ctx, info.LastSequence)
+	if err != nil {
+		return "", err
+	}
+	now := outbox.Turn{Token: term.Token, Revision: cursor.Revision}
+	if _, err := parking(s).Settle(ctx, now, tail, info.LastSequence, true); err != nil {
+		return "", err
+	}
+	due, _, err := parking(s).Due(ctx, lastPosition, outbox.Slice{Count: 10, Bytes: 1 << 20})
+	if err != nil || len(due) == 0 {
+		return "", err
+	}
+	_, err = s.db.ExecContext(ctx, `UPDATE outbox_parked SET state = 'parked', changed_at = clock_timestamp()
+		WHERE aggregate_id = ? AND state = 'redrive'`, due[0].Key.ID)
+	return "", err
+}}
+
+// total changes a customer's total in two statements, or in one.
+func total(name string, statements ...string) *operation {
+	return &operation{name: name, do: func(ctx context.Context, s *side) (string, error) {
+		var read int64
+		for _, statement := range statements {
+			err := s.db.QueryRowContext(ctx, statement, read).Scan(&read)
+			if err != nil {
+				return "", err
+			}
+		}
+		return "", nil
+	}}
+}
+
+var (
+	racy = total("read and write", "SELECT amount_minor + 100 FROM customer_totals WHERE ? = 0",
+		"UPDATE customer_totals SET amount_minor = ? RETURNING 0")
+	sound = total("write", "UPDATE customer_totals SET amount_minor = amount_minor + 100 + ? RETURNING 0")
+)
+
+// both changes two rows in one transaction, in the order that is asked for.
+func both(name string, a, b string) *operation {
+	return &operation{name: name, do: func(ctx context.Context, s *side) (string, error) {
+		tx, err := s.db.BeginTx(ctx, nil)
+		if err != nil {
+			return "", err
+		}
+		defer func() { _ = tx.Rollback() }()
+		for _, id := range []string{a, b} {
+			if _, err := tx.ExecContext(ctx, "UPDATE orders SET amount_minor = amount_minor + 1 WHERE id = ?", id); err != nil {
+				return "", postgres.ErrUnavailable.Wrap(err) // the victim of a deadlock
+			}
+		}
+		return "", tx.Commit()
+	}}
+}
+
+// sabotage are the operations that are defined only to be noticed.
+var sabotage = []*operation{refusal, racy, sound, both("one and other", created, paid), both("other and one", paid, created)}
+
+// laboratory has a world, and every operation's profile there.
+func laboratory(t *testing.T, names ...string) (*world, map[*operation]profile) {
+	t.Helper()
+	w := newWorld(t)
+	var wanted []*operation
+	for _, name := range names {
+		wanted = append(wanted, named(name))
+	}
+	known, err := profiles(t.Context(), w, wanted)
+	require.NoError(t, err)
+	return w, known
+}
+
+func explored(t *testing.T, a, b string) result {
+	t.Helper()
+	w, known := laboratory(t, a, b)
+	p := newPair(named(a), named(b), known)
+	require.NoError(t, p.prepare(t.Context(), w))
+	r := result{failed: make(map[string]failure)}
+	p.explore(t.Context(), w, &r, 1000)
+	require.NoError(t, r.err)
+	require.True(t, r.whole)
+	return r
+}
+
+// TestRefusalWithoutANoticeIsNoticed: a leader that refuses in the database alone beside a frozen redrive.
+func TestRefusalWithoutANoticeIsNoticed(t *testing.T) {
+	w, known := laboratory(t, "relay redrives", refusal.name)
+	p := newPair(named("relay redrives"), refusal, known)
+	rng := rand.New(rand.NewPCG(1, 1))
+	r := result{failed: make(map[string]failure)}
+	for r.run < patience && len(r.failed) < 2 {
+		left := [2]int{known[p.operations[0]].steps, known[p.operations[1]].steps}
+		require.NoError(t, p.try(t.Context(), w, &random{rng: rng, left: left}, &r))
+	}
+	require.Contains(t, r.failed, lot)
+	require.Contains(t, r.failed, peace)
+	require.Contains(t, r.failed[peace].detail, "in the stream 2 times")
+}
+
+// TestLostUpdateIsNoticed: what reads in one statement and writes in another loses updates, which one statement does not.
+func TestLostUpdateIsNoticed(t *testing.T) {
+	r := explored(t, racy.name, racy.name)
+	require.Contains(t, r.failed, serial)
+	require.Contains(t, r.failed[serial].detail, "amount_minor=200")
+	require.Empty(t, explored(t, sound.name, sound.name).failed)
+}
+
+// TestEveryMergeIsRun: where nothing waits there are as many interleavings as merges of the steps, each once.
+func TestEveryMergeIsRun(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want int
+	}{{"place", "renew", 10}, {"once: new", "pay", 35}} {
+		w, known := laboratory(t, c.a, c.b)
+		p := newPair(named(c.a), named(c.b), known)
+		require.EqualValues(t, c.want, p.merges)
+		var e explorer
+		seen := make(map[string]bool)
+		for more := true; more; more = e.next() {
+			h, err := w.interleave(t.Context(), normal, p.operations, &e)
+			require.NoError(t, err)
+			require.Zero(t, h.blocked)
+			seen[h.order()] = true
+		}
+		require.Len(t, seen, c.want)
+	}
+}
+
+// TestDeadlocksEnd: each of two that wait for each other is the victim once, and is tried again.
+func TestDeadlocksEnd(t *testing.T) {
+	r := explored(t, "one and other", "other and one")
+	require.Positive(t, r.deadlocks)
+	require.Zero(t, r.deadlocks%2, "each is the victim as often as the other")
+	require.Empty(t, r.failed)
+	require.Zero(t, explored(t, "one and other", "one and other").deadlocks)
+}
+
+// TestWaitingIsNoOption: what waits for a lock goes on when that is free, so there are fewer interleavings.
+func TestWaitingIsNoOption(t *testing.T) {
+	r := explored(t, sound.name, sound.name)
+	require.Equal(t, 4, r.run, "of six merges: one side's write waits for the other one's commit")
+	require.Positive(t, r.blocked)
+}
+
+// TestNothingIsLostByLeavingOut: the interleavings that are run come to every outcome that all of them come to.
+func TestNothingIsLostByLeavingOut(t *testing.T) {
+	for _, c := range [][2]string{{"once: new", "fail: new"}, {"pay", "cancel"}, {racy.name, racy.name}, {"sweep the inbox", "once: waiting"}} {
+		w, known := laboratory(t, c[0], c[1])
+		p := newPair(named(c[0]), named(c[1]), known)
+		outcomes := func(e *explorer) (found []string, runs int) {
+			for more := true; more; more = e.next() {
+				h, outcome, err := p.run(t.Context(), w, p.operations, e)
+				require.NoError(t, err)
+				if text := answered(h.answers, outcome); !e.redundant {
+					runs++
+					if !slices.Contains(found, text) {
+						found = append(found, text)
+					}
+				}
+			}
+			return found, runs
+		}
+		every, all := outcomes(&explorer{})
+		reduced, some := outcomes(&explorer{reduced: true})
+		require.ElementsMatch(t, every, reduced)
+		require.Less(t, some, all)
+		t.Logf("%s: %d of %d interleavings, %d outcomes", p, some, all, len(every))
+	}
+}

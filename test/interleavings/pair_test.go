@@ -1,0 +1,134 @@
+package interleavings_test
+
+import (
+	"context"
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+)
+
+// pair is two operations that run at the same time.
+type pair struct {
+	operations [2]*operation
+	serial     []string  // the outcomes of the two serial orders
+	alone      [2]string // the outcome of each without the other; only where the other one may refuse
+	merges     int64     // of the steps that each makes alone: how many interleavings there are if nobody waits
+	disjoint   bool      // the two use no table, and no stream, in common
+}
+
+// String names the pair as the list of known failures does.
+func (p *pair) String() string { return p.operations[0].name + " | " + p.operations[1].name }
+
+func (p *pair) relay() bool { return p.operations[0].relay || p.operations[1].relay }
+
+// profile is what an operation does when it runs alone.
+type profile struct {
+	steps  int
+	tables map[string]bool
+	code   string
+}
+
+// profiles runs each operation alone.
+func profiles(ctx context.Context, w *world, all []*operation) (map[*operation]profile, error) {
+	found := make(map[*operation]profile)
+	for _, o := range all {
+		w.sides[0].tables = make(map[string]bool)
+		h, err := w.interleave(ctx, o.state(), [2]*operation{o, nil}, first(0))
+		if err != nil {
+			return nil, fmt.Errorf("%s alone: %w", o.name, err)
+		}
+		found[o] = profile{len(h.steps), w.sides[0].tables, h.answers[0].code()}
+	}
+	return found, nil
+}
+
+// pairs are any two operations that begin in the same state, and each with itself.
+func pairs(all []*operation, known map[*operation]profile) (found []*pair) {
+	for i, a := range all {
+		for _, b := range all[i:] {
+			apart := a.untrue && b.relay || b.untrue && a.relay
+			if a.state().name == b.state().name && !apart {
+				found = append(found, newPair(a, b, known))
+			}
+		}
+	}
+	return found
+}
+
+func newPair(a, b *operation, known map[*operation]profile) *pair {
+	p := &pair{operations: [2]*operation{a, b}, disjoint: true}
+	m, n := int64(known[a].steps), int64(known[b].steps)
+	p.merges = new(big.Int).Binomial(m+n, n).Int64()
+	for table := range known[a].tables {
+		p.disjoint = p.disjoint && !known[b].tables[table]
+	}
+	return p
+}
+
+// prepare learns what the serial orders come to.
+func (p *pair) prepare(ctx context.Context, w *world) error {
+	if p.relay() {
+		return nil
+	}
+	for i := range 2 {
+		h, outcome, err := p.run(ctx, w, p.operations, first(i))
+		if err != nil {
+			return err
+		}
+		p.serial = append(p.serial, answered(h.answers, outcome))
+	}
+	for i, o := range p.operations {
+		if o.refuses == nil {
+			continue
+		}
+		others := p.operations
+		others[i] = nil
+		h, outcome, err := p.run(ctx, w, others, first(1-i))
+		if err != nil {
+			return err
+		}
+		p.alone[1-i] = answered(h.answers, outcome)
+	}
+	return nil
+}
+
+func (p *pair) run(ctx context.Context, w *world, operations [2]*operation, choose chooser) (*history, string, error) {
+	h, err := w.interleave(ctx, p.operations[0].state(), operations, choose)
+	if err != nil {
+		return nil, "", err
+	}
+	rows, err := w.rows(ctx)
+	return h, w.outcome(rows), err
+}
+
+// isSerial reports whether an outcome is that of a serial order. Answers may differ where an operation guesses, and where one
+// refused the outcome is that of the other one alone.
+func (p *pair) isSerial(answers [2]answer, outcome string) bool {
+	here := answered(answers, outcome)
+	for i, o := range p.operations {
+		if o.refuses[answers[i].String()] != "" && without(i, here) == without(i, p.alone[1-i]) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(p.serial, func(expected string) bool {
+		compared := here
+		for i, o := range p.operations {
+			if o.guesses[answers[i].String()] != "" {
+				compared, expected = without(i, compared), without(i, expected)
+			}
+		}
+		return compared == expected
+	})
+}
+
+func answered(answers [2]answer, outcome string) string {
+	return fmt.Sprintf("A: %s\nB: %s\n%s", answers[0], answers[1], outcome)
+}
+
+// without leaves out what one side answered.
+func without(i int, text string) string {
+	lines := strings.SplitN(text, "\n", 3)
+	lines[i] = ""
+	return strings.Join(lines, "\n")
+}

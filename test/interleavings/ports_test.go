@@ -1,0 +1,190 @@
+package interleavings_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// driven are the ports that the Postgres adapters implement, and those of them that are not only the ports of a transaction.
+var driven = []struct {
+	port reflect.Type
+	made func(db *bun.DB) any
+}{
+	{reflect.TypeFor[outbox.CursorStore](), func(db *bun.DB) any { return postgres.NewCursorStore(db, relayName, "STREAM") }},
+	{reflect.TypeFor[outbox.Parking](), func(db *bun.DB) any { return postgres.NewParking(db, relayName) }},
+	{reflect.TypeFor[outbox.Attendant](), func(db *bun.DB) any { return postgres.NewParking(db, relayName) }},
+	{reflect.TypeFor[outbox.Retention](), func(db *bun.DB) any { return postgres.NewRetention(db, relayName) }},
+	{reflect.TypeFor[outbox.Elector](), func(db *bun.DB) any { return postgres.NewElector(db, relayName, "instance", leaseTTL) }},
+	{reflect.TypeFor[outbox.Log](), func(db *bun.DB) any { return postgres.NewLog(db, relayName, quiet) }},
+	{reflect.TypeFor[operating.Desk](), func(db *bun.DB) any { return postgres.NewDesk(db, relayName, "STREAM") }},
+	{reflect.TypeFor[operating.Bench](), func(db *bun.DB) any { return postgres.NewDesk(db, relayName, "STREAM") }},
+	{reflect.TypeFor[ordering.UnitOfWork](), func(db *bun.DB) any { return postgres.NewUnitOfWork(db) }},
+	{reflect.TypeFor[ordering.ExpiredKeys](), func(db *bun.DB) any { return postgres.NewExpiredKeys(db) }},
+	{reflect.TypeFor[inbox.UnitOfWork](), func(db *bun.DB) any { return postgres.NewInbox(db) }},
+	{reflect.TypeFor[inbox.DeadLetters](), func(db *bun.DB) any { return postgres.NewInbox(db) }},
+	{reflect.TypeFor[inbox.LetterDesk](), func(db *bun.DB) any { return postgres.NewInbox(db) }},
+	{reflect.TypeFor[inbox.Sweeper](), func(db *bun.DB) any { return postgres.NewInbox(db) }},
+
+	{port: reflect.TypeFor[ordering.Keys]()},
+	{port: reflect.TypeFor[ordering.Orders]()},
+	{port: reflect.TypeFor[outbox.Appender]()},
+	{port: reflect.TypeFor[inbox.Totals]()},
+}
+
+// reads are the methods that only read.
+var reads = []string{
+	"outbox.CursorStore.Load",
+	"outbox.Parking.Due",
+	"outbox.Attendant.Waiting",
+	"outbox.Log.After",
+	"operating.Desk.List", "operating.Desk.Measure", "operating.Desk.Status",
+	"operating.Bench.At", "operating.Bench.Behind", "operating.Bench.Cursor", "operating.Bench.Held",
+	"inbox.LetterDesk.CountDead", "inbox.LetterDesk.Letter", "inbox.LetterDesk.Letters", "inbox.LetterDesk.Subscribers",
+}
+
+// within are the methods of a transaction, which are called in an operation that is one.
+var within = map[string]string{
+	"ordering.Keys.Claim":    "ordering.UnitOfWork.Do",
+	"ordering.Orders.Get":    "ordering.UnitOfWork.Do",
+	"ordering.Orders.Save":   "ordering.UnitOfWork.Do",
+	"ordering.Orders.List":   "ordering.UnitOfWork.Do",
+	"outbox.Appender.Append": "ordering.UnitOfWork.Do",
+	"inbox.Totals.Add":       "inbox.UnitOfWork.Once",
+}
+
+// nameOf is a port as operations name it: outbox.Parking.
+func nameOf(port reflect.Type) string { return path.Base(port.PkgPath()) + "." + port.Name() }
+
+// TestEveryMethodHasItsPlace finds the methods by reflection. Each has an operation, or is a read.
+func TestEveryMethodHasItsPlace(t *testing.T) {
+	written := make(map[string]bool)
+	for _, o := range operations {
+		for _, method := range o.methods {
+			written[method] = true
+		}
+	}
+	every := make(map[string]bool)
+	for _, d := range driven {
+		for i := range d.port.NumMethod() {
+			method := nameOf(d.port) + "." + d.port.Method(i).Name
+			every[method] = true
+			places := 0
+			for _, has := range []bool{written[method], slices.Contains(reads, method), written[within[method]]} {
+				if has {
+					places++
+				}
+			}
+			if places != 1 {
+				t.Errorf("%s stands in %d places: it needs an operation, or a line in the list reads; the package comment says how", method, places)
+			}
+		}
+	}
+	for _, list := range [][]string{reads, keysOf(written), keysOf(within)} {
+		for _, method := range list {
+			if !every[method] {
+				t.Errorf("%s is listed, and is no method of a driven port", method)
+			}
+		}
+	}
+}
+
+func keysOf[V any](m map[string]V) (all []string) {
+	for key := range m {
+		all = append(all, key)
+	}
+	return all
+}
+
+// TestEveryPortIsListed reads from the adapters' source which ports they implement.
+func TestEveryPortIsListed(t *testing.T) {
+	const folder = "../../internal/adapters/postgres"
+	files, err := filepath.Glob(filepath.Join(folder, "*.go"))
+	require.NoError(t, err)
+	var implemented, listed []string
+	for _, file := range files {
+		if !strings.HasSuffix(file, "_test.go") {
+			implemented = append(implemented, portsIn(t, file)...)
+		}
+	}
+	for _, d := range driven {
+		listed = append(listed, nameOf(d.port))
+	}
+	require.ElementsMatch(t, implemented, listed)
+}
+
+// portsIn returns the ports that a file declares to implement: var _ ports.Log = (*Log)(nil).
+func portsIn(t *testing.T, file string) (found []string) {
+	t.Helper()
+	source, err := os.ReadFile(file)
+	require.NoError(t, err)
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, source, 0)
+	require.NoError(t, err)
+	imports := make(map[string]string)
+	for _, spec := range parsed.Imports {
+		where, err := strconv.Unquote(spec.Path.Value)
+		require.NoError(t, err)
+		name := path.Base(where)
+		if spec.Name != nil {
+			name = spec.Name.Name
+		}
+		imports[name] = where
+	}
+	ast.Inspect(parsed, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || len(spec.Names) != 1 || spec.Names[0].Name != "_" {
+			return true
+		}
+		if port, ok := spec.Type.(*ast.SelectorExpr); ok {
+			if pkg, ok := port.X.(*ast.Ident); ok && strings.Contains(imports[pkg.Name], "/internal/ports/") {
+				found = append(found, path.Base(imports[pkg.Name])+"."+port.Sel.Name)
+			}
+		}
+		return true
+	})
+	return found
+}
+
+// TestReadsOnlyRead calls each with nothing and looks at what it sends. The log is read past database/sql, so what After sends
+// is not seen.
+func TestReadsOnlyRead(t *testing.T) {
+	w := newWorld(t)
+	require.NoError(t, w.reset(t.Context(), normal))
+	s := w.sides[0]
+	for _, d := range driven {
+		for i := range d.port.NumMethod() {
+			method := d.port.Method(i)
+			name := nameOf(d.port) + "." + method.Name
+			if !slices.Contains(reads, name) || name == "outbox.Log.After" {
+				continue
+			}
+			s.sent = nil
+			arguments := []reflect.Value{reflect.ValueOf(t.Context())}
+			for in := 1; in < method.Type.NumIn(); in++ {
+				arguments = append(arguments, reflect.Zero(method.Type.In(in)))
+			}
+			reflect.ValueOf(d.made(s.db)).MethodByName(method.Name).Call(arguments)
+			require.NotEmpty(t, s.sent, "%s sends nothing", name)
+			for _, statement := range s.sent {
+				require.False(t, writes.MatchString(statement), "%s is listed as a read, and sends %s", name, statement)
+			}
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package interleavings_test
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+var turn = outbox.Turn{Token: leaseToken, Revision: revision}
+
+// cursors, parking and elector are the adapters of one side.
+func cursors(s *side) *postgres.CursorStore {
+	return postgres.NewCursorStore(s.db, relayName, "STREAM")
+}
+func parking(s *side) *postgres.Parking { return postgres.NewParking(s.db, relayName) }
+func elector(s *side) *postgres.Elector {
+	return postgres.NewElector(s.db, relayName, fmt.Sprint("instance ", s.index), leaseTTL)
+}
+
+// parkings is an operation on the parking lot.
+func parkings(method, name string, do func(ctx context.Context, p *postgres.Parking) (string, error)) *operation {
+	return &operation{
+		name: name, methods: []string{"outbox." + method}, turn: method[:8] == "Parking.",
+		do: func(ctx context.Context, s *side) (string, error) { return do(ctx, parking(s)) },
+	}
+}
+
+func settle(name string, tail ports.Stamp, sequence uint64) *operation {
+	o := parkings("Parking.Settle", name, func(ctx context.Context, p *postgres.Parking) (string, error) {
+		settled, err := p.Settle(ctx, turn, tail, sequence, true)
+		return fmt.Sprintf("%+v", settled), err
+	})
+	o.untrue = sequence != lastSequence
+	return o
+}
+
+func save(name string, position int, sequence uint64) *operation {
+	return &operation{name: name, methods: []string{"outbox.CursorStore.Save"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
+		cursor, err := cursors(s).Save(ctx, turn, outbox.Cursor{Progress: at(position).Progress(), StreamCreated: "1", StreamSequence: sequence})
+		return fmt.Sprintf("%+v", cursor), err
+	}}
+}
+
+var relayOperations = []*operation{
+	save("save the cursor", 8, 7),
+	guessing(save("save the cursor further back", 4, 4), map[string]string{
+		"ok {Progress:{Position:4 EventID:" + at(4).ID + "} StreamCreated:1 StreamSequence:4 PurgedTo:7 Revision:4 Halt:<nil>}": "the event id is from before the write and tells of an event that a purge has removed; PurgedTo does not, and by that the relay halts",
+	}),
+	{name: "report a halt", methods: []string{"outbox.CursorStore.Report"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
+		return "", cursors(s).Report(ctx, turn, outbox.NewHalt(outbox.HaltTailGone, "gone"))
+	}},
+	settle("settle: nothing", ports.Stamp{Ours: true, Progress: at(7).Progress(), Event: 7, Redriven: true}, lastSequence),
+	settle("settle: a notice", ports.Stamp{Ours: true, Progress: at(8).Progress(), Parked: "too large", Kept: 6}, 7),
+	settle("settle: a notice of an event that was passed before", ports.Stamp{Ours: true, Progress: at(4).Progress(), Parked: "too large", Kept: 6}, 7),
+	settle("settle: redriven", ports.Stamp{Ours: true, Progress: at(7).Progress(), Event: 5, Redriven: true}, 8),
+	guessing(settle("settle: lost", ports.Stamp{Ours: true, Progress: at(4).Progress(), Event: 4}, 4), map[string]string{
+		"ok {Waiting:true Lost:true}": "what waits and what is lost is told from before the write, which errs on the safe side",
+	}),
+	parkings("Parking.SetAside", "set events aside", func(ctx context.Context, p *postgres.Parking) (string, error) {
+		aside, err := p.SetAside(ctx, turn, log[7:])
+		return fmt.Sprint(aside), err
+	}),
+	parkings("Parking.Refuse", "refuse", func(ctx context.Context, p *postgres.Parking) (string, error) {
+		return "", p.Refuse(ctx, turn, at(2), "still too large")
+	}),
+	{name: "purge", methods: []string{"outbox.Retention.Purge"}, refuses: map[string]string{
+		"ok 0": "if the relay has written since the statement's snapshot was taken, nothing is removed: the next purge does it",
+	}, do: func(ctx context.Context, s *side) (string, error) {
+		n, err := postgres.NewRetention(s.db, relayName).Purge(ctx, leaseToken, age, 10)
+		return fmt.Sprint(n), err
+	}},
+	{name: "acquire", methods: []string{"outbox.Elector.Acquire"}, do: func(ctx context.Context, s *side) (string, error) {
+		term, err := elector(s).Acquire(ctx)
+		return fmt.Sprint(term.Token), err
+	}},
+	{name: "renew", methods: []string{"outbox.Elector.Renew"}, do: func(ctx context.Context, s *side) (string, error) {
+		term, err := elector(s).Renew(ctx, outbox.Term{Token: leaseToken})
+		return fmt.Sprint(term.Token), err
+	}},
+	{name: "resign", methods: []string{"outbox.Elector.Resign"}, do: func(ctx context.Context, s *side) (string, error) {
+		return "", elector(s).Resign(ctx, outbox.Term{Token: leaseToken})
+	}},
+	parkings("Attendant.Redrive", "redrive one aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+		n, err := p.Redrive(ctx, &outbox.Key{Type: "order", ID: parked})
+		return fmt.Sprint(n), err
+	}),
+	parkings("Attendant.Redrive", "redrive all", func(ctx context.Context, p *postgres.Parking) (string, error) {
+		n, err := p.Redrive(ctx, nil)
+		return fmt.Sprint(n), err
+	}),
+	parkings("Attendant.Discard", "discard: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+		return "", p.Discard(ctx, 3)
+	}),
+	parkings("Attendant.Discard", "discard: second of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+		return "", p.Discard(ctx, 6)
+	}),
+	parkings("Attendant.Discard", "discard: to be redriven", func(ctx context.Context, p *postgres.Parking) (string, error) {
+		return "", p.Discard(ctx, 2)
+	}),
+	{name: "adopt (the cursor)", methods: []string{"operating.Bench.Adopt"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
+		cursor := outbox.Cursor{Progress: at(4).Progress(), StreamCreated: "1", StreamSequence: 7}
+		return "", postgres.NewDesk(s.db, relayName, "STREAM").Adopt(ctx, revision, cursor, false)
+	}},
+	adoption("adopt (the whole command)"),
+	adoption("adopt (the whole command), and a relay drains", leading{}.run),
+	{name: "report another halt", methods: []string{"outbox.CursorStore.Report"}, in: &halted, turn: true, do: func(ctx context.Context, s *side) (string, error) {
+		return "", cursors(s).Report(ctx, turn, outbox.NewHalt(outbox.HaltTailGone, "gone"))
+	}},
+}
+
+// adoption is what `outboxie outbox adopt --yes` does where the stream is gone.
+func adoption(name string, then ...func(ctx context.Context, s *side) (string, error)) *operation {
+	return &operation{name: name, methods: []string{"operating.Bench.Adopt"}, in: &halted, relay: true, do: func(ctx context.Context, s *side) (string, error) {
+		adopter := operating.NewAdopter(postgres.NewDesk(s.db, relayName, "STREAM"), &gatedStream{Publisher: s.world.stream, side: s})
+		plan, err := adopter.Plan(ctx, nil)
+		if err != nil {
+			return "", err
+		}
+		if err := adopter.Do(ctx, plan); err != nil || len(then) == 0 {
+			return "", err
+		}
+		s.step("the rest", unknown)
+		s.free.Store(true)
+		return then[0](ctx, s)
+	}}
+}

@@ -1,0 +1,221 @@
+package interleavings_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/app/relay"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// wholeRelays are relays as they are, with gates in their ports. Each runs until it has nothing to do, and resigns. So that
+// the schedules stay few, each has gates only in the part of its life that it is named for.
+var wholeRelays = []*operation{
+	leads("relay takes over", leading{until: "Log.After"}),
+	leads("relay drains", leading{leads: true, from: "Log.After", until: "second Due"}),
+	leads("relay redrives", leading{leads: true, from: "Due", until: "second Due"}),
+	leads("relay of a broker that takes less takes over", leading{refuses: 2, until: "second Due"}),
+}
+
+// leading says what is special about a relay.
+type leading struct {
+	leads   bool            // it leads already, under the token of the state
+	from    string          // the call where its gate closes; empty: it does so from the start
+	until   string          // the call from which on the rest is one step
+	refuses outbox.Position // an event that its broker does not take
+}
+
+func leads(name string, l leading) *operation {
+	return &operation{name: name, relay: true, prelude: l.from != "", do: func(ctx context.Context, s *side) (string, error) {
+		return l.run(ctx, s)
+	}}
+}
+
+func (l leading) run(ctx context.Context, s *side) (string, error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	r := &relayRun{leading: l, side: s, stop: stop}
+	r.relay = relay.New(relay.Ports{
+		Log:       &gatedLog{postgres.NewLog(s.world.plain, relayName, quiet), r},
+		Cursors:   cursors(s),
+		Publisher: &gatedStream{Publisher: s.world.stream, side: s, refuses: l.refuses},
+		Parking:   &watchedParking{parking(s), r},
+		Retention: postgres.NewRetention(s.db, relayName),
+		Elector:   &watchedElector{elector(s), r},
+		Waker:     memory.NewBell(),
+		Alarm:     r,
+	}, options, slog.New(r))
+	err := r.relay.Run(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.halt, err
+}
+
+var (
+	quiet   = slog.New(slog.DiscardHandler)
+	options = relay.Options{LeaseTTL: leaseTTL, Poll: leaseTTL, Slice: outbox.Slice{Count: 100, Bytes: 1 << 20}}
+)
+
+// relayRun watches a relay. It ends the relay when that waits for a wake-up, halts, or tries for the lease again.
+type relayRun struct {
+	leading
+	side  *side
+	relay *relay.Relay
+	stop  context.CancelFunc
+
+	mu    sync.Mutex
+	calls map[string]int
+	halt  string
+}
+
+// C is the relay's alarm. It is asked for when there is nothing to do.
+func (r *relayRun) C() <-chan struct{} {
+	r.stop()
+	return nil
+}
+
+// reach closes the gate, and opens it again.
+func (r *relayRun) reach(call string) {
+	r.mu.Lock()
+	if r.calls == nil {
+		r.calls = make(map[string]int)
+	}
+	r.calls[call]++
+	count := r.calls[call]
+	r.mu.Unlock()
+	if call == r.from && count == 1 {
+		r.side.free.Store(false)
+	}
+	if r.until == call || r.until == "second "+call && count == 2 {
+		r.side.step("the rest", unknown)
+		r.side.free.Store(true)
+	}
+}
+
+// Enabled and the following make it a log's handler: that is how a halt is learned of.
+func (r *relayRun) Enabled(context.Context, slog.Level) bool { return true }
+func (r *relayRun) WithAttrs([]slog.Attr) slog.Handler       { return r }
+func (r *relayRun) WithGroup(string) slog.Handler            { return r }
+
+// Handle ends a relay that has halted.
+func (r *relayRun) Handle(_ context.Context, record slog.Record) error {
+	if record.Message == "relay halted" {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		record.Attrs(func(a slog.Attr) bool {
+			r.halt += fmt.Sprint(a.Value, " ")
+			return true
+		})
+		r.stop()
+	}
+	return nil
+}
+
+type watchedElector struct {
+	ports.Elector
+	r *relayRun
+}
+
+// Acquire gives one term at most, and to a relay that leads already the state's.
+func (e *watchedElector) Acquire(ctx context.Context) (outbox.Term, error) {
+	e.r.reach("Acquire")
+	if e.r.calls["Acquire"] > 1 {
+		e.r.stop()
+		return outbox.Term{}, ports.ErrLeaseHeld
+	}
+	if e.r.leads {
+		return outbox.Term{Token: leaseToken, Deadline: time.Now().Add(leaseTTL)}, nil
+	}
+	return e.Elector.Acquire(ctx)
+}
+
+type gatedLog struct {
+	ports.Log
+	r *relayRun
+}
+
+func (l *gatedLog) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (ports.Page, error) {
+	l.r.reach("Log.After")
+	l.r.side.step("read the log", read, l.r.side.touches("outbox, outbox_parked and outbox_cursor")...)
+	return l.Log.After(ctx, from, limit)
+}
+
+type watchedParking struct {
+	ports.Parking
+	r *relayRun
+}
+
+func (p *watchedParking) Due(ctx context.Context, upTo outbox.Position, limit outbox.Slice) ([]outbox.Entry, bool, error) {
+	p.r.reach("Due")
+	return p.Parking.Due(ctx, upTo, limit)
+}
+
+// gatedStream makes each call to the stream a step, but for reading a message: those never change.
+type gatedStream struct {
+	ports.Publisher
+	side    *side
+	refuses outbox.Position
+}
+
+func (g *gatedStream) step(format string, args ...any) {
+	what := fmt.Sprintf("stream: "+format, args...)
+	g.side.step(what, visible, g.side.touches(what)...)
+}
+
+func (g *gatedStream) Open(ctx context.Context, create bool) (ports.StreamInfo, error) {
+	g.step("open")
+	return g.Publisher.Open(ctx, create)
+}
+
+func (g *gatedStream) Look(ctx context.Context) (ports.StreamInfo, error) {
+	g.step("look")
+	return g.Publisher.Look(ctx)
+}
+
+func (g *gatedStream) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
+	g.step("publish %d events after %d", len(batch), after)
+	return g.taken(batch, after, func(batch []outbox.Entry) (uint64, error) { return g.Publisher.Publish(ctx, after, batch) })
+}
+
+func (g *gatedStream) Redrive(ctx context.Context, after uint64, at outbox.Progress, batch []outbox.Entry) (uint64, error) {
+	g.step("redrive %d events after %d", len(batch), after)
+	return g.taken(batch, after, func(batch []outbox.Entry) (uint64, error) { return g.Publisher.Redrive(ctx, after, at, batch) })
+}
+
+func (g *gatedStream) Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error) {
+	g.step("notify after %d", after)
+	return g.Publisher.Notify(ctx, after, notice)
+}
+
+// taken appends what the broker takes. What it does not take is judged before anything is sent.
+func (g *gatedStream) taken(batch []outbox.Entry, after uint64, do func([]outbox.Entry) (uint64, error)) (uint64, error) {
+	for i, entry := range batch {
+		if entry.Position != g.refuses {
+			continue
+		}
+		last, err := after, error(nil)
+		if i > 0 {
+			last, err = do(batch[:i])
+		}
+		if err == nil {
+			err = &ports.RefusedError{Entry: entry, Reason: "too large for this broker"}
+		}
+		return last, err
+	}
+	return do(batch)
+}
+
+// relayed runs a relay without gates until it has nothing to do, and returns why it halted, if it did.
+func (w *world) relayed(ctx context.Context, db *bun.DB) (string, error) {
+	outside := &side{world: w, db: db, tables: map[string]bool{}}
+	outside.free.Store(true)
+	return leading{until: "never"}.run(ctx, outside)
+}

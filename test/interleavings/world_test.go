@@ -1,0 +1,234 @@
+package interleavings_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// world is a database in which one interleaving runs after the other, each from the same state.
+type world struct {
+	control *pgx.Conn
+	plain   *bun.DB // not gated: the read of the log, and what happens after the interleaving
+	sides   [2]*side
+	stream  *memory.Stream
+	tables  []string
+	runs    int
+	began   time.Time // of the present interleaving
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	address := infra.Database(t)
+	w := &world{}
+	var err error
+	w.control, err = pgx.ConnectConfig(t.Context(), connConfig(t, address))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = w.control.Close(context.Background()) })
+	w.plain = bun.NewDB(stdlib.OpenDB(*connConfig(t, address)), pgdialect.New())
+	t.Cleanup(func() { require.NoError(t, w.plain.Close()) })
+	for i := range w.sides {
+		w.sides[i] = &side{index: i, world: w, events: make(chan event, 4), let: make(chan struct{}), tables: map[string]bool{}}
+		w.sides[i].free.Store(true)
+		openGated(t, address, w.sides[i])
+	}
+	rows, err := w.control.Query(t.Context(), `SELECT tablename::text FROM pg_tables
+		WHERE schemaname = 'public' AND tablename NOT LIKE 'goose%' ORDER BY tablename`)
+	require.NoError(t, err)
+	w.tables, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	for _, table := range w.tables { // autovacuum takes locks of its own
+		_, err := w.control.Exec(t.Context(), "ALTER TABLE "+table+" SET (autovacuum_enabled = false)")
+		require.NoError(t, err)
+	}
+	w.keep(t, normal, halted)
+	w.prepare(t)
+	return w
+}
+
+// keep makes each state once and keeps its rows in a schema of their own, with a function that brings them back.
+func (w *world) keep(t testing.TB, states ...state) {
+	t.Helper()
+	for _, s := range states {
+		_, err := w.control.Exec(t.Context(), s.rows+"CREATE SCHEMA "+s.name)
+		require.NoError(t, err)
+		body := fmt.Sprintf("PERFORM setval('public.outbox_position_seq', %d);", lastPosition)
+		for _, table := range w.tables {
+			_, err := w.control.Exec(t.Context(), fmt.Sprintf("CREATE TABLE %[1]s.%[2]s AS TABLE %[2]s; DELETE FROM %[2]s", s.name, table))
+			require.NoError(t, err)
+			body += fmt.Sprintf("DELETE FROM %[2]s; INSERT INTO %[2]s OVERRIDING SYSTEM VALUE SELECT * FROM %[1]s.%[2]s;", s.name, table)
+		}
+		_, err = w.control.Exec(t.Context(), fmt.Sprintf("CREATE FUNCTION %s.again() RETURNS void LANGUAGE plpgsql AS $$ BEGIN %s END $$", s.name, body))
+		require.NoError(t, err)
+	}
+}
+
+const vacuumEvery = 50
+
+// reset brings the database and the stream into a state.
+func (w *world) reset(ctx context.Context, s state) error {
+	if w.runs++; w.runs%vacuumEvery == 0 {
+		if _, err := w.control.Exec(ctx, "VACUUM "+strings.Join(w.tables, ", ")); err != nil {
+			return err
+		}
+	}
+	if _, err := w.control.Exec(ctx, "SELECT "+s.name+".again()"); err != nil {
+		return fmt.Errorf("bring the database into the state %s: %w", s.name, err)
+	}
+	w.stream = s.stream()
+	w.sides[0].sent, w.sides[1].sent = nil, nil
+	w.began = time.Now().Add(-time.Second) // clocks of one machine, but allow for the rounding
+	return nil
+}
+
+// interleave runs two operations from a state. It does so again if a call gave up because the machine is slow.
+func (w *world) interleave(ctx context.Context, s state, operations [2]*operation, choose chooser) (*history, error) {
+	for tries := 1; ; tries++ {
+		if err := w.reset(ctx, s); err != nil {
+			return nil, err
+		}
+		run := &interleaving{sides: w.sides, waits: w.waits, cancel: w.cancel}
+		err := run.run(ctx, operations, choose)
+		if slow := run.answers[0].slow() || run.answers[1].slow(); err != nil || !slow || tries == mostTries {
+			return &run.history, err
+		}
+		choose.again()
+	}
+}
+
+// The statements of the control connection that are sent most often are prepared.
+const (
+	waitsName = "waits"
+	rowsName  = "rows"
+)
+
+func (w *world) prepare(t testing.TB) {
+	t.Helper()
+	_, err := w.control.Prepare(t.Context(), waitsName, "SELECT $1::int = ANY (pg_blocking_pids($2::int))")
+	require.NoError(t, err)
+	var each []string
+	for _, table := range w.tables {
+		each = append(each, fmt.Sprintf("SELECT '%s', to_jsonb(t)::text FROM %s AS t", table, table))
+	}
+	_, err = w.control.Prepare(t.Context(), rowsName, strings.Join(each, " UNION ALL "))
+	require.NoError(t, err)
+}
+
+// waits reports whether one backend waits for a lock of another one.
+func (w *world) waits(ctx context.Context, who, whom uint32) (waits bool, err error) {
+	err = w.control.QueryRow(ctx, waitsName, int32(whom), int32(who)).Scan(&waits)
+	return waits, err
+}
+
+func (w *world) cancel(ctx context.Context, pid uint32) error {
+	_, err := w.control.Exec(ctx, "SELECT pg_cancel_backend($1::int)", int(pid))
+	return err
+}
+
+// row is a row of any table.
+type row map[string]any
+
+// rows reads every table.
+func (w *world) rows(ctx context.Context) (map[string][]row, error) {
+	found, err := w.control.Query(ctx, rowsName)
+	if err != nil {
+		return nil, err
+	}
+	defer found.Close()
+	all := make(map[string][]row)
+	for found.Next() {
+		var table, text string
+		if err := found.Scan(&table, &text); err != nil {
+			return nil, err
+		}
+		var r row
+		decoder := json.NewDecoder(bytes.NewReader([]byte(text)))
+		decoder.UseNumber()
+		if err := decoder.Decode(&r); err != nil {
+			return nil, err
+		}
+		all[table] = append(all[table], r)
+	}
+	return all, found.Err()
+}
+
+func (r row) text(column string) string {
+	if value := r[column]; value != nil {
+		return fmt.Sprint(value)
+	}
+	return ""
+}
+
+func (r row) number(column string) int64 {
+	if number, ok := r[column].(json.Number); ok {
+		n, _ := number.Int64()
+		return n
+	}
+	return 0
+}
+
+// outcome is the rows of all tables and the messages of the stream, without what differs from run to run: the clock, new
+// event ids, and the positions of new events, which have an order only within their aggregate.
+func (w *world) outcome(rows map[string][]row) string {
+	var lines []string
+	for table, all := range rows {
+		for _, r := range all {
+			lines = append(lines, table+" "+w.normalized(table, r))
+		}
+	}
+	slices.Sort(lines)
+	for i, message := range w.stream.Messages() {
+		lines = append(lines, fmt.Sprintf("stream %d: event %d, progress %d, redriven %t, notice %q, kept %d",
+			i+1, message.Event, message.Progress.Position, message.Redriven, message.Parked, message.Kept))
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (w *world) normalized(table string, r row) string {
+	fresh := table == "outbox" && r.number("position") > lastPosition
+	var columns []string
+	for name, value := range r {
+		text := fmt.Sprint(value)
+		switch {
+		case value == nil:
+			text = "-"
+		case strings.HasSuffix(name, "_at"):
+			text = w.moment(text)
+		case fresh && (name == "position" || name == "event_id" || name == "payload"):
+			text = "new"
+		}
+		columns = append(columns, name+"="+text)
+	}
+	slices.Sort(columns)
+	return ids.ReplaceAllString(strings.Join(columns, " "), "$1/$2")
+}
+
+// ids are those of uuidOf, which are shown as kind and number.
+var ids = regexp.MustCompile(`\b([0-9])0000000-0000-4000-8000-0*([0-9]+)\b`)
+
+// moment tells only whether a time is of this run, or later.
+func (w *world) moment(text string) string {
+	at, err := time.Parse(time.RFC3339, text)
+	switch {
+	case err != nil || at.Before(w.began):
+		return text
+	case at.After(w.began.Add(leaseTTL / 2)):
+		return "later"
+	}
+	return "now"
+}
