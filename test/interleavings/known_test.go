@@ -21,12 +21,6 @@ const (
 	misses  = "Fail waits for the letter, which Once has removed, and answers that there is none; it should answer that the event is applied"
 )
 
-// What issue 12 names. These lines go with the repairs.
-const (
-	refusesAlone = "A1: a refusal is decided in the database alone, so a frozen leader still redrives what is parked again"
-	createsTwice = "A2: an adoption that creates the stream does not look whether the stream has changed since it was planned"
-)
-
 var knownFailures = map[string]knownFailure{
 	"discard letter: dead | discard letter: first behind the dead one":         {stranded, []string{serial}, strands},
 	"discard letter: retrying | discard letter: first behind the retrying one": {stranded, []string{serial}, strands},
@@ -34,11 +28,6 @@ var knownFailures = map[string]knownFailure{
 	"once: new | fail: new":                         {twofold, []string{serial}, outruns},
 	"once: failing | fail: failing, to its death":   {serial, nil, misses},
 	"once: retrying | fail: retrying, to its death": {serial, nil, misses},
-
-	"relay drains | relay of a broker that takes less takes over":                                   {lot, []string{peace}, refusesAlone},
-	"relay redrives | relay of a broker that takes less takes over":                                 {lot, []string{peace}, refusesAlone},
-	"adopt (the whole command), and a relay drains | adopt (the whole command), and a relay drains": {peace, nil, createsTwice},
-	"adopt (the whole command) | adopt (the whole command), and a relay drains":                     {peace, nil, createsTwice},
 }
 
 // report tells what failed and is not known, and what is known and did not fail.

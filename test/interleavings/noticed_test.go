@@ -15,7 +15,7 @@ import (
 // refusal takes the lead and refuses what is to be redriven in the database alone, without a notice in the stream: nothing keeps
 // a leader that was frozen before its append from making it.
 var refusal = &operation{name: "refuse without a notice", relay: true, do: func(ctx context.Context, s *side) (string, error) {
-	term, err := elector(s).Acquire(ctx)
+	term, err := elector(s).Acquire(ctx, 0)
 	if err != nil {
 		return "", err
 	}
@@ -23,8 +23,8 @@ var refusal = &operation{name: "refuse without a notice", relay: true, do: func(
 	if err != nil {
 		return "", err
 	}
-	stream := &gatedStream{Publisher: s.world.stream, side: s}
-	info, err := stream.Open(ctx, false)
+	stream := &gatedStream{StreamRepair: s.world.stream, side: s}
+	info, err := stream.Open(ctx, 0)
 	if err != nil {
 		return "", err
 	}

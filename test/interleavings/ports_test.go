@@ -33,6 +33,7 @@ var driven = []struct {
 	{reflect.TypeFor[outbox.Attendant](), func(db *bun.DB) any { return postgres.NewParking(db, relayName) }},
 	{reflect.TypeFor[outbox.Retention](), func(db *bun.DB) any { return postgres.NewRetention(db, relayName) }},
 	{reflect.TypeFor[outbox.Elector](), func(db *bun.DB) any { return postgres.NewElector(db, relayName, "instance", leaseTTL) }},
+	{reflect.TypeFor[outbox.InstanceHalts](), func(db *bun.DB) any { return postgres.NewInstanceHalts(db, relayName, "instance") }},
 	{reflect.TypeFor[outbox.Log](), func(db *bun.DB) any { return postgres.NewLog(db, relayName, quiet) }},
 	{reflect.TypeFor[operating.Desk](), func(db *bun.DB) any { return postgres.NewDesk(db, relayName, "STREAM") }},
 	{reflect.TypeFor[operating.Bench](), func(db *bun.DB) any { return postgres.NewDesk(db, relayName, "STREAM") }},
@@ -54,9 +55,9 @@ var reads = []string{
 	"outbox.CursorStore.Load",
 	"outbox.Parking.Due",
 	"outbox.Attendant.Waiting",
-	"outbox.Log.After",
+	"outbox.Log.After", "outbox.Log.Verify",
 	"operating.Desk.List", "operating.Desk.Measure", "operating.Desk.Status",
-	"operating.Bench.At", "operating.Bench.Behind", "operating.Bench.Cursor", "operating.Bench.Held",
+	"operating.Bench.At", "operating.Bench.Behind", "operating.Bench.Cursor", "operating.Bench.Disorder", "operating.Bench.Held",
 	"inbox.LetterDesk.CountDead", "inbox.LetterDesk.Letter", "inbox.LetterDesk.Letters", "inbox.LetterDesk.Subscribers",
 }
 

@@ -2,11 +2,13 @@ package interleavings_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	operatingports "github.com/assylzhan-a/outboxie/internal/ports/operating"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
 
@@ -19,6 +21,10 @@ func cursors(s *side) *postgres.CursorStore {
 func parking(s *side) *postgres.Parking { return postgres.NewParking(s.db, relayName) }
 func elector(s *side) *postgres.Elector {
 	return postgres.NewElector(s.db, relayName, fmt.Sprint("instance ", s.index), leaseTTL)
+}
+
+func instanceHalts(s *side) *postgres.InstanceHalts {
+	return postgres.NewInstanceHalts(s.db, relayName, "instance")
 }
 
 // parkings is an operation on the parking lot.
@@ -48,7 +54,7 @@ func save(name string, position int, sequence uint64) *operation {
 var relayOperations = []*operation{
 	save("save the cursor", 8, 7),
 	guessing(save("save the cursor further back", 4, 4), map[string]string{
-		"ok {Progress:{Position:4 EventID:" + at(4).ID + "} StreamCreated:1 StreamSequence:4 PurgedTo:7 Revision:4 Halt:<nil>}": "the event id is from before the write and tells of an event that a purge has removed; PurgedTo does not, and by that the relay halts",
+		"ok {Progress:{Position:4 EventID:" + at(4).ID + "} StreamCreated:1 StreamSequence:4 PurgedTo:7 RecordedTo:2020-01-01 00:00:00 +0000 UTC Revision:4 Halt:<nil>}": "the event id is from before the write and tells of an event that a purge has removed; PurgedTo does not, and by that the relay halts",
 	}),
 	{name: "report a halt", methods: []string{"outbox.CursorStore.Report"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
 		return "", cursors(s).Report(ctx, turn, outbox.NewHalt(outbox.HaltTailGone, "gone"))
@@ -74,8 +80,18 @@ var relayOperations = []*operation{
 		return fmt.Sprint(n), err
 	}},
 	{name: "acquire", methods: []string{"outbox.Elector.Acquire"}, do: func(ctx context.Context, s *side) (string, error) {
-		term, err := elector(s).Acquire(ctx)
+		term, err := elector(s).Acquire(ctx, 0)
 		return fmt.Sprint(term.Token), err
+	}},
+	{name: "acquire from a holder that is gone", methods: []string{"outbox.Elector.Acquire"}, do: func(ctx context.Context, s *side) (string, error) {
+		term, err := elector(s).Acquire(ctx, leaseToken)
+		return fmt.Sprint(term.Token), err
+	}},
+	{name: "record that an instance is halted", methods: []string{"outbox.InstanceHalts.Record"}, do: func(ctx context.Context, s *side) (string, error) {
+		return "", instanceHalts(s).Record(ctx, outbox.NewHalt(outbox.HaltTailGone, "gone"))
+	}},
+	{name: "record that no instance is halted", methods: []string{"outbox.InstanceHalts.Record"}, do: func(ctx context.Context, s *side) (string, error) {
+		return "", instanceHalts(s).Record(ctx, nil)
 	}},
 	{name: "renew", methods: []string{"outbox.Elector.Renew"}, do: func(ctx context.Context, s *side) (string, error) {
 		term, err := elector(s).Renew(ctx, outbox.Term{Token: leaseToken})
@@ -105,6 +121,10 @@ var relayOperations = []*operation{
 		cursor := outbox.Cursor{Progress: at(4).Progress(), StreamCreated: "1", StreamSequence: 7}
 		return "", postgres.NewDesk(s.db, relayName, "STREAM").Adopt(ctx, revision, cursor, false)
 	}},
+	{name: "put the log in order", methods: []string{"operating.Bench.Realign"}, do: func(ctx context.Context, s *side) (string, error) {
+		moved, err := postgres.NewDesk(s.db, relayName, "STREAM").Realign(ctx, operatingports.Realignment{Place: 7})
+		return fmt.Sprint(moved), err
+	}},
 	adoption("adopt (the whole command)"),
 	adoption("adopt (the whole command), and a relay drains", leading{}.run),
 	{name: "report another halt", methods: []string{"outbox.CursorStore.Report"}, in: &halted, turn: true, do: func(ctx context.Context, s *side) (string, error) {
@@ -112,15 +132,22 @@ var relayOperations = []*operation{
 	}},
 }
 
-// adoption is what `outboxie outbox adopt --yes` does where the stream is gone.
+// adoption is what `outboxie outbox adopt --yes` does where the stream is gone. If that says that something has changed meanwhile,
+// the operator looks again.
 func adoption(name string, then ...func(ctx context.Context, s *side) (string, error)) *operation {
 	return &operation{name: name, methods: []string{"operating.Bench.Adopt"}, in: &halted, relay: true, do: func(ctx context.Context, s *side) (string, error) {
-		adopter := operating.NewAdopter(postgres.NewDesk(s.db, relayName, "STREAM"), &gatedStream{Publisher: s.world.stream, side: s})
-		plan, err := adopter.Plan(ctx, nil)
-		if err != nil {
-			return "", err
+		adopter := operating.NewAdopter(postgres.NewDesk(s.db, relayName, "STREAM"), &gatedStream{StreamRepair: s.world.stream, side: s})
+		var err error
+		for range 3 {
+			var plan operating.Adoption
+			if plan, err = adopter.Plan(ctx, nil); err == nil {
+				err = adopter.Do(ctx, plan)
+			}
+			if !errors.Is(err, ports.ErrOutOfTurn) && !errors.Is(err, ports.ErrTailMoved) {
+				break
+			}
 		}
-		if err := adopter.Do(ctx, plan); err != nil || len(then) == 0 {
+		if err != nil || len(then) == 0 {
 			return "", err
 		}
 		s.step("the rest", unknown)

@@ -56,8 +56,11 @@ var log = []outbox.Entry{
 	logged(6, parked, 2), logged(7, redriven, 1), logged(8, paid, 2), logged(9, parked, 3), logged(lastPosition, redrive, 3),
 }
 
+// past is when everything was recorded.
+var past = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+
 func logged(position int, aggregate string, version int64) outbox.Entry {
-	return outbox.Entry{Position: outbox.Position(position), Message: outbox.Message{
+	return outbox.Entry{Position: outbox.Position(position), RecordedAt: past, Message: outbox.Message{
 		ID: uuidOf(3, position), Type: "outboxie.order.created.v1", Subject: "orders.created",
 		Key: outbox.Key{Type: "order", ID: aggregate}, Version: version, Payload: []byte("{}"),
 	}}
@@ -69,7 +72,7 @@ func at(position int) outbox.Entry { return log[position-1] }
 var normal = state{name: "normal", rows: orderRows() + relayRows("NULL") + letterRows(), stream: func() *memory.Stream {
 	s := memory.NewStream()
 	ctx := context.Background()
-	must(s.Open(ctx, true))
+	must(s.Open(ctx, 1))
 	must(s.Publish(ctx, 0, log[:1]))
 	must(s.Notify(ctx, 1, outbox.Notice{Progress: at(2).Progress(), Parked: "too large", Kept: 1}))
 	must(s.Notify(ctx, 2, outbox.Notice{Progress: at(3).Progress(), Parked: "too large", Kept: 2}))
@@ -134,7 +137,6 @@ const unreadable = "unreadable message 9"
 
 func received(position, aggregate int) outbox.Entry {
 	e := logged(position, uuidOf(5, aggregate), int64(position%10))
-	e.RecordedAt = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 	return e
 }
 

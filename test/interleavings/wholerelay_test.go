@@ -46,10 +46,12 @@ func (l leading) run(ctx context.Context, s *side) (string, error) {
 	r.relay = relay.New(relay.Ports{
 		Log:       &gatedLog{postgres.NewLog(s.world.plain, relayName, quiet), r},
 		Cursors:   cursors(s),
-		Publisher: &gatedStream{Publisher: s.world.stream, side: s, refuses: l.refuses},
+		Publisher: &gatedStream{StreamRepair: s.world.stream, side: s, refuses: l.refuses},
 		Parking:   &watchedParking{parking(s), r},
 		Retention: postgres.NewRetention(s.db, relayName),
 		Elector:   &watchedElector{elector(s), r},
+		Halts:     memory.NewHalts().Of("instance"),
+		Liveness:  memory.NewLiveness(memory.NewPresence()),
 		Waker:     memory.NewBell(),
 		Alarm:     r,
 	}, options, slog.New(r))
@@ -125,7 +127,7 @@ type watchedElector struct {
 }
 
 // Acquire gives one term at most, and to a relay that leads already the state's.
-func (e *watchedElector) Acquire(ctx context.Context) (outbox.Term, error) {
+func (e *watchedElector) Acquire(ctx context.Context, gone int64) (outbox.Term, error) {
 	e.r.reach("Acquire")
 	if e.r.calls["Acquire"] > 1 {
 		e.r.stop()
@@ -134,7 +136,7 @@ func (e *watchedElector) Acquire(ctx context.Context) (outbox.Term, error) {
 	if e.r.leads {
 		return outbox.Term{Token: leaseToken, Deadline: time.Now().Add(leaseTTL)}, nil
 	}
-	return e.Elector.Acquire(ctx)
+	return e.Elector.Acquire(ctx, gone)
 }
 
 type gatedLog struct {
@@ -160,7 +162,7 @@ func (p *watchedParking) Due(ctx context.Context, upTo outbox.Position, limit ou
 
 // gatedStream makes each call to the stream a step, but for reading a message: those never change.
 type gatedStream struct {
-	ports.Publisher
+	ports.StreamRepair
 	side    *side
 	refuses outbox.Position
 }
@@ -170,29 +172,34 @@ func (g *gatedStream) step(format string, args ...any) {
 	g.side.step(what, visible, g.side.touches(what)...)
 }
 
-func (g *gatedStream) Open(ctx context.Context, create bool) (ports.StreamInfo, error) {
+func (g *gatedStream) Open(ctx context.Context, first uint64) (ports.StreamInfo, error) {
 	g.step("open")
-	return g.Publisher.Open(ctx, create)
+	return g.StreamRepair.Open(ctx, first)
+}
+
+func (g *gatedStream) Raise(ctx context.Context, first uint64) (ports.StreamInfo, error) {
+	g.step("raise to %d", first)
+	return g.StreamRepair.Raise(ctx, first)
 }
 
 func (g *gatedStream) Look(ctx context.Context) (ports.StreamInfo, error) {
 	g.step("look")
-	return g.Publisher.Look(ctx)
+	return g.StreamRepair.Look(ctx)
 }
 
 func (g *gatedStream) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
 	g.step("publish %d events after %d", len(batch), after)
-	return g.taken(batch, after, func(batch []outbox.Entry) (uint64, error) { return g.Publisher.Publish(ctx, after, batch) })
+	return g.taken(batch, after, func(batch []outbox.Entry) (uint64, error) { return g.StreamRepair.Publish(ctx, after, batch) })
 }
 
 func (g *gatedStream) Redrive(ctx context.Context, after uint64, at outbox.Progress, batch []outbox.Entry) (uint64, error) {
 	g.step("redrive %d events after %d", len(batch), after)
-	return g.taken(batch, after, func(batch []outbox.Entry) (uint64, error) { return g.Publisher.Redrive(ctx, after, at, batch) })
+	return g.taken(batch, after, func(batch []outbox.Entry) (uint64, error) { return g.StreamRepair.Redrive(ctx, after, at, batch) })
 }
 
 func (g *gatedStream) Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error) {
 	g.step("notify after %d", after)
-	return g.Publisher.Notify(ctx, after, notice)
+	return g.StreamRepair.Notify(ctx, after, notice)
 }
 
 // taken appends what the broker takes. What it does not take is judged before anything is sent.

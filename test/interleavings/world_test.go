@@ -12,12 +12,11 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
 	"github.com/uptrace/bun"
-	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -40,7 +39,8 @@ func newWorld(t testing.TB) *world {
 	w.control, err = pgx.ConnectConfig(t.Context(), connConfig(t, address))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = w.control.Close(context.Background()) })
-	w.plain = bun.NewDB(stdlib.OpenDB(*connConfig(t, address)), pgdialect.New())
+	w.plain, err = postgres.Open(postgres.Options{URL: address})
+	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, w.plain.Close()) })
 	for i := range w.sides {
 		w.sides[i] = &side{index: i, world: w, events: make(chan event, 4), let: make(chan struct{}), tables: map[string]bool{}}

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
@@ -17,7 +16,8 @@ import (
 // befall a stream.
 type Stream struct {
 	mu          sync.Mutex
-	incarnation int64 // which of all streams that were ever made this is
+	made        int // the last stream that the broker made
+	incarnation int // which of them this is
 	exists      bool
 	base        uint64 // messages[i] has sequence base+i+1
 	messages    []streamed
@@ -58,6 +58,13 @@ func NewStream() *Stream {
 	return &Stream{maxPayload: 1 << 20, consumers: make(map[string]*consumer), changed: make(chan struct{})}
 }
 
+// NewOtherStream returns another broker without the stream: none of its streams is one of the first broker's.
+func NewOtherStream() *Stream {
+	s := NewStream()
+	s.made = 1_000_000
+	return s
+}
+
 func (s *Stream) announce() {
 	close(s.changed)
 	s.changed = make(chan struct{})
@@ -72,11 +79,11 @@ func (s *Stream) has(sequence uint64) bool {
 	return s.base < sequence && sequence <= s.last() && !s.message(sequence).deleted
 }
 
-// made counts streams, over all brokers.
-var made atomic.Int64
-
 // make makes a new stream.
-func (s *Stream) make(first uint64) { s.exists, s.incarnation, s.base = true, made.Add(1), first-1 }
+func (s *Stream) make(first uint64) {
+	s.made++
+	s.exists, s.incarnation, s.base = true, s.made, first-1
+}
 
 // Open implements the port.
 func (s *Stream) Open(ctx context.Context, first uint64) (ports.StreamInfo, error) {
@@ -128,7 +135,7 @@ func (s *Stream) Raise(ctx context.Context, first uint64) (ports.StreamInfo, err
 
 func (s *Stream) info() ports.StreamInfo {
 	info := ports.StreamInfo{
-		Created: strconv.FormatInt(s.incarnation, 10), LastSequence: s.last(), Base: s.base, Session: uint64(s.restarts),
+		Created: strconv.Itoa(s.incarnation), LastSequence: s.last(), Base: s.base, Session: uint64(s.restarts),
 	}
 	for sequence := s.last(); sequence > s.base; sequence-- {
 		if s.has(sequence) {

@@ -152,7 +152,7 @@ func TestMisdirectedFollowerWaits(t *testing.T) {
 				leader := w.run("leader")
 				w.record(t, 3)
 				time.Sleep(time.Second)
-				elsewhere := memory.NewStream()
+				elsewhere := memory.NewOtherStream()
 				if has { // the second, because a stream's identity is its number here
 					for range 2 {
 						elsewhere.Drop()

@@ -29,7 +29,7 @@ func TestMisdirectedInstance(t *testing.T) {
 				leader.crash()
 				w.leave(leader)
 
-				wrong := memory.NewStream()
+				wrong := memory.NewOtherStream()
 				elsewhere(wrong)
 				misdirected := w.startAt("misdirected", wrong)
 				w.join(misdirected)

@@ -125,7 +125,7 @@ func newWorld() *world {
 	w.parking, w.halts = memory.NewParking(w.cursors), memory.NewHalts()
 	w.publisher, w.reader, w.repair = w.stream, w.log, w.stream
 	w.bench = func() operatingports.Bench { return w.cursors }
-	w.elsewhere, w.former = memory.NewStream(), make(map[string]bool)
+	w.elsewhere, w.former = memory.NewOtherStream(), make(map[string]bool)
 	w.stream.LimitPayload(limit)
 	return w
 }
