@@ -64,6 +64,7 @@ func TestChaos(t *testing.T) {
 	began := time.Now()
 	n := newNemesis(t, w, *seed)
 	n.rage(t, *duration)
+	n.awaitRepairs(t)
 	raged := time.Since(began)
 	recovery := w.recover(t, writers)
 	stopWatching()

@@ -29,6 +29,8 @@ func (n *nemesis) begin(t *testing.T, f fault) (end func()) {
 		return n.networkFault(f)
 	case transactions:
 		return n.transactionFault(t, f)
+	case damages:
+		return n.damage(t, f)
 	default:
 		return n.lotFault(f)
 	}

@@ -19,12 +19,13 @@ import (
 // nemesis brings the faults of a schedule about, in the goroutine of the test.
 type nemesis struct {
 	*world
-	schedule *schedule
-	diary    *os.File
-	counts   map[kind]int
-	spans    []span
-	hit      map[*member]bool // by the fault that lasts
-	lots     []lotOf          // aggregates that were made to be parked and not looked after yet
+	schedule  *schedule
+	diary     *os.File
+	counts    map[kind]int
+	spans     []span
+	hit       map[*member]bool // by the fault that lasts
+	repairing sync.Mutex       // held while an operator repairs a damage
+	lots      []lotOf          // aggregates that were made to be parked and not looked after yet
 }
 
 // span is how long a fault lasted, until everything was started again.

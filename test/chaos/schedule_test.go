@@ -39,6 +39,9 @@ const (
 	transactionOpen     kind = "transaction left open"
 	transactionPrepared kind = "prepared transaction orphaned"
 
+	streamDeleted   kind = "stream deleted, then adopted"
+	sequenceSetBack kind = "sequence set back, then adopted"
+
 	eventOversize kind = "oversize event"
 	lotRepaired   kind = "discard and redrive"
 )
@@ -54,6 +57,7 @@ const (
 	networks
 	transactions
 	lot
+	damages
 )
 
 const leaseTTL = time.Second
@@ -86,6 +90,8 @@ var deck = []card{
 	{networkStranded, networks, 2 * time.Second, 12 * time.Second},
 	{transactionOpen, transactions, 500 * time.Millisecond, 3 * time.Second},
 	{transactionPrepared, transactions, 500 * time.Millisecond, 4 * time.Second},
+	{streamDeleted, damages, 500 * time.Millisecond, 2 * time.Second},
+	{sequenceSetBack, damages, 500 * time.Millisecond, 2 * time.Second},
 	{eventOversize, lot, 200 * time.Millisecond, time.Second},
 	{lotRepaired, lot, 0, 0},
 }

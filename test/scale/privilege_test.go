@@ -83,6 +83,7 @@ func (p *privileged) startNATS() {
 		require.Contains(p.t, known, right)
 		known = strings.ReplaceAll(known, right, "")
 	}
+	known = strings.Replace(known, "users = [", "users = [\n{user: admin, password: secret}", 1)
 	p.broker = fmt.Sprintf("127.0.0.1:%d", infra.Port(p.t))
 	infra.StartNATSProcess(p.t, fmt.Sprintf("listen: %s\njetstream { store_dir: %q, sync_interval: always }\n%s",
 		p.broker, filepath.Join(p.t.TempDir(), "nats"), known))
@@ -147,6 +148,7 @@ func requireEverything(t *testing.T, p *privileged) {
 	applied(3 + 5 + 2 + 1 + 1)
 	requireSweeps(t, p)
 	requireRepair(t, p, api, relay)
+	requireRemadeStream(t, p, api)
 	requireRealignment(t, p, api)
 	require.Contains(t, outboxie(t, p.as(relayer, "relay"), 0, "outbox", "status"), "relaying")
 	requireMeasured(t, writes, relay)
@@ -307,6 +309,24 @@ func requireRepair(t *testing.T, p *privileged, api string, relay *infra.Process
 	require.Contains(t, outboxie(t, p.as(relayer, "relay"), 2, "outbox", "adopt"), "history_lost")
 	outboxie(t, p.as(relayer, "relay"), 0, "outbox", "adopt", "--yes")
 	relay.Says("relaying again")
+}
+
+// requireRemadeStream : somebody has made the stream anew. The relay's own user may not raise its sequences, the operator's may.
+func requireRemadeStream(t *testing.T, p *privileged, api string) {
+	t.Helper()
+	js := jetStream(t, p.nats("admin"))
+	stream, err := js.Stream(t.Context(), "ORDERS")
+	require.NoError(t, err)
+	config := stream.CachedInfo().Config
+	require.NoError(t, js.DeleteStream(t.Context(), "ORDERS"))
+	_, err = js.CreateStream(t.Context(), config)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		return strings.Contains(outboxie(t, p.as(relayer, "relay"), 0, "outbox", "status"), "halted: stream_replaced")
+	}, patience, 50*time.Millisecond)
+	outboxie(t, p.as(operator, "relay"), 1, "outbox", "adopt", "--yes")
+	require.Contains(t, outboxie(t, p.as(operator, "operator"), 0, "outbox", "adopt", "--yes"), "raise its sequences")
+	requirePlaced(t, api)
 }
 
 // requireRealignment : the sequence goes back, and an operator puts the log in order.

@@ -70,6 +70,10 @@ func requireRefusedByNATS(t *testing.T, p *privileged) {
 	for user, subjects := range map[string][]string{
 		"api":        {"orders.created", "outboxie.ORDERS.notices", "outboxie.ORDERS.leader.1", "$JS.API.STREAM.PURGE.ORDERS", "$JS.API.STREAM.DELETE.ORDERS"},
 		"subscriber": {"orders.created", "outboxie.ORDERS.notices", "outboxie.ORDERS.wake", "outboxie.ORDERS.leader.1", "$JS.API.STREAM.UPDATE.ORDERS", "$JS.API.STREAM.PURGE.ORDERS"},
+		"operator": {
+			"orders.created", "$JS.API.STREAM.DELETE.ORDERS", "$JS.API.STREAM.MSG.DELETE.ORDERS", "$JS.API.STREAM.PURGE.OTHER",
+			"$JS.API.CONSUMER.CREATE.ORDERS.emails", "outboxie.ORDERS.leader.7",
+		},
 		"relay": {
 			"$JS.API.STREAM.DELETE.ORDERS", "$JS.API.STREAM.PURGE.ORDERS", "$JS.API.STREAM.MSG.DELETE.ORDERS", "$JS.API.STREAM.CREATE.OTHER",
 			"$JS.API.CONSUMER.CREATE.ORDERS.emails", "$JS.ACK.ORDERS.emails.1.1.1.1.1", "invoices.created", "_INBOX.somebody.else",
