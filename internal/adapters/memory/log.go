@@ -29,6 +29,8 @@ type Log struct {
 	lot      lot
 	changed  chan struct{} // closed and replaced whenever something may have become readable
 	careless bool
+
+	uncounted bool // see IgnoreExcess
 }
 
 type versionKey struct {

@@ -103,8 +103,9 @@ func (e *Elector) Resign(ctx context.Context, term outbox.Term) error {
 	return nil
 }
 
-// shortestAnswer is what a call gets however short the ttl is: a new connection may have to be opened.
-const shortestAnswer = 250 * time.Millisecond
+// shortestAnswer is what a call gets however short the ttl is: a new connection may have to be opened, on a machine that is
+// overloaded. With less, no instance came to lead at all on such a machine.
+const shortestAnswer = 1500 * time.Millisecond
 
 // answer bounds a call, with its wait for a connection, by a quarter of the ttl: a follower whose connections have gone dead
 // has to try another one while the lease runs out, and a leader before it does.

@@ -105,7 +105,6 @@ func TestMutants(t *testing.T) {
 		"take over from the cursor":   {func(w *world) { w.publisher = believeCursor{w.stream, w.cursors} }, checkTwice, plans},
 		"refusals confirm nothing":    {func(w *world) { w.publisher = unconfirmed{w.stream} }, checkTwice, narrowServers},
 		"a halt keeps the lease":      {func(w *world) { w.keepsLease = true }, checkLost, misdirections},
-		"a new stream begins at 1":    {func(w *world) { w.repair = repeating{credulous{w.stream}} }, checkLost, remakes},
 		"adoptions do not look again": {func(w *world) {
 			w.repair = credulous{w.stream}
 			w.bench = func() operatingports.Bench { return &staleBench{Bench: w.cursors} }
@@ -144,9 +143,6 @@ var narrowServers = plansOf([]string{"poison", "widen", "redrive late", "redrive
 
 // misdirections is lives in which instances are connected to the wrong broker.
 var misdirections = plansOf([]string{"write", "pass", "pass", "start", "misdirect", "misdirect", "crash"})
-
-// remakes is lives in which the stream is deleted and made anew while events are under way.
-var remakes = plansOf([]string{"write", "write", "pass", "pass", "start", "late", "late", "slow", "remake", "adopt", "adopt"})
 
 // adoptions is lives in which several operators repair at once.
 var adoptions = plansOf([]string{"write", "pass", "pass", "start", "slow", "remake", "adopt", "adopt", "adopt"})
