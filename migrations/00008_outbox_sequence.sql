@@ -9,7 +9,8 @@ ALTER TABLE outbox_cursor
     ADD COLUMN IF NOT EXISTS recorded_to timestamptz DEFAULT 'epoch';
 UPDATE outbox_cursor AS c SET recorded_position = seen.position, recorded_to = seen.recorded_to
 FROM (
-    SELECT relay, position, coalesce((SELECT max(recorded_at) FROM outbox AS o WHERE o.position <= c.position), 'epoch') AS recorded_to
+    SELECT relay, position, coalesce((SELECT max(recorded_at) FROM outbox AS o WHERE o.position <= c.position
+        AND o.recorded_at < '9999-12-31 00:00:00+00'), 'epoch') AS recorded_to
     FROM outbox_cursor AS c
 ) AS seen
 WHERE c.relay = seen.relay;

@@ -84,7 +84,7 @@ WITH turn AS (
 	INSERT INTO outbox_cursor AS c (relay, position, stream, stream_created, stream_sequence, token, revision, updated_at,
 		recorded_position, recorded_to)
 	SELECT ?0, ?2, ?3, nullif(?4, ''), ?5, 0, 1, clock_timestamp(), ?2,
-		greatest('epoch', (SELECT recorded_to FROM outbox_cursor WHERE relay = ?0), (SELECT max(recorded_at) FROM outbox WHERE position <= ?2))
+		greatest('epoch', (SELECT recorded_to FROM outbox_cursor WHERE relay = ?0), (SELECT max(recorded_at) FROM outbox AS o WHERE position <= ?2 AND ` + validTime + `))
 	WHERE ?1 = 0 OR EXISTS (SELECT FROM outbox_cursor WHERE relay = ?0)
 	ON CONFLICT (relay) DO UPDATE SET position = excluded.position, stream = excluded.stream,
 		stream_created = excluded.stream_created, stream_sequence = excluded.stream_sequence,

@@ -65,7 +65,7 @@ var recordedCTE = `, before AS (
 		WHEN ?7::timestamptz IS NOT NULL THEN CASE WHEN recorded_to IS NOT NULL THEN greatest(recorded_to, ?7::timestamptz) END
 		WHEN ?3 <= recorded_position THEN recorded_to
 		WHEN recorded_to IS NOT NULL AND ?3 - recorded_position <= ?8 THEN greatest(recorded_to, (
-			SELECT max(recorded_at) FROM outbox AS o WHERE o.position > before.recorded_position AND o.position <= ?3))
+			SELECT max(recorded_at) FROM outbox AS o WHERE o.position > before.recorded_position AND o.position <= ?3 AND ` + validTime + `))
 		END AS recording_to
 	FROM before
 ), sound AS (

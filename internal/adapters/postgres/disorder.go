@@ -32,9 +32,9 @@ const (
 	// are compared with times of the same table only, so a clock that goes back does not make a row look misplaced. Each has
 	// two bounds, of which the planner thinks that they let little through, and is counted, so that the planner does not hope to
 	// find one soon: else it might scan the whole table. Nearly all positions are below the cursor, so the + 0 hides them from the
-	// planner.
+	// planner. Times that cannot be read do not count: such rows were there before the schema refused them.
 	belowPurged   = `o.position BETWEEN 1 AND c.purged_to`
-	recordedLater = `o.recorded_at > c.recorded_to AND o.recorded_at <= 'infinity'
+	recordedLater = `o.recorded_at > c.recorded_to AND o.recorded_at < '9999-12-31 00:00:00+00'
 		AND o.position + 0 > c.purged_to AND o.position + 0 <= least(c.position, c.recorded_position)`
 
 	misplacedCount = `((SELECT count(*) FROM outbox AS o WHERE ` + belowPurged + ` AND ` + notParked + `)

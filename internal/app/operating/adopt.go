@@ -48,7 +48,8 @@ type Adoption struct {
 
 	cursor outbox.Cursor
 	stream ports.StreamInfo
-	kept   uint64 // sequence of our last message that the stream still holds
+	tail   ports.Stamp // of the stream's last message; zero if it is gone
+	kept   uint64      // sequence of our last message that the stream still holds
 }
 
 // Ghost is an event that the stream holds and that the log should hold and does not: subscribers may have applied it, and the
@@ -155,6 +156,9 @@ func (a *Adopter) compare(ctx context.Context, plan *Adoption) (found bool, err 
 			stamp, err := a.publisher.At(ctx, sequence)
 			if err != nil && !errors.Is(err, ports.ErrNoMessage) {
 				return false, err
+			}
+			if sequence == plan.stream.LastSequence {
+				plan.tail = stamp
 			}
 			if stamp.Ours {
 				plan.kept = max(plan.kept, sequence)

@@ -90,7 +90,27 @@ func (a *Adopter) prepare(ctx context.Context, plan Adoption) (ports.StreamInfo,
 	if !same || stream.LastSequence != end {
 		return stream, errStreamChanged
 	}
-	return stream, nil
+	if plan.First > 0 {
+		return stream, nil
+	}
+	return stream, a.sameTail(ctx, plan)
+}
+
+// sameTail fails when the stream went back since the plan was made, and has grown to the same sequence with something else, by
+// another adoption for example.
+func (a *Adopter) sameTail(ctx context.Context, plan Adoption) error {
+	end := plan.stream.LastSequence
+	if end == 0 || end < plan.stream.FirstSequence {
+		return nil
+	}
+	tail, err := a.publisher.At(ctx, end)
+	if errors.Is(err, ports.ErrNoMessage) {
+		tail, err = ports.Stamp{}, nil
+	}
+	if err == nil && tail != plan.tail {
+		err = errStreamChanged
+	}
+	return err
 }
 
 var errStreamChanged = ports.ErrTailMoved.With("the stream has changed meanwhile; look again")

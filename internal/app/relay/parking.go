@@ -43,6 +43,7 @@ func (r *Relay) park(t *tenure, place *place, refused *ports.RefusedError, logge
 	entry := refused.Entry
 	last, err := r.Publisher.Publish(t.ctx, place.sequence, []outbox.Entry{entry})
 	if err == nil {
+		place.passed([]outbox.Entry{entry})
 		r.appended(place, entry.Progress(), last, logger)
 		return nil
 	}

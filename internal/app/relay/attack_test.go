@@ -1,0 +1,72 @@
+package relay_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
+	"github.com/assylzhan-a/outboxie/internal/app/relay"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+// TestTakenAfterAllIsNoDisorder : an event that the broker takes at the second try, because its limits were raised, was passed
+// like any other. It does not look as if it had come after the relay.
+func TestTakenAfterAllIsNoDisorder(t *testing.T) {
+	for name, crash := range map[string]bool{"the leader goes on": false, "the leader dies": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				w.stream.LimitPayload(100)
+				leader := w.run("leader")
+				w.record(t, 1)
+				time.Sleep(3 * time.Second)
+				leader.narrow(limit)
+				leader.widenAtLook()
+				w.write(t, 1, poison)
+				require.Equal(t, []int{1, 2}, w.positions())
+				time.Sleep(3 * time.Second) // the cursor is saved, and the log looked at
+				if crash {
+					leader.crash()
+					w.leave(leader)
+					leader = w.run("second")
+					time.Sleep(time.Minute)
+				}
+				require.Nil(t, leader.relay.Status().Halt)
+				require.Equal(t, relay.Leading, leader.relay.Status().State)
+				w.record(t, 1)
+				require.Equal(t, []int{1, 2, 3}, w.positions())
+			})
+		})
+	}
+}
+
+// TestAdoptionOfAStreamThatWentBack plans with the end of a stream that goes back, and grows to the same sequence by the notice of
+// another adoption, which dies before it writes the cursor. The plan takes what the stream lost for published, so it is refused.
+func TestAdoptionOfAStreamThatWentBack(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		leader := w.run("leader")
+		w.record(t, 2)
+		time.Sleep(2 * time.Second) // the cursor is saved
+		w.record(t, 1)
+		require.Equal(t, []int{1, 2, 3}, w.positions())
+		leader.crash()
+		w.leave(leader)
+		wrong := memory.NewStream()
+		w.join(w.startAt("misdirected", wrong)) // it reports that the stream is missing
+		time.Sleep(ttl + time.Second)
+		first, second := operating.NewAdopter(dying{w.cursors}, w.stream), operating.NewAdopter(w.cursors, w.stream)
+		late, err := second.Plan(t.Context(), nil)
+		require.NoError(t, err)
+		w.stream.Regress(2)
+		plan, err := first.Plan(t.Context(), nil)
+		require.NoError(t, err)
+		require.ErrorIs(t, first.Do(t.Context(), plan), errDead)
+		require.Equal(t, []int{1, 2, -2}, w.positions())
+		require.ErrorIs(t, second.Do(t.Context(), late), ports.ErrTailMoved)
+		w.run("third")
+		time.Sleep(4 * time.Second)
+		require.Empty(t, w.judge(nil, false))
+	})
+}
