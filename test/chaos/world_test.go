@@ -143,7 +143,7 @@ func (w *world) stop() {
 // neverSaid is what no process may have printed: nothing needs a programmer. repairable is what the relay may halt for, since
 // an operator repairs it.
 var (
-	neverSaid     = []string{"relay halted", "panic: ", "WARNING: DATA RACE"}
+	neverSaid  = []string{"relay halted", "panic: ", "WARNING: DATA RACE"}
 	repairable = []string{"reason=stream_missing", "reason=stream_replaced", "reason=sequence_behind"}
 )
 

@@ -121,6 +121,7 @@ func TestRowsThatCannotBeRelayed(t *testing.T) {
 	reasons := make(map[int64]string)
 	rows, err := db.Query("SELECT position, reason FROM outbox_parked WHERE state = 'parked'")
 	require.NoError(t, err)
+	defer rows.Close()
 	for rows.Next() {
 		var position int64
 		var reason string

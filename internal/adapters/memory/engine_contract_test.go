@@ -305,5 +305,6 @@ func TestInstanceHalts(t *testing.T) {
 type haltsHarness struct{ halts *memory.Halts }
 
 func (h haltsHarness) InstanceHalts(instance string) ports.InstanceHalts { return h.halts.Of(instance) }
-func (h haltsHarness) Reported(*testing.T) []operating.InstanceHalt      { return h.halts.Reported() }
-func (h haltsHarness) Age(_ *testing.T, by time.Duration)                { h.halts.Age(by) }
+
+func (h haltsHarness) Reported(*testing.T) []operating.InstanceHalt { return h.halts.Reported() }
+func (h haltsHarness) Age(_ *testing.T, by time.Duration)           { h.halts.Age(by) }

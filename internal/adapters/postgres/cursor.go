@@ -150,8 +150,10 @@ type cursorRow struct {
 }
 
 func (r *cursorRow) columns() []any {
-	return []any{&r.position, &r.created, &r.sequence, &r.purgedTo, &r.revision, &r.haltReason, &r.haltDetail, &r.eventID,
-		&r.recordedTo}
+	return []any{
+		&r.position, &r.created, &r.sequence, &r.purgedTo, &r.revision, &r.haltReason, &r.haltDetail, &r.eventID,
+		&r.recordedTo,
+	}
 }
 
 func (r *cursorRow) cursor() outbox.Cursor {

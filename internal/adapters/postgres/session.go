@@ -77,7 +77,7 @@ func (s *session) ResetSession(ctx context.Context) error {
 		return s.Conn.ResetSession(ctx)
 	}
 	call := s.call(ctx, min(s.pool.within, answerWithin))
-	if err := call.end(s.Conn.ResetSession(call.ctx)); err != nil {
+	if err := call.end(s.Conn.ResetSession(call.ctx)); err != nil { //nolint:contextcheck // call.ctx comes from ctx
 		return driver.ErrBadConn // database/sql would use the connection after any other error
 	}
 	return nil
@@ -86,20 +86,20 @@ func (s *session) ResetSession(ctx context.Context) error {
 // Ping asks Postgres whether it is there.
 func (s *session) Ping(ctx context.Context) error {
 	call := s.call(ctx, min(s.pool.within, answerWithin))
-	return call.end(s.Conn.Ping(call.ctx))
+	return call.end(s.Conn.Ping(call.ctx)) //nolint:contextcheck // call.ctx comes from ctx
 }
 
 // ExecContext runs a statement that returns no rows.
 func (s *session) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	call := s.statement(ctx)
-	result, err := s.Conn.ExecContext(call.ctx, query, args)
+	result, err := s.Conn.ExecContext(call.ctx, query, args) //nolint:contextcheck // call.ctx comes from ctx
 	return result, call.end(err)
 }
 
 // QueryContext runs a statement. Its time runs until the rows are closed.
 func (s *session) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	call := s.statement(ctx)
-	found, err := s.Conn.QueryContext(call.ctx, query, args)
+	found, err := s.Conn.QueryContext(call.ctx, query, args) //nolint:contextcheck // call.ctx comes from ctx
 	if err != nil {
 		return nil, call.end(err)
 	}
@@ -113,7 +113,7 @@ func (s *session) QueryContext(ctx context.Context, query string, args []driver.
 // direct lets do use pgx itself for one statement, which ends with the context that do is given.
 func (s *session) direct(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
 	call := s.statement(ctx)
-	return call.end(do(call.ctx, s.Conn.Conn()))
+	return call.end(do(call.ctx, s.Conn.Conn())) //nolint:contextcheck // call.ctx comes from ctx
 }
 
 var errPrepared = errors.New("statements are not prepared through database/sql: PgBouncer has no place for them, and they have no deadline")

@@ -113,6 +113,7 @@ func TestRowsAreReadUnderTheDeadline(t *testing.T) {
 	columns, err := types.ColumnTypes()
 	require.NoError(t, err)
 	require.Equal(t, "INT8", columns[0].DatabaseTypeName())
+	require.NoError(t, types.Err())
 }
 
 // A transaction ends by itself whichever of its statements is not answered; what the caller does in between takes as long as it

@@ -26,7 +26,7 @@ func (s *session) BeginTx(ctx context.Context, options driver.TxOptions) (driver
 		return nil, driver.ErrBadConn
 	}
 	call := s.statement(ctx)
-	tx, err := s.Conn.Conn().BeginTx(call.ctx, level)
+	tx, err := s.Conn.Conn().BeginTx(call.ctx, level) //nolint:contextcheck // call.ctx comes from ctx
 	if err != nil {
 		return nil, call.end(err)
 	}

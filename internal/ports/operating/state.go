@@ -33,7 +33,7 @@ func (s Status) State() State {
 	switch {
 	case s.Halt != nil:
 		return Halted
-	case s.Disorder.Any():
+	case s.Any():
 		return SetBack
 	case s.Leader == nil:
 		return Leaderless
