@@ -50,11 +50,11 @@ func TestCursorPassesTimesThatNobodyCanRead(t *testing.T) {
 
 // TestVerifyWithABacklog : an outage leaves a backlog of any size, and the relay takes over all the same.
 func TestVerifyWithABacklog(t *testing.T) {
-	h := newHarness(t)
-	rows := 2_000_000
-	if text := os.Getenv("BACKLOG"); text != "" {
-		rows, _ = strconv.Atoi(text)
+	rows, err := strconv.Atoi(os.Getenv("BACKLOG"))
+	if err != nil {
+		t.Skip("BACKLOG=2000000 measures")
 	}
+	h := newHarness(t)
 	record(t, h, "a", 100)
 	var id string
 	require.NoError(t, h.others.NewRaw("SELECT event_id FROM outbox WHERE position = 100").Scan(t.Context(), &id))
@@ -65,6 +65,7 @@ func TestVerifyWithABacklog(t *testing.T) {
 			SELECT gen_random_uuid(), 'order', n::text, 1, 'test.v1', 'orders.created', to_json(repeat('x', 200)) FROM generate_series(?, ?) AS n`,
 			from+1000, from+1000+249_999)
 	}
+	exec(t, h.others, "SELECT brin_summarize_new_values('outbox_recorded')") // as autovacuum does, about once a minute
 	place := outbox.Progress{Position: 100, EventID: id}
 	for range 2 {
 		began := time.Now()
@@ -74,6 +75,6 @@ func TestVerifyWithABacklog(t *testing.T) {
 		require.NoError(t, h.log.Verify(t.Context(), outbox.Progress{}, 0)) // forget what was known
 	}
 	began := time.Now()
-	_, err := h.desk().Disorder(t.Context())
+	_, err = h.desk().Disorder(t.Context())
 	t.Logf("disorder in %v: %v", time.Since(began), err)
 }

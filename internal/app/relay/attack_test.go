@@ -70,3 +70,27 @@ func TestAdoptionOfAStreamThatWentBack(t *testing.T) {
 		require.Empty(t, w.judge(nil, false))
 	})
 }
+
+// TestAdoptionThatTheStreamLosesRedrivesAgain : the stream that was made again loses the adoption's notice before anybody has
+// led. What was redriven into the former stream is not in this one, although its sequences are lower.
+func TestAdoptionThatTheStreamLosesRedrivesAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		leader := parked(t, w)
+		w.stream.LimitPayload(100)
+		_, err := w.parking.Redrive(t.Context(), nil)
+		require.NoError(t, err)
+		time.Sleep(2 * time.Second)
+		w.stream.Drop()
+		time.Sleep(2 * time.Second)
+		require.NotNil(t, leader.relay.Status().Halt)
+		leader.crash()
+		w.leave(leader)
+		w.adopt(t)
+		info, err := w.stream.Look(t.Context())
+		require.NoError(t, err)
+		w.stream.Regress(info.Base)
+		w.run("second")
+		time.Sleep(2 * ttl)
+		require.Empty(t, w.judge(nil, true))
+	})
+}

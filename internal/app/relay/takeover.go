@@ -97,7 +97,11 @@ func (r *Relay) takeOver(t *tenure, logger *slog.Logger) (*place, error) {
 		r.strange = here.sequence
 		logger.Warn("somebody else publishes into the stream", "sequence", here.sequence, "ours", here.own)
 	}
-	lost, err := r.settle(t, here, tail, here.own, false)
+	held := here.own
+	if !tail.Ours && held <= info.Base {
+		held = 0 // the stream holds nothing of ours: lower sequences are those of a former one
+	}
+	lost, err := r.settle(t, here, tail, held, false)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +117,7 @@ func (r *Relay) takeOver(t *tenure, logger *slog.Logger) (*place, error) {
 		s.Position, s.Sequence = here.progress.Position, here.own
 	})
 	if lost {
-		err = r.redriveAgain(t, here, tail, logger)
+		err = r.redriveAgain(t, here, tail, held, logger)
 	}
 	return here, err
 }
@@ -145,12 +149,12 @@ func (r *Relay) judge(
 
 // redriveAgain marks what was redriven and is not in the stream any more, after a notice at its end: in a cluster of brokers,
 // one that led the stream and does not know yet that it does no longer answers with an old end, but stores nothing.
-func (r *Relay) redriveAgain(t *tenure, here *place, tail ports.Stamp, logger *slog.Logger) error {
-	last, err := r.Publisher.Notify(t.ctx, here.sequence, outbox.Notice{Progress: here.progress, Confirms: true, Kept: tail.Held(here.own)})
+func (r *Relay) redriveAgain(t *tenure, here *place, tail ports.Stamp, held uint64, logger *slog.Logger) error {
+	last, err := r.Publisher.Notify(t.ctx, here.sequence, outbox.Notice{Progress: here.progress, Confirms: true, Kept: tail.Held(held)})
 	if err != nil {
 		return err
 	}
-	if _, err := r.settle(t, here, tail, here.own, true); err != nil {
+	if _, err := r.settle(t, here, tail, held, true); err != nil {
 		return err
 	}
 	r.appended(here, here.progress, last, logger)
