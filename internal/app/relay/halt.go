@@ -77,8 +77,7 @@ func (r *Relay) awaitRepair(ctx context.Context) {
 			recorded = time.Time{}
 		}
 		r.update(func(s *Status) { s.Halt, s.Trouble = now, "" })
-		unknown := reported == nil || reported.Reason != now.Reason
-		if unknown && time.Since(led) >= reportHaltEvery {
+		if reported == nil && time.Since(led) >= reportHaltEvery {
 			led = time.Now()
 			if term, err := r.Elector.Acquire(ctx, 0); err == nil {
 				r.lead(ctx, term) // to report the halt: nobody else leads, and operators would not know what there is to repair
