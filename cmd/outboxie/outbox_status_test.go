@@ -84,7 +84,7 @@ func TestOutboxStatus(t *testing.T) {
 
 const orderOfNobody = "01a208ab-0000-7000-8000-00000000000c"
 
-// TestOutboxStatusOfASequenceThatWentBack : the database itself says so, whatever a relay says, and how many events it is about.
+// TestOutboxStatusOfASequenceThatWentBack shows that the database itself says so, whatever a relay says, and how many events it is about.
 func TestOutboxStatusOfASequenceThatWentBack(t *testing.T) {
 	o := newOperators(t)
 	o.five()

@@ -142,7 +142,7 @@ func (p *patient) requireDelivered(b *buyers) {
 		(SELECT max(position) FROM outbox), (SELECT max(position) FROM outbox_cursor), (SELECT max(position) FROM outbox_parked))`))
 }
 
-// TestSequenceGoesBackUnderLoad : while customers buy, the sequence goes back under a running leader. They are refused with the
+// TestSequenceGoesBackUnderLoad shows that while customers buy, the sequence goes back under a running leader. They are refused with the
 // reason, or what they bought is delivered after the repair, during which they go on.
 func TestSequenceGoesBackUnderLoad(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -181,7 +181,7 @@ func TestSequenceGoesBackUnderLoad(t *testing.T) {
 	}
 }
 
-// TestSequenceOvertakesWhileNobodyLooks : by the time that a relay starts, the sequence is above the cursor again. Events came in
+// TestSequenceOvertakesWhileNobodyLooks shows that by the time that a relay starts, the sequence is above the cursor again. Events came in
 // place of purged ones, or in gaps that rollbacks had left.
 func TestSequenceOvertakesWhileNobodyLooks(t *testing.T) {
 	for name, purged := range map[string]bool{"with retention": true, "without retention": false} {

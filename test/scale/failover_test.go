@@ -79,7 +79,7 @@ func TestLeastPrivilegeFollowsADeadLeader(t *testing.T) {
 	}
 }
 
-// TestRightsOfBefore : where the right to ask for the leader was not granted yet, its lease is waited for as it always was, and
+// TestRightsOfBefore shows that where the right to ask for the leader was not granted yet, its lease is waited for as it always was, and
 // what is denied is said once.
 func TestRightsOfBefore(t *testing.T) {
 	t.Parallel()

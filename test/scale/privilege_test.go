@@ -311,7 +311,7 @@ func requireRepair(t *testing.T, p *privileged, api string, relay *infra.Process
 	relay.Says("relaying again")
 }
 
-// requireRemadeStream : somebody has made the stream anew. The relay's own user may not raise its sequences, the operator's may.
+// requireRemadeStream lets somebody make the stream again. The relay's own user may not raise its sequences, the operator's may.
 func requireRemadeStream(t *testing.T, p *privileged, api string) {
 	t.Helper()
 	js := jetStream(t, p.nats("admin"))
@@ -329,7 +329,7 @@ func requireRemadeStream(t *testing.T, p *privileged, api string) {
 	requirePlaced(t, api)
 }
 
-// requireRealignment : the sequence goes back, and an operator puts the log in order.
+// requireRealignment lets the sequence go back, and an operator put the log in order.
 func requireRealignment(t *testing.T, p *privileged, api string) {
 	t.Helper()
 	require.Eventually(t, func() bool {

@@ -39,7 +39,7 @@ func (b *broker) behind(t *testing.T, p *proxy) (*jetstream.Liveness, *nats.Conn
 	return jetstream.NewLiveness(nc, stream, silent), nc
 }
 
-// TestAFrozenLeaderIsNotGone : a leader that hears nothing and says nothing, but whose connection stands, has to be waited for.
+// TestAFrozenLeaderIsNotGone shows that a leader that hears nothing and says nothing, but whose connection stands, has to be waited for.
 func TestAFrozenLeaderIsNotGone(t *testing.T) {
 	b := newBroker(t)
 	p := newProxy(t, b.server.URL)
@@ -79,7 +79,7 @@ func TestALeaderThatReconnectsIsBackSoon(t *testing.T) {
 	require.Less(t, away[10], 100*time.Millisecond)
 }
 
-// TestReconnectDelays : quick at first, and never more than five tries a second afterwards.
+// TestReconnectDelays shows that the tries are quick at first, and never more than five tries a second afterwards.
 func TestReconnectDelays(t *testing.T) {
 	for try, least := range map[int]time.Duration{
 		1: 10 * time.Millisecond, 2: 20 * time.Millisecond, 4: 80 * time.Millisecond, 5: 100 * time.Millisecond,

@@ -115,7 +115,7 @@ func (s *Stream) Look(ctx context.Context) (ports.StreamInfo, error) {
 	return s.info(), nil
 }
 
-// Raise implements the port.
+// Raise forgets the messages that were deleted.
 func (s *Stream) Raise(ctx context.Context, first uint64) (ports.StreamInfo, error) {
 	if err := ctx.Err(); err != nil {
 		return ports.StreamInfo{}, err

@@ -27,7 +27,7 @@ func NewDesk(db *bun.DB, relay, stream string) *Desk {
 	return &Desk{db: db, relay: relay, stream: stream}
 }
 
-// Status implements the port. It asks four times, so what it tells may be a few milliseconds apart.
+// Status asks four times, so its values may be a few milliseconds apart.
 func (d *Desk) Status(ctx context.Context) (operating.Status, error) {
 	ctx = allow(ctx, counting)
 	status, err := d.relayStatus(ctx)

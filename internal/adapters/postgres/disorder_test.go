@@ -26,7 +26,7 @@ func logRows(t *testing.T) int {
 	return 50_000
 }
 
-// TestSequenceChecksReadLittle : however long the log is, they look at its newest rows only.
+// TestSequenceChecksReadLittle shows that however long the log is, they look at its newest rows only.
 func TestSequenceChecksReadLittle(t *testing.T) {
 	h := newHarness(t)
 	rows := logRows(t)
@@ -58,7 +58,7 @@ func TestSequenceChecksReadLittle(t *testing.T) {
 	}
 }
 
-// TestRealignWaitsForWriters : an open transaction may hold a position that was dealt before, so nothing is moved until it ends;
+// TestRealignWaitsForWriters shows that an open transaction may hold a position that was dealt before, so nothing is moved until it ends;
 // one that comes meanwhile gets a new position.
 func TestRealignWaitsForWriters(t *testing.T) {
 	h := newHarness(t)
@@ -100,7 +100,7 @@ func TestRealignWaitsForWriters(t *testing.T) {
 	require.EqualValues(t, 5, at)
 }
 
-// TestRealignEnds : writers that do not let go are not waited for without an end, and its context ends it.
+// TestRealignEnds shows that writers that do not let go are not waited for without an end, and its context ends it.
 func TestRealignEnds(t *testing.T) {
 	h := newHarness(t)
 	record(t, h, "a", 3)

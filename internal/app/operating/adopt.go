@@ -33,7 +33,7 @@ type Adoption struct {
 	Place  outbox.Progress
 	Why    string // Place
 	Events int64  // of the log, after Place, that are published next
-	First  uint64 // the sequence of the next message, where the stream is made anew or raised; 0: the stream goes on as it is
+	First  uint64 // the sequence of the next message, where the stream is made again or raised; 0: the stream goes on as it is
 	// Repeats reports that the stream holds messages, and that its sequences are not above all those of the former one. Do refuses
 	// that unless AcceptRepeats is set.
 	Repeats       bool

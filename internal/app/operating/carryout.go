@@ -42,7 +42,7 @@ func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 	if plan.Repeats && !plan.AcceptRepeats {
 		return ErrSequencesRepeat.With("the stream was made by somebody else and holds %d messages, and its sequences are not above those "+
 			"of the former stream, so an append from before could still be stored in it: delete the stream, and adopt again, which "+
-			"makes it anew; or stop every instance and say --accept-repeats", plan.stream.Messages)
+			"makes it again; or stop every instance and say --accept-repeats", plan.stream.Messages)
 	}
 	cursor, err := a.bench.Cursor(ctx)
 	if err != nil {

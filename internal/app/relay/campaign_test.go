@@ -75,7 +75,7 @@ func TestDeadLeaderIsFollowedWithoutAnEvent(t *testing.T) {
 	})
 }
 
-// TestDeadLeadersAreFollowedAgainAndAgain : taking a lease early does not keep an instance, or those after it, from being
+// TestDeadLeadersAreFollowedAgainAndAgain shows that taking a lease early does not keep an instance, or those after it, from being
 // followed early.
 func TestDeadLeadersAreFollowedAgainAndAgain(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
@@ -101,7 +101,7 @@ func TestStartedAgainUnderItsOwnName(t *testing.T) {
 	})
 }
 
-// TestFrozenLeaderKeepsItsLease : its connection stands, so the broker does not know that it is gone.
+// TestFrozenLeaderKeepsItsLease shows that its connection stands, so the broker does not know that it is gone.
 func TestFrozenLeaderKeepsItsLease(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		leader, follower := w.pair(t)
@@ -110,7 +110,7 @@ func TestFrozenLeaderKeepsItsLease(t *testing.T) {
 	})
 }
 
-// TestYoungSessionWaits : after a reconnect, the leader may be back later than the follower.
+// TestYoungSessionWaits shows that after a reconnect, the leader may be back later than the follower.
 func TestYoungSessionWaits(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		leader, follower := w.pair(t)
@@ -125,7 +125,7 @@ func TestYoungSessionWaits(t *testing.T) {
 	})
 }
 
-// TestFollowerThatCannotPublishWaits : on the wrong side of a partition nobody is seen, neither the leader nor the stream.
+// TestFollowerThatCannotPublishWaits shows that on the wrong side of a partition nobody is seen, neither the leader nor the stream.
 func TestFollowerThatCannotPublishWaits(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		var cut atomic.Bool
@@ -144,7 +144,7 @@ func TestFollowerThatCannotPublishWaits(t *testing.T) {
 	})
 }
 
-// TestMisdirectedFollowerWaits : at another broker nobody knows the leader, and the stream there is another one, or none.
+// TestMisdirectedFollowerWaits shows that at another broker nobody knows the leader, and the stream there is another one, or none.
 func TestMisdirectedFollowerWaits(t *testing.T) {
 	for name, has := range map[string]bool{"no stream": false, "another stream": true} {
 		t.Run(name, func(t *testing.T) {
@@ -222,7 +222,7 @@ func TestNoTakingTurns(t *testing.T) {
 	})
 }
 
-// TestFollowerAsksTheBroker : a follower that is woken all the time asks Postgres no more than twice a second.
+// TestFollowerAsksTheBroker shows that a follower that is woken all the time asks Postgres no more than twice a second.
 func TestFollowerAsksTheBroker(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		_, follower := w.pair(t)
@@ -242,7 +242,7 @@ func TestFollowerAsksTheBroker(t *testing.T) {
 	})
 }
 
-// TestLeaderThatGaveUpIsNotHasty : an instance that has just failed as a leader does not take the lease early from whoever tries
+// TestLeaderThatGaveUpIsNotHasty shows that an instance which has just failed as a leader does not take the lease early from the one that tries
 // next.
 func TestLeaderThatGaveUpIsNotHasty(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
@@ -263,7 +263,7 @@ func TestLeaderThatGaveUpIsNotHasty(t *testing.T) {
 	})
 }
 
-// TestWithdrawsFirst : who hears the ring of a leader that resigns must find neither its announcement nor its lease.
+// TestWithdrawsFirst shows that a follower which hears the ring of a leader that resigns finds neither its announcement nor its lease.
 func TestWithdrawsFirst(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		o := &order{Elector: memory.NewElector(w.lease, "me"), Liveness: memory.NewLiveness(w.presence)}

@@ -11,7 +11,7 @@ import (
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
 
-// What operators do to the world of the model: they delete the stream or make it anew, they misdirect instances, and they adopt
+// What operators do to the world of the model: they delete the stream or make it again, they misdirect instances, and they adopt
 // what there is, two at a time, slowly, and sometimes not to the end.
 
 // remake deletes the stream; half of the time somebody makes another one at once. Its events have been delivered.

@@ -136,7 +136,7 @@ func TestAppendForTheFormerStream(t *testing.T) {
 	}
 }
 
-// TestRemadeStreamWithMessages is not adopted as long as an append for the former one could be stored in it: it is made anew,
+// TestRemadeStreamWithMessages is not adopted as long as an append for the former one could be stored in it: it is made again,
 // or the operator says that nobody is left who could send such an append.
 func TestRemadeStreamWithMessages(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

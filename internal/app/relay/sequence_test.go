@@ -107,7 +107,7 @@ func (w *world) published(t *testing.T) *instance {
 	return leader
 }
 
-// TestSequenceGoesBackBeforeATakeOver : the next leader notices, before it writes or publishes anything.
+// TestSequenceGoesBackBeforeATakeOver shows that the next leader notices, before it writes or publishes anything.
 func TestSequenceGoesBackBeforeATakeOver(t *testing.T) {
 	for name, test := range setBacks {
 		t.Run(name, func(t *testing.T) {
@@ -130,7 +130,7 @@ func TestSequenceGoesBackBeforeATakeOver(t *testing.T) {
 	}
 }
 
-// TestSequenceGoesBackUnderALeader : a leader that has something to publish notices when it saves its cursor, and an idle one
+// TestSequenceGoesBackUnderALeader shows that a leader that has something to publish notices when it saves its cursor, and an idle one
 // because it asks.
 func TestSequenceGoesBackUnderALeader(t *testing.T) {
 	for name, test := range setBacks {
@@ -154,7 +154,7 @@ func TestSequenceGoesBackUnderALeader(t *testing.T) {
 	}
 }
 
-// TestSequenceGoesBackWithinASecond : what comes between the saved cursor and the place, after the leader has passed, shows
+// TestSequenceGoesBackWithinASecond shows that what comes between the saved cursor and the place, after the leader has passed, shows
 // when the cursor is saved, or at the next take-over.
 func TestSequenceGoesBackWithinASecond(t *testing.T) {
 	for name, crash := range map[string]bool{"the leader goes on": false, "the leader dies": true} {
@@ -182,7 +182,7 @@ func TestSequenceGoesBackWithinASecond(t *testing.T) {
 	}
 }
 
-// TestSequenceIsRepairedBeforeAnybodyNotices : an operator may see it before a relay does, if none runs.
+// TestSequenceIsRepairedBeforeAnybodyNotices shows that an operator may see it before a relay does, if none runs.
 func TestSequenceIsRepairedBeforeAnybodyNotices(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		leader := w.published(t)
@@ -206,7 +206,7 @@ func (w *world) requirePlanned(t *testing.T, misplaced int64) {
 	require.Equal(t, misplaced, plan.Disorder.Misplaced)
 }
 
-// TestRealignmentThatDies : an adoption that dies after the notice, or after the events were moved, is done again. Between the
+// TestRealignmentThatDies shows that an adoption that dies after the notice, or after the events were moved, is done again. Between the
 // two a leader halts as before.
 func TestRealignmentThatDies(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -246,7 +246,7 @@ func (unaligned) Realign(context.Context, operatingports.Realignment) (int64, er
 	return 0, errDead
 }
 
-// TestAnotherHaltIsRepairedWithTheSequence : an adoption puts the log in order whatever the relay halted for.
+// TestAnotherHaltIsRepairedWithTheSequence shows that an adoption puts the log in order whatever the relay halted for.
 func TestAnotherHaltIsRepairedWithTheSequence(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		leader := w.published(t)

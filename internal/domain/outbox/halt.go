@@ -23,7 +23,7 @@ const (
 	// HaltHistoryLost : the log's row that was dealt with last is gone or another one: the database lost committed
 	// history, or it is another database.
 	HaltHistoryLost HaltReason = "history_lost"
-	// HaltSequenceBehind : the sequence that deals the log's positions went back, so events came, or will come, where the
+	// HaltSequenceBehind reports that the sequence that deals the log's positions went back, so events came, or will come, where the
 	// relay does not look any more.
 	HaltSequenceBehind HaltReason = "sequence_behind"
 )

@@ -93,7 +93,7 @@ type Delivery string
 
 // The states of delivery.
 const (
-	// Pending : it was not published, as far as is known; an operator may have to repair the log first. If the broker cannot be asked, what was published within the last
+	// Pending means that the event was not published, as far as is known; an operator may have to repair the log first. If the broker cannot be asked, what was published within the last
 	// second may still be shown as Pending.
 	Pending Delivery = "pending"
 	// Published : the stream holds it.

@@ -25,7 +25,7 @@ var (
 	ErrNoMessage = fault.New(fault.NotFound, "message_missing", "the stream has no message at that sequence")
 	// ErrHistoryLost : the log does not hold what was dealt with; see Log.
 	ErrHistoryLost = fault.New(fault.Conflict, "history_lost", "the log does not hold the event that was published last")
-	// ErrSequenceBehind : the sequence that deals positions went back. New events are refused, or come where the relay does
+	// ErrSequenceBehind reports that the sequence that deals positions went back. New events are refused, or come where the relay does
 	// not look any more.
 	ErrSequenceBehind = fault.New(fault.Unavailable, "sequence_behind", "the outbox deals positions that it has dealt before")
 	// ErrLeaseHeld : another holder has the lease.

@@ -134,7 +134,7 @@ func appendVersionTaken(t *testing.T, h Harness) {
 	do(t, h, appending(outboxtest.NewMessage("a", 2), outboxtest.NewMessage("b", 1)))
 }
 
-// appendPositionTaken : whoever writes can do nothing about a sequence that went back, and is told so.
+// appendPositionTaken shows that a writer gets an answer of its own when the sequence went back: it can do nothing about that.
 func appendPositionTaken(t *testing.T, h Harness) {
 	do(t, h, appending(outboxtest.NewMessage("a", 1), outboxtest.NewMessage("a", 2)))
 	before := h.Entries(t)

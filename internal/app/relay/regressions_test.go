@@ -12,7 +12,7 @@ import (
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
 
-// TestTakenAfterAllIsNoDisorder : an event that the broker takes at the second try, because its limits were raised, was passed
+// TestTakenAfterAllIsNoDisorder shows that an event that the broker takes at the second try, because its limits were raised, was passed
 // like any other. It does not look as if it had come after the relay.
 func TestTakenAfterAllIsNoDisorder(t *testing.T) {
 	for name, crash := range map[string]bool{"the leader goes on": false, "the leader dies": true} {
@@ -71,7 +71,7 @@ func TestAdoptionOfAStreamThatWentBack(t *testing.T) {
 	})
 }
 
-// TestAdoptionThatTheStreamLosesRedrivesAgain : the stream that was made again loses the adoption's notice before anybody has
+// TestAdoptionThatTheStreamLosesRedrivesAgain shows that the stream that was made again loses the adoption's notice before anybody has
 // led. What was redriven into the former stream is not in this one, although its sequences are lower.
 func TestAdoptionThatTheStreamLosesRedrivesAgain(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
