@@ -98,6 +98,7 @@ SELECT revision FROM turn`
 
 // Adopt implements the port.
 func (d *Desk) Adopt(ctx context.Context, revision int64, cursor outbox.Cursor, anew bool) error {
+	ctx = allow(ctx, counting) // it looks when the latest event up to there was recorded
 	var now int64
 	err := d.db.QueryRowContext(ctx, adoptStatement, d.relay, revision, int64(cursor.Position), d.stream, cursor.StreamCreated,
 		int64(cursor.StreamSequence), anew).Scan(&now)

@@ -58,6 +58,9 @@ func relayCalls() map[string]dbCall {
 		"outbox.Log.After": on(func(ctx context.Context, db *bun.DB) (ports.Page, error) {
 			return postgres.NewLog(db, relay, quiet).After(ctx, outbox.Progress{}, plenty)
 		}),
+		"outbox.Log.Verify": func(ctx context.Context, db *bun.DB) error {
+			return postgres.NewLog(db, relay, quiet).Verify(ctx, outbox.Progress{}, 0)
+		},
 		"outbox.CursorStore.Load": on(func(ctx context.Context, db *bun.DB) (outbox.Cursor, error) { return cursors(db).Load(ctx) }),
 		"outbox.CursorStore.Save": on(func(ctx context.Context, db *bun.DB) (outbox.Cursor, error) {
 			return cursors(db).Save(ctx, outbox.Turn{}, outbox.Cursor{})
@@ -104,6 +107,10 @@ func operatingCalls() map[string]dbCall {
 			return desk(db).List(ctx, operating.Filter{Limit: 1})
 		}),
 		"operating.Bench.Cursor": on(func(ctx context.Context, db *bun.DB) (outbox.Cursor, error) { return desk(db).Cursor(ctx) }),
+		"operating.Bench.Disorder": on(func(ctx context.Context, db *bun.DB) (operating.Disorder, error) { return desk(db).Disorder(ctx) }),
+		"operating.Bench.Realign": on(func(ctx context.Context, db *bun.DB) (int64, error) {
+			return desk(db).Realign(ctx, operating.Realignment{Place: 1})
+		}),
 		"operating.Bench.Held": on(func(ctx context.Context, db *bun.DB) ([]outbox.Progress, error) {
 			return desk(db).Held(ctx, []outbox.Progress{{Position: 1}})
 		}),

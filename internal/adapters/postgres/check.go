@@ -45,14 +45,18 @@ func (l *Log) Check(ctx context.Context) error {
 	case synchronousCommit == "off":
 		return ErrUnsafe.With("synchronous_commit is off, so a crash loses events that were already published: " +
 			"set synchronous_commit = on for the server, the database and the role")
-	case !named && cache.Valid:
-		return ErrUnsafe.With("the sequence of outbox.position is not named %s, so nobody would notice if it went back: "+
-			"ALTER SEQUENCE … RENAME TO %s", sequenceName, sequenceName)
 	case !cache.Valid:
 		return ErrUnsafe.With("outbox.position is not an identity column, so its order is unknown: run the migrations")
 	case cache.Int64 != 1:
 		return ErrUnsafe.With("the sequence of outbox.position has CACHE %d, so positions are dealt out of order: "+
 			"ALTER TABLE outbox ALTER COLUMN position SET CACHE 1", cache.Int64)
 	}
-	return l.checkSchema(ctx)
+	if err := l.checkSchema(ctx); err != nil {
+		return err
+	}
+	if !named {
+		return ErrUnsafe.With("the sequence of outbox.position is not named %s, so nobody would notice if it went back: "+
+			"ALTER SEQUENCE … RENAME TO %s", sequenceName, sequenceName)
+	}
+	return nil
 }

@@ -71,6 +71,7 @@ SELECT count(*) FROM moved`
 // Realign locks the table, so that no writer holds a position that was dealt before. One that waits for the lock gets its
 // position after it.
 func (d *Desk) Realign(ctx context.Context, r operating.Realignment) (moved int64, err error) {
+	ctx = allow(ctx, counting)
 	var rows int64
 	var behind bool
 	args := []any{d.relay, int64(r.Place), pgdialect.Array(r.Published), r.Whole}
