@@ -75,7 +75,7 @@ docker-stop-distributed: ## stop the distributed set-up and its infrastructure; 
 .PHONY: test
 test: ## every test, against Postgres and NATS that the tests start; with the race detector if there is a C compiler
 	@test -n "$(RACE)" || echo "No C compiler: testing without the race detector."
-	$(GO) test $(RACE) $(ARGS) ./...
+	$(GO) test $(RACE) -timeout 25m $(ARGS) ./...
 	@if [ -n "$(RACE)" ]; then echo "the relay's model once more, with its full number of lives"; $(GO) test $(ARGS) ./internal/app/relay; fi
 
 .PHONY: test-alerts
