@@ -22,6 +22,7 @@ func TestMisdirectedInstance(t *testing.T) {
 		return []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, fmt.Sprintf("OUTBOX_LEASE_TTL=%s", ttl)}
 	}
 	before := infra.Serve(t, "app0", environment(right.URL))
+	before.Says("created the stream")
 	placeMany(t, before.API(), 3)
 	require.Eventually(t, func() bool { return published(t, right.URL) == 3 }, patience, 10*time.Millisecond)
 	before.Kill()
@@ -53,6 +54,9 @@ func TestMisdirectedInstance(t *testing.T) {
 		require.Equal(t, "stream_missing", shown.HaltedInstances[0].Reason)
 	}
 	require.Eventually(t, func() bool { return published(t, right.URL) == 10 }, patience, 10*time.Millisecond)
+	shown := infra.Scrape(t, misdirected.Admin()) // what the alert OutboxieInstanceHalted is made of
+	require.EqualValues(t, 1, shown.Value(t, "outboxie_relay_halted", "outboxie_halt_reason=stream_missing"))
+	require.Zero(t, shown.Value(t, "outboxie_relay_leader"))
 	require.Zero(t, misdirected.Stop(syscall.SIGTERM))
 	require.Empty(t, status().HaltedInstances)
 }

@@ -41,8 +41,8 @@ func TestParksAndRedrives(t *testing.T) {
 	require.NoError(t, err)
 	_, err = infra.Outboxie(t, environment, "outbox", "redrive", "--aggregate", "order/"+aggregate)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return published(t, broker) == 6 }, patience, 10*time.Millisecond)
-	require.Equal(t, []string{"1", "", "5", "6", "3", "4"}, streamPositions(t, broker))
+	require.Eventually(t, func() bool { return published(t, broker) == 7 }, patience, 10*time.Millisecond)
+	require.Equal(t, []string{"1", "", "5", "6", "", "3", "4"}, streamPositions(t, broker), "the refusal has a notice of its own")
 }
 
 // streamPositions is the position of the event that each message carries, empty for a notice.
