@@ -12,9 +12,10 @@ import (
 )
 
 const (
-	typeNotice  = "outboxie.event.parked.v1"
-	typeAdopted = "outboxie.log.adopted.v1"
-	typeCreated = "outboxie.order.created.v1"
+	typeNotice    = "outboxie.event.parked.v1"
+	typeAdopted   = "outboxie.log.adopted.v1"
+	typeConfirmed = "outboxie.stream.confirmed.v1" // a leader proved that the stream ended there
+	typeCreated   = "outboxie.order.created.v1"
 
 	discarded = "discarded"
 	redriven  = "redriven"
