@@ -103,7 +103,7 @@ func (p *patient) delivered() map[string][]int64 {
 	return versions
 }
 
-// requireSetBack waits until the halt is told, and demands that nothing else is.
+// requireSetBack waits until the halt is reported, and demands that no other state is.
 func (p *patient) requireSetBack() {
 	p.t.Helper()
 	require.Eventually(p.t, func() bool {

@@ -53,7 +53,7 @@ type Options struct {
 // A connection does not hear what it publishes itself. Deliveries and answers come from the broker and are not concerned.
 func Connect(o Options) (*nats.Conn, error) {
 	logger := o.Logger
-	var told sync.Map // why the broker could not be reached, and what it denied, since the last connection: each is told once
+	var told sync.Map // why the broker could not be reached, and what it denied, since the last connection: each is logged once
 	nc, err := nats.Connect(o.URL, append(o.security(),
 		nats.Name(o.Name),
 		nats.RetryOnFailedConnect(true),

@@ -86,7 +86,7 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 	return nil
 }
 
-// errDealtTwice is told to whoever writes: nothing is wrong with what it writes.
+// errDealtTwice is the writer's answer when a position is taken. Nothing is wrong with the event.
 var errDealtTwice = ports.ErrSequenceBehind.With("the sequence of outbox.position went back and deals positions that are taken, " +
 	"so nothing can be recorded: repair it with `outboxie outbox adopt --yes`")
 

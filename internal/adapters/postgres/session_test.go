@@ -51,7 +51,7 @@ func shared(before, after map[int]bool) (both int) {
 	return both
 }
 
-// A statement that is not answered in time says that the connections of its time lead nowhere, whoever set the deadline. One
+// If a statement is not answered in time, the connections of that time lead nowhere. It does not matter who set the deadline. One
 // that its caller gives up says nothing.
 func TestADeadlineRetiresTheOtherConnections(t *testing.T) {
 	db := limited(t, infra.Database(t), 2)

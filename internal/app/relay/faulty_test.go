@@ -55,7 +55,7 @@ type former struct {
 	last  uint64
 }
 
-// lie is what a broker says of the leader, whoever that is, until then: in a partition, say, or while the leader reconnects.
+// lie is what a broker reports about the leader until a moment: in a partition, or while the leader reconnects.
 type lie struct {
 	until time.Time
 	gone  bool

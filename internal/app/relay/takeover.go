@@ -99,7 +99,7 @@ func (r *Relay) takeOver(t *tenure, logger *slog.Logger) (*place, error) {
 	}
 	held := here.own
 	if !tail.Ours && held <= info.Base {
-		held = 0 // the stream holds nothing of ours: lower sequences are those of a former one
+		held = 0 // the stream holds none of our messages; lower sequences belong to a former stream
 	}
 	lost, err := r.settle(t, here, tail, held, false)
 	if err != nil {
