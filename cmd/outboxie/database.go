@@ -13,7 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// databasePatience is how long a starting process waits for a database that cannot be reached.
+// databasePatience is how long a starting process waits for a database that cannot be reached, that is starting, or that is a
+// standby. It does not wait for one that answers and does not let it in.
 const databasePatience = 30 * time.Second
 
 // prepareDatabase brings the schema up to date and makes sure that the database's settings cannot lose events, before
@@ -29,11 +30,12 @@ func prepareDatabase(ctx context.Context, c config.Config, logger *slog.Logger) 
 			if err == nil {
 				return nil
 			}
+			err = postgres.Refused(err)
 			if fault.KindOf(err) != fault.Unavailable || time.Now().After(patience) {
 				return fmt.Errorf("prepare the database %s: %w", c.Database.URL, err)
 			}
 			if !warned {
-				logger.WarnContext(ctx, "the database cannot be reached yet, waiting", "for", databasePatience, "error", err)
+				logger.WarnContext(ctx, "the database cannot be used yet, waiting", "for", databasePatience, "error", err)
 			}
 			select {
 			case <-ctx.Done():
@@ -44,6 +46,7 @@ func prepareDatabase(ctx context.Context, c config.Config, logger *slog.Logger) 
 	})
 }
 
+// withDatabase opens a pool for use. If the server lets nobody in, the error says what to do.
 func withDatabase(c config.Config, use func(*bun.DB) error) (err error) {
 	db, err := postgres.Open(postgres.Options{URL: string(c.Database.URL), MaxOpenConns: 2, ApplicationName: c.InstanceID})
 	if err != nil {
@@ -54,5 +57,5 @@ func withDatabase(c config.Config, use func(*bun.DB) error) (err error) {
 			err = closed
 		}
 	}()
-	return use(db)
+	return postgres.Refused(use(db))
 }

@@ -45,6 +45,11 @@ func (p *program) dev(ctx context.Context, c config.Config) (err error) {
 		return err
 	}
 	defer flush()
+	listeners, err := bind(ctx, c, true, true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = cmp.Or(err, listeners.close()) }()
 	servers := &servers{}
 	defer func() { err = cmp.Or(err, servers.stop()) }()
 	if !c.Given(config.DatabaseURL) {
@@ -60,7 +65,7 @@ func (p *program) dev(ctx context.Context, c config.Config) (err error) {
 		return stopped(ctx, err)
 	}
 	traces := findTraces(ctx, c.Jaeger.URL)
-	return runApp(ctx, fx.New(devGraph(c, logger), traces.graph(logger), fx.Invoke(
+	return runApp(ctx, fx.New(devGraph(c, logger), fx.Supply(listeners), traces.graph(logger), fx.Invoke(
 		func(b background, api *httpapi.API, admin *httpapi.Admin, tracing *telemetry.Telemetry) {
 			b.run("postgres", servers.watch)
 			b.Lifecycle.Append(fx.StartHook(func() error {

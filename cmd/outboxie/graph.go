@@ -175,17 +175,18 @@ func newRelay(
 }
 
 func apiOptions(
-	c config.Config, service orderports.Service, tp trace.TracerProvider, mp metric.MeterProvider,
+	c config.Config, listeners boundParts, service orderports.Service, tp trace.TracerProvider, mp metric.MeterProvider,
 	propagator propagation.TextMapPropagator, logger *slog.Logger,
 ) httpapi.Options {
 	return httpapi.Options{
-		Addr: c.HTTP.Addr, Service: service, Logger: logger, TracerProvider: tp, MeterProvider: mp, Propagator: propagator,
+		Addr: c.HTTP.Addr, Listener: listeners.api(), Service: service, Logger: logger, TracerProvider: tp, MeterProvider: mp, Propagator: propagator,
 	}
 }
 
 // adminParts is what operators work with.
 type adminParts struct {
 	fx.In
+	Listeners  boundParts
 	Telemetry  *telemetry.Telemetry
 	Config     config.Config
 	Checks     []httpapi.Check
@@ -198,7 +199,7 @@ type adminParts struct {
 
 func adminOptions(parts adminParts) httpapi.AdminOptions {
 	return httpapi.AdminOptions{
-		Addr: parts.Config.HTTP.AdminAddr, Token: string(parts.Config.HTTP.AdminToken), Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(),
+		Addr: parts.Config.HTTP.AdminAddr, Listener: parts.Listeners.admin(), Token: string(parts.Config.HTTP.AdminToken), Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(),
 		Desk: parts.Desk, Attendant: parts.Attendant, Logger: parts.Logger, TracerProvider: parts.Traces, Propagator: parts.Propagator,
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/dig"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
@@ -82,10 +83,16 @@ func (p *program) command() *cobra.Command {
 // configure reads the command's configuration.
 func (p *program) configure(cmd *cobra.Command, required ...config.Name) (config.Config, error) {
 	c, err := config.NewBuilder().Environment(p.environment).Flags(cmd.Flags()).Require(required...).Build()
-	if err == nil {
-		p.began = true
+	if err != nil {
+		return c, err
 	}
-	return c, err
+	p.began = true
+	if c.Given(config.DatabaseURL) {
+		for _, name := range postgres.IgnoredVariables() {
+			cmd.PrintErrf("outboxie: %s is ignored: DATABASE_URL alone says which database to use, and how\n", name)
+		}
+	}
+	return c, nil
 }
 
 // logger writes to standard output: the log is what a service says.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"log/slog"
 
 	"github.com/spf13/cobra"
@@ -16,7 +17,7 @@ func (p *program) serveCommand() *cobra.Command {
 		Long: "Run an instance: the API, and a relay that takes part in the election of the one that publishes.\n" +
 			"Run as many as you like against one Postgres and one NATS. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			c, err := p.configure(cmd, config.DatabaseURL)
 			if err != nil {
 				return err
@@ -26,10 +27,15 @@ func (p *program) serveCommand() *cobra.Command {
 				return err
 			}
 			defer flush()
+			listeners, err := bind(cmd.Context(), c, c.Roles.API, true)
+			if err != nil {
+				return err
+			}
+			defer func() { err = cmp.Or(err, listeners.close()) }()
 			if err := prepareDatabase(cmd.Context(), c, logger); err != nil {
 				return stopped(cmd.Context(), err)
 			}
-			return runApp(cmd.Context(), fx.New(serveGraph(c, logger)))
+			return runApp(cmd.Context(), fx.New(serveGraph(c, logger), fx.Supply(listeners)))
 		},
 	}
 	config.AddFlags(cmd.Flags(), config.RolesList, config.HTTPAddr, config.AdminAddr)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"log/slog"
 
 	"github.com/spf13/cobra"
@@ -16,7 +17,7 @@ func (p *program) subscribeCommand() *cobra.Command {
 		Long: "Run a subscriber: it gets every event, in order, and applies each one once. Copies with the same id share the work;\n" +
 			"every other id gets every event too. Needs DATABASE_URL. It shows health and metrics only if ADMIN_ADDR is given.",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			c, err := p.configure(cmd, config.DatabaseURL, config.SubscriberID)
 			if err != nil {
 				return err
@@ -26,10 +27,15 @@ func (p *program) subscribeCommand() *cobra.Command {
 				return err
 			}
 			defer flush()
+			listeners, err := bind(cmd.Context(), c, false, c.Given(config.AdminAddr))
+			if err != nil {
+				return err
+			}
+			defer func() { err = cmp.Or(err, listeners.close()) }()
 			if err := prepareDatabase(cmd.Context(), c, logger); err != nil {
 				return stopped(cmd.Context(), err)
 			}
-			return runApp(cmd.Context(), fx.New(subscribeGraph(c, logger)))
+			return runApp(cmd.Context(), fx.New(subscribeGraph(c, logger), fx.Supply(listeners)))
 		},
 	}
 	config.AddFlags(cmd.Flags(), config.SubscriberID, config.AdminAddr)

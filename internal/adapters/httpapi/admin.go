@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/pprof"
 	runtimepprof "runtime/pprof"
@@ -34,8 +35,9 @@ type Check struct {
 // AdminOptions is what the admin listener needs. What is nil of OpenTelemetry is taken from its globals, and Checks, Token and
 // Timeouts may be left out.
 type AdminOptions struct {
-	Addr           string // port 0 takes a free one
-	Token          string // that all but the probes have to be asked with; empty: none
+	Addr           string       // port 0 takes a free one
+	Listener       net.Listener // what Bind returned, which is used instead of Addr; nil: none
+	Token          string       // that all but the probes have to be asked with; empty: none
 	Checks         []Check
 	Metrics        http.Handler // GET /metrics; nil: there is no such route
 	Desk           operating.Desk
@@ -68,7 +70,7 @@ func NewAdmin(options AdminOptions) *Admin {
 	operators{options.Desk, options.Attendant}.serve(engine)
 	engine.GET("/debug/pprof/*profile", profile)
 	answerHead(engine)
-	return &Admin{newServer("admin listener", options.Addr, engine, options.Timeouts.orDefault(), options.Logger)}
+	return &Admin{newServer(AdminName, options.Addr, options.Listener, engine, options.Timeouts.orDefault(), options.Logger)}
 }
 
 // notProbe tells what is neither traced nor open to everybody from what asks how the process is, every few seconds.

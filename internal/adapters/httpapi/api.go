@@ -5,6 +5,7 @@ package httpapi
 
 import (
 	"log/slog"
+	"net"
 
 	"github.com/gin-gonic/gin"
 	"go.opentelemetry.io/contrib/instrumentation/github.com/gin-gonic/gin/otelgin"
@@ -19,7 +20,8 @@ import (
 
 // Options is what the API needs. Addr, Service and Logger are required; what is nil of OpenTelemetry is taken from its globals.
 type Options struct {
-	Addr           string // port 0 takes a free one
+	Addr           string       // port 0 takes a free one
+	Listener       net.Listener // what Bind returned, which is used instead of Addr; nil: none
 	Service        ordering.Service
 	Logger         *slog.Logger
 	TracerProvider trace.TracerProvider
@@ -46,7 +48,7 @@ func NewAPI(options Options) *API {
 	})
 	serveDocs(engine)
 	answerHead(engine)
-	return &API{newServer("API", options.Addr, engine, timeouts, options.Logger)}
+	return &API{newServer(APIName, options.Addr, options.Listener, engine, timeouts, options.Logger)}
 }
 
 // refuseParameter answers what the generated code cannot read. Parameters are texts, each given once: that is an id which is

@@ -38,8 +38,8 @@ type Server struct {
 	listener net.Listener
 }
 
-func newServer(name, addr string, handler http.Handler, timeouts Timeouts, logger *slog.Logger) *Server {
-	return &Server{name: name, addr: addr, http: &http.Server{
+func newServer(name, addr string, bound net.Listener, handler http.Handler, timeouts Timeouts, logger *slog.Logger) *Server {
+	return &Server{name: name, addr: addr, listener: bound, http: &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: timeouts.ReadHeader,
 		ReadTimeout:       timeouts.Read,
@@ -50,14 +50,29 @@ func newServer(name, addr string, handler http.Handler, timeouts Timeouts, logge
 	}}
 }
 
-// Listen takes the address. Connections are accepted from now on, and answered once Serve runs.
-func (s *Server) Listen(ctx context.Context) error {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", s.addr)
+// The names of the servers.
+const (
+	APIName   = "API"
+	AdminName = "admin listener"
+)
+
+// Bind takes the address for the server of that name, which may be made later. Connections are accepted from now on, and answered
+// once that server serves.
+func Bind(ctx context.Context, name, addr string) (net.Listener, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
-		return fmt.Errorf("the %s cannot listen on %s: %w", s.name, s.addr, err)
+		return nil, fmt.Errorf("the %s cannot listen on %s: %w", name, addr, err)
 	}
-	s.listener = listener
-	return nil
+	return listener, nil
+}
+
+// Listen takes the address, unless the options brought a listener. Connections are accepted from now on, and answered once Serve
+// runs.
+func (s *Server) Listen(ctx context.Context) (err error) {
+	if s.listener == nil {
+		s.listener, err = Bind(ctx, s.name, s.addr)
+	}
+	return err
 }
 
 // Addr is the address that is listened on, with its real port; before Listen, the one that was asked for.

@@ -13,7 +13,7 @@ var ErrUnsafe = fault.New(fault.Invalid, "unsafe_setting", "the database is set 
 
 const checkStatement = `
 SELECT pg_is_in_recovery(), row_security_active('outbox'), current_setting('fsync'), current_setting('full_page_writes'),
-	current_setting('synchronous_commit'),
+	(SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'), current_setting('session_replication_role'),
 	(SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence('outbox', 'position')::regclass),
 	coalesce(pg_get_serial_sequence('outbox', 'position')::regclass = to_regclass('` + sequenceName + `'), false)`
 
@@ -22,18 +22,18 @@ SELECT pg_is_in_recovery(), row_security_active('outbox'), current_setting('fsyn
 // synchronous_commit off for itself. It needs no right but those that every role has, and may be run by any.
 func (l *Log) Check(ctx context.Context) error {
 	var standby, partial, named bool
-	var fsync, fullPageWrites, synchronousCommit string
+	var fsync, fullPageWrites, synchronousCommit, replicationRole string
 	var cache sql.NullInt64
 	ctx, cancel := context.WithTimeout(ctx, l.within)
 	defer cancel()
 	row := l.db.QueryRowContext(ctx, checkStatement)
-	if err := row.Scan(&standby, &partial, &fsync, &fullPageWrites, &synchronousCommit, &cache, &named); err != nil {
+	err := row.Scan(&standby, &partial, &fsync, &fullPageWrites, &synchronousCommit, &replicationRole, &cache, &named)
+	if err != nil {
 		return classify(ctx, fmt.Errorf("check the database's settings: %w", err))
 	}
 	switch {
 	case standby:
-		return ErrUnsafe.With("the database is a standby, which shows no writers: point DATABASE_URL at the primary " +
-			"(target_session_attrs=read-write)")
+		return errStandby
 	case partial:
 		return ErrUnsafe.With("row security is active for the outbox and this role, and events that the relay does not see count as never " +
 			"written: ALTER TABLE outbox DISABLE ROW LEVEL SECURITY, or give the role BYPASSRLS")
@@ -45,6 +45,9 @@ func (l *Log) Check(ctx context.Context) error {
 	case synchronousCommit == "off":
 		return ErrUnsafe.With("synchronous_commit is off, so a crash loses events that were already published: " +
 			"set synchronous_commit = on for the server, the database and the role")
+	case replicationRole != "origin":
+		return ErrUnsafe.With("session_replication_role is %s, so the triggers that keep the outbox as it is do not fire: "+
+			"set session_replication_role = origin for the server, the database and the role", replicationRole)
 	case !cache.Valid:
 		return ErrUnsafe.With("outbox.position is not an identity column, so its order is unknown: run the migrations")
 	case cache.Int64 != 1:

@@ -156,7 +156,7 @@ var uniqueKeys = []uniqueKey{
 
 // keysStatement lists what forbids equal rows, valid or not, with its columns in order of their names.
 const keysStatement = `
-SELECT i.indrelid::regclass::text, i.indexrelid::regclass::text, i.indisvalid AND i.indisready AND i.indislive,
+SELECT t.name, i.indexrelid::regclass::text, i.indisvalid AND i.indisready AND i.indislive,
 	(SELECT string_agg(a.attname, ', ' ORDER BY a.attname)
 	FROM unnest(i.indkey[0:i.indnkeyatts - 1]) AS k (number) JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number)
 FROM unnest(?::text[]) AS t (name) JOIN pg_index AS i ON i.indrelid = to_regclass(t.name)

@@ -4,13 +4,10 @@
 package postgres
 
 import (
-	"context"
 	"database/sql"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 	"go.opentelemetry.io/otel/trace"
@@ -38,7 +35,7 @@ const (
 	connMaxIdleTime = 5 * time.Minute
 )
 
-// ErrURL : the text is not a database URL. Its message never shows the password.
+// ErrURL reports that the text is not a database URL, or asks for what the program cannot do. Its message never shows the password.
 var ErrURL = fault.New(fault.Invalid, "invalid_database_url", "not a Postgres URL")
 
 // Open makes a pool. It does not connect: a database that is down shows at the first statement.
@@ -46,9 +43,9 @@ var ErrURL = fault.New(fault.Invalid, "invalid_database_url", "not a Postgres UR
 // The pool speaks the simple protocol: bun writes arguments into the statement, so every statement is a new text that
 // the driver would otherwise prepare and remember, and PgBouncer in transaction mode has no place for prepared ones.
 func Open(options Options) (*bun.DB, error) {
-	config, err := pgx.ParseConfig(options.URL)
+	config, err := parseAddress(options.URL)
 	if err != nil {
-		return nil, ErrURL.With("DATABASE_URL cannot be read").Wrap(err)
+		return nil, err
 	}
 	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 	config.StatementCacheCapacity = 0
@@ -56,18 +53,20 @@ func Open(options Options) (*bun.DB, error) {
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
-	config.AfterConnect = withoutJIT
 	if name := applicationName(options, config); name != "" {
 		config.RuntimeParams["application_name"] = name
 	}
-
 	config.DialFunc = newDialer().DialContext
 
 	within := options.StatementTimeout
 	if within <= 0 {
 		within = statementTimeout
 	}
-	pool := sql.OpenDB(&sessions{Connector: stdlib.GetConnector(*config), within: within})
+	connectors, err := newSessions(config, within)
+	if err != nil {
+		return nil, err
+	}
+	pool := sql.OpenDB(connectors)
 	maxOpen := options.MaxOpenConns
 	if maxOpen <= 0 {
 		maxOpen = defaultMaxOpenConns
@@ -82,13 +81,6 @@ func Open(options Options) (*bun.DB, error) {
 		db = db.WithQueryHook(newTracing(options.TracerProvider, config.Config))
 	}
 	return db, nil
-}
-
-// withoutJIT switches the compiler off for the connection. Over a large outbox the planner expects some of the relay's statements to
-// read much, although they read little, and compiling one takes up to a second. Behind PgBouncer in transaction mode the
-// setting may reach another backend; then these statements are only slower.
-func withoutJIT(ctx context.Context, conn *pgconn.PgConn) error {
-	return conn.Exec(ctx, "SET jit = off").Close()
 }
 
 func applicationName(options Options, config *pgx.ConnConfig) string {

@@ -3,7 +3,9 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"maps"
 	"strings"
 	"time"
@@ -34,6 +36,7 @@ type letterRow struct {
 	Subject          string            `bun:"subject"`
 	Headers          map[string]string `bun:"headers,type:json"`
 	Payload          []byte            `bun:"payload"`
+	Read             digits            `bun:"payload_hex,scanonly"` // the payload, as letterColumns reads it
 	FirstFailedAt    time.Time         `bun:"first_failed_at,nullzero,default:clock_timestamp()"`
 	DeadAt           time.Time         `bun:"dead_at,nullzero"`
 	DueAt            time.Time         `bun:"due_at,nullzero,default:clock_timestamp()"`
@@ -63,11 +66,32 @@ func newLetterRow(subscriber string, entry outbox.Entry) *letterRow {
 	return row
 }
 
+// letterColumns are the columns of a letter. How Postgres prints bytes is a setting that poolers do not keep, so the payload is
+// read in hexadecimal digits.
+const letterColumns = `subscriber, event_id, state, error, attempts, aggregate_type, aggregate_id, aggregate_version, position,
+	recorded_at, event_type, subject, headers, encode(payload, 'hex') AS payload_hex, first_failed_at, dead_at, due_at, changed_at`
+
+// digits are bytes that are read in hexadecimal digits.
+type digits []byte
+
+// Scan reads what encode(…, 'hex') returns.
+func (d *digits) Scan(read any) (err error) {
+	switch read := read.(type) {
+	case string:
+		*d, err = hex.DecodeString(read)
+	case []byte:
+		*d, err = hex.DecodeString(string(read))
+	default:
+		err = fmt.Errorf("a payload was read as %T", read)
+	}
+	return err
+}
+
 func (r *letterRow) letter() inbox.Letter {
 	letter := inbox.Letter{
 		Entry: outbox.Entry{Position: outbox.Position(r.Position), RecordedAt: r.RecordedAt, Message: outbox.Message{
 			ID: r.EventID, Type: r.EventType, Subject: r.Subject, Version: r.AggregateVersion,
-			Key: outbox.Key{Type: r.AggregateType, ID: r.AggregateID}, Payload: r.Payload,
+			Key: outbox.Key{Type: r.AggregateType, ID: r.AggregateID}, Payload: r.Read,
 		}},
 		State: r.State, Error: r.Error, Attempts: r.Attempts, Behind: r.Behind, FirstFailedAt: r.FirstFailedAt, DeadAt: r.DeadAt,
 	}
@@ -87,7 +111,7 @@ const pendingStates = "('dead', 'waiting', 'retrying')"
 // lockLetter returns an event's letter, which nobody else changes before the transaction's end, or inbox.ErrNoLetter.
 func lockLetter(ctx context.Context, tx bun.Tx, subscriber, id string) (letterRow, error) {
 	var row letterRow
-	err := tx.NewSelect().Model(&row).Where("subscriber = ? AND event_id = ?", subscriber, text(id)).For("UPDATE").Scan(ctx)
+	err := tx.NewSelect().Model(&row).ColumnExpr(letterColumns).Where("subscriber = ? AND event_id = ?", subscriber, text(id)).For("UPDATE").Scan(ctx)
 	return row, letterError(ctx, err, subscriber, id)
 }
 
@@ -230,7 +254,7 @@ WHERE subscriber = ?0 AND event_id = (
 	SELECT event_id FROM dead_letters
 	WHERE subscriber = ?0 AND state = 'retrying' AND due_at <= clock_timestamp()
 	ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
-RETURNING *`
+RETURNING ` + letterColumns
 
 // Due implements the port.
 func (i *Inbox) Due(ctx context.Context, subscriber string, lease time.Duration) (inbox.Letter, bool, error) {

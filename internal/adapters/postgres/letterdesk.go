@@ -23,7 +23,7 @@ const behind = `(
 func (i *Inbox) Letters(ctx context.Context, subscriber string, limit int) ([]inbox.Letter, error) {
 	ctx = allow(ctx, counting)
 	var rows []letterRow
-	err := i.db.NewSelect().Model(&rows).ColumnExpr("letter.*").ColumnExpr(behind).
+	err := i.db.NewSelect().Model(&rows).ColumnExpr(letterColumns).ColumnExpr(behind).
 		Where("subscriber = ? AND state IN ('dead', 'failing', 'retrying')", subscriber).
 		OrderExpr("position NULLS FIRST, first_failed_at").Limit(int64(limit)).Scan(ctx)
 	if err != nil {
@@ -39,7 +39,7 @@ func (i *Inbox) Letters(ctx context.Context, subscriber string, limit int) ([]in
 // Letter implements the port.
 func (i *Inbox) Letter(ctx context.Context, subscriber, id string) (inbox.Letter, error) {
 	var row letterRow
-	err := i.db.NewSelect().Model(&row).ColumnExpr("letter.*").ColumnExpr(behind).
+	err := i.db.NewSelect().Model(&row).ColumnExpr(letterColumns).ColumnExpr(behind).
 		Where("subscriber = ? AND event_id = ?", subscriber, text(id)).Scan(ctx)
 	if err != nil {
 		return inbox.Letter{}, letterError(ctx, err, subscriber, id)

@@ -15,7 +15,10 @@ import (
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
 
-var errStandby = fault.New(fault.Unavailable, "database_standby", "the database is a standby, which shows no writers")
+// errStandby reports that a connection leads to a server that only follows another one. After a switchover it does until the name
+// in DATABASE_URL has moved.
+var errStandby = fault.New(fault.Unavailable, "database_standby",
+	"the server is a standby, which takes no writes and shows no writers: point DATABASE_URL at the primary, or promote the standby")
 
 // Log reads the outbox table in commit-safe order. One relay reads it at a time.
 //

@@ -130,7 +130,7 @@ func newProvider(db *bun.DB, logger *slog.Logger) (*goose.Provider, error) {
 		lock.WithTableHeartbeatInterval(migrationHeartbeat),
 		lock.WithTableLockTimeout(migrationPoll, math.MaxUint32), // in effect until the context ends
 		lock.WithTableUnlockTimeout(migrationPoll, migrationUnlocks),
-		lock.WithTableRetryPolicy(func(err error) bool { return !transient(err) && sqlState(err) == "" }), // held
+		lock.WithTableRetryPolicy(awaitLock(logger)),
 		lock.WithTableLogger(logger),
 	)
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -14,37 +13,13 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// sessions opens the connections of one pool. Each statement on them has a deadline, and when one passes without an answer
-// the other connections of that time are not used again: they lead through the same network to the same server. A pool of
-// connections that went dead together costs one timeout, not one for each.
-type sessions struct {
-	driver.Connector
-	within     time.Duration // a statement is answered
-	generation atomic.Int64  // rises when a statement was not answered in time
-}
-
-// Connect opens a connection.
-func (s *sessions) Connect(ctx context.Context) (driver.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.within*time.Duration(connecting))
-	defer cancel()
-	generation := s.generation.Load()
-	opened, err := s.Connector.Connect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	conn, ok := opened.(*stdlib.Conn)
-	if !ok {
-		return nil, errors.Join(fmt.Errorf("the driver is %T, not pgx", opened), opened.Close())
-	}
-	return &session{Conn: conn, pool: s, generation: generation}, nil
-}
-
 // session is a connection whose statements end by themselves: with their context, or when they have not been answered in
 // time. Postgres is then asked to cancel the statement, and the connection is closed.
 type session struct {
 	*stdlib.Conn
 	pool       *sessions
 	generation int64     // of the pool, before the connection was opened
+	opened     time.Time // when opening it began
 	taken      time.Time // when a user got the connection last
 }
 
@@ -160,17 +135,22 @@ func (c *call) end(err error) error {
 }
 
 // judge suspects the pool's other connections if err says that no answer came in time: because a deadline passed, the
-// caller's or ours, or because the kernel gave the connection up. A caller that cancels says nothing about the server.
+// caller's or ours, or because the kernel gave the connection up. A caller that cancels says nothing about the server. It also
+// suspects them if the server takes no writes; see outdated.
 func (c *call) judge(err error) error {
 	if err == nil {
 		return nil
+	}
+	if c.session.outdated(err) {
+		c.session.retire()
+		return err
 	}
 	cause := context.Cause(c.ctx)
 	timedOut := errors.Is(cause, context.DeadlineExceeded) || cause == nil && pgconn.Timeout(err)
 	if !timedOut {
 		return err
 	}
-	c.session.pool.generation.CompareAndSwap(c.session.generation, c.session.generation+1)
+	c.session.retire()
 	if c.caller.Err() == nil && cause != nil && !errors.Is(err, errNoAnswer) {
 		return fmt.Errorf("%w within %v: %w", errNoAnswer, c.within, err)
 	}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+
+	"go.uber.org/fx"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/config"
+)
+
+// bound is the listeners of a process. They are taken before anything else is done: a process whose port is in use changes
+// nothing in the database. Clients that connect meanwhile wait until the server serves.
+type bound struct {
+	api, admin net.Listener // nil: not served
+}
+
+// bind takes the addresses of the servers that the process will run.
+func bind(ctx context.Context, c config.Config, api, admin bool) (b *bound, err error) {
+	b = &bound{}
+	if api {
+		b.api, err = httpapi.Bind(ctx, httpapi.APIName, c.HTTP.Addr)
+	}
+	if err == nil && admin {
+		b.admin, err = httpapi.Bind(ctx, httpapi.AdminName, c.HTTP.AdminAddr)
+	}
+	if err != nil {
+		return nil, errors.Join(err, b.close())
+	}
+	return b, nil
+}
+
+// close gives the addresses back. It does nothing to those that a server has closed already.
+func (b *bound) close() (err error) {
+	for _, listener := range []net.Listener{b.api, b.admin} {
+		if listener == nil {
+			continue
+		}
+		if failed := listener.Close(); !errors.Is(failed, net.ErrClosed) {
+			err = errors.Join(err, failed)
+		}
+	}
+	return err
+}
+
+// boundParts gives a graph the listeners, if its command has taken them.
+type boundParts struct {
+	fx.In
+	Bound *bound `optional:"true"`
+}
+
+func (p boundParts) api() net.Listener {
+	if p.Bound == nil {
+		return nil
+	}
+	return p.Bound.api
+}
+
+func (p boundParts) admin() net.Listener {
+	if p.Bound == nil {
+		return nil
+	}
+	return p.Bound.admin
+}

@@ -1,0 +1,73 @@
+package postgres
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// The environment variables of libpq that name a server, a role or a way to connect do not count: DATABASE_URL alone decides.
+// Those for secrets and for files with keys do, where the URL leaves them out: PGPASSWORD, PGPASSFILE, PGSSLROOTCERT, PGSSLCERT,
+// PGSSLKEY and PGSSLPASSWORD.
+var (
+	ignoredVariables = []string{
+		"PGHOST", "PGPORT", "PGDATABASE", "PGUSER", "PGAPPNAME", "PGCONNECT_TIMEOUT", "PGSSLSNI", "PGSSLNEGOTIATION",
+		"PGTARGETSESSIONATTRS", "PGSERVICE", "PGSERVICEFILE", "PGTZ", "PGOPTIONS", "PGMINPROTOCOLVERSION", "PGMAXPROTOCOLVERSION",
+	}
+
+	// protectingVariables ask for a safer connection than the URL may do by itself. They are neither obeyed nor ignored, but
+	// have to be written into the URL, by the name beside them.
+	protectingVariables = map[string]string{
+		"PGSSLMODE": "sslmode", "PGSSLCERTMODE": "sslcertmode", "PGCHANNELBINDING": "channel_binding", "PGREQUIREAUTH": "require_auth",
+	}
+)
+
+// IgnoredVariables returns the environment variables that are set, that other clients of Postgres obey, and that do not count here.
+func IgnoredVariables() []string {
+	return slices.DeleteFunc(slices.Clone(ignoredVariables), func(name string) bool { return os.Getenv(name) == "" })
+}
+
+// environment is held while variables are taken away.
+var environment sync.Mutex
+
+// parseAddress reads a URL, and of the environment no more than it should.
+func parseAddress(text string) (*pgx.ConnConfig, error) {
+	environment.Lock()
+	defer environment.Unlock()
+	hidden := slices.Clone(ignoredVariables)
+	for variable, name := range protectingVariables {
+		hidden = append(hidden, variable)
+		if value := os.Getenv(variable); value != "" && !strings.Contains(text, name) {
+			return nil, ErrURL.With("%[1]s is %[2]s, and DATABASE_URL says nothing about it, which alone decides how to connect: write "+
+				"%[3]s=%[2]s into DATABASE_URL, or unset %[1]s", variable, value, name)
+		}
+	}
+	for _, variable := range hidden {
+		value, set := os.LookupEnv(variable)
+		if !set {
+			continue
+		}
+		if err := os.Unsetenv(variable); err != nil {
+			return nil, err
+		}
+		defer func() { _ = os.Setenv(variable, value) }() // it was set before, so it can be
+	}
+	config, err := pgx.ParseConfig(text)
+	if err != nil {
+		return nil, ErrURL.With("DATABASE_URL cannot be read").Wrap(err)
+	}
+	return config, nil
+}
+
+// wantsStandby reports whether the URL asks for a server that cannot be written to.
+func wantsStandby(text string) bool {
+	for _, wanted := range []string{"standby", "prefer-standby", "read-only"} {
+		if strings.Contains(text, "target_session_attrs="+wanted) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,98 @@
+package postgres
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"regexp"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+)
+
+// ErrRefused reports that the server answered, and does not let the program in until a person changes something.
+var ErrRefused = fault.New(fault.Invalid, "database_refused", "the database does not let this program in")
+
+// Refused returns ErrRefused, with what to do, if err says that the server does not let the program in; else err. It is for
+// processes that start, and for commands. A process that runs stays patient with a server that lets nobody in: that is ErrUnavailable.
+func Refused(err error) error {
+	var connect *pgconn.ConnectError
+	if !errors.As(err, &connect) {
+		return err
+	}
+	cure := transportCure(connect)
+	for _, reported := range reportedBy(connect) { // each host may have its own reason
+		if cure == "" {
+			cure = sessionCure(reported, connect.Config)
+		}
+	}
+	if cure == "" {
+		return err
+	}
+	return ErrRefused.With("%s", cure).Wrap(connect)
+}
+
+// reportedBy returns everything that servers have reported within err.
+func reportedBy(err error) (all []*pgconn.PgError) {
+	if reported, ok := err.(*pgconn.PgError); ok { //nolint:errorlint // the tree is walked here
+		return []*pgconn.PgError{reported}
+	}
+	switch wrapping := err.(type) { //nolint:errorlint // the tree is walked here
+	case interface{ Unwrap() []error }:
+		for _, each := range wrapping.Unwrap() {
+			all = append(all, reportedBy(each)...)
+		}
+	case interface{ Unwrap() error }:
+		if inner := wrapping.Unwrap(); inner != nil {
+			return reportedBy(inner)
+		}
+	}
+	return all
+}
+
+func sessionCure(reported *pgconn.PgError, config *pgconn.Config) string {
+	switch reported.Code {
+	case "28P01":
+		return "the password is wrong, or there is no role " + config.User + ": correct DATABASE_URL (or PGPASSWORD, or the password " +
+			"file), or set the password with ALTER ROLE " + config.User + " PASSWORD …"
+	case "28000":
+		return "the server does not let the role " + config.User + " in: make the role with LOGIN, or let it in from this address, with this " +
+			"encryption (sslmode in DATABASE_URL), by a line in pg_hba.conf"
+	case "3D000":
+		return "there is no database " + config.Database + ": correct DATABASE_URL, or make it with createdb --encoding=UTF8 --template=template0 " +
+			config.Database
+	case "42501":
+		return "the role " + config.User + " may not connect: GRANT CONNECT ON DATABASE " + config.Database + " TO " + config.User
+	case "22023", "22P02", "42704":
+		return "the server does not know a setting of DATABASE_URL, or not its value: correct or remove it"
+	}
+	if refusesSettings(reported) {
+		return "the pooler does not take a setting of DATABASE_URL: remove it there, and set it with ALTER ROLE " + config.User + " SET …"
+	}
+	return ""
+}
+
+// alert matches the answers by which a server says that a TLS connection will never come about like this.
+var alert = regexp.MustCompile(`remote error: tls: .*(certificate|handshake failure|protocol version|access denied)`)
+
+func transportCure(err error) string {
+	var untrusted *tls.CertificateVerificationError
+	var authority x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "server refused TLS connection"):
+		return "the server speaks no TLS, and sslmode in DATABASE_URL demands it: set ssl = on at the server, or sslmode=disable where nobody listens"
+	case errors.As(err, &untrusted), errors.As(err, &authority), errors.As(err, &name), errors.As(err, &invalid):
+		return "the server's certificate is not trusted: name its authority with sslrootcert in DATABASE_URL, and the host as the certificate does"
+	case alert.MatchString(text):
+		return "the server does not accept this client's TLS: check sslcert and sslkey in DATABASE_URL"
+	case strings.Contains(text, "require_auth check failed"), strings.Contains(text, "channel binding check failed"),
+		strings.Contains(text, "sslcertmode check failed"):
+		return "the server does not authenticate as DATABASE_URL demands: change require_auth, channel_binding or sslcertmode there, or the server"
+	}
+	return ""
+}
