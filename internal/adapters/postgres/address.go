@@ -55,19 +55,14 @@ func parseAddress(text string) (*pgx.ConnConfig, error) {
 		}
 		defer func() { _ = os.Setenv(variable, value) }() // it was set before, so it can be
 	}
+	for _, wanted := range []string{"standby", "prefer-standby", "read-only"} {
+		if strings.Contains(text, "target_session_attrs="+wanted) {
+			return nil, ErrURL.With("DATABASE_URL asks for target_session_attrs=%s, and the program needs the primary: leave it out", wanted)
+		}
+	}
 	config, err := pgx.ParseConfig(text)
 	if err != nil {
 		return nil, ErrURL.With("DATABASE_URL cannot be read").Wrap(err)
 	}
 	return config, nil
-}
-
-// wantsStandby reports whether the URL asks for a server that cannot be written to.
-func wantsStandby(text string) bool {
-	for _, wanted := range []string{"standby", "prefer-standby", "read-only"} {
-		if strings.Contains(text, "target_session_attrs="+wanted) {
-			return true
-		}
-	}
-	return false
 }

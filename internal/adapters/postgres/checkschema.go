@@ -92,7 +92,7 @@ var logColumns = map[string]string{
 }
 
 const columnsStatement = `
-SELECT attname, format_type(atttypid, atttypmod), attnotnull, attidentity::text, attgenerated::text
+SELECT attname, replace(format_type(atttypid, atttypmod), '"', ''), attnotnull, attidentity::text, attgenerated::text
 FROM pg_attribute WHERE attrelid = to_regclass('outbox') AND attnum > 0 AND NOT attisdropped ORDER BY attnum`
 
 func (l *Log) checkColumns(ctx context.Context) error {
@@ -208,11 +208,12 @@ func (l *Log) checkTriggers(ctx context.Context) error {
 	guarded := false
 	err := l.each(ctx, []any{&name, &kind, &enabled}, func() error {
 		const beforeRow = 1 | 2
+		guard := strings.Trim(name, `"`) == appendOnly // a session may quote all identifiers
 		switch {
-		case name == appendOnly && !enabled:
+		case guard && !enabled:
 			return ErrUnsafe.With("the trigger %[1]s is disabled, so rows can be changed that were published already: "+
 				"ALTER TABLE outbox ENABLE TRIGGER %[1]s", name)
-		case name == appendOnly && kind == appendOnlyType:
+		case guard && kind == appendOnlyType:
 			guarded = true
 		case enabled && kind&beforeRow == beforeRow:
 			return ErrUnsafe.With("the trigger %[1]s can change rows of the outbox before they are written, or leave them out: "+

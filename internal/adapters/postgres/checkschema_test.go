@@ -1,15 +1,12 @@
 package postgres_test
 
 import (
-	neturl "net/url"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
-	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
 // unsafeSchemas are what somebody may have done to the tables, and what Check says about each.
@@ -125,24 +122,6 @@ func TestLogRefusesUnsafeSchemas(t *testing.T) {
 			require.NoError(t, h.log.Check(t.Context()), cure)
 		})
 	}
-}
-
-func TestLogRefusesADatabaseWithoutAnEncoding(t *testing.T) {
-	url := infra.Database(t)
-	server, name := split(t, url)
-	admin := open(t, postgres.Options{URL: server})
-	exec(t, admin, "DROP DATABASE ?", bun.Ident(name))
-	exec(t, admin, "CREATE DATABASE ? ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'", bun.Ident(name))
-	address, err := neturl.Parse(url)
-	require.NoError(t, err)
-	query := address.Query()
-	query.Set("client_encoding", "UTF8") // without it, the driver refuses such a database
-	address.RawQuery = query.Encode()
-	db := open(t, postgres.Options{URL: address.String()})
-	require.NoError(t, postgres.MigrateUp(t.Context(), db, quiet))
-	err = postgres.NewLog(db, relay, quiet).Check(t.Context())
-	require.ErrorIs(t, err, postgres.ErrUnsafe)
-	require.ErrorContains(t, err, "SQL_ASCII")
 }
 
 // TestLogTakesOtherSchemas leaves alone what does no harm.

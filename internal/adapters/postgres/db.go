@@ -43,9 +43,14 @@ var ErrURL = fault.New(fault.Invalid, "invalid_database_url", "not a Postgres UR
 // The pool speaks the simple protocol: bun writes arguments into the statement, so every statement is a new text that
 // the driver would otherwise prepare and remember, and PgBouncer in transaction mode has no place for prepared ones.
 func Open(options Options) (*bun.DB, error) {
+	db, _, err := open(options)
+	return db, err
+}
+
+func open(options Options) (*bun.DB, *sessions, error) {
 	config, err := parseAddress(options.URL)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 	config.StatementCacheCapacity = 0
@@ -64,7 +69,7 @@ func Open(options Options) (*bun.DB, error) {
 	}
 	connectors, err := newSessions(config, within)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	pool := sql.OpenDB(connectors)
 	maxOpen := options.MaxOpenConns
@@ -80,7 +85,7 @@ func Open(options Options) (*bun.DB, error) {
 	if options.TracerProvider != nil {
 		db = db.WithQueryHook(newTracing(options.TracerProvider, config.Config))
 	}
-	return db, nil
+	return db, connectors, nil
 }
 
 func applicationName(options Options, config *pgx.ConnConfig) string {

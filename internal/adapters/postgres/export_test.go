@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/uptrace/bun"
+
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
@@ -62,4 +64,22 @@ var (
 	VerifyStatement     = verifyStatement
 	DisorderStatement   = disorderStatement
 	SaveCursorStatement = saveCursorStatement
+)
+
+// OpenBehindPooler opens a pool that is told no more about its sessions than a pooler takes.
+func OpenBehindPooler(options Options) (*bun.DB, error) {
+	db, sessions, err := open(options)
+	if err == nil {
+		sessions.pooled.Store(true)
+	}
+	return db, err
+}
+
+// ReadOptions makes readOptions testable.
+var ReadOptions = readOptions
+
+// How long what a session leads to counts as known.
+const (
+	ReadOnlyFor = readOnlyFor
+	StandbyFor  = standbyFor
 )
