@@ -80,10 +80,11 @@ func transientCode(code string) bool {
 	return class == "08" || class == "53" || class == "58" // connection, resources (also too many connections), system
 }
 
-// sqlState returns the SQLSTATE that Postgres reported, or "".
+// sqlState returns the SQLSTATE that Postgres reported about a statement, or "".
 func sqlState(err error) string {
+	var connect *pgconn.ConnectError
 	var reported *pgconn.PgError
-	if errors.As(err, &reported) {
+	if !errors.As(err, &connect) && errors.As(err, &reported) {
 		return reported.Code
 	}
 	return ""
