@@ -28,6 +28,7 @@ auth_file = %s
 pool_mode = transaction
 max_client_conn = 1000
 default_pool_size = 20
+server_login_retry = 1
 logfile = %s
 %s
 `

@@ -12,7 +12,7 @@ import (
 // never says a word, as when a firewall has forgotten a connection or a machine is gone.
 type Proxy struct {
 	listener net.Listener
-	target   string
+	target   atomic.Pointer[string]
 	silent   atomic.Bool // for connections that are opened now
 
 	mu     sync.Mutex
@@ -33,7 +33,8 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	if err != nil {
 		t.Fatalf("listen for the proxy: %v", err)
 	}
-	p := &Proxy{listener: listener, target: target}
+	p := &Proxy{listener: listener}
+	p.Move(target)
 	p.worked.Go(func() {
 		for {
 			client, err := listener.Accept()
@@ -61,6 +62,10 @@ func (p *Proxy) URL(t testing.TB, address string) string {
 	return parsed.String()
 }
 
+// Move leads the connections that are opened from now on to another target, as a name does that was pointed elsewhere. Those that
+// are open stay.
+func (p *Proxy) Move(target string) { p.target.Store(&target) }
+
 // Silence makes a black hole of every open connection, for good. New ones work.
 func (p *Proxy) Silence() {
 	p.mu.Lock()
@@ -83,7 +88,7 @@ func (p *Proxy) serve(client net.Conn) {
 	l := &link{client: client}
 	l.dead.Store(p.silent.Load())
 	if !l.dead.Load() {
-		server, err := net.Dial("tcp", p.target)
+		server, err := net.Dial("tcp", *p.target.Load())
 		if err != nil {
 			_ = client.Close()
 			return

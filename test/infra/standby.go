@@ -32,3 +32,12 @@ func Standby(t testing.TB, primary *PostgresServer) *PostgresServer {
 	s.URL = s.server.URL()
 	return s
 }
+
+// Demote starts a server that was stopped as a standby. It follows nobody.
+func (s *PostgresServer) Demote() {
+	s.t.Helper()
+	if err := os.WriteFile(filepath.Join(s.options.DataDir, "data", "standby.signal"), nil, 0o644); err != nil { //nolint:gosec // Postgres may run as another user
+		s.t.Fatal(err)
+	}
+	s.Start()
+}
