@@ -3,6 +3,7 @@ package infra
 import (
 	"net"
 	"net/url"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -29,7 +30,13 @@ type link struct {
 // NewProxy stands in front of target, host:port, until the test ends.
 func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	return ProxyOn(t, 0, target)
+}
+
+// ProxyOn is NewProxy on a port of the test's choice.
+func ProxyOn(t testing.TB, port int, target string) *Proxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
 		t.Fatalf("listen for the proxy: %v", err)
 	}
