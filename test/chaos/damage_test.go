@@ -97,7 +97,7 @@ func (n *nemesis) operate(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	command := exec.CommandContext(ctx, n.program, args...)
-	command.Env = append(os.Environ(), "DATABASE_URL="+n.postgres.URL, "NATS_URL="+n.broker.url())
+	command.Env = append(os.Environ(), "DATABASE_URL="+n.address, "NATS_URL="+n.broker.url())
 	said, err := command.CombinedOutput()
 	return string(said), err
 }

@@ -64,6 +64,12 @@ func (n *nemesis) postgresFault(t *testing.T, f fault) func() {
 	case postgresKilled:
 		n.postgres.Kill()
 		return n.postgres.Start
+	case postgresSwitched:
+		return n.switchOver(t)
+	case settingsChanged:
+		return n.changeSettings(t, f)
+	case databaseReadOnly:
+		return n.keepFromWriting(t)
 	case backendsTerminated:
 		_ = n.statement(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 			WHERE datname = current_database() AND pid <> pg_backend_pid() AND random() < 0.5`)

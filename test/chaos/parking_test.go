@@ -112,7 +112,7 @@ func (n *nemesis) command(args ...string) bool {
 	for try := 1; ; try++ {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		cmd := exec.CommandContext(ctx, n.program, args...)
-		cmd.Env = append(os.Environ(), "DATABASE_URL="+n.postgres.URL, "NATS_URL="+n.broker.url())
+		cmd.Env = append(os.Environ(), "DATABASE_URL="+n.address, "NATS_URL="+n.broker.url())
 		said, err := cmd.CombinedOutput()
 		cancel()
 		n.note("outboxie %v: %v\n%s", args, err, said)

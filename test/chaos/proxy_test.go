@@ -41,11 +41,11 @@ const (
 // well again, however late, or the connection ends without it.
 type proxy struct {
 	name     string // of the server
-	target   string
 	listener net.Listener
 	worked   sync.WaitGroup
 
 	mu      sync.Mutex
+	target  string
 	state   network
 	changed chan struct{}     // closed with every change of state
 	conns   map[net.Conn]bool // whether they were there when the network became stranded
@@ -89,6 +89,19 @@ func (p *proxy) become(state network, resume bool) {
 			_ = conn.Close()
 		}
 	}
+}
+
+// lead leads the connections that are opened from now on to another server. Those that are there stay.
+func (p *proxy) lead(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+}
+
+func (p *proxy) leads() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.target
 }
 
 func (p *proxy) look() (network, <-chan struct{}) {
@@ -154,7 +167,7 @@ func (p *proxy) serve(client net.Conn) {
 			return
 		}
 	}
-	server, err := net.DialTimeout("tcp", p.target, 5*time.Second)
+	server, err := net.DialTimeout("tcp", p.leads(), 5*time.Second)
 	if err != nil || !p.keep(server) {
 		return
 	}

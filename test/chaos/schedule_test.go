@@ -25,6 +25,9 @@ const (
 	postgresKilled     kind = "Postgres immediate shutdown"
 	backendsTerminated kind = "Postgres backends terminated"
 	backendKilled      kind = "Postgres backend kill -9"
+	postgresSwitched   kind = "switchover behind a late name"
+	settingsChanged    kind = "settings changed while running"
+	databaseReadOnly   kind = "database read-only for a while"
 
 	natsKilled     kind = "NATS kill -9"
 	natsStalled    kind = "NATS SIGSTOP"
@@ -80,6 +83,9 @@ var deck = []card{
 	{postgresKilled, postgresServer, 100 * time.Millisecond, 2 * time.Second},
 	{backendsTerminated, postgresServer, 0, 0},
 	{backendKilled, postgresServer, 0, 0},
+	{postgresSwitched, postgresServer, 2 * time.Second, 5 * time.Second},
+	{settingsChanged, postgresServer, time.Second, 5 * time.Second},
+	{databaseReadOnly, postgresServer, time.Second, 4 * time.Second},
 	{natsKilled, natsServer, 100 * time.Millisecond, 2 * time.Second},
 	{natsStalled, natsServer, 500 * time.Millisecond, 4 * time.Second},
 	{natsRolledBack, natsServer, 500 * time.Millisecond, 4 * time.Second},

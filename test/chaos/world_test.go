@@ -30,7 +30,10 @@ type world struct {
 
 	folder   string // the logs of all processes
 	program  string
-	postgres *infra.PostgresServer
+	postgres *infra.PostgresServer // the primary
+	former   *infra.PostgresServer // the primary before the last switchover, which is a standby; nil: there was none
+	primary  *infra.Proxy          // always leads to the primary
+	address  string                // of the database, through it
 	broker   *broker
 	db       *sql.DB
 	nc       *nats.Conn
@@ -95,8 +98,11 @@ func (w *world) startPostgres(t *testing.T) {
 			}
 		}
 	})
-	var err error
-	w.db, err = sql.Open("pgx", w.postgres.URL)
+	address, err := url.Parse(w.postgres.URL)
+	require.NoError(t, err)
+	w.primary = infra.NewProxy(t, address.Host)
+	w.address = w.primary.URL(t, w.postgres.URL)
+	w.db, err = sql.Open("pgx", w.address+settled) // the faults are not for the checker
 	require.NoError(t, err)
 	w.db.SetMaxOpenConns(40)
 	t.Cleanup(func() { _ = w.db.Close() })
