@@ -53,7 +53,8 @@ func printStatus(out io.Writer, s operating.Status) error {
 			"  passed is not published until this is repaired. To see how, and then do it:\n    outboxie outbox adopt\n",
 			s.Next, s.Highest, counted(s.Misplaced, "event"))
 	case operating.Leaderless:
-		text.WriteString("nobody leads\n\n  No instance holds the lease, so nothing is published. Run one that can reach NATS too:\n    outboxie serve\n")
+		text.WriteString("nobody leads\n\n  No instance holds the lease, so nothing is published. Run one that can reach NATS too:\n    outboxie serve\n" +
+			"  If one runs, its log and its /readyz say why it does not lead.\n")
 	case operating.Waiting:
 		fmt.Fprintf(&text, "waiting for an open transaction (%s)\n\n", writerAge(s))
 		describeWriter(&text, *s.Writer)
