@@ -59,6 +59,7 @@ func TestLogRefusesAStandby(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(data, "standby.signal"), nil, 0o644))
 	server.Start()
 
+	require.ErrorContains(t, h.db.PingContext(t.Context()), "standby", "no session is kept that leads there")
 	_, err := h.log.After(t.Context(), outbox.Progress{}, plenty)
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
 	require.ErrorContains(t, err, "standby")

@@ -336,6 +336,6 @@ func TestTheMigrationLockIsNotWaitedForWithoutReason(t *testing.T) {
 	exec(t, db, `CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.lease_expires_at = 'infinity'; RETURN NEW; END $$;
 		CREATE TRIGGER spoil BEFORE UPDATE ON goose_lock FOR EACH ROW EXECUTE FUNCTION spoil()`)
 	err := postgres.MigrateUp(ctx, db, quiet)
-	require.ErrorContains(t, err, "infinity")
+	require.ErrorContains(t, err, "lease_expires_at")
 	require.NoError(t, ctx.Err(), "it does not wait")
 }
