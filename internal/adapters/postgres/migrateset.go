@@ -47,9 +47,9 @@ func (s Set) lockTable() string    { return "outboxie_" + string(s) + "_migratio
 // tables are those that a migration of the set may have to wait for.
 func (s Set) tables() []string {
 	if s == ServiceTables {
-		return []string{"orders", "idempotency_keys", "customer_totals"}
+		return serviceTables
 	}
-	return []string{"outbox", "leases", "outbox_cursor", "outbox_parked", "outbox_halts", "inbox", "dead_letters"}
+	return append([]string{"outbox_halts"}, durableTables...)
 }
 
 // migrator changes the tables of one set.
