@@ -17,10 +17,7 @@ import (
 func emptyDatabase(t *testing.T) string {
 	t.Helper()
 	address := infra.Database(t)
-	server, name := split(t, address)
-	admin := open(t, postgres.Options{URL: server})
-	exec(t, admin, "DROP DATABASE ?", bun.Ident(name))
-	exec(t, admin, "CREATE DATABASE ?", bun.Ident(name))
+	exec(t, open(t, postgres.Options{URL: address}), "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 	return address
 }
 
