@@ -63,3 +63,6 @@ var (
 	DisorderStatement   = disorderStatement
 	SaveCursorStatement = saveCursorStatement
 )
+
+// RecordStatement takes an event for a subscriber, unless a letter of its aggregate is in the way.
+const RecordStatement = recordStatement
