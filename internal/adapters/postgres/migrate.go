@@ -26,8 +26,8 @@ type Migration struct {
 
 // ErrMayNotMigrate reports that the schema is not up to date, and that the role may not change that.
 var ErrMayNotMigrate = fault.New(fault.Invalid, "may_not_migrate",
-	"the database's schema is missing or older than this program, and this role may not change that: run `outboxie migrate up` "+
-		"as the role that may")
+	"the database's schema is missing or older than this program, or this role has no right to its version yet, and this role may "+
+		"not change that: run `outboxie migrate up` as the role that may, and then docker/roles.sql if you use its roles")
 
 // ErrDuplicateIDs reports that the outbox holds an event id twice. Which row is right only a person can know.
 var ErrDuplicateIDs = fault.New(fault.Invalid, "duplicate_event_ids",
