@@ -9,7 +9,7 @@
 --   outboxie_relay       serve --roles relay, and the operator's commands: outbox …
 --   outboxie_subscriber  subscribe, and the operator's commands: subscriber …
 --   outboxie_operator    what the relay may, and `outbox adopt` after the sequence of the outbox went back
--- TestLeastPrivilege runs everything under these, and shows what each is refused.
+-- TestLeastPrivilege runs everything under these, and shows what each is refused, and what a role is refused that is none of them.
 
 DO $$
 DECLARE
@@ -22,7 +22,32 @@ BEGIN
     END LOOP;
 END $$;
 
--- Only these connect, and only the migrator makes tables.
+-- Only these five connect. Nobody makes temporary tables: a temporary table named outbox would take a session's events, which
+-- vanish with it.
+DO $$
+BEGIN
+    EXECUTE format('REVOKE CONNECT, TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO outboxie_migrator, outboxie_writer, outboxie_relay, outboxie_subscriber, '
+        'outboxie_operator', current_database());
+END $$;
+
+-- Nobody fills the disk with large objects, which every role may create otherwise, without any right to a table. Only a
+-- superuser can take that away.
+DO $$
+DECLARE
+    made regprocedure;
+BEGIN
+    IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+        RAISE WARNING 'Every role that may connect can still create large objects: run this file as a superuser to prevent that.';
+        RETURN;
+    END IF;
+    FOR made IN SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND proname IN (
+        'lo_creat', 'lo_create', 'lo_from_bytea', 'lo_import', 'lo_export', 'lo_open', 'lo_put', 'lo_truncate', 'lo_truncate64', 'lowrite') LOOP
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', made);
+    END LOOP;
+END $$;
+
+-- Only the migrator makes tables.
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO outboxie_migrator, outboxie_writer, outboxie_relay, outboxie_subscriber;
 GRANT CREATE ON SCHEMA public TO outboxie_migrator;
@@ -35,13 +60,15 @@ GRANT outboxie_relay TO outboxie_operator;
 
 DO $$
 BEGIN
-    IF to_regclass('public.dead_letters') IS NULL THEN
+    IF to_regclass('public.outboxie_service_migrations') IS NULL THEN
         RAISE NOTICE 'There are no tables yet: run "outboxie migrate up" as outboxie_migrator, and then this file again.';
         RETURN;
     END IF;
 
-    -- Every part looks whether the schema is up to date before it starts.
-    GRANT SELECT ON goose_db_version TO outboxie_writer, outboxie_relay, outboxie_subscriber;
+    -- Every part looks whether the tables that it uses are up to date before it starts. The relay does not know the service's.
+    -- The locks, outboxie_engine_migration_lock and outboxie_service_migration_lock, are the migrator's alone.
+    GRANT SELECT ON outboxie_engine_migrations TO outboxie_writer, outboxie_relay, outboxie_subscriber;
+    GRANT SELECT ON outboxie_service_migrations TO outboxie_writer, outboxie_subscriber;
 
     -- A writer appends to the log, and can never change or remove what stands in it. It reads where events stand, for
     -- GET /orders/{id}/events and the admin listener. A service that only writes the outbox, with SQL, needs no more of this than

@@ -17,15 +17,23 @@ import (
 // standby. It does not wait for one that answers and does not let it in.
 const databasePatience = 30 * time.Second
 
-// prepareDatabase brings the schema up to date and makes sure that the database's settings cannot lose events, before
-// anything else starts.
-func prepareDatabase(ctx context.Context, c config.Config, logger *slog.Logger) error {
+// serveTables returns the sets of tables that serve uses: an instance that only relays does not know the service's.
+func serveTables(c config.Config) []postgres.Set {
+	if c.Roles.API {
+		return postgres.Sets()
+	}
+	return []postgres.Set{postgres.EngineTables}
+}
+
+// prepareDatabase brings the tables up to date that the process uses (no set: all), and makes sure that the database's
+// settings cannot lose events, before anything else starts.
+func prepareDatabase(ctx context.Context, c config.Config, logger *slog.Logger, sets ...postgres.Set) error {
 	return withDatabase(c, func(db *bun.DB) error {
 		patience := time.Now().Add(databasePatience)
 		for warned := false; ; warned = true {
-			err := postgres.MigrateUp(ctx, db, logger)
+			err := postgres.MigrateUp(ctx, db, logger, sets...)
 			if err == nil {
-				err = postgres.NewLog(db, c.Stream.Name, logger).Check(ctx)
+				err = postgres.NewLog(db, c.Stream.Name, logger).Check(ctx, sets...)
 			}
 			if err == nil {
 				return nil

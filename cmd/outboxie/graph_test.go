@@ -190,9 +190,22 @@ func TestMigrateDownAndUp(t *testing.T) {
 	code, before, _ := command(t, environment, "migrate", "status")
 	require.Equal(t, exitClean, code)
 	require.NotContains(t, before, "pending")
-	for range strings.Count(before, "applied") {
-		code, _, stderr := command(t, environment, "migrate", "down")
-		require.Equal(t, exitClean, code, stderr)
+	code, _, stderr := command(t, environment, "migrate", "down", "--yes")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, stderr, "--set engine or --set service")
+	for _, set := range []string{"engine", "service"} {
+		for range strings.Count(before, set+" ") {
+			code, stdout, stderr := command(t, environment, "migrate", "down", "--set", set)
+			require.Equal(t, exitUsage, code, stdout)
+			require.Contains(t, stderr, "Lost: ")
+			require.Contains(t, stderr, "say --yes")
+			code, stdout, stderr = command(t, environment, "migrate", "down", "--set="+set, "--yes")
+			require.Equal(t, exitClean, code, stderr)
+			require.Contains(t, stdout, "Took back")
+		}
+		code, stdout, _ := command(t, environment, "migrate", "down", "--set", set)
+		require.Equal(t, exitClean, code)
+		require.Contains(t, stdout, "No migration of the "+set+"'s tables is applied.")
 	}
 	_, down, _ := command(t, environment, "migrate", "status")
 	require.NotContains(t, down, "applied")

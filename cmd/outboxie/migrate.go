@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -14,29 +15,98 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/config"
 )
 
+// onSchema is what a command does with the schema.
+type onSchema func(ctx context.Context, db *bun.DB, logger *slog.Logger) error
+
 func (p *program) migrateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Look at the database's schema, or change it",
-		Long:  "Look at the database's schema, or change it. Needs DATABASE_URL. serve, subscribe and dev migrate up by themselves.",
-		Args:  cobra.NoArgs,
+		Long: "Look at the database's schema, or change it. Needs DATABASE_URL. serve, subscribe and dev migrate up by themselves.\n" +
+			"There are two sets of tables: the engine's, and those of the order service.",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return fmt.Errorf("%s needs up, down or status", cmd.CommandPath())
 		},
 	}
-	add := func(use, short string, work func(ctx context.Context, db *bun.DB, logger *slog.Logger) error) {
-		cmd.AddCommand(&cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := p.configure(cmd, config.DatabaseURL)
-			if err != nil {
-				return err
-			}
-			return withDatabase(c, func(db *bun.DB) error { return work(cmd.Context(), db, p.logger(c)) })
-		}})
+	up := &cobra.Command{
+		Use: "up", Short: "Apply what is missing, in both sets; safe when several processes do it at once", Args: cobra.NoArgs,
+		Long: "Apply what is missing, in both sets. Any number of processes may do it at once, and the program of before may serve\n" +
+			"meanwhile. What a migration waits for is in the log. Needs DATABASE_URL.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.onSchema(cmd, func(ctx context.Context, db *bun.DB, logger *slog.Logger) error {
+				return postgres.MigrateUp(ctx, db, logger)
+			})
+		},
 	}
-	add("up", "Apply what is missing; safe when several processes do it at once", postgres.MigrateUp)
-	add("down", "Take the newest migration back, with the data it holds", postgres.MigrateDown)
-	add("status", "List the migrations", p.migrateStatus)
+	status := &cobra.Command{
+		Use: "status", Short: "List the migrations of each set", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return p.onSchema(cmd, p.migrateStatus) },
+	}
+	cmd.AddCommand(up, p.migrateDownCommand(), status)
 	return cmd
+}
+
+func (p *program) migrateDownCommand() *cobra.Command {
+	set, yes := "", false
+	cmd := &cobra.Command{
+		Use:   "down --set engine|service --yes",
+		Short: "Take the newest migration of a set back, with the data it holds",
+		Long: "Take the newest migration of a set back. Tables and columns that it made are dropped with what is in them, and the program\n" +
+			"does not run on what is left. Without --yes it says what would be lost. Needs DATABASE_URL, --set, and --yes.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if set != string(postgres.EngineTables) && set != string(postgres.ServiceTables) {
+				return errUsage.With("say whose newest migration to take back: --set %s or --set %s", postgres.EngineTables, postgres.ServiceTables)
+			}
+			return p.onSchema(cmd, func(ctx context.Context, db *bun.DB, logger *slog.Logger) error {
+				return p.migrateDown(ctx, db, logger, postgres.Set(set), yes)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&set, "set", "", "whose newest migration: `engine or service`")
+	cmd.Flags().BoolVar(&yes, "yes", false, "really do it")
+	return cmd
+}
+
+func (p *program) onSchema(cmd *cobra.Command, work onSchema) error {
+	c, err := p.configure(cmd, config.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	return withDatabase(c, func(db *bun.DB) error { return work(cmd.Context(), db, p.logger(c)) })
+}
+
+func (p *program) migrateDown(ctx context.Context, db *bun.DB, logger *slog.Logger, set postgres.Set, yes bool) error {
+	loss, found, err := postgres.Newest(ctx, db, logger, set)
+	if err != nil {
+		return err
+	}
+	if !found {
+		_, err := fmt.Fprintf(p.stdout, "No migration of the %s's tables is applied.\n", set)
+		return err
+	}
+	if !yes {
+		return errUsage.With("this would take back %s of the %s's tables. Lost: %s say --yes to do it", loss.Name, set, lossWords(loss))
+	}
+	if err := postgres.MigrateDown(ctx, db, logger, set, loss.Version); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(p.stdout, "Took back %s of the %s's tables. Lost: %s\n", loss.Name, set, lossWords(loss))
+	return err
+}
+
+// lossWords ends with a full stop.
+func lossWords(loss postgres.Loss) string {
+	words := loss.What
+	var dropped []string
+	for _, table := range loss.Tables {
+		dropped = append(dropped, fmt.Sprintf("%s (%d rows)", table.Name, table.Rows))
+	}
+	if len(dropped) > 0 {
+		words += " Dropped: " + strings.Join(dropped, ", ") + "."
+	}
+	return words
 }
 
 func (p *program) migrateStatus(ctx context.Context, db *bun.DB, logger *slog.Logger) error {
@@ -50,7 +120,7 @@ func (p *program) migrateStatus(ctx context.Context, db *bun.DB, logger *slog.Lo
 		if m.Applied {
 			state = "applied " + m.AppliedAt.UTC().Format(time.RFC3339)
 		}
-		if _, err := fmt.Fprintf(table, "%d\t%s\t%s\n", m.Version, m.Name, state); err != nil {
+		if _, err := fmt.Fprintf(table, "%s\t%d\t%s\t%s\n", m.Set, m.Version, m.Name, state); err != nil {
 			return err
 		}
 	}

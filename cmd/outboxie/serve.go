@@ -32,7 +32,7 @@ func (p *program) serveCommand() *cobra.Command {
 				return err
 			}
 			defer func() { err = cmp.Or(err, listeners.close()) }()
-			if err := prepareDatabase(cmd.Context(), c, logger); err != nil {
+			if err := prepareDatabase(cmd.Context(), c, logger, serveTables(c)...); err != nil {
 				return stopped(cmd.Context(), err)
 			}
 			return runApp(cmd.Context(), fx.New(serveGraph(c, logger), fx.Supply(listeners)))

@@ -48,7 +48,7 @@ func newWorld(t testing.TB) *world {
 		openGated(t, address, w.sides[i])
 	}
 	rows, err := w.control.Query(t.Context(), `SELECT tablename::text FROM pg_tables
-		WHERE schemaname = 'public' AND tablename NOT LIKE 'goose%' ORDER BY tablename`)
+		WHERE schemaname = 'public' AND tablename NOT LIKE 'outboxie%migration%' ORDER BY tablename`)
 	require.NoError(t, err)
 	w.tables, err = pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)

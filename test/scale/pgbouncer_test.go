@@ -23,7 +23,9 @@ func TestPgBouncer(t *testing.T) {
 	bouncer := infra.PgBouncer(t, onDatabase(t, server.URL, "shop"), nil)
 	environment := []string{"DATABASE_URL=" + bouncer, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=2s", "DATABASE_MAX_CONNS=50"}
 	outboxie(t, environment, 0, "migrate", "up")
-	outboxie(t, environment, 0, "migrate", "down")
+	for _, set := range []string{"engine", "service"} {
+		outboxie(t, environment, 0, "migrate", "down", "--set", set, "--yes")
+	}
 
 	w := startWorld(t, onDatabase(t, server.URL, "shop"), environment, jetStream(t, broker))
 	w.more(t, 50)

@@ -36,7 +36,8 @@ const (
 type privileged struct {
 	t      *testing.T
 	admin  *sql.DB
-	server *url.URL
+	server *url.URL // or a pooler before it
+	direct *url.URL
 	broker string // host:port
 
 	withheld []string // rights in docker/nats-permissions.conf that nobody gets
@@ -54,6 +55,7 @@ func newPrivileged(t *testing.T, withheld ...string) *privileged {
 	query := p.server.Query()
 	query.Set("default_query_exec_mode", "simple_protocol") // for several statements at once, and for PgBouncer
 	p.server.RawQuery = query.Encode()
+	p.direct = p.server
 	p.admin = open(t, p.server.String())
 	p.applyRoles()
 	for role, password := range passwords {
@@ -156,6 +158,7 @@ func requireEverything(t *testing.T, p *privileged) {
 		require.NotContains(t, process.String(), "ermission")
 	}
 	t.Run("refused by Postgres", func(t *testing.T) { requireRefusedByPostgres(t, p) })
+	t.Run("refused to strangers", func(t *testing.T) { requireStrangerRefused(t, p) })
 	t.Run("refused by NATS", func(t *testing.T) { requireRefusedByNATS(t, p) })
 	t.Run("every table is thought of", func(t *testing.T) { requireAllTables(t, p) })
 }

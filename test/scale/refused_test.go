@@ -4,6 +4,7 @@ package scale_test
 
 import (
 	"context"
+	"net/url"
 	"os"
 	"slices"
 	"testing"
@@ -21,6 +22,13 @@ func requireAllTables(t *testing.T, p *privileged) {
 	t.Helper()
 	text, err := os.ReadFile("../../docker/roles.sql")
 	require.NoError(t, err)
+	for _, table := range allTables(t, p) {
+		require.Contains(t, string(text), table)
+	}
+}
+
+func allTables(t *testing.T, p *privileged) []string {
+	t.Helper()
 	rows, err := p.admin.Query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
 	require.NoError(t, err)
 	defer rows.Close()
@@ -31,36 +39,73 @@ func requireAllTables(t *testing.T, p *privileged) {
 		tables = append(tables, table)
 	}
 	require.NoError(t, rows.Err())
-	require.Greater(t, len(tables), 8)
-	for _, table := range slices.DeleteFunc(tables, func(table string) bool { return table == "goose_lock" }) { // the migrator's
-		require.Contains(t, string(text), table)
-	}
+	require.Greater(t, len(tables), 12)
+	return tables
 }
 
 func requireRefusedByPostgres(t *testing.T, p *privileged) {
 	t.Helper()
 	for role, statements := range map[string][]string{
-		migrator: {"CREATE ROLE more", "CREATE DATABASE more", "ALTER SYSTEM SET fsync = off"},
+		migrator: {"GRANT SELECT ON pg_authid TO outboxie_writer"},
 		writer: {
+			"UPDATE outboxie_engine_migrations SET is_applied = false", "DELETE FROM outboxie_engine_migration_lock",
+			"CREATE TEMP TABLE outbox (LIKE outbox)", // it would take the events of the session
 			"UPDATE outbox SET payload = '{}'", "DELETE FROM outbox", "TRUNCATE outbox", "DELETE FROM orders",
 			"UPDATE leases SET token = 9", "UPDATE outbox_cursor SET position = 0", "DELETE FROM outbox_parked",
 			"UPDATE outbox_parked SET state = 'redrive'", "INSERT INTO inbox SELECT FROM inbox", "SELECT FROM dead_letters",
 			"SELECT FROM customer_totals", "CREATE TABLE more ()", "ALTER TABLE outbox ALTER COLUMN position SET CACHE 10",
 		},
 		relayer: {
+			"UPDATE outboxie_engine_migrations SET is_applied = false", "DELETE FROM outboxie_engine_migration_lock",
 			"INSERT INTO outbox DEFAULT VALUES", "UPDATE outbox SET payload = '{}'", "UPDATE outbox SET event_id = gen_random_uuid()",
 			"TRUNCATE outbox", "SELECT FROM orders", "SELECT FROM idempotency_keys", "SELECT FROM inbox", "DELETE FROM leases",
 			"DELETE FROM outbox_cursor", "SELECT FROM customer_totals", "CREATE TABLE more ()",
 		},
 		subscriber: {
+			"UPDATE outboxie_engine_migrations SET is_applied = false", "DELETE FROM outboxie_engine_migration_lock",
 			"SELECT FROM outbox", "INSERT INTO outbox DEFAULT VALUES", "DELETE FROM outbox", "SELECT FROM orders", "UPDATE leases SET token = 9",
 			"SELECT FROM outbox_cursor", "SELECT FROM outbox_parked", "DELETE FROM customer_totals", "CREATE TABLE more ()",
 		},
+		operator: {"UPDATE outbox SET payload = '{}'", "SELECT FROM orders", "SELECT FROM inbox", "CREATE TABLE more ()"},
 	} {
 		db := open(t, p.database(role))
-		for _, statement := range statements {
+		for _, statement := range slices.Concat(statements, refusedToAll) {
 			_, err := db.Exec(statement)
 			require.ErrorContains(t, err, "42501", "%s: %s", role, statement) // insufficient privilege
+		}
+	}
+}
+
+// refusedToAll is what no role may that is no superuser.
+var refusedToAll = []string{
+	"CREATE TEMP TABLE more ()", "SELECT 1 AS one INTO TEMP more", "SELECT lo_create(0)", "SELECT lo_creat(-1)", "SELECT lo_from_bytea(0, 'x')",
+	"SELECT lo_put(1, 0, 'x')", "SELECT lo_open(1, 131072)", "SELECT lowrite(0, 'x')", "SELECT lo_import('/etc/passwd')", "CREATE SCHEMA more",
+	"COPY (SELECT 1) TO PROGRAM 'true'", "SELECT pg_read_file('/etc/passwd')", "CREATE ROLE more", "CREATE DATABASE more", "ALTER SYSTEM SET fsync = off",
+}
+
+// requireStrangerRefused tries what a role may that is none of docker/roles.sql. It may not connect, and if somebody lets it in, it sees
+// and creates nothing.
+func requireStrangerRefused(t *testing.T, p *privileged) {
+	t.Helper()
+	const stranger = "outboxie_stranger"
+	_, err := p.admin.Exec("CREATE ROLE " + stranger + " LOGIN PASSWORD 'secret'")
+	require.NoError(t, err)
+	address := *p.direct
+	address.User = url.UserPassword(stranger, "secret")
+	_, err = open(t, address.String()).Exec("SELECT 1")
+	require.ErrorContains(t, err, "permission denied for database")
+
+	_, err = p.admin.Exec("GRANT CONNECT ON DATABASE shop TO " + stranger)
+	require.NoError(t, err)
+	db := open(t, address.String())
+	for _, statement := range refusedToAll {
+		_, err := db.Exec(statement)
+		require.ErrorContains(t, err, "42501", "%s: %s", stranger, statement)
+	}
+	for _, table := range allTables(t, p) {
+		for _, statement := range []string{"SELECT FROM public." + table, "DELETE FROM public." + table, "CREATE TABLE public.more ()"} {
+			_, err := db.Exec(statement)
+			require.ErrorContains(t, err, "42501", "%s: %s", stranger, statement)
 		}
 	}
 }
@@ -117,11 +162,9 @@ func TestBlindRelay(t *testing.T) {
 	require.NoError(t, err)
 	_, err = p.admin.Exec("DROP INDEX outbox_event_id")
 	require.NoError(t, err)
-	for _, role := range []string{relayer, writer, subscriber} {
-		command := []string{"serve"}
-		if role == subscriber {
-			command = []string{"subscribe", "--id", "emails"}
-		}
+	for role, command := range map[string][]string{
+		relayer: {"serve", "--roles", "relay"}, writer: {"serve", "--roles", "api"}, subscriber: {"subscribe", "--id", "emails"},
+	} {
 		require.Contains(t, outboxie(t, p.as(role, "relay"), 2, command...), "outbox has no unique index on (event_id)", role)
 	}
 	_, err = p.admin.Exec("CREATE UNIQUE INDEX outbox_event_id ON outbox (event_id)")

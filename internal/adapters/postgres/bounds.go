@@ -22,11 +22,13 @@ const (
 type allowance int
 
 const (
+	// ordinary takes an allowance back.
+	ordinary allowance = 1
 	// counting is for operators: their statements may count or search all of a large table. One minute.
 	counting allowance = 4
-	// migrating is for changes of the schema: building an index reads all of a large table, and locks may have to be waited
-	// for. One hour.
-	migrating allowance = 240
+	// migrating is for changes of the schema: building an index reads all of a large table, and waits for every transaction
+	// that was open when it began. A day. The migrator bounds its waits for locks by itself.
+	migrating allowance = 4 * 60 * 24
 	// connecting is for opening a connection: the name is looked up, and each host of DATABASE_URL gets its own
 	// connect_timeout. One minute.
 	connecting allowance = 4
@@ -37,6 +39,12 @@ type allowanceKey struct{}
 // allow returns a context whose statements may take longer.
 func allow(ctx context.Context, a allowance) context.Context {
 	return context.WithValue(ctx, allowanceKey{}, a)
+}
+
+// changesSchema reports whether ctx is that of a migration.
+func changesSchema(ctx context.Context) bool {
+	a, ok := ctx.Value(allowanceKey{}).(allowance)
+	return ok && a == migrating
 }
 
 // bound is how long a statement under ctx may take, where others may take usual.

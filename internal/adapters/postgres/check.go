@@ -19,8 +19,9 @@ SELECT pg_is_in_recovery(), row_security_active('outbox'), current_setting('fsyn
 
 // Check answers ErrUnsafe when the database's settings or its schema would let the engine lose events. It is meant for
 // start-up: it judges the settings that new sessions of this role get, and does not see a writer that turns
-// synchronous_commit off for itself. It needs no right but those that every role has, and may be run by any.
-func (l *Log) Check(ctx context.Context) error {
+// synchronous_commit off for itself. It needs no right but those that every role has, and may be run by any. sets are the tables
+// that the process uses besides the engine's; none: all.
+func (l *Log) Check(ctx context.Context, sets ...Set) error {
 	var standby, partial, named bool
 	var fsync, fullPageWrites, synchronousCommit, replicationRole string
 	var cache sql.NullInt64
@@ -54,7 +55,7 @@ func (l *Log) Check(ctx context.Context) error {
 		return ErrUnsafe.With("the sequence of outbox.position has CACHE %d, so positions are dealt out of order: "+
 			"ALTER TABLE outbox ALTER COLUMN position SET CACHE 1", cache.Int64)
 	}
-	if err := l.checkSchema(ctx); err != nil {
+	if err := l.checkSchema(ctx, sets); err != nil {
 		return err
 	}
 	if !named {

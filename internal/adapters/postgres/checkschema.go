@@ -12,9 +12,10 @@ import (
 
 // checkSchema answers ErrUnsafe when tables are not as the migrations make them, as far as the engine relies on it. Each
 // finding ends with the statement that repairs it. Only catalogs that everybody may read are asked.
-func (l *Log) checkSchema(ctx context.Context) error {
+func (l *Log) checkSchema(ctx context.Context, sets []Set) error {
+	checkTables := func(ctx context.Context) error { return l.checkTables(ctx, sets) }
 	for _, check := range []func(context.Context) error{
-		l.checkEncoding, l.checkTables, l.checkColumns, l.checkKeys, l.checkTriggers, l.checkRules, l.checkPositions,
+		l.checkEncoding, checkTables, l.checkColumns, l.checkKeys, l.checkTriggers, l.checkRules, l.checkPositions,
 	} {
 		if err := check(ctx); err != nil {
 			return classify(ctx, fmt.Errorf("check the database's schema: %w", err))
@@ -52,8 +53,11 @@ func (l *Log) checkEncoding(ctx context.Context) error {
 	return err
 }
 
-// durableTables are those whose rows must outlive a crash.
-var durableTables = []string{"outbox", "outbox_cursor", "outbox_parked", "leases", "inbox", "dead_letters", "orders"}
+// durableTables are the engine's tables whose rows must outlive a crash, and serviceTables those of the service.
+var (
+	durableTables = []string{"outbox", "outbox_cursor", "outbox_parked", "leases", "inbox", "dead_letters"}
+	serviceTables = []string{"orders", "idempotency_keys", "customer_totals"}
+)
 
 const tablesStatement = `
 SELECT t.name, coalesce(c.relkind::text, ''), coalesce(c.relpersistence::text, ''),
@@ -61,7 +65,11 @@ SELECT t.name, coalesce(c.relkind::text, ''), coalesce(c.relpersistence::text, '
 	coalesce((SELECT min(inhparent::regclass::text) FROM pg_inherits WHERE inhrelid = c.oid AND c.relispartition), '')
 FROM unnest(?::text[]) AS t (name) LEFT JOIN pg_class AS c ON c.oid = to_regclass(t.name)`
 
-func (l *Log) checkTables(ctx context.Context) error {
+func (l *Log) checkTables(ctx context.Context, sets []Set) error {
+	tables := durableTables
+	if len(sets) == 0 || slices.Contains(sets, ServiceTables) {
+		tables = slices.Concat(durableTables, serviceTables)
+	}
 	var name, kind, persistence, child, parent string
 	return l.each(ctx, []any{&name, &kind, &persistence, &child, &parent}, func() error {
 		switch {
@@ -82,7 +90,7 @@ func (l *Log) checkTables(ctx context.Context) error {
 				"ALTER TABLE %[1]s DETACH PARTITION outbox", parent)
 		}
 		return nil
-	}, tablesStatement, pgdialect.Array(durableTables))
+	}, tablesStatement, pgdialect.Array(tables))
 }
 
 // logColumns are the columns of the outbox and their types. It may have others.

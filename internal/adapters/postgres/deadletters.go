@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
 	"errors"
@@ -48,13 +49,13 @@ type letterRow struct {
 func newLetterRow(subscriber string, entry outbox.Entry) *letterRow {
 	row := &letterRow{
 		Subscriber:       subscriber,
-		EventID:          text(entry.ID),
+		EventID:          letterID(entry.ID),
 		State:            inbox.Failing,
 		AggregateType:    text(entry.Key.Type),
 		AggregateID:      text(entry.Key.ID),
 		AggregateVersion: entry.Version,
 		Position:         int64(entry.Position),
-		RecordedAt:       entry.RecordedAt,
+		RecordedAt:       recordable(entry.RecordedAt),
 		EventType:        text(entry.Type),
 		Subject:          text(entry.Subject),
 		Headers:          make(map[string]string, len(entry.Headers)),
@@ -105,13 +106,41 @@ func text(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
+// longestID is how long the id of a letter may be, in bytes. Ids of events are UUIDs; a longer id than this is anybody's, and an
+// index takes only some 2,700 bytes.
+const longestID = 255
+
+// letterID is the id under which the letter of an event is kept: the event's own, or a digest of one that is too long.
+func letterID(id string) string {
+	id = text(id)
+	if len(id) <= longestID {
+		return id
+	}
+	return fmt.Sprintf("long-id-%x", sha256.Sum256([]byte(id)))
+}
+
+// recordable is a time that Postgres can keep: Postgres knows no year 0. A time that cannot be kept is unknown.
+func recordable(at time.Time) time.Time {
+	if year := at.UTC().Year(); year < 1 || year > 9999 {
+		return time.Time{}
+	}
+	return at
+}
+
+// letterAggregate is the aggregate of a letter as the index dead_letters_of has it, and ofAggregate that of two arguments, its
+// type and its id. Different aggregates may have the same, so the names are compared besides.
+const (
+	letterAggregate = "hashtextextended(aggregate_id, hashtextextended(aggregate_type, 0))"
+	ofAggregate     = letterAggregate + " = hashtextextended(?2, hashtextextended(?1, 0)) AND aggregate_type = ?1 AND aggregate_id = ?2"
+)
+
 // pendingStates are those in which a letter holds later events of its aggregate.
 const pendingStates = "('dead', 'waiting', 'retrying')"
 
 // lockLetter returns an event's letter, which nobody else changes before the transaction's end, or inbox.ErrNoLetter.
 func lockLetter(ctx context.Context, tx bun.Tx, subscriber, id string) (letterRow, error) {
 	var row letterRow
-	err := tx.NewSelect().Model(&row).ColumnExpr(letterColumns).Where("subscriber = ? AND event_id = ?", subscriber, text(id)).For("UPDATE").Scan(ctx)
+	err := tx.NewSelect().Model(&row).ColumnExpr(letterColumns).Where("subscriber = ? AND event_id = ?", subscriber, letterID(id)).For("UPDATE").Scan(ctx)
 	return row, letterError(ctx, err, subscriber, id)
 }
 
@@ -127,7 +156,7 @@ func letterError(ctx context.Context, err error, subscriber, id string) error {
 func lockBefore(ctx context.Context, tx bun.Tx, subscriber string, entry outbox.Entry) (bool, error) {
 	var id string
 	err := tx.QueryRowContext(ctx, `SELECT event_id FROM dead_letters
-		WHERE subscriber = ? AND aggregate_type = ? AND aggregate_id = ? AND position < ? AND state IN `+pendingStates+`
+		WHERE subscriber = ?0 AND `+ofAggregate+` AND position < ?3 AND state IN `+pendingStates+`
 		ORDER BY position DESC LIMIT 1 FOR SHARE`, subscriber, text(entry.Key.Type), text(entry.Key.ID), int64(entry.Position)).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
@@ -141,7 +170,7 @@ func release(ctx context.Context, tx bun.Tx, subscriber string, aggregate outbox
 		SET state = 'retrying', attempts = 0, due_at = clock_timestamp(), changed_at = clock_timestamp()
 		WHERE subscriber = ?0 AND state = 'waiting' AND event_id = (
 			SELECT event_id FROM dead_letters
-			WHERE subscriber = ?0 AND aggregate_type = ?1 AND aggregate_id = ?2 AND state IN `+pendingStates+`
+			WHERE subscriber = ?0 AND `+ofAggregate+` AND state IN `+pendingStates+`
 			ORDER BY position LIMIT 1)`, subscriber, text(aggregate.Type), text(aggregate.ID))
 	return classify(ctx, err)
 }
@@ -222,7 +251,7 @@ func update(
 }
 
 func deleteLetter(ctx context.Context, tx bun.Tx, subscriber, id string) error {
-	_, err := tx.ExecContext(ctx, "DELETE FROM dead_letters WHERE subscriber = ? AND event_id = ?", subscriber, text(id))
+	_, err := tx.ExecContext(ctx, "DELETE FROM dead_letters WHERE subscriber = ? AND event_id = ?", subscriber, letterID(id))
 	return classify(ctx, err)
 }
 

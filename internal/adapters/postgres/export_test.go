@@ -83,3 +83,5 @@ const (
 	ReadOnlyFor = readOnlyFor
 	StandbyFor  = standbyFor
 )
+// RecordStatement takes an event for a subscriber, unless a letter of its aggregate is in the way.
+const RecordStatement = recordStatement

@@ -47,15 +47,14 @@ func (i *Inbox) Once(
 // says when this transaction counts as abandoned.
 const recordStatement = `
 INSERT INTO inbox (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position)
-SELECT ?0, ?1, ?2, ?3, ?4, ?5
+SELECT ?0, ?3, ?1, ?2, ?4, ?5
 WHERE set_config('idle_in_transaction_session_timeout', ?6, true) IS NOT NULL AND NOT EXISTS (
-	SELECT FROM dead_letters
-	WHERE subscriber = ?0 AND aggregate_type = ?2 AND aggregate_id = ?3 AND position <= ?5 AND state <> 'discarded')
+	SELECT FROM dead_letters WHERE subscriber = ?0 AND ` + ofAggregate + ` AND position <= ?5 AND state <> 'discarded')
 ON CONFLICT DO NOTHING`
 
 // record reports whether entry is to be applied now, and then holds its row.
 func (i *Inbox) record(ctx context.Context, tx bun.Tx, subscriber string, entry outbox.Entry) (bool, error) {
-	recorded, err := affected(ctx)(tx.ExecContext(ctx, recordStatement, subscriber, entry.ID, entry.Key.Type, entry.Key.ID,
+	recorded, err := affected(ctx)(tx.ExecContext(ctx, recordStatement, subscriber, entry.Key.Type, entry.Key.ID, entry.ID,
 		entry.Version, int64(entry.Position), strconv.FormatInt(i.abandonedAfter.Milliseconds(), 10)))
 	if err != nil || recorded > 0 {
 		return recorded > 0, err
@@ -91,7 +90,7 @@ ON CONFLICT (subscriber, event_id) DO UPDATE SET applied_at = clock_timestamp()
 
 // resume takes an event together with its letter, if it has one.
 func (i *Inbox) resume(ctx context.Context, tx bun.Tx, subscriber string, entry outbox.Entry) (bool, error) {
-	ended, err := affected(ctx)(tx.ExecContext(ctx, "DELETE FROM dead_letters WHERE subscriber = ? AND event_id = ?", subscriber, entry.ID))
+	ended, err := affected(ctx)(tx.ExecContext(ctx, "DELETE FROM dead_letters WHERE subscriber = ? AND event_id = ?", subscriber, letterID(entry.ID)))
 	if err != nil {
 		return false, err
 	}

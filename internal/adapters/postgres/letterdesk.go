@@ -16,7 +16,9 @@ var (
 // behind counts what waits behind a letter.
 const behind = `(
 	SELECT count(*) FROM dead_letters AS later
-	WHERE later.subscriber = letter.subscriber AND later.aggregate_type = letter.aggregate_type
+	WHERE later.subscriber = letter.subscriber AND hashtextextended(later.aggregate_id, hashtextextended(later.aggregate_type, 0)) =
+			hashtextextended(letter.aggregate_id, hashtextextended(letter.aggregate_type, 0))
+		AND later.aggregate_type = letter.aggregate_type
 		AND later.aggregate_id = letter.aggregate_id AND later.position > letter.position AND later.state = 'waiting') AS behind`
 
 // Letters implements the port.
@@ -40,7 +42,7 @@ func (i *Inbox) Letters(ctx context.Context, subscriber string, limit int) ([]in
 func (i *Inbox) Letter(ctx context.Context, subscriber, id string) (inbox.Letter, error) {
 	var row letterRow
 	err := i.db.NewSelect().Model(&row).ColumnExpr(letterColumns).ColumnExpr(behind).
-		Where("subscriber = ? AND event_id = ?", subscriber, text(id)).Scan(ctx)
+		Where("subscriber = ? AND event_id = ?", subscriber, letterID(id)).Scan(ctx)
 	if err != nil {
 		return inbox.Letter{}, letterError(ctx, err, subscriber, id)
 	}

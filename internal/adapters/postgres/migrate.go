@@ -5,141 +5,163 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"path/filepath"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/migrations"
-)
-
-// The migration lock is a row with a lease, renewed by its holder: it needs no session, and the lock of a holder that
-// died is free after the lease.
-const (
-	migrationLease     = 10 * time.Second
-	migrationHeartbeat = 2 * time.Second
-	migrationPoll      = 100 * time.Millisecond
-	migrationUnlocks   = 10
 )
 
 // Migration is one step of the schema.
 type Migration struct {
+	Set       Set
 	Version   int64
 	Name      string
 	Applied   bool
 	AppliedAt time.Time // zero unless Applied
 }
 
-// ErrMayNotMigrate : the schema is not up to date, and the role may not change that.
+// ErrMayNotMigrate reports that the schema is not up to date, and that the role may not change that.
 var ErrMayNotMigrate = fault.New(fault.Invalid, "may_not_migrate",
-	"the database's schema is missing or older than this program, and this role may not change that: run `outboxie migrate up` "+
-		"as the role that may")
+	"the database's schema is missing or older than this program, or this role has no right to its version yet, and this role may "+
+		"not change that: run `outboxie migrate up` as the role that may, and then docker/roles.sql if you use its roles")
 
 // ErrDuplicateIDs reports that the outbox holds an event id twice. Which row is right only a person can know.
 var ErrDuplicateIDs = fault.New(fault.Invalid, "duplicate_event_ids",
 	"the outbox has several rows of one event id, and subscribers apply only one of them")
 
-// MigrateUp brings the schema up to date. Any number of instances may call it at once: one applies, the others wait for
-// it until their context ends. Where nothing is missing it needs no more than the right to read goose_db_version. db's pool
-// needs two connections.
-func MigrateUp(ctx context.Context, db *bun.DB, logger *slog.Logger) error {
-	provider, err := newProvider(db, logger)
-	if err != nil {
-		return err
+// ErrInUse reports that a migration could not lock a table, because other transactions kept using it.
+var ErrInUse = fault.New(fault.Unavailable, "table_in_use", "a migration waits for a table that other transactions use")
+
+// ErrStatementTimeout reports that Postgres ended a migration's statement because of a statement_timeout.
+var ErrStatementTimeout = fault.New(fault.Invalid, "statement_timeout",
+	"Postgres ended a migration's statement: building an index takes long, and statement_timeout is set for this role or database. "+
+		"Migrate as a role for which it is not: ALTER ROLE … SET statement_timeout = 0")
+
+// ErrTakenBack reports that an earlier version of the program has taken a migration back that both versions share.
+var ErrTakenBack = fault.New(fault.Invalid, "migration_taken_back", "an earlier version of outboxie has taken a migration back")
+
+// MigrateUp brings the tables of the sets up to date; no set: all of them. Any number of instances may call it at once: one
+// applies, the others wait for it until their context ends. The program of before may serve meanwhile. Where nothing is
+// missing, MigrateUp needs no more than the right to read the sets' version tables. db's pool needs two connections.
+func MigrateUp(ctx context.Context, db *bun.DB, logger *slog.Logger, sets ...Set) error {
+	if len(sets) == 0 {
+		sets = Sets()
 	}
-	var begun bool
-	err = db.QueryRowContext(ctx, "SELECT to_regclass(?) IS NOT NULL", goose.DefaultTablename).Scan(&begun)
-	pending := true
-	if err == nil && begun {
-		pending, err = provider.HasPending(ctx)
-	}
-	if err == nil && pending {
-		var applied []*goose.MigrationResult
-		applied, err = provider.Up(allow(ctx, migrating))
-		tell(ctx, logger, "applied migration", applied...)
-	}
-	var reported *pgconn.PgError
-	switch {
-	case sqlState(err) == "42501": // insufficient privilege
-		return ErrMayNotMigrate.Wrap(err)
-	case errors.As(err, &reported) && reported.ConstraintName == "outbox_event_id":
-		return ErrDuplicateIDs.With("%s: %s Stop the relays, leave one row of each such id, and migrate again; docs/operations.md, "+
-			"\"Several rows of one event id\", has the statements", ErrDuplicateIDs.Detail, reported.Detail).Wrap(err)
-	case err != nil:
-		return classify(ctx, fmt.Errorf("migrate the database up: %w", err))
+	for _, set := range sets {
+		if err := migrateSet(ctx, db, logger, set); err != nil {
+			return migrationError(ctx, fmt.Errorf("migrate the %s's tables up: %w", set, err))
+		}
 	}
 	return nil
 }
 
-// MigrateDown takes the newest applied migration back, with the data it holds. Without any it does nothing.
-func MigrateDown(ctx context.Context, db *bun.DB, logger *slog.Logger) error {
-	provider, err := newProvider(db, logger)
+func migrateSet(ctx context.Context, db *bun.DB, logger *slog.Logger, set Set) error {
+	m, err := newMigrator(db, set, logger)
 	if err != nil {
 		return err
 	}
-	reverted, err := provider.Down(allow(ctx, migrating))
-	if errors.Is(err, goose.ErrNoNextVersion) {
+	known, err := m.versions(ctx)
+	if err != nil {
+		return err
+	}
+	if known.takenBack > 0 {
+		return ErrTakenBack.With("migration %d of the %s's tables, which this program relies on, was taken back by an earlier version of "+
+			"outboxie: run `outboxie migrate up` of that earlier version, and then this one again", known.takenBack, set)
+	}
+	if known.exists {
+		provider, err := m.provider(known)
+		if err != nil {
+			return err
+		}
+		if pending, err := provider.HasPending(ctx); err != nil || !pending {
+			return err
+		}
+	}
+	return m.run(ctx, "applied migration", up)
+}
+
+func up(ctx context.Context, provider *goose.Provider) ([]*goose.MigrationResult, error) {
+	return provider.Up(ctx)
+}
+
+// MigrateDown takes one migration of a set back, with the data it holds. Newest returns which one can be. If somebody else has
+// taken it back meanwhile, MigrateDown does nothing.
+func MigrateDown(ctx context.Context, db *bun.DB, logger *slog.Logger, set Set, version int64) error {
+	m, err := newMigrator(db, set, logger)
+	if err != nil {
+		return err
+	}
+	err = m.run(ctx, "took migration back", func(ctx context.Context, provider *goose.Provider) ([]*goose.MigrationResult, error) {
+		reverted, err := provider.ApplyVersion(ctx, version, false)
+		if err != nil {
+			return nil, err
+		}
+		return []*goose.MigrationResult{reverted}, nil
+	})
+	if errors.Is(err, goose.ErrNotApplied) {
 		return nil
 	}
 	if err != nil {
-		return classify(ctx, fmt.Errorf("migrate the database down: %w", err))
+		return migrationError(ctx, fmt.Errorf("take migration %d of the %s's tables back: %w", version, set, err))
 	}
-	tell(ctx, logger, "took migration back", reverted)
 	return nil
 }
 
-func tell(ctx context.Context, logger *slog.Logger, what string, results ...*goose.MigrationResult) {
-	for _, result := range results {
-		logger.InfoContext(ctx, what, "migration", filepath.Base(result.Source.Path), "took", result.Duration.Round(time.Millisecond))
+// MigrateStatus lists the migrations of every set, oldest first. It changes nothing.
+func MigrateStatus(ctx context.Context, db *bun.DB, logger *slog.Logger) ([]Migration, error) {
+	var steps []Migration
+	for _, set := range Sets() {
+		found, err := listSet(ctx, db, logger, set)
+		if err != nil {
+			return nil, classify(ctx, fmt.Errorf("read the state of the %s's migrations: %w", set, err))
+		}
+		steps = append(steps, found...)
 	}
+	return steps, nil
 }
 
-// MigrateStatus lists every migration, oldest first.
-func MigrateStatus(ctx context.Context, db *bun.DB, logger *slog.Logger) ([]Migration, error) {
-	provider, err := newProvider(db, logger)
+func listSet(ctx context.Context, db *bun.DB, logger *slog.Logger, set Set) ([]Migration, error) {
+	m, err := newMigrator(db, set, logger)
 	if err != nil {
 		return nil, err
 	}
-	status, err := provider.Status(ctx)
+	known, err := m.versions(ctx)
 	if err != nil {
-		return nil, classify(ctx, fmt.Errorf("read the state of the migrations: %w", err))
+		return nil, err
 	}
-	steps := make([]Migration, 0, len(status))
-	for _, step := range status {
+	applied, err := m.applied(ctx, known)
+	if err != nil {
+		return nil, err
+	}
+	provider, err := m.provider(known)
+	if err != nil {
+		return nil, err
+	}
+	var steps []Migration
+	for _, source := range provider.ListSources() {
+		at, done := applied[source.Version]
 		steps = append(steps, Migration{
-			Version:   step.Source.Version,
-			Name:      filepath.Base(step.Source.Path),
-			Applied:   step.State == goose.StateApplied,
-			AppliedAt: step.AppliedAt,
+			Set: set, Version: source.Version, Name: filepath.Base(source.Path), Applied: done, AppliedAt: at,
 		})
 	}
 	return steps, nil
 }
 
-func newProvider(db *bun.DB, logger *slog.Logger) (*goose.Provider, error) {
-	if db.Stats().MaxOpenConnections == 1 {
-		return nil, errors.New("migrations need a pool of at least two connections")
+// migrationError says what is to be done about an error, where that is known.
+func migrationError(ctx context.Context, err error) error {
+	var reported *pgconn.PgError
+	switch state := sqlState(err); {
+	case state == "42501": // insufficient privilege
+		return ErrMayNotMigrate.Wrap(err)
+	case state == "57014" && ctx.Err() == nil && errors.As(err, &reported) && reported.Message == "canceling statement due to statement timeout":
+		return ErrStatementTimeout.Wrap(err)
+	case errors.As(err, &reported) && reported.ConstraintName == "outbox_event_id":
+		return ErrDuplicateIDs.With("%s: %s Stop the relays, leave one row of each such id, and migrate again; docs/operations.md, "+
+			"\"Several rows of one event id\", has the statements", ErrDuplicateIDs.Detail, reported.Detail).Wrap(err)
 	}
-	locker, err := lock.NewPostgresTableLocker(
-		lock.WithTableLeaseDuration(migrationLease),
-		lock.WithTableHeartbeatInterval(migrationHeartbeat),
-		lock.WithTableLockTimeout(migrationPoll, math.MaxUint32), // in effect until the context ends
-		lock.WithTableUnlockTimeout(migrationPoll, migrationUnlocks),
-		lock.WithTableRetryPolicy(awaitLock(logger)),
-		lock.WithTableLogger(logger),
-	)
-	if err != nil {
-		return nil, fmt.Errorf("set up the migration lock: %w", err)
-	}
-	provider, err := goose.NewProvider(goose.DialectPostgres, db.DB, migrations.Files,
-		goose.WithLocker(locker), goose.WithSlog(logger))
-	if err != nil {
-		return nil, fmt.Errorf("read the migrations: %w", err)
-	}
-	return provider, nil
+	return classify(ctx, err)
 }

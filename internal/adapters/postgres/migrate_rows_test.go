@@ -15,23 +15,19 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// downTo takes migrations back until version is the newest.
+// downTo takes migrations of every set back until none above version is left.
 func downTo(t *testing.T, db *bun.DB, version int64) {
 	t.Helper()
-	for {
-		steps, err := postgres.MigrateStatus(t.Context(), db, quiet)
-		require.NoError(t, err)
-		newest := int64(0)
-		for _, step := range steps {
-			if step.Applied {
-				newest = step.Version
+	for _, set := range postgres.Sets() {
+		for {
+			newest, found, err := postgres.Newest(t.Context(), db, quiet, set)
+			require.NoError(t, err)
+			if !found || newest.Version <= version {
+				break
 			}
+			require.NotEmpty(t, newest.What, newest.Name)
+			require.NoError(t, postgres.MigrateDown(t.Context(), db, quiet, set, newest.Version))
 		}
-		if newest <= version {
-			require.Equal(t, version, newest)
-			return
-		}
-		require.NoError(t, postgres.MigrateDown(t.Context(), db, quiet))
 	}
 }
 

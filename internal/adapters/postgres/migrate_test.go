@@ -17,10 +17,7 @@ import (
 func emptyDatabase(t *testing.T) string {
 	t.Helper()
 	address := infra.Database(t)
-	server, name := split(t, address)
-	admin := open(t, postgres.Options{URL: server})
-	exec(t, admin, "DROP DATABASE ?", bun.Ident(name))
-	exec(t, admin, "CREATE DATABASE ?", bun.Ident(name))
+	exec(t, open(t, postgres.Options{URL: address}), "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 	return address
 }
 
@@ -55,13 +52,16 @@ func TestMigrationsMayBeStartedByManyAtOnce(t *testing.T) {
 func TestMigrationsGoDownAndUpAgain(t *testing.T) {
 	url := emptyDatabase(t)
 	db := open(t, postgres.Options{URL: url})
-	require.NoError(t, postgres.MigrateDown(t.Context(), db, quiet), "nothing to take back")
 	steps := requireApplied(t, url, false)
-	require.Equal(t, "00001_orders.sql", steps[0].Name)
+	require.Equal(t, "00002_outbox.sql", steps[0].Name)
+	require.Empty(t, tables(t, db), "to look changes nothing")
 	require.NoError(t, postgres.MigrateUp(t.Context(), db, quiet))
 	require.NoError(t, postgres.MigrateUp(t.Context(), db, quiet), "nothing left to do")
-	for range steps {
-		require.NoError(t, postgres.MigrateDown(t.Context(), db, quiet))
+	downTo(t, db, 0)
+	for _, set := range postgres.Sets() {
+		_, found, err := postgres.Newest(t.Context(), db, quiet, set)
+		require.NoError(t, err)
+		require.False(t, found, "nothing left to take back")
 	}
 	requireApplied(t, url, false)
 	require.NoError(t, postgres.MigrateUp(t.Context(), db, quiet))
@@ -72,9 +72,11 @@ func TestMigrationsOutliveACrashedHolderOfTheirLock(t *testing.T) {
 	url := emptyDatabase(t)
 	db := open(t, postgres.Options{URL: url})
 	require.NoError(t, postgres.MigrateUp(t.Context(), db, quiet))
-	require.NoError(t, postgres.MigrateDown(t.Context(), db, quiet))
+	newest, _, err := postgres.Newest(t.Context(), db, quiet, postgres.EngineTables)
+	require.NoError(t, err)
+	require.NoError(t, postgres.MigrateDown(t.Context(), db, quiet, postgres.EngineTables, newest.Version))
 	crash := func(lease time.Duration) {
-		exec(t, db, `UPDATE goose_lock SET locked = true, locked_by = 'crashed',
+		exec(t, db, `UPDATE outboxie_engine_migration_lock SET locked = true, locked_by = 'crashed',
 			lease_expires_at = clock_timestamp() + ? * interval '1 microsecond'`, lease.Microseconds())
 	}
 
@@ -85,11 +87,19 @@ func TestMigrationsOutliveACrashedHolderOfTheirLock(t *testing.T) {
 	crash(time.Hour)
 	impatient, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	err := postgres.MigrateDown(impatient, db, quiet)
+	err = postgres.MigrateDown(impatient, db, quiet, postgres.EngineTables, newest.Version)
 	require.ErrorIs(t, err, context.DeadlineExceeded, "a living holder is waited for until the context ends")
 }
 
 func TestMigrationsNeedTwoConnections(t *testing.T) {
 	db := open(t, postgres.Options{URL: emptyDatabase(t), MaxOpenConns: 1})
 	require.ErrorContains(t, postgres.MigrateUp(t.Context(), db, quiet), "two connections")
+}
+
+// tables returns the names of every table.
+func tables(t *testing.T, db *bun.DB) []string {
+	t.Helper()
+	var names []string
+	require.NoError(t, db.NewRaw("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1").Scan(t.Context(), &names))
+	return names
 }

@@ -25,6 +25,9 @@ func (s *session) BeginTx(ctx context.Context, options driver.TxOptions) (driver
 	if s.Conn.Conn().IsClosed() {
 		return nil, driver.ErrBadConn
 	}
+	if changesSchema(ctx) {
+		level.BeginQuery = beginMigration
+	}
 	call := s.statement(ctx)
 	tx, err := s.Conn.Conn().BeginTx(call.ctx, level) //nolint:contextcheck // call.ctx comes from ctx
 	if err != nil {

@@ -3,6 +3,7 @@ package inboxtest
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +92,67 @@ func lettersOdd(t *testing.T, d desk) {
 	require.NoError(t, err)
 	require.Equal(t, 2, dead)
 	require.NoError(t, d.Discard(t.Context(), subscriber, odd.ID))
+}
+
+// long returns text of n bytes that cannot be compressed.
+func long(n int) string {
+	text := make([]byte, n)
+	for i := range text {
+		text[i] = 'a' + byte(rand.IntN(26))
+	}
+	return string(text)
+}
+
+// lettersLongAggregate takes an id that an index of the outbox holds, but none with a subscriber beside it, and then one that
+// no index holds.
+func lettersLongAggregate(t *testing.T, d desk) {
+	for _, key := range []outbox.Key{{Type: "order", ID: long(2672)}, {Type: long(20_000), ID: long(30_000)}} {
+		first, second := newEntry(20), newEntry(21)
+		first.Key, second.Key = key, key
+		d.kill(t, first)
+		d.requireHeld(t, second)
+		d.setAside(t, second, inbox.Waiting)
+		d.requireNothingDue(t)
+		d.retry(t, first)
+		require.Equal(t, key, d.requireDue(t, first).Key)
+		d.requireApply(t, first, true)
+		d.requireApply(t, d.requireDue(t, second).Entry, true)
+	}
+	d.requireApply(t, d.other, true)
+}
+
+// lettersLongID is about a message of a stranger: events of the engine have UUIDs.
+func lettersLongID(t *testing.T, d desk) {
+	strange, another := d.other, d.events[0]
+	strange.ID, another.ID = long(12_000), long(12_000)
+	for range limit - 1 {
+		require.Equal(t, inbox.Failing, d.fail(t, strange).State)
+	}
+	d.kill(t, another)
+	letter := d.fail(t, strange)
+	require.Equal(t, inbox.Dead, letter.State)
+	require.Equal(t, limit, letter.Attempts)
+	for _, id := range []string{strange.ID, letter.ID} {
+		found, err := d.Letter(t.Context(), subscriber, id)
+		require.NoError(t, err)
+		require.Equal(t, strange.Position, found.Position)
+	}
+	require.NoError(t, d.Retry(t.Context(), subscriber, letter.ID))
+	d.requireState(t, strange, inbox.Retrying)
+	require.NoError(t, d.Discard(t.Context(), subscriber, letter.ID))
+	d.requireState(t, strange, inbox.Discarded)
+	d.requireState(t, another, inbox.Dead)
+}
+
+func lettersOddTime(t *testing.T, d desk) {
+	odd := d.other
+	odd.RecordedAt = time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
+	d.kill(t, odd)
+	d.requireState(t, odd, inbox.Dead)
+	odd = d.events[0]
+	odd.RecordedAt = time.Date(9999, 12, 31, 23, 0, 0, 0, time.FixedZone("", -23*3600))
+	d.kill(t, odd)
+	d.requireState(t, odd, inbox.Dead)
 }
 
 func lettersFaithful(t *testing.T, d desk) {

@@ -1,0 +1,17 @@
+-- +goose Up
+
+-- Which instances are halted, as each of them reports about itself: for operators only. A report that is older than a minute
+-- is one of a dead instance.
+CREATE TABLE outbox_halts (
+    relay       text NOT NULL,
+    instance    text NOT NULL,
+    reason      text NOT NULL,
+    detail      text NOT NULL,
+    halted_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    reported_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (relay, instance)
+);
+
+-- +goose Down
+-- Lost: what each instance reported about its halt.
+DROP TABLE outbox_halts;
