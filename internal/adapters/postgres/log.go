@@ -113,6 +113,9 @@ func (l *Log) read(ctx context.Context, from outbox.Progress, limit outbox.Slice
 		l.bare = len(page.Entries) == 0
 		page.Entries, err = l.verified(ctx, from, page.Entries)
 	}
+	if err == nil {
+		err = explain(ctx, l.db, page.Entries, limit.LargestPayload())
+	}
 	if err != nil {
 		return ports.Page{}, fmt.Errorf("read the outbox after %d: %w", from.Position, err)
 	}

@@ -34,7 +34,7 @@ var noted = inTurn("", "", "")
 // settleStatement changes three kinds of rows: one that is not there, those to be redriven, and those redriven. It takes
 // what waits from before, which only errs on the safe side. The log row is locked, lest retention removes it under way.
 var settleStatement = noted + `, taken AS (
-	SELECT o.position, o.event_id, o.aggregate_type, o.aggregate_id, o.event_type
+	SELECT o.position, o.event_id, o.aggregate_type, o.aggregate_id, ` + shortened("o.event_type") + ` AS event_type
 	FROM turn, outbox AS o WHERE ?5 AND o.position = ?3 AND o.event_id::text = ?4 FOR KEY SHARE OF o
 ), parked AS (
 	INSERT INTO outbox_parked (position, event_id, aggregate_type, aggregate_id, event_type, reason, state)
@@ -88,7 +88,7 @@ func (p *Parking) Settle(
 // one is locked: an operator who redrives it at this moment has either done so, and the events inherit it, or finds them
 // parked behind it on the second look.
 var setAsideStatement = noted + `, asked AS (
-	SELECT o.position, o.event_id, o.aggregate_type, o.aggregate_id, o.event_type,
+	SELECT o.position, o.event_id, o.aggregate_type, o.aggregate_id, ` + shortened("o.event_type") + ` AS event_type,
 		(SELECT true FROM outbox_parked AS p WHERE p.position = o.position) IS NOT NULL AS known
 	FROM turn, outbox AS o WHERE o.position = ANY (?3::bigint[])
 ), waiting AS (
@@ -135,7 +135,7 @@ func (p *Parking) SetAside(ctx context.Context, turn outbox.Turn, entries []outb
 
 // redriveStatement looks at the events to be redriven in order until one may go, whatever the planner knows about the lot. It
 // passes over those whose log row is gone, which only happens by hand, lest they hold up other aggregates.
-const redriveStatement = `
+var redriveStatement = `
 WITH first AS (
 	SELECT p.aggregate_type, p.aggregate_id
 	FROM (SELECT * FROM outbox_parked WHERE state = 'redrive' AND position <= ?0 ORDER BY position OFFSET 0) AS p
@@ -152,9 +152,13 @@ WITH first AS (
 	ORDER BY p.position LIMIT ?1
 ), sized AS (
 	SELECT *, sum(size) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS total
-	FROM (SELECT o.*, octet_length(o.payload::text) AS size FROM due JOIN outbox AS o USING (position)) AS o
+	FROM (
+		SELECT o.*, CASE WHEN ` + unread("?3") + ` THEN ?2 + 1
+			ELSE octet_length(o.payload::text) + octet_length(o.headers::text) - octet_length('{}') END AS size
+		FROM due JOIN outbox AS o USING (position)
+	) AS o
 )
-SELECT pg_is_in_recovery(), EXISTS (SELECT FROM outbox_parked WHERE state IN ('parked', 'redrive')), ` + entryColumns + `
+SELECT pg_is_in_recovery(), EXISTS (SELECT FROM outbox_parked WHERE state IN ('parked', 'redrive')), ` + entryColumns("?3") + `
 FROM (SELECT) AS always LEFT JOIN sized AS o ON o.total <= ?2 OR o.total = o.size
 ORDER BY o.position`
 
@@ -163,7 +167,7 @@ func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit outbox.Sl
 	defer func() { p.sizes.learn(due, err) }()
 	ctx, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()
-	rows, err := p.db.QueryContext(ctx, redriveStatement, int64(upTo), p.sizes.candidates(limit), limit.Bytes)
+	rows, err := p.db.QueryContext(ctx, redriveStatement, int64(upTo), p.sizes.candidates(limit), limit.Bytes, limit.LargestPayload())
 	if err != nil {
 		return nil, false, classify(ctx, fmt.Errorf("ask for what to redrive: %w", err))
 	}
@@ -182,10 +186,17 @@ func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit outbox.Sl
 		if row.position.Valid {
 			entry := row.entry()
 			entry.Parked = true
+			if row.unread() {
+				entry.Payload = nil
+			}
 			due = append(due, entry)
 		}
 	}
-	if err := rows.Err(); err != nil {
+	err = rows.Err()
+	if err == nil {
+		err = explain(ctx, p.db, due, limit.LargestPayload())
+	}
+	if err != nil {
 		return nil, false, classify(ctx, fmt.Errorf("ask for what to redrive: %w", err))
 	}
 	return due, waiting, nil

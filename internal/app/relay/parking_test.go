@@ -71,7 +71,7 @@ func TestParks(t *testing.T) {
 		require.True(t, status.Parked)
 		require.EqualValues(t, 5, status.Position)
 		lot := w.parking.Lot()
-		require.Contains(t, lot[0].Reason, "larger than 10 bytes")
+		require.Contains(t, lot[0].Reason, "the broker takes at most 10")
 		require.Contains(t, lot[1].Reason, "position 2")
 		require.Empty(t, w.judge(nil, false))
 	})
