@@ -23,10 +23,14 @@ const (
 
 // Only if that does not decide, Postgres has to decompress a value to measure it. It does not send it.
 const (
-	longestText    = 4096              // of each of aggregate type and id, event type, and subject; a broker's line is not longer
-	longestHeaders = outbox.MaxHeaders // as JSON
-	excerpt        = 100               // characters of a text that is too long, for people
+	longestText    = 4096                  // of each of aggregate type and id, event type, and subject; a broker's line is not longer
+	longestHeaders = outbox.MaxHeaders     // as stored
+	longestAsText  = 6 * outbox.MaxHeaders // the same headers as JSON, if each character is written as \u0001
+	excerpt        = 100                   // characters of a text that is too long, for people
 )
+
+// entryNames are the names of entryColumns.
+const entryNames = `position, event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, headers, payload, recorded_at`
 
 // entryColumns are the columns of a row of the outbox named o, in the order of logRow.columns and of Log.scan. largest is an
 // expression for the size of the largest payload that is wanted. What is too large is NULL.
@@ -40,12 +44,6 @@ func columnsWith(payload string) string {
 	CASE WHEN ` + validTime + ` THEN o.recorded_at END`
 }
 
-// unread holds for a row of which something is too large.
-func unread(largest string) string {
-	return fmt.Sprintf("greatest(octet_length(o.aggregate_type), octet_length(o.aggregate_id), octet_length(o.event_type), octet_length(o.subject)) > %d"+
-		" OR (%s) IS NULL OR (CASE %s END) IS NULL", longestText, headersIfSmall, payloadUpTo(largest))
-}
-
 // ifShort needs no care: octet_length of a text never reads the text.
 func ifShort(column string) string {
 	return fmt.Sprintf("CASE WHEN octet_length(%[1]s) <= %[2]d THEN %[1]s END", column, longestText)
@@ -53,14 +51,15 @@ func ifShort(column string) string {
 
 var headersIfSmall = fmt.Sprintf(`CASE WHEN pg_column_size(o.headers) <= %[1]d THEN o.headers
 		WHEN pg_column_size(o.headers) > %[2]d THEN NULL
-		WHEN pg_column_compression(o.headers) IS NULL OR octet_length(o.headers::text) <= %[2]d THEN o.headers END`,
-	longestHeaders/mostByAny, longestHeaders)
+		WHEN pg_column_compression(o.headers) IS NULL OR octet_length(o.headers::text) <= %[3]d THEN o.headers END`,
+	longestHeaders/mostByAny, longestHeaders, longestAsText)
 
-// payloadUpTo is the inside of a CASE. It asks the cheapest question first, which decides about most payloads.
+// payloadUpTo is the inside of a CASE. It asks the cheapest question first, which decides about most payloads. A stored value has up
+// to four bytes more.
 func payloadUpTo(largest string) string {
 	return fmt.Sprintf(`WHEN pg_column_size(o.payload) <= %[1]s / %[2]d THEN o.payload
-		WHEN pg_column_size(o.payload) > %[1]s THEN NULL
-		WHEN pg_column_compression(o.payload) IS NULL THEN o.payload
+		WHEN pg_column_size(o.payload) > %[1]s + 4 THEN NULL
+		WHEN pg_column_size(o.payload) <= %[1]s AND pg_column_compression(o.payload) IS NULL THEN o.payload
 		WHEN pg_column_compression(o.payload) = 'pglz' AND pg_column_size(o.payload) <= %[1]s / %[3]d THEN o.payload
 		WHEN octet_length(o.payload::text) <= %[1]s THEN o.payload`, largest, mostByAny, mostByPGLZ)
 }
@@ -74,10 +73,10 @@ SELECT o.position, ` + shortened("o.aggregate_type") + `, ` + shortened("o.aggre
 	tooLong("event type", "o.event_type") + tooLong("subject", "o.subject") + fmt.Sprintf(`
 	WHEN pg_column_size(o.headers) > %[1]d
 		THEN 'its headers take ' || `+atLeast("o.headers")+` || ' bytes, and at most %[1]d can be sent'
-	WHEN pg_column_compression(o.headers) IS NOT NULL AND octet_length(o.headers::text) > %[1]d
+	WHEN pg_column_compression(o.headers) IS NOT NULL AND octet_length(o.headers::text) > %[2]d
 		THEN 'its headers take ' || octet_length(o.headers::text) || ' bytes, and at most %[1]d can be sent'
-	END`, longestHeaders) + `,
-	CASE WHEN pg_column_size(o.payload) > greatest(?1, 8192) THEN ` + atLeast("o.payload") + ` ELSE octet_length(o.payload::text)::text END
+	END`, longestHeaders, longestAsText) + `,
+	CASE WHEN pg_column_size(o.payload) > greatest(?1 + 4, 8192) THEN ` + atLeast("o.payload") + ` ELSE octet_length(o.payload::text)::text END
 FROM outbox AS o WHERE o.position = ANY (?0::bigint[])`
 
 func shortened(column string) string {

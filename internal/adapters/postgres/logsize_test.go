@@ -42,7 +42,7 @@ var largeRows = []struct {
 }{
 	{"a payload that compresses", "payload", "(SELECT to_json(string_agg(md5(n::text) || repeat('x', 100), '')) FROM generate_series(1, 150000) AS n)",
 		"its payload takes more than ", 18 * megabyte},
-	{"a payload of which that is not known", "payload", fmt.Sprintf("to_json(repeat('x', %d))", 32*megabyte), "its payload takes 33554434 bytes", 32 * megabyte},
+	{"a payload of which that is not known", "payload", fmt.Sprintf("to_json(repeat('x', %d))", 8*megabyte), "its payload takes 8388610 bytes", 8 * megabyte},
 	{"a payload that does not compress", "payload", fmt.Sprintf(noise, megabyte/2), "its payload takes 16777218 bytes", 16 * megabyte},
 	{"a payload just too large", "payload", fmt.Sprintf("to_json(repeat('x', %d))", megabyte-1), "its payload takes 1048577 bytes", megabyte},
 	{"a payload that just fits", "payload", fmt.Sprintf("to_json(repeat('x', %d))", megabyte-2), "", 0},
@@ -51,6 +51,7 @@ var largeRows = []struct {
 	{"headers of which that is not known", "headers", fmt.Sprintf("jsonb_build_object('a', repeat('x', %d))", 2*megabyte), "its headers take 2097161 bytes", 2 * megabyte},
 	{"headers that do not compress", "headers", fmt.Sprintf("jsonb_build_object('a', "+noise+")", megabyte/16), "its headers take 2097", 2 * megabyte},
 	{"headers that fit", "headers", "jsonb_build_object('a', repeat('x', 60000))", "", 0},
+	{"headers that fit, and are longer as JSON", "headers", "jsonb_build_object('a', repeat(E'\\u0001', 60000))", "", 0},
 	{"an event type", "event_type", fmt.Sprintf("repeat('x', %d)", 16*megabyte), "its event type takes 16777216 bytes", 16 * megabyte},
 	{"a subject", "subject", fmt.Sprintf("repeat('ü', %d)", 8*megabyte), "its subject takes 16777216 bytes", 16 * megabyte},
 	{"an aggregate id", "aggregate_id", "repeat('x', 200000)", "its aggregate id takes 200000 bytes", 0},

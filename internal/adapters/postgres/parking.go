@@ -134,7 +134,8 @@ func (p *Parking) SetAside(ctx context.Context, turn outbox.Turn, entries []outb
 }
 
 // redriveStatement looks at the events to be redriven in order until one may go, whatever the planner knows about the lot. It
-// passes over those whose log row is gone, which only happens by hand, lest they hold up other aggregates.
+// passes over those whose log row is gone, which only happens by hand, lest they hold up other aggregates. A row of which something is
+// too large ends the slice.
 var redriveStatement = `
 WITH first AS (
 	SELECT p.aggregate_type, p.aggregate_id
@@ -150,15 +151,18 @@ WITH first AS (
 		SELECT min(position) FROM first JOIN outbox_parked AS p USING (aggregate_type, aggregate_id) WHERE p.state = 'parked'
 	), 9223372036854775807)
 	ORDER BY p.position LIMIT ?1
+), readable (` + entryNames + `) AS MATERIALIZED (
+	SELECT ` + entryColumns("?3") + ` FROM due JOIN outbox AS o USING (position)
 ), sized AS (
 	SELECT *, sum(size) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS total
 	FROM (
-		SELECT o.*, CASE WHEN ` + unread("?3") + ` THEN ?2 + 1
-			ELSE octet_length(o.payload::text) + octet_length(o.headers::text) - octet_length('{}') END AS size
-		FROM due JOIN outbox AS o USING (position)
+		SELECT *, CASE WHEN aggregate_type IS NULL OR aggregate_id IS NULL OR event_type IS NULL OR subject IS NULL
+				OR headers IS NULL OR payload IS NULL THEN ?2 + 1
+			ELSE octet_length(payload::text) + octet_length(headers::text) - octet_length('{}') END AS size
+		FROM readable
 	) AS o
 )
-SELECT pg_is_in_recovery(), EXISTS (SELECT FROM outbox_parked WHERE state IN ('parked', 'redrive')), ` + entryColumns("?3") + `
+SELECT pg_is_in_recovery(), EXISTS (SELECT FROM outbox_parked WHERE state IN ('parked', 'redrive')), ` + entryNames + `
 FROM (SELECT) AS always LEFT JOIN sized AS o ON o.total <= ?2 OR o.total = o.size
 ORDER BY o.position`
 
