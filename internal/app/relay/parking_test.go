@@ -126,6 +126,21 @@ func TestRedrives(t *testing.T) {
 	})
 }
 
+// TestRedrivesWhatTheBrokerTakesByNow: the leader, which was woken, has not looked at the stream since the limit was raised, and so
+// has not read what it should redrive. It reads again before it judges.
+func TestRedrivesWhatTheBrokerTakesByNow(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		parked(t, w)
+		time.Sleep(150 * time.Millisecond)
+		w.stream.LimitPayload(100)
+		_, err := w.parking.Redrive(t.Context(), nil)
+		require.NoError(t, err)
+		w.write(t, 2, `6`)
+		time.Sleep(time.Second)
+		require.Equal(t, []int{1, -2, 3, 5, 6, 2, 4}, w.positions())
+	})
+}
+
 // TestRefusedAgain parks the aggregate again when the broker still does not take the event.
 func TestRefusedAgain(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
