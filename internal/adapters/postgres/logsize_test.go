@@ -10,6 +10,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 )
@@ -203,4 +204,30 @@ func noisyText(size int) string {
 		text.WriteByte(byte('!' + state%90))
 	}
 	return text.String()
+}
+
+// TestRealignNamesAnEventThatTheSchemaRefuses : an event from before the constraints came at a position that the relay had passed.
+// It cannot be inserted again, so the repair says which one it is. Once that is corrected, the repair works.
+func TestRealignNamesAnEventThatTheSchemaRefuses(t *testing.T) {
+	h := newHarness(t)
+	const constraint = "outbox_event_type_at_most_255_bytes"
+	exec(t, h.others, "ALTER TABLE outbox DROP CONSTRAINT ?", bun.Ident(constraint))
+	require.NoError(t, insertAs(t, h.others, "a", "event_type", "repeat('x', 256)"))
+	exec(t, h.others, "ALTER TABLE outbox ADD CONSTRAINT ? CHECK (octet_length(event_type) <= 255) NOT VALID", bun.Ident(constraint))
+	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, stream_sequence, purged_to, token, updated_at) VALUES (?, 4, 4, 4, 0, now())", relay)
+	var id string
+	require.NoError(t, h.others.NewRaw("SELECT event_id FROM outbox").Scan(t.Context(), &id))
+
+	_, err := h.desk().Realign(t.Context(), operating.Realignment{Place: 4})
+	require.Equal(t, fault.Invalid, fault.KindOf(err))
+	require.ErrorContains(t, err, id)
+	require.ErrorContains(t, err, constraint)
+	require.ErrorContains(t, err, "docs/operations.md")
+
+	exec(t, h.others, `WITH gone AS (DELETE FROM outbox RETURNING *)
+		INSERT INTO outbox OVERRIDING SYSTEM VALUE SELECT position, event_id, aggregate_type, aggregate_id, aggregate_version, 'test.v1', subject,
+			headers, payload, recorded_at FROM gone`)
+	moved, err := h.desk().Realign(t.Context(), operating.Realignment{Place: 4})
+	require.NoError(t, err)
+	require.EqualValues(t, 1, moved)
 }
