@@ -16,12 +16,12 @@ import (
 
 // tooLarge are payloads, as SQL, that no program of ordinary size should read. The second does not compress.
 var tooLarge = []struct{ payload, reason string }{
-	{"to_json(repeat('x', 32 << 20))", "its payload takes "},
+	{"to_json(repeat('x', 24 << 20))", "its payload takes "},
 	{"(SELECT to_json(string_agg(md5(n::text), '')) FROM generate_series(1, 1 << 19) AS n)", "its payload takes 16777218 bytes, and the broker takes at most 1048576"},
 	{"(SELECT to_json(string_agg(md5(n::text) || repeat('x', 100), '')) FROM generate_series(1, 150000) AS n)", "its payload takes more than "},
 }
 
-// TestLargeRowsDoNotReachMemory writes events of 16 to 32 MiB with plain SQL, as a database may hold them from before its schema
+// TestLargeRowsDoNotReachMemory writes events of 16 to 24 MiB with plain SQL, as a database may hold them from before its schema
 // refused them. The leader parks them without reading them, with what comes later of their orders; other orders flow, and
 // nothing that shows events reads them either. Redriving and discarding one does what it does to any other.
 func TestLargeRowsDoNotReachMemory(t *testing.T) {
@@ -56,7 +56,7 @@ func TestLargeRowsDoNotReachMemory(t *testing.T) {
 		require.Contains(t, reasons[1], "behind position")
 	}
 	showLarge(t, instance, environment, first.ID)
-	t.Logf("the program took at most %d MiB before, and %d MiB with events of 32 MiB", before>>20, mostMemory(t, instance)>>20)
+	t.Logf("the program took at most %d MiB before, and %d MiB with events of 24 MiB", before>>20, mostMemory(t, instance)>>20)
 	require.Less(t, mostMemory(t, instance)-before, int64(12<<20))
 }
 

@@ -463,7 +463,7 @@ type OutboxEvent struct {
 	Headers          *map[string]string `json:"headers,omitempty"`
 
 	// Payload As it is published, or null if it is omitted.
-	Payload json.RawMessage `json:"payload"`
+	Payload *json.RawMessage `json:"payload"`
 
 	// PayloadOmitted Why the payload is not shown: it, or the list, is too large.
 	PayloadOmitted *string `json:"payload_omitted,omitempty"`

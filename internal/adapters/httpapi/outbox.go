@@ -171,16 +171,16 @@ func ShowEvents(entries []operating.Listed) []OutboxEvent {
 	return list
 }
 
-// showPayload returns the payload as it is, null if there is none, and one that is nested too deep for package json as a string.
-func showPayload(payload []byte) json.RawMessage {
-	if payload == nil {
-		return json.RawMessage("null")
+// showPayload returns the payload as it is, nil if there is none, and one that is nested too deep for package json as a string.
+func showPayload(payload []byte) *json.RawMessage {
+	shown := json.RawMessage(payload)
+	switch {
+	case payload == nil:
+		return nil
+	case !json.Valid(payload):
+		shown, _ = json.Marshal(string(payload)) // a string cannot fail
 	}
-	if json.Valid(payload) {
-		return payload
-	}
-	text, _ := json.Marshal(string(payload)) // a string cannot fail
-	return text
+	return &shown
 }
 
 // ShowParked is what scripts get to know of parked events, and of how many there are in all.

@@ -41,8 +41,10 @@ var largeRows = []struct {
 	name, column, value, reason string
 	size                        int
 }{
-	{"a payload that compresses", "payload", "(SELECT to_json(string_agg(md5(n::text) || repeat('x', 100), '')) FROM generate_series(1, 150000) AS n)",
-		"its payload takes more than ", 18 * megabyte},
+	{
+		"a payload that compresses", "payload", "(SELECT to_json(string_agg(md5(n::text) || repeat('x', 100), '')) FROM generate_series(1, 150000) AS n)",
+		"its payload takes more than ", 18 * megabyte,
+	},
 	{"a payload of which that is not known", "payload", fmt.Sprintf("to_json(repeat('x', %d))", 8*megabyte), "its payload takes 8388610 bytes", 8 * megabyte},
 	{"a payload that does not compress", "payload", fmt.Sprintf(noise, megabyte/2), "its payload takes 16777218 bytes", 16 * megabyte},
 	{"a payload just too large", "payload", fmt.Sprintf("to_json(repeat('x', %d))", megabyte-1), "its payload takes 1048577 bytes", megabyte},
@@ -156,16 +158,17 @@ func TestOutboxTakesNothingTooLarge(t *testing.T) {
 	fits := map[string]string{
 		"aggregate_type": "repeat('x', 255)", "aggregate_id": "repeat('x', 1024)", "event_type": "repeat('x', 255)",
 		"subject": "'orders.' || repeat('x', 2041)", "headers": "jsonb_build_object('a', repeat('x', 65519))",
-		"payload": fmt.Sprintf("to_json(repeat('x', %d))", outbox.MaxPayload-2),
-	}
+	} // the largest payload is left out: to store it takes seconds
 	tooLarge := map[string]string{
 		"aggregate_type": "repeat('x', 256)", "aggregate_id": "repeat('x', 1025)", "event_type": "repeat('x', 256)",
 		"subject": "'orders.' || repeat('x', 2042)", "headers": "jsonb_build_object('a', repeat('x', 65520))",
 		"payload": fmt.Sprintf("to_json(repeat('x', %d))", outbox.MaxPayload-1),
 	}
-	for column := range fits {
-		err := insertAs(t, h.others, "a "+column, column, tooLarge[column])
-		require.ErrorContains(t, err, "outbox_"+column+"_at_most_")
+	for column, value := range tooLarge {
+		require.ErrorContains(t, insertAs(t, h.others, "a "+column, column, value), "outbox_"+column+"_at_most_")
+		if fits[column] == "" {
+			continue
+		}
 		require.NoError(t, insertAs(t, h.others, "a "+column, column, fits[column]))
 	}
 }

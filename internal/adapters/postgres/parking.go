@@ -169,9 +169,9 @@ ORDER BY o.position`
 // Due implements the port. A standby may show what is to be redriven and was already.
 func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit outbox.Slice) (due []outbox.Entry, waiting bool, err error) {
 	defer func() { p.sizes.learn(due, err) }()
-	ctx, cancel := context.WithTimeout(ctx, p.within)
+	asking, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()
-	rows, err := p.db.QueryContext(ctx, redriveStatement, int64(upTo), p.sizes.candidates(limit), limit.Bytes, limit.LargestPayload())
+	rows, err := p.db.QueryContext(asking, redriveStatement, int64(upTo), p.sizes.candidates(limit), limit.Bytes, limit.LargestPayload())
 	if err != nil {
 		return nil, false, classify(ctx, fmt.Errorf("ask for what to redrive: %w", err))
 	}
@@ -198,7 +198,9 @@ func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit outbox.Sl
 	}
 	err = rows.Err()
 	if err == nil {
-		err = explain(ctx, p.db, due, limit.LargestPayload())
+		explaining, cancel := context.WithTimeout(ctx, p.within)
+		defer cancel()
+		err = explain(explaining, p.db, due, limit.LargestPayload())
 	}
 	if err != nil {
 		return nil, false, classify(ctx, fmt.Errorf("ask for what to redrive: %w", err))
