@@ -37,6 +37,7 @@ func (p *program) outboxListCommand() *cobra.Command {
 					return err
 				}
 			}
+			filter.Payloads = asJSON
 			return p.atOutbox(cmd, func(ctx context.Context, desk outboxDesk) error {
 				entries, err := desk.List(ctx, filter)
 				if err != nil {

@@ -127,6 +127,9 @@ func (p *Process) Signal(signal syscall.Signal) {
 	require.NoError(p.t, p.cmd.Process.Signal(signal))
 }
 
+// PID is the id of the process.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // Kill ends the program with SIGKILL, if it has not ended yet.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill() // it may have ended already

@@ -462,8 +462,11 @@ type OutboxEvent struct {
 	RecordedAt       time.Time          `json:"recorded_at"`
 	Headers          *map[string]string `json:"headers,omitempty"`
 
-	// Payload As it is published.
-	Payload json.RawMessage `json:"payload"`
+	// Payload As it is published, or null if it is omitted.
+	Payload *json.RawMessage `json:"payload"`
+
+	// PayloadOmitted Why the payload is not shown: it, or the list, is too large.
+	PayloadOmitted *string `json:"payload_omitted,omitempty"`
 }
 
 // OutboxEventState - `misplaced`: it came at a position that the relay had passed, because the sequence of the outbox went back.

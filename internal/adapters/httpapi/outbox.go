@@ -38,7 +38,7 @@ func (o operators) status(c *gin.Context) {
 
 func (o operators) events(c *gin.Context) {
 	in := parametersOf(c, "aggregate", "type", "since", "limit")
-	filter := operating.Filter{Since: in.moment("since"), Limit: in.limit(usualEvents, mostEvents)}
+	filter := operating.Filter{Since: in.moment("since"), Limit: in.limit(usualEvents, mostEvents), Payloads: true}
 	in.given("aggregate", func(text string) {
 		key, err := operating.ParseAggregate(text)
 		in.judgeParameter(err)
@@ -161,7 +161,7 @@ func ShowEvents(entries []operating.Listed) []OutboxEvent {
 		shown := OutboxEvent{
 			Position: int64(e.Position), EventID: e.ID, State: OutboxEventState(e.State), Reason: some(e.Reason),
 			AggregateType: e.Key.Type, AggregateID: e.Key.ID, AggregateVersion: e.Version,
-			Type: e.Type, Subject: e.Subject, RecordedAt: e.RecordedAt.UTC(), Payload: showPayload(e.Payload),
+			Type: e.Type, Subject: e.Subject, RecordedAt: e.RecordedAt.UTC(), Payload: showPayload(e.Payload), PayloadOmitted: some(e.Omitted),
 		}
 		if len(e.Headers) > 0 {
 			shown.Headers = &e.Headers
@@ -171,13 +171,16 @@ func ShowEvents(entries []operating.Listed) []OutboxEvent {
 	return list
 }
 
-// showPayload returns the payload as it is, and one that is nested too deep for package json as a string.
-func showPayload(payload []byte) json.RawMessage {
-	if json.Valid(payload) {
-		return payload
+// showPayload returns the payload as it is, nil if there is none, and one that is nested too deep for package json as a string.
+func showPayload(payload []byte) *json.RawMessage {
+	shown := json.RawMessage(payload)
+	switch {
+	case payload == nil:
+		return nil
+	case !json.Valid(payload):
+		shown, _ = json.Marshal(string(payload)) // a string cannot fail
 	}
-	text, _ := json.Marshal(string(payload)) // a string cannot fail
-	return text
+	return &shown
 }
 
 // ShowParked is what scripts get to know of parked events, and of how many there are in all.

@@ -130,7 +130,7 @@ func TestOutboxStatus(t *testing.T) {
 func TestOutboxEvents(t *testing.T) {
 	b := newBureau(t)
 	require.Equal(t, "[]", b.ask("GET", "/outbox/events", "").body)
-	require.Equal(t, operating.Filter{Limit: 50}, b.filter)
+	require.Equal(t, operating.Filter{Limit: 50, Payloads: true}, b.filter)
 	b.listed = []operating.Listed{{Reason: "too large", State: "parked", Entry: outbox.Entry{
 		Position: 4, RecordedAt: noon, Message: outbox.Message{
 			ID: "e", Type: "t", Subject: "s", Key: outbox.Key{Type: "order", ID: "o"}, Version: 2,
@@ -145,7 +145,10 @@ func TestOutboxEvents(t *testing.T) {
 	b.listed[0].Payload = []byte(deep)
 	require.Contains(t, b.ask("GET", "/outbox/events?aggregate=invoice/7&type=t&limit=1000", "").body, `"payload":"`+deep+`"}]`)
 	b.filter.Since = time.Time{}
-	require.Equal(t, operating.Filter{Aggregate: outbox.Key{Type: "invoice", ID: "7"}, Type: "t", Limit: 1000}, b.filter)
+	require.Equal(t, operating.Filter{Aggregate: outbox.Key{Type: "invoice", ID: "7"}, Type: "t", Limit: 1000, Payloads: true}, b.filter)
+
+	b.listed[0].Payload, b.listed[0].Omitted = nil, "it takes more than 1048576 bytes"
+	require.Contains(t, b.ask("GET", "/outbox/events", "").body, `"payload":null,"payload_omitted":"it takes more than 1048576 bytes"}]`)
 
 	const reason = "is neither the UUID of an order nor the TYPE/ID of another aggregate"
 	requireProblem(t, b.ask("GET", "/outbox/events?aggregate=7&type=&limit=1001&since=now&x=y", ""), 400, "invalid_request", wrongFields, `[

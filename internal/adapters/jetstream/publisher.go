@@ -154,11 +154,7 @@ func (p *Publisher) limits(ctx context.Context) (limits, error) {
 		config = &info.Config
 		p.config.Store(config)
 	}
-	size := int(p.nc.MaxPayload())
-	if config.MaxMsgSize > 0 {
-		size = min(size, int(config.MaxMsgSize))
-	}
-	return limits{stream: p.o.Stream, subjects: config.Subjects, size: size}, nil
+	return limits{stream: p.o.Stream, subjects: config.Subjects, size: p.largest(*config)}, nil
 }
 
 // encodeWithin encodes an entry, and tells how large it is, or answers a RefusedError if it can never be stored.

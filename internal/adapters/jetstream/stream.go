@@ -80,7 +80,17 @@ func (p *Publisher) seen(info *jetstream.StreamInfo, reconnects uint64) ports.St
 		Base:          max(info.Config.FirstSeq, 1) - 1,
 		Messages:      info.State.Msgs,
 		Session:       reconnects,
+		Largest:       p.largest(info.Config),
 	}
+}
+
+// largest returns the size of the largest message that the stream takes over this connection.
+func (p *Publisher) largest(config jetstream.StreamConfig) int {
+	size := int(p.nc.MaxPayload())
+	if config.MaxMsgSize > 0 {
+		size = min(size, int(config.MaxMsgSize))
+	}
+	return size
 }
 
 func (p *Publisher) info(ctx context.Context) (*jetstream.StreamInfo, error) {

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
@@ -20,11 +21,22 @@ func (s *CursorStore) List(ctx context.Context, filter operating.Filter) ([]oper
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	var found []operating.Listed
+	left := operating.AllListed
 	for _, entry := range slices.Backward(entries) {
 		if !listed(entry, filter) || len(found) >= filter.Limit {
 			continue
 		}
 		item := operating.Listed{Entry: entry, State: operating.Unpublished}
+		item.Payload = nil
+		switch size := len(entry.Payload); {
+		case !filter.Payloads:
+		case size > operating.LargestListed:
+			item.Omitted = fmt.Sprintf("it takes more than %d bytes", operating.LargestListed)
+		case size > left:
+			item.Omitted, left = fmt.Sprintf("this list has %d bytes of payloads already", operating.AllListed), 0
+		default:
+			item.Payload, left = entry.Payload, left-size
+		}
 		if entry.Position <= cursor.Position {
 			item.State = operating.Published
 		}

@@ -5,8 +5,10 @@ package memory
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -183,15 +185,30 @@ func (l *Log) settled(from outbox.Progress, limit outbox.Slice) (page ports.Page
 			open = true
 			break
 		}
-		if bytes += len(row.entry.Payload); bytes > limit.Bytes && len(page.Entries) > 0 {
+		entry, size := read(row.entry, limit)
+		if bytes += size; bytes > limit.Bytes && len(page.Entries) > 0 {
 			break
 		}
-		entry := row.entry
 		entry.Parked = l.lot[entry.Position] != nil
 		page.Entries = append(page.Entries, entry)
 	}
 	page.More = l.committedAfter(position)
 	return page, open && l.committedAfter(from.Position), nil
+}
+
+// read returns an entry as the log gives it to a relay, without what is too large, and how much of a slice it takes.
+func read(entry outbox.Entry, limit outbox.Slice) (outbox.Entry, int) {
+	if size := outbox.HeadersSize(entry.Headers); size > outbox.MaxHeaders {
+		entry.Invalid = fmt.Sprintf("its headers take %d bytes, and at most %d can be sent", size, outbox.MaxHeaders)
+		entry.Headers, entry.Payload = nil, nil
+		return entry, limit.Bytes
+	}
+	if largest := limit.LargestPayload(); len(entry.Payload) > largest {
+		entry.Invalid = outbox.TooLarge(strconv.Itoa(len(entry.Payload)), largest)
+		entry.Payload = nil
+		return entry, limit.Bytes
+	}
+	return entry, len(entry.Payload) + outbox.HeadersSize(entry.Headers)
 }
 
 func (l *Log) committedAfter(position outbox.Position) bool {

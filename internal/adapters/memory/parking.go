@@ -136,9 +136,9 @@ func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit outbox.Sl
 		if event.Key != ready[0].Key {
 			continue
 		}
-		entry := *p.log.committed(event.Position)
+		entry, size := read(*p.log.committed(event.Position), limit)
 		entry.Parked = true
-		if bytes += len(entry.Payload); len(due) > 0 && (len(due) >= limit.Count || bytes > limit.Bytes) {
+		if bytes += size; len(due) > 0 && (len(due) >= limit.Count || bytes > limit.Bytes) {
 			break
 		}
 		due = append(due, entry)

@@ -135,7 +135,7 @@ func (s *Stream) Raise(ctx context.Context, first uint64) (ports.StreamInfo, err
 
 func (s *Stream) info() ports.StreamInfo {
 	info := ports.StreamInfo{
-		Created: strconv.Itoa(s.incarnation), LastSequence: s.last(), Base: s.base, Session: uint64(s.restarts),
+		Created: strconv.Itoa(s.incarnation), LastSequence: s.last(), Base: s.base, Session: uint64(s.restarts), Largest: s.maxPayload,
 	}
 	for sequence := s.last(); sequence > s.base; sequence-- {
 		if s.has(sequence) {

@@ -76,11 +76,15 @@ type parkedRow struct {
 	ChangedAt     time.Time
 }
 
-// Waiting implements the port.
+var waitingStatement = `
+SELECT o.position, o.event_id, ` + shortened("o.aggregate_type") + ` AS aggregate_type, ` + shortened("o.aggregate_id") + ` AS aggregate_id,
+	` + shortened("o.event_type") + ` AS event_type, o.reason, o.state, o.parked_at, o.changed_at
+FROM outbox_parked AS o WHERE o.state IN ('parked', 'redrive') ORDER BY o.position LIMIT ?`
+
+// Waiting shortens texts that are too long to be published.
 func (p *Parking) Waiting(ctx context.Context, limit int) ([]outbox.ParkedEvent, error) {
 	var rows []parkedRow
-	err := p.db.NewRaw(`SELECT position, event_id, aggregate_type, aggregate_id, event_type, reason, state, parked_at, changed_at
-		FROM outbox_parked WHERE state IN ('parked', 'redrive') ORDER BY position LIMIT ?`, max(limit, 0)).Scan(ctx, &rows)
+	err := p.db.NewRaw(waitingStatement, max(limit, 0)).Scan(ctx, &rows)
 	if err != nil {
 		return nil, classify(ctx, fmt.Errorf("list what is parked: %w", err))
 	}

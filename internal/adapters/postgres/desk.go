@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -106,10 +108,14 @@ func countBehind(ctx context.Context, db *bun.DB, position outbox.Position) (cou
 	return count, first.Time, err
 }
 
-// List implements the port.
+// List reads at most one payload more than it returns.
 func (d *Desk) List(ctx context.Context, filter operating.Filter) ([]operating.Listed, error) {
 	ctx = allow(ctx, counting)
-	query := d.db.NewSelect().ColumnExpr(entryColumns).
+	largest := 0
+	if filter.Payloads {
+		largest = operating.LargestListed
+	}
+	query := d.db.NewSelect().ColumnExpr(entryColumns(strconv.Itoa(largest))).
 		ColumnExpr("CASE WHEN p.state IS NOT NULL THEN p.state WHEN "+belowPurged+" OR "+recordedLater+" THEN ? "+
 			"WHEN o.position <= c.position THEN ? ELSE ? END", operating.Misplaced, operating.Published, operating.Unpublished).
 		ColumnExpr("coalesce(p.reason, '')").
@@ -139,6 +145,8 @@ func (d *Desk) List(ctx context.Context, filter operating.Filter) ([]operating.L
 	}
 	defer func() { _ = rows.Close() }()
 	var found []operating.Listed
+	var unread []outbox.Position // because of something else than the payload
+	left := operating.AllListed
 	for rows.Next() {
 		var row logRow
 		var listed operating.Listed
@@ -146,7 +154,37 @@ func (d *Desk) List(ctx context.Context, filter operating.Filter) ([]operating.L
 			return nil, classify(ctx, fmt.Errorf("list the outbox: %w", err))
 		}
 		listed.Entry = row.entry()
+		if left -= len(row.payload); filter.Payloads && left < 0 {
+			listed.Payload, listed.Omitted = nil, fmt.Sprintf("this list has %d bytes of payloads already", operating.AllListed)
+		} else if filter.Payloads && row.payload == nil {
+			listed.Omitted = fmt.Sprintf("it takes more than %d bytes", operating.LargestListed)
+		}
+		if row.unread() {
+			unread = append(unread, listed.Position)
+		}
 		found = append(found, listed)
 	}
-	return found, classify(ctx, rows.Err())
+	err = rows.Err()
+	if err == nil {
+		err = d.explainListed(ctx, found, unread)
+	}
+	return found, classify(ctx, err)
+}
+
+// explainListed completes entries of a list of which something else than the payload was too large.
+func (d *Desk) explainListed(ctx context.Context, found []operating.Listed, unread []outbox.Position) error {
+	var entries []outbox.Entry
+	for _, position := range unread {
+		entries = append(entries, outbox.Entry{Position: position})
+	}
+	if err := explain(ctx, d.db, entries, operating.LargestListed); err != nil {
+		return err
+	}
+	for i := range found {
+		if n := slices.Index(unread, found[i].Position); n >= 0 {
+			e := entries[n]
+			found[i].Key, found[i].Type, found[i].Subject, found[i].Invalid = e.Key, e.Type, e.Subject, e.Invalid
+		}
+	}
+	return nil
 }

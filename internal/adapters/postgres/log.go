@@ -103,6 +103,19 @@ const maxPosition outbox.Position = 1<<63 - 1
 // the one that from was taken from.
 func (l *Log) read(ctx context.Context, from outbox.Progress, limit outbox.Slice, to outbox.Position) (page ports.Page, err error) {
 	defer func() { l.sizes.learn(page.Entries, err) }()
+	page, err = l.verifiedRows(ctx, from, limit, to)
+	if err == nil {
+		explaining, cancel := context.WithTimeout(ctx, l.within)
+		defer cancel()
+		err = explain(explaining, l.db, page.Entries, limit.LargestPayload())
+	}
+	if err != nil {
+		return ports.Page{}, fmt.Errorf("read the outbox after %d: %w", from.Position, err)
+	}
+	return page, nil
+}
+
+func (l *Log) verifiedRows(ctx context.Context, from outbox.Progress, limit outbox.Slice, to outbox.Position) (page ports.Page, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.within)
 	defer cancel()
 	if l.bare { // one statement, not two, for a leader that idles over an empty log
@@ -116,10 +129,7 @@ func (l *Log) read(ctx context.Context, from outbox.Progress, limit outbox.Slice
 		l.bare = len(page.Entries) == 0
 		page.Entries, err = l.verified(ctx, from, page.Entries)
 	}
-	if err != nil {
-		return ports.Page{}, fmt.Errorf("read the outbox after %d: %w", from.Position, err)
-	}
-	return page, nil
+	return page, err
 }
 
 // verified takes the row at from off the entries, if it is there, and judges it.

@@ -19,9 +19,12 @@ import (
 // The positions are hidden from the planner and the limit, which is appended, is not, so that Postgres keeps the plan: else it
 // would prefer one for the very position, made anew each time; or fear for a large table that all of it is wanted, and compile
 // the statement for tens of milliseconds. Of two bounds it thinks that they let little through, so it never scans the table.
-const readStatement = `
+//
+// The payload of the row that was dealt with is not read again.
+var readStatement = `
 SELECT pg_is_in_recovery(), pg_backend_pid(),
-	(SELECT true FROM outbox_parked AS p WHERE p.position = o.position) IS NOT NULL, ` + entryColumns + `
+	(SELECT true FROM outbox_parked AS p WHERE p.position = o.position) IS NOT NULL,
+	` + columnsWith("CASE WHEN o.position = $1 THEN NULL "+payloadUpTo("$3::bigint")+" END") + `
 FROM outbox AS o WHERE o.position BETWEEN (SELECT $1::bigint) AND (SELECT $2::bigint) ORDER BY o.position LIMIT `
 
 const readName = "outboxie_log_"
@@ -69,7 +72,7 @@ func (l *Log) query(ctx context.Context, conn *pgx.Conn, at outbox.Position, lim
 		}
 		statement = name
 	}
-	rows, err := conn.Query(ctx, statement, int64(at), int64(to))
+	rows, err := conn.Query(ctx, statement, int64(at), int64(to), int64(limit.LargestPayload()))
 	if err != nil {
 		return page, err
 	}
@@ -77,15 +80,22 @@ func (l *Log) query(ctx context.Context, conn *pgx.Conn, at outbox.Position, lim
 	return l.scan(rows, conn.PgConn().PID(), at, limit)
 }
 
+// whole reports whether nothing of a row was too large.
+func whole(texts [4]pgtype.Text, headers, payload []byte) bool {
+	return payload != nil && headers != nil && texts[0].Valid && texts[1].Valid && texts[2].Valid && texts[3].Valid
+}
+
+// scan ends a page before a row that was not read whole, or after it if it is the first one.
 func (l *Log) scan(rows pgx.Rows, opened uint32, at outbox.Position, limit outbox.Slice) (page ports.Page, err error) {
 	var row outbox.Entry
 	var standby bool
 	var backend uint32
 	var headers []byte
 	var recordedAt pgtype.Timestamptz
+	var texts [4]pgtype.Text
 	columns := []any{
-		&standby, &backend, &row.Parked, (*int64)(&row.Position), &row.ID, &row.Key.Type, &row.Key.ID, &row.Version, &row.Type,
-		&row.Subject, &headers, &row.Payload, &recordedAt,
+		&standby, &backend, &row.Parked, (*int64)(&row.Position), &row.ID, &texts[0], &texts[1], &row.Version, &texts[2],
+		&texts[3], &headers, &row.Payload, &recordedAt,
 	}
 	page.Entries = make([]outbox.Entry, 0, l.sizes.expected(limit)+1)
 	for count, bytes := 0, 0; rows.Next(); {
@@ -98,12 +108,15 @@ func (l *Log) scan(rows pgx.Rows, opened uint32, at outbox.Position, limit outbo
 		}
 		if row.Position > at {
 			count++
-			bytes += len(row.Payload)
+			if bytes += len(row.Payload) + len(headers) - len("{}"); !whole(texts, headers, row.Payload) {
+				row.Payload, bytes = nil, bytes+limit.Bytes+1
+			}
 			if page.More = count > limit.Count || count > 1 && bytes > limit.Bytes; page.More {
 				return page, nil
 			}
 		}
 		row.RecordedAt = recordedAt.Time
+		row.Key, row.Type, row.Subject = outbox.Key{Type: texts[0].String, ID: texts[1].String}, texts[2].String, texts[3].String
 		if row.Headers, row.Invalid = parseHeaders(headers); !recordedAt.Valid {
 			row.Invalid = invalidTime
 		}

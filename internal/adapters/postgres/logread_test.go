@@ -191,7 +191,7 @@ func TestLogKeepsItsPlan(t *testing.T) {
 				exec(t, single, "UPDATE pg_class SET reltuples = ? WHERE relname = 'outbox'", size.belief)
 			}
 			var plan []string
-			require.NoError(t, single.NewRaw("EXPLAIN EXECUTE ? (1, 2)", bun.Ident(name)).Scan(t.Context(), &plan))
+			require.NoError(t, single.NewRaw("EXPLAIN EXECUTE ? (1, 2, 1048576)", bun.Ident(name)).Scan(t.Context(), &plan))
 			require.NotContains(t, strings.Join(plan, "\n"), "Seq Scan on outbox o")
 			cost := regexp.MustCompile(`cost=.*\.\.(\d+)`).FindStringSubmatch(plan[0])
 			require.NotNil(t, cost, plan)

@@ -11,10 +11,6 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// entryColumns are the columns of a row of the outbox named o, in the order of logRow.columns and of Log.scan.
-const entryColumns = `o.position, o.event_id, o.aggregate_type, o.aggregate_id, o.aggregate_version, o.event_type, o.subject,
-	o.headers, o.payload, CASE WHEN ` + validTime + ` THEN o.recorded_at END`
-
 // validTime holds for times that can be written with a year of four digits in every time zone. Postgres has others, also
 // infinite ones, which drivers cannot read and subscribers could not either.
 const validTime = `(o.recorded_at >= '0001-01-02 00:00:00+00' AND o.recorded_at < '9999-12-31 00:00:00+00')`
@@ -35,10 +31,14 @@ type sizes struct {
 // fewest entries are worth asking about, however large they are.
 const fewest = 16
 
-// candidates is how many entries to ask about: twice as many as fit if they are as large as the last ones.
+// candidates is how many entries to ask about: twice as many as fit if they are as large as the last ones. If none fitted, or
+// the last read failed, it is one.
 func (s *sizes) candidates(limit outbox.Slice) int {
 	candidates := max(limit.Count, 1)
-	if typical := s.typical.Load(); typical > 0 {
+	switch typical := s.typical.Load(); {
+	case typical > int64(limit.Bytes):
+		return 1
+	case typical > 0:
 		candidates = min(candidates, int(max(2*int64(limit.Bytes)/typical, fewest)))
 	}
 	return candidates
@@ -47,15 +47,17 @@ func (s *sizes) candidates(limit outbox.Slice) int {
 // expected is for how many entries to make room.
 func (s *sizes) expected(limit outbox.Slice) int { return min(int(s.count.Load()), limit.Count) }
 
-// learn remembers what was read. What failed may have been too much, in the time that it had.
+// learn remembers what was read. What failed may have been too much, in the time that it had, and so may what follows an entry
+// that is too large.
 func (s *sizes) learn(entries []outbox.Entry, err error) {
 	s.count.Store(int64(len(entries)))
-	size := 0
+	size, unread := 0, false
 	for i := range entries {
 		size += len(entries[i].Payload)
+		unread = unread || entries[i].Payload == nil
 	}
 	switch {
-	case err != nil:
+	case err != nil || unread:
 		s.typical.Store(math.MaxInt64)
 	case len(entries) > 0:
 		s.typical.Store(int64(max(size/len(entries), 1)))
@@ -65,7 +67,7 @@ func (s *sizes) learn(entries []outbox.Entry, err error) {
 // logRow is a row of the outbox; all its columns are NULL where there is none.
 type logRow struct {
 	position, version                                  sql.NullInt64
-	id, aggregateType, aggregateID, eventType, subject sql.NullString
+	id, aggregateType, aggregateID, eventType, subject sql.NullString // those that are too long are NULL, too
 	headers                                            sql.RawBytes
 	payload                                            []byte
 	recordedAt                                         sql.NullTime
@@ -76,6 +78,11 @@ func (r *logRow) columns() []any {
 		&r.position, &r.id, &r.aggregateType, &r.aggregateID, &r.version, &r.eventType, &r.subject,
 		&r.headers, &r.payload, &r.recordedAt,
 	}
+}
+
+// unread reports whether something of the row was too large, other than the payload.
+func (r *logRow) unread() bool {
+	return r.headers == nil || !r.aggregateType.Valid || !r.aggregateID.Valid || !r.eventType.Valid || !r.subject.Valid
 }
 
 func (r *logRow) entry() outbox.Entry {

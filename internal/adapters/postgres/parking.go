@@ -34,7 +34,7 @@ var noted = inTurn("", "", "")
 // settleStatement changes three kinds of rows: one that is not there, those to be redriven, and those redriven. It takes
 // what waits from before, which only errs on the safe side. The log row is locked, lest retention removes it under way.
 var settleStatement = noted + `, taken AS (
-	SELECT o.position, o.event_id, o.aggregate_type, o.aggregate_id, o.event_type
+	SELECT o.position, o.event_id, o.aggregate_type, o.aggregate_id, ` + shortened("o.event_type") + ` AS event_type
 	FROM turn, outbox AS o WHERE ?5 AND o.position = ?3 AND o.event_id::text = ?4 FOR KEY SHARE OF o
 ), parked AS (
 	INSERT INTO outbox_parked (position, event_id, aggregate_type, aggregate_id, event_type, reason, state)
@@ -88,7 +88,7 @@ func (p *Parking) Settle(
 // one is locked: an operator who redrives it at this moment has either done so, and the events inherit it, or finds them
 // parked behind it on the second look.
 var setAsideStatement = noted + `, asked AS (
-	SELECT o.position, o.event_id, o.aggregate_type, o.aggregate_id, o.event_type,
+	SELECT o.position, o.event_id, o.aggregate_type, o.aggregate_id, ` + shortened("o.event_type") + ` AS event_type,
 		(SELECT true FROM outbox_parked AS p WHERE p.position = o.position) IS NOT NULL AS known
 	FROM turn, outbox AS o WHERE o.position = ANY (?3::bigint[])
 ), waiting AS (
@@ -134,8 +134,9 @@ func (p *Parking) SetAside(ctx context.Context, turn outbox.Turn, entries []outb
 }
 
 // redriveStatement looks at the events to be redriven in order until one may go, whatever the planner knows about the lot. It
-// passes over those whose log row is gone, which only happens by hand, lest they hold up other aggregates.
-const redriveStatement = `
+// passes over those whose log row is gone, which only happens by hand, lest they hold up other aggregates. A row of which something is
+// too large ends the slice.
+var redriveStatement = `
 WITH first AS (
 	SELECT p.aggregate_type, p.aggregate_id
 	FROM (SELECT * FROM outbox_parked WHERE state = 'redrive' AND position <= ?0 ORDER BY position OFFSET 0) AS p
@@ -150,20 +151,27 @@ WITH first AS (
 		SELECT min(position) FROM first JOIN outbox_parked AS p USING (aggregate_type, aggregate_id) WHERE p.state = 'parked'
 	), 9223372036854775807)
 	ORDER BY p.position LIMIT ?1
+), readable (` + entryNames + `) AS MATERIALIZED (
+	SELECT ` + entryColumns("?3") + ` FROM due JOIN outbox AS o USING (position)
 ), sized AS (
 	SELECT *, sum(size) OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS total
-	FROM (SELECT o.*, octet_length(o.payload::text) AS size FROM due JOIN outbox AS o USING (position)) AS o
+	FROM (
+		SELECT *, CASE WHEN aggregate_type IS NULL OR aggregate_id IS NULL OR event_type IS NULL OR subject IS NULL
+				OR headers IS NULL OR payload IS NULL THEN ?2 + 1
+			ELSE octet_length(payload::text) + octet_length(headers::text) - octet_length('{}') END AS size
+		FROM readable
+	) AS o
 )
-SELECT pg_is_in_recovery(), EXISTS (SELECT FROM outbox_parked WHERE state IN ('parked', 'redrive')), ` + entryColumns + `
+SELECT pg_is_in_recovery(), EXISTS (SELECT FROM outbox_parked WHERE state IN ('parked', 'redrive')), ` + entryNames + `
 FROM (SELECT) AS always LEFT JOIN sized AS o ON o.total <= ?2 OR o.total = o.size
 ORDER BY o.position`
 
 // Due implements the port. A standby may show what is to be redriven and was already.
 func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit outbox.Slice) (due []outbox.Entry, waiting bool, err error) {
 	defer func() { p.sizes.learn(due, err) }()
-	ctx, cancel := context.WithTimeout(ctx, p.within)
+	asking, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()
-	rows, err := p.db.QueryContext(ctx, redriveStatement, int64(upTo), p.sizes.candidates(limit), limit.Bytes)
+	rows, err := p.db.QueryContext(asking, redriveStatement, int64(upTo), p.sizes.candidates(limit), limit.Bytes, limit.LargestPayload())
 	if err != nil {
 		return nil, false, classify(ctx, fmt.Errorf("ask for what to redrive: %w", err))
 	}
@@ -182,10 +190,19 @@ func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit outbox.Sl
 		if row.position.Valid {
 			entry := row.entry()
 			entry.Parked = true
+			if row.unread() {
+				entry.Payload = nil
+			}
 			due = append(due, entry)
 		}
 	}
-	if err := rows.Err(); err != nil {
+	err = rows.Err()
+	if err == nil {
+		explaining, cancel := context.WithTimeout(ctx, p.within)
+		defer cancel()
+		err = explain(explaining, p.db, due, limit.LargestPayload())
+	}
+	if err != nil {
 		return nil, false, classify(ctx, fmt.Errorf("ask for what to redrive: %w", err))
 	}
 	return due, waiting, nil

@@ -2,9 +2,12 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"regexp"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 
@@ -25,6 +28,13 @@ var errWriters = fault.New(fault.Unavailable, "outbox_busy",
 
 var errMayNotRealign = fault.New(fault.Invalid, "may_not_realign",
 	"this role may not set the sequence of the outbox and move events: adopt again as the role that may (outboxie_operator in docker/roles.sql)")
+
+var errUnmovable = fault.New(fault.Invalid, "may_not_be_moved",
+	"an event that has to be moved is from before a constraint of the outbox, which refuses it now, so nothing was changed: correct or "+
+		"delete its row, and adopt again; docs/operations.md, \"A parked row that has to be corrected\", has the statement")
+
+// eventIDs finds the first event id in what Postgres reports of a row that it refuses.
+var eventIDs = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 
 // chosen lists the misplaced rows, and whether the stream holds them. ?0 is the relay, ?1 the place, ?2 the ids of what was
 // published, and ?3 says that these are all.
@@ -98,6 +108,9 @@ func (d *Desk) Realign(ctx context.Context, r operating.Realignment) (moved int6
 	if sqlState(err) == insufficientPrivilege {
 		return 0, errMayNotRealign.Wrap(err)
 	}
+	if reported := (*pgconn.PgError)(nil); errors.As(err, &reported) && reported.Code == checkViolation {
+		return 0, errUnmovable.With("event %s: %s (%s)", eventIDs.FindString(reported.Detail), errUnmovable.Detail, reported.ConstraintName).Wrap(err)
+	}
 	if err != nil {
 		return 0, classify(ctx, fmt.Errorf("move misplaced events of the outbox: %w", err))
 	}
@@ -120,8 +133,9 @@ func (d *Desk) realign(ctx context.Context, args []any) (moved int64, err error)
 	return moved, err
 }
 
-// What Postgres reports when lock_timeout has passed, and when the role may not do it.
+// What Postgres reports when lock_timeout has passed, when the role may not do it, and when a constraint refuses a row.
 const (
+	checkViolation        = "23514"
 	lockNotAvailable      = "55P03"
 	insufficientPrivilege = "42501"
 )

@@ -18,12 +18,13 @@ type reading struct {
 	err    error
 }
 
-func (r *Relay) read(ctx context.Context, after outbox.Progress) *reading {
+func (r *Relay) read(ctx context.Context, place *place, after outbox.Progress) *reading {
 	bounded, cancel := context.WithCancel(ctx)
+	limit := r.slice(place)
 	ahead := &reading{done: make(chan struct{}), cancel: cancel}
 	go func() {
 		defer close(ahead.done)
-		ahead.page, ahead.err = r.Log.After(bounded, after, r.opts.Slice)
+		ahead.page, ahead.err = r.Log.After(bounded, after, limit)
 	}()
 	return ahead
 }
@@ -44,7 +45,7 @@ const aFew = 8
 // drain returns.
 func (r *Relay) drain(ctx context.Context, t *tenure, place *place, logger *slog.Logger, retry *backoff) error {
 	idle := backoff{least: r.opts.Poll / 16, most: r.opts.Poll}
-	ahead := r.read(t.ctx, place.progress)
+	ahead := r.read(t.ctx, place, place.progress)
 	defer func() { ahead.stop() }()
 	for {
 		if err := r.awaitRead(ctx, t, place, ahead, logger); err != nil {
@@ -62,7 +63,7 @@ func (r *Relay) drain(ctx context.Context, t *tenure, place *place, logger *slog
 		if len(entries) > 0 {
 			idle.reset()
 			if len(entries) > aFew {
-				ahead = r.read(t.ctx, entries[len(entries)-1].Progress())
+				ahead = r.read(t.ctx, place, entries[len(entries)-1].Progress())
 			}
 			if whole, err = r.deliver(t, place, entries, logger); err != nil {
 				return err
@@ -89,7 +90,7 @@ func (r *Relay) drain(ctx context.Context, t *tenure, place *place, logger *slog
 		}
 		if len(entries) <= aFew || !whole {
 			ahead.stop()
-			ahead = r.read(t.ctx, place.progress)
+			ahead = r.read(t.ctx, place, place.progress)
 		}
 	}
 }
@@ -135,7 +136,7 @@ func (r *Relay) unmoved(t *tenure, place *place) error {
 	case info.Created != place.created || info.LastSequence != place.sequence:
 		return ports.ErrTailMoved.With("the stream ends at sequence %d, not at %d", info.LastSequence, place.sequence)
 	}
-	place.seen = time.Now()
+	place.seen, place.largest = time.Now(), info.Largest
 	if time.Since(place.verified) < cursorEvery {
 		return nil
 	}

@@ -113,7 +113,7 @@ func (r *Relay) inspect(ctx context.Context) (reported *outbox.Halt, err error) 
 	}
 	here, _, err := r.judge(ctx, cursor, info, err)
 	if err == nil {
-		_, err = r.Log.After(ctx, here.progress, outbox.Slice{Count: 1, Bytes: 1})
+		_, err = r.Log.After(ctx, here.progress, outbox.Slice{Count: 1, Bytes: 1, Largest: 1})
 	}
 	return cursor.Halt, unread(err)
 }

@@ -37,7 +37,7 @@ func (r *Relay) publishable(t *tenure, place *place, entries []outbox.Entry) ([]
 // place: from then on no relay can publish the event, and none that still has to learn of it can append anything.
 func (r *Relay) park(t *tenure, place *place, refused *ports.RefusedError, logger *slog.Logger) error {
 	// What the broker takes may have changed since the stream was opened.
-	if err := r.unmoved(t, place); err != nil {
+	if again, err := r.takesOther(t, place, refused.Entry); again || err != nil {
 		return err
 	}
 	entry := refused.Entry
@@ -63,13 +63,28 @@ func (r *Relay) park(t *tenure, place *place, refused *ports.RefusedError, logge
 	return nil
 }
 
+// takesOther looks at the stream again. It reports whether an entry that was refused has to be read again before it is judged:
+// the broker takes other sizes by now, and the log may have left out what was too large before.
+func (r *Relay) takesOther(t *tenure, place *place, refused outbox.Entry) (bool, error) {
+	before := place.largest
+	err := r.unmoved(t, place)
+	return refused.Invalid != "" && place.largest != before, err
+}
+
+// slice returns how much of the log is read at once.
+func (r *Relay) slice(place *place) outbox.Slice {
+	limit := r.opts.Slice
+	limit.Largest = place.largest
+	return limit
+}
+
 // attend redrives what operators asked for, and reports whether it published anything. Nothing else
 // is published before the lot knows what was.
 func (r *Relay) attend(t *tenure, place *place, logger *slog.Logger) (redriven bool, err error) {
 	if !place.waiting || time.Since(place.attended) < attendEvery {
 		return false, nil
 	}
-	due, waiting, err := r.Parking.Due(t.ctx, place.progress.Position, r.opts.Slice)
+	due, waiting, err := r.Parking.Due(t.ctx, place.progress.Position, r.slice(place))
 	if err != nil {
 		return false, err
 	}
@@ -88,7 +103,7 @@ func (r *Relay) redrive(t *tenure, place *place, batch []outbox.Entry, logger *s
 	if refused == nil {
 		return err
 	}
-	if err := r.unmoved(t, place); err != nil {
+	if again, err := r.takesOther(t, place, refused.Entry); again || err != nil {
 		return err
 	}
 	refused, err = r.tryRedrive(t, place, []outbox.Entry{refused.Entry}, logger)

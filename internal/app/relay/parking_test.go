@@ -71,7 +71,7 @@ func TestParks(t *testing.T) {
 		require.True(t, status.Parked)
 		require.EqualValues(t, 5, status.Position)
 		lot := w.parking.Lot()
-		require.Contains(t, lot[0].Reason, "larger than 10 bytes")
+		require.Contains(t, lot[0].Reason, "the broker takes at most 10")
 		require.Contains(t, lot[1].Reason, "position 2")
 		require.Empty(t, w.judge(nil, false))
 	})
@@ -123,6 +123,21 @@ func TestRedrives(t *testing.T) {
 		require.False(t, leader.relay.Status().Parked)
 		require.Equal(t, map[int]outbox.ParkedState{2: outbox.Redriven, 4: outbox.Redriven}, w.states())
 		require.Empty(t, w.judge(nil, true))
+	})
+}
+
+// TestRedrivesWhatTheBrokerTakesByNow: the leader, which was woken, has not looked at the stream since the limit was raised, and so
+// has not read what it should redrive. It reads again before it judges.
+func TestRedrivesWhatTheBrokerTakesByNow(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		parked(t, w)
+		time.Sleep(150 * time.Millisecond)
+		w.stream.LimitPayload(100)
+		_, err := w.parking.Redrive(t.Context(), nil)
+		require.NoError(t, err)
+		w.write(t, 2, `6`)
+		time.Sleep(time.Second)
+		require.Equal(t, []int{1, -2, 3, 5, 6, 2, 4}, w.positions())
 	})
 }
 

@@ -17,6 +17,7 @@ type place struct {
 	own      uint64          // sequence of our last message; below sequence only when somebody else wrote after it
 	created  string          // identity of the stream
 	session  uint64          // of the connection over which it was found
+	largest  int             // size of the largest message that the broker takes
 	seen     time.Time       // when the stream was found to end there last
 	unsaved  time.Time       // since when the cursor is behind; zero: it is not
 	recorded time.Time       // when the latest of the rows up to progress was recorded; zero: the cursor knows, or nobody
@@ -195,7 +196,7 @@ func (r *Relay) settle(t *tenure, here *place, tail ports.Stamp, sequence uint64
 // locate finds our last message in the stream. A stream that is shorter than the cursor knows lost what it had
 // acknowledged: the log still has it.
 func (r *Relay) locate(ctx context.Context, cursor outbox.Cursor, info ports.StreamInfo) (*place, ports.Stamp, error) {
-	here := &place{sequence: info.LastSequence, created: info.Created, session: info.Session, seen: time.Now()}
+	here := &place{sequence: info.LastSequence, created: info.Created, session: info.Session, largest: info.Largest, seen: time.Now()}
 	floor := cursor.StreamSequence
 	if info.LastSequence < floor {
 		here.lost, floor = floor-info.LastSequence, 0

@@ -39,7 +39,9 @@ type Entry struct {
 	Position   Position
 	RecordedAt time.Time // on the database's clock, while the transaction was running
 	Parked     bool      // read from the log: it is in the parking lot, whatever its state there
-	Invalid    string    // read from the log: why its row can never be published; what cannot be read is zero
+	// Invalid is why the row can never be published, as the log says when it is read. What cannot be read of such a row, or is
+	// too large to be read, is zero.
+	Invalid string
 }
 
 // Progress names a place in the log that was dealt with. The id makes sure that it still is the same log.
@@ -52,7 +54,21 @@ type Progress struct {
 func (e Entry) Progress() Progress { return Progress{Position: e.Position, EventID: e.ID} }
 
 // Slice bounds how much of the log is read at once. At least one entry is returned whatever its size.
-type Slice struct{ Count, Bytes int }
+type Slice struct {
+	Count int
+	Bytes int // of payload and headers
+	// Largest is the size of the largest message that the broker takes; 0: MaxPayload. The payload of an entry that is larger
+	// is not read.
+	Largest int
+}
+
+// LargestPayload returns up to which size a payload is read.
+func (s Slice) LargestPayload() int {
+	if s.Largest == 0 {
+		return MaxPayload
+	}
+	return s.Largest
+}
 
 // Cursor is a hint of how far the stream had come: it saves reading the tail, finds a stream that lost messages, and
 // tells retention what it may delete. The stream's own tail decides.
@@ -105,6 +121,8 @@ func (m Message) Validate() error {
 		return ErrInvalidMessage.With("message %s without an aggregate", m.ID)
 	case m.Version < 1:
 		return ErrInvalidMessage.With("message %s has version %d; versions start at 1", m.ID, m.Version)
+	case m.oversized() != "":
+		return ErrInvalidMessage.With("message %.36s: %s", m.ID, m.oversized())
 	case !json.Valid(m.Payload) || !utf8.Valid(m.Payload):
 		return ErrInvalidMessage.With("the payload of message %s is not JSON in UTF-8", m.ID)
 	}

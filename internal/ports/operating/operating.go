@@ -23,7 +23,8 @@ type Desk interface {
 // Journal is the log for people to look at.
 type Journal interface {
 	// List returns the newest of the log's committed entries that match, at most filter.Limit, the newest first. They may
-	// include some that the relay does not publish yet, because an earlier one can still come.
+	// include some that the relay does not publish yet, because an earlier one can still come. Payloads are read only if the
+	// filter asks for them, and a payload larger than LargestListed is not read, nor one that comes after AllListed bytes.
 	List(ctx context.Context, filter Filter) ([]Listed, error)
 }
 
@@ -162,7 +163,14 @@ type Filter struct {
 	Type      string    // of the event
 	Since     time.Time // it was recorded then or later
 	Limit     int
+	Payloads  bool // read them, too
 }
+
+// How many bytes of payloads are listed: of one entry, and of a list.
+const (
+	LargestListed = 1 << 20
+	AllListed     = 16 << 20
+)
 
 // Where an entry stands.
 const (
@@ -177,4 +185,5 @@ type Listed struct {
 	State    string
 	Reason   string // why it is, or was, in the parking lot; empty: it never was
 	Sequence uint64 // in the stream, of what was redriven; else 0
+	Omitted  string // why the payload is not there although the filter asks for it; empty: it is there
 }

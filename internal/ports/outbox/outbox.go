@@ -76,7 +76,7 @@ type Appender interface {
 // Log is the log as the relay reads it.
 type Log interface {
 	// After returns the entries that follow from, in order of position: at most limit.Count of them and about limit.Bytes
-	// of payload, but at least one if there is any. It returns only entries which no open transaction can still precede;
+	// of payload and headers, but at least one if there is any. It returns only entries which no open transaction can still precede;
 	// where one can, it waits for that transaction's end (commit, rollback or loss of its connection) or for ctx.
 	// None left is an empty slice without an error.
 	//
@@ -85,6 +85,8 @@ type Log interface {
 	//
 	// Entries that are in the parking lot are among them, marked Parked; that they were not may have become untrue since.
 	// So are rows that can never be published, with the reason in Entry.Invalid. One such row must not keep the others back.
+	// A payload larger than limit.Largest, and headers or texts that no broker takes, are such a reason, which tells the size:
+	// the caller does not get them, and they never come into its memory.
 	//
 	// A log that is not safe to read (a standby, for example) is a failure, never an empty answer.
 	After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (Page, error)
@@ -116,6 +118,7 @@ type StreamInfo struct {
 	Base          uint64 // the sequence before the first one that the stream ever had: 0, unless it was created with another
 	Messages      uint64 // that the stream holds
 	Session       uint64 // of the connection that was asked; differs once that was lost, and the stream may be an older one
+	Largest       int    // size in bytes of the largest message that the broker takes
 }
 
 // Stamp is what the engine wrote on a message of the stream.
@@ -249,7 +252,8 @@ type Parking interface {
 	SetAside(ctx context.Context, turn outbox.Turn, entries []outbox.Entry) ([]outbox.Position, error)
 
 	// Due reads what is to be redriven next: events of one aggregate, in order, at most limit and at positions up to upTo,
-	// without one that is still parked before them. It reports whether any event waits.
+	// without one that is still parked before them. What is too large is treated as in Log.After. It reports whether any event
+	// waits.
 	Due(ctx context.Context, upTo outbox.Position, limit outbox.Slice) (due []outbox.Entry, waiting bool, err error)
 
 	// Refuse parks an event again which was to be redriven and that the broker still cannot take, and with it the later

@@ -2,6 +2,7 @@ package operatingtest
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,6 +28,8 @@ func TestJournal(t *testing.T, open func(t *testing.T) JournalHarness) {
 		"what is not committed is not listed":    journalOpen,
 		"what cannot be published is listed":     journalInvalid,
 		"what came after the relay is misplaced": journalMisplaced,
+		"payloads are read only if asked for":    journalPayloads,
+		"a list holds so much and no more":       journalAll,
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := open(t)
@@ -53,7 +56,7 @@ func journalOrder(t *testing.T, w *workshop, journal operating.Journal) {
 	require.Empty(t, list(t, journal, operating.Filter{Limit: 10}))
 	first := w.append("a", 2)
 	all := append(first, w.append("b", 2)...)
-	found, err := journal.List(t.Context(), operating.Filter{Limit: 10})
+	found, err := journal.List(t.Context(), operating.Filter{Limit: 10, Payloads: true})
 	require.NoError(t, err)
 	require.Len(t, found, 4)
 	for i, item := range found {
@@ -142,4 +145,61 @@ func journalInvalid(t *testing.T, w *workshop, journal operating.Journal) {
 	require.NotEmpty(t, found[1].Invalid)
 	require.Equal(t, entries[1].Progress(), found[1].Progress())
 	require.Empty(t, found[0].Invalid)
+}
+
+func journalPayloads(t *testing.T, w *workshop, journal operating.Journal) {
+	sizes := []int{100, operating.LargestListed, operating.LargestListed + 1, 200}
+	var messages []outbox.Message
+	for i, size := range sizes {
+		message := outboxtest.NewMessage("a", int64(i)+1)
+		message.Payload = []byte(`"` + strings.Repeat("x", size-2) + `"`)
+		messages = append(messages, message)
+	}
+	writer, err := w.Begin(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, writer.Append(t.Context(), messages...))
+	require.NoError(t, writer.Commit())
+
+	found, err := journal.List(t.Context(), operating.Filter{Limit: 10})
+	require.NoError(t, err)
+	require.Len(t, found, len(sizes))
+	for _, item := range found {
+		require.Nil(t, item.Payload)
+		require.Empty(t, item.Omitted)
+		require.Empty(t, item.Invalid, "which says nothing about a broker")
+	}
+	found, err = journal.List(t.Context(), operating.Filter{Limit: 10, Payloads: true})
+	require.NoError(t, err)
+	for i, message := range messages {
+		item := found[len(found)-1-i]
+		if len(message.Payload) > operating.LargestListed {
+			require.Nil(t, item.Payload)
+			require.Contains(t, item.Omitted, "1048576 bytes")
+			continue
+		}
+		require.Equal(t, message.Payload, item.Payload)
+		require.Empty(t, item.Omitted)
+	}
+	require.Equal(t, messages[2].Key, found[1].Key)
+}
+
+// journalAll demands that the newest payloads are listed, up to what a list may hold.
+func journalAll(t *testing.T, w *workshop, journal operating.Journal) {
+	const size = operating.LargestListed
+	writer, err := w.Begin(t.Context())
+	require.NoError(t, err)
+	payload := []byte(`"` + strings.Repeat("x", size-2) + `"`)
+	for version := range int64(operating.AllListed/size + 2) {
+		message := outboxtest.NewMessage("a", version+1)
+		message.Payload = payload
+		require.NoError(t, writer.Append(t.Context(), message))
+	}
+	require.NoError(t, writer.Commit())
+	found, err := journal.List(t.Context(), operating.Filter{Limit: 100, Payloads: true})
+	require.NoError(t, err)
+	require.Len(t, found, operating.AllListed/size+2)
+	for i, item := range found {
+		require.Equal(t, i >= operating.AllListed/size, item.Omitted != "", "entry %d", i)
+		require.Equal(t, item.Omitted != "", item.Payload == nil, "entry %d", i)
+	}
 }

@@ -67,6 +67,8 @@ func TestLog(t *testing.T, open func(t *testing.T) LogHarness) {
 		"a reader follows 32 writers":                logFollow,
 		"a progress beyond the end has lost history": logBeyond,
 		"a row that cannot be published comes too":   logInvalid,
+		"what no broker takes is not read":           logLarge,
+		"headers count, too":                         logHeaders,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}

@@ -47,6 +47,7 @@ func TestParking(t *testing.T, open func(t *testing.T) ParkingHarness) {
 		"without the lease or out of turn nothing changes":   parkingFenced,
 		"each write counts one and leaves the cursor's rest": parkingCounts,
 		"what can never be published is due, and says so":    parkingInvalid,
+		"what no broker takes is due, but not read":          parkingLarge,
 		"an ended context is an error":                       parkingContext,
 		"a lost connection is an outage":                     parkingOutage,
 	} {

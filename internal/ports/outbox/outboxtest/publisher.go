@@ -141,7 +141,7 @@ func streamCreate(t *testing.T, h StreamHarness) {
 	opened, err := h.Publisher().Open(t.Context(), 0)
 	require.NoError(t, err)
 	require.Equal(t, opened, seen)
-	require.Equal(t, ports.StreamInfo{Created: created.Created, FirstSequence: 1, LastSequence: 3, Messages: 3, Session: created.Session}, seen)
+	require.Equal(t, ports.StreamInfo{Created: created.Created, FirstSequence: 1, LastSequence: 3, Messages: 3, Session: created.Session, Largest: created.Largest}, seen)
 }
 
 func streamContent(t *testing.T, h StreamHarness) {
@@ -323,6 +323,7 @@ func streamFirst(t *testing.T, h StreamHarness) {
 	require.NoError(t, err)
 	require.Equal(t, ports.StreamInfo{
 		Created: created.Created, Base: first - 1, FirstSequence: first, LastSequence: first + 19, Messages: 20, Session: created.Session,
+		Largest: created.Largest,
 	}, info)
 	stamp, err := publisher.At(t.Context(), first)
 	require.NoError(t, err)
