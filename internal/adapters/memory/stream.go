@@ -27,6 +27,7 @@ type Stream struct {
 	restarts    int
 
 	maxPayload int
+	unfit      string // why nothing can be published correctly; empty: it can
 }
 
 type streamed struct {
@@ -99,7 +100,14 @@ func (s *Stream) Open(ctx context.Context, first uint64) (ports.StreamInfo, erro
 		s.make(first)
 		s.announce()
 	}
-	return s.info(), nil
+	return s.info(), s.fit()
+}
+
+func (s *Stream) fit() error {
+	if s.unfit != "" {
+		return ports.ErrStreamUnfit.With("%s", s.unfit)
+	}
+	return nil
 }
 
 // Look implements the port.
@@ -112,7 +120,7 @@ func (s *Stream) Look(ctx context.Context) (ports.StreamInfo, error) {
 	if !s.exists {
 		return ports.StreamInfo{}, ports.ErrStreamMissing
 	}
-	return s.info(), nil
+	return s.info(), s.fit()
 }
 
 // Raise forgets the messages that were deleted.
@@ -263,6 +271,13 @@ func (s *Stream) LimitPayload(bytes int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.maxPayload = bytes
+}
+
+// Misconfigure makes the stream unfit for publishing, with the reason; empty: it is fit again.
+func (s *Stream) Misconfigure(reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unfit = reason
 }
 
 // AppendForeign stores a message that somebody else wrote.

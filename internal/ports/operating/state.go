@@ -65,6 +65,7 @@ var meanings = map[outbox.HaltReason]string{
 	outbox.HaltTailForeign:    "Somebody else wrote or changed the end of the stream.",
 	outbox.HaltLogPurged:      "The stream lost messages which cannot be published again, because retention has removed them from the log.",
 	outbox.HaltHistoryLost:    "The database lost committed events, or DATABASE_URL names another one.",
+	outbox.HaltStreamUnfit:    "Somebody changed the stream's settings, or a NATS server is too old. The relay goes on by itself once that is repaired.",
 	outbox.HaltSequenceBehind: "The sequence of outbox.position went back: a data-only restore, logical replication, RESTART, or setval.",
 }
 

@@ -24,6 +24,7 @@ type StreamHarness interface {
 	Delete(t *testing.T, seq uint64)    // removes a message as an operator does
 	Drop(t *testing.T)                  // deletes the stream
 	TooLarge() int                      // size of a payload that the broker never takes
+	Misconfigure(t *testing.T) func()   // makes the stream unfit for publishing; the returned function repairs it
 	ForeignSubject() string             // a subject that is not the stream's
 	Stored(t *testing.T) []outbox.Entry // the events that are in the stream, in its order; without notices
 }
@@ -49,6 +50,7 @@ func TestPublisher(t *testing.T, open func(t *testing.T) StreamHarness) {
 		"what nobody could read is refused":             streamInvalid,
 		"a call ends with its context":                  streamContext,
 		"a lost connection is an outage":                streamOutage,
+		"an unfit stream is refused until it is repaired": streamUnfit,
 		"a reconnect has to be followed by Open":        streamReconnect,
 		"redriven events say the log's progress":        redriveStamps,
 		"redriving compares and swaps":                  redriveConflict,
@@ -400,6 +402,34 @@ func streamContext(t *testing.T, h StreamHarness) {
 	require.ErrorIs(t, err, context.Canceled)
 	require.Zero(t, last)
 	requireTail(t, h, 0)
+}
+
+func streamUnfit(t *testing.T, h StreamHarness) {
+	publisher, info := openStream(t, h)
+	entries := NewEntries(0, 60)
+	publish(t, publisher, 0, entries[:20])
+	repair := h.Misconfigure(t)
+	for name, look := range map[string]func() (ports.StreamInfo, error){
+		"Look":               func() (ports.StreamInfo, error) { return publisher.Look(t.Context()) },
+		"Open":               func() (ports.StreamInfo, error) { return publisher.Open(t.Context(), 0) },
+		"of another, Open":   func() (ports.StreamInfo, error) { return h.Publisher().Open(t.Context(), 1) },
+		"again and again":    func() (ports.StreamInfo, error) { return publisher.Open(t.Context(), 0) },
+		"Look after an Open": func() (ports.StreamInfo, error) { return publisher.Look(t.Context()) },
+	} {
+		seen, err := look()
+		require.ErrorIs(t, err, ports.ErrStreamUnfit, name)
+		require.Equal(t, info.Created, seen.Created, name)
+		require.EqualValues(t, 20, seen.LastSequence, name)
+	}
+	requireStored(t, h, entries[:20])
+	repair()
+	_, err := publisher.Look(t.Context())
+	require.NoError(t, err)
+	again, err := publisher.Open(t.Context(), 0)
+	require.NoError(t, err)
+	require.EqualValues(t, 20, again.LastSequence)
+	publish(t, publisher, 20, entries[20:])
+	requireStored(t, h, entries)
 }
 
 func streamOutage(t *testing.T, h StreamHarness) {
