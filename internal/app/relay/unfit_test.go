@@ -42,9 +42,7 @@ func TestBusyLeaderNoticesAnUnfitStream(t *testing.T) {
 		leader := w.run("leader")
 		busy := func(d time.Duration) {
 			for range d / (20 * time.Millisecond) {
-				tx, ok := w.begin(1, 1)
-				require.True(t, ok)
-				w.end(tx, true)
+				w.record(t, 1)
 				time.Sleep(20 * time.Millisecond)
 			}
 		}
