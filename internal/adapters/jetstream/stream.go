@@ -20,17 +20,15 @@ type limits struct {
 	size     int // of a message with its headers
 }
 
-// Open refuses a server that is too old before it creates anything. After each change it reads the stream back: a server that
-// does not know a setting drops it without a word.
+// Open creates nothing on a server that is too old. After each change it reads the stream back: a server that does not know a
+// setting drops it without a word.
 func (p *Publisher) Open(ctx context.Context, first uint64) (ports.StreamInfo, error) {
 	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
 	defer done()
 	reconnects := p.nc.Stats().Reconnects // before the first request, whose answer comes over this connection or none
 	info, err := p.info(ctx)
 	if errors.Is(err, ports.ErrStreamMissing) && first > 0 {
-		if err = p.oldServer(); err == nil {
-			info, err = p.create(ctx, first)
-		}
+		info, err = p.create(ctx, first)
 	}
 	if err == nil && p.unfit(info) == nil {
 		info, err = p.update(ctx, info)
@@ -90,10 +88,15 @@ func (p *Publisher) seen(info *jetstream.StreamInfo, reconnects uint64) (ports.S
 
 func (p *Publisher) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 	stream, err := p.js.Stream(ctx, p.o.Stream)
-	if err != nil {
-		return nil, p.streamError(ctx, err)
+	if err == nil {
+		return stream.CachedInfo(), nil
 	}
-	return stream.CachedInfo(), nil
+	if err = p.streamError(ctx, err); errors.Is(err, ports.ErrStreamMissing) {
+		if old := p.oldServer(); old != nil { // it must not be asked to make the stream
+			return nil, old
+		}
+	}
+	return nil, err
 }
 
 // streamError knows a missing stream only by the broker's own word.
