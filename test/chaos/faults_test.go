@@ -88,6 +88,10 @@ func (n *nemesis) natsFault(t *testing.T, f fault) func() {
 	case natsStalled:
 		_ = n.broker.cmd.Process.Signal(syscall.SIGSTOP)
 		return func() { _ = n.broker.cmd.Process.Signal(syscall.SIGCONT) }
+	case natsOlder:
+		return n.rollBackVersion(t)
+	case streamChanged:
+		return n.changeStream(t, f)
 	}
 	n.broker.kill()
 	old, err := n.broker.copyStore()

@@ -30,6 +30,7 @@ type world struct {
 
 	folder   string // the logs of all processes
 	program  string
+	oldNATS  string // the program of a server that is too old
 	postgres *infra.PostgresServer
 	broker   *broker
 	db       *sql.DB
@@ -45,7 +46,7 @@ func newWorld(t *testing.T) *world {
 	folder, err := os.MkdirTemp("", "outboxie-chaos-") //nolint:usetesting // it is kept when a check fails
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(folder, 0o755)) //nolint:gosec // whoever ran it is to read it
-	w := &world{folder: folder, program: infra.Binary(t), ledger: checker.NewLedger()}
+	w := &world{folder: folder, program: infra.Binary(t), oldNATS: infra.OldNATS(t), ledger: checker.NewLedger()}
 	t.Cleanup(func() {
 		if t.Failed() || *keep {
 			t.Logf("the logs of all processes are in %s", folder)
@@ -144,7 +145,7 @@ func (w *world) stop() {
 // an operator repairs it.
 var (
 	neverSaid  = []string{"relay halted", "panic: ", "WARNING: DATA RACE"}
-	repairable = []string{"reason=stream_missing", "reason=stream_replaced", "reason=sequence_behind"}
+	repairable = []string{"reason=stream_missing", "reason=stream_replaced", "reason=sequence_behind", "reason=stream_unfit"}
 )
 
 // readLogs complains about what no process may have printed.

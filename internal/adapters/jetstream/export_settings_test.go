@@ -52,3 +52,6 @@ var (
 
 // LookSoon makes the next look at the consumer due.
 func (s *Source) LookSoon() { s.looked = s.looked.Add(-lookEvery) }
+
+// OpenToAll exports Options.openToAll.
+var OpenToAll = Options.openToAll

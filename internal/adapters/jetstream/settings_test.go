@@ -70,7 +70,7 @@ var oddStreams = []oddStream{
 	{"no_ack", func(c *natsjs.StreamConfig) { c.NoAck = true }, jetstream.Refused},
 	{"duplicate_window", func(c *natsjs.StreamConfig) { c.Duplicates = time.Hour }, jetstream.Harmless},
 	{"placement", func(c *natsjs.StreamConfig) { c.Placement = &natsjs.Placement{Tags: []string{}} }, jetstream.Harmless},
-	{"mirror", func(c *natsjs.StreamConfig) { 
+	{"mirror", func(c *natsjs.StreamConfig) {
 		c.Subjects, c.FirstSeq, c.AllowAtomicPublish, c.Mirror = nil, 0, false, &natsjs.StreamSource{Name: "ORIGIN"}
 	}, jetstream.Refused},
 	{"sources", func(c *natsjs.StreamConfig) { c.Sources = []*natsjs.StreamSource{{Name: "ORIGIN"}} }, jetstream.Refused},

@@ -143,8 +143,8 @@ func (e *engine) Misconfigure(*testing.T) (repair func()) {
 	e.stream.Misconfigure("somebody has changed it")
 	return func() { e.stream.Misconfigure("") }
 }
-func (e *engine) ForeignSubject() string                              { return "somebody.elses" }
-func (e *engine) Stored(*testing.T) []outbox.Entry                    { return e.stream.Entries() }
+func (e *engine) ForeignSubject() string           { return "somebody.elses" }
+func (e *engine) Stored(*testing.T) []outbox.Entry { return e.stream.Entries() }
 
 type line struct{ e *engine }
 
