@@ -231,7 +231,7 @@ func (s *Source) lookUp(ctx context.Context) (*jetstream.ConsumerInfo, error) {
 var errBlind = ErrUnavailable.With("the subscriber may not read its consumer's settings")
 
 // lookEvery is how often a subscriber looks at its consumer's settings, beside the look with which it begins.
-const lookEvery = 10 * time.Second
+const lookEvery = 5 * time.Second
 
 // look notices what somebody has changed while the subscriber works, with one request at most every lookEvery.
 func (s *Source) look(ctx context.Context) error {

@@ -288,6 +288,14 @@ func (s *Stream) AppendForeign() {
 	s.announce()
 }
 
+// Forge stores a message that somebody else wrote with stamp on it, as if the engine had written it.
+func (s *Stream) Forge(stamp ports.Stamp) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.messages = append(s.messages, streamed{stamp: stamp})
+	s.announce()
+}
+
 // AppendCopy stores a copy of the message at sequence.
 func (s *Stream) AppendCopy(sequence uint64) {
 	s.mu.Lock()
