@@ -133,7 +133,7 @@ func TestEveryStreamSetting(t *testing.T) {
 
 func requireVerdict(t *testing.T, b *broker, example oddStream) {
 	publisher := b.publisher(jetstream.PublisherOptions{})
-	info, err := publisher.Open(t.Context(), 1)
+	_, err := publisher.Open(t.Context(), 1)
 	require.NoError(t, err)
 	defer b.Drop(t)
 	_, err = publisher.Publish(t.Context(), 0, outboxtest.NewEntries(0, 9))
@@ -161,7 +161,7 @@ func requireVerdict(t *testing.T, b *broker, example oddStream) {
 		require.Equal(t, before, b.info().State.LastSeq, "nothing is published")
 		return
 	}
-	info, err = publisher.Open(t.Context(), 1)
+	info, err := publisher.Open(t.Context(), 1)
 	require.NoError(t, err)
 	found := strings.Join(publisher.Findings(), "\n")
 	require.Equal(t, example.verdict == jetstream.Warned, strings.Contains(found, example.setting+": "), found)
