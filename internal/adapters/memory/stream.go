@@ -103,13 +103,6 @@ func (s *Stream) Open(ctx context.Context, first uint64) (ports.StreamInfo, erro
 	return s.info(), s.fit()
 }
 
-func (s *Stream) fit() error {
-	if s.unfit != "" {
-		return ports.ErrStreamUnfit.With("%s", s.unfit)
-	}
-	return nil
-}
-
 // Look implements the port.
 func (s *Stream) Look(ctx context.Context) (ports.StreamInfo, error) {
 	if err := ctx.Err(); err != nil {
@@ -273,26 +266,11 @@ func (s *Stream) LimitPayload(bytes int) {
 	s.maxPayload = bytes
 }
 
-// Misconfigure makes the stream unfit for publishing, with the reason; empty: it is fit again.
-func (s *Stream) Misconfigure(reason string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.unfit = reason
-}
-
 // AppendForeign stores a message that somebody else wrote.
 func (s *Stream) AppendForeign() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.messages = append(s.messages, streamed{})
-	s.announce()
-}
-
-// Forge stores a message that somebody else wrote with stamp on it, as if the engine had written it.
-func (s *Stream) Forge(stamp ports.Stamp) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.messages = append(s.messages, streamed{stamp: stamp})
 	s.announce()
 }
 
