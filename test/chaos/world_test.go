@@ -145,7 +145,10 @@ func (w *world) stop() {
 // an operator repairs it.
 var (
 	neverSaid  = []string{"relay halted", "panic: ", "WARNING: DATA RACE"}
-	repairable = []string{"reason=stream_missing", "reason=stream_replaced", "reason=sequence_behind", "reason=stream_unfit"}
+	repairable = []string{
+		"reason=stream_missing", "reason=stream_replaced", "reason=sequence_behind", "reason=stream_unfit",
+		"(stream_missing)", "(stream_replaced)", "(sequence_behind)", "(stream_unfit)", // in an error's text
+	}
 )
 
 // readLogs complains about what no process may have printed.
