@@ -142,6 +142,7 @@ lint: ## vet, golangci-lint, generated code up to date, go.mod and go.sum tidy, 
 	if [ "$$before" != "$$(stamp)" ]; then echo "Generated code was out of date; it is up to date now: commit it." >&2; exit 1; fi
 	$(GO) mod tidy -diff
 	$(GO) -C tools mod tidy -diff
+	$(GO) -C tools/nats-2.11 mod tidy -diff
 	@said=$$($(GO) tool -modfile=tools/go.mod govulncheck ./... 2>&1) || { code=$$?; case "$$said" in \
 		*"fetching vulnerabilities"*) said="Known vulnerabilities were not looked for, because their database cannot be reached. $$said" ;; \
 		*) echo "$$said" >&2; exit $$code ;; \

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -83,6 +85,7 @@ func brokerOptions(c config.Config, logger *slog.Logger) jetstream.Options {
 	return jetstream.Options{
 		URL: string(c.NATS.URL), Name: c.InstanceID, Logger: logger,
 		Creds: c.NATS.Creds, CA: c.NATS.CA, Cert: c.NATS.Cert, Key: c.NATS.Key,
+		InboxPrefix: c.NATS.InboxPrefix,
 	}
 }
 
@@ -112,14 +115,14 @@ func administering() fx.Option {
 
 // subscribers is the graph of one loop for each id.
 func subscribers(ids ...string) fx.Option {
-	return fx.Invoke(func(s subscriberParts) error {
+	return fx.Options(fx.Provide(func() *sources { return &sources{} }), fx.Invoke(func(s subscriberParts) error {
 		for _, id := range ids {
 			if err := s.run(id); err != nil {
 				return err
 			}
 		}
 		return nil
-	})
+	}))
 }
 
 // orderingParts is everything that the order service drives.
@@ -227,6 +230,7 @@ type subscriberParts struct {
 	Traces     trace.TracerProvider
 	Meters     metric.MeterProvider
 	Logger     *slog.Logger
+	Sources    *sources
 }
 
 func (s subscriberParts) run(id string) error {
@@ -234,6 +238,7 @@ func (s subscriberParts) run(id string) error {
 	if err != nil {
 		return err
 	}
+	s.Sources.add(source)
 	s.Lifecycle.Append(fx.StopHook(source.Close)) // before the loop's hook, so that it runs after the loop's end
 	stream := s.Config.Stream.Name
 	handler := telemetry.TraceHandler(s.Traces, id, subscribing.NewTotals(id, s.Decoder, telemetry.MeasureInbox(s.Meters, s.Work), s.Logger))
@@ -274,7 +279,9 @@ const longWait = 2 * time.Second
 
 // servingChecks : orders are accepted as long as the database answers. Without the broker, or while the relay is halted,
 // their events wait in the outbox.
-func servingChecks(c config.Config, db *bun.DB, nc *nats.Conn, r *relay.Relay, log *postgres.Log) []httpapi.Check {
+func servingChecks(
+	c config.Config, db *bun.DB, nc *nats.Conn, r *relay.Relay, log *postgres.Log, publisher *jetstream.Publisher,
+) []httpapi.Check {
 	checks := []httpapi.Check{databaseCheck(db), brokerCheck(nc, false)}
 	if !c.Roles.Relay {
 		return checks
@@ -293,11 +300,48 @@ func servingChecks(c config.Config, db *bun.DB, nc *nats.Conn, r *relay.Relay, l
 				wait.Round(time.Second))
 		}
 		return nil
-	}})
+	}}, streamCheck(r, publisher))
 }
 
-func subscribingChecks(c config.Config, db *bun.DB, nc *nats.Conn, desk inbox.LetterDesk) []httpapi.Check {
-	return append([]httpapi.Check{databaseCheck(db), brokerCheck(nc, true)}, letterChecks(desk, c.Subscriber.ID)...)
+// streamCheck reports, for the leader, which settings of the stream limit what it holds.
+func streamCheck(r *relay.Relay, publisher *jetstream.Publisher) httpapi.Check {
+	return httpapi.Check{Name: "stream", Probe: func(context.Context) error {
+		if findings := publisher.Findings(); r.Status().State == relay.Leading && len(findings) > 0 {
+			return errors.New(strings.Join(findings, "; "))
+		}
+		return nil
+	}}
+}
+
+func subscribingChecks(c config.Config, db *bun.DB, nc *nats.Conn, desk inbox.LetterDesk, sources *sources) []httpapi.Check {
+	checks := []httpapi.Check{databaseCheck(db), brokerCheck(nc, true), sources.check()}
+	return append(checks, letterChecks(desk, c.Subscriber.ID)...)
+}
+
+// sources is where the subscribers of a process get their events.
+type sources struct {
+	mu  sync.Mutex
+	all []*jetstream.Source
+}
+
+func (s *sources) add(source *jetstream.Source) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, source)
+}
+
+// check reports what keeps events from subscribers: a consumer that is paused, or that somebody else has made.
+func (s *sources) check() httpapi.Check {
+	return httpapi.Check{Name: "consumer", Probe: func(context.Context) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, source := range s.all {
+			if problem := source.Problem(); problem != "" {
+				return errors.New(problem)
+			}
+		}
+		return nil
+	}}
 }
 
 // letterChecks tell of dead letters. What is not behind one of them goes on, so nobody needs to be kept away.

@@ -46,7 +46,9 @@ func printStatus(out io.Writer, s operating.Status) error {
 		if meaning := s.Halt.Meaning(); meaning != "" {
 			fmt.Fprintf(&text, "  %s\n", meaning)
 		}
-		text.WriteString("  Nothing is published until this is repaired. To see how, and then do it:\n    outboxie outbox adopt\n")
+		if s.Halt.Adoptable() {
+			text.WriteString("  Nothing is published until this is repaired. To see how, and then do it:\n    outboxie outbox adopt\n")
+		}
 	case operating.SetBack:
 		fmt.Fprintf(&text, "set back: the sequence of outbox.position went back\n\n"+
 			"  It deals position %d next; the highest one dealt is %d; %s misplaced. What comes at positions that the relay has\n"+

@@ -58,6 +58,9 @@ type NATS struct {
 	CA    string `env:"NATS_TLS_CA"`   // file of the certificates that the server's is checked by; TLS is a must then
 	Cert  string `env:"NATS_TLS_CERT"` // files of the client's certificate and its key; empty: none
 	Key   string `env:"NATS_TLS_KEY"`
+
+	// InboxPrefix begins the subjects on which the broker's answers come; empty: _INBOX, and the user's name where the URL has it.
+	InboxPrefix string `env:"NATS_INBOX_PREFIX"`
 }
 
 // HTTP says where the listeners are. Port 0 picks a free one.

@@ -54,13 +54,13 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 		"HTTP_ADDR=:80", "ADMIN_ADDR=:0", "ADMIN_TOKEN=0123456789abcdef", "INSTANCE_ID=one", "STREAM_NAME=ORDERS-2", "STREAM_MAX_BYTES=1073741824",
 		"STREAM_MAX_AGE=168h", "STREAM_REPLICAS=3", "OUTBOX_LEASE_TTL=1s", "OUTBOX_POLL_INTERVAL=100ms",
 		"OUTBOX_BATCH_SIZE=10", "OUTBOX_RETENTION=168h", "SUBSCRIBER_MAX_ATTEMPTS=3", "INBOX_RETENTION=337h",
-		"NATS_CREDS=" + creds, "NATS_TLS_CA=" + authority.File, "NATS_TLS_CERT=" + certificate, "NATS_TLS_KEY=" + key,
+		"NATS_CREDS=" + creds, "NATS_TLS_CA=" + authority.File, "NATS_TLS_CERT=" + certificate, "NATS_TLS_KEY=" + key, "NATS_INBOX_PREFIX=_INBOX.me",
 		"JAEGER_URL=https://jaeger:443/ui", "LOG_LEVEL=DEBUG", "LOG_FORMAT=json", "OUTBOXIE_DATA_DIR=/data", "OUTBOXIE_PG_HOME=/pg",
 	}).Require(config.DatabaseURL, config.SubscriberID).Build()
 	require.NoError(t, err)
 	require.Equal(t, config.Database{URL: "postgres://u:p@db:5432/orders", MaxConns: 8}, c.Database)
 	require.Equal(t, config.NATS{
-		URL: "nats://a:4222,tls://b:4222", Creds: creds, CA: authority.File, Cert: certificate, Key: key,
+		URL: "nats://a:4222,tls://b:4222", Creds: creds, CA: authority.File, Cert: certificate, Key: key, InboxPrefix: "_INBOX.me",
 	}, c.NATS)
 	require.Equal(t, config.HTTP{Addr: ":80", AdminAddr: ":0", AdminToken: "0123456789abcdef"}, c.HTTP)
 	require.Equal(t, "one", c.InstanceID)
@@ -321,6 +321,7 @@ NATS_CREDS                                              default
 NATS_TLS_CA                                             default
 NATS_TLS_CERT                                           default
 NATS_TLS_KEY                                            default
+NATS_INBOX_PREFIX                                       default
 HTTP_ADDR                127.0.0.1:8080                 default
 ADMIN_ADDR               127.0.0.1:8090                 default
 ADMIN_TOKEN                                             default

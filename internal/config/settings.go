@@ -21,6 +21,7 @@ const (
 	NATSCA           Name = "NATS_TLS_CA"
 	NATSCert         Name = "NATS_TLS_CERT"
 	NATSKey          Name = "NATS_TLS_KEY"
+	NATSInboxPrefix  Name = "NATS_INBOX_PREFIX"
 	HTTPAddr         Name = "HTTP_ADDR"
 	AdminAddr        Name = "ADMIN_ADDR"
 	AdminToken       Name = "ADMIN_TOKEN"
@@ -109,6 +110,11 @@ var settings = []setting{
 		ok: func(c Config) bool {
 			return c.NATS.Cert == "" && c.NATS.Key == "" || c.NATS.Key != "" && !certificates(c.NATS.Cert) || pair(c.NATS.Cert, c.NATS.Key)
 		},
+	},
+	{
+		name: NATSInboxPrefix, accepts: "1 to 5 parts separated by dots, each of 1 to 50 letters, digits, - and _, such as _INBOX.relay: answers come on " +
+			"subjects that begin so, and nobody else should be allowed to subscribe there",
+		ok: func(c Config) bool { return c.NATS.InboxPrefix == "" || inboxPrefix.MatchString(c.NATS.InboxPrefix) },
 	},
 	{
 		name: HTTPAddr, flag: "http-addr", kind: "host:port", help: "where the API listens; port 0 picks a free one",
@@ -217,7 +223,9 @@ var settings = []setting{
 
 var (
 	plainName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-	token     = regexp.MustCompile(`^[!-~]{16,200}$`)
+
+	inboxPrefix = regexp.MustCompile(`^[A-Za-z0-9_-]{1,50}(\.[A-Za-z0-9_-]{1,50}){0,4}$`)
+	token       = regexp.MustCompile(`^[!-~]{16,200}$`)
 )
 
 func find(name Name) (setting, bool) {

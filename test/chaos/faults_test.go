@@ -94,12 +94,21 @@ func (n *nemesis) natsFault(t *testing.T, f fault) func() {
 	case natsStalled:
 		_ = n.broker.cmd.Process.Signal(syscall.SIGSTOP)
 		return func() { _ = n.broker.cmd.Process.Signal(syscall.SIGCONT) }
+	case natsOlder:
+		return n.rollBackVersion(t)
+	case streamChanged:
+		return n.changeStream(t, f)
+	}
+	if !n.repairing.TryLock() { // an old store that came back after the repair would be one more damage, which nobody repairs
+		n.note("%s: nothing came of it, a damage is being repaired", f.kind)
+		return func() {}
 	}
 	n.broker.kill()
 	old, err := n.broker.copyStore()
 	require.NoError(t, err)
 	require.NoError(t, n.broker.start())
 	return func() {
+		defer n.repairing.Unlock()
 		n.broker.kill()
 		require.NoError(t, n.broker.rollBack(old))
 		require.NoError(t, n.broker.start())

@@ -32,6 +32,9 @@ const (
 	natsKilled     kind = "NATS kill -9"
 	natsStalled    kind = "NATS SIGSTOP"
 	natsRolledBack kind = "NATS store rolled back"
+	natsOlder      kind = "older NATS"
+
+	streamChanged kind = "stream settings changed"
 
 	networkCut      kind = "network cut"
 	networkOneWay   kind = "network one-way"
@@ -89,6 +92,8 @@ var deck = []card{
 	{natsKilled, natsServer, 100 * time.Millisecond, 2 * time.Second},
 	{natsStalled, natsServer, 500 * time.Millisecond, 4 * time.Second},
 	{natsRolledBack, natsServer, 500 * time.Millisecond, 4 * time.Second},
+	{natsOlder, natsServer, 500 * time.Millisecond, 3 * time.Second},
+	{streamChanged, natsServer, 500 * time.Millisecond, 4 * time.Second},
 	{networkCut, networks, 500 * time.Millisecond, 4 * time.Second},
 	{networkOneWay, networks, 500 * time.Millisecond, 7 * time.Second},
 	{networkSlow, networks, time.Second, 5 * time.Second},

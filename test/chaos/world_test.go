@@ -30,6 +30,7 @@ type world struct {
 
 	folder   string // the logs of all processes
 	program  string
+	oldNATS  string                // the program of a server that is too old
 	postgres *infra.PostgresServer // the primary
 	former   *infra.PostgresServer // the primary before the last switchover, which is a standby; nil: there was none
 	primary  *infra.Proxy          // always leads to the primary
@@ -48,7 +49,7 @@ func newWorld(t *testing.T) *world {
 	folder, err := os.MkdirTemp("", "outboxie-chaos-") //nolint:usetesting // it is kept when a check fails
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(folder, 0o755)) //nolint:gosec // whoever ran it is to read it
-	w := &world{folder: folder, program: infra.Binary(t), ledger: checker.NewLedger()}
+	w := &world{folder: folder, program: infra.Binary(t), oldNATS: infra.OldNATS(t), ledger: checker.NewLedger()}
 	t.Cleanup(func() {
 		if t.Failed() || *keep {
 			t.Logf("the logs of all processes are in %s", folder)
@@ -150,7 +151,10 @@ func (w *world) stop() {
 // an operator repairs it.
 var (
 	neverSaid  = []string{"relay halted", "panic: ", "WARNING: DATA RACE"}
-	repairable = []string{"reason=stream_missing", "reason=stream_replaced", "reason=sequence_behind"}
+	repairable = []string{
+		"reason=stream_missing", "reason=stream_replaced", "reason=sequence_behind", "reason=stream_unfit",
+		"(stream_missing)", "(stream_replaced)", "(sequence_behind)", "(stream_unfit)", // in an error's text
+	}
 )
 
 // readLogs complains about what no process may have printed.

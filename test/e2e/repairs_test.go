@@ -187,7 +187,7 @@ func (p *patient) copyOld() {
 // TestRepairs brings each halt about on real servers, has the operator's commands tell of it, and repairs it with them: an
 // adoption shows what it would do, does nothing without --yes, and then everything goes on.
 func TestRepairs(t *testing.T) {
-	var reasons []outbox.HaltReason
+	reasons := []outbox.HaltReason{outbox.HaltStreamUnfit} // TestUnfitStreamIsRepaired
 	for _, damage := range damages {
 		reasons = append(reasons, damage.halt)
 	}

@@ -26,6 +26,7 @@ func Main(m *testing.M) {
 		code = max(code, 1)
 	}
 	_ = os.RemoveAll(program.folder) // a temporary folder, or nothing
+	_ = os.RemoveAll(oldNATS.folder)
 	os.Exit(code)
 }
 

@@ -142,10 +142,32 @@ func requireRefusedByNATS(t *testing.T, p *privileged) {
 		require.ErrorIs(t, nc.LastError(), nats.ErrPermissionViolation, user)
 		nc.Close()
 	}
+	users := []string{"relay", "operator", "api", "subscriber"}
+	for _, user := range users { // answers, and deliveries, are for the one who asked
+		for _, other := range append(users, "*", "stranger") {
+			if other != user {
+				requireDeaf(t, p.nats(user), "_INBOX."+other+".>")
+			}
+		}
+		requireDeaf(t, p.nats(user), "_INBOX.>")
+		requireDeaf(t, p.nats(user), "orders.>")
+	}
 	for _, address := range []string{"nats://" + p.broker, "nats://relay:wrong@" + p.broker} {
 		_, err := nats.Connect(address)
 		require.ErrorIs(t, err, nats.ErrAuthorization)
 	}
+}
+
+// requireDeaf shows that a user may not subscribe.
+func requireDeaf(t *testing.T, url, subject string) {
+	t.Helper()
+	nc, err := nats.Connect(url, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	require.NoError(t, err)
+	defer nc.Close()
+	_, err = nc.SubscribeSync(subject)
+	require.NoError(t, err)
+	require.NoError(t, nc.Flush())
+	require.ErrorIs(t, nc.LastError(), nats.ErrPermissionViolation, "%s: %s", url, subject)
 }
 
 // TestBlindRelay hides rows from the relay, and it does not start; and the locks of others, and it fails at the first gap,
@@ -182,7 +204,7 @@ func TestBlindRelay(t *testing.T) {
 	_, err = db.Exec(appendStatement, uuid.NewString(), 1, "")
 	require.NoError(t, err)
 	relay.Says("permission denied for view pg_locks")
-	js := jetStream(t, p.nats("relay"))
+	js := jetStream(t, p.nats("admin"))
 	last := func() uint64 {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()

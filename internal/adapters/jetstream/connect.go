@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/url"
 	"strings"
 	"sync"
@@ -44,6 +45,10 @@ type Options struct {
 	Creds     string // file with the user's JWT and seed; empty: none
 	CA        string // file of the certificates that the broker's is checked by: without TLS there is no connection then; empty: none
 	Cert, Key string // files of the client's certificate and its key, read again for each connection; empty: none
+
+	// InboxPrefix begins the subjects on which answers and deliveries come. Whoever may subscribe there reads them. Empty: _INBOX,
+	// and the user's name if the URL has it, so that each user may be given a prefix that no other user may read.
+	InboxPrefix string
 }
 
 // Connect returns a connection that reconnects for ever. It succeeds while the broker cannot be reached, so that an
@@ -52,10 +57,11 @@ type Options struct {
 //
 // A connection does not hear what it publishes itself. Deliveries and answers come from the broker and are not concerned.
 func Connect(o Options) (*nats.Conn, error) {
-	logger := o.Logger
+	logger, prefix := o.Logger, o.inboxPrefix()
 	var told sync.Map // why the broker could not be reached, and what it denied, since the last connection: each is logged once
 	nc, err := nats.Connect(o.URL, append(o.security(),
 		nats.Name(o.Name),
+		nats.CustomInboxPrefix(prefix),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(),
@@ -69,6 +75,10 @@ func Connect(o Options) (*nats.Conn, error) {
 		nats.ConnectHandler(func(nc *nats.Conn) {
 			told.Clear()
 			logger.Info("connected to NATS", "url", nc.ConnectedUrlRedacted(), "server", nc.ConnectedServerName())
+			if o.openToAll(nc.AuthRequired(), nc.ConnectedAddr()) {
+				logger.Warn("NATS asks nobody who they are: whoever reaches it reads every event and can publish events that subscribers "+
+					"apply. Give it users, for example docker/nats-permissions.conf", "url", nc.ConnectedUrlRedacted())
+			}
 		}),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			if nc.IsClosed() {
@@ -91,6 +101,11 @@ func Connect(o Options) (*nats.Conn, error) {
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			if errors.Is(err, nats.ErrPermissionViolation) { // what is denied may be tried ten times a second
 				if _, known := told.LoadOrStore(err.Error(), true); known {
+					return
+				}
+				if strings.Contains(err.Error(), `Subscription to "`+prefix+`.`) {
+					logger.Error("NATS does not let us subscribe to the subjects of our answers, so no request succeeds: allow this user to "+
+						"subscribe to them, or set NATS_INBOX_PREFIX to what it may subscribe to", "subjects", prefix+".>", "error", err)
 					return
 				}
 			}
@@ -122,6 +137,31 @@ func (o Options) security() (options []nats.Option) {
 		options = append(options, nats.ClientCert(o.Cert, o.Key))
 	}
 	return options
+}
+
+// inboxPrefix returns the prefix that was asked for, or one of the user's own. It lies below _INBOX, so that a user who may
+// subscribe to _INBOX.> goes on working.
+func (o Options) inboxPrefix() string {
+	if o.InboxPrefix != "" {
+		return o.InboxPrefix
+	}
+	first, _, _ := strings.Cut(o.URL, ",")
+	address, err := url.Parse(strings.TrimSpace(first))
+	if err != nil || address.User == nil {
+		return "_INBOX"
+	}
+	// Without a password the user's name is a token, which is secret.
+	if _, password := address.User.Password(); !password || !validSubscriber.MatchString(address.User.Username()) {
+		return "_INBOX"
+	}
+	return "_INBOX." + address.User.Username()
+}
+
+// openToAll reports whether anybody who reaches the server may do anything. A server on this machine's loopback is for trying
+// things out.
+func (o Options) openToAll(authRequired bool, address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	return !authRequired && o.Cert == "" && err == nil && !net.ParseIP(host).IsLoopback()
 }
 
 // connectError tells a URL that can never work from a broker that does not let us in today.

@@ -136,6 +136,20 @@ func (b *broker) Drop(t *testing.T) {
 	require.NoError(t, b.admin.DeleteStream(t.Context(), stream))
 }
 
+// Misconfigure switches acknowledgements off, and lets a subject be transformed.
+func (b *broker) Misconfigure(t *testing.T) (repair func()) {
+	t.Helper()
+	before := b.info().Config
+	config := before
+	config.NoAck, config.SubjectTransform = true, &natsjs.SubjectTransformConfig{Source: "orders.*", Destination: "elsewhere.{{wildcard(1)}}"}
+	_, err := b.admin.UpdateStream(t.Context(), config)
+	require.NoError(t, err)
+	return func() {
+		_, err := b.admin.UpdateStream(t.Context(), before)
+		require.NoError(t, err)
+	}
+}
+
 func (b *broker) TooLarge() int          { return maxSize }
 func (b *broker) ForeignSubject() string { return "invoices.created" }
 

@@ -54,7 +54,8 @@ type Publisher struct {
 	o          PublisherOptions
 	config     atomic.Pointer[jetstream.StreamConfig] // as last seen
 	reconnects atomic.Pointer[uint64]                 // of nc when the stream was last opened; nil: it never was
-	told       atomic.Pointer[string]                 // the warnings that were logged last
+	findings   atomic.Pointer[[]string]               // the warnings that were logged last
+	inVain     atomic.Pointer[view]                   // who did not keep the settings when they were given last; nil: nobody
 }
 
 var _ ports.StreamRepair = (*Publisher)(nil)
@@ -125,6 +126,9 @@ func (p *Publisher) append(ctx context.Context, after uint64, batch []outbox.Ent
 	limits, err := p.limits(ctx)
 	if err != nil {
 		return after, err
+	}
+	if config := p.config.Load(); !upToDate(*config, p.o) || len(judged(*config, p.o, refused)) > 0 {
+		return after, ports.ErrTailMoved.With("the settings of stream %s have to be brought up to date first", p.o.Stream)
 	}
 	for len(batch) > 0 {
 		store := p.storeBatch

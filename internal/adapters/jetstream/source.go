@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -52,6 +53,10 @@ type Source struct {
 	o     SourceOptions
 	inbox *nats.Subscription // where events arrive; nil: the consumer has to be looked up first
 	asked bool               // an event was asked for and has not come yet
+
+	looked  time.Time                // when the consumer's settings were looked at last
+	agreed  jetstream.ConsumerConfig // as it was then
+	problem atomic.Pointer[string]
 }
 
 var _ inbox.Source = (*Source)(nil)
@@ -88,11 +93,15 @@ func (s *Source) Next(ctx context.Context) (inbox.Delivery, error) {
 		_ = s.inbox.Unsubscribe()
 		s.inbox = nil
 	}
+	s.complain(err)
 	return nil, classify(waiting, err)
 }
 
 func (s *Source) next(ctx context.Context) (*nats.Msg, error) {
 	for {
+		if err := s.look(ctx); err != nil {
+			return nil, err
+		}
 		if !s.asked {
 			if err := s.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+s.o.Stream+"."+s.o.Subscriber, s.inbox.Subject, pull); err != nil {
 				return nil, err
@@ -136,19 +145,12 @@ func (s *Source) subscribe(ctx context.Context) error {
 	}
 	ctx, done := whileConnected(ctx, s.nc, defaultTimeout)
 	defer done()
-	_, err := s.js.CreateOrUpdateConsumer(ctx, s.o.Stream, jetstream.ConsumerConfig{
-		Durable:       s.o.Subscriber,
-		FilterSubject: eventSubjects,
-		DeliverPolicy: jetstream.DeliverAllPolicy,
-		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       s.o.AckWait,
-		MaxAckPending: 1,
-		MaxDeliver:    -1,
-	})
+	info, err := s.consumer(ctx)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return inbox.ErrNoStream.With("stream %s does not exist yet", s.o.Stream)
 	}
 	if err != nil {
+		s.complain(err)
 		return classify(ctx, err)
 	}
 	subscription, err := s.nc.SubscribeSync(s.nc.NewInbox())
@@ -156,8 +158,17 @@ func (s *Source) subscribe(ctx context.Context) error {
 		return classify(ctx, err)
 	}
 	s.inbox, s.asked = subscription, false
+	s.see(info)
 	s.o.Logger.Info("subscribed", "stream", s.o.Stream, "subscriber", s.o.Subscriber)
 	return nil
+}
+
+// complain remembers an error that only a person can repair.
+func (s *Source) complain(err error) {
+	if errors.Is(err, inbox.ErrConsumerUnfit) {
+		problem := err.Error()
+		s.problem.Store(&problem)
+	}
 }
 
 // Close gives back an event that was delivered but never taken, so that another copy gets it at once. It is called after

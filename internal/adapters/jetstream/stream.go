@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -20,7 +20,8 @@ type limits struct {
 	size     int // of a message with its headers
 }
 
-// Open implements the port.
+// Open creates nothing on a server that is too old. After each change it reads the stream back: a server that does not know a
+// setting drops it without a word.
 func (p *Publisher) Open(ctx context.Context, first uint64) (ports.StreamInfo, error) {
 	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
 	defer done()
@@ -29,17 +30,18 @@ func (p *Publisher) Open(ctx context.Context, first uint64) (ports.StreamInfo, e
 	if errors.Is(err, ports.ErrStreamMissing) && first > 0 {
 		info, err = p.create(ctx, first)
 	}
-	if err == nil {
+	if err == nil && p.unfit(info) == nil {
 		info, err = p.update(ctx, info)
 	}
 	if err != nil {
 		return ports.StreamInfo{}, err
 	}
+	seen, err := p.seen(info, reconnects)
 	p.reconnects.Store(&reconnects)
-	return p.seen(info, reconnects), nil
+	return seen, err
 }
 
-// Look implements the port.
+// Look names the settings that have changed since, and lets nothing be published into such a stream before Open.
 func (p *Publisher) Look(ctx context.Context) (ports.StreamInfo, error) {
 	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
 	defer done()
@@ -48,7 +50,7 @@ func (p *Publisher) Look(ctx context.Context) (ports.StreamInfo, error) {
 	if err != nil {
 		return ports.StreamInfo{}, err
 	}
-	return p.seen(info, reconnects), nil
+	return p.seen(info, reconnects)
 }
 
 // Raise purges the stream up to the sequence before first, which moves the end of an empty stream there. A message that
@@ -71,8 +73,9 @@ func (p *Publisher) Raise(ctx context.Context, first uint64) (ports.StreamInfo, 
 	return p.Look(ctx)
 }
 
-func (p *Publisher) seen(info *jetstream.StreamInfo, reconnects uint64) ports.StreamInfo {
+func (p *Publisher) seen(info *jetstream.StreamInfo, reconnects uint64) (ports.StreamInfo, error) {
 	p.config.Store(&info.Config)
+	p.warn(info.Config)
 	return ports.StreamInfo{
 		Created:       info.Created.UTC().Format(time.RFC3339Nano),
 		FirstSequence: info.State.FirstSeq,
@@ -81,7 +84,7 @@ func (p *Publisher) seen(info *jetstream.StreamInfo, reconnects uint64) ports.St
 		Messages:      info.State.Msgs,
 		Session:       reconnects,
 		Largest:       p.largest(info.Config),
-	}
+	}, p.unfit(info)
 }
 
 // largest returns the size of the largest message that the stream takes over this connection.
@@ -95,10 +98,15 @@ func (p *Publisher) largest(config jetstream.StreamConfig) int {
 
 func (p *Publisher) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 	stream, err := p.js.Stream(ctx, p.o.Stream)
-	if err != nil {
-		return nil, p.streamError(ctx, err)
+	if err == nil {
+		return stream.CachedInfo(), nil
 	}
-	return stream.CachedInfo(), nil
+	if err = p.streamError(ctx, err); errors.Is(err, ports.ErrStreamMissing) {
+		if old := p.oldServer(); old != nil { // it must not be asked to make the stream
+			return nil, old
+		}
+	}
+	return nil, err
 }
 
 // streamError knows a missing stream only by the broker's own word.
@@ -110,99 +118,95 @@ func (p *Publisher) streamError(ctx context.Context, err error) error {
 }
 
 func (p *Publisher) create(ctx context.Context, first uint64) (*jetstream.StreamInfo, error) {
-	stream, err := p.js.CreateStream(ctx, p.wanted(jetstream.StreamConfig{
+	_, err := p.js.CreateStream(ctx, wanted(jetstream.StreamConfig{
 		Name: p.o.Stream, Description: "Domain events, appended by the outbox relay only",
 		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Replicas: 1, MaxMsgs: -1, FirstSeq: first,
 		MaxBytes: p.o.MaxBytes, MaxMsgSize: p.o.MaxMsgSize, MaxAge: p.o.MaxAge,
-	}))
-	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another instance was faster, with other limits
-		return p.info(ctx)
-	}
-	if err != nil {
+	}, p.o))
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // then another instance was faster, with other limits
 		return nil, classify(ctx, err)
 	}
-	p.o.Logger.Info("created the stream", "stream", p.o.Stream)
-	return stream.CachedInfo(), nil
+	if err == nil {
+		p.o.Logger.Info("created the stream", "stream", p.o.Stream)
+	}
+	return p.info(ctx)
 }
 
+// update asks for what is missing once. If the stream is not up to date afterwards, that is remembered, and unfit reports it.
 func (p *Publisher) update(ctx context.Context, info *jetstream.StreamInfo) (*jetstream.StreamInfo, error) {
-	config := p.wanted(info.Config)
-	p.warn(info.Config)
-	if sameSettings(config, info.Config) {
+	p.inVain.Store(nil)
+	if upToDate(info.Config, p.o) {
 		return info, nil
 	}
-	stream, err := p.js.UpdateStream(ctx, config)
-	if err != nil {
+	if _, err := p.js.UpdateStream(ctx, wanted(info.Config, p.o)); err != nil {
 		return nil, p.streamError(ctx, fmt.Errorf("bring stream %s up to date: %w", p.o.Stream, err))
 	}
-	p.o.Logger.Info("brought the stream up to date", "stream", p.o.Stream)
-	return stream.CachedInfo(), nil
-}
-
-// wanted is have with what the options ask for, as far as that takes nothing away from it.
-func (p *Publisher) wanted(have jetstream.StreamConfig) jetstream.StreamConfig {
-	have.AllowAtomicPublish = true
-	for _, subject := range []string{eventSubjects, noticeSubject(p.o.Stream)} {
-		if !coveredByAny(subject, have.Subjects) {
-			narrower := func(other string) bool { return covers(subject, other) } // the broker refuses overlaps
-			have.Subjects = append(slices.DeleteFunc(slices.Clone(have.Subjects), narrower), subject)
-		}
-	}
-	have.MaxBytes = larger(have.MaxBytes, p.o.MaxBytes, -1)
-	have.MaxMsgSize = larger(have.MaxMsgSize, p.o.MaxMsgSize, -1)
-	have.MaxAge = larger(have.MaxAge, p.o.MaxAge, 0)
-	have.Replicas = max(have.Replicas, p.o.Replicas)
-	return have
-}
-
-// larger is the more generous of a stream's limit and an option: a negative option means unlimited, 0 is no opinion. The
-// broker says unlimited with any value below 1.
-func larger[N int32 | int64 | time.Duration](have, asked, unlimited N) N {
+	info, err := p.info(ctx)
 	switch {
-	case asked == 0:
-		return have
-	case asked < 0 || have <= 0:
-		return unlimited
+	case err != nil:
+		return nil, err
+	case !upToDate(info.Config, p.o):
+		p.inVain.Store(p.view(info))
+	default:
+		p.o.Logger.Info("brought the stream up to date", "stream", p.o.Stream)
 	}
-	return max(have, asked)
+	return info, nil
 }
 
-func sameSettings(a, b jetstream.StreamConfig) bool {
-	return a.AllowAtomicPublish == b.AllowAtomicPublish && slices.Equal(a.Subjects, b.Subjects) &&
-		a.MaxBytes == b.MaxBytes && a.MaxMsgSize == b.MaxMsgSize && a.MaxAge == b.MaxAge &&
-		a.Replicas == b.Replicas
+// view identifies who answers for the stream.
+type view struct {
+	leader  string // the server that leads the stream; empty without a cluster
+	session uint64 // of the connection
 }
 
-// warn names every setting of the stream that the options would shrink, and what makes the stream unfit. Each state is
-// told once, although a halted relay opens the stream again and again.
+func (p *Publisher) view(info *jetstream.StreamInfo) *view {
+	seen := view{session: p.nc.Stats().Reconnects}
+	if info.Cluster != nil {
+		seen.leader = info.Cluster.Leader
+	}
+	return &seen
+}
+
+// unfit reports why nothing can be published correctly into the stream as it is, and what to do about it.
+func (p *Publisher) unfit(info *jetstream.StreamInfo) error {
+	if err := p.oldServer(); err != nil {
+		return err
+	}
+	seen := p.view(info)
+	if version := info.Config.Metadata["_nats.ver"]; tooOld(version) {
+		return ports.ErrStreamUnfit.With("the NATS server %s that leads stream %s is version %s, which knows no atomic batches: "+
+			"upgrade every server of the cluster to %s or later", seen.leader, p.o.Stream, version, minServer)
+	}
+	if broken := judged(info.Config, p.o, refused); len(broken) > 0 {
+		reasons := make([]string, 0, len(broken))
+		for _, rule := range broken {
+			reasons = append(reasons, rule.refusal(p.o.Stream))
+		}
+		return ports.ErrStreamUnfit.With("%s", strings.Join(reasons, "; "))
+	}
+	if vain := p.inVain.Load(); vain != nil && *vain == *seen && !upToDate(info.Config, p.o) {
+		return ports.ErrStreamUnfit.With("stream %s does not keep the settings that it is given (allow_atomic: %t, subjects: %s): "+
+			"upgrade every NATS server to %s or later", p.o.Stream, info.Config.AllowAtomicPublish,
+			strings.Join(info.Config.Subjects, ", "), minServer)
+	}
+	return nil
+}
+
+func (p *Publisher) oldServer() error {
+	if version := p.nc.ConnectedServerVersion(); tooOld(version) {
+		return ports.ErrStreamUnfit.With("the NATS server at %s is version %s, which knows no atomic batches: upgrade it to %s or later",
+			p.nc.ConnectedUrlRedacted(), version, minServer)
+	}
+	return nil
+}
+
+// warn logs what limits the stream, once for each state, although a halted relay looks at the stream again and again.
 func (p *Publisher) warn(have jetstream.StreamConfig) {
 	var findings []string
-	differs := func(setting string, smaller bool, has, asked any) {
-		if smaller {
-			findings = append(findings, fmt.Sprintf("%s: the stream has %v, configured is %v; the stream's is kept", setting, has, asked))
-		}
+	for _, rule := range judged(have, p.o, warned) {
+		findings = append(findings, rule.finding(have, p.o))
 	}
-	differs("max_bytes", shrinks(have.MaxBytes, p.o.MaxBytes), have.MaxBytes, p.o.MaxBytes)
-	differs("max_msg_size", shrinks(have.MaxMsgSize, p.o.MaxMsgSize), have.MaxMsgSize, p.o.MaxMsgSize)
-	differs("max_age", shrinks(have.MaxAge, p.o.MaxAge), have.MaxAge, p.o.MaxAge)
-	differs("num_replicas", p.o.Replicas > 0 && p.o.Replicas < have.Replicas, have.Replicas, p.o.Replicas)
-	if have.Storage != jetstream.FileStorage {
-		findings = append(findings, "storage: the stream is kept in memory, a restart of the broker loses it")
-	}
-	if have.Retention != jetstream.LimitsPolicy {
-		findings = append(findings, "retention: the stream deletes what was consumed, so the relay may not find its tail again")
-	}
-	if coveredByAny(wakeSubject(p.o.Stream), have.Subjects) {
-		findings = append(findings, "subjects: the stream also stores the relay's wake-up calls")
-	}
-	if coveredByAny(leaderSubject(p.o.Stream, 1), have.Subjects) {
-		findings = append(findings, "subjects: the stream also stores the questions for the leader, and answers them: a dead leader is followed late")
-	}
-	text := strconv.Itoa(len(findings))
-	for _, finding := range findings {
-		text += "\n" + finding
-	}
-	if told := p.told.Swap(&text); told != nil && *told == text {
+	if told := p.findings.Swap(&findings); told != nil && slices.Equal(*told, findings) {
 		return
 	}
 	for _, finding := range findings {
@@ -210,8 +214,12 @@ func (p *Publisher) warn(have jetstream.StreamConfig) {
 	}
 }
 
-func shrinks[N int32 | int64 | time.Duration](have, asked N) bool {
-	return asked > 0 && (have <= 0 || asked < have)
+// Findings returns what limits the stream, as it was seen last.
+func (p *Publisher) Findings() []string {
+	if findings := p.findings.Load(); findings != nil {
+		return *findings
+	}
+	return nil
 }
 
 func noticeSubject(stream string) string { return "outboxie." + stream + ".notices" }

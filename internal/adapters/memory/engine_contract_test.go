@@ -139,8 +139,12 @@ func (e *engine) AppendForeign(*testing.T)                            { e.stream
 func (e *engine) Delete(_ *testing.T, sequence uint64)                { e.stream.Delete(sequence) }
 func (e *engine) Drop(*testing.T)                                     { e.stream.Drop() }
 func (e *engine) TooLarge() int                                       { return 1<<20 + 1 }
-func (e *engine) ForeignSubject() string                              { return "somebody.elses" }
-func (e *engine) Stored(*testing.T) []outbox.Entry                    { return e.stream.Entries() }
+func (e *engine) Misconfigure(*testing.T) (repair func()) {
+	e.stream.Misconfigure("somebody has changed it")
+	return func() { e.stream.Misconfigure("") }
+}
+func (e *engine) ForeignSubject() string           { return "somebody.elses" }
+func (e *engine) Stored(*testing.T) []outbox.Entry { return e.stream.Entries() }
 
 type line struct{ e *engine }
 

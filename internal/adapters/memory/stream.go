@@ -27,6 +27,7 @@ type Stream struct {
 	restarts    int
 
 	maxPayload int
+	unfit      string // why nothing can be published correctly; empty: it can
 }
 
 type streamed struct {
@@ -99,7 +100,7 @@ func (s *Stream) Open(ctx context.Context, first uint64) (ports.StreamInfo, erro
 		s.make(first)
 		s.announce()
 	}
-	return s.info(), nil
+	return s.info(), s.fit()
 }
 
 // Look implements the port.
@@ -112,7 +113,7 @@ func (s *Stream) Look(ctx context.Context) (ports.StreamInfo, error) {
 	if !s.exists {
 		return ports.StreamInfo{}, ports.ErrStreamMissing
 	}
-	return s.info(), nil
+	return s.info(), s.fit()
 }
 
 // Raise forgets the messages that were deleted.

@@ -83,5 +83,6 @@ const (
 	ReadOnlyFor = readOnlyFor
 	StandbyFor  = standbyFor
 )
+
 // RecordStatement takes an event for a subscriber, unless a letter of its aggregate is in the way.
 const RecordStatement = recordStatement

@@ -18,6 +18,9 @@ var (
 	ErrNotHalted = fault.New(fault.Refused, "not_halted", "the relay is not halted, so there is nothing to repair")
 	// ErrNowhere : it cannot be told where to go on; a person has to.
 	ErrNowhere = fault.New(fault.Refused, "nowhere_to_go_on", "it cannot be told where to go on")
+	// ErrUnfit reports that an adoption is not what repairs this halt.
+	ErrUnfit = fault.New(fault.Refused, "stream_unfit", "an adoption does not repair this: the relay goes on by itself once the cause "+
+		"is repaired. Say --position only to publish again what was stored meanwhile where no subscriber looks")
 	// ErrNoSuchPosition : the log cannot be continued after that position.
 	ErrNoSuchPosition = fault.New(fault.Invalid, "no_such_position", "the log cannot be continued after that position")
 )
@@ -42,6 +45,8 @@ type Adoption struct {
 	Ghosts        []Ghost
 	// Disorder is what of the log is out of place; its misplaced events are published, too, at the end of the log.
 	Disorder operating.Disorder
+	// Unfit reports that the stream is not as publishing needs it. The relay goes on after Place only once that is repaired.
+	Unfit bool
 
 	published []string // ids of events that the stream is known to hold
 	whole     bool     // published are all after the cursor's last message
@@ -91,8 +96,13 @@ func (a *Adopter) Plan(ctx context.Context, position *outbox.Position) (Adoption
 	}
 	plan := Adoption{Halt: *cursor.Halt, Disorder: disorder, cursor: cursor}
 	plan.stream, err = a.publisher.Look(ctx)
-	if errors.Is(err, ports.ErrStreamMissing) {
+	switch {
+	case errors.Is(err, ports.ErrStreamMissing):
 		plan.Create, err = true, nil
+	case errors.Is(err, ports.ErrStreamUnfit) && position != nil:
+		plan.Unfit, err = true, nil
+	case errors.Is(err, ports.ErrStreamUnfit):
+		err = ErrUnfit.Wrap(err)
 	}
 	if err != nil {
 		return Adoption{}, err

@@ -75,7 +75,7 @@ func (a *Adopter) prepare(ctx context.Context, plan Adoption) (ports.StreamInfo,
 		create = plan.First
 	}
 	stream, err := a.publisher.Open(ctx, create)
-	if err != nil {
+	if err != nil && (!plan.Unfit || !errors.Is(err, ports.ErrStreamUnfit)) {
 		return stream, err
 	}
 	same, end := plan.Create || stream.Created == plan.stream.Created, plan.stream.LastSequence
@@ -133,7 +133,7 @@ func (a *Adopter) remember(ctx context.Context, plan Adoption, adopted outbox.Cu
 			return nil
 		}
 		stream, err := a.publisher.Look(ctx)
-		if err != nil {
+		if err != nil && (!plan.Unfit || !errors.Is(err, ports.ErrStreamUnfit)) {
 			return err
 		}
 		if stream.Created != adopted.StreamCreated {

@@ -40,6 +40,10 @@ func (a *reading) stop() {
 // was committed later, so its ring is still to be heard.
 const aFew = 8
 
+// lookEvery is how often a busy leader looks at the stream beside its appends. An append does not show that somebody has changed
+// the stream's settings, for example that events are stored under other subjects from now on.
+const lookEvery = time.Second
+
 // drain publishes what follows place until something goes wrong or ctx ends. While a slice of more than a few events is being
 // published, the next one is read. Between slices the parking lot is attended to. place is true to what the stream acknowledged whenever
 // drain returns.
@@ -83,7 +87,7 @@ func (r *Relay) drain(ctx context.Context, t *tenure, place *place, logger *slog
 				return err
 			}
 		}
-		if !woken || time.Since(place.seen) >= r.opts.Poll {
+		if !woken || time.Since(place.seen) >= r.opts.Poll || time.Since(place.looked) >= lookEvery {
 			if err := r.unmoved(t, place); err != nil {
 				return err
 			}
@@ -136,7 +140,7 @@ func (r *Relay) unmoved(t *tenure, place *place) error {
 	case info.Created != place.created || info.LastSequence != place.sequence:
 		return ports.ErrTailMoved.With("the stream ends at sequence %d, not at %d", info.LastSequence, place.sequence)
 	}
-	place.seen, place.largest = time.Now(), info.Largest
+	place.seen, place.looked, place.largest = time.Now(), time.Now(), info.Largest
 	if time.Since(place.verified) < cursorEvery {
 		return nil
 	}

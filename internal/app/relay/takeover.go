@@ -19,6 +19,7 @@ type place struct {
 	session  uint64          // of the connection over which it was found
 	largest  int             // size of the largest message that the broker takes
 	seen     time.Time       // when the stream was found to end there last
+	looked   time.Time       // when the stream's settings were looked at last
 	unsaved  time.Time       // since when the cursor is behind; zero: it is not
 	recorded time.Time       // when the latest of the rows up to progress was recorded; zero: the cursor knows, or nobody
 	verified time.Time       // when the log was found to grow after progress alone
@@ -132,6 +133,8 @@ func (r *Relay) judge(
 	case errors.Is(opened, ports.ErrStreamMissing):
 		return nil, ports.Stamp{}, outbox.NewHalt(outbox.HaltStreamMissing,
 			"the stream is gone; it held everything up to position %d at sequence %d", cursor.Position, cursor.StreamSequence)
+	case errors.Is(opened, ports.ErrStreamUnfit):
+		return nil, ports.Stamp{}, outbox.NewHalt(outbox.HaltStreamUnfit, "%s", opened.Error())
 	case opened != nil:
 		return nil, ports.Stamp{}, opened
 	case cursor.StreamCreated != "" && cursor.StreamCreated != info.Created:
@@ -196,7 +199,9 @@ func (r *Relay) settle(t *tenure, here *place, tail ports.Stamp, sequence uint64
 // locate finds our last message in the stream. A stream that is shorter than the cursor knows lost what it had
 // acknowledged: the log still has it.
 func (r *Relay) locate(ctx context.Context, cursor outbox.Cursor, info ports.StreamInfo) (*place, ports.Stamp, error) {
-	here := &place{sequence: info.LastSequence, created: info.Created, session: info.Session, largest: info.Largest, seen: time.Now()}
+	here := &place{
+		sequence: info.LastSequence, created: info.Created, session: info.Session, largest: info.Largest, seen: time.Now(), looked: time.Now(),
+	}
 	floor := cursor.StreamSequence
 	if info.LastSequence < floor {
 		here.lost, floor = floor-info.LastSequence, 0

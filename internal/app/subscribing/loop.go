@@ -36,7 +36,8 @@ type Loop struct {
 	opts       Options
 	logger     *slog.Logger
 
-	outages int // how often in a row the handler, or the dead letters, could not be reached
+	unfit   string // the last complaint about the source that a person has to repair, while it lasts
+	outages int    // how often in a row the handler, or the dead letters, could not be reached
 }
 
 // NewLoop returns a loop of one copy of a subscriber. It does nothing until Run. The logger names the subscriber.
@@ -59,7 +60,7 @@ func (l *Loop) Run(ctx context.Context) error {
 			if failures > 0 {
 				l.logger.InfoContext(ctx, "the source of events is back", "failures", failures)
 			}
-			failures = 0
+			failures, l.unfit = 0, ""
 			l.deal(ctx, delivery)
 		case ctx.Err() == nil:
 			failures++
@@ -74,6 +75,8 @@ func (l *Loop) Run(ctx context.Context) error {
 func (l *Loop) outage(ctx context.Context, failures int, what string, err error) {
 	level := slog.LevelDebug
 	switch {
+	case errors.Is(err, inbox.ErrConsumerUnfit) && l.unfit != err.Error():
+		level, l.unfit = slog.LevelError, err.Error()
 	case failures > 1:
 	case errors.Is(err, inbox.ErrNoStream):
 		level = slog.LevelInfo

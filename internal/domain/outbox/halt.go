@@ -26,13 +26,16 @@ const (
 	// HaltSequenceBehind reports that the sequence that deals the log's positions went back, so events came, or will come, where the
 	// relay does not look any more.
 	HaltSequenceBehind HaltReason = "sequence_behind"
+	// HaltStreamUnfit reports that the stream's settings, or the broker's version, are such that an event could be stored in part,
+	// unseen, or where no subscriber looks.
+	HaltStreamUnfit HaltReason = "stream_unfit"
 )
 
 // HaltReasons returns every reason.
 func HaltReasons() []HaltReason {
 	return []HaltReason{
 		HaltStreamMissing, HaltStreamReplaced, HaltTailGone, HaltTailCopied, HaltTailForeign, HaltLogPurged, HaltHistoryLost,
-		HaltSequenceBehind,
+		HaltSequenceBehind, HaltStreamUnfit,
 	}
 }
 

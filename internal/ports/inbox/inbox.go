@@ -19,9 +19,13 @@ var ErrUnreadable = fault.New(fault.Refused, "unreadable_event", "the message is
 // ErrNoStream : nothing was ever published, so there is no stream to wait at. It comes with the first leader; ask again.
 var ErrNoStream = fault.New(fault.Unavailable, "no_stream_yet", "the stream does not exist yet")
 
+// ErrConsumerUnfit reports that what the broker keeps for the subscriber was made by somebody else, so that events would be left
+// out or lost. Its text says what to do.
+var ErrConsumerUnfit = fault.New(fault.Conflict, "consumer_unfit", "the broker's consumer is not as the subscriber needs it")
+
 // Source delivers the stream's events to one subscriber.
 type Source interface {
-	// Next waits for the next event, or answers ErrNoStream. Events come in stream order and one at a time over all
+	// Next waits for the next event, or answers ErrNoStream or ErrConsumerUnfit. Events come in stream order and one at a time over all
 	// copies of the subscriber: the next one is handed out when the one before it was acknowledged. An event that is
 	// neither acknowledged nor extended in time, or that is to be retried, comes again before any later one.
 	Next(ctx context.Context) (Delivery, error)

@@ -65,11 +65,15 @@ var meanings = map[outbox.HaltReason]string{
 	outbox.HaltTailForeign:    "Somebody else wrote or changed the end of the stream.",
 	outbox.HaltLogPurged:      "The stream lost messages which cannot be published again, because retention has removed them from the log.",
 	outbox.HaltHistoryLost:    "The database lost committed events, or DATABASE_URL names another one.",
+	outbox.HaltStreamUnfit:    "Somebody changed the stream, or a NATS server is too old. Nothing is published until that is repaired; then the relay goes on by itself.",
 	outbox.HaltSequenceBehind: "The sequence of outbox.position went back: a data-only restore, logical replication, RESTART, or setval.",
 }
 
 // Meaning says what the halt means to whoever has to deal with it; empty for a reason that a later version gave.
 func (h Halt) Meaning() string { return meanings[h.Reason] }
+
+// Adoptable reports whether an adoption is what repairs the halt. Others end by themselves, once their cause is repaired.
+func (h Halt) Adoptable() bool { return h.Reason != outbox.HaltStreamUnfit }
 
 // ErrAggregate : the text names no aggregate.
 var ErrAggregate = fault.New(fault.Invalid, "invalid_aggregate", "not an aggregate")

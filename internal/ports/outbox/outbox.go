@@ -21,6 +21,9 @@ var (
 	// ErrStreamMissing : the broker says, positively, that there is no such stream. A broker that does not answer never
 	// gives this.
 	ErrStreamMissing = fault.New(fault.NotFound, "stream_missing", "the stream does not exist")
+	// ErrStreamUnfit reports that the stream, or the broker, is not as the engine needs it, so that an append could be stored in
+	// part, unseen, or where no subscriber looks. Its text says what to do. Publishing nothing is the only safe thing.
+	ErrStreamUnfit = fault.New(fault.Conflict, "stream_unfit", "the stream is not as publishing needs it")
 	// ErrNoMessage : the stream has no message at that sequence: never stored, deleted, or expired.
 	ErrNoMessage = fault.New(fault.NotFound, "message_missing", "the stream has no message at that sequence")
 	// ErrHistoryLost : the log does not hold what was dealt with; see Log.
@@ -154,11 +157,13 @@ func (s Stamp) Held(sequence uint64) uint64 {
 type Publisher interface {
 	// Open reports where the stream stands, after bringing its configuration up to date without ever shrinking it. If
 	// there is no stream, Open creates it, and first is the sequence of its first message. If first is 0, Open creates
-	// nothing and returns ErrStreamMissing.
+	// nothing and returns ErrStreamMissing. Open reads the stream back after a change. If the stream cannot be made fit, Open
+	// returns ErrStreamUnfit, together with where the stream stands.
 	Open(ctx context.Context, first uint64) (StreamInfo, error)
 
 	// Look reports where the stream stands, and changes nothing; if there is none, the answer is ErrStreamMissing. What is
-	// judged by the stream's configuration is judged by what was seen last.
+	// judged by the stream's configuration is judged by what was seen last. If the stream is unfit in a way that Open would not
+	// repair, Look returns ErrStreamUnfit, together with where the stream stands.
 	Look(ctx context.Context) (StreamInfo, error)
 
 	// At reads what is stamped on the message at sequence, or answers ErrNoMessage.

@@ -1,0 +1,57 @@
+package jetstream
+
+import natsjs "github.com/nats-io/nats.go/jetstream"
+
+// Decision is a rule about a setting, for tests.
+type Decision struct {
+	Name, Value, Verdict, Meaning, Repair string
+	Checked                               bool // the program looks for it
+}
+
+// The verdicts.
+const (
+	Ours     = string(ours)
+	Updated  = string(updated)
+	Harmless = string(harmless)
+	Warned   = string(warned)
+	Refused  = string(refused)
+)
+
+func StreamDecisions() (all []Decision) {
+	for _, r := range streamRules {
+		all = append(all, Decision{r.name, r.value, string(r.verdict), r.meaning, r.repair, r.found != nil})
+	}
+	return all
+}
+
+func ConsumerDecisions() (all []Decision) {
+	for _, r := range consumerRules {
+		repair := ""
+		if r.verdict == refused {
+			repair = removeConsumer
+		}
+		all = append(all, Decision{r.name, r.value, string(r.verdict), r.meaning, repair, r.found != nil})
+	}
+	return all
+}
+
+// Broken returns the names of the rules that a stream breaks.
+func Broken(have natsjs.StreamConfig, o PublisherOptions) (names []string) {
+	for _, by := range []verdict{warned, refused} {
+		for _, rule := range judged(have, o, by) {
+			names = append(names, rule.name)
+		}
+	}
+	return names
+}
+
+var (
+	TooOld  = tooOld
+	Overlap = overlap
+)
+
+// LookSoon makes the next look at the consumer due.
+func (s *Source) LookSoon() { s.looked = s.looked.Add(-lookEvery) }
+
+// OpenToAll exports Options.openToAll.
+var OpenToAll = Options.openToAll

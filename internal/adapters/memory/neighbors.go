@@ -1,0 +1,25 @@
+package memory
+
+import ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+
+// Misconfigure makes the stream unfit for publishing, with the reason; empty: it is fit again.
+func (s *Stream) Misconfigure(reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unfit = reason
+}
+
+func (s *Stream) fit() error {
+	if s.unfit != "" {
+		return ports.ErrStreamUnfit.With("%s", s.unfit)
+	}
+	return nil
+}
+
+// Forge stores a message that somebody else wrote with stamp on it, as if the engine had written it.
+func (s *Stream) Forge(stamp ports.Stamp) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.messages = append(s.messages, streamed{stamp: stamp})
+	s.announce()
+}

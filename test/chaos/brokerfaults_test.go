@@ -1,0 +1,109 @@
+package chaos_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+)
+
+// startOld starts a NATS that is too old for the relay on the same store and port. It returns when the server listens.
+func (b *broker) startOld(program string) error {
+	file, err := os.OpenFile(filepath.Join(b.folder, "nats.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	_, _ = fmt.Fprintf(file, "--- %s an older one starts\n", time.Now().Format(time.StampMilli))
+	b.cmd = exec.Command(program, "--jetstream", "--store_dir", b.store, "--addr", "127.0.0.1", "--port", strconv.Itoa(b.port))
+	b.cmd.Stdout, b.cmd.Stderr = file, file
+	if err := b.cmd.Start(); err != nil {
+		return err
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", b.port))
+		if err == nil {
+			return conn.Close()
+		}
+		if time.Now().After(end) {
+			b.kill()
+			return fmt.Errorf("the older NATS did not start (%w): see %s", err, file.Name())
+		}
+	}
+}
+
+// rollBackVersion puts an older NATS in the place of this one: the relay publishes nothing into it.
+func (n *nemesis) rollBackVersion(t *testing.T) (end func()) {
+	t.Helper()
+	n.broker.kill()
+	require.NoError(t, n.broker.startOld(n.oldNATS))
+	return func() {
+		n.broker.kill()
+		require.NoError(t, n.broker.start())
+	}
+}
+
+// changes is what somebody does to the stream's settings. Some of it the relay puts right by itself, for some of it the relay
+// halts until the settings are repaired. A transform of subjects is none of it: what is stored elsewhere before the relay notices
+// takes an operator to be published again.
+var changes = []struct {
+	name   string
+	change func(c *jetstream.StreamConfig)
+}{
+	{"no_ack", func(c *jetstream.StreamConfig) { c.NoAck = true }},
+	{"allow_atomic off", func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = false }},
+	{"other subjects", func(c *jetstream.StreamConfig) { c.Subjects = []string{"outboxie.ORDERS.notices", "invoices.>"} }},
+	{"discard_new_per_subject", func(c *jetstream.StreamConfig) {
+		c.DiscardNewPerSubject, c.Discard, c.MaxMsgsPerSubject = true, jetstream.DiscardNew, 1_000_000
+	}},
+}
+
+// changeStream changes the stream's settings, or pauses a subscriber's consumer, and repairs that in the end.
+func (n *nemesis) changeStream(t *testing.T, f fault) (end func()) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	js, err := jetstream.New(n.nc)
+	require.NoError(t, err)
+	chosen := int(f.number % uint64(len(changes)+1))
+	if chosen == len(changes) {
+		id := n.subscribers[f.number>>8%uint64(len(n.subscribers))]
+		_, err := js.PauseConsumer(ctx, "ORDERS", id, time.Now().Add(f.hold))
+		n.note("consumer %s is paused: %v", id, err)
+		return func() {}
+	}
+	update := func(ctx context.Context, change func(*jetstream.StreamConfig)) error {
+		stream, err := js.Stream(ctx, "ORDERS")
+		if err != nil {
+			return err
+		}
+		config := stream.CachedInfo().Config
+		change(&config)
+		_, err = js.UpdateStream(ctx, config)
+		return err
+	}
+	n.note("%s: %v", changes[chosen].name, update(ctx, changes[chosen].change))
+	return func() {
+		repaired := func(c *jetstream.StreamConfig) {
+			c.NoAck, c.DiscardNewPerSubject, c.Discard, c.MaxMsgsPerSubject = false, false, jetstream.DiscardOld, -1
+		}
+		require.Eventually(t, func() bool {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			err := update(ctx, repaired)
+			if err != nil {
+				n.note("cannot repair the stream's settings yet: %v", err)
+			}
+			return err == nil || errors.Is(err, jetstream.ErrStreamNotFound) // then it is made again, as the relay wants it
+		}, patience, 200*time.Millisecond)
+	}
+}

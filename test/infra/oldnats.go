@@ -1,0 +1,62 @@
+package infra
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// OldNATSVersion is the version of the server that OldNATS builds. It knows no atomic batches.
+const OldNATSVersion = "2.11.4"
+
+// oldNATS is that server, built once for all tests of a process.
+var oldNATS = struct {
+	once   sync.Once
+	folder string
+	failed error
+}{}
+
+// OldNATS returns the file of a NATS server that is too old for the relay. It is built from a module of its own, because a module
+// has one version of each dependency only. That takes some 20 s where Go's build cache does not have it.
+func OldNATS(t testing.TB) string {
+	t.Helper()
+	oldNATS.once.Do(func() {
+		oldNATS.folder, oldNATS.failed = os.MkdirTemp("", "outboxie-nats-") //nolint:usetesting // shared by all tests of the process
+		if oldNATS.failed != nil {
+			return
+		}
+		_, here, _, _ := runtime.Caller(0)
+		build := exec.Command("go", "build", "-o", oldNATS.folder+"/nats-server", "github.com/nats-io/nats-server/v2")
+		build.Dir = filepath.Join(filepath.Dir(here), "..", "..", "tools", "nats-2.11")
+		if said, err := build.CombinedOutput(); err != nil {
+			oldNATS.failed = fmt.Errorf("build NATS %s: %w\n%s", OldNATSVersion, err, said)
+		}
+	})
+	require.NoError(t, oldNATS.failed)
+	return filepath.Join(oldNATS.folder, "nats-server")
+}
+
+// StartOldNATS starts such a server on a port of loopback and on the folder of another one that does not run. It returns when
+// the server accepts connections.
+func StartOldNATS(t testing.TB, port int, store string) *Process {
+	t.Helper()
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	p := Start(t, exec.Command(OldNATS(t), "--jetstream", "--store_dir", store, "--addr", "127.0.0.1", "--port", strconv.Itoa(port)))
+	require.Eventually(t, func() bool {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	}, patience, 10*time.Millisecond, "NATS %s does not listen on %s", OldNATSVersion, address)
+	return p
+}

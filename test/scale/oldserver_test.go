@@ -1,0 +1,90 @@
+//go:build scale
+
+package scale_test
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/embedded"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// TestOldServer starts on a NATS that knows no atomic batches: orders are accepted, nothing is published, no stream is made, and
+// everybody is told which version there must be. It upgrades the server, goes back to the old one under load, and upgrades it
+// once more. The relay goes on by itself each time, and nothing is lost or doubled.
+func TestOldServer(t *testing.T) {
+	t.Parallel()
+	var store string
+	var port int
+	server := infra.NATS(t, func(o *embedded.NATSOptions) { store, port = o.StoreDir, o.Port })
+	server.Stop()
+	old := infra.StartOldNATS(t, port, store)
+	database := infra.Database(t)
+	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + server.URL, "OUTBOX_LEASE_TTL=1s"}
+	requireUnfit := func() {
+		t.Helper()
+		var status string
+		require.Eventually(t, func() bool {
+			status = outboxie(t, environment, 0, "outbox", "status")
+			return strings.Contains(status, "halted: stream_unfit")
+		}, patience, 50*time.Millisecond)
+		require.Contains(t, status, "is version "+infra.OldNATSVersion+", which knows no atomic batches: upgrade it to 2.12.0 or later")
+		require.NotContains(t, status, "outbox adopt", "that repairs nothing")
+		require.Contains(t, outboxie(t, environment, 1, "outbox", "adopt"), "2.12.0")
+	}
+	relaying := func() {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			return strings.HasPrefix(outboxie(t, environment, 0, "outbox", "status"), "relaying")
+		}, patience, 50*time.Millisecond)
+	}
+
+	first := infra.Serve(t, "app0", environment)
+	first.Says("relay halted")
+	placeMany(t, first.API(), 20)
+	requireUnfit()
+	js := jetStream(t, server.URL)
+	_, err := js.Stream(t.Context(), "ORDERS")
+	require.ErrorIs(t, err, jetstream.ErrStreamNotFound)
+	old.Kill()
+	server.Start()
+	relaying()
+	stored(t, js, 20)
+	require.Zero(t, first.Stop(syscall.SIGTERM))
+
+	w := startWorld(t, database, environment, js)
+	w.mayHalt = true
+	for range 2 {
+		server.Stop()
+		old := infra.StartOldNATS(t, port, store)
+		requireUnfit()
+		before := last(t, js)
+		time.Sleep(time.Second)
+		require.Equal(t, before, last(t, js), "nothing is published")
+		old.Kill()
+		server.Start()
+		relaying()
+	}
+	for _, instance := range w.instances {
+		require.LessOrEqual(t, strings.Count(instance.String(), "brought the stream up to date"), 2, "at most once for each upgrade")
+	}
+	w.finish(t)
+}
+
+func last(t *testing.T, js jetstream.JetStream) (sequence uint64) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		stream, err := js.Stream(t.Context(), "ORDERS")
+		if err == nil {
+			sequence = stream.CachedInfo().State.LastSeq
+		}
+		return err == nil
+	}, patience, 10*time.Millisecond)
+	return sequence
+}
