@@ -68,7 +68,7 @@ func NewAdmin(options AdminOptions) *Admin {
 	operators{options.Desk, options.Attendant}.serve(engine)
 	engine.GET("/debug/pprof/*profile", profile)
 	answerHead(engine)
-	return &Admin{newServer("admin listener", options.Addr, engine, options.Timeouts.orDefault(), options.Logger)}
+	return &Admin{newServer("admin listener", options.Addr, adminConnections, engine, options.Timeouts.orDefault(), options.Logger)}
 }
 
 // notProbe tells what is neither traced nor open to everybody from what asks how the process is, every few seconds.

@@ -4,6 +4,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"log/slog"
 
 	"github.com/gin-gonic/gin"
@@ -26,6 +27,7 @@ type Options struct {
 	MeterProvider  metric.MeterProvider
 	Propagator     propagation.TextMapPropagator
 	Timeouts       Timeouts
+	MaxConnections int // at a time; 0 is 512
 }
 
 // API is the order service's server.
@@ -35,7 +37,7 @@ type API struct{ *Server }
 func NewAPI(options Options) *API {
 	timeouts := options.Timeouts.orDefault()
 	engine := newEngine(options.Logger, traced(options.TracerProvider, options.MeterProvider, options.Propagator))
-	engine.Use(readParameters, readBody, endAfter(timeouts.Handle))
+	engine.Use(readParameters, newBodies().read, endAfter(timeouts.Handle))
 	strict := NewStrictHandlerWithOptions(orders{options.Service}, nil, StrictGinServerOptions{
 		RequestErrorHandlerFunc:  refuseBody,
 		HandlerErrorFunc:         refuse,
@@ -46,7 +48,7 @@ func NewAPI(options Options) *API {
 	})
 	serveDocs(engine)
 	answerHead(engine)
-	return &API{newServer("API", options.Addr, engine, timeouts, options.Logger)}
+	return &API{newServer("API", options.Addr, cmp.Or(options.MaxConnections, usualConnections), engine, timeouts, options.Logger)}
 }
 
 // refuseParameter answers what the generated code cannot read. Parameters are texts, each given once: that is an id which is

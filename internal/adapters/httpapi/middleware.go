@@ -50,11 +50,11 @@ func tellTrace(c *gin.Context) {
 	}
 }
 
-// longestHeaders is what a request's headers may take. The server itself cuts off what takes far more, before anybody could
-// answer it with a problem.
+// longestHeaders is what a request's headers may take. The server itself, which adds 4 KiB, cuts off what takes more, before
+// anybody could answer it with a problem.
 const (
 	longestHeaders = 16 << 10
-	cutOffHeaders  = 32 << 10
+	cutOffHeaders  = longestHeaders
 )
 
 // limitHeaders lets a request through whose headers are not too large, and tells browsers not to guess what the answer is.

@@ -28,7 +28,7 @@ func (o operators) serve(routes gin.IRoutes) {
 	routes.GET("/outbox/status", o.status)
 	routes.GET("/outbox/events", o.events)
 	routes.GET("/outbox/parked", o.parked)
-	routes.POST("/outbox/redrive", readBody, o.redrive)
+	routes.POST("/outbox/redrive", newBodies().read, o.redrive)
 }
 
 func (o operators) status(c *gin.Context) {

@@ -34,13 +34,15 @@ func (t Timeouts) orDefault() Timeouts {
 type Server struct {
 	name     string
 	addr     string
+	most     int // connections at a time
+	logger   *slog.Logger
 	http     *http.Server
 	listener net.Listener
 }
 
-func newServer(name, addr string, handler http.Handler, timeouts Timeouts, logger *slog.Logger) *Server {
-	return &Server{name: name, addr: addr, http: &http.Server{
-		Handler:           handler,
+func newServer(name, addr string, most int, handler http.Handler, timeouts Timeouts, logger *slog.Logger) *Server {
+	return &Server{name: name, addr: addr, most: most, logger: logger, http: &http.Server{
+		Handler:           readable(handler),
 		ReadHeaderTimeout: timeouts.ReadHeader,
 		ReadTimeout:       timeouts.Read,
 		WriteTimeout:      timeouts.Write,
@@ -56,7 +58,9 @@ func (s *Server) Listen(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the %s cannot listen on %s: %w", s.name, s.addr, err)
 	}
-	s.listener = listener
+	limited := newConnections(listener, s.most, s.name, s.logger)
+	s.http.ConnState = limited.observe
+	s.listener = limited
 	return nil
 }
 
