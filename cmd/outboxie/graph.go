@@ -180,6 +180,7 @@ func apiOptions(
 ) httpapi.Options {
 	return httpapi.Options{
 		Addr: c.HTTP.Addr, Service: service, Logger: logger, TracerProvider: tp, MeterProvider: mp, Propagator: propagator,
+		MaxConnections: c.HTTP.MaxConnections,
 	}
 }
 

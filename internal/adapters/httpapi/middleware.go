@@ -50,11 +50,13 @@ func tellTrace(c *gin.Context) {
 	}
 }
 
-// longestHeaders is what a request's headers may take. The server itself, which adds 4 KiB, cuts off what takes more, before
+// longestHeaders is what a request's headers may take, each with headerCosts more than its text, as HTTP/2 counts: many short
+// ones need far more memory than their text. The server itself, which adds 4 KiB, cuts off what takes more, before
 // anybody could answer it with a problem.
 const (
 	longestHeaders = 16 << 10
 	cutOffHeaders  = longestHeaders
+	headerCosts    = 32
 )
 
 // limitHeaders lets a request through whose headers are not too large, and tells browsers not to guess what the answer is.
@@ -63,7 +65,7 @@ func limitHeaders(c *gin.Context) {
 	size := len(c.Request.RequestURI)
 	for name, values := range c.Request.Header {
 		for _, value := range values {
-			size += len(name) + len(value) + len(": \r\n")
+			size += len(name) + len(value) + headerCosts
 		}
 	}
 	if size > longestHeaders {
