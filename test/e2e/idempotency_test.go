@@ -47,11 +47,11 @@ func TestIdempotencyKey(t *testing.T) {
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
 	defer db.Close()
-	_, err = db.Exec(`INSERT INTO idempotency_keys SELECT 'old-' || n, '', gen_random_uuid(), now() - interval '1 day'
+	_, err = db.Exec(`INSERT INTO request_keys SELECT 'somebody', 'old-' || n, sha256(''), gen_random_uuid(), now() - interval '1 day'
 		FROM generate_series(1, 2500) AS n`)
 	require.NoError(t, err)
 	apis := []string{infra.Serve(t, "first", environment).API(), infra.Serve(t, "second", environment).API()}
-	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM idempotency_keys") == 0 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM request_keys") == 0 }, patience, 10*time.Millisecond)
 
 	const clients = 16
 	answers := make([]given, clients)
@@ -89,7 +89,7 @@ func TestIdempotencyKey(t *testing.T) {
 	require.Contains(t, other.body, `"code":"idempotency_key_reused"`)
 	requirePlaced(t, db, 1)
 
-	_, err = db.Exec("UPDATE idempotency_keys SET created_at = created_at - interval '1 day'")
+	_, err = db.Exec("UPDATE request_keys SET created_at = created_at - interval '1 day'")
 	require.NoError(t, err)
 	later, err := placeWith(apis[0], "k", order)
 	require.NoError(t, err)
@@ -152,7 +152,7 @@ func TestRetryAfterAKill(t *testing.T) {
 				answer, err := placeWith(second.API(), "k", order)
 				retried <- result{answer, err}
 			}()
-			waiting("%INSERT INTO idempotency_keys%", "transactionid")
+			waiting("%INSERT INTO request_keys%", "transactionid")
 			_, err = lock.ExecContext(t.Context(), "SELECT pg_advisory_unlock(1)")
 			require.NoError(t, err)
 
