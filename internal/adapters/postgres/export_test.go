@@ -4,7 +4,10 @@ import (
 	"context"
 	"time"
 
+	"github.com/uptrace/bun"
+
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 )
 
 // IgnoreWriters turns the wait for open writers off: the mutant that a test of the log must catch.
@@ -66,3 +69,6 @@ var (
 	DisorderStatement   = disorderStatement
 	SaveCursorStatement = saveCursorStatement
 )
+
+// KeysOf returns the idempotency keys of a transaction.
+func KeysOf(tx bun.Tx) ordering.Keys { return &keys{tx: tx, abandonedAfter: abandonedAfter} }
