@@ -65,7 +65,7 @@ func NewAdmin(options AdminOptions) *Admin {
 	if options.Metrics != nil {
 		engine.GET("/metrics", gin.WrapH(options.Metrics))
 	}
-	operators{options.Desk, options.Attendant}.serve(engine)
+	operators{options.Desk, options.Attendant, newBodies(options.Logger)}.serve(engine)
 	engine.GET("/debug/pprof/*profile", profile)
 	answerHead(engine)
 	return &Admin{newServer("admin listener", options.Addr, adminConnections, engine, options.Timeouts.orDefault(), options.Logger)}

@@ -37,7 +37,7 @@ type API struct{ *Server }
 func NewAPI(options Options) *API {
 	timeouts := options.Timeouts.orDefault()
 	engine := newEngine(options.Logger, traced(options.TracerProvider, options.MeterProvider, options.Propagator))
-	engine.Use(readParameters, newBodies().read, endAfter(timeouts.Handle))
+	engine.Use(readParameters, newBodies(options.Logger).read, endAfter(timeouts.Handle))
 	strict := NewStrictHandlerWithOptions(orders{options.Service}, nil, StrictGinServerOptions{
 		RequestErrorHandlerFunc:  refuseBody,
 		HandlerErrorFunc:         refuse,

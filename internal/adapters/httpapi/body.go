@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"mime"
 	"net/http"
 	"os"
@@ -26,10 +27,13 @@ const (
 
 // bodies reads the bodies of one server's requests.
 type bodies struct {
-	long chan struct{} // holds a token for each long body
+	long    chan struct{} // holds a token for each long body
+	refused *occasionally
 }
 
-func newBodies() *bodies { return &bodies{long: make(chan struct{}, longBodies)} }
+func newBodies(logger *slog.Logger) *bodies {
+	return &bodies{long: make(chan struct{}, longBodies), refused: &occasionally{logger: logger.With("most", longBodies)}}
+}
 
 // read lets a request through whose body is absent, or is one well-formed JSON text of at most 64 KiB sent as
 // application/json. It reads the whole body, so that handlers never wait for the client. A long body has its place until the
@@ -52,6 +56,7 @@ func (b *bodies) read(c *gin.Context) {
 		case b.long <- struct{}{}:
 			defer func() { <-b.long }()
 		default:
+			b.refused.warn("refused bodies over 8 KiB: too many of them are being read, or wait for their answer")
 			hangUp(c, errOverload)
 			return
 		}

@@ -19,7 +19,6 @@ const (
 	// refusals is how many connections are told at a time that there are too many. More are closed without a word.
 	refusals     = 32
 	tellRefusal  = time.Second
-	logRefusals  = 10 * time.Second
 	mostDrained  = longestHeaders + longestBody
 	overloadedAs = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nX-Content-Type-Options: nosniff\r\n" +
 		"Retry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
@@ -31,19 +30,19 @@ const (
 type connections struct {
 	net.Listener
 	most     int
-	name     string
-	logger   *slog.Logger
+	refused  *occasionally
 	refusing chan struct{} // holds a token for each connection that is being refused
 
-	mu      sync.Mutex
-	open    int
-	idle    []net.Conn // the longest first
-	refused int        // since it was logged
-	logged  time.Time
+	mu   sync.Mutex
+	open int
+	idle []net.Conn // the longest first
 }
 
 func newConnections(listener net.Listener, most int, name string, logger *slog.Logger) *connections {
-	return &connections{Listener: listener, most: most, name: name, logger: logger, refusing: make(chan struct{}, refusals)}
+	return &connections{
+		Listener: listener, most: most, refusing: make(chan struct{}, refusals),
+		refused: &occasionally{logger: logger.With("server", name, "most", most)},
+	}
 }
 
 // Accept returns the next connection that there is a place for.
@@ -91,7 +90,7 @@ func (l *connections) observe(conn net.Conn, state http.ConnState) {
 }
 
 func (l *connections) refuse(conn *net.TCPConn) {
-	l.report()
+	l.refused.warn("refused connections: as many as HTTP_MAX_CONNECTIONS allows are open, and none of them is idle")
 	select {
 	case l.refusing <- struct{}{}:
 		go func() {
@@ -100,18 +99,6 @@ func (l *connections) refuse(conn *net.TCPConn) {
 		}()
 	default:
 		_ = conn.Close()
-	}
-}
-
-// report logs that connections are refused, now and then.
-func (l *connections) report() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.refused++
-	if now := time.Now(); now.Sub(l.logged) >= logRefusals {
-		l.logger.Warn("refused connections: as many as HTTP_MAX_CONNECTIONS allows are open, and none of them is idle",
-			"server", l.name, "open", l.open, "refused", l.refused)
-		l.refused, l.logged = 0, now
 	}
 }
 
@@ -141,4 +128,22 @@ func (c *connection) Close() error {
 		c.of.open--
 	})
 	return c.TCPConn.Close()
+}
+
+// occasionally logs what may happen thousands of times a second: once in ten seconds, and how often it happened.
+type occasionally struct {
+	logger *slog.Logger
+	mu     sync.Mutex
+	times  int
+	logged time.Time
+}
+
+func (o *occasionally) warn(message string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.times++
+	if now := time.Now(); now.Sub(o.logged) >= 10*time.Second {
+		o.logger.Warn(message, "times", o.times)
+		o.times, o.logged = 0, now
+	}
 }

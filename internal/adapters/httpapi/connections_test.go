@@ -59,7 +59,7 @@ func TestOneConnectionTooManyIsRefused(t *testing.T) {
 		require.JSONEq(t, overloaded+"}", body)
 		require.NoError(t, conn.Close())
 	}
-	s.logged.has(t, `"level":"WARN"`, "HTTP_MAX_CONNECTIONS", `"open":3`, `"refused":1`)
+	s.logged.has(t, `"level":"WARN"`, "HTTP_MAX_CONNECTIONS", `"most":3`, `"times":1`)
 	require.Equal(t, 1, strings.Count(s.logged.String(), "refused connections"), "once in ten seconds")
 	require.NoError(t, held[0].Close())
 	require.Eventually(t, func() bool {

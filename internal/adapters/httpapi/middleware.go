@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -74,16 +75,16 @@ func limitHeaders(c *gin.Context) {
 }
 
 // logAccess logs one line for each request, with the reason if the failure is ours: a bug as an error, what is
-// unavailable as a warning, everything else for debugging only.
+// unavailable as a warning, everything else for debugging only. Overload is logged where it is noticed, and less often.
 func logAccess(logger *slog.Logger) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		start := time.Now()
 		c.Next()
-		level, status := slog.LevelDebug, c.Writer.Status()
+		level, status, last := slog.LevelDebug, c.Writer.Status(), c.Errors.Last()
 		switch {
 		case status == http.StatusInternalServerError:
 			level = slog.LevelError
-		case status > http.StatusInternalServerError:
+		case status > http.StatusInternalServerError && !(last != nil && errors.Is(last.Err, errOverload)):
 			level = slog.LevelWarn
 		}
 		attrs := []slog.Attr{
@@ -92,7 +93,7 @@ func logAccess(logger *slog.Logger) gin.HandlerFunc {
 			slog.Int("status", status),
 			slog.Duration("took", time.Since(start)),
 		}
-		if last := c.Errors.Last(); last != nil {
+		if last != nil {
 			attrs = append(attrs, slog.String("error", last.Error()))
 		}
 		logger.LogAttrs(c.Request.Context(), level, "answered a request", attrs...)

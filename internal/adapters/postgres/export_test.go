@@ -39,11 +39,8 @@ func (u *UnitOfWork) AbandonedAfter(idle time.Duration) { u.abandonedAfter = idl
 // AbandonedAfter changes how long a transaction that has taken an event may lie idle.
 func (i *Inbox) AbandonedAfter(idle time.Duration) { i.abandonedAfter = idle }
 
-// DeleteStatement and DeleteEarlierStatement are how expired keys are deleted.
-const (
-	DeleteStatement        = deleteStatement
-	DeleteEarlierStatement = deleteEarlierStatement
-)
+// DeleteStatement is how expired keys are deleted.
+const DeleteStatement = deleteStatement
 
 // How the relay is measured.
 const (

@@ -87,34 +87,25 @@ var _ ordering.ExpiredKeys = (*ExpiredKeys)(nil)
 // NewExpiredKeys returns those of db.
 func NewExpiredKeys(db *bun.DB) *ExpiredKeys { return &ExpiredKeys{db: db} }
 
-// The statements that delete look at nothing but what they delete: now() stays the same during the statement, which lets the
-// index find the rows (clock_timestamp() would not), and the array makes Postgres pick them once, whatever the plan.
-const (
-	deleteStatement = `
-DELETE FROM request_keys WHERE ctid = ANY (ARRAY (
-	SELECT ctid FROM request_keys WHERE created_at <= now() - ?0 * interval '1 microsecond'
-	ORDER BY created_at LIMIT ?1 FOR UPDATE SKIP LOCKED))`
-
-	// The keys of a program of an earlier version: nobody else deletes them any more.
-	deleteEarlierStatement = `
-DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY (
-	SELECT ctid FROM idempotency_keys WHERE created_at <= now() - ?0 * interval '1 microsecond'
-	ORDER BY created_at LIMIT ?1 FOR UPDATE SKIP LOCKED))`
+// deleteStatement looks at nothing but what it deletes: now() stays the same during the statement, which lets the index find
+// the rows (clock_timestamp() would not), and the arrays make Postgres pick them once, whatever the plan. The keys of a program
+// of an earlier version are in a table of their own, and nobody else deletes them any more.
+const deleteStatement = `
+WITH present AS (
+	DELETE FROM request_keys WHERE ctid = ANY (ARRAY (
+		SELECT ctid FROM request_keys WHERE created_at <= now() - ?0 * interval '1 microsecond'
+		ORDER BY created_at LIMIT ?1 FOR UPDATE SKIP LOCKED))
+	RETURNING 1
+), earlier AS (
+	DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY (
+		SELECT ctid FROM idempotency_keys WHERE created_at <= now() - ?0 * interval '1 microsecond'
+		ORDER BY created_at LIMIT ?1 - (SELECT count(*) FROM present) FOR UPDATE SKIP LOCKED))
+	RETURNING 1
 )
+SELECT (SELECT count(*) FROM present) + (SELECT count(*) FROM earlier)`
 
 // Delete deletes from both tables that hold keys.
-func (e *ExpiredKeys) Delete(ctx context.Context, most int) (int, error) {
-	total := 0
-	for _, statement := range []string{deleteStatement, deleteEarlierStatement} {
-		result, err := e.db.ExecContext(ctx, statement, ordering.KeyLifetime.Microseconds(), most-total)
-		if err != nil {
-			return total, classify(ctx, err)
-		}
-		deleted, err := result.RowsAffected()
-		if err != nil {
-			return total, classify(ctx, err)
-		}
-		total += int(deleted)
-	}
-	return total, nil
+func (e *ExpiredKeys) Delete(ctx context.Context, most int) (deleted int, err error) {
+	err = e.db.QueryRowContext(ctx, deleteStatement, ordering.KeyLifetime.Microseconds(), most).Scan(&deleted)
+	return deleted, classify(ctx, err)
 }
