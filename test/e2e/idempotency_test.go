@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -32,6 +33,19 @@ func placeWith(api, key, body string) (given, error) {
 		return given{}, err
 	}
 	return given{answer.StatusCode(), answer.HTTPResponse.Header.Get("Location"), string(answer.Body)}, nil
+}
+
+// change posts a change of an order with a key, and returns the status of the answer.
+func change(t *testing.T, api, id, verb, key, body string) int {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+api+"/orders/"+id+"/"+verb, strings.NewReader(body))
+	require.NoError(t, err)
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Idempotency-Key", key)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	return response.StatusCode
 }
 
 func requirePlaced(t *testing.T, db *sql.DB, orders int) {
@@ -88,6 +102,24 @@ func TestIdempotencyKey(t *testing.T) {
 	require.Equal(t, http.StatusUnprocessableEntity, other.status)
 	require.Contains(t, other.body, `"code":"idempotency_key_reused"`)
 	requirePlaced(t, db, 1)
+
+	size, kept := "SELECT pg_relation_size('request_keys')", "SELECT count(*) FROM request_keys"
+	bytes, keys := count(t, db, size), count(t, db, kept)
+	const secret = "a reference that nobody else shall read"
+	for n := range 100 { // 404, 409, and what was done already
+		key := fmt.Sprintf("%0200d", n)
+		for id, status := range map[string]int{strings.Repeat("0", 8) + known.ID[8:]: 404, known.ID: 409} {
+			got := change(t, apis[n%2], id, "pay", key, `{"reference":"`+secret+`"}`)
+			require.Equal(t, status, got)
+		}
+		require.Equal(t, http.StatusOK, change(t, apis[n%2], known.ID, "pay", key, ""))
+	}
+	require.Equal(t, bytes, count(t, db, size), "the table does not grow")
+	require.Equal(t, keys, count(t, db, kept))
+	require.Equal(t, http.StatusOK, change(t, apis[0], known.ID, "ship", "s", `{"carrier":"`+secret+`"}`))
+	require.Equal(t, keys+1, count(t, db, kept))
+	require.Zero(t, count(t, db, "SELECT count(*) FROM request_keys AS k WHERE strpos(k::text, 'reference') > 0"))
+	require.Zero(t, count(t, db, "SELECT count(*) FROM idempotency_keys"))
 
 	_, err = db.Exec("UPDATE request_keys SET created_at = created_at - interval '1 day'")
 	require.NoError(t, err)

@@ -333,3 +333,26 @@ func TestMigrationKeepsTheRights(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, answer, again)
 }
+
+// The documented statements erase what is kept of one customer's requests, by an index, and nothing of others'.
+func TestAKeysCustomerCanBeErased(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	const customer = "550e8400-e29b-41d4-a716-446655440000"
+	r := placing("1", "k", 1)
+	for _, customer := range []order.CustomerID{customer, r.customer} {
+		r.customer, r.text = customer, fmt.Sprintf("place %s 1 USD", customer)
+		for key, program := range map[ordering.Key]answerer{"p" + ordering.Key(customer): present, "e" + ordering.Key(customer): earlier} {
+			r.key = key
+			_, err := ask(t, h, program, r)
+			require.NoError(t, err)
+		}
+	}
+	require.Equal(t, 4, count(t, h, "SELECT count(*) FROM request_keys"))
+	for _, statement := range documented(t, "The keys of a customer") {
+		exec(t, h.others, statement)
+	}
+	require.Equal(t, 2, count(t, h, "SELECT count(*) FROM request_keys"))
+	require.Equal(t, 1, count(t, h, "SELECT count(*) FROM idempotency_keys"))
+	require.Zero(t, count(t, h, "SELECT count(*) FROM request_keys WHERE scope = ?", customer))
+}
