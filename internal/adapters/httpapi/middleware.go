@@ -84,7 +84,7 @@ func logAccess(logger *slog.Logger) gin.HandlerFunc {
 		switch {
 		case status == http.StatusInternalServerError:
 			level = slog.LevelError
-		case status > http.StatusInternalServerError && !(last != nil && errors.Is(last.Err, errOverload)):
+		case status > http.StatusInternalServerError && (last == nil || !errors.Is(last.Err, errOverload)):
 			level = slog.LevelWarn
 		}
 		attrs := []slog.Attr{
