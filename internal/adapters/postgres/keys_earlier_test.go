@@ -148,11 +148,16 @@ func TestKeysWhileTwoProgramsServe(t *testing.T) {
 					require.NoError(t, err)
 					require.Equal(t, answer, again)
 				}
-				require.Equal(t, 1, count(t, h, "SELECT count(*) FROM orders"))
+				require.Equal(t, 1, count(t, h, "SELECT count(*) FROM orders"), "there is no second one")
 				for _, program := range []answerer{other, one} {
 					_, err := ask(t, h, program, placing("1", "k", 101))
 					require.ErrorIs(t, err, errReused)
 				}
+
+				_, err = ask(t, h, one, placing("1", "fresh", 1))
+				require.NoError(t, err)
+				_, err = ask(t, h, other, placing("1", "fresh", 2))
+				require.ErrorIs(t, err, errReused, "though it has never seen the key")
 
 				pays := request{customer: r.customer, key: "p", text: `pay ` + answer + ` "P 1"`, pays: order.ID(answer)}
 				for _, program := range []answerer{one, other, one} {
