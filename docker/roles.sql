@@ -74,7 +74,7 @@ BEGIN
     -- GET /orders/{id}/events and the admin listener. A service that only writes the outbox, with SQL, needs no more of this than
     -- GRANT INSERT, SELECT (position) ON outbox.
     GRANT SELECT, INSERT, UPDATE ON orders TO outboxie_writer;
-    GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_keys TO outboxie_writer;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON request_keys, idempotency_keys TO outboxie_writer;
     GRANT SELECT, INSERT ON outbox TO outboxie_writer;
     GRANT SELECT ON leases, outbox_cursor, outbox_parked, outbox_halts, outbox_position_seq TO outboxie_writer;
 

@@ -183,6 +183,7 @@ func apiOptions(
 ) httpapi.Options {
 	return httpapi.Options{
 		Addr: c.HTTP.Addr, Listener: listeners.api(), Service: service, Logger: logger, TracerProvider: tp, MeterProvider: mp, Propagator: propagator,
+		MaxConnections: c.HTTP.MaxConnections,
 	}
 }
 

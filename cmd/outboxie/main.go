@@ -12,5 +12,6 @@ import (
 func main() {
 	embedded.SuperviseIfAsked()
 	demo.EndWithDemo()
+	limitMemory()
 	os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }

@@ -65,8 +65,10 @@ type NATS struct {
 
 // HTTP says where the listeners are. Port 0 picks a free one.
 type HTTP struct {
-	Addr      string `env:"HTTP_ADDR"`  // the API
-	AdminAddr string `env:"ADMIN_ADDR"` // health, metrics, and what operators do
+	Addr string `env:"HTTP_ADDR"` // the API
+	// MaxConnections is how many connections the API has at a time.
+	MaxConnections int    `env:"HTTP_MAX_CONNECTIONS"`
+	AdminAddr      string `env:"ADMIN_ADDR"` // health, metrics, and what operators do
 	// AdminToken is what operators have to show; empty: nothing. The admin listener must have one to be reached from elsewhere.
 	AdminToken Secret `env:"ADMIN_TOKEN"`
 }
@@ -122,7 +124,7 @@ func Default() Config {
 		Roles:      Roles{API: true, Relay: true},
 		Database:   Database{MaxConns: 16},
 		NATS:       NATS{URL: "nats://127.0.0.1:4222"},
-		HTTP:       HTTP{Addr: "127.0.0.1:8080", AdminAddr: "127.0.0.1:8090"},
+		HTTP:       HTTP{Addr: "127.0.0.1:8080", MaxConnections: 512, AdminAddr: "127.0.0.1:8090"},
 		Stream:     Stream{Name: "ORDERS", Replicas: 1},
 		Outbox:     Outbox{LeaseTTL: 3 * time.Second, PollInterval: 500 * time.Millisecond, BatchSize: 1000},
 		Subscriber: Subscriber{MaxAttempts: 10},

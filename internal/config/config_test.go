@@ -28,7 +28,7 @@ func TestDefaultsAreTheContract(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, c.Database.URL)
 	require.Equal(t, config.URL("nats://127.0.0.1:4222"), c.NATS.URL)
-	require.Equal(t, config.HTTP{Addr: "127.0.0.1:8080", AdminAddr: "127.0.0.1:8090"}, c.HTTP)
+	require.Equal(t, config.HTTP{Addr: "127.0.0.1:8080", MaxConnections: 512, AdminAddr: "127.0.0.1:8090"}, c.HTTP)
 	require.Equal(t, config.Stream{Name: "ORDERS", Replicas: 1}, c.Stream)
 	require.Equal(t, config.Outbox{LeaseTTL: 3 * time.Second, PollInterval: 500 * time.Millisecond, BatchSize: 1000}, c.Outbox)
 	require.Equal(t, config.Subscriber{MaxAttempts: 10}, c.Subscriber)
@@ -51,7 +51,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	require.NoError(t, flags.Parse([]string{"--fresh", "--subscribers=3", "--postgres-port=5432", "--nats-port=4222", "--id=billing", "--roles", "relay"}))
 	c, err := config.NewBuilder().Flags(flags).Environment([]string{
 		"DATABASE_URL=postgres://u:p@db:5432/orders", "DATABASE_MAX_CONNS=8", "NATS_URL=nats://a:4222,tls://b:4222",
-		"HTTP_ADDR=:80", "ADMIN_ADDR=:0", "ADMIN_TOKEN=0123456789abcdef", "INSTANCE_ID=one", "STREAM_NAME=ORDERS-2", "STREAM_MAX_BYTES=1073741824",
+		"HTTP_ADDR=:80", "HTTP_MAX_CONNECTIONS=100", "ADMIN_ADDR=:0", "ADMIN_TOKEN=0123456789abcdef", "INSTANCE_ID=one", "STREAM_NAME=ORDERS-2", "STREAM_MAX_BYTES=1073741824",
 		"STREAM_MAX_AGE=168h", "STREAM_REPLICAS=3", "OUTBOX_LEASE_TTL=1s", "OUTBOX_POLL_INTERVAL=100ms",
 		"OUTBOX_BATCH_SIZE=10", "OUTBOX_RETENTION=168h", "SUBSCRIBER_MAX_ATTEMPTS=3", "INBOX_RETENTION=337h",
 		"NATS_CREDS=" + creds, "NATS_TLS_CA=" + authority.File, "NATS_TLS_CERT=" + certificate, "NATS_TLS_KEY=" + key, "NATS_INBOX_PREFIX=_INBOX.me",
@@ -62,7 +62,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	require.Equal(t, config.NATS{
 		URL: "nats://a:4222,tls://b:4222", Creds: creds, CA: authority.File, Cert: certificate, Key: key, InboxPrefix: "_INBOX.me",
 	}, c.NATS)
-	require.Equal(t, config.HTTP{Addr: ":80", AdminAddr: ":0", AdminToken: "0123456789abcdef"}, c.HTTP)
+	require.Equal(t, config.HTTP{Addr: ":80", MaxConnections: 100, AdminAddr: ":0", AdminToken: "0123456789abcdef"}, c.HTTP)
 	require.Equal(t, "one", c.InstanceID)
 	require.Equal(t, config.Stream{Name: "ORDERS-2", MaxBytes: 1 << 30, MaxAge: 168 * time.Hour, Replicas: 3}, c.Stream)
 	require.Equal(t, config.Outbox{
@@ -107,7 +107,7 @@ func TestPrecedence(t *testing.T) {
 		Environment([]string{"HTTP_ADDR=127.0.0.1:1", "ADMIN_ADDR=127.0.0.1:3", "STREAM_NAME=FROM_ENV", "LOG_LEVEL="}).
 		Build()
 	require.NoError(t, err)
-	require.Equal(t, config.HTTP{Addr: "127.0.0.1:2", AdminAddr: "127.0.0.1:3"}, c.HTTP, "a flag wins only when it was given")
+	require.Equal(t, config.HTTP{Addr: "127.0.0.1:2", MaxConnections: 512, AdminAddr: "127.0.0.1:3"}, c.HTTP, "a flag wins only when it was given")
 	require.Equal(t, "FROM_CODE", c.Stream.Name)
 	require.Equal(t, config.FromFlag, c.Source(config.HTTPAddr))
 	require.Equal(t, config.FromEnvironment, c.Source(config.AdminAddr))
@@ -167,6 +167,7 @@ func TestProblems(t *testing.T) {
 		{"HTTP_ADDR=8080", `HTTP_ADDR is "8080"; it must be ` + address},
 		{"HTTP_ADDR=localhost:http", `HTTP_ADDR is "localhost:http"; it must be ` + address},
 		{"HTTP_ADDR=:65536", `HTTP_ADDR is ":65536"; it must be ` + address},
+		{"HTTP_MAX_CONNECTIONS=15", `HTTP_MAX_CONNECTIONS is "15"; it must be a whole number from 16 to 100000`},
 		{"ADMIN_ADDR=x", `ADMIN_ADDR is "x"; it must be ` + admin},
 		{"ADMIN_ADDR=127.0.0.1:8080", `ADMIN_ADDR is "127.0.0.1:8080"; it must be ` + admin},
 		{"ADMIN_ADDR=:8090", `ADMIN_ADDR is ":8090"; it must be ` + admin},
@@ -323,6 +324,7 @@ NATS_TLS_CERT                                           default
 NATS_TLS_KEY                                            default
 NATS_INBOX_PREFIX                                       default
 HTTP_ADDR                127.0.0.1:8080                 default
+HTTP_MAX_CONNECTIONS     512                            default
 ADMIN_ADDR               127.0.0.1:8090                 default
 ADMIN_TOKEN                                             default
 INSTANCE_ID              one                            environment

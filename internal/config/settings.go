@@ -23,6 +23,7 @@ const (
 	NATSKey          Name = "NATS_TLS_KEY"
 	NATSInboxPrefix  Name = "NATS_INBOX_PREFIX"
 	HTTPAddr         Name = "HTTP_ADDR"
+	HTTPMaxConns     Name = "HTTP_MAX_CONNECTIONS"
 	AdminAddr        Name = "ADMIN_ADDR"
 	AdminToken       Name = "ADMIN_TOKEN"
 	InstanceID       Name = "INSTANCE_ID"
@@ -119,6 +120,10 @@ var settings = []setting{
 	{
 		name: HTTPAddr, flag: "http-addr", kind: "host:port", help: "where the API listens; port 0 picks a free one",
 		accepts: anAddress, ok: func(c Config) bool { return address(c.HTTP.Addr) },
+	},
+	{
+		name: HTTPMaxConns, accepts: "a whole number from 16 to 100000",
+		ok: func(c Config) bool { return within(c.HTTP.MaxConnections, 16, 100_000) },
 	},
 	{
 		name: AdminAddr, flag: "admin-addr", kind: "host:port",

@@ -184,6 +184,7 @@ func (e ParkedEventState) Valid() bool {
 
 // Defines values for ProblemCode.
 const (
+	ProblemCodeAmountTooLarge        ProblemCode = "amount_too_large"
 	ProblemCodeBodyTooLarge          ProblemCode = "body_too_large"
 	ProblemCodeDatabaseBusy          ProblemCode = "database_busy"
 	ProblemCodeDatabaseUnavailable   ProblemCode = "database_unavailable"
@@ -205,6 +206,7 @@ const (
 	ProblemCodeOrderNotFound         ProblemCode = "order_not_found"
 	ProblemCodeOrderStatus           ProblemCode = "order_status"
 	ProblemCodeOrderVersion          ProblemCode = "order_version"
+	ProblemCodeOverloaded            ProblemCode = "overloaded"
 	ProblemCodeRequestTimeout        ProblemCode = "request_timeout"
 	ProblemCodeRouteNotFound         ProblemCode = "route_not_found"
 	ProblemCodeSequenceBehind        ProblemCode = "sequence_behind"
@@ -217,6 +219,8 @@ const (
 // Valid indicates whether the value is a known member of the ProblemCode enum.
 func (e ProblemCode) Valid() bool {
 	switch e {
+	case ProblemCodeAmountTooLarge:
+		return true
 	case ProblemCodeBodyTooLarge:
 		return true
 	case ProblemCodeDatabaseBusy:
@@ -258,6 +262,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeOrderStatus:
 		return true
 	case ProblemCodeOrderVersion:
+		return true
+	case ProblemCodeOverloaded:
 		return true
 	case ProblemCodeRequestTimeout:
 		return true
@@ -483,8 +489,9 @@ type OrderPage struct {
 
 // OrderPlacement What to order.
 type OrderPlacement struct {
-	// Amount Greater than zero, with no more decimals than the currency has. It is read exactly, from its text: 100.5,
-	// 100.50, 1e2 and "100.50" are all fine.
+	// Amount Greater than zero, with no more decimals than the currency has, and at most 1,000,000,000,000 of its minor
+	// units: 10000000000.00 USD, 1000000000000 JPY. It is read exactly, from its text: 100.5, 100.50, 1e2 and
+	// "100.50" are all fine.
 	//
 	//
 	// Example: 100.5
@@ -503,8 +510,9 @@ type OrderPlacementAmount0 = float64
 // OrderPlacementAmount1 defines model for OrderPlacement.Amount.1.
 type OrderPlacementAmount1 = string
 
-// OrderPlacement_Amount Greater than zero, with no more decimals than the currency has. It is read exactly, from its text: 100.5,
-// 100.50, 1e2 and "100.50" are all fine.
+// OrderPlacement_Amount Greater than zero, with no more decimals than the currency has, and at most 1,000,000,000,000 of its minor
+// units: 10000000000.00 USD, 1000000000000 JPY. It is read exactly, from its text: 100.5, 100.50, 1e2 and
+// "100.50" are all fine.
 //
 // Example: 100.5
 type OrderPlacement_Amount struct {
@@ -764,13 +772,13 @@ type ListOrdersParamsStatus string
 
 // PlaceOrderParams defines parameters for PlaceOrder.
 type PlaceOrderParams struct {
-	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is.
+	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is, with those of the same customer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // CancelOrderParams defines parameters for CancelOrder.
 type CancelOrderParams struct {
-	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is.
+	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is, with those of the same customer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
 	// IfMatch The `ETag` of the order that the change is meant for, or several of them. `*` is any.
@@ -779,7 +787,7 @@ type CancelOrderParams struct {
 
 // PayOrderParams defines parameters for PayOrder.
 type PayOrderParams struct {
-	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is.
+	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is, with those of the same customer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
 	// IfMatch The `ETag` of the order that the change is meant for, or several of them. `*` is any.
@@ -788,7 +796,7 @@ type PayOrderParams struct {
 
 // ShipOrderParams defines parameters for ShipOrder.
 type ShipOrderParams struct {
-	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is.
+	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is, with those of the same customer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
 	// IfMatch The `ETag` of the order that the change is meant for, or several of them. `*` is any.

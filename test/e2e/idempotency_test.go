@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -34,6 +35,19 @@ func placeWith(api, key, body string) (given, error) {
 	return given{answer.StatusCode(), answer.HTTPResponse.Header.Get("Location"), string(answer.Body)}, nil
 }
 
+// change posts a change of an order with a key, and returns the status of the answer.
+func change(t *testing.T, api, id, verb, key, body string) int {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+api+"/orders/"+id+"/"+verb, strings.NewReader(body))
+	require.NoError(t, err)
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Idempotency-Key", key)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	return response.StatusCode
+}
+
 func requirePlaced(t *testing.T, db *sql.DB, orders int) {
 	t.Helper()
 	require.Equal(t, orders, count(t, db, "SELECT count(*) FROM orders"))
@@ -47,11 +61,11 @@ func TestIdempotencyKey(t *testing.T) {
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
 	defer db.Close()
-	_, err = db.Exec(`INSERT INTO idempotency_keys SELECT 'old-' || n, '', gen_random_uuid(), now() - interval '1 day'
+	_, err = db.Exec(`INSERT INTO request_keys SELECT 'somebody', 'old-' || n, sha256(''), gen_random_uuid(), now() - interval '1 day'
 		FROM generate_series(1, 2500) AS n`)
 	require.NoError(t, err)
 	apis := []string{infra.Serve(t, "first", environment).API(), infra.Serve(t, "second", environment).API()}
-	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM idempotency_keys") == 0 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM request_keys") == 0 }, patience, 10*time.Millisecond)
 
 	const clients = 16
 	answers := make([]given, clients)
@@ -89,7 +103,25 @@ func TestIdempotencyKey(t *testing.T) {
 	require.Contains(t, other.body, `"code":"idempotency_key_reused"`)
 	requirePlaced(t, db, 1)
 
-	_, err = db.Exec("UPDATE idempotency_keys SET created_at = created_at - interval '1 day'")
+	size, kept := "SELECT pg_relation_size('request_keys')", "SELECT count(*) FROM request_keys"
+	bytes, keys := count(t, db, size), count(t, db, kept)
+	const secret = "a reference that nobody else shall read"
+	for n := range 100 { // 404, 409, and what was done already
+		key := fmt.Sprintf("%0200d", n)
+		for id, status := range map[string]int{strings.Repeat("0", 8) + known.ID[8:]: 404, known.ID: 409} {
+			got := change(t, apis[n%2], id, "pay", key, `{"reference":"`+secret+`"}`)
+			require.Equal(t, status, got)
+		}
+		require.Equal(t, http.StatusOK, change(t, apis[n%2], known.ID, "pay", key, ""))
+	}
+	require.Equal(t, bytes, count(t, db, size), "the table does not grow")
+	require.Equal(t, keys, count(t, db, kept))
+	require.Equal(t, http.StatusOK, change(t, apis[0], known.ID, "ship", "s", `{"carrier":"`+secret+`"}`))
+	require.Equal(t, keys+1, count(t, db, kept))
+	require.Zero(t, count(t, db, "SELECT count(*) FROM request_keys AS k WHERE strpos(k::text, 'reference') > 0"))
+	require.Zero(t, count(t, db, "SELECT count(*) FROM idempotency_keys"))
+
+	_, err = db.Exec("UPDATE request_keys SET created_at = created_at - interval '1 day'")
 	require.NoError(t, err)
 	later, err := placeWith(apis[0], "k", order)
 	require.NoError(t, err)
@@ -152,7 +184,7 @@ func TestRetryAfterAKill(t *testing.T) {
 				answer, err := placeWith(second.API(), "k", order)
 				retried <- result{answer, err}
 			}()
-			waiting("%INSERT INTO idempotency_keys%", "transactionid")
+			waiting("%INSERT INTO request_keys%", "transactionid")
 			_, err = lock.ExecContext(t.Context(), "SELECT pg_advisory_unlock(1)")
 			require.NoError(t, err)
 

@@ -32,7 +32,7 @@ func administered(t *testing.T, database string) (admin *sql.DB, name string) {
 	return openDB(t, parsed.String()), name
 }
 
-func change(t *testing.T, db *sql.DB, format string, arguments ...any) {
+func alter(t *testing.T, db *sql.DB, format string, arguments ...any) {
 	t.Helper()
 	_, err := db.Exec(fmt.Sprintf(format, arguments...))
 	require.NoError(t, err)
@@ -43,10 +43,10 @@ func TestOddSettings(t *testing.T) {
 	t.Parallel()
 	database, broker := infra.Database(t), infra.Broker(t)
 	admin, name := administered(t, database)
-	change(t, admin, "DROP DATABASE %s WITH (FORCE)", name)
-	change(t, admin, "CREATE DATABASE %s", name)
+	alter(t, admin, "DROP DATABASE %s WITH (FORCE)", name)
+	alter(t, admin, "CREATE DATABASE %s", name)
 	for _, setting := range oddSettings {
-		change(t, admin, "ALTER DATABASE %s SET %s", name, setting)
+		alter(t, admin, "ALTER DATABASE %s SET %s", name, setting)
 	}
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s", "SUBSCRIBER_MAX_ATTEMPTS=1"}
 	app := infra.Serve(t, "app", environment)
@@ -60,7 +60,7 @@ func TestOddSettings(t *testing.T) {
 
 	db := openDB(t, database+"&datestyle=ISO&client_encoding=UTF8&statement_timeout=0&standard_conforming_strings=on&lock_timeout=0")
 	eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == 1 }, "nothing is applied")
-	change(t, db, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
+	alter(t, db, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
 		VALUES (gen_random_uuid(), 'order', 'x', 1, 'outboxie.order.created.v1', 'orders.created', '{"amount": "nonsense"}')`)
 	eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM dead_letters WHERE state = 'dead'") == 1 }, "nothing is set aside")
 	for command, want := range map[string]string{"subscriber dead --id emails": "order/x", "outbox status": "relaying", "migrate status": "applied"} {
@@ -85,8 +85,8 @@ func TestReadOnlyForAWhile(t *testing.T) {
 	}
 	events(1)
 
-	change(t, admin, "ALTER DATABASE %s SET default_transaction_read_only = on", name)
-	change(t, admin, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '%s'", name)
+	alter(t, admin, "ALTER DATABASE %s SET default_transaction_read_only = on", name)
+	alter(t, admin, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '%s'", name)
 	for began := time.Now(); time.Since(began) < 3*time.Second; time.Sleep(50 * time.Millisecond) {
 		_, err := infra.Place(app.API())
 		require.Error(t, err)
@@ -100,7 +100,7 @@ func TestReadOnlyForAWhile(t *testing.T) {
 	require.Contains(t, said, "nobody leads", "and is told")
 	require.Contains(t, app.String(), "read-only")
 
-	change(t, admin, "ALTER DATABASE %s RESET default_transaction_read_only", name)
+	alter(t, admin, "ALTER DATABASE %s RESET default_transaction_read_only", name)
 	reset := time.Now()
 	eventually(t, func() bool { _, err := infra.Place(app.API()); return err == nil }, "no order is accepted")
 	events(2)

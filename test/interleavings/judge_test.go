@@ -104,7 +104,7 @@ func versionsOf(rows map[string][]row) (found []violation) {
 			found = append(found, violation{versions, fmt.Sprintf("order %s has version %d, its last event %d", order.text("id"), stored, last)})
 		}
 	}
-	for _, key := range rows["idempotency_keys"] {
+	for _, key := range rows["request_keys"] {
 		if !slices.ContainsFunc(rows["orders"], func(o row) bool { return o.text("id") == key.text("order_id") }) {
 			found = append(found, violation{versions, "the order of key " + key.text("key") + " does not exist"})
 		}

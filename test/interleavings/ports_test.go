@@ -64,6 +64,7 @@ var reads = []string{
 // within are the methods of a transaction, which are called in an operation that is one.
 var within = map[string]string{
 	"ordering.Keys.Claim":    "ordering.UnitOfWork.Do",
+	"ordering.Keys.Held":     "ordering.UnitOfWork.Do",
 	"ordering.Orders.Get":    "ordering.UnitOfWork.Do",
 	"ordering.Orders.Save":   "ordering.UnitOfWork.Do",
 	"ordering.Orders.List":   "ordering.UnitOfWork.Do",

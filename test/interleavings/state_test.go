@@ -96,8 +96,9 @@ func orderRows() string {
 	const row = "INSERT INTO orders (id, customer_id, amount_minor, currency, status, version, created_at, updated_at) VALUES "
 	return row + fmt.Sprintf("('%s', '%s', 100, 'EUR', 'created', 1, '2020-01-01', '2020-01-01'), ", created, customer) +
 		fmt.Sprintf("('%s', '%s', 100, 'EUR', 'paid', 2, '2020-01-01', '2020-01-01');", paid, customer) +
-		fmt.Sprintf(`INSERT INTO idempotency_keys VALUES ('expired', 'of old', '%s', '2020-01-01'),
-			('expired too', 'of old', '%s', '2020-01-02');`, created, created)
+		fmt.Sprintf(`INSERT INTO request_keys VALUES ('%s', 'expired', sha256('of old'), '%s', '2020-01-01'),
+			('%s', 'expired too', sha256('of old'), '%s', '2020-01-02');`, customer, created, customer, created) +
+		fmt.Sprintf("INSERT INTO idempotency_keys VALUES ('expired before', 'of old', '%s', '2020-01-01');", created)
 }
 
 func relayRows(halt string) string {

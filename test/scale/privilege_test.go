@@ -281,7 +281,7 @@ func requireSweeps(t *testing.T, p *privileged) {
 		t.Cleanup(func() { _ = db.Close() })
 		return db
 	}
-	_, err := p.admin.Exec("INSERT INTO idempotency_keys VALUES ('old', 'x', gen_random_uuid(), now() - interval '2 days')")
+	_, err := p.admin.Exec("INSERT INTO request_keys VALUES ('old', 'x', sha256(''), gen_random_uuid(), now() - interval '2 days')")
 	require.NoError(t, err)
 	deleted, err := postgres.NewExpiredKeys(db(writer)).Delete(ctx, 10)
 	require.NoError(t, err)

@@ -58,7 +58,7 @@ func requireRefusedByPostgres(t *testing.T, p *privileged) {
 		relayer: {
 			"UPDATE outboxie_engine_migrations SET is_applied = false", "DELETE FROM outboxie_engine_migration_lock",
 			"INSERT INTO outbox DEFAULT VALUES", "UPDATE outbox SET payload = '{}'", "UPDATE outbox SET event_id = gen_random_uuid()",
-			"TRUNCATE outbox", "SELECT FROM orders", "SELECT FROM idempotency_keys", "SELECT FROM inbox", "DELETE FROM leases",
+			"TRUNCATE outbox", "SELECT FROM orders", "SELECT FROM request_keys", "SELECT FROM idempotency_keys", "SELECT FROM inbox", "DELETE FROM leases",
 			"DELETE FROM outbox_cursor", "SELECT FROM customer_totals", "CREATE TABLE more ()",
 		},
 		subscriber: {

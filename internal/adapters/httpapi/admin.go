@@ -67,10 +67,13 @@ func NewAdmin(options AdminOptions) *Admin {
 	if options.Metrics != nil {
 		engine.GET("/metrics", gin.WrapH(options.Metrics))
 	}
-	operators{options.Desk, options.Attendant}.serve(engine)
+	operators{options.Desk, options.Attendant, newBodies(options.Logger)}.serve(engine)
 	engine.GET("/debug/pprof/*profile", profile)
 	answerHead(engine)
-	return &Admin{newServer(AdminName, options.Addr, options.Listener, engine, options.Timeouts.orDefault(), options.Logger)}
+	return &Admin{newServer(serverOptions{
+		name: AdminName, addr: options.Addr, bound: options.Listener, most: adminConnections,
+		timeouts: options.Timeouts.orDefault(), logger: options.Logger,
+	}, engine)}
 }
 
 // notProbe tells what is neither traced nor open to everybody from what asks how the process is, every few seconds.

@@ -4,6 +4,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"log/slog"
 	"net"
 
@@ -28,6 +29,7 @@ type Options struct {
 	MeterProvider  metric.MeterProvider
 	Propagator     propagation.TextMapPropagator
 	Timeouts       Timeouts
+	MaxConnections int // at a time; 0 is 512
 }
 
 // API is the order service's server.
@@ -37,7 +39,7 @@ type API struct{ *Server }
 func NewAPI(options Options) *API {
 	timeouts := options.Timeouts.orDefault()
 	engine := newEngine(options.Logger, traced(options.TracerProvider, options.MeterProvider, options.Propagator))
-	engine.Use(readParameters, readBody, endAfter(timeouts.Handle))
+	engine.Use(readParameters, newBodies(options.Logger).read, endAfter(timeouts.Handle))
 	strict := NewStrictHandlerWithOptions(orders{options.Service}, nil, StrictGinServerOptions{
 		RequestErrorHandlerFunc:  refuseBody,
 		HandlerErrorFunc:         refuse,
@@ -48,7 +50,10 @@ func NewAPI(options Options) *API {
 	})
 	serveDocs(engine)
 	answerHead(engine)
-	return &API{newServer(APIName, options.Addr, options.Listener, engine, timeouts, options.Logger)}
+	return &API{newServer(serverOptions{
+		name: APIName, addr: options.Addr, bound: options.Listener, most: cmp.Or(options.MaxConnections, usualConnections),
+		timeouts: timeouts, logger: options.Logger,
+	}, engine)}
 }
 
 // refuseParameter answers what the generated code cannot read. Parameters are texts, each given once: that is an id which is

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"mime"
 	"net/http"
 	"os"
@@ -12,39 +13,85 @@ import (
 	"strings"
 
 	"github.com/gin-gonic/gin"
-
-	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-const longestBody = 1 << 20 // bytes
+const (
+	// longestBody is ten times as long as anything that the contract allows, in bytes.
+	longestBody = 64 << 10
+	// longBody is what a body may have without one of the places for long ones. The longest order, payment or shipment is
+	// shorter, however it is written.
+	longBody = 8 << 10
+	// longBodies is how many longer ones there may be at a time, from their arrival to the answer.
+	longBodies = 32
+)
 
-// readBody lets a request through whose body is absent, or is one well-formed JSON text of at most 1 MiB sent as
-// application/json. It reads the whole body, so that handlers never wait for the client.
-func readBody(c *gin.Context) {
+// bodies reads the bodies of one server's requests.
+type bodies struct {
+	long    chan struct{} // holds a token for each long body
+	refused *occasionally
+}
+
+func newBodies(logger *slog.Logger) *bodies {
+	return &bodies{long: make(chan struct{}, longBodies), refused: &occasionally{logger: logger.With("most", longBodies)}}
+}
+
+// read lets a request through whose body is absent, or is one well-formed JSON text of at most 64 KiB sent as
+// application/json. It reads the whole body, so that handlers never wait for the client. A long body has its place until the
+// request is answered; if there is none, the answer is errOverload.
+func (b *bodies) read(c *gin.Context) {
 	if c.Request.ContentLength > longestBody {
-		refuse(c, errTooLong)
+		hangUp(c, errTooLong)
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, longestBody))
-	if err == nil {
-		err = judgeBody(c.Request.Header, body)
+	from := http.MaxBytesReader(c.Writer, c.Request.Body, longestBody)
+	var body []byte
+	var err error
+	long := c.Request.ContentLength > longBody
+	if !long {
+		body, err = io.ReadAll(io.LimitReader(from, longBody))
+		long = err == nil && len(body) == longBody
 	}
+	if long {
+		select {
+		case b.long <- struct{}{}:
+			defer func() { <-b.long }()
+		default:
+			b.refused.warn("refused bodies over 8 KiB: too many of them are being read, or wait for their answer")
+			hangUp(c, errOverload)
+			return
+		}
+		var rest []byte
+		rest, err = io.ReadAll(from)
+		body = append(body, rest...)
+	}
+	if err != nil {
+		hangUp(c, unread(err))
+		return
+	}
+	if err := judgeBody(c.Request.Header, body); err != nil {
+		refuse(c, err)
+		return
+	}
+	c.Request.Body = io.NopCloser(bytes.NewReader(body))
+	c.Next()
+}
+
+// unread says why a body could not be read.
+func unread(err error) error {
 	var tooLong *http.MaxBytesError
-	var judged *fault.Error
 	switch {
-	case err == nil:
-		c.Request.Body = io.NopCloser(bytes.NewReader(body))
-	case errors.As(err, &judged):
-		refuse(c, judged)
 	case errors.As(err, &tooLong):
-		refuse(c, errTooLong)
+		return errTooLong
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.Header("Connection", "close")
-		refuse(c, errSlow)
-	default:
-		c.Header("Connection", "close")
-		refuse(c, errBody.With("the body could not be read to its end"))
+		return errSlow
 	}
+	return errBody.With("the body could not be read to its end")
+}
+
+// hangUp refuses a request whose body was not read. The connection ends with the answer, so that nobody waits for the rest.
+func hangUp(c *gin.Context, err error) {
+	c.Header("Connection", "close")
+	refuse(c, err)
 }
 
 func judgeBody(header http.Header, body []byte) error {
@@ -62,7 +109,7 @@ func judgeBody(header http.Header, body []byte) error {
 	if err := json.Unmarshal(body, new(json.RawMessage)); err != nil {
 		return errBody.With("the body is not JSON: %s", err)
 	}
-	return nil
+	return judgeText(body)
 }
 
 // refuseBody answers what the generated code says of a body that readBody let through.
@@ -81,14 +128,18 @@ type object struct {
 	names   []string // of members, in the order they were sent
 }
 
-// UnmarshalJSON reads an object. A member that is given twice is wrong.
+// mostMembers is how many members of an object are read. It is more than any object may have by as many as one answer names.
+const mostMembers = 10 + mostBlamed
+
+// UnmarshalJSON reads an object. A member that is given twice is wrong. Of an object with too many members it leaves out the
+// last ones: what it has read is wrong in more places than an answer names.
 func (o *object) UnmarshalJSON(text []byte) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
 		return errBody.With("the body must be a JSON object, not %s", kindOf(text))
 	}
 	*o = object{members: map[string]json.RawMessage{}}
-	for decoder.More() {
+	for decoder.More() && len(o.names) <= mostMembers && !o.full() {
 		token, err := decoder.Token()
 		if err != nil {
 			return err
@@ -111,6 +162,9 @@ func (o *object) UnmarshalJSON(text []byte) error {
 // only blames every member that is none of known.
 func (o *object) only(known ...string) {
 	for _, name := range o.names {
+		if o.full() {
+			return
+		}
 		if !slices.Contains(known, name) {
 			o.blame(name, "is not known; known are "+strings.Join(known, ", "))
 		}

@@ -13,3 +13,11 @@ var (
 	CursorOf   = cursorOf
 	ReadCursor = readCursor
 )
+
+// Idle returns how many connections are idle.
+func (s *Server) Idle() int {
+	l := s.listener.(*connections)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.idle)
+}

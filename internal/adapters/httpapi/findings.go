@@ -2,11 +2,13 @@ package httpapi
 
 import (
 	"errors"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
 
@@ -35,7 +37,14 @@ func (i *invalid) Error() string { return i.fault.Error() }
 func (i *invalid) Unwrap() error { return i.fault }
 
 // blame names a member of the body.
-func (f *findings) blame(name, reason string) { f.wrong = append(f.wrong, inBody(name, reason)) }
+func (f *findings) blame(name, reason string) {
+	if !f.full() {
+		f.wrong = append(f.wrong, inBody(name, reason))
+	}
+}
+
+// full reports whether an answer can name no more. To look for more is of no use then.
+func (f *findings) full() bool { return len(f.wrong) >= mostBlamed }
 
 func inBody(name, reason string) FieldError {
 	pointer := "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(shortened(name)) // RFC 6901
@@ -44,6 +53,9 @@ func inBody(name, reason string) FieldError {
 
 // blameParameter names a parameter in path, query or header.
 func (f *findings) blameParameter(name, reason string) {
+	if f.full() {
+		return
+	}
 	name = shortened(name)
 	f.wrong = append(f.wrong, FieldError{Parameter: &name, Reason: reason})
 }
@@ -79,11 +91,11 @@ func (f *findings) err() error {
 	case len(f.wrong) == 1 && len(f.causes) == 1:
 		return &invalid{f.causes[0], f.wrong}
 	}
-	return &invalid{errRequest, f.wrong[:min(len(f.wrong), mostBlamed)]}
+	return &invalid{errRequest, f.wrong}
 }
 
-// readParameters lets a request through whose parameters can be told apart: in the query and in the headers that mean
-// something, each is given once.
+// readParameters lets a request through whose parameters can be told apart: the query is UTF-8, and in the query and in the
+// headers that mean something, each is given once.
 func readParameters(c *gin.Context) {
 	query, err := url.ParseQuery(c.Request.URL.RawQuery)
 	if err != nil {
@@ -91,12 +103,15 @@ func readParameters(c *gin.Context) {
 		return
 	}
 	var in findings
-	for name, values := range query {
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		values := query[name]
+		if !utf8.ValidString(name) || slices.ContainsFunc(values, func(text string) bool { return !utf8.ValidString(text) }) {
+			in.blameParameter(name, "is not UTF-8")
+		}
 		if len(values) > 1 {
 			in.blameParameter(name, "is given more than once")
 		}
 	}
-	slices.SortFunc(in.wrong, func(a, b FieldError) int { return strings.Compare(*a.Parameter, *b.Parameter) })
 	for _, name := range []string{ordering.KeyHeader, matchHeader} {
 		if len(c.Request.Header.Values(name)) > 1 {
 			in.blameParameter(name, "is given more than once")
@@ -116,12 +131,11 @@ type parameters struct {
 // parametersOf reads a query that has no other parameters than known.
 func parametersOf(c *gin.Context, known ...string) *parameters {
 	in := &parameters{query: c.Request.URL.Query()}
-	for name := range in.query {
+	for _, name := range slices.Sorted(maps.Keys(in.query)) {
 		if !slices.Contains(known, name) {
 			in.blameParameter(name, "is not known; known are "+strings.Join(known, ", "))
 		}
 	}
-	slices.SortFunc(in.wrong, func(a, b FieldError) int { return strings.Compare(*a.Parameter, *b.Parameter) })
 	return in
 }
 

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/propagation"
@@ -37,7 +38,7 @@ func wishOf(body []byte) *wish {
 	members := map[string]any{}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber()
-	if start, err := decoder.Token(); !json.Valid(body) || err != nil || start != json.Delim('{') {
+	if start, err := decoder.Token(); !json.Valid(body) || !isText(body) || err != nil || start != json.Delim('{') {
 		return nil
 	}
 	for decoder.More() {
@@ -60,13 +61,28 @@ func wishOf(body []byte) *wish {
 	if number, is := members["amount"].(json.Number); is {
 		amount = number.String()
 	}
-	_, notMoney := order.ParseMoney(amount, order.Currency(currency))
+	money, notMoney := order.ParseMoney(amount, order.Currency(currency))
 	_, notCurrency := order.ParseCurrency(currency)
-	if len(members) != 3 || !aUUID.MatchString(customer) || notCurrency != nil || notMoney != nil {
+	if len(members) != 3 || !aUUID.MatchString(customer) || notCurrency != nil || notMoney != nil || money.Minor() > order.MaxAmount {
 		return nil
 	}
 	worth, _ := new(big.Rat).SetString(amount)
 	return &wish{customer: strings.ToLower(customer), amount: worth, currency: currency}
+}
+
+// isText reports whether package json reads a well-formed text as it is. What it cannot read it replaces with U+FFFD.
+func isText(body []byte) bool {
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.UseNumber()
+	read, escapes := 0, strings.ToLower(strings.ReplaceAll(string(body), `\\`, "__"))
+	for {
+		token, err := decoder.Token()
+		if err != nil {
+			return read == strings.Count(string(body), "\ufffd")+strings.Count(escapes, `\ufffd`) && utf8.Valid(body)
+		}
+		text, _ := token.(string)
+		read += strings.Count(text, "\ufffd")
+	}
 }
 
 // Whatever is posted as an order, the answer is 201 and the order that was asked for, with its key, or 400 and a problem,
@@ -92,6 +108,14 @@ func FuzzPlaceOrder(f *testing.F) {
 		{"100.50", "1,\"\xff\":1,\"\xfe\":2"},
 		{"550e", "550E"},
 		{"550e", "\u212a50e"},
+		{"550e", `\ud800`},
+		{"550e", "\xff"},
+		{"EUR", `\ud83d\ude00`},
+		{"EUR", `\udc00`},
+		{"currency", `\ufffd`},
+		{"currency", "\ufffd"},
+		{"100.50", "1e10"},
+		{"100.50", "10000000000.01"},
 		{"{", " [{"},
 		{"}", "}}"},
 		{"}", "\u00a0}"},

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -50,11 +51,13 @@ func tellTrace(c *gin.Context) {
 	}
 }
 
-// longestHeaders is what a request's headers may take. The server itself cuts off what takes far more, before anybody could
-// answer it with a problem.
+// longestHeaders is what a request's headers may take, each with headerCosts more than its text, as HTTP/2 counts: many short
+// ones need far more memory than their text. The server itself, which adds 4 KiB, cuts off what takes more, before
+// anybody could answer it with a problem.
 const (
 	longestHeaders = 16 << 10
-	cutOffHeaders  = 32 << 10
+	cutOffHeaders  = longestHeaders
+	headerCosts    = 32
 )
 
 // limitHeaders lets a request through whose headers are not too large, and tells browsers not to guess what the answer is.
@@ -63,7 +66,7 @@ func limitHeaders(c *gin.Context) {
 	size := len(c.Request.RequestURI)
 	for name, values := range c.Request.Header {
 		for _, value := range values {
-			size += len(name) + len(value) + len(": \r\n")
+			size += len(name) + len(value) + headerCosts
 		}
 	}
 	if size > longestHeaders {
@@ -72,16 +75,16 @@ func limitHeaders(c *gin.Context) {
 }
 
 // logAccess logs one line for each request, with the reason if the failure is ours: a bug as an error, what is
-// unavailable as a warning, everything else for debugging only.
+// unavailable as a warning, everything else for debugging only. Overload is logged where it is noticed, and less often.
 func logAccess(logger *slog.Logger) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		start := time.Now()
 		c.Next()
-		level, status := slog.LevelDebug, c.Writer.Status()
+		level, status, last := slog.LevelDebug, c.Writer.Status(), c.Errors.Last()
 		switch {
 		case status == http.StatusInternalServerError:
 			level = slog.LevelError
-		case status > http.StatusInternalServerError:
+		case status > http.StatusInternalServerError && (last == nil || !errors.Is(last.Err, errOverload)):
 			level = slog.LevelWarn
 		}
 		attrs := []slog.Attr{
@@ -90,7 +93,7 @@ func logAccess(logger *slog.Logger) gin.HandlerFunc {
 			slog.Int("status", status),
 			slog.Duration("took", time.Since(start)),
 		}
-		if last := c.Errors.Last(); last != nil {
+		if last != nil {
 			attrs = append(attrs, slog.String("error", last.Error()))
 		}
 		logger.LogAttrs(c.Request.Context(), level, "answered a request", attrs...)

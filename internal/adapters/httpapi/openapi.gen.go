@@ -185,6 +185,7 @@ func (e ParkedEventState) Valid() bool {
 
 // Defines values for ProblemCode.
 const (
+	ProblemCodeAmountTooLarge        ProblemCode = "amount_too_large"
 	ProblemCodeBodyTooLarge          ProblemCode = "body_too_large"
 	ProblemCodeDatabaseBusy          ProblemCode = "database_busy"
 	ProblemCodeDatabaseUnavailable   ProblemCode = "database_unavailable"
@@ -206,6 +207,7 @@ const (
 	ProblemCodeOrderNotFound         ProblemCode = "order_not_found"
 	ProblemCodeOrderStatus           ProblemCode = "order_status"
 	ProblemCodeOrderVersion          ProblemCode = "order_version"
+	ProblemCodeOverloaded            ProblemCode = "overloaded"
 	ProblemCodeRequestTimeout        ProblemCode = "request_timeout"
 	ProblemCodeRouteNotFound         ProblemCode = "route_not_found"
 	ProblemCodeSequenceBehind        ProblemCode = "sequence_behind"
@@ -218,6 +220,8 @@ const (
 // Valid indicates whether the value is a known member of the ProblemCode enum.
 func (e ProblemCode) Valid() bool {
 	switch e {
+	case ProblemCodeAmountTooLarge:
+		return true
 	case ProblemCodeBodyTooLarge:
 		return true
 	case ProblemCodeDatabaseBusy:
@@ -259,6 +263,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeOrderStatus:
 		return true
 	case ProblemCodeOrderVersion:
+		return true
+	case ProblemCodeOverloaded:
 		return true
 	case ProblemCodeRequestTimeout:
 		return true
@@ -673,13 +679,13 @@ type ListOrdersParams struct {
 
 // PlaceOrderParams defines parameters for PlaceOrder.
 type PlaceOrderParams struct {
-	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is.
+	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is, with those of the same customer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // CancelOrderParams defines parameters for CancelOrder.
 type CancelOrderParams struct {
-	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is.
+	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is, with those of the same customer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
 	// IfMatch The `ETag` of the order that the change is meant for, or several of them. `*` is any.
@@ -688,7 +694,7 @@ type CancelOrderParams struct {
 
 // PayOrderParams defines parameters for PayOrder.
 type PayOrderParams struct {
-	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is.
+	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is, with those of the same customer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
 	// IfMatch The `ETag` of the order that the change is meant for, or several of them. `*` is any.
@@ -697,7 +703,7 @@ type PayOrderParams struct {
 
 // ShipOrderParams defines parameters for ShipOrder.
 type ShipOrderParams struct {
-	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is.
+	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is, with those of the same customer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
 	// IfMatch The `ETag` of the order that the change is meant for, or several of them. `*` is any.

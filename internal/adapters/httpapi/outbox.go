@@ -22,13 +22,14 @@ const (
 type operators struct {
 	desk      operating.Desk
 	attendant ports.Attendant
+	bodies    *bodies
 }
 
 func (o operators) serve(routes gin.IRoutes) {
 	routes.GET("/outbox/status", o.status)
 	routes.GET("/outbox/events", o.events)
 	routes.GET("/outbox/parked", o.parked)
-	routes.POST("/outbox/redrive", readBody, o.redrive)
+	routes.POST("/outbox/redrive", o.bodies.read, o.redrive)
 }
 
 func (o operators) status(c *gin.Context) {

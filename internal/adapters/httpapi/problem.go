@@ -14,18 +14,19 @@ import (
 
 // What HTTP itself has to refuse.
 var (
-	errRequest = fault.New(fault.Invalid, "invalid_request", "the request is wrong in the fields that errors names")
-	errBody    = fault.New(fault.Invalid, "malformed_body", "the body is not JSON")
-	errTooLong = fault.New(fault.Invalid, "body_too_large", "the body is larger than 1 MiB")
-	errMedia   = fault.New(fault.Invalid, "unsupported_media_type", "the body must be sent as application/json in UTF-8")
-	errSlow    = fault.New(fault.Invalid, "request_timeout", "the body did not arrive in time")
-	errRoute   = fault.New(fault.NotFound, "route_not_found", "there is nothing at this path")
-	errMethod  = fault.New(fault.Invalid, "method_not_allowed", "the path has no such method; Allow names those it has")
-	errTimeout = fault.New(fault.Unavailable, "timeout", "the answer took too long; whether the change was made is not known")
-	errHeaders = fault.New(fault.Invalid, "headers_too_large", "the request's headers are larger than 16 KiB")
-	errToken   = fault.New(fault.Invalid, "unauthorized", "the admin listener needs its token: Authorization: Bearer ADMIN_TOKEN")
-	errDown    = fault.New(fault.Unavailable, "unavailable", "something that this needs cannot be reached at the moment")
-	errBug     = fault.New(fault.Internal, "internal", "something went wrong on our side; the trace id helps to find out what")
+	errRequest  = fault.New(fault.Invalid, "invalid_request", "the request is wrong in the fields that errors names")
+	errBody     = fault.New(fault.Invalid, "malformed_body", "the body is not JSON")
+	errTooLong  = fault.New(fault.Invalid, "body_too_large", "the body is larger than 64 KiB")
+	errMedia    = fault.New(fault.Invalid, "unsupported_media_type", "the body must be sent as application/json in UTF-8")
+	errSlow     = fault.New(fault.Invalid, "request_timeout", "the body did not arrive in time")
+	errRoute    = fault.New(fault.NotFound, "route_not_found", "there is nothing at this path")
+	errMethod   = fault.New(fault.Invalid, "method_not_allowed", "the path has no such method; Allow names those it has")
+	errTimeout  = fault.New(fault.Unavailable, "timeout", "the answer took too long; whether the change was made is not known")
+	errHeaders  = fault.New(fault.Invalid, "headers_too_large", "the request's headers are larger than 16 KiB")
+	errToken    = fault.New(fault.Invalid, "unauthorized", "the admin listener needs its token: Authorization: Bearer ADMIN_TOKEN")
+	errOverload = fault.New(fault.Unavailable, "overloaded", "too many connections or long bodies at a time; nothing was done")
+	errDown     = fault.New(fault.Unavailable, "unavailable", "something that this needs cannot be reached at the moment")
+	errBug      = fault.New(fault.Internal, "internal", "something went wrong on our side; the trace id helps to find out what")
 )
 
 // statusOf is the one table from faults to statuses. What HTTP has an own status for goes by its code, everything else by

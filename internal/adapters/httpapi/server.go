@@ -32,21 +32,29 @@ func (t Timeouts) orDefault() Timeouts {
 
 // Server is one listener and what it serves. Listen comes first, then Serve; Shutdown ends it for good.
 type Server struct {
-	name     string
-	addr     string
+	serverOptions
 	http     *http.Server
 	listener net.Listener
 }
 
-func newServer(name, addr string, bound net.Listener, handler http.Handler, timeouts Timeouts, logger *slog.Logger) *Server {
-	return &Server{name: name, addr: addr, listener: bound, http: &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: timeouts.ReadHeader,
-		ReadTimeout:       timeouts.Read,
-		WriteTimeout:      timeouts.Write,
-		IdleTimeout:       timeouts.Idle,
+type serverOptions struct {
+	name     string
+	addr     string
+	bound    net.Listener // used instead of addr; nil: none
+	most     int          // connections at a time
+	timeouts Timeouts
+	logger   *slog.Logger
+}
+
+func newServer(o serverOptions, handler http.Handler) *Server {
+	return &Server{serverOptions: o, http: &http.Server{
+		Handler:           readable(handler),
+		ReadHeaderTimeout: o.timeouts.ReadHeader,
+		ReadTimeout:       o.timeouts.Read,
+		WriteTimeout:      o.timeouts.Write,
+		IdleTimeout:       o.timeouts.Idle,
 		MaxHeaderBytes:    cutOffHeaders,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(o.logger.Handler(), slog.LevelWarn),
 	}}
 }
 
@@ -69,10 +77,16 @@ func Bind(ctx context.Context, name, addr string) (net.Listener, error) {
 // Listen takes the address, unless the options brought a listener. Connections are accepted from now on, and answered once Serve
 // runs.
 func (s *Server) Listen(ctx context.Context) (err error) {
-	if s.listener == nil {
-		s.listener, err = Bind(ctx, s.name, s.addr)
+	listener := s.bound
+	if listener == nil {
+		if listener, err = Bind(ctx, s.name, s.addr); err != nil {
+			return err
+		}
 	}
-	return err
+	limited := newConnections(listener, s.most, s.name, s.logger)
+	s.http.ConnState = limited.observe
+	s.listener = limited
+	return nil
 }
 
 // Addr is the address that is listened on, with its real port; before Listen, the one that was asked for.

@@ -15,34 +15,59 @@ type remembered struct {
 
 func (r remembered) expired() bool { return time.Since(r.at) >= ordering.KeyLifetime }
 
+// name is what tells a key from others.
+type name struct {
+	scope ordering.Scope
+	key   ordering.Key
+}
+
 // keys is the keys of one transaction.
 type keys struct {
 	*transaction
 	from *UnitOfWork
-	held map[ordering.Key]remembered // with the claim that holds for each
+	held map[name]remembered // with the claim that holds for each
 }
 
 var _ ordering.Keys = (*keys)(nil)
 
-// Claim implements the port.
+// Claim waits for the transaction that claims the key at the moment, or for the end of ctx.
 func (k *keys) Claim(ctx context.Context, mine ordering.Claim) (ordering.Claim, error) {
 	if err := k.usable(ctx); err != nil {
 		return ordering.Claim{}, err
 	}
-	if holds, found := k.held[mine.Key]; found {
+	wanted := name{mine.Scope, mine.Key}
+	if holds, found := k.held[wanted]; found {
 		return holds.claim, nil
 	}
-	if err := k.from.claiming.claim(ctx, mine.Key); err != nil {
+	if err := k.from.claiming.claim(ctx, wanted); err != nil {
 		return ordering.Claim{}, err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	holds, found := k.from.keys[mine.Key]
+	holds, found := k.from.keys[wanted]
 	if !found || holds.expired() {
 		holds = remembered{mine, time.Now()}
 	}
-	k.held[mine.Key] = holds
+	k.held[wanted] = holds
 	return holds.claim, nil
+}
+
+// Held also returns a claim that this transaction has made itself.
+func (k *keys) Held(ctx context.Context, scope ordering.Scope, key ordering.Key) (ordering.Claim, bool, error) {
+	if err := k.usable(ctx); err != nil {
+		return ordering.Claim{}, false, err
+	}
+	wanted := name{scope, key}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	holds, found := k.held[wanted]
+	if !found {
+		holds, found = k.from.keys[wanted]
+	}
+	if !found || holds.expired() {
+		return ordering.Claim{}, false, nil
+	}
+	return holds.claim, true, nil
 }
 
 var _ ordering.ExpiredKeys = (*UnitOfWork)(nil)

@@ -15,8 +15,8 @@ import (
 type UnitOfWork struct {
 	keeper
 	log      *Log
-	keys     map[ordering.Key]remembered
-	claiming *claims[ordering.Key]
+	keys     map[name]remembered
+	claiming *claims[name]
 	orders   map[order.ID]order.Snapshot
 	saving   *claims[order.ID]
 }
@@ -27,8 +27,8 @@ var _ ordering.UnitOfWork = (*UnitOfWork)(nil)
 func NewUnitOfWork(log *Log) *UnitOfWork {
 	return &UnitOfWork{
 		log:      log,
-		keys:     make(map[ordering.Key]remembered),
-		claiming: newClaims[ordering.Key](),
+		keys:     make(map[name]remembered),
+		claiming: newClaims[name](),
 		orders:   make(map[order.ID]order.Snapshot),
 		saving:   newClaims[order.ID](),
 	}
@@ -41,7 +41,7 @@ func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx ord
 		return err
 	}
 	writer := u.log.Begin()
-	claimed := &keys{transaction: open, from: u, held: make(map[ordering.Key]remembered)}
+	claimed := &keys{transaction: open, from: u, held: make(map[name]remembered)}
 	changed := &orders{transaction: open, from: u, saved: make(map[order.ID]order.Snapshot)}
 	defer func() {
 		open.over = true

@@ -178,6 +178,10 @@ func orderingCalls() map[string]func(ctx context.Context, tx ordering.Tx) error 
 			_, err := tx.Keys.Claim(ctx, newClaim("k"))
 			return err
 		},
+		"ordering.Keys.Held": func(ctx context.Context, tx ordering.Tx) error {
+			_, _, err := tx.Keys.Held(ctx, "customer", "k")
+			return err
+		},
 		"ordering.Orders.Get": func(ctx context.Context, tx ordering.Tx) error {
 			_, err := tx.Orders.Get(ctx, newClaim("").Order)
 			return err

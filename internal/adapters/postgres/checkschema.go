@@ -56,7 +56,7 @@ func (l *Log) checkEncoding(ctx context.Context) error {
 // durableTables are the engine's tables whose rows must outlive a crash, and serviceTables those of the service.
 var (
 	durableTables = []string{"outbox", "outbox_cursor", "outbox_parked", "leases", "inbox", "dead_letters"}
-	serviceTables = []string{"orders", "idempotency_keys", "customer_totals"}
+	serviceTables = []string{"orders", "request_keys", "idempotency_keys", "customer_totals"}
 )
 
 const tablesStatement = `

@@ -7,6 +7,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 )
 
 // IgnoreWriters turns the wait for open writers off: the mutant that a test of the log must catch.
@@ -86,3 +87,6 @@ const (
 
 // RecordStatement takes an event for a subscriber, unless a letter of its aggregate is in the way.
 const RecordStatement = recordStatement
+
+// KeysOf returns the idempotency keys of a transaction.
+func KeysOf(tx bun.Tx) ordering.Keys { return &keys{tx: tx, abandonedAfter: abandonedAfter} }

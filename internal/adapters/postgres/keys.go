@@ -3,7 +3,9 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -21,36 +23,59 @@ type keys struct {
 
 var _ ordering.Keys = (*keys)(nil)
 
-// claimStatement waits for whoever claims the key at the moment. It then inserts the claim if there is none, or takes over
+// claimStatement waits for the transaction that claims the key at the moment. It then inserts the claim if there is none, or takes over
 // the row if it has expired, and locks it in any case, so that it cannot be swept away. It answers with a row only if the
 // claim is ours. Because others wait for the key, it also says when the transaction counts as abandoned.
 const claimStatement = `
-INSERT INTO idempotency_keys AS held (key, fingerprint, order_id)
-SELECT ?0, ?1, ?2::uuid FROM set_config('idle_in_transaction_session_timeout', ?3, true)
-ON CONFLICT (key) DO UPDATE
-	SET fingerprint = excluded.fingerprint, order_id = excluded.order_id, created_at = clock_timestamp()
-	WHERE held.created_at <= clock_timestamp() - ?4 * interval '1 microsecond'
+INSERT INTO request_keys AS held (scope, key, digest, order_id)
+SELECT ?0, ?1, ?2::bytea, ?3::uuid FROM set_config('idle_in_transaction_session_timeout', ?4, true)
+ON CONFLICT (scope, key) DO UPDATE
+	SET digest = excluded.digest, order_id = excluded.order_id, created_at = clock_timestamp()
+	WHERE held.created_at <= clock_timestamp() - ?5 * interval '1 microsecond'
 RETURNING order_id`
 
-// Claim implements the port. A claim that holds already costs a second statement: only a new snapshot shows what was
-// committed while the first one waited.
+// The statements that read a claim read its digest as digits, whatever the session's bytea_output is.
+const (
+	keyStatement     = `SELECT encode(digest, 'hex'), order_id FROM request_keys WHERE scope = ?0 AND key = ?1`
+	heldKeyStatement = keyStatement + ` AND created_at > clock_timestamp() - ?2 * interval '1 microsecond'`
+)
+
+// Claim costs a second statement if another claim holds already: only a new snapshot shows what was committed while the first
+// one waited.
 func (k *keys) Claim(ctx context.Context, mine ordering.Claim) (ordering.Claim, error) {
 	var id string
-	err := k.tx.QueryRowContext(ctx, claimStatement, string(mine.Key), mine.Fingerprint, string(mine.Order),
+	err := k.tx.QueryRowContext(ctx, claimStatement, string(mine.Scope), string(mine.Key), mine.Digest[:], string(mine.Order),
 		strconv.FormatInt(k.abandonedAfter.Milliseconds(), 10), ordering.KeyLifetime.Microseconds()).Scan(&id)
-	if err == nil {
+	switch {
+	case err == nil:
 		return mine, nil
-	}
-	if !errors.Is(err, sql.ErrNoRows) {
+	case !errors.Is(err, sql.ErrNoRows):
 		return ordering.Claim{}, classify(ctx, err)
 	}
-	holds := ordering.Claim{Key: mine.Key}
-	err = k.tx.QueryRowContext(ctx, "SELECT fingerprint, order_id FROM idempotency_keys WHERE key = ?", string(mine.Key)).
-		Scan(&holds.Fingerprint, &id)
+	return k.read(ctx, mine.Scope, mine.Key, keyStatement) // it is locked, so it is there, also if it expires just now
+}
+
+// Held also returns a claim that this transaction has made itself.
+func (k *keys) Held(ctx context.Context, scope ordering.Scope, key ordering.Key) (holds ordering.Claim, found bool, err error) {
+	holds, err = k.read(ctx, scope, key, heldKeyStatement, ordering.KeyLifetime.Microseconds())
+	if errors.Is(err, sql.ErrNoRows) {
+		return ordering.Claim{}, false, nil
+	}
+	return holds, err == nil, err
+}
+
+func (k *keys) read(
+	ctx context.Context, scope ordering.Scope, key ordering.Key, statement string, more ...any,
+) (ordering.Claim, error) {
+	var digest, id string
+	err := k.tx.QueryRowContext(ctx, statement, append([]any{string(scope), string(key)}, more...)...).Scan(&digest, &id)
 	if err != nil {
 		return ordering.Claim{}, classify(ctx, err)
 	}
-	holds.Order = order.ID(id)
+	holds := ordering.Claim{Scope: scope, Key: key, Order: order.ID(id)}
+	if n, err := hex.Decode(holds.Digest[:], []byte(digest)); err != nil || n != len(holds.Digest) {
+		return ordering.Claim{}, fmt.Errorf("the digest of the key %q in request_keys is not one: %q", key, digest)
+	}
 	return holds, nil
 }
 
@@ -63,18 +88,24 @@ var _ ordering.ExpiredKeys = (*ExpiredKeys)(nil)
 func NewExpiredKeys(db *bun.DB) *ExpiredKeys { return &ExpiredKeys{db: db} }
 
 // deleteStatement looks at nothing but what it deletes: now() stays the same during the statement, which lets the index find
-// the rows (clock_timestamp() would not), and the array makes Postgres pick them once, whatever the plan.
+// the rows (clock_timestamp() would not), and the arrays make Postgres pick them once, whatever the plan. The keys of a program
+// of an earlier version are in a table of their own, and nobody else deletes them any more.
 const deleteStatement = `
-DELETE FROM idempotency_keys WHERE key = ANY (ARRAY (
-	SELECT key FROM idempotency_keys WHERE created_at <= now() - ?0 * interval '1 microsecond'
-	ORDER BY created_at LIMIT ?1 FOR UPDATE SKIP LOCKED))`
+WITH present AS (
+	DELETE FROM request_keys WHERE ctid = ANY (ARRAY (
+		SELECT ctid FROM request_keys WHERE created_at <= now() - ?0 * interval '1 microsecond'
+		ORDER BY created_at LIMIT ?1 FOR UPDATE SKIP LOCKED))
+	RETURNING 1
+), earlier AS (
+	DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY (
+		SELECT ctid FROM idempotency_keys WHERE created_at <= now() - ?0 * interval '1 microsecond'
+		ORDER BY created_at LIMIT ?1 - (SELECT count(*) FROM present) FOR UPDATE SKIP LOCKED))
+	RETURNING 1
+)
+SELECT (SELECT count(*) FROM present) + (SELECT count(*) FROM earlier)`
 
-// Delete implements the port.
-func (e *ExpiredKeys) Delete(ctx context.Context, most int) (int, error) {
-	result, err := e.db.ExecContext(ctx, deleteStatement, ordering.KeyLifetime.Microseconds(), most)
-	if err != nil {
-		return 0, classify(ctx, err)
-	}
-	deleted, err := result.RowsAffected()
-	return int(deleted), classify(ctx, err)
+// Delete deletes from both tables that hold keys.
+func (e *ExpiredKeys) Delete(ctx context.Context, most int) (deleted int, err error) {
+	err = e.db.QueryRowContext(ctx, deleteStatement, ordering.KeyLifetime.Microseconds(), most).Scan(&deleted)
+	return deleted, classify(ctx, err)
 }

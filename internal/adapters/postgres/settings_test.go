@@ -138,7 +138,7 @@ func mainPath(t *testing.T, db *bun.DB) {
 	id := o.Snapshot().ID
 	require.NoError(t, work.Do(ctx, func(ctx context.Context, tx ordering.Tx) error {
 		claim, err := tx.Keys.Claim(ctx, newClaim("k"))
-		require.Equal(t, newClaim("k").Fingerprint, claim.Fingerprint)
+		require.Equal(t, newClaim("k").Digest, claim.Digest)
 		return errors.Join(err, save(ctx, tx, o))
 	}))
 	require.NoError(t, work.Do(ctx, func(ctx context.Context, tx ordering.Tx) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,7 +36,7 @@ func (s shop) ExpiredKeys() ordering.ExpiredKeys { return postgres.NewExpiredKey
 func (s shop) FailNextCommit(t *testing.T)       { failNextCommit(t, s.others, "orders", "outbox") }
 
 func (s shop) AgeKeys(t *testing.T, by time.Duration) {
-	exec(t, s.others, "UPDATE idempotency_keys SET created_at = created_at - ? * interval '1 microsecond'", by.Microseconds())
+	exec(t, s.others, "UPDATE request_keys SET created_at = created_at - ? * interval '1 microsecond'", by.Microseconds())
 }
 
 func (s shop) Entries(t *testing.T) []outbox.Entry {
@@ -293,7 +294,7 @@ func TestAbandonedClaimEnds(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // or else it would wait for itself
 	defer cancel()
 	frozen, next, last := newClaim("k"), newClaim("k"), newClaim("k")
-	next.Fingerprint = "next"
+	next.Digest = ordering.DigestOf("next")
 	for _, step := range []struct{ frozen, holds, next ordering.Claim }{{frozen, frozen, next}, {last, next, next}} {
 		err := work.Do(ctx, func(ctx context.Context, tx ordering.Tx) error {
 			holds, err := tx.Keys.Claim(ctx, step.frozen)
@@ -314,14 +315,17 @@ func TestAbandonedClaimEnds(t *testing.T) {
 // A sweep must not read the keys that have not expired.
 func TestExpiredKeysAreFoundByTheirIndex(t *testing.T) {
 	h := newHarness(t)
-	exec(t, h.others, `INSERT INTO idempotency_keys SELECT 'k' || n, '', gen_random_uuid(), now() FROM generate_series(1, 5000) AS n;
-		ANALYZE idempotency_keys`)
+	exec(t, h.others, `INSERT INTO request_keys SELECT 's', 'k' || n, sha256(''), gen_random_uuid(), now() FROM generate_series(1, 5000) AS n;
+		INSERT INTO idempotency_keys SELECT 'k' || n, '', gen_random_uuid(), now() FROM generate_series(1, 5000) AS n;
+		ANALYZE request_keys, idempotency_keys`)
 	plan := explain(t, h, postgres.DeleteStatement, ordering.KeyLifetime.Microseconds(), 1000)
-	require.Contains(t, plan, "Index Cond: (created_at <=")
+	require.Equal(t, 2, strings.Count(plan, "Index Cond: (created_at <="), plan)
+	require.Equal(t, 2, strings.Count(plan, "Tid Scan on "), plan)
+	require.NotContains(t, plan, "Seq Scan")
 }
 
 func newClaim(key ordering.Key) ordering.Claim {
-	return ordering.Claim{Key: key, Fingerprint: "f", Order: order.ID(outboxtest.NewMessage("", 1).ID)}
+	return ordering.Claim{Scope: "customer", Key: key, Digest: ordering.DigestOf("f"), Order: order.ID(outboxtest.NewMessage("", 1).ID)}
 }
 
 // TestAbandonedTransactionEnds : a transaction that has appended and lies idle is ended by Postgres, so that the log goes

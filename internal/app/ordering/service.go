@@ -44,41 +44,65 @@ func New(ports Ports, newID func() order.ID, now func() time.Time) *Service {
 	return &Service{ports: ports, newID: newID, now: now}
 }
 
-// Place implements the port. The key is claimed before anything else is done, so that who waits for it holds up nobody.
+// Place claims the key before it does anything that others wait for, so that a request which waits for the key holds up
+// nobody. An order that is refused claims nothing: whoever sends it again and again fills no table.
 func (s *Service) Place(
 	ctx context.Context, customer order.CustomerID, amount order.Money, key ordering.Key,
 ) (order.Snapshot, error) {
 	id, now := s.newID(), s.moment()
 	mine := ordering.Claim{
-		Key: key, Fingerprint: fmt.Sprintf("place %s %d %s", customer, amount.Minor(), amount.Currency()), Order: id,
+		Scope: ordering.ScopeOf(customer), Key: key, Order: id,
+		Digest: ordering.DigestOf(fmt.Sprintf("place %s %d %s", customer, amount.Minor(), amount.Currency())),
 	}
 	return s.commit(ctx, func(ctx context.Context, tx ordering.Tx) (order.Snapshot, error) {
-		first, err := claim(ctx, tx.Keys, mine)
-		if err != nil {
-			return order.Snapshot{}, err
+		placed, refused := order.Place(id, customer, amount, now)
+		find := claim
+		if refused != nil {
+			find = held
 		}
-		if first != id {
+		first, err := find(ctx, tx.Keys, mine)
+		switch {
+		case err != nil:
+			return order.Snapshot{}, err
+		case first != id:
 			return again(ctx, tx.Orders, first)
-		}
-		placed, err := order.Place(id, customer, amount, now)
-		if err != nil {
-			return order.Snapshot{}, err
+		case refused != nil:
+			return order.Snapshot{}, refused
 		}
 		return s.save(ctx, tx, placed)
 	})
 }
 
-// claim returns the order that the key was given for first: mine's, unless the same request came before. Fingerprints are
-// what a request means, however it was written.
+// claim returns the order that the key was given for first: mine's, unless the same request came before.
 func claim(ctx context.Context, keys ordering.Keys, mine ordering.Claim) (order.ID, error) {
 	if mine.Key == "" {
 		return mine.Order, nil
 	}
 	holds, err := keys.Claim(ctx, mine)
-	if err == nil && holds.Fingerprint != mine.Fingerprint {
-		err = ordering.ErrKeyReused
+	if err != nil {
+		return "", err
 	}
-	return holds.Order, err
+	return answers(holds, mine)
+}
+
+// held returns what claim returns, and claims nothing.
+func held(ctx context.Context, keys ordering.Keys, mine ordering.Claim) (order.ID, error) {
+	if mine.Key == "" {
+		return mine.Order, nil
+	}
+	holds, found, err := keys.Held(ctx, mine.Scope, mine.Key)
+	if err != nil || !found {
+		return mine.Order, err
+	}
+	return answers(holds, mine)
+}
+
+// answers returns the order that answers mine, if holds is a claim for the same request.
+func answers(holds, mine ordering.Claim) (order.ID, error) {
+	if holds.Digest != mine.Digest {
+		return "", ordering.ErrKeyReused
+	}
+	return holds.Order, nil
 }
 
 // again is the first answer to a request to place an order, though the order may have changed since.
@@ -142,19 +166,31 @@ func (s *Service) List(ctx context.Context, filter ordering.Filter) (page orderi
 	return page, nil
 }
 
-// change applies verb to a stored order.
+// change applies verb to a stored order. request is what is asked for, written in the one way that all requests of its meaning
+// are. A change that is refused, or was made before, claims no key: it changes nothing, and whoever sends it again and again,
+// with ever new keys, fills no table. If somebody else changed the order since it was read, it is tried again.
 func (s *Service) change(
-	ctx context.Context, id order.ID, guard ordering.Guard, fingerprint string, verb func(*order.Order) (order.Snapshot, error),
+	ctx context.Context, id order.ID, guard ordering.Guard, request string, verb func(*order.Order) (order.Snapshot, error),
 ) (order.Snapshot, error) {
 	try := func(ctx context.Context, tx ordering.Tx) (order.Snapshot, error) {
-		if _, err := claim(ctx, tx.Keys, ordering.Claim{Key: guard.Key, Fingerprint: fingerprint, Order: id}); err != nil {
-			return order.Snapshot{}, err
-		}
 		o, err := tx.Orders.Get(ctx, id)
 		if err != nil {
 			return order.Snapshot{}, err
 		}
-		return s.apply(ctx, tx, o, guard, verb)
+		mine := ordering.Claim{
+			Scope: ordering.ScopeOf(o.Snapshot().CustomerID), Key: guard.Key, Digest: ordering.DigestOf(request), Order: id,
+		}
+		state, refused := apply(o, guard, verb)
+		if refused != nil || !o.HasEvents() {
+			if _, err := held(ctx, tx.Keys, mine); err != nil {
+				return order.Snapshot{}, err
+			}
+			return state, refused
+		}
+		if _, err := claim(ctx, tx.Keys, mine); err != nil {
+			return order.Snapshot{}, err
+		}
+		return s.save(ctx, tx, o)
 	}
 	state, err := s.commit(ctx, try)
 	for attempt := 1; attempt < attempts && errors.Is(err, ordering.ErrOrderChanged); attempt++ {
@@ -163,21 +199,18 @@ func (s *Service) change(
 	return state, err
 }
 
-// apply makes the change, unless it was made before. A request that is sent again names the version that the change was
-// made from then: that is as good as the present one.
-func (s *Service) apply(
-	ctx context.Context, tx ordering.Tx, o *order.Order, guard ordering.Guard, verb func(*order.Order) (order.Snapshot, error),
+// apply makes the change to o, unless it was made before: then o has no events, and the answer is what it was then. A request
+// that is sent again names the version that the change was made from, so that version is as good as the present one.
+func apply(
+	o *order.Order, guard ordering.Guard, verb func(*order.Order) (order.Snapshot, error),
 ) (order.Snapshot, error) {
 	expected := func(version int64) bool { return guard.Versions == nil || slices.Contains(guard.Versions, version) }
 	state, refused := verb(o)
 	repeated := refused == nil && !o.HasEvents()
-	switch now := o.StoredVersion(); {
-	case !expected(now) && (!repeated || !expected(state.Version-1)):
+	if now := o.StoredVersion(); !expected(now) && (!repeated || !expected(state.Version-1)) {
 		return order.Snapshot{}, ordering.ErrOrderVersion.With("the order is at version %d, which is none that the request is meant for", now)
-	case refused != nil || repeated:
-		return state, refused
 	}
-	return s.save(ctx, tx, o)
+	return state, refused
 }
 
 // commit does fn in a unit of work, and rings the bell.

@@ -150,15 +150,8 @@ func TestAKeyIsForOneRequest(t *testing.T) {
 	s := newShop()
 	first, err := s.Place(t.Context(), customer, amount, "k")
 	require.NoError(t, err)
-	for _, other := range []struct {
-		customer order.CustomerID
-		amount   order.Money
-	}{
-		{"550e8400-e29b-41d4-a716-446655440001", amount},
-		{customer, order.NewMoney(10051, "USD")},
-		{customer, order.NewMoney(10050, "EUR")},
-	} {
-		_, err := s.Place(t.Context(), other.customer, other.amount, "k")
+	for _, other := range []order.Money{order.NewMoney(10051, "USD"), order.NewMoney(10050, "EUR"), order.NewMoney(order.MaxAmount+1, "USD")} {
+		_, err := s.Place(t.Context(), customer, other, "k")
 		require.ErrorIs(t, err, ports.ErrKeyReused)
 	}
 	require.Len(t, s.eventTypes(), 1)
@@ -169,6 +162,100 @@ func TestAKeyIsForOneRequest(t *testing.T) {
 	require.NotEqual(t, first.ID, second.ID)
 	_, err = s.Place(t.Context(), customer, amount, "k")
 	require.ErrorIs(t, err, ports.ErrKeyReused)
+}
+
+// Two customers who happen to choose the same key do not meet, whatever they ask for with it.
+func TestAKeyIsOneCustomers(t *testing.T) {
+	s := newShop()
+	first, err := s.Place(t.Context(), customer, amount, "k")
+	require.NoError(t, err)
+	second, err := s.Place(t.Context(), "550e8400-e29b-41d4-a716-446655440001", amount, "k")
+	require.NoError(t, err)
+	require.NotEqual(t, first.ID, second.ID)
+	for customer, want := range map[order.CustomerID]order.Snapshot{first.CustomerID: first, second.CustomerID: second} {
+		again, err := s.Place(t.Context(), customer, amount, "k")
+		require.NoError(t, err)
+		require.Equal(t, want, again)
+	}
+
+	guard := ports.Guard{Key: "p"}
+	_, err = s.Pay(t.Context(), first.ID, "P-1", guard)
+	require.NoError(t, err)
+	_, err = s.Pay(t.Context(), second.ID, "P-2", guard)
+	require.NoError(t, err, "the key is that of the other order's customer")
+	_, err = s.Cancel(t.Context(), second.ID, "", guard)
+	require.ErrorIs(t, err, ports.ErrKeyReused)
+}
+
+// claims counts the claims that are made.
+type claims struct {
+	ports.UnitOfWork
+	made int
+}
+
+func (c *claims) Do(ctx context.Context, fn func(ctx context.Context, tx ports.Tx) error) error {
+	return c.UnitOfWork.Do(ctx, func(ctx context.Context, tx ports.Tx) error {
+		tx.Keys = countedKeys{tx.Keys, c}
+		return fn(ctx, tx)
+	})
+}
+
+type countedKeys struct {
+	ports.Keys
+	claims *claims
+}
+
+func (k countedKeys) Claim(ctx context.Context, mine ports.Claim) (ports.Claim, error) {
+	k.claims.made++
+	return k.Keys.Claim(ctx, mine)
+}
+
+// Nobody fills the store with keys of requests that change nothing.
+func TestOnlyAChangeClaimsAKey(t *testing.T) {
+	log := memory.NewLog()
+	uow := memory.NewUnitOfWork(log)
+	counted := &claims{UnitOfWork: uow}
+	s := newShopOver(log, uow, counted, codec.New(nil))
+	id := s.placed(t).ID
+	_, err := s.Pay(t.Context(), id, "P-1", ports.Guard{Key: "k"})
+	require.NoError(t, err)
+	require.Equal(t, 1, counted.made)
+	for n := range 20 {
+		guard := ports.Guard{Key: ports.Key(fmt.Sprintf("k%d", n))}
+		_, err := s.Pay(t.Context(), id, "P-1", guard)
+		require.NoError(t, err, "it was made before")
+		_, err = s.Pay(t.Context(), id, "P-2", guard)
+		require.ErrorIs(t, err, order.ErrDiffers)
+		_, err = s.Pay(t.Context(), "00000000-0000-7000-8000-999999999999", "P-1", guard)
+		require.ErrorIs(t, err, ports.ErrOrderNotFound)
+		_, err = s.Ship(t.Context(), id, "", "", ports.Guard{Key: guard.Key, Versions: []int64{1}})
+		require.ErrorIs(t, err, ports.ErrOrderVersion)
+		_, err = s.Place(t.Context(), customer, order.NewMoney(order.MaxAmount+1, "USD"), guard.Key)
+		require.ErrorIs(t, err, order.ErrTooLarge)
+	}
+	require.Equal(t, 1, counted.made)
+}
+
+// An order that was accepted before there was a largest amount is the answer to its request, also now.
+func TestAKeyOutlivesANewLimit(t *testing.T) {
+	s := newShop()
+	tooMuch := order.NewMoney(order.MaxAmount+1, "USD")
+	before := order.Rehydrate(order.Snapshot{
+		ID: "00000000-0000-7000-8000-000000000099", CustomerID: customer, Amount: tooMuch, Status: order.StatusCreated, CreatedAt: stored,
+	})
+	require.NoError(t, s.uow.Do(t.Context(), func(ctx context.Context, tx ports.Tx) error {
+		_, err := tx.Keys.Claim(ctx, ports.Claim{
+			Scope: ports.ScopeOf(customer), Key: "k", Order: before.Snapshot().ID,
+			Digest: ports.DigestOf(fmt.Sprintf("place %s %d USD", customer, tooMuch.Minor())),
+		})
+		require.NoError(t, err)
+		return tx.Orders.Save(ctx, before)
+	}))
+	again, err := s.Place(t.Context(), customer, tooMuch, "k")
+	require.NoError(t, err)
+	require.Equal(t, before.Placed(), again)
+	_, err = s.Place(t.Context(), customer, tooMuch, "another")
+	require.ErrorIs(t, err, order.ErrTooLarge)
 }
 
 // TestAFailureLeavesTheKeyFree : what was not done can be asked for again, and differently.

@@ -11,6 +11,13 @@ import (
 // ErrMoney : the text is not an amount of money that can be kept exactly.
 var ErrMoney = fault.New(fault.Invalid, "invalid_amount", "not an amount of money")
 
+// ErrTooLarge reports that an amount is larger than an order may have.
+var ErrTooLarge = fault.New(fault.Invalid, "amount_too_large", "the amount is larger than an order may have")
+
+// MaxAmount is the largest amount that an order may have, in minor units of its currency: 10,000,000,000.00 USD. Subscribers
+// add up the orders of a customer, and 9,223,372 of the largest ones fit into 64 bits.
+const MaxAmount int64 = 1_000_000_000_000
+
 // Money is an exact amount: a whole number of the currency's minor units (cents for USD, yen for JPY).
 type Money struct {
 	minor    int64
@@ -22,7 +29,7 @@ func NewMoney(minor int64, currency Currency) Money { return Money{minor: minor,
 
 // ParseMoney reads a decimal number from its text, in the grammar of a JSON number (100.50, 100.5, 1e2), without ever
 // going through floating point. It refuses what is not such a number, what is not greater than zero, more decimals than
-// the currency has, and what does not fit into 64 bits of minor units.
+// the currency has, and, with ErrTooLarge, what does not fit into 64 bits of minor units.
 func ParseMoney(text string, currency Currency) (Money, error) {
 	refuse := func(reason string) (Money, error) {
 		return Money{}, ErrMoney.With("amount %s", reason).On("amount", reason)
@@ -41,13 +48,19 @@ func ParseMoney(text string, currency Currency) (Money, error) {
 		return refuse("has more decimals than " + currency.String() + " has (" + strconv.Itoa(currency.Decimals()) + ")")
 	}
 	if shift > 19 || len(number.digits)+shift > 19 {
-		return refuse("is too large")
+		return Money{}, tooLarge(currency)
 	}
 	minor, err := strconv.ParseInt(number.digits+strings.Repeat("0", shift), 10, 64)
 	if err != nil {
-		return refuse("is too large")
+		return Money{}, tooLarge(currency)
 	}
 	return Money{minor: minor, currency: currency}, nil
+}
+
+// tooLarge says what is the largest amount of a currency.
+func tooLarge(currency Currency) error {
+	reason := "is too large: the largest is " + NewMoney(MaxAmount, currency).String()
+	return ErrTooLarge.With("amount %s", reason).On("amount", reason)
 }
 
 // decimal is digits x 10^-decimals; digits has no leading zero and is empty for zero.

@@ -116,7 +116,11 @@ func TestParseMoneyRefuses(t *testing.T) {
 		{"0." + strings.Repeat("0", 60) + "1", "USD", decimals},
 	} {
 		got, err := order.ParseMoney(refused.text, refused.currency)
-		require.ErrorIs(t, err, order.ErrMoney, "%q gave %v", refused.text, got)
+		want := order.ErrMoney
+		if refused.reason == large {
+			want = order.ErrTooLarge
+		}
+		require.ErrorIs(t, err, want, "%q gave %v", refused.text, got)
 		require.Zero(t, got)
 		field := fieldsOf(t, err)[0]
 		require.Equal(t, "amount", field.Name)

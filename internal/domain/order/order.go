@@ -51,10 +51,14 @@ type Order struct {
 	events []Event
 }
 
-// Place makes a new order. Amount must be positive.
+// Place makes a new order. The amount must be greater than zero, and at most MaxAmount; orders that were stored before there
+// was such a limit may have more.
 func Place(id ID, customer CustomerID, amount Money, now time.Time) (*Order, error) {
 	if !amount.IsPositive() {
 		return nil, ErrMoney.With("the amount must be greater than zero").On("amount", "must be greater than zero")
+	}
+	if amount.Minor() > MaxAmount {
+		return nil, tooLarge(amount.Currency())
 	}
 	o := &Order{state: Snapshot{
 		ID: id, CustomerID: customer, Amount: amount, Status: StatusCreated, Version: 1, CreatedAt: now,

@@ -2,6 +2,7 @@ package order_test
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -55,6 +56,37 @@ func TestPlaceRefusesWhatIsNotPositive(t *testing.T) {
 		require.ErrorIs(t, err, order.ErrMoney)
 		require.Equal(t, "amount", fieldsOf(t, err)[0].Name)
 	}
+}
+
+// An order of a larger amount that was stored before there was a limit is changed as any other.
+func TestPlaceRefusesWhatIsTooLarge(t *testing.T) {
+	largest := order.NewMoney(order.MaxAmount, "USD")
+	o, err := order.Place(orderID, customer, largest, placedAt)
+	require.NoError(t, err)
+	require.Equal(t, largest, o.Snapshot().Amount)
+
+	for currency, shown := range map[order.Currency]string{"USD": "10000000000.00 USD", "JPY": "1000000000000 JPY", "KWD": "1000000000.000 KWD"} {
+		o, err := order.Place(orderID, customer, order.NewMoney(order.MaxAmount+1, currency), placedAt)
+		require.Nil(t, o)
+		require.ErrorIs(t, err, order.ErrTooLarge)
+		require.Equal(t, fault.Invalid, fault.KindOf(err))
+		require.Equal(t, []fault.Field{{Name: "amount", Reason: "is too large: the largest is " + shown}}, fieldsOf(t, err))
+	}
+
+	stored := o.Snapshot()
+	stored.Amount = order.NewMoney(math.MaxInt64, "USD")
+	old := order.Rehydrate(stored)
+	for _, verb := range []string{"pay", "ship"} {
+		changed, err := do(old, verb)
+		require.NoError(t, err)
+		require.Equal(t, stored.Amount, changed.Amount)
+	}
+	require.Equal(t, stored.Amount, old.Placed().Amount)
+}
+
+// So many orders of one customer can be added up.
+func TestManyOfTheLargestOrdersCanBeAddedUp(t *testing.T) {
+	require.Greater(t, math.MaxInt64/order.MaxAmount, int64(9_000_000))
 }
 
 // do is a verb with something to say.

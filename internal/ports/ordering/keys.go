@@ -2,6 +2,7 @@ package ordering
 
 import (
 	"context"
+	"crypto/sha256"
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
@@ -20,7 +21,7 @@ var (
 	ErrKey = fault.New(fault.Invalid, "invalid_idempotency_key", "not an idempotency key")
 	// ErrKeyReused : the key was given to another request before. It is for good: a new request needs a key of its own.
 	ErrKeyReused = fault.New(fault.Refused, "idempotency_key_reused",
-		"the "+KeyHeader+" was used for another request in the last 24 hours; give each request a key of its own")
+		"the "+KeyHeader+" was used for another request of the same customer in the last 24 hours; give each request a key of its own")
 )
 
 // Key is what a client gives to a request so that it can send it again, in characters that are compared as they are. The
@@ -43,11 +44,24 @@ func ParseKey(text string) (Key, error) {
 	return Key(text), nil
 }
 
-// Claim ties a key to what was asked for with it, and to the order that was placed for it.
+// Scope says whose key it is. Two keys of different scopes are different keys, though their texts are the same.
+type Scope string
+
+// ScopeOf returns the scope of everything that is asked for a customer: an order that is placed, and a change of one.
+func ScopeOf(customer order.CustomerID) Scope { return Scope(customer) }
+
+// Digest stands for a request. Requests that mean the same have the same digest, and nobody can read in it what was asked for.
+type Digest [sha256.Size]byte
+
+// DigestOf returns the digest of a request that is written in the one way that all requests of its meaning are.
+func DigestOf(request string) Digest { return sha256.Sum256([]byte(request)) }
+
+// Claim ties a key to what was asked for with it, and to the order that was placed or changed.
 type Claim struct {
-	Key         Key
-	Fingerprint string // requests that mean the same have the same
-	Order       order.ID
+	Scope  Scope
+	Key    Key
+	Digest Digest
+	Order  order.ID
 }
 
 // Keys remembers claims for KeyLifetime, by the store's own clock.
@@ -56,6 +70,9 @@ type Keys interface {
 	// If another transaction claims the key at the moment, it waits for its end. Mine is kept with the transaction, and until
 	// that ends others wait for it; so it comes before anything else that others may wait for.
 	Claim(ctx context.Context, mine Claim) (Claim, error)
+	// Held returns the claim that was committed for the key and has not expired, if there is one. It writes nothing and waits
+	// for nobody.
+	Held(ctx context.Context, scope Scope, key Key) (holds Claim, found bool, err error)
 }
 
 // ExpiredKeys is what nobody needs any more of Keys.

@@ -3,6 +3,7 @@ package orderingtest
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,8 +14,11 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 )
 
-func newClaim(key ordering.Key, fingerprint string) ordering.Claim {
-	return ordering.Claim{Key: key, Fingerprint: fingerprint, Order: order.ID(newUUID())}
+// scope is whose keys they are where it does not matter.
+const scope = ordering.Scope("550e8400-e29b-41d4-a716-446655440000")
+
+func newClaim(key ordering.Key, request string) ordering.Claim {
+	return ordering.Claim{Scope: scope, Key: key, Digest: ordering.DigestOf(request), Order: order.ID(newUUID())}
 }
 
 // claiming is a transaction that claims a key and finds that want holds.
@@ -38,7 +42,67 @@ func claimed(t *testing.T, h Harness, key ordering.Key) ordering.Claim {
 
 func requireHolds(t *testing.T, h Harness, want ordering.Claim) {
 	t.Helper()
-	do(t, h, claiming(newClaim(want.Key, "who holds it?"), want))
+	asking := newClaim(want.Key, "who holds it?")
+	asking.Scope = want.Scope
+	do(t, h, holding(want.Scope, want.Key, &want))
+	do(t, h, claiming(asking, want))
+}
+
+// holding is a transaction that finds that want holds, nil for no claim.
+func holding(scope ordering.Scope, key ordering.Key, want *ordering.Claim) work {
+	return func(ctx context.Context, tx ordering.Tx) error {
+		holds, found, err := tx.Keys.Held(ctx, scope, key)
+		switch {
+		case err != nil:
+			return err
+		case found != (want != nil):
+			return fmt.Errorf("that a claim holds is %t", found)
+		case found && holds != *want:
+			return fmt.Errorf("%+v holds, not %+v", holds, *want)
+		}
+		return nil
+	}
+}
+
+// claimScopes : the same key of another scope is another key.
+func claimScopes(t *testing.T, h Harness) {
+	all := []ordering.Claim{claimed(t, h, "k")}
+	for _, scope := range []ordering.Scope{"K", "550e8400-e29b-41d4-a716-446655440001", `'"\?0`, "a k", ordering.Scope(strings.Repeat("s", 255))} {
+		mine := newClaim("k", "first")
+		mine.Scope = scope
+		do(t, h, holding(scope, "k", nil))
+		do(t, h, func(ctx context.Context, tx ordering.Tx) error { // another scope's claim waits for nobody
+			do(t, h, claiming(mine, mine))
+			other := newClaim("k", "first")
+			other.Scope = ordering.Scope(newUUID())
+			return claiming(other, other)(ctx, tx)
+		})
+		all = append(all, mine)
+	}
+	for _, mine := range all {
+		requireHolds(t, h, mine)
+	}
+}
+
+// claimHeld : to look who holds a key waits for nobody, and claims nothing.
+func claimHeld(t *testing.T, h Harness) {
+	mine := newClaim("k", "first")
+	do(t, h, func(ctx context.Context, tx ordering.Tx) error {
+		require.NoError(t, holding(scope, "k", nil)(ctx, tx))
+		require.NoError(t, claiming(mine, mine)(ctx, tx))
+		require.NoError(t, holding(scope, "k", &mine)(ctx, tx), "its own")
+		do(t, h, holding(scope, "k", nil)) // and does not wait
+		return nil
+	})
+	do(t, h, holding(scope, "k", &mine))
+	do(t, h, holding(scope, "K", nil))
+	h.AgeKeys(t, ordering.KeyLifetime-time.Minute)
+	do(t, h, holding(scope, "k", &mine))
+	h.AgeKeys(t, time.Minute)
+	do(t, h, holding(scope, "k", nil))
+	second := newClaim("k", "second")
+	do(t, h, claiming(second, second))
+	do(t, h, holding(scope, "k", &second))
 }
 
 func claimHolds(t *testing.T, h Harness) {
@@ -56,7 +120,7 @@ func claimHolds(t *testing.T, h Harness) {
 		all = append(all, mine)
 	}
 	for _, mine := range all {
-		do(t, h, claiming(newClaim(mine.Key, mine.Fingerprint), mine))
+		do(t, h, claiming(newClaim(mine.Key, `it's ?0 "asked" \`), mine))
 		requireHolds(t, h, mine)
 	}
 }

@@ -60,6 +60,8 @@ func TestUnitOfWork(t *testing.T, open func(t *testing.T) Harness) {
 		"of several savers one wins":                     orderRace,
 		"a saved order is locked until the end":          orderLocked,
 		"a claim holds":                                  claimHolds,
+		"a key is that of its scope":                     claimScopes,
+		"to look for a claim claims nothing":             claimHeld,
 		"a claim that was given up never was":            claimGivenUp,
 		"of several claimers one wins":                   claimRace,
 		"whoever claims second waits for the first":      claimWaits,

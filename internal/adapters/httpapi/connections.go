@@ -1,0 +1,149 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	usualConnections = 512
+	adminConnections = 64
+
+	// refusals is how many connections are told at a time that there are too many. More are closed without a word.
+	refusals     = 32
+	tellRefusal  = time.Second
+	mostDrained  = longestHeaders + longestBody
+	overloadedAs = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nX-Content-Type-Options: nosniff\r\n" +
+		"Retry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
+)
+
+// connections is a listener that hands over so many connections at a time, and no more. When there is no place for a new one,
+// the one that has been idle the longest is closed for it. Where none is idle, the new one is answered with 503 at once: a
+// client that is left waiting learns nothing, and cannot go to another instance.
+type connections struct {
+	net.Listener
+	most     int
+	refused  *occasionally
+	refusing chan struct{} // holds a token for each connection that is being refused
+
+	mu   sync.Mutex
+	open int
+	idle []net.Conn // the longest first
+}
+
+func newConnections(listener net.Listener, most int, name string, logger *slog.Logger) *connections {
+	return &connections{
+		Listener: listener, most: most, refusing: make(chan struct{}, refusals),
+		refused: &occasionally{logger: logger.With("server", name, "most", most)},
+	}
+}
+
+// Accept returns the next connection that there is a place for.
+func (l *connections) Accept() (net.Conn, error) {
+	for {
+		accepted, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		conn := accepted.(*net.TCPConn)
+		if l.admit() {
+			return &connection{TCPConn: conn, of: l}, nil
+		}
+		l.refuse(conn)
+	}
+}
+
+func (l *connections) admit() bool {
+	l.mu.Lock()
+	full := l.open >= l.most
+	var given net.Conn
+	if full && len(l.idle) > 0 {
+		given, l.idle = l.idle[0], l.idle[1:]
+	}
+	if !full || given != nil {
+		l.open++
+	}
+	l.mu.Unlock()
+	if given != nil {
+		_ = given.Close() // which gives its place back
+	}
+	return !full || given != nil
+}
+
+// observe keeps the list of idle connections. It is what http.Server calls ConnState.
+func (l *connections) observe(conn net.Conn, state http.ConnState) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if at := slices.Index(l.idle, conn); at >= 0 {
+		l.idle = slices.Delete(l.idle, at, at+1)
+	}
+	if state == http.StateIdle {
+		l.idle = append(l.idle, conn)
+	}
+}
+
+func (l *connections) refuse(conn *net.TCPConn) {
+	l.refused.warn("refused connections: as many as HTTP_MAX_CONNECTIONS allows are open, and none of them is idle")
+	select {
+	case l.refusing <- struct{}{}:
+		go func() {
+			defer func() { <-l.refusing }()
+			tellOverload(conn)
+		}()
+	default:
+		_ = conn.Close()
+	}
+}
+
+// tellOverload answers whatever the client asks. It reads what the client sends, because a connection that is closed with
+// unread bytes is reset, and the client may never see the answer.
+func tellOverload(conn *net.TCPConn) {
+	defer conn.Close()
+	const status = http.StatusServiceUnavailable
+	body, _ := json.Marshal(problem(errOverload, nil, status, "")) // it cannot fail
+	_ = conn.SetDeadline(time.Now().Add(tellRefusal))
+	if _, err := fmt.Fprintf(conn, overloadedAs, len(body), body); err == nil && conn.CloseWrite() == nil {
+		_, _ = io.CopyN(io.Discard, conn, mostDrained)
+	}
+}
+
+// connection gives its place back when it is closed.
+type connection struct {
+	*net.TCPConn
+	of   *connections
+	once sync.Once
+}
+
+func (c *connection) Close() error {
+	c.once.Do(func() {
+		c.of.mu.Lock()
+		defer c.of.mu.Unlock()
+		c.of.open--
+	})
+	return c.TCPConn.Close()
+}
+
+// occasionally logs what may happen thousands of times a second: once in ten seconds, and how often it happened.
+type occasionally struct {
+	logger *slog.Logger
+	mu     sync.Mutex
+	times  int
+	logged time.Time
+}
+
+func (o *occasionally) warn(message string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.times++
+	if now := time.Now(); now.Sub(o.logged) >= 10*time.Second {
+		o.logger.Warn(message, "times", o.times)
+		o.times, o.logged = 0, now
+	}
+}

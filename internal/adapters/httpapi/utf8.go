@@ -1,0 +1,69 @@
+package httpapi
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// judgeText refuses a well-formed JSON text whose strings a decoder would have to change: bytes that are not UTF-8, and half
+// of a surrogate pair. Package json replaces both with U+FFFD, so different requests would be taken for the same one.
+func judgeText(text []byte) error {
+	for at := 0; at < len(text); {
+		switch r, size := utf8.DecodeRune(text[at:]); {
+		case r == utf8.RuneError && size == 1:
+			return errBody.With("the body is not UTF-8: its byte %d is 0x%02x", at, text[at])
+		case r != '\\':
+			at += size
+		case text[at+1] != 'u':
+			at += len(`\n`)
+		default:
+			size := lengthOfEscape(text[at:])
+			if size == 0 {
+				return errBody.With("half of a surrogate pair stands in a string of the body: %s at byte %d", text[at:at+escaped], at)
+			}
+			at += size
+		}
+	}
+	return nil
+}
+
+const escaped = len(`\u0000`)
+
+// lengthOfEscape returns how long the escaped character is that text begins with, 0 for half of a surrogate pair.
+func lengthOfEscape(text []byte) int {
+	first := escapedUnit(text)
+	if !utf16.IsSurrogate(first) {
+		return escaped
+	}
+	if rest := text[escaped:]; len(rest) > escaped && rest[0] == '\\' && rest[1] == 'u' &&
+		utf16.DecodeRune(first, escapedUnit(rest)) != utf8.RuneError {
+		return 2 * escaped
+	}
+	return 0
+}
+
+// escapedUnit reads \u0000.
+func escapedUnit(text []byte) rune {
+	unit, _ := strconv.ParseUint(string(text[len(`\u`):escaped]), 16, 16) // the text is well-formed
+	return rune(unit)
+}
+
+// readable replaces bytes that are not UTF-8 in a request's path, host and headers. Nothing that this server knows has such
+// a path, and no header that it reads may hold more than ASCII. They are replaced because they stand in spans, and one span
+// with a text that is not UTF-8 makes the exporter drop all the spans that it sends together.
+func readable(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.URL.Path, r.Host = replaced(r.URL.Path), replaced(r.Host)
+		for _, values := range r.Header {
+			for i, value := range values {
+				values[i] = replaced(value)
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func replaced(text string) string { return strings.ToValidUTF8(text, string(utf8.RuneError)) }
