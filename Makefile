@@ -168,5 +168,5 @@ docs-page: ## fetch anew, with npm, what the page at /docs is made of
 ci: lint build test test-alerts test-scale bench-short chaos ## what continuous integration runs
 
 .PHONY: clean
-clean: ## remove bin/, and the data of `make run` and of infra-up without Docker; stop them first
-	rm -rf bin .outboxie
+clean: ## remove bin/, and the data of `make run` and of infra-up without Docker; refused while they run
+	@docker/infra.sh clean

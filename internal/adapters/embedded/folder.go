@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 )
 
@@ -146,6 +147,13 @@ func lockNATS(folder string) (*os.File, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock the folder of NATS: %w", err)
+	}
+	err = lock.Truncate(0)
+	if err == nil {
+		_, err = lock.WriteString(strconv.Itoa(os.Getpid())) // for `make clean`
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock the folder of NATS: %w", err), lock.Close())
 	}
 	return lock, nil
 }
