@@ -43,7 +43,7 @@ func (p *program) demoCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return demo.Run(cmd.Context(), fleet, p.stdout, stay)
+			return demo.Run(cmd.Context(), fleet, p.terminal, stay)
 		},
 	}
 	cmd.Flags().BoolVar(&docker, "docker", docker, "run containers, not processes; needs a Docker engine, and the repository")
