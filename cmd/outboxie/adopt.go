@@ -100,7 +100,7 @@ func describeAdoption(out io.Writer, stream string, plan operating.Adoption) err
 		return err
 	}
 	errs := []error{
-		said("The relay is halted (%s): %s.", console.Text(string(plan.Halt.Reason)), console.Line(plan.Halt.Detail)),
+		said("The relay is halted (%s): %s.", console.Line(string(plan.Halt.Reason)), console.Line(plan.Halt.Detail)),
 		said("\nAn adoption would"),
 	}
 	switch {

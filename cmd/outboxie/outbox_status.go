@@ -43,7 +43,7 @@ func printStatus(out io.Writer, s operating.Status) error {
 	var text strings.Builder
 	switch s.State() {
 	case operating.Halted:
-		fmt.Fprintf(&text, "halted: %s, for %s\n\n  %s\n", console.Text(string(s.Halt.Reason)), age(s.Now.Sub(s.Halt.Since)), console.Line(s.Halt.Detail))
+		fmt.Fprintf(&text, "halted: %s, for %s\n\n  %s\n", console.Line(string(s.Halt.Reason)), age(s.Now.Sub(s.Halt.Since)), console.Line(s.Halt.Detail))
 		if meaning := s.Halt.Meaning(); meaning != "" {
 			fmt.Fprintf(&text, "  %s\n", meaning)
 		}
@@ -89,7 +89,7 @@ func describeHalted(text *strings.Builder, s operating.Status) {
 	}
 	text.WriteString("\nInstances that do not try to lead, because of what they see:\n")
 	for _, h := range s.HaltedInstances {
-		fmt.Fprintf(text, "  %s, for %s: %s, %s\n", console.Text(h.Instance), age(s.Now.Sub(h.Since)), console.Text(string(h.Reason)), console.Line(h.Detail))
+		fmt.Fprintf(text, "  %s, for %s: %s, %s\n", console.Text(h.Instance), age(s.Now.Sub(h.Since)), console.Line(string(h.Reason)), console.Line(h.Detail))
 	}
 	if s.Leader != nil {
 		text.WriteString("  Others publish. So look at these instances' settings first: DATABASE_URL, NATS_URL, STREAM_NAME.\n")
