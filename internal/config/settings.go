@@ -207,7 +207,7 @@ var settings = []setting{
 		name: NATSPort, flag: "nats-port", kind: "number", help: "port of NATS on 127.0.0.1; 0 picks a free one",
 		accepts: aPort, ok: func(c Config) bool { return within(c.Dev.NATSPort, 0, 65535) },
 	},
-	{name: Fresh, flag: "fresh", kind: "bool", help: "delete the data of earlier runs first, of Postgres and of NATS", accepts: "true or false"},
+	{name: Fresh, flag: "fresh", kind: "bool", help: "delete the data of earlier runs first", accepts: "true or false"},
 	{
 		name: Subscribers, flag: "subscribers", kind: "number", help: "how many subscribers to run",
 		accepts: "a whole number from 0 to 100",
