@@ -86,7 +86,7 @@ func TestDependabotKnowsEverything(t *testing.T) {
 			return err
 		}
 		folder := path.Join("/", filepath.ToSlash(strings.TrimPrefix(filepath.Dir(name), filepath.FromSlash("../.."))))
-		wanted := ""
+		var wanted string
 		switch {
 		case entry.Name() == "go.mod":
 			wanted = "gomod " + folder
