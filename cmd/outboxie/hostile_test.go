@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -159,11 +158,12 @@ func TestAdoptionAndWritersAndTracesShowWhatOthersWrote(t *testing.T) {
 
 // TestWriterGuardsEveryCommand : what a command forgets to escape does not reach the terminal.
 func TestWriterGuardsEveryCommand(t *testing.T) {
-	code, stdout, stderr := command(t, []string{"INSTANCE_ID=a\x1b[31m\u202e"}, "config")
-	requireHarmless(t, strings.ReplaceAll(stdout+stderr, "\t", ""), 0)
-	require.Contains(t, []int{exitClean, exitUsage}, code)
-	code, stdout, stderr = command(t, nil, "\x1b[31m\a")
+	code, stdout, _ := command(t, []string{"OUTBOXIE_DATA_DIR=a\x1b[31m\u202e"}, "config")
+	require.Equal(t, exitClean, code)
+	require.Contains(t, stdout, `a\u001b[31m\u202e`)
+	requireHarmless(t, strings.ReplaceAll(stdout, "\t", ""), 0)
+	code, _, stderr := command(t, nil, "config", "--\x1b[31m\a")
 	require.Equal(t, exitUsage, code)
-	requireHarmless(t, stdout+stderr, 0)
-	require.True(t, slices.Contains(strings.Split(stderr, " "), "outboxie:"))
+	require.Contains(t, stderr, `unknown flag: --\u001b[31m\u0007`)
+	requireHarmless(t, stderr, 0)
 }
