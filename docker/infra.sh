@@ -5,6 +5,7 @@
 #   infra.sh down                  stops it, and whatever runs on it in Docker; the data is kept
 #   infra.sh compose ARGUMENT...   `docker compose`, or words that there is none
 #   infra.sh during COMMAND...     runs a command against one of its own, which is thrown away
+#   infra.sh clean                 removes bin/ and the data of this folder, unless something uses it
 if [[ ${1:-} == during ]]; then
 	export COMPOSE_PROJECT_NAME=outboxie-test POSTGRES_PORT=15432 NATS_PORT=14222 INFRA_DATA
 	INFRA_DATA=$(mktemp -d)
@@ -51,17 +52,14 @@ embed() {
 
 launch() {
 	need_free "$POSTGRES_PORT" "$NATS_PORT"
+	: >"$INFRA_DATA/log"
+	chmod 600 "$INFRA_DATA/log" # it holds passwords
 	set -m # a process group of its own: Ctrl-C in this terminal is not for it
 	nohup "$BINARY" infra --data-dir "$INFRA_DATA" --postgres-port "$POSTGRES_PORT" --nats-port "$NATS_PORT" \
 		>"$INFRA_DATA/log" 2>&1 </dev/null &
 	set +m
 	pid=$!
 	echo "$pid" >"$INFRA_DATA/pid"
-}
-
-# embedded succeeds if the process that launch started still runs; then pid is its id.
-embedded() {
-	pid=$(cat "$INFRA_DATA/pid" 2>/dev/null) && [[ $(ps -o args= -p "$pid") == *" infra --data-dir $INFRA_DATA "* ]]
 }
 
 # down passes its arguments on to `docker compose down`.
@@ -79,15 +77,48 @@ down() {
 	if engine; then docker compose down "$@"; fi
 }
 
+# superuser makes the database's address that of its superuser, which tests need. In Docker it is that already.
+superuser() {
+	embedded || return 0
+	database=$(sed -n "s|^[^:]*:[^:]*:[^:]*:outboxie:\(.*\)|postgres://outboxie:\1@127.0.0.1:$POSTGRES_PORT/outboxie?sslmode=disable|p" \
+		"$INFRA_DATA/postgres/pgpass")
+}
+
+# remove_linked removes what these folders lead to: the data of root lies elsewhere if Postgres cannot reach its folders.
+remove_linked() {
+	local link target
+	for link; do
+		target=$(readlink "$link") || continue
+		[[ $target != /var/lib/outboxie/* ]] || rm -rf "$target"
+	done
+}
+
+# clean takes the data away in one step: what is left of it when rm is interrupted is in nobody's way.
+clean() {
+	local lock holder
+	for lock in .outboxie/*/lock .outboxie/*/*/lock; do
+		holder=
+		{ read -r holder _ <"$lock"; } 2>/dev/null || true # there is no newline in it, and perhaps no such file
+		[[ -z $holder || $(ps -o args= -p "$holder") != *outboxie* ]] ||
+			fail "The data in ${lock%/lock} is in use by process $holder: stop it first, with Ctrl-C or \`make infra-down\`."
+	done
+	remove_linked .outboxie/postgres .outboxie/*/postgres
+	rm -rf bin .outboxie.removing
+	[[ ! -e .outboxie ]] || mv .outboxie .outboxie.removing
+	rm -rf .outboxie.removing
+}
+
 # throw_away ends what during started.
 throw_away() {
 	down --volumes
+	remove_linked "$INFRA_DATA/postgres"
 	rm -rf "$INFRA_DATA"
 }
 
 case ${1:-} in
 up)
 	up postgres nats jaeger
+	locate
 	printf "\n  export DATABASE_URL='%s' NATS_URL='%s'\n\n\`make infra-down\` stops it.\n" "$database" "$broker"
 	;;
 down) down ;;
@@ -98,8 +129,11 @@ compose)
 during)
 	trap throw_away EXIT
 	up postgres nats
+	locate
+	superuser
 	shift
 	OUTBOXIE_TEST_DATABASE_URL=$database OUTBOXIE_TEST_NATS_URL=$broker "$@"
 	;;
-*) fail "usage: docker/infra.sh up | down | compose ARGUMENT... | during COMMAND..." ;;
+clean) clean ;;
+*) fail "usage: docker/infra.sh up | down | compose ARGUMENT... | during COMMAND... | clean" ;;
 esac

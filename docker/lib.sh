@@ -6,6 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # Where everything is. The Makefile lists what may be changed.
 : "${BINARY:=bin/outboxie}" "${INFRA_DATA:=.outboxie/infra}"
 export POSTGRES_PORT=${POSTGRES_PORT:-5432} NATS_PORT=${NATS_PORT:-4222} JAEGER_PORT=${JAEGER_PORT:-16686} OTLP_PORT=${OTLP_PORT:-4318}
+# In Docker. See locate.
 database="postgres://outboxie:outboxie@127.0.0.1:$POSTGRES_PORT/outboxie?sslmode=disable"
 broker="nats://127.0.0.1:$NATS_PORT"
 
@@ -32,6 +33,21 @@ engine() {
 	IFS=. read -r major minor _ <<<"${version#v}"
 	((major > 2 || major == 2 && minor >= 20)) ||
 		fail "Docker Compose is version $version; the files in docker/ need 2.20 or newer."
+}
+
+# embedded succeeds if `outboxie infra` still runs in the background; then pid is its id.
+embedded() {
+	pid=$(cat "$INFRA_DATA/pid" 2>/dev/null) && [[ $(ps -o args= -p "$pid") == *" infra --data-dir $INFRA_DATA "* ]]
+}
+
+# locate puts the addresses of `outboxie infra` into database and broker, if it runs. Each data folder has passwords of its own,
+# which it printed into a file that only this user can read.
+locate() {
+	local printed
+	embedded || return 0
+	printed=$(sed -n "s/^  export DATABASE_URL='\([^']*\)' NATS_URL='\([^']*\)'$/\1 \2/p" "$INFRA_DATA/log")
+	[[ $printed ]] || fail "$INFRA_DATA/log does not say where Postgres and NATS are: \`make infra-down\`, and start them again."
+	database=${printed% *} broker=${printed#* }
 }
 
 listening() { (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }

@@ -33,6 +33,7 @@ watch() {
 	done
 }
 
+locate
 export DATABASE_URL=$database NATS_URL=$broker
 if listening "$OTLP_PORT"; then export OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:$OTLP_PORT; fi
 trap stop EXIT

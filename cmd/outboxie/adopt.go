@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/uptrace/bun"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
@@ -99,7 +100,7 @@ func describeAdoption(out io.Writer, stream string, plan operating.Adoption) err
 		return err
 	}
 	errs := []error{
-		said("The relay is halted (%s): %s.", plan.Halt.Reason, plan.Halt.Detail),
+		said("The relay is halted (%s): %s.", console.Line(string(plan.Halt.Reason)), console.Line(plan.Halt.Detail)),
 		said("\nAn adoption would"),
 	}
 	switch {
@@ -116,7 +117,7 @@ func describeAdoption(out io.Writer, stream string, plan operating.Adoption) err
 	case plan.Repeats:
 		errs = append(errs, said("  - be REFUSED, because its sequences are not above the former stream's, and it holds messages;"))
 	}
-	place := fmt.Sprintf("position %d, event %s", plan.Place.Position, plan.Place.EventID)
+	place := fmt.Sprintf("position %d, event %s", plan.Place.Position, console.Text(plan.Place.EventID))
 	switch {
 	case plan.Place.Position == 0:
 		place = "position 0, the beginning of the log"
@@ -151,9 +152,9 @@ func describeGhosts(out io.Writer, stream string, ghosts []operating.Ghost) erro
 	var text strings.Builder
 	fmt.Fprintf(&text, "\nThe stream holds %s that the log does not: the database has lost them, and whatever changed with them, and\n"+
 		"subscribers have seen them. They stay in the stream. What to do about each is for a person to decide; its message says\n"+
-		"what it was: nats stream get %s SEQUENCE\n", counted(int64(len(ghosts)), "event"), stream)
+		"what it was: %s SEQUENCE\n", counted(int64(len(ghosts)), "event"), console.Command("nats", "stream", "get", stream))
 	for _, ghost := range ghosts[:min(len(ghosts), ghostsShown)] {
-		fmt.Fprintf(&text, "  sequence %d: position %d, event %s\n", ghost.Sequence, ghost.Position, oneLine(ghost.EventID))
+		fmt.Fprintf(&text, "  sequence %d: position %d, event %s\n", ghost.Sequence, ghost.Position, console.Text(ghost.EventID))
 	}
 	if more := len(ghosts) - ghostsShown; more > 0 {
 		fmt.Fprintf(&text, "  and %d more\n", more)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -44,7 +43,7 @@ func (p *program) demoCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return demo.Run(cmd.Context(), fleet, p.stdout, stay)
+			return demo.Run(cmd.Context(), fleet, p.terminal, stay)
 		},
 	}
 	cmd.Flags().BoolVar(&docker, "docker", docker, "run containers, not processes; needs a Docker engine, and the repository")
@@ -66,12 +65,12 @@ func (s *demoServers) Start(ctx context.Context, folder string, note demo.Note) 
 	logger := telemetry.NewLogger(note, slog.LevelInfo, "text") // what is downloaded, for example
 	var err error
 	s.postgres, err = embedded.StartPostgres(ctx, embedded.PostgresOptions{
-		DataDir: filepath.Join(folder, "postgres"), Temporary: true, Home: s.postgresHome, Logger: logger,
+		DataDir: embedded.PostgresFolder(folder), Temporary: true, Home: s.postgresHome, Logger: logger,
 	})
 	if err != nil {
 		return "", err
 	}
-	s.nats, err = embedded.StartNATS(embedded.NATSOptions{StoreDir: filepath.Join(folder, "nats"), Logger: logger})
+	s.nats, err = embedded.StartNATS(embedded.NATSOptions{StoreDir: embedded.NATSFolder(folder), Logger: logger})
 	if err != nil {
 		return "", err
 	}

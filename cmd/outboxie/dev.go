@@ -23,7 +23,7 @@ func (p *program) devCommand() *cobra.Command {
 		Use:   "dev",
 		Short: "Run everything in one process: Postgres, NATS, API, relay, subscribers",
 		Long: "Run everything in one process: a real Postgres and a real NATS of its own (unless DATABASE_URL or NATS_URL says\n" +
-			"where others are), the API, the relay and subscribers. Data is kept in --data-dir between runs.",
+			"where others are), the API, the relay and subscribers. Data is kept in --data-dir between runs; --fresh deletes that of both.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := p.configure(cmd)
@@ -52,13 +52,7 @@ func (p *program) dev(ctx context.Context, c config.Config) (err error) {
 	defer func() { err = cmp.Or(err, listeners.close()) }()
 	servers := &servers{}
 	defer func() { err = cmp.Or(err, servers.stop()) }()
-	if !c.Given(config.DatabaseURL) {
-		err = servers.startPostgres(ctx, &c, logger)
-	}
-	if err == nil && !c.Given(config.NATSURL) {
-		err = servers.startNATS(&c, logger)
-	}
-	if err != nil {
+	if err := servers.startMissing(ctx, &c, logger); err != nil {
 		return stopped(ctx, err)
 	}
 	if err := prepareDatabase(ctx, c, logger); err != nil {
@@ -121,14 +115,6 @@ Join with another instance:
 Ctrl-C stops everything.
 
 `, release(), took.Seconds(), api, admin, admin, database, c.Database.URL, broker, c.NATS.URL, c.Stream.Name, c.Dev.Subscribers,
-		traces, api, joinURL(c, s), string(c.NATS.URL), os.Args[0])
+		traces, api, s.databaseURL(c), s.brokerURL(c), os.Args[0])
 	return err
-}
-
-// joinURL shows the password only of the server that this process started on loopback for itself.
-func joinURL(c config.Config, s *servers) string {
-	if s.postgres != nil {
-		return string(c.Database.URL)
-	}
-	return c.Database.URL.String()
 }

@@ -247,7 +247,7 @@ func (s subscriberParts) run(id string) error {
 	if err := observed(s.Lifecycle)(telemetry.ObserveDeadLetters(s.Meters, id, s.Desk.CountDead)); err != nil {
 		return err
 	}
-	options := subscribing.Options{MaxAttempts: s.Config.Subscriber.MaxAttempts}
+	options := subscribing.Options{MaxAttempts: s.Config.Subscriber.MaxAttempts, Command: letterCommand}
 	logger := s.Logger.With("subscriber", id)
 	deliveries := telemetry.MeasureSource(s.Meters, id, stream, telemetry.TraceSource(s.Traces, id, source))
 	loop := subscribing.NewLoop(id, deliveries, handler, s.Letters, options, logger)
@@ -352,7 +352,7 @@ func letterChecks(desk inbox.LetterDesk, subscribers ...string) []httpapi.Check 
 		checks = append(checks, httpapi.Check{Name: "dead letters of " + id, Probe: func(ctx context.Context) error {
 			dead, err := desk.CountDead(ctx, id)
 			if err == nil && dead > 0 {
-				err = fmt.Errorf("%d dead; `outboxie subscriber dead --id %s` lists them", dead, id)
+				err = fmt.Errorf("%d dead; `%s` lists them", dead, letterCommand("dead", id, ""))
 			}
 			return err
 		}})

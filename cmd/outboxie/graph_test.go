@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -161,7 +162,7 @@ func TestExitCodesAndWords(t *testing.T) {
 		"nobody there":         {[]string{"ADMIN_ADDR=127.0.0.1:1"}, []string{"healthcheck"}, exitFailed, "", "127.0.0.1:1"},
 		"address taken":        {[]string{database, nats, "HTTP_ADDR=" + taken.Addr(), "ADMIN_ADDR=127.0.0.1:0"}, []string{"serve"}, exitFailed, "", taken.Addr() + ": listen"},
 		"what to do about it":  {[]string{database, nats, "ADMIN_ADDR=" + taken.Addr(), "HTTP_ADDR=127.0.0.1:0"}, []string{"serve"}, exitFailed, "", "--admin-addr"},
-		"wrong password":       {[]string{strings.Replace(database, "outboxie:outboxie@", "outboxie:secret@", 1)}, []string{"migrate", "up"}, exitFailed, "", "password"},
+		"wrong password":       {[]string{regexp.MustCompile(`:[^:/@]+@`).ReplaceAllString(database, ":secret@")}, []string{"migrate", "up"}, exitFailed, "", "password"},
 		"not a database's URL": {[]string{"DATABASE_URL=mysql://root:secret@localhost/x"}, []string{"migrate", "up"}, exitUsage, "", "postgres://"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -16,7 +16,7 @@ func (p *program) infraCommand() *cobra.Command {
 		Use:   "infra",
 		Short: "Run a Postgres and a NATS for other processes",
 		Long: "Run a real Postgres and a real NATS for instances and subscribers that are processes of their own. Data is kept in\n" +
-			"--data-dir between runs.",
+			"--data-dir between runs; --fresh deletes that of both.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := p.configure(cmd)
@@ -34,10 +34,7 @@ func (p *program) infra(ctx context.Context, c config.Config) (err error) {
 	began := time.Now()
 	logger, servers := p.logger(c), &servers{}
 	defer func() { err = cmp.Or(err, servers.stop()) }()
-	if err = servers.startPostgres(ctx, &c, logger); err == nil {
-		err = servers.startNATS(&c, logger)
-	}
-	if err != nil {
+	if err := servers.start(ctx, &c, logger); err != nil {
 		return stopped(ctx, err)
 	}
 	_, err = fmt.Fprintf(p.stdout, `
@@ -47,7 +44,7 @@ Postgres and NATS are ready after %.1f s; their data is in %s.
 
 Ctrl-C stops them.
 
-`, time.Since(began).Seconds(), c.Dev.DataDir, string(c.Database.URL), string(c.NATS.URL))
+`, time.Since(began).Seconds(), c.Dev.DataDir, servers.databaseURL(c), servers.brokerURL(c))
 	if err != nil {
 		return err
 	}

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/spf13/cobra"
 	"github.com/uptrace/bun"
@@ -103,9 +101,4 @@ func counted(count int64, thing string) string {
 		return "1 " + thing
 	}
 	return fmt.Sprintf("%d %ss", count, thing)
-}
-
-// oneLine is a text from elsewhere that leaves table and terminal as they are.
-func oneLine(text string) string {
-	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }), " ")
 }

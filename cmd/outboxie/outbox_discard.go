@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
@@ -61,7 +62,7 @@ func (p *program) discard(ctx context.Context, desk outboxDesk, position outbox.
 }
 
 func printDiscard(out io.Writer, e operating.Listed) error {
-	key := oneLine(e.Key.String())
+	key := console.Text(e.Key.String())
 	_, err := fmt.Fprintf(out, `position   %d
 event      %s
 type       %s
@@ -71,7 +72,8 @@ parked     %s
 
 Giving it up means: version %d of %s never reaches any subscriber.
 The later events of the aggregate stay parked until they are redriven:
-  outboxie outbox redrive --aggregate %s
-`, e.Position, e.ID, oneLine(e.Type), key, e.Version, moment(e.RecordedAt), oneLine(e.Reason), e.Version, key, key)
+  %s
+`, e.Position, console.Text(e.ID), console.Text(e.Type), key, e.Version, moment(e.RecordedAt), console.Line(e.Reason), e.Version, key,
+		console.Command("outboxie", "outbox", "redrive", "--aggregate", e.Key.String()))
 	return err
 }

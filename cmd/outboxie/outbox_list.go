@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 )
@@ -78,8 +79,8 @@ func printList(out io.Writer, entries []operating.Listed, limit int, now time.Ti
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "POSITION\tRECORDED\tAGE\tSTATE\tTYPE\tVERSION\tAGGREGATE\tEVENT")
 	for _, e := range entries {
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.Position, moment(e.RecordedAt), since(now, e.RecordedAt), e.State,
-			oneLine(e.Type), e.Version, oneLine(e.Key.String()), e.ID)
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.Position, moment(e.RecordedAt), since(now, e.RecordedAt), console.Text(e.State),
+			console.Text(e.Type), e.Version, console.Text(e.Key.String()), console.Text(e.ID))
 	}
 	if err := table.Flush(); err != nil || len(entries) < limit {
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
@@ -54,8 +55,8 @@ func printParked(out io.Writer, events []outbox.ParkedEvent, all, aggregates int
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "POSITION\tPARKED\tSTATE\tTYPE\tAGGREGATE\tEVENT\tREASON")
 	for _, e := range events {
-		fmt.Fprintf(table, "%d\t%s ago\t%s\t%s\t%s\t%s\t%s\n", e.Position, age(now.Sub(e.ParkedAt)), e.State, oneLine(e.Type),
-			oneLine(e.Key.String()), e.EventID, oneLine(e.Reason))
+		fmt.Fprintf(table, "%d\t%s ago\t%s\t%s\t%s\t%s\t%s\n", e.Position, age(now.Sub(e.ParkedAt)), e.State, console.Text(e.Type),
+			console.Text(e.Key.String()), console.Text(e.EventID), console.Line(e.Reason))
 	}
 	if err := table.Flush(); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 )
@@ -42,7 +43,7 @@ func printStatus(out io.Writer, s operating.Status) error {
 	var text strings.Builder
 	switch s.State() {
 	case operating.Halted:
-		fmt.Fprintf(&text, "halted: %s, for %s\n\n  %s\n", s.Halt.Reason, age(s.Now.Sub(s.Halt.Since)), oneLine(s.Halt.Detail))
+		fmt.Fprintf(&text, "halted: %s, for %s\n\n  %s\n", console.Line(string(s.Halt.Reason)), age(s.Now.Sub(s.Halt.Since)), console.Line(s.Halt.Detail))
 		if meaning := s.Halt.Meaning(); meaning != "" {
 			fmt.Fprintf(&text, "  %s\n", meaning)
 		}
@@ -91,7 +92,7 @@ func describeHalted(text *strings.Builder, s operating.Status) {
 	}
 	text.WriteString("\nInstances that do not try to lead, because of what they see:\n")
 	for _, h := range s.HaltedInstances {
-		fmt.Fprintf(text, "  %s, for %s: %s, %s\n", oneLine(h.Instance), age(s.Now.Sub(h.Since)), h.Reason, oneLine(h.Detail))
+		fmt.Fprintf(text, "  %s, for %s: %s, %s\n", console.Text(h.Instance), age(s.Now.Sub(h.Since)), console.Line(string(h.Reason)), console.Line(h.Detail))
 	}
 	if s.Leader != nil {
 		text.WriteString("  Others publish. So look at these instances' settings first: DATABASE_URL, NATS_URL, STREAM_NAME.\n")
@@ -101,13 +102,13 @@ func describeHalted(text *strings.Builder, s operating.Status) {
 func statusRows(s operating.Status) [][2]string {
 	leader, relayed, stream, backlog, parked := "nobody", "nothing yet", "none yet", "none", "none"
 	if s.Leader != nil {
-		leader = fmt.Sprintf("%s, for %s (token %d)", oneLine(s.Leader.Holder), age(s.Now.Sub(s.Leader.Since)), s.Leader.Token)
+		leader = fmt.Sprintf("%s, for %s (token %d)", console.Text(s.Leader.Holder), age(s.Now.Sub(s.Leader.Since)), s.Leader.Token)
 	}
 	if !s.Saved.IsZero() {
 		relayed = fmt.Sprintf("up to position %d, saved %s ago", s.Position, age(s.Now.Sub(s.Saved)))
 	}
 	if s.Stream != "" {
-		stream = fmt.Sprintf("%s, up to sequence %d", oneLine(s.Stream), s.Sequence)
+		stream = fmt.Sprintf("%s, up to sequence %d", console.Text(s.Stream), s.Sequence)
 	}
 	if s.Unpublished > 0 {
 		backlog = counted(s.Unpublished, "event")
@@ -147,10 +148,10 @@ func writerAge(s operating.Status) string {
 // describeWriter tells who the transaction is, and how to end it.
 func describeWriter(text *strings.Builder, w operating.Writer) {
 	if w.PID == 0 {
-		gid := "'" + strings.ReplaceAll(oneLine(w.GID), "'", "''") + "'"
+		gid := console.SQL(w.GID)
 		fmt.Fprintf(text, "  prepared transaction %s. To end it, in this database, either of:\n    ROLLBACK PREPARED %s;\n    COMMIT PREPARED %s;\n", gid, gid, gid)
 		return
 	}
 	fmt.Fprintf(text, "  pid %d (%s), %s, last statement:\n    %s\n  To end it, which rolls it back:\n    SELECT pg_terminate_backend(%d);\n",
-		w.PID, oneLine(w.Application), w.State, oneLine(w.Query), w.PID)
+		w.PID, console.Line(w.Application), console.Line(w.State), console.Line(w.Query), w.PID)
 }

@@ -132,7 +132,7 @@ func TestOutboxStatusOfAHaltedRelay(t *testing.T) {
 	o.lead()
 	o.exec("UPDATE outbox_cursor SET halt_reason = 'tail_gone', halt_detail = 'the message at 7\n\x1b[31mis gone', halted_at = now() - interval '12 minutes 3 seconds'")
 	said := o.run(exitClean, "status")
-	require.Regexp(t, `^halted: tail_gone, for 12m\d+s\n\n  the message at 7 \[31mis gone\n  The end of the stream was deleted`, said)
+	require.Regexp(t, `^halted: tail_gone, for 12m\d+s\n\n  the message at 7 \\u001b\[31mis gone\n  The end of the stream was deleted`, said)
 	require.Contains(t, said, "\n    outboxie outbox adopt\n")
 	require.NotContains(t, said, "\x1b")
 	var shown httpapi.OutboxStatus

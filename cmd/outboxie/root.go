@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/dig"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/config"
@@ -29,8 +30,9 @@ const (
 // program is what every command needs of the process it runs in.
 type program struct {
 	environment []string
-	stdout      io.Writer
-	began       bool // the command's own work has begun: what fails from now on is not a matter of usage
+	stdout      io.Writer // shows what others wrote as it should
+	terminal    io.Writer // shows everything as it is: for colors
+	began       bool      // the command's own work has begun: what fails from now on is not a matter of usage
 }
 
 // run is main without the process: it returns the exit code.
@@ -42,17 +44,22 @@ func run(args, environment []string, stdout, stderr io.Writer) int {
 
 // runContext runs one command until it is done or ctx ends, which is a clean stop.
 func runContext(ctx context.Context, args, environment []string, stdout, stderr io.Writer) int {
-	p := &program{environment: environment, stdout: stdout}
+	p := &program{environment: environment, stdout: console.NewWriter(stdout), terminal: stdout}
+	stderr = console.NewWriter(stderr)
 	root := p.command()
 	root.SetArgs(args)
-	root.SetOut(stdout)
+	root.SetOut(p.stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitClean
 	}
 	err = dig.RootCause(err)
-	_, _ = fmt.Fprintf(stderr, "outboxie: %v\n", err)
+	said := err.Error()
+	if fault.KindOf(err) != fault.Internal { // it may quote what others wrote; only our own texts have several lines
+		said = console.Line(said)
+	}
+	_, _ = fmt.Fprintf(stderr, "outboxie: %s\n", said)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		_, _ = fmt.Fprintln(stderr, "Stop what listens there, or choose another address with HTTP_ADDR (--http-addr) and ADMIN_ADDR "+
 			"(--admin-addr), or for dev and infra with --postgres-port and --nats-port; port 0 picks a free one.")

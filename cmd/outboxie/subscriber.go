@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/uptrace/bun"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
@@ -55,15 +56,31 @@ func (p *program) atDesk(cmd *cobra.Command, work func(ctx context.Context, desk
 func unknownSubscriber(id string, known []string) error {
 	others := "nobody has yet"
 	if len(known) > 0 {
-		others = "these have: " + strings.Join(known, ", ")
+		shown := make([]string, len(known))
+		for i, name := range known {
+			shown[i] = console.Text(name)
+		}
+		others = "these have: " + strings.Join(shown, ", ")
 	}
 	return fault.New(fault.NotFound, "no_such_subscriber", "no subscriber %q has received an event here; %s", id, others)
+}
+
+// letterCommand returns the command that lists a subscriber's dead letters, or does something about one of them.
+func letterCommand(verb, subscriber, event string) string {
+	args := []string{"outboxie", "subscriber", verb, "--id", subscriber}
+	if event != "" {
+		args = append(args, "--event", event)
+	}
+	if verb == "discard" {
+		args = append(args, "--yes")
+	}
+	return console.Command(args...)
 }
 
 // hint says where the ids of dead letters are found.
 func hint(err error, id string) error {
 	if fault.KindOf(err) == fault.NotFound {
-		return fmt.Errorf("%w; `outboxie subscriber dead --id %s` lists what there is", err, id)
+		return fmt.Errorf("%w; `%s` lists what there is", err, letterCommand("dead", id, ""))
 	}
 	return err
 }

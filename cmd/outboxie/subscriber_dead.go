@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
@@ -55,9 +56,9 @@ func printLetters(out io.Writer, letters []inbox.Letter, id string, now time.Tim
 	for _, letter := range letters[:min(len(letters), mostListed)] {
 		position, aggregate := "-", "-"
 		if letter.Readable() {
-			position, aggregate = fmt.Sprint(letter.Position), letter.Key.String()
+			position, aggregate = fmt.Sprint(letter.Position), console.Text(letter.Key.String())
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", letter.ID, position, aggregate, letter.State,
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", console.Text(letter.ID), position, aggregate, console.Text(string(letter.State)),
 			now.Sub(letter.FirstFailedAt).Round(time.Second), letter.Attempts, letter.Behind, firstLine(letter.Error))
 	}
 	if err := table.Flush(); err != nil || !more {
@@ -69,7 +70,7 @@ func printLetters(out io.Writer, letters []inbox.Letter, id string, now time.Tim
 
 func firstLine(text string) string {
 	line, _, _ := strings.Cut(text, "\n")
-	return line
+	return console.Line(line)
 }
 
 // letterJSON is the contract with scripts. A payload that is not JSON is a string of base64.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
@@ -47,12 +48,12 @@ func (p *program) subscriberDiscardCommand() *cobra.Command {
 func described(letter inbox.Letter) string {
 	if !letter.Readable() {
 		return fmt.Sprintf("message %s on %s (%s), which is no event and behind which nothing waits",
-			letter.ID, letter.Subject, firstLine(letter.Error))
+			console.Text(letter.ID), console.Text(letter.Subject), firstLine(letter.Error))
 	}
-	state := string(letter.State)
+	state := console.Text(string(letter.State))
 	if letter.Error != "" {
 		state += ": " + firstLine(letter.Error)
 	}
 	return fmt.Sprintf("event %s (%s, version %d of %s, %s), behind which %d events wait",
-		letter.ID, letter.Type, letter.Version, letter.Key, state, letter.Behind)
+		console.Text(letter.ID), console.Text(letter.Type), letter.Version, console.Text(letter.Key.String()), state, letter.Behind)
 }

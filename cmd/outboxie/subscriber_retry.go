@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
@@ -34,7 +35,7 @@ func (p *program) subscriberRetryCommand() *cobra.Command {
 				if err := desk.Retry(ctx, id, event); err != nil {
 					return hint(err, id)
 				}
-				_, err := fmt.Fprintf(p.stdout, "Subscriber %s retries event %s when it runs.\n", id, event)
+				_, err := fmt.Fprintf(p.stdout, "Subscriber %s retries event %s when it runs.\n", id, console.Text(event))
 				return err
 			})
 		},

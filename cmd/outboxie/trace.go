@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/jaeger"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
@@ -78,7 +79,8 @@ func (p *program) trace(ctx context.Context, c config.Config, key outbox.Key) er
 			return err
 		}
 		if !slices.ContainsFunc(trace.Spans, func(s jaeger.Span) bool { return s.Name == telemetry.WaitSpan }) {
-			_, _ = fmt.Fprintf(p.stdout, "\nAs far as Jaeger knows it is not in the stream yet: outboxie outbox list --order %s\n", key.ID)
+			_, _ = fmt.Fprintf(p.stdout, "\nAs far as Jaeger knows it is not in the stream yet: %s\n",
+				console.Command("outboxie", "outbox", "list", "--order", key.String()))
 		}
 	}
 	return nil

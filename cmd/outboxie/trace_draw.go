@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/jaeger"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 )
@@ -36,7 +37,7 @@ func drawTrace(out io.Writer, trace jaeger.Trace, linked []jaeger.Span, page str
 		titles, actors = max(titles, utf8.RuneCountInString(row.title)), max(actors, utf8.RuneCountInString(row.actor))
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s  %s\n\n%-*s  %-*s  %11s  %10s\n", moment(d.start), page, titles, span, actors, by, "AFTER", "TOOK")
+	fmt.Fprintf(&text, "%s  %s\n\n%-*s  %-*s  %11s  %10s\n", moment(d.start), console.Line(page), titles, span, actors, by, "AFTER", "TOOK")
 	for _, row := range d.rows {
 		line := fmt.Sprintf("%-*s  %-*s  %11s  %10s  %-*s  %s", titles, row.title, actors, row.actor,
 			took(row.offset), took(row.duration), barWidth, d.bar(row.offset, row.duration), row.remark)
@@ -67,12 +68,12 @@ type drawnSpan struct {
 func (d *drawing) add(span jaeger.Span, depth int) {
 	indent := strings.Repeat("  ", depth)
 	row := drawnSpan{
-		title: indent + titleOf(span), actor: oneLine(cmp.Or(span.Instance, span.Service)),
+		title: indent + titleOf(span), actor: console.Line(cmp.Or(span.Instance, span.Service)),
 		offset: span.Start.Sub(d.start), duration: span.Duration, remark: d.remark(span),
 	}
 	for _, event := range span.Events {
 		if event.Name != "exception" { // the remark says it
-			row.events = append(row.events, fmt.Sprintf("%s  * %s at %s%s", indent, oneLine(event.Name),
+			row.events = append(row.events, fmt.Sprintf("%s  * %s at %s%s", indent, console.Line(event.Name),
 				took(event.Time.Sub(d.start)), details(event)))
 		}
 	}
@@ -113,12 +114,12 @@ func (d *drawing) has(id string) bool {
 
 // titleOf is the span's name, and what tells it from others of that name.
 func titleOf(span jaeger.Span) string {
-	title := oneLine(span.Name)
+	title := console.Line(span.Name)
 	if statement := span.Text("db.query.text"); statement != "" {
 		return beginning(statement)
 	}
 	if subscriber := span.Text("messaging.consumer.group.name"); subscriber != "" {
-		title += " (" + oneLine(subscriber) + ")"
+		title += " (" + console.Line(subscriber) + ")"
 	}
 	return title
 }
@@ -126,7 +127,7 @@ func titleOf(span jaeger.Span) string {
 // beginning is a statement up to where the columns begin, such as INSERT INTO orders.
 func beginning(statement string) string {
 	const most = 40
-	text, _, _ := strings.Cut(strings.ReplaceAll(oneLine(statement), `"`, ""), "(")
+	text, _, _ := strings.Cut(strings.ReplaceAll(console.Line(statement), `"`, ""), "(")
 	text, _, _ = strings.Cut(text, " AS ")
 	if text = strings.TrimSpace(text); utf8.RuneCountInString(text) > most {
 		text = string([]rune(text)[:most-1]) + "…"
@@ -143,10 +144,10 @@ func (d *drawing) remark(span jaeger.Span) string {
 		remarks = append(remarks, "a batch of "+counted(count, "event"))
 	}
 	if span.TraceID != d.trace.ID {
-		remarks = append(remarks, "trace "+oneLine(span.TraceID))
+		remarks = append(remarks, "trace "+console.Line(span.TraceID))
 	}
 	if span.Tags["error"] == true {
-		remarks = append(remarks, "failed: "+oneLine(cmp.Or(span.Text("otel.status_description"), span.Text("error.type"), "no reason given")))
+		remarks = append(remarks, "failed: "+console.Line(cmp.Or(span.Text("otel.status_description"), span.Text("error.type"), "no reason given")))
 	}
 	return strings.Join(remarks, ", ")
 }
@@ -160,7 +161,7 @@ func details(event jaeger.Event) string {
 	if times, ok := event.Tags[string(telemetry.TimesKey)].(int64); ok && times > 1 {
 		fmt.Fprintf(&text, ", %d times", times)
 	}
-	if detail := oneLine(event.Text(string(telemetry.DetailKey))); detail != "" {
+	if detail := console.Line(event.Text(string(telemetry.DetailKey))); detail != "" {
 		text.WriteString(": " + detail)
 	}
 	return text.String()

@@ -131,7 +131,7 @@ func TestDrawing(t *testing.T) {
 				span("b", "a", "b", 1, 9, map[string]any{"error": true, "error.type": "timeout"}),
 				span("c", "a", "c", 2, 9, map[string]any{"error": true}),
 			},
-			[]string{`a .* failed: too large \[31m`, `  b .* failed: timeout`, `  c .* failed: no reason given`},
+			[]string{`a .* failed: too large \\u001b\[31m`, `  b .* failed: timeout`, `  c .* failed: no reason given`},
 		},
 		"a long statement": {
 			[]jaeger.Span{span("a", "", "a", 0, 9, map[string]any{"db.query.text": "SELECT \"one\", two, three, four, five, six, seven"})},

@@ -134,7 +134,7 @@ func (b *broker) url() string { return fmt.Sprintf("nats://127.0.0.1:%d", b.port
 
 // start returns when the server is ready.
 func (b *broker) start() error {
-	options, err := json.Marshal(map[string]any{"StoreDir": b.store, "Port": b.port})
+	options, err := json.Marshal(embedded.NATSOptions{StoreDir: b.store, Port: b.port, Open: true})
 	if err != nil {
 		return err
 	}

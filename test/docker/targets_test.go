@@ -65,6 +65,9 @@ func TestWithoutEngine(t *testing.T) {
 		require.True(t, process == "" || process == string(pid), "one and the same")
 		process = string(pid)
 	}
+	info, err := os.Stat(filepath.Join(folder, "log"))
+	require.NoError(t, err)
+	require.EqualValues(t, 0o600, info.Mode().Perm(), "it holds passwords")
 	for range 2 {
 		a, b := ports(t)
 		serving := start(t, command(environment, "docker/processes.sh", "serve", fmt.Sprint("a=", a), fmt.Sprint("b=", b)))
@@ -89,6 +92,44 @@ func TestWithoutEngine(t *testing.T) {
 		require.Zero(t, code)
 		require.Error(t, syscall.Kill(pid, 0))
 	}
+}
+
+// TestClean removes the data of a folder like this one, unless a server uses it.
+func TestClean(t *testing.T) {
+	folder := t.TempDir()
+	require.NoError(t, os.CopyFS(filepath.Join(folder, "docker"), os.DirFS(filepath.Join(root, "docker"))))
+	data := filepath.Join(folder, ".outboxie")
+	clean := func() (string, int) {
+		return run(t, exec.Command("bash", filepath.Join(folder, "docker", "infra.sh"), "clean"))
+	}
+	running := infra.Launch(t, nil, "infra", "--data-dir", data)
+	running.Says("Ctrl-C stops them")
+	said, code := clean()
+	require.Equal(t, 1, code)
+	require.Contains(t, said, "The data in .outboxie/")
+	require.Contains(t, said, "is in use by process ")
+	require.FileExists(t, filepath.Join(data, "nats", "lock"))
+	require.Zero(t, running.Stop(syscall.SIGTERM))
+
+	// One of the two servers is enough: the other one may be elsewhere.
+	only := infra.Launch(t, []string{"DATABASE_URL=postgres://127.0.0.1:1/x"}, "dev", "--data-dir", data)
+	only.Says("cannot be reached yet")
+	said, code = clean()
+	require.Equal(t, 1, code)
+	require.Contains(t, said, "The data in .outboxie/nats is in use by process ")
+	require.Zero(t, only.Stop(syscall.SIGTERM))
+
+	postgres, err := filepath.EvalSymlinks(filepath.Join(data, "postgres")) // elsewhere, for root
+	require.NoError(t, err)
+	for range 2 {
+		_, code = clean()
+		require.Zero(t, code)
+		require.NoDirExists(t, data)
+		require.NoDirExists(t, postgres)
+	}
+	entries, err := os.ReadDir(folder)
+	require.NoError(t, err)
+	require.Len(t, entries, 1, "docker/ is left")
 }
 
 // TestTargets goes through the targets as a person does, on the ports that they have by default: each twice in a row, in

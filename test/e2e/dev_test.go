@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -96,9 +97,60 @@ func TestDev(t *testing.T) {
 	third := dev(t, data, "--fresh")
 	_, err = infra.Read(third.API(), order.ID)
 	require.ErrorContains(t, err, "404")
+	anew, err := infra.Place(third.API())
+	require.NoError(t, err)
+	third.Says("Received order created event subscriber=subscriber-1 order_id=" + anew.ID)
+	require.Contains(t, third.String(), "position=1 ", "log and stream begin again")
 	pid = postmaster(t, data)
 	third.Kill()
 	requireGone(t, pid)
+
+	require.NoError(t, os.RemoveAll(filepath.Join(data, "nats")))
+	refused := infra.Launch(t, nil, "dev", "--data-dir", data)
+	require.Equal(t, 1, refused.Wait())
+	require.Contains(t, refused.String(), "holds a database, but the NATS that its events went to is not in")
+}
+
+// TestFreshWithAServerOfAnother refuses to delete one of two servers, and deletes nothing.
+func TestFreshWithAServerOfAnother(t *testing.T) {
+	data := dataDir(t)
+	for _, given := range []string{"DATABASE_URL=postgres://nowhere/x", "NATS_URL=nats://127.0.0.1:1"} {
+		p := infra.Launch(t, []string{given}, "dev", "--fresh", "--data-dir", data)
+		require.Equal(t, 2, p.Wait())
+		name, _, _ := strings.Cut(given, "=")
+		require.Contains(t, p.String(), name+" names another server")
+		require.Contains(t, p.String(), "Unset "+name+", or leave --fresh out")
+		entries, err := os.ReadDir(data)
+		require.NoError(t, err)
+		require.Empty(t, entries)
+	}
+}
+
+// TestDevOnOneServerOfAnother joins a second instance to the first with the line that the first one prints, and keeps the passwords
+// in that line. A running instance's data is not deleted.
+func TestDevOnOneServerOfAnother(t *testing.T) {
+	data := dataDir(t)
+	first := dev(t, data)
+	database, broker := strings.Trim(first.Says("  DATABASE_URL='"), "'"), strings.Trim(first.Says(" NATS_URL='"), "'")
+	for _, address := range []string{database, broker} {
+		parsed, err := url.Parse(address)
+		require.NoError(t, err)
+		password, given := parsed.User.Password()
+		require.True(t, given)
+		require.Equal(t, 1, strings.Count(first.String(), password), "only the line to join with has it")
+	}
+	order, err := infra.Place(first.API())
+	require.NoError(t, err)
+	joined := infra.Serve(t, "joined", []string{"DATABASE_URL=" + database, "NATS_URL=" + broker})
+	_, err = infra.Read(joined.API(), order.ID)
+	require.NoError(t, err)
+	first.Says("Received order created event subscriber=subscriber-1 order_id=" + order.ID)
+
+	rival := infra.Launch(t, nil, "infra", "--fresh", "--data-dir", data)
+	require.Equal(t, 1, rival.Wait())
+	require.Contains(t, rival.String(), "in use")
+	_, err = infra.Read(first.API(), order.ID)
+	require.NoError(t, err)
 }
 
 // requireGone waits until a process does not exist any more.

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,18 +18,21 @@ import (
 func TestInfra(t *testing.T) {
 	data := dataDir(t)
 	ports := []string{"--postgres-port", strconv.Itoa(infra.Port(t)), "--nats-port", strconv.Itoa(infra.Port(t))}
-	launch := func() *infra.Process {
+	launch := func(more ...string) *infra.Process {
 		// What the environment names is not used.
-		return infra.Launch(t, []string{"DATABASE_URL=postgres://nowhere/x"}, append([]string{"infra", "--data-dir", data}, ports...)...)
+		return infra.Launch(t, []string{"DATABASE_URL=postgres://nowhere/x"}, slices.Concat([]string{"infra", "--data-dir", data}, ports, more)...)
+	}
+	addresses := func(p *infra.Process) []string {
+		return []string{
+			"DATABASE_URL=" + strings.Trim(p.Says("DATABASE_URL='"), "'"),
+			"NATS_URL=" + strings.Trim(p.Says("NATS_URL='"), "'"),
+		}
 	}
 	first := launch()
 	first.Says("Ctrl-C stops them")
-	environment := []string{
-		"DATABASE_URL=" + strings.Trim(first.Says("DATABASE_URL='"), "'"),
-		"NATS_URL=" + strings.Trim(first.Says("NATS_URL='"), "'"),
-	}
+	environment := addresses(first)
 	require.Contains(t, environment[0], ":"+ports[1]+"/")
-	require.Equal(t, "NATS_URL=nats://127.0.0.1:"+ports[3], environment[1])
+	require.Regexp(t, `^NATS_URL=nats://outboxie:[0-9a-f]{32}@127\.0\.0\.1:`+ports[3]+"$", environment[1])
 
 	instance := infra.Serve(t, "app", environment)
 	order, err := infra.Place(instance.API())
@@ -50,9 +54,22 @@ func TestInfra(t *testing.T) {
 
 	second := launch()
 	second.Says("Ctrl-C stops them")
-	_, err = infra.Read(infra.Serve(t, "again", environment).API(), order.ID)
+	again := infra.Serve(t, "again", environment)
+	_, err = infra.Read(again.API(), order.ID)
 	require.NoError(t, err)
+	require.Zero(t, again.Stop(syscall.SIGTERM), again)
 	pid := postmaster(t, data)
 	second.Kill()
 	requireGone(t, pid)
+
+	third := launch("--fresh")
+	third.Says("Ctrl-C stops them")
+	environment = addresses(third)
+	last := infra.Serve(t, "fresh", environment)
+	_, err = infra.Read(last.API(), order.ID)
+	require.ErrorContains(t, err, "404")
+	order, err = infra.Place(last.API())
+	require.NoError(t, err)
+	subscriber = infra.Launch(t, environment, "subscribe", "--id", "emails")
+	subscriber.Says("Received order created event subscriber=emails order_id=" + order.ID)
 }

@@ -91,7 +91,7 @@ func (c *cluster) start(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", errors.Join(err, os.RemoveAll(dir))
 	}
-	return c.server.URL(), nil
+	return c.server.SuperuserURL(), nil
 }
 
 // migrate brings the database up to date, and leaves no connection behind: a template must have none.

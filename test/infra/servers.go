@@ -12,8 +12,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/embedded"
 )
 
-// PostgresServer is a Postgres of one test's own, whose database is migrated. URL does not change when it is started
-// again. Its methods fail the test when they cannot do what they say.
+// PostgresServer is a Postgres of one test's own, whose database is migrated. URL is that of its superuser. It does not change
+// when the server is started again. Its methods fail the test when they cannot do what they say.
 type PostgresServer struct {
 	URL string
 
@@ -33,7 +33,7 @@ func Postgres(t testing.TB, changes ...func(*embedded.PostgresOptions)) *Postgre
 	}
 	t.Cleanup(s.Stop)
 	s.Start()
-	s.URL = s.server.URL()
+	s.URL = s.server.SuperuserURL()
 	if err := migrate(t.Context(), s.URL); err != nil {
 		t.Fatalf("migrate: %v", err)
 	}
@@ -95,7 +95,7 @@ type NATSServer struct {
 func NATS(t testing.TB, changes ...func(*embedded.NATSOptions)) *NATSServer {
 	t.Helper()
 	s := &NATSServer{t: t, options: embedded.NATSOptions{
-		StoreDir: tempDir(t), Port: Port(t), Logger: slog.New(slog.DiscardHandler),
+		StoreDir: tempDir(t), Port: Port(t), Open: true, Logger: slog.New(slog.DiscardHandler),
 	}}
 	for _, change := range changes {
 		change(&s.options)

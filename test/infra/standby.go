@@ -27,9 +27,16 @@ func Standby(t testing.TB, primary *PostgresServer) *PostgresServer {
 	if err := os.WriteFile(lock, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	secrets, err := os.ReadFile(filepath.Join(primary.DataDir(), "pgpass")) // the roles are the primary's
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.options.DataDir, "pgpass"), secrets, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(s.Stop)
 	s.Start()
-	s.URL = s.server.URL()
+	s.URL = s.server.SuperuserURL()
 	return s
 }
 

@@ -46,13 +46,13 @@ func prepare(opts PostgresOptions) (*layout, binaries, error) {
 		root: root, data: filepath.Join(root, "data"), run: filepath.Join(root, "run"), temp: filepath.Join(root, "tmp"),
 		fresh: filepath.Join(root, "initializing"),
 	}
-	if err := os.MkdirAll(root, 0o755); err != nil {
+	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, found, fmt.Errorf("make the data folder of Postgres: %w", err)
 	}
 	if err := l.acquire(); err != nil {
 		return nil, found, err
 	}
-	if err := l.clear(opts.Fresh); err != nil {
+	if err := l.clear(); err != nil {
 		l.release()
 		return nil, found, err
 	}
@@ -154,16 +154,17 @@ func (l *layout) inscribe(what string) error {
 	return nil
 }
 
-// clear removes what earlier runs left behind, all data included when fresh is asked for.
-func (l *layout) clear(fresh bool) error {
+// clear removes what earlier runs left behind, and closes the folder to other users. It removes the data only if the first start
+// was interrupted.
+func (l *layout) clear() error {
 	if err := stopStale(l.data); err != nil {
 		return err
 	}
-	if _, err := os.Stat(l.fresh); err == nil {
-		fresh = true // the first start was interrupted
+	if err := os.Chmod(l.root, 0o700); err != nil {
+		return fmt.Errorf("close the data folder of Postgres to other users: %w", err)
 	}
 	old := []string{l.run, l.temp}
-	if fresh {
+	if _, err := os.Stat(l.fresh); err == nil {
 		old = append(old, l.data)
 	}
 	for _, dir := range old {
@@ -177,7 +178,11 @@ func (l *layout) clear(fresh bool) error {
 	return os.Setenv("TMPDIR", l.temp) // where the library puts the server's log
 }
 
-func (l *layout) release() { _ = l.lock.Close() }
+func (l *layout) release() {
+	if l.lock != nil {
+		_ = l.lock.Close()
+	}
+}
 
 // logTail is the end of what the server wrote to its log.
 func (l *layout) logTail() string {
@@ -209,9 +214,14 @@ type account struct {
 	uid, gid int
 }
 
-// serverUser is the owner of the data if it exists, else postgres, else nobody.
+// serverUser is the owner of the data, or of the lock of a folder whose data was removed. If there is neither, it is postgres,
+// else nobody.
 func serverUser(root string) (account, error) {
-	if info, err := os.Stat(filepath.Join(root, "data")); err == nil {
+	for _, name := range []string{"data", "lock"} {
+		info, err := os.Stat(filepath.Join(root, name))
+		if err != nil {
+			continue
+		}
 		if owner, ok := info.Sys().(*syscall.Stat_t); ok && owner.Uid != 0 {
 			return account{name: "#" + strconv.Itoa(int(owner.Uid)), uid: int(owner.Uid), gid: int(owner.Gid)}, nil
 		}

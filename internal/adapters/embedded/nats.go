@@ -6,9 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
@@ -16,25 +14,28 @@ import (
 
 // NATSOptions says where the server keeps its streams and where it listens.
 type NATSOptions struct {
-	StoreDir   string // a folder of the server's own; it is made when missing, and streams survive restarts
-	Port       int    // on 127.0.0.1; 0 picks a free one
-	MaxPayload int    // the largest message in bytes; 0: NATS' default, 1 MiB
-	Logger     *slog.Logger
+	StoreDir   string       // a folder of the server's own; it is made when missing, and streams survive restarts
+	Port       int          // on 127.0.0.1; 0 picks a free one
+	MaxPayload int          // the largest message in bytes; 0: NATS' default, 1 MiB
+	Open       bool         // anybody on this machine may connect without a password; for tests
+	Logger     *slog.Logger `json:"-"`
 }
 
 // NATS is a running server with JetStream, inside this process. Every acknowledged message is on disk.
 type NATS struct {
-	server *natsserver.Server
-	lock   *os.File
-	port   int
-	stop   sync.Once
+	server   *natsserver.Server
+	password string // empty: none is asked for
+	lock     *os.File
+	port     int
+	stop     sync.Once
 }
 
 // natsStartTimeout is generous: recovering large streams takes time.
 const natsStartTimeout = 30 * time.Second
 
 // StartNATS starts a server and returns once it accepts connections and JetStream is ready, normally after milliseconds.
-// It listens on loopback, so that other processes of this machine can join.
+// It listens on loopback, so that other processes of this machine can join. Who joins needs the password, which is random and
+// kept in StoreDir, where only its owner can read it.
 func StartNATS(opts NATSOptions) (*NATS, error) {
 	if opts.StoreDir == "" {
 		return nil, errors.New("embedded NATS needs a folder for its streams")
@@ -45,12 +46,9 @@ func StartNATS(opts NATSOptions) (*NATS, error) {
 	if err := os.MkdirAll(opts.StoreDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of NATS: %w", err)
 	}
-	lock, err := lockFile(filepath.Join(opts.StoreDir, "lock"), syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return nil, fmt.Errorf("the folder %s is in use by another running NATS: stop it, or choose another folder", opts.StoreDir)
-	}
+	lock, err := lockNATS(opts.StoreDir)
 	if err != nil {
-		return nil, fmt.Errorf("lock the folder of NATS: %w", err)
+		return nil, err
 	}
 	n := &NATS{lock: lock}
 	if err := n.start(opts); err != nil {
@@ -71,7 +69,7 @@ func (n *NATS) start(opts NATSOptions) error {
 	if port <= 0 {
 		port = natsserver.RANDOM_PORT
 	}
-	n.server, err = natsserver.NewServer(&natsserver.Options{
+	options := &natsserver.Options{
 		ServerName: "outboxie",
 		Host:       "127.0.0.1",
 		Port:       port,
@@ -80,8 +78,14 @@ func (n *NATS) start(opts NATSOptions) error {
 		SyncAlways: true,
 		MaxPayload: int32(opts.MaxPayload),
 		NoSigs:     true, // signals are the application's
-	})
-	if err != nil {
+	}
+	if !opts.Open {
+		if n.password, err = natsPassword(opts.StoreDir); err != nil {
+			return err
+		}
+		options.CustomClientAuthentication = passwordCheck(n.password)
+	}
+	if n.server, err = natsserver.NewServer(options); err != nil {
 		return fmt.Errorf("configure NATS: %w", err)
 	}
 	logger := &natsLog{logger: opts.Logger.With("component", "nats")}
@@ -101,8 +105,13 @@ func (n *NATS) start(opts NATSOptions) error {
 	}
 }
 
-// URL is where to connect.
-func (n *NATS) URL() string { return fmt.Sprintf("nats://127.0.0.1:%d", n.port) }
+// URL is where to connect. It holds the password, unless the server is open.
+func (n *NATS) URL() string {
+	if n.password == "" {
+		return fmt.Sprintf("nats://127.0.0.1:%d", n.port)
+	}
+	return fmt.Sprintf("nats://%s:%s@127.0.0.1:%d", natsUser, n.password, n.port)
+}
 
 // Port is the port on 127.0.0.1 that the server listens on.
 func (n *NATS) Port() int { return n.port }

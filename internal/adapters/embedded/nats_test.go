@@ -91,3 +91,9 @@ func TestNATSTellsItsTroublesOnly(t *testing.T) {
 	startNATS(t, opts).Stop()
 	require.Empty(t, log.String())
 }
+
+func requireNATSRefuses(t *testing.T, url string) {
+	t.Helper()
+	_, err := nats.Connect(url)
+	require.ErrorIs(t, err, nats.ErrAuthorization, url)
+}

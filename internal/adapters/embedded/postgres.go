@@ -23,18 +23,18 @@ import (
 	"syscall"
 )
 
-// The database, its owner (a superuser) and the password of the server. It listens on loopback only.
+// The database, the role that owns it, and the superuser, which the application never is. The server listens on loopback, where
+// every user of the machine can reach it: the roles' passwords are random, and of this server alone.
 const (
-	databaseName     = "outboxie"
-	databaseUser     = "outboxie"
-	databasePassword = "outboxie"
+	databaseName  = "outboxie"
+	databaseOwner = "outboxie_owner"
+	superuser     = "outboxie"
 )
 
 // PostgresOptions says which server to start and where its data lives.
 type PostgresOptions struct {
 	DataDir   string // a folder of the server's own; it is made when missing, and its data survives restarts
 	Port      int    // on 127.0.0.1; 0 picks a free one
-	Fresh     bool   // throw away what DataDir holds and start anew
 	Temporary bool   // remove DataDir when the server has stopped
 
 	Home                string   // folder that holds bin/postgres (OUTBOXIE_PG_HOME); empty: look for an installed one
@@ -168,10 +168,18 @@ func sweep(server ready, opts PostgresOptions) error {
 	return err
 }
 
-// URL is where to connect, as the superuser outboxie to the database outboxie.
+// URL is where to connect, as the owner of the database outboxie. The role is no superuser. The URL holds its password.
 func (p *Postgres) URL() string {
-	return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/%s?sslmode=disable",
-		databaseUser, databasePassword, p.ready.Port, databaseName)
+	return databaseURL(databaseOwner, p.ready.OwnerPassword, p.ready.Port)
+}
+
+// SuperuserURL is where to connect as the superuser. The URL holds its password.
+func (p *Postgres) SuperuserURL() string {
+	return databaseURL(superuser, p.ready.SuperuserPassword, p.ready.Port)
+}
+
+func databaseURL(role, password string, port int) string {
+	return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/%s?sslmode=disable", role, password, port, databaseName)
 }
 
 // Port is the port on 127.0.0.1 that the server listens on.

@@ -23,8 +23,9 @@ import (
 type server struct {
 	library *postgres.EmbeddedPostgres
 	binaries
-	port int
-	pid  int
+	passwords passwords
+	port      int
+	pid       int
 }
 
 // start starts the server on the prepared folders.
@@ -44,9 +45,16 @@ func start(ctx context.Context, opts PostgresOptions, l *layout, found binaries)
 			return nil, fmt.Errorf("mark the data folder of Postgres: %w", err)
 		}
 	}
-	s, err := startOnPort(ctx, opts, l, found)
+	secrets, err := passwordsOf(ctx, l, found)
+	if err != nil {
+		return nil, err
+	}
+	s, err := startOnPort(ctx, opts, l, found, secrets)
 	if err != nil {
 		return nil, found.explain(err)
+	}
+	if err := secureRoles(ctx, s.port, secrets); err != nil {
+		return nil, errors.Join(err, s.stop())
 	}
 	if found.download {
 		if err := found.complete(); err != nil {
@@ -64,19 +72,19 @@ func start(ctx context.Context, opts PostgresOptions, l *layout, found binaries)
 
 // startOnPort tries again where another try helps: a free port that was snatched away, and processes of a killed
 // server that have not noticed its end yet.
-func startOnPort(ctx context.Context, opts PostgresOptions, l *layout, found binaries) (*server, error) {
+func startOnPort(ctx context.Context, opts PostgresOptions, l *layout, found binaries, secrets passwords) (*server, error) {
 	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		port, err := choosePort(opts.Port)
 		if err != nil {
 			return nil, err
 		}
-		library := postgres.NewDatabase(configuration(opts, l, found, port))
+		library := postgres.NewDatabase(configuration(opts, l, found, secrets, port))
 		if err = library.Start(); err == nil {
 			pid, err := postmasterPID(l.data)
 			if err != nil {
 				return nil, errors.Join(err, library.Stop())
 			}
-			return &server{library: library, binaries: found, port: port, pid: pid}, nil
+			return &server{library: library, binaries: found, passwords: secrets, port: port, pid: pid}, nil
 		}
 		snatched := opts.Port == 0 && (strings.Contains(err.Error(), "already listening") || strings.Contains(err.Error(), "could not bind"))
 		lingering := strings.Contains(err.Error(), "pre-existing shared memory block")
@@ -86,7 +94,7 @@ func startOnPort(ctx context.Context, opts PostgresOptions, l *layout, found bin
 	}
 }
 
-func configuration(opts PostgresOptions, l *layout, found binaries, port int) postgres.Config {
+func configuration(opts PostgresOptions, l *layout, found binaries, secrets passwords, port int) postgres.Config {
 	parameters := map[string]string{
 		"listen_addresses":          "127.0.0.1",
 		"unix_socket_directories":   "",
@@ -104,8 +112,8 @@ func configuration(opts PostgresOptions, l *layout, found binaries, port int) po
 		RuntimePath(l.run).
 		DataPath(l.data).
 		Port(uint32(port)).
-		Username(databaseUser).
-		Password(databasePassword).
+		Username(superuser).
+		Password(secrets.superuser).
 		Database(databaseName).
 		Locale("C").
 		Encoding("UTF8").

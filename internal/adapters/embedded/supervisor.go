@@ -38,6 +38,9 @@ type ready struct {
 	Version string
 	Home    string
 	DataDir string
+
+	OwnerPassword     string
+	SuperuserPassword string
 }
 
 // SuperviseIfAsked turns the process into the supervisor of a Postgres server, and exits, when StartPostgres started it
@@ -109,7 +112,10 @@ func serve(ctx context.Context, opts PostgresOptions, say func(report)) error {
 	if err != nil {
 		return errors.Join(err, fetch.failed)
 	}
-	say(report{Ready: &ready{Port: s.port, PID: s.pid, Version: s.version, Home: s.home, DataDir: place.root}})
+	say(report{Ready: &ready{
+		Port: s.port, PID: s.pid, Version: s.version, Home: s.home, DataDir: place.root,
+		OwnerPassword: s.passwords.owner, SuperuserPassword: s.passwords.superuser,
+	}})
 
 	if s.wait(ctx) {
 		return fmt.Errorf("the Postgres server died; the end of its log:\n%s", place.logTail())

@@ -1,8 +1,12 @@
 package httpapi_test
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -38,4 +42,23 @@ func TestThePageIsServed(t *testing.T) {
 	for _, path := range []string{"/docs/", "/docs/index", "/docs/index.html", "/docs/docs.html", "/docs/..", "/docs/..%2Fopenapi.yaml", "/docs/%2e%2e", "/docs/../openapi.yaml/", "/docs/a/b", "/docs/."} {
 		requireProblem(t, s.send("GET", path, ""), 404, "route_not_found", "there is nothing at this path", "")
 	}
+}
+
+// TestDocsAreThePinnedOnes : the page's script, which comes from elsewhere, is what somebody has looked at.
+func TestDocsAreThePinnedOnes(t *testing.T) {
+	t.Parallel()
+	sums, err := os.ReadFile("openapi-explorer.sha256")
+	require.NoError(t, err)
+	var checked []string
+	for line := range strings.Lines(string(sums)) {
+		sum, file, found := strings.Cut(strings.TrimSpace(line), "  ")
+		require.True(t, found, line)
+		content, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.Equal(t, sum, fmt.Sprintf("%x", sha256.Sum256(content)), "%s is another file: look at it, then change its checksum", file)
+		checked = append(checked, file)
+	}
+	present, err := filepath.Glob("docs/*")
+	require.NoError(t, err)
+	require.ElementsMatch(t, present, checked)
 }

@@ -24,6 +24,9 @@ type Options struct {
 	MaxBackoff  time.Duration // the longest wait
 	MaxAttempts int           // an event that has failed so often is dead
 	Poll        time.Duration // how often a Retrier looks; a second by default
+
+	// Command returns what an operator types to decide about a dead letter: the verb is "retry" or "discard". The log holds it.
+	Command func(verb, subscriber, event string) string
 }
 
 func (o Options) orDefault() Options {
@@ -38,6 +41,9 @@ func (o Options) orDefault() Options {
 	}
 	if o.Poll <= 0 {
 		o.Poll = time.Second
+	}
+	if o.Command == nil {
+		o.Command = func(verb, _, _ string) string { return verb }
 	}
 	return o
 }

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
@@ -137,7 +136,7 @@ func (l *Loop) fail(ctx context.Context, delivery inbox.Delivery, entry outbox.E
 		l.outages = 0
 		l.settle(ctx, "ask for an event again", again(delivery, wait), event)
 	default:
-		report(ctx, l.logger, l.subscriber, letter, cause)
+		report(ctx, l.logger, l.opts, l.subscriber, letter, cause)
 		l.acknowledge(ctx, delivery, event)
 	}
 }
@@ -150,7 +149,7 @@ func (l *Loop) setAside(ctx context.Context, delivery inbox.Delivery, entry outb
 		l.unrecorded(ctx, delivery, event, err)
 		return
 	}
-	report(ctx, l.logger, l.subscriber, letter, inbox.ErrHeld)
+	report(ctx, l.logger, l.opts, l.subscriber, letter, inbox.ErrHeld)
 	l.acknowledge(ctx, delivery, event)
 }
 
@@ -166,7 +165,7 @@ func (l *Loop) reject(ctx context.Context, delivery inbox.Delivery, cause error)
 		return
 	}
 	l.logger.ErrorContext(ctx, "a message is no event that can be read, it is set aside and everything else goes on",
-		append(event, "error", cause, "discard", command("discard", l.subscriber, message.ID)+" --yes")...)
+		append(event, "error", cause, "discard", l.opts.Command("discard", l.subscriber, message.ID))...)
 	l.acknowledge(ctx, delivery, event)
 }
 
@@ -184,22 +183,17 @@ func (l *Loop) unrecorded(ctx context.Context, delivery inbox.Delivery, event []
 }
 
 // report tells what became of an event that could not be handled, and what can be done about it.
-func report(ctx context.Context, logger *slog.Logger, subscriber string, letter inbox.Letter, cause error) {
+func report(ctx context.Context, logger *slog.Logger, opts Options, subscriber string, letter inbox.Letter, cause error) {
 	about := append(attributes(letter.Entry), "aggregate", letter.Key.String())
 	switch letter.State {
 	case inbox.Dead:
 		logger.ErrorContext(ctx, "an event is dead, later ones of its aggregate wait for it and all others go on",
-			append(about, "attempts", letter.Attempts, "error", cause, "retry", command("retry", subscriber, letter.ID))...)
+			append(about, "attempts", letter.Attempts, "error", cause, "retry", opts.Command("retry", subscriber, letter.ID))...)
 	case inbox.Waiting:
 		logger.WarnContext(ctx, "an event waits behind a dead one of its aggregate", about...)
 	default: // another copy was first, or an operator
 		logger.InfoContext(ctx, "an event is not handled here", append(about, "state", string(letter.State))...)
 	}
-}
-
-// command is what an operator can type.
-func command(verb, subscriber, event string) string {
-	return strings.Join([]string{"outboxie subscriber", verb, "--id", subscriber, "--event", event}, " ")
 }
 
 // handle runs the handler, and keeps the event from being handed out again meanwhile.

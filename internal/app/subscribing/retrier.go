@@ -91,7 +91,7 @@ func (r *Retrier) fail(ctx context.Context, letter inbox.Letter, cause error) er
 		r.logger.ErrorContext(ctx, "cannot handle a dead letter, it is tried again", append(attributes(letter.Entry),
 			"attempt", failed.Attempts, "of", r.opts.MaxAttempts, "wait", wait, "error", cause)...)
 	default:
-		report(ctx, r.logger, r.subscriber, failed, cause)
+		report(ctx, r.logger, r.opts, r.subscriber, failed, cause)
 	}
 	return nil
 }

@@ -77,13 +77,17 @@ func startWith(
 	t *testing.T, source inbox.Source, handler inbox.Handler, letters inbox.DeadLetters, opts subscribing.Options, logs *lines,
 ) (stop func()) {
 	t.Helper()
+	opts.Command = typed
 	return running(t, subscribing.NewLoop(subscriber, source, handler, letters, opts, slog.New(logs)).Run)
 }
 
 func startRetrier(t *testing.T, letters inbox.DeadLetters, handler inbox.Handler, opts subscribing.Options, logs *lines) (stop func()) {
 	t.Helper()
+	opts.Command = typed
 	return running(t, subscribing.NewRetrier(subscriber, letters, handler, opts, slog.New(logs)).Run)
 }
+
+func typed(verb, subscriber, event string) string { return verb + " " + event + " of " + subscriber }
 
 func running(t *testing.T, run func(context.Context) error) (stop func()) {
 	t.Helper()

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/jaeger"
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+)
+
+// hostile is what somebody may write who may write the outbox: to run a program in the shell of whoever repairs it, to drive the
+// terminal, to reverse a text, to forge a line or a column.
+var hostile = []string{
+	"$(touch x)", "`touch x`", "a'; touch x; '", `a" b\`, "-x", "\x1b[31mred\x1b[0m\a", "\u009b31m\x7f", "\u202eevil\u2066\u200b",
+	"7\nDone. Nothing is parked.\n  outboxie outbox adopt --yes", "7  published\t8\r", "7\n\n", "%s%n\x1b", "ünï/漢 #",
+}
+
+// requireHarmless wants only characters that can be seen, and as many lines as somebody harmless would have caused.
+func requireHarmless(t *testing.T, said string, lines int) {
+	t.Helper()
+	require.False(t, strings.ContainsFunc(said, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }), "%q", said)
+	if lines > 0 {
+		require.Equal(t, lines, strings.Count(said, "\n"), said)
+	}
+}
+
+// pasted runs a printed command in a shell, with another outboxie, and returns its last argument.
+func pasted(t *testing.T, line string) string {
+	t.Helper()
+	shell := exec.CommandContext(t.Context(), "sh", "-c", "outboxie() { for last; do :; done; printf '%s.' \"$last\"; }\n"+line)
+	shell.Dir = t.TempDir()
+	said, err := shell.Output()
+	require.NoError(t, err, line)
+	entries, err := os.ReadDir(shell.Dir)
+	require.NoError(t, err)
+	require.Empty(t, entries, "%q ran something", line)
+	return strings.TrimSuffix(string(said), ".")
+}
+
+// between is the text between two others.
+func between(t *testing.T, text, before, after string) string {
+	t.Helper()
+	_, rest, found := strings.Cut(text, before)
+	require.True(t, found, text)
+	between, _, found := strings.Cut(rest, after)
+	require.True(t, found, text)
+	return between
+}
+
+func TestOutboxShowsWhatOthersWrote(t *testing.T) {
+	o := newOperators(t)
+	for i, id := range hostile {
+		o.record(o.db, id, 1, id)
+		o.park(i+1, id)
+	}
+	o.exec(`INSERT INTO outbox_cursor (relay, position, stream, stream_created, stream_sequence, token, revision, updated_at, halt_reason, halt_detail, halted_at)
+		VALUES ('ORDERS', 1, ?0, 'x', 7, 3, 9, now(), ?0, ?0, now())`, strings.Join(hostile, ""))
+	o.exec(`INSERT INTO leases (name, holder, token, acquired_at, expires_at) VALUES ('ORDERS', ?, 3, now(), now() + interval '1 hour')`, hostile[5])
+	rows := len(hostile)
+	requireHarmless(t, o.run(exitClean, "list"), rows+1)
+	requireHarmless(t, o.run(exitClean, "parked"), rows+5)
+	requireHarmless(t, o.run(exitClean, "status"), 0)
+	require.NotContains(t, "\n"+o.run(exitClean, "status"), "\nDone.")
+	for i, id := range hostile {
+		said := o.run(exitUsage, "discard", "--position", strconv.Itoa(i+1))
+		command := between(t, said, "  outboxie outbox redrive", "\noutboxie: nothing was done")
+		requireHarmless(t, said, 0)
+		require.Equal(t, "order/"+id, pasted(t, "outboxie outbox redrive"+command))
+		require.Contains(t, o.run(exitClean, "redrive", "--aggregate", "order/"+id), "To be redriven: 1 event")
+		requireHarmless(t, o.run(exitFailed, "redrive", "--aggregate", "order/"+id), 1)
+	}
+	for _, args := range [][]string{{"list"}, {"parked"}, {"status"}} {
+		said := o.run(exitClean, append(args, "--json")...)
+		requireHarmless(t, said, 0)
+		require.True(t, json.Valid([]byte(said)), said)
+		for _, id := range hostile {
+			quoted, err := json.Marshal(id)
+			require.NoError(t, err)
+			var decoded any
+			require.NoError(t, json.Unmarshal([]byte(said), &decoded))
+			require.Equal(t, args[0] != "status", strings.Contains(again(t, decoded), `"aggregate_id":`+string(quoted)), "%q", id)
+		}
+	}
+}
+
+// again encodes what was decoded, without the escapes that only a terminal needs.
+func again(t *testing.T, decoded any) string {
+	t.Helper()
+	encoded, err := json.Marshal(decoded)
+	require.NoError(t, err)
+	return string(encoded)
+}
+
+func TestSubscriberShowsWhatOthersWrote(t *testing.T) {
+	o := newOperators(t)
+	letters := postgres.NewInbox(o.db)
+	entries := outboxtest.NewEntries(0, len(hostile))
+	for i, id := range hostile {
+		entries[i].ID, entries[i].Key.ID, entries[i].Type, entries[i].Subject = id, id, id, "orders."+id
+		_, err := letters.Fail(t.Context(), "emails", entries[i], inbox.Failure{Cause: errors.New(id), Limit: 1})
+		require.NoError(t, err)
+	}
+	run := func(code int, args ...string) string {
+		got, stdout, stderr := command(t, []string{"DATABASE_URL=" + o.address}, append([]string{"subscriber"}, args...)...)
+		require.Equal(t, code, got, stdout+stderr)
+		requireHarmless(t, stdout+stderr, 0)
+		return stdout + stderr
+	}
+	requireHarmless(t, run(exitClean, "dead", "--id", "emails"), len(hostile)+1)
+	require.True(t, json.Valid([]byte(run(exitClean, "dead", "--id", "emails", "--json"))))
+	for _, id := range hostile {
+		requireHarmless(t, run(exitUsage, "discard", "--id", "emails", "--event", id), 1)
+		requireHarmless(t, run(exitClean, "retry", "--id", "emails", "--event", id), 1)
+		requireHarmless(t, run(exitFailed, "retry", "--id", "emails", "--event", id), 1)
+		require.Equal(t, id, pasted(t, letterCommand("retry", "emails", id)), "the log shows this one")
+		require.Equal(t, "--yes", pasted(t, letterCommand("discard", "emails", id)))
+	}
+}
+
+func TestAdoptionAndWritersAndTracesShowWhatOthersWrote(t *testing.T) {
+	for _, text := range hostile {
+		var out bytes.Buffer
+		require.NoError(t, describeAdoption(&out, "ORDERS", operating.Adoption{
+			Halt:   outbox.Halt{Reason: outbox.HaltReason(text), Detail: text},
+			Place:  outbox.Progress{Position: 1, EventID: text},
+			Ghosts: []operating.Ghost{{Sequence: 1, Progress: outbox.Progress{EventID: text}}},
+		}))
+		requireHarmless(t, out.String(), 10)
+
+		var writer strings.Builder
+		describeWriter(&writer, ports.Writer{PID: 7, Application: text, State: text, Query: text})
+		requireHarmless(t, writer.String(), 4)
+		writer.Reset()
+		describeWriter(&writer, ports.Writer{GID: text})
+		requireHarmless(t, writer.String(), 3)
+
+		out.Reset()
+		span := jaeger.Span{ID: "1", TraceID: "1", Name: text, Instance: text, Start: time.Unix(0, 0)}
+		require.NoError(t, drawTrace(&out, jaeger.Trace{ID: "1", Spans: []jaeger.Span{span}}, nil, text))
+		requireHarmless(t, out.String(), 4)
+	}
+}
+
+// TestWriterGuardsEveryCommand : what a command forgets to escape does not reach the terminal.
+func TestWriterGuardsEveryCommand(t *testing.T) {
+	code, stdout, _ := command(t, []string{"OUTBOXIE_DATA_DIR=a\x1b[31m\u202e"}, "config")
+	require.Equal(t, exitClean, code)
+	require.Contains(t, stdout, `a\u001b[31m\u202e`)
+	requireHarmless(t, strings.ReplaceAll(stdout, "\t", ""), 0)
+	code, _, stderr := command(t, nil, "config", "--\x1b[31m\a")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, stderr, `unknown flag: --\u001b[31m\u0007`)
+	requireHarmless(t, stderr, 0)
+}

@@ -1,0 +1,159 @@
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// A data folder holds a Postgres and a NATS that belong together: the stream holds what the database's log says, and the
+// relay halts when it finds one without the other.
+const (
+	postgresFolder = "postgres"
+	natsFolder     = "nats"
+	wipingFile     = "wiping" // exists from before the first removal of a wipe until after the last
+)
+
+// PostgresFolder returns where the Postgres of a data folder keeps its data.
+func PostgresFolder(dir string) string { return filepath.Join(dir, postgresFolder) }
+
+// NATSFolder returns where the NATS of a data folder keeps its streams.
+func NATSFolder(dir string) string { return filepath.Join(dir, natsFolder) }
+
+// Prepare makes a data folder ready for its Postgres and its NATS, neither of which runs. With fresh it removes what both
+// hold. It refuses a folder that holds one without the other.
+//
+// A folder that a running server uses is refused before anything is removed. A removal that is interrupted is finished by the
+// next Prepare or FinishWipe, so no start ever finds half of it.
+func Prepare(dir string, fresh bool) error {
+	if fresh {
+		if err := wipe(dir, os.RemoveAll); err != nil {
+			return err
+		}
+	} else if err := FinishWipe(dir); err != nil {
+		return err
+	}
+	if err := checkPair(dir); err != nil {
+		return err
+	}
+	// The folder of NATS comes first. So a first start that is killed leaves no Postgres without it.
+	if err := os.MkdirAll(dir, 0o755); err != nil { // the user that Postgres runs as must get through
+		return fmt.Errorf("make the data folder: %w", err)
+	}
+	if err := os.MkdirAll(NATSFolder(dir), 0o700); err != nil {
+		return fmt.Errorf("make the folder of NATS: %w", err)
+	}
+	return nil
+}
+
+// FinishWipe finishes the removal that a Prepare began before it was killed. Otherwise it does nothing.
+func FinishWipe(dir string) error {
+	if !there(filepath.Join(dir, wipingFile)) {
+		return nil
+	}
+	return wipe(dir, os.RemoveAll)
+}
+
+// wipe removes what both servers hold. The caller passes os.RemoveAll, except in tests.
+func wipe(dir string, remove func(string) error) error {
+	postgres, nats := resolve(PostgresFolder(dir)), NATSFolder(dir)
+	if err := checkOurs(postgres); err != nil {
+		return err
+	}
+	release, err := lockPair(postgres, nats)
+	if err != nil {
+		return err
+	}
+	defer release()
+	data := filepath.Join(postgres, "data")
+	if err := stopStale(data); err != nil {
+		return err
+	}
+	marker := filepath.Join(dir, wipingFile)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make the data folder: %w", err)
+	}
+	if err := os.WriteFile(marker, []byte("The data in this folder is being removed. The next start finishes it.\n"), 0o600); err != nil {
+		return fmt.Errorf("mark the data folder: %w", err)
+	}
+	for _, path := range []string{
+		data, filepath.Join(postgres, "run"), filepath.Join(postgres, "tmp"), filepath.Join(postgres, "initializing"),
+		filepath.Join(postgres, passwordFile), filepath.Join(nats, "jetstream"), filepath.Join(nats, natsPasswordFile),
+	} {
+		if err := remove(path); err != nil {
+			return fmt.Errorf("remove the data of earlier runs: %w", err)
+		}
+	}
+	if err := os.Remove(marker); err != nil {
+		return fmt.Errorf("remove the mark on the data folder: %w", err)
+	}
+	return nil
+}
+
+// lockPair takes the locks of both servers, as far as their folders exist, until release.
+func lockPair(postgres, nats string) (release func(), err error) {
+	held := &layout{root: postgres}
+	if there(filepath.Join(postgres, "lock")) {
+		if err := held.acquire(); err != nil {
+			return nil, err
+		}
+	}
+	if !there(filepath.Join(nats, "lock")) {
+		return held.release, nil
+	}
+	lock, err := lockNATS(nats)
+	if err != nil {
+		held.release()
+		return nil, err
+	}
+	return func() {
+		_ = lock.Close()
+		held.release()
+	}, nil
+}
+
+// checkPair refuses a Postgres without its NATS and the other way round. An empty folder for NATS passes: whoever made it wants
+// to keep the database, and the relay says how to go on.
+func checkPair(dir string) error {
+	postgres, nats := PostgresFolder(dir), NATSFolder(dir)
+	database, streams := there(filepath.Join(resolve(postgres), "data", "PG_VERSION")), there(filepath.Join(nats, "jetstream"))
+	switch {
+	case database && !there(nats):
+		return fmt.Errorf("%s holds a database, but the NATS that its events went to is not in %s: put that folder back, "+
+			"or remove both to start from nothing (--fresh), or make an empty one to keep the database, and do what `outboxie outbox status` says",
+			postgres, nats)
+	case streams && !database:
+		return fmt.Errorf("%s holds streams, but the database that their events came from is not in %s: put that folder back, "+
+			"or remove both to start from nothing (--fresh)", nats, postgres)
+	}
+	return nil
+}
+
+// there reports whether something exists, also where this user may not look.
+func there(path string) bool {
+	_, err := os.Stat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// lockNATS takes the lock of a NATS, which ends with this process.
+func lockNATS(folder string) (*os.File, error) {
+	lock, err := lockFile(filepath.Join(folder, "lock"), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, fmt.Errorf("the folder %s is in use by another running NATS: stop it, or choose another folder", folder)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock the folder of NATS: %w", err)
+	}
+	err = lock.Truncate(0)
+	if err == nil {
+		_, err = lock.WriteString(strconv.Itoa(os.Getpid())) // for `make clean`
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock the folder of NATS: %w", err), lock.Close())
+	}
+	return lock, nil
+}

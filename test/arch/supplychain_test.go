@@ -1,0 +1,107 @@
+package arch
+
+import (
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+)
+
+// pinned is an action of a commit, and of which version that commit is, for people and for dependabot.
+var pinned = regexp.MustCompile(`^(- )?uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$`)
+
+// unpinned returns the lines of a workflow that use an action whose author, or whoever took his place, can change it.
+func unpinned(workflow string) (lines []string, uses int) {
+	for line := range strings.Lines(workflow) {
+		line = strings.TrimSpace(line)
+		if !regexp.MustCompile(`(^|[\s{,"'-])uses["']?\s*:`).MatchString(line) || strings.HasPrefix(line, "#") {
+			continue
+		}
+		uses++
+		if !pinned.MatchString(line) {
+			lines = append(lines, line)
+		}
+	}
+	return lines, uses
+}
+
+func TestActionsArePinned(t *testing.T) {
+	files, err := filepath.Glob("../../.github/workflows/*.y*ml")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		lines, uses := unpinned(string(text))
+		require.Positive(t, uses, file)
+		require.Empty(t, lines, "%s: name the commit, and the version in a comment", file)
+	}
+	require.Contains(t, readText(t, "../../.github/workflows/ci.yml"), "VULNDB: required")
+
+	const sha = "34e114876b0b11c390a56381ad16ebd13914f8d5"
+	for _, line := range []string{
+		"- uses: actions/checkout@v4", "uses: actions/checkout@" + sha, "uses: actions/checkout@" + sha[1:] + " # v4.3.1", "- {uses: a/b@main}",
+		`"uses": a/b@main`, "uses: docker://alpine", "uses: a/b@" + sha + " # v4",
+	} {
+		lines, _ := unpinned(line)
+		require.NotEmpty(t, lines, line)
+	}
+}
+
+func readText(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	return string(text)
+}
+
+// TestDependabotKnowsEverything : each file that names dependencies lies in a folder that dependabot looks into.
+func TestDependabotKnowsEverything(t *testing.T) {
+	var config struct {
+		Updates []struct {
+			Ecosystem   string `yaml:"package-ecosystem"`
+			Directory   string
+			Directories []string
+		}
+	}
+	require.NoError(t, yaml.Unmarshal([]byte(readText(t, "../../.github/dependabot.yml")), &config))
+	known := make(map[string]bool)
+	for _, update := range config.Updates {
+		for _, folder := range append(update.Directories, update.Directory) {
+			known[update.Ecosystem+" "+folder] = folder != ""
+		}
+	}
+	found := 0
+	require.NoError(t, filepath.WalkDir("../..", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			if hidden := strings.HasPrefix(entry.Name(), ".") && strings.Trim(entry.Name(), ".") != ""; hidden && entry.Name() != ".github" {
+				return fs.SkipDir
+			}
+			return err
+		}
+		folder := path.Join("/", filepath.ToSlash(strings.TrimPrefix(filepath.Dir(name), filepath.FromSlash("../.."))))
+		var wanted string
+		switch {
+		case entry.Name() == "go.mod":
+			wanted = "gomod " + folder
+		case entry.Name() == "Dockerfile":
+			wanted = "docker " + folder
+		case strings.HasPrefix(entry.Name(), "compose.") && strings.HasSuffix(entry.Name(), "yaml"):
+			wanted = "docker-compose " + folder
+		case folder == "/.github/workflows":
+			wanted = "github-actions /"
+		default:
+			return nil
+		}
+		found++
+		require.True(t, known[wanted], "%s: dependabot.yml has no %q", name, wanted)
+		return nil
+	}))
+	require.GreaterOrEqual(t, found, 6)
+}
