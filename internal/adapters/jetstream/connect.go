@@ -68,7 +68,7 @@ func Connect(o Options) (*nats.Conn, error) {
 		nats.MaxPingsOutstanding(pingsUnanswered),
 		nats.ConnectHandler(func(nc *nats.Conn) {
 			told.Clear()
-			logger.Info("connected to NATS", "url", nc.ConnectedUrlRedacted(), "server", nc.ConnectedServerName())
+			logger.Info("connected to NATS", "url", connectedTo(nc), "server", nc.ConnectedServerName())
 		}),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			if nc.IsClosed() {
@@ -78,7 +78,7 @@ func Connect(o Options) (*nats.Conn, error) {
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			told.Clear()
-			logger.Info("reconnected to NATS", "url", nc.ConnectedUrlRedacted(), "server", nc.ConnectedServerName())
+			logger.Info("reconnected to NATS", "url", connectedTo(nc), "server", nc.ConnectedServerName())
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err == nil { // the client may have another one by now

@@ -48,7 +48,7 @@ var ErrURL = fault.New(fault.Invalid, "invalid_database_url", "not a Postgres UR
 func Open(options Options) (*bun.DB, error) {
 	config, err := pgx.ParseConfig(options.URL)
 	if err != nil {
-		return nil, ErrURL.With("DATABASE_URL cannot be read").Wrap(err)
+		return nil, ErrURL.With("DATABASE_URL cannot be read").Wrap(withoutURL(err))
 	}
 	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 	config.StatementCacheCapacity = 0
