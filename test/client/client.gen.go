@@ -185,9 +185,11 @@ func (e ParkedEventState) Valid() bool {
 // Defines values for ProblemCode.
 const (
 	ProblemCodeBodyTooLarge          ProblemCode = "body_too_large"
+	ProblemCodeCrossOrigin           ProblemCode = "cross_origin"
 	ProblemCodeDatabaseBusy          ProblemCode = "database_busy"
 	ProblemCodeDatabaseUnavailable   ProblemCode = "database_unavailable"
 	ProblemCodeHeadersTooLarge       ProblemCode = "headers_too_large"
+	ProblemCodeHostNotAllowed        ProblemCode = "host_not_allowed"
 	ProblemCodeIdempotencyKeyReused  ProblemCode = "idempotency_key_reused"
 	ProblemCodeInternal              ProblemCode = "internal"
 	ProblemCodeInvalidAggregate      ProblemCode = "invalid_aggregate"
@@ -219,11 +221,15 @@ func (e ProblemCode) Valid() bool {
 	switch e {
 	case ProblemCodeBodyTooLarge:
 		return true
+	case ProblemCodeCrossOrigin:
+		return true
 	case ProblemCodeDatabaseBusy:
 		return true
 	case ProblemCodeDatabaseUnavailable:
 		return true
 	case ProblemCodeHeadersTooLarge:
+		return true
+	case ProblemCodeHostNotAllowed:
 		return true
 	case ProblemCodeIdempotencyKeyReused:
 		return true
@@ -349,7 +355,7 @@ type CheckResult struct {
 	Name   string            `json:"name"`
 	Status CheckResultStatus `json:"status"`
 
-	// Reason Why it failed.
+	// Reason Why it failed; only with the token.
 	Reason *string `json:"reason,omitempty"`
 }
 
@@ -1099,6 +1105,8 @@ type ClientInterface interface {
 
 	// Readiness Whether the process can do its work, and if not, why
 	//
+	// Why a check failed is told only to those who have the token. Without it, and with a wrong one, `reason` is left out.
+	//
 	// Corresponds with GET /readyz (the `Readiness` operationId).
 	Readiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
@@ -1427,6 +1435,8 @@ func (c *Client) OutboxStatus(ctx context.Context, reqEditors ...RequestEditorFn
 }
 
 // Readiness Whether the process can do its work, and if not, why
+//
+// Why a check failed is told only to those who have the token. Without it, and with a wrong one, `reason` is left out.
 //
 // Corresponds with GET /readyz (the `Readiness` operationId).
 func (c *Client) Readiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2419,6 +2429,8 @@ type ClientWithResponsesInterface interface {
 	OutboxStatusWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*OutboxStatusResponse, error)
 
 	// ReadinessWithResponse Whether the process can do its work, and if not, why
+	//
+	// Why a check failed is told only to those who have the token. Without it, and with a wrong one, `reason` is left out.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -3642,6 +3654,8 @@ func (c *ClientWithResponses) OutboxStatusWithResponse(ctx context.Context, reqE
 }
 
 // ReadinessWithResponse Whether the process can do its work, and if not, why
+//
+// Why a check failed is told only to those who have the token. Without it, and with a wrong one, `reason` is left out.
 //
 // Returns a wrapper object for the known response body format(s).
 //

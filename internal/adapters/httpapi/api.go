@@ -21,6 +21,8 @@ import (
 type Options struct {
 	Addr           string // port 0 takes a free one
 	Service        ordering.Service
+	AllowedHosts   []string // names that requests may be for, beside localhost and addresses. Empty: any, unless Addr is on loopback
+	TrustedOrigins []string // whose pages may change orders, beside the API's own
 	Logger         *slog.Logger
 	TracerProvider trace.TracerProvider
 	MeterProvider  metric.MeterProvider
@@ -35,6 +37,9 @@ type API struct{ *Server }
 func NewAPI(options Options) *API {
 	timeouts := options.Timeouts.orDefault()
 	engine := newEngine(options.Logger, traced(options.TracerProvider, options.MeterProvider, options.Propagator))
+	allowed := newHosts(options.Addr, options.AllowedHosts, onLoopback(options.Addr))
+	refused := newRefusals("API", options.Logger, options.MeterProvider, refusedHost, refusedOrigin)
+	engine.Use(requireHost(allowed, "HTTP_ALLOWED_HOSTS", refused), requireSameOrigin(options.TrustedOrigins, refused))
 	engine.Use(readParameters, readBody, endAfter(timeouts.Handle))
 	strict := NewStrictHandlerWithOptions(orders{options.Service}, nil, StrictGinServerOptions{
 		RequestErrorHandlerFunc:  refuseBody,

@@ -1,6 +1,10 @@
 package httpapi
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+)
 
 // CloseListener is what a dying network does to a server.
 func (s *Server) CloseListener() error { return s.listener.Close() }
@@ -13,3 +17,6 @@ var (
 	CursorOf   = cursorOf
 	ReadCursor = readCursor
 )
+
+// Routes are what a server answers.
+func (s *Server) Routes() gin.RoutesInfo { return s.http.Handler.(*gin.Engine).Routes() }
