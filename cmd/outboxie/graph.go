@@ -43,7 +43,9 @@ const (
 )
 
 func telemetryOptions(c config.Config, service string, logger *slog.Logger) telemetry.Options {
-	return telemetry.Options{ServiceName: service, Version: release(), InstanceID: c.InstanceID, Logger: logger}
+	return telemetry.Options{
+		ServiceName: service, Version: release(), InstanceID: c.InstanceID, Logger: logger, TrustClients: c.HTTP.TrustTraceparent,
+	}
 }
 
 // foundation is what every graph stands on: settings, logger, telemetry, and the adapters with their options. Nothing is
@@ -179,7 +181,8 @@ func apiOptions(
 	propagator propagation.TextMapPropagator, logger *slog.Logger,
 ) httpapi.Options {
 	return httpapi.Options{
-		Addr: c.HTTP.Addr, Service: service, Logger: logger, TracerProvider: tp, MeterProvider: mp, Propagator: propagator,
+		Addr: c.HTTP.Addr, Service: service, AllowedHosts: c.HTTP.AllowedHosts, TrustedOrigins: c.HTTP.TrustedOrigins,
+		Logger: logger, TracerProvider: tp, MeterProvider: mp, Propagator: propagator,
 	}
 }
 
@@ -192,15 +195,18 @@ type adminParts struct {
 	Desk       operating.Desk
 	Attendant  outboxports.Attendant
 	Traces     trace.TracerProvider
+	Meters     metric.MeterProvider
 	Propagator propagation.TextMapPropagator
 	Logger     *slog.Logger
 }
 
-func adminOptions(parts adminParts) httpapi.AdminOptions {
+func adminOptions(parts adminParts) (httpapi.AdminOptions, error) {
+	token, open, err := adminToken(parts.Config, parts.Logger)
 	return httpapi.AdminOptions{
-		Addr: parts.Config.HTTP.AdminAddr, Token: string(parts.Config.HTTP.AdminToken), Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(),
-		Desk: parts.Desk, Attendant: parts.Attendant, Logger: parts.Logger, TracerProvider: parts.Traces, Propagator: parts.Propagator,
-	}
+		Addr: parts.Config.HTTP.AdminAddr, Token: token, Open: open, AllowedHosts: parts.Config.HTTP.AdminAllowedHosts,
+		Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(), Desk: parts.Desk, Attendant: parts.Attendant,
+		Logger: parts.Logger, TracerProvider: parts.Traces, MeterProvider: parts.Meters, Propagator: parts.Propagator,
+	}, err
 }
 
 func runBell(background background, bell *jetstream.Bell) { background.run("bell", bell.Run) }
