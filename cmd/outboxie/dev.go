@@ -60,10 +60,11 @@ func (p *program) dev(ctx context.Context, c config.Config) (err error) {
 	}
 	traces := findTraces(ctx, c.Jaeger.URL)
 	return runApp(ctx, fx.New(devGraph(c, logger), fx.Supply(listeners), traces.graph(logger), fx.Invoke(
-		func(b background, api *httpapi.API, admin *httpapi.Admin, tracing *telemetry.Telemetry) {
+		func(b background, api *httpapi.API, admin *httpapi.Admin, options httpapi.AdminOptions, tracing *telemetry.Telemetry) {
 			b.run("postgres", servers.watch)
 			b.Lifecycle.Append(fx.StartHook(func() error {
-				return introduce(p.stdout, c, servers, api.Addr(), admin.Addr(), traces.describe(tracing.Exporting(), c.Jaeger.URL), time.Since(began))
+				return introduce(p.stdout, c, servers, api.Addr(), admin.Addr(), describeToken(c, options.Token, p.stdout),
+					traces.describe(tracing.Exporting(), c.Jaeger.URL), time.Since(began))
 			}))
 		})))
 }
@@ -82,7 +83,7 @@ func devGraph(c config.Config, logger *slog.Logger) fx.Option {
 }
 
 // introduce tells a newcomer what runs, where, and what to try.
-func introduce(out io.Writer, c config.Config, s *servers, api, admin, traces string, took time.Duration) error {
+func introduce(out io.Writer, c config.Config, s *servers, api, admin, token, traces string, took time.Duration) error {
 	database, broker := "given by DATABASE_URL", "given by NATS_URL"
 	if s.postgres != nil {
 		database = fmt.Sprintf("Postgres %s from %s, data in %s", s.postgres.Version(), s.postgres.Home(), s.postgres.DataDir())
@@ -96,6 +97,7 @@ Outboxie %s is ready after %.1f s.
   API          http://%s/orders
   health       http://%s/readyz
   metrics      http://%s/metrics
+  admin token  %s
   database     %s
                %s
   broker       %s
@@ -114,7 +116,15 @@ Join with another instance:
 
 Ctrl-C stops everything.
 
-`, release(), took.Seconds(), api, admin, admin, database, c.Database.URL, broker, c.NATS.URL, c.Stream.Name, c.Dev.Subscribers,
-		traces, api, s.databaseURL(c), s.brokerURL(c), os.Args[0])
+`, release(), took.Seconds(), api, admin, admin, token, database, c.Database.URL, broker, c.NATS.URL, c.Stream.Name, c.Dev.Subscribers,
+		traces, api, joinURL(c.Database.URL, s.postgres != nil), joinURL(c.NATS.URL, s.nats != nil), os.Args[0])
 	return err
+}
+
+// joinURL shows the password only of a server that this process started on loopback for itself.
+func joinURL(url config.URL, own bool) string {
+	if own {
+		return string(url)
+	}
+	return url.String()
 }

@@ -45,7 +45,9 @@ const (
 )
 
 func telemetryOptions(c config.Config, service string, logger *slog.Logger) telemetry.Options {
-	return telemetry.Options{ServiceName: service, Version: release(), InstanceID: c.InstanceID, Logger: logger}
+	return telemetry.Options{
+		ServiceName: service, Version: release(), InstanceID: c.InstanceID, Logger: logger, TrustClients: c.HTTP.TrustTraceparent,
+	}
 }
 
 // foundation is what every graph stands on: settings, logger, telemetry, and the adapters with their options. Nothing is
@@ -182,8 +184,9 @@ func apiOptions(
 	propagator propagation.TextMapPropagator, logger *slog.Logger,
 ) httpapi.Options {
 	return httpapi.Options{
-		Addr: c.HTTP.Addr, Listener: listeners.api(), Service: service, Logger: logger, TracerProvider: tp, MeterProvider: mp, Propagator: propagator,
-		MaxConnections: c.HTTP.MaxConnections,
+		Addr: c.HTTP.Addr, Listener: listeners.api(), Service: service, MaxConnections: c.HTTP.MaxConnections,
+		AllowedHosts: c.HTTP.AllowedHosts, TrustedOrigins: c.HTTP.TrustedOrigins,
+		Logger: logger, TracerProvider: tp, MeterProvider: mp, Propagator: propagator,
 	}
 }
 
@@ -197,15 +200,18 @@ type adminParts struct {
 	Desk       operating.Desk
 	Attendant  outboxports.Attendant
 	Traces     trace.TracerProvider
+	Meters     metric.MeterProvider
 	Propagator propagation.TextMapPropagator
 	Logger     *slog.Logger
 }
 
-func adminOptions(parts adminParts) httpapi.AdminOptions {
+func adminOptions(parts adminParts) (httpapi.AdminOptions, error) {
+	token, open, err := adminToken(parts.Config, parts.Logger)
 	return httpapi.AdminOptions{
-		Addr: parts.Config.HTTP.AdminAddr, Listener: parts.Listeners.admin(), Token: string(parts.Config.HTTP.AdminToken), Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(),
-		Desk: parts.Desk, Attendant: parts.Attendant, Logger: parts.Logger, TracerProvider: parts.Traces, Propagator: parts.Propagator,
-	}
+		Addr: parts.Config.HTTP.AdminAddr, Listener: parts.Listeners.admin(), Token: token, Open: open, AllowedHosts: parts.Config.HTTP.AdminAllowedHosts,
+		Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(), Desk: parts.Desk, Attendant: parts.Attendant,
+		Logger: parts.Logger, TracerProvider: parts.Traces, MeterProvider: parts.Meters, Propagator: parts.Propagator,
+	}, err
 }
 
 func runBell(background background, bell *jetstream.Bell) { background.run("bell", bell.Run) }

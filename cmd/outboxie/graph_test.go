@@ -57,7 +57,7 @@ func TestGraphsStartAndStop(t *testing.T) {
 	port := infra.Port(t)
 	infra.StartNATSProcess(t, fmt.Sprintf("listen: 127.0.0.1:%d\njetstream { store_dir: %q, sync_interval: always }\n", port, t.TempDir()))
 	c.NATS.URL = config.URL(fmt.Sprintf("nats://127.0.0.1:%d", port)) // in a process of its own, so that goroutines are the program's
-	c.HTTP = config.HTTP{Addr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0"}
+	c.HTTP, c.Dev.DataDir = config.HTTP{Addr: "127.0.0.1:0", AdminAddr: "127.0.0.1:0"}, t.TempDir()
 	for name, graph := range everyGraph(c) {
 		t.Run(name, func(t *testing.T) {
 			before := goleak.IgnoreCurrent()
@@ -136,6 +136,7 @@ func TestExitCodesAndWords(t *testing.T) {
 	taken := httpapi.NewAdmin(httpapi.AdminOptions{Addr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, taken.Listen(t.Context()))
 	defer taken.Shutdown(t.Context()) //nolint:errcheck // it never served
+	noToken := "ADMIN_TOKEN=off"
 	for name, test := range map[string]struct {
 		environment []string
 		args        []string
@@ -152,7 +153,8 @@ func TestExitCodesAndWords(t *testing.T) {
 		"no id":                {[]string{database}, []string{"subscribe"}, exitUsage, "", "--id"},
 		"unusable id":          {[]string{database}, []string{"subscribe", "--id", "a b"}, exitUsage, "", "--id"},
 		"every problem":        {[]string{"OUTBOX_LEASE_TTL=soon", "LOG_LEVEL=loud"}, []string{"config"}, exitUsage, "", "LOG_LEVEL"},
-		"bad telemetry":        {[]string{database, nats, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0"}, []string{"serve"}, exitUsage, "", "OTEL_"},
+		"bad telemetry":        {[]string{database, nats, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", noToken}, []string{"serve"}, exitUsage, "", "OTEL_"},
+		"no place for a token": {[]string{database, nats, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "ADMIN_TOKEN_FILE=/dev/null/t"}, []string{"serve"}, exitUsage, "", "ADMIN_TOKEN_FILE cannot be used: "},
 		"demo's ports":         {nil, []string{"demo", "--port", "65534"}, exitUsage, "", "--port 65534 must be from 1 to 65533"},
 		"containers' ports":    {nil, []string{"demo", "--docker", "--port=1"}, exitUsage, "", "containers have the ports of docker/compose"},
 		"demo elsewhere":       {nil, []string{"demo", "--docker"}, exitUsage, "", "run this in its root"},
@@ -160,8 +162,8 @@ func TestExitCodesAndWords(t *testing.T) {
 		"migrate up again":     {[]string{database}, []string{"migrate", "up"}, exitClean, "", ""},
 		"migrate status":       {[]string{database}, []string{"migrate", "status"}, exitClean, "applied", ""},
 		"nobody there":         {[]string{"ADMIN_ADDR=127.0.0.1:1"}, []string{"healthcheck"}, exitFailed, "", "127.0.0.1:1"},
-		"address taken":        {[]string{database, nats, "HTTP_ADDR=" + taken.Addr(), "ADMIN_ADDR=127.0.0.1:0"}, []string{"serve"}, exitFailed, "", taken.Addr() + ": listen"},
-		"what to do about it":  {[]string{database, nats, "ADMIN_ADDR=" + taken.Addr(), "HTTP_ADDR=127.0.0.1:0"}, []string{"serve"}, exitFailed, "", "--admin-addr"},
+		"address taken":        {[]string{database, nats, "HTTP_ADDR=" + taken.Addr(), "ADMIN_ADDR=127.0.0.1:0", noToken}, []string{"serve"}, exitFailed, "", taken.Addr() + ": listen"},
+		"what to do about it":  {[]string{database, nats, "ADMIN_ADDR=" + taken.Addr(), "HTTP_ADDR=127.0.0.1:0", noToken}, []string{"serve"}, exitFailed, "", "--admin-addr"},
 		"wrong password":       {[]string{regexp.MustCompile(`:[^:/@]+@`).ReplaceAllString(database, ":secret@")}, []string{"migrate", "up"}, exitFailed, "", "password"},
 		"not a database's URL": {[]string{"DATABASE_URL=mysql://root:secret@localhost/x"}, []string{"migrate", "up"}, exitUsage, "", "postgres://"},
 	} {
@@ -218,20 +220,20 @@ func TestMigrateDownAndUp(t *testing.T) {
 
 // TestServeAndHealthcheck runs an instance in this process, asks how it is, and stops it.
 func TestServeAndHealthcheck(t *testing.T) {
-	database, broker := infra.Database(t), infra.NATS(t)
+	database, broker, data := infra.Database(t), infra.NATS(t), "OUTBOXIE_DATA_DIR="+t.TempDir()
 	out := &lines{}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
 	go func() {
 		ended <- runContext(ctx, []string{"serve", "--http-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"},
-			[]string{"DATABASE_URL=" + database, "NATS_URL=" + broker.URL, "INSTANCE_ID=me"}, out, io.Discard)
+			[]string{"DATABASE_URL=" + database, "NATS_URL=" + broker.URL, "INSTANCE_ID=me", data}, out, io.Discard)
 	}()
 	require.Eventually(t, func() bool { return strings.Contains(out.String(), "became leader instance=me token=1") },
 		20*time.Second, 10*time.Millisecond)
 	admin := out.after(t, `server="admin listener" addr=`)
 
 	check := func() (int, string) {
-		code, stdout, _ := command(t, []string{"ADMIN_ADDR=" + admin}, "healthcheck")
+		code, stdout, _ := command(t, []string{"ADMIN_ADDR=" + admin, data}, "healthcheck")
 		return code, stdout
 	}
 	code, answer := check()
@@ -243,6 +245,11 @@ func TestServeAndHealthcheck(t *testing.T) {
 		code, answer = check()
 		return code == exitClean && strings.Contains(answer, "degraded") && strings.Contains(answer, "not connected to NATS")
 	}, 10*time.Second, 20*time.Millisecond, "orders are still accepted")
+	for _, elsewhere := range []string{"OUTBOXIE_DATA_DIR=" + t.TempDir(), "ADMIN_TOKEN=of-another-instance", "ADMIN_TOKEN=off"} {
+		code, answer, _ = command(t, []string{"ADMIN_ADDR=" + admin, elsewhere}, "healthcheck")
+		require.Equal(t, exitClean, code, "whether it is ready is told without a token")
+		require.Contains(t, answer, `{"name":"broker","status":"failed"}`, "why is not")
+	}
 	broker.Start()
 	require.Eventually(t, func() bool {
 		_, answer = check()

@@ -17,21 +17,26 @@ func (p *program) healthcheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "healthcheck",
 		Short: "Ask a running instance whether it is ready",
-		Long:  "Ask the instance whose admin listener is at ADMIN_ADDR whether it is ready. Prints its answer; exits with 1 if it is not.",
-		Args:  cobra.NoArgs,
+		Long: "Ask the instance whose admin listener is at ADMIN_ADDR whether it is ready. Prints its answer; exits with 1 if it is not.\n" +
+			"The answer says why a check fails if the instance's token can be read: in ADMIN_TOKEN, or where the instance keeps it.",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := p.configure(cmd)
 			if err != nil {
 				return err
 			}
-			return askReady(cmd.Context(), c.HTTP.AdminAddr, p.stdout)
+			token, err := c.ReadToken()
+			if err != nil || token == config.Off {
+				token = "" // whether it is ready is told without one
+			}
+			return askReady(cmd.Context(), c.HTTP.AdminAddr, string(token), p.stdout)
 		},
 	}
 	config.AddFlags(cmd.Flags(), config.AdminAddr)
 	return cmd
 }
 
-func askReady(ctx context.Context, addr string, out io.Writer) error {
+func askReady(ctx context.Context, addr, token string, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	host, port, err := net.SplitHostPort(addr)
@@ -46,7 +51,11 @@ func askReady(ctx context.Context, addr string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	answer, err := http.DefaultClient.Do(request)
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	direct := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // the token is not for a proxy
+	answer, err := direct.Do(request)
 	if err != nil {
 		return err
 	}

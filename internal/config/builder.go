@@ -105,10 +105,7 @@ func (b *Builder) others() (telemetry []Setting, unknown []string) {
 			continue
 		}
 		if strings.HasPrefix(name, "OTEL_") {
-			if strings.HasSuffix(name, "HEADERS") || strings.Contains(value, "@") {
-				value = hidden
-			}
-			telemetry = append(telemetry, Setting{Name: Name(name), Value: value, Source: FromEnvironment})
+			telemetry = append(telemetry, Setting{Name: Name(name), Value: shownTelemetry(name, value), Source: FromEnvironment})
 		}
 		if _, ok := find(Name(name)); !ok && (strings.HasPrefix(name, "OUTBOX_") || strings.HasPrefix(name, "OUTBOXIE_")) {
 			unknown = append(unknown, name)

@@ -69,8 +69,14 @@ type HTTP struct {
 	// MaxConnections is how many connections the API has at a time.
 	MaxConnections int    `env:"HTTP_MAX_CONNECTIONS"`
 	AdminAddr      string `env:"ADMIN_ADDR"` // health, metrics, and what operators do
-	// AdminToken is what operators have to show; empty: nothing. The admin listener must have one to be reached from elsewhere.
-	AdminToken Secret `env:"ADMIN_TOKEN"`
+	// AdminToken is what operators have to show. Off: nothing. Empty: the token in TokenFile.
+	AdminToken     Secret `env:"ADMIN_TOKEN"`
+	AdminTokenFile string `env:"ADMIN_TOKEN_FILE"` // empty: admin-token in the data folder
+
+	AllowedHosts      List `env:"HTTP_ALLOWED_HOSTS"`   // names that requests to the API may be sent to
+	AdminAllowedHosts List `env:"ADMIN_ALLOWED_HOSTS"`  // likewise, to the admin listener
+	TrustedOrigins    List `env:"HTTP_TRUSTED_ORIGINS"` // whose pages may change orders, beside the API's own
+	TrustTraceparent  bool `env:"HTTP_TRUST_TRACEPARENT"`
 }
 
 // Stream is the JetStream stream and its limits; 0 is no limit.
@@ -142,6 +148,21 @@ func generatedID() string {
 	}
 	return host + "-" + strings.ToLower(rand.Text()[:8])
 }
+
+// List is a setting with several values, separated by commas.
+type List []string
+
+// UnmarshalText reads a list such as "a,b". Spaces around a value do not count.
+func (l *List) UnmarshalText(text []byte) error {
+	*l = nil
+	for part := range strings.SplitSeq(string(text), ",") {
+		*l = append(*l, strings.TrimSpace(part))
+	}
+	return nil
+}
+
+// String returns the list as it is written in a setting.
+func (l List) String() string { return strings.Join(l, ",") }
 
 // Format is how log lines look.
 type Format string

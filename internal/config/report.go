@@ -129,7 +129,8 @@ func (s setting) wrong(source Source, value string) Problem {
 	if source == FromFlag {
 		label = "--" + s.flag
 	}
-	if value = strconv.Quote(value); s.secret {
+	// A key or credentials may have been put where their file belongs.
+	if value = strconv.Quote(value); s.secret || strings.Contains(value, "-----BEGIN") {
 		value = hidden
 	}
 	return Problem{s.name, fmt.Sprintf("%s is %s; it must be %s", label, value, s.accepts)}

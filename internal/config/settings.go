@@ -26,6 +26,11 @@ const (
 	HTTPMaxConns     Name = "HTTP_MAX_CONNECTIONS"
 	AdminAddr        Name = "ADMIN_ADDR"
 	AdminToken       Name = "ADMIN_TOKEN"
+	AdminTokenFile   Name = "ADMIN_TOKEN_FILE"
+	HTTPHosts        Name = "HTTP_ALLOWED_HOSTS"
+	AdminHosts       Name = "ADMIN_ALLOWED_HOSTS"
+	HTTPOrigins      Name = "HTTP_TRUSTED_ORIGINS"
+	TrustTraceparent Name = "HTTP_TRUST_TRACEPARENT"
 	InstanceID       Name = "INSTANCE_ID"
 	RolesList        Name = "OUTBOXIE_ROLES"
 	SubscriberID     Name = "SUBSCRIBER_ID"
@@ -72,10 +77,11 @@ func (s setting) String() string {
 }
 
 const (
+	aToken        = "16 to 200 visible ASCII characters without spaces, such as `openssl rand -hex 32` prints"
 	aPort         = "a port from 0 (any free one) to 65535"
 	anAddress     = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8080 or :8080"
-	anotherOnHere = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8090, and another one than HTTP_ADDR; " +
-		"where others than this machine can reach it, ADMIN_TOKEN has to be set too"
+	anotherOnHere = "host:port with a port from 0 (any free one) to 65535, such as 127.0.0.1:8090, and another one than HTTP_ADDR"
+	hostNames     = "host names without ports, separated by commas, such as shop.example.com,app; IP addresses are always allowed, and * allows any name"
 )
 
 var settings = []setting{
@@ -128,14 +134,30 @@ var settings = []setting{
 	{
 		name: AdminAddr, flag: "admin-addr", kind: "host:port",
 		help: "where probes, /metrics and operators are answered; port 0 picks a free one", accepts: anotherOnHere,
+		ok: func(c Config) bool { return address(c.HTTP.AdminAddr) && !c.HTTP.clash() },
+	},
+	{
+		name: AdminToken, secret: true, accepts: aToken + ", or off",
 		ok: func(c Config) bool {
-			return address(c.HTTP.AdminAddr) && !c.HTTP.clash() && (onLoopback(c.HTTP.AdminAddr) || c.HTTP.AdminToken != "")
+			return c.HTTP.AdminToken == "" || c.HTTP.AdminToken == Off || token.MatchString(string(c.HTTP.AdminToken))
 		},
 	},
 	{
-		name: AdminToken, secret: true, accepts: "16 to 200 visible ASCII characters without spaces, such as `openssl rand -hex 32` prints",
-		ok: func(c Config) bool { return c.HTTP.AdminToken == "" || token.MatchString(string(c.HTTP.AdminToken)) },
+		name: AdminTokenFile, accepts: "a file that holds the token of the admin listener, or where a new one can be kept; it is not used, and must not be set, " +
+			"when ADMIN_TOKEN is",
+		ok: func(c Config) bool { return c.HTTP.AdminTokenFile == "" || c.HTTP.AdminToken == "" },
 	},
+	{
+		name: HTTPHosts, accepts: hostNames, ok: func(c Config) bool { return areHosts(c.HTTP.AllowedHosts) },
+	},
+	{
+		name: AdminHosts, accepts: hostNames, ok: func(c Config) bool { return areHosts(c.HTTP.AdminAllowedHosts) },
+	},
+	{
+		name: HTTPOrigins, accepts: "origins without a path, separated by commas, such as https://shop.example.com,http://localhost:3000",
+		ok: func(c Config) bool { return areOrigins(c.HTTP.TrustedOrigins) },
+	},
+	{name: TrustTraceparent, accepts: "true or false"},
 	{
 		name: InstanceID, accepts: "1 to 200 visible characters without spaces",
 		ok: func(c Config) bool { return identifier(c.InstanceID) },
@@ -251,12 +273,6 @@ func address(text string) bool {
 	}
 	_, err = strconv.ParseUint(port, 10, 16)
 	return err == nil
-}
-
-// onLoopback reports whether an address can be reached from this machine only. What a name stands for may change.
-func onLoopback(text string) bool {
-	host, _, err := net.SplitHostPort(text)
-	return err == nil && (host == "localhost" || net.ParseIP(host).IsLoopback())
 }
 
 // clash reports whether both listeners want the same port. Port 0 is a different one every time.

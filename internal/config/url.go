@@ -61,16 +61,9 @@ func parseURL(text string) (*url.URL, bool) {
 func redacted(u *url.URL) string {
 	shown := *u
 	if _, hasPassword := u.User.Password(); u.User != nil && !hasPassword && !isPostgres(u) {
-		shown.User = url.User("xxxxx") // NATS takes a lone user name for a token
+		shown.User = url.User(masked) // NATS takes a lone user name for a token
 	}
-	query, secret := u.Query(), false
-	for key := range query {
-		if strings.Contains(strings.ToLower(key), "pass") || strings.Contains(strings.ToLower(key), "token") {
-			query.Set(key, "xxxxx")
-			secret = true
-		}
-	}
-	if secret {
+	if query, changed := redactedQuery(u.Query()); changed {
 		shown.RawQuery = query.Encode()
 	}
 	return shown.Redacted()
@@ -104,8 +97,8 @@ type Secret string
 
 // String tells no more than whether there is a secret.
 func (s Secret) String() string {
-	if s == "" {
-		return ""
+	if s == "" || s == Off {
+		return string(s)
 	}
 	return hidden
 }

@@ -186,9 +186,11 @@ func (e ParkedEventState) Valid() bool {
 const (
 	ProblemCodeAmountTooLarge        ProblemCode = "amount_too_large"
 	ProblemCodeBodyTooLarge          ProblemCode = "body_too_large"
+	ProblemCodeCrossOrigin           ProblemCode = "cross_origin"
 	ProblemCodeDatabaseBusy          ProblemCode = "database_busy"
 	ProblemCodeDatabaseUnavailable   ProblemCode = "database_unavailable"
 	ProblemCodeHeadersTooLarge       ProblemCode = "headers_too_large"
+	ProblemCodeHostNotAllowed        ProblemCode = "host_not_allowed"
 	ProblemCodeIdempotencyKeyReused  ProblemCode = "idempotency_key_reused"
 	ProblemCodeInternal              ProblemCode = "internal"
 	ProblemCodeInvalidAggregate      ProblemCode = "invalid_aggregate"
@@ -223,11 +225,15 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeBodyTooLarge:
 		return true
+	case ProblemCodeCrossOrigin:
+		return true
 	case ProblemCodeDatabaseBusy:
 		return true
 	case ProblemCodeDatabaseUnavailable:
 		return true
 	case ProblemCodeHeadersTooLarge:
+		return true
+	case ProblemCodeHostNotAllowed:
 		return true
 	case ProblemCodeIdempotencyKeyReused:
 		return true
@@ -355,7 +361,7 @@ type CheckResult struct {
 	Name   string            `json:"name"`
 	Status CheckResultStatus `json:"status"`
 
-	// Reason Why it failed.
+	// Reason Why it failed; only with the token.
 	Reason *string `json:"reason,omitempty"`
 }
 
@@ -1110,6 +1116,8 @@ type ClientInterface interface {
 
 	// Readiness Whether the process can do its work, and if not, why
 	//
+	// Why a check failed is told only to those who have the token. Without it, and with a wrong one, `reason` is left out.
+	//
 	// Corresponds with GET /readyz (the `Readiness` operationId).
 	Readiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
@@ -1438,6 +1446,8 @@ func (c *Client) OutboxStatus(ctx context.Context, reqEditors ...RequestEditorFn
 }
 
 // Readiness Whether the process can do its work, and if not, why
+//
+// Why a check failed is told only to those who have the token. Without it, and with a wrong one, `reason` is left out.
 //
 // Corresponds with GET /readyz (the `Readiness` operationId).
 func (c *Client) Readiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2430,6 +2440,8 @@ type ClientWithResponsesInterface interface {
 	OutboxStatusWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*OutboxStatusResponse, error)
 
 	// ReadinessWithResponse Whether the process can do its work, and if not, why
+	//
+	// Why a check failed is told only to those who have the token. Without it, and with a wrong one, `reason` is left out.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -3653,6 +3665,8 @@ func (c *ClientWithResponses) OutboxStatusWithResponse(ctx context.Context, reqE
 }
 
 // ReadinessWithResponse Whether the process can do its work, and if not, why
+//
+// Why a check failed is told only to those who have the token. Without it, and with a wrong one, `reason` is left out.
 //
 // Returns a wrapper object for the known response body format(s).
 //

@@ -96,6 +96,9 @@ func TestCompose(t *testing.T) {
 		require.Equal(t, 7, published, "Postgres, NATS, Jaeger twice, three instances")
 	})
 
+	for _, instance := range instances {
+		require.Contains(t, succeed(t, "docker", "compose", "logs", instance), "asks for the token in a file file=/run/outboxie/admin-token")
+	}
 	first := place(t, 8081)
 	requireReceived(t, first)
 	t.Run("trace", func(t *testing.T) { requireTraced(t, first) })

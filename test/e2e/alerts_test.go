@@ -2,11 +2,16 @@ package e2e_test
 
 import (
 	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
@@ -47,8 +52,9 @@ func rules(t *testing.T) []rule {
 // TestAlertsAreValid has promtool judge rules, their tests, and the configuration that the README starts.
 func TestAlertsAreValid(t *testing.T) {
 	needsPrometheus(t)
+	config, _ := readmesPrometheus(t, "127.0.0.1:8090")
 	for _, arguments := range [][]string{
-		{"check", "config", "prometheus.yml"},
+		{"check", "config", config},
 		{"check", "rules", "--lint=all", "--lint-fatal", "alerts.yml"},
 		{"test", "rules", "alerts_test.yml"},
 	} {
@@ -57,6 +63,47 @@ func TestAlertsAreValid(t *testing.T) {
 		said, err := tool.CombinedOutput()
 		require.NoError(t, err, "%s\n%s", arguments, said)
 	}
+}
+
+// readmesPrometheus copies the folder whose configuration the README starts, with an admin listener at an address in the place of
+// the default's. It returns the configuration, and where an instance keeps its token that is started in the root.
+func readmesPrometheus(t *testing.T, admin string) (config, data string) {
+	t.Helper()
+	root := t.TempDir()
+	config, data = filepath.Join(root, "docker/prometheus/prometheus.yml"), filepath.Join(root, ".outboxie")
+	require.NoError(t, os.CopyFS(filepath.Dir(config), os.DirFS(filepath.Dir(alertRules))))
+	text, err := os.ReadFile(config)
+	require.NoError(t, err)
+	require.Equal(t, 1, strings.Count(string(text), "127.0.0.1:8090"))
+	require.NoError(t, os.WriteFile(config, []byte(strings.Replace(string(text), "127.0.0.1:8090", admin, 1)), 0o600))
+	require.NoError(t, os.Mkdir(data, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(data, "admin-token"), []byte(infra.AdminToken+"\n"), 0o600))
+	return config, data
+}
+
+// TestAlertsOfTheReadme : the Prometheus that the README starts is let in by an instance that nobody gave a token.
+func TestAlertsOfTheReadme(t *testing.T) {
+	needsPrometheus(t)
+	admin, listen := fmt.Sprintf("127.0.0.1:%d", infra.Port(t)), fmt.Sprintf("127.0.0.1:%d", infra.Port(t))
+	config, data := readmesPrometheus(t, admin)
+	require.NoError(t, os.Remove(filepath.Join(data, "admin-token"))) // the instance makes it
+	instance := infra.Launch(t, []string{
+		"DATABASE_URL=" + infra.Database(t), "NATS_URL=" + infra.NATS(t).URL, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=" + admin,
+		"ADMIN_TOKEN=", "OUTBOXIE_DATA_DIR=" + data,
+	}, "serve")
+	instance.Admin()
+	infra.Start(t, exec.Command(infra.PrometheusTool(t, "prometheus"), "--config.file="+config, "--web.listen-address="+listen,
+		"--storage.tsdb.path="+t.TempDir()))
+	query := "http://" + listen + "/api/v1/query?query=" + url.QueryEscape(`up{instance="`+admin+`"} == 1`)
+	require.Eventually(t, func() bool {
+		answer, err := http.Get(query) //nolint:noctx // bounded by the test
+		if err != nil {
+			return false
+		}
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		return err == nil && strings.Contains(string(text), `"__name__":"up"`)
+	}, patience, 100*time.Millisecond)
 }
 
 // TestAlertsAreTested : promtool's tests have for each alert a time at which it fires and one at which it does not, and

@@ -14,14 +14,12 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-const adminToken = "0123456789abcdef"
-
 // admin is a client of the admin listener.
 func admin(t *testing.T, p *infra.Process) *client.ClientWithResponses {
 	t.Helper()
 	c, err := client.NewClientWithResponses("http://"+p.Says(`server="admin listener" addr=`),
 		client.WithRequestEditorFn(func(_ context.Context, r *http.Request) error {
-			r.Header.Set("Authorization", "Bearer "+adminToken)
+			r.Header.Set("Authorization", "Bearer "+infra.AdminToken)
 			return nil
 		}))
 	require.NoError(t, err)
@@ -109,7 +107,7 @@ func TestListedOrdersAreStable(t *testing.T) {
 // TestWhereIsMyEvent follows an order's events through everything that can happen to them.
 func TestWhereIsMyEvent(t *testing.T) {
 	database, broker := infra.Database(t), infra.NATS(t)
-	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker.URL, "OUTBOX_LEASE_TTL=1s", "ADMIN_TOKEN=" + adminToken}
+	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker.URL, "OUTBOX_LEASE_TTL=1s"}
 	instance := infra.Serve(t, "app", environment)
 	desk := admin(t, instance)
 	db, err := sql.Open("pgx", database)
@@ -178,32 +176,4 @@ func TestWhereIsMyEvent(t *testing.T) {
 	stand(passed)
 	broker.Start()
 	stand(published)
-}
-
-// TestTheAdminListenerNeedsAToken : it cannot be opened to others without one, and answers nobody without it.
-func TestTheAdminListenerNeedsAToken(t *testing.T) {
-	environment := []string{"DATABASE_URL=" + infra.Database(t), "NATS_URL=" + infra.NATS(t).URL, "ADMIN_ADDR=0.0.0.0:0", "HTTP_ADDR=127.0.0.1:0"}
-	said, err := infra.Outboxie(t, environment, "serve")
-	require.ErrorContains(t, err, "exit status 2")
-	require.Contains(t, said, "ADMIN_TOKEN has to be set too")
-
-	instance := infra.Launch(t, append(environment, "ADMIN_TOKEN="+adminToken), "serve")
-	desk := admin(t, instance)
-	status, err := desk.OutboxStatusWithResponse(t.Context())
-	require.NoError(t, err)
-	require.NotNil(t, status.JSON200, "%s", status.Body)
-	require.NotContains(t, instance.String(), adminToken)
-	nobody := func(_ context.Context, r *http.Request) error {
-		r.Header.Del("Authorization")
-		return nil
-	}
-	refused, err := desk.OutboxStatusWithResponse(t.Context(), nobody)
-	require.NoError(t, err)
-	require.Equal(t, client.ProblemCodeUnauthorized, refused.ApplicationProblemJSONDefault.Code)
-	health, err := desk.HealthWithResponse(t.Context(), nobody)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, health.StatusCode())
-	everywhere := instance.Says(`server="admin listener" addr=`)
-	said, err = infra.Outboxie(t, []string{"ADMIN_ADDR=" + everywhere, "ADMIN_TOKEN=" + adminToken}, "healthcheck")
-	require.NoError(t, err, said)
 }

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -18,7 +19,7 @@ import (
 
 func dev(t *testing.T, data string, args ...string) *infra.Process {
 	t.Helper()
-	p := infra.Launch(t, []string{"JAEGER_URL=http://127.0.0.1:1"}, append([]string{
+	p := infra.Launch(t, []string{"JAEGER_URL=http://127.0.0.1:1", "ADMIN_TOKEN="}, append([]string{
 		"dev", "--http-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--data-dir", data,
 	}, args...)...)
 	p.Says("Ctrl-C stops everything")
@@ -61,6 +62,12 @@ func TestDev(t *testing.T) {
 	first := dev(t, data, "--subscribers", "2")
 	require.Contains(t, first.String(), "curl -i -X POST http://"+first.API()+"/orders")
 	require.Contains(t, first.String(), "  traces       not exported: start a Jaeger on this machine")
+
+	require.Contains(t, first.String(), "  admin token  in "+filepath.Join(data, "admin-token")+"\n")
+	token := madeToken(t, data)
+	require.NotContains(t, first.String(), token, "it is for terminals")
+	require.Equal(t, http.StatusOK, askAdmin(t, first.Admin(), "/outbox/status", "Bearer "+token))
+	tryDocumentedCurls(t, first, data)
 
 	order, err := infra.Place(first.API())
 	require.NoError(t, err)

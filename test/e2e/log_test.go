@@ -29,12 +29,13 @@ func TestLogsTellNoSecrets(t *testing.T) {
 			db, err := sql.Open("pgx", database)
 			require.NoError(t, err)
 			defer db.Close()
+			user := map[string]string{"text": "user:" + secret, "json": secret}[format] // a password, or a token
 			environment := append(collector.Environment(), "DATABASE_URL="+withSecret(t, db, database), "OUTBOX_LEASE_TTL=1s",
-				"NATS_URL="+strings.Replace(broker, "nats://", "nats://user:"+secret+"@", 1), "SUBSCRIBER_MAX_ATTEMPTS=1",
+				"NATS_URL="+strings.Replace(broker, "nats://", "nats://"+user+"@", 1), "SUBSCRIBER_MAX_ATTEMPTS=1",
 				"LOG_LEVEL=debug", "LOG_FORMAT="+format, "OTEL_LOGS_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_HEADERS=authorization="+secret,
 				"OTEL_BLRP_SCHEDULE_DELAY=50")
-			api := fmt.Sprintf("127.0.0.1:%d", infra.Port(t))
-			app := infra.Launch(t, append([]string{"INSTANCE_ID=app", "HTTP_ADDR=" + api, "ADMIN_ADDR=127.0.0.1:0"}, environment...), "serve")
+			api, admin := fmt.Sprintf("127.0.0.1:%d", infra.Port(t)), fmt.Sprintf("127.0.0.1:%d", infra.Port(t))
+			app := infra.Launch(t, append([]string{"INSTANCE_ID=app", "HTTP_ADDR=" + api, "ADMIN_ADDR=" + admin}, environment...), "serve")
 			app.Says("created the stream")
 			subscriber := infra.Launch(t, environment, "subscribe", "--id", "emails")
 			subscriber.Says("subscribed")
@@ -47,6 +48,7 @@ func TestLogsTellNoSecrets(t *testing.T) {
 				require.NoError(t, answer.Body.Close())
 				require.Equal(t, http.StatusBadRequest, answer.StatusCode)
 			}
+			require.Equal(t, http.StatusUnauthorized, askAdmin(t, admin, "/outbox/status?token="+secret, "Bearer "+secret))
 			for version, payload := range []string{`{"card": "s3cret"}`, `{"card": "` + strings.Repeat(secret, 200_000) + `"}`} {
 				_, err = db.Exec(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, headers, payload)
 					VALUES (gen_random_uuid(), 'order', $1, $2, 'test.v1', 'orders.created', '{"x-token": "s3cret"}', $3)`, order.ID, version+2, payload)

@@ -209,7 +209,10 @@ func (r *readership) requireCommand(code int, says string, args ...string) strin
 // ready is what a process says about itself.
 func ready(t *testing.T, p *infra.Process) string {
 	t.Helper()
-	answer, err := http.Get("http://" + p.Says(`server="admin listener" addr=`) + "/readyz") //nolint:noctx // bounded by the test
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.Admin()+"/readyz", nil)
+	require.NoError(t, err)
+	request.Header.Set("Authorization", "Bearer "+infra.AdminToken)
+	answer, err := http.DefaultClient.Do(request)
 	require.NoError(t, err)
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)

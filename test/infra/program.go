@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -52,12 +53,15 @@ type Process struct {
 	text bytes.Buffer
 }
 
-// Launch starts the program with more environment than the test's own, in an empty folder. It is killed when the test
-// ends, unless it ended before.
+// AdminToken is what the admin listeners of tests ask for.
+const AdminToken = "0123456789abcdef"
+
+// Launch starts the program with more environment than the test's own, and AdminToken, in an empty folder. It is killed when the
+// test ends, unless it ended before.
 func Launch(t testing.TB, environment []string, args ...string) *Process {
 	t.Helper()
 	cmd := exec.Command(Binary(t), args...)
-	cmd.Env, cmd.Dir = append(os.Environ(), environment...), t.TempDir()
+	cmd.Env, cmd.Dir = slices.Concat(os.Environ(), []string{"ADMIN_TOKEN=" + AdminToken}, environment), t.TempDir()
 	return Start(t, cmd)
 }
 

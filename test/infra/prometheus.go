@@ -43,8 +43,8 @@ func Prometheus(t testing.TB, rules string) *PrometheusServer {
 	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, `
 global: {scrape_interval: 1s, evaluation_interval: 1s}
 rule_files: [%q]
-scrape_configs: [{job_name: all, file_sd_configs: [{files: [%q]}]}]
-`, rules, filepath.Join(folder, "*.json")), 0o600))
+scrape_configs: [{job_name: all, authorization: {credentials: %q}, file_sd_configs: [{files: [%q]}]}]
+`, rules, AdminToken, filepath.Join(folder, "*.json")), 0o600))
 	p := &PrometheusServer{t: t, url: fmt.Sprintf("http://127.0.0.1:%d", port), folder: folder}
 	server := exec.Command(PrometheusTool(t, "prometheus"), "--config.file="+config, "--storage.tsdb.path="+filepath.Join(folder, "data"),
 		fmt.Sprintf("--web.listen-address=127.0.0.1:%d", port), "--log.level=warn")

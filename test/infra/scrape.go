@@ -37,7 +37,12 @@ func Scrape(t testing.TB, admin string) Samples {
 
 func scrape(admin string) (Samples, error) {
 	client := http.Client{Timeout: patience}
-	response, err := client.Get("http://" + admin + "/metrics")
+	request, err := http.NewRequest(http.MethodGet, "http://"+admin+"/metrics", nil) //nolint:noctx // the client has a timeout
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", "Bearer "+AdminToken)
+	response, err := client.Do(request)
 	if err != nil {
 		return nil, err
 	}

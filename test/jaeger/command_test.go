@@ -17,7 +17,7 @@ import (
 // TestSampling : a ratio decides for whole orders, batches included, and the command tells why there is no trace.
 func TestSampling(t *testing.T) {
 	s := start(t)
-	settings := s.environment(infra.NATS(t).URL, "OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=0")
+	settings := s.environment(infra.NATS(t).URL, "OTEL_TRACES_SAMPLER=parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG=0", "HTTP_TRUST_TRACEPARENT=true")
 	app := infra.Serve(t, "app1", settings)
 	subscriber := infra.Launch(t, settings, "subscribe", "--id", "emails")
 	subscriber.Says("subscribed")

@@ -120,6 +120,7 @@ func (a asking) String() string {
 func (a asking) request(t *rapid.T) *http.Request {
 	request, err := http.NewRequestWithContext(context.Background(), a.method, a.url, strings.NewReader(a.body))
 	require.NoError(t, err, a.url)
+	request.Header.Set("Authorization", "Bearer "+infra.AdminToken)
 	for _, header := range a.headers {
 		request.Header.Add(header[0], header[1])
 	}

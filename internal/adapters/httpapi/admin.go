@@ -2,9 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -14,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
@@ -32,18 +30,21 @@ type Check struct {
 	Probe func(ctx context.Context) error
 }
 
-// AdminOptions is what the admin listener needs. What is nil of OpenTelemetry is taken from its globals, and Checks, Token and
+// AdminOptions is what the admin listener needs. What is nil of OpenTelemetry is taken from its globals, and Checks, AllowedHosts and
 // Timeouts may be left out.
 type AdminOptions struct {
 	Addr           string       // port 0 takes a free one
 	Listener       net.Listener // what Bind returned, which is used instead of Addr; nil: none
-	Token          string       // that all but the probes have to be asked with; empty: none
+	Token          string       // that all but the probes have to be asked with; empty: nobody gets in, unless it is Open
+	Open           bool         // no token is asked for
+	AllowedHosts   []string     // as of the API. The listener is also careful when it is Open
 	Checks         []Check
 	Metrics        http.Handler // GET /metrics; nil: there is no such route
 	Desk           operating.Desk
 	Attendant      ports.Attendant
 	Logger         *slog.Logger
 	TracerProvider trace.TracerProvider
+	MeterProvider  metric.MeterProvider // counts refusals; requests are not measured
 	Propagator     propagation.TextMapPropagator
 	Timeouts       Timeouts
 }
@@ -53,17 +54,14 @@ type Admin struct{ *Server }
 
 // NewAdmin makes the admin server. It does not listen yet.
 func NewAdmin(options AdminOptions) *Admin {
-	engine := newEngine(options.Logger, traced(options.TracerProvider, nil, options.Propagator, notProbe, notMetrics))
-	engine.Use(requireToken(options.Token), readParameters)
+	engine := newEngine(options.Logger, traced(options.TracerProvider, nil, options.Propagator, guarded, notMetrics))
+	allowed := newHosts(options.Addr, options.AllowedHosts, options.Open || onLoopback(options.Addr))
+	refused := newRefusals("admin listener", options.Logger, options.MeterProvider, refusedHost, refusedOrigin, refusedNoToken, refusedToken)
+	who := newAccess(options.Token, options.Open)
+	engine.Use(requireHost(allowed, "ADMIN_ALLOWED_HOSTS", refused), requireOwnPage(refused), who.require(refused), readParameters)
+	probes := &probes{checks: options.Checks, access: who, refused: refused, logger: options.Logger, failed: make(map[string]bool)}
 	engine.GET("/healthz", func(c *gin.Context) { c.JSON(http.StatusOK, Health{Status: HealthStatusOk}) })
-	engine.GET("/readyz", func(c *gin.Context) {
-		report := readiness(c.Request.Context(), options.Checks)
-		status := http.StatusOK
-		if report.Status == ReadinessStatusUnavailable {
-			status = http.StatusServiceUnavailable
-		}
-		c.JSON(status, report)
-	})
+	engine.GET("/readyz", probes.ready)
 	if options.Metrics != nil {
 		engine.GET("/metrics", gin.WrapH(options.Metrics))
 	}
@@ -76,27 +74,7 @@ func NewAdmin(options AdminOptions) *Admin {
 	}, engine)}
 }
 
-// notProbe tells what is neither traced nor open to everybody from what asks how the process is, every few seconds.
-func notProbe(r *http.Request) bool { return r.URL.Path != "/healthz" && r.URL.Path != "/readyz" }
-
 func notMetrics(r *http.Request) bool { return r.URL.Path != "/metrics" }
-
-// requireToken lets a request through that has the token, if there is one. It guards whatever the listener serves but for
-// the probes.
-func requireToken(token string) gin.HandlerFunc {
-	wanted := sha256.Sum256([]byte(token))
-	return func(c *gin.Context) {
-		if token == "" || !notProbe(c.Request) {
-			return
-		}
-		given, isBearer := strings.CutPrefix(c.GetHeader("Authorization"), "Bearer ")
-		sent := sha256.Sum256([]byte(given)) // of the same length as wanted, so that the comparison tells nothing
-		if subtle.ConstantTimeCompare(sent[:], wanted[:]) != 1 || !isBearer {
-			c.Header("WWW-Authenticate", `Bearer realm="outboxie admin"`)
-			refuse(c, errToken)
-		}
-	}
-}
 
 // profile answers as net/http/pprof does, which writes its own errors.
 func profile(c *gin.Context) {
@@ -116,54 +94,4 @@ func profile(c *gin.Context) {
 		}
 		pprof.Index(c.Writer, c.Request)
 	}
-}
-
-// readiness asks all checks at once. One that does not answer within two seconds has failed.
-func readiness(ctx context.Context, checks []Check) Readiness {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	answers := make([]chan error, len(checks))
-	for i, check := range checks {
-		answers[i] = make(chan error, 1)
-		go func() { answers[i] <- probe(ctx, check) }()
-	}
-	report := Readiness{Status: ReadinessStatusReady, Checks: make([]CheckResult, len(checks))}
-	for i, check := range checks {
-		report.Checks[i] = CheckResult{Name: check.Name, Status: CheckResultStatusOk}
-		if err := await(ctx, answers[i]); err != nil {
-			reason := err.Error()
-			report.Checks[i].Status, report.Checks[i].Reason = CheckResultStatusFailed, &reason
-			switch {
-			case check.Required:
-				report.Status = ReadinessStatusUnavailable
-			case report.Status == ReadinessStatusReady:
-				report.Status = ReadinessStatusDegraded
-			}
-		}
-	}
-	return report
-}
-
-// await prefers an answer to the end of ctx.
-func await(ctx context.Context, answer <-chan error) error {
-	select {
-	case err := <-answer:
-		return err
-	case <-ctx.Done():
-	}
-	select {
-	case err := <-answer:
-		return err
-	default:
-		return fmt.Errorf("no answer within %s", probeTimeout)
-	}
-}
-
-func probe(ctx context.Context, check Check) (err error) {
-	defer func() {
-		if reason := recover(); reason != nil {
-			err = fmt.Errorf("the check panicked: %v", reason)
-		}
-	}()
-	return check.Probe(ctx)
 }

@@ -30,7 +30,7 @@ func get(t *testing.T, method, url string) answer {
 func admin(t *testing.T, checks ...httpapi.Check) string {
 	t.Helper()
 	return run(t, httpapi.NewAdmin(httpapi.AdminOptions{
-		Addr: "127.0.0.1:0", Checks: checks, Logger: slog.New(slog.DiscardHandler),
+		Addr: "127.0.0.1:0", Open: true, Checks: checks, Logger: slog.New(slog.DiscardHandler),
 	}).Server)
 }
 
@@ -49,7 +49,7 @@ func TestHealth(t *testing.T) {
 func TestMetricsAreServed(t *testing.T) {
 	shown := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("up 1\n")) })
 	base := run(t, httpapi.NewAdmin(httpapi.AdminOptions{
-		Addr: "127.0.0.1:0", Metrics: shown, Logger: slog.New(slog.DiscardHandler),
+		Addr: "127.0.0.1:0", Open: true, Metrics: shown, Logger: slog.New(slog.DiscardHandler),
 	}).Server)
 	answer, err := http.Get(base + "/metrics")
 	require.NoError(t, err)

@@ -24,6 +24,8 @@ type Options struct {
 	Addr           string       // port 0 takes a free one
 	Listener       net.Listener // what Bind returned, which is used instead of Addr; nil: none
 	Service        ordering.Service
+	AllowedHosts   []string // names that requests may be for, beside localhost and addresses. Empty: any, unless Addr is on loopback
+	TrustedOrigins []string // whose pages may change orders, beside the API's own
 	Logger         *slog.Logger
 	TracerProvider trace.TracerProvider
 	MeterProvider  metric.MeterProvider
@@ -39,6 +41,9 @@ type API struct{ *Server }
 func NewAPI(options Options) *API {
 	timeouts := options.Timeouts.orDefault()
 	engine := newEngine(options.Logger, traced(options.TracerProvider, options.MeterProvider, options.Propagator))
+	allowed := newHosts(options.Addr, options.AllowedHosts, onLoopback(options.Addr))
+	refused := newRefusals("API", options.Logger, options.MeterProvider, refusedHost, refusedOrigin)
+	engine.Use(requireHost(allowed, "HTTP_ALLOWED_HOSTS", refused), requireSameOrigin(options.TrustedOrigins, refused))
 	engine.Use(readParameters, newBodies(options.Logger).read, endAfter(timeouts.Handle))
 	strict := NewStrictHandlerWithOptions(orders{options.Service}, nil, StrictGinServerOptions{
 		RequestErrorHandlerFunc:  refuseBody,

@@ -16,8 +16,8 @@ const (
 	usualConnections = 512
 	adminConnections = 64
 
-	// refusals is how many connections are told at a time that there are too many. More are closed without a word.
-	refusals     = 32
+	// mostRefusing is how many connections are told at a time that there are too many. More are closed without a word.
+	mostRefusing = 32
 	tellRefusal  = time.Second
 	mostDrained  = longestHeaders + longestBody
 	overloadedAs = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nX-Content-Type-Options: nosniff\r\n" +
@@ -40,7 +40,7 @@ type connections struct {
 
 func newConnections(listener net.Listener, most int, name string, logger *slog.Logger) *connections {
 	return &connections{
-		Listener: listener, most: most, refusing: make(chan struct{}, refusals),
+		Listener: listener, most: most, refusing: make(chan struct{}, mostRefusing),
 		refused: &occasionally{logger: logger.With("server", name, "most", most)},
 	}
 }

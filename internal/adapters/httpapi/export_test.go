@@ -1,6 +1,10 @@
 package httpapi
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+)
 
 // CloseListener is what a dying network does to a server.
 func (s *Server) CloseListener() error { return s.listener.Close() }
@@ -21,3 +25,6 @@ func (s *Server) Idle() int {
 	defer l.mu.Unlock()
 	return len(l.idle)
 }
+
+// Routes are what a server answers.
+func (s *Server) Routes() gin.RoutesInfo { return s.engine.Routes() }

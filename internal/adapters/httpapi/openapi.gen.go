@@ -187,9 +187,11 @@ func (e ParkedEventState) Valid() bool {
 const (
 	ProblemCodeAmountTooLarge        ProblemCode = "amount_too_large"
 	ProblemCodeBodyTooLarge          ProblemCode = "body_too_large"
+	ProblemCodeCrossOrigin           ProblemCode = "cross_origin"
 	ProblemCodeDatabaseBusy          ProblemCode = "database_busy"
 	ProblemCodeDatabaseUnavailable   ProblemCode = "database_unavailable"
 	ProblemCodeHeadersTooLarge       ProblemCode = "headers_too_large"
+	ProblemCodeHostNotAllowed        ProblemCode = "host_not_allowed"
 	ProblemCodeIdempotencyKeyReused  ProblemCode = "idempotency_key_reused"
 	ProblemCodeInternal              ProblemCode = "internal"
 	ProblemCodeInvalidAggregate      ProblemCode = "invalid_aggregate"
@@ -224,11 +226,15 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeBodyTooLarge:
 		return true
+	case ProblemCodeCrossOrigin:
+		return true
 	case ProblemCodeDatabaseBusy:
 		return true
 	case ProblemCodeDatabaseUnavailable:
 		return true
 	case ProblemCodeHeadersTooLarge:
+		return true
+	case ProblemCodeHostNotAllowed:
 		return true
 	case ProblemCodeIdempotencyKeyReused:
 		return true
@@ -314,7 +320,7 @@ type CheckResult struct {
 	Name   string            `json:"name"`
 	Status CheckResultStatus `json:"status"`
 
-	// Reason Why it failed.
+	// Reason Why it failed; only with the token.
 	Reason *string `json:"reason,omitempty"`
 }
 

@@ -24,6 +24,8 @@ var (
 	errTimeout  = fault.New(fault.Unavailable, "timeout", "the answer took too long; whether the change was made is not known")
 	errHeaders  = fault.New(fault.Invalid, "headers_too_large", "the request's headers are larger than 16 KiB")
 	errToken    = fault.New(fault.Invalid, "unauthorized", "the admin listener needs its token: Authorization: Bearer ADMIN_TOKEN")
+	errHost     = fault.New(fault.Invalid, "host_not_allowed", "the request is for a host that this listener does not know")
+	errOrigin   = fault.New(fault.Invalid, "cross_origin", "a page of another origin may not do this")
 	errOverload = fault.New(fault.Unavailable, "overloaded", "too many connections or long bodies at a time; nothing was done")
 	errDown     = fault.New(fault.Unavailable, "unavailable", "something that this needs cannot be reached at the moment")
 	errBug      = fault.New(fault.Internal, "internal", "something went wrong on our side; the trace id helps to find out what")
@@ -47,6 +49,8 @@ var (
 		errMethod.Code:  http.StatusMethodNotAllowed,
 		errHeaders.Code: http.StatusRequestHeaderFieldsTooLarge,
 		errToken.Code:   http.StatusUnauthorized,
+		errHost.Code:    http.StatusMisdirectedRequest,
+		errOrigin.Code:  http.StatusForbidden,
 
 		ordering.ErrOrderVersion.Code: http.StatusPreconditionFailed,
 	}

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/gin-gonic/gin"
 )
 
 // Timeouts bound how long a client, or a request, may hold on to the server. A zero is replaced by the default.
@@ -33,6 +35,7 @@ func (t Timeouts) orDefault() Timeouts {
 // Server is one listener and what it serves. Listen comes first, then Serve; Shutdown ends it for good.
 type Server struct {
 	serverOptions
+	engine   *gin.Engine
 	http     *http.Server
 	listener net.Listener
 }
@@ -46,9 +49,9 @@ type serverOptions struct {
 	logger   *slog.Logger
 }
 
-func newServer(o serverOptions, handler http.Handler) *Server {
-	return &Server{serverOptions: o, http: &http.Server{
-		Handler:           readable(handler),
+func newServer(o serverOptions, engine *gin.Engine) *Server {
+	return &Server{serverOptions: o, engine: engine, http: &http.Server{
+		Handler:           readable(engine),
 		ReadHeaderTimeout: o.timeouts.ReadHeader,
 		ReadTimeout:       o.timeouts.Read,
 		WriteTimeout:      o.timeouts.Write,

@@ -102,7 +102,7 @@ func TestShutdownCutsOffWhatDoesNotFinish(t *testing.T) {
 		return ctx.Err()
 	}
 	conn := dial(t, s.api.Server)
-	_, err := io.WriteString(conn, "GET /orders/"+firstID+" HTTP/1.1\r\nHost: x\r\n\r\n")
+	_, err := io.WriteString(conn, "GET /orders/"+firstID+" HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	require.NoError(t, err)
 	<-entered
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -122,7 +122,7 @@ func TestAClientThatGoesAwayIsNoFailure(t *testing.T) {
 		return fault.New(fault.Unavailable, "query_cancelled", "it was cancelled").Wrap(ctx.Err())
 	}
 	conn := dial(t, s.api.Server)
-	_, err := io.WriteString(conn, "GET /orders/"+firstID+" HTTP/1.1\r\nHost: x\r\n\r\n")
+	_, err := io.WriteString(conn, "GET /orders/"+firstID+" HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	require.NoError(t, err)
 	<-entered
 	require.NoError(t, conn.Close())
@@ -142,12 +142,12 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 			ReadHeader: 200 * time.Millisecond, Read: 400 * time.Millisecond, Idle: 200 * time.Millisecond,
 		}
 	})
-	const post = "POST /orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+	const post = "POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 	for name, c := range map[string]struct{ sent, want string }{
 		"headers that never end":  {post, ""},
 		"a body that never comes": {post + "Content-Length: 50\r\n\r\n{", "408 Request Timeout"},
 		"chunks that never end":   {post + "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n", "408 Request Timeout"},
-		"an idle connection":      {"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "404 Not Found"},
+		"an idle connection":      {"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "404 Not Found"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -166,7 +166,7 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 // Two hundred clients that never finish keep nobody waiting, and do not even reach the service.
 func TestSlowClientsHoldNobodyUp(t *testing.T) {
 	s := start(t)
-	const post = "POST /orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+	const post = "POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 	for i := range 200 {
 		sent := post
 		if i%2 == 0 {
@@ -189,7 +189,7 @@ func TestSlowReadersAreCutOff(t *testing.T) {
 	const requests = 30 // more than any socket buffers
 	conn := dial(t, s.api.Server)
 	require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(64<<10))
-	_, err := io.WriteString(conn, strings.Repeat("GET /docs/openapi-explorer.min.js HTTP/1.1\r\nHost: x\r\n\r\n", requests))
+	_, err := io.WriteString(conn, strings.Repeat("GET /docs/openapi-explorer.min.js HTTP/1.1\r\nHost: localhost\r\n\r\n", requests))
 	require.NoError(t, err)
 	time.Sleep(time.Second)
 	got, _ := io.Copy(io.Discard, conn) // to the end of the connection, which may be a reset
@@ -198,7 +198,7 @@ func TestSlowReadersAreCutOff(t *testing.T) {
 
 func TestBrokenBodiesAreRefused(t *testing.T) {
 	s := start(t)
-	const post = "POST /orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+	const post = "POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 	for name, sent := range map[string]string{
 		"cut off":      post + "Content-Length: 50\r\n\r\n{",
 		"no chunks":    post + "Transfer-Encoding: chunked\r\n\r\nnonsense\r\n",

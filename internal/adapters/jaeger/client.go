@@ -42,16 +42,21 @@ type Client struct {
 func New(base string) (*Client, error) {
 	parsed, err := url.Parse(base)
 	if err != nil {
-		return nil, err
+		return nil, fault.New(fault.Invalid, "jaeger_address", "the address of Jaeger is not a URL") // err repeats it, with its secrets
 	}
 	return &Client{base: parsed, http: &http.Client{Timeout: timeout}}, nil
 }
 
 // Page is where people look at a trace. It names no credentials.
 func (c *Client) Page(traceID string) string {
-	page := *c.base.JoinPath("trace", traceID)
-	page.User = nil
-	return page.String()
+	return shown(c.base.JoinPath("trace", traceID))
+}
+
+// shown returns an address without what may be secret: credentials, and the query.
+func shown(address *url.URL) string {
+	bare := *address
+	bare.User, bare.RawQuery, bare.Fragment = nil, "", ""
+	return bare.String()
 }
 
 // Services lists who has sent spans.
@@ -152,13 +157,13 @@ func (c *Client) get(ctx context.Context, address *url.URL, data any) error {
 	err = json.NewDecoder(io.LimitReader(answer.Body, mostBytes)).Decode(&body)
 	switch {
 	case err != nil:
-		err = fmt.Errorf("%s does not answer as Jaeger does: %w", address.Redacted(), err)
+		err = fmt.Errorf("%s does not answer as Jaeger does: %w", shown(address), err)
 	case answer.StatusCode == http.StatusNotFound && body.Errors != nil:
 		return ErrNoTrace
 	case len(body.Errors) > 0:
 		err = fmt.Errorf("%s: %s", answer.Status, body.Errors[0].Message)
 	case answer.StatusCode != http.StatusOK || body.Data == nil:
-		err = fmt.Errorf("%s does not answer as Jaeger does: %s", address.Redacted(), answer.Status)
+		err = fmt.Errorf("%s does not answer as Jaeger does: %s", shown(address), answer.Status)
 	default:
 		err = json.Unmarshal(body.Data, data)
 	}

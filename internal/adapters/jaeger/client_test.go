@@ -189,3 +189,23 @@ func TestPage(t *testing.T) {
 	_, err := jaeger.New("http://[")
 	require.Error(t, err)
 }
+
+// TestAddressesAreShownWithoutSecrets : in links, and in what is said of a Jaeger that does not answer.
+func TestAddressesAreShownWithoutSecrets(t *testing.T) {
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello")) }))
+	defer other.Close()
+	address := strings.Replace(other.URL, "http://", "http://me:s3cret@", 1) + "/ui?apikey=s3cret"
+	client, err := jaeger.New(address)
+	require.NoError(t, err)
+	require.Equal(t, other.URL+"/ui/trace/1", client.Page("1"))
+	_, err = client.Services(t.Context())
+	require.ErrorContains(t, err, other.URL+"/ui/api/services does not answer as Jaeger does")
+	require.NotContains(t, err.Error(), "s3cret")
+	other.Close()
+	_, err = client.Services(t.Context())
+	require.ErrorIs(t, err, jaeger.ErrUnreachable)
+	require.NotContains(t, err.Error(), "s3cret")
+	_, err = jaeger.New("http://me:s3cret@[/")
+	require.Error(t, err)
+	require.NotContains(t, err.Error(), "s3cret")
+}

@@ -74,10 +74,10 @@ func Connect(o Options) (*nats.Conn, error) {
 		nats.MaxPingsOutstanding(pingsUnanswered),
 		nats.ConnectHandler(func(nc *nats.Conn) {
 			told.Clear()
-			logger.Info("connected to NATS", "url", nc.ConnectedUrlRedacted(), "server", nc.ConnectedServerName())
+			logger.Info("connected to NATS", "url", connectedTo(nc), "server", nc.ConnectedServerName())
 			if o.openToAll(nc.AuthRequired(), nc.ConnectedAddr()) {
 				logger.Warn("NATS asks nobody who they are: whoever reaches it reads every event and can publish events that subscribers "+
-					"apply. Give it users, for example docker/nats-permissions.conf", "url", nc.ConnectedUrlRedacted())
+					"apply. Give it users, for example docker/nats-permissions.conf", "url", connectedTo(nc))
 			}
 		}),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
@@ -88,7 +88,7 @@ func Connect(o Options) (*nats.Conn, error) {
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			told.Clear()
-			logger.Info("reconnected to NATS", "url", nc.ConnectedUrlRedacted(), "server", nc.ConnectedServerName())
+			logger.Info("reconnected to NATS", "url", connectedTo(nc), "server", nc.ConnectedServerName())
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err == nil { // the client may have another one by now

@@ -62,7 +62,7 @@ func parseAddress(text string) (*pgx.ConnConfig, error) {
 	}
 	config, err := pgx.ParseConfig(text)
 	if err != nil {
-		return nil, ErrURL.With("DATABASE_URL cannot be read").Wrap(err)
+		return nil, ErrURL.With("DATABASE_URL cannot be read").Wrap(withoutURL(err))
 	}
 	return config, nil
 }

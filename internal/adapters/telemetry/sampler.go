@@ -14,7 +14,9 @@ import (
 //
 // With the samplers that are based on the parent, a batch follows its messages as a child follows its parent: it is sampled
 // if one of them is. Otherwise a ratio would take the batch from almost every order that it chose.
-func newSampler(exporting bool) (sdktrace.Sampler, error) {
+//
+// Unless clients are trusted, the parents that they send decide nothing, with any sampler.
+func newSampler(exporting, trustClients bool) (sdktrace.Sampler, error) {
 	name := strings.ToLower(env("OTEL_TRACES_SAMPLER"))
 	root, followsParent := strings.CutPrefix(name, "parentbased_")
 	if name == "" {
@@ -38,10 +40,14 @@ func newSampler(exporting bool) (sdktrace.Sampler, error) {
 	default:
 		return nil, fmt.Errorf("OTEL_TRACES_SAMPLER %q must be always_on, always_off or traceidratio, or one of these after parentbased_", name)
 	}
+	decides := sampler
 	if followsParent {
-		sampler = sdktrace.ParentBased(followsLinks{sampler})
+		decides = sdktrace.ParentBased(followsLinks{sampler})
 	}
-	return sampler, nil
+	if !trustClients {
+		decides = forClients{Sampler: decides, root: sampler}
+	}
+	return decides, nil
 }
 
 func samplingRatio() (float64, error) {

@@ -3,9 +3,11 @@ package telemetry_test
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
@@ -82,6 +84,47 @@ func TestRatio(t *testing.T) {
 		}
 	}
 	require.Equal(t, 20, batches)
+}
+
+// TestClientsDoNotDecideWhatIsSampled : a client's trace is continued, and sampled as if the request had begun it, whatever flag the
+// client has set and whatever id it has chosen. What is below the request follows the decision, as does what has a stored parent.
+func TestClientsDoNotDecideWhatIsSampled(t *testing.T) {
+	const lowest = "00000000000000010000000000000000" // any ratio above 0 would take it
+	for name, c := range map[string]struct {
+		sampler, arg, flag string
+		trust, want        bool
+	}{
+		"a ratio of 0":                        {"parentbased_traceidratio", "0", "01", false, false},
+		"a ratio of 0 that asks no parent":    {"traceidratio", "0", "01", false, false},
+		"an id that is below any ratio":       {"parentbased_traceidratio", "0.000001", "01", false, false},
+		"the same with a sampler for roots":   {"traceidratio", "0.000001", "01", false, false},
+		"everything is sampled":               {"parentbased_always_on", "", "00", false, true},
+		"nothing is sampled":                  {"parentbased_always_off", "", "01", false, false},
+		"a trusted client":                    {"parentbased_traceidratio", "0", "01", true, true},
+		"a trusted client that says no":       {"parentbased_always_on", "", "00", true, false},
+		"a trusted client whose id is chosen": {"traceidratio", "0.000001", "00", true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			environment(t, "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "OTEL_TRACES_SAMPLER="+c.sampler, "OTEL_TRACES_SAMPLER_ARG="+c.arg)
+			tel, err := telemetry.Setup(t.Context(), telemetry.Options{Logger: slog.New(slog.DiscardHandler), TrustClients: c.trust})
+			require.NoError(t, err)
+			defer tel.Shutdown(context.Background()) //nolint:errcheck // nobody is there
+			start := func(ctx context.Context) (context.Context, trace.SpanContext) {
+				ctx, span := tel.TracerProvider().Tracer("t").Start(ctx, "s")
+				return ctx, span.SpanContext()
+			}
+			ctx := tel.Propagator().Extract(context.Background(), propagation.MapCarrier{"traceparent": "00-" + lowest + "-b7ad6b7169203331-" + c.flag})
+			ctx, request := start(ctx)
+			require.Equal(t, c.want, request.IsSampled())
+			require.Equal(t, lowest, request.TraceID().String(), "the trace goes on")
+			_, below := start(ctx)
+			if strings.HasPrefix(c.sampler, "parentbased_") {
+				require.Equal(t, c.want, below.IsSampled())
+				_, stored := start(trace.ContextWithRemoteSpanContext(ctx, below.WithTraceFlags(trace.FlagsSampled)))
+				require.True(t, stored.IsSampled(), "what a message says is believed")
+			}
+		})
+	}
 }
 
 func TestSamplersThatDoNotExistAreRefused(t *testing.T) {

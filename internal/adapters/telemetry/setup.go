@@ -38,6 +38,9 @@ type Options struct {
 	InstanceID  string
 	Logger      *slog.Logger // gets the exporter's complaints, a few a minute; default slog.Default()
 	Endpoint    string       // where spans go, OTLP over HTTP, if the environment says nothing; http://localhost:4318
+	// TrustClients believes the sampled flag of a client's traceparent. Otherwise the client's trace is continued, and whether it is
+	// sampled is decided here.
+	TrustClients bool
 }
 
 func (o Options) logger() *slog.Logger {
@@ -59,7 +62,7 @@ type Telemetry struct {
 
 // Setup reads the OTEL_* environment. Spans are exported only when OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_ENDPOINT or
 // OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set, or Options.Endpoint. Without, traces still have ids, which travel and appear in
-// logs, but are not sampled unless the caller's trace is, or OTEL_TRACES_SAMPLER says so. Metrics are always measured, and
+// logs, but are not sampled unless the trusted caller's trace is, or OTEL_TRACES_SAMPLER says so. Metrics are always measured, and
 // pushed only if OTEL_METRICS_EXPORTER or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is set. OTEL_SDK_DISABLED=true leaves not even
 // the ids.
 //
@@ -78,7 +81,7 @@ func Setup(ctx context.Context, options Options) (*Telemetry, error) {
 	if err != nil {
 		return nil, ErrSettings.Wrap(fmt.Errorf("traces: %w", err))
 	}
-	sampler, err := newSampler(exporter != nil)
+	sampler, err := newSampler(exporter != nil, options.TrustClients)
 	if err != nil {
 		return nil, ErrSettings.Wrap(err)
 	}
@@ -112,7 +115,7 @@ func (t *Telemetry) Exporting() bool { return t.exporting }
 
 // Propagator is how a trace crosses HTTP: W3C trace context and baggage.
 func (t *Telemetry) Propagator() propagation.TextMapPropagator {
-	return propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
+	return propagation.NewCompositeTextMapPropagator(fromClients{propagation.TraceContext{}}, propagation.Baggage{})
 }
 
 // Shutdown exports what is left, and returns at the latest after FlushTimeout, even if the collector does not answer;

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/term"
+
+	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+)
+
+var errToken = fault.New(fault.Invalid, "admin_token", "the token of the admin listener cannot be used")
+
+// adminToken returns what the admin listener has to be asked with, and whether it is open to everybody. It logs where the token is.
+// A token that can be kept in no file is fatal only if a file was asked for. Otherwise the listener answers probes alone.
+func adminToken(c config.Config, logger *slog.Logger) (token string, open bool, err error) {
+	made, err := c.MakeToken()
+	switch {
+	case made == config.Off:
+		logger.Warn("the admin listener asks for no token, because ADMIN_TOKEN is off: everybody who reaches it may redrive events and read profiles",
+			"addr", c.HTTP.AdminAddr)
+		return "", true, nil
+	case err != nil && c.HTTP.AdminTokenFile != "":
+		return "", false, errToken.With("ADMIN_TOKEN_FILE cannot be used: %v", err)
+	case err != nil:
+		logger.Warn("the admin listener answers probes alone, because there is no token: set ADMIN_TOKEN, or ADMIN_TOKEN_FILE to a file that can be written",
+			"error", err)
+	case c.HTTP.AdminToken == "":
+		logger.Info("the admin listener asks for the token in a file", "file", tokenFile(c))
+	}
+	return string(made), false, nil
+}
+
+// tokenFile is the file for people, who may be in another folder.
+func tokenFile(c config.Config) string {
+	file, err := filepath.Abs(c.TokenFile())
+	if err != nil {
+		return c.TokenFile()
+	}
+	return file
+}
+
+// describeToken tells a newcomer how to be let in. The token itself is for the eyes of a terminal: a file would keep it for others.
+func describeToken(c config.Config, token string, out io.Writer) string {
+	file, isFile := out.(*os.File)
+	switch {
+	case c.HTTP.AdminToken == config.Off:
+		return "none is asked for: ADMIN_TOKEN is off"
+	case c.HTTP.AdminToken != "":
+		return "that of ADMIN_TOKEN"
+	case token == "":
+		return "none; the log says why"
+	case isFile && term.IsTerminal(int(file.Fd())):
+		return token + "\n               in " + tokenFile(c)
+	}
+	return "in " + tokenFile(c)
+}

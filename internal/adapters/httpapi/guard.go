@@ -1,0 +1,103 @@
+package httpapi
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+)
+
+// AnyHost among the allowed hosts allows every name.
+const AnyHost = "*"
+
+// hosts are the names under which a listener is asked. A browser that looks a foreign name up, and gets the address of a listener
+// which only this machine or its network can reach, sends that name (DNS rebinding).
+type hosts struct {
+	any   bool
+	names map[string]bool
+}
+
+// newHosts returns the hosts of a listener at addr. When careful is false and allowed is empty, these are all. Otherwise they are
+// allowed, localhost, the name in addr, and every IP address: whoever names an address has not looked a name up.
+func newHosts(addr string, allowed []string, careful bool) hosts {
+	h := hosts{any: !careful && len(allowed) == 0, names: map[string]bool{"localhost": true}}
+	if own, _, err := net.SplitHostPort(addr); err == nil && own != "" {
+		h.names[strings.ToLower(own)] = true
+	}
+	for _, name := range allowed {
+		h.any = h.any || name == AnyHost
+		h.names[strings.ToLower(name)] = true
+	}
+	return h
+}
+
+// allows judges a Host header. Browsers never send an empty one; health checks that speak HTTP/1.0 do.
+func (h hosts) allows(host string) bool {
+	if h.any || host == "" {
+		return true
+	}
+	name := host
+	if before, _, err := net.SplitHostPort(host); err == nil {
+		name = before
+	}
+	name = strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")
+	if _, err := netip.ParseAddr(name); err == nil {
+		return true
+	}
+	return h.names[strings.ToLower(strings.TrimSuffix(name, "."))]
+}
+
+// String is for the log: the setting's own word when all names are allowed.
+func (h hosts) String() string {
+	if h.any {
+		return "any"
+	}
+	return "listed"
+}
+
+// onLoopback reports whether only this machine can reach an address. What a name other than localhost stands for may change.
+func onLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	return err == nil && (strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback())
+}
+
+// requireHost lets a request through that was sent to one of the hosts.
+func requireHost(allowed hosts, setting string, refused *refusals) gin.HandlerFunc {
+	problem := errHost.With("the request is for a host that this listener does not know; %s names the hosts", setting)
+	return func(c *gin.Context) {
+		if !allowed.allows(c.Request.Host) {
+			refused.note(c, refusedHost)
+			refuse(c, problem)
+		}
+	}
+}
+
+// requireSameOrigin lets a request through unless a browser sends it for a page of another origin, and it may change something.
+// Programs that are no browsers send neither Sec-Fetch-Site nor Origin.
+func requireSameOrigin(trusted []string, refused *refusals) gin.HandlerFunc {
+	protection := http.NewCrossOriginProtection()
+	for _, origin := range trusted {
+		_ = protection.AddTrustedOrigin(origin) // an origin that cannot be read is not trusted
+	}
+	return func(c *gin.Context) {
+		if protection.Check(c.Request) != nil {
+			refused.note(c, refusedOrigin)
+			refuse(c, errOrigin)
+		}
+	}
+}
+
+// requireOwnPage is requireSameOrigin for reading too, for what costs the process something to answer.
+func requireOwnPage(refused *refusals) gin.HandlerFunc {
+	protection := http.NewCrossOriginProtection()
+	return func(c *gin.Context) {
+		asChange := *c.Request
+		asChange.Method = http.MethodPost
+		if guarded(c.Request) && protection.Check(&asChange) != nil {
+			refused.note(c, refusedOrigin)
+			refuse(c, errOrigin)
+		}
+	}
+}

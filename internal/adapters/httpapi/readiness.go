@@ -1,0 +1,109 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+
+	"github.com/gin-gonic/gin"
+)
+
+// probes answers what asks for readiness, and logs when a check begins to fail and when it is well again.
+type probes struct {
+	checks  []Check
+	access  access
+	refused *refusals
+	logger  *slog.Logger
+
+	mu     sync.Mutex
+	failed map[string]bool
+}
+
+// ready tells why a check fails only to those who may know: a reason can name users, databases and hosts.
+func (p *probes) ready(c *gin.Context) {
+	ctx := c.Request.Context()
+	report := readiness(ctx, p.checks)
+	if ctx.Err() == nil { // otherwise the checks failed because the client went away
+		p.log(ctx, report)
+	}
+	allowed, why := p.access.judge(c.Request)
+	if !allowed {
+		for i := range report.Checks {
+			report.Checks[i].Reason = nil
+		}
+	}
+	if why == refusedToken {
+		p.refused.note(c, why)
+	}
+	status := http.StatusOK
+	if report.Status == ReadinessStatusUnavailable {
+		status = http.StatusServiceUnavailable
+	}
+	c.JSON(status, report)
+}
+
+func (p *probes) log(ctx context.Context, report Readiness) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, check := range report.Checks {
+		switch failed := check.Reason != nil; {
+		case failed && !p.failed[check.Name]:
+			p.logger.WarnContext(ctx, "a check of readiness fails", "check", check.Name, "reason", *check.Reason, "status", string(report.Status))
+		case !failed && p.failed[check.Name]:
+			p.logger.InfoContext(ctx, "a check of readiness is well again", "check", check.Name, "status", string(report.Status))
+		}
+		p.failed[check.Name] = check.Reason != nil
+	}
+}
+
+// readiness asks all checks at once. One that does not answer within two seconds has failed.
+func readiness(ctx context.Context, checks []Check) Readiness {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	answers := make([]chan error, len(checks))
+	for i, check := range checks {
+		answers[i] = make(chan error, 1)
+		go func() { answers[i] <- probe(ctx, check) }()
+	}
+	report := Readiness{Status: ReadinessStatusReady, Checks: make([]CheckResult, len(checks))}
+	for i, check := range checks {
+		report.Checks[i] = CheckResult{Name: check.Name, Status: CheckResultStatusOk}
+		if err := await(ctx, answers[i]); err != nil {
+			reason := err.Error()
+			report.Checks[i].Status, report.Checks[i].Reason = CheckResultStatusFailed, &reason
+			switch {
+			case check.Required:
+				report.Status = ReadinessStatusUnavailable
+			case report.Status == ReadinessStatusReady:
+				report.Status = ReadinessStatusDegraded
+			}
+		}
+	}
+	return report
+}
+
+// await prefers an answer to the end of ctx.
+func await(ctx context.Context, answer <-chan error) error {
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-answer:
+		return err
+	default:
+		return fmt.Errorf("no answer within %s", probeTimeout)
+	}
+}
+
+func probe(ctx context.Context, check Check) (err error) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			err = fmt.Errorf("the check panicked: %v", reason)
+		}
+	}()
+	return check.Probe(ctx)
+}

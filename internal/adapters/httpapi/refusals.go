@@ -1,0 +1,106 @@
+package httpapi
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+)
+
+// refusal is why a request was refused before anybody looked at what it asks for.
+type refusal string
+
+const (
+	refusedHost    refusal = "host"
+	refusedOrigin  refusal = "origin"
+	refusedNoToken refusal = "token_missing"
+	refusedToken   refusal = "token_wrong"
+)
+
+// words is what the log says of it.
+func (r refusal) words() string {
+	return map[refusal]string{
+		refusedHost:    "refused a request for a host that is not allowed",
+		refusedOrigin:  "refused a request from a page of another origin",
+		refusedNoToken: "refused a request without the admin token",
+		refusedToken:   "a request had a wrong admin token",
+	}[r]
+}
+
+// refusalEvery is the least time between two log lines about one kind of refusal: who sends such requests decides how many there are.
+const refusalEvery = time.Minute
+
+// longestTold is how much of a client's own words a log line repeats.
+const longestTold = 200
+
+// refusals counts what a listener refuses, and logs it: the first one at once, then at most one of each kind a minute.
+type refusals struct {
+	server  string
+	logger  *slog.Logger
+	counter metric.Int64Counter
+
+	mu         sync.Mutex
+	quietUntil map[refusal]time.Time
+	suppressed map[refusal]int
+}
+
+func newRefusals(server string, logger *slog.Logger, mp metric.MeterProvider, kinds ...refusal) *refusals {
+	if mp == nil {
+		mp = otel.GetMeterProvider()
+	}
+	counter, err := mp.Meter("github.com/assylzhan-a/outboxie/internal/adapters/httpapi").Int64Counter("outboxie.http.refusals",
+		metric.WithDescription("Requests that were refused for their host, their origin or their token."))
+	if err != nil {
+		otel.Handle(err) // the counter works in any case
+	}
+	r := &refusals{
+		server: server, logger: logger, counter: counter,
+		quietUntil: make(map[refusal]time.Time), suppressed: make(map[refusal]int),
+	}
+	for _, kind := range kinds {
+		r.count(context.Background(), kind, 0) // so that the first one is seen as an increase
+	}
+	return r
+}
+
+func (r *refusals) count(ctx context.Context, kind refusal, by int64) {
+	r.counter.Add(ctx, by, metric.WithAttributeSet(attribute.NewSet(attribute.String("outboxie.refusal", string(kind)))))
+}
+
+// note counts a request, and logs who sent it. The token that was sent is not told.
+func (r *refusals) note(c *gin.Context, kind refusal) {
+	ctx := c.Request.Context()
+	r.count(ctx, kind, 1)
+	suppressed, due := r.due(kind)
+	if !due {
+		return
+	}
+	r.logger.WarnContext(ctx, kind.words(), "server", r.server, "remote", c.Request.RemoteAddr, "host", cut(c.Request.Host),
+		"origin", cut(c.GetHeader("Origin")), "method", c.Request.Method, "path", cut(c.Request.URL.Path), "suppressed", suppressed)
+}
+
+// due reports whether it is time for a line, and how many were left out since the last one.
+func (r *refusals) due(kind refusal) (suppressed int, due bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	if now.Before(r.quietUntil[kind]) {
+		r.suppressed[kind]++
+		return 0, false
+	}
+	suppressed = r.suppressed[kind]
+	r.suppressed[kind], r.quietUntil[kind] = 0, now.Add(refusalEvery)
+	return suppressed, true
+}
+
+func cut(text string) string {
+	if len(text) > longestTold {
+		return text[:longestTold] + "…"
+	}
+	return text
+}

@@ -1,0 +1,37 @@
+package httpapi
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestAFloodOfRefusalsIsOneLineAMinute : the line after the first one says how many were left out, for each kind by itself.
+func TestAFloodOfRefusalsIsOneLineAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRefusals("API", nil, nil)
+		require.Equal(t, []int{0, -1, -1}, lines(r, refusedToken, 3))
+		require.Equal(t, []int{0}, lines(r, refusedHost, 1), "another kind")
+		time.Sleep(refusalEvery - time.Nanosecond)
+		require.Equal(t, []int{-1}, lines(r, refusedToken, 1))
+		time.Sleep(time.Nanosecond)
+		require.Equal(t, []int{3, -1}, lines(r, refusedToken, 2))
+		time.Sleep(time.Hour)
+		require.Equal(t, []int{1}, lines(r, refusedToken, 1))
+		require.Equal(t, []int{0}, lines(r, refusedHost, 1))
+	})
+}
+
+// lines are how many refusals each line tells to have been left out, -1 for a refusal without a line.
+func lines(r *refusals, kind refusal, count int) []int {
+	told := make([]int, count)
+	for i := range told {
+		suppressed, due := r.due(kind)
+		if told[i] = suppressed; !due {
+			told[i] = -1
+		}
+	}
+	return told
+}

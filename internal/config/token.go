@@ -1,0 +1,77 @@
+package config
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Off is the ADMIN_TOKEN of an admin listener that asks for none. It is not a secret, and is shown.
+const Off Secret = "off"
+
+// TokenFile is where the admin listener's token is kept if ADMIN_TOKEN does not give it.
+func (c Config) TokenFile() string {
+	if c.HTTP.AdminTokenFile != "" {
+		return c.HTTP.AdminTokenFile
+	}
+	return filepath.Join(c.Dev.DataDir, "admin-token")
+}
+
+// ReadToken returns the token of the admin listener: ADMIN_TOKEN, else what TokenFile holds. It makes none: when there is no
+// file, the error is fs.ErrNotExist.
+func (c Config) ReadToken() (Secret, error) {
+	if c.HTTP.AdminToken != "" {
+		return c.HTTP.AdminToken, nil
+	}
+	file := c.TokenFile()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	read := Secret(strings.TrimSpace(string(text)))
+	if !token.MatchString(string(read)) {
+		return "", fmt.Errorf("%s does not hold a token (%s): delete the file, and a new token is made", file, aToken)
+	}
+	if info, err := os.Stat(file); err == nil && c.HTTP.AdminTokenFile == "" && info.Mode().Perm()&0o077 != 0 {
+		return "", fmt.Errorf("other users may read %s: delete the file, and a new token is made; or chmod 600 it", file)
+	}
+	return read, nil
+}
+
+// MakeToken is ReadToken for the process that listens. When there is no file, it makes a token and keeps it there, readable for this
+// user alone. Of several processes that do so at once one wins, and all use its token.
+func (c Config) MakeToken() (Secret, error) {
+	read, err := c.ReadToken()
+	if !errors.Is(err, fs.ErrNotExist) {
+		return read, err
+	}
+	if err := keepToken(c.TokenFile(), rand.Text()+rand.Text()); err != nil {
+		return "", fmt.Errorf("the token of the admin listener cannot be kept: %w", err)
+	}
+	return c.ReadToken()
+}
+
+// keepToken makes the file, with its whole content at once, unless another process has made it.
+func keepToken(file, text string) error {
+	folder := filepath.Dir(file)
+	if err := os.MkdirAll(folder, 0o755); err != nil { //nolint:gosec // the data folder: other users' servers have theirs in it
+		return err
+	}
+	hidden, err := os.CreateTemp(folder, ".admin-token-*") // for this user alone
+	if err != nil {
+		return err
+	}
+	defer os.Remove(hidden.Name())
+	_, err = hidden.WriteString(text + "\n")
+	if err = errors.Join(err, hidden.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(hidden.Name(), file); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,61 @@
+package pages_test
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/test/client"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// foreign is a page that cancels an order in every way in which a browser sends a POST without asking the server first.
+const foreign = `<!doctype html><body><form method="post" action="%[1]s" enctype="text/plain"></form><script>
+	navigator.sendBeacon("%[1]s")
+	fetch("%[1]s", {method: "POST", mode: "no-cors"}).then(() => document.body.append("It was sent."), e => document.body.append("It failed: " + e))
+</script></body>`
+
+// TestAPageOfAnotherOriginCancelsNothing : what a browser sends for somebody else's page is refused, also of the same site and of the
+// same machine, and what it sends for the API's own page is done.
+func TestAPageOfAnotherOriginCancelsNothing(t *testing.T) {
+	base := api(t)
+	orders, err := client.NewClientWithResponses(base)
+	require.NoError(t, err)
+	placement := client.OrderPlacement{CustomerID: infra.Customer}
+	require.NoError(t, placement.Amount.FromOrderPlacementAmount0(1))
+	placed, err := orders.PlaceOrderWithResponse(t.Context(), nil, placement)
+	require.NoError(t, err)
+	id := placed.JSON201.ID
+	cancel := base + "/orders/" + id + "/cancel"
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = fmt.Fprintf(w, foreign, cancel)
+	}))
+	defer page.Close()
+	_, port, err := net.SplitHostPort(page.Listener.Addr().String())
+	require.NoError(t, err)
+	status := func() client.OrderStatus {
+		t.Helper()
+		read, err := orders.GetOrderWithResponse(t.Context(), id)
+		require.NoError(t, err)
+		return read.JSON200.Status
+	}
+	b := open(t)
+	for _, host := range []string{"127.0.0.1", "localhost"} { // the same site, and another one
+		b.do(chromedp.Navigate("http://" + host + ":" + port))
+		b.shows("It was sent.")
+		require.Equal(t, client.OrderStatusCreated, status(), host)
+		evaluate[any](b, "document.forms[0].submit()")
+		b.shows(`"code":"cross_origin"`)
+		require.Equal(t, client.OrderStatusCreated, status(), host)
+	}
+	b.do(chromedp.Navigate(base + "/docs"))
+	evaluate[any](b, fmt.Sprintf("fetch(%q, {method: 'POST'}).then(() => document.body.append('It was sent.'))", cancel))
+	b.shows("It was sent.")
+	require.Equal(t, client.OrderStatusCancelled, status())
+}
