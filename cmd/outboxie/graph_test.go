@@ -164,7 +164,7 @@ func TestExitCodesAndWords(t *testing.T) {
 		"nobody there":         {[]string{"ADMIN_ADDR=127.0.0.1:1"}, []string{"healthcheck"}, exitFailed, "", "127.0.0.1:1"},
 		"address taken":        {[]string{database, nats, "HTTP_ADDR=" + taken.Addr(), "ADMIN_ADDR=127.0.0.1:0", noToken}, []string{"serve"}, exitFailed, "", taken.Addr() + ": listen"},
 		"what to do about it":  {[]string{database, nats, "ADMIN_ADDR=" + taken.Addr(), "HTTP_ADDR=127.0.0.1:0", noToken}, []string{"serve"}, exitFailed, "", "--admin-addr"},
-		"wrong password":       {[]string{regexp.MustCompile(`:[^:/@]+@`).ReplaceAllString(database, ":secret@")}, []string{"migrate", "up"}, exitFailed, "", "password"},
+		"wrong password":       {[]string{regexp.MustCompile(`:[^:/@]+@`).ReplaceAllString(database, ":secret@")}, []string{"migrate", "up"}, exitUsage, "", "the password is wrong"},
 		"not a database's URL": {[]string{"DATABASE_URL=mysql://root:secret@localhost/x"}, []string{"migrate", "up"}, exitUsage, "", "postgres://"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -113,7 +113,7 @@ func TestClean(t *testing.T) {
 
 	// One of the two servers is enough: the other one may be elsewhere.
 	only := infra.Launch(t, []string{"DATABASE_URL=postgres://127.0.0.1:1/x"}, "dev", "--data-dir", data)
-	only.Says("cannot be reached yet")
+	only.Says("cannot be used yet")
 	said, code = clean()
 	require.Equal(t, 1, code)
 	require.Contains(t, said, "The data in .outboxie/nats is in use by process ")

@@ -85,8 +85,10 @@ func TestATakenPortChangesNothing(t *testing.T) {
 	require.NoError(t, err)
 	defer taken.Close()
 	for _, c := range []struct{ api, admin, command string }{
-		{taken.Addr().String(), "127.0.0.1:0", "serve"}, {"127.0.0.1:0", taken.Addr().String(), "serve"},
-		{taken.Addr().String(), "127.0.0.1:0", "dev"}, {"127.0.0.1:0", taken.Addr().String(), "dev"},
+		{taken.Addr().String(), "127.0.0.1:0", "serve"},
+		{"127.0.0.1:0", taken.Addr().String(), "serve"},
+		{taken.Addr().String(), "127.0.0.1:0", "dev"},
+		{"127.0.0.1:0", taken.Addr().String(), "dev"},
 		{"127.0.0.1:0", taken.Addr().String(), "subscribe --id emails"},
 	} {
 		process := infra.Launch(t, []string{

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	postOrder  = "POST /orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+	postOrder  = "POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 	overloaded = `{"type":"about:blank","title":"Service Unavailable","status":503,` +
 		`"detail":"too many connections or long bodies at a time; nothing was done","code":"overloaded"`
 )
@@ -75,7 +75,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	var idle []net.Conn
 	for range 3 {
 		conn := dial(t, s.api.Server)
-		write(t, conn, "GET /orders/"+firstID+" HTTP/1.1\r\nHost: x\r\n\r\n")
+		write(t, conn, "GET /orders/"+firstID+" HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		response, _ := read(t, conn)
 		require.Equal(t, http.StatusNotFound, response.StatusCode)
 		require.Eventually(t, func() bool { return s.api.Idle() == len(idle)+1 }, 5*time.Second, time.Millisecond)
@@ -85,7 +85,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	_, err := idle[0].Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF)
 	for _, conn := range idle[1:] {
-		write(t, conn, "GET /orders/"+firstID+" HTTP/1.1\r\nHost: x\r\n\r\n")
+		write(t, conn, "GET /orders/"+firstID+" HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		response, _ := read(t, conn)
 		require.Equal(t, http.StatusOK, response.StatusCode)
 	}

@@ -132,6 +132,7 @@ func TestParametersThatAreNotUTF8AreRefused(t *testing.T) {
 func TestSpansAreUTF8(t *testing.T) {
 	spans := tracetest.NewSpanRecorder()
 	s := start(t, func(o *httpapi.Options) {
+		o.AllowedHosts = []string{"*"}
 		o.TracerProvider = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))
 	})
 	conn := dial(t, s.api.Server)

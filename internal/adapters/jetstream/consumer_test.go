@@ -6,6 +6,7 @@ import (
 	"time"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
@@ -102,14 +103,16 @@ func TestEveryConsumerSetting(t *testing.T) {
 			config := own.Config
 			example.change(&config)
 			push := config.DeliverSubject != ""
-			var err error
-			if push {
-				config.MaxWaiting = 0
-				_, err = s.admin.CreatePushConsumer(t.Context(), stream, config)
-			} else {
-				_, err = s.admin.CreateConsumer(t.Context(), stream, config)
-			}
-			require.NoError(t, err)
+			require.EventuallyWithT(t, func(t *assert.CollectT) { // the broker removes the files of the one before in the background
+				var err error
+				if push {
+					config.MaxWaiting = 0
+					_, err = s.admin.CreatePushConsumer(context.Background(), stream, config)
+				} else {
+					_, err = s.admin.CreateConsumer(context.Background(), stream, config)
+				}
+				assert.NoError(t, err)
+			}, 5*time.Second, 50*time.Millisecond)
 			source := s.source(t)
 			defer source.Close()
 			if example.verdict == jetstream.Warned {

@@ -52,7 +52,9 @@ func TestEventsTellWhereTheyAre(t *testing.T) {
 	events, err := s.Events(t.Context(), id)
 	require.NoError(t, err)
 	require.Equal(t, []string{codec.TypeCreated, codec.TypePaid, codec.TypeShipped}, []string{events[0].Type, events[1].Type, events[2].Type})
-	require.Equal(t, log[2], events[1].Entry)
+	want := log[2]
+	want.Payload = nil // is not read
+	require.Equal(t, want, events[1].Entry)
 	require.WithinDuration(t, time.Now(), events[1].PublishedAt, time.Minute)
 
 	s.cursors.Edit(func(cursor *outbox.Cursor) { cursor.Position = log[3].Position })
