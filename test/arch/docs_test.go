@@ -1,0 +1,79 @@
+package arch
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestDocsNameTestsThatExist : a claim in the documentation that names a test has that test.
+func TestDocsNameTestsThatExist(t *testing.T) {
+	exist := testsIn(t, "../..")
+	pages, err := filepath.Glob("../../docs/*.md")
+	require.NoError(t, err)
+	decisions, err := filepath.Glob("../../docs/adr/*.md")
+	require.NoError(t, err)
+	for _, page := range append(append(pages, decisions...), "../../README.md", "../../SECURITY.md") {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		require.Empty(t, missing(string(text), exist), page)
+	}
+	require.Equal(t, []string{"TestThatNobodyWrote", "TestOfNothing…"}, missing("`TestThatNobodyWrote`, `TestModel`, `TestOfNothing…`, `TestMod…`", exist))
+}
+
+// TestEachLineOnSecurityHasATest : each row of docs/security.md's tables names what shows it.
+func TestEachLineOnSecurityHasATest(t *testing.T) {
+	text, err := os.ReadFile("../../docs/security.md")
+	require.NoError(t, err)
+	var rows int
+	for _, table := range regexp.MustCompile(`(?m)(?:^\|.*\n)+`).FindAllString(string(text), -1) {
+		for _, row := range strings.Split(strings.TrimSpace(table), "\n")[2:] {
+			rows++
+			require.Regexp(t, "`(Test|make )[^|]*\\|$", row)
+		}
+	}
+	require.Greater(t, rows, 20)
+}
+
+// testsIn is the tests of all files under a folder, whatever their build tags are.
+func testsIn(t *testing.T, root string) (names []string) {
+	t.Helper()
+	declaration := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
+	require.NoError(t, filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && path != root && strings.HasPrefix(entry.Name(), ".") && entry.Name() != ".." {
+			return fs.SkipDir
+		}
+		if !strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		for _, found := range declaration.FindAllStringSubmatch(string(text), -1) {
+			names = append(names, found[1])
+		}
+		return err
+	}))
+	return names
+}
+
+// missing is the tests that a text names and that do not exist. A name that ends with … stands for all that begin so.
+func missing(text string, exist []string) (names []string) {
+	for _, name := range regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w*…?)`").FindAllStringSubmatch(text, -1) {
+		prefix, several := strings.CutSuffix(name[1], "…")
+		found := false
+		for _, one := range exist {
+			found = found || one == name[1] || several && strings.HasPrefix(one, prefix)
+		}
+		if !found {
+			names = append(names, name[1])
+		}
+	}
+	return names
+}
