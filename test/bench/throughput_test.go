@@ -77,7 +77,7 @@ func runPgbench(t *testing.T, program, database string, load time.Duration) floa
 	script := filepath.Join(t.TempDir(), "order.sql")
 	require.NoError(t, os.WriteFile(script, []byte(order), 0o600))
 	said, err := exec.CommandContext(t.Context(), program, "-n", "-M", "simple", "-j", "2", "-c", strconv.Itoa(clients),
-		"-T", strconv.Itoa(int(max(load, time.Second).Seconds())), "-f", script, database).CombinedOutput()
+		"-T", strconv.Itoa(int(max(load, 3*time.Second).Seconds())), "-f", script, database).CombinedOutput()
 	require.NoError(t, err, "%s", said)
 	found := tps.FindSubmatch(said)
 	require.NotNil(t, found, "%s", said)

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"database/sql"
+	"errors"
 	"strconv"
 	"sync"
 	"testing"
@@ -159,12 +160,15 @@ func placeMany(t *testing.T, api string, n int) {
 	}
 }
 
-// published is the sequence of the stream's last message.
+// published is the sequence of the stream's last message, 0 if there is no stream yet.
 func published(t *testing.T, broker string) uint64 {
 	t.Helper()
 	js, done := connect(t, broker)
 	defer done()
 	stream, err := js.Stream(t.Context(), "ORDERS")
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return 0
+	}
 	require.NoError(t, err)
 	return stream.CachedInfo().State.LastSeq
 }

@@ -152,7 +152,7 @@ func (w *watched) deliveredByTheLeader(s infra.Samples) {
 	} {
 		require.Equal(t, value, s.Value(t, "outboxie_relay_"+name), name)
 	}
-	require.Len(t, s.Find("outboxie_relay_halted"), 8)
+	require.Len(t, s.Find("outboxie_relay_halted"), 9)
 	require.Zero(t, s.Value(t, "outboxie_relay_halted", "outboxie_halt_reason=tail_gone"))
 	require.Zero(t, s.Value(t, "outboxie_outbox_oldest_unpublished_age_seconds"))
 	require.EqualValues(t, 6, s.Value(t, "outboxie_outbox_size"))

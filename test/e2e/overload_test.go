@@ -22,14 +22,14 @@ import (
 
 const (
 	memoryOfCompose = 256 << 20 // docker/compose.distributed.yaml gives it to each instance
-	placing         = "POST /orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+	placing         = "POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 )
 
 // TestOverload sends an instance, with as much memory as in compose, what clients can send without ever finishing: bodies,
 // headers, and connections without either. It keeps answering others, and lives.
 func TestOverload(t *testing.T) {
 	limited, command := limitedMemory(t)
-	command.Env = append(os.Environ(), "INSTANCE_ID=overload", "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0",
+	command.Env = append(os.Environ(), "INSTANCE_ID=overload", "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "ADMIN_TOKEN="+infra.AdminToken,
 		"DATABASE_URL="+infra.Database(t), "NATS_URL="+infra.Broker(t))
 	command.Dir = t.TempDir()
 	instance := infra.Start(t, command)

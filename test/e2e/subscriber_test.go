@@ -206,8 +206,15 @@ func (r *readership) requireCommand(code int, says string, args ...string) strin
 	return said
 }
 
-// ready is what a process says about itself.
+// ready is what a process says about itself that is ready.
 func ready(t *testing.T, p *infra.Process) string {
+	t.Helper()
+	status, said := askReadiness(t, p)
+	require.Equal(t, http.StatusOK, status, "the rest flows")
+	return said
+}
+
+func askReadiness(t *testing.T, p *infra.Process) (status int, said string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.Admin()+"/readyz", nil)
 	require.NoError(t, err)
@@ -217,8 +224,7 @@ func ready(t *testing.T, p *infra.Process) string {
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, answer.StatusCode, "the rest flows")
-	return string(text)
+	return answer.StatusCode, string(text)
 }
 
 // TestPoisonEvent goes through the life of a dead letter, as the operator sees it.

@@ -1,8 +1,6 @@
 package e2e_test
 
 import (
-	"io"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -16,12 +14,8 @@ import (
 // readiness returns what an instance, or a subscriber, answers at /readyz.
 func readiness(t *testing.T, p *infra.Process) string {
 	t.Helper()
-	answer, err := http.Get("http://" + p.Admin() + "/readyz")
-	require.NoError(t, err)
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	require.NoError(t, err)
-	return string(text)
+	_, said := askReadiness(t, p)
+	return said
 }
 
 func (p *patient) set(change func(c *jetstream.StreamConfig)) {

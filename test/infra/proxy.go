@@ -18,6 +18,7 @@ type Proxy struct {
 
 	mu     sync.Mutex
 	links  []*link
+	closed bool
 	worked sync.WaitGroup
 }
 
@@ -103,11 +104,15 @@ func (p *Proxy) serve(client net.Conn) {
 		l.server = server
 	}
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		l.close()
+		return
+	}
 	p.links = append(p.links, l)
 	if p.silent.Load() {
 		l.dead.Store(true)
 	}
-	p.mu.Unlock()
 	p.worked.Go(func() { l.pipe(l.server, l.client) })
 	if l.server != nil {
 		p.worked.Go(func() { l.pipe(l.client, l.server) })
@@ -129,7 +134,7 @@ func (l *link) pipe(to, from net.Conn) {
 			_, err = to.Write(buffer[:n])
 		}
 		if err != nil {
-			_, _ = l.client.Close(), l.server.Close()
+			l.close()
 			return
 		}
 	}
@@ -138,12 +143,17 @@ func (l *link) pipe(to, from net.Conn) {
 func (p *Proxy) close() {
 	_ = p.listener.Close()
 	p.mu.Lock()
+	p.closed = true
 	for _, l := range p.links {
-		_ = l.client.Close()
-		if l.server != nil {
-			_ = l.server.Close()
-		}
+		l.close()
 	}
 	p.mu.Unlock()
 	p.worked.Wait()
+}
+
+func (l *link) close() {
+	_ = l.client.Close()
+	if l.server != nil {
+		_ = l.server.Close()
+	}
 }
