@@ -58,8 +58,8 @@ func sessionCure(reported *pgconn.PgError, config *pgconn.Config) string {
 		return "the password is wrong, or there is no role " + config.User + ": correct DATABASE_URL (or PGPASSWORD, or the password " +
 			"file), or set the password with ALTER ROLE " + config.User + " PASSWORD …"
 	case "28000":
-		return "the server does not let the role " + config.User + " in: make the role with LOGIN, or let it in from this address, with this " +
-			"encryption (sslmode in DATABASE_URL), by a line in pg_hba.conf"
+		return "the server does not let the role " + config.User + " in: make the role with LOGIN, let it in from this address with a " +
+			"line in pg_hba.conf, or encrypt and certify as that asks (sslmode, sslcert and sslkey in DATABASE_URL)"
 	case "3D000":
 		return "there is no database " + config.Database + ": correct DATABASE_URL, or make it with createdb --encoding=UTF8 --template=template0 " +
 			config.Database

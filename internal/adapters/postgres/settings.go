@@ -154,6 +154,12 @@ func refusesSettings(err error) bool {
 // ErrEncoding reports that the database keeps its text in another encoding than UTF8.
 var ErrEncoding = fault.New(fault.Invalid, "unsupported_encoding", "the database is not encoded in UTF8")
 
+// ErrVersion reports that the server is older than the program supports.
+var ErrVersion = fault.New(fault.Invalid, "unsupported_version", "this version of Postgres is too old")
+
+// oldest is the first version whose functions the statements need: pg_column_compression is of Postgres 14.
+const oldest = 14
+
 // ErrSearchPath reports that the session's search_path leads to no schema that could hold the tables.
 var ErrSearchPath = fault.New(fault.Invalid, "no_schema", "the search_path leads to no schema")
 
@@ -162,6 +168,9 @@ var errFormat = fault.New(fault.Invalid, "unsupported_pooler", "a setting that t
 
 // checkFormat judges what the server reported while the session began. Postgres reports all of these.
 func checkFormat(conn *pgconn.PgConn, database string) error {
+	if err := checkVersion(conn.ParameterStatus("server_version")); err != nil {
+		return err
+	}
 	if encoding := conn.ParameterStatus("server_encoding"); encoding != "" && encoding != "UTF8" {
 		return ErrEncoding.With("the encoding of the database %[1]s is %[2]s, which cannot hold every payload, or does not check it: make a "+
 			"database with createdb --encoding=UTF8 --template=template0, restore a dump of %[1]s into it, and name it in DATABASE_URL",
@@ -172,6 +181,16 @@ func checkFormat(conn *pgconn.PgConn, database string) error {
 			return errFormat.With("the session's %[1]s is %[2]s although %[3]s was asked for: the pooler in between must keep %[1]s apart for "+
 				"each client", name, is, want)
 		}
+	}
+	return nil
+}
+
+// checkVersion takes what Postgres calls itself: "15.18 (Debian 15.18-0+deb12u1)", "18beta1".
+func checkVersion(version string) error {
+	var major int
+	if _, err := fmt.Sscanf(version, "%d", &major); err == nil && major < oldest {
+		return ErrVersion.With("the server is Postgres %s, and the program needs Postgres %d or later: upgrade it with pg_upgrade, or restore "+
+			"a dump of the database on a newer one", version, oldest)
 	}
 	return nil
 }
