@@ -3,6 +3,7 @@
 package scale_test
 
 import (
+	"net/url"
 	"testing"
 	"time"
 
@@ -44,4 +45,27 @@ func TestOddSettingsBehindAPooler(t *testing.T) {
 	require.Contains(t, outboxie(t, environment, 0, "outbox", "status"), "relaying")
 	require.Contains(t, outboxie(t, append(environment, "DATABASE_URL="+infra.PgBouncer(t, shop, nil)+"&search_path=public"), 2, "outbox", "status"),
 		"the pooler does not take a setting of DATABASE_URL")
+}
+
+// TestAPoolerThatRefusesIsNotWaitedFor names what neither PgBouncer nor Postgres behind it has. PgBouncer reports all of it as a
+// violation of the protocol.
+func TestAPoolerThatRefusesIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	server := infra.Postgres(t)
+	for _, c := range []struct {
+		user *url.Userinfo
+		cure string
+	}{
+		{nil, "has no database nothing"},
+		{url.UserPassword("nobody", "nobody"), "does not let the role in"},
+	} {
+		bouncer, err := url.Parse(infra.PgBouncer(t, server.URL, map[string]string{"nobody": "nobody"}))
+		require.NoError(t, err)
+		if bouncer.Path = "/nothing"; c.user != nil {
+			bouncer.User = c.user
+		}
+		said := outboxie(t, []string{"DATABASE_URL=" + bouncer.String()}, 2, "migrate", "up")
+		require.Contains(t, said, c.cure)
+		require.Contains(t, said, "08P01", "or the test is none")
+	}
 }

@@ -1,7 +1,9 @@
 package postgres
 
 import (
+	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -30,6 +32,17 @@ func IgnoredVariables() []string {
 	return slices.DeleteFunc(slices.Clone(ignoredVariables), func(name string) bool { return os.Getenv(name) == "" })
 }
 
+// readOnlyServer matches what asks for a server that takes no writes, in a URL or in keywords and values.
+var readOnlyServer = regexp.MustCompile(`target_session_attrs\s*=\s*'?(standby|prefer-standby|read-only)`)
+
+// decoded returns a URL without its percent encodings. Keywords and values have none.
+func decoded(text string) string {
+	if plain, err := url.PathUnescape(text); err == nil {
+		return plain
+	}
+	return text
+}
+
 // environment is held while variables are taken away.
 var environment sync.Mutex
 
@@ -55,10 +68,8 @@ func parseAddress(text string) (*pgx.ConnConfig, error) {
 		}
 		defer func() { _ = os.Setenv(variable, value) }() // it was set before, so it can be
 	}
-	for _, wanted := range []string{"standby", "prefer-standby", "read-only"} {
-		if strings.Contains(text, "target_session_attrs="+wanted) {
-			return nil, ErrURL.With("DATABASE_URL asks for target_session_attrs=%s, and the program needs the primary: leave it out", wanted)
-		}
+	if found := readOnlyServer.FindStringSubmatch(decoded(text)); found != nil {
+		return nil, ErrURL.With("DATABASE_URL asks for target_session_attrs=%s, and the program needs the primary: leave it out", found[1])
 	}
 	config, err := pgx.ParseConfig(text)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
@@ -61,7 +62,22 @@ func TestSequenceChecksReadLittle(t *testing.T) {
 // TestRealignWaitsForWriters shows that an open transaction may hold a position that was dealt before, so nothing is moved until it ends;
 // one that comes meanwhile gets a new position.
 func TestRealignWaitsForWriters(t *testing.T) {
-	h := newHarness(t)
+	t.Run("direct", func(t *testing.T) {
+		h := newHarness(t)
+		requireRealignWaits(t, h, h.desk())
+	})
+	t.Run("behind a pooler, where transactions are serializable", func(t *testing.T) {
+		h := newHarness(t)
+		exec(t, h.admin, "ALTER DATABASE ? SET default_transaction_isolation = 'serializable'", bun.Ident(h.name))
+		db, err := postgres.OpenBehindPooler(postgres.Options{URL: h.address})
+		require.NoError(t, err)
+		defer db.Close()
+		requireRealignWaits(t, h, postgres.NewDesk(db, relay, "STREAM"))
+	})
+}
+
+func requireRealignWaits(t *testing.T, h *harness, desk *postgres.Desk) {
+	t.Helper()
 	record(t, h, "a", 3)
 	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, stream_created, stream_sequence, token, revision, updated_at, purged_to) "+
 		"VALUES (?, 3, 'x', 3, 1, 1, now(), 3)", relay)
@@ -71,7 +87,7 @@ func TestRealignWaitsForWriters(t *testing.T) {
 	insert(t, open, "early")
 	moved := make(chan int64, 1)
 	go func() {
-		n, err := h.desk().Realign(t.Context(), operating.Realignment{Place: 3})
+		n, err := desk.Realign(t.Context(), operating.Realignment{Place: 3})
 		if err != nil {
 			n = -1
 		}

@@ -173,6 +173,21 @@ func TestOutboxTakesNothingTooLarge(t *testing.T) {
 	}
 }
 
+// TestOutboxTakesNothingTooLargeFromATable inserts values that another table has compressed, so that their stored size says little.
+func TestOutboxTakesNothingTooLargeFromATable(t *testing.T) {
+	h := newHarness(t)
+	exec(t, h.others, "CREATE TABLE staging (payload json, headers jsonb)")
+	exec(t, h.others, "INSERT INTO staging VALUES (to_json(repeat('x', ?)), jsonb_build_object('a', repeat('x', 65520)))", outbox.MaxPayload-1)
+	for _, column := range []string{"payload", "headers"} {
+		value := "(SELECT " + column + " FROM staging)"
+		require.ErrorContains(t, insertAs(t, h.others, "a "+column, column, value), "outbox_"+column+"_at_most_")
+	}
+	exec(t, h.others, "UPDATE staging SET payload = to_json(repeat('x', ?)), headers = jsonb_build_object('a', repeat('x', 65519))", 1<<20)
+	for _, column := range []string{"payload", "headers"} {
+		require.NoError(t, insertAs(t, h.others, "a "+column, column, "(SELECT "+column+" FROM staging)"))
+	}
+}
+
 // TestSchemaTakesWhatTheDomainTakes appends messages that are as large as the domain allows in everything but the payload.
 func TestSchemaTakesWhatTheDomainTakes(t *testing.T) {
 	h := newHarness(t)

@@ -38,3 +38,14 @@ func TestLettersAreFoundByTheirIndex(t *testing.T) {
 		return nil
 	}))
 }
+
+// TestLettersOfEarlierProgramsAreFound discards a letter that an earlier program has kept under an id of 300 bytes.
+func TestLettersOfEarlierProgramsAreFound(t *testing.T) {
+	h := newHarness(t)
+	downTo(t, h.others, 11)
+	id := strings.Repeat("ü", 150)
+	exec(t, h.others, `INSERT INTO dead_letters (subscriber, event_id, state, error, attempts, subject, headers, payload)
+		VALUES ('emails', ?, 'dead', 'e', 1, 's', '{}', 'x')`, id)
+	require.NoError(t, postgres.MigrateUp(t.Context(), h.others, quiet))
+	require.NoError(t, postgres.NewInbox(h.db).Discard(t.Context(), "emails", id))
+}

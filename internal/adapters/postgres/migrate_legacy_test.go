@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"log/slog"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -143,6 +144,32 @@ func TestAdoptionWaitsForNoTable(t *testing.T) {
 	}, patience, 10*time.Millisecond)
 	require.NoError(t, busy.Rollback())
 	require.NoError(t, <-migrated)
+}
+
+// TestAnotherRolesTablesAreNotMadeAgain migrates as a role that may make tables, and may not read what the earlier program noted.
+func TestAnotherRolesTablesAreNotMadeAgain(t *testing.T) {
+	t.Parallel()
+	address := emptyDatabase(t)
+	db := open(t, postgres.Options{URL: address})
+	_, err := earlier(t, db).UpTo(t.Context(), 7)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, err := db.ExecContext(context.WithoutCancel(t.Context()), "DROP OWNED BY newcomer; DROP ROLE newcomer")
+		require.NoError(t, err)
+	})
+	exec(t, db, "CREATE ROLE newcomer LOGIN PASSWORD 'newcomer'; GRANT CREATE, USAGE ON SCHEMA public TO newcomer")
+	as, err := url.Parse(address)
+	require.NoError(t, err)
+	as.User = url.UserPassword("newcomer", "newcomer")
+	there := tables(t, db)
+	newcomer := open(t, postgres.Options{URL: as.String()})
+	err = postgres.MigrateUp(t.Context(), newcomer, quiet)
+	require.ErrorIs(t, err, postgres.ErrMayNotMigrate)
+	require.ErrorContains(t, err, "may not read goose_db_version")
+	_, err = postgres.MigrateStatus(t.Context(), newcomer, quiet)
+	require.ErrorIs(t, err, postgres.ErrMayNotMigrate)
+	require.Equal(t, there, tables(t, db))
+	require.NoError(t, postgres.MigrateUp(t.Context(), db, quiet), "the cure")
 }
 
 // TestVersionsOfAnotherProgramAreNotOurs starts in a database in which another program has used goose's default table.

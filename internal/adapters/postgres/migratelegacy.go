@@ -76,10 +76,13 @@ type versions struct {
 // versions looks and changes nothing. A version table is created together with its first rows, so whoever sees it sees them.
 func (m *migrator) versions(ctx context.Context) (versions, error) {
 	var known versions
-	var readable bool
-	err := m.db.QueryRowContext(ctx, `SELECT to_regclass(?0) IS NOT NULL, coalesce(has_table_privilege(to_regclass(?1), 'SELECT'), false)`,
-		m.set.versionTable(), goose.DefaultTablename).Scan(&known.exists, &readable)
+	var there, readable bool
+	err := m.db.QueryRowContext(ctx, `SELECT to_regclass(?0) IS NOT NULL, to_regclass(?1) IS NOT NULL,
+		coalesce(has_table_privilege(to_regclass(?1), 'SELECT'), false)`,
+		m.set.versionTable(), goose.DefaultTablename).Scan(&known.exists, &there, &readable)
 	switch {
+	case err == nil && there && !readable && !known.exists:
+		err = m.checkUnreadable(ctx)
 	case err != nil || !readable:
 	case known.exists:
 		err = m.db.QueryRowContext(ctx, `
@@ -94,6 +97,19 @@ func (m *migrator) versions(ctx context.Context) (versions, error) {
 		known.takenBack = 0
 	}
 	return known, err
+}
+
+// checkUnreadable returns ErrMayNotMigrate if the set's tables are there although it has no version table, and this role may not
+// read the old one: to migrate would be to make the tables again.
+func (m *migrator) checkUnreadable(ctx context.Context) error {
+	var ours bool
+	err := m.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM unnest(?1::text[], ?2::text[]) AS made (relation, field)
+		JOIN pg_attribute AS a ON a.attrelid = to_regclass(made.relation) AND a.attname = made.field)`, m.set.legacyArgs()...).Scan(&ours)
+	if err == nil && ours {
+		err = ErrMayNotMigrate.With("an earlier version of outboxie has made the %s's tables, and this role may not read %s, which says up to "+
+			"where: run `outboxie migrate up` as the role that owns them, and then docker/roles.sql if you use its roles", m.set, goose.DefaultTablename)
+	}
+	return err
 }
 
 // applied returns when each version was applied.

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"regexp"
@@ -117,8 +118,10 @@ func (d *Desk) Realign(ctx context.Context, r operating.Realignment) (moved int6
 	return moved, nil
 }
 
+// realign looks after it got the lock, with a snapshot of then: in a transaction of another isolation the snapshot would be older
+// than the lock.
 func (d *Desk) realign(ctx context.Context, args []any) (moved int64, err error) {
-	err = d.db.RunInTx(ctx, nil, func(ctx context.Context, tx bun.Tx) error {
+	err = d.db.RunInTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted}, func(ctx context.Context, tx bun.Tx) error {
 		if _, err := tx.ExecContext(ctx, "SELECT set_config('lock_timeout', ?, true)", fmt.Sprint(lockWithin.Milliseconds())); err != nil {
 			return err
 		}

@@ -68,8 +68,28 @@ func sessionCure(reported *pgconn.PgError, config *pgconn.Config) string {
 	case "22023", "22P02", "42704":
 		return "the server does not know a setting of DATABASE_URL, or not its value: correct or remove it"
 	}
+	if cure := poolerCure(reported, config); cure != "" {
+		return cure
+	}
 	if refusesSettings(reported) {
 		return "the pooler does not take a setting of DATABASE_URL: remove it there, and set it with ALTER ROLE " + config.User + " SET …"
+	}
+	return ""
+}
+
+// PgBouncer reports everything as a violation of the protocol, in its own words or in those of Postgres behind it.
+var (
+	poolerNoDatabase = regexp.MustCompile(`no such database|database ".*" does not exist`)
+	poolerNoLogin    = regexp.MustCompile(`(password|SASL) authentication failed|auth failed|no such user|role ".*" does not exist|not permitted to log in|permission denied for database|no pg_hba.conf entry`)
+)
+
+func poolerCure(reported *pgconn.PgError, config *pgconn.Config) string {
+	switch {
+	case reported.Code != "08P01":
+	case poolerNoDatabase.MatchString(reported.Message):
+		return "the pooler, or Postgres behind it, has no database " + config.Database + ": correct DATABASE_URL, or the pooler's list of databases"
+	case poolerNoLogin.MatchString(reported.Message):
+		return "the pooler, or Postgres behind it, does not let the role in: correct DATABASE_URL, or the pooler's users and their passwords"
 	}
 	return ""
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -42,6 +43,17 @@ var (
 	newer = map[string]string{"idle_session_timeout": "0", "transaction_timeout": "0"}
 )
 
+// unusable are settings with which DATABASE_URL would keep the program from its work for good, and what each of them does.
+var unusable = map[string]string{
+	"default_transaction_read_only": "so nothing could be written",
+	"replication":                   "which makes sessions for copying the whole server",
+}
+
+// isOff is generous about the ways to write off.
+func isOff(value string) bool {
+	return slices.Contains([]string{"off", "false", "no", "0"}, strings.ToLower(value))
+}
+
 // applySettings completes what DATABASE_URL sets. It returns the settings of a session that leads to Postgres itself, and those
 // that a pooler takes.
 func applySettings(config *pgx.ConnConfig) (direct, pooled map[string]string, err error) {
@@ -54,6 +66,11 @@ func applySettings(config *pgx.ConnConfig) (direct, pooled map[string]string, er
 			if own, set := given[name]; set && !sameSetting(own, value) {
 				return nil, nil, ErrURL.With("DATABASE_URL sets %s to %s, and the program depends on %s: leave it out", name, own, value)
 			}
+		}
+	}
+	for name, harm := range unusable {
+		if own, set := given[name]; set && !isOff(own) {
+			return nil, nil, ErrURL.With("DATABASE_URL sets %s to %s, %s: leave it out", name, own, harm)
 		}
 	}
 	pooled = maps.Clone(given)

@@ -234,6 +234,10 @@ func TestSettingsOfTheURL(t *testing.T) {
 		"target_session_attrs=standby":      "primary",
 		"target_session_attrs=read-only":    "primary",
 		"target_session_attrs=nonsense":     "target_session_attrs",
+		"target%5Fsession_attrs=standby":    "primary",
+		"target_session_attrs=%73tandby":    "primary",
+		"default_transaction_read_only=on":  "nothing could be written",
+		"replication=database":              "replication",
 		"options=-csearch_path":             "-c name=value",
 		"options=--TimeZone%3DEurope/Paris": "timezone",
 	} {
@@ -241,6 +245,15 @@ func TestSettingsOfTheURL(t *testing.T) {
 		require.ErrorIs(t, err, postgres.ErrURL, option)
 		require.ErrorContains(t, err, want, option)
 	}
+}
+
+// TestKeywordsAreReadLikeAURL asks for a standby in the other way to write an address.
+func TestKeywordsAreReadLikeAURL(t *testing.T) {
+	for _, wanted := range []string{"standby", "'prefer-standby'", "read-only"} {
+		_, err := postgres.Open(postgres.Options{URL: "host=127.0.0.1 dbname=db user=u target_session_attrs = " + wanted})
+		require.ErrorContains(t, err, "the program needs the primary", wanted)
+	}
+	open(t, postgres.Options{URL: "host=127.0.0.1 dbname=db user=u target_session_attrs=read-write default_transaction_read_only=off"})
 }
 
 func TestReadOptions(t *testing.T) {
