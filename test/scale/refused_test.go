@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -262,4 +263,18 @@ func TestBlindRelay(t *testing.T) {
 	require.Zero(t, last())
 	require.NoError(t, early.Commit())
 	require.Eventually(t, func() bool { return last() == 2 }, patience, 50*time.Millisecond) // there is no gap any more
+}
+
+// TestSubscriberMayNotLook withholds the right to read the consumer's settings. The subscriber goes on without it.
+func TestSubscriberMayNotLook(t *testing.T) {
+	t.Parallel()
+	p := newPrivileged(t, `"outboxie.api.CONSUMER.INFO.ORDERS.*"          # has somebody changed or paused it?`)
+	outboxie(t, p.as(migrator, ""), 0, "migrate", "up")
+	p.applyRoles()
+	infra.Launch(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay", "ADMIN_ADDR=127.0.0.1:0"), "serve")
+	process := subscribe(t, "emails", p.as(subscriber, "subscriber", "LOG_LEVEL=info"))
+	process.Says("subscribed stream=")
+	process.Says("Permissions Violation")
+	time.Sleep(3 * time.Second) // it waits a second for the answer to a look
+	require.Equal(t, 1, strings.Count(process.String(), "subscribed stream="), process)
 }
