@@ -4,14 +4,17 @@ package scale_test
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/test/infra"
@@ -156,6 +159,51 @@ func requireRefusedByNATS(t *testing.T, p *privileged) {
 		_, err := nats.Connect(address)
 		require.ErrorIs(t, err, nats.ErrAuthorization)
 	}
+	requireAnswersStayOut(t, p)
+}
+
+// requireAnswersStayOut has answers and events sent to the stream's subjects. NATS does not judge the subject that a request names
+// for its answer, so only separate accounts keep them out of the stream.
+func requireAnswersStayOut(t *testing.T, p *privileged) {
+	t.Helper()
+	stream, err := jetStream(t, p.nats("admin")).Stream(t.Context(), "ORDERS")
+	require.NoError(t, err)
+	last := func() uint64 {
+		info, err := stream.Info(t.Context())
+		require.NoError(t, err)
+		return info.State.LastSeq
+	}
+	before := last()
+	js, err := jetstream.New(connected(t, p.nats("subscriber"), nats.CustomInboxPrefix("_INBOX.subscriber")))
+	require.NoError(t, err)
+	_, err = js.CreateConsumer(t.Context(), "ORDERS", jetstream.ConsumerConfig{
+		Durable: "forger", FilterSubject: "orders.>", AckPolicy: jetstream.AckExplicitPolicy,
+	})
+	require.NoError(t, err)
+	for _, request := range []struct{ user, subject, body string }{
+		{"subscriber", "$JS.API.CONSUMER.MSG.NEXT.ORDERS.forger", `{"batch":100,"no_wait":true}`},
+		{"subscriber", "$JS.API.CONSUMER.INFO.ORDERS.forger", ""},
+		{"subscriber", "$JS.API.CONSUMER.CREATE.ORDERS.forger", "{}"},
+		{"api", "$JS.API.STREAM.INFO.ORDERS", ""},
+		{"api", "$JS.API.STREAM.MSG.GET.ORDERS", fmt.Sprintf(`{"seq":%d}`, before)},
+		{"api", "outboxie.ORDERS.wake", ""},
+	} {
+		nc := connected(t, p.nats(request.user))
+		for _, reply := range []string{"orders.created", "outboxie.ORDERS.notices"} {
+			require.NoError(t, nc.PublishRequest(request.subject, reply, []byte(request.body)))
+		}
+		require.NoError(t, nc.Flush())
+		require.NoError(t, nc.LastError())
+	}
+	require.Never(t, func() bool { return last() != before }, time.Second, 50*time.Millisecond, "an answer was stored in the stream")
+}
+
+func connected(t *testing.T, url string, options ...nats.Option) *nats.Conn {
+	t.Helper()
+	nc, err := nats.Connect(url, options...)
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	return nc
 }
 
 // requireDeaf shows that a user may not subscribe.
@@ -215,4 +263,18 @@ func TestBlindRelay(t *testing.T) {
 	require.Zero(t, last())
 	require.NoError(t, early.Commit())
 	require.Eventually(t, func() bool { return last() == 2 }, patience, 50*time.Millisecond) // there is no gap any more
+}
+
+// TestSubscriberMayNotLook withholds the right to read the consumer's settings. The subscriber goes on without it.
+func TestSubscriberMayNotLook(t *testing.T) {
+	t.Parallel()
+	p := newPrivileged(t, `"outboxie.api.CONSUMER.INFO.ORDERS.*"          # has somebody changed or paused it?`)
+	outboxie(t, p.as(migrator, ""), 0, "migrate", "up")
+	p.applyRoles()
+	infra.Launch(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay", "ADMIN_ADDR=127.0.0.1:0"), "serve")
+	process := subscribe(t, "emails", p.as(subscriber, "subscriber", "LOG_LEVEL=info"))
+	process.Says("subscribed stream=")
+	process.Says("Permissions Violation")
+	time.Sleep(3 * time.Second) // it waits a second for the answer to a look
+	require.Equal(t, 1, strings.Count(process.String(), "subscribed stream="), process)
 }

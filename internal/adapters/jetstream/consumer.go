@@ -214,9 +214,9 @@ func (s *Source) lookUp(ctx context.Context) (*jetstream.ConsumerInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	found, err := s.js.Consumer(ctx, s.o.Stream, s.o.Subscriber)
-	subject := "$JS.API.CONSUMER.INFO." + s.o.Stream + "." + s.o.Subscriber
-	if last := s.nc.LastError(); err != nil && errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), subject) {
-		return nil, errBlind.With("the NATS user may not publish to %s, so the subscriber cannot read its consumer's settings", subject)
+	request := "CONSUMER.INFO." + s.o.Stream + "." + s.o.Subscriber // an account may map its prefix to another
+	if last := s.nc.LastError(); err != nil && errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), request) {
+		return nil, errBlind.With("the NATS user may not publish to $JS.API.%s, so the subscriber cannot read its consumer's settings", request)
 	}
 	if errors.Is(err, jetstream.ErrNotPullConsumer) {
 		return nil, s.o.unfit(jetstream.ConsumerConfig{FilterSubject: eventSubjects, DeliverSubject: "some"})
