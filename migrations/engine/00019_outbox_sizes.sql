@@ -2,8 +2,8 @@
 
 -- What no broker takes, or no index. The sizes are those of internal/domain/outbox/size.go. The value of an INSERT is not compressed
 -- yet, so pg_column_size is its size, which costs nothing; a payload has four bytes of length besides. INSERT … SELECT may bring a
--- value that another table has compressed, which is decompressed to measure it. The relay parks larger rows that are there already
--- without reading them, so they need not go: NOT VALID.
+-- value that another table has compressed, which is decompressed to measure it. concat takes any type, so that the column's type can be
+-- repaired. The relay parks larger rows that are there already without reading them, so they need not go: NOT VALID.
 ALTER TABLE outbox
     ADD CONSTRAINT outbox_aggregate_type_at_most_255_bytes CHECK (octet_length(aggregate_type) <= 255) NOT VALID,
     ADD CONSTRAINT outbox_aggregate_id_at_most_1024_bytes CHECK (octet_length(aggregate_id) <= 1024) NOT VALID,
@@ -12,7 +12,7 @@ ALTER TABLE outbox
     ADD CONSTRAINT outbox_headers_at_most_64_kib CHECK (pg_column_size(headers) <= 65536
         AND (pg_column_compression(headers) IS NULL OR pg_column_size(headers || '{}') <= 65536)) NOT VALID,
     ADD CONSTRAINT outbox_payload_at_most_64_mib CHECK (pg_column_size(payload) <= 67108864 + 4
-        AND (pg_column_compression(payload) IS NULL OR octet_length(payload::text) <= 67108864)) NOT VALID;
+        AND (pg_column_compression(payload) IS NULL OR octet_length(concat(payload)) <= 67108864)) NOT VALID;
 
 -- +goose Down
 -- Lost: nothing. Rows that no broker takes are taken again.
