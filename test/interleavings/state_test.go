@@ -48,7 +48,8 @@ var (
 const (
 	lastPosition = 10
 	dealtWith    = 7
-	lastSequence = 6 // of the stream
+	lastSequence = 6   // of the stream
+	knownStream  = "1" // when the cursor's stream was made
 )
 
 var log = []outbox.Entry{
@@ -82,8 +83,16 @@ var normal = state{name: "normal", rows: orderRows() + relayRows("NULL") + lette
 	return s
 }}
 
-// halted has no stream any more.
-var halted = state{name: "halted", rows: orderRows() + relayRows("'stream_missing'") + letterRows(), stream: memory.NewStream}
+// halted has no stream any more. One that is made again is another one than the cursor knows.
+var halted = state{name: "halted", rows: orderRows() + relayRows("'stream_missing'") + letterRows(), stream: func() *memory.Stream {
+	s := memory.NewStream()
+	former := must(s.Open(context.Background(), 1))
+	if former.Created != knownStream {
+		panic("the cursor knows stream " + knownStream + ", not " + former.Created)
+	}
+	s.Drop()
+	return s
+}}
 
 func must[T any](value T, err error) T {
 	if err != nil {
@@ -119,8 +128,8 @@ func relayRows(halt string) string {
 	}
 	fmt.Fprintf(&script, "INSERT INTO leases VALUES ('%s', 'leader', %d, '2020-01-01', '2020-01-01');", relayName, leaseToken)
 	fmt.Fprintf(&script, `INSERT INTO outbox_cursor (relay, position, stream, stream_created, stream_sequence, token, updated_at, revision,
-		passed, passed_at, halt_reason) VALUES ('%s', %d, 'STREAM', '1', 6, %d, '2020-01-01', %d, %d, '2020-01-01', %s);`,
-		relayName, dealtWith, leaseToken, revision, dealtWith, halt)
+		passed, passed_at, halt_reason) VALUES ('%s', %d, 'STREAM', '%s', 6, %d, '2020-01-01', %d, %d, '2020-01-01', %s);`,
+		relayName, dealtWith, knownStream, leaseToken, revision, dealtWith, halt)
 	return script.String()
 }
 
