@@ -72,10 +72,13 @@ docker-build: ## the image, with the version in it; then `docker compose up` run
 docker-stop-distributed: ## stop the distributed set-up and its infrastructure; the data is kept; needs Docker
 	@docker/infra.sh compose down
 
+# The packages that take the longest come first, so that the others run beside them.
+LONGEST = ./test/e2e ./internal/adapters/postgres
+
 .PHONY: test
 test: ## every test, against Postgres and NATS that the tests start; with the race detector if there is a C compiler
 	@test -n "$(RACE)" || echo "No C compiler: testing without the race detector."
-	$(GO) test $(RACE) -timeout 25m $(ARGS) ./...
+	$(GO) test $(RACE) -timeout 25m $(ARGS) $(LONGEST) ./...
 	@if [ -n "$(RACE)" ]; then echo "the relay's model once more, with its full number of lives"; $(GO) test $(ARGS) ./internal/app/relay; fi
 
 .PHONY: test-alerts
@@ -174,7 +177,9 @@ docs-page: ## fetch again, with npm, what the page at /docs is made of; refused 
 	sums=$$PWD/openapi-explorer.sha256 && (cd $$folder && $(SHA256) -c $$sums) && cp $$folder/docs/* docs
 
 .PHONY: ci
-ci: lint build test test-alerts test-scale bench-short chaos ## what continuous integration runs
+ci: lint build test ## what continuous integration runs: also alerts beside scale, which both wait most of the time, bench-short, chaos
+	@$(MAKE) --no-print-directory --jobs=2 test-alerts test-scale
+	@$(MAKE) --no-print-directory bench-short chaos
 
 .PHONY: clean
 clean: ## remove bin/, and the data of `make run` and of infra-up without Docker; refused while they run
