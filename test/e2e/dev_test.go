@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/test/client"
@@ -32,7 +33,9 @@ func dataDir(t *testing.T) string {
 	dir, err := os.MkdirTemp("", "outboxie-dev-") //nolint:usetesting // its parent is closed to other users
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // Postgres runs as another user when root runs the test
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	t.Cleanup(func() {                       // once a Postgres whose process was killed has ended
+		require.EventuallyWithT(t, func(t *assert.CollectT) { assert.NoError(t, os.RemoveAll(dir)) }, patience, 100*time.Millisecond)
+	})
 	return dir
 }
 
