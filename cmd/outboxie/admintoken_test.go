@@ -10,7 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/config"
 )
 
-// TestTheBannerShowsTheTokenToATerminal : and to nothing that could keep it.
+// TestTheBannerShowsTheTokenToATerminal checks that a pipe or a file, which could keep the token, gets only the path of its file.
 func TestTheBannerShowsTheTokenToATerminal(t *testing.T) {
 	const token = "0123456789abcdef"
 	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)

@@ -247,7 +247,7 @@ func TestServeAndHealthcheck(t *testing.T) {
 	}, 10*time.Second, 20*time.Millisecond, "orders are still accepted")
 	for _, elsewhere := range []string{"OUTBOXIE_DATA_DIR=" + t.TempDir(), "ADMIN_TOKEN=of-another-instance", "ADMIN_TOKEN=off"} {
 		code, answer, _ = command(t, []string{"ADMIN_ADDR=" + admin, elsewhere}, "healthcheck")
-		require.Equal(t, exitClean, code, "whether it is ready is told without a token")
+		require.Equal(t, exitClean, code, "readiness needs no token")
 		require.Contains(t, answer, `{"name":"broker","status":"failed"}`, "why is not")
 	}
 	broker.Start()

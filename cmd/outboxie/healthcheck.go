@@ -27,7 +27,7 @@ func (p *program) healthcheckCommand() *cobra.Command {
 			}
 			token, err := c.ReadToken()
 			if err != nil || token == config.Off {
-				token = "" // whether it is ready is told without one
+				token = "" // readiness needs none
 			}
 			return askReady(cmd.Context(), c.HTTP.AdminAddr, string(token), p.stdout)
 		},

@@ -156,7 +156,7 @@ func TestAdoptionAndWritersAndTracesShowWhatOthersWrote(t *testing.T) {
 	}
 }
 
-// TestWriterGuardsEveryCommand : what a command forgets to escape does not reach the terminal.
+// TestWriterGuardsEveryCommand checks that control characters do not reach the terminal, even if a command forgets to escape them.
 func TestWriterGuardsEveryCommand(t *testing.T) {
 	code, stdout, _ := command(t, []string{"OUTBOXIE_DATA_DIR=a\x1b[31m\u202e"}, "config")
 	require.Equal(t, exitClean, code)

@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/config"
 )
 
-// TestATokenIsMadeOnce : processes that start at the same time share one token, in a file that nobody else may read.
+// TestATokenIsMadeOnce checks that processes which start at the same time share one token, in a file that only their user may read.
 func TestATokenIsMadeOnce(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "data")
 	c, err := build("OUTBOXIE_DATA_DIR=" + folder)
@@ -42,7 +42,7 @@ func TestATokenIsMadeOnce(t *testing.T) {
 	require.Equal(t, fs.FileMode(0o600), info.Mode())
 }
 
-// TestWhereTheTokenComesFrom : a token that is given wins, a file that cannot be used is an error which says what to do.
+// TestWhereTheTokenComesFrom checks that ADMIN_TOKEN wins over the file, and that the error about an unusable file says what to do.
 func TestWhereTheTokenComesFrom(t *testing.T) {
 	const given = "0123456789abcdef"
 	folder := t.TempDir()
@@ -86,7 +86,7 @@ func TestWhereTheTokenComesFrom(t *testing.T) {
 	require.NotContains(t, err.Error(), given)
 }
 
-// TestOffIsShown : whether a token is asked for is no secret.
+// TestOffIsShown checks that `config` shows ADMIN_TOKEN=off, which is no secret.
 func TestOffIsShown(t *testing.T) {
 	c, err := build("ADMIN_TOKEN=off")
 	require.NoError(t, err)

@@ -13,7 +13,7 @@ CREATE TABLE request_keys (
 );
 CREATE INDEX request_keys_created_at ON request_keys (created_at);
 
--- Whoever may use the old table may use this one, also before roles.sql is run again.
+-- Roles that may use the old table may use this one, also before roles.sql is run again.
 -- +goose StatementBegin
 DO $$
 DECLARE

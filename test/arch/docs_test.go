@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestDocsNameTestsThatExist : a claim in the documentation that names a test has that test.
+// TestDocsNameTestsThatExist checks that each test which the documentation names exists.
 func TestDocsNameTestsThatExist(t *testing.T) {
 	exist := testsIn(t, "../..")
 	pages, err := filepath.Glob("../../docs/*.md")
@@ -26,7 +26,7 @@ func TestDocsNameTestsThatExist(t *testing.T) {
 	require.Equal(t, []string{"TestThatNobodyWrote", "TestOfNothing…"}, missing("`TestThatNobodyWrote`, `TestModel`, `TestOfNothing…`, `TestMod…`", exist))
 }
 
-// TestEachLineOnSecurityHasATest : each row of docs/security.md's tables names what shows it.
+// TestEachLineOnSecurityHasATest checks that each row in the tables of docs/security.md names a test or a command.
 func TestEachLineOnSecurityHasATest(t *testing.T) {
 	text, err := os.ReadFile("../../docs/security.md")
 	require.NoError(t, err)

@@ -16,7 +16,7 @@ import (
 // pinned is an action of a commit, and of which version that commit is, for people and for dependabot.
 var pinned = regexp.MustCompile(`^(- )?uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$`)
 
-// unpinned returns the lines of a workflow that use an action whose author, or whoever took his place, can change it.
+// unpinned returns the lines of a workflow that use an action by a name which its author can point at other code.
 func unpinned(workflow string) (lines []string, uses int) {
 	for line := range strings.Lines(workflow) {
 		line = strings.TrimSpace(line)
@@ -61,7 +61,7 @@ func readText(t *testing.T, file string) string {
 	return string(text)
 }
 
-// TestDependabotKnowsEverything : each file that names dependencies lies in a folder that dependabot looks into.
+// TestDependabotKnowsEverything checks that dependabot looks into each folder with a file that names dependencies.
 func TestDependabotKnowsEverything(t *testing.T) {
 	var config struct {
 		Updates []struct {

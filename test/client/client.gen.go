@@ -1116,7 +1116,7 @@ type ClientInterface interface {
 
 	// Readiness Whether the process can do its work, and if not, why
 	//
-	// Why a check failed is told only to those who have the token. Without it, and with a wrong one, `reason` is left out.
+	// Only requests with the token get the reason why a check failed. Without it, and with a wrong one, `reason` is left out.
 	//
 	// Corresponds with GET /readyz (the `Readiness` operationId).
 	Readiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1447,7 +1447,7 @@ func (c *Client) OutboxStatus(ctx context.Context, reqEditors ...RequestEditorFn
 
 // Readiness Whether the process can do its work, and if not, why
 //
-// Why a check failed is told only to those who have the token. Without it, and with a wrong one, `reason` is left out.
+// Only requests with the token get the reason why a check failed. Without it, and with a wrong one, `reason` is left out.
 //
 // Corresponds with GET /readyz (the `Readiness` operationId).
 func (c *Client) Readiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2441,7 +2441,7 @@ type ClientWithResponsesInterface interface {
 
 	// ReadinessWithResponse Whether the process can do its work, and if not, why
 	//
-	// Why a check failed is told only to those who have the token. Without it, and with a wrong one, `reason` is left out.
+	// Only requests with the token get the reason why a check failed. Without it, and with a wrong one, `reason` is left out.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -3666,7 +3666,7 @@ func (c *ClientWithResponses) OutboxStatusWithResponse(ctx context.Context, reqE
 
 // ReadinessWithResponse Whether the process can do its work, and if not, why
 //
-// Why a check failed is told only to those who have the token. Without it, and with a wrong one, `reason` is left out.
+// Only requests with the token get the reason why a check failed. Without it, and with a wrong one, `reason` is left out.
 //
 // Returns a wrapper object for the known response body format(s).
 //

@@ -41,7 +41,7 @@ func askAdmin(t *testing.T, address, path, authorization string) int {
 	return answer.StatusCode
 }
 
-// TestAnAdminTokenByDefault : instances that nobody gave a token make one, and share it if they share a data folder. Whoever can read
+// TestAnAdminTokenByDefault checks that instances without a token make one, and share it if they share a data folder. A user who can read
 // the file gets in, also from elsewhere; a guess is logged.
 func TestAnAdminTokenByDefault(t *testing.T) {
 	data := t.TempDir()
@@ -67,8 +67,8 @@ func TestAnAdminTokenByDefault(t *testing.T) {
 	}
 }
 
-// TestWithoutAnAdminToken : where no token can be kept, as in a container with a read-only file system, nobody gets in but probes; and
-// whoever switches the token off is told what that means.
+// TestWithoutAnAdminToken checks that, where no token can be stored (a read-only file system), only probes are answered; and that
+// switching the token off logs what that means.
 func TestWithoutAnAdminToken(t *testing.T) {
 	environment := []string{
 		"DATABASE_URL=" + infra.Database(t), "NATS_URL=" + infra.NATS(t).URL, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0",

@@ -81,7 +81,7 @@ func readmesPrometheus(t *testing.T, admin string) (config, data string) {
 	return config, data
 }
 
-// TestAlertsOfTheReadme : the Prometheus that the README starts is let in by an instance that nobody gave a token.
+// TestAlertsOfTheReadme checks that an instance with its default token lets in the Prometheus that the README starts.
 func TestAlertsOfTheReadme(t *testing.T) {
 	needsPrometheus(t)
 	admin, listen := fmt.Sprintf("127.0.0.1:%d", infra.Port(t)), fmt.Sprintf("127.0.0.1:%d", infra.Port(t))

@@ -58,7 +58,7 @@ func TestWhatIsWrongIsSaidAtOnce(t *testing.T) {
 	}
 }
 
-// TestAServerThatIsNotThereIsWaitedFor : the database comes up some time after the program.
+// TestAServerThatIsNotThereIsWaitedFor starts the database some time after the program.
 func TestAServerThatIsNotThereIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	database := infra.Database(t)
@@ -74,7 +74,7 @@ func TestAServerThatIsNotThereIsWaitedFor(t *testing.T) {
 	app.API()
 }
 
-// TestATakenPortChangesNothing : a process whose port is in use does not migrate.
+// TestATakenPortChangesNothing checks that a process whose port is in use does not migrate.
 func TestATakenPortChangesNothing(t *testing.T) {
 	t.Parallel()
 	database := infra.Database(t)
@@ -100,7 +100,7 @@ func TestATakenPortChangesNothing(t *testing.T) {
 	require.Zero(t, count(t, openDB(t, database), "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"))
 }
 
-// TestTheShellsVariablesAreNamed : what is ignored is said, on standard error, and changes nothing.
+// TestTheShellsVariablesAreNamed checks that ignored variables are named on standard error, and change nothing.
 func TestTheShellsVariablesAreNamed(t *testing.T) {
 	t.Parallel()
 	environment := []string{"DATABASE_URL=" + infra.Database(t), "PGSERVICE=elsewhere", "PGTARGETSESSIONATTRS=standby", "PGOPTIONS=-cdatestyle=German"}

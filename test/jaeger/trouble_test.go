@@ -94,7 +94,7 @@ func TestHalt(t *testing.T) {
 	}
 	require.Contains(t, instances, led)
 	slices.Sort(instances)
-	require.Equal(t, slices.Compact(slices.Clone(instances)), instances, "a halt is told once")
+	require.Equal(t, slices.Compact(slices.Clone(instances)), instances, "a halt is reported once")
 
 	said, err := infra.Outboxie(t, c.settings, "outbox", "adopt", "--yes")
 	require.NoError(t, err, said)

@@ -20,7 +20,7 @@ const foreign = `<!doctype html><body><form method="post" action="%[1]s" enctype
 	fetch("%[1]s", {method: "POST", mode: "no-cors"}).then(() => document.body.append("It was sent."), e => document.body.append("It failed: " + e))
 </script></body>`
 
-// TestAPageOfAnotherOriginCancelsNothing : what a browser sends for somebody else's page is refused, also of the same site and of the
+// TestAPageOfAnotherOriginCancelsNothing checks that requests of a foreign page are refused, also if the page is of the same site and of the
 // same machine, and what it sends for the API's own page is done.
 func TestAPageOfAnotherOriginCancelsNothing(t *testing.T) {
 	base := api(t)

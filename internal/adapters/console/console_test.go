@@ -85,7 +85,7 @@ func TestSQL(t *testing.T) {
 	require.Equal(t, `E'a''\\\u001b\u000a\u202e'`, console.SQL("a'\\\x1b\n\u202e"))
 }
 
-// TestWriterKeepsJSON : a reader of JSON finds the same values.
+// TestWriterKeepsJSON checks that JSON which went through a writer still holds the same values.
 func TestWriterKeepsJSON(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		value := rapid.MapOf(rapid.String(), rapid.String()).Draw(t, "value")

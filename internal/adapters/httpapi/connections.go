@@ -16,7 +16,7 @@ const (
 	usualConnections = 512
 	adminConnections = 64
 
-	// mostRefusing is how many connections are told at a time that there are too many. More are closed without a word.
+	// mostRefusing is how many connections at a time get the answer 503. Further ones are closed without an answer.
 	mostRefusing = 32
 	tellRefusal  = time.Second
 	mostDrained  = longestHeaders + longestBody

@@ -40,7 +40,7 @@ func read(t *testing.T, conn net.Conn) (*http.Response, string) {
 	return response, string(body)
 }
 
-// One connection too many is told so at once, and the next one is served as soon as there is a place.
+// A connection over the limit is refused at once. The next one is served as soon as another has ended.
 func TestOneConnectionTooManyIsRefused(t *testing.T) {
 	s := start(t, func(o *httpapi.Options) { o.MaxConnections = 3 })
 	var held []net.Conn

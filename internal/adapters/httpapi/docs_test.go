@@ -44,7 +44,7 @@ func TestThePageIsServed(t *testing.T) {
 	}
 }
 
-// TestDocsAreThePinnedOnes : the page's script, which comes from elsewhere, is what somebody has looked at.
+// TestDocsAreThePinnedOnes compares the page's script, which another project publishes, with its committed checksum.
 func TestDocsAreThePinnedOnes(t *testing.T) {
 	t.Parallel()
 	sums, err := os.ReadFile("openapi-explorer.sha256")

@@ -20,7 +20,7 @@ type hosts struct {
 }
 
 // newHosts returns the hosts of a listener at addr. When careful is false and allowed is empty, these are all. Otherwise they are
-// allowed, localhost, the name in addr, and every IP address: whoever names an address has not looked a name up.
+// allowed, localhost, the name in addr, and every IP address: a request for an address used no name that somebody could have pointed here.
 func newHosts(addr string, allowed []string, careful bool) hosts {
 	h := hosts{any: !careful && len(allowed) == 0, names: map[string]bool{"localhost": true}}
 	if own, _, err := net.SplitHostPort(addr); err == nil && own != "" {

@@ -160,7 +160,7 @@ func TestHostileRequests(t *testing.T) {
 	}
 }
 
-// TestWithoutATokenNobodyGetsIn : a listener that was given no token is closed, unless it was opened on purpose.
+// TestWithoutATokenNobodyGetsIn checks that a listener without a token is closed, unless it was opened on purpose.
 func TestWithoutATokenNobodyGetsIn(t *testing.T) {
 	for _, open := range []bool{false, true} {
 		office := &office{}
@@ -174,7 +174,7 @@ func TestWithoutATokenNobodyGetsIn(t *testing.T) {
 	}
 }
 
-// TestAllowedHosts : when a listener is careful, and about which names.
+// TestAllowedHosts lists which host names each kind of listener accepts.
 func TestAllowedHosts(t *testing.T) {
 	for name, c := range map[string]struct {
 		addr    string
@@ -206,7 +206,7 @@ func TestAllowedHosts(t *testing.T) {
 	}
 }
 
-// TestTrustedOrigins : pages of an origin that is named may change orders, others may not.
+// TestTrustedOrigins checks that pages of a trusted origin may change orders, and that other pages may not.
 func TestTrustedOrigins(t *testing.T) {
 	s := start(t, func(o *httpapi.Options) { o.TrustedOrigins = []string{"https://shop.example.com"} })
 	s.place("1")
@@ -216,7 +216,7 @@ func TestTrustedOrigins(t *testing.T) {
 	}
 }
 
-// TestRefusalsAreNoticed : each kind is counted, and logged with who sent it and without the token that was sent.
+// TestRefusalsAreNoticed checks that each refusal is counted, and logged with its sender but without the token that was sent.
 func TestRefusalsAreNoticed(t *testing.T) {
 	reader, said := sdkmetric.NewManualReader(), new(logged)
 	all := listeners(t, &office{}, &shop{}, slog.New(slog.NewTextHandler(said, nil)), sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)))
@@ -267,7 +267,7 @@ func counted(t *testing.T, reader sdkmetric.Reader) map[string]int64 {
 	return found
 }
 
-// TestReasonsAreForThoseWithTheToken : everybody learns which check fails, and the log when one begins to.
+// TestReasonsAreForThoseWithTheToken checks that everybody sees which check fails, and only the log and holders of the token see why.
 func TestReasonsAreForThoseWithTheToken(t *testing.T) {
 	said, failure := new(logged), errors.New("cannot reach user shop of database orders at 10.0.0.7")
 	check := httpapi.Check{Name: "database", Required: true, Probe: func(context.Context) error { return failure }}

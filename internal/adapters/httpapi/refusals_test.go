@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestAFloodOfRefusalsIsOneLineAMinute : the line after the first one says how many were left out, for each kind by itself.
+// TestAFloodOfRefusalsIsOneLineAMinute checks that the second line of a kind reports how many refusals of that kind were not logged.
 func TestAFloodOfRefusalsIsOneLineAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRefusals("API", nil, nil)

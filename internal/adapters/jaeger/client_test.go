@@ -190,7 +190,7 @@ func TestPage(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestAddressesAreShownWithoutSecrets : in links, and in what is said of a Jaeger that does not answer.
+// TestAddressesAreShownWithoutSecrets looks at links, and at the error about a Jaeger that does not answer.
 func TestAddressesAreShownWithoutSecrets(t *testing.T) {
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello")) }))
 	defer other.Close()

@@ -34,7 +34,7 @@ func TestTheEnvironmentDoesNotChangeACompleteURL(t *testing.T) {
 	require.Len(t, postgres.IgnoredVariables(), 15, "all of them but the password and sslmode, which is in the URL")
 }
 
-// TestProtectionsOfTheEnvironmentAreNotLost : what asks for a safer connection than the URL does is refused.
+// TestProtectionsOfTheEnvironmentAreNotLost checks that variables which ask for a safer connection than the URL are refused.
 func TestProtectionsOfTheEnvironmentAreNotLost(t *testing.T) {
 	for variable, setting := range map[string]string{
 		"PGSSLMODE": "sslmode=verify-full", "PGREQUIREAUTH": "require_auth=scram-sha-256", "PGCHANNELBINDING": "channel_binding=require",
@@ -51,7 +51,7 @@ func TestProtectionsOfTheEnvironmentAreNotLost(t *testing.T) {
 	}
 }
 
-// TestAPasswordMayStandElsewhere : a password that the URL leaves out is taken from PGPASSWORD or from the password file.
+// TestAPasswordMayStandElsewhere checks that a password missing in the URL is read from PGPASSWORD or from the password file.
 func TestAPasswordMayStandElsewhere(t *testing.T) {
 	url := infra.Database(t)
 	password, without := withoutPassword(t, url)

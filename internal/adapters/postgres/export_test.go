@@ -67,7 +67,7 @@ var (
 	SaveCursorStatement = saveCursorStatement
 )
 
-// OpenBehindPooler opens a pool that is told no more about its sessions than a pooler takes.
+// OpenBehindPooler opens a pool that sets only what a pooler accepts.
 func OpenBehindPooler(options Options) (*bun.DB, error) {
 	db, sessions, err := open(options)
 	if err == nil {

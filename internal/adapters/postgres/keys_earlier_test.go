@@ -130,7 +130,7 @@ func ageAll(t *testing.T, h *harness, by time.Duration) {
 	}
 }
 
-// TestKeysWhileTwoProgramsServe : during an update the programs of both schemas serve. A request that one of them has
+// TestKeysWhileTwoProgramsServe lets the programs of both schemas serve, as during an update. A request that one of them has
 // answered, and that is sent to the other one, is answered with the same order, and there is no second one.
 func TestKeysWhileTwoProgramsServe(t *testing.T) {
 	programs := map[string]answerer{"earlier": earlierProgram, "present": present}

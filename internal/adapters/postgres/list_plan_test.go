@@ -36,7 +36,7 @@ func (n node) read() float64 {
 	return read
 }
 
-// TestEveryCombinationOfFiltersReadsAPage : a page costs the rows that it shows, whatever it is filtered by, and whether or not
+// TestEveryCombinationOfFiltersReadsAPage checks that a page reads only the rows that it shows, for every filter, and whether or not
 // there are such orders. Half of the orders are one customer's, who has none that is paid; half of the others are paid.
 func TestEveryCombinationOfFiltersReadsAPage(t *testing.T) {
 	t.Parallel()

@@ -152,7 +152,7 @@ func requireListedSmall(t *testing.T, h *harness) {
 	}
 }
 
-// TestOutboxTakesNothingTooLarge : the schema refuses, at each bound, one byte more than the domain allows, and names the bound.
+// TestOutboxTakesNothingTooLarge checks that the schema refuses one byte more than the domain allows, and names the bound.
 func TestOutboxTakesNothingTooLarge(t *testing.T) {
 	h := newHarness(t)
 	fits := map[string]string{
@@ -224,7 +224,7 @@ func noisyText(size int) string {
 	return text.String()
 }
 
-// TestRealignNamesAnEventThatTheSchemaRefuses : an event from before the constraints came at a position that the relay had passed.
+// TestRealignNamesAnEventThatTheSchemaRefuses moves an event that is older than the constraints and breaks one.
 // It cannot be inserted again, so the repair says which one it is. Once that is corrected, the repair works.
 func TestRealignNamesAnEventThatTheSchemaRefuses(t *testing.T) {
 	h := newHarness(t)

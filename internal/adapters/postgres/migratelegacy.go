@@ -73,7 +73,7 @@ type versions struct {
 	takenBack int64 // a version that the set's own table has, and the old one has no longer; 0: none
 }
 
-// versions looks and changes nothing. A version table is created together with its first rows, so whoever sees it sees them.
+// versions looks and changes nothing. A version table is created together with its first rows, so a reader of the table sees these rows too.
 func (m *migrator) versions(ctx context.Context) (versions, error) {
 	var known versions
 	var there, readable bool

@@ -134,7 +134,7 @@ func (p *Parking) SetAside(ctx context.Context, turn outbox.Turn, entries []outb
 }
 
 // redriveStatement looks at the events to be redriven in order until one may go, whatever the planner knows about the lot. It
-// passes over those whose log row is gone, which only happens by hand, lest they hold up other aggregates. A row of which something is
+// passes over those whose log row is gone, which only happens by hand, so that they do not hold up other aggregates. A row of which something is
 // too large ends the slice.
 var redriveStatement = `
 WITH first AS (

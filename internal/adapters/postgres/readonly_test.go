@@ -53,7 +53,7 @@ func TestReadOnlySessionsAreLeft(t *testing.T) {
 	t.Logf("a write succeeded %s after the database was writable", time.Since(began).Round(time.Millisecond))
 }
 
-// TestReadOnlySiblingsAreLeft : of many read-only sessions one that answers a write is enough.
+// TestReadOnlySiblingsAreLeft checks that one refused write retires all read-only sessions of the pool.
 func TestReadOnlySiblingsAreLeft(t *testing.T) {
 	h := newHarness(t)
 	readOnly(t, h, true, true)

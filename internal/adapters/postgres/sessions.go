@@ -83,7 +83,7 @@ func (s *sessions) Connect(ctx context.Context) (driver.Conn, error) {
 	return &session{Conn: conn, pool: s, generation: generation, opened: began}, nil
 }
 
-// open tries to reach Postgres itself. If a pooler answers, it is told only what it takes, from then on.
+// open tries to reach Postgres itself. If a pooler answers, later sessions set only what poolers accept.
 func (s *sessions) open(ctx context.Context) (driver.Conn, error) {
 	if !s.pooled.Load() {
 		conn, err := s.direct.Connect(ctx)

@@ -296,7 +296,7 @@ func TestSessionsCommitDurably(t *testing.T) {
 	require.ErrorContains(t, postgres.NewLog(open(t, postgres.Options{URL: h.address}), relay, quiet).Check(t.Context()), "synchronous_commit is off")
 }
 
-// TestCheckRefusesSettings : a database in which no trigger fires does not keep the outbox as it is.
+// TestCheckRefusesSettings refuses a database in which no trigger fires: nothing would keep outbox rows unchanged there.
 func TestCheckRefusesSettings(t *testing.T) {
 	h := newHarness(t)
 	exec(t, h.admin, "ALTER DATABASE ? SET session_replication_role = replica", bun.Ident(h.name))
@@ -311,7 +311,7 @@ func TestCheckRefusesSettings(t *testing.T) {
 	require.NoError(t, open(t, postgres.Options{URL: h.address + "&search_path=public"}).PingContext(t.Context()), "the cure")
 }
 
-// TestEncodingsAreRefused : of the encodings only UTF8 holds every payload, and is checked.
+// TestEncodingsAreRefused refuses every encoding but UTF8: the others cannot hold each payload, or do not check it.
 func TestEncodingsAreRefused(t *testing.T) {
 	url := infra.Database(t)
 	server, name := split(t, url)
@@ -327,7 +327,7 @@ func TestEncodingsAreRefused(t *testing.T) {
 	}
 }
 
-// TestTheMigrationLockIsNotWaitedForWithoutReason : an answer of the migration lock that cannot be read ends the migration.
+// TestTheMigrationLockIsNotWaitedForWithoutReason checks that an unreadable answer about the migration lock ends the migration.
 func TestTheMigrationLockIsNotWaitedForWithoutReason(t *testing.T) {
 	db := open(t, postgres.Options{URL: emptyDatabase(t)})
 	require.NoError(t, postgres.MigrateUp(t.Context(), db, quiet))

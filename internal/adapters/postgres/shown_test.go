@@ -8,7 +8,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 )
 
-// TestURLsAreNotRepeated : what is wrong with a URL is told without what the URL holds.
+// TestURLsAreNotRepeated checks that errors about a URL do not contain the URL.
 func TestURLsAreNotRepeated(t *testing.T) {
 	for url, said := range map[string]string{
 		"postgres://me:s3cret@h/o?sslmode=verify-full&sslrootcert=/no": "unable to read CA file",

@@ -11,7 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// TestServersThatAreTooOldAreRefused : before the first statement, by what the server calls itself.
+// TestServersThatAreTooOldAreRefused checks that the version is judged before the first statement.
 func TestServersThatAreTooOldAreRefused(t *testing.T) {
 	for version, refused := range map[string]bool{
 		"9.6.24": true, "13.23": true, "13.23 (Debian 13.23-1.pgdg12+1)": true,

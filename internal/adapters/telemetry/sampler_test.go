@@ -86,7 +86,7 @@ func TestRatio(t *testing.T) {
 	require.Equal(t, 20, batches)
 }
 
-// TestClientsDoNotDecideWhatIsSampled : a client's trace is continued, and sampled as if the request had begun it, whatever flag the
+// TestClientsDoNotDecideWhatIsSampled checks that a client's trace is continued, and sampled as if the request had begun it, whatever flag the
 // client has set and whatever id it has chosen. What is below the request follows the decision, as does what has a stored parent.
 func TestClientsDoNotDecideWhatIsSampled(t *testing.T) {
 	const lowest = "00000000000000010000000000000000" // any ratio above 0 would take it

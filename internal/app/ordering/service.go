@@ -45,7 +45,7 @@ func New(ports Ports, newID func() order.ID, now func() time.Time) *Service {
 }
 
 // Place claims the key before it does anything that others wait for, so that a request which waits for the key holds up
-// nobody. An order that is refused claims nothing: whoever sends it again and again fills no table.
+// nobody. A refused order claims nothing, so sending it many times fills no table.
 func (s *Service) Place(
 	ctx context.Context, customer order.CustomerID, amount order.Money, key ordering.Key,
 ) (order.Snapshot, error) {

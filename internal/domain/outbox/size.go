@@ -2,7 +2,7 @@ package outbox
 
 import "fmt"
 
-// The most bytes that a message of the log may have in each part. The schema refuses more, whoever inserts it.
+// The most bytes that a message of the log may have in each part. The schema refuses more.
 const (
 	MaxAggregateType = 255
 	MaxAggregateID   = 1024 // an index entry holds at most 2704 bytes

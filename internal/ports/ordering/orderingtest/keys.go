@@ -64,7 +64,7 @@ func holding(scope ordering.Scope, key ordering.Key, want *ordering.Claim) work 
 	}
 }
 
-// claimScopes : the same key of another scope is another key.
+// claimScopes checks that the same key in another scope is another key.
 func claimScopes(t *testing.T, h Harness) {
 	all := []ordering.Claim{claimed(t, h, "k")}
 	for _, scope := range []ordering.Scope{"K", "550e8400-e29b-41d4-a716-446655440001", `'"\?0`, "a k", ordering.Scope(strings.Repeat("s", 255))} {
@@ -84,7 +84,7 @@ func claimScopes(t *testing.T, h Harness) {
 	}
 }
 
-// claimHeld : to look who holds a key waits for nobody, and claims nothing.
+// claimHeld checks that looking up the holder of a key neither waits nor claims the key.
 func claimHeld(t *testing.T, h Harness) {
 	mine := newClaim("k", "first")
 	do(t, h, func(ctx context.Context, tx ordering.Tx) error {
