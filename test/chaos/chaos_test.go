@@ -61,6 +61,7 @@ func TestChaos(t *testing.T) {
 	t.Cleanup(func() { writers.stop(0); stopWatching(); watched.Wait() })
 
 	w.awaitFirst(t)
+	w.leaveUnused(t)
 	began := time.Now()
 	n := newNemesis(t, w, *seed)
 	n.rage(t, *duration)

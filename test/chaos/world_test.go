@@ -42,6 +42,7 @@ type world struct {
 	serving, subscribing []*member
 	subscribers          []string // their ids
 	ledger               *checker.Ledger
+	unused               int64 // the first of the positions that leaveUnused has left out
 }
 
 func newWorld(t *testing.T) *world {
