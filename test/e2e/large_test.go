@@ -25,14 +25,7 @@ var tooLarge = []struct{ payload, reason string }{
 // refused them. The leader parks them without reading them, with what comes later of their orders; other orders flow, and
 // nothing that shows events reads them either. Redriving and discarding one does what it does to any other.
 func TestLargeRowsDoNotReachMemory(t *testing.T) {
-	database, broker := infra.Database(t), infra.Broker(t)
-	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s"}
-	db, err := sql.Open("pgx", database)
-	require.NoError(t, err)
-	defer db.Close()
-	allowOdd(t, db)
-	instance := infra.Serve(t, "app", environment)
-	instance.Says("created the stream")
+	db, broker, environment, instance := serveOdd(t)
 	first, err := infra.Place(instance.API())
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return published(t, broker) == 1 }, patience, tick)

@@ -102,14 +102,7 @@ func allowOdd(t *testing.T, db *sql.DB) {
 // TestRowsThatCannotBeRelayed writes every column's oddest values with plain SQL, as a database may hold them from before its
 // schema refused them. None holds the others up; each is delivered as it was recorded, or parked with the reason.
 func TestRowsThatCannotBeRelayed(t *testing.T) {
-	database, broker := infra.Database(t), infra.Broker(t)
-	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s"}
-	db, err := sql.Open("pgx", database)
-	require.NoError(t, err)
-	defer db.Close()
-	allowOdd(t, db)
-	instance := infra.Serve(t, "app", environment)
-	instance.Says("created the stream")
+	db, broker, environment, instance := serveOdd(t)
 	want := make(map[int64]string)
 	parked := 0
 	for i, odd := range oddRows {
@@ -212,14 +205,7 @@ func requireShown(t *testing.T, environment []string, parked int) {
 // TestAnOddRowIsRepaired parks an event of an order with a time that cannot be written, sees it through the API, redrives it in
 // vain, corrects it as docs/operations.md says, and redrives it again; another one is given up.
 func TestAnOddRowIsRepaired(t *testing.T) {
-	database, broker := infra.Database(t), infra.Broker(t)
-	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s"}
-	db, err := sql.Open("pgx", database)
-	require.NoError(t, err)
-	defer db.Close()
-	allowOdd(t, db)
-	instance := infra.Serve(t, "app", environment)
-	instance.Says("created the stream")
+	db, broker, environment, instance := serveOdd(t)
 	order, err := infra.Place(instance.API())
 	require.NoError(t, err)
 	_, err = db.Exec(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload, recorded_at)
@@ -267,4 +253,16 @@ func documented(t *testing.T, title string) string {
 	statement, _, ok := strings.Cut(section, "```")
 	require.True(t, ok, title)
 	return statement
+}
+
+// serveOdd starts an instance on a database whose schema takes odd rows, and waits for the stream.
+func serveOdd(t *testing.T) (db *sql.DB, broker string, environment []string, instance *infra.Process) {
+	t.Helper()
+	database, broker := infra.Database(t), infra.Broker(t)
+	environment = []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s"}
+	db = openDB(t, database)
+	allowOdd(t, db)
+	instance = infra.Serve(t, "app", environment)
+	instance.Says("created the stream")
+	return db, broker, environment, instance
 }
