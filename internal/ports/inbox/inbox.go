@@ -1,85 +1,55 @@
-// Package inbox is what a subscriber needs from the outside: deliveries in order, and a transaction that applies the
-// effect of an event once.
+// Package inbox is what a subscriber needs from the outside: a stream that it reads in order, checkpoints in its database that say
+// how far it has come, and transactions that apply the effects of events once and move the checkpoint with them.
 //
 // Package inboxtest holds the executable contract of each interface.
 package inbox
 
 import (
 	"context"
-	"time"
+	"errors"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// ErrUnreadable : the message is not an event that this program can read.
+// ErrUnreadable reports that a message is not an event that this program can read.
 var ErrUnreadable = fault.New(fault.Refused, "unreadable_event", "the message is not an event that can be read")
 
-// ErrNoStream : nothing was ever published, so there is no stream to wait at. It comes with the first leader; ask again.
-var ErrNoStream = fault.New(fault.Unavailable, "no_stream_yet", "the stream does not exist yet")
+// ErrPermanent reports a failure that no retry can heal. A handler wraps its error in it, and adapters wrap what the database says
+// about the event's data: SQLSTATE class 22, 23502, 23514 and 54000.
+var ErrPermanent = fault.New(fault.Refused, "permanent_failure", "the event can never be handled")
 
-// ErrConsumerUnfit reports that what the broker keeps for the subscriber was made by somebody else, so that events would be left
-// out or lost. Its text says what to do.
-var ErrConsumerUnfit = fault.New(fault.Conflict, "consumer_unfit", "the broker's consumer is not as the subscriber needs it")
-
-// Source delivers the stream's events to one subscriber.
-type Source interface {
-	// Next waits for the next event, or answers ErrNoStream or ErrConsumerUnfit. Events come in stream order and one at a time over all
-	// copies of the subscriber: the next one is handed out when the one before it was acknowledged. An event that is
-	// neither acknowledged nor extended in time, or that is to be retried, comes again before any later one.
-	Next(ctx context.Context) (Delivery, error)
+// Permanent reports whether trying again cannot help.
+func Permanent(err error) bool {
+	return errors.Is(err, ErrPermanent) || errors.Is(err, ErrUnreadable)
 }
 
-// Delivery is one event, handed out once more or for the first time.
-type Delivery interface {
-	// Entry is the event as it stands in the stream; RecordedAt is its CloudEvents time. It answers ErrUnreadable for
-	// a message that is not one of the engine's.
-	Entry() (outbox.Entry, error)
-	// Raw is the message as it lies in the stream, whoever wrote it: subject, headers (the values of one name joined by
-	// line breaks, which none can contain) and payload. Sequence is its place.
-	Raw() (message outbox.Message, sequence uint64)
-	// Attempt is how often the event has been handed out to the subscriber's copies, this time included; 0 if that is not
-	// known.
-	Attempt() int
-	// Ack says that the event was dealt with. A lost acknowledgement means that the event comes again.
-	Ack(ctx context.Context) error
-	// Retry asks for the event again after a delay.
-	Retry(ctx context.Context, after time.Duration) error
-	// Extend keeps the event from being handed out again while work on it goes on.
-	Extend(ctx context.Context) error
-	// ExtendEvery is how often Extend must be called to be in time.
-	ExtendEvery() time.Duration
-}
-
-// Handler deals with an event. It is called again when it fails, and may be called again after it succeeded: it makes sure
-// itself that the effect happens once. It does so with UnitOfWork.Once, also for an event that has no effect: that is what
-// ends the event's dead letter.
+// Handler applies the effect of one event. The subscriber calls it for one event at a time and in order per aggregate; with more
+// than one lane, it calls it for events of different aggregates at the same time.
 type Handler interface {
-	Handle(ctx context.Context, entry outbox.Entry) error
+	// Handle applies the effect of entry through tx, and through nothing else: the transaction also records that the event was
+	// applied. Many events may share a transaction, so tx may write what it collects later, before the commit. If Handle fails,
+	// nothing of the transaction is kept, and Handle is called again. The failure of one event never holds up those of other
+	// aggregates, unless it is a fault.Unavailable: an outage, which holds the lane until it is over.
+	Handle(ctx context.Context, tx Tx, entry outbox.Entry) error
+	// Applied reports that the effect of entry is committed. The subscriber calls it for what people and scripts want to see in
+	// a log, and only after small batches. A crash loses the call.
+	Applied(ctx context.Context, entry outbox.Entry)
 }
 
-// Decoder reads the order event out of a message, or answers ErrUnreadable.
+// Decoder reads the order event out of a message. It fails with ErrUnreadable.
 type Decoder interface {
 	Decode(message outbox.Message) (order.Event, error)
 }
 
-// UnitOfWork applies effects once.
-type UnitOfWork interface {
-	// Once runs fn in a transaction that also records entry as applied by subscriber, and commits. If it was recorded
-	// before, or set aside (see DeadLetters), fn is not run and applied is false; if an earlier event of its aggregate was,
-	// the answer is ErrHeld. Of several concurrent calls one applies; the others wait for it. On any error neither effect
-	// nor record is kept. fn may run again, so it has no side effects outside tx. A letter of the event ends with it.
-	Once(ctx context.Context, subscriber string, entry outbox.Entry, fn func(ctx context.Context, tx Tx) error) (applied bool, err error)
-}
-
-// Tx is the subscriber's side of a transaction. It is dead once Once returns.
+// Tx is the subscriber's side of a transaction. It is dead once UnitOfWork.Apply or DeadLetters.Redeliver returns.
 type Tx struct {
 	Totals Totals
 }
 
 // Totals is the sample effect: what each customer ordered, per currency, as one subscriber has seen it.
 type Totals interface {
-	// Add counts one order of amount.
+	// Add counts one order of amount. It may collect what it is given; a failure to write that names no event.
 	Add(ctx context.Context, customer order.CustomerID, amount order.Money) error
 }

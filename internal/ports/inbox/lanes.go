@@ -1,0 +1,70 @@
+package inbox
+
+import (
+	"context"
+	"hash/fnv"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+)
+
+// ErrLaneMoved reports that the lane is not as the caller knows it, or that another transaction is at work on it. Look again.
+var ErrLaneMoved = fault.New(fault.Conflict, "lane_moved", "another copy of the subscriber works on the lane")
+
+// MaxLanes is the largest number of lanes.
+const MaxLanes = 1024
+
+// LaneOf returns the lane of an aggregate's events, of so many. The lane of an aggregate never changes: a checkpoint says that every
+// event of the lane up to it was dealt with.
+func LaneOf(aggregate outbox.Key, lanes int) int {
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte(aggregate.Type)) // never fails
+	_, _ = hash.Write([]byte{0})
+	_, _ = hash.Write([]byte(aggregate.ID))
+	return int(hash.Sum64() % uint64(lanes))
+}
+
+// Marks of a lane: former places, so that a lane whose stream lost its end need not begin with the first message.
+const (
+	MarkEvery = 10_000 // messages between two marks, at least
+	MarksKept = 100    // of each lane
+)
+
+// Checkpoint is how far a subscriber has come in one lane: every event of the lane up to Place was applied, or set aside with a
+// dead letter.
+type Checkpoint struct {
+	Lane     int
+	Lanes    int    // of the subscriber
+	Stream   string // identity of the stream that Place is in
+	Place           // of any message, not only of the lane's
+	Revision int64  // rises with every change of the checkpoint
+	// Idle is how long the checkpoint had not changed when it was read, by the database's clock.
+	Idle time.Duration
+}
+
+// View is what a copy sees of its subscriber.
+type View struct {
+	Lanes  []Checkpoint // in order of the lane; empty: the subscriber has not begun
+	Copies []string     // that have announced themselves in the last CopyGone, in order
+}
+
+// CopyGone is how long a copy counts as being there after it announced itself.
+const CopyGone = 3 * time.Second
+
+// Checkpoints keeps the checkpoints of subscribers. It is safe for concurrent use.
+type Checkpoints interface {
+	// Begin makes the subscriber's lanes, each with a checkpoint at a place of a stream. It changes nothing when the subscriber
+	// has lanes: then the number of lanes is what it was. Of concurrent calls one makes all lanes.
+	Begin(ctx context.Context, subscriber string, lanes int, stream string, at Place) error
+	// Look announces a copy of the subscriber, and returns what there is. Announcements are hints: no promise depends on them.
+	Look(ctx context.Context, subscriber, instance string) (View, error)
+	// Leave takes the announcement of a copy back, so that the others take its lanes at once.
+	Leave(ctx context.Context, subscriber, instance string) error
+	// Marks returns the marks of a lane, the newest first.
+	Marks(ctx context.Context, subscriber string, lane int) ([]Place, error)
+	// Rewind moves a checkpoint to an earlier place, or to a place in another stream, and removes the marks after that place. It
+	// fails with ErrLaneMoved if the checkpoint is not exactly as from says, or somebody works on the lane. It returns the
+	// checkpoint as it stands then.
+	Rewind(ctx context.Context, subscriber string, from Checkpoint, stream string, to Place) (Checkpoint, error)
+}

@@ -1,0 +1,45 @@
+-- +goose Up
+
+-- How far each subscriber has come in each of its lanes. The row changes in the transaction that applies the events before its place.
+-- fillfactor: each change finds room in the row's own page, so that no index changes.
+CREATE TABLE subscriber_lanes (
+    subscriber text NOT NULL,
+    lane       integer NOT NULL,
+    lanes      integer NOT NULL CHECK (lanes BETWEEN 1 AND 1024), -- of the subscriber; an aggregate's lane depends on it
+    stream     text NOT NULL, -- when it was created, as in outbox_cursor
+    sequence   bigint NOT NULL CHECK (sequence >= 0), -- every event of the lane up to here was dealt with
+    stored_ns  bigint NOT NULL, -- when the stream stored the message there, in nanoseconds since 1970, which timestamptz has not; 0: not known
+    revision   bigint NOT NULL DEFAULT 1,
+    moved_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (subscriber, lane),
+    CHECK (lane >= 0 AND lane < lanes)
+) WITH (fillfactor = 50);
+
+-- Former places of the lanes, to which a lane goes back when the stream has lost its end.
+CREATE TABLE subscriber_marks (
+    subscriber text NOT NULL,
+    lane       integer NOT NULL,
+    sequence   bigint NOT NULL,
+    stored_ns  bigint NOT NULL,
+    PRIMARY KEY (subscriber, lane, sequence)
+);
+
+-- Which copies of a subscriber run. A hint: no promise depends on it.
+CREATE TABLE subscriber_copies (
+    subscriber text NOT NULL,
+    instance   text NOT NULL,
+    seen_at    timestamptz NOT NULL,
+    PRIMARY KEY (subscriber, instance)
+) WITH (fillfactor = 50);
+
+-- Where in the stream the subscriber met the event last; NULL: a program of before recorded it.
+ALTER TABLE inbox ADD COLUMN sequence bigint;
+ALTER TABLE dead_letters ADD COLUMN sequence bigint;
+
+-- +goose Down
+-- Lost: how far each subscriber has come. Programs of before know that from the broker.
+ALTER TABLE dead_letters DROP COLUMN sequence;
+ALTER TABLE inbox DROP COLUMN sequence;
+DROP TABLE subscriber_copies;
+DROP TABLE subscriber_marks;
+DROP TABLE subscriber_lanes;
