@@ -7,7 +7,6 @@ import (
 	"github.com/uptrace/bun"
 	"go.uber.org/fx"
 
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
@@ -34,8 +33,8 @@ var Module = fx.Module("postgres", fx.Provide(
 	fx.Annotate(provideInstanceHalts, fx.As(new(ports.InstanceHalts))),
 	fx.Annotate(NewUnitOfWork, fx.As(new(ordering.UnitOfWork))),
 	fx.Annotate(NewExpiredKeys, fx.As(new(ordering.ExpiredKeys))),
-	fx.Annotate(NewInbox,
-		fx.As(new(inbox.UnitOfWork)), fx.As(new(inbox.DeadLetters)), fx.As(new(inbox.LetterDesk)), fx.As(new(inbox.Sweeper))),
+	fx.Annotate(provideInbox,
+		fx.As(fx.Self())),
 ))
 
 func provideDB(lifecycle fx.Lifecycle, options Options) (*bun.DB, error) {
@@ -74,3 +73,5 @@ func provideElector(lifecycle fx.Lifecycle, options Options, relay RelayOptions)
 	}
 	return NewElector(db, relay.Name, relay.Holder, relay.LeaseTTL), nil
 }
+
+func provideInbox(db *bun.DB) *Inbox { return NewInbox(db, InboxOptions{}) }
