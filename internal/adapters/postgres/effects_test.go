@@ -151,7 +151,7 @@ func TestEffectsFailures(t *testing.T) {
 			return nil
 		})
 	}
-	for _, customers := range [][]order.CustomerID{{"not a UUID"}, {newCustomer(), "not a UUID"}, {"\x00"}} {
+	for _, customers := range [][]order.CustomerID{{"not a UUID"}, {newCustomer(), "not a UUID"}} {
 		require.ErrorIs(t, add(customers...), inbox.ErrPermanent, "class 22")
 	}
 	exec(t, h.others, "ALTER TABLE customer_totals ADD CONSTRAINT few CHECK (orders < 2)")
