@@ -34,7 +34,7 @@ func (i *Inbox) Letters(ctx context.Context, subscriber string, limit int) ([]in
 	var rows []letterRow
 	err := i.db.NewSelect().Model(&rows).ColumnExpr(letterColumns).ColumnExpr(shownState).ColumnExpr(behind).
 		Where("subscriber = ?", subscriber).
-		Where("(state IN ('dead', 'failing') OR state IN ('retrying', 'waiting') AND "+earlier+" IS NULL)").
+		Where("(state IN ('dead', 'failing') OR state IN ('retrying', 'waiting') AND " + earlier + " IS NULL)").
 		OrderExpr("position NULLS FIRST, first_failed_at").Limit(int64(limit)).Scan(ctx)
 	if err != nil {
 		return nil, classify(ctx, err)

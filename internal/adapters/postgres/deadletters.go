@@ -289,4 +289,3 @@ func (d *redelivery) exec(ctx context.Context, statement string, args ...any) er
 	_, err := d.tx.ExecContext(ctx, statement, args...)
 	return classify(ctx, err)
 }
-
