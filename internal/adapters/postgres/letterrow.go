@@ -38,6 +38,7 @@ type letterRow struct {
 	ChangedAt        time.Time         `bun:"changed_at,nullzero,default:clock_timestamp()"`
 	Sequence         int64             `bun:"sequence,nullzero"` // in the stream, when it was met last; not in letterColumns
 	Behind           int               `bun:"behind,scanonly"`
+	Shown            inbox.State       `bun:"shown,scanonly"` // the state as it follows from the other letters; empty: not asked for
 }
 
 // newLetterRow makes everything text that Postgres takes: what stands in the dead letters may be anybody's.
@@ -90,6 +91,9 @@ func (r *letterRow) letter() inbox.Letter {
 			Key: outbox.Key{Type: r.AggregateType, ID: r.AggregateID}, Payload: r.Read,
 		}},
 		State: r.State, Error: r.Error, Attempts: r.Attempts, Behind: r.Behind, FirstFailedAt: r.FirstFailedAt, DeadAt: r.DeadAt,
+	}
+	if r.Shown != "" {
+		letter.State = r.Shown
 	}
 	if len(r.Headers) > 0 {
 		letter.Headers = maps.Clone(r.Headers)
