@@ -35,7 +35,9 @@ var Module = fx.Module("postgres", fx.Provide(
 	fx.Annotate(provideInstanceHalts, fx.As(new(ports.InstanceHalts))),
 	fx.Annotate(NewUnitOfWork, fx.As(new(ordering.UnitOfWork))),
 	fx.Annotate(NewExpiredKeys, fx.As(new(ordering.ExpiredKeys))),
-	fx.Annotate(NewInbox, fx.ParamTags(``, `optional:"true"`), fx.As(new(inbox.Checkpoints)), fx.As(new(inbox.UnitOfWork))),
+	fx.Annotate(NewInbox, fx.ParamTags(``, `optional:"true"`),
+		fx.As(new(inbox.Checkpoints)), fx.As(new(inbox.UnitOfWork)), fx.As(new(inbox.DeadLetters)), fx.As(new(inbox.DeadLetterAdmin)),
+		fx.As(new(inbox.Sweeper))),
 ))
 
 func provideDB(lifecycle fx.Lifecycle, options Options) (*bun.DB, error) {
