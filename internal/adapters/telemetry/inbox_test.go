@@ -1,178 +1,475 @@
 package telemetry_test
 
 import (
-	"bytes"
 	"context"
-	"log/slog"
+	"fmt"
+	"maps"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/codes"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-type handlerFunc func(ctx context.Context, entry outbox.Entry) error
-
-func (f handlerFunc) Handle(ctx context.Context, entry outbox.Entry) error { return f(ctx, entry) }
-
-func delivered(headers map[string]string) outbox.Entry {
-	return outbox.Entry{Message: message("e1", headers), Position: 42, RecordedAt: time.Now()}
+func traceInbox(tp trace.TracerProvider, next *database) telemetry.InboxPorts {
+	return telemetry.TraceInbox(tp, "billing", "ORDERS", inboxOf(next))
 }
 
-func TestHandlerRunsInTheOrdersTrace(t *testing.T) {
+func unsampledHeaders() map[string]string { return map[string]string{"traceparent": unsampledParent} }
+
+// inside remembers in which span each event was handled, by id.
+type inside map[string]trace.SpanContext
+
+func (i inside) Handle(ctx context.Context, _ inbox.Tx, entry outbox.Entry) error {
+	i[entry.ID] = trace.SpanContextFromContext(ctx)
+	return nil
+}
+func (i inside) Applied(context.Context, outbox.Entry) {}
+
+// TestOneEventIsHandledInItsOrdersTrace checks that the whole transaction of a lone event belongs to the trace of its order.
+func TestOneEventIsHandledInItsOrdersTrace(t *testing.T) {
 	tp, spans := record()
-	entry := delivered(sampledHeaders())
-	var inside trace.SpanContext
-	traced := telemetry.TraceHandler(tp, "billing", handlerFunc(func(ctx context.Context, got outbox.Entry) error {
-		require.Equal(t, entry, got)
-		inside = trace.SpanContextFromContext(ctx)
-		return nil
-	}))
-	require.NoError(t, traced.Handle(context.Background(), entry))
+	next, handler := &database{}, inside{}
+	batch := batchIn(2, delivered(sampledHeaders()))
+	outcome, err := traceInbox(tp, next).Work.Apply(context.Background(), "billing", batch, handler, lenient)
+	require.NoError(t, err)
+	require.Equal(t, inbox.Outcome{
+		Checkpoint: inbox.Checkpoint{Lane: 2, Lanes: 4, Revision: 3, Place: batch.To}, Results: []inbox.Result{inbox.Applied},
+	}, outcome)
 
 	span := spans.one(t, "process orders.created")
+	require.Equal(t, []string{"process orders.created"}, spans.names())
 	require.Equal(t, trace.SpanKindConsumer, span.SpanKind())
-	require.Equal(t, span.SpanContext(), inside)
+	require.Equal(t, span.SpanContext(), trace.SpanContextFromContext(next.in), "the statements are below it")
+	require.Equal(t, span.SpanContext(), handler["e1"])
 	requireStoredParent(t, span)
 	requireStoredLink(t, span)
 	require.Equal(t, codes.Unset, span.Status().Code)
 	require.Equal(t, map[string]any{
 		"messaging.system": "nats", "messaging.operation.name": "process", "messaging.operation.type": "process",
 		"messaging.destination.name": "orders.created", "messaging.message.id": "e1",
-		"messaging.consumer.group.name": "billing", "outboxie.outbox.position": int64(42),
+		"messaging.consumer.group.name": "billing", "outboxie.outbox.position": int64(41),
 		"outboxie.aggregate.type": "order", "outboxie.aggregate.id": "order-1", "outboxie.aggregate.version": int64(1),
 	}, attributesOf(span))
 }
 
-func TestHandlerLogsCarryTheTraceEvenUnsampled(t *testing.T) {
+// TestOneUnsampledEventKeepsItsTrace checks that what is logged about a lone event carries the trace of its order without a span.
+func TestOneUnsampledEventKeepsItsTrace(t *testing.T) {
 	tp, spans := record()
-	var log bytes.Buffer
-	logger := telemetry.NewLogger(&log, slog.LevelInfo, telemetry.FormatJSON)
-	traced := telemetry.TraceHandler(tp, "billing", handlerFunc(func(ctx context.Context, _ outbox.Entry) error {
-		logger.InfoContext(ctx, "Received order created event")
-		return nil
-	}))
-	require.NoError(t, traced.Handle(context.Background(), delivered(map[string]string{"traceparent": unsampledParent})))
-	require.Contains(t, log.String(), `"trace_id":"`+storedTrace+`"`)
+	handler := inside{}
+	_, err := traceInbox(tp, &database{}).Work.Apply(
+		context.Background(), "billing", batchIn(0, delivered(unsampledHeaders())), handler, lenient)
+	require.NoError(t, err)
+	require.Equal(t, storedTrace, handler["e1"].TraceID().String())
 	require.Empty(t, spans.names())
 }
 
-func TestHandlerWithoutStoredContextStartsATrace(t *testing.T) {
+func TestOneEventWithoutStoredContextStartsATrace(t *testing.T) {
 	tp, spans := record()
-	traced := telemetry.TraceHandler(tp, "billing", handlerFunc(func(context.Context, outbox.Entry) error { return nil }))
-	require.NoError(t, traced.Handle(context.Background(), delivered(map[string]string{"traceparent": "junk"})))
+	junk := batchIn(0, delivered(map[string]string{"traceparent": "junk"}))
+	_, err := traceInbox(tp, &database{}).Work.Apply(context.Background(), "billing", junk, inside{}, lenient)
+	require.NoError(t, err)
 	span := spans.one(t, "process orders.created")
 	require.False(t, span.Parent().IsValid())
 	require.Empty(t, span.Links())
-}
 
-func TestHandlerWithoutStoredContextKeepsItsCallersTrace(t *testing.T) {
-	tp, spans := record()
+	tp, spans = record()
 	ctx, parent := inSpan(tp)
-	traced := telemetry.TraceHandler(tp, "billing", handlerFunc(func(context.Context, outbox.Entry) error { return nil }))
-	require.NoError(t, traced.Handle(ctx, delivered(map[string]string{"traceparent": "junk"})))
+	_, err = traceInbox(tp, &database{}).Work.Apply(ctx, "billing", junk, inside{}, lenient)
+	require.NoError(t, err)
 	parent.End()
 	requireChild(t, spans.one(t, "process orders.created"), spans.one(t, "test"))
 	require.Empty(t, spans.one(t, "process orders.created").Links())
 }
 
-func TestHandlerPassesErrorsOn(t *testing.T) {
-	tp, spans := record()
-	for _, failure := range []error{errDown, inbox.ErrUnreadable} {
-		failing := handlerFunc(func(context.Context, outbox.Entry) error { return failure })
-		traced := telemetry.TraceHandler(tp, "billing", failing)
-		require.Same(t, failure, traced.Handle(context.Background(), delivered(sampledHeaders())))
-	}
-	for _, span := range spans.all("process orders.created") {
-		require.Equal(t, codes.Error, span.Status().Code)
-	}
-}
-
-// mailbox delivers one event and keeps what was answered.
-type mailbox struct {
-	inbox.Delivery
-	entry    outbox.Entry
-	entryErr error
-	err      error
-	in       trace.SpanContext
-	answer   string
-}
-
-func (m *mailbox) Next(context.Context) (inbox.Delivery, error) { return m, nil }
-func (m *mailbox) Entry() (outbox.Entry, error)                 { return m.entry, m.entryErr }
-func (m *mailbox) ExtendEvery() time.Duration                   { return time.Minute }
-
-func (m *mailbox) Ack(ctx context.Context) error {
-	m.in, m.answer = trace.SpanContextFromContext(ctx), "ack"
-	return m.err
-}
-
-func (m *mailbox) Retry(ctx context.Context, after time.Duration) error {
-	m.in, m.answer = trace.SpanContextFromContext(ctx), "retry in "+after.String()
-	return m.err
-}
-
-func receive(t *testing.T, tp trace.TracerProvider, next *mailbox) inbox.Delivery {
-	t.Helper()
-	delivery, err := telemetry.TraceSource(tp, "billing", next).Next(context.Background())
-	require.NoError(t, err)
-	return delivery
-}
-
-func TestSettlingIsTraced(t *testing.T) {
-	for operation, settle := range map[string]func(inbox.Delivery) error{
-		"ack": func(d inbox.Delivery) error { return d.Ack(context.Background()) },
-		"nak": func(d inbox.Delivery) error { return d.Retry(context.Background(), time.Second) },
+// TestOneEventTellsItsFailure checks that the span of a lone event has the event's own error, also if it is set aside.
+func TestOneEventTellsItsFailure(t *testing.T) {
+	for name, c := range map[string]struct {
+		handler   failing
+		suspect   bool
+		judge     inbox.Judge
+		commit    error
+		fails     bool
+		status    codes.Code
+		text      string
+		errorType string
+	}{
+		"the handler": {failing{"e1": errDown}, false, lenient, nil, true, codes.Error, errDown.Error(), "database_down"},
+		"the handler in a savepoint": {failing{"e1": inbox.ErrUnreadable}, true, lenient, nil, false,
+			codes.Error, inbox.ErrUnreadable.Error(), "unreadable_event"},
+		"an outage in a savepoint": {failing{"e1": errDown}, true, strict, nil, true, codes.Error, errDown.Error(), "database_down"},
+		"the commit":               {nil, false, lenient, errDown, true, codes.Error, errDown.Error(), "database_down"},
+		"collected writes": {nil, false, lenient, &inbox.CollectedError{Err: inbox.ErrPermanent}, true,
+			codes.Error, (&inbox.CollectedError{Err: inbox.ErrPermanent}).Error(), "permanent_failure"},
+		"another copy": {nil, false, lenient, inbox.ErrLaneMoved, true, codes.Unset, "", "lane_moved"},
 	} {
-		t.Run(operation, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			tp, spans := record()
-			next := &mailbox{entry: delivered(sampledHeaders())}
-			delivery := receive(t, tp, next)
-			entry, err := delivery.Entry()
-			require.NoError(t, err)
-			require.Equal(t, next.entry, entry)
-			require.Equal(t, time.Minute, delivery.ExtendEvery())
-			require.Empty(t, spans.names(), "receiving belongs to no order")
-			require.NoError(t, settle(delivery))
-
-			require.Equal(t, map[string]string{"ack": "ack", "nak": "retry in 1s"}[operation], next.answer)
-			span := spans.one(t, operation+" orders.created")
-			require.Equal(t, trace.SpanKindClient, span.SpanKind())
-			require.Equal(t, span.SpanContext(), next.in)
-			requireStoredParent(t, span)
-			requireStoredLink(t, span)
-			require.Equal(t, operation, attributeOf(span, "messaging.operation.name"))
-			require.Equal(t, "settle", attributeOf(span, "messaging.operation.type"))
-			require.Equal(t, "billing", attributeOf(span, "messaging.consumer.group.name"))
-			require.Equal(t, "e1", attributeOf(span, "messaging.message.id"))
-
-			next.err = errDown
-			require.Same(t, errDown, settle(delivery))
-			require.Equal(t, codes.Error, spans.Ended()[1].Status().Code)
+			events := delivered(sampledHeaders())
+			events[0].Suspect = c.suspect
+			outcome, err := traceInbox(tp, &database{err: c.commit}).Work.Apply(
+				context.Background(), "billing", batchIn(0, events), c.handler, c.judge)
+			require.Equal(t, c.fails, err != nil)
+			if !c.fails {
+				require.Equal(t, c.text, outcome.Letters[0].Error, "the judge was asked")
+			}
+			span := spans.one(t, "process orders.created")
+			require.Equal(t, sdktrace.Status{Code: c.status, Description: c.text}, span.Status())
+			require.Equal(t, c.errorType, attributeOf(span, "error.type"))
+			require.Equal(t, map[codes.Code]string{codes.Error: "exception", codes.Unset: "conflict"}[c.status], span.Events()[0].Name)
 		})
 	}
 }
 
-func TestAnUnreadableMessageIsSettledWithoutASpan(t *testing.T) {
+// TestABatchIsATraceThatLinksToItsOrders checks the spans of a batch and of each sampled event in it.
+func TestABatchIsATraceThatLinksToItsOrders(t *testing.T) {
 	tp, spans := record()
-	next := &mailbox{entryErr: inbox.ErrUnreadable, err: errDown}
-	require.Same(t, errDown, receive(t, tp, next).Ack(context.Background()))
-	require.Equal(t, "ack", next.answer)
-	require.Empty(t, spans.names())
+	ctx, _ := inSpan(tp)
+	const otherTrace = "11111111111111111111111111111111"
+	batch := batchIn(3, delivered(sampledHeaders(), unsampledHeaders(), nil, map[string]string{"Traceparent": sampledParent},
+		map[string]string{"traceparent": sampledParent[:54] + "1g"}, map[string]string{"traceparent": "00-" + otherTrace + "-" + storedSpan + "-03"}))
+	before := make([]inbox.Event, len(batch.Events))
+	for i, event := range batch.Events {
+		before[i] = event
+		before[i].Headers = maps.Clone(event.Headers)
+	}
+	next, handler := &database{}, inside{}
+	outcome, err := traceInbox(tp, next).Work.Apply(ctx, "billing", batch, handler, lenient)
+	require.NoError(t, err)
+	require.Len(t, outcome.Results, 6)
+	require.Equal(t, before, batch.Events)
+
+	whole := spans.one(t, "process ORDERS")
+	require.Equal(t, trace.SpanKindConsumer, whole.SpanKind())
+	require.False(t, whole.Parent().IsValid(), "a new root")
+	require.Equal(t, whole.SpanContext(), trace.SpanContextFromContext(next.in), "the statements are below it")
+	require.Len(t, whole.Links(), 2)
+	require.Equal(t, storedTrace, whole.Links()[0].SpanContext.TraceID().String())
+	require.Equal(t, otherTrace, whole.Links()[1].SpanContext.TraceID().String())
+	require.Equal(t, map[string]any{
+		"messaging.system": "nats", "messaging.operation.name": "process", "messaging.operation.type": "process",
+		"messaging.destination.name": "ORDERS", "messaging.batch.message_count": int64(6),
+		"messaging.consumer.group.name": "billing", "outboxie.lane": int64(3),
+	}, attributesOf(whole))
+
+	events := spans.all("process orders.created")
+	require.Len(t, events, 2)
+	for i, id := range []string{"e1", "e6"} {
+		require.Equal(t, id, attributeOf(events[i], "messaging.message.id"))
+		require.Equal(t, trace.SpanKindConsumer, events[i].SpanKind())
+		require.Equal(t, whole.Links()[i].SpanContext.TraceID(), events[i].SpanContext().TraceID(), "in its order's trace")
+		require.Equal(t, storedSpan, events[i].Parent().SpanID().String())
+		require.Equal(t, []trace.SpanContext{whole.SpanContext(), whole.Links()[i].SpanContext}, linkedBy(events[i]))
+		require.Equal(t, events[i].SpanContext(), handler[id])
+		require.Equal(t, whole.EndTime(), events[i].EndTime(), "until the commit")
+		require.Equal(t, codes.Unset, events[i].Status().Code)
+		require.Len(t, events[i].Attributes(), 10, "as of a lone event")
+	}
+	for _, id := range []string{"e2", "e3", "e4", "e5"} {
+		require.Equal(t, whole.SpanContext(), handler[id], "not sampled")
+	}
 }
 
-type brokenSource struct{}
+func linkedBy(span sdktrace.ReadOnlySpan) []trace.SpanContext {
+	var linked []trace.SpanContext
+	for _, link := range span.Links() {
+		linked = append(linked, link.SpanContext)
+	}
+	return linked
+}
 
-func (brokenSource) Next(context.Context) (inbox.Delivery, error) { return nil, errDown }
+// TestABatchThatFailsTellsEachOrder checks that the event that failed has its own error, and the others that of the transaction.
+func TestABatchThatFailsTellsEachOrder(t *testing.T) {
+	for name, c := range map[string]struct {
+		handler inbox.Handler
+		commit  error
+		first   string // of e1, whose handler succeeds
+		second  string // of e2; "": it was not handled
+	}{
+		"an event fails":       {failing{"e2": errDown}, nil, "event 2 of the batch: " + errDown.Error(), errDown.Error()},
+		"an unsampled one":     {failing{"e3": errDown}, nil, "event 3 of the batch: " + errDown.Error(), "event 3 of the batch: " + errDown.Error()},
+		"the handler panics":   {panicking("e2"), nil, "event 2 of the batch: the handler panicked: e2", "the handler panicked: e2"},
+		"the collected writes": {failing{}, &inbox.CollectedError{Err: errDown}, "write what the handlers collected: " + errDown.Error(), "write what the handlers collected: " + errDown.Error()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tp, spans := record()
+			next := &database{err: c.commit}
+			_, err := traceInbox(tp, next).Work.Apply(context.Background(), "billing",
+				batchIn(0, delivered(sampledHeaders(), sampledHeaders(), nil)), c.handler, lenient)
+			require.Error(t, err)
+			events := spans.all("process orders.created")
+			require.Len(t, events, 2)
+			require.Equal(t, sdktrace.Status{Code: codes.Error, Description: c.first}, events[0].Status())
+			require.Equal(t, sdktrace.Status{Code: codes.Error, Description: c.second}, events[1].Status())
+			require.Equal(t, sdktrace.Status{Code: codes.Error, Description: err.Error()}, spans.one(t, "process ORDERS").Status())
+		})
+	}
+}
 
-func TestSourcePassesErrorsOn(t *testing.T) {
-	tp, _ := record()
-	delivery, err := telemetry.TraceSource(tp, "billing", brokenSource{}).Next(context.Background())
-	require.Same(t, errDown, err)
-	require.Nil(t, delivery)
+// panicking is a handler that panics for one event.
+type panicking string
+
+func (p panicking) Handle(_ context.Context, _ inbox.Tx, entry outbox.Entry) error {
+	if entry.ID == string(p) {
+		panic(entry.ID)
+	}
+	return nil
+}
+func (p panicking) Applied(context.Context, outbox.Entry) {}
+
+// TestAnEventThatIsSetAsideTellsOnlyItsOrder checks that a failure within a savepoint is the event's alone.
+func TestAnEventThatIsSetAsideTellsOnlyItsOrder(t *testing.T) {
+	for name, handler := range map[string]inbox.Handler{"error": failing{"e2": inbox.ErrPermanent}, "panic": panicking("e2")} {
+		t.Run(name, func(t *testing.T) {
+			tp, spans := record()
+			events := delivered(sampledHeaders(), sampledHeaders(), sampledHeaders())
+			events[1].Suspect = true
+			outcome, err := traceInbox(tp, &database{}).Work.Apply(context.Background(), "billing", batchIn(0, events), handler, lenient)
+			require.NoError(t, err)
+			require.Equal(t, []inbox.Result{inbox.Applied, inbox.SetAside, inbox.Applied}, outcome.Results)
+			traced := spans.all("process orders.created")
+			require.Len(t, traced, 3)
+			for i, status := range []codes.Code{codes.Unset, codes.Error, codes.Unset} {
+				require.Equal(t, status, traced[i].Status().Code)
+			}
+			require.Equal(t, outcome.Letters[0].Error, traced[1].Status().Description)
+			require.Equal(t, codes.Unset, spans.one(t, "process ORDERS").Status().Code)
+		})
+	}
+	t.Run("not sampled", func(t *testing.T) {
+		tp, spans := record()
+		events := delivered(sampledHeaders(), nil)
+		events[1].Suspect = true
+		_, err := traceInbox(tp, &database{}).Work.Apply(context.Background(), "billing", batchIn(0, events),
+			failing{"e2": inbox.ErrPermanent}, lenient)
+		require.NoError(t, err)
+		require.Equal(t, codes.Unset, spans.one(t, "process orders.created").Status().Code, "of the other one")
+	})
+}
+
+// TestALaneThatMovedIsAnAnswer checks that a batch that another copy was first with did not fail.
+func TestALaneThatMovedIsAnAnswer(t *testing.T) {
+	tp, spans := record()
+	_, err := traceInbox(tp, &database{err: inbox.ErrLaneMoved}).Work.Apply(context.Background(), "billing",
+		batchIn(0, delivered(sampledHeaders(), nil)), inside{}, lenient)
+	require.Same(t, inbox.ErrLaneMoved, err)
+	for _, name := range []string{"process ORDERS", "process orders.created"} {
+		require.Equal(t, codes.Unset, spans.one(t, name).Status().Code)
+		require.Equal(t, "conflict", spans.one(t, name).Events()[0].Name)
+		require.Equal(t, "lane_moved", attributeOf(spans.one(t, name), "error.type"))
+	}
+}
+
+// TestTransactionsWithoutASampledEventLeaveNoTrace checks that they are passed on as they are, whatever the sampler says about roots.
+func TestTransactionsWithoutASampledEventLeaveNoTrace(t *testing.T) {
+	unreadable := delivered(sampledHeaders(), sampledHeaders())
+	for i := range unreadable {
+		unreadable[i].Unreadable = inbox.ErrUnreadable
+	}
+	for name, events := range map[string][]inbox.Event{
+		"empty":          nil,
+		"unsampled":      delivered(unsampledHeaders(), nil, unsampledHeaders()),
+		"unreadable":     unreadable,
+		"one unreadable": unreadable[:1],
+	} {
+		t.Run(name, func(t *testing.T) {
+			tp, spans := record()
+			next, handler := &database{err: errDown}, failing{}
+			ctx := t.Context()
+			_, err := traceInbox(tp, next).Work.Apply(ctx, "billing", batchIn(0, events), handler, lenient)
+			require.Same(t, errDown, err)
+			require.Equal(t, ctx, next.in)
+			require.Equal(t, handler, next.handler)
+			require.Empty(t, spans.names())
+		})
+	}
+}
+
+// TestInboxBoundsItsLinks checks that a batch and a redelivery link to the first 128 events, and that each event has its span.
+func TestInboxBoundsItsLinks(t *testing.T) {
+	headers := make([]map[string]string, 200)
+	for i := range headers {
+		headers[i] = map[string]string{"traceparent": fmt.Sprintf("00-%032x-%016x-01", i+1, i+1)}
+	}
+	events := delivered(headers...)
+	for name, do := range map[string]func(telemetry.InboxPorts) error{
+		"apply": func(p telemetry.InboxPorts) error {
+			_, err := p.Work.Apply(context.Background(), "billing", batchIn(0, events), inside{}, lenient)
+			return err
+		},
+		"redeliver": func(p telemetry.InboxPorts) error {
+			_, _, err := p.Letters.Redeliver(context.Background(), "billing", inbox.Redelivery{}, inside{}, lenient)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tp, spans := record()
+			require.NoError(t, do(traceInbox(tp, &database{letters: events})))
+			whole := spans.one(t, "process ORDERS")
+			require.Len(t, whole.Links(), 128)
+			require.Zero(t, whole.DroppedLinks())
+			require.Equal(t, fmt.Sprintf("%032x", 1), whole.Links()[0].SpanContext.TraceID().String())
+			require.Len(t, spans.all("process orders.created"), 200)
+		})
+	}
+}
+
+// TestEventsDoNotLinkToABatchThatNobodySees checks what a sampler does that does not follow links.
+func TestEventsDoNotLinkToABatchThatNobodySees(t *testing.T) {
+	tp, spans := record(sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.NeverSample())))
+	_, err := traceInbox(tp, &database{}).Work.Apply(context.Background(), "billing",
+		batchIn(0, delivered(sampledHeaders(), nil)), inside{}, lenient)
+	require.NoError(t, err)
+	require.Equal(t, []string{"process orders.created"}, spans.names())
+	requireStoredLink(t, spans.one(t, "process orders.created"))
+}
+
+// TestRedeliveriesAreBatches checks that the batch of letters begins with the transaction, although its letters are known later.
+func TestRedeliveriesAreBatches(t *testing.T) {
+	tp, spans := record()
+	ctx, parent := inSpan(tp)
+	next, handler := &database{letters: delivered(nil, sampledHeaders(), unsampledHeaders(), sampledHeaders())}, inside{}
+	done, found, err := traceInbox(tp, next).Letters.Redeliver(ctx, "billing", inbox.Redelivery{Limit: 9}, handler, lenient)
+	require.NoError(t, err)
+	require.True(t, found)
+	require.Len(t, done.Applied, 4)
+
+	whole := spans.one(t, "process ORDERS")
+	require.Equal(t, trace.SpanKindConsumer, whole.SpanKind())
+	require.False(t, whole.Parent().IsValid(), "a new root")
+	require.Len(t, whole.Links(), 2)
+	require.Equal(t, storedSpan, whole.Links()[1].SpanContext.SpanID().String())
+	require.Equal(t, map[string]any{
+		"messaging.system": "nats", "messaging.operation.name": "process", "messaging.operation.type": "process",
+		"messaging.destination.name": "ORDERS", "messaging.batch.message_count": int64(4), "messaging.consumer.group.name": "billing",
+	}, attributesOf(whole))
+	events := spans.all("process orders.created")
+	require.Len(t, events, 2)
+	for i, id := range []string{"e2", "e4"} {
+		requireStoredParent(t, events[i])
+		require.Equal(t, id, attributeOf(events[i], "messaging.message.id"))
+		require.Equal(t, whole.SpanContext(), linkedBy(events[i])[0])
+		require.Equal(t, events[i].SpanContext(), handler[id])
+		require.False(t, events[i].StartTime().Before(whole.StartTime()))
+	}
+	require.Equal(t, parent.SpanContext(), handler["e1"], "not sampled")
+}
+
+// TestRedeliveriesTellTheirFailures checks the errors of letters that fail again, carefully and not.
+func TestRedeliveriesTellTheirFailures(t *testing.T) {
+	for _, careful := range []bool{false, true} {
+		tp, spans := record()
+		letters := delivered(sampledHeaders(), sampledHeaders(), sampledHeaders())
+		for i := range letters {
+			letters[i].Suspect = careful
+		}
+		done, _, err := traceInbox(tp, &database{letters: letters}).Letters.Redeliver(context.Background(), "billing",
+			inbox.Redelivery{Careful: careful}, failing{"e2": inbox.ErrPermanent}, lenient)
+		require.Equal(t, careful, err == nil)
+		require.Equal(t, careful, done.Failed != nil)
+		events := spans.all("process orders.created")
+		require.Len(t, events, 2)
+		require.Equal(t, inbox.ErrPermanent.Error(), events[1].Status().Description)
+		status := map[bool]codes.Code{true: codes.Unset, false: codes.Error}[careful]
+		require.Equal(t, status, events[0].Status().Code)
+		require.Equal(t, status, spans.one(t, "process ORDERS").Status().Code)
+	}
+}
+
+// TestLookingForLettersLeavesNoTrace checks that nothing is told of a redelivery without a sampled letter.
+func TestLookingForLettersLeavesNoTrace(t *testing.T) {
+	for name, next := range map[string]*database{
+		"nothing is due": {}, "an outage": {err: errDown}, "not sampled": {letters: delivered(unsampledHeaders(), nil)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tp, spans := record()
+			done, found, err := traceInbox(tp, next).Letters.Redeliver(context.Background(), "billing", inbox.Redelivery{}, inside{}, lenient)
+			require.Equal(t, next.err, err)
+			require.Equal(t, len(next.letters) > 0, found)
+			require.Len(t, done.Applied, len(next.letters))
+			require.Empty(t, spans.names())
+		})
+	}
+}
+
+func TestInboxIsNotTracedWithoutAProvider(t *testing.T) {
+	next := inboxOf(&database{})
+	require.Equal(t, next, telemetry.TraceInbox(noop.NewTracerProvider(), "billing", "ORDERS", next))
+}
+
+// TestUnsampledEventsCostNoAllocation checks that a batch of them is passed on without one, and that a sampled event among them is all
+// that costs something.
+func TestUnsampledEventsCostNoAllocation(t *testing.T) {
+	work := telemetry.TraceInbox(sdktrace.NewTracerProvider(), "billing", "ORDERS", telemetry.InboxPorts{Work: handing{}}).Work
+	allocations := func(sampled, size int) float64 {
+		batch := batchIn(0, sampledAmong(sampled, size))
+		return testing.AllocsPerRun(100, func() { _, _ = work.Apply(context.Background(), "billing", batch, nothing, nil) })
+	}
+	require.Zero(t, allocations(0, 1000))
+	require.NotZero(t, allocations(1, 10))
+	require.Equal(t, allocations(1, 10), allocations(1, 1000))
+}
+
+// handing is a database that calls the handler, and costs nothing else.
+type handing struct{}
+
+func (handing) Apply(ctx context.Context, _ string, batch inbox.Batch, handler inbox.Handler, _ inbox.Judge) (inbox.Outcome, error) {
+	for i := range batch.Events {
+		if err := handler.Handle(ctx, inbox.Tx{}, batch.Events[i].Entry); err != nil {
+			return inbox.Outcome{}, err
+		}
+	}
+	return inbox.Outcome{Results: allApplied[:len(batch.Events)]}, nil
+}
+
+var (
+	nothing    inbox.Handler = handlerFunc(func(context.Context, outbox.Entry) error { return nil })
+	allApplied               = make([]inbox.Result, 1000)
+)
+
+// sampledAmong returns events of which so many, evenly spread, are sampled.
+func sampledAmong(sampled, size int) []inbox.Event {
+	headers := make([]map[string]string, size)
+	for i := range headers {
+		headers[i] = map[string]string{"traceparent": unsampledParent, "tracestate": "vendor=1"}
+		if (i+1)*sampled/size > i*sampled/size {
+			headers[i]["traceparent"] = sampledParent
+		}
+	}
+	return delivered(headers...)
+}
+
+// BenchmarkApply is what tracing and measuring add to a batch of 500 events, of which 1 %, none or all are sampled.
+func BenchmarkApply(b *testing.B) {
+	mp, _ := measuring()
+	tp := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.AlwaysSample()))
+	plain := telemetry.InboxPorts{Work: handing{}}
+	traced := telemetry.TraceInbox(tp, "billing", "ORDERS", plain)
+	for _, c := range []struct {
+		name    string
+		ports   telemetry.InboxPorts
+		sampled int
+	}{
+		{"plain", plain, 0},
+		{"traced/0 of 500", traced, 0},
+		{"traced/5 of 500", traced, 5},
+		{"traced/500 of 500", traced, 500},
+		{"measured/0 of 500", telemetry.MeasureInbox(mp, "billing", "ORDERS", plain), 0},
+		{"both/0 of 500", telemetry.MeasureInbox(mp, "billing", "ORDERS", traced), 0},
+		{"both/5 of 500", telemetry.MeasureInbox(mp, "billing", "ORDERS", traced), 5},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			batch := batchIn(0, sampledAmong(c.sampled, 500))
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = c.ports.Work.Apply(context.Background(), "billing", batch, nothing, lenient)
+			}
+		})
+	}
 }

@@ -37,6 +37,7 @@ const (
 	relayKey            = attribute.Key("outboxie.relay.name")
 	tokenKey            = attribute.Key("outboxie.lease.token")
 	reasonKey           = attribute.Key("outboxie.halt.reason")
+	laneKey             = attribute.Key("outboxie.lane")
 )
 
 // WaitSpan is the span, in the trace of an order, of a message that waits in the outbox until the stream has it.
@@ -85,6 +86,14 @@ func inCreationContext(ctx context.Context, headers map[string]string) (context.
 		return ctx, trace.WithLinks()
 	}
 	return trace.ContextWithRemoteSpanContext(ctx, created), trace.WithLinks(trace.Link{SpanContext: created})
+}
+
+// sampledContext returns the creation context in headers, and the zero SpanContext if it is not sampled.
+func sampledContext(ctx context.Context, headers map[string]string) trace.SpanContext {
+	if !isSampled(headers) {
+		return trace.SpanContext{}
+	}
+	return creationContext(ctx, headers)
 }
 
 // isSampled tells from the text alone whether headers hold a sampled trace: 00-<32 hex>-<16 hex>-<flags>, whose lowest
