@@ -2,7 +2,6 @@ package subscribing
 
 import (
 	"context"
-	"log/slog"
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
@@ -10,27 +9,70 @@ import (
 
 const (
 	sweepEvery = time.Minute
-	sweepChunk = 1000 // rows at a time, so that no statement takes long
+	sweepChunk = 1000 // events at a time, so that no statement takes long
+	passWithin = time.Minute
+	passPoll   = time.Second
 )
 
-// Sweep forgets, until ctx ends, what subscriber applied longer than retention ago. Such an event must not come again: the
-// stream, and the log that it is healed from, have to forget it before. Then it returns nil.
-func Sweep(ctx context.Context, subscriber string, sweeper inbox.Sweeper, retention time.Duration, logger *slog.Logger) error {
+// sweep forgets, until ctx ends, which events were applied, once none of them can come again.
+func (s *Subscriber) sweep(ctx context.Context) {
+	said := ""
 	for ; ctx.Err() == nil; sleep(ctx, sweepEvery) {
 		total := 0
-		for {
-			swept, err := sweeper.Sweep(ctx, subscriber, retention, sweepChunk)
-			total += swept
+		for ctx.Err() == nil {
+			forgotten, why, err := s.forget(ctx)
+			total += forgotten
 			if err != nil && ctx.Err() == nil {
-				logger.WarnContext(ctx, "cannot sweep the inbox, trying again in a minute", "error", err)
+				s.logger.WarnContext(ctx, "cannot sweep the inbox, trying again in a minute", "error", err)
 			}
-			if err != nil || swept < sweepChunk {
+			if why != said && why != "" {
+				s.logger.WarnContext(ctx, "the inbox is not swept", "reason", why)
+			}
+			said = why
+			if err != nil || forgotten < sweepChunk {
 				break
 			}
 		}
 		if total > 0 {
-			logger.DebugContext(ctx, "swept the inbox", "events", total)
+			s.logger.DebugContext(ctx, "swept the inbox", "events", total)
 		}
 	}
-	return nil
+}
+
+// forget forgets a chunk of events. The order matters: first the log has no such event any more, then the stream's end is read, then
+// every lane passes that end, and notes each of the events that it still meets.
+func (s *Subscriber) forget(ctx context.Context) (forgotten int, why string, err error) {
+	state, err := s.ports.Stream.State(ctx)
+	if err != nil {
+		return 0, "", err
+	}
+	stream := state.Created
+	ids, why, err := s.ports.Sweeper.Forgettable(ctx, s.id, stream, inbox.Sweep{Age: s.opts.Retention, Limit: sweepChunk})
+	if err != nil || len(ids) == 0 {
+		return 0, why, err
+	}
+	if state, err = s.ports.Stream.State(ctx); err != nil || state.Created != stream {
+		return 0, "", err
+	}
+	for waited := time.Duration(0); waited < passWithin && ctx.Err() == nil; waited += passPoll {
+		view, err := s.ports.Checkpoints.Look(ctx, s.id, s.instance)
+		if err != nil {
+			return 0, "", err
+		}
+		if passed(view, state) {
+			forgotten, err = s.ports.Sweeper.Forget(ctx, s.id, stream, ids, state.First, state.Last)
+			return forgotten, "", err
+		}
+		sleep(ctx, passPoll)
+	}
+	return 0, "", nil
+}
+
+func passed(view inbox.View, state inbox.StreamState) bool {
+	for _, lane := range view.Lanes {
+		if lane.Stream != state.Created || lane.Sequence < state.Last {
+			return false
+		}
+	}
+	return len(view.Lanes) > 0
 }

@@ -13,43 +13,40 @@ import (
 type Totals struct {
 	subscriber string
 	decoder    inbox.Decoder
-	uow        inbox.UnitOfWork
 	logger     *slog.Logger
 }
 
 var _ inbox.Handler = (*Totals)(nil)
 
 // NewTotals returns the handler of one subscriber.
-func NewTotals(subscriber string, decoder inbox.Decoder, uow inbox.UnitOfWork, logger *slog.Logger) *Totals {
-	return &Totals{subscriber: subscriber, decoder: decoder, uow: uow, logger: logger}
+func NewTotals(subscriber string, decoder inbox.Decoder, logger *slog.Logger) *Totals {
+	return &Totals{subscriber: subscriber, decoder: decoder, logger: logger}
 }
 
-// Handle adds a created order to its customer's total, once however often the event comes. Other events change no total
-// and are recorded as applied all the same.
-func (t *Totals) Handle(ctx context.Context, entry outbox.Entry) error {
+// Handle adds a created order to its customer's total. Other events change no total.
+func (t *Totals) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 	event, err := t.decoder.Decode(entry.Message)
 	if err != nil {
 		return err
 	}
+	if _, created := event.(order.Created); !created {
+		return nil
+	}
 	placed := order.FactOf(event).Order
-	applied, err := t.uow.Once(ctx, t.subscriber, entry, func(ctx context.Context, tx inbox.Tx) error {
-		if _, created := event.(order.Created); !created {
-			return nil
-		}
-		return tx.Totals.Add(ctx, placed.CustomerID, placed.Amount)
-	})
+	return tx.Totals.Add(ctx, placed.CustomerID, placed.Amount)
+}
+
+// Applied logs the event.
+func (t *Totals) Applied(ctx context.Context, entry outbox.Entry) {
+	event, err := t.decoder.Decode(entry.Message)
 	if err != nil {
-		return err
+		return // it was decoded before
 	}
-	level, message := slog.LevelInfo, received(event)
-	if !applied {
-		level, message = slog.LevelDebug, "dropped an event that was dealt with before"
-	}
-	t.logger.Log(ctx, level, message,
+	placed := order.FactOf(event).Order
+	t.logger.InfoContext(ctx, received(event),
 		"subscriber", t.subscriber, "order_id", string(placed.ID), "customer_id", string(placed.CustomerID),
 		"amount", placed.Amount.Decimal(), "currency", placed.Amount.Currency().String(),
 		"position", int64(entry.Position), "event_id", entry.ID)
-	return nil
 }
 
 // received is the log line that scripts wait for.

@@ -51,15 +51,19 @@ func (l Letter) Readable() bool { return l.Position > 0 }
 type Failure struct {
 	Cause     error
 	Permanent bool          // no retry can help
+	Outage    bool          // it says nothing about the event, and does not count
 	Limit     int           // the event is dead when it has failed so often
 	Wait      time.Duration // until the event is tried again
 }
 
 // Failed returns the letter after a failure: Dead, or Retrying.
 func (l Letter) Failed(failure Failure) Letter {
-	l.Attempts++
 	l.Error = failure.Cause.Error()
 	l.State = Retrying
+	if failure.Outage {
+		return l
+	}
+	l.Attempts++
 	if failure.Permanent || l.Attempts >= failure.Limit {
 		l.State = Dead
 	}

@@ -1,0 +1,129 @@
+package subscribing
+
+import (
+	"slices"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// Bounds of a lane's batches and of what is read ahead for it.
+const (
+	firstBatch   = 16  // events, until it is known how long the handler takes
+	largestBatch = 500 // events
+	batchesAhead = 4   // batches that are read ahead
+	leastAhead   = 100 // events that are read ahead, however small the batches are
+)
+
+// lane is a lane that this copy works on. The subscriber's mutex guards it; only its worker changes checkpoint, batch and suspects.
+type lane struct {
+	checkpoint inbox.Checkpoint
+	queue      []inbox.Message // the lane's events after the checkpoint, in order
+	bytes      int             // of the queue
+	through    inbox.Place     // every event of the lane up to here is in the queue
+	full       bool            // the rest of what was read after through was dropped
+	lost       bool            // what the stream shows at through is not what was read there
+	covering   bool            // the lane belongs to another copy, which does not move it
+	released   bool            // the worker ends after the batch in hand
+	batch      int             // how many events a batch is to have
+	wake       chan struct{}   // there are events, or one of the flags changed
+}
+
+func newLane(checkpoint inbox.Checkpoint, covering bool) *lane {
+	return &lane{
+		checkpoint: checkpoint, through: checkpoint.Place, covering: covering, batch: firstBatch, wake: make(chan struct{}, 1),
+	}
+}
+
+// restart forgets what was read, to read again from the checkpoint.
+func (l *lane) restart(checkpoint inbox.Checkpoint) {
+	l.checkpoint, l.through = checkpoint, checkpoint.Place
+	l.queue, l.bytes, l.full, l.lost = nil, 0, false, false
+}
+
+// offer adds the lane's next event to the queue, unless the lane is full.
+func (l *lane) offer(message inbox.Message, largest int) bool {
+	size := sizeOf(message.Event)
+	if len(l.queue) > 0 && (len(l.queue) >= l.ahead() || l.bytes+size > largest) {
+		l.full = true
+		return false
+	}
+	l.queue = append(l.queue, message)
+	l.bytes += size
+	return true
+}
+
+// advance notes that every event of the lane up to a place is in the queue. It returns whether that is new.
+func (l *lane) advance(to inbox.Place) bool {
+	if to.Sequence <= l.through.Sequence {
+		return false
+	}
+	l.through = to
+	ring(l.wake)
+	return true
+}
+
+// lose notes that the stream is not as the lane knows it. The worker finds out why.
+func (l *lane) lose() {
+	l.lost = true
+	ring(l.wake)
+}
+
+func (l *lane) ahead() int { return max(leastAhead, batchesAhead*l.batch) }
+
+// next returns the next batch, without taking it from the queue.
+func (l *lane) next() inbox.Batch {
+	batch := inbox.Batch{From: l.checkpoint, To: l.through}
+	count := min(l.batch, len(l.queue))
+	for _, message := range l.queue[:count] {
+		batch.Events = append(batch.Events, *message.Event)
+	}
+	if count < len(l.queue) {
+		batch.To = l.queue[count-1].Place
+	}
+	return batch
+}
+
+// done takes a batch that was applied from the queue. It returns whether a full lane has room again.
+func (l *lane) done(events int, checkpoint inbox.Checkpoint) (room bool) {
+	for _, message := range l.queue[:events] {
+		l.bytes -= sizeOf(message.Event)
+	}
+	l.queue = slices.Delete(l.queue, 0, events)
+	l.checkpoint = checkpoint
+	if l.full && len(l.queue) <= l.ahead()/2 {
+		l.full = false
+		return true
+	}
+	return false
+}
+
+// suspect marks an event of the queue: it failed.
+func (l *lane) suspect(index int) {
+	marked := *l.queue[index].Event
+	marked.Suspect = true
+	l.queue[index].Event = &marked
+}
+
+// adapt chooses the size of the next batch from how long one took that had so many new events.
+func (l *lane) adapt(fresh int, took, budget time.Duration) {
+	if fresh == 0 {
+		l.batch = min(2*l.batch, largestBatch)
+		return
+	}
+	each := max(took/time.Duration(fresh), 1)
+	l.batch = min(max(int(budget/each), 1), 2*l.batch, largestBatch)
+}
+
+// narrow halves the batch, since nobody knows which of its events is the reason of a failure.
+func (l *lane) narrow(events int) { l.batch = max(events/2, 1) }
+
+// sizeOf returns about how much memory an event takes.
+func sizeOf(event *inbox.Event) int {
+	const fixed = 512
+	size := fixed + len(event.Payload) + len(event.ID) + len(event.Subject) + len(event.Key.ID)
+	for name, value := range event.Headers {
+		size += len(name) + len(value)
+	}
+	return size
+}

@@ -1,0 +1,69 @@
+package subscribing
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// letterPoll is how often a copy looks for letters that are due.
+const letterPoll = time.Second
+
+// redeliver tries letters again that are due, beside the lanes, until ctx ends. All copies share the letters of a subscriber.
+func (s *Subscriber) redeliver(ctx context.Context) {
+	failures, careful := 0, false
+	for ctx.Err() == nil {
+		done, found, err := s.ports.Letters.Redeliver(ctx, s.id, inbox.Redelivery{Limit: largestBatch, Careful: careful},
+			s.ports.Handler, s.judgeLetter(ctx))
+		var failed *inbox.EventError
+		var collected *inbox.CollectedError
+		switch {
+		case ctx.Err() != nil:
+		case errors.As(err, &failed), errors.As(err, &collected):
+			careful = true
+		case err != nil:
+			failures++
+			s.troubles.begin(ctx, s.logger, troubleLetters, "cannot try dead letters again at the moment, trying until it works", err)
+			sleep(ctx, min(s.opts.backoff(failures), longestOutage))
+		default:
+			s.troubles.end(ctx, s.logger, troubleLetters)
+			failures, careful = 0, false
+			s.reportLetters(ctx, done)
+			if !found {
+				sleep(ctx, letterPoll)
+			}
+		}
+	}
+}
+
+// judgeLetter returns what is decided about a letter that fails again. An outage counts for nothing; the letter is tried again soon, and
+// those of other aggregates are not held up.
+func (s *Subscriber) judgeLetter(ctx context.Context) inbox.Judge {
+	return func(_ outbox.Entry, attempts int, err error) (inbox.Failure, error) {
+		if ctx.Err() != nil {
+			return inbox.Failure{}, err
+		}
+		failure := s.failure(attempts, err)
+		if fault.KindOf(err) == fault.Unavailable {
+			failure.Outage, failure.Wait = true, longestOutage
+		}
+		return failure, nil
+	}
+}
+
+func (s *Subscriber) reportLetters(ctx context.Context, done inbox.Redelivered) {
+	for _, entry := range done.Applied[:min(len(done.Applied), fewEvents)] {
+		s.logger.InfoContext(ctx, "a dead letter was handled", attributes(entry)...)
+		s.ports.Handler.Applied(ctx, entry)
+	}
+	if more := len(done.Applied) - fewEvents; more > 0 {
+		s.logger.InfoContext(ctx, "more dead letters of the aggregate were handled", "events", more)
+	}
+	if done.Failed != nil {
+		s.reportFailure(ctx, *done.Failed)
+	}
+}

@@ -1,0 +1,150 @@
+package subscribing
+
+import (
+	"context"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+const (
+	// poll is how often a reader looks for more when nothing tells it that there is more.
+	poll = 500 * time.Millisecond
+	// readCount and readBytes bound one read.
+	readCount = 1000
+	readBytes = 2 << 20
+)
+
+// read reads the stream for all lanes of this copy, until ctx ends. It reads where the lane stands that has read the least and has
+// room, so a lane that is full, or stuck, holds up no other one.
+func (s *Subscriber) read(ctx context.Context) {
+	for failures, again := 0, len(lags); ctx.Err() == nil; {
+		from, hungry := s.hungriest()
+		if !hungry {
+			await(ctx, poll, s.hungry)
+			continue
+		}
+		messages, err := s.ports.Stream.Read(ctx, max(from, 1), inbox.ReadLimit{Count: readCount, Bytes: readBytes})
+		if err != nil {
+			failures++
+			s.troubles.begin(ctx, s.logger, troubleRead, "cannot read the stream, trying until it works", err)
+			sleep(ctx, min(s.opts.backoff(failures), longestOutage))
+			continue
+		}
+		if failures > 0 {
+			failures = 0
+			s.troubles.end(ctx, s.logger, troubleRead)
+		}
+		if s.distribute(from, messages) {
+			continue
+		}
+		wait := poll
+		if again < len(lags) {
+			wait = lags[again]
+			again++
+		}
+		if s.awaitMore(ctx, wait) {
+			again = 0
+		}
+	}
+}
+
+// lags are the waits after which the stream is read again when something was stored and a read does not show it: a replica that
+// lags may have answered.
+var lags = []time.Duration{5 * time.Millisecond, 20 * time.Millisecond, 80 * time.Millisecond}
+
+// awaitMore waits until a lane has room, or something was stored, or for a time. It returns whether something was stored.
+func (s *Subscriber) awaitMore(ctx context.Context, wait time.Duration) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-s.hungry:
+	case <-s.ports.Stream.Stored():
+		return true
+	}
+	return false
+}
+
+// hungriest returns where the lane stands that has read the least, among those with room.
+func (s *Subscriber) hungriest() (from uint64, found bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.lanes {
+		if l.full || l.lost || l.released {
+			continue
+		}
+		if !found || l.through.Sequence < from {
+			from, found = l.through.Sequence, true
+		}
+	}
+	return from, found
+}
+
+// distribute gives each lane its events of what was read from a sequence on. It returns whether there was anything new for any lane.
+func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	going, standing := s.eligible(from)
+	largest := s.opts.ReadAhead / max(len(s.lanes), 1)
+	for i, message := range messages {
+		for _, l := range standing[message.Sequence] {
+			if l.through.StoredAt.Equal(message.StoredAt) {
+				going[l.checkpoint.Lane] = l
+			} else {
+				l.lose()
+			}
+		}
+		delete(standing, message.Sequence)
+		if message.Event == nil {
+			continue
+		}
+		number := s.laneOf(message.Event)
+		s.newest[number] = max(s.newest[number], message.Sequence)
+		if l := going[number]; l != nil && message.Sequence > l.through.Sequence && !l.offer(message, largest) {
+			if i > 0 {
+				progress = l.advance(messages[i-1].Place) || progress
+			}
+			delete(going, number)
+		}
+	}
+	if len(messages) > 0 {
+		for _, l := range going {
+			progress = l.advance(messages[len(messages)-1].Place) || progress
+		}
+	}
+	for sequence, lanes := range standing {
+		if sequence == from || len(messages) > 0 && sequence < messages[len(messages)-1].Sequence {
+			for _, l := range lanes {
+				l.lose()
+			}
+		}
+	}
+	return progress
+}
+
+// eligible returns the lanes that go on with what was read from a sequence on. Going are those that need no proof. Standing are, by
+// the sequence at which they stand, those that go on if the stream shows the message there as it was when they read it: a stream
+// that lost messages may have others in their place.
+func (s *Subscriber) eligible(from uint64) (going map[int]*lane, standing map[uint64][]*lane) {
+	going, standing = make(map[int]*lane), make(map[uint64][]*lane)
+	for number, l := range s.lanes {
+		switch at := l.through; {
+		case l.full || l.lost || l.released || at.Sequence < from:
+		case at.StoredAt.IsZero():
+			going[number] = l
+		default:
+			standing[at.Sequence] = append(standing[at.Sequence], l)
+		}
+	}
+	return going, standing
+}
+
+// laneOf returns the lane of an event. What cannot be read has no aggregate, and is the first lane's.
+func (s *Subscriber) laneOf(event *inbox.Event) int {
+	if event.Unreadable != nil {
+		return 0
+	}
+	return inbox.LaneOf(event.Key, s.count)
+}

@@ -1,0 +1,88 @@
+package subscribing
+
+import (
+	"context"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// A replica that lags may not show a message that the stream has. How often, and after which wait, it is asked again.
+const (
+	showTries = 5
+	showPause = 100 * time.Millisecond
+)
+
+// recover finds out why the stream is not as a lane knows it, and lets the lane go on: from its checkpoint if the stream agrees with
+// that, else from an earlier place.
+func (s *Subscriber) recover(ctx context.Context, l *lane) error {
+	view, err := s.ports.Checkpoints.Look(ctx, s.id, s.instance)
+	if err != nil {
+		return err
+	}
+	if l.checkpoint.Lane >= len(view.Lanes) || view.Lanes[l.checkpoint.Lane].Revision != l.checkpoint.Revision {
+		return inbox.ErrLaneMoved
+	}
+	state, err := s.ports.Stream.State(ctx)
+	if err != nil {
+		return err
+	}
+	checkpoint := l.checkpoint
+	place, agrees, err := s.agreeing(ctx, l, state)
+	if err != nil {
+		return err
+	}
+	if !agrees {
+		checkpoint, err = s.ports.Checkpoints.Rewind(ctx, s.id, l.checkpoint, state.Created, place)
+		if err != nil {
+			return err
+		}
+		s.logger.WarnContext(ctx, "the stream lost messages that this subscriber has read: reading again, what was applied is dropped",
+			"lane", checkpoint.Lane, "was", describe(l.checkpoint.Place), "from", checkpoint.Sequence, "stream_ends", state.Last)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.restart(checkpoint)
+	if agrees {
+		l.through = place
+	}
+	ring(s.hungry)
+	return nil
+}
+
+// agreeing returns the newest place of a lane at which the stream is as the lane read it, and whether that is the checkpoint. A stream
+// loses nothing but its end, and, by its limits, its beginning: so where it agrees it agrees with all before.
+func (s *Subscriber) agreeing(ctx context.Context, l *lane, state inbox.StreamState) (place inbox.Place, checkpoint bool, err error) {
+	if l.checkpoint.Stream != state.Created {
+		return inbox.Place{}, false, nil
+	}
+	if l.checkpoint.Sequence < state.First { // expired, or the beginning
+		return inbox.Place{Sequence: l.checkpoint.Sequence}, true, nil
+	}
+	var shown inbox.Place
+	for try := 1; ; try++ {
+		if shown, err = s.placeOf(ctx, l.checkpoint.Sequence); err != nil {
+			return place, false, err
+		}
+		if !shown.StoredAt.IsZero() || l.checkpoint.Sequence > state.Last || try == showTries {
+			break
+		}
+		sleep(ctx, showPause)
+	}
+	if l.checkpoint.StoredAt.IsZero() || shown.StoredAt.Equal(l.checkpoint.StoredAt) {
+		return l.checkpoint.Place, true, nil
+	}
+	marks, err := s.ports.Checkpoints.Marks(ctx, s.id, l.checkpoint.Lane)
+	if err != nil {
+		return place, false, err
+	}
+	for _, mark := range marks {
+		if shown, err = s.placeOf(ctx, mark.Sequence); err != nil {
+			return place, false, err
+		}
+		if shown.StoredAt.Equal(mark.StoredAt) {
+			return mark, false, nil
+		}
+	}
+	return inbox.Place{}, false, nil
+}

@@ -1,0 +1,98 @@
+package subscribing
+
+import (
+	"cmp"
+	"context"
+	"hash/fnv"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// share decides, until ctx ends, on which lanes this copy works. Two copies on one lane are a waste and never an error: the
+// compare-and-swap of the checkpoint decides.
+func (s *Subscriber) share(ctx context.Context, work *sync.WaitGroup) {
+	for ctx.Err() == nil {
+		view, err := s.ports.Checkpoints.Look(ctx, s.id, s.instance)
+		var state inbox.StreamState
+		if err == nil {
+			state, err = s.ports.Stream.State(ctx)
+		}
+		if err != nil {
+			s.troubles.begin(ctx, s.logger, troubleLook, "cannot look where the subscriber stands, trying until it works", err)
+		} else {
+			s.troubles.end(ctx, s.logger, troubleLook)
+			s.assign(ctx, view, state, work)
+		}
+		sleep(ctx, lookAgain)
+		await(ctx, lookEvery-lookAgain, s.lookNow)
+	}
+}
+
+// assign begins to work on lanes, and lets others go. The state of the stream was read after view.
+func (s *Subscriber) assign(ctx context.Context, view inbox.View, state inbox.StreamState, work *sync.WaitGroup) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	own := shareOf(s.instance, view.Copies, len(view.Lanes))
+	for _, checkpoint := range view.Lanes {
+		held, mine := s.lanes[checkpoint.Lane], own[checkpoint.Lane]
+		switch {
+		case held == nil && (mine || s.stuck(checkpoint, state)):
+			l := newLane(checkpoint, !mine)
+			s.lanes[checkpoint.Lane] = l
+			work.Go(func() { s.work(ctx, l) })
+			ring(s.hungry)
+		case held == nil:
+		case mine:
+			held.covering = false
+			if checkpoint.Stream != state.Created || state.Last < checkpoint.Sequence {
+				held.lose()
+			}
+		case !held.covering || len(held.queue) == 0 && !s.stuck(checkpoint, state):
+			held.released = true
+			ring(held.wake)
+		}
+	}
+}
+
+// stuck reports whether a lane has not moved for a while although there may be events for it.
+func (s *Subscriber) stuck(checkpoint inbox.Checkpoint, state inbox.StreamState) bool {
+	if checkpoint.Idle < unmoved {
+		return false
+	}
+	if len(s.lanes) == 0 { // this copy reads nothing, so it does not know
+		return checkpoint.Sequence < state.Last
+	}
+	return checkpoint.Sequence < s.newest[checkpoint.Lane]
+}
+
+// shareOf returns the lanes that belong to a copy: each copy gets as many as the others, or one more. Of the copies with room, a lane
+// belongs to the one with the highest hash of both names, so few lanes change when a copy comes or goes.
+func shareOf(instance string, copies []string, lanes int) map[int]bool {
+	if !slices.Contains(copies, instance) {
+		copies = slices.Sorted(slices.Values(append(slices.Clone(copies), instance)))
+	}
+	most := (lanes + len(copies) - 1) / len(copies)
+	has := make(map[string]int)
+	own := make(map[int]bool)
+	for lane := range lanes {
+		var room []string
+		for _, name := range copies {
+			if has[name] < most {
+				room = append(room, name)
+			}
+		}
+		chosen := slices.MaxFunc(room, func(a, b string) int { return cmp.Compare(weight(a, lane), weight(b, lane)) })
+		has[chosen]++
+		own[lane] = chosen == instance
+	}
+	return own
+}
+
+func weight(instance string, lane int) uint64 {
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte(instance + "/" + strconv.Itoa(lane))) // never fails
+	return hash.Sum64()
+}

@@ -1,0 +1,189 @@
+// Package subscribing is what a subscriber does with events: read them, apply the effect of each once, and keep a checkpoint.
+// A program makes one Subscriber for each subscriber id and calls Run; copies with the same id share the work.
+//
+// Every decision of a subscriber lives here: which copy works on which lane, how many events share a transaction, what a failure
+// means, and where to go on when the stream has lost messages. docs/engine.md says why it holds.
+package subscribing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+const (
+	// lookEvery is how often a copy looks at the checkpoints, the other copies and the end of the stream.
+	lookEvery = 300 * time.Millisecond
+	// lookAgain is the shortest time between two looks.
+	lookAgain = 50 * time.Millisecond
+	// unmoved is how long a lane stands still, with events waiting, before any copy takes it.
+	unmoved = 500 * time.Millisecond
+	// longestOutage is the longest wait while the stream, or what the handler works on, cannot be reached. An outage says nothing
+	// about the event, so work goes on soon after it.
+	longestOutage = time.Second
+	// leaveTimeout bounds what a copy says when it stops.
+	leaveTimeout = time.Second
+)
+
+// Ports are what a Subscriber drives.
+type Ports struct {
+	Stream      inbox.Stream
+	Checkpoints inbox.Checkpoints
+	Work        inbox.UnitOfWork
+	Letters     inbox.DeadLetters
+	Sweeper     inbox.Sweeper
+	Handler     inbox.Handler
+}
+
+// Subscriber is one copy of a subscriber.
+type Subscriber struct {
+	id, instance string
+	ports        Ports
+	opts         Options
+	logger       *slog.Logger
+
+	transactions chan struct{} // holds an element for each transaction under way
+	hungry       chan struct{} // a lane has room for events
+	lookNow      chan struct{} // a lane was lost to another copy
+	troubles     troubles
+
+	mu     sync.Mutex
+	lanes  map[int]*lane  // that this copy works on, by number
+	count  int            // lanes of the subscriber
+	newest map[int]uint64 // sequence of the newest event that was read of each lane
+}
+
+// New returns a copy of a subscriber, known by the name of its instance. It does nothing until Run. The logger names the subscriber.
+func New(id, instance string, ports Ports, opts Options, logger *slog.Logger) *Subscriber {
+	opts = opts.orDefault()
+	return &Subscriber{
+		id: id, instance: instance, ports: ports, opts: opts, logger: logger,
+		transactions: make(chan struct{}, opts.Transactions),
+		hungry:       make(chan struct{}, 1),
+		lookNow:      make(chan struct{}, 1),
+		lanes:        make(map[int]*lane),
+		newest:       make(map[int]uint64),
+	}
+}
+
+// Run works until ctx ends, and then returns nil once every handler has returned. A handler sees the end of ctx too: it may finish,
+// or give up, and its event counts as not handled. Neither outages nor events that cannot be handled ever end Run. It is called once.
+func (s *Subscriber) Run(ctx context.Context) error {
+	if !s.begin(ctx) {
+		return nil
+	}
+	var work sync.WaitGroup
+	work.Go(func() { s.read(ctx) })
+	work.Go(func() { s.redeliver(ctx) })
+	if s.opts.Retention > 0 {
+		work.Go(func() { s.sweep(ctx) })
+	}
+	s.share(ctx, &work)
+	work.Wait()
+	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	if err := s.ports.Checkpoints.Leave(leaving, s.id, s.instance); err != nil {
+		s.logger.DebugContext(ctx, "cannot take the announcement back, the other copies go on in three seconds", "error", err)
+	}
+	return nil
+}
+
+// Trouble returns what keeps this copy from handling events at present; empty: nothing. It is safe for concurrent use.
+func (s *Subscriber) Trouble() string { return s.troubles.text() }
+
+// begin makes sure that the subscriber has lanes. It returns false when ctx has ended.
+func (s *Subscriber) begin(ctx context.Context) bool {
+	for failures := 0; ctx.Err() == nil; {
+		lanes, wait, err := s.prepare(ctx)
+		if lanes > 0 {
+			s.count = lanes
+			s.troubles.end(ctx, s.logger, troubleBegin)
+			s.logger.InfoContext(ctx, "subscribed", "lanes", lanes, "instance", s.instance)
+			if lanes != s.opts.Lanes {
+				s.logger.WarnContext(ctx, "the subscriber keeps the lanes that it began with, SUBSCRIBER_LANES counts only for a new one",
+					"lanes", lanes, "SUBSCRIBER_LANES", s.opts.Lanes)
+			}
+			return true
+		}
+		if err != nil {
+			failures++
+			s.troubles.begin(ctx, s.logger, troubleBegin, "cannot begin, trying until it works", err)
+			wait = min(s.opts.backoff(failures), longestOutage)
+		}
+		sleep(ctx, wait)
+	}
+	return false
+}
+
+// prepare returns how many lanes the subscriber has. It makes them if there is nothing in the way; else it returns 0, and how long
+// to wait.
+func (s *Subscriber) prepare(ctx context.Context) (lanes int, wait time.Duration, err error) {
+	view, err := s.ports.Checkpoints.Look(ctx, s.id, s.instance)
+	if err != nil || len(view.Lanes) > 0 {
+		return len(view.Lanes), 0, err
+	}
+	state, err := s.ports.Stream.State(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	former, found, err := s.ports.Stream.Former(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	if found && former.Busy {
+		s.troubles.begin(ctx, s.logger, troubleBegin, "standing by", errFormerCopies)
+		return 0, time.Second, nil
+	}
+	var at inbox.Place
+	if found && former.Sequence > 0 {
+		if at, err = s.placeOf(ctx, former.Sequence); err != nil {
+			return 0, 0, err
+		}
+		s.logger.InfoContext(ctx, "goes on where the durable consumer of the former program stands", "sequence", former.Sequence)
+	}
+	return 0, 0, s.ports.Checkpoints.Begin(ctx, s.id, s.opts.Lanes, state.Created, at)
+}
+
+var errFormerCopies = errors.New("copies of this subscriber that run a former version are at work; this one begins when they have stopped")
+
+// placeOf returns the place of a message, without its time if it was removed.
+func (s *Subscriber) placeOf(ctx context.Context, sequence uint64) (inbox.Place, error) {
+	messages, err := s.ports.Stream.Read(ctx, sequence, inbox.ReadLimit{Count: 1})
+	if err != nil {
+		return inbox.Place{}, err
+	}
+	if len(messages) > 0 && messages[0].Sequence == sequence {
+		return messages[0].Place, nil
+	}
+	return inbox.Place{Sequence: sequence}, nil
+}
+
+func sleep(ctx context.Context, wait time.Duration) { await(ctx, wait, nil) }
+
+// await waits for a signal, for a time, or for the end of ctx.
+func await(ctx context.Context, wait time.Duration, signal <-chan struct{}) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-signal:
+	}
+}
+
+// ring signals without waiting.
+func ring(signal chan struct{}) {
+	select {
+	case signal <- struct{}{}:
+	default:
+	}
+}
+
+func describe(place inbox.Place) string {
+	return fmt.Sprintf("sequence %d, stored at %s", place.Sequence, place.StoredAt.UTC().Format(time.RFC3339Nano))
+}

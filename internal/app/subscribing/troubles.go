@@ -1,0 +1,79 @@
+package subscribing
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// What keeps a copy from its work. A lane has a trouble of its own besides.
+const (
+	troubleBegin   = "begin"
+	troubleLook    = "look"
+	troubleRead    = "read"
+	troubleLetters = "letters"
+)
+
+// troubles remembers what keeps a copy from its work, and logs each trouble once when it begins and once when it ends, however long it
+// lasts. It is safe for concurrent use.
+type troubles struct {
+	mu      sync.Mutex
+	present map[string]string // what was logged, by trouble
+}
+
+// begin notes a trouble. Only what a person has to change is logged again when its text changes.
+func (t *troubles) begin(ctx context.Context, logger *slog.Logger, trouble string, what string, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	text := what + ": " + err.Error()
+	t.mu.Lock()
+	before := t.present[trouble]
+	if t.present == nil {
+		t.present = make(map[string]string)
+	}
+	t.present[trouble] = text
+	t.mu.Unlock()
+	level := slog.LevelDebug
+	switch {
+	case errors.Is(err, inbox.ErrStreamUnfit) && before != text:
+		level = slog.LevelError
+	case before != "":
+	case errors.Is(err, inbox.ErrNoStream), errors.Is(err, errFormerCopies):
+		level = slog.LevelInfo
+	default:
+		level = slog.LevelWarn
+	}
+	logger.Log(ctx, level, what, "error", err)
+}
+
+// end notes that a trouble is over.
+func (t *troubles) end(ctx context.Context, logger *slog.Logger, trouble string) {
+	t.mu.Lock()
+	before := t.present[trouble]
+	delete(t.present, trouble)
+	t.mu.Unlock()
+	if before != "" {
+		logger.InfoContext(ctx, "it works again", "after", before)
+	}
+}
+
+// forget drops a trouble without a word.
+func (t *troubles) forget(trouble string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.present, trouble)
+}
+
+// text returns all present troubles.
+func (t *troubles) text() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.Join(slices.Sorted(maps.Values(t.present)), "; ")
+}
