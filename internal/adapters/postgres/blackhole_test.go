@@ -37,7 +37,7 @@ var drivenPorts = []reflect.Type{
 	reflect.TypeFor[ordering.UnitOfWork](), reflect.TypeFor[ordering.Keys](), reflect.TypeFor[ordering.Orders](),
 	reflect.TypeFor[ordering.ExpiredKeys](),
 	reflect.TypeFor[inbox.UnitOfWork](), reflect.TypeFor[inbox.Totals](), reflect.TypeFor[inbox.DeadLetters](),
-	reflect.TypeFor[inbox.LetterDesk](), reflect.TypeFor[inbox.Sweeper](),
+	reflect.TypeFor[inbox.DeadLetterAdmin](), reflect.TypeFor[inbox.Sweeper](),
 }
 
 // What a statement may take in these tests, and how much longer an answer may take on a busy machine.
@@ -170,17 +170,6 @@ func newTransactions(t *testing.T, address string) *transactions {
 			result <- postgres.NewUnitOfWork(db).Do(t.Context(), func(_ context.Context, tx ordering.Tx) error {
 				return hold(name, func(ctx context.Context) error { return call(ctx, tx) })
 			})
-		}()
-		<-ready
-	}
-	for name, call := range inboxCalls() {
-		result := make(chan error, 1)
-		all.results[name] = result
-		go func() {
-			_, err := postgres.NewInbox(db).Once(t.Context(), subscriber, entry(1), func(_ context.Context, tx inbox.Tx) error {
-				return hold(name, func(ctx context.Context) error { return call(ctx, tx) })
-			})
-			result <- err
 		}()
 		<-ready
 	}

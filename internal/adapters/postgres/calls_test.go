@@ -2,7 +2,6 @@ package postgres_test
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -131,42 +130,7 @@ func operatingCalls() map[string]dbCall {
 	}
 }
 
-func subscriberCalls() map[string]dbCall {
-	in := postgres.NewInbox
-	missing := outboxtest.NewMessage("a", 1).ID
-	return map[string]dbCall{
-		"inbox.UnitOfWork.Once": on(func(ctx context.Context, db *bun.DB) (bool, error) {
-			return in(db).Once(ctx, subscriber, entry(1), func(context.Context, inbox.Tx) error { return nil })
-		}),
-		"inbox.DeadLetters.Fail": on(func(ctx context.Context, db *bun.DB) (inbox.Letter, error) {
-			return in(db).Fail(ctx, subscriber, entry(1), inbox.Failure{Cause: errors.New("no"), Limit: 3})
-		}),
-		"inbox.DeadLetters.SetAside": on(func(ctx context.Context, db *bun.DB) (inbox.Letter, error) {
-			return in(db).SetAside(ctx, subscriber, entry(1))
-		}),
-		"inbox.DeadLetters.Reject": func(ctx context.Context, db *bun.DB) error {
-			return in(db).Reject(ctx, subscriber, outboxtest.NewMessage("a", 1), errors.New("no"))
-		},
-		"inbox.DeadLetters.Due": on(func(ctx context.Context, db *bun.DB) (bool, error) {
-			_, found, err := in(db).Due(ctx, subscriber, time.Minute)
-			return found, err
-		}),
-		"inbox.LetterDesk.Letters": on(func(ctx context.Context, db *bun.DB) ([]inbox.Letter, error) {
-			return in(db).Letters(ctx, subscriber, 1)
-		}),
-		"inbox.LetterDesk.Letter": on(func(ctx context.Context, db *bun.DB) (inbox.Letter, error) {
-			return in(db).Letter(ctx, subscriber, missing)
-		}),
-		"inbox.LetterDesk.Retry":    func(ctx context.Context, db *bun.DB) error { return in(db).Retry(ctx, subscriber, missing) },
-		"inbox.LetterDesk.RetryAll": on(func(ctx context.Context, db *bun.DB) (int, error) { return in(db).RetryAll(ctx, "nobody") }),
-		"inbox.LetterDesk.Discard":  func(ctx context.Context, db *bun.DB) error { return in(db).Discard(ctx, subscriber, missing) },
-		"inbox.LetterDesk.CountDead": on(func(ctx context.Context, db *bun.DB) (int, error) {
-			return in(db).CountDead(ctx, subscriber)
-		}),
-		"inbox.LetterDesk.Subscribers": on(func(ctx context.Context, db *bun.DB) ([]string, error) { return in(db).Subscribers(ctx) }),
-		"inbox.Sweeper.Sweep":          on(func(ctx context.Context, db *bun.DB) (int, error) { return in(db).Sweep(ctx, subscriber, time.Hour, 1) }),
-	}
-}
+func subscriberCalls() map[string]dbCall { return nil }
 
 // orderingCalls are the methods of the ports inside a transaction of orders.
 func orderingCalls() map[string]func(ctx context.Context, tx ordering.Tx) error {

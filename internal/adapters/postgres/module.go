@@ -21,8 +21,8 @@ type RelayOptions struct {
 	LeaseTTL time.Duration // the same for all instances
 }
 
-// Module provides the ports that Postgres serves. It expects Options, RelayOptions and a logger, and closes its pools on
-// stop. Nothing connects before the first statement.
+// Module provides the ports that Postgres serves. It expects Options, RelayOptions and a logger, takes InboxOptions, and closes its
+// pools on stop. Nothing connects before the first statement.
 var Module = fx.Module("postgres", fx.Provide(
 	provideDB,
 	fx.Annotate(provideLog, fx.As(fx.Self()), fx.As(new(ports.Log))),
@@ -34,8 +34,7 @@ var Module = fx.Module("postgres", fx.Provide(
 	fx.Annotate(provideInstanceHalts, fx.As(new(ports.InstanceHalts))),
 	fx.Annotate(NewUnitOfWork, fx.As(new(ordering.UnitOfWork))),
 	fx.Annotate(NewExpiredKeys, fx.As(new(ordering.ExpiredKeys))),
-	fx.Annotate(NewInbox,
-		fx.As(new(inbox.UnitOfWork)), fx.As(new(inbox.DeadLetters)), fx.As(new(inbox.LetterDesk)), fx.As(new(inbox.Sweeper))),
+	fx.Annotate(NewInbox, fx.ParamTags(``, `optional:"true"`), fx.As(new(inbox.Checkpoints)), fx.As(new(inbox.UnitOfWork))),
 ))
 
 func provideDB(lifecycle fx.Lifecycle, options Options) (*bun.DB, error) {

@@ -14,7 +14,6 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 	"github.com/assylzhan-a/outboxie/test/infra"
@@ -169,7 +168,6 @@ func mainPath(t *testing.T, db *bun.DB) {
 	require.WithinDuration(t, entry.RecordedAt, cursor.RecordedTo, time.Millisecond)
 	require.NoError(t, elector.Resign(ctx, term))
 
-	deadLetterPath(t, postgres.NewInbox(db), entry)
 	desk := postgres.NewDesk(db, relay, "STREAM")
 	_, err = desk.Status(ctx)
 	require.NoError(t, err)
@@ -178,38 +176,6 @@ func mainPath(t *testing.T, db *bun.DB) {
 	listed, err := desk.List(ctx, operating.Filter{Limit: 10})
 	require.NoError(t, err)
 	require.Len(t, listed, 1)
-}
-
-// deadLetterPath sets an event aside whose payload no text format prints as it is, and one that is retried and applied.
-func deadLetterPath(t *testing.T, in *postgres.Inbox, entry outbox.Entry) {
-	t.Helper()
-	ctx := t.Context()
-	odd := entry
-	odd.ID, odd.Payload = "7f2c2b4e-8f0f-4c3f-9d55-0a8f2d1e9c11", []byte("\x00\x7f\xff\\'{\"é\"}")
-	odd.Key.ID, odd.Position = "other", entry.Position+1
-	letter, err := in.Fail(ctx, "emails", odd, inbox.Failure{Cause: errors.New("it's \\ broken"), Limit: 1})
-	require.NoError(t, err)
-	require.Equal(t, inbox.Dead, letter.State)
-	require.Equal(t, odd.Payload, letter.Payload)
-	require.WithinDuration(t, entry.RecordedAt, letter.RecordedAt, time.Millisecond)
-	letters, err := in.Letters(ctx, "emails", 10)
-	require.NoError(t, err)
-	require.Len(t, letters, 1)
-	require.Equal(t, odd.Payload, letters[0].Payload)
-	require.Equal(t, "it's \\ broken", letters[0].Error)
-	require.NoError(t, in.Retry(ctx, "emails", odd.ID))
-	due, found, err := in.Due(ctx, "emails", time.Minute)
-	require.NoError(t, err)
-	require.True(t, found)
-	require.Equal(t, odd.Payload, due.Payload)
-	for _, event := range []outbox.Entry{entry, due.Entry} {
-		applied, err := in.Once(ctx, "emails", event, func(context.Context, inbox.Tx) error { return nil })
-		require.NoError(t, err)
-		require.True(t, applied)
-	}
-	names, err := in.Subscribers(ctx)
-	require.NoError(t, err)
-	require.Equal(t, []string{"emails"}, names)
 }
 
 // TestSettingsOfTheURL lets DATABASE_URL choose what the program does not depend on, and refuses the rest.

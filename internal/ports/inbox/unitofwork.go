@@ -30,7 +30,7 @@ const (
 type Outcome struct {
 	Checkpoint Checkpoint // of the lane, after the transaction
 	Results    []Result   // one for each event
-	Letters    []Letter   // what was set aside because it failed, in order
+	Letters    []Letter   // of the events that are SetAside, in order
 }
 
 // Judge decides about an event that failed when it was handled within a savepoint. attempts is how often it had failed before. It
@@ -66,7 +66,7 @@ type UnitOfWork interface {
 	//   - records the events in the inbox, which tells which of them were not dealt with before;
 	//   - makes dead letters of unreadable messages, and of events whose aggregate has pending letters;
 	//   - calls handler for the other new events, in order, each suspect one within a savepoint;
-	//   - writes what the handlers collected, and moves the checkpoint to batch.To.
+	//   - writes what the handlers collected, and moves the checkpoint to batch.To, which becomes a mark if MarkDue says so.
 	// An error means that nothing of it was kept, unless the connection broke during the commit: then nobody knows, and the
 	// checkpoint tells. It is an *EventError if the handler failed for an event that is not suspect, and a *CollectedError if
 	// what was collected cannot be written; a suspect event that fails is set aside as judge says. Both wrap ErrPermanent or a
