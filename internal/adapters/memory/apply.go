@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
@@ -16,11 +18,12 @@ type batch struct {
 	inbox.Batch
 	key     laneKey
 	lane    lane
-	moved   bool                    // early, as a mutant does it
-	pending map[outbox.Key]bool     // aggregates that have pending letters
-	own     map[string]letter       // letters that events of the batch have, by event
-	known   map[string]record       // what was recorded of the events before
-	dealt   map[string]inbox.Result // events of the batch that were met
+	moved   bool                // early, as a mutant does it
+	pending map[outbox.Key]bool // aggregates that have pending letters
+	failing map[string]bool     // events that have a failing letter
+	own     map[string]letter   // letters that events of the batch have, by event
+	known   map[string]record   // what was recorded of the events before
+	dealt   map[string]bool     // events of the batch that were met
 	outcome inbox.Outcome
 }
 
@@ -34,8 +37,8 @@ func (i *Inbox) Apply(
 	}
 	work := &batch{
 		effects: newEffects(s, subscriber, handler, judge), Batch: b, key: laneKey{subscriber, b.From.Lane},
-		pending: make(map[outbox.Key]bool), own: make(map[string]letter), known: make(map[string]record),
-		dealt: make(map[string]inbox.Result),
+		pending: make(map[outbox.Key]bool), failing: make(map[string]bool), own: make(map[string]letter), known: make(map[string]record),
+		dealt: make(map[string]bool),
 	}
 	defer work.close()
 	for _, step := range []func(context.Context) error{
@@ -56,20 +59,24 @@ func (b *batch) take(ctx context.Context) error {
 		}
 		b.outcome.Checkpoint = b.lane.moved(b.To).Checkpoint
 		if b.moved = b.inbox.mutants.moveEarly; b.moved {
-			b.inbox.move(b.key, b.lane.moved(b.To))
+			b.inbox.move(b.key, b.lane.Place, b.lane.moved(b.To))
 		}
 		return nil
 	})
 }
 
-// readLetters reads which aggregates have pending letters, and the letters of the batch's own events.
+// readLetters reads which aggregates have pending letters.
 func (b *batch) readLetters(ctx context.Context) error {
 	if len(b.Events) == 0 {
 		return nil
 	}
 	return b.do(ctx, "read letters", func() error {
 		for key, l := range b.inbox.letters {
-			if key.subscriber == b.subscriber && l.pending() && l.Readable() && !b.inbox.mutants.holdNothing {
+			switch {
+			case key.subscriber != b.subscriber:
+			case l.State == inbox.Failing:
+				b.failing[key.id] = true
+			case l.pending() && l.Readable() && !b.inbox.mutants.holdNothing:
 				b.pending[l.Key] = true
 			}
 		}
@@ -77,13 +84,21 @@ func (b *batch) readLetters(ctx context.Context) error {
 	})
 }
 
-// record takes the rows of the events in the inbox, and reads those that were there, and the events' own letters.
+// record takes the rows of the events in the inbox, and reads those that were there, and the events' own letters. Letters are locked
+// before records.
 func (b *batch) record(ctx context.Context) error {
 	if len(b.Events) == 0 {
 		return nil
 	}
 	for _, event := range b.Events {
-		if event.Unreadable == nil {
+		if b.failing[event.ID] {
+			if err := b.lock(ctx, letterKey{b.subscriber, event.ID}); err != nil {
+				return err
+			}
+		}
+	}
+	for _, event := range b.Events {
+		if unreadable(event) == nil {
 			if err := b.lock(ctx, recordKey{b.subscriber, event.ID}); err != nil {
 				return err
 			}
@@ -104,48 +119,59 @@ func (b *batch) record(ctx context.Context) error {
 }
 
 // handleAll deals with the events, in order.
-func (b *batch) handleAll(ctx context.Context) error {
+func (b *batch) handleAll(ctx context.Context) (err error) {
 	for n, event := range b.Events {
-		result, met := b.dealt[event.ID]
-		switch {
-		case !met:
-			var err error
-			if result, err = b.deal(ctx, n, event); err != nil {
-				return err
-			}
-		case result == inbox.Applied:
-			result = inbox.Duplicate
+		result := inbox.Duplicate
+		if b.dealt[event.ID] {
+			b.meet(event)
+		} else if result, err = b.deal(ctx, n, event); err != nil {
+			return err
 		}
-		b.dealt[event.ID] = result
+		b.dealt[event.ID] = true
 		b.outcome.Results = append(b.outcome.Results, result)
 	}
 	return nil
 }
 
-// deal decides about one event.
+// deal decides about one event. An event that was neither applied nor has a letter takes effect, although it was recorded.
 func (b *batch) deal(ctx context.Context, n int, event inbox.Event) (inbox.Result, error) {
 	own, has := b.own[event.ID]
 	known, recorded := b.known[event.ID]
-	switch {
-	case has && own.State != inbox.Failing || recorded:
-		return b.again(event, own, has, known), nil
-	case event.Unreadable != nil:
-		b.aside(newLetter(event, inbox.Failure{Cause: event.Unreadable, Permanent: true}), event.Sequence)
+	if own.State == inbox.Failing {
+		has = false
+	}
+	switch reason := unreadable(event); {
+	case reason != nil && has, recorded && (known.applied || has):
+		b.meet(event)
+		return inbox.Duplicate, nil
+	case reason != nil:
+		event.Key, event.Version, event.Type = outbox.Key{}, 0, ""
+		event.Entry = outbox.Entry{Message: event.Message}
+		b.aside(newLetter(event, inbox.Failure{Cause: reason, Permanent: true}))
 		return inbox.SetAside, nil
 	case b.pending[event.Key]:
 		b.put(event, false)
-		b.keep(heldLetter(event))
+		if !has {
+			b.keep(heldLetter(event))
+		}
 		return inbox.Held, nil
 	case event.Suspect:
 		return b.suspect(ctx, event, own)
 	}
-	b.drop(own)
 	b.put(event, true)
 	return inbox.Applied, b.apply(ctx, n, event.Entry)
 }
 
-// again deals with an event that was dealt with before, or has a letter. It notes where the event was met.
-func (b *batch) again(event inbox.Event, own letter, has bool, known record) inbox.Result {
+// unreadable returns why the inbox cannot have the event, or nil.
+func unreadable(event inbox.Event) error {
+	if event.Unreadable == nil && uuid.Validate(event.ID) != nil {
+		return inbox.ErrUnreadable.With("its id %.64q is not a UUID", event.ID)
+	}
+	return event.Unreadable
+}
+
+// meet notes where an event was met that was dealt with before.
+func (b *batch) meet(event inbox.Event) {
 	key := recordKey{b.subscriber, event.ID}
 	b.change(func() {
 		if row, found := b.inbox.records[key]; found {
@@ -157,27 +183,19 @@ func (b *batch) again(event inbox.Event, own letter, has bool, known record) inb
 			b.inbox.letters[letterKey(key)] = l
 		}
 	})
-	switch {
-	case known.applied || !has || !own.pending():
-		return inbox.Duplicate
-	case own.Error != "":
-		return inbox.SetAside
-	}
-	return inbox.Held
 }
 
 // suspect handles an event within a savepoint, and sets it aside if it fails.
 func (b *batch) suspect(ctx context.Context, event inbox.Event, own letter) (inbox.Result, error) {
-	before := own
-	if own.ID == "" {
-		before = newLetterOf(event)
+	before := newLetterOf(event)
+	if own.State == inbox.Failing {
+		before.Attempts, before.FirstFailedAt = own.Attempts, own.FirstFailedAt
 	}
 	failed, err := b.attempt(ctx, before)
 	if err != nil {
 		return 0, err
 	}
 	if failed == nil {
-		b.drop(own)
 		b.put(event, true)
 		return inbox.Applied, nil
 	}
@@ -186,20 +204,22 @@ func (b *batch) suspect(ctx context.Context, event inbox.Event, own letter) (inb
 		return inbox.SetAside, b.apart(ctx, *failed)
 	}
 	b.put(event, false)
-	b.aside(*failed, event.Sequence)
+	b.aside(*failed)
 	return inbox.SetAside, nil
 }
 
-// put writes the event's row in the inbox.
+// put writes the event's row in the inbox. The failing letter of an event that is applied ends.
 func (b *batch) put(event inbox.Event, applied bool) {
 	b.change(func() {
 		b.inbox.records[recordKey{b.subscriber, event.ID}] = record{applied: applied, at: time.Now(), sequence: event.Sequence}
+		if applied {
+			delete(b.inbox.letters, letterKey{b.subscriber, event.ID})
+		}
 	})
 }
 
 // aside keeps the letter of an event that failed.
-func (b *batch) aside(l letter, sequence uint64) {
-	l.sequence = sequence
+func (b *batch) aside(l letter) {
 	b.keep(l)
 	b.outcome.Letters = append(b.outcome.Letters, l.Letter)
 }
@@ -207,13 +227,6 @@ func (b *batch) aside(l letter, sequence uint64) {
 // keep writes a letter.
 func (b *batch) keep(l letter) {
 	b.change(func() { b.inbox.letters[letterKey{b.subscriber, l.ID}] = l })
-}
-
-// drop ends the letter of an event, if it has one.
-func (b *batch) drop(own letter) {
-	if own.ID != "" {
-		b.change(func() { delete(b.inbox.letters, letterKey{b.subscriber, own.ID}) })
-	}
 }
 
 // apart commits a letter at once, as a mutant does it.
@@ -229,7 +242,7 @@ func (b *batch) apart(ctx context.Context, l letter) error {
 func (b *batch) move(ctx context.Context) error {
 	return b.do(ctx, "move", func() error {
 		if !b.moved {
-			b.change(func() { b.inbox.move(b.key, b.lane.moved(b.To)) })
+			b.change(func() { b.inbox.move(b.key, b.lane.Place, b.lane.moved(b.To)) })
 		}
 		return nil
 	})

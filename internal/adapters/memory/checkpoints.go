@@ -116,8 +116,7 @@ func (i *Inbox) once(ctx context.Context, step string, statement func(s *session
 		return err
 	}
 	defer s.close()
-	err = s.do(ctx, step, func() error { return statement(s) })
-	return err
+	return s.do(ctx, step, func() error { return statement(s) })
 }
 
 // Rewind waits for nobody.
@@ -182,16 +181,11 @@ func (l lane) moved(to inbox.Place) lane {
 	return l
 }
 
-// move puts a lane at its new place, and keeps a mark there if the last one is far away.
-func (i *Inbox) move(key laneKey, moved lane) {
+// move puts a lane at its new place, and keeps a mark there if one is due, as inbox.MarkDue says it for the ordinary distance.
+func (i *Inbox) move(key laneKey, from inbox.Place, moved lane) {
 	i.lanes[key] = moved
-	marks := i.marks[key]
-	last := uint64(0)
-	if len(marks) > 0 {
-		last = marks[len(marks)-1].Sequence
-	}
-	if moved.Sequence >= last+i.MarkEvery {
-		marks = append(marks, moved.Place)
+	if moved.Sequence/i.MarkEvery > from.Sequence/i.MarkEvery && !moved.StoredAt.IsZero() {
+		marks := append(i.marks[key], moved.Place)
 		i.marks[key] = marks[max(0, len(marks)-inbox.MarksKept):]
 	}
 }

@@ -17,7 +17,7 @@ type Inbox struct {
 	Pause func(ctx context.Context, step string)
 	// IdleTimeout is how long a transaction may take between two statements. Then the database ends it. 0: as long as it likes.
 	IdleTimeout time.Duration
-	// MarkEvery is how many messages there are between two marks of a lane, at least.
+	// MarkEvery takes the place of inbox.MarkEvery, so that a test with few messages has marks.
 	MarkEvery uint64
 
 	log     *Log // of the same database; nil: it has none
