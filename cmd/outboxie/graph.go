@@ -258,11 +258,11 @@ func (s subscriberParts) run(id string, ids int) error {
 	if err := observed(s.Lifecycle)(telemetry.ObserveDeadLetters(s.Meters, id, s.Admin.CountDead)); err != nil {
 		return err
 	}
-	work := telemetry.TraceInbox(s.Traces, id, telemetry.InboxPorts{Work: s.Work, Letters: s.Letters})
+	work := telemetry.TraceInbox(s.Traces, id, s.Config.Stream.Name, telemetry.InboxPorts{Work: s.Work, Letters: s.Letters})
 	work = telemetry.MeasureInbox(s.Meters, id, s.Config.Stream.Name, work)
 	c := s.Config.Subscriber
 	subscriber := subscribing.New(id, s.Config.InstanceID, subscribing.Ports{
-		Stream: reader, Checkpoints: telemetry.MeasureCheckpoints(s.Meters, s.Checkpoints), Work: work.Work, Letters: work.Letters, Sweeper: s.Sweeper,
+		Stream: reader, Checkpoints: telemetry.MeasureCheckpoints(s.Meters, id, s.Checkpoints), Work: work.Work, Letters: work.Letters, Sweeper: s.Sweeper,
 		Handler: telemetry.TraceHandler(subscribing.NewTotals(id, s.Decoder, s.Logger)),
 	}, subscribing.Options{
 		Lanes: c.Lanes, BatchTime: c.BatchTime, ReadAhead: c.ReadAhead, MaxAttempts: c.MaxAttempts, Retention: c.InboxRetention,

@@ -140,9 +140,9 @@ func Default() Config {
 		Subscriber: Subscriber{
 			MaxAttempts: 10, Lanes: 1, BatchTime: 100 * time.Millisecond, IdleTimeout: 5 * time.Second, ReadAhead: 16 << 20,
 		},
-		Jaeger:     Jaeger{URL: "http://localhost:16686"},
-		Log:        Log{Level: slog.LevelInfo, Format: Text},
-		Dev:        Dev{DataDir: ".outboxie", Subscribers: 1},
+		Jaeger: Jaeger{URL: "http://localhost:16686"},
+		Log:    Log{Level: slog.LevelInfo, Format: Text},
+		Dev:    Dev{DataDir: ".outboxie", Subscribers: 1},
 	}
 }
 

@@ -122,7 +122,7 @@ const CountedAtMost = 10_000
 // Lag is how far one subscriber is behind.
 type Lag struct {
 	Subscriber string
-	Events     int64         // in the stream that it has not acknowledged
+	Events     int64         // in the stream that it has not dealt with
 	Oldest     time.Duration // since the first of them was stored
 }
 
@@ -138,6 +138,14 @@ type SubscriberPlace struct {
 	Stream     string // identity of the stream that Sequence is in: when it was created
 	Sequence   uint64 // every event up to here was dealt with, of all lanes that are in this stream
 	Lanes      int
+}
+
+// StreamLags measures subscribers against the stream.
+type StreamLags interface {
+	// Behind returns the lag of each subscriber that stands at a place. It returns nothing when there is no stream.
+	Behind(ctx context.Context, places []SubscriberPlace) ([]Lag, error)
+	// Lags returns the lag of each subscriber for which the broker keeps a place, as programs of before had it.
+	Lags(ctx context.Context) ([]Lag, error)
 }
 
 // Leader is who holds the lease.

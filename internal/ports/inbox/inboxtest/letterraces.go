@@ -139,8 +139,12 @@ var pairedCalls = []struct {
 	name string
 	call func(ctx context.Context, p pairing) error
 }{
-	{"Discard(e1)", func(ctx context.Context, p pairing) error { return p.Letters.Discard(ctx, p.subscriber, p.events[0].ID) }},
-	{"Discard(e2)", func(ctx context.Context, p pairing) error { return p.Letters.Discard(ctx, p.subscriber, p.events[1].ID) }},
+	{"Discard(e1)", func(ctx context.Context, p pairing) error {
+		return p.Letters.Discard(ctx, p.subscriber, p.events[0].ID)
+	}},
+	{"Discard(e2)", func(ctx context.Context, p pairing) error {
+		return p.Letters.Discard(ctx, p.subscriber, p.events[1].ID)
+	}},
 	{"Retry(e1)", func(ctx context.Context, p pairing) error { return p.Letters.Retry(ctx, p.subscriber, p.events[0].ID) }},
 	{"Retry(e2)", func(ctx context.Context, p pairing) error { return p.Letters.Retry(ctx, p.subscriber, p.events[1].ID) }},
 	{"RetryAll", func(ctx context.Context, p pairing) error {
