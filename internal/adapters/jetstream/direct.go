@@ -90,7 +90,8 @@ func (d direct) read(ctx context.Context, request getRequest) (messages []stored
 		if err != nil {
 			return nil, 0, err
 		}
-		message, last, known := d.judge(answer)
+		message, last, known := d.judge(answer.Header, answer.Size()-len(answer.Subject)-len(answer.Reply)-len(answer.Data))
+		message.data = answer.Data
 		switch {
 		case !known && doubtful == maxDoubtful:
 			return messages, 0, nil
@@ -131,12 +132,12 @@ func (d direct) lost(previous, next uint64) error {
 	return ErrUnavailable.With("what came of stream %s after sequence %d and before %d is not all that was sent", d.stream, previous, next)
 }
 
-// judge returns the message that an answer holds, and the sequence of the one before it in the answer. Sequence 0 means that the
-// answer is a status. It returns false for a doubtful message.
-func (d direct) judge(answer *nats.Msg) (message stored, previous uint64, known bool) {
-	const statusLine = len(headerStatus) + len("Description") + len(": \n: \n") // what they take in the first line is less
-	left := answer.Size() - len(answer.Subject) - len(answer.Reply) - len(answer.Data) - len("NATS/1.0\n")
-	for name, values := range answer.Header {
+// judge returns what headers that took size bytes say about a message, and the sequence of the one before it in the answer. Sequence 0
+// means that the answer is a status. It returns false for a doubtful message.
+func (d direct) judge(header nats.Header, size int) (message stored, previous uint64, known bool) {
+	const statusLine = len(headerStatus) + len("Description") + len(":\n:\n") // a status in the first line takes less than as headers
+	left := size - len("NATS/1.0\n")
+	for name, values := range header {
 		for _, value := range values {
 			left -= len(name) + len(":") + len(value) + len("\n")
 		}
@@ -144,21 +145,18 @@ func (d direct) judge(answer *nats.Msg) (message stored, previous uint64, known 
 	if left+statusLine >= d.hidden {
 		return stored{}, 0, false
 	}
-	sequences := answer.Header[headerSequence]
+	sequences := header[headerSequence]
 	if len(sequences) == 0 {
-		return stored{}, 0, len(answer.Header[headerStatus]) > 0
+		return stored{}, 0, len(header[headerStatus]) > 0
 	}
 	sequence, err := strconv.ParseUint(sequences[len(sequences)-1], 10, 64)
-	at, undated := time.Parse(time.RFC3339Nano, added(answer.Header, headerStored))
-	previous, unlinked := strconv.ParseUint(added(answer.Header, headerLastSequence), 10, 64)
-	subject := added(answer.Header, headerMessageOn)
-	if err != nil || undated != nil || unlinked != nil || sequence == 0 || subject == "" || added(answer.Header, headerStream) != d.stream {
+	at, undated := time.Parse(time.RFC3339Nano, added(header, headerStored))
+	previous, unlinked := strconv.ParseUint(added(header, headerLastSequence), 10, 64)
+	subject := added(header, headerMessageOn)
+	if err != nil || undated != nil || unlinked != nil || sequence == 0 || subject == "" || added(header, headerStream) != d.stream {
 		return stored{}, 0, false // for example, the first of the server's headers was taken for the end of a stored one
 	}
-	message = stored{
-		Place: inbox.Place{Sequence: sequence, StoredAt: at}, subject: subject, header: answer.Header, added: true, data: answer.Data,
-	}
-	return message, previous, true
+	return stored{Place: inbox.Place{Sequence: sequence, StoredAt: at}, subject: subject, header: header, added: true}, previous, true
 }
 
 // added returns the value of a header that the server added.
@@ -257,11 +255,14 @@ type answers struct {
 	heard        bool
 }
 
-// ask sends a request that has at most so many answers.
+// ask sends a request that has at most so many answers. A request without a body is nil.
 func (d direct) ask(api string, request any, most int) (*answers, error) {
-	body, err := json.Marshal(request)
-	if err != nil {
-		return nil, err
+	var body []byte
+	var err error
+	if request != nil {
+		if body, err = json.Marshal(request); err != nil {
+			return nil, err
+		}
 	}
 	a := &answers{direct: d, api: api, received: make(chan *nats.Msg, most)}
 	if a.subscription, err = d.nc.ChanSubscribe(d.nc.NewInbox(), a.received); err != nil {

@@ -10,7 +10,7 @@ var _ operating.SubscriberPlaces = (*Desk)(nil)
 
 // Places is one statement.
 func (d *Desk) Places(ctx context.Context) (places []operating.SubscriberPlace, err error) {
-	rows, err := d.db.QueryContext(ctx, `SELECT DISTINCT ON (subscriber) subscriber, stream, sequence, lanes
+	rows, err := d.db.QueryContext(ctx, `SELECT DISTINCT ON (subscriber COLLATE "C") subscriber, stream, sequence, lanes
 		FROM subscriber_lanes ORDER BY subscriber COLLATE "C", sequence, lane`)
 	if err != nil {
 		return nil, classify(ctx, err)
