@@ -3,6 +3,7 @@ package jetstream_test
 import (
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/embedded"
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
@@ -177,4 +179,56 @@ func TestDenied(t *testing.T) {
 	}
 	require.LessOrEqual(t, mute.Stats().OutMsgs-before, uint64(30+2), "the bell rests while it is denied")
 	require.Equal(t, 1, denials.lines("outboxie.ORDERS.stored"))
+}
+
+// TestRestoredStream puts an old copy of the stream back, and lets it grow again with something else. What was lost and what came
+// instead have the same sequences, and other stored times. What remained has the same. The stream's identity stays, so only the
+// stored times tell.
+func TestRestoredStream(t *testing.T) {
+	store, old := filepath.Join(t.TempDir(), "nats"), filepath.Join(t.TempDir(), "copy")
+	server := infra.NATS(t, func(o *embedded.NATSOptions) { o.StoreDir = store })
+	b := &broker{t: t, server: server}
+	t.Cleanup(func() {
+		for _, nc := range b.conns {
+			nc.Close()
+		}
+	})
+	r := &reading{broker: b, publisher: b.opened()}
+	reader := b.reader(t)
+	restart := func(while func()) {
+		t.Helper()
+		server.Stop()
+		while()
+		server.Start()
+		b.settled(t)
+		_, err := r.publisher.Open(t.Context(), 0)
+		require.NoError(t, err)
+	}
+	read := func() (inbox.StreamState, []inbox.Message) {
+		t.Helper()
+		state, err := reader.State(t.Context())
+		require.NoError(t, err)
+		messages, err := reader.Read(t.Context(), 1, everything)
+		require.NoError(t, err)
+		return state, messages
+	}
+	r.Append(t, outboxtest.NewEntries(0, 3)...)
+	restart(func() { require.NoError(t, os.CopyFS(old, os.DirFS(store))) })
+	r.Append(t, outboxtest.NewEntries(3, 2)...)
+	state, before := read()
+	restart(func() {
+		require.NoError(t, os.RemoveAll(store))
+		require.NoError(t, os.CopyFS(store, os.DirFS(old)))
+	})
+	shorter, kept := read()
+	require.Equal(t, inbox.StreamState{Created: state.Created, First: 1, Last: 3}, shorter)
+	require.Equal(t, before[:3], kept)
+	r.tail = 3
+	r.Append(t, outboxtest.NewEntries(3, 2)...)
+	again, after := read()
+	require.Equal(t, state, again)
+	require.Equal(t, before[:3], after[:3])
+	for i := 3; i < 5; i++ {
+		require.False(t, before[i].StoredAt.Equal(after[i].StoredAt))
+	}
 }
