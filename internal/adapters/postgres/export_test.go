@@ -84,3 +84,9 @@ const (
 
 // KeysOf returns the idempotency keys of a transaction.
 func KeysOf(tx bun.Tx) ordering.Keys { return &keys{tx: tx, abandonedAfter: abandonedAfter} }
+
+// What a lane asks about letters.
+const (
+	TakeStatement     = takeStatement
+	FindHeldStatement = findHeldStatement
+)

@@ -76,6 +76,11 @@ type application struct {
 	held     map[outbox.Key]bool // aggregates that have pending letters
 	results  []inbox.Result
 	letters  []inbox.Letter
+
+	met struct { // what was recorded before
+		ids       []string
+		sequences []int64
+	}
 }
 
 func (a *application) run(ctx context.Context, idleTimeout time.Duration) error {
@@ -85,7 +90,9 @@ func (a *application) run(ctx context.Context, idleTimeout time.Duration) error 
 	if err := a.take(ctx, idleTimeout); err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context) error{a.lockFailing, a.record, a.findHeld, a.handle, a.keepHeld, a.reopen, a.endFailing, a.mark} {
+	for _, step := range []func(context.Context) error{
+		a.lockFailing, a.record, a.findHeld, a.handle, a.keepHeld, a.reopen, a.endFailing, a.meet, a.mark,
+	} {
 		if err := step(ctx); err != nil {
 			return err
 		}

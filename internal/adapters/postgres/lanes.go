@@ -31,15 +31,16 @@ func (i *Inbox) Begin(ctx context.Context, subscriber string, lanes int, stream 
 }
 
 // lookStatement returns a row for each lane, or one row without a lane. It also deletes announcements that are a minute old, but none
-// that another copy renews or deletes at the same moment: copies that wait for each other could deadlock.
+// that another copy renews or deletes at the same moment. It locks its own announcement first, and waits for no other one, so that copies
+// do not wait for each other.
 var lookStatement = `
 WITH announced AS (
 	INSERT INTO subscriber_copies (subscriber, instance, seen_at) VALUES (?0, ?1, clock_timestamp())
-	ON CONFLICT (subscriber, instance) DO UPDATE SET seen_at = excluded.seen_at
+	ON CONFLICT (subscriber, instance) DO UPDATE SET seen_at = excluded.seen_at RETURNING instance
 ), gone AS (
 	DELETE FROM subscriber_copies WHERE (subscriber, instance) IN (
 		SELECT subscriber, instance FROM subscriber_copies
-		WHERE seen_at < clock_timestamp() - interval '1 minute' AND (subscriber, instance) <> (?0, ?1)
+		WHERE EXISTS (SELECT FROM announced) AND seen_at < clock_timestamp() - interval '1 minute' AND (subscriber, instance) <> (?0, ?1)
 		FOR UPDATE SKIP LOCKED)
 )
 SELECT others.names, l.lane, l.lanes, l.stream, l.sequence, l.stored_ns, l.revision,

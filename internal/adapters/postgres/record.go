@@ -116,29 +116,33 @@ UPDATE inbox AS i SET sequence = k.sequence FROM unnest(?1::text[], ?2::bigint[]
 WHERE i.subscriber = ?0 AND i.event_id = k.id::uuid AND i.sequence IS DISTINCT FROM k.sequence`
 )
 
-// recognize looks at the events that were recorded before. It notes where they were met, and which of them are orphaned. No program
-// leaves an orphan by itself: an operator does who deletes a letter with SQL so that its event comes again, and programs of before did
-// when they swept a discarded letter whose id has capital letters. Such an event takes effect now.
+// recognize finds the orphaned among the events that were recorded before. No program leaves an orphan by itself: an operator does who
+// deletes a letter with SQL so that its event comes again, and programs of before did when they swept a discarded letter whose id has
+// capital letters. Such an event takes effect now.
 func (a *application) recognize(ctx context.Context, r recordRows) error {
-	var ids, letters []string
-	var sequences []int64
+	var letters []string
 	for at, index := range r.index {
 		if !a.fresh[index] {
-			ids, letters, sequences = append(ids, r.ids[at]), append(letters, r.letters[at]), append(sequences, r.sequences[at])
+			letters = append(letters, r.letters[at])
+			a.met.ids, a.met.sequences = append(a.met.ids, r.ids[at]), append(a.met.sequences, r.sequences[at])
 		}
 	}
-	orphans, err := a.orphans(ctx, ids, letters)
-	if err != nil {
+	orphans, err := a.orphans(ctx, a.met.ids, letters)
+	if err != nil || len(orphans) == 0 {
 		return err
 	}
-	if len(orphans) > 0 {
-		resumed, err := a.ids(ctx, resumeStatement, a.subscriber, pgdialect.Array(orphans))
-		if err != nil {
-			return err
-		}
-		a.refresh(r, resumed)
+	resumed, err := a.ids(ctx, resumeStatement, a.subscriber, pgdialect.Array(orphans))
+	a.refresh(r, resumed)
+	return err
+}
+
+// meet notes where the events were met that were recorded before. It comes after the effects: redeliveries, too, change rows of totals
+// before they change rows that the inbox has already, and so neither waits for the other.
+func (a *application) meet(ctx context.Context) error {
+	if len(a.met.ids) == 0 {
+		return nil
 	}
-	return a.exec(ctx, metStatement, a.subscriber, pgdialect.Array(ids), pgdialect.Array(sequences))
+	return a.exec(ctx, metStatement, a.subscriber, pgdialect.Array(a.met.ids), pgdialect.Array(a.met.sequences))
 }
 
 // orphans returns those of the events that were neither applied nor have a letter, as one snapshot shows them: a letter ends together

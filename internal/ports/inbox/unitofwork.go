@@ -44,7 +44,9 @@ type EventError struct {
 }
 
 // Error names the event by its place in the batch.
-func (e *EventError) Error() string { return fmt.Sprintf("event %d of the batch: %v", e.Index+1, e.Err) }
+func (e *EventError) Error() string {
+	return fmt.Sprintf("event %d of the batch: %v", e.Index+1, e.Err)
+}
 
 // Unwrap returns the handler's error.
 func (e *EventError) Unwrap() error { return e.Err }
@@ -70,7 +72,8 @@ type UnitOfWork interface {
 	// An error means that nothing of it was kept, unless the connection broke during the commit: then nobody knows, and the
 	// checkpoint tells. It is an *EventError if the handler failed for an event that is not suspect, and a *CollectedError if
 	// what was collected cannot be written; a suspect event that fails is set aside as judge says. Both wrap ErrPermanent or a
-	// fault.Unavailable where that is known. The context of handler ends with ctx.
+	// fault.Unavailable where that is known. The context of handler ends with ctx. When ctx ends or the connection breaks, the lane
+	// may stay taken for a moment after Apply has returned.
 	//
 	// Postgres ends the transaction, and frees the lane, when its copy sends nothing for the idle timeout.
 	Apply(ctx context.Context, subscriber string, batch Batch, handler Handler, judge Judge) (Outcome, error)

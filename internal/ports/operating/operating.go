@@ -126,6 +126,20 @@ type Lag struct {
 	Oldest     time.Duration // since the first of them was stored
 }
 
+// SubscriberPlaces tells how far subscribers have come, as far as they keep their checkpoints in this database.
+type SubscriberPlaces interface {
+	// Places returns the place of the slowest lane of each subscriber, in order of the names. It reads a row for each lane.
+	Places(ctx context.Context) ([]SubscriberPlace, error)
+}
+
+// SubscriberPlace is how far a subscriber has come.
+type SubscriberPlace struct {
+	Subscriber string
+	Stream     string // identity of the stream that Sequence is in: when it was created
+	Sequence   uint64 // every event up to here was dealt with, of all lanes that are in this stream
+	Lanes      int
+}
+
 // Leader is who holds the lease.
 type Leader struct {
 	Holder string

@@ -180,6 +180,18 @@ func (l *lane) move(t *testing.T, to inbox.Place) {
 	l.at = outcome.Checkpoint
 }
 
+// awaitFree waits until a transaction whose context has ended, or whose connection broke, has let go of the lane.
+func (l *lane) awaitFree(t *testing.T) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		outcome, err := l.UnitOfWork.Apply(t.Context(), l.subscriber, inbox.Batch{From: l.at, To: l.at.Place}, l, giveUp)
+		if err == nil {
+			l.at = outcome.Checkpoint
+		}
+		return err == nil
+	}, patience, time.Millisecond)
+}
+
 // rewind moves the lane back.
 func (l *lane) rewind(t *testing.T, to inbox.Place) {
 	t.Helper()

@@ -182,6 +182,7 @@ func (l *lane) requireNothingKept(t *testing.T, events ...inbox.Event) {
 		_, err := l.Letters.Letter(t.Context(), l.subscriber, event.ID)
 		require.ErrorIs(t, err, inbox.ErrNoLetter)
 	}
+	l.awaitFree(t)
 	clear(l.failing)
 	l.meanwhile, l.handled = nil, nil
 	require.Equal(t, repeat(inbox.Applied, len(events)), l.results(t, events...))
@@ -291,6 +292,7 @@ func applyEndedDuring(t *testing.T, l *lane) {
 				_, err := l.try(ctx, batch...)
 				require.ErrorIs(t, err, context.Canceled)
 				end()
+				l.awaitFree(t)
 			}
 		}
 	}
@@ -308,6 +310,7 @@ func applyOutage(t *testing.T, l *lane) {
 			require.False(t, inbox.Permanent(err))
 		}
 		l.Reconnect(t)
+		l.awaitFree(t)
 	}
 	l.requireNothingKept(t, events...)
 }
