@@ -169,9 +169,8 @@ func TestStatementsOfABatch(t *testing.T) {
 			events = append(events, eventOf(at.Sequence+i+1, "a"))
 		}
 		sent := &statements{}
-		h.db.AddQueryHook(sent)
-		outcome, err := in.Apply(t.Context(), emails, batchOf(at, events...), add, thrice)
-		h.db.ResetQueryHooks()
+		hooked := postgres.NewInbox(h.db.WithQueryHook(sent), postgres.InboxOptions{})
+		outcome, err := hooked.Apply(t.Context(), emails, batchOf(at, events...), add, thrice)
 		require.NoError(t, err)
 		at = outcome.Checkpoint
 		require.Equal(t, []string{"BEGIN", "UPDATE", "INSERT", "INSERT", "COMMIT"}, verbs(sent.queries))
