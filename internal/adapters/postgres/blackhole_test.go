@@ -34,7 +34,7 @@ var drivenPorts = []reflect.Type{
 	reflect.TypeFor[ports.Log](), reflect.TypeFor[ports.CursorStore](), reflect.TypeFor[ports.Parking](),
 	reflect.TypeFor[ports.Attendant](), reflect.TypeFor[ports.Retention](), reflect.TypeFor[ports.Elector](),
 	reflect.TypeFor[ports.Appender](), reflect.TypeFor[ports.InstanceHalts](),
-	reflect.TypeFor[operating.Desk](), reflect.TypeFor[operating.Bench](),
+	reflect.TypeFor[operating.Desk](), reflect.TypeFor[operating.Bench](), reflect.TypeFor[operating.SubscriberPlaces](),
 	reflect.TypeFor[ordering.UnitOfWork](), reflect.TypeFor[ordering.Keys](), reflect.TypeFor[ordering.Orders](),
 	reflect.TypeFor[ordering.ExpiredKeys](),
 	reflect.TypeFor[inbox.Checkpoints](), reflect.TypeFor[inbox.UnitOfWork](), reflect.TypeFor[inbox.Totals](), reflect.TypeFor[inbox.DeadLetters](),

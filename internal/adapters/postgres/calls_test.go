@@ -106,6 +106,9 @@ func operatingCalls() map[string]dbCall {
 		"operating.Desk.List": on(func(ctx context.Context, db *bun.DB) ([]operating.Listed, error) {
 			return desk(db).List(ctx, operating.Filter{Limit: 1})
 		}),
+		"operating.SubscriberPlaces.Places": on(func(ctx context.Context, db *bun.DB) ([]operating.SubscriberPlace, error) {
+			return desk(db).Places(ctx)
+		}),
 		"operating.Bench.Cursor":   on(func(ctx context.Context, db *bun.DB) (outbox.Cursor, error) { return desk(db).Cursor(ctx) }),
 		"operating.Bench.Disorder": on(func(ctx context.Context, db *bun.DB) (operating.Disorder, error) { return desk(db).Disorder(ctx) }),
 		"operating.Bench.Realign": on(func(ctx context.Context, db *bun.DB) (int64, error) {
