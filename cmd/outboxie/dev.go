@@ -76,8 +76,8 @@ func devGraph(c config.Config, logger *slog.Logger) fx.Option {
 	}
 	return fx.Options(
 		foundation(c, serviceName, logger), serving(c), subscribers(ids...), administering(),
-		fx.Decorate(func(checks []httpapi.Check, desk inbox.LetterDesk, sources *sources) []httpapi.Check {
-			return append(append(checks, sources.check()), letterChecks(desk, ids...)...)
+		fx.Decorate(func(checks []httpapi.Check, admin inbox.DeadLetterAdmin, running *running) []httpapi.Check {
+			return append(append(checks, running.check()), letterChecks(admin, ids...)...)
 		}),
 	)
 }

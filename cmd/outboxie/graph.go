@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -77,6 +79,7 @@ func foundation(c config.Config, service string, logger *slog.Logger) fx.Option 
 				URL: string(c.Database.URL), MaxOpenConns: c.Database.MaxConns, ApplicationName: c.InstanceID, TracerProvider: tp,
 			}
 		}),
+		fx.Supply(postgres.InboxOptions{IdleTimeout: c.Subscriber.IdleTimeout}),
 		telemetry.Module, postgres.Module, jetstream.Module, codec.Module, httpapi.Module,
 		fx.Invoke(observeConnections),
 	)
@@ -115,11 +118,11 @@ func administering() fx.Option {
 	)
 }
 
-// subscribers is the graph of one loop for each id.
+// subscribers is the graph of one subscriber for each id.
 func subscribers(ids ...string) fx.Option {
-	return fx.Options(fx.Provide(func() *sources { return &sources{} }), fx.Invoke(func(s subscriberParts) error {
+	return fx.Options(fx.Provide(func() *running { return &running{} }), fx.Invoke(func(s subscriberParts) error {
 		for _, id := range ids {
-			if err := s.run(id); err != nil {
+			if err := s.run(id, len(ids)); err != nil {
 				return err
 			}
 		}
@@ -225,45 +228,48 @@ func runRelay(background background, r *relay.Relay) { background.run("relay", r
 // subscriberParts is what every subscriber of a process shares.
 type subscriberParts struct {
 	fx.In
-	Background background
-	Lifecycle  fx.Lifecycle
-	Config     config.Config
-	NATS       *nats.Conn
-	Work       inbox.UnitOfWork
-	Letters    inbox.DeadLetters
-	Desk       inbox.LetterDesk
-	Sweeper    inbox.Sweeper
-	Decoder    inbox.Decoder
-	Traces     trace.TracerProvider
-	Meters     metric.MeterProvider
-	Logger     *slog.Logger
-	Sources    *sources
+	Background  background
+	Lifecycle   fx.Lifecycle
+	Config      config.Config
+	NATS        *nats.Conn
+	Work        inbox.UnitOfWork
+	Checkpoints inbox.Checkpoints
+	Letters     inbox.DeadLetters
+	Admin       inbox.DeadLetterAdmin
+	Sweeper     inbox.Sweeper
+	Decoder     inbox.Decoder
+	Traces      trace.TracerProvider
+	Meters      metric.MeterProvider
+	Logger      *slog.Logger
+	Running     *running
 }
 
-func (s subscriberParts) run(id string) error {
-	source, err := jetstream.NewSource(s.NATS, jetstream.SourceOptions{Stream: s.Config.Stream.Name, Subscriber: id, Logger: s.Logger})
+// otherConnections is how many of the pool's connections are not for the transactions of lanes: one for looking, one for dead letters,
+// and one for checks and metrics.
+const otherConnections = 3
+
+// run starts one of so many subscribers of the process.
+func (s subscriberParts) run(id string, ids int) error {
+	reader, err := jetstream.NewReader(s.NATS, jetstream.ReaderOptions{Stream: s.Config.Stream.Name, Subscriber: id, Logger: s.Logger})
 	if err != nil {
 		return err
 	}
-	s.Sources.add(source)
-	s.Lifecycle.Append(fx.StopHook(source.Close)) // before the loop's hook, so that it runs after the loop's end
-	stream := s.Config.Stream.Name
-	handler := telemetry.TraceHandler(s.Traces, id, subscribing.NewTotals(id, s.Decoder, telemetry.MeasureInbox(s.Meters, s.Work), s.Logger))
-	handler = telemetry.MeasureHandler(s.Meters, id, stream, handler)
-	if err := observed(s.Lifecycle)(telemetry.ObserveDeadLetters(s.Meters, id, s.Desk.CountDead)); err != nil {
+	s.Lifecycle.Append(fx.StopHook(reader.Close)) // before the subscriber's hook, so that it runs after the subscriber's end
+	if err := observed(s.Lifecycle)(telemetry.ObserveDeadLetters(s.Meters, id, s.Admin.CountDead)); err != nil {
 		return err
 	}
-	options := subscribing.Options{MaxAttempts: s.Config.Subscriber.MaxAttempts, Command: letterCommand}
-	logger := s.Logger.With("subscriber", id)
-	deliveries := telemetry.MeasureSource(s.Meters, id, stream, telemetry.TraceSource(s.Traces, id, source))
-	loop := subscribing.NewLoop(id, deliveries, handler, s.Letters, options, logger)
-	s.Background.run("subscriber "+id, loop.Run)
-	s.Background.run("dead letters of "+id, subscribing.NewRetrier(id, s.Letters, handler, options, logger).Run)
-	if retention := s.Config.Subscriber.InboxRetention; retention > 0 {
-		s.Background.run("inbox of "+id, func(ctx context.Context) error {
-			return subscribing.Sweep(ctx, id, s.Sweeper, retention, logger)
-		})
-	}
+	work := telemetry.TraceInbox(s.Traces, id, s.Config.Stream.Name, telemetry.InboxPorts{Work: s.Work, Letters: s.Letters})
+	work = telemetry.MeasureInbox(s.Meters, id, s.Config.Stream.Name, work)
+	c := s.Config.Subscriber
+	subscriber := subscribing.New(id, s.Config.InstanceID, subscribing.Ports{
+		Stream: reader, Checkpoints: telemetry.MeasureCheckpoints(s.Meters, id, s.Checkpoints), Work: work.Work, Letters: work.Letters, Sweeper: s.Sweeper,
+		Handler: telemetry.TraceHandler(subscribing.NewTotals(id, s.Decoder, s.Logger)),
+	}, subscribing.Options{
+		Lanes: c.Lanes, BatchTime: c.BatchTime, ReadAhead: c.ReadAhead, MaxAttempts: c.MaxAttempts, Retention: c.InboxRetention,
+		Transactions: max((s.Config.Database.MaxConns-otherConnections)/ids, 1), Command: letterCommand,
+	}, s.Logger.With("subscriber", id))
+	s.Running.add(id, subscriber)
+	s.Background.run("subscriber "+id, subscriber.Run)
 	return nil
 }
 
@@ -320,31 +326,34 @@ func streamCheck(r *relay.Relay, publisher *jetstream.Publisher) httpapi.Check {
 	}}
 }
 
-func subscribingChecks(c config.Config, db *bun.DB, nc *nats.Conn, desk inbox.LetterDesk, sources *sources) []httpapi.Check {
-	checks := []httpapi.Check{databaseCheck(db), brokerCheck(nc, true), sources.check()}
-	return append(checks, letterChecks(desk, c.Subscriber.ID)...)
+func subscribingChecks(c config.Config, db *bun.DB, nc *nats.Conn, admin inbox.DeadLetterAdmin, running *running) []httpapi.Check {
+	checks := []httpapi.Check{databaseCheck(db), brokerCheck(nc, true), running.check()}
+	return append(checks, letterChecks(admin, c.Subscriber.ID)...)
 }
 
-// sources is where the subscribers of a process get their events.
-type sources struct {
+// running are the subscribers of a process.
+type running struct {
 	mu  sync.Mutex
-	all []*jetstream.Source
+	all map[string]*subscribing.Subscriber // by id
 }
 
-func (s *sources) add(source *jetstream.Source) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.all = append(s.all, source)
+func (r *running) add(id string, subscriber *subscribing.Subscriber) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.all == nil {
+		r.all = make(map[string]*subscribing.Subscriber)
+	}
+	r.all[id] = subscriber
 }
 
-// check reports what keeps events from subscribers: a consumer that is paused, or that somebody else has made.
-func (s *sources) check() httpapi.Check {
-	return httpapi.Check{Name: "consumer", Probe: func(context.Context) error {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for _, source := range s.all {
-			if problem := source.Problem(); problem != "" {
-				return errors.New(problem)
+// check reports what keeps subscribers from their work.
+func (r *running) check() httpapi.Check {
+	return httpapi.Check{Name: "subscriber", Probe: func(context.Context) error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, id := range slices.Sorted(maps.Keys(r.all)) {
+			if trouble := r.all[id].Trouble(); trouble != "" {
+				return fmt.Errorf("%s: %s", id, trouble)
 			}
 		}
 		return nil
@@ -352,11 +361,11 @@ func (s *sources) check() httpapi.Check {
 }
 
 // letterChecks tell of dead letters. What is not behind one of them goes on, so nobody needs to be kept away.
-func letterChecks(desk inbox.LetterDesk, subscribers ...string) []httpapi.Check {
+func letterChecks(admin inbox.DeadLetterAdmin, subscribers ...string) []httpapi.Check {
 	var checks []httpapi.Check
 	for _, id := range subscribers {
 		checks = append(checks, httpapi.Check{Name: "dead letters of " + id, Probe: func(ctx context.Context) error {
-			dead, err := desk.CountDead(ctx, id)
+			dead, err := admin.CountDead(ctx, id)
 			if err == nil && dead > 0 {
 				err = fmt.Errorf("%d dead; `%s` lists them", dead, letterCommand("dead", id, ""))
 			}

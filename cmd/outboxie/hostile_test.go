@@ -108,7 +108,7 @@ func again(t *testing.T, decoded any) string {
 
 func TestSubscriberShowsWhatOthersWrote(t *testing.T) {
 	o := newOperators(t)
-	letters := postgres.NewInbox(o.db)
+	letters := postgres.NewInbox(o.db, postgres.InboxOptions{})
 	entries := outboxtest.NewEntries(0, len(hostile))
 	for i, id := range hostile {
 		entries[i].ID, entries[i].Key.ID, entries[i].Type, entries[i].Subject = id, id, id, "orders."+id

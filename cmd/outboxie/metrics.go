@@ -11,6 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/app/relay"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 )
@@ -58,6 +59,7 @@ type sharedParts struct {
 	Relay     *relay.Relay
 	Log       *postgres.Log
 	Desk      operating.Desk
+	Places    operating.SubscriberPlaces
 	Consumers *jetstream.Consumers
 }
 
@@ -69,6 +71,8 @@ func observeShared(lifecycle fx.Lifecycle, mp metric.MeterProvider, parts shared
 		Measures: func(ctx context.Context) (operating.Measures, error) {
 			return parts.Desk.Measure(ctx, parts.Relay.Status().Position)
 		},
-		Lags: parts.Consumers.Lags,
+		Lags: func(ctx context.Context) ([]operating.Lag, error) {
+			return operatingapp.Lags(ctx, parts.Places, parts.Consumers)
+		},
 	}))
 }

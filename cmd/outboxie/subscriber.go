@@ -35,13 +35,13 @@ func (p *program) subscriberCommand() *cobra.Command {
 var errUsage = fault.New(fault.Invalid, "usage", "the command line is incomplete")
 
 // atDesk runs work on the dead letters of the subscriber that the command names.
-func (p *program) atDesk(cmd *cobra.Command, work func(ctx context.Context, desk inbox.LetterDesk, id string) error) error {
+func (p *program) atDesk(cmd *cobra.Command, work func(ctx context.Context, desk inbox.DeadLetterAdmin, id string) error) error {
 	c, err := p.configure(cmd, config.DatabaseURL, config.SubscriberID)
 	if err != nil {
 		return err
 	}
 	return withDatabase(c, func(db *bun.DB) error {
-		desk := postgres.NewInbox(db)
+		desk := postgres.NewInbox(db, postgres.InboxOptions{})
 		known, err := desk.Subscribers(cmd.Context())
 		if err != nil {
 			return fmt.Errorf("look for the dead letters: %w", err)

@@ -28,7 +28,7 @@ func (p *program) subscriberDeadCommand() *cobra.Command {
 			"later events of the same aggregate wait behind each. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.atDesk(cmd, func(ctx context.Context, desk inbox.LetterDesk, id string) error {
+			return p.atDesk(cmd, func(ctx context.Context, desk inbox.DeadLetterAdmin, id string) error {
 				letters, err := desk.Letters(ctx, id, mostListed+1)
 				if err != nil {
 					return err

@@ -23,7 +23,7 @@ func (p *program) subscriberDiscardCommand() *cobra.Command {
 			if event == "" {
 				return errUsage.With("say which event to discard: --event ID")
 			}
-			return p.atDesk(cmd, func(ctx context.Context, desk inbox.LetterDesk, id string) error {
+			return p.atDesk(cmd, func(ctx context.Context, desk inbox.DeadLetterAdmin, id string) error {
 				letter, err := desk.Letter(ctx, id, event)
 				if err != nil {
 					return hint(err, id)

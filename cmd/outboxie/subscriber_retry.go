@@ -23,7 +23,7 @@ func (p *program) subscriberRetryCommand() *cobra.Command {
 			if (event != "") == all {
 				return errUsage.With("say which event to retry: either --event ID or --all")
 			}
-			return p.atDesk(cmd, func(ctx context.Context, desk inbox.LetterDesk, id string) error {
+			return p.atDesk(cmd, func(ctx context.Context, desk inbox.DeadLetterAdmin, id string) error {
 				if all {
 					retried, err := desk.RetryAll(ctx, id)
 					if err != nil {

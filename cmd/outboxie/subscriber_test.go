@@ -22,7 +22,7 @@ func TestSubscriberCommands(t *testing.T) {
 	db, err := postgres.Open(postgres.Options{URL: address})
 	require.NoError(t, err)
 	defer db.Close()
-	letters := postgres.NewInbox(db)
+	letters := postgres.NewInbox(db, postgres.InboxOptions{})
 	entries := outboxtest.NewEntries(0, 2)
 	entries[1].Key, entries[1].Version = entries[0].Key, 2
 	_, err = letters.Fail(t.Context(), "emails", entries[0], inbox.Failure{Cause: errors.New("no address"), Limit: 1})

@@ -99,7 +99,11 @@ type Outbox struct {
 type Subscriber struct {
 	ID             string        `env:"SUBSCRIBER_ID"`           // empty: none given
 	MaxAttempts    int           `env:"SUBSCRIBER_MAX_ATTEMPTS"` // an event that failed so often is a dead letter
-	InboxRetention time.Duration `env:"INBOX_RETENTION"`         // how long it is remembered what was applied; 0: for ever
+	InboxRetention time.Duration `env:"INBOX_RETENTION"`         // how long it is remembered at least what was applied; 0: for ever
+	Lanes          int           `env:"SUBSCRIBER_LANES"`        // in how many parts a new subscriber works; 1: in stream order
+	BatchTime      time.Duration `env:"SUBSCRIBER_BATCH_TIME"`   // how long a transaction is to take
+	IdleTimeout    time.Duration `env:"SUBSCRIBER_IDLE_TIMEOUT"` // Postgres ends a transaction that sends nothing for so long
+	ReadAhead      int           `env:"SUBSCRIBER_READ_AHEAD"`   // bytes of events that wait in memory
 }
 
 // Jaeger says where traces are looked at. Where they are sent is said by OTEL_*.
@@ -133,10 +137,12 @@ func Default() Config {
 		HTTP:       HTTP{Addr: "127.0.0.1:8080", MaxConnections: 512, AdminAddr: "127.0.0.1:8090"},
 		Stream:     Stream{Name: "ORDERS", Replicas: 1},
 		Outbox:     Outbox{LeaseTTL: 3 * time.Second, PollInterval: 500 * time.Millisecond, BatchSize: 1000},
-		Subscriber: Subscriber{MaxAttempts: 10},
-		Jaeger:     Jaeger{URL: "http://localhost:16686"},
-		Log:        Log{Level: slog.LevelInfo, Format: Text},
-		Dev:        Dev{DataDir: ".outboxie", Subscribers: 1},
+		Subscriber: Subscriber{
+			MaxAttempts: 10, Lanes: 1, BatchTime: 100 * time.Millisecond, IdleTimeout: 5 * time.Second, ReadAhead: 16 << 20,
+		},
+		Jaeger: Jaeger{URL: "http://localhost:16686"},
+		Log:    Log{Level: slog.LevelInfo, Format: Text},
+		Dev:    Dev{DataDir: ".outboxie", Subscribers: 1},
 	}
 }
 

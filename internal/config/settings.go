@@ -36,6 +36,10 @@ const (
 	SubscriberID     Name = "SUBSCRIBER_ID"
 	MaxAttempts      Name = "SUBSCRIBER_MAX_ATTEMPTS"
 	InboxRetention   Name = "INBOX_RETENTION"
+	Lanes            Name = "SUBSCRIBER_LANES"
+	BatchTime        Name = "SUBSCRIBER_BATCH_TIME"
+	IdleTimeout      Name = "SUBSCRIBER_IDLE_TIMEOUT"
+	ReadAhead        Name = "SUBSCRIBER_READ_AHEAD"
 	StreamName       Name = "STREAM_NAME"
 	StreamMaxBytes   Name = "STREAM_MAX_BYTES"
 	StreamMaxAge     Name = "STREAM_MAX_AGE"
@@ -175,6 +179,24 @@ var settings = []setting{
 	{
 		name: MaxAttempts, accepts: "a whole number from 1 to 1000",
 		ok: func(c Config) bool { return within(c.Subscriber.MaxAttempts, 1, 1000) },
+	},
+	{
+		name: Lanes, accepts: "a whole number from 1 to 1024; it counts for a subscriber that has not begun",
+		ok: func(c Config) bool { return within(c.Subscriber.Lanes, 1, 1024) },
+	},
+	{
+		name: BatchTime, accepts: "a duration from 1ms to 10s, at most half of SUBSCRIBER_IDLE_TIMEOUT",
+		ok: func(c Config) bool {
+			return within(c.Subscriber.BatchTime, time.Millisecond, 10*time.Second) && c.Subscriber.BatchTime <= c.Subscriber.IdleTimeout/2
+		},
+	},
+	{
+		name: IdleTimeout, accepts: "a duration from 500ms to 10m, longer than the handler of one event ever takes",
+		ok: func(c Config) bool { return within(c.Subscriber.IdleTimeout, 500*time.Millisecond, 10*time.Minute) },
+	},
+	{
+		name: ReadAhead, accepts: "a whole number of bytes from 65536 to 1073741824",
+		ok: func(c Config) bool { return within(c.Subscriber.ReadAhead, 64<<10, 1<<30) },
 	},
 	{
 		// What the stream, or the log that it is healed from, still has may come again, and must be remembered.

@@ -19,14 +19,14 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/embedded"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
 const interval = 10 * time.Millisecond // between two orders
 
 // measureLatency compares how long an event takes from its transaction's commit to a plain consumer of the stream with how
-// long a message takes from a synchronous publish to one, and tells when a subscriber's effect is there.
+// long a message takes from a synchronous publish to one. It compares how long a lone event takes until a subscriber has
+// committed its effect with the same publish and one plain transaction.
 func measureLatency(t *testing.T, size scale) []figure {
 	var figures []figure
 	for _, instances := range []struct {
@@ -35,27 +35,27 @@ func measureLatency(t *testing.T, size scale) []figure {
 	}{{"two instances", []string{"api", "relay"}}, {"one instance", []string{"api,relay"}}} {
 		took := measureInstances(t, size, instances.roles...)
 		name := "commit until delivered, 100 orders/s, API and relay in " + instances.name
-		p50 := compare(name+", p50", took.delivered, took.floor, 0.50, 2)
-		p99 := compare(name+", p99", took.delivered, took.floor, 0.99, 3)
+		const floor = "a synchronous publish until delivered"
+		p50 := compare(name+", p50", took.delivered, floor, took.floor, 0.50, 2)
+		p99 := compare(name+", p99", took.delivered, floor, took.floor, 0.99, 3)
+		effect50, effect99 := compareEffects(instances.name, took)
 		if !size.complete { // of a few orders, the slowest is an accident
-			p99.goal = 0
+			p99.goal, effect99.goal = 0, 0
 		}
-		figures = append(figures, p50, p99, figure{
-			name:     "commit until a subscriber's effect, " + instances.name,
-			measured: fmt.Sprintf("p50 %s, p99 %s", milliseconds(percentile(took.applied, 0.50)), milliseconds(percentile(took.applied, 0.99))),
-		})
+		figures = append(figures, p50, p99, effect50, effect99)
 	}
 	return figures
 }
 
 // latencies is how long each took: the floor's messages until they were delivered to a plain consumer, which is the only
-// one; the events likewise; and then others until a subscriber's effect was committed.
-type latencies struct{ floor, delivered, applied []time.Duration }
+// one; the events likewise; the messages of the floor of effects until their transaction was committed; and lone events until
+// the subscriber's was.
+type latencies struct{ floor, delivered, effectFloor, applied []time.Duration }
 
-func compare(name string, measured, floor []time.Duration, share, goal float64) figure {
+func compare(name string, measured []time.Duration, floorName string, floor []time.Duration, share, goal float64) figure {
 	value, least := percentile(measured, share), percentile(floor, share)
 	return figure{
-		name: name, measured: milliseconds(value), floor: "a synchronous publish until delivered: " + milliseconds(least),
+		name: name, measured: milliseconds(value), floor: floorName + ": " + milliseconds(least),
 		ratio: float64(value) / float64(least), unit: "x", goal: goal, most: true,
 	}
 }
@@ -70,7 +70,8 @@ func milliseconds(d time.Duration) string {
 }
 
 // arrivals is when each message of a stream, which is there or will be, reached a plain consumer; and its ce-id, if it has one.
-func arrivals(t *testing.T, url, stream string) <-chan arrival {
+// The consumer reads until stop is called.
+func arrivals(t *testing.T, url, stream string) (arrived <-chan arrival, stop func()) {
 	t.Helper()
 	nc, err := nats.Connect(url)
 	require.NoError(t, err)
@@ -86,7 +87,7 @@ func arrivals(t *testing.T, url, stream string) <-chan arrival {
 	consuming, err := consumer.Consume(func(message natsjs.Msg) { found <- arrival{message.Headers().Get("ce-id"), time.Now()} })
 	require.NoError(t, err)
 	t.Cleanup(consuming.Stop)
-	return found
+	return found, consuming.Stop
 }
 
 type arrival struct {
@@ -105,35 +106,38 @@ func await(t *testing.T, arrivals <-chan arrival) arrival {
 	}
 }
 
-// floor publishes to a stream of its own.
+// floor publishes a message again and again to a stream of its own.
 type floor struct {
 	js       natsjs.JetStream
+	message  nats.Msg
 	arrivals <-chan arrival
 }
 
-func newFloor(t *testing.T, url string) floor {
+// newFloor returns the floor that publishes message to a new stream of that name.
+func newFloor(t *testing.T, url, stream string, message nats.Msg) floor {
 	t.Helper()
 	nc, err := nats.Connect(url)
 	require.NoError(t, err)
 	t.Cleanup(nc.Close)
 	js, err := natsjs.New(nc)
 	require.NoError(t, err)
-	_, err = js.CreateStream(t.Context(), natsjs.StreamConfig{Name: "FLOOR", Subjects: []string{"floor"}})
+	message.Subject = strings.ToLower(stream)
+	_, err = js.CreateStream(t.Context(), natsjs.StreamConfig{Name: stream, Subjects: []string{message.Subject}})
 	require.NoError(t, err)
-	return floor{js: js, arrivals: arrivals(t, url, "FLOOR")}
+	arrived, _ := arrivals(t, url, stream)
+	return floor{js: js, message: message, arrivals: arrived}
 }
 
 // measure returns how long each message takes from a synchronous publish to a plain consumer, at the orders' pace.
 func (f floor) measure(t *testing.T, messages int) []time.Duration {
 	t.Helper()
-	body := bytes.Repeat([]byte("x"), 300)
 	took := make([]time.Duration, messages)
 	pace := time.NewTicker(interval)
 	defer pace.Stop()
 	for i := range took {
 		<-pace.C
 		published := time.Now()
-		_, err := f.js.Publish(t.Context(), "floor", body)
+		_, err := f.js.PublishMsg(t.Context(), &f.message)
 		require.NoError(t, err)
 		took[i] = await(t, f.arrivals).at.Sub(published)
 	}
@@ -145,12 +149,9 @@ func (f floor) measure(t *testing.T, messages int) []time.Duration {
 // are this machine's.
 func measureInstances(t *testing.T, size scale, roles ...string) (took latencies) {
 	t.Helper()
-	database := infra.Postgres(t, func(o *embedded.PostgresOptions) {
-		o.Parameters = map[string]string{"track_commit_timestamp": "on"}
-	}).URL
-	broker, collector := infra.NATS(t), infra.Collector(t)
+	database, broker, collector := infra.Database(t), infra.NATS(t), infra.Collector(t)
 	api := launch(t, database, broker.URL, collector.Environment(), roles...).API()
-	arrivals := arrivals(t, broker.URL, "ORDERS")
+	arrivals, stop := arrivals(t, broker.URL, "ORDERS")
 	arrived := make(map[string]time.Time)
 	post := func(orders int) {
 		require.NoError(t, placeOrders(api, orders))
@@ -159,53 +160,55 @@ func measureInstances(t *testing.T, size scale, roles ...string) (took latencies
 			arrived[message.id] = message.at
 		}
 	}
-	floor := newFloor(t, broker.URL)
+	floor := newFloor(t, broker.URL, "FLOOR", nats.Msg{Data: bytes.Repeat([]byte("x"), 300)})
 	floor.measure(t, size.warmUp)
 	post(size.warmUp)
 	for range size.rounds {
 		took.floor = append(took.floor, floor.measure(t, size.orders)...)
 		post(size.orders)
 	}
+	stop()
+	var effective map[string]time.Time
+	took.effectFloor, effective = measureEffects(t, size, api, database, broker.URL)
 
-	infra.Launch(t, environment(database, broker.URL), "subscribe", "--id", "bench").Says("subscribed")
-	before := size.warmUp + size.rounds*size.orders
-	awaitEffects(t, database, before)
-	post(size.orders)
-	awaitEffects(t, database, before+size.orders)
-
-	committed := commits(t, collector, before+size.orders)
-	db, err := sql.Open("pgx", database)
-	require.NoError(t, err)
-	defer db.Close()
-	rows, err := db.Query(`SELECT event_id, split_part(headers->>'traceparent', '-', 2), pg_xact_commit_timestamp(inbox.xmin)
-		FROM outbox JOIN inbox USING (event_id) ORDER BY outbox.position OFFSET $1`, size.warmUp)
-	require.NoError(t, err)
-	defer rows.Close()
-	for rows.Next() {
-		var id, trace string
-		var effective time.Time
-		require.NoError(t, rows.Scan(&id, &trace, &effective))
-		require.Contains(t, committed, trace)
-		if len(took.delivered) < size.rounds*size.orders {
-			took.delivered = append(took.delivered, arrived[id].Sub(committed[trace]))
-		} else {
-			took.applied = append(took.applied, effective.Sub(committed[trace]))
+	counted := size.rounds * size.orders
+	for i, placed := range committedOrders(t, collector, database, size.warmUp+counted+size.rounds*size.lone)[size.warmUp:] {
+		if i < counted {
+			took.delivered = append(took.delivered, arrived[placed.event].Sub(placed.at))
+			continue
 		}
+		require.Contains(t, effective, placed.event)
+		took.applied = append(took.applied, effective[placed.event].Sub(placed.at))
 	}
-	require.NoError(t, rows.Err())
-	require.Len(t, took.applied, size.orders)
 	return took
 }
 
-func awaitEffects(t *testing.T, database string, events int) {
+// committedOrder is the event of an order, and when the order was committed.
+type committedOrder struct {
+	event string
+	at    time.Time
+}
+
+// committedOrders returns all orders, in order of their events' positions. There are that many.
+func committedOrders(t *testing.T, collector *infra.OTLP, database string, orders int) []committedOrder {
 	t.Helper()
+	committed := commits(t, collector, orders)
 	db, err := sql.Open("pgx", database)
 	require.NoError(t, err)
 	defer db.Close()
-	require.Eventually(t, func() bool {
-		var rows int
-		return db.QueryRow("SELECT count(*) FROM inbox").Scan(&rows) == nil && rows == events
-	}, patience, 50*time.Millisecond, "the subscriber did not apply %d events", events)
+	rows, err := db.QueryContext(t.Context(), "SELECT event_id, split_part(headers->>'traceparent', '-', 2) FROM outbox ORDER BY position")
+	require.NoError(t, err)
+	defer rows.Close()
+	var found []committedOrder
+	for rows.Next() {
+		var event, trace string
+		require.NoError(t, rows.Scan(&event, &trace))
+		require.Contains(t, committed, trace)
+		found = append(found, committedOrder{event, committed[trace]})
+	}
+	require.NoError(t, rows.Err())
+	require.Len(t, found, orders)
+	return found
 }
 
 // commits tells when each order was committed, by its trace.

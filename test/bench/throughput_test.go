@@ -59,8 +59,8 @@ func measureThroughput(t *testing.T, size scale) []figure {
 	}
 }
 
-// order is the transaction of a POST /orders, as the API sends it.
-const order = `BEGIN;
+// placement is the transaction of a POST /orders, as the API sends it.
+const placement = `BEGIN;
 INSERT INTO orders (id, customer_id, amount_minor, currency, status, version, created_at, updated_at)
 	VALUES (gen_random_uuid(), '550e8400-e29b-41d4-a716-446655440000', 10050, 'USD', 'created', 1, now(), clock_timestamp());
 INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, headers, payload)
@@ -78,7 +78,7 @@ var tps = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
 func runPgbench(t *testing.T, program, database string, load time.Duration) float64 {
 	t.Helper()
 	script := filepath.Join(t.TempDir(), "order.sql")
-	require.NoError(t, os.WriteFile(script, []byte(order), 0o600))
+	require.NoError(t, os.WriteFile(script, []byte(placement), 0o600))
 	said, err := exec.CommandContext(t.Context(), program, "-n", "-M", "simple", "-j", "2", "-c", strconv.Itoa(clients),
 		"-t", strconv.Itoa(int(max(load, 3*time.Second)/(20*time.Millisecond))), "-f", script, database).CombinedOutput()
 	require.NoError(t, err, "%s", said)

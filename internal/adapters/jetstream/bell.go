@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"crypto/rand"
 	"log/slog"
 	"time"
 
@@ -18,6 +19,7 @@ const quiet = 2 * time.Millisecond
 type Bell struct {
 	nc      *nats.Conn
 	subject string
+	id      string // of the bell, in each call, so that the bell knows its own
 	logger  *slog.Logger
 	own     chan struct{}
 	others  chan struct{}
@@ -31,7 +33,7 @@ var (
 // NewBell returns the bell of a stream's relays. It rings in process at once, and over the broker while Run runs.
 func NewBell(nc *nats.Conn, stream string, logger *slog.Logger) *Bell {
 	return &Bell{
-		nc: nc, subject: wakeSubject(stream), logger: logger,
+		nc: nc, subject: wakeSubject(stream), id: rand.Text(), logger: logger,
 		own: make(chan struct{}, 1), others: make(chan struct{}, 1),
 	}
 }
@@ -73,8 +75,10 @@ func (b *Bell) Run(ctx context.Context) error {
 			default:
 			}
 			return nil
-		case <-heard:
-			ring(b.own)
+		case call := <-heard:
+			if string(call.Data) != b.id {
+				ring(b.own)
+			}
 		case <-calls:
 			b.call()
 			calls = nil
@@ -86,7 +90,7 @@ func (b *Bell) Run(ctx context.Context) error {
 }
 
 func (b *Bell) call() {
-	if err := b.nc.Publish(b.subject, nil); err != nil {
+	if err := b.nc.Publish(b.subject, []byte(b.id)); err != nil {
 		b.logger.Debug("could not wake the other instances", "error", err)
 	}
 }

@@ -30,7 +30,7 @@ const (
 // drivenPorts are the ports that NATS serves.
 var drivenPorts = []reflect.Type{
 	reflect.TypeFor[ports.StreamRepair](), reflect.TypeFor[ports.Finder](), reflect.TypeFor[ports.Waker](), reflect.TypeFor[ports.Alarm](),
-	reflect.TypeFor[inbox.Source](), reflect.TypeFor[inbox.Delivery](),
+	reflect.TypeFor[inbox.Stream](),
 }
 
 // silence is a broker that has gone silent, with a client of each kind that was connected before.
@@ -39,14 +39,12 @@ type silence struct {
 	finder    *jetstream.Finder
 	bell      *jetstream.Bell
 	consumers *jetstream.Consumers
-	source    *jetstream.Source // has asked for an event
-	fresh     *jetstream.Source // has asked for nothing
-	delivery  inbox.Delivery
+	reader    *jetstream.Reader
 }
 
 func newSilence(t *testing.T) (*silence, *infra.Proxy) {
 	t.Helper()
-	s := newSources(t)
+	s := newReading(t)
 	s.Append(t, outboxtest.NewEntries(0, 2)...)
 	parsed, err := url.Parse(s.server.URL)
 	require.NoError(t, err)
@@ -62,13 +60,10 @@ func newSilence(t *testing.T) (*silence, *infra.Proxy) {
 	consumers, err := jetstream.NewConsumers(nc, stream)
 	require.NoError(t, err)
 	quiet := &silence{publisher: publisher, finder: finder, consumers: consumers, bell: jetstream.NewBell(nc, stream, silent)}
-	for _, source := range []**jetstream.Source{&quiet.source, &quiet.fresh} {
-		*source, err = jetstream.NewSource(nc, jetstream.SourceOptions{Stream: stream, Subscriber: subscribe, Logger: silent})
-		require.NoError(t, err)
-	}
+	quiet.reader = newReader(t, nc, silent)
 	_, err = publisher.Open(t.Context(), 0)
 	require.NoError(t, err)
-	quiet.delivery, err = quiet.source.Next(t.Context())
+	_, err = quiet.reader.Read(t.Context(), 1, everything)
 	require.NoError(t, err)
 	return quiet, proxy
 }
@@ -96,24 +91,17 @@ func (s *silence) calls() map[string]func(ctx context.Context) error {
 			_, err := s.finder.Find(ctx, outbox.Progress{Position: 1}, 0)
 			return err
 		},
-		"inbox.Source.Next":          func(ctx context.Context) error { _, err := s.source.Next(ctx); return err },
-		"inbox.Delivery.Ack":         func(ctx context.Context) error { return s.delivery.Ack(ctx) },
-		"outbox.Waker.Wake":          func(context.Context) error { s.bell.Wake(); return nil },
-		"outbox.Alarm.C":             func(context.Context) error { s.bell.C(); return nil },
-		"inbox.Delivery.Raw":         func(context.Context) error { s.delivery.Raw(); return nil },
-		"inbox.Delivery.Entry":       func(context.Context) error { _, err := s.delivery.Entry(); return err },
-		"inbox.Delivery.Attempt":     func(context.Context) error { s.delivery.Attempt(); return nil },
-		"inbox.Delivery.Retry":       func(ctx context.Context) error { return s.delivery.Retry(ctx, time.Second) },
-		"inbox.Delivery.Extend":      func(ctx context.Context) error { return s.delivery.Extend(ctx) },
-		"inbox.Delivery.ExtendEvery": func(context.Context) error { s.delivery.ExtendEvery(); return nil },
+		"inbox.Stream.Read":   func(ctx context.Context) error { _, err := s.reader.Read(ctx, 1, everything); return err },
+		"inbox.Stream.State":  func(ctx context.Context) error { _, err := s.reader.State(ctx); return err },
+		"inbox.Stream.Former": func(ctx context.Context) error { _, _, err := s.reader.Former(ctx); return err },
+		"inbox.Stream.Stored": func(context.Context) error { s.reader.Stored(); return nil },
+		"outbox.Waker.Wake":   func(context.Context) error { s.bell.Wake(); return nil },
+		"outbox.Alarm.C":      func(context.Context) error { s.bell.C(); return nil },
 	}
 }
 
 // sends are the calls that wait for no answer.
-var sends = []string{
-	"outbox.Waker.Wake", "outbox.Alarm.C", "inbox.Delivery.Raw", "inbox.Delivery.Entry", "inbox.Delivery.Attempt",
-	"inbox.Delivery.Retry", "inbox.Delivery.Extend", "inbox.Delivery.ExtendEvery",
-}
+var sends = []string{"outbox.Waker.Wake", "outbox.Alarm.C", "inbox.Stream.Stored"}
 
 // TestEveryCallEnds makes a black hole of the connection to the broker, and calls every method of every port. Each answers in
 // time that the broker is unavailable, or that what it has to say was sent.
@@ -127,8 +115,8 @@ func TestEveryCallEnds(t *testing.T) {
 		}
 	}
 	require.ElementsMatch(t, methods, slices.Collect(maps.Keys(calls)), "a method that is new has to be given arguments here")
-	calls["Source.Next for the first time"] = func(ctx context.Context) error { _, err := quiet.fresh.Next(ctx); return err }
 	calls["Consumers.Lags"] = func(ctx context.Context) error { _, err := quiet.consumers.Lags(ctx); return err }
+	calls["Consumers.LagOf"] = func(ctx context.Context) error { _, _, err := quiet.consumers.LagOf(ctx, 1); return err }
 
 	running, stop := context.WithCancel(t.Context())
 	rung := make(chan error, 1)
@@ -170,6 +158,6 @@ func TestEveryCallEnds(t *testing.T) {
 		require.FailNow(t, "the bell still runs")
 	}
 	start := time.Now()
-	quiet.source.Close()
+	quiet.reader.Close()
 	require.Less(t, time.Since(start), slack)
 }

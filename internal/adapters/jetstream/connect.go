@@ -1,5 +1,5 @@
 // Package jetstream is everything that speaks NATS: the connection, the publisher that appends to the stream by
-// compare-and-swap, the durable source of each subscriber, and the bell that wakes other instances' relays.
+// compare-and-swap, the reader of each subscriber, and the bell that wakes other instances' relays.
 package jetstream
 
 import (
@@ -54,8 +54,6 @@ type Options struct {
 // Connect returns a connection that reconnects for ever. It succeeds while the broker cannot be reached, so that an
 // instance starts without it; calls made meanwhile fail at once with a fault.Unavailable, because nothing is buffered for
 // later: a message sent after a reconnect would be one that the engine has given up already.
-//
-// A connection does not hear what it publishes itself. Deliveries and answers come from the broker and are not concerned.
 func Connect(o Options) (*nats.Conn, error) {
 	logger, prefix := o.Logger, o.inboxPrefix()
 	var told sync.Map // why the broker could not be reached, and what it denied, since the last connection: each is logged once
@@ -67,7 +65,6 @@ func Connect(o Options) (*nats.Conn, error) {
 		nats.IgnoreAuthErrorAbort(),
 		nats.CustomReconnectDelay(reconnectDelay),
 		nats.ReconnectBufSize(-1),
-		nats.NoEcho(),
 		nats.Timeout(dialTimeout),
 		nats.FlusherTimeout(writeTimeout),
 		nats.PingInterval(pingInterval),

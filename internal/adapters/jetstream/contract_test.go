@@ -23,6 +23,6 @@ func TestLiveness(t *testing.T) {
 	outboxtest.TestLiveness(t, func(t *testing.T) outboxtest.LivenessHarness { return &processes{broker: newBroker(t)} })
 }
 
-func TestSource(t *testing.T) {
-	inboxtest.TestSource(t, func(t *testing.T) inboxtest.SourceHarness { return newSources(t) })
+func TestReader(t *testing.T) {
+	inboxtest.TestStream(t, func(t *testing.T) inboxtest.StreamHarness { return newBroker(t) })
 }

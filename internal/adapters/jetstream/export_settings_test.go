@@ -11,7 +11,6 @@ type Decision struct {
 // The verdicts.
 const (
 	Ours     = string(ours)
-	Updated  = string(updated)
 	Harmless = string(harmless)
 	Warned   = string(warned)
 	Refused  = string(refused)
@@ -20,17 +19,6 @@ const (
 func StreamDecisions() (all []Decision) {
 	for _, r := range streamRules {
 		all = append(all, Decision{r.name, r.value, string(r.verdict), r.meaning, r.repair, r.found != nil})
-	}
-	return all
-}
-
-func ConsumerDecisions() (all []Decision) {
-	for _, r := range consumerRules {
-		repair := ""
-		if r.verdict == refused {
-			repair = removeConsumer
-		}
-		all = append(all, Decision{r.name, r.value, string(r.verdict), r.meaning, repair, r.found != nil})
 	}
 	return all
 }
@@ -49,9 +37,6 @@ var (
 	TooOld  = tooOld
 	Overlap = overlap
 )
-
-// LookSoon makes the next look at the consumer due.
-func (s *Source) LookSoon() { s.looked = s.looked.Add(-lookEvery) }
 
 // OpenToAll exports Options.openToAll.
 var OpenToAll = Options.openToAll

@@ -25,3 +25,6 @@ var Covers = covers
 
 // ReconnectDelay is how long the client waits before a try.
 var ReconnectDelay = reconnectDelay
+
+// Forgeries are headers that look like a server's.
+var Forgeries = forgeries

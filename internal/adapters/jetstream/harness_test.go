@@ -23,11 +23,12 @@ func TestMain(m *testing.M) { infra.Main(m) }
 
 const (
 	stream    = "ORDERS"
-	ackWait   = time.Second
 	maxSize   = 64 << 10 // of a message, for the broker
 	patience  = 30 * time.Second
 	subscribe = "billing"
 )
+
+var everything = inbox.ReadLimit{Count: 1000, Bytes: 16 << 20}
 
 var silent = slog.New(slog.DiscardHandler)
 
@@ -173,59 +174,41 @@ func (b *broker) Stored(t *testing.T) []outbox.Entry {
 	return entries
 }
 
-// sources is a broker with one subscriber, as its contract wants it.
-type sources struct {
+// reading is a broker with a stream.
+type reading struct {
 	*broker
 	publisher *jetstream.Publisher
 	tail      uint64
 }
 
-func newSources(t *testing.T) *sources {
+func newReading(t *testing.T) *reading {
+	t.Helper()
 	b := newBroker(t)
-	return &sources{broker: b, publisher: b.opened()}
+	return &reading{broker: b, publisher: b.opened()}
 }
 
-func (s *sources) source(t *testing.T) *jetstream.Source {
-	t.Helper()
-	source, err := jetstream.NewSource(s.connect(), jetstream.SourceOptions{
-		Stream: stream, Subscriber: subscribe, AckWait: ackWait, Logger: silent,
-	})
-	require.NoError(t, err)
-	return source
-}
-
-func (s *sources) Source(t *testing.T) (inbox.Source, func()) {
-	t.Helper()
-	source := s.source(t)
-	return source, func() {
-		source.Close()
-		s.conns[len(s.conns)-1].Close()
-		s.conns = s.conns[:len(s.conns)-1]
-	}
-}
-
-func (s *sources) Append(t *testing.T, entries ...outbox.Entry) {
+func (r *reading) Append(t *testing.T, entries ...outbox.Entry) {
 	t.Helper()
 	var err error
-	s.tail, err = s.publisher.Publish(t.Context(), s.tail, entries)
+	r.tail, err = r.publisher.Publish(t.Context(), r.tail, entries)
 	require.NoError(t, err)
 }
 
-// Reconnect lets events be appended again, too.
-func (s *sources) Reconnect(t *testing.T) {
+// reader is a reader with a connection of its own.
+func (b *broker) reader(t *testing.T) *jetstream.Reader {
 	t.Helper()
-	s.broker.Reconnect(t)
-	_, err := s.publisher.Open(t.Context(), 0)
+	return newReader(t, b.connect(), silent)
+}
+
+func newReader(t *testing.T, nc *nats.Conn, logger *slog.Logger) *jetstream.Reader {
+	t.Helper()
+	reader, err := jetstream.NewReader(nc, jetstream.ReaderOptions{Stream: stream, Subscriber: subscribe, Logger: logger})
 	require.NoError(t, err)
+	t.Cleanup(reader.Close)
+	return reader
 }
 
-func (s *sources) AppendForeign(t *testing.T) {
-	t.Helper()
-	s.broker.AppendForeign(t)
-	s.tail++
-}
-
-func (s *sources) AckWait() time.Duration { return ackWait }
+func (b *broker) Reader(t *testing.T) inbox.Stream { return b.reader(t) }
 
 func newBells(t *testing.T) *broker {
 	b := newBroker(t)

@@ -11,24 +11,36 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 )
 
-// Consumers tells how far the subscribers of a stream are behind, whether they run or not.
+// Consumers measures how far the subscribers of a stream are behind, whether they run or not.
 type Consumers struct {
-	nc     *nats.Conn
-	js     jetstream.JetStream
-	stream string
+	direct
+	js jetstream.JetStream
 }
 
-// NewConsumers returns the subscribers of stream. It asks the broker nothing.
+// NewConsumers returns the subscribers of a stream. It asks the broker nothing.
 func NewConsumers(nc *nats.Conn, stream string) (*Consumers, error) {
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(defaultTimeout))
 	if err != nil {
 		return nil, err
 	}
-	return &Consumers{nc: nc, js: js, stream: stream}, nil
+	return &Consumers{direct: newDirect(nc, stream), js: js}, nil
 }
 
-// Lags tells of each subscriber that Source ever was, in two requests and one more for each that is behind. Consumers that
-// others made for themselves are left out.
+// LagOf returns how many events the stream holds after a sequence, and how long ago the first of them was stored, by the broker's
+// clock and this machine's. It makes one request. It fails with a fault.Unavailable where the stream does not exist or does not
+// allow direct gets.
+func (c *Consumers) LagOf(ctx context.Context, sequence uint64) (events int64, oldest time.Duration, err error) {
+	ctx, done := whileConnected(ctx, c.nc, defaultTimeout)
+	defer done()
+	next, pending, err := c.read(ctx, getRequest{Sequence: sequence + 1, Count: 1, Filter: eventSubjects})
+	if err != nil || len(next) == 0 {
+		return 0, 0, err
+	}
+	return int64(pending) + 1, max(0, time.Since(next[0].StoredAt)), nil //nolint:gosec // no stream holds so many
+}
+
+// Lags returns the lag of each subscriber that has a durable consumer, as programs of before kept one, in two requests and one more
+// for each that is behind. Consumers that others made for themselves are left out.
 func (c *Consumers) Lags(ctx context.Context) ([]operating.Lag, error) {
 	ctx, done := whileConnected(ctx, c.nc, defaultTimeout)
 	defer done()
@@ -47,7 +59,7 @@ func (c *Consumers) Lags(ctx context.Context) ([]operating.Lag, error) {
 		}
 		lag := operating.Lag{Subscriber: info.Config.Durable, Events: int64(info.NumPending) + int64(info.NumAckPending)}
 		if lag.Events > 0 {
-			if lag.Oldest, err = oldest(ctx, stream, info); err != nil {
+			if lag.Oldest, err = c.oldest(ctx, info); err != nil {
 				return nil, classify(ctx, err)
 			}
 		}
@@ -57,13 +69,13 @@ func (c *Consumers) Lags(ctx context.Context) ([]operating.Lag, error) {
 }
 
 // oldest is how long the first event that was not acknowledged has been in the stream, by the broker's clock.
-func oldest(ctx context.Context, stream jetstream.Stream, info *jetstream.ConsumerInfo) (time.Duration, error) {
-	message, err := stream.GetMsg(ctx, info.AckFloor.Stream+1, jetstream.WithGetMsgSubject(eventSubjects))
-	if errors.Is(err, jetstream.ErrMsgNotFound) { // it was acknowledged and removed since
+func (c *Consumers) oldest(ctx context.Context, info *jetstream.ConsumerInfo) (time.Duration, error) {
+	message, err := c.askLeader(ctx, info.AckFloor.Stream+1, eventSubjects)
+	if errorCode(err) == jetstream.JSErrCodeMessageNotFound { // it was acknowledged and removed since
 		return 0, nil
 	}
 	if err != nil {
 		return 0, err
 	}
-	return max(0, info.TimeStamp.Sub(message.Time)), nil
+	return max(0, info.TimeStamp.Sub(message.StoredAt)), nil
 }

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"go.uber.org/fx"
@@ -10,8 +11,8 @@ import (
 )
 
 // Module provides the connection, closed on stop, and on top of it the publisher, the finder, the liveness and the bell. It expects
-// Options, and PublisherOptions where one of these is used. Whoever uses the bell runs Bell.Run. Sources are made with
-// NewSource, one for each subscriber.
+// Options, and PublisherOptions where one of these is used. Whoever uses the bell runs Bell.Run. Readers are made with
+// NewReader, one for each subscriber.
 var Module = fx.Module("jetstream",
 	fx.Provide(
 		func(lc fx.Lifecycle, o Options) (*nats.Conn, error) {
@@ -34,6 +35,9 @@ var Module = fx.Module("jetstream",
 		func(nc *nats.Conn, o PublisherOptions) (*Consumers, error) { return NewConsumers(nc, o.Stream) },
 	),
 )
+
+// farewell bounds the wait for what was written last.
+const farewell = time.Second
 
 // disconnect closes nc after what was written last (a wake-up call, a retry) has left. Everything else was acknowledged
 // when its call returned.

@@ -20,12 +20,9 @@ import (
 
 func (b *broker) message(sequence uint64) (string, map[string]string, string) {
 	b.t.Helper()
-	found, err := b.admin.Stream(b.t.Context(), stream)
-	require.NoError(b.t, err)
-	message, err := found.GetMsg(b.t.Context(), sequence)
-	require.NoError(b.t, err)
+	message := b.kept(sequence)
 	header := map[string]string{}
-	for name, values := range message.Header {
+	for name, values := range message.headers(b.t) {
 		require.Len(b.t, values, 1)
 		if !strings.HasPrefix(name, "Nats-Expected-") {
 			header[name] = values[0]
@@ -77,17 +74,20 @@ func TestNoticesOnTheWire(t *testing.T) {
 	}
 }
 
+// TestNoticeIsNoEvent checks that no subscriber gets a notice, and that a notice cannot be read as an event.
 func TestNoticeIsNoEvent(t *testing.T) {
-	s := newSources(t)
-	source := s.source(t)
-	last, err := s.publisher.Notify(t.Context(), 0, outbox.Notice{Progress: outbox.Progress{Position: 7, EventID: "e"}, Parked: "too large"})
+	r := newReading(t)
+	last, err := r.publisher.Notify(t.Context(), 0, outbox.Notice{Progress: outbox.Progress{Position: 7, EventID: "e"}, Parked: "too large"})
 	require.NoError(t, err)
-	s.tail = last
-	entries := outboxtest.NewEntries(7, 1)
-	s.Append(t, entries...)
-	require.NoError(t, take(t, source, entries[0]).Ack(t.Context()), "a subscriber does not see the notice")
+	r.tail = last
+	r.Append(t, outboxtest.NewEntries(7, 1)...)
+	messages, err := r.reader(t).Read(t.Context(), 1, everything)
+	require.NoError(t, err)
+	require.Len(t, messages, 2)
+	require.Nil(t, messages[0].Event)
+	require.EqualValues(t, 8, messages[1].Event.Position)
 
-	subject, header, body := s.message(1)
+	subject, header, body := r.message(1)
 	message := nats.NewMsg(subject)
 	for name, value := range header {
 		message.Header.Set(name, value)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -56,6 +57,7 @@ type Publisher struct {
 	reconnects atomic.Pointer[uint64]                 // of nc when the stream was last opened; nil: it never was
 	findings   atomic.Pointer[[]string]               // the warnings that were logged last
 	inVain     atomic.Pointer[view]                   // who did not keep the settings when they were given last; nil: nobody
+	muted      atomic.Int64                           // until when the bell rests, in Unix nanoseconds
 }
 
 var _ ports.StreamRepair = (*Publisher)(nil)
@@ -122,7 +124,12 @@ func (p *Publisher) Redrive(ctx context.Context, after uint64, at outbox.Progres
 
 // append sends up to maxBatch messages as one atomic batch, a few as single messages, each after the one before it was
 // acknowledged, and one such chunk after the other.
-func (p *Publisher) append(ctx context.Context, after uint64, batch []outbox.Entry, at *outbox.Progress) (uint64, error) {
+func (p *Publisher) append(ctx context.Context, after uint64, batch []outbox.Entry, at *outbox.Progress) (last uint64, err error) {
+	defer func(before uint64) {
+		if last > before {
+			p.ring()
+		}
+	}(after)
 	limits, err := p.limits(ctx)
 	if err != nil {
 		return after, err
@@ -142,6 +149,21 @@ func (p *Publisher) append(ctx context.Context, after uint64, batch []outbox.Ent
 		batch, after = batch[last-after:], last
 	}
 	return after, nil
+}
+
+// ring tells subscribers that events were stored. It waits for nothing, and nothing depends on the ring. The bell rests where the
+// stream would store the rings, and for a while after the broker has denied one: the broker logs each denial.
+func (p *Publisher) ring() {
+	subject := storedSubject(p.o.Stream)
+	if time.Now().UnixNano() < p.muted.Load() || coveredByAny(subject, p.config.Load().Subjects) {
+		return
+	}
+	if last := p.nc.LastError(); errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), subject) {
+		p.muted.Store(time.Now().Add(deniedPause).UnixNano())
+	}
+	if err := p.nc.Publish(subject, nil); err != nil {
+		p.o.Logger.Debug("could not ring the bell of the subscribers", "error", err)
+	}
 }
 
 // limits tells what the broker takes, by the stream's configuration when it was opened and the server's own limit. It

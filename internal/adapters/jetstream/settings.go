@@ -15,7 +15,6 @@ type verdict string
 
 const (
 	ours     verdict = "set by the relay"
-	updated  verdict = "brought up to date"
 	harmless verdict = "harmless"
 	warned   verdict = "**warned of**"
 	refused  verdict = "**refused**"
@@ -56,6 +55,13 @@ var streamRules = []streamRule{
 		meaning: "the stream also stores the relay's wake-up calls",
 	},
 	{
+		name: "subjects", value: "`outboxie.STREAM.stored`, by a wildcard", verdict: warned,
+		found: func(c jetstream.StreamConfig, o PublisherOptions) bool {
+			return coveredByAny(storedSubject(o.Stream), c.Subjects)
+		},
+		meaning: "the relay does not ring the subscribers' bell, which the stream would store: subscribers find events up to half a second later",
+	},
+	{
 		name: "subjects", value: "`outboxie.STREAM.leader.*`, by a wildcard", verdict: warned,
 		found: func(c jetstream.StreamConfig, o PublisherOptions) bool {
 			return coveredByAny(leaderSubject(o.Stream, 1), c.Subjects)
@@ -68,11 +74,7 @@ var streamRules = []streamRule{
 		meaning: "the stream deletes what was consumed, so the relay does not find its last message and a new subscriber gets nothing",
 		repair:  remake,
 	},
-	{
-		name: "max_consumers", value: "a limit", verdict: warned,
-		found:   func(c jetstream.StreamConfig, _ PublisherOptions) bool { return c.MaxConsumers > 0 },
-		meaning: "more subscribers than this cannot subscribe",
-	},
+	{name: "max_consumers", value: "a limit", verdict: harmless, meaning: "subscribers need no consumers"},
 	{
 		name: "max_msgs", value: "a limit", verdict: warned,
 		found:   func(c jetstream.StreamConfig, _ PublisherOptions) bool { return c.MaxMsgs > 0 },
@@ -160,14 +162,9 @@ var streamRules = []streamRule{
 	},
 	{name: "subject_transform", value: "of others", verdict: harmless},
 	{name: "republish", value: "any", verdict: harmless, meaning: "events are also sent to that subject, once they are stored"},
-	{name: "allow_direct", value: "any", verdict: harmless, meaning: "the relay asks the stream's leader"},
+	{name: "allow_direct", value: "off", verdict: ours, meaning: "it is switched on: subscribers read by direct gets"},
 	{name: "mirror_direct", value: "any", verdict: harmless},
-	{
-		name: "consumer_limits", value: "`inactive_threshold`", verdict: warned,
-		found:   func(c jetstream.StreamConfig, _ PublisherOptions) bool { return c.ConsumerLimits.InactiveThreshold > 0 },
-		meaning: "a subscriber that does not run for so long is forgotten, begins with the first event, and drops what it had applied",
-	},
-	{name: "consumer_limits", value: "`max_ack_pending`", verdict: harmless, meaning: "subscribers have one event under way"},
+	{name: "consumer_limits", value: "any", verdict: harmless, meaning: "subscribers need no consumers"},
 	{name: "metadata", value: "any", verdict: harmless},
 	{name: "template_owner", value: "any", verdict: harmless, meaning: "servers from 2.12 on know no templates"},
 	{name: "allow_msg_ttl", value: "on", verdict: harmless, meaning: "events never ask for a time to live"},
@@ -278,7 +275,7 @@ func differs[N int64 | time.Duration](have, asked N) bool {
 
 // wanted returns have with what the options ask for, as far as that takes nothing away from it.
 func wanted(have jetstream.StreamConfig, o PublisherOptions) jetstream.StreamConfig {
-	have.AllowAtomicPublish = true
+	have.AllowAtomicPublish, have.AllowDirect = true, true
 	for _, subject := range []string{eventSubjects, noticeSubject(o.Stream)} {
 		if !coveredByAny(subject, have.Subjects) {
 			narrower := func(other string) bool { return covers(subject, other) } // the broker refuses overlaps
@@ -295,7 +292,7 @@ func wanted(have jetstream.StreamConfig, o PublisherOptions) jetstream.StreamCon
 // upToDate reports whether a stream is as the options ask for.
 func upToDate(have jetstream.StreamConfig, o PublisherOptions) bool {
 	want := wanted(have, o)
-	return have.AllowAtomicPublish == want.AllowAtomicPublish && slices.Equal(have.Subjects, want.Subjects) &&
+	return have.AllowAtomicPublish == want.AllowAtomicPublish && have.AllowDirect == want.AllowDirect && slices.Equal(have.Subjects, want.Subjects) &&
 		have.MaxBytes == want.MaxBytes && have.MaxMsgSize == want.MaxMsgSize && have.MaxAge == want.MaxAge &&
 		have.Replicas == want.Replicas
 }

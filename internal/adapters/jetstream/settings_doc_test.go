@@ -19,9 +19,7 @@ func TestTablesOfSettings(t *testing.T) {
 	content, err := os.ReadFile(file)
 	require.NoError(t, err)
 	text := string(content)
-	for name, decisions := range map[string][]jetstream.Decision{
-		"stream": jetstream.StreamDecisions(), "consumer": jetstream.ConsumerDecisions(),
-	} {
+	for name, decisions := range map[string][]jetstream.Decision{"stream": jetstream.StreamDecisions()} {
 		begin, end := "<!-- settings of the "+name+": begin -->\n", "<!-- settings of the "+name+": end -->\n"
 		before, rest, found := strings.Cut(text, begin)
 		require.True(t, found, "%s has no %q", file, begin)

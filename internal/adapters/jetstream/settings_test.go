@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 )
@@ -53,7 +54,7 @@ var oddStreams = []oddStream{
 	}, jetstream.Warned},
 	{"retention", func(c *natsjs.StreamConfig) { c.Retention = natsjs.InterestPolicy }, jetstream.Refused},
 	{"retention", func(c *natsjs.StreamConfig) { c.Retention = natsjs.WorkQueuePolicy }, jetstream.Refused},
-	{"max_consumers", func(c *natsjs.StreamConfig) { c.MaxConsumers = 7 }, jetstream.Warned},
+	{"max_consumers", func(c *natsjs.StreamConfig) { c.MaxConsumers = 7 }, jetstream.Harmless},
 	{"max_msgs", func(c *natsjs.StreamConfig) { c.MaxMsgs = 100 }, jetstream.Warned},
 	{"max_bytes", func(c *natsjs.StreamConfig) { c.MaxBytes = 1 << 20 }, jetstream.Warned},
 	{"discard", func(c *natsjs.StreamConfig) { c.Discard = natsjs.DiscardNew }, jetstream.Harmless},
@@ -88,9 +89,9 @@ var oddStreams = []oddStream{
 		c.SubjectTransform = &natsjs.SubjectTransformConfig{Source: "invoices.>", Destination: "elsewhere.>"}
 	}, jetstream.Harmless},
 	{"republish", func(c *natsjs.StreamConfig) { c.RePublish = &natsjs.RePublish{Source: ">", Destination: "copy.>"} }, jetstream.Harmless},
-	{"allow_direct", func(c *natsjs.StreamConfig) { c.AllowDirect = true }, jetstream.Harmless},
+	{"allow_direct", func(c *natsjs.StreamConfig) { c.AllowDirect = false }, jetstream.Ours},
 	{"mirror_direct", func(c *natsjs.StreamConfig) { c.MirrorDirect = true }, jetstream.Harmless},
-	{"consumer_limits", func(c *natsjs.StreamConfig) { c.ConsumerLimits.InactiveThreshold = time.Hour }, jetstream.Warned},
+	{"consumer_limits", func(c *natsjs.StreamConfig) { c.ConsumerLimits.InactiveThreshold = time.Hour }, jetstream.Harmless},
 	{"consumer_limits", func(c *natsjs.StreamConfig) { c.ConsumerLimits.MaxAckPending = 5 }, jetstream.Harmless},
 	{"metadata", func(c *natsjs.StreamConfig) { c.Metadata = map[string]string{"owner": "me"} }, jetstream.Harmless},
 	{"template_owner", nil, jetstream.Harmless}, // no server takes it any more
@@ -167,22 +168,27 @@ func requireVerdict(t *testing.T, b *broker, example oddStream) {
 	require.NoError(t, err)
 	_, err = publisher.Publish(t.Context(), last, outboxtest.NewEntries(10, 20))
 	require.NoError(t, err)
-	source, err := jetstream.NewSource(b.connect(), jetstream.SourceOptions{Stream: stream, Subscriber: subscribe, Logger: silent})
+	requireReadable(t, b, 30)
+}
+
+// requireReadable checks that a subscriber reads everything that the stream holds, up to the event at last.
+func requireReadable(t *testing.T, b *broker, last outbox.Position) {
+	t.Helper()
+	messages, err := b.reader(t).Read(t.Context(), 1, everything)
 	require.NoError(t, err)
-	defer source.Close()
-	for position := 30 - int(b.info().State.Msgs); position < 30; position++ {
-		delivery, err := source.Next(t.Context())
-		require.NoError(t, err)
-		entry, err := delivery.Entry()
-		require.NoError(t, err)
-		require.EqualValues(t, position+1, entry.Position)
-		require.NoError(t, delivery.Ack(t.Context()))
+	require.Len(t, messages, int(b.info().State.Msgs)) //nolint:gosec // few
+	position := last - outbox.Position(len(messages))
+	for _, message := range messages {
+		position++
+		require.NotNil(t, message.Event)
+		require.NoError(t, message.Event.Unreadable)
+		require.Equal(t, position, message.Event.Position)
 	}
 }
 
 // TestStreamRules tries what takes a cluster, or settings of the program.
 func TestStreamRules(t *testing.T) {
-	good := natsjs.StreamConfig{Subjects: []string{"orders.>"}, Replicas: 3, MaxBytes: 1000, MaxAge: time.Hour}
+	good := natsjs.StreamConfig{AllowDirect: true, Subjects: []string{"orders.>"}, Replicas: 3, MaxBytes: 1000, MaxAge: time.Hour}
 	options := jetstream.PublisherOptions{Stream: stream, Replicas: 3, MaxBytes: 1000, MaxAge: time.Hour}
 	require.Empty(t, jetstream.Broken(good, options))
 	fewer := options

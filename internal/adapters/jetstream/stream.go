@@ -77,7 +77,7 @@ func (p *Publisher) seen(info *jetstream.StreamInfo, reconnects uint64) (ports.S
 	p.config.Store(&info.Config)
 	p.warn(info.Config)
 	return ports.StreamInfo{
-		Created:       info.Created.UTC().Format(time.RFC3339Nano),
+		Created:       identity(info.Created),
 		FirstSequence: info.State.FirstSeq,
 		LastSequence:  info.State.LastSeq,
 		Base:          max(info.Config.FirstSeq, 1) - 1,
@@ -185,8 +185,8 @@ func (p *Publisher) unfit(info *jetstream.StreamInfo) error {
 		return ports.ErrStreamUnfit.With("%s", strings.Join(reasons, "; "))
 	}
 	if vain := p.inVain.Load(); vain != nil && *vain == *seen && !upToDate(info.Config, p.o) {
-		return ports.ErrStreamUnfit.With("stream %s does not keep the settings that it is given (allow_atomic: %t, subjects: %s): "+
-			"upgrade every NATS server to %s or later", p.o.Stream, info.Config.AllowAtomicPublish,
+		return ports.ErrStreamUnfit.With("stream %s does not keep the settings that it is given (allow_atomic: %t, allow_direct: %t, subjects: %s): "+
+			"upgrade every NATS server to %s or later", p.o.Stream, info.Config.AllowAtomicPublish, info.Config.AllowDirect,
 			strings.Join(info.Config.Subjects, ", "), minServer)
 	}
 	return nil
@@ -224,3 +224,7 @@ func (p *Publisher) Findings() []string {
 
 func noticeSubject(stream string) string { return "outboxie." + stream + ".notices" }
 func wakeSubject(stream string) string   { return "outboxie." + stream + ".wake" }
+func storedSubject(stream string) string { return "outboxie." + stream + ".stored" }
+
+// identity returns the name of a stream that was created at a time. No other stream ever has it.
+func identity(created time.Time) string { return created.UTC().Format(time.RFC3339Nano) }

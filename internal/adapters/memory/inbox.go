@@ -8,17 +8,30 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// Inbox applies effects once, and keeps dead letters.
+// Inbox is the database of a subscriber: checkpoints, what was dealt with, dead letters and totals. Its transactions do what those of
+// Postgres do at READ COMMITTED, in separate steps.
 type Inbox struct {
 	keeper
-	taken   map[eventKey]taken
-	letters map[eventKey]*letter
-	totals  map[totalKey]Total
-	working *claims[eventKey]
 
-	history      []effect
-	holdsNothing bool
-	knowsNothing bool
+	// Pause is called between the steps of each transaction; nil: nothing is. A test lets others run there.
+	Pause func(ctx context.Context, step string)
+	// IdleTimeout is how long a transaction may take between two statements. Then the database ends it. 0: as long as it likes.
+	IdleTimeout time.Duration
+	// MarkEvery takes the place of inbox.MarkEvery, so that a test with few messages has marks.
+	MarkEvery uint64
+
+	log     *Log // of the same database; nil: it has none
+	lanes   map[laneKey]lane
+	marks   map[laneKey][]inbox.Place // the oldest first
+	copies  map[copyKey]time.Time     // when each was seen
+	records map[recordKey]record
+	letters map[letterKey]letter
+	totals  map[totalKey]Total
+	history []effect
+
+	locks   map[any]*session // by the row's key
+	freed   chan struct{}    // closed when a transaction has ended; nil: nobody waits
+	mutants mutants
 }
 
 type effect struct {
@@ -26,121 +39,42 @@ type effect struct {
 	entry      outbox.Entry
 }
 
-type eventKey struct{ subscriber, id string }
+// recordKey is the key of what the inbox knows of an event.
+type recordKey struct{ subscriber, id string }
 
-// taken is the decision about an event: it was applied, or else set aside.
-type taken struct {
-	applied bool
-	at      time.Time
+// record is the decision about an event: it was applied, or else set aside.
+type record struct {
+	applied  bool
+	at       time.Time
+	sequence uint64 // where the event was met last; 0: not known
 }
-
-var _ inbox.UnitOfWork = (*Inbox)(nil)
 
 // NewInbox returns an inbox that has seen nothing.
 func NewInbox() *Inbox {
 	return &Inbox{
-		taken:   make(map[eventKey]taken),
-		letters: make(map[eventKey]*letter),
-		totals:  make(map[totalKey]Total),
-		working: newClaims[eventKey](),
+		IdleTimeout: 10 * time.Second,
+		MarkEvery:   inbox.MarkEvery,
+		lanes:       make(map[laneKey]lane),
+		marks:       make(map[laneKey][]inbox.Place),
+		copies:      make(map[copyKey]time.Time),
+		records:     make(map[recordKey]record),
+		letters:     make(map[letterKey]letter),
+		totals:      make(map[totalKey]Total),
+		locks:       make(map[any]*session),
 	}
 }
 
-// Once implements the port.
-func (i *Inbox) Once(
-	ctx context.Context, subscriber string, entry outbox.Entry, fn func(ctx context.Context, tx inbox.Tx) error,
-) (applied bool, err error) {
-	key := eventKey{subscriber, entry.ID}
-	open, done, err := i.claim(ctx, key)
-	if err != nil {
-		return false, err
-	}
-	defer done()
-	if err := open.usable(ctx); err != nil {
-		return false, err
-	}
-	if free, err := i.free(key, entry); err != nil || !free {
-		return false, err
-	}
-	added := &totals{transaction: open, subscriber: subscriber, added: make(map[totalKey]Total)}
-	if err := fn(ctx, inbox.Tx{Totals: added}); err != nil {
-		return false, err
-	}
-	err = open.commit(ctx, func() error {
-		i.taken[key] = taken{applied: true, at: time.Now()}
-		for key, more := range added.added {
-			i.totals[key] = i.totals[key].plus(more)
-		}
-		i.history = append(i.history, effect{subscriber, entry})
-		i.end(key)
-		return nil
-	})
-	return err == nil, err
-}
-
-// claim begins a transaction that holds the event. Whoever else wants it waits until done.
-func (i *Inbox) claim(ctx context.Context, key eventKey) (open *transaction, done func(), err error) {
-	if open, err = i.begin(ctx); err != nil {
-		return nil, nil, err
-	}
-	if err := i.working.claim(ctx, key); err != nil {
-		return nil, nil, err
-	}
-	return open, func() {
-		open.over = true
-		i.working.release(key)
-	}, nil
-}
-
-// free reports whether the event is to be applied now, or ErrHeld.
-func (i *Inbox) free(key eventKey, entry outbox.Entry) (bool, error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if l, found := i.letters[key]; found && l.State == inbox.Retrying {
-		return true, nil
-	}
-	if _, known := i.taken[key]; known && !i.knowsNothing {
-		return false, nil
-	}
-	if i.before(key.subscriber, entry) != nil && !i.holdsNothing {
-		return false, inbox.ErrHeld
-	}
-	return true, nil
-}
-
-// Sweep implements the port.
-func (i *Inbox) Sweep(ctx context.Context, subscriber string, age time.Duration, limit int) (int, error) {
-	open, err := i.begin(ctx)
-	if err != nil {
-		return 0, err
-	}
-	swept := 0
-	err = open.commit(ctx, func() error {
-		cutoff := time.Now().Add(-age)
-		for key, decision := range i.taken {
-			l := i.letters[key]
-			discarded := l != nil && l.State == inbox.Discarded && l.changed.Before(cutoff)
-			old := discarded || decision.applied && decision.at.Before(cutoff)
-			if swept == limit || key.subscriber != subscriber || !old {
-				continue
-			}
-			delete(i.taken, key)
-			delete(i.letters, key)
-			swept++
-		}
-		return nil
-	})
-	return swept, err
-}
+// Beside puts the inbox into the database of a log.
+func (i *Inbox) Beside(log *Log) { i.log = log }
 
 // Applied reports whether subscriber has applied the event.
 func (i *Inbox) Applied(subscriber, eventID string) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.taken[eventKey{subscriber, eventID}].applied
+	return i.records[recordKey{subscriber, eventID}].applied
 }
 
-// History returns what subscriber has applied, in the order in which it did.
+// History returns what subscriber has applied, in the order of the commits, and within a transaction in the order of the calls.
 func (i *Inbox) History(subscriber string) []outbox.Entry {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -152,9 +86,3 @@ func (i *Inbox) History(subscriber string) []outbox.Entry {
 	}
 	return applied
 }
-
-// HoldNothing lets events overtake the dead ones of their aggregate. It exists for the mutant that proves that tests notice.
-func (i *Inbox) HoldNothing() { i.holdsNothing = true }
-
-// KnowNothing applies events again that were applied. It exists for the mutant that proves that tests notice.
-func (i *Inbox) KnowNothing() { i.knowsNothing = true }

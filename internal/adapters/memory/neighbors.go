@@ -20,6 +20,5 @@ func (s *Stream) fit() error {
 func (s *Stream) Forge(stamp ports.Stamp) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.messages = append(s.messages, streamed{stamp: stamp})
-	s.announce()
+	s.store(streamed{stamp: stamp})
 }

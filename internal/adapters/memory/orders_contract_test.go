@@ -7,8 +7,6 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox/inboxtest"
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering/orderingtest"
 )
@@ -34,23 +32,3 @@ func (s shop) Reconnect(*testing.T)                                   { s.work.R
 func (s shop) SetSequence(_ *testing.T, p outbox.Position)            { s.log.SetSequence(p) }
 func (s shop) Entries(*testing.T) []outbox.Entry                      { return s.log.Committed() }
 func (s shop) Order(_ *testing.T, id order.ID) (order.Snapshot, bool) { return s.work.Order(id) }
-
-func TestInbox(t *testing.T) {
-	inboxtest.TestUnitOfWork(t, func(*testing.T) inboxtest.UnitOfWorkHarness { return desk{memory.NewInbox()} })
-}
-
-func TestDeadLetters(t *testing.T) {
-	inboxtest.TestDeadLetters(t, func(*testing.T) inboxtest.LettersHarness { return desk{memory.NewInbox()} })
-}
-
-type desk struct{ inbox *memory.Inbox }
-
-func (d desk) UnitOfWork() inbox.UnitOfWork   { return d.inbox }
-func (d desk) DeadLetters() inboxtest.Letters { return d.inbox }
-func (d desk) FailNextCommit(*testing.T)      { d.inbox.FailNextCommit() }
-func (d desk) Disconnect(*testing.T)          { d.inbox.Disconnect() }
-func (d desk) Reconnect(*testing.T)           { d.inbox.Reconnect() }
-
-func (d desk) Total(_ *testing.T, subscriber string, customer order.CustomerID, currency order.Currency) inboxtest.Total {
-	return inboxtest.Total(d.inbox.Total(subscriber, customer, currency))
-}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
 
@@ -21,13 +22,15 @@ type Stream struct {
 	exists      bool
 	base        uint64 // messages[i] has sequence base+i+1
 	messages    []streamed
-	consumers   map[string]*consumer // by subscriber; see Source
-	changed     chan struct{}
+	formers     map[string]inbox.Former // by subscriber; see Reader
+	readers     []chan struct{}         // that are signaled when something was stored
+	storedAt    time.Time               // the last time that was dealt
 	careless    bool
 	restarts    int
 
 	maxPayload int
 	unfit      string // why nothing can be published correctly; empty: it can
+	unreadable string // why subscribers cannot read; empty: they can
 }
 
 type streamed struct {
@@ -36,9 +39,6 @@ type streamed struct {
 	at      time.Time
 	deleted bool
 }
-
-// hidden reports whether no subscriber gets the message: it is gone, or a notice.
-func (m streamed) hidden() bool { return m.deleted || m.stamp.Ours && m.stamp.Event == 0 }
 
 // Message is a message of ours as it stands in the stream.
 type Message struct {
@@ -56,7 +56,7 @@ const prefix = "orders."
 
 // NewStream returns a broker without the stream; Open creates it. It takes payloads up to 1 MiB under orders.
 func NewStream() *Stream {
-	return &Stream{maxPayload: 1 << 20, consumers: make(map[string]*consumer), changed: make(chan struct{})}
+	return &Stream{maxPayload: 1 << 20, formers: make(map[string]inbox.Former)}
 }
 
 // NewOtherStream returns another broker without the stream: none of its streams is one of the first broker's.
@@ -66,9 +66,25 @@ func NewOtherStream() *Stream {
 	return s
 }
 
+// announce signals the readers.
 func (s *Stream) announce() {
-	close(s.changed)
-	s.changed = make(chan struct{})
+	for _, reader := range s.readers {
+		select {
+		case reader <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// store appends a message. No two messages are ever stored at the same time, also in fake time, which may stand still.
+func (s *Stream) store(message streamed) {
+	message.at = time.Now()
+	if !message.at.After(s.storedAt) {
+		message.at = s.storedAt.Add(1)
+	}
+	s.storedAt = message.at
+	s.messages = append(s.messages, message)
+	s.announce()
 }
 
 // last is the sequence of the last message, and message the one at a sequence that the stream has come to.
@@ -203,12 +219,9 @@ func (s *Stream) Notify(ctx context.Context, after uint64, notice outbox.Notice)
 	if err := s.ends(ctx, after); err != nil {
 		return after, err
 	}
-	s.messages = append(s.messages, streamed{
-		at: time.Now(), stamp: ports.Stamp{
-			Ours: true, Progress: notice.Progress, Parked: notice.Parked, Confirms: notice.Confirms && notice.Parked == "", Kept: notice.Kept,
-		},
-	})
-	s.announce()
+	s.store(streamed{stamp: ports.Stamp{
+		Ours: true, Progress: notice.Progress, Parked: notice.Parked, Confirms: notice.Confirms && notice.Parked == "", Kept: notice.Kept,
+	}})
 	return after + 1, nil
 }
 
@@ -224,10 +237,7 @@ func (s *Stream) append(
 		if reason := s.refuses(entry); reason != "" {
 			return after + uint64(i), &ports.RefusedError{Entry: entry, Reason: reason}
 		}
-		s.messages = append(s.messages, streamed{
-			at: time.Now(), entry: entry, stamp: stamp(entry),
-		})
-		s.announce()
+		s.store(streamed{entry: entry, stamp: stamp(entry)})
 	}
 	return after + uint64(len(batch)), nil
 }
@@ -270,16 +280,14 @@ func (s *Stream) LimitPayload(bytes int) {
 func (s *Stream) AppendForeign() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.messages = append(s.messages, streamed{})
-	s.announce()
+	s.store(streamed{})
 }
 
 // AppendCopy stores a copy of the message at sequence.
 func (s *Stream) AppendCopy(sequence uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.messages = append(s.messages, *s.message(sequence))
-	s.announce()
+	s.store(*s.message(sequence))
 }
 
 // Delete removes the message at sequence, as an operator or a limit does.
@@ -296,9 +304,6 @@ func (s *Stream) Regress(sequence uint64) {
 	defer s.mu.Unlock()
 	s.restarts++
 	s.messages = slices.Clone(s.messages[:sequence-s.base])
-	for _, consumer := range s.consumers {
-		consumer.regress(sequence)
-	}
 	s.announce()
 }
 
@@ -317,12 +322,12 @@ func (s *Stream) Copy() (restore func()) {
 	}
 }
 
-// Drop deletes the stream, and what its subscribers had acknowledged with it.
+// Drop deletes the stream, and the consumers of programs of before with it.
 func (s *Stream) Drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.exists, s.base, s.messages = false, 0, nil
-	clear(s.consumers)
+	clear(s.formers)
 	s.announce()
 }
 

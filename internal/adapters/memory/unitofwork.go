@@ -76,6 +76,7 @@ func (u *UnitOfWork) Order(id order.ID) (order.Snapshot, bool) {
 type keeper struct {
 	mu       sync.Mutex
 	failing  bool
+	losing   bool
 	down     bool
 	restarts int
 }
@@ -85,6 +86,26 @@ func (k *keeper) FailNextCommit() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.failing = true
+}
+
+// LoseNextCommit breaks the connection while the next commit is under way: it takes effect, and its caller does not learn that.
+func (k *keeper) LoseNextCommit() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.losing = true
+}
+
+// conclude makes the changes of a commit, unless it is to fail.
+func (k *keeper) conclude(apply func() error) error {
+	if k.failing {
+		k.failing = false
+		return errCommit
+	}
+	if err := apply(); err != nil || !k.losing {
+		return err
+	}
+	k.losing = false
+	return errLost
 }
 
 // Disconnect breaks every open transaction, and lets none begin until Reconnect.
@@ -150,11 +171,7 @@ func (t *transaction) commit(ctx context.Context, apply func() error) error {
 	if err := t.judge(ctx); err != nil {
 		return err
 	}
-	if t.failing {
-		t.failing = false
-		return errCommit
-	}
-	return apply()
+	return t.conclude(apply)
 }
 
 // claims is row locks: each key is held by one transaction, the others wait.

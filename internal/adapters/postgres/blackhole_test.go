@@ -21,6 +21,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
@@ -33,11 +34,11 @@ var drivenPorts = []reflect.Type{
 	reflect.TypeFor[ports.Log](), reflect.TypeFor[ports.CursorStore](), reflect.TypeFor[ports.Parking](),
 	reflect.TypeFor[ports.Attendant](), reflect.TypeFor[ports.Retention](), reflect.TypeFor[ports.Elector](),
 	reflect.TypeFor[ports.Appender](), reflect.TypeFor[ports.InstanceHalts](),
-	reflect.TypeFor[operating.Desk](), reflect.TypeFor[operating.Bench](),
+	reflect.TypeFor[operating.Desk](), reflect.TypeFor[operating.Bench](), reflect.TypeFor[operating.SubscriberPlaces](),
 	reflect.TypeFor[ordering.UnitOfWork](), reflect.TypeFor[ordering.Keys](), reflect.TypeFor[ordering.Orders](),
 	reflect.TypeFor[ordering.ExpiredKeys](),
-	reflect.TypeFor[inbox.UnitOfWork](), reflect.TypeFor[inbox.Totals](), reflect.TypeFor[inbox.DeadLetters](),
-	reflect.TypeFor[inbox.LetterDesk](), reflect.TypeFor[inbox.Sweeper](),
+	reflect.TypeFor[inbox.Checkpoints](), reflect.TypeFor[inbox.UnitOfWork](), reflect.TypeFor[inbox.Totals](), reflect.TypeFor[inbox.DeadLetters](),
+	reflect.TypeFor[inbox.DeadLetterAdmin](), reflect.TypeFor[inbox.Sweeper](),
 }
 
 // What a statement may take in these tests, and how much longer an answer may take on a busy machine.
@@ -174,15 +175,18 @@ func newTransactions(t *testing.T, address string) *transactions {
 		<-ready
 	}
 	for name, call := range inboxCalls() {
-		result := make(chan error, 1)
-		all.results[name] = result
-		go func() {
-			_, err := postgres.NewInbox(db).Once(t.Context(), subscriber, entry(1), func(_ context.Context, tx inbox.Tx) error {
-				return hold(name, func(ctx context.Context) error { return call(ctx, tx) })
-			})
-			result <- err
-		}()
-		<-ready
+		for kind, run := range inboxTransactions() {
+			result := make(chan error, 1)
+			all.results[name+" in "+kind] = result
+			go func() {
+				result <- run(t.Context(), db, handlerFunc(func(ctx context.Context, tx inbox.Tx, _ outbox.Entry) error {
+					ready <- struct{}{}
+					<-all.begin
+					return call(ctx, tx)
+				}))
+			}()
+			<-ready
+		}
 	}
 	return all
 }

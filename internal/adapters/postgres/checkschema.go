@@ -55,7 +55,7 @@ func (l *Log) checkEncoding(ctx context.Context) error {
 
 // durableTables are the engine's tables whose rows must outlive a crash, and serviceTables those of the service.
 var (
-	durableTables = []string{"outbox", "outbox_cursor", "outbox_parked", "leases", "inbox", "dead_letters"}
+	durableTables = []string{"outbox", "outbox_cursor", "outbox_parked", "leases", "inbox", "dead_letters", "subscriber_lanes"}
 	serviceTables = []string{"orders", "request_keys", "idempotency_keys", "customer_totals"}
 )
 
@@ -159,6 +159,10 @@ var uniqueKeys = []uniqueKey{
 	{
 		"inbox", "subscriber, event_id", "an event could take effect twice",
 		"ALTER TABLE inbox ADD PRIMARY KEY (subscriber, event_id)",
+	},
+	{
+		"subscriber_lanes", "subscriber, lane", "a lane could be worked on twice at the same time",
+		"ALTER TABLE subscriber_lanes ADD PRIMARY KEY (subscriber, lane)",
 	},
 }
 

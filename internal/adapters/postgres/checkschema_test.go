@@ -20,6 +20,7 @@ var unsafeSchemas = map[string]struct {
 	"an unlogged lot":       {statement: "ALTER TABLE outbox_parked SET UNLOGGED", detail: "table outbox_parked is not logged"},
 	"an unlogged inbox":     {statement: "ALTER TABLE inbox SET UNLOGGED", detail: "table inbox is not logged"},
 	"unlogged dead letters": {statement: "ALTER TABLE dead_letters SET UNLOGGED", detail: "table dead_letters is not logged"},
+	"unlogged lanes":        {statement: "ALTER TABLE subscriber_lanes SET UNLOGGED", detail: "table subscriber_lanes is not logged"},
 	"unlogged orders":       {statement: "ALTER TABLE orders SET UNLOGGED", detail: "table orders is not logged"},
 	"no inbox":              {statement: "DROP TABLE inbox", detail: "table inbox does not exist", byHand: true},
 	"a partitioned table": {

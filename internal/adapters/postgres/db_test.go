@@ -37,6 +37,8 @@ func TestClassify(t *testing.T) {
 		"disk full":              {background, &pgconn.PgError{Code: "53100"}, fault.Unavailable},
 		"serialization":          {background, &pgconn.PgError{Code: "40001"}, fault.Unavailable},
 		"deadlock":               {background, &pgconn.PgError{Code: "40P01"}, fault.Unavailable},
+		"rolled back":            {background, &pgconn.PgError{Code: "40000"}, fault.Unavailable},
+		"an operator":            {background, &pgconn.PgError{Code: "57000"}, fault.Unavailable},
 		"statement timeout":      {background, &pgconn.PgError{Code: "57014"}, fault.Unavailable},
 		"read only":              {background, &pgconn.PgError{Code: "25006"}, fault.Unavailable},
 		"lost in the middle":     {background, io.ErrUnexpectedEOF, fault.Unavailable},

@@ -2,295 +2,290 @@ package postgres
 
 import (
 	"context"
-	"crypto/sha256"
 	"database/sql"
-	"encoding/hex"
 	"errors"
-	"fmt"
-	"maps"
-	"strings"
-	"time"
+	"strconv"
 
-	"github.com/google/uuid"
 	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
 var _ inbox.DeadLetters = (*Inbox)(nil)
 
-type letterRow struct {
-	bun.BaseModel `bun:"table:dead_letters,alias:letter"`
-
-	Subscriber       string            `bun:"subscriber"`
-	EventID          string            `bun:"event_id"`
-	State            inbox.State       `bun:"state"`
-	Error            string            `bun:"error"`
-	Attempts         int               `bun:"attempts"`
-	AggregateType    string            `bun:"aggregate_type,nullzero"`
-	AggregateID      string            `bun:"aggregate_id,nullzero"`
-	AggregateVersion int64             `bun:"aggregate_version,nullzero"`
-	Position         int64             `bun:"position,nullzero"`
-	RecordedAt       time.Time         `bun:"recorded_at,nullzero"`
-	EventType        string            `bun:"event_type,nullzero"`
-	Subject          string            `bun:"subject"`
-	Headers          map[string]string `bun:"headers,type:json"`
-	Payload          []byte            `bun:"payload"`
-	Read             digits            `bun:"payload_hex,scanonly"` // the payload, as letterColumns reads it
-	FirstFailedAt    time.Time         `bun:"first_failed_at,nullzero,default:clock_timestamp()"`
-	DeadAt           time.Time         `bun:"dead_at,nullzero"`
-	DueAt            time.Time         `bun:"due_at,nullzero,default:clock_timestamp()"`
-	ChangedAt        time.Time         `bun:"changed_at,nullzero,default:clock_timestamp()"`
-	Behind           int               `bun:"behind,scanonly"`
+// Redeliver locks the head, which is the aggregate's first pending letter, and then the letters behind it. The isolation is READ
+// COMMITTED, so each statement sees what was committed before it began, and a lock gives the newest version of its row. Order and once
+// hold beside other transactions, for these reasons.
+//
+// Another Redeliver: whoever works on an aggregate has locked its head. The other one does not wait for that lock: it chooses another
+// aggregate. It may have chosen a later letter only if its snapshot has no earlier one that is pending. What its snapshot no longer has is
+// committed, with its effect. The second statement looks for earlier letters again, after the head is locked.
+//
+// The lane inserts letters of the aggregate at any time, and looks at no lock. It holds an event if its snapshot has a pending letter of
+// the aggregate. If Redeliver has committed the last one before that snapshot, the event is applied, after the effects of the letters. If
+// not, the event becomes a letter, and nothing of the aggregate passes it: it is in the snapshot of each later transaction of the lane. Its
+// row may say that it waits while nothing is before it any more; noteTurns finds such rows. An event that has a letter has a row in inbox
+// too, so the lane drops the event when it comes again.
+//
+// Discard, Retry and RetryAll lock the letter. A letter that they have locked first is discarded or dead when Redeliver gets the lock,
+// and is left out. If Redeliver was first, they wait, and find no letter, or the one that failed.
+//
+// Programs of before lock a letter before they apply, change or end it, and before they write its row in inbox. They find no letter
+// after this transaction, and then do nothing, because the row in inbox is there. They apply any letter whose row says 'retrying', so rows
+// behind a pending letter say 'waiting'.
+//
+// Locks of one aggregate's letters are taken in the order of the positions, then rows of totals, then rows of inbox; hints wait for no
+// lock. With one exception, no transactions wait for each other: a careful Redeliver changes totals in the order of the letters. If that
+// meets a lane, Postgres ends one of the two, which is a fault.Unavailable.
+func (i *Inbox) Redeliver(
+	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.Judge,
+) (done inbox.Redelivered, found bool, err error) {
+	if lookAround() {
+		if _, err := i.noteTurns(ctx, subscriber); err != nil {
+			return inbox.Redelivered{}, false, err
+		}
+	}
+	for {
+		done, found, err = i.redeliver(ctx, subscriber, r, handler, judge)
+		if err != nil {
+			return inbox.Redelivered{}, false, err
+		}
+		if found {
+			return done, true, nil
+		}
+		noted, err := i.noteTurns(ctx, subscriber)
+		if err != nil || noted == 0 {
+			return inbox.Redelivered{}, false, err
+		}
+	}
 }
 
-// newLetterRow makes everything text that Postgres takes: what stands in the dead letters may be anybody's.
-func newLetterRow(subscriber string, entry outbox.Entry) *letterRow {
-	row := &letterRow{
-		Subscriber:       subscriber,
-		EventID:          letterID(entry.ID),
-		State:            inbox.Failing,
-		AggregateType:    text(entry.Key.Type),
-		AggregateID:      text(entry.Key.ID),
-		AggregateVersion: entry.Version,
-		Position:         int64(entry.Position),
-		RecordedAt:       recordable(entry.RecordedAt),
-		EventType:        text(entry.Type),
-		Subject:          text(entry.Subject),
-		Headers:          make(map[string]string, len(entry.Headers)),
-		Payload:          append([]byte{}, entry.Payload...), // never NULL
-	}
-	for name, value := range entry.Headers {
-		row.Headers[text(name)] = text(value)
-	}
-	return row
+func (i *Inbox) redeliver(
+	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.Judge,
+) (done inbox.Redelivered, found bool, err error) {
+	err = transact(ctx, i.db, func(ctx context.Context, tx bun.Tx) (err error) {
+		d := &redelivery{tx: tx, subscriber: subscriber, handler: handler, judge: judge}
+		if found, err = d.choose(ctx, r.Limit, strconv.FormatInt(max(1, i.idleTimeout.Milliseconds()), 10)); err != nil || !found {
+			return err
+		}
+		if r.Careful {
+			err = d.handleEach(ctx)
+		} else {
+			err = d.handleAll(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		done = d.done
+		return d.end(ctx)
+	})
+	return done, found, err
 }
 
-// letterColumns are the columns of a letter. How Postgres prints bytes is a setting that poolers do not keep, so the payload is
-// read in hexadecimal digits.
-const letterColumns = `subscriber, event_id, state, error, attempts, aggregate_type, aggregate_id, aggregate_version, position,
-	recorded_at, event_type, subject, headers, encode(payload, 'hex') AS payload_hex, first_failed_at, dead_at, due_at, changed_at`
+// redelivery is the work on one aggregate's letters in its transaction.
+type redelivery struct {
+	tx         bun.Tx
+	subscriber string
+	handler    inbox.Handler
+	judge      inbox.Judge
 
-// digits are bytes that are read in hexadecimal digits.
-type digits []byte
-
-// Scan reads what encode(…, 'hex') returns.
-func (d *digits) Scan(read any) (err error) {
-	switch read := read.(type) {
-	case string:
-		*d, err = hex.DecodeString(read)
-	case []byte:
-		*d, err = hex.DecodeString(string(read))
-	default:
-		err = fmt.Errorf("a payload was read as %T", read)
-	}
-	return err
+	letters []inbox.Letter // locked, in order
+	ended   []string       // ids of the letters that end
+	done    inbox.Redelivered
 }
 
-func (r *letterRow) letter() inbox.Letter {
-	letter := inbox.Letter{
-		Entry: outbox.Entry{Position: outbox.Position(r.Position), RecordedAt: r.RecordedAt, Message: outbox.Message{
-			ID: r.EventID, Type: r.EventType, Subject: r.Subject, Version: r.AggregateVersion,
-			Key: outbox.Key{Type: r.AggregateType, ID: r.AggregateID}, Payload: r.Read,
-		}},
-		State: r.State, Error: r.Error, Attempts: r.Attempts, Behind: r.Behind, FirstFailedAt: r.FirstFailedAt, DeadAt: r.DeadAt,
-	}
-	if len(r.Headers) > 0 {
-		letter.Headers = maps.Clone(r.Headers)
-	}
-	return letter
-}
+// earlier finds a pending letter of the same aggregate before a letter. It is a scalar subquery: the planner must look it up for each
+// letter that it looks at, and must not join it to all of them.
+const earlier = `(
+	SELECT true FROM dead_letters AS earlier
+	WHERE earlier.subscriber = letter.subscriber
+		AND hashtextextended(earlier.aggregate_id, hashtextextended(earlier.aggregate_type, 0)) =
+			hashtextextended(letter.aggregate_id, hashtextextended(letter.aggregate_type, 0))
+		AND earlier.aggregate_type = letter.aggregate_type AND earlier.aggregate_id = letter.aggregate_id
+		AND earlier.position < letter.position AND earlier.state IN ` + pendingStates + ` LIMIT 1)`
 
-func text(s string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
-}
-
-// longestID is how long the id of a letter may be, in bytes. Ids of events are UUIDs; a longer id than this is anybody's, and an
-// index takes only some 2,700 bytes.
-const longestID = 255
-
-// letterID is the id under which the letter of an event is kept: the event's own, or a digest of one that is too long.
-func letterID(id string) string {
-	id = text(id)
-	if len(id) <= longestID {
-		return id
-	}
-	return fmt.Sprintf("long-id-%x", sha256.Sum256([]byte(id)))
-}
-
-// recordable is a time that Postgres can keep: Postgres knows no year 0. A time that cannot be kept is unknown.
-func recordable(at time.Time) time.Time {
-	if year := at.UTC().Year(); year < 1 || year > 9999 {
-		return time.Time{}
-	}
-	return at
-}
-
-// letterAggregate is the aggregate of a letter as the index dead_letters_of has it, and ofAggregate that of two arguments, its
-// type and its id. Different aggregates may have the same, so the names are compared besides.
 const (
-	letterAggregate = "hashtextextended(aggregate_id, hashtextextended(aggregate_type, 0))"
-	ofAggregate     = letterAggregate + " = hashtextextended(?2, hashtextextended(?1, 0)) AND aggregate_type = ?1 AND aggregate_id = ?2"
+	// headStatement reads due letters in the order of the index dead_letters_due, until one is the first of its aggregate and free.
+	headStatement = `
+SELECT letter.aggregate_type, letter.aggregate_id, letter.position, set_config('idle_in_transaction_session_timeout', ?1, true)
+FROM dead_letters AS letter
+WHERE letter.subscriber = ?0 AND letter.state = 'retrying' AND letter.due_at <= clock_timestamp()
+	AND letter.position IS NOT NULL AND letter.aggregate_type IS NOT NULL AND letter.aggregate_id IS NOT NULL AND ` + earlier + ` IS NULL
+ORDER BY letter.due_at LIMIT 1 FOR UPDATE SKIP LOCKED`
+
+	// lettersStatement locks the letters from the head on.
+	lettersStatement = `
+SELECT ` + letterColumns + ` FROM dead_letters AS letter
+WHERE subscriber = ?0 AND ` + ofAggregate + ` AND position >= ?3 AND state IN ` + pendingStates + `
+	AND (SELECT true FROM dead_letters WHERE subscriber = ?0 AND ` + ofAggregate + ` AND position < ?3 AND state IN ` + pendingStates + ` LIMIT 1) IS NULL
+ORDER BY position LIMIT ?4 FOR UPDATE OF letter`
 )
 
-// pendingStates are those in which a letter holds later events of its aggregate.
-const pendingStates = "('dead', 'waiting', 'retrying')"
-
-// lockLetter returns an event's letter, which nobody else changes before the transaction's end, or inbox.ErrNoLetter.
-func lockLetter(ctx context.Context, tx bun.Tx, subscriber, id string) (letterRow, error) {
-	var row letterRow
-	err := tx.NewSelect().Model(&row).ColumnExpr(letterColumns).Where("subscriber = ? AND event_id = ?", subscriber, letterID(id)).For("UPDATE").Scan(ctx)
-	return row, letterError(ctx, err, subscriber, id)
-}
-
-func letterError(ctx context.Context, err error, subscriber, id string) error {
-	if errors.Is(err, sql.ErrNoRows) {
-		return inbox.ErrNoLetter.With("subscriber %s has no dead letter %s", subscriber, id)
-	}
-	return classify(ctx, err)
-}
-
-// lockBefore reports whether a letter holds the event. That letter cannot end before the transaction does, so whoever ends
-// it sees what the transaction has put behind it.
-func lockBefore(ctx context.Context, tx bun.Tx, subscriber string, entry outbox.Entry) (bool, error) {
-	var id string
-	err := tx.QueryRowContext(ctx, `SELECT event_id FROM dead_letters
-		WHERE subscriber = ?0 AND `+ofAggregate+` AND position < ?3 AND state IN `+pendingStates+`
-		ORDER BY position DESC LIMIT 1 FOR SHARE`, subscriber, text(entry.Key.Type), text(entry.Key.ID), int64(entry.Position)).Scan(&id)
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
-	}
-	return err == nil, classify(ctx, err)
-}
-
-// release gives the letter its turn that waits at the head of an aggregate.
-func release(ctx context.Context, tx bun.Tx, subscriber string, aggregate outbox.Key) error {
-	_, err := tx.ExecContext(ctx, `UPDATE dead_letters
-		SET state = 'retrying', attempts = 0, due_at = clock_timestamp(), changed_at = clock_timestamp()
-		WHERE subscriber = ?0 AND state = 'waiting' AND event_id = (
-			SELECT event_id FROM dead_letters
-			WHERE subscriber = ?0 AND `+ofAggregate+` AND state IN `+pendingStates+`
-			ORDER BY position LIMIT 1)`, subscriber, text(aggregate.Type), text(aggregate.ID))
-	return classify(ctx, err)
-}
-
-// decide changes the letter of an event, and makes it first if there is none. What was applied gets no letter. wait is
-// until the letter is due, if it is retried.
-func (i *Inbox) decide(
-	ctx context.Context, subscriber string, entry outbox.Entry, wait time.Duration, change func(l inbox.Letter, held bool) inbox.Letter,
-) (decided inbox.Letter, err error) {
-	err = transact(ctx, i.db, func(ctx context.Context, tx bun.Tx) error {
-		if _, err := tx.NewInsert().Model(newLetterRow(subscriber, entry)).On("CONFLICT DO NOTHING").Exec(ctx); err != nil {
-			return classify(ctx, err)
+// choose locks a head and the letters behind it, up to the limit or the first dead one. It reports whether there are any. If the lane has
+// inserted an earlier letter since the head was chosen, that letter is the head, and choose begins again.
+func (d *redelivery) choose(ctx context.Context, limit int, idleTimeout string) (bool, error) {
+	for len(d.letters) == 0 {
+		var aggregateType, aggregateID string
+		var position int64
+		err := d.tx.QueryRowContext(ctx, headStatement, d.subscriber, idleTimeout).Scan(&aggregateType, &aggregateID, &position, new(string))
+		if errors.Is(err, sql.ErrNoRows) {
+			return false, nil
 		}
-		row, err := lockLetter(ctx, tx, subscriber, entry.ID)
-		if err != nil {
-			return err
-		}
-		held := false
-		switch row.State {
-		case inbox.Failing: // only of these, or two transactions would wait for each other: release changes waiting ones
-			if held, err = lockBefore(ctx, tx, subscriber, entry); err != nil {
-				return err
-			}
-		case inbox.Retrying:
-		default:
-			decided = row.letter()
-			return nil
-		}
-		decided = change(row.letter(), held)
-		applied, err := settle(ctx, tx, subscriber, entry, decided.State)
-		if err != nil {
-			return err
-		}
-		if applied {
-			decided.State = inbox.Applied
-			return deleteLetter(ctx, tx, subscriber, row.EventID)
-		}
-		decided.DeadAt, err = update(ctx, tx, subscriber, decided, wait)
-		return err
-	})
-	return decided, err
-}
-
-// settle makes the event count as dealt with, unless it is to come again. It reports whether it was applied before.
-func settle(ctx context.Context, tx bun.Tx, subscriber string, entry outbox.Entry, state inbox.State) (applied bool, err error) {
-	if len(entry.ID) != 36 || uuid.Validate(entry.ID) != nil {
-		return false, nil // not the engine's; Once never applies it
-	}
-	if state != inbox.Failing {
-		_, err = tx.ExecContext(ctx, `INSERT INTO inbox
-			(subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position, applied_at)
-			VALUES (?, ?, ?, ?, ?, ?, NULL) ON CONFLICT DO NOTHING`,
-			subscriber, entry.ID, text(entry.Key.Type), text(entry.Key.ID), entry.Version, int64(entry.Position))
 		if err != nil {
 			return false, classify(ctx, err)
 		}
+		var rows []letterRow
+		if err := d.tx.NewRaw(lettersStatement, d.subscriber, aggregateType, aggregateID, position, max(1, limit)).Scan(ctx, &rows); err != nil {
+			return false, classify(ctx, err)
+		}
+		for _, row := range rows {
+			if row.State == inbox.Dead {
+				break
+			}
+			d.letters = append(d.letters, row.letter())
+		}
 	}
-	return wasApplied(ctx, tx, subscriber, entry.ID)
+	return true, nil
 }
 
-func wasApplied(ctx context.Context, tx bun.Tx, subscriber, id string) (applied bool, err error) {
-	err = tx.QueryRowContext(ctx, `SELECT EXISTS (
-		SELECT FROM inbox WHERE subscriber = ? AND event_id = ? AND applied_at IS NOT NULL)`, subscriber, id).Scan(&applied)
-	return applied, classify(ctx, err)
+// handleAll handles the letters, and writes their effects at once.
+func (d *redelivery) handleAll(ctx context.Context) error {
+	applied, err := d.applied(ctx)
+	if err != nil {
+		return err
+	}
+	effects := newEffects(d.tx, d.subscriber)
+	defer effects.end()
+	for index, letter := range d.letters {
+		if !applied[letter.ID] {
+			if err := d.handle(ctx, effects, letter); err != nil {
+				return &inbox.EventError{Index: index, Err: err}
+			}
+			d.done.Applied = append(d.done.Applied, letter.Entry)
+		}
+		d.ended = append(d.ended, letter.ID)
+	}
+	if err := effects.flush(ctx); err != nil {
+		return &inbox.CollectedError{Err: err}
+	}
+	return nil
 }
 
-func update(
-	ctx context.Context, tx bun.Tx, subscriber string, letter inbox.Letter, wait time.Duration,
-) (deadAt time.Time, err error) {
-	var dead bun.NullTime
-	err = tx.QueryRowContext(ctx, `UPDATE dead_letters SET state = ?2, error = ?3, attempts = ?4,
-			due_at = clock_timestamp() + ?5 * interval '1 microsecond',
-			dead_at = CASE WHEN state <> 'dead' AND ?2 = 'dead' THEN clock_timestamp() ELSE dead_at END,
-			changed_at = CASE WHEN state <> ?2 THEN clock_timestamp() ELSE changed_at END
-		WHERE subscriber = ?0 AND event_id = ?1 RETURNING dead_at`,
-		subscriber, letter.ID, string(letter.State), text(letter.Error), letter.Attempts, wait.Microseconds()).Scan(&dead)
-	return dead.Time, classify(ctx, err)
+// handleEach handles each letter within a savepoint, until one fails.
+func (d *redelivery) handleEach(ctx context.Context) error {
+	applied, err := d.applied(ctx)
+	if err != nil {
+		return err
+	}
+	for _, letter := range d.letters {
+		if !applied[letter.ID] {
+			failed, err := d.handleAlone(ctx, letter)
+			if err != nil {
+				return err
+			}
+			if failed != nil {
+				return d.fail(ctx, letter, failed)
+			}
+			d.done.Applied = append(d.done.Applied, letter.Entry)
+		}
+		d.ended = append(d.ended, letter.ID)
+	}
+	return nil
 }
 
-func deleteLetter(ctx context.Context, tx bun.Tx, subscriber, id string) error {
-	_, err := tx.ExecContext(ctx, "DELETE FROM dead_letters WHERE subscriber = ? AND event_id = ?", subscriber, letterID(id))
+// handleAlone handles a letter within a savepoint. failed is why the handler failed, or why its effects cannot be written: then they are
+// undone.
+func (d *redelivery) handleAlone(ctx context.Context, letter inbox.Letter) (failed, err error) {
+	if err := d.exec(ctx, "SAVEPOINT letter"); err != nil {
+		return nil, err
+	}
+	effects := newEffects(d.tx, d.subscriber)
+	defer effects.end()
+	failed = d.handle(ctx, effects, letter)
+	if failed == nil {
+		failed = effects.flush(ctx)
+	}
+	if failed == nil {
+		return nil, d.exec(ctx, "RELEASE SAVEPOINT letter")
+	}
+	return failed, d.exec(ctx, "ROLLBACK TO SAVEPOINT letter")
+}
+
+// handle calls the handler. Programs of before kept letters of events whose ids are no UUIDs. These have no row in inbox, so nothing
+// would say that they were applied.
+func (d *redelivery) handle(ctx context.Context, effects *effects, letter inbox.Letter) error {
+	if !isUUID(letter.ID) {
+		return inbox.ErrPermanent.With("the id %.64q of the event is not a UUID, so it can only be discarded", letter.ID)
+	}
+	return handleSafely(ctx, d.handler, effects.tx(), letter.Entry)
+}
+
+// applied returns the ids of events whose effect has happened though they have letters. No program leaves such a letter. One that an
+// operator has inserted or changed with SQL must not take effect twice.
+func (d *redelivery) applied(ctx context.Context) (applied map[string]bool, err error) {
+	var ids []string
+	for _, letter := range d.letters {
+		if isUUID(letter.ID) {
+			ids = append(ids, letter.ID)
+		}
+	}
+	rows, err := d.tx.QueryContext(ctx, `SELECT asked.id FROM unnest(?1::text[]) AS asked (id)
+		JOIN inbox AS i ON i.subscriber = ?0 AND i.event_id = asked.id::uuid WHERE i.applied_at IS NOT NULL`,
+		d.subscriber, pgdialect.Array(ids))
+	if err != nil {
+		return nil, classify(ctx, err)
+	}
+	defer func() { _ = rows.Close() }()
+	applied = make(map[string]bool)
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, classify(ctx, err)
+		}
+		applied[id] = true
+	}
+	return applied, classify(ctx, rows.Err())
+}
+
+// fail keeps the failure of a letter as the judge says.
+func (d *redelivery) fail(ctx context.Context, letter inbox.Letter, cause error) error {
+	failure, err := d.judge(letter.Entry, letter.Attempts, cause)
+	if err != nil {
+		return err
+	}
+	failed := letter.Failed(failure)
+	if failed.DeadAt, err = changeLetter(ctx, d.tx, d.subscriber, failed, failure.Wait); err != nil {
+		return err
+	}
+	d.done.Failed = &failed
+	return nil
+}
+
+// endStatement deletes letters, and records that their events were applied. Rows in inbox are changed last: the lane waits for a row
+// that this transaction has changed when its event comes again.
+const endStatement = `
+WITH ended AS (
+	DELETE FROM dead_letters WHERE subscriber = ?0 AND event_id = ANY (?1::text[]) RETURNING *
+)
+INSERT INTO inbox AS i (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position, sequence)
+SELECT subscriber, event_id::uuid, coalesce(aggregate_type, ''), coalesce(aggregate_id, ''), coalesce(aggregate_version, 0), position, sequence
+FROM ended ORDER BY position
+ON CONFLICT (subscriber, event_id) DO UPDATE SET applied_at = clock_timestamp() WHERE i.applied_at IS NULL`
+
+// end ends the letters whose effects happened. If none failed, the letter behind them has its turn.
+func (d *redelivery) end(ctx context.Context) error {
+	if len(d.ended) == 0 {
+		return nil
+	}
+	if err := d.exec(ctx, endStatement, d.subscriber, pgdialect.Array(d.ended)); err != nil || d.done.Failed != nil {
+		return err
+	}
+	return noteTurn(ctx, d.tx, d.subscriber, d.letters[0].Key)
+}
+
+// exec runs a statement whose result nobody needs.
+func (d *redelivery) exec(ctx context.Context, statement string, args ...any) error {
+	_, err := d.tx.ExecContext(ctx, statement, args...)
 	return classify(ctx, err)
-}
-
-// Fail implements the port.
-func (i *Inbox) Fail(ctx context.Context, subscriber string, entry outbox.Entry, failure inbox.Failure) (inbox.Letter, error) {
-	return i.decide(ctx, subscriber, entry, failure.Wait, func(l inbox.Letter, held bool) inbox.Letter {
-		return l.Failed(failure, held)
-	})
-}
-
-// SetAside implements the port.
-func (i *Inbox) SetAside(ctx context.Context, subscriber string, entry outbox.Entry) (inbox.Letter, error) {
-	return i.decide(ctx, subscriber, entry, 0, inbox.Letter.Aside)
-}
-
-// Reject implements the port.
-func (i *Inbox) Reject(ctx context.Context, subscriber string, message outbox.Message, cause error) error {
-	_, err := i.decide(ctx, subscriber, outbox.Entry{Message: message}, 0, func(l inbox.Letter, _ bool) inbox.Letter {
-		return l.Rejected(cause)
-	})
-	return err
-}
-
-// dueStatement skips what another copy is taking at the same moment. The inner query is evaluated once; joined to, it could
-// be evaluated for each row, and lock several.
-const dueStatement = `
-UPDATE dead_letters SET due_at = clock_timestamp() + ?1 * interval '1 microsecond'
-WHERE subscriber = ?0 AND event_id = (
-	SELECT event_id FROM dead_letters
-	WHERE subscriber = ?0 AND state = 'retrying' AND due_at <= clock_timestamp()
-	ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
-RETURNING ` + letterColumns
-
-// Due implements the port.
-func (i *Inbox) Due(ctx context.Context, subscriber string, lease time.Duration) (inbox.Letter, bool, error) {
-	var row letterRow
-	err := i.db.NewRaw(dueStatement, subscriber, lease.Microseconds()).Scan(ctx, &row)
-	if errors.Is(err, sql.ErrNoRows) {
-		return inbox.Letter{}, false, nil
-	}
-	return row.letter(), err == nil, classify(ctx, err)
 }

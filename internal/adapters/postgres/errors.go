@@ -65,19 +65,20 @@ func transient(err error) bool {
 // transientCode reports whether a SQLSTATE says that the same statement may succeed later.
 func transientCode(code string) bool {
 	switch code {
-	case "40001", "40P01": // serialization failure, deadlock
-		return true
-	case "55P03", "57014": // lock or statement timeout
-		return true
-	case "57P01", "57P02", "57P03", "57P04", "57P05": // shut down, crashed, starting, database dropped, idle too long
+	case "55P03": // lock timeout
 		return true
 	case "25006": // read-only: the pool still points at the former primary
 		return true
 	case "25P03", "25P04": // the transaction was idle or ran for too long
 		return true
 	}
-	class := code[:min(2, len(code))]
-	return class == "08" || class == "53" || class == "58" // connection, resources (also too many connections), system
+	switch code[:min(2, len(code))] {
+	case "08", "53", "58": // connection, resources (also too many connections), system
+		return true
+	case "40", "57": // the transaction was rolled back (deadlock), an operator intervened (statement timeout, shut down, idle too long)
+		return true
+	}
+	return false
 }
 
 // sqlState returns the SQLSTATE that Postgres reported about a statement, or "".

@@ -36,9 +36,6 @@ var Classify = classify
 // AbandonedAfter changes how long a transaction that has appended may lie idle.
 func (u *UnitOfWork) AbandonedAfter(idle time.Duration) { u.abandonedAfter = idle }
 
-// AbandonedAfter changes how long a transaction that has taken an event may lie idle.
-func (i *Inbox) AbandonedAfter(idle time.Duration) { i.abandonedAfter = idle }
-
 // DeleteStatement is how expired keys are deleted.
 const DeleteStatement = deleteStatement
 
@@ -85,8 +82,11 @@ const (
 	StandbyFor  = standbyFor
 )
 
-// RecordStatement takes an event for a subscriber, unless a letter of its aggregate is in the way.
-const RecordStatement = recordStatement
-
 // KeysOf returns the idempotency keys of a transaction.
 func KeysOf(tx bun.Tx) ordering.Keys { return &keys{tx: tx, abandonedAfter: abandonedAfter} }
+
+// What a lane asks about letters.
+const (
+	TakeStatement     = takeStatement
+	FindHeldStatement = findHeldStatement
+)

@@ -3,8 +3,6 @@ package postgres
 import (
 	"context"
 	"database/sql"
-	"errors"
-	"strconv"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -13,123 +11,165 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// Inbox applies effects once, in a Postgres transaction, and keeps dead letters. The key of an event's row in inbox is
-// what decides between copies that do different things about it: whoever inserts the row decides, and applied_at says how.
-// Of an event that has a letter, the letter's row is locked before the inbox's is written.
+// InboxOptions are the settings of an Inbox.
+type InboxOptions struct {
+	// IdleTimeout is how long a transaction may send nothing before Postgres ends it and frees its lane; 0: 5 s. It must exceed the
+	// longest call of a handler.
+	IdleTimeout time.Duration
+}
+
+const defaultIdleTimeout = 5 * time.Second
+
+// Inbox keeps a subscriber's checkpoints, applies each event once, and keeps dead letters.
+//
+// The key of an event's row in inbox decides between transactions that do different things about the event, and applied_at says
+// what became of it: NULL if the event has a letter. A transaction locks an event's letter, if it has one, before the event's row.
 type Inbox struct {
-	db             *bun.DB
-	abandonedAfter time.Duration
+	db          *bun.DB
+	idleTimeout time.Duration
 }
 
 var _ inbox.UnitOfWork = (*Inbox)(nil)
 
 // NewInbox returns an inbox on db.
-func NewInbox(db *bun.DB) *Inbox { return &Inbox{db: db, abandonedAfter: abandonedAfter} }
+func NewInbox(db *bun.DB, options InboxOptions) *Inbox {
+	if options.IdleTimeout <= 0 {
+		options.IdleTimeout = defaultIdleTimeout
+	}
+	return &Inbox{db: db, idleTimeout: options.IdleTimeout}
+}
 
-// Once implements the port. The record is written before the effect, so that a concurrent copy waits for this transaction
-// before it does anything. A transaction that lies idle for ten seconds, because its process is frozen or its machine is
-// gone, is ended by Postgres, and the copy that waits goes on.
-func (i *Inbox) Once(
-	ctx context.Context, subscriber string, entry outbox.Entry, fn func(ctx context.Context, tx inbox.Tx) error,
-) (applied bool, err error) {
-	first := false
+// Apply sends three statements besides BEGIN and COMMIT for a lone event: take and move the lane, record the event, write its effect. A
+// batch takes as many, unless there are letters, or events that were dealt with before.
+func (i *Inbox) Apply(
+	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
+) (outcome inbox.Outcome, err error) {
 	err = transact(ctx, i.db, func(ctx context.Context, tx bun.Tx) error {
-		var err error
-		if first, err = i.record(ctx, tx, subscriber, entry); err != nil || !first {
+		a := &application{tx: tx, subscriber: subscriber, batch: batch, handler: handler, judge: judge, effects: newEffects(tx, subscriber)}
+		defer a.effects.end()
+		if err := a.run(ctx, i.idleTimeout); err != nil {
 			return err
 		}
-		return fn(ctx, inbox.Tx{Totals: &totals{tx: tx, subscriber: subscriber}})
+		outcome = inbox.Outcome{Checkpoint: a.moved(), Results: a.results, Letters: a.letters}
+		return nil
 	})
-	return first && err == nil, err
+	if err != nil {
+		return inbox.Outcome{}, err
+	}
+	return outcome, nil
 }
 
-// recordStatement takes the event, unless somebody has dealt with it or a letter of its aggregate is in the way. It also
-// says when this transaction counts as abandoned.
-const recordStatement = `
-INSERT INTO inbox (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position)
-SELECT ?0, ?3, ?1, ?2, ?4, ?5
-WHERE set_config('idle_in_transaction_session_timeout', ?6, true) IS NOT NULL AND NOT EXISTS (
-	SELECT FROM dead_letters WHERE subscriber = ?0 AND ` + ofAggregate + ` AND position <= ?5 AND state <> 'discarded')
-ON CONFLICT DO NOTHING`
+// application is one batch in its transaction.
+type application struct {
+	tx         bun.Tx
+	subscriber string
+	batch      inbox.Batch
+	handler    inbox.Handler
+	judge      inbox.Judge
+	effects    *effects
 
-// record reports whether entry is to be applied now, and then holds its row.
-func (i *Inbox) record(ctx context.Context, tx bun.Tx, subscriber string, entry outbox.Entry) (bool, error) {
-	recorded, err := affected(ctx)(tx.ExecContext(ctx, recordStatement, subscriber, entry.Key.Type, entry.Key.ID, entry.ID,
-		entry.Version, int64(entry.Position), strconv.FormatInt(i.abandonedAfter.Milliseconds(), 10)))
-	if err != nil || recorded > 0 {
-		return recorded > 0, err
+	anyLetters bool                // the subscriber has letters that are not discarded
+	attempts   map[string]int      // failures so far, by the ids of the failing letters that the batch's events have
+	fresh      []bool              // by index: nobody has dealt with the event
+	held       map[outbox.Key]bool // aggregates that have pending letters
+	results    []inbox.Result
+	letters    []inbox.Letter
+
+	met struct { // what was recorded before
+		ids       []string
+		sequences []int64
 	}
-	if applied, err := wasApplied(ctx, tx, subscriber, entry.ID); err != nil || applied {
-		return false, err
-	}
-	own, err := lockLetter(ctx, tx, subscriber, entry.ID)
-	switch {
-	case err != nil && !errors.Is(err, inbox.ErrNoLetter):
-		return false, err
-	case own.State == inbox.Retrying:
-		return i.resume(ctx, tx, subscriber, entry)
-	case err == nil && own.State != inbox.Failing:
-		return false, nil
-	}
-	held, err := lockBefore(ctx, tx, subscriber, entry)
-	if err != nil {
-		return false, err
-	}
-	if held {
-		return false, inbox.ErrHeld.With("an earlier event of %s was set aside", entry.Key)
-	}
-	return i.resume(ctx, tx, subscriber, entry)
 }
 
-// resumeStatement takes an event that nobody has applied, be it set aside or not.
-const resumeStatement = `
-INSERT INTO inbox AS i (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position)
-VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT (subscriber, event_id) DO UPDATE SET applied_at = clock_timestamp()
-	WHERE i.applied_at IS NULL AND ?`
-
-// resume takes an event together with its letter, if it has one.
-func (i *Inbox) resume(ctx context.Context, tx bun.Tx, subscriber string, entry outbox.Entry) (bool, error) {
-	ended, err := affected(ctx)(tx.ExecContext(ctx, "DELETE FROM dead_letters WHERE subscriber = ? AND event_id = ?", subscriber, letterID(entry.ID)))
-	if err != nil {
-		return false, err
+func (a *application) run(ctx context.Context, idleTimeout time.Duration) error {
+	a.fresh = make([]bool, len(a.batch.Events))
+	a.results = make([]inbox.Result, len(a.batch.Events))
+	a.held = make(map[outbox.Key]bool)
+	if err := a.take(ctx, idleTimeout); err != nil {
+		return err
 	}
-	recorded, err := affected(ctx)(tx.ExecContext(ctx, resumeStatement, subscriber, entry.ID, entry.Key.Type, entry.Key.ID,
-		entry.Version, int64(entry.Position), ended > 0))
-	if err == nil && ended > 0 {
-		err = release(ctx, tx, subscriber, entry.Key)
+	for _, step := range []func(context.Context) error{
+		a.lockFailing, a.record, a.findHeld, a.handle, a.keepHeld, a.reopen, a.endFailing, a.meet, a.mark,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
 	}
-	return recorded > 0, err
+	return nil
 }
 
-const (
-	sweepAppliedStatement = `
-DELETE FROM inbox WHERE (subscriber, event_id) IN (
-	SELECT subscriber, event_id FROM inbox
-	WHERE subscriber = ?0 AND applied_at < clock_timestamp() - ?1 * interval '1 microsecond' ORDER BY applied_at LIMIT ?2 FOR UPDATE SKIP LOCKED)`
-
-	sweepDiscardedStatement = `
-WITH swept AS (
-	DELETE FROM dead_letters WHERE (subscriber, event_id) IN (
-		SELECT subscriber, event_id FROM dead_letters
-		WHERE subscriber = ?0 AND state = 'discarded' AND changed_at < clock_timestamp() - ?1 * interval '1 microsecond' LIMIT ?2 FOR UPDATE SKIP LOCKED)
-	RETURNING event_id
-), decided AS (
-	DELETE FROM inbox WHERE subscriber = ?0 AND applied_at IS NULL AND event_id IN (
-		SELECT event_id::uuid FROM swept WHERE event_id ~ '^[0-9a-f-]{36}$')
-)
-SELECT count(*) FROM swept`
-)
-
-// Sweep implements the port.
-func (i *Inbox) Sweep(ctx context.Context, subscriber string, age time.Duration, limit int) (int, error) {
-	applied, err := affected(ctx)(i.db.ExecContext(ctx, sweepAppliedStatement, subscriber, age.Microseconds(), limit))
-	if err != nil {
-		return 0, err
+// handle decides about each event, in order, and calls the handler for those that are to take effect now.
+func (a *application) handle(ctx context.Context) error {
+	for i, event := range a.batch.Events {
+		switch {
+		case event.Unreadable != nil:
+			if err := a.reject(ctx, i, event.Unreadable); err != nil {
+				return err
+			}
+		case !isUUID(event.ID):
+			if err := a.reject(ctx, i, inbox.ErrUnreadable.With("its id %.64q is not a UUID", event.ID)); err != nil {
+				return err
+			}
+		case !a.fresh[i]:
+			a.results[i] = inbox.Duplicate
+		case a.held[event.Key]:
+			a.results[i] = inbox.Held
+		case event.Suspect:
+			if err := a.suspect(ctx, i); err != nil {
+				return err
+			}
+		default:
+			if err := handleSafely(ctx, a.handler, a.effects.tx(), event.Entry); err != nil {
+				return &inbox.EventError{Index: i, Err: err}
+			}
+		}
 	}
-	discarded := 0
-	err = i.db.QueryRowContext(ctx, sweepDiscardedStatement, subscriber, age.Microseconds(), limit).Scan(&discarded)
-	return applied + discarded, classify(ctx, err)
+	return a.flush(ctx)
+}
+
+func (a *application) flush(ctx context.Context) error {
+	if err := a.effects.flush(ctx); err != nil {
+		return &inbox.CollectedError{Err: err}
+	}
+	return nil
+}
+
+// suspect handles one event within a savepoint, after the effects of what stands before it. If that fails, later events of its
+// aggregate are held.
+func (a *application) suspect(ctx context.Context, index int) error {
+	if err := a.flush(ctx); err != nil {
+		return err
+	}
+	if err := a.exec(ctx, "SAVEPOINT suspect"); err != nil {
+		return err
+	}
+	event := a.batch.Events[index]
+	own := newEffects(a.tx, a.subscriber)
+	defer own.end()
+	failed := handleSafely(ctx, a.handler, own.tx(), event.Entry)
+	if failed == nil {
+		failed = own.flush(ctx)
+	}
+	if failed == nil {
+		return a.exec(ctx, "RELEASE SAVEPOINT suspect")
+	}
+	if err := a.exec(ctx, "ROLLBACK TO SAVEPOINT suspect"); err != nil {
+		return err
+	}
+	attempts := a.attempts[letterID(event.ID)]
+	failure, err := a.judge(event.Entry, attempts, failed)
+	if err != nil {
+		return err
+	}
+	a.held[event.Key] = true
+	letter := inbox.Letter{Entry: event.Entry, Attempts: attempts}.Failed(failure)
+	return a.setAside(ctx, index, letter, failure.Wait)
+}
+
+// exec runs a statement whose result nobody needs.
+func (a *application) exec(ctx context.Context, statement string, args ...any) error {
+	_, err := a.tx.ExecContext(ctx, statement, args...)
+	return classify(ctx, err)
 }
 
 // affected classifies what a statement answered, and returns how many rows it touched.

@@ -1,69 +1,53 @@
 package postgres_test
 
 import (
-	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
-	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox/inboxtest"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 )
 
+func TestCheckpoints(t *testing.T) {
+	inboxtest.TestCheckpoints(t, func(t *testing.T) inboxtest.Store { return newHarness(t).store() })
+}
+
 func TestInbox(t *testing.T) {
-	inboxtest.TestUnitOfWork(t, func(t *testing.T) inboxtest.UnitOfWorkHarness { return desk{newHarness(t)} })
+	inboxtest.TestUnitOfWork(t, func(t *testing.T) inboxtest.Store { return newHarness(t).store() })
 }
 
-func TestDeadLetters(t *testing.T) {
-	inboxtest.TestDeadLetters(t, func(t *testing.T) inboxtest.LettersHarness { return desk{newHarness(t)} })
+// store is an inbox in the harness's database.
+func (h *harness) store() inboxtest.Store {
+	in := postgres.NewInbox(h.db, postgres.InboxOptions{})
+	return inboxtest.Store{
+		Outages: h, Checkpoints: in, UnitOfWork: in, Letters: in,
+		FailNextCommit: func(t *testing.T) { failNextCommit(t, h.others, "inbox") },
+		WasApplied:     h.wasApplied,
+		Total:          h.total,
+	}
 }
 
-// desk is a harness with an inbox.
-type desk struct{ *harness }
-
-func (d desk) UnitOfWork() inbox.UnitOfWork   { return postgres.NewInbox(d.db) }
-func (d desk) DeadLetters() inboxtest.Letters { return postgres.NewInbox(d.db) }
-func (d desk) FailNextCommit(t *testing.T)    { failNextCommit(t, d.others, "inbox") }
-
-func (d desk) Total(t *testing.T, subscriber string, customer order.CustomerID, currency order.Currency) inboxtest.Total {
+func (h *harness) wasApplied(t *testing.T, subscriber string, ids ...string) []string {
 	t.Helper()
-	var total inboxtest.Total
-	err := d.others.QueryRowContext(t.Context(), `SELECT amount_minor, orders FROM customer_totals
+	var found []string
+	require.NoError(t, h.others.NewRaw(`SELECT event_id FROM inbox
+		WHERE subscriber = ? AND event_id = ANY (?::uuid[]) AND applied_at IS NOT NULL`, subscriber, pgdialect.Array(ids)).Scan(t.Context(), &found))
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !slices.Contains(found, id) })
+}
+
+func (h *harness) total(t *testing.T, subscriber string, customer order.CustomerID, currency order.Currency) (total inboxtest.Total) {
+	t.Helper()
+	err := h.others.QueryRowContext(t.Context(), `SELECT amount_minor::text, orders FROM customer_totals
 		WHERE subscriber = ? AND customer_id = ? AND currency = ?`, subscriber, string(customer), string(currency)).
-		Scan(&total.AmountMinor, &total.Orders)
+		Scan(&total.Amount, &total.Orders)
 	if !errors.Is(err, sql.ErrNoRows) {
 		require.NoError(t, err)
 	}
 	return total
-}
-
-// TestFrozenCopyIsNotWaitedForForEver : a copy that freezes after it has taken an event keeps the others from it only until
-// Postgres ends its transaction.
-func TestFrozenCopyIsNotWaitedForForEver(t *testing.T) {
-	h := desk{newHarness(t)}
-	frozen := postgres.NewInbox(h.db)
-	frozen.AbandonedAfter(200 * time.Millisecond)
-	entry := outboxtest.NewEntries(0, 1)[0]
-	nothing := func(context.Context, inbox.Tx) error { return nil }
-	waited := make(chan error, 1)
-	applied, err := frozen.Once(t.Context(), "billing", entry, func(ctx context.Context, _ inbox.Tx) error {
-		go func() {
-			applied, err := h.UnitOfWork().Once(context.WithoutCancel(ctx), "billing", entry, nothing)
-			if !applied && err == nil {
-				err = errors.New("it was not applied")
-			}
-			waited <- err
-		}()
-		require.NoError(t, <-waited)
-		return nil
-	})
-	require.False(t, applied)
-	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
 }

@@ -1,14 +1,11 @@
 package postgres_test
 
 import (
-	"context"
-	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 )
@@ -26,19 +23,6 @@ func TestLongestAggregateCanBeParked(t *testing.T) {
 	}
 }
 
-// TestLettersAreFoundByTheirIndex asks for the plan of what a subscriber does with every event.
-func TestLettersAreFoundByTheirIndex(t *testing.T) {
-	h := newHarness(t)
-	require.NoError(t, h.others.RunInTx(t.Context(), nil, func(ctx context.Context, tx bun.Tx) error {
-		exec(t, tx, "SET LOCAL enable_seqscan = off")
-		var plan []string
-		err := tx.NewRaw("EXPLAIN "+postgres.RecordStatement, "emails", "order", "a", "11111111-1111-1111-1111-111111111111", 1, 1, "1000").Scan(ctx, &plan)
-		require.NoError(t, err)
-		require.Regexp(t, `dead_letters_of.*\n?.*Index Cond: .*hashtextextended.*position`, fmt.Sprint(plan))
-		return nil
-	}))
-}
-
 // TestLettersOfEarlierProgramsAreFound discards a letter that an earlier program has kept under an id of 300 bytes.
 func TestLettersOfEarlierProgramsAreFound(t *testing.T) {
 	h := newHarness(t)
@@ -47,5 +31,5 @@ func TestLettersOfEarlierProgramsAreFound(t *testing.T) {
 	exec(t, h.others, `INSERT INTO dead_letters (subscriber, event_id, state, error, attempts, subject, headers, payload)
 		VALUES ('emails', ?, 'dead', 'e', 1, 's', '{}', 'x')`, id)
 	require.NoError(t, postgres.MigrateUp(t.Context(), h.others, quiet))
-	require.NoError(t, postgres.NewInbox(h.db).Discard(t.Context(), "emails", id))
+	require.NoError(t, newInbox(h.db).Discard(t.Context(), "emails", id))
 }

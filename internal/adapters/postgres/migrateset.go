@@ -49,7 +49,7 @@ func (s Set) tables() []string {
 	if s == ServiceTables {
 		return serviceTables
 	}
-	return append([]string{"outbox_halts"}, durableTables...)
+	return append([]string{"outbox_halts", "subscriber_marks", "subscriber_copies"}, durableTables...)
 }
 
 // migrator changes the tables of one set.

@@ -21,21 +21,23 @@ type RelayOptions struct {
 	LeaseTTL time.Duration // the same for all instances
 }
 
-// Module provides the ports that Postgres serves. It expects Options, RelayOptions and a logger, and closes its pools on
-// stop. Nothing connects before the first statement.
+// Module provides the ports that Postgres serves. It expects Options, RelayOptions and a logger, takes InboxOptions, and closes its
+// pools on stop. Nothing connects before the first statement.
 var Module = fx.Module("postgres", fx.Provide(
 	provideDB,
 	fx.Annotate(provideLog, fx.As(fx.Self()), fx.As(new(ports.Log))),
 	fx.Annotate(provideCursorStore, fx.As(new(ports.CursorStore))),
-	fx.Annotate(provideDesk, fx.As(new(operating.Desk)), fx.As(new(operating.Journal)), fx.As(new(operating.Bench))),
+	fx.Annotate(provideDesk, fx.As(new(operating.Desk)), fx.As(new(operating.Journal)), fx.As(new(operating.Bench)),
+		fx.As(new(operating.SubscriberPlaces))),
 	fx.Annotate(provideParking, fx.As(new(ports.Parking)), fx.As(new(ports.Attendant))),
 	fx.Annotate(provideRetention, fx.As(new(ports.Retention))),
 	fx.Annotate(provideElector, fx.As(fx.Self()), fx.As(new(ports.Elector))),
 	fx.Annotate(provideInstanceHalts, fx.As(new(ports.InstanceHalts))),
 	fx.Annotate(NewUnitOfWork, fx.As(new(ordering.UnitOfWork))),
 	fx.Annotate(NewExpiredKeys, fx.As(new(ordering.ExpiredKeys))),
-	fx.Annotate(NewInbox,
-		fx.As(new(inbox.UnitOfWork)), fx.As(new(inbox.DeadLetters)), fx.As(new(inbox.LetterDesk)), fx.As(new(inbox.Sweeper))),
+	fx.Annotate(NewInbox, fx.ParamTags(``, `optional:"true"`),
+		fx.As(new(inbox.Checkpoints)), fx.As(new(inbox.UnitOfWork)), fx.As(new(inbox.DeadLetters)), fx.As(new(inbox.DeadLetterAdmin)),
+		fx.As(new(inbox.Sweeper))),
 ))
 
 func provideDB(lifecycle fx.Lifecycle, options Options) (*bun.DB, error) {

@@ -16,7 +16,6 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -26,14 +25,18 @@ func TestModule(t *testing.T) {
 	var cursors ports.CursorStore
 	var elector ports.Elector
 	var work ordering.UnitOfWork
-	var once inbox.UnitOfWork
+	var checkpoints inbox.Checkpoints
+	var apply inbox.UnitOfWork
+	var letters inbox.DeadLetters
+	var admin inbox.DeadLetterAdmin
+	var sweeper inbox.Sweeper
 	app := fxtest.New(t, postgres.Module, fx.NopLogger,
 		fx.Supply(
 			postgres.Options{URL: infra.Database(t), MaxOpenConns: 1},
 			postgres.RelayOptions{Name: "ORDERS", Stream: "ORDERS", Holder: "instance-1", LeaseTTL: time.Minute},
 			slog.New(slog.DiscardHandler),
 		),
-		fx.Populate(&db, &log, &cursors, &elector, &work, &once),
+		fx.Populate(&db, &log, &cursors, &elector, &work, &checkpoints, &apply, &letters, &admin, &sweeper),
 	)
 	app.RequireStart()
 
@@ -52,11 +55,20 @@ func TestModule(t *testing.T) {
 
 	nothing := func(context.Context, ordering.Tx) error { return nil }
 	require.NoError(t, work.Do(t.Context(), nothing))
-	message := outboxtest.NewMessage("a", 1)
-	applied, err := once.Once(t.Context(), "subscriber", outbox.Entry{Message: message, Position: 1},
-		func(context.Context, inbox.Tx) error { return nil })
+	require.NoError(t, checkpoints.Begin(t.Context(), "subscriber", 1, "S", inbox.Place{}))
+	_, err = apply.Apply(t.Context(), "subscriber", inbox.Batch{From: lane, To: inbox.Place{Sequence: 1}, Events: []inbox.Event{
+		{Entry: entry(1), Sequence: 1},
+	}}, ignore, giveUp)
 	require.NoError(t, err)
-	require.True(t, applied)
+	_, found, err := letters.Redeliver(t.Context(), "subscriber", inbox.Redelivery{Limit: 1}, ignore, giveUp)
+	require.NoError(t, err)
+	require.False(t, found)
+	dead, err := admin.CountDead(t.Context(), "subscriber")
+	require.NoError(t, err)
+	require.Zero(t, dead)
+	_, why, err := sweeper.Forgettable(t.Context(), "subscriber", "S", inbox.Sweep{Age: time.Hour, Limit: 1})
+	require.NoError(t, err)
+	require.NotEmpty(t, why)
 
 	app.RequireStop()
 	require.Error(t, db.PingContext(t.Context()), "closed")

@@ -60,4 +60,6 @@ func attributes(entry outbox.Entry) []any {
 	return []any{"event_id", entry.ID, "position", int64(entry.Position)}
 }
 
-func about(entry outbox.Entry) []any { return append(attributes(entry), "aggregate", entry.Key.String()) }
+func about(entry outbox.Entry) []any {
+	return append(attributes(entry), "aggregate", entry.Key.String())
+}

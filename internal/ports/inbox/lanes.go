@@ -27,9 +27,14 @@ func LaneOf(aggregate outbox.Key, lanes int) int {
 
 // Marks of a lane: former places, so that a lane whose stream lost its end need not begin with the first message.
 const (
-	MarkEvery = 10_000 // messages between two marks, at least
-	MarksKept = 100    // of each lane
+	MarkEvery = 10_000 // the sequences of the stream are divided into stretches of so many; each has at most one mark
+	MarksKept = 100    // of each lane, the newest
 )
+
+// MarkDue reports whether a lane that moves keeps its new place as a mark: the first place of a stretch, if its time is known.
+func MarkDue(from, to Place) bool {
+	return to.Sequence/MarkEvery > from.Sequence/MarkEvery && !to.StoredAt.IsZero()
+}
 
 // Checkpoint is how far a subscriber has come in one lane: every event of the lane up to Place was applied, or set aside with a
 // dead letter.

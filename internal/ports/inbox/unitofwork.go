@@ -30,7 +30,7 @@ const (
 type Outcome struct {
 	Checkpoint Checkpoint // of the lane, after the transaction
 	Results    []Result   // one for each event
-	Letters    []Letter   // what was set aside because it failed, in order
+	Letters    []Letter   // of the events that are SetAside, in order
 }
 
 // Judge decides about an event that failed when it was handled within a savepoint. attempts is how often it had failed before. It
@@ -44,7 +44,9 @@ type EventError struct {
 }
 
 // Error names the event by its place in the batch.
-func (e *EventError) Error() string { return fmt.Sprintf("event %d of the batch: %v", e.Index+1, e.Err) }
+func (e *EventError) Error() string {
+	return fmt.Sprintf("event %d of the batch: %v", e.Index+1, e.Err)
+}
 
 // Unwrap returns the handler's error.
 func (e *EventError) Unwrap() error { return e.Err }
@@ -66,11 +68,12 @@ type UnitOfWork interface {
 	//   - records the events in the inbox, which tells which of them were not dealt with before;
 	//   - makes dead letters of unreadable messages, and of events whose aggregate has pending letters;
 	//   - calls handler for the other new events, in order, each suspect one within a savepoint;
-	//   - writes what the handlers collected, and moves the checkpoint to batch.To.
+	//   - writes what the handlers collected, and moves the checkpoint to batch.To, which becomes a mark if MarkDue says so.
 	// An error means that nothing of it was kept, unless the connection broke during the commit: then nobody knows, and the
 	// checkpoint tells. It is an *EventError if the handler failed for an event that is not suspect, and a *CollectedError if
 	// what was collected cannot be written; a suspect event that fails is set aside as judge says. Both wrap ErrPermanent or a
-	// fault.Unavailable where that is known. The context of handler ends with ctx.
+	// fault.Unavailable where that is known. The context of handler ends with ctx. When ctx ends or the connection breaks, the lane
+	// may stay taken for a moment after Apply has returned.
 	//
 	// Postgres ends the transaction, and frees the lane, when its copy sends nothing for the idle timeout.
 	Apply(ctx context.Context, subscriber string, batch Batch, handler Handler, judge Judge) (Outcome, error)

@@ -122,8 +122,30 @@ const CountedAtMost = 10_000
 // Lag is how far one subscriber is behind.
 type Lag struct {
 	Subscriber string
-	Events     int64         // in the stream that it has not acknowledged
+	Events     int64         // in the stream that it has not dealt with
 	Oldest     time.Duration // since the first of them was stored
+}
+
+// SubscriberPlaces tells how far subscribers have come, as far as they keep their checkpoints in this database.
+type SubscriberPlaces interface {
+	// Places returns the place of the slowest lane of each subscriber, in order of the names. It reads a row for each lane.
+	Places(ctx context.Context) ([]SubscriberPlace, error)
+}
+
+// SubscriberPlace is how far a subscriber has come.
+type SubscriberPlace struct {
+	Subscriber string
+	Stream     string // identity of the stream that Sequence is in: when it was created
+	Sequence   uint64 // every event up to here was dealt with, of all lanes that are in this stream
+	Lanes      int
+}
+
+// StreamLags measures subscribers against the stream.
+type StreamLags interface {
+	// Behind returns the lag of each subscriber that stands at a place. It returns nothing when there is no stream.
+	Behind(ctx context.Context, places []SubscriberPlace) ([]Lag, error)
+	// Lags returns the lag of each subscriber for which the broker keeps a place, as programs of before had it.
+	Lags(ctx context.Context) ([]Lag, error)
 }
 
 // Leader is who holds the lease.

@@ -2,147 +2,229 @@ package inboxtest
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 )
 
-func lettersLease(t *testing.T, d desk) {
-	d.kill(t, d.events[0])
-	d.kill(t, d.other)
-	d.retry(t, d.events[0])
-	d.retry(t, d.other)
-	var claimed sync.Map
-	var copies sync.WaitGroup
-	for range 8 {
-		copies.Go(func() {
-			letter, found, err := d.Due(t.Context(), subscriber, time.Hour)
-			if err != nil {
-				t.Error(err)
-			} else if _, twice := claimed.LoadOrStore(letter.ID, true); found && twice {
-				t.Errorf("%s was handed out twice", letter.ID)
-			}
-		})
-	}
-	copies.Wait()
-	for _, entry := range []outbox.Entry{d.events[0], d.other} {
-		_, found := claimed.Load(entry.ID)
-		require.True(t, found)
-	}
-	d.kill(t, d.other)
-	d.retry(t, d.other)
-	for range 3 { // a lease that has ended
-		letter, found, err := d.Due(t.Context(), subscriber, 0)
-		require.NoError(t, err)
-		require.True(t, found)
-		require.Equal(t, d.other.ID, letter.ID)
-	}
+// letterRace is a lane, copies that redeliver, and operators, all at once.
+type letterRace struct {
+	*letters
+	events []inbox.Event
+
+	mu    sync.Mutex
+	calls int
+	last  map[string]int // by event: when the handler was called last, which is the call that was committed
 }
 
-func lettersConcurrently(t *testing.T, d desk) {
-	d.kill(t, d.events[0])
-	d.retry(t, d.events[0])
-	var copies sync.WaitGroup
-	for range 16 {
-		copies.Go(func() {
-			if _, err := d.UnitOfWork().Once(t.Context(), subscriber, d.events[0], d.add); err != nil {
-				t.Error(err)
-			}
-		})
+// Handle fails for some events, now and then.
+func (r *letterRace) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	r.mu.Lock()
+	r.calls++
+	r.last[entry.ID] = r.calls
+	r.mu.Unlock()
+	if err := tx.Totals.Add(ctx, r.customer, r.amount); err != nil {
+		return err
 	}
-	copies.Wait()
-	d.requireEffects(t, 1)
-	d.requireNoLetter(t, d.events[0])
+	if entry.Position%3 == 1 && rand.IntN(2) == 0 {
+		return errMine
+	}
+	return nil
 }
 
-// lettersRace : while an event is applied, or discarded, the next one is put behind it. It gets its turn, whichever was
-// first.
-func lettersRace(t *testing.T, d desk) {
-	const rounds = 40
-	entries := outboxtest.NewEntries(100, rounds)
-	for i := range entries {
-		entries[i].Key = d.events[0].Key
-	}
-	d.kill(t, entries[0])
-	d.retry(t, entries[0])
-	for i := range rounds - 1 {
-		d.requireDue(t, entries[i])
-		var both sync.WaitGroup
-		both.Go(func() {
-			if _, err := d.SetAside(t.Context(), subscriber, entries[i+1]); err != nil {
-				t.Error(err)
-			}
-		})
-		both.Go(func() {
-			var err error
-			if i%2 == 0 {
-				_, err = d.UnitOfWork().Once(t.Context(), subscriber, entries[i], d.add)
-			} else {
-				err = d.Discard(t.Context(), subscriber, entries[i].ID)
-			}
-			if err != nil {
-				t.Error(err)
-			}
-		})
-		both.Wait()
-	}
-	d.requireDue(t, entries[rounds-1])
-	d.requireEffects(t, rounds/2)
+// judge makes letters of both kinds.
+func (r *letterRace) judge(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
+	return inbox.Failure{Cause: err, Limit: 2, Permanent: rand.IntN(3) == 0}, nil
 }
 
-// lettersEither : an operator discards an event while a copy applies it.
-func lettersEither(t *testing.T, d desk) {
-	effects := int64(0)
-	for _, entry := range outboxtest.NewEntries(100, 40) {
-		d.kill(t, entry)
-		d.retry(t, entry)
-		var applied bool
-		var discarding, applying error
-		var both sync.WaitGroup
-		both.Go(func() { discarding = d.Discard(t.Context(), subscriber, entry.ID) })
-		both.Go(func() { applied, applying = d.UnitOfWork().Once(t.Context(), subscriber, entry, d.add) })
-		both.Wait()
-		require.NoError(t, applying)
-		if applied {
-			effects++
-			require.ErrorIs(t, discarding, inbox.ErrNoLetter)
-			d.requireNoLetter(t, entry)
-		} else {
-			require.NoError(t, discarding)
-			d.requireState(t, entry, inbox.Discarded)
+// redeliverRaces applies 120 events of three aggregates, while three copies try the letters and an operator decides at random.
+func redeliverRaces(t *testing.T, l *letters) {
+	l.begin(t)
+	r := &letterRace{letters: l, events: newEvents(0, 120, "a", "b", "c"), last: make(map[string]int)}
+	for i := range r.events {
+		r.events[i].Suspect = true
+	}
+	done, stop := context.WithCancel(t.Context())
+	var others sync.WaitGroup
+	for range 3 {
+		others.Go(func() { r.until(done, t, r.redeliver) })
+	}
+	others.Go(func() { r.until(done, t, r.operate) })
+	for at := 0; at < len(r.events); at += 4 {
+		_, err := l.UnitOfWork.Apply(t.Context(), subscriber, l.batch(r.events[at:at+4]...), r, r.judge)
+		if fault.KindOf(err) == fault.Unavailable { // one of two that waited for each other
+			at -= 4
+			continue
 		}
-		d.requireEffects(t, effects)
+		require.NoError(t, err)
+		l.look(t)
+	}
+	stop()
+	others.Wait()
+	r.finish(t)
+}
+
+func (r *letterRace) until(done context.Context, t *testing.T, step func(ctx context.Context) error) {
+	for done.Err() == nil {
+		err := step(t.Context())
+		if kind := fault.KindOf(err); err != nil && kind != fault.Unavailable && kind != fault.NotFound && kind != fault.Conflict {
+			t.Error(err)
+			return
+		}
 	}
 }
 
-func lettersApplied(t *testing.T, d desk) {
-	d.requireApply(t, d.events[0], true)
-	require.Equal(t, inbox.Applied, d.fail(t, d.events[0]).State)
-	d.setAside(t, d.events[0], inbox.Applied)
-	d.requireNoLetter(t, d.events[0])
-	d.requireApply(t, d.events[1], true)
+func (r *letterRace) redeliver(ctx context.Context) error {
+	_, _, err := r.DeadLetters.Redeliver(ctx, subscriber, inbox.Redelivery{Limit: 1 + rand.IntN(5), Careful: true}, r, r.judge)
+	return err
+}
 
-	// A copy is about to apply the event while another one gives it up.
-	decided := make(chan inbox.Letter, 1)
-	_, err := d.UnitOfWork().Once(t.Context(), subscriber, d.other, func(ctx context.Context, tx inbox.Tx) error {
-		go func() {
-			letter, err := d.Fail(context.WithoutCancel(ctx), subscriber, d.other, inbox.Failure{Cause: errPoison, Limit: 1})
-			if err != nil {
+func (r *letterRace) operate(ctx context.Context) error {
+	event := r.events[rand.IntN(len(r.events))]
+	switch rand.IntN(6) {
+	case 0:
+		return r.Letters.Discard(ctx, subscriber, event.ID)
+	case 1:
+		_, err := r.Letters.RetryAll(ctx, subscriber)
+		return err
+	}
+	return r.Letters.Retry(ctx, subscriber, event.ID)
+}
+
+// finish retries until no letter is left, and requires that each event took effect once, or was discarded, in order.
+func (r *letterRace) finish(t *testing.T) {
+	t.Helper()
+	for range 1000 {
+		_, err := r.Letters.RetryAll(t.Context(), subscriber)
+		require.NoError(t, err)
+		require.NoError(t, r.redeliver(t.Context()))
+		if listed, err := r.Letters.Letters(t.Context(), subscriber, 1); len(listed) == 0 {
+			require.NoError(t, err)
+			break
+		}
+	}
+	applied := make(map[string]bool)
+	for _, id := range r.WasApplied(t, subscriber, idsOf(r.events)...) {
+		applied[id] = true
+	}
+	latest := make(map[outbox.Key]int)
+	for _, event := range r.events {
+		if !applied[event.ID] {
+			r.requireLetter(t, event, inbox.Discarded)
+			continue
+		}
+		r.requireNoLetter(t, event)
+		require.Greater(t, r.last[event.ID], latest[event.Key], "position %d came too early", event.Position)
+		latest[event.Key] = r.last[event.ID]
+	}
+	require.NotEmpty(t, applied)
+	r.requireOrders(t, int64(len(applied)))
+}
+
+// pairing is two calls at the same time about an aggregate with three letters, e1 to e3.
+type pairing struct {
+	*letters
+	events []inbox.Event
+}
+
+// pairedCalls are the calls that change letters.
+var pairedCalls = []struct {
+	name string
+	call func(ctx context.Context, p pairing) error
+}{
+	{"Discard(e1)", func(ctx context.Context, p pairing) error {
+		return p.Letters.Discard(ctx, p.subscriber, p.events[0].ID)
+	}},
+	{"Discard(e2)", func(ctx context.Context, p pairing) error {
+		return p.Letters.Discard(ctx, p.subscriber, p.events[1].ID)
+	}},
+	{"Retry(e1)", func(ctx context.Context, p pairing) error { return p.Letters.Retry(ctx, p.subscriber, p.events[0].ID) }},
+	{"Retry(e2)", func(ctx context.Context, p pairing) error { return p.Letters.Retry(ctx, p.subscriber, p.events[1].ID) }},
+	{"RetryAll", func(ctx context.Context, p pairing) error {
+		_, err := p.Letters.RetryAll(ctx, p.subscriber)
+		return err
+	}},
+	{"Redeliver one", func(ctx context.Context, p pairing) error {
+		_, _, err := p.DeadLetters.Redeliver(ctx, p.subscriber, inbox.Redelivery{Limit: 1}, p.lane, p.judge)
+		return err
+	}},
+	{"Redeliver all", func(ctx context.Context, p pairing) error {
+		_, _, err := p.DeadLetters.Redeliver(ctx, p.subscriber, careful, p.lane, p.judge)
+		return err
+	}},
+}
+
+// TestLetterPairs lets each two calls that change letters happen at the same time, over and over, and then requires that each letter has
+// its turn. Each call of open gives an empty store. It is the contract of inbox.DeadLetters and inbox.DeadLetterAdmin together.
+func TestLetterPairs(t *testing.T, rounds int, open func(t *testing.T) LetterStore) {
+	for first, one := range pairedCalls {
+		t.Run(one.name, func(t *testing.T) {
+			store := open(t)
+			for _, other := range pairedCalls[first:] {
+				for round := range rounds {
+					p := newPairing(t, store, fmt.Sprint(other.name, round), round%2 == 1)
+					p.together(t, one.call, other.call)
+					p.settle(t, one.name+" beside "+other.name)
+				}
+			}
+		})
+	}
+}
+
+// newPairing prepares three letters of a subscriber. The first one is dead, or retried.
+func newPairing(t *testing.T, store LetterStore, subscriber string, retried bool) pairing {
+	t.Helper()
+	l := newLetters(store)
+	l.subscriber = subscriber
+	l.begin(t)
+	p := pairing{letters: l, events: l.prepare(t, 0, 3, "a")}
+	if retried {
+		p.retry(t, p.events[0])
+	}
+	return p
+}
+
+// together makes two calls. What stands in their way is an answer.
+func (p pairing) together(t *testing.T, calls ...func(ctx context.Context, p pairing) error) {
+	t.Helper()
+	var begin, both sync.WaitGroup
+	begin.Add(1)
+	for _, call := range calls {
+		both.Go(func() {
+			begin.Wait()
+			if err := call(t.Context(), p); err != nil && fault.KindOf(err) != fault.NotFound && fault.KindOf(err) != fault.Conflict {
 				t.Error(err)
 			}
-			decided <- letter
-		}()
-		require.Never(t, func() bool { return len(decided) > 0 }, soon, soon/4, "it has to wait")
-		return d.add(ctx, tx)
-	})
+		})
+	}
+	begin.Done()
+	both.Wait()
+}
+
+// settle retries what is dead and tries what is due. Then each event was applied or discarded, and the third one was applied.
+func (p pairing) settle(t *testing.T, name string) {
+	t.Helper()
+	_, err := p.Letters.RetryAll(t.Context(), p.subscriber)
 	require.NoError(t, err)
-	require.Equal(t, inbox.Applied, (<-decided).State)
-	d.requireNoLetter(t, d.other)
-	d.requireEffects(t, 3)
+	p.redeliverAll(t)
+	p.requireList(t)
+	applied := p.WasApplied(t, p.subscriber, idsOf(p.events)...)
+	require.Contains(t, applied, p.events[2].ID, name)
+	for _, event := range p.events {
+		if slices.Contains(applied, event.ID) {
+			p.requireNoLetter(t, event)
+		} else {
+			p.requireLetter(t, event, inbox.Discarded)
+		}
+	}
+	require.Equal(t, applied, p.handled, "%s: once, and in order", name)
+	p.requireOrders(t, int64(len(applied)))
 }

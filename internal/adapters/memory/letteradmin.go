@@ -1,0 +1,190 @@
+package memory
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+var _ inbox.DeadLetterAdmin = (*Inbox)(nil)
+
+// Letters is one statement.
+func (i *Inbox) Letters(ctx context.Context, subscriber string, limit int) ([]inbox.Letter, error) {
+	var found []inbox.Letter
+	err := i.once(ctx, "letters", func(*session) error {
+		for key := range i.letters {
+			if state := i.state(key); key.subscriber == subscriber && state != inbox.Waiting && state != inbox.Discarded {
+				found = append(found, i.shown(key))
+			}
+		}
+		return nil
+	})
+	slices.SortFunc(found, func(a, b inbox.Letter) int {
+		return cmp.Or(cmp.Compare(a.Position, b.Position), cmp.Compare(a.ID, b.ID))
+	})
+	return found[:min(limit, len(found))], err
+}
+
+// Letter is one statement.
+func (i *Inbox) Letter(ctx context.Context, subscriber, id string) (found inbox.Letter, err error) {
+	err = i.once(ctx, "letter", func(*session) error {
+		key := letterKey{subscriber, id}
+		if _, has := i.letters[key]; !has {
+			return inbox.ErrNoLetter.With("subscriber %s has no dead letter %s", subscriber, id)
+		}
+		found = i.shown(key)
+		return nil
+	})
+	return found, err
+}
+
+// mend changes one letter in a transaction of its own.
+func (i *Inbox) mend(ctx context.Context, subscriber, id string, change func(s *session, key letterKey, l letter) error) error {
+	s, err := i.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	key := letterKey{subscriber, id}
+	if err := s.lockLetter(ctx, key, "lock the letter", func(l letter) error { return change(s, key, l) }); err != nil {
+		return err
+	}
+	return s.commit(ctx)
+}
+
+// retried returns a letter that is tried again at once.
+func (l letter) retried() letter {
+	l.become(inbox.Retrying)
+	l.Attempts = 0
+	return l
+}
+
+// Retry waits for the transaction that works on the letter.
+func (i *Inbox) Retry(ctx context.Context, subscriber, id string) error {
+	return i.mend(ctx, subscriber, id, func(s *session, key letterKey, l letter) error {
+		switch state := i.state(key); {
+		case state == inbox.Discarded:
+			return inbox.ErrNoLetter.With("event %s of %s was discarded", id, subscriber)
+		case !l.Readable():
+			return inbox.ErrNotDead.With("message %s of %s cannot be read, so it can only be discarded", id, subscriber)
+		case state != inbox.Dead:
+			return inbox.ErrNotDead.With("event %s of %s is %s", id, subscriber, state)
+		}
+		s.change(func() { i.letters[key] = l.retried() })
+		return nil
+	})
+}
+
+// RetryAll waits for the transactions that work on the letters.
+func (i *Inbox) RetryAll(ctx context.Context, subscriber string) (retried int, err error) {
+	s, err := i.open(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer s.close()
+	var dead []letterKey
+	err = s.do(ctx, "read the dead", func() error {
+		dead = i.dead(subscriber)
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, key := range dead {
+		if err := s.lock(ctx, key); err != nil {
+			return 0, err
+		}
+	}
+	err = s.do(ctx, "retry", func() error {
+		for _, key := range dead {
+			if l, found := i.letters[key]; found && l.State == inbox.Dead && l.Readable() {
+				s.change(func() { i.letters[key] = l.retried() })
+				retried++
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return retried, s.commit(ctx)
+}
+
+// dead returns the keys of a subscriber's dead letters, in order of position.
+func (i *Inbox) dead(subscriber string) []letterKey {
+	var dead []letterKey
+	for key, l := range i.letters {
+		if key.subscriber == subscriber && l.State == inbox.Dead {
+			dead = append(dead, key)
+		}
+	}
+	slices.SortFunc(dead, func(a, b letterKey) int { return cmp.Compare(i.letters[a].Position, i.letters[b].Position) })
+	return dead
+}
+
+// Discard waits for the transaction that works on the letter, and records that the event was dealt with.
+func (i *Inbox) Discard(ctx context.Context, subscriber, id string) error {
+	s, err := i.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	key, at := letterKey{subscriber, id}, recordKey{subscriber, id}
+	err = s.lockLetter(ctx, key, "lock the letter", func(l letter) error {
+		if l.State == inbox.Discarded {
+			return inbox.ErrNoLetter.With("event %s of %s was discarded", id, subscriber)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.lock(ctx, at); err != nil {
+		return err
+	}
+	err = s.do(ctx, "discard", func() error {
+		l := i.letters[key]
+		s.change(func() {
+			l.become(inbox.Discarded)
+			i.letters[key] = l
+			if _, found := i.records[at]; !found && l.Readable() {
+				i.records[at] = record{at: time.Now(), sequence: l.sequence}
+			}
+		})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.commit(ctx)
+}
+
+// CountDead is one statement.
+func (i *Inbox) CountDead(ctx context.Context, subscriber string) (dead int, err error) {
+	err = i.once(ctx, "count the dead", func(*session) error {
+		dead = len(i.dead(subscriber))
+		return nil
+	})
+	return dead, err
+}
+
+// Subscribers is one statement.
+func (i *Inbox) Subscribers(ctx context.Context) (names []string, err error) {
+	err = i.once(ctx, "subscribers", func(*session) error {
+		for key := range i.lanes {
+			names = append(names, key.subscriber)
+		}
+		for key := range i.records {
+			names = append(names, key.subscriber)
+		}
+		for key := range i.letters {
+			names = append(names, key.subscriber)
+		}
+		return nil
+	})
+	slices.Sort(names)
+	return slices.Compact(names), err
+}

@@ -1,0 +1,24 @@
+package memory
+
+// mutants are ways to break an Inbox on purpose. They exist for the proof that tests notice.
+type mutants struct {
+	holdNothing, knowNothing, noCompareAndSwap, ignoreStoredTime, lettersApart, moveEarly bool
+}
+
+// HoldNothing lets events overtake the letters of their aggregate.
+func (i *Inbox) HoldNothing() { i.mutants.holdNothing = true }
+
+// KnowNothing applies events again that were applied.
+func (i *Inbox) KnowNothing() { i.mutants.knowNothing = true }
+
+// NoCompareAndSwap moves a lane from wherever it is.
+func (i *Inbox) NoCompareAndSwap() { i.mutants.noCompareAndSwap = true }
+
+// IgnoreStoredTime compares of a checkpoint only the stream and the sequence.
+func (i *Inbox) IgnoreStoredTime() { i.mutants.ignoreStoredTime = true }
+
+// LettersApart commits the letter of a failed event at once, without the event's record, and whatever becomes of the batch.
+func (i *Inbox) LettersApart() { i.mutants.lettersApart = true }
+
+// MoveEarly commits the new place of a lane before it applies the events.
+func (i *Inbox) MoveEarly() { i.mutants.moveEarly = true }

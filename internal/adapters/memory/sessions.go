@@ -1,0 +1,200 @@
+package memory
+
+import (
+	"context"
+	"time"
+)
+
+// session is one transaction of an Inbox, at READ COMMITTED: each of its statements sees what is committed at that moment, its own
+// changes are seen by nobody before its commit, and the rows that it locks are locked until it ends. It is not safe for concurrent
+// use.
+type session struct {
+	inbox    *Inbox
+	restarts int         // of the keeper when the transaction began
+	ended    error       // why nothing more can be done; nil: the transaction is open
+	resting  bool        // no statement is under way
+	idle     *time.Timer // ends the transaction
+	waitsFor *session
+	changes  []func() // that the commit makes, in order
+}
+
+// open begins a transaction.
+func (i *Inbox) open(ctx context.Context) (*session, error) {
+	i.mu.Lock()
+	if err := ctx.Err(); err != nil {
+		i.mu.Unlock()
+		return nil, err
+	}
+	if i.down {
+		i.mu.Unlock()
+		return nil, errDisconnected
+	}
+	s := &session{inbox: i, restarts: i.restarts}
+	i.mu.Unlock()
+	s.rest(ctx, "begin")
+	return s, nil
+}
+
+// usable returns why nothing can be done in the transaction, or nil.
+func (s *session) usable(ctx context.Context) error {
+	if s.ended == nil && s.restarts != s.inbox.restarts {
+		s.end(errDisconnected)
+	}
+	if s.ended != nil {
+		return s.ended
+	}
+	return ctx.Err()
+}
+
+// end rolls the transaction back, unless it has ended, and frees its rows.
+func (s *session) end(reason error) {
+	if s.ended != nil {
+		return
+	}
+	s.ended = reason
+	for key, holder := range s.inbox.locks {
+		if holder == s {
+			delete(s.inbox.locks, key)
+		}
+	}
+	if s.inbox.freed != nil {
+		close(s.inbox.freed)
+		s.inbox.freed = nil
+	}
+}
+
+// close ends the transaction when its caller is done with it.
+func (s *session) close() {
+	s.busy()
+	s.inbox.mu.Lock()
+	defer s.inbox.mu.Unlock()
+	s.end(errDead)
+}
+
+// busy begins a statement.
+func (s *session) busy() {
+	s.inbox.mu.Lock()
+	defer s.inbox.mu.Unlock()
+	s.resting = false
+	if s.idle != nil {
+		s.idle.Stop()
+	}
+}
+
+// rest ends a statement, and lets others run. From now on the transaction is idle: whatever its caller does meanwhile, the database
+// ends it when that takes too long.
+func (s *session) rest(ctx context.Context, step string) {
+	s.inbox.mu.Lock()
+	s.resting = true
+	if timeout := s.inbox.IdleTimeout; timeout > 0 {
+		s.idle = time.AfterFunc(timeout, func() {
+			s.inbox.mu.Lock()
+			defer s.inbox.mu.Unlock()
+			if s.resting {
+				s.end(errIdle)
+			}
+		})
+	}
+	s.inbox.mu.Unlock()
+	s.inbox.pause(ctx, step)
+}
+
+// do runs a statement, which sees what is committed.
+func (s *session) do(ctx context.Context, step string, statement func() error) error {
+	s.busy()
+	s.inbox.mu.Lock()
+	err := s.usable(ctx)
+	if err == nil {
+		err = statement()
+	}
+	s.inbox.mu.Unlock()
+	if err == nil {
+		s.rest(ctx, step)
+	}
+	return err
+}
+
+// change notes a change that the commit makes.
+func (s *session) change(change func()) { s.changes = append(s.changes, change) }
+
+// commit makes all changes at once, or none of them.
+func (s *session) commit(ctx context.Context) error {
+	s.busy()
+	s.inbox.mu.Lock()
+	defer s.inbox.mu.Unlock()
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	err := s.inbox.conclude(func() error {
+		for _, change := range s.changes {
+			change()
+		}
+		return nil
+	})
+	s.end(errDead)
+	return err
+}
+
+// lock takes a row, which need not exist. It waits for the transaction that has it.
+func (s *session) lock(ctx context.Context, key any) error {
+	s.busy()
+	s.inbox.mu.Lock()
+	defer s.inbox.mu.Unlock()
+	for {
+		if err := s.usable(ctx); err != nil {
+			return err
+		}
+		if s.locks(key) {
+			return nil
+		}
+		s.waitsFor = s.inbox.locks[key]
+		for other := s.waitsFor; other != nil; other = other.waitsFor {
+			if other == s {
+				s.end(errDeadlock)
+				return errDeadlock
+			}
+		}
+		s.inbox.awaitFreed(ctx)
+		s.waitsFor = nil
+	}
+}
+
+// locks takes a row unless somebody else has it.
+func (s *session) locks(key any) bool {
+	if holder := s.inbox.locks[key]; holder != nil && holder != s {
+		return false
+	}
+	s.inbox.locks[key] = s
+	return true
+}
+
+// awaitFreed waits until a transaction has ended.
+func (i *Inbox) awaitFreed(ctx context.Context) {
+	if i.freed == nil {
+		i.freed = make(chan struct{})
+	}
+	freed := i.freed
+	i.mu.Unlock()
+	defer i.mu.Lock()
+	select {
+	case <-freed:
+	case <-ctx.Done():
+	}
+}
+
+// pause lets others run between two steps of a transaction.
+func (i *Inbox) pause(ctx context.Context, step string) {
+	if i.Pause != nil {
+		i.Pause(ctx, step)
+	}
+}
+
+// Disconnect breaks every open transaction, which frees its rows, and lets none begin until Reconnect.
+func (i *Inbox) Disconnect() {
+	i.keeper.Disconnect()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, holder := range i.locks {
+		holder.end(errDisconnected)
+	}
+}

@@ -1,0 +1,232 @@
+package postgres_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+)
+
+func newCustomer() order.CustomerID { return order.CustomerID(outboxtest.NewMessage("", 1).ID) }
+
+// withEffects runs fn with the effects of a transaction, and writes them.
+func withEffects(ctx context.Context, h *harness, fn func(effects postgres.Effects) error) error {
+	return h.db.RunInTx(ctx, nil, func(ctx context.Context, tx bun.Tx) error {
+		effects := postgres.NewEffects(tx, "billing")
+		defer effects.End()
+		if err := fn(effects); err != nil {
+			return err
+		}
+		return effects.Flush(ctx)
+	})
+}
+
+// readTotals reads all totals as text.
+func readTotals(t *testing.T, h *harness) (totals []string) {
+	t.Helper()
+	require.NoError(t, h.others.NewRaw(`SELECT concat_ws(' ', subscriber, customer_id, currency, amount_minor, orders)
+		FROM customer_totals ORDER BY 1`).Scan(t.Context(), &totals))
+	return totals
+}
+
+// TestEffectsAreWrittenAtOnce checks that nothing is written before the flush, that one statement writes everything, and that sums do
+// not overflow.
+func TestEffectsAreWrittenAtOnce(t *testing.T) {
+	h := newHarness(t)
+	const one, two = "00000000-0000-4000-8000-00000000000a", "00000000-0000-4000-8000-00000000000b"
+	const most = int64(1<<63 - 1)
+	ctx := t.Context()
+	for range 2 {
+		sent := &statements{}
+		require.NoError(t, withEffects(ctx, h, func(effects postgres.Effects) error {
+			tx := effects.Tx()
+			h.db.AddQueryHook(sent)
+			defer h.db.ResetQueryHooks()
+			for range 3 {
+				require.NoError(t, tx.Totals.Add(ctx, two, order.NewMoney(most, "USD")))
+			}
+			require.NoError(t, tx.Totals.Add(ctx, one, order.NewMoney(5, "USD")))
+			require.NoError(t, tx.Totals.Add(ctx, order.CustomerID("00000000-0000-4000-8000-00000000000A"), order.NewMoney(6, "USD")))
+			require.NoError(t, tx.Totals.Add(ctx, one, order.NewMoney(7, "JPY")))
+			require.Empty(t, sent.operations)
+			return nil
+		}))
+	}
+	require.Equal(t, []string{
+		"billing " + one + " JPY 14 2", "billing " + one + " USD 22 4", "billing " + two + " USD 55340232221128654842 6",
+	}, readTotals(t, h))
+
+	require.NoError(t, withEffects(ctx, h, func(effects postgres.Effects) error {
+		require.NoError(t, effects.Tx().Totals.Add(ctx, two, order.NewMoney(most, "USD")))
+		require.NoError(t, effects.Flush(ctx))
+		require.NoError(t, effects.Tx().Totals.Add(ctx, one, order.NewMoney(1, "USD")))
+		require.NoError(t, effects.Flush(ctx))
+		return effects.Flush(ctx)
+	}))
+	require.Equal(t, []string{
+		"billing " + one + " JPY 14 2", "billing " + one + " USD 23 5", "billing " + two + " USD 64563604257983430649 7",
+	}, readTotals(t, h))
+}
+
+// TestEffectsEnd checks that a Tx is dead after the end, also for a handler that has kept it and goes on beside.
+func TestEffectsEnd(t *testing.T) {
+	h := newHarness(t)
+	ctx, customer := t.Context(), newCustomer()
+	var left inbox.Tx
+	require.NoError(t, withEffects(ctx, h, func(effects postgres.Effects) error {
+		left = effects.Tx()
+		require.NoError(t, left.Totals.Add(ctx, customer, order.NewMoney(1, "USD")))
+		effects.End()
+		require.ErrorIs(t, left.Totals.Add(ctx, customer, order.NewMoney(1, "USD")), sql.ErrTxDone)
+		return nil
+	}))
+	require.Empty(t, readTotals(t, h), "what was not written is dropped")
+
+	var beside sync.WaitGroup
+	require.NoError(t, withEffects(ctx, h, func(effects postgres.Effects) error {
+		left = effects.Tx()
+		beside.Go(func() {
+			for left.Totals.Add(ctx, customer, order.NewMoney(1, "USD")) == nil {
+			}
+		})
+		return nil
+	}))
+	beside.Wait()
+}
+
+// TestEffectsDoNotDeadlock checks that transactions which collect the same rows in other orders do not wait for each other.
+func TestEffectsDoNotDeadlock(t *testing.T) {
+	h := newHarness(t)
+	const writers, rounds, events = 4, 25, 20
+	customers := make([]order.CustomerID, events)
+	for i := range customers {
+		customers[i] = newCustomer()
+	}
+	var all sync.WaitGroup
+	for writer := range writers {
+		all.Go(func() {
+			for round := range rounds {
+				err := withEffects(t.Context(), h, func(effects postgres.Effects) error {
+					for i := range events {
+						customer := customers[(i*(2*writer+1)+round)%events]
+						if err := effects.Tx().Totals.Add(t.Context(), customer, order.NewMoney(1, "USD")); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	require.Equal(t, writers*rounds*events, count(t, h, "SELECT sum(orders)::int FROM customer_totals"))
+}
+
+// TestEffectsFailures checks how failures of what was collected are classified.
+func TestEffectsFailures(t *testing.T) {
+	h := newHarness(t)
+	ctx := t.Context()
+	add := func(customers ...order.CustomerID) error {
+		return withEffects(ctx, h, func(effects postgres.Effects) error {
+			for _, customer := range customers {
+				require.NoError(t, effects.Tx().Totals.Add(ctx, customer, order.NewMoney(1, "USD")))
+			}
+			return nil
+		})
+	}
+	for _, customers := range [][]order.CustomerID{{"not a UUID"}, {newCustomer(), "not a UUID"}} {
+		require.ErrorIs(t, add(customers...), inbox.ErrPermanent, "class 22")
+	}
+	exec(t, h.others, "ALTER TABLE customer_totals ADD CONSTRAINT few CHECK (orders < 2)")
+	customer := newCustomer()
+	require.NoError(t, add(customer))
+	require.ErrorIs(t, add(customer), inbox.ErrPermanent, "23514")
+	require.Len(t, readTotals(t, h), 1)
+
+	ended, end := context.WithCancel(ctx)
+	err := withEffects(ctx, h, func(effects postgres.Effects) error {
+		require.NoError(t, effects.Tx().Totals.Add(ctx, "not a UUID", order.NewMoney(1, "USD")))
+		end()
+		return effects.Flush(ended)
+	})
+	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+	require.ErrorIs(t, err, context.Canceled)
+	require.False(t, inbox.Permanent(err))
+}
+
+// handlerFunc is a handler that is a function.
+type handlerFunc func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error
+
+func (f handlerFunc) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	return f(ctx, tx, entry)
+}
+func (handlerFunc) Applied(context.Context, outbox.Entry) {}
+
+// TestHandleSafely checks what becomes of a handler's errors.
+func TestHandleSafely(t *testing.T) {
+	postgresSays := func(state string) error {
+		return fmt.Errorf("insert a row: %w", &pgconn.PgError{Code: state, Message: "it says no"})
+	}
+	outage := fault.New(fault.Unavailable, "mailer_down", "the mailer is down")
+	for name, c := range map[string]struct {
+		err       error
+		kind      fault.Kind
+		permanent bool
+	}{
+		"data exception":         {err: postgresSays("22003"), kind: fault.Refused, permanent: true},
+		"not null":               {err: postgresSays("23502"), kind: fault.Refused, permanent: true},
+		"check":                  {err: postgresSays("23514"), kind: fault.Refused, permanent: true},
+		"too large":              {err: postgresSays("54000"), kind: fault.Refused, permanent: true},
+		"no parent row yet":      {err: postgresSays("23503"), kind: fault.Internal},
+		"a row with that key":    {err: postgresSays("23505"), kind: fault.Internal},
+		"deadlock":               {err: postgresSays("40P01"), kind: fault.Unavailable},
+		"shutting down":          {err: postgresSays("57P01"), kind: fault.Unavailable},
+		"no table":               {err: postgresSays("42P01"), kind: fault.Internal},
+		"declared outage":        {err: outage, kind: fault.Unavailable},
+		"outage with a reason":   {err: outage.Wrap(postgresSays("22003")), kind: fault.Unavailable},
+		"the handler's timeout":  {err: fmt.Errorf("post: %w", context.DeadlineExceeded), kind: fault.Internal},
+		"never":                  {err: inbox.ErrPermanent.Wrap(errors.New("no such plan")), kind: fault.Refused, permanent: true},
+		"anything else":          {err: errors.New("anything else"), kind: fault.Internal},
+		"a fault with a bad row": {err: fault.New(fault.Conflict, "no", "no").Wrap(postgresSays("23514")), kind: fault.Refused, permanent: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			handler := handlerFunc(func(context.Context, inbox.Tx, outbox.Entry) error { return c.err })
+			err := postgres.HandleSafely(t.Context(), handler, inbox.Tx{}, entry(1))
+			require.ErrorIs(t, err, c.err)
+			require.Equal(t, c.kind, fault.KindOf(err), "%v", err)
+			require.Equal(t, c.permanent, inbox.Permanent(err))
+			if c.kind == fault.Internal && name != "no table" {
+				require.Equal(t, c.err, err, "as the handler returned it")
+			}
+
+			ended, end := context.WithCancel(t.Context())
+			end()
+			err = postgres.HandleSafely(ended, handler, inbox.Tx{}, entry(1))
+			require.ErrorIs(t, err, context.Canceled)
+		})
+	}
+	panics := handlerFunc(func(context.Context, inbox.Tx, outbox.Entry) error { panic("mine") })
+	err := postgres.HandleSafely(t.Context(), panics, inbox.Tx{}, entry(1))
+	require.ErrorContains(t, err, "the handler panicked: mine\n")
+	require.ErrorContains(t, err, "effects_test.go")
+	require.Equal(t, fault.Internal, fault.KindOf(err))
+	nothing := handlerFunc(func(context.Context, inbox.Tx, outbox.Entry) error { return nil })
+	require.NoError(t, postgres.HandleSafely(t.Context(), nothing, inbox.Tx{}, entry(1)))
+}

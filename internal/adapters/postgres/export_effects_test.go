@@ -1,0 +1,30 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// Effects makes effects testable.
+type Effects struct{ effects *effects }
+
+// NewEffects returns effects that are written in tx.
+func NewEffects(tx bun.Tx, subscriber string) Effects { return Effects{newEffects(tx, subscriber)} }
+
+// Tx is what a handler gets.
+func (e Effects) Tx() inbox.Tx { return e.effects.tx() }
+
+// Flush writes what was collected.
+func (e Effects) Flush(ctx context.Context) error { return e.effects.flush(ctx) }
+
+// End ends the handlers' Tx.
+func (e Effects) End() { e.effects.end() }
+
+// HandleSafely makes handleSafely testable.
+func HandleSafely(ctx context.Context, handler inbox.Handler, tx inbox.Tx, entry outbox.Entry) error {
+	return handleSafely(ctx, handler, tx, entry)
+}

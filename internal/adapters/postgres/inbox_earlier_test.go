@@ -1,0 +1,143 @@
+package postgres_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// failBefore leaves the letter of an event as programs of before did when the event had failed and was to come again.
+func failBefore(t *testing.T, h *harness, event inbox.Event) {
+	t.Helper()
+	exec(t, h.others, `INSERT INTO dead_letters (subscriber, event_id, state, error, attempts, aggregate_type, aggregate_id, aggregate_version,
+			position, recorded_at, event_type, subject, headers, payload, first_failed_at)
+		VALUES (?, ?, 'failing', 'before', 2, ?, ?, ?, ?, now(), ?, ?, '{}', '{}', '2020-01-01')`,
+		emails, event.ID, event.Key.Type, event.Key.ID, event.Version, int64(event.Position), event.Type, event.Subject)
+}
+
+// recordBefore leaves the inbox row of an event as programs of before did.
+func recordBefore(t *testing.T, h *harness, event inbox.Event, appliedAt any) {
+	t.Helper()
+	exec(t, h.others, `INSERT INTO inbox (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position, applied_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?)`, emails, event.ID, event.Key.Type, event.Key.ID, event.Version, int64(event.Position), appliedAt)
+}
+
+// inboxRow reads when an event was applied and where it was met last.
+func inboxRow(t *testing.T, h *harness, event inbox.Event) (found string) {
+	t.Helper()
+	require.NoError(t, h.others.QueryRowContext(t.Context(), `SELECT CASE WHEN applied_at IS NULL THEN 'set aside'
+		WHEN applied_at > clock_timestamp() - interval '1 minute' THEN 'now' ELSE 'before' END || ' ' || coalesce(sequence::text, 'NULL')
+		FROM inbox WHERE subscriber = ? AND event_id = ?`, emails, event.ID).Scan(&found))
+	return found
+}
+
+// TestFailingLettersOfBefore checks that a failing letter ends with its event, or becomes another letter with it.
+func TestFailingLettersOfBefore(t *testing.T) {
+	h := newHarness(t)
+	in := postgres.NewInbox(h.db, postgres.InboxOptions{})
+	beginLane(t, in)
+	events := []inbox.Event{eventOf(1, "a"), eventOf(2, "b"), eventOf(3, "b"), eventOf(4, "c"), eventOf(5, "d"), eventOf(6, "e")}
+	for _, event := range events[:5] {
+		failBefore(t, h, event)
+	}
+	other := eventOf(9, "a")
+	failBefore(t, h, other)
+	recordBefore(t, h, events[3], "2020-01-01") // applied by another copy
+	events[1].Suspect = true
+	exec(t, h.others, "UPDATE dead_letters SET state = 'discarded' WHERE event_id = ?", events[4].ID)
+	recordBefore(t, h, events[4], nil)
+
+	outcome := applyAll(t, in, events...)
+	require.Equal(t, []inbox.Result{inbox.Applied, inbox.SetAside, inbox.Held, inbox.Duplicate, inbox.Duplicate, inbox.Applied}, outcome.Results)
+	for i, want := range []string{"now 1", "set aside 2", "set aside 3", "before 4", "set aside 5", "now 6"} {
+		require.Equal(t, want, inboxRow(t, h, events[i]))
+	}
+	dead, err := in.Letter(t.Context(), emails, events[1].ID)
+	require.NoError(t, err)
+	require.Equal(t, 3, dead.Attempts, "its earlier failures count")
+	require.Equal(t, inbox.Dead, dead.State)
+	require.Equal(t, "it fails", dead.Error)
+	require.Equal(t, 2020, dead.FirstFailedAt.Year())
+	require.Equal(t, 3, outcome.Letters[0].Attempts)
+	require.Equal(t, 2020, outcome.Letters[0].FirstFailedAt.Year())
+	var letters []string
+	require.NoError(t, h.others.NewRaw(`SELECT concat_ws(' ', position, state, attempts, error, sequence) FROM dead_letters ORDER BY position`).
+		Scan(t.Context(), &letters))
+	require.Equal(t, []string{"2 dead 3 it fails 2", "3 waiting 0  3", "5 discarded 2 before", "9 failing 2 before"}, letters)
+}
+
+// TestFailingLettersAreLockedFirst checks that the lane waits for whoever discards a failing letter, instead of a deadlock.
+func TestFailingLettersAreLockedFirst(t *testing.T) {
+	h := newHarness(t)
+	in := postgres.NewInbox(h.db, postgres.InboxOptions{})
+	beginLane(t, in)
+	for round := range uint64(20) {
+		event := eventOf(round+1, fmt.Sprint(round))
+		failBefore(t, h, event)
+		discarded := make(chan error, 1)
+		go func() { discarded <- in.Discard(t.Context(), emails, event.ID) }()
+		begun := time.Now()
+		result := applyAll(t, in, event).Results[0]
+		if err := <-discarded; err == nil {
+			require.Equal(t, inbox.Duplicate, result)
+			require.Contains(t, inboxRow(t, h, event), "set aside")
+		} else {
+			require.ErrorIs(t, err, inbox.ErrNoLetter)
+			require.Equal(t, inbox.Applied, result)
+		}
+		require.Less(t, time.Since(begun), time.Second, "deadlocks take a second to be found")
+	}
+}
+
+// TestRowsOfBefore checks that a lane notes where it meets an event that a program of before recorded.
+func TestRowsOfBefore(t *testing.T) {
+	h := newHarness(t)
+	in := postgres.NewInbox(h.db, postgres.InboxOptions{})
+	beginLane(t, in)
+	events := []inbox.Event{eventOf(1, "a"), eventOf(2, "a"), eventOf(3, "b")}
+	recordBefore(t, h, events[0], "2020-01-01")
+	require.Equal(t, []inbox.Result{inbox.Duplicate, inbox.Applied, inbox.Applied}, applyAll(t, in, events...).Results)
+	require.Equal(t, "before 1", inboxRow(t, h, events[0]))
+	for i := range events {
+		events[i].Sequence += 3
+	}
+	again := events[1]
+	again.Sequence, again.ID = 7, strings.ToUpper(again.ID)
+	results := applyAll(t, in, events[0], events[1], events[2], again).Results
+	require.Equal(t, []inbox.Result{inbox.Duplicate, inbox.Duplicate, inbox.Duplicate, inbox.Duplicate}, results)
+	for i, want := range []string{"before 4", "now 7", "now 6"} {
+		require.Equal(t, want, inboxRow(t, h, events[i]))
+	}
+}
+
+// TestOrphansTakeEffect checks that an event without a letter whose row says that it was not applied is not lost.
+func TestOrphansTakeEffect(t *testing.T) {
+	h := newHarness(t)
+	in := postgres.NewInbox(h.db, postgres.InboxOptions{})
+	beginLane(t, in)
+	events := []inbox.Event{eventOf(1, "a"), eventOf(2, "b"), eventOf(3, "b"), eventOf(4, "c")}
+	for _, event := range events {
+		recordBefore(t, h, event, nil)
+	}
+	failBefore(t, h, events[0])
+	events[1].Suspect = true
+	require.Equal(t, []inbox.Result{inbox.Applied, inbox.SetAside, inbox.Held, inbox.Applied}, applyAll(t, in, events...).Results)
+	for i, want := range []string{"now 1", "set aside 2", "set aside 3", "now 4"} {
+		require.Equal(t, want, inboxRow(t, h, events[i]))
+	}
+	_, err := in.Letter(t.Context(), emails, events[0].ID)
+	require.ErrorIs(t, err, inbox.ErrNoLetter)
+	require.Equal(t, []inbox.Result{inbox.Duplicate}, applyAll(t, in, eventAt(events[3], 5)).Results)
+}
+
+// eventAt is an event that is stored again.
+func eventAt(event inbox.Event, sequence uint64) inbox.Event {
+	event.Sequence = sequence
+	return event
+}

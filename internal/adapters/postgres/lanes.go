@@ -1,0 +1,218 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/uptrace/bun/dialect/pgdialect"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+var _ inbox.Checkpoints = (*Inbox)(nil)
+
+// beginStatement inserts the first lane, which waits for a transaction that is inserting it, and the others only with it.
+const beginStatement = `
+WITH first AS (
+	INSERT INTO subscriber_lanes (subscriber, lane, lanes, stream, sequence, stored_ns)
+	VALUES (?0, 0, ?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING RETURNING lane
+)
+INSERT INTO subscriber_lanes (subscriber, lane, lanes, stream, sequence, stored_ns)
+SELECT ?0, lane, ?1, ?2, ?3, ?4 FROM generate_series(1, ?1 - 1) AS lane WHERE EXISTS (SELECT FROM first)`
+
+// Begin makes all lanes in one statement.
+func (i *Inbox) Begin(ctx context.Context, subscriber string, lanes int, stream string, at inbox.Place) error {
+	_, err := i.db.ExecContext(ctx, beginStatement, subscriber, lanes, stream, int64(at.Sequence), nanoseconds(at.StoredAt))
+	return classify(ctx, err)
+}
+
+// lookStatement returns a row for each lane, or one row without a lane. It also deletes announcements that are a minute old, but none
+// that another copy renews or deletes at the same moment. It locks its own announcement first, and waits for no other one, so that copies
+// do not wait for each other.
+var lookStatement = `
+WITH announced AS (
+	INSERT INTO subscriber_copies (subscriber, instance, seen_at) VALUES (?0, ?1, clock_timestamp())
+	ON CONFLICT (subscriber, instance) DO UPDATE SET seen_at = excluded.seen_at RETURNING instance
+), gone AS (
+	DELETE FROM subscriber_copies WHERE (subscriber, instance) IN (
+		SELECT subscriber, instance FROM subscriber_copies
+		WHERE EXISTS (SELECT FROM announced) AND seen_at < clock_timestamp() - interval '1 minute' AND (subscriber, instance) <> (?0, ?1)
+		FOR UPDATE SKIP LOCKED)
+)
+SELECT others.names, l.lane, l.lanes, l.stream, l.sequence, l.stored_ns, l.revision,
+	(extract(epoch FROM clock_timestamp() - l.moved_at) * 1000000)::bigint
+FROM (
+	SELECT array_agg(instance) AS names FROM subscriber_copies
+	WHERE subscriber = ?0 AND instance <> ?1 AND seen_at > clock_timestamp() - ` + strconv.FormatInt(inbox.CopyGone.Milliseconds(), 10) + ` * interval '1 millisecond'
+) AS others LEFT JOIN subscriber_lanes AS l ON l.subscriber = ?0
+ORDER BY l.lane`
+
+// Look is one statement.
+func (i *Inbox) Look(ctx context.Context, subscriber, instance string) (view inbox.View, err error) {
+	rows, err := i.db.QueryContext(ctx, lookStatement, subscriber, instance)
+	if err != nil {
+		return view, classify(ctx, err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var lane, lanes, sequence, storedAt, revision, idle sql.NullInt64
+		var stream sql.NullString
+		var others []string
+		if err := rows.Scan(pgdialect.Array(&others), &lane, &lanes, &stream, &sequence, &storedAt, &revision, &idle); err != nil {
+			return inbox.View{}, classify(ctx, err)
+		}
+		view.Copies = others
+		if lane.Valid {
+			view.Lanes = append(view.Lanes, inbox.Checkpoint{
+				Lane: int(lane.Int64), Lanes: int(lanes.Int64), Stream: stream.String, Place: newPlace(sequence.Int64, storedAt.Int64),
+				Revision: revision.Int64, Idle: max(0, time.Duration(idle.Int64)*time.Microsecond),
+			})
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return inbox.View{}, classify(ctx, err)
+	}
+	view.Copies = append(view.Copies, instance)
+	slices.Sort(view.Copies)
+	return view, nil
+}
+
+// Leave deletes the copy's row.
+func (i *Inbox) Leave(ctx context.Context, subscriber, instance string) error {
+	_, err := i.db.ExecContext(ctx, "DELETE FROM subscriber_copies WHERE subscriber = ? AND instance = ?", subscriber, instance)
+	return classify(ctx, err)
+}
+
+// Marks reads at most MarksKept rows.
+func (i *Inbox) Marks(ctx context.Context, subscriber string, lane int) (marks []inbox.Place, err error) {
+	rows, err := i.db.QueryContext(ctx, `SELECT sequence, stored_ns FROM subscriber_marks
+		WHERE subscriber = ? AND lane = ? ORDER BY sequence DESC`, subscriber, lane)
+	if err != nil {
+		return nil, classify(ctx, err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var sequence, storedAt int64
+		if err := rows.Scan(&sequence, &storedAt); err != nil {
+			return nil, classify(ctx, err)
+		}
+		marks = append(marks, newPlace(sequence, storedAt))
+	}
+	return marks, classify(ctx, rows.Err())
+}
+
+// moveLane takes the lane of a checkpoint, and moves it. ?0 to ?6 are the subscriber and its checkpoint, ?7 to ?9 the stream and the
+// place to which the lane moves. A lane that is locked, or that is not exactly at the checkpoint, is not moved; nothing waits.
+//
+// A row that was found was at this revision in the statement's snapshot, and is so now that it is locked: Postgres compares the
+// snapshot's row first, and after the lock the newest one. So the snapshot has everything that transactions in this lane did.
+const moveLane = `
+UPDATE subscriber_lanes SET stream = ?7, sequence = ?8, stored_ns = ?9, revision = revision + 1, moved_at = clock_timestamp()
+WHERE ctid = (
+	SELECT ctid FROM subscriber_lanes
+	WHERE subscriber = ?0 AND lane = ?1 AND lanes = ?2 AND stream = ?3 AND sequence = ?4 AND stored_ns = ?5 AND revision = ?6
+	FOR UPDATE SKIP LOCKED)
+RETURNING `
+
+// moveArgs are the arguments of a statement with moveLane.
+func moveArgs(subscriber string, from inbox.Checkpoint, stream string, to inbox.Place, more ...any) []any {
+	return append([]any{
+		subscriber, from.Lane, from.Lanes, from.Stream, int64(from.Sequence), nanoseconds(from.StoredAt), from.Revision,
+		stream, int64(to.Sequence), nanoseconds(to.StoredAt),
+	}, more...)
+}
+
+// laneMoved returns the error of a lane that was not moved.
+func laneMoved(subscriber string, from inbox.Checkpoint) error {
+	return inbox.ErrLaneMoved.With("lane %d of subscriber %s is not at revision %d, sequence %d, or another transaction works on it",
+		from.Lane, subscriber, from.Revision, from.Sequence)
+}
+
+// rewindStatement sees every mark: the lane's last transaction is in its snapshot.
+const rewindStatement = `
+WITH moved AS (` + moveLane + `lane), removed AS (
+	DELETE FROM subscriber_marks WHERE subscriber = ?0 AND lane = ?1 AND sequence > ?8 AND EXISTS (SELECT FROM moved)
+)
+SELECT count(*) FROM moved`
+
+// Rewind is one statement.
+func (i *Inbox) Rewind(
+	ctx context.Context, subscriber string, from inbox.Checkpoint, stream string, to inbox.Place,
+) (inbox.Checkpoint, error) {
+	moved := 0
+	err := i.db.QueryRowContext(ctx, rewindStatement, moveArgs(subscriber, from, stream, to)...).Scan(&moved)
+	if err != nil {
+		return inbox.Checkpoint{}, classify(ctx, err)
+	}
+	if moved == 0 {
+		return inbox.Checkpoint{}, laneMoved(subscriber, from)
+	}
+	return movedTo(from, stream, to), nil
+}
+
+// movedTo returns a checkpoint after a move.
+func movedTo(from inbox.Checkpoint, stream string, to inbox.Place) inbox.Checkpoint {
+	return inbox.Checkpoint{Lane: from.Lane, Lanes: from.Lanes, Stream: stream, Place: to, Revision: from.Revision + 1}
+}
+
+// takeStatement also says whether there are letters that the batch has to look at. Its snapshot has every letter that holds one of
+// the lane's aggregates, because only the lane's own transactions insert letters of these aggregates. A letter may have ended since the
+// snapshot: then its aggregate's event becomes a letter without need, whose turn has come.
+const takeStatement = moveLane + `set_config('idle_in_transaction_session_timeout', ?10, true),
+	EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0 AND state <> 'discarded')`
+
+// take takes the lane, and moves it: nobody sees that before the commit.
+func (a *application) take(ctx context.Context, idleTimeout time.Duration) error {
+	from := a.batch.From
+	timeout := strconv.FormatInt(max(1, idleTimeout.Milliseconds()), 10)
+	err := a.tx.QueryRowContext(ctx, takeStatement, moveArgs(a.subscriber, from, from.Stream, a.batch.To, timeout)...).
+		Scan(new(string), &a.anyLetters)
+	if errors.Is(err, sql.ErrNoRows) {
+		return laneMoved(a.subscriber, from)
+	}
+	return classify(ctx, err)
+}
+
+// moved returns the checkpoint after the transaction.
+func (a *application) moved() inbox.Checkpoint {
+	return movedTo(a.batch.From, a.batch.From.Stream, a.batch.To)
+}
+
+// markStatement keeps a mark, and removes the oldest. It does not see its own mark.
+const markStatement = `
+WITH kept AS (
+	INSERT INTO subscriber_marks (subscriber, lane, sequence, stored_ns) VALUES (?0, ?1, ?2, ?3)
+	ON CONFLICT (subscriber, lane, sequence) DO UPDATE SET stored_ns = excluded.stored_ns
+)
+DELETE FROM subscriber_marks WHERE subscriber = ?0 AND lane = ?1 AND sequence <= (
+	SELECT sequence FROM subscriber_marks WHERE subscriber = ?0 AND lane = ?1 AND sequence < ?2
+	ORDER BY sequence DESC OFFSET ?4 LIMIT 1)`
+
+// mark keeps a mark where one is due.
+func (a *application) mark(ctx context.Context) error {
+	if !inbox.MarkDue(a.batch.From.Place, a.batch.To) {
+		return nil
+	}
+	return a.exec(ctx, markStatement, a.subscriber, a.batch.From.Lane, int64(a.batch.To.Sequence), nanoseconds(a.batch.To.StoredAt),
+		inbox.MarksKept-1)
+}
+
+// nanoseconds is a stored time as it is kept; timestamptz has only microseconds.
+func nanoseconds(storedAt time.Time) int64 {
+	if storedAt.IsZero() {
+		return 0
+	}
+	return storedAt.UnixNano()
+}
+
+func newPlace(sequence, storedAt int64) inbox.Place {
+	place := inbox.Place{Sequence: uint64(sequence)}
+	if storedAt != 0 {
+		place.StoredAt = time.Unix(0, storedAt).UTC()
+	}
+	return place
+}

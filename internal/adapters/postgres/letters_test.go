@@ -1,0 +1,63 @@
+package postgres_test
+
+import (
+	"testing"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox/inboxtest"
+)
+
+func TestDeadLetters(t *testing.T) {
+	inboxtest.TestDeadLetters(t, func(t *testing.T) inboxtest.LetterStore { return newHarness(t).letterStore() })
+}
+
+func TestDeadLetterAdmin(t *testing.T) {
+	inboxtest.TestDeadLetterAdmin(t, func(t *testing.T) inboxtest.LetterStore { return newHarness(t).letterStore() })
+}
+
+// TestLetterPairs checks that no order of two calls about an aggregate's letters leaves one of them behind.
+func TestLetterPairs(t *testing.T) {
+	rounds := 300
+	if testing.Short() {
+		rounds = 20
+	}
+	inboxtest.TestLetterPairs(t, rounds, func(t *testing.T) inboxtest.LetterStore { return newHarness(t).letterStore() })
+}
+
+func TestSweeper(t *testing.T) {
+	inboxtest.TestSweeper(t, func(t *testing.T) inboxtest.SweepStore { return newHarness(t).sweepStore() })
+}
+
+// letterStore is an inbox in the harness's database, with what tries letters again.
+func (h *harness) letterStore() inboxtest.LetterStore {
+	in := postgres.NewInbox(h.db, postgres.InboxOptions{})
+	store := h.store()
+	store.Letters = in
+	return inboxtest.LetterStore{Store: store, DeadLetters: in}
+}
+
+// sweepStore is an inbox in the harness's database, beside the log.
+func (h *harness) sweepStore() inboxtest.SweepStore {
+	return inboxtest.SweepStore{
+		LetterStore: h.letterStore(),
+		Sweeper:     postgres.NewInbox(h.db, postgres.InboxOptions{}),
+		Fill: func(t *testing.T, stream string) {
+			exec(t, h.others, `INSERT INTO outbox_cursor (relay, stream_created, token, updated_at) VALUES (?, ?, 1, now())
+				ON CONFLICT (relay) DO UPDATE SET stream_created = excluded.stream_created`, relay, stream)
+		},
+		Keep: func(t *testing.T, events ...outbox.Entry) {
+			for _, event := range events {
+				exec(t, h.others, `INSERT INTO outbox
+					(position, event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
+					OVERRIDING SYSTEM VALUE VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+					int64(event.Position), event.ID, event.Key.Type, event.Key.ID, event.Version, event.Type, event.Subject, string(event.Payload))
+			}
+		},
+		Park: func(t *testing.T, event outbox.Entry) {
+			exec(t, h.others, `INSERT INTO outbox_parked (position, event_id, aggregate_type, aggregate_id, event_type, reason, state)
+				VALUES (?, ?, ?, ?, ?, 'too large', 'parked')`, int64(event.Position), event.ID, event.Key.Type, event.Key.ID, event.Type)
+		},
+		Purge: func(t *testing.T) { exec(t, h.others, "TRUNCATE outbox, outbox_parked") },
+	}
+}

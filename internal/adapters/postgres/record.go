@@ -1,0 +1,235 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+	"github.com/uptrace/bun/dialect/pgdialect"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// isUUID reports whether the inbox can have an event of this id.
+func isUUID(id string) bool { return len(id) == 36 && uuid.Validate(id) == nil }
+
+// inInbox reports whether an event of the batch gets a row in inbox.
+func inInbox(event inbox.Event) bool { return event.Unreadable == nil && isUUID(event.ID) }
+
+// recordRows are the events of a batch that get a row in inbox, each id once, as columns.
+type recordRows struct {
+	index      []int // in the batch
+	ids        []string
+	letters    []string // ids of the letters that the events have or may get
+	types      []string
+	aggregates []string
+	versions   []int64
+	positions  []int64
+	sequences  []int64
+
+	known map[string]int // by id: which of these
+}
+
+// rows chooses the first event of each id. The sequence is that of the last one, because a row keeps where its event was met last.
+func (a *application) rows() recordRows {
+	r := recordRows{known: make(map[string]int, len(a.batch.Events))}
+	for i, event := range a.batch.Events {
+		if !inInbox(event) {
+			continue
+		}
+		id := uuid.MustParse(event.ID).String()
+		if at, found := r.known[id]; found {
+			r.sequences[at] = int64(event.Sequence)
+			continue
+		}
+		r.known[id] = len(r.ids)
+		r.index = append(r.index, i)
+		r.ids = append(r.ids, id)
+		r.letters = append(r.letters, letterID(event.ID))
+		r.types = append(r.types, text(event.Key.Type))
+		r.aggregates = append(r.aggregates, text(event.Key.ID))
+		r.versions = append(r.versions, event.Version)
+		r.positions = append(r.positions, int64(event.Position))
+		r.sequences = append(r.sequences, int64(event.Sequence))
+	}
+	return r
+}
+
+const (
+	// recordStatement records one event. Postgres plans and runs it faster than recordAllStatement.
+	recordStatement = `
+INSERT INTO inbox (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position, sequence)
+VALUES (?0, ?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING RETURNING event_id`
+
+	recordAllStatement = `
+INSERT INTO inbox (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position, sequence)
+SELECT ?0, id::uuid, type, aggregate, version, position, sequence
+FROM unnest(?1::text[], ?2::text[], ?3::text[], ?4::bigint[], ?5::bigint[], ?6::bigint[]) WITH ORDINALITY
+	AS event (id, type, aggregate, version, position, sequence, number)
+ORDER BY number ON CONFLICT DO NOTHING RETURNING event_id`
+)
+
+// record inserts a row for each event, as one that was applied: what is not applied in the end is corrected before the commit. Whoever
+// inserts an event's row deals with the event.
+func (a *application) record(ctx context.Context) (err error) {
+	r := a.rows()
+	var inserted []string
+	switch len(r.ids) {
+	case 0:
+		return nil
+	case 1:
+		inserted, err = a.ids(ctx, recordStatement, a.subscriber, r.ids[0], r.types[0], r.aggregates[0], r.versions[0], r.positions[0], r.sequences[0])
+	default:
+		inserted, err = a.ids(ctx, recordAllStatement, a.subscriber, pgdialect.Array(r.ids), pgdialect.Array(r.types),
+			pgdialect.Array(r.aggregates), pgdialect.Array(r.versions), pgdialect.Array(r.positions), pgdialect.Array(r.sequences))
+	}
+	if err != nil {
+		return err
+	}
+	a.refresh(r, inserted)
+	if len(inserted) == len(r.ids) {
+		return nil
+	}
+	return a.recognize(ctx, r)
+}
+
+// refresh notes that events are fresh.
+func (a *application) refresh(r recordRows, ids []string) {
+	for _, id := range ids {
+		a.fresh[r.index[r.known[id]]] = true
+	}
+}
+
+const (
+	// knownStatement looks at rows that were there before. One that says that its event was not applied belongs to a letter; its event is
+	// orphaned if there is none. A failing letter does not count: it says that its event is to come again.
+	knownStatement = `
+SELECT i.event_id, i.applied_at IS NULL AND NOT EXISTS (
+	SELECT FROM dead_letters AS l WHERE l.subscriber = ?0 AND l.event_id = k.letter AND l.state <> 'failing')
+FROM unnest(?1::text[], ?2::text[]) AS k (id, letter) JOIN inbox AS i ON i.subscriber = ?0 AND i.event_id = k.id::uuid`
+
+	resumeStatement = `
+UPDATE inbox SET applied_at = clock_timestamp() WHERE subscriber = ?0 AND event_id = ANY (?1::uuid[]) AND applied_at IS NULL RETURNING event_id`
+
+	metStatement = `
+UPDATE inbox AS i SET sequence = k.sequence FROM unnest(?1::text[], ?2::bigint[]) AS k (id, sequence)
+WHERE i.subscriber = ?0 AND i.event_id = k.id::uuid AND i.sequence IS DISTINCT FROM k.sequence`
+)
+
+// recognize finds the orphaned among the events that were recorded before. No program leaves an orphan by itself: an operator does who
+// deletes a letter with SQL so that its event comes again, and programs of before did when they swept a discarded letter whose id has
+// capital letters. Such an event takes effect now.
+func (a *application) recognize(ctx context.Context, r recordRows) error {
+	var letters []string
+	for at, index := range r.index {
+		if !a.fresh[index] {
+			letters = append(letters, r.letters[at])
+			a.met.ids, a.met.sequences = append(a.met.ids, r.ids[at]), append(a.met.sequences, r.sequences[at])
+		}
+	}
+	orphans, err := a.orphans(ctx, a.met.ids, letters)
+	if err != nil || len(orphans) == 0 {
+		return err
+	}
+	resumed, err := a.ids(ctx, resumeStatement, a.subscriber, pgdialect.Array(orphans))
+	a.refresh(r, resumed)
+	return err
+}
+
+// meet notes where the events were met that were recorded before. It comes after the effects: redeliveries, too, change rows of totals
+// before they change rows that the inbox has already, and so neither waits for the other.
+func (a *application) meet(ctx context.Context) error {
+	if len(a.met.ids) == 0 {
+		return nil
+	}
+	return a.exec(ctx, metStatement, a.subscriber, pgdialect.Array(a.met.ids), pgdialect.Array(a.met.sequences))
+}
+
+// orphans returns those of the events that were neither applied nor have a letter, as one snapshot shows them: a letter ends together
+// with its effect.
+func (a *application) orphans(ctx context.Context, ids, letters []string) (orphans []string, err error) {
+	rows, err := a.tx.QueryContext(ctx, knownStatement, a.subscriber, pgdialect.Array(ids), pgdialect.Array(letters))
+	if err != nil {
+		return nil, classify(ctx, err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var id string
+		var orphaned bool
+		if err := rows.Scan(&id, &orphaned); err != nil {
+			return nil, classify(ctx, err)
+		}
+		if orphaned {
+			orphans = append(orphans, id)
+		}
+	}
+	return orphans, classify(ctx, rows.Err())
+}
+
+// ids runs a statement that returns ids.
+func (a *application) ids(ctx context.Context, statement string, args ...any) (ids []string, err error) {
+	rows, err := a.tx.QueryContext(ctx, statement, args...)
+	if err != nil {
+		return nil, classify(ctx, err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, classify(ctx, err)
+		}
+		ids = append(ids, id)
+	}
+	return ids, classify(ctx, rows.Err())
+}
+
+// reopenStatement corrects the rows of events that have a letter now.
+const reopenStatement = "UPDATE inbox SET applied_at = NULL WHERE subscriber = ?0 AND event_id = ANY (?1::uuid[])"
+
+func (a *application) reopen(ctx context.Context) error {
+	var ids []string
+	for i, event := range a.batch.Events {
+		if a.fresh[i] && a.results[i] != inbox.Applied {
+			ids = append(ids, event.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	return a.exec(ctx, reopenStatement, a.subscriber, pgdialect.Array(ids))
+}
+
+// findHeldStatement uses the index of each aggregate's letters once.
+const findHeldStatement = `
+SELECT k.number FROM unnest(?1::text[], ?2::text[]) WITH ORDINALITY AS k (type, id, number), LATERAL (
+	SELECT FROM dead_letters WHERE subscriber = ?0 AND ` + letterAggregate + ` = hashtextextended(k.id, hashtextextended(k.type, 0))
+		AND aggregate_type = k.type AND aggregate_id = k.id AND state IN ` + pendingStates + ` LIMIT 1) AS letter`
+
+// findHeld finds the aggregates of fresh events that have pending letters.
+func (a *application) findHeld(ctx context.Context) error {
+	var keys []outbox.Key
+	var types, ids []string
+	asked := make(map[outbox.Key]bool)
+	for i, event := range a.batch.Events {
+		if a.anyLetters && a.fresh[i] && !asked[event.Key] {
+			asked[event.Key] = true
+			keys, types, ids = append(keys, event.Key), append(types, text(event.Key.Type)), append(ids, text(event.Key.ID))
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	rows, err := a.tx.QueryContext(ctx, findHeldStatement, a.subscriber, pgdialect.Array(types), pgdialect.Array(ids))
+	if err != nil {
+		return classify(ctx, err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var number int
+		if err := rows.Scan(&number); err != nil {
+			return classify(ctx, err)
+		}
+		a.held[keys[number-1]] = true
+	}
+	return classify(ctx, rows.Err())
+}

@@ -1,0 +1,31 @@
+package operating
+
+import (
+	"context"
+	"slices"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+)
+
+// Lags returns how far each subscriber of a stream is behind, whether it runs or not: those that keep checkpoints in the database, and
+// those of former programs, which the stream's broker knows. A subscriber of both kinds has been taken over by its checkpoints.
+func Lags(ctx context.Context, places operating.SubscriberPlaces, stream operating.StreamLags) ([]operating.Lag, error) {
+	known, err := places.Places(ctx)
+	if err != nil {
+		return nil, err
+	}
+	lags, err := stream.Behind(ctx, known)
+	if err != nil {
+		return nil, err
+	}
+	former, err := stream.Lags(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, lag := range former {
+		if !slices.ContainsFunc(known, func(p operating.SubscriberPlace) bool { return p.Subscriber == lag.Subscriber }) {
+			lags = append(lags, lag)
+		}
+	}
+	return lags, nil
+}

@@ -1,0 +1,88 @@
+package subscribing
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+func messageAt(sequence uint64, payload int) inbox.Message {
+	return inbox.Message{
+		Place: inbox.Place{Sequence: sequence, StoredAt: time.Unix(0, int64(sequence))},
+		Event: &inbox.Event{Sequence: sequence, Entry: outbox.Entry{Message: outbox.Message{Payload: make([]byte, payload)}}},
+	}
+}
+
+// TestBatchesFollowTheHandler checks that a batch has as many events as fit into the time of a transaction, at least one, that it grows
+// step by step, and that events which are dropped say nothing about the handler.
+func TestBatchesFollowTheHandler(t *testing.T) {
+	const budget = 100 * time.Millisecond
+	for name, test := range map[string]struct {
+		batch, fresh, want int
+		took               time.Duration
+	}{
+		"a fast handler doubles it":          {16, 16, 32, time.Millisecond},
+		"up to the largest":                  {400, 400, largestBatch, time.Millisecond},
+		"a slow handler makes it fit":        {100, 100, 10, time.Second},
+		"a very slow one leaves one event":   {16, 1, 1, time.Second},
+		"few new events of many":             {100, 10, 100, 10 * time.Millisecond},
+		"duplicates alone":                   {16, 0, 32, time.Second},
+		"a clock that shows no time":         {16, 16, 32, 0},
+		"one event as long as the budget":    {1, 1, 1, budget},
+		"one event in half the budget or so": {1, 1, 2, budget / 2},
+	} {
+		l := &lane{batch: test.batch}
+		l.adapt(test.fresh, test.took, budget)
+		require.Equal(t, test.want, l.batch, name)
+	}
+}
+
+// TestLaneIsBounded checks that a lane takes one event of any size, then no more than its bytes and its count, and that it has room
+// again once half of it is done.
+func TestLaneIsBounded(t *testing.T) {
+	l := newLane(inbox.Checkpoint{Lanes: 1}, false)
+	require.True(t, l.offer(messageAt(1, 1<<20), 1000))
+	require.False(t, l.offer(messageAt(2, 1), 1000))
+	require.True(t, l.full)
+	require.True(t, l.done(1, inbox.Checkpoint{}), "room again")
+	require.Zero(t, l.bytes)
+	require.False(t, l.full)
+
+	count := 0
+	for l.offer(messageAt(uint64(count+1), 1), 1<<30) {
+		count++
+	}
+	require.Equal(t, max(leastAhead, batchesAhead*firstBatch), count)
+	require.False(t, l.done(count/2-1, inbox.Checkpoint{}), "more than half is left")
+	require.True(t, l.done(2, inbox.Checkpoint{}))
+}
+
+// TestLaneBatches checks where a lane stands after a batch: at its last event, or, if nothing is left, at the last message that was
+// read.
+func TestLaneBatches(t *testing.T) {
+	l := newLane(inbox.Checkpoint{Lanes: 1, Revision: 7}, false)
+	l.batch = 2
+	for _, sequence := range []uint64{3, 5, 8} {
+		require.True(t, l.offer(messageAt(sequence, 1), 1<<30))
+	}
+	require.True(t, l.advance(messageAt(9, 1).Place))
+	require.False(t, l.advance(messageAt(9, 1).Place))
+
+	batch := l.next()
+	require.Equal(t, l.checkpoint, batch.From)
+	require.Len(t, batch.Events, 2)
+	require.Equal(t, messageAt(5, 1).Place, batch.To)
+	l.done(2, inbox.Checkpoint{Place: batch.To, Revision: 8})
+
+	l.suspect(0)
+	batch = l.next()
+	require.Len(t, batch.Events, 1)
+	require.True(t, batch.Events[0].Suspect)
+	require.Equal(t, uint64(9), batch.To.Sequence)
+	l.done(1, inbox.Checkpoint{Place: batch.To})
+	require.Empty(t, l.next().Events)
+}

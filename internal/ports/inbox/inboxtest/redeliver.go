@@ -1,0 +1,270 @@
+package inboxtest
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// TestDeadLetters runs the contract of inbox.DeadLetters. Each call of open gives an empty store.
+func TestDeadLetters(t *testing.T, open func(t *testing.T) LetterStore) {
+	for name, test := range map[string]func(t *testing.T, l *letters){
+		"what is dead is not tried":                          redeliverDead,
+		"an aggregate's letters are applied together":        redeliverTogether,
+		"no more letters than the limit are tried":           redeliverLimit,
+		"a dead letter ends the batch":                       redeliverToDead,
+		"an earlier letter that comes late is tried first":   redeliverEarlier,
+		"a failure keeps nothing":                            redeliverFailure,
+		"a failure of what was collected keeps nothing":      redeliverCollected,
+		"with care, what stands before a failure is applied": redeliverCarefully,
+		"with care, failures are counted":                    redeliverCounted,
+		"with care, effects that cannot be written fail":     redeliverCarefulCollected,
+		"a judge may end the transaction":                    redeliverRefused,
+		"a panic is a failure":                               redeliverPanic,
+		"the aggregate that is due for longest comes first":  redeliverLongestDue,
+		"a letter is due after its wait":                     redeliverWait,
+		"a failing commit keeps the letters":                 redeliverFailingCommit,
+		"a context that ends keeps the letters":              redeliverEnded,
+		"a lost connection is an outage":                     redeliverOutage,
+		"a transaction is dead when Redeliver returns":       redeliverDeadTx,
+		"each subscriber has its letters":                    redeliverForEach,
+		"a letter is the event as it was":                    redeliverFaithful,
+		"a discarded letter gives the next one its turn":     redeliverDiscarded,
+		"copies work on different aggregates":                redeliverApart,
+		"the lane goes on, and what it holds has its turn":   redeliverBesideLane,
+		"who discards waits for what is tried":               redeliverBesideDiscard,
+		"copies that race apply everything once, in order":   redeliverRaces,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, newLetters(open(t))) })
+	}
+}
+
+var (
+	all     = inbox.Redelivery{Limit: 100}
+	careful = inbox.Redelivery{Limit: 100, Careful: true}
+)
+
+func redeliverDead(t *testing.T, l *letters) {
+	l.begin(t)
+	l.requireNothingDue(t)
+	events := l.prepare(t, 0, 3, "a")
+	l.requireNothingDue(t)
+	l.requireOrders(t, 0)
+	l.requireApplied(t, events)
+}
+
+func redeliverTogether(t *testing.T, l *letters) {
+	l.begin(t)
+	orders := int64(0)
+	for _, r := range []inbox.Redelivery{all, careful} {
+		for _, n := range []int{1, 2, 70} {
+			events := l.retried(t, l.at.Sequence, n, "it's ?0")
+			require.Nil(t, l.redeliver(t, r, events...).Failed)
+			require.Equal(t, idsOf(events), l.handled)
+			orders += int64(n)
+			l.requireOrders(t, orders)
+			l.requireNothingDue(t)
+			l.requireEnded(t, events...)
+			require.Equal(t, []inbox.Result{inbox.Applied}, l.results(t, newEvent(l.at.Sequence+1, "it's ?0")), "the aggregate flows again")
+			orders++
+		}
+	}
+}
+
+func redeliverLimit(t *testing.T, l *letters) {
+	l.begin(t)
+	for _, careful := range []bool{false, true} {
+		events := l.retried(t, l.at.Sequence, 5, "a")
+		for _, part := range [][]inbox.Event{events[:2], events[2:4], events[4:]} {
+			l.redeliver(t, inbox.Redelivery{Limit: 2, Careful: careful}, part...)
+		}
+		l.requireNothingDue(t)
+		require.Equal(t, idsOf(events), l.handled)
+		l.requireEnded(t, events...)
+	}
+}
+
+func redeliverToDead(t *testing.T, l *letters) {
+	l.begin(t)
+	l.limit = 1
+	for _, r := range []inbox.Redelivery{all, careful} {
+		events := l.retried(t, l.at.Sequence+1, 4, "a")
+		l.poison(events[1])
+		require.Equal(t, inbox.Dead, l.redeliver(t, careful, events[0]).Failed.State)
+		l.heal(events[1])
+		l.requireNothingDue(t)
+		early := newEvent(l.at.Sequence+1, "a") // a redriven one
+		early.Position = events[0].Position - 1
+		require.Equal(t, []inbox.Result{inbox.Held}, l.results(t, early))
+		l.redeliver(t, r, early)
+		l.requireNothingDue(t)
+		l.requireLetter(t, events[1], inbox.Dead)
+		l.retry(t, events[1])
+		l.redeliver(t, r, events[1:]...)
+		l.requireNothingDue(t)
+	}
+}
+
+// redeliverEarlier has an event that comes in the stream after events with later positions, as after a repair of the log.
+func redeliverEarlier(t *testing.T, l *letters) {
+	l.begin(t)
+	events := l.retried(t, 1, 2, "a")
+	early := newEvent(l.at.Sequence+1, "a")
+	early.Position = 1
+	require.Equal(t, []inbox.Result{inbox.Held}, l.results(t, early))
+	l.requireList(t, "1 retrying 2")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	done, _, err := l.try(ctx, all)
+	require.NoError(t, err)
+	require.Equal(t, idsOf([]inbox.Event{early, events[0], events[1]}), idsOfEntries(done.Applied))
+}
+
+func redeliverFailure(t *testing.T, l *letters) {
+	l.begin(t)
+	events := l.retried(t, 0, 4, "a")
+	for index, event := range events {
+		l.poison(event)
+		for range 2 {
+			_, found, err := l.try(t.Context(), all)
+			require.ErrorIs(t, err, errMine)
+			var failed *inbox.EventError
+			require.ErrorAs(t, err, &failed)
+			require.Equal(t, index, failed.Index)
+			require.False(t, found)
+		}
+		l.heal(event)
+		l.requireOrders(t, 0)
+		l.requireApplied(t, events)
+		l.requireLetter(t, events[0], inbox.Retrying)
+		l.requireLetter(t, events[1], inbox.Waiting)
+	}
+	require.Empty(t, l.judged)
+	l.redeliver(t, all, events...)
+	l.requireOrders(t, 4)
+}
+
+func redeliverCollected(t *testing.T, l *letters) {
+	l.begin(t)
+	events := l.retried(t, 0, 3, "a")
+	l.meanwhile = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+		if entry.ID != events[1].ID {
+			return nil
+		}
+		return tx.Totals.Add(ctx, nobody, l.amount)
+	}
+	_, _, err := l.try(t.Context(), all)
+	var failed *inbox.CollectedError
+	require.ErrorAs(t, err, &failed)
+	require.ErrorIs(t, err, inbox.ErrPermanent)
+	l.requireOrders(t, 0)
+	l.requireApplied(t, events)
+	l.meanwhile = nil
+	l.redeliver(t, all, events...)
+}
+
+func redeliverCarefully(t *testing.T, l *letters) {
+	l.begin(t)
+	events := l.retried(t, 0, 5, "a")
+	l.poison(events[2])
+	begun := time.Now()
+	done := l.redeliver(t, careful, events[:2]...)
+	requireSame(t, events[2], *done.Failed)
+	require.Equal(t, inbox.Retrying, done.Failed.State)
+	require.Equal(t, 1, done.Failed.Attempts)
+	require.Equal(t, errMine.Error(), done.Failed.Error)
+	require.Equal(t, idsOf(events[:3]), l.handled)
+	l.requireOrders(t, 2)
+	l.requireEnded(t, events[:2]...)
+	l.requireList(t, "3 retrying 2")
+	l.requireLetter(t, events[3], inbox.Waiting)
+
+	l.limit = 2
+	done = l.redeliver(t, careful)
+	require.Equal(t, inbox.Dead, done.Failed.State)
+	require.WithinDuration(t, begun, done.Failed.DeadAt, time.Minute)
+	l.requireNothingDue(t)
+	l.requireList(t, "3 dead 2")
+	require.Equal(t, []int{0, 1}, l.judged)
+	l.heal(events[2])
+	l.retry(t, events[2])
+	l.redeliver(t, careful, events[2:]...)
+	l.requireOrders(t, 5)
+}
+
+func redeliverCounted(t *testing.T, l *letters) {
+	l.begin(t)
+	event := l.retried(t, 0, 1, "a")[0]
+	l.poison(event)
+	for range 2 {
+		l.judged = nil
+		for attempt := 1; attempt <= l.limit; attempt++ {
+			require.Equal(t, attempt, l.redeliver(t, careful).Failed.Attempts)
+			letter, err := l.Letters.Letter(t.Context(), subscriber, event.ID)
+			require.NoError(t, err)
+			require.Equal(t, attempt, letter.Attempts)
+			require.Equal(t, attempt == l.limit, letter.State == inbox.Dead)
+		}
+		require.Equal(t, []int{0, 1, 2}, l.judged)
+		l.requireNothingDue(t)
+		l.retry(t, event)
+	}
+	_, _, err := l.DeadLetters.Redeliver(t.Context(), subscriber, careful, l, func(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
+		return inbox.Failure{Cause: errors.New("never"), Permanent: true, Limit: 100}, nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, "never", l.requireLetter(t, event, inbox.Dead).Error)
+}
+
+func redeliverCarefulCollected(t *testing.T, l *letters) {
+	l.begin(t)
+	events := l.retried(t, 0, 3, "a")
+	l.meanwhile = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+		if entry.ID != events[1].ID {
+			return nil
+		}
+		return tx.Totals.Add(ctx, nobody, l.amount)
+	}
+	require.NotNil(t, l.redeliver(t, careful, events[0]).Failed)
+	l.requireOrders(t, 1)
+	l.meanwhile = nil
+	l.redeliver(t, careful, events[1:]...)
+	l.requireOrders(t, 3)
+}
+
+func redeliverRefused(t *testing.T, l *letters) {
+	l.begin(t)
+	events := l.retried(t, 0, 2, "a")
+	l.poison(events[1])
+	refused := fault.New(fault.Unavailable, "outage", "an outage")
+	_, found, err := l.DeadLetters.Redeliver(t.Context(), subscriber, careful, l, func(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
+		require.ErrorIs(t, err, errMine)
+		return inbox.Failure{}, refused
+	})
+	require.Equal(t, refused, err)
+	require.False(t, found)
+	l.requireOrders(t, 0)
+	l.requireApplied(t, events)
+	l.heal(events[1])
+	l.redeliver(t, careful, events...)
+}
+
+func redeliverPanic(t *testing.T, l *letters) {
+	l.begin(t)
+	events := l.retried(t, 0, 2, "a")
+	l.meanwhile = func(context.Context, inbox.Tx, outbox.Entry) error { panic("it's mine") }
+	for range 30 { // each of which would keep its connection and its locks
+		_, _, err := l.try(t.Context(), all)
+		require.ErrorContains(t, err, "it's mine")
+	}
+	require.Contains(t, l.redeliver(t, careful).Failed.Error, "it's mine")
+	l.meanwhile = nil
+	l.redeliver(t, all, events...)
+}
