@@ -120,8 +120,16 @@ func (w *watched) delivered() {
 	s = infra.Scrape(t, w.emails)
 	require.EqualValues(t, 6, s.Value(t, "messaging_client_consumed_messages_total", emails))
 	require.EqualValues(t, 6, s.Value(t, "messaging_process_duration_seconds_count", emails, "error_type="))
-	for _, none := range []string{"outboxie_subscriber_redeliveries_total", "outboxie_inbox_duplicates_total", "outboxie_subscriber_dead_letters"} {
+	require.EqualValues(t, 6, s.Value(t, "outboxie_subscriber_batch_events_sum", emails))
+	require.Equal(t, s.Value(t, "outboxie_subscriber_batch_events_count", emails),
+		s.Value(t, "outboxie_subscriber_batch_duration_seconds_count", emails))
+	for _, none := range []string{
+		"outboxie_subscriber_rewinds_total", "outboxie_inbox_duplicates_total", "outboxie_subscriber_dead_letters",
+	} {
 		require.Zero(t, s.Value(t, none, emails), none)
+	}
+	for _, reason := range []string{"event_failed", "writes_failed", "lane_moved", "unavailable", "other"} {
+		require.Zero(t, s.Value(t, "outboxie_subscriber_retries_total", emails, "outboxie_retry_reason="+reason), reason)
 	}
 	require.Empty(t, s.Find("outboxie_relay_leader"))
 }
@@ -204,11 +212,12 @@ func (w *watched) parked() {
 	require.EqualValues(w.t, 8, infra.Scrape(w.t, w.leader).Value(w.t, "outboxie_outbox_wait_seconds_count"), "without the redriven one")
 }
 
-// poisoned : an event that nobody understands fails twice, which is once too often.
+// poisoned : an event that nobody understands fails, and again within a savepoint. It is dead, because no retry can help.
 func (w *watched) poisoned() {
 	w.clone(w.db, "33333333-3333-3333-3333-333333333333", 1, `"nonsense"`)
 	w.is(w.emails, 1, "outboxie_subscriber_dead_letters", emails)
-	w.is(w.emails, 1, "outboxie_subscriber_redeliveries_total", emails)
+	w.is(w.emails, 1, "outboxie_subscriber_retries_total", emails, "outboxie_retry_reason=event_failed")
+	w.is(w.emails, 1, "outboxie_subscriber_set_aside_total", emails, "outboxie_set_aside_reason=failed")
 	w.is(w.emails, 2, "messaging_process_duration_seconds_count", emails, "error_type=unreadable_event")
 }
 
