@@ -87,7 +87,7 @@ func TestMetrics(t *testing.T) {
 	w.poisoned()
 	w.behind()
 	w.overtaken()
-	w.deliveredAgain()
+	w.readAgain()
 	w.documented()
 	w.halted()
 	w.handedOver()
@@ -248,18 +248,21 @@ func (w *watched) overtaken() {
 	require.EqualValues(w.t, 1, infra.Scrape(w.t, w.leader).Value(w.t, "outboxie_relay_elections_total"))
 }
 
-// deliveredAgain : a consumer that is deleted and made anew gets everything again, and its effects stay as they are.
-func (w *watched) deliveredAgain() {
-	events := count(w.t, w.db, "SELECT count(*) FROM outbox") - 2 // one was discarded, one is dead
-	require.Eventually(w.t, func() bool { return count(w.t, w.db, applied) == events }, patience, 10*time.Millisecond)
+// readAgain : an operator sets the checkpoint back behind the back of the subscriber, which meets that with the next event. Everything
+// comes again, and the effects stay as they are.
+func (w *watched) readAgain() {
+	events := count(w.t, w.db, "SELECT count(*) FROM outbox") - 1 // one was discarded in the parking lot
+	dead := 1
+	require.Eventually(w.t, func() bool { return count(w.t, w.db, applied) == events-dead }, patience, 10*time.Millisecond)
 	s := infra.Scrape(w.t, w.emails)
 	before := s.Value(w.t, "outboxie_subscriber_latency_seconds_count", emails)
 	require.Zero(w.t, s.Value(w.t, "outboxie_inbox_duplicates_total", emails))
-	js, done := connect(w.t, w.broker.URL)
-	defer done()
-	require.NoError(w.t, js.DeleteConsumer(w.t.Context(), "ORDERS", "emails"))
+	_, err := w.db.Exec("UPDATE subscriber_lanes SET sequence = 0, stored_ns = 0, revision = revision + 1 WHERE subscriber = 'emails'")
+	require.NoError(w.t, err)
+	placeMany(w.t, w.api, 1)
+	w.is(w.emails, before+1, "outboxie_subscriber_latency_seconds_count", emails)
 	w.is(w.emails, float64(events), "outboxie_inbox_duplicates_total", emails)
-	require.Equal(w.t, before, infra.Scrape(w.t, w.emails).Value(w.t, "outboxie_subscriber_latency_seconds_count", emails))
+	w.is(w.emails, 1, "outboxie_subscriber_retries_total", emails, "outboxie_retry_reason=lane_moved")
 }
 
 // catalog is the tables of docs/metrics.md.
