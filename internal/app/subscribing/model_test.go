@@ -172,11 +172,11 @@ func (w *world) judgeEnd() string {
 	}
 	view, err := w.inbox.Look(w.t.Context(), subscriber, "judge")
 	require.NoError(w.t, err)
-	state, err := memory.NewReader(w.stream, subscriber).State(w.t.Context())
-	require.NoError(w.t, err)
+	messages := w.messages()
+	end := messages[len(messages)-1]
 	for _, lane := range view.Lanes {
-		if lane.Sequence != state.Last || lane.Stream != state.Created {
-			return fmt.Sprintf(checkEnd+": lane %d stands at %d of stream %s, which ends at %d", lane.Lane, lane.Sequence, lane.Stream, state.Last)
+		if lane.Sequence != end.Sequence || !lane.StoredAt.Equal(end.StoredAt) {
+			return fmt.Sprintf(checkEnd+": lane %d stands at %d and not at %d", lane.Lane, lane.Sequence, end.Sequence)
 		}
 	}
 	return ""
