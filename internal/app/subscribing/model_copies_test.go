@@ -31,9 +31,9 @@ type process struct {
 	killed atomic.Bool
 
 	mu       sync.Mutex
-	believes map[uint64]time.Time // stored times that it has seen, for the mutant that does not look again
-	scatters bool                 // it chooses lanes by position
-	keys     map[string]outbox.Key
+	believes map[uint64]time.Time  // stored times that it has seen, for the mutant that does not look again
+	scatters bool                  // it chooses lanes by position
+	keys     map[string]outbox.Key // of the events, by id
 }
 
 // start starts a copy.
@@ -52,7 +52,7 @@ func (w *world) start() {
 		Stream: p, Checkpoints: p, Work: p, Letters: p, Sweeper: p, Handler: p,
 	}, subscribing.Options{
 		Lanes: w.lanes, Transactions: 1 + w.dice(4), MaxAttempts: 3, MinBackoff: 50 * time.Millisecond, MaxBackoff: 2 * time.Second,
-		BatchTime: 20 * time.Millisecond,
+		BatchTime: 20 * time.Millisecond, Retention: 5 * time.Second,
 	}, slog.New(slog.DiscardHandler))
 	w.copies = append(w.copies, p)
 	w.running.Go(func() { _ = copied.Run(ctx) })
@@ -79,9 +79,13 @@ func (w *world) stop(kill bool) {
 }
 
 // pause is what happens between two steps of a transaction.
-func (w *world) pause(ctx context.Context, _ string) {
+func (w *world) pause(ctx context.Context, step string) {
+	chance := 10
+	if step == "letter apart" { // which only a mutant has
+		chance = 500
+	}
 	switch {
-	case w.befalls("stalled step", 10):
+	case w.befalls("stalled step", chance):
 		time.Sleep(idleTimeout + time.Duration(w.dice(2000))*time.Millisecond)
 	case w.befalls("slow step", 200):
 		sleep(ctx, time.Duration(w.dice(30))*time.Millisecond)
@@ -149,10 +153,22 @@ func (p *process) Stored() <-chan struct{} {
 	return p.Stream.Stored()
 }
 
-// Apply gives events their aggregates back.
+// Forget notes what happens.
+func (p *process) Forget(ctx context.Context, subscriber, stream string, ids []string, first, passed uint64) (int, error) {
+	forgotten, err := p.Inbox.Forget(ctx, subscriber, stream, ids, first, passed)
+	if forgotten > 0 {
+		p.w.note("forgotten")
+	}
+	return forgotten, err
+}
+
+// Apply may come late. It gives events their aggregates back.
 func (p *process) Apply(
 	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
 ) (inbox.Outcome, error) {
+	if p.w.befalls("late transaction", p.w.lateness) {
+		sleep(ctx, time.Duration(p.w.dice(100))*time.Second)
+	}
 	p.mu.Lock()
 	for i, event := range batch.Events {
 		if key, scattered := p.keys[event.ID]; scattered {
@@ -160,37 +176,7 @@ func (p *process) Apply(
 		}
 	}
 	p.mu.Unlock()
-	o, err := p.Inbox.Apply(ctx, subscriber, batch, handler, judge)
-	tr := ""
-	for i, e := range batch.Events {
-		r := ""
-		if err == nil {
-			r = []string{"A", "D", "S", "H"}[o.Results[i]]
-		}
-		tr += fmt.Sprintf(" %d:p%d/%s.%d%s", e.Sequence, e.Position, e.Key.ID, e.Version, r)
-	}
-	p.w.trace("APPLY %p lane %d/%d from %d@%s rev %d to %d@%s err %v:%s", p, batch.From.Lane, batch.From.Lanes, batch.From.Sequence, batch.From.StoredAt.Format("04:05.000000000"), batch.From.Revision, batch.To.Sequence, batch.To.StoredAt.Format("04:05.000000000"), err, tr)
-	return o, err
-}
-
-func (p *process) Redeliver(ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.Judge) (inbox.Redelivered, bool, error) {
-	d, f, err := p.Inbox.Redeliver(ctx, subscriber, r, handler, judge)
-	if f || err != nil {
-		tr := ""
-		for _, e := range d.Applied {
-			tr += fmt.Sprintf(" p%d/%s.%d", e.Position, e.Key.ID, e.Version)
-		}
-		if d.Failed != nil {
-			tr += fmt.Sprintf(" FAILED p%d/%s.%d", d.Failed.Position, d.Failed.Key.ID, d.Failed.Version)
-		}
-		p.w.trace("REDELIVER %p %v:%s", p, err, tr)
-	}
-	return d, f, err
-}
-func (p *process) Rewind(ctx context.Context, subscriber string, from inbox.Checkpoint, stream string, to inbox.Place) (inbox.Checkpoint, error) {
-	c, err := p.Inbox.Rewind(ctx, subscriber, from, stream, to)
-	p.w.trace("REWIND %p lane %d from %d to %s %d@%s err %v", p, from.Lane, from.Sequence, stream, to.Sequence, to.StoredAt.Format("04:05.000000000"), err)
-	return c, err
+	return p.Inbox.Apply(ctx, subscriber, batch, handler, judge)
 }
 
 // Handle counts the event, unless something goes wrong.

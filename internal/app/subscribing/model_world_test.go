@@ -30,7 +30,7 @@ var happenings = []string{
 	"started", "stopped", "killed", "frozen", "outage", "failed commit", "lost commit", "stalled step", "stalled handler",
 	"stream lost its end", "stream remade", "event parked", "event redriven", "foreign message", "duplicate", "hole",
 	"lagging read", "former leader's state", "late answer", "line cut", "accident", "handler's outage", "retried", "retried all",
-	"discarded", "dead",
+	"discarded", "dead", "expired message", "forgotten", "late transaction",
 }
 
 // world is a subscriber and everything that befalls it.
@@ -40,9 +40,15 @@ type world struct {
 	inbox  *memory.Inbox
 	broken mutant
 	lanes  int
+	long   bool // more time goes by, so that the inbox is swept
+
+	lateness int // of transactions, in a thousand
 
 	log       []outbox.Entry
 	cursor    outbox.Position            // how far the relay has come
+	rows      *memory.Log                // the log as the inbox sees it
+	cursors   *memory.CursorStore        // of the log
+	purged    outbox.Position            // the log has nothing up to here any more
 	refused   map[outbox.Position]bool   // events that the broker refuses, so the relay parks them
 	parked    map[outbox.Position]bool   // events that wait in the parking lot
 	redriven  map[outbox.Position]uint64 // events that were published later, and where
@@ -75,6 +81,12 @@ func newWorld(t *testing.T, seed uint64, broken mutant) *world {
 	if broken.inbox != nil {
 		broken.inbox(w.inbox)
 	}
+	w.rows = memory.NewLog()
+	w.cursors = memory.NewCursorStore(memory.NewLease(time.Minute), w.rows)
+	w.inbox.Beside(w.rows)
+	if w.lateness = 10; seed%4 == 0 || broken.long {
+		w.long, w.lateness = true, 60
+	}
 	w.log = outboxtest.NewEntries(0, lifeEvents)
 	versions := make(map[string]int64)
 	for i := range w.log {
@@ -82,7 +94,11 @@ func newWorld(t *testing.T, seed uint64, broken mutant) *world {
 		versions[key]++
 		w.log[i].Key.ID, w.log[i].Version = key, versions[key]
 		w.refused[w.log[i].Position] = w.dice(20) == 0
+		writer := w.rows.Begin()
+		require.NoError(t, writer.Append(t.Context(), w.log[i].Message))
+		require.NoError(t, writer.Commit())
 	}
+	w.fill()
 	for range 2 {
 		w.poison[outbox.Position(1+w.dice(lifeEvents))] = true
 	}
@@ -111,7 +127,6 @@ func (w *world) note(what string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.seen[what]++
-	w.trace("%s len %d", what, w.stream.Len())
 }
 
 // step lets one thing happen.
@@ -150,6 +165,7 @@ func (w *world) step() {
 		w.repeat()
 	case 10:
 		w.remove()
+		w.expire()
 	case 11:
 		w.redrive(1)
 	case 12, 13:
@@ -157,133 +173,6 @@ func (w *world) step() {
 	default:
 		w.publish(1 + w.dice(12))
 	}
-}
-
-// takeOver begins where the stream ends, as the relay's own messages say.
-func (w *world) takeOver() {
-	w.cursor = 0
-	for _, message := range w.stream.Messages() {
-		w.cursor = max(w.cursor, message.Progress.Position)
-	}
-}
-
-// publish goes on with the log, as the relay does. What the broker refuses is parked, and what follows it in its aggregate too.
-func (w *world) publish(count int) {
-	for _, entry := range w.log[w.cursor:] {
-		if count == 0 {
-			return
-		}
-		w.cursor = entry.Position
-		if w.parked[entry.Position] || w.redriven[entry.Position] > 0 {
-			continue
-		}
-		count--
-		var err error
-		if w.refused[entry.Position] || w.waits(entry) {
-			w.note("event parked")
-			w.parked[entry.Position] = true
-			_, err = w.stream.Notify(w.t.Context(), w.stream.Len(), outbox.Notice{Progress: entry.Progress(), Parked: "refused"})
-		} else {
-			_, err = w.stream.Publish(w.t.Context(), w.stream.Len(), []outbox.Entry{entry})
-		}
-		require.NoError(w.t, err)
-	}
-}
-
-// waits reports whether an earlier event of the aggregate waits in the parking lot.
-func (w *world) waits(entry outbox.Entry) bool {
-	return slices.ContainsFunc(w.log[:entry.Position-1], func(other outbox.Entry) bool {
-		return other.Key == entry.Key && w.parked[other.Position]
-	})
-}
-
-// redrive publishes what is parked of some aggregates, as far as the relay has passed it.
-func (w *world) redrive(count int) {
-	for range count {
-		var waiting []outbox.Entry
-		for _, entry := range w.log {
-			if w.parked[entry.Position] && entry.Position <= w.cursor && (len(waiting) == 0 || entry.Key == waiting[0].Key) {
-				waiting = append(waiting, entry)
-			}
-		}
-		if len(waiting) == 0 {
-			return
-		}
-		first := w.stream.Len() + 1
-		_, err := w.stream.Redrive(w.t.Context(), w.stream.Len(), w.log[w.cursor-1].Progress(), waiting)
-		require.NoError(w.t, err)
-		for i, entry := range waiting {
-			w.note("event redriven")
-			delete(w.parked, entry.Position)
-			w.redriven[entry.Position] = first + uint64(i)
-		}
-	}
-}
-
-// lose takes the end of the stream away. The log heals it.
-func (w *world) lose() {
-	length := w.stream.Len()
-	if length == 0 {
-		return
-	}
-	w.note("stream lost its end")
-	w.forget(length - min(length, uint64(1+w.dice(20))))
-	if w.dice(2) == 0 {
-		w.publish(lifeEvents)
-	}
-}
-
-func (w *world) forget(after uint64) {
-	w.stream.Regress(after)
-	w.parkAgain(after)
-	w.takeOver()
-}
-
-// parkAgain waits again for the events that were redriven after a sequence.
-func (w *world) parkAgain(after uint64) {
-	for position, sequence := range w.redriven {
-		if sequence > after {
-			delete(w.redriven, position)
-			w.parked[position] = true
-		}
-	}
-}
-
-// remake deletes the stream, and fills a new one from the log.
-func (w *world) remake() {
-	w.note("stream remade")
-	w.stream.Recreate()
-	w.parkAgain(0)
-	w.takeOver()
-	w.publish(w.dice(lifeEvents))
-}
-
-// repeat stores a message a second time.
-func (w *world) repeat() {
-	if length := w.stream.Len(); length > 0 {
-		w.note("duplicate")
-		w.stream.AppendCopy(uint64(1 + w.dice(int(length))))
-	}
-}
-
-// remove deletes a message that every copy has dealt with; never the last one, by which the relay knows where it stands.
-func (w *world) remove() {
-	messages := w.messages()
-	if len(messages) < 2 {
-		return
-	}
-	message := messages[w.dice(len(messages)-1)]
-	if event := message.Event; event == nil || event.Unreadable != nil || w.inbox.Applied(subscriber, event.ID) {
-		w.note("hole")
-		w.stream.Delete(message.Sequence)
-	}
-}
-
-// messages returns what the stream has.
-func (w *world) messages() []inbox.Message {
-	messages, err := memory.NewReader(w.stream, subscriber).Read(w.t.Context(), 1, inbox.ReadLimit{Count: 1000, Bytes: 1 << 20})
-	require.NoError(w.t, err)
-	return messages
 }
 
 // decide is what an operator does about a dead letter.
@@ -324,6 +213,8 @@ func (w *world) calm() {
 	w.mu.Unlock()
 	w.publish(lifeEvents)
 	w.redrive(aggregates)
+	_, err := w.stream.Notify(w.t.Context(), w.stream.Len(), outbox.Notice{Progress: w.log[w.cursor-1].Progress(), Confirms: true})
+	require.NoError(w.t, err)
 	w.start()
 	for range 3 {
 		pass(time.Minute)
