@@ -82,6 +82,7 @@ func TestTransactionsAreMeasured(t *testing.T) {
 	require.Equal(t, values{whose: 2}, m.values(t, "outboxie.subscriber.batch.events"), "transactions with events")
 	require.Equal(t, values{whose: 2}, m.values(t, "outboxie.subscriber.batch.duration"))
 	require.Equal(t, values{whose: 3}, m.values(t, "outboxie.subscriber.latency"))
+	require.InDelta(t, 2, m.sum(t, "outboxie.subscriber.latency"), 1, "of two events that were recorded a second ago")
 	require.Equal(t, values{whose: 2}, m.values(t, "outboxie.inbox.duplicates"))
 	require.Equal(t, setAside(values{"unreadable": 1, "held": 1, "failed": 1}), m.values(t, "outboxie.subscriber.set_aside"))
 	require.Equal(t, retries(nil), m.values(t, "outboxie.subscriber.retries"))
