@@ -68,14 +68,12 @@ type application struct {
 	judge      inbox.Judge
 	effects    *effects
 
-	pending bool // the subscriber has letters that hold events of their aggregates
-	failing bool // programs of before left letters of events that were to come again
-
-	attempts map[string]int      // failures so far, by the ids of the failing letters that the batch's events have
-	fresh    []bool              // by index: nobody has dealt with the event
-	held     map[outbox.Key]bool // aggregates that have pending letters
-	results  []inbox.Result
-	letters  []inbox.Letter
+	anyLetters bool                // the subscriber has letters that are not discarded
+	attempts   map[string]int      // failures so far, by the ids of the failing letters that the batch's events have
+	fresh      []bool              // by index: nobody has dealt with the event
+	held       map[outbox.Key]bool // aggregates that have pending letters
+	results    []inbox.Result
+	letters    []inbox.Letter
 
 	met struct { // what was recorded before
 		ids       []string

@@ -111,18 +111,14 @@ func (i *Inbox) Marks(ctx context.Context, subscriber string, lane int) (marks [
 // A row that was found was at this revision in the statement's snapshot, and is so now that it is locked: Postgres compares the
 // snapshot's row first, and after the lock the newest one. So the snapshot has everything that transactions in this lane did.
 const moveLane = `
-WITH taken AS MATERIALIZED (
-	SELECT subscriber, lane FROM subscriber_lanes
+UPDATE subscriber_lanes SET stream = ?7, sequence = ?8, stored_ns = ?9, revision = revision + 1, moved_at = clock_timestamp()
+WHERE ctid = (
+	SELECT ctid FROM subscriber_lanes
 	WHERE subscriber = ?0 AND lane = ?1 AND lanes = ?2 AND stream = ?3 AND sequence = ?4 AND stored_ns = ?5 AND revision = ?6
-	FOR UPDATE SKIP LOCKED
-), moved AS (
-	UPDATE subscriber_lanes AS l
-	SET stream = ?7, sequence = ?8, stored_ns = ?9, revision = l.revision + 1, moved_at = clock_timestamp()
-	FROM taken WHERE l.subscriber = taken.subscriber AND l.lane = taken.lane
-	RETURNING l.lane
-)`
+	FOR UPDATE SKIP LOCKED)
+RETURNING `
 
-// moveArgs are the first arguments of a statement that begins with moveLane.
+// moveArgs are the arguments of a statement with moveLane.
 func moveArgs(subscriber string, from inbox.Checkpoint, stream string, to inbox.Place, more ...any) []any {
 	return append([]any{
 		subscriber, from.Lane, from.Lanes, from.Stream, int64(from.Sequence), nanoseconds(from.StoredAt), from.Revision,
@@ -137,7 +133,8 @@ func laneMoved(subscriber string, from inbox.Checkpoint) error {
 }
 
 // rewindStatement sees every mark: the lane's last transaction is in its snapshot.
-const rewindStatement = moveLane + `, removed AS (
+const rewindStatement = `
+WITH moved AS (` + moveLane + `lane), removed AS (
 	DELETE FROM subscriber_marks WHERE subscriber = ?0 AND lane = ?1 AND sequence > ?8 AND EXISTS (SELECT FROM moved)
 )
 SELECT count(*) FROM moved`
@@ -165,18 +162,15 @@ func movedTo(from inbox.Checkpoint, stream string, to inbox.Place) inbox.Checkpo
 // takeStatement also says whether there are letters that the batch has to look at. Its snapshot has every letter that holds one of
 // the lane's aggregates, because only the lane's own transactions insert letters of these aggregates. A letter may have ended since the
 // snapshot: then its aggregate's event becomes a letter without need, whose turn has come.
-const takeStatement = moveLane + `
-SELECT set_config('idle_in_transaction_session_timeout', ?10, true),
-	EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0 AND state <> 'discarded' AND state <> 'failing'),
-	EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0 AND state = 'failing')
-FROM moved`
+const takeStatement = moveLane + `set_config('idle_in_transaction_session_timeout', ?10, true),
+	EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0 AND state <> 'discarded')`
 
 // take takes the lane, and moves it: nobody sees that before the commit.
 func (a *application) take(ctx context.Context, idleTimeout time.Duration) error {
 	from := a.batch.From
 	timeout := strconv.FormatInt(max(1, idleTimeout.Milliseconds()), 10)
 	err := a.tx.QueryRowContext(ctx, takeStatement, moveArgs(a.subscriber, from, from.Stream, a.batch.To, timeout)...).
-		Scan(new(string), &a.pending, &a.failing)
+		Scan(new(string), &a.anyLetters)
 	if errors.Is(err, sql.ErrNoRows) {
 		return laneMoved(a.subscriber, from)
 	}

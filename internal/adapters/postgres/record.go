@@ -211,7 +211,7 @@ func (a *application) findHeld(ctx context.Context) error {
 	var types, ids []string
 	asked := make(map[outbox.Key]bool)
 	for i, event := range a.batch.Events {
-		if a.pending && a.fresh[i] && !asked[event.Key] {
+		if a.anyLetters && a.fresh[i] && !asked[event.Key] {
 			asked[event.Key] = true
 			keys, types, ids = append(keys, event.Key), append(types, text(event.Key.Type)), append(ids, text(event.Key.ID))
 		}

@@ -21,7 +21,7 @@ WHERE subscriber = ?0 AND event_id = ANY (?1::text[]) AND state = 'failing' ORDE
 // lockFailing locks the failing letters of the batch's events, and notes their failures. It comes before the events are recorded, because
 // whoever decides about an event locks its letter first.
 func (a *application) lockFailing(ctx context.Context) error {
-	if !a.failing || len(a.batch.Events) == 0 {
+	if !a.anyLetters || len(a.batch.Events) == 0 {
 		return nil
 	}
 	ids := make([]string, len(a.batch.Events))
