@@ -47,7 +47,7 @@ func (s *Subscriber) assign(ctx context.Context, view inbox.View, state inbox.St
 		case held == nil:
 		case mine:
 			held.covering = false
-			if checkpoint.Stream != state.Created || state.Last < checkpoint.Sequence {
+			if checkpoint.Stream != state.Created || state.Last < max(checkpoint.Sequence, held.through.Sequence) {
 				held.lose()
 			}
 		case !held.covering || len(held.queue) == 0 && !s.stuck(checkpoint, state):
