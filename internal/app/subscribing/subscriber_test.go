@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -139,9 +140,11 @@ func TestKilledCopyIsFollowed(t *testing.T) {
 // a second.
 func TestFrozenCopyIsFollowed(t *testing.T) {
 	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
-		var once sync.Once
+		var frozen atomic.Bool
 		s.handle = func(context.Context, outbox.Entry) error {
-			once.Do(func() { time.Sleep(time.Hour) })
+			if frozen.CompareAndSwap(false, true) {
+				time.Sleep(time.Hour)
+			}
 			return nil
 		}
 		stopA, stopB := s.start("a"), s.start("b")
