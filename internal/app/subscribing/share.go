@@ -65,7 +65,7 @@ func (s *Subscriber) stuck(checkpoint inbox.Checkpoint, state inbox.StreamState)
 	if len(s.lanes) == 0 { // this copy reads nothing, so it does not know
 		return checkpoint.Sequence < state.Last
 	}
-	return checkpoint.Sequence < s.newest[checkpoint.Lane]
+	return checkpoint.Sequence < min(s.newest[checkpoint.Lane], state.Last)
 }
 
 // shareOf returns the lanes that belong to a copy: each copy gets as many as the others, or one more. Of the copies with room, a lane
