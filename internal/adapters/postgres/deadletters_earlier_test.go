@@ -203,13 +203,12 @@ func TestRedeliverBesideTheProgramOfBefore(t *testing.T) {
 	const rounds, letters = 30, 5
 	shares := map[string]int{}
 	for round := range rounds {
-		aggregate := fmt.Sprint("order-", round)
 		for i := range letters {
 			state := inbox.Waiting
 			if i == 0 {
 				state = inbox.Retrying
 			}
-			letterBefore(t, h, eventOf(uint64(round*letters+i+1), aggregate), state, 0)
+			letterBefore(t, h, eventOf(uint64(round*letters+i+1), fmt.Sprint("order-", round)), state, 0)
 		}
 		var mu sync.Mutex
 		var handled []int64

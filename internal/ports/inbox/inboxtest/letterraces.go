@@ -137,12 +137,13 @@ type pairing struct {
 }
 
 // pairedCalls are the calls that change letters.
-var pairedCalls = []struct {
-	name string
-	call func(ctx context.Context, p pairing) error
-}{
-	{"Discard(e1)", func(ctx context.Context, p pairing) error { return p.Letters.Discard(ctx, p.subscriber, p.events[0].ID) }},
-	{"Discard(e2)", func(ctx context.Context, p pairing) error { return p.Letters.Discard(ctx, p.subscriber, p.events[1].ID) }},
+var pairedCalls = []pairedCall{
+	{"Discard(e1)", func(ctx context.Context, p pairing) error {
+		return p.Letters.Discard(ctx, p.subscriber, p.events[0].ID)
+	}},
+	{"Discard(e2)", func(ctx context.Context, p pairing) error {
+		return p.Letters.Discard(ctx, p.subscriber, p.events[1].ID)
+	}},
 	{"Retry(e1)", func(ctx context.Context, p pairing) error { return p.Letters.Retry(ctx, p.subscriber, p.events[0].ID) }},
 	{"Retry(e2)", func(ctx context.Context, p pairing) error { return p.Letters.Retry(ctx, p.subscriber, p.events[1].ID) }},
 	{"RetryAll", func(ctx context.Context, p pairing) error {
@@ -155,13 +156,23 @@ var pairedCalls = []struct {
 	}},
 }
 
+type pairedCall struct {
+	name string
+	call func(ctx context.Context, p pairing) error
+}
+
 // TestLetterPairs lets each two calls that change letters happen at the same time, over and over, and then requires that each letter has
-// its turn. Each call of open gives an empty store. It is the contract of inbox.DeadLetters and inbox.DeadLetterAdmin together.
+// its turn. Each call of open gives an empty store. Calls beside Discard(e2) are those that once left a letter behind, so they get all the
+// rounds, and others a fifth. It is the contract of inbox.DeadLetters and inbox.DeadLetterAdmin together.
 func TestLetterPairs(t *testing.T, rounds int, open func(t *testing.T) LetterStore) {
 	for first, one := range pairedCalls {
 		t.Run(one.name, func(t *testing.T) {
 			store := open(t)
 			for _, other := range pairedCalls[first:] {
+				rounds := rounds
+				if one.name != "Discard(e2)" && other.name != "Discard(e2)" {
+					rounds /= 5
+				}
 				for round := range rounds {
 					p := newPairing(t, store, fmt.Sprint(other.name, round), round%2 == 1, 1+round%3)
 					p.together(t, one.call, other.call)
