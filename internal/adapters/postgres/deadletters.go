@@ -110,7 +110,7 @@ const (
 	headStatement = `
 SELECT letter.aggregate_type, letter.aggregate_id, letter.position, set_config('idle_in_transaction_session_timeout', ?1, true)
 FROM dead_letters AS letter
-WHERE letter.subscriber = ?0 AND letter.state = 'retrying' AND letter.due_at <= clock_timestamp()
+WHERE letter.subscriber = ?0 AND letter.state = 'retrying' AND letter.due_at <= statement_timestamp()
 	AND letter.position IS NOT NULL AND letter.aggregate_type IS NOT NULL AND letter.aggregate_id IS NOT NULL AND ` + earlier + ` IS NULL
 ORDER BY letter.due_at LIMIT 1 FOR UPDATE SKIP LOCKED`
 

@@ -15,7 +15,7 @@ import (
 // it. Who ends a head notes the turn of the next letter, as far as that one is visible and not locked. What is missed is noted later.
 
 // turnsAtOnce is how many aggregates noteTurns looks at. Each costs some microseconds.
-const turnsAtOnce = 1000
+const turnsAtOnce = 500
 
 // noteTurnsStatement goes from aggregate to aggregate by the index dead_letters_of, however many letters each has, from a digest on. It
 // takes the first pending letter of each. Of two aggregates with the same digest it sees the second one when the first has no letters.
