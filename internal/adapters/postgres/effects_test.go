@@ -37,7 +37,7 @@ func withEffects(ctx context.Context, h *harness, fn func(effects postgres.Effec
 // readTotals reads all totals as text.
 func readTotals(t *testing.T, h *harness) (totals []string) {
 	t.Helper()
-	require.NoError(t, h.others.NewRaw(`SELECT concat_ws(' ', subscriber, customer_id, currency, amount_minor, orders)
+	require.NoError(t, h.others.NewRaw(`SELECT concat_ws(' ', subscriber, customer_id, currency, amount_minor + amount, orders)
 		FROM customer_totals ORDER BY 1`).Scan(t.Context(), &totals))
 	return totals
 }
