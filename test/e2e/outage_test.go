@@ -58,6 +58,5 @@ func TestMissingRightIsNamed(t *testing.T) {
 	const right = "$JS.API.DIRECT.GET.ORDERS"
 	require.Contains(t, reader.Says("cannot read the stream, trying until it works"), "subscriber=emails")
 	require.Contains(t, reader.String(), right)
-	require.Eventually(t, func() bool { status, said := askReadiness(t, reader); t.Log(status, said); return true }, patience, tick)
 	require.Contains(t, readiness(t, reader), right)
 }
