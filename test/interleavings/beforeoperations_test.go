@@ -27,9 +27,11 @@ func once(in *state, name string, event inbox.Event) *operation {
 }
 
 func fail(in *state, name string, event inbox.Event, limit int) *operation {
-	return ofBefore(in, name, func(ctx context.Context, b before) (string, error) {
+	return guessing(ofBefore(in, name, func(ctx context.Context, b before) (string, error) {
 		state, err := b.Fail(ctx, event.Entry, limit)
 		return string(state), err
+	}), map[string]string{
+		"no_such_dead_letter": "programs of before say so if the letter has ended while they waited for it",
 	})
 }
 

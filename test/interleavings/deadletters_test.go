@@ -18,9 +18,11 @@ type redelivering struct {
 }
 
 func redeliver(in *state, name string, r redelivering) *operation {
-	return &operation{name: name, methods: []string{"inbox.DeadLetters.Redeliver"}, in: in, do: func(ctx context.Context, s *side) (string, error) {
+	return refusing(&operation{name: name, methods: []string{"inbox.DeadLetters.Redeliver"}, in: in, do: func(ctx context.Context, s *side) (string, error) {
 		return r.run(ctx, s)
-	}}
+	}}, map[string]string{
+		"ok false []": "letters that somebody has locked are passed over; the subscriber asks again within a second",
+	})
 }
 
 func (r redelivering) run(ctx context.Context, s *side) (string, error) {

@@ -269,7 +269,7 @@ WITH ended AS (
 	DELETE FROM dead_letters WHERE subscriber = ?0 AND event_id = ANY (?1::text[]) RETURNING *
 )
 INSERT INTO inbox AS i (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position, sequence)
-SELECT subscriber, event_id::uuid, coalesce(aggregate_type, ''), coalesce(aggregate_id, ''), coalesce(aggregate_version, 0), position, sequence
+SELECT subscriber, event_id::uuid, coalesce(aggregate_type, ''), coalesce(aggregate_id, ''), coalesce(aggregate_version, 0), position, _sequence
 FROM ended ORDER BY position
 ON CONFLICT (subscriber, event_id) DO UPDATE SET applied_at = clock_timestamp() WHERE i.applied_at IS NULL`
 
