@@ -41,7 +41,7 @@ var _ inbox.DeadLetters = (*Inbox)(nil)
 func (i *Inbox) Redeliver(
 	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.Judge,
 ) (done inbox.Redelivered, found bool, err error) {
-	if lookAround() {
+	if i.lookAround() {
 		if _, err := i.noteTurns(ctx, subscriber); err != nil {
 			return inbox.Redelivered{}, false, err
 		}
