@@ -41,7 +41,7 @@ var _ inbox.DeadLetters = (*Inbox)(nil)
 func (i *Inbox) Redeliver(
 	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.Judge,
 ) (done inbox.Redelivered, found bool, err error) {
-	if lookAround() {
+	if i.lookAround() {
 		if _, err := i.noteTurns(ctx, subscriber); err != nil {
 			return inbox.Redelivered{}, false, err
 		}
@@ -269,7 +269,7 @@ WITH ended AS (
 	DELETE FROM dead_letters WHERE subscriber = ?0 AND event_id = ANY (?1::text[]) RETURNING *
 )
 INSERT INTO inbox AS i (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position, sequence)
-SELECT subscriber, event_id::uuid, coalesce(aggregate_type, ''), coalesce(aggregate_id, ''), coalesce(aggregate_version, 0), position, sequence
+SELECT subscriber, event_id::uuid, coalesce(aggregate_type, ''), coalesce(aggregate_id, ''), coalesce(aggregate_version, 0), position, _sequence
 FROM ended ORDER BY position
 ON CONFLICT (subscriber, event_id) DO UPDATE SET applied_at = clock_timestamp() WHERE i.applied_at IS NULL`
 

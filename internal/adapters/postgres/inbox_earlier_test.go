@@ -68,7 +68,7 @@ func TestFailingLettersOfBefore(t *testing.T) {
 	require.Equal(t, 3, outcome.Letters[0].Attempts)
 	require.Equal(t, 2020, outcome.Letters[0].FirstFailedAt.Year())
 	var letters []string
-	require.NoError(t, h.others.NewRaw(`SELECT concat_ws(' ', position, state, attempts, error, sequence) FROM dead_letters ORDER BY position`).
+	require.NoError(t, h.others.NewRaw(`SELECT concat_ws(' ', position, state, attempts, error, _sequence) FROM dead_letters ORDER BY position`).
 		Scan(t.Context(), &letters))
 	require.Equal(t, []string{"2 dead 3 it fails 2", "3 waiting 0  3", "5 discarded 2 before", "9 failing 2 before"}, letters)
 }

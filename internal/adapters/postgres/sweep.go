@@ -63,7 +63,7 @@ WITH passed AS (
 ), discarded AS (
 	SELECT letter.event_id, ` + eventID + ` AS event FROM passed, dead_letters AS letter
 	WHERE letter.subscriber = ?0 AND letter.event_id = ANY (?2::text[]) AND letter.state = 'discarded'
-		AND coalesce(letter.sequence < ?3, true)
+		AND coalesce(letter._sequence < ?3, true)
 	FOR UPDATE OF letter SKIP LOCKED
 ), gone AS (
 	SELECT event_id, event FROM discarded WHERE NOT EXISTS (

@@ -58,9 +58,9 @@ func (i *Inbox) noteTurns(ctx context.Context, subscriber string) (noted int, er
 	return noted, nil
 }
 
-// lookAround reports, now and then, that turns are to be noted though other letters are due: a head whose turn nobody has noted must not
-// wait until they are done.
-func lookAround() bool { return rand.IntN(16) == 0 } //nolint:gosec // no secret depends on it
+// lookAround reports, for every sixteenth call of Redeliver, that turns are to be noted though other letters are due: a head whose turn
+// nobody has noted must not wait until they are done.
+func (i *Inbox) lookAround() bool { return i.redeliveries.Add(1)%16 == 0 }
 
 // noteTurnStatement changes nothing if the letter is locked: who has locked it decides about it.
 const noteTurnStatement = `
