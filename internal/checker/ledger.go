@@ -99,3 +99,11 @@ func (l *Ledger) Transactions() (committed, rolledBack int) {
 	defer l.mu.Unlock()
 	return len(l.committed), len(l.rolledBack)
 }
+
+// IsPoison reports whether an event is one that nobody can handle.
+func (l *Ledger) IsPoison(event ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, is := l.poison[event]
+	return is
+}

@@ -71,14 +71,19 @@ func (m *member) start() error {
 func (m *member) signal(signal syscall.Signal, end bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.cmd == nil {
+		return // it never ran
+	}
 	m.asked = m.asked || end
 	_ = m.cmd.Process.Signal(signal) // one that is gone was complained about
 }
 
-// kill ends it with SIGKILL.
+// kill ends it with SIGKILL, if it runs.
 func (m *member) kill() {
 	m.signal(syscall.SIGKILL, true)
-	<-m.ended
+	if m.ended != nil {
+		<-m.ended
+	}
 }
 
 // stop asks it to end, and complains when it does not, or not well.
