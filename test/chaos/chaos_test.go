@@ -54,6 +54,7 @@ func TestChaos(t *testing.T) {
 	}
 	t.Logf("seed %d: repeat its schedule with make chaos SEED=%d", *seed, *seed)
 	w := newWorld(t)
+	w.awaitBegun(t)
 	watcher := &watch{nc: w.nc, db: w.db, best: make(map[string]uint64), at: make(map[string]time.Time)}
 	writers := startWriters(w, &watcher.far)
 	watching, stopWatching := context.WithCancel(t.Context())
@@ -142,6 +143,16 @@ func (c *crowd) stop(within time.Duration) bool {
 	return timer.Stop()
 }
 
+// awaitBegun waits until every subscriber has its lanes: on a busy machine so many processes take long to start.
+func (w *world) awaitBegun(t *testing.T) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		var begun int
+		err := w.db.QueryRow("SELECT count(DISTINCT subscriber) FROM subscriber_lanes").Scan(&begun)
+		return err == nil && begun == len(w.subscribers)
+	}, 4*patience, 50*time.Millisecond, "not every subscriber begins: %s", w.folder)
+}
+
 // awaitFirst waits until everything works for the first time.
 func (w *world) awaitFirst(t *testing.T) {
 	t.Helper()
@@ -149,7 +160,7 @@ func (w *world) awaitFirst(t *testing.T) {
 		var applied int
 		err := w.db.QueryRow("SELECT count(DISTINCT subscriber) FROM inbox").Scan(&applied)
 		return err == nil && applied == len(w.subscribers)
-	}, patience, 20*time.Millisecond, "nothing works, without any fault: %s", w.folder)
+	}, 4*patience, 50*time.Millisecond, "nothing works, without any fault: %s", w.folder)
 }
 
 // judge has the checker read everything.
