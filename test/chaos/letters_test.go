@@ -123,12 +123,24 @@ func (w *world) discard(ctx context.Context, subscriber string, event checker.ID
 	}
 }
 
-// lag is how far a subscriber was behind when the faults ended, and how long it took to come to the end of the stream.
+// lag is how far a subscriber was behind when the faults ended, and how long it took to come to the end of the stream after that had its
+// last event.
 type lag struct {
 	subscriber string
 	messages   uint64
-	began      time.Time
+	began      time.Time // when the last event was written
 	took       time.Duration
+}
+
+// arrived returns when every subscriber had come to the end of the stream. Whatever took effect later had waited for its handler.
+func (w *world) arrived() time.Time {
+	var last time.Time
+	for _, l := range w.lags {
+		if at := l.began.Add(l.took + aftermath/10); at.After(last) {
+			last = at
+		}
+	}
+	return last
 }
 
 func (w *world) measureLags(t *testing.T) {
@@ -136,7 +148,7 @@ func (w *world) measureLags(t *testing.T) {
 	js, err := jetstream.New(w.nc)
 	require.NoError(t, err)
 	for _, subscriber := range w.subscribers {
-		l := lag{subscriber: subscriber, began: time.Now()}
+		l := lag{subscriber: subscriber}
 		stream, err := js.Stream(t.Context(), "ORDERS")
 		if err == nil {
 			err = w.db.QueryRow("SELECT greatest(0, $2 - coalesce(min(sequence), 0)) FROM subscriber_lanes WHERE subscriber = $1",

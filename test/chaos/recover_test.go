@@ -27,6 +27,9 @@ func (w *world) recover(t *testing.T, c *crowd) checker.Recovery {
 	if !c.stop(catchUpBound) {
 		recovery.Behind = append(recovery.Behind, "writers have no answer yet")
 	}
+	for i := range w.lags {
+		w.lags[i].began = time.Now()
+	}
 	js, err := jetstream.New(w.nc)
 	require.NoError(t, err)
 	rested := &rest{}
