@@ -26,7 +26,7 @@ type world struct {
 	instances   []*infra.Process
 	subscribers []string
 	copies      []*infra.Process // of subscribers
-	mayHalt     bool // the test makes it halt
+	mayHalt     bool             // the test makes it halt
 }
 
 // startWorld starts them and returns when every subscriber has applied something.
