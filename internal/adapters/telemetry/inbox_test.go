@@ -102,12 +102,17 @@ func TestOneEventTellsItsFailure(t *testing.T) {
 		errorType string
 	}{
 		"the handler": {failing{"e1": errDown}, false, lenient, nil, true, codes.Error, errDown.Error(), "database_down"},
-		"the handler in a savepoint": {failing{"e1": inbox.ErrUnreadable}, true, lenient, nil, false,
-			codes.Error, inbox.ErrUnreadable.Error(), "unreadable_event"},
+		"the handler in a savepoint": {
+			failing{"e1": inbox.ErrUnreadable},
+			true, lenient, nil, false,
+			codes.Error, inbox.ErrUnreadable.Error(), "unreadable_event",
+		},
 		"an outage in a savepoint": {failing{"e1": errDown}, true, strict, nil, true, codes.Error, errDown.Error(), "database_down"},
 		"the commit":               {nil, false, lenient, errDown, true, codes.Error, errDown.Error(), "database_down"},
-		"collected writes": {nil, false, lenient, &inbox.CollectedError{Err: inbox.ErrPermanent}, true,
-			codes.Error, (&inbox.CollectedError{Err: inbox.ErrPermanent}).Error(), "permanent_failure"},
+		"collected writes": {
+			nil, false, lenient, &inbox.CollectedError{Err: inbox.ErrPermanent}, true,
+			codes.Error, (&inbox.CollectedError{Err: inbox.ErrPermanent}).Error(), "permanent_failure",
+		},
 		"another copy": {nil, false, lenient, inbox.ErrLaneMoved, true, codes.Unset, "", "lane_moved"},
 	} {
 		t.Run(name, func(t *testing.T) {
