@@ -106,11 +106,11 @@ func (n *nemesis) repair() (wrong string) {
 }
 
 // operate runs a command of the program as an operator does, whose connections nobody cuts.
-func (n *nemesis) operate(args ...string) (string, error) {
+func (w *world) operate(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	command := exec.CommandContext(ctx, n.program, args...)
-	command.Env = append(os.Environ(), "DATABASE_URL="+n.address, "NATS_URL="+n.broker.url())
+	command := exec.CommandContext(ctx, w.program, args...)
+	command.Env = append(os.Environ(), "DATABASE_URL="+w.address, "NATS_URL="+w.broker.url())
 	said, err := command.CombinedOutput()
 	return string(said), err
 }

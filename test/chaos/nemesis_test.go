@@ -127,7 +127,7 @@ func (n *nemesis) report(longest map[kind]map[string]time.Duration, series []str
 	var text strings.Builder
 	fmt.Fprintf(&text, "%-32s %6s", "fault", "times")
 	for _, name := range series {
-		fmt.Fprintf(&text, " %12s", name)
+		fmt.Fprintf(&text, " %16s", name)
 	}
 	for _, k := range append(slices.Sorted(maps.Keys(n.counts)), calm) {
 		times := ""
@@ -136,7 +136,7 @@ func (n *nemesis) report(longest map[kind]map[string]time.Duration, series []str
 		}
 		fmt.Fprintf(&text, "\n%-32s %6s", k, times)
 		for _, name := range series {
-			fmt.Fprintf(&text, " %12s", longest[k][name].Round(time.Millisecond))
+			fmt.Fprintf(&text, " %16s", longest[k][name].Round(time.Millisecond))
 		}
 	}
 	return text.String()

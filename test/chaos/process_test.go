@@ -33,6 +33,7 @@ type member struct {
 
 	mu    sync.Mutex
 	cmd   *exec.Cmd
+	began time.Time
 	asked bool // its end was asked for
 	ended chan struct{}
 }
@@ -53,7 +54,7 @@ func (m *member) start() error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	m.cmd, m.asked, m.ended = cmd, false, ended
+	m.cmd, m.began, m.asked, m.ended = cmd, time.Now(), false, ended
 	go func() {
 		err := cmd.Wait()
 		m.mu.Lock()
@@ -71,22 +72,29 @@ func (m *member) start() error {
 func (m *member) signal(signal syscall.Signal, end bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.cmd == nil {
+		return // it never ran
+	}
 	m.asked = m.asked || end
 	_ = m.cmd.Process.Signal(signal) // one that is gone was complained about
 }
 
-// kill ends it with SIGKILL.
+// kill ends it with SIGKILL, if it runs.
 func (m *member) kill() {
 	m.signal(syscall.SIGKILL, true)
-	<-m.ended
+	if m.ended != nil {
+		<-m.ended
+	}
 }
 
-// stop asks it to end, and complains when it does not, or not well.
+// stop asks it to end, and complains when it does not, or not well. A process that does not listen for signals yet may end by the signal.
 func (m *member) stop() {
 	m.signal(syscall.SIGTERM, true)
 	select {
 	case <-m.ended:
-		if code := m.cmd.ProcessState.ExitCode(); code != 0 {
+		status, _ := m.cmd.ProcessState.Sys().(syscall.WaitStatus)
+		early := status.Signaled() && status.Signal() == syscall.SIGTERM && time.Since(m.began) < patience // on a busy machine
+		if code := m.cmd.ProcessState.ExitCode(); code != 0 && !early {
 			m.complain("%s was told to stop and ended with exit code %d", m.name, code)
 		}
 	case <-time.After(patience):

@@ -2,7 +2,6 @@ package chaos_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,9 +22,13 @@ import (
 func (w *world) recover(t *testing.T, c *crowd) checker.Recovery {
 	t.Helper()
 	began := time.Now()
+	w.measureLags(t)
 	recovery := checker.Recovery{Bound: catchUpBound}
 	if !c.stop(catchUpBound) {
 		recovery.Behind = append(recovery.Behind, "writers have no answer yet")
+	}
+	for i := range w.lags {
+		w.lags[i].began = time.Now()
 	}
 	js, err := jetstream.New(w.nc)
 	require.NoError(t, err)
@@ -101,18 +104,8 @@ func (w *world) behind(ctx context.Context, js jetstream.JetStream, rested *rest
 	if progress := progressOf(last.Header); progress < end {
 		who = append(who, fmt.Sprintf("the stream ends with position %d, the log with %d", progress, end))
 	}
-	for _, subscriber := range w.subscribers {
-		var consumer struct {
-			Pending    int `json:"num_pending"`
-			AckPending int `json:"num_ack_pending"`
-		}
-		reply, err := w.nc.RequestWithContext(ctx, "$JS.API.CONSUMER.INFO.ORDERS."+subscriber, nil)
-		if err == nil {
-			err = json.Unmarshal(reply.Data, &consumer)
-		}
-		if err != nil || consumer.Pending+consumer.AckPending > 0 {
-			who = append(who, fmt.Sprintf("%s has %d events before it and %d in hand (%v)", subscriber, consumer.Pending, consumer.AckPending, err))
-		}
+	for i := range w.lags {
+		who = append(who, w.lags[i].behind(ctx, w.db, last)...)
 	}
 	return who
 }
