@@ -65,14 +65,15 @@ func discard(in *state, name, id string) *operation {
 	})
 }
 
-// sweep forgets what is forgettable, as the subscriber does: between the two calls it asks the stream where it ends.
+// sweep forgets what is forgettable, as the subscriber does: between the two calls it asks the stream where it ends. It forgets nothing
+// before the lanes have passed that.
 func sweep(in *state, name string) *operation {
 	return inboxed(in, "Sweeper.Forget", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		ids, why, err := i.Forgettable(ctx, subscriber, knownStream, inbox.Sweep{Age: age, Limit: 10})
 		if err != nil || why != "" {
 			return why, err
 		}
-		n, err := i.Forget(ctx, subscriber, knownStream, ids, firstHeld, checkpointAt)
+		n, err := i.Forget(ctx, subscriber, knownStream, ids, firstHeld, endsAt)
 		return fmt.Sprint(n), err
 	})
 }
