@@ -141,6 +141,8 @@ func giveUp(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
 	return inbox.Failure{Cause: err, Limit: 1}, nil
 }
 
+var errNo = errors.New("no")
+
 func newInbox(db *bun.DB) *postgres.Inbox { return postgres.NewInbox(db, postgres.InboxOptions{}) }
 
 func subscriberCalls() map[string]dbCall {
@@ -244,7 +246,7 @@ func inboxTransactions() map[string]func(ctx context.Context, db *bun.DB, handle
 			return apply(ctx, db, "applies", handler, false)
 		},
 		"Redeliver": func(ctx context.Context, db *bun.DB, handler inbox.Handler) error {
-			fails := handlerFunc(func(context.Context, inbox.Tx, outbox.Entry) error { return errors.New("no") })
+			fails := handlerFunc(func(context.Context, inbox.Tx, outbox.Entry) error { return errNo })
 			if err := apply(ctx, db, "redelivers", fails, true); err != nil {
 				return err
 			}

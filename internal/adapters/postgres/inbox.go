@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"sync/atomic"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -25,8 +26,9 @@ const defaultIdleTimeout = 5 * time.Second
 // The key of an event's row in inbox decides between transactions that do different things about the event, and applied_at says
 // what became of it: NULL if the event has a letter. A transaction locks an event's letter, if it has one, before the event's row.
 type Inbox struct {
-	db          *bun.DB
-	idleTimeout time.Duration
+	db           *bun.DB
+	idleTimeout  time.Duration
+	redeliveries atomic.Uint64 // calls of Redeliver
 }
 
 var _ inbox.UnitOfWork = (*Inbox)(nil)

@@ -58,12 +58,15 @@ func (w *world) start() {
 	w.running.Go(func() { _ = copied.Run(ctx) })
 }
 
+// mostBehind is how many of the last messages a server may not know.
+const mostBehind = 12
+
 // behind returns how many of the last messages a server does not know.
 func (w *world) behind(what string) uint64 {
 	if !w.befalls(what, 200) {
 		return 0
 	}
-	return uint64(1 + w.dice(12))
+	return uint64(1 + w.dice(mostBehind))
 }
 
 // stop ends the oldest copy. One that is killed takes no leave.

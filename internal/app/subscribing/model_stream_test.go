@@ -147,9 +147,13 @@ func (w *world) expire() {
 	}
 }
 
-// forgetful reports whether nobody needs the log's row of an event any more.
+// forgetful reports whether the log's row of an event may go. The log keeps what it published lately: a former leader does not know
+// that the stream has it, and the inbox would forget it too early.
 func (w *world) forgetful(entry outbox.Entry) bool {
-	return !w.parked[entry.Position] && (w.inbox.Applied(subscriber, entry.ID) || w.discarded[entry.ID])
+	lately := slices.ContainsFunc(w.messages(), func(m inbox.Message) bool {
+		return m.Event != nil && m.Event.ID == entry.ID && m.Sequence+2*mostBehind > w.stream.Len()
+	})
+	return !lately && !w.parked[entry.Position] && (w.inbox.Applied(subscriber, entry.ID) || w.discarded[entry.ID])
 }
 
 // remove deletes a message that every copy has dealt with; never the last one, by which the relay knows where it stands.

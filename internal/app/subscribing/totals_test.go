@@ -1,0 +1,88 @@
+package subscribing_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+)
+
+const orderID = order.ID("018f0000-0000-7000-8000-000000000001")
+
+// decoderOf reads messages by their ids; what it does not know is unreadable.
+type decoderOf map[string]order.Event
+
+func (d decoderOf) Decode(message outbox.Message) (order.Event, error) {
+	if event, known := d[message.ID]; known {
+		return event, nil
+	}
+	return nil, inbox.ErrUnreadable
+}
+
+// entriesOf returns the entries of events, and what reads them.
+func entriesOf(events ...order.Event) ([]outbox.Entry, decoderOf) {
+	entries, decoder := outboxtest.NewEntries(0, len(events)), make(decoderOf)
+	for i, event := range events {
+		decoder[entries[i].ID] = event
+	}
+	return entries, decoder
+}
+
+func placed(t *testing.T, amount string, currency order.Currency) order.Fact {
+	t.Helper()
+	money, err := order.ParseMoney(amount, currency)
+	require.NoError(t, err)
+	placed, err := order.Place(orderID, customer, money, time.Now())
+	require.NoError(t, err)
+	return order.Fact{Order: placed.Snapshot(), At: time.Now()}
+}
+
+// added are the amounts that a handler has added, or the error with which adding fails.
+type added struct {
+	amounts []string
+	err     error
+}
+
+func (a *added) Add(_ context.Context, _ order.CustomerID, amount order.Money) error {
+	a.amounts = append(a.amounts, amount.Decimal()+" "+amount.Currency().String())
+	return a.err
+}
+
+// TestTotalsCountCreatedOrders checks that created orders are added, and no other event, and that each applied event is logged with what
+// scripts look for.
+func TestTotalsCountCreatedOrders(t *testing.T) {
+	fact := placed(t, "100.50", "USD")
+	entries, decoder := entriesOf(
+		order.Created{Fact: fact}, order.Paid{Fact: fact}, order.Shipped{Fact: fact}, order.Cancelled{Fact: fact},
+		order.Created{Fact: placed(t, "700", "JPY")},
+	)
+	var log bytes.Buffer
+	totals, sum := subscribing.NewTotals(subscriber, decoder, slog.New(slog.NewTextHandler(&log, nil))), &added{}
+	for i, verb := range []string{"created", "paid", "shipped", "cancelled", "created"} {
+		require.NoError(t, totals.Handle(t.Context(), inbox.Tx{Totals: sum}, entries[i]))
+		require.Empty(t, log.String(), "nothing is logged before the commit")
+		totals.Applied(t.Context(), entries[i])
+		require.Contains(t, log.String(), `level=INFO msg="Received order `+verb+` event" subscriber=billing order_id=`+string(orderID))
+		log.Reset()
+	}
+	require.Equal(t, []string{"100.50 USD", "700 JPY"}, sum.amounts)
+}
+
+// TestTotalsPassFailuresOn checks that a message that cannot be read, and a total that cannot be written, fail.
+func TestTotalsPassFailuresOn(t *testing.T) {
+	entries, decoder := entriesOf(order.Created{Fact: placed(t, "1", "USD")})
+	totals, full := subscribing.NewTotals(subscriber, decoder, slog.New(slog.DiscardHandler)), &added{err: errors.New("full")}
+	require.ErrorIs(t, totals.Handle(t.Context(), inbox.Tx{Totals: full}, outboxtest.NewEntries(7, 1)[0]), inbox.ErrUnreadable)
+	require.Empty(t, full.amounts)
+	require.ErrorIs(t, totals.Handle(t.Context(), inbox.Tx{Totals: full}, entries[0]), full.err)
+}
