@@ -74,7 +74,7 @@ func (n *nemesis) deleteStream(ctx context.Context) error {
 
 // repair adopts until the relay is at work and the log is in order. It returns what is still wrong in the end.
 func (n *nemesis) repair() (wrong string) {
-	for end := time.Now().Add(2 * patience); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(4 * patience); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		said, err := n.operate("outbox", "status", "--json")
 		var status struct {
 			State     string `json:"state"`
@@ -124,5 +124,5 @@ func (n *nemesis) awaitRepairs(t *testing.T) {
 			n.repairing.Unlock()
 		}
 		return free
-	}, 3*patience, 50*time.Millisecond)
+	}, 5*patience, 50*time.Millisecond)
 }

@@ -103,21 +103,21 @@ func (w *world) dead(ctx context.Context, subscriber string) (events []checker.I
 	return events, rows.Err()
 }
 
-// discard gives an event up. It complains if the event is still dead after several tries though the database is there.
-func (w *world) discard(ctx context.Context, subscriber string, event checker.ID) {
+// discard gives an event up, and reports whether it is. It complains if the event is still dead after several tries though the database is there.
+func (w *world) discard(ctx context.Context, subscriber string, event checker.ID) (decided bool) {
 	for try := 1; ; try++ {
 		said, err := w.operate("subscriber", "discard", "--id", subscriber, "--event", event.String(), "--yes")
 		if err == nil {
-			return
+			return true
 		}
 		state := ""
 		failed := w.db.QueryRowContext(ctx, "SELECT state FROM dead_letters WHERE subscriber = $1 AND event_id = $2", subscriber, event.String()).Scan(&state)
 		if failed != nil || state != "dead" { // no database, or the answer was lost
-			return
+			return failed == nil
 		}
 		if try == 3 {
 			w.complain("event %s of %s cannot be discarded: %v\n%s", event, subscriber, err, said)
-			return
+			return false
 		}
 		pause(ctx, time.Second)
 	}
@@ -187,26 +187,30 @@ func (l *lag) behind(ctx context.Context, db *sql.DB, last *jetstream.RawStreamM
 	return who
 }
 
-// decideAll retries all letters, and then gives up those that are dead for good. It returns who has letters after that.
+// decideAll retries all letters, and then gives up those that are dead for good, until there are none: behind one there may be others. It
+// returns who has letters in the end.
 func (w *world) decideAll(t *testing.T) (who []string) {
 	t.Helper()
 	for _, subscriber := range w.subscribers {
 		said, err := w.operate("subscriber", "retry", "--id", subscriber, "--all")
 		require.NoError(t, err, said)
 	}
-	who = w.awaitLetters(t)
-	for _, subscriber := range w.subscribers {
-		dead, err := w.dead(t.Context(), subscriber)
-		require.NoError(t, err)
-		for _, event := range dead {
-			if w.ledger.IsPoison(event) {
-				w.discard(t.Context(), subscriber, event)
-			} else {
-				who = append(who, fmt.Sprintf("event %s of %s is dead again, though it can be handled", event, subscriber))
+	for again := true; again; {
+		if who := w.awaitLetters(t); len(who) > 0 {
+			return who
+		}
+		again = false
+		for _, subscriber := range w.subscribers {
+			dead, err := w.dead(t.Context(), subscriber)
+			require.NoError(t, err)
+			for _, event := range dead {
+				if !w.ledger.IsPoison(event) {
+					return []string{fmt.Sprintf("event %s of %s is dead again, though it can be handled", event, subscriber)}
+				}
+				again = w.discard(t.Context(), subscriber, event) || again
 			}
 		}
 	}
-	who = append(who, w.awaitLetters(t)...)
 	for _, subscriber := range w.subscribers {
 		var left int
 		require.NoError(t, w.db.QueryRow("SELECT count(*) FROM dead_letters WHERE subscriber = $1 AND state <> 'discarded'", subscriber).Scan(&left))
