@@ -162,25 +162,70 @@ func movedTo(from inbox.Checkpoint, stream string, to inbox.Place) inbox.Checkpo
 	return inbox.Checkpoint{Lane: from.Lane, Lanes: from.Lanes, Stream: stream, Place: to, Revision: from.Revision + 1}
 }
 
-// takeStatement also says whether there are letters that the batch has to look at. Its snapshot has every letter that holds one of
-// the lane's aggregates, because only the lane's own transactions insert letters of these aggregates. A letter may have ended since the
-// snapshot: then its aggregate's event becomes a letter without need, whose turn has come.
-const takeStatement = moveLane + `
-SELECT set_config('idle_in_transaction_session_timeout', ?10, true),
-	EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0 AND state <> 'discarded' AND state <> 'failing'),
-	EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0 AND state = 'failing')
-FROM moved`
+// lookAtLetters lets the transaction end when it lies idle, and says whether there are letters that the batch has to look at. Its
+// snapshot has every letter that holds one of the lane's aggregates, because only the lane's own transactions insert letters of these
+// aggregates. A letter may have ended since the snapshot: then its aggregate's event becomes a letter without need, whose turn has come.
+const lookAtLetters = `, looked AS (
+	SELECT set_config('idle_in_transaction_session_timeout', ?10, true) AS timeout,
+		EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0 AND state <> 'discarded' AND state <> 'failing') AS pending,
+		EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0 AND state = 'failing') AS failing
+	FROM moved
+)`
 
-// take takes the lane, and moves it: nobody sees that before the commit.
-func (a *application) take(ctx context.Context, idleTimeout time.Duration) error {
+// The statements that take a lane record the batch's events, too, so that Postgres is asked once. ?11 and more are of recordArgs. Failing
+// letters are locked before their events are recorded, so nothing is recorded if there are any. If each event is new, which is the
+// rule, no ids are returned.
+const (
+	takeStatement = moveLane + lookAtLetters + `
+SELECT timeout, pending, failing, 0, NULL FROM looked`
+
+	takeOneStatement = moveLane + lookAtLetters + `, recorded AS (
+	INSERT INTO inbox (` + inboxColumns + `)
+	SELECT ?0, ?11::uuid, ?12, ?13, ?14::bigint, ?15::bigint, ?16::bigint FROM looked WHERE NOT failing
+	ON CONFLICT DO NOTHING RETURNING event_id
+)` + takeResult
+
+	takeAllStatement = moveLane + lookAtLetters + `, recorded AS (
+	INSERT INTO inbox (` + inboxColumns + `)
+	SELECT ?0, id::uuid, type, aggregate, version, position, sequence
+	FROM looked, unnest(?11::text[], ?12::text[], ?13::text[], ?14::bigint[], ?15::bigint[], ?16::bigint[]) WITH ORDINALITY
+		AS event (id, type, aggregate, version, position, sequence, number)
+	WHERE NOT failing ORDER BY number ON CONFLICT DO NOTHING RETURNING event_id
+)` + takeResult
+
+	takeResult = `
+SELECT timeout, pending, failing, (SELECT count(*) FROM recorded),
+	CASE WHEN (SELECT count(*) FROM recorded) < ?17 THEN (SELECT array_agg(event_id::text) FROM recorded) END
+FROM looked`
+)
+
+// take takes the lane, and moves it: nobody sees that before the commit. It also records the events, unless there are failing letters.
+func (a *application) take(ctx context.Context, r recordRows, idleTimeout time.Duration) error {
 	from := a.batch.From
 	timeout := strconv.FormatInt(max(1, idleTimeout.Milliseconds()), 10)
-	err := a.tx.QueryRowContext(ctx, takeStatement, moveArgs(a.subscriber, from, from.Stream, a.batch.To, timeout)...).
-		Scan(new(string), &a.pending, &a.failing)
+	args := moveArgs(a.subscriber, from, from.Stream, a.batch.To, timeout)
+	statement := takeStatement
+	switch len(r.ids) {
+	case 0:
+	case 1:
+		statement, args = takeOneStatement, append(args, r.one()...)
+	default:
+		statement, args = takeAllStatement, append(args, r.all()...)
+	}
+	var ids []string
+	err := a.tx.QueryRowContext(ctx, statement, append(args, len(r.ids))...).
+		Scan(new(string), &a.pending, &a.failing, &a.recorded, pgdialect.Array(&ids))
 	if errors.Is(err, sql.ErrNoRows) {
 		return laneMoved(a.subscriber, from)
 	}
-	return classify(ctx, err)
+	if err != nil {
+		return classify(ctx, err)
+	}
+	if a.recorded == len(r.ids) {
+		ids = r.ids
+	}
+	a.refresh(r, ids)
+	return nil
 }
 
 // moved returns the checkpoint after the transaction.

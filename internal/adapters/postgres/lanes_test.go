@@ -174,9 +174,9 @@ func TestStatementsOfABatch(t *testing.T) {
 		h.db.ResetQueryHooks()
 		require.NoError(t, err)
 		at = outcome.Checkpoint
-		require.Equal(t, []string{"BEGIN", "WITH", "INSERT", "INSERT", "COMMIT"}, verbs(sent.queries))
+		require.Equal(t, []string{"BEGIN", "WITH", "INSERT", "COMMIT"}, verbs(sent.queries))
+		require.Equal(t, n > 1, strings.Contains(sent.queries[1], "unnest"))
 		require.Equal(t, n == 1, strings.Contains(sent.queries[2], "VALUES"))
-		require.Equal(t, n == 1, strings.Contains(sent.queries[3], "VALUES"))
 	}
 }
 
