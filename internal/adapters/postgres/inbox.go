@@ -39,12 +39,12 @@ func NewInbox(db *bun.DB, options InboxOptions) *Inbox {
 	return &Inbox{db: db, idleTimeout: options.IdleTimeout}
 }
 
-// Apply sends two statements besides BEGIN and COMMIT: one takes and moves the lane and records the events, the other writes what the
-// handlers collected. It sends more if there are letters, or events that were dealt with before.
+// Apply asks Postgres three times: it begins the transaction, takes and moves the lane and records the events; it writes what the handlers
+// collected; and it commits. It asks more often if there are letters, or events that were dealt with before.
 func (i *Inbox) Apply(
 	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
 ) (outcome inbox.Outcome, err error) {
-	err = transact(ctx, i.db, func(ctx context.Context, tx bun.Tx) error {
+	err = transact(opensLate(ctx), i.db, func(ctx context.Context, tx bun.Tx) error {
 		a := &application{tx: tx, subscriber: subscriber, batch: batch, handler: handler, judge: judge, effects: newEffects(tx, subscriber)}
 		defer a.effects.end()
 		if err := a.run(ctx, i.idleTimeout); err != nil {
