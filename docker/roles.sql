@@ -97,6 +97,7 @@ BEGIN
     -- the event again: for that it sees which events there are, and nothing of what they say.
     GRANT SELECT, INSERT, UPDATE, DELETE ON subscriber_lanes, subscriber_marks, subscriber_copies, inbox, dead_letters TO outboxie_subscriber;
     GRANT SELECT, INSERT, UPDATE ON customer_totals TO outboxie_subscriber;
-    GRANT SELECT (position, event_id) ON outbox, outbox_parked TO outboxie_subscriber;
-    GRANT SELECT (relay, stream_created) ON outbox_cursor TO outboxie_subscriber;
+    GRANT SELECT (event_id) ON outbox TO outboxie_subscriber;
+    GRANT SELECT (position, event_id) ON outbox_parked TO outboxie_subscriber;
+    GRANT SELECT (stream_created) ON outbox_cursor TO outboxie_subscriber;
 END $$;

@@ -15,7 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/jaeger"
-	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
@@ -108,12 +107,15 @@ func again(t *testing.T, decoded any) string {
 
 func TestSubscriberShowsWhatOthersWrote(t *testing.T) {
 	o := newOperators(t)
-	letters := postgres.NewInbox(o.db, postgres.InboxOptions{})
 	entries := outboxtest.NewEntries(0, len(hostile))
+	events := make([]inbox.Event, len(hostile))
 	for i, id := range hostile {
-		entries[i].ID, entries[i].Key.ID, entries[i].Type, entries[i].Subject = id, id, id, "orders."+id
-		_, err := letters.Fail(t.Context(), "emails", entries[i], inbox.Failure{Cause: errors.New(id), Limit: 1})
-		require.NoError(t, err)
+		entries[i].Key.ID, entries[i].Type, entries[i].Subject = id, id, "orders."+id
+		events[i] = inbox.Event{Entry: entries[i], Suspect: true}
+	}
+	setAside(t, o.db, events, func(entry outbox.Entry) error { return errors.New(entry.Key.ID) })
+	for i, id := range hostile { // programs of before kept such letters
+		o.exec("UPDATE dead_letters SET event_id = ? WHERE event_id = ?", id, entries[i].ID)
 	}
 	run := func(code int, args ...string) string {
 		got, stdout, stderr := command(t, []string{"DATABASE_URL=" + o.address}, append([]string{"subscriber"}, args...)...)

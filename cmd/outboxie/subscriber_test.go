@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
@@ -15,6 +17,27 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
+
+// failing is a handler that fails.
+type failing func(entry outbox.Entry) error
+
+func (f failing) Handle(_ context.Context, _ inbox.Tx, entry outbox.Entry) error { return f(entry) }
+
+func (failing) Applied(context.Context, outbox.Entry) {}
+
+// setAside makes dead letters of the subscriber emails: of suspect events, for which handle fails, and of what cannot be read.
+func setAside(t *testing.T, db *bun.DB, events []inbox.Event, handle failing) {
+	t.Helper()
+	letters := postgres.NewInbox(db, postgres.InboxOptions{})
+	require.NoError(t, letters.Begin(t.Context(), "emails", 1, "the stream", inbox.Place{}))
+	view, err := letters.Look(t.Context(), "emails", "copy")
+	require.NoError(t, err)
+	batch := inbox.Batch{From: view.Lanes[0], To: inbox.Place{Sequence: uint64(len(events))}, Events: events}
+	_, err = letters.Apply(t.Context(), "emails", batch, handle, func(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
+		return inbox.Failure{Cause: err, Limit: 1}, nil
+	})
+	require.NoError(t, err)
+}
 
 // TestSubscriberCommands says in words what was wrong, and with the exit code whose fault it was.
 func TestSubscriberCommands(t *testing.T) {
@@ -25,11 +48,11 @@ func TestSubscriberCommands(t *testing.T) {
 	letters := postgres.NewInbox(db, postgres.InboxOptions{})
 	entries := outboxtest.NewEntries(0, 2)
 	entries[1].Key, entries[1].Version = entries[0].Key, 2
-	_, err = letters.Fail(t.Context(), "emails", entries[0], inbox.Failure{Cause: errors.New("no address"), Limit: 1})
-	require.NoError(t, err)
-	_, err = letters.SetAside(t.Context(), "emails", entries[1])
-	require.NoError(t, err)
-	require.NoError(t, letters.Reject(t.Context(), "emails", outbox.Message{ID: "unreadable-7-abc", Subject: "orders.x"}, inbox.ErrUnreadable))
+	setAside(t, db, []inbox.Event{
+		{Entry: entries[0], Suspect: true},
+		{Entry: entries[1]},
+		{Entry: outbox.Entry{Message: outbox.Message{ID: "unreadable-7-abc", Subject: "orders.x"}}, Unreadable: inbox.ErrUnreadable},
+	}, func(outbox.Entry) error { return errors.New("no address") })
 
 	emails := []string{"--id", "emails"}
 	event := func(id string, more ...string) []string { return append(append(emails, "--event", id), more...) }

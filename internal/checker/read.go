@@ -18,7 +18,7 @@ const (
 		payload::text FROM outbox ORDER BY position`
 	effectsStatement = `SELECT subscriber, event_id, position, aggregate_type || '/' || aggregate_id, aggregate_version
 		FROM inbox WHERE applied_at IS NOT NULL ORDER BY subscriber, applied_at, position`
-	totalsStatement = `SELECT subscriber, customer_id, currency, amount_minor, orders FROM customer_totals`
+	totalsStatement = `SELECT subscriber, customer_id, currency, amount_minor + amount, orders FROM customer_totals`
 )
 
 // ReadParked reads the parking lot. A database without one has nothing parked.

@@ -34,11 +34,12 @@ CREATE TABLE subscriber_copies (
 
 -- Where in the stream the subscriber met the event last; NULL: a program of before recorded it.
 ALTER TABLE inbox ADD COLUMN sequence bigint;
-ALTER TABLE dead_letters ADD COLUMN sequence bigint;
+-- The underscore: programs of before read all columns of a letter, and fail for a name that they do not know and that begins otherwise.
+ALTER TABLE dead_letters ADD COLUMN _sequence bigint;
 
 -- +goose Down
 -- Lost: how far each subscriber has come. Programs of before know that from the broker.
-ALTER TABLE dead_letters DROP COLUMN sequence;
+ALTER TABLE dead_letters DROP COLUMN _sequence;
 ALTER TABLE inbox DROP COLUMN sequence;
 DROP TABLE subscriber_copies;
 DROP TABLE subscriber_marks;

@@ -87,7 +87,7 @@ func TestMetrics(t *testing.T) {
 	w.poisoned()
 	w.behind()
 	w.overtaken()
-	w.deliveredAgain()
+	w.readAgain()
 	w.documented()
 	w.halted()
 	w.handedOver()
@@ -120,8 +120,16 @@ func (w *watched) delivered() {
 	s = infra.Scrape(t, w.emails)
 	require.EqualValues(t, 6, s.Value(t, "messaging_client_consumed_messages_total", emails))
 	require.EqualValues(t, 6, s.Value(t, "messaging_process_duration_seconds_count", emails, "error_type="))
-	for _, none := range []string{"outboxie_subscriber_redeliveries_total", "outboxie_inbox_duplicates_total", "outboxie_subscriber_dead_letters"} {
+	require.EqualValues(t, 6, s.Value(t, "outboxie_subscriber_batch_events_sum", emails))
+	require.Equal(t, s.Value(t, "outboxie_subscriber_batch_events_count", emails),
+		s.Value(t, "outboxie_subscriber_batch_duration_seconds_count", emails))
+	for _, none := range []string{
+		"outboxie_subscriber_rewinds_total", "outboxie_inbox_duplicates_total", "outboxie_subscriber_dead_letters",
+	} {
 		require.Zero(t, s.Value(t, none, emails), none)
+	}
+	for _, reason := range []string{"event_failed", "writes_failed", "lane_moved", "unavailable", "other"} {
+		require.Zero(t, s.Value(t, "outboxie_subscriber_retries_total", emails, "outboxie_retry_reason="+reason), reason)
 	}
 	require.Empty(t, s.Find("outboxie_relay_leader"))
 }
@@ -204,11 +212,12 @@ func (w *watched) parked() {
 	require.EqualValues(w.t, 8, infra.Scrape(w.t, w.leader).Value(w.t, "outboxie_outbox_wait_seconds_count"), "without the redriven one")
 }
 
-// poisoned : an event that nobody understands fails twice, which is once too often.
+// poisoned : an event that nobody understands fails, and again within a savepoint. It is dead, because no retry can help.
 func (w *watched) poisoned() {
 	w.clone(w.db, "33333333-3333-3333-3333-333333333333", 1, `"nonsense"`)
 	w.is(w.emails, 1, "outboxie_subscriber_dead_letters", emails)
-	w.is(w.emails, 1, "outboxie_subscriber_redeliveries_total", emails)
+	w.is(w.emails, 1, "outboxie_subscriber_retries_total", emails, "outboxie_retry_reason=event_failed")
+	w.is(w.emails, 1, "outboxie_subscriber_set_aside_total", emails, "outboxie_set_aside_reason=failed")
 	w.is(w.emails, 2, "messaging_process_duration_seconds_count", emails, "error_type=unreadable_event")
 }
 
@@ -239,18 +248,21 @@ func (w *watched) overtaken() {
 	require.EqualValues(w.t, 1, infra.Scrape(w.t, w.leader).Value(w.t, "outboxie_relay_elections_total"))
 }
 
-// deliveredAgain : a consumer that is deleted and made anew gets everything again, and its effects stay as they are.
-func (w *watched) deliveredAgain() {
-	events := count(w.t, w.db, "SELECT count(*) FROM outbox") - 2 // one was discarded, one is dead
-	require.Eventually(w.t, func() bool { return count(w.t, w.db, applied) == events }, patience, 10*time.Millisecond)
+// readAgain : an operator sets the checkpoint back behind the back of the subscriber, which meets that with the next event. Everything
+// comes again, and the effects stay as they are.
+func (w *watched) readAgain() {
+	events := count(w.t, w.db, "SELECT count(*) FROM outbox") - 1 // one was discarded in the parking lot
+	dead := 1
+	require.Eventually(w.t, func() bool { return count(w.t, w.db, applied) == events-dead }, patience, 10*time.Millisecond)
 	s := infra.Scrape(w.t, w.emails)
 	before := s.Value(w.t, "outboxie_subscriber_latency_seconds_count", emails)
 	require.Zero(w.t, s.Value(w.t, "outboxie_inbox_duplicates_total", emails))
-	js, done := connect(w.t, w.broker.URL)
-	defer done()
-	require.NoError(w.t, js.DeleteConsumer(w.t.Context(), "ORDERS", "emails"))
+	_, err := w.db.Exec("UPDATE subscriber_lanes SET sequence = 0, stored_ns = 0, revision = revision + 1 WHERE subscriber = 'emails'")
+	require.NoError(w.t, err)
+	placeMany(w.t, w.api, 1)
+	w.is(w.emails, before+1, "outboxie_subscriber_latency_seconds_count", emails)
 	w.is(w.emails, float64(events), "outboxie_inbox_duplicates_total", emails)
-	require.Equal(w.t, before, infra.Scrape(w.t, w.emails).Value(w.t, "outboxie_subscriber_latency_seconds_count", emails))
+	w.is(w.emails, 1, "outboxie_subscriber_retries_total", emails, "outboxie_retry_reason=lane_moved")
 }
 
 // catalog is the tables of docs/metrics.md.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/test/client"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
@@ -138,24 +139,27 @@ func TestRowsThatCannotBeRelayed(t *testing.T) {
 	requireShown(t, environment, parked)
 }
 
-// deliver reads so many events as a subscriber does.
+// deliver reads the stream as a subscriber does, and requires so many events.
 func deliver(t *testing.T, broker string, events int) map[int64]outbox.Entry {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	nc, err := jetstream.Connect(jetstream.Options{URL: broker, Name: t.Name(), Logger: quiet})
 	require.NoError(t, err)
 	defer nc.Close()
-	source, err := jetstream.NewSource(nc, jetstream.SourceOptions{Stream: "ORDERS", Subscriber: "reader", Logger: quiet})
+	reader, err := jetstream.NewReader(nc, jetstream.ReaderOptions{Stream: "ORDERS", Subscriber: "reader", Logger: quiet})
+	require.NoError(t, err)
+	defer reader.Close()
+	messages, err := reader.Read(t.Context(), 1, inbox.ReadLimit{Count: 1000, Bytes: 64 << 20})
 	require.NoError(t, err)
 	delivered := make(map[int64]outbox.Entry)
-	for range events {
-		delivery, err := source.Next(t.Context())
-		require.NoError(t, err)
-		entry, err := delivery.Entry()
-		require.NoError(t, err, "an event was published that no subscriber can read")
-		require.NoError(t, delivery.Ack(t.Context()))
-		delivered[int64(entry.Position)] = entry
+	for _, message := range messages {
+		if message.Event == nil { // a notice
+			continue
+		}
+		require.NoError(t, message.Event.Unreadable, "an event was published that no subscriber can read")
+		delivered[int64(message.Event.Position)] = message.Event.Entry
 	}
+	require.Len(t, delivered, events)
 	return delivered
 }
 

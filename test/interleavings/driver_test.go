@@ -9,6 +9,7 @@ import (
 	"io"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -141,11 +142,14 @@ var writes = regexp.MustCompile(`(?i)\b(INSERT|UPDATE|DELETE|FOR (NO KEY |KEY )?
 
 func (c *gatedConn) run(ctx context.Context, query string, do func() error) error {
 	tables, kind := c.side.touches(query), read
-	if writes.MatchString(query) {
+	switch {
+	case strings.HasPrefix(query, "ROLLBACK TO"): // it frees locks
+		kind, tables = commit, c.used
+	case writes.MatchString(query):
 		kind = write
 	}
 	c.side.step(query, kind, tables...)
-	if c.open || kind == read {
+	if c.open || kind == read || kind == commit {
 		c.used = append(c.used, tables...)
 		return c.side.blamed(do())
 	}

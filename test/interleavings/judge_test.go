@@ -13,8 +13,13 @@ import (
 // checks are what an interleaving is judged by.
 const (
 	serial    = "serial"    // tables, stream and answers are those of one serial order
-	stranded  = "stranded"  // what waits in the dead letters waits for something
+	stranded  = "stranded"  // a letter that is not dead waits behind one that is, or is redelivered
 	twofold   = "twofold"   // an event is not applied and a dead letter
+	effects   = "effects"   // what is applied took effect once, and nothing else took effect
+	disorder  = "disorder"  // a handler is called for an aggregate's events in their order
+	passed    = "passed"    // a lane has passed only events that somebody has dealt with
+	forgotten = "forgotten" // what the log can publish again is known
+	circles   = "circles"   // nobody waits for somebody who waits for him, but for those who say why
 	versions  = "versions"  // the log has an event for each version of an order, in order
 	revisions = "revisions" // the cursor counts the relay's writes, and each turn is taken once
 	lot       = "lot"       // where relays run, what is parked or discarded is not in the stream
@@ -30,7 +35,12 @@ func (w *world) judge(ctx context.Context, p *pair, h *history) ([]violation, er
 	if err != nil {
 		return nil, err
 	}
-	found := slices.Concat(lettersOf(rows), versionsOf(rows), revisionsOf(rows, p, h))
+	found := slices.Concat(versionsOf(rows), revisionsOf(rows, p, h))
+	if p.operations[0].state().subscribed {
+		said, err := w.followed(ctx, p, h, rows)
+		return append(found, said...), err
+	}
+	found = append(found, forgottenOf(rows)...)
 	if p.relay() {
 		found = append(found, w.lotOf(rows)...)
 		said, err := w.peace(ctx, rows)
@@ -66,24 +76,25 @@ func (p *pair) differences(answers [2]answer, outcome string) string {
 	return strings.Join(nearest, "")
 }
 
-// lettersOf judges the dead letters by themselves.
-func lettersOf(rows map[string][]row) (found []violation) {
-	letters := slices.Clone(rows["dead_letters"])
-	slices.SortFunc(letters, func(a, b row) int { return int(a.number("position") - b.number("position")) })
-	holds := make(map[string]bool) // by aggregate
-	for _, letter := range letters {
-		state, aggregate := letter.text("state"), letter.text("aggregate_id")
-		if state == "waiting" && !holds[aggregate] {
-			found = append(found, violation{stranded, "event " + letter.text("event_id") + " waits behind nothing"})
-		}
-		holds[aggregate] = holds[aggregate] || state != "discarded" && state != "waiting"
-		for _, taken := range rows["inbox"] {
-			if taken.text("event_id") == letter.text("event_id") && taken["applied_at"] != nil {
-				found = append(found, violation{twofold, "event " + letter.text("event_id") + " is applied, and " + state})
-			}
-		}
+// followed judges what a subscriber has left, and what a copy makes of that. If the outcome is that of no serial order, that of the
+// copy may be.
+func (w *world) followed(ctx context.Context, p *pair, h *history, rows map[string][]row) ([]violation, error) {
+	found := w.subscribed(p, h, rows)
+	if h.deadlocks > 0 && p.operations[0].circles == "" && p.operations[1].circles == "" {
+		found = append(found, violation{circles, "the two wait for each other"})
 	}
-	return found
+	outcome := w.outcome(rows)
+	if err := w.drain(ctx); err != nil {
+		return nil, err
+	}
+	drained, err := w.rows(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !p.isSerial(h.answers, outcome) && !slices.Contains(p.drained, answered(late(h.answers), w.outcome(drained))) {
+		found = append(found, violation{serial, "the outcome is that of no serial order: " + p.differences(h.answers, outcome)})
+	}
+	return slices.Concat(found, w.subscribed(p, h, drained), leftOf(drained)), nil
 }
 
 // versionsOf compares orders and log. Retention removes the oldest events.

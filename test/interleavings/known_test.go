@@ -14,21 +14,8 @@ type knownFailure struct {
 	reason string
 }
 
-// What is repaired when "The subscriber rebuilt" closes.
-const (
-	strands = "each looks for the first letter that waits before the other one has committed, so neither releases the next one"
-	outruns = "Fail looks whether the event was applied before Once commits, and its letter stays: it is failing for ever"
-	misses  = "Fail waits for the letter, which Once has removed, and answers that there is none; it should answer that the event is applied"
-)
-
-var knownFailures = map[string]knownFailure{
-	"discard letter: dead | discard letter: first behind the dead one":         {stranded, []string{serial}, strands},
-	"discard letter: retrying | discard letter: first behind the retrying one": {stranded, []string{serial}, strands},
-	"once: retrying | discard letter: first behind the retrying one":           {stranded, []string{serial}, strands},
-	"once: new | fail: new":                         {twofold, []string{serial}, outruns},
-	"once: failing | fail: failing, to its death":   {serial, nil, misses},
-	"once: retrying | fail: retrying, to its death": {serial, nil, misses},
-}
+// knownFailures are by pair. None is known.
+var knownFailures = map[string]knownFailure{}
 
 // report tells what failed and is not known, and what is known and did not fail.
 func (p *pair) report(t *testing.T, r result) {

@@ -138,7 +138,7 @@ func TestEveryMergeIsRun(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
 		want int
-	}{{"place", "renew", 10}, {"once: new", "pay", 35}} {
+	}{{"place", "renew", 10}, {"place", "report a halt", 10}} {
 		w, known := laboratory(t, c.a, c.b)
 		p := newPair(named(c.a), named(c.b), known)
 		require.EqualValues(t, c.want, p.merges)
@@ -172,7 +172,7 @@ func TestWaitingIsNoOption(t *testing.T) {
 
 // TestNothingIsLostByLeavingOut: the interleavings that are run come to every outcome that all of them come to.
 func TestNothingIsLostByLeavingOut(t *testing.T) {
-	for _, c := range [][2]string{{"once: new", "fail: new"}, {"pay", "cancel"}, {racy.name, racy.name}, {"sweep the inbox", "once: waiting"}} {
+	for _, c := range [][2]string{{"apply: one new", "before: fail: new"}, {"pay", "cancel"}, {racy.name, racy.name}, {"apply: one new", "look: known"}} {
 		w, known := laboratory(t, c[0], c[1])
 		p := newPair(named(c[0]), named(c[1]), known)
 		outcomes := func(e *explorer) (found []string, runs int) {

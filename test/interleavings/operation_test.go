@@ -24,6 +24,14 @@ type operation struct {
 	relay bool
 	// untrue says that it tells of a stream that is not the state's. No whole relay runs beside it: each settles the true one.
 	untrue bool
+	// before says that it is one of a program of before. Two of those are no pair.
+	before bool
+	// careless says that it forgets, by its age alone, what may come again.
+	careless bool
+	// regrows says that it reports a stream that has lost its end, which has other events afterwards.
+	regrows bool
+	// circles says why it may wait for another one that waits for it. Whoever Postgres ends then tries again.
+	circles string
 	// prelude says that the operation itself closes its gate, at the first step that matters.
 	prelude bool
 
@@ -89,7 +97,7 @@ func (a answer) slow() bool {
 }
 
 // operations are all of them. A pair is any two of one state, and each with itself.
-var operations = slices.Concat(orderOperations, relayOperations, subscriberOperations, wholeRelays)
+var operations = slices.Concat(orderOperations, relayOperations, laneOperations, letterOperations, beforeOperations, wholeRelays)
 
 func named(name string) *operation {
 	for _, o := range slices.Concat(operations, sabotage) {

@@ -12,6 +12,7 @@ import (
 type pair struct {
 	operations [2]*operation
 	serial     []string  // the outcomes of the two serial orders
+	drained    []string  // the same, after a copy of the subscriber has gone on; only of a subscriber's operations
 	alone      [2]string // the outcome of each without the other; only where the other one may refuse
 	merges     int64     // of the steps that each makes alone: how many interleavings there are if nobody waits
 	disjoint   bool      // the two use no table, and no stream, in common
@@ -19,6 +20,8 @@ type pair struct {
 
 // String names the pair as the list of known failures does.
 func (p *pair) String() string { return p.operations[0].name + " | " + p.operations[1].name }
+
+func (p *pair) careless() bool { return p.operations[0].careless || p.operations[1].careless }
 
 func (p *pair) relay() bool { return p.operations[0].relay || p.operations[1].relay }
 
@@ -47,7 +50,7 @@ func profiles(ctx context.Context, w *world, all []*operation) (map[*operation]p
 func pairs(all []*operation, known map[*operation]profile) (found []*pair) {
 	for i, a := range all {
 		for _, b := range all[i:] {
-			apart := a.untrue && b.relay || b.untrue && a.relay
+			apart := a.untrue && b.relay || b.untrue && a.relay || a.before && b.before
 			if a.state().name == b.state().name && !apart {
 				found = append(found, newPair(a, b, known))
 			}
@@ -77,6 +80,16 @@ func (p *pair) prepare(ctx context.Context, w *world) error {
 			return err
 		}
 		p.serial = append(p.serial, answered(h.answers, outcome))
+		if p.operations[0].state().subscribed {
+			if err := w.drain(ctx); err != nil {
+				return err
+			}
+			rows, err := w.rows(ctx)
+			if err != nil {
+				return err
+			}
+			p.drained = append(p.drained, answered(late(h.answers), w.outcome(rows)))
+		}
 	}
 	for i, o := range p.operations {
 		if o.refuses == nil {

@@ -39,16 +39,20 @@ var driven = []struct {
 	{reflect.TypeFor[operating.Bench](), func(db *bun.DB) any { return postgres.NewDesk(db, relayName, "STREAM") }},
 	{reflect.TypeFor[ordering.UnitOfWork](), func(db *bun.DB) any { return postgres.NewUnitOfWork(db) }},
 	{reflect.TypeFor[ordering.ExpiredKeys](), func(db *bun.DB) any { return postgres.NewExpiredKeys(db) }},
-	{reflect.TypeFor[inbox.UnitOfWork](), func(db *bun.DB) any { return postgres.NewInbox(db) }},
-	{reflect.TypeFor[inbox.DeadLetters](), func(db *bun.DB) any { return postgres.NewInbox(db) }},
-	{reflect.TypeFor[inbox.LetterDesk](), func(db *bun.DB) any { return postgres.NewInbox(db) }},
-	{reflect.TypeFor[inbox.Sweeper](), func(db *bun.DB) any { return postgres.NewInbox(db) }},
+	{reflect.TypeFor[operating.SubscriberPlaces](), func(db *bun.DB) any { return postgres.NewDesk(db, relayName, "STREAM") }},
+	{reflect.TypeFor[inbox.Checkpoints](), newInbox},
+	{reflect.TypeFor[inbox.UnitOfWork](), newInbox},
+	{reflect.TypeFor[inbox.DeadLetters](), newInbox},
+	{reflect.TypeFor[inbox.DeadLetterAdmin](), newInbox},
+	{reflect.TypeFor[inbox.Sweeper](), newInbox},
 
 	{port: reflect.TypeFor[ordering.Keys]()},
 	{port: reflect.TypeFor[ordering.Orders]()},
 	{port: reflect.TypeFor[outbox.Appender]()},
 	{port: reflect.TypeFor[inbox.Totals]()},
 }
+
+func newInbox(db *bun.DB) any { return postgres.NewInbox(db, postgres.InboxOptions{}) }
 
 // reads are the methods that only read.
 var reads = []string{
@@ -58,7 +62,10 @@ var reads = []string{
 	"outbox.Log.After", "outbox.Log.Verify",
 	"operating.Desk.List", "operating.Desk.Measure", "operating.Desk.Status",
 	"operating.Bench.At", "operating.Bench.Behind", "operating.Bench.Cursor", "operating.Bench.Disorder", "operating.Bench.Held",
-	"inbox.LetterDesk.CountDead", "inbox.LetterDesk.Letter", "inbox.LetterDesk.Letters", "inbox.LetterDesk.Subscribers",
+	"operating.SubscriberPlaces.Places",
+	"inbox.Checkpoints.Marks",
+	"inbox.DeadLetterAdmin.CountDead", "inbox.DeadLetterAdmin.Letter", "inbox.DeadLetterAdmin.Letters", "inbox.DeadLetterAdmin.Subscribers",
+	"inbox.Sweeper.Forgettable",
 }
 
 // within are the methods of a transaction, which are called in an operation that is one.
@@ -69,7 +76,7 @@ var within = map[string]string{
 	"ordering.Orders.Save":   "ordering.UnitOfWork.Do",
 	"ordering.Orders.List":   "ordering.UnitOfWork.Do",
 	"outbox.Appender.Append": "ordering.UnitOfWork.Do",
-	"inbox.Totals.Add":       "inbox.UnitOfWork.Once",
+	"inbox.Totals.Add":       "inbox.UnitOfWork.Apply",
 }
 
 // nameOf is a port as operations name it: outbox.Parking.

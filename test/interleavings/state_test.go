@@ -9,6 +9,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
 // state is where an interleaving begins. Its clocks stand in the year 2020, so that what can expire has expired.
@@ -16,6 +17,8 @@ type state struct {
 	name   string
 	rows   string // SQL
 	stream func() *memory.Stream
+
+	subscribed bool // a subscriber works; its promises are judged
 }
 
 const (
@@ -24,8 +27,6 @@ const (
 	revision   = 3
 	leaseTTL   = time.Hour
 	age        = 24 * time.Hour // of what retention removes
-
-	subscriber = "totals"
 )
 
 func uuidOf(kind, number int) string {
@@ -70,7 +71,7 @@ func logged(position int, aggregate string, version int64) outbox.Entry {
 func at(position int) outbox.Entry { return log[position-1] }
 
 // normal has a leader, whose lease has run out and was not taken.
-var normal = state{name: "normal", rows: orderRows() + relayRows("NULL") + letterRows(), stream: func() *memory.Stream {
+var normal = state{name: "normal", rows: orderRows() + relayRows("NULL") + sweptRows(), stream: func() *memory.Stream {
 	s := memory.NewStream()
 	ctx := context.Background()
 	must(s.Open(ctx, 1))
@@ -84,7 +85,7 @@ var normal = state{name: "normal", rows: orderRows() + relayRows("NULL") + lette
 }}
 
 // halted has no stream any more. One that is made again is another one than the cursor knows.
-var halted = state{name: "halted", rows: orderRows() + relayRows("'stream_missing'") + letterRows(), stream: func() *memory.Stream {
+var halted = state{name: "halted", rows: orderRows() + relayRows("'stream_missing'"), stream: func() *memory.Stream {
 	s := memory.NewStream()
 	former := must(s.Open(context.Background(), 1))
 	if former.Created != knownStream {
@@ -133,50 +134,14 @@ func relayRows(halt string) string {
 	return script.String()
 }
 
-// The events of the subscriber. Of each aggregate the first number is its events' kind of UUID, the second their position.
-var (
-	dead     = [4]outbox.Entry{received(41, 1), received(42, 1), received(43, 1), received(44, 1)} // dead, waiting, waiting, new
-	retrying = [4]outbox.Entry{received(51, 2), received(52, 2), received(53, 2), received(54, 2)} // retrying, waiting, waiting, new
-	only     = [2]outbox.Entry{received(31, 7), received(32, 7)}                                   // dead, new
-	failing  = received(61, 3)
-	fresh    = received(71, 4)
-	applied  = received(81, 5)
-)
+// sweptEvents are events of the log that a subscriber has applied.
+var sweptEvents = []outbox.Entry{at(1), at(7)}
 
-const unreadable = "unreadable message 9"
-
-func received(position, aggregate int) outbox.Entry {
-	e := logged(position, uuidOf(5, aggregate), int64(position%10))
-	return e
-}
-
-func letterRows() string {
-	var script strings.Builder
-	letter := func(e outbox.Entry, state string, attempts int) {
-		fmt.Fprintf(&script, `INSERT INTO dead_letters VALUES ('%s', '%s', '%s', 'no', %d, 'order', '%s', %d, %d, '2020-01-01', '%s', '%s', '{}',
-			'{}', '2020-01-01', %s, '2020-01-01', '2020-01-01');`, subscriber, e.ID, state, attempts, e.Key.ID, e.Version, e.Position, e.Type,
-			e.Subject, map[bool]string{true: "'2020-01-01'", false: "NULL"}[state == "dead"])
+// sweptRows are a subscriber's rows of events that the log can still publish.
+func sweptRows() string {
+	script := subscriberRows()
+	for _, e := range sweptEvents {
+		script += takenRow(inbox.Event{Entry: e, Sequence: 1}, "'2020-01-01'")
 	}
-	taken := func(e outbox.Entry, when string) {
-		fmt.Fprintf(&script, "INSERT INTO inbox VALUES ('%s', '%s', 'order', '%s', %d, %d, %s);", subscriber, e.ID, e.Key.ID, e.Version, e.Position, when)
-	}
-	for i, state := range []string{"dead", "waiting", "waiting"} {
-		letter(dead[i], state, 1-min(i, 1))
-		taken(dead[i], "NULL")
-	}
-	for i, state := range []string{"retrying", "waiting", "waiting"} {
-		letter(retrying[i], state, 0)
-		taken(retrying[i], "NULL")
-	}
-	letter(only[0], "dead", 1)
-	taken(only[0], "NULL")
-	letter(failing, "failing", 1)
-	discarded := received(91, 6)
-	letter(discarded, "discarded", 1)
-	taken(discarded, "NULL")
-	taken(applied, "'2020-01-01'")
-	fmt.Fprintf(&script, `INSERT INTO dead_letters (subscriber, event_id, state, error, attempts, subject, headers, payload, first_failed_at, dead_at,
-		due_at, changed_at) VALUES ('%s', '%s', 'dead', 'no', 1, 'x', '{}', '{}', '2020-01-01', '2020-01-01', '2020-01-01', '2020-01-01');`, subscriber, unreadable)
-	fmt.Fprintf(&script, "INSERT INTO customer_totals VALUES ('%s', '%s', 'EUR', 100, 1);", subscriber, customer)
-	return script.String()
+	return script
 }

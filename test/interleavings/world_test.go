@@ -29,6 +29,8 @@ type world struct {
 	tables  []string
 	runs    int
 	began   time.Time // of the present interleaving
+
+	disorder []string // what a subscriber's handler was called for too early
 }
 
 func newWorld(t testing.TB) *world {
@@ -56,7 +58,7 @@ func newWorld(t testing.TB) *world {
 		_, err := w.control.Exec(t.Context(), "ALTER TABLE "+table+" SET (autovacuum_enabled = false)")
 		require.NoError(t, err)
 	}
-	w.keep(t, normal, halted)
+	w.keep(t, normal, halted, blocked, retried, open)
 	w.prepare(t)
 	return w
 }
@@ -92,6 +94,7 @@ func (w *world) reset(ctx context.Context, s state) error {
 	}
 	w.stream = s.stream()
 	w.sides[0].sent, w.sides[1].sent = nil, nil
+	w.disorder = nil
 	w.began = time.Now().Add(-time.Second) // clocks of one machine, but allow for the rounding
 	return nil
 }
@@ -201,10 +204,17 @@ func (w *world) outcome(rows map[string][]row) string {
 
 func (w *world) normalized(table string, r row) string {
 	fresh := table == "outbox" && r.number("position") > lastPosition
+	pending := table == "dead_letters" && (r.text("state") == "waiting" || r.text("state") == "retrying")
 	var columns []string
 	for name, value := range r {
 		text := fmt.Sprint(value)
 		switch {
+		case pending && (name == "state" || name == "changed_at"):
+			text = "pending" // whether it is tried or waits follows from the other letters
+		case pending && name == "due_at":
+			if text = w.moment(text); text != "later" {
+				text = "due"
+			}
 		case value == nil:
 			text = "-"
 		case strings.HasSuffix(name, "_at"):

@@ -68,7 +68,7 @@ func TestDev(t *testing.T) {
 	require.NoError(t, err)
 
 	s.await(order.TraceID, func(spans []infra.Span) bool { return infra.Delivered(spans, 1) })
-	s.await(paid.TraceID, func(spans []infra.Span) bool { return len(infra.Named(spans, "ack orders.paid")) == 1 })
+	s.await(paid.TraceID, func(spans []infra.Span) bool { return len(infra.Named(spans, "process orders.paid")) == 1 })
 	said, err := infra.Outboxie(t, []string{"JAEGER_URL=" + s.url}, "trace", order.ID)
 	require.NoError(t, err)
 	require.Contains(t, said, "process orders.created (subscriber-1)")

@@ -96,8 +96,50 @@ func (c *crew) requireReferences(trace jaeger.Trace, batch jaeger.Span) {
 		{Kind: jaeger.FollowsFrom, TraceID: batch.TraceID, SpanID: batch.ID},
 	}, named(trace, "outbox relay").References, "a parent, and a link to another trace")
 	require.Equal(c.t, []jaeger.Reference{{Kind: jaeger.FollowsFrom, TraceID: trace.ID, SpanID: create.ID}}, batch.References, "a link only")
-	for _, name := range []string{"process orders.created", "ack orders.created"} {
-		require.Equal(c.t, []jaeger.Reference{{Kind: jaeger.FollowsFrom, TraceID: trace.ID, SpanID: create.ID}}, named(trace, name).References,
-			"a parent that is linked to as well")
+	require.Equal(c.t, []jaeger.Reference{{Kind: jaeger.FollowsFrom, TraceID: trace.ID, SpanID: create.ID}},
+		named(trace, "process orders.created").References, "a parent that is linked to as well")
+}
+
+// TestBatch posts orders before there is a subscriber, which then applies their events together. Jaeger shows what became of each event
+// in the trace of its order, and what the transaction did in a trace that is linked both ways.
+func TestBatch(t *testing.T) {
+	s := start(t)
+	settings := s.environment(infra.NATS(t).URL)
+	app := infra.Serve(t, "app1", settings)
+	orders := make(map[string]infra.Order) // by trace
+	for range 8 {
+		order, err := infra.Place(app.API())
+		require.NoError(t, err)
+		orders[order.TraceID] = order
+	}
+	for id := range orders { // the stream has them all
+		s.await(id, func(spans []infra.Span) bool { return infra.Delivered(spans, 0) })
+	}
+	infra.Launch(t, append(slices.Clone(settings), "INSTANCE_ID=emails-1"), "subscribe", "--id", "emails").Says("subscribed")
+
+	for id, order := range orders {
+		trace := s.await(id, func(spans []infra.Span) bool { return infra.Delivered(spans, 1) })
+		process, create := named(trace, "process orders.created"), named(trace, "create orders.created")
+		require.Equal(t, create.ID, process.Parent())
+		require.Len(t, process.References, 2, "its parent, and the batch")
+		at := slices.IndexFunc(process.References, func(r jaeger.Reference) bool { return r.TraceID != id })
+		require.GreaterOrEqual(t, at, 0)
+		batch := s.await(process.References[at].TraceID, func(spans []infra.Span) bool { return len(infra.Named(spans, "process ORDERS")) == 1 })
+		whole := named(batch, "process ORDERS")
+		require.Equal(t, jaeger.Reference{Kind: jaeger.FollowsFrom, TraceID: batch.ID, SpanID: whole.ID}, process.References[at])
+		require.Empty(t, whole.Parent(), "a trace of its own")
+		require.Equal(t, "emails-1", whole.Instance)
+		require.EqualValues(t, len(orders), whole.Tags["messaging.batch.message_count"])
+		require.Len(t, whole.References, len(orders))
+		require.Contains(t, whole.References, jaeger.Reference{Kind: jaeger.FollowsFrom, TraceID: id, SpanID: create.ID})
+		for _, span := range batch.Spans {
+			require.True(t, span.ID == whole.ID || span.Parent() == whole.ID && span.Text("db.system.name") == "postgresql", span.Name)
+		}
+		require.Greater(t, len(batch.Spans), 4, "BEGIN, lane, inbox, totals, COMMIT")
+
+		said, err := infra.Outboxie(t, settings, "trace", order.ID)
+		require.NoError(t, err)
+		require.Regexp(t, `(?m)^        process orders\.created \(emails\) +emails-1 `, said)
+		require.Regexp(t, `(?m)^          process ORDERS \(emails\) +emails-1 .*━ +a batch of 8 events, trace `+batch.ID+`$`, said)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -286,7 +287,10 @@ func requireSweeps(t *testing.T, p *privileged) {
 	deleted, err := postgres.NewExpiredKeys(db(writer)).Delete(ctx, 10)
 	require.NoError(t, err)
 	require.Equal(t, 1, deleted)
-	_, err = postgres.NewInbox(db(subscriber)).Sweep(ctx, "emails", time.Hour, 10)
+	inboxes := postgres.NewInbox(db(subscriber), postgres.InboxOptions{})
+	_, _, err = inboxes.Forgettable(ctx, "emails", "", inbox.Sweep{Age: time.Hour, Limit: 10})
+	require.NoError(t, err)
+	_, err = inboxes.Forget(ctx, "emails", "", []string{"none"}, 1, 1)
 	require.NoError(t, err)
 	retention := postgres.NewRetention(db(relayer), "ORDERS")
 	removed := 0

@@ -49,6 +49,19 @@ func TestWakeUpsAreFew(t *testing.T) {
 	require.LessOrEqual(t, count, most)
 }
 
+// TestBellDoesNotHearItself checks that a call to the other instances does not ring the caller's own bell once more.
+func TestBellDoesNotHearItself(t *testing.T) {
+	b := newBells(t)
+	b.Bell().Wake()
+	requireRung(t, b.Bell())
+	requireRung(t, b.Other())
+	select {
+	case <-b.Bell().C():
+		require.Fail(t, "the bell heard its own call")
+	case <-time.After(100 * time.Millisecond):
+	}
+}
+
 // TestLastRing : a relay that resigns and stops is still heard.
 func TestLastRing(t *testing.T) {
 	b := newBells(t)

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -97,7 +98,7 @@ func (d direct) read(ctx context.Context, request getRequest) (messages []stored
 			return messages, 0, nil
 		case !known:
 			doubtful++
-			if message, err = d.askLeader(ctx, max(from, previous+1), request.Filter); err != nil {
+			if message, err = d.askLeader(ctx, max(from, previous+1), cmp.Or(request.Filter, ">")); err != nil {
 				return nil, 0, err
 			}
 		case message.Sequence == 0:
@@ -187,9 +188,6 @@ func (s stored) original() nats.Header {
 
 // askLeader returns the first message at a sequence or after it, as the stream's leader has it.
 func (d direct) askLeader(ctx context.Context, from uint64, filter string) (stored, error) {
-	if filter == "" {
-		filter = ">"
-	}
 	var answer struct {
 		Message *struct {
 			Sequence uint64    `json:"seq"`

@@ -14,10 +14,11 @@ import (
 
 // Finder finds events in a stream without an index: progress never falls along the stream, so it halves the stream until
 // it stands before the event. That takes about as many requests as the stream's length has binary digits.
+//
+// It asks the stream's leader. The client's own GetMsg would ask any replica, and take a stored status for an answer of the server.
 type Finder struct {
-	nc     *nats.Conn
-	js     jetstream.JetStream
-	stream string
+	direct
+	js jetstream.JetStream
 }
 
 var _ ports.Finder = (*Finder)(nil)
@@ -28,7 +29,7 @@ func NewFinder(nc *nats.Conn, o PublisherOptions) (*Finder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Finder{nc: nc, js: js, stream: o.Stream}, nil
+	return &Finder{direct: newDirect(nc, o.Stream), js: js}, nil
 }
 
 // Find implements the port. Where the progress does fall, after an operator let the relay go on at an earlier place, it may
@@ -44,27 +45,26 @@ func (f *Finder) Find(ctx context.Context, event outbox.Progress, sequence uint6
 		return time.Time{}, classify(ctx, err)
 	}
 	if sequence == 0 {
-		if sequence, err = first(ctx, stream, event.Position); err != nil {
+		if sequence, err = f.first(ctx, stream.CachedInfo().State, event.Position); err != nil {
 			return time.Time{}, classify(ctx, err)
 		}
 	}
-	message, stamp, err := from(ctx, stream, sequence)
+	message, stamp, err := f.from(ctx, sequence)
 	if err != nil {
 		return time.Time{}, classify(ctx, err)
 	}
 	if stamp.Event != event.Position || idOf(message) != event.EventID {
 		return time.Time{}, ports.ErrNoMessage.With("the stream does not hold event %s", event.EventID)
 	}
-	return message.Time, nil
+	return message.StoredAt, nil
 }
 
 // first is the sequence from which on the log counts as dealt with up to position.
-func first(ctx context.Context, stream jetstream.Stream, position outbox.Position) (uint64, error) {
-	state := stream.CachedInfo().State
+func (f *Finder) first(ctx context.Context, state jetstream.StreamState, position outbox.Position) (uint64, error) {
 	low, high := state.FirstSeq, state.LastSeq+1
 	for low < high {
 		middle := low + (high-low)/2
-		message, stamp, err := from(ctx, stream, middle)
+		message, stamp, err := f.from(ctx, middle)
 		switch {
 		case errors.Is(err, ports.ErrNoMessage), err == nil && stamp.Progress.Position >= position:
 			high = middle
@@ -78,24 +78,24 @@ func first(ctx context.Context, stream jetstream.Stream, position outbox.Positio
 }
 
 // from reads the first message of ours from a sequence on, passing over those of others and what was deleted.
-func from(ctx context.Context, stream jetstream.Stream, sequence uint64) (*jetstream.RawStreamMsg, ports.Stamp, error) {
+func (f *Finder) from(ctx context.Context, sequence uint64) (stored, ports.Stamp, error) {
 	for {
-		message, err := stream.GetMsg(ctx, sequence, jetstream.WithGetMsgSubject(">"))
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			return nil, ports.Stamp{}, ports.ErrNoMessage
+		message, err := f.askLeader(ctx, sequence, ">")
+		if errorCode(err) == jetstream.JSErrCodeMessageNotFound {
+			return stored{}, ports.Stamp{}, ports.ErrNoMessage
 		}
 		if err != nil {
-			return nil, ports.Stamp{}, err
+			return stored{}, ports.Stamp{}, err
 		}
-		if stamp := stampOf(message.Header); stamp.Ours {
+		if stamp := stampOf(message.header); stamp.Ours {
 			return message, stamp, nil
 		}
 		sequence = message.Sequence + 1
 	}
 }
 
-func idOf(message *jetstream.RawStreamMsg) string {
-	entry, err := decode(message.Subject, message.Header, nil)
+func idOf(message stored) string {
+	entry, err := decode(message.subject, message.header, nil)
 	if err != nil {
 		return ""
 	}

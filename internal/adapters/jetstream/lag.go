@@ -59,7 +59,7 @@ func (c *Consumers) Lags(ctx context.Context) ([]operating.Lag, error) {
 		}
 		lag := operating.Lag{Subscriber: info.Config.Durable, Events: int64(info.NumPending) + int64(info.NumAckPending)}
 		if lag.Events > 0 {
-			if lag.Oldest, err = oldest(ctx, stream, info); err != nil {
+			if lag.Oldest, err = c.oldest(ctx, info); err != nil {
 				return nil, classify(ctx, err)
 			}
 		}
@@ -69,13 +69,13 @@ func (c *Consumers) Lags(ctx context.Context) ([]operating.Lag, error) {
 }
 
 // oldest is how long the first event that was not acknowledged has been in the stream, by the broker's clock.
-func oldest(ctx context.Context, stream jetstream.Stream, info *jetstream.ConsumerInfo) (time.Duration, error) {
-	message, err := stream.GetMsg(ctx, info.AckFloor.Stream+1, jetstream.WithGetMsgSubject(eventSubjects))
-	if errors.Is(err, jetstream.ErrMsgNotFound) { // it was acknowledged and removed since
+func (c *Consumers) oldest(ctx context.Context, info *jetstream.ConsumerInfo) (time.Duration, error) {
+	message, err := c.askLeader(ctx, info.AckFloor.Stream+1, eventSubjects)
+	if errorCode(err) == jetstream.JSErrCodeMessageNotFound { // it was acknowledged and removed since
 		return 0, nil
 	}
 	if err != nil {
 		return 0, err
 	}
-	return max(0, info.TimeStamp.Sub(message.Time)), nil
+	return max(0, info.TimeStamp.Sub(message.StoredAt)), nil
 }

@@ -20,12 +20,9 @@ import (
 
 func (b *broker) message(sequence uint64) (string, map[string]string, string) {
 	b.t.Helper()
-	found, err := b.admin.Stream(b.t.Context(), stream)
-	require.NoError(b.t, err)
-	message, err := found.GetMsg(b.t.Context(), sequence)
-	require.NoError(b.t, err)
+	message := b.kept(sequence)
 	header := map[string]string{}
-	for name, values := range message.Header {
+	for name, values := range message.headers(b.t) {
 		require.Len(b.t, values, 1)
 		if !strings.HasPrefix(name, "Nats-Expected-") {
 			header[name] = values[0]

@@ -254,14 +254,11 @@ func TestHeadersOnTheWire(t *testing.T) {
 			sequence = tail + 5
 		}
 		tail = last
-		found, err := b.admin.Stream(t.Context(), stream)
-		require.NoError(t, err)
-		message, err := found.GetMsg(t.Context(), sequence)
-		require.NoError(t, err)
+		message := b.kept(sequence)
 		require.Equal(t, "orders.created", message.Subject)
 		require.Equal(t, entry.Payload, message.Data)
 		header := map[string]string{}
-		for name, values := range message.Header {
+		for name, values := range message.headers(t) {
 			require.Len(t, values, 1)
 			if strings.HasPrefix(name, "Nats-") {
 				require.Contains(t, []string{

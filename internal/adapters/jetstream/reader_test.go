@@ -246,11 +246,21 @@ func TestForgedHeadersOnTheWire(t *testing.T) {
 	}
 }
 
-// kept is a message as the stream's leader has it. The client's own GetMsg takes a stored status for an answer of the server.
+// kept is a message as the stream's leader has it. The client's own GetMsg asks any server, shows the headers that the server adds, and
+// takes a stored status for an answer of the server.
 type kept struct {
 	Subject string
+	Header  []byte `json:"hdrs"`
 	Data    []byte
 	Time    time.Time
+}
+
+// headers returns what the client reads.
+func (k kept) headers(t *testing.T) nats.Header {
+	t.Helper()
+	header, err := nats.DecodeHeadersMsg(k.Header)
+	require.NoError(t, err)
+	return header
 }
 
 func (b *broker) kept(sequence uint64) kept {

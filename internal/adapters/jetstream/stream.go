@@ -84,6 +84,7 @@ func (p *Publisher) seen(info *jetstream.StreamInfo, reconnects uint64) (ports.S
 		Messages:      info.State.Msgs,
 		Session:       reconnects,
 		Largest:       p.largest(info.Config),
+		Unreadable:    !info.Config.AllowDirect,
 	}, p.unfit(info)
 }
 

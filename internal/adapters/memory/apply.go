@@ -24,6 +24,7 @@ type batch struct {
 	own     map[string]letter   // letters that events of the batch have, by event
 	known   map[string]record   // what was recorded of the events before
 	dealt   map[string]bool     // events of the batch that were met
+	met     []inbox.Event       // again
 	outcome inbox.Outcome
 }
 
@@ -42,7 +43,7 @@ func (i *Inbox) Apply(
 	}
 	defer work.close()
 	for _, step := range []func(context.Context) error{
-		work.take, work.readLetters, work.record, work.handleAll, work.flush, work.move, work.commit,
+		work.take, work.readLetters, work.record, work.handleAll, work.flush, work.meet, work.move, work.commit,
 	} {
 		if err := step(ctx); err != nil {
 			return inbox.Outcome{}, err
@@ -99,7 +100,7 @@ func (b *batch) record(ctx context.Context) error {
 	}
 	for _, event := range b.Events {
 		if unreadable(event) == nil {
-			if err := b.lock(ctx, recordKey{b.subscriber, event.ID}); err != nil {
+			if err := b.insert(ctx, recordKey{b.subscriber, event.ID}); err != nil {
 				return err
 			}
 		}
@@ -118,12 +119,23 @@ func (b *batch) record(ctx context.Context) error {
 	})
 }
 
+// insert takes a row of the inbox, unless it is there. It waits for another transaction that inserts it.
+func (b *batch) insert(ctx context.Context, key recordKey) error {
+	b.inbox.mu.Lock()
+	_, found := b.inbox.records[key]
+	b.inbox.mu.Unlock()
+	if found {
+		return nil
+	}
+	return b.lock(ctx, key)
+}
+
 // handleAll deals with the events, in order.
 func (b *batch) handleAll(ctx context.Context) (err error) {
 	for n, event := range b.Events {
 		result := inbox.Duplicate
 		if b.dealt[event.ID] {
-			b.meet(event)
+			b.met = append(b.met, event)
 		} else if result, err = b.deal(ctx, n, event); err != nil {
 			return err
 		}
@@ -142,7 +154,7 @@ func (b *batch) deal(ctx context.Context, n int, event inbox.Event) (inbox.Resul
 	}
 	switch reason := unreadable(event); {
 	case reason != nil && has, recorded && (known.applied || has):
-		b.meet(event)
+		b.met = append(b.met, event)
 		return inbox.Duplicate, nil
 	case reason != nil:
 		event.Key, event.Version, event.Type = outbox.Key{}, 0, ""
@@ -170,19 +182,34 @@ func unreadable(event inbox.Event) error {
 	return event.Unreadable
 }
 
-// meet notes where an event was met that was dealt with before.
-func (b *batch) meet(event inbox.Event) {
-	key := recordKey{b.subscriber, event.ID}
-	b.change(func() {
-		if row, found := b.inbox.records[key]; found {
-			row.sequence = event.Sequence
-			b.inbox.records[key] = row
+// meet notes where events were met that were dealt with before. It comes after the effects: a redelivery locks the records of its
+// events after its own, and neither must wait for the other.
+func (b *batch) meet(ctx context.Context) error {
+	if len(b.met) == 0 {
+		return nil
+	}
+	for _, event := range b.met {
+		if err := b.lock(ctx, recordKey{b.subscriber, event.ID}); err != nil {
+			return err
 		}
-		if l, found := b.inbox.letters[letterKey(key)]; found {
-			l.sequence = event.Sequence
-			b.inbox.letters[letterKey(key)] = l
+	}
+	return b.do(ctx, "meet", func() error {
+		for _, event := range b.met {
+			b.change(func() { b.inbox.meet(recordKey{b.subscriber, event.ID}, event.Sequence) })
 		}
+		return nil
 	})
+}
+
+func (i *Inbox) meet(key recordKey, sequence uint64) {
+	if row, found := i.records[key]; found {
+		row.sequence = sequence
+		i.records[key] = row
+	}
+	if l, found := i.letters[letterKey(key)]; found {
+		l.sequence = sequence
+		i.letters[letterKey(key)] = l
+	}
 }
 
 // suspect handles an event within a savepoint, and sets it aside if it fails.

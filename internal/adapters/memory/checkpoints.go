@@ -111,7 +111,7 @@ func (i *Inbox) Marks(ctx context.Context, subscriber string, lane int) (marks [
 
 // once runs a single statement outside of a transaction: what it changes is committed with it.
 func (i *Inbox) once(ctx context.Context, step string, statement func(s *session) error) error {
-	s, err := i.open(ctx)
+	s, err := i.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -176,6 +176,7 @@ func (i *Inbox) same(row, from inbox.Checkpoint) bool {
 // moved returns the lane at another place.
 func (l lane) moved(to inbox.Place) lane {
 	l.Place = to
+	l.StoredAt = to.StoredAt.UTC()
 	l.Revision++
 	l.movedAt = time.Now()
 	return l

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
@@ -16,12 +15,13 @@ var _ inbox.DeadLetters = (*Inbox)(nil)
 type redelivery struct {
 	effects
 	inbox.Redelivery
-	letters []letter
-	applied map[string]bool // before
-	done    inbox.Redelivered
+	letters   []letter
+	applied   map[string]bool   // before
+	sequences map[string]uint64 // where the events were met last
+	done      inbox.Redelivered
 }
 
-// Redeliver locks the first letter, then those behind it, then the records of all of them.
+// Redeliver locks the first letter, then those behind it. After their effects it writes their records.
 func (i *Inbox) Redeliver(
 	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.Judge,
 ) (inbox.Redelivered, bool, error) {
@@ -29,14 +29,14 @@ func (i *Inbox) Redeliver(
 	if err != nil {
 		return inbox.Redelivered{}, false, err
 	}
-	work := &redelivery{effects: newEffects(s, subscriber, handler, judge), Redelivery: r, applied: make(map[string]bool)}
+	work := &redelivery{effects: newEffects(s, subscriber, handler, judge), Redelivery: r, applied: make(map[string]bool), sequences: make(map[string]uint64)}
 	defer work.close()
 	found, err := work.choose(ctx)
 	if err != nil || !found {
 		return inbox.Redelivered{}, false, err
 	}
 	for _, step := range []func(context.Context) error{
-		work.follow, work.record, work.handleAll, work.flush, work.commit,
+		work.follow, work.known, work.handleAll, work.flush, work.record, work.commit,
 	} {
 		if err := step(ctx); err != nil {
 			return inbox.Redelivered{}, false, err
@@ -105,15 +105,11 @@ func (r *redelivery) follow(ctx context.Context) error {
 	})
 }
 
-// record takes the records of the events, and reads which of them were applied.
-func (r *redelivery) record(ctx context.Context) error {
-	for _, l := range r.letters {
-		if err := r.lock(ctx, recordKey{r.subscriber, l.ID}); err != nil {
-			return err
-		}
-	}
-	return r.do(ctx, "record", func() error {
+// known reads which of the events were applied.
+func (r *redelivery) known(ctx context.Context) error {
+	return r.do(ctx, "read records", func() error {
 		for _, l := range r.letters {
+			r.sequences[l.ID] = l.sequence
 			r.applied[l.ID] = r.inbox.records[recordKey{r.subscriber, l.ID}].applied && !r.inbox.mutants.knowNothing
 		}
 		return nil
@@ -132,7 +128,10 @@ func (r *redelivery) handleAll(ctx context.Context) error {
 			r.change(func() { r.inbox.letters[letterKey{r.subscriber, l.ID}] = *failed })
 			return nil
 		}
-		r.change(func() { delete(r.inbox.letters, letterKey{r.subscriber, l.ID}) })
+		r.change(func() {
+			delete(r.inbox.letters, letterKey{r.subscriber, l.ID})
+			r.inbox.giveTurn(r.subscriber, l.Key)
+		})
 	}
 	return nil
 }
@@ -151,24 +150,25 @@ func (r *redelivery) try(ctx context.Context, n int, l letter) (failed *letter, 
 		return failed, err
 	}
 	r.done.Applied = append(r.done.Applied, l.Entry)
-	r.change(func() {
-		key := recordKey{r.subscriber, l.ID}
-		row := r.inbox.records[key]
-		row.applied, row.at, row.sequence = true, time.Now(), max(row.sequence, l.sequence)
-		r.inbox.records[key] = row
-	})
 	return nil, nil
 }
 
-// Entries returns the events of a subscriber's letters, in any state.
-func (i *Inbox) Entries(subscriber string) []outbox.Entry {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	var entries []outbox.Entry
-	for key, l := range i.letters {
-		if key.subscriber == subscriber {
-			entries = append(entries, l.Entry)
+// record writes the records of the events that were applied.
+func (r *redelivery) record(ctx context.Context) error {
+	for _, entry := range r.done.Applied {
+		if err := r.lock(ctx, recordKey{r.subscriber, entry.ID}); err != nil {
+			return err
 		}
 	}
-	return entries
+	return r.do(ctx, "record", func() error {
+		for _, entry := range r.done.Applied {
+			r.change(func() {
+				key := recordKey{r.subscriber, entry.ID}
+				row := r.inbox.records[key]
+				row.applied, row.at, row.sequence = true, time.Now(), max(row.sequence, r.sequences[entry.ID])
+				r.inbox.records[key] = row
+			})
+		}
+		return nil
+	})
 }

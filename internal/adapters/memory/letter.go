@@ -88,12 +88,21 @@ func (i *Inbox) shown(key letterKey) inbox.Letter {
 	shown := i.letters[key].Letter
 	shown.State = i.state(key)
 	for other, l := range i.letters {
-		if other.subscriber == key.subscriber && shown.Readable() && l.Key == shown.Key && l.Position > shown.Position &&
+		if other.subscriber == key.subscriber && i.letters[key].pending() && shown.Readable() && l.Key == shown.Key && l.Position > shown.Position &&
 			i.state(other) == inbox.Waiting {
 			shown.Behind++
 		}
 	}
 	return shown
+}
+
+// giveTurn makes the first pending letter of an aggregate due no earlier than now: its turn has come.
+func (i *Inbox) giveTurn(subscriber string, aggregate outbox.Key) {
+	key, found := i.head(subscriber, aggregate)
+	if next := i.letters[key]; found && next.tried() && next.due.Before(time.Now()) {
+		next.due = time.Now()
+		i.letters[key] = next
+	}
 }
 
 // lockLetter locks a letter and changes it, or fails with inbox.ErrNoLetter.

@@ -67,11 +67,13 @@ func (i *Inbox) Retry(ctx context.Context, subscriber, id string) error {
 	return i.mend(ctx, subscriber, id, func(s *session, key letterKey, l letter) error {
 		switch state := i.state(key); {
 		case state == inbox.Discarded:
-			return inbox.ErrNoLetter.With("event %s of %s was discarded", id, subscriber)
+			return inbox.ErrNoLetter.With("event %s was discarded for subscriber %s", id, subscriber)
 		case !l.Readable():
-			return inbox.ErrNotDead.With("message %s of %s cannot be read, so it can only be discarded", id, subscriber)
+			return inbox.ErrNotDead.With("message %s is not an event, so nothing can handle it: it can only be discarded", id)
+		case state == inbox.Waiting:
+			return inbox.ErrNotDead.With("event %s waits behind an earlier one of %s and is handled after it: retry that one", id, l.Key)
 		case state != inbox.Dead:
-			return inbox.ErrNotDead.With("event %s of %s is %s", id, subscriber, state)
+			return inbox.ErrNotDead.With("event %s is being tried already; so far it failed %d times", id, l.Attempts)
 		}
 		s.change(func() { i.letters[key] = l.retried() })
 		return nil
@@ -135,7 +137,7 @@ func (i *Inbox) Discard(ctx context.Context, subscriber, id string) error {
 	key, at := letterKey{subscriber, id}, recordKey{subscriber, id}
 	err = s.lockLetter(ctx, key, "lock the letter", func(l letter) error {
 		if l.State == inbox.Discarded {
-			return inbox.ErrNoLetter.With("event %s of %s was discarded", id, subscriber)
+			return inbox.ErrNoLetter.With("event %s was discarded for subscriber %s before", id, subscriber)
 		}
 		return nil
 	})
@@ -145,21 +147,34 @@ func (i *Inbox) Discard(ctx context.Context, subscriber, id string) error {
 	if err := s.lock(ctx, at); err != nil {
 		return err
 	}
+	applied := false
 	err = s.do(ctx, "discard", func() error {
-		l := i.letters[key]
-		s.change(func() {
-			l.become(inbox.Discarded)
-			i.letters[key] = l
-			if _, found := i.records[at]; !found && l.Readable() {
-				i.records[at] = record{at: time.Now(), sequence: l.sequence}
-			}
-		})
+		applied = i.records[at].applied
+		s.change(func() { i.discard(key, applied) })
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	return s.commit(ctx)
+	if err := s.commit(ctx); err != nil || !applied {
+		return err
+	}
+	return inbox.ErrNoLetter.With("event %s was applied by subscriber %s before", id, subscriber)
+}
+
+// discard ends a letter whose event was applied, and discards any other one.
+func (i *Inbox) discard(key letterKey, applied bool) {
+	l := i.letters[key]
+	if applied {
+		delete(i.letters, key)
+	} else {
+		l.become(inbox.Discarded)
+		i.letters[key] = l
+		if _, found := i.records[recordKey(key)]; !found && l.Readable() {
+			i.records[recordKey(key)] = record{at: time.Now(), sequence: l.sequence}
+		}
+	}
+	i.giveTurn(key.subscriber, l.Key)
 }
 
 // CountDead is one statement.

@@ -32,12 +32,14 @@ func NewReader(stream *Stream, subscriber string) *Reader {
 }
 
 // known returns up to which sequence a server knows the stream.
-func (s *Stream) known(behind func() uint64) uint64 {
-	last := s.last()
+func (s *Stream) known(behind uint64) uint64 { return s.last() - min(behind, s.last()-s.base) }
+
+// ask calls a hook.
+func ask(behind func() uint64) uint64 {
 	if behind == nil {
-		return last
+		return 0
 	}
-	return last - min(behind(), last-s.base)
+	return behind()
 }
 
 // readableBy returns why a subscriber cannot read the stream, or nil.
@@ -55,14 +57,14 @@ func (s *Stream) readableBy(ctx context.Context) error {
 
 // Read returns what the server knows.
 func (r *Reader) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) ([]inbox.Message, error) {
-	s := r.stream
+	behind, s := ask(r.Behind), r.stream
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.readableBy(ctx); err != nil {
 		return nil, err
 	}
 	var messages []inbox.Message
-	bytes, last := 0, s.known(r.Behind)
+	bytes, last := 0, s.known(behind)
 	for sequence := max(from, s.base+1); sequence <= last && len(messages) < max(1, limit.Count); sequence++ {
 		stored := s.message(sequence)
 		if stored.deleted {
@@ -96,13 +98,13 @@ func (m *streamed) as(sequence uint64) inbox.Message {
 
 // State returns what the server knows.
 func (r *Reader) State(ctx context.Context) (inbox.StreamState, error) {
-	s := r.stream
+	behind, s := ask(r.BehindState), r.stream
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.readableBy(ctx); err != nil {
 		return inbox.StreamState{}, err
 	}
-	info, last := s.info(), s.known(r.BehindState)
+	info, last := s.info(), s.known(behind)
 	return inbox.StreamState{Created: info.Created, First: min(info.FirstSequence, last+1), Last: last}, nil
 }
 

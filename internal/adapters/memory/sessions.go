@@ -20,19 +20,24 @@ type session struct {
 
 // open begins a transaction.
 func (i *Inbox) open(ctx context.Context) (*session, error) {
+	s, err := i.connect(ctx)
+	if err == nil {
+		s.rest(ctx, "begin")
+	}
+	return s, err
+}
+
+// connect returns a transaction that has not begun yet.
+func (i *Inbox) connect(ctx context.Context) (*session, error) {
 	i.mu.Lock()
+	defer i.mu.Unlock()
 	if err := ctx.Err(); err != nil {
-		i.mu.Unlock()
 		return nil, err
 	}
 	if i.down {
-		i.mu.Unlock()
 		return nil, errDisconnected
 	}
-	s := &session{inbox: i, restarts: i.restarts}
-	i.mu.Unlock()
-	s.rest(ctx, "begin")
-	return s, nil
+	return &session{inbox: i, restarts: i.restarts}, nil
 }
 
 // usable returns why nothing can be done in the transaction, or nil.

@@ -3,6 +3,7 @@ package memory
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -18,7 +19,8 @@ func (i *Inbox) Forgettable(
 ) (ids []string, why string, err error) {
 	err = i.once(ctx, "forgettable", func(*session) error {
 		if i.log == nil || i.log.fills() != stream {
-			why = "the log that fills the stream is not in the subscriber's database"
+			why = fmt.Sprintf("this database is not the one whose log fills the stream of %s: nothing is forgotten, because nobody here "+
+				"knows which events that log can publish again", stream)
 			return nil
 		}
 		dealt := i.dealtBefore(subscriber, time.Now().Add(-sweep.Age))

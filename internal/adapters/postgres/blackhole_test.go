@@ -21,6 +21,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
@@ -33,10 +34,10 @@ var drivenPorts = []reflect.Type{
 	reflect.TypeFor[ports.Log](), reflect.TypeFor[ports.CursorStore](), reflect.TypeFor[ports.Parking](),
 	reflect.TypeFor[ports.Attendant](), reflect.TypeFor[ports.Retention](), reflect.TypeFor[ports.Elector](),
 	reflect.TypeFor[ports.Appender](), reflect.TypeFor[ports.InstanceHalts](),
-	reflect.TypeFor[operating.Desk](), reflect.TypeFor[operating.Bench](),
+	reflect.TypeFor[operating.Desk](), reflect.TypeFor[operating.Bench](), reflect.TypeFor[operating.SubscriberPlaces](),
 	reflect.TypeFor[ordering.UnitOfWork](), reflect.TypeFor[ordering.Keys](), reflect.TypeFor[ordering.Orders](),
 	reflect.TypeFor[ordering.ExpiredKeys](),
-	reflect.TypeFor[inbox.UnitOfWork](), reflect.TypeFor[inbox.Totals](), reflect.TypeFor[inbox.DeadLetters](),
+	reflect.TypeFor[inbox.Checkpoints](), reflect.TypeFor[inbox.UnitOfWork](), reflect.TypeFor[inbox.Totals](), reflect.TypeFor[inbox.DeadLetters](),
 	reflect.TypeFor[inbox.DeadLetterAdmin](), reflect.TypeFor[inbox.Sweeper](),
 }
 
@@ -172,6 +173,20 @@ func newTransactions(t *testing.T, address string) *transactions {
 			})
 		}()
 		<-ready
+	}
+	for name, call := range inboxCalls() {
+		for kind, run := range inboxTransactions() {
+			result := make(chan error, 1)
+			all.results[name+" in "+kind] = result
+			go func() {
+				result <- run(t.Context(), db, handlerFunc(func(ctx context.Context, tx inbox.Tx, _ outbox.Entry) error {
+					ready <- struct{}{}
+					<-all.begin
+					return call(ctx, tx)
+				}))
+			}()
+			<-ready
+		}
 	}
 	return all
 }

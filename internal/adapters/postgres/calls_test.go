@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -21,7 +22,7 @@ const subscriber = "billing"
 // longer are the calls whose statements may take four times as long as others: they count or search.
 var longer = map[string]bool{
 	"outbox.Attendant.Redrive": true, "operating.Desk.List": true, "operating.Desk.Status": true, "operating.Bench.Behind": true,
-	"inbox.LetterDesk.Letters": true, "inbox.LetterDesk.RetryAll": true,
+	"inbox.DeadLetterAdmin.Letters": true, "inbox.DeadLetterAdmin.RetryAll": true,
 }
 
 type dbCall = func(ctx context.Context, db *bun.DB) error
@@ -105,6 +106,9 @@ func operatingCalls() map[string]dbCall {
 		"operating.Desk.List": on(func(ctx context.Context, db *bun.DB) ([]operating.Listed, error) {
 			return desk(db).List(ctx, operating.Filter{Limit: 1})
 		}),
+		"operating.SubscriberPlaces.Places": on(func(ctx context.Context, db *bun.DB) ([]operating.SubscriberPlace, error) {
+			return desk(db).Places(ctx)
+		}),
 		"operating.Bench.Cursor":   on(func(ctx context.Context, db *bun.DB) (outbox.Cursor, error) { return desk(db).Cursor(ctx) }),
 		"operating.Bench.Disorder": on(func(ctx context.Context, db *bun.DB) (operating.Disorder, error) { return desk(db).Disorder(ctx) }),
 		"operating.Bench.Realign": on(func(ctx context.Context, db *bun.DB) (int64, error) {
@@ -130,7 +134,62 @@ func operatingCalls() map[string]dbCall {
 	}
 }
 
-func subscriberCalls() map[string]dbCall { return nil }
+// lane is what calls of inbox.UnitOfWork and inbox.Checkpoints are about. Nobody has begun it.
+var lane = inbox.Checkpoint{Lanes: 1, Stream: "S", Revision: 1}
+
+func giveUp(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
+	return inbox.Failure{Cause: err, Limit: 1}, nil
+}
+
+var errNo = errors.New("no")
+
+func newInbox(db *bun.DB) *postgres.Inbox { return postgres.NewInbox(db, postgres.InboxOptions{}) }
+
+func subscriberCalls() map[string]dbCall {
+	missing := outboxtest.NewMessage("a", 1).ID
+	return map[string]dbCall{
+		"inbox.Checkpoints.Begin": func(ctx context.Context, db *bun.DB) error {
+			return newInbox(db).Begin(ctx, subscriber, 1, "S", inbox.Place{})
+		},
+		"inbox.Checkpoints.Look": on(func(ctx context.Context, db *bun.DB) (inbox.View, error) {
+			return newInbox(db).Look(ctx, subscriber, "me")
+		}),
+		"inbox.Checkpoints.Leave": func(ctx context.Context, db *bun.DB) error { return newInbox(db).Leave(ctx, subscriber, "me") },
+		"inbox.Checkpoints.Marks": on(func(ctx context.Context, db *bun.DB) ([]inbox.Place, error) {
+			return newInbox(db).Marks(ctx, subscriber, 0)
+		}),
+		"inbox.Checkpoints.Rewind": on(func(ctx context.Context, db *bun.DB) (inbox.Checkpoint, error) {
+			return newInbox(db).Rewind(ctx, subscriber, lane, "S", inbox.Place{})
+		}),
+		"inbox.UnitOfWork.Apply": on(func(ctx context.Context, db *bun.DB) (inbox.Outcome, error) {
+			return newInbox(db).Apply(ctx, subscriber, inbox.Batch{From: lane}, ignore, giveUp)
+		}),
+		"inbox.DeadLetters.Redeliver": on(func(ctx context.Context, db *bun.DB) (bool, error) {
+			_, found, err := newInbox(db).Redeliver(ctx, subscriber, inbox.Redelivery{Limit: 1}, ignore, giveUp)
+			return found, err
+		}),
+		"inbox.DeadLetterAdmin.Letters": on(func(ctx context.Context, db *bun.DB) ([]inbox.Letter, error) {
+			return newInbox(db).Letters(ctx, subscriber, 1)
+		}),
+		"inbox.DeadLetterAdmin.Letter": on(func(ctx context.Context, db *bun.DB) (inbox.Letter, error) {
+			return newInbox(db).Letter(ctx, subscriber, missing)
+		}),
+		"inbox.DeadLetterAdmin.Retry":    func(ctx context.Context, db *bun.DB) error { return newInbox(db).Retry(ctx, subscriber, missing) },
+		"inbox.DeadLetterAdmin.RetryAll": on(func(ctx context.Context, db *bun.DB) (int, error) { return newInbox(db).RetryAll(ctx, "nobody") }),
+		"inbox.DeadLetterAdmin.Discard":  func(ctx context.Context, db *bun.DB) error { return newInbox(db).Discard(ctx, subscriber, missing) },
+		"inbox.DeadLetterAdmin.CountDead": on(func(ctx context.Context, db *bun.DB) (int, error) {
+			return newInbox(db).CountDead(ctx, subscriber)
+		}),
+		"inbox.DeadLetterAdmin.Subscribers": on(func(ctx context.Context, db *bun.DB) ([]string, error) { return newInbox(db).Subscribers(ctx) }),
+		"inbox.Sweeper.Forgettable": on(func(ctx context.Context, db *bun.DB) ([]string, error) {
+			ids, _, err := newInbox(db).Forgettable(ctx, subscriber, "S", inbox.Sweep{Age: time.Hour, Limit: 1})
+			return ids, err
+		}),
+		"inbox.Sweeper.Forget": on(func(ctx context.Context, db *bun.DB) (int, error) {
+			return newInbox(db).Forget(ctx, subscriber, "S", []string{missing}, 1, 1)
+		}),
+	}
+}
 
 // orderingCalls are the methods of the ports inside a transaction of orders.
 func orderingCalls() map[string]func(ctx context.Context, tx ordering.Tx) error {
@@ -163,11 +222,39 @@ func orderingCalls() map[string]func(ctx context.Context, tx ordering.Tx) error 
 	}
 }
 
-// inboxCalls are the methods of the ports inside a transaction of a subscriber.
+// inboxCalls are the methods of the ports inside a transaction of a subscriber. What they collect is written by the transaction.
 func inboxCalls() map[string]func(ctx context.Context, tx inbox.Tx) error {
 	return map[string]func(ctx context.Context, tx inbox.Tx) error{
 		"inbox.Totals.Add": func(ctx context.Context, tx inbox.Tx) error {
-			return tx.Totals.Add(ctx, order.CustomerID(outboxtest.NewMessage("", 1).ID), order.NewMoney(1, "USD"))
+			return tx.Totals.Add(ctx, newCustomer(), order.NewMoney(1, "USD"))
+		},
+	}
+}
+
+// inboxTransactions are the transactions of a subscriber that call a handler. Each is prepared first.
+func inboxTransactions() map[string]func(ctx context.Context, db *bun.DB, handler inbox.Handler) error {
+	apply := func(ctx context.Context, db *bun.DB, name string, handler inbox.Handler, suspect bool) error {
+		if err := newInbox(db).Begin(ctx, name, 1, "S", inbox.Place{}); err != nil {
+			return err
+		}
+		batch := inbox.Batch{From: lane, To: inbox.Place{Sequence: 1}, Events: []inbox.Event{{Entry: entry(1), Sequence: 1, Suspect: suspect}}}
+		_, err := newInbox(db).Apply(ctx, name, batch, handler, giveUp)
+		return err
+	}
+	return map[string]func(ctx context.Context, db *bun.DB, handler inbox.Handler) error{
+		"Apply": func(ctx context.Context, db *bun.DB, handler inbox.Handler) error {
+			return apply(ctx, db, "applies", handler, false)
+		},
+		"Redeliver": func(ctx context.Context, db *bun.DB, handler inbox.Handler) error {
+			fails := handlerFunc(func(context.Context, inbox.Tx, outbox.Entry) error { return errNo })
+			if err := apply(ctx, db, "redelivers", fails, true); err != nil {
+				return err
+			}
+			if _, err := newInbox(db).RetryAll(ctx, "redelivers"); err != nil {
+				return err
+			}
+			_, _, err := newInbox(db).Redeliver(ctx, "redelivers", inbox.Redelivery{Limit: 1}, handler, giveUp)
+			return err
 		},
 	}
 }

@@ -142,7 +142,7 @@ func settle(ctx context.Context, tx bun.Tx, subscriber string, entry outbox.Entr
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO inbox
 		(subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position, sequence, applied_at)
-		SELECT ?0, ?1::text::uuid, coalesce(aggregate_type, ''), coalesce(aggregate_id, ''), coalesce(aggregate_version, 0), coalesce(position, 0), sequence, NULL
+		SELECT ?0, ?1::text::uuid, coalesce(aggregate_type, ''), coalesce(aggregate_id, ''), coalesce(aggregate_version, 0), coalesce(position, 0), _sequence, NULL
 		FROM dead_letters WHERE subscriber = ?0 AND event_id = ?1 ON CONFLICT DO NOTHING`, subscriber, entry.ID)
 	if err != nil {
 		return false, classify(ctx, err)

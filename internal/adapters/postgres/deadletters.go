@@ -41,7 +41,7 @@ var _ inbox.DeadLetters = (*Inbox)(nil)
 func (i *Inbox) Redeliver(
 	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.Judge,
 ) (done inbox.Redelivered, found bool, err error) {
-	if lookAround() {
+	if i.lookAround() {
 		if _, err := i.noteTurns(ctx, subscriber); err != nil {
 			return inbox.Redelivered{}, false, err
 		}
@@ -110,7 +110,7 @@ const (
 	headStatement = `
 SELECT letter.aggregate_type, letter.aggregate_id, letter.position, set_config('idle_in_transaction_session_timeout', ?1, true)
 FROM dead_letters AS letter
-WHERE letter.subscriber = ?0 AND letter.state = 'retrying' AND letter.due_at <= clock_timestamp()
+WHERE letter.subscriber = ?0 AND letter.state = 'retrying' AND letter.due_at <= statement_timestamp()
 	AND letter.position IS NOT NULL AND letter.aggregate_type IS NOT NULL AND letter.aggregate_id IS NOT NULL AND ` + earlier + ` IS NULL
 ORDER BY letter.due_at LIMIT 1 FOR UPDATE SKIP LOCKED`
 
@@ -269,7 +269,7 @@ WITH ended AS (
 	DELETE FROM dead_letters WHERE subscriber = ?0 AND event_id = ANY (?1::text[]) RETURNING *
 )
 INSERT INTO inbox AS i (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position, sequence)
-SELECT subscriber, event_id::uuid, coalesce(aggregate_type, ''), coalesce(aggregate_id, ''), coalesce(aggregate_version, 0), position, sequence
+SELECT subscriber, event_id::uuid, coalesce(aggregate_type, ''), coalesce(aggregate_id, ''), coalesce(aggregate_version, 0), position, _sequence
 FROM ended ORDER BY position
 ON CONFLICT (subscriber, event_id) DO UPDATE SET applied_at = clock_timestamp() WHERE i.applied_at IS NULL`
 

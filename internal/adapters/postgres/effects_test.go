@@ -37,7 +37,7 @@ func withEffects(ctx context.Context, h *harness, fn func(effects postgres.Effec
 // readTotals reads all totals as text.
 func readTotals(t *testing.T, h *harness) (totals []string) {
 	t.Helper()
-	require.NoError(t, h.others.NewRaw(`SELECT concat_ws(' ', subscriber, customer_id, currency, amount_minor, orders)
+	require.NoError(t, h.others.NewRaw(`SELECT concat_ws(' ', subscriber, customer_id, currency, amount_minor + amount, orders)
 		FROM customer_totals ORDER BY 1`).Scan(t.Context(), &totals))
 	return totals
 }
@@ -51,19 +51,20 @@ func TestEffectsAreWrittenAtOnce(t *testing.T) {
 	ctx := t.Context()
 	for range 2 {
 		sent := &statements{}
-		require.NoError(t, withEffects(ctx, h, func(effects postgres.Effects) error {
+		hooked := *h
+		hooked.db = h.db.WithQueryHook(sent)
+		require.NoError(t, withEffects(ctx, &hooked, func(effects postgres.Effects) error {
 			tx := effects.Tx()
-			h.db.AddQueryHook(sent)
-			defer h.db.ResetQueryHooks()
 			for range 3 {
 				require.NoError(t, tx.Totals.Add(ctx, two, order.NewMoney(most, "USD")))
 			}
 			require.NoError(t, tx.Totals.Add(ctx, one, order.NewMoney(5, "USD")))
 			require.NoError(t, tx.Totals.Add(ctx, order.CustomerID("00000000-0000-4000-8000-00000000000A"), order.NewMoney(6, "USD")))
 			require.NoError(t, tx.Totals.Add(ctx, one, order.NewMoney(7, "JPY")))
-			require.Empty(t, sent.operations)
+			require.Equal(t, []string{"BEGIN"}, sent.operations)
 			return nil
 		}))
+		require.Equal(t, []string{"BEGIN", "INSERT", "COMMIT"}, sent.operations)
 	}
 	require.Equal(t, []string{
 		"billing " + one + " JPY 14 2", "billing " + one + " USD 22 4", "billing " + two + " USD 55340232221128654842 6",

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"sync/atomic"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -25,8 +26,9 @@ const defaultIdleTimeout = 5 * time.Second
 // The key of an event's row in inbox decides between transactions that do different things about the event, and applied_at says
 // what became of it: NULL if the event has a letter. A transaction locks an event's letter, if it has one, before the event's row.
 type Inbox struct {
-	db          *bun.DB
-	idleTimeout time.Duration
+	db           *bun.DB
+	idleTimeout  time.Duration
+	redeliveries atomic.Uint64 // calls of Redeliver
 }
 
 var _ inbox.UnitOfWork = (*Inbox)(nil)
@@ -68,15 +70,13 @@ type application struct {
 	judge      inbox.Judge
 	effects    *effects
 
-	pending bool // the subscriber has letters that hold events of their aggregates
-	failing bool // programs of before left letters of events that were to come again
-
-	attempts map[string]int      // failures so far, by the ids of the failing letters that the batch's events have
-	fresh    []bool              // by index: nobody has dealt with the event
-	recorded int                 // events that got a row in inbox
-	held     map[outbox.Key]bool // aggregates that have pending letters
-	results  []inbox.Result
-	letters  []inbox.Letter
+	anyLetters bool                // the subscriber has letters that are not discarded
+	attempts   map[string]int      // failures so far, by the ids of the failing letters that the batch's events have
+	fresh      []bool              // by index: nobody has dealt with the event
+	recorded   int                 // events that got a row in inbox
+	held       map[outbox.Key]bool // aggregates that have pending letters
+	results    []inbox.Result
+	letters    []inbox.Letter
 
 	met struct { // what was recorded before
 		ids       []string

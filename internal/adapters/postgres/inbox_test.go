@@ -43,7 +43,7 @@ func (h *harness) wasApplied(t *testing.T, subscriber string, ids ...string) []s
 
 func (h *harness) total(t *testing.T, subscriber string, customer order.CustomerID, currency order.Currency) (total inboxtest.Total) {
 	t.Helper()
-	err := h.others.QueryRowContext(t.Context(), `SELECT amount_minor::text, orders FROM customer_totals
+	err := h.others.QueryRowContext(t.Context(), `SELECT (amount_minor + amount)::text, orders FROM customer_totals
 		WHERE subscriber = ? AND customer_id = ? AND currency = ?`, subscriber, string(customer), string(currency)).
 		Scan(&total.Amount, &total.Orders)
 	if !errors.Is(err, sql.ErrNoRows) {

@@ -111,18 +111,14 @@ func (i *Inbox) Marks(ctx context.Context, subscriber string, lane int) (marks [
 // A row that was found was at this revision in the statement's snapshot, and is so now that it is locked: Postgres compares the
 // snapshot's row first, and after the lock the newest one. So the snapshot has everything that transactions in this lane did.
 const moveLane = `
-WITH taken AS MATERIALIZED (
-	SELECT subscriber, lane FROM subscriber_lanes
+UPDATE subscriber_lanes SET stream = ?7, sequence = ?8, stored_ns = ?9, revision = revision + 1, moved_at = clock_timestamp()
+WHERE ctid = (
+	SELECT ctid FROM subscriber_lanes
 	WHERE subscriber = ?0 AND lane = ?1 AND lanes = ?2 AND stream = ?3 AND sequence = ?4 AND stored_ns = ?5 AND revision = ?6
-	FOR UPDATE SKIP LOCKED
-), moved AS (
-	UPDATE subscriber_lanes AS l
-	SET stream = ?7, sequence = ?8, stored_ns = ?9, revision = l.revision + 1, moved_at = clock_timestamp()
-	FROM taken WHERE l.subscriber = taken.subscriber AND l.lane = taken.lane
-	RETURNING l.lane
-)`
+	FOR UPDATE SKIP LOCKED)
+RETURNING `
 
-// moveArgs are the first arguments of a statement that begins with moveLane.
+// moveArgs are the arguments of a statement with moveLane.
 func moveArgs(subscriber string, from inbox.Checkpoint, stream string, to inbox.Place, more ...any) []any {
 	return append([]any{
 		subscriber, from.Lane, from.Lanes, from.Stream, int64(from.Sequence), nanoseconds(from.StoredAt), from.Revision,
@@ -137,7 +133,8 @@ func laneMoved(subscriber string, from inbox.Checkpoint) error {
 }
 
 // rewindStatement sees every mark: the lane's last transaction is in its snapshot.
-const rewindStatement = moveLane + `, removed AS (
+const rewindStatement = `
+WITH moved AS (` + moveLane + `lane), removed AS (
 	DELETE FROM subscriber_marks WHERE subscriber = ?0 AND lane = ?1 AND sequence > ?8 AND EXISTS (SELECT FROM moved)
 )
 SELECT count(*) FROM moved`
@@ -162,59 +159,53 @@ func movedTo(from inbox.Checkpoint, stream string, to inbox.Place) inbox.Checkpo
 	return inbox.Checkpoint{Lane: from.Lane, Lanes: from.Lanes, Stream: stream, Place: to, Revision: from.Revision + 1}
 }
 
-// lookAtLetters lets the transaction end when it lies idle, and says whether there are letters that the batch has to look at. Its
-// snapshot has every letter that holds one of the lane's aggregates, because only the lane's own transactions insert letters of these
-// aggregates. A letter may have ended since the snapshot: then its aggregate's event becomes a letter without need, whose turn has come.
-const lookAtLetters = `, looked AS (
-	SELECT set_config('idle_in_transaction_session_timeout', ?10, true) AS timeout,
-		EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0 AND state <> 'discarded' AND state <> 'failing') AS pending,
-		EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0 AND state = 'failing') AS failing
-	FROM moved
-)`
+// takeStatement also says whether there are letters that the batch has to look at. Its snapshot has every letter that holds one of
+// the lane's aggregates, because only the lane's own transactions insert letters of these aggregates. A letter may have ended since the
+// snapshot: then its aggregate's event becomes a letter without need, whose turn has come.
+const takeStatement = moveLane + `set_config('idle_in_transaction_session_timeout', ?10, true) AS timeout,
+	EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0 AND state <> 'discarded') AS letters`
 
-// The statements that take a lane record the batch's events, too, so that Postgres is asked once. ?11 and more are of recordArgs. Failing
-// letters are locked before their events are recorded, so nothing is recorded if there are any. If each event is new, which is the
-// rule, no ids are returned.
+// These take the lane and record the batch's events, so that Postgres is asked once. ?11 to ?16 are the columns of the events, and ?17 is
+// how many there are. If there are letters nothing is recorded, because failing letters are locked before their events are recorded. If
+// each event is new, no ids are returned.
 const (
-	takeStatement = moveLane + lookAtLetters + `
-SELECT timeout, pending, failing, 0, NULL FROM looked`
-
-	takeOneStatement = moveLane + lookAtLetters + `, recorded AS (
+	takeOneStatement = `WITH taken AS (` + takeStatement + `), recorded AS (
 	INSERT INTO inbox (` + inboxColumns + `)
-	SELECT ?0, ?11::uuid, ?12, ?13, ?14::bigint, ?15::bigint, ?16::bigint FROM looked WHERE NOT failing
+	SELECT ?0, ?11::uuid, ?12, ?13, ?14::bigint, ?15::bigint, ?16::bigint FROM taken WHERE NOT letters
 	ON CONFLICT DO NOTHING RETURNING event_id
-)` + takeResult
+)` + takenStatement
 
-	takeAllStatement = moveLane + lookAtLetters + `, recorded AS (
+	takeAllStatement = `WITH taken AS (` + takeStatement + `), recorded AS (
 	INSERT INTO inbox (` + inboxColumns + `)
 	SELECT ?0, id::uuid, type, aggregate, version, position, sequence
-	FROM looked, unnest(?11::text[], ?12::text[], ?13::text[], ?14::bigint[], ?15::bigint[], ?16::bigint[]) WITH ORDINALITY
+	FROM taken, unnest(?11::text[], ?12::text[], ?13::text[], ?14::bigint[], ?15::bigint[], ?16::bigint[]) WITH ORDINALITY
 		AS event (id, type, aggregate, version, position, sequence, number)
-	WHERE NOT failing ORDER BY number ON CONFLICT DO NOTHING RETURNING event_id
-)` + takeResult
+	WHERE NOT letters ORDER BY number ON CONFLICT DO NOTHING RETURNING event_id
+)` + takenStatement
 
-	takeResult = `
-SELECT timeout, pending, failing, (SELECT count(*) FROM recorded),
+	takenStatement = `
+SELECT timeout, letters, (SELECT count(*) FROM recorded),
 	CASE WHEN (SELECT count(*) FROM recorded) < ?17 THEN (SELECT array_agg(event_id::text) FROM recorded) END
-FROM looked`
+FROM taken`
 )
 
-// take takes the lane, and moves it: nobody sees that before the commit. It also records the events, unless there are failing letters.
+// take takes the lane, and moves it: nobody sees that before the commit. It also records the events, unless there are letters.
 func (a *application) take(ctx context.Context, r recordRows, idleTimeout time.Duration) error {
 	from := a.batch.From
 	timeout := strconv.FormatInt(max(1, idleTimeout.Milliseconds()), 10)
 	args := moveArgs(a.subscriber, from, from.Stream, a.batch.To, timeout)
+	var ids []string
+	found := []any{new(string), &a.anyLetters, &a.recorded, pgdialect.Array(&ids)}
 	statement := takeStatement
 	switch len(r.ids) {
 	case 0:
+		found = found[:2]
 	case 1:
 		statement, args = takeOneStatement, append(args, r.one()...)
 	default:
 		statement, args = takeAllStatement, append(args, r.all()...)
 	}
-	var ids []string
-	err := a.tx.QueryRowContext(ctx, statement, append(args, len(r.ids))...).
-		Scan(new(string), &a.pending, &a.failing, &a.recorded, pgdialect.Array(&ids))
+	err := a.tx.QueryRowContext(ctx, statement, append(args, len(r.ids))...).Scan(found...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return laneMoved(a.subscriber, from)
 	}

@@ -36,7 +36,7 @@ type letterRow struct {
 	DeadAt           time.Time         `bun:"dead_at,nullzero"`
 	DueAt            time.Time         `bun:"due_at,nullzero,default:clock_timestamp()"`
 	ChangedAt        time.Time         `bun:"changed_at,nullzero,default:clock_timestamp()"`
-	Sequence         int64             `bun:"sequence,nullzero"` // in the stream, when it was met last; not in letterColumns
+	Sequence         int64             `bun:"_sequence,nullzero"` // in the stream, when it was met last; not in letterColumns
 	Behind           int               `bun:"behind,scanonly"`
 	Shown            inbox.State       `bun:"shown,scanonly"` // the state as it follows from the other letters; empty: not asked for
 }

@@ -82,7 +82,7 @@ func (r recordRows) all() []any {
 
 // record inserts a row for each event if take has not done so, and finds out about those that were there before.
 func (a *application) record(ctx context.Context, r recordRows) error {
-	if a.failing && len(r.ids) > 0 {
+	if a.anyLetters && len(r.ids) > 0 {
 		inserted, err := a.ids(ctx, recordStatement, append([]any{a.subscriber}, r.all()...)...)
 		if err != nil {
 			return err
@@ -214,7 +214,7 @@ func (a *application) findHeld(ctx context.Context) error {
 	var types, ids []string
 	asked := make(map[outbox.Key]bool)
 	for i, event := range a.batch.Events {
-		if a.pending && a.fresh[i] && !asked[event.Key] {
+		if a.anyLetters && a.fresh[i] && !asked[event.Key] {
 			asked[event.Key] = true
 			keys, types, ids = append(keys, event.Key), append(types, text(event.Key.Type)), append(ids, text(event.Key.ID))
 		}

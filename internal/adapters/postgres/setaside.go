@@ -21,7 +21,7 @@ WHERE subscriber = ?0 AND event_id = ANY (?1::text[]) AND state = 'failing' ORDE
 // lockFailing locks the failing letters of the batch's events, and notes their failures. It comes before the events are recorded, because
 // whoever decides about an event locks its letter first.
 func (a *application) lockFailing(ctx context.Context) error {
-	if !a.failing || len(a.batch.Events) == 0 {
+	if !a.anyLetters || len(a.batch.Events) == 0 {
 		return nil
 	}
 	ids := make([]string, len(a.batch.Events))
@@ -64,7 +64,7 @@ func (a *application) endFailing(ctx context.Context) error {
 // replaceFailing lets a new letter take the place of a failing one, and of no other.
 const replaceFailing = `CONFLICT (subscriber, event_id) DO UPDATE SET state = excluded.state, error = excluded.error,
 	attempts = excluded.attempts, due_at = excluded.due_at, dead_at = excluded.dead_at, changed_at = excluded.changed_at,
-	sequence = excluded.sequence WHERE letter.state = 'failing'`
+	_sequence = excluded._sequence WHERE letter.state = 'failing'`
 
 // reject makes a dead letter of a message that cannot be an event of the inbox. The letter has no aggregate, so nothing waits behind it.
 // A message that has a letter already is met again.
@@ -88,7 +88,7 @@ func (a *application) setAside(ctx context.Context, index int, letter inbox.Lett
 		On(replaceFailing).Returning("first_failed_at, dead_at").Scan(ctx, &letter.FirstFailedAt, &deadAt)
 	if errors.Is(err, sql.ErrNoRows) {
 		a.results[index] = inbox.Duplicate
-		return a.exec(ctx, "UPDATE dead_letters SET sequence = ? WHERE subscriber = ? AND event_id = ?", row.Sequence, a.subscriber, row.EventID)
+		return a.exec(ctx, "UPDATE dead_letters SET _sequence = ? WHERE subscriber = ? AND event_id = ?", row.Sequence, a.subscriber, row.EventID)
 	}
 	if err != nil {
 		return classify(ctx, err)

@@ -14,6 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 	"github.com/assylzhan-a/outboxie/test/infra"
@@ -168,6 +169,7 @@ func mainPath(t *testing.T, db *bun.DB) {
 	require.WithinDuration(t, entry.RecordedAt, cursor.RecordedTo, time.Millisecond)
 	require.NoError(t, elector.Resign(ctx, term))
 
+	subscriberPath(t, newInbox(db), entry)
 	desk := postgres.NewDesk(db, relay, "STREAM")
 	_, err = desk.Status(ctx)
 	require.NoError(t, err)
@@ -176,6 +178,52 @@ func mainPath(t *testing.T, db *bun.DB) {
 	listed, err := desk.List(ctx, operating.Filter{Limit: 10})
 	require.NoError(t, err)
 	require.Len(t, listed, 1)
+}
+
+// subscriberPath applies an event, and sets one aside whose payload no text format prints as it is. That one is retried and applied.
+func subscriberPath(t *testing.T, in *postgres.Inbox, entry outbox.Entry) {
+	t.Helper()
+	ctx := t.Context()
+	odd := entry
+	odd.ID, odd.Payload = "7f2c2b4e-8f0f-4c3f-9d55-0a8f2d1e9c11", []byte("\x00\x7f\xff\\'{\"é\"}")
+	odd.Key.ID, odd.Position = "other", entry.Position+1
+	require.NoError(t, in.Begin(ctx, "emails", 1, "S", inbox.Place{}))
+	view, err := in.Look(ctx, "emails", "me")
+	require.NoError(t, err)
+	require.Len(t, view.Lanes, 1)
+	fails := handlerFunc(func(_ context.Context, _ inbox.Tx, event outbox.Entry) error {
+		if event.ID == odd.ID {
+			return errors.New("it's \\ broken")
+		}
+		return nil
+	})
+	outcome, err := in.Apply(ctx, "emails", inbox.Batch{From: view.Lanes[0], To: inbox.Place{Sequence: 2, StoredAt: time.Now()}, Events: []inbox.Event{
+		{Entry: entry, Sequence: 1}, {Entry: odd, Sequence: 2, Suspect: true},
+	}}, fails, giveUp)
+	require.NoError(t, err)
+	require.Equal(t, []inbox.Result{inbox.Applied, inbox.SetAside}, outcome.Results)
+	letters, err := in.Letters(ctx, "emails", 10)
+	require.NoError(t, err)
+	require.Len(t, letters, 1)
+	require.Equal(t, inbox.Dead, letters[0].State)
+	require.Equal(t, odd.Payload, letters[0].Payload)
+	require.Equal(t, "it's \\ broken", letters[0].Error)
+	require.WithinDuration(t, entry.RecordedAt, letters[0].RecordedAt, time.Millisecond)
+	require.NoError(t, in.Retry(ctx, "emails", odd.ID))
+	done, found, err := in.Redeliver(ctx, "emails", inbox.Redelivery{Limit: 10, Careful: true}, ignore, giveUp)
+	require.NoError(t, err)
+	require.True(t, found)
+	require.Len(t, done.Applied, 1)
+	require.Equal(t, odd.Payload, done.Applied[0].Payload)
+	names, err := in.Subscribers(ctx)
+	require.NoError(t, err)
+	require.Equal(t, []string{"emails"}, names)
+	_, why, err := in.Forgettable(ctx, "emails", "S", inbox.Sweep{Age: time.Hour, Limit: 10})
+	require.NoError(t, err)
+	require.NotEmpty(t, why)
+	forgotten, err := in.Forget(ctx, "emails", "S", []string{entry.ID, odd.ID}, 3, 2)
+	require.NoError(t, err)
+	require.Equal(t, 2, forgotten)
 }
 
 // TestSettingsOfTheURL lets DATABASE_URL choose what the program does not depend on, and refuses the rest.

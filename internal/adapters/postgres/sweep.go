@@ -13,7 +13,7 @@ var _ inbox.Sweeper = (*Inbox)(nil)
 
 // lookedAt is how many times the limit Forgettable looks at, so that it is cheap while the log keeps everything. What is oldest leaves
 // the log first, so nothing younger waits behind for long.
-const lookedAt = 10
+const lookedAt = 4
 
 const (
 	uuidPattern = `'^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'`
@@ -27,11 +27,11 @@ const (
 const forgettableStatement = `
 WITH old AS (
 	(SELECT event_id::text AS id, event_id AS event, position, applied_at AS since FROM inbox
-	WHERE subscriber = ?0 AND applied_at < clock_timestamp() - ?2 * interval '1 microsecond'
+	WHERE subscriber = ?0 AND applied_at < statement_timestamp() - ?2 * interval '1 microsecond'
 	ORDER BY applied_at LIMIT ?4)
 	UNION ALL
 	(SELECT event_id, ` + eventID + `, position, changed_at FROM dead_letters AS letter
-	WHERE subscriber = ?0 AND state = 'discarded' AND changed_at < clock_timestamp() - ?2 * interval '1 microsecond'
+	WHERE subscriber = ?0 AND state = 'discarded' AND changed_at < statement_timestamp() - ?2 * interval '1 microsecond'
 	ORDER BY changed_at LIMIT ?4)
 ), forgettable AS (
 	SELECT id FROM old
@@ -63,7 +63,7 @@ WITH passed AS (
 ), discarded AS (
 	SELECT letter.event_id, ` + eventID + ` AS event FROM passed, dead_letters AS letter
 	WHERE letter.subscriber = ?0 AND letter.event_id = ANY (?2::text[]) AND letter.state = 'discarded'
-		AND coalesce(letter.sequence < ?3, true)
+		AND coalesce(letter._sequence < ?3, true)
 	FOR UPDATE OF letter SKIP LOCKED
 ), gone AS (
 	SELECT event_id, event FROM discarded WHERE NOT EXISTS (

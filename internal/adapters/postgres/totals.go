@@ -43,18 +43,18 @@ func (t *totals) Add(_ context.Context, customer order.CustomerID, amount order.
 const (
 	addToTotals = `
 ON CONFLICT (subscriber, customer_id, currency) DO UPDATE
-	SET amount_minor = total.amount_minor + excluded.amount_minor, orders = total.orders + excluded.orders`
+	SET amount = total.amount + excluded.amount, orders = total.orders + excluded.orders`
 
 	// addStatement adds one order. Postgres plans and runs it faster than addAllStatement.
 	addStatement = `
-INSERT INTO customer_totals AS total (subscriber, customer_id, currency, amount_minor, orders)
-VALUES (?0, ?1, ?2, ?3, 1)` + addToTotals
+INSERT INTO customer_totals AS total (subscriber, customer_id, currency, amount_minor, amount, orders)
+VALUES (?0, ?1, ?2, 0, ?3, 1)` + addToTotals
 
 	// addAllStatement adds many orders. All transactions lock the rows in the order of their keys, so that none waits for another one
 	// that waits for it. The sum of bigints is a numeric: it cannot overflow.
 	addAllStatement = `
-INSERT INTO customer_totals AS total (subscriber, customer_id, currency, amount_minor, orders)
-SELECT ?0, customer::uuid, currency, sum(amount), count(*)
+INSERT INTO customer_totals AS total (subscriber, customer_id, currency, amount_minor, amount, orders)
+SELECT ?0, customer::uuid, currency, 0, sum(amount), count(*)
 FROM unnest(?1::text[], ?2::text[], ?3::bigint[]) AS added (customer, currency, amount)
 GROUP BY customer::uuid, currency ORDER BY customer::uuid, currency` + addToTotals
 )

@@ -15,7 +15,7 @@ import (
 // it. Who ends a head notes the turn of the next letter, as far as that one is visible and not locked. What is missed is noted later.
 
 // turnsAtOnce is how many aggregates noteTurns looks at. Each costs some microseconds.
-const turnsAtOnce = 1000
+const turnsAtOnce = 500
 
 // noteTurnsStatement goes from aggregate to aggregate by the index dead_letters_of, however many letters each has, from a digest on. It
 // takes the first pending letter of each. Of two aggregates with the same digest it sees the second one when the first has no letters.
@@ -58,9 +58,9 @@ func (i *Inbox) noteTurns(ctx context.Context, subscriber string) (noted int, er
 	return noted, nil
 }
 
-// lookAround reports, now and then, that turns are to be noted though other letters are due: a head whose turn nobody has noted must not
-// wait until they are done.
-func lookAround() bool { return rand.IntN(16) == 0 } //nolint:gosec // no secret depends on it
+// lookAround reports, for every sixteenth call of Redeliver, that turns are to be noted though other letters are due: a head whose turn
+// nobody has noted must not wait until they are done.
+func (i *Inbox) lookAround() bool { return i.redeliveries.Add(1)%16 == 0 }
 
 // noteTurnStatement changes nothing if the letter is locked: who has locked it decides about it.
 const noteTurnStatement = `

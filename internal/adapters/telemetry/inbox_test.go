@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/codes"
@@ -334,7 +335,15 @@ func TestEventsDoNotLinkToABatchThatNobodySees(t *testing.T) {
 func TestRedeliveriesAreBatches(t *testing.T) {
 	tp, spans := record()
 	ctx, parent := inSpan(tp)
-	next, handler := &database{letters: delivered(nil, sampledHeaders(), unsampledHeaders(), sampledHeaders())}, inside{}
+	next, within := &database{letters: delivered(nil, sampledHeaders(), unsampledHeaders(), sampledHeaders())}, inside{}
+	var first time.Time
+	handler := handlerFunc(func(ctx context.Context, entry outbox.Entry) error {
+		if first.IsZero() {
+			first = time.Now()
+			time.Sleep(time.Millisecond)
+		}
+		return within.Handle(ctx, inbox.Tx{}, entry)
+	})
 	done, found, err := traceInbox(tp, next).Letters.Redeliver(ctx, "billing", inbox.Redelivery{Limit: 9}, handler, lenient)
 	require.NoError(t, err)
 	require.True(t, found)
@@ -343,6 +352,7 @@ func TestRedeliveriesAreBatches(t *testing.T) {
 	whole := spans.one(t, "process ORDERS")
 	require.Equal(t, trace.SpanKindConsumer, whole.SpanKind())
 	require.False(t, whole.Parent().IsValid(), "a new root")
+	require.False(t, whole.StartTime().After(first), "the letter before is in it")
 	require.Len(t, whole.Links(), 2)
 	require.Equal(t, storedSpan, whole.Links()[1].SpanContext.SpanID().String())
 	require.Equal(t, map[string]any{
@@ -355,10 +365,10 @@ func TestRedeliveriesAreBatches(t *testing.T) {
 		requireStoredParent(t, events[i])
 		require.Equal(t, id, attributeOf(events[i], "messaging.message.id"))
 		require.Equal(t, whole.SpanContext(), linkedBy(events[i])[0])
-		require.Equal(t, events[i].SpanContext(), handler[id])
+		require.Equal(t, events[i].SpanContext(), within[id])
 		require.False(t, events[i].StartTime().Before(whole.StartTime()))
 	}
-	require.Equal(t, parent.SpanContext(), handler["e1"], "not sampled")
+	require.Equal(t, parent.SpanContext(), within["e1"], "not sampled")
 }
 
 // TestRedeliveriesTellTheirFailures checks the errors of letters that fail again, carefully and not.

@@ -166,7 +166,7 @@ func (w *measuredWork) Apply(
 	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
 ) (inbox.Outcome, error) {
 	began := time.Now()
-	outcome, err := w.next.Apply(ctx, subscriber, batch, &measuredHandler{handler, w.inboxMeasures}, judge)
+	outcome, err := w.next.Apply(ctx, subscriber, batch, w.measured(ctx, handler), judge)
 	if err != nil {
 		w.undone(ctx, err)
 		return outcome, err
@@ -213,7 +213,7 @@ type measuredLetters struct {
 func (l *measuredLetters) Redeliver(
 	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.Judge,
 ) (inbox.Redelivered, bool, error) {
-	done, found, err := l.next.Redeliver(ctx, subscriber, r, &measuredHandler{handler, l.inboxMeasures}, judge)
+	done, found, err := l.next.Redeliver(ctx, subscriber, r, l.measured(ctx, handler), judge)
 	if err != nil {
 		l.undone(ctx, err)
 		return done, found, err
@@ -225,9 +225,19 @@ func (l *measuredLetters) Redeliver(
 	return done, found, nil
 }
 
+// measuredHandler is the handler of one transaction.
 type measuredHandler struct {
 	inbox.Handler
 	*inboxMeasures
+	// record records one duration, in the context of the transaction. The handler's own context has the span of the batch, which would
+	// be offered as an exemplar for each event.
+	record func(took time.Duration, how ...metric.RecordOption)
+}
+
+func (i *inboxMeasures) measured(ctx context.Context, next inbox.Handler) inbox.Handler {
+	return &measuredHandler{Handler: next, inboxMeasures: i, record: func(took time.Duration, how ...metric.RecordOption) {
+		i.handling.Record(ctx, took.Seconds(), how...)
+	}}
 }
 
 func (h *measuredHandler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
@@ -235,22 +245,21 @@ func (h *measuredHandler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.
 	panicked := true
 	defer func() {
 		if panicked {
-			h.failed(ctx, time.Since(began), "panic")
+			h.record(time.Since(began), h.failed("panic"))
 		}
 	}()
 	err := h.Handler.Handle(ctx, tx, entry)
 	panicked = false
 	if err != nil {
-		h.failed(ctx, time.Since(began), errorType(err))
+		h.record(time.Since(began), h.failed(errorType(err)))
 		return err
 	}
-	h.handling.Record(ctx, time.Since(began).Seconds(), h.processed...)
+	h.record(time.Since(began), h.processed...)
 	return nil
 }
 
-func (h *measuredHandler) failed(ctx context.Context, took time.Duration, errorType string) {
-	failed := append(slices.Clone(h.process), semconv.ErrorTypeKey.String(errorType))
-	h.handling.Record(ctx, took.Seconds(), set(failed...))
+func (i *inboxMeasures) failed(errorType string) metric.RecordOption {
+	return set(append(slices.Clone(i.process), semconv.ErrorTypeKey.String(errorType))...)
 }
 
 // MeasureCheckpoints returns next with a counter of checkpoints that went back.

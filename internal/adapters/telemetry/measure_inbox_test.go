@@ -82,6 +82,7 @@ func TestTransactionsAreMeasured(t *testing.T) {
 	require.Equal(t, values{whose: 2}, m.values(t, "outboxie.subscriber.batch.events"), "transactions with events")
 	require.Equal(t, values{whose: 2}, m.values(t, "outboxie.subscriber.batch.duration"))
 	require.Equal(t, values{whose: 3}, m.values(t, "outboxie.subscriber.latency"))
+	require.InDelta(t, 2, m.histogram(t, "outboxie.subscriber.latency").Sum, 1, "of two events that were recorded a second ago")
 	require.Equal(t, values{whose: 2}, m.values(t, "outboxie.inbox.duplicates"))
 	require.Equal(t, setAside(values{"unreadable": 1, "held": 1, "failed": 1}), m.values(t, "outboxie.subscriber.set_aside"))
 	require.Equal(t, retries(nil), m.values(t, "outboxie.subscriber.retries"))
@@ -167,6 +168,21 @@ func TestMeasuredHandlersCostNoAllocation(t *testing.T) {
 		return testing.AllocsPerRun(100, func() { _, _ = work.Apply(context.Background(), "billing", batch, nothing, lenient) })
 	}
 	require.Less(t, allocations(1000)-allocations(1), 10.0, "batches may differ a little: what is pooled comes and goes")
+}
+
+// TestTheSpanOfABatchIsNoExemplar checks that a sampled batch, whose span is in the context of each call of the handler, costs the
+// histograms of events nothing.
+func TestTheSpanOfABatchIsNoExemplar(t *testing.T) {
+	mp, m := measuring()
+	tp, spans := record()
+	ports := telemetry.MeasureInbox(mp, "billing", "ORDERS", traceInbox(tp, &database{}))
+	_, err := ports.Work.Apply(context.Background(), "billing", batchIn(0, sampledAmong(1, 10)), failing{}, lenient)
+	require.NoError(t, err)
+	require.Len(t, spans.all("process ORDERS"), 1)
+	for _, name := range []string{"messaging.process.duration", "outboxie.subscriber.latency"} {
+		require.EqualValues(t, 10, m.histogram(t, name).Count)
+		require.Empty(t, m.histogram(t, name).Exemplars, name)
+	}
 }
 
 // places is checkpoints that go back, or do not.

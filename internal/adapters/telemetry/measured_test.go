@@ -29,6 +29,23 @@ func (m measured) values(t *testing.T, name string) map[string]float64 {
 	return values
 }
 
+// histogram returns a histogram that has one series.
+func (m measured) histogram(t *testing.T, name string) metricdata.HistogramDataPoint[float64] {
+	t.Helper()
+	var collected metricdata.ResourceMetrics
+	require.NoError(t, m.reader.Collect(context.Background(), &collected))
+	for _, scope := range collected.ScopeMetrics {
+		for _, found := range scope.Metrics {
+			if data, ok := found.Data.(metricdata.Histogram[float64]); ok && found.Name == name {
+				require.Len(t, data.DataPoints, 1)
+				return data.DataPoints[0]
+			}
+		}
+	}
+	require.FailNow(t, "there is no such histogram", name)
+	panic("not reached")
+}
+
 // collect also returns what went wrong, which does not keep the rest from being collected.
 func (m measured) collect(name string) (map[string]float64, error) {
 	var collected metricdata.ResourceMetrics

@@ -129,7 +129,7 @@ func (r *Relay) awaitRead(ctx context.Context, t *tenure, place *place, ahead *r
 
 // unmoved asks whether the stream is still the same and ends at place; a leader does so at least every poll. Otherwise a
 // stream that lost messages, or is gone, would go unnoticed until there is something to publish. A stream that was lost from
-// sight may have grown and gone back since, and what grew may have parked an aggregate.
+// sight may have grown and gone back since, and what grew may have parked an aggregate. A take-over also sets the stream up again.
 func (r *Relay) unmoved(t *tenure, place *place) error {
 	info, err := r.Publisher.Look(t.ctx)
 	switch {
@@ -137,6 +137,8 @@ func (r *Relay) unmoved(t *tenure, place *place) error {
 		return err
 	case info.Session != place.session:
 		return ports.ErrTailMoved.With("the connection was lost")
+	case info.Unreadable:
+		return ports.ErrTailMoved.With("subscribers cannot read the stream as it is set now")
 	case info.Created != place.created || info.LastSequence != place.sequence:
 		return ports.ErrTailMoved.With("the stream ends at sequence %d, not at %d", info.LastSequence, place.sequence)
 	}

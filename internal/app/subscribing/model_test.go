@@ -1,270 +1,216 @@
 package subscribing_test
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
+	"maps"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
-	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 )
 
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const lives = 150
+
+// The checks of a life, by the promise that each one is named for.
 const (
-	lives      = 120
-	lifeEvents = 60
+	checkOnce   = "each effect once"
+	checkOrder  = "in order"
+	checkLost   = "nothing lost"
+	checkPoison = "poison holds only its aggregate"
+	checkEnd    = "every lane comes to the end of the stream"
 )
 
-// TestLives lives random lives of a subscriber in fake time: up to three copies that start and stop; events that fail
-// for ever, for a while or by accident; lost acknowledgements, retries and extensions; handlers that take longer than the
-// source waits; outages of the database; a stream that loses its end and heals; an operator who retries and discards. When
-// everything is well again, each event has taken effect once, but those that were discarded, and in order within its
-// aggregate.
+// TestLives lives random lives of a subscriber in fake time: up to three copies that start, stop, are killed and freeze, on 1, 3 or 7
+// lanes; transactions that stall in each of their steps; outages of the database, commits without an answer; events that fail for
+// ever, for a while or by accident; a stream that loses its end and is healed by the log, that is remade, lags, and has holes, duplicates,
+// foreign and control messages and redriven events; operators who retry and discard; a log and a stream that forget their beginning, and
+// an inbox that is swept. When everything is well again, each event has taken
+// effect once, but those that were discarded, and in order within its aggregate.
 func TestLives(t *testing.T) {
 	seen := make(map[string]int)
 	for seed := range uint64(lives) {
-		if problem := live(t, seed, nil, seen); problem != "" {
-			t.Fatalf("life %d: %s", seed, problem)
+		for what, count := range mustLive(t, seed) {
+			seen[what] += count
 		}
 	}
 	t.Log(seen)
-	for _, happening := range []string{"dead", "retried", "discarded", "regress", "outage", "stall", "lost ack"} {
+	for _, happening := range happenings {
 		require.Positive(t, seen[happening], "%s never happened", happening)
 	}
 }
 
-// The checks of a life, by the promise that each one is named for.
-const (
-	checkOnce  = "one effect per event"
-	checkOrder = "in order within the aggregate"
-)
+func mustLive(t *testing.T, seed uint64) map[string]int {
+	t.Helper()
+	problem, seen := live(t, seed, mutant{})
+	if problem != "" {
+		t.Fatalf("life %d: %s", seed, problem)
+	}
+	return seen
+}
 
-// TestLivesNotice breaks what keeps the promises, and demands that some life notices by the check that is named for it.
+// mutant is a way to break what keeps the promises.
+type mutant struct {
+	inbox  func(*memory.Inbox)
+	copies func(*process) // what it sees of the world
+	long   bool           // it shows in long lives
+	checks []string       // that notice
+}
+
+var mutants = map[string]mutant{
+	"the inbox knows nothing":           {inbox: (*memory.Inbox).KnowNothing, checks: []string{checkOnce}},
+	"letters hold nothing":              {inbox: (*memory.Inbox).HoldNothing, checks: []string{checkOrder}},
+	"letters in their own transaction":  {inbox: (*memory.Inbox).LettersApart, checks: []string{checkOrder}},
+	"the place moves before the events": {inbox: (*memory.Inbox).MoveEarly, checks: []string{checkLost, checkOrder}},
+	"no compare-and-swap": {
+		inbox: (*memory.Inbox).NoCompareAndSwap, long: true, checks: []string{checkOnce, checkOrder},
+	},
+	"stored time checked only when a reader opens": {
+		copies: func(p *process) { p.believes = make(map[uint64]time.Time) }, checks: []string{checkLost, checkOrder},
+	},
+	"lane by position": {copies: func(p *process) { p.scatters = true }, checks: []string{checkOrder}},
+}
+
+// TestLivesNotice breaks what keeps the promises, and demands that some life notices by a check that is named for it.
 func TestLivesNotice(t *testing.T) {
-	for name, mutant := range map[string]struct {
-		breaks func(*memory.Inbox)
-		check  string
-	}{
-		"inbox off":                {(*memory.Inbox).KnowNothing, checkOnce},
-		"dead events hold nothing": {(*memory.Inbox).HoldNothing, checkOrder},
-	} {
+	for _, name := range slices.Sorted(maps.Keys(mutants)) {
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(lives) {
-				if problem := live(t, seed, mutant.breaks, make(map[string]int)); strings.HasPrefix(problem, mutant.check) {
+			t.Parallel()
+			for seed := range uint64(10 * lives) {
+				problem, _ := live(t, seed, mutants[name])
+				if slices.ContainsFunc(mutants[name].checks, func(check string) bool { return strings.HasPrefix(problem, check) }) {
 					t.Logf("noticed in life %d: %s", seed, problem)
 					return
 				}
 			}
-			t.Fatalf("check %q did not notice it in %d lives", mutant.check, lives)
+			t.Fatalf("no check of %q noticed it in %d lives", mutants[name].checks, 10*lives)
 		})
 	}
 }
 
-// life is one subscriber and everything that befalls it.
-type life struct {
-	mu       sync.Mutex // guards random, peace and seen, which copies use too
-	random   *rand.Rand
-	stream   *memory.Stream
-	applied  *memory.Inbox
-	entries  []outbox.Entry
-	poisoned map[outbox.Position]bool
-	peace    bool
-	copies   []func()
-	gone     map[string]bool // discarded
-	seen     map[string]int
-}
-
-func live(t *testing.T, seed uint64, breaks func(*memory.Inbox), seen map[string]int) (problem string) {
+// live lives one life. It returns what a check has noticed, and how often what happened.
+func live(t *testing.T, seed uint64, broken mutant) (problem string, seen map[string]int) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		l := &life{
-			random: rand.New(rand.NewPCG(seed, 11)), //nolint:gosec // repeatable
-			stream: newStream(t), applied: memory.NewInbox(), entries: newEvents(), poisoned: make(map[outbox.Position]bool),
-			gone: make(map[string]bool), seen: seen,
+		w := newWorld(t, seed, broken)
+		for range 70 {
+			w.step()
+			pass(w.while())
 		}
-		if breaks != nil {
-			breaks(l.applied)
+		w.calm()
+		if problem = w.judgeHistory(); problem == "" {
+			problem = w.judgePoison()
 		}
-		for range 4 {
-			l.poisoned[outbox.Position(1+l.dice(lifeEvents))] = true
+		if problem == "" {
+			w.forgive()
+			problem = w.judge()
 		}
-		for range 80 {
-			l.step(t)
-			pass(time.Duration(l.dice(3000)) * time.Millisecond)
-		}
-		l.calm(t)
-		problem = l.verdict(t)
-		for _, stop := range l.copies {
-			stop()
-		}
+		w.end()
+		seen = w.seen
 	})
-	return problem
+	return problem, seen
 }
 
-// newEvents are of five aggregates, with versions.
-func newEvents() []outbox.Entry {
-	entries := outboxtest.NewEntries(0, lifeEvents)
-	for i := range entries {
-		entries[i].Key.ID = fmt.Sprint("order-", i%5)
-		entries[i].Version = int64(i/5 + 1)
+// while returns how long it takes until the next thing happens.
+func (w *world) while() time.Duration {
+	most := 1500
+	if w.long {
+		most = 15_000
 	}
-	return entries
+	return time.Duration(w.dice(most)) * time.Millisecond
 }
 
-func (l *life) chance(percent int) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return !l.peace && l.random.IntN(100) < percent
+// pass lets fake time go by until everything that happens meanwhile has happened.
+func pass(by time.Duration) {
+	time.Sleep(by)
+	synctest.Wait()
 }
 
-func (l *life) dice(sides int) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.random.IntN(sides)
-}
-
-func (l *life) note(happening string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.seen[happening]++
-	return true
-}
-
-// Handle is what every copy does with an event.
-func (l *life) Handle(ctx context.Context, entry outbox.Entry) error {
-	if l.chance(3) && l.note("stall") {
-		time.Sleep(2 * ackWait)
+// judgePoison checks, while the poisoned events still fail, that they hold up nothing but what follows them in their aggregates.
+func (w *world) judgePoison() string {
+	held, effects := make(map[string]bool), make(map[string]bool)
+	for _, entry := range w.inbox.History(subscriber) {
+		effects[entry.ID] = true
 	}
-	_, err := l.applied.Once(ctx, subscriber, entry, func(context.Context, inbox.Tx) error {
-		switch {
-		case l.poisoned[entry.Position] && l.chance(100):
-			return errPoison
-		case l.chance(5):
-			return errors.New("an accident")
-		case l.chance(2) && l.note("stall"):
-			time.Sleep(2 * ackWait)
+	for _, entry := range w.log {
+		if w.poison[entry.Position] && !w.discarded[entry.ID] {
+			held[entry.Key.ID] = true
 		}
-		return nil
-	})
-	return err
-}
-
-func (l *life) start(t *testing.T) {
-	lost := func() error {
-		if l.chance(10) && l.note("lost ack") {
-			return errCut
+		switch applied := effects[entry.ID]; {
+		case w.discarded[entry.ID]:
+		case held[entry.Key.ID] && applied:
+			return fmt.Sprintf(checkPoison+": position %d of %s was applied after a poisoned event", entry.Position, entry.Key)
+		case !held[entry.Key.ID] && !applied:
+			check := checkPoison
+			if _, err := w.inbox.Letter(w.t.Context(), subscriber, entry.ID); err != nil {
+				check = checkLost
+			}
+			return fmt.Sprintf(check+": position %d of %s was not applied; %s", entry.Position, entry.Key, w.where(entry.ID))
 		}
-		return nil
 	}
-	source := &faulty{Source: sourceOf(l.stream), ack: lost, retry: lost, extend: lost}
-	opts := subscribing.Options{MaxAttempts: 3}
-	stopLoop := startWith(t, source, l, l.applied, opts, &lines{})
-	stopRetrier := startRetrier(t, l.applied, l, opts, &lines{})
-	l.copies = append(l.copies, func() { stopLoop(); stopRetrier() })
+	return ""
 }
 
-// step lets one thing happen.
-func (l *life) step(t *testing.T) {
-	switch l.dice(8) {
-	case 0:
-		if len(l.copies) < 3 {
-			l.start(t)
-		}
-	case 1:
-		if len(l.copies) > 0 {
-			l.copies[0]()
-			l.copies = l.copies[1:]
-		}
-	case 2:
-		if l.dice(3) == 0 && l.note("regress") {
-			l.stream.Regress(uint64(l.dice(int(l.stream.Len()) + 1)))
-		}
-	case 3:
-		l.applied.Disconnect()
-		l.note("outage")
-		pass(time.Duration(l.dice(2000)) * time.Millisecond)
-		l.applied.Reconnect()
-	case 4:
-		l.decide(t)
-	default:
-		l.publish(t, 1+l.dice(5))
-	}
-}
-
-// publish goes on with the log where the stream ends, as the relay does.
-func (l *life) publish(t *testing.T, n int) {
-	from := int(l.stream.Len())
-	publish(t, l.stream, l.entries[from:min(from+n, len(l.entries))]...)
-}
-
-// decide is what an operator does about the first dead letter.
-func (l *life) decide(t *testing.T) {
-	letters, err := l.applied.Letters(t.Context(), subscriber, 1)
-	require.NoError(t, err)
-	if len(letters) == 0 || letters[0].State != inbox.Dead {
-		return
-	}
-	l.note("dead")
-	if l.dice(3) > 0 {
-		l.note("retried")
-		require.NoError(t, l.applied.Retry(t.Context(), subscriber, letters[0].ID))
-		return
-	}
-	if l.applied.Discard(t.Context(), subscriber, letters[0].ID) == nil {
-		l.note("discarded")
-		l.gone[letters[0].ID] = true
-	}
-}
-
-// calm repairs everything and lets the subscriber catch up.
-func (l *life) calm(t *testing.T) {
-	l.mu.Lock()
-	l.peace = true
-	l.mu.Unlock()
-	l.publish(t, len(l.entries))
-	l.start(t)
-	for range 5 {
-		pass(5 * time.Minute)
-		_, err := l.applied.RetryAll(t.Context(), subscriber)
-		require.NoError(t, err)
-	}
-	pass(5 * time.Minute)
-}
-
-// verdict compares what took effect with the log.
-func (l *life) verdict(t *testing.T) string {
-	effects, last := make(map[string]int), make(map[string]int64)
-	for _, entry := range l.applied.History(subscriber) {
-		if effects[entry.ID]++; effects[entry.ID] > 1 {
+// judgeHistory checks the effects, in the order in which they were committed.
+func (w *world) judgeHistory() string {
+	effects, last := make(map[string]bool), make(map[string]int64)
+	for _, entry := range w.inbox.History(subscriber) {
+		if effects[entry.ID] {
 			return fmt.Sprintf(checkOnce+": position %d took effect twice", entry.Position)
 		}
 		if entry.Version <= last[entry.Key.ID] {
 			return fmt.Sprintf(checkOrder+": version %d of %s took effect after %d", entry.Version, entry.Key, last[entry.Key.ID])
 		}
-		last[entry.Key.ID] = entry.Version
+		effects[entry.ID], last[entry.Key.ID] = true, entry.Version
 	}
-	for _, entry := range l.entries {
-		want := 1
-		if l.gone[entry.ID] {
-			want = 0
+	return ""
+}
+
+// judge compares what took effect with the log.
+func (w *world) judge() string {
+	if problem := w.judgeHistory(); problem != "" {
+		return problem
+	}
+	effects := make(map[string]bool)
+	for _, entry := range w.inbox.History(subscriber) {
+		effects[entry.ID] = true
+	}
+	for _, entry := range w.log {
+		if !effects[entry.ID] && !w.discarded[entry.ID] {
+			return fmt.Sprintf(checkLost+": position %d of %s; %s", entry.Position, entry.Key, w.where(entry.ID))
 		}
-		if effects[entry.ID] != want {
-			return fmt.Sprintf(checkOnce+": position %d took effect %d times", entry.Position, effects[entry.ID])
+		if effects[entry.ID] && w.discarded[entry.ID] {
+			return fmt.Sprintf(checkOnce+": position %d took effect though it was discarded", entry.Position)
 		}
 	}
-	letters, err := l.applied.Letters(t.Context(), subscriber, lifeEvents)
-	require.NoError(t, err)
-	if len(letters) > 0 {
-		return fmt.Sprintf("position %d is still %s", letters[0].Position, letters[0].State)
+	if counted := w.inbox.Total(subscriber, customer, "USD"); counted.Orders != int64(len(effects)) {
+		return fmt.Sprintf(checkOnce+": %d effects were counted, not %d", counted.Orders, len(effects))
+	}
+	return w.judgeEnd()
+}
+
+// judgeEnd checks that nothing is left to do.
+func (w *world) judgeEnd() string {
+	letters, err := w.inbox.Letters(w.t.Context(), subscriber, 1000)
+	require.NoError(w.t, err)
+	for _, letter := range letters {
+		return fmt.Sprintf(checkEnd+": position %d is still %s", letter.Position, letter.State)
+	}
+	view, err := w.inbox.Look(w.t.Context(), subscriber, "judge")
+	require.NoError(w.t, err)
+	messages := w.messages()
+	end := messages[len(messages)-1]
+	for _, lane := range view.Lanes {
+		if lane.Sequence != end.Sequence || !lane.StoredAt.Equal(end.StoredAt) {
+			return fmt.Sprintf(checkEnd+": lane %d stands at %d and not at %d", lane.Lane, lane.Sequence, end.Sequence)
+		}
 	}
 	return ""
 }

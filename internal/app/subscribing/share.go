@@ -47,7 +47,7 @@ func (s *Subscriber) assign(ctx context.Context, view inbox.View, state inbox.St
 		case held == nil:
 		case mine:
 			held.covering = false
-			if checkpoint.Stream != state.Created || state.Last < checkpoint.Sequence {
+			if checkpoint.Stream != state.Created || state.Last < max(checkpoint.Sequence, held.through.Sequence) {
 				held.lose()
 			}
 		case !held.covering || len(held.queue) == 0 && !s.stuck(checkpoint, state):
@@ -65,7 +65,7 @@ func (s *Subscriber) stuck(checkpoint inbox.Checkpoint, state inbox.StreamState)
 	if len(s.lanes) == 0 { // this copy reads nothing, so it does not know
 		return checkpoint.Sequence < state.Last
 	}
-	return checkpoint.Sequence < s.newest[checkpoint.Lane]
+	return checkpoint.Sequence < min(s.newest[checkpoint.Lane], state.Last)
 }
 
 // shareOf returns the lanes that belong to a copy: each copy gets as many as the others, or one more. Of the copies with room, a lane

@@ -122,6 +122,7 @@ type StreamInfo struct {
 	Messages      uint64 // that the stream holds
 	Session       uint64 // of the connection that was asked; differs once that was lost, and the stream may be an older one
 	Largest       int    // size in bytes of the largest message that the broker takes
+	Unreadable    bool   // subscribers cannot read the stream as it is set; Open changes that
 }
 
 // Stamp is what the engine wrote on a message of the stream.

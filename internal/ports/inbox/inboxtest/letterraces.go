@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 
@@ -132,13 +133,11 @@ func (r *letterRace) finish(t *testing.T) {
 type pairing struct {
 	*letters
 	events []inbox.Event
+	limit  int // of letters in a redelivery
 }
 
 // pairedCalls are the calls that change letters.
-var pairedCalls = []struct {
-	name string
-	call func(ctx context.Context, p pairing) error
-}{
+var pairedCalls = []pairedCall{
 	{"Discard(e1)", func(ctx context.Context, p pairing) error {
 		return p.Letters.Discard(ctx, p.subscriber, p.events[0].ID)
 	}},
@@ -151,25 +150,31 @@ var pairedCalls = []struct {
 		_, err := p.Letters.RetryAll(ctx, p.subscriber)
 		return err
 	}},
-	{"Redeliver one", func(ctx context.Context, p pairing) error {
-		_, _, err := p.DeadLetters.Redeliver(ctx, p.subscriber, inbox.Redelivery{Limit: 1}, p.lane, p.judge)
-		return err
-	}},
-	{"Redeliver all", func(ctx context.Context, p pairing) error {
-		_, _, err := p.DeadLetters.Redeliver(ctx, p.subscriber, careful, p.lane, p.judge)
+	{"Redeliver", func(ctx context.Context, p pairing) error {
+		_, _, err := p.DeadLetters.Redeliver(ctx, p.subscriber, inbox.Redelivery{Limit: p.limit}, p.lane, p.judge)
 		return err
 	}},
 }
 
+type pairedCall struct {
+	name string
+	call func(ctx context.Context, p pairing) error
+}
+
 // TestLetterPairs lets each two calls that change letters happen at the same time, over and over, and then requires that each letter has
-// its turn. Each call of open gives an empty store. It is the contract of inbox.DeadLetters and inbox.DeadLetterAdmin together.
+// its turn. Each call of open gives an empty store. Calls beside Discard(e2) are those that once left a letter behind, so they get all the
+// rounds, and others a fifth. It is the contract of inbox.DeadLetters and inbox.DeadLetterAdmin together.
 func TestLetterPairs(t *testing.T, rounds int, open func(t *testing.T) LetterStore) {
 	for first, one := range pairedCalls {
 		t.Run(one.name, func(t *testing.T) {
 			store := open(t)
 			for _, other := range pairedCalls[first:] {
+				rounds := rounds
+				if one.name != "Discard(e2)" && other.name != "Discard(e2)" {
+					rounds /= 5
+				}
 				for round := range rounds {
-					p := newPairing(t, store, fmt.Sprint(other.name, round), round%2 == 1)
+					p := newPairing(t, store, fmt.Sprint(other.name, round), round%2 == 1, 1+round%3)
 					p.together(t, one.call, other.call)
 					p.settle(t, one.name+" beside "+other.name)
 				}
@@ -179,12 +184,12 @@ func TestLetterPairs(t *testing.T, rounds int, open func(t *testing.T) LetterSto
 }
 
 // newPairing prepares three letters of a subscriber. The first one is dead, or retried.
-func newPairing(t *testing.T, store LetterStore, subscriber string, retried bool) pairing {
+func newPairing(t *testing.T, store LetterStore, subscriber string, retried bool, limit int) pairing {
 	t.Helper()
 	l := newLetters(store)
 	l.subscriber = subscriber
 	l.begin(t)
-	p := pairing{letters: l, events: l.prepare(t, 0, 3, "a")}
+	p := pairing{letters: l, events: l.prepare(t, 0, 3, "a"), limit: limit}
 	if retried {
 		p.retry(t, p.events[0])
 	}
@@ -218,12 +223,10 @@ func (p pairing) settle(t *testing.T, name string) {
 	applied := p.WasApplied(t, p.subscriber, idsOf(p.events)...)
 	require.Contains(t, applied, p.events[2].ID, name)
 	for _, event := range p.events {
-		if letter, err := p.Letters.Letter(t.Context(), p.subscriber, event.ID); err == nil {
-			require.Equal(t, inbox.Discarded, letter.State, name)
-			require.NotContains(t, applied, event.ID, name)
+		if slices.Contains(applied, event.ID) {
+			p.requireNoLetter(t, event)
 		} else {
-			require.ErrorIs(t, err, inbox.ErrNoLetter, name)
-			require.Contains(t, applied, event.ID, name)
+			p.requireLetter(t, event, inbox.Discarded)
 		}
 	}
 	require.Equal(t, applied, p.handled, "%s: once, and in order", name)

@@ -110,7 +110,7 @@ func (l *letters) redeliver(t *testing.T, r inbox.Redelivery, want ...inbox.Even
 func (l *letters) redeliverAll(t *testing.T) {
 	t.Helper()
 	for {
-		_, found, err := l.try(t.Context(), inbox.Redelivery{Limit: 100, Careful: true})
+		_, found, err := l.try(t.Context(), all)
 		require.NoError(t, err)
 		if !found {
 			return

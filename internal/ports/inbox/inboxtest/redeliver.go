@@ -20,6 +20,7 @@ func TestDeadLetters(t *testing.T, open func(t *testing.T) LetterStore) {
 		"an aggregate's letters are applied together":        redeliverTogether,
 		"no more letters than the limit are tried":           redeliverLimit,
 		"a dead letter ends the batch":                       redeliverToDead,
+		"an earlier letter that comes late is tried first":   redeliverEarlier,
 		"a failure keeps nothing":                            redeliverFailure,
 		"a failure of what was collected keeps nothing":      redeliverCollected,
 		"with care, what stands before a failure is applied": redeliverCarefully,
@@ -109,6 +110,21 @@ func redeliverToDead(t *testing.T, l *letters) {
 		l.redeliver(t, r, events[1:]...)
 		l.requireNothingDue(t)
 	}
+}
+
+// redeliverEarlier has an event that comes in the stream after events with later positions, as after a repair of the log.
+func redeliverEarlier(t *testing.T, l *letters) {
+	l.begin(t)
+	events := l.retried(t, 1, 2, "a")
+	early := newEvent(l.at.Sequence+1, "a")
+	early.Position = 1
+	require.Equal(t, []inbox.Result{inbox.Held}, l.results(t, early))
+	l.requireList(t, "1 retrying 2")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	done, _, err := l.try(ctx, all)
+	require.NoError(t, err)
+	require.Equal(t, idsOf([]inbox.Event{early, events[0], events[1]}), idsOfEntries(done.Applied))
 }
 
 func redeliverFailure(t *testing.T, l *letters) {

@@ -229,24 +229,29 @@ func redeliverBesideLane(t *testing.T, l *letters) {
 	}
 }
 
-// redeliverBesideDiscard discards letters that are being tried.
+// redeliverBesideDiscard discards letters while they, or letters before them, are tried.
 func redeliverBesideDiscard(t *testing.T, l *letters) {
 	l.begin(t)
-	events := l.retried(t, 0, 2, "a")
-	for index := range events {
+	for _, r := range []inbox.Redelivery{all, careful} {
+		events := l.retried(t, l.at.Sequence, 3, "a")
 		var operating sync.WaitGroup
-		answer := make(chan error, 1)
+		answers := make(chan error, len(events))
 		l.meanwhile = func(_ context.Context, _ inbox.Tx, entry outbox.Entry) error {
-			if entry.ID == events[index].ID {
-				operating.Go(func() { answer <- l.Letters.Discard(t.Context(), subscriber, entry.ID) })
-				require.Never(t, func() bool { return len(answer) > 0 }, soon, soon/4, "it has to wait")
+			if entry.ID != events[0].ID {
+				return nil
 			}
+			for _, event := range events {
+				operating.Go(func() { answers <- l.Letters.Discard(t.Context(), subscriber, event.ID) })
+			}
+			require.Never(t, func() bool { return len(answers) > 0 }, soon, soon/4, "it has to wait")
 			return nil
 		}
-		l.redeliver(t, inbox.Redelivery{Limit: 1}, events[index])
-		operating.Wait()
-		require.ErrorIs(t, <-answer, inbox.ErrNoLetter)
+		l.redeliver(t, r, events...)
 		l.meanwhile = nil
+		operating.Wait()
+		for range events {
+			require.ErrorIs(t, <-answers, inbox.ErrNoLetter)
+		}
+		l.requireEnded(t, events...)
 	}
-	l.requireEnded(t, events...)
 }

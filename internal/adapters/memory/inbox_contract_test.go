@@ -1,0 +1,118 @@
+package memory_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox/inboxtest"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+func TestCheckpoints(t *testing.T) {
+	inboxtest.TestCheckpoints(t, func(*testing.T) inboxtest.Store { return newStore(memory.NewInbox()) })
+}
+
+func TestInbox(t *testing.T) {
+	inboxtest.TestUnitOfWork(t, func(*testing.T) inboxtest.Store { return newStore(memory.NewInbox()) })
+}
+
+func TestDeadLetters(t *testing.T) {
+	inboxtest.TestDeadLetters(t, openLetters)
+}
+
+func TestDeadLetterAdmin(t *testing.T) {
+	inboxtest.TestDeadLetterAdmin(t, openLetters)
+}
+
+func TestLetterPairs(t *testing.T) {
+	inboxtest.TestLetterPairs(t, 5, openLetters)
+}
+
+func openLetters(*testing.T) inboxtest.LetterStore {
+	kept := memory.NewInbox()
+	return inboxtest.LetterStore{Store: newStore(kept), DeadLetters: kept}
+}
+
+// connections are the outages of an Inbox.
+type connections struct{ *memory.Inbox }
+
+func (c connections) Disconnect(*testing.T) { c.Inbox.Disconnect() }
+func (c connections) Reconnect(*testing.T)  { c.Inbox.Reconnect() }
+
+func newStore(kept *memory.Inbox) inboxtest.Store {
+	return inboxtest.Store{
+		Outages: connections{kept}, Checkpoints: kept, UnitOfWork: kept, Letters: kept,
+		WasApplied: func(_ *testing.T, subscriber string, ids ...string) (applied []string) {
+			for _, id := range ids {
+				if kept.Applied(subscriber, id) {
+					applied = append(applied, id)
+				}
+			}
+			return applied
+		},
+		Total: func(_ *testing.T, subscriber string, customer order.CustomerID, currency order.Currency) inboxtest.Total {
+			total := kept.Total(subscriber, customer, currency)
+			if total.Orders == 0 {
+				return inboxtest.Total{}
+			}
+			return inboxtest.Total{Amount: total.AmountMinor.String(), Orders: total.Orders}
+		},
+		FailNextCommit: func(*testing.T) { kept.FailNextCommit() },
+	}
+}
+
+func TestSweeper(t *testing.T) {
+	inboxtest.TestSweeper(t, func(t *testing.T) inboxtest.SweepStore {
+		t.Helper()
+		e, kept := newEngine(), memory.NewInbox()
+		kept.Beside(e.log)
+		return inboxtest.SweepStore{
+			LetterStore: inboxtest.LetterStore{Store: newStore(kept), DeadLetters: kept}, Sweeper: kept,
+			Fill: func(_ *testing.T, stream string) {
+				e.cursors.Edit(func(cursor *outbox.Cursor) { cursor.StreamCreated = stream })
+			},
+			Keep: func(t *testing.T, events ...outbox.Entry) {
+				t.Helper()
+				for _, event := range events {
+					e.log.SetSequence(event.Position - 1)
+					writer := e.log.Begin()
+					require.NoError(t, writer.Append(t.Context(), event.Message))
+					require.NoError(t, writer.Commit())
+				}
+			},
+			Park:  e.park,
+			Purge: func(*testing.T) { e.log.Purge(1 << 20) },
+		}
+	})
+}
+
+// park puts an event of the log into its parking lot, as a leader does.
+func (e *engine) park(t *testing.T, event outbox.Entry) {
+	t.Helper()
+	term, err := e.Elector("leader").Acquire(t.Context(), 0)
+	require.NoError(t, err)
+	cursor, err := e.cursors.Load(t.Context())
+	require.NoError(t, err)
+	notice := ports.Stamp{Ours: true, Progress: event.Progress(), Parked: "refused"}
+	_, err = e.parking.Settle(t.Context(), outbox.Turn{Token: term.Token, Revision: cursor.Revision}, notice, 1, true)
+	require.NoError(t, err)
+	e.lease.Advance(time.Hour)
+}
+
+func TestStream(t *testing.T) {
+	inboxtest.TestStream(t, func(*testing.T) inboxtest.StreamHarness { return subscription{newEngine()} })
+}
+
+// subscription is an engine's stream with one subscriber.
+type subscription struct{ *engine }
+
+func (s subscription) Publisher() ports.StreamRepair { return s.stream }
+func (s subscription) Reader(*testing.T) inbox.Stream {
+	return memory.NewReader(s.stream, billing)
+}

@@ -1,0 +1,21 @@
+package postgres
+
+import "context"
+
+// The statements whose cost must not rise with the number of letters.
+const (
+	HeadStatement        = headStatement
+	LettersStatement     = lettersStatement
+	NoteTurnsStatement   = noteTurnsStatement
+	NoteTurnStatement    = noteTurnStatement
+	ForgettableStatement = forgettableStatement
+	ForgetStatement      = forgetStatement
+)
+
+// TurnsAtOnce is how many aggregates NoteTurns looks at.
+const TurnsAtOnce = turnsAtOnce
+
+// NoteTurns makes noteTurns testable.
+func (i *Inbox) NoteTurns(ctx context.Context, subscriber string) (int, error) {
+	return i.noteTurns(ctx, subscriber)
+}

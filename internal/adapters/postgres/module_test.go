@@ -1,0 +1,77 @@
+package postgres_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+	"go.uber.org/fx"
+	"go.uber.org/fx/fxtest"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+func TestModule(t *testing.T) {
+	var db *bun.DB
+	var log ports.Log
+	var cursors ports.CursorStore
+	var elector ports.Elector
+	var work ordering.UnitOfWork
+	var checkpoints inbox.Checkpoints
+	var apply inbox.UnitOfWork
+	var letters inbox.DeadLetters
+	var admin inbox.DeadLetterAdmin
+	var sweeper inbox.Sweeper
+	app := fxtest.New(t, postgres.Module, fx.NopLogger,
+		fx.Supply(
+			postgres.Options{URL: infra.Database(t), MaxOpenConns: 1},
+			postgres.RelayOptions{Name: "ORDERS", Stream: "ORDERS", Holder: "instance-1", LeaseTTL: time.Minute},
+			slog.New(slog.DiscardHandler),
+		),
+		fx.Populate(&db, &log, &cursors, &elector, &work, &checkpoints, &apply, &letters, &admin, &sweeper),
+	)
+	app.RequireStart()
+
+	busy, err := db.Conn(t.Context()) // all of the main pool
+	require.NoError(t, err)
+	term, err := elector.Acquire(t.Context(), 0)
+	require.NoError(t, err)
+	require.NoError(t, busy.Close())
+
+	page, err := log.After(t.Context(), outbox.Progress{}, plenty)
+	require.NoError(t, err)
+	require.Empty(t, page.Entries)
+	want := outbox.Cursor{StreamCreated: "x", StreamSequence: 1}
+	_, err = cursors.Save(t.Context(), outbox.Turn{Token: term.Token}, want)
+	require.NoError(t, err, "the cursor is fenced by the elector's lease")
+
+	nothing := func(context.Context, ordering.Tx) error { return nil }
+	require.NoError(t, work.Do(t.Context(), nothing))
+	require.NoError(t, checkpoints.Begin(t.Context(), "subscriber", 1, "S", inbox.Place{}))
+	_, err = apply.Apply(t.Context(), "subscriber", inbox.Batch{From: lane, To: inbox.Place{Sequence: 1}, Events: []inbox.Event{
+		{Entry: entry(1), Sequence: 1},
+	}}, ignore, giveUp)
+	require.NoError(t, err)
+	_, found, err := letters.Redeliver(t.Context(), "subscriber", inbox.Redelivery{Limit: 1}, ignore, giveUp)
+	require.NoError(t, err)
+	require.False(t, found)
+	dead, err := admin.CountDead(t.Context(), "subscriber")
+	require.NoError(t, err)
+	require.Zero(t, dead)
+	_, why, err := sweeper.Forgettable(t.Context(), "subscriber", "S", inbox.Sweep{Age: time.Hour, Limit: 1})
+	require.NoError(t, err)
+	require.NotEmpty(t, why)
+
+	app.RequireStop()
+	require.Error(t, db.PingContext(t.Context()), "closed")
+	_, err = elector.Acquire(t.Context(), 0)
+	require.Error(t, err, "closed")
+}

@@ -1,0 +1,211 @@
+package subscribing_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
+	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+var (
+	errLine   = fault.New(fault.Unavailable, "line_cut", "the line is cut")
+	errPoison = errors.New("poison")
+)
+
+// process is one copy of the subscriber: what it sees of the world, and how it is ended.
+type process struct {
+	*memory.Inbox
+	inbox.Stream
+	w      *world
+	cancel context.CancelFunc
+	killed atomic.Bool
+
+	mu       sync.Mutex
+	believes map[uint64]time.Time  // stored times that it has seen, for the mutant that does not look again
+	scatters bool                  // it chooses lanes by position
+	keys     map[string]outbox.Key // of the events, by id
+}
+
+// start starts a copy.
+func (w *world) start() {
+	w.note("started")
+	w.started++
+	ctx, cancel := context.WithCancel(w.t.Context())
+	reader := memory.NewReader(w.stream, subscriber)
+	reader.Behind = func() uint64 { return w.behind("lagging read") }
+	reader.BehindState = func() uint64 { return w.behind("former leader's state") }
+	p := &process{Inbox: w.inbox, Stream: reader, w: w, cancel: cancel, keys: make(map[string]outbox.Key)}
+	if w.broken.copies != nil {
+		w.broken.copies(p)
+	}
+	copied := subscribing.New(subscriber, fmt.Sprint("copy-", w.started), subscribing.Ports{
+		Stream: p, Checkpoints: p, Work: p, Letters: p, Sweeper: p, Handler: p,
+	}, subscribing.Options{
+		Lanes: w.lanes, Transactions: 1 + w.dice(4), MaxAttempts: 3, MinBackoff: 50 * time.Millisecond, MaxBackoff: 2 * time.Second,
+		BatchTime: 20 * time.Millisecond, Retention: 5 * time.Second,
+	}, slog.New(slog.DiscardHandler))
+	w.copies = append(w.copies, p)
+	w.running.Go(func() { _ = copied.Run(ctx) })
+}
+
+// mostBehind is how many of the last messages a server may not know.
+const mostBehind = 12
+
+// behind returns how many of the last messages a server does not know.
+func (w *world) behind(what string) uint64 {
+	if !w.befalls(what, 200) {
+		return 0
+	}
+	return uint64(1 + w.dice(mostBehind))
+}
+
+// stop ends the oldest copy. One that is killed takes no leave.
+func (w *world) stop(kill bool) {
+	if len(w.copies) == 0 {
+		return
+	}
+	oldest := w.copies[0]
+	w.copies = w.copies[1:]
+	w.note(map[bool]string{true: "killed", false: "stopped"}[kill])
+	oldest.killed.Store(kill)
+	oldest.cancel()
+}
+
+// pause is what happens between two steps of a transaction.
+func (w *world) pause(ctx context.Context, step string) {
+	chance := 10
+	if step == "letter apart" { // which only a mutant has
+		chance = 500
+	}
+	switch {
+	case w.befalls("stalled step", chance):
+		time.Sleep(idleTimeout + time.Duration(w.dice(2000))*time.Millisecond)
+	case w.befalls("slow step", 200):
+		sleep(ctx, time.Duration(w.dice(30))*time.Millisecond)
+	}
+}
+
+func sleep(ctx context.Context, wait time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(wait):
+	}
+}
+
+// Leave does nothing if the copy was killed.
+func (p *process) Leave(ctx context.Context, subscriber, instance string) error {
+	if p.killed.Load() {
+		return nil
+	}
+	return p.Inbox.Leave(ctx, subscriber, instance)
+}
+
+// Read may fail, and its answer may be late: the stream has changed meanwhile.
+func (p *process) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) ([]inbox.Message, error) {
+	if p.w.befalls("line cut", 30) {
+		return nil, errLine
+	}
+	messages, err := p.Stream.Read(ctx, from, limit)
+	switch {
+	case p.w.befalls("frozen", 5):
+		sleep(ctx, 10*time.Second)
+	case p.w.befalls("late answer", 100):
+		sleep(ctx, time.Duration(p.w.dice(1500))*time.Millisecond)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, message := range messages {
+		if p.believes != nil {
+			if before, known := p.believes[message.Sequence]; known && message.Sequence == from {
+				messages[i].StoredAt = before
+			} else {
+				p.believes[message.Sequence] = message.StoredAt
+			}
+		}
+		if p.scatters && message.Event != nil && message.Event.Unreadable == nil {
+			p.keys[message.Event.ID] = message.Event.Key
+			message.Event.Key.ID = fmt.Sprint(message.Event.Position)
+		}
+	}
+	return messages, err
+}
+
+// State may fail.
+func (p *process) State(ctx context.Context) (inbox.StreamState, error) {
+	if p.w.befalls("line cut", 30) {
+		return inbox.StreamState{}, errLine
+	}
+	return p.Stream.State(ctx)
+}
+
+// Stored loses signals.
+func (p *process) Stored() <-chan struct{} {
+	if p.w.befalls("deaf", 300) {
+		return nil
+	}
+	return p.Stream.Stored()
+}
+
+// Forget notes what happens.
+func (p *process) Forget(ctx context.Context, subscriber, stream string, ids []string, first, passed uint64) (int, error) {
+	forgotten, err := p.Inbox.Forget(ctx, subscriber, stream, ids, first, passed)
+	if forgotten > 0 {
+		p.w.note("forgotten")
+	}
+	return forgotten, err
+}
+
+// Apply may come late. It gives events their aggregates back.
+func (p *process) Apply(
+	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
+) (inbox.Outcome, error) {
+	if p.w.befalls("late transaction", p.w.lateness) {
+		sleep(ctx, time.Duration(p.w.dice(100))*time.Second)
+	}
+	p.mu.Lock()
+	for i, event := range batch.Events {
+		if key, scattered := p.keys[event.ID]; scattered {
+			batch.Events[i].Key = key
+		}
+	}
+	p.mu.Unlock()
+	return p.Inbox.Apply(ctx, subscriber, batch, handler, judge)
+}
+
+// Handle counts the event, unless something goes wrong.
+func (p *process) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	w := p.w
+	switch {
+	case w.befalls("stalled handler", 10):
+		time.Sleep(idleTimeout + time.Duration(w.dice(2000))*time.Millisecond)
+	case w.befalls("slow handler", 200):
+		sleep(ctx, time.Duration(w.dice(100))*time.Millisecond)
+	case w.befalls("accident", 50):
+		return errors.New("an accident")
+	case w.befalls("handler's outage", 10):
+		return errLine
+	}
+	if w.fails(entry) {
+		return errPoison
+	}
+	return tx.Totals.Add(ctx, customer, order.NewMoney(100, "USD"))
+}
+
+func (w *world) fails(entry outbox.Entry) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.poison[entry.Position] && !w.forgiven
+}
+
+// Applied notes nothing.
+func (*process) Applied(context.Context, outbox.Entry) {}

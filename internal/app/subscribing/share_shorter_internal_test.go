@@ -1,0 +1,27 @@
+package subscribing
+
+import (
+	"log/slog"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// TestShorterStreamIsNoticed checks that a copy looks again when the stream ends before what the copy has read, although another copy
+// has moved the checkpoint to a place that the stream has. The copy reads nothing there that could tell it.
+func TestShorterStreamIsNoticed(t *testing.T) {
+	s := New("billing", "a", Ports{}, Options{}, slog.New(slog.DiscardHandler))
+	held := newLane(inbox.Checkpoint{Lanes: 1, Stream: "1", Place: inbox.Place{Sequence: 60}, Revision: 40}, false)
+	s.lanes[0] = held
+	view := inbox.View{
+		Lanes:  []inbox.Checkpoint{{Lanes: 1, Stream: "1", Place: inbox.Place{Sequence: 43}, Revision: 42}},
+		Copies: []string{"a"},
+	}
+	s.assign(t.Context(), view, inbox.StreamState{Created: "1", First: 1, Last: 60}, &sync.WaitGroup{})
+	require.False(t, held.lost)
+	s.assign(t.Context(), view, inbox.StreamState{Created: "1", First: 1, Last: 44}, &sync.WaitGroup{})
+	require.True(t, held.lost)
+}

@@ -1,0 +1,348 @@
+package subscribing_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
+	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+)
+
+// service is a subscriber whose copies run in fake time, and on which nothing happens but what a test does.
+type service struct {
+	t       *testing.T
+	stream  *memory.Stream
+	inbox   *memory.Inbox
+	opts    subscribing.Options
+	handle  func(ctx context.Context, entry outbox.Entry) error
+	running sync.WaitGroup
+	log     bytes.Buffer
+
+	mu      sync.Mutex
+	applied map[string]time.Duration // since the test began, by event id
+	by      map[string]int           // events handled, by copy
+	logged  []string                 // ids of events of which the handler was told one by one
+	began   time.Time
+}
+
+func newService(t *testing.T, opts subscribing.Options) *service {
+	t.Helper()
+	s := &service{
+		t: t, stream: memory.NewStream(), inbox: memory.NewInbox(), opts: opts, began: time.Now(),
+		applied: make(map[string]time.Duration), by: make(map[string]int),
+		handle: func(context.Context, outbox.Entry) error { return nil },
+	}
+	s.inbox.IdleTimeout = idleTimeout
+	_, err := s.stream.Open(t.Context(), 1)
+	require.NoError(t, err)
+	return s
+}
+
+// copied is the handler of one copy.
+type copied struct {
+	*service
+	name string
+}
+
+func (c copied) Handle(ctx context.Context, _ inbox.Tx, entry outbox.Entry) error {
+	if err := c.handle(ctx, entry); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.applied[entry.ID] = time.Since(c.began)
+	c.by[c.name]++
+	return nil
+}
+
+func (c copied) Applied(_ context.Context, entry outbox.Entry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.logged = append(c.logged, entry.ID)
+}
+
+// killable does not take leave, as a process that is killed.
+type killable struct{ inbox.Checkpoints }
+
+func (killable) Leave(context.Context, string, string) error { return nil }
+
+// start starts a copy, and returns what ends it as a kill would.
+func (s *service) start(name string) (kill func()) {
+	ctx, cancel := context.WithCancel(s.t.Context())
+	reader := memory.NewReader(s.stream, subscriber)
+	running := subscribing.New(subscriber, name, subscribing.Ports{
+		Stream: reader, Checkpoints: killable{s.inbox}, Work: s.inbox, Letters: s.inbox, Sweeper: s.inbox, Handler: copied{s, name},
+	}, s.opts, slog.New(slog.NewTextHandler(&s.log, nil)))
+	s.running.Go(func() { _ = running.Run(ctx) })
+	return cancel
+}
+
+// publish appends events of an aggregate each, and returns them.
+func (s *service) publish(count int) []outbox.Entry {
+	s.t.Helper()
+	entries := outboxtest.NewEntries(outbox.Position(s.stream.Len()), count)
+	for i := range entries {
+		entries[i].Key.ID, entries[i].Version = fmt.Sprint("order-", entries[i].Position), 1
+	}
+	_, err := s.stream.Publish(s.t.Context(), s.stream.Len(), entries)
+	require.NoError(s.t, err)
+	return entries
+}
+
+func (s *service) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.applied)
+}
+
+// inFakeTime runs a test on a service.
+func inFakeTime(t *testing.T, opts subscribing.Options, test func(t *testing.T, s *service)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { test(t, newService(t, opts)) })
+}
+
+// TestKilledCopyIsFollowed checks that the events of a copy that was killed go on within a second, by whichever copy is there, although
+// the killed one still counts as being there.
+func TestKilledCopyIsFollowed(t *testing.T) {
+	inFakeTime(t, subscribing.Options{Lanes: 4}, func(t *testing.T, s *service) {
+		kill, stop := s.start("a"), s.start("b")
+		s.publish(100)
+		pass(2 * time.Second)
+		require.Equal(t, 100, s.count())
+		kill()
+		killed := time.Since(s.began)
+		late := s.publish(100)
+		pass(10 * time.Second)
+		require.Equal(t, 200, s.count())
+		for _, entry := range late {
+			require.LessOrEqual(t, s.applied[entry.ID]-killed, time.Second)
+		}
+		stop()
+		s.running.Wait()
+	})
+}
+
+// TestFrozenCopyIsFollowed checks that the lane of a copy that freezes in the middle of a transaction goes on after the idle timeout and
+// a second.
+func TestFrozenCopyIsFollowed(t *testing.T) {
+	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
+		var frozen atomic.Bool
+		s.handle = func(context.Context, outbox.Entry) error {
+			if frozen.CompareAndSwap(false, true) {
+				time.Sleep(time.Hour)
+			}
+			return nil
+		}
+		stopA, stopB := s.start("a"), s.start("b")
+		s.publish(10)
+		pass(idleTimeout + time.Second)
+		require.Equal(t, 10, s.count())
+		stopA()
+		stopB()
+		s.running.Wait()
+	})
+}
+
+// TestLateCopyGetsItsShare checks that three copies share the work on many lanes, and that one that comes late has its share after some
+// seconds.
+func TestLateCopyGetsItsShare(t *testing.T) {
+	inFakeTime(t, subscribing.Options{Lanes: 12, Transactions: 12}, func(t *testing.T, s *service) {
+		s.handle = func(ctx context.Context, _ outbox.Entry) error {
+			sleep(ctx, 10*time.Millisecond)
+			return nil
+		}
+		stops := []func(){s.start("a"), s.start("b")}
+		for range 5 {
+			s.publish(500)
+			pass(time.Second)
+		}
+		stops = append(stops, s.start("c"))
+		pass(2 * time.Second)
+		before := s.by["c"]
+		s.by = make(map[string]int)
+		for range 5 {
+			s.publish(500)
+			pass(time.Second)
+		}
+		pass(5 * time.Second)
+		require.Equal(t, 5000, s.count())
+		t.Log("after three seconds, of 2500 events:", s.by, "before:", before)
+		for _, name := range []string{"a", "b", "c"} {
+			require.Greater(t, s.by[name], 2500/6, name)
+		}
+		for _, stop := range stops {
+			stop()
+		}
+		s.running.Wait()
+	})
+}
+
+// TestLanesOfASlowHandler checks that a handler of 10 ms on 64 lanes does at least 40 times the work of one lane.
+func TestLanesOfASlowHandler(t *testing.T) {
+	const events = 6400
+	for lanes, most := range map[int]time.Duration{1: events * 10 * time.Millisecond * 11 / 10, 64: events * 10 * time.Millisecond / 40} {
+		inFakeTime(t, subscribing.Options{Lanes: lanes, Transactions: 64}, func(t *testing.T, s *service) {
+			s.handle = func(ctx context.Context, _ outbox.Entry) error {
+				sleep(ctx, 10*time.Millisecond)
+				return nil
+			}
+			s.publish(events)
+			stop := s.start("a")
+			pass(most)
+			require.Equal(t, events, s.count(), "%d lanes", lanes)
+			stop()
+			s.running.Wait()
+		})
+	}
+}
+
+// TestPoisonDelaysNobody checks that events of others take effect at once although one event fails for ever and another for a while, and
+// that the second one takes effect when it can.
+func TestPoisonDelaysNobody(t *testing.T) {
+	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
+		s.handle = func(_ context.Context, entry outbox.Entry) error {
+			switch {
+			case entry.Position == 300:
+				return errPoison
+			case entry.Position == 700 && time.Since(s.began) < 20*time.Second:
+				return errors.New("not yet")
+			}
+			return nil
+		}
+		stop := s.start("a")
+		entries := s.publish(1000)
+		pass(time.Second)
+		require.Equal(t, 998, s.count())
+		pass(time.Minute)
+		require.Equal(t, 999, s.count())
+		require.Contains(t, s.applied, entries[699].ID)
+		letter, err := s.inbox.Letter(t.Context(), subscriber, entries[299].ID)
+		require.NoError(t, err)
+		require.Equal(t, inbox.Dead, letter.State)
+		require.Equal(t, subscribing.DefaultMaxAttempts, letter.Attempts)
+		stop()
+		s.running.Wait()
+	})
+}
+
+// TestWhatCannotHealIsDeadAtOnce checks that an event whose handler calls its failure permanent is dead after the first failure within a
+// savepoint.
+func TestWhatCannotHealIsDeadAtOnce(t *testing.T) {
+	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
+		s.handle = func(_ context.Context, entry outbox.Entry) error {
+			if entry.Position == 2 {
+				return fmt.Errorf("no such customer: %w", inbox.ErrPermanent)
+			}
+			return nil
+		}
+		stop := s.start("a")
+		entries := s.publish(3)
+		pass(time.Second)
+		letter, err := s.inbox.Letter(t.Context(), subscriber, entries[1].ID)
+		require.NoError(t, err)
+		require.Equal(t, inbox.Dead, letter.State)
+		require.Equal(t, 1, letter.Attempts)
+		require.Equal(t, 2, s.count())
+		stop()
+		s.running.Wait()
+	})
+}
+
+// TestOutageIsNoFailure checks that an outage of a minute, under a backlog of 20,000 events, leaves no dead letter, and that work goes on
+// within a second after it.
+func TestOutageIsNoFailure(t *testing.T) {
+	inFakeTime(t, subscribing.Options{Lanes: 4, Transactions: 4}, func(t *testing.T, s *service) {
+		s.handle = func(_ context.Context, entry outbox.Entry) error {
+			if past := time.Since(s.began); entry.Position > 100 && past < time.Minute {
+				return errLine
+			}
+			return nil
+		}
+		for range 20 {
+			s.publish(1000)
+		}
+		stop := s.start("a")
+		pass(time.Minute - time.Nanosecond)
+		require.Less(t, s.count(), 1000)
+		pass(2 * time.Second)
+		require.Equal(t, 20_000, s.count())
+		letters, err := s.inbox.Letters(t.Context(), subscriber, 10)
+		require.NoError(t, err)
+		require.Empty(t, letters)
+		stop()
+		s.running.Wait()
+	})
+}
+
+// TestBeginsWhereTheFormerProgramStands checks that a copy stands by while copies of a former program work, and then begins where those
+// have come.
+func TestBeginsWhereTheFormerProgramStands(t *testing.T) {
+	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
+		s.publish(10)
+		s.stream.LeaveFormer(subscriber, inbox.Former{Sequence: 4, Busy: true})
+		stop := s.start("a")
+		pass(time.Minute)
+		require.Zero(t, s.count())
+		s.stream.LeaveFormer(subscriber, inbox.Former{Sequence: 7})
+		pass(2 * time.Second)
+		require.Equal(t, 3, s.count())
+		stop()
+		s.running.Wait()
+	})
+}
+
+// TestBatchesAreLogged checks that each event of a small batch is logged by its handler, and a large batch by one line with its count.
+func TestBatchesAreLogged(t *testing.T) {
+	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
+		stop := s.start("a")
+		pass(time.Second)
+		s.publish(10)
+		pass(time.Second)
+		require.Len(t, s.logged, 10)
+		s.publish(11)
+		pass(time.Second)
+		require.Len(t, s.logged, 10)
+		require.Equal(t, 1, strings.Count(s.log.String(), `msg="handled a batch of events" events=11`))
+		stop()
+		s.running.Wait()
+	})
+}
+
+// TestSlowLaneHoldsUpNoOther checks that a lane whose handler does not return leaves the other lanes alone, although its events fill what
+// is read ahead.
+func TestSlowLaneHoldsUpNoOther(t *testing.T) {
+	inFakeTime(t, subscribing.Options{Lanes: 2, Transactions: 2, ReadAhead: 100_000}, func(t *testing.T, s *service) {
+		s.inbox.IdleTimeout = time.Hour
+		stuck := 0
+		s.handle = func(ctx context.Context, entry outbox.Entry) error {
+			if inbox.LaneOf(entry.Key, 2) == 0 {
+				sleep(ctx, 10*time.Minute)
+			}
+			return nil
+		}
+		stop := s.start("a")
+		for _, entry := range append(s.publish(1000), s.publish(1000)...) {
+			if inbox.LaneOf(entry.Key, 2) == 0 {
+				stuck++
+			}
+		}
+		pass(10 * time.Second)
+		require.Equal(t, 2000-stuck, s.count())
+		stop()
+		s.running.Wait()
+	})
+}

@@ -1,0 +1,142 @@
+package e2e_test
+
+import (
+	"fmt"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// load places and pays orders, of a customer each, at several hands until stop is called.
+func (r *readership) load() (stop func()) {
+	r.t.Helper()
+	var hands sync.WaitGroup
+	ended := make(chan struct{})
+	for range 3 {
+		hands.Go(func() {
+			for {
+				select {
+				case <-ended:
+					return
+				default:
+				}
+				order, err := infra.PlaceFor(r.api, uuid.NewString())
+				if err == nil {
+					_, err = infra.Transition(r.api, order.ID, "pay")
+				}
+				if err != nil {
+					r.t.Errorf("place and pay an order: %v", err)
+					return
+				}
+			}
+		})
+	}
+	return sync.OnceFunc(func() {
+		close(ended)
+		hands.Wait()
+	})
+}
+
+// longest returns how long the event waited for its effect that waited longest, of those recorded after a moment, by the database's clock.
+func (r *readership) longest(after time.Time) time.Duration {
+	r.t.Helper()
+	var seconds float64
+	require.NoError(r.t, r.db.QueryRow(`SELECT coalesce(max(extract(epoch FROM i.applied_at - o.recorded_at)), 0)
+		FROM inbox AS i JOIN outbox AS o ON o.event_id = i.event_id WHERE o.recorded_at > $1`, after).Scan(&seconds))
+	return time.Duration(seconds * float64(time.Second)).Round(time.Millisecond)
+}
+
+func (r *readership) now() (now time.Time) {
+	r.t.Helper()
+	require.NoError(r.t, r.db.QueryRow("SELECT clock_timestamp()").Scan(&now))
+	return now
+}
+
+// consumed returns how many events a copy has dealt with.
+func consumed(t *testing.T, p *infra.Process) float64 {
+	t.Helper()
+	return infra.Scrape(t, p.Admin()).Value(t, "messaging_client_consumed_messages_total", emails)
+}
+
+// TestCopies checks that three copies share a subscriber under load. The lanes of one that is killed go on within a second; those of
+// one that is frozen in the middle of a transaction, after the idle timeout and a second; a late copy gets its share; and each event
+// takes effect once, in the order of its aggregate.
+func TestCopies(t *testing.T) {
+	r := newReadership(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=16", "SUBSCRIBER_IDLE_TIMEOUT=1s", "SUBSCRIBER_BATCH_TIME=50ms")
+	copies := make(map[string]*infra.Process)
+	for _, name := range []string{"one", "two", "three"} {
+		copies[name] = r.read(name)
+	}
+	r.order(poor)
+	r.requireEffects()
+	stop := r.load()
+	defer stop()
+	time.Sleep(time.Second)
+
+	killed := r.now()
+	copies["one"].Kill()
+	delete(copies, "one")
+	time.Sleep(1500 * time.Millisecond)
+	r.order(poor)
+	r.eventually("SELECT orders FROM customer_totals WHERE customer_id = '"+poor+"'", 2)
+	pause := r.longest(killed)
+	t.Logf("after kill -9 of one of three copies no event waited longer than %s", pause)
+	require.Less(t, pause, 3*time.Second)
+
+	frozen, after := r.freeze(copies)
+	t.Logf("with %s frozen in its transaction its event took effect after %s", frozen, after)
+	require.Less(t, after, 6*time.Second, "three times the idle timeout and a second")
+	stalled := copies[frozen]
+	delete(copies, frozen)
+
+	copies["late"], copies["later"] = r.read("late"), r.read("later")
+	for _, name := range []string{"late", "later"} {
+		copies[name].Says("subscribed")
+	}
+	time.Sleep(3 * time.Second) // as long as copies that are gone count as being there
+	r.requireShares(copies)
+	stalled.Signal(syscall.SIGCONT)
+	time.Sleep(300 * time.Millisecond)
+	stop()
+	r.requireEffects()
+}
+
+// freeze freezes the copy that has the next order of the poor in hand, in the middle of its transaction, and returns how long that
+// order waited.
+func (r *readership) freeze(copies map[string]*infra.Process) (name string, after time.Duration) {
+	r.t.Helper()
+	release, who := r.holdUp(poor)
+	began := r.now()
+	held := r.order(poor)
+	name = who()
+	copies[name].Signal(syscall.SIGSTOP)
+	release()
+	r.pay(held)
+	r.eventually(fmt.Sprintf("SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL AND aggregate_id = '%s'", held.ID), 2)
+	return name, r.longest(began)
+}
+
+// requireShares requires that each copy deals with a fair share of what comes.
+func (r *readership) requireShares(copies map[string]*infra.Process) {
+	r.t.Helper()
+	before, all := make(map[string]float64), 0.0
+	for name, p := range copies {
+		before[name] = consumed(r.t, p)
+	}
+	time.Sleep(2 * time.Second)
+	shares := make(map[string]float64)
+	for name, p := range copies {
+		shares[name] = consumed(r.t, p) - before[name]
+		all += shares[name]
+	}
+	r.t.Logf("of %v events the copies dealt with %v", all, shares)
+	for name, share := range shares {
+		require.Greater(r.t, share, all*0.15, "%s of %d copies", name, len(copies))
+	}
+}

@@ -1,0 +1,62 @@
+package e2e_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// TestOutageLeavesNoDeadLetter kills the database in the middle of a subscriber's transaction, with a backlog before it, and starts it
+// again some seconds later. Each event takes effect once, and none is set aside.
+func TestOutageLeavesNoDeadLetter(t *testing.T) {
+	t.Parallel()
+	server := infra.Postgres(t)
+	r := readershipOn(t, server.URL, "SUBSCRIBER_MAX_ATTEMPTS=1", "LOG_LEVEL=info")
+	reader := r.read("reader")
+	r.order(poor)
+	r.requireEffects()
+	_, who := r.holdUp(poor)
+	r.record(1000)
+	r.order(poor)
+	r.record(1000)
+	who()
+	server.Kill()
+	reader.Says("cannot handle events at the moment")
+	time.Sleep(3 * time.Second)
+	server.Start()
+	began := time.Now()
+	r.eventually(applied, 2002)
+	t.Logf("a backlog of 2,000 was applied %s after the database came back", time.Since(began).Round(time.Millisecond))
+	r.requireEffects()
+	r.requireInOrder()
+	require.Zero(t, count(t, r.db, "SELECT count(*) FROM dead_letters"))
+}
+
+const limitedReader = `
+listen: "127.0.0.1:%d"
+jetstream { store_dir: %q }
+authorization { users: [
+	{ user: app, password: app }
+	{ user: reader, password: reader, permissions: { publish: { allow: ">", deny: "$JS.API.DIRECT.GET.>" } } }
+] }
+`
+
+// TestMissingRightIsNamed checks that a subscriber that may not read the stream names the right, in its log and at /readyz.
+func TestMissingRightIsNamed(t *testing.T) {
+	t.Parallel()
+	port, database := infra.Port(t), infra.Database(t)
+	infra.StartNATSProcess(t, fmt.Sprintf(limitedReader, port, t.TempDir()))
+	as := func(user string) []string {
+		return []string{"DATABASE_URL=" + database, fmt.Sprintf("NATS_URL=nats://%s:%s@127.0.0.1:%d", user, user, port), "ADMIN_ADDR=127.0.0.1:0"}
+	}
+	placeMany(t, infra.Serve(t, "app", as("app")).API(), 1)
+	reader := infra.Launch(t, as("reader"), "subscribe", "--id", "emails")
+	const right = "$JS.API.DIRECT.GET.ORDERS"
+	require.Contains(t, reader.Says("cannot read the stream, trying until it works"), "subscriber=emails")
+	require.Contains(t, reader.String(), right)
+	require.Contains(t, readiness(t, reader), right)
+}

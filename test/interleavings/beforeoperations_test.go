@@ -1,0 +1,111 @@
+package interleavings_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// ofBefore is an operation of a program of before.
+func ofBefore(in *state, name string, do func(ctx context.Context, b before) (string, error)) *operation {
+	return &operation{name: "before: " + name, in: in, before: true, do: func(ctx context.Context, s *side) (string, error) {
+		return do(ctx, before{s})
+	}}
+}
+
+func once(in *state, name string, event inbox.Event) *operation {
+	return ofBefore(in, name, func(ctx context.Context, b before) (string, error) {
+		applied, err := b.Once(ctx, event.Entry)
+		if errors.Is(err, errHeldBefore) {
+			return "held", nil
+		}
+		return fmt.Sprint(applied), err
+	})
+}
+
+func fail(in *state, name string, event inbox.Event, limit int) *operation {
+	return guessing(ofBefore(in, name, func(ctx context.Context, b before) (string, error) {
+		state, err := b.Fail(ctx, event.Entry, limit)
+		return string(state), err
+	}), map[string]string{
+		"no_such_dead_letter": "programs of before say so if the letter has ended while they waited for it",
+	})
+}
+
+func setAside(in *state, name string, event inbox.Event) *operation {
+	return ofBefore(in, name, func(ctx context.Context, b before) (string, error) {
+		state, err := b.SetAside(ctx, event.Entry)
+		return string(state), err
+	})
+}
+
+func retryOfBefore(in *state, name string, event inbox.Event) *operation {
+	return ofBefore(in, name, func(ctx context.Context, b before) (string, error) { return "", b.Retry(ctx, event.ID) })
+}
+
+func retryAllOfBefore(in *state, name string) *operation {
+	return ofBefore(in, name, func(ctx context.Context, b before) (string, error) {
+		n, err := b.RetryAll(ctx)
+		return fmt.Sprint(n), err
+	})
+}
+
+func discardOfBefore(in *state, name string, event inbox.Event) *operation {
+	return ofBefore(in, name, func(ctx context.Context, b before) (string, error) { return "", b.Discard(ctx, event.Entry) })
+}
+
+func careless(o *operation) *operation {
+	o.careless = true
+	return o
+}
+
+// retrier is what a program of before does with letters: it takes one that is due, and applies it.
+func retrier(in *state, name string) *operation {
+	return ofBefore(in, name, func(ctx context.Context, b before) (string, error) {
+		id, err := b.Due(ctx)
+		if err != nil || id == "" {
+			return id, err
+		}
+		applied, err := b.Once(ctx, arrivals[numberOf(id)].Entry)
+		return fmt.Sprint(id, applied), err
+	})
+}
+
+// beforeOperations are those of programs of before. Two of them are no pair: nothing can be changed about these any more.
+var beforeOperations = []*operation{
+	once(&blocked, "blocked, once: behind the dead one", a4),
+	setAside(&blocked, "blocked, set aside: behind the dead one", a4),
+	setAside(&blocked, "blocked, set aside: behind the only one", d2),
+	once(&blocked, "blocked, once: behind the only one", d2),
+	retryOfBefore(&blocked, "blocked, retry: dead", a1),
+	retryAllOfBefore(&blocked, "blocked, retry all"),
+	discardOfBefore(&blocked, "blocked, discard: dead", a1),
+	discardOfBefore(&blocked, "blocked, discard: first behind the dead one", a2),
+	discardOfBefore(&blocked, "blocked, discard: the only one", d1),
+
+	once(&retried, "once: retrying", a1),
+	once(&retried, "once: waiting", a2),
+	once(&retried, "once: behind the retrying one", a4),
+	fail(&retried, "fail: retrying", a1, 10),
+	fail(&retried, "fail: retrying, to its death", a1, 1),
+	setAside(&retried, "set aside: behind the retrying one", a4),
+	retrier(&retried, "due, and once"),
+	discardOfBefore(&retried, "discard: retrying", a1),
+	discardOfBefore(&retried, "discard: first behind the retrying one", a2),
+
+	once(&open, "once: new", b2),
+	fail(&open, "fail: new", b2, 10),
+	fail(&open, "fail: new, to its death", b2, 1),
+	setAside(&open, "set aside: new", b2),
+	once(&open, "once: failing", f1),
+	fail(&open, "fail: failing, to its death", f1, 2),
+	discardOfBefore(&open, "discard: failing", f1),
+	ofBefore(&open, "reject", func(ctx context.Context, b before) (string, error) {
+		state, err := b.Reject(ctx, outbox.Message{ID: "unreadable message 10", Subject: "x"})
+		return string(state), err
+	}),
+	careless(ofBefore(&open, "sweep", func(ctx context.Context, b before) (string, error) { return b.Sweep(ctx) })),
+}

@@ -1,0 +1,126 @@
+package interleavings_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// redelivering is one call of Redeliver.
+type redelivering struct {
+	careful bool
+	count   int // letters at most
+	fails   []inbox.Event
+	limit   int // the letter is dead when it has failed so often
+}
+
+func redeliver(in *state, name string, r redelivering) *operation {
+	return refusing(&operation{name: name, methods: []string{"inbox.DeadLetters.Redeliver"}, in: in, do: func(ctx context.Context, s *side) (string, error) {
+		return r.run(ctx, s)
+	}}, map[string]string{
+		"ok false []": "letters that somebody has locked are passed over; the subscriber asks again within a second",
+	})
+}
+
+func (r redelivering) run(ctx context.Context, s *side) (string, error) {
+	h := &handler{world: s.world}
+	for _, event := range r.fails {
+		h.fails = append(h.fails, event.ID)
+	}
+	done, found, err := inboxOf(s).Redeliver(ctx, subscriber, inbox.Redelivery{Limit: max(r.count, 1), Careful: r.careful}, h, judged(r.limit))
+	var failed *inbox.EventError
+	if errors.Is(err, errHandler) && errors.As(err, &failed) {
+		return "", fmt.Errorf("letter %d fails", failed.Index)
+	}
+	applied := make([]int, len(done.Applied))
+	for i, entry := range done.Applied {
+		applied[i] = int(entry.Position)
+	}
+	answer := fmt.Sprint(found, applied)
+	if done.Failed != nil {
+		answer += fmt.Sprintf(", %d is %s after %d failures", done.Failed.Position, done.Failed.State, done.Failed.Attempts)
+	}
+	return answer, err
+}
+
+func retry(in *state, name, id string) *operation {
+	return inboxed(in, "DeadLetterAdmin.Retry", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+		return "", i.Retry(ctx, subscriber, id)
+	})
+}
+
+func retryAll(in *state, name string) *operation {
+	return inboxed(in, "DeadLetterAdmin.RetryAll", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+		n, err := i.RetryAll(ctx, subscriber)
+		return fmt.Sprint(n), err
+	})
+}
+
+func discard(in *state, name, id string) *operation {
+	return inboxed(in, "DeadLetterAdmin.Discard", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+		return "", i.Discard(ctx, subscriber, id)
+	})
+}
+
+// sweep forgets what is forgettable, as the subscriber does: between the two calls it asks the stream where it ends.
+func sweep(in *state, name string) *operation {
+	return inboxed(in, "Sweeper.Forget", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+		ids, why, err := i.Forgettable(ctx, subscriber, knownStream, inbox.Sweep{Age: age, Limit: 10})
+		if err != nil || why != "" {
+			return why, err
+		}
+		n, err := i.Forget(ctx, subscriber, knownStream, ids, firstHeld, checkpointAt)
+		return fmt.Sprint(n), err
+	})
+}
+
+// letterOperations are the operations on letters, and those of lanes that meet letters.
+var letterOperations = []*operation{
+	apply(&blocked, "blocked, apply: behind the dead one", newBatch(0, a4, b2)),
+	apply(&blocked, "blocked, apply: suspect behind the dead one", newBatch(0, suspect(a4), suspect(d2)).failing(1, a4, d2)),
+	apply(&blocked, "blocked, apply: behind the only one", newBatch(0, d2)),
+	apply(&blocked, "blocked, apply: letters come again", newBatch(0, again(a1, 52), again(a2, 53), again(d1, 54))),
+	apply(&blocked, "blocked, apply: another lane", newBatch(1, elsewhere)),
+	redeliver(&blocked, "blocked, redeliver", redelivering{count: 10}),
+	retry(&blocked, "blocked, retry: dead", a1.ID),
+	retry(&blocked, "blocked, retry: the only one", d1.ID),
+	retry(&blocked, "blocked, retry: waiting", a2.ID),
+	retryAll(&blocked, "blocked, retry all"),
+	discard(&blocked, "blocked, discard: dead", a1.ID),
+	discard(&blocked, "blocked, discard: first behind the dead one", a2.ID),
+	discard(&blocked, "blocked, discard: second behind the dead one", a3.ID),
+	discard(&blocked, "blocked, discard: the only one", d1.ID),
+	sweep(&blocked, "blocked, sweep"),
+
+	apply(&retried, "retried, apply: behind the letters", newBatch(0, a4, b2, d2)),
+	apply(&retried, "retried, apply: suspect", newBatch(0, suspect(a4), suspect(b2)).failing(2, b2)),
+	apply(&retried, "retried, apply: letters come again", newBatch(0, again(a1, 52), again(a3, 53), again(d1, 54))),
+	apply(&retried, "retried, apply: another lane", newBatch(1, elsewhere)),
+	catchUp(&retried, "retried, look, and apply what follows"),
+	rewind(&retried, "retried, rewind", knownStream, checkpoint(0), 40),
+	redeliver(&retried, "redeliver", redelivering{count: 10}),
+	redeliver(&retried, "redeliver: one", redelivering{count: 1}),
+	redeliver(&retried, "redeliver: the second one fails", redelivering{count: 10, fails: []inbox.Event{a2}}),
+	redeliver(&retried, "redeliver with care", redelivering{careful: true, count: 10}),
+	redeliver(&retried, "redeliver with care: the first one fails", redelivering{careful: true, count: 10, fails: []inbox.Event{a1}, limit: 10}),
+	redeliver(&retried, "redeliver with care: the first one fails to its death", redelivering{careful: true, count: 10, fails: []inbox.Event{a1}, limit: 1}),
+	redeliver(&retried, "redeliver with care: the second one fails to its death", redelivering{careful: true, count: 10, fails: []inbox.Event{a2}, limit: 1}),
+	retry(&retried, "retried, retry: retrying", a1.ID),
+	retry(&retried, "retried, retry: the only one", d1.ID),
+	retryAll(&retried, "retried, retry all"),
+	discard(&retried, "retried, discard: retrying", a1.ID),
+	discard(&retried, "retried, discard: first behind the retrying one", a2.ID),
+	discard(&retried, "retried, discard: second behind the retrying one", a3.ID),
+
+	redeliver(&open, "open, redeliver", redelivering{count: 10}),
+	retry(&open, "open, retry: unreadable", unreadable),
+	retryAll(&open, "open, retry all"),
+	discard(&open, "open, discard: unreadable", unreadable),
+	discard(&open, "open, discard: failing", f1.ID),
+	discard(&open, "open, discard: discarded", given.ID),
+	sweep(&open, "open, sweep"),
+	sweep(nil, "sweep the inbox"),
+}

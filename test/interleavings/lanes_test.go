@@ -1,0 +1,217 @@
+package interleavings_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// inboxOf is the inbox of one side. A schedule may leave a transaction idle for long.
+func inboxOf(s *side) *postgres.Inbox {
+	return postgres.NewInbox(s.db, postgres.InboxOptions{IdleTimeout: time.Hour})
+}
+
+// handler is the handler of one call. It fails for some events. If it is called for an event before an earlier event of the aggregate
+// was dealt with, the world notes that.
+type handler struct {
+	world *world
+	fails []string // ids of events
+	calls []string
+}
+
+var errHandler = errors.New("the handler fails")
+
+func (h *handler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	if err := h.world.early(ctx, entry, h.calls); err != nil {
+		return err
+	}
+	if slices.Contains(h.fails, entry.ID) {
+		return errHandler
+	}
+	h.calls = append(h.calls, entry.ID)
+	customer, amount := effectOf(entry.ID)
+	return tx.Totals.Add(ctx, customer, money(amount))
+}
+
+func (*handler) Applied(context.Context, outbox.Entry) {}
+
+// judged keeps a failure that counts. An event is dead when it has failed so often.
+func judged(limit int) inbox.Judge {
+	return func(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
+		if !errors.Is(err, errHandler) {
+			return inbox.Failure{}, err
+		}
+		return inbox.Failure{Cause: err, Limit: limit, Wait: 2 * leaseTTL}, nil
+	}
+}
+
+// inboxed is an operation on one side's inbox, in a state of the subscriber.
+func inboxed(in *state, method, name string, do func(ctx context.Context, i *postgres.Inbox) (string, error)) *operation {
+	return &operation{name: name, methods: []string{"inbox." + method}, in: in, do: func(ctx context.Context, s *side) (string, error) {
+		return do(ctx, inboxOf(s))
+	}}
+}
+
+// batch is one call of Apply. Each has another end, so that the lane tells which one was applied.
+type batch struct {
+	inbox.Batch
+	fails []inbox.Event
+	limit int
+}
+
+// batches are those of all operations, by where they leave their lane.
+var batches = make(map[string]batch)
+
+func endOf(lane int, sequence int64) string { return fmt.Sprintf("lane %d at %d", lane, sequence) }
+
+// newBatch goes on from the checkpoint of a lane.
+func newBatch(lane int, events ...inbox.Event) batch {
+	b := batch{Batch: inbox.Batch{From: checkpoint(lane), To: placeAt(uint64(checkpointAt + 11 + len(batches))), Events: events}, limit: 10}
+	batches[endOf(lane, int64(b.To.Sequence))] = b
+	return b
+}
+
+func suspect(event inbox.Event) inbox.Event {
+	event.Suspect = true
+	return event
+}
+
+// again is an event that the stream holds at a later sequence too.
+func again(event inbox.Event, sequence uint64) inbox.Event {
+	event.Sequence = sequence
+	return event
+}
+
+func message(id string, sequence uint64) inbox.Event {
+	return inbox.Event{Entry: outbox.Entry{Message: outbox.Message{ID: id, Subject: "x", Payload: []byte("{}")}}, Sequence: sequence, Unreadable: inbox.ErrUnreadable}
+}
+
+func apply(in *state, name string, b batch) *operation {
+	return &operation{name: name, methods: []string{"inbox.UnitOfWork.Apply"}, in: in, do: func(ctx context.Context, s *side) (string, error) {
+		return b.apply(ctx, s)
+	}}
+}
+
+func (b batch) apply(ctx context.Context, s *side) (string, error) {
+	h := &handler{world: s.world}
+	for _, event := range b.fails {
+		h.fails = append(h.fails, event.ID)
+	}
+	outcome, err := inboxOf(s).Apply(ctx, subscriber, b.Batch, h, judged(b.limit))
+	var failed *inbox.EventError
+	if errors.Is(err, errHandler) && errors.As(err, &failed) {
+		return "", fmt.Errorf("event %d fails", failed.Index) // the same text in each run
+	}
+	results := make([]string, len(outcome.Results))
+	for i, result := range outcome.Results {
+		results[i] = []string{"applied", "duplicate", "set aside", "held"}[result]
+	}
+	for _, letter := range outcome.Letters {
+		results = append(results, fmt.Sprint(letter.State, letter.Attempts))
+	}
+	return strings.Join(results, ", "), err
+}
+
+// failing are the events of a batch for which the handler fails.
+func (b batch) failing(limit int, events ...inbox.Event) batch {
+	b.fails, b.limit = events, limit
+	return b
+}
+
+// to is a batch that leaves its lane at another place.
+func (b batch) to(sequence uint64) batch {
+	delete(batches, endOf(b.From.Lane, int64(b.To.Sequence)))
+	b.To = placeAt(sequence)
+	batches[endOf(b.From.Lane, int64(sequence))] = b
+	return b
+}
+
+// stale is a batch of a copy that has not seen the lane's last move.
+func (b batch) stale() batch {
+	b.From.Place, b.From.Revision = placeAt(checkpointAt-1), laneRevision-1
+	return b
+}
+
+// catchUp is what a copy does: it looks where the lane stands, and applies what the stream holds after that.
+func catchUp(in *state, name string) *operation {
+	last := newBatch(0, b2, b3)
+	return &operation{name: name, methods: []string{"inbox.Checkpoints.Look", "inbox.UnitOfWork.Apply"}, in: in, do: func(ctx context.Context, s *side) (string, error) {
+		view, err := inboxOf(s).Look(ctx, subscriber, "copy")
+		if err != nil {
+			return "", err
+		}
+		now := last
+		now.From = view.Lanes[0]
+		now.To.Sequence = max(now.To.Sequence, now.From.Sequence+1)
+		now.Events = slices.DeleteFunc(slices.Clone(now.Events), func(e inbox.Event) bool { return e.Sequence <= view.Lanes[0].Sequence })
+		if view.Lanes[0].Sequence < regrown.Sequence {
+			now.Events = slices.Insert(now.Events, 0, regrown)
+		}
+		return now.apply(ctx, s)
+	}}
+}
+
+func rewind(in *state, name, stream string, from inbox.Checkpoint, to uint64) *operation {
+	o := inboxed(in, "Checkpoints.Rewind", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+		checkpoint, err := i.Rewind(ctx, subscriber, from, stream, placeAt(to))
+		return fmt.Sprintf("%s %d, revision %d", checkpoint.Stream, checkpoint.Sequence, checkpoint.Revision), err
+	})
+	o.regrows = stream == knownStream && from.Lane == 0
+	return o
+}
+
+// begin makes the lanes of a subscriber.
+func begin(name, who string, count int) *operation {
+	return inboxed(&open, "Checkpoints.Begin", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+		return "", i.Begin(ctx, who, count, knownStream, placeAt(7))
+	})
+}
+
+func look(name, instance string) *operation {
+	return inboxed(&open, "Checkpoints.Look", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+		view, err := i.Look(ctx, subscriber, instance)
+		lanes := make([]string, len(view.Lanes))
+		for i, lane := range view.Lanes {
+			lanes[i] = fmt.Sprintf("%d: %d, revision %d", lane.Lane, lane.Sequence, lane.Revision)
+		}
+		return fmt.Sprint(lanes, view.Copies), err
+	})
+}
+
+// laneOperations are the operations on lanes, where no letter holds anything.
+var laneOperations = []*operation{
+	apply(&open, "apply: new", newBatch(0, b2, b3)),
+	apply(&open, "apply: one new", newBatch(0, b2)),
+	apply(&open, "apply: nothing", newBatch(0)),
+	apply(&open, "apply: another lane", newBatch(1, elsewhere)),
+	apply(&open, "apply: new, from a checkpoint of before", newBatch(0, b2, b3).stale()),
+	apply(&open, "apply: new and applied before", newBatch(0, again(b1, 53), again(unmet, 53), again(old, 53), b2)),
+	apply(&open, "apply: discarded before", newBatch(0, again(given, 53))),
+	apply(&open, "apply: up to a mark", newBatch(0, b2).to(inbox.MarkEvery)),
+	apply(&open, "apply: suspect, which succeeds", newBatch(0, suspect(b2), b3)),
+	apply(&open, "apply: suspect, which fails", newBatch(0, suspect(b2), b3, d2).failing(2, b2)),
+	apply(&open, "apply: suspect, which fails to its death", newBatch(0, b2, suspect(b3), d2).failing(1, b3)),
+	apply(&open, "apply: failing, not suspect", newBatch(0, d2, b2).failing(1, b2)),
+	apply(&open, "apply: unreadable", newBatch(0, message("unreadable message 10", 53), b2)),
+	apply(&open, "apply: unreadable, met before", newBatch(0, message(unreadable, 53), b2)),
+	apply(&open, "apply: failed before", newBatch(0, f1)),
+	apply(&open, "apply: failed before, and fails to its death", newBatch(0, suspect(f1), b2).failing(2, f1)),
+	catchUp(&open, "look, and apply what follows"),
+	rewind(&open, "rewind", knownStream, checkpoint(0), 40),
+	rewind(&open, "rewind another lane", knownStream, checkpoint(1), 40),
+	rewind(&open, "rewind to another stream", "2", checkpoint(0), 0),
+	begin("begin again", subscriber, lanes+1),
+	begin("begin for the first time", "another", 2),
+	look("look: known", "instance"),
+	look("look: new", "another instance"),
+	inboxed(&open, "Checkpoints.Leave", "leave", func(ctx context.Context, i *postgres.Inbox) (string, error) {
+		return "", i.Leave(ctx, subscriber, "instance")
+	}),
+}

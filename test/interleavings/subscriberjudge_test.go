@@ -1,0 +1,199 @@
+package interleavings_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/uptrace/bun/dialect/pgdialect"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+func money(minor int64) order.Money { return order.NewMoney(minor, "EUR") }
+
+// early notes that a handler is called for an event though an earlier event of its aggregate was neither applied nor discarded. calls
+// are the events for which it was called before in the same transaction.
+func (w *world) early(ctx context.Context, entry outbox.Entry, calls []string) error {
+	var before []string
+	for _, event := range arrivals {
+		if event.Key == entry.Key && event.Position < entry.Position && !slices.Contains(calls, event.ID) {
+			before = append(before, event.ID)
+		}
+	}
+	if len(before) == 0 {
+		return nil
+	}
+	var missing []string
+	err := w.plain.NewRaw(`SELECT id FROM unnest(?1::text[]) AS id
+		WHERE NOT EXISTS (SELECT FROM inbox WHERE subscriber = ?0 AND event_id = id::uuid AND applied_at IS NOT NULL)
+			AND NOT EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0 AND event_id = id AND state = 'discarded')`,
+		subscriber, pgdialect.Array(before)).Scan(ctx, &missing)
+	for _, id := range missing {
+		w.disorder = append(w.disorder, fmt.Sprintf("event %s is handled before event %s", shown(entry.ID), shown(id)))
+	}
+	return err
+}
+
+func shown(id string) string { return ids.ReplaceAllString(id, "$1/$2") }
+
+// drain lets a copy without failures go on: it redelivers what can be redelivered, however long that would have to wait, and its lane
+// meets nothing more.
+func (w *world) drain(ctx context.Context) error {
+	if _, err := w.plain.ExecContext(ctx, "UPDATE dead_letters SET due_at = '2020-01-01' WHERE state = 'retrying'"); err != nil {
+		return err
+	}
+	in := inboxOf(&side{db: w.plain})
+	h := &handler{world: w}
+	for found := true; found; {
+		var err error
+		h.calls = nil
+		if _, found, err = in.Redeliver(ctx, subscriber, inbox.Redelivery{Limit: 100}, h, judged(1)); err != nil {
+			return err
+		}
+	}
+	view, err := in.Look(ctx, subscriber, "drain")
+	if err != nil {
+		return err
+	}
+	from := view.Lanes[0]
+	_, err = in.Apply(ctx, subscriber, inbox.Batch{From: from, To: inbox.Place{Sequence: from.Sequence + 1}}, h, judged(1))
+	return err
+}
+
+// subscribed judges the rows that the subscriber has left, before and after the drain.
+func (w *world) subscribed(p *pair, h *history, rows map[string][]row) (found []violation) {
+	for _, what := range w.disorder {
+		found = append(found, violation{disorder, what})
+	}
+	found = append(found, twofoldOf(rows)...)
+	if p.careless() {
+		return found
+	}
+	return slices.Concat(found, effectsOf(rows), passedOf(p, h, rows))
+}
+
+// takenOf returns the rows of the inbox by event.
+func takenOf(rows map[string][]row) map[string]row {
+	taken := make(map[string]row)
+	for _, r := range rows["inbox"] {
+		taken[r.text("event_id")] = r
+	}
+	return taken
+}
+
+// twofoldOf judges that what is applied has no letter. A failing letter ends later: see leftOf.
+func twofoldOf(rows map[string][]row) (found []violation) {
+	taken := takenOf(rows)
+	for _, letter := range rows["dead_letters"] {
+		id, state := letter.text("event_id"), letter.text("state")
+		if state != string(inbox.Failing) && taken[id]["applied_at"] != nil {
+			found = append(found, violation{twofold, "event " + shown(id) + " is applied, and " + state})
+		}
+	}
+	return found
+}
+
+// leftOf judges what is left after the drain: what is dead, and what waits behind that.
+func leftOf(rows map[string][]row) (found []violation) {
+	taken := takenOf(rows)
+	letters := slices.Clone(rows["dead_letters"])
+	slices.SortFunc(letters, func(a, b row) int { return int(a.number("position") - b.number("position")) })
+	holds := make(map[string]bool) // by aggregate
+	for _, letter := range letters {
+		id, state, aggregate := letter.text("event_id"), inbox.State(letter.text("state")), letter.text("aggregate_id")
+		switch {
+		case state == inbox.Dead:
+			holds[aggregate] = true
+		case state == inbox.Failing && taken[id]["applied_at"] != nil:
+			found = append(found, violation{twofold, "event " + shown(id) + " is applied, and its letter fails for ever"})
+		case (state == inbox.Waiting || state == inbox.Retrying) && !holds[aggregate]:
+			found = append(found, violation{stranded, "event " + shown(id) + " is " + string(state) + ", behind nothing, and nobody redelivers it"})
+		}
+	}
+	return found
+}
+
+// effectsOf compares effects and inbox. The row of what the stream does not have any more may be forgotten.
+func effectsOf(rows map[string][]row) (found []violation) {
+	taken := takenOf(rows)
+	sums := make(map[string]int64)
+	for _, total := range rows["customer_totals"] {
+		sums[total.text("customer_id")] = total.number("amount_minor")
+	}
+	for _, event := range arrivals {
+		customer, amount := effectOf(event.ID)
+		times := sums[string(customer)] / amount % 4
+		here, known := taken[event.ID]
+		switch want := int64(1); {
+		case !known && event.Sequence < firstHeld && times <= 1:
+		case !known || here["applied_at"] == nil:
+			want = 0
+			fallthrough
+		default:
+			if times != want {
+				found = append(found, violation{effects, fmt.Sprintf("event %s took effect %d times, not %d times", shown(event.ID), times, want)})
+			}
+		}
+	}
+	return found
+}
+
+// passedOf judges that no lane has passed an event that nobody has dealt with: in the stream of before, in the batch that has brought the
+// lane where it stands, and in a stream that has lost its end.
+func passedOf(p *pair, h *history, rows map[string][]row) (found []violation) {
+	taken := takenOf(rows)
+	for _, letter := range rows["dead_letters"] {
+		if id := letter.text("event_id"); letter["position"] == nil {
+			taken[id] = letter
+		}
+	}
+	regrew := slices.ContainsFunc([]int{0, 1}, func(i int) bool {
+		return p.operations[i] != nil && p.operations[i].regrows && h.answers[i].err == nil
+	})
+	for _, at := range rows["subscriber_lanes"] {
+		lane, sequence := int(at.number("lane")), at.number("sequence")
+		if at.text("subscriber") != subscriber || at.text("stream") != knownStream {
+			continue
+		}
+		here := slices.Clone(batches[endOf(lane, sequence)].Events)
+		for _, event := range arrivals {
+			stored := event.Sequence >= firstHeld && event.Sequence <= checkpointAt && (event.Sequence != regrown.Sequence || regrew)
+			if stored && inbox.LaneOf(event.Key, lanes) == lane {
+				here = append(here, event)
+			}
+		}
+		for _, event := range here {
+			if _, known := taken[event.ID]; !known && int64(event.Sequence) <= sequence {
+				found = append(found, violation{passed, fmt.Sprintf("lane %d is at %d, and nobody has dealt with %s", lane, sequence, shown(event.ID))})
+			}
+		}
+	}
+	return found
+}
+
+// forgottenOf judges that no event is forgotten that the log can publish again.
+func forgottenOf(rows map[string][]row) (found []violation) {
+	taken := takenOf(rows)
+	for _, event := range sweptEvents {
+		for _, table := range []string{"outbox", "outbox_parked"} {
+			kept := slices.ContainsFunc(rows[table], func(r row) bool { return r.text("event_id") == event.ID })
+			if _, known := taken[event.ID]; kept && !known {
+				found = append(found, violation{forgotten, fmt.Sprintf("event %d is forgotten, and in %s", event.Position, table)})
+			}
+		}
+	}
+	return found
+}
+
+// late is a subscriber's answers without what may come later: an event of an aggregate whose last letter has just ended may still become
+// a letter, whose turn has come.
+func late(answers [2]answer) [2]answer {
+	for i := range answers {
+		answers[i].text = strings.ReplaceAll(answers[i].text, "held", "applied")
+	}
+	return answers
+}

@@ -1,0 +1,136 @@
+//go:build scale
+
+package scale_test
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+)
+
+// replicaReads is what the reads of all readers have shown of the stream.
+type replicaReads struct {
+	mu     sync.Mutex
+	stored map[uint64]time.Time // by sequence
+	acked  uint64
+	lagged int // reads that did not show what had been acknowledged before
+	most   uint64
+	reads  int
+}
+
+// TestReplicasShowAPrefix reads a stream of three replicas, which grows, through each of its servers, while they are frozen, killed and
+// restarted one after the other. Any replica may answer. Each read shows every message from where it begins to where it ends, with
+// the same stored times, also if the replica lags.
+func TestReplicasShowAPrefix(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t)
+	quiet := slog.New(slog.DiscardHandler)
+	connect := func(url string) *jetstream.Publisher {
+		nc, err := jetstream.Connect(jetstream.Options{URL: url, Name: t.Name(), Logger: quiet})
+		require.NoError(t, err)
+		t.Cleanup(nc.Close)
+		publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: "ORDERS", Replicas: 3, Logger: quiet})
+		require.NoError(t, err)
+		return publisher
+	}
+	publisher := connect(cluster.url())
+	_, err := publisher.Open(t.Context(), 1)
+	require.NoError(t, err)
+	cluster.whole()
+
+	running, stop := context.WithCancel(t.Context())
+	defer stop()
+	seen := &replicaReads{stored: make(map[uint64]time.Time)}
+	var working sync.WaitGroup
+	working.Go(func() { seen.publish(running, publisher) })
+	for _, url := range cluster.urls {
+		nc, err := jetstream.Connect(jetstream.Options{URL: url, Name: t.Name(), Logger: quiet})
+		require.NoError(t, err)
+		t.Cleanup(nc.Close)
+		reader, err := jetstream.NewReader(nc, jetstream.ReaderOptions{Stream: "ORDERS", Subscriber: "reader", Logger: quiet})
+		require.NoError(t, err)
+		t.Cleanup(reader.Close)
+		working.Go(func() { seen.read(t, running, reader) })
+	}
+	for _, node := range cluster.nodes {
+		cluster.more(200)
+		node.Signal(syscall.SIGSTOP)
+		cluster.more(200)
+		node.Signal(syscall.SIGCONT)
+		cluster.more(200)
+		node.Kill()
+		cluster.more(200)
+		node.Start()
+		cluster.whole()
+	}
+	stop()
+	working.Wait()
+	t.Logf("%d messages, %d reads, %d of a replica that lagged, by %d messages at most", seen.acked, seen.reads, seen.lagged, seen.most)
+	require.Positive(t, seen.reads)
+}
+
+// publish appends small batches until ctx ends.
+func (r *replicaReads) publish(ctx context.Context, publisher *jetstream.Publisher) {
+	tail := uint64(0)
+	for ctx.Err() == nil {
+		last, err := publisher.Publish(ctx, tail, outboxtest.NewEntries(outbox.Position(tail), 10)) //nolint:gosec // small
+		if err != nil {
+			info, err := publisher.Open(ctx, 0)
+			if err == nil {
+				last = info.LastSequence
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		tail = max(tail, last)
+		r.mu.Lock()
+		r.acked = max(r.acked, last)
+		r.mu.Unlock()
+	}
+}
+
+// read reads from the end on, as a subscriber does: always from the last message that it has, that one included.
+func (r *replicaReads) read(t *testing.T, ctx context.Context, reader *jetstream.Reader) {
+	place := inbox.Place{}
+	for ctx.Err() == nil {
+		r.mu.Lock()
+		acked := r.acked
+		r.mu.Unlock()
+		messages, err := reader.Read(ctx, max(place.Sequence, 1), inbox.ReadLimit{Count: 500, Bytes: 1 << 20})
+		if err != nil {
+			if fault.KindOf(err) != fault.Unavailable {
+				t.Errorf("read: %v", err)
+			}
+			time.Sleep(20 * time.Millisecond)
+			continue
+		}
+		r.mu.Lock()
+		r.reads++
+		next := max(place.Sequence, 1)
+		for _, message := range messages {
+			if message.Sequence != next {
+				t.Errorf("message %d comes where %d was due", message.Sequence, next)
+			}
+			if at, known := r.stored[message.Sequence]; known && !at.Equal(message.StoredAt) {
+				t.Errorf("message %d was stored at %s and at %s", message.Sequence, at, message.StoredAt)
+			}
+			r.stored[message.Sequence] = message.StoredAt
+			next, place = message.Sequence+1, message.Place
+		}
+		if len(messages) < 500 && next <= acked {
+			r.lagged++
+			r.most = max(r.most, acked+1-next)
+		}
+		r.mu.Unlock()
+	}
+}
