@@ -176,7 +176,6 @@ func (s *shop) requireBegan(copies ...*infra.Process) {
 // TestRollingUpdate replaces two copies of a subscriber, and the instance, of a version that kept its place at the broker, one after
 // the other and under load. It goes on where that version stands, and each event takes effect once, in order. Then it goes back.
 func TestRollingUpdate(t *testing.T) {
-	t.Parallel()
 	s := newShop(t)
 	instance := s.old("old", "serve")
 	s.placeAt(instance.API())
