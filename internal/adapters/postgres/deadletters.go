@@ -55,6 +55,9 @@ func (i *Inbox) Redeliver(
 			return done, true, nil
 		}
 		noted, err := i.noteTurns(ctx, subscriber)
+		if err == nil && noted == 0 {
+			err = i.endApplied(ctx, subscriber)
+		}
 		if err != nil || noted == 0 {
 			return inbox.Redelivered{}, false, err
 		}
