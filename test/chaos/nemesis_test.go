@@ -66,7 +66,7 @@ func (n *nemesis) rage(t *testing.T, duration time.Duration) {
 	}
 }
 
-// strike begins each fault, and ends each when its time has come.
+// strike begins each fault, and ends each when its time has come. Then it starts again what has given up.
 func (n *nemesis) strike(t *testing.T, faults []fault) {
 	t.Helper()
 	type pending struct {
@@ -90,6 +90,9 @@ func (n *nemesis) strike(t *testing.T, faults []fault) {
 		n.note("end of %s", p.what.kind)
 	}
 	clear(n.hit)
+	for _, m := range slices.Concat(n.serving, n.subscribing) {
+		require.NoError(t, m.revive())
+	}
 }
 
 // note writes into the nemesis' diary.

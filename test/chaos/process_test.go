@@ -35,7 +35,10 @@ type member struct {
 	cmd   *exec.Cmd
 	began time.Time
 	asked bool // its end was asked for
-	ended chan struct{}
+	// gaveUp says that it ended because it could not use the database for 30 s after its start, as is its contract. On a busy machine that
+	// happens. Whatever has started it starts it again.
+	gaveUp bool
+	ended  chan struct{}
 }
 
 // start begins the next life.
@@ -54,18 +57,38 @@ func (m *member) start() error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	m.cmd, m.began, m.asked, m.ended = cmd, time.Now(), false, ended
+	m.cmd, m.began, m.asked, m.gaveUp, m.ended = cmd, time.Now(), false, false, ended
 	go func() {
 		err := cmd.Wait()
 		m.mu.Lock()
 		asked := m.asked
+		gaveUp := !asked && cmd.ProcessState.ExitCode() == 1 && m.waitedForDatabase()
+		m.gaveUp = gaveUp
 		m.mu.Unlock()
-		if !asked {
+		if !asked && !gaveUp {
 			m.complain("%s ended by itself: %v", m.name, err)
 		}
 		close(ended)
 	}()
 	return nil
+}
+
+// waitedForDatabase reports whether the process said at its end that it has given up to wait for the database.
+func (m *member) waitedForDatabase() bool {
+	text, err := os.ReadFile(filepath.Join(m.folder, m.name+".log"))
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return err == nil && strings.HasPrefix(lines[len(lines)-1], "outboxie: prepare the database")
+}
+
+// revive starts the process again if it has given up.
+func (m *member) revive() error {
+	m.mu.Lock()
+	gaveUp := m.gaveUp
+	m.mu.Unlock()
+	if !gaveUp {
+		return nil
+	}
+	return m.start()
 }
 
 // signal sends a signal; end says that it is meant to end the process.

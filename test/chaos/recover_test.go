@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -34,6 +35,9 @@ func (w *world) recover(t *testing.T, c *crowd) checker.Recovery {
 	require.NoError(t, err)
 	rested := &rest{}
 	for {
+		for _, m := range slices.Concat(w.serving, w.subscribing) {
+			require.NoError(t, m.revive())
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		behind := w.behind(ctx, js, rested)
 		cancel()

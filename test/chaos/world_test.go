@@ -84,7 +84,8 @@ func newWorld(t *testing.T) *world {
 			name := fmt.Sprintf("%s-%d", id, n+1)
 			m := w.newMember(t, name, []string{
 				"INSTANCE_ID=" + name, "SUBSCRIBER_LANES=" + laned[id], "SUBSCRIBER_IDLE_TIMEOUT=1s", "SUBSCRIBER_MAX_ATTEMPTS=5",
-				"LOG_LEVEL=warn", // at the level of info they tell of every event
+				"DATABASE_MAX_CONNS=7", // for four lanes
+				"LOG_LEVEL=warn",       // at the level of info they tell of every event
 			}, "subscribe", "--id", id)
 			if n == copies {
 				w.spares = append(w.spares, m)
