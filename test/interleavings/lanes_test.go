@@ -115,9 +115,9 @@ func (b batch) apply(ctx context.Context, s *side) (string, error) {
 	if errors.Is(err, errHandler) && errors.As(err, &failed) {
 		return "", fmt.Errorf("event %d fails", failed.Index) // the same text in each run
 	}
-	results := make([]string, len(outcome.Results))
-	for i, result := range outcome.Results {
-		results[i] = []string{"applied", "duplicate", "set aside", "held"}[result]
+	var results []string
+	for _, result := range outcome.Results {
+		results = append(results, []string{"applied", "duplicate", "set aside", "held"}[result])
 	}
 	for _, letter := range outcome.Letters {
 		results = append(results, fmt.Sprint(letter.State, letter.Attempts))

@@ -73,8 +73,31 @@ func TestFailingLettersOfBefore(t *testing.T) {
 	require.Equal(t, []string{"2 dead 3 it fails 2", "3 waiting 0  3", "5 discarded 2 before", "9 failing 2 before"}, letters)
 }
 
-// TestFailingLettersAreLockedFirst checks that a lane waits for whoever decides about a failing letter before it records the event: else
-// each would wait for the other.
+// TestFailingLettersOfAppliedEventsEnd checks that Redeliver ends a failing letter that outlives the effect of its event, and no other one.
+func TestFailingLettersOfAppliedEventsEnd(t *testing.T) {
+	h := newHarness(t)
+	in := postgres.NewInbox(h.db, postgres.InboxOptions{})
+	applied, met, aside := eventOf(1, "a"), eventOf(2, "b"), eventOf(3, "c")
+	other := applied
+	other.ID = "not a UUID"
+	for _, event := range []inbox.Event{applied, met, aside, other} {
+		failBefore(t, h, event)
+	}
+	recordBefore(t, h, applied, "2020-01-01")
+	recordBefore(t, h, aside, nil)
+	_, found, err := in.Redeliver(t.Context(), emails, inbox.Redelivery{Limit: 1}, nil, nil)
+	require.NoError(t, err)
+	require.False(t, found)
+	_, err = in.Letter(t.Context(), emails, applied.ID)
+	require.ErrorIs(t, err, inbox.ErrNoLetter)
+	for _, event := range []inbox.Event{met, aside, other} {
+		letter, err := in.Letter(t.Context(), emails, event.ID)
+		require.NoError(t, err)
+		require.Equal(t, inbox.Failing, letter.State)
+	}
+}
+
+// TestFailingLettersAreLockedFirst checks that the lane waits for whoever discards a failing letter, instead of a deadlock.
 func TestFailingLettersAreLockedFirst(t *testing.T) {
 	h := newHarness(t)
 	in := postgres.NewInbox(h.db, postgres.InboxOptions{})

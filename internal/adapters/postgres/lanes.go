@@ -160,8 +160,8 @@ func movedTo(from inbox.Checkpoint, stream string, to inbox.Place) inbox.Checkpo
 }
 
 // takeStatement also says whether there are letters that the batch has to look at. Its snapshot has every letter that holds one of
-// the lane's aggregates, because only the lane's own transactions insert letters of these aggregates. A letter may have ended since the
-// snapshot: then its aggregate's event becomes a letter without need, whose turn has come.
+// the lane's aggregates, because only the lane's own transactions insert letters of these aggregates. (Programs of before do too: see
+// recognize.) A letter may have ended since the snapshot: then its aggregate's event becomes a letter without need, whose turn has come.
 const takeStatement = moveLane + `set_config('idle_in_transaction_session_timeout', ?10, true) AS timeout,
 	EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0 AND state <> 'discarded') AS letters`
 
