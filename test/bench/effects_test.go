@@ -85,7 +85,7 @@ func newEffectFloor(t *testing.T, database, broker string) floor {
 	return f
 }
 
-// connectFloor connects to the database without the engine, and makes tables of the floor's own like inbox and customer_totals.
+// connectFloor connects to the database without the engine, and makes tables like inbox and customer_totals.
 func connectFloor(t *testing.T, database string) *pgx.Conn {
 	t.Helper()
 	connection, err := pgx.Connect(t.Context(), database)
@@ -93,25 +93,28 @@ func connectFloor(t *testing.T, database string) *pgx.Conn {
 	t.Cleanup(func() { _ = connection.Close(context.Background()) })
 	_, err = connection.Exec(t.Context(), `
 		CREATE TABLE floor_inbox (LIKE inbox INCLUDING ALL);
-		CREATE TABLE floor_totals (LIKE customer_totals INCLUDING ALL)`)
+		CREATE TABLE floor_totals (LIKE customer_totals INCLUDING ALL);
+		CREATE TABLE plain_totals (LIKE customer_totals INCLUDING ALL)`)
 	require.NoError(t, err)
 	return connection
 }
 
 // applyOne writes in one transaction what a subscriber writes for one event.
 func applyOne(ctx context.Context, connection *pgx.Conn, position int64) error {
-	return pgx.BeginFunc(ctx, connection, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `
-			INSERT INTO floor_inbox (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position)
-			VALUES ('bench', $1, 'order', $2, 1, $3)`, uuid.NewString(), uuid.NewString(), position); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, `
-			INSERT INTO floor_totals AS total (subscriber, customer_id, currency, amount_minor, orders) VALUES ('bench', $1, 'USD', 10050, 1)
-			ON CONFLICT (subscriber, customer_id, currency) DO UPDATE
-				SET amount_minor = total.amount_minor + excluded.amount_minor, orders = total.orders + excluded.orders`, infra.Customer)
+	return pgx.BeginFunc(ctx, connection, func(tx pgx.Tx) error { return writeOne(ctx, tx, position) })
+}
+
+func writeOne(ctx context.Context, tx pgx.Tx, position int64) error {
+	if _, err := tx.Exec(ctx, `
+		INSERT INTO floor_inbox (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position)
+		VALUES ('bench', $1, 'order', $2, 1, $3)`, uuid.NewString(), uuid.NewString(), position); err != nil {
 		return err
-	})
+	}
+	_, err := tx.Exec(ctx, `
+		INSERT INTO floor_totals AS total (subscriber, customer_id, currency, amount_minor, amount, orders) VALUES ('bench', $1, 'USD', 0, 10050, 1)
+		ON CONFLICT (subscriber, customer_id, currency) DO UPDATE
+			SET amount = total.amount + excluded.amount, orders = total.orders + excluded.orders`, infra.Customer)
+	return err
 }
 
 // received is in the log line of each event that is applied alone.

@@ -32,30 +32,34 @@ const (
 
 // scale is how much is measured.
 type scale struct {
-	events   int           // of a backlog
-	singles  int           // single publishes to compare with
-	orders   int           // posted at 100 a second, in each round
-	lone     int           // orders posted in each round, each after the effect of the one before
-	warmUp   int           // orders posted before those that count
-	load     time.Duration // of 32 clients, in each round
-	effects  int           // of a backlog in the stream, which a subscriber applies in each round
-	flood    time.Duration // of 32 clients, while a subscriber applies what they post
-	memory   int           // events that are drained while the heap is watched
-	idle     time.Duration // that an idle leader is watched
-	rounds   int           // of each comparison
-	complete bool          // every figure is judged; else those that a few seconds can tell
+	events      int           // of a backlog
+	singles     int           // single publishes to compare with
+	orders      int           // posted at 100 a second, in each round
+	lone        int           // orders posted in each round, each after the effect of the one before
+	warmUp      int           // orders posted before those that count
+	load        time.Duration // of 32 clients, in each round
+	effects     int           // of a backlog in the stream, which a subscriber applies in each round
+	singly      int           // effects of a slow handler, one at a time
+	slow        time.Duration // that copies with a slow handler are watched
+	flood       time.Duration // of 32 clients, while a subscriber applies what they post
+	memory      int           // events that are drained while the heap is watched
+	idle        time.Duration // that an idle leader is watched
+	rounds      int           // of each comparison
+	slowEvents  int           // in the stream by then
+	tracedTurns int           // in each round, with tracing and without
+	complete    bool          // every figure is judged; else those that a few seconds can tell
 }
 
 // TestFigures takes all figures in one run.
 func TestFigures(t *testing.T) {
 	size := scale{
 		events: 3_000, singles: 100, orders: 20, lone: 15, warmUp: 10, load: 500 * time.Millisecond, memory: 20_000, idle: 3 * time.Second, rounds: 3,
-		effects: 300, flood: 3 * time.Second,
+		effects: 3_000, singly: 20, slow: 500 * time.Millisecond, slowEvents: 20_000, tracedTurns: 1, flood: time.Second,
 	}
 	if *full {
 		size = scale{
 			events: 100_000, singles: 3_000, orders: 400, lone: 200, warmUp: 50, load: 5 * time.Second, memory: 1_000_000, idle: 20 * time.Second, rounds: 5,
-			effects: 5_000, flood: 30 * time.Second, complete: true,
+			effects: 50_000, singly: 200, slow: 5 * time.Second, slowEvents: 150_000, tracedTurns: 3, flood: 30 * time.Second, complete: true,
 		}
 	}
 	var table table

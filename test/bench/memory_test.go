@@ -1,8 +1,10 @@
 package bench_test
 
 import (
+	"database/sql"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -33,29 +35,57 @@ func measureMemory(t *testing.T, size scale) []figure {
 		return err == nil && stream.CachedInfo().State.LastSeq == uint64(size.memory)
 	}, 5*patience, 100*time.Millisecond)
 
+	return heapFigures(t, fmt.Sprintf("heap of a relay that drains %d events", size.memory), instance)
+}
+
+// heapFigures returns how large the heap of a process was that ran with GODEBUG=gctrace=1, and whether it grew.
+func heapFigures(t *testing.T, name string, process *infra.Process) []figure {
+	t.Helper()
 	var heap []float64
-	for _, line := range collection.FindAllStringSubmatch(instance.String(), -1) {
+	for _, line := range collection.FindAllStringSubmatch(process.String(), -1) {
 		before, err := strconv.ParseFloat(line[1], 64)
 		require.NoError(t, err)
 		heap = append(heap, before)
 	}
-	require.GreaterOrEqual(t, len(heap), 8, "%s", instance)
+	require.GreaterOrEqual(t, len(heap), 8, "%s", process)
 	quarter := len(heap) / 4
 	second, last := median(heap[quarter:2*quarter]), median(heap[3*quarter:])
-	most := 0.0
-	for _, before := range heap {
-		most = max(most, before)
-	}
+	most := slices.Max(heap)
 	return []figure{
-		{
-			name: fmt.Sprintf("heap of a relay that drains %d events", size.memory), measured: quantity(most, mebibytes) + " at most",
-			ratio: most, unit: mebibytes, goal: 100, most: true,
-		},
+		{name: name, measured: quantity(most, mebibytes) + " at most", ratio: most, unit: mebibytes, goal: 100, most: true},
 		{
 			name: "the same, is it flat?", measured: quantity(last, mebibytes) + " in the last quarter",
 			floor: quantity(second, mebibytes) + " in the second", ratio: last / second, unit: "x", goal: 1.2, most: true,
 		},
 	}
+}
+
+// measureSubscriberMemory lets a process apply the events of a stream, and reads the size of its heap. It compares how long the process takes
+// for the last quarter of them and for the second.
+func measureSubscriberMemory(t *testing.T, db *sql.DB, database, broker string, events int) []figure {
+	t.Helper()
+	reset(t, db)
+	process := infra.Launch(t, append(environment(database, broker), "GODEBUG=gctrace=1"), "subscribe", "--id", "memory")
+	defer process.Kill()
+	var passed [5]time.Time // when each quarter had been applied
+	for quarter, began := 0, time.Now(); quarter < len(passed); {
+		var sequence int
+		err := db.QueryRowContext(t.Context(),
+			"SELECT coalesce(min(sequence), -1) FROM subscriber_lanes AS measured WHERE subscriber = 'memory'").Scan(&sequence)
+		require.NoError(t, err)
+		for quarter < len(passed) && sequence >= max(1, events*quarter/4) {
+			passed[quarter] = time.Now()
+			quarter++
+		}
+		require.Less(t, time.Since(began), 5*patience, "the subscriber: %s", process)
+		time.Sleep(5 * time.Millisecond)
+	}
+	second := perSecond(events/4, passed[2].Sub(passed[1]))
+	last := perSecond(events/4, passed[4].Sub(passed[3]))
+	return append(heapFigures(t, fmt.Sprintf("heap of a subscriber that applies %d events", events), process), figure{
+		name: "the same, is its speed flat?", measured: fmt.Sprintf("%.0f/s in the last quarter", last),
+		floor: fmt.Sprintf("%.0f/s in the second", second), ratio: last / second, unit: "%", goal: 0.8,
+	})
 }
 
 // collection is a line such as: gc 7 @0.1s 2%: … ms cpu, 9->10->5 MB, 11 MB goal, …

@@ -99,6 +99,11 @@ var beforeOperations = []*operation{
 	discardOfBefore(&retried, "discard: retrying", a1),
 	discardOfBefore(&retried, "discard: first behind the retrying one", a2),
 
+	once(&bare, "bare, once: new", b2),
+	fail(&bare, "bare, fail: new", b2, 10),
+	fail(&bare, "bare, fail: new, to its death", b2, 1),
+	setAside(&bare, "bare, set aside: new", b2),
+
 	once(&open, "once: new", b2),
 	fail(&open, "fail: new", b2, 10),
 	fail(&open, "fail: new, to its death", b2, 1),

@@ -123,5 +123,15 @@ var letterOperations = []*operation{
 	discard(&open, "open, discard: failing", f1.ID),
 	discard(&open, "open, discard: discarded", given.ID),
 	sweep(&open, "open, sweep"),
+
+	apply(&bare, "bare, apply: new", newBatch(0, b2, b3)),
+	apply(&bare, "bare, apply: suspect, which fails", newBatch(0, suspect(b2), b3, d2).failing(2, b2)),
+	apply(&bare, "bare, apply: suspect, which fails to its death", newBatch(0, b2, suspect(b3), d2).failing(1, b3)),
+	apply(&bare, "bare, apply: another lane", newBatch(1, elsewhere)),
+	catchUp(&bare, "bare, look, and apply what follows"),
+	redeliver(&bare, "bare, redeliver", redelivering{count: 10}),
+	retryAll(&bare, "bare, retry all"),
+	discard(&bare, "bare, discard: new", b2.ID),
+
 	sweep(nil, "sweep the inbox"),
 }

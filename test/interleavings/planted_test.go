@@ -88,9 +88,9 @@ var plantedFaults = []struct {
 	{planted(&open, "a lane moves before the effects", func(ctx context.Context, tx bun.Tx) error {
 		return move(ctx, tx, early.To.Sequence, true)
 	}, func(ctx context.Context, tx bun.Tx) error { return take(ctx, tx, b2) }), "look, and apply what follows", disorder},
-	{planted(&open, "a letter is set aside before its lane moves", func(ctx context.Context, tx bun.Tx) error {
-		return letter(ctx, tx, b2, inbox.Dead)
-	}, func(ctx context.Context, tx bun.Tx) error { return move(ctx, tx, early.To.Sequence, true) }), "planted: a lane that looks for letters too early", disorder},
+	{planted(&open, "a letter has a transaction of its own, after the lane has moved", func(ctx context.Context, tx bun.Tx) error {
+		return move(ctx, tx, early.To.Sequence, true)
+	}, func(ctx context.Context, tx bun.Tx) error { return letter(ctx, tx, b2, inbox.Dead) }), "look, and apply what follows", disorder},
 	{planted(&open, "what is set aside is to come again", func(ctx context.Context, tx bun.Tx) error {
 		return letter(ctx, tx, b2, inbox.Failing)
 	}), "look: known", stranded},
@@ -122,6 +122,15 @@ var plantedFaults = []struct {
 		}
 		return run(ctx, tx, "UPDATE dead_letters SET state = 'discarded' WHERE subscriber = ? AND event_id = ?", subscriber, a1.ID)
 	}), "redeliver: one", serial},
+	{planted(&open, "a lane writes totals in the order of its events", func(ctx context.Context, tx bun.Tx) error {
+		if err := effect(ctx, tx, b2.ID); err != nil {
+			return err
+		}
+		return effect(ctx, tx, b3.ID)
+	}), "apply: new", circles},
+	{planted(&normal, "what the log can publish again is forgotten", func(ctx context.Context, tx bun.Tx) error {
+		return run(ctx, tx, "DELETE FROM inbox WHERE event_id = ?", sweptEvents[0].ID)
+	}), "renew", forgotten},
 }
 
 // TestPlantedFaultsAreNoticed checks that each check of a subscriber fails for a fault.

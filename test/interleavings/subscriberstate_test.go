@@ -91,7 +91,7 @@ type kept struct {
 }
 
 // In the states of the subscriber, letters hold an aggregate whose head is dead; or whose head is due; or there are only letters that
-// hold nothing.
+// hold nothing; or there are none.
 var (
 	blocked = state{name: "blocked", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + subscriberRows(
 		kept{a1, inbox.Dead, 1}, kept{a2, inbox.Waiting, 0}, kept{a3, inbox.Waiting, 0}, kept{d1, inbox.Dead, 1}, kept{given, inbox.Discarded, 1})}
@@ -99,6 +99,7 @@ var (
 		kept{a1, inbox.Retrying, 1}, kept{a2, inbox.Waiting, 0}, kept{a3, inbox.Waiting, 0}, kept{d1, inbox.Dead, 1})}
 	open = state{name: "open", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + unreadableRow + subscriberRows(
 		kept{f1, inbox.Failing, 1}, kept{given, inbox.Discarded, 1})}
+	bare = state{name: "bare", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + subscriberRows()}
 )
 
 const unreadableRow = `INSERT INTO dead_letters (subscriber, event_id, state, error, attempts, subject, headers, payload, first_failed_at, dead_at,

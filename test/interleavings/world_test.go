@@ -58,7 +58,7 @@ func newWorld(t testing.TB) *world {
 		_, err := w.control.Exec(t.Context(), "ALTER TABLE "+table+" SET (autovacuum_enabled = false)")
 		require.NoError(t, err)
 	}
-	w.keep(t, normal, halted, blocked, retried, open)
+	w.keep(t, normal, halted, blocked, retried, open, bare)
 	w.prepare(t)
 	return w
 }

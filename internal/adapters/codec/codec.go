@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -201,9 +202,12 @@ func readBody(payload []byte) (body, error) {
 			continue
 		}
 		var err error
-		if at, is := known.into.(*time.Time); is {
-			*at, err = readTime(value)
-		} else {
+		switch into := known.into.(type) {
+		case *time.Time:
+			*into, err = readTime(value)
+		case *string:
+			err = readText(value, into)
+		default:
 			err = json.Unmarshal(value, known.into)
 		}
 		if err != nil {
@@ -213,19 +217,35 @@ func readBody(payload []byte) (body, error) {
 	return read, nil
 }
 
+// readText reads a string as json does. Nearly every string is of ASCII without escapes, and stands there as it is: json takes ten times
+// as long for such a string.
+func readText(value json.RawMessage, into *string) error {
+	last := len(value) - 1
+	for i, c := range value {
+		if quote := i == 0 || i == last; c < ' ' || c >= utf8.RuneSelf || c == '\\' || quote != (c == '"') {
+			return json.Unmarshal(value, into)
+		}
+	}
+	*into = string(value[1:last])
+	return nil
+}
+
 // readTime reads a time that can be written again: in UTC it is in a year of four digits. For null it is zero.
 func readTime(value json.RawMessage) (time.Time, error) {
-	var text *string
-	if err := json.Unmarshal(value, &text); err != nil || text == nil {
+	if string(value) == "null" {
+		return time.Time{}, nil
+	}
+	var text string
+	if err := readText(value, &text); err != nil {
 		return time.Time{}, err
 	}
 	var at time.Time
-	if err := at.UnmarshalText([]byte(*text)); err != nil {
+	if err := at.UnmarshalText([]byte(text)); err != nil {
 		return time.Time{}, err
 	}
 	at = at.UTC()
 	if year := at.Year(); year < 0 || year > 9999 {
-		return time.Time{}, fmt.Errorf("%s is not within the years 0 to 9999 in UTC", *text)
+		return time.Time{}, fmt.Errorf("%s is not within the years 0 to 9999 in UTC", text)
 	}
 	return at, nil
 }

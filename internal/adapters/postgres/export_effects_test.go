@@ -28,3 +28,6 @@ func (e Effects) End() { e.effects.end() }
 func HandleSafely(ctx context.Context, handler inbox.Handler, tx inbox.Tx, entry outbox.Entry) error {
 	return handleSafely(ctx, handler, tx, entry)
 }
+
+// OpensLate is opensLate.
+var OpensLate = opensLate

@@ -41,12 +41,12 @@ func NewInbox(db *bun.DB, options InboxOptions) *Inbox {
 	return &Inbox{db: db, idleTimeout: options.IdleTimeout}
 }
 
-// Apply sends three statements besides BEGIN and COMMIT for a lone event: take and move the lane, record the event, write its effect. A
-// batch takes as many, unless there are letters, or events that were dealt with before.
+// Apply asks Postgres three times: it begins the transaction, takes and moves the lane and records the events; it writes what the handlers
+// collected; and it commits. It asks more often if there are letters, or events that were dealt with before.
 func (i *Inbox) Apply(
 	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
 ) (outcome inbox.Outcome, err error) {
-	err = transact(ctx, i.db, func(ctx context.Context, tx bun.Tx) error {
+	err = transact(opensLate(ctx), i.db, func(ctx context.Context, tx bun.Tx) error {
 		a := &application{tx: tx, subscriber: subscriber, batch: batch, handler: handler, judge: judge, effects: newEffects(tx, subscriber)}
 		defer a.effects.end()
 		if err := a.run(ctx, i.idleTimeout); err != nil {
@@ -73,6 +73,7 @@ type application struct {
 	anyLetters bool                // the subscriber has letters that are not discarded
 	attempts   map[string]int      // failures so far, by the ids of the failing letters that the batch's events have
 	fresh      []bool              // by index: nobody has dealt with the event
+	recorded   int                 // events that got a row in inbox
 	held       map[outbox.Key]bool // aggregates that have pending letters
 	results    []inbox.Result
 	letters    []inbox.Letter
@@ -87,11 +88,18 @@ func (a *application) run(ctx context.Context, idleTimeout time.Duration) error 
 	a.fresh = make([]bool, len(a.batch.Events))
 	a.results = make([]inbox.Result, len(a.batch.Events))
 	a.held = make(map[outbox.Key]bool)
-	if err := a.take(ctx, idleTimeout); err != nil {
+	rows := a.rows()
+	if err := a.take(ctx, rows, idleTimeout); err != nil {
+		return err
+	}
+	if err := a.lockFailing(ctx); err != nil {
+		return err
+	}
+	if err := a.record(ctx, rows); err != nil {
 		return err
 	}
 	for _, step := range []func(context.Context) error{
-		a.lockFailing, a.record, a.findHeld, a.handle, a.keepHeld, a.reopen, a.endFailing, a.meet, a.mark,
+		a.findHeld, a.handle, a.keepHeld, a.reopen, a.endFailing, a.meet, a.mark,
 	} {
 		if err := step(ctx); err != nil {
 			return err

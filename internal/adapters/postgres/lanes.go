@@ -162,19 +162,61 @@ func movedTo(from inbox.Checkpoint, stream string, to inbox.Place) inbox.Checkpo
 // takeStatement also says whether there are letters that the batch has to look at. Its snapshot has every letter that holds one of
 // the lane's aggregates, because only the lane's own transactions insert letters of these aggregates. A letter may have ended since the
 // snapshot: then its aggregate's event becomes a letter without need, whose turn has come.
-const takeStatement = moveLane + `set_config('idle_in_transaction_session_timeout', ?10, true),
-	EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0 AND state <> 'discarded')`
+const takeStatement = moveLane + `set_config('idle_in_transaction_session_timeout', ?10, true) AS timeout,
+	EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0 AND state <> 'discarded') AS letters`
 
-// take takes the lane, and moves it: nobody sees that before the commit.
-func (a *application) take(ctx context.Context, idleTimeout time.Duration) error {
+// These take the lane and record the batch's events, so that Postgres is asked once. ?11 to ?16 are the columns of the events, and ?17 is
+// how many there are. If there are letters nothing is recorded, because failing letters are locked before their events are recorded. If
+// each event is new, no ids are returned.
+const (
+	takeOneStatement = `WITH taken AS (` + takeStatement + `), recorded AS (
+	INSERT INTO inbox (` + inboxColumns + `)
+	SELECT ?0, ?11::uuid, ?12, ?13, ?14::bigint, ?15::bigint, ?16::bigint FROM taken WHERE NOT letters
+	ON CONFLICT DO NOTHING RETURNING event_id
+)` + takenStatement
+
+	takeAllStatement = `WITH taken AS (` + takeStatement + `), recorded AS (
+	INSERT INTO inbox (` + inboxColumns + `)
+	SELECT ?0, id::uuid, type, aggregate, version, position, sequence
+	FROM taken, unnest(?11::text[], ?12::text[], ?13::text[], ?14::bigint[], ?15::bigint[], ?16::bigint[]) WITH ORDINALITY
+		AS event (id, type, aggregate, version, position, sequence, number)
+	WHERE NOT letters ORDER BY number ON CONFLICT DO NOTHING RETURNING event_id
+)` + takenStatement
+
+	takenStatement = `
+SELECT timeout, letters, (SELECT count(*) FROM recorded),
+	CASE WHEN (SELECT count(*) FROM recorded) < ?17 THEN (SELECT array_agg(event_id::text) FROM recorded) END
+FROM taken`
+)
+
+// take takes the lane, and moves it: nobody sees that before the commit. It also records the events, unless there are letters.
+func (a *application) take(ctx context.Context, r recordRows, idleTimeout time.Duration) error {
 	from := a.batch.From
 	timeout := strconv.FormatInt(max(1, idleTimeout.Milliseconds()), 10)
-	err := a.tx.QueryRowContext(ctx, takeStatement, moveArgs(a.subscriber, from, from.Stream, a.batch.To, timeout)...).
-		Scan(new(string), &a.anyLetters)
+	args := moveArgs(a.subscriber, from, from.Stream, a.batch.To, timeout)
+	var ids []string
+	found := []any{new(string), &a.anyLetters, &a.recorded, pgdialect.Array(&ids)}
+	statement := takeStatement
+	switch len(r.ids) {
+	case 0:
+		found = found[:2]
+	case 1:
+		statement, args = takeOneStatement, append(args, r.one()...)
+	default:
+		statement, args = takeAllStatement, append(args, r.all()...)
+	}
+	err := a.tx.QueryRowContext(ctx, statement, append(args, len(r.ids))...).Scan(found...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return laneMoved(a.subscriber, from)
 	}
-	return classify(ctx, err)
+	if err != nil {
+		return classify(ctx, err)
+	}
+	if a.recorded == len(r.ids) {
+		ids = r.ids
+	}
+	a.refresh(r, ids)
+	return nil
 }
 
 // moved returns the checkpoint after the transaction.

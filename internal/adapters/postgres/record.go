@@ -55,39 +55,42 @@ func (a *application) rows() recordRows {
 	return r
 }
 
-const (
-	// recordStatement records one event. Postgres plans and runs it faster than recordAllStatement.
-	recordStatement = `
-INSERT INTO inbox (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position, sequence)
-VALUES (?0, ?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING RETURNING event_id`
+// inboxColumns are those that a row is inserted with: as one of an event that was applied. What is not applied in the end is corrected
+// before the commit. Whoever inserts an event's row deals with the event.
+const inboxColumns = "subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position, sequence"
 
-	recordAllStatement = `
-INSERT INTO inbox (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position, sequence)
+// recordStatement records the events of a batch after their failing letters were locked.
+const recordStatement = `
+INSERT INTO inbox (` + inboxColumns + `)
 SELECT ?0, id::uuid, type, aggregate, version, position, sequence
 FROM unnest(?1::text[], ?2::text[], ?3::text[], ?4::bigint[], ?5::bigint[], ?6::bigint[]) WITH ORDINALITY
 	AS event (id, type, aggregate, version, position, sequence, number)
 ORDER BY number ON CONFLICT DO NOTHING RETURNING event_id`
-)
 
-// record inserts a row for each event, as one that was applied: what is not applied in the end is corrected before the commit. Whoever
-// inserts an event's row deals with the event.
-func (a *application) record(ctx context.Context) (err error) {
-	r := a.rows()
-	var inserted []string
-	switch len(r.ids) {
-	case 0:
-		return nil
-	case 1:
-		inserted, err = a.ids(ctx, recordStatement, a.subscriber, r.ids[0], r.types[0], r.aggregates[0], r.versions[0], r.positions[0], r.sequences[0])
-	default:
-		inserted, err = a.ids(ctx, recordAllStatement, a.subscriber, pgdialect.Array(r.ids), pgdialect.Array(r.types),
-			pgdialect.Array(r.aggregates), pgdialect.Array(r.versions), pgdialect.Array(r.positions), pgdialect.Array(r.sequences))
+// one returns the columns of the only event. Postgres plans and runs a statement for one event faster.
+func (r recordRows) one() []any {
+	return []any{r.ids[0], r.types[0], r.aggregates[0], r.versions[0], r.positions[0], r.sequences[0]}
+}
+
+// all returns the columns of all events.
+func (r recordRows) all() []any {
+	return []any{
+		pgdialect.Array(r.ids), pgdialect.Array(r.types), pgdialect.Array(r.aggregates),
+		pgdialect.Array(r.versions), pgdialect.Array(r.positions), pgdialect.Array(r.sequences),
 	}
-	if err != nil {
-		return err
+}
+
+// record inserts a row for each event if take has not done so, and finds out about those that were there before.
+func (a *application) record(ctx context.Context, r recordRows) error {
+	if a.anyLetters && len(r.ids) > 0 {
+		inserted, err := a.ids(ctx, recordStatement, append([]any{a.subscriber}, r.all()...)...)
+		if err != nil {
+			return err
+		}
+		a.recorded = len(inserted)
+		a.refresh(r, inserted)
 	}
-	a.refresh(r, inserted)
-	if len(inserted) == len(r.ids) {
+	if a.recorded == len(r.ids) {
 		return nil
 	}
 	return a.recognize(ctx, r)
@@ -119,7 +122,10 @@ WHERE i.subscriber = ?0 AND i.event_id = k.id::uuid AND i.sequence IS DISTINCT F
 // recognize finds the orphaned among the events that were recorded before. No program leaves an orphan by itself: an operator does who
 // deletes a letter with SQL so that its event comes again, and programs of before did when they swept a discarded letter whose id has
 // capital letters. Such an event takes effect now.
+//
+// A program of before may have set an event aside since the lane was taken, without the lane. So there may be letters now.
 func (a *application) recognize(ctx context.Context, r recordRows) error {
+	a.anyLetters = true
 	var letters []string
 	for at, index := range r.index {
 		if !a.fresh[index] {

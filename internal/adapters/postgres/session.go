@@ -21,6 +21,7 @@ type session struct {
 	generation int64     // of the pool, before the connection was opened
 	opened     time.Time // when opening it began
 	taken      time.Time // when a user got the connection last
+	opening    string    // BEGIN of a transaction that has sent nothing yet; see opensLate
 }
 
 // pingAfter is for how long a connection may lie idle without being asked for a sign of life. It is less than the second
@@ -67,6 +68,9 @@ func (s *session) Ping(ctx context.Context) error {
 // ExecContext runs a statement that returns no rows.
 func (s *session) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	call := s.statement(ctx)
+	if err := s.openFirst(call.ctx); err != nil { //nolint:contextcheck // call.ctx comes from ctx
+		return nil, call.end(err)
+	}
 	result, err := s.Conn.ExecContext(call.ctx, query, args) //nolint:contextcheck // call.ctx comes from ctx
 	return result, call.end(err)
 }
@@ -74,6 +78,13 @@ func (s *session) ExecContext(ctx context.Context, query string, args []driver.N
 // QueryContext runs a statement. Its time runs until the rows are closed.
 func (s *session) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	call := s.statement(ctx)
+	if s.opening != "" && len(args) == 0 {
+		found, err := s.openWith(call.ctx, query) //nolint:contextcheck // call.ctx comes from ctx
+		return found, call.end(err)
+	}
+	if err := s.openFirst(call.ctx); err != nil { //nolint:contextcheck // call.ctx comes from ctx
+		return nil, call.end(err)
+	}
 	found, err := s.Conn.QueryContext(call.ctx, query, args) //nolint:contextcheck // call.ctx comes from ctx
 	if err != nil {
 		return nil, call.end(err)

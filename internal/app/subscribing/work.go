@@ -97,10 +97,10 @@ func (s *Subscriber) apply(ctx context.Context, l *lane, batch inbox.Batch) erro
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	began := time.Now()
-	outcome, err := s.ports.Work.Apply(ctx, s.id, batch, s.ports.Handler, s.judge(ctx))
+	handler := &timed{Handler: s.ports.Handler}
+	outcome, err := s.ports.Work.Apply(ctx, s.id, batch, handler, s.judge(ctx))
 	if err == nil {
-		s.applied(l, batch, outcome, time.Since(began))
+		s.applied(l, batch, outcome, handler.took)
 		s.report(ctx, batch, outcome)
 		return nil
 	}
@@ -140,7 +140,21 @@ func (s *Subscriber) failure(attempts int, err error) inbox.Failure {
 	}
 }
 
-// applied notes what a transaction did.
+// timed measures how long a handler works. What a transaction takes besides does not grow with the batch: if it counted, a database that
+// answers slowly would make batches smaller, and so everything slower still.
+type timed struct {
+	inbox.Handler
+	took time.Duration
+}
+
+// Handle adds up the time of the calls.
+func (t *timed) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	began := time.Now()
+	defer func() { t.took += time.Since(began) }()
+	return t.Handler.Handle(ctx, tx, entry)
+}
+
+// applied notes what a transaction did, and how long the handler worked in it.
 func (s *Subscriber) applied(l *lane, batch inbox.Batch, outcome inbox.Outcome, took time.Duration) {
 	fresh := 0
 	for _, result := range outcome.Results {

@@ -1,0 +1,144 @@
+package bench_test
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/codec"
+	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// setting is what a copy of a subscriber works with.
+type setting struct {
+	database, broker string
+	id, instance     string
+	lanes            int // 0: the default
+	connections      int // of the pool; 0: the default
+	telemetry        *telemetry.Telemetry
+	handler          func(inbox.Handler) inbox.Handler       // around the sample effect; nil: nothing
+	work             func(inbox.UnitOfWork) inbox.UnitOfWork // around the transactions; nil: nothing
+}
+
+// runningCopy is a copy of a subscriber in this process. It counts events that were applied, and transactions that are under way.
+type runningCopy struct {
+	inbox.UnitOfWork
+	applied, underWay, most atomic.Int64
+	began                   atomic.Pointer[time.Time] // the first transaction
+
+	subscriber *subscribing.Subscriber
+	stop       func() // it may be called twice
+}
+
+// Apply counts.
+func (c *runningCopy) Apply(
+	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
+) (inbox.Outcome, error) {
+	if c.began.Load() == nil {
+		began := time.Now()
+		c.began.CompareAndSwap(nil, &began)
+	}
+	now := c.underWay.Add(1)
+	defer c.underWay.Add(-1)
+	for most := c.most.Load(); now > most && !c.most.CompareAndSwap(most, now); most = c.most.Load() {
+	}
+	outcome, err := c.UnitOfWork.Apply(ctx, subscriber, batch, handler, judge)
+	for _, result := range outcome.Results {
+		if result == inbox.Applied {
+			c.applied.Add(1)
+		}
+	}
+	return outcome, err
+}
+
+// otherConnections of a pool are not for the transactions of lanes, as in `subscribe`.
+const otherConnections = 3
+
+// startCopy starts a copy as `subscribe` does. It is connected when startCopy returns.
+func startCopy(t *testing.T, s setting) *runningCopy {
+	t.Helper()
+	quiet := slog.New(slog.DiscardHandler)
+	if s.connections == 0 {
+		s.connections = 16
+	}
+	if s.telemetry == nil {
+		s.telemetry = setup(t)
+	}
+	traces, meters := s.telemetry.TracerProvider(), s.telemetry.MeterProvider()
+	db, err := postgres.Open(postgres.Options{URL: s.database, MaxOpenConns: s.connections, TracerProvider: traces})
+	require.NoError(t, err)
+	require.NoError(t, db.PingContext(t.Context()))
+	nc, err := jetstream.Connect(jetstream.Options{URL: s.broker, Name: s.instance, Logger: quiet})
+	require.NoError(t, err)
+	reader, err := jetstream.NewReader(nc, jetstream.ReaderOptions{Stream: "ORDERS", Subscriber: s.id, Logger: quiet})
+	require.NoError(t, err)
+	store := postgres.NewInbox(db, postgres.InboxOptions{})
+	ports := telemetry.TraceInbox(traces, s.id, "ORDERS", telemetry.InboxPorts{Work: store, Letters: store})
+	ports = telemetry.MeasureInbox(meters, s.id, "ORDERS", ports)
+	handler := telemetry.TraceHandler(subscribing.NewTotals(s.id, codec.New(nil), quiet))
+	if s.handler != nil {
+		handler = s.handler(handler)
+	}
+	if s.work != nil {
+		ports.Work = s.work(ports.Work)
+	}
+	c := &runningCopy{UnitOfWork: ports.Work}
+	c.subscriber = subscribing.New(s.id, s.instance, subscribing.Ports{
+		Stream: reader, Checkpoints: telemetry.MeasureCheckpoints(meters, s.id, store), Work: c, Letters: ports.Letters, Sweeper: store,
+		Handler: handler,
+	}, subscribing.Options{Lanes: s.lanes, Transactions: s.connections - otherConnections}, quiet)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- c.subscriber.Run(ctx) }()
+	c.stop = func() {
+		if ctx.Err() != nil {
+			return
+		}
+		cancel()
+		require.NoError(t, <-ended)
+		reader.Close()
+		nc.Close()
+		_ = db.Close()
+	}
+	t.Cleanup(c.stop)
+	return c
+}
+
+// awaitApplied waits until the copies have applied so many events.
+func awaitApplied(t *testing.T, events int, copies ...*runningCopy) {
+	t.Helper()
+	for began := time.Now(); appliedBy(copies...) < events; time.Sleep(time.Millisecond) {
+		require.Less(t, time.Since(began), patience, "%d of %d events: %s", appliedBy(copies...), events, copies[0].subscriber.Trouble())
+	}
+}
+
+func appliedBy(copies ...*runningCopy) (events int) {
+	for _, c := range copies {
+		events += int(c.applied.Load())
+	}
+	return events
+}
+
+// slowly returns a handler that takes so long for each event, within the transaction.
+func slowly(takes time.Duration) func(inbox.Handler) inbox.Handler {
+	return func(next inbox.Handler) inbox.Handler { return slowHandler{next, takes} }
+}
+
+type slowHandler struct {
+	inbox.Handler
+	takes time.Duration
+}
+
+func (h slowHandler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	time.Sleep(h.takes)
+	return h.Handler.Handle(ctx, tx, entry)
+}
