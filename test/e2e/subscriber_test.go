@@ -321,11 +321,14 @@ func TestReceivedIsLogged(t *testing.T) {
 		r.record(batch.events)
 		r.awaitPublished(before + batch.events)
 		reader := r.read("reader")
-		r.requireEffects()
+		large := fmt.Sprintf("handled a batch of events subscriber=emails events=%d", batch.events)
+		require.Eventually(t, func() bool {
+			return strings.Count(reader.String(), line) >= batch.lines && strings.Contains(reader.String(), large) == (batch.lines == 0)
+		}, patience, tick)
 		require.Zero(t, reader.Stop(syscall.SIGTERM))
 		require.Equal(t, batch.lines, strings.Count(reader.String(), line))
-		large := strings.Contains(reader.String(), fmt.Sprintf("handled a batch of events subscriber=emails events=%d", batch.events))
-		require.Equal(t, batch.lines == 0, large, reader)
+		require.Equal(t, batch.lines == 0, strings.Contains(reader.String(), large), reader)
+		r.requireEffects()
 	}
 }
 
