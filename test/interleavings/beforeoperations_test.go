@@ -39,10 +39,10 @@ func fail(in *state, name string, event inbox.Event, limit int) *operation {
 }
 
 func setAside(in *state, name string, event inbox.Event) *operation {
-	return ofBefore(in, name, func(ctx context.Context, b before) (string, error) {
+	return guessing(ofBefore(in, name, func(ctx context.Context, b before) (string, error) {
 		state, err := b.SetAside(ctx, event.Entry)
 		return string(state), err
-	})
+	}), map[string]string{"ok waiting": "the letter before it is ending, which makes no difference: its turn follows from the letters"})
 }
 
 func retryOfBefore(in *state, name string, event inbox.Event) *operation {

@@ -133,5 +133,6 @@ var letterOperations = []*operation{
 	retryAll(&bare, "bare, retry all"),
 	discard(&bare, "bare, discard: new", b2.ID),
 
-	sweep(nil, "sweep the inbox"),
+	sweep(&normal, "sweep the inbox"),
+	sweep(&halted, "sweep the inbox while the relay is halted"),
 }

@@ -91,10 +91,18 @@ func (w *world) followed(ctx context.Context, p *pair, h *history, rows map[stri
 	if err != nil {
 		return nil, err
 	}
-	if !p.isSerial(h.answers, outcome) && !p.isOf(p.drained, late(h.answers), w.outcome(drained)) {
+	found = slices.Concat(found, w.subscribed(p, h, drained), leftOf(drained))
+	if p.careless() || p.isSerial(h.answers, outcome) {
+		return found, nil
+	}
+	after := w.outcome(drained)
+	if err := p.drain(ctx, w); err != nil {
+		return nil, err
+	}
+	if !p.isOf(p.drained, late(h.answers), after) {
 		found = append(found, violation{serial, "the outcome is that of no serial order: " + p.differences(h.answers, outcome)})
 	}
-	return slices.Concat(found, w.subscribed(p, h, drained), leftOf(drained)), nil
+	return found, nil
 }
 
 // versionsOf compares orders and log. Retention removes the oldest events.

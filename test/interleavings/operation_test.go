@@ -26,7 +26,7 @@ type operation struct {
 	untrue bool
 	// before says that it is one of a program of before. Two of those are no pair.
 	before bool
-	// careless says that it forgets, by its age alone, what may come again.
+	// careless says that it forgets, by its age alone, what may come again, and passes over what is locked: no outcome is wrong.
 	careless bool
 	// regrows says that it reports a stream that has lost its end, which has other events afterwards.
 	regrows bool

@@ -12,7 +12,7 @@ import (
 type pair struct {
 	operations [2]*operation
 	serial     []string  // the outcomes of the two serial orders
-	drained    []string  // the same, after a copy of the subscriber has gone on; only of a subscriber's operations
+	drained    []string  // the same, after a copy of the subscriber has gone on; only if they were asked for
 	alone      [2]string // the outcome of each without the other; only where the other one may refuse
 	merges     int64     // of the steps that each makes alone: how many interleavings there are if nobody waits
 	disjoint   bool      // the two use no table, and no stream, in common
@@ -80,28 +80,51 @@ func (p *pair) prepare(ctx context.Context, w *world) error {
 			return err
 		}
 		p.serial = append(p.serial, answered(h.answers, outcome))
-		if p.operations[0].state().subscribed {
-			if err := w.drain(ctx); err != nil {
-				return err
-			}
-			rows, err := w.rows(ctx)
-			if err != nil {
-				return err
-			}
-			p.drained = append(p.drained, answered(late(h.answers), w.outcome(rows)))
-		}
 	}
 	for i, o := range p.operations {
 		if o.refuses == nil {
 			continue
 		}
-		others := p.operations
-		others[i] = nil
-		h, outcome, err := p.run(ctx, w, others, first(1-i))
+		if err := p.leave(ctx, w, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leave learns what the other side comes to alone. That is the same in each pair.
+func (p *pair) leave(ctx context.Context, w *world, side int) error {
+	others := p.operations
+	others[side] = nil
+	if outcome, known := w.alone[others]; known {
+		p.alone[1-side] = outcome
+		return nil
+	}
+	h, err := w.interleave(ctx, p.operations[0].state(), others, first(1-side))
+	if err != nil {
+		return err
+	}
+	rows, err := w.rows(ctx)
+	p.alone[1-side] = answered(h.answers, w.outcome(rows))
+	w.alone[others] = p.alone[1-side]
+	return err
+}
+
+// drain learns what a copy of the subscriber makes of the serial orders.
+func (p *pair) drain(ctx context.Context, w *world) error {
+	for i := 0; len(p.drained) < 2; i++ {
+		h, err := w.interleave(ctx, p.operations[0].state(), p.operations, first(i))
 		if err != nil {
 			return err
 		}
-		p.alone[1-i] = answered(h.answers, outcome)
+		if err := w.drain(ctx); err != nil {
+			return err
+		}
+		rows, err := w.rows(ctx)
+		if err != nil {
+			return err
+		}
+		p.drained = append(p.drained, answered(late(h.answers), w.outcome(rows)))
 	}
 	return nil
 }

@@ -85,7 +85,7 @@ var normal = state{name: "normal", rows: orderRows() + relayRows("NULL") + swept
 }}
 
 // halted has no stream any more. One that is made again is another one than the cursor knows.
-var halted = state{name: "halted", rows: orderRows() + relayRows("'stream_missing'"), stream: func() *memory.Stream {
+var halted = state{name: "halted", rows: orderRows() + relayRows("'stream_missing'") + sweptRows(), stream: func() *memory.Stream {
 	s := memory.NewStream()
 	former := must(s.Open(context.Background(), 1))
 	if former.Created != knownStream {

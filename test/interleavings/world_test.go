@@ -30,13 +30,15 @@ type world struct {
 	runs    int
 	began   time.Time // of the present interleaving
 
+	alone map[[2]*operation]string // the outcomes of operations that run alone, on the one side or the other
+
 	disorder []string // what a subscriber's handler was called for too early
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	address := infra.Database(t)
-	w := &world{}
+	w := &world{alone: make(map[[2]*operation]string)}
 	var err error
 	w.control, err = pgx.ConnectConfig(t.Context(), connConfig(t, address))
 	require.NoError(t, err)
