@@ -85,6 +85,13 @@ type Effect struct {
 	Version    int64
 }
 
+// Letter is a dead letter that a subscriber has, or had.
+type Letter struct {
+	Subscriber string
+	ID         string // of its event
+	State      string // empty: it ended when its event was applied
+}
+
 // Total is what one subscriber counted for one customer.
 type Total struct {
 	Subscriber, Customer, Currency string
@@ -111,6 +118,7 @@ type History struct {
 	Log         iter.Seq2[Event, error]   // by position
 	Stream      iter.Seq2[Message, error] // by sequence
 	Effects     iter.Seq2[Effect, error]  // of each subscriber in the order of applying
+	Letters     iter.Seq2[Letter, error]  // nil: nobody may have any
 	Totals      iter.Seq2[Total, error]
 	Subscribers []string // all that there should be
 	Ledger      *Ledger
@@ -167,7 +175,7 @@ func (v Verdict) String() string {
 // Verify judges a history. An error means that the history could not be read, and says nothing about it.
 func Verify(h History) (Verdict, error) {
 	r := newRun(h.Ledger)
-	for _, step := range []func(History) error{r.readParked, r.readLog, r.readStream, r.readEffects, r.readTotals} {
+	for _, step := range []func(History) error{r.readParked, r.readLog, r.readStream, r.readLetters, r.readEffects, r.readTotals} {
 		if err := step(h); err != nil {
 			return nil, err
 		}

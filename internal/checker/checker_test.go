@@ -20,6 +20,7 @@ type life struct {
 	log      []checker.Event
 	stream   []checker.Message
 	effects  []checker.Effect
+	letters  []checker.Letter
 	totals   []checker.Total
 	ledger   *checker.Ledger
 	recovery checker.Recovery
@@ -108,7 +109,7 @@ func sequence[T any](all []T) iter.Seq2[T, error] {
 func (l *life) history() checker.History {
 	return checker.History{
 		Parked: sequence(l.parked), Log: sequence(l.log), Stream: sequence(l.stream), Effects: sequence(l.effects),
-		Totals: sequence(l.totals), Subscribers: []string{subscriber}, Ledger: l.ledger, Recovery: l.recovery,
+		Letters: sequence(l.letters), Totals: sequence(l.totals), Subscribers: []string{subscriber}, Ledger: l.ledger, Recovery: l.recovery,
 	}
 }
 

@@ -16,6 +16,8 @@ type Ledger struct {
 	placed     map[Placement]ID // the order that the answer named; zero while there is none
 	committed  map[ID]struct{}  // events of transactions whose commit was acknowledged
 	rolledBack map[ID]struct{}  // events of transactions that were never committed
+	poison     map[ID]struct{}  // events that nobody can ever handle
+	troubled   map[ID]struct{}  // events that cannot be handled for a while
 }
 
 // NewLedger returns an empty one.
@@ -23,6 +25,7 @@ func NewLedger() *Ledger {
 	return &Ledger{
 		orders: make(map[ID]int64), placed: make(map[Placement]ID),
 		committed: make(map[ID]struct{}), rolledBack: make(map[ID]struct{}),
+		poison: make(map[ID]struct{}), troubled: make(map[ID]struct{}),
 	}
 }
 
@@ -65,6 +68,24 @@ func (l *Ledger) RolledBack(events ...ID) {
 	}
 }
 
+// Poisoned notes events that no subscriber can ever handle.
+func (l *Ledger) Poisoned(events ...ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, event := range events {
+		l.poison[event] = struct{}{}
+	}
+}
+
+// Troubled notes events that subscribers cannot handle for a while.
+func (l *Ledger) Troubled(events ...ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, event := range events {
+		l.troubled[event] = struct{}{}
+	}
+}
+
 // Orders is how many orders were acknowledged.
 func (l *Ledger) Orders() int {
 	l.mu.Lock()
@@ -77,4 +98,12 @@ func (l *Ledger) Transactions() (committed, rolledBack int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.committed), len(l.rolledBack)
+}
+
+// IsPoison reports whether an event is one that nobody can handle.
+func (l *Ledger) IsPoison(event ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, is := l.poison[event]
+	return is
 }

@@ -23,8 +23,7 @@ const (
 
 // ReadParked reads the parking lot. A database without one has nothing parked.
 func ReadParked(ctx context.Context, db *sql.DB) iter.Seq2[Parked, error] {
-	var there bool
-	if err := db.QueryRowContext(ctx, `SELECT to_regclass('outbox_parked') IS NOT NULL`).Scan(&there); err != nil || !there {
+	if there, err := has(ctx, db, "outbox_parked"); err != nil || !there {
 		return func(yield func(Parked, error) bool) {
 			if err != nil {
 				yield(Parked{}, err)
@@ -47,9 +46,22 @@ func ReadLog(ctx context.Context, db *sql.DB) iter.Seq2[Event, error] {
 	})
 }
 
-// ReadEffects reads the inbox, each subscriber's in the order of applying.
+// has reports whether the database has a table.
+func has(ctx context.Context, db *sql.DB, table string) (there bool, err error) {
+	err = db.QueryRowContext(ctx, `SELECT to_regclass($1) IS NOT NULL`, table).Scan(&there)
+	return there, err
+}
+
+// ReadEffects reads the inbox, each subscriber's in the order of applying. Without Record that is the order in which rows were written,
+// which is exact as long as there are no letters.
 func ReadEffects(ctx context.Context, db *sql.DB) iter.Seq2[Effect, error] {
-	return query(ctx, db, effectsStatement, func(rows *sql.Rows) (e Effect, err error) {
+	statement := effectsStatement
+	if recorded, err := has(ctx, db, "checker_effects"); err != nil {
+		return func(yield func(Effect, error) bool) { yield(Effect{}, err) }
+	} else if recorded {
+		statement = recordedEffectsStatement
+	}
+	return query(ctx, db, statement, func(rows *sql.Rows) (e Effect, err error) {
 		var id string
 		err = rows.Scan(&e.Subscriber, &id, &e.Position, &e.Aggregate, &e.Version)
 		return e, errors.Join(err, into(&e.ID, id))

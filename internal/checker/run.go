@@ -28,9 +28,16 @@ type row struct {
 	version   int64
 	content   uint64 // a hash of type, subject and payload
 	aggregate int32
-	stored    bool // the stream has it
-	parked    bool // it has a row in the parking lot
-	exempt    bool // it waits there, or was given up: the stream need not have it
+	stored    bool    // the stream has it
+	parked    bool    // it has a row in the parking lot
+	exempt    bool    // it waits there, or was given up: the stream need not have it
+	order     *placed // what it adds to a total; nil: nothing
+}
+
+// placed is what a created order adds to its customer's total.
+type placed struct {
+	purse purse
+	minor int64
 }
 
 // run is one pass over a history.
@@ -41,12 +48,13 @@ type run struct {
 	parked     map[int64]Parked
 	log        []row // by position
 	aggregates map[string]int32
-	names      []string             // of the aggregates
-	last       []int64              // their last version in the log
-	given      map[version]struct{} // versions that were given up
-	created    map[purse]Total      // what each customer ordered, by the log
-	made       map[Placement][]ID   // the orders that were made for a placement of the ledger
-	applied    map[string][]bool    // by subscriber, for each row of the log
+	names      []string                 // of the aggregates
+	last       []int64                  // their last version in the log
+	given      map[version]struct{}     // versions that were given up
+	created    map[purse]struct{}       // who ordered, by the log
+	made       map[Placement][]ID       // the orders that were made for a placement of the ledger
+	applied    map[string][]bool        // by subscriber, for each row of the log
+	letters    map[string]map[ID]string // their states by subscriber and event
 	totals     map[string]map[purse]Total
 }
 
@@ -61,8 +69,8 @@ func newRun(ledger *Ledger) *run {
 	r := &run{
 		ledger: ledger, verdict: make(Verdict, checks),
 		parked: make(map[int64]Parked), aggregates: make(map[string]int32), given: make(map[version]struct{}),
-		created: make(map[purse]Total), made: make(map[Placement][]ID), applied: make(map[string][]bool),
-		totals: make(map[string]map[purse]Total),
+		created: make(map[purse]struct{}), made: make(map[Placement][]ID), applied: make(map[string][]bool),
+		letters: make(map[string]map[ID]string), totals: make(map[string]map[purse]Total),
 	}
 	for check := range checks {
 		r.verdict[check] = Result{Check: check}
@@ -117,7 +125,7 @@ func (r *run) readLog(h History) error {
 		}
 		r.last[e.aggregate] = e.version
 		if event.Type == typeCreated {
-			r.count(event, e.exempt)
+			e.order = r.order(event)
 		}
 		if _, is := r.ledger.rolledBack[e.id]; is {
 			r.found(Ghosts, "log position %d: event %s was rolled back", e.position, e.id)
@@ -128,8 +136,8 @@ func (r *run) readLog(h History) error {
 	return err
 }
 
-// count adds a created order to what its customer ordered. The effect of one that is exempt is not expected.
-func (r *run) count(event Event, exempt bool) {
+// order reads a created order, and notes which request it was made for.
+func (r *run) order(event Event) *placed {
 	var body struct {
 		Customer string `json:"customer_id"`
 		Amount   string `json:"amount"`
@@ -140,20 +148,17 @@ func (r *run) count(event Event, exempt bool) {
 	customer, idErr := ParseID(body.Customer)
 	if err != nil || parseErr != nil || idErr != nil {
 		r.found(Ghosts, "log position %d: %s has a body that no order has: %.200s", event.Position, event.Aggregate, event.Payload)
-		return
+		return nil
 	}
-	if !exempt {
-		key := purse{body.Customer, body.Currency}
-		sum := r.created[key]
-		sum.Minor, sum.Orders = sum.Minor+minor, sum.Orders+1
-		r.created[key] = sum
-	}
+	key := purse{body.Customer, body.Currency}
+	r.created[key] = struct{}{}
 	placement := Placement{Customer: customer, Minor: minor}
 	if _, asked := r.ledger.placed[placement]; asked {
 		_, id, _ := strings.Cut(event.Aggregate, "/")
 		order, _ := ParseID(id)
 		r.made[placement] = append(r.made[placement], order)
 	}
+	return &placed{purse: key, minor: minor}
 }
 
 // find returns the place in the log of what stands at position, if it is that event.

@@ -77,6 +77,7 @@ type walk struct {
 	run   *run
 	where string
 	last  []int64
+	given map[version]struct{} // versions that are given up here, beside those of the log
 }
 
 func newWalk(r *run, where string) *walk {
@@ -90,7 +91,8 @@ func (w *walk) step(e row, at string) {
 		return
 	}
 	for missing := *last + 1; missing < e.version; missing++ {
-		if _, given := w.run.given[version{e.aggregate, missing}]; !given {
+		_, given := w.run.given[version{e.aggregate, missing}]
+		if _, here := w.given[version{e.aggregate, missing}]; !given && !here {
 			w.run.found(Versions, "%s, %s: version %d of %s comes without version %d", w.where, at, e.version, w.run.names[e.aggregate], missing)
 		}
 	}

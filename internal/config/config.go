@@ -101,7 +101,7 @@ type Subscriber struct {
 	MaxAttempts    int           `env:"SUBSCRIBER_MAX_ATTEMPTS"` // an event that failed so often is a dead letter
 	InboxRetention time.Duration `env:"INBOX_RETENTION"`         // how long it is remembered at least what was applied; 0: for ever
 	Lanes          int           `env:"SUBSCRIBER_LANES"`        // in how many parts a new subscriber works; 1: in stream order
-	BatchTime      time.Duration `env:"SUBSCRIBER_BATCH_TIME"`   // how long a transaction is to take
+	BatchTime      time.Duration `env:"SUBSCRIBER_BATCH_TIME"`   // how long the handler is to work in a transaction
 	IdleTimeout    time.Duration `env:"SUBSCRIBER_IDLE_TIMEOUT"` // Postgres ends a transaction that sends nothing for so long
 	ReadAhead      int           `env:"SUBSCRIBER_READ_AHEAD"`   // bytes of events that wait in memory
 }

@@ -60,6 +60,7 @@ var changes = []struct {
 	change func(c *jetstream.StreamConfig)
 }{
 	{"no_ack", func(c *jetstream.StreamConfig) { c.NoAck = true }},
+	{"allow_direct off", func(c *jetstream.StreamConfig) { c.AllowDirect = false }},
 	{"allow_atomic off", func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = false }},
 	{"other subjects", func(c *jetstream.StreamConfig) { c.Subjects = []string{"outboxie.ORDERS.notices", "invoices.>"} }},
 	{"discard_new_per_subject", func(c *jetstream.StreamConfig) {
@@ -67,20 +68,14 @@ var changes = []struct {
 	}},
 }
 
-// changeStream changes the stream's settings, or pauses a subscriber's consumer, and repairs that in the end.
+// changeStream changes the stream's settings, and repairs that in the end.
 func (n *nemesis) changeStream(t *testing.T, f fault) (end func()) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	js, err := jetstream.New(n.nc)
 	require.NoError(t, err)
-	chosen := int(f.number % uint64(len(changes)+1))
-	if chosen == len(changes) {
-		id := n.subscribers[f.number>>8%uint64(len(n.subscribers))]
-		_, err := js.PauseConsumer(ctx, "ORDERS", id, time.Now().Add(f.hold))
-		n.note("consumer %s is paused: %v", id, err)
-		return func() {}
-	}
+	chosen := int(f.number % uint64(len(changes)))
 	update := func(ctx context.Context, change func(*jetstream.StreamConfig)) error {
 		stream, err := js.Stream(ctx, "ORDERS")
 		if err != nil {
@@ -94,6 +89,7 @@ func (n *nemesis) changeStream(t *testing.T, f fault) (end func()) {
 	n.note("%s: %v", changes[chosen].name, update(ctx, changes[chosen].change))
 	return func() {
 		repaired := func(c *jetstream.StreamConfig) {
+			c.AllowDirect = true
 			c.NoAck, c.DiscardNewPerSubject, c.Discard, c.MaxMsgsPerSubject = false, false, jetstream.DiscardOld, -1
 		}
 		require.Eventually(t, func() bool {

@@ -74,7 +74,7 @@ func (n *nemesis) deleteStream(ctx context.Context) error {
 
 // repair adopts until the relay is at work and the log is in order. It returns what is still wrong in the end.
 func (n *nemesis) repair() (wrong string) {
-	for end := time.Now().Add(2 * patience); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(4 * patience); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		said, err := n.operate("outbox", "status", "--json")
 		var status struct {
 			State     string `json:"state"`
@@ -106,11 +106,11 @@ func (n *nemesis) repair() (wrong string) {
 }
 
 // operate runs a command of the program as an operator does, whose connections nobody cuts.
-func (n *nemesis) operate(args ...string) (string, error) {
+func (w *world) operate(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	command := exec.CommandContext(ctx, n.program, args...)
-	command.Env = append(os.Environ(), "DATABASE_URL="+n.address, "NATS_URL="+n.broker.url())
+	command := exec.CommandContext(ctx, w.program, args...)
+	command.Env = append(os.Environ(), "DATABASE_URL="+w.address, "NATS_URL="+w.broker.url())
 	said, err := command.CombinedOutput()
 	return string(said), err
 }
@@ -124,5 +124,5 @@ func (n *nemesis) awaitRepairs(t *testing.T) {
 			n.repairing.Unlock()
 		}
 		return free
-	}, 3*patience, 50*time.Millisecond)
+	}, 5*patience, 50*time.Millisecond)
 }

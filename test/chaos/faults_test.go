@@ -19,8 +19,10 @@ import (
 func (n *nemesis) begin(t *testing.T, f fault) (end func()) {
 	t.Helper()
 	switch f.area {
-	case instances, subscribers:
+	case instances:
 		return n.process(t, f)
+	case subscribers:
+		return n.subscriberFault(t, f)
 	case postgresServer:
 		return n.postgresFault(t, f)
 	case natsServer:
@@ -31,6 +33,8 @@ func (n *nemesis) begin(t *testing.T, f fault) (end func()) {
 		return n.transactionFault(t, f)
 	case damages:
 		return n.damage(t, f)
+	case letters:
+		return n.decideLetters(f)
 	default:
 		return n.lotFault(f)
 	}
@@ -120,7 +124,7 @@ func (n *nemesis) natsFault(t *testing.T, f fault) func() {
 // arrive.
 func (n *nemesis) networkFault(f fault) func() {
 	among := n.serving
-	if f.number%8 == 0 {
+	if f.number%4 == 0 {
 		among, f.area = n.subscribing, subscribers
 	}
 	m := n.pick(f, among)
@@ -156,6 +160,9 @@ func (n *nemesis) networkFault(f fault) func() {
 func (n *nemesis) transactionFault(t *testing.T, f fault) func() {
 	t.Helper()
 	n.note("%s for %s", f.kind, f.hold)
+	if f.kind == totalsLocked {
+		return n.lockTotals()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	tx, err := n.db.BeginTx(ctx, nil)
 	if err != nil {
@@ -163,7 +170,7 @@ func (n *nemesis) transactionFault(t *testing.T, f fault) func() {
 		n.note("nothing came of it: %v", err)
 		return func() {}
 	}
-	event, err := appendEvent(ctx, tx, uuid.New(), "")
+	event, err := appendEvent(ctx, tx, uuid.New(), special{})
 	if err != nil {
 		n.note("nothing came of it: %v", err)
 	}

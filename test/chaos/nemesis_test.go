@@ -66,7 +66,7 @@ func (n *nemesis) rage(t *testing.T, duration time.Duration) {
 	}
 }
 
-// strike begins each fault, and ends each when its time has come.
+// strike begins each fault, and ends each when its time has come. Then it starts again what has given up.
 func (n *nemesis) strike(t *testing.T, faults []fault) {
 	t.Helper()
 	type pending struct {
@@ -90,6 +90,9 @@ func (n *nemesis) strike(t *testing.T, faults []fault) {
 		n.note("end of %s", p.what.kind)
 	}
 	clear(n.hit)
+	for _, m := range slices.Concat(n.serving, n.subscribing) {
+		require.NoError(t, m.revive())
+	}
 }
 
 // note writes into the nemesis' diary.
@@ -127,7 +130,7 @@ func (n *nemesis) report(longest map[kind]map[string]time.Duration, series []str
 	var text strings.Builder
 	fmt.Fprintf(&text, "%-32s %6s", "fault", "times")
 	for _, name := range series {
-		fmt.Fprintf(&text, " %12s", name)
+		fmt.Fprintf(&text, " %16s", name)
 	}
 	for _, k := range append(slices.Sorted(maps.Keys(n.counts)), calm) {
 		times := ""
@@ -136,7 +139,7 @@ func (n *nemesis) report(longest map[kind]map[string]time.Duration, series []str
 		}
 		fmt.Fprintf(&text, "\n%-32s %6s", k, times)
 		for _, name := range series {
-			fmt.Fprintf(&text, " %12s", longest[k][name].Round(time.Millisecond))
+			fmt.Fprintf(&text, " %16s", longest[k][name].Round(time.Millisecond))
 		}
 	}
 	return text.String()

@@ -38,11 +38,11 @@ func (n *nemesis) makeLot(f fault) {
 	made := lotOf{order: uuid.New()}
 	at := int(f.number % 3)
 	for version := range 5 {
-		ballast := ""
+		what := special{}
 		if version == at {
-			ballast = oversized
+			what.ballast = oversized
 		}
-		event, err := commitEvent(ctx, n.db, n.ledger, made.order, ballast)
+		event, err := commitEvent(ctx, n.db, n.ledger, made.order, what)
 		if err != nil {
 			n.note("order %s has %d events only: %v", made.order, version, err)
 			break
@@ -88,7 +88,7 @@ func (n *nemesis) repairLot(discard bool) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if _, err := commitEvent(ctx, n.db, n.ledger, oldest.order, ""); err != nil {
+	if _, err := commitEvent(ctx, n.db, n.ledger, oldest.order, special{}); err != nil {
 		n.note("order %s got no event behind the redriven ones: %v", oldest.order, err)
 	}
 }

@@ -33,8 +33,12 @@ type member struct {
 
 	mu    sync.Mutex
 	cmd   *exec.Cmd
+	began time.Time
 	asked bool // its end was asked for
-	ended chan struct{}
+	// gaveUp says that it ended because it could not use the database for 30 s after its start, as is its contract. On a busy machine that
+	// happens. Whatever has started it starts it again.
+	gaveUp bool
+	ended  chan struct{}
 }
 
 // start begins the next life.
@@ -53,13 +57,15 @@ func (m *member) start() error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	m.cmd, m.asked, m.ended = cmd, false, ended
+	m.cmd, m.began, m.asked, m.gaveUp, m.ended = cmd, time.Now(), false, false, ended
 	go func() {
 		err := cmd.Wait()
 		m.mu.Lock()
 		asked := m.asked
+		gaveUp := !asked && cmd.ProcessState.ExitCode() == 1 && m.waitedForDatabase()
+		m.gaveUp = gaveUp
 		m.mu.Unlock()
-		if !asked {
+		if !asked && !gaveUp {
 			m.complain("%s ended by itself: %v", m.name, err)
 		}
 		close(ended)
@@ -67,26 +73,51 @@ func (m *member) start() error {
 	return nil
 }
 
+// waitedForDatabase reports whether the process said at its end that it has given up to wait for the database.
+func (m *member) waitedForDatabase() bool {
+	text, err := os.ReadFile(filepath.Join(m.folder, m.name+".log"))
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return err == nil && strings.HasPrefix(lines[len(lines)-1], "outboxie: prepare the database")
+}
+
+// revive starts the process again if it has given up.
+func (m *member) revive() error {
+	m.mu.Lock()
+	gaveUp := m.gaveUp
+	m.mu.Unlock()
+	if !gaveUp {
+		return nil
+	}
+	return m.start()
+}
+
 // signal sends a signal; end says that it is meant to end the process.
 func (m *member) signal(signal syscall.Signal, end bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.cmd == nil {
+		return // it never ran
+	}
 	m.asked = m.asked || end
 	_ = m.cmd.Process.Signal(signal) // one that is gone was complained about
 }
 
-// kill ends it with SIGKILL.
+// kill ends it with SIGKILL, if it runs.
 func (m *member) kill() {
 	m.signal(syscall.SIGKILL, true)
-	<-m.ended
+	if m.ended != nil {
+		<-m.ended
+	}
 }
 
-// stop asks it to end, and complains when it does not, or not well.
+// stop asks it to end, and complains when it does not, or not well. A process that does not listen for signals yet may end by the signal.
 func (m *member) stop() {
 	m.signal(syscall.SIGTERM, true)
 	select {
 	case <-m.ended:
-		if code := m.cmd.ProcessState.ExitCode(); code != 0 {
+		status, _ := m.cmd.ProcessState.Sys().(syscall.WaitStatus)
+		early := status.Signaled() && status.Signal() == syscall.SIGTERM && time.Since(m.began) < patience // on a busy machine
+		if code := m.cmd.ProcessState.ExitCode(); code != 0 && !early {
 			m.complain("%s was told to stop and ended with exit code %d", m.name, code)
 		}
 	case <-time.After(patience):

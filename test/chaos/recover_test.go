@@ -2,10 +2,10 @@ package chaos_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -23,14 +23,21 @@ import (
 func (w *world) recover(t *testing.T, c *crowd) checker.Recovery {
 	t.Helper()
 	began := time.Now()
+	w.measureLags(t)
 	recovery := checker.Recovery{Bound: catchUpBound}
 	if !c.stop(catchUpBound) {
 		recovery.Behind = append(recovery.Behind, "writers have no answer yet")
+	}
+	for i := range w.lags {
+		w.lags[i].began = time.Now()
 	}
 	js, err := jetstream.New(w.nc)
 	require.NoError(t, err)
 	rested := &rest{}
 	for {
+		for _, m := range slices.Concat(w.serving, w.subscribing) {
+			require.NoError(t, m.revive())
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		behind := w.behind(ctx, js, rested)
 		cancel()
@@ -101,18 +108,8 @@ func (w *world) behind(ctx context.Context, js jetstream.JetStream, rested *rest
 	if progress := progressOf(last.Header); progress < end {
 		who = append(who, fmt.Sprintf("the stream ends with position %d, the log with %d", progress, end))
 	}
-	for _, subscriber := range w.subscribers {
-		var consumer struct {
-			Pending    int `json:"num_pending"`
-			AckPending int `json:"num_ack_pending"`
-		}
-		reply, err := w.nc.RequestWithContext(ctx, "$JS.API.CONSUMER.INFO.ORDERS."+subscriber, nil)
-		if err == nil {
-			err = json.Unmarshal(reply.Data, &consumer)
-		}
-		if err != nil || consumer.Pending+consumer.AckPending > 0 {
-			who = append(who, fmt.Sprintf("%s has %d events before it and %d in hand (%v)", subscriber, consumer.Pending, consumer.AckPending, err))
-		}
+	for i := range w.lags {
+		who = append(who, w.lags[i].behind(ctx, w.db, last)...)
 	}
 	return who
 }

@@ -21,6 +21,9 @@ const (
 	subscriberKilled     kind = "subscriber kill -9"
 	subscriberStalled    kind = "subscriber SIGSTOP"
 	subscriberTerminated kind = "subscriber SIGTERM"
+	subscriberInBatch    kind = "subscriber hit within a batch"
+	subscribersRolled    kind = "subscriber's copies restarted"
+	copiesChanged        kind = "other number of copies"
 
 	postgresKilled     kind = "Postgres immediate shutdown"
 	backendsTerminated kind = "Postgres backends terminated"
@@ -44,12 +47,15 @@ const (
 
 	transactionOpen     kind = "transaction left open"
 	transactionPrepared kind = "prepared transaction orphaned"
+	totalsLocked        kind = "totals locked"
 
 	streamDeleted   kind = "stream deleted, then adopted"
 	sequenceSetBack kind = "sequence set back, then adopted"
 
 	eventOversize kind = "oversize event"
 	lotRepaired   kind = "discard and redrive"
+
+	lettersDecided kind = "dead letters retried, discarded"
 )
 
 // area is what a fault takes hold of. Two faults at once are never in the same one.
@@ -63,6 +69,7 @@ const (
 	networks
 	transactions
 	lot
+	letters
 	damages
 )
 
@@ -83,6 +90,9 @@ var deck = []card{
 	{subscriberKilled, subscribers, 200 * time.Millisecond, 2 * time.Second},
 	{subscriberStalled, subscribers, 500 * time.Millisecond, 7 * time.Second},
 	{subscriberTerminated, subscribers, 200 * time.Millisecond, 2 * time.Second},
+	{subscriberInBatch, subscribers, 500 * time.Millisecond, 5 * time.Second},
+	{subscribersRolled, subscribers, 100 * time.Millisecond, time.Second},
+	{copiesChanged, subscribers, 2 * time.Second, 6 * time.Second},
 	{postgresKilled, postgresServer, 100 * time.Millisecond, 2 * time.Second},
 	{backendsTerminated, postgresServer, 0, 0},
 	{backendKilled, postgresServer, 0, 0},
@@ -101,10 +111,12 @@ var deck = []card{
 	{networkStranded, networks, 2 * time.Second, 12 * time.Second},
 	{transactionOpen, transactions, 500 * time.Millisecond, 3 * time.Second},
 	{transactionPrepared, transactions, 500 * time.Millisecond, 4 * time.Second},
+	{totalsLocked, transactions, 500 * time.Millisecond, 4 * time.Second},
 	{streamDeleted, damages, 500 * time.Millisecond, 2 * time.Second},
 	{sequenceSetBack, damages, 500 * time.Millisecond, 2 * time.Second},
 	{eventOversize, lot, 200 * time.Millisecond, time.Second},
 	{lotRepaired, lot, 0, 0},
+	{lettersDecided, letters, 0, 0},
 }
 
 // fault is one of the schedule. Which process is hit, and how, is drawn with it; that the leader is meant is drawn, too,

@@ -2,7 +2,6 @@ package chaos_test
 
 import (
 	"net/url"
-	"slices"
 	"testing"
 	"time"
 
@@ -35,7 +34,7 @@ func (n *nemesis) switchOver(t *testing.T) func() {
 	n.former.Demote()
 	n.note("the primary is at %s; the name still leads to the former one", address.Host)
 	return func() {
-		for _, m := range slices.Concat(n.serving, n.subscribing) {
+		for _, m := range n.members() {
 			m.postgres.lead(address.Host)
 		}
 	}

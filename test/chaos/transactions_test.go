@@ -1,6 +1,7 @@
 package chaos_test
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -63,11 +64,21 @@ func (w *sqlWriter) transact(order uuid.UUID) error {
 			}
 			w.ledger.RolledBack(lost)
 		}
-		event, err := appendEvent(ctx, tx, order, "")
+		what := special{broken: w.random.IntN(*poison) == 0}
+		event, err := appendEvent(ctx, tx, order, what)
 		if err != nil {
 			return undo(err)
 		}
+		if what.broken {
+			w.ledger.Poisoned(event)
+		}
 		written = append(written, event)
+	}
+	if w.random.IntN(*poison) == 0 {
+		sick, err := w.sickOrder(ctx, tx)
+		if written = append(written, sick...); err != nil {
+			return undo(err)
+		}
 	}
 	linger := time.Duration(w.random.IntN(30)) * time.Millisecond
 	if w.random.IntN(50) == 0 {
@@ -89,7 +100,7 @@ func (*sqlWriter) detour(ctx context.Context, tx *sql.Tx, order uuid.UUID) (chec
 	if _, err := tx.ExecContext(ctx, "SAVEPOINT detour"); err != nil {
 		return checker.ID{}, err
 	}
-	lost, err := appendEvent(ctx, tx, order, "")
+	lost, err := appendEvent(ctx, tx, order, special{})
 	if err != nil {
 		return lost, err
 	}
@@ -97,22 +108,33 @@ func (*sqlWriter) detour(ctx context.Context, tx *sql.Tx, order uuid.UUID) (chec
 	return lost, err
 }
 
-// appendEvent takes the order's lock, raises its version and appends the event for that, with ballast in its body.
-func appendEvent(ctx context.Context, tx *sql.Tx, order uuid.UUID, ballast string) (checker.ID, error) {
+// special is what is unusual about an event.
+type special struct {
+	customer string // whose order it is; empty: sqlCustomer's
+	ballast  string // makes its body large
+	broken   bool   // no subscriber can read its body
+}
+
+// appendEvent takes the order's lock, raises its version and appends the event for that.
+func appendEvent(ctx context.Context, tx *sql.Tx, order uuid.UUID, what special) (checker.ID, error) {
+	customer := cmp.Or(what.customer, sqlCustomer)
 	var version int64
 	if err := tx.QueryRowContext(ctx, `INSERT INTO orders (id, customer_id, amount_minor, currency, status, version, created_at, updated_at)
 		VALUES ($1, $2, 1, 'EUR', 'created', 1, now(), now())
 		ON CONFLICT (id) DO UPDATE SET version = orders.version + 1, status = 'paid', updated_at = now()
-		RETURNING version`, order, sqlCustomer).Scan(&version); err != nil {
+		RETURNING version`, order, customer).Scan(&version); err != nil {
 		return checker.ID{}, err
 	}
 	status := "created"
-	if version > 1 {
+	if version > 1 || what.broken {
 		status = "paid"
 	}
 	now := time.Now().UTC().Format(time.RFC3339Nano)
 	body := fmt.Sprintf(`{"order_id":%q,"customer_id":%q,"amount":"0.01","currency":"EUR","status":%q,"version":%d,"created_at":%q,"%s_at":%q,"ballast":%q}`,
-		order, sqlCustomer, status, version, now, status, now, ballast)
+		order, customer, status, version, now, status, now, what.ballast)
+	if what.broken {
+		body = `{"amount": "nonsense"}`
+	}
 	event := uuid.New()
 	_, err := tx.ExecContext(ctx, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
 		VALUES ($1, 'order', $2, $3, $4, $5, $6)`,
@@ -124,13 +146,13 @@ func appendEvent(ctx context.Context, tx *sql.Tx, order uuid.UUID, ballast strin
 var oversized = strings.Repeat("x", 1_200_000)
 
 // commitEvent appends one event in a transaction of its own, and says what became of it.
-func commitEvent(ctx context.Context, db *sql.DB, ledger *checker.Ledger, order uuid.UUID, ballast string) (checker.ID, error) {
+func commitEvent(ctx context.Context, db *sql.DB, ledger *checker.Ledger, order uuid.UUID, what special) (checker.ID, error) {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return checker.ID{}, err
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
-	event, err := appendEvent(ctx, tx, order, ballast)
+	event, err := appendEvent(ctx, tx, order, what)
 	if err != nil {
 		return event, err
 	}

@@ -2,7 +2,9 @@ package chaos_test
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"fmt"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -32,6 +34,7 @@ type gap struct {
 // back is not new.
 type watch struct {
 	nc   *nats.Conn
+	db   *sql.DB
 	best map[string]uint64
 	at   map[string]time.Time
 	gaps []gap
@@ -56,18 +59,23 @@ func (w *watch) run(ctx context.Context, subscribers []string) {
 			w.saw("stream", stream.State.Last, time.Now())
 		}
 		for _, subscriber := range subscribers {
-			var consumer struct {
-				AckFloor struct {
-					Stream uint64 `json:"stream_seq"`
-				} `json:"ack_floor"`
+			effects, sequence, err := w.progress(ctx, subscriber)
+			if err == nil {
+				w.saw(subscriber, effects, time.Now())
+				far = far || stream.State.Last > sequence+tooFar
 			}
-			if w.ask(ctx, "$JS.API.CONSUMER.INFO.ORDERS."+subscriber, &consumer) {
-				w.saw(subscriber, consumer.AckFloor.Stream, time.Now())
-			}
-			far = far || stream.State.Last > consumer.AckFloor.Stream+tooFar
 		}
 		w.far.Store(far)
 	}
+}
+
+// progress returns the number of a subscriber's last effect, which grows with each, and the sequence that all of its lanes have passed.
+func (w *watch) progress(ctx context.Context, subscriber string) (effects, sequence uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	err = w.db.QueryRowContext(ctx, `SELECT coalesce((SELECT max(number) FROM checker_effects WHERE subscriber = $1), 0),
+		coalesce((SELECT min(sequence) FROM subscriber_lanes WHERE subscriber = $1), 0)`, subscriber).Scan(&effects, &sequence)
+	return effects, sequence, err
 }
 
 // machine is the series of what the machine itself holds up: a pause of the others that is no longer says nothing.
@@ -106,6 +114,21 @@ func (w *watch) saw(series string, reached uint64, at time.Time) {
 		w.gaps = append(w.gaps, gap{series: series, from: last, to: at})
 	}
 	w.best[series], w.at[series] = reached, at
+}
+
+// pauses returns the longest pause of each series.
+func pauses(gaps []gap, series []string) string {
+	text := "longest pause:"
+	for _, name := range series {
+		most := time.Duration(0)
+		for _, g := range gaps {
+			if g.series == name {
+				most = max(most, g.to.Sub(g.from))
+			}
+		}
+		text += fmt.Sprintf(" %s %s", name, most.Round(time.Millisecond))
+	}
+	return text
 }
 
 // longest puts each gap down to a kind of fault, and keeps the longest of each.

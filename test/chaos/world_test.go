@@ -3,7 +3,9 @@ package chaos_test
 import (
 	"bufio"
 	"database/sql"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net/url"
@@ -23,8 +25,14 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// world is everything that runs: a Postgres, a NATS, three instances and three subscribers, two of which are one. Each
-// of the six reaches the servers through proxies of its own. The nemesis and the checker reach them directly.
+// copies is how many copies of each subscriber run, unless a fault changes that.
+const copies = 3
+
+// laned are the subscribers' names, which say how many lanes they have.
+var laned = map[string]string{"emails-1-lane": "1", "invoices-4-lanes": "4"}
+
+// world is everything that runs: a Postgres, a NATS, three instances, and two subscribers in three copies each. Each process
+// reaches the servers through proxies of its own. The nemesis and the checker reach them directly.
 type world struct {
 	complaints
 
@@ -40,7 +48,9 @@ type world struct {
 	nc       *nats.Conn
 
 	serving, subscribing []*member
-	subscribers          []string // their ids
+	spares               []*member // a further copy of each subscriber, which does not run
+	subscribers          []string  // their ids
+	lags                 []lag     // when the faults ended
 	ledger               *checker.Ledger
 	unused               int64 // the first of the positions that leaveUnused has left out
 }
@@ -68,14 +78,23 @@ func newWorld(t *testing.T) *world {
 		m.api = api
 		w.serving = append(w.serving, m)
 	}
-	for name, id := range map[string]string{"emails-1": "emails", "emails-2": "emails", "invoices-1": "invoices"} {
-		// At the level of info they tell of every event.
-		w.subscribing = append(w.subscribing, w.member(t, name, []string{"INSTANCE_ID=" + name, "LOG_LEVEL=warn"}, "subscribe", "--id", id))
-		w.subscribers = append(w.subscribers, id)
+	w.subscribers = slices.Sorted(maps.Keys(laned))
+	for _, id := range w.subscribers {
+		for n := range copies + 1 {
+			name := fmt.Sprintf("%s-%d", id, n+1)
+			m := w.newMember(t, name, []string{
+				"INSTANCE_ID=" + name, "SUBSCRIBER_LANES=" + laned[id], "SUBSCRIBER_IDLE_TIMEOUT=1s", "SUBSCRIBER_MAX_ATTEMPTS=5",
+				"DATABASE_MAX_CONNS=7", // for four lanes
+				"LOG_LEVEL=warn",       // at the level of info they tell of every event
+			}, "subscribe", "--id", id)
+			if n == copies {
+				w.spares = append(w.spares, m)
+				continue
+			}
+			require.NoError(t, m.start())
+			w.subscribing = append(w.subscribing, m)
+		}
 	}
-	slices.Sort(w.subscribers)
-	w.subscribers = slices.Compact(w.subscribers)
-	slices.SortFunc(w.subscribing, func(a, b *member) int { return strings.Compare(a.name, b.name) })
 	return w
 }
 
@@ -108,6 +127,9 @@ func (w *world) startPostgres(t *testing.T) {
 	require.NoError(t, err)
 	w.db.SetMaxOpenConns(40)
 	t.Cleanup(func() { _ = w.db.Close() })
+	require.NoError(t, checker.Record(t.Context(), w.db))
+	_, err = w.db.ExecContext(t.Context(), sickness)
+	require.NoError(t, err)
 }
 
 func (w *world) startBroker(t *testing.T) {
@@ -125,6 +147,14 @@ func (w *world) startBroker(t *testing.T) {
 // member starts a process with proxies of its own.
 func (w *world) member(t *testing.T, name string, env []string, args ...string) *member {
 	t.Helper()
+	m := w.newMember(t, name, env, args...)
+	require.NoError(t, m.start())
+	return m
+}
+
+// newMember returns a process that does not run yet.
+func (w *world) newMember(t *testing.T, name string, env []string, args ...string) *member {
+	t.Helper()
 	database, err := url.Parse(w.postgres.URL)
 	require.NoError(t, err)
 	m := &member{
@@ -133,13 +163,15 @@ func (w *world) member(t *testing.T, name string, env []string, args ...string) 
 	}
 	database.Host = m.postgres.address()
 	m.env = append(env, "DATABASE_URL="+database.String(), "NATS_URL=nats://"+m.nats.address())
-	require.NoError(t, m.start())
 	t.Cleanup(func() {
 		m.signal(syscall.SIGCONT, false)
 		m.kill()
 	})
 	return m
 }
+
+// members returns every process of the program, also those that do not run.
+func (w *world) members() []*member { return slices.Concat(w.serving, w.subscribing, w.spares) }
 
 // stop ends all processes of the program, in order.
 func (w *world) stop() {
@@ -161,8 +193,11 @@ var (
 // readLogs complains about what no process may have printed.
 func (w *world) readLogs(t *testing.T) {
 	t.Helper()
-	for _, m := range slices.Concat(w.serving, w.subscribing) {
+	for _, m := range w.members() {
 		file, err := os.Open(filepath.Join(w.folder, m.name+".log"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a spare that never ran
+		}
 		require.NoError(t, err)
 		defer file.Close()
 		lines := bufio.NewScanner(file)

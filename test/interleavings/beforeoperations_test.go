@@ -9,9 +9,11 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
+const wrongWay = "programs of before lock the letter of an event before its row in inbox, also if the letter is new; a lane inserts the row first"
+
 // ofBefore is an operation of a program of before.
 func ofBefore(in *state, name string, do func(ctx context.Context, b before) (string, error)) *operation {
-	return &operation{name: "before: " + name, in: in, before: true, do: func(ctx context.Context, s *side) (string, error) {
+	return &operation{name: "before: " + name, in: in, before: true, circles: wrongWay, do: func(ctx context.Context, s *side) (string, error) {
 		return do(ctx, before{s})
 	}}
 }
@@ -32,6 +34,7 @@ func fail(in *state, name string, event inbox.Event, limit int) *operation {
 		return string(state), err
 	}), map[string]string{
 		"no_such_dead_letter": "programs of before say so if the letter has ended while they waited for it",
+		"ok failing":          "the lane has applied the event, or has set it aside, and has not committed yet",
 	})
 }
 
@@ -64,14 +67,14 @@ func careless(o *operation) *operation {
 
 // retrier is what a program of before does with letters: it takes one that is due, and applies it.
 func retrier(in *state, name string) *operation {
-	return ofBefore(in, name, func(ctx context.Context, b before) (string, error) {
+	return refusing(ofBefore(in, name, func(ctx context.Context, b before) (string, error) {
 		id, err := b.Due(ctx)
 		if err != nil || id == "" {
 			return id, err
 		}
 		applied, err := b.Once(ctx, arrivals[numberOf(id)].Entry)
-		return fmt.Sprint(id, applied), err
-	})
+		return fmt.Sprintf("%s %t", shown(id), applied), err
+	}), map[string]string{"ok": "a letter that somebody has locked is passed over; the subscriber asks again within a second"})
 }
 
 // beforeOperations are those of programs of before. Two of them are no pair: nothing can be changed about these any more.
@@ -95,6 +98,11 @@ var beforeOperations = []*operation{
 	retrier(&retried, "due, and once"),
 	discardOfBefore(&retried, "discard: retrying", a1),
 	discardOfBefore(&retried, "discard: first behind the retrying one", a2),
+
+	once(&bare, "bare, once: new", b2),
+	fail(&bare, "bare, fail: new", b2, 10),
+	fail(&bare, "bare, fail: new, to its death", b2, 1),
+	setAside(&bare, "bare, set aside: new", b2),
 
 	once(&open, "once: new", b2),
 	fail(&open, "fail: new", b2, 10),

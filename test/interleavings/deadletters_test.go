@@ -65,14 +65,15 @@ func discard(in *state, name, id string) *operation {
 	})
 }
 
-// sweep forgets what is forgettable, as the subscriber does: between the two calls it asks the stream where it ends.
+// sweep forgets what is forgettable, as the subscriber does: between the two calls it asks the stream where it ends. It forgets nothing
+// before the lanes have passed that.
 func sweep(in *state, name string) *operation {
 	return inboxed(in, "Sweeper.Forget", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		ids, why, err := i.Forgettable(ctx, subscriber, knownStream, inbox.Sweep{Age: age, Limit: 10})
 		if err != nil || why != "" {
 			return why, err
 		}
-		n, err := i.Forget(ctx, subscriber, knownStream, ids, firstHeld, checkpointAt)
+		n, err := i.Forget(ctx, subscriber, knownStream, ids, firstHeld, endsAt)
 		return fmt.Sprint(n), err
 	})
 }
@@ -122,5 +123,15 @@ var letterOperations = []*operation{
 	discard(&open, "open, discard: failing", f1.ID),
 	discard(&open, "open, discard: discarded", given.ID),
 	sweep(&open, "open, sweep"),
+
+	apply(&bare, "bare, apply: new", newBatch(0, b2, b3)),
+	apply(&bare, "bare, apply: suspect, which fails", newBatch(0, suspect(b2), b3, d2).failing(2, b2)),
+	apply(&bare, "bare, apply: suspect, which fails to its death", newBatch(0, b2, suspect(b3), d2).failing(1, b3)),
+	apply(&bare, "bare, apply: another lane", newBatch(1, elsewhere)),
+	catchUp(&bare, "bare, look, and apply what follows"),
+	redeliver(&bare, "bare, redeliver", redelivering{count: 10}),
+	retryAll(&bare, "bare, retry all"),
+	discard(&bare, "bare, discard: new", b2.ID),
+
 	sweep(nil, "sweep the inbox"),
 }

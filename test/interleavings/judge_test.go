@@ -91,7 +91,7 @@ func (w *world) followed(ctx context.Context, p *pair, h *history, rows map[stri
 	if err != nil {
 		return nil, err
 	}
-	if !p.isSerial(h.answers, outcome) && !slices.Contains(p.drained, answered(late(h.answers), w.outcome(drained))) {
+	if !p.isSerial(h.answers, outcome) && !p.isOf(p.drained, late(h.answers), w.outcome(drained)) {
 		found = append(found, violation{serial, "the outcome is that of no serial order: " + p.differences(h.answers, outcome)})
 	}
 	return slices.Concat(found, w.subscribed(p, h, drained), leftOf(drained)), nil

@@ -60,9 +60,9 @@ func total(name string, statements ...string) *operation {
 }
 
 var (
-	racy = total("read and write", "SELECT amount_minor + 100 FROM customer_totals WHERE ? = 0",
-		"UPDATE customer_totals SET amount_minor = ? RETURNING 0")
-	sound = total("write", "UPDATE customer_totals SET amount_minor = amount_minor + 100 + ? RETURNING 0")
+	racy = total("read and write", "SELECT amount_minor + 100 FROM customer_totals WHERE ? = 0 AND currency = 'USD'",
+		"UPDATE customer_totals SET amount_minor = ? WHERE currency = 'USD' RETURNING 0")
+	sound = total("write", "UPDATE customer_totals SET amount_minor = amount_minor + 100 + ? WHERE currency = 'USD' RETURNING 0")
 )
 
 // both changes two rows in one transaction, in the order that is asked for.

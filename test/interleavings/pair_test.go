@@ -115,8 +115,7 @@ func (p *pair) run(ctx context.Context, w *world, operations [2]*operation, choo
 	return h, w.outcome(rows), err
 }
 
-// isSerial reports whether an outcome is that of a serial order. Answers may differ where an operation guesses, and where one
-// refused the outcome is that of the other one alone.
+// isSerial reports whether an outcome is that of a serial order. Where one side refused, it is that of the other one alone.
 func (p *pair) isSerial(answers [2]answer, outcome string) bool {
 	here := answered(answers, outcome)
 	for i, o := range p.operations {
@@ -124,7 +123,13 @@ func (p *pair) isSerial(answers [2]answer, outcome string) bool {
 			return true
 		}
 	}
-	return slices.ContainsFunc(p.serial, func(expected string) bool {
+	return p.isOf(p.serial, answers, outcome)
+}
+
+// isOf reports whether an outcome is one of the serial ones, where answers may differ if an operation guesses.
+func (p *pair) isOf(serial []string, answers [2]answer, outcome string) bool {
+	here := answered(answers, outcome)
+	return slices.ContainsFunc(serial, func(expected string) bool {
 		compared := here
 		for i, o := range p.operations {
 			if o.guesses[answers[i].String()] != "" {

@@ -137,9 +137,10 @@ func relayRows(halt string) string {
 // sweptEvents are events of the log that a subscriber has applied.
 var sweptEvents = []outbox.Entry{at(1), at(7)}
 
-// sweptRows are a subscriber's rows of events that the log can still publish.
+// sweptRows are a subscriber's rows of events that the log can still publish, and a total that the operations of TestLostUpdateIsNoticed
+// change.
 func sweptRows() string {
-	script := subscriberRows()
+	script := subscriberRows() + fmt.Sprintf("INSERT INTO customer_totals VALUES ('%s', '%s', 'USD', 100, 1);", subscriber, customer)
 	for _, e := range sweptEvents {
 		script += takenRow(inbox.Event{Entry: e, Sequence: 1}, "'2020-01-01'")
 	}

@@ -11,14 +11,17 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// The subscriber has two lanes, which stand at one place of a stream. The stream begins with the message firstHeld.
+// The subscriber has two lanes. The stream begins with the message firstHeld, and ended with endsAt when a sweep asked.
 const (
 	subscriber   = "totals"
 	lanes        = 2
 	firstHeld    = 20
-	checkpointAt = 50
+	endsAt       = 56
 	laneRevision = 3
 )
+
+// checkpoints are where the lanes stand in each state.
+var checkpoints = [lanes]uint64{50, 5000}
 
 // The events of the subscriber, in the order of the log. A letter names an aggregate, and a digit is the version of its event.
 var (
@@ -36,7 +39,7 @@ var (
 	b2        = arrives(0, 5, 2, 53)
 	b3        = arrives(0, 5, 3, 54)
 	d2        = arrives(0, 7, 2, 55)
-	elsewhere = arrives(1, 9, 1, 56)
+	elsewhere = arrives(1, 9, 1, 5001)
 )
 
 // unreadable is the id of a message that is a dead letter.
@@ -77,7 +80,7 @@ func placeAt(sequence uint64) inbox.Place {
 
 // checkpoint is where a lane stands in each state.
 func checkpoint(lane int) inbox.Checkpoint {
-	return inbox.Checkpoint{Lane: lane, Lanes: lanes, Stream: knownStream, Place: placeAt(checkpointAt), Revision: laneRevision}
+	return inbox.Checkpoint{Lane: lane, Lanes: lanes, Stream: knownStream, Place: placeAt(checkpoints[lane]), Revision: laneRevision}
 }
 
 // kept is the letter of an event.
@@ -88,7 +91,7 @@ type kept struct {
 }
 
 // In the states of the subscriber, letters hold an aggregate whose head is dead; or whose head is due; or there are only letters that
-// hold nothing.
+// hold nothing; or there are none.
 var (
 	blocked = state{name: "blocked", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + subscriberRows(
 		kept{a1, inbox.Dead, 1}, kept{a2, inbox.Waiting, 0}, kept{a3, inbox.Waiting, 0}, kept{d1, inbox.Dead, 1}, kept{given, inbox.Discarded, 1})}
@@ -96,6 +99,7 @@ var (
 		kept{a1, inbox.Retrying, 1}, kept{a2, inbox.Waiting, 0}, kept{a3, inbox.Waiting, 0}, kept{d1, inbox.Dead, 1})}
 	open = state{name: "open", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + unreadableRow + subscriberRows(
 		kept{f1, inbox.Failing, 1}, kept{given, inbox.Discarded, 1})}
+	bare = state{name: "bare", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + subscriberRows()}
 )
 
 const unreadableRow = `INSERT INTO dead_letters (subscriber, event_id, state, error, attempts, subject, headers, payload, first_failed_at, dead_at,
@@ -106,7 +110,7 @@ func subscriberRows(letters ...kept) string {
 	var script strings.Builder
 	for lane := range lanes {
 		fmt.Fprintf(&script, "INSERT INTO subscriber_lanes VALUES ('%s', %d, %d, '%s', %d, %d, %d, '2020-01-01');", subscriber, lane, lanes,
-			knownStream, checkpointAt, placeAt(checkpointAt).StoredAt.UnixNano(), laneRevision)
+			knownStream, checkpoints[lane], placeAt(checkpoints[lane]).StoredAt.UnixNano(), laneRevision)
 		for _, sequence := range []uint64{30, 48} {
 			fmt.Fprintf(&script, "INSERT INTO subscriber_marks VALUES ('%s', %d, %d, %d);", subscriber, lane, sequence, placeAt(sequence).StoredAt.UnixNano())
 		}

@@ -61,7 +61,7 @@ func TestReplicasShowAPrefix(t *testing.T) {
 		reader, err := jetstream.NewReader(nc, jetstream.ReaderOptions{Stream: "ORDERS", Subscriber: "reader", Logger: quiet})
 		require.NoError(t, err)
 		t.Cleanup(reader.Close)
-		working.Go(func() { seen.read(t, running, reader) })
+		working.Go(func() { seen.read(running, t, reader) })
 	}
 	for _, node := range cluster.nodes {
 		cluster.more(200)
@@ -100,7 +100,7 @@ func (r *replicaReads) publish(ctx context.Context, publisher *jetstream.Publish
 }
 
 // read reads from the end on, as a subscriber does: always from the last message that it has, that one included.
-func (r *replicaReads) read(t *testing.T, ctx context.Context, reader *jetstream.Reader) {
+func (r *replicaReads) read(ctx context.Context, t *testing.T, reader *jetstream.Reader) {
 	place := inbox.Place{}
 	for ctx.Err() == nil {
 		r.mu.Lock()

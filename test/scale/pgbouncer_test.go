@@ -4,6 +4,7 @@ package scale_test
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -36,8 +37,8 @@ func TestPgBouncer(t *testing.T) {
 	w.more(t, 50)
 	first.Signal(syscall.SIGCONT)
 	w.finish(t)
-	for _, instance := range w.instances {
-		require.NotContains(t, instance.String(), "prepared statement", "behind a pooler nothing may be prepared")
+	for _, process := range slices.Concat(w.instances, w.copies) {
+		require.NotContains(t, process.String(), "prepared statement", "behind a pooler nothing may be prepared")
 	}
 }
 

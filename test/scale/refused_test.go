@@ -327,7 +327,7 @@ func TestBlindRelay(t *testing.T) {
 // with the first event.
 func TestSubscriberMayNotLook(t *testing.T) {
 	t.Parallel()
-	p := newPrivileged(t, `"outboxie.api.CONSUMER.INFO.ORDERS.*"`)
+	p := newPrivileged(t, "\n          \"outboxie.api.CONSUMER.INFO.ORDERS.*\"") // the line; accounts mention the subject elsewhere
 	outboxie(t, p.as(migrator, ""), 0, "migrate", "up")
 	p.applyRoles()
 	writes := infra.Serve(t, "api", p.as(writer, "api", "OUTBOXIE_ROLES=api"))

@@ -143,10 +143,13 @@ func TestTLS(t *testing.T) {
 		"DATABASE_URL=" + s.database(verified), "NATS_URL=nats://" + s.broker, "NATS_CREDS=" + s.creds, "NATS_TLS_CA=" + s.authority.File,
 		"NATS_TLS_CERT=" + s.cert, "NATS_TLS_KEY=" + s.key, "OUTBOX_LEASE_TTL=1s",
 	}
-	placeMany(t, infra.Serve(t, "app", environment).API(), 3)
-	subscribe(t, "emails", environment)
+	for _, name := range []string{"emails-a", "emails-b"} {
+		subscribe(t, "emails", append([]string{"SUBSCRIBER_LANES=4", "INSTANCE_ID=" + name}, environment...))
+	}
+	placeMany(t, infra.Serve(t, "app", environment).API(), 20)
 	db := open(t, s.database(verified))
-	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM inbox") == 3 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == 20 }, patience, 10*time.Millisecond)
+	require.Equal(t, 4, count(t, db, "SELECT count(*) FROM subscriber_lanes"))
 	require.Contains(t, outboxie(t, environment, 1, "outbox", "adopt"), "not halted", "it reaches both")
 
 	t.Run("Postgres", func(t *testing.T) { s.requireRefusedByPostgres(t, verified) })

@@ -6,6 +6,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,14 +18,15 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// world is two instances and two subscribers under load.
+// world is two instances and two subscribers under load. One subscriber has one lane and one copy, the other four lanes and two copies.
 type world struct {
 	*load
 	db          *sql.DB
 	js          jetstream.JetStream
 	instances   []*infra.Process
 	subscribers []string
-	mayHalt     bool // the test makes it halt
+	copies      []*infra.Process // of subscribers
+	mayHalt     bool             // the test makes it halt
 }
 
 // startWorld starts them and returns when every subscriber has applied something.
@@ -37,8 +39,10 @@ func startWorld(t *testing.T, database string, environment []string, js jetstrea
 		w.instances = append(w.instances, instance)
 		apis = append(apis, instance.API())
 	}
-	for _, id := range w.subscribers {
-		subscribe(t, id, environment)
+	require.NoError(t, checker.Record(t.Context(), w.db))
+	w.copies = append(w.copies, subscribe(t, w.subscribers[0], environment))
+	for _, name := range []string{"invoices-a", "invoices-b"} {
+		w.copies = append(w.copies, subscribe(t, w.subscribers[1], append([]string{"SUBSCRIBER_LANES=4", "INSTANCE_ID=" + name}, environment...)))
 	}
 	w.load = startLoad(t, apis...)
 	require.Eventually(t, func() bool {
@@ -63,19 +67,20 @@ func (w *world) finish(t *testing.T) {
 	defer cancel()
 	verdict, err := checker.Verify(checker.History{
 		Parked: checker.ReadParked(ctx, w.db), Log: checker.ReadLog(ctx, w.db), Stream: checker.ReadStream(ctx, w.js, "ORDERS"),
-		Effects: checker.ReadEffects(ctx, w.db), Totals: checker.ReadTotals(ctx, w.db),
+		Effects: checker.ReadEffects(ctx, w.db), Letters: checker.ReadLetters(ctx, w.db), Totals: checker.ReadTotals(ctx, w.db),
 		Subscribers: w.subscribers, Ledger: w.ledger, Recovery: recovery,
 	})
 	require.NoError(t, err)
 	t.Logf("%d events, %d requests tried again\n%s", events, w.retries.Load(), verdict)
 	require.Empty(t, verdict.Failed())
-	for _, instance := range w.instances {
+	require.Equal(t, 4, count(t, w.db, "SELECT count(*) FROM subscriber_lanes WHERE subscriber = $1", w.subscribers[1]))
+	for _, instance := range slices.Concat(w.instances, w.copies) {
 		for _, never := range []string{"relay halted", "lost acknowledged messages", "panic: "} {
 			if w.mayHalt && never == "relay halted" {
 				continue
 			}
 			if before, after, said := strings.Cut(instance.String(), never); said {
-				t.Errorf("%s", fmt.Sprintf("an instance said: %s%s%s", before[max(0, len(before)-200):], never, after[:min(len(after), 500)]))
+				t.Errorf("%s", fmt.Sprintf("a process said: %s%s%s", before[max(0, len(before)-200):], never, after[:min(len(after), 500)]))
 			}
 		}
 	}

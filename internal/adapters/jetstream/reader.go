@@ -19,8 +19,9 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// formerlyBusy is how long an event that a former consumer delivered last counts as being worked on.
-const formerlyBusy = time.Minute
+// formerlyBusy is how long an event that a former consumer delivered last counts as being worked on. A copy that stops under load
+// leaves one behind, and nobody handles events meanwhile.
+const formerlyBusy = 5 * time.Second
 
 var validSubscriber = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
@@ -55,6 +56,9 @@ func (i *Inbox) Redeliver(
 			return done, true, nil
 		}
 		noted, err := i.noteTurns(ctx, subscriber)
+		if err == nil && noted == 0 {
+			err = i.endApplied(ctx, subscriber)
+		}
 		if err != nil || noted == 0 {
 			return inbox.Redelivered{}, false, err
 		}
@@ -65,7 +69,9 @@ func (i *Inbox) redeliver(
 	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.Judge,
 ) (done inbox.Redelivered, found bool, err error) {
 	err = transact(ctx, i.db, func(ctx context.Context, tx bun.Tx) (err error) {
-		d := &redelivery{tx: tx, subscriber: subscriber, handler: handler, judge: judge}
+		d := &redelivery{
+			tx: tx, subscriber: subscriber, handler: handler, judge: judge, awake: awake{tx: tx, timeout: i.idleTimeout, spoke: time.Now()},
+		}
 		if found, err = d.choose(ctx, r.Limit, strconv.FormatInt(max(1, i.idleTimeout.Milliseconds()), 10)); err != nil || !found {
 			return err
 		}
@@ -89,6 +95,7 @@ type redelivery struct {
 	subscriber string
 	handler    inbox.Handler
 	judge      inbox.Judge
+	awake      awake
 
 	letters []inbox.Letter // locked, in order
 	ended   []string       // ids of the letters that end
@@ -218,7 +225,7 @@ func (d *redelivery) handle(ctx context.Context, effects *effects, letter inbox.
 	if !isUUID(letter.ID) {
 		return inbox.ErrPermanent.With("the id %.64q of the event is not a UUID, so it can only be discarded", letter.ID)
 	}
-	return handleSafely(ctx, d.handler, effects.tx(), letter.Entry)
+	return d.awake.handle(ctx, d.handler, effects, letter.Entry)
 }
 
 // applied returns the ids of events whose effect has happened though they have letters. No program leaves such a letter. One that an

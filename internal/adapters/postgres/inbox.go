@@ -47,7 +47,10 @@ func (i *Inbox) Apply(
 	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
 ) (outcome inbox.Outcome, err error) {
 	err = transact(opensLate(ctx), i.db, func(ctx context.Context, tx bun.Tx) error {
-		a := &application{tx: tx, subscriber: subscriber, batch: batch, handler: handler, judge: judge, effects: newEffects(tx, subscriber)}
+		a := &application{
+			tx: tx, subscriber: subscriber, batch: batch, handler: handler, judge: judge, effects: newEffects(tx, subscriber),
+			awake: awake{tx: tx, timeout: i.idleTimeout, spoke: time.Now()},
+		}
 		defer a.effects.end()
 		if err := a.run(ctx, i.idleTimeout); err != nil {
 			return err
@@ -69,6 +72,7 @@ type application struct {
 	handler    inbox.Handler
 	judge      inbox.Judge
 	effects    *effects
+	awake      awake
 
 	anyLetters bool                // the subscriber has letters that are not discarded
 	attempts   map[string]int      // failures so far, by the ids of the failing letters that the batch's events have
@@ -129,7 +133,7 @@ func (a *application) handle(ctx context.Context) error {
 				return err
 			}
 		default:
-			if err := handleSafely(ctx, a.handler, a.effects.tx(), event.Entry); err != nil {
+			if err := a.awake.handle(ctx, a.handler, a.effects, event.Entry); err != nil {
 				return &inbox.EventError{Index: i, Err: err}
 			}
 		}
@@ -156,7 +160,7 @@ func (a *application) suspect(ctx context.Context, index int) error {
 	event := a.batch.Events[index]
 	own := newEffects(a.tx, a.subscriber)
 	defer own.end()
-	failed := handleSafely(ctx, a.handler, own.tx(), event.Entry)
+	failed := a.awake.handle(ctx, a.handler, own, event.Entry)
 	if failed == nil {
 		failed = own.flush(ctx)
 	}

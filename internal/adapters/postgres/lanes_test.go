@@ -104,6 +104,28 @@ func TestFrozenCopyFreesItsLane(t *testing.T) {
 	require.Equal(t, []string{fmt.Sprintf("emails %s USD 1 1", customer)}, readTotals(t, h))
 }
 
+// TestSlowHandlers checks that handlers of a batch may take longer than the idle timeout together, and that the error tells of a handler
+// that alone takes longer.
+func TestSlowHandlers(t *testing.T) {
+	h := newHarness(t)
+	in := postgres.NewInbox(h.db, postgres.InboxOptions{IdleTimeout: 500 * time.Millisecond})
+	sleeping := func(each time.Duration) handlerFunc {
+		return func(context.Context, inbox.Tx, outbox.Entry) error {
+			time.Sleep(each)
+			return nil
+		}
+	}
+	batch := batchOf(beginLane(t, in), eventOf(1, "a"), eventOf(2, "b"), eventOf(3, "c"), eventOf(4, "d"), eventOf(5, "e"))
+	_, err := in.Apply(t.Context(), emails, batch, sleeping(200*time.Millisecond), thrice)
+	require.NoError(t, err)
+
+	event := eventOf(6, "a")
+	_, err = in.Apply(t.Context(), emails, batchOf(lookAt(t, in), event), sleeping(time.Second), thrice)
+	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+	require.ErrorContains(t, err, "the handler of event "+event.ID+" took 1")
+	require.ErrorContains(t, err, "raise the idle timeout")
+}
+
 // TestCopiesThatAreGone checks for how long a copy counts as being there, and that its announcement is deleted in the end.
 func TestCopiesThatAreGone(t *testing.T) {
 	h := newHarness(t)

@@ -122,7 +122,10 @@ WHERE i.subscriber = ?0 AND i.event_id = k.id::uuid AND i.sequence IS DISTINCT F
 // recognize finds the orphaned among the events that were recorded before. No program leaves an orphan by itself: an operator does who
 // deletes a letter with SQL so that its event comes again, and programs of before did when they swept a discarded letter whose id has
 // capital letters. Such an event takes effect now.
+//
+// A program of before may have set an event aside since the lane was taken, without the lane. So there may be letters now.
 func (a *application) recognize(ctx context.Context, r recordRows) error {
+	a.anyLetters = true
 	var letters []string
 	for at, index := range r.index {
 		if !a.fresh[index] {

@@ -62,6 +62,20 @@ func (i *Inbox) noteTurns(ctx context.Context, subscriber string) (noted int, er
 // nobody has noted must not wait until they are done.
 func (i *Inbox) lookAround() bool { return i.redeliveries.Add(1)%16 == 0 }
 
+// endAppliedStatement waits for nobody: who has locked a letter decides about it.
+const endAppliedStatement = `
+DELETE FROM dead_letters WHERE subscriber = ?0 AND state = 'failing' AND event_id = ANY (ARRAY (
+	SELECT letter.event_id FROM dead_letters AS letter WHERE letter.subscriber = ?0 AND letter.state = 'failing'
+		AND (SELECT true FROM inbox AS i WHERE i.subscriber = ?0 AND i.event_id = ` + eventID + ` AND i.applied_at IS NOT NULL)
+	FOR UPDATE SKIP LOCKED))`
+
+// endApplied ends failing letters of events that were applied. A program of before leaves such a letter: it inserts the letter while a
+// lane applies the event, and neither sees the other one.
+func (i *Inbox) endApplied(ctx context.Context, subscriber string) error {
+	_, err := i.db.ExecContext(ctx, endAppliedStatement, subscriber)
+	return classify(ctx, err)
+}
+
 // noteTurnStatement changes nothing if the letter is locked: who has locked it decides about it.
 const noteTurnStatement = `
 WITH first AS MATERIALIZED (

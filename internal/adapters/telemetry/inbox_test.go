@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/codes"
@@ -102,12 +101,17 @@ func TestOneEventTellsItsFailure(t *testing.T) {
 		errorType string
 	}{
 		"the handler": {failing{"e1": errDown}, false, lenient, nil, true, codes.Error, errDown.Error(), "database_down"},
-		"the handler in a savepoint": {failing{"e1": inbox.ErrUnreadable}, true, lenient, nil, false,
-			codes.Error, inbox.ErrUnreadable.Error(), "unreadable_event"},
+		"the handler in a savepoint": {
+			failing{"e1": inbox.ErrUnreadable},
+			true, lenient, nil, false,
+			codes.Error, inbox.ErrUnreadable.Error(), "unreadable_event",
+		},
 		"an outage in a savepoint": {failing{"e1": errDown}, true, strict, nil, true, codes.Error, errDown.Error(), "database_down"},
 		"the commit":               {nil, false, lenient, errDown, true, codes.Error, errDown.Error(), "database_down"},
-		"collected writes": {nil, false, lenient, &inbox.CollectedError{Err: inbox.ErrPermanent}, true,
-			codes.Error, (&inbox.CollectedError{Err: inbox.ErrPermanent}).Error(), "permanent_failure"},
+		"collected writes": {
+			nil, false, lenient, &inbox.CollectedError{Err: inbox.ErrPermanent}, true,
+			codes.Error, (&inbox.CollectedError{Err: inbox.ErrPermanent}).Error(), "permanent_failure",
+		},
 		"another copy": {nil, false, lenient, inbox.ErrLaneMoved, true, codes.Unset, "", "lane_moved"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -331,155 +335,7 @@ func TestEventsDoNotLinkToABatchThatNobodySees(t *testing.T) {
 	requireStoredLink(t, spans.one(t, "process orders.created"))
 }
 
-// TestRedeliveriesAreBatches checks that the batch of letters begins with the transaction, although its letters are known later.
-func TestRedeliveriesAreBatches(t *testing.T) {
-	tp, spans := record()
-	ctx, parent := inSpan(tp)
-	next, within := &database{letters: delivered(nil, sampledHeaders(), unsampledHeaders(), sampledHeaders())}, inside{}
-	var first time.Time
-	handler := handlerFunc(func(ctx context.Context, entry outbox.Entry) error {
-		if first.IsZero() {
-			first = time.Now()
-			time.Sleep(time.Millisecond)
-		}
-		return within.Handle(ctx, inbox.Tx{}, entry)
-	})
-	done, found, err := traceInbox(tp, next).Letters.Redeliver(ctx, "billing", inbox.Redelivery{Limit: 9}, handler, lenient)
-	require.NoError(t, err)
-	require.True(t, found)
-	require.Len(t, done.Applied, 4)
-
-	whole := spans.one(t, "process ORDERS")
-	require.Equal(t, trace.SpanKindConsumer, whole.SpanKind())
-	require.False(t, whole.Parent().IsValid(), "a new root")
-	require.False(t, whole.StartTime().After(first), "the letter before is in it")
-	require.Len(t, whole.Links(), 2)
-	require.Equal(t, storedSpan, whole.Links()[1].SpanContext.SpanID().String())
-	require.Equal(t, map[string]any{
-		"messaging.system": "nats", "messaging.operation.name": "process", "messaging.operation.type": "process",
-		"messaging.destination.name": "ORDERS", "messaging.batch.message_count": int64(4), "messaging.consumer.group.name": "billing",
-	}, attributesOf(whole))
-	events := spans.all("process orders.created")
-	require.Len(t, events, 2)
-	for i, id := range []string{"e2", "e4"} {
-		requireStoredParent(t, events[i])
-		require.Equal(t, id, attributeOf(events[i], "messaging.message.id"))
-		require.Equal(t, whole.SpanContext(), linkedBy(events[i])[0])
-		require.Equal(t, events[i].SpanContext(), within[id])
-		require.False(t, events[i].StartTime().Before(whole.StartTime()))
-	}
-	require.Equal(t, parent.SpanContext(), within["e1"], "not sampled")
-}
-
-// TestRedeliveriesTellTheirFailures checks the errors of letters that fail again, carefully and not.
-func TestRedeliveriesTellTheirFailures(t *testing.T) {
-	for _, careful := range []bool{false, true} {
-		tp, spans := record()
-		letters := delivered(sampledHeaders(), sampledHeaders(), sampledHeaders())
-		for i := range letters {
-			letters[i].Suspect = careful
-		}
-		done, _, err := traceInbox(tp, &database{letters: letters}).Letters.Redeliver(context.Background(), "billing",
-			inbox.Redelivery{Careful: careful}, failing{"e2": inbox.ErrPermanent}, lenient)
-		require.Equal(t, careful, err == nil)
-		require.Equal(t, careful, done.Failed != nil)
-		events := spans.all("process orders.created")
-		require.Len(t, events, 2)
-		require.Equal(t, inbox.ErrPermanent.Error(), events[1].Status().Description)
-		status := map[bool]codes.Code{true: codes.Unset, false: codes.Error}[careful]
-		require.Equal(t, status, events[0].Status().Code)
-		require.Equal(t, status, spans.one(t, "process ORDERS").Status().Code)
-	}
-}
-
-// TestLookingForLettersLeavesNoTrace checks that nothing is told of a redelivery without a sampled letter.
-func TestLookingForLettersLeavesNoTrace(t *testing.T) {
-	for name, next := range map[string]*database{
-		"nothing is due": {}, "an outage": {err: errDown}, "not sampled": {letters: delivered(unsampledHeaders(), nil)},
-	} {
-		t.Run(name, func(t *testing.T) {
-			tp, spans := record()
-			done, found, err := traceInbox(tp, next).Letters.Redeliver(context.Background(), "billing", inbox.Redelivery{}, inside{}, lenient)
-			require.Equal(t, next.err, err)
-			require.Equal(t, len(next.letters) > 0, found)
-			require.Len(t, done.Applied, len(next.letters))
-			require.Empty(t, spans.names())
-		})
-	}
-}
-
 func TestInboxIsNotTracedWithoutAProvider(t *testing.T) {
 	next := inboxOf(&database{})
 	require.Equal(t, next, telemetry.TraceInbox(noop.NewTracerProvider(), "billing", "ORDERS", next))
-}
-
-// TestUnsampledEventsCostNoAllocation checks that a batch of them is passed on without one, and that a sampled event among them is all
-// that costs something.
-func TestUnsampledEventsCostNoAllocation(t *testing.T) {
-	work := telemetry.TraceInbox(sdktrace.NewTracerProvider(), "billing", "ORDERS", telemetry.InboxPorts{Work: handing{}}).Work
-	allocations := func(sampled, size int) float64 {
-		batch := batchIn(0, sampledAmong(sampled, size))
-		return testing.AllocsPerRun(100, func() { _, _ = work.Apply(context.Background(), "billing", batch, nothing, nil) })
-	}
-	require.Zero(t, allocations(0, 1000))
-	require.NotZero(t, allocations(1, 10))
-	require.Equal(t, allocations(1, 10), allocations(1, 1000))
-}
-
-// handing is a database that calls the handler, and costs nothing else.
-type handing struct{}
-
-func (handing) Apply(ctx context.Context, _ string, batch inbox.Batch, handler inbox.Handler, _ inbox.Judge) (inbox.Outcome, error) {
-	for i := range batch.Events {
-		if err := handler.Handle(ctx, inbox.Tx{}, batch.Events[i].Entry); err != nil {
-			return inbox.Outcome{}, err
-		}
-	}
-	return inbox.Outcome{Results: allApplied[:len(batch.Events)]}, nil
-}
-
-var (
-	nothing    inbox.Handler = handlerFunc(func(context.Context, outbox.Entry) error { return nil })
-	allApplied               = make([]inbox.Result, 1000)
-)
-
-// sampledAmong returns events of which so many, evenly spread, are sampled.
-func sampledAmong(sampled, size int) []inbox.Event {
-	headers := make([]map[string]string, size)
-	for i := range headers {
-		headers[i] = map[string]string{"traceparent": unsampledParent, "tracestate": "vendor=1"}
-		if (i+1)*sampled/size > i*sampled/size {
-			headers[i]["traceparent"] = sampledParent
-		}
-	}
-	return delivered(headers...)
-}
-
-// BenchmarkApply is what tracing and measuring add to a batch of 500 events, of which 1 %, none or all are sampled.
-func BenchmarkApply(b *testing.B) {
-	mp, _ := measuring()
-	tp := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.AlwaysSample()))
-	plain := telemetry.InboxPorts{Work: handing{}}
-	traced := telemetry.TraceInbox(tp, "billing", "ORDERS", plain)
-	for _, c := range []struct {
-		name    string
-		ports   telemetry.InboxPorts
-		sampled int
-	}{
-		{"plain", plain, 0},
-		{"traced/0 of 500", traced, 0},
-		{"traced/5 of 500", traced, 5},
-		{"traced/500 of 500", traced, 500},
-		{"measured/0 of 500", telemetry.MeasureInbox(mp, "billing", "ORDERS", plain), 0},
-		{"both/0 of 500", telemetry.MeasureInbox(mp, "billing", "ORDERS", traced), 0},
-		{"both/5 of 500", telemetry.MeasureInbox(mp, "billing", "ORDERS", traced), 5},
-	} {
-		b.Run(c.name, func(b *testing.B) {
-			batch := batchIn(0, sampledAmong(c.sampled, 500))
-			b.ReportAllocs()
-			for b.Loop() {
-				_, _ = c.ports.Work.Apply(context.Background(), "billing", batch, nothing, lenient)
-			}
-		})
-	}
 }

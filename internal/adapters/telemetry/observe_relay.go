@@ -101,10 +101,10 @@ func ObserveShared(mp metric.MeterProvider, from Shared) (metric.Registration, e
 		events = count("outboxie.parking.events", "{event}",
 			"Events in the parking lot that wait for an operator or to be redriven. At most 10,000 are counted.")
 		aggregates = count("outboxie.parking.aggregates", "{aggregate}", "Aggregates of which events wait in the parking lot.")
-		behind     = count("outboxie.subscriber.lag", "{message}",
-			"Messages in the stream after the slowest checkpoint of a subscriber, whether it runs or not.")
+		behind     = count("outboxie.subscriber.lag", "{event}",
+			"Events in the stream after the slowest checkpoint of a subscriber, whether it runs or not.")
 		behindSince = age("outboxie.subscriber.oldest_unhandled.age",
-			"How long the first of these messages has been in the stream; 0 if there is none.")
+			"How long the first of these has been in the stream; 0 if there is none.")
 	)
 	measures, lags := &recent[operating.Measures]{ask: from.Measures}, &recent[[]operating.Lag]{ask: from.Lags}
 	return m.RegisterCallback(func(ctx context.Context, o metric.Observer) error {

@@ -105,7 +105,7 @@ func (l *lane) suspect(index int) {
 	l.queue[index].Event = &marked
 }
 
-// adapt chooses the size of the next batch from how long the handler took for so many new events.
+// adapt chooses the size of the next batch from how long the handler worked for so many new events.
 func (l *lane) adapt(fresh int, took, budget time.Duration) {
 	if fresh == 0 {
 		l.batch = min(2*l.batch, largestBatch)

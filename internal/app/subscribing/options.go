@@ -16,7 +16,7 @@ const (
 type Options struct {
 	// Lanes is how many lanes a subscriber begins with. For one that has begun, the database knows.
 	Lanes int
-	// BatchTime is how long a transaction is to take: a batch has as many events as the handler is expected to handle meanwhile.
+	// BatchTime is how long the handler is to work in a transaction: a batch has as many events as it is expected to handle meanwhile.
 	BatchTime time.Duration
 	// ReadAhead bounds, in bytes, the events that a copy holds in memory before they are handled.
 	ReadAhead int

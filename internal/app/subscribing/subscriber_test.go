@@ -29,6 +29,7 @@ type service struct {
 	inbox   *memory.Inbox
 	opts    subscribing.Options
 	handle  func(ctx context.Context, entry outbox.Entry) error
+	latency time.Duration // of a transaction, besides the handler
 	running sync.WaitGroup
 	log     bytes.Buffer
 
@@ -80,12 +81,25 @@ type killable struct{ inbox.Checkpoints }
 
 func (killable) Leave(context.Context, string, string) error { return nil }
 
+// distant is a database that takes its time for every transaction.
+type distant struct {
+	inbox.UnitOfWork
+	latency time.Duration
+}
+
+func (d distant) Apply(
+	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
+) (inbox.Outcome, error) {
+	time.Sleep(d.latency)
+	return d.UnitOfWork.Apply(ctx, subscriber, batch, handler, judge)
+}
+
 // start starts a copy, and returns what ends it as a kill would.
 func (s *service) start(name string) (kill func()) {
 	ctx, cancel := context.WithCancel(s.t.Context())
 	reader := memory.NewReader(s.stream, subscriber)
 	running := subscribing.New(subscriber, name, subscribing.Ports{
-		Stream: reader, Checkpoints: killable{s.inbox}, Work: s.inbox, Letters: s.inbox, Sweeper: s.inbox, Handler: copied{s, name},
+		Stream: reader, Checkpoints: killable{s.inbox}, Work: distant{s.inbox, s.latency}, Letters: s.inbox, Sweeper: s.inbox, Handler: copied{s, name},
 	}, s.opts, slog.New(slog.NewTextHandler(&s.log, nil)))
 	s.running.Go(func() { _ = running.Run(ctx) })
 	return cancel
@@ -208,6 +222,19 @@ func TestLanesOfASlowHandler(t *testing.T) {
 			s.running.Wait()
 		})
 	}
+}
+
+// TestDistantDatabaseGetsLargeBatches checks that a slow transaction makes no batch smaller: its time does not come from the events.
+func TestDistantDatabaseGetsLargeBatches(t *testing.T) {
+	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
+		s.latency = 200 * time.Millisecond
+		stop := s.start("a")
+		s.publish(10_000)
+		pass(10 * time.Second)
+		require.Equal(t, 10_000, s.count())
+		stop()
+		s.running.Wait()
+	})
 }
 
 // TestPoisonDelaysNobody checks that events of others take effect at once although one event fails for ever and another for a while, and

@@ -97,7 +97,7 @@ func (s *Subscriber) apply(ctx context.Context, l *lane, batch inbox.Batch) erro
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	handler := &timedHandler{Handler: s.ports.Handler}
+	handler := &timed{Handler: s.ports.Handler}
 	outcome, err := s.ports.Work.Apply(ctx, s.id, batch, handler, s.judge(ctx))
 	if err == nil {
 		s.applied(l, batch, outcome, handler.took)
@@ -140,20 +140,21 @@ func (s *Subscriber) failure(attempts int, err error) inbox.Failure {
 	}
 }
 
-// timedHandler sums up how long the handler takes. What else a transaction takes does not count for the size of the next batch: on a slow
-// machine that would make batches smaller, and each event dearer, until one event is left in each.
-type timedHandler struct {
+// timed measures how long a handler works. What a transaction takes besides does not grow with the batch: if it counted, a database that
+// answers slowly would make batches smaller, and so everything slower still.
+type timed struct {
 	inbox.Handler
 	took time.Duration
 }
 
-func (h *timedHandler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+// Handle adds up the time of the calls.
+func (t *timed) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 	began := time.Now()
-	defer func() { h.took += time.Since(began) }()
-	return h.Handler.Handle(ctx, tx, entry)
+	defer func() { t.took += time.Since(began) }()
+	return t.Handler.Handle(ctx, tx, entry)
 }
 
-// applied notes what a transaction did.
+// applied notes what a transaction did, and how long the handler worked in it.
 func (s *Subscriber) applied(l *lane, batch inbox.Batch, outcome inbox.Outcome, took time.Duration) {
 	fresh := 0
 	for _, result := range outcome.Results {

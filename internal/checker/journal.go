@@ -1,0 +1,53 @@
+package checker
+
+import (
+	"context"
+	"database/sql"
+	"iter"
+)
+
+// journalStatement makes tables that remember effects and letters, and triggers that fill them.
+//
+// An effect gets its number when its transaction commits, and not earlier: the trigger is deferred. If a transaction was committed before
+// another one looked, the first one's numbers are smaller. So the numbers are the order of effects, without any clock; the times in inbox
+// are those of its rows, and a row may be older than the last statement of its transaction.
+const journalStatement = `
+CREATE TABLE checker_effects (number bigserial PRIMARY KEY, subscriber text NOT NULL, event_id uuid NOT NULL);
+CREATE INDEX checker_effects_of ON checker_effects (subscriber, number);
+CREATE TABLE checker_letters (subscriber text, event_id text, PRIMARY KEY (subscriber, event_id));
+CREATE FUNCTION checker_effect() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	INSERT INTO checker_effects (subscriber, event_id) SELECT subscriber, event_id FROM inbox
+	WHERE subscriber = NEW.subscriber AND event_id = NEW.event_id AND applied_at IS NOT NULL;
+	RETURN NULL;
+END $$;
+CREATE FUNCTION checker_letter() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	INSERT INTO checker_letters VALUES (NEW.subscriber, NEW.event_id) ON CONFLICT DO NOTHING;
+	RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER checker_inserted AFTER INSERT ON inbox DEFERRABLE INITIALLY DEFERRED
+	FOR EACH ROW WHEN (NEW.applied_at IS NOT NULL) EXECUTE FUNCTION checker_effect();
+CREATE CONSTRAINT TRIGGER checker_updated AFTER UPDATE OF applied_at ON inbox DEFERRABLE INITIALLY DEFERRED
+	FOR EACH ROW WHEN (OLD.applied_at IS NULL AND NEW.applied_at IS NOT NULL) EXECUTE FUNCTION checker_effect();
+CREATE TRIGGER checker_inserted AFTER INSERT ON dead_letters FOR EACH ROW EXECUTE FUNCTION checker_letter()`
+
+// Record has the database remember effects and letters from now on, for ReadEffects and ReadLetters. It is called once, before any
+// subscriber works.
+func Record(ctx context.Context, db *sql.DB) error {
+	_, err := db.ExecContext(ctx, journalStatement)
+	return err
+}
+
+const (
+	recordedEffectsStatement = `SELECT subscriber, event_id, position, aggregate_type || '/' || aggregate_id, aggregate_version
+		FROM inbox LEFT JOIN checker_effects USING (subscriber, event_id)
+		WHERE applied_at IS NOT NULL ORDER BY subscriber, number NULLS FIRST, position`
+	recordedLettersStatement = `SELECT subscriber, event_id, coalesce(state, '')
+		FROM checker_letters FULL JOIN dead_letters USING (subscriber, event_id)`
+)
+
+// ReadLetters reads the letters that subscribers have, and those that had ended before. It needs Record.
+func ReadLetters(ctx context.Context, db *sql.DB) iter.Seq2[Letter, error] {
+	return query(ctx, db, recordedLettersStatement, func(rows *sql.Rows) (l Letter, err error) {
+		return l, rows.Scan(&l.Subscriber, &l.ID, &l.State)
+	})
+}

@@ -1,0 +1,66 @@
+package checker
+
+// readLetters notes which events have letters, or had one.
+func (r *run) readLetters(h History) error {
+	for _, subscriber := range h.Subscribers {
+		r.letters[subscriber] = make(map[ID]string)
+	}
+	if h.Letters == nil {
+		return nil
+	}
+	return each(h.Letters, "the dead letters", func(l Letter) {
+		id, err := ParseID(l.ID)
+		of, known := r.letters[l.Subscriber]
+		if err != nil || !known {
+			r.found(Ghosts, "subscriber %q has a letter %q, which is no event of the log", l.Subscriber, l.ID)
+			return
+		}
+		of[id] = l.State
+	})
+}
+
+// discarded returns the versions that a subscriber never applies, because somebody gave them up.
+func (r *run) discarded(subscriber string) map[version]struct{} {
+	given := make(map[version]struct{})
+	for _, e := range r.log {
+		if r.letters[subscriber][e.id] == discarded {
+			given[version{e.aggregate, e.version}] = struct{}{}
+		}
+	}
+	return given
+}
+
+// judgeEffects finds what a subscriber did not apply without a reason. Events that cannot be handled have letters, and so have those
+// behind them in their aggregate; no other event ever had one.
+func (r *run) judgeEffects(subscriber string) {
+	letters, lettered := r.letters[subscriber], make([]bool, len(r.names)) // aggregates
+	known := 0
+	for place, e := range r.log {
+		state, is := letters[e.id]
+		_, poison := r.ledger.poison[e.id]
+		_, troubled := r.ledger.troubled[e.id]
+		what := func(finding string) {
+			r.found(Effects, "%s, position %d, version %d of %s: %s", subscriber, e.position, e.version, r.names[e.aggregate], finding)
+		}
+		if is {
+			known++
+			if !poison && !troubled && !lettered[e.aggregate] {
+				what("it can be handled, and nothing before it has a letter, and it has one: " + state)
+			}
+			lettered[e.aggregate] = true
+		}
+		switch applied := r.applied[subscriber][place]; {
+		case applied && poison:
+			what("nobody can handle it, and it was applied")
+		case applied && state != "":
+			what("it was applied, and has a letter that is " + state)
+		case !applied && !e.exempt && state == "":
+			what("it was never applied, and has no letter")
+		case state == discarded && !poison:
+			what("it can be handled, and was given up")
+		}
+	}
+	if strangers := len(letters) - known; strangers > 0 {
+		r.found(Ghosts, "%s has %d letters of events that are not in the log", subscriber, strangers)
+	}
+}

@@ -1,0 +1,154 @@
+package interleavings_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// planted is an operation of a subscriber with a fault. It takes one transaction after the other.
+func planted(in *state, name string, transactions ...func(ctx context.Context, tx bun.Tx) error) *operation {
+	return &operation{name: "planted: " + name, in: in, do: func(ctx context.Context, s *side) (string, error) {
+		for _, fn := range transactions {
+			if err := (before{s}).do(ctx, func(tx bun.Tx) error { return fn(ctx, tx) }); err != nil {
+				return "", err
+			}
+		}
+		return "", nil
+	}}
+}
+
+func run(ctx context.Context, tx bun.Tx, statement string, args ...any) error {
+	_, err := tx.ExecContext(ctx, statement, args...)
+	return err
+}
+
+// effect adds the effect of an event.
+func effect(ctx context.Context, tx bun.Tx, id string) error {
+	customer, amount := effectOf(id)
+	return run(ctx, tx, `INSERT INTO customer_totals AS total VALUES (?, ?, 'EUR', ?, 1) ON CONFLICT (subscriber, customer_id, currency)
+		DO UPDATE SET amount_minor = total.amount_minor + excluded.amount_minor, orders = total.orders + excluded.orders`,
+		subscriber, string(customer), amount)
+}
+
+// take records an event, and applies it if nobody has dealt with it.
+func take(ctx context.Context, tx bun.Tx, event inbox.Event) error {
+	n, err := rowsOf(tx.ExecContext(ctx, `INSERT INTO inbox VALUES (?, ?, ?, ?, ?, ?, clock_timestamp(), ?) ON CONFLICT DO NOTHING`,
+		subscriber, event.ID, event.Key.Type, event.Key.ID, event.Version, int64(event.Position), int64(event.Sequence)))
+	if err != nil || n == 0 {
+		return err
+	}
+	return effect(ctx, tx, event.ID)
+}
+
+// move moves lane 0, wherever it is, or only from the checkpoint of the state.
+func move(ctx context.Context, tx bun.Tx, to uint64, compare bool) error {
+	return run(ctx, tx, `UPDATE subscriber_lanes SET sequence = ?, stored_ns = ?, revision = revision + 1, moved_at = clock_timestamp()
+		WHERE subscriber = ? AND lane = 0 AND (revision = ? OR NOT ?)`, int64(to), placeAt(to).StoredAt.UnixNano(), subscriber, laneRevision, compare)
+}
+
+// letter sets an event aside.
+func letter(ctx context.Context, tx bun.Tx, event inbox.Event, state inbox.State) error {
+	if err := insertBefore(ctx, tx, event.Entry); err != nil {
+		return err
+	}
+	if _, err := settleBefore(ctx, tx, event.Entry, inbox.Dead); err != nil {
+		return err
+	}
+	return updateLetter(ctx, tx, event.ID, state, "no", 1)
+}
+
+// end ends the letter of an event with its effect.
+func end(ctx context.Context, tx bun.Tx, entry outbox.Entry) error {
+	return run(ctx, tx, "UPDATE inbox SET applied_at = clock_timestamp() WHERE subscriber = ? AND event_id = ?", subscriber, entry.ID)
+}
+
+// fromAnywhere is where the lane goes that compares nothing, and early where it goes before the effects.
+var (
+	fromAnywhere = newBatch(0, b2)
+	early        = newBatch(0, b2).to(b2.Sequence)
+)
+
+// plantedFaults are faults of a subscriber that must be noticed: each by a check, beside a right operation.
+var plantedFaults = []struct {
+	*operation
+	beside, check string
+}{
+	{planted(&open, "a lane moves from wherever it stands", func(ctx context.Context, tx bun.Tx) error {
+		if err := move(ctx, tx, fromAnywhere.To.Sequence, false); err != nil {
+			return err
+		}
+		return take(ctx, tx, b2)
+	}), "rewind", passed},
+	{planted(&open, "a lane moves before the effects", func(ctx context.Context, tx bun.Tx) error {
+		return move(ctx, tx, early.To.Sequence, true)
+	}, func(ctx context.Context, tx bun.Tx) error { return take(ctx, tx, b2) }), "look, and apply what follows", disorder},
+	{planted(&open, "a letter has a transaction of its own, after the lane has moved", func(ctx context.Context, tx bun.Tx) error {
+		return move(ctx, tx, early.To.Sequence, true)
+	}, func(ctx context.Context, tx bun.Tx) error { return letter(ctx, tx, b2, inbox.Dead) }), "look, and apply what follows", disorder},
+	{planted(&open, "what is set aside is to come again", func(ctx context.Context, tx bun.Tx) error {
+		return letter(ctx, tx, b2, inbox.Failing)
+	}), "look: known", stranded},
+	{planted(&retried, "a letter is redelivered without a lock", func(ctx context.Context, tx bun.Tx) error {
+		var state inbox.State
+		err := tx.QueryRowContext(ctx, "SELECT state FROM dead_letters WHERE subscriber = ? AND event_id = ?", subscriber, a1.ID).Scan(&state)
+		if err != nil || state != inbox.Retrying {
+			return err
+		}
+		if err := effect(ctx, tx, a1.ID); err != nil {
+			return err
+		}
+		if err := deleteLetter(ctx, tx, a1.ID); err != nil {
+			return err
+		}
+		return end(ctx, tx, a1.Entry)
+	}), "redeliver: one", effects},
+	{planted(&retried, "a letter is applied and stays", func(ctx context.Context, tx bun.Tx) error {
+		if err := effect(ctx, tx, a1.ID); err != nil {
+			return err
+		}
+		return end(ctx, tx, a1.Entry)
+	}), "look: known", twofold},
+	{planted(&retried, "a letter is discarded without a lock", func(ctx context.Context, tx bun.Tx) error {
+		var state inbox.State
+		err := tx.QueryRowContext(ctx, "SELECT state FROM dead_letters WHERE subscriber = ? AND event_id = ?", subscriber, a1.ID).Scan(&state)
+		if err != nil {
+			return inbox.ErrNoLetter
+		}
+		return run(ctx, tx, "UPDATE dead_letters SET state = 'discarded' WHERE subscriber = ? AND event_id = ?", subscriber, a1.ID)
+	}), "redeliver: one", serial},
+	{planted(&open, "a lane writes totals in the order of its events", func(ctx context.Context, tx bun.Tx) error {
+		if err := effect(ctx, tx, b2.ID); err != nil {
+			return err
+		}
+		return effect(ctx, tx, b3.ID)
+	}), "apply: new", circles},
+	{planted(&normal, "what the log can publish again is forgotten", func(ctx context.Context, tx bun.Tx) error {
+		return run(ctx, tx, "DELETE FROM inbox WHERE event_id = ?", sweptEvents[0].ID)
+	}), "renew", forgotten},
+}
+
+// TestPlantedFaultsAreNoticed checks that each check of a subscriber fails for a fault.
+func TestPlantedFaultsAreNoticed(t *testing.T) {
+	w := newWorld(t)
+	for _, fault := range plantedFaults {
+		t.Run(fault.name, func(t *testing.T) {
+			other := named(fault.beside)
+			known, err := profiles(t.Context(), w, []*operation{fault.operation, other})
+			require.NoError(t, err)
+			p := newPair(fault.operation, other, known)
+			require.NoError(t, p.prepare(t.Context(), w))
+			r := result{failed: make(map[string]failure)}
+			for e := (explorer{reduced: true}); r.failed[fault.check].history == nil; {
+				require.NoError(t, p.try(t.Context(), w, &e, &r))
+				require.True(t, e.next(), "no interleaving violates %q", fault.check)
+			}
+			t.Logf("after %d interleavings: %s", r.run, r.failed[fault.check].detail)
+		})
+	}
+}

@@ -1,0 +1,214 @@
+// Package upgrade_test runs an earlier version of the program beside this one, on the same servers.
+package upgrade_test
+
+import (
+	"database/sql"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+func TestMain(m *testing.M) { infra.Main(m) }
+
+const (
+	patience = 30 * time.Second
+
+	// consumers is the last version whose subscribers kept their place in a durable consumer at the broker.
+	consumers = "f668941903c555345e226753042a268ef937b1d0"
+)
+
+// earlier builds the program of an earlier commit. It skips the test where the clone does not have the commit, and fails in CI.
+func earlier(t *testing.T, commit string) string {
+	t.Helper()
+	source := t.TempDir()
+	archive := exec.CommandContext(t.Context(), "git", "archive", "--output", filepath.Join(source, "source.tar"), commit)
+	archive.Dir = filepath.Join("..", "..") // git archives the folder in which it runs
+	if said, err := archive.CombinedOutput(); err != nil {
+		if os.Getenv("CI") == "" {
+			t.Skipf("the clone does not have commit %s: %s", commit, said)
+		}
+		t.Fatalf("archive commit %s: %v\n%s", commit, err, said)
+	}
+	run := func(name string, args ...string) {
+		t.Helper()
+		command := exec.CommandContext(t.Context(), name, args...)
+		command.Dir = source
+		said, err := command.CombinedOutput()
+		require.NoError(t, err, "%s", said)
+	}
+	run("tar", "xf", "source.tar")
+	run("go", "build", "-o", "outboxie", "./cmd/outboxie")
+	return filepath.Join(source, "outboxie")
+}
+
+// shop is a database and a broker that nobody has used, and the two programs.
+type shop struct {
+	t           *testing.T
+	db          *sql.DB
+	former      string // the file of the earlier program
+	environment []string
+
+	mu  sync.Mutex
+	api string // at which orders are placed
+}
+
+func newShop(t *testing.T) *shop {
+	t.Helper()
+	database := infra.Database(t)
+	db, err := sql.Open("pgx", database)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = db.Close() })
+	_, err = db.Exec("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+	require.NoError(t, err)
+	return &shop{
+		t: t, db: db, former: earlier(t, consumers),
+		environment: []string{"DATABASE_URL=" + database, "NATS_URL=" + infra.NATS(t).URL, "OUTBOX_LEASE_TTL=1s"},
+	}
+}
+
+// old starts the earlier program.
+func (s *shop) old(name string, args ...string) *infra.Process {
+	cmd := exec.Command(s.former, args...) //nolint:gosec // built from this repository
+	cmd.Env = slices.Concat(os.Environ(), s.environment, []string{"INSTANCE_ID=" + name, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0"})
+	return infra.Start(s.t, cmd)
+}
+
+// subscriber starts a copy of the subscriber emails of this program.
+func (s *shop) subscriber(name string) *infra.Process {
+	return infra.Launch(s.t, append([]string{"INSTANCE_ID=" + name, "ADMIN_ADDR=127.0.0.1:0"}, s.environment...), "subscribe", "--id", "emails")
+}
+
+// placeAt makes customers place orders at another address.
+func (s *shop) placeAt(api string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.api = api
+}
+
+// load places and pays orders of a few customers at several hands until stop is called.
+func (s *shop) load() (stop func()) {
+	var hands sync.WaitGroup
+	ended := make(chan struct{})
+	for range 2 {
+		customer := uuid.NewString()
+		hands.Go(func() {
+			for {
+				select {
+				case <-ended:
+					return
+				default:
+				}
+				s.mu.Lock()
+				api := s.api
+				s.mu.Unlock()
+				order, err := infra.PlaceFor(api, customer)
+				if err == nil {
+					_, err = infra.Transition(api, order.ID, "pay")
+				}
+				if err != nil {
+					s.t.Errorf("place and pay an order: %v", err)
+					return
+				}
+			}
+		})
+	}
+	return sync.OnceFunc(func() {
+		close(ended)
+		hands.Wait()
+	})
+}
+
+func (s *shop) count(query string) (n int) {
+	s.t.Helper()
+	require.NoError(s.t, s.db.QueryRow(query).Scan(&n))
+	return n
+}
+
+const applied = "SELECT count(*) FROM inbox WHERE subscriber = 'emails' AND applied_at IS NOT NULL"
+
+// progress waits until many more events have taken effect.
+func (s *shop) progress() {
+	s.t.Helper()
+	before := s.count(applied)
+	require.Eventually(s.t, func() bool { return s.count(applied) > before+50 }, patience, 20*time.Millisecond, "the subscriber stands still")
+}
+
+// requireEffects waits until every event took effect, and requires that each did once, in the order of the log.
+func (s *shop) requireEffects() {
+	s.t.Helper()
+	events := s.count("SELECT count(*) FROM outbox")
+	require.Eventually(s.t, func() bool { return s.count(applied) == events }, patience, 20*time.Millisecond)
+	require.Equal(s.t, s.count("SELECT count(*) FROM orders"), s.count("SELECT sum(orders) FROM customer_totals"))
+	require.Zero(s.t, s.count(`SELECT count(*) FROM (
+		SELECT position, lag(position) OVER (ORDER BY applied_at, position) AS before FROM inbox) AS i WHERE position < before`))
+	require.Zero(s.t, s.count("SELECT count(*) FROM dead_letters"))
+}
+
+// requireBegan requires that new copies began where the former ones stood: they have dealt with nothing that was before.
+func (s *shop) requireBegan(copies ...*infra.Process) {
+	s.t.Helper()
+	said, dealtWith := "", 0
+	for _, p := range copies {
+		said += p.String()
+		dealtWith += int(infra.Scrape(s.t, p.Admin()).Value(s.t, "messaging_client_consumed_messages_total"))
+	}
+	const began = "goes on where the durable consumer of the former program stands subscriber=emails sequence="
+	_, after, found := strings.Cut(said, began)
+	require.True(s.t, found, said)
+	sequence, err := strconv.Atoi(strings.Fields(after)[0])
+	require.NoError(s.t, err)
+	require.Greater(s.t, sequence, 100)
+	require.LessOrEqual(s.t, dealtWith, s.count("SELECT max(position) FROM outbox")-sequence)
+}
+
+// TestRollingUpdate replaces two copies of a subscriber, and the instance, of a version that kept its place at the broker, one after
+// the other and under load. It goes on where that version stands, and each event takes effect once, in order. Then it goes back.
+func TestRollingUpdate(t *testing.T) {
+	s := newShop(t)
+	instance := s.old("old", "serve")
+	s.placeAt(instance.API())
+	former := []*infra.Process{s.old("old-1", "subscribe", "--id", "emails"), s.old("old-2", "subscribe", "--id", "emails")}
+	stop := s.load()
+	defer stop()
+	s.progress()
+
+	s.placeAt(infra.Serve(t, "new", s.environment).API())
+	s.progress()
+	require.Zero(t, instance.Stop(syscall.SIGTERM))
+	first := s.subscriber("new-1")
+	first.Says("standing by")
+	s.progress()
+	for _, copies := range former {
+		require.Zero(t, copies.Stop(syscall.SIGTERM))
+	}
+	second := s.subscriber("new-2")
+	first.Says("subscribed")
+	second.Says("subscribed")
+	s.progress()
+	s.requireBegan(first, second)
+
+	back := []*infra.Process{s.old("back-1", "subscribe", "--id", "emails")}
+	s.progress()
+	require.Zero(t, first.Stop(syscall.SIGTERM))
+	back = append(back, s.old("back-2", "subscribe", "--id", "emails"))
+	s.progress()
+	require.Zero(t, second.Stop(syscall.SIGTERM))
+	s.progress()
+	stop()
+	s.requireEffects()
+	for _, p := range back {
+		require.Zero(t, p.Stop(syscall.SIGTERM))
+	}
+}
