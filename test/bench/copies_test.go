@@ -76,7 +76,7 @@ func startCopy(t *testing.T, s setting) *runningCopy {
 	traces, meters := s.telemetry.TracerProvider(), s.telemetry.MeterProvider()
 	db, err := postgres.Open(postgres.Options{URL: s.database, MaxOpenConns: s.connections, TracerProvider: traces})
 	require.NoError(t, err)
-	require.NoError(t, db.PingContext(t.Context()))
+	require.Eventually(t, func() bool { return db.PingContext(t.Context()) == nil }, patience, time.Millisecond)
 	nc, err := jetstream.Connect(jetstream.Options{URL: s.broker, Name: s.instance, Logger: quiet})
 	require.NoError(t, err)
 	reader, err := jetstream.NewReader(nc, jetstream.ReaderOptions{Stream: "ORDERS", Subscriber: s.id, Logger: quiet})

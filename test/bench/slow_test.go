@@ -37,7 +37,7 @@ func measureSlow(t *testing.T, size scale, db *sql.DB, database, broker string, 
 	}
 	alone := []float64{applyAlone(t, connection, size.singly)}
 	copies := []*runningCopy{next(0)}
-	awaitApplied(t, slowLanes, copies...)
+	awaitApplied(t, 32*slowLanes, copies...) // connections are open, and the size of batches is known
 	one := rateOf(size.slow, copies...)
 
 	began := time.Now()
