@@ -102,9 +102,10 @@ var ErrInvalidMessage = fault.New(fault.Invalid, "invalid_message", "the message
 // ReservedHeader reports whether a header belongs to the engine, so that no writer may set it: a stray Nats-Msg-Id,
 // for example, would make the broker call the event a duplicate and drop it.
 func ReservedHeader(name string) bool {
-	lower := strings.ToLower(name)
-	return strings.HasPrefix(lower, "nats-") || strings.HasPrefix(lower, "ce-") ||
-		strings.HasPrefix(lower, "outbox-") || lower == "content-type"
+	begins := func(prefix string) bool {
+		return len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix)
+	}
+	return begins("nats-") || begins("ce-") || begins("outbox-") || strings.EqualFold(name, "content-type")
 }
 
 // Validate returns an ErrInvalidMessage that says what is wrong with m. It judges what holds for every broker; whether
