@@ -58,10 +58,10 @@ func (t *openingTransaction) Commit() error {
 	}
 	call := t.session.call(t.ctx, bound(t.ctx, t.session.pool.within))
 	conn := t.session.Conn.Conn()
-	tag, err := conn.Exec(call.ctx, "commit") //nolint:contextcheck // call.ctx comes from t.ctx
+	tag, err := conn.Exec(call.ctx, "commit")
 	switch {
 	case err != nil && conn.PgConn().TxStatus() != 'I':
-		_ = conn.Close(call.ctx) //nolint:contextcheck // the commit's error counts
+		_ = conn.Close(call.ctx)
 	case err == nil && tag.String() == "ROLLBACK":
 		err = pgx.ErrTxCommitRollback
 	}
