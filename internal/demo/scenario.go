@@ -3,7 +3,6 @@ package demo
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -79,9 +78,7 @@ func (s *scenario) receivedByAll(order *placed) func(context.Context, Note) (str
 			var line string
 			err := await(ctx, 10*time.Millisecond, func() (bool, error) {
 				log, err := s.fleet.Log(ctx, subscriber)
-				if line = received(log, order.ID); line == "" && err == nil {
-					line, err = s.receivedWithOthers(ctx, subscriber, order.ID)
-				}
+				line = received(log, order.ID)
 				return line != "", err
 			})
 			if err != nil {
@@ -91,17 +88,6 @@ func (s *scenario) receivedByAll(order *placed) func(context.Context, Note) (str
 		}
 		return strings.Join(lines, "\n"), nil
 	}
-}
-
-// receivedWithOthers says that a subscriber has applied the order's event in a large batch, of which it logs the number of events; empty
-// if it has not.
-func (s *scenario) receivedWithOthers(ctx context.Context, subscriber, order string) (line string, err error) {
-	err = s.db.QueryRowContext(ctx, `SELECT 'received it in a batch, at ' || to_char(applied_at, 'HH24:MI:SS.MS') FROM inbox
-		WHERE subscriber = $1 AND aggregate_id = $2 AND applied_at < clock_timestamp() - interval '1 second'`, subscriber, order).Scan(&line)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = nil
-	}
-	return line, err
 }
 
 // received is the beginning of the line that tells of the order; empty if there is none.
