@@ -117,7 +117,7 @@ func effectsOf(rows map[string][]row) (found []violation) {
 	taken := takenOf(rows)
 	sums := make(map[string]int64)
 	for _, total := range rows["customer_totals"] {
-		sums[total.text("customer_id")] = total.number("amount_minor")
+		sums[total.text("customer_id")] = total.number("amount_minor") + total.number("amount") // of the program before, and of this one
 	}
 	for _, event := range arrivals {
 		customer, amount := effectOf(event.ID)
