@@ -76,6 +76,7 @@ type Redelivery struct {
 	// Careful gives each letter a savepoint of its own: what stands before a letter that fails is applied, and the failure is
 	// counted. Otherwise a failure undoes the whole transaction. Careful is slower.
 	Careful bool
+	Types   []string // of which the caller has a handler: letters that wait for one of these are tried too
 }
 
 // Redelivered is what a redelivery did.

@@ -12,6 +12,13 @@ import (
 // ErrLaneMoved reports that the lane is not as the caller knows it, or that another transaction is at work on it. Look again.
 var ErrLaneMoved = fault.New(fault.Conflict, "lane_moved", "another copy of the subscriber works on the lane")
 
+var (
+	// ErrOtherHandler reports that the subscriber has a handler of another name than the caller's.
+	ErrOtherHandler = fault.New(fault.Conflict, "other_handler", "the subscriber has another handler")
+	// ErrForgotten reports that an operator forgot the subscriber.
+	ErrForgotten = fault.New(fault.Conflict, "subscriber_forgotten", "the subscriber was forgotten")
+)
+
 // MaxLanes is the largest number of lanes.
 const MaxLanes = 1024
 
@@ -52,6 +59,16 @@ type Checkpoint struct {
 type View struct {
 	Lanes  []Checkpoint // in order of the lane; empty: the subscriber has not begun
 	Copies []string     // that have announced themselves in the last CopyGone, in order
+	Standing
+}
+
+// Standing is what is decided about a subscriber. Whoever changes it gives each lane a new revision, so a batch that was made before
+// the change does not commit after it.
+type Standing struct {
+	Handler   string    // name of its handler; empty: not known, because a program of before began it
+	Types     []string  // of the events that it wants, in order
+	Paused    bool      // nothing is handled: no event, and no dead letter
+	Forgotten time.Time // when an operator forgot the subscriber; zero: it is not forgotten
 }
 
 // CopyGone is how long a copy counts as being there after it announced itself.
@@ -62,6 +79,11 @@ type Checkpoints interface {
 	// Begin makes the subscriber's lanes, each with a checkpoint at a place of a stream. It changes nothing when the subscriber
 	// has lanes: then the number of lanes is what it was. Of concurrent calls one makes all lanes.
 	Begin(ctx context.Context, subscriber string, lanes int, stream string, at Place) error
+	// Subscribe adds event types to those that the subscriber wants, and names its handler if nobody has. It waits for the batches
+	// under way, and changes nothing if there is nothing to add. Events of a new type that lie before a lane's checkpoint are
+	// passed over. It fails with ErrOtherHandler if the subscriber has a handler of another name, and with ErrForgotten if the
+	// subscriber is forgotten.
+	Subscribe(ctx context.Context, subscriber, handler string, types []string) error
 	// Look announces a copy of the subscriber, and returns what there is. Announcements are hints: no promise depends on them.
 	Look(ctx context.Context, subscriber, instance string) (View, error)
 	// Leave takes the announcement of a copy back, so that the others take its lanes at once.

@@ -19,6 +19,9 @@ var ErrStreamUnfit = fault.New(fault.Conflict, "stream_unreadable", "the stream 
 type Place struct {
 	Sequence uint64    // 0: before the first message
 	StoredAt time.Time // to the nanosecond; zero: not known
+	// Progress is up to which position the log was dealt with when the message was stored; 0: not known. What came later in the
+	// stream has later positions, unless it was redriven. It says nothing about whether two places are the same.
+	Progress outbox.Position
 }
 
 // Message is one message of the stream.
@@ -38,6 +41,8 @@ type Event struct {
 	// Suspect says that the event failed in a batch before. It gets a savepoint of its own, so that its failure leaves the rest
 	// of the batch alone.
 	Suspect bool
+	// NoHandler says that the subscriber wants the event, and that this program has no function for its type. It becomes a letter.
+	NoHandler bool
 }
 
 // StreamState is where the stream begins and ends, as its leader says.

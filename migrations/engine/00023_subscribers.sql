@@ -1,0 +1,41 @@
+-- +goose Up
+
+-- What is decided about each subscriber. A transaction that changes it locks the row first, and then all of the subscriber's lanes in
+-- order, and gives each lane a new revision. A row with forgotten_at is a tombstone: no copy works or begins.
+CREATE TABLE subscribers (
+    subscriber   text PRIMARY KEY,
+    handler      text, -- its name; NULL: begun by a program of before, which has one handler
+    paused_at    timestamptz,
+    forgotten_at timestamptz,
+    filled       bigint NOT NULL DEFAULT 0, -- events that the stream lost before the subscriber saw them, and that came from the log
+    missed       bigint NOT NULL DEFAULT 0  -- messages that the stream lost before the subscriber saw them, and that the log does not have
+);
+
+-- The types of events that a subscriber wants. It passes over all others.
+CREATE TABLE subscriber_types (
+    subscriber text NOT NULL,
+    event_type text NOT NULL,
+    since      bigint NOT NULL, -- the log's last position when the type was added
+    PRIMARY KEY (subscriber, event_type)
+);
+
+-- The position up to which the log was dealt with when the stream stored the message at the place; NULL: not known.
+ALTER TABLE subscriber_lanes ADD COLUMN progress bigint;
+ALTER TABLE subscriber_marks ADD COLUMN progress bigint;
+
+-- The reason of a letter without what differs from event to event. The underscore: see 00020.
+ALTER TABLE dead_letters ADD COLUMN _fingerprint text;
+-- The letter waits for a program that has a handler of its type. Its state is 'dead', for programs of before.
+ALTER TABLE dead_letters ADD COLUMN _no_handler boolean;
+-- The same of an event in the parking lot.
+ALTER TABLE outbox_parked ADD COLUMN _fingerprint text;
+
+-- +goose Down
+-- Lost: which subscribers are paused or forgotten, which types they want, and how many events were missed.
+ALTER TABLE outbox_parked DROP COLUMN _fingerprint;
+ALTER TABLE dead_letters DROP COLUMN _no_handler;
+ALTER TABLE dead_letters DROP COLUMN _fingerprint;
+ALTER TABLE subscriber_marks DROP COLUMN progress;
+ALTER TABLE subscriber_lanes DROP COLUMN progress;
+DROP TABLE subscriber_types;
+DROP TABLE subscribers;
