@@ -237,11 +237,11 @@ type subscriberParts struct {
 	Letters     inbox.DeadLetters
 	Admin       inbox.DeadLetterAdmin
 	Sweeper     inbox.Sweeper
-	Decoder     inbox.Decoder
 	Traces      trace.TracerProvider
 	Meters      metric.MeterProvider
 	Logger      *slog.Logger
 	Running     *running
+	Handlers    handlerParts
 }
 
 // otherConnections is how many of the pool's connections are not for the transactions of lanes: one for looking, one for dead letters,
@@ -261,11 +261,18 @@ func (s subscriberParts) run(id string, ids int) error {
 	work := telemetry.TraceInbox(s.Traces, id, s.Config.Stream.Name, telemetry.InboxPorts{Work: s.Work, Letters: s.Letters})
 	work = telemetry.MeasureInbox(s.Meters, id, s.Config.Stream.Name, work)
 	c := s.Config.Subscriber
+	if _, err := s.Handlers.handler(id, c.Handler); err != nil {
+		return err
+	}
 	subscriber := subscribing.New(id, s.Config.InstanceID, subscribing.Ports{
 		Stream: reader, Checkpoints: telemetry.MeasureCheckpoints(s.Meters, id, s.Checkpoints), Work: work.Work, Letters: work.Letters, Sweeper: s.Sweeper,
-		Handler: telemetry.TraceHandler(subscribing.NewTotals(id, s.Decoder, s.Logger)),
+		Handlers: func(name string) (inbox.Handler, error) {
+			handler, err := s.Handlers.handler(id, name)
+			return telemetry.TraceHandler(handler), err
+		},
 	}, subscribing.Options{
-		Lanes: c.Lanes, BatchTime: c.BatchTime, ReadAhead: c.ReadAhead, MaxAttempts: c.MaxAttempts, Retention: c.InboxRetention,
+		Handler: c.Handler,
+		Lanes:   c.Lanes, BatchTime: c.BatchTime, ReadAhead: c.ReadAhead, MaxAttempts: c.MaxAttempts, Retention: c.InboxRetention,
 		Transactions: max((s.Config.Database.MaxConns-otherConnections)/ids, 1), Command: letterCommand,
 	}, s.Logger.With("subscriber", id))
 	s.Running.add(id, subscriber)

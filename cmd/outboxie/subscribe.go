@@ -15,7 +15,7 @@ func (p *program) subscribeCommand() *cobra.Command {
 		Use:   "subscribe --id NAME",
 		Short: "Run a subscriber",
 		Long: "Run a subscriber: it gets every event, in order, and applies each one once. Copies with the same id share the work;\n" +
-			"every other id gets every event too. Needs DATABASE_URL. It shows health and metrics only if ADMIN_ADDR is given.",
+			"every other id gets every event too. What is done with the events says --handler, once and for all copies. Needs DATABASE_URL. It shows health and metrics only if ADMIN_ADDR is given.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			c, err := p.configure(cmd, config.DatabaseURL, config.SubscriberID)
@@ -38,7 +38,7 @@ func (p *program) subscribeCommand() *cobra.Command {
 			return runApp(cmd.Context(), fx.New(subscribeGraph(c, logger), fx.Supply(listeners)))
 		},
 	}
-	config.AddFlags(cmd.Flags(), config.SubscriberID, config.AdminAddr)
+	config.AddFlags(cmd.Flags(), config.SubscriberID, config.Handler, config.AdminAddr)
 	return cmd
 }
 

@@ -23,6 +23,9 @@ type failing func(entry outbox.Entry) error
 
 func (f failing) Handle(_ context.Context, _ inbox.Tx, entry outbox.Entry) error { return f(entry) }
 
+func (failing) Name() string    { return "test" }
+func (failing) Types() []string { return nil }
+
 func (failing) Applied(context.Context, outbox.Entry) {}
 
 // setAside makes dead letters of the subscriber emails: of suspect events, for which handle fails, and of what cannot be read.

@@ -98,6 +98,7 @@ type Outbox struct {
 // Subscriber says whose events these are: every subscriber id gets every event.
 type Subscriber struct {
 	ID             string        `env:"SUBSCRIBER_ID"`           // empty: none given
+	Handler        string        `env:"SUBSCRIBER_HANDLER"`      // name of what it does; empty: what it does already, totals for a new one
 	MaxAttempts    int           `env:"SUBSCRIBER_MAX_ATTEMPTS"` // an event that failed so often is a dead letter
 	InboxRetention time.Duration `env:"INBOX_RETENTION"`         // how long it is remembered at least what was applied; 0: for ever
 	Lanes          int           `env:"SUBSCRIBER_LANES"`        // in how many parts a new subscriber works; 1: in stream order

@@ -34,6 +34,7 @@ const (
 	InstanceID       Name = "INSTANCE_ID"
 	RolesList        Name = "OUTBOXIE_ROLES"
 	SubscriberID     Name = "SUBSCRIBER_ID"
+	Handler          Name = "SUBSCRIBER_HANDLER"
 	MaxAttempts      Name = "SUBSCRIBER_MAX_ATTEMPTS"
 	InboxRetention   Name = "INBOX_RETENTION"
 	Lanes            Name = "SUBSCRIBER_LANES"
@@ -175,6 +176,11 @@ var settings = []setting{
 		name: SubscriberID, flag: "id", kind: "name", help: "the subscriber's name: every name gets every event",
 		accepts: "1 to 64 letters, digits, - and _",
 		ok:      func(c Config) bool { return c.Subscriber.ID == "" || plainName.MatchString(c.Subscriber.ID) },
+	},
+	{
+		name: Handler, flag: "handler", kind: "name", help: "what the subscriber does with events; for one that has begun, the database knows",
+		accepts: "1 to 64 letters, digits, - and _",
+		ok:      func(c Config) bool { return c.Subscriber.Handler == "" || plainName.MatchString(c.Subscriber.Handler) },
 	},
 	{
 		name: MaxAttempts, accepts: "a whole number from 1 to 1000",

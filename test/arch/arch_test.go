@@ -37,6 +37,8 @@ func TestPlantedViolationsAreCaught(t *testing.T) {
 		{rule: portsArePure, folder: "internal/ports/inbox", source: module + "migrations"},
 		{rule: suitesArePlain, folder: "internal/ports/outbox/outboxtest", source: "github.com/uptrace/bun"},
 		{rule: suitesArePlain, folder: "internal/ports/outbox/outboxtest", source: module + "internal/adapters/codec"},
+		{rule: engineKnowsNoOrder, folder: "internal/ports/inbox", source: module + "internal/domain/order"},
+		{rule: engineKnowsNoOrder, folder: "internal/app/subscribing", source: module + "internal/ports/ordering"},
 		{rule: appIsPure, folder: "internal/app/relay", source: "github.com/cenkalti/backoff/v5"},
 		{rule: appIsPure, folder: "internal/app/ordering", source: module + "internal/adapters/codec"},
 		{rule: adaptersFaceThePorts, folder: "internal/adapters/postgres", source: module + "internal/app/relay"},

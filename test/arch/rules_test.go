@@ -178,6 +178,7 @@ const (
 	domainIsPure           = "domain imports only the standard library and fault"
 	portsArePure           = "ports import only domain and other ports"
 	suitesArePlain         = "contract suites import only domain, ports and test libraries"
+	engineKnowsNoOrder     = "relay and subscriber, and their ports, know nothing of orders"
 	appIsPure              = "app imports only ports and domain"
 	adaptersFaceThePorts   = "adapters import only ports, domain, migrations and foreign libraries"
 	adaptersAreStrangers   = "adapters never import each other"
@@ -190,7 +191,7 @@ const (
 )
 
 var rules = []string{
-	everyPackageHasARoom, domainIsPure, portsArePure, suitesArePlain, appIsPure, adaptersFaceThePorts,
+	everyPackageHasARoom, domainIsPure, portsArePure, suitesArePlain, engineKnowsNoOrder, appIsPure, adaptersFaceThePorts,
 	adaptersAreStrangers, onlyCmdKnowsConfig, outsidersSeeNothing, nothingNeedsOutsiders, testsStayTests, fxStaysInModules,
 	noTechnologyInTheHouse,
 }
@@ -205,6 +206,14 @@ var technologies = []string{
 var testLibraries = []string{"github.com/stretchr/testify", "pgregory.net/rapid", "go.uber.org/goleak"}
 
 const fx = "go.uber.org/fx"
+
+// engine and service are packages: the engine's hold events of any service.
+var (
+	engine = []string{
+		module + "internal/ports/inbox", module + "internal/ports/outbox", module + "internal/app/relay", module + "internal/app/subscribing",
+	}
+	service = []string{module + "internal/domain/order", module + "internal/ports/ordering"}
+)
 
 // check returns every violation of every rule.
 func check(packages []pkg) []violation {
@@ -251,6 +260,9 @@ func broken(importer, file, imported string) string {
 		return onlyCmdKnowsConfig
 	case matches(imported, []string{fx}) && from != cmd && (from != adapter || file != "module.go"):
 		return fxStaysInModules
+	}
+	if slices.Contains(engine, importer) && slices.Contains(service, imported) {
+		return engineKnowsNoOrder
 	}
 	switch from {
 	case domain:

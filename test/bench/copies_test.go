@@ -14,8 +14,10 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
+	"github.com/assylzhan-a/outboxie/internal/app/totals"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 )
 
 // setting is what a copy of a subscriber works with.
@@ -26,6 +28,7 @@ type setting struct {
 	connections      int // of the pool; 0: the default
 	telemetry        *telemetry.Telemetry
 	handler          func(inbox.Handler) inbox.Handler       // around the sample effect; nil: nothing
+	totals           ordering.Totals                         // the sample effect; nil: as usual
 	work             func(inbox.UnitOfWork) inbox.UnitOfWork // around the transactions; nil: nothing
 }
 
@@ -84,7 +87,11 @@ func startCopy(t *testing.T, s setting) *runningCopy {
 	store := postgres.NewInbox(db, postgres.InboxOptions{})
 	ports := telemetry.TraceInbox(traces, s.id, "ORDERS", telemetry.InboxPorts{Work: store, Letters: store})
 	ports = telemetry.MeasureInbox(meters, s.id, "ORDERS", ports)
-	handler := telemetry.TraceHandler(subscribing.NewTotals(s.id, codec.New(nil), quiet))
+	if s.totals == nil {
+		s.totals = postgres.NewTotals()
+	}
+	counted := totals.New(s.id, codec.New(nil), s.totals, quiet)
+	handler := telemetry.TraceHandler(subscribing.NewHandler(totals.Name, counted.Functions(), counted.Applied))
 	if s.handler != nil {
 		handler = s.handler(handler)
 	}
@@ -94,7 +101,7 @@ func startCopy(t *testing.T, s setting) *runningCopy {
 	c := &runningCopy{UnitOfWork: ports.Work}
 	c.subscriber = subscribing.New(s.id, s.instance, subscribing.Ports{
 		Stream: reader, Checkpoints: telemetry.MeasureCheckpoints(meters, s.id, store), Work: c, Letters: ports.Letters, Sweeper: store,
-		Handler: handler,
+		Handlers: func(string) (inbox.Handler, error) { return handler, nil },
 	}, subscribing.Options{Lanes: s.lanes, Transactions: s.connections - otherConnections}, quiet)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

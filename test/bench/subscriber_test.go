@@ -88,7 +88,7 @@ func (b *backlog) measure(t *testing.T, size scale, setBased func() (float64, sp
 		cost = note(&sample, func() (float64, spending) { return b.apply(t, without, "customer_totals") })
 		least = note(&floor, setBased)
 		note(&stated, func() (float64, spending) {
-			return b.apply(t, setting{telemetry: without.telemetry, work: plainly(plain)}, "plain_totals")
+			return b.apply(t, setting{telemetry: without.telemetry, work: plainly(plain), totals: plainTotals{}}, "plain_totals")
 		})
 		for turn := range 2 * size.tracedTurns { // who comes second changes, too
 			if (turn+turn/2+round)%2 == 0 {
@@ -168,14 +168,20 @@ type plainHandler struct {
 	tx bun.Tx
 }
 
-func (h plainHandler) Handle(ctx context.Context, _ inbox.Tx, entry outbox.Entry) error {
-	return h.Handler.Handle(ctx, inbox.Tx{Totals: plainTotals{h.tx}}, entry)
+func (h plainHandler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	return h.Handler.Handle(ctx, plainTx{tx, h.tx}, entry)
 }
 
-type plainTotals struct{ tx bun.Tx }
+type plainTx struct {
+	inbox.Tx
+	tx bun.Tx
+}
 
-func (p plainTotals) Add(ctx context.Context, customer order.CustomerID, amount order.Money) error {
-	_, err := p.tx.ExecContext(ctx, `
+// plainTotals writes in a plainTx.
+type plainTotals struct{}
+
+func (plainTotals) Add(ctx context.Context, tx inbox.Tx, customer order.CustomerID, amount order.Money) error {
+	_, err := tx.(plainTx).tx.ExecContext(ctx, `
 		INSERT INTO plain_totals AS total (subscriber, customer_id, currency, amount_minor, amount, orders) VALUES ('bench', ?, ?, 0, ?, 1)
 		ON CONFLICT (subscriber, customer_id, currency) DO UPDATE
 			SET amount = total.amount + excluded.amount, orders = total.orders + excluded.orders`,

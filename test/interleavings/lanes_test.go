@@ -37,8 +37,11 @@ func (h *handler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) e
 	}
 	h.calls = append(h.calls, entry.ID)
 	customer, amount := effectOf(entry.ID)
-	return tx.Totals.Add(ctx, customer, money(amount))
+	return postgres.NewTotals().Add(ctx, tx, customer, money(amount))
 }
+
+func (*handler) Name() string    { return "test" }
+func (*handler) Types() []string { return nil }
 
 func (*handler) Applied(context.Context, outbox.Entry) {}
 

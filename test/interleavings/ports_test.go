@@ -49,7 +49,7 @@ var driven = []struct {
 	{port: reflect.TypeFor[ordering.Keys]()},
 	{port: reflect.TypeFor[ordering.Orders]()},
 	{port: reflect.TypeFor[outbox.Appender]()},
-	{port: reflect.TypeFor[inbox.Totals]()},
+	{port: reflect.TypeFor[ordering.Totals]()},
 }
 
 func newInbox(db *bun.DB) any { return postgres.NewInbox(db, postgres.InboxOptions{}) }
@@ -76,7 +76,7 @@ var within = map[string]string{
 	"ordering.Orders.Save":   "ordering.UnitOfWork.Do",
 	"ordering.Orders.List":   "ordering.UnitOfWork.Do",
 	"outbox.Appender.Append": "ordering.UnitOfWork.Do",
-	"inbox.Totals.Add":       "inbox.UnitOfWork.Apply",
+	"ordering.Totals.Add":    "inbox.UnitOfWork.Apply",
 }
 
 // nameOf is a port as operations name it: outbox.Parking.

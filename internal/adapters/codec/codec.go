@@ -18,14 +18,6 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 )
 
-// The CloudEvents types.
-const (
-	TypeCreated   = "outboxie.order.created.v1"
-	TypePaid      = "outboxie.order.paid.v1"
-	TypeShipped   = "outboxie.order.shipped.v1"
-	TypeCancelled = "outboxie.order.cancelled.v1"
-)
-
 // The subjects that the messages are published on.
 const (
 	SubjectCreated   = "orders.created"
@@ -36,7 +28,7 @@ const (
 
 var (
 	_ ordering.Encoder = (*Codec)(nil)
-	_ inbox.Decoder    = (*Codec)(nil)
+	_ ordering.Decoder = (*Codec)(nil)
 )
 
 // Codec is the Encoder of the writing side and the Decoder of the reading side. It is safe for concurrent use if newID
@@ -86,15 +78,15 @@ func (c *Codec) Encode(event order.Event) (outbox.Message, error) {
 	}
 	switch event.(type) {
 	case order.Created:
-		message.Type, message.Subject = TypeCreated, SubjectCreated
+		message.Type, message.Subject = ordering.TypeCreated, SubjectCreated
 	case order.Paid:
-		message.Type, message.Subject = TypePaid, SubjectPaid
+		message.Type, message.Subject = ordering.TypePaid, SubjectPaid
 		written.PaidAt = fact.At.UTC()
 	case order.Shipped:
-		message.Type, message.Subject = TypeShipped, SubjectShipped
+		message.Type, message.Subject = ordering.TypeShipped, SubjectShipped
 		written.ShippedAt = fact.At.UTC()
 	case order.Cancelled:
-		message.Type, message.Subject = TypeCancelled, SubjectCancelled
+		message.Type, message.Subject = ordering.TypeCancelled, SubjectCancelled
 		written.CancelledAt = fact.At.UTC()
 	}
 	if message.Type == "" {
@@ -146,16 +138,16 @@ func (c *Codec) Decode(message outbox.Message) (order.Event, error) {
 		status order.Status
 	)
 	switch message.Type {
-	case TypeCreated:
+	case ordering.TypeCreated:
 		fact.At, status = read.CreatedAt, order.StatusCreated
 		event = order.Created{Fact: fact}
-	case TypePaid:
+	case ordering.TypePaid:
 		fact.At, status = read.PaidAt, order.StatusPaid
 		event = order.Paid{Fact: fact}
-	case TypeShipped:
+	case ordering.TypeShipped:
 		fact.At, status = read.ShippedAt, order.StatusShipped
 		event = order.Shipped{Fact: fact}
-	case TypeCancelled:
+	case ordering.TypeCancelled:
 		fact.At, status = read.CancelledAt, order.StatusCancelled
 		event = order.Cancelled{Fact: fact}
 	default:

@@ -3,7 +3,6 @@ package codec
 import (
 	"go.uber.org/fx"
 
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 )
 
@@ -11,6 +10,6 @@ import (
 var Module = fx.Module("codec",
 	fx.Provide(fx.Annotate(
 		func() *Codec { return New(nil) },
-		fx.As(new(ordering.Encoder)), fx.As(new(inbox.Decoder)),
+		fx.As(new(ordering.Encoder)), fx.As(new(ordering.Decoder)),
 	)),
 )

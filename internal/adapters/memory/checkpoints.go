@@ -32,12 +32,18 @@ func (i *Inbox) Begin(ctx context.Context, subscriber string, lanes int, stream 
 		return err
 	}
 	defer s.close()
+	if err := s.lockSubscriber(ctx, subscriber); err != nil {
+		return err
+	}
 	for n := range lanes {
 		if err := s.lock(ctx, laneKey{subscriber, n}); err != nil {
 			return err
 		}
 	}
 	err = s.do(ctx, "begin lanes", func() error {
+		if row := i.subscribers[subscriber]; !row.Forgotten.IsZero() {
+			return forgot(subscriber)
+		}
 		if len(i.lanesOf(subscriber)) > 0 {
 			return nil
 		}
@@ -86,6 +92,7 @@ func (i *Inbox) Look(ctx context.Context, subscriber, instance string) (view inb
 		}
 		slices.Sort(view.Copies)
 		view.Lanes = i.lanesOf(subscriber)
+		view.Standing = i.subscribers[subscriber].standing()
 		return nil
 	})
 	return view, err

@@ -9,31 +9,96 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// effects is what handlers do in one transaction.
+// effects is the transaction of handlers. It collects what they do.
 type effects struct {
 	*session
 	subscriber string
 	handler    inbox.Handler
 	judge      inbox.Judge
-	totals     *totals
+	work       *work
+}
+
+// work is what handlers do in a transaction. A handler may have kept it when the transaction is over. The inbox's mutex guards it.
+type work struct {
+	session    *session
+	subscriber string
+	collectors []collector // since the last flush, in the order of their first use
+	ended      bool
+}
+
+var _ inbox.Tx = (*work)(nil)
+
+// collector is what one port collects.
+type collector interface {
+	// flush writes in a transaction what was collected for a subscriber. It is called once.
+	flush(ctx context.Context, s *session, subscriber string) error
 }
 
 func newEffects(s *session, subscriber string, handler inbox.Handler, judge inbox.Judge) effects {
 	return effects{
-		session: s, subscriber: subscriber, handler: handler, judge: judge,
-		totals: &totals{session: s, subscriber: subscriber, added: make(map[totalKey]Total)},
+		session: s, subscriber: subscriber, handler: handler, judge: judge, work: &work{session: s, subscriber: subscriber},
 	}
+}
+
+// Subscriber returns the name of the subscriber.
+func (w *work) Subscriber() string { return w.subscriber }
+
+// collect calls add with the collector that a port has in a transaction. The collector is empty at first, and after each flush.
+func collect[T any, C interface {
+	*T
+	collector
+}](tx inbox.Tx, add func(c C)) error {
+	w, ours := tx.(*work)
+	if !ours {
+		return fmt.Errorf("the transaction is a %T, which is not one of the memory", tx)
+	}
+	w.session.inbox.mu.Lock()
+	defer w.session.inbox.mu.Unlock()
+	if w.ended {
+		return errDead
+	}
+	for _, other := range w.collectors {
+		if c, found := other.(C); found {
+			add(c)
+			return nil
+		}
+	}
+	c := C(new(T))
+	w.collectors = append(w.collectors, c)
+	add(c)
+	return nil
+}
+
+// flush writes what was collected, and drops it.
+func (w *work) flush(ctx context.Context) error {
+	for _, c := range w.drop() {
+		if err := c.flush(ctx, w.session, w.subscriber); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drop forgets what was collected, and returns it.
+func (w *work) drop() []collector {
+	w.session.inbox.mu.Lock()
+	defer w.session.inbox.mu.Unlock()
+	collectors := w.collectors
+	w.collectors = nil
+	return collectors
 }
 
 // close ends the transaction and its Tx.
 func (e *effects) close() {
-	e.totals.end()
+	e.inbox.mu.Lock()
+	e.work.ended, e.work.collectors = true, nil
+	e.inbox.mu.Unlock()
 	e.session.close()
 }
 
 // flush writes what was collected.
 func (e *effects) flush(ctx context.Context) error {
-	if err := e.totals.flush(ctx); err != nil {
+	if err := e.work.flush(ctx); err != nil {
 		return &inbox.CollectedError{Err: err}
 	}
 	return nil
@@ -47,7 +112,7 @@ func (e *effects) handle(ctx context.Context, entry outbox.Entry) (err error) {
 		}
 	}()
 	e.inbox.pause(ctx, "handle")
-	if err := e.handler.Handle(ctx, inbox.Tx{Totals: e.totals}, entry); err != nil {
+	if err := e.handler.Handle(ctx, e.work, entry); err != nil {
 		return err
 	}
 	e.change(func() { e.inbox.history = append(e.inbox.history, effect{e.subscriber, entry}) })
@@ -74,12 +139,12 @@ func (e *effects) attempt(ctx context.Context, before letter) (failed *letter, e
 	savepoint := len(e.changes)
 	failure := e.handle(ctx, before.Entry)
 	if failure == nil {
-		failure = e.totals.flush(ctx)
+		failure = e.work.flush(ctx)
 	}
 	if failure == nil {
 		return nil, e.do(ctx, "release savepoint", func() error { return nil })
 	}
-	e.totals.drop()
+	e.work.drop()
 	e.changes = e.changes[:savepoint]
 	if err := e.do(ctx, "rollback to savepoint", func() error { return nil }); err != nil {
 		return nil, err

@@ -20,14 +20,15 @@ type Inbox struct {
 	// MarkEvery takes the place of inbox.MarkEvery, so that a test with few messages has marks.
 	MarkEvery uint64
 
-	log     *Log // of the same database; nil: it has none
-	lanes   map[laneKey]lane
-	marks   map[laneKey][]inbox.Place // the oldest first
-	copies  map[copyKey]time.Time     // when each was seen
-	records map[recordKey]record
-	letters map[letterKey]letter
-	totals  map[totalKey]Total
-	history []effect
+	log         *Log // of the same database; nil: it has none
+	lanes       map[laneKey]lane
+	subscribers map[string]subscriber     // by name
+	marks       map[laneKey][]inbox.Place // the oldest first
+	copies      map[copyKey]time.Time     // when each was seen
+	records     map[recordKey]record
+	letters     map[letterKey]letter
+	totals      map[totalKey]Total
+	history     []effect
 
 	locks   map[any]*session // by the row's key
 	freed   chan struct{}    // closed when a transaction has ended; nil: nobody waits
@@ -55,6 +56,7 @@ func NewInbox() *Inbox {
 		IdleTimeout: 10 * time.Second,
 		MarkEvery:   inbox.MarkEvery,
 		lanes:       make(map[laneKey]lane),
+		subscribers: make(map[string]subscriber),
 		marks:       make(map[laneKey][]inbox.Place),
 		copies:      make(map[copyKey]time.Time),
 		records:     make(map[recordKey]record),

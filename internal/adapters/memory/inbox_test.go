@@ -35,8 +35,11 @@ func (c counting) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) e
 			return err
 		}
 	}
-	return tx.Totals.Add(ctx, customer, order.NewMoney(500, "USD"))
+	return memory.NewTotals().Add(ctx, tx, customer, order.NewMoney(500, "USD"))
 }
+
+func (counting) Name() string    { return "test" }
+func (counting) Types() []string { return nil }
 
 func (counting) Applied(context.Context, outbox.Entry) {}
 

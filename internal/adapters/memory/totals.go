@@ -11,6 +11,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 )
 
 // Total is what a customer ordered in one currency.
@@ -46,65 +47,44 @@ func (i *Inbox) Total(subscriber string, customer order.CustomerID, currency ord
 	return i.totals[totalKey{subscriber, customer, currency}].plus(Total{})
 }
 
-// totals collects the customer totals of one subscriber in one transaction.
-type totals struct {
-	session    *session
-	subscriber string
-	added      map[totalKey]Total // since the last flush
-	ended      bool
-}
+// Totals keeps the customer totals of all subscribers of an Inbox.
+type Totals struct{}
 
-var _ inbox.Totals = (*totals)(nil)
+var _ ordering.Totals = Totals{}
+
+// NewTotals returns the totals.
+func NewTotals() Totals { return Totals{} }
 
 // Add collects. It sends nothing to the database.
-func (t *totals) Add(_ context.Context, customer order.CustomerID, amount order.Money) error {
-	t.session.inbox.mu.Lock()
-	defer t.session.inbox.mu.Unlock()
-	if t.ended {
-		return errDead
-	}
-	key := totalKey{t.subscriber, customer, amount.Currency()}
-	t.added[key] = t.added[key].plus(Total{AmountMinor: big.NewInt(amount.Minor()), Orders: 1})
-	return nil
+func (Totals) Add(_ context.Context, tx inbox.Tx, customer order.CustomerID, amount order.Money) error {
+	return collect(tx, func(t *totals) {
+		key := totalKey{tx.Subscriber(), customer, amount.Currency()}
+		if t.added == nil {
+			t.added = make(map[totalKey]Total)
+		}
+		t.added[key] = t.added[key].plus(Total{AmountMinor: big.NewInt(amount.Minor()), Orders: 1})
+	})
 }
 
-// flush writes what was collected, and locks the rows in the order of their keys. Like the column in Postgres, it takes only
-// customers whose id is a UUID.
-func (t *totals) flush(ctx context.Context) error {
-	added := t.drop()
-	for _, key := range slices.SortedFunc(maps.Keys(added), totalKey.compare) {
+// totals are orders that were added.
+type totals struct{ added map[totalKey]Total }
+
+// flush locks the rows in the order of their keys. Like the column in Postgres, it takes only customers whose id is a UUID.
+func (t *totals) flush(ctx context.Context, s *session, _ string) error {
+	for _, key := range slices.SortedFunc(maps.Keys(t.added), totalKey.compare) {
 		if uuid.Validate(string(key.customer)) != nil {
 			return inbox.ErrPermanent.With("customer %q is not a UUID", key.customer)
 		}
-		if err := t.session.lock(ctx, key); err != nil {
+		if err := s.lock(ctx, key); err != nil {
 			return err
 		}
 	}
-	if len(added) == 0 {
-		return nil
-	}
-	return t.session.do(ctx, "flush", func() error {
-		t.session.change(func() {
-			for key, more := range added {
-				t.session.inbox.totals[key] = t.session.inbox.totals[key].plus(more)
+	return s.do(ctx, "flush", func() error {
+		s.change(func() {
+			for key, more := range t.added {
+				s.inbox.totals[key] = s.inbox.totals[key].plus(more)
 			}
 		})
 		return nil
 	})
-}
-
-// drop forgets what was collected, and returns it.
-func (t *totals) drop() map[totalKey]Total {
-	t.session.inbox.mu.Lock()
-	defer t.session.inbox.mu.Unlock()
-	added := t.added
-	t.added = make(map[totalKey]Total)
-	return added
-}
-
-// end makes the transaction's Tx dead.
-func (t *totals) end() {
-	t.session.inbox.mu.Lock()
-	defer t.session.inbox.mu.Unlock()
-	t.ended = true
 }

@@ -21,7 +21,7 @@ type awake struct {
 // handle calls handler for entry. It fails with ErrUnavailable if that alone takes longer than the idle timeout.
 func (a *awake) handle(ctx context.Context, handler inbox.Handler, effects *effects, entry outbox.Entry) error {
 	began := time.Now()
-	err := handleSafely(ctx, handler, effects.tx(), entry)
+	err := handleSafely(ctx, handler, effects, entry)
 	if took := time.Since(began); took >= a.timeout {
 		return ErrUnavailable.With("the handler of event %s took %s, and Postgres ends a transaction that sends nothing for %s: "+
 			"let the handler take less, or raise the idle timeout", entry.ID, took.Round(time.Millisecond), a.timeout)

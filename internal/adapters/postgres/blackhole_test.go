@@ -37,7 +37,7 @@ var drivenPorts = []reflect.Type{
 	reflect.TypeFor[operating.Desk](), reflect.TypeFor[operating.Bench](), reflect.TypeFor[operating.SubscriberPlaces](),
 	reflect.TypeFor[ordering.UnitOfWork](), reflect.TypeFor[ordering.Keys](), reflect.TypeFor[ordering.Orders](),
 	reflect.TypeFor[ordering.ExpiredKeys](),
-	reflect.TypeFor[inbox.Checkpoints](), reflect.TypeFor[inbox.UnitOfWork](), reflect.TypeFor[inbox.Totals](), reflect.TypeFor[inbox.DeadLetters](),
+	reflect.TypeFor[inbox.Checkpoints](), reflect.TypeFor[inbox.UnitOfWork](), reflect.TypeFor[ordering.Totals](), reflect.TypeFor[inbox.DeadLetters](),
 	reflect.TypeFor[inbox.DeadLetterAdmin](), reflect.TypeFor[inbox.Sweeper](),
 }
 

@@ -225,8 +225,8 @@ func orderingCalls() map[string]func(ctx context.Context, tx ordering.Tx) error 
 // inboxCalls are the methods of the ports inside a transaction of a subscriber. What they collect is written by the transaction.
 func inboxCalls() map[string]func(ctx context.Context, tx inbox.Tx) error {
 	return map[string]func(ctx context.Context, tx inbox.Tx) error{
-		"inbox.Totals.Add": func(ctx context.Context, tx inbox.Tx) error {
-			return tx.Totals.Add(ctx, newCustomer(), order.NewMoney(1, "USD"))
+		"ordering.Totals.Add": func(ctx context.Context, tx inbox.Tx) error {
+			return postgres.NewTotals().Add(ctx, tx, newCustomer(), order.NewMoney(1, "USD"))
 		},
 	}
 }

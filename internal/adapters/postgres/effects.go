@@ -1,9 +1,13 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
+	"database/sql"
 	"fmt"
 	"runtime/debug"
+	"slices"
+	"sync"
 
 	"github.com/uptrace/bun"
 
@@ -12,28 +16,95 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// effects collects what handlers do in one transaction, or within one savepoint, and writes it at once. Handlers of different
+// effects is the transaction of handlers, or their savepoint. It collects what they do, and writes it at once. Handlers of different
 // aggregates then take the locks of shared rows in one order and for a short time. Statements for single events would lock in the order
 // of the events, and two lanes would wait for each other.
+//
+// A handler may have kept it when the transaction is over, so it is safe for concurrent use.
 type effects struct {
-	totals totals
+	tx         bun.Tx
+	subscriber string
+
+	mu         sync.Mutex
+	ended      bool
+	collectors []collector // since the last flush
 }
+
+var _ inbox.Tx = (*effects)(nil)
+
+// collector is what one port collects. It is used by one caller at a time.
+type collector interface {
+	// rank is when it is written, among the collectors of a transaction: each has another one. All transactions lock in that order.
+	rank() int
+	// flush writes in a transaction what was collected for a subscriber. It is called once.
+	flush(ctx context.Context, tx bun.Tx, subscriber string) error
+}
+
+// The ranks.
+const rankTotals = 1
 
 // newEffects returns effects of a subscriber that are written in tx.
 func newEffects(tx bun.Tx, subscriber string) *effects {
-	return &effects{totals: totals{tx: tx, subscriber: subscriber}}
+	return &effects{tx: tx, subscriber: subscriber}
 }
 
-// tx is what a handler gets.
-func (e *effects) tx() inbox.Tx { return inbox.Tx{Totals: &e.totals} }
+// Subscriber returns the name of the subscriber.
+func (e *effects) Subscriber() string { return e.subscriber }
 
-// flush writes what was collected since the last flush. Afterwards handlers may go on. Its errors are those of classifyEffect.
+// collect calls add with the collector that a port has in a transaction. The collector is empty at first, and after each flush.
+func collect[T any, C interface {
+	*T
+	collector
+}](tx inbox.Tx, add func(c C)) error {
+	e, ours := tx.(*effects)
+	if !ours {
+		return fmt.Errorf("the transaction is a %T, which is not one of Postgres", tx)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ended {
+		return sql.ErrTxDone
+	}
+	for _, other := range e.collectors {
+		if c, found := other.(C); found {
+			add(c)
+			return nil
+		}
+	}
+	c := C(new(T))
+	e.collectors = append(e.collectors, c)
+	add(c)
+	return nil
+}
+
+// flush writes what was collected since the last flush. Afterwards handlers may go on. What was collected is dropped even if that fails:
+// the transaction, or its savepoint, is undone then. Its errors are those of classifyEffect.
 func (e *effects) flush(ctx context.Context) error {
-	return classifyEffect(ctx, e.totals.flush(ctx))
+	collectors := e.drop()
+	slices.SortFunc(collectors, func(a, b collector) int { return cmp.Compare(a.rank(), b.rank()) })
+	for _, c := range collectors {
+		if err := c.flush(ctx, e.tx, e.subscriber); err != nil {
+			return classifyEffect(ctx, err)
+		}
+	}
+	return nil
+}
+
+// drop forgets what was collected, and returns it.
+func (e *effects) drop() []collector {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	collectors := e.collectors
+	e.collectors = nil
+	return collectors
 }
 
 // end drops what was collected and not written. From then on a handler that has kept its Tx gets an error.
-func (e *effects) end() { e.totals.end() }
+func (e *effects) end() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ended, e.collectors = true, nil
+}
 
 // handleSafely calls handler for entry. A panic becomes an error with the stack of the handler. Errors that do not come from Postgres
 // stay as they are, unless ctx has ended: a handler's own timeout is no outage of the database.

@@ -56,11 +56,11 @@ func TestEffectsAreWrittenAtOnce(t *testing.T) {
 		require.NoError(t, withEffects(ctx, &hooked, func(effects postgres.Effects) error {
 			tx := effects.Tx()
 			for range 3 {
-				require.NoError(t, tx.Totals.Add(ctx, two, order.NewMoney(most, "USD")))
+				require.NoError(t, postgres.NewTotals().Add(ctx, tx, two, order.NewMoney(most, "USD")))
 			}
-			require.NoError(t, tx.Totals.Add(ctx, one, order.NewMoney(5, "USD")))
-			require.NoError(t, tx.Totals.Add(ctx, order.CustomerID("00000000-0000-4000-8000-00000000000A"), order.NewMoney(6, "USD")))
-			require.NoError(t, tx.Totals.Add(ctx, one, order.NewMoney(7, "JPY")))
+			require.NoError(t, postgres.NewTotals().Add(ctx, tx, one, order.NewMoney(5, "USD")))
+			require.NoError(t, postgres.NewTotals().Add(ctx, tx, order.CustomerID("00000000-0000-4000-8000-00000000000A"), order.NewMoney(6, "USD")))
+			require.NoError(t, postgres.NewTotals().Add(ctx, tx, one, order.NewMoney(7, "JPY")))
 			require.Equal(t, []string{"BEGIN"}, sent.operations)
 			return nil
 		}))
@@ -71,9 +71,9 @@ func TestEffectsAreWrittenAtOnce(t *testing.T) {
 	}, readTotals(t, h))
 
 	require.NoError(t, withEffects(ctx, h, func(effects postgres.Effects) error {
-		require.NoError(t, effects.Tx().Totals.Add(ctx, two, order.NewMoney(most, "USD")))
+		require.NoError(t, postgres.NewTotals().Add(ctx, effects.Tx(), two, order.NewMoney(most, "USD")))
 		require.NoError(t, effects.Flush(ctx))
-		require.NoError(t, effects.Tx().Totals.Add(ctx, one, order.NewMoney(1, "USD")))
+		require.NoError(t, postgres.NewTotals().Add(ctx, effects.Tx(), one, order.NewMoney(1, "USD")))
 		require.NoError(t, effects.Flush(ctx))
 		return effects.Flush(ctx)
 	}))
@@ -89,9 +89,9 @@ func TestEffectsEnd(t *testing.T) {
 	var left inbox.Tx
 	require.NoError(t, withEffects(ctx, h, func(effects postgres.Effects) error {
 		left = effects.Tx()
-		require.NoError(t, left.Totals.Add(ctx, customer, order.NewMoney(1, "USD")))
+		require.NoError(t, postgres.NewTotals().Add(ctx, left, customer, order.NewMoney(1, "USD")))
 		effects.End()
-		require.ErrorIs(t, left.Totals.Add(ctx, customer, order.NewMoney(1, "USD")), sql.ErrTxDone)
+		require.ErrorIs(t, postgres.NewTotals().Add(ctx, left, customer, order.NewMoney(1, "USD")), sql.ErrTxDone)
 		return nil
 	}))
 	require.Empty(t, readTotals(t, h), "what was not written is dropped")
@@ -100,7 +100,7 @@ func TestEffectsEnd(t *testing.T) {
 	require.NoError(t, withEffects(ctx, h, func(effects postgres.Effects) error {
 		left = effects.Tx()
 		beside.Go(func() {
-			for left.Totals.Add(ctx, customer, order.NewMoney(1, "USD")) == nil {
+			for postgres.NewTotals().Add(ctx, left, customer, order.NewMoney(1, "USD")) == nil {
 			}
 		})
 		return nil
@@ -123,7 +123,7 @@ func TestEffectsDoNotDeadlock(t *testing.T) {
 				err := withEffects(t.Context(), h, func(effects postgres.Effects) error {
 					for i := range events {
 						customer := customers[(i*(2*writer+1)+round)%events]
-						if err := effects.Tx().Totals.Add(t.Context(), customer, order.NewMoney(1, "USD")); err != nil {
+						if err := postgres.NewTotals().Add(t.Context(), effects.Tx(), customer, order.NewMoney(1, "USD")); err != nil {
 							return err
 						}
 					}
@@ -147,7 +147,7 @@ func TestEffectsFailures(t *testing.T) {
 	add := func(customers ...order.CustomerID) error {
 		return withEffects(ctx, h, func(effects postgres.Effects) error {
 			for _, customer := range customers {
-				require.NoError(t, effects.Tx().Totals.Add(ctx, customer, order.NewMoney(1, "USD")))
+				require.NoError(t, postgres.NewTotals().Add(ctx, effects.Tx(), customer, order.NewMoney(1, "USD")))
 			}
 			return nil
 		})
@@ -163,7 +163,7 @@ func TestEffectsFailures(t *testing.T) {
 
 	ended, end := context.WithCancel(ctx)
 	err := withEffects(ctx, h, func(effects postgres.Effects) error {
-		require.NoError(t, effects.Tx().Totals.Add(ctx, "not a UUID", order.NewMoney(1, "USD")))
+		require.NoError(t, postgres.NewTotals().Add(ctx, effects.Tx(), "not a UUID", order.NewMoney(1, "USD")))
 		end()
 		return effects.Flush(ended)
 	})
@@ -178,6 +178,9 @@ type handlerFunc func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) erro
 func (f handlerFunc) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 	return f(ctx, tx, entry)
 }
+func (handlerFunc) Name() string    { return "test" }
+func (handlerFunc) Types() []string { return nil }
+
 func (handlerFunc) Applied(context.Context, outbox.Entry) {}
 
 // TestHandleSafely checks what becomes of a handler's errors.
@@ -209,7 +212,7 @@ func TestHandleSafely(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			handler := handlerFunc(func(context.Context, inbox.Tx, outbox.Entry) error { return c.err })
-			err := postgres.HandleSafely(t.Context(), handler, inbox.Tx{}, entry(1))
+			err := postgres.HandleSafely(t.Context(), handler, nil, entry(1))
 			require.ErrorIs(t, err, c.err)
 			require.Equal(t, c.kind, fault.KindOf(err), "%v", err)
 			require.Equal(t, c.permanent, inbox.Permanent(err))
@@ -219,15 +222,15 @@ func TestHandleSafely(t *testing.T) {
 
 			ended, end := context.WithCancel(t.Context())
 			end()
-			err = postgres.HandleSafely(ended, handler, inbox.Tx{}, entry(1))
+			err = postgres.HandleSafely(ended, handler, nil, entry(1))
 			require.ErrorIs(t, err, context.Canceled)
 		})
 	}
 	panics := handlerFunc(func(context.Context, inbox.Tx, outbox.Entry) error { panic("mine") })
-	err := postgres.HandleSafely(t.Context(), panics, inbox.Tx{}, entry(1))
+	err := postgres.HandleSafely(t.Context(), panics, nil, entry(1))
 	require.ErrorContains(t, err, "the handler panicked: mine\n")
 	require.ErrorContains(t, err, "effects_test.go")
 	require.Equal(t, fault.Internal, fault.KindOf(err))
 	nothing := handlerFunc(func(context.Context, inbox.Tx, outbox.Entry) error { return nil })
-	require.NoError(t, postgres.HandleSafely(t.Context(), nothing, inbox.Tx{}, entry(1)))
+	require.NoError(t, postgres.HandleSafely(t.Context(), nothing, nil, entry(1)))
 }

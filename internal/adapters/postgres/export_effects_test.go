@@ -16,7 +16,7 @@ type Effects struct{ effects *effects }
 func NewEffects(tx bun.Tx, subscriber string) Effects { return Effects{newEffects(tx, subscriber)} }
 
 // Tx is what a handler gets.
-func (e Effects) Tx() inbox.Tx { return e.effects.tx() }
+func (e Effects) Tx() inbox.Tx { return e.effects }
 
 // Flush writes what was collected.
 func (e Effects) Flush(ctx context.Context) error { return e.effects.flush(ctx) }

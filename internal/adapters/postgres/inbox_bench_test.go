@@ -32,7 +32,7 @@ func BenchmarkApply(b *testing.B) {
 			require.NoError(b, err)
 			at := view.Lanes[0]
 			add := handlerFunc(func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
-				return tx.Totals.Add(ctx, customers[int(entry.Position)*7919%len(customers)], order.NewMoney(10050, "USD"))
+				return postgres.NewTotals().Add(ctx, tx, customers[int(entry.Position)*7919%len(customers)], order.NewMoney(10050, "USD"))
 			})
 			events := make([]inbox.Event, b.N)
 			for i := range events {

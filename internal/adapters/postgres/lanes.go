@@ -10,23 +10,35 @@ import (
 
 	"github.com/uptrace/bun/dialect/pgdialect"
 
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
 var _ inbox.Checkpoints = (*Inbox)(nil)
 
-// beginStatement inserts the first lane, which waits for a transaction that is inserting it, and the others only with it.
+// beginStatement locks the subscriber's row, and then inserts the first lane, which waits for a transaction of a program of before that is
+// inserting it, and the others only with it.
 const beginStatement = `
-WITH first AS (
-	INSERT INTO subscriber_lanes (subscriber, lane, lanes, stream, sequence, stored_ns)
-	VALUES (?0, 0, ?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING RETURNING lane
+WITH known AS (
+	INSERT INTO subscribers (subscriber) VALUES (?0)
+	ON CONFLICT (subscriber) DO UPDATE SET subscriber = excluded.subscriber RETURNING forgotten_at IS NOT NULL AS forgotten
+), first AS (
+	INSERT INTO subscriber_lanes (subscriber, lane, lanes, stream, sequence, stored_ns, progress)
+	SELECT ?0, 0, ?1, ?2, ?3, ?4, ?5::bigint FROM known WHERE NOT forgotten ON CONFLICT DO NOTHING RETURNING lane
+), others AS (
+	INSERT INTO subscriber_lanes (subscriber, lane, lanes, stream, sequence, stored_ns, progress)
+	SELECT ?0, lane, ?1, ?2, ?3, ?4, ?5::bigint FROM generate_series(1, ?1 - 1) AS lane WHERE EXISTS (SELECT FROM first)
 )
-INSERT INTO subscriber_lanes (subscriber, lane, lanes, stream, sequence, stored_ns)
-SELECT ?0, lane, ?1, ?2, ?3, ?4 FROM generate_series(1, ?1 - 1) AS lane WHERE EXISTS (SELECT FROM first)`
+SELECT forgotten FROM known`
 
 // Begin makes all lanes in one statement.
 func (i *Inbox) Begin(ctx context.Context, subscriber string, lanes int, stream string, at inbox.Place) error {
-	_, err := i.db.ExecContext(ctx, beginStatement, subscriber, lanes, stream, int64(at.Sequence), nanoseconds(at.StoredAt))
+	forgotten := false
+	err := i.db.QueryRowContext(ctx, beginStatement, subscriber, lanes, stream, int64(at.Sequence), nanoseconds(at.StoredAt), progress(at)).
+		Scan(&forgotten)
+	if err == nil && forgotten {
+		return forgot(subscriber)
+	}
 	return classify(ctx, err)
 }
 
@@ -43,15 +55,20 @@ WITH announced AS (
 		WHERE EXISTS (SELECT FROM announced) AND seen_at < clock_timestamp() - interval '1 minute' AND (subscriber, instance) <> (?0, ?1)
 		FOR UPDATE SKIP LOCKED)
 )
-SELECT others.names, l.lane, l.lanes, l.stream, l.sequence, l.stored_ns, l.revision,
+SELECT others.names, types.names, s.handler, s.paused_at IS NOT NULL, s.forgotten_at,
+	l.lane, l.lanes, l.stream, l.sequence, l.stored_ns, l.progress, l.revision,
 	(extract(epoch FROM clock_timestamp() - l.moved_at) * 1000000)::bigint
 FROM (
 	SELECT array_agg(instance) AS names FROM subscriber_copies
 	WHERE subscriber = ?0 AND instance <> ?1 AND seen_at > clock_timestamp() - ` + strconv.FormatInt(inbox.CopyGone.Milliseconds(), 10) + ` * interval '1 millisecond'
-) AS others LEFT JOIN subscriber_lanes AS l ON l.subscriber = ?0
+) AS others CROSS JOIN (
+	SELECT array_agg(event_type ORDER BY event_type COLLATE "C") AS names FROM subscriber_types WHERE subscriber = ?0
+) AS types
+LEFT JOIN subscribers AS s ON s.subscriber = ?0
+LEFT JOIN subscriber_lanes AS l ON l.subscriber = ?0
 ORDER BY l.lane`
 
-// Look is one statement.
+// Look is one statement, so lanes and standing are of one moment.
 func (i *Inbox) Look(ctx context.Context, subscriber, instance string) (view inbox.View, err error) {
 	rows, err := i.db.QueryContext(ctx, lookStatement, subscriber, instance)
 	if err != nil {
@@ -59,16 +76,19 @@ func (i *Inbox) Look(ctx context.Context, subscriber, instance string) (view inb
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
-		var lane, lanes, sequence, storedAt, revision, idle sql.NullInt64
-		var stream sql.NullString
-		var others []string
-		if err := rows.Scan(pgdialect.Array(&others), &lane, &lanes, &stream, &sequence, &storedAt, &revision, &idle); err != nil {
+		var lane, lanes, sequence, storedAt, progress, revision, idle sql.NullInt64
+		var stream, handler sql.NullString
+		var forgotten sql.NullTime
+		var others, types []string
+		if err := rows.Scan(pgdialect.Array(&others), pgdialect.Array(&types), &handler, &view.Paused, &forgotten,
+			&lane, &lanes, &stream, &sequence, &storedAt, &progress, &revision, &idle); err != nil {
 			return inbox.View{}, classify(ctx, err)
 		}
-		view.Copies = others
+		view.Copies, view.Types, view.Handler, view.Forgotten = others, types, handler.String, forgotten.Time
 		if lane.Valid {
 			view.Lanes = append(view.Lanes, inbox.Checkpoint{
-				Lane: int(lane.Int64), Lanes: int(lanes.Int64), Stream: stream.String, Place: newPlace(sequence.Int64, storedAt.Int64),
+				Lane: int(lane.Int64), Lanes: int(lanes.Int64), Stream: stream.String,
+				Place:    newPlace(sequence.Int64, storedAt.Int64, progress.Int64),
 				Revision: revision.Int64, Idle: max(0, time.Duration(idle.Int64)*time.Microsecond),
 			})
 		}
@@ -89,29 +109,29 @@ func (i *Inbox) Leave(ctx context.Context, subscriber, instance string) error {
 
 // Marks reads at most MarksKept rows.
 func (i *Inbox) Marks(ctx context.Context, subscriber string, lane int) (marks []inbox.Place, err error) {
-	rows, err := i.db.QueryContext(ctx, `SELECT sequence, stored_ns FROM subscriber_marks
+	rows, err := i.db.QueryContext(ctx, `SELECT sequence, stored_ns, coalesce(progress, 0) FROM subscriber_marks
 		WHERE subscriber = ? AND lane = ? ORDER BY sequence DESC`, subscriber, lane)
 	if err != nil {
 		return nil, classify(ctx, err)
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
-		var sequence, storedAt int64
-		if err := rows.Scan(&sequence, &storedAt); err != nil {
+		var sequence, storedAt, progress int64
+		if err := rows.Scan(&sequence, &storedAt, &progress); err != nil {
 			return nil, classify(ctx, err)
 		}
-		marks = append(marks, newPlace(sequence, storedAt))
+		marks = append(marks, newPlace(sequence, storedAt, progress))
 	}
 	return marks, classify(ctx, rows.Err())
 }
 
-// moveLane takes the lane of a checkpoint, and moves it. ?0 to ?6 are the subscriber and its checkpoint, ?7 to ?9 the stream and the
+// moveLane takes the lane of a checkpoint, and moves it. ?0 to ?6 are the subscriber and its checkpoint, ?7 to ?10 the stream and the
 // place to which the lane moves. A lane that is locked, or that is not exactly at the checkpoint, is not moved; nothing waits.
 //
 // A row that was found was at this revision in the statement's snapshot, and is so now that it is locked: Postgres compares the
 // snapshot's row first, and after the lock the newest one. So the snapshot has everything that transactions in this lane did.
 const moveLane = `
-UPDATE subscriber_lanes SET stream = ?7, sequence = ?8, stored_ns = ?9, revision = revision + 1, moved_at = clock_timestamp()
+UPDATE subscriber_lanes SET stream = ?7, sequence = ?8, stored_ns = ?9, progress = ?10::bigint, revision = revision + 1, moved_at = clock_timestamp()
 WHERE ctid = (
 	SELECT ctid FROM subscriber_lanes
 	WHERE subscriber = ?0 AND lane = ?1 AND lanes = ?2 AND stream = ?3 AND sequence = ?4 AND stored_ns = ?5 AND revision = ?6
@@ -122,7 +142,7 @@ RETURNING `
 func moveArgs(subscriber string, from inbox.Checkpoint, stream string, to inbox.Place, more ...any) []any {
 	return append([]any{
 		subscriber, from.Lane, from.Lanes, from.Stream, int64(from.Sequence), nanoseconds(from.StoredAt), from.Revision,
-		stream, int64(to.Sequence), nanoseconds(to.StoredAt),
+		stream, int64(to.Sequence), nanoseconds(to.StoredAt), progress(to),
 	}, more...)
 }
 
@@ -162,30 +182,30 @@ func movedTo(from inbox.Checkpoint, stream string, to inbox.Place) inbox.Checkpo
 // takeStatement also says whether there are letters that the batch has to look at. Its snapshot has every letter that holds one of
 // the lane's aggregates, because only the lane's own transactions insert letters of these aggregates. (Programs of before do too: see
 // recognize.) A letter may have ended since the snapshot: then its aggregate's event becomes a letter without need, whose turn has come.
-const takeStatement = moveLane + `set_config('idle_in_transaction_session_timeout', ?10, true) AS timeout,
+const takeStatement = moveLane + `set_config('idle_in_transaction_session_timeout', ?11, true) AS timeout,
 	EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0 AND state <> 'discarded') AS letters`
 
-// These take the lane and record the batch's events, so that Postgres is asked once. ?11 to ?16 are the columns of the events, and ?17 is
+// These take the lane and record the batch's events, so that Postgres is asked once. ?12 to ?17 are the columns of the events, and ?18 is
 // how many there are. If there are letters nothing is recorded, because failing letters are locked before their events are recorded. If
 // each event is new, no ids are returned.
 const (
 	takeOneStatement = `WITH taken AS (` + takeStatement + `), recorded AS (
 	INSERT INTO inbox (` + inboxColumns + `)
-	SELECT ?0, ?11::uuid, ?12, ?13, ?14::bigint, ?15::bigint, ?16::bigint FROM taken WHERE NOT letters
+	SELECT ?0, ?12::uuid, ?13, ?14, ?15::bigint, ?16::bigint, ?17::bigint FROM taken WHERE NOT letters
 	ON CONFLICT DO NOTHING RETURNING event_id
 )` + takenStatement
 
 	takeAllStatement = `WITH taken AS (` + takeStatement + `), recorded AS (
 	INSERT INTO inbox (` + inboxColumns + `)
 	SELECT ?0, id::uuid, type, aggregate, version, position, sequence
-	FROM taken, unnest(?11::text[], ?12::text[], ?13::text[], ?14::bigint[], ?15::bigint[], ?16::bigint[]) WITH ORDINALITY
+	FROM taken, unnest(?12::text[], ?13::text[], ?14::text[], ?15::bigint[], ?16::bigint[], ?17::bigint[]) WITH ORDINALITY
 		AS event (id, type, aggregate, version, position, sequence, number)
 	WHERE NOT letters ORDER BY number ON CONFLICT DO NOTHING RETURNING event_id
 )` + takenStatement
 
 	takenStatement = `
 SELECT timeout, letters, (SELECT count(*) FROM recorded),
-	CASE WHEN (SELECT count(*) FROM recorded) < ?17 THEN (SELECT array_agg(event_id::text) FROM recorded) END
+	CASE WHEN (SELECT count(*) FROM recorded) < ?18 THEN (SELECT array_agg(event_id::text) FROM recorded) END
 FROM taken`
 )
 
@@ -227,8 +247,8 @@ func (a *application) moved() inbox.Checkpoint {
 // markStatement keeps a mark, and removes the oldest. It does not see its own mark.
 const markStatement = `
 WITH kept AS (
-	INSERT INTO subscriber_marks (subscriber, lane, sequence, stored_ns) VALUES (?0, ?1, ?2, ?3)
-	ON CONFLICT (subscriber, lane, sequence) DO UPDATE SET stored_ns = excluded.stored_ns
+	INSERT INTO subscriber_marks (subscriber, lane, sequence, stored_ns, progress) VALUES (?0, ?1, ?2, ?3, ?5::bigint)
+	ON CONFLICT (subscriber, lane, sequence) DO UPDATE SET stored_ns = excluded.stored_ns, progress = excluded.progress
 )
 DELETE FROM subscriber_marks WHERE subscriber = ?0 AND lane = ?1 AND sequence <= (
 	SELECT sequence FROM subscriber_marks WHERE subscriber = ?0 AND lane = ?1 AND sequence < ?2
@@ -240,7 +260,7 @@ func (a *application) mark(ctx context.Context) error {
 		return nil
 	}
 	return a.exec(ctx, markStatement, a.subscriber, a.batch.From.Lane, int64(a.batch.To.Sequence), nanoseconds(a.batch.To.StoredAt),
-		inbox.MarksKept-1)
+		inbox.MarksKept-1, progress(a.batch.To))
 }
 
 // nanoseconds is a stored time as it is kept; timestamptz has only microseconds.
@@ -251,8 +271,13 @@ func nanoseconds(storedAt time.Time) int64 {
 	return storedAt.UnixNano()
 }
 
-func newPlace(sequence, storedAt int64) inbox.Place {
-	place := inbox.Place{Sequence: uint64(sequence)}
+// progress is the progress of a place as it is kept: NULL if it is not known.
+func progress(at inbox.Place) sql.NullInt64 {
+	return sql.NullInt64{Int64: int64(at.Progress), Valid: at.Progress > 0}
+}
+
+func newPlace(sequence, storedAt, progress int64) inbox.Place {
+	place := inbox.Place{Sequence: uint64(sequence), Progress: outbox.Position(progress)}
 	if storedAt != 0 {
 		place.StoredAt = time.Unix(0, storedAt).UTC()
 	}

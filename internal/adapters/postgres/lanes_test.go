@@ -84,7 +84,7 @@ func TestFrozenCopyFreesItsLane(t *testing.T) {
 	batch := batchOf(beginLane(t, in), eventOf(1, "a"))
 	customer := newCustomer()
 	add := handlerFunc(func(ctx context.Context, tx inbox.Tx, _ outbox.Entry) error {
-		return tx.Totals.Add(ctx, customer, order.NewMoney(1, "USD"))
+		return postgres.NewTotals().Add(ctx, tx, customer, order.NewMoney(1, "USD"))
 	})
 	var pause time.Duration
 	_, err := frozen.Apply(t.Context(), emails, batch, handlerFunc(func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
@@ -183,7 +183,7 @@ func TestStatementsOfABatch(t *testing.T) {
 	at := beginLane(t, in)
 	customers := []order.CustomerID{newCustomer(), newCustomer()}
 	add := handlerFunc(func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
-		return tx.Totals.Add(ctx, customers[entry.Position%2], order.NewMoney(1, "USD"))
+		return postgres.NewTotals().Add(ctx, tx, customers[entry.Position%2], order.NewMoney(1, "USD"))
 	})
 	for _, n := range []uint64{1, 2, 100} {
 		var events []inbox.Event

@@ -22,7 +22,7 @@ func BenchmarkRedeliver(b *testing.B) {
 		customers[i] = newCustomer()
 	}
 	add := handlerFunc(func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
-		return tx.Totals.Add(ctx, customers[int(entry.Position)*7919%len(customers)], order.NewMoney(10050, "USD"))
+		return postgres.NewTotals().Add(ctx, tx, customers[int(entry.Position)*7919%len(customers)], order.NewMoney(10050, "USD"))
 	})
 	for _, r := range []inbox.Redelivery{{Limit: 1}, {Limit: 100}, {Limit: 500}, {Limit: 500, Careful: true}} {
 		b.Run(fmt.Sprintf("limit=%d/careful=%v", r.Limit, r.Careful), func(b *testing.B) {

@@ -2,43 +2,40 @@ package postgres
 
 import (
 	"context"
-	"database/sql"
-	"sync"
 
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 )
 
-// totals collects the customer totals of one subscriber in one transaction, and writes them with one statement. A handler may have kept
-// it when the transaction is over, so it is safe for concurrent use.
-type totals struct {
-	tx         bun.Tx
-	subscriber string
+// Totals keeps the customer totals of all subscribers. A transaction writes what was added in it with one statement.
+type Totals struct{}
 
-	mu         sync.Mutex
-	ended      bool
+var _ ordering.Totals = Totals{}
+
+// NewTotals returns the totals.
+func NewTotals() Totals { return Totals{} }
+
+// Add collects.
+func (Totals) Add(_ context.Context, tx inbox.Tx, customer order.CustomerID, amount order.Money) error {
+	return collect(tx, func(t *totals) {
+		t.customers = append(t.customers, string(customer))
+		t.currencies = append(t.currencies, string(amount.Currency()))
+		t.amounts = append(t.amounts, amount.Minor())
+	})
+}
+
+// totals are orders, as columns.
+type totals struct {
 	customers  []string
 	currencies []string
 	amounts    []int64
 }
 
-var _ inbox.Totals = (*totals)(nil)
-
-// Add collects.
-func (t *totals) Add(_ context.Context, customer order.CustomerID, amount order.Money) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.ended {
-		return sql.ErrTxDone
-	}
-	t.customers = append(t.customers, string(customer))
-	t.currencies = append(t.currencies, string(amount.Currency()))
-	t.amounts = append(t.amounts, amount.Minor())
-	return nil
-}
+func (*totals) rank() int { return rankTotals }
 
 const (
 	addToTotals = `
@@ -59,27 +56,13 @@ FROM unnest(?1::text[], ?2::text[], ?3::bigint[]) AS added (customer, currency, 
 GROUP BY customer::uuid, currency ORDER BY customer::uuid, currency` + addToTotals
 )
 
-// flush writes what was collected. What was collected is dropped even if that fails: the transaction, or its savepoint, is undone then.
-func (t *totals) flush(ctx context.Context) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	customers, currencies, amounts := t.customers, t.currencies, t.amounts
-	t.customers, t.currencies, t.amounts = nil, nil, nil
-	switch len(customers) {
-	case 0:
-		return nil
-	case 1:
-		_, err := t.tx.ExecContext(ctx, addStatement, t.subscriber, customers[0], currencies[0], amounts[0])
+// flush writes what was collected.
+func (t *totals) flush(ctx context.Context, tx bun.Tx, subscriber string) error {
+	if len(t.customers) == 1 {
+		_, err := tx.ExecContext(ctx, addStatement, subscriber, t.customers[0], t.currencies[0], t.amounts[0])
 		return err
 	}
-	_, err := t.tx.ExecContext(ctx, addAllStatement, t.subscriber,
-		pgdialect.Array(customers), pgdialect.Array(currencies), pgdialect.Array(amounts))
+	_, err := tx.ExecContext(ctx, addAllStatement, subscriber,
+		pgdialect.Array(t.customers), pgdialect.Array(t.currencies), pgdialect.Array(t.amounts))
 	return err
-}
-
-func (t *totals) end() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.ended = true
-	t.customers, t.currencies, t.amounts = nil, nil, nil
 }

@@ -79,7 +79,7 @@ func handle(
 				err = fmt.Errorf("the handler panicked: %v", reason)
 			}
 		}()
-		return handler.Handle(ctx, inbox.Tx{}, event.Entry)
+		return handler.Handle(ctx, nil, event.Entry)
 	}()
 	switch {
 	case err == nil:
@@ -109,10 +109,16 @@ type handlerFunc func(ctx context.Context, entry outbox.Entry) error
 func (f handlerFunc) Handle(ctx context.Context, _ inbox.Tx, entry outbox.Entry) error {
 	return f(ctx, entry)
 }
+func (handlerFunc) Name() string    { return "test" }
+func (handlerFunc) Types() []string { return nil }
+
 func (f handlerFunc) Applied(context.Context, outbox.Entry) {}
 
 // failing is a handler that fails for some events, by id.
 type failing map[string]error
+
+func (failing) Name() string    { return "test" }
+func (failing) Types() []string { return nil }
 
 func (f failing) Handle(_ context.Context, _ inbox.Tx, entry outbox.Entry) error { return f[entry.ID] }
 func (f failing) Applied(context.Context, outbox.Entry)                          {}

@@ -21,6 +21,9 @@ func (l logging) Handle(ctx context.Context, _ inbox.Tx, entry outbox.Entry) err
 	return errDown
 }
 
+func (logging) Name() string    { return "test" }
+func (logging) Types() []string { return nil }
+
 func (l logging) Applied(ctx context.Context, entry outbox.Entry) {
 	l.logger.InfoContext(ctx, "Received order created event", "event_id", entry.ID)
 }
@@ -44,7 +47,7 @@ func TestHandlerLogsCarryTheTraceEvenUnsampled(t *testing.T) {
 			require.Contains(t, log.String(), "Received order created event")
 			require.Contains(t, log.String(), c.want)
 			log.Reset()
-			require.Same(t, errDown, handler.Handle(context.Background(), inbox.Tx{}, entry))
+			require.Same(t, errDown, handler.Handle(context.Background(), nil, entry))
 			require.Contains(t, log.String(), "handling")
 			require.NotContains(t, log.String(), storedTrace, "TraceInbox makes the span, and the context with it")
 		})

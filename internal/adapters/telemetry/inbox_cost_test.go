@@ -30,7 +30,7 @@ type handing struct{}
 
 func (handing) Apply(ctx context.Context, _ string, batch inbox.Batch, handler inbox.Handler, _ inbox.Judge) (inbox.Outcome, error) {
 	for i := range batch.Events {
-		if err := handler.Handle(ctx, inbox.Tx{}, batch.Events[i].Entry); err != nil {
+		if err := handler.Handle(ctx, nil, batch.Events[i].Entry); err != nil {
 			return inbox.Outcome{}, err
 		}
 	}

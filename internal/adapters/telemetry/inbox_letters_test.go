@@ -24,7 +24,7 @@ func TestRedeliveriesAreBatches(t *testing.T) {
 			first = time.Now()
 			time.Sleep(time.Millisecond)
 		}
-		return within.Handle(ctx, inbox.Tx{}, entry)
+		return within.Handle(ctx, nil, entry)
 	})
 	done, found, err := traceInbox(tp, next).Letters.Redeliver(ctx, "billing", inbox.Redelivery{Limit: 9}, handler, lenient)
 	require.NoError(t, err)

@@ -30,6 +30,9 @@ func (i inside) Handle(ctx context.Context, _ inbox.Tx, entry outbox.Entry) erro
 	i[entry.ID] = trace.SpanContextFromContext(ctx)
 	return nil
 }
+func (inside) Name() string    { return "test" }
+func (inside) Types() []string { return nil }
+
 func (i inside) Applied(context.Context, outbox.Entry) {}
 
 // TestOneEventIsHandledInItsOrdersTrace checks that the whole transaction of a lone event belongs to the trace of its order.
@@ -226,6 +229,9 @@ func (p panicking) Handle(_ context.Context, _ inbox.Tx, entry outbox.Entry) err
 	}
 	return nil
 }
+func (panicking) Name() string    { return "test" }
+func (panicking) Types() []string { return nil }
+
 func (p panicking) Applied(context.Context, outbox.Entry) {}
 
 // TestAnEventThatIsSetAsideTellsOnlyItsOrder checks that a failure within a savepoint is the event's alone.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/codec"
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/app/ordering"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
@@ -51,7 +50,7 @@ func TestEventsTellWhereTheyAre(t *testing.T) {
 	require.Equal(t, []ports.Delivery{published}, deliveries(t, s, other))
 	events, err := s.Events(t.Context(), id)
 	require.NoError(t, err)
-	require.Equal(t, []string{codec.TypeCreated, codec.TypePaid, codec.TypeShipped}, []string{events[0].Type, events[1].Type, events[2].Type})
+	require.Equal(t, []string{ports.TypeCreated, ports.TypePaid, ports.TypeShipped}, []string{events[0].Type, events[1].Type, events[2].Type})
 	want := log[2]
 	want.Payload = nil // is not read
 	require.Equal(t, want, events[1].Entry)

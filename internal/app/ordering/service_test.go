@@ -135,7 +135,7 @@ func TestAKeyGivesTheFirstAnswerAgain(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, changed, now)
 	}
-	require.Equal(t, []string{codec.TypeCreated, codec.TypePaid, codec.TypeShipped}, s.eventTypes())
+	require.Equal(t, []string{ports.TypeCreated, ports.TypePaid, ports.TypeShipped}, s.eventTypes())
 	require.Equal(t, 6, s.rings.count, "whoever was first may not have rung")
 
 	for _, key := range []ports.Key{"K", "", ""} {
@@ -292,7 +292,7 @@ func TestConcurrentPlacesWithOneKeyAreOneOrder(t *testing.T) {
 	for answer := range answers {
 		require.Equal(t, first, answer)
 	}
-	require.Equal(t, []string{codec.TypeCreated}, s.eventTypes())
+	require.Equal(t, []string{ports.TypeCreated}, s.eventTypes())
 }
 
 func TestALifeIsOneEventPerVersion(t *testing.T) {
@@ -305,7 +305,7 @@ func TestALifeIsOneEventPerVersion(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, order.StatusShipped, shipped.Status)
 	require.EqualValues(t, 3, shipped.Version)
-	require.Equal(t, []string{codec.TypeCreated, codec.TypePaid, codec.TypeShipped}, s.eventTypes())
+	require.Equal(t, []string{ports.TypeCreated, ports.TypePaid, ports.TypeShipped}, s.eventTypes())
 
 	ids := map[string]bool{}
 	for i, entry := range s.log.Committed() {
@@ -333,7 +333,7 @@ func TestARefusedChangeLeavesNothing(t *testing.T) {
 		_, err = verb(t.Context(), "00000000-0000-7000-8000-00000000dead")
 		require.ErrorIs(t, err, ports.ErrOrderNotFound)
 	}
-	require.Equal(t, []string{codec.TypeCreated}, s.eventTypes())
+	require.Equal(t, []string{ports.TypeCreated}, s.eventTypes())
 	require.Equal(t, 1, s.rings.count)
 }
 
@@ -353,7 +353,7 @@ func TestAFailingCommitKeepsNothingAndWakesNobody(t *testing.T) {
 	read, err := s.Get(t.Context(), id)
 	require.NoError(t, err)
 	require.Equal(t, order.StatusCreated, read.Status)
-	require.Equal(t, []string{codec.TypeCreated}, s.eventTypes())
+	require.Equal(t, []string{ports.TypeCreated}, s.eventTypes())
 	require.Equal(t, 1, s.rings.count)
 }
 
@@ -393,7 +393,7 @@ func TestConcurrentPaysAreOneEvent(t *testing.T) {
 	for paid := range answers {
 		require.Equal(t, []any{order.StatusPaid, int64(2)}, []any{paid.Status, paid.Version})
 	}
-	require.Equal(t, []string{codec.TypeCreated, codec.TypePaid}, s.eventTypes())
+	require.Equal(t, []string{ports.TypeCreated, ports.TypePaid}, s.eventTypes())
 }
 
 // TestAChangeIsMadeOnce : what was done is answered as it was then, whatever happened since, and done in another way it is
@@ -417,7 +417,7 @@ func TestAChangeIsMadeOnce(t *testing.T) {
 	require.ErrorIs(t, err, order.ErrDiffers)
 	_, err = s.cancel(t.Context(), id)
 	require.ErrorIs(t, err, order.ErrStatus)
-	require.Equal(t, []string{codec.TypeCreated, codec.TypePaid, codec.TypeShipped}, s.eventTypes())
+	require.Equal(t, []string{ports.TypeCreated, ports.TypePaid, ports.TypeShipped}, s.eventTypes())
 	require.Equal(t, 7, s.rings.count, "whoever made it may not have rung")
 }
 
@@ -541,7 +541,7 @@ func TestALostRaceIsRunAgainWithinBounds(t *testing.T) {
 	_, err = s.ship(t.Context(), id)
 	require.ErrorIs(t, err, ports.ErrOrderChanged)
 	require.Equal(t, 5, race.attempts)
-	require.Equal(t, []string{codec.TypeCreated, codec.TypePaid}, s.eventTypes())
+	require.Equal(t, []string{ports.TypeCreated, ports.TypePaid}, s.eventTypes())
 	require.Equal(t, 2, s.rings.count)
 }
 

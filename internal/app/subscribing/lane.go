@@ -18,15 +18,22 @@ const (
 // lane is a lane that this copy works on. The subscriber's mutex guards it; only its worker changes checkpoint, batch and suspects.
 type lane struct {
 	checkpoint inbox.Checkpoint
-	queue      []inbox.Message // the lane's events after the checkpoint, in order
-	bytes      int             // of the queue
-	through    inbox.Place     // every event of the lane up to here is in the queue
-	full       bool            // the rest of what was read after through was dropped
-	lost       bool            // what the stream shows at through is not what was read there
-	covering   bool            // the lane belongs to another copy, which does not move it
-	released   bool            // the worker ends after the batch in hand
-	batch      int             // how many events a batch is to have
-	wake       chan struct{}   // there are events, or one of the flags changed
+	queue      []queued      // the lane's events after the checkpoint, in order
+	bytes      int           // of the queue
+	through    inbox.Place   // every event of the lane up to here that the subscriber wants is in the queue
+	passed     int           // events up to there that it does not want
+	full       bool          // the rest of what was read after through was dropped
+	lost       bool          // what the stream shows at through is not what was read there
+	covering   bool          // the lane belongs to another copy, which does not move it
+	released   bool          // the worker ends after the batch in hand
+	batch      int           // how many events a batch is to have
+	wake       chan struct{} // there are events, or one of the flags changed
+}
+
+// queued is an event of a queue.
+type queued struct {
+	inbox.Message
+	passed int // events before it that the subscriber does not want
 }
 
 func newLane(checkpoint inbox.Checkpoint, covering bool) *lane {
@@ -38,7 +45,7 @@ func newLane(checkpoint inbox.Checkpoint, covering bool) *lane {
 // restart forgets what was read, to read again from the checkpoint.
 func (l *lane) restart(checkpoint inbox.Checkpoint) {
 	l.checkpoint, l.through = checkpoint, checkpoint.Place
-	l.queue, l.bytes, l.full, l.lost = nil, 0, false, false
+	l.queue, l.bytes, l.passed, l.full, l.lost = nil, 0, 0, false, false
 }
 
 // offer adds the lane's next event to the queue, unless the lane is full.
@@ -48,7 +55,7 @@ func (l *lane) offer(message inbox.Message, largest int) bool {
 		l.full = true
 		return false
 	}
-	l.queue = append(l.queue, message)
+	l.queue = append(l.queue, queued{message, l.passed})
 	l.bytes += size
 	return true
 }
@@ -78,18 +85,23 @@ func (l *lane) next() inbox.Batch {
 	for _, message := range l.queue[:count] {
 		batch.Events = append(batch.Events, *message.Event)
 	}
+	batch.PassedOver = l.passed
 	if count < len(l.queue) {
-		batch.To = l.queue[count-1].Place
+		batch.To, batch.PassedOver = l.queue[count-1].Place, l.queue[count-1].passed
 	}
 	return batch
 }
 
 // done takes a batch that was applied from the queue. It returns whether a full lane has room again.
-func (l *lane) done(events int, checkpoint inbox.Checkpoint) (room bool) {
-	for _, message := range l.queue[:events] {
+func (l *lane) done(batch inbox.Batch, checkpoint inbox.Checkpoint) (room bool) {
+	for _, message := range l.queue[:len(batch.Events)] {
 		l.bytes -= sizeOf(message.Event)
 	}
-	l.queue = slices.Delete(l.queue, 0, events)
+	l.queue = slices.Delete(l.queue, 0, len(batch.Events))
+	l.passed -= batch.PassedOver
+	for i := 0; batch.PassedOver > 0 && i < len(l.queue); i++ {
+		l.queue[i].passed -= batch.PassedOver
+	}
 	l.checkpoint = checkpoint
 	if l.full && len(l.queue) <= l.ahead()/2 {
 		l.full = false

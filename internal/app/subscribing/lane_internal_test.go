@@ -48,7 +48,7 @@ func TestLaneIsBounded(t *testing.T) {
 	require.True(t, l.offer(messageAt(1, 1<<20), 1000))
 	require.False(t, l.offer(messageAt(2, 1), 1000))
 	require.True(t, l.full)
-	require.True(t, l.done(1, inbox.Checkpoint{}), "room again")
+	require.True(t, l.done(inbox.Batch{Events: make([]inbox.Event, 1)}, inbox.Checkpoint{}), "room again")
 	require.Zero(t, l.bytes)
 	require.False(t, l.full)
 
@@ -57,8 +57,8 @@ func TestLaneIsBounded(t *testing.T) {
 		count++
 	}
 	require.Equal(t, max(leastAhead, batchesAhead*firstBatch), count)
-	require.False(t, l.done(count/2-1, inbox.Checkpoint{}), "more than half is left")
-	require.True(t, l.done(2, inbox.Checkpoint{}))
+	require.False(t, l.done(inbox.Batch{Events: make([]inbox.Event, count/2-1)}, inbox.Checkpoint{}), "more than half is left")
+	require.True(t, l.done(inbox.Batch{Events: make([]inbox.Event, 2)}, inbox.Checkpoint{}))
 }
 
 // TestLaneBatches checks where a lane stands after a batch: at its last event, or, if nothing is left, at the last message that was
@@ -76,13 +76,13 @@ func TestLaneBatches(t *testing.T) {
 	require.Equal(t, l.checkpoint, batch.From)
 	require.Len(t, batch.Events, 2)
 	require.Equal(t, messageAt(5, 1).Place, batch.To)
-	l.done(2, inbox.Checkpoint{Place: batch.To, Revision: 8})
+	l.done(inbox.Batch{Events: make([]inbox.Event, 2)}, inbox.Checkpoint{Place: batch.To, Revision: 8})
 
 	l.suspect(0)
 	batch = l.next()
 	require.Len(t, batch.Events, 1)
 	require.True(t, batch.Events[0].Suspect)
 	require.Equal(t, uint64(9), batch.To.Sequence)
-	l.done(1, inbox.Checkpoint{Place: batch.To})
+	l.done(inbox.Batch{Events: make([]inbox.Event, 1)}, inbox.Checkpoint{Place: batch.To})
 	require.Empty(t, l.next().Events)
 }

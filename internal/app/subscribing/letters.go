@@ -17,8 +17,12 @@ const letterPoll = time.Second
 func (s *Subscriber) redeliver(ctx context.Context) {
 	failures, careful := 0, false
 	for ctx.Err() == nil {
-		done, found, err := s.ports.Letters.Redeliver(ctx, s.id, inbox.Redelivery{Limit: largestBatch, Careful: careful},
-			s.ports.Handler, s.judgeLetter(ctx))
+		if s.resting() {
+			sleep(ctx, letterPoll)
+			continue
+		}
+		done, found, err := s.ports.Letters.Redeliver(ctx, s.id,
+			inbox.Redelivery{Limit: largestBatch, Careful: careful, Types: s.handler.Types()}, s.handler, s.judgeLetter(ctx))
 		var failed *inbox.EventError
 		var collected *inbox.CollectedError
 		switch {
@@ -58,7 +62,7 @@ func (s *Subscriber) judgeLetter(ctx context.Context) inbox.Judge {
 func (s *Subscriber) reportLetters(ctx context.Context, done inbox.Redelivered) {
 	for _, entry := range done.Applied[:min(len(done.Applied), fewEvents)] {
 		s.logger.InfoContext(ctx, "a dead letter was handled", attributes(entry)...)
-		s.ports.Handler.Applied(ctx, entry)
+		s.handler.Applied(ctx, entry)
 	}
 	if more := len(done.Applied) - fewEvents; more > 0 {
 		s.logger.InfoContext(ctx, "more dead letters of the aggregate were handled", "events", more)

@@ -15,6 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 )
 
 var (
@@ -49,7 +50,7 @@ func (w *world) start() {
 		w.broken.copies(p)
 	}
 	copied := subscribing.New(subscriber, fmt.Sprint("copy-", w.started), subscribing.Ports{
-		Stream: p, Checkpoints: p, Work: p, Letters: p, Sweeper: p, Handler: p,
+		Stream: p, Checkpoints: p, Work: p, Letters: p, Sweeper: p, Handlers: only(p),
 	}, subscribing.Options{
 		Lanes: w.lanes, Transactions: 1 + w.dice(4), MaxAttempts: 3, MinBackoff: 50 * time.Millisecond, MaxBackoff: 2 * time.Second,
 		BatchTime: 20 * time.Millisecond, Retention: 5 * time.Second,
@@ -198,7 +199,7 @@ func (p *process) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) e
 	if w.fails(entry) {
 		return errPoison
 	}
-	return tx.Totals.Add(ctx, customer, order.NewMoney(100, "USD"))
+	return memory.NewTotals().Add(ctx, tx, customer, order.NewMoney(100, "USD"))
 }
 
 func (w *world) fails(entry outbox.Entry) bool {
@@ -206,6 +207,9 @@ func (w *world) fails(entry outbox.Entry) bool {
 	defer w.mu.Unlock()
 	return w.poison[entry.Position] && !w.forgiven
 }
+
+func (*process) Name() string    { return "test" }
+func (*process) Types() []string { return []string{outboxtest.EventType} }
 
 // Applied notes nothing.
 func (*process) Applied(context.Context, outbox.Entry) {}

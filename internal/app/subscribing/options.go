@@ -14,6 +14,8 @@ const (
 
 // Options are the settings of a Subscriber. Zero values mean the defaults.
 type Options struct {
+	// Handler is the name of the subscriber's handler; empty: the one that it has.
+	Handler string
 	// Lanes is how many lanes a subscriber begins with. For one that has begun, the database knows.
 	Lanes int
 	// BatchTime is how long the handler is to work in a transaction: a batch has as many events as it is expected to handle meanwhile.

@@ -101,6 +101,18 @@ func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress
 			continue
 		}
 		number := s.laneOf(message.Event)
+		if message.Event.Unreadable == nil {
+			handled, wanted := s.wanted[message.Event.Type]
+			if !wanted {
+				if l := going[number]; l != nil && message.Sequence > l.through.Sequence {
+					l.passed++
+				}
+				continue
+			}
+			if !handled {
+				message.Event = withoutHandler(message.Event)
+			}
+		}
 		s.newest[number] = max(s.newest[number], message.Sequence)
 		if l := going[number]; l != nil && message.Sequence > l.through.Sequence && !l.offer(message, largest) {
 			if i > 0 {
@@ -147,4 +159,11 @@ func (s *Subscriber) laneOf(event *inbox.Event) int {
 		return 0
 	}
 	return inbox.LaneOf(event.Key, s.count)
+}
+
+// withoutHandler returns an event that is marked: this program has no function for its type.
+func withoutHandler(event *inbox.Event) *inbox.Event {
+	marked := *event
+	marked.NoHandler = true
+	return &marked
 }

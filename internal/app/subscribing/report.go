@@ -21,7 +21,7 @@ func (s *Subscriber) report(ctx context.Context, batch inbox.Batch, outcome inbo
 		entry := batch.Events[i].Entry
 		switch {
 		case result == inbox.Applied && few:
-			s.ports.Handler.Applied(ctx, entry)
+			s.handler.Applied(ctx, entry)
 		case result == inbox.Held && count[inbox.Held] <= fewEvents:
 			s.logger.WarnContext(ctx, "an event waits behind a dead letter of its aggregate", about(entry)...)
 		}
@@ -36,8 +36,21 @@ func (s *Subscriber) report(ctx context.Context, batch inbox.Batch, outcome inbo
 	if count[inbox.Duplicate] > 0 {
 		s.logger.DebugContext(ctx, "dropped events that were dealt with before", "events", count[inbox.Duplicate])
 	}
+	if batch.PassedOver > 0 {
+		s.logger.DebugContext(ctx, "passed over events of types that the subscriber does not want", "events", batch.PassedOver,
+			"lane", batch.From.Lane, "sequence", outcome.Checkpoint.Sequence)
+	}
+	waiting := 0
 	for _, letter := range outcome.Letters {
-		s.reportFailure(ctx, letter)
+		if letter.NoHandler {
+			waiting++
+		}
+		if !letter.NoHandler || waiting <= fewEvents {
+			s.reportFailure(ctx, letter)
+		}
+	}
+	if more := waiting - fewEvents; more > 0 {
+		s.logger.WarnContext(ctx, "more events have no handler in this program, and wait for one that has", "events", more)
 	}
 }
 
@@ -47,6 +60,9 @@ func (s *Subscriber) reportFailure(ctx context.Context, letter inbox.Letter) {
 	case !letter.Readable():
 		s.logger.ErrorContext(ctx, "a message is no event that can be read, it is set aside and everything else goes on",
 			"event_id", letter.ID, "subject", letter.Subject, "error", letter.Error, "discard", s.opts.Command("discard", s.id, letter.ID))
+	case letter.NoHandler:
+		s.logger.WarnContext(ctx, "an event has no handler in this program, it waits for a program that has one and all others go on",
+			append(about(letter.Entry), "type", letter.Type, "handler", s.handler.Name())...)
 	case letter.State == inbox.Dead:
 		s.logger.ErrorContext(ctx, "an event is dead, later ones of its aggregate wait for it and all others go on",
 			append(attempts, "retry", s.opts.Command("retry", s.id, letter.ID))...)

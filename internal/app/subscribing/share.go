@@ -3,6 +3,7 @@ package subscribing
 import (
 	"cmp"
 	"context"
+	"errors"
 	"hash/fnv"
 	"slices"
 	"strconv"
@@ -12,10 +13,13 @@ import (
 )
 
 // share decides, until ctx ends, on which lanes this copy works. Two copies on one lane are a waste and never an error: the
-// compare-and-swap of the checkpoint decides.
-func (s *Subscriber) share(ctx context.Context, work *sync.WaitGroup) {
+// compare-and-swap of the checkpoint decides. It fails if the subscriber was forgotten.
+func (s *Subscriber) share(ctx context.Context, work *sync.WaitGroup) error {
 	for ctx.Err() == nil {
 		view, err := s.ports.Checkpoints.Look(ctx, s.id, s.instance)
+		if err == nil && (len(view.Lanes) == 0 || !view.Forgotten.IsZero()) {
+			return inbox.ErrForgotten.With("subscriber %s was forgotten while this copy ran", s.id)
+		}
 		var state inbox.StreamState
 		if err == nil {
 			state, err = s.ports.Stream.State(ctx)
@@ -24,17 +28,63 @@ func (s *Subscriber) share(ctx context.Context, work *sync.WaitGroup) {
 			s.troubles.begin(ctx, s.logger, troubleLook, "cannot look where the subscriber stands, trying until it works", err)
 		} else {
 			s.troubles.end(ctx, s.logger, troubleLook)
+			s.obey(ctx, view)
 			s.assign(ctx, view, state, work)
 		}
 		sleep(ctx, lookAgain)
 		await(ctx, lookEvery-lookAgain, s.lookNow)
 	}
+	return nil
+}
+
+var errPaused = errors.New("an operator paused the subscriber")
+
+// obey does what operators decided.
+func (s *Subscriber) obey(ctx context.Context, view inbox.View) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.paused = view.Paused; s.paused {
+		s.troubles.begin(ctx, s.logger, troublePaused, "resting", errPaused)
+	} else {
+		s.troubles.end(ctx, s.logger, troublePaused)
+	}
+	if lanes := len(view.Lanes); lanes != s.count {
+		s.logger.InfoContext(ctx, "the subscriber has another number of lanes", "lanes", lanes, "before", s.count)
+		s.count = lanes
+		clear(s.newest)
+		s.release()
+	} else if s.paused {
+		s.release()
+	}
+	s.wanted = make(map[string]bool, len(view.Types))
+	for _, eventType := range view.Types {
+		s.wanted[eventType] = slices.Contains(s.handler.Types(), eventType)
+	}
+}
+
+// release lets all lanes go. A batch in hand is still tried.
+func (s *Subscriber) release() {
+	for number, l := range s.lanes {
+		l.released = true
+		ring(l.wake)
+		delete(s.lanes, number)
+	}
+}
+
+// resting reports whether the subscriber is paused.
+func (s *Subscriber) resting() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.paused
 }
 
 // assign begins to work on lanes, and lets others go. The state of the stream was read after view.
 func (s *Subscriber) assign(ctx context.Context, view inbox.View, state inbox.StreamState, work *sync.WaitGroup) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.paused {
+		return
+	}
 	own := shareOf(s.instance, view.Copies, len(view.Lanes))
 	for _, checkpoint := range view.Lanes {
 		held, mine := s.lanes[checkpoint.Lane], own[checkpoint.Lane]

@@ -6,6 +6,7 @@
 package subscribing
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,8 @@ type Ports struct {
 	Work        inbox.UnitOfWork
 	Letters     inbox.DeadLetters
 	Sweeper     inbox.Sweeper
-	Handler     inbox.Handler
+	// Handlers returns the handler of a name, and for an empty one the handler of a new subscriber. It fails if there is none.
+	Handlers func(name string) (inbox.Handler, error)
 }
 
 // Subscriber is one copy of a subscriber.
@@ -51,10 +53,15 @@ type Subscriber struct {
 	hungry       chan struct{} // a lane has room for events
 	lookNow      chan struct{} // a lane was lost to another copy
 	troubles     troubles
+	handler      inbox.Handler // set before there is a lane
 
 	mu     sync.Mutex
-	lanes  map[int]*lane  // that this copy works on, by number
-	count  int            // lanes of the subscriber
+	lanes  map[int]*lane // that this copy works on, by number
+	count  int           // lanes of the subscriber
+	paused bool          // the subscriber
+	// wanted are the types of events that the subscriber wants, and whether the handler has a function for each. They are of the moment
+	// at which the lanes were looked at last. A lane that knows others is at another revision, and cannot commit.
+	wanted map[string]bool
 	newest map[int]uint64 // sequence of the newest event that was read of each lane
 }
 
@@ -72,43 +79,51 @@ func New(id, instance string, ports Ports, opts Options, logger *slog.Logger) *S
 }
 
 // Run works until ctx ends, and then returns nil once every handler has returned. A handler sees the end of ctx too: it may finish,
-// or give up, and its event counts as not handled. Neither outages nor events that cannot be handled ever end Run. It is called once.
+// or give up, and its event counts as not handled. Neither outages nor events that cannot be handled ever end Run. It fails with
+// inbox.ErrOtherHandler, with inbox.ErrForgotten, or if the program does not have the subscriber's handler. It is called once.
 func (s *Subscriber) Run(ctx context.Context) error {
-	if !s.begin(ctx) {
-		return nil
+	if begun, err := s.begin(ctx); !begun {
+		return err
 	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	var work sync.WaitGroup
 	work.Go(func() { s.read(ctx) })
 	work.Go(func() { s.redeliver(ctx) })
 	if s.opts.Retention > 0 {
 		work.Go(func() { s.sweep(ctx) })
 	}
-	s.share(ctx, &work)
+	err := s.share(ctx, &work)
+	stop()
 	work.Wait()
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
-	if err := s.ports.Checkpoints.Leave(leaving, s.id, s.instance); err != nil {
-		s.logger.DebugContext(ctx, "cannot take the announcement back, the other copies go on in three seconds", "error", err)
+	if failed := s.ports.Checkpoints.Leave(leaving, s.id, s.instance); failed != nil {
+		s.logger.DebugContext(ctx, "cannot take the announcement back, the other copies go on in three seconds", "error", failed)
 	}
-	return nil
+	return err
 }
 
 // Trouble returns what keeps this copy from handling events at present; empty: nothing. It is safe for concurrent use.
 func (s *Subscriber) Trouble() string { return s.troubles.text() }
 
-// begin makes sure that the subscriber has lanes. It returns false when ctx has ended.
-func (s *Subscriber) begin(ctx context.Context) bool {
+// begin makes sure that the subscriber has lanes, and wants what the handler can handle. It returns false when ctx has ended, or with the
+// reason why this copy cannot work before a person changes something.
+func (s *Subscriber) begin(ctx context.Context) (begun bool, err error) {
 	for failures := 0; ctx.Err() == nil; {
 		lanes, wait, err := s.prepare(ctx)
 		if lanes > 0 {
 			s.count = lanes
 			s.troubles.end(ctx, s.logger, troubleBegin)
-			s.logger.InfoContext(ctx, "subscribed", "lanes", lanes, "instance", s.instance)
+			s.logger.InfoContext(ctx, "subscribed", "lanes", lanes, "instance", s.instance, "handler", s.handler.Name())
 			if lanes != s.opts.Lanes {
 				s.logger.WarnContext(ctx, "the subscriber keeps the lanes that it began with, SUBSCRIBER_LANES counts only for a new one",
 					"lanes", lanes, "SUBSCRIBER_LANES", s.opts.Lanes)
 			}
-			return true
+			return true, nil
+		}
+		if refused := new(refusal); errors.As(err, refused) {
+			return false, refused.error
 		}
 		if err != nil {
 			failures++
@@ -117,15 +132,27 @@ func (s *Subscriber) begin(ctx context.Context) bool {
 		}
 		sleep(ctx, wait)
 	}
-	return false
+	return false, nil
 }
+
+// refusal is a reason why a copy cannot work before a person changes something.
+type refusal struct{ error }
 
 // prepare returns how many lanes the subscriber has. It makes them if there is nothing in the way; else it returns 0, and how long
 // to wait.
 func (s *Subscriber) prepare(ctx context.Context) (lanes int, wait time.Duration, err error) {
 	view, err := s.ports.Checkpoints.Look(ctx, s.id, s.instance)
-	if err != nil || len(view.Lanes) > 0 {
-		return len(view.Lanes), 0, err
+	if err != nil {
+		return 0, 0, err
+	}
+	if s.handler, err = s.ports.Handlers(cmp.Or(s.opts.Handler, view.Handler)); err != nil {
+		return 0, 0, refusal{err}
+	}
+	if len(view.Lanes) > 0 || !view.Forgotten.IsZero() {
+		if err := s.subscribe(ctx); err != nil {
+			return 0, 0, err
+		}
+		return len(view.Lanes), 0, nil
 	}
 	state, err := s.ports.Stream.State(ctx)
 	if err != nil {
@@ -147,6 +174,18 @@ func (s *Subscriber) prepare(ctx context.Context) (lanes int, wait time.Duration
 		s.logger.InfoContext(ctx, "goes on where the durable consumer of the former program stands", "sequence", former.Sequence)
 	}
 	return 0, 0, s.ports.Checkpoints.Begin(ctx, s.id, s.opts.Lanes, state.Created, at)
+}
+
+// subscribe makes the subscriber want what the handler can handle.
+func (s *Subscriber) subscribe(ctx context.Context) error {
+	err := s.ports.Checkpoints.Subscribe(ctx, s.id, s.handler.Name(), s.handler.Types())
+	switch {
+	case errors.Is(err, inbox.ErrOtherHandler):
+		return refusal{fmt.Errorf("%w: leave SUBSCRIBER_HANDLER out, or take another id", err)}
+	case errors.Is(err, inbox.ErrForgotten):
+		return refusal{err}
+	}
+	return err
 }
 
 var errFormerCopies = errors.New("copies of this subscriber that run a former version are at work; this one begins when they have stopped")

@@ -70,6 +70,9 @@ func (c copied) Handle(ctx context.Context, _ inbox.Tx, entry outbox.Entry) erro
 	return nil
 }
 
+func (copied) Name() string    { return "test" }
+func (copied) Types() []string { return []string{outboxtest.EventType} }
+
 func (c copied) Applied(_ context.Context, entry outbox.Entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -94,12 +97,17 @@ func (d distant) Apply(
 	return d.UnitOfWork.Apply(ctx, subscriber, batch, handler, judge)
 }
 
+// only has one handler.
+func only(handler inbox.Handler) func(string) (inbox.Handler, error) {
+	return func(string) (inbox.Handler, error) { return handler, nil }
+}
+
 // start starts a copy, and returns what ends it as a kill would.
 func (s *service) start(name string) (kill func()) {
 	ctx, cancel := context.WithCancel(s.t.Context())
 	reader := memory.NewReader(s.stream, subscriber)
 	running := subscribing.New(subscriber, name, subscribing.Ports{
-		Stream: reader, Checkpoints: killable{s.inbox}, Work: distant{s.inbox, s.latency}, Letters: s.inbox, Sweeper: s.inbox, Handler: copied{s, name},
+		Stream: reader, Checkpoints: killable{s.inbox}, Work: distant{s.inbox, s.latency}, Letters: s.inbox, Sweeper: s.inbox, Handlers: only(copied{s, name}),
 	}, s.opts, slog.New(slog.NewTextHandler(&s.log, nil)))
 	s.running.Go(func() { _ = running.Run(ctx) })
 	return cancel

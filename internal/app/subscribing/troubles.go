@@ -15,6 +15,7 @@ import (
 // What keeps a copy from its work. A lane has a trouble of its own besides.
 const (
 	troubleBegin   = "begin"
+	troublePaused  = "paused"
 	troubleLook    = "look"
 	troubleRead    = "read"
 	troubleLetters = "letters"
@@ -45,7 +46,7 @@ func (t *troubles) begin(ctx context.Context, logger *slog.Logger, trouble strin
 	case errors.Is(err, inbox.ErrStreamUnfit) && before != text:
 		level = slog.LevelError
 	case before != "":
-	case errors.Is(err, inbox.ErrNoStream), errors.Is(err, errFormerCopies):
+	case errors.Is(err, inbox.ErrNoStream), errors.Is(err, errFormerCopies), errors.Is(err, errPaused):
 		level = slog.LevelInfo
 	default:
 		level = slog.LevelWarn

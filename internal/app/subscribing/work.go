@@ -97,7 +97,7 @@ func (s *Subscriber) apply(ctx context.Context, l *lane, batch inbox.Batch) erro
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	handler := &timed{Handler: s.ports.Handler}
+	handler := &timed{Handler: s.handler}
 	outcome, err := s.ports.Work.Apply(ctx, s.id, batch, handler, s.judge(ctx))
 	if err == nil {
 		s.applied(l, batch, outcome, handler.took)
@@ -165,7 +165,7 @@ func (s *Subscriber) applied(l *lane, batch inbox.Batch, outcome inbox.Outcome, 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.adapt(fresh, took, s.opts.BatchTime)
-	if l.done(len(batch.Events), outcome.Checkpoint) {
+	if l.done(batch, outcome.Checkpoint) {
 		ring(s.hungry)
 	}
 }

@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
@@ -42,6 +43,7 @@ type Letter struct {
 	Behind        int       // letters of its aggregate that wait behind it; only in what DeadLetterAdmin returns
 	FirstFailedAt time.Time // or when it came to wait
 	DeadAt        time.Time // zero when it never was dead
+	NoHandler     bool      // it is Dead until a program tries it that has a handler of its type
 }
 
 // Readable reports whether the message is an event.
@@ -59,6 +61,7 @@ type Failure struct {
 // Failed returns the letter after a failure: Dead, or Retrying.
 func (l Letter) Failed(failure Failure) Letter {
 	l.Error = failure.Cause.Error()
+	l.NoHandler = errors.Is(failure.Cause, ErrNoHandler)
 	l.State = Retrying
 	if failure.Outage {
 		return l
@@ -89,7 +92,8 @@ type Redelivered struct {
 type DeadLetters interface {
 	// Redeliver chooses the aggregate whose first pending letter is Retrying and has been due for the longest time, among those
 	// that nobody else works on, and handles the letters of that aggregate in order, in one transaction: from the first on, as
-	// far as they are not Dead. The letters end together with their effects. It returns false if no letter is due.
+	// far as they are not Dead. The letters end together with their effects. It returns false if no letter is due. A letter with
+	// NoHandler counts as Retrying, and as due before all others, if r.Types has its type.
 	//
 	// The errors are those of UnitOfWork.Apply, with the place among the aggregate's letters as index. With Careful, the letter
 	// that fails is changed as judge says, and those behind it stay.

@@ -9,7 +9,6 @@ import (
 	"errors"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
@@ -22,34 +21,36 @@ var ErrPermanent = fault.New(fault.Refused, "permanent_failure", "the event can 
 
 // Permanent reports whether trying again cannot help.
 func Permanent(err error) bool {
-	return errors.Is(err, ErrPermanent) || errors.Is(err, ErrUnreadable)
+	return errors.Is(err, ErrPermanent) || errors.Is(err, ErrUnreadable) || errors.Is(err, ErrNoHandler)
 }
+
+// ErrNoHandler reports that the program has no handler for the type of an event. Another program may have one.
+var ErrNoHandler = fault.New(fault.Refused, "no_handler", "no handler for its type in the program that met it")
 
 // Handler applies the effect of one event. The subscriber calls it for one event at a time and in order per aggregate; with more
 // than one lane, it calls it for events of different aggregates at the same time.
 type Handler interface {
-	// Handle applies the effect of entry through tx, and through nothing else: the transaction also records that the event was
-	// applied. Many events may share a transaction, so tx may write what it collects later, before the commit. If Handle fails,
-	// nothing of the transaction is kept, and Handle is called again. The failure of one event never holds up those of other
-	// aggregates, unless it is a fault.Unavailable: an outage, which holds the lane until it is over.
+	// Name is the handler's name. A subscriber has the same handler for ever.
+	Name() string
+	// Types returns the types of events that the handler can handle, in order.
+	Types() []string
+	// Handle applies the effect of entry through ports that take tx, and through nothing else: the transaction also records that
+	// the event was applied. Many events may share a transaction, so such a port may write what it collects later, before the
+	// commit. If Handle fails, nothing of the transaction is kept, and Handle is called again. The failure of one event never holds
+	// up those of other aggregates, unless it is a fault.Unavailable: an outage, which holds the lane until it is over. It fails
+	// with ErrNoHandler for an event of another type than Types.
 	Handle(ctx context.Context, tx Tx, entry outbox.Entry) error
 	// Applied reports that the effect of entry is committed. The subscriber calls it for what people and scripts want to see in
 	// a log, and only after small batches. A crash loses the call.
 	Applied(ctx context.Context, entry outbox.Entry)
 }
 
-// Decoder reads the order event out of a message. It fails with ErrUnreadable.
-type Decoder interface {
-	Decode(message outbox.Message) (order.Event, error)
-}
+// Function handles the events of one type, as Handler.Handle does.
+type Function func(ctx context.Context, tx Tx, entry outbox.Entry) error
 
-// Tx is the subscriber's side of a transaction. It is dead once UnitOfWork.Apply or DeadLetters.Redeliver returns.
-type Tx struct {
-	Totals Totals
-}
-
-// Totals is the sample effect: what each customer ordered, per currency, as one subscriber has seen it.
-type Totals interface {
-	// Add counts one order of amount. It may collect what it is given; a failure to write that names no event.
-	Add(ctx context.Context, customer order.CustomerID, amount order.Money) error
+// Tx is the transaction in which an event is handled. Ports that write in it take it. It is dead once UnitOfWork.Apply or
+// DeadLetters.Redeliver returns.
+type Tx interface {
+	// Subscriber is the name of the subscriber for which the event is handled.
+	Subscriber() string
 }

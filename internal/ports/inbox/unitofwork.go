@@ -12,7 +12,9 @@ import (
 type Batch struct {
 	From   Checkpoint // the lane, exactly as the caller knows it
 	To     Place      // where the lane stands afterwards
-	Events []Event    // all of the lane's after From and up to To, in stream order; none: the checkpoint just moves
+	Events []Event    // all of the lane's after From and up to To that the subscriber wants, in stream order; none: the checkpoint just moves
+	// PassedOver is how many events of the lane there are besides, of types that the subscriber does not want.
+	PassedOver int
 }
 
 // Result is what became of an event.
@@ -22,7 +24,7 @@ type Result int
 const (
 	Applied   Result = iota // its effect happened
 	Duplicate               // it was applied, or discarded, before
-	SetAside                // it failed, or cannot be read, and is a dead letter
+	SetAside                // it failed, or cannot be read, or has no handler here, and is a dead letter
 	Held                    // it is a dead letter because an earlier event of its aggregate is one
 )
 
@@ -66,7 +68,7 @@ type UnitOfWork interface {
 	//   - takes the lane; it fails with ErrLaneMoved, at once, unless the checkpoint is exactly as batch.From says and nobody
 	//     else works on the lane;
 	//   - records the events in the inbox, which tells which of them were not dealt with before;
-	//   - makes dead letters of unreadable messages, and of events whose aggregate has pending letters;
+	//   - makes dead letters of unreadable messages, of events whose aggregate has pending letters, and of those without a handler;
 	//   - calls handler for the other new events, in order, each suspect one within a savepoint;
 	//   - writes what the handlers collected, and moves the checkpoint to batch.To, which becomes a mark if MarkDue says so.
 	// An error means that nothing of it was kept, unless the connection broke during the commit: then nobody knows, and the

@@ -134,8 +134,3 @@ type Orders interface {
 	// first; at most filter.Limit.
 	List(ctx context.Context, filter Filter) ([]order.Snapshot, error)
 }
-
-// Encoder turns a domain event into the message that is published for it: the public contract.
-type Encoder interface {
-	Encode(event order.Event) (outbox.Message, error)
-}

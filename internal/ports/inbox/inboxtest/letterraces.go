@@ -31,7 +31,7 @@ func (r *letterRace) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry
 	r.calls++
 	r.last[entry.ID] = r.calls
 	r.mu.Unlock()
-	if err := tx.Totals.Add(ctx, r.customer, r.amount); err != nil {
+	if err := r.Totals.Add(ctx, tx, r.customer, r.amount); err != nil {
 		return err
 	}
 	if entry.Position%3 == 1 && rand.IntN(2) == 0 {

@@ -158,7 +158,7 @@ func redeliverCollected(t *testing.T, l *letters) {
 		if entry.ID != events[1].ID {
 			return nil
 		}
-		return tx.Totals.Add(ctx, nobody, l.amount)
+		return l.Totals.Add(ctx, tx, nobody, l.amount)
 	}
 	_, _, err := l.try(t.Context(), all)
 	var failed *inbox.CollectedError
@@ -230,7 +230,7 @@ func redeliverCarefulCollected(t *testing.T, l *letters) {
 		if entry.ID != events[1].ID {
 			return nil
 		}
-		return tx.Totals.Add(ctx, nobody, l.amount)
+		return l.Totals.Add(ctx, tx, nobody, l.amount)
 	}
 	require.NotNil(t, l.redeliver(t, careful, events[0]).Failed)
 	l.requireOrders(t, 1)

@@ -139,7 +139,7 @@ func redeliverDeadTx(t *testing.T, l *letters) {
 	l.redeliver(t, all, events[1])
 	require.Len(t, left, 5)
 	for _, tx := range left {
-		require.Error(t, tx.Totals.Add(t.Context(), l.customer, l.amount))
+		require.Error(t, l.Totals.Add(t.Context(), tx, l.customer, l.amount))
 	}
 	l.requireOrders(t, 2)
 }

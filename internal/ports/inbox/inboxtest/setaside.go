@@ -89,7 +89,7 @@ func setAsideCollected(t *testing.T, l *lane) {
 	l.meanwhile = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 		switch entry.ID {
 		case events[1].ID:
-			return tx.Totals.Add(ctx, nobody, l.amount)
+			return l.Totals.Add(ctx, tx, nobody, l.amount)
 		case events[2].ID:
 			panic("it's mine")
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 )
 
@@ -31,6 +32,7 @@ type Store struct {
 	Checkpoints inbox.Checkpoints
 	UnitOfWork  inbox.UnitOfWork
 	Letters     inbox.DeadLetterAdmin
+	Totals      ordering.Totals // the effect of the suites' handlers
 	// WasApplied returns those of the ids whose events the subscriber applied, in the order of ids.
 	WasApplied func(t *testing.T, subscriber string, ids ...string) []string
 	// Total returns what was committed.
@@ -122,6 +124,12 @@ func (l *lane) copyOf() *lane {
 	return other
 }
 
+// Name is that of a handler without functions.
+func (l *lane) Name() string { return "suite" }
+
+// Types are none.
+func (l *lane) Types() []string { return nil }
+
 // Handle counts an order, unless the event is to fail: then it fails after it has counted.
 func (l *lane) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 	l.mu.Lock()
@@ -133,7 +141,7 @@ func (l *lane) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) erro
 			return err
 		}
 	}
-	if err := tx.Totals.Add(ctx, l.customer, l.amount); err != nil {
+	if err := l.Totals.Add(ctx, tx, l.customer, l.amount); err != nil {
 		return err
 	}
 	return failure

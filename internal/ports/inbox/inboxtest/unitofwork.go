@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 )
 
-// TestUnitOfWork runs the contract of inbox.UnitOfWork and inbox.Totals. Each call of open gives an empty store.
+// TestUnitOfWork runs the contract of inbox.UnitOfWork and ordering.Totals. Each call of open gives an empty store.
 func TestUnitOfWork(t *testing.T, open func(t *testing.T) Store) {
 	for name, test := range map[string]func(t *testing.T, l *lane){
 		"events are applied once, in order":                     applyOnce,
@@ -142,6 +142,8 @@ func applyWithoutEffect(t *testing.T, l *lane) {
 // nothing is a handler that does nothing.
 type nothing struct{}
 
+func (nothing) Name() string                                         { return "nothing" }
+func (nothing) Types() []string                                      { return nil }
 func (nothing) Handle(context.Context, inbox.Tx, outbox.Entry) error { return nil }
 func (nothing) Applied(context.Context, outbox.Entry)                {}
 
@@ -150,8 +152,8 @@ func applyTotals(t *testing.T, l *lane) {
 	other := order.CustomerID(outboxtest.NewMessage("", 1).ID)
 	l.meanwhile = func(ctx context.Context, tx inbox.Tx, _ outbox.Entry) error {
 		return errors.Join(
-			tx.Totals.Add(ctx, l.customer, l.amount), tx.Totals.Add(ctx, other, order.NewMoney(7, "USD")),
-			tx.Totals.Add(ctx, l.customer, order.NewMoney(8, "JPY")))
+			l.Totals.Add(ctx, tx, l.customer, l.amount), l.Totals.Add(ctx, tx, other, order.NewMoney(7, "USD")),
+			l.Totals.Add(ctx, tx, l.customer, order.NewMoney(8, "JPY")))
 	}
 	for _, n := range []int{1, 4} {
 		require.Equal(t, repeat(inbox.Applied, n), l.results(t, newEvents(l.at.Sequence, n, "a", "b")...))
@@ -214,7 +216,7 @@ func applyCollected(t *testing.T, l *lane) {
 	events := newEvents(0, 3, "a", "b", "c")
 	l.meanwhile = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 		if entry.ID == events[0].ID {
-			return tx.Totals.Add(ctx, nobody, l.amount)
+			return l.Totals.Add(ctx, tx, nobody, l.amount)
 		}
 		return nil
 	}
@@ -277,7 +279,7 @@ func (l *lane) disturb(event inbox.Event, early bool, disturb func()) {
 		} else {
 			defer disturb()
 		}
-		return tx.Totals.Add(ctx, l.customer, l.amount)
+		return l.Totals.Add(ctx, tx, l.customer, l.amount)
 	}
 }
 
@@ -328,7 +330,7 @@ func applyDead(t *testing.T, l *lane) {
 	require.Equal(t, []inbox.Result{inbox.Applied, inbox.Applied, inbox.SetAside}, l.results(t, events[0], suspect(events[1]), suspect(events[2])))
 	require.Len(t, left, 6)
 	for i, tx := range left {
-		require.Error(t, tx.Totals.Add(t.Context(), l.customer, l.amount), fmt.Sprint(i))
+		require.Error(t, l.Totals.Add(t.Context(), tx, l.customer, l.amount), fmt.Sprint(i))
 	}
 	l.requireOrders(t, 2)
 }

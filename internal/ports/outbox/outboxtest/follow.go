@@ -15,6 +15,9 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
+// EventType is the type of the suites' events.
+const EventType = "outboxie.test.happened.v1"
+
 // NewMessage returns a message that any log takes.
 func NewMessage(aggregateID string, version int64) outbox.Message {
 	var id [16]byte
@@ -22,7 +25,7 @@ func NewMessage(aggregateID string, version int64) outbox.Message {
 	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
 	return outbox.Message{
 		ID:      fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:]),
-		Type:    "outboxie.test.happened.v1",
+		Type:    EventType,
 		Subject: "orders.created",
 		Key:     outbox.Key{Type: "order", ID: aggregateID},
 		Version: version,

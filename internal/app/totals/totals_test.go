@@ -1,23 +1,29 @@
-package subscribing_test
+package totals_test
 
 import (
 	"bytes"
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
+	"github.com/assylzhan-a/outboxie/internal/app/totals"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 )
 
-const orderID = order.ID("018f0000-0000-7000-8000-000000000001")
+const (
+	subscriber = "billing"
+	customer   = order.CustomerID("018f5e4c-0000-7000-8000-000000000001")
+	orderID    = order.ID("018f0000-0000-7000-8000-000000000001")
+)
 
 // decoderOf reads messages by their ids; what it does not know is unreadable.
 type decoderOf map[string]order.Event
@@ -49,29 +55,40 @@ func placed(t *testing.T, amount string, currency order.Currency) order.Fact {
 
 // added are the amounts that a handler has added, or the error with which adding fails.
 type added struct {
+	tx      inbox.Tx // in which it adds
 	amounts []string
 	err     error
 }
 
-func (a *added) Add(_ context.Context, _ order.CustomerID, amount order.Money) error {
+func (a *added) Add(_ context.Context, tx inbox.Tx, _ order.CustomerID, amount order.Money) error {
+	if tx != a.tx {
+		return errors.New("another transaction")
+	}
 	a.amounts = append(a.amounts, amount.Decimal()+" "+amount.Currency().String())
 	return a.err
 }
+
+type transaction struct{}
+
+func (*transaction) Subscriber() string { return subscriber }
 
 // TestTotalsCountCreatedOrders checks that created orders are added, and no other event, and that each applied event is logged with what
 // scripts look for.
 func TestTotalsCountCreatedOrders(t *testing.T) {
 	fact := placed(t, "100.50", "USD")
-	entries, decoder := entriesOf(
+	events := []order.Event{
 		order.Created{Fact: fact}, order.Paid{Fact: fact}, order.Shipped{Fact: fact}, order.Cancelled{Fact: fact},
 		order.Created{Fact: placed(t, "700", "JPY")},
-	)
+	}
+	entries, decoder := entriesOf(events...)
 	var log bytes.Buffer
-	totals, sum := subscribing.NewTotals(subscriber, decoder, slog.New(slog.NewTextHandler(&log, nil))), &added{}
-	for i, verb := range []string{"created", "paid", "shipped", "cancelled", "created"} {
-		require.NoError(t, totals.Handle(t.Context(), inbox.Tx{Totals: sum}, entries[i]))
+	sum := &added{tx: &transaction{}}
+	counted := totals.New(subscriber, decoder, sum, slog.New(slog.NewTextHandler(&log, nil)))
+	for i, kind := range []string{ordering.TypeCreated, ordering.TypePaid, ordering.TypeShipped, ordering.TypeCancelled, ordering.TypeCreated} {
+		verb := strings.Split(kind, ".")[2]
+		require.NoError(t, counted.Functions()[kind](t.Context(), sum.tx, entries[i]))
 		require.Empty(t, log.String(), "nothing is logged before the commit")
-		totals.Applied(t.Context(), entries[i])
+		counted.Applied(t.Context(), entries[i])
 		require.Contains(t, log.String(), `level=INFO msg="Received order `+verb+` event" subscriber=billing order_id=`+string(orderID))
 		log.Reset()
 	}
@@ -81,8 +98,11 @@ func TestTotalsCountCreatedOrders(t *testing.T) {
 // TestTotalsPassFailuresOn checks that a message that cannot be read, and a total that cannot be written, fail.
 func TestTotalsPassFailuresOn(t *testing.T) {
 	entries, decoder := entriesOf(order.Created{Fact: placed(t, "1", "USD")})
-	totals, full := subscribing.NewTotals(subscriber, decoder, slog.New(slog.DiscardHandler)), &added{err: errors.New("full")}
-	require.ErrorIs(t, totals.Handle(t.Context(), inbox.Tx{Totals: full}, outboxtest.NewEntries(7, 1)[0]), inbox.ErrUnreadable)
+	full := &added{err: errors.New("full")}
+	counted := totals.New(subscriber, decoder, full, slog.New(slog.DiscardHandler))
+	for _, function := range counted.Functions() {
+		require.ErrorIs(t, function(t.Context(), nil, outboxtest.NewEntries(7, 1)[0]), inbox.ErrUnreadable)
+	}
 	require.Empty(t, full.amounts)
-	require.ErrorIs(t, totals.Handle(t.Context(), inbox.Tx{Totals: full}, entries[0]), full.err)
+	require.ErrorIs(t, counted.Functions()[ordering.TypeCreated](t.Context(), nil, entries[0]), full.err)
 }

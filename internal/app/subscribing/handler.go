@@ -1,0 +1,46 @@
+package subscribing
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// Handler is a handler with one function for each type of event.
+type Handler struct {
+	name      string
+	types     []string
+	functions map[string]inbox.Function
+	applied   func(ctx context.Context, entry outbox.Entry)
+}
+
+var _ inbox.Handler = (*Handler)(nil)
+
+// NewHandler returns a handler. It calls applied, unless that is nil, for events whose effect is committed.
+func NewHandler(name string, functions map[string]inbox.Function, applied func(ctx context.Context, entry outbox.Entry)) *Handler {
+	if applied == nil {
+		applied = func(context.Context, outbox.Entry) {}
+	}
+	return &Handler{name: name, types: slices.Sorted(maps.Keys(functions)), functions: functions, applied: applied}
+}
+
+// Name returns the handler's name.
+func (h *Handler) Name() string { return h.name }
+
+// Types returns the types that have a function.
+func (h *Handler) Types() []string { return h.types }
+
+// Handle calls the function of the event's type.
+func (h *Handler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	function, found := h.functions[entry.Type]
+	if !found {
+		return inbox.ErrNoHandler.With("handler %s has no function for events of type %q", h.name, entry.Type)
+	}
+	return function(ctx, tx, entry)
+}
+
+// Applied passes the event on.
+func (h *Handler) Applied(ctx context.Context, entry outbox.Entry) { h.applied(ctx, entry) }

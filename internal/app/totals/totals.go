@@ -1,0 +1,83 @@
+// Package totals keeps what each customer ordered, per currency: the sample effect of a subscriber. A program makes Totals for each
+// subscriber that keeps them, and gives its Functions to the subscriber's handler.
+package totals
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+)
+
+// Name is the name of the handler.
+const Name = "totals"
+
+// Totals counts orders for one subscriber.
+type Totals struct {
+	subscriber string
+	decoder    ordering.Decoder
+	totals     ordering.Totals
+	logger     *slog.Logger
+}
+
+// New returns the Totals of one subscriber.
+func New(subscriber string, decoder ordering.Decoder, totals ordering.Totals, logger *slog.Logger) *Totals {
+	return &Totals{subscriber: subscriber, decoder: decoder, totals: totals, logger: logger}
+}
+
+// Functions returns what is done for each type of event. Events that change no total are handled too, so that each is logged.
+func (t *Totals) Functions() map[string]inbox.Function {
+	return map[string]inbox.Function{
+		ordering.TypeCreated:   t.created,
+		ordering.TypePaid:      t.changed,
+		ordering.TypeShipped:   t.changed,
+		ordering.TypeCancelled: t.changed,
+	}
+}
+
+// created adds an order to its customer's total.
+func (t *Totals) created(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	event, err := t.decoder.Decode(entry.Message)
+	if err != nil {
+		return err
+	}
+	placed := order.FactOf(event).Order
+	return t.totals.Add(ctx, tx, placed.CustomerID, placed.Amount)
+}
+
+// changed only reads the event: one that cannot be read is noticed.
+func (t *Totals) changed(_ context.Context, _ inbox.Tx, entry outbox.Entry) error {
+	_, err := t.decoder.Decode(entry.Message)
+	return err
+}
+
+// Applied logs the event.
+func (t *Totals) Applied(ctx context.Context, entry outbox.Entry) {
+	event, err := t.decoder.Decode(entry.Message)
+	if err != nil {
+		return // it was decoded before
+	}
+	placed := order.FactOf(event).Order
+	t.logger.InfoContext(ctx, received(event),
+		"subscriber", t.subscriber, "order_id", string(placed.ID), "customer_id", string(placed.CustomerID),
+		"amount", placed.Amount.Decimal(), "currency", placed.Amount.Currency().String(),
+		"position", int64(entry.Position), "event_id", entry.ID)
+}
+
+// received is the log line that scripts wait for.
+func received(event order.Event) string {
+	switch event.(type) {
+	case order.Created:
+		return "Received order created event"
+	case order.Paid:
+		return "Received order paid event"
+	case order.Shipped:
+		return "Received order shipped event"
+	case order.Cancelled:
+		return "Received order cancelled event"
+	}
+	return "Received an event"
+}
