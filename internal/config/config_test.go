@@ -56,7 +56,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 		"HTTP_ADDR=:80", "HTTP_MAX_CONNECTIONS=100", "ADMIN_ADDR=:0", "ADMIN_TOKEN_FILE=/run/token", "HTTP_ALLOWED_HOSTS=shop.example.com, app", "ADMIN_ALLOWED_HOSTS=*",
 		"HTTP_TRUSTED_ORIGINS=https://shop.example.com", "HTTP_TRUST_TRACEPARENT=true", "INSTANCE_ID=one", "STREAM_NAME=ORDERS-2", "STREAM_MAX_BYTES=1073741824",
 		"STREAM_MAX_AGE=168h", "STREAM_REPLICAS=3", "OUTBOX_LEASE_TTL=1s", "OUTBOX_POLL_INTERVAL=100ms",
-		"OUTBOX_BATCH_SIZE=10", "OUTBOX_RETENTION=168h", "SUBSCRIBER_MAX_ATTEMPTS=3", "INBOX_RETENTION=337h",
+		"OUTBOX_BATCH_SIZE=10", "OUTBOX_RETENTION=168h", "SUBSCRIBER_HANDLER=emails", "SUBSCRIBER_MAX_ATTEMPTS=3", "INBOX_RETENTION=337h",
 		"SUBSCRIBER_LANES=64", "SUBSCRIBER_BATCH_TIME=50ms", "SUBSCRIBER_IDLE_TIMEOUT=1m", "SUBSCRIBER_READ_AHEAD=1048576",
 		"NATS_CREDS=" + creds, "NATS_TLS_CA=" + authority.File, "NATS_TLS_CERT=" + certificate, "NATS_TLS_KEY=" + key, "NATS_INBOX_PREFIX=_INBOX.me",
 		"JAEGER_URL=https://jaeger:443/ui", "LOG_LEVEL=DEBUG", "LOG_FORMAT=json", "OUTBOXIE_DATA_DIR=/data", "OUTBOXIE_PG_HOME=/pg",
@@ -79,7 +79,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	require.Equal(t, config.Log{Level: slog.LevelDebug, Format: config.JSON}, c.Log)
 	require.Equal(t, config.Dev{DataDir: "/data", PostgresHome: "/pg", PostgresPort: 5432, NATSPort: 4222, Fresh: true, Subscribers: 3}, c.Dev)
 	require.Equal(t, config.Subscriber{
-		ID: "billing", MaxAttempts: 3, InboxRetention: 337 * time.Hour,
+		ID: "billing", Handler: "emails", MaxAttempts: 3, InboxRetention: 337 * time.Hour,
 		Lanes: 64, BatchTime: 50 * time.Millisecond, IdleTimeout: time.Minute, ReadAhead: 1 << 20,
 	}, c.Subscriber)
 	require.Equal(t, config.Roles{Relay: true}, c.Roles)
@@ -372,6 +372,7 @@ HTTP_TRUST_TRACEPARENT   false                          default
 INSTANCE_ID              one                            environment
 OUTBOXIE_ROLES           api,relay                      default
 SUBSCRIBER_ID                                           default
+SUBSCRIBER_HANDLER                                      default
 SUBSCRIBER_MAX_ATTEMPTS  10                             default
 SUBSCRIBER_LANES         1                              default
 SUBSCRIBER_BATCH_TIME    100ms                          default

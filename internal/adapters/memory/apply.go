@@ -167,6 +167,8 @@ func (b *batch) deal(ctx context.Context, n int, event inbox.Event) (inbox.Resul
 			b.keep(heldLetter(event))
 		}
 		return inbox.Held, nil
+	case event.NoHandler:
+		return b.leave(event, own), nil
 	case event.Suspect:
 		return b.suspect(ctx, event, own)
 	}
@@ -212,13 +214,26 @@ func (i *Inbox) meet(key recordKey, sequence uint64) {
 	}
 }
 
+// leave sets an event aside for which this program has no handler.
+func (b *batch) leave(event inbox.Event, own letter) inbox.Result {
+	b.pending[event.Key] = true
+	b.put(event, false)
+	b.aside(*before(event, own).failed(inbox.Failure{Cause: inbox.ErrNoHandler, Permanent: true}))
+	return inbox.SetAside
+}
+
+// before returns the letter of an event that is about to be tried.
+func before(event inbox.Event, own letter) letter {
+	l := newLetterOf(event)
+	if own.State == inbox.Failing {
+		l.Attempts, l.FirstFailedAt = own.Attempts, own.FirstFailedAt
+	}
+	return l
+}
+
 // suspect handles an event within a savepoint, and sets it aside if it fails.
 func (b *batch) suspect(ctx context.Context, event inbox.Event, own letter) (inbox.Result, error) {
-	before := newLetterOf(event)
-	if own.State == inbox.Failing {
-		before.Attempts, before.FirstFailedAt = own.Attempts, own.FirstFailedAt
-	}
-	failed, err := b.attempt(ctx, before)
+	failed, err := b.attempt(ctx, before(event, own))
 	if err != nil {
 		return 0, err
 	}

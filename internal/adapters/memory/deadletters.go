@@ -50,6 +50,9 @@ func (r *redelivery) choose(ctx context.Context) (found bool, err error) {
 	err = r.do(ctx, "choose a letter", func() error {
 		var due []letterKey
 		for key, l := range r.inbox.letters {
+			if head, _ := r.inbox.head(key.subscriber, l.Key); key.subscriber == r.subscriber && r.waited(l) && head == key {
+				due = append(due, key)
+			}
 			if key.subscriber == r.subscriber && r.inbox.state(key) == inbox.Retrying && !l.due.After(time.Now()) {
 				due = append(due, key)
 			}
@@ -66,6 +69,11 @@ func (r *redelivery) choose(ctx context.Context) (found bool, err error) {
 		return nil
 	})
 	return found, err
+}
+
+// waited reports whether a letter waited for the handler that the caller has.
+func (r *redelivery) waited(l letter) bool {
+	return l.State == inbox.Dead && l.NoHandler && slices.Contains(r.Types, l.Type)
 }
 
 // follow locks the letters behind the first one, in order, as far as they are not dead.
@@ -94,7 +102,7 @@ func (r *redelivery) follow(ctx context.Context) error {
 	return r.do(ctx, "lock followers", func() error {
 		for _, key := range behind[:min(len(behind), r.Limit-1)] {
 			l, found := r.inbox.letters[key]
-			if found && l.State == inbox.Dead {
+			if found && l.State == inbox.Dead && !r.waited(l) {
 				return nil
 			}
 			if found && l.pending() {

@@ -45,6 +45,7 @@ func (l letter) failed(failure inbox.Failure) *letter {
 // become gives the letter a state.
 func (l *letter) become(state inbox.State) {
 	l.State, l.due, l.changed = state, time.Now(), time.Now()
+	l.NoHandler = l.NoHandler && state == inbox.Dead
 	if state == inbox.Dead {
 		l.DeadAt = time.Now()
 	}

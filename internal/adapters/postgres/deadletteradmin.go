@@ -71,7 +71,7 @@ WITH dead AS MATERIALIZED (
 	WHERE subscriber = ?0 AND state = 'dead' AND position IS NOT NULL AND (?1 = '' OR event_id = ?1) ORDER BY position FOR UPDATE
 )
 UPDATE dead_letters AS letter SET state = CASE WHEN ` + earlier + ` THEN 'waiting' ELSE 'retrying' END, attempts = 0,
-	due_at = clock_timestamp(), changed_at = clock_timestamp()
+	due_at = clock_timestamp(), changed_at = clock_timestamp(), _no_handler = NULL
 WHERE subscriber = ?0 AND event_id = ANY (ARRAY (SELECT event_id FROM dead)) AND state = 'dead'`
 
 // Retry waits for a transaction that works on the letter.
@@ -160,9 +160,11 @@ func changeLetter(
 	err = tx.QueryRowContext(ctx, `UPDATE dead_letters SET state = ?2, error = ?3, attempts = ?4,
 			due_at = clock_timestamp() + ?5 * interval '1 microsecond',
 			dead_at = CASE WHEN state <> 'dead' AND ?2 = 'dead' THEN clock_timestamp() ELSE dead_at END,
-			changed_at = CASE WHEN state <> ?2 THEN clock_timestamp() ELSE changed_at END
+			changed_at = CASE WHEN state <> ?2 THEN clock_timestamp() ELSE changed_at END,
+			_no_handler = CASE WHEN ?6 AND ?2 = 'dead' THEN true END
 		WHERE subscriber = ?0 AND event_id = ?1 RETURNING dead_at`,
-		subscriber, letterID(letter.ID), string(letter.State), text(letter.Error), letter.Attempts, wait.Microseconds()).Scan(&dead)
+		subscriber, letterID(letter.ID), string(letter.State), text(letter.Error), letter.Attempts, wait.Microseconds(),
+		letter.NoHandler).Scan(&dead)
 	return dead.Time, classify(ctx, err)
 }
 

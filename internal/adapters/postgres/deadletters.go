@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -72,7 +73,7 @@ func (i *Inbox) redeliver(
 		d := &redelivery{
 			tx: tx, subscriber: subscriber, handler: handler, judge: judge, awake: awake{tx: tx, timeout: i.idleTimeout, spoke: time.Now()},
 		}
-		if found, err = d.choose(ctx, r.Limit, strconv.FormatInt(max(1, i.idleTimeout.Milliseconds()), 10)); err != nil || !found {
+		if found, err = d.choose(ctx, r, strconv.FormatInt(max(1, i.idleTimeout.Milliseconds()), 10)); err != nil || !found {
 			return err
 		}
 		if r.Careful {
@@ -112,14 +113,24 @@ const earlier = `(
 		AND earlier.aggregate_type = letter.aggregate_type AND earlier.aggregate_id = letter.aggregate_id
 		AND earlier.position < letter.position AND earlier.state IN ` + pendingStates + ` LIMIT 1)`
 
+// isHead says that a letter is the first of its aggregate.
+const isHead = "letter.position IS NOT NULL AND letter.aggregate_type IS NOT NULL AND letter.aggregate_id IS NOT NULL AND " + earlier + " IS NULL"
+
 const (
-	// headStatement reads due letters in the order of the index dead_letters_due, until one is the first of its aggregate and free.
+	// headStatement reads the letters that waited for one of the types ?2, by the index dead_letters_no_handler, and then due letters in the
+	// order of the index dead_letters_due, until one is the first of its aggregate and free.
 	headStatement = `
-SELECT letter.aggregate_type, letter.aggregate_id, letter.position, set_config('idle_in_transaction_session_timeout', ?1, true)
-FROM dead_letters AS letter
-WHERE letter.subscriber = ?0 AND letter.state = 'retrying' AND letter.due_at <= statement_timestamp()
-	AND letter.position IS NOT NULL AND letter.aggregate_type IS NOT NULL AND letter.aggregate_id IS NOT NULL AND ` + earlier + ` IS NULL
-ORDER BY letter.due_at LIMIT 1 FOR UPDATE SKIP LOCKED`
+WITH waited AS (
+	SELECT letter.aggregate_type, letter.aggregate_id, letter.position FROM dead_letters AS letter
+	WHERE letter.subscriber = ?0 AND letter._no_handler AND letter.event_type = ANY (?2::text[]) AND letter.state = 'dead' AND ` + isHead + `
+	LIMIT 1 FOR UPDATE SKIP LOCKED
+), due AS (
+	SELECT letter.aggregate_type, letter.aggregate_id, letter.position FROM dead_letters AS letter
+	WHERE NOT EXISTS (SELECT FROM waited)
+		AND letter.subscriber = ?0 AND letter.state = 'retrying' AND letter.due_at <= statement_timestamp() AND ` + isHead + `
+	ORDER BY letter.due_at LIMIT 1 FOR UPDATE SKIP LOCKED
+)
+SELECT head.*, set_config('idle_in_transaction_session_timeout', ?1, true) FROM (SELECT * FROM waited UNION ALL SELECT * FROM due) AS head`
 
 	// lettersStatement locks the letters from the head on.
 	lettersStatement = `
@@ -129,13 +140,14 @@ WHERE subscriber = ?0 AND ` + ofAggregate + ` AND position >= ?3 AND state IN ` 
 ORDER BY position LIMIT ?4 FOR UPDATE OF letter`
 )
 
-// choose locks a head and the letters behind it, up to the limit or the first dead one. It reports whether there are any. If the lane has
+// choose locks a head and the letters behind it, up to the limit or the first dead one that has a handler. It reports whether there are any. If the lane has
 // inserted an earlier letter since the head was chosen, that letter is the head, and choose begins again.
-func (d *redelivery) choose(ctx context.Context, limit int, idleTimeout string) (bool, error) {
+func (d *redelivery) choose(ctx context.Context, r inbox.Redelivery, idleTimeout string) (bool, error) {
 	for len(d.letters) == 0 {
 		var aggregateType, aggregateID string
 		var position int64
-		err := d.tx.QueryRowContext(ctx, headStatement, d.subscriber, idleTimeout).Scan(&aggregateType, &aggregateID, &position, new(string))
+		err := d.tx.QueryRowContext(ctx, headStatement, d.subscriber, idleTimeout, pgdialect.Array(r.Types)).
+			Scan(&aggregateType, &aggregateID, &position, new(string))
 		if errors.Is(err, sql.ErrNoRows) {
 			return false, nil
 		}
@@ -143,11 +155,11 @@ func (d *redelivery) choose(ctx context.Context, limit int, idleTimeout string) 
 			return false, classify(ctx, err)
 		}
 		var rows []letterRow
-		if err := d.tx.NewRaw(lettersStatement, d.subscriber, aggregateType, aggregateID, position, max(1, limit)).Scan(ctx, &rows); err != nil {
+		if err := d.tx.NewRaw(lettersStatement, d.subscriber, aggregateType, aggregateID, position, max(1, r.Limit)).Scan(ctx, &rows); err != nil {
 			return false, classify(ctx, err)
 		}
 		for _, row := range rows {
-			if row.State == inbox.Dead {
+			if row.State == inbox.Dead && !(row.NoHandler && slices.Contains(r.Types, row.EventType)) {
 				break
 			}
 			d.letters = append(d.letters, row.letter())

@@ -128,6 +128,10 @@ func (a *application) handle(ctx context.Context) error {
 			a.results[i] = inbox.Duplicate
 		case a.held[event.Key]:
 			a.results[i] = inbox.Held
+		case event.NoHandler:
+			if err := a.leave(ctx, i); err != nil {
+				return err
+			}
 		case event.Suspect:
 			if err := a.suspect(ctx, i); err != nil {
 				return err

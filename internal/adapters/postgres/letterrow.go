@@ -37,6 +37,7 @@ type letterRow struct {
 	DueAt            time.Time         `bun:"due_at,nullzero,default:clock_timestamp()"`
 	ChangedAt        time.Time         `bun:"changed_at,nullzero,default:clock_timestamp()"`
 	Sequence         int64             `bun:"_sequence,nullzero"` // in the stream, when it was met last; not in letterColumns
+	NoHandler        bool              `bun:"_no_handler,nullzero"`
 	Behind           int               `bun:"behind,scanonly"`
 	Shown            inbox.State       `bun:"shown,scanonly"` // the state as it follows from the other letters; empty: not asked for
 }
@@ -66,7 +67,8 @@ func newLetterRow(subscriber string, entry outbox.Entry) *letterRow {
 // letterColumns are the columns of a letter. How Postgres prints bytes is a setting that poolers do not keep, so the payload is
 // read in hexadecimal digits.
 const letterColumns = `subscriber, event_id, state, error, attempts, aggregate_type, aggregate_id, aggregate_version, position,
-	recorded_at, event_type, subject, headers, encode(payload, 'hex') AS payload_hex, first_failed_at, dead_at, due_at, changed_at`
+	recorded_at, event_type, subject, headers, encode(payload, 'hex') AS payload_hex, first_failed_at, dead_at, due_at, changed_at,
+	coalesce(_no_handler, false) AS _no_handler`
 
 // digits are bytes that are read in hexadecimal digits.
 type digits []byte
@@ -95,6 +97,7 @@ func (r *letterRow) letter() inbox.Letter {
 	if r.Shown != "" {
 		letter.State = r.Shown
 	}
+	letter.NoHandler = r.NoHandler && letter.State == inbox.Dead
 	if len(r.Headers) > 0 {
 		letter.Headers = maps.Clone(r.Headers)
 	}

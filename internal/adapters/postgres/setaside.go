@@ -64,7 +64,7 @@ func (a *application) endFailing(ctx context.Context) error {
 // replaceFailing lets a new letter take the place of a failing one, and of no other.
 const replaceFailing = `CONFLICT (subscriber, event_id) DO UPDATE SET state = excluded.state, error = excluded.error,
 	attempts = excluded.attempts, due_at = excluded.due_at, dead_at = excluded.dead_at, changed_at = excluded.changed_at,
-	_sequence = excluded._sequence WHERE letter.state = 'failing'`
+	_sequence = excluded._sequence, _no_handler = excluded._no_handler WHERE letter.state = 'failing'`
 
 // reject makes a dead letter of a message that cannot be an event of the inbox. The letter has no aggregate, so nothing waits behind it.
 // A message that has a letter already is met again.
@@ -75,12 +75,20 @@ func (a *application) reject(ctx context.Context, index int, cause error) error 
 	return a.setAside(ctx, index, letter, 0)
 }
 
+// leave makes a letter of an event for which this program has no handler. Later events of its aggregate are held.
+func (a *application) leave(ctx context.Context, index int) error {
+	event := a.batch.Events[index]
+	a.held[event.Key] = true
+	letter := inbox.Letter{Entry: event.Entry, Attempts: a.attempts[letterID(event.ID)]}
+	return a.setAside(ctx, index, letter.Failed(inbox.Failure{Cause: inbox.ErrNoHandler, Permanent: true}), 0)
+}
+
 // setAside makes a letter of an event that failed. If the event has a letter already, other than a failing one, that letter counts, and
 // keeps where the event was met last.
 func (a *application) setAside(ctx context.Context, index int, letter inbox.Letter, wait time.Duration) error {
 	row := newLetterRow(a.subscriber, letter.Entry)
 	row.State, row.Error, row.Attempts = letter.State, text(letter.Error), letter.Attempts
-	row.Sequence = int64(a.batch.Events[index].Sequence)
+	row.Sequence, row.NoHandler = int64(a.batch.Events[index].Sequence), letter.NoHandler
 	var deadAt bun.NullTime
 	err := a.tx.NewInsert().Model(row).
 		Value("due_at", "clock_timestamp() + ? * interval '1 microsecond'", wait.Microseconds()).

@@ -37,7 +37,7 @@ func (h *Handler) Types() []string { return h.types }
 func (h *Handler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 	function, found := h.functions[entry.Type]
 	if !found {
-		return inbox.ErrNoHandler.With("handler %s has no function for events of type %q", h.name, entry.Type)
+		return inbox.ErrNoHandler
 	}
 	return function(ctx, tx, entry)
 }

@@ -18,6 +18,11 @@ func TestCheckpoints(t *testing.T, open func(t *testing.T) Store) {
 		"lanes are made once":                         checkpointsBegin,
 		"of copies that begin together one begins":    checkpointsBeginTogether,
 		"each subscriber has its own":                 checkpointsApart,
+		"types are added":                             checkpointsSubscribe,
+		"a subscriber that has begun gets types":      checkpointsSubscribeLate,
+		"another handler is refused":                  checkpointsOtherHandler,
+		"types are added between two batches":         checkpointsSubscribeDuring,
+		"copies that subscribe together add all":      checkpointsSubscribeTogether,
 		"copies see each other":                       checkpointsCopies,
 		"a place is kept to the nanosecond":           checkpointsPlace,
 		"idle is since the last change":               checkpointsIdle,
@@ -268,6 +273,7 @@ func checkpointsOutage(t *testing.T, s Store) {
 	for _, err := range []error{
 		looking, marking, rewinding, s.Checkpoints.Leave(t.Context(), subscriber, "a"),
 		s.Checkpoints.Begin(t.Context(), "another", 1, stream, inbox.Place{}),
+		s.Checkpoints.Subscribe(t.Context(), subscriber, "handler", []string{"a"}),
 	} {
 		require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
 	}

@@ -26,6 +26,8 @@ type letters struct {
 	judged []int         // attempts, in order
 	limit  int           // of failures
 	wait   time.Duration // after a failure
+
+	judgePermanent bool // no retry helps what says so
 }
 
 func newLetters(s LetterStore) *letters {
@@ -88,7 +90,7 @@ func (l *letters) discard(t *testing.T, event inbox.Event) {
 
 func (l *letters) judge(_ outbox.Entry, attempts int, err error) (inbox.Failure, error) {
 	l.judged = append(l.judged, attempts)
-	return inbox.Failure{Cause: err, Limit: l.limit, Wait: l.wait}, nil
+	return inbox.Failure{Cause: err, Limit: l.limit, Wait: l.wait, Permanent: l.judgePermanent && inbox.Permanent(err)}, nil
 }
 
 // try tries letters again.

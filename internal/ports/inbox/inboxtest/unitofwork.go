@@ -51,6 +51,7 @@ func TestUnitOfWork(t *testing.T, open func(t *testing.T) Store) {
 		"a discarded event is a duplicate, and holds nothing":   setAsideDiscarded,
 		"an unreadable message holds nothing":                   setAsideUnreadable,
 		"an event that is no event of the engine is unreadable": setAsideForeign,
+		"an event without a handler waits for one":              setAsideWithoutHandler,
 		"what is odd is kept all the same":                      setAsideOdd,
 		"nothing that was set aside remains of an error":        setAsideUndone,
 	} {

@@ -1,0 +1,119 @@
+package inboxtest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// standingOf returns what is decided about a subscriber.
+func standingOf(t *testing.T, s Store, subscriber string) inbox.Standing {
+	t.Helper()
+	view, err := s.Checkpoints.Look(t.Context(), subscriber, "reader")
+	require.NoError(t, err)
+	return view.Standing
+}
+
+func (l *lane) subscribe(t *testing.T, types ...string) {
+	t.Helper()
+	require.NoError(t, l.Checkpoints.Subscribe(t.Context(), l.subscriber, "handler's ?0", types))
+}
+
+func checkpointsSubscribe(t *testing.T, s Store) {
+	require.Zero(t, standingOf(t, s, subscriber))
+	l := newLane(s)
+	l.subscribe(t, "b", "a's ?0", "B")
+	want := inbox.Standing{Handler: "handler's ?0", Types: []string{"B", "a's ?0", "b"}}
+	require.Equal(t, want, standingOf(t, s, subscriber))
+	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 3, stream, placeAt(7)))
+	begun := lanesOf(t, s, subscriber)
+	l.subscribe(t, "b", "B")
+	l.subscribe(t)
+	require.Equal(t, want, standingOf(t, s, subscriber))
+	require.Equal(t, begun, lanesOf(t, s, subscriber), "nothing was added")
+
+	l.subscribe(t, "c", "b")
+	want.Types = append(want.Types, "c")
+	require.Equal(t, want, standingOf(t, s, subscriber))
+	for i, lane := range lanesOf(t, s, subscriber) {
+		require.Greater(t, lane.Revision, begun[i].Revision)
+		lane.Revision = begun[i].Revision
+		require.Equal(t, begun[i], lane)
+	}
+	require.Zero(t, standingOf(t, s, "another"))
+}
+
+// checkpointsSubscribeLate has a subscriber that a program of before began, or that has begun without types.
+func checkpointsSubscribeLate(t *testing.T, s Store) {
+	l := newLane(s).begin(t)
+	require.Zero(t, standingOf(t, s, subscriber))
+	l.subscribe(t, "a")
+	require.Equal(t, inbox.Standing{Handler: "handler's ?0", Types: []string{"a"}}, standingOf(t, s, subscriber))
+	requireLaneMoved(t, l.apply(t, newEvent(1, "a")), "it was made before the type was added")
+	require.NoError(t, l.look(t).apply(t, newEvent(1, "a")))
+}
+
+func checkpointsOtherHandler(t *testing.T, s Store) {
+	l := newLane(s).begin(t)
+	l.subscribe(t, "a")
+	standing, lanes := standingOf(t, s, subscriber), lanesOf(t, s, subscriber)
+	for _, types := range [][]string{nil, {"a"}, {"a", "b"}} {
+		err := s.Checkpoints.Subscribe(t.Context(), subscriber, "another", types)
+		require.ErrorIs(t, err, inbox.ErrOtherHandler)
+		require.ErrorContains(t, err, "handler's ?0")
+	}
+	require.Equal(t, standing, standingOf(t, s, subscriber))
+	require.Equal(t, lanes, lanesOf(t, s, subscriber))
+}
+
+// checkpointsSubscribeDuring adds a type while a batch is under way: the batch commits, and the next one does not.
+func checkpointsSubscribeDuring(t *testing.T, s Store) {
+	l := newLane(s).begin(t)
+	l.subscribe(t, "a")
+	l.look(t)
+	added := make(chan error, 1)
+	l.meanwhile = func(context.Context, inbox.Tx, outbox.Entry) error {
+		l.subscribe(t, "a") // changes nothing, and waits for nobody
+		go func() { added <- s.Checkpoints.Subscribe(t.Context(), subscriber, "handler's ?0", []string{"b"}) }()
+		select {
+		case err := <-added:
+			t.Errorf("it did not wait for the batch: %v", err)
+		case <-time.After(soon):
+		}
+		return nil
+	}
+	require.NoError(t, l.apply(t, newEvent(1, "a")))
+	require.NoError(t, <-added)
+	l.meanwhile = nil
+	requireLaneMoved(t, l.apply(t, newEvent(2, "a")))
+	require.NoError(t, l.look(t).apply(t, newEvent(2, "a")))
+	l.requireOrders(t, 2)
+}
+
+func checkpointsSubscribeTogether(t *testing.T, s Store) {
+	newLane(s).begin(t)
+	var want []string
+	var copies sync.WaitGroup
+	for i := range 12 {
+		types := []string{fmt.Sprintf("type-%02d", i), fmt.Sprintf("type-%02d", (i+5)%12)}
+		want = append(want, types[0])
+		if i%2 == 0 {
+			slices.Reverse(types)
+		}
+		copies.Go(func() {
+			if err := s.Checkpoints.Subscribe(t.Context(), subscriber, "handler", types); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	copies.Wait()
+	require.Equal(t, inbox.Standing{Handler: "handler", Types: want}, standingOf(t, s, subscriber))
+}
