@@ -84,6 +84,7 @@ type letterJSON struct {
 	Type          string            `json:"type,omitempty"`
 	Subject       string            `json:"subject"`
 	Error         string            `json:"error"`
+	NoHandler     bool              `json:"no_handler,omitempty"`
 	Attempts      int               `json:"attempts"`
 	Behind        int               `json:"behind"`
 	FirstFailedAt time.Time         `json:"first_failed_at"`
@@ -98,7 +99,7 @@ func printLettersJSON(out io.Writer, letters []inbox.Letter) error {
 		shown := letterJSON{
 			EventID: letter.ID, State: letter.State, Position: int64(letter.Position),
 			AggregateType: letter.Key.Type, AggregateID: letter.Key.ID, Version: letter.Version,
-			Type: letter.Type, Subject: letter.Subject, Error: letter.Error, Attempts: letter.Attempts, Behind: letter.Behind,
+			Type: letter.Type, Subject: letter.Subject, Error: letter.Error, NoHandler: letter.NoHandler, Attempts: letter.Attempts, Behind: letter.Behind,
 			FirstFailedAt: letter.FirstFailedAt.UTC(), Headers: letter.Headers, Payload: letter.Payload,
 		}
 		if !letter.DeadAt.IsZero() {

@@ -54,6 +54,7 @@ type setAsideReason string
 const (
 	failedEvent     setAsideReason = "failed"
 	unreadableEvent setAsideReason = "unreadable"
+	unhandledEvent  setAsideReason = "no_handler"
 	heldEvent       setAsideReason = "held" // an earlier event of its aggregate is a dead letter
 )
 
@@ -76,6 +77,7 @@ type inboxMeasures struct {
 	size       metric.Int64Histogram
 	duration   metric.Float64Histogram
 	duplicates metric.Int64Counter
+	passedOver metric.Int64Counter
 	setAside   metric.Int64Counter
 	retries    metric.Int64Counter
 
@@ -110,6 +112,8 @@ func newInboxMeasures(m metric.Meter, subscriber, stream string) *inboxMeasures 
 			metric.WithDescription("Time of one transaction that was committed, with the time of the handler for all its events."))),
 		duplicates: counter("outboxie.inbox.duplicates", "{event}",
 			"Events that were dropped because they had been applied, or set aside, before."),
+		passedOver: counter("outboxie.subscriber.passed_over", "{event}",
+			"Events of types that the subscriber does not want."),
 		setAside: counter("outboxie.subscriber.set_aside", "{event}",
 			"Events that became dead letters, and why. Those that failed are tried again from there."),
 		retries: counter("outboxie.subscriber.retries", "{transaction}",
@@ -122,7 +126,7 @@ func newInboxMeasures(m metric.Meter, subscriber, stream string) *inboxMeasures 
 		setAsideReason: make(map[setAsideReason][]metric.AddOption),
 		retryReason:    make(map[retryReason][]metric.AddOption),
 	}
-	for _, reason := range []setAsideReason{failedEvent, unreadableEvent, heldEvent} {
+	for _, reason := range []setAsideReason{failedEvent, unreadableEvent, unhandledEvent, heldEvent} {
 		i.setAsideReason[reason] = []metric.AddOption{set(whose, setAsideReasonKey.String(string(reason)))}
 	}
 	for _, reason := range []retryReason{eventFailed, writesFailed, laneMoved, unavailable, otherReason} {
@@ -136,6 +140,7 @@ func newInboxMeasures(m metric.Meter, subscriber, stream string) *inboxMeasures 
 func (i *inboxMeasures) begin(ctx context.Context) {
 	i.consumed.Add(ctx, 0, i.received...)
 	i.duplicates.Add(ctx, 0, i.whoseAdd...)
+	i.passedOver.Add(ctx, 0, i.whoseAdd...)
 	for _, named := range i.setAsideReason {
 		i.setAside.Add(ctx, 0, named...)
 	}
@@ -171,6 +176,9 @@ func (w *measuredWork) Apply(
 		w.undone(ctx, err)
 		return outcome, err
 	}
+	if batch.PassedOver > 0 {
+		w.passedOver.Add(ctx, int64(batch.PassedOver), w.whoseAdd...)
+	}
 	if len(batch.Events) == 0 { // the checkpoint just moved
 		return outcome, nil
 	}
@@ -184,7 +192,7 @@ func (w *measuredWork) Apply(
 
 // became records what became of events.
 func (w *measuredWork) became(ctx context.Context, committed time.Time, events []inbox.Event, results []inbox.Result) {
-	var duplicates, failed, unreadable, held int64
+	var duplicates, failed, unreadable, unhandled, held int64
 	for i, result := range results {
 		switch event := &events[i]; {
 		case result == inbox.Applied:
@@ -195,6 +203,8 @@ func (w *measuredWork) became(ctx context.Context, committed time.Time, events [
 			held++
 		case event.Unreadable != nil:
 			unreadable++
+		case event.NoHandler:
+			unhandled++
 		default:
 			failed++
 		}
@@ -202,6 +212,7 @@ func (w *measuredWork) became(ctx context.Context, committed time.Time, events [
 	w.duplicates.Add(ctx, duplicates, w.whoseAdd...)
 	w.setAside.Add(ctx, failed, w.setAsideReason[failedEvent]...)
 	w.setAside.Add(ctx, unreadable, w.setAsideReason[unreadableEvent]...)
+	w.setAside.Add(ctx, unhandled, w.setAsideReason[unhandledEvent]...)
 	w.setAside.Add(ctx, held, w.setAsideReason[heldEvent]...)
 }
 

@@ -36,7 +36,7 @@ func retries(counted values) values {
 // setAside are the values of the counter of events that were set aside, 0 where nothing is said.
 func setAside(counted values) values {
 	all := make(values)
-	for _, reason := range []string{"failed", "unreadable", "held"} {
+	for _, reason := range []string{"failed", "unreadable", "no_handler", "held"} {
 		all[whose+",outboxie.set_aside.reason="+reason] = counted[reason]
 	}
 	return all
@@ -52,6 +52,7 @@ func TestCountersBeginWithZero(t *testing.T) {
 	_, m := measureInbox(&database{})
 	require.Equal(t, values{consumed("receive", "receive", ""): 0}, m.values(t, "messaging.client.consumed.messages"))
 	require.Equal(t, values{whose: 0}, m.values(t, "outboxie.inbox.duplicates"))
+	require.Equal(t, values{whose: 0}, m.values(t, "outboxie.subscriber.passed_over"))
 	require.Equal(t, setAside(nil), m.values(t, "outboxie.subscriber.set_aside"))
 	require.Equal(t, retries(nil), m.values(t, "outboxie.subscriber.retries"))
 }
@@ -59,32 +60,36 @@ func TestCountersBeginWithZero(t *testing.T) {
 // TestTransactionsAreMeasured checks what is measured of transactions that were committed: by transaction, and by event.
 func TestTransactionsAreMeasured(t *testing.T) {
 	next := &database{results: map[string]inbox.Result{
-		"e2": inbox.Duplicate, "e3": inbox.SetAside, "e4": inbox.Held, "e6": inbox.Duplicate,
+		"e2": inbox.Duplicate, "e3": inbox.SetAside, "e4": inbox.Held, "e6": inbox.Duplicate, "e8": inbox.SetAside,
 	}}
 	measured, m := measureInbox(next)
-	events := delivered(nil, nil, nil, nil, nil, nil, nil)
+	events := delivered(nil, nil, nil, nil, nil, nil, nil, nil)
 	events[0].RecordedAt = time.Now().Add(time.Hour) // the database's clock is
 	events[2].Unreadable = inbox.ErrUnreadable
-	events[4].Suspect = true
+	events[4].Suspect, events[7].NoHandler = true, true
 	batch := batchIn(1, events)
+	batch.PassedOver = 3
 	outcome, err := measured.Work.Apply(t.Context(), "billing", batch, failing{"e5": inbox.ErrPermanent}, lenient)
 	require.NoError(t, err)
 	require.Equal(t, []inbox.Result{
-		inbox.Applied, inbox.Duplicate, inbox.SetAside, inbox.Held, inbox.SetAside, inbox.Duplicate, inbox.Applied,
+		inbox.Applied, inbox.Duplicate, inbox.SetAside, inbox.Held, inbox.SetAside, inbox.Duplicate, inbox.Applied, inbox.SetAside,
 	}, outcome.Results)
 	require.Equal(t, batch.To, outcome.Checkpoint.Place)
-	_, err = measured.Work.Apply(t.Context(), "billing", batchIn(1, events[6:]), failing{}, lenient)
+	_, err = measured.Work.Apply(t.Context(), "billing", batchIn(1, events[6:7]), failing{}, lenient)
 	require.NoError(t, err)
-	_, err = measured.Work.Apply(t.Context(), "billing", batchIn(1, nil), failing{}, lenient)
+	moving := batchIn(1, nil)
+	moving.PassedOver = 2
+	_, err = measured.Work.Apply(t.Context(), "billing", moving, failing{}, lenient)
 	require.NoError(t, err, "the checkpoint just moves")
+	require.Equal(t, values{whose: 5}, m.values(t, "outboxie.subscriber.passed_over"))
 
-	require.Equal(t, values{consumed("receive", "receive", ""): 8}, m.values(t, "messaging.client.consumed.messages"))
+	require.Equal(t, values{consumed("receive", "receive", ""): 9}, m.values(t, "messaging.client.consumed.messages"))
 	require.Equal(t, values{whose: 2}, m.values(t, "outboxie.subscriber.batch.events"), "transactions with events")
 	require.Equal(t, values{whose: 2}, m.values(t, "outboxie.subscriber.batch.duration"))
 	require.Equal(t, values{whose: 3}, m.values(t, "outboxie.subscriber.latency"))
 	require.InDelta(t, 2, m.histogram(t, "outboxie.subscriber.latency").Sum, 1, "of two events that were recorded a second ago")
 	require.Equal(t, values{whose: 2}, m.values(t, "outboxie.inbox.duplicates"))
-	require.Equal(t, setAside(values{"unreadable": 1, "held": 1, "failed": 1}), m.values(t, "outboxie.subscriber.set_aside"))
+	require.Equal(t, setAside(values{"unreadable": 1, "held": 1, "failed": 1, "no_handler": 1}), m.values(t, "outboxie.subscriber.set_aside"))
 	require.Equal(t, retries(nil), m.values(t, "outboxie.subscriber.retries"))
 	require.Equal(t, values{consumed("process", "process", ""): 3, consumed("process", "process", "permanent_failure"): 1},
 		m.values(t, "messaging.process.duration"))
