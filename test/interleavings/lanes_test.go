@@ -90,6 +90,11 @@ func suspect(event inbox.Event) inbox.Event {
 	return event
 }
 
+func withoutHandler(event inbox.Event) inbox.Event {
+	event.NoHandler = true
+	return event
+}
+
 // again is an event that the stream holds at a later sequence too.
 func again(event inbox.Event, sequence uint64) inbox.Event {
 	event.Sequence = sequence
@@ -196,6 +201,13 @@ func begin(name, who string, count int) *operation {
 	})
 }
 
+// subscribe adds types. Of two copies with different handlers one is refused.
+func subscribe(name, handler string, types ...string) *operation {
+	return inboxed(&open, "Checkpoints.Subscribe", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+		return "", i.Subscribe(ctx, subscriber, handler, types)
+	})
+}
+
 func look(name, instance string) *operation {
 	return guessing(inboxed(&open, "Checkpoints.Look", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		view, err := i.Look(ctx, subscriber, instance)
@@ -232,6 +244,11 @@ var laneOperations = []*operation{
 	rewind(&open, "rewind", knownStream, checkpoint(0), 40),
 	rewind(&open, "rewind another lane", knownStream, checkpoint(1), 4000),
 	rewind(&open, "rewind to another stream", "2", checkpoint(0), 0),
+	apply(&open, "apply: no handler", newBatch(0, withoutHandler(b2), b3, d2)),
+	apply(&open, "apply: no handler, failed before", newBatch(0, withoutHandler(f1), b2)),
+	subscribe("subscribe to new types", "totals", "b", "a"),
+	subscribe("subscribe to other new types", "totals", "a", "c"),
+	subscribe("subscribe with another handler", "another", "a"),
 	begin("begin again", subscriber, lanes+1),
 	begin("begin for the first time", "another", 2),
 	look("look: known", "instance"),

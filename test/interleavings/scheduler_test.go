@@ -52,7 +52,7 @@ func (s *side) step(what string, kind stepKind, tables ...string) {
 	<-s.let
 }
 
-var tableNames = regexp.MustCompile(`\b(orders|outbox|leases|outbox_cursor|outbox_parked|inbox|dead_letters|subscriber_lanes|subscriber_marks|subscriber_copies|customer_totals|request_keys|idempotency_keys|stream)\b`)
+var tableNames = regexp.MustCompile(`\b(orders|outbox|leases|outbox_cursor|outbox_parked|inbox|dead_letters|subscribers|subscriber_types|subscriber_lanes|subscriber_marks|subscriber_copies|customer_totals|request_keys|idempotency_keys|stream)\b`)
 
 // touches remembers a statement, and returns the tables that it names.
 func (s *side) touches(statement string) []string {

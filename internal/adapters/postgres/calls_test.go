@@ -151,6 +151,9 @@ func subscriberCalls() map[string]dbCall {
 		"inbox.Checkpoints.Begin": func(ctx context.Context, db *bun.DB) error {
 			return newInbox(db).Begin(ctx, subscriber, 1, "S", inbox.Place{})
 		},
+		"inbox.Checkpoints.Subscribe": func(ctx context.Context, db *bun.DB) error {
+			return newInbox(db).Subscribe(ctx, subscriber, "handler", []string{"a"})
+		},
 		"inbox.Checkpoints.Look": on(func(ctx context.Context, db *bun.DB) (inbox.View, error) {
 			return newInbox(db).Look(ctx, subscriber, "me")
 		}),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,7 @@ type process struct {
 	w      *world
 	cancel context.CancelFunc
 	killed atomic.Bool
+	types  []string // that its program knows
 
 	mu       sync.Mutex
 	believes map[uint64]time.Time  // stored times that it has seen, for the mutant that does not look again
@@ -45,7 +47,10 @@ func (w *world) start() {
 	reader := memory.NewReader(w.stream, subscriber)
 	reader.Behind = func() uint64 { return w.behind("lagging read") }
 	reader.BehindState = func() uint64 { return w.behind("former leader's state") }
-	p := &process{Inbox: w.inbox, Stream: reader, w: w, cancel: cancel, keys: make(map[string]outbox.Key)}
+	p := &process{Inbox: w.inbox, Stream: reader, w: w, cancel: cancel, keys: make(map[string]outbox.Key), types: []string{outboxtest.EventType}}
+	if w.calmed() || w.dice(3) == 0 {
+		p.types = append(p.types, newType)
+	}
 	if w.broken.copies != nil {
 		w.broken.copies(p)
 	}
@@ -180,12 +185,21 @@ func (p *process) Apply(
 		}
 	}
 	p.mu.Unlock()
-	return p.Inbox.Apply(ctx, subscriber, batch, handler, judge)
+	outcome, err := p.Inbox.Apply(ctx, subscriber, batch, handler, judge)
+	for _, letter := range outcome.Letters {
+		if letter.NoHandler {
+			p.w.note("no handler")
+		}
+	}
+	return outcome, err
 }
 
 // Handle counts the event, unless something goes wrong.
 func (p *process) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 	w := p.w
+	if !slices.Contains(p.types, entry.Type) {
+		return inbox.ErrNoHandler
+	}
 	switch {
 	case w.befalls("stalled handler", 10):
 		time.Sleep(idleTimeout + time.Duration(w.dice(2000))*time.Millisecond)
@@ -202,14 +216,21 @@ func (p *process) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) e
 	return memory.NewTotals().Add(ctx, tx, customer, order.NewMoney(100, "USD"))
 }
 
+// calmed reports whether nothing goes wrong any more.
+func (w *world) calmed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.peace
+}
+
 func (w *world) fails(entry outbox.Entry) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.poison[entry.Position] && !w.forgiven
 }
 
-func (*process) Name() string    { return "test" }
-func (*process) Types() []string { return []string{outboxtest.EventType} }
+func (*process) Name() string      { return "test" }
+func (p *process) Types() []string { return p.types }
 
 // Applied notes nothing.
 func (*process) Applied(context.Context, outbox.Entry) {}

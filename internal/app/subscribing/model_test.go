@@ -31,7 +31,7 @@ const (
 // TestLives lives random lives of a subscriber in fake time: up to three copies that start, stop, are killed and freeze, on 1, 3 or 7
 // lanes; transactions that stall in each of their steps; outages of the database, commits without an answer; events that fail for
 // ever, for a while or by accident; a stream that loses its end and is healed by the log, that is remade, lags, and has holes, duplicates,
-// foreign and control messages and redriven events; operators who retry and discard; a log and a stream that forget their beginning, and
+// foreign and control messages and redriven events; programs that know all types of events, and programs that do not; operators who retry and discard; a log and a stream that forget their beginning, and
 // an inbox that is swept. When everything is well again, each event has taken
 // effect once, but those that were discarded, and in order within its aggregate.
 func TestLives(t *testing.T) {

@@ -30,7 +30,7 @@ var happenings = []string{
 	"started", "stopped", "killed", "frozen", "outage", "failed commit", "lost commit", "stalled step", "stalled handler",
 	"stream lost its end", "stream remade", "event parked", "event redriven", "foreign message", "duplicate", "hole",
 	"lagging read", "former leader's state", "late answer", "line cut", "accident", "handler's outage", "retried", "retried all",
-	"discarded", "dead", "expired message", "forgotten", "late transaction",
+	"discarded", "dead", "no handler", "expired message", "forgotten", "late transaction",
 }
 
 // world is a subscriber and everything that befalls it.
@@ -76,6 +76,7 @@ func newWorld(t *testing.T, seed uint64, broken mutant) *world {
 	}
 	_, err := w.stream.Open(t.Context(), 1)
 	require.NoError(t, err)
+	require.NoError(t, w.inbox.Subscribe(t.Context(), subscriber, "test", []string{outboxtest.EventType, newType}))
 	w.lanes = []int{1, 3, 7}[seed%3]
 	w.inbox.IdleTimeout, w.inbox.MarkEvery, w.inbox.Pause = idleTimeout, 7, w.pause
 	if broken.inbox != nil {
@@ -93,6 +94,9 @@ func newWorld(t *testing.T, seed uint64, broken mutant) *world {
 		key := fmt.Sprint("order-", w.dice(aggregates))
 		versions[key]++
 		w.log[i].Key.ID, w.log[i].Version = key, versions[key]
+		if w.dice(8) == 0 {
+			w.log[i].Type = newType
+		}
 		w.refused[w.log[i].Position] = w.dice(20) == 0
 		writer := w.rows.Begin()
 		require.NoError(t, writer.Append(t.Context(), w.log[i].Message))

@@ -30,7 +30,9 @@ type service struct {
 	opts    subscribing.Options
 	handle  func(ctx context.Context, entry outbox.Entry) error
 	latency time.Duration // of a transaction, besides the handler
+	work    inbox.UnitOfWork
 	running sync.WaitGroup
+	ended   chan error // what each Run returned
 	log     bytes.Buffer
 
 	mu      sync.Mutex
@@ -45,13 +47,16 @@ func newService(t *testing.T, opts subscribing.Options) *service {
 	s := &service{
 		t: t, stream: memory.NewStream(), inbox: memory.NewInbox(), opts: opts, began: time.Now(),
 		applied: make(map[string]time.Duration), by: make(map[string]int),
-		handle: func(context.Context, outbox.Entry) error { return nil },
+		handle: func(context.Context, outbox.Entry) error { return nil }, ended: make(chan error, 100),
 	}
+	s.work = s.inbox
 	s.inbox.IdleTimeout = idleTimeout
 	_, err := s.stream.Open(t.Context(), 1)
 	require.NoError(t, err)
 	return s
 }
+
+var quiet = slog.New(slog.DiscardHandler)
 
 // copied is the handler of one copy.
 type copied struct {
@@ -103,14 +108,23 @@ func only(handler inbox.Handler) func(string) (inbox.Handler, error) {
 }
 
 // start starts a copy, and returns what ends it as a kill would.
-func (s *service) start(name string) (kill func()) {
+func (s *service) start(name string) (kill func()) { return s.startHandling(name, copied{s, name}) }
+
+// startHandling starts a copy with a handler.
+func (s *service) startHandling(name string, handler inbox.Handler) (kill func()) {
+	_, kill = s.run(name, handler, s.inbox)
+	return kill
+}
+
+// run starts a copy that sees checkpoints in its own way.
+func (s *service) run(name string, handler inbox.Handler, checkpoints inbox.Checkpoints) (running *subscribing.Subscriber, kill func()) {
 	ctx, cancel := context.WithCancel(s.t.Context())
-	reader := memory.NewReader(s.stream, subscriber)
-	running := subscribing.New(subscriber, name, subscribing.Ports{
-		Stream: reader, Checkpoints: killable{s.inbox}, Work: distant{s.inbox, s.latency}, Letters: s.inbox, Sweeper: s.inbox, Handlers: only(copied{s, name}),
+	running = subscribing.New(subscriber, name, subscribing.Ports{
+		Stream: memory.NewReader(s.stream, subscriber), Checkpoints: killable{checkpoints}, Work: distant{s.work, s.latency},
+		Letters: s.inbox, Sweeper: s.inbox, Handlers: only(handler),
 	}, s.opts, slog.New(slog.NewTextHandler(&s.log, nil)))
-	s.running.Go(func() { _ = running.Run(ctx) })
-	return cancel
+	s.running.Go(func() { s.ended <- running.Run(ctx) })
+	return running, cancel
 }
 
 // publish appends events of an aggregate each, and returns them.
