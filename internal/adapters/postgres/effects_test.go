@@ -172,6 +172,18 @@ func TestEffectsFailures(t *testing.T) {
 	require.False(t, inbox.Permanent(err))
 }
 
+// foreign is a transaction of another adapter.
+type foreign struct{}
+
+func (foreign) Subscriber() string { return "billing" }
+
+// TestTotalsNeedATransactionOfPostgres checks that a transaction of another adapter is refused.
+func TestTotalsNeedATransactionOfPostgres(t *testing.T) {
+	for _, tx := range []inbox.Tx{foreign{}, nil} {
+		require.ErrorContains(t, postgres.NewTotals().Add(t.Context(), tx, newCustomer(), order.NewMoney(1, "USD")), "not one of Postgres")
+	}
+}
+
 // handlerFunc is a handler that is a function.
 type handlerFunc func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error
 

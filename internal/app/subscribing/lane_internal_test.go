@@ -86,3 +86,35 @@ func TestLaneBatches(t *testing.T) {
 	l.done(inbox.Batch{Events: make([]inbox.Event, 1)}, inbox.Checkpoint{Place: batch.To})
 	require.Empty(t, l.next().Events)
 }
+
+// TestPassedOverEventsAreCountedWithTheirBatch checks that events which the subscriber does not want are counted with the batch whose place is
+// the first after them, also when more are read while that batch is applied.
+func TestPassedOverEventsAreCountedWithTheirBatch(t *testing.T) {
+	l := newLane(inbox.Checkpoint{Lanes: 1}, false)
+	l.batch = 1
+	pass := func(sequences ...uint64) {
+		l.passed += len(sequences)
+		l.advance(inbox.Place{Sequence: sequences[len(sequences)-1]})
+	}
+	pass(1, 2)
+	require.True(t, l.offer(messageAt(3, 1), 1<<20))
+	pass(4)
+	require.True(t, l.offer(messageAt(5, 1), 1<<20))
+	pass(6, 7, 8)
+	first := l.next()
+	require.Equal(t, uint64(3), first.To.Sequence)
+	require.Equal(t, 2, first.PassedOver)
+	pass(9)
+	l.done(first, inbox.Checkpoint{})
+	l.batch = 5
+	second := l.next()
+	require.Equal(t, uint64(9), second.To.Sequence)
+	require.Equal(t, 5, second.PassedOver)
+	pass(10)
+	l.done(second, inbox.Checkpoint{})
+	last := l.next()
+	require.Empty(t, last.Events)
+	require.Equal(t, 1, last.PassedOver)
+	l.restart(inbox.Checkpoint{})
+	require.Zero(t, l.next().PassedOver)
+}
