@@ -50,7 +50,7 @@ func (i *Inbox) Total(subscriber string, customer order.CustomerID, currency ord
 // Totals keeps the customer totals of all subscribers of an Inbox.
 type Totals struct{}
 
-var _ ordering.Totals = Totals{}
+var _ ordering.Totals = (*Totals)(nil)
 
 // NewTotals returns the totals.
 func NewTotals() Totals { return Totals{} }

@@ -30,8 +30,6 @@ type effects struct {
 	collectors []collector // since the last flush
 }
 
-var _ inbox.Tx = (*effects)(nil)
-
 // collector is what one port collects. It is used by one caller at a time.
 type collector interface {
 	// rank is when it is written, among the collectors of a transaction: each has another one. All transactions lock in that order.

@@ -14,7 +14,7 @@ import (
 // Totals keeps the customer totals of all subscribers. A transaction writes what was added in it with one statement.
 type Totals struct{}
 
-var _ ordering.Totals = Totals{}
+var _ ordering.Totals = (*Totals)(nil)
 
 // NewTotals returns the totals.
 func NewTotals() Totals { return Totals{} }
