@@ -35,8 +35,11 @@ func (s *Subscriber) read(ctx context.Context) {
 			failures = 0
 			s.troubles.end(ctx, s.logger, troubleRead)
 		}
-		if s.distribute(from, messages) {
+		switch progress := s.distribute(from, messages); {
+		case progress && !few(messages):
 			continue
+		case progress: // what was stored came
+			again = max(again, 1)
 		}
 		wait := poll
 		if again < len(lags) {
@@ -47,6 +50,19 @@ func (s *Subscriber) read(ctx context.Context) {
 			again = 0
 		}
 	}
+}
+
+// few reports whether a read returned so little that the stream had no more. Such a read is not repeated at once: that would take time from
+// the handling of a lone event.
+func few(messages []inbox.Message) bool {
+	const share = 10
+	bytes := 0
+	for _, message := range messages {
+		if message.Event != nil {
+			bytes += sizeOf(message.Event)
+		}
+	}
+	return len(messages) < readCount/share && bytes < readBytes/share
 }
 
 // lags are the waits after which the stream is read again when something was stored and a read does not show it: a replica that
