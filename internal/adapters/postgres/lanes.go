@@ -189,6 +189,8 @@ SELECT timeout, letters, (SELECT count(*) FROM recorded),
 FROM taken`
 )
 
+var takeOnePrepared = prepare("take", takeOneStatement)
+
 // take takes the lane, and moves it: nobody sees that before the commit. It also records the events, unless there are letters.
 func (a *application) take(ctx context.Context, r recordRows, idleTimeout time.Duration) error {
 	from := a.batch.From
@@ -202,6 +204,7 @@ func (a *application) take(ctx context.Context, r recordRows, idleTimeout time.D
 		found = found[:2]
 	case 1:
 		statement, args = takeOneStatement, append(args, r.one()...)
+		ctx = takeOnePrepared.with(ctx, append(slices.Clip(args), 1))
 	default:
 		statement, args = takeAllStatement, append(args, r.all()...)
 	}
