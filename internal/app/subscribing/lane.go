@@ -9,10 +9,10 @@ import (
 
 // Bounds of a lane's batches and of what is read ahead for it.
 const (
-	firstBatch   = 16  // events, until it is known how long the handler takes
-	largestBatch = 500 // events
-	batchesAhead = 4   // batches that are read ahead
-	leastAhead   = 100 // events that are read ahead, however small the batches are
+	firstBatch   = 16   // events, until it is known how long the handler takes
+	largestBatch = 500  // events
+	batchesAhead = 4    // batches that are read ahead
+	leastAhead   = 1000 // events that are read ahead, however small the batches are
 )
 
 // lane is a lane that this copy works on. The subscriber's mutex guards it; only its worker changes checkpoint, batch and suspects.
@@ -22,6 +22,7 @@ type lane struct {
 	bytes      int             // of the queue
 	through    inbox.Place     // every event of the lane up to here is in the queue
 	full       bool            // the rest of what was read after through was dropped
+	held       int             // events that were in the queue when the lane became full
 	lost       bool            // what the stream shows at through is not what was read there
 	covering   bool            // the lane belongs to another copy, which does not move it
 	released   bool            // the worker ends after the batch in hand
@@ -45,7 +46,7 @@ func (l *lane) restart(checkpoint inbox.Checkpoint) {
 func (l *lane) offer(message inbox.Message, largest int) bool {
 	size := sizeOf(message.Event)
 	if len(l.queue) > 0 && (len(l.queue) >= l.ahead() || l.bytes+size > largest) {
-		l.full = true
+		l.full, l.held = true, len(l.queue)
 		return false
 	}
 	l.queue = append(l.queue, message)
@@ -84,14 +85,15 @@ func (l *lane) next() inbox.Batch {
 	return batch
 }
 
-// done takes a batch that was applied from the queue. It returns whether a full lane has room again.
+// done takes a batch that was applied from the queue. It returns whether a full lane needs events again: when a quarter is left, or two
+// batches. The fewer events are left, the fewer of other lanes are read once more for this one.
 func (l *lane) done(events int, checkpoint inbox.Checkpoint) (room bool) {
 	for _, message := range l.queue[:events] {
 		l.bytes -= sizeOf(message.Event)
 	}
 	l.queue = slices.Delete(l.queue, 0, events)
 	l.checkpoint = checkpoint
-	if l.full && len(l.queue) <= l.ahead()/2 {
+	if l.full && len(l.queue) <= max(l.held/4, 2*l.batch) {
 		l.full = false
 		return true
 	}

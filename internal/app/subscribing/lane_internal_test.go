@@ -42,7 +42,7 @@ func TestBatchesFollowTheHandler(t *testing.T) {
 }
 
 // TestLaneIsBounded checks that a lane takes one event of any size, then no more than its bytes and its count, and that it has room
-// again once half of it is done.
+// again once a quarter or two batches are left.
 func TestLaneIsBounded(t *testing.T) {
 	l := newLane(inbox.Checkpoint{Lanes: 1}, false)
 	require.True(t, l.offer(messageAt(1, 1<<20), 1000))
@@ -57,8 +57,15 @@ func TestLaneIsBounded(t *testing.T) {
 		count++
 	}
 	require.Equal(t, max(leastAhead, batchesAhead*firstBatch), count)
-	require.False(t, l.done(count/2-1, inbox.Checkpoint{}), "more than half is left")
-	require.True(t, l.done(2, inbox.Checkpoint{}))
+	require.False(t, l.done(count*3/4-1, inbox.Checkpoint{}), "more than a quarter is left")
+	require.True(t, l.done(1, inbox.Checkpoint{}))
+
+	l.batch = count / 4
+	for l.offer(messageAt(uint64(count+1), 1), 1<<30) {
+		count++
+	}
+	require.False(t, l.done(l.batch, inbox.Checkpoint{}), "three batches are left")
+	require.True(t, l.done(l.batch, inbox.Checkpoint{}))
 }
 
 // TestLaneBatches checks where a lane stands after a batch: at its last event, or, if nothing is left, at the last message that was

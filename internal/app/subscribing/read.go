@@ -108,6 +108,7 @@ func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress
 		for _, l := range standing[message.Sequence] {
 			if l.through.StoredAt.Equal(message.StoredAt) {
 				going[l.checkpoint.Lane] = l
+				l.full = false
 			} else {
 				l.lose()
 			}
@@ -140,16 +141,18 @@ func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress
 	return progress
 }
 
-// eligible returns the lanes that go on with what was read from a sequence on. Going are those that need no proof. Standing are, by
+// eligible returns the lanes that go on with what was read from a sequence on. A lane that was full may have some room: it need not be
+// read for, but takes what is read for others. Going are those that need no proof. Standing are, by
 // the sequence at which they stand, those that go on if the stream shows the message there as it was when they read it: a stream
 // that lost messages may have others in their place.
 func (s *Subscriber) eligible(from uint64) (going map[int]*lane, standing map[uint64][]*lane) {
 	going, standing = make(map[int]*lane), make(map[uint64][]*lane)
 	for number, l := range s.lanes {
 		switch at := l.through; {
-		case l.full || l.lost || l.released || at.Sequence < from:
+		case l.lost || l.released || at.Sequence < from:
 		case at.StoredAt.IsZero():
 			going[number] = l
+			l.full = false
 		default:
 			standing[at.Sequence] = append(standing[at.Sequence], l)
 		}
