@@ -43,10 +43,12 @@ WITH announced AS (
 		WHERE EXISTS (SELECT FROM announced) AND seen_at < clock_timestamp() - interval '1 minute' AND (subscriber, instance) <> (?0, ?1)
 		FOR UPDATE SKIP LOCKED)
 )
-SELECT others.names, l.lane, l.lanes, l.stream, l.sequence, l.stored_ns, l.revision,
+SELECT others.names, others.silent, l.lane, l.lanes, l.stream, l.sequence, l.stored_ns, l.revision,
 	(extract(epoch FROM clock_timestamp() - l.moved_at) * 1000000)::bigint
 FROM (
-	SELECT array_agg(instance) AS names FROM subscriber_copies
+	SELECT array_agg(instance ORDER BY instance) AS names,
+		array_agg(instance ORDER BY instance) FILTER (WHERE seen_at <= clock_timestamp() - ` + strconv.FormatInt(inbox.CopySilent.Milliseconds(), 10) + ` * interval '1 millisecond') AS silent
+	FROM subscriber_copies
 	WHERE subscriber = ?0 AND instance <> ?1 AND seen_at > clock_timestamp() - ` + strconv.FormatInt(inbox.CopyGone.Milliseconds(), 10) + ` * interval '1 millisecond'
 ) AS others LEFT JOIN subscriber_lanes AS l ON l.subscriber = ?0
 ORDER BY l.lane`
@@ -61,11 +63,11 @@ func (i *Inbox) Look(ctx context.Context, subscriber, instance string) (view inb
 	for rows.Next() {
 		var lane, lanes, sequence, storedAt, revision, idle sql.NullInt64
 		var stream sql.NullString
-		var others []string
-		if err := rows.Scan(pgdialect.Array(&others), &lane, &lanes, &stream, &sequence, &storedAt, &revision, &idle); err != nil {
+		var others, silent []string
+		if err := rows.Scan(pgdialect.Array(&others), pgdialect.Array(&silent), &lane, &lanes, &stream, &sequence, &storedAt, &revision, &idle); err != nil {
 			return inbox.View{}, classify(ctx, err)
 		}
-		view.Copies = others
+		view.Copies, view.Silent = others, silent
 		if lane.Valid {
 			view.Lanes = append(view.Lanes, inbox.Checkpoint{
 				Lane: int(lane.Int64), Lanes: int(lanes.Int64), Stream: stream.String, Place: newPlace(sequence.Int64, storedAt.Int64),
@@ -189,6 +191,8 @@ SELECT timeout, letters, (SELECT count(*) FROM recorded),
 FROM taken`
 )
 
+var takeOnePrepared = prepare("take", takeOneStatement)
+
 // take takes the lane, and moves it: nobody sees that before the commit. It also records the events, unless there are letters.
 func (a *application) take(ctx context.Context, r recordRows, idleTimeout time.Duration) error {
 	from := a.batch.From
@@ -202,6 +206,7 @@ func (a *application) take(ctx context.Context, r recordRows, idleTimeout time.D
 		found = found[:2]
 	case 1:
 		statement, args = takeOneStatement, append(args, r.one()...)
+		ctx = takeOnePrepared.with(ctx, append(slices.Clip(args), 1))
 	default:
 		statement, args = takeAllStatement, append(args, r.all()...)
 	}

@@ -59,6 +59,8 @@ FROM unnest(?1::text[], ?2::text[], ?3::bigint[]) AS added (customer, currency, 
 GROUP BY customer::uuid, currency ORDER BY customer::uuid, currency` + addToTotals
 )
 
+var addPrepared = prepare("add", addStatement)
+
 // flush writes what was collected. What was collected is dropped even if that fails: the transaction, or its savepoint, is undone then.
 func (t *totals) flush(ctx context.Context) error {
 	t.mu.Lock()
@@ -69,7 +71,8 @@ func (t *totals) flush(ctx context.Context) error {
 	case 0:
 		return nil
 	case 1:
-		_, err := t.tx.ExecContext(ctx, addStatement, t.subscriber, customers[0], currencies[0], amounts[0])
+		args := []any{t.subscriber, customers[0], currencies[0], amounts[0]}
+		_, err := t.tx.ExecContext(addPrepared.with(ctx, args), addStatement, args...)
 		return err
 	}
 	_, err := t.tx.ExecContext(ctx, addAllStatement, t.subscriber,
