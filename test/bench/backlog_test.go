@@ -37,7 +37,7 @@ func monitored(t *testing.T) (db *sql.DB, database string) {
 	if !counts {
 		t.Log("statements are not counted: the server has no pg_stat_statements; Debian has it in the package postgresql")
 	}
-	parameters := map[string]string{"max_connections": "300"}
+	parameters := map[string]string{"max_connections": "300", "pg_stat_statements.track_planning": "on"}
 	if counts {
 		parameters["shared_preload_libraries"] = "pg_stat_statements"
 	}

@@ -54,7 +54,7 @@ type scale struct {
 func TestFigures(t *testing.T) {
 	size := scale{
 		events: 3_000, singles: 100, orders: 20, lone: 15, warmUp: 10, load: 500 * time.Millisecond, memory: 20_000, idle: 3 * time.Second, rounds: 3,
-		effects: 3_000, singly: 20, slow: 500 * time.Millisecond, slowEvents: 20_000, tracedTurns: 1, flood: time.Second,
+		effects: 3_000, singly: 20, slow: 500 * time.Millisecond, slowEvents: 30_000, tracedTurns: 1, flood: time.Second,
 	}
 	if *full {
 		size = scale{

@@ -85,12 +85,16 @@ func (i *Inbox) Look(ctx context.Context, subscriber, instance string) (view inb
 	err = i.once(ctx, "look", func(*session) error {
 		i.copies[copyKey{subscriber, instance}] = time.Now()
 		maps.DeleteFunc(i.copies, func(_ copyKey, seen time.Time) bool { return time.Since(seen) >= inbox.CopyGone })
-		for key := range i.copies {
+		for key, seen := range i.copies {
 			if key.subscriber == subscriber {
 				view.Copies = append(view.Copies, key.instance)
+				if time.Since(seen) >= inbox.CopySilent {
+					view.Silent = append(view.Silent, key.instance)
+				}
 			}
 		}
 		slices.Sort(view.Copies)
+		slices.Sort(view.Silent)
 		view.Lanes = i.lanesOf(subscriber)
 		view.Standing = i.subscribers[subscriber].standing()
 		return nil

@@ -55,11 +55,13 @@ WITH announced AS (
 		WHERE EXISTS (SELECT FROM announced) AND seen_at < clock_timestamp() - interval '1 minute' AND (subscriber, instance) <> (?0, ?1)
 		FOR UPDATE SKIP LOCKED)
 )
-SELECT others.names, types.names, s.handler, s.paused_at IS NOT NULL, s.forgotten_at,
+SELECT others.names, others.silent, types.names, s.handler, s.paused_at IS NOT NULL, s.forgotten_at,
 	l.lane, l.lanes, l.stream, l.sequence, l.stored_ns, l.progress, l.revision,
 	(extract(epoch FROM clock_timestamp() - l.moved_at) * 1000000)::bigint
 FROM (
-	SELECT array_agg(instance) AS names FROM subscriber_copies
+	SELECT array_agg(instance ORDER BY instance) AS names,
+		array_agg(instance ORDER BY instance) FILTER (WHERE seen_at <= clock_timestamp() - ` + strconv.FormatInt(inbox.CopySilent.Milliseconds(), 10) + ` * interval '1 millisecond') AS silent
+	FROM subscriber_copies
 	WHERE subscriber = ?0 AND instance <> ?1 AND seen_at > clock_timestamp() - ` + strconv.FormatInt(inbox.CopyGone.Milliseconds(), 10) + ` * interval '1 millisecond'
 ) AS others CROSS JOIN (
 	SELECT array_agg(event_type ORDER BY event_type COLLATE "C") AS names FROM subscriber_types WHERE subscriber = ?0
@@ -79,12 +81,13 @@ func (i *Inbox) Look(ctx context.Context, subscriber, instance string) (view inb
 		var lane, lanes, sequence, storedAt, progress, revision, idle sql.NullInt64
 		var stream, handler sql.NullString
 		var forgotten sql.NullTime
-		var others, types []string
-		if err := rows.Scan(pgdialect.Array(&others), pgdialect.Array(&types), &handler, &view.Paused, &forgotten,
+		var others, silent, types []string
+		if err := rows.Scan(pgdialect.Array(&others), pgdialect.Array(&silent), pgdialect.Array(&types), &handler, &view.Paused, &forgotten,
 			&lane, &lanes, &stream, &sequence, &storedAt, &progress, &revision, &idle); err != nil {
 			return inbox.View{}, classify(ctx, err)
 		}
-		view.Copies, view.Types, view.Handler, view.Forgotten = others, types, handler.String, forgotten.Time
+		view.Copies, view.Silent = others, silent
+		view.Types, view.Handler, view.Forgotten = types, handler.String, forgotten.Time
 		if lane.Valid {
 			view.Lanes = append(view.Lanes, inbox.Checkpoint{
 				Lane: int(lane.Int64), Lanes: int(lanes.Int64), Stream: stream.String,
@@ -209,6 +212,8 @@ SELECT timeout, letters, (SELECT count(*) FROM recorded),
 FROM taken`
 )
 
+var takeOnePrepared = prepare("take", takeOneStatement)
+
 // take takes the lane, and moves it: nobody sees that before the commit. It also records the events, unless there are letters.
 func (a *application) take(ctx context.Context, r recordRows, idleTimeout time.Duration) error {
 	from := a.batch.From
@@ -222,6 +227,7 @@ func (a *application) take(ctx context.Context, r recordRows, idleTimeout time.D
 		found = found[:2]
 	case 1:
 		statement, args = takeOneStatement, append(args, r.one()...)
+		ctx = takeOnePrepared.with(ctx, append(slices.Clip(args), 1))
 	default:
 		statement, args = takeAllStatement, append(args, r.all()...)
 	}

@@ -22,6 +22,7 @@ type session struct {
 	opened     time.Time // when opening it began
 	taken      time.Time // when a user got the connection last
 	opening    string    // BEGIN of a transaction that has sent nothing yet; see opensLate
+	unprepared bool      // prepared statements were lost
 }
 
 // pingAfter is for how long a connection may lie idle without being asked for a sign of life. It is less than the second
@@ -68,6 +69,13 @@ func (s *session) Ping(ctx context.Context) error {
 // ExecContext runs a statement that returns no rows.
 func (s *session) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	call := s.statement(ctx)
+	if c := s.preparedIn(ctx); c != nil {
+		result, err := s.runPrepared(call.ctx, c) //nolint:contextcheck // call.ctx comes from ctx
+		if err != nil {
+			return nil, call.end(err)
+		}
+		return driver.RowsAffected(result.CommandTag.RowsAffected()), call.end(nil)
+	}
 	if err := s.openFirst(call.ctx); err != nil { //nolint:contextcheck // call.ctx comes from ctx
 		return nil, call.end(err)
 	}
@@ -78,6 +86,13 @@ func (s *session) ExecContext(ctx context.Context, query string, args []driver.N
 // QueryContext runs a statement. Its time runs until the rows are closed.
 func (s *session) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	call := s.statement(ctx)
+	if c := s.preparedIn(ctx); c != nil {
+		result, err := s.runPrepared(call.ctx, c) //nolint:contextcheck // call.ctx comes from ctx
+		if err != nil {
+			return nil, call.end(err)
+		}
+		return &readRows{result: result}, call.end(nil)
+	}
 	if s.opening != "" && len(args) == 0 {
 		found, err := s.openWith(call.ctx, query) //nolint:contextcheck // call.ctx comes from ctx
 		return found, call.end(err)

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -111,11 +112,12 @@ func accept(ctx context.Context, conn *pgconn.PgConn, database, statement string
 	if err != nil {
 		return err
 	}
-	if len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) < 3 {
+	if len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) < 4 {
 		return errors.New("a new session was not told what it leads to")
 	}
 	is := func(column int) bool { return string(results[0].Rows[0][column]) == "t" }
 	standby, readOnly, noSchema := is(0), is(1), is(2)
+	conn.CustomData()[backendKey] = string(results[0].Rows[0][3]) == strconv.FormatUint(uint64(conn.PID()), 10)
 	if !direct && (standby || readOnly) {
 		if err := endBackend(ctx, conn); err != nil {
 			return err

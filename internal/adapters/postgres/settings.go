@@ -219,7 +219,7 @@ func checkVersion(version string) error {
 func opened(direct bool, given map[string]string) string {
 	columns := []string{
 		"pg_catalog.pg_is_in_recovery()", "pg_catalog.current_setting('transaction_read_only') = 'on'",
-		"coalesce(pg_catalog.current_schema() LIKE 'pg_temp%', true)",
+		"coalesce(pg_catalog.current_schema() LIKE 'pg_temp%', true)", "pg_catalog.pg_backend_pid()",
 	}
 	if !direct {
 		return "SELECT " + strings.Join(append(columns, "pg_catalog.set_config('jit', 'off', false)"), ", ")

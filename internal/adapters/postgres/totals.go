@@ -56,10 +56,13 @@ FROM unnest(?1::text[], ?2::text[], ?3::bigint[]) AS added (customer, currency, 
 GROUP BY customer::uuid, currency ORDER BY customer::uuid, currency` + addToTotals
 )
 
+var addPrepared = prepare("add", addStatement)
+
 // flush writes what was collected.
 func (t *totals) flush(ctx context.Context, tx bun.Tx, subscriber string) error {
 	if len(t.customers) == 1 {
-		_, err := tx.ExecContext(ctx, addStatement, subscriber, t.customers[0], t.currencies[0], t.amounts[0])
+		args := []any{subscriber, t.customers[0], t.currencies[0], t.amounts[0]}
+		_, err := tx.ExecContext(addPrepared.with(ctx, args), addStatement, args...)
 		return err
 	}
 	_, err := tx.ExecContext(ctx, addAllStatement, subscriber,

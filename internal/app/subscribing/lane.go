@@ -9,10 +9,10 @@ import (
 
 // Bounds of a lane's batches and of what is read ahead for it.
 const (
-	firstBatch   = 16  // events, until it is known how long the handler takes
-	largestBatch = 500 // events
-	batchesAhead = 4   // batches that are read ahead
-	leastAhead   = 100 // events that are read ahead, however small the batches are
+	firstBatch   = 16   // events, until it is known how long the handler takes
+	largestBatch = 500  // events
+	batchesAhead = 4    // batches that are read ahead
+	leastAhead   = 1000 // events that are read ahead, however small the batches are
 )
 
 // lane is a lane that this copy works on. The subscriber's mutex guards it; only its worker changes checkpoint, batch and suspects.
@@ -23,6 +23,8 @@ type lane struct {
 	through    inbox.Place   // every event of the lane up to here that the subscriber wants is in the queue
 	passed     int           // events up to there that it does not want
 	full       bool          // the rest of what was read after through was dropped
+	held       int           // events that were in the queue when the lane became full
+	inHand     int           // events at the head of the queue that the worker has taken
 	lost       bool          // what the stream shows at through is not what was read there
 	covering   bool          // the lane belongs to another copy, which does not move it
 	released   bool          // the worker ends after the batch in hand
@@ -45,20 +47,39 @@ func newLane(checkpoint inbox.Checkpoint, covering bool) *lane {
 // restart forgets what was read, to read again from the checkpoint.
 func (l *lane) restart(checkpoint inbox.Checkpoint) {
 	l.checkpoint, l.through = checkpoint, checkpoint.Place
-	l.queue, l.bytes, l.passed, l.full, l.lost = nil, 0, 0, false, false
+	l.queue, l.bytes, l.inHand, l.passed, l.full, l.lost = nil, 0, 0, 0, false, false
 }
 
 // offer adds the lane's next event to the queue, unless the lane is full.
-func (l *lane) offer(message inbox.Message, largest int) bool {
-	size := sizeOf(message.Event)
-	if len(l.queue) > 0 && (len(l.queue) >= l.ahead() || l.bytes+size > largest) {
-		l.full = true
+func (l *lane) offer(message inbox.Message) bool {
+	if len(l.queue) >= l.ahead() {
+		l.full, l.held = true, len(l.queue)
 		return false
 	}
 	l.queue = append(l.queue, queued{message, l.passed})
-	l.bytes += size
+	l.bytes += sizeOf(message.Event)
 	return true
 }
+
+// cut drops the tail of the queue, down to so many bytes, but neither what the worker has taken nor the first event. The lane is full then.
+func (l *lane) cut(bytes int) {
+	kept := len(l.queue)
+	for ; kept > max(l.inHand, 1) && l.bytes > bytes; kept-- {
+		l.bytes -= sizeOf(l.queue[kept-1].Event)
+	}
+	if kept < len(l.queue) {
+		clear(l.queue[kept:])
+		l.queue = l.queue[:kept]
+		last := l.queue[kept-1]
+		l.through, l.passed, l.full, l.held = last.Place, last.passed, true, kept
+	}
+}
+
+// reads reports whether the lane takes what is read after its place.
+func (l *lane) reads() bool { return !l.full && !l.lost && !l.released }
+
+// starves reports whether the lane soon has nothing to do.
+func (l *lane) starves() bool { return len(l.queue) < 2*l.batch }
 
 // advance notes that every event of the lane up to a place is in the queue. It returns whether that is new.
 func (l *lane) advance(to inbox.Place) bool {
@@ -82,6 +103,7 @@ func (l *lane) ahead() int { return max(leastAhead, batchesAhead*l.batch) }
 func (l *lane) next() inbox.Batch {
 	batch := inbox.Batch{From: l.checkpoint, To: l.through}
 	count := min(l.batch, len(l.queue))
+	l.inHand = count
 	for _, message := range l.queue[:count] {
 		batch.Events = append(batch.Events, *message.Event)
 	}
@@ -92,7 +114,8 @@ func (l *lane) next() inbox.Batch {
 	return batch
 }
 
-// done takes a batch that was applied from the queue. It returns whether a full lane has room again.
+// done takes a batch that was applied from the queue. It returns whether a full lane needs events again: when a quarter is left, or two
+// batches. The fewer events are left, the fewer of other lanes are read once more for this one.
 func (l *lane) done(batch inbox.Batch, checkpoint inbox.Checkpoint) (room bool) {
 	for _, message := range l.queue[:len(batch.Events)] {
 		l.bytes -= sizeOf(message.Event)
@@ -102,8 +125,8 @@ func (l *lane) done(batch inbox.Batch, checkpoint inbox.Checkpoint) (room bool) 
 	for i := 0; batch.PassedOver > 0 && i < len(l.queue); i++ {
 		l.queue[i].passed -= batch.PassedOver
 	}
-	l.checkpoint = checkpoint
-	if l.full && len(l.queue) <= l.ahead()/2 {
+	l.checkpoint, l.inHand = checkpoint, 0
+	if l.full && len(l.queue) <= max(l.held/4, 2*l.batch) {
 		l.full = false
 		return true
 	}

@@ -41,24 +41,53 @@ func TestBatchesFollowTheHandler(t *testing.T) {
 	}
 }
 
-// TestLaneIsBounded checks that a lane takes one event of any size, then no more than its bytes and its count, and that it has room
-// again once half of it is done.
+// TestLaneIsBounded checks that a lane takes no more events than its count, and that it has room again once a quarter or two batches are
+// left.
 func TestLaneIsBounded(t *testing.T) {
 	l := newLane(inbox.Checkpoint{Lanes: 1}, false)
-	require.True(t, l.offer(messageAt(1, 1<<20), 1000))
-	require.False(t, l.offer(messageAt(2, 1), 1000))
-	require.True(t, l.full)
-	require.True(t, l.done(inbox.Batch{Events: make([]inbox.Event, 1)}, inbox.Checkpoint{}), "room again")
-	require.Zero(t, l.bytes)
-	require.False(t, l.full)
-
 	count := 0
-	for l.offer(messageAt(uint64(count+1), 1), 1<<30) {
+	for l.offer(messageAt(uint64(count+1), 1)) {
 		count++
 	}
+	require.True(t, l.full)
 	require.Equal(t, max(leastAhead, batchesAhead*firstBatch), count)
-	require.False(t, l.done(inbox.Batch{Events: make([]inbox.Event, count/2-1)}, inbox.Checkpoint{}), "more than half is left")
-	require.True(t, l.done(inbox.Batch{Events: make([]inbox.Event, 2)}, inbox.Checkpoint{}))
+	require.False(t, l.done(inbox.Batch{Events: make([]inbox.Event, count*3/4-1)}, inbox.Checkpoint{}), "more than a quarter is left")
+	require.True(t, l.done(inbox.Batch{Events: make([]inbox.Event, 1)}, inbox.Checkpoint{}))
+	require.False(t, l.full)
+
+	l.batch = count / 4
+	for l.offer(messageAt(uint64(count+1), 1)) {
+		count++
+	}
+	require.False(t, l.done(inbox.Batch{Events: make([]inbox.Event, l.batch)}, inbox.Checkpoint{}), "three batches are left")
+	require.True(t, l.done(inbox.Batch{Events: make([]inbox.Event, l.batch)}, inbox.Checkpoint{}))
+}
+
+// TestLaneIsCut checks that a lane drops events from its end until its bytes fit, but neither those that its worker has taken nor the
+// first, and that it goes on after the last event that it keeps.
+func TestLaneIsCut(t *testing.T) {
+	l := newLane(inbox.Checkpoint{Lanes: 1}, false)
+	for sequence := range uint64(20) {
+		require.True(t, l.offer(messageAt(sequence+1, 1000)))
+		l.advance(messageAt(sequence+1, 0).Place)
+	}
+	size := l.bytes / 20
+	l.cut(20 * size)
+	require.Len(t, l.queue, 20)
+	require.False(t, l.full)
+	l.cut(18 * size)
+	require.Len(t, l.queue, 18)
+	require.Equal(t, uint64(18), l.through.Sequence)
+	require.True(t, l.full)
+	l.batch = 5
+	require.Len(t, l.next().Events, 5)
+	l.cut(0)
+	require.Len(t, l.queue, 5)
+	require.Equal(t, 5*size, l.bytes)
+	l.done(inbox.Batch{Events: make([]inbox.Event, 4)}, inbox.Checkpoint{})
+	l.cut(0)
+	require.Len(t, l.queue, 1)
+	require.Equal(t, uint64(5), l.through.Sequence)
 }
 
 // TestLaneBatches checks where a lane stands after a batch: at its last event, or, if nothing is left, at the last message that was
@@ -67,7 +96,7 @@ func TestLaneBatches(t *testing.T) {
 	l := newLane(inbox.Checkpoint{Lanes: 1, Revision: 7}, false)
 	l.batch = 2
 	for _, sequence := range []uint64{3, 5, 8} {
-		require.True(t, l.offer(messageAt(sequence, 1), 1<<30))
+		require.True(t, l.offer(messageAt(sequence, 1)))
 	}
 	require.True(t, l.advance(messageAt(9, 1).Place))
 	require.False(t, l.advance(messageAt(9, 1).Place))
@@ -97,9 +126,9 @@ func TestPassedOverEventsAreCountedWithTheirBatch(t *testing.T) {
 		l.advance(inbox.Place{Sequence: sequences[len(sequences)-1]})
 	}
 	pass(1, 2)
-	require.True(t, l.offer(messageAt(3, 1), 1<<20))
+	require.True(t, l.offer(messageAt(3, 1)))
 	pass(4)
-	require.True(t, l.offer(messageAt(5, 1), 1<<20))
+	require.True(t, l.offer(messageAt(5, 1)))
 	pass(6, 7, 8)
 	first := l.next()
 	require.Equal(t, uint64(3), first.To.Sequence)

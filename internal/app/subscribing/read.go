@@ -35,8 +35,11 @@ func (s *Subscriber) read(ctx context.Context) {
 			failures = 0
 			s.troubles.end(ctx, s.logger, troubleRead)
 		}
-		if s.distribute(from, messages) {
+		switch progress := s.distribute(from, messages); {
+		case progress && !few(messages):
 			continue
+		case progress: // what was stored came
+			again = max(again, 1)
 		}
 		wait := poll
 		if again < len(lags) {
@@ -47,6 +50,19 @@ func (s *Subscriber) read(ctx context.Context) {
 			again = 0
 		}
 	}
+}
+
+// few reports whether a read returned so little that the stream had no more. Such a read is not repeated at once: that would take time from
+// the handling of a lone event.
+func few(messages []inbox.Message) bool {
+	const share = 10
+	bytes := 0
+	for _, message := range messages {
+		if message.Event != nil {
+			bytes += sizeOf(message.Event)
+		}
+	}
+	return len(messages) < readCount/share && bytes < readBytes/share
 }
 
 // lags are the waits after which the stream is read again when something was stored and a read does not show it: a replica that
@@ -67,31 +83,59 @@ func (s *Subscriber) awaitMore(ctx context.Context, wait time.Duration) bool {
 	return false
 }
 
-// hungriest returns where the lane stands that has read the least, among those with room.
+// hungriest returns where the lane stands that has read the least, among those with room. There is none while enough is read ahead for
+// all lanes together, so that they stay close to each other and what is read serves all of them. But no lane waits for another one: if
+// one has nothing to do, those that have more than their share drop the rest, and read it again later.
 func (s *Subscriber) hungriest() (from uint64, found bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	starving := false
 	for _, l := range s.lanes {
-		if l.full || l.lost || l.released {
+		if !l.reads() {
 			continue
 		}
+		starving = starving || l.starves()
 		if !found || l.through.Sequence < from {
 			from, found = l.through.Sequence, true
 		}
 	}
+	s.behind = starving && s.more
+	s.rests = s.waiting() >= s.opts.ReadAhead && !starving
+	if s.rests {
+		return 0, false
+	}
+	if s.waiting() >= s.opts.ReadAhead {
+		for _, l := range s.lanes {
+			l.cut(s.opts.ReadAhead / len(s.lanes))
+		}
+	}
 	return from, found
+}
+
+// waiting returns how many bytes of events wait in memory.
+func (s *Subscriber) waiting() (bytes int) {
+	for _, l := range s.lanes {
+		bytes += l.bytes
+	}
+	return bytes
+}
+
+// resume reports whether the reader is to go on after it has read enough: a quarter is done, or a lane soon has nothing to do.
+func (s *Subscriber) resume(l *lane) bool {
+	return s.rests && (l.starves() || s.waiting() < s.opts.ReadAhead/4*3)
 }
 
 // distribute gives each lane its events of what was read from a sequence on. It returns whether there was anything new for any lane.
 func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.more = !few(messages)
 	going, standing := s.eligible(from)
-	largest := s.opts.ReadAhead / max(len(s.lanes), 1)
 	for i, message := range messages {
 		for _, l := range standing[message.Sequence] {
 			if l.through.StoredAt.Equal(message.StoredAt) {
 				going[l.checkpoint.Lane] = l
+				l.full = false
 			} else {
 				l.lose()
 			}
@@ -114,7 +158,7 @@ func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress
 			}
 		}
 		s.newest[number] = max(s.newest[number], message.Sequence)
-		if l := going[number]; l != nil && message.Sequence > l.through.Sequence && !l.offer(message, largest) {
+		if l := going[number]; l != nil && message.Sequence > l.through.Sequence && !l.offer(message) {
 			if i > 0 {
 				progress = l.advance(messages[i-1].Place) || progress
 			}
@@ -136,16 +180,18 @@ func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress
 	return progress
 }
 
-// eligible returns the lanes that go on with what was read from a sequence on. Going are those that need no proof. Standing are, by
+// eligible returns the lanes that go on with what was read from a sequence on. A lane that was full may have some room: it need not be
+// read for, but takes what is read for others. Going are those that need no proof. Standing are, by
 // the sequence at which they stand, those that go on if the stream shows the message there as it was when they read it: a stream
 // that lost messages may have others in their place.
 func (s *Subscriber) eligible(from uint64) (going map[int]*lane, standing map[uint64][]*lane) {
 	going, standing = make(map[int]*lane), make(map[uint64][]*lane)
 	for number, l := range s.lanes {
 		switch at := l.through; {
-		case l.full || l.lost || l.released || at.Sequence < from:
+		case l.lost || l.released || at.Sequence < from:
 		case at.StoredAt.IsZero():
 			going[number] = l
+			l.full = false
 		default:
 			standing[at.Sequence] = append(standing[at.Sequence], l)
 		}

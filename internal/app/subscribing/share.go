@@ -22,7 +22,9 @@ func (s *Subscriber) share(ctx context.Context, work *sync.WaitGroup) error {
 		}
 		var state inbox.StreamState
 		if err == nil {
-			state, err = s.ports.Stream.State(ctx)
+			if state, err = s.ports.Stream.State(ctx); err != nil && ctx.Err() == nil {
+				s.leave(ctx) // a copy that cannot read leaves its lanes to the others
+			}
 		}
 		if err != nil {
 			s.troubles.begin(ctx, s.logger, troubleLook, "cannot look where the subscriber stands, trying until it works", err)
@@ -85,11 +87,12 @@ func (s *Subscriber) assign(ctx context.Context, view inbox.View, state inbox.St
 	if s.paused {
 		return
 	}
-	own := shareOf(s.instance, view.Copies, len(view.Lanes))
+	owners := ownersOf(s.instance, view.Copies, len(view.Lanes))
 	for _, checkpoint := range view.Lanes {
-		held, mine := s.lanes[checkpoint.Lane], own[checkpoint.Lane]
+		held, owner := s.lanes[checkpoint.Lane], owners[checkpoint.Lane]
+		mine, silent := owner == s.instance, slices.Contains(view.Silent, owner)
 		switch {
-		case held == nil && (mine || s.stuck(checkpoint, state)):
+		case held == nil && (mine && !moving(checkpoint) || !mine && s.stuck(checkpoint, state, silent)):
 			l := newLane(checkpoint, !mine)
 			s.lanes[checkpoint.Lane] = l
 			work.Go(func() { s.work(ctx, l) })
@@ -100,16 +103,24 @@ func (s *Subscriber) assign(ctx context.Context, view inbox.View, state inbox.St
 			if checkpoint.Stream != state.Created || state.Last < max(checkpoint.Sequence, held.through.Sequence) {
 				held.lose()
 			}
-		case !held.covering || len(held.queue) == 0 && !s.stuck(checkpoint, state):
+		case !held.covering || !silent && !s.stuck(checkpoint, state, silent):
 			held.released = true
 			ring(held.wake)
 		}
 	}
 }
 
-// stuck reports whether a lane has not moved for a while although there may be events for it.
-func (s *Subscriber) stuck(checkpoint inbox.Checkpoint, state inbox.StreamState) bool {
-	if checkpoint.Idle < unmoved {
+// moving reports whether another copy works on a lane that this one does not hold. It will let the lane go; until then, this one would
+// only read for nothing.
+func moving(checkpoint inbox.Checkpoint) bool {
+	return checkpoint.Revision > 1 && checkpoint.Idle < justMoved
+}
+
+// stuck reports whether a lane of another copy has not moved for a while although there may be events for it. A copy that has gone silent
+// has probably died.
+func (s *Subscriber) stuck(checkpoint inbox.Checkpoint, state inbox.StreamState, silent bool) bool {
+	switch {
+	case checkpoint.Idle < unmovedSilent, !silent && checkpoint.Idle < unmoved, s.behind && checkpoint.Idle < unmovedBehind:
 		return false
 	}
 	if len(s.lanes) == 0 { // this copy reads nothing, so it does not know
@@ -118,15 +129,15 @@ func (s *Subscriber) stuck(checkpoint inbox.Checkpoint, state inbox.StreamState)
 	return checkpoint.Sequence < min(s.newest[checkpoint.Lane], state.Last)
 }
 
-// shareOf returns the lanes that belong to a copy: each copy gets as many as the others, or one more. Of the copies with room, a lane
-// belongs to the one with the highest hash of both names, so few lanes change when a copy comes or goes.
-func shareOf(instance string, copies []string, lanes int) map[int]bool {
+// ownersOf returns the copy that each lane belongs to: each copy has as many lanes as the others, or one more. Of the copies with room, a
+// lane belongs to the one with the highest hash of both names, so few lanes change when a copy comes or goes.
+func ownersOf(instance string, copies []string, lanes int) []string {
 	if !slices.Contains(copies, instance) {
 		copies = slices.Sorted(slices.Values(append(slices.Clone(copies), instance)))
 	}
 	most := (lanes + len(copies) - 1) / len(copies)
 	has := make(map[string]int)
-	own := make(map[int]bool)
+	owners := make([]string, lanes)
 	for lane := range lanes {
 		var room []string
 		for _, name := range copies {
@@ -134,11 +145,10 @@ func shareOf(instance string, copies []string, lanes int) map[int]bool {
 				room = append(room, name)
 			}
 		}
-		chosen := slices.MaxFunc(room, func(a, b string) int { return cmp.Compare(weight(a, lane), weight(b, lane)) })
-		has[chosen]++
-		own[lane] = chosen == instance
+		owners[lane] = slices.MaxFunc(room, func(a, b string) int { return cmp.Compare(weight(a, lane), weight(b, lane)) })
+		has[owners[lane]]++
 	}
-	return own
+	return owners
 }
 
 func weight(instance string, lane int) uint64 {

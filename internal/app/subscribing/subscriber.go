@@ -22,8 +22,14 @@ const (
 	lookEvery = 300 * time.Millisecond
 	// lookAgain is the shortest time between two looks.
 	lookAgain = 50 * time.Millisecond
-	// unmoved is how long a lane stands still, with events waiting, before any copy takes it.
-	unmoved = 500 * time.Millisecond
+	// unmoved is how long a lane of another copy stands still, with events waiting, before this copy takes it: if the other one has gone
+	// silent; if it has not, so that its handler may hang; and if this copy does not keep up with its own lanes. Copies that have too much
+	// to do and took each other's lanes would have even more to do.
+	unmovedSilent = 500 * time.Millisecond
+	unmoved       = 1500 * time.Millisecond
+	unmovedBehind = 5 * time.Second
+	// justMoved is how long ago somebody has moved a lane who probably is about to do so again.
+	justMoved = 100 * time.Millisecond
 	// longestOutage is the longest wait while the stream, or what the handler works on, cannot be reached. An outage says nothing
 	// about the event, so work goes on soon after it.
 	longestOutage = time.Second
@@ -56,6 +62,9 @@ type Subscriber struct {
 	handler      inbox.Handler // set before there is a lane
 
 	mu     sync.Mutex
+	rests  bool          // the reader has read enough
+	more   bool          // the stream had more than the last read returned
+	behind bool          // lanes have nothing to do because the reader does not keep up
 	lanes  map[int]*lane // that this copy works on, by number
 	count  int           // lanes of the subscriber
 	paused bool          // the subscriber
@@ -96,12 +105,17 @@ func (s *Subscriber) Run(ctx context.Context) error {
 	err := s.share(ctx, &work)
 	stop()
 	work.Wait()
+	s.leave(ctx)
+	return err
+}
+
+// leave tells the other copies that this one does not work.
+func (s *Subscriber) leave(ctx context.Context) {
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
 	if failed := s.ports.Checkpoints.Leave(leaving, s.id, s.instance); failed != nil {
 		s.logger.DebugContext(ctx, "cannot take the announcement back, the other copies go on in three seconds", "error", failed)
 	}
-	return err
 }
 
 // Trouble returns what keeps this copy from handling events at present; empty: nothing. It is safe for concurrent use.

@@ -165,7 +165,7 @@ func (s *Subscriber) applied(l *lane, batch inbox.Batch, outcome inbox.Outcome, 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.adapt(fresh, took, s.opts.BatchTime)
-	if l.done(batch, outcome.Checkpoint) {
+	if l.done(batch, outcome.Checkpoint) || s.resume(l) {
 		ring(s.hungry)
 	}
 }

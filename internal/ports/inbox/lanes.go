@@ -59,6 +59,7 @@ type Checkpoint struct {
 type View struct {
 	Lanes  []Checkpoint // in order of the lane; empty: the subscriber has not begun
 	Copies []string     // that have announced themselves in the last CopyGone, in order
+	Silent []string     // of Copies, those that have not announced themselves in the last CopySilent, in order
 	Standing
 }
 
@@ -71,8 +72,12 @@ type Standing struct {
 	Forgotten time.Time // when an operator forgot the subscriber; zero: it is not forgotten
 }
 
-// CopyGone is how long a copy counts as being there after it announced itself.
-const CopyGone = 3 * time.Second
+const (
+	// CopyGone is how long a copy counts as being there after it announced itself.
+	CopyGone = 3 * time.Second
+	// CopySilent is after how long without a word a copy may have died.
+	CopySilent = 600 * time.Millisecond
+)
 
 // Checkpoints keeps the checkpoints of subscribers. It is safe for concurrent use.
 type Checkpoints interface {

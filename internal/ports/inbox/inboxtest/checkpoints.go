@@ -24,6 +24,7 @@ func TestCheckpoints(t *testing.T, open func(t *testing.T) Store) {
 		"types are added between two batches":         checkpointsSubscribeDuring,
 		"copies that subscribe together add all":      checkpointsSubscribeTogether,
 		"copies see each other":                       checkpointsCopies,
+		"a silent copy is known":                      checkpointsSilent,
 		"a place is kept to the nanosecond":           checkpointsPlace,
 		"idle is since the last change":               checkpointsIdle,
 		"a checkpoint goes back":                      checkpointsRewind,
@@ -123,6 +124,24 @@ func checkpointsCopies(t *testing.T, s Store) {
 	require.NoError(t, s.Checkpoints.Leave(t.Context(), subscriber, "c"))
 	see(subscriber, "b's", "C", "b's")
 	see("another", "d", "c", "d")
+}
+
+func checkpointsSilent(t *testing.T, s Store) {
+	silent := func(instance string) []string {
+		t.Helper()
+		view, err := s.Checkpoints.Look(t.Context(), subscriber, instance)
+		require.NoError(t, err)
+		return view.Silent
+	}
+	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 2, stream, inbox.Place{}))
+	require.Empty(t, silent("a"))
+	time.Sleep(inbox.CopySilent)
+	require.Equal(t, []string{"a"}, silent("b"))
+	require.Empty(t, silent("a"))
+	require.Empty(t, silent("b"))
+	require.NoError(t, s.Checkpoints.Leave(t.Context(), subscriber, "a"))
+	time.Sleep(inbox.CopySilent)
+	require.Empty(t, silent("b"))
 }
 
 func checkpointsPlace(t *testing.T, s Store) {
