@@ -124,7 +124,7 @@ func (w *watched) delivered() {
 	require.Equal(t, s.Value(t, "outboxie_subscriber_batch_events_count", emails),
 		s.Value(t, "outboxie_subscriber_batch_duration_seconds_count", emails))
 	for _, none := range []string{
-		"outboxie_subscriber_rewinds_total", "outboxie_inbox_duplicates_total", "outboxie_subscriber_dead_letters",
+		"outboxie_subscriber_rewinds_total", "outboxie_inbox_duplicates_total", "outboxie_subscriber_passed_over_total", "outboxie_subscriber_dead_letters",
 	} {
 		require.Zero(t, s.Value(t, none, emails), none)
 	}

@@ -159,7 +159,7 @@ func (d *redelivery) choose(ctx context.Context, r inbox.Redelivery, idleTimeout
 			return false, classify(ctx, err)
 		}
 		for _, row := range rows {
-			if row.State == inbox.Dead && !(row.NoHandler && slices.Contains(r.Types, row.EventType)) {
+			if waited := row.NoHandler && slices.Contains(r.Types, row.EventType); row.State == inbox.Dead && !waited {
 				break
 			}
 			d.letters = append(d.letters, row.letter())

@@ -77,7 +77,10 @@ func (*transaction) Subscriber() string { return subscriber }
 func TestTotalsCountCreatedOrders(t *testing.T) {
 	fact := placed(t, "100.50", "USD")
 	events := []order.Event{
-		order.Created{Fact: fact}, order.Paid{Fact: fact}, order.Shipped{Fact: fact}, order.Cancelled{Fact: fact},
+		order.Created{Fact: fact},
+		order.Paid{Fact: fact},
+		order.Shipped{Fact: fact},
+		order.Cancelled{Fact: fact},
 		order.Created{Fact: placed(t, "700", "JPY")},
 	}
 	entries, decoder := entriesOf(events...)

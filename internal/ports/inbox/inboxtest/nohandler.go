@@ -44,9 +44,9 @@ func setAsideWithoutHandler(t *testing.T, l *lane) {
 }
 
 // withoutHandler sets an event aside that has no handler, and those behind it in its aggregate.
-func (l *letters) withoutHandler(t *testing.T, n int, aggregate string) []inbox.Event {
+func (l *letters) withoutHandler(t *testing.T, n int) []inbox.Event {
 	t.Helper()
-	events := newEvents(l.at.Sequence, n, aggregate)
+	events := newEvents(l.at.Sequence, n, "a")
 	without(events[:1]...)
 	require.Equal(t, append([]inbox.Result{inbox.SetAside}, repeat(inbox.Held, n-1)...), l.results(t, events...))
 	return events
@@ -54,7 +54,7 @@ func (l *letters) withoutHandler(t *testing.T, n int, aggregate string) []inbox.
 
 func redeliverWithoutHandler(t *testing.T, l *letters) {
 	l.begin(t)
-	events := l.withoutHandler(t, 3, "a")
+	events := l.withoutHandler(t, 3)
 	l.requireNothingDue(t)
 	_, found, err := l.try(t.Context(), inbox.Redelivery{Limit: 100, Types: []string{"another"}})
 	require.NoError(t, err)
@@ -63,7 +63,7 @@ func redeliverWithoutHandler(t *testing.T, l *letters) {
 	l.requireEnded(t, events...)
 	l.requireOrders(t, 3)
 
-	events = l.withoutHandler(t, 2, "a")
+	events = l.withoutHandler(t, 2)
 	l.poison(events[0])
 	_, _, err = l.try(t.Context(), knowing)
 	require.ErrorIs(t, err, errMine)
@@ -115,19 +115,19 @@ func redeliverWithoutHandlerBehind(t *testing.T, l *letters) {
 // retryWithoutHandler has an operator retry such a letter: any program tries it then.
 func retryWithoutHandler(t *testing.T, l *letters) {
 	l.begin(t)
-	events := l.withoutHandler(t, 2, "a")
+	events := l.withoutHandler(t, 2)
 	l.requireList(t, "1 dead 1")
 	l.retry(t, events[0])
 	require.False(t, l.requireLetter(t, events[0], inbox.Retrying).NoHandler)
 	l.redeliver(t, all, events...)
 
-	events = l.withoutHandler(t, 2, "a")
+	events = l.withoutHandler(t, 2)
 	retried, err := l.Letters.RetryAll(t.Context(), l.subscriber)
 	require.NoError(t, err)
 	require.Equal(t, 1, retried)
 	l.redeliver(t, all, events...)
 
-	events = l.withoutHandler(t, 2, "a")
+	events = l.withoutHandler(t, 2)
 	l.discard(t, events[0])
 	require.False(t, l.requireLetter(t, events[0], inbox.Discarded).NoHandler)
 	l.redeliver(t, knowing, events[1])
