@@ -42,6 +42,7 @@ func (h *handler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) e
 
 func (*handler) Name() string    { return "test" }
 func (*handler) Types() []string { return nil }
+func (*handler) External() bool  { return false }
 
 func (*handler) Applied(context.Context, outbox.Entry) {}
 

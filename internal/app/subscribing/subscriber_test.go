@@ -77,6 +77,7 @@ func (c copied) Handle(ctx context.Context, _ inbox.Tx, entry outbox.Entry) erro
 
 func (copied) Name() string    { return "test" }
 func (copied) Types() []string { return []string{outboxtest.EventType} }
+func (copied) External() bool  { return false }
 
 func (c copied) Applied(_ context.Context, entry outbox.Entry) {
 	c.mu.Lock()
