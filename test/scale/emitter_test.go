@@ -4,6 +4,7 @@ package scale_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
