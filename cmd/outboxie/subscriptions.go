@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/adapters/webhook"
-	"github.com/assylzhan-a/outboxie/internal/app/fulfilment"
+	"github.com/assylzhan-a/outboxie/internal/app/fulfillment"
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
 	"github.com/assylzhan-a/outboxie/internal/app/totals"
 	webhooks "github.com/assylzhan-a/outboxie/internal/app/webhook"
@@ -30,7 +30,7 @@ type handlerParts struct {
 	Config  config.Config
 	Decoder orderports.Decoder
 	Totals  orderports.Totals
-	Encoder orderports.FulfilmentEncoder
+	Encoder orderports.FulfillmentEncoder
 	Emitter inbox.Emitter
 	Traces  trace.TracerProvider
 	Logger  *slog.Logger
@@ -45,11 +45,11 @@ var subscriptions = map[string]func(parts handlerParts, subscriber string) (*sub
 		counted := totals.New(subscriber, parts.Decoder, parts.Totals, parts.Logger)
 		return subscribing.NewHandler(totals.Name, counted.Functions(), counted.Applied), nil
 	},
-	fulfilment.Name: func(parts handlerParts, subscriber string) (*subscribing.Handler, error) {
-		fulfilled := fulfilment.New(subscriber, fulfilment.Ports{
+	fulfillment.Name: func(parts handlerParts, subscriber string) (*subscribing.Handler, error) {
+		fulfilled := fulfillment.New(subscriber, fulfillment.Ports{
 			Decoder: parts.Decoder, Encoder: parts.Encoder, Emitter: telemetry.TraceEmitter(parts.Traces, parts.Emitter),
 		}, parts.Logger)
-		return subscribing.NewHandler(fulfilment.Name, fulfilled.Functions(), fulfilled.Applied), nil
+		return subscribing.NewHandler(fulfillment.Name, fulfilled.Functions(), fulfilled.Applied), nil
 	},
 	webhooks.Name: func(parts handlerParts, subscriber string) (*subscribing.Handler, error) {
 		address := string(parts.Config.Subscriber.Webhook)

@@ -56,11 +56,11 @@ func (r *readership) life() (stop func()) {
 }
 
 const (
-	fulfilments = "SELECT count(*) FROM outbox WHERE aggregate_type = 'fulfilment'"
-	everything  = "SELECT count(*) FROM outbox"
+	fulfillments = "SELECT count(*) FROM outbox WHERE aggregate_type = 'fulfillment'"
+	everything   = "SELECT count(*) FROM outbox"
 )
 
-// TestTwoHops checks a chain under kill -9 of both links: orders are paid and cancelled; a subscriber emits events of fulfilments because of
+// TestTwoHops checks a chain under kill -9 of both links: orders are paid and cancelled; a subscriber emits events of fulfillments because of
 // that; and another one hands all events to a webhook. Each event is emitted once, stands in the stream in the order of its aggregate, takes
 // effect once for the second subscriber, and is called for in order. Repeated calls have the same key.
 func TestTwoHops(t *testing.T) {
@@ -70,7 +70,7 @@ func TestTwoHops(t *testing.T) {
 		return http.StatusOK
 	})
 	r := newReadership(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=4", "SUBSCRIBER_IDLE_TIMEOUT=2s", "WEBHOOK_URL="+hook.address)
-	handlers := map[string]string{"warehouse": "fulfilment", "shop": "webhook"}
+	handlers := map[string]string{"warehouse": "fulfillment", "shop": "webhook"}
 	copies := make(map[string]*infra.Process)
 	for id, handler := range handlers {
 		for n := range 2 {
@@ -81,7 +81,7 @@ func TestTwoHops(t *testing.T) {
 	defer stop()
 	for round := range 4 {
 		for id, handler := range handlers {
-			r.eventually("SELECT (count(*) > 10)::int FROM outbox WHERE aggregate_type = 'fulfilment' AND recorded_at > now() - interval '2 s'", 1)
+			r.eventually("SELECT (count(*) > 10)::int FROM outbox WHERE aggregate_type = 'fulfillment' AND recorded_at > now() - interval '2 s'", 1)
 			name := fmt.Sprint(id, round%2)
 			copies[name].Kill()
 			copies[name] = r.subscribe(id, handler, "INSTANCE_ID="+name)
@@ -89,9 +89,9 @@ func TestTwoHops(t *testing.T) {
 	}
 	stop()
 
-	r.eventually("SELECT count(*) FROM outbox WHERE event_type IN ('outboxie.order.paid.v1') AND aggregate_id NOT IN (SELECT aggregate_id FROM outbox WHERE event_type = 'outboxie.fulfilment.requested.v1')", 0)
-	r.eventually("SELECT count(*) FROM outbox WHERE event_type IN ('outboxie.order.cancelled.v1') AND aggregate_id NOT IN (SELECT aggregate_id FROM outbox WHERE event_type = 'outboxie.fulfilment.withdrawn.v1')", 0)
-	for _, kinds := range [][2]string{{"outboxie.order.paid.v1", "outboxie.fulfilment.requested.v1"}, {"outboxie.order.cancelled.v1", "outboxie.fulfilment.withdrawn.v1"}} {
+	r.eventually("SELECT count(*) FROM outbox WHERE event_type IN ('outboxie.order.paid.v1') AND aggregate_id NOT IN (SELECT aggregate_id FROM outbox WHERE event_type = 'outboxie.fulfillment.requested.v1')", 0)
+	r.eventually("SELECT count(*) FROM outbox WHERE event_type IN ('outboxie.order.cancelled.v1') AND aggregate_id NOT IN (SELECT aggregate_id FROM outbox WHERE event_type = 'outboxie.fulfillment.withdrawn.v1')", 0)
+	for _, kinds := range [][2]string{{"outboxie.order.paid.v1", "outboxie.fulfillment.requested.v1"}, {"outboxie.order.cancelled.v1", "outboxie.fulfillment.withdrawn.v1"}} {
 		want := count(t, r.db, "SELECT count(*) FROM outbox WHERE event_type = '"+kinds[0]+"'")
 		require.Positive(t, want)
 		require.Equal(t, want, count(t, r.db, "SELECT count(*) FROM outbox WHERE event_type = '"+kinds[1]+"'"), kinds[1])
@@ -103,7 +103,7 @@ func TestTwoHops(t *testing.T) {
 	require.Zero(t, count(t, r.db, "SELECT count(*) FROM dead_letters"))
 	events, repeated := hook.requireFirstCallsInOrder(t)
 	require.Equal(t, count(t, r.db, everything), events)
-	t.Logf("%d events, of which %d were emitted; %d calls were repeated", events, count(t, r.db, fulfilments), repeated)
+	t.Logf("%d events, of which %d were emitted; %d calls were repeated", events, count(t, r.db, fulfillments), repeated)
 }
 
 // TestOneTraceOverTwoHops checks that one trace has the payment of an order, what a subscriber emits because of it, and what the next one
@@ -113,14 +113,14 @@ func TestOneTraceOverTwoHops(t *testing.T) {
 	collector := infra.Collector(t)
 	environment := append(collector.Environment(), "DATABASE_URL="+infra.Database(t), "NATS_URL="+infra.Broker(t), "WEBHOOK_URL="+hook.address)
 	instance := infra.Serve(t, "traced", environment)
-	infra.Launch(t, environment, "subscribe", "--id", "warehouse", "--handler", "fulfilment").Says("subscribed")
+	infra.Launch(t, environment, "subscribe", "--id", "warehouse", "--handler", "fulfillment").Says("subscribed")
 	infra.Launch(t, environment, "subscribe", "--id", "shop", "--handler", "webhook").Says("subscribed")
 	order, err := infra.Place(instance.API())
 	require.NoError(t, err)
 	paid, err := infra.Transition(instance.API(), order.ID, "pay")
 	require.NoError(t, err)
 
-	const created, processed = "create orders.fulfilment.requested", "process orders.fulfilment.requested"
+	const created, processed = "create orders.fulfillment.requested", "process orders.fulfillment.requested"
 	var spans []infra.Span
 	require.True(t, collector.WaitFor(func(all []infra.Span) bool {
 		spans = nil
@@ -144,7 +144,7 @@ func TestOneTraceOverTwoHops(t *testing.T) {
 	for _, wait := range infra.Named(spans, "outbox relay") {
 		require.Contains(t, []string{create.SpanID, first.ParentID}, wait.ParentID)
 	}
-	calls := hook.of("fulfilment/"+order.ID, 1)
+	calls := hook.of("fulfillment/"+order.ID, 1)
 	require.Len(t, calls, 1)
 	require.Equal(t, "00-"+paid.TraceID+"-"+process.SpanID+"-01", calls[0].trace)
 	require.True(t, strings.HasPrefix(calls[0].body, `{"order_id":"`+order.ID))

@@ -20,8 +20,8 @@ func TestEmitterPrivilege(t *testing.T) {
 	p.applyRoles()
 	api := infra.Serve(t, "api", p.as(writer, "api", "OUTBOXIE_ROLES=api")).API()
 	infra.Launch(t, p.as(relayer, "relay", "OUTBOXIE_ROLES=relay", "ADMIN_ADDR=127.0.0.1:0"), "serve").Says("became leader")
-	warehouse := subscribe(t, "warehouse", p.as(emitter, "emitter", "SUBSCRIBER_HANDLER=fulfilment"))
-	subscribe(t, "plain", p.as(subscriber, "subscriber", "SUBSCRIBER_HANDLER=fulfilment"))
+	warehouse := subscribe(t, "warehouse", p.as(emitter, "emitter", "SUBSCRIBER_HANDLER=fulfillment"))
+	subscribe(t, "plain", p.as(subscriber, "subscriber", "SUBSCRIBER_HANDLER=fulfillment"))
 	rings, err := connected(t, p.nats("relay")).SubscribeSync("outboxie.ORDERS.wake")
 	require.NoError(t, err)
 	order, err := infra.Place(api)
@@ -32,7 +32,7 @@ func TestEmitterPrivilege(t *testing.T) {
 		t.Helper()
 		require.Eventually(t, func() bool { return count(t, p.admin, query) == want }, patience, 10*time.Millisecond, "%s", query)
 	}
-	eventually("SELECT count(*) FROM outbox WHERE event_type = 'outboxie.fulfilment.requested.v1'", 1)
+	eventually("SELECT count(*) FROM outbox WHERE event_type = 'outboxie.fulfillment.requested.v1'", 1)
 	bells := make(map[bool]int) // by whether an instance of the API or of the relay rang, which say who they are
 	for bells[false] == 0 {
 		ring, err := rings.NextMsg(patience)
@@ -44,7 +44,7 @@ func TestEmitterPrivilege(t *testing.T) {
 	stream, err := jetStream(t, p.nats("admin")).Stream(t.Context(), "ORDERS")
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
-		_, err := stream.GetLastMsgForSubject(t.Context(), "orders.fulfilment.requested")
+		_, err := stream.GetLastMsgForSubject(t.Context(), "orders.fulfillment.requested")
 		return err == nil
 	}, patience, 10*time.Millisecond)
 }

@@ -10,6 +10,6 @@ import (
 var Module = fx.Module("codec",
 	fx.Provide(fx.Annotate(
 		func() *Codec { return New(nil) },
-		fx.As(new(ordering.Encoder)), fx.As(new(ordering.Decoder)), fx.As(new(ordering.FulfilmentEncoder)),
+		fx.As(new(ordering.Encoder)), fx.As(new(ordering.Decoder)), fx.As(new(ordering.FulfillmentEncoder)),
 	)),
 )

@@ -10,7 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// TraceEmitter returns next with a PRODUCER span for each message, "create orders.fulfilment", in the trace of the event from which the
+// TraceEmitter returns next with a PRODUCER span for each message, "create orders.fulfillment", in the trace of the event from which the
 // message follows; the event's id is the span's messaging.message.conversation_id. The span's context is stored in the message's headers, so that the trace goes on in whatever happens to the message.
 //
 // If the event is sampled, the parent is the span in which the event is handled. If it is not, its trace goes on without spans: a batch has a

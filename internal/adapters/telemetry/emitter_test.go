@@ -26,7 +26,7 @@ func newEmitting(tp trace.TracerProvider) *emitting {
 	traced := telemetry.TraceEmitter(tp, e)
 	e.handlerFunc = func(ctx context.Context, entry outbox.Entry) error {
 		following := message("", map[string]string{"tenant": "a"})
-		following.Subject = "orders.fulfilment.requested"
+		following.Subject = "orders.fulfillment.requested"
 		return traced.Emit(ctx, nil, entry, following)
 	}
 	return e
@@ -40,7 +40,7 @@ func (e *emitting) Emit(_ context.Context, _ inbox.Tx, cause outbox.Entry, messa
 // parentOf returns what a message says where it was created.
 func parentOf(m outbox.Message) string { return m.Headers["traceparent"] }
 
-const createSpan = "create orders.fulfilment.requested"
+const createSpan = "create orders.fulfillment.requested"
 
 // TestEmittedEventContinuesTheTrace checks that what a batch emits belongs to the traces of the single events, sampled or not, and not to
 // that of the batch.
@@ -75,7 +75,7 @@ func TestOneTraceOverTwoHops(t *testing.T) {
 	second[0].Message = handler.emitted["e1"]
 	_, err = traceInbox(tp, &database{}).Work.Apply(context.Background(), "carrier", batchIn(0, second), inside{}, lenient)
 	require.NoError(t, err)
-	process, created, applied := spans.one(t, "process orders.created"), spans.one(t, createSpan), spans.one(t, "process orders.fulfilment.requested")
+	process, created, applied := spans.one(t, "process orders.created"), spans.one(t, createSpan), spans.one(t, "process orders.fulfillment.requested")
 	requireStoredParent(t, process)
 	requireChild(t, created, process)
 	requireChild(t, applied, created)

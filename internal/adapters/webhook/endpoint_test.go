@@ -115,11 +115,27 @@ func TestStatuses(t *testing.T) {
 		retry  string
 		kind   int
 	}{
-		{200, "", taken}, {201, "", taken}, {204, "", taken}, {299, "", taken},
-		{408, "", failed}, {429, "", failed}, {429, "5", failed}, {500, "", failed}, {502, "5", failed}, {503, "", failed}, {504, "", failed},
+		{200, "", taken},
+		{201, "", taken},
+		{204, "", taken},
+		{299, "", taken},
+		{408, "", failed},
+		{429, "", failed},
+		{429, "5", failed},
+		{500, "", failed},
+		{502, "5", failed},
+		{503, "", failed},
+		{504, "", failed},
 		{503, "5", down},
-		{301, "", refused}, {304, "", refused}, {307, "", refused}, {400, "", refused}, {401, "", refused}, {404, "", refused},
-		{409, "", refused}, {410, "", refused}, {422, "", refused},
+		{301, "", refused},
+		{304, "", refused},
+		{307, "", refused},
+		{400, "", refused},
+		{401, "", refused},
+		{404, "", refused},
+		{409, "", refused},
+		{410, "", refused},
+		{422, "", refused},
 	} {
 		status, retry = c.status, c.retry
 		requireKind(t, c.kind, endpoint.Deliver(t.Context(), entry()), http.StatusText(c.status))

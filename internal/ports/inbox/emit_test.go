@@ -15,9 +15,9 @@ import (
 func TestEmittedID(t *testing.T) {
 	const first = "01934567-89ab-7def-8123-456789abcdef"
 	cause := outbox.Entry{Message: outbox.Message{ID: first}}
-	require.Equal(t, "01934567-89ab-8bf5-8951-0447dd0832d7", inbox.EmittedID("fulfilment", cause, 0))
+	require.Equal(t, "01934567-89ab-89e0-a85f-6d2e41989e47", inbox.EmittedID("fulfillment", cause, 0))
 	seen := make(map[string]bool)
-	for _, handler := range []string{"fulfilment", "fulfilmen", ""} {
+	for _, handler := range []string{"fulfillment", "fulfillmen", ""} {
 		for _, id := range []string{first, "01934567-89ab-7def-8123-456789abcdee", uuid.Must(uuid.NewRandom()).String(), "no UUID"} {
 			cause.ID = id
 			for n := range 12 {

@@ -34,7 +34,7 @@ func TestEmitter(t *testing.T, open func(t *testing.T) EmitStore) {
 		t.Run(name, func(t *testing.T) {
 			store := open(t)
 			e := &emission{EmitStore: store, lane: newLane(store.Store)}
-			e.lane.meanwhile = e.emit
+			e.meanwhile = e.emit
 			e.begin(t)
 			test(t, e)
 		})
@@ -191,7 +191,7 @@ func emitFromLetter(t *testing.T, e *emission) {
 
 func emitInvalid(t *testing.T, e *emission) {
 	event := newEvent(1, "a")
-	e.lane.meanwhile = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	e.meanwhile = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 		messages := followers(entry, 0)
 		messages[1].Payload = []byte("no JSON")
 		return e.Emitter.Emit(ctx, tx, entry, messages...)
@@ -208,7 +208,7 @@ func (foreign) Subscriber() string { return subscriber }
 func emitLate(t *testing.T, e *emission) {
 	event := newEvent(1, "a")
 	var kept inbox.Tx
-	e.lane.meanwhile = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	e.meanwhile = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 		kept = tx
 		return e.emit(ctx, tx, entry)
 	}

@@ -1,4 +1,4 @@
-package fulfilment_test
+package fulfillment_test
 
 import (
 	"bytes"
@@ -10,8 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	app "github.com/assylzhan-a/outboxie/internal/app/fulfilment"
-	"github.com/assylzhan-a/outboxie/internal/domain/fulfilment"
+	app "github.com/assylzhan-a/outboxie/internal/app/fulfillment"
+	"github.com/assylzhan-a/outboxie/internal/domain/fulfillment"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
@@ -23,21 +23,21 @@ const (
 	customer = order.CustomerID("018f5e4c-0000-7000-8000-000000000001")
 )
 
-// ports are those of a Fulfilment. They keep what is emitted.
+// ports are those of a Fulfillment. They keep what is emitted.
 type ports struct {
 	event   order.Event
 	decoded error
 	encoded error
 	failed  error
 	causes  []string
-	emitted []fulfilment.Event
-	last    fulfilment.Event
+	emitted []fulfillment.Event
+	last    fulfillment.Event
 	tx      inbox.Tx
 }
 
 func (p *ports) Decode(outbox.Message) (order.Event, error) { return p.event, p.decoded }
 
-func (p *ports) EncodeFulfilment(event fulfilment.Event) (outbox.Message, error) {
+func (p *ports) EncodeFulfillment(event fulfillment.Event) (outbox.Message, error) {
 	p.last = event
 	return outbox.Message{}, p.encoded
 }
@@ -53,7 +53,7 @@ type transaction struct{}
 
 func (transaction) Subscriber() string { return "warehouse" }
 
-func newFulfilment(p *ports) (*app.Fulfilment, *bytes.Buffer) {
+func newFulfillment(p *ports) (*app.Fulfillment, *bytes.Buffer) {
 	log := &bytes.Buffer{}
 	return app.New("warehouse", app.Ports{Decoder: p, Encoder: p, Emitter: p}, slog.New(slog.NewTextHandler(log, nil))), log
 }
@@ -64,22 +64,22 @@ func TestWhatFollows(t *testing.T) {
 	fact := func(version int64) order.Fact {
 		return order.Fact{Order: order.Snapshot{ID: orderID, CustomerID: customer, Version: version}, At: at}
 	}
-	following := func(status fulfilment.Status, version int64) []fulfilment.Event {
-		return []fulfilment.Event{{Status: status, Order: string(orderID), Customer: string(customer), Version: version, At: at}}
+	following := func(status fulfillment.Status, version int64) []fulfillment.Event {
+		return []fulfillment.Event{{Status: status, Order: string(orderID), Customer: string(customer), Version: version, At: at}}
 	}
 	for name, c := range map[string]struct {
 		event order.Event
 		of    string
-		want  []fulfilment.Event
+		want  []fulfillment.Event
 	}{
-		"paid":                          {order.Paid{Fact: fact(2)}, ordering.TypePaid, following(fulfilment.Requested, 1)},
-		"cancelled when paid":           {order.Cancelled{Fact: fact(3)}, ordering.TypeCancelled, following(fulfilment.Withdrawn, 2)},
+		"paid":                          {order.Paid{Fact: fact(2)}, ordering.TypePaid, following(fulfillment.Requested, 1)},
+		"cancelled when paid":           {order.Cancelled{Fact: fact(3)}, ordering.TypeCancelled, following(fulfillment.Withdrawn, 2)},
 		"cancelled before":              {order.Cancelled{Fact: fact(2)}, ordering.TypeCancelled, nil},
 		"a type with a body of another": {order.Shipped{Fact: fact(3)}, ordering.TypePaid, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := &ports{event: c.event}
-			f, log := newFulfilment(p)
+			f, log := newFulfillment(p)
 			entry := outbox.Entry{Message: outbox.Message{ID: "cause", Type: c.of}}
 			require.NoError(t, f.Functions()[c.of](t.Context(), transaction{}, entry))
 			require.Equal(t, c.want, p.emitted)
@@ -90,7 +90,7 @@ func TestWhatFollows(t *testing.T) {
 			}
 			require.Equal(t, []string{"cause"}, p.causes)
 			require.Equal(t, transaction{}, p.tx)
-			require.Contains(t, log.String(), "Emitted a fulfilment event")
+			require.Contains(t, log.String(), "Emitted a fulfillment event")
 			require.Contains(t, log.String(), "because_of=cause")
 		})
 	}
@@ -103,7 +103,7 @@ func TestFailures(t *testing.T) {
 	for name, p := range map[string]*ports{
 		"read": {decoded: errMine}, "encode": {event: paid, encoded: errMine}, "emit": {event: paid, failed: errMine},
 	} {
-		f, log := newFulfilment(p)
+		f, log := newFulfillment(p)
 		require.ErrorIs(t, f.Functions()[ordering.TypePaid](t.Context(), transaction{}, outbox.Entry{}), errMine, name)
 		require.Empty(t, p.emitted)
 		if name == "read" {

@@ -1,31 +1,31 @@
-// Package fulfilment is what a warehouse is asked to do for an order: pick it once it is paid, and put it back if it is cancelled after
+// Package fulfillment is what a warehouse is asked to do for an order: pick it once it is paid, and put it back if it is cancelled after
 // that.
-package fulfilment
+package fulfillment
 
 import "time"
 
 // Status is what the warehouse is asked for.
 type Status string
 
-// The statuses of a fulfilment.
+// The statuses of a fulfillment.
 const (
 	Requested Status = "requested" // the order was paid: pick it
 	Withdrawn Status = "withdrawn" // the order was cancelled after that: put it back
 )
 
-// Order is what a fulfilment depends on: an order right after one of its events.
+// Order is what a fulfillment depends on: an order right after one of its events.
 type Order struct {
 	ID, Customer string
 	Version      int64
 	At           time.Time // of the event
 }
 
-// Event is what happened to a fulfilment.
+// Event is what happened to a fulfillment.
 type Event struct {
 	Status   Status
-	Order    string // which it belongs to; a fulfilment has no id of its own
+	Order    string // which it belongs to; a fulfillment has no id of its own
 	Customer string
-	// Version is that of the fulfilment. It begins with the second event of the order, so it is always one behind, and nothing has to
+	// Version is that of the fulfillment. It begins with the second event of the order, so it is always one behind, and nothing has to
 	// keep it.
 	Version int64
 	At      time.Time

@@ -1,4 +1,4 @@
-package fulfilment_test
+package fulfillment_test
 
 import (
 	"testing"
@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/fulfilment"
+	"github.com/assylzhan-a/outboxie/internal/domain/fulfillment"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 )
 
@@ -15,32 +15,32 @@ func TestVersionsFollowTheOrder(t *testing.T) {
 	at := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
 	for name, c := range map[string]struct {
 		pay, cancel bool
-		want        []fulfilment.Status
+		want        []fulfillment.Status
 	}{
 		"placed":             {},
-		"paid":               {pay: true, want: []fulfilment.Status{fulfilment.Requested}},
+		"paid":               {pay: true, want: []fulfillment.Status{fulfillment.Requested}},
 		"cancelled":          {cancel: true},
-		"paid and cancelled": {pay: true, cancel: true, want: []fulfilment.Status{fulfilment.Requested, fulfilment.Withdrawn}},
+		"paid and cancelled": {pay: true, cancel: true, want: []fulfillment.Status{fulfillment.Requested, fulfillment.Withdrawn}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			placed, err := order.Place("o", "c", order.NewMoney(100, "USD"), at)
 			require.NoError(t, err)
-			var events []fulfilment.Event
+			var events []fulfillment.Event
 			if c.pay {
 				paid, err := placed.Pay("", at)
 				require.NoError(t, err)
-				events = append(events, fulfilment.Paid(fulfilment.Order{ID: "o", Customer: "c", Version: paid.Version, At: at}))
+				events = append(events, fulfillment.Paid(fulfillment.Order{ID: "o", Customer: "c", Version: paid.Version, At: at}))
 			}
 			if c.cancel {
 				cancelled, err := placed.Cancel("", at)
 				require.NoError(t, err)
-				if event, follows := fulfilment.Cancelled(fulfilment.Order{ID: "o", Customer: "c", Version: cancelled.Version, At: at}); follows {
+				if event, follows := fulfillment.Cancelled(fulfillment.Order{ID: "o", Customer: "c", Version: cancelled.Version, At: at}); follows {
 					events = append(events, event)
 				}
 			}
 			require.Len(t, events, len(c.want))
 			for i, event := range events {
-				require.Equal(t, fulfilment.Event{Status: c.want[i], Order: "o", Customer: "c", Version: int64(i) + 1, At: at}, event)
+				require.Equal(t, fulfillment.Event{Status: c.want[i], Order: "o", Customer: "c", Version: int64(i) + 1, At: at}, event)
 			}
 		})
 	}
