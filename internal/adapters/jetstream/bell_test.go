@@ -49,6 +49,18 @@ func TestWakeUpsAreFew(t *testing.T) {
 	require.LessOrEqual(t, count, most)
 }
 
+// TestCallerWakesTheRelays checks that a process without a bell rings those of the others, and does not wait when it is cut off.
+func TestCallerWakesTheRelays(t *testing.T) {
+	b := newBells(t)
+	nc := b.connect()
+	caller := jetstream.NewCaller(nc, "ORDERS", silent)
+	caller.Wake()
+	requireRung(t, b.Bell())
+	requireRung(t, b.Other())
+	nc.Close()
+	caller.Wake()
+}
+
 // TestBellDoesNotHearItself checks that a call to the other instances does not ring the caller's own bell once more.
 func TestBellDoesNotHearItself(t *testing.T) {
 	b := newBells(t)
