@@ -8,6 +8,7 @@
 --   outboxie_writer      serve --roles api: everything that changes orders, and any other writer of the outbox
 --   outboxie_relay       serve --roles relay, and the operator's commands: outbox …
 --   outboxie_subscriber  subscribe, and the operator's commands: subscriber …
+--   outboxie_emitter     the same, for a subscriber whose handler emits events: it may append to the outbox
 --   outboxie_operator    what the relay may, and `outbox adopt` after the sequence of the outbox went back
 -- TestLeastPrivilege runs everything under these, and shows what each is refused, and what a role is refused that is none of them.
 
@@ -15,20 +16,21 @@ DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY ['outboxie_migrator', 'outboxie_writer', 'outboxie_relay', 'outboxie_subscriber', 'outboxie_operator'] LOOP
+    FOREACH name IN ARRAY ARRAY ['outboxie_migrator', 'outboxie_writer', 'outboxie_relay', 'outboxie_subscriber', 'outboxie_emitter',
+        'outboxie_operator'] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
             EXECUTE format('CREATE ROLE %I LOGIN', name);
         END IF;
     END LOOP;
 END $$;
 
--- Only these five connect. Nobody makes temporary tables: a temporary table named outbox would take a session's events, which
+-- Only these six connect. Nobody makes temporary tables: a temporary table named outbox would take a session's events, which
 -- vanish with it.
 DO $$
 BEGIN
     EXECUTE format('REVOKE CONNECT, TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO outboxie_migrator, outboxie_writer, outboxie_relay, outboxie_subscriber, '
-        'outboxie_operator', current_database());
+        'outboxie_emitter, outboxie_operator', current_database());
 END $$;
 
 -- Nobody fills the disk with large objects, which every role may create otherwise, without any right to a table. Only a
@@ -57,6 +59,7 @@ GRANT CREATE ON SCHEMA public TO outboxie_migrator;
 -- log and in `outbox status`, is shown to members of pg_read_all_stats only.
 GRANT pg_read_all_stats TO outboxie_relay;
 GRANT outboxie_relay TO outboxie_operator;
+GRANT outboxie_subscriber TO outboxie_emitter;
 
 DO $$
 BEGIN
@@ -102,4 +105,7 @@ BEGIN
     GRANT SELECT (position, event_id) ON outbox TO outboxie_subscriber;
     GRANT SELECT (position, event_id) ON outbox_parked TO outboxie_subscriber;
     GRANT SELECT (stream_created) ON outbox_cursor TO outboxie_subscriber;
+
+    -- An emitter appends to the log besides. It reads no more of it, and never changes or removes what stands there.
+    GRANT INSERT ON outbox TO outboxie_emitter;
 END $$;

@@ -242,6 +242,7 @@ type subscriberParts struct {
 	Logger      *slog.Logger
 	Running     *running
 	Handlers    handlerParts
+	Waker       outboxports.Waker
 }
 
 // otherConnections is how many of the pool's connections are not for the transactions of lanes: one for looking, one for dead letters,
@@ -265,14 +266,17 @@ func (s subscriberParts) run(id string, ids int) error {
 		return err
 	}
 	subscriber := subscribing.New(id, s.Config.InstanceID, subscribing.Ports{
-		Stream: reader, Checkpoints: telemetry.MeasureCheckpoints(s.Meters, id, s.Checkpoints), Work: work.Work, Letters: work.Letters, Sweeper: s.Sweeper,
+		Waker: s.Waker, Stream: reader, Checkpoints: telemetry.MeasureCheckpoints(s.Meters, id, s.Checkpoints), Work: work.Work, Letters: work.Letters, Sweeper: s.Sweeper,
 		Handlers: func(name string) (inbox.Handler, error) {
 			handler, err := s.Handlers.handler(id, name)
-			return telemetry.TraceHandler(handler), err
+			if err != nil {
+				return nil, err
+			}
+			return telemetry.TraceHandler(handler), nil
 		},
 	}, subscribing.Options{
-		Handler: c.Handler,
-		Lanes:   c.Lanes, BatchTime: c.BatchTime, ReadAhead: c.ReadAhead, MaxAttempts: c.MaxAttempts, Retention: c.InboxRetention,
+		Handler: c.Handler, CallTime: c.IdleTimeout * 2 / 5, // less than half
+		Lanes: c.Lanes, BatchTime: c.BatchTime, ReadAhead: c.ReadAhead, MaxAttempts: c.MaxAttempts, Retention: c.InboxRetention,
 		Transactions: max((s.Config.Database.MaxConns-otherConnections)/ids, 1), Command: letterCommand,
 	}, s.Logger.With("subscriber", id))
 	s.Running.add(id, subscriber)

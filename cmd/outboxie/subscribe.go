@@ -46,6 +46,7 @@ func subscribeGraph(c config.Config, logger *slog.Logger) fx.Option {
 	graph := fx.Options(
 		foundation(c, subscriberServiceName, logger),
 		fx.Provide(subscribingChecks),
+		fx.Decorate(newCaller),
 		subscribers(c.Subscriber.ID),
 	)
 	if c.Given(config.AdminAddr) {

@@ -25,6 +25,7 @@ func (f failing) Handle(_ context.Context, _ inbox.Tx, entry outbox.Entry) error
 
 func (failing) Name() string    { return "test" }
 func (failing) Types() []string { return nil }
+func (failing) External() bool  { return false }
 
 func (failing) Applied(context.Context, outbox.Entry) {}
 

@@ -6,20 +6,33 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nats-io/nats.go"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/fx"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
+	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/adapters/webhook"
+	"github.com/assylzhan-a/outboxie/internal/app/fulfillment"
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
 	"github.com/assylzhan-a/outboxie/internal/app/totals"
+	webhooks "github.com/assylzhan-a/outboxie/internal/app/webhook"
+	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	orderports "github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	outboxports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
 
 // handlerParts is what the handlers of subscribers work with.
 type handlerParts struct {
 	fx.In
+	Config  config.Config
 	Decoder orderports.Decoder
 	Totals  orderports.Totals
+	Encoder orderports.FulfillmentEncoder
+	Emitter inbox.Emitter
+	Traces  trace.TracerProvider
 	Logger  *slog.Logger
 }
 
@@ -27,10 +40,28 @@ type handlerParts struct {
 const newSubscriberHandler = totals.Name
 
 // subscriptions make the handlers that this program has, by name, each for one subscriber.
-var subscriptions = map[string]func(parts handlerParts, subscriber string) *subscribing.Handler{
-	totals.Name: func(parts handlerParts, subscriber string) *subscribing.Handler {
+var subscriptions = map[string]func(parts handlerParts, subscriber string) (*subscribing.Handler, error){
+	totals.Name: func(parts handlerParts, subscriber string) (*subscribing.Handler, error) {
 		counted := totals.New(subscriber, parts.Decoder, parts.Totals, parts.Logger)
-		return subscribing.NewHandler(totals.Name, counted.Functions(), counted.Applied)
+		return subscribing.NewHandler(totals.Name, counted.Functions(), counted.Applied), nil
+	},
+	fulfillment.Name: func(parts handlerParts, subscriber string) (*subscribing.Handler, error) {
+		fulfilled := fulfillment.New(subscriber, fulfillment.Ports{
+			Decoder: parts.Decoder, Encoder: parts.Encoder, Emitter: telemetry.TraceEmitter(parts.Traces, parts.Emitter),
+		}, parts.Logger)
+		return subscribing.NewHandler(fulfillment.Name, fulfilled.Functions(), fulfilled.Applied), nil
+	},
+	webhooks.Name: func(parts handlerParts, subscriber string) (*subscribing.Handler, error) {
+		address := string(parts.Config.Subscriber.Webhook)
+		if address == "" {
+			return nil, fault.New(fault.Invalid, "no_webhook", "the handler %q of subscriber %s needs %s", webhooks.Name, subscriber, config.WebhookURL)
+		}
+		endpoint, err := webhook.New(webhook.Options{URL: address, Source: jetstream.EventSource})
+		if err != nil {
+			return nil, err
+		}
+		called := webhooks.New(subscriber, orderports.EventTypes(), endpoint, parts.Logger)
+		return subscribing.NewExternalHandler(webhooks.Name, called.Functions(), called.Applied), nil
 	},
 }
 
@@ -44,5 +75,14 @@ func (p handlerParts) handler(subscriber, name string) (inbox.Handler, error) {
 		return nil, fault.New(fault.NotFound, "no_such_handler", "this program has no handler %q for subscriber %s; it has %s",
 			name, subscriber, strings.Join(slices.Sorted(maps.Keys(subscriptions)), ", "))
 	}
-	return create(p, subscriber), nil
+	handler, err := create(p, subscriber)
+	if err != nil {
+		return nil, err
+	}
+	return handler, nil
+}
+
+// newCaller wakes the relays of other processes, for handlers that emit events.
+func newCaller(nc *nats.Conn, c config.Config, logger *slog.Logger) outboxports.Waker {
+	return jetstream.NewCaller(nc, c.Stream.Name, logger)
 }

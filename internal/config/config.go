@@ -105,6 +105,7 @@ type Subscriber struct {
 	BatchTime      time.Duration `env:"SUBSCRIBER_BATCH_TIME"`   // how long the handler is to work in a transaction
 	IdleTimeout    time.Duration `env:"SUBSCRIBER_IDLE_TIMEOUT"` // Postgres ends a transaction that sends nothing for so long
 	ReadAhead      int           `env:"SUBSCRIBER_READ_AHEAD"`   // bytes of events that wait in memory
+	Webhook        Secret        `env:"WEBHOOK_URL"`             // where the handler webhook sends events; the path may be a secret too; empty: none given
 }
 
 // Jaeger says where traces are looked at. Where they are sent is said by OTEL_*.

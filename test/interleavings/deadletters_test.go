@@ -15,6 +15,7 @@ type redelivering struct {
 	count   int // letters at most
 	fails   []inbox.Event
 	limit   int // the letter is dead when it has failed so often
+	emits   string
 }
 
 func redeliver(in *state, name string, r redelivering) *operation {
@@ -26,7 +27,7 @@ func redeliver(in *state, name string, r redelivering) *operation {
 }
 
 func (r redelivering) run(ctx context.Context, s *side) (string, error) {
-	h := &handler{world: s.world}
+	h := &handler{world: s.world, emits: r.emits}
 	for _, event := range r.fails {
 		h.fails = append(h.fails, event.ID)
 	}
@@ -104,6 +105,7 @@ var letterOperations = []*operation{
 	rewind(&retried, "retried, rewind", knownStream, checkpoint(0), 40),
 	redeliver(&retried, "redeliver", redelivering{count: 10}),
 	redeliver(&retried, "redeliver: one", redelivering{count: 1}),
+	redeliver(&retried, "redeliver: emits", redelivering{count: 10, emits: "one"}),
 	redeliver(&retried, "redeliver: the second one fails", redelivering{count: 10, fails: []inbox.Event{a2}}),
 	redeliver(&retried, "redeliver with care", redelivering{careful: true, count: 10}),
 	redeliver(&retried, "redeliver with care: the first one fails", redelivering{careful: true, count: 10, fails: []inbox.Event{a1}, limit: 10}),

@@ -24,6 +24,7 @@ type handler struct {
 	world *world
 	fails []string // ids of events
 	calls []string
+	emits string // aggregate of which it emits an event for each call; empty: none
 }
 
 var errHandler = errors.New("the handler fails")
@@ -36,12 +37,27 @@ func (h *handler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) e
 		return errHandler
 	}
 	h.calls = append(h.calls, entry.ID)
+	if err := h.emit(ctx, tx, entry); err != nil {
+		return err
+	}
 	customer, amount := effectOf(entry.ID)
 	return postgres.NewTotals().Add(ctx, tx, customer, money(amount))
 }
 
+// emit emits an event if the handler does that. The aggregate's versions begin with 1.
+func (h *handler) emit(ctx context.Context, tx inbox.Tx, cause outbox.Entry) error {
+	if h.emits == "" {
+		return nil
+	}
+	return postgres.NewEmitter().Emit(ctx, tx, cause, outbox.Message{
+		Type: "outboxie.test.happened.v1", Subject: "orders.happened", Key: outbox.Key{Type: "follower", ID: h.emits},
+		Version: int64(len(h.calls)), Payload: []byte("{}"),
+	})
+}
+
 func (*handler) Name() string    { return "test" }
 func (*handler) Types() []string { return nil }
+func (*handler) External() bool  { return false }
 
 func (*handler) Applied(context.Context, outbox.Entry) {}
 
@@ -67,6 +83,7 @@ type batch struct {
 	inbox.Batch
 	fails []inbox.Event
 	limit int
+	emits string
 }
 
 // batches are those of all operations, by where they leave their lane.
@@ -114,7 +131,7 @@ func apply(in *state, name string, b batch) *operation {
 var busy = map[string]string{"lane_moved": "another transaction works on the lane; the copy looks again"}
 
 func (b batch) apply(ctx context.Context, s *side) (string, error) {
-	h := &handler{world: s.world}
+	h := &handler{world: s.world, emits: b.emits}
 	for _, event := range b.fails {
 		h.fails = append(h.fails, event.ID)
 	}
@@ -136,6 +153,13 @@ func (b batch) apply(ctx context.Context, s *side) (string, error) {
 // failing are the events of a batch for which the handler fails.
 func (b batch) failing(limit int, events ...inbox.Event) batch {
 	b.fails, b.limit = events, limit
+	return b
+}
+
+// emitting is a batch whose handler emits events of an aggregate.
+func (b batch) emitting(aggregate string) batch {
+	b.emits = aggregate
+	batches[endOf(b.From.Lane, int64(b.To.Sequence))] = b
 	return b
 }
 
@@ -228,6 +252,9 @@ var laneOperations = []*operation{
 	apply(&open, "apply: one new", newBatch(0, b2)),
 	apply(&open, "apply: nothing", newBatch(0)),
 	apply(&open, "apply: another lane", newBatch(1, elsewhere)),
+	apply(&open, "apply: emits", newBatch(0, b2, b3).emitting("one")),
+	apply(&open, "apply: emits, suspect", newBatch(0, suspect(b2), b3).emitting("one")),
+	apply(&open, "apply: emits of the same from another lane", newBatch(1, elsewhere).emitting("one")),
 	apply(&open, "apply: new, from a checkpoint of before", newBatch(0, b2, b3).stale()),
 	apply(&open, "apply: new and applied before", newBatch(0, again(old, 53), again(unmet, 54), again(b1, 55), again(b2, 56)).to(endsAt)),
 	apply(&open, "apply: discarded before", newBatch(0, again(given, 53))),

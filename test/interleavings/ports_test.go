@@ -50,6 +50,7 @@ var driven = []struct {
 	{port: reflect.TypeFor[ordering.Orders]()},
 	{port: reflect.TypeFor[outbox.Appender]()},
 	{port: reflect.TypeFor[ordering.Totals]()},
+	{port: reflect.TypeFor[inbox.Emitter]()},
 }
 
 func newInbox(db *bun.DB) any { return postgres.NewInbox(db, postgres.InboxOptions{}) }
@@ -77,6 +78,7 @@ var within = map[string]string{
 	"ordering.Orders.List":   "ordering.UnitOfWork.Do",
 	"outbox.Appender.Append": "ordering.UnitOfWork.Do",
 	"ordering.Totals.Add":    "inbox.UnitOfWork.Apply",
+	"inbox.Emitter.Emit":     "inbox.UnitOfWork.Apply",
 }
 
 // nameOf is a port as operations name it: outbox.Parking.

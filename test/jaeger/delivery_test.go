@@ -3,6 +3,8 @@
 package jaeger_test
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"testing"
 
@@ -142,4 +144,38 @@ func TestBatch(t *testing.T) {
 		require.Regexp(t, `(?m)^        process orders\.created \(emails\) +emails-1 `, said)
 		require.Regexp(t, `(?m)^          process ORDERS \(emails\) +emails-1 .*━ +a batch of 8 events, trace `+batch.ID+`$`, said)
 	}
+}
+
+// TestDeliveryOverTwoHops pays an order. Jaeger shows in the trace of the payment what one subscriber emits because of it, and what the others
+// do with that.
+func TestDeliveryOverTwoHops(t *testing.T) {
+	c := muster(t)
+	infra.Launch(t, append(slices.Clone(c.settings), "INSTANCE_ID=warehouse-1"), "subscribe", "--id", "warehouse", "--handler", "fulfillment").Says("subscribed")
+	const processed = "process orders.fulfillment.requested"
+	hook := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer hook.Close()
+	follower := append(slices.Clone(c.settings), "INSTANCE_ID=shop-1", "WEBHOOK_URL="+hook.URL)
+	infra.Launch(t, follower, "subscribe", "--id", "shop", "--handler", "webhook").Says("subscribed")
+	order, err := infra.Place(c.instances[0].API())
+	require.NoError(t, err)
+	paid, err := infra.Transition(c.instances[1].API(), order.ID, "pay")
+	require.NoError(t, err)
+	trace := c.await(paid.TraceID, func(trace []infra.Span) bool {
+		return len(infra.Named(trace, "outbox relay")) == 2 && len(infra.Named(trace, processed)) == 1
+	})
+	spans := spansOf(trace.Spans)
+	create := infra.Only(t, spans, "create orders.fulfillment.requested")
+	require.Equal(t, "warehouse-1", create.Instance)
+	for _, span := range infra.Named(spans, "process orders.paid") {
+		if span.Instance == "warehouse-1" {
+			require.Equal(t, span.SpanID, create.ParentID)
+		}
+	}
+	handled := infra.Only(t, spans, processed)
+	require.Equal(t, create.SpanID, handled.ParentID)
+	require.Equal(t, "shop-1", handled.Instance)
+	said, err := infra.Outboxie(t, c.settings, "trace", order.ID)
+	require.NoError(t, err)
+	require.Contains(t, said, "create orders.fulfillment.requested")
+	require.Contains(t, said, processed)
 }

@@ -30,6 +30,7 @@ const (
 	writer     = "outboxie_writer"
 	relayer    = "outboxie_relay"
 	subscriber = "outboxie_subscriber"
+	emitter    = "outboxie_emitter"
 	operator   = "outboxie_operator"
 )
 
@@ -67,7 +68,9 @@ func newPrivileged(t *testing.T, withheld ...string) *privileged {
 	return p
 }
 
-var passwords = map[string]string{migrator: "secret", writer: "secret", relayer: "secret", subscriber: "secret", operator: "secret"}
+var passwords = map[string]string{
+	migrator: "secret", writer: "secret", relayer: "secret", subscriber: "secret", emitter: "secret", operator: "secret",
+}
 
 func (p *privileged) applyRoles() {
 	p.t.Helper()

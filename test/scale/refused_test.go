@@ -71,6 +71,11 @@ func requireRefusedByPostgres(t *testing.T, p *privileged) {
 			"UPDATE outbox_cursor SET position = 0", "SELECT reason FROM outbox_parked", "DELETE FROM outbox_parked",
 			"DELETE FROM customer_totals", "CREATE TABLE more ()",
 		},
+		emitter: {
+			"SELECT payload FROM outbox", "DELETE FROM outbox", "UPDATE outbox SET payload = '{}'", "TRUNCATE outbox", "SELECT FROM orders",
+			"UPDATE leases SET token = 9", "UPDATE outbox_cursor SET position = 0", "SELECT setval('outbox_position_seq', 1)",
+			"DELETE FROM outbox_parked", "DELETE FROM customer_totals", "CREATE TABLE more ()",
+		},
 		operator: {"UPDATE outbox SET payload = '{}'", "SELECT FROM orders", "SELECT FROM inbox", "CREATE TABLE more ()"},
 	} {
 		db := open(t, p.database(role))
@@ -120,6 +125,7 @@ func requireRefusedByNATS(t *testing.T, p *privileged) {
 	for user, subjects := range map[string][]string{
 		"api":        {"orders.created", "outboxie.ORDERS.notices", "outboxie.ORDERS.leader.1", "$JS.API.STREAM.PURGE.ORDERS", "$JS.API.STREAM.DELETE.ORDERS"},
 		"subscriber": refusedToSubscribers,
+		"emitter":    slices.DeleteFunc(slices.Clone(refusedToSubscribers), func(subject string) bool { return subject == "outboxie.ORDERS.wake" }),
 		"operator": {
 			"orders.created", "$JS.API.STREAM.DELETE.ORDERS", "$JS.API.STREAM.MSG.DELETE.ORDERS", "$JS.API.STREAM.PURGE.OTHER",
 			"$JS.API.CONSUMER.CREATE.ORDERS.emails", "outboxie.ORDERS.leader.7",
@@ -139,7 +145,7 @@ func requireRefusedByNATS(t *testing.T, p *privileged) {
 			nc.Close()
 		}
 	}
-	for _, user := range []string{"api", "subscriber"} { // or a dead leader would seem to be there
+	for _, user := range []string{"api", "subscriber", "emitter"} { // or a dead leader would seem to be there
 		nc, err := nats.Connect(p.nats(user), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 		require.NoError(t, err)
 		_, err = nc.SubscribeSync("outboxie.ORDERS.leader.1")
@@ -148,7 +154,7 @@ func requireRefusedByNATS(t *testing.T, p *privileged) {
 		require.ErrorIs(t, nc.LastError(), nats.ErrPermissionViolation, user)
 		nc.Close()
 	}
-	users := []string{"relay", "operator", "api", "subscriber"}
+	users := []string{"relay", "operator", "api", "subscriber", "emitter"}
 	for _, user := range users { // answers, and deliveries, are for the one who asked
 		for _, other := range append(users, "*", "stranger") {
 			if other != user {
@@ -204,6 +210,7 @@ func requireAnswersStayOut(t *testing.T, p *privileged) {
 		{"api", "$JS.API.STREAM.INFO.ORDERS", ""},
 		{"api", "$JS.API.STREAM.MSG.GET.ORDERS", fmt.Sprintf(`{"seq":%d}`, before)},
 		{"api", "outboxie.ORDERS.wake", ""},
+		{"emitter", "outboxie.ORDERS.wake", ""},
 	} {
 		nc := connected(t, p.nats(request.user))
 		for _, reply := range []string{"orders.created", "outboxie.ORDERS.notices", "outboxie.ORDERS.wake"} {
@@ -292,6 +299,7 @@ func TestBlindRelay(t *testing.T) {
 	require.NoError(t, err)
 	for role, command := range map[string][]string{
 		relayer: {"serve", "--roles", "relay"}, writer: {"serve", "--roles", "api"}, subscriber: {"subscribe", "--id", "emails"},
+		emitter: {"subscribe", "--id", "emails"},
 	} {
 		require.Contains(t, outboxie(t, p.as(role, "relay"), 2, command...), "outbox has no unique index on (event_id)", role)
 	}

@@ -47,6 +47,27 @@ func (b *Bell) Wake() {
 // C implements the port.
 func (b *Bell) C() <-chan struct{} { return b.own }
 
+// Caller wakes the relays of other processes, from a process that runs none. It listens to nobody.
+type Caller struct {
+	nc      *nats.Conn
+	subject string
+	logger  *slog.Logger
+}
+
+var _ ports.Waker = (*Caller)(nil)
+
+// NewCaller returns a caller for the stream's relays. It needs the right to publish on the subject of their bell, and no other.
+func NewCaller(nc *nats.Conn, stream string, logger *slog.Logger) *Caller {
+	return &Caller{nc: nc, subject: wakeSubject(stream), logger: logger}
+}
+
+// Wake sends a message without waiting for anything.
+func (c *Caller) Wake() {
+	if err := c.nc.Publish(c.subject, nil); err != nil {
+		c.logger.Debug("could not wake the relays", "error", err)
+	}
+}
+
 func ring(bell chan struct{}) {
 	select {
 	case bell <- struct{}{}:

@@ -85,7 +85,7 @@ func (h *headers) encode(entry outbox.Entry, at *outbox.Progress) (*nats.Msg, in
 	h.add(headerSpecVersion, specVersion)
 	h.add(headerID, escape(entry.ID))
 	h.add(headerType, escape(entry.Type))
-	h.add(headerSource, eventSource)
+	h.add(headerSource, EventSource)
 	h.add(headerSubject, escape(entry.Key.ID))
 	h.add(headerTime, entry.RecordedAt.UTC().Format(time.RFC3339Nano))
 	h.add(headerContentType, contentType)

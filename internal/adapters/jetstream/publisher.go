@@ -24,11 +24,13 @@ const (
 	maxBatchBytes = 8 << 20 // what is sent at once without hearing anything from the broker
 	minBatch      = 8       // below, the fixed cost of an atomic batch (2-3 ms) exceeds that of single messages
 
-	eventSubjects = "orders.>"         // what the stream captures besides its own notices, and what subscribers get
-	eventSource   = "/outboxie/orders" // of every event, for CloudEvents
+	eventSubjects = "orders.>" // what the stream captures besides its own notices, and what subscribers get
 
 	defaultTimeout = 5 * time.Second // for the broker's answer to a request
 )
+
+// EventSource is the CloudEvents source of every event.
+const EventSource = "/outboxie/orders"
 
 // PublisherOptions says what the stream is, and what it should be. For the limits 0 means no opinion (the stream's own, or
 // the broker's default when it is created), and a negative number unlimited. A stream that has more keeps it.

@@ -49,6 +49,7 @@ func (i *Inbox) Apply(
 			return inbox.Outcome{}, err
 		}
 	}
+	work.outcome.Emitted = work.work.emitted
 	return work.outcome, nil
 }
 

@@ -42,6 +42,7 @@ func (i *Inbox) Redeliver(
 			return inbox.Redelivered{}, false, err
 		}
 	}
+	work.done.Emitted = work.work.emitted
 	return work.done, len(work.letters) > 0, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"slices"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
@@ -22,8 +23,10 @@ type effects struct {
 type work struct {
 	session    *session
 	subscriber string
+	handler    string      // its name
 	collectors []collector // since the last flush, in the order of their first use
 	ended      bool
+	emitted    int // events that were written to the log
 }
 
 var _ inbox.Tx = (*work)(nil)
@@ -36,7 +39,8 @@ type collector interface {
 
 func newEffects(s *session, subscriber string, handler inbox.Handler, judge inbox.Judge) effects {
 	return effects{
-		session: s, subscriber: subscriber, handler: handler, judge: judge, work: &work{session: s, subscriber: subscriber},
+		session: s, subscriber: subscriber, handler: handler, judge: judge,
+		work: &work{session: s, subscriber: subscriber, handler: handler.Name()},
 	}
 }
 
@@ -48,9 +52,9 @@ func collect[T any, C interface {
 	*T
 	collector
 }](tx inbox.Tx, add func(c C)) error {
-	w, ours := tx.(*work)
-	if !ours {
-		return fmt.Errorf("the transaction is a %T, which is not one of the memory", tx)
+	w, err := workOf(tx)
+	if err != nil {
+		return err
 	}
 	w.session.inbox.mu.Lock()
 	defer w.session.inbox.mu.Unlock()
@@ -69,14 +73,34 @@ func collect[T any, C interface {
 	return nil
 }
 
-// flush writes what was collected, and drops it.
+func workOf(tx inbox.Tx) (*work, error) {
+	w, ours := tx.(*work)
+	if !ours {
+		return nil, fmt.Errorf("the transaction is a %T, which is not one of the memory", tx)
+	}
+	return w, nil
+}
+
+// flush writes what was collected, and drops it. What was emitted comes last.
 func (w *work) flush(ctx context.Context) error {
-	for _, c := range w.drop() {
+	collectors := w.drop()
+	slices.SortStableFunc(collectors, func(a, b collector) int { return rankOf(a) - rankOf(b) })
+	for _, c := range collectors {
 		if err := c.flush(ctx, w.session, w.subscriber); err != nil {
 			return err
 		}
+		if events, found := c.(*emitted); found {
+			w.emitted += len(events.messages)
+		}
 	}
 	return nil
+}
+
+func rankOf(c collector) int {
+	if _, found := c.(*emitted); found {
+		return 1
+	}
+	return 0
 }
 
 // drop forgets what was collected, and returns it.
@@ -136,7 +160,7 @@ func (e *effects) attempt(ctx context.Context, before letter) (failed *letter, e
 	if err := e.do(ctx, "savepoint", func() error { return nil }); err != nil {
 		return nil, err
 	}
-	savepoint := len(e.changes)
+	savepoint, writers, emitted := len(e.changes), len(e.writers), e.work.emitted
 	failure := e.handle(ctx, before.Entry)
 	if failure == nil {
 		failure = e.work.flush(ctx)
@@ -145,7 +169,8 @@ func (e *effects) attempt(ctx context.Context, before letter) (failed *letter, e
 		return nil, e.do(ctx, "release savepoint", func() error { return nil })
 	}
 	e.work.drop()
-	e.changes = e.changes[:savepoint]
+	e.changes, e.work.emitted = e.changes[:savepoint], emitted
+	e.undo(writers)
 	if err := e.do(ctx, "rollback to savepoint", func() error { return nil }); err != nil {
 		return nil, err
 	}

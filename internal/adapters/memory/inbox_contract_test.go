@@ -116,3 +116,13 @@ func (s subscription) Publisher() ports.StreamRepair { return s.stream }
 func (s subscription) Reader(*testing.T) inbox.Stream {
 	return memory.NewReader(s.stream, billing)
 }
+
+func TestEmitter(t *testing.T) {
+	inboxtest.TestEmitter(t, func(*testing.T) inboxtest.EmitStore {
+		kept, log := memory.NewInbox(), memory.NewLog()
+		kept.Beside(log)
+		return inboxtest.EmitStore{
+			LetterStore: inboxtest.LetterStore{Store: newStore(kept), DeadLetters: kept}, Emitter: memory.NewEmitter(), Log: log,
+		}
+	})
+}

@@ -40,6 +40,7 @@ func (c counting) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) e
 
 func (counting) Name() string    { return "test" }
 func (counting) Types() []string { return nil }
+func (counting) External() bool  { return false }
 
 func (counting) Applied(context.Context, outbox.Entry) {}
 

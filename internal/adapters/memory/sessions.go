@@ -15,7 +15,8 @@ type session struct {
 	resting  bool        // no statement is under way
 	idle     *time.Timer // ends the transaction
 	waitsFor *session
-	changes  []func() // that the commit makes, in order
+	changes  []func()  // that the commit makes, in order
+	writers  []*Writer // of the log
 }
 
 // open begins a transaction.
@@ -57,6 +58,7 @@ func (s *session) end(reason error) {
 		return
 	}
 	s.ended = reason
+	s.undo(0)
 	for key, holder := range s.inbox.locks {
 		if holder == s {
 			delete(s.inbox.locks, key)
@@ -66,6 +68,14 @@ func (s *session) end(reason error) {
 		close(s.inbox.freed)
 		s.inbox.freed = nil
 	}
+}
+
+// undo takes back what the writers from an index on appended, unless it was committed.
+func (s *session) undo(from int) {
+	for _, writer := range s.writers[from:] {
+		writer.Rollback()
+	}
+	s.writers = s.writers[:from]
 }
 
 // close ends the transaction when its caller is done with it.

@@ -35,13 +35,13 @@ type messageRow struct {
 // appender is the outbox of one transaction.
 type appender struct {
 	tx             bun.Tx
-	abandonedAfter time.Duration
+	abandonedAfter time.Duration // 0: the transaction says that itself
 }
 
 var _ ports.Appender = (*appender)(nil)
 
 // Append implements the port. All messages go in one statement, which also says, for this transaction only, when it counts
-// as abandoned.
+// as abandoned, if anything.
 func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error {
 	if len(messages) == 0 {
 		return nil
@@ -68,9 +68,12 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 	}
 	var positions []int64
 	var timeouts []string
-	err := a.tx.NewInsert().Model(&rows).
-		Returning("position, set_config('idle_in_transaction_session_timeout', ?, true)", strconv.FormatInt(a.abandonedAfter.Milliseconds(), 10)).
-		Scan(ctx, &positions, &timeouts)
+	insert, read := a.tx.NewInsert().Model(&rows).Returning("position"), []any{&positions}
+	if a.abandonedAfter > 0 {
+		insert = insert.Returning("set_config('idle_in_transaction_session_timeout', ?, true)", strconv.FormatInt(a.abandonedAfter.Milliseconds(), 10))
+		read = append(read, &timeouts)
+	}
+	err := insert.Scan(ctx, read...)
 	switch state := sqlState(err); {
 	case violates(err, versionConstraint):
 		return ports.ErrVersionTaken.Wrap(err)
@@ -97,6 +100,7 @@ const dataException = "22"
 const (
 	positionConstraint = "outbox_pkey"
 	versionConstraint  = "outbox_aggregate_type_aggregate_id_aggregate_version_key"
+	idConstraint       = "outbox_event_id"
 	orderConstraint    = "orders_pkey"
 )
 

@@ -174,7 +174,7 @@ func (d *redelivery) handleAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	effects := newEffects(d.tx, d.subscriber)
+	effects := newEffects(d.tx, d.subscriber, d.handler)
 	defer effects.end()
 	for index, letter := range d.letters {
 		if !applied[letter.ID] {
@@ -188,6 +188,7 @@ func (d *redelivery) handleAll(ctx context.Context) error {
 	if err := effects.flush(ctx); err != nil {
 		return &inbox.CollectedError{Err: err}
 	}
+	d.done.Emitted = effects.emitted
 	return nil
 }
 
@@ -219,13 +220,14 @@ func (d *redelivery) handleAlone(ctx context.Context, letter inbox.Letter) (fail
 	if err := d.exec(ctx, "SAVEPOINT letter"); err != nil {
 		return nil, err
 	}
-	effects := newEffects(d.tx, d.subscriber)
+	effects := newEffects(d.tx, d.subscriber, d.handler)
 	defer effects.end()
 	failed = d.handle(ctx, effects, letter)
 	if failed == nil {
 		failed = effects.flush(ctx)
 	}
 	if failed == nil {
+		d.done.Emitted += effects.emitted
 		return nil, d.exec(ctx, "RELEASE SAVEPOINT letter")
 	}
 	return failed, d.exec(ctx, "ROLLBACK TO SAVEPOINT letter")

@@ -24,10 +24,12 @@ import (
 type effects struct {
 	tx         bun.Tx
 	subscriber string
+	handler    string // its name
 
 	mu         sync.Mutex
 	ended      bool
 	collectors []collector // since the last flush
+	emitted    int         // events that were written to the log
 }
 
 // collector is what one port collects. It is used by one caller at a time.
@@ -38,12 +40,15 @@ type collector interface {
 	flush(ctx context.Context, tx bun.Tx, subscriber string) error
 }
 
-// The ranks.
-const rankTotals = 1
+// The ranks. What is emitted comes last: the log's readers wait for a transaction that has written there.
+const (
+	rankTotals = iota + 1
+	rankEmitted
+)
 
-// newEffects returns effects of a subscriber that are written in tx.
-func newEffects(tx bun.Tx, subscriber string) *effects {
-	return &effects{tx: tx, subscriber: subscriber}
+// newEffects returns effects of a subscriber's handler that are written in tx.
+func newEffects(tx bun.Tx, subscriber string, handler inbox.Handler) *effects {
+	return &effects{tx: tx, subscriber: subscriber, handler: handler.Name()}
 }
 
 // Subscriber returns the name of the subscriber.
@@ -54,9 +59,9 @@ func collect[T any, C interface {
 	*T
 	collector
 }](tx inbox.Tx, add func(c C)) error {
-	e, ours := tx.(*effects)
-	if !ours {
-		return fmt.Errorf("the transaction is a %T, which is not one of Postgres", tx)
+	e, err := effectsOf(tx)
+	if err != nil {
+		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -75,6 +80,14 @@ func collect[T any, C interface {
 	return nil
 }
 
+func effectsOf(tx inbox.Tx) (*effects, error) {
+	e, ours := tx.(*effects)
+	if !ours {
+		return nil, fmt.Errorf("the transaction is a %T, which is not one of Postgres", tx)
+	}
+	return e, nil
+}
+
 // flush writes what was collected since the last flush. Afterwards handlers may go on. What was collected is dropped even if that fails:
 // the transaction, or its savepoint, is undone then. Its errors are those of classifyEffect.
 func (e *effects) flush(ctx context.Context) error {
@@ -83,6 +96,9 @@ func (e *effects) flush(ctx context.Context) error {
 	for _, c := range collectors {
 		if err := c.flush(ctx, e.tx, e.subscriber); err != nil {
 			return classifyEffect(ctx, err)
+		}
+		if events, found := c.(*emitted); found {
+			e.emitted += len(events.messages)
 		}
 	}
 	return nil

@@ -192,6 +192,7 @@ func (f handlerFunc) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry
 }
 func (handlerFunc) Name() string    { return "test" }
 func (handlerFunc) Types() []string { return nil }
+func (handlerFunc) External() bool  { return false }
 
 func (handlerFunc) Applied(context.Context, outbox.Entry) {}
 

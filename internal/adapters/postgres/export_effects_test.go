@@ -13,7 +13,9 @@ import (
 type Effects struct{ effects *effects }
 
 // NewEffects returns effects that are written in tx.
-func NewEffects(tx bun.Tx, subscriber string) Effects { return Effects{newEffects(tx, subscriber)} }
+func NewEffects(tx bun.Tx, subscriber string) Effects {
+	return Effects{&effects{tx: tx, subscriber: subscriber, handler: "test"}}
+}
 
 // Tx is what a handler gets.
 func (e Effects) Tx() inbox.Tx { return e.effects }

@@ -48,14 +48,14 @@ func (i *Inbox) Apply(
 ) (outcome inbox.Outcome, err error) {
 	err = transact(opensLate(ctx), i.db, func(ctx context.Context, tx bun.Tx) error {
 		a := &application{
-			tx: tx, subscriber: subscriber, batch: batch, handler: handler, judge: judge, effects: newEffects(tx, subscriber),
+			tx: tx, subscriber: subscriber, batch: batch, handler: handler, judge: judge, effects: newEffects(tx, subscriber, handler),
 			awake: awake{tx: tx, timeout: i.idleTimeout, spoke: time.Now()},
 		}
 		defer a.effects.end()
 		if err := a.run(ctx, i.idleTimeout); err != nil {
 			return err
 		}
-		outcome = inbox.Outcome{Checkpoint: a.moved(), Results: a.results, Letters: a.letters}
+		outcome = inbox.Outcome{Checkpoint: a.moved(), Results: a.results, Letters: a.letters, Emitted: a.effects.emitted}
 		return nil
 	})
 	if err != nil {
@@ -162,13 +162,14 @@ func (a *application) suspect(ctx context.Context, index int) error {
 		return err
 	}
 	event := a.batch.Events[index]
-	own := newEffects(a.tx, a.subscriber)
+	own := newEffects(a.tx, a.subscriber, a.handler)
 	defer own.end()
 	failed := a.awake.handle(ctx, a.handler, own, event.Entry)
 	if failed == nil {
 		failed = own.flush(ctx)
 	}
 	if failed == nil {
+		a.effects.emitted += own.emitted
 		return a.exec(ctx, "RELEASE SAVEPOINT suspect")
 	}
 	if err := a.exec(ctx, "ROLLBACK TO SAVEPOINT suspect"); err != nil {

@@ -35,6 +35,7 @@ var Module = fx.Module("postgres", fx.Provide(
 	fx.Annotate(provideInstanceHalts, fx.As(new(ports.InstanceHalts))),
 	fx.Annotate(NewUnitOfWork, fx.As(new(ordering.UnitOfWork))),
 	fx.Annotate(NewTotals, fx.As(new(ordering.Totals))),
+	fx.Annotate(NewEmitter, fx.As(new(inbox.Emitter))),
 	fx.Annotate(NewExpiredKeys, fx.As(new(ordering.ExpiredKeys))),
 	fx.Annotate(NewInbox, fx.ParamTags(``, `optional:"true"`),
 		fx.As(new(inbox.Checkpoints)), fx.As(new(inbox.UnitOfWork)), fx.As(new(inbox.DeadLetters)), fx.As(new(inbox.DeadLetterAdmin)),

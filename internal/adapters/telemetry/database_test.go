@@ -111,6 +111,7 @@ func (f handlerFunc) Handle(ctx context.Context, _ inbox.Tx, entry outbox.Entry)
 }
 func (handlerFunc) Name() string    { return "test" }
 func (handlerFunc) Types() []string { return nil }
+func (handlerFunc) External() bool  { return false }
 
 func (f handlerFunc) Applied(context.Context, outbox.Entry) {}
 
@@ -119,6 +120,7 @@ type failing map[string]error
 
 func (failing) Name() string    { return "test" }
 func (failing) Types() []string { return nil }
+func (failing) External() bool  { return false }
 
 func (f failing) Handle(_ context.Context, _ inbox.Tx, entry outbox.Entry) error { return f[entry.ID] }
 func (f failing) Applied(context.Context, outbox.Entry)                          {}

@@ -23,6 +23,7 @@ func (l logging) Handle(ctx context.Context, _ inbox.Tx, entry outbox.Entry) err
 
 func (logging) Name() string    { return "test" }
 func (logging) Types() []string { return nil }
+func (logging) External() bool  { return false }
 
 func (l logging) Applied(ctx context.Context, entry outbox.Entry) {
 	l.logger.InfoContext(ctx, "Received order created event", "event_id", entry.ID)

@@ -32,6 +32,7 @@ func (i inside) Handle(ctx context.Context, _ inbox.Tx, entry outbox.Entry) erro
 }
 func (inside) Name() string    { return "test" }
 func (inside) Types() []string { return nil }
+func (inside) External() bool  { return false }
 
 func (i inside) Applied(context.Context, outbox.Entry) {}
 
@@ -231,6 +232,7 @@ func (p panicking) Handle(_ context.Context, _ inbox.Tx, entry outbox.Entry) err
 }
 func (panicking) Name() string    { return "test" }
 func (panicking) Types() []string { return nil }
+func (panicking) External() bool  { return false }
 
 func (p panicking) Applied(context.Context, outbox.Entry) {}
 

@@ -52,10 +52,12 @@ func tracer(tp trace.TracerProvider) trace.Tracer {
 // messageAttributes describe one message, and more.
 func messageAttributes(m *outbox.Message, more ...attribute.KeyValue) trace.SpanStartOption {
 	attributes := make([]attribute.KeyValue, 0, 6+len(more))
+	if m.ID != "" {
+		attributes = append(attributes, semconv.MessagingMessageID(m.ID))
+	}
 	return trace.WithAttributes(append(append(attributes,
 		messagingSystem,
 		semconv.MessagingDestinationName(m.Subject),
-		semconv.MessagingMessageID(m.ID),
 		aggregateTypeKey.String(m.Key.Type),
 		AggregateIDKey.String(m.Key.ID),
 		aggregateVersionKey.Int64(m.Version),

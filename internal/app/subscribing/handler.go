@@ -14,6 +14,7 @@ type Handler struct {
 	name      string
 	types     []string
 	functions map[string]inbox.Function
+	external  bool
 	applied   func(ctx context.Context, entry outbox.Entry)
 }
 
@@ -27,11 +28,22 @@ func NewHandler(name string, functions map[string]inbox.Function, applied func(c
 	return &Handler{name: name, types: slices.Sorted(maps.Keys(functions)), functions: functions, applied: applied}
 }
 
+// NewExternalHandler returns a handler whose functions call something outside of the transaction. docs/external-effects.md says what such a
+// handler can rely on, and what it must do.
+func NewExternalHandler(name string, functions map[string]inbox.Function, applied func(ctx context.Context, entry outbox.Entry)) *Handler {
+	handler := NewHandler(name, functions, applied)
+	handler.external = true
+	return handler
+}
+
 // Name returns the handler's name.
 func (h *Handler) Name() string { return h.name }
 
 // Types returns the types that have a function.
 func (h *Handler) Types() []string { return h.types }
+
+// External reports whether the functions call something outside of the transaction.
+func (h *Handler) External() bool { return h.external }
 
 // Handle calls the function of the event's type.
 func (h *Handler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {

@@ -29,6 +29,7 @@ type lane struct {
 	covering   bool          // the lane belongs to another copy, which does not move it
 	released   bool          // the worker ends after the batch in hand
 	batch      int           // how many events a batch is to have
+	alone      bool          // each event has a transaction, and a savepoint, of its own
 	wake       chan struct{} // there are events, or one of the flags changed
 }
 
@@ -42,6 +43,13 @@ func newLane(checkpoint inbox.Checkpoint, covering bool) *lane {
 	return &lane{
 		checkpoint: checkpoint, through: checkpoint.Place, covering: covering, batch: firstBatch, wake: make(chan struct{}, 1),
 	}
+}
+
+// newLaneAlone returns a lane for an external handler.
+func newLaneAlone(checkpoint inbox.Checkpoint, covering bool) *lane {
+	l := newLane(checkpoint, covering)
+	l.alone, l.batch = true, 1
+	return l
 }
 
 // restart forgets what was read, to read again from the checkpoint.
@@ -105,7 +113,9 @@ func (l *lane) next() inbox.Batch {
 	count := min(l.batch, len(l.queue))
 	l.inHand = count
 	for _, message := range l.queue[:count] {
-		batch.Events = append(batch.Events, *message.Event)
+		event := *message.Event
+		event.Suspect = event.Suspect || l.alone
+		batch.Events = append(batch.Events, event)
 	}
 	batch.PassedOver = l.passed
 	if count < len(l.queue) {
@@ -142,6 +152,9 @@ func (l *lane) suspect(index int) {
 
 // adapt chooses the size of the next batch from how long the handler worked for so many new events.
 func (l *lane) adapt(fresh int, took, budget time.Duration) {
+	if l.alone {
+		return
+	}
 	if fresh == 0 {
 		l.batch = min(2*l.batch, largestBatch)
 		return

@@ -13,7 +13,8 @@ import (
 // letterPoll is how often a copy looks for letters that are due.
 const letterPoll = time.Second
 
-// redeliver tries letters again that are due, beside the lanes, until ctx ends. All copies share the letters of a subscriber.
+// redeliver tries letters again that are due, beside the lanes, until ctx ends. All copies share the letters of a subscriber, and so do the
+// loops of one copy.
 func (s *Subscriber) redeliver(ctx context.Context) {
 	failures, careful := 0, false
 	for ctx.Err() == nil {
@@ -21,8 +22,7 @@ func (s *Subscriber) redeliver(ctx context.Context) {
 			sleep(ctx, letterPoll)
 			continue
 		}
-		done, found, err := s.ports.Letters.Redeliver(ctx, s.id,
-			inbox.Redelivery{Limit: largestBatch, Careful: careful, Types: s.handler.Types()}, s.handler, s.judgeLetter(ctx))
+		done, found, err := s.tryLetters(ctx, careful)
 		var failed *inbox.EventError
 		var collected *inbox.CollectedError
 		switch {
@@ -36,12 +36,24 @@ func (s *Subscriber) redeliver(ctx context.Context) {
 		default:
 			s.troubles.end(ctx, s.logger, troubleLetters)
 			failures, careful = 0, false
+			s.announce(done.Emitted)
 			s.reportLetters(ctx, done)
 			if !found {
 				sleep(ctx, letterPoll)
 			}
 		}
 	}
+}
+
+// tryLetters tries letters of one aggregate. The calls of an external handler count among the copy's transactions.
+func (s *Subscriber) tryLetters(ctx context.Context, careful bool) (done inbox.Redelivered, found bool, err error) {
+	if s.handler.External() {
+		if !s.occupy(ctx) {
+			return inbox.Redelivered{}, false, ctx.Err()
+		}
+		defer s.vacate()
+	}
+	return s.ports.Letters.Redeliver(ctx, s.id, s.redelivery(careful), s.handlerNow(), s.judgeLetter(ctx))
 }
 
 // judgeLetter returns what is decided about a letter that fails again. An outage counts for nothing; the letter is tried again soon, and

@@ -231,6 +231,7 @@ func (w *world) fails(entry outbox.Entry) bool {
 
 func (*process) Name() string      { return "test" }
 func (p *process) Types() []string { return p.types }
+func (*process) External() bool    { return false }
 
 // Applied notes nothing.
 func (*process) Applied(context.Context, outbox.Entry) {}

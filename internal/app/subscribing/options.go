@@ -10,6 +10,7 @@ const (
 	DefaultMaxAttempts = 10
 	DefaultBatchTime   = 100 * time.Millisecond
 	DefaultReadAhead   = 16 << 20
+	DefaultCallTime    = 2 * time.Second
 )
 
 // Options are the settings of a Subscriber. Zero values mean the defaults.
@@ -22,6 +23,9 @@ type Options struct {
 	BatchTime time.Duration
 	// ReadAhead bounds, in bytes, the events that a copy holds in memory before they are handled.
 	ReadAhead int
+	// CallTime bounds a call of an external handler, and how old its transaction may be when the call begins. It is less than half of the
+	// time for which a transaction may send nothing.
+	CallTime time.Duration
 	// Transactions is how many transactions a copy has under way at once; 1 by default.
 	Transactions int
 	MinBackoff   time.Duration // the wait after a first failure; it doubles with every further one
@@ -47,7 +51,7 @@ func (o Options) orDefault() Options {
 		value   *time.Duration
 		replace time.Duration
 	}{
-		{&o.BatchTime, DefaultBatchTime}, {&o.MinBackoff, DefaultMinBackoff}, {&o.MaxBackoff, DefaultMaxBackoff},
+		{&o.BatchTime, DefaultBatchTime}, {&o.CallTime, DefaultCallTime}, {&o.MinBackoff, DefaultMinBackoff}, {&o.MaxBackoff, DefaultMaxBackoff},
 	} {
 		if *wait.value <= 0 {
 			*wait.value = wait.replace

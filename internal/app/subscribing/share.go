@@ -93,7 +93,7 @@ func (s *Subscriber) assign(ctx context.Context, view inbox.View, state inbox.St
 		mine, silent := owner == s.instance, slices.Contains(view.Silent, owner)
 		switch {
 		case held == nil && (mine && !moving(checkpoint) || !mine && s.stuck(checkpoint, state, silent)):
-			l := newLane(checkpoint, !mine)
+			l := s.newLane(checkpoint, !mine)
 			s.lanes[checkpoint.Lane] = l
 			work.Go(func() { s.work(ctx, l) })
 			ring(s.hungry)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	outboxports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
 
 const (
@@ -44,6 +45,7 @@ type Ports struct {
 	Work        inbox.UnitOfWork
 	Letters     inbox.DeadLetters
 	Sweeper     inbox.Sweeper
+	Waker       outboxports.Waker // is told of events that handlers emit; nil: the relay finds them when it polls
 	// Handlers returns the handler of a name, and for an empty one the handler of a new subscriber. It fails if there is none.
 	Handlers func(name string) (inbox.Handler, error)
 }
@@ -98,7 +100,9 @@ func (s *Subscriber) Run(ctx context.Context) error {
 	defer stop()
 	var work sync.WaitGroup
 	work.Go(func() { s.read(ctx) })
-	work.Go(func() { s.redeliver(ctx) })
+	for range s.letterWorkers() {
+		work.Go(func() { s.redeliver(ctx) })
+	}
 	if s.opts.Retention > 0 {
 		work.Go(func() { s.sweep(ctx) })
 	}

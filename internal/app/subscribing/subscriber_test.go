@@ -19,16 +19,20 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 )
 
 // service is a subscriber whose copies run in fake time, and on which nothing happens but what a test does.
 type service struct {
-	t       *testing.T
-	stream  *memory.Stream
-	inbox   *memory.Inbox
-	opts    subscribing.Options
-	handle  func(ctx context.Context, entry outbox.Entry) error
+	t      *testing.T
+	stream *memory.Stream
+	inbox  *memory.Inbox
+	opts   subscribing.Options
+	handle func(ctx context.Context, entry outbox.Entry) error
+	// inTx is what a handler does before handle in its transaction; nil: nothing.
+	inTx    inbox.Function
+	waker   ports.Waker
 	latency time.Duration // of a transaction, besides the handler
 	work    inbox.UnitOfWork
 	running sync.WaitGroup
@@ -64,7 +68,12 @@ type copied struct {
 	name string
 }
 
-func (c copied) Handle(ctx context.Context, _ inbox.Tx, entry outbox.Entry) error {
+func (c copied) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	if c.inTx != nil {
+		if err := c.inTx(ctx, tx, entry); err != nil {
+			return err
+		}
+	}
 	if err := c.handle(ctx, entry); err != nil {
 		return err
 	}
@@ -77,6 +86,7 @@ func (c copied) Handle(ctx context.Context, _ inbox.Tx, entry outbox.Entry) erro
 
 func (copied) Name() string    { return "test" }
 func (copied) Types() []string { return []string{outboxtest.EventType} }
+func (copied) External() bool  { return false }
 
 func (c copied) Applied(_ context.Context, entry outbox.Entry) {
 	c.mu.Lock()
@@ -121,7 +131,7 @@ func (s *service) run(name string, handler inbox.Handler, checkpoints inbox.Chec
 	ctx, cancel := context.WithCancel(s.t.Context())
 	running = subscribing.New(subscriber, name, subscribing.Ports{
 		Stream: memory.NewReader(s.stream, subscriber), Checkpoints: killable{checkpoints}, Work: distant{s.work, s.latency},
-		Letters: s.inbox, Sweeper: s.inbox, Handlers: only(handler),
+		Letters: s.inbox, Sweeper: s.inbox, Handlers: only(handler), Waker: s.waker,
 	}, s.opts, slog.New(slog.NewTextHandler(&s.log, nil)))
 	s.running.Go(func() { s.ended <- running.Run(ctx) })
 	return running, cancel

@@ -91,15 +91,14 @@ func (s *Subscriber) leaveLane(l *lane) {
 
 // apply applies a batch, and decides what a failure means.
 func (s *Subscriber) apply(ctx context.Context, l *lane, batch inbox.Batch) error {
-	select {
-	case s.transactions <- struct{}{}:
-		defer func() { <-s.transactions }()
-	case <-ctx.Done():
+	if !s.occupy(ctx) {
 		return ctx.Err()
 	}
-	handler := &timed{Handler: s.handler}
+	defer s.vacate()
+	handler := &timed{Handler: s.handlerNow()}
 	outcome, err := s.ports.Work.Apply(ctx, s.id, batch, handler, s.judge(ctx))
 	if err == nil {
+		s.announce(outcome.Emitted)
 		s.applied(l, batch, outcome, handler.took)
 		s.report(ctx, batch, outcome)
 		return nil

@@ -86,6 +86,7 @@ type Redelivery struct {
 type Redelivered struct {
 	Applied []outbox.Entry
 	Failed  *Letter // after its failure; nil: none failed
+	Emitted int     // events that handlers appended to the log
 }
 
 // DeadLetters tries letters again. It is safe for concurrent use.

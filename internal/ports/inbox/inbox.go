@@ -34,6 +34,10 @@ type Handler interface {
 	Name() string
 	// Types returns the types of events that the handler can handle, in order.
 	Types() []string
+	// External reports whether Handle calls something outside of the transaction. Such a handler gets one event a transaction, and a
+	// context that ends before Postgres would end the transaction. It is not called when the transaction is too old for that, so first
+	// calls are in order per aggregate. The event's id is the key by which the other side knows a repeated call.
+	External() bool
 	// Handle applies the effect of entry through ports that take tx, and through nothing else: the transaction also records that
 	// the event was applied. Many events may share a transaction, so such a port may write what it collects later, before the
 	// commit. If Handle fails, nothing of the transaction is kept, and Handle is called again. The failure of one event never holds

@@ -33,6 +33,7 @@ type Outcome struct {
 	Checkpoint Checkpoint // of the lane, after the transaction
 	Results    []Result   // one for each event
 	Letters    []Letter   // of the events that are SetAside, in order
+	Emitted    int        // events that handlers appended to the log
 }
 
 // Judge decides about an event that failed when it was handled within a savepoint. attempts is how often it had failed before. It

@@ -130,6 +130,9 @@ func (l *lane) Name() string { return "suite" }
 // Types are none.
 func (l *lane) Types() []string { return nil }
 
+// External is false.
+func (*lane) External() bool { return false }
+
 // Handle counts an order, unless the event is to fail: then it fails after it has counted.
 func (l *lane) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 	l.mu.Lock()

@@ -145,6 +145,7 @@ type nothing struct{}
 
 func (nothing) Name() string                                         { return "nothing" }
 func (nothing) Types() []string                                      { return nil }
+func (nothing) External() bool                                       { return false }
 func (nothing) Handle(context.Context, inbox.Tx, outbox.Entry) error { return nil }
 func (nothing) Applied(context.Context, outbox.Entry)                {}
 

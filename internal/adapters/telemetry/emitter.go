@@ -1,0 +1,47 @@
+package telemetry
+
+import (
+	"context"
+
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// TraceEmitter returns next with a PRODUCER span for each message, "create orders.fulfillment", in the trace of the event from which the
+// message follows; the event's id is the span's messaging.message.conversation_id. The span's context is stored in the message's headers, so that the trace goes on in whatever happens to the message.
+//
+// If the event is sampled, the parent is the span in which the event is handled. If it is not, its trace goes on without spans: a batch has a
+// trace of its own, into which what follows from single events does not belong.
+func TraceEmitter(tp trace.TracerProvider, next inbox.Emitter) inbox.Emitter {
+	return &emitter{tracer: tracer(tp), next: next}
+}
+
+type emitter struct {
+	tracer trace.Tracer
+	next   inbox.Emitter
+}
+
+func (e *emitter) Emit(ctx context.Context, tx inbox.Tx, cause outbox.Entry, messages ...outbox.Message) error {
+	created := creationContext(ctx, cause.Headers)
+	if created.IsValid() && trace.SpanContextFromContext(ctx).TraceID() != created.TraceID() {
+		ctx = trace.ContextWithRemoteSpanContext(ctx, created)
+	}
+	stamped := make([]outbox.Message, len(messages))
+	spans := make([]trace.Span, len(messages))
+	for i, message := range messages {
+		created, span := e.tracer.Start(ctx, "create "+message.Subject, trace.WithSpanKind(trace.SpanKindProducer),
+			messageAttributes(&message, semconv.MessagingOperationName("create"), semconv.MessagingOperationTypeCreate,
+				semconv.MessagingMessageConversationID(cause.ID)))
+		defer span.End()
+		message.Headers = withCreationContext(created, message.Headers)
+		stamped[i], spans[i] = message, span
+	}
+	err := e.next.Emit(ctx, tx, cause, stamped...)
+	for _, span := range spans {
+		record(span, err)
+	}
+	return err
+}

@@ -1,0 +1,161 @@
+// Package webhook hands events to an HTTP endpoint, as CloudEvents in binary mode. A program makes one Endpoint, which any number of
+// handlers use.
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/webhook"
+)
+
+const (
+	maxHeaders   = 64 << 10 // bytes of an answer's headers
+	maxBody      = 64 << 10 // bytes of an answer's body that are read, so that the connection can be used again
+	maxRedirects = 3
+	maxIdle      = 64 // connections that are kept open
+)
+
+// Options say where the endpoint is.
+type Options struct {
+	// URL may hold a user's name and password, which are sent as basic authentication. It is never logged.
+	URL string
+	// Source is the CloudEvents source of every event.
+	Source string
+}
+
+// Endpoint posts events to a URL.
+//
+// A status of 2xx means that the event was taken. 408, 429 and 5xx are failures of the event, and so is an answer that does not come in
+// time. 503 with Retry-After, and an endpoint to which there is no connection, are an outage. Any other status is a refusal. A redirect is
+// followed only if it is 307 or 308, which repeat the request as it was, and leads to the same host by the same scheme.
+type Endpoint struct {
+	client *http.Client
+	url    string
+	host   string // for errors
+	source string
+}
+
+var _ ports.Endpoint = (*Endpoint)(nil)
+
+// New returns an endpoint. It connects to nothing.
+func New(options Options) (*Endpoint, error) {
+	parsed, err := url.Parse(options.URL)
+	if err != nil || parsed.Host == "" {
+		return nil, errors.New("the URL of the webhook is not one") // the error has the text, which may be secret
+	}
+	transport := &http.Transport{
+		Proxy: http.ProxyFromEnvironment, MaxResponseHeaderBytes: maxHeaders, MaxIdleConns: maxIdle, MaxIdleConnsPerHost: maxIdle,
+		IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true, DisableCompression: true,
+	}
+	return &Endpoint{
+		client: &http.Client{Transport: transport, CheckRedirect: checkRedirect},
+		url:    options.URL, host: parsed.Host, source: options.Source,
+	}, nil
+}
+
+// Close closes the connections that nobody uses.
+func (e *Endpoint) Close() { e.client.CloseIdleConnections() }
+
+// checkRedirect follows what repeats the request at the same place. Other answers are looked at as they are.
+func checkRedirect(next *http.Request, former []*http.Request) error {
+	status := next.Response.StatusCode
+	repeats := status == http.StatusTemporaryRedirect || status == http.StatusPermanentRedirect
+	first := former[0].URL
+	if !repeats || next.URL.Scheme != first.Scheme || next.URL.Host != first.Host || len(former) > maxRedirects {
+		return http.ErrUseLastResponse
+	}
+	return nil
+}
+
+// Deliver posts an event. The transport may send the request again on another connection if the first one was closed before an answer
+// came; the key is the same.
+func (e *Endpoint) Deliver(ctx context.Context, entry outbox.Entry) error {
+	connected := false
+	tracing := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
+	request, err := http.NewRequestWithContext(tracing, http.MethodPost, e.url, bytes.NewReader(entry.Payload))
+	if err != nil {
+		return errors.New("the URL of the webhook is not one")
+	}
+	e.describe(ctx, request.Header, entry)
+	answer, err := e.client.Do(request)
+	if err != nil {
+		return e.classify(ctx, err, connected)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, maxBody)) // the status has said everything
+	return e.judge(answer)
+}
+
+// classify tells an outage from the failure of an event. The error of the client names the URL, which may be secret.
+func (e *Endpoint) classify(ctx context.Context, err error, connected bool) error {
+	var of *url.Error
+	if errors.As(err, &of) {
+		err = of.Err
+	}
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return fmt.Errorf("the call of %s was given up: %w", e.host, err)
+	case !connected:
+		return ports.ErrDown.With("there is no connection to %s", e.host).Wrap(err)
+	}
+	return fmt.Errorf("%s has not answered: %w", e.host, err)
+}
+
+// judge says what a status means.
+func (e *Endpoint) judge(answer *http.Response) error {
+	switch status := answer.StatusCode; {
+	case status >= 200 && status < 300:
+		return nil
+	case status == http.StatusServiceUnavailable && answer.Header.Get("Retry-After") != "":
+		return ports.ErrDown.With("%s answers 503 and asks to come back later", e.host)
+	case status == http.StatusRequestTimeout, status == http.StatusTooManyRequests, status >= 500:
+		return fmt.Errorf("%s answers %d %s", e.host, status, http.StatusText(status))
+	default:
+		return ports.ErrRefused.With("%s answers %d %s", e.host, status, http.StatusText(status))
+	}
+}
+
+// describe sets the headers of CloudEvents, and those by which the endpoint knows a repeated call, and the trace.
+func (e *Endpoint) describe(ctx context.Context, header http.Header, entry outbox.Entry) {
+	for name, value := range map[string]string{
+		"Content-Type": "application/json", "Idempotency-Key": entry.ID,
+		"ce-specversion": "1.0", "ce-id": entry.ID, "ce-type": entry.Type, "ce-source": e.source, "ce-subject": entry.Key.ID,
+		"ce-time": entry.RecordedAt.UTC().Format(time.RFC3339Nano), "ce-aggregatetype": entry.Key.Type,
+		"ce-aggregateversion": strconv.FormatInt(entry.Version, 10),
+	} {
+		header.Set(name, escape(value))
+	}
+	if trace.SpanContextFromContext(ctx).IsValid() {
+		propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(header))
+	} else if parent := entry.Headers["traceparent"]; parent != "" {
+		header.Set("traceparent", escape(parent))
+	}
+}
+
+// escape writes a value as CloudEvents wants it in a header: what is not printable ASCII, and space, quote and percent, as %XX of UTF-8.
+func escape(value string) string {
+	var text strings.Builder
+	for i := range len(value) {
+		switch c := value[i]; {
+		case c <= ' ', c >= 0x7f, c == '"', c == '%':
+			fmt.Fprintf(&text, "%%%02X", c)
+		default:
+			text.WriteByte(c)
+		}
+	}
+	return text.String()
+}

@@ -1,0 +1,326 @@
+package subscribing_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
+	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+)
+
+const callTime = idleTimeout * 2 / 5
+
+// call is one call of an external handler.
+type call struct {
+	entry        outbox.Entry
+	began, ended time.Duration // since the test began
+}
+
+// calling is an external handler that notes its calls.
+type calling struct {
+	copied
+	calls *calls
+}
+
+type calls struct {
+	mu  sync.Mutex
+	all []call
+}
+
+func (calling) External() bool { return true }
+
+func (c calling) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	began := time.Since(c.began)
+	err := c.copied.Handle(ctx, tx, entry)
+	c.calls.mu.Lock()
+	defer c.calls.mu.Unlock()
+	c.calls.all = append(c.calls.all, call{entry, began, time.Since(c.began)})
+	return err
+}
+
+// of returns the calls for an event.
+func (c *calls) of(entry outbox.Entry) (found []call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, made := range c.all {
+		if made.entry.ID == entry.ID {
+			found = append(found, made)
+		}
+	}
+	return found
+}
+
+// requireFirstCallsInOrder requires that the first call for each event began after the first call for the one before it in its aggregate.
+func (c *calls) requireFirstCallsInOrder(t *testing.T) {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	seen, last := make(map[string]bool), make(map[outbox.Key]int64)
+	for _, made := range c.all {
+		if !seen[made.entry.ID] {
+			seen[made.entry.ID] = true
+			require.Equal(t, last[made.entry.Key]+1, made.entry.Version, "%s", made.entry.Key)
+			last[made.entry.Key]++
+		}
+	}
+}
+
+// publishTo appends events of so many aggregates, in turn.
+func (s *service) publishTo(aggregates, count int) []outbox.Entry {
+	s.t.Helper()
+	entries := outboxtest.NewEntries(outbox.Position(s.stream.Len()), count)
+	for i := range entries {
+		entries[i].Key.ID, entries[i].Version = fmt.Sprint("order-", i%aggregates), int64(i/aggregates)+1
+	}
+	_, err := s.stream.Publish(s.t.Context(), s.stream.Len(), entries)
+	require.NoError(s.t, err)
+	return entries
+}
+
+// inCalls runs a test on a subscriber with an external handler.
+func inCalls(t *testing.T, opts subscribing.Options, test func(t *testing.T, s *service, start func(name string) (kill func()), made *calls)) {
+	t.Helper()
+	opts.CallTime = callTime
+	inFakeTime(t, opts, func(t *testing.T, s *service) {
+		made := &calls{}
+		test(t, s, func(name string) func() { return s.startHandling(name, calling{copied{s, name}, made}) }, made)
+	})
+}
+
+// TestExternalHandlerGetsOneEventATransaction checks that no transaction has two calls, that lanes call at the same time, and that the calls
+// of an aggregate are in order, also those of letters.
+func TestExternalHandlerGetsOneEventATransaction(t *testing.T) {
+	inCalls(t, subscribing.Options{Lanes: 8, Transactions: 8}, func(t *testing.T, s *service, start func(string) func(), made *calls) {
+		s.work = counting{s.inbox, t}
+		s.handle = func(ctx context.Context, entry outbox.Entry) error {
+			sleep(ctx, 100*time.Millisecond)
+			if entry.Position%17 == 0 && time.Since(s.began) < 5*time.Second {
+				return errors.New("not yet")
+			}
+			return nil
+		}
+		stops := []func(){start("a"), start("b")}
+		s.publishTo(40, 400)
+		pass(12 * time.Second) // one after the other the calls take 40 s
+		require.Less(t, 350, s.count())
+		pass(time.Minute)
+		require.Equal(t, 400, s.count())
+		made.requireFirstCallsInOrder(t)
+		for _, stop := range stops {
+			stop()
+		}
+		s.running.Wait()
+	})
+}
+
+// counting fails the test when a transaction has several events.
+type counting struct {
+	inbox.UnitOfWork
+	t *testing.T
+}
+
+func (c counting) Apply(
+	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
+) (inbox.Outcome, error) {
+	if len(batch.Events) > 1 {
+		c.t.Errorf("a transaction has %d events", len(batch.Events))
+	}
+	return c.UnitOfWork.Apply(ctx, subscriber, batch, handler, judge)
+}
+
+// TestHungCallHoldsItsAggregateOnly checks that a call which never ends is given up after the bound, and made again as a letter with the
+// same bound. Meanwhile later events of the aggregate are not called for, and those of others are, in the same lane too.
+func TestHungCallHoldsItsAggregateOnly(t *testing.T) {
+	inCalls(t, subscribing.Options{MaxAttempts: 4, Transactions: 4}, func(t *testing.T, s *service, start func(string) func(), made *calls) {
+		s.handle = func(ctx context.Context, entry outbox.Entry) error {
+			if entry.Key.ID == "order-0" && entry.Version == 1 && time.Since(s.began) < time.Minute {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		}
+		entries := s.publishTo(3, 9)
+		stop := start("a")
+		pass(callTime + time.Second)
+		require.Equal(t, 6, s.count(), "those of the other aggregates")
+		pass(30 * time.Second)
+		require.Equal(t, 6, s.count())
+		hung := made.of(entries[0])
+		require.Len(t, hung, 4)
+		for _, made := range hung {
+			require.Equal(t, callTime, made.ended-made.began)
+		}
+		require.Empty(t, made.of(entries[3]), "it waits before the call")
+		letter, err := s.inbox.Letter(t.Context(), subscriber, entries[0].ID)
+		require.NoError(t, err)
+		require.Equal(t, inbox.Dead, letter.State)
+		require.Contains(t, letter.Error, context.DeadlineExceeded.Error())
+
+		pass(time.Minute)
+		require.NoError(t, s.inbox.Retry(t.Context(), subscriber, entries[0].ID))
+		pass(2 * time.Second)
+		require.Equal(t, 9, s.count())
+		made.requireFirstCallsInOrder(t)
+		stop()
+		s.running.Wait()
+	})
+}
+
+// TestLateCallIsNotMade checks that nothing is called when the transaction is as old as a call may take: a process that was frozen there
+// would call when another copy may have called for the next event. Neither a lane nor a letter calls, and nothing is counted as a failure.
+func TestLateCallIsNotMade(t *testing.T) {
+	inCalls(t, subscribing.Options{}, func(t *testing.T, s *service, start func(string) func(), made *calls) {
+		var mu sync.Mutex
+		frozen := map[string]time.Duration{"handle": callTime}
+		s.inbox.Pause = func(ctx context.Context, step string) {
+			mu.Lock()
+			wait := frozen[step]
+			mu.Unlock()
+			sleep(ctx, wait)
+		}
+		entries := s.publishTo(1, 1)
+		stop := start("a")
+		pass(10 * time.Second)
+		require.Empty(t, made.all)
+		_, err := s.inbox.Letter(t.Context(), subscriber, entries[0].ID)
+		require.ErrorIs(t, err, inbox.ErrNoLetter, "nothing is known about the event")
+
+		s.handle = func(context.Context, outbox.Entry) error {
+			mu.Lock()
+			defer mu.Unlock()
+			frozen["handle"] = callTime
+			return errors.New("not yet")
+		}
+		mu.Lock()
+		frozen["handle"] = callTime - time.Millisecond
+		mu.Unlock()
+		pass(20 * time.Second)
+		require.Len(t, made.all, 1, "the letter is not called for")
+		letter, err := s.inbox.Letter(t.Context(), subscriber, entries[0].ID)
+		require.NoError(t, err)
+		require.Equal(t, inbox.Retrying, letter.State)
+		require.Equal(t, 1, letter.Attempts)
+
+		s.handle = func(context.Context, outbox.Entry) error { return nil }
+		mu.Lock()
+		clear(frozen)
+		mu.Unlock()
+		pass(5 * time.Second)
+		require.Equal(t, 1, s.count())
+		stop()
+		s.running.Wait()
+	})
+}
+
+// TestOutageOfAnExternalHandlerHoldsTheLane checks that a declared outage leaves no letter.
+func TestOutageOfAnExternalHandlerHoldsTheLane(t *testing.T) {
+	inCalls(t, subscribing.Options{}, func(t *testing.T, s *service, start func(string) func(), made *calls) {
+		s.handle = func(context.Context, outbox.Entry) error {
+			if time.Since(s.began) < time.Minute {
+				return errLine
+			}
+			return nil
+		}
+		s.publishTo(2, 10)
+		stop := start("a")
+		pass(time.Minute)
+		require.Zero(t, s.count())
+		pass(2 * time.Second)
+		require.Equal(t, 10, s.count())
+		made.requireFirstCallsInOrder(t)
+		letters, err := s.inbox.Letters(t.Context(), subscriber, 10)
+		require.NoError(t, err)
+		require.Empty(t, letters)
+		stop()
+		s.running.Wait()
+	})
+}
+
+// TestFrozenCopyDoesNotCallBeforeTheOthers checks the first calls of three copies on one lane, each of which freezes now and then for
+// longer than the idle timeout, before the call and in it.
+func TestFrozenCopyDoesNotCallBeforeTheOthers(t *testing.T) {
+	inCalls(t, subscribing.Options{}, func(t *testing.T, s *service, start func(string) func(), made *calls) {
+		var mu sync.Mutex
+		steps := 0
+		s.inbox.Pause = func(ctx context.Context, _ string) {
+			mu.Lock()
+			steps++
+			freezes := steps%37 == 0
+			mu.Unlock()
+			if freezes {
+				sleep(ctx, 2*idleTimeout)
+			}
+		}
+		s.handle = func(ctx context.Context, entry outbox.Entry) error {
+			if entry.Position%11 == 0 {
+				sleep(ctx, callTime)
+			}
+			return ctx.Err()
+		}
+		stops := []func(){start("a"), start("b"), start("c")}
+		s.publishTo(5, 100)
+		pass(5 * time.Minute)
+		require.Equal(t, 100, s.count())
+		made.requireFirstCallsInOrder(t)
+		for _, stop := range stops {
+			stop()
+		}
+		s.running.Wait()
+	})
+}
+
+// TestEmittedEventsWakeTheRelay checks that the relay is woken when a transaction has appended events, in a lane or for a letter, and not
+// otherwise.
+func TestEmittedEventsWakeTheRelay(t *testing.T) {
+	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
+		log, bell := memory.NewLog(), memory.NewBell()
+		s.inbox.Beside(log)
+		s.waker = bell
+		emits, emitter := false, memory.NewEmitter()
+		s.inTx = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+			if entry.Position == 2 && time.Since(s.began) < 10*time.Second {
+				return errors.New("not yet")
+			}
+			if !emits {
+				return nil
+			}
+			message := outboxtest.NewMessage("follower of "+entry.ID, 1)
+			return emitter.Emit(ctx, tx, entry, message)
+		}
+		rung := func() bool {
+			select {
+			case <-bell.C():
+				return true
+			default:
+				return false
+			}
+		}
+		stop := s.start("a")
+		s.publish(1)
+		pass(time.Second)
+		require.Equal(t, 1, s.count())
+		require.False(t, rung())
+		emits = true
+		s.publish(1)
+		pass(time.Second)
+		require.False(t, rung(), "it is a letter")
+		s.publish(1)
+		pass(time.Second)
+		require.True(t, rung())
+		require.Len(t, log.Readable(), 1)
+		pass(20 * time.Second)
+		require.True(t, rung(), "the letter was applied")
+		require.Len(t, log.Readable(), 2)
+		stop()
+		s.running.Wait()
+	})
+}

@@ -1,0 +1,261 @@
+package e2e_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// subscribe starts a copy of a subscriber with a handler.
+func (r *readership) subscribe(id, handler string, more ...string) *infra.Process {
+	r.t.Helper()
+	p := infra.Launch(r.t, append(append([]string{}, r.environment...), more...), "subscribe", "--id", id, "--handler", handler)
+	return p
+}
+
+// life places orders and pays them, and cancels every second one, at several hands until stop is called.
+func (r *readership) life() (stop func()) {
+	r.t.Helper()
+	var hands sync.WaitGroup
+	ended := make(chan struct{})
+	for range 2 {
+		hands.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-ended:
+					return
+				default:
+				}
+				order, err := infra.Place(r.api)
+				if err == nil {
+					_, err = infra.Transition(r.api, order.ID, "pay")
+				}
+				if err == nil && n%2 == 0 {
+					_, err = infra.Transition(r.api, order.ID, "cancel")
+				}
+				if err != nil {
+					r.t.Errorf("order: %v", err)
+					return
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+		})
+	}
+	return sync.OnceFunc(func() {
+		close(ended)
+		hands.Wait()
+	})
+}
+
+const (
+	fulfillments = "SELECT count(*) FROM outbox WHERE aggregate_type = 'fulfillment'"
+	everything   = "SELECT count(*) FROM outbox"
+)
+
+// TestTwoHops checks a chain under kill -9 of both links: orders are paid and cancelled; a subscriber emits events of fulfillments because of
+// that; and another one hands all events to a webhook. Each event is emitted once, stands in the stream in the order of its aggregate, takes
+// effect once for the second subscriber, and is called for in order. Repeated calls have the same key.
+func TestTwoHops(t *testing.T) {
+	hook := receive(t)
+	hook.behave(func(*http.Request, posted) int {
+		time.Sleep(2 * time.Millisecond)
+		return http.StatusOK
+	})
+	r := newReadership(t, "LOG_LEVEL=info", "SUBSCRIBER_LANES=4", "SUBSCRIBER_IDLE_TIMEOUT=2s", "WEBHOOK_URL="+hook.address)
+	handlers := map[string]string{"warehouse": "fulfillment", "shop": "webhook"}
+	copies := make(map[string]*infra.Process)
+	for id, handler := range handlers {
+		for n := range 2 {
+			copies[fmt.Sprint(id, n)] = r.subscribe(id, handler, fmt.Sprintf("INSTANCE_ID=%s%d", id, n))
+		}
+	}
+	stop := r.life()
+	defer stop()
+	for round := range 4 {
+		for id, handler := range handlers {
+			r.eventually("SELECT (count(*) > 10)::int FROM outbox WHERE aggregate_type = 'fulfillment' AND recorded_at > now() - interval '2 s'", 1)
+			name := fmt.Sprint(id, round%2)
+			copies[name].Kill()
+			copies[name] = r.subscribe(id, handler, "INSTANCE_ID="+name)
+		}
+	}
+	stop()
+
+	r.eventually("SELECT count(*) FROM outbox WHERE event_type IN ('outboxie.order.paid.v1') AND aggregate_id NOT IN (SELECT aggregate_id FROM outbox WHERE event_type = 'outboxie.fulfillment.requested.v1')", 0)
+	r.eventually("SELECT count(*) FROM outbox WHERE event_type IN ('outboxie.order.cancelled.v1') AND aggregate_id NOT IN (SELECT aggregate_id FROM outbox WHERE event_type = 'outboxie.fulfillment.withdrawn.v1')", 0)
+	for _, kinds := range [][2]string{{"outboxie.order.paid.v1", "outboxie.fulfillment.requested.v1"}, {"outboxie.order.cancelled.v1", "outboxie.fulfillment.withdrawn.v1"}} {
+		want := count(t, r.db, "SELECT count(*) FROM outbox WHERE event_type = '"+kinds[0]+"'")
+		require.Positive(t, want)
+		require.Equal(t, want, count(t, r.db, "SELECT count(*) FROM outbox WHERE event_type = '"+kinds[1]+"'"), kinds[1])
+	}
+	r.eventually("SELECT count(*) FROM inbox WHERE subscriber = 'shop' AND applied_at IS NOT NULL", count(t, r.db, everything))
+	requireStream(t, r.db, r.broker.URL, "ORDERS")
+	require.Zero(t, count(t, r.db, `SELECT count(*) FROM (SELECT aggregate_version, row_number() OVER (PARTITION BY aggregate_type, aggregate_id ORDER BY position) AS place
+		FROM outbox) AS o WHERE aggregate_version <> place`), "in order within each aggregate, without a gap")
+	require.Zero(t, count(t, r.db, "SELECT count(*) FROM dead_letters"))
+	events, repeated := hook.requireFirstCallsInOrder(t)
+	require.Equal(t, count(t, r.db, everything), events)
+	t.Logf("%d events, of which %d were emitted; %d calls were repeated", events, count(t, r.db, fulfillments), repeated)
+}
+
+// TestOneTraceOverTwoHops checks that one trace has the payment of an order, what a subscriber emits because of it, and what the next one
+// does with that: each span below the one that caused it. The webhook gets the trace too.
+func TestOneTraceOverTwoHops(t *testing.T) {
+	hook := receive(t)
+	collector := infra.Collector(t)
+	environment := append(collector.Environment(), "DATABASE_URL="+infra.Database(t), "NATS_URL="+infra.Broker(t), "WEBHOOK_URL="+hook.address)
+	instance := infra.Serve(t, "traced", environment)
+	infra.Launch(t, environment, "subscribe", "--id", "warehouse", "--handler", "fulfillment").Says("subscribed")
+	infra.Launch(t, environment, "subscribe", "--id", "shop", "--handler", "webhook").Says("subscribed")
+	order, err := infra.Place(instance.API())
+	require.NoError(t, err)
+	paid, err := infra.Transition(instance.API(), order.ID, "pay")
+	require.NoError(t, err)
+
+	const created, processed = "create orders.fulfillment.requested", "process orders.fulfillment.requested"
+	var spans []infra.Span
+	require.True(t, collector.WaitFor(func(all []infra.Span) bool {
+		spans = nil
+		for _, span := range all {
+			if span.TraceID == paid.TraceID {
+				spans = append(spans, span)
+			}
+		}
+		return len(infra.Named(spans, "outbox relay")) == 2 && len(infra.Named(spans, "process orders.paid")) == 2 && len(infra.Named(spans, processed)) == 1
+	}, patience), "%+v", spans)
+	create, process, by := infra.Only(t, spans, created), infra.Only(t, spans, processed), make(map[string]infra.Span)
+	for _, span := range append(spans, process) {
+		by[span.SpanID] = span
+	}
+	require.Equal(t, create.SpanID, process.ParentID)
+	require.Equal(t, "shop", process.Attributes["messaging.consumer.group.name"])
+	first := by[create.ParentID]
+	require.Equal(t, "process orders.paid", first.Name)
+	require.Equal(t, "warehouse", first.Attributes["messaging.consumer.group.name"])
+	require.Equal(t, "create orders.paid", by[first.ParentID].Name)
+	for _, wait := range infra.Named(spans, "outbox relay") {
+		require.Contains(t, []string{create.SpanID, first.ParentID}, wait.ParentID)
+	}
+	calls := hook.of("fulfillment/"+order.ID, 1)
+	require.Len(t, calls, 1)
+	require.Equal(t, "00-"+paid.TraceID+"-"+process.SpanID+"-01", calls[0].trace)
+	require.True(t, strings.HasPrefix(calls[0].body, `{"order_id":"`+order.ID))
+}
+
+// TestWebhookRepeatsAfterAKill kills a copy between the call and the commit. The other copy makes the call again, with the same key, and only
+// then the call for the next event of the order.
+func TestWebhookRepeatsAfterAKill(t *testing.T) {
+	hook := receive(t)
+	called, dead := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	hook.behave(func(*http.Request, posted) int {
+		once.Do(func() {
+			close(called)
+			<-dead
+		})
+		return http.StatusOK
+	})
+	r := newReadership(t, "LOG_LEVEL=info", "WEBHOOK_URL="+hook.address)
+	first := r.subscribe("shop", "webhook", "INSTANCE_ID=first")
+	first.Says("subscribed")
+	order := r.order(infra.Customer)
+	r.pay(order)
+	<-called
+	second := r.subscribe("shop", "webhook", "INSTANCE_ID=second")
+	second.Says("subscribed")
+	first.Signal(syscall.SIGKILL)
+	_ = first.Wait()
+	close(dead)
+	r.eventually("SELECT count(*) FROM inbox WHERE subscriber = 'shop' AND applied_at IS NOT NULL", 2)
+	events, repeated := hook.requireFirstCallsInOrder(t)
+	require.Equal(t, 2, events)
+	require.Equal(t, 1, repeated)
+	require.Len(t, hook.of("order/"+order.ID, 1), 2)
+}
+
+// TestWebhookTroubles checks what becomes of the events of orders at a webhook that hangs, fails for a while, refuses, and is not there, on
+// one lane: each holds up its own order only, and what was never called for comes when an operator retries.
+func TestWebhookTroubles(t *testing.T) {
+	hook := receive(t)
+	r := newReadership(t, "LOG_LEVEL=info", "SUBSCRIBER_IDLE_TIMEOUT=1s", "SUBSCRIBER_MAX_ATTEMPTS=3", "WEBHOOK_URL="+strings.Replace(hook.address, "http://", "http://me:hunter2@", 1))
+	var mu sync.Mutex
+	troubles := make(map[string]func(request *http.Request) int)
+	hook.behave(func(request *http.Request, got posted) int {
+		mu.Lock()
+		trouble := troubles[got.aggregate]
+		mu.Unlock()
+		if trouble == nil {
+			return http.StatusOK
+		}
+		return trouble(request)
+	})
+	shop := r.subscribe("shop", "webhook", "ADMIN_ADDR=127.0.0.1:0")
+	shop.Says("subscribed")
+	orders := make(map[string]string)
+	failures := 0
+	for name, trouble := range map[string]func(*http.Request) int{
+		"hangs": func(request *http.Request) int {
+			<-request.Context().Done()
+			return http.StatusOK
+		},
+		"fails": func(*http.Request) int {
+			mu.Lock()
+			defer mu.Unlock()
+			if failures++; failures < 3 {
+				return http.StatusBadGateway
+			}
+			return http.StatusOK
+		},
+		"refuses": func(*http.Request) int { return http.StatusUnprocessableEntity },
+		"slow": func(*http.Request) int {
+			time.Sleep(200 * time.Millisecond)
+			return http.StatusOK
+		},
+	} {
+		// Its first event is called for when it is paid: only then the trouble is known.
+		order := r.order(infra.Customer)
+		orders[name] = "order/" + order.ID
+		r.eventually("SELECT count(*) FROM inbox WHERE subscriber = 'shop' AND applied_at IS NOT NULL", len(orders))
+		mu.Lock()
+		troubles[orders[name]] = trouble
+		mu.Unlock()
+	}
+	for _, order := range orders {
+		for _, verb := range []string{"pay", "ship"} {
+			_, err := infra.Transition(r.api, strings.TrimPrefix(order, "order/"), verb)
+			require.NoError(t, err)
+		}
+	}
+	well := r.order(infra.Customer)
+	// 4 + 1 created, and two more of each order whose trouble ends: it fails for a while, or is slow.
+	r.eventually("SELECT count(*) FROM inbox WHERE subscriber = 'shop' AND applied_at IS NOT NULL", 9)
+	r.eventually("SELECT count(*) FROM dead_letters WHERE subscriber = 'shop' AND state = 'dead'", 2)
+	require.Len(t, hook.of("order/"+well.ID, 1), 1)
+	require.Len(t, hook.of(orders["hangs"], 2), 3)
+	require.Len(t, hook.of(orders["refuses"], 2), 1, "no retry can help")
+	require.Len(t, hook.of(orders["fails"], 2), 3)
+	for _, name := range []string{"hangs", "refuses"} {
+		require.Empty(t, hook.of(orders[name], 3), "it waits before the call")
+	}
+
+	mu.Lock()
+	clear(troubles)
+	mu.Unlock()
+	r.requireCommand(0, "retries 2 dead letters", "retry", "--id", "shop", "--all")
+	r.eventually("SELECT count(*) FROM inbox WHERE subscriber = 'shop' AND applied_at IS NOT NULL", 13)
+	hook.requireFirstCallsInOrder(t)
+
+	hook.close()
+	r.order(infra.Customer)
+	shop.Says("cannot handle events at the moment")
+	require.Zero(t, count(t, r.db, "SELECT count(*) FROM dead_letters"), "an outage is no failure of the event")
+	require.NotContains(t, shop.String(), "hunter2")
+}
