@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -124,10 +125,17 @@ func titleOf(span jaeger.Span) string {
 	return title
 }
 
-// beginning is a statement up to where the columns begin, such as INSERT INTO orders.
+// write finds what a statement with several parts writes.
+var write = regexp.MustCompile(`\b(INSERT INTO|DELETE FROM|UPDATE) [a-z_.]+`)
+
+// beginning returns a statement up to where the columns begin, such as INSERT INTO orders. Of several parts it is the last that writes.
 func beginning(statement string) string {
 	const most = 40
-	text, _, _ := strings.Cut(strings.ReplaceAll(console.Line(statement), `"`, ""), "(")
+	text := strings.ReplaceAll(console.Line(statement), `"`, "")
+	if writes := write.FindAllString(text, -1); strings.HasPrefix(text, "WITH ") && len(writes) > 0 {
+		text = writes[len(writes)-1]
+	}
+	text, _, _ = strings.Cut(text, "(")
 	text, _, _ = strings.Cut(text, " AS ")
 	if text = strings.TrimSpace(text); utf8.RuneCountInString(text) > most {
 		text = string([]rune(text)[:most-1]) + "…"

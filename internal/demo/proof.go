@@ -66,6 +66,9 @@ func (s *scenario) behind(ctx context.Context) (who []string, err error) {
 			return nil, err
 		}
 		if applied < events {
+			if _, ended := s.fleet.Log(ctx, subscriber); ended != nil {
+				return append(who, ended.Error()), ended // it never will
+			}
 			who = append(who, fmt.Sprintf("%s has applied %d of %d events", subscriber, applied, events))
 		}
 	}

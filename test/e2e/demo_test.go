@@ -127,7 +127,8 @@ func TestDemoNeedsItsPorts(t *testing.T) {
 	requireNothingLeft(t, temp)
 }
 
-// TestDemoMissesASubscriber kills a subscriber from outside.
+// TestDemoMissesASubscriber checks that the demo fails, and says why, when a subscriber is killed from outside. At which step that is
+// depends on how fast the machine is.
 func TestDemoMissesASubscriber(t *testing.T) {
 	temp := dataDir(t)
 	demo := startDemo(t, temp)
@@ -138,7 +139,7 @@ func TestDemoMissesASubscriber(t *testing.T) {
 		}
 	}
 	require.Equal(t, 1, demo.Wait(), demo)
-	require.Regexp(t, `the demo failed at step \d+, "All three subscribers received it": subscriber2 did not receive order [0-9a-f-]{36}: `+
+	require.Regexp(t, `the demo failed at step \d+, "[^"]+": (subscriber2 did not receive order [0-9a-f-]{36}: )?.*`+
 		`subscriber2 ended by itself \(signal: killed\); the end of its log:\n  \d\d:`, demo.String())
 	requireNothingLeft(t, temp)
 }

@@ -18,7 +18,7 @@ import (
 
 // TestHandovers takes the leader away again and again, among three instances, while orders are posted to a fourth that
 // does not relay. Told to stop (SIGTERM), it hands over within 100 ms on a calm machine (the median of twenty). The test allows
-// three times as much, and on a machine that is busy what fifteen orders take there. The figures are in the test's log.
+// three times as much, and on a machine that is busy what twenty orders take there. The figures are in the test's log.
 func TestHandovers(t *testing.T) {
 	c := startCrew(t)
 	var told []pause
@@ -42,7 +42,7 @@ func TestHandovers(t *testing.T) {
 	t.Logf("meanwhile an order took %s to post (mean)", order)
 	// A handover is some ten calls of Postgres and the broker, one after the other, and several wait for the disk. Where
 	// orders, which do the same, take long, the machine is busy with something else.
-	require.Less(t, sorted(told, pause.moved)[len(told)/2], max(300*time.Millisecond, 15*order), "median until delivery has moved")
+	require.Less(t, sorted(told, pause.moved)[len(told)/2], max(300*time.Millisecond, 20*order), "median until delivery has moved")
 }
 
 // TestStalledLeader stops the leader (SIGSTOP) for more than three times its lease, lets another one lead, and lets the

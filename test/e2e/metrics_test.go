@@ -317,8 +317,13 @@ func (w *watched) halted() {
 }
 
 func (w *watched) handedOver() {
-	led := infra.Scrape(w.t, w.leader).Value(w.t, "outboxie_relay_leader") // since the halt, either of them may
-	before := infra.Scrape(w.t, w.follower).Value(w.t, "outboxie_relay_elections_total")
+	var led, before float64
+	require.Eventually(w.t, func() bool { // since the halt, either of them may lead
+		led = infra.Scrape(w.t, w.leader).Value(w.t, "outboxie_relay_leader")
+		follower := infra.Scrape(w.t, w.follower)
+		before = follower.Value(w.t, "outboxie_relay_elections_total")
+		return led+follower.Value(w.t, "outboxie_relay_leader") == 1
+	}, patience, 20*time.Millisecond)
 	require.Zero(w.t, w.first.Stop(syscall.SIGTERM))
 	w.is(w.follower, 1, "outboxie_relay_leader")
 	w.is(w.follower, before+led, "outboxie_relay_elections_total")

@@ -41,7 +41,7 @@ import (
 var (
 	all      = flag.Bool("all", false, "every interleaving of each pair, not a sample")
 	sample   = flag.Int("sample", 1, "how many interleavings of each pair are run, without -all")
-	share    = flag.Int("pairs", 500, "of how many pairs, chosen at random, without -all and -only")
+	share    = flag.Int("pairs", 300, "of how many pairs, chosen at random, without -all and -only")
 	seed     = flag.Uint64("seed", 0, "of the sample; 0: another one each time")
 	matching = flag.String("only", "", "a regular expression: the pairs to run, as the list of known failures names them; empty: each")
 	most     = flag.Int("most", 4000, "how many interleavings of a pair are run at most; of a pair with more, a quarter as many follow at random")

@@ -223,7 +223,7 @@ func (r *interleaving) await(ctx context.Context, i int) error {
 			switch {
 			case err != nil:
 				return err
-			case stuck:
+			case stuck && !r.sides[i].victim.Load(): // a victim is about to end
 				r.phase[i] = waiting
 			case time.Since(began) > stepTimeout:
 				return fmt.Errorf("side %s neither ends nor comes to its next step:\n%s", r.name(i), &r.history)

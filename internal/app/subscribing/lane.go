@@ -11,8 +11,8 @@ import (
 const (
 	firstBatch   = 16   // events, until it is known how long the handler takes
 	largestBatch = 500  // events
-	batchesAhead = 4    // batches that are read ahead
-	leastAhead   = 1000 // events that are read ahead, however small the batches are
+	batchesAhead = 4    // batches that are read ahead, in the mean of the lanes
+	mostAhead    = 1000 // events that are read ahead for one lane, unless its batches are larger
 )
 
 // lane is a lane that this copy works on. The subscriber's mutex guards it; only its worker changes checkpoint, batch and suspects.
@@ -105,7 +105,7 @@ func (l *lane) lose() {
 	ring(l.wake)
 }
 
-func (l *lane) ahead() int { return max(leastAhead, batchesAhead*l.batch) }
+func (l *lane) ahead() int { return max(mostAhead, batchesAhead*l.batch) }
 
 // next returns the next batch, without taking it from the queue.
 func (l *lane) next() inbox.Batch {

@@ -50,7 +50,7 @@ func TestLaneIsBounded(t *testing.T) {
 		count++
 	}
 	require.True(t, l.full)
-	require.Equal(t, max(leastAhead, batchesAhead*firstBatch), count)
+	require.Equal(t, max(mostAhead, batchesAhead*firstBatch), count)
 	require.False(t, l.done(inbox.Batch{Events: make([]inbox.Event, count*3/4-1)}, inbox.Checkpoint{}), "more than a quarter is left")
 	require.True(t, l.done(inbox.Batch{Events: make([]inbox.Event, 1)}, inbox.Checkpoint{}))
 	require.False(t, l.full)

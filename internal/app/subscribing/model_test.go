@@ -17,8 +17,6 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const lives = 150
-
 // The checks of a life, by the promise that each one is named for.
 const (
 	checkOnce   = "each effect once"
@@ -43,6 +41,9 @@ func TestLives(t *testing.T) {
 	}
 	t.Log(seen)
 	for _, happening := range happenings {
+		if underRace {
+			break // there are too few lives for everything to happen
+		}
 		require.Positive(t, seen[happening], "%s never happened", happening)
 	}
 }
@@ -78,8 +79,12 @@ var mutants = map[string]mutant{
 	"lane by position": {copies: func(p *process) { p.scatters = true }, checks: []string{checkOrder}},
 }
 
-// TestLivesNotice breaks what keeps the promises, and demands that some life notices by a check that is named for it.
+// TestLivesNotice breaks what keeps the promises, and demands that some life notices by a check that is named for it. The race detector has
+// nothing to find there that it does not find in TestLives.
 func TestLivesNotice(t *testing.T) {
+	if underRace {
+		return
+	}
 	for _, name := range slices.Sorted(maps.Keys(mutants)) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -85,7 +85,7 @@ func (s *Subscriber) awaitMore(ctx context.Context, wait time.Duration) bool {
 
 // hungriest returns where the lane stands that has read the least, among those with room. There is none while enough is read ahead for
 // all lanes together, so that they stay close to each other and what is read serves all of them. But no lane waits for another one: if
-// one has nothing to do, those that have more than their share drop the rest, and read it again later.
+// one has nothing to do, those that have more than their share of the memory drop the rest, and read it again later.
 func (s *Subscriber) hungriest() (from uint64, found bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,12 +99,13 @@ func (s *Subscriber) hungriest() (from uint64, found bool) {
 			from, found = l.through.Sequence, true
 		}
 	}
+	bytes, batches := s.stock()
 	s.behind = starving && s.more
-	s.rests = s.waiting() >= s.opts.ReadAhead && !starving
+	s.rests = !starving && (bytes >= s.opts.ReadAhead || batches >= batchesAhead)
 	if s.rests {
 		return 0, false
 	}
-	if s.waiting() >= s.opts.ReadAhead {
+	if bytes >= s.opts.ReadAhead {
 		for _, l := range s.lanes {
 			l.cut(s.opts.ReadAhead / len(s.lanes))
 		}
@@ -112,17 +113,22 @@ func (s *Subscriber) hungriest() (from uint64, found bool) {
 	return from, found
 }
 
-// waiting returns how many bytes of events wait in memory.
-func (s *Subscriber) waiting() (bytes int) {
+// stock returns what is read ahead: how many bytes, and how many batches for each lane in the mean.
+func (s *Subscriber) stock() (bytes int, batches float64) {
 	for _, l := range s.lanes {
 		bytes += l.bytes
+		batches += float64(len(l.queue)) / float64(l.batch)
 	}
-	return bytes
+	return bytes, batches / float64(max(len(s.lanes), 1))
 }
 
 // resume reports whether the reader is to go on after it has read enough: a quarter is done, or a lane soon has nothing to do.
 func (s *Subscriber) resume(l *lane) bool {
-	return s.rests && (l.starves() || s.waiting() < s.opts.ReadAhead/4*3)
+	if !s.rests {
+		return false
+	}
+	bytes, batches := s.stock()
+	return l.starves() || bytes < s.opts.ReadAhead/4*3 && batches < batchesAhead*3/4
 }
 
 // distribute gives each lane its events of what was read from a sequence on. It returns whether there was anything new for any lane.
