@@ -38,6 +38,7 @@ type service struct {
 	running sync.WaitGroup
 	ended   chan error // what each Run returned
 	log     bytes.Buffer
+	logger  *slog.Logger // of all copies, which writes to log
 
 	mu      sync.Mutex
 	applied map[string]time.Duration // since the test began, by event id
@@ -53,7 +54,7 @@ func newService(t *testing.T, opts subscribing.Options) *service {
 		applied: make(map[string]time.Duration), by: make(map[string]int),
 		handle: func(context.Context, outbox.Entry) error { return nil }, ended: make(chan error, 100),
 	}
-	s.work = s.inbox
+	s.work, s.logger = s.inbox, slog.New(slog.NewTextHandler(&s.log, nil))
 	s.inbox.IdleTimeout = idleTimeout
 	_, err := s.stream.Open(t.Context(), 1)
 	require.NoError(t, err)
@@ -132,7 +133,7 @@ func (s *service) run(name string, handler inbox.Handler, checkpoints inbox.Chec
 	running = subscribing.New(subscriber, name, subscribing.Ports{
 		Stream: memory.NewReader(s.stream, subscriber), Checkpoints: killable{checkpoints}, Work: distant{s.work, s.latency},
 		Letters: s.inbox, Sweeper: s.inbox, Handlers: only(handler), Waker: s.waker,
-	}, s.opts, slog.New(slog.NewTextHandler(&s.log, nil)))
+	}, s.opts, s.logger)
 	s.running.Go(func() { s.ended <- running.Run(ctx) })
 	return running, cancel
 }
