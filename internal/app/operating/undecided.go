@@ -18,6 +18,9 @@ const (
 	// undecidedAtOnce is how many events one read returns, and how many one transaction changes.
 	undecidedAtOnce = 500
 
+	// reasonsKnown is of how many reasons Groups keeps the fingerprint: most letters of a cause have the same reason.
+	reasonsKnown = 1000
+
 	// A database that is not available is asked so often, with this pause.
 	tries = 5
 	pause = 200 * time.Millisecond
@@ -122,7 +125,9 @@ func (u Undecided) Groups(ctx context.Context) (operating.Groups, error) {
 			print, has := known[event.Reason]
 			if !has {
 				print = fault.NewFingerprint(event.Reason)
-				known[event.Reason] = print
+				if len(known) < reasonsKnown {
+					known[event.Reason] = print
+				}
 			}
 			if groups[print.ID] == nil {
 				groups[print.ID] = &operating.Group{Fingerprint: print, First: event.First, Example: event}
