@@ -126,7 +126,7 @@ var relayOperations = []*operation{
 		return fmt.Sprint(n), err
 	}),
 	parkings("Attendant.DiscardChosen", "discard chosen", func(ctx context.Context, p *postgres.Parking) (string, error) {
-		n, err := p.DiscardChosen(ctx, []outbox.Position{2, 3, 6}, outbox.Choice{})
+		n, err := p.DiscardChosen(ctx, []outbox.Position{2, 3}, outbox.Choice{})
 		return fmt.Sprint(n), err
 	}),
 	{name: "adopt (the cursor)", methods: []string{"operating.Bench.Adopt"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
