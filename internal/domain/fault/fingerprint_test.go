@@ -20,6 +20,7 @@ func TestFingerprintPattern(t *testing.T) {
 		"it's mine: ?0":    "it's mine: ?<n>",
 		"  a   b\tc  ":     "a b c",
 		"héllo \xff wörld": "héllo \uFFFD wörld",
+
 		"customer 550e8400-e29b-41d4-a716-446655440000 is unknown":  "customer <id> is unknown",
 		"order/550E8400-E29B-41D4-A716-446655440000: no stock":      "order/<id>: no stock",
 		"commit 4f2a9c0d failed":                                    "commit <id> failed",
