@@ -34,9 +34,9 @@ func TestSubscriberGroups(t *testing.T) {
 		return stdout + stderr
 	}
 	entries := outboxtest.NewEntries(0, 6)
-	events := make([]inbox.Event, len(entries))
+	var events []inbox.Event
 	for i, entry := range entries {
-		events[i] = inbox.Event{Entry: entry, Suspect: i < 5}
+		events = append(events, inbox.Event{Entry: entry, Suspect: i < 5})
 	}
 	events[5].Key, events[5].Version = entries[0].Key, 2 // behind the first one
 	stranger := outbox.Message{ID: "unreadable-7-abc", Subject: "orders.x"}
