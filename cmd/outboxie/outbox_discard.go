@@ -8,54 +8,72 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
 
 func (p *program) outboxDiscardCommand() *cobra.Command {
-	position, yes := int64(0), false
+	position, chosen := int64(0), choice{}
 	cmd := &cobra.Command{
-		Use:   "discard --position N [--yes]",
-		Short: "Give a parked event up for ever",
+		Use:   "discard (--position N | --all | [--group GROUP] [--type TYPE] [--aggregate TYPE/ID]) [--yes]",
+		Short: "Give parked events up for ever",
 		Long: "Give a parked event up: it never reaches the stream. The later events of its aggregate stay parked until they are\n" +
-			"redriven. Says what it would do; --yes does it. Needs DATABASE_URL.",
+			"redriven. --group, --type, --aggregate and --all choose among the first parked events of all aggregates. Says what it would\n" +
+			"do; --yes does it. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if position <= 0 {
-				return errUsage.With("say which event to discard: --position N; `outboxie outbox parked` lists what waits")
+			if position < 0 || !exactlyOne(position > 0, chosen.all, chosen.some()) {
+				return errUsage.With("say which event to discard: --position N; or which events: --all, or some of --group, --type and --aggregate; " +
+					"`outboxie outbox parked` lists what waits")
 			}
 			return p.atOutbox(cmd, func(ctx context.Context, desk outboxDesk) error {
-				return lotHint(p.discard(ctx, desk, outbox.Position(position), yes))
+				if position > 0 {
+					return lotHint(p.discard(ctx, desk, outbox.Position(position), chosen))
+				}
+				parked := operatingapp.UndecidedParked(desk)
+				return p.decide(ctx, chosen, parked, decision{
+					thing: "parked event", change: parked.Discard, final: true, done: func(n int) string {
+						return fmt.Sprintf("Done. Given up: %s. What was behind is still parked: outboxie outbox parked --groups\n", counted(int64(n), "event"))
+					},
+				})
 			})
 		},
 	}
 	cmd.Flags().Int64Var(&position, "position", 0, "the event's `position` in the log")
-	cmd.Flags().BoolVar(&yes, "yes", false, "do it")
+	chosen.addFlags(cmd.Flags(), "the first parked event of every aggregate")
 	return cmd
 }
 
 // discard shows the event first, if the log still has it.
-func (p *program) discard(ctx context.Context, desk outboxDesk, position outbox.Position, yes bool) error {
+func (p *program) discard(ctx context.Context, desk outboxDesk, position outbox.Position, c choice) error {
 	found, err := desk.List(ctx, operating.Filter{Position: position, Limit: 1})
 	if err != nil {
 		return err
 	}
 	switch {
 	case len(found) == 1 && found[0].State == string(outbox.Parked):
+		if c.asJSON {
+			break
+		}
 		if err := printDiscard(p.stdout, found[0]); err != nil {
 			return err
 		}
 	case len(found) == 1:
 		return ports.ErrNotParked.With("the event at position %d is %s, not %s", position, found[0].State, outbox.Parked)
-	case !yes:
+	case !c.yes:
 		return ports.ErrNotParked.With("the log has no event at position %d", position)
 	}
-	if !yes {
+	if !c.yes {
 		return errUnconfirmed
 	}
 	if err := desk.Discard(ctx, position); err != nil {
 		return err
+	}
+	if c.asJSON {
+		return printJSON(p.stdout, httpapi.Decision{Chosen: 1, Changed: 1})
 	}
 	_, err = fmt.Fprintf(p.stdout, "\nDone. The event at position %d is given up.\n", position)
 	return err

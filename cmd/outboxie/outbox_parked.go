@@ -11,22 +11,27 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
 func (p *program) outboxParkedCommand() *cobra.Command {
-	limit, asJSON := 0, false
+	limit, asJSON, grouped := 0, false, false
 	cmd := &cobra.Command{
-		Use:   "parked",
+		Use:   "parked [--groups]",
 		Short: "List the events that cannot be published, and those that wait behind them",
 		Long: "List the events that the broker can never take, and the later ones of the same aggregates, which wait behind them. All\n" +
-			"other aggregates are published as ever. Needs DATABASE_URL.",
+			"other aggregates are published as ever. With --groups: how many aggregates wait for which reason, without what differs from\n" +
+			"event to event. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkLimit(limit); err != nil {
 				return err
 			}
 			return p.atOutbox(cmd, func(ctx context.Context, desk outboxDesk) error {
+				if grouped {
+					return p.groupParked(ctx, desk, asJSON)
+				}
 				events, err := desk.Waiting(ctx, limit)
 				if err != nil {
 					return err
@@ -43,8 +48,27 @@ func (p *program) outboxParkedCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVar(&limit, "limit", 100, "at most so many")
+	cmd.Flags().BoolVar(&grouped, "groups", false, "count the aggregates by the reason of their first parked event")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// groupParked prints the groups of the parking lot.
+func (p *program) groupParked(ctx context.Context, desk outboxDesk, asJSON bool) error {
+	groups, err := operating.UndecidedParked(desk).Groups(ctx)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(p.stdout, httpapi.ShowGroups(groups))
+	}
+	status, err := desk.Status(ctx)
+	if err != nil {
+		return err
+	}
+	return printGroups(p.stdout, groups, status.Now, "Nothing is parked.",
+		`Publish a group after all, once its cause is gone:  outboxie outbox redrive --group GROUP
+Give a group up for ever, then redrive the others:  outboxie outbox discard --group GROUP`)
 }
 
 func printParked(out io.Writer, events []outbox.ParkedEvent, all, aggregates int64, now time.Time) error {

@@ -7,49 +7,66 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
 
 func (p *program) outboxRedriveCommand() *cobra.Command {
-	aggregate, all := "", false
+	chosen := choice{}
 	cmd := &cobra.Command{
-		Use:   "redrive (--aggregate TYPE/ID | --all)",
+		Use:   "redrive (--aggregate TYPE/ID | --all | [--group GROUP] [--type TYPE] [--aggregate TYPE/ID] [--yes])",
 		Short: "Publish parked events after all",
 		Long: "Mark the parked events of an aggregate, or all of them, to be published after all, in order. The leader does so within a\n" +
-			"second; what the broker still cannot take is parked again. Needs DATABASE_URL.",
+			"second; what the broker still cannot take is parked again. --group and --type choose by the first parked event of each\n" +
+			"aggregate, which is counted first; more than one needs --yes. What is parked behind it is redriven too. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if (aggregate != "") == all {
-				return errUsage.With("say what to redrive: either --aggregate TYPE/ID (or an order's ID) or --all")
+			if chosen.some() == chosen.all {
+				return errUsage.With("say what to redrive: either --aggregate TYPE/ID (or an order's ID) or --all, or some of --group, --type and --aggregate")
 			}
-			var key *outbox.Key
-			if !all {
-				parsed, err := operating.ParseAggregate(aggregate)
-				if err != nil {
-					return err
-				}
-				key = &parsed
+			if _, err := chosen.read(); err != nil {
+				return err
 			}
 			return p.atOutbox(cmd, func(ctx context.Context, desk outboxDesk) error {
-				count, err := desk.Redrive(ctx, key)
-				if err != nil {
-					return lotHint(err)
+				if chosen.group == "" && chosen.eventType == "" {
+					return p.redriveEvents(ctx, desk, chosen)
 				}
-				if count == 0 {
-					_, err = fmt.Fprintln(p.stdout, "Nothing is parked.")
-					return err
-				}
-				_, err = fmt.Fprintf(p.stdout, "To be redriven: %s. The leader does it within a second: outboxie outbox parked\n",
-					counted(int64(count), "event"))
-				return err
+				parked := operatingapp.UndecidedParked(desk)
+				return p.decide(ctx, chosen, parked, decision{thing: "parked event", change: parked.Retry, done: func(n int) string {
+					return fmt.Sprintf("To be redriven: %s, and what is behind. The leader does it within a second: outboxie outbox parked\n",
+						counted(int64(n), "event"))
+				}})
 			})
 		},
 	}
-	cmd.Flags().StringVar(&aggregate, "aggregate", "", "`TYPE/ID` of an aggregate, or an order's ID")
-	cmd.Flags().BoolVar(&all, "all", false, "everything that is parked")
+	chosen.addFlags(cmd.Flags(), "everything that is parked")
 	return cmd
+}
+
+// redriveEvents redrives all parked events of an aggregate, or of all.
+func (p *program) redriveEvents(ctx context.Context, desk outboxDesk, c choice) error {
+	var key *outbox.Key
+	if !c.all {
+		chosen, err := c.read()
+		if err != nil {
+			return err
+		}
+		key = &chosen.Aggregate
+	}
+	count, err := desk.Redrive(ctx, key)
+	switch {
+	case err != nil:
+		return lotHint(err)
+	case c.asJSON:
+		return printJSON(p.stdout, httpapi.Decision{Chosen: count, Changed: count})
+	case count == 0:
+		_, err = fmt.Fprintln(p.stdout, "Nothing is parked.")
+	default:
+		_, err = fmt.Fprintf(p.stdout, "To be redriven: %s. The leader does it within a second: outboxie outbox parked\n", counted(int64(count), "event"))
+	}
+	return err
 }
 
 // lotHint says where parked events are found.

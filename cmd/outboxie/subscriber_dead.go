@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
@@ -20,15 +22,19 @@ import (
 const mostListed = 1000
 
 func (p *program) subscriberDeadCommand() *cobra.Command {
-	asJSON := false
+	asJSON, grouped := false, false
 	cmd := &cobra.Command{
-		Use:   "dead --id NAME",
+		Use:   "dead --id NAME [--groups]",
 		Short: "List a subscriber's dead letters, with age, error and what waits behind them",
 		Long: "List a subscriber's dead letters by position: what is dead, what is failing or being retried at the moment, and how many\n" +
-			"later events of the same aggregate wait behind each. Needs DATABASE_URL.",
+			"later events of the same aggregate wait behind each. With --groups: how many are dead for which reason, without what differs\n" +
+			"from event to event. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.atDesk(cmd, func(ctx context.Context, desk inbox.DeadLetterAdmin, id string) error {
+				if grouped {
+					return p.groupLetters(ctx, desk, id, asJSON)
+				}
 				letters, err := desk.Letters(ctx, id, mostListed+1)
 				if err != nil {
 					return err
@@ -41,8 +47,24 @@ func (p *program) subscriberDeadCommand() *cobra.Command {
 		},
 	}
 	config.AddFlags(cmd.Flags(), config.SubscriberID)
+	cmd.Flags().BoolVar(&grouped, "groups", false, "count what is dead by its reason")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, with headers and payloads")
 	return cmd
+}
+
+// groupLetters prints the groups of a subscriber's dead letters.
+func (p *program) groupLetters(ctx context.Context, desk inbox.DeadLetterAdmin, id string, asJSON bool) error {
+	groups, err := operating.UndecidedLetters(desk, id).Groups(ctx)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(p.stdout, httpapi.ShowGroups(groups))
+	}
+	more := fmt.Sprintf(`Try a group again, once its cause is gone:  %s --group GROUP
+Give a group up for ever:                   %s --group GROUP`,
+		console.Command("outboxie", "subscriber", "retry", "--id", id), console.Command("outboxie", "subscriber", "discard", "--id", id))
+	return printGroups(p.stdout, groups, time.Now(), fmt.Sprintf("Subscriber %s has nothing that is dead.", id), more)
 }
 
 func printLetters(out io.Writer, letters []inbox.Letter, id string, now time.Time) error {

@@ -7,42 +7,61 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
 func (p *program) subscriberDiscardCommand() *cobra.Command {
-	event, yes := "", false
+	event, chosen := "", choice{}
 	cmd := &cobra.Command{
-		Use:   "discard --id NAME --event ID --yes",
-		Short: "Give a dead letter up: the event never takes effect for this subscriber",
-		Long: "Give a dead letter up. The event never takes effect for this subscriber, however often it comes again, and what waits\n" +
-			"behind it goes on. Its row stays in dead_letters as discarded. Needs DATABASE_URL, and --yes.",
+		Use:   "discard --id NAME (--event ID | --all | [--group GROUP] [--type TYPE] [--aggregate TYPE/ID]) --yes",
+		Short: "Give dead letters up: their events never take effect for this subscriber",
+		Long: "Give up a dead letter, those of a group, a type or an aggregate, or all of them. Their events never take effect for this\n" +
+			"subscriber, however often they come again, and what waits behind them goes on. Their rows stay in dead_letters as discarded.\n" +
+			"Says what it would do; --yes does it. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if event == "" {
-				return errUsage.With("say which event to discard: --event ID")
+			if !exactlyOne(event != "", chosen.all, chosen.some()) {
+				return errUsage.With("say which event to discard: --event ID; or which events: --all, or some of --group, --type and --aggregate")
 			}
 			return p.atDesk(cmd, func(ctx context.Context, desk inbox.DeadLetterAdmin, id string) error {
-				letter, err := desk.Letter(ctx, id, event)
-				if err != nil {
-					return hint(err, id)
+				if event != "" {
+					return p.discardOne(ctx, desk, id, event, chosen)
 				}
-				if !yes && letter.State != inbox.Discarded {
-					return errUsage.With("this would discard, for subscriber %s and for ever, %s; say --yes to do it", id, described(letter))
-				}
-				if err := desk.Discard(ctx, id, event); err != nil {
-					return hint(err, id)
-				}
-				_, err = fmt.Fprintf(p.stdout, "Discarded for subscriber %s: %s.\n", id, described(letter))
-				return err
+				letters := operating.UndecidedLetters(desk, id)
+				return p.decide(ctx, chosen, letters, decision{
+					thing: "dead letter", change: letters.Discard, final: true, done: func(n int) string {
+						return fmt.Sprintf("Discarded for subscriber %s: %s.\n", id, counted(int64(n), "dead letter"))
+					},
+				})
 			})
 		},
 	}
 	config.AddFlags(cmd.Flags(), config.SubscriberID)
 	cmd.Flags().StringVar(&event, "event", "", "the event's `ID`")
-	cmd.Flags().BoolVar(&yes, "yes", false, "really do it")
+	chosen.addFlags(cmd.Flags(), "everything that is dead")
 	return cmd
+}
+
+// discardOne discards one letter.
+func (p *program) discardOne(ctx context.Context, desk inbox.DeadLetterAdmin, id, event string, c choice) error {
+	letter, err := desk.Letter(ctx, id, event)
+	if err != nil {
+		return hint(err, id)
+	}
+	if !c.yes && letter.State != inbox.Discarded {
+		return errUsage.With("this would discard, for subscriber %s and for ever, %s; say --yes to do it", id, described(letter))
+	}
+	if err := desk.Discard(ctx, id, event); err != nil {
+		return hint(err, id)
+	}
+	if c.asJSON {
+		return printJSON(p.stdout, httpapi.Decision{Chosen: 1, Behind: letter.Behind, Changed: 1})
+	}
+	_, err = fmt.Fprintf(p.stdout, "Discarded for subscriber %s: %s.\n", id, described(letter))
+	return err
 }
 
 func described(letter inbox.Letter) string {

@@ -7,41 +7,68 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
 func (p *program) subscriberRetryCommand() *cobra.Command {
-	event, all := "", false
+	event, chosen := "", choice{}
 	cmd := &cobra.Command{
-		Use:   "retry --id NAME (--event ID | --all)",
+		Use:   "retry --id NAME (--event ID | --all | [--group GROUP] [--type TYPE] [--aggregate TYPE/ID] [--yes])",
 		Short: "Have a subscriber try its dead letters again",
-		Long: "Mark a dead letter, or all of them, to be tried again. The running subscriber does so within a second or so, and goes on\n" +
-			"with what waits behind, in order. What is applied takes effect once. Needs DATABASE_URL.",
+		Long: "Mark a dead letter, those of a group, a type or an aggregate, or all of them, to be tried again. The running subscriber does\n" +
+			"so within a second or so, and goes on with what waits behind, in order. What is applied takes effect once. What is chosen by\n" +
+			"--group, --type and --aggregate is counted first; more than one letter needs --yes. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if (event != "") == all {
-				return errUsage.With("say which event to retry: either --event ID or --all")
-			}
-			return p.atDesk(cmd, func(ctx context.Context, desk inbox.DeadLetterAdmin, id string) error {
-				if all {
-					retried, err := desk.RetryAll(ctx, id)
-					if err != nil {
-						return err
+			if exactlyOne(event != "", chosen.all, chosen.some()) {
+				return p.atDesk(cmd, func(ctx context.Context, desk inbox.DeadLetterAdmin, id string) error {
+					if event != "" {
+						return p.retryOne(ctx, desk, id, event, chosen.asJSON)
 					}
-					_, err = fmt.Fprintf(p.stdout, "Subscriber %s retries %d dead letters when it runs.\n", id, retried)
-					return err
-				}
-				if err := desk.Retry(ctx, id, event); err != nil {
-					return hint(err, id)
-				}
-				_, err := fmt.Fprintf(p.stdout, "Subscriber %s retries event %s when it runs.\n", id, console.Text(event))
-				return err
-			})
+					letters := operating.UndecidedLetters(desk, id)
+					chosen.yes = chosen.yes || chosen.all
+					return p.decide(ctx, chosen, letters, decision{
+						thing: "dead letter", change: letters.Retry, readable: true, done: func(n int) string {
+							return fmt.Sprintf("Subscriber %s retries %d dead letters when it runs.\n", id, n)
+						},
+					})
+				})
+			}
+			return errUsage.With("say what to retry: either --event ID or --all, or some of --group, --type and --aggregate")
 		},
 	}
 	config.AddFlags(cmd.Flags(), config.SubscriberID)
 	cmd.Flags().StringVar(&event, "event", "", "the event's `ID`")
-	cmd.Flags().BoolVar(&all, "all", false, "everything that is dead and can be read")
+	chosen.addFlags(cmd.Flags(), "everything that is dead and can be read")
 	return cmd
+}
+
+// retryOne retries one letter.
+func (p *program) retryOne(ctx context.Context, desk inbox.DeadLetterAdmin, id, event string, asJSON bool) error {
+	letter, err := desk.Letter(ctx, id, event)
+	if err == nil {
+		err = desk.Retry(ctx, id, event)
+	}
+	if err != nil {
+		return hint(err, id)
+	}
+	if asJSON {
+		return printJSON(p.stdout, httpapi.Decision{Chosen: 1, Behind: letter.Behind, Changed: 1})
+	}
+	_, err = fmt.Fprintf(p.stdout, "Subscriber %s retries event %s when it runs.\n", id, console.Text(event))
+	return err
+}
+
+// exactlyOne reports whether one of the conditions is true, and no other.
+func exactlyOne(conditions ...bool) bool {
+	n := 0
+	for _, condition := range conditions {
+		if condition {
+			n++
+		}
+	}
+	return n == 1
 }

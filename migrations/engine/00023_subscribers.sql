@@ -23,20 +23,14 @@ CREATE TABLE subscriber_types (
 ALTER TABLE subscriber_lanes ADD COLUMN progress bigint;
 ALTER TABLE subscriber_marks ADD COLUMN progress bigint;
 
--- The reason of a letter without what differs from event to event. The underscore: see 00020.
-ALTER TABLE dead_letters ADD COLUMN _fingerprint text;
--- The letter waits for a program that has a handler of its type. Its state is 'dead', for programs of before.
+-- The letter waits for a program that has a handler of its type. Its state is 'dead', for programs of before. The underscore: see 00020.
 ALTER TABLE dead_letters ADD COLUMN _no_handler boolean;
 CREATE INDEX dead_letters_no_handler ON dead_letters (subscriber, event_type) WHERE _no_handler;
--- The same of an event in the parking lot.
-ALTER TABLE outbox_parked ADD COLUMN _fingerprint text;
 
 -- +goose Down
 -- Lost: which subscribers are paused or forgotten, which types they want, and how many events were missed.
-ALTER TABLE outbox_parked DROP COLUMN _fingerprint;
 DROP INDEX dead_letters_no_handler;
 ALTER TABLE dead_letters DROP COLUMN _no_handler;
-ALTER TABLE dead_letters DROP COLUMN _fingerprint;
 ALTER TABLE subscriber_marks DROP COLUMN progress;
 ALTER TABLE subscriber_lanes DROP COLUMN progress;
 DROP TABLE subscriber_types;

@@ -35,6 +35,21 @@ func (e CheckResultStatus) Valid() bool {
 	}
 }
 
+// Defines values for ChoiceAll.
+const (
+	ChoiceAllTrue ChoiceAll = true
+)
+
+// Valid indicates whether the value is a known member of the ChoiceAll enum.
+func (e ChoiceAll) Valid() bool {
+	switch e {
+	case ChoiceAllTrue:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HealthStatus.
 const (
 	HealthStatusOk HealthStatus = "ok"
@@ -202,6 +217,7 @@ const (
 	ProblemCodeInvalidText           ProblemCode = "invalid_text"
 	ProblemCodeMalformedBody         ProblemCode = "malformed_body"
 	ProblemCodeMethodNotAllowed      ProblemCode = "method_not_allowed"
+	ProblemCodeNoSuchSubscriber      ProblemCode = "no_such_subscriber"
 	ProblemCodeNotParked             ProblemCode = "not_parked"
 	ProblemCodeOrderChangeDiffers    ProblemCode = "order_change_differs"
 	ProblemCodeOrderChanged          ProblemCode = "order_changed"
@@ -256,6 +272,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeMalformedBody:
 		return true
 	case ProblemCodeMethodNotAllowed:
+		return true
+	case ProblemCodeNoSuchSubscriber:
 		return true
 	case ProblemCodeNotParked:
 		return true
@@ -367,6 +385,101 @@ type CheckResult struct {
 
 // CheckResultStatus defines model for CheckResult.Status.
 type CheckResultStatus string
+
+// Choice Which events are meant. What is given must all be true of an event. It is either all, or at least one of the others.
+type Choice struct {
+	// Aggregate TYPE/ID, or the id of an order.
+	//
+	// Example: order/550e8400-e29b-41d4-a716-446655440000
+	Aggregate *string `json:"aggregate,omitempty"`
+
+	// All Everything.
+	All *ChoiceAll `json:"all,omitempty"`
+
+	// DryRun Only count.
+	DryRun *bool `json:"dry_run,omitempty"`
+
+	// Group Of this group.
+	//
+	// Example: 5917eeb97442
+	Group *string `json:"group,omitempty"`
+
+	// Type Of this type.
+	//
+	// Example: outboxie.order.paid.v1
+	Type *string `json:"type,omitempty"`
+}
+
+// ChoiceAll Everything.
+type ChoiceAll bool
+
+// Decision defines model for Decision.
+type Decision struct {
+	// Chosen Events of the choice, before anything was changed.
+	Chosen int `json:"chosen"`
+
+	// Behind Events of the same aggregates that wait behind these.
+	Behind int `json:"behind"`
+
+	// Changed Of the chosen events, those that were changed; 0 in a dry run.
+	Changed int `json:"changed"`
+}
+
+// FailureExample The first event of a group.
+type FailureExample struct {
+	EventID string `json:"event_id"`
+
+	// Position Absent if the message is no event.
+	Position      *int64  `json:"position,omitempty"`
+	AggregateType *string `json:"aggregate_type,omitempty"`
+	AggregateID   *string `json:"aggregate_id,omitempty"`
+	Type          *string `json:"type,omitempty"`
+
+	// Reason Its beginning.
+	Reason string `json:"reason"`
+}
+
+// FailureGroup Events that wait for a decision, for reasons that differ in ids, numbers and quoted values only.
+type FailureGroup struct {
+	// Group What retry, redrive and discard take.
+	//
+	// Example: 5917eeb97442
+	Group string `json:"group"`
+
+	// Pattern The reason without what differs.
+	//
+	// Example: customer <id> is unknown
+	Pattern string `json:"pattern"`
+	Events  int    `json:"events"`
+
+	// Behind Events of the same aggregates that wait behind these.
+	Behind int `json:"behind"`
+
+	// FirstAt When the first of them failed, or was parked.
+	FirstAt time.Time `json:"first_at"`
+
+	// LastAt When the last of them died, or was parked.
+	LastAt time.Time `json:"last_at"`
+
+	// Types Of events, 20 at most.
+	Types   []string       `json:"types"`
+	Example FailureExample `json:"example"`
+}
+
+// FailureGroups defines model for FailureGroups.
+type FailureGroups struct {
+	// Events How many undecided events were looked at, 100,000 at most.
+	Events int `json:"events"`
+
+	// More There are more events than were looked at.
+	More bool `json:"more"`
+
+	// Groups Also those that are not listed.
+	Groups int `json:"groups"`
+
+	// List The largest groups, 100 at most.
+	List []FailureGroup `json:"list"`
+}
 
 // FieldError One thing that is wrong, in the body or in a parameter.
 type FieldError struct {
@@ -737,6 +850,9 @@ type IfMatch = string
 // OrderID defines model for OrderID.
 type OrderID = string
 
+// Subscriber defines model for Subscriber.
+type Subscriber = string
+
 // BadRequest A problem document (RFC 9457).
 type BadRequest = Problem
 
@@ -745,6 +861,9 @@ type Conflict = Problem
 
 // KeyReused A problem document (RFC 9457).
 type KeyReused = Problem
+
+// NoSubscriber A problem document (RFC 9457).
+type NoSubscriber = Problem
 
 // NotFound A problem document (RFC 9457).
 type NotFound = Problem
@@ -842,8 +961,20 @@ type PayOrderJSONRequestBody = Payment
 // ShipOrderJSONRequestBody defines body for ShipOrder for application/json ContentType.
 type ShipOrderJSONRequestBody = Shipment
 
+// DiscardChosenEventsJSONRequestBody defines body for DiscardChosenEvents for application/json ContentType.
+type DiscardChosenEventsJSONRequestBody = Choice
+
+// RedriveChosenEventsJSONRequestBody defines body for RedriveChosenEvents for application/json ContentType.
+type RedriveChosenEventsJSONRequestBody = Choice
+
 // RedriveEventsJSONRequestBody defines body for RedriveEvents for application/json ContentType.
 type RedriveEventsJSONRequestBody = Redrive
+
+// DiscardDeadLettersJSONRequestBody defines body for DiscardDeadLetters for application/json ContentType.
+type DiscardDeadLettersJSONRequestBody = Choice
+
+// RetryDeadLettersJSONRequestBody defines body for RetryDeadLetters for application/json ContentType.
+type RetryDeadLettersJSONRequestBody = Choice
 
 // AsOrderPlacementAmount0 returns the union data inside the OrderPlacement_Amount as a OrderPlacementAmount0
 func (t OrderPlacement_Amount) AsOrderPlacementAmount0() (OrderPlacementAmount0, error) {
@@ -1087,6 +1218,53 @@ type ClientInterface interface {
 	// Corresponds with GET /outbox/parked (the `ListParkedEvents` operationId).
 	ListParkedEvents(ctx context.Context, params *ListParkedEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// DiscardChosenEventsWithBody Give parked events of a group, a type or an aggregate up for ever
+	//
+	// As `outboxie outbox discard --group`. Chosen are the first parked events of aggregates. What is parked behind them stays
+	// parked until it is redriven.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /outbox/parked/discard (the `DiscardChosenEvents` operationId).
+	DiscardChosenEventsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DiscardChosenEvents Give parked events of a group, a type or an aggregate up for ever
+	//
+	// As `outboxie outbox discard --group`. Chosen are the first parked events of aggregates. What is parked behind them stays
+	// parked until it is redriven.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /outbox/parked/discard (the `DiscardChosenEvents` operationId).
+	DiscardChosenEvents(ctx context.Context, body DiscardChosenEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GroupParkedEvents The events that cannot be published, by reason
+	//
+	// As `outboxie outbox parked --groups --json`.
+	//
+	// Corresponds with GET /outbox/parked/groups (the `GroupParkedEvents` operationId).
+	GroupParkedEvents(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RedriveChosenEventsWithBody Publish parked events of a group, a type or an aggregate after all
+	//
+	// As `outboxie outbox redrive --group`. Chosen are the first parked events of aggregates. What is parked behind them is redriven
+	// too.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /outbox/parked/redrive (the `RedriveChosenEvents` operationId).
+	RedriveChosenEventsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RedriveChosenEvents Publish parked events of a group, a type or an aggregate after all
+	//
+	// As `outboxie outbox redrive --group`. Chosen are the first parked events of aggregates. What is parked behind them is redriven
+	// too.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /outbox/parked/redrive (the `RedriveChosenEvents` operationId).
+	RedriveChosenEvents(ctx context.Context, body RedriveChosenEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// RedriveEventsWithBody Publish parked events after all
 	//
 	// As `outboxie outbox redrive`. The leader does so within a second; what the broker still cannot take is parked
@@ -1120,6 +1298,49 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /readyz (the `Readiness` operationId).
 	Readiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DiscardDeadLettersWithBody Give dead letters up for ever
+	//
+	// As `outboxie subscriber discard`. What waits behind them has its turn.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /subscribers/{subscriber}/letters/discard (the `DiscardDeadLetters` operationId).
+	DiscardDeadLettersWithBody(ctx context.Context, subscriber Subscriber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DiscardDeadLetters Give dead letters up for ever
+	//
+	// As `outboxie subscriber discard`. What waits behind them has its turn.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /subscribers/{subscriber}/letters/discard (the `DiscardDeadLetters` operationId).
+	DiscardDeadLetters(ctx context.Context, subscriber Subscriber, body DiscardDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GroupDeadLetters A subscriber's dead letters, by reason
+	//
+	// As `outboxie subscriber dead --groups --json`.
+	//
+	// Corresponds with GET /subscribers/{subscriber}/letters/groups (the `GroupDeadLetters` operationId).
+	GroupDeadLetters(ctx context.Context, subscriber Subscriber, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RetryDeadLettersWithBody Have a subscriber try dead letters again
+	//
+	// As `outboxie subscriber retry`. A running copy does it within a second. It takes no key: what is applied takes effect once.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /subscribers/{subscriber}/letters/retry (the `RetryDeadLetters` operationId).
+	RetryDeadLettersWithBody(ctx context.Context, subscriber Subscriber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RetryDeadLetters Have a subscriber try dead letters again
+	//
+	// As `outboxie subscriber retry`. A running copy does it within a second. It takes no key: what is applied takes effect once.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /subscribers/{subscriber}/letters/retry (the `RetryDeadLetters` operationId).
+	RetryDeadLetters(ctx context.Context, subscriber Subscriber, body RetryDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // ListProfiles The profiles of the process, for people
@@ -1388,6 +1609,103 @@ func (c *Client) ListParkedEvents(ctx context.Context, params *ListParkedEventsP
 	return c.Client.Do(req)
 }
 
+// DiscardChosenEventsWithBody Give parked events of a group, a type or an aggregate up for ever
+//
+// As `outboxie outbox discard --group`. Chosen are the first parked events of aggregates. What is parked behind them stays
+// parked until it is redriven.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /outbox/parked/discard (the `DiscardChosenEvents` operationId).
+func (c *Client) DiscardChosenEventsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDiscardChosenEventsRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DiscardChosenEvents Give parked events of a group, a type or an aggregate up for ever
+//
+// As `outboxie outbox discard --group`. Chosen are the first parked events of aggregates. What is parked behind them stays
+// parked until it is redriven.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /outbox/parked/discard (the `DiscardChosenEvents` operationId).
+func (c *Client) DiscardChosenEvents(ctx context.Context, body DiscardChosenEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDiscardChosenEventsRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GroupParkedEvents The events that cannot be published, by reason
+//
+// As `outboxie outbox parked --groups --json`.
+//
+// Corresponds with GET /outbox/parked/groups (the `GroupParkedEvents` operationId).
+func (c *Client) GroupParkedEvents(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGroupParkedEventsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RedriveChosenEventsWithBody Publish parked events of a group, a type or an aggregate after all
+//
+// As `outboxie outbox redrive --group`. Chosen are the first parked events of aggregates. What is parked behind them is redriven
+// too.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /outbox/parked/redrive (the `RedriveChosenEvents` operationId).
+func (c *Client) RedriveChosenEventsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRedriveChosenEventsRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RedriveChosenEvents Publish parked events of a group, a type or an aggregate after all
+//
+// As `outboxie outbox redrive --group`. Chosen are the first parked events of aggregates. What is parked behind them is redriven
+// too.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /outbox/parked/redrive (the `RedriveChosenEvents` operationId).
+func (c *Client) RedriveChosenEvents(ctx context.Context, body RedriveChosenEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRedriveChosenEventsRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // RedriveEventsWithBody Publish parked events after all
 //
 // As `outboxie outbox redrive`. The leader does so within a second; what the broker still cannot take is parked
@@ -1452,6 +1770,99 @@ func (c *Client) OutboxStatus(ctx context.Context, reqEditors ...RequestEditorFn
 // Corresponds with GET /readyz (the `Readiness` operationId).
 func (c *Client) Readiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewReadinessRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DiscardDeadLettersWithBody Give dead letters up for ever
+//
+// As `outboxie subscriber discard`. What waits behind them has its turn.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /subscribers/{subscriber}/letters/discard (the `DiscardDeadLetters` operationId).
+func (c *Client) DiscardDeadLettersWithBody(ctx context.Context, subscriber Subscriber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDiscardDeadLettersRequestWithBody(c.Server, subscriber, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DiscardDeadLetters Give dead letters up for ever
+//
+// As `outboxie subscriber discard`. What waits behind them has its turn.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /subscribers/{subscriber}/letters/discard (the `DiscardDeadLetters` operationId).
+func (c *Client) DiscardDeadLetters(ctx context.Context, subscriber Subscriber, body DiscardDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDiscardDeadLettersRequest(c.Server, subscriber, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GroupDeadLetters A subscriber's dead letters, by reason
+//
+// As `outboxie subscriber dead --groups --json`.
+//
+// Corresponds with GET /subscribers/{subscriber}/letters/groups (the `GroupDeadLetters` operationId).
+func (c *Client) GroupDeadLetters(ctx context.Context, subscriber Subscriber, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGroupDeadLettersRequest(c.Server, subscriber)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RetryDeadLettersWithBody Have a subscriber try dead letters again
+//
+// As `outboxie subscriber retry`. A running copy does it within a second. It takes no key: what is applied takes effect once.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /subscribers/{subscriber}/letters/retry (the `RetryDeadLetters` operationId).
+func (c *Client) RetryDeadLettersWithBody(ctx context.Context, subscriber Subscriber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRetryDeadLettersRequestWithBody(c.Server, subscriber, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RetryDeadLetters Have a subscriber try dead letters again
+//
+// As `outboxie subscriber retry`. A running copy does it within a second. It takes no key: what is applied takes effect once.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /subscribers/{subscriber}/letters/retry (the `RetryDeadLetters` operationId).
+func (c *Client) RetryDeadLetters(ctx context.Context, subscriber Subscriber, body RetryDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRetryDeadLettersRequest(c.Server, subscriber, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2150,6 +2561,113 @@ func NewListParkedEventsRequest(server string, params *ListParkedEventsParams) (
 	return req, nil
 }
 
+// NewDiscardChosenEventsRequest calls the generic DiscardChosenEvents builder with application/json body
+func NewDiscardChosenEventsRequest(server string, body DiscardChosenEventsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDiscardChosenEventsRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewDiscardChosenEventsRequestWithBody constructs an http.Request for the DiscardChosenEvents method, with any body, and a specified content type
+func NewDiscardChosenEventsRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/outbox/parked/discard")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGroupParkedEventsRequest constructs an http.Request for the GroupParkedEvents method
+func NewGroupParkedEventsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/outbox/parked/groups")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRedriveChosenEventsRequest calls the generic RedriveChosenEvents builder with application/json body
+func NewRedriveChosenEventsRequest(server string, body RedriveChosenEventsJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRedriveChosenEventsRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewRedriveChosenEventsRequestWithBody constructs an http.Request for the RedriveChosenEvents method, with any body, and a specified content type
+func NewRedriveChosenEventsRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/outbox/parked/redrive")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewRedriveEventsRequest calls the generic RedriveEvents builder with application/json body
 func NewRedriveEventsRequest(server string, body RedriveEventsJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -2240,6 +2758,134 @@ func NewReadinessRequest(server string) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewDiscardDeadLettersRequest calls the generic DiscardDeadLetters builder with application/json body
+func NewDiscardDeadLettersRequest(server string, subscriber Subscriber, body DiscardDeadLettersJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDiscardDeadLettersRequestWithBody(server, subscriber, "application/json", bodyReader)
+}
+
+// NewDiscardDeadLettersRequestWithBody constructs an http.Request for the DiscardDeadLetters method, with any body, and a specified content type
+func NewDiscardDeadLettersRequestWithBody(server string, subscriber Subscriber, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "subscriber", subscriber, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/subscribers/%s/letters/discard", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGroupDeadLettersRequest constructs an http.Request for the GroupDeadLetters method
+func NewGroupDeadLettersRequest(server string, subscriber Subscriber) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "subscriber", subscriber, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/subscribers/%s/letters/groups", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRetryDeadLettersRequest calls the generic RetryDeadLetters builder with application/json body
+func NewRetryDeadLettersRequest(server string, subscriber Subscriber, body RetryDeadLettersJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRetryDeadLettersRequestWithBody(server, subscriber, "application/json", bodyReader)
+}
+
+// NewRetryDeadLettersRequestWithBody constructs an http.Request for the RetryDeadLetters method, with any body, and a specified content type
+func NewRetryDeadLettersRequestWithBody(server string, subscriber Subscriber, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "subscriber", subscriber, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/subscribers/%s/letters/retry", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -2410,6 +3056,55 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /outbox/parked (the `ListParkedEvents` operationId).
 	ListParkedEventsWithResponse(ctx context.Context, params *ListParkedEventsParams, reqEditors ...RequestEditorFn) (*ListParkedEventsResponse, error)
 
+	// DiscardChosenEventsWithBodyWithResponse Give parked events of a group, a type or an aggregate up for ever
+	//
+	// As `outboxie outbox discard --group`. Chosen are the first parked events of aggregates. What is parked behind them stays
+	// parked until it is redriven.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /outbox/parked/discard (the `DiscardChosenEvents` operationId).
+	DiscardChosenEventsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DiscardChosenEventsResponse, error)
+
+	// DiscardChosenEventsWithResponse Give parked events of a group, a type or an aggregate up for ever
+	//
+	// As `outboxie outbox discard --group`. Chosen are the first parked events of aggregates. What is parked behind them stays
+	// parked until it is redriven.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /outbox/parked/discard (the `DiscardChosenEvents` operationId).
+	DiscardChosenEventsWithResponse(ctx context.Context, body DiscardChosenEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*DiscardChosenEventsResponse, error)
+
+	// GroupParkedEventsWithResponse The events that cannot be published, by reason
+	//
+	// As `outboxie outbox parked --groups --json`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /outbox/parked/groups (the `GroupParkedEvents` operationId).
+	GroupParkedEventsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GroupParkedEventsResponse, error)
+
+	// RedriveChosenEventsWithBodyWithResponse Publish parked events of a group, a type or an aggregate after all
+	//
+	// As `outboxie outbox redrive --group`. Chosen are the first parked events of aggregates. What is parked behind them is redriven
+	// too.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /outbox/parked/redrive (the `RedriveChosenEvents` operationId).
+	RedriveChosenEventsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RedriveChosenEventsResponse, error)
+
+	// RedriveChosenEventsWithResponse Publish parked events of a group, a type or an aggregate after all
+	//
+	// As `outboxie outbox redrive --group`. Chosen are the first parked events of aggregates. What is parked behind them is redriven
+	// too.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /outbox/parked/redrive (the `RedriveChosenEvents` operationId).
+	RedriveChosenEventsWithResponse(ctx context.Context, body RedriveChosenEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*RedriveChosenEventsResponse, error)
+
 	// RedriveEventsWithBodyWithResponse Publish parked events after all
 	//
 	// As `outboxie outbox redrive`. The leader does so within a second; what the broker still cannot take is parked
@@ -2447,6 +3142,51 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /readyz (the `Readiness` operationId).
 	ReadinessWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ReadinessResponse, error)
+
+	// DiscardDeadLettersWithBodyWithResponse Give dead letters up for ever
+	//
+	// As `outboxie subscriber discard`. What waits behind them has its turn.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /subscribers/{subscriber}/letters/discard (the `DiscardDeadLetters` operationId).
+	DiscardDeadLettersWithBodyWithResponse(ctx context.Context, subscriber Subscriber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DiscardDeadLettersResponse, error)
+
+	// DiscardDeadLettersWithResponse Give dead letters up for ever
+	//
+	// As `outboxie subscriber discard`. What waits behind them has its turn.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /subscribers/{subscriber}/letters/discard (the `DiscardDeadLetters` operationId).
+	DiscardDeadLettersWithResponse(ctx context.Context, subscriber Subscriber, body DiscardDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*DiscardDeadLettersResponse, error)
+
+	// GroupDeadLettersWithResponse A subscriber's dead letters, by reason
+	//
+	// As `outboxie subscriber dead --groups --json`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /subscribers/{subscriber}/letters/groups (the `GroupDeadLetters` operationId).
+	GroupDeadLettersWithResponse(ctx context.Context, subscriber Subscriber, reqEditors ...RequestEditorFn) (*GroupDeadLettersResponse, error)
+
+	// RetryDeadLettersWithBodyWithResponse Have a subscriber try dead letters again
+	//
+	// As `outboxie subscriber retry`. A running copy does it within a second. It takes no key: what is applied takes effect once.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /subscribers/{subscriber}/letters/retry (the `RetryDeadLetters` operationId).
+	RetryDeadLettersWithBodyWithResponse(ctx context.Context, subscriber Subscriber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RetryDeadLettersResponse, error)
+
+	// RetryDeadLettersWithResponse Have a subscriber try dead letters again
+	//
+	// As `outboxie subscriber retry`. A running copy does it within a second. It takes no key: what is applied takes effect once.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /subscribers/{subscriber}/letters/retry (the `RetryDeadLetters` operationId).
+	RetryDeadLettersWithResponse(ctx context.Context, subscriber Subscriber, body RetryDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*RetryDeadLettersResponse, error)
 }
 
 type ListProfilesResponse struct {
@@ -3234,6 +3974,164 @@ func (r ListParkedEventsResponse) ContentType() string {
 	return ""
 }
 
+type DiscardChosenEventsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Decision
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DiscardChosenEventsResponse) GetJSON200() *Decision {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r DiscardChosenEventsResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DiscardChosenEventsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DiscardChosenEventsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DiscardChosenEventsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DiscardChosenEventsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DiscardChosenEventsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GroupParkedEventsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *FailureGroups
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GroupParkedEventsResponse) GetJSON200() *FailureGroups {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GroupParkedEventsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GroupParkedEventsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GroupParkedEventsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GroupParkedEventsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GroupParkedEventsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RedriveChosenEventsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Decision
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RedriveChosenEventsResponse) GetJSON200() *Decision {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r RedriveChosenEventsResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RedriveChosenEventsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RedriveChosenEventsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RedriveChosenEventsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RedriveChosenEventsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RedriveChosenEventsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type RedriveEventsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -3393,6 +4291,192 @@ func (r ReadinessResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ReadinessResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DiscardDeadLettersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Decision
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *NoSubscriber
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DiscardDeadLettersResponse) GetJSON200() *Decision {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r DiscardDeadLettersResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r DiscardDeadLettersResponse) GetApplicationProblemJSON404() *NoSubscriber {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DiscardDeadLettersResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DiscardDeadLettersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DiscardDeadLettersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DiscardDeadLettersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DiscardDeadLettersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GroupDeadLettersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *FailureGroups
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *NoSubscriber
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GroupDeadLettersResponse) GetJSON200() *FailureGroups {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r GroupDeadLettersResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r GroupDeadLettersResponse) GetApplicationProblemJSON404() *NoSubscriber {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GroupDeadLettersResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GroupDeadLettersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GroupDeadLettersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GroupDeadLettersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GroupDeadLettersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RetryDeadLettersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Decision
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationProblemJSON404 *NoSubscriber
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RetryDeadLettersResponse) GetJSON200() *Decision {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r RetryDeadLettersResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r RetryDeadLettersResponse) GetApplicationProblemJSON404() *NoSubscriber {
+	return r.ApplicationProblemJSON404
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RetryDeadLettersResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RetryDeadLettersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RetryDeadLettersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RetryDeadLettersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RetryDeadLettersResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -3617,6 +4701,85 @@ func (c *ClientWithResponses) ListParkedEventsWithResponse(ctx context.Context, 
 	return ParseListParkedEventsResponse(rsp)
 }
 
+// DiscardChosenEventsWithBodyWithResponse Give parked events of a group, a type or an aggregate up for ever
+//
+// As `outboxie outbox discard --group`. Chosen are the first parked events of aggregates. What is parked behind them stays
+// parked until it is redriven.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /outbox/parked/discard (the `DiscardChosenEvents` operationId).
+func (c *ClientWithResponses) DiscardChosenEventsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DiscardChosenEventsResponse, error) {
+	rsp, err := c.DiscardChosenEventsWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDiscardChosenEventsResponse(rsp)
+}
+
+// DiscardChosenEventsWithResponse Give parked events of a group, a type or an aggregate up for ever
+//
+// As `outboxie outbox discard --group`. Chosen are the first parked events of aggregates. What is parked behind them stays
+// parked until it is redriven.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /outbox/parked/discard (the `DiscardChosenEvents` operationId).
+func (c *ClientWithResponses) DiscardChosenEventsWithResponse(ctx context.Context, body DiscardChosenEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*DiscardChosenEventsResponse, error) {
+	rsp, err := c.DiscardChosenEvents(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDiscardChosenEventsResponse(rsp)
+}
+
+// GroupParkedEventsWithResponse The events that cannot be published, by reason
+//
+// As `outboxie outbox parked --groups --json`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /outbox/parked/groups (the `GroupParkedEvents` operationId).
+func (c *ClientWithResponses) GroupParkedEventsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GroupParkedEventsResponse, error) {
+	rsp, err := c.GroupParkedEvents(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGroupParkedEventsResponse(rsp)
+}
+
+// RedriveChosenEventsWithBodyWithResponse Publish parked events of a group, a type or an aggregate after all
+//
+// As `outboxie outbox redrive --group`. Chosen are the first parked events of aggregates. What is parked behind them is redriven
+// too.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /outbox/parked/redrive (the `RedriveChosenEvents` operationId).
+func (c *ClientWithResponses) RedriveChosenEventsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RedriveChosenEventsResponse, error) {
+	rsp, err := c.RedriveChosenEventsWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRedriveChosenEventsResponse(rsp)
+}
+
+// RedriveChosenEventsWithResponse Publish parked events of a group, a type or an aggregate after all
+//
+// As `outboxie outbox redrive --group`. Chosen are the first parked events of aggregates. What is parked behind them is redriven
+// too.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /outbox/parked/redrive (the `RedriveChosenEvents` operationId).
+func (c *ClientWithResponses) RedriveChosenEventsWithResponse(ctx context.Context, body RedriveChosenEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*RedriveChosenEventsResponse, error) {
+	rsp, err := c.RedriveChosenEvents(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRedriveChosenEventsResponse(rsp)
+}
+
 // RedriveEventsWithBodyWithResponse Publish parked events after all
 //
 // As `outboxie outbox redrive`. The leader does so within a second; what the broker still cannot take is parked
@@ -3677,6 +4840,81 @@ func (c *ClientWithResponses) ReadinessWithResponse(ctx context.Context, reqEdit
 		return nil, err
 	}
 	return ParseReadinessResponse(rsp)
+}
+
+// DiscardDeadLettersWithBodyWithResponse Give dead letters up for ever
+//
+// As `outboxie subscriber discard`. What waits behind them has its turn.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /subscribers/{subscriber}/letters/discard (the `DiscardDeadLetters` operationId).
+func (c *ClientWithResponses) DiscardDeadLettersWithBodyWithResponse(ctx context.Context, subscriber Subscriber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DiscardDeadLettersResponse, error) {
+	rsp, err := c.DiscardDeadLettersWithBody(ctx, subscriber, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDiscardDeadLettersResponse(rsp)
+}
+
+// DiscardDeadLettersWithResponse Give dead letters up for ever
+//
+// As `outboxie subscriber discard`. What waits behind them has its turn.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /subscribers/{subscriber}/letters/discard (the `DiscardDeadLetters` operationId).
+func (c *ClientWithResponses) DiscardDeadLettersWithResponse(ctx context.Context, subscriber Subscriber, body DiscardDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*DiscardDeadLettersResponse, error) {
+	rsp, err := c.DiscardDeadLetters(ctx, subscriber, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDiscardDeadLettersResponse(rsp)
+}
+
+// GroupDeadLettersWithResponse A subscriber's dead letters, by reason
+//
+// As `outboxie subscriber dead --groups --json`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /subscribers/{subscriber}/letters/groups (the `GroupDeadLetters` operationId).
+func (c *ClientWithResponses) GroupDeadLettersWithResponse(ctx context.Context, subscriber Subscriber, reqEditors ...RequestEditorFn) (*GroupDeadLettersResponse, error) {
+	rsp, err := c.GroupDeadLetters(ctx, subscriber, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGroupDeadLettersResponse(rsp)
+}
+
+// RetryDeadLettersWithBodyWithResponse Have a subscriber try dead letters again
+//
+// As `outboxie subscriber retry`. A running copy does it within a second. It takes no key: what is applied takes effect once.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /subscribers/{subscriber}/letters/retry (the `RetryDeadLetters` operationId).
+func (c *ClientWithResponses) RetryDeadLettersWithBodyWithResponse(ctx context.Context, subscriber Subscriber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RetryDeadLettersResponse, error) {
+	rsp, err := c.RetryDeadLettersWithBody(ctx, subscriber, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRetryDeadLettersResponse(rsp)
+}
+
+// RetryDeadLettersWithResponse Have a subscriber try dead letters again
+//
+// As `outboxie subscriber retry`. A running copy does it within a second. It takes no key: what is applied takes effect once.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /subscribers/{subscriber}/letters/retry (the `RetryDeadLetters` operationId).
+func (c *ClientWithResponses) RetryDeadLettersWithResponse(ctx context.Context, subscriber Subscriber, body RetryDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*RetryDeadLettersResponse, error) {
+	rsp, err := c.RetryDeadLetters(ctx, subscriber, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRetryDeadLettersResponse(rsp)
 }
 
 // ParseListProfilesResponse parses an HTTP response from a ListProfilesWithResponse call
@@ -4362,6 +5600,119 @@ func ParseListParkedEventsResponse(rsp *http.Response) (*ListParkedEventsRespons
 	return response, nil
 }
 
+// ParseDiscardChosenEventsResponse parses an HTTP response from a DiscardChosenEventsWithResponse call
+func ParseDiscardChosenEventsResponse(rsp *http.Response) (*DiscardChosenEventsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DiscardChosenEventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Decision
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGroupParkedEventsResponse parses an HTTP response from a GroupParkedEventsWithResponse call
+func ParseGroupParkedEventsResponse(rsp *http.Response) (*GroupParkedEventsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GroupParkedEventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest FailureGroups
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRedriveChosenEventsResponse parses an HTTP response from a RedriveChosenEventsWithResponse call
+func ParseRedriveChosenEventsResponse(rsp *http.Response) (*RedriveChosenEventsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RedriveChosenEventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Decision
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseRedriveEventsResponse parses an HTTP response from a RedriveEventsWithResponse call
 func ParseRedriveEventsResponse(rsp *http.Response) (*RedriveEventsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -4469,6 +5820,147 @@ func ParseReadinessResponse(rsp *http.Response) (*ReadinessResponse, error) {
 			return nil, err
 		}
 		response.JSON503 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDiscardDeadLettersResponse parses an HTTP response from a DiscardDeadLettersWithResponse call
+func ParseDiscardDeadLettersResponse(rsp *http.Response) (*DiscardDeadLettersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DiscardDeadLettersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Decision
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NoSubscriber
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGroupDeadLettersResponse parses an HTTP response from a GroupDeadLettersWithResponse call
+func ParseGroupDeadLettersResponse(rsp *http.Response) (*GroupDeadLettersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GroupDeadLettersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest FailureGroups
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NoSubscriber
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRetryDeadLettersResponse parses an HTTP response from a RetryDeadLettersWithResponse call
+func ParseRetryDeadLettersResponse(rsp *http.Response) (*RetryDeadLettersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RetryDeadLettersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Decision
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NoSubscriber
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON404 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
@@ -66,6 +67,21 @@ func discard(in *state, name, id string) *operation {
 	})
 }
 
+// retryChosen retries those of all letters that are of the choice, as an operator does after a walk.
+func retryChosen(in *state, name string, choice outbox.Choice, ids ...string) *operation {
+	return inboxed(in, "DeadLetterAdmin.RetryChosen", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+		n, err := i.RetryChosen(ctx, subscriber, ids, choice)
+		return fmt.Sprint(n), err
+	})
+}
+
+func discardChosen(in *state, name string, choice outbox.Choice, ids ...string) *operation {
+	return inboxed(in, "DeadLetterAdmin.DiscardChosen", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+		n, err := i.DiscardChosen(ctx, subscriber, ids, choice)
+		return fmt.Sprint(n), err
+	})
+}
+
 // sweep forgets what is forgettable, as the subscriber does: between the two calls it asks the stream where it ends. It forgets nothing
 // before the lanes have passed that.
 func sweep(in *state, name string) *operation {
@@ -95,6 +111,9 @@ var letterOperations = []*operation{
 	discard(&blocked, "blocked, discard: first behind the dead one", a2.ID),
 	discard(&blocked, "blocked, discard: second behind the dead one", a3.ID),
 	discard(&blocked, "blocked, discard: the only one", d1.ID),
+	retryChosen(&blocked, "blocked, retry chosen", outbox.Choice{}, a1.ID, d1.ID),
+	discardChosen(&blocked, "blocked, discard chosen", outbox.Choice{}, a1.ID, a2.ID, d1.ID),
+	discardChosen(&blocked, "blocked, discard chosen: of one aggregate", outbox.Choice{Aggregate: a1.Key}, a1.ID, d1.ID),
 	sweep(&blocked, "blocked, sweep"),
 
 	apply(&retried, "retried, apply: behind the letters", newBatch(0, a4, b2, d2)),
@@ -118,6 +137,11 @@ var letterOperations = []*operation{
 	discard(&retried, "retried, discard: first behind the retrying one", a2.ID),
 	discard(&retried, "retried, discard: second behind the retrying one", a3.ID),
 
+	retryChosen(&retried, "retried, retry chosen", outbox.Choice{}, a1.ID, a2.ID, d1.ID),
+	discardChosen(&retried, "retried, discard chosen", outbox.Choice{}, a1.ID, a2.ID, d1.ID),
+
+	retryChosen(&open, "open, retry chosen", outbox.Choice{}, unreadable, f1.ID),
+	discardChosen(&open, "open, discard chosen", outbox.Choice{}, unreadable, f1.ID, given.ID),
 	redeliver(&open, "open, redeliver", redelivering{count: 10}),
 	retry(&open, "open, retry: unreadable", unreadable),
 	retryAll(&open, "open, retry all"),

@@ -59,13 +59,14 @@ func newInbox(db *bun.DB) any { return postgres.NewInbox(db, postgres.InboxOptio
 var reads = []string{
 	"outbox.CursorStore.Load",
 	"outbox.Parking.Due",
-	"outbox.Attendant.Waiting",
+	"outbox.Attendant.Undecided", "outbox.Attendant.Waiting",
 	"outbox.Log.After", "outbox.Log.Verify",
 	"operating.Desk.List", "operating.Desk.Measure", "operating.Desk.Status",
 	"operating.Bench.At", "operating.Bench.Behind", "operating.Bench.Cursor", "operating.Bench.Disorder", "operating.Bench.Held",
 	"operating.SubscriberPlaces.Places",
 	"inbox.Checkpoints.Marks",
 	"inbox.DeadLetterAdmin.CountDead", "inbox.DeadLetterAdmin.Letter", "inbox.DeadLetterAdmin.Letters", "inbox.DeadLetterAdmin.Subscribers",
+	"inbox.DeadLetterAdmin.Undecided",
 	"inbox.Sweeper.Forgettable",
 }
 

@@ -117,6 +117,18 @@ var relayOperations = []*operation{
 	parkings("Attendant.Discard", "discard: to be redriven", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		return "", p.Discard(ctx, 2)
 	}),
+	parkings("Attendant.RedriveChosen", "redrive chosen: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+		n, err := p.RedriveChosen(ctx, []outbox.Position{2, 3}, outbox.Choice{})
+		return fmt.Sprint(n), err
+	}),
+	parkings("Attendant.RedriveChosen", "redrive chosen: all", func(ctx context.Context, p *postgres.Parking) (string, error) {
+		n, err := p.RedriveChosen(ctx, []outbox.Position{2, 3, 6}, outbox.Choice{})
+		return fmt.Sprint(n), err
+	}),
+	parkings("Attendant.DiscardChosen", "discard chosen", func(ctx context.Context, p *postgres.Parking) (string, error) {
+		n, err := p.DiscardChosen(ctx, []outbox.Position{2, 3}, outbox.Choice{})
+		return fmt.Sprint(n), err
+	}),
 	{name: "adopt (the cursor)", methods: []string{"operating.Bench.Adopt"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
 		cursor := outbox.Cursor{Progress: at(4).Progress(), StreamCreated: "1", StreamSequence: 7}
 		return "", postgres.NewDesk(s.db, relayName, "STREAM").Adopt(ctx, revision, cursor, false)

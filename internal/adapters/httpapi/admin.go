@@ -42,6 +42,8 @@ type AdminOptions struct {
 	Metrics        http.Handler // GET /metrics; nil: there is no such route
 	Desk           operating.Desk
 	Attendant      ports.Attendant
+	Parked         operating.Undecided // the parking lot; nil: there are no routes for its groups
+	Letters        operating.Letters   // nil: there are no routes for dead letters
 	Logger         *slog.Logger
 	TracerProvider trace.TracerProvider
 	MeterProvider  metric.MeterProvider // counts refusals; requests are not measured
@@ -65,7 +67,9 @@ func NewAdmin(options AdminOptions) *Admin {
 	if options.Metrics != nil {
 		engine.GET("/metrics", gin.WrapH(options.Metrics))
 	}
-	operators{options.Desk, options.Attendant, newBodies(options.Logger)}.serve(engine)
+	bodies := newBodies(options.Logger)
+	operators{options.Desk, options.Attendant, bodies}.serve(engine)
+	undecided{options.Parked, options.Letters, bodies}.serve(engine)
 	engine.GET("/debug/pprof/*profile", profile)
 	answerHead(engine)
 	return &Admin{newServer(serverOptions{

@@ -30,7 +30,7 @@ func (r target) probe() bool { return r.path == "/healthz" || r.path == "/readyz
 // targets are all routes of both listeners, as their routers know them.
 func targets(t *testing.T, api *httpapi.API, admin *httpapi.Admin) []target {
 	t.Helper()
-	values := strings.NewReplacer(":id", firstID, ":file", "openapi-explorer.min.js", "*profile", "heap")
+	values := strings.NewReplacer(":id", firstID, ":subscriber", "e%20mails", ":file", "openapi-explorer.min.js", "*profile", "heap")
 	var all []target
 	for name, server := range map[string]*httpapi.Server{"API": api.Server, "admin": admin.Server} {
 		base := run(t, server)
@@ -49,7 +49,8 @@ func listeners(t *testing.T, office *office, shop *shop, logger *slog.Logger, me
 	return targets(t,
 		httpapi.NewAPI(httpapi.Options{Addr: "127.0.0.1:0", Service: shop, Logger: logger, MeterProvider: meters}),
 		httpapi.NewAdmin(httpapi.AdminOptions{
-			Addr: "127.0.0.1:0", Token: token, Metrics: metrics, Desk: office, Attendant: office, Logger: logger, MeterProvider: meters,
+			Addr: "127.0.0.1:0", Token: token, Metrics: metrics, Desk: office, Attendant: office, Parked: &pile{}, Letters: &pile{}, Logger: logger,
+			MeterProvider: meters,
 		}))
 }
 
@@ -57,7 +58,7 @@ func listeners(t *testing.T, office *office, shop *shop, logger *slog.Logger, me
 func (r target) ask(t *testing.T, headers ...string) answer {
 	t.Helper()
 	body := ""
-	if r.path == "/outbox/redrive" {
+	if r.listener == "admin" && r.method == http.MethodPost {
 		body = `{"all":true}`
 	}
 	request, err := http.NewRequestWithContext(t.Context(), r.method, r.base+r.path, strings.NewReader(body))

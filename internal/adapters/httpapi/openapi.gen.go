@@ -203,6 +203,7 @@ const (
 	ProblemCodeInvalidText           ProblemCode = "invalid_text"
 	ProblemCodeMalformedBody         ProblemCode = "malformed_body"
 	ProblemCodeMethodNotAllowed      ProblemCode = "method_not_allowed"
+	ProblemCodeNoSuchSubscriber      ProblemCode = "no_such_subscriber"
 	ProblemCodeNotParked             ProblemCode = "not_parked"
 	ProblemCodeOrderChangeDiffers    ProblemCode = "order_change_differs"
 	ProblemCodeOrderChanged          ProblemCode = "order_changed"
@@ -257,6 +258,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeMalformedBody:
 		return true
 	case ProblemCodeMethodNotAllowed:
+		return true
+	case ProblemCodeNoSuchSubscriber:
 		return true
 	case ProblemCodeNotParked:
 		return true
@@ -326,6 +329,77 @@ type CheckResult struct {
 
 // CheckResultStatus defines model for CheckResult.Status.
 type CheckResultStatus string
+
+// Choice Which events are meant. What is given must all be true of an event. It is either all, or at least one of the others.
+type Choice = object
+
+// Decision defines model for Decision.
+type Decision struct {
+	// Chosen Events of the choice, before anything was changed.
+	Chosen int `json:"chosen"`
+
+	// Behind Events of the same aggregates that wait behind these.
+	Behind int `json:"behind"`
+
+	// Changed Of the chosen events, those that were changed; 0 in a dry run.
+	Changed int `json:"changed"`
+}
+
+// FailureExample The first event of a group.
+type FailureExample struct {
+	EventID string `json:"event_id"`
+
+	// Position Absent if the message is no event.
+	Position      *int64  `json:"position,omitempty"`
+	AggregateType *string `json:"aggregate_type,omitempty"`
+	AggregateID   *string `json:"aggregate_id,omitempty"`
+	Type          *string `json:"type,omitempty"`
+
+	// Reason Its beginning.
+	Reason string `json:"reason"`
+}
+
+// FailureGroup Events that wait for a decision, for reasons that differ in ids, numbers and quoted values only.
+type FailureGroup struct {
+	// Group What retry, redrive and discard take.
+	//
+	// Example: 5917eeb97442
+	Group string `json:"group"`
+
+	// Pattern The reason without what differs.
+	//
+	// Example: customer <id> is unknown
+	Pattern string `json:"pattern"`
+	Events  int    `json:"events"`
+
+	// Behind Events of the same aggregates that wait behind these.
+	Behind int `json:"behind"`
+
+	// FirstAt When the first of them failed, or was parked.
+	FirstAt time.Time `json:"first_at"`
+
+	// LastAt When the last of them died, or was parked.
+	LastAt time.Time `json:"last_at"`
+
+	// Types Of events, 20 at most.
+	Types   []string       `json:"types"`
+	Example FailureExample `json:"example"`
+}
+
+// FailureGroups defines model for FailureGroups.
+type FailureGroups struct {
+	// Events How many undecided events were looked at, 100,000 at most.
+	Events int `json:"events"`
+
+	// More There are more events than were looked at.
+	More bool `json:"more"`
+
+	// Groups Also those that are not listed.
+	Groups int `json:"groups"`
+
+	// List The largest groups, 100 at most.
+	List []FailureGroup `json:"list"`
+}
 
 // FieldError One thing that is wrong, in the body or in a parameter.
 type FieldError struct {
@@ -647,6 +721,9 @@ type IfMatch = string
 // OrderID defines model for OrderID.
 type OrderID = string
 
+// Subscriber defines model for Subscriber.
+type Subscriber = string
+
 // BadRequest A problem document (RFC 9457).
 type BadRequest = Problem
 
@@ -655,6 +732,9 @@ type Conflict = Problem
 
 // KeyReused A problem document (RFC 9457).
 type KeyReused = Problem
+
+// NoSubscriber A problem document (RFC 9457).
+type NoSubscriber = Problem
 
 // NotFound A problem document (RFC 9457).
 type NotFound = Problem
@@ -1164,6 +1244,8 @@ type BadRequestApplicationProblemPlusJSONResponse Problem
 type ConflictApplicationProblemPlusJSONResponse Problem
 
 type KeyReusedApplicationProblemPlusJSONResponse Problem
+
+type NoSubscriberApplicationProblemPlusJSONResponse Problem
 
 type NotFoundApplicationProblemPlusJSONResponse Problem
 

@@ -208,6 +208,18 @@ func (l line) Waiting(ctx context.Context, limit int) ([]outbox.ParkedEvent, err
 	return through(ctx, l.e, func(ctx context.Context) ([]outbox.ParkedEvent, error) { return l.e.parking.Waiting(ctx, limit) })
 }
 
+func (l line) Undecided(ctx context.Context, after outbox.Key, limit int) ([]outbox.Undecided, error) {
+	return through(ctx, l.e, func(ctx context.Context) ([]outbox.Undecided, error) { return l.e.parking.Undecided(ctx, after, limit) })
+}
+
+func (l line) RedriveChosen(ctx context.Context, positions []outbox.Position, choice outbox.Choice) (int, error) {
+	return through(ctx, l.e, func(ctx context.Context) (int, error) { return l.e.parking.RedriveChosen(ctx, positions, choice) })
+}
+
+func (l line) DiscardChosen(ctx context.Context, positions []outbox.Position, choice outbox.Choice) (int, error) {
+	return through(ctx, l.e, func(ctx context.Context) (int, error) { return l.e.parking.DiscardChosen(ctx, positions, choice) })
+}
+
 func (l line) Purge(ctx context.Context, token int64, age time.Duration, limit int) (int, error) {
 	return through(ctx, l.e, func(ctx context.Context) (int, error) { return l.e.cursors.Purge(ctx, token, age, limit) })
 }

@@ -22,7 +22,7 @@ const subscriber = "billing"
 // longer are the calls whose statements may take four times as long as others: they count or search.
 var longer = map[string]bool{
 	"outbox.Attendant.Redrive": true, "operating.Desk.List": true, "operating.Desk.Status": true, "operating.Bench.Behind": true,
-	"inbox.DeadLetterAdmin.Letters": true, "inbox.DeadLetterAdmin.RetryAll": true,
+	"outbox.Attendant.Undecided": true, "inbox.DeadLetterAdmin.Undecided": true, "inbox.DeadLetterAdmin.Letters": true, "inbox.DeadLetterAdmin.RetryAll": true,
 }
 
 type dbCall = func(ctx context.Context, db *bun.DB) error
@@ -81,6 +81,15 @@ func relayCalls() map[string]dbCall {
 		},
 		"outbox.Attendant.Redrive": on(func(ctx context.Context, db *bun.DB) (int, error) { return parking(db).Redrive(ctx, nil) }),
 		"outbox.Attendant.Discard": func(ctx context.Context, db *bun.DB) error { return parking(db).Discard(ctx, 1) },
+		"outbox.Attendant.Undecided": on(func(ctx context.Context, db *bun.DB) ([]outbox.Undecided, error) {
+			return parking(db).Undecided(ctx, outbox.Key{}, 1)
+		}),
+		"outbox.Attendant.RedriveChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
+			return parking(db).RedriveChosen(ctx, []outbox.Position{1}, outbox.Choice{})
+		}),
+		"outbox.Attendant.DiscardChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
+			return parking(db).DiscardChosen(ctx, []outbox.Position{1}, outbox.Choice{})
+		}),
 		"outbox.Attendant.Waiting": on(func(ctx context.Context, db *bun.DB) ([]outbox.ParkedEvent, error) {
 			return parking(db).Waiting(ctx, 1)
 		}),
@@ -180,6 +189,16 @@ func subscriberCalls() map[string]dbCall {
 		"inbox.DeadLetterAdmin.Retry":    func(ctx context.Context, db *bun.DB) error { return newInbox(db).Retry(ctx, subscriber, missing) },
 		"inbox.DeadLetterAdmin.RetryAll": on(func(ctx context.Context, db *bun.DB) (int, error) { return newInbox(db).RetryAll(ctx, "nobody") }),
 		"inbox.DeadLetterAdmin.Discard":  func(ctx context.Context, db *bun.DB) error { return newInbox(db).Discard(ctx, subscriber, missing) },
+		"inbox.DeadLetterAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]outbox.Undecided, error) {
+			found, _, err := newInbox(db).Undecided(ctx, subscriber, inbox.LetterMark{}, 1)
+			return found, err
+		}),
+		"inbox.DeadLetterAdmin.RetryChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
+			return newInbox(db).RetryChosen(ctx, subscriber, []string{missing}, outbox.Choice{})
+		}),
+		"inbox.DeadLetterAdmin.DiscardChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
+			return newInbox(db).DiscardChosen(ctx, subscriber, []string{missing}, outbox.Choice{})
+		}),
 		"inbox.DeadLetterAdmin.CountDead": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return newInbox(db).CountDead(ctx, subscriber)
 		}),

@@ -10,6 +10,7 @@ const (
 	NoteTurnStatement    = noteTurnStatement
 	ForgettableStatement = forgettableStatement
 	ForgetStatement      = forgetStatement
+	UndecidedStatement   = undecidedStatement
 )
 
 // TurnsAtOnce is how many aggregates NoteTurns looks at.

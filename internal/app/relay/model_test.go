@@ -75,7 +75,8 @@ func TestModel(t *testing.T) {
 func missing(total map[string]int) []string {
 	demanded := []string{
 		"conflict", "out of turn", "refused", "late Publish took effect", "late Settle took effect", "foreign message",
-		"stream regressed", "healed", "asked to redrive", "asked to discard", "purged", "a former leader answered",
+		"stream regressed", "healed", "asked to redrive", "asked to redrive a group", "asked to discard",
+		"asked to discard a choice", "purged", "a former leader answered",
 		"misdirected", "adopted", "adopted a stream that was missing", "raised a stream", "an adoption came too late",
 		"misled: the leader is gone: true", "misled: the leader is gone: false", "took a lease before it ended",
 	}

@@ -331,33 +331,6 @@ func (w *world) misfortune(s step, foreign bool) {
 	}
 }
 
-// redrive asks for everything that is parked, or for one aggregate's.
-func (w *world) redrive(choice int) {
-	parked, err := w.parking.Waiting(w.context(), 100)
-	if err != nil || len(parked) == 0 {
-		return
-	}
-	var key *outbox.Key
-	if choice%2 == 0 {
-		key = &parked[choice%len(parked)].Key
-	}
-	if n, err := w.parking.Redrive(w.context(), key); err == nil && n > 0 {
-		w.hit("asked to redrive")
-	}
-}
-
-func (w *world) discard(choice int) {
-	parked, err := w.parking.Waiting(w.context(), 100)
-	if err != nil || len(parked) == 0 {
-		return
-	}
-	event := parked[choice%len(parked)]
-	if err := w.parking.Discard(w.context(), event.Position); err == nil {
-		w.hit("asked to discard")
-		w.given[event.EventID] = true
-	}
-}
-
 // live leads the world through the plan, then lets it heal, and judges it. It returns the names of the checks that
 // failed, with what was wrong.
 func live(t *testing.T, p plan, change func(*world)) (failed map[string]string, hits map[string]int) {

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
@@ -30,7 +31,7 @@ var happenings = []string{
 	"started", "stopped", "killed", "frozen", "outage", "failed commit", "lost commit", "stalled step", "stalled handler",
 	"stream lost its end", "stream remade", "event parked", "event redriven", "foreign message", "duplicate", "hole",
 	"lagging read", "former leader's state", "late answer", "line cut", "accident", "handler's outage", "retried", "retried all",
-	"discarded", "dead", "no handler", "expired message", "forgotten", "late transaction",
+	"retried a group", "discarded a group", "discarded", "dead", "no handler", "expired message", "forgotten", "late transaction",
 }
 
 // world is a subscriber and everything that befalls it.
@@ -187,9 +188,13 @@ func (w *world) decide() {
 		return
 	}
 	w.note("dead")
-	switch chosen := letters[w.dice(len(letters))]; w.dice(4) {
+	switch chosen := letters[w.dice(len(letters))]; w.dice(6) {
 	case 0:
 		w.discard(chosen)
+	case 2:
+		w.retryGroup(letters, chosen)
+	case 3:
+		w.discardGroup(letters, chosen)
 	case 1:
 		if _, err := w.inbox.RetryAll(w.t.Context(), subscriber); err == nil {
 			w.note("retried all")
@@ -197,6 +202,34 @@ func (w *world) decide() {
 	default:
 		if w.inbox.Retry(w.t.Context(), subscriber, chosen.ID) == nil {
 			w.note("retried")
+		}
+	}
+}
+
+func idsOfLetters(letters []inbox.Letter) (ids []string) {
+	for _, letter := range letters {
+		ids = append(ids, letter.ID)
+	}
+	return ids
+}
+
+// retryGroup retries what failed for the reason of one letter.
+func (w *world) retryGroup(letters []inbox.Letter, of inbox.Letter) {
+	choice := outbox.Choice{Group: fault.NewFingerprint(of.Error).ID}
+	if n, err := w.inbox.RetryChosen(w.t.Context(), subscriber, idsOfLetters(letters), choice); err == nil && n > 0 {
+		w.note("retried a group")
+	}
+}
+
+// discardGroup discards what failed for the reason of one letter, and has its type.
+func (w *world) discardGroup(letters []inbox.Letter, of inbox.Letter) {
+	letters = letters[:min(3, len(letters))]
+	choice := outbox.Choice{Group: fault.NewFingerprint(of.Error).ID, Type: of.Type}
+	_, _ = w.inbox.DiscardChosen(w.t.Context(), subscriber, idsOfLetters(letters), choice)
+	for _, letter := range letters {
+		if found, _ := w.inbox.Letter(w.t.Context(), subscriber, letter.ID); found.State == inbox.Discarded {
+			w.note("discarded a group")
+			w.discarded[letter.ID] = true
 		}
 	}
 }

@@ -29,6 +29,14 @@ func TestDeadLetterAdmin(t *testing.T, open func(t *testing.T) LetterStore) {
 		"a time that no calendar has is kept":            adminOddTime,
 		"subscribers are known":                          adminSubscribers,
 		"a lost connection is an outage of the letters":  adminOutage,
+		"undecided letters come in pages":                groupsList,
+		"what waits is counted once":                     groupsBehind,
+		"the beginning of a reason is enough":            groupsLongReason,
+		"a walk ends while letters die again":            groupsDieAgain,
+		"letters of a choice are retried":                groupsRetry,
+		"letters of a choice are discarded":              groupsDiscard,
+		"the present reason decides about a choice":      groupsPresentReason,
+		"operators who choose many letters at once":      groupsTogether,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newLetters(open(t))) })
 	}
@@ -270,6 +278,9 @@ func adminOutage(t *testing.T, l *letters) {
 	failed["Retry"] = l.Letters.Retry(t.Context(), subscriber, event.ID)
 	_, failed["RetryAll"] = l.Letters.RetryAll(t.Context(), subscriber)
 	failed["Discard"] = l.Letters.Discard(t.Context(), subscriber, event.ID)
+	_, _, failed["Undecided"] = l.Letters.Undecided(t.Context(), subscriber, inbox.LetterMark{}, 1)
+	_, failed["RetryChosen"] = l.Letters.RetryChosen(t.Context(), subscriber, []string{event.ID}, outbox.Choice{})
+	_, failed["DiscardChosen"] = l.Letters.DiscardChosen(t.Context(), subscriber, []string{event.ID}, outbox.Choice{})
 	_, failed["CountDead"] = l.Letters.CountDead(t.Context(), subscriber)
 	_, failed["Subscribers"] = l.Letters.Subscribers(t.Context())
 	l.Reconnect(t)

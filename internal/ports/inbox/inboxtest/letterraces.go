@@ -89,9 +89,15 @@ func (r *letterRace) redeliver(ctx context.Context) error {
 
 func (r *letterRace) operate(ctx context.Context) error {
 	event := r.events[rand.IntN(len(r.events))]
-	switch rand.IntN(6) {
+	switch rand.IntN(8) {
 	case 0:
 		return r.Letters.Discard(ctx, subscriber, event.ID)
+	case 2:
+		_, err := r.Letters.RetryChosen(ctx, subscriber, idsOf(r.events[rand.IntN(len(r.events)):]), outbox.Choice{})
+		return err
+	case 3:
+		_, err := r.Letters.DiscardChosen(ctx, subscriber, []string{event.ID, r.events[rand.IntN(len(r.events))].ID}, outbox.Choice{})
+		return err
 	case 1:
 		_, err := r.Letters.RetryAll(ctx, subscriber)
 		return err
@@ -148,6 +154,14 @@ var pairedCalls = []pairedCall{
 	{"Retry(e2)", func(ctx context.Context, p pairing) error { return p.Letters.Retry(ctx, p.subscriber, p.events[1].ID) }},
 	{"RetryAll", func(ctx context.Context, p pairing) error {
 		_, err := p.Letters.RetryAll(ctx, p.subscriber)
+		return err
+	}},
+	{"RetryChosen", func(ctx context.Context, p pairing) error {
+		_, err := p.Letters.RetryChosen(ctx, p.subscriber, idsOf(p.events), outbox.Choice{})
+		return err
+	}},
+	{"DiscardChosen(e1, e2)", func(ctx context.Context, p pairing) error {
+		_, err := p.Letters.DiscardChosen(ctx, p.subscriber, idsOf(p.events[:2]), outbox.Choice{})
 		return err
 	}},
 	{"Redeliver", func(ctx context.Context, p pairing) error {

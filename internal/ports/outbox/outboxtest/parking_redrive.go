@@ -344,6 +344,18 @@ func calls(h ParkingHarness, log []outbox.Entry, turn outbox.Turn) map[string]fu
 			_, _, err := h.Parking().Due(ctx, log[5].Position, plenty)
 			return err
 		},
+		"Undecided": func(ctx context.Context) error {
+			_, err := h.Attendant().Undecided(ctx, outbox.Key{}, 1)
+			return err
+		},
+		"RedriveChosen": func(ctx context.Context) error {
+			_, err := h.Attendant().RedriveChosen(ctx, positions(log...), outbox.Choice{})
+			return err
+		},
+		"DiscardChosen": func(ctx context.Context) error {
+			_, err := h.Attendant().DiscardChosen(ctx, positions(log...), outbox.Choice{})
+			return err
+		},
 		"Waiting": func(ctx context.Context) error {
 			_, err := h.Attendant().Waiting(ctx, 1)
 			return err

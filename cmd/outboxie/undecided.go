@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/console"
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+)
+
+// choice is what the flags of a command say about which undecided events are meant.
+type choice struct {
+	group, eventType, aggregate string
+	all, yes, asJSON            bool
+}
+
+func (c *choice) addFlags(flags *pflag.FlagSet, all string) {
+	flags.StringVar(&c.group, "group", "", "those that failed for the reason of this `GROUP`, as --groups shows it")
+	flags.StringVar(&c.eventType, "type", "", "those of this `TYPE`, such as outboxie.order.paid.v1")
+	flags.StringVar(&c.aggregate, "aggregate", "", "`TYPE/ID` of an aggregate, or an order's ID")
+	flags.BoolVar(&c.all, "all", false, all)
+	flags.BoolVar(&c.yes, "yes", false, "really do it")
+	flags.BoolVar(&c.asJSON, "json", false, "print JSON")
+}
+
+// some reports whether the flags choose by a property of events.
+func (c *choice) some() bool { return c.group != "" || c.eventType != "" || c.aggregate != "" }
+
+// read returns the choice of the flags.
+func (c *choice) read() (outbox.Choice, error) {
+	chosen := outbox.Choice{Group: c.group, Type: c.eventType}
+	if c.aggregate == "" {
+		return chosen, nil
+	}
+	key, err := operating.ParseAggregate(c.aggregate)
+	chosen.Aggregate = key
+	return chosen, err
+}
+
+// decision is what a command does about the undecided events that were chosen.
+type decision struct {
+	thing    string // that it is about: dead letter
+	change   func(ctx context.Context, choice outbox.Choice) (int, error)
+	final    bool // it needs --yes for a single event too
+	readable bool // it leaves alone what is no event
+	done     func(changed int) string
+}
+
+// decide says how many events are chosen, and changes them. If these are several it wants --yes.
+func (p *program) decide(ctx context.Context, c choice, undecided operating.Undecided, d decision) error {
+	choice, err := c.read()
+	if err != nil {
+		return err
+	}
+	found, err := undecided.Count(ctx, choice)
+	if err != nil {
+		return err
+	}
+	if d.readable {
+		found.Events -= found.Unreadable
+	}
+	if found.Events == 0 || !c.yes && (d.final || found.Events > 1) {
+		if err := p.sayDecision(c, d, found, -1); err != nil || found.Events == 0 {
+			return err
+		}
+		return errUnconfirmed
+	}
+	changed, err := d.change(ctx, choice)
+	if err != nil {
+		return err
+	}
+	return p.sayDecision(c, d, found, changed)
+}
+
+// sayDecision says what was found, and how many were changed. -1 is none, because nobody has confirmed it.
+func (p *program) sayDecision(c choice, d decision, found operating.Chosen, changed int) error {
+	if c.asJSON {
+		return printJSON(p.stdout, httpapi.Decision{Chosen: found.Events, Behind: found.Behind, Changed: max(changed, 0)})
+	}
+	if c.all && !d.final {
+		_, err := fmt.Fprint(p.stdout, d.done(max(changed, 0)))
+		return err
+	}
+	if found.Events == 0 {
+		_, err := fmt.Fprintf(p.stdout, "There is no such %s.\n", d.thing)
+		return err
+	}
+	text := fmt.Sprintf("Chosen: %s, behind which %s of the same aggregates wait.\n", counted(int64(found.Events), d.thing),
+		counted(int64(found.Behind), "event"))
+	if changed >= 0 {
+		text += d.done(changed)
+	}
+	_, err := fmt.Fprint(p.stdout, text)
+	return err
+}
+
+// printGroups prints groups, or says that there is none. more tells what can be done about one.
+func printGroups(out io.Writer, groups operating.Groups, now time.Time, none, more string) error {
+	if groups.All == 0 {
+		_, err := fmt.Fprintln(out, none)
+		return err
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "GROUP\tEVENTS\tBEHIND\tFIRST\tLAST\tTYPE\tEXAMPLE\tREASON")
+	for _, g := range groups.List {
+		fmt.Fprintf(table, "%s\t%d\t%d\t%s ago\t%s ago\t%s\t%s\t%s\n", g.ID, g.Events, g.Behind, age(now.Sub(g.First)), age(now.Sub(g.Last)),
+			typesOf(g), console.Text(g.Example.EventID), console.Line(g.Pattern))
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	text := fmt.Sprintf("\n%s in %s.", counted(int64(groups.Events), "event"), counted(int64(groups.All), "group"))
+	if groups.All > len(groups.List) {
+		text += fmt.Sprintf(" These are the largest %d.", len(groups.List))
+	}
+	if groups.More {
+		text += " There are more events, which were not looked at."
+	}
+	_, err := fmt.Fprintln(out, text+"\n"+more)
+	return err
+}
+
+// typesOf names the type of a group's events, and how many others there are.
+func typesOf(g operating.Group) string {
+	switch len(g.Types) {
+	case 0:
+		return "-"
+	case 1:
+		return console.Text(g.Types[0])
+	}
+	return fmt.Sprintf("%s (+%d)", console.Text(g.Types[0]), len(g.Types)-1)
+}

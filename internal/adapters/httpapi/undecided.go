@@ -1,0 +1,136 @@
+package httpapi
+
+import (
+	"context"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+)
+
+// undecided answers what `outboxie outbox` and `outboxie subscriber` do with groups of events.
+type undecided struct {
+	parked  operating.Undecided
+	letters operating.Letters
+	bodies  *bodies
+}
+
+func (u undecided) serve(routes gin.IRoutes) {
+	if u.parked != nil {
+		u.serveAt(routes, "/outbox/parked", "redrive", func(*gin.Context) (operating.Undecided, error) { return u.parked, nil })
+	}
+	if u.letters != nil {
+		u.serveAt(routes, "/subscribers/:subscriber/letters", "retry", func(c *gin.Context) (operating.Undecided, error) {
+			return u.letters.Of(c.Request.Context(), c.Param("subscriber"))
+		})
+	}
+}
+
+// serveAt serves the routes of events that find returns.
+func (u undecided) serveAt(routes gin.IRoutes, path, retry string, find func(c *gin.Context) (operating.Undecided, error)) {
+	routes.GET(path+"/groups", func(c *gin.Context) {
+		events, err := find(c)
+		if err != nil {
+			refuse(c, err)
+			return
+		}
+		groups, err := events.Groups(c.Request.Context())
+		respond(c, ShowGroups(groups), err)
+	})
+	routes.POST(path+"/"+retry, u.bodies.read, func(c *gin.Context) {
+		decide(c, find, func(ctx context.Context, events operating.Undecided, choice outbox.Choice) (int, error) {
+			return events.Retry(ctx, choice)
+		})
+	})
+	routes.POST(path+"/discard", u.bodies.read, func(c *gin.Context) {
+		decide(c, find, func(ctx context.Context, events operating.Undecided, choice outbox.Choice) (int, error) {
+			return events.Discard(ctx, choice)
+		})
+	})
+}
+
+// decide counts what is chosen, and changes it unless the request is a dry run.
+func decide(
+	c *gin.Context, find func(c *gin.Context) (operating.Undecided, error),
+	change func(ctx context.Context, events operating.Undecided, choice outbox.Choice) (int, error),
+) {
+	in := new(object)
+	if err := c.ShouldBindJSON(in); err != nil {
+		refuseBody(c, err)
+		return
+	}
+	choice, dry, err := readChoice(in)
+	if err != nil {
+		refuse(c, err)
+		return
+	}
+	events, err := find(c)
+	if err != nil {
+		refuse(c, err)
+		return
+	}
+	chosen, err := events.Count(c.Request.Context(), choice)
+	answer := Decision{Chosen: chosen.Events, Behind: chosen.Behind}
+	if err == nil && !dry {
+		answer.Changed, err = change(c.Request.Context(), events, choice)
+	}
+	respond(c, answer, err)
+}
+
+// readChoice reads which events are meant, and whether they are only to be counted.
+func readChoice(in *object) (choice outbox.Choice, dry bool, err error) {
+	in.only("group", "type", "aggregate", "all", "dry_run")
+	given := 0
+	for name, into := range map[string]*string{"group": &choice.Group, "type": &choice.Type} {
+		if text, ok := in.text(name); ok {
+			if text == "" || !outbox.IsText(text) {
+				in.blame(name, "must not be empty")
+			}
+			*into = text
+		}
+	}
+	if text, ok := in.text("aggregate"); ok {
+		key, err := operating.ParseAggregate(text)
+		in.judge(err)
+		choice.Aggregate = key
+	}
+	for _, name := range []string{"group", "type", "aggregate"} {
+		if _, has := in.members[name]; has {
+			given++
+		}
+	}
+	all, everything := in.members["all"]
+	if everything && string(all) != "true" {
+		in.blame("all", "must be true, or left out")
+	}
+	if everything == (given > 0) {
+		in.blame("", "needs either all, or at least one of group, type and aggregate")
+	}
+	if only, has := in.members["dry_run"]; has {
+		if dry = string(only) == "true"; !dry && string(only) != "false" {
+			in.blame("dry_run", "must be true or false")
+		}
+	}
+	return choice, dry, in.err()
+}
+
+// ShowGroups is what scripts get to know of groups.
+func ShowGroups(groups operating.Groups) FailureGroups {
+	shown := FailureGroups{Events: groups.Events, More: groups.More, Groups: groups.All, List: make([]FailureGroup, 0, len(groups.List))}
+	for _, g := range groups.List {
+		example := FailureExample{
+			EventID: g.Example.EventID, Reason: g.Example.Reason, AggregateType: some(g.Example.Key.Type), AggregateID: some(g.Example.Key.ID),
+			Type: some(g.Example.Type),
+		}
+		if g.Example.Position > 0 {
+			position := int64(g.Example.Position)
+			example.Position = &position
+		}
+		shown.List = append(shown.List, FailureGroup{
+			Group: g.ID, Pattern: g.Pattern, Events: g.Events, Behind: g.Behind, FirstAt: g.First.UTC(), LastAt: g.Last.UTC(),
+			Types: append([]string{}, g.Types...), Example: example,
+		})
+	}
+	return shown
+}

@@ -1,0 +1,157 @@
+package httpapi_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+)
+
+// pile is what is undecided: it answers with what it is given, and notes what it is asked for.
+type pile struct {
+	operating.Undecided
+	groups operating.Groups
+	asked  []string
+	err    error
+}
+
+func (p *pile) Groups(context.Context) (operating.Groups, error) { return p.groups, p.err }
+
+func (p *pile) Count(_ context.Context, choice outbox.Choice) (operating.Chosen, error) {
+	p.asked = append(p.asked, fmt.Sprint("count ", choice))
+	return operating.Chosen{Events: 5, Unreadable: 1, Behind: 7}, p.err
+}
+
+func (p *pile) Retry(_ context.Context, choice outbox.Choice) (int, error) {
+	p.asked = append(p.asked, fmt.Sprint("retry ", choice))
+	return 4, p.err
+}
+
+func (p *pile) Discard(_ context.Context, choice outbox.Choice) (int, error) {
+	p.asked = append(p.asked, fmt.Sprint("discard ", choice))
+	return 5, p.err
+}
+
+// Of knows one subscriber.
+func (p *pile) Of(_ context.Context, subscriber string) (operating.Undecided, error) {
+	if subscriber != "e mails" {
+		return nil, inbox.ErrNoSubscriber.With("no subscriber %q", subscriber)
+	}
+	return p, nil
+}
+
+func newPile(t *testing.T) (*bureau, *pile) {
+	t.Helper()
+	p := &pile{}
+	return newBureau(t, func(o *httpapi.AdminOptions) { o.Parked, o.Letters = p, p }), p
+}
+
+const (
+	lettersPath = "/subscribers/e%20mails/letters"
+	parkedPath  = "/outbox/parked"
+)
+
+// TestFailureGroups checks what the groups of dead letters and of parked events look like.
+func TestFailureGroups(t *testing.T) {
+	b, p := newPile(t)
+	for _, path := range []string{lettersPath, parkedPath} {
+		p.groups = operating.Groups{}
+		require.JSONEq(t, `{"events":0,"more":false,"groups":0,"list":[]}`, b.ask("GET", path+"/groups", "").body)
+		p.groups = operating.Groups{Events: 3, All: 7, More: true, List: []operating.Group{
+			{
+				Fingerprint: fault.NewFingerprint("no address"), Events: 2, Behind: 1, First: noon, Last: noon.Add(time.Minute), Types: []string{"a.v1", "b.v1"},
+				Example: outbox.Undecided{
+					Position: 9, EventID: "event-9", Key: outbox.Key{Type: "order", ID: "7"}, Type: "a.v1", Reason: "no address",
+				},
+			},
+			{
+				Fingerprint: fault.NewFingerprint("no type"), Events: 1, First: noon, Last: noon,
+				Example: outbox.Undecided{EventID: "unreadable-7", Reason: "no type"},
+			},
+		}}
+		got := b.ask("GET", path+"/groups", "")
+		require.Equal(t, http.StatusOK, got.status, got.body)
+		require.JSONEq(t, `{"events":3,"more":true,"groups":7,"list":[
+			{"group":"5917eeb97442","pattern":"no address","events":2,"behind":1,"first_at":"2026-11-05T12:30:00Z","last_at":"2026-11-05T12:31:00Z",
+				"types":["a.v1","b.v1"],"example":{"event_id":"event-9","position":9,"aggregate_type":"order","aggregate_id":"7","type":"a.v1",
+				"reason":"no address"}},
+			{"group":"`+fault.NewFingerprint("no type").ID+`","pattern":"no type","events":1,"behind":0,"first_at":"2026-11-05T12:30:00Z",
+				"last_at":"2026-11-05T12:30:00Z","types":[],"example":{"event_id":"unreadable-7","reason":"no type"}}
+		]}`, got.body)
+	}
+	requireProblem(t, b.ask("GET", "/subscribers/email/letters/groups", ""), 404, "no_such_subscriber", `no subscriber "email"`, "")
+	p.err = fault.New(fault.NotFound, "not_parked", "gone")
+	requireProblem(t, b.ask("GET", parkedPath+"/groups", ""), 404, "not_parked", "gone", "")
+}
+
+// TestDecisions checks what is counted and changed for each choice.
+func TestDecisions(t *testing.T) {
+	b, p := newPile(t)
+	for path, verb := range map[string]string{
+		lettersPath + "/retry": "retry", lettersPath + "/discard": "discard", parkedPath + "/redrive": "retry", parkedPath + "/discard": "discard",
+	} {
+		changed := map[string]int{"retry": 4, "discard": 5}[verb]
+		for body, choice := range map[string]outbox.Choice{
+			`{"all":true}`:                                {},
+			`{"group":"5917eeb97442"}`:                    {Group: "5917eeb97442"},
+			`{"type":"a.v1","dry_run":false}`:             {Type: "a.v1"},
+			`{"aggregate":"invoice/7","group":"x"}`:       {Aggregate: outbox.Key{Type: "invoice", ID: "7"}, Group: "x"},
+			`{"aggregate":"` + customer + `","type":"x"}`: {Aggregate: outbox.Key{Type: "order", ID: customer}, Type: "x"},
+		} {
+			p.asked = nil
+			got := b.ask("POST", path, body)
+			require.Equal(t, http.StatusOK, got.status, got.body)
+			require.JSONEq(t, fmt.Sprintf(`{"chosen":5,"behind":7,"changed":%d}`, changed), got.body)
+			require.Equal(t, []string{fmt.Sprint("count ", choice), fmt.Sprint(verb, " ", choice)}, p.asked, path)
+		}
+		p.asked = nil
+		require.JSONEq(t, `{"chosen":5,"behind":7,"changed":0}`, b.ask("POST", path, `{"all":true,"dry_run":true}`).body)
+		require.Equal(t, []string{"count {  /}"}, p.asked, "a dry run only counts")
+	}
+	requireProblem(t, b.ask("POST", "/subscribers/email/letters/retry", `{"all":true}`), 404, "no_such_subscriber", `no subscriber "email"`, "")
+	p.err = fault.New(fault.NotFound, "not_parked", "gone")
+	requireProblem(t, b.ask("POST", parkedPath+"/discard", `{"all":true}`), 404, "not_parked", "gone", "")
+}
+
+// TestChoicesAreJudged checks that a choice which does not say what is meant changes nothing.
+func TestChoicesAreJudged(t *testing.T) {
+	b, p := newPile(t)
+	const what = "needs either all, or at least one of group, type and aggregate"
+	for body, errors := range map[string]string{
+		`{}`:                            field("", what),
+		`{"dry_run":true}`:              field("", what),
+		`{"all":true,"group":"x"}`:      field("", what),
+		`{"all":false}`:                 field("all", "must be true, or left out"),
+		`{"group":7}`:                   field("group", "must be a string, not a number"),
+		`{"group":""}`:                  field("group", "must not be empty"),
+		`{"type":""}`:                   field("type", "must not be empty"),
+		`{"aggregate":"7"}`:             field("aggregate", "is neither the UUID of an order nor the TYPE/ID of another aggregate"),
+		`{"all":true,"dry_run":"true"}`: field("dry_run", "must be true or false"),
+		`{"event":"x","all":true}`:      field("event", "is not known; known are group, type, aggregate, all, dry_run"),
+		`{"all":true,"dry_run":null}`:   field("dry_run", "must be true or false"),
+	} {
+		for _, path := range []string{lettersPath + "/retry", parkedPath + "/discard"} {
+			got := b.ask("POST", path, body)
+			require.Equal(t, http.StatusBadRequest, got.status, body)
+			var problem httpapi.Problem
+			require.NoError(t, json.Unmarshal([]byte(got.body), &problem))
+			wrong, err := json.Marshal(problem.Errors)
+			require.NoError(t, err)
+			require.JSONEq(t, errors, string(wrong))
+		}
+	}
+	requireProblem(t, b.ask("POST", parkedPath+"/redrive", ""), 400, "malformed_body", "a body is required: a JSON object", "")
+	require.Empty(t, p.asked)
+	require.Equal(t, http.StatusNotFound, newBureau(t).ask("POST", strings.Replace(lettersPath, "%20", "", 1)+"/retry", "{}").status)
+}

@@ -1,0 +1,150 @@
+package memory
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// undecided returns a dead letter without what it carries. What waits is behind the last dead letter before it.
+func (i *Inbox) undecided(key letterKey) outbox.Undecided {
+	l := i.letters[key]
+	u := outbox.Undecided{
+		Position: l.Position, EventID: l.ID, Key: l.Key, Type: l.Type, Reason: beginning(l.Error), First: l.FirstFailedAt, Last: l.DeadAt,
+	}
+	next := outbox.Position(0)
+	for other, o := range i.letters {
+		if other.subscriber == key.subscriber && l.Readable() && o.Key == l.Key && o.State == inbox.Dead && o.Position > l.Position &&
+			(next == 0 || o.Position < next) {
+			next = o.Position
+		}
+	}
+	for other, o := range i.letters {
+		if other.subscriber == key.subscriber && l.Readable() && o.Key == l.Key && o.tried() && o.Position > l.Position &&
+			(next == 0 || o.Position < next) {
+			u.Behind++
+		}
+	}
+	return u
+}
+
+// beginning returns as much of a reason as its fingerprint needs.
+func beginning(reason string) string {
+	runes := []rune(strings.ToValidUTF8(reason, "\uFFFD"))
+	return string(runes[:min(len(runes), fault.LongestReason)])
+}
+
+// Undecided is one statement.
+func (i *Inbox) Undecided(
+	ctx context.Context, subscriber string, after inbox.LetterMark, limit int,
+) (found []outbox.Undecided, mark inbox.LetterMark, err error) {
+	mark = after
+	err = i.once(ctx, "undecided", func(*session) error {
+		if mark.Until.IsZero() {
+			mark.Until = time.Now()
+		}
+		order := func(a, b letterKey) int {
+			return cmp.Or(i.letters[a].due.Compare(i.letters[b].due), cmp.Compare(a.id, b.id))
+		}
+		dead := slices.DeleteFunc(i.dead(subscriber), func(key letterKey) bool {
+			l := i.letters[key]
+			return l.DeadAt.After(mark.Until) || cmp.Or(l.due.Compare(after.DueAt), cmp.Compare(key.id, after.ID)) <= 0
+		})
+		slices.SortFunc(dead, order)
+		for _, key := range dead[:min(len(dead), max(limit, 0))] {
+			found = append(found, i.undecided(key))
+			mark.DueAt, mark.ID = i.letters[key].due, key.id
+		}
+		return nil
+	})
+	return found, mark, err
+}
+
+// chosen locks those of the letters that are dead and of the choice, in order of position, and changes them.
+func (i *Inbox) chosen(
+	ctx context.Context, subscriber string, ids []string, choice outbox.Choice, change func(s *session, keys []letterKey) error,
+) error {
+	s, err := i.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	var asked, locked []letterKey
+	err = s.do(ctx, "read the chosen", func() error {
+		asked = slices.DeleteFunc(i.dead(subscriber), func(key letterKey) bool { return !slices.Contains(ids, key.id) })
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, key := range asked {
+		if err := s.lock(ctx, key); err != nil {
+			return err
+		}
+	}
+	err = s.do(ctx, "look at the chosen", func() error {
+		for _, key := range asked {
+			if l, found := i.letters[key]; found && l.State == inbox.Dead && choice.Has(i.undecided(key)) {
+				locked = append(locked, key)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := change(s, locked); err != nil {
+		return err
+	}
+	return s.commit(ctx)
+}
+
+// RetryChosen waits for the transactions that work on the letters.
+func (i *Inbox) RetryChosen(ctx context.Context, subscriber string, ids []string, choice outbox.Choice) (retried int, err error) {
+	err = i.chosen(ctx, subscriber, ids, choice, func(s *session, keys []letterKey) error {
+		return s.do(ctx, "retry the chosen", func() error {
+			for _, key := range keys {
+				if l := i.letters[key]; l.Readable() {
+					s.change(func() { i.letters[key] = l.retried() })
+					retried++
+				}
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return 0, err
+	}
+	return retried, nil
+}
+
+// DiscardChosen waits for the transactions that work on the letters, and records that the events were dealt with.
+func (i *Inbox) DiscardChosen(ctx context.Context, subscriber string, ids []string, choice outbox.Choice) (discarded int, err error) {
+	err = i.chosen(ctx, subscriber, ids, choice, func(s *session, keys []letterKey) error {
+		for _, key := range keys {
+			if err := s.lock(ctx, recordKey(key)); err != nil {
+				return err
+			}
+		}
+		return s.do(ctx, "discard the chosen", func() error {
+			for _, key := range keys {
+				applied := i.records[recordKey(key)].applied
+				s.change(func() { i.discard(key, applied) })
+				if !applied {
+					discarded++
+				}
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return 0, err
+	}
+	return discarded, nil
+}

@@ -1,0 +1,134 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+)
+
+// firstParkedRow is a parked event without what it carries.
+type firstParkedRow struct {
+	Position      int64
+	EventID       string
+	AggregateType string
+	AggregateID   string
+	EventType     string
+	Reason        string
+	ParkedAt      time.Time
+	ChangedAt     time.Time
+	Behind        int
+}
+
+func (r firstParkedRow) undecided() outbox.Undecided {
+	return outbox.Undecided{
+		Position: outbox.Position(r.Position), EventID: r.EventID, Key: outbox.Key{Type: r.AggregateType, ID: r.AggregateID}, Type: r.EventType,
+		Reason: r.Reason, First: r.ParkedAt, Last: r.ChangedAt, Behind: r.Behind,
+	}
+}
+
+var firstParkedColumns = `p.position, p.event_id, p.aggregate_type, p.aggregate_id, ` + shortened("p.event_type") + ` AS event_type,
+	left(p.reason, ?0) AS reason, p.parked_at, p.changed_at`
+
+// firstParkedStatement goes from aggregate to aggregate by the index outbox_parked_parked_of, however many events each has.
+var firstParkedStatement = `
+WITH RECURSIVE first AS (
+	(SELECT aggregate_type, aggregate_id, position, 1 AS number FROM outbox_parked
+	WHERE state = 'parked' AND (aggregate_type, aggregate_id) > (?2, ?3)
+	ORDER BY aggregate_type, aggregate_id, position LIMIT 1)
+	UNION ALL
+	SELECT next.*, first.number + 1 FROM first, LATERAL (
+		SELECT aggregate_type, aggregate_id, position FROM outbox_parked
+		WHERE state = 'parked' AND (aggregate_type, aggregate_id) > (first.aggregate_type, first.aggregate_id)
+		ORDER BY aggregate_type, aggregate_id, position LIMIT 1) AS next
+	WHERE first.number < ?1
+)
+SELECT ` + firstParkedColumns + `, (
+	SELECT count(*) FROM outbox_parked AS later WHERE later.state = 'parked' AND later.aggregate_type = p.aggregate_type
+		AND later.aggregate_id = p.aggregate_id AND later.position > p.position) AS behind
+FROM first JOIN outbox_parked AS p USING (position) ORDER BY first.number LIMIT ?1`
+
+// Undecided is one statement.
+func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) ([]outbox.Undecided, error) {
+	ctx = allow(ctx, counting)
+	var rows []firstParkedRow
+	err := p.db.NewRaw(firstParkedStatement, fault.LongestReason, max(limit, 0), after.Type, after.ID).Scan(ctx, &rows)
+	if err != nil {
+		return nil, classify(ctx, fmt.Errorf("list the first parked events: %w", err))
+	}
+	found := make([]outbox.Undecided, 0, len(rows))
+	for _, row := range rows {
+		found = append(found, row.undecided())
+	}
+	return found, nil
+}
+
+var lockParkedStatement = `SELECT ` + firstParkedColumns + ` FROM outbox_parked AS p
+	WHERE p.position = ANY (?1::bigint[]) AND p.state = 'parked' ORDER BY p.position FOR UPDATE`
+
+// lockParked locks those of the events that are parked and of the choice, and returns their positions in order.
+func lockParked(ctx context.Context, tx bun.Tx, asked []outbox.Position, choice outbox.Choice) (chosen []int64, err error) {
+	numbers := make([]int64, len(asked))
+	for i, position := range asked {
+		numbers[i] = int64(position)
+	}
+	var rows []firstParkedRow
+	err = tx.NewRaw(lockParkedStatement, fault.LongestReason, pgdialect.Array(numbers)).Scan(ctx, &rows)
+	if err != nil {
+		return nil, classify(ctx, fmt.Errorf("lock parked events: %w", err))
+	}
+	for _, row := range rows {
+		if choice.Has(row.undecided()) {
+			chosen = append(chosen, row.Position)
+		}
+	}
+	return chosen, nil
+}
+
+// redriveChosenStatement marks parked events, and those behind each in its aggregate.
+const redriveChosenStatement = `
+UPDATE outbox_parked AS p SET state = 'redrive', changed_at = clock_timestamp()
+FROM (SELECT aggregate_type, aggregate_id, min(position) AS position FROM outbox_parked WHERE position = ANY (?0::bigint[])
+	GROUP BY aggregate_type, aggregate_id) AS chosen
+WHERE p.aggregate_type = chosen.aggregate_type AND p.aggregate_id = chosen.aggregate_id AND p.position >= chosen.position
+	AND p.state = 'parked'`
+
+// RedriveChosen locks the events, and looks for those behind them afterwards. When the relay sets an event aside, it locks the first
+// parked event of the aggregate. If it came first, the event is behind when this looks; if not, it finds that the aggregate is to be
+// redriven.
+func (p *Parking) RedriveChosen(ctx context.Context, positions []outbox.Position, choice outbox.Choice) (chosen int, err error) {
+	return p.change(ctx, positions, choice, redriveChosenStatement)
+}
+
+// DiscardChosen is like RedriveChosen, but what is behind stays parked. An event that the relay sets aside at the same time, behind the
+// last parked event of its aggregate, is to be redriven, because nothing before it is parked any more. The same is true of Discard.
+func (p *Parking) DiscardChosen(ctx context.Context, positions []outbox.Position, choice outbox.Choice) (chosen int, err error) {
+	return p.change(ctx, positions, choice,
+		"UPDATE outbox_parked SET state = 'discarded', changed_at = clock_timestamp() WHERE position = ANY (?0::bigint[])")
+}
+
+// change locks events of a choice, and changes them.
+func (p *Parking) change(
+	ctx context.Context, positions []outbox.Position, choice outbox.Choice, statement string,
+) (chosen int, err error) {
+	err = transact(ctx, p.db, func(ctx context.Context, tx bun.Tx) error {
+		locked, err := lockParked(ctx, tx, positions, choice)
+		if err != nil || len(locked) == 0 {
+			return err
+		}
+		chosen = len(locked)
+		if _, err := tx.ExecContext(ctx, statement, pgdialect.Array(locked)); err != nil {
+			return classify(ctx, fmt.Errorf("change %d parked events: %w", chosen, err))
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return chosen, nil
+}

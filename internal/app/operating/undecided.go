@@ -1,0 +1,245 @@
+package operating
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+const (
+	// undecidedAtOnce is how many events one read returns, and how many one transaction changes.
+	undecidedAtOnce = 500
+
+	// reasonsKnown is of how many reasons Groups keeps the fingerprint: most letters of a cause have the same reason.
+	reasonsKnown = 1000
+
+	// A database that is not available is asked so often, with this pause.
+	tries = 5
+	pause = 200 * time.Millisecond
+)
+
+var (
+	_ operating.Undecided = Undecided{}
+	_ operating.Letters   = Letters{}
+)
+
+// Letters finds the dead letters of subscribers.
+type Letters struct{ admin inbox.DeadLetterAdmin }
+
+// NewLetters returns the letters that an operator decides about.
+func NewLetters(admin inbox.DeadLetterAdmin) Letters { return Letters{admin} }
+
+// Of asks first which subscribers there are.
+func (l Letters) Of(ctx context.Context, subscriber string) (operating.Undecided, error) {
+	known, err := l.admin.Subscribers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(known, subscriber) {
+		return nil, inbox.ErrNoSubscriber.With("no subscriber %q has received an event here", subscriber)
+	}
+	return UndecidedLetters(l.admin, subscriber), nil
+}
+
+// Undecided is what waits for an operator, in the dead letters of a subscriber or in the parking lot.
+type Undecided struct {
+	walk           func() page
+	retry, discard change
+}
+
+type (
+	page   func(ctx context.Context, limit int) ([]outbox.Undecided, error)
+	change func(ctx context.Context, events []outbox.Undecided, choice outbox.Choice) (int, error)
+)
+
+// UndecidedLetters are the dead letters of a subscriber.
+func UndecidedLetters(admin inbox.DeadLetterAdmin, subscriber string) Undecided {
+	each := func(do func(context.Context, string, []string, outbox.Choice) (int, error)) change {
+		return func(ctx context.Context, events []outbox.Undecided, choice outbox.Choice) (int, error) {
+			ids := make([]string, len(events))
+			for i, event := range events {
+				ids[i] = event.EventID
+			}
+			return do(ctx, subscriber, ids, choice)
+		}
+	}
+	return Undecided{
+		retry: each(admin.RetryChosen), discard: each(admin.DiscardChosen),
+		walk: func() page {
+			var mark inbox.LetterMark
+			return func(ctx context.Context, limit int) ([]outbox.Undecided, error) {
+				found, next, err := admin.Undecided(ctx, subscriber, mark, limit)
+				if err == nil {
+					mark = next
+				}
+				return found, err
+			}
+		},
+	}
+}
+
+// UndecidedParked are the first parked events of all aggregates. To retry them is to redrive them, with what is parked behind them.
+func UndecidedParked(attendant ports.Attendant) Undecided {
+	each := func(do func(context.Context, []outbox.Position, outbox.Choice) (int, error)) change {
+		return func(ctx context.Context, events []outbox.Undecided, choice outbox.Choice) (int, error) {
+			positions := make([]outbox.Position, len(events))
+			for i, event := range events {
+				positions[i] = event.Position
+			}
+			return do(ctx, positions, choice)
+		}
+	}
+	return Undecided{
+		retry: each(attendant.RedriveChosen), discard: each(attendant.DiscardChosen),
+		walk: func() page {
+			var after outbox.Key
+			return func(ctx context.Context, limit int) ([]outbox.Undecided, error) {
+				found, err := attendant.Undecided(ctx, after, limit)
+				if len(found) > 0 {
+					after = found[len(found)-1].Key
+				}
+				return found, err
+			}
+		},
+	}
+}
+
+// Groups looks at letters that died first, and at parked events in the order of their aggregates.
+func (u Undecided) Groups(ctx context.Context) (operating.Groups, error) {
+	groups := make(map[string]*operating.Group)
+	found, known := operating.Groups{}, make(map[string]fault.Fingerprint)
+	err := u.each(ctx, func(events []outbox.Undecided) (bool, error) {
+		if found.More = found.Events+len(events) > operating.GroupedAtMost; found.More {
+			events = events[:operating.GroupedAtMost-found.Events]
+		}
+		found.Events += len(events)
+		for _, event := range events {
+			print, has := known[event.Reason]
+			if !has {
+				print = fault.NewFingerprint(event.Reason)
+				if len(known) < reasonsKnown {
+					known[event.Reason] = print
+				}
+			}
+			if groups[print.ID] == nil {
+				groups[print.ID] = &operating.Group{Fingerprint: print, First: event.First, Example: event}
+			}
+			add(groups[print.ID], event)
+		}
+		return !found.More, nil
+	})
+	if err != nil {
+		return operating.Groups{}, err
+	}
+	for _, group := range groups {
+		found.List = append(found.List, *group)
+	}
+	slices.SortFunc(found.List, func(a, b operating.Group) int {
+		return cmp.Or(cmp.Compare(b.Events, a.Events), a.First.Compare(b.First), cmp.Compare(a.ID, b.ID))
+	})
+	found.All = len(found.List)
+	found.List = found.List[:min(found.All, operating.GroupsAtMost)]
+	return found, nil
+}
+
+func add(g *operating.Group, event outbox.Undecided) {
+	g.Events++
+	g.Behind += event.Behind
+	if event.First.Before(g.First) {
+		g.First, g.Example = event.First, event
+	}
+	if event.Last.After(g.Last) {
+		g.Last = event.Last
+	}
+	if at, has := slices.BinarySearch(g.Types, event.Type); !has && event.Type != "" && len(g.Types) < operating.TypesAtMost {
+		g.Types = slices.Insert(g.Types, at, event.Type)
+	}
+}
+
+// Count reads all that is undecided.
+func (u Undecided) Count(ctx context.Context, choice outbox.Choice) (chosen operating.Chosen, err error) {
+	err = u.each(ctx, func(events []outbox.Undecided) (bool, error) {
+		for _, event := range of(choice, events) {
+			chosen.Events++
+			chosen.Behind += event.Behind
+			if event.Position == 0 {
+				chosen.Unreadable++
+			}
+		}
+		return true, nil
+	})
+	return chosen, err
+}
+
+// Retry walks through all that is undecided.
+func (u Undecided) Retry(ctx context.Context, choice outbox.Choice) (int, error) {
+	return u.change(ctx, choice, u.retry)
+}
+
+// Discard walks through all that is undecided.
+func (u Undecided) Discard(ctx context.Context, choice outbox.Choice) (int, error) {
+	return u.change(ctx, choice, u.discard)
+}
+
+func (u Undecided) change(ctx context.Context, choice outbox.Choice, change change) (changed int, err error) {
+	err = u.each(ctx, func(events []outbox.Undecided) (bool, error) {
+		chosen := of(choice, events)
+		if len(chosen) == 0 {
+			return true, nil
+		}
+		return true, patiently(ctx, func() error {
+			n, err := change(ctx, chosen, choice)
+			changed += n
+			return err
+		})
+	})
+	if err != nil && changed > 0 {
+		err = fmt.Errorf("%d were changed before this failed: %w", changed, err)
+	}
+	return changed, err
+}
+
+func of(choice outbox.Choice, events []outbox.Undecided) []outbox.Undecided {
+	return slices.DeleteFunc(slices.Clone(events), func(u outbox.Undecided) bool { return !choice.Has(u) })
+}
+
+// each calls do with each page, until do returns false or there are no more.
+func (u Undecided) each(ctx context.Context, do func(events []outbox.Undecided) (bool, error)) error {
+	next := u.walk()
+	for {
+		var events []outbox.Undecided
+		err := patiently(ctx, func() (err error) {
+			events, err = next(ctx, undecidedAtOnce)
+			return err
+		})
+		if err != nil || len(events) == 0 {
+			return err
+		}
+		if more, err := do(events); err != nil || !more {
+			return err
+		}
+	}
+}
+
+// patiently does something again while the database is not available.
+func patiently(ctx context.Context, do func() error) error {
+	for try := 1; ; try++ {
+		err := do()
+		if err == nil || fault.KindOf(err) != fault.Unavailable || try == tries {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}

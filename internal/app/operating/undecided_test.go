@@ -1,0 +1,221 @@
+package operating_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	operatingports "github.com/assylzhan-a/outboxie/internal/ports/operating"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+)
+
+func (l letters) Subscribers(context.Context) ([]string, error) { return []string{"emails"}, l.fails() }
+
+// TestLettersOf checks that a subscriber whom nobody knows is said to be one.
+func TestLettersOf(t *testing.T) {
+	d := &desk{events: events(1, func(int) string { return "" })}
+	found, err := operating.NewLetters(letters{desk: d}).Of(t.Context(), "emails")
+	require.NoError(t, err)
+	chosen, err := found.Count(t.Context(), outbox.Choice{})
+	require.NoError(t, err)
+	require.Equal(t, 1, chosen.Events)
+	_, err = operating.NewLetters(letters{desk: d}).Of(t.Context(), "email")
+	require.ErrorIs(t, err, inbox.ErrNoSubscriber)
+	d.failing = []error{errors.ErrUnsupported}
+	_, err = operating.NewLetters(letters{desk: d}).Of(t.Context(), "emails")
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+}
+
+// desk is a subscriber's dead letters, and the parking lot. Its events stay undecided.
+type desk struct {
+	events  []outbox.Undecided
+	failing []error // of the next calls
+	changed [][]outbox.Position
+}
+
+func (d *desk) fails() error {
+	if len(d.failing) == 0 {
+		return nil
+	}
+	err := d.failing[0]
+	d.failing = d.failing[1:]
+	return err
+}
+
+// letters is the desk as the subscriber's letters.
+type letters struct {
+	inbox.DeadLetterAdmin
+	*desk
+}
+
+func (l letters) Undecided(
+	_ context.Context, subscriber string, after inbox.LetterMark, limit int,
+) ([]outbox.Undecided, inbox.LetterMark, error) {
+	if err := l.fails(); err != nil || subscriber != "emails" {
+		return nil, after, err
+	}
+	from := 1 + slices.IndexFunc(l.events, func(u outbox.Undecided) bool { return u.EventID == after.ID })
+	page := l.events[from:min(len(l.events), from+limit)]
+	if len(page) > 0 {
+		after.ID = page[len(page)-1].EventID
+	}
+	return page, after, nil
+}
+
+func (l letters) RetryChosen(_ context.Context, subscriber string, ids []string, choice outbox.Choice) (int, error) {
+	if err := l.fails(); err != nil || subscriber != "emails" {
+		return 0, err
+	}
+	var chosen []outbox.Position
+	for _, event := range l.events {
+		if slices.Contains(ids, event.EventID) && choice.Has(event) && event.Position > 0 {
+			chosen = append(chosen, event.Position)
+		}
+	}
+	l.changed = append(l.changed, chosen)
+	return len(chosen), nil
+}
+
+func (l letters) DiscardChosen(ctx context.Context, subscriber string, ids []string, choice outbox.Choice) (int, error) {
+	return l.RetryChosen(ctx, subscriber, ids, choice)
+}
+
+// lot is the desk as the parking lot.
+type lot struct {
+	ports.Attendant
+	*desk
+}
+
+func (l lot) Undecided(_ context.Context, after outbox.Key, limit int) ([]outbox.Undecided, error) {
+	from := 1 + slices.IndexFunc(l.events, func(u outbox.Undecided) bool { return u.Key == after })
+	return l.events[from:min(len(l.events), from+limit)], nil
+}
+
+func (l lot) RedriveChosen(_ context.Context, positions []outbox.Position, _ outbox.Choice) (int, error) {
+	l.changed = append(l.changed, positions)
+	return len(positions), nil
+}
+
+func (l lot) DiscardChosen(ctx context.Context, positions []outbox.Position, choice outbox.Choice) (int, error) {
+	return l.RedriveChosen(ctx, positions, choice)
+}
+
+var start = time.Date(2026, 11, 29, 16, 0, 0, 0, time.UTC)
+
+func events(n int, reason func(i int) string) (all []outbox.Undecided) {
+	for i := range n {
+		all = append(all, outbox.Undecided{
+			Position: outbox.Position(i + 1), EventID: fmt.Sprint("event ", i+1), Key: outbox.Key{Type: "order", ID: fmt.Sprint(i + 1)},
+			Type: fmt.Sprintf("type %d", i%3), Reason: reason(i), First: start.Add(time.Duration(n-i) * time.Second),
+			Last: start.Add(time.Duration(i) * time.Minute), Behind: i % 2,
+		})
+	}
+	return all
+}
+
+// TestGroups checks that events are counted by the fingerprints of their reasons, the largest group first.
+func TestGroups(t *testing.T) {
+	all := events(7, func(i int) string {
+		if i < 2 {
+			return "no stock"
+		}
+		return fmt.Sprintf("customer %d is unknown", i)
+	})
+	all[6].Type, all[6].Position = "", 0
+	d := &desk{events: all}
+	for name, undecided := range map[string]operating.Undecided{
+		"letters": operating.UndecidedLetters(letters{desk: d}, "emails"), "parking lot": operating.UndecidedParked(lot{desk: d}),
+	} {
+		groups, err := undecided.Groups(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, operatingports.Groups{All: 2, Events: 7, List: []operatingports.Group{
+			{
+				Fingerprint: fault.NewFingerprint("customer 0 is unknown"), Events: 5, Behind: 2, First: all[6].First, Last: all[6].Last,
+				Types: []string{"type 0", "type 1", "type 2"}, Example: all[6],
+			},
+			{
+				Fingerprint: fault.NewFingerprint("no stock"), Events: 2, Behind: 1, First: all[1].First, Last: all[1].Last,
+				Types: []string{"type 0", "type 1"}, Example: all[1],
+			},
+		}}, groups, name)
+		chosen, err := undecided.Count(t.Context(), outbox.Choice{Group: fault.NewFingerprint("customer 0 is unknown").ID})
+		require.NoError(t, err)
+		require.Equal(t, operatingports.Chosen{Events: 5, Unreadable: 1, Behind: 2}, chosen, name)
+	}
+	none, err := operating.UndecidedLetters(letters{desk: &desk{}}, "emails").Groups(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, none)
+}
+
+// TestGroupsAreBounded checks that no more is looked at, and listed, than the documents say.
+func TestGroupsAreBounded(t *testing.T) {
+	word := func(i int) string {
+		return string([]byte{'a' + byte(i/26/26%26), 'a' + byte(i/26%26), 'a' + byte(i%26)})
+	}
+	d := &desk{events: events(operatingports.GroupedAtMost+1, word)}
+	groups, err := operating.UndecidedParked(lot{desk: d}).Groups(t.Context())
+	require.NoError(t, err)
+	require.True(t, groups.More)
+	require.Equal(t, operatingports.GroupedAtMost, groups.Events)
+	require.Equal(t, 26*26*26, groups.All)
+	require.Len(t, groups.List, operatingports.GroupsAtMost)
+}
+
+// TestChangesComeInChunks checks that no transaction changes more than some hundred events, and that all of the choice are changed.
+func TestChangesComeInChunks(t *testing.T) {
+	all := events(1201, func(i int) string { return "no stock" })
+	d := &desk{events: all}
+	retried, err := operating.UndecidedLetters(letters{desk: d}, "emails").Retry(t.Context(), outbox.Choice{Type: "type 1"})
+	require.NoError(t, err)
+	require.Equal(t, 400, retried)
+	var changed []outbox.Position
+	for _, chunk := range d.changed {
+		require.LessOrEqual(t, len(chunk), 500)
+		changed = append(changed, chunk...)
+	}
+	require.Len(t, d.changed, 3)
+	require.Len(t, changed, 400)
+
+	d.changed = nil
+	discarded, err := operating.UndecidedParked(lot{desk: d}).Discard(t.Context(), outbox.Choice{})
+	require.NoError(t, err)
+	require.Equal(t, 1201, discarded)
+	require.Len(t, d.changed, 3)
+}
+
+// TestOutagesAreSatOut checks that a verb goes on after a short outage, and says how far it came in a long one.
+func TestOutagesAreSatOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		away, wrong := fault.New(fault.Unavailable, "away", "away"), errors.New("wrong")
+		d := &desk{events: events(501, func(int) string { return "" }), failing: []error{away, nil, away, away}}
+		undecided := operating.UndecidedLetters(letters{desk: d}, "emails")
+		retried, err := undecided.Retry(t.Context(), outbox.Choice{})
+		require.NoError(t, err)
+		require.Equal(t, 501, retried)
+
+		d.failing = []error{nil, nil, nil, away, away, away, away, away, nil}
+		retried, err = undecided.Discard(t.Context(), outbox.Choice{})
+		require.ErrorIs(t, err, away)
+		require.ErrorContains(t, err, "500 were changed before this failed")
+		require.Equal(t, 500, retried)
+
+		d.failing = []error{wrong}
+		_, err = undecided.Count(t.Context(), outbox.Choice{})
+		require.ErrorIs(t, err, wrong)
+		d.failing = []error{away, away}
+		ended, end := context.WithTimeout(t.Context(), time.Millisecond)
+		defer end()
+		_, err = undecided.Groups(ended)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	})
+}

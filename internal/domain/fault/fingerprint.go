@@ -1,0 +1,184 @@
+package fault
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Bounds of a fingerprint, in bytes.
+const (
+	LongestReason  = 1000 // NewFingerprint looks at the beginning of a longer reason
+	LongestPattern = 300
+)
+
+// Fingerprint is what all reasons of one cause have in common.
+type Fingerprint struct {
+	ID      string // twelve hexadecimal digits, which follow from Pattern
+	Pattern string // the reason without what differs from event to event, for people
+}
+
+// NewFingerprint returns the fingerprint of the reason for which an event failed: of its first line, without quoted values, ids, times,
+// addresses and numbers. A code after the word SQLSTATE stays, because it names the cause. The fingerprint of a Pattern is the same
+// fingerprint.
+func NewFingerprint(reason string) Fingerprint {
+	pattern := firstLine(cut(reason, LongestReason))
+	for range mostRounds {
+		next := cut(normalised(pattern), LongestPattern)
+		if next == pattern {
+			break
+		}
+		pattern = next
+	}
+	if pattern == "" {
+		pattern = "no reason"
+	}
+	sum := sha256.Sum256([]byte(pattern))
+	return Fingerprint{ID: hex.EncodeToString(sum[:6]), Pattern: pattern}
+}
+
+// mostRounds bounds how often a pattern is normalised. What one rule writes may complete what an earlier rule looks for.
+const mostRounds = 10
+
+// cut returns the beginning of text, which has at most so many bytes and ends between two characters.
+func cut(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	for most > 0 && !utf8.RuneStart(text[most]) {
+		most--
+	}
+	return strings.TrimSpace(text[:most])
+}
+
+// firstLine returns the first line that is not blank: stack traces come after it.
+func firstLine(text string) string {
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" {
+			return line
+		}
+	}
+	return ""
+}
+
+// What stands in a pattern for what differs.
+const (
+	aValue    = "<value>"
+	anID      = "<id>"
+	aTime     = "<time>"
+	anAddress = "<address>"
+	aNumber   = "<n>"
+)
+
+func normalised(line string) string {
+	fields := strings.FieldsFunc(withoutQuoted(strings.ToValidUTF8(line, "\uFFFD")), func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.IsControl(r)
+	})
+	for i, field := range fields {
+		afterState := i > 0 && strings.HasSuffix(strings.TrimRight(fields[i-1], ":="), "SQLSTATE")
+		if !afterState && strings.ContainsFunc(field, isDigit) {
+			fields[i] = withoutNumbers(field)
+		}
+	}
+	return withoutRepeats(strings.Join(fields, " "))
+}
+
+func isDigit(r rune) bool { return '0' <= r && r <= '9' }
+
+// withoutQuoted replaces quoted values. An apostrophe within a word begins and ends none.
+func withoutQuoted(line string) string {
+	var kept strings.Builder
+	previous := ' '
+	for i := 0; i < len(line); {
+		r, size := utf8.DecodeRuneInString(line[i:])
+		if end := quoteEnd(line, i, previous); end > 0 {
+			kept.WriteString(aValue)
+			i, previous = end, '>'
+			continue
+		}
+		kept.WriteString(line[i : i+size])
+		i, previous = i+size, r
+	}
+	return kept.String()
+}
+
+// quoteEnd returns where the quoted value ends that begins at i, after the character previous. It returns 0 if none begins there. A
+// double quote that nobody closes is one whose end was cut off.
+func quoteEnd(line string, i int, previous rune) int {
+	quote := line[i]
+	if quote != '"' && quote != '\'' && quote != '`' || quote == '\'' && inWord(previous, '>') {
+		return 0
+	}
+	for end := i + 1; end < len(line); end++ {
+		switch next, _ := utf8.DecodeRuneInString(line[end+1:]); {
+		case line[end] == '\\' && quote == '"':
+			end++
+		case line[end] == quote && (quote != '\'' || end+1 == len(line) || !inWord(next, '<')):
+			return end + 1
+		}
+	}
+	if quote == '"' {
+		return len(line)
+	}
+	return 0
+}
+
+// inWord reports whether a character belongs to a word, or to what stands for something that may have been a word.
+func inWord(r, mark rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) || r == mark }
+
+// rules replace what has digits, in this order.
+var rules = []struct {
+	pattern *regexp.Regexp
+	with    string
+}{
+	{regexp.MustCompile(`[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}`), anID},
+	{regexp.MustCompile(`[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9:.,]+)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?|[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?`), aTime},
+	{regexp.MustCompile(`\[[0-9a-fA-F:.%]*:[0-9a-fA-F:.%]*\](?::[0-9]+)?|(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?::[0-9]+)?|` +
+		`(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z][A-Za-z0-9-]*):[0-9]+`), anAddress},
+	{regexp.MustCompile(`\b0x[0-9a-fA-F]+\b|\b[0-9]+(?:\.[0-9]+)?(?:ns|us|µs|ms|s|m|h)(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|µs|ms|s|m|h))*\b`), aNumber},
+	{regexp.MustCompile(`\b[0-9A-Za-z]{8,}\b`), anID}, // if it looks like one
+	{regexp.MustCompile(`(?:\B[+-])?[0-9]+(?:[.,][0-9]+)*(?:[eE][+-]?[0-9]+)?`), aNumber},
+}
+
+// withoutNumbers replaces what has digits in a field.
+func withoutNumbers(field string) string {
+	for _, rule := range rules {
+		field = rule.pattern.ReplaceAllStringFunc(field, func(found string) string {
+			if rule.with == anID && !isID(found) {
+				return found
+			}
+			return rule.with
+		})
+	}
+	return field
+}
+
+// isID reports whether a word is an id, and not a name with a number in it: it has only hexadecimal digits, or is long and has several
+// digits between letters.
+func isID(word string) bool {
+	digits, others := 0, 0
+	for _, r := range word {
+		switch {
+		case isDigit(r):
+			digits++
+		case !strings.ContainsRune("abcdefABCDEF-", r):
+			others++
+		}
+	}
+	return digits > 0 && digits < len(word) && (others == 0 || len(word) >= 16 && digits >= 4)
+}
+
+// withoutRepeats shortens lists of the same mark.
+func withoutRepeats(line string) string {
+	for _, mark := range []string{aValue, anID, aTime, anAddress, aNumber} {
+		for _, between := range []string{", ", ",", " "} {
+			for repeated := mark + between + mark; strings.Contains(line, repeated); {
+				line = strings.ReplaceAll(line, repeated, mark)
+			}
+		}
+	}
+	return line
+}
