@@ -30,7 +30,7 @@ var happenings = []string{
 	"started", "stopped", "killed", "frozen", "outage", "failed commit", "lost commit", "stalled step", "stalled handler",
 	"stream lost its end", "stream remade", "event parked", "event redriven", "foreign message", "duplicate", "hole",
 	"lagging read", "former leader's state", "late answer", "line cut", "accident", "handler's outage", "retried", "retried all",
-	"discarded", "dead", "no handler", "expired message", "forgotten", "late transaction",
+	"discarded", "dead", "no handler", "expired message", "forgotten", "late transaction", "limit", "filled from the log",
 }
 
 // world is a subscriber and everything that befalls it.
@@ -128,6 +128,9 @@ func (w *world) befalls(what string, chance int) bool {
 }
 
 func (w *world) note(what string) {
+	if debugging {
+		fmt.Fprintln(&debugLog, "NOTE", what, w.stream.Len(), w.cursor, w.purged)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.seen[what]++
@@ -165,6 +168,7 @@ func (w *world) step() {
 	case 8:
 		w.note("foreign message")
 		w.stream.AppendForeign()
+		w.save()
 	case 9:
 		w.repeat()
 	case 10:

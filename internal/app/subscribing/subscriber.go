@@ -44,6 +44,7 @@ type Ports struct {
 	Work        inbox.UnitOfWork
 	Letters     inbox.DeadLetters
 	Sweeper     inbox.Sweeper
+	Log         inbox.Log
 	// Handlers returns the handler of a name, and for an empty one the handler of a new subscriber. It fails if there is none.
 	Handlers func(name string) (inbox.Handler, error)
 }
@@ -182,10 +183,13 @@ func (s *Subscriber) prepare(ctx context.Context) (lanes int, wait time.Duration
 	}
 	var at inbox.Place
 	if found && former.Sequence > 0 {
-		if at, err = s.placeOf(ctx, former.Sequence); err != nil {
-			return 0, 0, err
-		}
+		at, err = s.placeOf(ctx, former.Sequence)
 		s.logger.InfoContext(ctx, "goes on where the durable consumer of the former program stands", "sequence", former.Sequence)
+	} else {
+		at, err = s.beginning(ctx, state, 0)
+	}
+	if err != nil {
+		return 0, 0, err
 	}
 	return 0, 0, s.ports.Checkpoints.Begin(ctx, s.id, s.opts.Lanes, state.Created, at)
 }

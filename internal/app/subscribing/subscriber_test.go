@@ -121,7 +121,7 @@ func (s *service) run(name string, handler inbox.Handler, checkpoints inbox.Chec
 	ctx, cancel := context.WithCancel(s.t.Context())
 	running = subscribing.New(subscriber, name, subscribing.Ports{
 		Stream: memory.NewReader(s.stream, subscriber), Checkpoints: killable{checkpoints}, Work: distant{s.work, s.latency},
-		Letters: s.inbox, Sweeper: s.inbox, Handlers: only(handler),
+		Letters: s.inbox, Sweeper: s.inbox, Log: s.inbox, Handlers: only(handler),
 	}, s.opts, slog.New(slog.NewTextHandler(&s.log, nil)))
 	s.running.Go(func() { s.ended <- running.Run(ctx) })
 	return running, cancel

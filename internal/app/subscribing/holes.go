@@ -1,0 +1,238 @@
+package subscribing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+const (
+	// fillCount and fillBytes bound what is taken from the log at once.
+	fillCount = largestBatch
+	fillBytes = readBytes
+	// lossPoll is how often a lane that stands before lost messages looks whether the log has them again.
+	lossPoll = 5 * time.Second
+)
+
+var (
+	// errLoss reports messages that nobody knows. An operator decides whether the subscriber goes on without them.
+	errLoss = errors.New("messages are lost")
+	// errEndUnknown reports that nothing after a hole says where the log goes on.
+	errEndUnknown = fault.New(fault.Unavailable, "hole_open", "messages were removed, and the relay has not said yet which events these were")
+)
+
+// placesOf returns the places of messages, with the progress up to which a lane has dealt with the log that has come so far. before is
+// the progress where the read begins. Messages of others say nothing, and copies of old messages an old progress. Only the engine's
+// control messages send it back.
+func placesOf(messages []inbox.Message, before outbox.Position) []inbox.Place {
+	places := make([]inbox.Place, len(messages))
+	for i, message := range messages {
+		places[i] = message.Place
+		if message.Progress == 0 || message.Event != nil {
+			places[i].Progress = max(before, message.Progress)
+		}
+		before = places[i].Progress
+	}
+	return places
+}
+
+// progressAt returns the progress of a lane that stands where a read begins; 0: it is not known.
+func progressAt(from uint64, going map[int]*lane, standing map[uint64][]*lane) (progress outbox.Position) {
+	for _, l := range standing[from] {
+		progress = max(progress, l.through.Progress)
+	}
+	for _, l := range going {
+		if l.through.Sequence == from {
+			progress = max(progress, l.through.Progress)
+		}
+	}
+	return progress
+}
+
+// findHoles finds the lanes for which messages are missing before the i-th message of a read, and takes them from going.
+//
+// A lane at a message that was removed has no proof that the stream is the one it knows: it may have lost its end and have grown again.
+// So the next message has to continue the lane's progress, else the log is asked.
+func (s *Subscriber) findHoles(going map[int]*lane, from uint64, messages []inbox.Message, places []inbox.Place, i int) (progress bool) {
+	next, previous := messages[i].Sequence, from
+	if i > 0 {
+		previous = messages[i-1].Sequence
+	}
+	if i > 0 && next == previous+1 && !anyUnproven(going) {
+		return false
+	}
+	var after *following
+	for number, l := range going {
+		if l.through.Sequence >= next {
+			continue
+		}
+		if i > 0 && previous > l.through.Sequence {
+			progress = l.advance(places[i-1]) || progress
+		}
+		first := l.through.Sequence + 1
+		if first == next && (!l.unproven() || messages[i].Progress <= l.through.Progress+1) {
+			continue
+		}
+		if after == nil {
+			after = follow(messages[i:])
+		}
+		l.meet(first, next-1, *after)
+		delete(going, number)
+	}
+	return progress
+}
+
+func anyUnproven(going map[int]*lane) bool {
+	for _, l := range going {
+		if l.unproven() {
+			return true
+		}
+	}
+	return false
+}
+
+// unproven reports whether the lane stands at a message that was removed, knows its progress, and has not asked the log what follows.
+func (l *lane) unproven() bool {
+	return l.through.StoredAt.IsZero() && l.through.Progress > 0 && !l.cleared
+}
+
+// following is what the messages after a hole say.
+type following struct {
+	last    uint64          // sequence of the last one
+	before  outbox.Position // all positions that they can have are before it; 0: they say nothing
+	present []outbox.Position
+	many    bool // there are so many that they cannot all be copies of old messages
+}
+
+func follow(messages []inbox.Message) *following {
+	f := &following{last: messages[len(messages)-1].Sequence, many: !few(messages)}
+	highest := outbox.Position(0)
+	for _, message := range messages {
+		if message.Progress > 0 {
+			f.before = max(f.before, message.Progress+1)
+		}
+		if event := message.Event; event != nil && event.Unreadable == nil && event.Position > highest {
+			highest = event.Position
+			f.present = append(f.present, highest)
+		}
+	}
+	return f
+}
+
+// meet notes a hole after the lane's place. If many messages after it say less than the lane's progress, the relay was sent back, and
+// everything after that comes again.
+func (l *lane) meet(first, last uint64, after following) {
+	if after.many {
+		after.before = max(after.before, l.through.Progress+1)
+	}
+	l.hole = &inbox.Hole{
+		Lane: l.checkpoint.Lane, Lanes: l.checkpoint.Lanes, Stream: l.checkpoint.Stream,
+		First: first, Last: last, After: l.through.Progress, Read: after.last, Before: after.before, Present: after.present,
+	}
+	ring(l.wake)
+}
+
+// emptied notes that everything after the lane's place was removed.
+func (l *lane) emptied(state inbox.StreamState) {
+	last := state.First - 1
+	if l.hole == nil && !l.lost && l.checkpoint.Stream == state.Created && l.through.StoredAt.IsZero() &&
+		state.Last == last && l.through.Sequence < last {
+		l.meet(l.through.Sequence+1, last, following{last: last})
+	}
+}
+
+// fill takes the events of a hole from the log, as the next ones of the lane, and lets the lane go on after the hole. It fails with
+// errLoss if the log does not have all of them and the subscriber is not to go on without.
+func (s *Subscriber) fill(ctx context.Context, l *lane) error {
+	s.mu.Lock()
+	h := *l.hole // only the worker, which is here, changes it
+	s.mu.Unlock()
+	lost, err := s.ports.Log.Lost(ctx, s.id, h, inbox.ReadLimit{Count: fillCount, Bytes: fillBytes})
+	if err != nil {
+		return err
+	}
+	if lost.Open {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		l.hole = nil // it is met again
+		ring(s.hungry)
+		return errEndUnknown
+	}
+	if lost.Unknown > 0 && !s.opts.Continue {
+		return s.loss(h, lost)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if lost.Unknown > 0 {
+		l.missed = h.Missed(lost.Unknown)
+	}
+	for i := range lost.Events {
+		place := l.through
+		place.Progress = max(h.After, lost.Events[i].Position)
+		message := inbox.Message{Place: place, Event: &lost.Events[i]}
+		message.Event, _, _ = s.wants(message)
+		l.add(message, true)
+	}
+	if lost.More {
+		l.through.Progress, l.hole.After = lost.Through, lost.Through
+		return nil
+	}
+	l.through, l.hole, l.cleared = inbox.Place{Sequence: h.Last, Progress: lost.Through}, nil, true
+	ring(s.hungry)
+	return nil
+}
+
+// loss says what is lost, and what an operator can do.
+func (s *Subscriber) loss(h inbox.Hole, lost inbox.Lost) error {
+	what := fmt.Sprintf("sequences %d to %d", h.First, h.Last)
+	if h.First > h.Last {
+		what = fmt.Sprintf("before sequence %d", h.Last+1)
+	}
+	return fmt.Errorf("%w: the stream removed messages (%s) before lane %d had read them, and up to %d of these nobody knows, because %s; "+
+		"to go on without them, start once with SUBSCRIBER_ON_LOSS=continue, or run: %s",
+		errLoss, what, h.Lane, lost.Unknown, lost.Why, s.opts.Skip(s.id, h.Last))
+}
+
+// beginning returns the place before the first message of the stream. What the stream does not have any more is not missed, except for
+// what comes after a position up to which the log was dealt with; 0: there is none.
+func (s *Subscriber) beginning(ctx context.Context, state inbox.StreamState, dealt outbox.Position) (inbox.Place, error) {
+	messages, err := s.ports.Stream.Read(ctx, max(state.First, 1), inbox.ReadLimit{Count: readCount, Bytes: readBytes})
+	if err != nil {
+		return inbox.Place{}, err
+	}
+	place := inbox.Place{Sequence: max(state.First, 1) - 1}
+	var before outbox.Position
+	switch {
+	case len(messages) > 0:
+		place.Sequence = messages[0].Sequence - 1
+		if first := follow(messages); first.before > 0 {
+			before = inbox.Hole{Present: first.present, Before: first.before}.Through(0) + 1
+		}
+	case state.Last >= max(state.First, 1):
+		return inbox.Place{}, errNotShown
+	case state.Last > 0:
+		reached, err := s.ports.Log.Reached(ctx, state.Created, state.Last, state.Last)
+		if err != nil {
+			return inbox.Place{}, err
+		}
+		if reached.Known {
+			before = reached.Position + 1
+		}
+	}
+	switch {
+	case before == 0:
+		place.Progress = dealt
+	case dealt == 0:
+		place.Progress = before - 1
+	default:
+		place.Progress = min(dealt, before-1)
+	}
+	return place, nil
+}
+
+var errNotShown = fault.New(fault.Unavailable, "not_shown", "the server that answers does not know the stream's messages yet")
