@@ -18,7 +18,7 @@ var _ inbox.Log = (*Inbox)(nil)
 func (i *Inbox) Lost(ctx context.Context, subscriber string, hole inbox.Hole, limit inbox.ReadLimit) (lost inbox.Lost, err error) {
 	err = i.once(ctx, "look for what a hole took", func(*session) error {
 		if i.log == nil || i.log.fills() != hole.Stream {
-			lost = inbox.Lost{Through: hole.Through(0), Unknown: hole.Gone(math.MaxInt, len(i.metIn(subscriber, hole)))}
+			lost = inbox.Lost{Through: hole.Through(0), Unknown: hole.Gone(math.MaxInt, i.metIn(subscriber, hole))}
 			lost.Why = fmt.Sprintf("this database is not the one whose log fills the stream of %s", hole.Stream)
 			return nil
 		}
@@ -31,13 +31,16 @@ func (i *Inbox) Lost(ctx context.Context, subscriber string, hole inbox.Hole, li
 			lost.Open = true
 			return nil
 		}
-		entries, gone := i.log.inHole(hole)
-		known := i.metIn(subscriber, hole)
-		for _, entry := range entries {
-			known[entry.ID] = true
+		entries, gone := i.log.inHole(hole, func(id string) bool {
+			_, recorded := i.records[recordKey{subscriber, id}]
+			return recorded
+		})
+		known := 0
+		if hole.After > 0 {
+			known = len(entries)
 		}
 		lost = i.choose(subscriber, hole, entries, limit)
-		if lost.Unknown = hole.Gone(gone, len(known)); lost.Unknown > 0 {
+		if lost.Unknown = hole.Gone(gone, known); lost.Unknown > 0 {
 			lost.Why = fmt.Sprintf("retention has removed the log up to position %d", i.log.purgedTo)
 		}
 		return nil
@@ -65,12 +68,11 @@ func (i *Inbox) choose(subscriber string, hole inbox.Hole, entries []outbox.Entr
 	return lost
 }
 
-// metIn returns the events that the subscriber has met in a hole.
-func (i *Inbox) metIn(subscriber string, hole inbox.Hole) map[string]bool {
-	met := make(map[string]bool)
+// metIn counts the events that the subscriber has met in a hole.
+func (i *Inbox) metIn(subscriber string, hole inbox.Hole) (met int) {
 	for key, row := range i.records {
 		if key.subscriber == subscriber && hole.First <= row.sequence && row.sequence <= hole.Last {
-			met[key.id] = true
+			met++
 		}
 	}
 	return met
@@ -90,17 +92,21 @@ func (i *Inbox) Reached(ctx context.Context, stream string, from, to uint64) (re
 	return reached, err
 }
 
-// inHole returns the events that the stream had in a hole, in order of position, and how many positions there are of which the log has
-// nothing any more.
-func (l *Log) inHole(hole inbox.Hole) (entries []outbox.Entry, gone int) {
+// inHole returns the events that the stream had in a hole, in order of position, and how many positions there are of which neither the
+// log nor the inbox knows an event any more.
+func (l *Log) inHole(hole inbox.Hole, dealt func(id string) bool) (entries []outbox.Entry, gone int) {
+	known := make(map[outbox.Position]bool)
+	for _, purged := range l.purged {
+		known[purged.Position] = dealt(purged.ID)
+	}
 	for position := outbox.Position(1); position < hole.Before; position++ {
 		entry, parked := l.committed(position), l.lot[position]
-		inStretch, present := hole.After < position, slices.Contains(hole.Present, position)
+		inStretch := hole.After < position && !slices.Contains(hole.Present, position)
 		switch {
-		case entry == nil && inStretch && !present && position <= l.purgedTo:
+		case entry == nil && inStretch && position <= l.purgedTo && !known[position]:
 			gone++
 		case entry == nil:
-		case parked == nil && inStretch && !present,
+		case parked == nil && inStretch,
 			parked != nil && parked.State == outbox.Redriven && hole.First <= parked.Sequence && parked.Sequence <= hole.Last:
 			entries = append(entries, *entry)
 		}

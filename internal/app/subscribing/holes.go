@@ -101,18 +101,24 @@ func (l *lane) unproven() bool {
 	return l.through.StoredAt.IsZero() && l.through.Progress > 0 && !l.cleared
 }
 
-// following is what the messages after a hole say.
+// following is what the messages after a hole say, up to the next hole.
 type following struct {
 	last    uint64          // sequence of the last one
 	before  outbox.Position // all positions that they can have are before it; 0: they say nothing
 	present []outbox.Position
-	many    bool // there are so many that they cannot all be copies of old messages
+	// enough says that what lies behind them tells more, or that they are so many that not all can be copies of old messages.
+	enough bool
 }
 
 func follow(messages []inbox.Message) *following {
-	f := &following{last: messages[len(messages)-1].Sequence, many: !few(messages)}
+	f := &following{last: messages[0].Sequence, enough: !few(messages)}
 	highest := outbox.Position(0)
 	for _, message := range messages {
+		if message.Sequence > f.last+1 {
+			f.enough = true
+			break
+		}
+		f.last = message.Sequence
 		if message.Progress > 0 {
 			f.before = max(f.before, message.Progress+1)
 		}
@@ -124,10 +130,10 @@ func follow(messages []inbox.Message) *following {
 	return f
 }
 
-// meet notes a hole after the lane's place. If many messages after it say less than the lane's progress, the relay was sent back, and
-// everything after that comes again.
+// meet notes a hole after the lane's place. If what follows says no more than the lane's progress, the next hole is looked at from that
+// progress on; or the relay was sent back, and everything after that comes again.
 func (l *lane) meet(first, last uint64, after following) {
-	if after.many {
+	if after.enough {
 		after.before = max(after.before, l.through.Progress+1)
 	}
 	l.hole = &inbox.Hole{

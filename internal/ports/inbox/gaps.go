@@ -81,8 +81,8 @@ func (h Hole) Through(highest outbox.Position) outbox.Position {
 	return max(h.Before, 1) - 1
 }
 
-// Gone returns how many messages nobody knows, of the positions that retention has removed and of the messages of the hole that are not
-// known.
+// Gone returns how many messages of the hole nobody knows, at most: of that many positions nobody knows an event, and of that many
+// messages somebody does.
 func (h Hole) Gone(positions, known int) int {
 	if h.First <= h.Last {
 		positions = min(positions, int(h.Last+1-h.First)-known)
