@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
@@ -96,10 +97,8 @@ func anyUnproven(going map[int]*lane) bool {
 	return false
 }
 
-// unproven reports whether the lane stands at a message that was removed, knows its progress, and has not asked the log what follows.
-func (l *lane) unproven() bool {
-	return l.through.StoredAt.IsZero() && l.through.Progress > 0 && !l.cleared
-}
+// unproven reports whether the lane stands at a message that was removed, and has not asked the log what follows.
+func (l *lane) unproven() bool { return l.through.StoredAt.IsZero() && !l.cleared }
 
 // following is what the messages after a hole say, up to the next hole.
 type following struct {
@@ -169,8 +168,13 @@ func (s *Subscriber) fill(ctx context.Context, l *lane) error {
 		ring(s.hungry)
 		return errEndUnknown
 	}
-	if lost.Unknown > 0 && !s.opts.Continue {
-		return s.loss(h, lost)
+	if lost.Unknown > 0 {
+		if same, err := s.sameStream(ctx, l); err != nil || !same {
+			return err
+		}
+		if !s.opts.Continue {
+			return s.loss(h, lost)
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -204,39 +208,49 @@ func (s *Subscriber) loss(h inbox.Hole, lost inbox.Lost) error {
 		errLoss, what, h.Lane, lost.Unknown, lost.Why, s.opts.Skip(s.id, h.Last))
 }
 
-// beginning returns the place before the first message of the stream. What the stream does not have any more is not missed, except for
-// what comes after a position up to which the log was dealt with; 0: there is none.
+// sameStream reports whether the stream is the one that the lane knows. If it is not, the lane has to find its place again.
+func (s *Subscriber) sameStream(ctx context.Context, l *lane) (bool, error) {
+	state, err := s.ports.Stream.State(ctx)
+	if err != nil || state.Created == l.checkpoint.Stream {
+		return err == nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.lose()
+	return false, nil
+}
+
+// everything is the position up to which a new subscriber has dealt with the log: it does not miss what the stream has lost before.
+const everything = outbox.Position(math.MaxInt64)
+
+// beginning returns the place before the first message of the stream, for a lane that has dealt with the log up to a position.
 func (s *Subscriber) beginning(ctx context.Context, state inbox.StreamState, dealt outbox.Position) (inbox.Place, error) {
-	messages, err := s.ports.Stream.Read(ctx, max(state.First, 1), inbox.ReadLimit{Count: readCount, Bytes: readBytes})
+	first := max(state.First, 1)
+	messages, err := s.ports.Stream.Read(ctx, first, inbox.ReadLimit{Count: readCount, Bytes: readBytes})
 	if err != nil {
 		return inbox.Place{}, err
 	}
-	place := inbox.Place{Sequence: max(state.First, 1) - 1}
-	var before outbox.Position
+	place := inbox.Place{Sequence: first - 1}
+	known, progress := false, outbox.Position(0)
 	switch {
 	case len(messages) > 0:
 		place.Sequence = messages[0].Sequence - 1
-		if first := follow(messages); first.before > 0 {
-			before = inbox.Hole{Present: first.present, Before: first.before}.Through(0) + 1
-		}
-	case state.Last >= max(state.First, 1):
+		after := follow(messages)
+		known, progress = after.before > 0, inbox.Hole{Present: after.present, Before: after.before}.Through(0)
+	case state.Last >= first:
 		return inbox.Place{}, errNotShown
 	case state.Last > 0:
 		reached, err := s.ports.Log.Reached(ctx, state.Created, state.Last, state.Last)
 		if err != nil {
 			return inbox.Place{}, err
 		}
-		if reached.Known {
-			before = reached.Position + 1
-		}
+		known, progress = reached.Known, reached.Position
 	}
 	switch {
-	case before == 0:
+	case known:
+		place.Progress = min(dealt, progress)
+	case dealt < everything:
 		place.Progress = dealt
-	case dealt == 0:
-		place.Progress = before - 1
-	default:
-		place.Progress = min(dealt, before-1)
 	}
 	return place, nil
 }

@@ -75,6 +75,7 @@ func (w *world) redrive(count int) {
 		require.NoError(w.t, err)
 		for i, entry := range waiting {
 			w.note("event redriven")
+			w.debug("REDRIVEN", entry.Position, first+uint64(i))
 			delete(w.parked, entry.Position)
 			w.redriven[entry.Position] = first + uint64(i)
 			w.rows.Park(entry.Position, outbox.Redriven, first+uint64(i))
@@ -156,6 +157,7 @@ func (w *world) expire() {
 			return
 		}
 		w.note("expired message")
+		w.debug("DELETED", message.Sequence)
 		w.stream.Delete(message.Sequence)
 	}
 }
@@ -169,10 +171,16 @@ func (w *world) forgetful(entry outbox.Entry) bool {
 	return !lately && !w.parked[entry.Position] && (w.inbox.Applied(subscriber, entry.ID) || w.discarded[entry.ID])
 }
 
+// begun reports whether the subscriber has begun. What the stream has lost by then is not missed.
+func (w *world) begun() bool {
+	view, err := w.inbox.Look(w.t.Context(), subscriber, "judge")
+	return err == nil && len(view.Lanes) > 0
+}
+
 // remove deletes a message, or all up to one, as a limit does; never the last one, by which the relay knows where it stands.
 func (w *world) remove() {
 	messages := w.messages()
-	if len(messages) < 2 {
+	if len(messages) < 2 || !w.begun() {
 		return
 	}
 	at := w.dice(len(messages) - 1)
@@ -183,6 +191,7 @@ func (w *world) remove() {
 	}
 	for _, message := range removed {
 		w.note("hole")
+		w.debug("DELETED", message.Sequence)
 		w.stream.Delete(message.Sequence)
 	}
 }

@@ -53,6 +53,9 @@ func (s *Subscriber) recover(ctx context.Context, l *lane) error {
 // agreeing returns the newest place of a lane at which the stream is as the lane read it, and whether that is the checkpoint. A stream
 // loses nothing but its end, and, by its limits, its beginning: so where it agrees it agrees with all before.
 func (s *Subscriber) agreeing(ctx context.Context, l *lane, state inbox.StreamState) (place inbox.Place, checkpoint bool, err error) {
+	if l.checkpoint.Sequence == 0 && l.checkpoint.Stream != state.Created {
+		return inbox.Place{}, false, nil // nothing was read yet
+	}
 	if l.checkpoint.Stream != state.Created {
 		place, err = s.beginning(ctx, state, l.checkpoint.Progress)
 		return place, false, err

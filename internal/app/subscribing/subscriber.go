@@ -186,7 +186,7 @@ func (s *Subscriber) prepare(ctx context.Context) (lanes int, wait time.Duration
 		at, err = s.placeOf(ctx, former.Sequence)
 		s.logger.InfoContext(ctx, "goes on where the durable consumer of the former program stands", "sequence", former.Sequence)
 	} else {
-		at, err = s.beginning(ctx, state, 0)
+		at, err = s.beginning(ctx, state, everything)
 	}
 	if err != nil {
 		return 0, 0, err

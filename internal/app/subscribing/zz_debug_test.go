@@ -41,3 +41,17 @@ func TestZZ(t *testing.T) {
 		}
 	}
 }
+
+func (w *world) history() {
+	if debugging {
+		for _, e := range w.inbox.History(subscriber) {
+			fmt.Fprintln(&debugLog, "APPLIED", e.Key.ID, e.Position, e.Version)
+		}
+	}
+}
+
+func (w *world) debug(args ...any) {
+	if debugging {
+		fmt.Fprintln(&debugLog, args...)
+	}
+}

@@ -82,10 +82,13 @@ func (h Hole) Through(highest outbox.Position) outbox.Position {
 }
 
 // Gone returns how many messages of the hole nobody knows, at most: of that many positions nobody knows an event, and of that many
-// messages somebody does.
+// messages somebody does. It returns 0 if there is nothing to count by.
 func (h Hole) Gone(positions, known int) int {
-	if h.First <= h.Last {
+	switch {
+	case h.First <= h.Last:
 		positions = min(positions, int(h.Last+1-h.First)-known)
+	case h.After == 0:
+		return 0
 	}
 	return max(positions, 0)
 }
