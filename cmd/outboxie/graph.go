@@ -237,6 +237,7 @@ type subscriberParts struct {
 	Letters     inbox.DeadLetters
 	Admin       inbox.DeadLetterAdmin
 	Sweeper     inbox.Sweeper
+	Log         inbox.Log
 	Traces      trace.TracerProvider
 	Meters      metric.MeterProvider
 	Logger      *slog.Logger
@@ -265,7 +266,7 @@ func (s subscriberParts) run(id string, ids int) error {
 		return err
 	}
 	subscriber := subscribing.New(id, s.Config.InstanceID, subscribing.Ports{
-		Stream: reader, Checkpoints: telemetry.MeasureCheckpoints(s.Meters, id, s.Checkpoints), Work: work.Work, Letters: work.Letters, Sweeper: s.Sweeper,
+		Stream: reader, Checkpoints: telemetry.MeasureCheckpoints(s.Meters, id, s.Checkpoints), Work: work.Work, Letters: work.Letters, Sweeper: s.Sweeper, Log: s.Log,
 		Handlers: func(name string) (inbox.Handler, error) {
 			handler, err := s.Handlers.handler(id, name)
 			return telemetry.TraceHandler(handler), err
@@ -273,7 +274,8 @@ func (s subscriberParts) run(id string, ids int) error {
 	}, subscribing.Options{
 		Handler: c.Handler,
 		Lanes:   c.Lanes, BatchTime: c.BatchTime, ReadAhead: c.ReadAhead, MaxAttempts: c.MaxAttempts, Retention: c.InboxRetention,
-		Transactions: max((s.Config.Database.MaxConns-otherConnections)/ids, 1), Command: letterCommand,
+		Transactions: max((s.Config.Database.MaxConns-otherConnections)/ids, 1),
+		Command: letterCommand, Skip: skipCommand, Continue: c.OnLoss == config.Continue,
 	}, s.Logger.With("subscriber", id))
 	s.Running.add(id, subscriber)
 	s.Background.run("subscriber "+id, subscriber.Run)

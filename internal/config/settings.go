@@ -41,6 +41,7 @@ const (
 	BatchTime        Name = "SUBSCRIBER_BATCH_TIME"
 	IdleTimeout      Name = "SUBSCRIBER_IDLE_TIMEOUT"
 	ReadAhead        Name = "SUBSCRIBER_READ_AHEAD"
+	OnLoss           Name = "SUBSCRIBER_ON_LOSS"
 	StreamName       Name = "STREAM_NAME"
 	StreamMaxBytes   Name = "STREAM_MAX_BYTES"
 	StreamMaxAge     Name = "STREAM_MAX_AGE"
@@ -203,6 +204,10 @@ var settings = []setting{
 	{
 		name: ReadAhead, accepts: "a whole number of bytes from 65536 to 1073741824",
 		ok: func(c Config) bool { return within(c.Subscriber.ReadAhead, 64<<10, 1<<30) },
+	},
+	{
+		name: OnLoss, accepts: "stop or continue",
+		ok: func(c Config) bool { return c.Subscriber.OnLoss == Stop || c.Subscriber.OnLoss == Continue },
 	},
 	{
 		// What the stream, or the log that it is healed from, still has may come again, and must be remembered.

@@ -85,7 +85,9 @@ func (i *Inbox) Reached(ctx context.Context, stream string, from, to uint64) (re
 			i.log.mu.Lock()
 			defer i.log.mu.Unlock()
 			at := i.log.cursor
-			reached.Known, reached.Position = from <= at.sequence && at.sequence <= to, at.position
+			if from <= at.sequence && at.sequence <= to {
+				reached.Known, reached.Position = true, at.position
+			}
 		}
 		return nil
 	})

@@ -60,7 +60,7 @@ func (w *world) start() {
 	}, subscribing.Options{
 		Lanes: w.lanes, Transactions: 1 + w.dice(4), MaxAttempts: 3, MinBackoff: 50 * time.Millisecond, MaxBackoff: 2 * time.Second,
 		BatchTime: 20 * time.Millisecond, Retention: 5 * time.Second,
-	}, w.logger(w.started))
+	}, slog.New(slog.DiscardHandler))
 	w.copies = append(w.copies, p)
 	w.running.Go(func() { _ = copied.Run(ctx) })
 }
@@ -168,15 +168,7 @@ func (p *process) Lost(ctx context.Context, subscriber string, hole inbox.Hole, 
 	if p.blind {
 		return inbox.Lost{Through: hole.Through(0)}, nil
 	}
-	lost, err := p.Inbox.Lost(ctx, subscriber, hole, limit)
-	if debugging {
-		var positions []outbox.Position
-		for _, e := range lost.Events {
-			positions = append(positions, e.Position)
-		}
-		fmt.Fprintln(&debugLog, "LOST", hole, positions, lost.Through, lost.More, lost.Unknown, lost.Why, err)
-	}
-	return lost, err
+	return p.Inbox.Lost(ctx, subscriber, hole, limit)
 }
 
 // Forget notes what happens.
@@ -254,10 +246,3 @@ func (p *process) Types() []string { return p.types }
 
 // Applied notes nothing.
 func (*process) Applied(context.Context, outbox.Entry) {}
-
-func (w *world) logger(n int) *slog.Logger {
-	if debugging {
-		return slog.New(slog.NewTextHandler(&debugLog, &slog.HandlerOptions{Level: slog.LevelDebug})).With("copy", n)
-	}
-	return slog.New(slog.DiscardHandler)
-}

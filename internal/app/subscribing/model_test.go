@@ -114,7 +114,6 @@ func live(t *testing.T, seed uint64, broken mutant) (problem string, seen map[st
 			problem = w.judge()
 		}
 		w.end()
-		w.history()
 		seen = w.seen
 	})
 	return problem, seen

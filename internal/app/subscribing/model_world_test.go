@@ -128,9 +128,6 @@ func (w *world) befalls(what string, chance int) bool {
 }
 
 func (w *world) note(what string) {
-	if debugging {
-		fmt.Fprintln(&debugLog, "NOTE", what, w.stream.Len(), w.cursor, w.purged)
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.seen[what]++
