@@ -200,7 +200,6 @@ func TestProblems(t *testing.T) {
 		{"SUBSCRIBER_LANES=0", `SUBSCRIBER_LANES is "0"; it must be a whole number from 1 to 1024; it counts for a subscriber that has not begun`},
 		{"SUBSCRIBER_BATCH_TIME=3s", `SUBSCRIBER_BATCH_TIME is "3s"; it must be a duration from 1ms to 10s, at most half of SUBSCRIBER_IDLE_TIMEOUT`},
 		{"SUBSCRIBER_IDLE_TIMEOUT=1h", `SUBSCRIBER_IDLE_TIMEOUT is "1h0m0s"; it must be a duration from 500ms to 10m, longer than the handler of one event ever takes`},
-		{"SUBSCRIBER_ON_LOSS=", `SUBSCRIBER_ON_LOSS is ""; it must be stop or continue`},
 		{"SUBSCRIBER_ON_LOSS=pause", `SUBSCRIBER_ON_LOSS is "pause"; it must be stop or continue`},
 		{"SUBSCRIBER_READ_AHEAD=1", `SUBSCRIBER_READ_AHEAD is "1"; it must be a whole number of bytes from 65536 to 1073741824`},
 		{"INBOX_RETENTION=168h", `INBOX_RETENTION is "168h0m0s"; it must be ` + retention},

@@ -99,7 +99,6 @@ func from(first, last int) (positions []int) {
 	return positions
 }
 
-
 // whileLosing runs a test in fake time with some copies, which begin after prepare and end before judge.
 func whileLosing(t *testing.T, opts subscribing.Options, copies int, prepare func(l *losing), judge func(l *losing, running *subscribing.Subscriber)) {
 	t.Helper()
