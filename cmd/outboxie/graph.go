@@ -275,7 +275,7 @@ func (s subscriberParts) run(id string, ids int) error {
 		Handler: c.Handler,
 		Lanes:   c.Lanes, BatchTime: c.BatchTime, ReadAhead: c.ReadAhead, MaxAttempts: c.MaxAttempts, Retention: c.InboxRetention,
 		Transactions: max((s.Config.Database.MaxConns-otherConnections)/ids, 1),
-		Command: letterCommand, Skip: skipCommand, Continue: c.OnLoss == config.Continue,
+		Command:      letterCommand, Skip: skipCommand, Continue: c.OnLoss == config.Continue,
 	}, s.Logger.With("subscriber", id))
 	s.Running.add(id, subscriber)
 	s.Background.run("subscriber "+id, subscriber.Run)
