@@ -34,6 +34,7 @@ type service struct {
 	running sync.WaitGroup
 	ended   chan error // what each Run returned
 	log     bytes.Buffer
+	logger  *slog.Logger // all copies', so that they do not write at once
 
 	mu      sync.Mutex
 	applied map[string]time.Duration // since the test began, by event id
@@ -50,6 +51,7 @@ func newService(t *testing.T, opts subscribing.Options) *service {
 		handle: func(context.Context, outbox.Entry) error { return nil }, ended: make(chan error, 100),
 	}
 	s.work = s.inbox
+	s.logger = slog.New(slog.NewTextHandler(&s.log, nil))
 	s.inbox.IdleTimeout = idleTimeout
 	_, err := s.stream.Open(t.Context(), 1)
 	require.NoError(t, err)
@@ -122,7 +124,7 @@ func (s *service) run(name string, handler inbox.Handler, checkpoints inbox.Chec
 	running = subscribing.New(subscriber, name, subscribing.Ports{
 		Stream: memory.NewReader(s.stream, subscriber), Checkpoints: killable{checkpoints}, Work: distant{s.work, s.latency},
 		Letters: s.inbox, Sweeper: s.inbox, Log: s.inbox, Handlers: only(handler),
-	}, s.opts, slog.New(slog.NewTextHandler(&s.log, nil)))
+	}, s.opts, s.logger)
 	s.running.Go(func() { s.ended <- running.Run(ctx) })
 	return running, cancel
 }
