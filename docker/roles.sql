@@ -96,16 +96,17 @@ BEGIN
     -- It shows how far each subscriber has come.
     GRANT SELECT ON subscriber_lanes, subscribers, subscriber_types TO outboxie_relay;
 
-    -- A subscriber knows its checkpoints, its inbox and its effects. Before it forgets an event, it looks whether the log can publish
-    -- the event again: for that it sees which events there are, and nothing of what they say. It says which types of events it wants.
+    -- A subscriber knows its checkpoints, its inbox and its effects. It says which types of events it wants. It reads the log, as it reads
+    -- the stream: what the stream has lost it takes from there, and before it forgets an event, it looks whether the log can publish the
+    -- event again.
     GRANT SELECT, INSERT, UPDATE, DELETE ON subscriber_lanes, subscriber_marks, subscriber_copies, inbox, dead_letters TO outboxie_subscriber;
     GRANT SELECT, INSERT, UPDATE ON customer_totals TO outboxie_subscriber;
     GRANT SELECT, INSERT, UPDATE ON subscribers TO outboxie_subscriber;
     GRANT SELECT, INSERT, DELETE ON subscriber_types TO outboxie_subscriber;
-    GRANT SELECT (position, event_id) ON outbox TO outboxie_subscriber;
-    GRANT SELECT (position, event_id) ON outbox_parked TO outboxie_subscriber;
-    GRANT SELECT (stream_created) ON outbox_cursor TO outboxie_subscriber;
+    GRANT SELECT ON outbox TO outboxie_subscriber;
+    GRANT SELECT (position, event_id, state, stream_sequence) ON outbox_parked TO outboxie_subscriber;
+    GRANT SELECT (stream_created, stream_sequence, position, purged_to) ON outbox_cursor TO outboxie_subscriber;
 
-    -- An emitter appends to the log besides. It reads no more of it, and never changes or removes what stands there.
+    -- An emitter appends to the log besides. It never changes or removes what stands there.
     GRANT INSERT ON outbox TO outboxie_emitter;
 END $$;

@@ -240,6 +240,7 @@ type subscriberParts struct {
 	Letters     inbox.DeadLetters
 	Admin       inbox.DeadLetterAdmin
 	Sweeper     inbox.Sweeper
+	Log         inbox.Log
 	Traces      trace.TracerProvider
 	Meters      metric.MeterProvider
 	Logger      *slog.Logger
@@ -269,7 +270,8 @@ func (s subscriberParts) run(id string, ids int) error {
 		return err
 	}
 	subscriber := subscribing.New(id, s.Config.InstanceID, subscribing.Ports{
-		Waker: s.Waker, Stream: reader, Checkpoints: telemetry.MeasureCheckpoints(s.Meters, id, s.Checkpoints), Work: work.Work, Letters: work.Letters, Sweeper: s.Sweeper,
+		Waker: s.Waker, Stream: reader, Checkpoints: telemetry.MeasureCheckpoints(s.Meters, id, s.Checkpoints), Work: work.Work, Letters: work.Letters,
+		Sweeper: s.Sweeper, Log: s.Log,
 		Handlers: func(name string) (inbox.Handler, error) {
 			handler, err := s.Handlers.handler(id, name)
 			if err != nil {
@@ -280,7 +282,8 @@ func (s subscriberParts) run(id string, ids int) error {
 	}, subscribing.Options{
 		Handler: c.Handler, CallTime: c.IdleTimeout * 2 / 5, // less than half
 		Lanes: c.Lanes, BatchTime: c.BatchTime, ReadAhead: c.ReadAhead, MaxAttempts: c.MaxAttempts, Retention: c.InboxRetention,
-		Transactions: max((s.Config.Database.MaxConns-otherConnections)/ids, 1), Command: letterCommand,
+		Transactions: max((s.Config.Database.MaxConns-otherConnections)/ids, 1),
+		Command:      letterCommand, Skip: skipCommand, Continue: c.OnLoss == config.Continue,
 	}, s.Logger.With("subscriber", id))
 	s.Running.add(id, subscriber)
 	s.Background.run("subscriber "+id, subscriber.Run)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -83,4 +84,9 @@ func hint(err error, id string) error {
 		return fmt.Errorf("%w; `%s` lists what there is", err, letterCommand("dead", id, ""))
 	}
 	return err
+}
+
+// skipCommand is what an operator types to let a subscriber go on after a sequence.
+func skipCommand(subscriber string, to uint64) string {
+	return console.Command("outboxie", "subscriber", "skip", "--id", subscriber, "--to", strconv.FormatUint(to, 10), "--yes")
 }

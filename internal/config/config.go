@@ -105,8 +105,18 @@ type Subscriber struct {
 	BatchTime      time.Duration `env:"SUBSCRIBER_BATCH_TIME"`   // how long the handler is to work in a transaction
 	IdleTimeout    time.Duration `env:"SUBSCRIBER_IDLE_TIMEOUT"` // Postgres ends a transaction that sends nothing for so long
 	ReadAhead      int           `env:"SUBSCRIBER_READ_AHEAD"`   // bytes of events that wait in memory
+	OnLoss         LossPolicy    `env:"SUBSCRIBER_ON_LOSS"`      // what to do about removed messages that nobody knows
 	Webhook        Secret        `env:"WEBHOOK_URL"`             // where the handler webhook sends events; the path may be a secret too; empty: none given
 }
+
+// LossPolicy is what a subscriber does when the stream has removed messages before it read them, and the log does not have their events.
+type LossPolicy string
+
+// What a subscriber does.
+const (
+	Stop     LossPolicy = "stop"     // it stands before them until an operator decides
+	Continue LossPolicy = "continue" // it goes on without them
+)
 
 // Jaeger says where traces are looked at. Where they are sent is said by OTEL_*.
 type Jaeger struct {
@@ -141,6 +151,7 @@ func Default() Config {
 		Outbox:     Outbox{LeaseTTL: 3 * time.Second, PollInterval: 500 * time.Millisecond, BatchSize: 1000},
 		Subscriber: Subscriber{
 			MaxAttempts: 10, Lanes: 1, BatchTime: 100 * time.Millisecond, IdleTimeout: 5 * time.Second, ReadAhead: 16 << 20,
+			OnLoss: Stop,
 		},
 		Jaeger: Jaeger{URL: "http://localhost:16686"},
 		Log:    Log{Level: slog.LevelInfo, Format: Text},

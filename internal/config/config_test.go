@@ -32,7 +32,7 @@ func TestDefaultsAreTheContract(t *testing.T) {
 	require.Equal(t, config.Stream{Name: "ORDERS", Replicas: 1}, c.Stream)
 	require.Equal(t, config.Outbox{LeaseTTL: 3 * time.Second, PollInterval: 500 * time.Millisecond, BatchSize: 1000}, c.Outbox)
 	require.Equal(t, config.Subscriber{
-		MaxAttempts: 10, Lanes: 1, BatchTime: 100 * time.Millisecond, IdleTimeout: 5 * time.Second, ReadAhead: 16 << 20,
+		MaxAttempts: 10, Lanes: 1, BatchTime: 100 * time.Millisecond, IdleTimeout: 5 * time.Second, ReadAhead: 16 << 20, OnLoss: config.Stop,
 	}, c.Subscriber)
 	require.Equal(t, config.Jaeger{URL: "http://localhost:16686"}, c.Jaeger)
 	require.Equal(t, config.Log{Level: slog.LevelInfo, Format: config.Text}, c.Log)
@@ -57,7 +57,8 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 		"HTTP_TRUSTED_ORIGINS=https://shop.example.com", "HTTP_TRUST_TRACEPARENT=true", "INSTANCE_ID=one", "STREAM_NAME=ORDERS-2", "STREAM_MAX_BYTES=1073741824",
 		"STREAM_MAX_AGE=168h", "STREAM_REPLICAS=3", "OUTBOX_LEASE_TTL=1s", "OUTBOX_POLL_INTERVAL=100ms",
 		"OUTBOX_BATCH_SIZE=10", "OUTBOX_RETENTION=168h", "SUBSCRIBER_HANDLER=emails", "SUBSCRIBER_MAX_ATTEMPTS=3", "INBOX_RETENTION=337h",
-		"SUBSCRIBER_LANES=64", "SUBSCRIBER_BATCH_TIME=50ms", "SUBSCRIBER_IDLE_TIMEOUT=1m", "SUBSCRIBER_READ_AHEAD=1048576", "WEBHOOK_URL=https://me:pw@shop/events?token=t",
+		"SUBSCRIBER_LANES=64", "SUBSCRIBER_BATCH_TIME=50ms", "SUBSCRIBER_IDLE_TIMEOUT=1m", "SUBSCRIBER_READ_AHEAD=1048576", "SUBSCRIBER_ON_LOSS=continue",
+		"WEBHOOK_URL=https://me:pw@shop/events?token=t",
 		"NATS_CREDS=" + creds, "NATS_TLS_CA=" + authority.File, "NATS_TLS_CERT=" + certificate, "NATS_TLS_KEY=" + key, "NATS_INBOX_PREFIX=_INBOX.me",
 		"JAEGER_URL=https://jaeger:443/ui", "LOG_LEVEL=DEBUG", "LOG_FORMAT=json", "OUTBOXIE_DATA_DIR=/data", "OUTBOXIE_PG_HOME=/pg",
 	}).Require(config.DatabaseURL, config.SubscriberID).Build()
@@ -80,7 +81,8 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	require.Equal(t, config.Dev{DataDir: "/data", PostgresHome: "/pg", PostgresPort: 5432, NATSPort: 4222, Fresh: true, Subscribers: 3}, c.Dev)
 	require.Equal(t, config.Subscriber{
 		ID: "billing", Handler: "emails", MaxAttempts: 3, InboxRetention: 337 * time.Hour,
-		Lanes: 64, BatchTime: 50 * time.Millisecond, IdleTimeout: time.Minute, ReadAhead: 1 << 20, Webhook: "https://me:pw@shop/events?token=t",
+		Lanes: 64, BatchTime: 50 * time.Millisecond, IdleTimeout: time.Minute, ReadAhead: 1 << 20, OnLoss: config.Continue,
+		Webhook: "https://me:pw@shop/events?token=t",
 	}, c.Subscriber)
 	require.Equal(t, config.Roles{Relay: true}, c.Roles)
 	for _, s := range c.Settings() {
@@ -201,6 +203,7 @@ func TestProblems(t *testing.T) {
 		{"SUBSCRIBER_BATCH_TIME=3s", `SUBSCRIBER_BATCH_TIME is "3s"; it must be a duration from 1ms to 10s, at most half of SUBSCRIBER_IDLE_TIMEOUT`},
 		{"SUBSCRIBER_IDLE_TIMEOUT=1h", `SUBSCRIBER_IDLE_TIMEOUT is "1h0m0s"; it must be a duration from 500ms to 10m, longer than the handler of one event ever takes`},
 		{"WEBHOOK_URL=ftp://me:pw@shop", `WEBHOOK_URL is (hidden); it must be a URL such as https://user:password@shop.example.com/events`},
+		{"SUBSCRIBER_ON_LOSS=pause", `SUBSCRIBER_ON_LOSS is "pause"; it must be stop or continue`},
 		{"SUBSCRIBER_READ_AHEAD=1", `SUBSCRIBER_READ_AHEAD is "1"; it must be a whole number of bytes from 65536 to 1073741824`},
 		{"INBOX_RETENTION=168h", `INBOX_RETENTION is "168h0m0s"; it must be ` + retention},
 		{"INBOX_RETENTION=-1h", `INBOX_RETENTION is "-1h0m0s"; it must be ` + retention},
@@ -379,6 +382,7 @@ SUBSCRIBER_LANES         1                              default
 SUBSCRIBER_BATCH_TIME    100ms                          default
 SUBSCRIBER_IDLE_TIMEOUT  5s                             default
 SUBSCRIBER_READ_AHEAD    16777216                       default
+SUBSCRIBER_ON_LOSS       stop                           default
 WEBHOOK_URL                                             default
 INBOX_RETENTION          0s                             default
 STREAM_NAME              ORDERS                         default

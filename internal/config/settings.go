@@ -41,6 +41,7 @@ const (
 	BatchTime        Name = "SUBSCRIBER_BATCH_TIME"
 	IdleTimeout      Name = "SUBSCRIBER_IDLE_TIMEOUT"
 	ReadAhead        Name = "SUBSCRIBER_READ_AHEAD"
+	OnLoss           Name = "SUBSCRIBER_ON_LOSS"
 	WebhookURL       Name = "WEBHOOK_URL"
 	StreamName       Name = "STREAM_NAME"
 	StreamMaxBytes   Name = "STREAM_MAX_BYTES"
@@ -204,6 +205,10 @@ var settings = []setting{
 	{
 		name: ReadAhead, accepts: "a whole number of bytes from 65536 to 1073741824",
 		ok: func(c Config) bool { return within(c.Subscriber.ReadAhead, 64<<10, 1<<30) },
+	},
+	{
+		name: OnLoss, accepts: "stop or continue",
+		ok: func(c Config) bool { return c.Subscriber.OnLoss == Stop || c.Subscriber.OnLoss == Continue },
 	},
 	{
 		name: WebhookURL, secret: true, accepts: "a URL such as https://user:password@shop.example.com/events",

@@ -8,7 +8,9 @@ CREATE TABLE subscribers (
     paused_at    timestamptz,
     forgotten_at timestamptz,
     filled       bigint NOT NULL DEFAULT 0, -- events that the stream lost before the subscriber saw them, and that came from the log
-    missed       bigint NOT NULL DEFAULT 0  -- messages that the stream lost before the subscriber saw them, and that the log does not have
+    missed       bigint NOT NULL DEFAULT 0, -- messages that the stream lost before the subscriber saw them, and that the log does not have
+    missed_stream    text, -- of the latest of these, and their sequences in it, so that each counts once for all lanes
+    missed_sequences int8multirange NOT NULL DEFAULT '{}'
 );
 
 -- The types of events that a subscriber wants. It passes over all others.

@@ -177,6 +177,13 @@ func (b batch) stale() batch {
 	return b
 }
 
+// filled is a batch whose events come from the log, after messages that nobody knows.
+func (b batch) filled(missed inbox.Missed) batch {
+	b.FromLog, b.Missed = len(b.Events), missed
+	batches[endOf(b.From.Lane, int64(b.To.Sequence))] = b
+	return b
+}
+
 // copyName announces itself in catchUp, which is no part of an outcome.
 const copyName = "copy"
 
@@ -267,6 +274,9 @@ var laneOperations = []*operation{
 	apply(&open, "apply: unreadable, met before", newBatch(0, message(unreadable, 53), b2)),
 	apply(&open, "apply: failed before", newBatch(0, f1)),
 	apply(&open, "apply: failed before, and fails to its death", newBatch(0, suspect(f1), b2).failing(2, f1)),
+	apply(&open, "apply: from the log", newBatch(0, b2, b3).filled(inbox.Missed{})),
+	apply(&open, "apply: from the log, after what nobody knows", newBatch(0, again(old, 52), b2).filled(inbox.Missed{First: 51, Count: 2})),
+	apply(&open, "apply: from the log, another lane", newBatch(1, elsewhere).filled(inbox.Missed{First: 52, Count: 3})),
 	catchUp(&open, "look, and apply what follows"),
 	rewind(&open, "rewind", knownStream, checkpoint(0), 40),
 	rewind(&open, "rewind another lane", knownStream, checkpoint(1), 4000),

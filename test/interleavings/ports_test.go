@@ -45,6 +45,7 @@ var driven = []struct {
 	{reflect.TypeFor[inbox.DeadLetters](), newInbox},
 	{reflect.TypeFor[inbox.DeadLetterAdmin](), newInbox},
 	{reflect.TypeFor[inbox.Sweeper](), newInbox},
+	{reflect.TypeFor[inbox.Log](), newInbox},
 
 	{port: reflect.TypeFor[ordering.Keys]()},
 	{port: reflect.TypeFor[ordering.Orders]()},
@@ -68,6 +69,7 @@ var reads = []string{
 	"inbox.DeadLetterAdmin.CountDead", "inbox.DeadLetterAdmin.Letter", "inbox.DeadLetterAdmin.Letters", "inbox.DeadLetterAdmin.Subscribers",
 	"inbox.DeadLetterAdmin.Undecided",
 	"inbox.Sweeper.Forgettable",
+	"inbox.Log.Lost", "inbox.Log.Reached",
 }
 
 // within are the methods of a transaction, which are called in an operation that is one.

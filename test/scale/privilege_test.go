@@ -21,6 +21,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
@@ -294,6 +295,20 @@ func requireSweeps(t *testing.T, p *privileged) {
 	_, _, err = inboxes.Forgettable(ctx, "emails", "", inbox.Sweep{Age: time.Hour, Limit: 10})
 	require.NoError(t, err)
 	_, err = inboxes.Forget(ctx, "emails", "", []string{"none"}, 1, 1)
+	require.NoError(t, err)
+	var stream string
+	require.NoError(t, p.admin.QueryRow("SELECT stream_created FROM outbox_cursor").Scan(&stream))
+	first := count(t, p.admin, "SELECT min(position) FROM outbox WHERE position NOT IN (SELECT position FROM outbox_parked)")
+	hole := inbox.Hole{Lanes: 1, Stream: stream, First: 1, Last: 1, Before: outbox.Position(first + 1)}
+	lost, err := inboxes.Lost(ctx, "nobody", hole, inbox.ReadLimit{Count: 1, Bytes: 1})
+	require.NoError(t, err)
+	require.Empty(t, lost.Events, "it wants none")
+	_, err = p.admin.Exec("INSERT INTO subscriber_types SELECT DISTINCT 'nobody', event_type, 0 FROM outbox")
+	require.NoError(t, err)
+	lost, err = inboxes.Lost(ctx, "nobody", hole, inbox.ReadLimit{Count: 1, Bytes: 1})
+	require.NoError(t, err)
+	require.Len(t, lost.Events, 1)
+	_, err = p.admin.Exec("DELETE FROM subscriber_types WHERE subscriber = 'nobody'")
 	require.NoError(t, err)
 	retention := postgres.NewRetention(db(relayer), "ORDERS")
 	removed := 0

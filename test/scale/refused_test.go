@@ -66,8 +66,8 @@ func requireRefusedByPostgres(t *testing.T, p *privileged) {
 		},
 		subscriber: {
 			"UPDATE outboxie_engine_migrations SET is_applied = false", "DELETE FROM outboxie_engine_migration_lock",
-			"DELETE FROM subscribers", "SELECT payload FROM outbox", "SELECT aggregate_id FROM outbox", "INSERT INTO outbox DEFAULT VALUES",
-			"DELETE FROM outbox", "SELECT FROM orders", "UPDATE leases SET token = 9", "SELECT position FROM outbox_cursor",
+			"DELETE FROM subscribers", "UPDATE outbox SET payload = '{}'", "INSERT INTO outbox DEFAULT VALUES",
+			"DELETE FROM outbox", "SELECT FROM orders", "UPDATE leases SET token = 9", "SELECT halt_reason FROM outbox_cursor",
 			"UPDATE outbox_cursor SET position = 0", "SELECT reason FROM outbox_parked", "DELETE FROM outbox_parked",
 			"DELETE FROM customer_totals", "CREATE TABLE more ()",
 		},

@@ -43,7 +43,7 @@ func (i *Inbox) Apply(
 	}
 	defer work.close()
 	for _, step := range []func(context.Context) error{
-		work.take, work.readLetters, work.record, work.handleAll, work.flush, work.meet, work.move, work.commit,
+		work.lockCounts, work.take, work.readLetters, work.record, work.handleAll, work.flush, work.meet, work.count, work.move, work.commit,
 	} {
 		if err := step(ctx); err != nil {
 			return inbox.Outcome{}, err

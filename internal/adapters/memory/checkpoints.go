@@ -96,7 +96,8 @@ func (i *Inbox) Look(ctx context.Context, subscriber, instance string) (view inb
 		slices.Sort(view.Copies)
 		slices.Sort(view.Silent)
 		view.Lanes = i.lanesOf(subscriber)
-		view.Standing = i.subscribers[subscriber].standing()
+		row := i.subscribers[subscriber]
+		view.Standing, view.Filled, view.Missed = row.standing(), row.filled, row.missed
 		return nil
 	})
 	return view, err

@@ -92,6 +92,38 @@ func TestSweeper(t *testing.T) {
 	})
 }
 
+func TestInboxLog(t *testing.T) {
+	inboxtest.TestLog(t, func(*testing.T) inboxtest.GapStore {
+		e, kept := newEngine(), memory.NewInbox()
+		kept.Beside(e.log)
+		return inboxtest.GapStore{
+			Store: newStore(kept), Log: kept,
+			Reach: func(_ *testing.T, stream string, sequence uint64, position outbox.Position) {
+				e.cursors.Edit(func(cursor *outbox.Cursor) {
+					cursor.StreamCreated, cursor.StreamSequence, cursor.Position = stream, sequence, position
+				})
+			},
+			Keep: func(t *testing.T, events ...outbox.Entry) {
+				t.Helper()
+				for _, event := range events {
+					e.log.SetSequence(event.Position - 1)
+					writer := e.log.Begin()
+					require.NoError(t, writer.Append(t.Context(), event.Message))
+					require.NoError(t, writer.Commit())
+				}
+			},
+			Park: func(_ *testing.T, event outbox.Entry, sequence uint64) {
+				state := outbox.Parked
+				if sequence > 0 {
+					state = outbox.Redriven
+				}
+				e.log.Park(event.Position, state, sequence)
+			},
+			Purge: func(_ *testing.T, upTo outbox.Position) { e.log.Purge(upTo) },
+		}
+	})
+}
+
 // park puts an event of the log into its parking lot, as a leader does.
 func (e *engine) park(t *testing.T, event outbox.Entry) {
 	t.Helper()

@@ -11,6 +11,7 @@ import (
 // subscriber is a row of the subscribers, with the types that it wants.
 type subscriber struct {
 	inbox.Standing
+	counts
 	types map[string]bool
 }
 

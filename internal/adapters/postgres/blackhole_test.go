@@ -38,7 +38,7 @@ var drivenPorts = []reflect.Type{
 	reflect.TypeFor[ordering.UnitOfWork](), reflect.TypeFor[ordering.Keys](), reflect.TypeFor[ordering.Orders](),
 	reflect.TypeFor[ordering.ExpiredKeys](),
 	reflect.TypeFor[inbox.Checkpoints](), reflect.TypeFor[inbox.UnitOfWork](), reflect.TypeFor[ordering.Totals](), reflect.TypeFor[inbox.DeadLetters](),
-	reflect.TypeFor[inbox.DeadLetterAdmin](), reflect.TypeFor[inbox.Sweeper](),
+	reflect.TypeFor[inbox.DeadLetterAdmin](), reflect.TypeFor[inbox.Sweeper](), reflect.TypeFor[inbox.Log](),
 }
 
 // What a statement may take in these tests, and how much longer an answer may take on a busy machine.

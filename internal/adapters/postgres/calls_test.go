@@ -203,6 +203,12 @@ func subscriberCalls() map[string]dbCall {
 			return newInbox(db).CountDead(ctx, subscriber)
 		}),
 		"inbox.DeadLetterAdmin.Subscribers": on(func(ctx context.Context, db *bun.DB) ([]string, error) { return newInbox(db).Subscribers(ctx) }),
+		"inbox.Log.Lost": on(func(ctx context.Context, db *bun.DB) (inbox.Lost, error) {
+			return newInbox(db).Lost(ctx, subscriber, inbox.Hole{Lanes: 1, Stream: "S", First: 1, Last: 2, Before: 3}, inbox.ReadLimit{Count: 1, Bytes: 1})
+		}),
+		"inbox.Log.Reached": on(func(ctx context.Context, db *bun.DB) (inbox.Reached, error) {
+			return newInbox(db).Reached(ctx, "S", 1, 2)
+		}),
 		"inbox.Sweeper.Forgettable": on(func(ctx context.Context, db *bun.DB) ([]string, error) {
 			ids, _, err := newInbox(db).Forgettable(ctx, subscriber, "S", inbox.Sweep{Age: time.Hour, Limit: 1})
 			return ids, err

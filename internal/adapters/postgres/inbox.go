@@ -93,6 +93,9 @@ func (a *application) run(ctx context.Context, idleTimeout time.Duration) error 
 	a.results = make([]inbox.Result, len(a.batch.Events))
 	a.held = make(map[outbox.Key]bool)
 	rows := a.rows()
+	if err := a.lockCounts(ctx); err != nil {
+		return err
+	}
 	if err := a.take(ctx, rows, idleTimeout); err != nil {
 		return err
 	}
@@ -103,7 +106,7 @@ func (a *application) run(ctx context.Context, idleTimeout time.Duration) error 
 		return err
 	}
 	for _, step := range []func(context.Context) error{
-		a.findHeld, a.handle, a.keepHeld, a.reopen, a.endFailing, a.meet, a.mark,
+		a.findHeld, a.handle, a.keepHeld, a.reopen, a.endFailing, a.meet, a.mark, a.count,
 	} {
 		if err := step(ctx); err != nil {
 			return err

@@ -55,7 +55,7 @@ WITH announced AS (
 		WHERE EXISTS (SELECT FROM announced) AND seen_at < clock_timestamp() - interval '1 minute' AND (subscriber, instance) <> (?0, ?1)
 		FOR UPDATE SKIP LOCKED)
 )
-SELECT others.names, others.silent, types.names, s.handler, s.paused_at IS NOT NULL, s.forgotten_at,
+SELECT others.names, others.silent, types.names, s.handler, s.paused_at IS NOT NULL, s.forgotten_at, s.filled, s.missed,
 	l.lane, l.lanes, l.stream, l.sequence, l.stored_ns, l.progress, l.revision,
 	(extract(epoch FROM clock_timestamp() - l.moved_at) * 1000000)::bigint
 FROM (
@@ -78,15 +78,16 @@ func (i *Inbox) Look(ctx context.Context, subscriber, instance string) (view inb
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
-		var lane, lanes, sequence, storedAt, progress, revision, idle sql.NullInt64
+		var lane, lanes, sequence, storedAt, progress, revision, idle, filled, missed sql.NullInt64
 		var stream, handler sql.NullString
 		var forgotten sql.NullTime
 		var others, silent, types []string
-		if err := rows.Scan(pgdialect.Array(&others), pgdialect.Array(&silent), pgdialect.Array(&types), &handler, &view.Paused, &forgotten,
+		if err := rows.Scan(pgdialect.Array(&others), pgdialect.Array(&silent), pgdialect.Array(&types), &handler, &view.Paused, &forgotten, &filled, &missed,
 			&lane, &lanes, &stream, &sequence, &storedAt, &progress, &revision, &idle); err != nil {
 			return inbox.View{}, classify(ctx, err)
 		}
 		view.Copies, view.Silent = others, silent
+		view.Filled, view.Missed = filled.Int64, missed.Int64
 		view.Types, view.Handler, view.Forgotten = types, handler.String, forgotten.Time
 		if lane.Valid {
 			view.Lanes = append(view.Lanes, inbox.Checkpoint{
@@ -278,8 +279,11 @@ func nanoseconds(storedAt time.Time) int64 {
 }
 
 // progress is the progress of a place as it is kept: NULL if it is not known.
-func progress(at inbox.Place) sql.NullInt64 {
-	return sql.NullInt64{Int64: int64(at.Progress), Valid: at.Progress > 0}
+func progress(at inbox.Place) any {
+	if at.Progress == 0 {
+		return nil
+	}
+	return int64(at.Progress)
 }
 
 func newPlace(sequence, storedAt, progress int64) inbox.Place {

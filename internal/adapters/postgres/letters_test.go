@@ -30,6 +30,30 @@ func TestSweeper(t *testing.T) {
 	inboxtest.TestSweeper(t, func(t *testing.T) inboxtest.SweepStore { return newHarness(t).sweepStore() })
 }
 
+func TestInboxLog(t *testing.T) {
+	inboxtest.TestLog(t, func(t *testing.T) inboxtest.GapStore {
+		h := newHarness(t)
+		return inboxtest.GapStore{
+			Store: h.store(), Log: postgres.NewInbox(h.db, postgres.InboxOptions{}), Keep: h.sweepStore().Keep,
+			Reach: func(t *testing.T, stream string, sequence uint64, position outbox.Position) {
+				exec(t, h.others, `INSERT INTO outbox_cursor (relay, stream_created, stream_sequence, position, token, updated_at)
+					VALUES (?, ?, ?, ?, 1, now()) ON CONFLICT (relay) DO UPDATE SET stream_created = excluded.stream_created`,
+					relay, stream, int64(sequence), int64(position))
+			},
+			Park: func(t *testing.T, event outbox.Entry, sequence uint64) {
+				exec(t, h.others, `INSERT INTO outbox_parked
+					(position, event_id, aggregate_type, aggregate_id, event_type, reason, state, stream_sequence)
+					VALUES (?0, ?1, ?2, ?3, ?4, 'too large', CASE WHEN ?5 = 0 THEN 'parked' ELSE 'redriven' END, nullif(?5, 0))`,
+					int64(event.Position), event.ID, event.Key.Type, event.Key.ID, event.Type, int64(sequence))
+			},
+			Purge: func(t *testing.T, upTo outbox.Position) {
+				exec(t, h.others, "DELETE FROM outbox WHERE position <= ?", int64(upTo))
+				exec(t, h.others, "UPDATE outbox_cursor SET purged_to = ?", int64(upTo))
+			},
+		}
+	})
+}
+
 // letterStore is an inbox in the harness's database, with what tries letters again.
 func (h *harness) letterStore() inboxtest.LetterStore {
 	in := postgres.NewInbox(h.db, postgres.InboxOptions{})

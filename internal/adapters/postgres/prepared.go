@@ -40,7 +40,7 @@ func (p prepared) with(ctx context.Context, args []any) context.Context {
 	return context.WithValue(ctx, preparedKey{}, &preparedCall{p, args})
 }
 
-// values are the arguments as Postgres reads them.
+// values are the arguments as Postgres reads them. nil is NULL.
 func (c *preparedCall) values() [][]byte {
 	values := make([][]byte, len(c.args))
 	for i, arg := range c.args {

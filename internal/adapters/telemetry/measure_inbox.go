@@ -78,6 +78,8 @@ type inboxMeasures struct {
 	duration   metric.Float64Histogram
 	duplicates metric.Int64Counter
 	passedOver metric.Int64Counter
+	filled     metric.Int64Counter
+	missed     metric.Int64Counter
 	setAside   metric.Int64Counter
 	retries    metric.Int64Counter
 
@@ -114,6 +116,10 @@ func newInboxMeasures(m metric.Meter, subscriber, stream string) *inboxMeasures 
 			"Events that were dropped because they had been applied, or set aside, before."),
 		passedOver: counter("outboxie.subscriber.passed_over", "{event}",
 			"Events of types that the subscriber does not want."),
+		filled: counter("outboxie.subscriber.filled", "{event}",
+			"Events that the stream had removed before the subscriber read them, and that came from the log."),
+		missed: counter("outboxie.subscriber.missed", "{message}",
+			"Messages that the stream had removed before the subscriber read them, and that a lane passed because nobody knows them."),
 		setAside: counter("outboxie.subscriber.set_aside", "{event}",
 			"Events that became dead letters, and why. Those that failed are tried again from there."),
 		retries: counter("outboxie.subscriber.retries", "{transaction}",
@@ -141,12 +147,24 @@ func (i *inboxMeasures) begin(ctx context.Context) {
 	i.consumed.Add(ctx, 0, i.received...)
 	i.duplicates.Add(ctx, 0, i.whoseAdd...)
 	i.passedOver.Add(ctx, 0, i.whoseAdd...)
+	i.filled.Add(ctx, 0, i.whoseAdd...)
+	i.missed.Add(ctx, 0, i.whoseAdd...)
 	for _, named := range i.setAsideReason {
 		i.setAside.Add(ctx, 0, named...)
 	}
 	for _, named := range i.retryReason {
 		i.retries.Add(ctx, 0, named...)
 	}
+}
+
+// lost counts what the stream had removed.
+func (i *inboxMeasures) lost(ctx context.Context, batch inbox.Batch, outcome inbox.Outcome) {
+	for _, result := range outcome.Results[:batch.FromLog] {
+		if result != inbox.Duplicate {
+			i.filled.Add(ctx, 1, i.whoseAdd...)
+		}
+	}
+	i.missed.Add(ctx, int64(batch.Missed.Count), i.whoseAdd...)
 }
 
 // undone counts a transaction that was undone. One that ends because the subscriber stops is not repeated here.
@@ -178,6 +196,9 @@ func (w *measuredWork) Apply(
 	}
 	if batch.PassedOver > 0 {
 		w.passedOver.Add(ctx, int64(batch.PassedOver), w.whoseAdd...)
+	}
+	if batch.Counts() {
+		w.lost(ctx, batch, outcome)
 	}
 	if len(batch.Events) == 0 { // the checkpoint just moved
 		return outcome, nil

@@ -26,6 +26,9 @@ type lane struct {
 	held       int           // events that were in the queue when the lane became full
 	inHand     int           // events at the head of the queue that the worker has taken
 	lost       bool          // what the stream shows at through is not what was read there
+	hole       *inbox.Hole   // messages after through that were removed; nothing is read until the log has filled it
+	cleared    bool          // the message at through was removed, and the log has told what belongs between it and the next one
+	missed     inbox.Missed  // messages of holes before through that nobody knows, and that are not counted yet
 	covering   bool          // the lane belongs to another copy, which does not move it
 	released   bool          // the worker ends after the batch in hand
 	batch      int           // how many events a batch is to have
@@ -36,7 +39,8 @@ type lane struct {
 // queued is an event of a queue.
 type queued struct {
 	inbox.Message
-	passed int // events before it that the subscriber does not want
+	passed  int  // events before it that the subscriber does not want
+	fromLog bool // the stream has lost it
 }
 
 func newLane(checkpoint inbox.Checkpoint, covering bool) *lane {
@@ -56,6 +60,7 @@ func newLaneAlone(checkpoint inbox.Checkpoint, covering bool) *lane {
 func (l *lane) restart(checkpoint inbox.Checkpoint) {
 	l.checkpoint, l.through = checkpoint, checkpoint.Place
 	l.queue, l.bytes, l.inHand, l.passed, l.full, l.lost = nil, 0, 0, 0, false, false
+	l.hole, l.cleared, l.missed = nil, false, inbox.Missed{}
 }
 
 // offer adds the lane's next event to the queue, unless the lane is full.
@@ -64,9 +69,13 @@ func (l *lane) offer(message inbox.Message) bool {
 		l.full, l.held = true, len(l.queue)
 		return false
 	}
-	l.queue = append(l.queue, queued{message, l.passed})
-	l.bytes += sizeOf(message.Event)
+	l.add(message, false)
 	return true
+}
+
+func (l *lane) add(message inbox.Message, fromLog bool) {
+	l.queue = append(l.queue, queued{message, l.passed, fromLog})
+	l.bytes += sizeOf(message.Event)
 }
 
 // cut drops the tail of the queue, down to so many bytes, but neither what the worker has taken nor the first event. The lane is full then.
@@ -80,11 +89,12 @@ func (l *lane) cut(bytes int) {
 		l.queue = l.queue[:kept]
 		last := l.queue[kept-1]
 		l.through, l.passed, l.full, l.held = last.Place, last.passed, true, kept
+		l.hole, l.cleared = nil, false // a hole is met again
 	}
 }
 
 // reads reports whether the lane takes what is read after its place.
-func (l *lane) reads() bool { return !l.full && !l.lost && !l.released }
+func (l *lane) reads() bool { return !l.full && !l.lost && !l.released && l.hole == nil }
 
 // starves reports whether the lane soon has nothing to do.
 func (l *lane) starves() bool { return len(l.queue) < 2*l.batch }
@@ -94,7 +104,7 @@ func (l *lane) advance(to inbox.Place) bool {
 	if to.Sequence <= l.through.Sequence {
 		return false
 	}
-	l.through = to
+	l.through, l.cleared = to, false
 	ring(l.wake)
 	return true
 }
@@ -109,13 +119,16 @@ func (l *lane) ahead() int { return max(mostAhead, batchesAhead*l.batch) }
 
 // next returns the next batch, without taking it from the queue.
 func (l *lane) next() inbox.Batch {
-	batch := inbox.Batch{From: l.checkpoint, To: l.through}
+	batch := inbox.Batch{From: l.checkpoint, To: l.through, Missed: l.missed}
 	count := min(l.batch, len(l.queue))
 	l.inHand = count
 	for _, message := range l.queue[:count] {
 		event := *message.Event
 		event.Suspect = event.Suspect || l.alone
 		batch.Events = append(batch.Events, event)
+		if message.fromLog {
+			batch.FromLog++
+		}
 	}
 	batch.PassedOver = l.passed
 	if count < len(l.queue) {
@@ -135,7 +148,7 @@ func (l *lane) done(batch inbox.Batch, checkpoint inbox.Checkpoint) (room bool) 
 	for i := 0; batch.PassedOver > 0 && i < len(l.queue); i++ {
 		l.queue[i].passed -= batch.PassedOver
 	}
-	l.checkpoint, l.inHand = checkpoint, 0
+	l.checkpoint, l.inHand, l.missed = checkpoint, 0, inbox.Missed{}
 	if l.full && len(l.queue) <= max(l.held/4, 2*l.batch) {
 		l.full = false
 		return true

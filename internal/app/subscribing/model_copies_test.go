@@ -32,6 +32,7 @@ type process struct {
 	cancel context.CancelFunc
 	killed atomic.Bool
 	types  []string // that its program knows
+	blind  bool     // it passes over holes
 
 	mu       sync.Mutex
 	believes map[uint64]time.Time  // stored times that it has seen, for the mutant that does not look again
@@ -55,7 +56,7 @@ func (w *world) start() {
 		w.broken.copies(p)
 	}
 	copied := subscribing.New(subscriber, fmt.Sprint("copy-", w.started), subscribing.Ports{
-		Stream: p, Checkpoints: p, Work: p, Letters: p, Sweeper: p, Handlers: only(p),
+		Stream: p, Checkpoints: p, Work: p, Letters: p, Sweeper: p, Log: p, Handlers: only(p),
 	}, subscribing.Options{
 		Lanes: w.lanes, Transactions: 1 + w.dice(4), MaxAttempts: 3, MinBackoff: 50 * time.Millisecond, MaxBackoff: 2 * time.Second,
 		BatchTime: 20 * time.Millisecond, Retention: 5 * time.Second,
@@ -162,6 +163,14 @@ func (p *process) Stored() <-chan struct{} {
 	return p.Stream.Stored()
 }
 
+// Lost finds nothing if the copy is blind.
+func (p *process) Lost(ctx context.Context, subscriber string, hole inbox.Hole, limit inbox.ReadLimit) (inbox.Lost, error) {
+	if p.blind {
+		return inbox.Lost{Through: hole.Through(0)}, nil
+	}
+	return p.Inbox.Lost(ctx, subscriber, hole, limit)
+}
+
 // Forget notes what happens.
 func (p *process) Forget(ctx context.Context, subscriber, stream string, ids []string, first, passed uint64) (int, error) {
 	forgotten, err := p.Inbox.Forget(ctx, subscriber, stream, ids, first, passed)
@@ -186,6 +195,9 @@ func (p *process) Apply(
 	}
 	p.mu.Unlock()
 	outcome, err := p.Inbox.Apply(ctx, subscriber, batch, handler, judge)
+	for range outcome.Results[:min(batch.FromLog, len(outcome.Results))] {
+		p.w.note("filled from the log")
+	}
 	for _, letter := range outcome.Letters {
 		if letter.NoHandler {
 			p.w.note("no handler")

@@ -2,6 +2,7 @@ package subscribing_test
 
 import (
 	"slices"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -16,10 +17,19 @@ func (w *world) takeOver() {
 	for _, message := range w.stream.Messages() {
 		w.cursor = max(w.cursor, message.Progress.Position)
 	}
+	w.save()
+}
+
+// save writes the relay's cursor to the database.
+func (w *world) save() {
+	w.cursors.Edit(func(cursor *outbox.Cursor) {
+		cursor.Position, cursor.StreamSequence = w.cursor, w.stream.Len()
+	})
 }
 
 // publish goes on with the log, as the relay does. What the broker refuses is parked, and what follows it in its aggregate too.
 func (w *world) publish(count int) {
+	defer w.save()
 	for _, entry := range w.log[w.cursor:] {
 		if count == 0 {
 			return
@@ -33,6 +43,7 @@ func (w *world) publish(count int) {
 		if w.refused[entry.Position] || w.waits(entry) {
 			w.note("event parked")
 			w.parked[entry.Position] = true
+			w.rows.Park(entry.Position, outbox.Parked, 0)
 			_, err = w.stream.Notify(w.t.Context(), w.stream.Len(), outbox.Notice{Progress: entry.Progress(), Parked: "refused"})
 		} else {
 			_, err = w.stream.Publish(w.t.Context(), w.stream.Len(), []outbox.Entry{entry})
@@ -67,7 +78,9 @@ func (w *world) redrive(count int) {
 			w.note("event redriven")
 			delete(w.parked, entry.Position)
 			w.redriven[entry.Position] = first + uint64(i)
+			w.rows.Park(entry.Position, outbox.Redriven, first+uint64(i))
 		}
+		w.save()
 	}
 }
 
@@ -96,6 +109,7 @@ func (w *world) parkAgain(after uint64) {
 		if sequence > after && position > w.purged {
 			delete(w.redriven, position)
 			w.parked[position] = true
+			w.rows.Park(position, outbox.Redrive, 0)
 		}
 	}
 }
@@ -156,14 +170,36 @@ func (w *world) forgetful(entry outbox.Entry) bool {
 	return !lately && !w.parked[entry.Position] && (w.inbox.Applied(subscriber, entry.ID) || w.discarded[entry.ID])
 }
 
-// remove deletes a message that every copy has dealt with; never the last one, by which the relay knows where it stands.
+// knows reports whether the subscriber has begun, and every lane stands at a message of the stream. What the stream has lost by the
+// beginning is not missed. If the stream loses its end, grows again, and loses what has grown before a lane looks, redriven events can be
+// missed.
+func (w *world) knows() bool {
+	view, err := w.inbox.Look(w.t.Context(), subscriber, "judge")
+	if err != nil || len(view.Lanes) == 0 {
+		return false
+	}
+	at := make(map[uint64]time.Time)
+	for _, message := range w.messages() {
+		at[message.Sequence] = message.StoredAt
+	}
+	return !slices.ContainsFunc(view.Lanes, func(lane inbox.Checkpoint) bool {
+		return !lane.StoredAt.Equal(at[lane.Sequence]) || lane.Sequence > w.stream.Len()
+	})
+}
+
+// remove deletes a message, or all up to one, as a limit does; never the last one, by which the relay knows where it stands.
 func (w *world) remove() {
 	messages := w.messages()
-	if len(messages) < 2 {
+	if len(messages) < 2 || !w.knows() {
 		return
 	}
-	message := messages[w.dice(len(messages)-1)]
-	if event := message.Event; event == nil || event.Unreadable != nil || w.inbox.Applied(subscriber, event.ID) {
+	at := w.dice(len(messages) - 1)
+	removed := messages[at : at+1]
+	if w.dice(3) == 0 {
+		w.note("limit")
+		removed = messages[:at+1]
+	}
+	for _, message := range removed {
 		w.note("hole")
 		w.stream.Delete(message.Sequence)
 	}

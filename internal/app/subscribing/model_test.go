@@ -76,7 +76,8 @@ var mutants = map[string]mutant{
 	"stored time checked only when a reader opens": {
 		copies: func(p *process) { p.believes = make(map[uint64]time.Time) }, checks: []string{checkLost, checkOrder},
 	},
-	"lane by position": {copies: func(p *process) { p.scatters = true }, checks: []string{checkOrder}},
+	"passes over holes": {copies: func(p *process) { p.blind = true }, checks: []string{checkLost, checkOrder}},
+	"lane by position":  {copies: func(p *process) { p.scatters = true }, checks: []string{checkOrder}},
 }
 
 // TestLivesNotice breaks what keeps the promises, and demands that some life notices by a check that is named for it. The race detector has

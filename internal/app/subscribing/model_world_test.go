@@ -32,6 +32,7 @@ var happenings = []string{
 	"stream lost its end", "stream remade", "event parked", "event redriven", "foreign message", "duplicate", "hole",
 	"lagging read", "former leader's state", "late answer", "line cut", "accident", "handler's outage", "retried", "retried all",
 	"retried a group", "discarded a group", "discarded", "dead", "no handler", "expired message", "forgotten", "late transaction",
+	"limit", "filled from the log",
 }
 
 // world is a subscriber and everything that befalls it.
@@ -166,6 +167,7 @@ func (w *world) step() {
 	case 8:
 		w.note("foreign message")
 		w.stream.AppendForeign()
+		w.save()
 	case 9:
 		w.repeat()
 	case 10:

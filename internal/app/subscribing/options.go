@@ -32,6 +32,10 @@ type Options struct {
 	MaxBackoff   time.Duration // the longest wait
 	MaxAttempts  int           // an event that has failed so often is dead
 	Retention    time.Duration // how long what was applied is remembered at least; 0: for ever
+	// Continue lets the subscriber go on without messages that were lost. Otherwise it stands before them.
+	Continue bool
+	// Skip returns what an operator types to let the subscriber go on after a sequence. The log has it.
+	Skip func(subscriber string, to uint64) string
 	// Command returns what an operator types to decide about a dead letter: the verb is "retry" or "discard". The log has it.
 	Command func(verb, subscriber, event string) string
 }
@@ -56,6 +60,9 @@ func (o Options) orDefault() Options {
 		if *wait.value <= 0 {
 			*wait.value = wait.replace
 		}
+	}
+	if o.Skip == nil {
+		o.Skip = func(string, uint64) string { return "skip" }
 	}
 	if o.Command == nil {
 		o.Command = func(verb, _, _ string) string { return verb }

@@ -137,43 +137,37 @@ func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress
 	defer s.mu.Unlock()
 	s.more = !few(messages)
 	going, standing := s.eligible(from)
+	places := placesOf(messages, progressAt(from, going, standing))
 	for i, message := range messages {
+		progress = s.findHoles(going, from, messages, places, i) || progress
 		for _, l := range standing[message.Sequence] {
 			if l.through.StoredAt.Equal(message.StoredAt) {
 				going[l.checkpoint.Lane] = l
 				l.full = false
+				l.through.Progress = max(l.through.Progress, places[i].Progress)
 			} else {
 				l.lose()
 			}
 		}
 		delete(standing, message.Sequence)
-		if message.Event == nil {
-			continue
-		}
-		number := s.laneOf(message.Event)
-		if message.Event.Unreadable == nil {
-			handled, wanted := s.wanted[message.Event.Type]
-			if !wanted {
-				if l := going[number]; l != nil && message.Sequence > l.through.Sequence {
-					l.passed++
-				}
-				continue
-			}
-			if !handled {
-				message.Event = withoutHandler(message.Event)
-			}
-		}
-		s.newest[number] = max(s.newest[number], message.Sequence)
-		if l := going[number]; l != nil && message.Sequence > l.through.Sequence && !l.offer(message) {
+		event, number, wanted := s.wants(message)
+		if l := going[number]; event == nil || l == nil || message.Sequence <= l.through.Sequence {
+			// Nobody here takes it.
+		} else if !wanted {
+			l.passed++
+		} else if !l.offer(inbox.Message{Place: places[i], Event: event}) {
 			if i > 0 {
-				progress = l.advance(messages[i-1].Place) || progress
+				progress = l.advance(places[i-1]) || progress
 			}
 			delete(going, number)
+		}
+		if wanted {
+			s.newest[number] = max(s.newest[number], message.Sequence)
 		}
 	}
 	if len(messages) > 0 {
 		for _, l := range going {
-			progress = l.advance(messages[len(messages)-1].Place) || progress
+			progress = l.advance(places[len(messages)-1]) || progress
 		}
 	}
 	for sequence, lanes := range standing {
@@ -186,6 +180,23 @@ func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress
 	return progress
 }
 
+// wants returns the event of a message and its lane, and whether the subscriber wants it. The event is marked if the handler has no
+// function for it.
+func (s *Subscriber) wants(message inbox.Message) (event *inbox.Event, lane int, wanted bool) {
+	if event = message.Event; event == nil {
+		return nil, 0, false
+	}
+	lane = s.laneOf(event)
+	if event.Unreadable != nil {
+		return event, lane, true
+	}
+	handled, wanted := s.wanted[event.Type]
+	if wanted && !handled {
+		event = withoutHandler(event)
+	}
+	return event, lane, wanted
+}
+
 // eligible returns the lanes that go on with what was read from a sequence on. A lane that was full may have some room: it need not be
 // read for, but takes what is read for others. Going are those that need no proof. Standing are, by
 // the sequence at which they stand, those that go on if the stream shows the message there as it was when they read it: a stream
@@ -194,7 +205,7 @@ func (s *Subscriber) eligible(from uint64) (going map[int]*lane, standing map[ui
 	going, standing = make(map[int]*lane), make(map[uint64][]*lane)
 	for number, l := range s.lanes {
 		switch at := l.through; {
-		case l.lost || l.released || at.Sequence < from:
+		case l.lost || l.released || l.hole != nil || at.Sequence < from:
 		case at.StoredAt.IsZero():
 			going[number] = l
 			l.full = false

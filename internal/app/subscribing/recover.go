@@ -53,11 +53,19 @@ func (s *Subscriber) recover(ctx context.Context, l *lane) error {
 // agreeing returns the newest place of a lane at which the stream is as the lane read it, and whether that is the checkpoint. A stream
 // loses nothing but its end, and, by its limits, its beginning: so where it agrees it agrees with all before.
 func (s *Subscriber) agreeing(ctx context.Context, l *lane, state inbox.StreamState) (place inbox.Place, checkpoint bool, err error) {
+	if l.checkpoint.Sequence == 0 && l.checkpoint.Stream != state.Created {
+		return inbox.Place{}, false, nil // nothing was read yet
+	}
 	if l.checkpoint.Stream != state.Created {
-		return inbox.Place{}, false, nil
+		place, err = s.beginning(ctx, state, l.checkpoint.Progress)
+		return place, false, err
 	}
 	if l.checkpoint.Sequence < state.First { // expired, or the beginning
-		return inbox.Place{Sequence: l.checkpoint.Sequence}, true, nil
+		return inbox.Place{Sequence: l.checkpoint.Sequence, Progress: l.checkpoint.Progress}, true, nil
+	}
+	removed := l.checkpoint.StoredAt.IsZero()
+	if removed && l.checkpoint.Sequence <= state.Last {
+		return l.checkpoint.Place, true, nil
 	}
 	var shown inbox.Place
 	for try := 1; ; try++ {
@@ -69,7 +77,7 @@ func (s *Subscriber) agreeing(ctx context.Context, l *lane, state inbox.StreamSt
 		}
 		sleep(ctx, showPause)
 	}
-	if l.checkpoint.StoredAt.IsZero() || shown.StoredAt.Equal(l.checkpoint.StoredAt) {
+	if !removed && shown.StoredAt.Equal(l.checkpoint.StoredAt) {
 		return l.checkpoint.Place, true, nil
 	}
 	marks, err := s.ports.Checkpoints.Marks(ctx, s.id, l.checkpoint.Lane)
@@ -84,5 +92,6 @@ func (s *Subscriber) agreeing(ctx context.Context, l *lane, state inbox.StreamSt
 			return mark, false, nil
 		}
 	}
-	return inbox.Place{}, false, nil
+	place, err = s.beginning(ctx, state, l.checkpoint.Progress)
+	return place, false, err
 }

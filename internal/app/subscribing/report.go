@@ -40,6 +40,13 @@ func (s *Subscriber) report(ctx context.Context, batch inbox.Batch, outcome inbo
 		s.logger.DebugContext(ctx, "passed over events of types that the subscriber does not want", "events", batch.PassedOver,
 			"lane", batch.From.Lane, "sequence", outcome.Checkpoint.Sequence)
 	}
+	if filled := countNot(inbox.Duplicate, outcome.Results[:batch.FromLog]); filled > 0 {
+		s.logger.WarnContext(ctx, "events that the stream had removed came from the log", "events", filled, "lane", batch.From.Lane)
+	}
+	if batch.Missed.Count > 0 {
+		s.logger.ErrorContext(ctx, "passed over messages that the stream had removed and that nobody knows", "messages", batch.Missed.Count,
+			"first", batch.Missed.First, "lane", batch.From.Lane)
+	}
 	waiting := 0
 	for _, letter := range outcome.Letters {
 		if letter.NoHandler {
@@ -52,6 +59,16 @@ func (s *Subscriber) report(ctx context.Context, batch inbox.Batch, outcome inbo
 	if more := waiting - fewEvents; more > 0 {
 		s.logger.WarnContext(ctx, "more events have no handler in this program, and wait for one that has", "events", more)
 	}
+}
+
+// countNot counts the results that are not a certain one.
+func countNot(one inbox.Result, results []inbox.Result) (count int) {
+	for _, result := range results {
+		if result != one {
+			count++
+		}
+	}
+	return count
 }
 
 // reportFailure logs what became of an event that failed, and what can be done about it.

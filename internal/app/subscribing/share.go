@@ -88,6 +88,9 @@ func (s *Subscriber) assign(ctx context.Context, view inbox.View, state inbox.St
 		return
 	}
 	owners := ownersOf(s.instance, view.Copies, len(view.Lanes))
+	for _, l := range s.lanes {
+		l.emptied(state)
+	}
 	for _, checkpoint := range view.Lanes {
 		held, owner := s.lanes[checkpoint.Lane], owners[checkpoint.Lane]
 		mine, silent := owner == s.instance, slices.Contains(view.Silent, owner)

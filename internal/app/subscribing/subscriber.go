@@ -46,6 +46,7 @@ type Ports struct {
 	Letters     inbox.DeadLetters
 	Sweeper     inbox.Sweeper
 	Waker       outboxports.Waker // is told of events that handlers emit; nil: the relay finds them when it polls
+	Log         inbox.Log
 	// Handlers returns the handler of a name, and for an empty one the handler of a new subscriber. It fails if there is none.
 	Handlers func(name string) (inbox.Handler, error)
 }
@@ -186,10 +187,13 @@ func (s *Subscriber) prepare(ctx context.Context) (lanes int, wait time.Duration
 	}
 	var at inbox.Place
 	if found && former.Sequence > 0 {
-		if at, err = s.placeOf(ctx, former.Sequence); err != nil {
-			return 0, 0, err
-		}
+		at, err = s.placeOf(ctx, former.Sequence)
 		s.logger.InfoContext(ctx, "goes on where the durable consumer of the former program stands", "sequence", former.Sequence)
+	} else {
+		at, err = s.beginning(ctx, state, everything)
+	}
+	if err != nil {
+		return 0, 0, err
 	}
 	return 0, 0, s.ports.Checkpoints.Begin(ctx, s.id, s.opts.Lanes, state.Created, at)
 }

@@ -132,7 +132,7 @@ func (s *service) run(name string, handler inbox.Handler, checkpoints inbox.Chec
 	ctx, cancel := context.WithCancel(s.t.Context())
 	running = subscribing.New(subscriber, name, subscribing.Ports{
 		Stream: memory.NewReader(s.stream, subscriber), Checkpoints: killable{checkpoints}, Work: distant{s.work, s.latency},
-		Letters: s.inbox, Sweeper: s.inbox, Handlers: only(handler), Waker: s.waker,
+		Letters: s.inbox, Sweeper: s.inbox, Log: s.inbox, Handlers: only(handler), Waker: s.waker,
 	}, s.opts, s.logger)
 	s.running.Go(func() { s.ended <- running.Run(ctx) })
 	return running, cancel

@@ -30,6 +30,8 @@ func (s *Subscriber) work(ctx context.Context, l *lane) {
 			continue
 		case lost:
 			err = s.recover(ctx, l)
+		case before:
+			err = s.fill(ctx, l)
 		case ready:
 			err = s.apply(ctx, l, batch)
 		}
@@ -41,6 +43,9 @@ func (s *Subscriber) work(ctx context.Context, l *lane) {
 		case errors.Is(err, inbox.ErrLaneMoved):
 			ring(s.lookNow)
 			return
+		case errors.Is(err, errLoss):
+			s.troubles.begin(ctx, s.logger, laneTrouble(l), "stands before messages that were lost", err)
+			await(ctx, lossPoll, l.wake)
 		default:
 			failures++
 			s.troubles.begin(ctx, s.logger, laneTrouble(l), "cannot handle events at the moment, trying until it works", err)
@@ -61,6 +66,7 @@ const (
 	nothing finding = iota
 	ready
 	lost
+	before // a hole
 	released
 )
 
@@ -73,7 +79,9 @@ func (s *Subscriber) nextBatch(l *lane, advancing bool) (inbox.Batch, finding) {
 		return inbox.Batch{}, released
 	case l.lost:
 		return inbox.Batch{}, lost
-	case len(l.queue) == 0 && (l.covering || !advancing || l.through.Sequence <= l.checkpoint.Sequence):
+	case len(l.queue) == 0 && l.hole != nil:
+		return inbox.Batch{}, before
+	case len(l.queue) == 0 && l.missed.Count == 0 && (l.covering || !advancing || l.through.Sequence <= l.checkpoint.Sequence):
 		return inbox.Batch{}, nothing
 	}
 	return l.next(), ready

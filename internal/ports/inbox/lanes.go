@@ -49,7 +49,7 @@ type Checkpoint struct {
 	Lane     int
 	Lanes    int    // of the subscriber
 	Stream   string // identity of the stream that Place is in
-	Place           // of any message, not only of the lane's
+	Place           // of any message, not only of the lane's. Progress is later than that of the message while a hole is being filled
 	Revision int64  // rises with every change of the checkpoint
 	// Idle is how long the checkpoint had not changed when it was read, by the database's clock.
 	Idle time.Duration
@@ -60,6 +60,8 @@ type View struct {
 	Lanes  []Checkpoint // in order of the lane; empty: the subscriber has not begun
 	Copies []string     // that have announced themselves in the last CopyGone, in order
 	Silent []string     // of Copies, those that have not announced themselves in the last CopySilent, in order
+	Filled int64        // events that came from the log, because the stream had lost them
+	Missed int64        // messages that the stream had lost, that a lane passed, and that nobody knows
 	Standing
 }
 

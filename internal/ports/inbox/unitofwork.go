@@ -15,7 +15,15 @@ type Batch struct {
 	Events []Event    // all of the lane's after From and up to To that the subscriber wants, in stream order; none: the checkpoint just moves
 	// PassedOver is how many events of the lane there are besides, of types that the subscriber does not want.
 	PassedOver int
+	// FromLog is how many of Events, the first, come from the log because the stream had lost them. They count as filled unless they
+	// are duplicates.
+	FromLog int
+	// Missed are removed messages that the lane passes and that nobody knows. Each message counts once for all lanes.
+	Missed Missed
 }
+
+// Counts reports whether the batch changes what is counted of the subscriber.
+func (b Batch) Counts() bool { return b.FromLog > 0 || b.Missed.Count > 0 }
 
 // Result is what became of an event.
 type Result int
@@ -72,6 +80,7 @@ type UnitOfWork interface {
 	//   - makes dead letters of unreadable messages, of events whose aggregate has pending letters, and of those without a handler;
 	//   - calls handler for the other new events, in order, each suspect one within a savepoint;
 	//   - writes what the handlers collected, and moves the checkpoint to batch.To, which becomes a mark if MarkDue says so.
+	// It also adds what comes from the log, and what was missed, to the subscriber's counts.
 	// An error means that nothing of it was kept, unless the connection broke during the commit: then nobody knows, and the
 	// checkpoint tells. It is an *EventError if the handler failed for an event that is not suspect, and a *CollectedError if
 	// what was collected cannot be written; a suspect event that fails is set aside as judge says. Both wrap ErrPermanent or a

@@ -194,8 +194,12 @@ func readsControlMessages(t *testing.T, h StreamHarness) {
 	require.NotNil(t, messages[3].Event)
 	require.NoError(t, messages[3].Event.Unreadable)
 	require.Equal(t, entries[0].ID, messages[3].Event.ID)
+	for i, progress := range []outbox.Position{1, 2, 2, 2} {
+		require.Equal(t, progress, messages[i].Progress, "progress at sequence %d", i+1)
+	}
 }
 
+// readsForeignMessages also checks that they have no progress.
 func readsForeignMessages(t *testing.T, h StreamHarness) {
 	filled(t, h, 1)
 	h.AppendForeign(t)

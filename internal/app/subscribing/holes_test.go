@@ -1,0 +1,308 @@
+package subscribing_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
+	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+)
+
+// losing is a service beside its log, whose stream loses messages.
+type losing struct {
+	*service
+	rows    *memory.Log
+	cursors *memory.CursorStore
+	cursor  outbox.Position
+	created string
+}
+
+// lose puts the subscriber beside an empty log.
+func (s *service) lose() *losing {
+	l := &losing{service: s, rows: memory.NewLog()}
+	l.cursors = memory.NewCursorStore(memory.NewLease(time.Minute), l.rows)
+	s.inbox.Beside(l.rows)
+	state, err := memory.NewReader(s.stream, subscriber).State(s.t.Context())
+	require.NoError(s.t, err)
+	l.created = state.Created
+	l.save()
+	return l
+}
+
+// save makes the log's cursor stand at the end of the stream.
+func (l *losing) save() {
+	l.cursors.Edit(func(cursor *outbox.Cursor) {
+		cursor.StreamCreated, cursor.StreamSequence, cursor.Position = l.created, l.stream.Len(), l.cursor
+	})
+}
+
+// add commits events of three aggregates to the log, and publishes them.
+func (l *losing) add(count int) []outbox.Entry {
+	l.t.Helper()
+	entries := outboxtest.NewEntries(l.cursor, count)
+	for i := range entries {
+		entries[i].Key.ID, entries[i].Version = fmt.Sprint("order-", entries[i].Position%3), int64(entries[i].Position)
+		writer := l.rows.Begin()
+		require.NoError(l.t, writer.Append(l.t.Context(), entries[i].Message))
+		require.NoError(l.t, writer.Commit())
+	}
+	_, err := l.stream.Publish(l.t.Context(), l.stream.Len(), entries)
+	require.NoError(l.t, err)
+	l.cursor += outbox.Position(count)
+	l.save()
+	return entries
+}
+
+// remove removes messages of the stream.
+func (l *losing) remove(from, to uint64) {
+	for sequence := from; sequence <= to; sequence++ {
+		l.stream.Delete(sequence)
+	}
+}
+
+// requireApplied checks that these positions took effect, each once, in order within each aggregate.
+func (l *losing) requireApplied(positions ...int) {
+	l.t.Helper()
+	var applied []int
+	last := make(map[outbox.Key]outbox.Position)
+	for _, entry := range l.inbox.History(subscriber) {
+		require.Greater(l.t, entry.Position, last[entry.Key], "order of %s", entry.Key)
+		last[entry.Key] = entry.Position
+		applied = append(applied, int(entry.Position))
+	}
+	slices.Sort(applied)
+	require.Equal(l.t, positions, applied)
+}
+
+func (l *losing) requireCounts(filled, missed int64) {
+	l.t.Helper()
+	view, err := l.inbox.Look(l.t.Context(), subscriber, "judge")
+	require.NoError(l.t, err)
+	require.Equal(l.t, []int64{filled, missed}, []int64{view.Filled, view.Missed})
+}
+
+func upTo(n int) []int { return from(1, n) }
+
+func from(first, last int) (positions []int) {
+	for position := first; position <= last; position++ {
+		positions = append(positions, position)
+	}
+	return positions
+}
+
+// whileLosing runs a test in fake time with some copies, which begin after prepare and end before judge.
+func whileLosing(t *testing.T, opts subscribing.Options, copies int, prepare func(l *losing), judge func(l *losing, running *subscribing.Subscriber)) {
+	t.Helper()
+	inFakeTime(t, opts, func(_ *testing.T, s *service) {
+		l := s.lose()
+		require.NoError(s.t, s.inbox.Begin(s.t.Context(), subscriber, max(s.opts.Lanes, 1), l.created, inbox.Place{}))
+		prepare(l)
+		var running *subscribing.Subscriber
+		var stops []func()
+		for n := range copies {
+			one, stop := s.run(fmt.Sprint("copy-", n), noting{copied{s, fmt.Sprint("copy-", n)}}, s.inbox)
+			running, stops = one, append(stops, stop)
+		}
+		pass(20 * time.Second)
+		judge(l, running)
+		for _, stop := range stops {
+			stop()
+		}
+		s.running.Wait()
+	})
+}
+
+// noting writes what it handles to the database, so that the history has it.
+type noting struct{ copied }
+
+func (c noting) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	if err := c.copied.Handle(ctx, tx, entry); err != nil {
+		return err
+	}
+	return memory.NewTotals().Add(ctx, tx, customer, order.NewMoney(100, "USD"))
+}
+
+// TestLimitOfTheStreamIsFilled checks that what a limit has removed before the subscriber read it comes from the log, in order, on one
+// lane and on several, with one copy and with three.
+func TestLimitOfTheStreamIsFilled(t *testing.T) {
+	for _, lanes := range []int{1, 5} {
+		for _, copies := range []int{1, 3} {
+			t.Run(fmt.Sprintf("%d lanes %d copies", lanes, copies), func(t *testing.T) {
+				whileLosing(t, subscribing.Options{Lanes: lanes}, copies, func(l *losing) {
+					l.add(20)
+					l.remove(1, 10)
+				}, func(l *losing, running *subscribing.Subscriber) {
+					l.requireApplied(upTo(20)...)
+					l.requireCounts(10, 0)
+					require.Empty(t, running.Trouble())
+					require.Contains(t, l.log.String(), `level=WARN msg="events that the stream had removed came from the log" events=`)
+				})
+			})
+		}
+	}
+}
+
+// TestEverythingWasRemoved checks that a lane goes on after messages that were removed although none follows them, also more of them than
+// one transaction takes.
+func TestEverythingWasRemoved(t *testing.T) {
+	whileLosing(t, subscribing.Options{}, 1, func(l *losing) {
+		l.add(1200)
+		l.remove(1, 1200)
+	}, func(l *losing, running *subscribing.Subscriber) {
+		l.requireApplied(upTo(1200)...)
+		l.requireCounts(1200, 0)
+		require.Empty(t, running.Trouble())
+		l.add(5)
+		pass(5 * time.Second)
+		l.requireApplied(upTo(1205)...)
+		l.requireCounts(1200, 0)
+	})
+}
+
+// TestMessagesThatSomebodyDeleted checks that single messages are filled, before and at the place of a lane.
+func TestMessagesThatSomebodyDeleted(t *testing.T) {
+	whileLosing(t, subscribing.Options{Lanes: 2}, 2, func(l *losing) {
+		l.add(20)
+		for _, sequence := range []uint64{3, 7, 8, 15} {
+			l.stream.Delete(sequence)
+		}
+	}, func(l *losing, _ *subscribing.Subscriber) {
+		l.requireApplied(upTo(20)...)
+		l.requireCounts(4, 0)
+		l.stream.Delete(20) // where the lanes stand
+		l.stream.Delete(10) // which they have passed
+		l.add(3)
+		pass(10 * time.Second)
+		l.requireApplied(upTo(23)...)
+		l.requireCounts(4, 0)
+	})
+}
+
+// TestRedrivenEventsAreFilled checks that an event that was redriven into a hole is filled, and that what waits in the parking lot, or was
+// redriven later, is not.
+func TestRedrivenEventsAreFilled(t *testing.T) {
+	whileLosing(t, subscribing.Options{}, 1, func(l *losing) {
+		entries := l.add(3)
+		l.remove(1, 3) // the relay parked the three, and control messages stood here
+		for _, entry := range entries {
+			l.rows.Park(entry.Position, outbox.Parked, 0)
+		}
+		l.add(6)
+		_, err := l.stream.Redrive(l.t.Context(), 9, outbox.Progress{Position: 9}, entries[:1])
+		require.NoError(l.t, err)
+		l.rows.Park(1, outbox.Redriven, 10)
+		l.remove(4, 10)
+		_, err = l.stream.Redrive(l.t.Context(), 10, outbox.Progress{Position: 9}, entries[1:2])
+		require.NoError(l.t, err)
+		l.rows.Park(2, outbox.Redriven, 11)
+	}, func(l *losing, running *subscribing.Subscriber) {
+		require.Empty(t, running.Trouble())
+		var applied []int
+		for _, entry := range l.inbox.History(subscriber) {
+			applied = append(applied, int(entry.Position))
+		}
+		require.ElementsMatch(t, []int{1, 2, 4, 5, 6, 7, 8, 9}, applied)
+		l.requireCounts(7, 0)
+	})
+}
+
+// TestLossStops checks that the subscriber stands before messages that nobody knows, says how many and what to do, and leaves what comes
+// after alone.
+func TestLossStops(t *testing.T) {
+	skip := func(subscriber string, to uint64) string { return fmt.Sprintf("skip %s to %d", subscriber, to) }
+	whileLosing(t, subscribing.Options{Skip: skip}, 1, func(l *losing) {
+		l.add(20)
+		l.remove(1, 12)
+		l.rows.Purge(10)
+	}, func(l *losing, running *subscribing.Subscriber) {
+		l.requireApplied([]int(nil)...)
+		l.requireCounts(0, 0)
+		for _, text := range []string{
+			"sequences 1 to 12", "up to 10 of these nobody knows", "retention has removed the log up to position 10",
+			"SUBSCRIBER_ON_LOSS=continue", "skip billing to 12",
+		} {
+			require.Contains(t, running.Trouble(), text)
+		}
+		require.Contains(t, l.log.String(), "level=ERROR")
+	})
+}
+
+// TestLossContinues checks that the subscriber goes on without messages that nobody knows, fills what the log has, and counts each message
+// once, whatever the number of lanes.
+func TestLossContinues(t *testing.T) {
+	for _, lanes := range []int{1, 4} {
+		t.Run(fmt.Sprint(lanes, " lanes"), func(t *testing.T) {
+			whileLosing(t, subscribing.Options{Continue: true, Lanes: lanes}, 2, func(l *losing) {
+				l.add(20)
+				l.remove(1, 12)
+				l.rows.Purge(10)
+			}, func(l *losing, running *subscribing.Subscriber) {
+				l.requireApplied(from(11, 20)...)
+				l.requireCounts(2, 10)
+				require.Empty(t, running.Trouble())
+				require.Contains(t, l.log.String(), `level=ERROR msg="passed over messages that the stream had removed and that nobody knows" messages=10`)
+			})
+		})
+	}
+}
+
+// TestLossOfAnotherDatabase checks that the messages are counted if the log is elsewhere.
+func TestLossOfAnotherDatabase(t *testing.T) {
+	whileLosing(t, subscribing.Options{}, 1, func(l *losing) {
+		l.add(20)
+		l.remove(1, 12)
+		l.created = "another"
+		l.save()
+	}, func(l *losing, running *subscribing.Subscriber) {
+		require.Contains(t, running.Trouble(), "up to 12 of these nobody knows, because this database is not the one whose log fills")
+	})
+}
+
+// TestLogIsPurgedWhileItFills checks that a subscriber that fills a hole tells exactly what retention took away meanwhile.
+func TestLogIsPurgedWhileItFills(t *testing.T) {
+	whileLosing(t, subscribing.Options{Continue: true}, 1, func(l *losing) {
+		handled := 0
+		l.handle = func(_ context.Context, entry outbox.Entry) error {
+			if handled++; entry.Position == 100 {
+				l.rows.Purge(700)
+			}
+			return nil
+		}
+		l.add(1000)
+		l.remove(1, 1000)
+	}, func(l *losing, _ *subscribing.Subscriber) {
+		l.requireApplied(append(upTo(500), from(701, 1000)...)...)
+		l.requireCounts(800, 200)
+	})
+}
+
+// TestNewSubscriberMissesNothing checks that what the stream has lost before a subscriber begins is not missed.
+func TestNewSubscriberMissesNothing(t *testing.T) {
+	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
+		l := s.lose()
+		l.add(20)
+		l.remove(1, 10)
+		running, stop := s.run("late", noting{copied{s, "late"}}, s.inbox)
+		pass(5 * time.Second)
+		l.requireApplied(from(11, 20)...)
+		l.add(5)
+		l.remove(15, 25) // which is noticed with the next message
+		pass(5 * time.Second)
+		l.add(1)
+		pass(5 * time.Second)
+		l.requireApplied(from(11, 26)...)
+		l.requireCounts(5, 0)
+		require.Empty(t, running.Trouble())
+		stop()
+		s.running.Wait()
+	})
+}
