@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"regexp"
@@ -34,7 +35,7 @@ type preparedCall struct {
 }
 
 // with returns a context in which a session runs the prepared statement instead of the text that it is given. The text is the same
-// statement with the same arguments, which are strings and integers.
+// statement with the same arguments, which are strings, integers and integers that may be NULL.
 func (p prepared) with(ctx context.Context, args []any) context.Context {
 	return context.WithValue(ctx, preparedKey{}, &preparedCall{p, args})
 }
@@ -43,6 +44,12 @@ func (p prepared) with(ctx context.Context, args []any) context.Context {
 func (c *preparedCall) values() [][]byte {
 	values := make([][]byte, len(c.args))
 	for i, arg := range c.args {
+		if null, may := arg.(sql.NullInt64); may {
+			if null.Valid {
+				values[i] = strconv.AppendInt(nil, null.Int64, 10)
+			}
+			continue
+		}
 		values[i] = fmt.Append(nil, arg)
 	}
 	return values
