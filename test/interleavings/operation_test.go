@@ -97,7 +97,7 @@ func (a answer) slow() bool {
 }
 
 // operations are all of them. A pair is any two of one state, and each with itself.
-var operations = slices.Concat(orderOperations, relayOperations, laneOperations, letterOperations, beforeOperations, wholeRelays)
+var operations = slices.Concat(orderOperations, relayOperations, laneOperations, letterOperations, operatorOperations, beforeOperations, wholeRelays)
 
 func named(name string) *operation {
 	for _, o := range slices.Concat(operations, sabotage) {

@@ -45,6 +45,7 @@ var driven = []struct {
 	{reflect.TypeFor[inbox.DeadLetters](), newInbox},
 	{reflect.TypeFor[inbox.DeadLetterAdmin](), newInbox},
 	{reflect.TypeFor[inbox.Sweeper](), newInbox},
+	{reflect.TypeFor[inbox.Operator](), func(db *bun.DB) any { return postgres.NewOperator(db) }},
 
 	{port: reflect.TypeFor[ordering.Keys]()},
 	{port: reflect.TypeFor[ordering.Orders]()},
@@ -65,6 +66,7 @@ var reads = []string{
 	"operating.SubscriberPlaces.Places",
 	"inbox.Checkpoints.Marks",
 	"inbox.DeadLetterAdmin.CountDead", "inbox.DeadLetterAdmin.Letter", "inbox.DeadLetterAdmin.Letters", "inbox.DeadLetterAdmin.Subscribers",
+	"inbox.Operator.Overviews",
 	"inbox.Sweeper.Forgettable",
 }
 

@@ -40,9 +40,13 @@ func (w *world) early(ctx context.Context, entry outbox.Entry, calls []string) e
 
 func shown(id string) string { return ids.ReplaceAllString(id, "$1/$2") }
 
-// drain lets a copy without failures go on: it redelivers what can be redelivered, however long that would have to wait.
+// drain lets a copy without failures go on: it redelivers what can be redelivered, however long that would have to wait, and whatever an
+// operator has stopped.
 func (w *world) drain(ctx context.Context) error {
 	if _, err := w.plain.ExecContext(ctx, "UPDATE dead_letters SET due_at = '2020-01-01' WHERE state = 'retrying'"); err != nil {
+		return err
+	}
+	if _, err := w.plain.ExecContext(ctx, "UPDATE subscribers SET paused_at = NULL, forgotten_at = NULL"); err != nil {
 		return err
 	}
 	in := inboxOf(&side{db: w.plain})
@@ -156,8 +160,9 @@ func passedOf(p *pair, h *history, rows map[string][]row) (found []violation) {
 		}
 		here := slices.Clone(batches[endOf(lane, sequence)].Events)
 		for _, event := range arrivals {
-			stored := event.Sequence >= firstHeld && event.Sequence <= checkpoints[lane] && (event.Sequence != regrown.Sequence || regrew)
-			if stored && inbox.LaneOf(event.Key, lanes) == lane {
+			before := checkpoints[inbox.LaneOf(event.Key, lanes)]
+			stored := event.Sequence >= firstHeld && event.Sequence <= before && (event.Sequence != regrown.Sequence || regrew)
+			if stored && inbox.LaneOf(event.Key, int(at.number("lanes"))) == lane {
 				here = append(here, event)
 			}
 		}

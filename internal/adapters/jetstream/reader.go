@@ -79,6 +79,7 @@ func (r *Reader) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) (
 	}
 	messages := make([]inbox.Message, 0, len(read))
 	for _, message := range read {
+		message.Progress = stampOf(message.header).Progress.Position
 		messages = append(messages, inbox.Message{Place: message.Place, Event: r.event(message)})
 	}
 	return messages, nil

@@ -134,9 +134,10 @@ WITH tombstone AS (` + tombstone + `), chosen AS (
 SELECT EXISTS (SELECT FROM tombstone), (SELECT count(*) FROM gone)`
 
 	eraseInboxStatement = `
-WITH tombstone AS (` + tombstone + `), gone AS (
-	DELETE FROM inbox WHERE ctid = ANY (ARRAY (
-		SELECT ctid FROM inbox WHERE subscriber = ?0 AND EXISTS (SELECT FROM tombstone) LIMIT ?1)) RETURNING event_id
+WITH tombstone AS (` + tombstone + `), chosen AS (
+	SELECT event_id FROM inbox WHERE subscriber = ?0 AND EXISTS (SELECT FROM tombstone) ORDER BY event_id LIMIT ?1 FOR UPDATE
+), gone AS (
+	DELETE FROM inbox WHERE subscriber = ?0 AND event_id IN (SELECT event_id FROM chosen) RETURNING event_id
 )
 SELECT EXISTS (SELECT FROM tombstone), (SELECT count(*) FROM gone)`
 
