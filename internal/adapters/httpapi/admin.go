@@ -42,6 +42,7 @@ type AdminOptions struct {
 	Metrics        http.Handler // GET /metrics; nil: there is no such route
 	Desk           operating.Desk
 	Attendant      ports.Attendant
+	Subscribers    operating.SubscriberAdmin // nil: there are no such routes
 	Logger         *slog.Logger
 	TracerProvider trace.TracerProvider
 	MeterProvider  metric.MeterProvider // counts refusals; requests are not measured
@@ -65,7 +66,11 @@ func NewAdmin(options AdminOptions) *Admin {
 	if options.Metrics != nil {
 		engine.GET("/metrics", gin.WrapH(options.Metrics))
 	}
-	operators{options.Desk, options.Attendant, newBodies(options.Logger)}.serve(engine)
+	bodies := newBodies(options.Logger)
+	operators{options.Desk, options.Attendant, bodies}.serve(engine)
+	if options.Subscribers != nil {
+		subscribers{options.Subscribers, bodies}.serve(engine)
+	}
 	engine.GET("/debug/pprof/*profile", profile)
 	answerHead(engine)
 	return &Admin{newServer(serverOptions{

@@ -22,7 +22,7 @@ WHERE subscriber = ?0 AND event_type = ?1 AND state IN ` + pendingStates + ` ORD
 	// turn comes next is derived; the next redelivery notes it.
 	discardTypeStatement = `
 WITH discarded AS (
-	UPDATE dead_letters AS letter SET state = 'discarded', changed_at = clock_timestamp(), _no_handler = NULL
+	UPDATE dead_letters AS letter SET state = 'discarded', due_at = clock_timestamp(), changed_at = clock_timestamp(), _no_handler = NULL
 	WHERE subscriber = ?0 AND event_type = ?1 AND state IN ` + pendingStates + `
 	RETURNING subscriber, ` + eventID + ` AS event, aggregate_type, aggregate_id, aggregate_version, position, _sequence
 ), known AS (

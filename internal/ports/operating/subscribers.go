@@ -76,6 +76,33 @@ type SubscriberStatus struct {
 	Messages []uint64
 }
 
+// SubscriberState is what a subscriber does, in a word that scripts rely on.
+type SubscriberState string
+
+// The states of a subscriber.
+const (
+	SubscriberWorking   SubscriberState = "working"
+	SubscriberIdle      SubscriberState = "idle" // no copy runs
+	SubscriberPaused    SubscriberState = "paused"
+	SubscriberNotBegun  SubscriberState = "not_begun"
+	SubscriberForgotten SubscriberState = "forgotten"
+)
+
+// State tells what the subscriber does.
+func (s SubscriberStatus) State() SubscriberState {
+	switch {
+	case !s.Forgotten.IsZero():
+		return SubscriberForgotten
+	case s.Paused:
+		return SubscriberPaused
+	case len(s.Lanes) == 0:
+		return SubscriberNotBegun
+	case len(s.Copies) == 0:
+		return SubscriberIdle
+	}
+	return SubscriberWorking
+}
+
 // Subscribers is what operators know of subscribers.
 type Subscribers struct {
 	All     []SubscriberStatus
