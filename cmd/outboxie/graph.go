@@ -276,7 +276,7 @@ func (s subscriberParts) run(id string, ids int) error {
 		Transactions: max((s.Config.Database.MaxConns-otherConnections)/ids, 1), Command: letterCommand,
 	}, s.Logger.With("subscriber", id))
 	s.Running.add(id, subscriber)
-	s.Background.run("subscriber "+id, subscriber.Run)
+	s.Background.run("subscriber "+id, func(ctx context.Context) error { return cured(subscriber.Run(ctx), id) })
 	return nil
 }
 

@@ -30,6 +30,8 @@ type operation struct {
 	careless bool
 	// regrows says that it reports a stream that has lost its end, which has other events afterwards.
 	regrows bool
+	// skips says that it lets lanes pass over events on purpose.
+	skips bool
 	// circles says why it may wait for another one that waits for it. Whoever Postgres ends then tries again.
 	circles string
 	// prelude says that the operation itself closes its gate, at the first step that matters.

@@ -45,9 +45,11 @@ func stood(lanes []inbox.Checkpoint, err error) (string, error) {
 }
 
 func send(in *state, name string, move inbox.Move) *operation {
-	return operates(in, "Move", name, func(ctx context.Context, o *postgres.Operator) (string, error) {
+	o := operates(in, "Move", name, func(ctx context.Context, o *postgres.Operator) (string, error) {
 		return stood(o.Move(ctx, subscriber, move, agreed))
 	})
+	o.skips = move.Forwards
+	return o
 }
 
 func setLanes(in *state, name string, count int) *operation {
