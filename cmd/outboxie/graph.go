@@ -25,6 +25,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/app/ordering"
 	"github.com/assylzhan-a/outboxie/internal/app/relay"
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
@@ -202,6 +203,9 @@ type adminParts struct {
 	Checks     []httpapi.Check
 	Desk       operating.Desk
 	Attendant  outboxports.Attendant
+	Operator   inbox.Operator
+	NATS       *nats.Conn
+	Consumers  *jetstream.Consumers
 	Traces     trace.TracerProvider
 	Meters     metric.MeterProvider
 	Propagator propagation.TextMapPropagator
@@ -213,7 +217,10 @@ func adminOptions(parts adminParts) (httpapi.AdminOptions, error) {
 	return httpapi.AdminOptions{
 		Addr: parts.Config.HTTP.AdminAddr, Listener: parts.Listeners.admin(), Token: token, Open: open, AllowedHosts: parts.Config.HTTP.AdminAllowedHosts,
 		Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(), Desk: parts.Desk, Attendant: parts.Attendant,
-		Logger: parts.Logger, TracerProvider: parts.Traces, MeterProvider: parts.Meters, Propagator: parts.Propagator,
+		Subscribers: operatingapp.NewSubscribers(operatingapp.SubscriberPorts{
+			Operator: parts.Operator, Stream: jetstream.NewSpectator(parts.NATS, parts.Config.Stream.Name, parts.Logger), Lags: parts.Consumers,
+		}),
+		Logger:      parts.Logger, TracerProvider: parts.Traces, MeterProvider: parts.Meters, Propagator: parts.Propagator,
 	}, err
 }
 

@@ -27,18 +27,13 @@ func (p *program) withSubscribers(cmd *cobra.Command, c config.Config, work func
 		return err
 	}
 	defer nc.Close()
-	reader, err := jetstream.NewReader(nc, jetstream.ReaderOptions{Stream: c.Stream.Name, Subscriber: c.Subscriber.ID, Logger: logger})
-	if err != nil {
-		return err
-	}
-	defer reader.Close()
 	consumers, err := jetstream.NewConsumers(nc, c.Stream.Name)
 	if err != nil {
 		return err
 	}
 	return withDatabase(c, func(db *bun.DB) error {
 		return work(cmd.Context(), operating.NewSubscribers(operating.SubscriberPorts{
-			Operator: postgres.NewOperator(db), Stream: reader, Lags: consumers,
+			Operator: postgres.NewOperator(db), Stream: jetstream.NewSpectator(nc, c.Stream.Name, logger), Lags: consumers,
 		}))
 	})
 }
