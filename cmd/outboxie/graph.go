@@ -220,7 +220,7 @@ func adminOptions(parts adminParts) (httpapi.AdminOptions, error) {
 		Subscribers: operatingapp.NewSubscribers(operatingapp.SubscriberPorts{
 			Operator: parts.Operator, Stream: jetstream.NewSpectator(parts.NATS, parts.Config.Stream.Name, parts.Logger), Lags: parts.Consumers,
 		}),
-		Logger:      parts.Logger, TracerProvider: parts.Traces, MeterProvider: parts.Meters, Propagator: parts.Propagator,
+		Logger: parts.Logger, TracerProvider: parts.Traces, MeterProvider: parts.Meters, Propagator: parts.Propagator,
 	}, err
 }
 
