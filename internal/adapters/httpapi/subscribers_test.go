@@ -28,9 +28,13 @@ func (r *registry) note(format string, args ...any) error {
 }
 
 func (r *registry) Subscribers(context.Context) (operating.Subscribers, error) { return r.found, r.err }
-func (r *registry) Pause(_ context.Context, id string) error                   { return r.note("pause %s", id) }
-func (r *registry) Resume(_ context.Context, id string) error                  { return r.note("resume %s", id) }
-func (r *registry) Remember(_ context.Context, id string) error                { return r.note("remember %s", id) }
+
+func (r *registry) Pause(_ context.Context, id string) error { return r.note("pause %s", id) }
+
+func (r *registry) Resume(_ context.Context, id string) error { return r.note("resume %s", id) }
+
+func (r *registry) Remember(_ context.Context, id string) error { return r.note("remember %s", id) }
+
 func (r *registry) Forget(_ context.Context, id string) (int, error) {
 	return 7, r.note("forget %s", id)
 }

@@ -11,14 +11,14 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 )
 
-// laneAt is a lane that has not moved for some seconds.
+// laneAt is a lane that has not moved for a while.
 func laneAt(lane int, sequence uint64, idle time.Duration) inbox.Checkpoint {
-	return inbox.Checkpoint{Lane: lane, Place: inbox.Place{Sequence: sequence}, Idle: idle * time.Second}
+	return inbox.Checkpoint{Lane: lane, Place: inbox.Place{Sequence: sequence}, Idle: idle}
 }
 
 // TestSubscribersAreShown checks what the leader shows of a subscriber: its copies, its lanes, and the lane that does not move.
 func TestSubscribersAreShown(t *testing.T) {
-	lanes := []inbox.Checkpoint{laneAt(0, 7, 30), laneAt(1, 9, 50), laneAt(2, 9, 1)}
+	lanes := []inbox.Checkpoint{laneAt(0, 7, 30*time.Second), laneAt(1, 9, 50*time.Second), laneAt(2, 9, time.Second)}
 	for name, c := range map[string]struct {
 		overview inbox.Overview
 		lag      int64

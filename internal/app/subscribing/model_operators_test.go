@@ -16,7 +16,8 @@ import (
 type noLags struct{}
 
 func (noLags) Behind(context.Context, []ports.SubscriberPlace) ([]ports.Lag, error) { return nil, nil }
-func (noLags) Lags(context.Context) ([]ports.Lag, error)                            { return nil, nil }
+
+func (noLags) Lags(context.Context) ([]ports.Lag, error) { return nil, nil }
 
 // operator is the administration of the world's subscribers. It sees the stream as a copy does: its servers may lag.
 func (w *world) operator() *operating.Subscribers {
