@@ -94,14 +94,16 @@ BEGIN
     GRANT UPDATE ON outbox_position_seq TO outboxie_operator;
 
     -- It shows how far each subscriber has come.
-    GRANT SELECT ON subscriber_lanes, subscribers, subscriber_types TO outboxie_relay;
+    GRANT SELECT ON subscriber_lanes, subscribers, subscriber_types, subscriber_copies TO outboxie_relay;
+    GRANT SELECT (subscriber, applied_at) ON inbox TO outboxie_relay;
+    GRANT SELECT (subscriber, state) ON dead_letters TO outboxie_relay;
 
     -- A subscriber knows its checkpoints, its inbox and its effects. It says which types of events it wants. It reads the log, as it reads
     -- the stream: what the stream has lost it takes from there, and before it forgets an event, it looks whether the log can publish the
     -- event again.
     GRANT SELECT, INSERT, UPDATE, DELETE ON subscriber_lanes, subscriber_marks, subscriber_copies, inbox, dead_letters TO outboxie_subscriber;
     GRANT SELECT, INSERT, UPDATE ON customer_totals TO outboxie_subscriber;
-    GRANT SELECT, INSERT, UPDATE ON subscribers TO outboxie_subscriber;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON subscribers TO outboxie_subscriber;
     GRANT SELECT, INSERT, DELETE ON subscriber_types TO outboxie_subscriber;
     GRANT SELECT ON outbox TO outboxie_subscriber;
     GRANT SELECT (position, event_id, state, stream_sequence) ON outbox_parked TO outboxie_subscriber;

@@ -204,6 +204,9 @@ type adminParts struct {
 	Desk       operating.Desk
 	Attendant  outboxports.Attendant
 	Letters    inbox.DeadLetterAdmin
+	Operator   inbox.Operator
+	NATS       *nats.Conn
+	Consumers  *jetstream.Consumers
 	Traces     trace.TracerProvider
 	Meters     metric.MeterProvider
 	Propagator propagation.TextMapPropagator
@@ -216,6 +219,9 @@ func adminOptions(parts adminParts) (httpapi.AdminOptions, error) {
 		Addr: parts.Config.HTTP.AdminAddr, Listener: parts.Listeners.admin(), Token: token, Open: open, AllowedHosts: parts.Config.HTTP.AdminAllowedHosts,
 		Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(), Desk: parts.Desk, Attendant: parts.Attendant,
 		Parked: operatingapp.UndecidedParked(parts.Attendant), Letters: operatingapp.NewLetters(parts.Letters),
+		Subscribers: operatingapp.NewSubscribers(operatingapp.SubscriberPorts{
+			Operator: parts.Operator, Stream: jetstream.NewSpectator(parts.NATS, parts.Config.Stream.Name, parts.Logger), Lags: parts.Consumers,
+		}),
 		Logger: parts.Logger, TracerProvider: parts.Traces, MeterProvider: parts.Meters, Propagator: parts.Propagator,
 	}, err
 }
@@ -286,7 +292,7 @@ func (s subscriberParts) run(id string, ids int) error {
 		Command:      letterCommand, Skip: skipCommand, Continue: c.OnLoss == config.Continue,
 	}, s.Logger.With("subscriber", id))
 	s.Running.add(id, subscriber)
-	s.Background.run("subscriber "+id, subscriber.Run)
+	s.Background.run("subscriber "+id, func(ctx context.Context) error { return cured(subscriber.Run(ctx), id) })
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/app/relay"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 )
 
@@ -60,6 +61,7 @@ type sharedParts struct {
 	Log       *postgres.Log
 	Desk      operating.Desk
 	Places    operating.SubscriberPlaces
+	Operator  inbox.Operator
 	Consumers *jetstream.Consumers
 }
 
@@ -74,5 +76,6 @@ func observeShared(lifecycle fx.Lifecycle, mp metric.MeterProvider, parts shared
 		Lags: func(ctx context.Context) ([]operating.Lag, error) {
 			return operatingapp.Lags(ctx, parts.Places, parts.Consumers)
 		},
+		Overviews: parts.Operator.Overviews,
 	}))
 }

@@ -20,15 +20,18 @@ import (
 func (p *program) subscriberCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "subscriber",
-		Short: "Look at the events that a subscriber could not handle, and decide about them",
-		Long: "Look at a subscriber's dead letters: the events that failed too often, and those that wait behind them. They are in\n" +
-			"Postgres, so this needs DATABASE_URL; the subscriber may be running, and carries out what is decided.",
+		Short: "See where subscribers stand, decide about them, and about the events that they could not handle",
+		Long: "See where subscribers stand; stop them, send them to another place, give them other lanes, end them; and look at their dead\n" +
+			"letters: the events that failed too often, and those that wait behind them. All of this is in Postgres, so it needs\n" +
+			"DATABASE_URL, and NATS_URL where the stream is asked; subscribers may be running.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return fmt.Errorf("%s needs dead, retry or discard", cmd.CommandPath())
+			return fmt.Errorf("%s needs status, pause, resume, rewind, skip, lanes, ignore, forget, dead, retry or discard", cmd.CommandPath())
 		},
 	}
 	cmd.AddCommand(p.subscriberDeadCommand(), p.subscriberRetryCommand(), p.subscriberDiscardCommand())
+	cmd.AddCommand(p.subscriberStatusCommand(), p.subscriberPauseCommand(), p.subscriberResumeCommand(), p.subscriberRewindCommand(),
+		p.subscriberSkipCommand(), p.subscriberLanesCommand(), p.subscriberIgnoreCommand(), p.subscriberForgetCommand())
 	return cmd
 }
 

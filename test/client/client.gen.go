@@ -213,22 +213,34 @@ const (
 	ProblemCodeInvalidCurrency       ProblemCode = "invalid_currency"
 	ProblemCodeInvalidID             ProblemCode = "invalid_id"
 	ProblemCodeInvalidIdempotencyKey ProblemCode = "invalid_idempotency_key"
+	ProblemCodeInvalidLanes          ProblemCode = "invalid_lanes"
+	ProblemCodeInvalidPlace          ProblemCode = "invalid_place"
 	ProblemCodeInvalidRequest        ProblemCode = "invalid_request"
 	ProblemCodeInvalidText           ProblemCode = "invalid_text"
 	ProblemCodeMalformedBody         ProblemCode = "malformed_body"
 	ProblemCodeMethodNotAllowed      ProblemCode = "method_not_allowed"
+	ProblemCodeNoStreamYet           ProblemCode = "no_stream_yet"
 	ProblemCodeNoSuchSubscriber      ProblemCode = "no_such_subscriber"
+	ProblemCodeNotBegun              ProblemCode = "not_begun"
+	ProblemCodeNotErased             ProblemCode = "not_erased"
+	ProblemCodeNotForgotten          ProblemCode = "not_forgotten"
 	ProblemCodeNotParked             ProblemCode = "not_parked"
+	ProblemCodeNothingToMove         ProblemCode = "nothing_to_move"
 	ProblemCodeOrderChangeDiffers    ProblemCode = "order_change_differs"
 	ProblemCodeOrderChanged          ProblemCode = "order_changed"
 	ProblemCodeOrderNotFound         ProblemCode = "order_not_found"
 	ProblemCodeOrderStatus           ProblemCode = "order_status"
 	ProblemCodeOrderVersion          ProblemCode = "order_version"
+	ProblemCodeOtherStream           ProblemCode = "other_stream"
 	ProblemCodeOverloaded            ProblemCode = "overloaded"
 	ProblemCodeRequestTimeout        ProblemCode = "request_timeout"
 	ProblemCodeRouteNotFound         ProblemCode = "route_not_found"
 	ProblemCodeSequenceBehind        ProblemCode = "sequence_behind"
+	ProblemCodeStreamUnreadable      ProblemCode = "stream_unreadable"
+	ProblemCodeStreamWentBack        ProblemCode = "stream_went_back"
+	ProblemCodeSubscriberForgotten   ProblemCode = "subscriber_forgotten"
 	ProblemCodeTimeout               ProblemCode = "timeout"
+	ProblemCodeTypeNotWanted         ProblemCode = "type_not_wanted"
 	ProblemCodeUnauthorized          ProblemCode = "unauthorized"
 	ProblemCodeUnavailable           ProblemCode = "unavailable"
 	ProblemCodeUnsupportedMediaType  ProblemCode = "unsupported_media_type"
@@ -265,6 +277,10 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeInvalidIdempotencyKey:
 		return true
+	case ProblemCodeInvalidLanes:
+		return true
+	case ProblemCodeInvalidPlace:
+		return true
 	case ProblemCodeInvalidRequest:
 		return true
 	case ProblemCodeInvalidText:
@@ -273,9 +289,19 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeMethodNotAllowed:
 		return true
+	case ProblemCodeNoStreamYet:
+		return true
 	case ProblemCodeNoSuchSubscriber:
 		return true
+	case ProblemCodeNotBegun:
+		return true
+	case ProblemCodeNotErased:
+		return true
+	case ProblemCodeNotForgotten:
+		return true
 	case ProblemCodeNotParked:
+		return true
+	case ProblemCodeNothingToMove:
 		return true
 	case ProblemCodeOrderChangeDiffers:
 		return true
@@ -287,6 +313,8 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeOrderVersion:
 		return true
+	case ProblemCodeOtherStream:
+		return true
 	case ProblemCodeOverloaded:
 		return true
 	case ProblemCodeRequestTimeout:
@@ -295,7 +323,15 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeSequenceBehind:
 		return true
+	case ProblemCodeStreamUnreadable:
+		return true
+	case ProblemCodeStreamWentBack:
+		return true
+	case ProblemCodeSubscriberForgotten:
+		return true
 	case ProblemCodeTimeout:
+		return true
+	case ProblemCodeTypeNotWanted:
 		return true
 	case ProblemCodeUnauthorized:
 		return true
@@ -338,6 +374,69 @@ const (
 func (e RedriveAll) Valid() bool {
 	switch e {
 	case RedriveAllTrue:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SubscriberChangeVerb.
+const (
+	SubscriberChangeVerbForget   SubscriberChangeVerb = "forget"
+	SubscriberChangeVerbIgnore   SubscriberChangeVerb = "ignore"
+	SubscriberChangeVerbLanes    SubscriberChangeVerb = "lanes"
+	SubscriberChangeVerbPause    SubscriberChangeVerb = "pause"
+	SubscriberChangeVerbRemember SubscriberChangeVerb = "remember"
+	SubscriberChangeVerbResume   SubscriberChangeVerb = "resume"
+	SubscriberChangeVerbRewind   SubscriberChangeVerb = "rewind"
+	SubscriberChangeVerbSkip     SubscriberChangeVerb = "skip"
+)
+
+// Valid indicates whether the value is a known member of the SubscriberChangeVerb enum.
+func (e SubscriberChangeVerb) Valid() bool {
+	switch e {
+	case SubscriberChangeVerbForget:
+		return true
+	case SubscriberChangeVerbIgnore:
+		return true
+	case SubscriberChangeVerbLanes:
+		return true
+	case SubscriberChangeVerbPause:
+		return true
+	case SubscriberChangeVerbRemember:
+		return true
+	case SubscriberChangeVerbResume:
+		return true
+	case SubscriberChangeVerbRewind:
+		return true
+	case SubscriberChangeVerbSkip:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SubscriberStatusState.
+const (
+	SubscriberStatusStateForgotten SubscriberStatusState = "forgotten"
+	SubscriberStatusStateIdle      SubscriberStatusState = "idle"
+	SubscriberStatusStateNotBegun  SubscriberStatusState = "not_begun"
+	SubscriberStatusStatePaused    SubscriberStatusState = "paused"
+	SubscriberStatusStateWorking   SubscriberStatusState = "working"
+)
+
+// Valid indicates whether the value is a known member of the SubscriberStatusState enum.
+func (e SubscriberStatusState) Valid() bool {
+	switch e {
+	case SubscriberStatusStateForgotten:
+		return true
+	case SubscriberStatusStateIdle:
+		return true
+	case SubscriberStatusStateNotBegun:
+		return true
+	case SubscriberStatusStatePaused:
+		return true
+	case SubscriberStatusStateWorking:
 		return true
 	default:
 		return false
@@ -838,6 +937,137 @@ type Shipment struct {
 	Tracking *Text `json:"tracking,omitempty"`
 }
 
+// SubscriberChange What to do. `rewind` and `skip` need `to`, `lanes` needs `lanes`, `ignore` needs `type`.
+type SubscriberChange struct {
+	// Confirm Do it.
+	Confirm *bool `json:"confirm,omitempty"`
+	Lanes   *int  `json:"lanes,omitempty"`
+
+	// To The last message that is not read again, or that is passed over: `sequence:N`, `position:N` (of the log),
+	// `time:2026-11-29T10:00:00Z` (stored before), `start` or `end`.
+	//
+	//
+	// Example: sequence:1000
+	To *string `json:"to,omitempty"`
+
+	// Type Example: outboxie.order.paid.v1
+	Type *string              `json:"type,omitempty"`
+	Verb SubscriberChangeVerb `json:"verb"`
+}
+
+// SubscriberChangeVerb defines model for SubscriberChange.Verb.
+type SubscriberChangeVerb string
+
+// SubscriberChanged defines model for SubscriberChanged.
+type SubscriberChanged struct {
+	Subscriber string `json:"subscriber"`
+	Verb       string `json:"verb"`
+
+	// Done False: that is what it would do.
+	Done bool `json:"done"`
+
+	// Sequence To which lanes move, or from which new lanes begin.
+	Sequence *uint64 `json:"sequence,omitempty"`
+
+	// Lanes That move, or that there are now.
+	Lanes *int `json:"lanes,omitempty"`
+
+	// Lowest Where the slowest lane was.
+	Lowest *uint64 `json:"lowest,omitempty"`
+
+	// Highest Where the fastest lane was.
+	Highest *uint64 `json:"highest,omitempty"`
+
+	// Events In between: read again, or passed over, at most.
+	Events *int64 `json:"events,omitempty"`
+
+	// Discarded Letters.
+	Discarded *int `json:"discarded,omitempty"`
+
+	// Erased Letters, and rows of the inbox.
+	Erased *int `json:"erased,omitempty"`
+}
+
+// SubscriberLane defines model for SubscriberLane.
+type SubscriberLane struct {
+	Lane int `json:"lane"`
+
+	// Sequence Everything of the lane up to this message was dealt with.
+	Sequence uint64 `json:"sequence"`
+
+	// StoredAt When the stream stored that message.
+	StoredAt *time.Time `json:"stored_at"`
+
+	// MessagesBehind Sequences after it in the stream, of all lanes and types.
+	MessagesBehind *uint64 `json:"messages_behind"`
+
+	// IdleSeconds Since the lane moved last.
+	IdleSeconds float64 `json:"idle_seconds"`
+}
+
+// SubscriberStatus defines model for SubscriberStatus.
+type SubscriberStatus struct {
+	Subscriber string `json:"subscriber"`
+
+	// Handler Null: a program of before began it.
+	Handler *string `json:"handler"`
+
+	// Types That it wants.
+	Types []string `json:"types"`
+
+	// State - `working`: copies run.
+	// - `idle`: no copy runs.
+	// - `paused`: an operator stopped it.
+	// - `not_begun`: it has no lanes yet.
+	// - `forgotten`: an operator ended it.
+	State         SubscriberStatusState `json:"state"`
+	PausedSeconds *float64              `json:"paused_seconds"`
+	ForgottenAt   *time.Time            `json:"forgotten_at"`
+
+	// Copies That announced themselves in the last three seconds.
+	Copies []string `json:"copies"`
+
+	// LagEvents In the stream after the slowest lane's place.
+	LagEvents *int64 `json:"lag_events"`
+
+	// LagSeconds Since the first of them was stored.
+	LagSeconds *float64 `json:"lag_seconds"`
+
+	// Rate Events applied in a second, over the last ten seconds.
+	Rate float64 `json:"rate"`
+
+	// AppliedAt When the newest of its events was applied.
+	AppliedAt *time.Time `json:"applied_at"`
+
+	// Dead Dead letters.
+	Dead int `json:"dead"`
+
+	// Waiting Letters that are tried again, or wait behind others.
+	Waiting int `json:"waiting"`
+
+	// Filled Events that the stream had lost, and that came from the log.
+	Filled int64 `json:"filled"`
+
+	// Missed Messages that the stream lost, and that nobody knows.
+	Missed int64            `json:"missed"`
+	Lanes  []SubscriberLane `json:"lanes"`
+}
+
+// SubscriberStatusState - `working`: copies run.
+// - `idle`: no copy runs.
+// - `paused`: an operator stopped it.
+// - `not_begun`: it has no lanes yet.
+// - `forgotten`: an operator ended it.
+type SubscriberStatusState string
+
+// Subscribers defines model for Subscribers.
+type Subscribers struct {
+	Subscribers []SubscriberStatus `json:"subscribers"`
+
+	// StreamTrouble Why the stream could not be asked, so that no lag is known.
+	StreamTrouble *string `json:"stream_trouble"`
+}
+
 // Text Without line breaks and other control characters.
 type Text = string
 
@@ -969,6 +1199,9 @@ type RedriveChosenEventsJSONRequestBody = Choice
 
 // RedriveEventsJSONRequestBody defines body for RedriveEvents for application/json ContentType.
 type RedriveEventsJSONRequestBody = Redrive
+
+// ChangeSubscriberJSONRequestBody defines body for ChangeSubscriber for application/json ContentType.
+type ChangeSubscriberJSONRequestBody = SubscriberChange
 
 // DiscardDeadLettersJSONRequestBody defines body for DiscardDeadLetters for application/json ContentType.
 type DiscardDeadLettersJSONRequestBody = Choice
@@ -1298,6 +1531,35 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /readyz (the `Readiness` operationId).
 	Readiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListSubscribers Where each subscriber stands
+	//
+	// As `outboxie subscriber status --json`. What it costs does not depend on how much was applied.
+	//
+	// Corresponds with GET /subscribers (the `ListSubscribers` operationId).
+	ListSubscribers(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ChangeSubscriberWithBody Decide about a subscriber
+	//
+	// As the commands of `outboxie subscriber`. It takes effect at once, also beside running copies: it waits for the
+	// transactions under way. It takes no key: to decide the same again changes nothing more. Without `confirm`, `rewind`,
+	// `skip`, `ignore` and `forget` only say what they would do.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /subscribers/{subscriber} (the `ChangeSubscriber` operationId).
+	ChangeSubscriberWithBody(ctx context.Context, subscriber string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ChangeSubscriber Decide about a subscriber
+	//
+	// As the commands of `outboxie subscriber`. It takes effect at once, also beside running copies: it waits for the
+	// transactions under way. It takes no key: to decide the same again changes nothing more. Without `confirm`, `rewind`,
+	// `skip`, `ignore` and `forget` only say what they would do.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /subscribers/{subscriber} (the `ChangeSubscriber` operationId).
+	ChangeSubscriber(ctx context.Context, subscriber string, body ChangeSubscriberJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DiscardDeadLettersWithBody Give dead letters up for ever
 	//
@@ -1770,6 +2032,65 @@ func (c *Client) OutboxStatus(ctx context.Context, reqEditors ...RequestEditorFn
 // Corresponds with GET /readyz (the `Readiness` operationId).
 func (c *Client) Readiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewReadinessRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListSubscribers Where each subscriber stands
+//
+// As `outboxie subscriber status --json`. What it costs does not depend on how much was applied.
+//
+// Corresponds with GET /subscribers (the `ListSubscribers` operationId).
+func (c *Client) ListSubscribers(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSubscribersRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ChangeSubscriberWithBody Decide about a subscriber
+//
+// As the commands of `outboxie subscriber`. It takes effect at once, also beside running copies: it waits for the
+// transactions under way. It takes no key: to decide the same again changes nothing more. Without `confirm`, `rewind`,
+// `skip`, `ignore` and `forget` only say what they would do.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /subscribers/{subscriber} (the `ChangeSubscriber` operationId).
+func (c *Client) ChangeSubscriberWithBody(ctx context.Context, subscriber string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewChangeSubscriberRequestWithBody(c.Server, subscriber, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ChangeSubscriber Decide about a subscriber
+//
+// As the commands of `outboxie subscriber`. It takes effect at once, also beside running copies: it waits for the
+// transactions under way. It takes no key: to decide the same again changes nothing more. Without `confirm`, `rewind`,
+// `skip`, `ignore` and `forget` only say what they would do.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /subscribers/{subscriber} (the `ChangeSubscriber` operationId).
+func (c *Client) ChangeSubscriber(ctx context.Context, subscriber string, body ChangeSubscriberJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewChangeSubscriberRequest(c.Server, subscriber, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2762,6 +3083,80 @@ func NewReadinessRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewListSubscribersRequest constructs an http.Request for the ListSubscribers method
+func NewListSubscribersRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/subscribers")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewChangeSubscriberRequest calls the generic ChangeSubscriber builder with application/json body
+func NewChangeSubscriberRequest(server string, subscriber string, body ChangeSubscriberJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewChangeSubscriberRequestWithBody(server, subscriber, "application/json", bodyReader)
+}
+
+// NewChangeSubscriberRequestWithBody constructs an http.Request for the ChangeSubscriber method, with any body, and a specified content type
+func NewChangeSubscriberRequestWithBody(server string, subscriber string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "subscriber", subscriber, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/subscribers/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewDiscardDeadLettersRequest calls the generic DiscardDeadLetters builder with application/json body
 func NewDiscardDeadLettersRequest(server string, subscriber Subscriber, body DiscardDeadLettersJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -3142,6 +3537,37 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /readyz (the `Readiness` operationId).
 	ReadinessWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ReadinessResponse, error)
+
+	// ListSubscribersWithResponse Where each subscriber stands
+	//
+	// As `outboxie subscriber status --json`. What it costs does not depend on how much was applied.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /subscribers (the `ListSubscribers` operationId).
+	ListSubscribersWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListSubscribersResponse, error)
+
+	// ChangeSubscriberWithBodyWithResponse Decide about a subscriber
+	//
+	// As the commands of `outboxie subscriber`. It takes effect at once, also beside running copies: it waits for the
+	// transactions under way. It takes no key: to decide the same again changes nothing more. Without `confirm`, `rewind`,
+	// `skip`, `ignore` and `forget` only say what they would do.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /subscribers/{subscriber} (the `ChangeSubscriber` operationId).
+	ChangeSubscriberWithBodyWithResponse(ctx context.Context, subscriber string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ChangeSubscriberResponse, error)
+
+	// ChangeSubscriberWithResponse Decide about a subscriber
+	//
+	// As the commands of `outboxie subscriber`. It takes effect at once, also beside running copies: it waits for the
+	// transactions under way. It takes no key: to decide the same again changes nothing more. Without `confirm`, `rewind`,
+	// `skip`, `ignore` and `forget` only say what they would do.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /subscribers/{subscriber} (the `ChangeSubscriber` operationId).
+	ChangeSubscriberWithResponse(ctx context.Context, subscriber string, body ChangeSubscriberJSONRequestBody, reqEditors ...RequestEditorFn) (*ChangeSubscriberResponse, error)
 
 	// DiscardDeadLettersWithBodyWithResponse Give dead letters up for ever
 	//
@@ -4297,6 +4723,109 @@ func (r ReadinessResponse) ContentType() string {
 	return ""
 }
 
+type ListSubscribersResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Subscribers
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListSubscribersResponse) GetJSON200() *Subscribers {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListSubscribersResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListSubscribersResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSubscribersResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSubscribersResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListSubscribersResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ChangeSubscriberResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SubscriberChanged
+	// ApplicationProblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationProblemJSON400 *BadRequest
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ChangeSubscriberResponse) GetJSON200() *SubscriberChanged {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ChangeSubscriberResponse) GetApplicationProblemJSON400() *BadRequest {
+	return r.ApplicationProblemJSON400
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ChangeSubscriberResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ChangeSubscriberResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ChangeSubscriberResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ChangeSubscriberResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ChangeSubscriberResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type DiscardDeadLettersResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -4840,6 +5369,55 @@ func (c *ClientWithResponses) ReadinessWithResponse(ctx context.Context, reqEdit
 		return nil, err
 	}
 	return ParseReadinessResponse(rsp)
+}
+
+// ListSubscribersWithResponse Where each subscriber stands
+//
+// As `outboxie subscriber status --json`. What it costs does not depend on how much was applied.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /subscribers (the `ListSubscribers` operationId).
+func (c *ClientWithResponses) ListSubscribersWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListSubscribersResponse, error) {
+	rsp, err := c.ListSubscribers(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSubscribersResponse(rsp)
+}
+
+// ChangeSubscriberWithBodyWithResponse Decide about a subscriber
+//
+// As the commands of `outboxie subscriber`. It takes effect at once, also beside running copies: it waits for the
+// transactions under way. It takes no key: to decide the same again changes nothing more. Without `confirm`, `rewind`,
+// `skip`, `ignore` and `forget` only say what they would do.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /subscribers/{subscriber} (the `ChangeSubscriber` operationId).
+func (c *ClientWithResponses) ChangeSubscriberWithBodyWithResponse(ctx context.Context, subscriber string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ChangeSubscriberResponse, error) {
+	rsp, err := c.ChangeSubscriberWithBody(ctx, subscriber, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseChangeSubscriberResponse(rsp)
+}
+
+// ChangeSubscriberWithResponse Decide about a subscriber
+//
+// As the commands of `outboxie subscriber`. It takes effect at once, also beside running copies: it waits for the
+// transactions under way. It takes no key: to decide the same again changes nothing more. Without `confirm`, `rewind`,
+// `skip`, `ignore` and `forget` only say what they would do.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /subscribers/{subscriber} (the `ChangeSubscriber` operationId).
+func (c *ClientWithResponses) ChangeSubscriberWithResponse(ctx context.Context, subscriber string, body ChangeSubscriberJSONRequestBody, reqEditors ...RequestEditorFn) (*ChangeSubscriberResponse, error) {
+	rsp, err := c.ChangeSubscriber(ctx, subscriber, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseChangeSubscriberResponse(rsp)
 }
 
 // DiscardDeadLettersWithBodyWithResponse Give dead letters up for ever
@@ -5820,6 +6398,79 @@ func ParseReadinessResponse(rsp *http.Response) (*ReadinessResponse, error) {
 			return nil, err
 		}
 		response.JSON503 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListSubscribersResponse parses an HTTP response from a ListSubscribersWithResponse call
+func ParseListSubscribersResponse(rsp *http.Response) (*ListSubscribersResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSubscribersResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Subscribers
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseChangeSubscriberResponse parses an HTTP response from a ChangeSubscriberWithResponse call
+func ParseChangeSubscriberResponse(rsp *http.Response) (*ChangeSubscriberResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ChangeSubscriberResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SubscriberChanged
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSON400 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

@@ -24,7 +24,9 @@ var incidents = map[string]incident{
 	"a transaction stays open":  {[]string{"OutboxieOpenWriter"}, (*watched).leaveOpen},
 	"the stream is deleted":     {[]string{"OutboxieHalted"}, (*watched).deleteStream},
 	"an event is too large":     {[]string{"OutboxieParked"}, (*watched).recordTooLarge},
-	"the subscriber is stopped": {[]string{"OutboxieSubscriberLate"}, (*watched).stopSubscriber},
+	"the subscriber is stopped": {[]string{"OutboxieSubscriberLate", "OutboxieSubscriberAlone"}, (*watched).stopSubscriber},
+	"a lane is held":            {[]string{"OutboxieSubscriberStalled"}, (*watched).holdLane},
+	"the subscriber is paused":  {[]string{"OutboxieSubscriberPaused"}, (*watched).pauseSubscriber},
 	"an event fails every time": {[]string{"OutboxieDeadLetters"}, (*watched).recordPoison},
 	"no instance runs any more": {[]string{"OutboxieNoLeader", "OutboxieNotMeasured"}, (*watched).killInstances},
 }
@@ -137,6 +139,26 @@ func (w *watched) stopSubscriber() func() {
 	require.Zero(w.t, w.subscriber.Stop(syscall.SIGTERM))
 	placeMany(w.t, w.api, 3)
 	return w.subscribe
+}
+
+// holdLane holds the row of the subscriber's lane in a transaction of plain SQL.
+func (w *watched) holdLane() func() {
+	tx, err := w.db.Begin()
+	require.NoError(w.t, err)
+	w.t.Cleanup(func() { _ = tx.Rollback() })
+	_, err = tx.Exec("SELECT FROM subscriber_lanes WHERE subscriber = 'emails' FOR UPDATE")
+	require.NoError(w.t, err)
+	placeMany(w.t, w.api, 1)
+	return func() { require.NoError(w.t, tx.Rollback()) }
+}
+
+// pauseSubscriber pauses the subscriber, and lets an hour have gone by.
+func (w *watched) pauseSubscriber() func() {
+	w.command("subscriber", "pause", "--id", "emails")
+	_, err := w.db.Exec("UPDATE subscribers SET paused_at = paused_at - interval '1 hour' WHERE subscriber = 'emails'")
+	require.NoError(w.t, err)
+	placeMany(w.t, w.api, 1)
+	return func() { w.command("subscriber", "resume", "--id", "emails") }
 }
 
 func (w *watched) recordPoison() func() {

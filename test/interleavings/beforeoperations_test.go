@@ -67,14 +67,16 @@ func careless(o *operation) *operation {
 
 // retrier is what a program of before does with letters: it takes one that is due, and applies it.
 func retrier(in *state, name string) *operation {
-	return refusing(ofBefore(in, name, func(ctx context.Context, b before) (string, error) {
+	o := ofBefore(in, name, func(ctx context.Context, b before) (string, error) {
 		id, err := b.Due(ctx)
 		if err != nil || id == "" {
 			return id, err
 		}
 		applied, err := b.Once(ctx, arrivals[numberOf(id)].Entry)
 		return fmt.Sprintf("%s %t", shown(id), applied), err
-	}), map[string]string{"ok": "a letter that somebody has locked is passed over; the subscriber asks again within a second"})
+	})
+	guessing(o, map[string]string{"ok " + shown(a1.ID) + " false": "the letter was discarded after it was chosen, in another transaction"})
+	return refusing(o, map[string]string{"ok": "a letter that somebody has locked is passed over; the subscriber asks again within a second"})
 }
 
 // beforeOperations are those of programs of before. Two of them are no pair: nothing can be changed about these any more.

@@ -197,6 +197,12 @@ func catchUp(in *state, name string) *operation {
 		if err != nil {
 			return "", err
 		}
+		switch {
+		case len(view.Lanes) == 0:
+			return "forgotten", nil
+		case view.Paused:
+			return "rests", nil
+		}
 		now := last
 		now.From = view.Lanes[0]
 		now.To.Sequence = max(now.To.Sequence, now.From.Sequence+1)
@@ -204,6 +210,7 @@ func catchUp(in *state, name string) *operation {
 		if view.Lanes[0].Sequence < regrown.Sequence {
 			now.Events = slices.Insert(now.Events, 0, regrown)
 		}
+		now.Events = slices.DeleteFunc(now.Events, func(e inbox.Event) bool { return inbox.LaneOf(e.Key, now.From.Lanes) != 0 })
 		return now.apply(ctx, s)
 	}
 	return refusing(&operation{name: name, methods: []string{"inbox.Checkpoints.Look", "inbox.UnitOfWork.Apply"}, in: in, do: func(ctx context.Context, s *side) (string, error) {

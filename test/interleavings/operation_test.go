@@ -30,6 +30,8 @@ type operation struct {
 	careless bool
 	// regrows says that it reports a stream that has lost its end, which has other events afterwards.
 	regrows bool
+	// skips says that it lets lanes pass over events on purpose.
+	skips bool
 	// circles says why it may wait for another one that waits for it. Whoever Postgres ends then tries again.
 	circles string
 	// prelude says that the operation itself closes its gate, at the first step that matters.
@@ -97,7 +99,7 @@ func (a answer) slow() bool {
 }
 
 // operations are all of them. A pair is any two of one state, and each with itself.
-var operations = slices.Concat(orderOperations, relayOperations, laneOperations, letterOperations, beforeOperations, wholeRelays)
+var operations = slices.Concat(orderOperations, relayOperations, laneOperations, letterOperations, operatorOperations, beforeOperations, wholeRelays)
 
 func named(name string) *operation {
 	for _, o := range slices.Concat(operations, sabotage) {

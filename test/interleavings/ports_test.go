@@ -46,6 +46,7 @@ var driven = []struct {
 	{reflect.TypeFor[inbox.DeadLetterAdmin](), newInbox},
 	{reflect.TypeFor[inbox.Sweeper](), newInbox},
 	{reflect.TypeFor[inbox.Log](), newInbox},
+	{reflect.TypeFor[inbox.Operator](), func(db *bun.DB) any { return postgres.NewOperator(db) }},
 
 	{port: reflect.TypeFor[ordering.Keys]()},
 	{port: reflect.TypeFor[ordering.Orders]()},
@@ -68,6 +69,7 @@ var reads = []string{
 	"inbox.Checkpoints.Marks",
 	"inbox.DeadLetterAdmin.CountDead", "inbox.DeadLetterAdmin.Letter", "inbox.DeadLetterAdmin.Letters", "inbox.DeadLetterAdmin.Subscribers",
 	"inbox.DeadLetterAdmin.Undecided",
+	"inbox.Operator.Overviews",
 	"inbox.Sweeper.Forgettable",
 	"inbox.Log.Lost", "inbox.Log.Reached",
 }

@@ -40,9 +40,13 @@ func (w *world) early(ctx context.Context, entry outbox.Entry, calls []string) e
 
 func shown(id string) string { return ids.ReplaceAllString(id, "$1/$2") }
 
-// drain lets a copy without failures go on: it redelivers what can be redelivered, however long that would have to wait.
+// drain lets a copy without failures go on: it redelivers what can be redelivered, however long that would have to wait, and whatever an
+// operator has stopped.
 func (w *world) drain(ctx context.Context) error {
 	if _, err := w.plain.ExecContext(ctx, "UPDATE dead_letters SET due_at = '2020-01-01' WHERE state = 'retrying'"); err != nil {
+		return err
+	}
+	if _, err := w.plain.ExecContext(ctx, "UPDATE subscribers SET paused_at = NULL, forgotten_at = NULL"); err != nil {
 		return err
 	}
 	in := inboxOf(&side{db: w.plain})
@@ -140,6 +144,9 @@ func effectsOf(rows map[string][]row) (found []violation) {
 // passedOf judges that no lane has passed an event that nobody has dealt with: in the stream of before, in the batch that has brought the
 // lane where it stands, and in a stream that has lost its end.
 func passedOf(p *pair, h *history, rows map[string][]row) (found []violation) {
+	if slices.ContainsFunc(p.operations[:], func(o *operation) bool { return o != nil && o.skips }) {
+		return nil
+	}
 	taken := takenOf(rows)
 	for _, letter := range rows["dead_letters"] {
 		if id := letter.text("event_id"); letter["position"] == nil {
@@ -156,8 +163,9 @@ func passedOf(p *pair, h *history, rows map[string][]row) (found []violation) {
 		}
 		here := slices.Clone(batches[endOf(lane, sequence)].Events)
 		for _, event := range arrivals {
-			stored := event.Sequence >= firstHeld && event.Sequence <= checkpoints[lane] && (event.Sequence != regrown.Sequence || regrew)
-			if stored && inbox.LaneOf(event.Key, lanes) == lane {
+			before := checkpoints[inbox.LaneOf(event.Key, lanes)]
+			stored := event.Sequence >= firstHeld && event.Sequence <= before && (event.Sequence != regrown.Sequence || regrew)
+			if stored && inbox.LaneOf(event.Key, int(at.number("lanes"))) == lane {
 				here = append(here, event)
 			}
 		}

@@ -93,9 +93,9 @@ type kept struct {
 // In the states of the subscriber, letters hold an aggregate whose head is dead; or whose head is due; or there are only letters that
 // hold nothing; or there are none.
 var (
-	blocked = state{name: "blocked", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + subscriberRows(
+	blocked = state{name: "blocked", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + wanted + subscriberRows(
 		kept{a1, inbox.Dead, 1}, kept{a2, inbox.Waiting, 0}, kept{a3, inbox.Waiting, 0}, kept{d1, inbox.Dead, 1}, kept{given, inbox.Discarded, 1})}
-	retried = state{name: "retried", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + subscriberRows(
+	retried = state{name: "retried", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + wanted + subscriberRows(
 		kept{a1, inbox.Retrying, 1}, kept{a2, inbox.Waiting, 0}, kept{a3, inbox.Waiting, 0}, kept{d1, inbox.Dead, 1})}
 	open = state{name: "open", subscribed: true, stream: normal.stream, rows: relayRows("NULL") + unreadableRow + subscriberRows(
 		kept{f1, inbox.Failing, 1}, kept{given, inbox.Discarded, 1})}

@@ -60,7 +60,7 @@ func newWorld(t testing.TB) *world {
 		_, err := w.control.Exec(t.Context(), "ALTER TABLE "+table+" SET (autovacuum_enabled = false)")
 		require.NoError(t, err)
 	}
-	w.keep(t, normal, halted, blocked, retried, open, bare)
+	w.keep(t, normal, halted, blocked, retried, open, bare, buried)
 	w.prepare(t)
 	return w
 }

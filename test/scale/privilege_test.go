@@ -274,6 +274,21 @@ func requireDeadLetter(t *testing.T, p *privileged) {
 	var id string
 	require.NoError(t, p.admin.QueryRow("SELECT event_id FROM dead_letters").Scan(&id))
 	outboxie(t, operator, 0, "subscriber", "discard", "--event", id, "--yes")
+	requireVerbs(t, p, operator)
+}
+
+// requireVerbs operates the subscriber, and forgets another one.
+func requireVerbs(t *testing.T, p *privileged, operator []string) {
+	t.Helper()
+	require.NotContains(t, outboxie(t, operator, 0, "subscriber", "status"), "cannot be asked")
+	for _, verb := range [][]string{{"pause"}, {"resume"}, {"lanes", "--to", "2"}, {"rewind", "--to", "start"}} {
+		outboxie(t, operator, 0, append([]string{"subscriber"}, verb...)...)
+	}
+	_, err := p.admin.Exec("INSERT INTO inbox VALUES ('gone', gen_random_uuid(), 'order', 'x', 1, 1)")
+	require.NoError(t, err)
+	for _, verb := range []string{"--yes", "--lift"} {
+		outboxie(t, operator, 0, "subscriber", "forget", "--id", "gone", verb)
+	}
 }
 
 // requireSweeps runs what runs once a minute or more seldom: retention, and the sweeps of keys and of the inbox.

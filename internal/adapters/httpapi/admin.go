@@ -42,8 +42,9 @@ type AdminOptions struct {
 	Metrics        http.Handler // GET /metrics; nil: there is no such route
 	Desk           operating.Desk
 	Attendant      ports.Attendant
-	Parked         operating.Undecided // the parking lot; nil: there are no routes for its groups
-	Letters        operating.Letters   // nil: there are no routes for dead letters
+	Parked         operating.Undecided       // the parking lot; nil: there are no routes for its groups
+	Letters        operating.Letters         // nil: there are no routes for dead letters
+	Subscribers    operating.SubscriberAdmin // nil: there are no such routes
 	Logger         *slog.Logger
 	TracerProvider trace.TracerProvider
 	MeterProvider  metric.MeterProvider // counts refusals; requests are not measured
@@ -70,6 +71,9 @@ func NewAdmin(options AdminOptions) *Admin {
 	bodies := newBodies(options.Logger)
 	operators{options.Desk, options.Attendant, bodies}.serve(engine)
 	undecided{options.Parked, options.Letters, bodies}.serve(engine)
+	if options.Subscribers != nil {
+		subscribers{options.Subscribers, bodies}.serve(engine)
+	}
 	engine.GET("/debug/pprof/*profile", profile)
 	answerHead(engine)
 	return &Admin{newServer(serverOptions{

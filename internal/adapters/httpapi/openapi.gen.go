@@ -199,22 +199,34 @@ const (
 	ProblemCodeInvalidCurrency       ProblemCode = "invalid_currency"
 	ProblemCodeInvalidID             ProblemCode = "invalid_id"
 	ProblemCodeInvalidIdempotencyKey ProblemCode = "invalid_idempotency_key"
+	ProblemCodeInvalidLanes          ProblemCode = "invalid_lanes"
+	ProblemCodeInvalidPlace          ProblemCode = "invalid_place"
 	ProblemCodeInvalidRequest        ProblemCode = "invalid_request"
 	ProblemCodeInvalidText           ProblemCode = "invalid_text"
 	ProblemCodeMalformedBody         ProblemCode = "malformed_body"
 	ProblemCodeMethodNotAllowed      ProblemCode = "method_not_allowed"
+	ProblemCodeNoStreamYet           ProblemCode = "no_stream_yet"
 	ProblemCodeNoSuchSubscriber      ProblemCode = "no_such_subscriber"
+	ProblemCodeNotBegun              ProblemCode = "not_begun"
+	ProblemCodeNotErased             ProblemCode = "not_erased"
+	ProblemCodeNotForgotten          ProblemCode = "not_forgotten"
 	ProblemCodeNotParked             ProblemCode = "not_parked"
+	ProblemCodeNothingToMove         ProblemCode = "nothing_to_move"
 	ProblemCodeOrderChangeDiffers    ProblemCode = "order_change_differs"
 	ProblemCodeOrderChanged          ProblemCode = "order_changed"
 	ProblemCodeOrderNotFound         ProblemCode = "order_not_found"
 	ProblemCodeOrderStatus           ProblemCode = "order_status"
 	ProblemCodeOrderVersion          ProblemCode = "order_version"
+	ProblemCodeOtherStream           ProblemCode = "other_stream"
 	ProblemCodeOverloaded            ProblemCode = "overloaded"
 	ProblemCodeRequestTimeout        ProblemCode = "request_timeout"
 	ProblemCodeRouteNotFound         ProblemCode = "route_not_found"
 	ProblemCodeSequenceBehind        ProblemCode = "sequence_behind"
+	ProblemCodeStreamUnreadable      ProblemCode = "stream_unreadable"
+	ProblemCodeStreamWentBack        ProblemCode = "stream_went_back"
+	ProblemCodeSubscriberForgotten   ProblemCode = "subscriber_forgotten"
 	ProblemCodeTimeout               ProblemCode = "timeout"
+	ProblemCodeTypeNotWanted         ProblemCode = "type_not_wanted"
 	ProblemCodeUnauthorized          ProblemCode = "unauthorized"
 	ProblemCodeUnavailable           ProblemCode = "unavailable"
 	ProblemCodeUnsupportedMediaType  ProblemCode = "unsupported_media_type"
@@ -251,6 +263,10 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeInvalidIdempotencyKey:
 		return true
+	case ProblemCodeInvalidLanes:
+		return true
+	case ProblemCodeInvalidPlace:
+		return true
 	case ProblemCodeInvalidRequest:
 		return true
 	case ProblemCodeInvalidText:
@@ -259,9 +275,19 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeMethodNotAllowed:
 		return true
+	case ProblemCodeNoStreamYet:
+		return true
 	case ProblemCodeNoSuchSubscriber:
 		return true
+	case ProblemCodeNotBegun:
+		return true
+	case ProblemCodeNotErased:
+		return true
+	case ProblemCodeNotForgotten:
+		return true
 	case ProblemCodeNotParked:
+		return true
+	case ProblemCodeNothingToMove:
 		return true
 	case ProblemCodeOrderChangeDiffers:
 		return true
@@ -273,6 +299,8 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeOrderVersion:
 		return true
+	case ProblemCodeOtherStream:
+		return true
 	case ProblemCodeOverloaded:
 		return true
 	case ProblemCodeRequestTimeout:
@@ -281,7 +309,15 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeSequenceBehind:
 		return true
+	case ProblemCodeStreamUnreadable:
+		return true
+	case ProblemCodeStreamWentBack:
+		return true
+	case ProblemCodeSubscriberForgotten:
+		return true
 	case ProblemCodeTimeout:
+		return true
+	case ProblemCodeTypeNotWanted:
 		return true
 	case ProblemCodeUnauthorized:
 		return true
@@ -309,6 +345,69 @@ func (e ReadinessStatus) Valid() bool {
 	case ReadinessStatusReady:
 		return true
 	case ReadinessStatusUnavailable:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SubscriberChangeVerb.
+const (
+	SubscriberChangeVerbForget   SubscriberChangeVerb = "forget"
+	SubscriberChangeVerbIgnore   SubscriberChangeVerb = "ignore"
+	SubscriberChangeVerbLanes    SubscriberChangeVerb = "lanes"
+	SubscriberChangeVerbPause    SubscriberChangeVerb = "pause"
+	SubscriberChangeVerbRemember SubscriberChangeVerb = "remember"
+	SubscriberChangeVerbResume   SubscriberChangeVerb = "resume"
+	SubscriberChangeVerbRewind   SubscriberChangeVerb = "rewind"
+	SubscriberChangeVerbSkip     SubscriberChangeVerb = "skip"
+)
+
+// Valid indicates whether the value is a known member of the SubscriberChangeVerb enum.
+func (e SubscriberChangeVerb) Valid() bool {
+	switch e {
+	case SubscriberChangeVerbForget:
+		return true
+	case SubscriberChangeVerbIgnore:
+		return true
+	case SubscriberChangeVerbLanes:
+		return true
+	case SubscriberChangeVerbPause:
+		return true
+	case SubscriberChangeVerbRemember:
+		return true
+	case SubscriberChangeVerbResume:
+		return true
+	case SubscriberChangeVerbRewind:
+		return true
+	case SubscriberChangeVerbSkip:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SubscriberStatusState.
+const (
+	SubscriberStatusStateForgotten SubscriberStatusState = "forgotten"
+	SubscriberStatusStateIdle      SubscriberStatusState = "idle"
+	SubscriberStatusStateNotBegun  SubscriberStatusState = "not_begun"
+	SubscriberStatusStatePaused    SubscriberStatusState = "paused"
+	SubscriberStatusStateWorking   SubscriberStatusState = "working"
+)
+
+// Valid indicates whether the value is a known member of the SubscriberStatusState enum.
+func (e SubscriberStatusState) Valid() bool {
+	switch e {
+	case SubscriberStatusStateForgotten:
+		return true
+	case SubscriberStatusStateIdle:
+		return true
+	case SubscriberStatusStateNotBegun:
+		return true
+	case SubscriberStatusStatePaused:
+		return true
+	case SubscriberStatusStateWorking:
 		return true
 	default:
 		return false
@@ -708,6 +807,137 @@ type Redriven struct {
 
 // Shipment How the order left the house.
 type Shipment = object
+
+// SubscriberChange What to do. `rewind` and `skip` need `to`, `lanes` needs `lanes`, `ignore` needs `type`.
+type SubscriberChange struct {
+	// Confirm Do it.
+	Confirm *bool `json:"confirm,omitempty"`
+	Lanes   *int  `json:"lanes,omitempty"`
+
+	// To The last message that is not read again, or that is passed over: `sequence:N`, `position:N` (of the log),
+	// `time:2026-11-29T10:00:00Z` (stored before), `start` or `end`.
+	//
+	//
+	// Example: sequence:1000
+	To *string `json:"to,omitempty"`
+
+	// Type Example: outboxie.order.paid.v1
+	Type *string              `json:"type,omitempty"`
+	Verb SubscriberChangeVerb `json:"verb"`
+}
+
+// SubscriberChangeVerb defines model for SubscriberChange.Verb.
+type SubscriberChangeVerb string
+
+// SubscriberChanged defines model for SubscriberChanged.
+type SubscriberChanged struct {
+	Subscriber string `json:"subscriber"`
+	Verb       string `json:"verb"`
+
+	// Done False: that is what it would do.
+	Done bool `json:"done"`
+
+	// Sequence To which lanes move, or from which new lanes begin.
+	Sequence *uint64 `json:"sequence,omitempty"`
+
+	// Lanes That move, or that there are now.
+	Lanes *int `json:"lanes,omitempty"`
+
+	// Lowest Where the slowest lane was.
+	Lowest *uint64 `json:"lowest,omitempty"`
+
+	// Highest Where the fastest lane was.
+	Highest *uint64 `json:"highest,omitempty"`
+
+	// Events In between: read again, or passed over, at most.
+	Events *int64 `json:"events,omitempty"`
+
+	// Discarded Letters.
+	Discarded *int `json:"discarded,omitempty"`
+
+	// Erased Letters, and rows of the inbox.
+	Erased *int `json:"erased,omitempty"`
+}
+
+// SubscriberLane defines model for SubscriberLane.
+type SubscriberLane struct {
+	Lane int `json:"lane"`
+
+	// Sequence Everything of the lane up to this message was dealt with.
+	Sequence uint64 `json:"sequence"`
+
+	// StoredAt When the stream stored that message.
+	StoredAt *time.Time `json:"stored_at"`
+
+	// MessagesBehind Sequences after it in the stream, of all lanes and types.
+	MessagesBehind *uint64 `json:"messages_behind"`
+
+	// IdleSeconds Since the lane moved last.
+	IdleSeconds float64 `json:"idle_seconds"`
+}
+
+// SubscriberStatus defines model for SubscriberStatus.
+type SubscriberStatus struct {
+	Subscriber string `json:"subscriber"`
+
+	// Handler Null: a program of before began it.
+	Handler *string `json:"handler"`
+
+	// Types That it wants.
+	Types []string `json:"types"`
+
+	// State - `working`: copies run.
+	// - `idle`: no copy runs.
+	// - `paused`: an operator stopped it.
+	// - `not_begun`: it has no lanes yet.
+	// - `forgotten`: an operator ended it.
+	State         SubscriberStatusState `json:"state"`
+	PausedSeconds *float64              `json:"paused_seconds"`
+	ForgottenAt   *time.Time            `json:"forgotten_at"`
+
+	// Copies That announced themselves in the last three seconds.
+	Copies []string `json:"copies"`
+
+	// LagEvents In the stream after the slowest lane's place.
+	LagEvents *int64 `json:"lag_events"`
+
+	// LagSeconds Since the first of them was stored.
+	LagSeconds *float64 `json:"lag_seconds"`
+
+	// Rate Events applied in a second, over the last ten seconds.
+	Rate float64 `json:"rate"`
+
+	// AppliedAt When the newest of its events was applied.
+	AppliedAt *time.Time `json:"applied_at"`
+
+	// Dead Dead letters.
+	Dead int `json:"dead"`
+
+	// Waiting Letters that are tried again, or wait behind others.
+	Waiting int `json:"waiting"`
+
+	// Filled Events that the stream had lost, and that came from the log.
+	Filled int64 `json:"filled"`
+
+	// Missed Messages that the stream lost, and that nobody knows.
+	Missed int64            `json:"missed"`
+	Lanes  []SubscriberLane `json:"lanes"`
+}
+
+// SubscriberStatusState - `working`: copies run.
+// - `idle`: no copy runs.
+// - `paused`: an operator stopped it.
+// - `not_begun`: it has no lanes yet.
+// - `forgotten`: an operator ended it.
+type SubscriberStatusState string
+
+// Subscribers defines model for Subscribers.
+type Subscribers struct {
+	Subscribers []SubscriberStatus `json:"subscribers"`
+
+	// StreamTrouble Why the stream could not be asked, so that no lag is known.
+	StreamTrouble *string `json:"stream_trouble"`
+}
 
 // Text Without line breaks and other control characters.
 type Text = string

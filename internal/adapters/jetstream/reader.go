@@ -59,6 +59,11 @@ func NewReader(nc *nats.Conn, o ReaderOptions) (*Reader, error) {
 	return r, nil
 }
 
+// NewSpectator returns a reader for people who look at a stream. It is no subscriber's, Stored is never signaled, and nobody closes it.
+func NewSpectator(nc *nats.Conn, stream string, logger *slog.Logger) *Reader {
+	return &Reader{direct: newDirect(nc, stream), o: ReaderOptions{Stream: stream, Logger: logger}, stored: make(chan struct{})}
+}
+
 // Close ends the signals of Stored.
 func (r *Reader) Close() { _ = r.bell.Unsubscribe() } // it fails only if the connection was closed
 

@@ -31,6 +31,10 @@ func (i *Inbox) Redeliver(
 	}
 	work := &redelivery{effects: newEffects(s, subscriber, handler, judge), Redelivery: r, applied: make(map[string]bool), sequences: make(map[string]uint64)}
 	defer work.close()
+	works, err := work.stand(ctx)
+	if err != nil || !works {
+		return inbox.Redelivered{}, false, err
+	}
 	found, err := work.choose(ctx)
 	if err != nil || !found {
 		return inbox.Redelivered{}, false, err
@@ -44,6 +48,19 @@ func (i *Inbox) Redeliver(
 	}
 	work.done.Emitted = work.work.emitted
 	return work.done, len(work.letters) > 0, nil
+}
+
+// stand takes a share of the subscriber's row, and reports whether the subscriber works: who pauses or forgets it waits.
+func (r *redelivery) stand(ctx context.Context) (works bool, err error) {
+	if err := r.share(ctx, subscriberKey(r.subscriber)); err != nil {
+		return false, err
+	}
+	err = r.do(ctx, "look at what is decided", func() error {
+		row := r.inbox.subscribers[r.subscriber]
+		works = !row.Paused && row.Forgotten.IsZero()
+		return nil
+	})
+	return works, err
 }
 
 // choose locks the first letter of the aggregate that has been due for the longest time, of those that nobody has locked.

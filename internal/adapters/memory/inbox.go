@@ -30,8 +30,9 @@ type Inbox struct {
 	totals      map[totalKey]Total
 	history     []effect
 
-	locks   map[any]*session // by the row's key
-	freed   chan struct{}    // closed when a transaction has ended; nil: nobody waits
+	locks   map[any]*session          // by the row's key
+	shares  map[any]map[*session]bool // who holds a share of a row, by the row's key
+	freed   chan struct{}             // closed when a transaction has ended; nil: nobody waits
 	mutants mutants
 }
 
@@ -63,6 +64,7 @@ func NewInbox() *Inbox {
 		letters:     make(map[letterKey]letter),
 		totals:      make(map[totalKey]Total),
 		locks:       make(map[any]*session),
+		shares:      make(map[any]map[*session]bool),
 	}
 }
 

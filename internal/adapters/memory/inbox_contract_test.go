@@ -34,6 +34,15 @@ func TestLetterPairs(t *testing.T) {
 	inboxtest.TestLetterPairs(t, 5, openLetters)
 }
 
+func TestOperator(t *testing.T) {
+	inboxtest.TestOperator(t, func(*testing.T) inboxtest.OperatorStore {
+		kept := memory.NewInbox()
+		return inboxtest.OperatorStore{
+			LetterStore: inboxtest.LetterStore{Store: newStore(kept), DeadLetters: kept}, Operator: memory.NewOperator(kept),
+		}
+	})
+}
+
 func openLetters(*testing.T) inboxtest.LetterStore {
 	kept := memory.NewInbox()
 	return inboxtest.LetterStore{Store: newStore(kept), DeadLetters: kept}

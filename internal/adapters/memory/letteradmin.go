@@ -189,17 +189,8 @@ func (i *Inbox) CountDead(ctx context.Context, subscriber string) (dead int, err
 // Subscribers is one statement.
 func (i *Inbox) Subscribers(ctx context.Context) (names []string, err error) {
 	err = i.once(ctx, "subscribers", func(*session) error {
-		for key := range i.lanes {
-			names = append(names, key.subscriber)
-		}
-		for key := range i.records {
-			names = append(names, key.subscriber)
-		}
-		for key := range i.letters {
-			names = append(names, key.subscriber)
-		}
+		names = i.names()
 		return nil
 	})
-	slices.Sort(names)
-	return slices.Compact(names), err
+	return names, err
 }

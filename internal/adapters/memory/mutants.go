@@ -2,7 +2,7 @@ package memory
 
 // mutants are ways to break an Inbox on purpose. They exist for the proof that tests notice.
 type mutants struct {
-	holdNothing, knowNothing, noCompareAndSwap, ignoreStoredTime, lettersApart, moveEarly bool
+	holdNothing, knowNothing, noCompareAndSwap, ignoreStoredTime, lettersApart, moveEarly, reviseNothing bool
 }
 
 // HoldNothing lets events overtake the letters of their aggregate.
@@ -22,3 +22,6 @@ func (i *Inbox) LettersApart() { i.mutants.lettersApart = true }
 
 // MoveEarly commits the new place of a lane before it applies the events.
 func (i *Inbox) MoveEarly() { i.mutants.moveEarly = true }
+
+// ReviseNothing lets what is decided about a subscriber leave its lanes at their revisions.
+func (i *Inbox) ReviseNothing() { i.mutants.reviseNothing = true }

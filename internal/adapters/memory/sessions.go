@@ -64,6 +64,9 @@ func (s *session) end(reason error) {
 			delete(s.inbox.locks, key)
 		}
 	}
+	for _, holders := range s.inbox.shares {
+		delete(holders, s)
+	}
 	if s.inbox.freed != nil {
 		close(s.inbox.freed)
 		s.inbox.freed = nil
@@ -150,8 +153,27 @@ func (s *session) commit(ctx context.Context) error {
 	return err
 }
 
-// lock takes a row, which need not exist. It waits for the transaction that has it.
+// lock takes a row, which need not exist. It waits for the transactions that have it or a share of it.
 func (s *session) lock(ctx context.Context, key any) error {
+	return s.await(ctx, key, s.locks)
+}
+
+// share takes a share of a row. It waits for the transaction that has the row.
+func (s *session) share(ctx context.Context, key any) error {
+	return s.await(ctx, key, func(key any) bool {
+		if holder := s.inbox.locks[key]; holder != nil && holder != s {
+			return false
+		}
+		if s.inbox.shares[key] == nil {
+			s.inbox.shares[key] = make(map[*session]bool)
+		}
+		s.inbox.shares[key][s] = true
+		return true
+	})
+}
+
+// await tries to take a row until that succeeds.
+func (s *session) await(ctx context.Context, key any, take func(key any) bool) error {
 	s.busy()
 	s.inbox.mu.Lock()
 	defer s.inbox.mu.Unlock()
@@ -159,10 +181,10 @@ func (s *session) lock(ctx context.Context, key any) error {
 		if err := s.usable(ctx); err != nil {
 			return err
 		}
-		if s.locks(key) {
+		if take(key) {
 			return nil
 		}
-		s.waitsFor = s.inbox.locks[key]
+		s.waitsFor = s.inbox.holder(key, s)
 		for other := s.waitsFor; other != nil; other = other.waitsFor {
 			if other == s {
 				s.end(errDeadlock)
@@ -176,11 +198,24 @@ func (s *session) lock(ctx context.Context, key any) error {
 
 // locks takes a row unless somebody else has it.
 func (s *session) locks(key any) bool {
-	if holder := s.inbox.locks[key]; holder != nil && holder != s {
+	if s.inbox.holder(key, s) != nil {
 		return false
 	}
 	s.inbox.locks[key] = s
 	return true
+}
+
+// holder returns a transaction, other than s, that has a row or a share of it.
+func (i *Inbox) holder(key any, s *session) *session {
+	if holder := i.locks[key]; holder != nil && holder != s {
+		return holder
+	}
+	for holder := range i.shares[key] {
+		if holder != s {
+			return holder
+		}
+	}
+	return nil
 }
 
 // awaitFreed waits until a transaction has ended.
@@ -211,5 +246,10 @@ func (i *Inbox) Disconnect() {
 	defer i.mu.Unlock()
 	for _, holder := range i.locks {
 		holder.end(errDisconnected)
+	}
+	for _, holders := range i.shares {
+		for holder := range holders {
+			holder.end(errDisconnected)
+		}
 	}
 }

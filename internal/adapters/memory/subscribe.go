@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
@@ -12,7 +13,8 @@ import (
 type subscriber struct {
 	inbox.Standing
 	counts
-	types map[string]bool
+	types    map[string]bool
+	pausedAt time.Time
 }
 
 // subscriberKey is the key of a subscriber's row.
@@ -124,6 +126,9 @@ func (s *session) lockAll(ctx context.Context, name string) error {
 
 // revise gives each lane of a subscriber a new revision.
 func (i *Inbox) revise(name string) {
+	if i.mutants.reviseNothing {
+		return
+	}
 	for key, row := range i.lanes {
 		if key.subscriber == name {
 			row.Revision++

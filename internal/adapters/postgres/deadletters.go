@@ -117,16 +117,22 @@ const earlier = `(
 const isHead = "letter.position IS NOT NULL AND letter.aggregate_type IS NOT NULL AND letter.aggregate_id IS NOT NULL AND " + earlier + " IS NULL"
 
 const (
-	// headStatement reads the letters that waited for one of the types ?2, by the index dead_letters_no_handler, and then due letters in the
+	// headStatement first locks the row of the subscriber, for as long as the transaction takes: who pauses or forgets the subscriber waits.
+	// It chooses nothing if the subscriber is paused or forgotten, also if that was decided while it waited for the row. A key share waits
+	// for nobody else, and nobody else for it.
+	// Then it reads the letters that waited for one of the types ?2, by the index dead_letters_no_handler, and then due letters in the
 	// order of the index dead_letters_due, until one is the first of its aggregate and free.
 	headStatement = `
-WITH waited AS (
+WITH standing AS (
+	SELECT paused_at IS NULL AND forgotten_at IS NULL AS works FROM subscribers WHERE subscriber = ?0 FOR KEY SHARE
+), waited AS (
 	SELECT letter.aggregate_type, letter.aggregate_id, letter.position FROM dead_letters AS letter
-	WHERE letter.subscriber = ?0 AND letter._no_handler AND letter.event_type = ANY (?2::text[]) AND letter.state = 'dead' AND ` + isHead + `
+	WHERE coalesce((SELECT works FROM standing), true)
+		AND letter.subscriber = ?0 AND letter._no_handler AND letter.event_type = ANY (?2::text[]) AND letter.state = 'dead' AND ` + isHead + `
 	LIMIT 1 FOR UPDATE SKIP LOCKED
 ), due AS (
 	SELECT letter.aggregate_type, letter.aggregate_id, letter.position FROM dead_letters AS letter
-	WHERE NOT EXISTS (SELECT FROM waited)
+	WHERE coalesce((SELECT works FROM standing), true) AND NOT EXISTS (SELECT FROM waited)
 		AND letter.subscriber = ?0 AND letter.state = 'retrying' AND letter.due_at <= statement_timestamp() AND ` + isHead + `
 	ORDER BY letter.due_at LIMIT 1 FOR UPDATE SKIP LOCKED
 )

@@ -54,6 +54,13 @@ func TestInboxLog(t *testing.T) {
 	})
 }
 
+func TestOperator(t *testing.T) {
+	inboxtest.TestOperator(t, func(t *testing.T) inboxtest.OperatorStore {
+		h := newHarness(t)
+		return inboxtest.OperatorStore{LetterStore: h.letterStore(), Operator: postgres.NewOperator(h.db)}
+	})
+}
+
 // letterStore is an inbox in the harness's database, with what tries letters again.
 func (h *harness) letterStore() inboxtest.LetterStore {
 	in := postgres.NewInbox(h.db, postgres.InboxOptions{})

@@ -40,6 +40,7 @@ var Module = fx.Module("postgres", fx.Provide(
 	fx.Annotate(NewInbox, fx.ParamTags(``, `optional:"true"`),
 		fx.As(new(inbox.Checkpoints)), fx.As(new(inbox.UnitOfWork)), fx.As(new(inbox.DeadLetters)), fx.As(new(inbox.DeadLetterAdmin)),
 		fx.As(new(inbox.Sweeper)), fx.As(new(inbox.Log))),
+	fx.Annotate(NewOperator, fx.As(new(inbox.Operator))),
 ))
 
 func provideDB(lifecycle fx.Lifecycle, options Options) (*bun.DB, error) {

@@ -10,6 +10,7 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 )
 
@@ -76,6 +77,8 @@ type Shared struct {
 	Waiting  func() time.Duration // how long its relay has been waiting for an open transaction
 	Measures func(ctx context.Context) (operating.Measures, error)
 	Lags     func(ctx context.Context) ([]operating.Lag, error)
+	// Overviews are those of all subscribers.
+	Overviews func(ctx context.Context) ([]inbox.Overview, error)
 }
 
 // ObserveShared shows outbox, parking lot and subscribers as the servers know them. The leader does that for all; while
@@ -106,7 +109,9 @@ func ObserveShared(mp metric.MeterProvider, from Shared) (metric.Registration, e
 		behindSince = age("outboxie.subscriber.oldest_unhandled.age",
 			"How long the first of these has been in the stream; 0 if there is none.")
 	)
+	standing := newStanding(m)
 	measures, lags := &recent[operating.Measures]{ask: from.Measures}, &recent[[]operating.Lag]{ask: from.Lags}
+	overviews := &recent[[]inbox.Overview]{ask: from.Overviews}
 	return m.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
 		found, err := measures.get(ctx)
 		if leads := from.Leads(); !leads && (err != nil || found.Led) {
@@ -127,6 +132,8 @@ func ObserveShared(mp metric.MeterProvider, from Shared) (metric.Registration, e
 			o.ObserveInt64(behind, lag.Events, whose)
 			o.ObserveFloat64(behindSince, lag.Oldest.Seconds(), whose)
 		}
-		return errors.Join(err, unknown)
-	}, backlog, oldest, kept, writer, events, aggregates, behind, behindSince)
+		known, unseen := overviews.get(ctx)
+		standing.observe(o, known, subscribers)
+		return errors.Join(err, unknown, unseen)
+	}, append(standing.instruments(), backlog, oldest, kept, writer, events, aggregates, behind, behindSince)...)
 }

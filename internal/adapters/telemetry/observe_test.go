@@ -19,6 +19,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
@@ -73,8 +74,10 @@ type world struct {
 	waiting  time.Duration
 	measures operating.Measures
 	lags     []operating.Lag
-	down     error
-	asked    int
+
+	overviews []inbox.Overview
+	down      error
+	asked     int
 }
 
 func (w *world) shared() telemetry.Shared {
@@ -88,7 +91,8 @@ func (w *world) shared() telemetry.Shared {
 			w.asked++
 			return w.measures, w.down
 		},
-		Lags: func(context.Context) ([]operating.Lag, error) { return w.lags, nil },
+		Lags:      func(context.Context) ([]operating.Lag, error) { return w.lags, nil },
+		Overviews: func(context.Context) ([]inbox.Overview, error) { return w.overviews, nil },
 	}
 }
 

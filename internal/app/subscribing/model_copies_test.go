@@ -43,26 +43,33 @@ type process struct {
 // start starts a copy.
 func (w *world) start() {
 	w.note("started")
+	p, _ := w.launch(subscriber)
+	w.copies = append(w.copies, p)
+}
+
+// launch starts a copy of any subscriber. It returns how to learn what its Run returned.
+func (w *world) launch(id string) (p *process, ended <-chan error) {
 	w.started++
 	ctx, cancel := context.WithCancel(w.t.Context())
-	reader := memory.NewReader(w.stream, subscriber)
+	reader := memory.NewReader(w.stream, id)
 	reader.Behind = func() uint64 { return w.behind("lagging read") }
 	reader.BehindState = func() uint64 { return w.behind("former leader's state") }
-	p := &process{Inbox: w.inbox, Stream: reader, w: w, cancel: cancel, keys: make(map[string]outbox.Key), types: []string{outboxtest.EventType}}
+	p = &process{Inbox: w.inbox, Stream: reader, w: w, cancel: cancel, keys: make(map[string]outbox.Key), types: []string{outboxtest.EventType}}
 	if w.calmed() || w.dice(3) == 0 {
 		p.types = append(p.types, newType)
 	}
 	if w.broken.copies != nil {
 		w.broken.copies(p)
 	}
-	copied := subscribing.New(subscriber, fmt.Sprint("copy-", w.started), subscribing.Ports{
+	copied := subscribing.New(id, fmt.Sprint("copy-", w.started), subscribing.Ports{
 		Stream: p, Checkpoints: p, Work: p, Letters: p, Sweeper: p, Log: p, Handlers: only(p),
 	}, subscribing.Options{
 		Lanes: w.lanes, Transactions: 1 + w.dice(4), MaxAttempts: 3, MinBackoff: 50 * time.Millisecond, MaxBackoff: 2 * time.Second,
 		BatchTime: 20 * time.Millisecond, Retention: 5 * time.Second,
 	}, slog.New(slog.DiscardHandler))
-	w.copies = append(w.copies, p)
-	w.running.Go(func() { _ = copied.Run(ctx) })
+	done := make(chan error, 1)
+	w.running.Go(func() { done <- copied.Run(ctx) })
+	return p, done
 }
 
 // mostBehind is how many of the last messages a server may not know.

@@ -32,7 +32,7 @@ var happenings = []string{
 	"stream lost its end", "stream remade", "event parked", "event redriven", "foreign message", "duplicate", "hole",
 	"lagging read", "former leader's state", "late answer", "line cut", "accident", "handler's outage", "retried", "retried all",
 	"retried a group", "discarded a group", "discarded", "dead", "no handler", "expired message", "forgotten", "late transaction",
-	"limit", "filled from the log",
+	"limit", "filled from the log", "paused", "lanes changed", "rewound", "skipped", "ended for ever",
 }
 
 // world is a subscriber and everything that befalls it.
@@ -57,9 +57,10 @@ type world struct {
 	poison    map[outbox.Position]bool   // events that fail until everything is forgiven
 	discarded map[string]bool
 
-	copies  []*process
-	started int
-	running sync.WaitGroup
+	copies   []*process
+	started  int
+	restless string // what happened although an operator had stopped it
+	running  sync.WaitGroup
 
 	mu       sync.Mutex // guards what follows, which the copies use too
 	random   *rand.Rand
@@ -137,7 +138,7 @@ func (w *world) note(what string) {
 
 // step lets one thing happen.
 func (w *world) step() {
-	switch w.dice(20) {
+	switch w.dice(22) {
 	case 0, 1:
 		if len(w.copies) < 3 {
 			w.start()
@@ -177,6 +178,12 @@ func (w *world) step() {
 		w.redrive(1)
 	case 12, 13:
 		w.decide()
+	case 14:
+		w.operate()
+	case 15:
+		if w.dice(4) == 0 {
+			w.bury()
+		}
 	default:
 		w.publish(1 + w.dice(12))
 	}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
+)
+
+const toHelp = "`PLACE`: sequence:N of the stream, position:N of the log, time:2026-11-29T10:00:00Z, start or end"
+
+func (p *program) subscriberRewindCommand() *cobra.Command {
+	to := ""
+	cmd := p.verb(&cobra.Command{
+		Use:   "rewind --id NAME --to PLACE",
+		Short: "Have a subscriber read again from an earlier place",
+		Long: "Have a subscriber read again what comes after an earlier place: after a sequence of the stream, after a position of the\n" +
+			"log, from a time on (when the stream stored an event), or from the start. The inbox drops what was applied, so that it\n" +
+			"does not take effect again; what was skipped, or passed over because of its type, takes effect now, after later events of its aggregate. To\n" +
+			"apply everything once more, start a subscriber under a new id. Needs DATABASE_URL and NATS_URL.",
+	}, func(ctx context.Context, admin ports.SubscriberAdmin, id string, asJSON bool) error {
+		plan, err := planned(ctx, admin, id, to, false)
+		if err != nil {
+			return err
+		}
+		if !asJSON {
+			if _, err := fmt.Fprintf(p.stdout, "Subscriber %s goes back to sequence %d, with %s, from %s: %s are read again.\n"+
+				"The inbox drops what was applied. To apply it once more, start a subscriber under a new id: outboxie subscribe --id NEW\n",
+				id, plan.To.Sequence, counted(int64(plan.Lanes), "lane"), standsAt(plan), counted(plan.Events, "event")); err != nil {
+				return err
+			}
+		}
+		done, err := admin.Move(ctx, plan)
+		if err != nil {
+			return err
+		}
+		return p.changed(asJSON, httpapi.ShowMoving(done, true), "Done. It was at %s.", standsAt(done))
+	})
+	cmd.Flags().StringVar(&to, "to", "", toHelp)
+	return cmd
+}
+
+func (p *program) subscriberSkipCommand() *cobra.Command {
+	to, yes := "", false
+	cmd := p.verb(&cobra.Command{
+		Use:   "skip --id NAME --to PLACE --yes",
+		Short: "Have a subscriber pass over events, up to a later place",
+		Long: "Have a subscriber pass over what it has not handled, up to a later place, which is included: a sequence of the stream, a\n" +
+			"position of the log, everything stored before a time, or the end. What is passed over takes no effect, and leaves no\n" +
+			"dead letter. Says how many events that are; --yes does it. Needs DATABASE_URL and NATS_URL.",
+	}, func(ctx context.Context, admin ports.SubscriberAdmin, id string, asJSON bool) error {
+		plan, err := planned(ctx, admin, id, to, true)
+		if err != nil {
+			return err
+		}
+		if !yes {
+			if asJSON {
+				if err := printJSON(p.stdout, httpapi.ShowMoving(plan, false)); err != nil {
+					return err
+				}
+			}
+			return errUsage.With("this would let subscriber %s pass over at most %s, up to sequence %d, with %s, from %s; none of them takes effect; "+
+				"say --yes to do it", id, counted(plan.Events, "event"), plan.To.Sequence, counted(int64(plan.Lanes), "lane"), standsAt(plan))
+		}
+		done, err := admin.Move(ctx, plan)
+		if err != nil {
+			return err
+		}
+		return p.changed(asJSON, httpapi.ShowMoving(done, true), "Subscriber %s goes on after sequence %d. It was at %s, and passes over at most %s.",
+			id, done.To.Sequence, standsAt(done), counted(done.Events, "event"))
+	})
+	cmd.Flags().StringVar(&to, "to", "", toHelp)
+	cmd.Flags().BoolVar(&yes, "yes", false, "really do it")
+	return cmd
+}
+
+// planned finds the place that the command line names.
+func planned(ctx context.Context, admin ports.SubscriberAdmin, id, to string, forwards bool) (ports.Moving, error) {
+	if to == "" {
+		return ports.Moving{}, errUsage.With("say where to: --to sequence:N, position:N, time:2026-11-29T10:00:00Z, start or end")
+	}
+	target, err := ports.ParseTarget(to)
+	if err != nil {
+		return ports.Moving{}, err
+	}
+	return admin.Plan(ctx, id, target, forwards)
+}
+
+// standsAt says where lanes stand.
+func standsAt(plan ports.Moving) string {
+	if plan.Lowest == plan.Highest {
+		return fmt.Sprintf("sequence %d", plan.Lowest)
+	}
+	return fmt.Sprintf("sequences %d to %d", plan.Lowest, plan.Highest)
+}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/console"
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
+	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
+)
+
+// withSubscribers runs work on all subscribers. Nothing of NATS is needed before the work asks for the stream.
+func (p *program) withSubscribers(cmd *cobra.Command, c config.Config, work func(ctx context.Context, admin ports.SubscriberAdmin) error) error {
+	logger := slog.New(slog.DiscardHandler) // a log goes to the standard output; what fails is the command's error
+	nc, err := jetstream.Connect(brokerOptions(c, logger))
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	consumers, err := jetstream.NewConsumers(nc, c.Stream.Name)
+	if err != nil {
+		return err
+	}
+	return withDatabase(c, func(db *bun.DB) error {
+		return work(cmd.Context(), operating.NewSubscribers(operating.SubscriberPorts{
+			Operator: postgres.NewOperator(db), Stream: jetstream.NewSpectator(nc, c.Stream.Name, logger), Lags: consumers,
+		}))
+	})
+}
+
+// operate runs work on the subscriber that the command names. An error says what to do about it.
+func (p *program) operate(cmd *cobra.Command, work func(ctx context.Context, admin ports.SubscriberAdmin, id string) error) error {
+	c, err := p.configure(cmd, config.DatabaseURL, config.SubscriberID)
+	if err != nil {
+		return err
+	}
+	return p.withSubscribers(cmd, c, func(ctx context.Context, admin ports.SubscriberAdmin) error {
+		return cured(work(ctx, admin, c.Subscriber.ID), c.Subscriber.ID)
+	})
+}
+
+// subscriberCommandOf returns a command about a subscriber, to be typed.
+func subscriberCommandOf(id string, args ...string) string {
+	return console.Command(append(append([]string{"outboxie", "subscriber"}, args...), "--id", id)...)
+}
+
+// cured says what to do about what stands in the way of an operator.
+func cured(err error, id string) error {
+	for _, known := range []struct {
+		err  error
+		cure string
+	}{
+		{inbox.ErrNoSubscriber, "`outboxie subscriber status` shows those that there are"},
+		{inbox.ErrNotBegun, "it begins with its first copy: outboxie subscribe --id " + console.Text(id)},
+		{inbox.ErrForgotten, "to let it begin as a new subscriber: " + subscriberCommandOf(id, "forget", "--lift")},
+		{inbox.ErrNotForgotten, "there is nothing to lift"},
+		{inbox.ErrNotErased, "a program of before may still write them: stop it, and try again"},
+		{inbox.ErrNotWanted, "`outboxie subscriber status` shows the types that it wants"},
+		{inbox.ErrOtherStream, "a running copy brings it here: start one, or wait a second, and try again"},
+		{ports.ErrStreamWentBack, "a running copy brings the lane to where the stream agrees: start one, or wait a second, and try again"},
+		{inbox.ErrNoStream, "it comes with the first leader: outboxie serve"},
+		{ports.ErrNothingToMove, "`outboxie subscriber status` shows where it stands"},
+		{jetstream.ErrUnavailable, "NATS_URL says where NATS is"},
+	} {
+		if errors.Is(err, known.err) {
+			return fmt.Errorf("%w; %s", err, known.cure)
+		}
+	}
+	return err
+}
+
+// changed prints what was done to a subscriber: as JSON, or in words.
+func (p *program) changed(asJSON bool, done httpapi.SubscriberChanged, words string, args ...any) error {
+	if asJSON {
+		return printJSON(p.stdout, done)
+	}
+	_, err := fmt.Fprintf(p.stdout, words+"\n", args...)
+	return err
+}
+
+// verb is a command that decides about a subscriber.
+func (p *program) verb(cmd *cobra.Command, do func(ctx context.Context, admin ports.SubscriberAdmin, id string, asJSON bool) error) *cobra.Command {
+	asJSON := false
+	cmd.Args = cobra.NoArgs
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return p.operate(cmd, func(ctx context.Context, admin ports.SubscriberAdmin, id string) error {
+			return do(ctx, admin, id, asJSON)
+		})
+	}
+	config.AddFlags(cmd.Flags(), config.SubscriberID)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func (p *program) subscriberPauseCommand() *cobra.Command {
+	return p.verb(&cobra.Command{
+		Use:   "pause --id NAME",
+		Short: "Stop a subscriber: nothing more takes effect until resume",
+		Long: "Stop a subscriber. When this returns, no event and no dead letter of it takes effect any more, whatever copies run, until\n" +
+			"`resume`. It waits for the transactions under way. Copies stay, and rest; those of a program older than this command do\n" +
+			"not know of it. Needs DATABASE_URL.",
+	}, func(ctx context.Context, admin ports.SubscriberAdmin, id string, asJSON bool) error {
+		if err := admin.Pause(ctx, id); err != nil {
+			return err
+		}
+		return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "pause", Done: true},
+			"Subscriber %s is paused. To let it go on: %s", id, subscriberCommandOf(id, "resume"))
+	})
+}
+
+func (p *program) subscriberResumeCommand() *cobra.Command {
+	return p.verb(&cobra.Command{
+		Use:   "resume --id NAME",
+		Short: "Let a paused subscriber go on",
+		Long:  "Let a paused subscriber go on, from where it stopped. Copies that run notice within a second. Needs DATABASE_URL.",
+	}, func(ctx context.Context, admin ports.SubscriberAdmin, id string, asJSON bool) error {
+		if err := admin.Resume(ctx, id); err != nil {
+			return err
+		}
+		return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "resume", Done: true}, "Subscriber %s goes on.", id)
+	})
+}
+
+func (p *program) subscriberLanesCommand() *cobra.Command {
+	to := 0
+	cmd := p.verb(&cobra.Command{
+		Use:   "lanes --id NAME --to N",
+		Short: "Give a subscriber another number of lanes",
+		Long: "Give a subscriber another number of lanes, also while copies run. All new lanes begin where the slowest one stood; what was\n" +
+			"applied is dropped when it is read again. One lane keeps the order of the stream, more keep that of each aggregate only\n" +
+			"(SUBSCRIBER_LANES). Needs DATABASE_URL and NATS_URL.",
+	}, func(ctx context.Context, admin ports.SubscriberAdmin, id string, asJSON bool) error {
+		if to == 0 {
+			return errUsage.With("say how many lanes: --to N")
+		}
+		at, before, err := admin.SetLanes(ctx, id, to)
+		if err != nil {
+			return err
+		}
+		return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "lanes", Done: true, Sequence: &at, Lanes: &to},
+			"Subscriber %s has %s now, and had %d. All begin after sequence %d; what was applied is dropped.", id, counted(int64(to), "lane"), before, at)
+	})
+	cmd.Flags().IntVar(&to, "to", 0, fmt.Sprintf("how many lanes: `N` from 1 to %d", inbox.MaxLanes))
+	return cmd
+}
+
+func (p *program) subscriberIgnoreCommand() *cobra.Command {
+	eventType, yes := "", false
+	cmd := p.verb(&cobra.Command{
+		Use:   "ignore --id NAME --type TYPE --yes",
+		Short: "End that a subscriber wants a type of events",
+		Long: "End that a subscriber wants a type of events: it passes over them from now on, and its dead letters of that type are\n" +
+			"discarded, for ever. A copy that starts with a handler of the type wants it again. Needs DATABASE_URL, and --yes.",
+	}, func(ctx context.Context, admin ports.SubscriberAdmin, id string, asJSON bool) error {
+		if eventType == "" {
+			return errUsage.With("say which type to ignore: --type TYPE")
+		}
+		if !yes {
+			return errUsage.With("this would end that subscriber %s wants events of the type %s, and discard its dead letters of that type for ever; "+
+				"say --yes to do it", id, console.Text(eventType))
+		}
+		discarded, err := admin.Ignore(ctx, id, eventType)
+		if err != nil {
+			return err
+		}
+		return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "ignore", Done: true, Discarded: &discarded},
+			"Subscriber %s passes over events of the type %s now; %s of that type were discarded.", id, console.Text(eventType), counted(int64(discarded), "dead letter"))
+	})
+	cmd.Flags().StringVar(&eventType, "type", "", "the `TYPE` of events")
+	cmd.Flags().BoolVar(&yes, "yes", false, "really do it")
+	return cmd
+}
+
+func (p *program) subscriberForgetCommand() *cobra.Command {
+	lift, yes := false, false
+	cmd := p.verb(&cobra.Command{
+		Use:   "forget --id NAME (--yes | --lift)",
+		Short: "End a subscriber for ever, and remove what is known of it",
+		Long: "End a subscriber: its lanes, its types, its dead letters and its inbox go, and its effects stay. A tombstone stays, so that\n" +
+			"copies that run end, and none begins. A large inbox is removed in pieces: if this is interrupted, run it again. With\n" +
+			"--lift the tombstone goes, so that a new subscriber of that name may begin with the first event. Needs DATABASE_URL,\n" +
+			"and --yes.",
+	}, func(ctx context.Context, admin ports.SubscriberAdmin, id string, asJSON bool) error {
+		switch {
+		case lift && yes:
+			return errUsage.With("say either --yes, to forget the subscriber, or --lift, to let it begin again")
+		case lift:
+			if err := admin.Remember(ctx, id); err != nil {
+				return err
+			}
+			return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "remember", Done: true},
+				"The tombstone of subscriber %s is gone. A copy that starts now begins as a new subscriber, with the first event.", id)
+		case !yes:
+			return errUsage.With("this would end subscriber %s for ever: its lanes, dead letters and inbox go, its effects stay; say --yes to do it", id)
+		}
+		erased, err := admin.Forget(ctx, id)
+		if err != nil {
+			return fmt.Errorf("forget subscriber %s (%s erased; run the same again to go on): %w", id, counted(int64(erased), "row"), err)
+		}
+		return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "forget", Done: true, Erased: &erased},
+			"Subscriber %s is forgotten; %s erased. Its effects stay. Copies end, and none begins before: %s", id, counted(int64(erased), "row"),
+			subscriberCommandOf(id, "forget", "--lift"))
+	})
+	cmd.Flags().BoolVar(&lift, "lift", false, "remove the tombstone")
+	cmd.Flags().BoolVar(&yes, "yes", false, "really do it")
+	return cmd
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/console"
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
+)
+
+func (p *program) subscriberStatusCommand() *cobra.Command {
+	asJSON := false
+	cmd := &cobra.Command{
+		Use:   "status [--id NAME]",
+		Short: "Tell where subscribers stand: places, lag, rate, copies, and what operators decided",
+		Long: "Tell where all subscribers stand, or one of them with its lanes: how far each has come, how much it is behind, how fast it is,\n" +
+			"which copies run, and whether it is paused or forgotten. Needs DATABASE_URL; without NATS_URL no lag is known.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := p.configure(cmd, config.DatabaseURL)
+			if err != nil {
+				return err
+			}
+			return p.withSubscribers(cmd, c, func(ctx context.Context, admin ports.SubscriberAdmin) error {
+				found, err := admin.Subscribers(ctx)
+				if err != nil {
+					return err
+				}
+				if id := c.Subscriber.ID; id != "" {
+					found.All = slices.DeleteFunc(found.All, func(s ports.SubscriberStatus) bool { return s.Subscriber != id })
+					if len(found.All) == 0 {
+						return cured(inbox.ErrNoSubscriber.With("there is no subscriber %s", id), id)
+					}
+				}
+				if asJSON {
+					return printJSON(p.stdout, httpapi.ShowSubscribers(found))
+				}
+				return printSubscribers(p.stdout, found, c.Subscriber.ID != "", time.Now())
+			})
+		},
+	}
+	config.AddFlags(cmd.Flags(), config.SubscriberID)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func printSubscribers(out io.Writer, found ports.Subscribers, one bool, now time.Time) error {
+	if len(found.All) == 0 {
+		_, err := fmt.Fprintln(out, "There are no subscribers.")
+		return err
+	}
+	var text strings.Builder
+	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "SUBSCRIBER\tSTATE\tHANDLER\tLANES\tSEQUENCE\tBEHIND\tOLDEST\tRATE\tCOPIES\tDEAD\tMISSED")
+	for _, s := range found.All {
+		sequence, behind, oldest := "-", "-", "-"
+		if len(s.Lanes) > 0 {
+			sequence = fmt.Sprint(inbox.Lowest(s.Lanes).Sequence)
+		}
+		if s.Lag != nil {
+			behind, oldest = fmt.Sprint(s.Lag.Events), age(s.Lag.Oldest)
+		}
+		handler := "-"
+		if s.Handler != "" {
+			handler = console.Text(s.Handler)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%.1f/s\t%d\t%d\t%d\n", console.Text(s.Subscriber), stateOf(s, now), handler, len(s.Lanes), sequence,
+			behind, oldest, s.Rate, len(s.Copies), s.Dead, s.Missed)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if one {
+		if err := printLanes(&text, found.All[0]); err != nil {
+			return err
+		}
+	}
+	if found.Trouble != nil {
+		fmt.Fprintf(&text, "\nThe stream cannot be asked, so no lag is known: %s\n", console.Line(found.Trouble.Error()))
+	}
+	_, err := io.WriteString(out, text.String())
+	return err
+}
+
+// stateOf is a subscriber's state, and since when.
+func stateOf(s ports.SubscriberStatus, now time.Time) string {
+	switch state := s.State(); state {
+	case ports.SubscriberPaused:
+		return "paused for " + age(s.PausedFor)
+	case ports.SubscriberForgotten:
+		return "forgotten for " + age(now.Sub(s.Forgotten))
+	case ports.SubscriberNotBegun:
+		return "not begun"
+	default:
+		return string(state)
+	}
+}
+
+// printLanes shows what else is known of one subscriber.
+func printLanes(text *strings.Builder, s ports.SubscriberStatus) error {
+	list := func(names []string) string {
+		if len(names) == 0 {
+			return "none"
+		}
+		shown := make([]string, len(names))
+		for i, name := range names {
+			shown[i] = console.Text(name)
+		}
+		return strings.Join(shown, ", ")
+	}
+	fmt.Fprintf(text, "\ncopies  %s\ntypes   %s\n", list(s.Copies), list(s.Types))
+	if len(s.Lanes) == 0 {
+		return nil
+	}
+	text.WriteString("\n")
+	table := tabwriter.NewWriter(text, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "LANE\tSEQUENCE\tSTORED\tMESSAGES BEHIND\tMOVED")
+	for n, lane := range s.Lanes {
+		behind := "-"
+		if n < len(s.Messages) {
+			behind = fmt.Sprint(s.Messages[n])
+		}
+		fmt.Fprintf(table, "%d\t%d\t%s\t%s\t%s ago\n", lane.Lane, lane.Sequence, moment(lane.StoredAt), behind, age(lane.Idle))
+	}
+	return table.Flush()
+}

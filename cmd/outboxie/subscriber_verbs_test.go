@@ -1,0 +1,108 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// TestVerbsOfSubscribers checks what each command says, without a broker: what needs the stream says so, and everything else works.
+func TestVerbsOfSubscribers(t *testing.T) {
+	address := infra.Database(t)
+	db, err := postgres.Open(postgres.Options{URL: address})
+	require.NoError(t, err)
+	defer db.Close()
+	setAside(t, db, []inbox.Event{{Entry: outboxtest.NewEntries(0, 1)[0]}}, func(outbox.Entry) error { return nil })
+	require.NoError(t, postgres.NewInbox(db, postgres.InboxOptions{}).Subscribe(t.Context(), "emails", "totals", []string{"a type"}))
+	environment := []string{"DATABASE_URL=" + address, fmt.Sprintf("NATS_URL=nats://127.0.0.1:%d", infra.Port(t))}
+	emails := []string{"--id", "emails"}
+	for _, test := range []struct {
+		verb string
+		args []string
+		code int
+		says string
+	}{
+		{"", nil, exitUsage, "needs status, pause, resume, rewind"},
+		{"pause", nil, exitUsage, "SUBSCRIBER_ID (or --id) is not set"},
+		{"pause", []string{"--id", "email"}, exitFailed, "there is no subscriber email; `outboxie subscriber status` shows those that there are"},
+		{"status", []string{"--id", "email"}, exitFailed, "there is no subscriber email"},
+		{"status", nil, exitClean, "The stream cannot be asked, so no lag is known"},
+		{"status", append(emails, "--json"), exitClean, `"lag_events": null`},
+		{"status", emails, exitClean, `"a type"`},
+		{"pause", emails, exitClean, "emails is paused. To let it go on: outboxie subscriber resume --id emails"},
+		{"pause", append(emails, "--json"), exitClean, `"done": true`},
+		{"status", emails, exitClean, "paused for 0s"},
+		{"resume", emails, exitClean, "emails goes on"},
+		{"rewind", emails, exitUsage, "say where to: --to sequence:N"},
+		{"rewind", append(emails, "--to", "12"), exitUsage, `"12" is no place in the stream`},
+		{"rewind", append(emails, "--to", "start"), exitFailed, "NATS_URL says where NATS is"},
+		{"skip", append(emails, "--to", "end"), exitFailed, "NATS_URL says where NATS is"},
+		{"lanes", emails, exitUsage, "say how many lanes"},
+		{"lanes", append(emails, "--to", "2000"), exitUsage, "from 1 to 1024"},
+		{"lanes", append(emails, "--to", "2"), exitFailed, "NATS_URL says where NATS is"},
+		{"ignore", emails, exitUsage, "say which type"},
+		{"ignore", append(emails, "--type", "a type"), exitUsage, "say --yes to do it"},
+		{"ignore", append(emails, "--type", "another", "--yes"), exitFailed, "shows the types that it wants"},
+		{"ignore", append(emails, "--type", "a type", "--yes"), exitClean, `type "a type" now; 0 dead letters`},
+		{"forget", emails, exitUsage, "say --yes to do it"},
+		{"forget", append(emails, "--lift", "--yes"), exitUsage, "either --yes"},
+		{"forget", append(emails, "--lift"), exitFailed, "there is nothing to lift"},
+		{"forget", append(emails, "--yes"), exitClean, "emails is forgotten; 1 row erased"},
+		{"status", emails, exitClean, "forgotten for"},
+		{"pause", emails, exitFailed, "to let it begin as a new subscriber: outboxie subscriber forget --lift --id emails"},
+		{"forget", append(emails, "--lift", "--json"), exitClean, `"verb": "remember"`},
+		{"status", nil, exitClean, "There are no subscribers."},
+	} {
+		args := slices.DeleteFunc(append([]string{"subscriber", test.verb}, test.args...), func(arg string) bool { return arg == "" })
+		code, stdout, stderr := command(t, environment, args...)
+		require.Equal(t, test.code, code, "%s: %s", args, stderr)
+		require.Contains(t, stdout+stderr, test.says, args)
+	}
+}
+
+// TestStatusOfSubscribers checks the table that people read.
+func TestStatusOfSubscribers(t *testing.T) {
+	now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
+	emails := ports.SubscriberStatus{
+		Overview: inbox.Overview{
+			Subscriber: "emails", Standing: inbox.Standing{Handler: "totals", Types: []string{"b"}}, Copies: []string{"one", "two"}, Rate: 12.34, Dead: 1, Missed: 2,
+			Lanes: []inbox.Checkpoint{
+				{Lane: 0, Place: inbox.Place{Sequence: 90, StoredAt: now}, Idle: time.Second}, {Lane: 1, Place: inbox.Place{Sequence: 70}, Idle: time.Minute},
+			},
+		},
+		Lag: &ports.Lag{Events: 30, Oldest: 90 * time.Second}, Messages: []uint64{10, 30},
+	}
+	gone := ports.SubscriberStatus{Overview: inbox.Overview{Subscriber: "gone", Standing: inbox.Standing{Forgotten: now.Add(-time.Hour)}}}
+	var out bytes.Buffer
+	require.NoError(t, printSubscribers(&out, ports.Subscribers{All: []ports.SubscriberStatus{emails, gone}, Trouble: errors.New("no\nanswer")}, false, now))
+	require.Equal(t, `SUBSCRIBER  STATE               HANDLER  LANES  SEQUENCE  BEHIND  OLDEST  RATE    COPIES  DEAD  MISSED
+emails      working             totals   2      70        30      1m30s   12.3/s  2       1     2
+gone        forgotten for 1h0m  -        0      -         -       -       0.0/s   0       0     0
+
+The stream cannot be asked, so no lag is known: no answer
+`, out.String())
+	out.Reset()
+	require.NoError(t, printSubscribers(&out, ports.Subscribers{All: []ports.SubscriberStatus{emails}}, true, now))
+	require.Equal(t, `SUBSCRIBER  STATE    HANDLER  LANES  SEQUENCE  BEHIND  OLDEST  RATE    COPIES  DEAD  MISSED
+emails      working  totals   2      70        30      1m30s   12.3/s  2       1     2
+
+copies  one, two
+types   b
+
+LANE  SEQUENCE  STORED                MESSAGES BEHIND  MOVED
+0     90        2026-11-29T12:00:00Z  10               1s ago
+1     70        unknown               30               1m0s ago
+`, out.String())
+}

@@ -1,0 +1,185 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+)
+
+// subscribers answers what `outboxie subscriber` does, from the same port.
+type subscribers struct {
+	admin  operating.SubscriberAdmin
+	bodies *bodies
+}
+
+func (s subscribers) serve(routes gin.IRoutes) {
+	routes.GET("/subscribers", s.list)
+	routes.POST("/subscribers/:subscriber", s.bodies.read, s.change)
+}
+
+func (s subscribers) list(c *gin.Context) {
+	found, err := s.admin.Subscribers(c.Request.Context())
+	respond(c, ShowSubscribers(found), err)
+}
+
+func (s subscribers) change(c *gin.Context) {
+	in := new(object)
+	if err := c.ShouldBindJSON(in); err != nil {
+		refuseBody(c, err)
+		return
+	}
+	asked, err := readChange(c.Param("subscriber"), in)
+	if err != nil {
+		refuse(c, err)
+		return
+	}
+	changed, err := asked.carryOut(c.Request.Context(), s.admin)
+	respond(c, changed, err)
+}
+
+// subscriberChange is what a request asks for.
+type subscriberChange struct {
+	subscriber string
+	verb       string
+	to         operating.Target
+	lanes      int
+	eventType  string
+	confirmed  bool
+}
+
+// needs are the members that a verb has besides, and needs.
+var needs = map[string]string{
+	"pause": "", "resume": "", "rewind": "to", "skip": "to", "lanes": "lanes", "ignore": "type", "forget": "", "remember": "",
+}
+
+func readChange(subscriber string, in *object) (asked subscriberChange, err error) {
+	asked.subscriber = subscriber
+	verb, given := in.text("verb")
+	need, known := needs[verb]
+	if asked.verb = verb; given && !known {
+		in.blame("verb", "must be pause, resume, rewind, skip, lanes, ignore, forget or remember")
+	}
+	in.require("verb")
+	if need == "" {
+		in.only("verb", "confirm")
+	} else {
+		in.only("verb", "confirm", need)
+		in.require(need)
+	}
+	if text, ok := in.text("to"); ok {
+		target, err := operating.ParseTarget(text)
+		in.judge(err)
+		asked.to = target
+	}
+	if value, ok := in.members["lanes"]; ok {
+		number, err := strconv.Atoi(string(value))
+		if asked.lanes = number; err != nil {
+			in.blame("lanes", "must be a whole number, not "+kindOf(value))
+		}
+	}
+	if text, ok := in.text("type"); ok {
+		if asked.eventType = text; text == "" || !outbox.IsText(text) {
+			in.blame("type", "must be a type such as outboxie.order.paid.v1")
+		}
+	}
+	if value, ok := in.members["confirm"]; ok {
+		if kindOf(value) != "a boolean" {
+			in.blame("confirm", "must be true or false, not "+kindOf(value))
+		} else if err := json.Unmarshal(value, &asked.confirmed); err != nil {
+			in.blame("confirm", "must be true or false")
+		}
+	}
+	return asked, in.err()
+}
+
+// carryOut does what was asked, or says what it would do.
+func (a subscriberChange) carryOut(ctx context.Context, admin operating.SubscriberAdmin) (done SubscriberChanged, err error) {
+	done = SubscriberChanged{Subscriber: a.subscriber, Verb: a.verb, Done: true}
+	switch a.verb {
+	case "pause":
+		return done, admin.Pause(ctx, a.subscriber)
+	case "resume":
+		return done, admin.Resume(ctx, a.subscriber)
+	case "remember":
+		return done, admin.Remember(ctx, a.subscriber)
+	case "lanes":
+		at, _, err := admin.SetLanes(ctx, a.subscriber, a.lanes)
+		done.Sequence, done.Lanes = &at, &a.lanes
+		return done, err
+	case "rewind", "skip":
+		plan, err := admin.Plan(ctx, a.subscriber, a.to, a.verb == "skip")
+		if err == nil && a.confirmed {
+			plan, err = admin.Move(ctx, plan)
+		}
+		return ShowMoving(plan, a.confirmed), err
+	}
+	if done.Done = a.confirmed; !a.confirmed {
+		return done, nil
+	}
+	count := 0
+	if a.verb == "ignore" {
+		count, err = admin.Ignore(ctx, a.subscriber, a.eventType)
+		done.Discarded = &count
+	} else {
+		count, err = admin.Forget(ctx, a.subscriber)
+		done.Erased = &count
+	}
+	return done, err
+}
+
+// ShowMoving is what scripts get to know of a move.
+func ShowMoving(m operating.Moving, done bool) SubscriberChanged {
+	shown := SubscriberChanged{
+		Subscriber: m.Subscriber, Verb: "rewind", Done: done, Sequence: &m.To.Sequence, Lanes: &m.Lanes, Lowest: &m.Lowest,
+		Highest: &m.Highest, Events: &m.Events,
+	}
+	if m.Forwards {
+		shown.Verb = "skip"
+	}
+	return shown
+}
+
+// ShowSubscribers is what scripts get to know of subscribers.
+func ShowSubscribers(found operating.Subscribers) Subscribers {
+	shown := Subscribers{Subscribers: make([]SubscriberStatus, 0, len(found.All))}
+	if found.Trouble != nil {
+		shown.StreamTrouble = some(found.Trouble.Error())
+	}
+	for _, status := range found.All {
+		shown.Subscribers = append(shown.Subscribers, showSubscriber(status))
+	}
+	return shown
+}
+
+func showSubscriber(s operating.SubscriberStatus) SubscriberStatus {
+	shown := SubscriberStatus{
+		Subscriber: s.Subscriber, Handler: some(s.Handler), Types: append([]string{}, s.Types...), State: SubscriberStatusState(s.State()),
+		ForgottenAt: known(s.Forgotten), Copies: append([]string{}, s.Copies...), Rate: s.Rate, AppliedAt: known(s.Applied),
+		Dead: s.Dead, Waiting: s.Waiting, Filled: s.Filled, Missed: s.Missed, Lanes: make([]SubscriberLane, 0, len(s.Lanes)),
+	}
+	if s.Paused {
+		shown.PausedSeconds = seconds(s.PausedFor)
+	}
+	if s.Lag != nil {
+		shown.LagEvents, shown.LagSeconds = &s.Lag.Events, seconds(s.Lag.Oldest)
+	}
+	for n, lane := range s.Lanes {
+		of := SubscriberLane{Lane: lane.Lane, Sequence: lane.Sequence, StoredAt: known(lane.StoredAt), IdleSeconds: lane.Idle.Seconds()}
+		if n < len(s.Messages) {
+			of.MessagesBehind = &s.Messages[n]
+		}
+		shown.Lanes = append(shown.Lanes, of)
+	}
+	return shown
+}
+
+func seconds(d time.Duration) *float64 {
+	s := d.Seconds()
+	return &s
+}

@@ -1,0 +1,156 @@
+package httpapi_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+)
+
+// registry is an administration of subscribers that notes what it is asked for.
+type registry struct {
+	found operating.Subscribers
+	asked []string
+	err   error
+}
+
+func (r *registry) note(format string, args ...any) error {
+	r.asked = append(r.asked, fmt.Sprintf(format, args...))
+	return r.err
+}
+
+func (r *registry) Subscribers(context.Context) (operating.Subscribers, error) { return r.found, r.err }
+
+func (r *registry) Pause(_ context.Context, id string) error { return r.note("pause %s", id) }
+
+func (r *registry) Resume(_ context.Context, id string) error { return r.note("resume %s", id) }
+
+func (r *registry) Remember(_ context.Context, id string) error { return r.note("remember %s", id) }
+
+func (r *registry) Forget(_ context.Context, id string) (int, error) {
+	return 7, r.note("forget %s", id)
+}
+
+func (r *registry) Ignore(_ context.Context, id, eventType string) (int, error) {
+	return 3, r.note("ignore %s %s", id, eventType)
+}
+
+func (r *registry) SetLanes(_ context.Context, id string, lanes int) (uint64, int, error) {
+	return 40, 2, r.note("lanes %s %d", id, lanes)
+}
+
+func (r *registry) Plan(_ context.Context, id string, target operating.Target, forwards bool) (operating.Moving, error) {
+	return operating.Moving{
+		Subscriber: id, Move: inbox.Move{To: inbox.Place{Sequence: 5}, Forwards: forwards}, Lanes: 2, Lowest: 6, Highest: 9, Events: 4,
+	}, r.note("plan %s %d %t", id, target.Sequence, forwards)
+}
+
+func (r *registry) Move(_ context.Context, plan operating.Moving) (operating.Moving, error) {
+	return plan, r.note("move %s", plan.Subscriber)
+}
+
+// withRegistry is an admin listener that has subscribers.
+func withRegistry(t *testing.T) (*bureau, *registry) {
+	t.Helper()
+	r := &registry{}
+	return newBureau(t, func(o *httpapi.AdminOptions) { o.Subscribers = r }), r
+}
+
+func TestSubscribersAreListed(t *testing.T) {
+	b, r := withRegistry(t)
+	require.JSONEq(t, `{"subscribers": [], "stream_trouble": null}`, b.ask("GET", "/subscribers", "").body)
+	at := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
+	r.found = operating.Subscribers{Trouble: errors.New("no answer"), All: []operating.SubscriberStatus{
+		{Overview: inbox.Overview{Subscriber: "a", Standing: inbox.Standing{Forgotten: at}}},
+		{
+			Overview: inbox.Overview{
+				Subscriber: "b", Standing: inbox.Standing{Handler: "totals", Types: []string{"t"}, Paused: true}, PausedFor: time.Minute,
+				Lanes: []inbox.Checkpoint{{Place: inbox.Place{Sequence: 8, StoredAt: at}, Idle: time.Second}}, Copies: []string{"one"},
+				Dead: 1, Waiting: 2, Filled: 3, Missed: 4, Applied: at, Rate: 1.5,
+			},
+			Lag: &operating.Lag{Events: 2, Oldest: 3 * time.Second}, Messages: []uint64{2},
+		},
+	}}
+	require.JSONEq(t, `{"stream_trouble": "no answer", "subscribers": [
+		{"subscriber": "a", "handler": null, "types": [], "state": "forgotten", "paused_seconds": null, "forgotten_at": "2026-11-29T10:00:00Z",
+			"copies": [], "lag_events": null, "lag_seconds": null, "rate": 0, "applied_at": null, "dead": 0, "waiting": 0, "filled": 0, "missed": 0,
+			"lanes": []},
+		{"subscriber": "b", "handler": "totals", "types": ["t"], "state": "paused", "paused_seconds": 60, "forgotten_at": null, "copies": ["one"],
+			"lag_events": 2, "lag_seconds": 3, "rate": 1.5, "applied_at": "2026-11-29T10:00:00Z", "dead": 1, "waiting": 2, "filled": 3, "missed": 4,
+			"lanes": [{"lane": 0, "sequence": 8, "stored_at": "2026-11-29T10:00:00Z", "messages_behind": 2, "idle_seconds": 1}]}
+	]}`, b.ask("GET", "/subscribers", "").body)
+}
+
+func TestSubscribersAreChanged(t *testing.T) {
+	for body, c := range map[string]struct {
+		asked  []string
+		answer string
+	}{
+		`{"verb": "pause"}`:    {[]string{"pause e"}, `{"subscriber": "e", "verb": "pause", "done": true}`},
+		`{"verb": "resume"}`:   {[]string{"resume e"}, `{"subscriber": "e", "verb": "resume", "done": true}`},
+		`{"verb": "remember"}`: {[]string{"remember e"}, `{"subscriber": "e", "verb": "remember", "done": true}`},
+		`{"verb": "forget"}`:   {nil, `{"subscriber": "e", "verb": "forget", "done": false}`},
+		`{"verb": "forget", "confirm": true}`: {
+			[]string{"forget e"}, `{"subscriber": "e", "verb": "forget", "done": true, "erased": 7}`,
+		},
+		`{"verb": "ignore", "type": "t", "confirm": false}`: {nil, `{"subscriber": "e", "verb": "ignore", "done": false}`},
+		`{"verb": "ignore", "type": "t", "confirm": true}`: {
+			[]string{"ignore e t"}, `{"subscriber": "e", "verb": "ignore", "done": true, "discarded": 3}`,
+		},
+		`{"verb": "lanes", "lanes": 8}`: {
+			[]string{"lanes e 8"}, `{"subscriber": "e", "verb": "lanes", "done": true, "sequence": 40, "lanes": 8}`,
+		},
+		`{"verb": "rewind", "to": "sequence:5"}`: {
+			[]string{"plan e 5 false"},
+			`{"subscriber": "e", "verb": "rewind", "done": false, "sequence": 5, "lanes": 2, "lowest": 6, "highest": 9, "events": 4}`,
+		},
+		`{"verb": "skip", "to": "end", "confirm": true}`: {
+			[]string{"plan e 0 true", "move e"},
+			`{"subscriber": "e", "verb": "skip", "done": true, "sequence": 5, "lanes": 2, "lowest": 6, "highest": 9, "events": 4}`,
+		},
+	} {
+		b, r := withRegistry(t)
+		got := b.ask("POST", "/subscribers/e", body)
+		require.Equal(t, http.StatusOK, got.status, got.body)
+		require.JSONEq(t, c.answer, got.body)
+		require.Equal(t, c.asked, r.asked)
+	}
+}
+
+func TestChangesOfSubscribersThatAreWrong(t *testing.T) {
+	b, r := withRegistry(t)
+	for body, blames := range map[string]string{
+		`{}`:                           "verb",
+		`{"verb": "stop"}`:             "must be pause",
+		`{"verb": 1}`:                  "must be a string",
+		`{"verb": "skip"}`:             "is required",
+		`{"verb": "skip", "to": "12"}`: "sequence:N",
+		`{"verb": "rewind", "to": "position:-1"}`:     "sequence:N",
+		`{"verb": "pause", "to": "end"}`:              "is not known",
+		`{"verb": "lanes", "lanes": "8"}`:             "must be a whole number",
+		`{"verb": "ignore", "type": ""}`:              "must be a type",
+		`{"verb": "forget", "confirm": "yes"}`:        "must be true or false",
+		`{"verb": "forget", "confirm": true, "x": 1}`: "is not known",
+	} {
+		got := b.ask("POST", "/subscribers/e", body)
+		require.Equal(t, http.StatusBadRequest, got.status, body)
+		require.Contains(t, got.body, blames, body)
+	}
+	require.Empty(t, r.asked)
+	for err, status := range map[error]int{
+		inbox.ErrNoSubscriber: http.StatusNotFound, inbox.ErrForgotten: http.StatusConflict, operating.ErrStreamWentBack: http.StatusConflict,
+		inbox.ErrStreamUnfit: http.StatusConflict, inbox.ErrNoStream: http.StatusServiceUnavailable, errors.New("bug"): http.StatusInternalServerError,
+	} {
+		r.err = err
+		require.Equal(t, status, b.ask("POST", "/subscribers/e", `{"verb": "pause"}`).status, err)
+		require.Equal(t, status, b.ask("POST", "/subscribers/e", `{"verb": "rewind", "to": "start"}`).status, err)
+	}
+}

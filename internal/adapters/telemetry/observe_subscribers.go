@@ -1,0 +1,81 @@
+package telemetry
+
+import (
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+)
+
+// lanesShown is up to how many lanes of a subscriber are shown one by one.
+const lanesShown = 16
+
+// standing shows what subscribers do, as their database knows it.
+type standing struct {
+	copies, lanes, sequence metric.Int64ObservableGauge
+	paused, stalled         metric.Float64ObservableGauge
+}
+
+func newStanding(m metric.Meter) standing {
+	count := func(name, unit, description string) metric.Int64ObservableGauge {
+		return made(m.Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(description)))
+	}
+	age := func(name, description string) metric.Float64ObservableGauge {
+		return made(m.Float64ObservableGauge(name, metric.WithUnit("s"), metric.WithDescription(description)))
+	}
+	return standing{
+		copies: count("outboxie.subscriber.copies", "{copy}", "Copies of a subscriber that have announced themselves in the last three seconds."),
+		lanes:  count("outboxie.subscriber.lanes", "{lane}", "Lanes of a subscriber."),
+		sequence: count("outboxie.subscriber.lane.sequence", "{message}",
+			"Up to which message of the stream a lane has come. Only of subscribers with up to 16 lanes."),
+		paused: age("outboxie.subscriber.paused.age", "How long an operator has paused the subscriber; 0 if it is not paused."),
+		stalled: age("outboxie.subscriber.stalled_lane.age",
+			"How long the lane has not moved that has stood still the longest, of those with something to do; 0 if there is none, or the subscriber is paused."),
+	}
+}
+
+func (s standing) instruments() []metric.Observable {
+	return []metric.Observable{s.copies, s.lanes, s.sequence, s.paused, s.stalled}
+}
+
+// observe shows subscribers that have lanes and are not forgotten.
+func (s standing) observe(o metric.Observer, all []inbox.Overview, lags []operating.Lag) {
+	behind := make(map[string]bool)
+	for _, lag := range lags {
+		behind[lag.Subscriber] = lag.Events > 0
+	}
+	for _, overview := range all {
+		if len(overview.Lanes) == 0 {
+			continue
+		}
+		name := semconv.MessagingConsumerGroupName(overview.Subscriber)
+		whose := set(name)
+		o.ObserveInt64(s.copies, int64(len(overview.Copies)), whose)
+		o.ObserveInt64(s.lanes, int64(len(overview.Lanes)), whose)
+		o.ObserveFloat64(s.paused, overview.PausedFor.Seconds(), whose)
+		o.ObserveFloat64(s.stalled, stalled(overview, behind[overview.Subscriber]).Seconds(), whose)
+		if len(overview.Lanes) > lanesShown {
+			continue
+		}
+		for _, lane := range overview.Lanes {
+			o.ObserveInt64(s.sequence, int64(lane.Sequence), set(name, laneKey.Int(lane.Lane))) //nolint:gosec // no stream holds so many
+		}
+	}
+}
+
+// stalled returns how long a lane has stood still that another lane is ahead of, or any lane if the subscriber is behind.
+func stalled(overview inbox.Overview, behind bool) (longest time.Duration) {
+	if overview.Paused {
+		return 0
+	}
+	highest, lowest := inbox.Highest(overview.Lanes).Sequence, inbox.Lowest(overview.Lanes).Sequence
+	for _, lane := range overview.Lanes {
+		if lane.Sequence < highest || behind && lane.Sequence == lowest {
+			longest = max(longest, lane.Idle)
+		}
+	}
+	return longest
+}

@@ -1,0 +1,215 @@
+package operating
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+)
+
+// SubscriberPorts are what Subscribers drives.
+type SubscriberPorts struct {
+	Operator inbox.Operator
+	Stream   inbox.Stream
+	Lags     operating.StreamLags
+}
+
+// Subscribers lets people operate subscribers. It looks at the stream before it lets the database change anything that depends on it.
+type Subscribers struct{ SubscriberPorts }
+
+var _ operating.SubscriberAdmin = (*Subscribers)(nil)
+
+// NewSubscribers returns an administration of subscribers.
+func NewSubscribers(ports SubscriberPorts) *Subscribers { return &Subscribers{ports} }
+
+// Subscribers says where each subscriber stands, also if the stream cannot be asked.
+func (s *Subscribers) Subscribers(ctx context.Context) (found operating.Subscribers, err error) {
+	overviews, err := s.Operator.Overviews(ctx)
+	if err != nil {
+		return found, err
+	}
+	found.All = make([]operating.SubscriberStatus, len(overviews))
+	var places []operating.SubscriberPlace
+	for n, overview := range overviews {
+		found.All[n].Overview = overview
+		if len(overview.Lanes) > 0 {
+			lowest := inbox.Lowest(overview.Lanes)
+			places = append(places, operating.SubscriberPlace{Subscriber: overview.Subscriber, Stream: lowest.Stream, Sequence: lowest.Sequence})
+		}
+	}
+	found.Trouble = s.measure(ctx, found.All, places)
+	return found, nil
+}
+
+// measure compares subscribers with the stream.
+func (s *Subscribers) measure(ctx context.Context, all []operating.SubscriberStatus, places []operating.SubscriberPlace) error {
+	state, err := s.Stream.State(ctx)
+	if err != nil {
+		return err
+	}
+	lags, err := s.Lags.Behind(ctx, places)
+	if err != nil {
+		return err
+	}
+	for n, status := range all {
+		at := slices.IndexFunc(lags, func(lag operating.Lag) bool { return lag.Subscriber == status.Subscriber })
+		if at < 0 {
+			continue
+		}
+		all[n].Lag = &lags[at]
+		for _, lane := range status.Lanes {
+			behind := state.Last - min(lane.Sequence, state.Last)
+			if lane.Stream != state.Created {
+				behind = state.Last
+			}
+			all[n].Messages = append(all[n].Messages, behind)
+		}
+	}
+	return nil
+}
+
+// Pause stops a subscriber.
+func (s *Subscribers) Pause(ctx context.Context, subscriber string) error {
+	return s.Operator.Pause(ctx, subscriber)
+}
+
+// Resume lets a subscriber go on.
+func (s *Subscribers) Resume(ctx context.Context, subscriber string) error {
+	return s.Operator.Resume(ctx, subscriber)
+}
+
+// Ignore ends that a subscriber wants a type.
+func (s *Subscribers) Ignore(ctx context.Context, subscriber, eventType string) (int, error) {
+	return s.Operator.Ignore(ctx, subscriber, eventType)
+}
+
+// overview returns a subscriber that has lanes.
+func (s *Subscribers) overview(ctx context.Context, subscriber string) (inbox.Overview, error) {
+	overviews, err := s.Operator.Overviews(ctx)
+	if err != nil {
+		return inbox.Overview{}, err
+	}
+	at := slices.IndexFunc(overviews, func(o inbox.Overview) bool { return o.Subscriber == subscriber })
+	switch {
+	case at < 0:
+		return inbox.Overview{}, inbox.ErrNoSubscriber.With("there is no subscriber %s", subscriber)
+	case !overviews[at].Forgotten.IsZero():
+		return inbox.Overview{}, inbox.ErrForgotten.With("subscriber %s was forgotten", subscriber)
+	case len(overviews[at].Lanes) == 0:
+		return inbox.Overview{}, inbox.ErrNotBegun.With("subscriber %s has not begun", subscriber)
+	}
+	return overviews[at], nil
+}
+
+// Plan counts events with two questions to the stream.
+func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operating.Target, forwards bool) (plan operating.Moving, err error) {
+	overview, err := s.overview(ctx, subscriber)
+	if err != nil {
+		return plan, err
+	}
+	state, err := s.Stream.State(ctx)
+	if err != nil {
+		return plan, err
+	}
+	to, err := s.find(ctx, state, target)
+	if err != nil {
+		return plan, err
+	}
+	plan = described(subscriber, inbox.Move{Stream: state.Created, To: to, Forwards: forwards}, overview.Lanes)
+	if plan.Lanes == 0 {
+		return plan, nothingToMove(plan)
+	}
+	from, until := to.Sequence, plan.Highest
+	if forwards {
+		from, until = plan.Lowest, to.Sequence
+	}
+	lags, err := s.Lags.Behind(ctx, []operating.SubscriberPlace{
+		{Subscriber: "from", Stream: state.Created, Sequence: from}, {Subscriber: "until", Stream: state.Created, Sequence: until},
+	})
+	if err != nil {
+		return plan, err
+	}
+	if len(lags) == 2 {
+		plan.Events = max(0, lags[0].Events-lags[1].Events)
+	}
+	return plan, nil
+}
+
+// described says what a move does to lanes.
+func described(subscriber string, move inbox.Move, lanes []inbox.Checkpoint) operating.Moving {
+	return operating.Moving{
+		Subscriber: subscriber, Move: move, Lanes: len(move.Moves(lanes)),
+		Lowest: inbox.Lowest(lanes).Sequence, Highest: inbox.Highest(lanes).Sequence,
+	}
+}
+
+func nothingToMove(plan operating.Moving) error {
+	if plan.Forwards {
+		return operating.ErrNothingToMove.With("subscriber %s stands at sequence %d or after it already, which is not before sequence %d: there is nothing to skip",
+			plan.Subscriber, plan.Lowest, plan.To.Sequence)
+	}
+	return operating.ErrNothingToMove.With("subscriber %s has come to sequence %d, which is not after sequence %d: there is nothing to rewind",
+		plan.Subscriber, plan.Highest, plan.To.Sequence)
+}
+
+// Move lets the database move the lanes as they are by then.
+func (s *Subscribers) Move(ctx context.Context, plan operating.Moving) (operating.Moving, error) {
+	proof := s.shown
+	if plan.Forwards { // what lies between is passed over anyway
+		proof = func(context.Context, []inbox.Checkpoint) error { return nil }
+	}
+	before, err := s.Operator.Move(ctx, plan.Subscriber, plan.Move, proof)
+	if err != nil {
+		return plan, err
+	}
+	done := described(plan.Subscriber, plan.Move, before)
+	done.Events = plan.Events
+	if done.Lanes == 0 {
+		return done, nothingToMove(done)
+	}
+	return done, nil
+}
+
+// SetLanes asks the stream whether it shows the present lanes.
+func (s *Subscribers) SetLanes(ctx context.Context, subscriber string, lanes int) (at uint64, before int, err error) {
+	if lanes < 1 || lanes > inbox.MaxLanes {
+		reason := fmt.Sprintf("must be from 1 to %d", inbox.MaxLanes)
+		return 0, 0, operating.ErrLaneCount.With("%d lanes: the number %s", lanes, reason).On("lanes", reason)
+	}
+	present, err := s.Operator.SetLanes(ctx, subscriber, lanes, s.shown)
+	if err != nil {
+		return 0, 0, err
+	}
+	return inbox.Lowest(present).Sequence, len(present), nil
+}
+
+// erasedAtOnce is how many rows a statement erases, so that none takes long.
+const erasedAtOnce = 5000
+
+// Forget first leaves the tombstone. From then on the subscriber does nothing, whenever the rest is erased.
+func (s *Subscribers) Forget(ctx context.Context, subscriber string) (erased int, err error) {
+	if err := s.Operator.Forget(ctx, subscriber); err != nil {
+		return 0, err
+	}
+	return s.erase(ctx, subscriber)
+}
+
+func (s *Subscribers) erase(ctx context.Context, subscriber string) (erased int, err error) {
+	for {
+		count, err := s.Operator.Erase(ctx, subscriber, erasedAtOnce)
+		erased += count
+		if err != nil || count == 0 {
+			return erased, err
+		}
+	}
+}
+
+// Remember first erases what a Forget has left that did not come to its end.
+func (s *Subscribers) Remember(ctx context.Context, subscriber string) error {
+	if _, err := s.erase(ctx, subscriber); err != nil {
+		return err
+	}
+	return s.Operator.Remember(ctx, subscriber)
+}

@@ -1,0 +1,241 @@
+package operating_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+)
+
+const subscriber = "billing"
+
+// office is a subscriber, its stream, and who operates it.
+type office struct {
+	*operating.Subscribers
+	kept   *memory.Inbox
+	stream *memory.Stream
+	reader *memory.Reader
+}
+
+// Behind counts messages.
+func (o *office) Behind(_ context.Context, places []ports.SubscriberPlace) (lags []ports.Lag, err error) {
+	for _, place := range places {
+		lags = append(lags, ports.Lag{Subscriber: place.Subscriber, Events: int64(o.stream.Len() - place.Sequence)})
+	}
+	return lags, nil
+}
+
+func (o *office) Lags(context.Context) ([]ports.Lag, error) { return nil, nil }
+
+// newOffice has a stream of so many events, each stored a second after the one before.
+func newOffice(t *testing.T, events int) *office {
+	t.Helper()
+	o := &office{kept: memory.NewInbox(), stream: memory.NewStream()}
+	_, err := o.stream.Open(t.Context(), 1)
+	require.NoError(t, err)
+	for _, entry := range outboxtest.NewEntries(0, events) {
+		time.Sleep(time.Second)
+		_, err := o.stream.Publish(t.Context(), o.stream.Len(), []outbox.Entry{entry})
+		require.NoError(t, err)
+	}
+	o.reader = memory.NewReader(o.stream, subscriber)
+	o.Subscribers = operating.NewSubscribers(operating.SubscriberPorts{Operator: memory.NewOperator(o.kept), Stream: o.reader, Lags: o})
+	return o
+}
+
+// begin gives the subscriber lanes at messages of the stream.
+func (o *office) begin(t *testing.T, lanes int, sequence uint64) {
+	t.Helper()
+	state, err := o.reader.State(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, o.kept.Begin(t.Context(), subscriber, lanes, state.Created, o.messages(t)[sequence-1].Place))
+}
+
+func (o *office) messages(t *testing.T) []inbox.Message {
+	t.Helper()
+	messages, err := o.reader.Read(t.Context(), 1, inbox.ReadLimit{Count: 1000, Bytes: 1 << 20})
+	require.NoError(t, err)
+	return messages
+}
+
+// TestPlacesAreFound compares the place that is found for each target with what a look at all messages finds, in a stream with holes,
+// foreign messages, and a redriven event.
+func TestPlacesAreFound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t, 20)
+		o.stream.AppendForeign()
+		o.stream.AppendForeign()
+		entries := outboxtest.NewEntries(20, 6)
+		_, err := o.stream.Publish(t.Context(), o.stream.Len(), entries[:2])
+		require.NoError(t, err)
+		_, err = o.stream.Redrive(t.Context(), o.stream.Len(), entries[1].Progress(), outboxtest.NewEntries(3, 1))
+		require.NoError(t, err)
+		_, err = o.stream.Publish(t.Context(), o.stream.Len(), entries[2:])
+		require.NoError(t, err)
+		o.begin(t, 1, 20)
+		require.NoError(t, o.kept.Begin(t.Context(), "ahead", 1, mustState(t, o).Created, o.messages(t)[len(o.messages(t))-1].Place))
+		for _, sequence := range []uint64{1, 2, 9, 10, 11, 12} {
+			o.stream.Delete(sequence)
+		}
+		messages := o.messages(t)
+		for sequence := range o.stream.Len() {
+			requireFound(t, o, ports.Target{Sequence: sequence}, last(messages, func(m inbox.Message) bool { return m.Sequence <= sequence }))
+		}
+		for position := range outbox.Position(30) {
+			requireFound(t, o, ports.Target{Position: position}, last(messages, func(m inbox.Message) bool {
+				return m.Progress > 0 && m.Progress <= position
+			}))
+		}
+		for _, message := range messages {
+			for _, at := range []time.Time{message.StoredAt.Add(-1), message.StoredAt, message.StoredAt.Add(1)} {
+				requireFound(t, o, ports.Target{Before: at}, last(messages, func(m inbox.Message) bool { return m.StoredAt.Before(at) }))
+			}
+		}
+		requireFound(t, o, ports.Target{}, inbox.Place{Sequence: 2})
+		_, err = o.Plan(t.Context(), subscriber, ports.Target{Sequence: o.stream.Len() + 1}, true)
+		require.ErrorIs(t, err, ports.ErrTarget)
+	})
+}
+
+func mustState(t *testing.T, o *office) inbox.StreamState {
+	t.Helper()
+	state, err := o.reader.State(t.Context())
+	require.NoError(t, err)
+	return state
+}
+
+// last returns the place of the last message that fits; before the first one if none does.
+func last(messages []inbox.Message, fits func(inbox.Message) bool) inbox.Place {
+	found := inbox.Place{Sequence: messages[0].Sequence - 1}
+	for _, message := range messages {
+		if fits(message) {
+			found = message.Place
+		}
+	}
+	return found
+}
+
+// requireFound plans a rewind of a subscriber that has come to the end.
+func requireFound(t *testing.T, o *office, target ports.Target, want inbox.Place) {
+	t.Helper()
+	plan, err := o.Plan(t.Context(), "ahead", target, false)
+	if want.Sequence == o.stream.Len() {
+		require.ErrorIs(t, err, ports.ErrNothingToMove)
+	} else {
+		require.NoError(t, err)
+	}
+	require.Equal(t, want, plan.To, "%+v", target)
+}
+
+// TestMoves checks what is said before a move, and what is done.
+func TestMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t, 20)
+		_, err := o.Plan(t.Context(), subscriber, ports.Target{End: true}, true)
+		require.ErrorIs(t, err, inbox.ErrNoSubscriber)
+		o.begin(t, 3, 10)
+		plan, err := o.Plan(t.Context(), subscriber, ports.Target{Sequence: 4}, false)
+		require.NoError(t, err)
+		require.Equal(t, []any{3, uint64(10), uint64(10), int64(6)}, []any{plan.Lanes, plan.Lowest, plan.Highest, plan.Events})
+		done, err := o.Move(t.Context(), plan)
+		require.NoError(t, err)
+		require.Equal(t, plan, done)
+		lowest := inbox.Lowest(o.lanes(t))
+		require.Equal(t, uint64(4), lowest.Sequence)
+		require.True(t, lowest.StoredAt.Equal(o.messages(t)[3].StoredAt))
+		_, err = o.Move(t.Context(), plan)
+		require.ErrorIs(t, err, ports.ErrNothingToMove)
+		plan, err = o.Plan(t.Context(), subscriber, ports.Target{End: true}, true)
+		require.NoError(t, err)
+		require.Equal(t, int64(16), plan.Events)
+		_, err = o.Move(t.Context(), plan)
+		require.NoError(t, err)
+		require.Equal(t, uint64(20), inbox.Lowest(o.lanes(t)).Sequence)
+	})
+}
+
+func (o *office) lanes(t *testing.T) []inbox.Checkpoint {
+	t.Helper()
+	found, err := o.Subscribers.Subscribers(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, found.Trouble)
+	return found.All[0].Lanes
+}
+
+// TestLanesNeedAStreamThatAgrees checks that lanes which stand in a stream that is no more are neither sent back nor replaced: what the one
+// has dealt with is not what another one has dealt with.
+func TestLanesNeedAStreamThatAgrees(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t, 20)
+		o.begin(t, 2, 10)
+		at, before, err := o.SetLanes(t.Context(), subscriber, 5)
+		require.NoError(t, err)
+		require.Equal(t, []any{uint64(10), 2}, []any{at, before})
+		for _, lanes := range []int{0, -1, inbox.MaxLanes + 1} {
+			_, _, err = o.SetLanes(t.Context(), subscriber, lanes)
+			require.ErrorIs(t, err, ports.ErrLaneCount)
+		}
+		o.stream.Regress(8)
+		for _, entry := range outboxtest.NewEntries(8, 5) {
+			time.Sleep(time.Second)
+			_, err := o.stream.Publish(t.Context(), o.stream.Len(), []outbox.Entry{entry})
+			require.NoError(t, err)
+		}
+		_, _, err = o.SetLanes(t.Context(), subscriber, 3)
+		require.ErrorIs(t, err, ports.ErrStreamWentBack)
+		plan, err := o.Plan(t.Context(), subscriber, ports.Target{Sequence: 9}, false)
+		require.NoError(t, err)
+		_, err = o.Move(t.Context(), plan)
+		require.ErrorIs(t, err, ports.ErrStreamWentBack)
+		require.Len(t, o.lanes(t), 5)
+
+		o.stream.Recreate()
+		_, err = o.stream.Open(t.Context(), 1)
+		require.NoError(t, err)
+		_, _, err = o.SetLanes(t.Context(), subscriber, 3)
+		require.ErrorIs(t, err, inbox.ErrOtherStream)
+	})
+}
+
+// TestForgetAndRemember checks that a subscriber which has applied nothing is forgotten too, and begins again.
+func TestForgetAndRemember(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t, 1)
+		o.begin(t, 1, 1)
+		erased, err := o.Forget(t.Context(), subscriber)
+		require.NoError(t, err)
+		require.Zero(t, erased)
+		found, err := o.Subscribers.Subscribers(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, ports.SubscriberForgotten, found.All[0].State())
+		require.NoError(t, o.Remember(t.Context(), subscriber))
+		require.ErrorIs(t, o.Remember(t.Context(), subscriber), inbox.ErrNotForgotten)
+	})
+}
+
+// TestTargets checks which texts name a place.
+func TestTargets(t *testing.T) {
+	at := time.Date(2026, 11, 29, 10, 0, 0, 5, time.UTC)
+	for text, want := range map[string]ports.Target{
+		"start": {}, "end": {End: true}, "sequence:0": {}, "sequence:12": {Sequence: 12}, "position:7": {Position: 7},
+		"time:2026-11-29T10:00:00.000000005Z": {Before: at},
+	} {
+		got, err := ports.ParseTarget(text)
+		require.NoError(t, err)
+		require.Equal(t, want, got, text)
+	}
+	for _, text := range []string{"", "12", "sequence:", "sequence:-1", "sequence:x", "position:99999999999999999999", "time:10:00", "end:1", "Start", fmt.Sprint(at)} {
+		_, err := ports.ParseTarget(text)
+		require.ErrorIs(t, err, ports.ErrTarget, text)
+	}
+}

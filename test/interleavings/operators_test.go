@@ -1,0 +1,133 @@
+package interleavings_test
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// buried is the state of a subscriber that was forgotten, and not erased.
+var buried = state{name: "buried", stream: normal.stream, rows: relayRows("NULL") + "DELETE FROM outbox; DELETE FROM outbox_parked;" + subscriberRows(
+	kept{a1, inbox.Dead, 1}, kept{a2, inbox.Waiting, 0}, kept{d1, inbox.Retrying, 1}, kept{given, inbox.Discarded, 1}) +
+	"DELETE FROM subscriber_lanes; DELETE FROM subscriber_marks; DELETE FROM subscriber_copies;" +
+	"INSERT INTO subscribers (subscriber, forgotten_at) VALUES ('" + subscriber + "', '2020-01-01');"}
+
+// wanted says that the subscriber has a row of its own, and wants the type of all events.
+var wanted = "INSERT INTO subscribers (subscriber, handler) VALUES ('" + subscriber + "', 'test');" +
+	"INSERT INTO subscriber_types VALUES ('" + subscriber + "', '" + a1.Type + "', 1);"
+
+// operates is what an operator does.
+func operates(in *state, method, name string, do func(ctx context.Context, o *postgres.Operator) (string, error)) *operation {
+	return &operation{name: name, methods: []string{"inbox.Operator." + method}, in: in, do: func(ctx context.Context, s *side) (string, error) {
+		return do(ctx, postgres.NewOperator(s.db))
+	}}
+}
+
+func pause(in *state, name string) *operation {
+	return operates(in, "Pause", name, func(ctx context.Context, o *postgres.Operator) (string, error) { return "", o.Pause(ctx, subscriber) })
+}
+
+func resume(in *state, name string) *operation {
+	return operates(in, "Resume", name, func(ctx context.Context, o *postgres.Operator) (string, error) { return "", o.Resume(ctx, subscriber) })
+}
+
+// agreed is the proof of a stream that shows every lane.
+func agreed(context.Context, []inbox.Checkpoint) error { return nil }
+
+func stood(lanes []inbox.Checkpoint, err error) (string, error) {
+	places := make([]uint64, len(lanes))
+	for i, lane := range lanes {
+		places[i] = lane.Sequence
+	}
+	return fmt.Sprint("were at ", places), err
+}
+
+func send(in *state, name string, move inbox.Move) *operation {
+	o := operates(in, "Move", name, func(ctx context.Context, o *postgres.Operator) (string, error) {
+		return stood(o.Move(ctx, subscriber, move, agreed))
+	})
+	o.skips = move.Forwards
+	return o
+}
+
+func setLanes(in *state, name string, count int) *operation {
+	return operates(in, "SetLanes", name, func(ctx context.Context, o *postgres.Operator) (string, error) {
+		return stood(o.SetLanes(ctx, subscriber, count, agreed))
+	})
+}
+
+func ignore(in *state, name, eventType string) *operation {
+	return operates(in, "Ignore", name, func(ctx context.Context, o *postgres.Operator) (string, error) {
+		discarded, err := o.Ignore(ctx, subscriber, eventType)
+		return fmt.Sprint(discarded), err
+	})
+}
+
+func forget(in *state, name string) *operation {
+	return operates(in, "Forget", name, func(ctx context.Context, o *postgres.Operator) (string, error) { return "", o.Forget(ctx, subscriber) })
+}
+
+func erase(name string, limit int) *operation {
+	return operates(&buried, "Erase", name, func(ctx context.Context, o *postgres.Operator) (string, error) {
+		erased, err := o.Erase(ctx, subscriber, limit)
+		return fmt.Sprint(erased), err
+	})
+}
+
+func remember(in *state, name string) *operation {
+	return operates(in, "Remember", name, func(ctx context.Context, o *postgres.Operator) (string, error) {
+		return "", o.Remember(ctx, subscriber)
+	})
+}
+
+var (
+	goBack  = inbox.Move{Stream: knownStream, To: placeAt(40)}
+	goForth = inbox.Move{Stream: knownStream, To: placeAt(48 + 1000), Forwards: true}
+)
+
+// operatorOperations are the operators' verbs. Where lanes work without a row of the subscriber, a program of before began it.
+var operatorOperations = []*operation{
+	pause(&open, "pause"),
+	resume(&open, "resume"),
+	send(&open, "move back", goBack),
+	send(&open, "move forwards", goForth),
+	setLanes(&open, "more lanes", 3),
+	setLanes(&open, "one lane", 1),
+	ignore(&open, "ignore a type", "a"),
+	forget(&open, "forget the subscriber"),
+	remember(&open, "remember the subscriber"),
+
+	pause(&blocked, "blocked, pause"),
+	ignore(&blocked, "blocked, ignore a type", a1.Type),
+	setLanes(&blocked, "blocked, more lanes", 3),
+	forget(&blocked, "blocked, forget the subscriber"),
+
+	pause(&retried, "retried, pause"),
+	resume(&retried, "retried, resume"),
+	send(&retried, "retried, move back", goBack),
+	setLanes(&retried, "retried, one lane", 1),
+	ignore(&retried, "retried, ignore a type", a1.Type),
+	forget(&retried, "retried, forget the subscriber"),
+
+	pause(&bare, "bare, pause"),
+	setLanes(&bare, "bare, more lanes", 3),
+	forget(&bare, "bare, forget the subscriber"),
+
+	erase("erase everything", 100),
+	erase("erase a little", 2),
+	forget(&buried, "buried, forget again"),
+	remember(&buried, "buried, remember"),
+	pause(&buried, "buried, pause"),
+	redeliver(&buried, "buried, redeliver", redelivering{count: 10}),
+	discard(&buried, "buried, discard: dead", a1.ID),
+	retryAll(&buried, "buried, retry all"),
+	inboxed(&buried, "Checkpoints.Subscribe", "buried, subscribe", func(ctx context.Context, i *postgres.Inbox) (string, error) {
+		return "", i.Subscribe(ctx, subscriber, "test", []string{"a"})
+	}),
+	inboxed(&buried, "Checkpoints.Begin", "buried, begin", func(ctx context.Context, i *postgres.Inbox) (string, error) {
+		return "", i.Begin(ctx, subscriber, 2, knownStream, placeAt(7))
+	}),
+	once(&buried, "buried, once: new", b2),
+}
