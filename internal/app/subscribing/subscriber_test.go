@@ -32,6 +32,7 @@ type service struct {
 	latency time.Duration // of a transaction, besides the handler
 	running sync.WaitGroup
 	log     bytes.Buffer
+	logger  *slog.Logger // of all copies, which writes to log
 
 	mu      sync.Mutex
 	applied map[string]time.Duration // since the test began, by event id
@@ -47,6 +48,7 @@ func newService(t *testing.T, opts subscribing.Options) *service {
 		applied: make(map[string]time.Duration), by: make(map[string]int),
 		handle: func(context.Context, outbox.Entry) error { return nil },
 	}
+	s.logger = slog.New(slog.NewTextHandler(&s.log, nil))
 	s.inbox.IdleTimeout = idleTimeout
 	_, err := s.stream.Open(t.Context(), 1)
 	require.NoError(t, err)
@@ -100,7 +102,7 @@ func (s *service) start(name string) (kill func()) {
 	reader := memory.NewReader(s.stream, subscriber)
 	running := subscribing.New(subscriber, name, subscribing.Ports{
 		Stream: reader, Checkpoints: killable{s.inbox}, Work: distant{s.inbox, s.latency}, Letters: s.inbox, Sweeper: s.inbox, Handler: copied{s, name},
-	}, s.opts, slog.New(slog.NewTextHandler(&s.log, nil)))
+	}, s.opts, s.logger)
 	s.running.Go(func() { _ = running.Run(ctx) })
 	return cancel
 }
