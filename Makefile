@@ -102,7 +102,7 @@ test-jaeger: ## deliveries in a real Jaeger: that of JAEGER_BIN, else from its i
 
 .PHONY: test-scale
 test-scale: ## a cluster of NATS, a standby of Postgres, PgBouncer, TLS, least privilege; needs PgBouncer (Debian: pgbouncer); 90 s
-	$(GO) test -tags scale ./test/scale -count=1 -timeout 10m $(ARGS)
+	$(GO) test -tags scale ./test/scale -count=1 -parallel 4 -timeout 10m $(ARGS)
 
 DURATION ?= 60s
 SEED     ?= 0

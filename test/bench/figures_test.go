@@ -41,6 +41,7 @@ type scale struct {
 	effects     int           // of a backlog in the stream, which a subscriber applies in each round
 	singly      int           // effects of a slow handler, one at a time
 	slow        time.Duration // that copies with a slow handler are watched
+	settle      time.Duration // from when late copies have their shares until all are watched
 	flood       time.Duration // of 32 clients, while a subscriber applies what they post
 	memory      int           // events that are drained while the heap is watched
 	idle        time.Duration // that an idle leader is watched
@@ -54,12 +55,12 @@ type scale struct {
 func TestFigures(t *testing.T) {
 	size := scale{
 		events: 3_000, singles: 100, orders: 20, lone: 15, warmUp: 10, load: 500 * time.Millisecond, memory: 20_000, idle: 3 * time.Second, rounds: 3,
-		effects: 3_000, singly: 20, slow: 500 * time.Millisecond, slowEvents: 30_000, tracedTurns: 1, flood: time.Second,
+		effects: 3_000, singly: 20, slow: time.Second, settle: 4 * time.Second, slowEvents: 40_000, tracedTurns: 1, flood: time.Second,
 	}
 	if *full {
 		size = scale{
 			events: 100_000, singles: 3_000, orders: 400, lone: 200, warmUp: 50, load: 5 * time.Second, memory: 1_000_000, idle: 20 * time.Second, rounds: 5,
-			effects: 50_000, singly: 200, slow: 5 * time.Second, slowEvents: 150_000, tracedTurns: 3, flood: 30 * time.Second, complete: true,
+			effects: 50_000, singly: 200, slow: 5 * time.Second, settle: 10 * time.Second, slowEvents: 200_000, tracedTurns: 3, flood: 30 * time.Second, complete: true,
 		}
 	}
 	var table table

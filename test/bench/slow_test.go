@@ -22,8 +22,9 @@ const (
 	fairShare    = 0.2                    // of three copies, each has at least this
 )
 
-// measureSlow lets one copy apply events whose handler is slow, adds two more copies, and measures how soon they have their shares. The
-// stream has events for longer than that takes. Before and afterwards, the same effects one at a time.
+// measureSlow lets one copy apply events whose handler is slow, adds two more copies, and measures how soon they have their shares. A while
+// later, when their connections have been used, it measures what all three apply. The stream has events for longer than that takes. Before
+// and afterwards, the same effects one at a time.
 func measureSlow(t *testing.T, size scale, db *sql.DB, database, broker string, connection *pgx.Conn) []figure {
 	t.Helper()
 	reset(t, db)
@@ -46,6 +47,7 @@ func measureSlow(t *testing.T, size scale, db *sql.DB, database, broker string, 
 		require.Less(t, time.Since(began), patience, "the late copies have no share")
 	}
 	late := max(time.Since(began)-window, 0)
+	time.Sleep(size.settle)
 	before := counts(copies...)
 	three := rateOf(size.slow, copies...)
 	split := sharesSince(before, copies...)

@@ -78,7 +78,7 @@ func TestLogsWithoutACollector(t *testing.T) {
 	defer func() { require.NoError(t, blackHole.Close()) }()
 	for name, address := range map[string]string{"down": "127.0.0.1:1", "silent": blackHole.Addr().String()} {
 		t.Run(name, func(t *testing.T) {
-			defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+			defer requireNoLeak(t, goleak.IgnoreCurrent())
 			environment(t, "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT=http://"+address, "OTEL_BLRP_SCHEDULE_DELAY=1", "OTEL_BLRP_EXPORT_TIMEOUT=20")
 			written := new(syncBuffer)
 			logger, shutdown := exportLogs(t, written)
