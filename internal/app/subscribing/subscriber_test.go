@@ -33,6 +33,7 @@ type service struct {
 	running sync.WaitGroup
 	log     bytes.Buffer
 	logger  *slog.Logger // of all copies, which writes to log
+	read    atomic.Int64 // messages, by all copies
 
 	mu      sync.Mutex
 	applied map[string]time.Duration // since the test began, by event id
@@ -96,12 +97,23 @@ func (d distant) Apply(
 	return d.UnitOfWork.Apply(ctx, subscriber, batch, handler, judge)
 }
 
+// counted is a stream that counts the messages that are read.
+type counted struct {
+	inbox.Stream
+	read *atomic.Int64
+}
+
+func (c counted) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) ([]inbox.Message, error) {
+	messages, err := c.Stream.Read(ctx, from, limit)
+	c.read.Add(int64(len(messages)))
+	return messages, err
+}
+
 // start starts a copy, and returns what ends it as a kill would.
 func (s *service) start(name string) (kill func()) {
 	ctx, cancel := context.WithCancel(s.t.Context())
-	reader := memory.NewReader(s.stream, subscriber)
 	running := subscribing.New(subscriber, name, subscribing.Ports{
-		Stream: reader, Checkpoints: killable{s.inbox}, Work: distant{s.inbox, s.latency}, Letters: s.inbox, Sweeper: s.inbox, Handler: copied{s, name},
+		Stream: counted{memory.NewReader(s.stream, subscriber), &s.read}, Checkpoints: killable{s.inbox}, Work: distant{s.inbox, s.latency}, Letters: s.inbox, Sweeper: s.inbox, Handler: copied{s, name},
 	}, s.opts, s.logger)
 	s.running.Go(func() { _ = running.Run(ctx) })
 	return cancel
@@ -200,6 +212,30 @@ func TestLateCopyGetsItsShare(t *testing.T) {
 		for _, name := range []string{"a", "b", "c"} {
 			require.Greater(t, s.by[name], 2500/6, name)
 		}
+		for _, stop := range stops {
+			stop()
+		}
+		s.running.Wait()
+	})
+}
+
+// TestCopiesReadOnce checks that each of three copies reads a backlog about once for all of its lanes, although their handlers are slow and
+// two copies come late.
+func TestCopiesReadOnce(t *testing.T) {
+	const events = 20_000
+	inFakeTime(t, subscribing.Options{Lanes: 64, Transactions: 64}, func(t *testing.T, s *service) {
+		s.handle = func(ctx context.Context, entry outbox.Entry) error {
+			sleep(ctx, time.Duration(8+entry.Position%5)*time.Millisecond)
+			return nil
+		}
+		s.publish(events)
+		stops := []func(){s.start("a")}
+		pass(500 * time.Millisecond)
+		stops = append(stops, s.start("b"), s.start("c"))
+		pass(10 * time.Second)
+		require.Equal(t, events, s.count())
+		t.Logf("%.1f messages an event, shares %v", float64(s.read.Load())/events, s.by)
+		require.Less(t, s.read.Load(), int64(3.5*events))
 		for _, stop := range stops {
 			stop()
 		}
