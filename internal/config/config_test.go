@@ -330,7 +330,7 @@ func TestAcceptedURLs(t *testing.T) {
 			}
 			require.True(t, found)
 			if strings.HasPrefix(name, "DATABASE") {
-				require.Equal(t, value, string(c.Database.URL), "whoever connects gets the real one")
+				require.Equal(t, value, string(c.Database.URL), "the connection gets the real one")
 			}
 			requireNoSecret(t, c)
 		})

@@ -52,7 +52,7 @@ func monitored(t *testing.T) (db *sql.DB, database string) {
 	return db, database
 }
 
-// streamFiller returns a function that makes the new stream as long as it is told, with created orders of customers who take turns. The
+// streamFiller returns a function that makes the new stream as long as the caller says, with created orders of customers who take turns. The
 // function returns the events that it publishes. Of a hundred orders one is sampled.
 func streamFiller(t *testing.T, broker string) (fillTo func(events int) []outbox.Entry) {
 	t.Helper()

@@ -119,7 +119,7 @@ func (n *nemesis) changeCopies(t *testing.T, f fault) func() {
 	return spare.stop
 }
 
-// lockTotals locks all totals that there are: whoever wants to change one waits.
+// lockTotals locks all rows of totals, so that transactions which change one wait.
 func (n *nemesis) lockTotals() func() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	tx, err := n.db.BeginTx(ctx, nil)

@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"fmt"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -15,32 +14,7 @@ import (
 
 // load places and pays orders, of a customer each, at several hands until stop is called.
 func (r *readership) load() (stop func()) {
-	r.t.Helper()
-	var hands sync.WaitGroup
-	ended := make(chan struct{})
-	for range 3 {
-		hands.Go(func() {
-			for {
-				select {
-				case <-ended:
-					return
-				default:
-				}
-				order, err := infra.PlaceFor(r.api, uuid.NewString())
-				if err == nil {
-					_, err = infra.Transition(r.api, order.ID, "pay")
-				}
-				if err != nil {
-					r.t.Errorf("place and pay an order: %v", err)
-					return
-				}
-			}
-		})
-	}
-	return sync.OnceFunc(func() {
-		close(ended)
-		hands.Wait()
-	})
+	return infra.KeepOrdering(r.t, 3, func(int) (api, customer string) { return r.api, uuid.NewString() })
 }
 
 // longest returns how long the event waited for its effect that waited longest, of those recorded after a moment, by the database's clock.

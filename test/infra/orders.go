@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/assylzhan-a/outboxie/test/client"
@@ -54,6 +55,36 @@ func At(address string) *client.ClientWithResponses {
 
 // Place posts an order as the README does. Headers are "Name: value".
 func Place(api string, headers ...string) (Order, error) { return PlaceFor(api, Customer, headers...) }
+
+// KeepOrdering places and pays orders at several hands until stop is called. It asks before each order where to place it, and for whom.
+func KeepOrdering(t testing.TB, hands int, next func(hand int) (api, customer string)) (stop func()) {
+	var working sync.WaitGroup
+	ended := make(chan struct{})
+	for hand := range hands {
+		working.Go(func() {
+			for {
+				select {
+				case <-ended:
+					return
+				default:
+				}
+				api, customer := next(hand)
+				order, err := PlaceFor(api, customer)
+				if err == nil {
+					_, err = Transition(api, order.ID, "pay")
+				}
+				if err != nil {
+					t.Errorf("place and pay an order: %v", err)
+					return
+				}
+			}
+		})
+	}
+	return sync.OnceFunc(func() {
+		close(ended)
+		working.Wait()
+	})
+}
 
 // PlaceFor places an order of a customer.
 func PlaceFor(api, customer string, headers ...string) (Order, error) {

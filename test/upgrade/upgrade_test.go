@@ -29,7 +29,8 @@ const (
 	consumers = "f668941903c555345e226753042a268ef937b1d0"
 )
 
-// earlier builds the program of an earlier commit. It skips the test where the clone does not have the commit, and fails on GitHub, whose workflow fetches all commits.
+// earlier builds the program of an earlier commit. It skips the test where the clone does not have the commit, and fails on GitHub, whose
+// workflow fetches all commits.
 func earlier(t *testing.T, commit string) string {
 	t.Helper()
 	source := t.TempDir()
@@ -99,34 +100,11 @@ func (s *shop) placeAt(api string) {
 
 // load places and pays orders of a few customers at several hands until stop is called.
 func (s *shop) load() (stop func()) {
-	var hands sync.WaitGroup
-	ended := make(chan struct{})
-	for range 2 {
-		customer := uuid.NewString()
-		hands.Go(func() {
-			for {
-				select {
-				case <-ended:
-					return
-				default:
-				}
-				s.mu.Lock()
-				api := s.api
-				s.mu.Unlock()
-				order, err := infra.PlaceFor(api, customer)
-				if err == nil {
-					_, err = infra.Transition(api, order.ID, "pay")
-				}
-				if err != nil {
-					s.t.Errorf("place and pay an order: %v", err)
-					return
-				}
-			}
-		})
-	}
-	return sync.OnceFunc(func() {
-		close(ended)
-		hands.Wait()
+	customers := []string{uuid.NewString(), uuid.NewString()}
+	return infra.KeepOrdering(s.t, len(customers), func(hand int) (api, customer string) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.api, customers[hand]
 	})
 }
 

@@ -147,7 +147,7 @@ var streamRules = []streamRule{
 	{
 		name: "allow_rollup_hdrs", value: "on", verdict: warned,
 		found:   func(c jetstream.StreamConfig, _ PublisherOptions) bool { return c.AllowRollup },
-		meaning: "whoever may publish can delete all that the stream holds with one message; events never do",
+		meaning: "a client that may publish can delete all that the stream holds with one message; events never do",
 	},
 	{name: "compression", value: "any", verdict: harmless},
 	{name: "first_seq", value: "any", verdict: harmless},

@@ -20,7 +20,7 @@ var _ inbox.DeadLetters = (*Inbox)(nil)
 // COMMITTED, so each statement sees what was committed before it began, and a lock gives the newest version of its row. Order and once
 // hold beside other transactions, for these reasons.
 //
-// Another Redeliver: whoever works on an aggregate has locked its head. The other one does not wait for that lock: it chooses another
+// Another Redeliver: a transaction that works on an aggregate has locked its head. The other one does not wait for that lock: it chooses another
 // aggregate. It may have chosen a later letter only if its snapshot has no earlier one that is pending. What its snapshot no longer has is
 // committed, with its effect. The second statement looks for earlier letters again, after the head is locked.
 //

@@ -97,7 +97,7 @@ func TestFailingLettersOfAppliedEventsEnd(t *testing.T) {
 	}
 }
 
-// TestFailingLettersAreLockedFirst checks that the lane waits for whoever discards a failing letter, instead of a deadlock.
+// TestFailingLettersAreLockedFirst checks that the lane waits for an operator who discards a failing letter, and that the two do not deadlock.
 func TestFailingLettersAreLockedFirst(t *testing.T) {
 	h := newHarness(t)
 	in := postgres.NewInbox(h.db, postgres.InboxOptions{})

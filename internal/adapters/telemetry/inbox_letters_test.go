@@ -74,7 +74,7 @@ func TestRedeliveriesTellTheirFailures(t *testing.T) {
 	}
 }
 
-// TestLookingForLettersLeavesNoTrace checks that nothing is told of a redelivery without a sampled letter.
+// TestLookingForLettersLeavesNoTrace checks that a redelivery without a sampled letter makes no span.
 func TestLookingForLettersLeavesNoTrace(t *testing.T) {
 	for name, next := range map[string]*database{
 		"nothing is due": {}, "an outage": {err: errDown}, "not sampled": {letters: delivered(unsampledHeaders(), nil)},

@@ -205,7 +205,7 @@ func TestUnreachableCollector(t *testing.T) {
 }
 
 func TestShutdownIsBounded(t *testing.T) {
-	defer requireNoLeak(t, goleak.IgnoreCurrent()) // what is given up complains a little later, to whoever listens then
+	defer requireNoLeak(t, goleak.IgnoreCurrent()) // an export that was given up logs its error a little later
 	hungUp := make(chan struct{}, 1)
 	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)

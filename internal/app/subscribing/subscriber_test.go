@@ -39,6 +39,7 @@ type service struct {
 	ended   chan error // what each Run returned
 	log     bytes.Buffer
 	logger  *slog.Logger // of all copies, which writes to log
+	read    atomic.Int64 // messages, by all copies
 
 	mu      sync.Mutex
 	applied map[string]time.Duration // since the test began, by event id
@@ -118,6 +119,18 @@ func only(handler inbox.Handler) func(string) (inbox.Handler, error) {
 	return func(string) (inbox.Handler, error) { return handler, nil }
 }
 
+// counted is a stream that counts the messages that are read.
+type counted struct {
+	inbox.Stream
+	read *atomic.Int64
+}
+
+func (c counted) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) ([]inbox.Message, error) {
+	messages, err := c.Stream.Read(ctx, from, limit)
+	c.read.Add(int64(len(messages)))
+	return messages, err
+}
+
 // start starts a copy, and returns what ends it as a kill would.
 func (s *service) start(name string) (kill func()) { return s.startHandling(name, copied{s, name}) }
 
@@ -131,7 +144,7 @@ func (s *service) startHandling(name string, handler inbox.Handler) (kill func()
 func (s *service) run(name string, handler inbox.Handler, checkpoints inbox.Checkpoints) (running *subscribing.Subscriber, kill func()) {
 	ctx, cancel := context.WithCancel(s.t.Context())
 	running = subscribing.New(subscriber, name, subscribing.Ports{
-		Stream: memory.NewReader(s.stream, subscriber), Checkpoints: killable{checkpoints}, Work: distant{s.work, s.latency},
+		Stream: counted{memory.NewReader(s.stream, subscriber), &s.read}, Checkpoints: killable{checkpoints}, Work: distant{s.work, s.latency},
 		Letters: s.inbox, Sweeper: s.inbox, Log: s.inbox, Handlers: only(handler), Waker: s.waker,
 	}, s.opts, s.logger)
 	s.running.Go(func() { s.ended <- running.Run(ctx) })
@@ -231,6 +244,30 @@ func TestLateCopyGetsItsShare(t *testing.T) {
 		for _, name := range []string{"a", "b", "c"} {
 			require.Greater(t, s.by[name], 2500/6, name)
 		}
+		for _, stop := range stops {
+			stop()
+		}
+		s.running.Wait()
+	})
+}
+
+// TestCopiesReadOnce checks that each of three copies reads a backlog about once for all of its lanes, although their handlers are slow and
+// two copies come late.
+func TestCopiesReadOnce(t *testing.T) {
+	const events = 20_000
+	inFakeTime(t, subscribing.Options{Lanes: 64, Transactions: 64}, func(t *testing.T, s *service) {
+		s.handle = func(ctx context.Context, entry outbox.Entry) error {
+			sleep(ctx, time.Duration(8+entry.Position%5)*time.Millisecond)
+			return nil
+		}
+		s.publish(events)
+		stops := []func(){s.start("a")}
+		pass(500 * time.Millisecond)
+		stops = append(stops, s.start("b"), s.start("c"))
+		pass(10 * time.Second)
+		require.Equal(t, events, s.count())
+		t.Logf("%.1f messages an event, shares %v", float64(s.read.Load())/events, s.by)
+		require.Less(t, s.read.Load(), int64(3.5*events))
 		for _, stop := range stops {
 			stop()
 		}

@@ -1,0 +1,81 @@
+package subscribing
+
+import (
+	"log/slog"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// stocked returns a copy whose lanes have so many events in memory, of 1,000 bytes and more, in batches of ten.
+func stocked(t *testing.T, readAhead int, events ...int) *Subscriber {
+	t.Helper()
+	s := New("billing", "a", Ports{}, Options{ReadAhead: readAhead}, slog.New(slog.DiscardHandler))
+	for number, count := range events {
+		l := newLane(inbox.Checkpoint{Lane: number, Lanes: len(events)}, false)
+		l.batch = 10
+		for sequence := range uint64(count) {
+			require.True(t, l.offer(messageAt(sequence+1, 1000)))
+			l.advance(messageAt(sequence+1, 0).Place)
+		}
+		s.lanes[number] = l
+	}
+	return s
+}
+
+// TestReaderRests checks that the reader rests when four batches a lane are read ahead, in the mean, or all the memory is used, unless a lane
+// soon has nothing to do; and that it goes on when a quarter is done, or a lane soon has nothing to do.
+func TestReaderRests(t *testing.T) {
+	const plenty = 1 << 30
+	for name, test := range map[string]struct {
+		readAhead int
+		events    []int
+		reads     bool
+	}{
+		"nothing is read ahead":        {plenty, []int{0, 0}, true},
+		"less than four batches":       {plenty, []int{39, 40}, true},
+		"four batches":                 {plenty, []int{40, 40}, false},
+		"four batches in the mean":     {plenty, []int{20, 60}, false},
+		"a lane with less than two":    {plenty, []int{19, 100}, true},
+		"the memory is used":           {40_000, []int{20, 20}, false},
+		"and a lane has less than two": {40_000, []int{19, 60}, true},
+	} {
+		s := stocked(t, test.readAhead, test.events...)
+		from, reads := s.hungriest()
+		require.Equal(t, test.reads, reads, name)
+		if reads {
+			require.Equal(t, uint64(test.events[0]), from, name)
+		}
+	}
+
+	s := stocked(t, plenty, 40, 40)
+	require.False(t, s.resume(s.lanes[0]), "it does not rest")
+	_, reads := s.hungriest()
+	require.False(t, reads)
+	s.lanes[0].done(inbox.Batch{Events: make([]inbox.Event, 10)}, inbox.Checkpoint{})
+	require.False(t, s.resume(s.lanes[0]), "an eighth is done")
+	s.lanes[1].done(inbox.Batch{Events: make([]inbox.Event, 10)}, inbox.Checkpoint{})
+	s.lanes[1].done(inbox.Batch{Events: make([]inbox.Event, 1)}, inbox.Checkpoint{})
+	require.True(t, s.resume(s.lanes[1]), "a quarter is done")
+
+	s = stocked(t, plenty, 20, 100)
+	_, reads = s.hungriest()
+	require.False(t, reads)
+	s.lanes[0].done(inbox.Batch{Events: make([]inbox.Event, 1)}, inbox.Checkpoint{Lane: 0})
+	require.True(t, s.resume(s.lanes[0]), "a lane has less than two batches")
+}
+
+// TestFullMemoryIsShared checks that a lane with more than its share of the memory makes room when another lane has nothing to do, and reads
+// what it drops again later.
+func TestFullMemoryIsShared(t *testing.T) {
+	s := stocked(t, 40_000, 0, 60)
+	from, reads := s.hungriest()
+	require.True(t, reads)
+	require.Zero(t, from)
+	bytes, _ := s.stock()
+	require.LessOrEqual(t, bytes, 20_000)
+	require.True(t, s.lanes[1].full)
+	require.Equal(t, uint64(len(s.lanes[1].queue)), s.lanes[1].through.Sequence)
+}

@@ -1,0 +1,95 @@
+package subscribing
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// glance is what a copy sees of the only lane.
+type glance struct {
+	mine   bool          // the lane belongs to this copy
+	silent bool          // the lane's copy has not announced itself for a while
+	behind bool          // this copy does not keep up with its own lanes
+	idle   time.Duration // since the lane moved
+	begun  bool          // the lane has moved before
+	empty  bool          // there are no events for it
+}
+
+// see lets a copy, which holds the lane or not, look at it, and returns whether it holds the lane then.
+func (g glance) see(t *testing.T, holds bool) bool {
+	t.Helper()
+	copies := []string{"a", "b"}
+	owner := ownersOf("a", copies, 1)[0]
+	instance := owner
+	if !g.mine {
+		instance = copies[1-slices.Index(copies, owner)]
+	}
+	s := New("billing", instance, Ports{}, Options{}, slog.New(slog.DiscardHandler))
+	s.behind = g.behind
+	checkpoint := inbox.Checkpoint{Lanes: 1, Stream: "1", Place: inbox.Place{Sequence: 10}, Revision: 1, Idle: g.idle}
+	if g.begun {
+		checkpoint.Revision = 7
+	}
+	if holds {
+		s.lanes[0] = newLane(checkpoint, true)
+		s.newest[0] = 20
+	}
+	view := inbox.View{Lanes: []inbox.Checkpoint{checkpoint}, Copies: copies}
+	if g.silent {
+		view.Silent = []string{owner}
+	}
+	state := inbox.StreamState{Created: "1", First: 1, Last: 20}
+	if g.empty {
+		state.Last = 10
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	s.assign(ctx, view, state, &work)
+	s.mu.Lock()
+	l := s.lanes[0]
+	held := l != nil && !l.released
+	s.mu.Unlock()
+	cancel()
+	work.Wait()
+	return held
+}
+
+// TestWhoseLanesACopyTakes checks that a copy takes a lane of its own unless another copy is at work on it, and a lane of another copy only
+// when there are events and nobody has moved it for a while: soon if that copy is silent, later if it is not, and late if this copy has too
+// much to do itself.
+func TestWhoseLanesACopyTakes(t *testing.T) {
+	for name, test := range map[string]struct {
+		glance
+		takes bool
+	}{
+		"a new lane":                              {glance{mine: true}, true},
+		"own":                                     {glance{mine: true, begun: true, idle: justMoved}, true},
+		"own, which another copy moves":           {glance{mine: true, begun: true, idle: justMoved - 1}, false},
+		"own, without events":                     {glance{mine: true, begun: true, idle: justMoved, empty: true}, true},
+		"of a living copy":                        {glance{begun: true, idle: unmoved - 1}, false},
+		"of a living copy, and stuck":             {glance{begun: true, idle: unmoved}, true},
+		"of a silent copy":                        {glance{begun: true, silent: true, idle: unmovedSilent - 1}, false},
+		"of a silent copy, and stuck":             {glance{begun: true, silent: true, idle: unmovedSilent}, true},
+		"of a silent copy, without events":        {glance{begun: true, silent: true, idle: time.Hour, empty: true}, false},
+		"stuck, and this copy is behind":          {glance{begun: true, silent: true, behind: true, idle: unmovedBehind - 1}, false},
+		"stuck for long, and this copy is behind": {glance{begun: true, silent: true, behind: true, idle: unmovedBehind}, true},
+	} {
+		require.Equal(t, test.takes, test.see(t, false), name)
+	}
+}
+
+// TestCoveringEnds checks that a copy which has taken another one's lane keeps it while that one is silent, and lets it go when it is
+// there again.
+func TestCoveringEnds(t *testing.T) {
+	require.True(t, glance{begun: true, silent: true}.see(t, true), "this copy has just moved the lane")
+	require.False(t, glance{begun: true}.see(t, true), "the lane's copy is there again")
+	require.True(t, glance{begun: true, idle: unmoved}.see(t, true), "it is there, and does nothing")
+}
