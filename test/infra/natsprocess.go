@@ -45,31 +45,47 @@ func StartNATSProcess(t testing.TB, config string) *NATSProcess {
 	return p
 }
 
-// Start starts the server again. It returns when the server accepts connections; a cluster may not be ready yet.
+// Start starts the server again. It returns when the server accepts connections; a cluster may not be ready yet. A server
+// that ends instead is started once more, as its supervisor would.
 func (p *NATSProcess) Start() {
 	p.t.Helper()
+	for attempt := 1; ; attempt++ {
+		err := p.start()
+		if err == nil {
+			return
+		}
+		text, _ := os.ReadFile(p.log)
+		said := fmt.Sprintf("NATS did not start (%v). The end of its log:\n%s", err, text[max(0, len(text)-1500):])
+		if attempt == 2 {
+			p.t.Fatal(said)
+		}
+		p.t.Log(said)
+	}
+}
+
+func (p *NATSProcess) start() error {
 	program, err := os.Executable()
 	if err != nil {
-		p.t.Fatal(err)
+		return err
 	}
 	cmd := exec.Command(program)
 	cmd.Env = append(os.Environ(), configVariable+"="+p.config)
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		p.t.Fatal(err)
+		return err
 	}
 	defer log.Close()
 	cmd.Stderr = log
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
-		p.t.Fatal(err)
+		return err
 	}
 	said, err := cmd.StdoutPipe()
 	if err != nil {
-		p.t.Fatal(err)
+		return err
 	}
 	if err := cmd.Start(); err != nil {
-		p.t.Fatal(err)
+		return err
 	}
 	ended := make(chan struct{})
 	line, err := bufio.NewReader(said).ReadString('\n')
@@ -80,9 +96,9 @@ func (p *NATSProcess) Start() {
 	p.cmd, p.stdin, p.ended = cmd, stdin, ended
 	if strings.TrimSpace(line) != "ready" {
 		p.Kill()
-		text, _ := os.ReadFile(p.log)
-		p.t.Fatalf("NATS did not start (%v):\n%s", err, text)
+		return fmt.Errorf("it said %q (%v) and exited with %d", line, err, cmd.ProcessState.ExitCode())
 	}
+	return nil
 }
 
 // Stop ends the server in order.
