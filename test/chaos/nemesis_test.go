@@ -24,8 +24,11 @@ type nemesis struct {
 	counts    map[kind]int
 	spans     []span
 	hit       map[*member]bool // by the fault that lasts
-	repairing sync.Mutex       // held while an operator repairs a damage
-	lots      []lotOf          // aggregates that were made to be parked and not looked after yet
+	bitten    map[kind]int     // of the early kinds: how often something came of them; guarded by mu
+	mu        sync.Mutex
+	moving    sync.WaitGroup // what operators do beside the faults
+	repairing sync.Mutex     // held while an operator repairs a damage
+	lots      []lotOf        // aggregates that were made to be parked and not looked after yet
 }
 
 // span is how long a fault lasted, until everything was started again.
@@ -39,12 +42,47 @@ func newNemesis(t *testing.T, w *world, seed uint64) *nemesis {
 	diary, err := os.Create(filepath.Join(w.folder, "nemesis.log"))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = diary.Close() })
+	return &nemesis{
+		world: w, schedule: newSchedule(seed, wanted()), diary: diary, counts: make(map[kind]int), hit: make(map[*member]bool),
+		bitten: make(map[kind]int),
+	}
+}
+
+// wanted returns the kinds that were asked for.
+func wanted() []card {
 	only := regexp.MustCompile(*only)
-	wanted := slices.DeleteFunc(slices.Clone(deck), func(c card) bool {
+	return slices.DeleteFunc(slices.Clone(deck), func(c card) bool {
 		return !*parking && c.area == lot || !only.MatchString(string(c.kind))
 	})
-	return &nemesis{
-		world: w, schedule: newSchedule(seed, wanted), diary: diary, counts: make(map[kind]int), hit: make(map[*member]bool),
+}
+
+// bites notes that something came of a fault of an early kind.
+func (n *nemesis) bites(k kind) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.bitten[k]++
+}
+
+// short is the shortest run that has all early kinds.
+const short = time.Minute
+
+// early reports whether an early kind has not come yet.
+func (n *nemesis) missesEarly() bool {
+	return slices.ContainsFunc(n.schedule.cards, func(c card) bool { return slices.Contains(early, c.kind) && n.counts[c.kind] == 0 })
+}
+
+// requireEarly complains about early kinds of which nothing came.
+func (n *nemesis) requireEarly(t *testing.T) {
+	t.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, g := range n.groups {
+		n.bitten[typeDeployed] += n.unhandled(g.id)
+	}
+	for _, k := range early {
+		if n.counts[k] > 0 && n.bitten[k] == 0 {
+			n.complain("%s: nothing came of it, %d times", k, n.counts[k])
+		}
 	}
 }
 
@@ -55,7 +93,7 @@ func (n *nemesis) rage(t *testing.T, duration time.Duration) {
 		pause(context.Background(), duration)
 		return
 	}
-	for end, told := time.Now().Add(duration), time.Now(); time.Now().Before(end); {
+	for end, told := time.Now().Add(duration), time.Now(); time.Now().Before(end) || duration >= short && n.missesEarly(); {
 		next := n.schedule.next()
 		pause(context.Background(), next.calm)
 		n.strike(t, next.faults)
