@@ -104,7 +104,7 @@ func (n *nemesis) deploy(f fault) func() {
 
 // await waits until something is so, but not for ever: another fault may keep it from being so.
 func await(so func() bool) {
-	for end := time.Now().Add(patience / 3); !so() && time.Now().Before(end); {
+	for end := time.Now().Add(patience); !so() && time.Now().Before(end); {
 		pause(context.Background(), lookEvery)
 	}
 }

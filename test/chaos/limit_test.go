@@ -20,12 +20,12 @@ import (
 
 const (
 	// left is how many messages the limit leaves.
-	left = 60
+	left = 40
 	// unseen is how many more the subscriber has not seen before the limit bites.
-	unseen = 30
+	unseen = 20
 	// atOnce is how many events may wait for the relay while the limit is on: if it published more than left at once, messages could be
 	// removed that the test has not read.
-	atOnce = 15
+	atOnce = 10
 )
 
 // removed is what was removed from the stream, for the checker, which reads it as if it were there.

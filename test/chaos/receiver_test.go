@@ -143,6 +143,11 @@ func (r *receiver) misbehave(n *nemesis, f fault) func() {
 	r.manner, r.share = chosen, share
 	r.mu.Unlock()
 	return func() {
+		await(func() bool {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return r.hit > hit
+		})
 		r.mu.Lock()
 		r.manner = takes
 		hit, others = r.hit-hit, r.others-others

@@ -194,6 +194,11 @@ func (s *schedule) deal(fits func(card) bool) fault {
 	}
 	card := s.cards[s.left[place]]
 	s.left = slices.Delete(s.left, place, place+1)
+	return s.of(card)
+}
+
+// of draws a fault of a kind.
+func (s *schedule) of(card card) fault {
 	return fault{
 		card: card, hold: s.between(card.least, card.most),
 		leader: s.random.IntN(3) > 0, number: s.random.Uint64(),
