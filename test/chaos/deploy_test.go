@@ -88,14 +88,14 @@ func (n *nemesis) deploy(f fault) func() {
 		if first {
 			n.moving.Go(n.awaitDeployed)
 			n.replace(g.copies, n.program, killed, f.hold/4)
-			await(n.deployed.Load)
+			await(patience/2, n.deployed.Load)
 		}
 		n.replace(g.copies[:back], n.before(), killed, f.hold/4)
 	})
 	return func() {
 		rolled.Wait()
 		if first {
-			await(func() bool { return n.unhandled(g.id) > 0 })
+			await(patience/2, func() bool { return n.unhandled(g.id) > 0 })
 		}
 		n.replace(g.copies[:back], n.program, killed, f.hold/4)
 		n.note("%d events of %s had no handler so far", n.unhandled(g.id), g.id)
@@ -103,8 +103,8 @@ func (n *nemesis) deploy(f fault) func() {
 }
 
 // await waits until something is so, but not for ever: another fault may keep it from being so.
-func await(so func() bool) {
-	for end := time.Now().Add(patience); !so() && time.Now().Before(end); {
+func await(within time.Duration, so func() bool) {
+	for end := time.Now().Add(within); !so() && time.Now().Before(end); {
 		pause(context.Background(), lookEvery)
 	}
 }

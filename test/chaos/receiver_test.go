@@ -143,7 +143,7 @@ func (r *receiver) misbehave(n *nemesis, f fault) func() {
 	r.manner, r.share = chosen, share
 	r.mu.Unlock()
 	return func() {
-		await(func() bool {
+		await(patience/10, func() bool {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			return r.hit > hit
