@@ -56,7 +56,7 @@ func (w *world) buildBefore(t *testing.T) {
 	files, err := json.Marshal(map[string]map[string]string{"Replace": {source: replaced}})
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(overlay, files, 0o600))
-	build := exec.Command("go", "build", "-overlay", overlay, "-o", program, "github.com/assylzhan-a/outboxie/cmd/outboxie")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-overlay", overlay, "-o", program, "github.com/assylzhan-a/outboxie/cmd/outboxie")
 	said, failed := []byte(nil), error(nil)
 	var building sync.WaitGroup
 	building.Go(func() { said, failed = build.CombinedOutput() })

@@ -263,7 +263,7 @@ func (w *world) filled(g *group) (count int) {
 func (n *nemesis) awaitFilled(g *group, f fault, before, gone int) {
 	for end := time.Now().Add(4 * patience); time.Now().Before(end); pause(context.Background(), 100*time.Millisecond) {
 		if now := n.filled(g); now > before {
-			n.bites(f.kind)
+			n.tookEffect(f.kind)
 			n.note("%s has %d events from the log, and had %d; %d were removed", g.id, now, before, gone)
 			return
 		}

@@ -18,7 +18,7 @@ func (n *nemesis) move(f fault) func() {
 	if f.kind == subscriberRewind {
 		n.moving.Go(func() {
 			if n.insist(f.kind, func() ([]string, error) { return n.backwards(g, f) }) {
-				n.bites(f.kind)
+				n.tookEffect(f.kind)
 			}
 		})
 		return func() {}
@@ -35,7 +35,7 @@ func (n *nemesis) move(f fault) func() {
 	}
 	n.moving.Go(func() {
 		if n.insist(f.kind, change(lanes)) {
-			n.bites(f.kind)
+			n.tookEffect(f.kind)
 		}
 		<-over
 		n.insist(f.kind, change(g.lanes))

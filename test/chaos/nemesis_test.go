@@ -24,7 +24,7 @@ type nemesis struct {
 	counts    map[kind]int
 	spans     []span
 	hit       map[*member]bool // by the fault that lasts
-	bitten    map[kind]int     // of the early kinds: how often something came of them; guarded by mu
+	effective map[kind]int     // of the early kinds: how often something came of them; guarded by mu
 	mu        sync.Mutex
 	moving    sync.WaitGroup // what operators do beside the faults
 	repairing sync.Mutex     // held while an operator repairs a damage
@@ -44,7 +44,7 @@ func newNemesis(t *testing.T, w *world, seed uint64) *nemesis {
 	t.Cleanup(func() { _ = diary.Close() })
 	return &nemesis{
 		world: w, schedule: newSchedule(seed, wanted()), diary: diary, counts: make(map[kind]int), hit: make(map[*member]bool),
-		bitten: make(map[kind]int),
+		effective: make(map[kind]int),
 	}
 }
 
@@ -56,27 +56,27 @@ func wanted() []card {
 	})
 }
 
-// bites notes that something came of a fault of an early kind.
-func (n *nemesis) bites(k kind) {
+// tookEffect notes that something came of a fault of an early kind.
+func (n *nemesis) tookEffect(k kind) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.bitten[k]++
+	n.effective[k]++
 }
 
 // short is the shortest run in which something comes of all early kinds.
 const short = time.Minute
 
-// toothless returns the early kinds of which nothing came yet.
-func (n *nemesis) toothless() (left []card) {
+// ineffective returns the early kinds of which nothing came yet.
+func (n *nemesis) ineffective() (left []card) {
 	n.moving.Wait()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, c := range n.schedule.cards {
-		bitten := n.bitten[c.kind] > 0
+		effective := n.effective[c.kind] > 0
 		if c.kind == typeDeployed {
-			bitten = slices.ContainsFunc(n.groups, func(g *group) bool { return n.unhandled(g.id) > 0 })
+			effective = slices.ContainsFunc(n.groups, func(g *group) bool { return n.unhandled(g.id) > 0 })
 		}
-		if slices.Contains(early, c.kind) && !bitten {
+		if slices.Contains(early, c.kind) && !effective {
 			left = append(left, c)
 		}
 	}
@@ -87,11 +87,11 @@ func (n *nemesis) toothless() (left []card) {
 func (n *nemesis) insistOnEarly(t *testing.T) {
 	t.Helper()
 	for range 3 {
-		for _, c := range n.toothless() {
+		for _, c := range n.ineffective() {
 			n.strike(t, []fault{n.schedule.of(c)})
 		}
 	}
-	for _, c := range n.toothless() {
+	for _, c := range n.ineffective() {
 		n.complain("%s: nothing came of it, %d times", c.kind, n.counts[c.kind])
 	}
 }

@@ -113,7 +113,7 @@ func (r *receiver) calls() iter.Seq2[checker.Call, error] {
 	}
 }
 
-// figures returns how many calls there were, and how many of them repeated one.
+// figures returns how many calls there were, for how many events, and how many were treated badly.
 func (r *receiver) figures() string {
 	calls, events := 0, make(map[checker.ID]bool)
 	for call := range r.calls() {
@@ -154,7 +154,7 @@ func (r *receiver) misbehave(n *nemesis, f fault) func() {
 		r.mu.Unlock()
 		n.note("%d calls met that, and %d others meanwhile", hit, others)
 		if hit > 0 {
-			n.bites(f.kind)
+			n.tookEffect(f.kind)
 		}
 		const many = 50 // messages
 		if ended := n.streamEnd(); share > 1 && f.hold >= 2*time.Second && ended > began+many && began > 0 && others == 0 {
