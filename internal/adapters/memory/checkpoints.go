@@ -25,6 +25,9 @@ type lane struct {
 
 var _ inbox.Checkpoints = (*Inbox)(nil)
 
+// mostRevisions is more than the changes that a lane ever has. A lane begins at a multiple that no lane of before began at.
+const mostRevisions = 1 << 32
+
 // Begin makes all lanes, or none.
 func (i *Inbox) Begin(ctx context.Context, subscriber string, lanes int, stream string, at inbox.Place) error {
 	s, err := i.open(ctx)
@@ -47,13 +50,14 @@ func (i *Inbox) Begin(ctx context.Context, subscriber string, lanes int, stream 
 		if len(i.lanesOf(subscriber)) > 0 {
 			return nil
 		}
-		for n := range lanes {
-			s.change(func() {
+		s.change(func() {
+			i.begun++
+			for n := range lanes {
 				i.lanes[laneKey{subscriber, n}] = lane{
-					inbox.Checkpoint{Lane: n, Lanes: lanes, Stream: stream, Place: at, Revision: 1}, time.Now(),
+					inbox.Checkpoint{Lane: n, Lanes: lanes, Stream: stream, Place: at, Revision: i.begun * mostRevisions}, time.Now(),
 				}
-			})
-		}
+			}
+		})
 		return nil
 	})
 	if err != nil {

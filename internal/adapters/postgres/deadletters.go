@@ -118,13 +118,14 @@ const isHead = "letter.position IS NOT NULL AND letter.aggregate_type IS NOT NUL
 
 const (
 	// headStatement first locks the row of the subscriber, for as long as the transaction takes: who pauses or forgets the subscriber waits.
-	// It chooses nothing if the subscriber is paused or forgotten, also if that was decided while it waited for the row. A key share waits
-	// for nobody else, and nobody else for it.
+	// It chooses nothing if the subscriber is paused or forgotten, also if that was decided while it waited for the row, or if it has another
+	// handler than ?3: it has begun again since the caller looked. A key share waits for nobody else, and nobody else for it.
 	// Then it reads the letters that waited for one of the types ?2, by the index dead_letters_no_handler, and then due letters in the
 	// order of the index dead_letters_due, until one is the first of its aggregate and free.
 	headStatement = `
 WITH standing AS (
-	SELECT paused_at IS NULL AND forgotten_at IS NULL AS works FROM subscribers WHERE subscriber = ?0 FOR KEY SHARE
+	SELECT paused_at IS NULL AND forgotten_at IS NULL AND coalesce(handler = ?3, true) AS works
+	FROM subscribers WHERE subscriber = ?0 FOR KEY SHARE
 ), waited AS (
 	SELECT letter.aggregate_type, letter.aggregate_id, letter.position FROM dead_letters AS letter
 	WHERE coalesce((SELECT works FROM standing), true)
@@ -152,7 +153,7 @@ func (d *redelivery) choose(ctx context.Context, r inbox.Redelivery, idleTimeout
 	for len(d.letters) == 0 {
 		var aggregateType, aggregateID string
 		var position int64
-		err := d.tx.QueryRowContext(ctx, headStatement, d.subscriber, idleTimeout, pgdialect.Array(r.Types)).
+		err := d.tx.QueryRowContext(ctx, headStatement, d.subscriber, idleTimeout, pgdialect.Array(r.Types), d.handler.Name()).
 			Scan(&aggregateType, &aggregateID, &position, new(string))
 		if errors.Is(err, sql.ErrNoRows) {
 			return false, nil

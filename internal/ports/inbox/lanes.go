@@ -84,7 +84,8 @@ const (
 // Checkpoints keeps the checkpoints of subscribers. It is safe for concurrent use.
 type Checkpoints interface {
 	// Begin makes the subscriber's lanes, each with a checkpoint at a place of a stream. It changes nothing when the subscriber
-	// has lanes: then the number of lanes is what it was. Of concurrent calls one makes all lanes.
+	// has lanes: then the number of lanes is what it was. Of concurrent calls one makes all lanes. If a subscriber of the name was
+	// forgotten, the lanes begin at higher revisions than it ever had, so that no copy of it takes them for lanes that it knows.
 	Begin(ctx context.Context, subscriber string, lanes int, stream string, at Place) error
 	// Subscribe adds event types to those that the subscriber wants, and names its handler if nobody has. It waits for the batches
 	// under way, and changes nothing if there is nothing to add. Events of a new type that lie before a lane's checkpoint are

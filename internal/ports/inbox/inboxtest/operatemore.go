@@ -55,6 +55,7 @@ func operateForget(t *testing.T, o *operated) {
 	applied := newEvent(3, "b")
 	require.NoError(t, o.apply(t, applied))
 	o.move(t, placeAt(inbox.MarkEvery))
+	former := o.at
 	require.ErrorIs(t, o.Remember(t.Context(), subscriber), inbox.ErrNotForgotten)
 	for range 2 {
 		require.NoError(t, o.Forget(t.Context(), subscriber))
@@ -66,7 +67,7 @@ func operateForget(t *testing.T, o *operated) {
 	o.requireMarks(t)
 	requireLaneMoved(t, o.apply(t, newEvent(inbox.MarkEvery+1, "b")))
 	o.requireNothingDue(t)
-	require.ErrorIs(t, o.Checkpoints.Subscribe(t.Context(), subscriber, "handler's ?0", []string{"a"}), inbox.ErrForgotten)
+	require.ErrorIs(t, o.Checkpoints.Subscribe(t.Context(), subscriber, handlerName, []string{"a"}), inbox.ErrForgotten)
 	require.ErrorIs(t, o.Checkpoints.Begin(t.Context(), subscriber, 1, stream, inbox.Place{}), inbox.ErrForgotten)
 	require.ErrorIs(t, o.Remember(t.Context(), subscriber), inbox.ErrNotErased)
 	for verb, err := range o.verbs(t.Context(), subscriber) {
@@ -89,6 +90,22 @@ func operateForget(t *testing.T, o *operated) {
 	require.Equal(t, inbox.Place{}, o.at.Place)
 	require.Equal(t, repeat(inbox.Applied, 3), o.results(t, append(events, applied)...), "it is a new subscriber")
 	o.requireOrders(t, 4)
+	require.Greater(t, o.at.Revision, former.Revision, "a copy that was frozen all the time finds no lane as it knows it")
+}
+
+// operateForgetLetters has a subscriber that begins again with another handler. A copy of before, which was frozen meanwhile, tries none of
+// its letters.
+func operateForgetLetters(t *testing.T, o *operated) {
+	o.begin(t)
+	o.subscribe(t, "a")
+	require.NoError(t, o.Forget(t.Context(), subscriber))
+	require.NoError(t, o.Remember(t.Context(), subscriber))
+	o.at.Lane = 0
+	o.begin(t)
+	events := o.retried(t, 0, 2, "a")
+	require.NoError(t, o.Checkpoints.Subscribe(t.Context(), subscriber, "another", []string{"a"}))
+	o.requireNothingDue(t)
+	o.requireLetter(t, events[0], inbox.Retrying)
 }
 
 // erase erases everything that is left, in pieces, and returns how many pieces there were.
@@ -167,7 +184,7 @@ func operateOverview(t *testing.T, o *operated) {
 	require.Empty(t, overviews[0].Lanes)
 	require.Equal(t, inbox.Overview{Subscriber: "another", Standing: inbox.Standing{Handler: "handler"}}, withoutEmpty(overviews[1]))
 	seen := overviews[2]
-	require.Equal(t, inbox.Standing{Handler: "handler's ?0", Types: []string{"a", "b"}, Paused: true}, seen.Standing)
+	require.Equal(t, inbox.Standing{Handler: handlerName, Types: []string{"a", "b"}, Paused: true}, seen.Standing)
 	require.GreaterOrEqual(t, seen.PausedFor, soon)
 	require.Less(t, seen.PausedFor, time.Minute)
 	require.Equal(t, []string{"reader"}, seen.Copies)
