@@ -189,15 +189,24 @@ func emitFromLetter(t *testing.T, e *emission) {
 	e.requireLog(t, events...)
 }
 
+// emitInvalid refuses all messages of a call if one cannot be sent. A handler may emit others then.
 func emitInvalid(t *testing.T, e *emission) {
-	event := newEvent(1, "a")
+	event, goesOn, refused := newEvent(1, "a"), false, error(nil)
 	e.meanwhile = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 		messages := followers(entry, 0)
 		messages[1].Payload = []byte("no JSON")
-		return e.Emitter.Emit(ctx, tx, entry, messages...)
+		refused = e.Emitter.Emit(ctx, tx, entry, messages...)
+		if goesOn {
+			return e.emit(ctx, tx, entry)
+		}
+		return refused
 	}
 	require.ErrorIs(t, e.apply(t, event), outbox.ErrInvalidMessage)
 	e.requireLog(t)
+	goesOn = true
+	require.NoError(t, e.apply(t, event))
+	require.ErrorIs(t, refused, outbox.ErrInvalidMessage)
+	e.requireLog(t, event)
 }
 
 // foreign is a transaction of no store.
