@@ -16,7 +16,7 @@ var buried = state{name: "buried", stream: normal.stream, rows: relayRows("NULL"
 
 // wanted says that the subscriber has a row of its own, and wants the type of all events.
 var wanted = "INSERT INTO subscribers (subscriber, handler) VALUES ('" + subscriber + "', 'test');" +
-	"INSERT INTO subscriber_types VALUES ('" + subscriber + "', '" + a1.Type + "', 1);"
+	"INSERT INTO subscriber_types VALUES ('" + subscriber + "', '" + a1.Type + "');"
 
 // operates is what an operator does.
 func operates(in *state, method, name string, do func(ctx context.Context, o *postgres.Operator) (string, error)) *operation {

@@ -57,7 +57,7 @@ func (r *redelivery) stand(ctx context.Context) (works bool, err error) {
 	}
 	err = r.do(ctx, "look at what is decided", func() error {
 		row := r.inbox.subscribers[r.subscriber]
-		works = !row.Paused && row.Forgotten.IsZero() && (row.Handler == "" || row.Handler == r.work.handler)
+		works = !row.Paused && row.Forgotten.IsZero() && !row.yieldsUntil.After(time.Now()) && (row.Handler == "" || row.Handler == r.work.handler)
 		return nil
 	})
 	return works, err

@@ -118,13 +118,13 @@ const isHead = "letter.position IS NOT NULL AND letter.aggregate_type IS NOT NUL
 
 const (
 	// headStatement first locks the row of the subscriber, for as long as the transaction takes: who pauses or forgets the subscriber waits.
-	// It chooses nothing if the subscriber is paused or forgotten, also if that was decided while it waited for the row, or if it has another
+	// It chooses nothing if the subscriber is paused or forgotten, or makes way, also if that was decided while it waited for the row, or if it has another
 	// handler than ?3: it has begun again since the caller looked. A key share waits for nobody else, and nobody else for it.
 	// Then it reads the letters that waited for one of the types ?2, by the index dead_letters_no_handler, and then due letters in the
 	// order of the index dead_letters_due, until one is the first of its aggregate and free.
 	headStatement = `
 WITH standing AS (
-	SELECT paused_at IS NULL AND forgotten_at IS NULL AND coalesce(handler = ?3, true) AS works
+	SELECT paused_at IS NULL AND forgotten_at IS NULL AND coalesce(yields_until <= clock_timestamp(), true) AND coalesce(handler = ?3, true) AS works
 	FROM subscribers WHERE subscriber = ?0 FOR KEY SHARE
 ), waited AS (
 	SELECT letter.aggregate_type, letter.aggregate_id, letter.position FROM dead_letters AS letter

@@ -21,8 +21,8 @@ var _ inbox.Checkpoints = (*Inbox)(nil)
 // the number of the transaction. Each transaction has a higher one, and each revision costs a transaction.
 const beginStatement = `
 WITH known AS (
-	INSERT INTO subscribers (subscriber) VALUES (?0)
-	ON CONFLICT (subscriber) DO UPDATE SET subscriber = excluded.subscriber RETURNING forgotten_at IS NOT NULL AS forgotten
+	INSERT INTO subscribers AS s (subscriber) VALUES (?0)
+	ON CONFLICT (subscriber) DO UPDATE SET handler = s.handler RETURNING forgotten_at IS NOT NULL AS forgotten
 ), first AS (
 	INSERT INTO subscriber_lanes (subscriber, lane, lanes, stream, sequence, stored_ns, progress, revision)
 	SELECT ?0, 0, ?1, ?2, ?3, ?4, ?5::bigint, pg_current_xact_id()::text::bigint FROM known WHERE NOT forgotten
@@ -57,7 +57,7 @@ WITH announced AS (
 		WHERE EXISTS (SELECT FROM announced) AND seen_at < clock_timestamp() - interval '1 minute' AND (subscriber, instance) <> (?0, ?1)
 		FOR UPDATE SKIP LOCKED)
 )
-SELECT others.names, others.silent, types.names, s.handler, s.paused_at IS NOT NULL, s.forgotten_at, s.filled, s.missed,
+SELECT others.names, others.silent, types.names, s.handler, coalesce(s.paused_at IS NOT NULL OR s.yields_until > clock_timestamp(), false), s.forgotten_at, s.filled, s.missed,
 	l.lane, l.lanes, l.stream, l.sequence, l.stored_ns, l.progress, l.revision,
 	(extract(epoch FROM clock_timestamp() - l.moved_at) * 1000000)::bigint
 FROM (

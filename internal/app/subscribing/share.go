@@ -44,7 +44,7 @@ func (s *Subscriber) share(ctx context.Context, work *sync.WaitGroup) error {
 	return nil
 }
 
-var errPaused = errors.New("an operator paused the subscriber")
+var errPaused = errors.New("an operator paused the subscriber, or waits for what is under way")
 
 // obey does what operators decided.
 func (s *Subscriber) obey(ctx context.Context, view inbox.View) {

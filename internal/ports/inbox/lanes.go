@@ -92,7 +92,8 @@ type Checkpoints interface {
 	// passed over. It fails with ErrOtherHandler if the subscriber has a handler of another name, and with ErrForgotten if the
 	// subscriber is forgotten.
 	Subscribe(ctx context.Context, subscriber, handler string, types []string) error
-	// Look announces a copy of the subscriber, and returns what there is. Announcements are hints: no promise depends on them.
+	// Look announces a copy of the subscriber, and returns what there is. Announcements are hints: no promise depends on them. Paused is
+	// also true while an operator, or a copy with new types, waits for what is under way.
 	Look(ctx context.Context, subscriber, instance string) (View, error)
 	// Leave takes the announcement of a copy back, so that the others take its lanes at once.
 	Leave(ctx context.Context, subscriber, instance string) error

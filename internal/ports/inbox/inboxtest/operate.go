@@ -32,6 +32,7 @@ func TestOperator(t *testing.T, open func(t *testing.T) OperatorStore) {
 		"nothing is applied while it is paused":         operatePause,
 		"a pause waits for the batch under way":         operatePauseDuring,
 		"a pause waits for the letters under way":       operatePauseDuringLetters,
+		"letters that never rest hold up no verb":       operateBesideLetters,
 		"lanes go back, with their marks":               operateRewind,
 		"lanes go forwards":                             operateSkip,
 		"only lanes that stand otherwise are moved":     operateMoveSome,

@@ -1,6 +1,7 @@
 package inboxtest
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"testing"
@@ -9,8 +10,55 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
+
+// operateBesideLetters has copies that try letters all the time, so that at each moment at least one is under way.
+func operateBesideLetters(t *testing.T, o *operated) {
+	o.begin(t)
+	o.subscribe(t, "b")
+	o.look(t)
+	for n, aggregate := range []string{"a", "b", "c"} {
+		o.poison(o.retried(t, uint64(n), 1, aggregate)...)
+	}
+	o.meanwhile = func(context.Context, inbox.Tx, outbox.Entry) error {
+		time.Sleep(soon)
+		return nil
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var copies sync.WaitGroup
+	for range 3 {
+		time.Sleep(soon / 3)
+		copies.Go(func() {
+			for ctx.Err() == nil {
+				_, found, _ := o.DeadLetters.Redeliver(ctx, subscriber, careful, o, func(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
+					return inbox.Failure{Cause: err, Limit: 1_000_000}, nil
+				})
+				if !found {
+					time.Sleep(time.Millisecond)
+				}
+			}
+		})
+	}
+	defer copies.Wait()
+	defer stop()
+	within, cancel := context.WithTimeout(t.Context(), patience/2)
+	defer cancel()
+	require.NoError(t, o.Pause(within, subscriber))
+	require.NoError(t, o.Resume(within, subscriber))
+	time.Sleep(soon)
+	_, err := o.Move(within, subscriber, back(inbox.Place{}), agreed)
+	require.NoError(t, err)
+	time.Sleep(soon)
+	_, err = o.SetLanes(within, subscriber, 3, agreed)
+	require.NoError(t, err)
+	time.Sleep(soon)
+	_, err = o.Ignore(within, subscriber, "b")
+	require.NoError(t, err)
+	time.Sleep(soon)
+	require.NoError(t, o.Forget(within, subscriber))
+}
 
 func operateIgnore(t *testing.T, o *operated) {
 	o.begin(t)
