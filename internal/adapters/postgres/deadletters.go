@@ -30,7 +30,7 @@ var _ inbox.DeadLetters = (*Inbox)(nil)
 // row may say that it waits while nothing is before it any more; noteTurns finds such rows. An event that has a letter has a row in inbox
 // too, so the lane drops the event when it comes again.
 //
-// Discard, Retry and RetryAll lock the letter. A letter that they have locked first is discarded or dead when Redeliver gets the lock,
+// Discard and Retry, of one letter or many, lock the letter. A letter that they have locked first is discarded or dead when Redeliver gets the lock,
 // and is left out. If Redeliver was first, they wait, and find no letter, or the one that failed.
 //
 // Programs of before lock a letter before they apply, change or end it, and before they write its row in inbox. They find no letter

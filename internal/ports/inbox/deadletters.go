@@ -118,8 +118,6 @@ type DeadLetterAdmin interface {
 	// Retry makes a Dead letter Retrying, due at once, with no attempts counted. It fails with ErrNoLetter, or with an ErrNotDead
 	// that says why: what waits is tried when its turn comes, and what cannot be read never.
 	Retry(ctx context.Context, subscriber, id string) error
-	// RetryAll makes all readable Dead letters Retrying, and counts them.
-	RetryAll(ctx context.Context, subscriber string) (int, error)
 	// Discard gives an event up: it never takes effect, however often it comes again, and the letter behind it has its turn. It
 	// fails with ErrNoLetter, also for an event that was discarded or applied before.
 	Discard(ctx context.Context, subscriber, id string) error

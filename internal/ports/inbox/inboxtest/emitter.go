@@ -177,7 +177,7 @@ func emitFromLetter(t *testing.T, e *emission) {
 	require.NoError(t, e.apply(t, suspect(events[0]), events[1], events[2]))
 	e.requireLog(t)
 	delete(e.failing, events[0].ID)
-	_, err := e.Letters.RetryAll(t.Context(), e.subscriber)
+	_, err := RetryAll(t.Context(), e.Letters, e.subscriber)
 	require.NoError(t, err)
 	for i, careful := range []bool{false, true} {
 		done, found, err := e.DeadLetters.Redeliver(t.Context(), e.subscriber, inbox.Redelivery{Limit: i + 1, Careful: careful}, e, giveUp)
