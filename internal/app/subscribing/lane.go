@@ -31,6 +31,7 @@ type lane struct {
 	missed     inbox.Missed  // messages of holes before through that nobody knows, and that are not counted yet
 	covering   bool          // the lane belongs to another copy, which does not move it
 	released   bool          // the worker ends after the batch in hand
+	seen       int64         // the newest revision of the lane that this copy saw in the database
 	batch      int           // how many events a batch is to have
 	alone      bool          // each event has a transaction, and a savepoint, of its own
 	wake       chan struct{} // there are events, or one of the flags changed
@@ -92,6 +93,18 @@ func (l *lane) cut(bytes int) {
 		l.hole, l.cleared = nil, false // a hole is met again
 	}
 }
+
+// see notes the lane's revision in the database. The worker looks whether somebody else has changed the lane.
+func (l *lane) see(revision int64) {
+	l.seen = revision
+	if l.moved() {
+		ring(l.wake)
+	}
+}
+
+// moved reports whether somebody else has changed the lane in the database, as operators do. While a transaction of the worker is under
+// way, the change may be the worker's own.
+func (l *lane) moved() bool { return l.seen > l.checkpoint.Revision }
 
 // reads reports whether the lane takes what is read after its place.
 func (l *lane) reads() bool { return !l.full && !l.lost && !l.released && l.hole == nil }
