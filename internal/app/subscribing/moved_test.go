@@ -16,7 +16,7 @@ import (
 func (s *service) move(sequence uint64, forwards bool) {
 	s.t.Helper()
 	o := operating.NewSubscribers(operating.SubscriberPorts{
-		Operator: memory.NewOperator(s.inbox), Stream: memory.NewReader(s.stream, subscriber), Lags: noLags{},
+		Operator: memory.NewOperator(s.inbox), Stream: memory.NewReader(s.stream, subscriber), Lags: noLags{}, Log: s.inbox,
 	})
 	plan, err := o.Plan(s.t.Context(), subscriber, ports.Target{Sequence: sequence}, forwards)
 	require.NoError(s.t, err)
