@@ -27,11 +27,9 @@ ALTER TABLE subscriber_marks ADD COLUMN progress bigint;
 
 -- The letter waits for a program that has a handler of its type. Its state is 'dead', for programs of before. The underscore: see 00020.
 ALTER TABLE dead_letters ADD COLUMN _no_handler boolean;
-CREATE INDEX dead_letters_no_handler ON dead_letters (subscriber, event_type) WHERE _no_handler;
 
 -- +goose Down
 -- Lost: which subscribers are paused or forgotten, which types they want, and how many events were missed.
-DROP INDEX dead_letters_no_handler;
 ALTER TABLE dead_letters DROP COLUMN _no_handler;
 ALTER TABLE subscriber_marks DROP COLUMN progress;
 ALTER TABLE subscriber_lanes DROP COLUMN progress;
