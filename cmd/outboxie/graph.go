@@ -205,6 +205,7 @@ type adminParts struct {
 	Attendant  outboxports.Attendant
 	Letters    inbox.DeadLetterAdmin
 	Operator   inbox.Operator
+	Log        inbox.Log
 	NATS       *nats.Conn
 	Consumers  *jetstream.Consumers
 	Traces     trace.TracerProvider
@@ -221,6 +222,7 @@ func adminOptions(parts adminParts) (httpapi.AdminOptions, error) {
 		Parked: operatingapp.UndecidedParked(parts.Attendant), Letters: operatingapp.NewLetters(parts.Letters),
 		Subscribers: operatingapp.NewSubscribers(operatingapp.SubscriberPorts{
 			Operator: parts.Operator, Stream: jetstream.NewSpectator(parts.NATS, parts.Config.Stream.Name, parts.Logger), Lags: parts.Consumers,
+			Log: parts.Log,
 		}),
 		Logger: parts.Logger, TracerProvider: parts.Traces, MeterProvider: parts.Meters, Propagator: parts.Propagator,
 	}, err

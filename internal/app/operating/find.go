@@ -4,12 +4,58 @@ import (
 	"context"
 	"time"
 
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 )
 
+// place returns the place that a target names, and up to which position the log was dealt with there.
+//
+// A lane may be sent forwards to a message that was removed: an operator skips messages that nobody knows. A place whose message is not there
+// has no stored time, and needs no proof. What it knows of the log comes from the next messages. Otherwise a lane would ask the log for
+// everything before the place.
+func (s *Subscribers) place(ctx context.Context, state inbox.StreamState, target operating.Target, forwards bool) (inbox.Place, error) {
+	found, err := s.find(ctx, state, target)
+	if err != nil {
+		return inbox.Place{}, err
+	}
+	if forwards && target.Sequence > found.Sequence {
+		found = inbox.Place{Sequence: target.Sequence}
+	}
+	if found.StoredAt.IsZero() {
+		found.Progress, err = s.progressAfter(ctx, state, found.Sequence)
+	}
+	return found, err
+}
+
+// progressAfter returns up to which position the log was dealt with at a sequence whose message was removed; 0: nothing tells.
+func (s *Subscribers) progressAfter(ctx context.Context, state inbox.StreamState, sequence uint64) (outbox.Position, error) {
+	const count, bytes = 50, 1 << 20
+	var progress outbox.Position
+	if sequence < state.Last {
+		messages, err := s.Stream.Read(ctx, sequence+1, inbox.ReadLimit{Count: count, Bytes: bytes})
+		if err != nil {
+			return 0, err
+		}
+		for _, message := range messages {
+			if event := message.Event; event != nil && event.Unreadable == nil && event.Position > 0 {
+				return event.Position - 1, nil
+			}
+			progress = max(progress, message.Progress)
+		}
+	}
+	if progress > 0 {
+		return progress, nil
+	}
+	reached, err := s.Log.Reached(ctx, state.Created, sequence, state.Last)
+	if err == nil && !reached.Elsewhere && !reached.Known && state.Last > 0 && sequence >= state.First {
+		err = operating.ErrNotSaid.With("the relay has not said yet which events the removed messages up to sequence %d were", sequence)
+	}
+	return reached.Position, err
+}
+
 // find returns the place of the last message that is not after the target, in some 30 reads of a stream of a billion messages. Where the
-// stream begins later, it is the place before the first message. A place whose message is not there has no stored time, and needs no proof.
+// stream begins later, it is the place before the first message.
 func (s *Subscribers) find(ctx context.Context, state inbox.StreamState, target operating.Target) (inbox.Place, error) {
 	if target.Sequence > state.Last {
 		return inbox.Place{}, operating.ErrTarget.With("the stream ends at sequence %d, before sequence %d", state.Last, target.Sequence).

@@ -25,7 +25,7 @@ func (w *world) operator() *operating.Subscribers {
 	if !w.calmed() {
 		reader.Behind = func() uint64 { return w.behind("lagging read") }
 	}
-	return operating.NewSubscribers(operating.SubscriberPorts{Operator: memory.NewOperator(w.inbox), Stream: reader, Lags: noLags{}})
+	return operating.NewSubscribers(operating.SubscriberPorts{Operator: memory.NewOperator(w.inbox), Stream: reader, Lags: noLags{}, Log: w.inbox})
 }
 
 // operate is what an operator decides about the subscriber as a whole.
