@@ -132,8 +132,8 @@ func (l *Log) earliest(hole inbox.Hole) outbox.Position {
 	count := 0
 	for position := hole.Before - 1; position > 0; position-- {
 		if l.missing(hole, position) {
-			if count++; count > hole.Size() {
-				return position
+			if count++; count == hole.Size() {
+				return position - 1
 			}
 		}
 	}

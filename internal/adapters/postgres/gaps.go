@@ -34,10 +34,10 @@ const unheldRow = `
 		AND NOT EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = o.position)
 		AND NOT EXISTS (SELECT FROM unnest(?5::bigint[]) AS present (position) WHERE present.position = o.position)`
 
-// earliestStatement returns the position after which the log has the last ?7 events before ?4.
+// earliestStatement returns the position after which the log has the last ?7 events before ?4, if it has so many.
 const earliestStatement = `
-SELECT o.position FROM outbox AS o WHERE o.position < ?4` + unheldRow + `
-ORDER BY o.position DESC OFFSET ?7 LIMIT 1`
+SELECT o.position - 1 FROM outbox AS o WHERE o.position < ?4` + unheldRow + `
+ORDER BY o.position DESC OFFSET ?7 - 1 LIMIT 1`
 
 // holeRows are the rows of the log whose messages were in a hole, as far as they come after a position. The arguments: ?0 the subscriber,
 // ?1 and ?2 the hole's first and last sequence, ?3 and ?4 the positions between which events are missing, and ?6 the position. What has a
@@ -160,7 +160,7 @@ func (l *lostRead) run(ctx context.Context) (lost inbox.Lost, err error) {
 // bound finds between which positions events are missing.
 func (l *lostRead) bound(ctx context.Context) error {
 	l.until = l.hole.Before
-	if l.unsure = l.hole.After == 0; l.unsure {
+	if l.unsure = l.hole.After == 0; l.unsure && l.hole.Size() > 0 {
 		err := l.tx.QueryRowContext(ctx, earliestStatement, l.args(0, l.hole.Size())...).Scan((*int64)(&l.hole.After))
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
