@@ -263,3 +263,52 @@ func (l *losing) republish(after int) {
 	}
 	l.save()
 }
+
+// TestFormerPlaceWasRemoved checks that a subscriber of a program of before, which begins where its consumer stands although the stream has
+// removed the message there, takes from the log what was removed behind it, and nothing of before.
+func TestFormerPlaceWasRemoved(t *testing.T) {
+	for name, removed := range map[string]uint64{"its message": 10, "and later ones": 13} {
+		t.Run(name, func(t *testing.T) {
+			losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+				l.add(20)
+				l.stream.LeaveFormer(subscriber, inbox.Former{Sequence: 10})
+				l.remove(1, removed)
+				running, stop := l.copy("first")
+				pass(10 * time.Second)
+				require.Empty(t, running.Trouble())
+				l.requireApplied(from(11, 20)...)
+				l.requireCounts(int64(removed-10), 0)
+				stop()
+			})
+		})
+	}
+}
+
+// TestFillTakesNoUnwantedType checks that a fill passes over events of a type that the subscriber does not want, and makes letters of those
+// that this program has no function for.
+func TestFillTakesNoUnwantedType(t *testing.T) {
+	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+		l.addType(4, "another")
+		l.addType(4, "known to a newer program")
+		l.add(4)
+		require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.Place{}))
+		require.NoError(t, l.inbox.Subscribe(t.Context(), subscriber, "test", []string{"known to a newer program"}))
+		l.remove(1, 10)
+		running, stop := l.copy("first")
+		pass(10 * time.Second)
+		require.Empty(t, running.Trouble())
+		dead, err := l.inbox.CountDead(t.Context(), subscriber)
+		require.NoError(t, err)
+		require.Equal(t, 3, dead, "of each aggregate the first one")
+		letters, err := l.inbox.Letters(t.Context(), subscriber, 100)
+		require.NoError(t, err)
+		behind := 0
+		for _, letter := range letters {
+			require.True(t, letter.NoHandler)
+			behind += letter.Behind
+		}
+		require.Equal(t, 5, behind)
+		l.requireApplied([]int(nil)...)
+		stop()
+	})
+}
