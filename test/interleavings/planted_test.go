@@ -106,7 +106,8 @@ var plantedFaults = []struct {
 		if err := raise(ctx, tx, true); err != nil {
 			return err
 		}
-		return run(ctx, tx, "UPDATE subscribers SET filled = filled + 1 WHERE subscriber = ?", subscriber)
+		return run(ctx, tx, `INSERT INTO subscribers AS s (subscriber) VALUES (?)
+			ON CONFLICT (subscriber) DO UPDATE SET filled = s.filled + 1`, subscriber)
 	}), "pause", circles},
 	{planted(&open, "a lane moves before the effects", func(ctx context.Context, tx bun.Tx) error {
 		return move(ctx, tx, early.To.Sequence, true)

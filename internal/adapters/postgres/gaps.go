@@ -80,8 +80,10 @@ const (
 	lostPages = 20   // in one call
 )
 
-// Lost reads in one snapshot, so that retention cannot remove a row between two statements.
+// Lost reads in one snapshot, so that retention cannot remove a row between two statements. If retention has removed rows of the hole, or the
+// log is elsewhere, it searches the whole inbox of the subscriber, which has no index for that.
 func (i *Inbox) Lost(ctx context.Context, subscriber string, hole inbox.Hole, limit inbox.ReadLimit) (lost inbox.Lost, err error) {
+	ctx = allow(ctx, counting)
 	var failed error
 	options := &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
 	err = i.db.RunInTx(ctx, options, func(ctx context.Context, tx bun.Tx) error {

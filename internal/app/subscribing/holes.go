@@ -16,8 +16,8 @@ const (
 	// fillCount and fillBytes bound what is taken from the log at once.
 	fillCount = largestBatch
 	fillBytes = readBytes
-	// lossPoll is how often a lane that stands before lost messages looks whether the log has them again.
-	lossPoll = 5 * time.Second
+	// lossPoll is how often a lane that stands before lost messages looks whether the log has them again. Each look searches the inbox.
+	lossPoll = 30 * time.Second
 )
 
 var (

@@ -312,3 +312,45 @@ func TestFillTakesNoUnwantedType(t *testing.T) {
 		stop()
 	})
 }
+
+// TestAdoptionAndAFill checks that a hole behind the notice of an adoption, which sent the relay back, is filled from that place on, and that
+// nothing of it takes effect twice.
+func TestAdoptionAndAFill(t *testing.T) {
+	for name, removed := range map[string][2]uint64{"behind the notice": {22, 33}, "with the notice": {21, 33}, "up to the end": {22, 36}} {
+		t.Run(name, func(t *testing.T) {
+			losingInFakeTime(t, subscribing.Options{Lanes: 2}, func(t *testing.T, l *losing) {
+				_, stop := l.copy("first")
+				l.add(20)
+				pass(5 * time.Second)
+				stop()
+				l.running.Wait()
+				_, err := l.stream.Notify(t.Context(), 20, outbox.Notice{Progress: l.rows.Readable()[9].Progress()})
+				require.NoError(t, err)
+				l.republish(10)
+				l.add(5)
+				l.remove(removed[0], removed[1])
+				running, stop := l.copy("second")
+				pass(10 * time.Second)
+				l.add(1)
+				pass(10 * time.Second)
+				require.Empty(t, running.Trouble())
+				l.requireApplied(upTo(26)...)
+				stop()
+			})
+		})
+	}
+}
+
+// TestManyHoles checks that every second message may be missing.
+func TestManyHoles(t *testing.T) {
+	whileLosing(t, subscribing.Options{Lanes: 3}, 2, func(l *losing) {
+		l.add(400)
+		for sequence := uint64(1); sequence < 400; sequence += 2 {
+			l.stream.Delete(sequence)
+		}
+	}, func(l *losing, running *subscribing.Subscriber) {
+		require.Empty(t, running.Trouble())
+		l.requireApplied(upTo(400)...)
+		l.requireCounts(200, 0)
+	})
+}
