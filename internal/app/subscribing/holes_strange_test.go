@@ -354,3 +354,21 @@ func TestManyHoles(t *testing.T) {
 		l.requireCounts(200, 0)
 	})
 }
+
+// TestBeginsOnAnEmptyStream checks that a subscriber which begins when the stream has lost everything takes nothing of before from the log,
+// also if the last message was somebody else's.
+func TestBeginsOnAnEmptyStream(t *testing.T) {
+	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+		l.add(20)
+		l.stream.AppendForeign() // the relay's cursor stands before it
+		l.remove(1, 21)
+		running, stop := l.copy("first")
+		pass(5 * time.Second)
+		l.add(10)
+		l.remove(22, 26)
+		pass(10 * time.Second)
+		require.Empty(t, running.Trouble())
+		l.requireApplied(from(21, 30)...)
+		stop()
+	})
+}
