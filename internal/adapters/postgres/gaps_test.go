@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
@@ -38,6 +39,10 @@ func TestLargeHole(t *testing.T) {
 	in := postgres.NewInbox(h.db.WithQueryHook(sent), postgres.InboxOptions{})
 	whole := h.removed(t, in, events)
 	limit := inbox.ReadLimit{Count: 500, Bytes: 2 << 20}
+	var plan []string
+	require.NoError(t, h.others.NewRaw("EXPLAIN (COSTS OFF) "+postgres.LostStatement,
+		emails, 1, events, 20_000, events+1, pgdialect.Array([]int64{}), 0, limit.Count+1).Scan(t.Context(), &plan))
+	require.NotContains(t, strings.Join(plan, "\n"), "Seq Scan on outbox o", "each call would read the whole hole")
 	for _, lanes := range []int{1, 16} {
 		hole := whole
 		hole.Lane, hole.Lanes = lanes/2, lanes
