@@ -372,3 +372,30 @@ func TestBeginsOnAnEmptyStream(t *testing.T) {
 		stop()
 	})
 }
+
+// TestPositionsThatNobodyKnows checks that a subscriber stands before positions of which nobody knows an event, although no sequence is missing,
+// and that the command which it names lets it go on without leaving out the next event.
+func TestPositionsThatNobodyKnows(t *testing.T) {
+	skipTo := uint64(0)
+	skip := func(_ string, to uint64) string { skipTo = to; return "skip" }
+	losingInFakeTime(t, subscribing.Options{Skip: skip}, func(t *testing.T, l *losing) {
+		_, stop := l.copy("first")
+		l.add(20)
+		pass(5 * time.Second)
+		stop()
+		l.running.Wait()
+		l.remove(1, 20)
+		l.rollBack(5)
+		l.add(5)
+		l.rows.Purge(27)
+		running, stop := l.copy("second")
+		pass(5 * time.Second)
+		require.Contains(t, running.Trouble(), "before sequence 21")
+		require.Contains(t, running.Trouble(), "up to 5 of these nobody knows")
+		l.send(fmt.Sprint("sequence:", skipTo), true)
+		pass(5 * time.Second)
+		require.Empty(t, running.Trouble())
+		l.requireApplied(append(upTo(20), from(26, 30)...)...)
+		stop()
+	})
+}
