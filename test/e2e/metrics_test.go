@@ -25,7 +25,7 @@ type watched struct {
 
 	first, second, subscriber     *infra.Process
 	api, leader, follower, emails string             // addresses
-	rescrape                      func(admin string) // has Prometheus scrape this one instead
+	rescrape                      func(admins ...string) // has Prometheus scrape these instead
 }
 
 func newWatched(t *testing.T, settings ...string) *watched {

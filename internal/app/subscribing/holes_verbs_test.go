@@ -125,15 +125,15 @@ func TestSkipGoesToTheEndOfAHole(t *testing.T) {
 	for _, to := range []string{"sequence:12", "position:12", "sequence:9"} {
 		t.Run(to, func(t *testing.T) {
 			losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
-				running, stop := l.copy("first")
+				_, end := l.copy("first")
 				l.add(4)
 				pass(5 * time.Second)
-				stop()
+				end()
 				l.running.Wait()
 				l.add(16)
 				l.remove(5, 12)
 				l.rows.Purge(10)
-				running, stop = l.copy("second")
+				running, stop := l.copy("second")
 				pass(5 * time.Second)
 				require.Contains(t, running.Trouble(), "up to 6 of these nobody knows")
 				require.Equal(t, 6, running.Lost())
