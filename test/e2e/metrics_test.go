@@ -24,7 +24,7 @@ type watched struct {
 	environment []string
 
 	first, second, subscriber     *infra.Process
-	api, leader, follower, emails string             // addresses
+	api, leader, follower, emails string                 // addresses
 	rescrape                      func(admins ...string) // has Prometheus scrape these instead
 }
 
