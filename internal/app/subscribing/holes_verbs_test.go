@@ -223,3 +223,24 @@ func TestRewindOfALateSubscriber(t *testing.T) {
 		stop()
 	})
 }
+
+// TestEverythingIsRemovedWhilePaused checks that a subscriber which was paused while a limit removed everything that it had not seen takes all of
+// that from the log when it is resumed, although nothing new comes.
+func TestEverythingIsRemovedWhilePaused(t *testing.T) {
+	losingInFakeTime(t, subscribing.Options{Lanes: 3}, func(t *testing.T, l *losing) {
+		running, stop := l.copy("first")
+		l.add(20)
+		pass(5 * time.Second)
+		require.NoError(t, l.admin().Pause(t.Context(), subscriber))
+		l.add(30)
+		l.remove(1, 50)
+		pass(5 * time.Second)
+		l.requireApplied(upTo(20)...)
+		require.NoError(t, l.admin().Resume(t.Context(), subscriber))
+		pass(10 * time.Second)
+		require.Empty(t, running.Trouble())
+		l.requireApplied(upTo(50)...)
+		l.requireCounts(30, 0)
+		stop()
+	})
+}
