@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -235,9 +236,9 @@ func TestStreamIsRemadeDuringAFill(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			whileLosing(t, subscribing.Options{Lanes: 2, Transactions: 2}, 2, func(l *losing) {
-				handled := 0
-				l.handle = func(_ context.Context, entry outbox.Entry) error {
-					if handled++; handled == 600 {
+				var handled atomic.Int64
+				l.handle = func(context.Context, outbox.Entry) error {
+					if handled.Add(1) == 600 {
 						happens(l)
 					}
 					return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
@@ -52,22 +54,23 @@ func (l *losing) send(place string, forwards bool) {
 // uneven is a subscriber of several lanes that is killed while it fills a hole. One lane has filled a part of it, and the others nothing.
 func uneven(t *testing.T, l *losing) {
 	t.Helper()
-	_, kill := l.copy("killed")
+	_, stop := l.copy("first")
 	l.add(5)
 	pass(5 * time.Second)
+	stop()
+	l.running.Wait()
 	l.requireApplied(upTo(5)...)
-	handled := 0
-	l.handle = func(ctx context.Context, entry outbox.Entry) error {
-		if entry.Key.ID == "order-0" && handled < 700 {
-			handled++
+	var handled atomic.Int64
+	l.handle = func(_ context.Context, entry outbox.Entry) error {
+		if entry.Key.ID == "order-0" && handled.Add(1) < 700 {
 			return nil
 		}
-		<-ctx.Done()
-		return ctx.Err()
+		return fault.New(fault.Unavailable, "away", "what the handler works on is away")
 	}
 	l.add(3000)
 	l.remove(6, 3005)
 	l.add(5)
+	_, kill := l.copy("killed")
 	pass(20 * time.Second)
 	kill()
 	l.running.Wait()
