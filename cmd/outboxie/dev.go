@@ -75,7 +75,7 @@ func devGraph(c config.Config, logger *slog.Logger) fx.Option {
 		ids[i] = fmt.Sprintf("subscriber-%d", i+1)
 	}
 	return fx.Options(
-		foundation(c, serviceName, logger), serving(c), subscribers(ids...), administering(),
+		foundation(c, serviceName, logger), serving(c), subscribers(true, ids...), administering(),
 		fx.Decorate(func(checks []httpapi.Check, admin inbox.DeadLetterAdmin, running *running) []httpapi.Check {
 			return append(append(checks, running.check()), letterChecks(admin, ids...)...)
 		}),

@@ -159,7 +159,7 @@ func requireCommand(t *testing.T, words []string) {
 		name, isFlag := strings.CutPrefix(word, "--")
 		if !isFlag {
 			require.False(t, command.HasSubCommands(), "%s needs a subcommand", words)
-			require.Regexp(t, `^(?:NAME|ID|N|order/ID|ORDER_ID)$`, word, words)
+			require.Regexp(t, `^(?:NAME|ID|N|GROUP|order/ID|ORDER_ID|sequence:N)$`, word, words)
 			continue
 		}
 		require.NotNil(t, command.Flags().Lookup(name), "%s: there is no --%s", words, name)

@@ -47,7 +47,7 @@ func subscribeGraph(c config.Config, logger *slog.Logger) fx.Option {
 		foundation(c, subscriberServiceName, logger),
 		fx.Provide(subscribingChecks),
 		fx.Decorate(newCaller),
-		subscribers(c.Subscriber.ID),
+		subscribers(false, c.Subscriber.ID),
 	)
 	if c.Given(config.AdminAddr) {
 		graph = fx.Options(graph, administering())

@@ -91,5 +91,5 @@ func hint(err error, id string) error {
 
 // skipCommand is what an operator types to let a subscriber go on after a sequence.
 func skipCommand(subscriber string, to uint64) string {
-	return console.Command("outboxie", "subscriber", "skip", "--id", subscriber, "--to", strconv.FormatUint(to, 10), "--yes")
+	return console.Command("outboxie", "subscriber", "skip", "--id", subscriber, "--to", "sequence:"+strconv.FormatUint(to, 10), "--yes")
 }

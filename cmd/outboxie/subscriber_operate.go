@@ -34,6 +34,7 @@ func (p *program) withSubscribers(cmd *cobra.Command, c config.Config, work func
 	return withDatabase(c, func(db *bun.DB) error {
 		return work(cmd.Context(), operating.NewSubscribers(operating.SubscriberPorts{
 			Operator: postgres.NewOperator(db), Stream: jetstream.NewSpectator(nc, c.Stream.Name, logger), Lags: consumers,
+			Log: postgres.NewInbox(db, postgres.InboxOptions{}),
 		}))
 	})
 }
@@ -62,7 +63,7 @@ func cured(err error, id string) error {
 	}{
 		{inbox.ErrNoSubscriber, "`outboxie subscriber status` shows those that there are"},
 		{inbox.ErrNotBegun, "it begins with its first copy: outboxie subscribe --id " + console.Text(id)},
-		{inbox.ErrForgotten, "to let it begin as a new subscriber: " + subscriberCommandOf(id, "forget", "--lift")},
+		{inbox.ErrForgotten, "to let it begin as a new subscriber, run this and start a copy: " + subscriberCommandOf(id, "forget", "--lift")},
 		{inbox.ErrNotForgotten, "there is nothing to lift"},
 		{inbox.ErrNotErased, "a program of before may still write them: stop it, and try again"},
 		{inbox.ErrNotWanted, "`outboxie subscriber status` shows the types that it wants"},

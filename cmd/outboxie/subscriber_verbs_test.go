@@ -61,7 +61,7 @@ func TestVerbsOfSubscribers(t *testing.T) {
 		{"forget", append(emails, "--lift"), exitFailed, "there is nothing to lift"},
 		{"forget", append(emails, "--yes"), exitClean, "emails is forgotten; 1 row erased"},
 		{"status", emails, exitClean, "forgotten for"},
-		{"pause", emails, exitFailed, "to let it begin as a new subscriber: outboxie subscriber forget --lift --id emails"},
+		{"pause", emails, exitFailed, "run this and start a copy: outboxie subscriber forget --lift --id emails"},
 		{"forget", append(emails, "--lift", "--json"), exitClean, `"verb": "remember"`},
 		{"status", nil, exitClean, "There are no subscribers."},
 	} {

@@ -14,6 +14,7 @@ type SubscriberPorts struct {
 	Operator inbox.Operator
 	Stream   inbox.Stream
 	Lags     operating.StreamLags
+	Log      inbox.Log
 }
 
 // Subscribers lets people operate subscribers. It looks at the stream before it lets the database change anything that depends on it.
@@ -113,7 +114,7 @@ func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operat
 	if err != nil {
 		return plan, err
 	}
-	to, err := s.find(ctx, state, target)
+	to, err := s.find(ctx, state, target, forwards)
 	if err != nil {
 		return plan, err
 	}
