@@ -199,7 +199,7 @@ func (p *program) subscriberForgetCommand() *cobra.Command {
 			if err := admin.Remember(ctx, id); err != nil {
 				return err
 			}
-			return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "remember", Done: true},
+			return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "lift", Done: true},
 				"The tombstone of subscriber %s is gone. A copy that starts now begins as a new subscriber, with the first event.", id)
 		case !yes:
 			return errUsage.With("this would end subscriber %s for ever: its lanes, dead letters and inbox go, its effects stay; say --yes to do it", id)

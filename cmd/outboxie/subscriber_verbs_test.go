@@ -62,7 +62,7 @@ func TestVerbsOfSubscribers(t *testing.T) {
 		{"forget", append(emails, "--yes"), exitClean, "emails is forgotten; 1 row erased"},
 		{"status", emails, exitClean, "forgotten for"},
 		{"pause", emails, exitFailed, "run this and start a copy: outboxie subscriber forget --lift --id emails"},
-		{"forget", append(emails, "--lift", "--json"), exitClean, `"verb": "remember"`},
+		{"forget", append(emails, "--lift", "--json"), exitClean, `"verb": "lift"`},
 		{"status", nil, exitClean, "There are no subscribers."},
 	} {
 		args := slices.DeleteFunc(append([]string{"subscriber", test.verb}, test.args...), func(arg string) bool { return arg == "" })

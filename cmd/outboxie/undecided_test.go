@@ -57,8 +57,8 @@ func TestSubscriberGroups(t *testing.T) {
 	require.Contains(t, said, "outboxie subscriber retry --id emails --group GROUP")
 	var groups httpapi.FailureGroups
 	require.NoError(t, json.Unmarshal([]byte(run(exitClean, "dead", "--groups", "--json")), &groups))
-	require.Equal(t, unknown, groups.List[0].Group)
-	require.Equal(t, entries[0].ID, groups.List[0].Example.EventID)
+	require.Equal(t, unknown, groups.Groups[0].Group)
+	require.Equal(t, entries[0].ID, groups.Groups[0].Example.EventID)
 
 	said = run(exitUsage, "retry", "--group", unknown)
 	require.Contains(t, said, "Chosen: 3 dead letters, behind which 1 event of the same aggregates wait.\n")
