@@ -153,6 +153,13 @@ func newTransactions(t *testing.T, address string) *transactions {
 	t.Helper()
 	all := &transactions{begin: make(chan struct{}), results: make(map[string]chan error)}
 	ready := make(chan struct{})
+	await := func(name string, result <-chan error) {
+		select {
+		case <-ready:
+		case err := <-result:
+			t.Fatalf("the transaction of %s ended too early: %v", name, err)
+		}
+	}
 	hold := func(name string, call func(ctx context.Context) error) error {
 		ready <- struct{}{}
 		<-all.begin
@@ -172,7 +179,7 @@ func newTransactions(t *testing.T, address string) *transactions {
 				return hold(name, func(ctx context.Context) error { return call(ctx, tx) })
 			})
 		}()
-		<-ready
+		await(name, result)
 	}
 	for name, call := range inboxCalls() {
 		for kind, run := range inboxTransactions() {
@@ -185,7 +192,7 @@ func newTransactions(t *testing.T, address string) *transactions {
 					return call(ctx, tx)
 				}))
 			}()
-			<-ready
+			await(name+" in "+kind, result)
 		}
 	}
 	return all

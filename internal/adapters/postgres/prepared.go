@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"regexp"
@@ -44,13 +43,9 @@ func (p prepared) with(ctx context.Context, args []any) context.Context {
 func (c *preparedCall) values() [][]byte {
 	values := make([][]byte, len(c.args))
 	for i, arg := range c.args {
-		if null, may := arg.(sql.NullInt64); may {
-			if null.Valid {
-				values[i] = strconv.AppendInt(nil, null.Int64, 10)
-			}
-			continue
+		if arg != nil {
+			values[i] = fmt.Append(nil, arg)
 		}
-		values[i] = fmt.Append(nil, arg)
 	}
 	return values
 }

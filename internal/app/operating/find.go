@@ -9,69 +9,48 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 )
 
-// place returns the place that a target names, and up to which position the log was dealt with there.
-//
-// A lane may be sent forwards to a message that was removed: an operator skips messages that nobody knows. A place whose message is not there
-// has no stored time, and needs no proof. What it knows of the log comes from the next messages. Otherwise a lane would ask the log for
-// everything before the place.
-func (s *Subscribers) place(ctx context.Context, state inbox.StreamState, target operating.Target, forwards bool) (inbox.Place, error) {
-	found, err := s.find(ctx, state, target)
-	if err != nil {
-		return inbox.Place{}, err
-	}
-	if forwards && target.Sequence > found.Sequence {
-		found = inbox.Place{Sequence: target.Sequence}
-	}
-	if found.StoredAt.IsZero() {
-		found.Progress, err = s.progressAfter(ctx, state, found.Sequence)
-	}
-	return found, err
-}
-
-// progressAfter returns up to which position the log was dealt with at a sequence whose message was removed; 0: nothing tells.
-func (s *Subscribers) progressAfter(ctx context.Context, state inbox.StreamState, sequence uint64) (outbox.Position, error) {
-	const count, bytes = 50, 1 << 20
-	var progress outbox.Position
-	if sequence < state.Last {
-		messages, err := s.Stream.Read(ctx, sequence+1, inbox.ReadLimit{Count: count, Bytes: bytes})
-		if err != nil {
-			return 0, err
-		}
-		for _, message := range messages {
-			if event := message.Event; event != nil && event.Unreadable == nil && event.Position > 0 {
-				return event.Position - 1, nil
-			}
-			progress = max(progress, message.Progress)
-		}
-	}
-	if progress > 0 {
-		return progress, nil
-	}
-	reached, err := s.Log.Reached(ctx, state.Created, sequence, state.Last)
-	if err == nil && !reached.Elsewhere && !reached.Known && state.Last > 0 && sequence >= state.First {
-		err = operating.ErrNotSaid.With("the relay has not said yet which events the removed messages up to sequence %d were", sequence)
-	}
-	return reached.Position, err
-}
-
 // find returns the place of the last message that is not after the target, in some 30 reads of a stream of a billion messages. Where the
-// stream begins later, it is the place before the first message.
-func (s *Subscribers) find(ctx context.Context, state inbox.StreamState, target operating.Target) (inbox.Place, error) {
+// stream begins later, it is the place before the first message. A place whose message is not there has no stored time, and needs no proof.
+//
+// Nobody can tell which event a removed message was. So forwards, a sequence among removed messages means the last of them; backwards, the
+// message before them.
+func (s *Subscribers) find(ctx context.Context, state inbox.StreamState, target operating.Target, forwards bool) (inbox.Place, error) {
 	if target.Sequence > state.Last {
 		return inbox.Place{}, operating.ErrTarget.With("the stream ends at sequence %d, before sequence %d", state.Last, target.Sequence).
 			On("to", "is after the end of the stream")
 	}
+	wanted := target.Sequence
 	judge := func(message inbox.Message) (before, known bool) { return message.Sequence <= target.Sequence, true }
 	switch {
 	case target.End:
+		wanted = state.Last
 		judge = func(inbox.Message) (before, known bool) { return true, true }
 	case target.Position > 0:
-		judge = func(message inbox.Message) (before, known bool) {
-			return message.Progress <= target.Position, message.Progress > 0
-		}
+		judge = reaches(target.Position)
 	case !target.Before.IsZero():
 		judge = func(message inbox.Message) (before, known bool) { return message.StoredAt.Before(target.Before), true }
 	}
+	found, err := s.search(ctx, state, judge)
+	if err != nil {
+		return inbox.Place{}, err
+	}
+	if found.StoredAt.IsZero() || forwards && found.Sequence < wanted {
+		return s.behind(ctx, state, found)
+	}
+	return s.dealt(ctx, state, found, target.Position)
+}
+
+// reaches judges messages by whether the log was dealt with up to a position, at most.
+func reaches(position outbox.Position) func(inbox.Message) (before, known bool) {
+	return func(message inbox.Message) (before, known bool) {
+		return message.Progress <= position, message.Progress > 0
+	}
+}
+
+// search returns the place of the last message that is before the target.
+func (s *Subscribers) search(
+	ctx context.Context, state inbox.StreamState, judge func(inbox.Message) (before, known bool),
+) (inbox.Place, error) {
 	found := inbox.Place{Sequence: max(state.First, 1) - 1}
 	for low, high := state.First, state.Last; low <= high; {
 		middle := low + (high-low)/2
@@ -100,9 +79,9 @@ type judged struct {
 func (s *Subscribers) next(
 	ctx context.Context, from, until uint64, judge func(inbox.Message) (before, known bool),
 ) (found judged, ok bool, err error) {
-	const atOnce, bytes = 50, 1 << 20
+	const atOnce = 50
 	for count := 1; from <= until; count = atOnce {
-		messages, err := s.Stream.Read(ctx, from, inbox.ReadLimit{Count: count, Bytes: bytes})
+		messages, err := s.Stream.Read(ctx, from, inbox.ReadLimit{Count: count, Bytes: bytesAtOnce})
 		if err != nil || len(messages) == 0 {
 			return judged{}, false, err
 		}
@@ -165,10 +144,17 @@ func (s *Subscribers) storedAt(ctx context.Context, sequence uint64) (time.Time,
 		if len(messages) > 0 || try == showTries {
 			return time.Time{}, nil
 		}
-		select {
-		case <-ctx.Done():
-			return time.Time{}, ctx.Err()
-		case <-time.After(showPause):
+		if err := awaitReplica(ctx); err != nil {
+			return time.Time{}, err
 		}
+	}
+}
+
+func awaitReplica(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(showPause):
+		return nil
 	}
 }

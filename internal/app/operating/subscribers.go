@@ -120,7 +120,7 @@ func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operat
 	if err != nil {
 		return plan, err
 	}
-	to, err := s.place(ctx, state, target, forwards)
+	to, err := s.find(ctx, state, target, forwards)
 	if err != nil {
 		return plan, err
 	}

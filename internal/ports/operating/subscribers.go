@@ -19,8 +19,6 @@ var (
 	ErrNothingToMove = fault.New(fault.Conflict, "nothing_to_move", "no lane is to be moved")
 	// ErrStreamWentBack reports that the stream does not show a lane where it stands. A running copy brings the lane back.
 	ErrStreamWentBack = fault.New(fault.Conflict, "stream_went_back", "the stream does not show a lane where it stands")
-	// ErrNotSaid reports that nothing tells which events were in messages that the stream removed. The relay says so when it saves its cursor.
-	ErrNotSaid = fault.New(fault.Unavailable, "hole_open", "the relay has not said yet which events were removed")
 	// ErrLaneCount reports that a subscriber cannot have so many lanes.
 	ErrLaneCount = fault.New(fault.Invalid, "invalid_lanes", "no number of lanes")
 )
