@@ -191,7 +191,6 @@ const (
 	ProblemCodeDatabaseBusy          ProblemCode = "database_busy"
 	ProblemCodeDatabaseUnavailable   ProblemCode = "database_unavailable"
 	ProblemCodeHeadersTooLarge       ProblemCode = "headers_too_large"
-	ProblemCodeHoleOpen              ProblemCode = "hole_open"
 	ProblemCodeHostNotAllowed        ProblemCode = "host_not_allowed"
 	ProblemCodeIdempotencyKeyReused  ProblemCode = "idempotency_key_reused"
 	ProblemCodeInternal              ProblemCode = "internal"
@@ -247,8 +246,6 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeDatabaseUnavailable:
 		return true
 	case ProblemCodeHeadersTooLarge:
-		return true
-	case ProblemCodeHoleOpen:
 		return true
 	case ProblemCodeHostNotAllowed:
 		return true
