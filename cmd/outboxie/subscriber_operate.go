@@ -19,7 +19,7 @@ import (
 	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
 )
 
-// withSubscribers runs work on all subscribers. Nothing of NATS is needed before the work asks for the stream.
+// withSubscribers runs work on all subscribers. NATS is not needed unless the work asks for the stream.
 func (p *program) withSubscribers(cmd *cobra.Command, c config.Config, work func(ctx context.Context, admin ports.SubscriberAdmin) error) error {
 	logger := slog.New(slog.DiscardHandler) // a log goes to the standard output; what fails is the command's error
 	nc, err := jetstream.Connect(brokerOptions(c, logger))
@@ -55,7 +55,7 @@ func subscriberCommandOf(id string, args ...string) string {
 	return console.Command(append(append([]string{"outboxie", "subscriber"}, args...), "--id", id)...)
 }
 
-// cured says what to do about what stands in the way of an operator.
+// cured adds to an error what an operator can do about it.
 func cured(err error, id string) error {
 	for _, known := range []struct {
 		err  error

@@ -53,7 +53,7 @@ type subscriberChange struct {
 	confirmed  bool
 }
 
-// needs are the members that a verb has besides, and needs.
+// needs names the member that a request needs besides its verb; empty: none.
 var needs = map[string]string{
 	"pause": "", "resume": "", "rewind": "to", "skip": "to", "lanes": "lanes", "ignore": "type", "forget": "", "lift": "",
 }
