@@ -75,6 +75,21 @@ func TestVerbsOfSubscribers(t *testing.T) {
 	}
 }
 
+// TestUnreachableDatabase checks that each command about subscribers fails when Postgres does not answer, and says which setting to look at.
+func TestUnreachableDatabase(t *testing.T) {
+	environment := []string{fmt.Sprintf("DATABASE_URL=postgres://me:secret@127.0.0.1:%d/x", infra.Port(t)), "SUBSCRIBER_ID=emails"}
+	for _, args := range [][]string{
+		{"status"}, {"status", "--json"}, {"pause"}, {"resume"}, {"rewind", "--to", "start"}, {"skip", "--to", "end", "--yes"}, {"lanes", "--to", "2"},
+		{"ignore", "--type", "t", "--yes"}, {"forget", "--yes"}, {"forget", "--lift"}, {"dead", "--groups"}, {"retry", "--all"}, {"discard", "--all", "--yes"},
+	} {
+		code, stdout, stderr := command(t, environment, append([]string{"subscriber"}, args...)...)
+		require.Equal(t, exitFailed, code, args)
+		require.Empty(t, stdout, args)
+		require.Contains(t, stderr, "DATABASE_URL says where Postgres is", args)
+		require.NotContains(t, stderr, "secret", args)
+	}
+}
+
 // TestStatusOfSubscribers checks the table that people read.
 func TestStatusOfSubscribers(t *testing.T) {
 	now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
