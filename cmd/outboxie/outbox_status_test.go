@@ -20,14 +20,14 @@ func TestOutboxStatusShowsSubscribers(t *testing.T) {
 	o.lead()
 	o.five() // the relay has saved sequence 7
 	o.exec(`INSERT INTO subscriber_lanes (subscriber, lane, lanes, stream, sequence, stored_ns, revision, moved_at)
-		VALUES ('emails', 0, 1, '1', 4, 1, 1, now() - interval '2 minutes'), ('shop', 0, 1, '1', 7, 1, 1, now() - interval '2 minutes')`)
+		VALUES ('emails', 0, 1, '1', 4, 1, 1, now() - interval '2 hours 30 seconds'), ('shop', 0, 1, '1', 7, 1, 1, now() - interval '2 hours')`)
 	o.exec("INSERT INTO subscriber_copies (subscriber, instance, seen_at) VALUES ('emails', 'one', now() + interval '1 minute')")
-	o.exec("INSERT INTO subscribers (subscriber, handler, paused_at, missed) VALUES ('shop', 'webhook', now() - interval '3 minutes', 5)")
+	o.exec("INSERT INTO subscribers (subscriber, handler, paused_at, missed) VALUES ('shop', 'webhook', now() - interval '3 hours 30 seconds', 5)")
 	said := o.run(exitClean, "status")
 	require.Contains(t, said, `
 SUBSCRIBER  STATE             MESSAGES BEHIND  RATE   COPIES  DEAD  MISSED
-emails      stalled for 2m0s  3                0.0/s  1       0     0
-shop        paused for 3m0s   0                0.0/s  0       0     5
+emails      stalled for 2h0m  3                0.0/s  1       0     0
+shop        paused for 3h0m   0                0.0/s  0       0     5
 More of them: outboxie subscriber status
 `)
 	var shown httpapi.OutboxStatus
@@ -35,7 +35,7 @@ More of them: outboxie subscriber status
 	require.Len(t, *shown.Subscribers, 2)
 	emails, shop := (*shown.Subscribers)[0], (*shown.Subscribers)[1]
 	require.Equal(t, []any{"emails", httpapi.SubscriberState("working"), uint64(3), 1}, []any{emails.Subscriber, emails.State, *emails.MessagesBehind, emails.Copies})
-	require.InDelta(t, 120, *emails.StalledSeconds, 60)
+	require.InDelta(t, 7200, *emails.StalledSeconds, 600)
 	require.Equal(t, []any{"shop", httpapi.SubscriberState("paused"), int64(5)}, []any{shop.Subscriber, shop.State, shop.MissedMessages})
 	require.Nil(t, shop.StalledSeconds)
 
