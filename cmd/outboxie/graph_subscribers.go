@@ -92,6 +92,9 @@ func (s subscriberParts) run(id string, ids int, stays bool) error {
 		Transactions: max((s.Config.Database.MaxConns-otherConnections)/ids, 1),
 		Command:      letterCommand, Skip: skipCommand, Continue: c.OnLoss == config.Continue,
 	}, s.Logger.With("subscriber", id))
+	if err := observed(s.Lifecycle)(telemetry.ObserveLoss(s.Meters, id, subscriber.Lost)); err != nil {
+		return err
+	}
 	s.Running.add(id, subscriber)
 	s.Background.run("subscriber "+id, func(ctx context.Context) error {
 		err := cured(subscriber.Run(ctx), id)

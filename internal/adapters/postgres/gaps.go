@@ -51,12 +51,28 @@ const holeRows = `
 	FROM outbox_parked AS p JOIN outbox AS o ON o.position = p.position AND o.event_id = p.event_id
 	WHERE p.state = 'redriven' AND p.stream_sequence BETWEEN ?1 AND ?2 AND p.position > ?6`
 
-// lostStatement returns those of the rows that the subscriber wants and has not dealt with.
+// lostStatement looks at the next ?7 rows of the log, and returns those of them whose messages were in the hole, and that the subscriber wants
+// and has not dealt with. Each row says whether there may be more, and up to which position was looked. The limit comes before everything
+// else, so that a large hole is not read again and again.
 const lostStatement = `
-SELECT h.position, h.aggregate_type, h.aggregate_id FROM (` + holeRows + `) AS h
-WHERE h.event_type IN (SELECT event_type FROM subscriber_types WHERE subscriber = ?0)
-	AND NOT EXISTS (SELECT FROM inbox AS i WHERE i.subscriber = ?0 AND i.event_id = h.event_id)
-ORDER BY h.position LIMIT ?7`
+WITH page AS MATERIALIZED (
+	SELECT o.position, o.event_id, o.event_type, o.aggregate_type, o.aggregate_id FROM outbox AS o
+	WHERE o.position > greatest(?3, ?6) AND o.position < ?4 ORDER BY o.position LIMIT ?7
+), reach AS (
+	SELECT count(*) = ?7 AS more, coalesce(max(position), 0) AS last FROM page
+), hidden AS (
+	SELECT * FROM page WHERE NOT EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = page.position)
+	UNION ALL
+	SELECT o.position, o.event_id, o.event_type, o.aggregate_type, o.aggregate_id
+	FROM reach, outbox_parked AS p JOIN outbox AS o ON o.position = p.position AND o.event_id = p.event_id
+	WHERE p.state = 'redriven' AND p.stream_sequence BETWEEN ?1 AND ?2 AND p.position > ?6 AND (NOT reach.more OR p.position <= reach.last)
+)
+SELECT reach.more, reach.last, h.position, h.aggregate_type, h.aggregate_id
+FROM reach LEFT JOIN (
+	SELECT * FROM hidden WHERE event_type IN (SELECT event_type FROM subscriber_types WHERE subscriber = ?0)
+		AND NOT EXISTS (SELECT FROM inbox AS i WHERE i.subscriber = ?0 AND i.event_id = hidden.event_id)
+) AS h ON true
+ORDER BY h.position`
 
 // goneStatement returns how many positions up to ?7 nobody knows an event of, and how many messages of the hole the log has.
 const goneStatement = `
@@ -80,8 +96,10 @@ const (
 	lostPages = 20   // in one call
 )
 
-// Lost reads in one snapshot, so that retention cannot remove a row between two statements.
+// Lost reads in one snapshot, so that retention cannot remove a row between two statements. If retention has removed rows of the hole, or the
+// log is elsewhere, it searches the whole inbox of the subscriber, which has no index for that.
 func (i *Inbox) Lost(ctx context.Context, subscriber string, hole inbox.Hole, limit inbox.ReadLimit) (lost inbox.Lost, err error) {
+	ctx = allow(ctx, counting)
 	var failed error
 	options := &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
 	err = i.db.RunInTx(ctx, options, func(ctx context.Context, tx bun.Tx) error {
@@ -211,23 +229,20 @@ func (l *lostRead) unknown(ctx context.Context, purgedTo outbox.Position) (int, 
 func (l *lostRead) choose(ctx context.Context) (chosen []int64, through outbox.Position, more bool, err error) {
 	after := outbox.Position(0)
 	for range lostPages {
-		rows, err := l.page(ctx, after)
+		page, err := l.page(ctx, after)
 		if err != nil {
 			return nil, 0, false, err
 		}
-		for _, row := range rows {
-			after = row.position
-			if inbox.LaneOf(row.key, l.hole.Lanes) != l.hole.Lane {
-				continue
-			}
+		for _, position := range page.positions {
 			if len(chosen) == l.limit.Count {
 				return chosen, max(l.hole.After, outbox.Position(chosen[len(chosen)-1])), true, nil
 			}
-			chosen = append(chosen, int64(row.position))
+			chosen = append(chosen, position)
 		}
-		if len(rows) < l.atOnce() {
+		if !page.more {
 			return chosen, l.hole.Through(l.highest), false, nil
 		}
+		after = page.last
 	}
 	return chosen, max(l.hole.After, after), true, nil
 }
@@ -236,23 +251,29 @@ func (l *lostRead) choose(ctx context.Context) (chosen []int64, through outbox.P
 // any other lane.
 func (l *lostRead) atOnce() int { return min((l.limit.Count+1)*max(l.hole.Lanes, 1), lostPage) }
 
-type lostRow struct {
-	position outbox.Position
-	key      outbox.Key
+// lostRows is a part of the log, with the positions of the events that the lane is to get.
+type lostRows struct {
+	positions []int64
+	last      outbox.Position
+	more      bool
 }
 
-func (l *lostRead) page(ctx context.Context, after outbox.Position) (page []lostRow, err error) {
+func (l *lostRead) page(ctx context.Context, after outbox.Position) (page lostRows, err error) {
 	rows, err := l.tx.QueryContext(ctx, lostStatement, l.args(after, l.atOnce())...)
 	if err != nil {
-		return nil, err
+		return page, err
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
-		var row lostRow
-		if err := rows.Scan((*int64)(&row.position), &row.key.Type, &row.key.ID); err != nil {
-			return nil, err
+		var position sql.NullInt64
+		var aggregateType, aggregateID sql.NullString
+		if err := rows.Scan(&page.more, (*int64)(&page.last), &position, &aggregateType, &aggregateID); err != nil {
+			return page, err
 		}
-		page = append(page, row)
+		key := outbox.Key{Type: aggregateType.String, ID: aggregateID.String}
+		if position.Valid && inbox.LaneOf(key, l.hole.Lanes) == l.hole.Lane {
+			page.positions = append(page.positions, position.Int64)
+		}
 	}
 	return page, rows.Err()
 }

@@ -35,7 +35,7 @@ func (s *Subscribers) find(ctx context.Context, state inbox.StreamState, target 
 		return inbox.Place{}, err
 	}
 	if found.StoredAt.IsZero() || forwards && found.Sequence < wanted {
-		return s.behind(ctx, state, found)
+		return s.behind(ctx, state, found, wanted)
 	}
 	return s.dealt(ctx, state, found, target.Position)
 }

@@ -80,13 +80,13 @@ func bare(event *inbox.Event) *inbox.Event {
 	return &inbox.Event{}
 }
 
-// behind returns the end of the hole that follows a place.
-func (s *Subscribers) behind(ctx context.Context, state inbox.StreamState, at inbox.Place) (inbox.Place, error) {
+// behind returns the end of the hole that follows a place and reaches to a sequence, or goes on from there.
+func (s *Subscribers) behind(ctx context.Context, state inbox.StreamState, at inbox.Place, wanted uint64) (inbox.Place, error) {
 	messages, err := s.after(ctx, at.Sequence, state.Last)
 	if err != nil {
 		return at, err
 	}
-	end := inbox.Place{Sequence: state.Last}
+	end := inbox.Place{Sequence: max(at.Sequence, wanted)}
 	if len(messages) > 0 {
 		end.Sequence = messages[0].Sequence - 1
 		if progress, known := inbox.Follow(messages).Dealt(); known {

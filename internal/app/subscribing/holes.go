@@ -16,8 +16,8 @@ const (
 	// fillCount and fillBytes bound what is taken from the log at once.
 	fillCount = largestBatch
 	fillBytes = readBytes
-	// lossPoll is how often a lane that stands before lost messages looks whether the log has them again.
-	lossPoll = 5 * time.Second
+	// lossPoll is how often a lane that stands before lost messages looks whether the log has them again. Each look searches the inbox.
+	lossPoll = 30 * time.Second
 )
 
 var (
@@ -144,11 +144,15 @@ func (s *Subscriber) fill(ctx context.Context, l *lane) error {
 			return err
 		}
 		if !s.opts.Continue {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			l.unknown = lost.Unknown
 			return s.loss(h, lost)
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	l.unknown = 0
 	if lost.Unknown > 0 {
 		l.missed = h.Missed(lost.Unknown)
 	}
@@ -177,6 +181,17 @@ func (s *Subscriber) loss(h inbox.Hole, lost inbox.Lost) error {
 	return fmt.Errorf("%w: the stream removed messages (%s) before lane %d had read them, and up to %d of these nobody knows, because %s; "+
 		"to go on without them, start once with SUBSCRIBER_ON_LOSS=continue, or run: %s",
 		errLoss, what, h.Lane, lost.Unknown, lost.Why, s.opts.Skip(s.id, h.Last))
+}
+
+// Lost returns before how many messages lanes of this copy stand that the stream removed and that nobody knows; 0: none. Lanes at the same
+// hole count it once. It is safe for concurrent use.
+func (s *Subscriber) Lost() (messages int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.lanes {
+		messages = max(messages, l.unknown)
+	}
+	return messages
 }
 
 // sameStream reports whether the stream is the one that the lane knows. If it is not, the lane has to find its place again.

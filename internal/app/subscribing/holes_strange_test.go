@@ -263,3 +263,139 @@ func (l *losing) republish(after int) {
 	}
 	l.save()
 }
+
+// TestFormerPlaceWasRemoved checks that a subscriber of a program of before, which begins where its consumer stands although the stream has
+// removed the message there, takes from the log what was removed behind it, and nothing of before.
+func TestFormerPlaceWasRemoved(t *testing.T) {
+	for name, removed := range map[string]uint64{"its message": 10, "and later ones": 13} {
+		t.Run(name, func(t *testing.T) {
+			losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+				l.add(20)
+				l.stream.LeaveFormer(subscriber, inbox.Former{Sequence: 10})
+				l.remove(1, removed)
+				running, stop := l.copy("first")
+				pass(10 * time.Second)
+				require.Empty(t, running.Trouble())
+				l.requireApplied(from(11, 20)...)
+				l.requireCounts(int64(removed-10), 0)
+				stop()
+			})
+		})
+	}
+}
+
+// TestFillTakesNoUnwantedType checks that a fill passes over events of a type that the subscriber does not want, and makes letters of those
+// that this program has no function for.
+func TestFillTakesNoUnwantedType(t *testing.T) {
+	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+		l.addType(4, "another")
+		l.addType(4, "known to a newer program")
+		l.add(4)
+		require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.Place{}))
+		require.NoError(t, l.inbox.Subscribe(t.Context(), subscriber, "test", []string{"known to a newer program"}))
+		l.remove(1, 10)
+		running, stop := l.copy("first")
+		pass(10 * time.Second)
+		require.Empty(t, running.Trouble())
+		dead, err := l.inbox.CountDead(t.Context(), subscriber)
+		require.NoError(t, err)
+		require.Equal(t, 3, dead, "of each aggregate the first one")
+		letters, err := l.inbox.Letters(t.Context(), subscriber, 100)
+		require.NoError(t, err)
+		behind := 0
+		for _, letter := range letters {
+			require.True(t, letter.NoHandler)
+			behind += letter.Behind
+		}
+		require.Equal(t, 5, behind)
+		l.requireApplied([]int(nil)...)
+		stop()
+	})
+}
+
+// TestAdoptionAndAFill checks that a hole behind the notice of an adoption, which sent the relay back, is filled from that place on, and that
+// nothing of it takes effect twice.
+func TestAdoptionAndAFill(t *testing.T) {
+	for name, removed := range map[string][2]uint64{"behind the notice": {22, 33}, "with the notice": {21, 33}, "up to the end": {22, 36}} {
+		t.Run(name, func(t *testing.T) {
+			losingInFakeTime(t, subscribing.Options{Lanes: 2}, func(t *testing.T, l *losing) {
+				_, stop := l.copy("first")
+				l.add(20)
+				pass(5 * time.Second)
+				stop()
+				l.running.Wait()
+				_, err := l.stream.Notify(t.Context(), 20, outbox.Notice{Progress: l.rows.Readable()[9].Progress()})
+				require.NoError(t, err)
+				l.republish(10)
+				l.add(5)
+				l.remove(removed[0], removed[1])
+				running, stop := l.copy("second")
+				pass(10 * time.Second)
+				l.add(1)
+				pass(10 * time.Second)
+				require.Empty(t, running.Trouble())
+				l.requireApplied(upTo(26)...)
+				stop()
+			})
+		})
+	}
+}
+
+// TestManyHoles checks that every second message may be missing.
+func TestManyHoles(t *testing.T) {
+	whileLosing(t, subscribing.Options{Lanes: 3}, 2, func(l *losing) {
+		l.add(400)
+		for sequence := uint64(1); sequence < 400; sequence += 2 {
+			l.stream.Delete(sequence)
+		}
+	}, func(l *losing, running *subscribing.Subscriber) {
+		require.Empty(t, running.Trouble())
+		l.requireApplied(upTo(400)...)
+		l.requireCounts(200, 0)
+	})
+}
+
+// TestBeginsOnAnEmptyStream checks that a subscriber which begins when the stream has lost everything takes nothing of before from the log,
+// also if the last message was somebody else's.
+func TestBeginsOnAnEmptyStream(t *testing.T) {
+	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+		l.add(20)
+		l.stream.AppendForeign() // the relay's cursor stands before it
+		l.remove(1, 21)
+		running, stop := l.copy("first")
+		pass(5 * time.Second)
+		l.add(10)
+		l.remove(22, 26)
+		pass(10 * time.Second)
+		require.Empty(t, running.Trouble())
+		l.requireApplied(from(21, 30)...)
+		stop()
+	})
+}
+
+// TestPositionsThatNobodyKnows checks that a subscriber stands before positions of which nobody knows an event, although no sequence is missing,
+// and that the command which it names lets it go on without leaving out the next event.
+func TestPositionsThatNobodyKnows(t *testing.T) {
+	skipTo := uint64(0)
+	skip := func(_ string, to uint64) string { skipTo = to; return "skip" }
+	losingInFakeTime(t, subscribing.Options{Skip: skip}, func(t *testing.T, l *losing) {
+		_, stop := l.copy("first")
+		l.add(20)
+		pass(5 * time.Second)
+		stop()
+		l.running.Wait()
+		l.remove(1, 20)
+		l.rollBack(5)
+		l.add(5)
+		l.rows.Purge(27)
+		running, stop := l.copy("second")
+		pass(5 * time.Second)
+		require.Contains(t, running.Trouble(), "before sequence 21")
+		require.Contains(t, running.Trouble(), "up to 5 of these nobody knows")
+		l.send(fmt.Sprint("sequence:", skipTo), true)
+		pass(5 * time.Second)
+		require.Empty(t, running.Trouble())
+		l.requireApplied(append(upTo(20), from(26, 30)...)...)
+		stop()
+	})
+}

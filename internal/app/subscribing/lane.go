@@ -29,6 +29,7 @@ type lane struct {
 	hole       *inbox.Hole   // messages after through that were removed; nothing is read until the log has filled it
 	cleared    bool          // the message at through was removed, and the log has told what belongs between it and the next one
 	missed     inbox.Missed  // messages of holes before through that nobody knows, and that are not counted yet
+	unknown    int           // messages before which the lane stands, because nobody knows them
 	covering   bool          // the lane belongs to another copy, which does not move it
 	released   bool          // the worker ends after the batch in hand
 	seen       int64         // the newest revision of the lane that this copy saw in the database
@@ -61,7 +62,7 @@ func newLaneAlone(checkpoint inbox.Checkpoint, covering bool) *lane {
 func (l *lane) restart(checkpoint inbox.Checkpoint) {
 	l.checkpoint, l.through = checkpoint, checkpoint.Place
 	l.queue, l.bytes, l.inHand, l.passed, l.full, l.lost = nil, 0, 0, 0, false, false
-	l.hole, l.cleared, l.missed = nil, false, inbox.Missed{}
+	l.hole, l.cleared, l.missed, l.unknown = nil, false, inbox.Missed{}, 0
 }
 
 // offer adds the lane's next event to the queue, unless the lane is full.
