@@ -24,19 +24,7 @@ func (Emitter) Emit(_ context.Context, tx inbox.Tx, cause outbox.Entry, messages
 		return err
 	}
 	var invalid error
-	err = collect(tx, func(e *emitted) {
-		if e.cause != cause.ID {
-			e.cause, e.count = cause.ID, 0
-		}
-		for n, message := range messages {
-			message.ID = inbox.EmittedID(work.handler, cause, e.count+n)
-			if invalid = message.Validate(); invalid != nil {
-				return
-			}
-			e.messages = append(e.messages, message)
-		}
-		e.count += len(messages)
-	})
+	err = collect(tx, func(e *emitted) { invalid = e.add(work.handler, cause, messages) })
 	return cmp.Or(err, invalid)
 }
 
@@ -45,6 +33,23 @@ type emitted struct {
 	messages []outbox.Message
 	cause    string // id of the event in hand
 	count    int    // events that follow from it so far
+}
+
+// add adds what follows from the event in hand: all messages, or none if one is invalid.
+func (e *emitted) add(handler string, cause outbox.Entry, messages []outbox.Message) error {
+	if e.cause != cause.ID {
+		e.cause, e.count = cause.ID, 0
+	}
+	added := slices.Clone(messages)
+	for n := range added {
+		added[n].ID = inbox.EmittedID(handler, cause, e.count+n)
+		if err := added[n].Validate(); err != nil {
+			return err
+		}
+	}
+	e.messages = append(e.messages, added...)
+	e.count += len(added)
+	return nil
 }
 
 // flush appends in order of the aggregate. The positions are dealt at once, and the rows can be read when the transaction commits.
