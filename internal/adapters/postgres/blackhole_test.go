@@ -39,6 +39,7 @@ var drivenPorts = []reflect.Type{
 	reflect.TypeFor[ordering.ExpiredKeys](),
 	reflect.TypeFor[inbox.Checkpoints](), reflect.TypeFor[inbox.UnitOfWork](), reflect.TypeFor[ordering.Totals](), reflect.TypeFor[inbox.DeadLetters](),
 	reflect.TypeFor[inbox.DeadLetterAdmin](), reflect.TypeFor[inbox.Sweeper](), reflect.TypeFor[inbox.Log](),
+	reflect.TypeFor[inbox.Operator](), reflect.TypeFor[inbox.Emitter](),
 }
 
 // What a statement may take in these tests, and how much longer an answer may take on a busy machine.
@@ -170,7 +171,7 @@ func newTransactions(t *testing.T, address string) *transactions {
 		}
 		return err
 	}
-	db := open(t, postgres.Options{URL: address, MaxOpenConns: 20, StatementTimeout: short})
+	db := open(t, postgres.Options{URL: address, MaxOpenConns: len(orderingCalls()) + len(inboxCalls())*len(inboxTransactions()), StatementTimeout: short})
 	for name, call := range orderingCalls() {
 		result := make(chan error, 1)
 		all.results[name] = result
@@ -186,7 +187,7 @@ func newTransactions(t *testing.T, address string) *transactions {
 			result := make(chan error, 1)
 			all.results[name+" in "+kind] = result
 			go func() {
-				result <- run(t.Context(), db, handlerFunc(func(ctx context.Context, tx inbox.Tx, _ outbox.Entry) error {
+				result <- run(t.Context(), db, name+" in "+kind, handlerFunc(func(ctx context.Context, tx inbox.Tx, _ outbox.Entry) error {
 					ready <- struct{}{}
 					<-all.begin
 					return call(ctx, tx)

@@ -39,7 +39,7 @@ func on[T any](call func(ctx context.Context, db *bun.DB) (T, error)) dbCall {
 // calls are all methods of the ports outside transactions.
 func calls() map[string]dbCall {
 	all := make(map[string]dbCall)
-	for _, some := range []map[string]dbCall{relayCalls(), operatingCalls(), subscriberCalls()} {
+	for _, some := range []map[string]dbCall{relayCalls(), operatingCalls(), subscriberCalls(), operatorCalls()} {
 		for name, call := range some {
 			all[name] = call
 		}
@@ -219,6 +219,29 @@ func subscriberCalls() map[string]dbCall {
 	}
 }
 
+// operatorCalls are about a subscriber that is not there: the first statement finds that out.
+func operatorCalls() map[string]dbCall {
+	operator := func(db *bun.DB) *postgres.Operator { return postgres.NewOperator(db) }
+	agree := func(context.Context, []inbox.Checkpoint) error { return nil }
+	return map[string]dbCall{
+		"inbox.Operator.Overviews": on(func(ctx context.Context, db *bun.DB) ([]inbox.Overview, error) { return operator(db).Overviews(ctx) }),
+		"inbox.Operator.Pause":     func(ctx context.Context, db *bun.DB) error { return operator(db).Pause(ctx, "nobody") },
+		"inbox.Operator.Resume":    func(ctx context.Context, db *bun.DB) error { return operator(db).Resume(ctx, "nobody") },
+		"inbox.Operator.Move": on(func(ctx context.Context, db *bun.DB) ([]inbox.Checkpoint, error) {
+			return operator(db).Move(ctx, "nobody", inbox.Move{Stream: "S"}, agree)
+		}),
+		"inbox.Operator.SetLanes": on(func(ctx context.Context, db *bun.DB) ([]inbox.Checkpoint, error) {
+			return operator(db).SetLanes(ctx, "nobody", 2, agree)
+		}),
+		"inbox.Operator.Ignore": on(func(ctx context.Context, db *bun.DB) (int, error) { return operator(db).Ignore(ctx, "nobody", "a") }),
+		"inbox.Operator.Forget": func(ctx context.Context, db *bun.DB) error { return operator(db).Forget(ctx, "nobody") },
+		"inbox.Operator.Erase":  on(func(ctx context.Context, db *bun.DB) (int, error) { return operator(db).Erase(ctx, "nobody", 1) }),
+		"inbox.Operator.Remember": func(ctx context.Context, db *bun.DB) error {
+			return operator(db).Remember(ctx, "nobody")
+		},
+	}
+}
+
 // orderingCalls are the methods of the ports inside a transaction of orders.
 func orderingCalls() map[string]func(ctx context.Context, tx ordering.Tx) error {
 	return map[string]func(ctx context.Context, tx ordering.Tx) error{
@@ -256,11 +279,16 @@ func inboxCalls() map[string]func(ctx context.Context, tx inbox.Tx) error {
 		"ordering.Totals.Add": func(ctx context.Context, tx inbox.Tx) error {
 			return postgres.NewTotals().Add(ctx, tx, newCustomer(), order.NewMoney(1, "USD"))
 		},
+		"inbox.Emitter.Emit": func(ctx context.Context, tx inbox.Tx) error {
+			message := outboxtest.NewMessage("emitted", 1)
+			message.ID = ""
+			return postgres.NewEmitter().Emit(ctx, tx, entry(1), message)
+		},
 	}
 }
 
-// inboxTransactions are the transactions of a subscriber that call a handler. Each is prepared first.
-func inboxTransactions() map[string]func(ctx context.Context, db *bun.DB, handler inbox.Handler) error {
+// inboxTransactions are the transactions of a subscriber, whose name the caller gives, that call a handler. Each is prepared first.
+func inboxTransactions() map[string]func(ctx context.Context, db *bun.DB, name string, handler inbox.Handler) error {
 	apply := func(ctx context.Context, db *bun.DB, name string, handler inbox.Handler, suspect bool) error {
 		if err := newInbox(db).Begin(ctx, name, 1, "S", inbox.Place{}); err != nil {
 			return err
@@ -269,19 +297,19 @@ func inboxTransactions() map[string]func(ctx context.Context, db *bun.DB, handle
 		_, err := newInbox(db).Apply(ctx, name, batch, handler, giveUp)
 		return err
 	}
-	return map[string]func(ctx context.Context, db *bun.DB, handler inbox.Handler) error{
-		"Apply": func(ctx context.Context, db *bun.DB, handler inbox.Handler) error {
-			return apply(ctx, db, "applies", handler, false)
+	return map[string]func(ctx context.Context, db *bun.DB, name string, handler inbox.Handler) error{
+		"Apply": func(ctx context.Context, db *bun.DB, name string, handler inbox.Handler) error {
+			return apply(ctx, db, name, handler, false)
 		},
-		"Redeliver": func(ctx context.Context, db *bun.DB, handler inbox.Handler) error {
+		"Redeliver": func(ctx context.Context, db *bun.DB, name string, handler inbox.Handler) error {
 			fails := handlerFunc(func(context.Context, inbox.Tx, outbox.Entry) error { return errNo })
-			if err := apply(ctx, db, "redelivers", fails, true); err != nil {
+			if err := apply(ctx, db, name, fails, true); err != nil {
 				return err
 			}
-			if _, err := inboxtest.RetryAll(ctx, newInbox(db), "redelivers"); err != nil {
+			if _, err := inboxtest.RetryAll(ctx, newInbox(db), name); err != nil {
 				return err
 			}
-			_, _, err := newInbox(db).Redeliver(ctx, "redelivers", inbox.Redelivery{Limit: 1}, handler, giveUp)
+			_, _, err := newInbox(db).Redeliver(ctx, name, inbox.Redelivery{Limit: 1}, handler, giveUp)
 			return err
 		},
 	}
