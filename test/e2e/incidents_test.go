@@ -43,7 +43,7 @@ func TestAlerts(t *testing.T) {
 			prometheus := infra.Prometheus(t, alertRules)
 			w := newWatched(t, "SUBSCRIBER_MAX_ATTEMPTS=2")
 			prometheus.Scrape("shop", w.leader, w.follower, w.emails)
-			w.rescrape = func(admin string) { prometheus.Scrape("shop", admin) }
+			w.rescrape = func(admins ...string) { prometheus.Scrape("shop", admins...) }
 			placeMany(t, w.api, 1)
 			w.is(w.emails, 1, "outboxie_subscriber_latency_seconds_count", emails)
 			firing := func() []string { return names(t, prometheus) }
@@ -171,6 +171,7 @@ func (w *watched) loseMessages() func() {
 		UPDATE outbox_cursor SET purged_to = (SELECT max(position) FROM gone)`)
 	require.NoError(w.t, err)
 	resubscribe()
+	w.rescrape(w.leader, w.follower, w.emails)
 	return func() {
 		w.subscriber.Says("to go on without them")
 		skip := regexp.MustCompile(`outboxie (subscriber skip [^"\\]*--yes)`).FindStringSubmatch(w.subscriber.String())

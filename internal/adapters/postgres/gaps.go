@@ -84,11 +84,15 @@ SELECT ?7 - ?3
 	) AS known WHERE NOT EXISTS (SELECT FROM outbox AS o WHERE o.position = known.position)),
 	(SELECT count(*) FROM (` + holeRows + `) AS h)`
 
-// eventsStatement returns rows in order, until they have ?1 bytes of payload; the first one in any case.
+// eventsStatement returns rows in order, until they have ?1 bytes of payload; the first one in any case. What a payload takes on disk is known
+// without reading it, so that not all payloads are read for the few that are returned.
 const eventsStatement = `
 SELECT position, event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, headers, payload, recorded_at FROM (
-	SELECT o.*, sum(octet_length(o.payload::text)) OVER (ORDER BY o.position) - octet_length(o.payload::text) AS before
-	FROM outbox AS o WHERE o.position = ANY (?0::bigint[])
+	SELECT s.*, sum(octet_length(s.payload::text)) OVER (ORDER BY s.position) - octet_length(s.payload::text) AS before
+	FROM (
+		SELECT o.*, sum(pg_column_size(o.payload)) OVER (ORDER BY o.position) - pg_column_size(o.payload) AS stored_before
+		FROM outbox AS o WHERE o.position = ANY (?0::bigint[])
+	) AS s WHERE stored_before < ?1 OR stored_before = 0
 ) AS o WHERE before < ?1 OR before = 0 ORDER BY position`
 
 const (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
@@ -52,22 +54,23 @@ func (l *losing) send(place string, forwards bool) {
 // uneven is a subscriber of several lanes that is killed while it fills a hole. One lane has filled a part of it, and the others nothing.
 func uneven(t *testing.T, l *losing) {
 	t.Helper()
-	_, kill := l.copy("killed")
+	_, stop := l.copy("first")
 	l.add(5)
 	pass(5 * time.Second)
+	stop()
+	l.running.Wait()
 	l.requireApplied(upTo(5)...)
-	handled := 0
-	l.handle = func(ctx context.Context, entry outbox.Entry) error {
-		if entry.Key.ID == "order-0" && handled < 700 {
-			handled++
+	var handled atomic.Int64
+	l.handle = func(_ context.Context, entry outbox.Entry) error {
+		if entry.Key.ID == "order-0" && handled.Add(1) < 700 {
 			return nil
 		}
-		<-ctx.Done()
-		return ctx.Err()
+		return fault.New(fault.Unavailable, "away", "what the handler works on is away")
 	}
 	l.add(3000)
 	l.remove(6, 3005)
 	l.add(5)
+	_, kill := l.copy("killed")
 	pass(20 * time.Second)
 	kill()
 	l.running.Wait()
@@ -125,15 +128,15 @@ func TestSkipGoesToTheEndOfAHole(t *testing.T) {
 	for _, to := range []string{"sequence:12", "position:12", "sequence:9"} {
 		t.Run(to, func(t *testing.T) {
 			losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
-				running, stop := l.copy("first")
+				_, end := l.copy("first")
 				l.add(4)
 				pass(5 * time.Second)
-				stop()
+				end()
 				l.running.Wait()
 				l.add(16)
 				l.remove(5, 12)
 				l.rows.Purge(10)
-				running, stop = l.copy("second")
+				running, stop := l.copy("second")
 				pass(5 * time.Second)
 				require.Contains(t, running.Trouble(), "up to 6 of these nobody knows")
 				require.Equal(t, 6, running.Lost())
@@ -220,6 +223,27 @@ func TestRewindOfALateSubscriber(t *testing.T) {
 		l.remove(21, 22)
 		pass(5 * time.Second)
 		l.requireApplied(from(11, 25)...)
+		stop()
+	})
+}
+
+// TestEverythingIsRemovedWhilePaused checks that a subscriber which was paused while a limit removed everything that it had not seen takes all of
+// that from the log when it is resumed, although nothing new comes.
+func TestEverythingIsRemovedWhilePaused(t *testing.T) {
+	losingInFakeTime(t, subscribing.Options{Lanes: 3}, func(t *testing.T, l *losing) {
+		running, stop := l.copy("first")
+		l.add(20)
+		pass(5 * time.Second)
+		require.NoError(t, l.admin().Pause(t.Context(), subscriber))
+		l.add(30)
+		l.remove(1, 50)
+		pass(5 * time.Second)
+		l.requireApplied(upTo(20)...)
+		require.NoError(t, l.admin().Resume(t.Context(), subscriber))
+		pass(10 * time.Second)
+		require.Empty(t, running.Trouble())
+		l.requireApplied(upTo(50)...)
+		l.requireCounts(30, 0)
 		stop()
 	})
 }

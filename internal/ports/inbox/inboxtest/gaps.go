@@ -49,9 +49,9 @@ func TestLog(t *testing.T, open func(t *testing.T) GapStore) {
 		t.Run(name, func(t *testing.T) {
 			store := open(t)
 			g := &gaps{lane: newLane(store.Store), GapStore: store, events: newEvents(0, 10, "a", "b", "c")}
-			g.lane.begin(t)
+			g.begin(t)
 			require.NoError(t, store.Checkpoints.Subscribe(t.Context(), subscriber, handlerName, []string{outboxtest.EventType}))
-			g.lane.look(t)
+			g.look(t)
 			for _, event := range g.events {
 				store.Keep(t, event.Entry)
 			}
@@ -106,7 +106,6 @@ func gapsInOrder(t *testing.T, g *gaps) {
 	middle.First, middle.After = 3, 2
 	_, positions = g.lost(t, middle, wholeHole)
 	require.Equal(t, []int{3, 4}, positions)
-
 }
 
 func gapsCopied(t *testing.T, g *gaps) {
