@@ -41,12 +41,12 @@ func (w *world) early(ctx context.Context, entry outbox.Entry, calls []string) e
 func shown(id string) string { return ids.ReplaceAllString(id, "$1/$2") }
 
 // drain lets a copy without failures go on: it redelivers what can be redelivered, however long that would have to wait, and whatever an
-// operator has stopped.
+// operator has stopped, or named another handler.
 func (w *world) drain(ctx context.Context) error {
 	if _, err := w.plain.ExecContext(ctx, "UPDATE dead_letters SET due_at = '2020-01-01' WHERE state = 'retrying'"); err != nil {
 		return err
 	}
-	if _, err := w.plain.ExecContext(ctx, "UPDATE subscribers SET paused_at = NULL, forgotten_at = NULL"); err != nil {
+	if _, err := w.plain.ExecContext(ctx, "UPDATE subscribers SET paused_at = NULL, forgotten_at = NULL, handler = NULL"); err != nil {
 		return err
 	}
 	in := inboxOf(&side{db: w.plain})
@@ -169,6 +169,13 @@ func passedOf(p *pair, h *history, rows map[string][]row) (found []violation) {
 				here = append(here, event)
 			}
 		}
+		for _, event := range arrivals {
+			missed := taken[event.ID] == nil && int64(event.Sequence) > sequence && int64(event.Position) <= progressOf(at)
+			if missed && (event.Sequence != regrown.Sequence || regrew) && inbox.LaneOf(event.Key, int(at.number("lanes"))) == lane {
+				found = append(found, violation{passed, fmt.Sprintf("lane %d has dealt with the log up to %d, and nobody with %s",
+					lane, progressOf(at), shown(event.ID))})
+			}
+		}
 		for _, event := range here {
 			if _, known := taken[event.ID]; !known && int64(event.Sequence) <= sequence {
 				found = append(found, violation{passed, fmt.Sprintf("lane %d is at %d, and nobody has dealt with %s", lane, sequence, shown(event.ID))})
@@ -176,6 +183,14 @@ func passedOf(p *pair, h *history, rows map[string][]row) (found []violation) {
 		}
 	}
 	return found
+}
+
+// progressOf returns up to which position a lane has dealt with the log; 0: it is not known.
+func progressOf(lane row) int64 {
+	if lane["progress"] == nil {
+		return 0
+	}
+	return lane.number("progress")
 }
 
 // forgottenOf judges that no event is forgotten that the log can publish again.

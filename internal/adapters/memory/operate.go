@@ -44,11 +44,11 @@ func (i *Inbox) names() (names []string) {
 func (o *Operator) decide(
 	ctx context.Context, name string, change func(ctx context.Context, s *session, row subscriber, lanes []inbox.Checkpoint) error,
 ) error {
-	s, err := o.inbox.open(ctx)
+	s, done, err := o.inbox.openWithWay(ctx, name)
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer done()
 	if err := s.lockAll(ctx, name); err != nil {
 		return err
 	}
@@ -77,12 +77,18 @@ func (o *Operator) decide(
 	return s.commit(ctx)
 }
 
-// put writes the row of a subscriber.
+// putSubscriber writes the row of a subscriber.
 func (s *session) putSubscriber(ctx context.Context, name string, row subscriber) error {
 	return s.do(ctx, "decide", func() error {
-		s.change(func() { s.inbox.subscribers[name] = row })
+		s.change(func() { s.inbox.put(name, row) })
 		return nil
 	})
+}
+
+// put writes the row of a subscriber, but for the time until which it makes way.
+func (i *Inbox) put(name string, row subscriber) {
+	row.yieldsUntil = i.subscribers[name].yieldsUntil
+	i.subscribers[name] = row
 }
 
 // Pause waits for the batches and redeliveries under way.
@@ -188,7 +194,7 @@ func (i *Inbox) replaceLanes(name string, present []inbox.Checkpoint, lanes int)
 		key := laneKey{name, at.Lane}
 		from.Revision = max(from.Revision, at.Revision)
 		for _, mark := range i.marks[key] {
-			if mark.Sequence <= from.Sequence {
+			if other, has := kept[mark.Sequence]; mark.Sequence <= from.Sequence && (!has || mark.Progress < other.Progress) {
 				kept[mark.Sequence] = mark
 			}
 		}
@@ -275,7 +281,9 @@ func (o *Operator) Overviews(ctx context.Context) (overviews []inbox.Overview, e
 
 func (i *Inbox) overview(name string) inbox.Overview {
 	row := i.subscribers[name]
-	seen := inbox.Overview{Subscriber: name, Standing: row.standing(), Lanes: i.lanesOf(name)}
+	seen := inbox.Overview{
+		Subscriber: name, Standing: row.standing(), Lanes: i.lanesOf(name), Filled: row.filled, Missed: row.missed,
+	}
 	if row.Paused {
 		seen.PausedFor = time.Since(row.pausedAt)
 	}

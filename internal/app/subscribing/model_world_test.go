@@ -15,6 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox/inboxtest"
 	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 )
 
@@ -210,7 +211,7 @@ func (w *world) decide() {
 	case 3:
 		w.discardGroup(letters, chosen)
 	case 1:
-		if _, err := w.inbox.RetryAll(w.t.Context(), subscriber); err == nil {
+		if _, err := inboxtest.RetryAll(w.t.Context(), w.inbox, subscriber); err == nil {
 			w.note("retried all")
 		}
 	default:
@@ -269,7 +270,7 @@ func (w *world) calm() {
 	w.start()
 	for range 3 {
 		pass(time.Minute)
-		_, _ = w.inbox.RetryAll(w.t.Context(), subscriber) // a commit may be due to fail
+		_, _ = inboxtest.RetryAll(w.t.Context(), w.inbox, subscriber) // a commit may be due to fail
 	}
 	pass(2 * time.Minute)
 }
@@ -280,7 +281,7 @@ func (w *world) forgive() {
 	w.forgiven = true
 	w.mu.Unlock()
 	for range 3 {
-		_, _ = w.inbox.RetryAll(w.t.Context(), subscriber) // a commit may be due to fail
+		_, _ = inboxtest.RetryAll(w.t.Context(), w.inbox, subscriber) // a commit may be due to fail
 		pass(time.Minute)
 	}
 	letters, err := w.inbox.Letters(w.t.Context(), subscriber, 1000)
