@@ -69,12 +69,17 @@ func (w *world) buildBefore(t *testing.T) {
 }
 
 // deploy replaces some copies of a subscriber by those of the program of before, so that copies that know a type and others run side by
-// side, and puts them back in the end. The first time all copies are of the program of before, and become new ones first.
+// side, and puts them back in the end. The first time all copies are of the program of before, and become new ones first. Until an event of
+// the subscriber had no handler, all of its copies go back.
 func (n *nemesis) deploy(f fault) func() {
 	g, first := n.groups[f.number%2], !n.deployed.Load() // the third one has another handler
 	back := 1 + int(f.number>>8%uint64(len(g.copies)))
 	if first {
-		g, back = n.groups[1], len(n.groups[1].copies)
+		g = n.groups[1]
+	}
+	never := n.unhandled(g.id) == 0
+	if never {
+		back = len(g.copies)
 	}
 	killed := f.number>>16%2 == 0
 	n.note("%s: %s, %d copies go back to the program of before, %s between two, killed: %t, for the first time: %t",
@@ -94,7 +99,7 @@ func (n *nemesis) deploy(f fault) func() {
 	})
 	return func() {
 		rolled.Wait()
-		if first {
+		if never {
 			await(patience/2, func() bool { return n.unhandled(g.id) > 0 })
 		}
 		n.replace(g.copies[:back], n.program, killed, f.hold/4)
