@@ -293,8 +293,12 @@ func inboxTransactions() map[string]func(ctx context.Context, db *bun.DB, name s
 		if err := newInbox(db).Begin(ctx, name, 1, "S", inbox.Place{}); err != nil {
 			return err
 		}
-		batch := inbox.Batch{From: lane, To: inbox.Place{Sequence: 1}, Events: []inbox.Event{{Entry: entry(1), Sequence: 1, Suspect: suspect}}}
-		_, err := newInbox(db).Apply(ctx, name, batch, handler, giveUp)
+		view, err := newInbox(db).Look(ctx, name, "copy")
+		if err != nil {
+			return err
+		}
+		events := []inbox.Event{{Entry: entry(1), Sequence: 1, Suspect: suspect}}
+		_, err = newInbox(db).Apply(ctx, name, inbox.Batch{From: view.Lanes[0], To: inbox.Place{Sequence: 1}, Events: events}, handler, giveUp)
 		return err
 	}
 	return map[string]func(ctx context.Context, db *bun.DB, name string, handler inbox.Handler) error{

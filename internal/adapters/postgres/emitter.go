@@ -3,7 +3,6 @@ package postgres
 import (
 	"cmp"
 	"context"
-	"slices"
 
 	"github.com/uptrace/bun"
 
@@ -30,43 +29,18 @@ func (Emitter) Emit(_ context.Context, tx inbox.Tx, cause outbox.Entry, messages
 		return err
 	}
 	var invalid error
-	err = collect(tx, func(e *emitted) { invalid = e.add(effects.handler, cause, messages) })
+	err = collect(tx, func(e *emitted) { invalid = e.Add(effects.handler, cause, messages) })
 	return cmp.Or(err, invalid)
 }
 
 // emitted are events of a transaction.
-type emitted struct {
-	messages []outbox.Message
-	cause    string // id of the event in hand
-	count    int    // events that follow from it so far
-}
-
-// add adds what follows from the event in hand: all messages, or none if one is invalid.
-func (e *emitted) add(handler string, cause outbox.Entry, messages []outbox.Message) error {
-	if e.cause != cause.ID {
-		e.cause, e.count = cause.ID, 0
-	}
-	added := slices.Clone(messages)
-	for n := range added {
-		added[n].ID = inbox.EmittedID(handler, cause, e.count+n)
-		if err := added[n].Validate(); err != nil {
-			return err
-		}
-	}
-	e.messages = append(e.messages, added...)
-	e.count += len(added)
-	return nil
-}
+type emitted struct{ inbox.Emission }
 
 func (*emitted) rank() int { return rankEmitted }
 
-// flush appends in order of the aggregate. Other transactions that append for the same aggregates take the unique keys in the same order.
-// The transaction keeps its own idle timeout.
+// flush appends. The transaction keeps its own idle timeout.
 func (e *emitted) flush(ctx context.Context, tx bun.Tx, _ string) error {
-	slices.SortStableFunc(e.messages, func(a, b outbox.Message) int {
-		return cmp.Or(cmp.Compare(a.Key.Type, b.Key.Type), cmp.Compare(a.Key.ID, b.Key.ID))
-	})
-	err := (&appender{tx: tx}).Append(ctx, e.messages...)
+	err := (&appender{tx: tx}).Append(ctx, e.Messages()...)
 	switch {
 	case violates(err, idConstraint):
 		return inbox.ErrEmittedBefore.Wrap(err)

@@ -33,8 +33,7 @@ func (g glance) see(t *testing.T, holds bool) bool {
 		instance = copies[1-slices.Index(copies, owner)]
 	}
 	s := New("billing", instance, Ports{}, Options{}, slog.New(slog.DiscardHandler))
-	s.behind = g.behind
-	s.handler = NewHandler("test", nil, nil)
+	s.handler, s.behind = NewHandler("nothing", nil, nil), g.behind
 	checkpoint := inbox.Checkpoint{Lanes: 1, Stream: "1", Place: inbox.Place{Sequence: 10}, Revision: 7, Idle: g.idle}
 	if holds {
 		s.lanes[0] = newLane(checkpoint, true)
