@@ -17,7 +17,7 @@ const (
 	fillCount = largestBatch
 	fillBytes = readBytes
 	// lossPoll is how often a lane that stands before lost messages looks whether the log has them again. Each look searches the inbox.
-	lossPoll = 30 * time.Second
+	lossPoll = 5 * time.Second
 )
 
 var (
