@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,7 +25,6 @@ import (
 	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/app/ordering"
 	"github.com/assylzhan-a/outboxie/internal/app/relay"
-	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
@@ -119,18 +115,6 @@ func administering() fx.Option {
 	)
 }
 
-// subscribers is the graph of one subscriber for each id.
-func subscribers(ids ...string) fx.Option {
-	return fx.Options(fx.Provide(func() *running { return &running{} }), fx.Invoke(func(s subscriberParts) error {
-		for _, id := range ids {
-			if err := s.run(id, len(ids)); err != nil {
-				return err
-			}
-		}
-		return nil
-	}))
-}
-
 // orderingParts is everything that the order service drives.
 type orderingParts struct {
 	fx.In
@@ -205,6 +189,7 @@ type adminParts struct {
 	Attendant  outboxports.Attendant
 	Letters    inbox.DeadLetterAdmin
 	Operator   inbox.Operator
+	Log        inbox.Log
 	NATS       *nats.Conn
 	Consumers  *jetstream.Consumers
 	Traces     trace.TracerProvider
@@ -221,6 +206,7 @@ func adminOptions(parts adminParts) (httpapi.AdminOptions, error) {
 		Parked: operatingapp.UndecidedParked(parts.Attendant), Letters: operatingapp.NewLetters(parts.Letters),
 		Subscribers: operatingapp.NewSubscribers(operatingapp.SubscriberPorts{
 			Operator: parts.Operator, Stream: jetstream.NewSpectator(parts.NATS, parts.Config.Stream.Name, parts.Logger), Lags: parts.Consumers,
+			Log: parts.Log,
 		}),
 		Logger: parts.Logger, TracerProvider: parts.Traces, MeterProvider: parts.Meters, Propagator: parts.Propagator,
 	}, err
@@ -233,68 +219,6 @@ func runSweep(background background, s *ordering.Sweep) {
 }
 
 func runRelay(background background, r *relay.Relay) { background.run("relay", r.Run) }
-
-// subscriberParts is what every subscriber of a process shares.
-type subscriberParts struct {
-	fx.In
-	Background  background
-	Lifecycle   fx.Lifecycle
-	Config      config.Config
-	NATS        *nats.Conn
-	Work        inbox.UnitOfWork
-	Checkpoints inbox.Checkpoints
-	Letters     inbox.DeadLetters
-	Admin       inbox.DeadLetterAdmin
-	Sweeper     inbox.Sweeper
-	Log         inbox.Log
-	Traces      trace.TracerProvider
-	Meters      metric.MeterProvider
-	Logger      *slog.Logger
-	Running     *running
-	Handlers    handlerParts
-	Waker       outboxports.Waker
-}
-
-// otherConnections is how many of the pool's connections are not for the transactions of lanes: one for looking, one for dead letters,
-// and one for checks and metrics.
-const otherConnections = 3
-
-// run starts one of so many subscribers of the process.
-func (s subscriberParts) run(id string, ids int) error {
-	reader, err := jetstream.NewReader(s.NATS, jetstream.ReaderOptions{Stream: s.Config.Stream.Name, Subscriber: id, Logger: s.Logger})
-	if err != nil {
-		return err
-	}
-	s.Lifecycle.Append(fx.StopHook(reader.Close)) // before the subscriber's hook, so that it runs after the subscriber's end
-	if err := observed(s.Lifecycle)(telemetry.ObserveDeadLetters(s.Meters, id, s.Admin.CountDead)); err != nil {
-		return err
-	}
-	work := telemetry.TraceInbox(s.Traces, id, s.Config.Stream.Name, telemetry.InboxPorts{Work: s.Work, Letters: s.Letters})
-	work = telemetry.MeasureInbox(s.Meters, id, s.Config.Stream.Name, work)
-	c := s.Config.Subscriber
-	if _, err := s.Handlers.handler(id, c.Handler); err != nil {
-		return err
-	}
-	subscriber := subscribing.New(id, s.Config.InstanceID, subscribing.Ports{
-		Waker: s.Waker, Stream: reader, Checkpoints: telemetry.MeasureCheckpoints(s.Meters, id, s.Checkpoints), Work: work.Work, Letters: work.Letters,
-		Sweeper: s.Sweeper, Log: s.Log,
-		Handlers: func(name string) (inbox.Handler, error) {
-			handler, err := s.Handlers.handler(id, name)
-			if err != nil {
-				return nil, err
-			}
-			return telemetry.TraceHandler(handler), nil
-		},
-	}, subscribing.Options{
-		Handler: c.Handler, CallTime: c.IdleTimeout * 2 / 5, // less than half
-		Lanes: c.Lanes, BatchTime: c.BatchTime, ReadAhead: c.ReadAhead, MaxAttempts: c.MaxAttempts, Retention: c.InboxRetention,
-		Transactions: max((s.Config.Database.MaxConns-otherConnections)/ids, 1),
-		Command:      letterCommand, Skip: skipCommand, Continue: c.OnLoss == config.Continue,
-	}, s.Logger.With("subscriber", id))
-	s.Running.add(id, subscriber)
-	s.Background.run("subscriber "+id, func(ctx context.Context) error { return cured(subscriber.Run(ctx), id) })
-	return nil
-}
 
 // databaseCheck asks whether the database answers.
 func databaseCheck(db *bun.DB) httpapi.Check {
@@ -352,48 +276,4 @@ func streamCheck(r *relay.Relay, publisher *jetstream.Publisher) httpapi.Check {
 func subscribingChecks(c config.Config, db *bun.DB, nc *nats.Conn, admin inbox.DeadLetterAdmin, running *running) []httpapi.Check {
 	checks := []httpapi.Check{databaseCheck(db), brokerCheck(nc, true), running.check()}
 	return append(checks, letterChecks(admin, c.Subscriber.ID)...)
-}
-
-// running are the subscribers of a process.
-type running struct {
-	mu  sync.Mutex
-	all map[string]*subscribing.Subscriber // by id
-}
-
-func (r *running) add(id string, subscriber *subscribing.Subscriber) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.all == nil {
-		r.all = make(map[string]*subscribing.Subscriber)
-	}
-	r.all[id] = subscriber
-}
-
-// check reports what keeps subscribers from their work.
-func (r *running) check() httpapi.Check {
-	return httpapi.Check{Name: "subscriber", Probe: func(context.Context) error {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		for _, id := range slices.Sorted(maps.Keys(r.all)) {
-			if trouble := r.all[id].Trouble(); trouble != "" {
-				return fmt.Errorf("%s: %s", id, trouble)
-			}
-		}
-		return nil
-	}}
-}
-
-// letterChecks tell of dead letters. What is not behind one of them goes on, so nobody needs to be kept away.
-func letterChecks(admin inbox.DeadLetterAdmin, subscribers ...string) []httpapi.Check {
-	var checks []httpapi.Check
-	for _, id := range subscribers {
-		checks = append(checks, httpapi.Check{Name: "dead letters of " + id, Probe: func(ctx context.Context) error {
-			dead, err := admin.CountDead(ctx, id)
-			if err == nil && dead > 0 {
-				err = fmt.Errorf("%d dead; `%s` lists them", dead, letterCommand("dead", id, ""))
-			}
-			return err
-		}})
-	}
-	return checks
 }

@@ -21,9 +21,9 @@ func (p *program) subscriberCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "subscriber",
 		Short: "See where subscribers stand, decide about them, and about the events that they could not handle",
-		Long: "See where subscribers stand; stop them, send them to another place, give them other lanes, end them; and look at their dead\n" +
+		Long: "See where subscribers stand. Pause them, send them to another place, give them other lanes, end them. Look at their dead\n" +
 			"letters: the events that failed too often, and those that wait behind them. All of this is in Postgres, so it needs\n" +
-			"DATABASE_URL, and NATS_URL where the stream is asked; subscribers may be running.",
+			"DATABASE_URL; rewind, skip and lanes also need NATS_URL. Subscribers may be running.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return fmt.Errorf("%s needs status, pause, resume, rewind, skip, lanes, ignore, forget, dead, retry or discard", cmd.CommandPath())
@@ -91,5 +91,5 @@ func hint(err error, id string) error {
 
 // skipCommand is what an operator types to let a subscriber go on after a sequence.
 func skipCommand(subscriber string, to uint64) string {
-	return console.Command("outboxie", "subscriber", "skip", "--id", subscriber, "--to", strconv.FormatUint(to, 10), "--yes")
+	return console.Command("outboxie", "subscriber", "skip", "--id", subscriber, "--to", "sequence:"+strconv.FormatUint(to, 10), "--yes")
 }

@@ -134,7 +134,10 @@ func TestAlertsAreTested(t *testing.T) {
 		require.True(t, rests[rule.Alert], "no test of promtool lets %s rest", rule.Alert)
 		names = append(names, rule.Alert)
 	}
-	provoked := []string{"OutboxieInstanceHalted"} // by TestMisdirectedInstance, without a Prometheus
+	provoked := []string{
+		"OutboxieInstanceHalted", // by TestMisdirectedInstance, without a Prometheus
+		"OutboxieMessagesMissed", // by TestStreamRemovesWhatWasNotRead, because it ends an hour later
+	}
 	for _, incident := range incidents {
 		provoked = append(provoked, incident.alerts...)
 	}

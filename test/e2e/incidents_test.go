@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/test/infra"
@@ -26,6 +27,7 @@ var incidents = map[string]incident{
 	"an event is too large":     {[]string{"OutboxieParked"}, (*watched).recordTooLarge},
 	"the subscriber is stopped": {[]string{"OutboxieSubscriberLate", "OutboxieSubscriberAlone"}, (*watched).stopSubscriber},
 	"a lane is held":            {[]string{"OutboxieSubscriberStalled"}, (*watched).holdLane},
+	"lost messages":             {[]string{"OutboxieMessagesLost"}, (*watched).loseMessages},
 	"the subscriber is paused":  {[]string{"OutboxieSubscriberPaused"}, (*watched).pauseSubscriber},
 	"an event fails every time": {[]string{"OutboxieDeadLetters"}, (*watched).recordPoison},
 	"no instance runs any more": {[]string{"OutboxieNoLeader", "OutboxieNotMeasured"}, (*watched).killInstances},
@@ -41,7 +43,7 @@ func TestAlerts(t *testing.T) {
 			prometheus := infra.Prometheus(t, alertRules)
 			w := newWatched(t, "SUBSCRIBER_MAX_ATTEMPTS=2")
 			prometheus.Scrape("shop", w.leader, w.follower, w.emails)
-			w.rescrape = func(admin string) { prometheus.Scrape("shop", admin) }
+			w.rescrape = func(admins ...string) { prometheus.Scrape("shop", admins...) }
 			placeMany(t, w.api, 1)
 			w.is(w.emails, 1, "outboxie_subscriber_latency_seconds_count", emails)
 			firing := func() []string { return names(t, prometheus) }
@@ -150,6 +152,32 @@ func (w *watched) holdLane() func() {
 	require.NoError(w.t, err)
 	placeMany(w.t, w.api, 1)
 	return func() { require.NoError(w.t, tx.Rollback()) }
+}
+
+// loseMessages lets stream and log forget what the subscriber has not seen. Its readiness names the command that goes on without it.
+func (w *watched) loseMessages() func() {
+	resubscribe := w.stopSubscriber()
+	place := count(w.t, w.db, "SELECT sequence FROM subscriber_lanes WHERE subscriber = 'emails'")
+	js, done := connect(w.t, w.broker.URL)
+	defer done()
+	stream, err := js.Stream(w.t.Context(), "ORDERS")
+	require.NoError(w.t, err)
+	eventually(w.t, func() bool {
+		info, err := stream.Info(w.t.Context())
+		return err == nil && info.State.LastSeq >= uint64(place)+3 //nolint:gosec // a sequence
+	}, "the orders are not published")
+	require.NoError(w.t, stream.Purge(w.t.Context(), jetstream.WithPurgeSequence(uint64(place)+3))) //nolint:gosec // a sequence
+	_, err = w.db.Exec(`WITH gone AS (DELETE FROM outbox WHERE position < (SELECT max(position) FROM outbox) RETURNING position)
+		UPDATE outbox_cursor SET purged_to = (SELECT max(position) FROM gone)`)
+	require.NoError(w.t, err)
+	resubscribe()
+	w.rescrape(w.leader, w.follower, w.emails)
+	return func() {
+		w.subscriber.Says("to go on without them")
+		skip := regexp.MustCompile(`outboxie (subscriber skip [^"\\]*--yes)`).FindStringSubmatch(w.subscriber.String())
+		require.NotEmpty(w.t, skip)
+		w.command(strings.Fields(skip[1])...)
+	}
 }
 
 // pauseSubscriber pauses the subscriber, and lets an hour have gone by.

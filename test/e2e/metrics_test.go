@@ -24,8 +24,8 @@ type watched struct {
 	environment []string
 
 	first, second, subscriber     *infra.Process
-	api, leader, follower, emails string             // addresses
-	rescrape                      func(admin string) // has Prometheus scrape this one instead
+	api, leader, follower, emails string                 // addresses
+	rescrape                      func(admins ...string) // has Prometheus scrape these instead
 }
 
 func newWatched(t *testing.T, settings ...string) *watched {

@@ -184,6 +184,15 @@ func (b batch) filled(missed inbox.Missed) batch {
 	return b
 }
 
+// chunk is a batch of the first events of a hole: it leaves its lane at the message before the hole, and raises only the progress.
+func (b batch) chunk() batch {
+	delete(batches, endOf(b.From.Lane, int64(b.To.Sequence)))
+	b.To = b.From.Place
+	b.To.Progress = b.Events[len(b.Events)-1].Position
+	b.FromLog = len(b.Events)
+	return b
+}
+
 // copyName announces itself in catchUp, which is no part of an outcome.
 const copyName = "copy"
 
@@ -260,6 +269,9 @@ func look(name, instance string) *operation {
 	})
 }
 
+// hidden are the events of the first lane that a hole behind its place has taken, in order.
+var hidden = []inbox.Event{f1, a4, b2, b3}
+
 // laneOperations are the operations on lanes, where no letter holds anything.
 var laneOperations = []*operation{
 	apply(&open, "apply: new", newBatch(0, b2, b3)),
@@ -284,6 +296,8 @@ var laneOperations = []*operation{
 	apply(&open, "apply: from the log", newBatch(0, b2, b3).filled(inbox.Missed{})),
 	apply(&open, "apply: from the log, after what nobody knows", newBatch(0, again(old, 52), b2).filled(inbox.Missed{First: 51, Count: 2})),
 	apply(&open, "apply: from the log, another lane", newBatch(1, elsewhere).filled(inbox.Missed{First: 52, Count: 3})),
+	apply(&open, "apply: from the log, a part of a hole", newBatch(0, hidden...).chunk()),
+	apply(&open, "apply: from the log, a smaller part of a hole", newBatch(0, hidden[:2]...).chunk()),
 	catchUp(&open, "look, and apply what follows"),
 	rewind(&open, "rewind", knownStream, checkpoint(0), 40),
 	rewind(&open, "rewind another lane", knownStream, checkpoint(1), 4000),

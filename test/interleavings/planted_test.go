@@ -52,6 +52,12 @@ func move(ctx context.Context, tx bun.Tx, to uint64, compare bool) error {
 		WHERE subscriber = ? AND lane = 0 AND (revision = ? OR NOT ?)`, int64(to), placeAt(to).StoredAt.UnixNano(), subscriber, laneRevision, compare)
 }
 
+// raise raises the progress of lane 0 over what a hole has taken.
+func raise(ctx context.Context, tx bun.Tx, compare bool) error {
+	return run(ctx, tx, `UPDATE subscriber_lanes SET progress = ?, revision = revision + 1, moved_at = clock_timestamp()
+		WHERE subscriber = ? AND lane = 0 AND (revision = ? OR NOT ?)`, int64(hidden[len(hidden)-1].Position), subscriber, laneRevision, compare)
+}
+
 // letter sets an event aside.
 func letter(ctx context.Context, tx bun.Tx, event inbox.Event, state inbox.State) error {
 	if err := insertBefore(ctx, tx, event.Entry); err != nil {
@@ -85,6 +91,24 @@ var plantedFaults = []struct {
 		}
 		return take(ctx, tx, b2)
 	}), "rewind", passed},
+	{planted(&open, "a fill raises the progress wherever the lane stands", func(ctx context.Context, tx bun.Tx) error {
+		if err := raise(ctx, tx, false); err != nil {
+			return err
+		}
+		for _, event := range hidden[1:] { // the first one has a letter
+			if err := take(ctx, tx, event); err != nil {
+				return err
+			}
+		}
+		return nil
+	}), "rewind", passed},
+	{planted(&open, "a fill counts after it has the lane", func(ctx context.Context, tx bun.Tx) error {
+		if err := raise(ctx, tx, true); err != nil {
+			return err
+		}
+		return run(ctx, tx, `INSERT INTO subscribers AS s (subscriber) VALUES (?)
+			ON CONFLICT (subscriber) DO UPDATE SET filled = s.filled + 1`, subscriber)
+	}), "pause", circles},
 	{planted(&open, "a lane moves before the effects", func(ctx context.Context, tx bun.Tx) error {
 		return move(ctx, tx, early.To.Sequence, true)
 	}, func(ctx context.Context, tx bun.Tx) error { return take(ctx, tx, b2) }), "look, and apply what follows", disorder},

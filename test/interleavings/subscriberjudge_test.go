@@ -169,6 +169,13 @@ func passedOf(p *pair, h *history, rows map[string][]row) (found []violation) {
 				here = append(here, event)
 			}
 		}
+		for _, event := range arrivals {
+			missed := taken[event.ID] == nil && int64(event.Sequence) > sequence && int64(event.Position) <= progressOf(at)
+			if missed && (event.Sequence != regrown.Sequence || regrew) && inbox.LaneOf(event.Key, int(at.number("lanes"))) == lane {
+				found = append(found, violation{passed, fmt.Sprintf("lane %d has dealt with the log up to %d, and nobody with %s",
+					lane, progressOf(at), shown(event.ID))})
+			}
+		}
 		for _, event := range here {
 			if _, known := taken[event.ID]; !known && int64(event.Sequence) <= sequence {
 				found = append(found, violation{passed, fmt.Sprintf("lane %d is at %d, and nobody has dealt with %s", lane, sequence, shown(event.ID))})
@@ -176,6 +183,14 @@ func passedOf(p *pair, h *history, rows map[string][]row) (found []violation) {
 		}
 	}
 	return found
+}
+
+// progressOf returns up to which position a lane has dealt with the log; 0: it is not known.
+func progressOf(lane row) int64 {
+	if lane["progress"] == nil {
+		return 0
+	}
+	return lane.number("progress")
 }
 
 // forgottenOf judges that no event is forgotten that the log can publish again.

@@ -84,8 +84,9 @@ func (r *Reader) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) (
 	}
 	messages := make([]inbox.Message, 0, len(read))
 	for _, message := range read {
-		message.Progress = stampOf(message.header).Progress.Position
-		messages = append(messages, inbox.Message{Place: message.Place, Event: r.event(message)})
+		stamp := stampOf(message.header)
+		message.Progress = stamp.Progress.Position
+		messages = append(messages, inbox.Message{Place: message.Place, Event: r.event(message), Parks: stamp.Parked != ""})
 	}
 	return messages, nil
 }

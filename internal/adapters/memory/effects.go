@@ -157,10 +157,14 @@ func (e *effects) attempt(ctx context.Context, before letter) (failed *letter, e
 	if err := e.flush(ctx); err != nil {
 		return nil, err
 	}
-	if err := e.do(ctx, "savepoint", func() error { return nil }); err != nil {
+	savepoint, writers, emitted := 0, 0, 0
+	err = e.do(ctx, "savepoint", func() error {
+		savepoint, writers, emitted = len(e.changes), len(e.writers), e.work.emitted
+		return nil
+	})
+	if err != nil {
 		return nil, err
 	}
-	savepoint, writers, emitted := len(e.changes), len(e.writers), e.work.emitted
 	failure := e.handle(ctx, before.Entry)
 	if failure == nil {
 		failure = e.work.flush(ctx)
@@ -169,9 +173,12 @@ func (e *effects) attempt(ctx context.Context, before letter) (failed *letter, e
 		return nil, e.do(ctx, "release savepoint", func() error { return nil })
 	}
 	e.work.drop()
-	e.changes, e.work.emitted = e.changes[:savepoint], emitted
-	e.undo(writers)
-	if err := e.do(ctx, "rollback to savepoint", func() error { return nil }); err != nil {
+	err = e.do(ctx, "rollback to savepoint", func() error {
+		e.changes, e.work.emitted = e.changes[:savepoint], emitted
+		e.undo(writers)
+		return nil
+	})
+	if err != nil {
 		return nil, err
 	}
 	judged, err := e.judge(before.Entry, before.Attempts, failure)

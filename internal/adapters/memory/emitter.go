@@ -16,7 +16,7 @@ var _ inbox.Emitter = (*Emitter)(nil)
 // NewEmitter returns the emitter.
 func NewEmitter() Emitter { return Emitter{} }
 
-// Emit collects.
+// Emit keeps the messages until they are flushed.
 func (Emitter) Emit(_ context.Context, tx inbox.Tx, cause outbox.Entry, messages ...outbox.Message) error {
 	work, err := workOf(tx)
 	if err != nil {

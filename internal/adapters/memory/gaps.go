@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"time"
 
@@ -18,7 +17,7 @@ var _ inbox.Log = (*Inbox)(nil)
 func (i *Inbox) Lost(ctx context.Context, subscriber string, hole inbox.Hole, limit inbox.ReadLimit) (lost inbox.Lost, err error) {
 	err = i.once(ctx, "look for what a hole took", func(*session) error {
 		if i.log == nil || i.log.fills() != hole.Stream {
-			lost = inbox.Lost{Through: hole.Through(0), Unknown: hole.Gone(math.MaxInt, i.metIn(subscriber, hole))}
+			lost = inbox.Lost{Through: hole.Through(0), Unknown: hole.Gone(hole.Size(), i.metIn(subscriber, hole))}
 			lost.Why = fmt.Sprintf("this database is not the one whose log fills the stream of %s", hole.Stream)
 			return nil
 		}
@@ -31,12 +30,16 @@ func (i *Inbox) Lost(ctx context.Context, subscriber string, hole inbox.Hole, li
 			lost.Open = true
 			return nil
 		}
+		unsure := hole.After == 0
+		if unsure {
+			hole.After = i.log.earliest(hole)
+		}
 		entries, gone := i.log.inHole(hole, func(id string) bool {
 			_, recorded := i.records[recordKey{subscriber, id}]
 			return recorded
 		})
 		known := 0
-		if hole.After > 0 {
+		if !unsure {
 			known = len(entries)
 		}
 		lost = i.choose(subscriber, hole, entries, limit)
@@ -101,19 +104,40 @@ func (l *Log) inHole(hole inbox.Hole, dealt func(id string) bool) (entries []out
 	for _, purged := range l.purged {
 		known[purged.Position] = dealt(purged.ID)
 	}
+	last := hole.Before - 1
+	for last > hole.After && !l.missing(hole, last) {
+		last-- // what is present before the last one is a copy
+	}
 	for position := outbox.Position(1); position < hole.Before; position++ {
 		entry, parked := l.committed(position), l.lot[position]
-		inStretch := hole.After < position && !slices.Contains(hole.Present, position)
 		switch {
-		case entry == nil && inStretch && position <= l.purgedTo && !known[position]:
+		case entry == nil && hole.After < position && !slices.Contains(hole.Present, position) && position <= l.purgedTo && !known[position]:
 			gone++
 		case entry == nil:
-		case parked == nil && inStretch,
+		case parked == nil && hole.After < position && position <= last,
 			parked != nil && parked.State == outbox.Redriven && hole.First <= parked.Sequence && parked.Sequence <= hole.Last:
 			entries = append(entries, *entry)
 		}
 	}
 	return entries, gone
+}
+
+// missing reports whether the log has an event that waits for nothing, and that the stream does not show behind a hole.
+func (l *Log) missing(hole inbox.Hole, position outbox.Position) bool {
+	return l.committed(position) != nil && l.lot[position] == nil && !slices.Contains(hole.Present, position)
+}
+
+// earliest returns the position after which the log has as many events as the hole has messages, up to the hole's end.
+func (l *Log) earliest(hole inbox.Hole) outbox.Position {
+	count := 0
+	for position := hole.Before - 1; position > 0; position-- {
+		if l.missing(hole, position) {
+			if count++; count == hole.Size() {
+				return position - 1
+			}
+		}
+	}
+	return 0
 }
 
 // Park puts an event into the parking lot, in a state, as the relay and operators do. sequence is where the event was redriven.

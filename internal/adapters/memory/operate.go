@@ -194,7 +194,7 @@ func (i *Inbox) replaceLanes(name string, present []inbox.Checkpoint, lanes int)
 		key := laneKey{name, at.Lane}
 		from.Revision = max(from.Revision, at.Revision)
 		for _, mark := range i.marks[key] {
-			if mark.Sequence <= from.Sequence {
+			if other, has := kept[mark.Sequence]; mark.Sequence <= from.Sequence && (!has || mark.Progress < other.Progress) {
 				kept[mark.Sequence] = mark
 			}
 		}
@@ -281,7 +281,9 @@ func (o *Operator) Overviews(ctx context.Context) (overviews []inbox.Overview, e
 
 func (i *Inbox) overview(name string) inbox.Overview {
 	row := i.subscribers[name]
-	seen := inbox.Overview{Subscriber: name, Standing: row.standing(), Lanes: i.lanesOf(name)}
+	seen := inbox.Overview{
+		Subscriber: name, Standing: row.standing(), Lanes: i.lanesOf(name), Filled: row.filled, Missed: row.missed,
+	}
 	if row.Paused {
 		seen.PausedFor = time.Since(row.pausedAt)
 	}

@@ -23,7 +23,7 @@ const subscriber = "billing"
 // longer are the calls whose statements may take four times as long as others: they count or search.
 var longer = map[string]bool{
 	"outbox.Attendant.Redrive": true, "operating.Desk.List": true, "operating.Desk.Status": true, "operating.Bench.Behind": true,
-	"outbox.Attendant.Undecided": true, "inbox.DeadLetterAdmin.Undecided": true, "inbox.DeadLetterAdmin.Letters": true,
+	"inbox.Log.Lost": true, "outbox.Attendant.Undecided": true, "inbox.DeadLetterAdmin.Undecided": true, "inbox.DeadLetterAdmin.Letters": true,
 }
 
 type dbCall = func(ctx context.Context, db *bun.DB) error

@@ -22,7 +22,7 @@ var errNoRight = fault.New(fault.Unavailable, "no_right_to_emit", "the program h
 // NewEmitter returns the emitter.
 func NewEmitter() Emitter { return Emitter{} }
 
-// Emit collects.
+// Emit keeps the messages until they are flushed.
 func (Emitter) Emit(_ context.Context, tx inbox.Tx, cause outbox.Entry, messages ...outbox.Message) error {
 	effects, err := effectsOf(tx)
 	if err != nil {

@@ -3,8 +3,8 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
-	"math"
 
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
@@ -22,27 +22,57 @@ SELECT coalesce(bool_or(stream_created = ?0), false), coalesce(max(purged_to), 0
 	max(position) FILTER (WHERE stream_created = ?0 AND stream_sequence BETWEEN ?1 AND ?2)
 FROM outbox_cursor`
 
+// boundsStatement returns the last event between the positions ?3 and ?4 that is not present behind the hole, and the last one that was
+// redriven into the hole. What is present before the former is a copy.
+const boundsStatement = `
+SELECT coalesce((SELECT o.position FROM outbox AS o WHERE o.position > ?3 AND o.position < ?4` + unheldRow + `
+		ORDER BY o.position DESC LIMIT 1), 0),
+	coalesce((SELECT max(p.position) FROM outbox_parked AS p WHERE p.state = 'redriven' AND p.stream_sequence BETWEEN ?1 AND ?2), 0)`
+
+// unheldRow says that a row has none in the parking lot, and is not among the positions ?5.
+const unheldRow = `
+		AND NOT EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = o.position)
+		AND NOT EXISTS (SELECT FROM unnest(?5::bigint[]) AS present (position) WHERE present.position = o.position)`
+
+// earliestStatement returns the position after which the log has the last ?7 events before ?4, if it has so many.
+const earliestStatement = `
+SELECT o.position - 1 FROM outbox AS o WHERE o.position < ?4` + unheldRow + `
+ORDER BY o.position DESC OFFSET ?7 - 1 LIMIT 1`
+
 // holeRows are the rows of the log whose messages were in a hole, as far as they come after a position. The arguments: ?0 the subscriber,
-// ?1 and ?2 the hole's first and last sequence, ?3 and ?4 the positions between which events are missing, ?5 those that are present, and ?6
-// the position. What has a row in the parking lot is in the hole only if it was redriven there.
+// ?1 and ?2 the hole's first and last sequence, ?3 and ?4 the positions between which events are missing, and ?6 the position. What has a
+// row in the parking lot is in the hole only if it was redriven there.
 const holeRows = `
 	SELECT o.position, o.event_id, o.event_type, o.aggregate_type, o.aggregate_id FROM outbox AS o
 	WHERE o.position > greatest(?3, ?6) AND o.position < ?4
 		AND NOT EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = o.position)
-		AND NOT EXISTS (SELECT FROM unnest(?5::bigint[]) AS present (position) WHERE present.position = o.position)
 	UNION ALL
 	SELECT o.position, o.event_id, o.event_type, o.aggregate_type, o.aggregate_id
 	FROM outbox_parked AS p JOIN outbox AS o ON o.position = p.position AND o.event_id = p.event_id
 	WHERE p.state = 'redriven' AND p.stream_sequence BETWEEN ?1 AND ?2 AND p.position > ?6`
 
-// lostStatement returns those of the rows that the subscriber wants and has not dealt with.
+// lostStatement looks at the next ?7 rows of the log, and returns those of them whose messages were in the hole, and that the subscriber wants
+// and has not dealt with. Each row says whether there may be more, and up to which position was looked. The limit comes before everything
+// else, so that a large hole is not read again and again.
 const lostStatement = `
-SELECT h.position, h.aggregate_type, h.aggregate_id FROM (` + holeRows + `) AS h
-WHERE h.event_type IN (SELECT event_type FROM subscriber_types WHERE subscriber = ?0)
-	AND NOT EXISTS (SELECT FROM inbox AS i WHERE i.subscriber = ?0 AND i.event_id = h.event_id)
-ORDER BY h.position LIMIT ?7`
-
-const highestStatement = `SELECT coalesce(max(h.position), 0) FROM (` + holeRows + `) AS h`
+WITH page AS MATERIALIZED (
+	SELECT o.position, o.event_id, o.event_type, o.aggregate_type, o.aggregate_id FROM outbox AS o
+	WHERE o.position > greatest(?3, ?6) AND o.position < ?4 ORDER BY o.position LIMIT ?7
+), reach AS (
+	SELECT count(*) = ?7 AS more, coalesce(max(position), 0) AS last FROM page
+), hidden AS (
+	SELECT * FROM page WHERE NOT EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = page.position)
+	UNION ALL
+	SELECT o.position, o.event_id, o.event_type, o.aggregate_type, o.aggregate_id
+	FROM reach, outbox_parked AS p JOIN outbox AS o ON o.position = p.position AND o.event_id = p.event_id
+	WHERE p.state = 'redriven' AND p.stream_sequence BETWEEN ?1 AND ?2 AND p.position > ?6 AND (NOT reach.more OR p.position <= reach.last)
+)
+SELECT reach.more, reach.last, h.position, h.aggregate_type, h.aggregate_id
+FROM reach LEFT JOIN (
+	SELECT * FROM hidden WHERE event_type IN (SELECT event_type FROM subscriber_types WHERE subscriber = ?0)
+		AND NOT EXISTS (SELECT FROM inbox AS i WHERE i.subscriber = ?0 AND i.event_id = hidden.event_id)
+) AS h ON true
+ORDER BY h.position`
 
 // goneStatement returns how many positions up to ?7 nobody knows an event of, and how many messages of the hole the log has.
 const goneStatement = `
@@ -54,20 +84,26 @@ SELECT ?7 - ?3
 	) AS known WHERE NOT EXISTS (SELECT FROM outbox AS o WHERE o.position = known.position)),
 	(SELECT count(*) FROM (` + holeRows + `) AS h)`
 
-// eventsStatement returns rows in order, until they have ?1 bytes of payload; the first one in any case.
+// eventsStatement returns rows in order, until they have ?1 bytes of payload; the first one in any case. What a payload takes on disk is known
+// without reading it, so that not all payloads are read for the few that are returned.
 const eventsStatement = `
 SELECT position, event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, headers, payload, recorded_at FROM (
-	SELECT o.*, sum(octet_length(o.payload::text)) OVER (ORDER BY o.position) - octet_length(o.payload::text) AS before
-	FROM outbox AS o WHERE o.position = ANY (?0::bigint[])
+	SELECT s.*, sum(octet_length(s.payload::text)) OVER (ORDER BY s.position) - octet_length(s.payload::text) AS before
+	FROM (
+		SELECT o.*, sum(pg_column_size(o.payload)) OVER (ORDER BY o.position) - pg_column_size(o.payload) AS stored_before
+		FROM outbox AS o WHERE o.position = ANY (?0::bigint[])
+	) AS s WHERE stored_before < ?1 OR stored_before = 0
 ) AS o WHERE before < ?1 OR before = 0 ORDER BY position`
 
 const (
-	lostPage  = 5000 // rows of the log that are looked at in one statement
+	lostPage  = 5000 // rows of the log that are looked at in one statement, at most
 	lostPages = 20   // in one call
 )
 
-// Lost reads in one snapshot, so that retention cannot remove a row between two statements.
+// Lost reads in one snapshot, so that retention cannot remove a row between two statements. If retention has removed rows of the hole, or the
+// log is elsewhere, it searches the whole inbox of the subscriber, which has no index for that.
 func (i *Inbox) Lost(ctx context.Context, subscriber string, hole inbox.Hole, limit inbox.ReadLimit) (lost inbox.Lost, err error) {
+	ctx = allow(ctx, counting)
 	var failed error
 	options := &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
 	err = i.db.RunInTx(ctx, options, func(ctx context.Context, tx bun.Tx) error {
@@ -100,6 +136,9 @@ type lostRead struct {
 	subscriber string
 	hole       inbox.Hole
 	limit      inbox.ReadLimit
+	until      outbox.Position // all events of the hole are before it
+	highest    outbox.Position // of the events that were in the hole
+	unsure     bool            // nobody knows where the hole begins in the log
 }
 
 func (l *lostRead) run(ctx context.Context) (lost inbox.Lost, err error) {
@@ -115,6 +154,9 @@ func (l *lostRead) run(ctx context.Context) (lost inbox.Lost, err error) {
 	}
 	if l.hole.Before <= l.hole.After {
 		return inbox.Lost{Open: true}, nil
+	}
+	if err := l.bound(ctx); err != nil {
+		return lost, err
 	}
 	unknown, err := l.unknown(ctx, purgedTo)
 	if err != nil {
@@ -137,13 +179,28 @@ func (l *lostRead) run(ctx context.Context) (lost inbox.Lost, err error) {
 	return lost, nil
 }
 
+// bound finds between which positions events are missing.
+func (l *lostRead) bound(ctx context.Context) error {
+	l.until = l.hole.Before
+	if l.unsure = l.hole.After == 0; l.unsure && l.hole.Size() > 0 {
+		err := l.tx.QueryRowContext(ctx, earliestStatement, l.args(0, l.hole.Size())...).Scan((*int64)(&l.hole.After))
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+	}
+	last, redriven := outbox.Position(0), outbox.Position(0)
+	err := l.tx.QueryRowContext(ctx, boundsStatement, l.args(0)...).Scan((*int64)(&last), (*int64)(&redriven))
+	l.until, l.highest = last+1, max(last, redriven)
+	return err
+}
+
 // elsewhere is what is known if the log is in another database.
 func (l *lostRead) elsewhere(ctx context.Context) (inbox.Lost, error) {
 	met := 0
 	err := l.tx.QueryRowContext(ctx, "SELECT count(*) FROM inbox WHERE subscriber = ? AND sequence BETWEEN ? AND ?",
 		l.subscriber, int64(l.hole.First), int64(l.hole.Last)).Scan(&met)
 	return inbox.Lost{
-		Through: l.hole.Through(0), Unknown: l.hole.Gone(math.MaxInt, met),
+		Through: l.hole.Through(0), Unknown: l.hole.Gone(l.hole.Size(), met),
 		Why: fmt.Sprintf("this database is not the one whose log fills the stream of %s", l.hole.Stream),
 	}, err
 }
@@ -151,7 +208,7 @@ func (l *lostRead) elsewhere(ctx context.Context) (inbox.Lost, error) {
 // args are the arguments of holeRows, and what follows.
 func (l *lostRead) args(after outbox.Position, more ...any) []any {
 	return append([]any{
-		l.subscriber, int64(l.hole.First), int64(l.hole.Last), int64(l.hole.After), int64(l.hole.Before), pgdialect.Array(l.hole.Present),
+		l.subscriber, int64(l.hole.First), int64(l.hole.Last), int64(l.hole.After), int64(l.until), pgdialect.Array(l.hole.Present),
 		int64(after),
 	}, more...)
 }
@@ -166,7 +223,7 @@ func (l *lostRead) unknown(ctx context.Context, purgedTo outbox.Position) (int, 
 	if err := l.tx.QueryRowContext(ctx, goneStatement, l.args(0, int64(last))...).Scan(&gone, &known); err != nil {
 		return 0, err
 	}
-	if l.hole.After == 0 {
+	if l.unsure {
 		known = 0 // they may have been in the stream before the hole
 	}
 	return l.hole.Gone(gone, known), nil
@@ -176,46 +233,51 @@ func (l *lostRead) unknown(ctx context.Context, purgedTo outbox.Position) (int, 
 func (l *lostRead) choose(ctx context.Context) (chosen []int64, through outbox.Position, more bool, err error) {
 	after := outbox.Position(0)
 	for range lostPages {
-		rows, err := l.page(ctx, after)
+		page, err := l.page(ctx, after)
 		if err != nil {
 			return nil, 0, false, err
 		}
-		for _, row := range rows {
-			after = row.position
-			if inbox.LaneOf(row.key, l.hole.Lanes) != l.hole.Lane {
-				continue
-			}
+		for _, position := range page.positions {
 			if len(chosen) == l.limit.Count {
 				return chosen, max(l.hole.After, outbox.Position(chosen[len(chosen)-1])), true, nil
 			}
-			chosen = append(chosen, int64(row.position))
+			chosen = append(chosen, position)
 		}
-		if len(rows) < lostPage {
-			highest := int64(0)
-			err := l.tx.QueryRowContext(ctx, highestStatement, l.args(0)...).Scan(&highest)
-			return chosen, l.hole.Through(outbox.Position(highest)), false, err
+		if !page.more {
+			return chosen, l.hole.Through(l.highest), false, nil
 		}
+		after = page.last
 	}
 	return chosen, max(l.hole.After, after), true, nil
 }
 
-type lostRow struct {
-	position outbox.Position
-	key      outbox.Key
+// atOnce is how many rows are looked at in one statement: some more than the lane has room for, if its part of them is as large as that of
+// any other lane.
+func (l *lostRead) atOnce() int { return min((l.limit.Count+1)*max(l.hole.Lanes, 1), lostPage) }
+
+// lostRows is a part of the log, with the positions of the events that the lane is to get.
+type lostRows struct {
+	positions []int64
+	last      outbox.Position
+	more      bool
 }
 
-func (l *lostRead) page(ctx context.Context, after outbox.Position) (page []lostRow, err error) {
-	rows, err := l.tx.QueryContext(ctx, lostStatement, l.args(after, lostPage)...)
+func (l *lostRead) page(ctx context.Context, after outbox.Position) (page lostRows, err error) {
+	rows, err := l.tx.QueryContext(ctx, lostStatement, l.args(after, l.atOnce())...)
 	if err != nil {
-		return nil, err
+		return page, err
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
-		var row lostRow
-		if err := rows.Scan((*int64)(&row.position), &row.key.Type, &row.key.ID); err != nil {
-			return nil, err
+		var position sql.NullInt64
+		var aggregateType, aggregateID sql.NullString
+		if err := rows.Scan(&page.more, (*int64)(&page.last), &position, &aggregateType, &aggregateID); err != nil {
+			return page, err
 		}
-		page = append(page, row)
+		key := outbox.Key{Type: aggregateType.String, ID: aggregateID.String}
+		if position.Valid && inbox.LaneOf(key, l.hole.Lanes) == l.hole.Lane {
+			page.positions = append(page.positions, position.Int64)
+		}
 	}
 	return page, rows.Err()
 }

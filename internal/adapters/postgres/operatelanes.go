@@ -27,7 +27,7 @@ SELECT ?0, lane, ?2, ?3, ?4::bigint FROM unnest(?1::int[]) AS lane WHERE ?3::big
 	readMarksStatement = `
 SELECT coalesce(array_agg(sequence), '{}'), coalesce(array_agg(stored_ns), '{}'), coalesce(array_agg(coalesce(progress, 0)), '{}') FROM (
 	SELECT DISTINCT ON (sequence) sequence, stored_ns, progress FROM subscriber_marks
-	WHERE subscriber = ?0 AND sequence <= ?1 ORDER BY sequence DESC, stored_ns DESC LIMIT ?2) AS kept`
+	WHERE subscriber = ?0 AND sequence <= ?1 ORDER BY sequence DESC, stored_ns DESC, coalesce(progress, 0) LIMIT ?2) AS kept`
 
 	// giveMarksStatement gives these marks to each of ?1 new lanes.
 	giveMarksStatement = `

@@ -119,3 +119,15 @@ func ObserveDeadLetters(
 		return err
 	}, dead)
 }
+
+// ObserveLoss shows before how many lost messages a subscriber stands, which count tells.
+func ObserveLoss(mp metric.MeterProvider, subscriber string, count func() int) (metric.Registration, error) {
+	m := meter(mp)
+	lost := made(m.Int64ObservableGauge("outboxie.subscriber.lost", metric.WithUnit("{message}"),
+		metric.WithDescription("Messages before which a copy of a subscriber stands, at most: the stream removed them before it read them, and nobody knows them.")))
+	whose := set(semconv.MessagingConsumerGroupName(subscriber))
+	return m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		o.ObserveInt64(lost, int64(count()), whose)
+		return nil
+	}, lost)
+}

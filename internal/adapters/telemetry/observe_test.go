@@ -188,6 +188,16 @@ func TestDeadLettersAreObserved(t *testing.T) {
 	})
 }
 
+// TestLossIsObserved checks that the messages before which a subscriber stands are shown, also when there are none.
+func TestLossIsObserved(t *testing.T) {
+	mp, m := measuring()
+	lost := 12
+	registered(t)(telemetry.ObserveLoss(mp, "billing", func() int { return lost }))
+	require.Equal(t, values{whose: 12}, m.values(t, "outboxie.subscriber.lost"))
+	lost = 0
+	require.Equal(t, values{whose: 0}, m.values(t, "outboxie.subscriber.lost"))
+}
+
 func TestPoolIsObserved(t *testing.T) {
 	mp, m := measuring()
 	db, err := sql.Open("pgx", infra.Database(t))

@@ -56,7 +56,7 @@ var _ ports.Endpoint = (*Endpoint)(nil)
 func New(options Options) (*Endpoint, error) {
 	parsed, err := url.Parse(options.URL)
 	if err != nil || parsed.Host == "" {
-		return nil, errors.New("the URL of the webhook is not one") // the error has the text, which may be secret
+		return nil, errors.New("WEBHOOK_URL is not a URL of http or https") // the error has the text, which may be secret
 	}
 	transport := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, MaxResponseHeaderBytes: maxHeaders, MaxIdleConns: maxIdle, MaxIdleConnsPerHost: maxIdle,
@@ -93,7 +93,7 @@ func (e *Endpoint) Deliver(ctx context.Context, entry outbox.Entry) error {
 	})
 	request, err := http.NewRequestWithContext(tracing, http.MethodPost, e.url, bytes.NewReader(entry.Payload))
 	if err != nil {
-		return errors.New("the URL of the webhook is not one")
+		return errors.New("WEBHOOK_URL is not a URL of http or https")
 	}
 	e.describe(ctx, request.Header, entry)
 	answer, err := e.client.Do(request)

@@ -4,28 +4,53 @@ import (
 	"context"
 	"time"
 
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 )
 
 // find returns the place of the last message that is not after the target, in some 30 reads of a stream of a billion messages. Where the
 // stream begins later, it is the place before the first message. A place whose message is not there has no stored time, and needs no proof.
-func (s *Subscribers) find(ctx context.Context, state inbox.StreamState, target operating.Target) (inbox.Place, error) {
+//
+// Nobody can tell which event a removed message was. So forwards, a sequence among removed messages means the last of them; backwards, the
+// message before them.
+func (s *Subscribers) find(ctx context.Context, state inbox.StreamState, target operating.Target, forwards bool) (inbox.Place, error) {
 	if target.Sequence > state.Last {
 		return inbox.Place{}, operating.ErrTarget.With("the stream ends at sequence %d, before sequence %d", state.Last, target.Sequence).
 			On("to", "is after the end of the stream")
 	}
+	wanted := target.Sequence
 	judge := func(message inbox.Message) (before, known bool) { return message.Sequence <= target.Sequence, true }
 	switch {
 	case target.End:
+		wanted = state.Last
 		judge = func(inbox.Message) (before, known bool) { return true, true }
 	case target.Position > 0:
-		judge = func(message inbox.Message) (before, known bool) {
-			return message.Progress <= target.Position, message.Progress > 0
-		}
+		judge = reaches(target.Position)
 	case !target.Before.IsZero():
 		judge = func(message inbox.Message) (before, known bool) { return message.StoredAt.Before(target.Before), true }
 	}
+	found, err := s.search(ctx, state, judge)
+	if err != nil {
+		return inbox.Place{}, err
+	}
+	if found.StoredAt.IsZero() || forwards && found.Sequence < wanted {
+		return s.behind(ctx, state, found, wanted)
+	}
+	return s.dealt(ctx, state, found, target.Position)
+}
+
+// reaches judges messages by whether the log was dealt with up to a position, at most.
+func reaches(position outbox.Position) func(inbox.Message) (before, known bool) {
+	return func(message inbox.Message) (before, known bool) {
+		return message.Progress <= position, message.Progress > 0
+	}
+}
+
+// search returns the place of the last message that is before the target.
+func (s *Subscribers) search(
+	ctx context.Context, state inbox.StreamState, judge func(inbox.Message) (before, known bool),
+) (inbox.Place, error) {
 	found := inbox.Place{Sequence: max(state.First, 1) - 1}
 	for low, high := state.First, state.Last; low <= high; {
 		middle := low + (high-low)/2
@@ -54,9 +79,9 @@ type judged struct {
 func (s *Subscribers) next(
 	ctx context.Context, from, until uint64, judge func(inbox.Message) (before, known bool),
 ) (found judged, ok bool, err error) {
-	const atOnce, bytes = 50, 1 << 20
+	const atOnce = 50
 	for count := 1; from <= until; count = atOnce {
-		messages, err := s.Stream.Read(ctx, from, inbox.ReadLimit{Count: count, Bytes: bytes})
+		messages, err := s.Stream.Read(ctx, from, inbox.ReadLimit{Count: count, Bytes: bytesAtOnce})
 		if err != nil || len(messages) == 0 {
 			return judged{}, false, err
 		}
@@ -119,10 +144,17 @@ func (s *Subscribers) storedAt(ctx context.Context, sequence uint64) (time.Time,
 		if len(messages) > 0 || try == showTries {
 			return time.Time{}, nil
 		}
-		select {
-		case <-ctx.Done():
-			return time.Time{}, ctx.Err()
-		case <-time.After(showPause):
+		if err := awaitReplica(ctx); err != nil {
+			return time.Time{}, err
 		}
+	}
+}
+
+func awaitReplica(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(showPause):
+		return nil
 	}
 }

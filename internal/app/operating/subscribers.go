@@ -14,6 +14,7 @@ type SubscriberPorts struct {
 	Operator inbox.Operator
 	Stream   inbox.Stream
 	Lags     operating.StreamLags
+	Log      inbox.Log
 }
 
 // Subscribers lets people operate subscribers. It looks at the stream before it lets the database change anything that depends on it.
@@ -41,6 +42,12 @@ func (s *Subscribers) Subscribers(ctx context.Context) (found operating.Subscrib
 	}
 	found.Trouble = s.measure(ctx, found.All, places)
 	return found, nil
+}
+
+// Summaries asks the database only.
+func (s *Subscribers) Summaries(ctx context.Context, end uint64) ([]operating.SubscriberSummary, error) {
+	overviews, err := s.Operator.Overviews(ctx)
+	return operating.Summarize(overviews, end), err
 }
 
 // measure compares subscribers with the stream.
@@ -113,7 +120,7 @@ func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operat
 	if err != nil {
 		return plan, err
 	}
-	to, err := s.find(ctx, state, target)
+	to, err := s.find(ctx, state, target, forwards)
 	if err != nil {
 		return plan, err
 	}

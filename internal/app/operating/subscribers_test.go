@@ -49,7 +49,7 @@ func newOffice(t *testing.T, events int) *office {
 		require.NoError(t, err)
 	}
 	o.reader = memory.NewReader(o.stream, subscriber)
-	o.Subscribers = operating.NewSubscribers(operating.SubscriberPorts{Operator: memory.NewOperator(o.kept), Stream: o.reader, Lags: o})
+	o.Subscribers = operating.NewSubscribers(operating.SubscriberPorts{Operator: memory.NewOperator(o.kept), Stream: o.reader, Lags: o, Log: o.kept})
 	return o
 }
 
@@ -92,16 +92,18 @@ func TestPlacesAreFound(t *testing.T) {
 			requireFound(t, o, ports.Target{Sequence: sequence}, last(messages, func(m inbox.Message) bool { return m.Sequence <= sequence }))
 		}
 		for position := range outbox.Position(30) {
-			requireFound(t, o, ports.Target{Position: position}, last(messages, func(m inbox.Message) bool {
-				return m.Progress > 0 && m.Progress <= position
-			}))
+			want := last(messages, func(m inbox.Message) bool { return m.Progress > 0 && m.Progress <= position })
+			if 0 < position && want.Sequence < o.stream.Len() && !want.StoredAt.IsZero() {
+				want.Progress = position
+			}
+			requireFound(t, o, ports.Target{Position: position}, want)
 		}
 		for _, message := range messages {
 			for _, at := range []time.Time{message.StoredAt.Add(-1), message.StoredAt, message.StoredAt.Add(1)} {
 				requireFound(t, o, ports.Target{Before: at}, last(messages, func(m inbox.Message) bool { return m.StoredAt.Before(at) }))
 			}
 		}
-		requireFound(t, o, ports.Target{}, inbox.Place{Sequence: 2})
+		requireFound(t, o, ports.Target{}, inbox.Place{Sequence: 2, Progress: 2})
 		_, err = o.Plan(t.Context(), subscriber, ports.Target{Sequence: o.stream.Len() + 1}, true)
 		require.ErrorIs(t, err, ports.ErrTarget)
 	})
@@ -116,10 +118,10 @@ func mustState(t *testing.T, o *office) inbox.StreamState {
 
 // last returns the place of the last message that fits; before the first one if none does.
 func last(messages []inbox.Message, fits func(inbox.Message) bool) inbox.Place {
-	found := inbox.Place{Sequence: messages[0].Sequence - 1}
-	for _, message := range messages {
-		if fits(message) {
-			found = message.Place
+	found := inbox.Place{Sequence: messages[0].Sequence - 1, Progress: messages[0].Progress - 1}
+	for i, place := range inbox.Places(messages, 0) {
+		if fits(messages[i]) {
+			found = place
 		}
 	}
 	return found
@@ -217,7 +219,7 @@ func TestForgetAndRemember(t *testing.T) {
 		require.Zero(t, erased)
 		found, err := o.Subscribers.Subscribers(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, ports.SubscriberForgotten, found.All[0].State())
+		require.Equal(t, ports.SubscriberForgotten, ports.StateOf(found.All[0].Overview))
 		require.NoError(t, o.Remember(t.Context(), subscriber))
 		require.ErrorIs(t, o.Remember(t.Context(), subscriber), inbox.ErrNotForgotten)
 	})

@@ -16,7 +16,7 @@ const (
 	// fillCount and fillBytes bound what is taken from the log at once.
 	fillCount = largestBatch
 	fillBytes = readBytes
-	// lossPoll is how often a lane that stands before lost messages looks whether the log has them again.
+	// lossPoll is how often a lane that stands before lost messages looks whether the log has them again. Each look searches the inbox.
 	lossPoll = 5 * time.Second
 )
 
@@ -27,38 +27,28 @@ var (
 	errEndUnknown = fault.New(fault.Unavailable, "hole_open", "messages were removed, and the relay has not said yet which events these were")
 )
 
-// placesOf returns the places of messages, with the progress up to which a lane has dealt with the log that has come so far. before is
-// the progress where the read begins. Messages of others say nothing, and copies of old messages an old progress. Only the engine's
-// control messages send it back.
-func placesOf(messages []inbox.Message, before outbox.Position) []inbox.Place {
-	places := make([]inbox.Place, len(messages))
-	for i, message := range messages {
-		places[i] = message.Place
-		if message.Progress == 0 || message.Event != nil {
-			places[i].Progress = max(before, message.Progress)
-		}
-		before = places[i].Progress
-	}
-	return places
-}
-
-// progressAt returns the progress of a lane that stands where a read begins; 0: it is not known.
-func progressAt(from uint64, going map[int]*lane, standing map[uint64][]*lane) (progress outbox.Position) {
+// progressAt returns the progress of every lane that stands where a read begins; 0: it is not known. Lanes that fill a hole there have come
+// to different parts of the log, so it is the lowest.
+func progressAt(from uint64, going map[int]*lane, standing map[uint64][]*lane) outbox.Position {
+	lowest := everything
 	for _, l := range standing[from] {
-		progress = max(progress, l.through.Progress)
+		lowest = min(lowest, l.through.Progress)
 	}
 	for _, l := range going {
 		if l.through.Sequence == from {
-			progress = max(progress, l.through.Progress)
+			lowest = min(lowest, l.through.Progress)
 		}
 	}
-	return progress
+	if lowest == everything {
+		return 0
+	}
+	return lowest
 }
 
 // findHoles finds the lanes for which messages are missing before the i-th message of a read, and takes them from going.
 //
 // A lane at a message that was removed has no proof that the stream is the one it knows: it may have lost its end and have grown again.
-// So the next message has to continue the lane's progress, else the log is asked.
+// So the next message has to continue the lane's progress, else the log is asked. Messages of others, and copies, continue nothing.
 func (s *Subscriber) findHoles(going map[int]*lane, from uint64, messages []inbox.Message, places []inbox.Place, i int) (progress bool) {
 	next, previous := messages[i].Sequence, from
 	if i > 0 {
@@ -67,7 +57,7 @@ func (s *Subscriber) findHoles(going map[int]*lane, from uint64, messages []inbo
 	if i > 0 && next == previous+1 && !anyUnproven(going) {
 		return false
 	}
-	var after *following
+	var after *inbox.Following
 	for number, l := range going {
 		if l.through.Sequence >= next {
 			continue
@@ -76,13 +66,14 @@ func (s *Subscriber) findHoles(going map[int]*lane, from uint64, messages []inbo
 			progress = l.advance(places[i-1]) || progress
 		}
 		first := l.through.Sequence + 1
-		if first == next && (!l.unproven() || messages[i].Progress <= l.through.Progress+1) {
+		if first == next && (!l.unproven() || l.continuedBy(messages[i])) {
 			continue
 		}
 		if after == nil {
-			after = follow(messages[i:])
+			found := inbox.Follow(messages[i:])
+			after = &found
 		}
-		l.meet(first, next-1, *after)
+		l.meet(first, next-1, *after, after.Broken || !few(messages[i:]))
 		delete(going, number)
 	}
 	return progress
@@ -97,47 +88,27 @@ func anyUnproven(going map[int]*lane) bool {
 	return false
 }
 
-// unproven reports whether the lane stands at a message that was removed, and has not asked the log what follows.
-func (l *lane) unproven() bool { return l.through.StoredAt.IsZero() && !l.cleared }
-
-// following is what the messages after a hole say, up to the next hole.
-type following struct {
-	last    uint64          // sequence of the last one
-	before  outbox.Position // all positions that they can have are before it; 0: they say nothing
-	present []outbox.Position
-	// enough says that what lies behind them tells more, or that they are so many that not all can be copies of old messages.
-	enough bool
+// unproven reports whether the lane stands at a message that was removed, and has not asked the log what follows. A lane that does not know
+// how far it has dealt with the log has nothing to ask.
+func (l *lane) unproven() bool {
+	return l.through.StoredAt.IsZero() && !l.cleared && l.through.Progress > 0
 }
 
-func follow(messages []inbox.Message) *following {
-	f := &following{last: messages[0].Sequence, enough: !few(messages)}
-	highest := outbox.Position(0)
-	for _, message := range messages {
-		if message.Sequence > f.last+1 {
-			f.enough = true
-			break
-		}
-		f.last = message.Sequence
-		if message.Progress > 0 {
-			f.before = max(f.before, message.Progress+1)
-		}
-		if event := message.Event; event != nil && event.Unreadable == nil && event.Position > highest {
-			highest = event.Position
-			f.present = append(f.present, highest)
-		}
-	}
-	return f
+// continuedBy reports whether a message continues the lane's progress.
+func (l *lane) continuedBy(next inbox.Message) bool {
+	return next.Progress == l.through.Progress || next.Progress == l.through.Progress+1
 }
 
 // meet notes a hole after the lane's place. If what follows says no more than the lane's progress, the next hole is looked at from that
-// progress on; or the relay was sent back, and everything after that comes again.
-func (l *lane) meet(first, last uint64, after following) {
-	if after.enough {
-		after.before = max(after.before, l.through.Progress+1)
+// progress on; or the relay was sent back, and everything after that comes again. enough says that what lies behind the messages that
+// follow tells more, or that they are so many that not all can be copies of old messages.
+func (l *lane) meet(first, last uint64, after inbox.Following, enough bool) {
+	if enough {
+		after.Before = max(after.Before, l.through.Progress+1)
 	}
 	l.hole = &inbox.Hole{
 		Lane: l.checkpoint.Lane, Lanes: l.checkpoint.Lanes, Stream: l.checkpoint.Stream,
-		First: first, Last: last, After: l.through.Progress, Read: after.last, Before: after.before, Present: after.present,
+		First: first, Last: last, After: l.through.Progress, Read: after.Last, Before: after.Before, Present: after.Present,
 	}
 	ring(l.wake)
 }
@@ -147,7 +118,7 @@ func (l *lane) emptied(state inbox.StreamState) {
 	last := state.First - 1
 	if l.hole == nil && !l.lost && l.checkpoint.Stream == state.Created && l.through.StoredAt.IsZero() &&
 		state.Last == last && l.through.Sequence < last {
-		l.meet(l.through.Sequence+1, last, following{last: last})
+		l.meet(l.through.Sequence+1, last, inbox.Following{Last: last}, false)
 	}
 }
 
@@ -173,11 +144,15 @@ func (s *Subscriber) fill(ctx context.Context, l *lane) error {
 			return err
 		}
 		if !s.opts.Continue {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			l.unknown = lost.Unknown
 			return s.loss(h, lost)
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	l.unknown = 0
 	if lost.Unknown > 0 {
 		l.missed = h.Missed(lost.Unknown)
 	}
@@ -208,6 +183,17 @@ func (s *Subscriber) loss(h inbox.Hole, lost inbox.Lost) error {
 		errLoss, what, h.Lane, lost.Unknown, lost.Why, s.opts.Skip(s.id, h.Last))
 }
 
+// Lost returns before how many messages lanes of this copy stand that the stream removed and that nobody knows; 0: none. Lanes at the same
+// hole count it once. It is safe for concurrent use.
+func (s *Subscriber) Lost() (messages int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.lanes {
+		messages = max(messages, l.unknown)
+	}
+	return messages
+}
+
 // sameStream reports whether the stream is the one that the lane knows. If it is not, the lane has to find its place again.
 func (s *Subscriber) sameStream(ctx context.Context, l *lane) (bool, error) {
 	state, err := s.ports.Stream.State(ctx)
@@ -235,12 +221,12 @@ func (s *Subscriber) beginning(ctx context.Context, state inbox.StreamState, dea
 	switch {
 	case len(messages) > 0:
 		place.Sequence = messages[0].Sequence - 1
-		after := follow(messages)
-		known, progress = after.before > 0, inbox.Hole{Present: after.present, Before: after.before}.Through(0)
+		progress, known = inbox.Follow(messages).Dealt()
 	case state.Last >= first:
 		return inbox.Place{}, errNotShown
-	case state.Last > 0:
-		reached, err := s.ports.Log.Reached(ctx, state.Created, state.Last, state.Last)
+	}
+	if !known && place.Sequence > 0 {
+		reached, err := s.ports.Log.Reached(ctx, state.Created, 0, place.Sequence)
 		if err != nil {
 			return inbox.Place{}, err
 		}

@@ -46,10 +46,13 @@ func (l *losing) save() {
 }
 
 // add commits events of three aggregates to the log, and publishes them.
-func (l *losing) add(count int) []outbox.Entry {
+func (l *losing) add(count int) []outbox.Entry { return l.addType(count, outboxtest.EventType) }
+
+func (l *losing) addType(count int, eventType string) []outbox.Entry {
 	l.t.Helper()
 	entries := outboxtest.NewEntries(l.cursor, count)
 	for i := range entries {
+		entries[i].Type = eventType
 		entries[i].Key.ID, entries[i].Version = fmt.Sprint("order-", entries[i].Position%3), int64(entries[i].Position)
 		writer := l.rows.Begin()
 		require.NoError(l.t, writer.Append(l.t.Context(), entries[i].Message))
@@ -226,6 +229,7 @@ func TestLossStops(t *testing.T) {
 	}, func(l *losing, running *subscribing.Subscriber) {
 		l.requireApplied([]int(nil)...)
 		l.requireCounts(0, 0)
+		require.Equal(t, 10, running.Lost())
 		for _, text := range []string{
 			"sequences 1 to 12", "up to 10 of these nobody knows", "retention has removed the log up to position 10",
 			"SUBSCRIBER_ON_LOSS=continue", "skip billing to 12",
@@ -249,6 +253,7 @@ func TestLossContinues(t *testing.T) {
 				l.requireApplied(from(11, 20)...)
 				l.requireCounts(2, 10)
 				require.Empty(t, running.Trouble())
+				require.Zero(t, running.Lost())
 				require.Contains(t, l.log.String(), `level=ERROR msg="passed over messages that the stream had removed and that nobody knows" messages=10`)
 			})
 		})

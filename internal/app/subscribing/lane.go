@@ -29,8 +29,10 @@ type lane struct {
 	hole       *inbox.Hole   // messages after through that were removed; nothing is read until the log has filled it
 	cleared    bool          // the message at through was removed, and the log has told what belongs between it and the next one
 	missed     inbox.Missed  // messages of holes before through that nobody knows, and that are not counted yet
+	unknown    int           // messages before which the lane stands, because nobody knows them
 	covering   bool          // the lane belongs to another copy, which does not move it
 	released   bool          // the worker ends after the batch in hand
+	seen       int64         // the newest revision of the lane that this copy saw in the database
 	batch      int           // how many events a batch is to have
 	alone      bool          // each event has a transaction, and a savepoint, of its own
 	wake       chan struct{} // there are events, or one of the flags changed
@@ -60,7 +62,7 @@ func newLaneAlone(checkpoint inbox.Checkpoint, covering bool) *lane {
 func (l *lane) restart(checkpoint inbox.Checkpoint) {
 	l.checkpoint, l.through = checkpoint, checkpoint.Place
 	l.queue, l.bytes, l.inHand, l.passed, l.full, l.lost = nil, 0, 0, 0, false, false
-	l.hole, l.cleared, l.missed = nil, false, inbox.Missed{}
+	l.hole, l.cleared, l.missed, l.unknown = nil, false, inbox.Missed{}, 0
 }
 
 // offer adds the lane's next event to the queue, unless the lane is full.
@@ -92,6 +94,18 @@ func (l *lane) cut(bytes int) {
 		l.hole, l.cleared = nil, false // a hole is met again
 	}
 }
+
+// see notes the lane's revision in the database. The worker looks whether somebody else has changed the lane.
+func (l *lane) see(revision int64) {
+	l.seen = revision
+	if l.moved() {
+		ring(l.wake)
+	}
+}
+
+// moved reports whether somebody else has changed the lane in the database, as operators do. While a transaction of the worker is under
+// way, the change may be the worker's own.
+func (l *lane) moved() bool { return l.seen > l.checkpoint.Revision }
 
 // reads reports whether the lane takes what is read after its place.
 func (l *lane) reads() bool { return !l.full && !l.lost && !l.released && l.hole == nil }

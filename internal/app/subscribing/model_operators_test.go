@@ -25,7 +25,7 @@ func (w *world) operator() *operating.Subscribers {
 	if !w.calmed() {
 		reader.Behind = func() uint64 { return w.behind("lagging read") }
 	}
-	return operating.NewSubscribers(operating.SubscriberPorts{Operator: memory.NewOperator(w.inbox), Stream: reader, Lags: noLags{}})
+	return operating.NewSubscribers(operating.SubscriberPorts{Operator: memory.NewOperator(w.inbox), Stream: reader, Lags: noLags{}, Log: w.inbox})
 }
 
 // operate is what an operator decides about the subscriber as a whole.
@@ -51,7 +51,7 @@ func (w *world) operate() {
 			w.note("rewound")
 		}
 	case 5:
-		if w.move(ctx, o, w.skippable(), true) {
+		if w.move(ctx, o, uint64(w.dice(int(w.stream.Len())+1)), true) {
 			w.note("skipped")
 		}
 	}
@@ -59,32 +59,44 @@ func (w *world) operate() {
 
 // rest lets time go by while the subscriber is paused, and notes what takes effect meanwhile.
 func (w *world) rest() {
-	before := len(w.inbox.History(subscriber))
+	before, calls := len(w.inbox.History(subscriber)), w.called()
 	pass(time.Duration(w.dice(3000)) * time.Millisecond)
 	if after := len(w.inbox.History(subscriber)); after != before {
 		w.restless = fmt.Sprintf(checkPaused+": %d events took effect", after-before)
 	}
+	if after := w.called(); after != calls {
+		w.restless = fmt.Sprintf(checkPaused+": %d calls", after-calls)
+	}
 }
 
-// move sends lanes to a sequence.
+// move sends lanes to a sequence. What is skipped was dealt with, so that it can be told from what is lost.
 func (w *world) move(ctx context.Context, o *operating.Subscribers, sequence uint64, forwards bool) bool {
 	plan, err := o.Plan(ctx, subscriber, ports.Target{Sequence: sequence}, forwards)
-	if err != nil {
+	if err != nil || forwards && !w.skippable(plan.To) {
 		return false
 	}
 	_, err = o.Move(ctx, plan)
 	return err == nil
 }
 
-// skippable returns a sequence up to which every event was dealt with, so that what is skipped can be told from what is lost.
-func (w *world) skippable() (sequence uint64) {
-	for _, message := range w.messages() {
-		if event := message.Event; event != nil && !w.dealtWith(*event) {
-			break
-		}
-		sequence = message.Sequence
+// skippable reports whether the subscriber has dealt with every event that was published up to a place, also with those that were removed. A
+// lane at a removed message would miss what is redriven into an earlier one, if the stream loses its end before the lane goes on.
+func (w *world) skippable(to inbox.Place) bool {
+	if to.Progress == 0 || to.StoredAt.IsZero() {
+		return false
 	}
-	return sequence
+	for _, entry := range w.log[w.purged:to.Progress] {
+		later := w.parked[entry.Position] || w.redriven[entry.Position] > to.Sequence
+		if !later && !w.dealtWith(inbox.Event{Entry: entry}) {
+			return false
+		}
+	}
+	for _, message := range w.messages() {
+		if event := message.Event; event != nil && message.Sequence <= to.Sequence && !w.dealtWith(*event) {
+			return false
+		}
+	}
+	return true
 }
 
 // dealtWith reports whether the subscriber knows an event.

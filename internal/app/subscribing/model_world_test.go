@@ -34,6 +34,7 @@ var happenings = []string{
 	"lagging read", "former leader's state", "late answer", "line cut", "accident", "handler's outage", "retried", "retried all",
 	"retried a group", "discarded a group", "discarded", "dead", "no handler", "expired message", "forgotten", "late transaction",
 	"limit", "filled from the log", "paused", "lanes changed", "rewound", "skipped", "ended for ever",
+	"call hung", "call's answer lost", "call repeated",
 }
 
 // world is a subscriber and everything that befalls it.
@@ -44,6 +45,8 @@ type world struct {
 	broken mutant
 	lanes  int
 	long   bool // more time goes by, so that the inbox is swept
+
+	external bool // the handler calls something outside
 
 	lateness int // of transactions, in a thousand
 
@@ -67,6 +70,7 @@ type world struct {
 	random   *rand.Rand
 	peace    bool // nothing goes wrong any more, but what is poisoned
 	forgiven bool
+	calls    []made
 	seen     map[string]int
 }
 
@@ -82,6 +86,7 @@ func newWorld(t *testing.T, seed uint64, broken mutant) *world {
 	require.NoError(t, err)
 	require.NoError(t, w.inbox.Subscribe(t.Context(), subscriber, "test", []string{outboxtest.EventType, newType}))
 	w.lanes = []int{1, 3, 7}[seed%3]
+	w.external = seed%5 == 4 || broken.external
 	w.inbox.IdleTimeout, w.inbox.MarkEvery, w.inbox.Pause = idleTimeout, 7, w.pause
 	if broken.inbox != nil {
 		broken.inbox(w.inbox)

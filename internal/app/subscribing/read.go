@@ -137,7 +137,7 @@ func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress
 	defer s.mu.Unlock()
 	s.more = !few(messages)
 	going, standing := s.eligible(from)
-	places := placesOf(messages, progressAt(from, going, standing))
+	places := inbox.Places(messages, progressAt(from, going, standing))
 	for i, message := range messages {
 		progress = s.findHoles(going, from, messages, places, i) || progress
 		for _, l := range standing[message.Sequence] {

@@ -102,6 +102,9 @@ func (s *Subscriber) assign(ctx context.Context, view inbox.View, state inbox.St
 	for _, checkpoint := range view.Lanes {
 		held, owner := s.lanes[checkpoint.Lane], owners[checkpoint.Lane]
 		mine, silent := owner == s.instance, slices.Contains(view.Silent, owner)
+		if held != nil {
+			held.see(checkpoint.Revision)
+		}
 		switch {
 		case held == nil && (mine && !moving(checkpoint, view.Copies) || !mine && s.stuck(checkpoint, state, silent)):
 			l := s.newLane(checkpoint, !mine)

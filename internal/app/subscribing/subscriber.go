@@ -187,7 +187,7 @@ func (s *Subscriber) prepare(ctx context.Context) (lanes int, wait time.Duration
 	}
 	var at inbox.Place
 	if found && former.Sequence > 0 {
-		at, err = s.placeOf(ctx, former.Sequence)
+		at, err = s.formerPlace(ctx, former.Sequence)
 		s.logger.InfoContext(ctx, "goes on where the durable consumer of the former program stands", "sequence", former.Sequence)
 	} else {
 		at, err = s.beginning(ctx, state, everything)
@@ -203,7 +203,7 @@ func (s *Subscriber) subscribe(ctx context.Context) error {
 	err := s.ports.Checkpoints.Subscribe(ctx, s.id, s.handler.Name(), s.handler.Types())
 	switch {
 	case errors.Is(err, inbox.ErrOtherHandler):
-		return refusal{fmt.Errorf("%w: leave SUBSCRIBER_HANDLER out, or take another id", err)}
+		return refusal{fmt.Errorf("%w: leave --handler (SUBSCRIBER_HANDLER) out, or take another id", err)}
 	case errors.Is(err, inbox.ErrForgotten):
 		return refusal{err}
 	}
@@ -222,6 +222,24 @@ func (s *Subscriber) placeOf(ctx context.Context, sequence uint64) (inbox.Place,
 		return messages[0].Place, nil
 	}
 	return inbox.Place{Sequence: sequence}, nil
+}
+
+// formerPlace returns the place of the message that a program of before acknowledged last. If that was removed, the next message says how far
+// the log was dealt with.
+func (s *Subscriber) formerPlace(ctx context.Context, sequence uint64) (inbox.Place, error) {
+	messages, err := s.ports.Stream.Read(ctx, sequence, inbox.ReadLimit{Count: readCount, Bytes: readBytes})
+	if err != nil {
+		return inbox.Place{}, err
+	}
+	at := inbox.Place{Sequence: sequence}
+	switch {
+	case len(messages) == 0:
+	case messages[0].Sequence == sequence:
+		return messages[0].Place, nil
+	case messages[0].Sequence == sequence+1:
+		at.Progress, _ = inbox.Follow(messages).Dealt()
+	}
+	return at, nil
 }
 
 func sleep(ctx context.Context, wait time.Duration) { await(ctx, wait, nil) }

@@ -25,6 +25,8 @@ func (s *Subscriber) work(ctx context.Context, l *lane) {
 		switch state {
 		case released:
 			return
+		case elsewhere:
+			err = inbox.ErrLaneMoved
 		case nothing:
 			await(ctx, advanceEvery, l.wake)
 			continue
@@ -68,6 +70,7 @@ const (
 	lost
 	before // a hole
 	released
+	elsewhere // somebody else moved the lane
 )
 
 // nextBatch returns what to do on a lane. advancing says that the checkpoint is to follow the stream even if there is no event.
@@ -77,6 +80,8 @@ func (s *Subscriber) nextBatch(l *lane, advancing bool) (inbox.Batch, finding) {
 	switch {
 	case l.released:
 		return inbox.Batch{}, released
+	case l.moved():
+		return inbox.Batch{}, elsewhere
 	case l.lost:
 		return inbox.Batch{}, lost
 	case len(l.queue) == 0 && l.hole != nil:

@@ -15,8 +15,8 @@ type Hole struct {
 	First, Last uint64
 	After       outbox.Position // up to here the lane has dealt with the log; 0: not known
 	// Read is the sequence of the last message that was read after the hole, or Last. Before is after every position that the messages
-	// up to there can have; 0: they say nothing. Present are the events that the relay published into these messages, in order. Copies
-	// of earlier messages may be among them.
+	// up to there can have; 0: they say nothing. Present are the events that the relay published, or parked, with these messages, in
+	// order. Copies of earlier messages may be among them: those are before the last event of the hole.
 	Read    uint64
 	Before  outbox.Position
 	Present []outbox.Position
@@ -46,12 +46,22 @@ type Missed struct {
 }
 
 // Missed returns the messages of the hole that nobody knows, if they are so many. The log loses its earliest events first, so these are
-// the first messages of the hole.
+// the first messages of what is still to be filled.
 func (h Hole) Missed(unknown int) Missed {
 	if h.First > h.Last {
 		return Missed{First: h.Last + 1 - min(uint64(unknown), h.Last), Count: unknown}
 	}
-	return Missed{First: h.First, Count: unknown}
+	left := max(0, int64(h.Before-h.After)-1)
+	for _, position := range h.Present {
+		if h.After < position && position < h.Before {
+			left--
+		}
+	}
+	first := h.First
+	if size := int64(h.Last + 1 - h.First); h.After > 0 && max(left, int64(unknown)) < size {
+		first = h.Last + 1 - uint64(max(left, int64(unknown)))
+	}
+	return Missed{First: first, Count: unknown}
 }
 
 // Reached is what the log says about a place in the stream.
@@ -63,9 +73,10 @@ type Reached struct {
 
 // Log is the log as a subscriber may see it, if it is in the subscriber's database.
 type Log interface {
-	// Lost looks for what a hole took away: the events that the log has between After and Before and that are not Present. What it returns is from one moment. It returns at most limit.Count events, and at most
-	// limit.Bytes bytes of them, but at least one event if there is one. What waits in the parking lot, or was redriven into another
-	// place, is not lost; what was redriven into the hole is.
+	// Lost looks for what a hole took away: the events that the log has between After and Before, up to the last one that is not
+	// Present. If After is not known, the hole has at most as many events as it has messages: the last ones. What it returns is from
+	// one moment. It returns at most limit.Count events, and at most limit.Bytes bytes of them, but at least one event if there is one.
+	// What waits in the parking lot, or was redriven into another place, is not lost; what was redriven into the hole is.
 	Lost(ctx context.Context, subscriber string, hole Hole, limit ReadLimit) (Lost, error)
 	// Reached returns up to which position the log was dealt with at a sequence between from and to, if the log's cursor stands there.
 	Reached(ctx context.Context, stream string, from, to uint64) (Reached, error)
@@ -78,15 +89,18 @@ func (h Hole) Through(highest outbox.Position) outbox.Position {
 			return position - 1
 		}
 	}
-	return max(h.Before, 1) - 1
+	return max(h.Before-1, h.After)
 }
+
+// Size returns how many messages were removed.
+func (h Hole) Size() int { return int(max(h.Last+1, h.First) - h.First) } //nolint:gosec // no stream holds so many
 
 // Gone returns how many messages of the hole nobody knows, at most: of that many positions nobody knows an event, and of that many
 // messages somebody does. It returns 0 if there is nothing to count by.
 func (h Hole) Gone(positions, known int) int {
 	switch {
 	case h.First <= h.Last:
-		positions = min(positions, int(h.Last+1-h.First)-known)
+		positions = min(positions, h.Size()-known)
 	case h.After == 0:
 		return 0
 	}

@@ -38,6 +38,22 @@ type Overview struct {
 	Rate      float64       // events applied in a second, over the last RateOver
 }
 
+// Stalled returns how long the lane has not moved that has stood still the longest, of those with something to do: another lane is ahead of
+// it, or the subscriber is behind the stream and the lane is the slowest. It returns 0 if there is no such lane, or if the subscriber is
+// paused.
+func (o Overview) Stalled(behind bool) (longest time.Duration) {
+	if o.Paused || len(o.Lanes) == 0 {
+		return 0
+	}
+	highest, lowest := Highest(o.Lanes).Sequence, Lowest(o.Lanes).Sequence
+	for _, lane := range o.Lanes {
+		if lane.Sequence < highest || behind && lane.Sequence == lowest {
+			longest = max(longest, lane.Idle)
+		}
+	}
+	return longest
+}
+
 // RateOver is the time over which Overview.Rate is measured. If more than RateEvents were applied, the newest of them count.
 const (
 	RateOver   = 10 * time.Second
@@ -51,21 +67,27 @@ type Move struct {
 	Forwards bool // the lanes before To go there, and pass over what is between; else those after To go back
 }
 
-// Moves returns those of the lanes that the move is for.
+// Moves returns those of the lanes that the move is for. A lane that stands at the place, with less of the log dealt with, is before it.
 func (m Move) Moves(lanes []Checkpoint) (moved []Checkpoint) {
 	for _, lane := range lanes {
-		if m.Forwards && lane.Sequence < m.To.Sequence || !m.Forwards && lane.Sequence > m.To.Sequence {
+		if m.Forwards && lane.before(m.To) || !m.Forwards && lane.Sequence > m.To.Sequence {
 			moved = append(moved, lane)
 		}
 	}
 	return moved
 }
 
-// Lowest returns the lane that has come the least far, of several.
+// before reports whether a place is before another one, as far as that is known.
+func (p Place) before(other Place) bool {
+	return p.Sequence < other.Sequence || p.Sequence == other.Sequence && p.Progress < other.Progress
+}
+
+// Lowest returns the lane that has come the least far, of several. Lanes that fill a hole stand at the same message, with different parts of
+// the log dealt with.
 func Lowest(lanes []Checkpoint) Checkpoint {
 	lowest := lanes[0]
 	for _, lane := range lanes {
-		if lane.Sequence < lowest.Sequence {
+		if lane.before(lowest.Place) {
 			lowest = lane
 		}
 	}

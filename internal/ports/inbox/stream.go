@@ -29,6 +29,8 @@ type Message struct {
 	Place
 	// Event is nil for what no subscriber gets: the engine's control messages, and whatever is not on the subjects of events.
 	Event *Event
+	// Parks says that it is a control message which took the place of the event at its progress, because that was parked.
+	Parks bool
 }
 
 // Event is an event as the stream holds it.

@@ -40,15 +40,18 @@ func TestLog(t *testing.T, open func(t *testing.T) GapStore) {
 		"what retention removed and was dealt with is not": gapsPurgedDealt,
 		"the log of another database knows nothing":        gapsElsewhere,
 		"what is filled and missed is counted once":        gapsCounted,
+		"a copy behind the hole hides nothing":             gapsCopied,
+		"what is not known is bounded by the messages":     gapsUnsure,
+		"a place without a hole is asked about":            gapsWithoutAHole,
 		"a place keeps its progress":                       gapsProgress,
 		"a lost connection is an outage of the log":        gapsOutage,
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := open(t)
 			g := &gaps{lane: newLane(store.Store), GapStore: store, events: newEvents(0, 10, "a", "b", "c")}
-			g.lane.begin(t)
+			g.begin(t)
 			require.NoError(t, store.Checkpoints.Subscribe(t.Context(), subscriber, handlerName, []string{outboxtest.EventType}))
-			g.lane.look(t)
+			g.look(t)
 			for _, event := range g.events {
 				store.Keep(t, event.Entry)
 			}
@@ -103,11 +106,56 @@ func gapsInOrder(t *testing.T, g *gaps) {
 	middle.First, middle.After = 3, 2
 	_, positions = g.lost(t, middle, wholeHole)
 	require.Equal(t, []int{3, 4}, positions)
+}
 
+func gapsCopied(t *testing.T, g *gaps) {
 	copied := hole(4)
-	copied.Present = append([]outbox.Position{2}, copied.Present...) // a copy
-	_, positions = g.lost(t, copied, wholeHole)
-	require.Equal(t, []int{1, 3, 4}, positions)
+	copied.Present = append([]outbox.Position{2}, copied.Present...)
+	lost, positions := g.lost(t, copied, wholeHole)
+	require.Equal(t, []int{1, 2, 3, 4}, positions, "event 2 is not after 4")
+	require.EqualValues(t, 4, lost.Through)
+	copied.Present[0] = 4
+	lost, positions = g.lost(t, copied, wholeHole)
+	require.Equal(t, []int{1, 2, 3}, positions, "event 4 is behind the hole, in its place")
+	require.EqualValues(t, 3, lost.Through)
+}
+
+// gapsUnsure has a lane that does not know how far it has dealt with the log.
+func gapsUnsure(t *testing.T, g *gaps) {
+	h := hole(8)
+	h.First, h.After = 7, 0
+	lost, positions := g.lost(t, h, wholeHole)
+	require.Equal(t, []int{7, 8}, positions, "two messages have two events")
+	require.Zero(t, lost.Unknown)
+	g.GapStore.Park(t, g.events[7].Entry, 0)
+	_, positions = g.lost(t, h, wholeHole)
+	require.Equal(t, []int{6, 7}, positions)
+	g.GapStore.Purge(t, 5)
+	lost, positions = g.lost(t, h, wholeHole)
+	require.Equal(t, []int{6, 7}, positions)
+	require.Zero(t, lost.Unknown, "the log has as many events as the hole has messages")
+	h.First = 4
+	lost, positions = g.lost(t, h, wholeHole)
+	require.Equal(t, []int{6, 7}, positions)
+	require.Equal(t, 5, lost.Unknown)
+}
+
+// gapsWithoutAHole has a lane at a message that was removed, before a message that does not continue the lane's progress.
+func gapsWithoutAHole(t *testing.T, g *gaps) {
+	h := hole(6)
+	h.First, h.Last, h.After = 5, 4, 2
+	lost, positions := g.lost(t, h, wholeHole)
+	require.Equal(t, []int{3, 4, 5, 6}, positions)
+	require.EqualValues(t, 6, lost.Through)
+	require.Zero(t, lost.Unknown)
+	g.GapStore.Purge(t, 4)
+	lost, _ = g.lost(t, h, wholeHole)
+	require.Equal(t, 2, lost.Unknown)
+	g.GapStore.Reach(t, "another", 20, 10)
+	lost, positions = g.lost(t, h, wholeHole)
+	require.Empty(t, positions)
+	require.Zero(t, lost.Unknown, "no message was removed")
+	require.EqualValues(t, 6, lost.Through)
 }
 
 func gapsLimited(t *testing.T, g *gaps) {

@@ -34,6 +34,7 @@ func TestOperator(t *testing.T, open func(t *testing.T) OperatorStore) {
 		"a pause waits for the letters under way":       operatePauseDuringLetters,
 		"letters that never rest hold up no verb":       operateBesideLetters,
 		"lanes go back, with their marks":               operateRewind,
+		"lanes fill different parts of a hole":          operateDuringAFill,
 		"lanes go forwards":                             operateSkip,
 		"only lanes that stand otherwise are moved":     operateMoveSome,
 		"a move needs its proof":                        operateProof,
@@ -312,6 +313,31 @@ func operateFewerLanes(t *testing.T, o *operated) {
 	}
 	o.at.Lane = 2
 	o.requireMarks(t)
+}
+
+// operateDuringAFill has lanes at one message that have dealt with different parts of the log behind it.
+func operateDuringAFill(t *testing.T, o *operated) {
+	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 3, stream, inbox.Place{}))
+	place := placeAt(inbox.MarkEvery)
+	for n, progress := range []outbox.Position{500, 100, 700} {
+		o.at.Lane = n
+		place.Progress = progress
+		o.look(t).move(t, place)
+	}
+	place.Progress = 300
+	_, err := o.Move(t.Context(), subscriber, forth(place), agreed)
+	require.NoError(t, err)
+	var progress []outbox.Position
+	for _, lane := range lanesOf(t, o.Store, subscriber) {
+		progress = append(progress, lane.Progress)
+	}
+	require.Equal(t, []outbox.Position{500, 300, 700}, progress)
+	_, err = o.SetLanes(t.Context(), subscriber, 2, agreed)
+	require.NoError(t, err)
+	requireLanes(t, o.Store, 2, place)
+	marks, err := o.Checkpoints.Marks(t.Context(), subscriber, 1)
+	require.NoError(t, err)
+	require.Equal(t, []inbox.Place{place}, marks)
 }
 
 func operateRevisions(t *testing.T, o *operated) {

@@ -1,0 +1,125 @@
+package operating
+
+import (
+	"context"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// A place that lanes are sent to has a progress: how far the log was dealt with there. If that were later than it is, a lane that fills a
+// hole behind the place would leave events out; if it were earlier, the lane would apply what was skipped.
+
+// bytesAtOnce bounds a read of messages.
+const bytesAtOnce = 1 << 20
+
+// lookBack are how many sequences before a place are read to learn its progress. Messages of others say nothing about it, and copies of old
+// messages what was true before.
+var lookBack = []uint64{50, 1000, 10_000}
+
+// dealt adds the progress to the place of a message. A position up to which everything is to count as dealt with is the progress, if the
+// stream has later events after the place.
+func (s *Subscribers) dealt(
+	ctx context.Context, state inbox.StreamState, at inbox.Place, position outbox.Position,
+) (inbox.Place, error) {
+	at.Progress = 0
+	for _, back := range lookBack {
+		places, err := s.places(ctx, at.Sequence-min(back, at.Sequence), at.Sequence)
+		if err != nil {
+			return at, err
+		}
+		if len(places) > 0 {
+			at.Progress = places[len(places)-1].Progress
+		}
+		if at.Progress > 0 {
+			break
+		}
+	}
+	if at.Progress == 0 {
+		return s.reached(ctx, state, at, 0)
+	}
+	if position > at.Progress {
+		after, found, err := s.next(ctx, at.Sequence+1, state.Last, reaches(position))
+		if err != nil {
+			return at, err
+		}
+		if found && !after.before {
+			at.Progress = position
+		}
+	}
+	return at, nil
+}
+
+// places returns the places of the messages from a sequence to another one.
+func (s *Subscribers) places(ctx context.Context, from, to uint64) (places []inbox.Place, err error) {
+	var messages []inbox.Message
+	for from <= to {
+		read, err := s.Stream.Read(ctx, from, inbox.ReadLimit{Count: int(to + 1 - from), Bytes: bytesAtOnce}) //nolint:gosec // at most 10,000
+		if err != nil {
+			return nil, err
+		}
+		for _, message := range read {
+			if message.Sequence <= to {
+				message.Event = bare(message.Event)
+				messages = append(messages, message)
+			}
+			from = message.Sequence + 1
+		}
+		if len(read) == 0 {
+			break
+		}
+	}
+	return inbox.Places(messages, 0), nil
+}
+
+// bare is an event of which only its presence matters.
+func bare(event *inbox.Event) *inbox.Event {
+	if event == nil {
+		return nil
+	}
+	return &inbox.Event{}
+}
+
+// behind returns the end of the hole that follows a place and reaches to a sequence, or goes on from there.
+func (s *Subscribers) behind(ctx context.Context, state inbox.StreamState, at inbox.Place, wanted uint64) (inbox.Place, error) {
+	messages, err := s.after(ctx, at.Sequence, state.Last)
+	if err != nil {
+		return at, err
+	}
+	end := inbox.Place{Sequence: max(at.Sequence, wanted)}
+	if len(messages) > 0 {
+		end.Sequence = messages[0].Sequence - 1
+		if progress, known := inbox.Follow(messages).Dealt(); known {
+			end.Progress = progress
+			return end, nil
+		}
+	}
+	return s.reached(ctx, state, end, at.Progress)
+}
+
+// after returns the first messages after a place. A replica that lags may not show what the stream has.
+func (s *Subscribers) after(ctx context.Context, sequence, last uint64) (messages []inbox.Message, err error) {
+	for try := 1; sequence < last; try++ {
+		messages, err = s.Stream.Read(ctx, sequence+1, inbox.ReadLimit{Count: 1000, Bytes: bytesAtOnce})
+		if err != nil || len(messages) > 0 || try == showTries {
+			return messages, err
+		}
+		if err := awaitReplica(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// reached adds a progress to a place about which messages say nothing: that of the last event which the relay has noted before.
+func (s *Subscribers) reached(ctx context.Context, state inbox.StreamState, at inbox.Place, progress outbox.Position) (inbox.Place, error) {
+	reached, err := s.Log.Reached(ctx, state.Created, 0, at.Sequence)
+	if err != nil {
+		return at, err
+	}
+	at.Progress = progress
+	if reached.Known {
+		at.Progress = max(progress, reached.Position)
+	}
+	return at, nil
+}

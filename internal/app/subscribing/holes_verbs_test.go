@@ -1,0 +1,249 @@
+package subscribing_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
+	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
+)
+
+// losingInFakeTime runs a test on a subscriber beside its log that has not begun.
+func losingInFakeTime(t *testing.T, opts subscribing.Options, test func(t *testing.T, l *losing)) {
+	t.Helper()
+	inFakeTime(t, opts, func(t *testing.T, s *service) {
+		test(t, s.lose())
+		s.running.Wait()
+	})
+}
+
+// copy starts a copy.
+func (l *losing) copy(name string) (running *subscribing.Subscriber, stop func()) {
+	return l.run(name, noting{copied{l.service, name}}, l.inbox)
+}
+
+// admin operates the subscriber.
+func (l *losing) admin() *operating.Subscribers {
+	return operating.NewSubscribers(operating.SubscriberPorts{
+		Operator: memory.NewOperator(l.inbox), Stream: memory.NewReader(l.stream, subscriber), Lags: noLags{}, Log: l.inbox,
+	})
+}
+
+// send sends the subscriber to a place, as an operator names it.
+func (l *losing) send(place string, forwards bool) {
+	l.t.Helper()
+	target, err := ports.ParseTarget(place)
+	require.NoError(l.t, err)
+	plan, err := l.admin().Plan(l.t.Context(), subscriber, target, forwards)
+	require.NoError(l.t, err)
+	_, err = l.admin().Move(l.t.Context(), plan)
+	require.NoError(l.t, err)
+}
+
+// uneven is a subscriber of several lanes that is killed while it fills a hole. One lane has filled a part of it, and the others nothing.
+func uneven(t *testing.T, l *losing) {
+	t.Helper()
+	_, stop := l.copy("first")
+	l.add(5)
+	pass(5 * time.Second)
+	stop()
+	l.running.Wait()
+	l.requireApplied(upTo(5)...)
+	var handled atomic.Int64
+	l.handle = func(_ context.Context, entry outbox.Entry) error {
+		if entry.Key.ID == "order-0" && handled.Add(1) < 700 {
+			return nil
+		}
+		return fault.New(fault.Unavailable, "away", "what the handler works on is away")
+	}
+	l.add(3000)
+	l.remove(6, 3005)
+	l.add(5)
+	_, kill := l.copy("killed")
+	pass(20 * time.Second)
+	kill()
+	l.running.Wait()
+	var progress []outbox.Position
+	for _, lane := range l.lanes() {
+		if lane.Sequence == 5 { // not a lane of which nothing is in the hole
+			progress = append(progress, lane.Progress)
+		}
+	}
+	require.Equal(t, outbox.Position(5), slices.Min(progress))
+	require.Greater(t, slices.Max(progress), outbox.Position(1000))
+	l.handle = func(context.Context, outbox.Entry) error { return nil }
+}
+
+func (l *losing) lanes() []inbox.Checkpoint {
+	l.t.Helper()
+	all, err := memory.NewOperator(l.inbox).Overviews(l.t.Context())
+	require.NoError(l.t, err)
+	return all[0].Lanes
+}
+
+// TestKilledBetweenTheChunksOfAFill checks that lanes which have filled different parts of a hole each go on with their own part.
+func TestKilledBetweenTheChunksOfAFill(t *testing.T) {
+	losingInFakeTime(t, subscribing.Options{Lanes: 5, Transactions: 5}, func(t *testing.T, l *losing) {
+		uneven(t, l)
+		_, stop := l.copy("next")
+		pass(20 * time.Second)
+		l.requireApplied(upTo(3010)...)
+		l.requireCounts(3000, 0)
+		stop()
+	})
+}
+
+// TestLanesChangeDuringAFill checks that new lanes go on with what the lane has to fill that has filled the least.
+func TestLanesChangeDuringAFill(t *testing.T) {
+	for _, lanes := range []int{1, 2, 7} {
+		t.Run(fmt.Sprint(lanes), func(t *testing.T) {
+			losingInFakeTime(t, subscribing.Options{Lanes: 5, Transactions: 5}, func(t *testing.T, l *losing) {
+				uneven(t, l)
+				_, _, err := l.admin().SetLanes(t.Context(), subscriber, lanes)
+				require.NoError(t, err)
+				_, stop := l.copy("next")
+				pass(20 * time.Second)
+				l.requireApplied(upTo(3010)...)
+				l.requireCounts(3000, 0)
+				stop()
+			})
+		})
+	}
+}
+
+// TestSkipGoesToTheEndOfAHole checks that the command which is named to a subscriber that stands before lost messages lets it go on, also
+// where messages come before them, and that nothing of the hole is applied.
+func TestSkipGoesToTheEndOfAHole(t *testing.T) {
+	for _, to := range []string{"sequence:12", "position:12", "sequence:9"} {
+		t.Run(to, func(t *testing.T) {
+			losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+				_, end := l.copy("first")
+				l.add(4)
+				pass(5 * time.Second)
+				end()
+				l.running.Wait()
+				l.add(16)
+				l.remove(5, 12)
+				l.rows.Purge(10)
+				running, stop := l.copy("second")
+				pass(5 * time.Second)
+				require.Contains(t, running.Trouble(), "up to 6 of these nobody knows")
+				require.Equal(t, 6, running.Lost())
+				l.send(to, true)
+				pass(7 * time.Second)
+				require.Empty(t, running.Trouble())
+				require.Zero(t, running.Lost())
+				l.requireApplied(append(upTo(4), from(13, 20)...)...)
+				l.requireCounts(0, 0)
+				stop()
+			})
+		})
+	}
+}
+
+// TestSkipToAPositionInAHole checks that a skip to a position passes over what is up to there, and that the rest of a hole is filled.
+func TestSkipToAPositionInAHole(t *testing.T) {
+	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+		require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.Place{}))
+		l.add(20)
+		l.remove(5, 12)
+		l.send("position:8", true)
+		_, stop := l.copy("first")
+		pass(5 * time.Second)
+		l.requireApplied(from(9, 20)...)
+		l.requireCounts(4, 0)
+		stop()
+	})
+}
+
+// TestSkipEndsBeforeALaterHole checks that what was skipped is not applied when a hole that comes later is filled, wherever the skip ends: at
+// an event, at a message of somebody else, at the end of a stream from which everything was removed.
+func TestSkipEndsBeforeALaterHole(t *testing.T) {
+	for name, prepare := range map[string]func(l *losing) (place string, skipped int){
+		"an event":   func(l *losing) (string, int) { l.add(20); return "sequence:20", 20 },
+		"the end":    func(l *losing) (string, int) { l.add(20); return "end", 20 },
+		"far beyond": func(l *losing) (string, int) { l.add(20); return "position:1000000", 20 },
+		"a foreign":  func(l *losing) (string, int) { l.add(20); l.stream.AppendForeign(); l.save(); return "sequence:21", 20 },
+		"many others": func(l *losing) (string, int) {
+			l.add(20)
+			for range 60 {
+				l.stream.AppendForeign()
+			}
+			l.save()
+			return "end", 20
+		},
+		"nothing left": func(l *losing) (string, int) { l.add(20); l.remove(1, 20); return "end", 20 },
+		"no end left":  func(l *losing) (string, int) { l.add(20); l.remove(18, 20); return "end", 20 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+				require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.Place{}))
+				place, skipped := prepare(l)
+				l.send(place, true)
+				end := l.stream.Len()
+				l.add(10)
+				l.remove(end+1, end+5)
+				running, stop := l.copy("first")
+				pass(20 * time.Second)
+				require.Empty(t, running.Trouble())
+				l.requireApplied(from(skipped+1, skipped+10)...)
+				l.requireCounts(5, 0)
+				stop()
+			})
+		})
+	}
+}
+
+// TestRewindOfALateSubscriber checks that a subscriber which began late, and goes back to the start, reads what the stream has, and takes
+// nothing from the log that was removed before it began.
+func TestRewindOfALateSubscriber(t *testing.T) {
+	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+		l.add(20)
+		l.remove(1, 10)
+		_, stop := l.copy("first")
+		pass(5 * time.Second)
+		l.requireApplied(from(11, 20)...)
+		l.send("start", false)
+		pass(5 * time.Second)
+		l.requireApplied(from(11, 20)...)
+		l.send("start", false)
+		l.remove(11, 14)
+		l.add(5)
+		l.remove(21, 22)
+		pass(5 * time.Second)
+		l.requireApplied(from(11, 25)...)
+		stop()
+	})
+}
+
+// TestEverythingIsRemovedWhilePaused checks that a subscriber which was paused while a limit removed everything that it had not seen takes all of
+// that from the log when it is resumed, although nothing new comes.
+func TestEverythingIsRemovedWhilePaused(t *testing.T) {
+	losingInFakeTime(t, subscribing.Options{Lanes: 3}, func(t *testing.T, l *losing) {
+		running, stop := l.copy("first")
+		l.add(20)
+		pass(5 * time.Second)
+		require.NoError(t, l.admin().Pause(t.Context(), subscriber))
+		l.add(30)
+		l.remove(1, 50)
+		pass(5 * time.Second)
+		l.requireApplied(upTo(20)...)
+		require.NoError(t, l.admin().Resume(t.Context(), subscriber))
+		pass(10 * time.Second)
+		require.Empty(t, running.Trouble())
+		l.requireApplied(upTo(50)...)
+		l.requireCounts(30, 0)
+		stop()
+	})
+}
