@@ -69,3 +69,24 @@ func TestLimitWhileALaneLooksWhatHappened(t *testing.T) {
 		stop()
 	})
 }
+
+// TestStreamIsRemadeUnderARemovedPlace checks that a lane at a message that was removed does not go on in another stream as if it were the one
+// that the lane knows: the log is asked for what belongs between, and it fills another stream now.
+func TestStreamIsRemadeUnderARemovedPlace(t *testing.T) {
+	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+		running, stop := l.copy("first")
+		l.add(20)
+		pass(5 * time.Second)
+		l.remove(1, 20)
+		pass(5 * time.Second)
+		l.rows.Purge(5)
+		l.stream.Recreate()
+		l.created = "2"
+		l.republish(0)
+		l.add(15)
+		pass(10 * time.Second)
+		require.Empty(t, running.Trouble())
+		l.requireApplied(upTo(35)...)
+		stop()
+	})
+}
