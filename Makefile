@@ -81,7 +81,11 @@ APART   = $(if $(filter ci,$(MAKECMDGOALS)),-skip '^(TestFigures|TestChaos)$$')
 test: ## every test, against Postgres and NATS that the tests start; with the race detector if there is a C compiler
 	@test -n "$(RACE)" || echo "No C compiler: testing without the race detector."
 	$(GO) test $(RACE) -timeout 25m $(APART) $(ARGS) $(LONGEST) ./...
-	@if [ -n "$(RACE)" ]; then echo "the models once more, with their full number of lives"; $(GO) test $(ARGS) ./internal/app/relay ./internal/app/subscribing; fi
+	@if [ -n "$(RACE)" ] && [ -z "$(APART)" ]; then $(MAKE) --no-print-directory test-models; fi
+
+.PHONY: test-models
+test-models: ## the models of relay and subscriber with their full number of lives, which the race detector would make slow
+	nice -n 19 $(GO) test $(ARGS) ./internal/app/relay ./internal/app/subscribing
 
 .PHONY: test-alerts
 test-alerts: ## alerts, each provoked and repaired, and the dashboard, in a real Prometheus (Debian: prometheus); two minutes
@@ -179,8 +183,8 @@ docs-page: ## fetch again, with npm, what the page at /docs is made of; refused 
 	sums=$$PWD/openapi-explorer.sha256 && (cd $$folder && $(SHA256) -c $$sums) && cp $$folder/docs/* docs
 
 .PHONY: ci
-ci: lint build test ## what continuous integration runs: also alerts beside scale, which both wait most of the time, bench-short, chaos
-	@$(MAKE) --no-print-directory --jobs=2 test-alerts test-scale
+ci: lint build test ## what continuous integration runs: also alerts and scale, which wait most of the time, beside the models; bench-short, chaos
+	@$(MAKE) --no-print-directory --jobs=3 test-alerts test-scale test-models
 	@$(MAKE) --no-print-directory bench-short chaos
 
 .PHONY: clean

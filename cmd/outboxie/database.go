@@ -65,5 +65,9 @@ func withDatabase(c config.Config, use func(*bun.DB) error) (err error) {
 			err = closed
 		}
 	}()
-	return postgres.Refused(use(db))
+	err = postgres.Refused(use(db))
+	if postgres.Unreachable(err) && fault.KindOf(err) == fault.Unavailable {
+		return fmt.Errorf("%w; DATABASE_URL says where Postgres is", err)
+	}
+	return err
 }

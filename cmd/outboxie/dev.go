@@ -114,10 +114,14 @@ Join with another instance:
 
   DATABASE_URL='%s' NATS_URL='%s' HTTP_ADDR=127.0.0.1:0 ADMIN_ADDR=127.0.0.1:0 %s serve
 
+or, with the same DATABASE_URL and NATS_URL, with a subscriber that answers paid orders with events of its own:
+
+  %s subscribe --id parcels --handler fulfillment
+
 Ctrl-C stops everything.
 
 `, release(), took.Seconds(), api, admin, admin, token, database, c.Database.URL, broker, c.NATS.URL, c.Stream.Name, c.Dev.Subscribers,
-		traces, api, joinURL(c.Database.URL, s.postgres != nil), joinURL(c.NATS.URL, s.nats != nil), os.Args[0])
+		traces, api, joinURL(c.Database.URL, s.postgres != nil), joinURL(c.NATS.URL, s.nats != nil), os.Args[0], os.Args[0])
 	return err
 }
 

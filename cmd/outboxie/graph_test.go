@@ -148,6 +148,7 @@ func TestExitCodesAndWords(t *testing.T) {
 		"help":                 {nil, []string{"serve", "--help"}, exitClean, "--roles", ""},
 		"version":              {nil, []string{"version"}, exitClean, "outboxie ", ""},
 		"unknown command":      {nil, []string{"sevre"}, exitUsage, "", `unknown command "sevre"`},
+		"unknown verb":         {nil, []string{"subscriber", "puase"}, exitUsage, "", "To see what there is: outboxie subscriber --help\n"},
 		"unknown flag":         {nil, []string{"serve", "--port=1"}, exitUsage, "", "unknown flag: --port"},
 		"no database":          {nil, []string{"serve"}, exitUsage, "", "DATABASE_URL"},
 		"no id":                {[]string{database}, []string{"subscribe"}, exitUsage, "", "--id"},

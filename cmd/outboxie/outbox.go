@@ -11,6 +11,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
@@ -36,6 +37,7 @@ func (p *program) outboxCommand() *cobra.Command {
 type outboxDesk struct {
 	operating.Desk
 	ports.Attendant
+	subscribers operating.SubscriberAdmin // asks the database only
 }
 
 // atOutbox runs work on the relay and the parking lot of the stream that the configuration names.
@@ -45,7 +47,10 @@ func (p *program) atOutbox(cmd *cobra.Command, work func(ctx context.Context, de
 		return err
 	}
 	return withDatabase(c, func(db *bun.DB) error {
-		return work(cmd.Context(), outboxDesk{postgres.NewDesk(db, c.Stream.Name, c.Stream.Name), postgres.NewParking(db, c.Stream.Name)})
+		return work(cmd.Context(), outboxDesk{
+			postgres.NewDesk(db, c.Stream.Name, c.Stream.Name), postgres.NewParking(db, c.Stream.Name),
+			operatingapp.NewSubscribers(operatingapp.SubscriberPorts{Operator: postgres.NewOperator(db)}),
+		})
 	})
 }
 

@@ -35,7 +35,7 @@ func (p *program) outboxDiscardCommand() *cobra.Command {
 				}
 				parked := operatingapp.UndecidedParked(desk)
 				return p.decide(ctx, chosen, parked, decision{
-					thing: "parked event", change: parked.Discard, final: true, done: func(n int) string {
+					thing: "parked event", groups: parkedGroups, change: parked.Discard, final: true, done: func(n int) string {
 						return fmt.Sprintf("Done. Given up: %s. What was behind is still parked: outboxie outbox parked --groups\n", counted(int64(n), "event"))
 					},
 				})

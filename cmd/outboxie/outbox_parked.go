@@ -53,6 +53,9 @@ func (p *program) outboxParkedCommand() *cobra.Command {
 	return cmd
 }
 
+// parkedGroups is the command that shows the groups of the parking lot.
+const parkedGroups = "outboxie outbox parked --groups"
+
 // groupParked prints the groups of the parking lot.
 func (p *program) groupParked(ctx context.Context, desk outboxDesk, asJSON bool) error {
 	groups, err := operating.UndecidedParked(desk).Groups(ctx)

@@ -34,7 +34,7 @@ func (p *program) outboxRedriveCommand() *cobra.Command {
 					return p.redriveEvents(ctx, desk, chosen)
 				}
 				parked := operatingapp.UndecidedParked(desk)
-				return p.decide(ctx, chosen, parked, decision{thing: "parked event", change: parked.Retry, done: func(n int) string {
+				return p.decide(ctx, chosen, parked, decision{thing: "parked event", groups: parkedGroups, change: parked.Retry, done: func(n int) string {
 					return fmt.Sprintf("To be redriven: %s, and what is behind. The leader does it within a second: outboxie outbox parked\n",
 						counted(int64(n), "event"))
 				}})

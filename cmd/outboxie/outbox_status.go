@@ -19,8 +19,8 @@ func (p *program) outboxStatusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Tell whether the relay publishes, and if not, why and what to do",
-		Long: "Tell whether the relay publishes, and if not, why and what to do. The relay saves its position at most once a second, so\n" +
-			"what it published since then is still shown as waiting. Needs DATABASE_URL.",
+		Long: "Tell whether the relay publishes, and if not, why and what to do; and where each subscriber stands. The relay saves its\n" +
+			"position at most once a second, so what it published since then is still shown as waiting. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.atOutbox(cmd, func(ctx context.Context, desk outboxDesk) error {
@@ -28,10 +28,18 @@ func (p *program) outboxStatusCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				all, trouble := desk.subscribers.Summaries(ctx, status.Sequence)
 				if asJSON {
-					return printJSON(p.stdout, httpapi.ShowStatus(status))
+					shown := httpapi.ShowStatus(status)
+					if trouble == nil {
+						shown.Subscribers = httpapi.ShowSummaries(all)
+					}
+					return printJSON(p.stdout, shown)
 				}
-				return printStatus(p.stdout, status)
+				if err := printStatus(p.stdout, status); err != nil {
+					return err
+				}
+				return printSummaries(p.stdout, all, trouble, status.Now)
 			})
 		},
 	}

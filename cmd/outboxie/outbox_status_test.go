@@ -14,6 +14,38 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 )
 
+// TestOutboxStatusShowsSubscribers checks what the status of the relay says about subscribers.
+func TestOutboxStatusShowsSubscribers(t *testing.T) {
+	o := newOperators(t)
+	o.lead()
+	o.five() // the relay has saved sequence 7
+	o.exec(`INSERT INTO subscriber_lanes (subscriber, lane, lanes, stream, sequence, stored_ns, revision, moved_at)
+		VALUES ('emails', 0, 1, '1', 4, 1, 1, now() - interval '2 hours 30 seconds'), ('shop', 0, 1, '1', 7, 1, 1, now() - interval '2 hours')`)
+	o.exec("INSERT INTO subscriber_copies (subscriber, instance, seen_at) VALUES ('emails', 'one', now() + interval '1 minute')")
+	o.exec("INSERT INTO subscribers (subscriber, handler, paused_at, missed) VALUES ('shop', 'webhook', now() - interval '3 hours 30 seconds', 5)")
+	said := o.run(exitClean, "status")
+	require.Contains(t, said, `
+SUBSCRIBER  STATE             MESSAGES BEHIND  RATE   COPIES  DEAD  MISSED
+emails      stalled for 2h0m  3                0.0/s  1       0     0
+shop        paused for 3h0m   0                0.0/s  0       0     5
+More of them: outboxie subscriber status
+`)
+	var shown httpapi.OutboxStatus
+	o.read(&shown, "status")
+	require.Len(t, *shown.Subscribers, 2)
+	emails, shop := (*shown.Subscribers)[0], (*shown.Subscribers)[1]
+	require.Equal(t, []any{"emails", httpapi.SubscriberState("working"), uint64(3), 1}, []any{emails.Subscriber, emails.State, *emails.MessagesBehind, emails.Copies})
+	require.InDelta(t, 7200, *emails.StalledSeconds, 600)
+	require.Equal(t, []any{"shop", httpapi.SubscriberState("paused"), int64(5)}, []any{shop.Subscriber, shop.State, shop.MissedMessages})
+	require.Nil(t, shop.StalledSeconds)
+
+	o.exec("ALTER TABLE subscribers RENAME TO hidden")
+	require.Contains(t, o.run(exitClean, "status"), "The subscribers cannot be read: ")
+	shown = httpapi.OutboxStatus{}
+	o.read(&shown, "status")
+	require.Nil(t, shown.Subscribers)
+}
+
 func TestOutboxStatus(t *testing.T) {
 	o := newOperators(t)
 	said := o.run(exitClean, "status")
@@ -23,8 +55,8 @@ func TestOutboxStatus(t *testing.T) {
 	require.Regexp(t, `(?m)^stream +none yet$`, said)
 	var shown httpapi.OutboxStatus
 	o.read(&shown, "status")
-	none := []httpapi.HaltedInstance{}
-	require.Equal(t, httpapi.OutboxStatus{State: "leaderless", Relay: "ORDERS", Now: shown.Now, HaltedInstances: none, NextPosition: 1}, shown)
+	none, nobody := []httpapi.HaltedInstance{}, &[]httpapi.SubscriberSummary{}
+	require.Equal(t, httpapi.OutboxStatus{State: "leaderless", Relay: "ORDERS", Now: shown.Now, HaltedInstances: none, NextPosition: 1, Subscribers: nobody}, shown)
 
 	o.lead()
 	o.five()
@@ -41,6 +73,7 @@ func TestOutboxStatus(t *testing.T) {
 	} {
 		require.Regexp(t, "(?m)^"+line+"$", said)
 	}
+	require.NotContains(t, said, "SUBSCRIBER", "there is none")
 	shown = httpapi.OutboxStatus{}
 	o.read(&shown, "status")
 	require.NotNil(t, shown.SavedAt)
@@ -50,7 +83,7 @@ func TestOutboxStatus(t *testing.T) {
 		State: "relaying", Relay: "ORDERS", Now: shown.Now, Leader: shown.Leader, Position: 1, SavedAt: shown.SavedAt, Stream: "ORDERS",
 		StreamSequence: 7, LastPosition: 5, PurgedTo: 1, Unpublished: 3, OldestUnpublishedAt: shown.OldestUnpublishedAt, ParkedEvents: 1, ParkedAggregates: 1,
 		HaltedInstances: none,
-		NextPosition:    6,
+		NextPosition:    6, Subscribers: nobody,
 	}, shown)
 
 	misdirected := postgres.NewInstanceHalts(o.db, "ORDERS", "api-2")

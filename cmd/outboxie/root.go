@@ -65,10 +65,21 @@ func runContext(ctx context.Context, args, environment []string, stdout, stderr 
 			"(--admin-addr), or for dev and infra with --postgres-port and --nats-port; port 0 picks a free one.")
 	}
 	var problems *config.Error
+	if !p.began && fault.KindOf(err) == fault.Internal && !errors.As(err, &problems) {
+		_, _ = fmt.Fprintf(stderr, "To see what there is: %s --help\n", commandOf(root, args))
+	}
 	if !p.began || errors.As(err, &problems) || fault.KindOf(err) == fault.Invalid {
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// commandOf returns the command that the arguments name, as it is typed.
+func commandOf(root *cobra.Command, args []string) string {
+	if named, _, err := root.Find(args); err == nil {
+		return named.CommandPath()
+	}
+	return root.CommandPath()
 }
 
 func (p *program) command() *cobra.Command {

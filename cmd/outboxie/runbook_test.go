@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
 )
 
 // repository is its root, seen from here.
@@ -71,8 +72,8 @@ func TestRunbookIsComplete(t *testing.T) {
 	}
 }
 
-// TestWhatTheDocumentsNameExists : the commands with their flags, and the metrics that the operator's documents
-// name, and the incidents and damages that are to be found in a test.
+// TestWhatTheDocumentsNameExists checks that the commands of the documents are accepted, and that the metrics exist that the operator's
+// documents name, and the incidents and damages that are to be found in a test.
 func TestWhatTheDocumentsNameExists(t *testing.T) {
 	commands, metrics := 0, metricNames(t)
 	for _, role := range regexp.MustCompile(`TO (outboxie_[a-z]+);`).FindAllStringSubmatch(read(t, "docker/roles.sql"), -1) {
@@ -87,12 +88,16 @@ func TestWhatTheDocumentsNameExists(t *testing.T) {
 		for _, name := range regexp.MustCompile("`((?:outboxie|messaging|db|http|go)_[a-z_]+)`").FindAllStringSubmatch(text, -1) {
 			require.True(t, metrics[name[1]], "%s names the metric %s, which does not exist", document, name[1])
 		}
-		for _, line := range regexp.MustCompile("(?m)(?:^|`)outboxie ([a-z][^`#\n]*)").FindAllStringSubmatch(text, -1) {
+	}
+	for _, document := range []string{
+		"README.md", "docs/runbook.md", "docs/metrics.md", "docs/operations.md", "docs/engine.md", "docs/external-effects.md",
+	} {
+		for _, line := range regexp.MustCompile("(?m)(?:^|`)outboxie ([a-z][^`#\n]*)").FindAllStringSubmatch(read(t, document), -1) {
 			requireCommand(t, strings.Fields(line[1]))
 			commands++
 		}
 	}
-	require.Greater(t, commands, 20)
+	require.Greater(t, commands, 40)
 }
 
 // TestThePromisedTestsExist : what a document says is shown by a test is.
@@ -150,18 +155,30 @@ func metricNames(t *testing.T) map[string]bool {
 	return names
 }
 
-// requireCommand finds the command and its flags; capital letters stand for what the operator has to fill in.
+// placeholders are what an operator fills in, and with what.
+var placeholders = strings.NewReplacer(
+	"sequence:N", "sequence:1", "position:N", "position:1", "TYPE/ID", "order/1", "order/ID", "order/1", "ORDER_ID", "order/1",
+	"NAME", "emails", "GROUP", "5917eeb97442", "TYPE", "outboxie.order.paid.v1", "PLACE", "end", "ID", "an-id", "N", "1",
+)
+
+// requireCommand checks that a command of a document is accepted word for word, when the operator has filled in the capital letters.
 func requireCommand(t *testing.T, words []string) {
 	t.Helper()
+	for n, word := range words {
+		words[n] = placeholders.Replace(word)
+		require.NotRegexp(t, `[A-Z]{2}`, words[n], "%s: nobody knows what to fill in", words)
+	}
 	command, rest, err := (&program{}).command().Find(words)
 	require.NoError(t, err, words)
-	for _, word := range rest {
-		name, isFlag := strings.CutPrefix(word, "--")
-		if !isFlag {
-			require.False(t, command.HasSubCommands(), "%s needs a subcommand", words)
-			require.Regexp(t, `^(?:NAME|ID|N|GROUP|order/ID|ORDER_ID|sequence:N)$`, word, words)
-			continue
-		}
-		require.NotNil(t, command.Flags().Lookup(name), "%s: there is no --%s", words, name)
+	require.NoError(t, command.ParseFlags(rest), words)
+	if command.HasSubCommands() {
+		require.Empty(t, command.Flags().Args(), "%s needs a subcommand", words)
+		return
+	}
+	require.NoError(t, command.ValidateArgs(command.Flags().Args()), words)
+	to := command.Flags().Lookup("to")
+	if to != nil && to.Changed && (command.Name() == "rewind" || command.Name() == "skip") {
+		_, err := ports.ParseTarget(to.Value.String())
+		require.NoError(t, err, words)
 	}
 }

@@ -15,7 +15,8 @@ func (p *program) subscribeCommand() *cobra.Command {
 		Use:   "subscribe --id NAME",
 		Short: "Run a subscriber",
 		Long: "Run a subscriber: it gets every event, in order, and applies each one once. Copies with the same id share the work;\n" +
-			"every other id gets every event too. What is done with the events says --handler, once and for all copies. Needs DATABASE_URL. It shows health and metrics only if ADMIN_ADDR is given.",
+			"every other id gets every event too. --handler says what is done with the events, and is kept when the subscriber begins.\n" +
+			"Needs DATABASE_URL. It shows health and metrics only if ADMIN_ADDR is given.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			c, err := p.configure(cmd, config.DatabaseURL, config.SubscriberID)

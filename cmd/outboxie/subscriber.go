@@ -21,9 +21,9 @@ func (p *program) subscriberCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "subscriber",
 		Short: "See where subscribers stand, decide about them, and about the events that they could not handle",
-		Long: "See where subscribers stand; stop them, send them to another place, give them other lanes, end them; and look at their dead\n" +
+		Long: "See where subscribers stand. Pause them, send them to another place, give them other lanes, end them. Look at their dead\n" +
 			"letters: the events that failed too often, and those that wait behind them. All of this is in Postgres, so it needs\n" +
-			"DATABASE_URL, and NATS_URL where the stream is asked; subscribers may be running.",
+			"DATABASE_URL; rewind, skip and lanes also need NATS_URL. Subscribers may be running.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return fmt.Errorf("%s needs status, pause, resume, rewind, skip, lanes, ignore, forget, dead, retry or discard", cmd.CommandPath())

@@ -32,7 +32,7 @@ func (p *program) subscriberDiscardCommand() *cobra.Command {
 				}
 				letters := operating.UndecidedLetters(desk, id)
 				return p.decide(ctx, chosen, letters, decision{
-					thing: "dead letter", change: letters.Discard, final: true, done: func(n int) string {
+					thing: "dead letter", groups: letterCommand("dead", id, "") + " --groups", change: letters.Discard, final: true, done: func(n int) string {
 						return fmt.Sprintf("Discarded for subscriber %s: %s.\n", id, counted(int64(n), "dead letter"))
 					},
 				})

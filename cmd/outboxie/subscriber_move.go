@@ -19,10 +19,10 @@ func (p *program) subscriberRewindCommand() *cobra.Command {
 		Short: "Have a subscriber read again from an earlier place",
 		Long: "Have a subscriber read again what comes after an earlier place: after a sequence of the stream, after a position of the\n" +
 			"log, from a time on (when the stream stored an event), or from the start. The inbox drops what was applied, so that it\n" +
-			"does not take effect again; what was skipped, or passed over because of its type, takes effect now, after later events of its aggregate. To\n" +
-			"apply everything once more, start a subscriber under a new id. Needs DATABASE_URL and NATS_URL.",
+			"does not take effect again. What was skipped, or passed over because of its type, takes effect now, after later events of\n" +
+			"its aggregate. To apply everything once more, start a subscriber under a new id. Needs DATABASE_URL and NATS_URL.",
 	}, func(ctx context.Context, admin ports.SubscriberAdmin, id string, asJSON bool) error {
-		plan, err := planned(ctx, admin, id, to, false)
+		plan, err := planOf(ctx, admin, id, to, false)
 		if err != nil {
 			return err
 		}
@@ -48,19 +48,17 @@ func (p *program) subscriberSkipCommand() *cobra.Command {
 	cmd := p.verb(&cobra.Command{
 		Use:   "skip --id NAME --to PLACE --yes",
 		Short: "Have a subscriber pass over events, up to a later place",
-		Long: "Have a subscriber pass over what it has not handled, up to a later place, which is included: a sequence of the stream, a\n" +
+		Long: "Have a subscriber pass over what it has not handled, up to and including a later place: a sequence of the stream, a\n" +
 			"position of the log, everything stored before a time, or the end. What is passed over takes no effect, and leaves no\n" +
 			"dead letter. Says how many events that are; --yes does it. Needs DATABASE_URL and NATS_URL.",
 	}, func(ctx context.Context, admin ports.SubscriberAdmin, id string, asJSON bool) error {
-		plan, err := planned(ctx, admin, id, to, true)
+		plan, err := planOf(ctx, admin, id, to, true)
 		if err != nil {
 			return err
 		}
 		if !yes {
-			if asJSON {
-				if err := printJSON(p.stdout, httpapi.ShowMoving(plan, false)); err != nil {
-					return err
-				}
+			if err := p.planned(asJSON, httpapi.ShowMoving(plan, false)); err != nil {
+				return err
 			}
 			return errUsage.With("this would let subscriber %s pass over at most %s, up to sequence %d, with %s, from %s; none of them takes effect; "+
 				"say --yes to do it", id, counted(plan.Events, "event"), plan.To.Sequence, counted(int64(plan.Lanes), "lane"), standsAt(plan))
@@ -77,8 +75,8 @@ func (p *program) subscriberSkipCommand() *cobra.Command {
 	return cmd
 }
 
-// planned finds the place that the command line names.
-func planned(ctx context.Context, admin ports.SubscriberAdmin, id, to string, forwards bool) (ports.Moving, error) {
+// planOf finds the place that the command line names.
+func planOf(ctx context.Context, admin ports.SubscriberAdmin, id, to string, forwards bool) (ports.Moving, error) {
 	if to == "" {
 		return ports.Moving{}, errUsage.With("say where to: --to sequence:N, position:N, time:2026-11-29T10:00:00Z, start or end")
 	}

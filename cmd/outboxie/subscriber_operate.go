@@ -19,7 +19,7 @@ import (
 	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
 )
 
-// withSubscribers runs work on all subscribers. Nothing of NATS is needed before the work asks for the stream.
+// withSubscribers runs work on all subscribers. NATS is not needed unless the work asks for the stream.
 func (p *program) withSubscribers(cmd *cobra.Command, c config.Config, work func(ctx context.Context, admin ports.SubscriberAdmin) error) error {
 	logger := slog.New(slog.DiscardHandler) // a log goes to the standard output; what fails is the command's error
 	nc, err := jetstream.Connect(brokerOptions(c, logger))
@@ -55,7 +55,7 @@ func subscriberCommandOf(id string, args ...string) string {
 	return console.Command(append(append([]string{"outboxie", "subscriber"}, args...), "--id", id)...)
 }
 
-// cured says what to do about what stands in the way of an operator.
+// cured adds to an error what an operator can do about it.
 func cured(err error, id string) error {
 	for _, known := range []struct {
 		err  error
@@ -65,7 +65,7 @@ func cured(err error, id string) error {
 		{inbox.ErrNotBegun, "it begins with its first copy: outboxie subscribe --id " + console.Text(id)},
 		{inbox.ErrForgotten, "to let it begin as a new subscriber, run this and start a copy: " + subscriberCommandOf(id, "forget", "--lift")},
 		{inbox.ErrNotForgotten, "there is nothing to lift"},
-		{inbox.ErrNotErased, "a program of before may still write them: stop it, and try again"},
+		{inbox.ErrNotErased, "a copy of an older version may still write them: stop it, and try again"},
 		{inbox.ErrNotWanted, "`outboxie subscriber status` shows the types that it wants"},
 		{inbox.ErrOtherStream, "a running copy brings it here: start one, or wait a second, and try again"},
 		{ports.ErrStreamWentBack, "a running copy brings the lane to where the stream agrees: start one, or wait a second, and try again"},
@@ -87,6 +87,14 @@ func (p *program) changed(asJSON bool, done httpapi.SubscriberChanged, words str
 	}
 	_, err := fmt.Fprintf(p.stdout, words+"\n", args...)
 	return err
+}
+
+// planned prints as JSON what would be done to a subscriber. In words the error says it.
+func (p *program) planned(asJSON bool, would httpapi.SubscriberChanged) error {
+	if !asJSON {
+		return nil
+	}
+	return printJSON(p.stdout, would)
 }
 
 // verb is a command that decides about a subscriber.
@@ -142,7 +150,7 @@ func (p *program) subscriberLanesCommand() *cobra.Command {
 			"(SUBSCRIBER_LANES). Needs DATABASE_URL and NATS_URL.",
 	}, func(ctx context.Context, admin ports.SubscriberAdmin, id string, asJSON bool) error {
 		if to == 0 {
-			return errUsage.With("say how many lanes: --to N")
+			return errUsage.With("say how many lanes: --to N, from 1 to %d", inbox.MaxLanes)
 		}
 		at, before, err := admin.SetLanes(ctx, id, to)
 		if err != nil {
@@ -159,15 +167,18 @@ func (p *program) subscriberIgnoreCommand() *cobra.Command {
 	eventType, yes := "", false
 	cmd := p.verb(&cobra.Command{
 		Use:   "ignore --id NAME --type TYPE --yes",
-		Short: "End that a subscriber wants a type of events",
-		Long: "End that a subscriber wants a type of events: it passes over them from now on, and its dead letters of that type are\n" +
-			"discarded, for ever. A copy that starts with a handler of the type wants it again. Needs DATABASE_URL, and --yes.",
+		Short: "Have a subscriber pass over a type of events from now on",
+		Long: "Have a subscriber pass over events of a type from now on. Its dead letters of that type are discarded, for ever.\n" +
+			" A copy that starts with a handler of the type wants it again. Needs DATABASE_URL, and --yes.",
 	}, func(ctx context.Context, admin ports.SubscriberAdmin, id string, asJSON bool) error {
 		if eventType == "" {
 			return errUsage.With("say which type to ignore: --type TYPE")
 		}
 		if !yes {
-			return errUsage.With("this would end that subscriber %s wants events of the type %s, and discard its dead letters of that type for ever; "+
+			if err := p.planned(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "ignore"}); err != nil {
+				return err
+			}
+			return errUsage.With("this would have subscriber %s pass over events of the type %s, and discard its dead letters of that type for ever; "+
 				"say --yes to do it", id, console.Text(eventType))
 		}
 		discarded, err := admin.Ignore(ctx, id, eventType)
@@ -199,12 +210,18 @@ func (p *program) subscriberForgetCommand() *cobra.Command {
 			if err := admin.Remember(ctx, id); err != nil {
 				return err
 			}
-			return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "remember", Done: true},
-				"The tombstone of subscriber %s is gone. A copy that starts now begins as a new subscriber, with the first event.", id)
+			return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "lift", Done: true},
+				"The tombstone of subscriber %s is gone. A copy that starts now begins as a new subscriber, with the first event that the stream has: what took effect before takes effect again.", id)
 		case !yes:
+			if err := p.planned(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "forget"}); err != nil {
+				return err
+			}
 			return errUsage.With("this would end subscriber %s for ever: its lanes, dead letters and inbox go, its effects stay; say --yes to do it", id)
 		}
 		erased, err := admin.Forget(ctx, id)
+		if errors.Is(err, inbox.ErrNoSubscriber) {
+			return err
+		}
 		if err != nil {
 			return fmt.Errorf("forget subscriber %s (%s erased; run the same again to go on): %w", id, counted(int64(erased), "row"), err)
 		}

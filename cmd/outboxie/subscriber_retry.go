@@ -31,7 +31,7 @@ func (p *program) subscriberRetryCommand() *cobra.Command {
 					letters := operating.UndecidedLetters(desk, id)
 					chosen.yes = chosen.yes || chosen.all
 					return p.decide(ctx, chosen, letters, decision{
-						thing: "dead letter", change: letters.Retry, readable: true, done: func(n int) string {
+						thing: "dead letter", groups: letterCommand("dead", id, "") + " --groups", change: letters.Retry, readable: true, done: func(n int) string {
 							return fmt.Sprintf("Subscriber %s retries %d dead letters when it runs.\n", id, n)
 						},
 					})

@@ -74,7 +74,7 @@ func printSubscribers(out io.Writer, found ports.Subscribers, one bool, now time
 		if s.Handler != "" {
 			handler = console.Text(s.Handler)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%.1f/s\t%d\t%d\t%d\n", console.Text(s.Subscriber), stateOf(s, now), handler, len(s.Lanes), sequence,
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%.1f/s\t%d\t%d\t%d\n", console.Text(s.Subscriber), stateOf(s.Overview, now), handler, len(s.Lanes), sequence,
 			behind, oldest, s.Rate, len(s.Copies), s.Dead, s.Missed)
 	}
 	if err := table.Flush(); err != nil {
@@ -93,14 +93,16 @@ func printSubscribers(out io.Writer, found ports.Subscribers, one bool, now time
 }
 
 // stateOf is a subscriber's state, and since when.
-func stateOf(s ports.SubscriberStatus, now time.Time) string {
-	switch state := s.State(); state {
+func stateOf(s inbox.Overview, now time.Time) string {
+	switch state := ports.StateOf(s); state {
 	case ports.SubscriberPaused:
 		return "paused for " + age(s.PausedFor)
 	case ports.SubscriberForgotten:
 		return "forgotten for " + age(now.Sub(s.Forgotten))
 	case ports.SubscriberNotBegun:
 		return "not begun"
+	case ports.SubscriberNoCopies:
+		return "no copies"
 	default:
 		return string(state)
 	}

@@ -43,7 +43,7 @@ func TestVerbsOfSubscribers(t *testing.T) {
 		{"status", emails, exitClean, `"a type"`},
 		{"pause", emails, exitClean, "emails is paused. To let it go on: outboxie subscriber resume --id emails"},
 		{"pause", append(emails, "--json"), exitClean, `"done": true`},
-		{"status", emails, exitClean, "paused for 0s"},
+		{"status", emails, exitClean, "paused for "},
 		{"resume", emails, exitClean, "emails goes on"},
 		{"rewind", emails, exitUsage, "say where to: --to sequence:N"},
 		{"rewind", append(emails, "--to", "12"), exitUsage, `"12" is no place in the stream`},
@@ -56,19 +56,37 @@ func TestVerbsOfSubscribers(t *testing.T) {
 		{"ignore", append(emails, "--type", "a type"), exitUsage, "say --yes to do it"},
 		{"ignore", append(emails, "--type", "another", "--yes"), exitFailed, "shows the types that it wants"},
 		{"ignore", append(emails, "--type", "a type", "--yes"), exitClean, `type "a type" now; 0 dead letters`},
+		{"ignore", append(emails, "--type", "a type", "--json"), exitUsage, `"done": false`},
 		{"forget", emails, exitUsage, "say --yes to do it"},
+		{"forget", append(emails, "--json"), exitUsage, `"done": false`},
+		{"forget", []string{"--id", "email", "--yes"}, exitFailed, "outboxie: there is no subscriber email; `outboxie subscriber status`"},
 		{"forget", append(emails, "--lift", "--yes"), exitUsage, "either --yes"},
 		{"forget", append(emails, "--lift"), exitFailed, "there is nothing to lift"},
 		{"forget", append(emails, "--yes"), exitClean, "emails is forgotten; 1 row erased"},
 		{"status", emails, exitClean, "forgotten for"},
 		{"pause", emails, exitFailed, "run this and start a copy: outboxie subscriber forget --lift --id emails"},
-		{"forget", append(emails, "--lift", "--json"), exitClean, `"verb": "remember"`},
+		{"forget", append(emails, "--lift", "--json"), exitClean, `"verb": "lift"`},
 		{"status", nil, exitClean, "There are no subscribers."},
 	} {
 		args := slices.DeleteFunc(append([]string{"subscriber", test.verb}, test.args...), func(arg string) bool { return arg == "" })
 		code, stdout, stderr := command(t, environment, args...)
 		require.Equal(t, test.code, code, "%s: %s", args, stderr)
 		require.Contains(t, stdout+stderr, test.says, args)
+	}
+}
+
+// TestUnreachableDatabase checks that each command about subscribers fails when Postgres does not answer, and says which setting to look at.
+func TestUnreachableDatabase(t *testing.T) {
+	environment := []string{fmt.Sprintf("DATABASE_URL=postgres://me:secret@127.0.0.1:%d/x", infra.Port(t)), "SUBSCRIBER_ID=emails"}
+	for _, args := range [][]string{
+		{"status"}, {"status", "--json"}, {"pause"}, {"resume"}, {"rewind", "--to", "start"}, {"skip", "--to", "end", "--yes"}, {"lanes", "--to", "2"},
+		{"ignore", "--type", "t", "--yes"}, {"forget", "--yes"}, {"forget", "--lift"}, {"dead", "--groups"}, {"retry", "--all"}, {"discard", "--all", "--yes"},
+	} {
+		code, stdout, stderr := command(t, environment, append([]string{"subscriber"}, args...)...)
+		require.Equal(t, exitFailed, code, args)
+		require.Empty(t, stdout, args)
+		require.Contains(t, stderr, "DATABASE_URL says where Postgres is", args)
+		require.NotContains(t, stderr, "secret", args)
 	}
 }
 

@@ -36,10 +36,10 @@ type handlerParts struct {
 	Logger  *slog.Logger
 }
 
-// newSubscriberHandler is the handler of a subscriber that begins without a handler's name.
+// newSubscriberHandler is the handler of a new subscriber for which nobody names one.
 const newSubscriberHandler = totals.Name
 
-// subscriptions make the handlers that this program has, by name, each for one subscriber.
+// subscriptions has, by name, what makes each handler of this program for a subscriber. A new handler is registered here.
 var subscriptions = map[string]func(parts handlerParts, subscriber string) (*subscribing.Handler, error){
 	totals.Name: func(parts handlerParts, subscriber string) (*subscribing.Handler, error) {
 		counted := totals.New(subscriber, parts.Decoder, parts.Totals, parts.Logger)

@@ -47,6 +47,7 @@ func (c *choice) read() (outbox.Choice, error) {
 // decision is what a command does about the undecided events that were chosen.
 type decision struct {
 	thing    string // that it is about: dead letter
+	groups   string // the command that shows what there is
 	change   func(ctx context.Context, choice outbox.Choice) (int, error)
 	final    bool // it needs --yes for a single event too
 	readable bool // it leaves alone what is no event
@@ -89,7 +90,7 @@ func (p *program) sayDecision(c choice, d decision, found operating.Chosen, chan
 		return err
 	}
 	if found.Events == 0 {
-		_, err := fmt.Fprintf(p.stdout, "There is no such %s.\n", d.thing)
+		_, err := fmt.Fprintf(p.stdout, "There is no such %s. To see what there is: %s\n", d.thing, d.groups)
 		return err
 	}
 	text := fmt.Sprintf("Chosen: %s, behind which %s of the same aggregates wait.\n", counted(int64(found.Events), d.thing),

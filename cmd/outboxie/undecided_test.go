@@ -57,8 +57,8 @@ func TestSubscriberGroups(t *testing.T) {
 	require.Contains(t, said, "outboxie subscriber retry --id emails --group GROUP")
 	var groups httpapi.FailureGroups
 	require.NoError(t, json.Unmarshal([]byte(run(exitClean, "dead", "--groups", "--json")), &groups))
-	require.Equal(t, unknown, groups.List[0].Group)
-	require.Equal(t, entries[0].ID, groups.List[0].Example.EventID)
+	require.Equal(t, unknown, groups.Groups[0].Group)
+	require.Equal(t, entries[0].ID, groups.Groups[0].Example.EventID)
 
 	said = run(exitUsage, "retry", "--group", unknown)
 	require.Contains(t, said, "Chosen: 3 dead letters, behind which 1 event of the same aggregates wait.\n")
@@ -67,7 +67,7 @@ func TestSubscriberGroups(t *testing.T) {
 	require.Contains(t, run(exitUsage, "discard", "--aggregate", "order/order-4"), "Chosen: 1 dead letter, ")
 	require.Contains(t, run(exitUsage, "discard", "--all", "--json"), `"chosen": 6,`)
 	require.Equal(t, said[:6], run(exitUsage, "retry", "--type", "outboxie.test.happened.v1")[:6])
-	require.Contains(t, run(exitClean, "retry", "--group", "0"), "There is no such dead letter.")
+	require.Contains(t, run(exitClean, "retry", "--group", "0"), "There is no such dead letter. To see what there is: outboxie subscriber dead --id emails --groups\n")
 	require.Contains(t, run(exitUsage, "retry", "--group", unknown, "--all"), "either --event ID or --all")
 	require.Contains(t, run(exitUsage, "discard", "--group", unknown, "--event", "x"), "say which event to discard")
 	require.Contains(t, run(exitUsage, "retry", "--aggregate", "x"), "is neither the UUID of an order")
@@ -111,12 +111,12 @@ func TestOutboxGroups(t *testing.T) {
 	require.Contains(t, said, "outboxie outbox redrive --group GROUP")
 	var groups httpapi.FailureGroups
 	o.read(&groups, "parked", "--groups")
-	require.Equal(t, 2, groups.Groups)
+	require.Equal(t, 2, groups.AllGroups)
 
 	require.Contains(t, o.run(exitUsage, "discard", "--all"), "Chosen: 2 parked events, behind which 2 events of the same aggregates wait.\n")
 	require.Contains(t, o.run(exitUsage, "redrive", "--type", "outboxie.order.created.v1", "--all"), "either --aggregate")
 	require.Contains(t, o.run(exitUsage, "discard", "--position", "2", "--all"), "say which event to discard")
-	require.Contains(t, o.run(exitClean, "redrive", "--group", "0", "--yes"), "There is no such parked event.\n")
+	require.Contains(t, o.run(exitClean, "redrive", "--group", "0", "--yes"), "There is no such parked event. To see what there is: outboxie outbox parked --groups\n")
 	require.Equal(t, "parked", o.state(2), "nothing was changed")
 
 	require.Contains(t, o.run(exitClean, "discard", "--group", large, "--yes"), "Done. Given up: 1 event. What was behind is still parked")

@@ -92,6 +92,18 @@ type Letter struct {
 	State      string // empty: it ended when its event was applied
 }
 
+// Call is a call that an endpoint received for a subscriber whose effects are calls. Each stands in a history once when it arrives, and once
+// more when it is answered with success.
+type Call struct {
+	Subscriber string
+	ID         ID // the key
+	Aggregate  string
+	Version    int64
+	Type       string
+	Payload    []byte
+	Succeeded  bool
+}
+
 // Total is what one subscriber counted for one customer.
 type Total struct {
 	Subscriber, Customer, Currency string
@@ -120,9 +132,12 @@ type History struct {
 	Effects     iter.Seq2[Effect, error]  // of each subscriber in the order of applying
 	Letters     iter.Seq2[Letter, error]  // nil: nobody may have any
 	Totals      iter.Seq2[Total, error]
-	Subscribers []string // all that there should be
-	Ledger      *Ledger
-	Recovery    Recovery
+	Calls       iter.Seq2[Call, error] // in the order in which they arrived and were answered; nil: there are none
+	Subscribers []string               // all that there should be
+	// External are those of Subscribers whose effects are calls. They count no totals. They can handle every event, and a call can fail for any.
+	External []string
+	Ledger   *Ledger
+	Recovery Recovery
 }
 
 // Result is what came out for one check.
@@ -175,7 +190,7 @@ func (v Verdict) String() string {
 // Verify judges a history. An error means that the history could not be read, and says nothing about it.
 func Verify(h History) (Verdict, error) {
 	r := newRun(h.Ledger)
-	for _, step := range []func(History) error{r.readParked, r.readLog, r.readStream, r.readLetters, r.readEffects, r.readTotals} {
+	for _, step := range []func(History) error{r.readParked, r.readLog, r.readStream, r.readLetters, r.readEffects, r.readTotals, r.readCalls} {
 		if err := step(h); err != nil {
 			return nil, err
 		}

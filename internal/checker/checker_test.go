@@ -22,6 +22,8 @@ type life struct {
 	effects  []checker.Effect
 	letters  []checker.Letter
 	totals   []checker.Total
+	calls    []checker.Call
+	external []string
 	ledger   *checker.Ledger
 	recovery checker.Recovery
 }
@@ -109,7 +111,8 @@ func sequence[T any](all []T) iter.Seq2[T, error] {
 func (l *life) history() checker.History {
 	return checker.History{
 		Parked: sequence(l.parked), Log: sequence(l.log), Stream: sequence(l.stream), Effects: sequence(l.effects),
-		Letters: sequence(l.letters), Totals: sequence(l.totals), Subscribers: []string{subscriber}, Ledger: l.ledger, Recovery: l.recovery,
+		Letters: sequence(l.letters), Totals: sequence(l.totals), Calls: sequence(l.calls),
+		Subscribers: []string{subscriber}, External: l.external, Ledger: l.ledger, Recovery: l.recovery,
 	}
 }
 

@@ -18,14 +18,18 @@ type Ledger struct {
 	rolledBack map[ID]struct{}  // events of transactions that were never committed
 	poison     map[ID]struct{}  // events that nobody can ever handle
 	troubled   map[ID]struct{}  // events that cannot be handled for a while
+	unknown    map[unknown]struct{}
 }
+
+// unknown is a type of events that some copies of a subscriber do not know for a while.
+type unknown struct{ subscriber, kind string }
 
 // NewLedger returns an empty one.
 func NewLedger() *Ledger {
 	return &Ledger{
 		orders: make(map[ID]int64), placed: make(map[Placement]ID),
 		committed: make(map[ID]struct{}), rolledBack: make(map[ID]struct{}),
-		poison: make(map[ID]struct{}), troubled: make(map[ID]struct{}),
+		poison: make(map[ID]struct{}), troubled: make(map[ID]struct{}), unknown: make(map[unknown]struct{}),
 	}
 }
 
@@ -84,6 +88,13 @@ func (l *Ledger) Troubled(events ...ID) {
 	for _, event := range events {
 		l.troubled[event] = struct{}{}
 	}
+}
+
+// Unknown notes a type of events that some copies of a subscriber do not know for a while.
+func (l *Ledger) Unknown(subscriber, eventType string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unknown[unknown{subscriber, eventType}] = struct{}{}
 }
 
 // Orders is how many orders were acknowledged.

@@ -31,20 +31,22 @@ func (r *run) discarded(subscriber string) map[version]struct{} {
 }
 
 // judgeEffects finds what a subscriber did not apply without a reason. Events that cannot be handled have letters, and so have those
-// behind them in their aggregate; no other event ever had one.
-func (r *run) judgeEffects(subscriber string) {
+// behind them in their aggregate; no other event ever had one. A call can fail for any event, and for none for ever.
+func (r *run) judgeEffects(subscriber string, external bool) {
 	letters, lettered := r.letters[subscriber], make([]bool, len(r.names)) // aggregates
 	known := 0
 	for place, e := range r.log {
 		state, is := letters[e.id]
 		_, poison := r.ledger.poison[e.id]
 		_, troubled := r.ledger.troubled[e.id]
+		_, unknown := r.ledger.unknown[unknown{subscriber, e.kind}]
+		poison = poison && !external
 		what := func(finding string) {
 			r.found(Effects, "%s, position %d, version %d of %s: %s", subscriber, e.position, e.version, r.names[e.aggregate], finding)
 		}
 		if is {
 			known++
-			if !poison && !troubled && !lettered[e.aggregate] {
+			if !poison && !troubled && !unknown && !external && !lettered[e.aggregate] {
 				what("it can be handled, and nothing before it has a letter, and it has one: " + state)
 			}
 			lettered[e.aggregate] = true

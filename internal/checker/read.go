@@ -104,23 +104,28 @@ func query[T any](ctx context.Context, db *sql.DB, statement string, scan func(*
 
 // ReadStream reads the stream from its first message to the one that is its last now.
 func ReadStream(ctx context.Context, js jetstream.JetStream, stream string) iter.Seq2[Message, error] {
+	return ReadStreamFrom(ctx, js, stream, 1)
+}
+
+// ReadStreamFrom reads the stream from a sequence on, which it need not have.
+func ReadStreamFrom(ctx context.Context, js jetstream.JetStream, stream string, from uint64) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
-		if err := readStream(ctx, js, stream, func(m Message) bool { return yield(m, nil) }); err != nil {
+		if err := readStream(ctx, js, stream, from, func(m Message) bool { return yield(m, nil) }); err != nil {
 			yield(Message{}, err)
 		}
 	}
 }
 
-func readStream(ctx context.Context, js jetstream.JetStream, stream string, yield func(Message) bool) error {
+func readStream(ctx context.Context, js jetstream.JetStream, stream string, from uint64, yield func(Message) bool) error {
 	s, err := js.Stream(ctx, stream)
 	if err != nil {
 		return err
 	}
 	last := s.CachedInfo().State.LastSeq
-	if last == 0 {
+	if last < from {
 		return nil
 	}
-	consumer, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	consumer, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from})
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,8 @@ type row struct {
 	id        ID
 	version   int64
 	content   uint64 // a hash of type, subject and payload
+	body      uint64 // a hash of the payload
+	kind      string // its type
 	aggregate int32
 	stored    bool    // the stream has it
 	parked    bool    // it has a row in the parking lot
@@ -48,6 +50,7 @@ type run struct {
 	parked     map[int64]Parked
 	log        []row // by position
 	aggregates map[string]int32
+	kinds      map[string]string        // each type once
 	names      []string                 // of the aggregates
 	last       []int64                  // their last version in the log
 	given      map[version]struct{}     // versions that were given up
@@ -68,7 +71,7 @@ type purse struct{ customer, currency string }
 func newRun(ledger *Ledger) *run {
 	r := &run{
 		ledger: ledger, verdict: make(Verdict, checks),
-		parked: make(map[int64]Parked), aggregates: make(map[string]int32), given: make(map[version]struct{}),
+		parked: make(map[int64]Parked), aggregates: make(map[string]int32), kinds: make(map[string]string), given: make(map[version]struct{}),
 		created: make(map[purse]struct{}), made: make(map[Placement][]ID), applied: make(map[string][]bool),
 		letters: make(map[string]map[ID]string), totals: make(map[string]map[purse]Total),
 	}
@@ -101,6 +104,16 @@ func (r *run) aggregate(name string) int32 {
 	return number
 }
 
+// kind returns the type's one copy.
+func (r *run) kind(eventType string) string {
+	kind, known := r.kinds[eventType]
+	if !known {
+		kind = strings.Clone(eventType)
+		r.kinds[kind] = kind
+	}
+	return kind
+}
+
 func (r *run) readParked(h History) error {
 	return each(h.Parked, "the parking lot", func(p Parked) { r.parked[p.Position] = p })
 }
@@ -109,7 +122,7 @@ func (r *run) readLog(h History) error {
 	err := each(h.Log, "the log", func(event Event) {
 		e := row{
 			position: event.Position, id: event.ID, version: event.Version, aggregate: r.aggregate(event.Aggregate),
-			content: content(event.Type, event.Subject, event.Payload),
+			content: content(event.Type, event.Subject, event.Payload), body: content("", "", event.Payload), kind: r.kind(event.Type),
 		}
 		if parked, is := r.parked[event.Position]; is {
 			e.parked, e.exempt = true, parked.State != redriven

@@ -7,6 +7,7 @@ CREATE TABLE subscribers (
     handler      text, -- its name; NULL: begun by a program of before, which has one handler
     paused_at    timestamptz,
     forgotten_at timestamptz,
+    yields_until timestamptz, -- somebody wants to decide, and waits for what is under way: nothing begins until then
     filled       bigint NOT NULL DEFAULT 0, -- events that the stream lost before the subscriber saw them, and that came from the log
     missed       bigint NOT NULL DEFAULT 0, -- messages that the stream lost before the subscriber saw them, and that the log does not have
     missed_stream    text, -- of the latest of these, and their sequences in it, so that each counts once for all lanes
@@ -17,7 +18,6 @@ CREATE TABLE subscribers (
 CREATE TABLE subscriber_types (
     subscriber text NOT NULL,
     event_type text NOT NULL,
-    since      bigint NOT NULL, -- the log's last position when the type was added
     PRIMARY KEY (subscriber, event_type)
 );
 

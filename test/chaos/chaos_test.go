@@ -59,7 +59,7 @@ func TestChaos(t *testing.T) {
 	writers := startWriters(w, &watcher.far)
 	watching, stopWatching := context.WithCancel(t.Context())
 	var watched sync.WaitGroup
-	watched.Go(func() { watcher.run(watching, w.subscribers) })
+	watched.Go(func() { watcher.run(watching, w.groups) })
 	watched.Go(func() { watcher.measure(watching, w.folder) })
 	t.Cleanup(func() { writers.stop(0); stopWatching(); watched.Wait() })
 
@@ -117,7 +117,7 @@ func startWriters(w *world, wait *atomic.Bool) *crowd {
 	for number := range httpWriters {
 		wr := &writer{
 			number: number, instances: w.addresses(), client: &http.Client{Transport: transport}, ledger: w.ledger, random: random(),
-			every: time.Duration(float64(time.Second) * httpWriters / *rate), complain: w.complain, wait: wait,
+			every: time.Duration(float64(time.Second) * httpWriters / *rate), complain: w.complain, wait: wait, deployed: &w.deployed,
 		}
 		binary.BigEndian.PutUint64(wr.customer[8:], uint64(number+100))
 		c.http = append(c.http, wr)
@@ -128,6 +128,7 @@ func startWriters(w *world, wait *atomic.Bool) *crowd {
 	for range sqlWriters {
 		s := &sqlWriter{
 			db: w.db, ledger: w.ledger, random: random(), every: time.Duration(float64(time.Second) * sqlWriters * 2 / *rate), wait: wait,
+			deployed: &w.deployed,
 		}
 		c.running.Go(func() { s.run(writing) })
 	}
@@ -170,12 +171,22 @@ func (w *world) judge(t *testing.T, recovery checker.Recovery) checker.Verdict {
 	require.NoError(t, err)
 	ctx := t.Context()
 	verdict, err := checker.Verify(checker.History{
-		Parked: checker.ReadParked(ctx, w.db), Log: checker.ReadLog(ctx, w.db), Stream: checker.ReadStream(ctx, js, "ORDERS"),
+		Parked: checker.ReadParked(ctx, w.db), Log: checker.ReadLog(ctx, w.db), Stream: w.removed.with(ctx, js),
 		Effects: checker.ReadEffects(ctx, w.db), Letters: checker.ReadLetters(ctx, w.db), Totals: checker.ReadTotals(ctx, w.db),
-		Subscribers: w.subscribers, Ledger: w.ledger, Recovery: recovery,
+		Calls: w.receiver.calls(), Subscribers: w.subscribers, External: w.external(), Ledger: w.ledger, Recovery: recovery,
 	})
 	require.NoError(t, err)
 	return verdict
+}
+
+// external returns the subscribers whose effects are calls.
+func (w *world) external() (ids []string) {
+	for _, g := range w.groups {
+		if g.external {
+			ids = append(ids, g.id)
+		}
+	}
+	return ids
 }
 
 // figures is how much there was.
@@ -195,21 +206,22 @@ func (w *world) figures(t *testing.T, c *crowd) string {
 	committed, rolledBack := w.ledger.Transactions()
 	return fmt.Sprintf("%d events: %d orders acknowledged over HTTP, %d events by plain SQL, %d more rolled back\n"+
 		"%d requests tried again; %d orders not asked for because subscribers were far behind\n"+
-		"%d events parked, %d redriven, %d discarded\n%s",
+		"%d events parked, %d redriven, %d discarded\n%s\n%s",
 		events, w.ledger.Orders(), committed, rolledBack, retries, waited, parked["parked"], parked["redriven"], parked["discarded"],
-		w.lagsAndLetters(t))
+		w.receiver.figures(), w.lagsAndLetters(t))
 }
 
 // lagsAndLetters returns how far each subscriber was behind when the faults ended, and how many letters it had.
 func (w *world) lagsAndLetters(t *testing.T) string {
 	t.Helper()
 	var lines []string
-	for _, l := range w.lags {
+	for i, l := range w.lags {
 		var letters, discarded int
 		require.NoError(t, w.db.QueryRow("SELECT count(*) FROM checker_letters WHERE subscriber = $1", l.subscriber).Scan(&letters))
 		require.NoError(t, w.db.QueryRow("SELECT count(*) FROM dead_letters WHERE subscriber = $1 AND state = 'discarded'", l.subscriber).Scan(&discarded))
-		lines = append(lines, fmt.Sprintf("%s was %d messages behind when the faults ended, and at the end %s after the last event; %d events had letters, %d were discarded",
-			l.subscriber, l.messages, l.took.Round(10*time.Millisecond), letters, discarded))
+		lines = append(lines, fmt.Sprintf("%s was %d messages behind when the faults ended, and at the end %s after the last event; %d events had letters, %d for want of a handler, "+
+			"%d were discarded; %d came from the log",
+			l.subscriber, l.messages, l.took.Round(10*time.Millisecond), letters, w.unhandled(l.subscriber), discarded, w.filled(w.groups[i])))
 	}
 	return strings.Join(lines, "\n")
 }

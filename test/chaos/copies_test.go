@@ -21,6 +21,8 @@ func (n *nemesis) subscriberFault(t *testing.T, f fault) func() {
 		return n.roll(f)
 	case copiesChanged:
 		return n.changeCopies(t, f)
+	case typeDeployed:
+		return n.deploy(f)
 	}
 	return n.process(t, f)
 }
@@ -72,15 +74,12 @@ func (*nemesis) names(members []*member) (names []string) {
 	return names
 }
 
-// copiesOf returns the copies of one subscriber that run, and the one that does not.
-func (n *nemesis) copiesOf(f fault) (running []*member, spare *member) {
-	number := f.number % uint64(len(n.subscribers))
-	return n.subscribing[number*copies : (number+1)*copies], n.spares[number]
-}
+// groupOf returns the subscriber that a fault hits.
+func (n *nemesis) groupOf(f fault) *group { return n.groups[f.number%uint64(len(n.groups))] }
 
 // roll stops the copies of a subscriber and starts them again, one after the other.
 func (n *nemesis) roll(f fault) func() {
-	running, _ := n.copiesOf(f)
+	running := n.groupOf(f).copies
 	n.note("%s: %s, %s between two", f.kind, n.names(running), f.hold)
 	var rolled sync.WaitGroup
 	for _, m := range running {
@@ -101,8 +100,8 @@ func (n *nemesis) roll(f fault) func() {
 // changeCopies lets a subscriber have one, two or four copies for a while.
 func (n *nemesis) changeCopies(t *testing.T, f fault) func() {
 	t.Helper()
-	running, spare := n.copiesOf(f)
-	if stopped := int(f.number >> 8 % copies); stopped > 0 {
+	running, spare := n.groupOf(f).copies, n.groupOf(f).spare
+	if stopped := int(f.number >> 8 % uint64(len(running))); stopped > 0 {
 		n.note("%s: %s stop for %s", f.kind, n.names(running[:stopped]), f.hold)
 		for _, m := range running[:stopped] {
 			n.hit[m] = true

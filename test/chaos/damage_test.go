@@ -115,9 +115,10 @@ func (w *world) operate(args ...string) (string, error) {
 	return string(said), err
 }
 
-// awaitRepairs returns when nothing is being repaired any more.
+// awaitRepairs returns when nothing is being repaired any more, and operators have nothing more to do.
 func (n *nemesis) awaitRepairs(t *testing.T) {
 	t.Helper()
+	n.moving.Wait()
 	require.Eventually(t, func() bool {
 		free := n.repairing.TryLock()
 		if free {

@@ -35,6 +35,10 @@ func (n *nemesis) begin(t *testing.T, f fault) (end func()) {
 		return n.damage(t, f)
 	case letters:
 		return n.decideLetters(f)
+	case moves:
+		return n.move(f)
+	case endpoint:
+		return n.receiver.misbehave(n, f)
 	default:
 		return n.lotFault(f)
 	}
@@ -102,6 +106,8 @@ func (n *nemesis) natsFault(t *testing.T, f fault) func() {
 		return n.rollBackVersion(t)
 	case streamChanged:
 		return n.changeStream(t, f)
+	case streamLimited:
+		return n.limitStream(t, f)
 	}
 	if !n.repairing.TryLock() { // an old store that came back after the repair would be one more damage, which nobody repairs
 		n.note("%s: nothing came of it, a damage is being repaired", f.kind)

@@ -63,9 +63,10 @@ func (w *sqlWriter) sickOrder(ctx context.Context, tx *sql.Tx) (written []checke
 
 // decideLetters does what an operator does about a subscriber's dead letters: retry all, or give one up that nobody can ever handle.
 func (n *nemesis) decideLetters(f fault) func() {
-	id := n.subscribers[f.number%uint64(len(n.subscribers))]
+	g := n.groupOf(f)
+	id := g.id
 	n.note("%s: %s", f.kind, id)
-	if f.number>>8%2 == 0 {
+	if f.number>>8%2 == 0 || g.external { // there is none that it cannot call for
 		n.command("subscriber", "retry", "--id", id, "--all")
 		return func() {}
 	}
@@ -127,6 +128,8 @@ func (w *world) discard(ctx context.Context, subscriber string, event checker.ID
 // last event.
 type lag struct {
 	subscriber string
+	lanes      int
+	external   bool
 	messages   uint64
 	began      time.Time // when the last event was written
 	took       time.Duration
@@ -147,15 +150,15 @@ func (w *world) measureLags(t *testing.T) {
 	t.Helper()
 	js, err := jetstream.New(w.nc)
 	require.NoError(t, err)
-	for _, subscriber := range w.subscribers {
-		l := lag{subscriber: subscriber}
+	for _, g := range w.groups {
+		l := lag{subscriber: g.id, lanes: g.lanes, external: g.external}
 		stream, err := js.Stream(t.Context(), "ORDERS")
 		if err == nil {
 			err = w.db.QueryRow("SELECT greatest(0, $2 - coalesce(min(sequence), 0)) FROM subscriber_lanes WHERE subscriber = $1",
-				subscriber, int64(stream.CachedInfo().State.LastSeq)).Scan(&l.messages)
+				g.id, int64(stream.CachedInfo().State.LastSeq)).Scan(&l.messages)
 		}
 		if err != nil {
-			t.Logf("the lag of %s when the faults ended is not known: %v", subscriber, err)
+			t.Logf("the lag of %s when the faults ended is not known: %v", g.id, err)
 		}
 		w.lags = append(w.lags, l)
 	}
@@ -168,15 +171,15 @@ func (l *lag) behind(ctx context.Context, db *sql.DB, last *jetstream.RawStreamM
 	err := db.QueryRowContext(ctx, `SELECT count(*), count(*) FILTER (WHERE sequence = $2 AND stored_ns = $3) FROM subscriber_lanes WHERE subscriber = $1`,
 		l.subscriber, int64(last.Sequence), last.Time.UnixNano()).Scan(&lanes, &arrived)
 	if err == nil {
-		err = db.QueryRowContext(ctx, `SELECT count(*) FROM dead_letters AS letter WHERE subscriber = $1 AND state NOT IN ('dead', 'discarded')
-			AND NOT EXISTS (SELECT FROM dead_letters AS earlier WHERE earlier.subscriber = $1 AND earlier.state = 'dead'
+		err = db.QueryRowContext(ctx, `SELECT count(*) FROM dead_letters AS letter WHERE subscriber = $1 AND (state NOT IN ('dead', 'discarded') OR state = 'dead' AND _no_handler)
+			AND NOT EXISTS (SELECT FROM dead_letters AS earlier WHERE earlier.subscriber = $1 AND earlier.state = 'dead' AND earlier._no_handler IS NULL
 				AND (earlier.aggregate_type, earlier.aggregate_id) = (letter.aggregate_type, letter.aggregate_id) AND earlier.position < letter.position)`,
 			l.subscriber).Scan(&due)
 	}
 	switch {
 	case err != nil:
 		who = append(who, l.subscriber+": "+err.Error())
-	case fmt.Sprint(lanes) != laned[l.subscriber]:
+	case lanes != l.lanes:
 		who = append(who, fmt.Sprintf("%s has %d lanes", l.subscriber, lanes))
 	case arrived < lanes:
 		who = append(who, fmt.Sprintf("%d of the %d lanes of %s are not at the end of the stream, message %d", lanes-arrived, lanes, l.subscriber, last.Sequence))
@@ -200,14 +203,14 @@ func (w *world) decideAll(t *testing.T) (who []string) {
 			return who
 		}
 		again = false
-		for _, subscriber := range w.subscribers {
-			dead, err := w.dead(t.Context(), subscriber)
+		for _, g := range w.groups {
+			dead, err := w.dead(t.Context(), g.id)
 			require.NoError(t, err)
 			for _, event := range dead {
-				if !w.ledger.IsPoison(event) {
-					return []string{fmt.Sprintf("event %s of %s is dead again, though it can be handled", event, subscriber)}
+				if g.external || !w.ledger.IsPoison(event) {
+					return []string{fmt.Sprintf("event %s of %s is dead again, though it can be handled", event, g.id)}
 				}
-				again = w.discard(t.Context(), subscriber, event) || again
+				again = w.discard(t.Context(), g.id, event) || again
 			}
 		}
 	}

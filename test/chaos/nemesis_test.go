@@ -24,8 +24,11 @@ type nemesis struct {
 	counts    map[kind]int
 	spans     []span
 	hit       map[*member]bool // by the fault that lasts
-	repairing sync.Mutex       // held while an operator repairs a damage
-	lots      []lotOf          // aggregates that were made to be parked and not looked after yet
+	effective map[kind]int     // of the early kinds: how often something came of them; guarded by mu
+	mu        sync.Mutex
+	moving    sync.WaitGroup // what operators do beside the faults
+	repairing sync.Mutex     // held while an operator repairs a damage
+	lots      []lotOf        // aggregates that were made to be parked and not looked after yet
 }
 
 // span is how long a fault lasted, until everything was started again.
@@ -39,12 +42,57 @@ func newNemesis(t *testing.T, w *world, seed uint64) *nemesis {
 	diary, err := os.Create(filepath.Join(w.folder, "nemesis.log"))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = diary.Close() })
+	return &nemesis{
+		world: w, schedule: newSchedule(seed, wanted()), diary: diary, counts: make(map[kind]int), hit: make(map[*member]bool),
+		effective: make(map[kind]int),
+	}
+}
+
+// wanted returns the kinds that were asked for.
+func wanted() []card {
 	only := regexp.MustCompile(*only)
-	wanted := slices.DeleteFunc(slices.Clone(deck), func(c card) bool {
+	return slices.DeleteFunc(slices.Clone(deck), func(c card) bool {
 		return !*parking && c.area == lot || !only.MatchString(string(c.kind))
 	})
-	return &nemesis{
-		world: w, schedule: newSchedule(seed, wanted), diary: diary, counts: make(map[kind]int), hit: make(map[*member]bool),
+}
+
+// tookEffect notes that something came of a fault of an early kind.
+func (n *nemesis) tookEffect(k kind) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.effective[k]++
+}
+
+// short is the shortest run in which something comes of all early kinds.
+const short = time.Minute
+
+// ineffective returns the early kinds of which nothing came yet.
+func (n *nemesis) ineffective() (left []card) {
+	n.moving.Wait()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, c := range n.schedule.cards {
+		effective := n.effective[c.kind] > 0
+		if c.kind == typeDeployed {
+			effective = slices.ContainsFunc(n.groups, func(g *group) bool { return n.unhandled(g.id) > 0 })
+		}
+		if slices.Contains(early, c.kind) && !effective {
+			left = append(left, c)
+		}
+	}
+	return left
+}
+
+// insistOnEarly brings early kinds about again of which nothing came: other faults, or a busy machine, can be in their way.
+func (n *nemesis) insistOnEarly(t *testing.T) {
+	t.Helper()
+	for range 3 {
+		for _, c := range n.ineffective() {
+			n.strike(t, []fault{n.schedule.of(c)})
+		}
+	}
+	for _, c := range n.ineffective() {
+		n.complain("%s: nothing came of it, %d times", c.kind, n.counts[c.kind])
 	}
 }
 
@@ -63,6 +111,9 @@ func (n *nemesis) rage(t *testing.T, duration time.Duration) {
 			told = now
 			t.Logf("%s left; so far %d orders; complaints: %q", end.Sub(now).Round(time.Second), n.ledger.Orders(), n.said())
 		}
+	}
+	if duration >= short {
+		n.insistOnEarly(t)
 	}
 }
 

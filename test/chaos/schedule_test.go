@@ -56,6 +56,12 @@ const (
 	lotRepaired   kind = "discard and redrive"
 
 	lettersDecided kind = "dead letters retried, discarded"
+
+	typeDeployed     kind = "new type deployed, forward, back"
+	subscriberRewind kind = "subscriber rewound"
+	lanesChanged     kind = "other number of lanes"
+	streamLimited    kind = "stream limit that bites"
+	endpointHangs    kind = "external effect hangs"
 )
 
 // area is what a fault takes hold of. Two faults at once are never in the same one.
@@ -71,7 +77,21 @@ const (
 	lot
 	letters
 	damages
+	moves
+	endpoint
 )
+
+// also is what a kind takes hold of besides its area. While a limit bites, the relay must not have more to publish at once than the limit
+// leaves; and something has to come.
+var also = map[kind][]area{streamLimited: {subscribers, transactions, postgresServer, networks}}
+
+// meets reports whether two faults take hold of the same thing.
+func (c card) meets(other card) bool {
+	return c.area == other.area || slices.Contains(also[c.kind], other.area) || slices.Contains(also[other.kind], c.area)
+}
+
+// early are the kinds that come early in the first round, so that a short run has them, too.
+var early = []kind{typeDeployed, subscriberRewind, lanesChanged, streamLimited, endpointHangs}
 
 const leaseTTL = time.Second
 
@@ -117,13 +137,17 @@ var deck = []card{
 	{eventOversize, lot, 200 * time.Millisecond, time.Second},
 	{lotRepaired, lot, 0, 0},
 	{lettersDecided, letters, 0, 0},
+	{typeDeployed, subscribers, time.Second, 3 * time.Second},
+	{subscriberRewind, moves, 500 * time.Millisecond, time.Second},
+	{lanesChanged, moves, time.Second, 4 * time.Second},
+	{streamLimited, natsServer, 200 * time.Millisecond, time.Second},
+	{endpointHangs, endpoint, time.Second, 4 * time.Second},
 }
 
 // fault is one of the schedule. Which process is hit, and how, is drawn with it; that the leader is meant is drawn, too,
 // but who leads is known only when it comes to that.
 type fault struct {
-	kind   kind
-	area   area
+	card
 	hold   time.Duration
 	leader bool
 	number uint64 // for whatever else is to be drawn
@@ -140,6 +164,7 @@ type schedule struct {
 	random *rand.Rand
 	cards  []card
 	left   []int // of the cards, shuffled
+	began  bool
 }
 
 // newSchedule deals the given cards, of which there must be some.
@@ -151,7 +176,7 @@ func newSchedule(seed uint64, cards []card) *schedule {
 func (s *schedule) next() step {
 	first := s.deal(func(card) bool { return true })
 	next := step{faults: []fault{first}, calm: s.between(500*time.Millisecond, 3*time.Second)}
-	if other := func(c card) bool { return c.area != first.area }; s.random.IntN(4) == 0 && slices.ContainsFunc(s.cards, other) {
+	if other := func(c card) bool { return !c.meets(first.card) }; s.random.IntN(4) == 0 && slices.ContainsFunc(s.cards, other) {
 		next.faults = append(next.faults, s.deal(other))
 	}
 	return next
@@ -160,15 +185,41 @@ func (s *schedule) next() step {
 func (s *schedule) deal(fits func(card) bool) fault {
 	place := slices.IndexFunc(s.left, func(number int) bool { return fits(s.cards[number]) })
 	if place < 0 {
-		s.left = append(s.left, s.random.Perm(len(s.cards))...)
+		round := s.random.Perm(len(s.cards))
+		if !s.began {
+			s.began, round = true, s.earlyFirst(round)
+		}
+		s.left = append(s.left, round...)
 		return s.deal(fits)
 	}
 	card := s.cards[s.left[place]]
 	s.left = slices.Delete(s.left, place, place+1)
+	return s.of(card)
+}
+
+// of draws a fault of a kind.
+func (s *schedule) of(card card) fault {
 	return fault{
-		kind: card.kind, area: card.area, hold: s.between(card.least, card.most),
+		card: card, hold: s.between(card.least, card.most),
 		leader: s.random.IntN(3) > 0, number: s.random.Uint64(),
 	}
+}
+
+// earlyFirst has every second of a round's first cards be an early one.
+func (s *schedule) earlyFirst(round []int) (mixed []int) {
+	var soon, others []int
+	for _, number := range round {
+		if slices.Contains(early, s.cards[number].kind) {
+			soon = append(soon, number)
+		} else {
+			others = append(others, number)
+		}
+	}
+	for i, number := range soon {
+		mixed = append(mixed, number)
+		mixed = append(mixed, others[min(i, len(others)):min(i+1, len(others))]...)
+	}
+	return append(mixed, others[min(len(soon), len(others)):]...)
 }
 
 func (s *schedule) between(least, most time.Duration) time.Duration {
@@ -178,7 +229,7 @@ func (s *schedule) between(least, most time.Duration) time.Duration {
 func TestSchedule(t *testing.T) {
 	one, same, other := newSchedule(1, deck), newSchedule(1, deck), newSchedule(2, deck)
 	dealt := make(map[kind]int)
-	pairs, differ := 0, false
+	pairs, differ, missing := 0, false, slices.Clone(early)
 	for range 200 {
 		next := one.next()
 		require.Equal(t, next, same.next(), "a seed deals the same schedule again")
@@ -188,11 +239,20 @@ func TestSchedule(t *testing.T) {
 		}
 		if len(next.faults) == 2 {
 			pairs++
-			require.NotEqual(t, next.faults[0].area, next.faults[1].area)
+			require.False(t, next.faults[0].meets(next.faults[1].card))
 		}
 	}
 	require.True(t, differ, "another seed deals another one")
 	require.NotZero(t, pairs)
+	short := newSchedule(3, deck)
+	for range 2 * len(early) {
+		for _, f := range short.next().faults {
+			if at := slices.Index(missing, f.kind); at >= 0 {
+				missing = slices.Delete(missing, at, at+1)
+			}
+		}
+	}
+	require.Empty(t, missing, "a short run has them")
 	for _, card := range deck {
 		require.InDelta(t, dealt[deck[0].kind], dealt[card.kind], 1, "%s comes as often as the others", card.kind)
 	}

@@ -29,6 +29,8 @@ type sqlWriter struct {
 	random *rand.Rand
 	every  time.Duration
 	wait   *atomic.Bool // true: not now
+	// deployed says that every subscriber wants the new type.
+	deployed *atomic.Bool
 }
 
 // run writes until ctx ends. What happened to each transaction goes to the ledger; when the commit's answer is lost,
@@ -64,7 +66,7 @@ func (w *sqlWriter) transact(order uuid.UUID) error {
 			}
 			w.ledger.RolledBack(lost)
 		}
-		what := special{broken: w.random.IntN(*poison) == 0}
+		what := special{broken: w.random.IntN(*poison) == 0, shipped: w.random.IntN(10) == 0 && w.deployed.Load()}
 		event, err := appendEvent(ctx, tx, order, what)
 		if err != nil {
 			return undo(err)
@@ -113,6 +115,7 @@ type special struct {
 	customer string // whose order it is; empty: sqlCustomer's
 	ballast  string // makes its body large
 	broken   bool   // no subscriber can read its body
+	shipped  bool   // it is of the new type
 }
 
 // appendEvent takes the order's lock, raises its version and appends the event for that.
@@ -128,6 +131,9 @@ func appendEvent(ctx context.Context, tx *sql.Tx, order uuid.UUID, what special)
 	status := "created"
 	if version > 1 || what.broken {
 		status = "paid"
+	}
+	if version > 1 && what.shipped && !what.broken {
+		status = "shipped"
 	}
 	now := time.Now().UTC().Format(time.RFC3339Nano)
 	body := fmt.Sprintf(`{"order_id":%q,"customer_id":%q,"amount":"0.01","currency":"EUR","status":%q,"version":%d,"created_at":%q,"%s_at":%q,"ballast":%q}`,

@@ -44,10 +44,14 @@ type watch struct {
 
 // tooFar is how many events a subscriber may be behind before the writers wait for it: they write faster than a busy
 // machine's subscribers can follow for long, and catching up would measure only that.
-const tooFar = 1000
+// One that calls has a transaction for each event.
+const (
+	tooFar        = 1000
+	tooFarCalling = 300
+)
 
 // run looks until ctx ends.
-func (w *watch) run(ctx context.Context, subscribers []string) {
+func (w *watch) run(ctx context.Context, subscribers []*group) {
 	for pause(ctx, lookEvery) {
 		far := false
 		var stream struct {
@@ -58,11 +62,15 @@ func (w *watch) run(ctx context.Context, subscribers []string) {
 		if w.ask(ctx, "$JS.API.STREAM.INFO.ORDERS", &stream) {
 			w.saw("stream", stream.State.Last, time.Now())
 		}
-		for _, subscriber := range subscribers {
-			effects, sequence, err := w.progress(ctx, subscriber)
+		for _, g := range subscribers {
+			effects, sequence, err := w.progress(ctx, g.id)
 			if err == nil {
-				w.saw(subscriber, effects, time.Now())
-				far = far || stream.State.Last > sequence+tooFar
+				most := uint64(tooFar)
+				if g.external {
+					most = tooFarCalling
+				}
+				w.saw(g.id, effects, time.Now())
+				far = far || stream.State.Last > sequence+most
 			}
 		}
 		w.far.Store(far)

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -25,14 +26,26 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// copies is how many copies of each subscriber run, unless a fault changes that.
-const copies = 3
+// group is the copies of a subscriber.
+type group struct {
+	id       string // says how many lanes it has
+	lanes    int
+	external bool // its effects are calls of the receiver
+	copies   []*member
+	spare    *member // one more, which does not run
+}
 
-// laned are the subscribers' names, which say how many lanes they have.
-var laned = map[string]string{"emails-1-lane": "1", "invoices-4-lanes": "4"}
+// groups returns the subscribers that there are, without their copies.
+func groups() []*group {
+	return []*group{
+		{id: "emails-1-lane", lanes: 1, copies: make([]*member, 3)},
+		{id: "invoices-4-lanes", lanes: 4, copies: make([]*member, 3)},
+		{id: "shop-8-lanes", lanes: 8, copies: make([]*member, 2), external: true},
+	}
+}
 
-// world is everything that runs: a Postgres, a NATS, three instances, and two subscribers in three copies each. Each process
-// reaches the servers through proxies of its own. The nemesis and the checker reach them directly.
+// world is everything that runs: a Postgres, a NATS, three instances, and three subscribers in two or three copies each, of which one calls
+// the receiver. Each process reaches the servers through proxies of its own. The nemesis and the checker reach them directly.
 type world struct {
 	complaints
 
@@ -48,11 +61,16 @@ type world struct {
 	nc       *nats.Conn
 
 	serving, subscribing []*member
-	spares               []*member // a further copy of each subscriber, which does not run
-	subscribers          []string  // their ids
-	lags                 []lag     // when the faults ended
+	groups               []*group
+	receiver             *receiver
+	subscribers          []string // their ids
+	lags                 []lag    // when the faults ended
 	ledger               *checker.Ledger
 	unused               int64 // the first of the positions that leaveUnused has left out
+
+	before   func() string // the program that does not know the new type
+	deployed atomic.Bool   // every subscriber wants the new type
+	removed  removed       // what was removed from the stream
 }
 
 func newWorld(t *testing.T) *world {
@@ -78,24 +96,52 @@ func newWorld(t *testing.T) *world {
 		m.api = api
 		w.serving = append(w.serving, m)
 	}
-	w.subscribers = slices.Sorted(maps.Keys(laned))
-	for _, id := range w.subscribers {
-		for n := range copies + 1 {
-			name := fmt.Sprintf("%s-%d", id, n+1)
-			m := w.newMember(t, name, []string{
-				"INSTANCE_ID=" + name, "SUBSCRIBER_LANES=" + laned[id], "SUBSCRIBER_IDLE_TIMEOUT=1s", "SUBSCRIBER_MAX_ATTEMPTS=5",
-				"DATABASE_MAX_CONNS=7", // for four lanes
-				"LOG_LEVEL=warn",       // at the level of info they tell of every event
-			}, "subscribe", "--id", id)
-			if n == copies {
-				w.spares = append(w.spares, m)
-				continue
+	w.receiver = newReceiver(t, w)
+	w.buildBefore(t)
+	w.groups = groups()
+	for _, g := range w.groups {
+		w.populate(t, g)
+	}
+	w.startGroups(t)
+	return w
+}
+
+// populate makes the copies of a subscriber.
+func (w *world) populate(t *testing.T, g *group) {
+	t.Helper()
+	w.subscribers = append(w.subscribers, g.id)
+	args := []string{"subscribe", "--id", g.id}
+	if g.external {
+		args = append(args, "--handler", "webhook")
+	}
+	for n := range len(g.copies) + 1 {
+		name := fmt.Sprintf("%s-%d", g.id, n+1)
+		m := w.newMember(t, name, []string{
+			"INSTANCE_ID=" + name, fmt.Sprintf("SUBSCRIBER_LANES=%d", g.lanes), "SUBSCRIBER_IDLE_TIMEOUT=1s", "SUBSCRIBER_MAX_ATTEMPTS=5",
+			"DATABASE_MAX_CONNS=7", // for four lanes
+			"LOG_LEVEL=warn",       // at the level of info they tell of every event
+			"WEBHOOK_URL=" + w.receiver.address(g.id),
+		}, args...)
+		if n == len(g.copies) {
+			g.spare = m
+			return
+		}
+		g.copies[n] = m
+		w.subscribing = append(w.subscribing, m)
+	}
+}
+
+// startGroups starts all copies. Those of one subscriber are of the program that does not know the new type yet.
+func (w *world) startGroups(t *testing.T) {
+	t.Helper()
+	for _, g := range w.groups {
+		for _, m := range g.copies {
+			if g.id == deployedFirst {
+				m.program = w.before()
 			}
 			require.NoError(t, m.start())
-			w.subscribing = append(w.subscribing, m)
 		}
 	}
-	return w
 }
 
 // startPostgres starts the server, and keeps its log when the test fails.
@@ -128,7 +174,7 @@ func (w *world) startPostgres(t *testing.T) {
 	w.db.SetMaxOpenConns(40)
 	t.Cleanup(func() { _ = w.db.Close() })
 	require.NoError(t, checker.Record(t.Context(), w.db))
-	_, err = w.db.ExecContext(t.Context(), sickness)
+	_, err = w.db.ExecContext(t.Context(), sickness+unhandled)
 	require.NoError(t, err)
 }
 
@@ -171,7 +217,15 @@ func (w *world) newMember(t *testing.T, name string, env []string, args ...strin
 }
 
 // members returns every process of the program, also those that do not run.
-func (w *world) members() []*member { return slices.Concat(w.serving, w.subscribing, w.spares) }
+func (w *world) members() []*member { return slices.Concat(w.serving, w.subscribing, w.spares()) }
+
+// spares returns the copies that run only at times.
+func (w *world) spares() (all []*member) {
+	for _, g := range w.groups {
+		all = append(all, g.spare)
+	}
+	return all
+}
 
 // stop ends all processes of the program, in order.
 func (w *world) stop() {
@@ -183,7 +237,7 @@ func (w *world) stop() {
 // neverSaid is what no process may have printed: nothing needs a programmer. repairable is what the relay may halt for, since
 // an operator repairs it.
 var (
-	neverSaid  = []string{"relay halted", "panic: ", "WARNING: DATA RACE"}
+	neverSaid  = []string{"relay halted", "panic: ", "WARNING: DATA RACE", "messages are lost", "that nobody knows"}
 	repairable = []string{
 		"reason=stream_missing", "reason=stream_replaced", "reason=sequence_behind", "reason=stream_unfit",
 		"(stream_missing)", "(stream_replaced)", "(sequence_behind)", "(stream_unfit)", // in an error's text

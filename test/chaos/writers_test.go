@@ -31,6 +31,7 @@ type writer struct {
 	random    *rand.Rand
 	every     time.Duration // the mean time between two orders
 	wait      *atomic.Bool  // true: not now
+	deployed  *atomic.Bool  // every subscriber wants the new type
 	complain  func(format string, v ...any)
 
 	customer uuid.UUID
@@ -65,6 +66,9 @@ func (w *writer) run(ctx context.Context, stop <-chan struct{}) {
 		}
 		version := int64(1)
 		for _, verb := range w.plan() {
+			if verb == "ship" && !w.deployed.Load() {
+				break
+			}
 			select {
 			case <-stop:
 				return

@@ -20,7 +20,6 @@ type shownSubscriber struct {
 	State      string
 	Copies     []string
 	LagEvents  *int `json:"lag_events"`
-	Rate       float64
 	Lanes      []struct{ Lane, Sequence int }
 }
 

@@ -54,13 +54,6 @@ func retry(in *state, name, id string) *operation {
 	})
 }
 
-func retryAll(in *state, name string) *operation {
-	return inboxed(in, "DeadLetterAdmin.RetryAll", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
-		n, err := i.RetryAll(ctx, subscriber)
-		return fmt.Sprint(n), err
-	})
-}
-
 func discard(in *state, name, id string) *operation {
 	return inboxed(in, "DeadLetterAdmin.Discard", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		return "", i.Discard(ctx, subscriber, id)
@@ -106,7 +99,6 @@ var letterOperations = []*operation{
 	retry(&blocked, "blocked, retry: dead", a1.ID),
 	retry(&blocked, "blocked, retry: the only one", d1.ID),
 	retry(&blocked, "blocked, retry: waiting", a2.ID),
-	retryAll(&blocked, "blocked, retry all"),
 	discard(&blocked, "blocked, discard: dead", a1.ID),
 	discard(&blocked, "blocked, discard: first behind the dead one", a2.ID),
 	discard(&blocked, "blocked, discard: second behind the dead one", a3.ID),
@@ -132,7 +124,6 @@ var letterOperations = []*operation{
 	redeliver(&retried, "redeliver with care: the second one fails to its death", redelivering{careful: true, count: 10, fails: []inbox.Event{a2}, limit: 1}),
 	retry(&retried, "retried, retry: retrying", a1.ID),
 	retry(&retried, "retried, retry: the only one", d1.ID),
-	retryAll(&retried, "retried, retry all"),
 	discard(&retried, "retried, discard: retrying", a1.ID),
 	discard(&retried, "retried, discard: first behind the retrying one", a2.ID),
 	discard(&retried, "retried, discard: second behind the retrying one", a3.ID),
@@ -144,7 +135,6 @@ var letterOperations = []*operation{
 	discardChosen(&open, "open, discard chosen", outbox.Choice{}, unreadable, f1.ID, given.ID),
 	redeliver(&open, "open, redeliver", redelivering{count: 10}),
 	retry(&open, "open, retry: unreadable", unreadable),
-	retryAll(&open, "open, retry all"),
 	discard(&open, "open, discard: unreadable", unreadable),
 	discard(&open, "open, discard: failing", f1.ID),
 	discard(&open, "open, discard: discarded", given.ID),
@@ -156,7 +146,7 @@ var letterOperations = []*operation{
 	apply(&bare, "bare, apply: another lane", newBatch(1, elsewhere)),
 	catchUp(&bare, "bare, look, and apply what follows"),
 	redeliver(&bare, "bare, redeliver", redelivering{count: 10}),
-	retryAll(&bare, "bare, retry all"),
+	retryChosen(&bare, "bare, retry chosen", outbox.Choice{}, a1.ID, d1.ID),
 	discard(&bare, "bare, discard: new", b2.ID),
 
 	sweep(&normal, "sweep the inbox"),

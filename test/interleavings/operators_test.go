@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
@@ -16,7 +17,7 @@ var buried = state{name: "buried", stream: normal.stream, rows: relayRows("NULL"
 
 // wanted says that the subscriber has a row of its own, and wants the type of all events.
 var wanted = "INSERT INTO subscribers (subscriber, handler) VALUES ('" + subscriber + "', 'test');" +
-	"INSERT INTO subscriber_types VALUES ('" + subscriber + "', '" + a1.Type + "', 1);"
+	"INSERT INTO subscriber_types VALUES ('" + subscriber + "', '" + a1.Type + "');"
 
 // operates is what an operator does.
 func operates(in *state, method, name string, do func(ctx context.Context, o *postgres.Operator) (string, error)) *operation {
@@ -122,7 +123,7 @@ var operatorOperations = []*operation{
 	pause(&buried, "buried, pause"),
 	redeliver(&buried, "buried, redeliver", redelivering{count: 10}),
 	discard(&buried, "buried, discard: dead", a1.ID),
-	retryAll(&buried, "buried, retry all"),
+	retryChosen(&buried, "buried, retry chosen", outbox.Choice{}, a1.ID, d1.ID),
 	inboxed(&buried, "Checkpoints.Subscribe", "buried, subscribe", func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		return "", i.Subscribe(ctx, subscriber, "test", []string{"a"})
 	}),

@@ -41,12 +41,12 @@ func (w *world) early(ctx context.Context, entry outbox.Entry, calls []string) e
 func shown(id string) string { return ids.ReplaceAllString(id, "$1/$2") }
 
 // drain lets a copy without failures go on: it redelivers what can be redelivered, however long that would have to wait, and whatever an
-// operator has stopped.
+// operator has stopped, or named another handler.
 func (w *world) drain(ctx context.Context) error {
 	if _, err := w.plain.ExecContext(ctx, "UPDATE dead_letters SET due_at = '2020-01-01' WHERE state = 'retrying'"); err != nil {
 		return err
 	}
-	if _, err := w.plain.ExecContext(ctx, "UPDATE subscribers SET paused_at = NULL, forgotten_at = NULL"); err != nil {
+	if _, err := w.plain.ExecContext(ctx, "UPDATE subscribers SET paused_at = NULL, forgotten_at = NULL, handler = NULL"); err != nil {
 		return err
 	}
 	in := inboxOf(&side{db: w.plain})

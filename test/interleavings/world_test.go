@@ -226,12 +226,17 @@ func (w *world) normalized(table string, r row) string {
 			text = w.moment(text)
 		case fresh && (name == "position" || name == "event_id" || name == "payload"):
 			text = "new"
+		case table == "subscriber_lanes" && name == "revision" && r.number(name) > firstRevision:
+			text = "of a new subscriber"
 		}
 		columns = append(columns, name+"="+text)
 	}
 	slices.Sort(columns)
 	return ids.ReplaceAllString(strings.Join(columns, " "), "$1/$2")
 }
+
+// firstRevision is less than the revision at which lanes of a new subscriber begin, and no lane of the states comes so far.
+const firstRevision = 100
 
 // ids are those of uuidOf, which are shown as kind and number.
 var ids = regexp.MustCompile(`\b([0-9])0000000-0000-4000-8000-0*([0-9]+)\b`)

@@ -69,7 +69,7 @@ func NewAdmin(options AdminOptions) *Admin {
 		engine.GET("/metrics", gin.WrapH(options.Metrics))
 	}
 	bodies := newBodies(options.Logger)
-	operators{options.Desk, options.Attendant, bodies}.serve(engine)
+	operators{options.Desk, options.Attendant, options.Subscribers, bodies, options.Logger}.serve(engine)
 	undecided{options.Parked, options.Letters, bodies}.serve(engine)
 	if options.Subscribers != nil {
 		subscribers{options.Subscribers, bodies}.serve(engine)

@@ -353,14 +353,14 @@ func (e ReadinessStatus) Valid() bool {
 
 // Defines values for SubscriberChangeVerb.
 const (
-	SubscriberChangeVerbForget   SubscriberChangeVerb = "forget"
-	SubscriberChangeVerbIgnore   SubscriberChangeVerb = "ignore"
-	SubscriberChangeVerbLanes    SubscriberChangeVerb = "lanes"
-	SubscriberChangeVerbPause    SubscriberChangeVerb = "pause"
-	SubscriberChangeVerbRemember SubscriberChangeVerb = "remember"
-	SubscriberChangeVerbResume   SubscriberChangeVerb = "resume"
-	SubscriberChangeVerbRewind   SubscriberChangeVerb = "rewind"
-	SubscriberChangeVerbSkip     SubscriberChangeVerb = "skip"
+	SubscriberChangeVerbForget SubscriberChangeVerb = "forget"
+	SubscriberChangeVerbIgnore SubscriberChangeVerb = "ignore"
+	SubscriberChangeVerbLanes  SubscriberChangeVerb = "lanes"
+	SubscriberChangeVerbLift   SubscriberChangeVerb = "lift"
+	SubscriberChangeVerbPause  SubscriberChangeVerb = "pause"
+	SubscriberChangeVerbResume SubscriberChangeVerb = "resume"
+	SubscriberChangeVerbRewind SubscriberChangeVerb = "rewind"
+	SubscriberChangeVerbSkip   SubscriberChangeVerb = "skip"
 )
 
 // Valid indicates whether the value is a known member of the SubscriberChangeVerb enum.
@@ -372,9 +372,9 @@ func (e SubscriberChangeVerb) Valid() bool {
 		return true
 	case SubscriberChangeVerbLanes:
 		return true
-	case SubscriberChangeVerbPause:
+	case SubscriberChangeVerbLift:
 		return true
-	case SubscriberChangeVerbRemember:
+	case SubscriberChangeVerbPause:
 		return true
 	case SubscriberChangeVerbResume:
 		return true
@@ -387,27 +387,27 @@ func (e SubscriberChangeVerb) Valid() bool {
 	}
 }
 
-// Defines values for SubscriberStatusState.
+// Defines values for SubscriberState.
 const (
-	SubscriberStatusStateForgotten SubscriberStatusState = "forgotten"
-	SubscriberStatusStateIdle      SubscriberStatusState = "idle"
-	SubscriberStatusStateNotBegun  SubscriberStatusState = "not_begun"
-	SubscriberStatusStatePaused    SubscriberStatusState = "paused"
-	SubscriberStatusStateWorking   SubscriberStatusState = "working"
+	SubscriberStateForgotten SubscriberState = "forgotten"
+	SubscriberStateNoCopies  SubscriberState = "no_copies"
+	SubscriberStateNotBegun  SubscriberState = "not_begun"
+	SubscriberStatePaused    SubscriberState = "paused"
+	SubscriberStateWorking   SubscriberState = "working"
 )
 
-// Valid indicates whether the value is a known member of the SubscriberStatusState enum.
-func (e SubscriberStatusState) Valid() bool {
+// Valid indicates whether the value is a known member of the SubscriberState enum.
+func (e SubscriberState) Valid() bool {
 	switch e {
-	case SubscriberStatusStateForgotten:
+	case SubscriberStateForgotten:
 		return true
-	case SubscriberStatusStateIdle:
+	case SubscriberStateNoCopies:
 		return true
-	case SubscriberStatusStateNotBegun:
+	case SubscriberStateNotBegun:
 		return true
-	case SubscriberStatusStatePaused:
+	case SubscriberStatePaused:
 		return true
-	case SubscriberStatusStateWorking:
+	case SubscriberStateWorking:
 		return true
 	default:
 		return false
@@ -490,14 +490,14 @@ type FailureGroups struct {
 	// Events How many undecided events were looked at, 100,000 at most.
 	Events int `json:"events"`
 
-	// More There are more events than were looked at.
-	More bool `json:"more"`
+	// MoreEvents There are more events than were looked at.
+	MoreEvents bool `json:"more_events"`
 
-	// Groups Also those that are not listed.
-	Groups int `json:"groups"`
+	// AllGroups How many groups there are, also those that are not listed.
+	AllGroups int `json:"all_groups"`
 
-	// List The largest groups, 100 at most.
-	List []FailureGroup `json:"list"`
+	// Groups The largest groups, 100 at most.
+	Groups []FailureGroup `json:"groups"`
 }
 
 // FieldError One thing that is wrong, in the body or in a parameter.
@@ -716,6 +716,9 @@ type OutboxStatus struct {
 
 	// NextPosition Is dealt next.
 	NextPosition int64 `json:"next_position"`
+
+	// Subscribers In order of their names; null if they cannot be read. `GET /subscribers` has more of each.
+	Subscribers *[]SubscriberSummary `json:"subscribers"`
 }
 
 // OutboxStatusState - `halted`: the relay stopped on purpose and waits for a person.
@@ -822,11 +825,13 @@ type SubscriberChange struct {
 	To *string `json:"to,omitempty"`
 
 	// Type Example: outboxie.order.paid.v1
-	Type *string              `json:"type,omitempty"`
+	Type *string `json:"type,omitempty"`
+
+	// Verb As the commands of that name; `lift` is `forget --lift`.
 	Verb SubscriberChangeVerb `json:"verb"`
 }
 
-// SubscriberChangeVerb defines model for SubscriberChange.Verb.
+// SubscriberChangeVerb As the commands of that name; `lift` is `forget --lift`.
 type SubscriberChangeVerb string
 
 // SubscriberChanged defines model for SubscriberChanged.
@@ -872,9 +877,16 @@ type SubscriberLane struct {
 	// MessagesBehind Sequences after it in the stream, of all lanes and types.
 	MessagesBehind *uint64 `json:"messages_behind"`
 
-	// IdleSeconds Since the lane moved last.
-	IdleSeconds float64 `json:"idle_seconds"`
+	// UnmovedSeconds Since the lane moved last.
+	UnmovedSeconds float64 `json:"unmoved_seconds"`
 }
+
+// SubscriberState - `working`: copies run.
+// - `no_copies`: no copy runs.
+// - `paused`: an operator stopped it.
+// - `not_begun`: it has no lanes yet.
+// - `forgotten`: an operator ended it.
+type SubscriberState string
 
 // SubscriberStatus defines model for SubscriberStatus.
 type SubscriberStatus struct {
@@ -884,16 +896,10 @@ type SubscriberStatus struct {
 	Handler *string `json:"handler"`
 
 	// Types That it wants.
-	Types []string `json:"types"`
-
-	// State - `working`: copies run.
-	// - `idle`: no copy runs.
-	// - `paused`: an operator stopped it.
-	// - `not_begun`: it has no lanes yet.
-	// - `forgotten`: an operator ended it.
-	State         SubscriberStatusState `json:"state"`
-	PausedSeconds *float64              `json:"paused_seconds"`
-	ForgottenAt   *time.Time            `json:"forgotten_at"`
+	Types         []string        `json:"types"`
+	State         SubscriberState `json:"state"`
+	PausedSeconds *float64        `json:"paused_seconds"`
+	ForgottenAt   *time.Time      `json:"forgotten_at"`
 
 	// Copies That announced themselves in the last three seconds.
 	Copies []string `json:"copies"`
@@ -904,32 +910,50 @@ type SubscriberStatus struct {
 	// LagSeconds Since the first of them was stored.
 	LagSeconds *float64 `json:"lag_seconds"`
 
-	// Rate Events applied in a second, over the last ten seconds.
-	Rate float64 `json:"rate"`
+	// AppliedPerSecond Events applied in a second, over the last ten seconds.
+	AppliedPerSecond float64 `json:"applied_per_second"`
 
 	// AppliedAt When the newest of its events was applied.
 	AppliedAt *time.Time `json:"applied_at"`
 
-	// Dead Dead letters.
-	Dead int `json:"dead"`
+	// DeadLetters Dead letters.
+	DeadLetters int `json:"dead_letters"`
 
-	// Waiting Letters that are tried again, or wait behind others.
-	Waiting int `json:"waiting"`
+	// WaitingLetters Letters that are tried again, or wait behind others.
+	WaitingLetters int `json:"waiting_letters"`
 
-	// Filled Events that the stream had lost, and that came from the log.
-	Filled int64 `json:"filled"`
+	// FilledEvents Events that the stream had lost, and that came from the log.
+	FilledEvents int64 `json:"filled_events"`
 
-	// Missed Messages that the stream lost, and that nobody knows.
-	Missed int64            `json:"missed"`
-	Lanes  []SubscriberLane `json:"lanes"`
+	// MissedMessages Messages that the stream lost, and that nobody knows.
+	MissedMessages int64            `json:"missed_messages"`
+	Lanes          []SubscriberLane `json:"lanes"`
 }
 
-// SubscriberStatusState - `working`: copies run.
-// - `idle`: no copy runs.
-// - `paused`: an operator stopped it.
-// - `not_begun`: it has no lanes yet.
-// - `forgotten`: an operator ended it.
-type SubscriberStatusState string
+// SubscriberSummary A subscriber as its database knows it. Nobody asks the stream.
+type SubscriberSummary struct {
+	Subscriber string          `json:"subscriber"`
+	State      SubscriberState `json:"state"`
+
+	// PausedSeconds Since an operator paused it; null if it is not paused.
+	PausedSeconds *float64 `json:"paused_seconds"`
+
+	// StalledSeconds Since a lane moved that has something to do; null if there is no such lane.
+	StalledSeconds *float64 `json:"stalled_seconds"`
+
+	// MessagesBehind From the place of the slowest lane to `stream_sequence`; null if it has no lanes.
+	MessagesBehind *uint64 `json:"messages_behind"`
+
+	// AppliedPerSecond Events, over the last ten seconds.
+	AppliedPerSecond float64 `json:"applied_per_second"`
+
+	// Copies That run.
+	Copies      int `json:"copies"`
+	DeadLetters int `json:"dead_letters"`
+
+	// MissedMessages That the stream lost, and that nobody knows.
+	MissedMessages int64 `json:"missed_messages"`
+}
 
 // Subscribers defines model for Subscribers.
 type Subscribers struct {

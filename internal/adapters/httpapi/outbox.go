@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -20,9 +21,11 @@ const (
 
 // operators answers what `outboxie outbox` does, from the same ports.
 type operators struct {
-	desk      operating.Desk
-	attendant ports.Attendant
-	bodies    *bodies
+	desk        operating.Desk
+	attendant   ports.Attendant
+	subscribers operating.SubscriberAdmin // nil: nothing is known of them
+	bodies      *bodies
+	logger      *slog.Logger
 }
 
 func (o operators) serve(routes gin.IRoutes) {
@@ -34,7 +37,20 @@ func (o operators) serve(routes gin.IRoutes) {
 
 func (o operators) status(c *gin.Context) {
 	status, err := o.desk.Status(c.Request.Context())
-	respond(c, ShowStatus(status), err)
+	if err != nil {
+		refuse(c, err)
+		return
+	}
+	shown := ShowStatus(status)
+	if o.subscribers != nil {
+		// The relay's status is needed the most when something fails, so it is shown without the subscribers then.
+		if all, err := o.subscribers.Summaries(c.Request.Context(), status.Sequence); err == nil {
+			shown.Subscribers = ShowSummaries(all)
+		} else {
+			o.logger.WarnContext(c.Request.Context(), "cannot read the subscribers for the status of the relay", "error", err)
+		}
+	}
+	c.JSON(http.StatusOK, shown)
 }
 
 func (o operators) events(c *gin.Context) {
@@ -118,7 +134,7 @@ func respond(c *gin.Context, answer any, err error) {
 	c.JSON(http.StatusOK, answer)
 }
 
-// ShowStatus is what scripts get to know of a status.
+// ShowStatus is what scripts get to know of a status, without the subscribers.
 func ShowStatus(s operating.Status) OutboxStatus {
 	shown := OutboxStatus{
 		State: OutboxStatusState(s.State()), Relay: s.Relay, Now: s.Now.UTC(), Position: int64(s.Position), SavedAt: known(s.Saved),

@@ -115,7 +115,7 @@ func TestOutboxStatus(t *testing.T) {
 	require.Equal(t, trace, got.header.Get("Trace-Id"))
 	require.JSONEq(t, `{"state":"halted","relay":"ORDERS","now":"2026-11-05T12:30:00Z","position":7,"saved_at":"2026-11-05T12:29:59Z",
 		"stream":"ORDERS","stream_sequence":9,"last_position":8,"purged_to":2,"unpublished":1,
-		"oldest_unpublished_at":"2026-11-05T12:29:00Z","parked_events":4,"parked_aggregates":3,"misplaced":2,"next_position":9,
+		"oldest_unpublished_at":"2026-11-05T12:29:00Z","parked_events":4,"parked_aggregates":3,"misplaced":2,"next_position":9,"subscribers":null,
 		"leader":{"holder":"api-1","token":3,"since":"2026-11-05T12:30:00Z","until":"2026-11-05T12:30:01Z"},
 		"halt":{"reason":"tail_gone","detail":"gone","since":"2026-11-05T12:30:00Z","meaning":`+
 		`"The end of the stream was deleted or has expired, so it does not say any more what was published last."},
@@ -124,7 +124,7 @@ func TestOutboxStatus(t *testing.T) {
 	b.state = operating.Status{Relay: "ORDERS", Now: noon}
 	require.JSONEq(t, `{"state":"leaderless","relay":"ORDERS","now":"2026-11-05T12:30:00Z","leader":null,"halt":null,"position":0,
 		"saved_at":null,"stream":"","stream_sequence":0,"last_position":0,"purged_to":0,"unpublished":0,"oldest_unpublished_at":null,
-		"open_writer":null,"parked_events":0,"parked_aggregates":0,"halted_instances":[],"misplaced":0,"next_position":0}`, b.ask("GET", "/outbox/status", "").body)
+		"open_writer":null,"parked_events":0,"parked_aggregates":0,"halted_instances":[],"misplaced":0,"next_position":0,"subscribers":null}`, b.ask("GET", "/outbox/status", "").body)
 }
 
 func TestOutboxEvents(t *testing.T) {

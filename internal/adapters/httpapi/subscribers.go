@@ -53,9 +53,9 @@ type subscriberChange struct {
 	confirmed  bool
 }
 
-// needs are the members that a verb has besides, and needs.
+// needs names the member that a request needs besides its verb; empty: none.
 var needs = map[string]string{
-	"pause": "", "resume": "", "rewind": "to", "skip": "to", "lanes": "lanes", "ignore": "type", "forget": "", "remember": "",
+	"pause": "", "resume": "", "rewind": "to", "skip": "to", "lanes": "lanes", "ignore": "type", "forget": "", "lift": "",
 }
 
 func readChange(subscriber string, in *object) (asked subscriberChange, err error) {
@@ -63,7 +63,7 @@ func readChange(subscriber string, in *object) (asked subscriberChange, err erro
 	verb, given := in.text("verb")
 	need, known := needs[verb]
 	if asked.verb = verb; given && !known {
-		in.blame("verb", "must be pause, resume, rewind, skip, lanes, ignore, forget or remember")
+		in.blame("verb", "must be pause, resume, rewind, skip, lanes, ignore, forget or lift")
 	}
 	in.require("verb")
 	if need == "" {
@@ -106,7 +106,7 @@ func (a subscriberChange) carryOut(ctx context.Context, admin operating.Subscrib
 		return done, admin.Pause(ctx, a.subscriber)
 	case "resume":
 		return done, admin.Resume(ctx, a.subscriber)
-	case "remember":
+	case "lift":
 		return done, admin.Remember(ctx, a.subscriber)
 	case "lanes":
 		at, _, err := admin.SetLanes(ctx, a.subscriber, a.lanes)
@@ -159,9 +159,9 @@ func ShowSubscribers(found operating.Subscribers) Subscribers {
 
 func showSubscriber(s operating.SubscriberStatus) SubscriberStatus {
 	shown := SubscriberStatus{
-		Subscriber: s.Subscriber, Handler: some(s.Handler), Types: append([]string{}, s.Types...), State: SubscriberStatusState(s.State()),
-		ForgottenAt: known(s.Forgotten), Copies: append([]string{}, s.Copies...), Rate: s.Rate, AppliedAt: known(s.Applied),
-		Dead: s.Dead, Waiting: s.Waiting, Filled: s.Filled, Missed: s.Missed, Lanes: make([]SubscriberLane, 0, len(s.Lanes)),
+		Subscriber: s.Subscriber, Handler: some(s.Handler), Types: append([]string{}, s.Types...), State: SubscriberState(operating.StateOf(s.Overview)),
+		ForgottenAt: known(s.Forgotten), Copies: append([]string{}, s.Copies...), AppliedPerSecond: s.Rate, AppliedAt: known(s.Applied),
+		DeadLetters: s.Dead, WaitingLetters: s.Waiting, FilledEvents: s.Filled, MissedMessages: s.Missed, Lanes: make([]SubscriberLane, 0, len(s.Lanes)),
 	}
 	if s.Paused {
 		shown.PausedSeconds = seconds(s.PausedFor)
@@ -170,7 +170,7 @@ func showSubscriber(s operating.SubscriberStatus) SubscriberStatus {
 		shown.LagEvents, shown.LagSeconds = &s.Lag.Events, seconds(s.Lag.Oldest)
 	}
 	for n, lane := range s.Lanes {
-		of := SubscriberLane{Lane: lane.Lane, Sequence: lane.Sequence, StoredAt: known(lane.StoredAt), IdleSeconds: lane.Idle.Seconds()}
+		of := SubscriberLane{Lane: lane.Lane, Sequence: lane.Sequence, StoredAt: known(lane.StoredAt), UnmovedSeconds: lane.Idle.Seconds()}
 		if n < len(s.Messages) {
 			of.MessagesBehind = &s.Messages[n]
 		}
@@ -182,4 +182,22 @@ func showSubscriber(s operating.SubscriberStatus) SubscriberStatus {
 func seconds(d time.Duration) *float64 {
 	s := d.Seconds()
 	return &s
+}
+
+// ShowSummaries is what scripts get to know of subscribers in the status of the relay.
+func ShowSummaries(all []operating.SubscriberSummary) *[]SubscriberSummary {
+	shown := make([]SubscriberSummary, len(all))
+	for n, s := range all {
+		shown[n] = SubscriberSummary{
+			Subscriber: s.Subscriber, State: SubscriberState(operating.StateOf(s.Overview)), MessagesBehind: s.Behind, AppliedPerSecond: s.Rate,
+			Copies: len(s.Copies), DeadLetters: s.Dead, MissedMessages: s.Missed,
+		}
+		if s.Paused {
+			shown[n].PausedSeconds = seconds(s.PausedFor)
+		}
+		if s.Stalled > 0 {
+			shown[n].StalledSeconds = seconds(s.Stalled)
+		}
+	}
+	return &shown
 }

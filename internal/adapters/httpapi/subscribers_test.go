@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -28,6 +29,14 @@ func (r *registry) note(format string, args ...any) error {
 }
 
 func (r *registry) Subscribers(context.Context) (operating.Subscribers, error) { return r.found, r.err }
+
+func (r *registry) Summaries(_ context.Context, end uint64) ([]operating.SubscriberSummary, error) {
+	overviews := make([]inbox.Overview, len(r.found.All))
+	for n, status := range r.found.All {
+		overviews[n] = status.Overview
+	}
+	return operating.Summarize(overviews, end), r.err
+}
 
 func (r *registry) Pause(_ context.Context, id string) error { return r.note("pause %s", id) }
 
@@ -64,6 +73,7 @@ func withRegistry(t *testing.T) (*bureau, *registry) {
 	return newBureau(t, func(o *httpapi.AdminOptions) { o.Subscribers = r }), r
 }
 
+// TestSubscribersAreListed checks what scripts get to know of subscribers.
 func TestSubscribersAreListed(t *testing.T) {
 	b, r := withRegistry(t)
 	require.JSONEq(t, `{"subscribers": [], "stream_trouble": null}`, b.ask("GET", "/subscribers", "").body)
@@ -81,23 +91,53 @@ func TestSubscribersAreListed(t *testing.T) {
 	}}
 	require.JSONEq(t, `{"stream_trouble": "no answer", "subscribers": [
 		{"subscriber": "a", "handler": null, "types": [], "state": "forgotten", "paused_seconds": null, "forgotten_at": "2026-11-29T10:00:00Z",
-			"copies": [], "lag_events": null, "lag_seconds": null, "rate": 0, "applied_at": null, "dead": 0, "waiting": 0, "filled": 0, "missed": 0,
+			"copies": [], "lag_events": null, "lag_seconds": null, "applied_per_second": 0, "applied_at": null, "dead_letters": 0, "waiting_letters": 0, "filled_events": 0, "missed_messages": 0,
 			"lanes": []},
 		{"subscriber": "b", "handler": "totals", "types": ["t"], "state": "paused", "paused_seconds": 60, "forgotten_at": null, "copies": ["one"],
-			"lag_events": 2, "lag_seconds": 3, "rate": 1.5, "applied_at": "2026-11-29T10:00:00Z", "dead": 1, "waiting": 2, "filled": 3, "missed": 4,
-			"lanes": [{"lane": 0, "sequence": 8, "stored_at": "2026-11-29T10:00:00Z", "messages_behind": 2, "idle_seconds": 1}]}
+			"lag_events": 2, "lag_seconds": 3, "applied_per_second": 1.5, "applied_at": "2026-11-29T10:00:00Z", "dead_letters": 1, "waiting_letters": 2, "filled_events": 3, "missed_messages": 4,
+			"lanes": [{"lane": 0, "sequence": 8, "stored_at": "2026-11-29T10:00:00Z", "messages_behind": 2, "unmoved_seconds": 1}]}
 	]}`, b.ask("GET", "/subscribers", "").body)
 }
 
+// TestStatusShowsSubscribers checks what the relay's status says about subscribers, and that it is shown without them if they cannot be read.
+func TestStatusShowsSubscribers(t *testing.T) {
+	b, r := withRegistry(t)
+	b.state = operating.Status{Sequence: 10}
+	subscribers := func() string {
+		got := b.ask("GET", "/outbox/status", "")
+		require.Equal(t, http.StatusOK, got.status, got.body)
+		var shown struct{ Subscribers json.RawMessage }
+		require.NoError(t, json.Unmarshal([]byte(got.body), &shown))
+		return string(shown.Subscribers)
+	}
+	require.JSONEq(t, `[]`, subscribers())
+	r.found.All = []operating.SubscriberStatus{
+		{Overview: inbox.Overview{Subscriber: "a", Standing: inbox.Standing{Paused: true}, PausedFor: time.Minute}},
+		{Overview: inbox.Overview{
+			Subscriber: "b", Lanes: []inbox.Checkpoint{{Place: inbox.Place{Sequence: 8}, Idle: time.Hour}, {Place: inbox.Place{Sequence: 12}}},
+			Copies: []string{"one", "two"}, Dead: 1, Missed: 4, Rate: 1.5,
+		}},
+	}
+	require.JSONEq(t, `[
+		{"subscriber": "a", "state": "paused", "paused_seconds": 60, "stalled_seconds": null, "messages_behind": null,
+			"applied_per_second": 0, "copies": 0, "dead_letters": 0, "missed_messages": 0},
+		{"subscriber": "b", "state": "working", "paused_seconds": null, "stalled_seconds": 3600, "messages_behind": 2,
+			"applied_per_second": 1.5, "copies": 2, "dead_letters": 1, "missed_messages": 4}
+	]`, subscribers())
+	r.err = errors.New("no answer")
+	require.JSONEq(t, `null`, subscribers())
+}
+
+// TestSubscribersAreChanged checks what each verb asks for, and what it answers.
 func TestSubscribersAreChanged(t *testing.T) {
 	for body, c := range map[string]struct {
 		asked  []string
 		answer string
 	}{
-		`{"verb": "pause"}`:    {[]string{"pause e"}, `{"subscriber": "e", "verb": "pause", "done": true}`},
-		`{"verb": "resume"}`:   {[]string{"resume e"}, `{"subscriber": "e", "verb": "resume", "done": true}`},
-		`{"verb": "remember"}`: {[]string{"remember e"}, `{"subscriber": "e", "verb": "remember", "done": true}`},
-		`{"verb": "forget"}`:   {nil, `{"subscriber": "e", "verb": "forget", "done": false}`},
+		`{"verb": "pause"}`:  {[]string{"pause e"}, `{"subscriber": "e", "verb": "pause", "done": true}`},
+		`{"verb": "resume"}`: {[]string{"resume e"}, `{"subscriber": "e", "verb": "resume", "done": true}`},
+		`{"verb": "lift"}`:   {[]string{"remember e"}, `{"subscriber": "e", "verb": "lift", "done": true}`},
+		`{"verb": "forget"}`: {nil, `{"subscriber": "e", "verb": "forget", "done": false}`},
 		`{"verb": "forget", "confirm": true}`: {
 			[]string{"forget e"}, `{"subscriber": "e", "verb": "forget", "done": true, "erased": 7}`,
 		},
@@ -125,6 +165,7 @@ func TestSubscribersAreChanged(t *testing.T) {
 	}
 }
 
+// TestChangesOfSubscribersThatAreWrong checks what is said about wrong requests, and the status of each error.
 func TestChangesOfSubscribersThatAreWrong(t *testing.T) {
 	b, r := withRegistry(t)
 	for body, blames := range map[string]string{

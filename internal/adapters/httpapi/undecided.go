@@ -117,7 +117,7 @@ func readChoice(in *object) (choice outbox.Choice, dry bool, err error) {
 
 // ShowGroups is what scripts get to know of groups.
 func ShowGroups(groups operating.Groups) FailureGroups {
-	shown := FailureGroups{Events: groups.Events, More: groups.More, Groups: groups.All, List: make([]FailureGroup, 0, len(groups.List))}
+	shown := FailureGroups{Events: groups.Events, MoreEvents: groups.More, AllGroups: groups.All, Groups: make([]FailureGroup, 0, len(groups.List))}
 	for _, g := range groups.List {
 		example := FailureExample{
 			EventID: g.Example.EventID, Reason: g.Example.Reason, AggregateType: some(g.Example.Key.Type), AggregateID: some(g.Example.Key.ID),
@@ -127,7 +127,7 @@ func ShowGroups(groups operating.Groups) FailureGroups {
 			position := int64(g.Example.Position)
 			example.Position = &position
 		}
-		shown.List = append(shown.List, FailureGroup{
+		shown.Groups = append(shown.Groups, FailureGroup{
 			Group: g.ID, Pattern: g.Pattern, Events: g.Events, Behind: g.Behind, FirstAt: g.First.UTC(), LastAt: g.Last.UTC(),
 			Types: append([]string{}, g.Types...), Example: example,
 		})

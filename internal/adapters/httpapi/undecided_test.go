@@ -67,7 +67,7 @@ func TestFailureGroups(t *testing.T) {
 	b, p := newPile(t)
 	for _, path := range []string{lettersPath, parkedPath} {
 		p.groups = operating.Groups{}
-		require.JSONEq(t, `{"events":0,"more":false,"groups":0,"list":[]}`, b.ask("GET", path+"/groups", "").body)
+		require.JSONEq(t, `{"events":0,"more_events":false,"all_groups":0,"groups":[]}`, b.ask("GET", path+"/groups", "").body)
 		p.groups = operating.Groups{Events: 3, All: 7, More: true, List: []operating.Group{
 			{
 				Fingerprint: fault.NewFingerprint("no address"), Events: 2, Behind: 1, First: noon, Last: noon.Add(time.Minute), Types: []string{"a.v1", "b.v1"},
@@ -82,7 +82,7 @@ func TestFailureGroups(t *testing.T) {
 		}}
 		got := b.ask("GET", path+"/groups", "")
 		require.Equal(t, http.StatusOK, got.status, got.body)
-		require.JSONEq(t, `{"events":3,"more":true,"groups":7,"list":[
+		require.JSONEq(t, `{"events":3,"more_events":true,"all_groups":7,"groups":[
 			{"group":"5917eeb97442","pattern":"no address","events":2,"behind":1,"first_at":"2026-11-05T12:30:00Z","last_at":"2026-11-05T12:31:00Z",
 				"types":["a.v1","b.v1"],"example":{"event_id":"event-9","position":9,"aggregate_type":"order","aggregate_id":"7","type":"a.v1",
 				"reason":"no address"}},

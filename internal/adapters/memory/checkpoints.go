@@ -25,6 +25,9 @@ type lane struct {
 
 var _ inbox.Checkpoints = (*Inbox)(nil)
 
+// mostRevisions is more than the changes that a lane ever has. A lane begins at a multiple that no lane of before began at.
+const mostRevisions = 1 << 32
+
 // Begin makes all lanes, or none.
 func (i *Inbox) Begin(ctx context.Context, subscriber string, lanes int, stream string, at inbox.Place) error {
 	s, err := i.open(ctx)
@@ -47,13 +50,14 @@ func (i *Inbox) Begin(ctx context.Context, subscriber string, lanes int, stream 
 		if len(i.lanesOf(subscriber)) > 0 {
 			return nil
 		}
-		for n := range lanes {
-			s.change(func() {
+		s.change(func() {
+			i.begun++
+			for n := range lanes {
 				i.lanes[laneKey{subscriber, n}] = lane{
-					inbox.Checkpoint{Lane: n, Lanes: lanes, Stream: stream, Place: at, Revision: 1}, time.Now(),
+					inbox.Checkpoint{Lane: n, Lanes: lanes, Stream: stream, Place: at, Revision: i.begun * mostRevisions}, time.Now(),
 				}
-			})
-		}
+			}
+		})
 		return nil
 	})
 	if err != nil {
@@ -98,6 +102,7 @@ func (i *Inbox) Look(ctx context.Context, subscriber, instance string) (view inb
 		view.Lanes = i.lanesOf(subscriber)
 		row := i.subscribers[subscriber]
 		view.Standing, view.Filled, view.Missed = row.standing(), row.filled, row.missed
+		view.Paused = row.Paused || row.yieldsUntil.After(time.Now())
 		return nil
 	})
 	return view, err

@@ -50,14 +50,14 @@ func (i *Inbox) Redeliver(
 	return work.done, len(work.letters) > 0, nil
 }
 
-// stand takes a share of the subscriber's row, and reports whether the subscriber works: who pauses or forgets it waits.
+// stand takes a share of the subscriber's row, and reports whether the subscriber works, with this handler: who pauses or forgets it waits.
 func (r *redelivery) stand(ctx context.Context) (works bool, err error) {
 	if err := r.share(ctx, subscriberKey(r.subscriber)); err != nil {
 		return false, err
 	}
 	err = r.do(ctx, "look at what is decided", func() error {
 		row := r.inbox.subscribers[r.subscriber]
-		works = !row.Paused && row.Forgotten.IsZero()
+		works = !row.Paused && row.Forgotten.IsZero() && !row.yieldsUntil.After(time.Now()) && (row.Handler == "" || row.Handler == r.work.handler)
 		return nil
 	})
 	return works, err

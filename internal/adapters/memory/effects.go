@@ -90,7 +90,7 @@ func (w *work) flush(ctx context.Context) error {
 			return err
 		}
 		if events, found := c.(*emitted); found {
-			w.emitted += len(events.messages)
+			w.emitted += events.Len()
 		}
 	}
 	return nil

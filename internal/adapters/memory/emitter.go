@@ -3,7 +3,6 @@ package memory
 import (
 	"cmp"
 	"context"
-	"slices"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
@@ -17,43 +16,24 @@ var _ inbox.Emitter = (*Emitter)(nil)
 // NewEmitter returns the emitter.
 func NewEmitter() Emitter { return Emitter{} }
 
-// Emit collects.
+// Emit keeps the messages until they are flushed.
 func (Emitter) Emit(_ context.Context, tx inbox.Tx, cause outbox.Entry, messages ...outbox.Message) error {
 	work, err := workOf(tx)
 	if err != nil {
 		return err
 	}
 	var invalid error
-	err = collect(tx, func(e *emitted) {
-		if e.cause != cause.ID {
-			e.cause, e.count = cause.ID, 0
-		}
-		for n, message := range messages {
-			message.ID = inbox.EmittedID(work.handler, cause, e.count+n)
-			if invalid = message.Validate(); invalid != nil {
-				return
-			}
-			e.messages = append(e.messages, message)
-		}
-		e.count += len(messages)
-	})
+	err = collect(tx, func(e *emitted) { invalid = e.Add(work.handler, cause, messages) })
 	return cmp.Or(err, invalid)
 }
 
 // emitted are events of a transaction.
-type emitted struct {
-	messages []outbox.Message
-	cause    string // id of the event in hand
-	count    int    // events that follow from it so far
-}
+type emitted struct{ inbox.Emission }
 
-// flush appends in order of the aggregate. The positions are dealt at once, and the rows can be read when the transaction commits.
+// flush appends. The positions are dealt at once, and the rows can be read when the transaction commits.
 func (e *emitted) flush(ctx context.Context, s *session, _ string) error {
-	slices.SortStableFunc(e.messages, func(a, b outbox.Message) int {
-		return cmp.Or(cmp.Compare(a.Key.Type, b.Key.Type), cmp.Compare(a.Key.ID, b.Key.ID))
-	})
 	return s.do(ctx, "emit", func() error {
-		for _, message := range e.messages {
+		for _, message := range e.Messages() {
 			if s.inbox.log.has(message.ID) {
 				return inbox.ErrEmittedBefore
 			}
@@ -61,6 +41,6 @@ func (e *emitted) flush(ctx context.Context, s *session, _ string) error {
 		writer := s.inbox.log.Begin()
 		s.writers = append(s.writers, writer)
 		s.change(func() { _ = writer.Commit() }) // it is open until then
-		return writer.Append(ctx, e.messages...)
+		return writer.Append(ctx, e.Messages()...)
 	})
 }

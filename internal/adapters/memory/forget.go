@@ -12,11 +12,11 @@ import (
 // Forget leaves a tombstone, and removes the lanes.
 func (o *Operator) Forget(ctx context.Context, name string) error {
 	i := o.inbox
-	s, err := i.open(ctx)
+	s, done, err := i.openWithWay(ctx, name)
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer done()
 	if err := s.lockAll(ctx, name); err != nil {
 		return err
 	}

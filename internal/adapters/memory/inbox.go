@@ -32,6 +32,7 @@ type Inbox struct {
 
 	locks   map[any]*session          // by the row's key
 	shares  map[any]map[*session]bool // who holds a share of a row, by the row's key
+	begun   int64                     // how often lanes began
 	freed   chan struct{}             // closed when a transaction has ended; nil: nobody waits
 	mutants mutants
 }

@@ -80,41 +80,6 @@ func (i *Inbox) Retry(ctx context.Context, subscriber, id string) error {
 	})
 }
 
-// RetryAll waits for the transactions that work on the letters.
-func (i *Inbox) RetryAll(ctx context.Context, subscriber string) (retried int, err error) {
-	s, err := i.open(ctx)
-	if err != nil {
-		return 0, err
-	}
-	defer s.close()
-	var dead []letterKey
-	err = s.do(ctx, "read the dead", func() error {
-		dead = i.dead(subscriber)
-		return nil
-	})
-	if err != nil {
-		return 0, err
-	}
-	for _, key := range dead {
-		if err := s.lock(ctx, key); err != nil {
-			return 0, err
-		}
-	}
-	err = s.do(ctx, "retry", func() error {
-		for _, key := range dead {
-			if l, found := i.letters[key]; found && l.State == inbox.Dead && l.Readable() {
-				s.change(func() { i.letters[key] = l.retried() })
-				retried++
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, err
-	}
-	return retried, s.commit(ctx)
-}
-
 // dead returns the keys of a subscriber's dead letters, in order of position.
 func (i *Inbox) dead(subscriber string) []letterKey {
 	var dead []letterKey

@@ -44,11 +44,11 @@ func (i *Inbox) names() (names []string) {
 func (o *Operator) decide(
 	ctx context.Context, name string, change func(ctx context.Context, s *session, row subscriber, lanes []inbox.Checkpoint) error,
 ) error {
-	s, err := o.inbox.open(ctx)
+	s, done, err := o.inbox.openWithWay(ctx, name)
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer done()
 	if err := s.lockAll(ctx, name); err != nil {
 		return err
 	}
@@ -77,12 +77,18 @@ func (o *Operator) decide(
 	return s.commit(ctx)
 }
 
-// put writes the row of a subscriber.
+// putSubscriber writes the row of a subscriber.
 func (s *session) putSubscriber(ctx context.Context, name string, row subscriber) error {
 	return s.do(ctx, "decide", func() error {
-		s.change(func() { s.inbox.subscribers[name] = row })
+		s.change(func() { s.inbox.put(name, row) })
 		return nil
 	})
+}
+
+// put writes the row of a subscriber, but for the time until which it makes way.
+func (i *Inbox) put(name string, row subscriber) {
+	row.yieldsUntil = i.subscribers[name].yieldsUntil
+	i.subscribers[name] = row
 }
 
 // Pause waits for the batches and redeliveries under way.

@@ -13,8 +13,9 @@ import (
 type subscriber struct {
 	inbox.Standing
 	counts
-	types    map[string]bool
-	pausedAt time.Time
+	types       map[string]bool
+	pausedAt    time.Time
+	yieldsUntil time.Time // somebody wants to decide, and waits for what is under way
 }
 
 // subscriberKey is the key of a subscriber's row.
@@ -52,11 +53,11 @@ func (i *Inbox) Subscribe(ctx context.Context, name, handler string, types []str
 	if err != nil || unchanged {
 		return err
 	}
-	s, err := i.open(ctx)
+	s, done, err := i.openWithWay(ctx, name)
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer done()
 	if err := s.lockAll(ctx, name); err != nil {
 		return err
 	}
@@ -74,7 +75,7 @@ func (i *Inbox) Subscribe(ctx context.Context, name, handler string, types []str
 			row.types[eventType] = true
 		}
 		s.change(func() {
-			i.subscribers[name] = row
+			i.put(name, row)
 			if len(missing) > 0 {
 				i.revise(name)
 			}
@@ -85,6 +86,39 @@ func (i *Inbox) Subscribe(ctx context.Context, name, handler string, types []str
 		return err
 	}
 	return s.commit(ctx)
+}
+
+// yieldsFor is how long a subscriber makes way for somebody who died meanwhile.
+const yieldsFor = 15 * time.Second
+
+// openWithWay asks for way, and then opens a transaction that locks the subscriber and its lanes. Until done is called, or the time is over,
+// no redelivery begins, and copies let their lanes go.
+func (i *Inbox) openWithWay(ctx context.Context, name string) (s *session, done func(), err error) {
+	until := time.Now().Add(yieldsFor)
+	if err := i.once(ctx, "ask for way", func(*session) error {
+		i.yield(name, until)
+		return nil
+	}); err != nil {
+		return nil, nil, err
+	}
+	if s, err = i.open(ctx); err != nil {
+		return nil, nil, err
+	}
+	return s, func() {
+		s.close()
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		if i.subscribers[name].yieldsUntil.Equal(until) {
+			i.yield(name, time.Time{})
+		}
+	}, nil
+}
+
+func (i *Inbox) yield(name string, until time.Time) {
+	if row, found := i.subscribers[name]; found && row.Forgotten.IsZero() {
+		row.yieldsUntil = until
+		i.subscribers[name] = row
+	}
 }
 
 // missing returns those of the types that the subscriber does not want.

@@ -11,6 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox/inboxtest"
 	"github.com/assylzhan-a/outboxie/internal/ports/operating"
 	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
 	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
@@ -22,7 +23,7 @@ const subscriber = "billing"
 // longer are the calls whose statements may take four times as long as others: they count or search.
 var longer = map[string]bool{
 	"outbox.Attendant.Redrive": true, "operating.Desk.List": true, "operating.Desk.Status": true, "operating.Bench.Behind": true,
-	"inbox.Log.Lost": true, "outbox.Attendant.Undecided": true, "inbox.DeadLetterAdmin.Undecided": true, "inbox.DeadLetterAdmin.Letters": true, "inbox.DeadLetterAdmin.RetryAll": true,
+	"inbox.Log.Lost": true, "outbox.Attendant.Undecided": true, "inbox.DeadLetterAdmin.Undecided": true, "inbox.DeadLetterAdmin.Letters": true,
 }
 
 type dbCall = func(ctx context.Context, db *bun.DB) error
@@ -186,9 +187,8 @@ func subscriberCalls() map[string]dbCall {
 		"inbox.DeadLetterAdmin.Letter": on(func(ctx context.Context, db *bun.DB) (inbox.Letter, error) {
 			return newInbox(db).Letter(ctx, subscriber, missing)
 		}),
-		"inbox.DeadLetterAdmin.Retry":    func(ctx context.Context, db *bun.DB) error { return newInbox(db).Retry(ctx, subscriber, missing) },
-		"inbox.DeadLetterAdmin.RetryAll": on(func(ctx context.Context, db *bun.DB) (int, error) { return newInbox(db).RetryAll(ctx, "nobody") }),
-		"inbox.DeadLetterAdmin.Discard":  func(ctx context.Context, db *bun.DB) error { return newInbox(db).Discard(ctx, subscriber, missing) },
+		"inbox.DeadLetterAdmin.Retry":   func(ctx context.Context, db *bun.DB) error { return newInbox(db).Retry(ctx, subscriber, missing) },
+		"inbox.DeadLetterAdmin.Discard": func(ctx context.Context, db *bun.DB) error { return newInbox(db).Discard(ctx, subscriber, missing) },
 		"inbox.DeadLetterAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]outbox.Undecided, error) {
 			found, _, err := newInbox(db).Undecided(ctx, subscriber, inbox.LetterMark{}, 1)
 			return found, err
@@ -293,8 +293,12 @@ func inboxTransactions() map[string]func(ctx context.Context, db *bun.DB, name s
 		if err := newInbox(db).Begin(ctx, name, 1, "S", inbox.Place{}); err != nil {
 			return err
 		}
-		batch := inbox.Batch{From: lane, To: inbox.Place{Sequence: 1}, Events: []inbox.Event{{Entry: entry(1), Sequence: 1, Suspect: suspect}}}
-		_, err := newInbox(db).Apply(ctx, name, batch, handler, giveUp)
+		view, err := newInbox(db).Look(ctx, name, "copy")
+		if err != nil {
+			return err
+		}
+		events := []inbox.Event{{Entry: entry(1), Sequence: 1, Suspect: suspect}}
+		_, err = newInbox(db).Apply(ctx, name, inbox.Batch{From: view.Lanes[0], To: inbox.Place{Sequence: 1}, Events: events}, handler, giveUp)
 		return err
 	}
 	return map[string]func(ctx context.Context, db *bun.DB, name string, handler inbox.Handler) error{
@@ -306,7 +310,7 @@ func inboxTransactions() map[string]func(ctx context.Context, db *bun.DB, name s
 			if err := apply(ctx, db, name, fails, true); err != nil {
 				return err
 			}
-			if _, err := newInbox(db).RetryAll(ctx, name); err != nil {
+			if _, err := inboxtest.RetryAll(ctx, newInbox(db), name); err != nil {
 				return err
 			}
 			_, _, err := newInbox(db).Redeliver(ctx, name, inbox.Redelivery{Limit: 1}, handler, giveUp)

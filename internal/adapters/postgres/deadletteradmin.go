@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
@@ -63,17 +64,6 @@ func readLetter(ctx context.Context, query *bun.SelectQuery, subscriber, id stri
 	return row, classify(ctx, err)
 }
 
-// retryStatement lets a row that is not the head wait, so that programs of before do not try it before its turn. It locks the letters in
-// the order of their positions, as Redeliver does.
-const retryStatement = `
-WITH dead AS MATERIALIZED (
-	SELECT event_id FROM dead_letters
-	WHERE subscriber = ?0 AND state = 'dead' AND position IS NOT NULL AND (?1 = '' OR event_id = ?1) ORDER BY position FOR UPDATE
-)
-UPDATE dead_letters AS letter SET state = CASE WHEN ` + earlier + ` THEN 'waiting' ELSE 'retrying' END, attempts = 0,
-	due_at = clock_timestamp(), changed_at = clock_timestamp(), _no_handler = NULL
-WHERE subscriber = ?0 AND event_id = ANY (ARRAY (SELECT event_id FROM dead)) AND state = 'dead'`
-
 // Retry waits for a transaction that works on the letter.
 func (i *Inbox) Retry(ctx context.Context, subscriber, id string) error {
 	return transact(ctx, i.db, func(ctx context.Context, tx bun.Tx) error {
@@ -91,14 +81,9 @@ func (i *Inbox) Retry(ctx context.Context, subscriber, id string) error {
 		case letter.State != inbox.Dead:
 			return inbox.ErrNotDead.With("event %s is being tried already; so far it failed %d times", id, letter.Attempts)
 		}
-		_, err = tx.ExecContext(ctx, retryStatement, subscriber, row.EventID)
+		_, err = tx.ExecContext(ctx, retryStatement, subscriber, pgdialect.Array([]string{row.EventID}))
 		return classify(ctx, err)
 	})
-}
-
-// RetryAll is one statement.
-func (i *Inbox) RetryAll(ctx context.Context, subscriber string) (int, error) {
-	return affected(ctx)(i.db.ExecContext(allow(ctx, counting), retryStatement, subscriber, ""))
 }
 
 // Discard waits for a transaction that works on the letter. The letter's row decides between the two, and the event's row in inbox lets

@@ -30,7 +30,7 @@ var _ inbox.DeadLetters = (*Inbox)(nil)
 // row may say that it waits while nothing is before it any more; noteTurns finds such rows. An event that has a letter has a row in inbox
 // too, so the lane drops the event when it comes again.
 //
-// Discard, Retry and RetryAll lock the letter. A letter that they have locked first is discarded or dead when Redeliver gets the lock,
+// Discard and Retry, of one letter or many, lock the letter. A letter that they have locked first is discarded or dead when Redeliver gets the lock,
 // and is left out. If Redeliver was first, they wait, and find no letter, or the one that failed.
 //
 // Programs of before lock a letter before they apply, change or end it, and before they write its row in inbox. They find no letter
@@ -118,13 +118,14 @@ const isHead = "letter.position IS NOT NULL AND letter.aggregate_type IS NOT NUL
 
 const (
 	// headStatement first locks the row of the subscriber, for as long as the transaction takes: who pauses or forgets the subscriber waits.
-	// It chooses nothing if the subscriber is paused or forgotten, also if that was decided while it waited for the row. A key share waits
-	// for nobody else, and nobody else for it.
+	// It chooses nothing if the subscriber is paused or forgotten, or makes way, also if that was decided while it waited for the row, or if it has another
+	// handler than ?3: it has begun again since the caller looked. A key share waits for nobody else, and nobody else for it.
 	// Then it reads the letters that waited for one of the types ?2, by the index dead_letters_no_handler, and then due letters in the
 	// order of the index dead_letters_due, until one is the first of its aggregate and free.
 	headStatement = `
 WITH standing AS (
-	SELECT paused_at IS NULL AND forgotten_at IS NULL AS works FROM subscribers WHERE subscriber = ?0 FOR KEY SHARE
+	SELECT paused_at IS NULL AND forgotten_at IS NULL AND coalesce(yields_until <= clock_timestamp(), true) AND coalesce(handler = ?3, true) AS works
+	FROM subscribers WHERE subscriber = ?0 FOR KEY SHARE
 ), waited AS (
 	SELECT letter.aggregate_type, letter.aggregate_id, letter.position FROM dead_letters AS letter
 	WHERE coalesce((SELECT works FROM standing), true)
@@ -152,7 +153,7 @@ func (d *redelivery) choose(ctx context.Context, r inbox.Redelivery, idleTimeout
 	for len(d.letters) == 0 {
 		var aggregateType, aggregateID string
 		var position int64
-		err := d.tx.QueryRowContext(ctx, headStatement, d.subscriber, idleTimeout, pgdialect.Array(r.Types)).
+		err := d.tx.QueryRowContext(ctx, headStatement, d.subscriber, idleTimeout, pgdialect.Array(r.Types), d.handler.Name()).
 			Scan(&aggregateType, &aggregateID, &position, new(string))
 		if errors.Is(err, sql.ErrNoRows) {
 			return false, nil

@@ -16,6 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox/inboxtest"
 )
 
 // letterBefore leaves the letter of an event in a state, with its inbox row, as programs of before did. It is due in some time.
@@ -78,7 +79,7 @@ func TestRowsForProgramsOfBefore(t *testing.T) {
 		letterBefore(t, h, eventOf(position, "a"), inbox.Waiting, 0)
 	}
 	exec(t, h.others, "UPDATE dead_letters SET state = 'dead' WHERE position IN (1, 3)")
-	retried, err := in.RetryAll(t.Context(), emails)
+	retried, err := inboxtest.RetryAll(t.Context(), in, emails)
 	require.NoError(t, err)
 	require.Equal(t, 2, retried)
 	require.Equal(t, []string{"1 retrying", "2 waiting", "3 waiting", "4 waiting", "5 waiting"}, rowStates(t, h))

@@ -98,7 +98,7 @@ func (e *effects) flush(ctx context.Context) error {
 			return classifyEffect(ctx, err)
 		}
 		if events, found := c.(*emitted); found {
-			e.emitted += len(events.messages)
+			e.emitted += events.Len()
 		}
 	}
 	return nil

@@ -1,14 +1,18 @@
 package postgres_test
 
 import (
+	"context"
+	"net/url"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox/inboxtest"
 	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 )
@@ -46,4 +50,41 @@ func TestEmittedIsWrittenLast(t *testing.T) {
 	page, err := h.log.After(t.Context(), outbox.Progress{}, outbox.Slice{Count: 10, Bytes: 1 << 20})
 	require.NoError(t, err)
 	require.Len(t, page.Entries, 6)
+}
+
+// TestEmittingWithoutTheRightIsAnOutage checks that a subscriber which may not append to the log waits until it may, and says what to do: its
+// events are not at fault.
+func TestEmittingWithoutTheRightIsAnOutage(t *testing.T) {
+	h := newHarness(t)
+	address, err := url.Parse(h.address)
+	require.NoError(t, err)
+	role := strings.ReplaceAll(h.name, "-", "_") + "_reader"
+	for _, statement := range []string{
+		"CREATE ROLE " + role + " LOGIN PASSWORD 'secret'", "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO " + role,
+		"REVOKE INSERT ON outbox FROM " + role,
+	} {
+		exec(t, h.others, statement)
+	}
+	t.Cleanup(func() {
+		_, err := h.others.ExecContext(context.Background(), "DROP OWNED BY "+role+"; DROP ROLE "+role)
+		require.NoError(t, err)
+	})
+	address.User = url.UserPassword(role, "secret")
+	in := newInbox(open(t, postgres.Options{URL: address.String()}))
+	require.NoError(t, in.Begin(t.Context(), emails, 1, "S", inbox.Place{}))
+	event := outboxtest.NewEntries(0, 1)[0]
+	apply := func() error {
+		view, err := in.Look(t.Context(), emails, "copy")
+		require.NoError(t, err)
+		batch := inbox.Batch{From: view.Lanes[0], To: inbox.Place{Sequence: 1}, Events: []inbox.Event{{Entry: event, Sequence: 1, Suspect: true}}}
+		_, err = in.Apply(t.Context(), emails, batch, handlerFunc(func(ctx context.Context, tx inbox.Tx, cause outbox.Entry) error {
+			return postgres.NewEmitter().Emit(ctx, tx, cause, outboxtest.NewMessage("follower", 1))
+		}), func(_ outbox.Entry, _ int, err error) (inbox.Failure, error) { return inbox.Failure{}, err })
+		return err
+	}
+	err = apply()
+	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+	require.ErrorContains(t, err, "run this subscriber as outboxie_emitter")
+	exec(t, h.others, "GRANT INSERT ON outbox TO "+role)
+	require.NoError(t, apply())
 }

@@ -85,7 +85,7 @@ func TestFailingLettersOfAppliedEventsEnd(t *testing.T) {
 	}
 	recordBefore(t, h, applied, "2020-01-01")
 	recordBefore(t, h, aside, nil)
-	_, found, err := in.Redeliver(t.Context(), emails, inbox.Redelivery{Limit: 1}, nil, nil)
+	_, found, err := in.Redeliver(t.Context(), emails, inbox.Redelivery{Limit: 1}, handlerFunc(nil), nil)
 	require.NoError(t, err)
 	require.False(t, found)
 	_, err = in.Letter(t.Context(), emails, applied.ID)

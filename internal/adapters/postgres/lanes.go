@@ -17,17 +17,19 @@ import (
 var _ inbox.Checkpoints = (*Inbox)(nil)
 
 // beginStatement locks the subscriber's row, and then inserts the first lane, which waits for a transaction of a program of before that is
-// inserting it, and the others only with it.
+// inserting it, and the others only with it. The lanes begin at a revision that no lane of a forgotten subscriber of the same name has had:
+// the number of the transaction. Each transaction has a higher one, and each revision costs a transaction.
 const beginStatement = `
 WITH known AS (
-	INSERT INTO subscribers (subscriber) VALUES (?0)
-	ON CONFLICT (subscriber) DO UPDATE SET subscriber = excluded.subscriber RETURNING forgotten_at IS NOT NULL AS forgotten
+	INSERT INTO subscribers AS s (subscriber) VALUES (?0)
+	ON CONFLICT (subscriber) DO UPDATE SET handler = s.handler RETURNING forgotten_at IS NOT NULL AS forgotten
 ), first AS (
-	INSERT INTO subscriber_lanes (subscriber, lane, lanes, stream, sequence, stored_ns, progress)
-	SELECT ?0, 0, ?1, ?2, ?3, ?4, ?5::bigint FROM known WHERE NOT forgotten ON CONFLICT DO NOTHING RETURNING lane
+	INSERT INTO subscriber_lanes (subscriber, lane, lanes, stream, sequence, stored_ns, progress, revision)
+	SELECT ?0, 0, ?1, ?2, ?3, ?4, ?5::bigint, pg_current_xact_id()::text::bigint FROM known WHERE NOT forgotten
+	ON CONFLICT DO NOTHING RETURNING revision
 ), others AS (
-	INSERT INTO subscriber_lanes (subscriber, lane, lanes, stream, sequence, stored_ns, progress)
-	SELECT ?0, lane, ?1, ?2, ?3, ?4, ?5::bigint FROM generate_series(1, ?1 - 1) AS lane WHERE EXISTS (SELECT FROM first)
+	INSERT INTO subscriber_lanes (subscriber, lane, lanes, stream, sequence, stored_ns, progress, revision)
+	SELECT ?0, lane, ?1, ?2, ?3, ?4, ?5::bigint, revision FROM first, generate_series(1, ?1 - 1) AS lane
 )
 SELECT forgotten FROM known`
 
@@ -55,7 +57,7 @@ WITH announced AS (
 		WHERE EXISTS (SELECT FROM announced) AND seen_at < clock_timestamp() - interval '1 minute' AND (subscriber, instance) <> (?0, ?1)
 		FOR UPDATE SKIP LOCKED)
 )
-SELECT others.names, others.silent, types.names, s.handler, s.paused_at IS NOT NULL, s.forgotten_at, s.filled, s.missed,
+SELECT others.names, others.silent, types.names, s.handler, coalesce(s.paused_at IS NOT NULL OR s.yields_until > clock_timestamp(), false), s.forgotten_at, s.filled, s.missed,
 	l.lane, l.lanes, l.stream, l.sequence, l.stored_ns, l.progress, l.revision,
 	(extract(epoch FROM clock_timestamp() - l.moved_at) * 1000000)::bigint
 FROM (

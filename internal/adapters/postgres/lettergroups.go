@@ -103,8 +103,9 @@ func lockChosen(ctx context.Context, tx bun.Tx, subscriber string, ids []string,
 	return chosen, nil
 }
 
-// retryChosenStatement changes rows that are locked. As in retryStatement, a row that is not the head waits.
-const retryChosenStatement = `
+// retryStatement changes rows that are locked. It lets a row that is not the head wait, so that programs of before do not try it before its
+// turn.
+const retryStatement = `
 UPDATE dead_letters AS letter SET state = CASE WHEN ` + earlier + ` THEN 'waiting' ELSE 'retrying' END, attempts = 0,
 	due_at = clock_timestamp(), changed_at = clock_timestamp(), _no_handler = NULL
 WHERE subscriber = ?0 AND event_id = ANY (?1::text[]) AND state = 'dead'`
@@ -117,7 +118,7 @@ func (i *Inbox) RetryChosen(ctx context.Context, subscriber string, ids []string
 			return err
 		}
 		chosen = slices.DeleteFunc(chosen, func(u outbox.Undecided) bool { return u.Position == 0 })
-		retried, err = affected(ctx)(tx.ExecContext(ctx, retryChosenStatement, subscriber, pgdialect.Array(idsOf(chosen))))
+		retried, err = affected(ctx)(tx.ExecContext(ctx, retryStatement, subscriber, pgdialect.Array(idsOf(chosen))))
 		return err
 	})
 	if err != nil {

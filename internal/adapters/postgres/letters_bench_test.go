@@ -11,6 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox/inboxtest"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -64,7 +65,7 @@ func prepareLetters(b *testing.B, in *postgres.Inbox, n int) {
 		at = outcome.Checkpoint
 		done += len(events)
 	}
-	retried, err := in.RetryAll(b.Context(), emails)
+	retried, err := inboxtest.RetryAll(b.Context(), in, emails)
 	require.NoError(b, err)
 	require.Equal(b, 1, retried)
 }

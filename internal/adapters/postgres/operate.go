@@ -57,7 +57,7 @@ func (o *Operator) lockKnown(ctx context.Context, tx bun.Tx, subscriber string) 
 func (o *Operator) decide(
 	ctx context.Context, subscriber string, change func(ctx context.Context, tx bun.Tx, lanes []inbox.Checkpoint) error,
 ) error {
-	return transact(allow(ctx, counting), o.db, func(ctx context.Context, tx bun.Tx) error {
+	return withWay(allow(ctx, counting), o.db, subscriber, func(ctx context.Context, tx bun.Tx) error {
 		forgotten, err := o.lockKnown(ctx, tx, subscriber)
 		if err != nil {
 			return err
@@ -118,7 +118,7 @@ func run(ctx context.Context, tx bun.Tx, statement string, args ...any) error {
 const (
 	// forgetSubscriberStatement leaves a tombstone.
 	forgetSubscriberStatement = `
-UPDATE subscribers SET forgotten_at = coalesce(forgotten_at, clock_timestamp()), handler = NULL, paused_at = NULL, filled = 0, missed = 0
+UPDATE subscribers SET forgotten_at = coalesce(forgotten_at, clock_timestamp()), handler = NULL, paused_at = NULL, yields_until = NULL, filled = 0, missed = 0
 WHERE subscriber = ?0`
 
 	// tombstone holds a tombstone as long as a statement takes.
@@ -154,7 +154,7 @@ var subscriberTables = []string{"subscriber_lanes", "subscriber_marks", "subscri
 // Forget waits for the batches and redeliveries under way. No batch commits later, because its lane is gone; no redelivery begins, because
 // it sees the tombstone.
 func (o *Operator) Forget(ctx context.Context, subscriber string) error {
-	return transact(allow(ctx, counting), o.db, func(ctx context.Context, tx bun.Tx) error {
+	return withWay(allow(ctx, counting), o.db, subscriber, func(ctx context.Context, tx bun.Tx) error {
 		if _, err := o.lockKnown(ctx, tx, subscriber); err != nil {
 			return err
 		}

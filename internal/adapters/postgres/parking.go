@@ -84,9 +84,9 @@ func (p *Parking) Settle(
 	return settled, nil
 }
 
-// setAsideStatement looks up, once for each aggregate, the first event that waits and one that is still parked. The parked
-// one is locked: an operator who redrives it at this moment has either done so, and the events inherit it, or finds them
-// parked behind it on the second look.
+// setAsideStatement looks up, once for each aggregate, the first event that waits and one that is still parked. Both are
+// locked: an operator who redrives one at this moment has either done so, and the events inherit it, or finds them
+// parked behind it on the second look; and one that is discarded at this moment holds nothing.
 var setAsideStatement = noted + `, asked AS (
 	SELECT o.position, o.event_id, o.aggregate_type, o.aggregate_id, ` + shortened("o.event_type") + ` AS event_type,
 		(SELECT true FROM outbox_parked AS p WHERE p.position = o.position) IS NOT NULL AS known
@@ -96,7 +96,7 @@ var setAsideStatement = noted + `, asked AS (
 	FROM (SELECT DISTINCT aggregate_type, aggregate_id FROM asked WHERE NOT known) AS a, LATERAL (
 		SELECT position FROM outbox_parked AS p
 		WHERE p.aggregate_type = a.aggregate_type AND p.aggregate_id = a.aggregate_id AND p.state IN ('parked', 'redrive')
-		ORDER BY position LIMIT 1
+		ORDER BY position LIMIT 1 FOR SHARE
 	) AS first LEFT JOIN LATERAL (
 		SELECT position FROM outbox_parked AS p
 		WHERE p.aggregate_type = a.aggregate_type AND p.aggregate_id = a.aggregate_id AND p.state = 'parked'

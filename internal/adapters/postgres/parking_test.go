@@ -259,6 +259,22 @@ func TestSettingAsideAndRedrivingSeeEachOther(t *testing.T) {
 	require.Equal(t, []string{"redrive", "redrive", "parked", "parked", "redrive", "redrive"}, states())
 }
 
+// TestSettingAsideAndDiscardingSeeEachOther checks that an event is not set aside behind one that an operator gives up at this moment.
+func TestSettingAsideAndDiscardingSeeEachOther(t *testing.T) {
+	s := newScene(t)
+	operator := transaction(t, s.harness)
+	exec(t, operator, "UPDATE outbox_parked SET state = 'discarded' WHERE position = ?", int64(s.log[4].Position))
+	var aside []outbox.Position
+	answer := stalled(t, s.harness, func(ctx context.Context) (err error) {
+		aside, err = s.parking.SetAside(ctx, s.turn(), s.log[5:6])
+		return err
+	})
+	exec(t, operator, "COMMIT")
+	require.NoError(t, eventually(t, answer))
+	require.Empty(t, aside, "nothing of its aggregate waits")
+	require.Zero(t, count(t, s.harness, "SELECT count(*)::int FROM outbox_parked WHERE position = 6"))
+}
+
 // A log row that somebody deleted by hand can never be redriven, but others can.
 func TestAnEventWithoutItsLogRowHoldsNoOtherAggregateUp(t *testing.T) {
 	s := newScene(t)

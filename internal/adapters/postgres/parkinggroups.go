@@ -105,8 +105,7 @@ func (p *Parking) RedriveChosen(ctx context.Context, positions []outbox.Position
 	return p.change(ctx, positions, choice, redriveChosenStatement)
 }
 
-// DiscardChosen is like RedriveChosen, but what is behind stays parked. An event that the relay sets aside at the same time, behind the
-// last parked event of its aggregate, is to be redriven, because nothing before it is parked any more. The same is true of Discard.
+// DiscardChosen is like RedriveChosen, but what is behind stays parked.
 func (p *Parking) DiscardChosen(ctx context.Context, positions []outbox.Position, choice outbox.Choice) (chosen int, err error) {
 	return p.change(ctx, positions, choice,
 		"UPDATE outbox_parked SET state = 'discarded', changed_at = clock_timestamp() WHERE position = ANY (?0::bigint[])")

@@ -34,6 +34,12 @@ func Refused(err error) error {
 	return ErrRefused.With("%s", cure).Wrap(connect)
 }
 
+// Unreachable reports whether err says that no server has answered.
+func Unreachable(err error) bool {
+	var connect *pgconn.ConnectError
+	return errors.As(err, &connect) && len(reportedBy(connect)) == 0
+}
+
 // reportedBy returns everything that servers have reported within err.
 func reportedBy(err error) (all []*pgconn.PgError) {
 	if reported, ok := err.(*pgconn.PgError); ok { //nolint:errorlint // the tree is walked here

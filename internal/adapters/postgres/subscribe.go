@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -19,25 +20,33 @@ SELECT s.handler, s.forgotten_at, (
 		SELECT FROM subscriber_types AS t WHERE t.subscriber = ?0 AND t.event_type = asked.event_type))
 FROM (SELECT) AS always LEFT JOIN subscribers AS s ON s.subscriber = ?0`
 
-	// lockSubscriberStatement makes the row if need be, and locks it.
+	// lockSubscriberStatement makes the row if need be, and locks it. It does not wait for redeliveries, which have a key share of the row.
 	lockSubscriberStatement = `
-INSERT INTO subscribers (subscriber) VALUES (?0)
-ON CONFLICT (subscriber) DO UPDATE SET subscriber = excluded.subscriber RETURNING handler, forgotten_at`
+INSERT INTO subscribers AS s (subscriber) VALUES (?0)
+ON CONFLICT (subscriber) DO UPDATE SET handler = s.handler RETURNING handler, forgotten_at`
 
 	// nameHandlerStatement names a handler where there is none.
 	nameHandlerStatement = "UPDATE subscribers SET handler = ?1 WHERE subscriber = ?0 AND handler IS NULL"
 
-	// wantStatement returns how many types are new. Events of a new type before the log's end may be before the checkpoints too.
+	// wantStatement returns how many types are new.
 	wantStatement = `
 WITH added AS (
-	INSERT INTO subscriber_types (subscriber, event_type, since)
-	SELECT DISTINCT ?0, asked.event_type, (SELECT coalesce(max(position), 0) FROM outbox) FROM unnest(?1::text[]) AS asked (event_type)
+	INSERT INTO subscriber_types (subscriber, event_type)
+	SELECT DISTINCT ?0, asked.event_type FROM unnest(?1::text[]) AS asked (event_type)
 	ON CONFLICT DO NOTHING RETURNING event_type
 )
 SELECT count(*) FROM added`
 
 	// lockLanesStatement waits for the batches under way.
 	lockLanesStatement = "SELECT FROM subscriber_lanes WHERE subscriber = ?0 ORDER BY lane FOR UPDATE"
+
+	// yieldStatement asks for way: until the time that it returns, no redelivery begins, and copies let their lanes go.
+	yieldStatement = `
+UPDATE subscribers SET yields_until = clock_timestamp() + ?1 * interval '1 microsecond' WHERE subscriber = ?0 AND forgotten_at IS NULL
+RETURNING yields_until::text`
+
+	// goOnStatement ends that, unless somebody else has asked for way since.
+	goOnStatement = "UPDATE subscribers SET yields_until = NULL WHERE subscriber = ?0 AND yields_until = ?1::text::timestamptz"
 
 	// reviseStatement lets no batch commit that was made before.
 	reviseStatement = "UPDATE subscriber_lanes SET revision = revision + 1 WHERE subscriber = ?0"
@@ -54,7 +63,7 @@ func (i *Inbox) Subscribe(ctx context.Context, subscriber, handler string, types
 	if err := row.allows(handler); err != nil || row.handler.Valid && missing == 0 {
 		return err
 	}
-	return transact(ctx, i.db, func(ctx context.Context, tx bun.Tx) error {
+	return withWay(ctx, i.db, subscriber, func(ctx context.Context, tx bun.Tx) error {
 		row, err := lockSubscriber(ctx, tx, subscriber)
 		if err != nil {
 			return err
@@ -74,6 +83,36 @@ func (i *Inbox) Subscribe(ctx context.Context, subscriber, handler string, types
 		}
 		return revise(ctx, tx, subscriber)
 	})
+}
+
+// yieldsFor is how long a subscriber makes way for somebody who died meanwhile.
+const yieldsFor = 15 * time.Second
+
+// withWay runs a transaction that locks a subscriber's row and lanes. It asks for way first, in a transaction of its own: somebody who only
+// waits for a lock waits for ever while redeliveries overlap each other, and for one batch of each lane after the other.
+func withWay(ctx context.Context, db *bun.DB, subscriber string, do func(ctx context.Context, tx bun.Tx) error) error {
+	until := ""
+	err := db.QueryRowContext(ctx, yieldStatement, subscriber, yieldsFor.Microseconds()).Scan(&until)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return classify(ctx, err)
+	}
+	goOn := func(db bun.IDB) error {
+		if until == "" {
+			return nil
+		}
+		_, err := db.ExecContext(ctx, goOnStatement, subscriber, until)
+		return classify(ctx, err)
+	}
+	err = transact(ctx, db, func(ctx context.Context, tx bun.Tx) error {
+		if err := do(ctx, tx); err != nil {
+			return err
+		}
+		return goOn(tx)
+	})
+	if err != nil && ctx.Err() == nil {
+		_ = goOn(db) // or else after a while
+	}
+	return err
 }
 
 // subscriberRow is what is decided about a subscriber.

@@ -19,7 +19,7 @@ var _ ordering.Totals = (*Totals)(nil)
 // NewTotals returns the totals.
 func NewTotals() Totals { return Totals{} }
 
-// Add collects.
+// Add keeps the amount until it is flushed.
 func (Totals) Add(_ context.Context, tx inbox.Tx, customer order.CustomerID, amount order.Money) error {
 	return collect(tx, func(t *totals) {
 		t.customers = append(t.customers, string(customer))

@@ -1,8 +1,6 @@
 package telemetry
 
 import (
-	"time"
-
 	"go.opentelemetry.io/otel/metric"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
@@ -56,7 +54,7 @@ func (s standing) observe(o metric.Observer, all []inbox.Overview, lags []operat
 		o.ObserveInt64(s.copies, int64(len(overview.Copies)), whose)
 		o.ObserveInt64(s.lanes, int64(len(overview.Lanes)), whose)
 		o.ObserveFloat64(s.paused, overview.PausedFor.Seconds(), whose)
-		o.ObserveFloat64(s.stalled, stalled(overview, behind[overview.Subscriber]).Seconds(), whose)
+		o.ObserveFloat64(s.stalled, overview.Stalled(behind[overview.Subscriber]).Seconds(), whose)
 		if len(overview.Lanes) > lanesShown {
 			continue
 		}
@@ -64,18 +62,4 @@ func (s standing) observe(o metric.Observer, all []inbox.Overview, lags []operat
 			o.ObserveInt64(s.sequence, int64(lane.Sequence), set(name, laneKey.Int(lane.Lane))) //nolint:gosec // no stream holds so many
 		}
 	}
-}
-
-// stalled returns how long a lane has stood still that another lane is ahead of, or any lane if the subscriber is behind.
-func stalled(overview inbox.Overview, behind bool) (longest time.Duration) {
-	if overview.Paused {
-		return 0
-	}
-	highest, lowest := inbox.Highest(overview.Lanes).Sequence, inbox.Lowest(overview.Lanes).Sequence
-	for _, lane := range overview.Lanes {
-		if lane.Sequence < highest || behind && lane.Sequence == lowest {
-			longest = max(longest, lane.Idle)
-		}
-	}
-	return longest
 }

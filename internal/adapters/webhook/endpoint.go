@@ -25,6 +25,7 @@ import (
 const (
 	maxHeaders   = 64 << 10 // bytes of an answer's headers
 	maxBody      = 64 << 10 // bytes of an answer's body that are read, so that the connection can be used again
+	bodyWithin   = 250 * time.Millisecond
 	maxRedirects = 3
 	maxIdle      = 64 // connections that are kept open
 )
@@ -55,7 +56,7 @@ var _ ports.Endpoint = (*Endpoint)(nil)
 func New(options Options) (*Endpoint, error) {
 	parsed, err := url.Parse(options.URL)
 	if err != nil || parsed.Host == "" {
-		return nil, errors.New("the URL of the webhook is not one") // the error has the text, which may be secret
+		return nil, errors.New("WEBHOOK_URL is not a URL of http or https") // the error has the text, which may be secret
 	}
 	transport := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, MaxResponseHeaderBytes: maxHeaders, MaxIdleConns: maxIdle, MaxIdleConnsPerHost: maxIdle,
@@ -84,11 +85,15 @@ func checkRedirect(next *http.Request, former []*http.Request) error {
 // Deliver posts an event. The transport may send the request again on another connection if the first one was closed before an answer
 // came; the key is the same.
 func (e *Endpoint) Deliver(ctx context.Context, entry outbox.Entry) error {
-	connected := false
-	tracing := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
+	connected := false // the last time that a connection was needed
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	tracing := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { connected = false }, GotConn: func(httptrace.GotConnInfo) { connected = true },
+	})
 	request, err := http.NewRequestWithContext(tracing, http.MethodPost, e.url, bytes.NewReader(entry.Payload))
 	if err != nil {
-		return errors.New("the URL of the webhook is not one")
+		return errors.New("WEBHOOK_URL is not a URL of http or https")
 	}
 	e.describe(ctx, request.Header, entry)
 	answer, err := e.client.Do(request)
@@ -96,6 +101,7 @@ func (e *Endpoint) Deliver(ctx context.Context, entry outbox.Entry) error {
 		return e.classify(ctx, err, connected)
 	}
 	defer func() { _ = answer.Body.Close() }()
+	defer time.AfterFunc(bodyWithin, end).Stop()
 	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, maxBody)) // the status has said everything
 	return e.judge(answer)
 }

@@ -223,6 +223,47 @@ func TestSilence(t *testing.T) {
 	require.ErrorIs(t, before.Deliver(ended, entry()), context.Canceled)
 }
 
+// TestEndlessAnswerIsLeft checks that an answer whose body drips for ever costs no more than a moment once its status has come.
+func TestEndlessAnswerIsLeft(t *testing.T) {
+	drips := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		for r.Context().Err() == nil {
+			_, _ = w.Write([]byte{'.'})
+			_ = http.NewResponseController(w).Flush()
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	require.NoError(t, drips.Deliver(ctx, entry()))
+	require.NoError(t, ctx.Err())
+}
+
+// TestEndpointGoesAway checks that an endpoint which closes a connection that was kept, and takes no other one, is an outage and no failure
+// of the event: the client has sent the request again, and reached nobody.
+func TestEndpointGoesAway(t *testing.T) {
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = listener.Close() }()
+	calls := 0
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if calls++; calls == 1 {
+			return
+		}
+		_ = listener.Close()
+		if connection, _, err := w.(http.Hijacker).Hijack(); err == nil {
+			_ = connection.Close()
+		}
+	})}
+	go func() { _ = server.Serve(listener) }()
+	defer func() { _ = server.Close() }()
+	endpoint := to(t, "http://"+listener.Addr().String())
+	require.NoError(t, endpoint.Deliver(t.Context(), entry()))
+	requireKind(t, down, endpoint.Deliver(t.Context(), entry()), "gone")
+	require.Equal(t, 2, calls)
+}
+
 // TestURLs checks that what is no URL is refused without being shown.
 func TestURLs(t *testing.T) {
 	for _, text := range []string{"", "hunter2", "http://", "http://%zz" + secret} {

@@ -44,6 +44,12 @@ func (s *Subscribers) Subscribers(ctx context.Context) (found operating.Subscrib
 	return found, nil
 }
 
+// Summaries asks the database only.
+func (s *Subscribers) Summaries(ctx context.Context, end uint64) ([]operating.SubscriberSummary, error) {
+	overviews, err := s.Operator.Overviews(ctx)
+	return operating.Summarize(overviews, end), err
+}
+
 // measure compares subscribers with the stream.
 func (s *Subscribers) measure(ctx context.Context, all []operating.SubscriberStatus, places []operating.SubscriberPlace) error {
 	state, err := s.Stream.State(ctx)

@@ -219,7 +219,7 @@ func TestForgetAndRemember(t *testing.T) {
 		require.Zero(t, erased)
 		found, err := o.Subscribers.Subscribers(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, ports.SubscriberForgotten, found.All[0].State())
+		require.Equal(t, ports.SubscriberForgotten, ports.StateOf(found.All[0].Overview))
 		require.NoError(t, o.Remember(t.Context(), subscriber))
 		require.ErrorIs(t, o.Remember(t.Context(), subscriber), inbox.ErrNotForgotten)
 	})

@@ -78,7 +78,7 @@ func (s *Subscriber) occupy(ctx context.Context) bool {
 	}
 }
 
-// vacate gives it back.
+// vacate gives back what occupy took.
 func (s *Subscriber) vacate() { <-s.transactions }
 
 // announce wakes the relay if events were appended to the log.

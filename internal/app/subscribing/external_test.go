@@ -324,3 +324,33 @@ func TestEmittedEventsWakeTheRelay(t *testing.T) {
 		s.running.Wait()
 	})
 }
+
+// TestPauseEndsTheCallsOfManyLanes checks that an operator who pauses a subscriber of many lanes whose calls all hang waits for the calls under
+// way, and not for one of each lane after the other. No call is made afterwards.
+func TestPauseEndsTheCallsOfManyLanes(t *testing.T) {
+	inCalls(t, subscribing.Options{Lanes: 32, Transactions: 32}, func(t *testing.T, s *service, start func(string) func(), made *calls) {
+		s.handle = func(ctx context.Context, _ outbox.Entry) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		s.publish(1000)
+		stops := []func(){start("a"), start("b")}
+		pass(5 * callTime / 2)
+		operator := memory.NewOperator(s.inbox)
+		began := time.Since(s.began)
+		require.NoError(t, operator.Pause(t.Context(), subscriber))
+		require.LessOrEqual(t, time.Since(s.began)-began, 3*callTime)
+		made.mu.Lock()
+		calls := len(made.all)
+		made.mu.Unlock()
+		pass(time.Minute)
+		require.Len(t, made.all, calls)
+		require.NoError(t, operator.Resume(t.Context(), subscriber))
+		pass(5 * callTime / 2)
+		require.Less(t, calls, len(made.all))
+		for _, stop := range stops {
+			stop()
+		}
+		s.running.Wait()
+	})
+}

@@ -65,7 +65,7 @@ func (w *world) launch(id string) (p *process, ended <-chan error) {
 		Stream: p, Checkpoints: p, Work: p, Letters: p, Sweeper: p, Log: p, Handlers: only(p),
 	}, subscribing.Options{
 		Lanes: w.lanes, Transactions: 1 + w.dice(4), MaxAttempts: 3, MinBackoff: 50 * time.Millisecond, MaxBackoff: 2 * time.Second,
-		BatchTime: 20 * time.Millisecond, Retention: 5 * time.Second,
+		BatchTime: 20 * time.Millisecond, Retention: 5 * time.Second, CallTime: w.callTime(),
 	}, slog.New(slog.DiscardHandler))
 	done := make(chan error, 1)
 	w.running.Go(func() { done <- copied.Run(ctx) })
@@ -219,6 +219,9 @@ func (p *process) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) e
 	if !slices.Contains(p.types, entry.Type) {
 		return inbox.ErrNoHandler
 	}
+	if w.external {
+		return w.call(ctx, tx, entry)
+	}
 	switch {
 	case w.befalls("stalled handler", 10):
 		time.Sleep(idleTimeout + time.Duration(w.dice(2000))*time.Millisecond)
@@ -250,7 +253,7 @@ func (w *world) fails(entry outbox.Entry) bool {
 
 func (*process) Name() string      { return "test" }
 func (p *process) Types() []string { return p.types }
-func (*process) External() bool    { return false }
+func (p *process) External() bool  { return p.w.external }
 
 // Applied notes nothing.
 func (*process) Applied(context.Context, outbox.Entry) {}

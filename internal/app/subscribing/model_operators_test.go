@@ -59,10 +59,13 @@ func (w *world) operate() {
 
 // rest lets time go by while the subscriber is paused, and notes what takes effect meanwhile.
 func (w *world) rest() {
-	before := len(w.inbox.History(subscriber))
+	before, calls := len(w.inbox.History(subscriber)), w.called()
 	pass(time.Duration(w.dice(3000)) * time.Millisecond)
 	if after := len(w.inbox.History(subscriber)); after != before {
 		w.restless = fmt.Sprintf(checkPaused+": %d events took effect", after-before)
+	}
+	if after := w.called(); after != calls {
+		w.restless = fmt.Sprintf(checkPaused+": %d calls", after-calls)
 	}
 }
 

@@ -1,6 +1,7 @@
 package subscribing_test
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -26,12 +27,14 @@ const (
 	checkEnd       = "every lane comes to the end of the stream"
 	checkPaused    = "nothing while it is paused"
 	checkForgotten = "nothing after it is forgotten"
+	checkCalls     = "first calls in order, and one that succeeded for each effect"
 )
 
 // TestLives lives random lives of a subscriber in fake time: up to three copies that start, stop, are killed and freeze, on 1, 3 or 7
 // lanes; transactions that stall in each of their steps; outages of the database, commits without an answer; events that fail for
 // ever, for a while or by accident; a stream that loses its end and is healed by the log, that is remade, lags, and has holes, duplicates,
-// foreign and control messages and redriven events; programs that know all types of events, and programs that do not; operators who retry and discard, who pause the subscriber, send its lanes elsewhere, give it other lanes, and forget a subscriber; a log and a stream that forget their beginning, and
+// foreign and control messages and redriven events; programs that know all types of events, and programs that do not; handlers that call something
+// outside, which hangs; operators who retry and discard, who pause the subscriber, send its lanes elsewhere, give it other lanes, and forget a subscriber; a log and a stream that forget their beginning, and
 // an inbox that is swept. When everything is well again, each event has taken
 // effect once, but those that were discarded, and in order within its aggregate.
 func TestLives(t *testing.T) {
@@ -64,7 +67,10 @@ type mutant struct {
 	inbox  func(*memory.Inbox)
 	copies func(*process) // what it sees of the world
 	long   bool           // it shows in long lives
-	checks []string       // that notice
+	// external says that it shows in the calls of an external handler.
+	external bool
+	ageless  bool     // calls are made however old the transaction is
+	checks   []string // that notice
 }
 
 var mutants = map[string]mutant{
@@ -80,6 +86,8 @@ var mutants = map[string]mutant{
 	},
 	"passes over holes":                          {copies: func(p *process) { p.blind = true }, checks: []string{checkLost, checkOrder}},
 	"what operators decide leaves the revisions": {inbox: (*memory.Inbox).ReviseNothing, checks: []string{checkPaused}},
+	"letters hold no call":                       {inbox: (*memory.Inbox).HoldNothing, external: true, checks: []string{checkCalls}},
+	"calls at any age":                           {ageless: true, external: true, checks: []string{checkPaused}},
 	"lane by position":                           {copies: func(p *process) { p.scatters = true }, checks: []string{checkOrder}},
 }
 
@@ -118,11 +126,14 @@ func live(t *testing.T, seed uint64, broken mutant) (problem string, seen map[st
 			problem = w.judgeHistory()
 		}
 		if problem == "" {
+			problem = w.judgeCalls()
+		}
+		if problem == "" {
 			problem = w.judgePoison()
 		}
 		if problem == "" {
 			w.forgive()
-			problem = w.judge()
+			problem = cmp.Or(w.judge(), w.judgeCalls())
 		}
 		w.end()
 		seen = w.seen

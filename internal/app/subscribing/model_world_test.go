@@ -15,6 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox/inboxtest"
 	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 )
 
@@ -33,6 +34,7 @@ var happenings = []string{
 	"lagging read", "former leader's state", "late answer", "line cut", "accident", "handler's outage", "retried", "retried all",
 	"retried a group", "discarded a group", "discarded", "dead", "no handler", "expired message", "forgotten", "late transaction",
 	"limit", "filled from the log", "paused", "lanes changed", "rewound", "skipped", "ended for ever",
+	"call hung", "call's answer lost", "call repeated",
 }
 
 // world is a subscriber and everything that befalls it.
@@ -43,6 +45,8 @@ type world struct {
 	broken mutant
 	lanes  int
 	long   bool // more time goes by, so that the inbox is swept
+
+	external bool // the handler calls something outside
 
 	lateness int // of transactions, in a thousand
 
@@ -66,6 +70,7 @@ type world struct {
 	random   *rand.Rand
 	peace    bool // nothing goes wrong any more, but what is poisoned
 	forgiven bool
+	calls    []made
 	seen     map[string]int
 }
 
@@ -81,6 +86,7 @@ func newWorld(t *testing.T, seed uint64, broken mutant) *world {
 	require.NoError(t, err)
 	require.NoError(t, w.inbox.Subscribe(t.Context(), subscriber, "test", []string{outboxtest.EventType, newType}))
 	w.lanes = []int{1, 3, 7}[seed%3]
+	w.external = seed%5 == 4 || broken.external
 	w.inbox.IdleTimeout, w.inbox.MarkEvery, w.inbox.Pause = idleTimeout, 7, w.pause
 	if broken.inbox != nil {
 		broken.inbox(w.inbox)
@@ -205,7 +211,7 @@ func (w *world) decide() {
 	case 3:
 		w.discardGroup(letters, chosen)
 	case 1:
-		if _, err := w.inbox.RetryAll(w.t.Context(), subscriber); err == nil {
+		if _, err := inboxtest.RetryAll(w.t.Context(), w.inbox, subscriber); err == nil {
 			w.note("retried all")
 		}
 	default:
@@ -264,7 +270,7 @@ func (w *world) calm() {
 	w.start()
 	for range 3 {
 		pass(time.Minute)
-		_, _ = w.inbox.RetryAll(w.t.Context(), subscriber) // a commit may be due to fail
+		_, _ = inboxtest.RetryAll(w.t.Context(), w.inbox, subscriber) // a commit may be due to fail
 	}
 	pass(2 * time.Minute)
 }
@@ -275,7 +281,7 @@ func (w *world) forgive() {
 	w.forgiven = true
 	w.mu.Unlock()
 	for range 3 {
-		_, _ = w.inbox.RetryAll(w.t.Context(), subscriber) // a commit may be due to fail
+		_, _ = inboxtest.RetryAll(w.t.Context(), w.inbox, subscriber) // a commit may be due to fail
 		pass(time.Minute)
 	}
 	letters, err := w.inbox.Letters(w.t.Context(), subscriber, 1000)

@@ -13,12 +13,17 @@ import (
 )
 
 // share decides, until ctx ends, on which lanes this copy works. Two copies on one lane are a waste and never an error: the
-// compare-and-swap of the checkpoint decides. It fails if the subscriber was forgotten.
+// compare-and-swap of the checkpoint decides. It fails if the subscriber was forgotten, also if it has begun again with another handler.
 func (s *Subscriber) share(ctx context.Context, work *sync.WaitGroup) error {
 	for ctx.Err() == nil {
 		view, err := s.ports.Checkpoints.Look(ctx, s.id, s.instance)
-		if err == nil && (len(view.Lanes) == 0 || !view.Forgotten.IsZero()) {
+		switch {
+		case err != nil:
+		case len(view.Lanes) == 0, !view.Forgotten.IsZero():
 			return inbox.ErrForgotten.With("subscriber %s was forgotten while this copy ran", s.id)
+		case view.Handler != "" && view.Handler != s.handler.Name():
+			return inbox.ErrOtherHandler.With("subscriber %s was forgotten while this copy ran with the handler %s, and has begun again with the handler %s",
+				s.id, s.handler.Name(), view.Handler)
 		}
 		var state inbox.StreamState
 		if err == nil {
@@ -39,7 +44,7 @@ func (s *Subscriber) share(ctx context.Context, work *sync.WaitGroup) error {
 	return nil
 }
 
-var errPaused = errors.New("an operator paused the subscriber")
+var errPaused = errors.New("an operator paused the subscriber, or waits for what is under way")
 
 // obey does what operators decided.
 func (s *Subscriber) obey(ctx context.Context, view inbox.View) {
@@ -98,7 +103,7 @@ func (s *Subscriber) assign(ctx context.Context, view inbox.View, state inbox.St
 			held.see(checkpoint.Revision)
 		}
 		switch {
-		case held == nil && (mine && !moving(checkpoint) || !mine && s.stuck(checkpoint, state, silent)):
+		case held == nil && (mine && !moving(checkpoint, view.Copies) || !mine && s.stuck(checkpoint, state, silent)):
 			l := s.newLane(checkpoint, !mine)
 			s.lanes[checkpoint.Lane] = l
 			work.Go(func() { s.work(ctx, l) })
@@ -117,9 +122,9 @@ func (s *Subscriber) assign(ctx context.Context, view inbox.View, state inbox.St
 }
 
 // moving reports whether another copy works on a lane that this one does not hold. It will let the lane go; until then, this one would
-// only read for nothing.
-func moving(checkpoint inbox.Checkpoint) bool {
-	return checkpoint.Revision > 1 && checkpoint.Idle < justMoved
+// only read for nothing. A copy that is alone takes every lane at once.
+func moving(checkpoint inbox.Checkpoint, copies []string) bool {
+	return len(copies) > 1 && checkpoint.Idle < justMoved
 }
 
 // stuck reports whether a lane of another copy has not moved for a while although there may be events for it. A copy that has gone silent

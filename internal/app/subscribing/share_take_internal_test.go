@@ -19,7 +19,7 @@ type glance struct {
 	silent bool          // the lane's copy has not announced itself for a while
 	behind bool          // this copy does not keep up with its own lanes
 	idle   time.Duration // since the lane moved
-	begun  bool          // the lane has moved before
+	alone  bool          // there is no other copy
 	empty  bool          // there are no events for it
 }
 
@@ -34,15 +34,15 @@ func (g glance) see(t *testing.T, holds bool) bool {
 	}
 	s := New("billing", instance, Ports{}, Options{}, slog.New(slog.DiscardHandler))
 	s.handler, s.behind = NewHandler("nothing", nil, nil), g.behind
-	checkpoint := inbox.Checkpoint{Lanes: 1, Stream: "1", Place: inbox.Place{Sequence: 10}, Revision: 1, Idle: g.idle}
-	if g.begun {
-		checkpoint.Revision = 7
-	}
+	checkpoint := inbox.Checkpoint{Lanes: 1, Stream: "1", Place: inbox.Place{Sequence: 10}, Revision: 7, Idle: g.idle}
 	if holds {
 		s.lanes[0] = newLane(checkpoint, true)
 		s.newest[0] = 20
 	}
 	view := inbox.View{Lanes: []inbox.Checkpoint{checkpoint}, Copies: copies}
+	if g.alone {
+		view.Copies = []string{instance}
+	}
 	if g.silent {
 		view.Silent = []string{owner}
 	}
@@ -70,17 +70,17 @@ func TestWhoseLanesACopyTakes(t *testing.T) {
 		glance
 		takes bool
 	}{
-		"a new lane":                              {glance{mine: true}, true},
-		"own":                                     {glance{mine: true, begun: true, idle: justMoved}, true},
-		"own, which another copy moves":           {glance{mine: true, begun: true, idle: justMoved - 1}, false},
-		"own, without events":                     {glance{mine: true, begun: true, idle: justMoved, empty: true}, true},
-		"of a living copy":                        {glance{begun: true, idle: unmoved - 1}, false},
-		"of a living copy, and stuck":             {glance{begun: true, idle: unmoved}, true},
-		"of a silent copy":                        {glance{begun: true, silent: true, idle: unmovedSilent - 1}, false},
-		"of a silent copy, and stuck":             {glance{begun: true, silent: true, idle: unmovedSilent}, true},
-		"of a silent copy, without events":        {glance{begun: true, silent: true, idle: time.Hour, empty: true}, false},
-		"stuck, and this copy is behind":          {glance{begun: true, silent: true, behind: true, idle: unmovedBehind - 1}, false},
-		"stuck for long, and this copy is behind": {glance{begun: true, silent: true, behind: true, idle: unmovedBehind}, true},
+		"own, and there is no other copy":         {glance{mine: true, alone: true}, true},
+		"own":                                     {glance{mine: true, idle: justMoved}, true},
+		"own, which another copy moves":           {glance{mine: true, idle: justMoved - 1}, false},
+		"own, without events":                     {glance{mine: true, idle: justMoved, empty: true}, true},
+		"of a living copy":                        {glance{idle: unmoved - 1}, false},
+		"of a living copy, and stuck":             {glance{idle: unmoved}, true},
+		"of a silent copy":                        {glance{silent: true, idle: unmovedSilent - 1}, false},
+		"of a silent copy, and stuck":             {glance{silent: true, idle: unmovedSilent}, true},
+		"of a silent copy, without events":        {glance{silent: true, idle: time.Hour, empty: true}, false},
+		"stuck, and this copy is behind":          {glance{silent: true, behind: true, idle: unmovedBehind - 1}, false},
+		"stuck for long, and this copy is behind": {glance{silent: true, behind: true, idle: unmovedBehind}, true},
 	} {
 		require.Equal(t, test.takes, test.see(t, false), name)
 	}
@@ -89,7 +89,7 @@ func TestWhoseLanesACopyTakes(t *testing.T) {
 // TestCoveringEnds checks that a copy which has taken another one's lane keeps it while that one is silent, and lets it go when it is
 // there again.
 func TestCoveringEnds(t *testing.T) {
-	require.True(t, glance{begun: true, silent: true}.see(t, true), "this copy has just moved the lane")
-	require.False(t, glance{begun: true}.see(t, true), "the lane's copy is there again")
-	require.True(t, glance{begun: true, idle: unmoved}.see(t, true), "it is there, and does nothing")
+	require.True(t, glance{silent: true}.see(t, true), "this copy has just moved the lane")
+	require.False(t, glance{}.see(t, true), "the lane's copy is there again")
+	require.True(t, glance{idle: unmoved}.see(t, true), "it is there, and does nothing")
 }

@@ -203,7 +203,7 @@ func (s *Subscriber) subscribe(ctx context.Context) error {
 	err := s.ports.Checkpoints.Subscribe(ctx, s.id, s.handler.Name(), s.handler.Types())
 	switch {
 	case errors.Is(err, inbox.ErrOtherHandler):
-		return refusal{fmt.Errorf("%w: leave SUBSCRIBER_HANDLER out, or take another id", err)}
+		return refusal{fmt.Errorf("%w: leave --handler (SUBSCRIBER_HANDLER) out, or take another id", err)}
 	case errors.Is(err, inbox.ErrForgotten):
 		return refusal{err}
 	}

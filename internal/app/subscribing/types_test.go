@@ -234,7 +234,7 @@ func TestRunEndsForAPersonToDecide(t *testing.T) {
 		_, _ = s.run("b", other, s.inbox)
 		err := <-s.ended
 		require.ErrorIs(t, err, inbox.ErrOtherHandler)
-		require.ErrorContains(t, err, "leave SUBSCRIBER_HANDLER out")
+		require.ErrorContains(t, err, "leave --handler (SUBSCRIBER_HANDLER) out")
 
 		missing := errors.New("no such handler")
 		var asked []string

@@ -22,8 +22,8 @@ type Fingerprint struct {
 }
 
 // NewFingerprint returns the fingerprint of the reason for which an event failed: of its first line, without quoted values, ids, times,
-// addresses and numbers. A code after the word SQLSTATE stays, because it names the cause. The fingerprint of a Pattern is the same
-// fingerprint.
+// addresses and numbers. A code after the word SQLSTATE stays, and a status of HTTP after the words status, code or answers, because they
+// name the cause. The fingerprint of a Pattern is the same fingerprint.
 func NewFingerprint(reason string) Fingerprint {
 	pattern := firstLine(cut(reason, LongestReason))
 	for range mostRounds {
@@ -78,12 +78,25 @@ func normalised(line string) string {
 		return unicode.IsSpace(r) || unicode.IsControl(r)
 	})
 	for i, field := range fields {
-		afterState := i > 0 && strings.HasSuffix(strings.TrimRight(fields[i-1], ":="), "SQLSTATE")
-		if !afterState && strings.ContainsFunc(field, isDigit) {
+		if strings.ContainsFunc(field, isDigit) && (i == 0 || !isCode(fields[i-1], field)) {
 			fields[i] = withoutNumbers(field)
 		}
 	}
 	return withoutRepeats(strings.Join(fields, " "))
+}
+
+// status is a field that can be a status of HTTP.
+var status = regexp.MustCompile(`^[1-5][0-9]{2}[^0-9A-Za-z]*$`)
+
+// isCode reports whether a field names the cause, as the word before it says.
+func isCode(before, field string) bool {
+	switch before = strings.ToLower(strings.Trim(before, "(:=")); {
+	case strings.HasSuffix(before, "sqlstate"):
+		return true
+	case before == "answers", before == "status", before == "code":
+		return status.MatchString(field)
+	}
+	return false
 }
 
 func isDigit(r rune) bool { return '0' <= r && r <= '9' }

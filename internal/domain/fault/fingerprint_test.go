@@ -64,6 +64,22 @@ func TestFingerprintID(t *testing.T) {
 	require.NotEqual(t, fault.NewFingerprint("x (SQLSTATE 23505)"), fault.NewFingerprint("x (SQLSTATE 23503)"))
 }
 
+// TestDifferentFaultsDiffer checks that faults which differ in a code have fingerprints of their own.
+func TestDifferentFaultsDiffer(t *testing.T) {
+	seen := make(map[string]string)
+	for _, reason := range []string{
+		"shop.example.com answers 500 Internal Server Error", "shop.example.com answers 503 Service Unavailable", "shop.example.com answers 520 ",
+		"shop.example.com answers 525 ", "unexpected status 404", "unexpected status 500", "status code: 404", "code 404", "(code 410)",
+		"ERROR: x (SQLSTATE 23505)", "ERROR: x (SQLSTATE 23503)", "dial tcp 10.0.0.7:5432: connection refused", "dial tcp 10.0.0.7:5432: i/o timeout",
+		"1", "1 2 3 of", "\x1b[31m", "\x1b[31mred", "\xff", "\x00", "no customer <n>", "no order <n>",
+	} {
+		print := fault.NewFingerprint(reason)
+		require.Empty(t, seen[print.ID], "%q has the fingerprint of %q: %s", seen[print.ID], reason, print.Pattern)
+		seen[print.ID] = reason
+	}
+	require.Equal(t, fault.NewFingerprint("the port of code 40412 is taken"), fault.NewFingerprint("the port of code 7 is taken"))
+}
+
 // TestFingerprintIsBounded checks that a long reason has a short pattern, which ends with a whole character.
 func TestFingerprintIsBounded(t *testing.T) {
 	long := fault.NewFingerprint(strings.Repeat("é", fault.LongestReason))

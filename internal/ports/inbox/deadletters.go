@@ -94,7 +94,8 @@ type DeadLetters interface {
 	// Redeliver chooses the aggregate whose first pending letter is Retrying and has been due for the longest time, among those
 	// that nobody else works on, and handles the letters of that aggregate in order, in one transaction: from the first on, as
 	// far as they are not Dead. The letters end together with their effects. It returns false if no letter is due. A letter with
-	// NoHandler counts as Retrying and due if r.Types has its type.
+	// NoHandler counts as Retrying and due if r.Types has its type. No letter is due while the subscriber is paused or forgotten, while
+	// somebody waits to decide about it, and for a handler of another name than the subscriber's.
 	//
 	// The errors are those of UnitOfWork.Apply, with the place among the aggregate's letters as index. With Careful, the letter
 	// that fails is changed as judge says, and those behind it stay.
@@ -117,8 +118,6 @@ type DeadLetterAdmin interface {
 	// Retry makes a Dead letter Retrying, due at once, with no attempts counted. It fails with ErrNoLetter, or with an ErrNotDead
 	// that says why: what waits is tried when its turn comes, and what cannot be read never.
 	Retry(ctx context.Context, subscriber, id string) error
-	// RetryAll makes all readable Dead letters Retrying, and counts them.
-	RetryAll(ctx context.Context, subscriber string) (int, error)
 	// Discard gives an event up: it never takes effect, however often it comes again, and the letter behind it has its turn. It
 	// fails with ErrNoLetter, also for an event that was discarded or applied before.
 	Discard(ctx context.Context, subscriber, id string) error

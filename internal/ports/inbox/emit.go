@@ -1,10 +1,12 @@
 package inbox
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
@@ -28,6 +30,41 @@ type Emitter interface {
 	// Emit fails with outbox.ErrInvalidMessage. A version that is taken fails the write, with ErrVersionTaken of package outbox, and so does
 	// an id that the log has, with ErrEmittedBefore.
 	Emit(ctx context.Context, tx Tx, cause outbox.Entry, messages ...outbox.Message) error
+}
+
+// Emission is what handlers emit in a transaction, for adapters of Emitter.
+type Emission struct {
+	messages []outbox.Message
+	cause    string // id of the event in hand
+	count    int    // events that follow from it so far
+}
+
+// Add adds what a handler emits because of the event in hand: all messages, or none if one is invalid.
+func (e *Emission) Add(handler string, cause outbox.Entry, messages []outbox.Message) error {
+	if e.cause != cause.ID {
+		e.cause, e.count = cause.ID, 0
+	}
+	added := slices.Clone(messages)
+	for n := range added {
+		added[n].ID = EmittedID(handler, cause, e.count+n)
+		if err := added[n].Validate(); err != nil {
+			return err
+		}
+	}
+	e.messages = append(e.messages, added...)
+	e.count += len(added)
+	return nil
+}
+
+// Len is how many messages there are.
+func (e *Emission) Len() int { return len(e.messages) }
+
+// Messages returns everything in order of the aggregate, so that transactions that append for the same aggregates take the unique keys in
+// the same order. Messages of one aggregate keep their order.
+func (e *Emission) Messages() []outbox.Message {
+	return slices.SortedStableFunc(slices.Values(e.messages), func(a, b outbox.Message) int {
+		return cmp.Or(cmp.Compare(a.Key.Type, b.Key.Type), cmp.Compare(a.Key.ID, b.Key.ID))
+	})
 }
 
 // EmittedID returns the id of the event that a handler emits as the nth, from 0 on, because of an event. It follows from its arguments

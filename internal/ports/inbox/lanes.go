@@ -84,14 +84,16 @@ const (
 // Checkpoints keeps the checkpoints of subscribers. It is safe for concurrent use.
 type Checkpoints interface {
 	// Begin makes the subscriber's lanes, each with a checkpoint at a place of a stream. It changes nothing when the subscriber
-	// has lanes: then the number of lanes is what it was. Of concurrent calls one makes all lanes.
+	// has lanes: then the number of lanes is what it was. Of concurrent calls one makes all lanes. If a subscriber of the name was
+	// forgotten, the lanes begin at higher revisions than it ever had, so that no copy of it takes them for lanes that it knows.
 	Begin(ctx context.Context, subscriber string, lanes int, stream string, at Place) error
 	// Subscribe adds event types to those that the subscriber wants, and names its handler if nobody has. It waits for the batches
 	// under way, and changes nothing if there is nothing to add. Events of a new type that lie before a lane's checkpoint are
 	// passed over. It fails with ErrOtherHandler if the subscriber has a handler of another name, and with ErrForgotten if the
 	// subscriber is forgotten.
 	Subscribe(ctx context.Context, subscriber, handler string, types []string) error
-	// Look announces a copy of the subscriber, and returns what there is. Announcements are hints: no promise depends on them.
+	// Look announces a copy of the subscriber, and returns what there is. Announcements are hints: no promise depends on them. Paused is
+	// also true while an operator, or a copy with new types, waits for what is under way.
 	Look(ctx context.Context, subscriber, instance string) (View, error)
 	// Leave takes the announcement of a copy back, so that the others take its lanes at once.
 	Leave(ctx context.Context, subscriber, instance string) error

@@ -38,6 +38,22 @@ type Overview struct {
 	Rate      float64       // events applied in a second, over the last RateOver
 }
 
+// Stalled returns how long the lane has not moved that has stood still the longest, of those with something to do: another lane is ahead of
+// it, or the subscriber is behind the stream and the lane is the slowest. It returns 0 if there is no such lane, or if the subscriber is
+// paused.
+func (o Overview) Stalled(behind bool) (longest time.Duration) {
+	if o.Paused || len(o.Lanes) == 0 {
+		return 0
+	}
+	highest, lowest := Highest(o.Lanes).Sequence, Lowest(o.Lanes).Sequence
+	for _, lane := range o.Lanes {
+		if lane.Sequence < highest || behind && lane.Sequence == lowest {
+			longest = max(longest, lane.Idle)
+		}
+	}
+	return longest
+}
+
 // RateOver is the time over which Overview.Rate is measured. If more than RateEvents were applied, the newest of them count.
 const (
 	RateOver   = 10 * time.Second

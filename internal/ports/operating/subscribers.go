@@ -82,14 +82,14 @@ type SubscriberState string
 // The states of a subscriber.
 const (
 	SubscriberWorking   SubscriberState = "working"
-	SubscriberIdle      SubscriberState = "idle" // no copy runs
+	SubscriberNoCopies  SubscriberState = "no_copies" // no copy runs
 	SubscriberPaused    SubscriberState = "paused"
 	SubscriberNotBegun  SubscriberState = "not_begun"
 	SubscriberForgotten SubscriberState = "forgotten"
 )
 
-// State tells what the subscriber does.
-func (s SubscriberStatus) State() SubscriberState {
+// StateOf tells what a subscriber does.
+func StateOf(s inbox.Overview) SubscriberState {
 	switch {
 	case !s.Forgotten.IsZero():
 		return SubscriberForgotten
@@ -98,9 +98,32 @@ func (s SubscriberStatus) State() SubscriberState {
 	case len(s.Lanes) == 0:
 		return SubscriberNotBegun
 	case len(s.Copies) == 0:
-		return SubscriberIdle
+		return SubscriberNoCopies
 	}
 	return SubscriberWorking
+}
+
+// SubscriberSummary is a subscriber as the status of the relay shows it. Nobody asks the stream for it.
+type SubscriberSummary struct {
+	inbox.Overview
+	// Behind is how many messages the stream had after the slowest lane's place when the relay saved its cursor; nil: the subscriber has
+	// no lanes.
+	Behind  *uint64
+	Stalled time.Duration // of Overview.Stalled
+}
+
+// Summarize returns summaries of subscribers, given the stream's last message as the relay has saved it.
+func Summarize(all []inbox.Overview, end uint64) []SubscriberSummary {
+	summaries := make([]SubscriberSummary, len(all))
+	for n, overview := range all {
+		summaries[n].Overview = overview
+		if len(overview.Lanes) > 0 {
+			lowest := inbox.Lowest(overview.Lanes).Sequence
+			behind := end - min(lowest, end)
+			summaries[n].Behind, summaries[n].Stalled = &behind, overview.Stalled(behind > 0)
+		}
+	}
+	return summaries
 }
 
 // Subscribers is what operators know of subscribers.
@@ -113,6 +136,9 @@ type Subscribers struct {
 type SubscriberAdmin interface {
 	// Subscribers returns all subscribers, in order of their names.
 	Subscribers(ctx context.Context) (Subscribers, error)
+	// Summaries returns all subscribers, in order of their names, at the cost of two statements. end is the stream's last message, as the
+	// relay has saved it.
+	Summaries(ctx context.Context, end uint64) ([]SubscriberSummary, error)
 	// Pause, Resume and Ignore do what those of inbox.Operator do.
 	Pause(ctx context.Context, subscriber string) error
 	Resume(ctx context.Context, subscriber string) error

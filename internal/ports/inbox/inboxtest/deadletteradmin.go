@@ -142,7 +142,7 @@ func adminUnreadable(t *testing.T, l *letters) {
 	err := l.Letters.Retry(t.Context(), subscriber, stray.ID)
 	require.ErrorIs(t, err, inbox.ErrNotDead)
 	require.EqualError(t, err, "message unreadable-1-abc is not an event, so nothing can handle it: it can only be discarded")
-	retried, err := l.Letters.RetryAll(t.Context(), subscriber)
+	retried, err := RetryAll(t.Context(), l.Letters, subscriber)
 	require.NoError(t, err)
 	require.Zero(t, retried)
 	l.requireNothingDue(t)
@@ -179,7 +179,7 @@ func adminRetryAll(t *testing.T, l *letters) {
 	shipping.subscriber = "shipping"
 	shipping.begin(t)
 	shipping.prepare(t, 0, 1, "a")
-	retried, err := l.Letters.RetryAll(t.Context(), subscriber)
+	retried, err := RetryAll(t.Context(), l.Letters, subscriber)
 	require.NoError(t, err)
 	require.Equal(t, 2, retried)
 	l.requireList(t, "1 retrying 1", "3 retrying 0", "4 retrying 0")
@@ -204,7 +204,7 @@ func adminRetryAllTogether(t *testing.T, l *letters) {
 	var operators sync.WaitGroup
 	for range 6 {
 		operators.Go(func() {
-			if _, err := l.Letters.RetryAll(t.Context(), subscriber); err != nil {
+			if _, err := RetryAll(t.Context(), l.Letters, subscriber); err != nil {
 				t.Error(err)
 			}
 		})
@@ -276,7 +276,6 @@ func adminOutage(t *testing.T, l *letters) {
 	_, failed["Letters"] = l.Letters.Letters(t.Context(), subscriber, 1)
 	_, failed["Letter"] = l.Letters.Letter(t.Context(), subscriber, event.ID)
 	failed["Retry"] = l.Letters.Retry(t.Context(), subscriber, event.ID)
-	_, failed["RetryAll"] = l.Letters.RetryAll(t.Context(), subscriber)
 	failed["Discard"] = l.Letters.Discard(t.Context(), subscriber, event.ID)
 	_, _, failed["Undecided"] = l.Letters.Undecided(t.Context(), subscriber, inbox.LetterMark{}, 1)
 	_, failed["RetryChosen"] = l.Letters.RetryChosen(t.Context(), subscriber, []string{event.ID}, outbox.Choice{})

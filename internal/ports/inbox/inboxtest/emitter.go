@@ -177,7 +177,7 @@ func emitFromLetter(t *testing.T, e *emission) {
 	require.NoError(t, e.apply(t, suspect(events[0]), events[1], events[2]))
 	e.requireLog(t)
 	delete(e.failing, events[0].ID)
-	_, err := e.Letters.RetryAll(t.Context(), e.subscriber)
+	_, err := RetryAll(t.Context(), e.Letters, e.subscriber)
 	require.NoError(t, err)
 	for i, careful := range []bool{false, true} {
 		done, found, err := e.DeadLetters.Redeliver(t.Context(), e.subscriber, inbox.Redelivery{Limit: i + 1, Careful: careful}, e, giveUp)
@@ -189,15 +189,24 @@ func emitFromLetter(t *testing.T, e *emission) {
 	e.requireLog(t, events...)
 }
 
+// emitInvalid refuses all messages of a call if one cannot be sent. A handler may emit others then.
 func emitInvalid(t *testing.T, e *emission) {
-	event := newEvent(1, "a")
+	event, goesOn, refused := newEvent(1, "a"), false, error(nil)
 	e.meanwhile = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 		messages := followers(entry, 0)
 		messages[1].Payload = []byte("no JSON")
-		return e.Emitter.Emit(ctx, tx, entry, messages...)
+		refused = e.Emitter.Emit(ctx, tx, entry, messages...)
+		if goesOn {
+			return e.emit(ctx, tx, entry)
+		}
+		return refused
 	}
 	require.ErrorIs(t, e.apply(t, event), outbox.ErrInvalidMessage)
 	e.requireLog(t)
+	goesOn = true
+	require.NoError(t, e.apply(t, event))
+	require.ErrorIs(t, refused, outbox.ErrInvalidMessage)
+	e.requireLog(t, event)
 }
 
 // foreign is a transaction of no store.

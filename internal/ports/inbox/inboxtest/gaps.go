@@ -50,7 +50,7 @@ func TestLog(t *testing.T, open func(t *testing.T) GapStore) {
 			store := open(t)
 			g := &gaps{lane: newLane(store.Store), GapStore: store, events: newEvents(0, 10, "a", "b", "c")}
 			g.begin(t)
-			require.NoError(t, store.Checkpoints.Subscribe(t.Context(), subscriber, "suite", []string{outboxtest.EventType}))
+			require.NoError(t, store.Checkpoints.Subscribe(t.Context(), subscriber, handlerName, []string{outboxtest.EventType}))
 			g.look(t)
 			for _, event := range g.events {
 				store.Keep(t, event.Entry)

@@ -69,6 +69,26 @@ func (l *letters) requireUndecided(t *testing.T, want ...string) {
 	}
 }
 
+// RetryAll retries everything that is dead, as an operator's command does, and returns how many letters these are.
+func RetryAll(ctx context.Context, letters inbox.DeadLetterAdmin, subscriber string) (retried int, err error) {
+	const atOnce = 100
+	for mark := (inbox.LetterMark{}); ; {
+		page, next, err := letters.Undecided(ctx, subscriber, mark, atOnce)
+		if err != nil || len(page) == 0 {
+			return retried, err
+		}
+		ids := make([]string, len(page))
+		for i, letter := range page {
+			ids[i] = letter.EventID
+		}
+		changed, err := letters.RetryChosen(ctx, subscriber, ids, outbox.Choice{})
+		if err != nil {
+			return retried, err
+		}
+		retried, mark = retried+changed, next
+	}
+}
+
 func groupsList(t *testing.T, l *letters) {
 	l.begin(t)
 	l.requireUndecided(t)

@@ -99,7 +99,7 @@ func (r *letterRace) operate(ctx context.Context) error {
 		_, err := r.Letters.DiscardChosen(ctx, subscriber, []string{event.ID, r.events[rand.IntN(len(r.events))].ID}, outbox.Choice{})
 		return err
 	case 1:
-		_, err := r.Letters.RetryAll(ctx, subscriber)
+		_, err := RetryAll(ctx, r.Letters, subscriber)
 		return err
 	}
 	return r.Letters.Retry(ctx, subscriber, event.ID)
@@ -109,7 +109,7 @@ func (r *letterRace) operate(ctx context.Context) error {
 func (r *letterRace) finish(t *testing.T) {
 	t.Helper()
 	for range 1000 {
-		_, err := r.Letters.RetryAll(t.Context(), subscriber)
+		_, err := RetryAll(t.Context(), r.Letters, subscriber)
 		require.NoError(t, err)
 		require.NoError(t, r.redeliver(t.Context()))
 		if listed, err := r.Letters.Letters(t.Context(), subscriber, 1); len(listed) == 0 {
@@ -152,10 +152,6 @@ var pairedCalls = []pairedCall{
 	}},
 	{"Retry(e1)", func(ctx context.Context, p pairing) error { return p.Letters.Retry(ctx, p.subscriber, p.events[0].ID) }},
 	{"Retry(e2)", func(ctx context.Context, p pairing) error { return p.Letters.Retry(ctx, p.subscriber, p.events[1].ID) }},
-	{"RetryAll", func(ctx context.Context, p pairing) error {
-		_, err := p.Letters.RetryAll(ctx, p.subscriber)
-		return err
-	}},
 	{"RetryChosen", func(ctx context.Context, p pairing) error {
 		_, err := p.Letters.RetryChosen(ctx, p.subscriber, idsOf(p.events), outbox.Choice{})
 		return err
@@ -230,7 +226,7 @@ func (p pairing) together(t *testing.T, calls ...func(ctx context.Context, p pai
 // settle retries what is dead and tries what is due. Then each event was applied or discarded, and the third one was applied.
 func (p pairing) settle(t *testing.T, name string) {
 	t.Helper()
-	_, err := p.Letters.RetryAll(t.Context(), p.subscriber)
+	_, err := RetryAll(t.Context(), p.Letters, p.subscriber)
 	require.NoError(t, err)
 	p.redeliverAll(t)
 	p.requireList(t)

@@ -122,7 +122,7 @@ func retryWithoutHandler(t *testing.T, l *letters) {
 	l.redeliver(t, all, events...)
 
 	events = l.withoutHandler(t, 2)
-	retried, err := l.Letters.RetryAll(t.Context(), l.subscriber)
+	retried, err := RetryAll(t.Context(), l.Letters, l.subscriber)
 	require.NoError(t, err)
 	require.Equal(t, 1, retried)
 	l.redeliver(t, all, events...)

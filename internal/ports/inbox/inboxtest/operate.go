@@ -32,6 +32,7 @@ func TestOperator(t *testing.T, open func(t *testing.T) OperatorStore) {
 		"nothing is applied while it is paused":         operatePause,
 		"a pause waits for the batch under way":         operatePauseDuring,
 		"a pause waits for the letters under way":       operatePauseDuringLetters,
+		"letters that never rest hold up no verb":       operateBesideLetters,
 		"lanes go back, with their marks":               operateRewind,
 		"lanes fill different parts of a hole":          operateDuringAFill,
 		"lanes go forwards":                             operateSkip,
@@ -43,6 +44,7 @@ func TestOperator(t *testing.T, open func(t *testing.T) OperatorStore) {
 		"lanes are never at a revision of before":       operateRevisions,
 		"a type is ignored, with its letters":           operateIgnore,
 		"a subscriber is forgotten, and begins again":   operateForget,
+		"a copy of before tries no letters":             operateForgetLetters,
 		"who forgets waits for the batch under way":     operateForgetDuring,
 		"what is forgotten is erased in pieces":         operateErase,
 		"an overview shows everything":                  operateOverview,
@@ -137,7 +139,7 @@ func operatePauseDuring(t *testing.T, o *operated) {
 }
 
 func operatePauseDuringLetters(t *testing.T, o *operated) {
-	require.NoError(t, o.Checkpoints.Subscribe(t.Context(), subscriber, "handler", []string{"a"}))
+	require.NoError(t, o.Checkpoints.Subscribe(t.Context(), subscriber, handlerName, []string{"a"}))
 	o.begin(t)
 	first := o.retried(t, 0, 1, "a")
 	second := o.retried(t, 1, 1, "b")

@@ -1,6 +1,7 @@
 package inboxtest
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"testing"
@@ -9,8 +10,55 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
+
+// operateBesideLetters has copies that try letters all the time, so that at each moment at least one is under way.
+func operateBesideLetters(t *testing.T, o *operated) {
+	o.begin(t)
+	o.subscribe(t, "b")
+	o.look(t)
+	for n, aggregate := range []string{"a", "b", "c"} {
+		o.poison(o.retried(t, uint64(n), 1, aggregate)...)
+	}
+	o.meanwhile = func(context.Context, inbox.Tx, outbox.Entry) error {
+		time.Sleep(soon)
+		return nil
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var copies sync.WaitGroup
+	for range 3 {
+		time.Sleep(soon / 3)
+		copies.Go(func() {
+			for ctx.Err() == nil {
+				_, found, _ := o.DeadLetters.Redeliver(ctx, subscriber, careful, o, func(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
+					return inbox.Failure{Cause: err, Limit: 1_000_000}, nil
+				})
+				if !found {
+					time.Sleep(time.Millisecond)
+				}
+			}
+		})
+	}
+	defer copies.Wait()
+	defer stop()
+	within, cancel := context.WithTimeout(t.Context(), patience/2)
+	defer cancel()
+	require.NoError(t, o.Pause(within, subscriber))
+	require.NoError(t, o.Resume(within, subscriber))
+	time.Sleep(soon)
+	_, err := o.Move(within, subscriber, back(inbox.Place{}), agreed)
+	require.NoError(t, err)
+	time.Sleep(soon)
+	_, err = o.SetLanes(within, subscriber, 3, agreed)
+	require.NoError(t, err)
+	time.Sleep(soon)
+	_, err = o.Ignore(within, subscriber, "b")
+	require.NoError(t, err)
+	time.Sleep(soon)
+	require.NoError(t, o.Forget(within, subscriber))
+}
 
 func operateIgnore(t *testing.T, o *operated) {
 	o.begin(t)
@@ -55,6 +103,7 @@ func operateForget(t *testing.T, o *operated) {
 	applied := newEvent(3, "b")
 	require.NoError(t, o.apply(t, applied))
 	o.move(t, placeAt(inbox.MarkEvery))
+	former := o.at
 	require.ErrorIs(t, o.Remember(t.Context(), subscriber), inbox.ErrNotForgotten)
 	for range 2 {
 		require.NoError(t, o.Forget(t.Context(), subscriber))
@@ -66,7 +115,7 @@ func operateForget(t *testing.T, o *operated) {
 	o.requireMarks(t)
 	requireLaneMoved(t, o.apply(t, newEvent(inbox.MarkEvery+1, "b")))
 	o.requireNothingDue(t)
-	require.ErrorIs(t, o.Checkpoints.Subscribe(t.Context(), subscriber, "handler's ?0", []string{"a"}), inbox.ErrForgotten)
+	require.ErrorIs(t, o.Checkpoints.Subscribe(t.Context(), subscriber, handlerName, []string{"a"}), inbox.ErrForgotten)
 	require.ErrorIs(t, o.Checkpoints.Begin(t.Context(), subscriber, 1, stream, inbox.Place{}), inbox.ErrForgotten)
 	require.ErrorIs(t, o.Remember(t.Context(), subscriber), inbox.ErrNotErased)
 	for verb, err := range o.verbs(t.Context(), subscriber) {
@@ -89,6 +138,22 @@ func operateForget(t *testing.T, o *operated) {
 	require.Equal(t, inbox.Place{}, o.at.Place)
 	require.Equal(t, repeat(inbox.Applied, 3), o.results(t, append(events, applied)...), "it is a new subscriber")
 	o.requireOrders(t, 4)
+	require.Greater(t, o.at.Revision, former.Revision, "a copy that was frozen all the time finds no lane as it knows it")
+}
+
+// operateForgetLetters has a subscriber that begins again with another handler. A copy of before, which was frozen meanwhile, tries none of
+// its letters.
+func operateForgetLetters(t *testing.T, o *operated) {
+	o.begin(t)
+	o.subscribe(t, "a")
+	require.NoError(t, o.Forget(t.Context(), subscriber))
+	require.NoError(t, o.Remember(t.Context(), subscriber))
+	o.at.Lane = 0
+	o.begin(t)
+	events := o.retried(t, 0, 2, "a")
+	require.NoError(t, o.Checkpoints.Subscribe(t.Context(), subscriber, "another", []string{"a"}))
+	o.requireNothingDue(t)
+	o.requireLetter(t, events[0], inbox.Retrying)
 }
 
 // erase erases everything that is left, in pieces, and returns how many pieces there were.
@@ -167,7 +232,7 @@ func operateOverview(t *testing.T, o *operated) {
 	require.Empty(t, overviews[0].Lanes)
 	require.Equal(t, inbox.Overview{Subscriber: "another", Standing: inbox.Standing{Handler: "handler"}}, withoutEmpty(overviews[1]))
 	seen := overviews[2]
-	require.Equal(t, inbox.Standing{Handler: "handler's ?0", Types: []string{"a", "b"}, Paused: true}, seen.Standing)
+	require.Equal(t, inbox.Standing{Handler: handlerName, Types: []string{"a", "b"}, Paused: true}, seen.Standing)
 	require.GreaterOrEqual(t, seen.PausedFor, soon)
 	require.Less(t, seen.PausedFor, time.Minute)
 	require.Equal(t, []string{"reader"}, seen.Copies)

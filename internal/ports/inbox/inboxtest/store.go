@@ -44,7 +44,9 @@ type Store struct {
 const (
 	subscriber = "billing's ?0"
 	stream     = "2026-11-29T10:00:00.123456789Z"
-	nobody     = order.CustomerID("not a UUID") // a customer whose total no store can write
+	// handlerName is that of the suites' handlers.
+	handlerName = "handler's ?0"
+	nobody      = order.CustomerID("not a UUID") // a customer whose total no store can write
 
 	patience = 30 * time.Second
 	soon     = 100 * time.Millisecond
@@ -125,7 +127,7 @@ func (l *lane) copyOf() *lane {
 }
 
 // Name is that of a handler without functions.
-func (l *lane) Name() string { return "suite" }
+func (l *lane) Name() string { return handlerName }
 
 // Types are none.
 func (l *lane) Types() []string { return nil }

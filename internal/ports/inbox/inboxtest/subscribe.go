@@ -24,14 +24,14 @@ func standingOf(t *testing.T, s Store, subscriber string) inbox.Standing {
 
 func (l *lane) subscribe(t *testing.T, types ...string) {
 	t.Helper()
-	require.NoError(t, l.Checkpoints.Subscribe(t.Context(), l.subscriber, "handler's ?0", types))
+	require.NoError(t, l.Checkpoints.Subscribe(t.Context(), l.subscriber, handlerName, types))
 }
 
 func checkpointsSubscribe(t *testing.T, s Store) {
 	require.Zero(t, standingOf(t, s, subscriber))
 	l := newLane(s)
 	l.subscribe(t, "b", "a's ?0", "B")
-	want := inbox.Standing{Handler: "handler's ?0", Types: []string{"B", "a's ?0", "b"}}
+	want := inbox.Standing{Handler: handlerName, Types: []string{"B", "a's ?0", "b"}}
 	require.Equal(t, want, standingOf(t, s, subscriber))
 	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 3, stream, placeAt(7)))
 	begun := lanesOf(t, s, subscriber)
@@ -56,7 +56,7 @@ func checkpointsSubscribeLate(t *testing.T, s Store) {
 	l := newLane(s).begin(t)
 	require.Zero(t, standingOf(t, s, subscriber))
 	l.subscribe(t, "a")
-	require.Equal(t, inbox.Standing{Handler: "handler's ?0", Types: []string{"a"}}, standingOf(t, s, subscriber))
+	require.Equal(t, inbox.Standing{Handler: handlerName, Types: []string{"a"}}, standingOf(t, s, subscriber))
 	requireLaneMoved(t, l.apply(t, newEvent(1, "a")), "it was made before the type was added")
 	require.NoError(t, l.look(t).apply(t, newEvent(1, "a")))
 }
@@ -68,7 +68,7 @@ func checkpointsOtherHandler(t *testing.T, s Store) {
 	for _, types := range [][]string{nil, {"a"}, {"a", "b"}} {
 		err := s.Checkpoints.Subscribe(t.Context(), subscriber, "another", types)
 		require.ErrorIs(t, err, inbox.ErrOtherHandler)
-		require.ErrorContains(t, err, "handler's ?0")
+		require.ErrorContains(t, err, handlerName)
 	}
 	require.Equal(t, standing, standingOf(t, s, subscriber))
 	require.Equal(t, lanes, lanesOf(t, s, subscriber))
@@ -82,7 +82,7 @@ func checkpointsSubscribeDuring(t *testing.T, s Store) {
 	added := make(chan error, 1)
 	l.meanwhile = func(context.Context, inbox.Tx, outbox.Entry) error {
 		l.subscribe(t, "a") // changes nothing, and waits for nobody
-		go func() { added <- s.Checkpoints.Subscribe(t.Context(), subscriber, "handler's ?0", []string{"b"}) }()
+		go func() { added <- s.Checkpoints.Subscribe(t.Context(), subscriber, handlerName, []string{"b"}) }()
 		select {
 		case err := <-added:
 			t.Errorf("it did not wait for the batch: %v", err)

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/console"
+	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+)
+
+const (
+	// summariesShown is how many subscribers the status of the relay shows.
+	summariesShown = 20
+	// longStalled is how long a lane with something to do does not move until the status says so. OutboxieSubscriberStalled waits as long.
+	longStalled = time.Minute
+)
+
+// printSummaries shows where subscribers stand. trouble is why that is not known. The relay's status is shown all the same.
+func printSummaries(out io.Writer, all []operating.SubscriberSummary, trouble error, now time.Time) error {
+	if trouble != nil {
+		_, err := fmt.Fprintf(out, "\nThe subscribers cannot be read: %s\n", console.Line(trouble.Error()))
+		return err
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	var text strings.Builder
+	text.WriteString("\n")
+	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "SUBSCRIBER\tSTATE\tMESSAGES BEHIND\tRATE\tCOPIES\tDEAD\tMISSED")
+	for _, s := range all[:min(len(all), summariesShown)] {
+		behind := "-"
+		if s.Behind != nil {
+			behind = fmt.Sprint(*s.Behind)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%.1f/s\t%d\t%d\t%d\n", console.Text(s.Subscriber), summaryState(s, now), behind, s.Rate, len(s.Copies), s.Dead, s.Missed)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if more := len(all) - summariesShown; more > 0 {
+		fmt.Fprintf(&text, "Not shown: %s.\n", counted(int64(more), "subscriber"))
+	}
+	text.WriteString("More of them: outboxie subscriber status\n")
+	_, err := io.WriteString(out, text.String())
+	return err
+}
+
+// summaryState is a subscriber's state, or for how long one that works has stood still.
+func summaryState(s operating.SubscriberSummary, now time.Time) string {
+	if operating.StateOf(s.Overview) == operating.SubscriberWorking && s.Stalled > longStalled {
+		return "stalled for " + age(s.Stalled)
+	}
+	return stateOf(s.Overview, now)
+}

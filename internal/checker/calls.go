@@ -1,0 +1,91 @@
+package checker
+
+import "fmt"
+
+// calling is what is known of the calls for one subscriber.
+type calling struct {
+	*walk
+	place     map[ID]int // of the events in the log
+	called    []bool     // for each row of the log
+	succeeded []bool
+	under     []int // by aggregate: the row that was called for last, plus one
+}
+
+// readCalls compares the calls that an endpoint received with the log and the effects. The first call for an event comes after a call for
+// the event before it in its aggregate succeeded, unless that one was given up. An event that took effect had a call that succeeded. The
+// same event may be called for again at any time.
+func (r *run) readCalls(h History) error {
+	if len(h.External) == 0 {
+		return nil
+	}
+	place := make(map[ID]int, len(r.log))
+	for at, e := range r.log {
+		place[e.id] = at
+	}
+	all := make(map[string]*calling)
+	for _, subscriber := range h.External {
+		c := &calling{
+			walk: newWalk(r, "calls for "+subscriber), place: place,
+			called: make([]bool, len(r.log)), succeeded: make([]bool, len(r.log)), under: make([]int, len(r.names)),
+		}
+		c.given = r.discarded(subscriber)
+		all[subscriber] = c
+	}
+	calls := 0
+	err := each(h.Calls, "the calls", func(call Call) {
+		calls++
+		if c, known := all[call.Subscriber]; known {
+			c.judge(call)
+		} else {
+			r.found(Ghosts, "a call for subscriber %q, which makes none", call.Subscriber)
+		}
+	})
+	for _, subscriber := range h.External {
+		for at, applied := range r.applied[subscriber] {
+			if applied && !all[subscriber].succeeded[at] {
+				r.found(Effects, "%s applied position %d, and no call for it succeeded", subscriber, r.log[at].position)
+			}
+		}
+	}
+	r.looked(Effects, calls, "effects and calls, and the totals of "+fmt.Sprint(len(r.created))+" customers")
+	return err
+}
+
+// judge looks at a call that arrived, or succeeded.
+func (c *calling) judge(call Call) {
+	r := c.run
+	at, is := c.place[call.ID]
+	if !is {
+		r.found(Ghosts, "%s: event %s is not in the log", c.where, call.ID)
+		return
+	}
+	e := r.log[at]
+	switch {
+	case call.Aggregate != r.names[e.aggregate] || call.Version != e.version || call.Type != e.kind || content("", "", call.Payload) != e.body:
+		r.found(Ghosts, "%s: event %s, position %d, is another one in the log", c.where, call.ID, e.position)
+	case e.exempt:
+		r.found(Ghosts, "%s: position %d, which is parked as %s", c.where, e.position, r.parked[e.position].State)
+	}
+	switch {
+	case call.Succeeded && !c.called[at]:
+		r.found(Ghosts, "%s: the call for position %d succeeded before it arrived", c.where, e.position)
+	case call.Succeeded:
+		c.succeeded[at] = true
+	case !c.called[at]:
+		c.called[at] = true
+		c.first(at)
+	}
+}
+
+// first looks at the first call for an event.
+func (c *calling) first(at int) {
+	e := c.run.log[at]
+	if before := c.under[e.aggregate] - 1; before >= 0 && !c.succeeded[before] {
+		if _, given := c.given[version{e.aggregate, c.run.log[before].version}]; !given {
+			c.run.found(Order, "%s: version %d of %s before a call for version %d succeeded", c.where, e.version,
+				c.run.names[e.aggregate], c.run.log[before].version)
+		}
+	}
+	c.under[e.aggregate] = at + 1
+	c.step(e, fmt.Sprintf("position %d", e.position))
+}

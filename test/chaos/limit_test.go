@@ -1,0 +1,325 @@
+package chaos_test
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/checker"
+)
+
+const (
+	// left is how many messages the limit leaves.
+	left = 40
+	// unseen is how many more the subscriber has not seen before the limit bites.
+	unseen = 20
+	// atOnce is how many events may wait for the relay while the limit is on: if it published more than left at once, messages could be
+	// removed that the test has not read.
+	atOnce = 10
+)
+
+// removed is what was removed from the stream, for the checker, which reads it as if it were there.
+type removed struct {
+	mu       sync.Mutex
+	stream   time.Time // when that was made; another one has all of it again
+	messages map[uint64]checker.Message
+}
+
+// keep adds messages.
+func (r *removed) keep(stream time.Time, messages map[uint64]checker.Message) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !stream.Equal(r.stream) {
+		r.stream, r.messages = stream, make(map[uint64]checker.Message)
+	}
+	maps.Copy(r.messages, messages)
+}
+
+// of returns what was removed from a stream, in order.
+func (r *removed) of(stream time.Time) (all []checker.Message) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !stream.Equal(r.stream) {
+		return nil
+	}
+	for _, sequence := range slices.Sorted(maps.Keys(r.messages)) {
+		all = append(all, r.messages[sequence])
+	}
+	return all
+}
+
+// with reads the stream with what was removed from it.
+func (r *removed) with(ctx context.Context, js jetstream.JetStream) iter.Seq2[checker.Message, error] {
+	return func(yield func(checker.Message, error) bool) {
+		stream, err := js.Stream(ctx, "ORDERS")
+		if err != nil {
+			yield(checker.Message{}, err)
+			return
+		}
+		gone := r.of(stream.CachedInfo().Created)
+		for m, err := range checker.ReadStream(ctx, js, "ORDERS") {
+			for len(gone) > 0 && err == nil && gone[0].Sequence <= m.Sequence {
+				if gone[0].Sequence < m.Sequence && !yield(gone[0], nil) { // else it is there again
+					return
+				}
+				gone = gone[1:]
+			}
+			if !yield(m, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// limitStream has the stream remove messages before a subscriber has seen them, which is paused, frozen or not there.
+func (n *nemesis) limitStream(t *testing.T, f fault) func() {
+	t.Helper()
+	js, err := jetstream.New(n.nc)
+	require.NoError(t, err)
+	g, err := n.awaitSound(f)
+	if err != nil {
+		n.note("%s: nothing came of it: %v", f.kind, err)
+		return func() {}
+	}
+	goOn := n.rest(g, f)
+	filled := n.filled(g)
+	gone, err := n.bite(js, g, f)
+	n.repairing.Unlock()
+	n.note("%s: %d events that %s has not seen are gone: %v", f.kind, gone, g.id, err)
+	return func() {
+		goOn()
+		if gone > 0 {
+			n.moving.Go(func() { n.awaitFilled(g, f, filled, gone) })
+		}
+	}
+}
+
+// awaitSound waits until nothing is being repaired, and a subscriber has seen almost all of the stream, and keeps damages away. A
+// subscriber that has not noticed that the stream lost its end cannot know what a limit removes from there.
+func (n *nemesis) awaitSound(f fault) (*group, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience/2)
+	defer cancel()
+	for !n.repairing.TryLock() {
+		if !pause(ctx, lookEvery) {
+			return nil, errors.New("a damage is being repaired")
+		}
+	}
+	for {
+		for i := range n.groups {
+			g, behind := n.groups[(f.number+uint64(i))%uint64(len(n.groups))], int64(0)
+			err := n.db.QueryRowContext(ctx, "SELECT $2 - min(sequence) FROM subscriber_lanes WHERE subscriber = $1", g.id, int64(n.streamEnd())).Scan(&behind)
+			if err == nil && behind >= 0 && behind < unseen {
+				return g, nil
+			}
+		}
+		if !pause(ctx, lookEvery) {
+			n.repairing.Unlock()
+			return nil, errors.New("every subscriber is behind")
+		}
+	}
+}
+
+// rest has a subscriber do nothing, in one of three ways.
+func (n *nemesis) rest(g *group, f fault) (goOn func()) {
+	each := func(do func(m *member)) {
+		for _, m := range g.copies {
+			n.hit[m] = true
+			do(m)
+		}
+	}
+	verb := func(verb string) func() ([]string, error) {
+		return func() ([]string, error) { return []string{"subscriber", verb, "--id", g.id}, nil }
+	}
+	switch f.number >> 8 % 3 {
+	case 0:
+		n.note("%s: %s is paused", f.kind, g.id)
+		n.insist(f.kind, verb("pause"))
+		return func() { n.moving.Go(func() { n.insist(f.kind, verb("resume")) }) }
+	case 1:
+		n.note("%s: %s is frozen", f.kind, g.id)
+		each(func(m *member) { m.signal(syscall.SIGSTOP, false) })
+		return func() { each(func(m *member) { m.signal(syscall.SIGCONT, false) }) }
+	default:
+		n.note("%s: %s is stopped", f.kind, g.id)
+		each((*member).stop)
+		return func() {
+			each(func(m *member) {
+				if err := m.start(); err != nil {
+					n.complain("%s does not start: %v", m.name, err)
+				}
+			})
+		}
+	}
+}
+
+// bite removes messages by a limit, or some by hand, or both. It returns how many events the subscriber has not seen of them.
+func (n *nemesis) bite(js jetstream.JetStream, g *group, f fault) (gone int, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var seen uint64 // by the lane that has come the farthest
+	if err := n.db.QueryRowContext(ctx, "SELECT max(sequence) FROM subscriber_lanes WHERE subscriber = $1", g.id).Scan(&seen); err != nil {
+		return 0, err
+	}
+	r := &record{js: js, messages: make(map[uint64]checker.Message), next: 1}
+	for waiting := true; waiting; waiting = n.streamEnd() < seen+left+unseen || n.waiting(ctx, r) >= atOnce {
+		if err := r.follow(ctx); err != nil {
+			return 0, err
+		}
+		if !pause(ctx, lookEvery) {
+			return 0, errors.New("too few messages came")
+		}
+	}
+	if err := r.follow(ctx); err != nil {
+		return 0, err
+	}
+	how := f.number >> 16 % 3
+	if how != 0 {
+		if err := n.limit(ctx, r, f.hold); err != nil {
+			return 0, err
+		}
+	}
+	var deleted []uint64
+	if how != 1 {
+		if deleted, err = r.removeSome(ctx, seen, f.number>>24); err != nil {
+			return 0, err
+		}
+	}
+	return n.keepRemoved(ctx, r, seen, deleted)
+}
+
+// limit lets the stream have few messages for a while.
+func (n *nemesis) limit(ctx context.Context, r *record, hold time.Duration) error {
+	set := func(most int64) error {
+		stream, err := r.js.Stream(ctx, "ORDERS")
+		if err != nil {
+			return err
+		}
+		config := stream.CachedInfo().Config
+		config.MaxMsgs = most
+		_, err = r.js.UpdateStream(ctx, config)
+		return err
+	}
+	err := set(left)
+	for end := time.Now().Add(hold); err == nil && time.Now().Before(end) && n.waiting(ctx, r) < atOnce; pause(ctx, 5*time.Millisecond) {
+		err = r.follow(ctx)
+	}
+	for set(-1) != nil {
+		if !pause(ctx, lookEvery) {
+			return errors.New("the limit cannot be removed")
+		}
+	}
+	return errors.Join(err, r.follow(ctx))
+}
+
+// keepRemoved notes what was removed. It returns how many events of that the subscriber has not seen.
+func (n *nemesis) keepRemoved(ctx context.Context, r *record, seen uint64, deleted []uint64) (gone int, err error) {
+	stream, err := r.js.Stream(ctx, "ORDERS")
+	if err != nil {
+		return 0, err
+	}
+	first := stream.CachedInfo().State.FirstSeq
+	if first > r.next {
+		n.complain("the limit has removed messages that the test has not read: %d to %d", r.next, first-1)
+	}
+	kept := make(map[uint64]checker.Message)
+	for sequence, m := range r.messages {
+		if sequence >= first && !slices.Contains(deleted, sequence) {
+			continue
+		}
+		if kept[sequence] = m; sequence > seen && strings.HasPrefix(m.Subject, "orders.") {
+			gone++
+		}
+	}
+	n.removed.keep(stream.CachedInfo().Created, kept)
+	n.note("the stream begins with %d; %d messages were removed from it, %v of them one by one; %d was seen", first, len(kept), deleted, seen)
+	return gone, nil
+}
+
+// waiting returns how many events of the log the stream does not have yet, as far as the test has read it.
+func (n *nemesis) waiting(ctx context.Context, r *record) (count int) {
+	if n.db.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT FROM outbox WHERE position > $1 LIMIT $2) AS more", r.progress, atOnce).Scan(&count) != nil {
+		return atOnce
+	}
+	return count
+}
+
+// filled returns how many events a subscriber took from the log because the stream had removed them.
+func (w *world) filled(g *group) (count int) {
+	_ = w.db.QueryRow("SELECT filled FROM subscribers WHERE subscriber = $1", g.id).Scan(&count) // it is asked again
+	return count
+}
+
+// awaitFilled waits until the subscriber has noticed what was removed.
+func (n *nemesis) awaitFilled(g *group, f fault, before, gone int) {
+	for end := time.Now().Add(4 * patience); time.Now().Before(end); pause(context.Background(), 100*time.Millisecond) {
+		if now := n.filled(g); now > before {
+			n.tookEffect(f.kind)
+			n.note("%s has %d events from the log, and had %d; %d were removed", g.id, now, before, gone)
+			return
+		}
+	}
+	n.complain("%s: %s has not noticed that %d events were removed which it had not seen", f.kind, g.id, gone)
+}
+
+// streamEnd returns the sequence of the stream's last message; 0: it is not known.
+func (w *world) streamEnd() uint64 {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	js, err := jetstream.New(w.nc)
+	if err != nil {
+		return 0
+	}
+	stream, err := js.Stream(ctx, "ORDERS")
+	if err != nil {
+		return 0
+	}
+	return stream.CachedInfo().State.LastSeq
+}
+
+// record is what the test has read of the stream.
+type record struct {
+	js       jetstream.JetStream
+	messages map[uint64]checker.Message
+	next     uint64
+	progress int64 // the last position that the stream had
+}
+
+// follow reads up to the end.
+func (r *record) follow(ctx context.Context) error {
+	for m, err := range checker.ReadStreamFrom(ctx, r.js, "ORDERS", r.next) {
+		if err != nil {
+			return err
+		}
+		r.messages[m.Sequence], r.next = m, m.Sequence+1
+		r.progress = max(r.progress, m.Position)
+	}
+	return nil
+}
+
+// removeSome removes a few messages one by one that the subscriber has not seen, but none of the last ones.
+func (r *record) removeSome(ctx context.Context, seen, number uint64) (deleted []uint64, err error) {
+	stream, err := r.js.Stream(ctx, "ORDERS")
+	if err != nil {
+		return nil, err
+	}
+	from, until := max(seen+1, stream.CachedInfo().State.FirstSeq), stream.CachedInfo().State.LastSeq-left/3
+	for sequence := from + number%7; sequence < until && len(deleted) < 6; sequence += 1 + number>>(4*len(deleted))%9 {
+		if _, known := r.messages[sequence]; known {
+			if err := stream.DeleteMsg(ctx, sequence); err != nil {
+				return deleted, err
+			}
+			deleted = append(deleted, sequence)
+		}
+	}
+	return deleted, nil
+}
