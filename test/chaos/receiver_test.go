@@ -7,6 +7,7 @@ import (
 	"iter"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -99,13 +100,17 @@ func (r *receiver) note(call checker.Call) manner {
 	return takes
 }
 
-// calls returns all calls, in order.
+// noted returns all calls, in order.
+func (r *receiver) noted() []checker.Call {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.all)
+}
+
+// calls returns all calls, for the checker.
 func (r *receiver) calls() iter.Seq2[checker.Call, error] {
 	return func(yield func(checker.Call, error) bool) {
-		r.mu.Lock()
-		all := r.all[:len(r.all):len(r.all)]
-		r.mu.Unlock()
-		for _, call := range all {
+		for _, call := range r.noted() {
 			if !yield(call, nil) {
 				return
 			}
@@ -116,7 +121,7 @@ func (r *receiver) calls() iter.Seq2[checker.Call, error] {
 // figures returns how many calls there were, for how many events, and how many were treated badly.
 func (r *receiver) figures() string {
 	calls, events := 0, make(map[checker.ID]bool)
-	for call := range r.calls() {
+	for _, call := range r.noted() {
 		if !call.Succeeded {
 			calls++
 			events[call.ID] = true
