@@ -79,8 +79,19 @@ func TestVerbsOfSubscribers(t *testing.T) {
 func TestUnreachableDatabase(t *testing.T) {
 	environment := []string{fmt.Sprintf("DATABASE_URL=postgres://me:secret@127.0.0.1:%d/x", infra.Port(t)), "SUBSCRIBER_ID=emails"}
 	for _, args := range [][]string{
-		{"status"}, {"status", "--json"}, {"pause"}, {"resume"}, {"rewind", "--to", "start"}, {"skip", "--to", "end", "--yes"}, {"lanes", "--to", "2"},
-		{"ignore", "--type", "t", "--yes"}, {"forget", "--yes"}, {"forget", "--lift"}, {"dead", "--groups"}, {"retry", "--all"}, {"discard", "--all", "--yes"},
+		{"status"},
+		{"status", "--json"},
+		{"pause"},
+		{"resume"},
+		{"rewind", "--to", "start"},
+		{"skip", "--to", "end", "--yes"},
+		{"lanes", "--to", "2"},
+		{"ignore", "--type", "t", "--yes"},
+		{"forget", "--yes"},
+		{"forget", "--lift"},
+		{"dead", "--groups"},
+		{"retry", "--all"},
+		{"discard", "--all", "--yes"},
 	} {
 		code, stdout, stderr := command(t, environment, append([]string{"subscriber"}, args...)...)
 		require.Equal(t, exitFailed, code, args)

@@ -80,6 +80,8 @@ func (p *program) parameter(t *rapid.T, parameter *openapi3.Parameter) string {
 		return rapid.String().Draw(t, name)
 	case name == "id" && len(p.orders) > 0 && !seldom(t, 10):
 		return rapid.SampledFrom(p.orders[max(0, len(p.orders)-20):]).Draw(t, name)
+	case name == "subscriber":
+		return rapid.SampledFrom(subscribers).Draw(t, name)
 	case name == "Idempotency-Key":
 		fresh := rapid.StringMatching("[!-~]{1,40}")
 		return rapid.OneOf(fresh, fresh, fresh, rapid.SampledFrom([]string{"a", "b", "c"})).Draw(t, name)

@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 	infra.Main(m)
 }
 
+// subscribers are those that run beside the instance.
+var subscribers = []string{"emails", "shop", "parcels"}
+
 // program is a running instance, and what was found out about it.
 type program struct {
 	api, admin string
@@ -40,13 +43,16 @@ type program struct {
 
 func start(t *testing.T) *program {
 	t.Helper()
-	instance := infra.Launch(t, []string{
+	servers := []string{"DATABASE_URL=" + infra.Database(t), "NATS_URL=" + infra.NATS(t).URL}
+	instance := infra.Launch(t, append([]string{
 		"INSTANCE_ID=random", "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0",
-		"DATABASE_URL=" + infra.Database(t), "NATS_URL=" + infra.NATS(t).URL,
-	}, "serve")
+	}, servers...), "serve")
 	p := &program{api: "http://" + instance.API(), answers: make(map[string]map[int]int)}
 	p.admin = "http://" + instance.Says(`server="admin listener" addr=`)
 	instance.Says("created the stream")
+	for _, subscriber := range subscribers { // which a request may forget
+		infra.Launch(t, servers, "subscribe", "--id", subscriber).Says("subscribed")
+	}
 	return p
 }
 

@@ -102,7 +102,7 @@ func (i *Inbox) Look(ctx context.Context, subscriber, instance string) (view inb
 		view.Lanes = i.lanesOf(subscriber)
 		row := i.subscribers[subscriber]
 		view.Standing, view.Filled, view.Missed = row.standing(), row.filled, row.missed
-		view.Paused = row.Paused || row.yieldsUntil.After(time.Now())
+		view.Yields = row.yieldsUntil.After(time.Now())
 		return nil
 	})
 	return view, err

@@ -17,7 +17,7 @@ var _ inbox.Log = (*Inbox)(nil)
 func (i *Inbox) Lost(ctx context.Context, subscriber string, hole inbox.Hole, limit inbox.ReadLimit) (lost inbox.Lost, err error) {
 	err = i.once(ctx, "look for what a hole took", func(*session) error {
 		if i.log == nil || i.log.fills() != hole.Stream {
-			lost = inbox.Lost{Through: hole.Through(0), Unknown: hole.Gone(hole.Size(), i.metIn(subscriber, hole))}
+			lost = inbox.Lost{Elsewhere: true, Through: hole.Through(0), Unknown: hole.Gone(hole.Size(), i.metIn(subscriber, hole))}
 			lost.Why = fmt.Sprintf("this database is not the one whose log fills the stream of %s", hole.Stream)
 			return nil
 		}

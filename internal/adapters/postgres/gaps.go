@@ -200,7 +200,7 @@ func (l *lostRead) elsewhere(ctx context.Context) (inbox.Lost, error) {
 	err := l.tx.QueryRowContext(ctx, "SELECT count(*) FROM inbox WHERE subscriber = ? AND sequence BETWEEN ? AND ?",
 		l.subscriber, int64(l.hole.First), int64(l.hole.Last)).Scan(&met)
 	return inbox.Lost{
-		Through: l.hole.Through(0), Unknown: l.hole.Gone(l.hole.Size(), met),
+		Elsewhere: true, Through: l.hole.Through(0), Unknown: l.hole.Gone(l.hole.Size(), met),
 		Why: fmt.Sprintf("this database is not the one whose log fills the stream of %s", l.hole.Stream),
 	}, err
 }

@@ -57,7 +57,7 @@ WITH announced AS (
 		WHERE EXISTS (SELECT FROM announced) AND seen_at < clock_timestamp() - interval '1 minute' AND (subscriber, instance) <> (?0, ?1)
 		FOR UPDATE SKIP LOCKED)
 )
-SELECT others.names, others.silent, types.names, s.handler, coalesce(s.paused_at IS NOT NULL OR s.yields_until > clock_timestamp(), false), s.forgotten_at, s.filled, s.missed,
+SELECT others.names, others.silent, types.names, s.handler, s.paused_at IS NOT NULL, coalesce(s.yields_until > clock_timestamp(), false), s.forgotten_at, s.filled, s.missed,
 	l.lane, l.lanes, l.stream, l.sequence, l.stored_ns, l.progress, l.revision,
 	(extract(epoch FROM clock_timestamp() - l.moved_at) * 1000000)::bigint
 FROM (
@@ -84,7 +84,7 @@ func (i *Inbox) Look(ctx context.Context, subscriber, instance string) (view inb
 		var stream, handler sql.NullString
 		var forgotten sql.NullTime
 		var others, silent, types []string
-		if err := rows.Scan(pgdialect.Array(&others), pgdialect.Array(&silent), pgdialect.Array(&types), &handler, &view.Paused, &forgotten, &filled, &missed,
+		if err := rows.Scan(pgdialect.Array(&others), pgdialect.Array(&silent), pgdialect.Array(&types), &handler, &view.Paused, &view.Yields, &forgotten, &filled, &missed,
 			&lane, &lanes, &stream, &sequence, &storedAt, &progress, &revision, &idle); err != nil {
 			return inbox.View{}, classify(ctx, err)
 		}

@@ -139,16 +139,16 @@ func (s *Subscriber) fill(ctx context.Context, l *lane) error {
 		ring(s.hungry)
 		return errEndUnknown
 	}
-	if lost.Unknown > 0 {
+	if lost.Unknown > 0 || lost.Elsewhere {
 		if same, err := s.sameStream(ctx, l); err != nil || !same {
 			return err
 		}
-		if !s.opts.Continue {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			l.unknown = lost.Unknown
-			return s.loss(h, lost)
-		}
+	}
+	if lost.Unknown > 0 && !s.opts.Continue {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		l.unknown = lost.Unknown
+		return s.loss(h, lost)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

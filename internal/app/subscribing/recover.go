@@ -56,7 +56,7 @@ func (s *Subscriber) agreeing(ctx context.Context, l *lane, state inbox.StreamSt
 	if l.checkpoint.Sequence == 0 && l.checkpoint.Stream != state.Created {
 		return inbox.Place{}, false, nil // nothing was read yet
 	}
-	if l.checkpoint.Stream != state.Created {
+	if l.checkpoint.Stream != state.Created { // a place in another stream is neither before nor after this one
 		place, err = s.beginning(ctx, state, l.checkpoint.Progress)
 		return place, false, err
 	}
@@ -93,5 +93,8 @@ func (s *Subscriber) agreeing(ctx context.Context, l *lane, state inbox.StreamSt
 		}
 	}
 	place, err = s.beginning(ctx, state, l.checkpoint.Progress)
+	if err == nil && place.Sequence >= l.checkpoint.Sequence { // expired since the state was read
+		return inbox.Place{Sequence: l.checkpoint.Sequence, Progress: l.checkpoint.Progress}, true, nil
+	}
 	return place, false, err
 }

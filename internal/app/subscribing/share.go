@@ -39,18 +39,21 @@ func (s *Subscriber) share(ctx context.Context, work *sync.WaitGroup) error {
 			s.assign(ctx, view, state, work)
 		}
 		sleep(ctx, lookAgain)
-		await(ctx, lookEvery-lookAgain, s.lookNow)
+		if !view.Yields {
+			await(ctx, lookEvery-lookAgain, s.lookNow)
+		}
 	}
 	return nil
 }
 
-var errPaused = errors.New("an operator paused the subscriber, or waits for what is under way")
+var errPaused = errors.New("an operator paused the subscriber")
 
 // obey does what operators decided.
 func (s *Subscriber) obey(ctx context.Context, view inbox.View) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.paused = view.Paused; s.paused {
+	s.idles = view.Paused || view.Yields
+	if view.Paused {
 		s.troubles.begin(ctx, s.logger, troublePaused, "resting", errPaused)
 	} else {
 		s.troubles.end(ctx, s.logger, troublePaused)
@@ -60,7 +63,7 @@ func (s *Subscriber) obey(ctx context.Context, view inbox.View) {
 		s.count = lanes
 		clear(s.newest)
 		s.release()
-	} else if s.paused {
+	} else if s.idles {
 		s.release()
 	}
 	s.wanted = make(map[string]bool, len(view.Types))
@@ -78,18 +81,18 @@ func (s *Subscriber) release() {
 	}
 }
 
-// resting reports whether the subscriber is paused.
+// resting reports whether the subscriber is paused, or makes way.
 func (s *Subscriber) resting() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.paused
+	return s.idles
 }
 
 // assign begins to work on lanes, and lets others go. The state of the stream was read after view.
 func (s *Subscriber) assign(ctx context.Context, view inbox.View, state inbox.StreamState, work *sync.WaitGroup) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.paused {
+	if s.idles {
 		return
 	}
 	owners := ownersOf(s.instance, view.Copies, len(view.Lanes))

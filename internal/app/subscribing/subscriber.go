@@ -70,7 +70,7 @@ type Subscriber struct {
 	behind bool          // lanes have nothing to do because the reader does not keep up
 	lanes  map[int]*lane // that this copy works on, by number
 	count  int           // lanes of the subscriber
-	paused bool          // the subscriber
+	idles  bool          // the subscriber is paused, or makes way
 	// wanted are the types of events that the subscriber wants, and whether the handler has a function for each. They are of the moment
 	// at which the lanes were looked at last. A lane that knows others is at another revision, and cannot commit.
 	wanted map[string]bool

@@ -26,6 +26,8 @@ type Hole struct {
 type Lost struct {
 	// Open says that neither the messages after the hole nor the log's cursor tell where the hole ends. Ask again when more was read.
 	Open bool
+	// Elsewhere says that the log fills another stream than the hole's: it is in another database, or the stream was made again.
+	Elsewhere bool
 	// Events are those of the lane that the subscriber wants and has not dealt with, in order of position. They have the sequence of
 	// the hole's end.
 	Events []Event

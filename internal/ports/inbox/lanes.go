@@ -62,6 +62,7 @@ type View struct {
 	Silent []string     // of Copies, those that have not announced themselves in the last CopySilent, in order
 	Filled int64        // events that came from the log, because the stream had lost them
 	Missed int64        // messages that the stream had lost, that a lane passed, and that nobody knows
+	Yields bool         // somebody who decides about the subscriber waits for what is under way: let the lanes go, and look again soon
 	Standing
 }
 
@@ -92,8 +93,7 @@ type Checkpoints interface {
 	// passed over. It fails with ErrOtherHandler if the subscriber has a handler of another name, and with ErrForgotten if the
 	// subscriber is forgotten.
 	Subscribe(ctx context.Context, subscriber, handler string, types []string) error
-	// Look announces a copy of the subscriber, and returns what there is. Announcements are hints: no promise depends on them. Paused is
-	// also true while an operator, or a copy with new types, waits for what is under way.
+	// Look announces a copy of the subscriber, and returns what there is. Announcements are hints: no promise depends on them.
 	Look(ctx context.Context, subscriber, instance string) (View, error)
 	// Leave takes the announcement of a copy back, so that the others take its lanes at once.
 	Leave(ctx context.Context, subscriber, instance string) error

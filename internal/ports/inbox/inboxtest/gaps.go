@@ -284,6 +284,7 @@ func gapsElsewhere(t *testing.T, g *gaps) {
 	lost, positions := g.lost(t, hole(4), wholeHole)
 	require.Empty(t, positions)
 	require.Equal(t, 4, lost.Unknown)
+	require.True(t, lost.Elsewhere)
 	require.Contains(t, lost.Why, "this database is not the one whose log fills the stream")
 	reached, err := g.GapStore.Log.Reached(t.Context(), stream, 20, 20)
 	require.NoError(t, err)
