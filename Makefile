@@ -87,6 +87,14 @@ test: ## every test, against Postgres and NATS that the tests start; with the ra
 test-models: ## the models of relay and subscriber with their full number of lives, which the race detector would make slow
 	nice -n 19 $(GO) test $(ARGS) ./internal/app/relay ./internal/app/subscribing
 
+# The packages whose tests start no server.
+QUICK = ./internal/domain/... ./internal/ports/... ./internal/app/... ./internal/config/... ./internal/checker/... \
+	./internal/adapters/codec ./internal/adapters/memory ./internal/adapters/console ./migrations ./test/arch
+
+.PHONY: check
+check: lint build ## before a push: lint, and the tests that start no server; some minutes. Then `make test`
+	$(GO) test $(ARGS) $(QUICK)
+
 .PHONY: test-alerts
 test-alerts: ## alerts, each provoked and repaired, and the dashboard, in a real Prometheus (Debian: prometheus); two minutes
 	$(GO) test ./test/e2e -run '^Test(Alerts|Dashboard)' -count=1 -parallel 8 -timeout 10m -prometheus $(ARGS)
