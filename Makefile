@@ -3,6 +3,7 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  = -X main.version=$(VERSION)
 BINARY  ?= bin/outboxie
+PLAYGROUND = $(dir $(BINARY))playground
 
 # The race detector needs a C compiler (not on macOS); RACE= switches it off.
 RACE    ?= $(if $(shell command -v cc || command -v gcc || command -v clang),-race)
@@ -17,28 +18,29 @@ help: ## list the targets
 	@echo "variables: POSTGRES_PORT, NATS_PORT, JAEGER_PORT, OTLP_PORT (of infra-up, and of what runs on it), RACE, GO"
 
 .PHONY: run
-run: build ## Postgres, NATS, API, relay and a subscriber in one process, data in .outboxie/; e.g. ARGS="--subscribers 2 --fresh"
-	@exec $(BINARY) dev $(ARGS)
+run: build ## Postgres, NATS, an instance and a subscriber, with data in .outboxie/; e.g. ARGS="--subscribers 2 --fresh"
+	@exec $(PLAYGROUND) run $(ARGS)
 
 .PHONY: build
-build: ## compile bin/outboxie
+build: ## compile bin/outboxie, the service, and bin/playground, which shows it
 	@test -e $(BINARY) || echo "Compiling for the first time: this takes a few minutes, later runs start within seconds."
 	@$(GO) build -ldflags '$(LDFLAGS)' -o $(BINARY) ./cmd/outboxie
+	@$(GO) build -o $(PLAYGROUND) ./cmd/playground
 
 .PHONY: demo
 demo: build ## see delivery, leader election, fail-over and fan-out, and have them checked; in Docker if an engine answers
 	@if docker version >/dev/null 2>&1; then \
-		echo "A Docker engine answers, so the demo runs in containers (without: make demo-local)."; exec $(BINARY) demo --docker $(ARGS); \
+		echo "A Docker engine answers, so the demo runs in containers (without: make demo-local)."; exec $(PLAYGROUND) demo --docker $(ARGS); \
 	else \
-		echo "No Docker engine answers, so the demo runs as processes."; exec $(BINARY) demo $(ARGS); \
+		echo "No Docker engine answers, so the demo runs as processes."; exec $(PLAYGROUND) demo $(ARGS); \
 	fi
 
 .PHONY: demo-local
 demo-local: build ## the same as processes, on a Postgres and a NATS of its own; ARGS=--stay leaves it running until Ctrl-C
-	@exec $(BINARY) demo $(ARGS)
+	@exec $(PLAYGROUND) demo $(ARGS)
 
 # On the infrastructure: Postgres and NATS on their usual ports, in Docker with Jaeger if an engine answers.
-export VERSION BINARY POSTGRES_PORT NATS_PORT JAEGER_PORT OTLP_PORT INFRA_DATA
+export VERSION BINARY PLAYGROUND POSTGRES_PORT NATS_PORT JAEGER_PORT OTLP_PORT INFRA_DATA
 
 .PHONY: infra-up
 infra-up: build ## Postgres on 5432, NATS on 4222, Jaeger on 16686, in Docker; without an engine Postgres and NATS in the background
@@ -88,7 +90,7 @@ test-models: ## the models of relay and subscriber with their full number of liv
 	nice -n 19 $(GO) test $(ARGS) ./internal/app/relay ./internal/app/subscribing
 
 # The packages whose tests start no server.
-QUICK = ./internal/domain/... ./internal/ports/... ./internal/app/... ./internal/config/... ./internal/checker/... \
+QUICK = ./internal/domain/... ./internal/ports/... ./internal/app/... ./internal/config/... ./outboxietest/checker/... \
 	./internal/adapters/codec ./internal/adapters/memory ./internal/adapters/console ./migrations ./test/arch
 
 .PHONY: check

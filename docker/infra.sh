@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The infrastructure of the make targets, in Docker if an engine answers; else Postgres and NATS, without Jaeger, are those
-# of `outboxie infra` in the background, on the same ports.
+# of `playground infra` in the background, on the same ports.
 #   infra.sh up                    starts it, unless it runs already
 #   infra.sh down                  stops it, and whatever runs on it in Docker; the data is kept
 #   infra.sh compose ARGUMENT...   `docker compose`, or words that there is none
@@ -55,7 +55,7 @@ launch() {
 	: >"$INFRA_DATA/log"
 	chmod 600 "$INFRA_DATA/log" # it holds passwords
 	set -m # a process group of its own: Ctrl-C in this terminal is not for it
-	nohup "$BINARY" infra --data-dir "$INFRA_DATA" --postgres-port "$POSTGRES_PORT" --nats-port "$NATS_PORT" \
+	nohup "$PLAYGROUND" infra --data-dir "$INFRA_DATA" --postgres-port "$POSTGRES_PORT" --nats-port "$NATS_PORT" \
 		>"$INFRA_DATA/log" 2>&1 </dev/null &
 	set +m
 	pid=$!
@@ -70,7 +70,7 @@ down() {
 			kill -0 "$pid" 2>/dev/null || break
 			sleep 0.1
 		done
-		! kill -0 "$pid" 2>/dev/null || fail "Process $pid (outboxie infra) does not stop within 30 s."
+		! kill -0 "$pid" 2>/dev/null || fail "Process $pid (playground infra) does not stop within 30 s."
 		rm -f "$INFRA_DATA/pid"
 		echo "Stopped Postgres and NATS (process $pid)."
 	fi

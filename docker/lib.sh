@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # Where everything is. The Makefile lists what may be changed.
-: "${BINARY:=bin/outboxie}" "${INFRA_DATA:=.outboxie/infra}"
+: "${BINARY:=bin/outboxie}" "${PLAYGROUND:=$(dirname "$BINARY")/playground}" "${INFRA_DATA:=.outboxie/infra}"
 export POSTGRES_PORT=${POSTGRES_PORT:-5432} NATS_PORT=${NATS_PORT:-4222} JAEGER_PORT=${JAEGER_PORT:-16686} OTLP_PORT=${OTLP_PORT:-4318}
 # In Docker. See locate.
 database="postgres://outboxie:outboxie@127.0.0.1:$POSTGRES_PORT/outboxie?sslmode=disable"

@@ -1,12 +1,8 @@
 package main
 
 import (
-	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
-
-	"golang.org/x/term"
 
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
@@ -41,20 +37,4 @@ func tokenFile(c config.Config) string {
 		return c.TokenFile()
 	}
 	return file
-}
-
-// describeToken tells a newcomer how to be let in. The token itself is for the eyes of a terminal: a file would keep it for others.
-func describeToken(c config.Config, token string, out io.Writer) string {
-	file, isFile := out.(*os.File)
-	switch {
-	case c.HTTP.AdminToken == config.Off:
-		return "none is asked for: ADMIN_TOKEN is off"
-	case c.HTTP.AdminToken != "":
-		return "that of ADMIN_TOKEN"
-	case token == "":
-		return "none; the log says why"
-	case isFile && term.IsTerminal(int(file.Fd())):
-		return token + "\n               in " + tokenFile(c)
-	}
-	return "in " + tokenFile(c)
 }

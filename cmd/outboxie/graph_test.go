@@ -64,7 +64,7 @@ func TestGraphsStartAndStop(t *testing.T) {
 			app := fx.New(graph)
 			require.NoError(t, app.Start(t.Context()))
 			require.NoError(t, app.Stop(t.Context()))
-			goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("github.com/assylzhan-a/outboxie/internal/adapters/embedded"))
+			goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("github.com/assylzhan-a/outboxie/outboxietest/embedded"))
 		})
 	}
 }

@@ -1,17 +1,10 @@
-// Command outboxie is the order service, its relay and its subscribers, in one binary. Run it without arguments to see the
-// commands.
+// Command outboxie is the order service, its relay, its subscribers and its operators' commands, in one binary. Run it without arguments to
+// see the commands. Command playground shows it at work.
 package main
 
-import (
-	"os"
-
-	"github.com/assylzhan-a/outboxie/internal/adapters/embedded"
-	"github.com/assylzhan-a/outboxie/internal/demo"
-)
+import "os"
 
 func main() {
-	embedded.SuperviseIfAsked()
-	demo.EndWithDemo()
 	limitMemory()
 	os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }

@@ -62,7 +62,7 @@ func runContext(ctx context.Context, args, environment []string, stdout, stderr 
 	_, _ = fmt.Fprintf(stderr, "outboxie: %s\n", said)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		_, _ = fmt.Fprintln(stderr, "Stop what listens there, or choose another address with HTTP_ADDR (--http-addr) and ADMIN_ADDR "+
-			"(--admin-addr), or for dev and infra with --postgres-port and --nats-port; port 0 picks a free one.")
+			"(--admin-addr); port 0 picks a free one.")
 	}
 	var problems *config.Error
 	if !p.began && fault.KindOf(err) == fault.Internal && !errors.As(err, &problems) {
@@ -92,10 +92,25 @@ func (p *program) command() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.AddCommand(
-		p.demoCommand(), p.devCommand(), p.infraCommand(), p.serveCommand(), p.subscribeCommand(), p.subscriberCommand(),
+		p.serveCommand(), p.subscribeCommand(), p.subscriberCommand(),
 		p.outboxCommand(), p.traceCommand(), p.migrateCommand(), p.healthcheckCommand(), p.configCommand(), p.versionCommand(),
 	)
+	for former, present := range movedCommands {
+		root.AddCommand(movedCommand(former, present))
+	}
 	return root
+}
+
+// movedCommands are the commands that this program once had, and what does their work now.
+var movedCommands = map[string]string{"dev": "playground run", "demo": "playground demo", "infra": "playground infra"}
+
+func movedCommand(former, present string) *cobra.Command {
+	return &cobra.Command{
+		Use: former, Hidden: true, DisableFlagParsing: true,
+		RunE: func(*cobra.Command, []string) error {
+			return errUsage.With("%s is now: %s, with the same flags (bin/%s, which `make build` makes)", former, present, present)
+		},
+	}
 }
 
 // configure reads the command's configuration.

@@ -43,5 +43,5 @@ func (p *program) serveCommand() *cobra.Command {
 }
 
 func serveGraph(c config.Config, logger *slog.Logger) fx.Option {
-	return fx.Options(foundation(c, serviceName, logger), serving(c), administering())
+	return fx.Options(foundation(c, serviceName, logger), serving(c), administering(), traceLinks(c, logger))
 }

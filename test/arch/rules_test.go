@@ -60,9 +60,9 @@ func layerOf(importPath string) layer {
 		return migrations
 	case under("cmd"):
 		return cmd
-	case under("internal/demo"):
+	case under("internal/playground/demo"):
 		return demo
-	case under("internal/checker"):
+	case under("outboxietest/checker"):
 		return checker
 	case under("test"):
 		return test

@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/internal/checker"
+	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
 // begin brings a fault about and returns what ends it. It fails the test when our own servers do not do what they are

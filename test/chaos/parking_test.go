@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/assylzhan-a/outboxie/internal/checker"
+	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
 // lotOf is an order with an event that the broker can never take, and some behind it.

@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/embedded"
+	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 )
 
 // patience bounds what is waited for outside of the checks: a start, a stop.

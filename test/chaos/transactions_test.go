@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/assylzhan-a/outboxie/internal/checker"
+	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
 // shared is how many orders the writers of plain SQL share: enough to commit in any order, few enough to meet.

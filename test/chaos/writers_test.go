@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/assylzhan-a/outboxie/internal/checker"
+	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
 const (

@@ -9,7 +9,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/embedded"
+	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 )
 
 // Main is the TestMain of a package that uses this one:

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/embedded"
+	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 )
 
 // PostgresServer is a Postgres of one test's own, whose database is migrated. URL is that of its superuser. It does not change

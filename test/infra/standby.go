@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/embedded"
+	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 )
 
 // Standby starts a streaming standby of primary. It is asynchronous, unless somebody tells the primary otherwise, and it is

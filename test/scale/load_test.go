@@ -14,7 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/assylzhan-a/outboxie/internal/checker"
+	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
 // load places orders and pays them, until it is stopped, and keeps in a ledger what it was told. It asks one instance after

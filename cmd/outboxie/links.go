@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"go.opentelemetry.io/otel/trace"
+	"go.uber.org/fx"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/adapters/jaeger"
+	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+)
+
+// traceLinks logs a link for each order that changes, if JAEGER_URL says where people look at traces and spans are exported.
+func traceLinks(c config.Config, logger *slog.Logger) fx.Option {
+	if !c.Given(config.JaegerURL) {
+		return fx.Options()
+	}
+	return fx.Decorate(func(o httpapi.Options, tracing *telemetry.Telemetry) (httpapi.Options, error) {
+		if !tracing.Exporting() {
+			return o, nil
+		}
+		pages, err := jaeger.New(string(c.Jaeger.URL))
+		o.Service = linked{Service: o.Service, pages: pages, logger: logger}
+		return o, err
+	})
+}
+
+// linked logs a link to the trace of each change of an order.
+type linked struct {
+	ordering.Service
+	pages  *jaeger.Client
+	logger *slog.Logger
+}
+
+func (l linked) Place(ctx context.Context, customer order.CustomerID, amount order.Money, key ordering.Key) (order.Snapshot, error) {
+	placed, err := l.Service.Place(ctx, customer, amount, key)
+	return l.log(ctx, placed, err)
+}
+
+func (l linked) Pay(ctx context.Context, id order.ID, reference order.Text, guard ordering.Guard) (order.Snapshot, error) {
+	paid, err := l.Service.Pay(ctx, id, reference, guard)
+	return l.log(ctx, paid, err)
+}
+
+func (l linked) Ship(ctx context.Context, id order.ID, carrier, tracking order.Text, guard ordering.Guard) (order.Snapshot, error) {
+	shipped, err := l.Service.Ship(ctx, id, carrier, tracking, guard)
+	return l.log(ctx, shipped, err)
+}
+
+func (l linked) Cancel(ctx context.Context, id order.ID, reason order.Text, guard ordering.Guard) (order.Snapshot, error) {
+	cancelled, err := l.Service.Cancel(ctx, id, reason, guard)
+	return l.log(ctx, cancelled, err)
+}
+
+func (l linked) log(ctx context.Context, changed order.Snapshot, err error) (order.Snapshot, error) {
+	if span := trace.SpanContextFromContext(ctx); err == nil && span.IsSampled() {
+		l.logger.InfoContext(ctx, "order "+string(changed.Status), "order_id", string(changed.ID), "trace", l.pages.Page(span.TraceID().String()))
+	}
+	return changed, err
+}

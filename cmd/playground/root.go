@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/console"
+	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+)
+
+// The exit codes, as those of outboxie.
+const (
+	exitClean  = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+var errUsage = fault.New(fault.Invalid, "usage", "the command line cannot be used")
+
+// playground is what every command needs of the process it runs in.
+type playground struct {
+	environment []string
+	program     string    // the file of outboxie
+	stdout      io.Writer // escapes what a terminal would obey
+	terminal    io.Writer // shows everything as it is: for colors
+	began       bool      // the command's own work has begun: what fails from now on is not a matter of usage
+}
+
+// run is main without the process: it returns the exit code.
+func run(args, environment []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	p := &playground{environment: environment, stdout: console.NewWriter(stdout), terminal: stdout}
+	stderr = console.NewWriter(stderr)
+	root := p.command()
+	root.SetArgs(args)
+	root.SetOut(p.stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitClean
+	}
+	said := err.Error()
+	if fault.KindOf(err) != fault.Internal { // it may quote what others wrote; only our own texts have several lines
+		said = console.Line(said)
+	}
+	_, _ = fmt.Fprintf(stderr, "playground: %s\n", said)
+	var problems *config.Error
+	if !p.began || errors.As(err, &problems) || fault.KindOf(err) == fault.Invalid {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+func (p *playground) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "playground",
+		Short:         "See the order service at work, on servers that are started for it",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.PersistentFlags().StringVar(&p.program, "program", "", "the program outboxie; without the flag it is beside this one")
+	root.AddCommand(p.runCommand(), p.demoCommand(), p.infraCommand())
+	return root
+}
+
+// configure reads the command's configuration, which is that of outboxie too.
+func (p *playground) configure(cmd *cobra.Command) (config.Config, error) {
+	c, err := config.NewBuilder().Environment(p.environment).Flags(cmd.Flags()).Build()
+	p.began = err == nil
+	return c, err
+}
+
+// find looks for the program, and asks for its version.
+func (p *playground) find(ctx context.Context) (version string, err error) {
+	if p.program == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return "", err
+		}
+		p.program = filepath.Join(filepath.Dir(self), "outboxie")
+	}
+	said, err := exec.CommandContext(ctx, p.program, "version").Output()
+	version, found := strings.CutPrefix(strings.TrimSpace(string(said)), "outboxie ")
+	if err != nil || !found {
+		return "", errUsage.With("%s is not the program outboxie (%v); name it with --program, or run `make build`", p.program, err)
+	}
+	return version, nil
+}
+
+// logger writes to standard output.
+func (p *playground) logger(c config.Config) *slog.Logger {
+	logger := telemetry.NewLogger(p.stdout, c.Log.Level, string(c.Log.Format))
+	for _, warning := range c.Warnings() {
+		logger.Warn(warning)
+	}
+	return logger
+}
+
+// stopped makes a clean stop of what failed only because ctx ended.
+func stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/term"
+
+	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/playground/processes"
+)
+
+func (p *playground) runCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run everything: Postgres, NATS, an instance of the service, subscribers",
+		Long: "Run everything: a real Postgres and a real NATS in this process (unless DATABASE_URL or NATS_URL says where others are), and an\n" +
+			"instance of the service and subscribers as processes of their own. Data is kept in --data-dir between runs; --fresh deletes that of both.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := p.configure(cmd)
+			if err != nil {
+				return err
+			}
+			version, err := p.find(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return stopped(cmd.Context(), p.run(cmd.Context(), c, version))
+		},
+	}
+	config.AddFlags(cmd.Flags(), config.HTTPAddr, config.AdminAddr, config.DataDir, config.PostgresPort, config.NATSPort,
+		config.Fresh, config.Subscribers, config.JaegerURL)
+	return cmd
+}
+
+func (p *playground) run(ctx context.Context, c config.Config, version string) (err error) {
+	began := time.Now()
+	addresses, err := choose(ctx, &c)
+	if err != nil {
+		return err
+	}
+	servers := &servers{}
+	defer func() { err = cmp.Or(err, servers.stop()) }()
+	if err := servers.startMissing(ctx, &c, p.logger(c)); err != nil {
+		return err
+	}
+	traces := findTraces(ctx, c.Jaeger.URL)
+	var running []*processes.Process
+	defer func() { processes.Stop(running...) }()
+	for _, member := range members(c, addresses) {
+		environment := slices.Concat(p.environment, traces.environment(), []string{
+			"DATABASE_URL=" + string(c.Database.URL), "NATS_URL=" + string(c.NATS.URL), "OUTBOXIE_DATA_DIR=" + c.Dev.DataDir,
+		})
+		process, err := processes.Start(processes.Options{
+			Name: member.name, Program: p.program, Args: member.args, Environment: environment, Out: p.terminal,
+		})
+		if err != nil {
+			return fmt.Errorf("start %s: %w", member.name, err)
+		}
+		running = append(running, process)
+		err = processes.Await(ctx, 10*time.Millisecond, func() (bool, error) {
+			return processes.IsServing(ctx, member.admin), process.Failure()
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := p.introduce(c, servers, addresses, traces, version, time.Since(began)); err != nil {
+		return err
+	}
+	return watch(ctx, servers, running)
+}
+
+// addresses are where the processes listen.
+type addresses struct {
+	api, admin  string
+	subscribers []string // their admin listeners
+}
+
+// choose replaces port 0 by free ports, and refuses ports that are taken before anything is started.
+func choose(ctx context.Context, c *config.Config) (a addresses, err error) {
+	free, err := processes.FreePorts(ctx, 2+c.Dev.Subscribers)
+	if err != nil {
+		return a, err
+	}
+	for i, address := range []*string{&c.HTTP.Addr, &c.HTTP.AdminAddr} {
+		host, port, err := net.SplitHostPort(*address)
+		if err != nil {
+			return a, err
+		}
+		if port == "0" {
+			*address = net.JoinHostPort(host, strconv.Itoa(free[i]))
+			continue
+		}
+		if err := processes.NeedFreeAddresses(ctx, *address); err != nil {
+			return a, fmt.Errorf("%w: stop what listens there, or choose another address with --http-addr and --admin-addr; port 0 picks a free one", err)
+		}
+	}
+	a.api, a.admin = c.HTTP.Addr, c.HTTP.AdminAddr
+	for _, port := range free[2:] {
+		a.subscribers = append(a.subscribers, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	}
+	return a, nil
+}
+
+// member is a process of the service.
+type member struct {
+	name  string
+	args  []string
+	admin string
+}
+
+func members(c config.Config, a addresses) []member {
+	all := []member{{"the instance", []string{"serve", "--http-addr", a.api, "--admin-addr", a.admin}, a.admin}}
+	for i, admin := range a.subscribers {
+		name := fmt.Sprintf("subscriber-%d", i+1)
+		all = append(all, member{name, []string{"subscribe", "--id", name, "--admin-addr", admin}, admin})
+	}
+	return all
+}
+
+// watch ends with ctx, or with an error when a server or a process ends by itself.
+func watch(ctx context.Context, servers *servers, running []*processes.Process) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return servers.watch(ctx) })
+	for _, process := range running {
+		group.Go(func() error {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-process.Ended():
+				return process.Failure()
+			}
+		})
+	}
+	return group.Wait()
+}
+
+// introduce tells a newcomer what runs, where, and what to try.
+func (p *playground) introduce(c config.Config, s *servers, a addresses, t traces, version string, took time.Duration) error {
+	database, broker := "given by DATABASE_URL", "given by NATS_URL"
+	if s.postgres != nil {
+		database = fmt.Sprintf("Postgres %s from %s, data in %s", s.postgres.Version(), s.postgres.Home(), s.postgres.DataDir())
+	}
+	if s.nats != nil {
+		broker = "NATS with JetStream, in this process"
+	}
+	subscribers := strconv.Itoa(len(a.subscribers))
+	for _, admin := range a.subscribers {
+		subscribers += "   http://" + admin + "/metrics"
+	}
+	_, err := fmt.Fprintf(p.stdout, `
+Outboxie %s is ready after %.1f s.
+
+  API          http://%s/orders
+  health       http://%s/readyz
+  metrics      http://%s/metrics
+  admin token  %s
+  database     %s
+               %s
+  broker       %s
+               %s   stream %s
+  subscribers  %s
+  traces       %s
+
+Place an order, and see it delivered:
+
+  curl -i -X POST http://%s/orders -H "Content-Type: application/json" \
+       -d '{"customer_id": "550e8400-e29b-41d4-a716-446655440000", "amount": 100.50}'
+
+Join with another instance:
+
+  DATABASE_URL='%s' NATS_URL='%s' HTTP_ADDR=127.0.0.1:0 ADMIN_ADDR=127.0.0.1:0 %s serve
+
+Ctrl-C stops everything.
+
+`, version, took.Seconds(), a.api, a.admin, a.admin, describeToken(c, p.terminal), database, c.Database.URL, broker, c.NATS.URL, c.Stream.Name,
+		subscribers, t.describe(), a.api, joinURL(c.Database.URL, s.postgres != nil), joinURL(c.NATS.URL, s.nats != nil), p.program)
+	return err
+}
+
+// joinURL shows the password only of a server that this process started on loopback for itself.
+func joinURL(url config.URL, own bool) string {
+	if own {
+		return string(url)
+	}
+	return url.String()
+}
+
+// describeToken tells a newcomer how to be let in. The token itself is for the eyes of a terminal: a file would keep it for others.
+func describeToken(c config.Config, out io.Writer) string {
+	switch c.HTTP.AdminToken {
+	case config.Off:
+		return "none is asked for: ADMIN_TOKEN is off"
+	case "":
+	default:
+		return "that of ADMIN_TOKEN"
+	}
+	file, err := filepath.Abs(c.TokenFile())
+	if err != nil {
+		file = c.TokenFile()
+	}
+	token, err := os.ReadFile(file)
+	if err != nil {
+		return "none; the log says why"
+	}
+	if terminal, isFile := out.(*os.File); isFile && term.IsTerminal(int(terminal.Fd())) {
+		return strings.TrimSpace(string(token)) + "\n               in " + file
+	}
+	return "in " + file
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
+)
+
+// servers is what a command started for itself; nil where it was told of another.
+type servers struct {
+	postgres *embedded.Postgres
+	nats     *embedded.NATS
+}
+
+// start starts a Postgres and a NATS on the data folder, and puts their addresses into c.
+func (s *servers) start(ctx context.Context, c *config.Config, logger *slog.Logger) error {
+	if err := embedded.Prepare(c.Dev.DataDir, c.Dev.Fresh); err != nil {
+		return err
+	}
+	if err := s.startPostgres(ctx, c, logger); err != nil {
+		return err
+	}
+	return s.startNATS(c, logger)
+}
+
+// startMissing starts what the environment does not name. It refuses --fresh, if only one of the two is of this command.
+func (s *servers) startMissing(ctx context.Context, c *config.Config, logger *slog.Logger) error {
+	var given []config.Name
+	for _, name := range []config.Name{config.DatabaseURL, config.NATSURL} {
+		if c.Given(name) {
+			given = append(given, name)
+		}
+	}
+	if len(given) == 0 {
+		return s.start(ctx, c, logger)
+	}
+	if c.Dev.Fresh {
+		return errUsage.With("--fresh deletes the data of the Postgres and the NATS that this command runs, and %s names another server, whose data "+
+			"would stay: the relay halts when it finds one without the other. Unset %s, or leave --fresh out", given[0], given[0])
+	}
+	err := embedded.FinishWipe(c.Dev.DataDir)
+	if err == nil && !c.Given(config.DatabaseURL) {
+		err = s.startPostgres(ctx, c, logger)
+	}
+	if err == nil && !c.Given(config.NATSURL) {
+		err = s.startNATS(c, logger)
+	}
+	return err
+}
+
+func (s *servers) startPostgres(ctx context.Context, c *config.Config, logger *slog.Logger) (err error) {
+	s.postgres, err = embedded.StartPostgres(ctx, embedded.PostgresOptions{
+		DataDir: embedded.PostgresFolder(c.Dev.DataDir), Port: c.Dev.PostgresPort, Home: c.Dev.PostgresHome, Logger: logger,
+	})
+	if err == nil {
+		c.Database.URL = config.URL(s.postgres.URL())
+	}
+	return err
+}
+
+func (s *servers) startNATS(c *config.Config, logger *slog.Logger) (err error) {
+	s.nats, err = embedded.StartNATS(embedded.NATSOptions{
+		StoreDir: embedded.NATSFolder(c.Dev.DataDir), Port: c.Dev.NATSPort, Logger: logger,
+	})
+	if err == nil {
+		c.NATS.URL = config.URL(s.nats.URL())
+	}
+	return err
+}
+
+// databaseURL is for a terminal. It shows the password only of the server that this process runs.
+func (s *servers) databaseURL(c config.Config) string {
+	if s.postgres != nil {
+		return string(c.Database.URL)
+	}
+	return c.Database.URL.String()
+}
+
+// brokerURL is as databaseURL.
+func (s *servers) brokerURL(c config.Config) string {
+	if s.nats != nil {
+		return string(c.NATS.URL)
+	}
+	return c.NATS.URL.String()
+}
+
+func (s *servers) stop() error {
+	if s.nats != nil {
+		s.nats.Stop()
+	}
+	if s.postgres != nil {
+		return s.postgres.Stop()
+	}
+	return nil
+}
+
+// watch ends with ctx, or with an error when Postgres dies.
+func (s *servers) watch(ctx context.Context) error {
+	var died <-chan struct{}
+	if s.postgres != nil {
+		died = s.postgres.Done()
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-died:
+		return fmt.Errorf("the Postgres in %s stopped", s.postgres.DataDir())
+	}
+}

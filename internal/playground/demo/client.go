@@ -1,0 +1,141 @@
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/assylzhan-a/outboxie/internal/playground/processes"
+	"github.com/assylzhan-a/outboxie/outboxietest/checker"
+)
+
+const (
+	requestTimeout = 5 * time.Second
+	retryPause     = 50 * time.Millisecond
+)
+
+// client places orders, as many clients of the API would, and keeps what it was told. It does not give up: an order that
+// nobody answered is sent again, to the next instance, with the same Idempotency-Key.
+type client struct {
+	api    func(instance string) string
+	ledger *checker.Ledger
+	http   http.Client
+
+	accepted atomic.Int64 // orders
+	again    atomic.Int64 // requests that were sent again
+}
+
+func newClient(api func(instance string) string) *client {
+	transport := &http.Transport{MaxIdleConnsPerHost: 16}
+	return &client{api: api, ledger: checker.NewLedger(), http: http.Client{Transport: transport, Timeout: requestTimeout}}
+}
+
+// customer is who orders. No two orders of one cost the same, so that each can be told from every other.
+type customer struct {
+	id     uuid.UUID
+	orders int64
+}
+
+func newCustomer() *customer { return &customer{id: uuid.New()} }
+
+// placement is an order to be placed: what is asked for, and the key under which it is, however often.
+type placement struct {
+	checker.Placement
+	key string
+}
+
+func (c *customer) next() placement {
+	c.orders++
+	return placement{checker.Placement{Customer: checker.ID(c.id), Minor: c.orders}, uuid.NewString()}
+}
+
+func (p placement) body() string {
+	return fmt.Sprintf(`{"customer_id": %q, "amount": %d.%02d}`, p.Customer, p.Minor/100, p.Minor%100)
+}
+
+// placed is an order as the answer tells it.
+type placed struct {
+	ID       string `json:"id"`
+	traceID  string
+	instance string // that answered
+}
+
+// place asks the instances in turn until one has accepted the order.
+func (c *client) place(ctx context.Context, p placement, instances ...string) (placed, error) {
+	c.ledger.Asked(p.Placement)
+	order, err := c.ask(ctx, p, instances)
+	if err != nil {
+		return placed{}, err
+	}
+	id, err := checker.ParseID(order.ID)
+	if err != nil {
+		return placed{}, fmt.Errorf("%s accepted an order without an id: %w", order.instance, err)
+	}
+	c.ledger.Placed(p.Placement, id)
+	c.ledger.Acknowledged(id, 1)
+	c.accepted.Add(1)
+	return order, nil
+}
+
+// confirm sends an order again that was accepted, as a client does to whom the answer was lost: it is the same order.
+func (c *client) confirm(ctx context.Context, p placement, order placed, instances ...string) error {
+	c.again.Add(1)
+	again, err := c.ask(ctx, p, instances)
+	if err == nil && again.ID != order.ID {
+		err = fmt.Errorf("order %s was sent again with its Idempotency-Key, and %s made another one of it, %s",
+			order.ID, again.instance, again.ID)
+	}
+	return err
+}
+
+// refused is an answer that another try does not change.
+var errRefused = errors.New("refused")
+
+func (c *client) ask(ctx context.Context, p placement, instances []string) (placed, error) {
+	ctx, cancel := context.WithTimeout(ctx, processes.Patience)
+	defer cancel()
+	for try := 0; ; try++ {
+		instance := instances[try%len(instances)]
+		order, err := c.post(ctx, instance, p)
+		switch {
+		case err == nil || errors.Is(err, errRefused):
+			return order, err
+		case !processes.Pause(ctx, retryPause):
+			return placed{}, fmt.Errorf("nobody accepted an order within %s; %w", processes.Patience, err)
+		}
+		c.again.Add(1)
+	}
+}
+
+func (c *client) post(ctx context.Context, instance string, p placement) (placed, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.api(instance)+"/orders", strings.NewReader(p.body()))
+	if err != nil {
+		return placed{}, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Idempotency-Key", p.key)
+	answer, err := c.http.Do(request)
+	if err != nil {
+		return placed{}, fmt.Errorf("%s: %w", instance, err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	switch {
+	case err != nil:
+		return placed{}, fmt.Errorf("%s: %w", instance, err)
+	case answer.StatusCode >= http.StatusInternalServerError:
+		return placed{}, fmt.Errorf("%s answered %s: %s", instance, answer.Status, text)
+	case answer.StatusCode != http.StatusCreated:
+		return placed{}, fmt.Errorf("%w: %s answered %s: %s", errRefused, instance, answer.Status, text)
+	}
+	order := placed{traceID: answer.Header.Get("Trace-Id"), instance: instance}
+	return order, json.Unmarshal(text, &order)
+}

@@ -1,0 +1,200 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/playground/processes"
+)
+
+// ComposeFile is what a fleet of containers is made from, seen from the root of the repository.
+const ComposeFile = "docker/compose.distributed.yaml"
+
+// Containers is a fleet of Docker containers, by Docker Compose. Its project is one of its own: other containers, and the
+// data of the same compose file under its usual name, are left alone.
+type Containers struct {
+	environment []string
+	usable      bool              // Docker is
+	addresses   map[string]string // of the published ports, by service
+}
+
+var _ Fleet = (*Containers)(nil)
+
+// String implements Fleet.
+func (f *Containers) String() string {
+	return "Docker containers, with a Postgres, a NATS and a Jaeger of their own"
+}
+
+// published are the ports that containers listen on, by service. Those of the instances are on 8081 and the two that follow
+// it, Jaeger is where people expect it if it can be, and the others get free ones.
+var published = map[string]string{
+	"app1": "8080", "app2": "8080", "app3": "8080", "postgres": "5432", "nats": "4222", "jaeger": "16686",
+}
+
+var instancePorts = []int{8081, 8082, 8083}
+
+const jaegerPort = 16686
+
+// NewContainers returns a fleet from the compose file in the current folder. The image says that it is this version.
+func NewContainers(environment []string, version string) (*Containers, error) {
+	if _, err := os.Stat(ComposeFile); err != nil {
+		return nil, fmt.Errorf("containers need the repository's %s: run this in its root (%w)", ComposeFile, err)
+	}
+	return &Containers{addresses: make(map[string]string), environment: slices.Concat(environment, []string{
+		"COMPOSE_FILE=" + ComposeFile, "COMPOSE_PROJECT_NAME=outboxie-demo", "VERSION=" + version,
+		"POSTGRES_PORT=0", "NATS_PORT=0", "OTLP_PORT=0",
+	})}, nil
+}
+
+// Steps implements Fleet.
+func (f *Containers) Steps() []Step {
+	return []Step{
+		{"Clean up", f.clean},
+		{"Build the image", f.build},
+		{"Start Postgres, NATS, Jaeger, app1-3 and subscriber1-3", f.start},
+	}
+}
+
+// clean also finds out whether Docker will do.
+func (f *Containers) clean(ctx context.Context, note Note) (string, error) {
+	engine, err := f.docker(ctx, note, "version", "--format", "{{.Server.Version}}")
+	if err != nil {
+		return "", fmt.Errorf("no Docker engine answers; without --docker none is needed: %w", err)
+	}
+	compose, err := f.compose(ctx, note, "version", "--short")
+	if err != nil {
+		return "", fmt.Errorf(
+			"a Docker engine answers, but there is no `docker compose`: install the Compose plugin, 2.20 or newer: %w", err)
+	}
+	if old(compose) {
+		return "", fmt.Errorf("Docker Compose is version %s; %s needs 2.20 or newer", compose, ComposeFile)
+	}
+	f.usable = true
+	if err := f.remove(ctx, note); err != nil {
+		return "", err
+	}
+	if err := processes.NeedFree(ctx, instancePorts...); err != nil {
+		return "", fmt.Errorf("%w: stop what listens there (`make docker-stop-distributed` stops that set-up)", err)
+	}
+	if processes.NeedFree(ctx, jaegerPort) != nil {
+		f.environment = append(f.environment, "JAEGER_PORT=0")
+	}
+	return fmt.Sprintf("Docker %s with Compose %s; nothing is left of an earlier demo", engine, compose), nil
+}
+
+// old : compose files could not yet include others.
+func old(compose string) bool {
+	var major, minor int
+	_, err := fmt.Sscanf(strings.TrimPrefix(compose, "v"), "%d.%d", &major, &minor)
+	return err == nil && (major < 2 || major == 2 && minor < 20)
+}
+
+func (f *Containers) build(ctx context.Context, note Note) (string, error) {
+	if _, err := f.compose(ctx, note, "build"); err != nil {
+		return "", err
+	}
+	size, err := f.docker(ctx, note, "image", "ls", "outboxie", "--format", "{{.Repository}}:{{.Tag}}, {{.Size}}")
+	return size, err
+}
+
+func (f *Containers) start(ctx context.Context, note Note) (string, error) {
+	if _, err := f.compose(ctx, note, "up", "--detach", "--wait"); err != nil {
+		return "", err
+	}
+	for service, port := range published {
+		address, err := f.compose(ctx, note, "port", service, port)
+		if err != nil {
+			return "", err
+		}
+		f.addresses[service] = address
+	}
+	var urls []string
+	for _, instance := range Instances {
+		urls = append(urls, f.API(instance))
+	}
+	return strings.Join(append(urls, f.DatabaseURL(), f.BrokerURL(), f.Traces().Jaeger), "\n"), nil
+}
+
+// Stop implements Fleet.
+func (f *Containers) Stop(ctx context.Context) error {
+	if !f.usable {
+		return nil
+	}
+	return f.remove(ctx, nil)
+}
+
+func (f *Containers) remove(ctx context.Context, note Note) error {
+	_, err := f.compose(ctx, note, "down", "--volumes", "--remove-orphans", "--timeout", "10")
+	return err
+}
+
+// API implements Fleet.
+func (f *Containers) API(instance string) string { return "http://" + f.addresses[instance] }
+
+// Kill implements Fleet.
+func (f *Containers) Kill(ctx context.Context, instance string) error {
+	_, err := f.compose(ctx, nil, "kill", "--signal", "SIGKILL", instance)
+	return err
+}
+
+// Restart implements Fleet.
+func (f *Containers) Restart(ctx context.Context, instance string) error {
+	if _, err := f.compose(ctx, nil, "start", instance); err != nil {
+		return err
+	}
+	var failed error
+	err := processes.Await(ctx, 100*time.Millisecond, func() (bool, error) {
+		_, failed = f.compose(ctx, nil, "exec", "-T", instance, "/outboxie", "healthcheck")
+		return failed == nil, nil
+	})
+	if err != nil {
+		return fmt.Errorf("%s is not ready: %w: %w", instance, err, failed)
+	}
+	return nil
+}
+
+// Log implements Fleet.
+func (f *Containers) Log(ctx context.Context, member string) (string, error) {
+	return f.compose(ctx, nil, "logs", "--no-log-prefix", "--no-color", member)
+}
+
+// DatabaseURL implements Fleet.
+func (f *Containers) DatabaseURL() string {
+	return "postgres://outboxie:outboxie@" + f.addresses["postgres"] + "/outboxie?sslmode=disable"
+}
+
+// BrokerURL implements Fleet.
+func (f *Containers) BrokerURL() string { return "nats://" + f.addresses["nats"] }
+
+// Traces implements Fleet.
+func (f *Containers) Traces() Traces {
+	return Traces{Jaeger: "http://" + f.addresses["jaeger"], Own: true}
+}
+
+func (f *Containers) compose(ctx context.Context, note Note, args ...string) (string, error) {
+	return f.docker(ctx, note, slices.Concat([]string{"compose"}, args)...)
+}
+
+// docker runs a command and returns what it prints. What it complains about, or is at, is noted, and is part of the error.
+func (f *Containers) docker(ctx context.Context, note Note, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "docker", args...)
+	cmd.Env = f.environment
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the demo
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+	var said, complaints bytes.Buffer
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(&said, note), io.MultiWriter(&complaints, note)
+	err := cmd.Run()
+	if err != nil {
+		err = fmt.Errorf("docker %s: %w%s", strings.Join(args, " "), err, processes.LastLines(said.String()+complaints.String(), 10))
+	}
+	return strings.TrimSpace(said.String()), err
+}

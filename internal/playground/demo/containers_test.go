@@ -1,0 +1,83 @@
+package demo
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/playground/processes"
+)
+
+// docker puts a script in the place of Docker's.
+func docker(t *testing.T, script string) {
+	t.Helper()
+	folder := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "docker"), []byte("#!/bin/sh\n"+script), 0o755)) //nolint:gosec // a program
+	t.Setenv("PATH", folder)
+	t.Chdir("../..") // where the compose file is
+}
+
+// TestDockerIsNotAsItMustBe : each time the first step says what is wrong, and nothing is cleaned up that Docker did not
+// start.
+func TestDockerIsNotAsItMustBe(t *testing.T) {
+	for name, c := range map[string]struct{ script, want string }{
+		"no engine": {
+			`echo Cannot connect to the Docker daemon. >&2; exit 1`,
+			"no Docker engine answers; without --docker none is needed: docker version --format {{.Server.Version}}: exit status 1\n" +
+				"  Cannot connect to the Docker daemon.",
+		},
+		"no compose": {
+			`if [ $1 = version ]; then echo 20.10; else echo "docker: 'compose' is not a docker command." >&2; exit 1; fi`,
+			"a Docker engine answers, but there is no `docker compose`: install the Compose plugin, 2.20 or newer: " +
+				"docker compose version --short: exit status 1\n  docker: 'compose' is not a docker command.",
+		},
+		"old compose": {
+			`if [ $1 = version ]; then echo 20.10; else echo 2.19.1; fi`,
+			"Docker Compose is version 2.19.1; docker/compose.distributed.yaml needs 2.20 or newer",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			docker(t, c.script)
+			fleet, err := NewContainers(os.Environ(), "v1")
+			require.NoError(t, err)
+			var out bytes.Buffer
+			err = Run(t.Context(), fleet, &out, false)
+			require.EqualError(t, err, `the demo failed at step 1, "Clean up": `+c.want)
+			require.Contains(t, out.String(), "✓  2  Stop and remove everything")
+		})
+	}
+	t.Chdir(t.TempDir())
+	_, err := NewContainers(nil, "v1")
+	require.ErrorContains(t, err, "containers need the repository's docker/compose.distributed.yaml: run this in its root")
+}
+
+func TestComposeVersions(t *testing.T) {
+	for version, want := range map[string]bool{
+		"1.29.2": true, "2.19.1": true, "v2.3": true, "2.20.0": false, "v2.40.3": false, "5.0.0-desktop.1": false,
+	} {
+		require.Equal(t, want, old(version), version)
+	}
+}
+
+func TestOwnerOfAPort(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	port := listener.Addr().(*net.TCPAddr).Port
+	for said, script := range map[string]string{
+		"the container web-1":                  `echo web-1`,
+		"a process that this user may not see": `exit 1`,
+	} {
+		t.Run(said, func(t *testing.T) {
+			docker(t, script)
+			require.EqualError(t, processes.NeedFree(t.Context(), port), fmt.Sprintf("port %d is taken by %s", port, said))
+		})
+	}
+	require.NoError(t, listener.Close())
+	require.NoError(t, processes.NeedFree(t.Context(), port))
+}

@@ -1,0 +1,104 @@
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/playground/processes"
+)
+
+// trace is what Jaeger tells of one.
+type trace struct {
+	Spans []struct {
+		OperationName string `json:"operationName"`
+	} `json:"spans"`
+}
+
+// complete : the request's span is there, and one of each subscriber. Each process exports by itself, every few seconds.
+func (t trace) complete() bool {
+	requests, deliveries := 0, 0
+	for _, span := range t.Spans {
+		switch span.OperationName {
+		case "POST /orders":
+			requests++
+		case "process orders.created":
+			deliveries++
+		}
+	}
+	return requests == 1 && deliveries == len(Subscribers)
+}
+
+// traced looks for the first order's trace where people would look. It goes before the first kill, which would take along
+// what was not exported yet.
+func (s *scenario) traced(ctx context.Context, note Note) (string, error) {
+	traces, id := s.fleet.Traces(), s.first.traceID
+	if traces.Jaeger == "" {
+		return fmt.Sprintf("trace id %s\n%s", id, traces.None), nil
+	}
+	note("waiting until every process has exported its part")
+	var found trace
+	err := processes.Await(ctx, 200*time.Millisecond, func() (bool, error) {
+		var err error
+		found, err = readTrace(ctx, traces.Jaeger, id)
+		return found.complete(), err
+	})
+	if err != nil {
+		return "", fmt.Errorf("the whole trace %s is not in Jaeger: %w", id, err)
+	}
+	return fmt.Sprintf("%d spans, from POST /orders to each subscriber\n%s", len(found.Spans), traces.link(id)), nil
+}
+
+// readTrace is empty while Jaeger has nothing of it.
+func readTrace(ctx context.Context, jaeger, id string) (trace, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, jaeger+"/api/traces/"+id, nil)
+	if err != nil {
+		return trace{}, err
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return trace{}, err
+	}
+	defer answer.Body.Close()
+	var found struct {
+		Data []trace `json:"data"`
+	}
+	switch answer.StatusCode {
+	case http.StatusNotFound:
+		return trace{}, nil
+	case http.StatusOK:
+		err = json.NewDecoder(answer.Body).Decode(&found)
+	default:
+		err = fmt.Errorf("Jaeger answers %s", answer.Status)
+	}
+	if err != nil || len(found.Data) == 0 {
+		return trace{}, err
+	}
+	return found.Data[0], nil
+}
+
+// Where a Jaeger of this machine listens, and where it takes traces.
+const (
+	localJaeger    = "http://localhost:16686"
+	localCollector = "http://localhost:4318"
+)
+
+// findJaeger looks for one on this machine, unless the environment says where traces go.
+func findJaeger(ctx context.Context, environment []string) Traces {
+	for _, variable := range environment {
+		if name, value, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "OTEL_") && value != "" {
+			return Traces{None: "the OTEL_* environment says where it is to be seen"}
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if _, err := readTrace(ctx, localJaeger, strings.Repeat("0", 31)+"1"); err != nil {
+		return Traces{None: "no Jaeger listens on " + localJaeger}
+	}
+	return Traces{Jaeger: localJaeger}
+}

@@ -1,0 +1,65 @@
+package processes
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Patience bounds what Await waits for. It is far more than anything needs.
+const Patience = 30 * time.Second
+
+// Await asks until the answer is yes, or an error, for as long as Patience lasts.
+func Await(ctx context.Context, every time.Duration, yes func() (bool, error)) error {
+	for began := time.Now(); ; {
+		done, err := yes()
+		switch {
+		case done || err != nil:
+			return err
+		case time.Since(began) > Patience:
+			return fmt.Errorf("not within %s", Patience)
+		case !Pause(ctx, every):
+			return ctx.Err()
+		}
+	}
+}
+
+// Pause waits, and reports whether ctx still goes on afterwards.
+func Pause(ctx context.Context, duration time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(duration):
+		return true
+	}
+}
+
+// probeTimeout bounds one question to a probe.
+const probeTimeout = 5 * time.Second
+
+// IsReady asks the admin listener at an address whether its process is ready, and everything that it works with.
+func IsReady(ctx context.Context, admin string) bool {
+	return answers(ctx, admin, `"status":"ready"`)
+}
+
+// IsServing asks the admin listener at an address whether its process is ready, though maybe in trouble.
+func IsServing(ctx context.Context, admin string) bool { return answers(ctx, admin, "") }
+
+func answers(ctx context.Context, admin, with string) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return false
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	return err == nil && answer.StatusCode == http.StatusOK && strings.Contains(string(text), with)
+}

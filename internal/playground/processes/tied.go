@@ -1,0 +1,48 @@
+package processes
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+)
+
+// tiedCommand is the hidden first argument that makes this program run another one for as long as its own standard input is open.
+const tiedCommand = "tied"
+
+// RunTiedIfAsked runs another program, and exits with its code, if Start started this process for that. Otherwise RunTiedIfAsked returns at
+// once. Call it first in the main of every program that calls Start.
+//
+// The other program ends when standard input closes: whatever ends the process that called Start closes it.
+func RunTiedIfAsked() {
+	if len(os.Args) > 2 && os.Args[1] == tiedCommand {
+		os.Exit(runTied(os.Args[2], os.Args[3:]))
+	}
+}
+
+func runTied(program string, args []string) (code int) {
+	// Signals are for the other program, which gets them too. Unlike ignored signals, caught ones are not inherited.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	cmd := exec.Command(program, args...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Start(); err != nil {
+		_, _ = os.Stderr.WriteString(err.Error() + "\n")
+		return 1
+	}
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		_ = cmd.Process.Kill()
+	}()
+	err := cmd.Wait()
+	var ended *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &ended) && ended.Exited():
+		return ended.ExitCode()
+	}
+	_, _ = os.Stderr.WriteString(err.Error() + "\n") // killed by a signal, for example
+	return 1
+}
