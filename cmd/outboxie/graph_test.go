@@ -31,13 +31,11 @@ func everyGraph(c config.Config) map[string]fx.Option {
 	onlyAPI, onlyRelay := c, c
 	onlyAPI.Roles, onlyRelay.Roles = config.Roles{API: true}, config.Roles{Relay: true}
 	c.Subscriber.ID = "graph"
-	c.Dev.Subscribers = 3
 	return map[string]fx.Option{
 		"serve":       serveGraph(c, quiet),
 		"serve api":   serveGraph(onlyAPI, quiet),
 		"serve relay": serveGraph(onlyRelay, quiet),
 		"subscribe":   subscribeGraph(c, quiet),
-		"dev":         devGraph(c, quiet),
 	}
 }
 
@@ -156,9 +154,7 @@ func TestExitCodesAndWords(t *testing.T) {
 		"every problem":        {[]string{"OUTBOX_LEASE_TTL=soon", "LOG_LEVEL=loud"}, []string{"config"}, exitUsage, "", "LOG_LEVEL"},
 		"bad telemetry":        {[]string{database, nats, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", noToken}, []string{"serve"}, exitUsage, "", "OTEL_"},
 		"no place for a token": {[]string{database, nats, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0", "ADMIN_TOKEN_FILE=/dev/null/t"}, []string{"serve"}, exitUsage, "", "ADMIN_TOKEN_FILE cannot be used: "},
-		"demo's ports":         {nil, []string{"demo", "--port", "65534"}, exitUsage, "", "--port 65534 must be from 1 to 65533"},
-		"containers' ports":    {nil, []string{"demo", "--docker", "--port=1"}, exitUsage, "", "containers have the ports of docker/compose"},
-		"demo elsewhere":       {nil, []string{"demo", "--docker"}, exitUsage, "", "run this in its root"},
+		"a moved command":      {nil, []string{"dev", "--fresh"}, exitUsage, "", "dev is now: playground run, with the same flags"},
 		"migrate what":         {[]string{database}, []string{"migrate"}, exitUsage, "", "up, down or status"},
 		"migrate up again":     {[]string{database}, []string{"migrate", "up"}, exitClean, "", ""},
 		"migrate status":       {[]string{database}, []string{"migrate", "status"}, exitClean, "applied", ""},

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,7 +12,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/jaeger"
-	"github.com/assylzhan-a/outboxie/internal/config"
 )
 
 // The trace of an order whose event was late because the broker was away, and the batch that carried it, as a real Jaeger
@@ -146,45 +144,9 @@ func TestDrawing(t *testing.T) {
 	}
 }
 
-// TestFindTraces : `dev` sends its traces to a Jaeger only if it is there, on this machine, and nobody said otherwise.
-func TestFindTraces(t *testing.T) {
-	for _, name := range []string{"OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"} {
-		t.Setenv(name, "")
-	}
-	none := findTraces(t.Context(), "http://127.0.0.1:1")
-	require.Nil(t, none.pages)
-	require.Empty(t, none.endpoint)
-	require.Contains(t, none.describe(false, "http://127.0.0.1:1"), "start a Jaeger")
-
-	url := config.URL(fakeJaeger(t, true))
-	for _, host := range []string{"localhost", "127.0.0.9", "::1"} {
-		require.True(t, isLoopback(host))
-	}
-	for _, host := range []string{"jaeger", "10.0.0.1", "0.0.0.0", ""} {
-		require.False(t, isLoopback(host))
-	}
-	found := findTraces(t.Context(), url)
-	require.NotNil(t, found.pages)
-	taker, err := (&net.Dialer{Timeout: time.Second}).DialContext(t.Context(), "tcp", "127.0.0.1:4318")
-	if err == nil { // there is one on this machine
-		_ = taker.Close()
-		require.Equal(t, "http://127.0.0.1:4318", found.endpoint)
-	} else {
-		require.Empty(t, found.endpoint)
-		require.Contains(t, found.describe(false, url), "takes none on port 4318")
-	}
-	require.Contains(t, found.describe(true, url), "outboxie trace ORDER_ID")
-
-	t.Setenv("OTEL_TRACES_EXPORTER", "none")
-	found = findTraces(t.Context(), url)
-	require.Empty(t, found.endpoint)
-	require.Equal(t, "not exported, as the OTEL_* environment says", found.describe(false, url))
-	require.Equal(t, "exported, as the OTEL_* environment says", devTraces{}.describe(true, url))
-}
-
 func TestLogsAreSetUpBeforeAnythingElse(t *testing.T) {
 	t.Setenv("OTEL_LOGS_EXPORTER", "pigeon")
-	for _, args := range [][]string{{"serve"}, {"subscribe", "--id", "x"}, {"dev"}} {
+	for _, args := range [][]string{{"serve"}, {"subscribe", "--id", "x"}} {
 		code, _, stderr := command(t, []string{"DATABASE_URL=postgres://127.0.0.1:1/x"}, args...)
 		require.Equal(t, exitUsage, code)
 		require.Contains(t, stderr, "the OTEL_* environment cannot be used: logs: unknown exporter")

@@ -19,6 +19,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/playground/processes"
 )
 
 // The exit codes, as those of outboxie.
@@ -58,6 +59,10 @@ func run(args, environment []string, stdout, stderr io.Writer) int {
 		said = console.Line(said)
 	}
 	_, _ = fmt.Fprintf(stderr, "playground: %s\n", said)
+	var ended *processes.EndedError
+	if errors.As(err, &ended) && ended.Code == exitUsage {
+		return exitUsage // the process has said what is wrong
+	}
 	var problems *config.Error
 	if !p.began || errors.As(err, &problems) || fault.KindOf(err) == fault.Invalid {
 		return exitUsage

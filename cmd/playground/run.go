@@ -105,7 +105,8 @@ func choose(ctx context.Context, c *config.Config) (a addresses, err error) {
 			continue
 		}
 		if err := processes.NeedFreeAddresses(ctx, *address); err != nil {
-			return a, fmt.Errorf("%w: stop what listens there, or choose another address with --http-addr and --admin-addr; port 0 picks a free one", err)
+			return a, fmt.Errorf("cannot listen on %s: %w: stop what listens there, or choose another address with --http-addr and --admin-addr; "+
+				"port 0 picks a free one", *address, err)
 		}
 	}
 	a.api, a.admin = c.HTTP.Addr, c.HTTP.AdminAddr

@@ -29,14 +29,14 @@ const (
 	config     layer = "config"
 	migrations layer = "migrations"
 	cmd        layer = "cmd"
-	demo       layer = "demo"
-	checker    layer = "checker"
+	playground layer = "playground"
+	outboxtest layer = "outboxietest"
 	test       layer = "test"
 	homeless   layer = "" // not one of the house's rooms
 )
 
 // layers has the ones that must exist; a pattern that finds nothing would approve of everything.
-var layers = []layer{domain, port, suite, app, adapter, config, migrations, cmd, demo, checker, test}
+var layers = []layer{domain, port, suite, app, adapter, config, migrations, cmd, playground, outboxtest, test}
 
 func layerOf(importPath string) layer {
 	place, ours := strings.CutPrefix(importPath, module)
@@ -60,10 +60,10 @@ func layerOf(importPath string) layer {
 		return migrations
 	case under("cmd"):
 		return cmd
-	case under("internal/playground/demo"):
-		return demo
-	case under("outboxietest/checker"):
-		return checker
+	case under("internal/playground"):
+		return playground
+	case under("outboxietest"):
+		return outboxtest
 	case under("test"):
 		return test
 	}
@@ -183,8 +183,9 @@ const (
 	adaptersFaceThePorts   = "adapters import only ports, domain, migrations and foreign libraries"
 	adaptersAreStrangers   = "adapters never import each other"
 	onlyCmdKnowsConfig     = "only cmd imports config"
-	outsidersSeeNothing    = "demo and checker know the program from outside: of it they import the checker only"
-	nothingNeedsOutsiders  = "demo is imported by cmd only, the checker by demo and tests"
+	outsidersSeeNothing    = "the playground and outboxietest know the program from outside: they import only each other"
+	nothingNeedsOutsiders  = "the playground and outboxietest are imported by cmd/playground and tests only"
+	theServiceIsAlone      = "cmd/outboxie reaches no playground, no nats-server and no embedded Postgres"
 	testsStayTests         = "test code is imported by tests only"
 	fxStaysInModules       = "fx appears only in adapters/*/module.go and cmd"
 	noTechnologyInTheHouse = "no driver or framework can be reached from domain, ports or app"
@@ -193,8 +194,11 @@ const (
 var rules = []string{
 	everyPackageHasARoom, domainIsPure, portsArePure, suitesArePlain, engineKnowsNoOrder, appIsPure, adaptersFaceThePorts,
 	adaptersAreStrangers, onlyCmdKnowsConfig, outsidersSeeNothing, nothingNeedsOutsiders, testsStayTests, fxStaysInModules,
-	noTechnologyInTheHouse,
+	theServiceIsAlone, noTechnologyInTheHouse,
 }
+
+// show is what shows the service, as import path prefixes.
+var show = []string{module + "internal/playground", module + "outboxietest", "github.com/nats-io/nats-server", "github.com/fergusstrange/embedded-postgres"}
 
 // technologies are import path prefixes.
 var technologies = []string{
@@ -230,6 +234,11 @@ func check(packages []pkg) []violation {
 				}
 			}
 		}
+		for _, reached := range p.Deps {
+			if p.ImportPath == module+"cmd/outboxie" && matches(reached, show) {
+				found = append(found, violation{theServiceIsAlone, p.ImportPath, "", reached})
+			}
+		}
 		if from != domain && from != port && from != app {
 			continue
 		}
@@ -252,9 +261,9 @@ func broken(importer, file, imported string) string {
 		return ""
 	case to == test, to == suite && from != suite:
 		return testsStayTests
-	case (from == demo || from == checker) && ours && to != checker:
+	case from == playground && ours && to != playground && to != outboxtest, from == outboxtest && ours && to != outboxtest:
 		return outsidersSeeNothing
-	case to == demo && from != cmd, to == checker && from != demo && from != checker:
+	case (to == playground || to == outboxtest) && from != playground && from != outboxtest && importer != module+"cmd/playground":
 		return nothingNeedsOutsiders
 	case to == config && from != cmd:
 		return onlyCmdKnowsConfig

@@ -53,9 +53,9 @@ func TestDemoTargets(t *testing.T) {
 	said, code := run(t, command(environment, "make", "demo", "ARGS=--help"))
 	require.Zero(t, code)
 	require.Contains(t, said, "No Docker engine answers, so the demo runs as processes.\n")
-	require.Contains(t, said, "outboxie demo [flags]")
+	require.Contains(t, said, "playground demo [flags]")
 	said, code = run(t, command(environment, "make", "demo-local", "ARGS=--help"))
 	require.Zero(t, code)
 	require.NotContains(t, said, "engine answers")
-	require.Contains(t, said, "outboxie demo [flags]")
+	require.Contains(t, said, "playground demo [flags]")
 }

@@ -102,7 +102,7 @@ func TestClean(t *testing.T) {
 	clean := func() (string, int) {
 		return run(t, exec.Command("bash", filepath.Join(folder, "docker", "infra.sh"), "clean"))
 	}
-	running := infra.Launch(t, nil, "infra", "--data-dir", data)
+	running := infra.LaunchPlayground(t, nil, "infra", "--data-dir", data)
 	running.Says("Ctrl-C stops them")
 	said, code := clean()
 	require.Equal(t, 1, code)
@@ -112,7 +112,7 @@ func TestClean(t *testing.T) {
 	require.Zero(t, running.Stop(syscall.SIGTERM))
 
 	// One of the two servers is enough: the other one may be elsewhere.
-	only := infra.Launch(t, []string{"DATABASE_URL=postgres://127.0.0.1:1/x"}, "dev", "--data-dir", data)
+	only := infra.LaunchPlayground(t, []string{"DATABASE_URL=postgres://127.0.0.1:1/x"}, "run", "--data-dir", data)
 	only.Says("cannot be used yet")
 	said, code = clean()
 	require.Equal(t, 1, code)

@@ -21,7 +21,7 @@ import (
 // startDemo runs the demo as processes, with its data under temp.
 func startDemo(t *testing.T, temp string, args ...string) *infra.Process {
 	t.Helper()
-	return infra.Launch(t, []string{"TMPDIR=" + temp, "OUTBOX_LEASE_TTL=1s"}, append([]string{"demo"}, args...)...)
+	return infra.LaunchPlayground(t, []string{"TMPDIR=" + temp, "OUTBOX_LEASE_TTL=1s"}, append([]string{"demo"}, args...)...)
 }
 
 // requireNothingLeft : no process of a demo runs, and its data is gone.
@@ -40,7 +40,11 @@ func demoProcesses(t *testing.T) map[string]int {
 	require.NoError(t, err)
 	found := make(map[string]int)
 	for line := range strings.Lines(string(said)) {
-		if id, args, is := strings.Cut(strings.TrimSpace(line), " "+infra.Binary(t)+" "); is && args != "demo" {
+		id, args, is := strings.Cut(strings.TrimSpace(line), " "+infra.Binary(t)+" ")
+		if !is {
+			id, args, is = strings.Cut(strings.TrimSpace(line), " "+infra.Playground(t)+" ")
+		}
+		if is && !strings.HasPrefix(args, "demo") && !strings.HasPrefix(args, "tied ") {
 			pid, err := strconv.Atoi(strings.TrimSpace(id))
 			require.NoError(t, err)
 			found[fmt.Sprintf("%s (%d)", args, pid)] = pid

@@ -18,10 +18,10 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-func dev(t *testing.T, data string, args ...string) *infra.Process {
+func play(t *testing.T, data string, args ...string) *infra.Process {
 	t.Helper()
-	p := infra.Launch(t, []string{"JAEGER_URL=http://127.0.0.1:1", "ADMIN_TOKEN="}, append([]string{
-		"dev", "--http-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--data-dir", data,
+	p := infra.LaunchPlayground(t, []string{"JAEGER_URL=http://127.0.0.1:1", "ADMIN_TOKEN="}, append([]string{
+		"run", "--http-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--data-dir", data,
 	}, args...)...)
 	p.Says("Ctrl-C stops everything")
 	return p
@@ -30,7 +30,7 @@ func dev(t *testing.T, data string, args ...string) *infra.Process {
 // dataDir is a folder that the servers' own user can reach.
 func dataDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "outboxie-dev-") //nolint:usetesting // its parent is closed to other users
+	dir, err := os.MkdirTemp("", "outboxie-playground-") //nolint:usetesting // its parent is closed to other users
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // Postgres runs as another user when root runs the test
 	t.Cleanup(func() {                       // once a Postgres whose process was killed has ended
@@ -58,11 +58,11 @@ func postmaster(t *testing.T, data string) int {
 	return pid
 }
 
-// TestDev is the README's first minute: one command, one curl, one line of the subscriber. Then the rest of an order's
+// TestPlayground is the README's first minute: one command, one curl, one line of the subscriber. Then the rest of an order's
 // life, a clean stop, and a second run on the same data.
-func TestDev(t *testing.T) {
+func TestPlayground(t *testing.T) {
 	data := dataDir(t)
-	first := dev(t, data, "--subscribers", "2")
+	first := play(t, data, "--subscribers", "2")
 	require.Contains(t, first.String(), "curl -i -X POST http://"+first.API()+"/orders")
 	require.Contains(t, first.String(), "  traces       not exported: start a Jaeger on this machine")
 
@@ -93,7 +93,7 @@ func TestDev(t *testing.T) {
 	require.Zero(t, first.Stop(syscall.SIGINT), first)
 	requireGone(t, pid)
 
-	second := dev(t, data)
+	second := play(t, data)
 	again, err := infra.Read(second.API(), order.ID)
 	require.NoError(t, err)
 	require.Equal(t, client.OrderStatusShipped, again.Status)
@@ -104,7 +104,7 @@ func TestDev(t *testing.T) {
 	require.Contains(t, second.String(), "position=4 ", "the log goes on where it ended")
 	require.Zero(t, second.Stop(syscall.SIGTERM), second)
 
-	third := dev(t, data, "--fresh")
+	third := play(t, data, "--fresh")
 	_, err = infra.Read(third.API(), order.ID)
 	require.ErrorContains(t, err, "404")
 	later, err := infra.Place(third.API())
@@ -116,7 +116,7 @@ func TestDev(t *testing.T) {
 	requireGone(t, pid)
 
 	require.NoError(t, os.RemoveAll(filepath.Join(data, "nats")))
-	refused := infra.Launch(t, nil, "dev", "--data-dir", data)
+	refused := infra.LaunchPlayground(t, nil, "run", "--data-dir", data)
 	require.Equal(t, 1, refused.Wait())
 	require.Contains(t, refused.String(), "holds a database, but the NATS that its events went to is not in")
 }
@@ -125,7 +125,7 @@ func TestDev(t *testing.T) {
 func TestFreshWithAServerOfAnother(t *testing.T) {
 	data := dataDir(t)
 	for _, given := range []string{"DATABASE_URL=postgres://nowhere/x", "NATS_URL=nats://127.0.0.1:1"} {
-		p := infra.Launch(t, []string{given}, "dev", "--fresh", "--data-dir", data)
+		p := infra.LaunchPlayground(t, []string{given}, "run", "--fresh", "--data-dir", data)
 		require.Equal(t, 2, p.Wait())
 		name, _, _ := strings.Cut(given, "=")
 		require.Contains(t, p.String(), name+" names another server")
@@ -136,11 +136,11 @@ func TestFreshWithAServerOfAnother(t *testing.T) {
 	}
 }
 
-// TestDevOnOneServerOfAnother joins a second instance to the first with the line that the first one prints, and keeps the passwords
+// TestPlaygroundOnOneServerOfAnother joins a second instance to the first with the line that the first one prints, and keeps the passwords
 // in that line. A running instance's data is not deleted.
-func TestDevOnOneServerOfAnother(t *testing.T) {
+func TestPlaygroundOnOneServerOfAnother(t *testing.T) {
 	data := dataDir(t)
-	first := dev(t, data)
+	first := play(t, data)
 	database, broker := strings.Trim(first.Says("  DATABASE_URL='"), "'"), strings.Trim(first.Says(" NATS_URL='"), "'")
 	for _, address := range []string{database, broker} {
 		parsed, err := url.Parse(address)
@@ -156,7 +156,7 @@ func TestDevOnOneServerOfAnother(t *testing.T) {
 	require.NoError(t, err)
 	first.Says("Received order created event subscriber=subscriber-1 order_id=" + order.ID)
 
-	rival := infra.Launch(t, nil, "infra", "--fresh", "--data-dir", data)
+	rival := infra.LaunchPlayground(t, nil, "infra", "--fresh", "--data-dir", data)
 	require.Equal(t, 1, rival.Wait())
 	require.Contains(t, rival.String(), "in use")
 	_, err = infra.Read(first.API(), order.ID)

@@ -13,14 +13,14 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestInfra runs an instance and a subscriber on the servers of `outboxie infra`, which are stopped and come back on the
+// TestInfra runs an instance and a subscriber on the servers of `playground infra`, which are stopped and come back on the
 // same ports with their data. A taken port is named. When the program is killed, no Postgres stays behind.
 func TestInfra(t *testing.T) {
 	data := dataDir(t)
 	ports := []string{"--postgres-port", strconv.Itoa(infra.Port(t)), "--nats-port", strconv.Itoa(infra.Port(t))}
 	launch := func(more ...string) *infra.Process {
 		// What the environment names is not used.
-		return infra.Launch(t, []string{"DATABASE_URL=postgres://nowhere/x"}, slices.Concat([]string{"infra", "--data-dir", data}, ports, more)...)
+		return infra.LaunchPlayground(t, []string{"DATABASE_URL=postgres://nowhere/x"}, slices.Concat([]string{"infra", "--data-dir", data}, ports, more)...)
 	}
 	addresses := func(p *infra.Process) []string {
 		return []string{

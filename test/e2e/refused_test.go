@@ -16,7 +16,7 @@ import (
 // commands are one of each kind that uses the database.
 var commands = []string{
 	"serve", "subscribe --id emails", "migrate up", "migrate status", "outbox status", "outbox list", "outbox parked",
-	"subscriber dead --id emails", "dev",
+	"subscriber dead --id emails",
 }
 
 // saidWithin is less than a process waits for a database that is not there.
@@ -87,8 +87,6 @@ func TestATakenPortChangesNothing(t *testing.T) {
 	for _, c := range []struct{ api, admin, command string }{
 		{taken.Addr().String(), "127.0.0.1:0", "serve"},
 		{"127.0.0.1:0", taken.Addr().String(), "serve"},
-		{taken.Addr().String(), "127.0.0.1:0", "dev"},
-		{"127.0.0.1:0", taken.Addr().String(), "dev"},
 		{"127.0.0.1:0", taken.Addr().String(), "subscribe --id emails"},
 	} {
 		process := infra.Launch(t, []string{

@@ -19,28 +19,39 @@ import (
 // patience bounds everything that a program is waited for.
 const patience = 30 * time.Second
 
-// program is this repository's program, built once for all tests of a process.
+// program is the folder of this repository's programs, built once for all tests of a process.
 var program = struct {
 	once   sync.Once
 	folder string
 	failed error
 }{}
 
-// Binary is the file of this repository's program, for tests that run it in a way of their own.
+// Binary returns the file of the program outboxie, for tests that run it in a way of their own.
 func Binary(t testing.TB) string {
+	t.Helper()
+	return filepath.Join(programs(t), "outboxie")
+}
+
+// Playground returns the file of the program playground.
+func Playground(t testing.TB) string {
+	t.Helper()
+	return filepath.Join(programs(t), "playground")
+}
+
+func programs(t testing.TB) string {
 	t.Helper()
 	program.once.Do(func() {
 		program.folder, program.failed = os.MkdirTemp("", "outboxie-program-") //nolint:usetesting // shared by all tests of the process
 		if program.failed != nil {
 			return
 		}
-		build := exec.Command("go", "build", "-o", program.folder+"/outboxie", "github.com/assylzhan-a/outboxie/cmd/outboxie")
+		build := exec.Command("go", "build", "-o", program.folder, "github.com/assylzhan-a/outboxie/cmd/...")
 		if said, err := build.CombinedOutput(); err != nil {
-			program.failed = fmt.Errorf("build the program: %w\n%s", err, said)
+			program.failed = fmt.Errorf("build the programs: %w\n%s", err, said)
 		}
 	})
 	require.NoError(t, program.failed)
-	return filepath.Join(program.folder, "outboxie")
+	return program.folder
 }
 
 // Process is one run of the program, or of another one. What it prints is kept, and shown when the test fails.
@@ -56,11 +67,22 @@ type Process struct {
 // AdminToken is what the admin listeners of tests ask for.
 const AdminToken = "0123456789abcdef"
 
-// Launch starts the program with more environment than the test's own, and AdminToken, in an empty folder. It is killed when the
+// Launch starts outboxie with more environment than the test's own, and AdminToken, in an empty folder. It is killed when the
 // test ends, unless it ended before.
 func Launch(t testing.TB, environment []string, args ...string) *Process {
 	t.Helper()
-	cmd := exec.Command(Binary(t), args...)
+	return launch(t, Binary(t), environment, args)
+}
+
+// LaunchPlayground is like Launch, for the program playground.
+func LaunchPlayground(t testing.TB, environment []string, args ...string) *Process {
+	t.Helper()
+	return launch(t, Playground(t), environment, args)
+}
+
+func launch(t testing.TB, program string, environment, args []string) *Process {
+	t.Helper()
+	cmd := exec.Command(program, args...)
 	cmd.Env, cmd.Dir = slices.Concat(os.Environ(), []string{"ADMIN_TOKEN=" + AdminToken}, environment), t.TempDir()
 	return Start(t, cmd)
 }

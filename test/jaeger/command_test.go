@@ -45,26 +45,26 @@ func TestSampling(t *testing.T) {
 	}
 }
 
-// TestDev : `dev` finds a Jaeger on this machine, sends to it without being told, and logs a link to the trace of each change
+// TestPlayground checks that `playground run` finds a Jaeger on this machine, sends to it without being told, and logs a link to the trace of each change
 // of an order.
-func TestDev(t *testing.T) {
+func TestPlayground(t *testing.T) {
 	s := start(t)
-	data, err := os.MkdirTemp("", "outboxie-dev-") //nolint:usetesting // its parent is closed to other users
+	data, err := os.MkdirTemp("", "outboxie-playground-") //nolint:usetesting // its parent is closed to other users
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(data, 0o755)) //nolint:gosec // Postgres runs as another user when root runs the test
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(data)) })
-	dev := infra.Launch(t, []string{"JAEGER_URL=" + s.url, "OTEL_BSP_SCHEDULE_DELAY=50"},
-		"dev", "--http-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--data-dir", data)
-	dev.Says("Ctrl-C stops everything")
-	require.Contains(t, dev.String(), "  traces       at "+s.url+"; the log has a link")
+	played := infra.LaunchPlayground(t, []string{"JAEGER_URL=" + s.url, "OTEL_BSP_SCHEDULE_DELAY=50"},
+		"run", "--http-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--data-dir", data)
+	played.Says("Ctrl-C stops everything")
+	require.Contains(t, played.String(), "  traces       at "+s.url+"; the log has a link")
 
-	order, err := infra.Place(dev.API())
+	order, err := infra.Place(played.API())
 	require.NoError(t, err)
-	require.Equal(t, "trace="+s.url+"/trace/"+order.TraceID, dev.Says("order created order_id="+order.ID))
-	paid, err := infra.Transition(dev.API(), order.ID, "pay")
+	require.Equal(t, "trace="+s.url+"/trace/"+order.TraceID, played.Says("order created order_id="+order.ID))
+	paid, err := infra.Transition(played.API(), order.ID, "pay")
 	require.NoError(t, err)
-	require.Equal(t, "trace="+s.url+"/trace/"+paid.TraceID, dev.Says("order paid order_id="+order.ID))
-	_, err = infra.Read(dev.API(), order.ID)
+	require.Equal(t, "trace="+s.url+"/trace/"+paid.TraceID, played.Says("order paid order_id="+order.ID))
+	_, err = infra.Read(played.API(), order.ID)
 	require.NoError(t, err)
 
 	s.await(order.TraceID, func(spans []infra.Span) bool { return infra.Delivered(spans, 1) })
@@ -74,5 +74,5 @@ func TestDev(t *testing.T) {
 	require.Contains(t, said, "process orders.created (subscriber-1)")
 	require.Contains(t, said, "process orders.paid (subscriber-1)")
 	require.NotContains(t, said, "GET ", "a trace for each event, and no others")
-	require.Zero(t, dev.Stop(syscall.SIGINT))
+	require.Zero(t, played.Stop(syscall.SIGINT))
 }

@@ -19,7 +19,7 @@ func docker(t *testing.T, script string) {
 	folder := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "docker"), []byte("#!/bin/sh\n"+script), 0o755)) //nolint:gosec // a program
 	t.Setenv("PATH", folder)
-	t.Chdir("../..") // where the compose file is
+	t.Chdir("../../..") // where the compose file is
 }
 
 // TestDockerIsNotAsItMustBe : each time the first step says what is wrong, and nothing is cleaned up that Docker did not

@@ -92,7 +92,16 @@ func (p *Process) Said(text string) (string, bool) {
 // Ended is closed when the process has ended.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
 
-// Failure returns an error if the process has ended and nobody asked for that.
+// EndedError reports that a process ended and nobody asked for that.
+type EndedError struct {
+	Code  int // its exit code
+	words string
+}
+
+// Error names the process.
+func (e *EndedError) Error() string { return e.words }
+
+// Failure returns an EndedError if the process has ended and nobody asked for that.
 func (p *Process) Failure() error {
 	select {
 	case <-p.ended:
@@ -108,7 +117,7 @@ func (p *Process) Failure() error {
 	if last := LastLines(p.text.String(), 5); last != "" {
 		end = "the end of its log:" + last
 	}
-	return fmt.Errorf("%s ended by itself (%s); %s", p.name, p.cmd.ProcessState, end)
+	return &EndedError{p.cmd.ProcessState.ExitCode(), fmt.Sprintf("%s ended by itself (%s); %s", p.name, p.cmd.ProcessState, end)}
 }
 
 // signal sends a signal to the program and to what ties it.
