@@ -35,12 +35,12 @@ engine() {
 		fail "Docker Compose is version $version; the files in docker/ need 2.20 or newer."
 }
 
-# embedded succeeds if `outboxie infra` still runs in the background; then pid is its id.
+# embedded succeeds if `playground infra` still runs in the background; then pid is its id.
 embedded() {
 	pid=$(cat "$INFRA_DATA/pid" 2>/dev/null) && [[ $(ps -o args= -p "$pid") == *" infra --data-dir $INFRA_DATA "* ]]
 }
 
-# locate puts the addresses of `outboxie infra` into database and broker, if it runs. Each data folder has passwords of its own,
+# locate puts the addresses of `playground infra` into database and broker, if it runs. Each data folder has passwords of its own,
 # which it printed into a file that only this user can read.
 locate() {
 	local printed
