@@ -40,12 +40,12 @@ func demoProcesses(t *testing.T) map[string]int {
 	require.NoError(t, err)
 	found := make(map[string]int)
 	for line := range strings.Lines(string(said)) {
-		id, args, is := strings.Cut(strings.TrimSpace(line), " "+infra.Binary(t)+" ")
-		if !is {
-			id, args, is = strings.Cut(strings.TrimSpace(line), " "+infra.Playground(t)+" ")
+		words := strings.Fields(line)
+		if len(words) < 3 || words[1] != infra.Binary(t) && words[1] != infra.Playground(t) {
+			continue
 		}
-		if is && !strings.HasPrefix(args, "demo") && !strings.HasPrefix(args, "tied ") {
-			pid, err := strconv.Atoi(strings.TrimSpace(id))
+		if args := strings.Join(words[2:], " "); words[2] != "demo" && words[2] != "tied" {
+			pid, err := strconv.Atoi(words[0])
 			require.NoError(t, err)
 			found[fmt.Sprintf("%s (%d)", args, pid)] = pid
 		}

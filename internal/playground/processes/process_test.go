@@ -74,6 +74,11 @@ func TestFailureNamesTheEnd(t *testing.T) {
 	require.Equal(t, 7, ended.Code)
 	require.EqualError(t, ended, "script ended by itself (exit status 7); the end of its log:\n  pid "+pidOf(t, p)+"\n  last words")
 
+	p, pid := shell(t, "exec sleep 100")
+	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+	<-p.Ended()
+	require.ErrorContains(t, p.Failure(), "script ended by itself (signal: killed)")
+
 	_, err := Start(Options{Name: "nothing", Program: "/nowhere/nothing"})
 	require.NoError(t, err, "only its end tells")
 	var out bytes.Buffer

@@ -1,7 +1,6 @@
 package processes
 
 import (
-	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -35,14 +34,10 @@ func runTied(program string, args []string) (code int) {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		_ = cmd.Process.Kill()
 	}()
-	err := cmd.Wait()
-	var ended *exec.ExitError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &ended) && ended.Exited():
-		return ended.ExitCode()
+	_ = cmd.Wait() // how it ended is told by its state
+	if status, is := cmd.ProcessState.Sys().(syscall.WaitStatus); is && status.Signaled() {
+		signal.Reset(status.Signal())
+		_ = syscall.Kill(os.Getpid(), status.Signal()) // ends as the program did
 	}
-	_, _ = os.Stderr.WriteString(err.Error() + "\n") // killed by a signal, for example
-	return 1
+	return cmd.ProcessState.ExitCode()
 }
