@@ -272,8 +272,3 @@ func streamCheck(r *relay.Relay, publisher *jetstream.Publisher) httpapi.Check {
 		return nil
 	}}
 }
-
-func subscribingChecks(c config.Config, db *bun.DB, nc *nats.Conn, admin inbox.DeadLetterAdmin, running *running) []httpapi.Check {
-	checks := []httpapi.Check{databaseCheck(db), brokerCheck(nc, true), running.check()}
-	return append(checks, letterChecks(admin, c.Subscriber.ID)...)
-}

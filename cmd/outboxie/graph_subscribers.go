@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
-	"sync"
 
 	"github.com/nats-io/nats.go"
+	"github.com/uptrace/bun"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/fx"
@@ -23,19 +20,7 @@ import (
 	outboxports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
 )
 
-// subscribers is the graph of one subscriber for each id. stays says that the process goes on without one that was forgotten.
-func subscribers(stays bool, ids ...string) fx.Option {
-	return fx.Options(fx.Provide(func() *running { return &running{} }), fx.Invoke(func(s subscriberParts) error {
-		for _, id := range ids {
-			if err := s.run(id, len(ids), stays); err != nil {
-				return err
-			}
-		}
-		return nil
-	}))
-}
-
-// subscriberParts is what every subscriber of a process shares.
+// subscriberParts is everything that a subscriber drives.
 type subscriberParts struct {
 	fx.In
 	Background  background
@@ -51,7 +36,6 @@ type subscriberParts struct {
 	Traces      trace.TracerProvider
 	Meters      metric.MeterProvider
 	Logger      *slog.Logger
-	Running     *running
 	Handlers    handlerParts
 	Waker       outboxports.Waker
 }
@@ -60,21 +44,22 @@ type subscriberParts struct {
 // and one for checks and metrics.
 const otherConnections = 3
 
-// run starts one of so many subscribers of the process. stays says that the process goes on without a subscriber that was forgotten.
-func (s subscriberParts) run(id string, ids int, stays bool) error {
+// newSubscriber returns the copy of a subscriber that runs in this process.
+func newSubscriber(s subscriberParts) (*subscribing.Subscriber, error) {
+	id := s.Config.Subscriber.ID
 	reader, err := jetstream.NewReader(s.NATS, jetstream.ReaderOptions{Stream: s.Config.Stream.Name, Subscriber: id, Logger: s.Logger})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.Lifecycle.Append(fx.StopHook(reader.Close)) // before the subscriber's hook, so that it runs after the subscriber's end
 	if err := observed(s.Lifecycle)(telemetry.ObserveDeadLetters(s.Meters, id, s.Admin.CountDead)); err != nil {
-		return err
+		return nil, err
 	}
 	work := telemetry.TraceInbox(s.Traces, id, s.Config.Stream.Name, telemetry.InboxPorts{Work: s.Work, Letters: s.Letters})
 	work = telemetry.MeasureInbox(s.Meters, id, s.Config.Stream.Name, work)
 	c := s.Config.Subscriber
 	if _, err := s.Handlers.handler(id, c.Handler); err != nil {
-		return err
+		return nil, err
 	}
 	subscriber := subscribing.New(id, s.Config.InstanceID, subscribing.Ports{
 		Waker: s.Waker, Stream: reader, Checkpoints: telemetry.MeasureCheckpoints(s.Meters, id, s.Checkpoints), Work: work.Work, Letters: work.Letters,
@@ -89,80 +74,37 @@ func (s subscriberParts) run(id string, ids int, stays bool) error {
 	}, subscribing.Options{
 		Handler: c.Handler, CallTime: c.IdleTimeout * 2 / 5, // less than half
 		Lanes: c.Lanes, BatchTime: c.BatchTime, ReadAhead: c.ReadAhead, MaxAttempts: c.MaxAttempts, Retention: c.InboxRetention,
-		Transactions: max((s.Config.Database.MaxConns-otherConnections)/ids, 1),
+		Transactions: max(s.Config.Database.MaxConns-otherConnections, 1),
 		Command:      letterCommand, Skip: skipCommand, Continue: c.OnLoss == config.Continue,
 	}, s.Logger.With("subscriber", id))
-	if err := observed(s.Lifecycle)(telemetry.ObserveLoss(s.Meters, id, subscriber.Lost)); err != nil {
-		return err
-	}
-	s.Running.add(id, subscriber)
-	s.Background.run("subscriber "+id, func(ctx context.Context) error {
-		err := cured(subscriber.Run(ctx), id)
-		if stays && errors.Is(err, inbox.ErrForgotten) {
-			s.Logger.Error("a subscriber has ended; everything else goes on", "subscriber", id, "error", err)
-			s.Running.end(id, err)
-			<-ctx.Done()
-			return nil
-		}
-		return err
-	})
-	return nil
+	return subscriber, observed(s.Lifecycle)(telemetry.ObserveLoss(s.Meters, id, subscriber.Lost))
 }
 
-// running are the subscribers of a process.
-type running struct {
-	mu    sync.Mutex
-	all   map[string]*subscribing.Subscriber // by id
-	ended map[string]error                   // why those ended that the process goes on without
+func runSubscriber(background background, c config.Config, subscriber *subscribing.Subscriber) {
+	id := c.Subscriber.ID
+	background.run("subscriber "+id, func(ctx context.Context) error { return cured(subscriber.Run(ctx), id) })
 }
 
-// end notes that a subscriber has ended, and why.
-func (r *running) end(id string, reason error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.ended == nil {
-		r.ended = make(map[string]error)
-	}
-	r.ended[id] = reason
-}
-
-func (r *running) add(id string, subscriber *subscribing.Subscriber) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.all == nil {
-		r.all = make(map[string]*subscribing.Subscriber)
-	}
-	r.all[id] = subscriber
-}
-
-// check reports what keeps subscribers from their work.
-func (r *running) check() httpapi.Check {
-	return httpapi.Check{Name: "subscriber", Probe: func(context.Context) error {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		for _, id := range slices.Sorted(maps.Keys(r.all)) {
-			if reason := r.ended[id]; reason != nil {
-				return reason
-			}
-			if trouble := r.all[id].Trouble(); trouble != "" {
+// subscribingChecks report what keeps a subscriber from its work. Nobody needs to be kept away because of dead letters: what is not behind
+// one of them goes on.
+func subscribingChecks(
+	c config.Config, db *bun.DB, nc *nats.Conn, admin inbox.DeadLetterAdmin, subscriber *subscribing.Subscriber,
+) []httpapi.Check {
+	id := c.Subscriber.ID
+	return []httpapi.Check{
+		databaseCheck(db), brokerCheck(nc, true),
+		{Name: "subscriber", Probe: func(context.Context) error {
+			if trouble := subscriber.Trouble(); trouble != "" {
 				return fmt.Errorf("%s: %s", id, trouble)
 			}
-		}
-		return nil
-	}}
-}
-
-// letterChecks tell of dead letters. What is not behind one of them goes on, so nobody needs to be kept away.
-func letterChecks(admin inbox.DeadLetterAdmin, subscribers ...string) []httpapi.Check {
-	var checks []httpapi.Check
-	for _, id := range subscribers {
-		checks = append(checks, httpapi.Check{Name: "dead letters of " + id, Probe: func(ctx context.Context) error {
+			return nil
+		}},
+		{Name: "dead letters of " + id, Probe: func(ctx context.Context) error {
 			dead, err := admin.CountDead(ctx, id)
 			if err == nil && dead > 0 {
 				err = fmt.Errorf("%d dead; `%s` lists them", dead, letterCommand("dead", id, ""))
 			}
 			return err
-		}})
+		}},
 	}
-	return checks
 }

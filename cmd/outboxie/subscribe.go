@@ -46,9 +46,9 @@ func (p *program) subscribeCommand() *cobra.Command {
 func subscribeGraph(c config.Config, logger *slog.Logger) fx.Option {
 	graph := fx.Options(
 		foundation(c, subscriberServiceName, logger),
-		fx.Provide(subscribingChecks),
+		fx.Provide(newSubscriber, subscribingChecks),
 		fx.Decorate(newCaller),
-		subscribers(false, c.Subscriber.ID),
+		fx.Invoke(runSubscriber),
 	)
 	if c.Given(config.AdminAddr) {
 		graph = fx.Options(graph, administering())

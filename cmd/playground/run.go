@@ -57,30 +57,90 @@ func (p *playground) run(ctx context.Context, c config.Config, version string) (
 		return err
 	}
 	traces := findTraces(ctx, c.Jaeger.URL)
-	var running []*processes.Process
-	defer func() { processes.Stop(running...) }()
-	for _, member := range members(c, addresses) {
-		environment := slices.Concat(p.environment, traces.environment(), []string{
-			"DATABASE_URL=" + string(c.Database.URL), "NATS_URL=" + string(c.NATS.URL), "OUTBOXIE_DATA_DIR=" + c.Dev.DataDir,
-		})
-		process, err := processes.Start(processes.Options{
-			Name: member.name, Program: p.program, Args: member.args, Environment: environment, Out: p.terminal,
-		})
-		if err != nil {
-			return fmt.Errorf("start %s: %w", member.name, err)
-		}
-		running = append(running, process)
-		err = processes.Await(ctx, 10*time.Millisecond, func() (bool, error) {
-			return processes.IsServing(ctx, member.admin), process.Failure()
-		})
-		if err != nil {
+	environment := slices.Concat(p.environment, traces.environment(), []string{
+		"DATABASE_URL=" + string(c.Database.URL), "NATS_URL=" + string(c.NATS.URL), "OUTBOXIE_DATA_DIR=" + c.Dev.DataDir,
+	})
+	all := members(addresses)
+	defer stop(all)
+	for _, m := range all {
+		if err := p.start(ctx, m, environment); err != nil {
 			return err
 		}
 	}
 	if err := p.introduce(c, servers, addresses, traces, version, time.Since(began)); err != nil {
 		return err
 	}
-	return watch(ctx, servers, running)
+	return p.watch(ctx, servers, all)
+}
+
+// member is a process of the service.
+type member struct {
+	name     string
+	args     []string
+	admin    string             // where it listens for operators
+	optional bool               // the others go on without it
+	process  *processes.Process // nil: not started
+}
+
+func members(a addresses) []*member {
+	all := []*member{{name: "the instance", args: []string{"serve", "--http-addr", a.api, "--admin-addr", a.admin}, admin: a.admin}}
+	for i, admin := range a.subscribers {
+		id := fmt.Sprintf("subscriber-%d", i+1)
+		all = append(all, &member{
+			name: id, args: []string{"subscribe", "--id", id, "--admin-addr", admin}, admin: admin, optional: true,
+		})
+	}
+	return all
+}
+
+// start starts a member, and waits until it serves.
+func (p *playground) start(ctx context.Context, m *member, environment []string) (err error) {
+	m.process, err = processes.Start(processes.Options{
+		Name: m.name, Program: p.program, Args: m.args, Environment: environment, Out: p.terminal,
+	})
+	if err != nil {
+		return fmt.Errorf("start %s: %w", m.name, err)
+	}
+	return processes.Await(ctx, 10*time.Millisecond, func() (bool, error) {
+		failed := m.process.Failure()
+		if failed != nil && m.optional {
+			return true, nil // watch reports it
+		}
+		return processes.IsServing(ctx, m.admin), failed
+	})
+}
+
+// stop stops all members, in order.
+func stop(members []*member) {
+	var started []*processes.Process
+	for _, m := range members {
+		if m.process != nil {
+			started = append(started, m.process)
+		}
+	}
+	processes.Stop(started...)
+}
+
+// watch ends with ctx, or with an error when a server or a process ends by itself that the others need.
+func (p *playground) watch(ctx context.Context, servers *servers, members []*member) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return servers.watch(ctx) })
+	for _, m := range members {
+		group.Go(func() error {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-m.process.Ended():
+			}
+			failed := m.process.Failure()
+			if failed != nil && m.optional {
+				_, err := fmt.Fprintf(p.stdout, "\n%v. Everything else goes on.\n\n", failed)
+				return err
+			}
+			return failed
+		})
+	}
+	return group.Wait()
 }
 
 // addresses are where the processes listen.
@@ -114,39 +174,6 @@ func choose(ctx context.Context, c *config.Config) (a addresses, err error) {
 		a.subscribers = append(a.subscribers, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	}
 	return a, nil
-}
-
-// member is a process of the service.
-type member struct {
-	name  string
-	args  []string
-	admin string
-}
-
-func members(c config.Config, a addresses) []member {
-	all := []member{{"the instance", []string{"serve", "--http-addr", a.api, "--admin-addr", a.admin}, a.admin}}
-	for i, admin := range a.subscribers {
-		name := fmt.Sprintf("subscriber-%d", i+1)
-		all = append(all, member{name, []string{"subscribe", "--id", name, "--admin-addr", admin}, admin})
-	}
-	return all
-}
-
-// watch ends with ctx, or with an error when a server or a process ends by itself.
-func watch(ctx context.Context, servers *servers, running []*processes.Process) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return servers.watch(ctx) })
-	for _, process := range running {
-		group.Go(func() error {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-process.Ended():
-				return process.Failure()
-			}
-		})
-	}
-	return group.Wait()
 }
 
 // introduce tells a newcomer what runs, where, and what to try.
@@ -185,10 +212,14 @@ Join with another instance:
 
   DATABASE_URL='%s' NATS_URL='%s' HTTP_ADDR=127.0.0.1:0 ADMIN_ADDR=127.0.0.1:0 %s serve
 
+or, with the same DATABASE_URL and NATS_URL, with a subscriber that answers paid orders with events of its own:
+
+  %s subscribe --id parcels --handler fulfillment
+
 Ctrl-C stops everything.
 
 `, version, took.Seconds(), a.api, a.admin, a.admin, describeToken(c, p.terminal), database, c.Database.URL, broker, c.NATS.URL, c.Stream.Name,
-		subscribers, t.describe(), a.api, joinURL(c.Database.URL, s.postgres != nil), joinURL(c.NATS.URL, s.nats != nil), p.program)
+		subscribers, t.describe(), a.api, joinURL(c.Database.URL, s.postgres != nil), joinURL(c.NATS.URL, s.nats != nil), p.program, p.program)
 	return err
 }
 

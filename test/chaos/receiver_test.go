@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/assylzhan-a/outboxie/internal/checker"
+	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
 // manner is how the receiver treats calls.

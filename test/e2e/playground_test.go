@@ -163,32 +163,32 @@ func TestPlaygroundOnOneServerOfAnother(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestDevWithoutAForgottenSubscriber checks that `dev` goes on, and starts again, when its subscriber was forgotten, and that the command
+// TestPlaygroundWithoutAForgottenSubscriber checks that `playground run` goes on, and starts again, when its subscriber was forgotten, and that the command
 // in its log lets the subscriber begin again.
-func TestDevWithoutAForgottenSubscriber(t *testing.T) {
+func TestPlaygroundWithoutAForgottenSubscriber(t *testing.T) {
 	data := dataDir(t)
 	operate := func(p *infra.Process, args ...string) {
 		t.Helper()
 		_, err := infra.Outboxie(t, []string{"DATABASE_URL=" + strings.Trim(p.Says("  DATABASE_URL='"), "'")}, append([]string{"subscriber"}, args...)...)
 		require.NoError(t, err)
 	}
-	first := dev(t, data)
+	first := play(t, data)
 	first.Says("subscribed subscriber=subscriber-1")
 	operate(first, "forget", "--id", "subscriber-1", "--yes")
-	first.Says("a subscriber has ended; everything else goes on")
+	first.Says("Everything else goes on.")
 	_, err := infra.Place(first.API())
 	require.NoError(t, err)
 	require.Zero(t, first.Stop(syscall.SIGINT), first)
 
-	second := dev(t, data)
-	second.Says("a subscriber has ended; everything else goes on")
+	second := play(t, data)
+	second.Says("Everything else goes on.")
 	require.Contains(t, second.String(), "outboxie subscriber forget --lift --id subscriber-1")
 	order, err := infra.Place(second.API())
 	require.NoError(t, err)
 	operate(second, "forget", "--lift", "--id", "subscriber-1")
 	require.Zero(t, second.Stop(syscall.SIGINT), second)
 
-	dev(t, data).Says("Received order created event subscriber=subscriber-1 order_id=" + order.ID)
+	play(t, data).Says("Received order created event subscriber=subscriber-1 order_id=" + order.ID)
 }
 
 // requireGone waits until a process does not exist any more.
