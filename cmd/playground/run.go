@@ -47,7 +47,7 @@ func (p *playground) runCommand() *cobra.Command {
 
 func (p *playground) run(ctx context.Context, c config.Config, version string) (err error) {
 	began := time.Now()
-	addresses, err := choose(ctx, &c)
+	addresses, err := choose(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -149,31 +149,45 @@ type addresses struct {
 	subscribers []string // their admin listeners
 }
 
-// choose replaces port 0 by free ports, and refuses ports that are taken before anything is started.
-func choose(ctx context.Context, c *config.Config) (a addresses, err error) {
-	free, err := processes.FreePorts(ctx, 2+c.Dev.Subscribers)
+// choose returns addresses for everything. Port 0 becomes a free one; subscribers have the ports that follow that of the instance's admin
+// listener. A port that is taken is refused before anything is started.
+func choose(ctx context.Context, c config.Config) (a addresses, err error) {
+	if a.api, err = fixed(ctx, c.HTTP.Addr); err != nil {
+		return a, err
+	}
+	if a.admin, err = fixed(ctx, c.HTTP.AdminAddr); err != nil {
+		return a, err
+	}
+	host, port, err := net.SplitHostPort(c.HTTP.AdminAddr)
 	if err != nil {
 		return a, err
 	}
-	for i, address := range []*string{&c.HTTP.Addr, &c.HTTP.AdminAddr} {
-		host, port, err := net.SplitHostPort(*address)
+	first, err := strconv.Atoi(port)
+	if err != nil {
+		return a, err
+	}
+	for i := range c.Dev.Subscribers {
+		port := 0
+		if first > 0 {
+			port = first + 1 + i
+		}
+		address, err := fixed(ctx, net.JoinHostPort(host, strconv.Itoa(port)))
 		if err != nil {
 			return a, err
 		}
-		if port == "0" {
-			*address = net.JoinHostPort(host, strconv.Itoa(free[i]))
-			continue
-		}
-		if err := processes.NeedFreeAddresses(ctx, *address); err != nil {
-			return a, fmt.Errorf("cannot listen on %s: %w: stop what listens there, or choose another address with --http-addr and --admin-addr; "+
-				"port 0 picks a free one", *address, err)
-		}
-	}
-	a.api, a.admin = c.HTTP.Addr, c.HTTP.AdminAddr
-	for _, port := range free[2:] {
-		a.subscribers = append(a.subscribers, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		a.subscribers = append(a.subscribers, address)
 	}
 	return a, nil
+}
+
+// fixed returns an address on which nobody listens, with a port if it had none.
+func fixed(ctx context.Context, address string) (string, error) {
+	free, err := processes.Free(ctx, address)
+	if err != nil {
+		return "", fmt.Errorf("cannot listen on %s: %w: stop what listens there, or choose another address with --http-addr and --admin-addr; "+
+			"port 0 picks a free one", address, err)
+	}
+	return free, nil
 }
 
 // introduce tells a newcomer what runs, where, and what to try.

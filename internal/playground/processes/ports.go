@@ -13,26 +13,10 @@ import (
 
 // NeedFree fails if one of the ports on loopback is taken, and says by whom, as far as this user may know.
 func NeedFree(ctx context.Context, ports ...int) error {
-	addresses := make([]string, len(ports))
-	for i, port := range ports {
-		addresses[i] = fmt.Sprintf("127.0.0.1:%d", port)
-	}
-	return NeedFreeAddresses(ctx, addresses...)
-}
-
-// NeedFreeAddresses is like NeedFree, for addresses with a host and a port.
-func NeedFreeAddresses(ctx context.Context, addresses ...string) error {
 	var problems []string
-	for _, address := range addresses {
-		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
-		_, port, _ := net.SplitHostPort(address)
-		switch {
-		case err == nil:
-			_ = listener.Close()
-		case errors.Is(err, syscall.EADDRINUSE):
-			problems = append(problems, fmt.Sprintf("port %s is taken by %s", port, owner(ctx, port)))
-		default:
-			problems = append(problems, fmt.Sprintf("port %s cannot be used (%v)", port, err))
+	for _, port := range ports {
+		if _, err := Free(ctx, fmt.Sprintf("127.0.0.1:%d", port)); err != nil {
+			problems = append(problems, err.Error())
 		}
 	}
 	if problems == nil {
@@ -41,17 +25,19 @@ func NeedFreeAddresses(ctx context.Context, addresses ...string) error {
 	return errors.New(strings.Join(problems, ", "))
 }
 
-// FreePorts returns ports on loopback that nobody listened on a moment ago, each another one.
-func FreePorts(ctx context.Context, count int) (ports []int, err error) {
-	for range count {
-		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer listener.Close()                                     // after all others are bound, so that each port is another one
-		ports = append(ports, listener.Addr().(*net.TCPAddr).Port) //nolint:errcheck // a TCP listener's address
+// Free returns the address, with a free port in the place of port 0. It fails if somebody listens there, and says who does, as far as this
+// user may know.
+func Free(ctx context.Context, address string) (string, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err == nil {
+		defer listener.Close()
+		return listener.Addr().String(), nil
 	}
-	return ports, nil
+	_, port, _ := net.SplitHostPort(address) // of an address that cannot be parsed, err says so
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return "", fmt.Errorf("port %s is taken by %s", port, owner(ctx, port))
+	}
+	return "", fmt.Errorf("port %s cannot be used (%w)", port, err)
 }
 
 // owners are commands that tell who listens on a port, and how to read what they say.

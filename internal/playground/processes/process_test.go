@@ -3,6 +3,7 @@ package processes
 import (
 	"bytes"
 	"errors"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -96,15 +97,13 @@ func pidOf(t *testing.T, p *Process) string {
 	return word
 }
 
-// TestFreePorts checks that each port is another one and can be listened on.
-func TestFreePorts(t *testing.T) {
-	ports, err := FreePorts(t.Context(), 10)
+// TestFree checks that port 0 becomes a port on which one can listen, and that a taken one is refused.
+func TestFree(t *testing.T) {
+	address, err := Free(t.Context(), "127.0.0.1:0")
 	require.NoError(t, err)
-	require.Len(t, ports, 10)
-	require.NoError(t, NeedFree(t.Context(), ports...))
-	seen := make(map[int]bool)
-	for _, port := range ports {
-		require.False(t, seen[port])
-		seen[port] = true
-	}
+	listener, err := net.Listen("tcp", address)
+	require.NoError(t, err)
+	defer listener.Close()
+	_, err = Free(t.Context(), address)
+	require.ErrorContains(t, err, "is taken by ")
 }
