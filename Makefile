@@ -72,16 +72,24 @@ docker-build: ## the image, with the version in it; then `docker compose up` run
 docker-stop-distributed: ## stop the distributed set-up and its infrastructure; the data is kept; needs Docker
 	@docker/infra.sh compose down
 
-# The packages that take the longest come first, so that the others run beside them.
-LONGEST = ./test/e2e ./internal/adapters/postgres
 # `make ci` runs these by bench-short and chaos, which give them the machine for themselves.
-APART   = $(if $(filter ci,$(MAKECMDGOALS)),-skip '^(TestFigures|TestChaos)$$')
+APART   = $(if $(filter ci,$(MAKECMDGOALS) $(FOR)),-skip '^(TestFigures|TestChaos)$$')
+# Two halves run at once, each on half of the processors.
+HALF    = -p $(shell getconf _NPROCESSORS_ONLN 2>/dev/null | awk '{ print int(($$1 + 1) / 2) }')
 
 .PHONY: test
 test: ## every test, against Postgres and NATS that the tests start; with the race detector if there is a C compiler
 	@test -n "$(RACE)" || echo "No C compiler: testing without the race detector."
-	$(GO) test $(RACE) -timeout 25m $(APART) $(ARGS) $(LONGEST) ./...
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-inside test-outside FOR="$(MAKECMDGOALS)"
 	@if [ -n "$(RACE)" ] && [ -z "$(APART)" ]; then $(MAKE) --no-print-directory test-models; fi
+
+.PHONY: test-inside
+test-inside: ## the tests beside the code, with the race detector
+	$(GO) test $(RACE) $(HALF) -timeout 25m $(ARGS) ./internal/adapters/postgres ./internal/... ./cmd/... ./migrations/...
+
+.PHONY: test-outside
+test-outside: ## the tests in test/, most of which start processes of the program, so that the race detector would see nothing
+	$(GO) test $(HALF) -timeout 25m $(APART) $(ARGS) ./test/e2e ./test/...
 
 .PHONY: test-models
 test-models: ## the models of relay and subscriber with their full number of lives, which the race detector would make slow
