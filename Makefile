@@ -74,7 +74,7 @@ docker-stop-distributed: ## stop the distributed set-up and its infrastructure; 
 
 # `make ci` runs these by bench-short and chaos, which give them the machine for themselves.
 APART   = $(if $(filter ci,$(MAKECMDGOALS) $(FOR)),-skip '^(TestFigures|TestChaos)$$')
-# Two halves run at once, each on half of the processors.
+# Two groups run at once. The one beside the code needs the processors, the other one mostly waits.
 HALF    = -p $(shell getconf _NPROCESSORS_ONLN 2>/dev/null | awk '{ print int(($$1 + 1) / 2) }')
 
 .PHONY: test
@@ -89,7 +89,7 @@ test-inside: ## the tests beside the code, with the race detector
 
 .PHONY: test-outside
 test-outside: ## the tests in test/, most of which start processes of the program, so that the race detector would see nothing
-	$(GO) test $(HALF) -timeout 25m $(APART) $(ARGS) ./test/e2e ./test/...
+	$(GO) test -timeout 25m $(APART) $(ARGS) ./test/e2e ./test/...
 
 .PHONY: test-models
 test-models: ## the models of relay and subscriber with their full number of lives, which the race detector would make slow
