@@ -74,8 +74,6 @@ docker-stop-distributed: ## stop the distributed set-up and its infrastructure; 
 
 # `make ci` runs these by bench-short and chaos, which give them the machine for themselves.
 APART   = $(if $(filter ci,$(MAKECMDGOALS) $(FOR)),-skip '^(TestFigures|TestChaos)$$')
-# Two groups run at once. The one beside the code needs the processors, the other one mostly waits.
-HALF    = -p $(shell getconf _NPROCESSORS_ONLN 2>/dev/null | awk '{ print int(($$1 + 1) / 2) }')
 
 .PHONY: test
 test: ## every test, against Postgres and NATS that the tests start; with the race detector if there is a C compiler
@@ -85,7 +83,7 @@ test: ## every test, against Postgres and NATS that the tests start; with the ra
 
 .PHONY: test-inside
 test-inside: ## the tests beside the code, with the race detector
-	$(GO) test $(RACE) $(HALF) -timeout 25m $(ARGS) ./internal/adapters/postgres ./internal/... ./cmd/... ./migrations/...
+	$(GO) test $(RACE) -timeout 25m $(ARGS) ./internal/adapters/postgres ./internal/... ./cmd/... ./migrations/...
 
 .PHONY: test-outside
 test-outside: ## the tests in test/, most of which start processes of the program, so that the race detector would see nothing
