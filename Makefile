@@ -78,16 +78,17 @@ APART   = $(if $(filter ci,$(MAKECMDGOALS) $(FOR)),-skip '^(TestFigures|TestChao
 .PHONY: test
 test: ## every test, against Postgres and NATS that the tests start; with the race detector if there is a C compiler
 	@test -n "$(RACE)" || echo "No C compiler: testing without the race detector."
-	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-inside test-outside FOR="$(MAKECMDGOALS)"
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-postgres test-others FOR="$(MAKECMDGOALS)"
 	@if [ -n "$(RACE)" ] && [ -z "$(APART)" ]; then $(MAKE) --no-print-directory test-models; fi
 
-.PHONY: test-inside
-test-inside: ## the tests beside the code, with the race detector
-	$(GO) test $(RACE) -timeout 25m $(ARGS) ./internal/adapters/postgres ./internal/... ./cmd/... ./migrations/...
+.PHONY: test-postgres
+test-postgres: ## the tests of the Postgres adapter, which take as long as all others
+	$(GO) test $(RACE) -timeout 25m $(ARGS) ./internal/adapters/postgres
 
-.PHONY: test-outside
-test-outside: ## the tests in test/, most of which start processes of the program, so that the race detector would see nothing
+.PHONY: test-others
+test-others: ## those in test/, without the race detector, which would not see the processes that they start; then those beside the code
 	$(GO) test -timeout 25m $(APART) $(ARGS) ./test/e2e ./test/...
+	$(GO) test $(RACE) -timeout 25m $(ARGS) $$($(GO) list ./internal/... ./cmd/... ./migrations/... | grep -v /internal/adapters/postgres$$)
 
 .PHONY: test-models
 test-models: ## the models of relay and subscriber with their full number of lives, which the race detector would make slow
