@@ -82,6 +82,21 @@ func (p Place) before(other Place) bool {
 	return p.Sequence < other.Sequence || p.Sequence == other.Sequence && p.Progress < other.Progress
 }
 
+// InStream returns why the lanes of a subscriber do not all stand in the stream of that identity: ErrNotBegun if there are none, else
+// ErrOtherStream.
+func InStream(subscriber, stream string, lanes []Checkpoint) error {
+	if len(lanes) == 0 {
+		return ErrNotBegun.With("subscriber %s has not begun", subscriber)
+	}
+	for _, lane := range lanes {
+		if lane.Stream != stream {
+			return ErrOtherStream.With("lane %d of subscriber %s stands in the stream of %s, not in that of %s",
+				lane.Lane, subscriber, lane.Stream, stream)
+		}
+	}
+	return nil
+}
+
 // Lowest returns the lane that has come the least far, of several. Lanes that fill a hole stand at the same message, with different parts of
 // the log dealt with.
 func Lowest(lanes []Checkpoint) Checkpoint {
