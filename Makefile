@@ -74,16 +74,23 @@ docker-build: ## the image, with the version in it; then `docker compose up` run
 docker-stop-distributed: ## stop the distributed set-up and its infrastructure; the data is kept; needs Docker
 	@docker/infra.sh compose down
 
-# The packages that take the longest come first, so that the others run beside them.
-LONGEST = ./test/e2e ./internal/adapters/postgres
 # `make ci` runs these by bench-short and chaos, which give them the machine for themselves.
-APART   = $(if $(filter ci,$(MAKECMDGOALS)),-skip '^(TestFigures|TestChaos)$$')
+APART   = $(if $(filter ci,$(MAKECMDGOALS) $(FOR)),-skip '^(TestFigures|TestChaos)$$')
 
 .PHONY: test
 test: ## every test, against Postgres and NATS that the tests start; with the race detector if there is a C compiler
 	@test -n "$(RACE)" || echo "No C compiler: testing without the race detector."
-	$(GO) test $(RACE) -timeout 25m $(APART) $(ARGS) $(LONGEST) ./...
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-postgres test-others FOR="$(MAKECMDGOALS)"
 	@if [ -n "$(RACE)" ] && [ -z "$(APART)" ]; then $(MAKE) --no-print-directory test-models; fi
+
+.PHONY: test-postgres
+test-postgres: ## the tests of the Postgres adapter, which take as long as all others
+	$(GO) test $(RACE) -timeout 25m $(ARGS) ./internal/adapters/postgres
+
+.PHONY: test-others
+test-others: ## those in test/, without the race detector, which would not see the processes that they start; then those beside the code
+	$(GO) test -timeout 25m $(APART) $(ARGS) ./test/e2e ./test/...
+	$(GO) test $(RACE) -timeout 25m $(ARGS) $$($(GO) list ./internal/... ./cmd/... ./migrations/... | grep -v /internal/adapters/postgres$$)
 
 .PHONY: test-models
 test-models: ## the models of relay and subscriber with their full number of lives, which the race detector would make slow

@@ -55,7 +55,7 @@ type scale struct {
 func TestFigures(t *testing.T) {
 	size := scale{
 		events: 3_000, singles: 100, orders: 20, lone: 15, warmUp: 10, load: 500 * time.Millisecond, memory: 20_000, idle: 3 * time.Second, rounds: 3,
-		effects: 3_000, singly: 20, slow: time.Second, settle: 4 * time.Second, slowEvents: 40_000, tracedTurns: 1, flood: time.Second,
+		effects: 3_000, singly: 20, slow: time.Second, settle: 4 * time.Second, slowEvents: 100_000, tracedTurns: 1, flood: time.Second,
 	}
 	if *full {
 		size = scale{
@@ -64,6 +64,7 @@ func TestFigures(t *testing.T) {
 		}
 	}
 	var table table
+	var far []string
 	for _, section := range []struct {
 		name    string
 		measure func(*testing.T, scale) []figure
@@ -84,10 +85,13 @@ func TestFigures(t *testing.T) {
 			table = append(table, figures...)
 			for _, f := range figures {
 				t.Log(f)
-				require.False(t, *judge && f.farOff(), "%s", f)
+				if *judge && f.farOff() {
+					far = append(far, f.String())
+				}
 			}
 		})
 	}
+	require.Empty(t, far, "not half of the goal, in any of %d tries", tries)
 	if *full {
 		fmt.Printf("\n%d processors, %s, Postgres with fsync, NATS with sync_interval always, all on this machine\n\n", runtime.NumCPU(), runtime.Version())
 		fmt.Println(table.text())

@@ -51,7 +51,7 @@ func TestLogsTellNoSecrets(t *testing.T) {
 			require.Equal(t, http.StatusUnauthorized, askAdmin(t, admin, "/outbox/status?token="+secret, "Bearer "+secret))
 			for version, payload := range []string{`{"card": "s3cret"}`, `{"card": "` + strings.Repeat(secret, 200_000) + `"}`} {
 				_, err = db.Exec(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, headers, payload)
-					VALUES (gen_random_uuid(), 'order', $1, $2, 'test.v1', 'orders.created', '{"x-token": "s3cret"}', $3)`, order.ID, version+2, payload)
+					VALUES (gen_random_uuid(), 'order', $1, $2, 'outboxie.order.paid.v1', 'orders.created', '{"x-token": "s3cret"}', $3)`, order.ID, version+2, payload)
 				require.NoError(t, err)
 			}
 			nc, err := nats.Connect(broker)

@@ -56,7 +56,7 @@ func TestMissingRightIsNamed(t *testing.T) {
 	placeMany(t, infra.Serve(t, "app", as("app")).API(), 1)
 	reader := infra.Launch(t, as("reader"), "subscribe", "--id", "emails")
 	const right = "$JS.API.DIRECT.GET.ORDERS"
-	require.Contains(t, reader.Says("cannot read the stream, trying until it works"), "subscriber=emails")
+	require.Contains(t, reader.Says("cannot begin, trying until it works"), "subscriber=emails")
 	require.Contains(t, reader.String(), right)
 	require.Contains(t, readiness(t, reader), right)
 }

@@ -63,7 +63,10 @@ func TestVerbsBesideCopies(t *testing.T) {
 		time.Sleep(500 * time.Millisecond)
 		r.requireCommand(0, "The inbox drops what was applied", "rewind", "--id", "emails", "--to", "start")
 		r.requireCommand(0, "has 3 lanes", "lanes", "--id", "emails", "--to", "3")
-		r.requireCommand(0, "Done", "rewind", "--id", "emails", "--to", "time:"+time.Now().Add(-time.Second).UTC().Format(time.RFC3339Nano))
+		// A slow machine has not come so far again.
+		if code, said := r.command("subscriber", "rewind", "--id", "emails", "--to", "time:"+time.Now().Add(-time.Second).UTC().Format(time.RFC3339Nano)); code != 0 {
+			require.Contains(t, said, "there is nothing to rewind")
+		}
 		r.requireCommand(0, "has", "lanes", "--id", "emails", "--to", fmt.Sprint(lanes))
 		r.requireEventualRate()
 	}

@@ -88,7 +88,7 @@ func (p *NATSProcess) start() error {
 		return err
 	}
 	ended := make(chan struct{})
-	line, err := bufio.NewReader(said).ReadString('\n')
+	line, _ := bufio.NewReader(said).ReadString('\n')
 	go func() {
 		_ = cmd.Wait()
 		close(ended)
@@ -96,7 +96,7 @@ func (p *NATSProcess) start() error {
 	p.cmd, p.stdin, p.ended = cmd, stdin, ended
 	if strings.TrimSpace(line) != "ready" {
 		p.Kill()
-		return fmt.Errorf("it said %q (%v) and exited with %d", line, err, cmd.ProcessState.ExitCode())
+		return fmt.Errorf("it said %q and exited with %d", line, cmd.ProcessState.ExitCode())
 	}
 	return nil
 }

@@ -77,9 +77,9 @@ func erase(name string, limit int) *operation {
 	})
 }
 
-func remember(in *state, name string) *operation {
-	return operates(in, "Remember", name, func(ctx context.Context, o *postgres.Operator) (string, error) {
-		return "", o.Remember(ctx, subscriber)
+func lift(in *state, name string) *operation {
+	return operates(in, "Lift", name, func(ctx context.Context, o *postgres.Operator) (string, error) {
+		return "", o.Lift(ctx, subscriber)
 	})
 }
 
@@ -98,7 +98,7 @@ var operatorOperations = []*operation{
 	setLanes(&open, "one lane", 1),
 	ignore(&open, "ignore a type", "a"),
 	forget(&open, "forget the subscriber"),
-	remember(&open, "remember the subscriber"),
+	lift(&open, "lift the subscriber's tombstone"),
 
 	pause(&blocked, "blocked, pause"),
 	ignore(&blocked, "blocked, ignore a type", a1.Type),
@@ -119,7 +119,7 @@ var operatorOperations = []*operation{
 	erase("erase everything", 100),
 	erase("erase a little", 2),
 	forget(&buried, "buried, forget again"),
-	remember(&buried, "buried, remember"),
+	lift(&buried, "buried, lift"),
 	pause(&buried, "buried, pause"),
 	redeliver(&buried, "buried, redeliver", redelivering{count: 10}),
 	discard(&buried, "buried, discard: dead", a1.ID),

@@ -318,7 +318,7 @@ func requireSweeps(t *testing.T, p *privileged) {
 	lost, err := inboxes.Lost(ctx, "nobody", hole, inbox.ReadLimit{Count: 1, Bytes: 1})
 	require.NoError(t, err)
 	require.Empty(t, lost.Events, "it wants none")
-	_, err = p.admin.Exec("INSERT INTO subscriber_types SELECT DISTINCT 'nobody', event_type, 0 FROM outbox")
+	_, err = p.admin.Exec("INSERT INTO subscriber_types SELECT DISTINCT 'nobody', event_type FROM outbox")
 	require.NoError(t, err)
 	lost, err = inboxes.Lost(ctx, "nobody", hole, inbox.ReadLimit{Count: 1, Bytes: 1})
 	require.NoError(t, err)

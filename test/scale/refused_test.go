@@ -61,22 +61,24 @@ func requireRefusedByPostgres(t *testing.T, p *privileged) {
 		relayer: {
 			"UPDATE outboxie_engine_migrations SET is_applied = false", "DELETE FROM outboxie_engine_migration_lock",
 			"INSERT INTO outbox DEFAULT VALUES", "UPDATE outbox SET payload = '{}'", "UPDATE outbox SET event_id = gen_random_uuid()",
-			"TRUNCATE outbox", "SELECT FROM orders", "SELECT FROM request_keys", "SELECT FROM idempotency_keys", "SELECT FROM inbox", "DELETE FROM leases",
-			"UPDATE subscriber_lanes SET sequence = 0", "UPDATE subscribers SET handler = NULL", "DELETE FROM subscriber_types", "SELECT FROM subscriber_marks", "SELECT FROM subscriber_copies", "DELETE FROM outbox_cursor", "SELECT FROM customer_totals", "CREATE TABLE more ()",
+			"TRUNCATE outbox", "SELECT FROM orders", "SELECT FROM request_keys", "SELECT FROM idempotency_keys", "SELECT event_id FROM inbox",
+			"DELETE FROM inbox", "SELECT payload FROM dead_letters", "UPDATE dead_letters SET state = 'discarded'", "DELETE FROM leases",
+			"UPDATE subscriber_lanes SET sequence = 0", "UPDATE subscribers SET handler = NULL", "DELETE FROM subscriber_types", "SELECT FROM subscriber_marks",
+			"DELETE FROM subscriber_copies", "DELETE FROM outbox_cursor", "SELECT FROM customer_totals", "CREATE TABLE more ()",
 		},
 		subscriber: {
 			"UPDATE outboxie_engine_migrations SET is_applied = false", "DELETE FROM outboxie_engine_migration_lock",
-			"DELETE FROM subscribers", "UPDATE outbox SET payload = '{}'", "INSERT INTO outbox DEFAULT VALUES",
+			"UPDATE outbox SET payload = '{}'", "INSERT INTO outbox DEFAULT VALUES",
 			"DELETE FROM outbox", "SELECT FROM orders", "UPDATE leases SET token = 9", "SELECT halt_reason FROM outbox_cursor",
 			"UPDATE outbox_cursor SET position = 0", "SELECT reason FROM outbox_parked", "DELETE FROM outbox_parked",
 			"DELETE FROM customer_totals", "CREATE TABLE more ()",
 		},
 		emitter: {
-			"SELECT payload FROM outbox", "DELETE FROM outbox", "UPDATE outbox SET payload = '{}'", "TRUNCATE outbox", "SELECT FROM orders",
+			"DELETE FROM outbox", "UPDATE outbox SET payload = '{}'", "TRUNCATE outbox", "SELECT FROM orders",
 			"UPDATE leases SET token = 9", "UPDATE outbox_cursor SET position = 0", "SELECT setval('outbox_position_seq', 1)",
 			"DELETE FROM outbox_parked", "DELETE FROM customer_totals", "CREATE TABLE more ()",
 		},
-		operator: {"UPDATE outbox SET payload = '{}'", "SELECT FROM orders", "SELECT FROM inbox", "CREATE TABLE more ()"},
+		operator: {"UPDATE outbox SET payload = '{}'", "SELECT FROM orders", "SELECT event_id FROM inbox", "CREATE TABLE more ()"},
 	} {
 		db := open(t, p.database(role))
 		for _, statement := range slices.Concat(statements, refusedToAll) {

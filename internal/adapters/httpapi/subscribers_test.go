@@ -42,7 +42,7 @@ func (r *registry) Pause(_ context.Context, id string) error { return r.note("pa
 
 func (r *registry) Resume(_ context.Context, id string) error { return r.note("resume %s", id) }
 
-func (r *registry) Remember(_ context.Context, id string) error { return r.note("remember %s", id) }
+func (r *registry) Lift(_ context.Context, id string) error { return r.note("lift %s", id) }
 
 func (r *registry) Forget(_ context.Context, id string) (int, error) {
 	return 7, r.note("forget %s", id)
@@ -136,7 +136,7 @@ func TestSubscribersAreChanged(t *testing.T) {
 	}{
 		`{"verb": "pause"}`:  {[]string{"pause e"}, `{"subscriber": "e", "verb": "pause", "done": true}`},
 		`{"verb": "resume"}`: {[]string{"resume e"}, `{"subscriber": "e", "verb": "resume", "done": true}`},
-		`{"verb": "lift"}`:   {[]string{"remember e"}, `{"subscriber": "e", "verb": "lift", "done": true}`},
+		`{"verb": "lift"}`:   {[]string{"lift e"}, `{"subscriber": "e", "verb": "lift", "done": true}`},
 		`{"verb": "forget"}`: {nil, `{"subscriber": "e", "verb": "forget", "done": false}`},
 		`{"verb": "forget", "confirm": true}`: {
 			[]string{"forget e"}, `{"subscriber": "e", "verb": "forget", "done": true, "erased": 7}`,

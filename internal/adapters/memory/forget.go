@@ -118,8 +118,8 @@ func (i *Inbox) erasable(name string) (keys []any) {
 	return keys
 }
 
-// Remember removes the tombstone.
-func (o *Operator) Remember(ctx context.Context, name string) error {
+// Lift removes the tombstone.
+func (o *Operator) Lift(ctx context.Context, name string) error {
 	i := o.inbox
 	s, err := i.open(ctx)
 	if err != nil {
@@ -129,7 +129,7 @@ func (o *Operator) Remember(ctx context.Context, name string) error {
 	if err := s.lockSubscriber(ctx, name); err != nil {
 		return err
 	}
-	err = s.do(ctx, "remember", func() error {
+	err = s.do(ctx, "lift the tombstone", func() error {
 		row, found := i.subscribers[name]
 		switch {
 		case !found && !i.known(name):

@@ -109,24 +109,11 @@ func (o *Operator) Resume(ctx context.Context, name string) error {
 	})
 }
 
-// inStream reports why lanes do not stand in a stream, if so.
-func inStream(name, stream string, lanes []inbox.Checkpoint) error {
-	if len(lanes) == 0 {
-		return inbox.ErrNotBegun.With("subscriber %s has not begun", name)
-	}
-	for _, at := range lanes {
-		if at.Stream != stream {
-			return inbox.ErrOtherStream.With("lane %d of subscriber %s stands in the stream of %s, not in that of %s", at.Lane, name, at.Stream, stream)
-		}
-	}
-	return nil
-}
-
 // Move moves the lanes, and makes the place a mark.
 func (o *Operator) Move(ctx context.Context, name string, move inbox.Move, proof inbox.Proof) (before []inbox.Checkpoint, err error) {
 	err = o.decide(ctx, name, func(ctx context.Context, s *session, _ subscriber, lanes []inbox.Checkpoint) error {
 		before = lanes
-		if err := inStream(name, move.Stream, lanes); err != nil {
+		if err := inbox.InStream(name, move.Stream, lanes); err != nil {
 			return err
 		}
 		moved := move.Moves(lanes)
@@ -167,9 +154,9 @@ func (o *Operator) SetLanes(ctx context.Context, name string, lanes int, proof i
 	err = o.decide(ctx, name, func(ctx context.Context, s *session, _ subscriber, present []inbox.Checkpoint) error {
 		before = present
 		if len(present) == 0 {
-			return inStream(name, "", present)
+			return inbox.InStream(name, "", present)
 		}
-		if err := inStream(name, present[0].Stream, present); err != nil {
+		if err := inbox.InStream(name, present[0].Stream, present); err != nil {
 			return err
 		}
 		if err := proof(ctx, present); err != nil {

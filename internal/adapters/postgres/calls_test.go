@@ -236,8 +236,8 @@ func operatorCalls() map[string]dbCall {
 		"inbox.Operator.Ignore": on(func(ctx context.Context, db *bun.DB) (int, error) { return operator(db).Ignore(ctx, "nobody", "a") }),
 		"inbox.Operator.Forget": func(ctx context.Context, db *bun.DB) error { return operator(db).Forget(ctx, "nobody") },
 		"inbox.Operator.Erase":  on(func(ctx context.Context, db *bun.DB) (int, error) { return operator(db).Erase(ctx, "nobody", 1) }),
-		"inbox.Operator.Remember": func(ctx context.Context, db *bun.DB) error {
-			return operator(db).Remember(ctx, "nobody")
+		"inbox.Operator.Lift": func(ctx context.Context, db *bun.DB) error {
+			return operator(db).Lift(ctx, "nobody")
 		},
 	}
 }

@@ -117,10 +117,10 @@ const earlier = `(
 const isHead = "letter.position IS NOT NULL AND letter.aggregate_type IS NOT NULL AND letter.aggregate_id IS NOT NULL AND " + earlier + " IS NULL"
 
 const (
-	// headStatement first locks the row of the subscriber, for as long as the transaction takes: who pauses or forgets the subscriber waits.
-	// It chooses nothing if the subscriber is paused or forgotten, or makes way, also if that was decided while it waited for the row, or if it has another
-	// handler than ?3: it has begun again since the caller looked. A key share waits for nobody else, and nobody else for it.
-	// Then it reads the letters that waited for one of the types ?2, by the index dead_letters_no_handler, and then due letters in the
+	// headStatement first locks the row of the subscriber until the transaction ends, so that an operator who pauses or forgets the subscriber waits.
+	// A key share waits for no other key share. The statement chooses nothing if the subscriber is paused, is forgotten, makes way, or has
+	// another handler than ?3 because it has begun again. That holds too if it was decided while the statement waited for the row.
+	// Then the statement reads the letters that waited for one of the types ?2, by the index dead_letters_no_handler, and then due letters in the
 	// order of the index dead_letters_due, until one is the first of its aggregate and free.
 	headStatement = `
 WITH standing AS (
@@ -147,8 +147,8 @@ WHERE subscriber = ?0 AND ` + ofAggregate + ` AND position >= ?3 AND state IN ` 
 ORDER BY position LIMIT ?4 FOR UPDATE OF letter`
 )
 
-// choose locks a head and the letters behind it, up to the limit or the first dead one that has a handler. It reports whether there are any. If the lane has
-// inserted an earlier letter since the head was chosen, that letter is the head, and choose begins again.
+// choose locks a head and the letters behind it, up to the limit or the first dead one that has a handler. It reports whether there are any.
+// If the lane has inserted an earlier letter since the head was chosen, that letter is the head, and choose begins again.
 func (d *redelivery) choose(ctx context.Context, r inbox.Redelivery, idleTimeout string) (bool, error) {
 	for len(d.letters) == 0 {
 		var aggregateType, aggregateID string

@@ -42,7 +42,7 @@ func TestCostOfLetters(t *testing.T) {
 		args      []any
 		want      string // in the plan
 	}{
-		"head":        {postgres.HeadStatement, []any{"emails", "1000", pgdialect.Array([]string{"t", "u"})}, `Index Cond: .*state = 'retrying'::text\) AND \(due_at <= statement_timestamp`},
+		"head":        {postgres.HeadStatement, []any{"emails", "1000", pgdialect.Array([]string{"t", "u"}), "handler"}, `Index Cond: .*state = 'retrying'::text\) AND \(due_at <= statement_timestamp`},
 		"letters":     {postgres.LettersStatement, []any{"emails", "order", "hot", 1, 500}, `Index Scan using dead_letters_of on dead_letters letter .*rows=500 `},
 		"turn":        {postgres.NoteTurnStatement, []any{"emails", "order", "hot"}, `dead_letters_of`},
 		"turns":       {postgres.NoteTurnsStatement, []any{"emails", 0, postgres.TurnsAtOnce}, `CTE Scan on looked`},

@@ -56,7 +56,9 @@ func TestModule(t *testing.T) {
 	nothing := func(context.Context, ordering.Tx) error { return nil }
 	require.NoError(t, work.Do(t.Context(), nothing))
 	require.NoError(t, checkpoints.Begin(t.Context(), "subscriber", 1, "S", inbox.Place{}))
-	_, err = apply.Apply(t.Context(), "subscriber", inbox.Batch{From: lane, To: inbox.Place{Sequence: 1}, Events: []inbox.Event{
+	view, err := checkpoints.Look(t.Context(), "subscriber", "me")
+	require.NoError(t, err)
+	_, err = apply.Apply(t.Context(), "subscriber", inbox.Batch{From: view.Lanes[0], To: inbox.Place{Sequence: 1}, Events: []inbox.Event{
 		{Entry: entry(1), Sequence: 1},
 	}}, ignore, giveUp)
 	require.NoError(t, err)

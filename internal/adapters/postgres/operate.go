@@ -102,14 +102,14 @@ func (o *Operator) Pause(ctx context.Context, subscriber string) error {
 	})
 }
 
-// Resume waits for nobody: nothing is under way.
+// Resume finds no batch and no redelivery under way.
 func (o *Operator) Resume(ctx context.Context, subscriber string) error {
 	return o.decide(ctx, subscriber, func(ctx context.Context, tx bun.Tx, _ []inbox.Checkpoint) error {
 		return run(ctx, tx, resumeSubscriber, subscriber)
 	})
 }
 
-// run runs a statement of a transaction whose result nobody needs.
+// run runs a statement of a transaction, and ignores its result.
 func run(ctx context.Context, tx bun.Tx, statement string, args ...any) error {
 	_, err := tx.ExecContext(ctx, statement, args...)
 	return classify(ctx, err)
@@ -121,7 +121,7 @@ const (
 UPDATE subscribers SET forgotten_at = coalesce(forgotten_at, clock_timestamp()), handler = NULL, paused_at = NULL, yields_until = NULL, filled = 0, missed = 0
 WHERE subscriber = ?0`
 
-	// tombstone holds a tombstone as long as a statement takes.
+	// tombstone locks the tombstone until the statement ends, so that nobody lifts it meanwhile.
 	tombstone = "SELECT FROM subscribers WHERE subscriber = ?0 AND forgotten_at IS NOT NULL FOR KEY SHARE"
 
 	// eraseLettersStatement locks letters in the order of their positions, as everybody does.
@@ -141,8 +141,8 @@ WITH tombstone AS (` + tombstone + `), chosen AS (
 )
 SELECT EXISTS (SELECT FROM tombstone), (SELECT count(*) FROM gone)`
 
-	// rememberStatement returns whether there is a tombstone, and whether something else is left.
-	rememberStatement = `
+	// liftStatement returns whether there is a tombstone, and whether something else is left.
+	liftStatement = `
 SELECT s.forgotten_at IS NOT NULL, EXISTS (SELECT FROM inbox WHERE subscriber = ?0) OR EXISTS (SELECT FROM dead_letters WHERE subscriber = ?0)
 	OR EXISTS (SELECT FROM subscriber_lanes WHERE subscriber = ?0)
 FROM subscribers AS s WHERE s.subscriber = ?0 FOR UPDATE`
@@ -188,11 +188,11 @@ func (o *Operator) Erase(ctx context.Context, subscriber string, limit int) (era
 	return 0, nil
 }
 
-// Remember deletes the row, and what copies that did not know of the tombstone may have left.
-func (o *Operator) Remember(ctx context.Context, subscriber string) error {
+// Lift deletes the row, and rows of copies that did not know of the tombstone.
+func (o *Operator) Lift(ctx context.Context, subscriber string) error {
 	return transact(allow(ctx, counting), o.db, func(ctx context.Context, tx bun.Tx) error {
 		forgotten, left := false, false
-		err := tx.QueryRowContext(ctx, rememberStatement, subscriber).Scan(&forgotten, &left)
+		err := tx.QueryRowContext(ctx, liftStatement, subscriber).Scan(&forgotten, &left)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
 			return inbox.ErrNoSubscriber.With("there is no subscriber %s", subscriber)

@@ -45,7 +45,7 @@ SELECT ?0, lane, ?1, ?2, ?3, ?4, ?5::bigint, ?6 FROM generate_series(0, ?1 - 1) 
 func (o *Operator) Move(ctx context.Context, subscriber string, move inbox.Move, proof inbox.Proof) (before []inbox.Checkpoint, err error) {
 	err = o.decide(ctx, subscriber, func(ctx context.Context, tx bun.Tx, lanes []inbox.Checkpoint) error {
 		before = lanes
-		if err := inStream(subscriber, move.Stream, lanes); err != nil {
+		if err := inbox.InStream(subscriber, move.Stream, lanes); err != nil {
 			return err
 		}
 		moved := move.Moves(lanes)
@@ -73,20 +73,6 @@ func (o *Operator) Move(ctx context.Context, subscriber string, move inbox.Move,
 	return before, nil
 }
 
-// inStream reports why the lanes do not stand in the stream, if so.
-func inStream(subscriber, stream string, lanes []inbox.Checkpoint) error {
-	if len(lanes) == 0 {
-		return inbox.ErrNotBegun.With("subscriber %s has not begun", subscriber)
-	}
-	for _, lane := range lanes {
-		if lane.Stream != stream {
-			return inbox.ErrOtherStream.With("lane %d of subscriber %s stands in the stream of %s, not in that of %s",
-				lane.Lane, subscriber, lane.Stream, stream)
-		}
-	}
-	return nil
-}
-
 // SetLanes waits for the batches and redeliveries under way. It replaces the rows.
 func (o *Operator) SetLanes(ctx context.Context, subscriber string, lanes int, proof inbox.Proof) (before []inbox.Checkpoint, err error) {
 	err = o.decide(ctx, subscriber, func(ctx context.Context, tx bun.Tx, present []inbox.Checkpoint) error {
@@ -94,7 +80,7 @@ func (o *Operator) SetLanes(ctx context.Context, subscriber string, lanes int, p
 		if len(present) == 0 {
 			return inbox.ErrNotBegun.With("subscriber %s has not begun", subscriber)
 		}
-		if err := inStream(subscriber, present[0].Stream, present); err != nil {
+		if err := inbox.InStream(subscriber, present[0].Stream, present); err != nil {
 			return err
 		}
 		if err := proof(ctx, present); err != nil {

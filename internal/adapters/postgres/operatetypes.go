@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// unwantStatement ends that a type is wanted.
+	// unwantStatement removes a type from those that the subscriber wants.
 	unwantStatement = "DELETE FROM subscriber_types WHERE subscriber = ?0 AND event_type = ?1"
 
 	// lockTypeStatement locks the pending letters of a type in the order of their positions, as everybody does. Redeliveries are not under

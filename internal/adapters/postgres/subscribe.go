@@ -45,7 +45,7 @@ SELECT count(*) FROM added`
 UPDATE subscribers SET yields_until = clock_timestamp() + ?1 * interval '1 microsecond' WHERE subscriber = ?0 AND forgotten_at IS NULL
 RETURNING yields_until::text`
 
-	// goOnStatement ends that, unless somebody else has asked for way since.
+	// goOnStatement lets redeliveries begin again, unless somebody else has asked for way since.
 	goOnStatement = "UPDATE subscribers SET yields_until = NULL WHERE subscriber = ?0 AND yields_until = ?1::text::timestamptz"
 
 	// reviseStatement lets no batch commit that was made before.
@@ -88,8 +88,8 @@ func (i *Inbox) Subscribe(ctx context.Context, subscriber, handler string, types
 // yieldsFor is how long a subscriber makes way for somebody who died meanwhile.
 const yieldsFor = 15 * time.Second
 
-// withWay runs a transaction that locks a subscriber's row and lanes. It asks for way first, in a transaction of its own: somebody who only
-// waits for a lock waits for ever while redeliveries overlap each other, and for one batch of each lane after the other.
+// withWay runs a transaction that locks a subscriber's row and lanes. First it asks for way, in a transaction of its own. Without that, the
+// lock might never come: redeliveries overlap each other, and each lane has a batch under way.
 func withWay(ctx context.Context, db *bun.DB, subscriber string, do func(ctx context.Context, tx bun.Tx) error) error {
 	until := ""
 	err := db.QueryRowContext(ctx, yieldStatement, subscriber, yieldsFor.Microseconds()).Scan(&until)

@@ -245,10 +245,10 @@ func TestEndpointGoesAway(t *testing.T) {
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer func() { _ = listener.Close() }()
-	calls := 0
+	var calls atomic.Int64
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		if calls++; calls == 1 {
+		if calls.Add(1) == 1 {
 			return
 		}
 		_ = listener.Close()
@@ -261,7 +261,7 @@ func TestEndpointGoesAway(t *testing.T) {
 	endpoint := to(t, "http://"+listener.Addr().String())
 	require.NoError(t, endpoint.Deliver(t.Context(), entry()))
 	requireKind(t, down, endpoint.Deliver(t.Context(), entry()), "gone")
-	require.Equal(t, 2, calls)
+	require.EqualValues(t, 2, calls.Load())
 }
 
 // TestURLs checks that what is no URL is refused without being shown.

@@ -69,7 +69,7 @@ func (s *Subscribers) search(
 	return found, nil
 }
 
-// judged is a message of which is known whether it is before the target.
+// judged is a message, and whether it is before the target.
 type judged struct {
 	inbox.Message
 	before bool

@@ -72,7 +72,7 @@ func (s *Subscribers) places(ctx context.Context, from, to uint64) (places []inb
 	return inbox.Places(messages, 0), nil
 }
 
-// bare is an event of which only its presence matters.
+// bare is an event without content: only that it is there matters.
 func bare(event *inbox.Event) *inbox.Event {
 	if event == nil {
 		return nil

@@ -25,7 +25,7 @@ var _ operating.SubscriberAdmin = (*Subscribers)(nil)
 // NewSubscribers returns an administration of subscribers.
 func NewSubscribers(ports SubscriberPorts) *Subscribers { return &Subscribers{ports} }
 
-// Subscribers says where each subscriber stands, also if the stream cannot be asked.
+// Subscribers returns where each subscriber stands, even if the stream cannot be asked.
 func (s *Subscribers) Subscribers(ctx context.Context) (found operating.Subscribers, err error) {
 	overviews, err := s.Operator.Overviews(ctx)
 	if err != nil {
@@ -87,7 +87,7 @@ func (s *Subscribers) Resume(ctx context.Context, subscriber string) error {
 	return s.Operator.Resume(ctx, subscriber)
 }
 
-// Ignore ends that a subscriber wants a type.
+// Ignore makes a subscriber pass over a type from now on.
 func (s *Subscribers) Ignore(ctx context.Context, subscriber, eventType string) (int, error) {
 	return s.Operator.Ignore(ctx, subscriber, eventType)
 }
@@ -213,10 +213,10 @@ func (s *Subscribers) erase(ctx context.Context, subscriber string) (erased int,
 	}
 }
 
-// Remember first erases what a Forget has left that did not come to its end.
-func (s *Subscribers) Remember(ctx context.Context, subscriber string) error {
+// Lift first erases what a Forget has left that did not come to its end.
+func (s *Subscribers) Lift(ctx context.Context, subscriber string) error {
 	if _, err := s.erase(ctx, subscriber); err != nil {
 		return err
 	}
-	return s.Operator.Remember(ctx, subscriber)
+	return s.Operator.Lift(ctx, subscriber)
 }

@@ -220,8 +220,8 @@ func TestForgetAndRemember(t *testing.T) {
 		found, err := o.Subscribers.Subscribers(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, ports.SubscriberForgotten, ports.StateOf(found.All[0].Overview))
-		require.NoError(t, o.Remember(t.Context(), subscriber))
-		require.ErrorIs(t, o.Remember(t.Context(), subscriber), inbox.ErrNotForgotten)
+		require.NoError(t, o.Lift(t.Context(), subscriber))
+		require.ErrorIs(t, o.Lift(t.Context(), subscriber), inbox.ErrNotForgotten)
 	})
 }
 

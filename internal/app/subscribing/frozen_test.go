@@ -82,7 +82,7 @@ func TestFrozenCopyOfAForgottenSubscriberEnds(t *testing.T) {
 					erased, err = operator.Erase(t.Context(), subscriber, 10)
 					require.NoError(t, err)
 				}
-				require.NoError(t, operator.Remember(t.Context(), subscriber))
+				require.NoError(t, operator.Lift(t.Context(), subscriber))
 				another := subscribing.NewHandler("another", map[string]inbox.Function{
 					outboxtest.EventType: func(_ context.Context, _ inbox.Tx, entry outbox.Entry) error {
 						if entry.ID == late.ID {

@@ -27,8 +27,8 @@ var (
 	errEndUnknown = fault.New(fault.Unavailable, "hole_open", "messages were removed, and the relay has not said yet which events these were")
 )
 
-// progressAt returns the progress of every lane that stands where a read begins; 0: it is not known. Lanes that fill a hole there have come
-// to different parts of the log, so it is the lowest.
+// progressAt returns how far the lanes that stand where a read begins have dealt with the log; 0: not known. Lanes that fill a hole there have
+// come to different parts of the log, so it is the lowest.
 func progressAt(from uint64, going map[int]*lane, standing map[uint64][]*lane) outbox.Position {
 	lowest := everything
 	for _, l := range standing[from] {
@@ -183,8 +183,8 @@ func (s *Subscriber) loss(h inbox.Hole, lost inbox.Lost) error {
 		errLoss, what, h.Lane, lost.Unknown, lost.Why, s.opts.Skip(s.id, h.Last))
 }
 
-// Lost returns before how many messages lanes of this copy stand that the stream removed and that nobody knows; 0: none. Lanes at the same
-// hole count it once. It is safe for concurrent use.
+// Lost returns how many removed messages, which nobody knows, keep lanes of this copy waiting; 0: none. Lanes at the same hole count it
+// once. It is safe for concurrent use.
 func (s *Subscriber) Lost() (messages int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -142,6 +142,6 @@ func (w *world) bury() {
 	if after := len(w.inbox.History(mortal)); after != before {
 		w.restless = fmt.Sprintf(checkForgotten+": %d events took effect", after-before)
 	}
-	until(func() error { return o.Remember(w.t.Context(), mortal) })
+	until(func() error { return o.Lift(w.t.Context(), mortal) })
 	w.note("ended for ever")
 }

@@ -1,179 +1,20 @@
 package subscribing_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
 )
-
-// service is a subscriber whose copies run in fake time, and on which nothing happens but what a test does.
-type service struct {
-	t      *testing.T
-	stream *memory.Stream
-	inbox  *memory.Inbox
-	opts   subscribing.Options
-	handle func(ctx context.Context, entry outbox.Entry) error
-	// inTx is what a handler does before handle in its transaction; nil: nothing.
-	inTx    inbox.Function
-	waker   ports.Waker
-	latency time.Duration // of a transaction, besides the handler
-	work    inbox.UnitOfWork
-	running sync.WaitGroup
-	ended   chan error // what each Run returned
-	log     bytes.Buffer
-	logger  *slog.Logger // of all copies, which writes to log
-	read    atomic.Int64 // messages, by all copies
-
-	mu      sync.Mutex
-	applied map[string]time.Duration // since the test began, by event id
-	by      map[string]int           // events handled, by copy
-	logged  []string                 // ids of events of which the handler was told one by one
-	began   time.Time
-}
-
-func newService(t *testing.T, opts subscribing.Options) *service {
-	t.Helper()
-	s := &service{
-		t: t, stream: memory.NewStream(), inbox: memory.NewInbox(), opts: opts, began: time.Now(),
-		applied: make(map[string]time.Duration), by: make(map[string]int),
-		handle: func(context.Context, outbox.Entry) error { return nil }, ended: make(chan error, 100),
-	}
-	s.work, s.logger = s.inbox, slog.New(slog.NewTextHandler(&s.log, nil))
-	s.inbox.IdleTimeout = idleTimeout
-	_, err := s.stream.Open(t.Context(), 1)
-	require.NoError(t, err)
-	return s
-}
-
-var quiet = slog.New(slog.DiscardHandler)
-
-// copied is the handler of one copy.
-type copied struct {
-	*service
-	name string
-}
-
-func (c copied) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
-	if c.inTx != nil {
-		if err := c.inTx(ctx, tx, entry); err != nil {
-			return err
-		}
-	}
-	if err := c.handle(ctx, entry); err != nil {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.applied[entry.ID] = time.Since(c.began)
-	c.by[c.name]++
-	return nil
-}
-
-func (copied) Name() string    { return "test" }
-func (copied) Types() []string { return []string{outboxtest.EventType} }
-func (copied) External() bool  { return false }
-
-func (c copied) Applied(_ context.Context, entry outbox.Entry) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.logged = append(c.logged, entry.ID)
-}
-
-// killable does not take leave, as a process that is killed.
-type killable struct{ inbox.Checkpoints }
-
-func (killable) Leave(context.Context, string, string) error { return nil }
-
-// distant is a database that takes its time for every transaction.
-type distant struct {
-	inbox.UnitOfWork
-	latency time.Duration
-}
-
-func (d distant) Apply(
-	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
-) (inbox.Outcome, error) {
-	time.Sleep(d.latency)
-	return d.UnitOfWork.Apply(ctx, subscriber, batch, handler, judge)
-}
-
-// only has one handler.
-func only(handler inbox.Handler) func(string) (inbox.Handler, error) {
-	return func(string) (inbox.Handler, error) { return handler, nil }
-}
-
-// counted is a stream that counts the messages that are read.
-type counted struct {
-	inbox.Stream
-	read *atomic.Int64
-}
-
-func (c counted) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) ([]inbox.Message, error) {
-	messages, err := c.Stream.Read(ctx, from, limit)
-	c.read.Add(int64(len(messages)))
-	return messages, err
-}
-
-// start starts a copy, and returns what ends it as a kill would.
-func (s *service) start(name string) (kill func()) { return s.startHandling(name, copied{s, name}) }
-
-// startHandling starts a copy with a handler.
-func (s *service) startHandling(name string, handler inbox.Handler) (kill func()) {
-	_, kill = s.run(name, handler, s.inbox)
-	return kill
-}
-
-// run starts a copy that sees checkpoints in its own way.
-func (s *service) run(name string, handler inbox.Handler, checkpoints inbox.Checkpoints) (running *subscribing.Subscriber, kill func()) {
-	ctx, cancel := context.WithCancel(s.t.Context())
-	running = subscribing.New(subscriber, name, subscribing.Ports{
-		Stream: counted{memory.NewReader(s.stream, subscriber), &s.read}, Checkpoints: killable{checkpoints}, Work: distant{s.work, s.latency},
-		Letters: s.inbox, Sweeper: s.inbox, Log: s.inbox, Handlers: only(handler), Waker: s.waker,
-	}, s.opts, s.logger)
-	s.running.Go(func() { s.ended <- running.Run(ctx) })
-	return running, cancel
-}
-
-// publish appends events of an aggregate each, and returns them.
-func (s *service) publish(count int) []outbox.Entry {
-	s.t.Helper()
-	entries := outboxtest.NewEntries(outbox.Position(s.stream.Len()), count)
-	for i := range entries {
-		entries[i].Key.ID, entries[i].Version = fmt.Sprint("order-", entries[i].Position), 1
-	}
-	_, err := s.stream.Publish(s.t.Context(), s.stream.Len(), entries)
-	require.NoError(s.t, err)
-	return entries
-}
-
-func (s *service) count() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.applied)
-}
-
-// inFakeTime runs a test on a service.
-func inFakeTime(t *testing.T, opts subscribing.Options, test func(t *testing.T, s *service)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) { test(t, newService(t, opts)) })
-}
 
 // TestKilledCopyIsFollowed checks that the events of a copy that was killed go on within a second, by whichever copy is there, although
 // the killed one still counts as being there.

@@ -9,7 +9,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// What stands in the way of an operator.
+// The errors of Operator.
 var (
 	// ErrNoLetter reports that the subscriber has no dead letter of that id.
 	ErrNoLetter = fault.New(fault.NotFound, "no_such_dead_letter", "there is no such dead letter")

@@ -7,7 +7,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// What stands in the way of an operator.
+// The errors of Operator.
 var (
 	// ErrNoSubscriber reports that there is no subscriber of that name.
 	ErrNoSubscriber = fault.New(fault.NotFound, "no_such_subscriber", "there is no such subscriber")
@@ -38,8 +38,8 @@ type Overview struct {
 	Rate      float64       // events applied in a second, over the last RateOver
 }
 
-// Stalled returns how long the lane has not moved that has stood still the longest, of those with something to do: another lane is ahead of
-// it, or the subscriber is behind the stream and the lane is the slowest. It returns 0 if there is no such lane, or if the subscriber is
+// Stalled returns the longest time for which a lane with something to do has not moved. A lane has something to do if another lane is ahead
+// of it, or if it is the slowest and the subscriber is behind the stream. Stalled returns 0 if there is no such lane, or if the subscriber is
 // paused.
 func (o Overview) Stalled(behind bool) (longest time.Duration) {
 	if o.Paused || len(o.Lanes) == 0 {
@@ -82,6 +82,21 @@ func (p Place) before(other Place) bool {
 	return p.Sequence < other.Sequence || p.Sequence == other.Sequence && p.Progress < other.Progress
 }
 
+// InStream returns why the lanes of a subscriber do not all stand in the stream of that identity: ErrNotBegun if there are none, else
+// ErrOtherStream.
+func InStream(subscriber, stream string, lanes []Checkpoint) error {
+	if len(lanes) == 0 {
+		return ErrNotBegun.With("subscriber %s has not begun", subscriber)
+	}
+	for _, lane := range lanes {
+		if lane.Stream != stream {
+			return ErrOtherStream.With("lane %d of subscriber %s stands in the stream of %s, not in that of %s",
+				lane.Lane, subscriber, lane.Stream, stream)
+		}
+	}
+	return nil
+}
+
 // Lowest returns the lane that has come the least far, of several. Lanes that fill a hole stand at the same message, with different parts of
 // the log dealt with.
 func Lowest(lanes []Checkpoint) Checkpoint {
@@ -114,7 +129,7 @@ type Proof func(ctx context.Context, lanes []Checkpoint) error
 
 // Operator is for people who decide about a subscriber. Each verb takes effect at once, also beside running copies: it waits for the
 // transactions under way, and none that began before it commits after it. Each fails with ErrNoSubscriber if there is no such
-// subscriber, and all but Forget, Erase and Remember with ErrForgotten if it is forgotten.
+// subscriber, and all but Forget, Erase and Lift with ErrForgotten if it is forgotten.
 type Operator interface {
 	// Overviews returns all subscribers, in order of their names; those that are forgotten too. What it costs does not depend on
 	// the size of the inbox.
@@ -130,7 +145,7 @@ type Operator interface {
 	// SetLanes gives the subscriber so many lanes, if proof has nothing against the present ones. All begin at the place of the slowest
 	// one, with the marks up to there. It returns the lanes as they were. It fails as Move does; the lanes have to be in one stream.
 	SetLanes(ctx context.Context, subscriber string, lanes int, proof Proof) (before []Checkpoint, err error)
-	// Ignore ends that the subscriber wants a type. Its pending letters of that type are discarded, and counted. A copy that begins with
+	// Ignore makes the subscriber pass over a type from now on. Its pending letters of that type are discarded, and counted. A copy that begins with
 	// a handler of the type wants it again. It fails with ErrNotWanted.
 	Ignore(ctx context.Context, subscriber, eventType string) (discarded int, err error)
 	// Forget ends a subscriber, and leaves a tombstone: its copies end, and none begins. Its lanes go at once; letters and inbox stay
@@ -139,7 +154,7 @@ type Operator interface {
 	// Erase removes at most so many letters, or rows of the inbox, of a subscriber that is forgotten. It returns how many; 0: there are
 	// none. Effects stay. It fails with ErrNotForgotten.
 	Erase(ctx context.Context, subscriber string, limit int) (erased int, err error)
-	// Remember removes the tombstone, so that a subscriber of this name may begin as a new one. It fails with ErrNotForgotten, and with
+	// Lift removes the tombstone, so that a subscriber of this name may begin as a new one. It fails with ErrNotForgotten, and with
 	// ErrNotErased while anything is left that a new subscriber would take for its own.
-	Remember(ctx context.Context, subscriber string) error
+	Lift(ctx context.Context, subscriber string) error
 }

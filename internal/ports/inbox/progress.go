@@ -46,7 +46,7 @@ func Follow(messages []Message) Following {
 	return f
 }
 
-// dealtWith returns the position of the event that the message is, or that was parked with it; 0: there is none.
+// dealtWith returns the position of the event that the message carries, or that the relay parked with it; 0: none.
 func (m Message) dealtWith() outbox.Position {
 	switch {
 	case m.Event == nil && m.Parks:
@@ -57,7 +57,7 @@ func (m Message) dealtWith() outbox.Position {
 	return 0
 }
 
-// Dealt returns up to which position the log was dealt with before the messages; false: they do not say.
+// Dealt returns the position up to which the relay had dealt with the log before the messages, or false if the messages do not say.
 func (f Following) Dealt() (outbox.Position, bool) {
 	return Hole{Present: f.Present, Before: f.Before}.Through(0), f.Before > 0
 }

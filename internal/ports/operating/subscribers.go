@@ -11,7 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// What stands in the way of who operates a subscriber.
+// The errors of operating a subscriber.
 var (
 	// ErrTarget reports that a text names no place in the stream.
 	ErrTarget = fault.New(fault.Invalid, "invalid_place", "not a place in the stream")
@@ -152,6 +152,6 @@ type SubscriberAdmin interface {
 	SetLanes(ctx context.Context, subscriber string, lanes int) (at uint64, before int, err error)
 	// Forget leaves a tombstone, and erases what it can until ctx ends; it returns how many rows. If it ends early, another call goes on.
 	Forget(ctx context.Context, subscriber string) (erased int, err error)
-	// Remember erases what is left, and removes the tombstone.
-	Remember(ctx context.Context, subscriber string) error
+	// Lift erases what is left, and removes the tombstone.
+	Lift(ctx context.Context, subscriber string) error
 }

@@ -73,7 +73,7 @@ func (o *operated) verbs(ctx context.Context, name string) map[string]error {
 	_, errs["lanes"] = o.SetLanes(ctx, name, 3, agreed)
 	_, errs["ignore"] = o.Ignore(ctx, name, "a")
 	errs["forget"] = o.Forget(ctx, name)
-	errs["remember"] = o.Remember(ctx, name)
+	errs["lift"] = o.Lift(ctx, name)
 	return errs
 }
 

@@ -104,7 +104,7 @@ func operateForget(t *testing.T, o *operated) {
 	require.NoError(t, o.apply(t, applied))
 	o.move(t, placeAt(inbox.MarkEvery))
 	former := o.at
-	require.ErrorIs(t, o.Remember(t.Context(), subscriber), inbox.ErrNotForgotten)
+	require.ErrorIs(t, o.Lift(t.Context(), subscriber), inbox.ErrNotForgotten)
 	for range 2 {
 		require.NoError(t, o.Forget(t.Context(), subscriber))
 	}
@@ -117,20 +117,20 @@ func operateForget(t *testing.T, o *operated) {
 	o.requireNothingDue(t)
 	require.ErrorIs(t, o.Checkpoints.Subscribe(t.Context(), subscriber, handlerName, []string{"a"}), inbox.ErrForgotten)
 	require.ErrorIs(t, o.Checkpoints.Begin(t.Context(), subscriber, 1, stream, inbox.Place{}), inbox.ErrForgotten)
-	require.ErrorIs(t, o.Remember(t.Context(), subscriber), inbox.ErrNotErased)
+	require.ErrorIs(t, o.Lift(t.Context(), subscriber), inbox.ErrNotErased)
 	for verb, err := range o.verbs(t.Context(), subscriber) {
 		switch verb {
 		case "forget":
 			require.NoError(t, err)
-		case "remember":
+		case "lift":
 			require.ErrorIs(t, err, inbox.ErrNotErased)
 		default:
 			require.ErrorIs(t, err, inbox.ErrForgotten, verb)
 		}
 	}
 	o.erase(t, 100)
-	require.NoError(t, o.Remember(t.Context(), subscriber))
-	require.ErrorIs(t, o.Remember(t.Context(), subscriber), inbox.ErrNoSubscriber)
+	require.NoError(t, o.Lift(t.Context(), subscriber))
+	require.ErrorIs(t, o.Lift(t.Context(), subscriber), inbox.ErrNoSubscriber)
 	require.Zero(t, standingOf(t, o.Store, subscriber))
 	o.requireOrders(t, 1)
 
@@ -147,7 +147,7 @@ func operateForgetLetters(t *testing.T, o *operated) {
 	o.begin(t)
 	o.subscribe(t, "a")
 	require.NoError(t, o.Forget(t.Context(), subscriber))
-	require.NoError(t, o.Remember(t.Context(), subscriber))
+	require.NoError(t, o.Lift(t.Context(), subscriber))
 	o.at.Lane = 0
 	o.begin(t)
 	events := o.retried(t, 0, 2, "a")
