@@ -17,7 +17,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	outboxports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // subscriberParts is everything that a subscriber drives.
@@ -37,7 +37,7 @@ type subscriberParts struct {
 	Meters      metric.MeterProvider
 	Logger      *slog.Logger
 	Handlers    handlerParts
-	Waker       outboxports.Waker
+	Waker       relay.Waker
 }
 
 // otherConnections is how many of the pool's connections are not for the transactions of lanes: one for looking, one for dead letters,

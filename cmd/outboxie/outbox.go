@@ -13,8 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 func (p *program) outboxCommand() *cobra.Command {
@@ -35,9 +35,9 @@ func (p *program) outboxCommand() *cobra.Command {
 
 // outboxDesk is what the outbox's commands work with.
 type outboxDesk struct {
-	operating.Desk
-	ports.Attendant
-	subscribers operating.SubscriberAdmin // asks the database only
+	operations.Desk
+	relay.Attendant
+	subscribers operations.SubscriberAdmin // asks the database only
 }
 
 // atOutbox runs work on the relay and the parking lot of the stream that the configuration names.

@@ -8,10 +8,10 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-var _ ports.Attendant = (*Parking)(nil)
+var _ relay.Attendant = (*Parking)(nil)
 
 // Redrive implements the port. It looks twice: while it waited for the relay, which locks one of these events when it parks
 // others behind them, more may have come that its first statement did not see.
@@ -35,7 +35,7 @@ func (p *Parking) Redrive(ctx context.Context, key *outbox.Key) (int, error) {
 		total += int(changed)
 	}
 	if total == 0 && key != nil {
-		return 0, ports.ErrNotParked.With("no event of %s is parked", *key)
+		return 0, relay.ErrNotParked.With("no event of %s is parked", *key)
 	}
 	return total, nil
 }
@@ -56,11 +56,11 @@ func (p *Parking) Discard(ctx context.Context, position outbox.Position) error {
 	}
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		return ports.ErrNotParked.With("the event at position %d is not in the parking lot", position)
+		return relay.ErrNotParked.With("the event at position %d is not in the parking lot", position)
 	case err != nil:
 		return classify(ctx, fmt.Errorf("discard the event at position %d: %w", position, err))
 	}
-	return ports.ErrNotParked.With("the event at position %d cannot be discarded: its state is %s, not %s", position, state, outbox.Parked)
+	return relay.ErrNotParked.With("the event at position %d cannot be discarded: its state is %s, not %s", position, state, outbox.Parked)
 }
 
 // parkedRow is a row of the parking lot that waits.
