@@ -181,29 +181,29 @@ func apiOptions(
 // adminParts is what operators work with.
 type adminParts struct {
 	fx.In
-	Listeners  boundParts
-	Telemetry  *telemetry.Telemetry
-	Config     config.Config
-	Checks     []httpapi.Check
-	Desk       operations.Desk
-	Attendant  relay.Attendant
-	Letters    inbox.DeadLetterAdmin
-	Operator   inbox.Operator
-	Log        inbox.Log
-	NATS       *nats.Conn
-	Consumers  *jetstream.Consumers
-	Traces     trace.TracerProvider
-	Meters     metric.MeterProvider
-	Propagator propagation.TextMapPropagator
-	Logger     *slog.Logger
+	Listeners    boundParts
+	Telemetry    *telemetry.Telemetry
+	Config       config.Config
+	Checks       []httpapi.Check
+	Desk         operations.Desk
+	ParkingAdmin operations.ParkingAdmin
+	Letters      operations.DeadLetterAdmin
+	Operator     inbox.Operator
+	Log          inbox.Log
+	NATS         *nats.Conn
+	Consumers    *jetstream.Consumers
+	Traces       trace.TracerProvider
+	Meters       metric.MeterProvider
+	Propagator   propagation.TextMapPropagator
+	Logger       *slog.Logger
 }
 
 func adminOptions(parts adminParts) (httpapi.AdminOptions, error) {
 	token, open, err := adminToken(parts.Config, parts.Logger)
 	return httpapi.AdminOptions{
 		Addr: parts.Config.HTTP.AdminAddr, Listener: parts.Listeners.admin(), Token: token, Open: open, AllowedHosts: parts.Config.HTTP.AdminAllowedHosts,
-		Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(), Desk: parts.Desk, Attendant: parts.Attendant,
-		Parked: operatingapp.UndecidedParked(parts.Attendant), Letters: operatingapp.NewLetters(parts.Letters),
+		Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(), Desk: parts.Desk, ParkingAdmin: parts.ParkingAdmin,
+		Parked: operatingapp.UndecidedParked(parts.ParkingAdmin), Letters: operatingapp.NewLetters(parts.Letters),
 		Subscribers: operatingapp.NewSubscribers(operatingapp.SubscriberPorts{
 			Operator: parts.Operator, Stream: jetstream.NewSpectator(parts.NATS, parts.Config.Stream.Name, parts.Logger), Lags: parts.Consumers,
 			Log: parts.Log,

@@ -17,6 +17,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -30,7 +31,7 @@ type subscriberParts struct {
 	Work        inbox.UnitOfWork
 	Checkpoints inbox.Checkpoints
 	Letters     inbox.DeadLetters
-	Admin       inbox.DeadLetterAdmin
+	Admin       operations.DeadLetterAdmin
 	Sweeper     inbox.Sweeper
 	Log         inbox.Log
 	Traces      trace.TracerProvider
@@ -88,7 +89,7 @@ func runSubscriber(background background, c config.Config, subscriber *subscribi
 // subscribingChecks report what keeps a subscriber from its work. Nobody needs to be kept away because of dead letters: what is not behind
 // one of them goes on.
 func subscribingChecks(
-	c config.Config, db *bun.DB, nc *nats.Conn, admin inbox.DeadLetterAdmin, subscriber *subscribing.Subscriber,
+	c config.Config, db *bun.DB, nc *nats.Conn, admin operations.DeadLetterAdmin, subscriber *subscribing.Subscriber,
 ) []httpapi.Check {
 	id := c.Subscriber.ID
 	return []httpapi.Check{

@@ -14,7 +14,6 @@ import (
 	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
-	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 func (p *program) outboxCommand() *cobra.Command {
@@ -36,7 +35,7 @@ func (p *program) outboxCommand() *cobra.Command {
 // outboxDesk is what the outbox's commands work with.
 type outboxDesk struct {
 	operations.Desk
-	relay.Attendant
+	operations.ParkingAdmin
 	subscribers operations.SubscriberAdmin // asks the database only
 }
 

@@ -12,9 +12,10 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// TestDeadLetterAdmin runs the contract of inbox.DeadLetterAdmin. Each call of open gives an empty store.
+// TestDeadLetterAdmin runs the contract of operations.DeadLetterAdmin. Each call of open gives an empty store.
 func TestDeadLetterAdmin(t *testing.T, open func(t *testing.T) LetterStore) {
 	for name, test := range map[string]func(t *testing.T, l *letters){
 		"the list has what needs attention":              adminList,
@@ -277,7 +278,7 @@ func adminOutage(t *testing.T, l *letters) {
 	_, failed["Letter"] = l.Letters.Letter(t.Context(), subscriber, event.ID)
 	failed["Retry"] = l.Letters.Retry(t.Context(), subscriber, event.ID)
 	failed["Discard"] = l.Letters.Discard(t.Context(), subscriber, event.ID)
-	_, _, failed["Undecided"] = l.Letters.Undecided(t.Context(), subscriber, inbox.LetterMark{}, 1)
+	_, _, failed["Undecided"] = l.Letters.Undecided(t.Context(), subscriber, operations.LetterMark{}, 1)
 	_, failed["RetryChosen"] = l.Letters.RetryChosen(t.Context(), subscriber, []string{event.ID}, outbox.Choice{})
 	_, failed["DiscardChosen"] = l.Letters.DiscardChosen(t.Context(), subscriber, []string{event.ID}, outbox.Choice{})
 	_, failed["CountDead"] = l.Letters.CountDead(t.Context(), subscriber)

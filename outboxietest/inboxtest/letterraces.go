@@ -173,7 +173,7 @@ type pairedCall struct {
 
 // TestLetterPairs lets each two calls that change letters happen at the same time, over and over, and then requires that each letter has
 // its turn. Each call of open gives an empty store. Calls beside Discard(e2) are those that once left a letter behind, so they get all the
-// rounds, and others a fifth. It is the contract of inbox.DeadLetters and inbox.DeadLetterAdmin together.
+// rounds, and others a fifth. It is the contract of inbox.DeadLetters and operations.DeadLetterAdmin together.
 func TestLetterPairs(t *testing.T, rounds int, open func(t *testing.T) LetterStore) {
 	for first, one := range pairedCalls {
 		t.Run(one.name, func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
@@ -31,7 +32,7 @@ type Store struct {
 	relaytest.Outages
 	Checkpoints inbox.Checkpoints
 	UnitOfWork  inbox.UnitOfWork
-	Letters     inbox.DeadLetterAdmin
+	Letters     operations.DeadLetterAdmin
 	Totals      orders.Totals // the effect of the suites' handlers
 	// WasApplied returns those of the ids whose events the subscriber applied, in the order of ids.
 	WasApplied func(t *testing.T, subscriber string, ids ...string) []string

@@ -109,7 +109,7 @@ func (w *workshop) park(entry outbox.Entry) {
 func (w *workshop) redrive(entry outbox.Entry, sequence uint64) {
 	w.t.Helper()
 	w.park(entry)
-	_, err := w.Attendant().Redrive(w.t.Context(), &entry.Key)
+	_, err := w.ParkingAdmin().Redrive(w.t.Context(), &entry.Key)
 	require.NoError(w.t, err)
 	w.settle(relay.Stamp{Ours: true, Progress: entry.Progress(), Event: entry.Position, Redriven: true}, sequence)
 	require.Empty(w.t, w.waiting())
@@ -124,7 +124,7 @@ func (w *workshop) settle(tail relay.Stamp, sequence uint64) {
 // waiting is what waits in the parking lot, by position.
 func (w *workshop) waiting() map[outbox.Position]outbox.ParkedState {
 	w.t.Helper()
-	events, err := w.Attendant().Waiting(w.t.Context(), 1000)
+	events, err := w.ParkingAdmin().Waiting(w.t.Context(), 1000)
 	require.NoError(w.t, err)
 	states := make(map[outbox.Position]outbox.ParkedState)
 	for _, event := range events {
@@ -205,7 +205,7 @@ func benchBehind(t *testing.T, w *workshop) {
 	require.Equal(t, 3, w.behind(entries[0].Position))
 	w.park(entries[1])
 	require.Equal(t, 2, w.behind(entries[0].Position), "one is in the parking lot")
-	require.NoError(t, w.Attendant().Discard(t.Context(), entries[1].Position))
+	require.NoError(t, w.ParkingAdmin().Discard(t.Context(), entries[1].Position))
 	require.Equal(t, 2, w.behind(entries[0].Position), "and stays there")
 	require.Zero(t, w.behind(other.Position))
 }

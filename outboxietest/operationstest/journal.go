@@ -112,12 +112,12 @@ func journalStates(t *testing.T, w *workshop, journal operations.Journal) {
 	w.redrive(entries[0], 7)
 	redriven := operations.Listed{State: string(outbox.Redriven), Reason: "too large", Sequence: 7}
 	w.park(entries[2])
-	require.NoError(t, w.Attendant().Discard(t.Context(), entries[2].Position))
+	require.NoError(t, w.ParkingAdmin().Discard(t.Context(), entries[2].Position))
 	discarded := operations.Listed{State: string(outbox.Discarded), Reason: "too large"}
 	w.park(entries[5])
 	parked := operations.Listed{State: string(outbox.Parked), Reason: "too large"}
 	requireStates(redriven, sent, discarded, sent, sent, parked, waits)
-	_, err := w.Attendant().Redrive(t.Context(), &entries[5].Key)
+	_, err := w.ParkingAdmin().Redrive(t.Context(), &entries[5].Key)
 	require.NoError(t, err)
 	redrive := operations.Listed{State: string(outbox.Redrive), Reason: "too large"}
 	requireStates(redriven, sent, discarded, sent, sent, redrive, waits)

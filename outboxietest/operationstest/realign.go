@@ -166,7 +166,7 @@ func realignParked(t *testing.T, w *workshop) {
 	entries := w.append("a", 4)
 	w.park(entries[0])
 	w.park(entries[2])
-	require.NoError(t, w.Attendant().Discard(t.Context(), 1))
+	require.NoError(t, w.ParkingAdmin().Discard(t.Context(), 1))
 	w.saveAs(entries[3])
 	w.realign(0, operations.Realignment{Place: 1, Whole: true})
 	writer, err := w.Begin(t.Context())

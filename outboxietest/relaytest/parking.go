@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -16,10 +17,10 @@ import (
 type ParkingHarness interface {
 	CursorHarness
 	Parking() relay.Parking
-	Attendant() relay.Attendant
+	ParkingAdmin() operations.ParkingAdmin
 }
 
-// TestParking runs the contracts of ports.Parking and ports.Attendant. Each call of open gives a new log, lot, cursor and
+// TestParking runs the contracts of ports.Parking and ports.ParkingAdmin. Each call of open gives a new log, lot, cursor and
 // lease.
 func TestParking(t *testing.T, open func(t *testing.T) ParkingHarness) {
 	for name, test := range map[string]func(t *testing.T, h ParkingHarness){
@@ -122,19 +123,19 @@ func (l *leader) refuse(entry outbox.Entry, reason string) {
 // redrive asks for all that is parked, and wants it to be so much.
 func (l *leader) redrive(want int) {
 	l.t.Helper()
-	count, err := l.Attendant().Redrive(l.t.Context(), nil)
+	count, err := l.ParkingAdmin().Redrive(l.t.Context(), nil)
 	require.NoError(l.t, err)
 	require.Equal(l.t, want, count)
 }
 
 func (l *leader) discard(entry outbox.Entry) {
 	l.t.Helper()
-	require.NoError(l.t, l.Attendant().Discard(l.t.Context(), entry.Position))
+	require.NoError(l.t, l.ParkingAdmin().Discard(l.t.Context(), entry.Position))
 }
 
 func (l *leader) waiting() []outbox.ParkedEvent {
 	l.t.Helper()
-	events, err := l.Attendant().Waiting(l.t.Context(), 1000)
+	events, err := l.ParkingAdmin().Waiting(l.t.Context(), 1000)
 	require.NoError(l.t, err)
 	return events
 }
@@ -273,7 +274,7 @@ func parkingInherits(t *testing.T, h ParkingHarness) {
 		l.discard(entry)
 	}
 	for _, entry := range []outbox.Entry{log[0], log[4]} {
-		count, err := h.Attendant().Redrive(t.Context(), &entry.Key)
+		count, err := h.ParkingAdmin().Redrive(t.Context(), &entry.Key)
 		require.NoError(t, err)
 		require.Equal(t, 1, count)
 	}
@@ -297,7 +298,7 @@ func parkingRace(t *testing.T, h ParkingHarness) {
 			aside <- err
 		}()
 		key := log[0].Key
-		_, err := h.Attendant().Redrive(t.Context(), &key)
+		_, err := h.ParkingAdmin().Redrive(t.Context(), &key)
 		require.NoError(t, err)
 		require.NoError(t, <-aside)
 		l.requireWaiting(toRedrive(log[0]), toRedrive(log[1]), toRedrive(log[2]))
@@ -309,14 +310,14 @@ func parkingRace(t *testing.T, h ParkingHarness) {
 func parkingRedrive(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "b", "a", "c")
 	l.redrive(0)
-	_, err := h.Attendant().Redrive(t.Context(), &log[0].Key)
+	_, err := h.ParkingAdmin().Redrive(t.Context(), &log[0].Key)
 	require.ErrorIs(t, err, relay.ErrNotParked)
 	l.park(log...)
-	count, err := h.Attendant().Redrive(t.Context(), &log[0].Key)
+	count, err := h.ParkingAdmin().Redrive(t.Context(), &log[0].Key)
 	require.NoError(t, err)
 	require.Equal(t, 2, count)
 	l.requireWaiting(toRedrive(log[0]), parked(log[1]), toRedrive(log[2]), parked(log[3]))
-	_, err = h.Attendant().Redrive(t.Context(), &log[0].Key)
+	_, err = h.ParkingAdmin().Redrive(t.Context(), &log[0].Key)
 	require.ErrorIs(t, err, relay.ErrNotParked)
 	require.ErrorContains(t, err, log[0].Key.String())
 	l.discard(log[3])

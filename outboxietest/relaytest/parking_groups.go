@@ -17,7 +17,7 @@ func (l *leader) walk(limit int) (all []outbox.Undecided) {
 	l.t.Helper()
 	var after outbox.Key
 	for {
-		page, err := l.Attendant().Undecided(l.t.Context(), after, limit)
+		page, err := l.ParkingAdmin().Undecided(l.t.Context(), after, limit)
 		require.NoError(l.t, err)
 		require.LessOrEqual(l.t, len(page), limit)
 		if len(page) == 0 {
@@ -62,10 +62,10 @@ func parkingUndecided(t *testing.T, h ParkingHarness) {
 	}, first)
 
 	l.discard(log[0])
-	_, err := h.Attendant().Redrive(t.Context(), &log[1].Key)
+	_, err := h.ParkingAdmin().Redrive(t.Context(), &log[1].Key)
 	require.NoError(t, err)
 	l.requireUndecided(map[outbox.Position]int{3: 1, 4: 0, 6: 0, 7: 0})
-	none, err := h.Attendant().Undecided(t.Context(), outbox.Key{}, 0)
+	none, err := h.ParkingAdmin().Undecided(t.Context(), outbox.Key{}, 0)
 	require.NoError(t, err)
 	require.Empty(t, none)
 }
@@ -88,12 +88,12 @@ func parkingRedriveChosen(t *testing.T, h ParkingHarness) {
 		{every, outbox.Choice{Group: group, Type: log[0].Type, Aggregate: log[0].Key}, 1},
 		{every, outbox.Choice{Group: group, Aggregate: log[0].Key}, 0},
 	} {
-		chosen, err := h.Attendant().RedriveChosen(t.Context(), c.asked, c.choice)
+		chosen, err := h.ParkingAdmin().RedriveChosen(t.Context(), c.asked, c.choice)
 		require.NoError(t, err)
 		require.Equal(t, c.want, chosen, "%+v", c.choice)
 	}
 	l.requireWaiting(toRedrive(log[0]), parked(log[1]), toRedrive(log[2]), parked(log[3]), parked(log[4]), parked(log[5]))
-	chosen, err := h.Attendant().RedriveChosen(t.Context(), positions(log[4], log[5]), outbox.Choice{})
+	chosen, err := h.ParkingAdmin().RedriveChosen(t.Context(), positions(log[4], log[5]), outbox.Choice{})
 	require.NoError(t, err)
 	require.Equal(t, 2, chosen)
 	l.requireWaiting(toRedrive(log[0]), parked(log[1]), toRedrive(log[2]), parked(log[3]), toRedrive(log[4]), toRedrive(log[5]))
@@ -108,13 +108,13 @@ func parkingDiscardChosen(t *testing.T, h ParkingHarness) {
 	l.parkFor("its subject is \"x\"", log[2:]...)
 	group := outbox.Choice{Group: fault.NewFingerprint("too large: 8 bytes").ID}
 	for _, want := range []int{2, 0} {
-		chosen, err := h.Attendant().DiscardChosen(t.Context(), positions(log...), group)
+		chosen, err := h.ParkingAdmin().DiscardChosen(t.Context(), positions(log...), group)
 		require.NoError(t, err)
 		require.Equal(t, want, chosen)
 		l.requireWaiting(parked(log[2]), parked(log[3]))
 	}
 	l.redrive(2)
-	chosen, err := h.Attendant().DiscardChosen(t.Context(), positions(log...), outbox.Choice{})
+	chosen, err := h.ParkingAdmin().DiscardChosen(t.Context(), positions(log...), outbox.Choice{})
 	require.NoError(t, err)
 	require.Zero(t, chosen, "what is to be redriven is not parked")
 	require.Equal(t, positions(log[2]), l.next(log[3].Position))
@@ -134,7 +134,7 @@ func parkingChosenRace(t *testing.T, h ParkingHarness) {
 			_, err := h.Parking().SetAside(t.Context(), next, log[1:])
 			aside <- err
 		}()
-		chosen, err := h.Attendant().RedriveChosen(t.Context(), positions(log...), outbox.Choice{Group: fault.NewFingerprint("too large").ID})
+		chosen, err := h.ParkingAdmin().RedriveChosen(t.Context(), positions(log...), outbox.Choice{Group: fault.NewFingerprint("too large").ID})
 		require.NoError(t, err)
 		require.Equal(t, 1, chosen)
 		require.NoError(t, <-aside)

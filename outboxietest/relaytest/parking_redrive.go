@@ -72,7 +72,7 @@ func parkingBlocked(t *testing.T, h ParkingHarness) {
 	l.requireWaiting(parked(log[0]), toRedrive(log[1]), parked(log[2]), parked(log[3]))
 	require.Equal(t, due{Waiting: true}, l.due(last.Position, plenty), "one is parked before it")
 
-	_, err := h.Attendant().Redrive(t.Context(), &log[3].Key)
+	_, err := h.ParkingAdmin().Redrive(t.Context(), &log[3].Key)
 	require.NoError(t, err)
 	require.Equal(t, positions(log[3]), l.next(last.Position), "which another aggregate does not mind")
 	l.discard(log[0])
@@ -231,11 +231,11 @@ func parkingDiscardOthers(t *testing.T, h ParkingHarness) {
 	l.redrive(2)
 	l.settle(redrivenEvent(log[0], log[3]), 9)
 	for _, entry := range log {
-		err := h.Attendant().Discard(t.Context(), entry.Position)
+		err := h.ParkingAdmin().Discard(t.Context(), entry.Position)
 		require.ErrorIs(t, err, relay.ErrNotParked, entry.Key)
 		require.ErrorContains(t, err, fmt.Sprint("position ", entry.Position))
 	}
-	require.ErrorIs(t, h.Attendant().Discard(t.Context(), 0), relay.ErrNotParked)
+	require.ErrorIs(t, h.ParkingAdmin().Discard(t.Context(), 0), relay.ErrNotParked)
 	l.requireWaiting(toRedrive(log[2]))
 }
 
@@ -246,7 +246,7 @@ func parkingDiscardGone(t *testing.T, h ParkingHarness) {
 	h.Forget(t, log[1].Position)
 	l.discard(log[2])
 	l.requireWaiting(toRedrive(log[1]))
-	err := h.Attendant().Discard(t.Context(), log[1].Position)
+	err := h.ParkingAdmin().Discard(t.Context(), log[1].Position)
 	require.ErrorIs(t, err, relay.ErrNotParked, "it is still in the log")
 }
 
@@ -254,7 +254,7 @@ func parkingList(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "b", "c", "d")
 	l.park(log[3], log[0], log[2], log[1])
 	for limit, want := range [][]outbox.Entry{nil, log[:1], log[:2], log[:3], log, log} {
-		waiting, err := h.Attendant().Waiting(t.Context(), limit)
+		waiting, err := h.ParkingAdmin().Waiting(t.Context(), limit)
 		require.NoError(t, err)
 		require.Len(t, waiting, len(want))
 		for i, entry := range want {
@@ -332,32 +332,32 @@ func parkingCounts(t *testing.T, h ParkingHarness) {
 	}
 }
 
-// calls are all methods of Parking and Attendant.
+// calls are all methods of Parking and ParkingAdmin.
 func calls(h ParkingHarness, log []outbox.Entry, turn outbox.Turn) map[string]func(context.Context) error {
 	all := map[string]func(context.Context) error{
 		"Redrive": func(ctx context.Context) error {
-			_, err := h.Attendant().Redrive(ctx, nil)
+			_, err := h.ParkingAdmin().Redrive(ctx, nil)
 			return err
 		},
-		"Discard": func(ctx context.Context) error { return h.Attendant().Discard(ctx, log[1].Position) },
+		"Discard": func(ctx context.Context) error { return h.ParkingAdmin().Discard(ctx, log[1].Position) },
 		"Due": func(ctx context.Context) error {
 			_, _, err := h.Parking().Due(ctx, log[5].Position, plenty)
 			return err
 		},
 		"Undecided": func(ctx context.Context) error {
-			_, err := h.Attendant().Undecided(ctx, outbox.Key{}, 1)
+			_, err := h.ParkingAdmin().Undecided(ctx, outbox.Key{}, 1)
 			return err
 		},
 		"RedriveChosen": func(ctx context.Context) error {
-			_, err := h.Attendant().RedriveChosen(ctx, positions(log...), outbox.Choice{})
+			_, err := h.ParkingAdmin().RedriveChosen(ctx, positions(log...), outbox.Choice{})
 			return err
 		},
 		"DiscardChosen": func(ctx context.Context) error {
-			_, err := h.Attendant().DiscardChosen(ctx, positions(log...), outbox.Choice{})
+			_, err := h.ParkingAdmin().DiscardChosen(ctx, positions(log...), outbox.Choice{})
 			return err
 		},
 		"Waiting": func(ctx context.Context) error {
-			_, err := h.Attendant().Waiting(ctx, 1)
+			_, err := h.ParkingAdmin().Waiting(ctx, 1)
 			return err
 		},
 	}

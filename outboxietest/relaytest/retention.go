@@ -169,7 +169,7 @@ func retentionPortions(t *testing.T, h RetentionHarness) {
 func retentionWaiting(t *testing.T, h RetentionHarness) {
 	k, log := keep(t, h), events(t, h, "parked", "a", "redrive", "b", "parked too", "c")
 	k.park(log[0], log[2], log[4])
-	_, err := h.Attendant().Redrive(t.Context(), &log[2].Key)
+	_, err := h.ParkingAdmin().Redrive(t.Context(), &log[2].Key)
 	require.NoError(t, err)
 	k.pass(log[4])
 	k.purge(0)
@@ -188,7 +188,7 @@ func retentionWaiting(t *testing.T, h RetentionHarness) {
 func retentionDealtWith(t *testing.T, h RetentionHarness) {
 	k, log := keep(t, h), events(t, h, "redriven", "a", "discarded", "a", "later")
 	k.park(log[0], log[2])
-	_, err := h.Attendant().Redrive(t.Context(), &log[0].Key)
+	_, err := h.ParkingAdmin().Redrive(t.Context(), &log[0].Key)
 	require.NoError(t, err)
 	k.pass(log[3])
 	k.purge(0)

@@ -100,32 +100,32 @@ var relayOperations = []*operation{
 	{name: "resign", methods: []string{"outbox.Elector.Resign"}, do: func(ctx context.Context, s *side) (string, error) {
 		return "", elector(s).Resign(ctx, outbox.Term{Token: leaseToken})
 	}},
-	parkings("Attendant.Redrive", "redrive one aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("ParkingAdmin.Redrive", "redrive one aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.Redrive(ctx, &outbox.Key{Type: "order", ID: parked})
 		return fmt.Sprint(n), err
 	}),
-	parkings("Attendant.Redrive", "redrive all", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("ParkingAdmin.Redrive", "redrive all", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.Redrive(ctx, nil)
 		return fmt.Sprint(n), err
 	}),
-	parkings("Attendant.Discard", "discard: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("ParkingAdmin.Discard", "discard: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		return "", p.Discard(ctx, 3)
 	}),
-	parkings("Attendant.Discard", "discard: second of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("ParkingAdmin.Discard", "discard: second of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		return "", p.Discard(ctx, 6)
 	}),
-	parkings("Attendant.Discard", "discard: to be redriven", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("ParkingAdmin.Discard", "discard: to be redriven", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		return "", p.Discard(ctx, 2)
 	}),
-	parkings("Attendant.RedriveChosen", "redrive chosen: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("ParkingAdmin.RedriveChosen", "redrive chosen: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.RedriveChosen(ctx, []outbox.Position{2, 3}, outbox.Choice{})
 		return fmt.Sprint(n), err
 	}),
-	parkings("Attendant.RedriveChosen", "redrive chosen: all", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("ParkingAdmin.RedriveChosen", "redrive chosen: all", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.RedriveChosen(ctx, []outbox.Position{2, 3, 6}, outbox.Choice{})
 		return fmt.Sprint(n), err
 	}),
-	parkings("Attendant.DiscardChosen", "discard chosen", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("ParkingAdmin.DiscardChosen", "discard chosen", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.DiscardChosen(ctx, []outbox.Position{2, 3}, outbox.Choice{})
 		return fmt.Sprint(n), err
 	}),

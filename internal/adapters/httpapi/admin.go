@@ -16,7 +16,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
-	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 const probeTimeout = 2 * time.Second
@@ -41,7 +40,7 @@ type AdminOptions struct {
 	Checks         []Check
 	Metrics        http.Handler // GET /metrics; nil: there is no such route
 	Desk           operations.Desk
-	Attendant      relay.Attendant
+	ParkingAdmin   operations.ParkingAdmin
 	Parked         operations.Undecided       // the parking lot; nil: there are no routes for its groups
 	Letters        operations.Letters         // nil: there are no routes for dead letters
 	Subscribers    operations.SubscriberAdmin // nil: there are no such routes
@@ -69,7 +68,7 @@ func NewAdmin(options AdminOptions) *Admin {
 		engine.GET("/metrics", gin.WrapH(options.Metrics))
 	}
 	bodies := newBodies(options.Logger)
-	operators{options.Desk, options.Attendant, options.Subscribers, bodies, options.Logger}.serve(engine)
+	operators{options.Desk, options.ParkingAdmin, options.Subscribers, bodies, options.Logger}.serve(engine)
 	undecided{options.Parked, options.Letters, bodies}.serve(engine)
 	if options.Subscribers != nil {
 		subscribers{options.Subscribers, bodies}.serve(engine)

@@ -10,7 +10,6 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
-	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 const (
@@ -22,7 +21,7 @@ const (
 // operators answers what `outboxie outbox` does, from the same ports.
 type operators struct {
 	desk        operations.Desk
-	attendant   relay.Attendant
+	attendant   operations.ParkingAdmin
 	subscribers operations.SubscriberAdmin // nil: nothing is known of them
 	bodies      *bodies
 	logger      *slog.Logger

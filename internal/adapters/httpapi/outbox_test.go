@@ -24,7 +24,7 @@ import (
 
 // office is what operators work with: it answers with what it is given, and notes what it is asked for.
 type office struct {
-	relay.Attendant
+	operations.ParkingAdmin
 	state   operations.Status
 	listed  []operations.Listed
 	waiting []outbox.ParkedEvent
@@ -66,7 +66,7 @@ func newBureau(t *testing.T, adjust ...func(*httpapi.AdminOptions)) *bureau {
 	t.Helper()
 	b := &bureau{office: &office{}, t: t}
 	options := httpapi.AdminOptions{
-		Addr: "127.0.0.1:0", Open: true, Desk: b.office, Attendant: b.office, Logger: slog.New(slog.DiscardHandler),
+		Addr: "127.0.0.1:0", Open: true, Desk: b.office, ParkingAdmin: b.office, Logger: slog.New(slog.DiscardHandler),
 		TracerProvider: sdktrace.NewTracerProvider(), Propagator: propagation.TraceContext{},
 	}
 	for _, change := range adjust {

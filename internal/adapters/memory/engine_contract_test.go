@@ -114,15 +114,15 @@ func through[T any](ctx context.Context, e *engine, call func(context.Context) (
 	return answer, err
 }
 
-func (e *engine) Log() relay.Log                { return line{e} }
-func (e *engine) Store() relay.CursorStore      { return line{e} }
-func (e *engine) Publisher() relay.StreamRepair { return &publisherLine{e: e} }
-func (e *engine) Parking() relay.Parking        { return line{e} }
-func (e *engine) Attendant() relay.Attendant    { return line{e} }
-func (e *engine) Retention() relay.Retention    { return line{e} }
-func (e *engine) Bench() operations.Bench       { return e.cursors }
-func (e *engine) Journal() operations.Journal   { return e.cursors }
-func (e *engine) Finder() relay.Finder          { return line{e} }
+func (e *engine) Log() relay.Log                        { return line{e} }
+func (e *engine) Store() relay.CursorStore              { return line{e} }
+func (e *engine) Publisher() relay.StreamRepair         { return &publisherLine{e: e} }
+func (e *engine) Parking() relay.Parking                { return line{e} }
+func (e *engine) ParkingAdmin() operations.ParkingAdmin { return line{e} }
+func (e *engine) Retention() relay.Retention            { return line{e} }
+func (e *engine) Bench() operations.Bench               { return e.cursors }
+func (e *engine) Journal() operations.Journal           { return e.cursors }
+func (e *engine) Finder() relay.Finder                  { return line{e} }
 func (e *engine) Elector(holder string) relay.Elector {
 	return electorLine{e, memory.NewElector(e.lease, holder)}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -19,8 +20,8 @@ type Parking struct {
 }
 
 var (
-	_ relay.Parking   = (*Parking)(nil)
-	_ relay.Attendant = (*Parking)(nil)
+	_ relay.Parking           = (*Parking)(nil)
+	_ operations.ParkingAdmin = (*Parking)(nil)
 )
 
 // NewParking returns the parking lot of the log that cursors are kept for.

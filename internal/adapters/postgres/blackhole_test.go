@@ -32,13 +32,13 @@ import (
 // drivenPorts are the ports that Postgres serves, with those of a transaction.
 var drivenPorts = []reflect.Type{
 	reflect.TypeFor[relay.Log](), reflect.TypeFor[relay.CursorStore](), reflect.TypeFor[relay.Parking](),
-	reflect.TypeFor[relay.Attendant](), reflect.TypeFor[relay.Retention](), reflect.TypeFor[relay.Elector](),
+	reflect.TypeFor[operations.ParkingAdmin](), reflect.TypeFor[relay.Retention](), reflect.TypeFor[relay.Elector](),
 	reflect.TypeFor[relay.Appender](), reflect.TypeFor[relay.InstanceHalts](),
 	reflect.TypeFor[operations.Desk](), reflect.TypeFor[operations.Bench](), reflect.TypeFor[operations.SubscriberPlaces](),
 	reflect.TypeFor[orders.UnitOfWork](), reflect.TypeFor[orders.Keys](), reflect.TypeFor[orders.Orders](),
 	reflect.TypeFor[orders.ExpiredKeys](),
 	reflect.TypeFor[inbox.Checkpoints](), reflect.TypeFor[inbox.UnitOfWork](), reflect.TypeFor[orders.Totals](), reflect.TypeFor[inbox.DeadLetters](),
-	reflect.TypeFor[inbox.DeadLetterAdmin](), reflect.TypeFor[inbox.Sweeper](), reflect.TypeFor[inbox.Log](),
+	reflect.TypeFor[operations.DeadLetterAdmin](), reflect.TypeFor[inbox.Sweeper](), reflect.TypeFor[inbox.Log](),
 	reflect.TypeFor[inbox.Operator](), reflect.TypeFor[inbox.Emitter](),
 }
 

@@ -22,8 +22,8 @@ const subscriber = "billing"
 
 // longer are the calls whose statements may take four times as long as others: they count or search.
 var longer = map[string]bool{
-	"outbox.Attendant.Redrive": true, "operating.Desk.List": true, "operating.Desk.Status": true, "operating.Bench.Behind": true,
-	"inbox.Log.Lost": true, "outbox.Attendant.Undecided": true, "inbox.DeadLetterAdmin.Undecided": true, "inbox.DeadLetterAdmin.Letters": true,
+	"outbox.ParkingAdmin.Redrive": true, "operating.Desk.List": true, "operating.Desk.Status": true, "operating.Bench.Behind": true,
+	"inbox.Log.Lost": true, "outbox.ParkingAdmin.Undecided": true, "operations.DeadLetterAdmin.Undecided": true, "operations.DeadLetterAdmin.Letters": true,
 }
 
 type dbCall = func(ctx context.Context, db *bun.DB) error
@@ -80,18 +80,18 @@ func relayCalls() map[string]dbCall {
 		"outbox.Parking.Refuse": func(ctx context.Context, db *bun.DB) error {
 			return parking(db).Refuse(ctx, outbox.Turn{}, entry(1), "no")
 		},
-		"outbox.Attendant.Redrive": on(func(ctx context.Context, db *bun.DB) (int, error) { return parking(db).Redrive(ctx, nil) }),
-		"outbox.Attendant.Discard": func(ctx context.Context, db *bun.DB) error { return parking(db).Discard(ctx, 1) },
-		"outbox.Attendant.Undecided": on(func(ctx context.Context, db *bun.DB) ([]outbox.Undecided, error) {
+		"outbox.ParkingAdmin.Redrive": on(func(ctx context.Context, db *bun.DB) (int, error) { return parking(db).Redrive(ctx, nil) }),
+		"outbox.ParkingAdmin.Discard": func(ctx context.Context, db *bun.DB) error { return parking(db).Discard(ctx, 1) },
+		"outbox.ParkingAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]outbox.Undecided, error) {
 			return parking(db).Undecided(ctx, outbox.Key{}, 1)
 		}),
-		"outbox.Attendant.RedriveChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
+		"outbox.ParkingAdmin.RedriveChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return parking(db).RedriveChosen(ctx, []outbox.Position{1}, outbox.Choice{})
 		}),
-		"outbox.Attendant.DiscardChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
+		"outbox.ParkingAdmin.DiscardChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return parking(db).DiscardChosen(ctx, []outbox.Position{1}, outbox.Choice{})
 		}),
-		"outbox.Attendant.Waiting": on(func(ctx context.Context, db *bun.DB) ([]outbox.ParkedEvent, error) {
+		"outbox.ParkingAdmin.Waiting": on(func(ctx context.Context, db *bun.DB) ([]outbox.ParkedEvent, error) {
 			return parking(db).Waiting(ctx, 1)
 		}),
 		"outbox.Retention.Purge": on(func(ctx context.Context, db *bun.DB) (int, error) {
@@ -181,28 +181,28 @@ func subscriberCalls() map[string]dbCall {
 			_, found, err := newInbox(db).Redeliver(ctx, subscriber, inbox.Redelivery{Limit: 1}, ignore, giveUp)
 			return found, err
 		}),
-		"inbox.DeadLetterAdmin.Letters": on(func(ctx context.Context, db *bun.DB) ([]inbox.Letter, error) {
+		"operations.DeadLetterAdmin.Letters": on(func(ctx context.Context, db *bun.DB) ([]inbox.Letter, error) {
 			return newInbox(db).Letters(ctx, subscriber, 1)
 		}),
-		"inbox.DeadLetterAdmin.Letter": on(func(ctx context.Context, db *bun.DB) (inbox.Letter, error) {
+		"operations.DeadLetterAdmin.Letter": on(func(ctx context.Context, db *bun.DB) (inbox.Letter, error) {
 			return newInbox(db).Letter(ctx, subscriber, missing)
 		}),
-		"inbox.DeadLetterAdmin.Retry":   func(ctx context.Context, db *bun.DB) error { return newInbox(db).Retry(ctx, subscriber, missing) },
-		"inbox.DeadLetterAdmin.Discard": func(ctx context.Context, db *bun.DB) error { return newInbox(db).Discard(ctx, subscriber, missing) },
-		"inbox.DeadLetterAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]outbox.Undecided, error) {
-			found, _, err := newInbox(db).Undecided(ctx, subscriber, inbox.LetterMark{}, 1)
+		"operations.DeadLetterAdmin.Retry":   func(ctx context.Context, db *bun.DB) error { return newInbox(db).Retry(ctx, subscriber, missing) },
+		"operations.DeadLetterAdmin.Discard": func(ctx context.Context, db *bun.DB) error { return newInbox(db).Discard(ctx, subscriber, missing) },
+		"operations.DeadLetterAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]outbox.Undecided, error) {
+			found, _, err := newInbox(db).Undecided(ctx, subscriber, operations.LetterMark{}, 1)
 			return found, err
 		}),
-		"inbox.DeadLetterAdmin.RetryChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
+		"operations.DeadLetterAdmin.RetryChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return newInbox(db).RetryChosen(ctx, subscriber, []string{missing}, outbox.Choice{})
 		}),
-		"inbox.DeadLetterAdmin.DiscardChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
+		"operations.DeadLetterAdmin.DiscardChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return newInbox(db).DiscardChosen(ctx, subscriber, []string{missing}, outbox.Choice{})
 		}),
-		"inbox.DeadLetterAdmin.CountDead": on(func(ctx context.Context, db *bun.DB) (int, error) {
+		"operations.DeadLetterAdmin.CountDead": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return newInbox(db).CountDead(ctx, subscriber)
 		}),
-		"inbox.DeadLetterAdmin.Subscribers": on(func(ctx context.Context, db *bun.DB) ([]string, error) { return newInbox(db).Subscribers(ctx) }),
+		"operations.DeadLetterAdmin.Subscribers": on(func(ctx context.Context, db *bun.DB) ([]string, error) { return newInbox(db).Subscribers(ctx) }),
 		"inbox.Log.Lost": on(func(ctx context.Context, db *bun.DB) (inbox.Lost, error) {
 			return newInbox(db).Lost(ctx, subscriber, inbox.Hole{Lanes: 1, Stream: "S", First: 1, Last: 2, Before: 3}, inbox.ReadLimit{Count: 1, Bytes: 1})
 		}),

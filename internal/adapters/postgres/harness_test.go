@@ -85,14 +85,14 @@ func exec(t *testing.T, db bun.IDB, statement string, args ...any) {
 	require.NoError(t, err)
 }
 
-func (h *harness) Log() relay.Log              { return h.log }
-func (h *harness) Store() relay.CursorStore    { return h.cursors }
-func (h *harness) Parking() relay.Parking      { return h.parking }
-func (h *harness) Attendant() relay.Attendant  { return h.parking }
-func (h *harness) Retention() relay.Retention  { return postgres.NewRetention(h.db, relayName) }
-func (h *harness) Bench() operations.Bench     { return h.desk() }
-func (h *harness) Journal() operations.Journal { return h.desk() }
-func (h *harness) TTL() time.Duration          { return leaseTTL }
+func (h *harness) Log() relay.Log                        { return h.log }
+func (h *harness) Store() relay.CursorStore              { return h.cursors }
+func (h *harness) Parking() relay.Parking                { return h.parking }
+func (h *harness) ParkingAdmin() operations.ParkingAdmin { return h.parking }
+func (h *harness) Retention() relay.Retention            { return postgres.NewRetention(h.db, relayName) }
+func (h *harness) Bench() operations.Bench               { return h.desk() }
+func (h *harness) Journal() operations.Journal           { return h.desk() }
+func (h *harness) TTL() time.Duration                    { return leaseTTL }
 
 func (h *harness) Elector(holder string) relay.Elector {
 	return postgres.NewElector(h.db, relayName, holder, leaseTTL)

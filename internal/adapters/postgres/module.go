@@ -29,7 +29,7 @@ var Module = fx.Module("postgres", fx.Provide(
 	fx.Annotate(provideCursorStore, fx.As(new(relay.CursorStore))),
 	fx.Annotate(provideDesk, fx.As(new(operations.Desk)), fx.As(new(operations.Journal)), fx.As(new(operations.Bench)),
 		fx.As(new(operations.SubscriberPlaces))),
-	fx.Annotate(provideParking, fx.As(new(relay.Parking)), fx.As(new(relay.Attendant))),
+	fx.Annotate(provideParking, fx.As(new(relay.Parking)), fx.As(new(operations.ParkingAdmin))),
 	fx.Annotate(provideRetention, fx.As(new(relay.Retention))),
 	fx.Annotate(provideElector, fx.As(fx.Self()), fx.As(new(relay.Elector))),
 	fx.Annotate(provideInstanceHalts, fx.As(new(relay.InstanceHalts))),
@@ -38,7 +38,7 @@ var Module = fx.Module("postgres", fx.Provide(
 	fx.Annotate(NewEmitter, fx.As(new(inbox.Emitter))),
 	fx.Annotate(NewExpiredKeys, fx.As(new(orders.ExpiredKeys))),
 	fx.Annotate(NewInbox, fx.ParamTags(``, `optional:"true"`),
-		fx.As(new(inbox.Checkpoints)), fx.As(new(inbox.UnitOfWork)), fx.As(new(inbox.DeadLetters)), fx.As(new(inbox.DeadLetterAdmin)),
+		fx.As(new(inbox.Checkpoints)), fx.As(new(inbox.UnitOfWork)), fx.As(new(inbox.DeadLetters)), fx.As(new(operations.DeadLetterAdmin)),
 		fx.As(new(inbox.Sweeper)), fx.As(new(inbox.Log))),
 	fx.Annotate(NewOperator, fx.As(new(inbox.Operator))),
 ))

@@ -14,6 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/test/infra"
@@ -28,7 +29,7 @@ func TestModule(t *testing.T) {
 	var checkpoints inbox.Checkpoints
 	var apply inbox.UnitOfWork
 	var letters inbox.DeadLetters
-	var admin inbox.DeadLetterAdmin
+	var admin operations.DeadLetterAdmin
 	var sweeper inbox.Sweeper
 	app := fxtest.New(t, postgres.Module, fx.NopLogger,
 		fx.Supply(

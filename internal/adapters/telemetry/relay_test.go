@@ -279,7 +279,7 @@ func TestHaltsAreTraced(t *testing.T) {
 				}
 				load()
 				recordedAt := time.Now()
-				require.NoError(t, c.begin(relay, d))
+				require.NoError(t, c.begin(traced, d))
 				for range 20 {
 					load()
 					time.Sleep(500 * time.Millisecond)
@@ -290,7 +290,7 @@ func TestHaltsAreTraced(t *testing.T) {
 				require.Equal(t, "tail_gone", attributeOf(halted, "outboxie.halt.reason"))
 				require.Equal(t, halt.Detail, attributeOf(halted, "outboxie.detail"))
 
-				require.NoError(t, c.end(relay, d))
+				require.NoError(t, c.end(traced, d))
 				load()
 				require.Equal(t, []string{"relay halted", "relay resumed"}, spans.names())
 				require.Equal(t, "tail_gone", attributeOf(spans.one(t, "relay resumed"), "outboxie.halt.reason"))

@@ -11,7 +11,6 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
-	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 const (
@@ -32,10 +31,10 @@ var (
 )
 
 // Letters finds the dead letters of subscribers.
-type Letters struct{ admin inbox.DeadLetterAdmin }
+type Letters struct{ admin operations.DeadLetterAdmin }
 
 // NewLetters returns the letters that an operator decides about.
-func NewLetters(admin inbox.DeadLetterAdmin) Letters { return Letters{admin} }
+func NewLetters(admin operations.DeadLetterAdmin) Letters { return Letters{admin} }
 
 // Of asks first which subscribers there are.
 func (l Letters) Of(ctx context.Context, subscriber string) (operations.Undecided, error) {
@@ -61,7 +60,7 @@ type (
 )
 
 // UndecidedLetters are the dead letters of a subscriber.
-func UndecidedLetters(admin inbox.DeadLetterAdmin, subscriber string) Undecided {
+func UndecidedLetters(admin operations.DeadLetterAdmin, subscriber string) Undecided {
 	each := func(do func(context.Context, string, []string, outbox.Choice) (int, error)) change {
 		return func(ctx context.Context, events []outbox.Undecided, choice outbox.Choice) (int, error) {
 			ids := make([]string, len(events))
@@ -74,7 +73,7 @@ func UndecidedLetters(admin inbox.DeadLetterAdmin, subscriber string) Undecided 
 	return Undecided{
 		retry: each(admin.RetryChosen), discard: each(admin.DiscardChosen),
 		walk: func() page {
-			var mark inbox.LetterMark
+			var mark operations.LetterMark
 			return func(ctx context.Context, limit int) ([]outbox.Undecided, error) {
 				found, next, err := admin.Undecided(ctx, subscriber, mark, limit)
 				if err == nil {
@@ -87,7 +86,7 @@ func UndecidedLetters(admin inbox.DeadLetterAdmin, subscriber string) Undecided 
 }
 
 // UndecidedParked are the first parked events of all aggregates. To retry them is to redrive them, with what is parked behind them.
-func UndecidedParked(attendant relay.Attendant) Undecided {
+func UndecidedParked(attendant operations.ParkingAdmin) Undecided {
 	each := func(do func(context.Context, []outbox.Position, outbox.Choice) (int, error)) change {
 		return func(ctx context.Context, events []outbox.Undecided, choice outbox.Choice) (int, error) {
 			positions := make([]outbox.Position, len(events))

@@ -16,7 +16,6 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
-	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 func (l letters) Subscribers(context.Context) ([]string, error) { return []string{"emails"}, l.fails() }
@@ -54,13 +53,13 @@ func (d *desk) fails() error {
 
 // letters is the desk as the subscriber's letters.
 type letters struct {
-	inbox.DeadLetterAdmin
+	operations.DeadLetterAdmin
 	*desk
 }
 
 func (l letters) Undecided(
-	_ context.Context, subscriber string, after inbox.LetterMark, limit int,
-) ([]outbox.Undecided, inbox.LetterMark, error) {
+	_ context.Context, subscriber string, after operations.LetterMark, limit int,
+) ([]outbox.Undecided, operations.LetterMark, error) {
 	if err := l.fails(); err != nil || subscriber != "emails" {
 		return nil, after, err
 	}
@@ -92,7 +91,7 @@ func (l letters) DiscardChosen(ctx context.Context, subscriber string, ids []str
 
 // lot is the desk as the parking lot.
 type lot struct {
-	relay.Attendant
+	operations.ParkingAdmin
 	*desk
 }
 

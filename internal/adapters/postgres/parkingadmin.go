@@ -8,10 +8,11 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-var _ relay.Attendant = (*Parking)(nil)
+var _ operations.ParkingAdmin = (*Parking)(nil)
 
 // Redrive implements the port. It looks twice: while it waited for the relay, which locks one of these events when it parks
 // others behind them, more may have come that its first statement did not see.
