@@ -10,6 +10,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
@@ -110,16 +111,16 @@ func journalStates(t *testing.T, w *workshop, journal operations.Journal) {
 	requireStates(sent, sent, sent, sent, sent, waits, waits)
 
 	w.redrive(entries[0], 7)
-	redriven := operations.Listed{State: string(outbox.Redriven), Reason: "too large", Sequence: 7}
+	redriven := operations.Listed{State: string(relay.Redriven), Reason: "too large", Sequence: 7}
 	w.park(entries[2])
 	require.NoError(t, w.ParkingAdmin().Discard(t.Context(), entries[2].Position))
-	discarded := operations.Listed{State: string(outbox.Discarded), Reason: "too large"}
+	discarded := operations.Listed{State: string(relay.Discarded), Reason: "too large"}
 	w.park(entries[5])
-	parked := operations.Listed{State: string(outbox.Parked), Reason: "too large"}
+	parked := operations.Listed{State: string(relay.Parked), Reason: "too large"}
 	requireStates(redriven, sent, discarded, sent, sent, parked, waits)
 	_, err := w.ParkingAdmin().Redrive(t.Context(), &entries[5].Key)
 	require.NoError(t, err)
-	redrive := operations.Listed{State: string(outbox.Redrive), Reason: "too large"}
+	redrive := operations.Listed{State: string(relay.Redrive), Reason: "too large"}
 	requireStates(redriven, sent, discarded, sent, sent, redrive, waits)
 }
 

@@ -64,7 +64,7 @@ func TestParking(t *testing.T, open func(t *testing.T) ParkingHarness) {
 type leader struct {
 	ParkingHarness
 	t    *testing.T
-	term outbox.Term
+	term relay.Term
 }
 
 func lead(t *testing.T, h ParkingHarness) *leader {
@@ -72,7 +72,7 @@ func lead(t *testing.T, h ParkingHarness) *leader {
 	return &leader{h, t, acquire(t, h, "instance-1")}
 }
 
-func (l *leader) turn() outbox.Turn { return turn(l.t, l, l.term) }
+func (l *leader) turn() relay.Turn { return turn(l.t, l, l.term) }
 
 func (l *leader) settle(tail relay.Stamp, sequence uint64) bool {
 	l.t.Helper()
@@ -102,7 +102,7 @@ func (l *leader) next(upTo outbox.Position) []outbox.Position {
 	return positions(l.due(upTo, plenty).Redrive...)
 }
 
-func (l *leader) due(upTo outbox.Position, limit outbox.Slice) due {
+func (l *leader) due(upTo outbox.Position, limit relay.Slice) due {
 	l.t.Helper()
 	entries, waiting, err := l.Parking().Due(l.t.Context(), upTo, limit)
 	require.NoError(l.t, err)
@@ -133,7 +133,7 @@ func (l *leader) discard(entry outbox.Entry) {
 	require.NoError(l.t, l.ParkingAdmin().Discard(l.t.Context(), entry.Position))
 }
 
-func (l *leader) waiting() []outbox.ParkedEvent {
+func (l *leader) waiting() []relay.ParkedEvent {
 	l.t.Helper()
 	events, err := l.ParkingAdmin().Waiting(l.t.Context(), 1000)
 	require.NoError(l.t, err)
@@ -152,11 +152,11 @@ func (l *leader) requireWaiting(want ...state) {
 
 type state struct {
 	position outbox.Position
-	state    outbox.ParkedState
+	state    relay.ParkedState
 }
 
-func parked(e outbox.Entry) state    { return state{e.Position, outbox.Parked} }
-func toRedrive(e outbox.Entry) state { return state{e.Position, outbox.Redrive} }
+func parked(e outbox.Entry) state    { return state{e.Position, relay.Parked} }
+func toRedrive(e outbox.Entry) state { return state{e.Position, relay.Redrive} }
 
 // events appends an event of each aggregate named, and returns all that the log has.
 func events(t *testing.T, h LogHarness, aggregates ...string) []outbox.Entry {
@@ -200,8 +200,8 @@ func parkingNotice(t *testing.T, h ParkingHarness) {
 		require.WithinRange(t, waiting[0].ParkedAt, before, time.Now().Add(time.Minute))
 		require.WithinRange(t, waiting[0].ChangedAt, before, time.Now().Add(time.Minute))
 		waiting[0].ParkedAt, waiting[0].ChangedAt = time.Time{}, time.Time{}
-		require.Equal(t, outbox.ParkedEvent{
-			Progress: log[0].Progress(), Key: log[0].Key, Type: log[0].Type, Reason: "it's too large ?", State: outbox.Parked,
+		require.Equal(t, relay.ParkedEvent{
+			Progress: log[0].Progress(), Key: log[0].Key, Type: log[0].Type, Reason: "it's too large ?", State: relay.Parked,
 		}, waiting[0])
 	}
 	seen := readAll(t, h)

@@ -42,14 +42,14 @@ func parkingLimits(t *testing.T, h ParkingHarness) {
 	size := len(log[0].Payload)
 	for _, c := range []struct {
 		upTo  outbox.Entry
-		limit outbox.Slice
+		limit relay.Slice
 		want  []outbox.Position
 	}{
-		{log[4], outbox.Slice{Count: 2, Bytes: 1 << 20}, positions(log[0], log[2])},
-		{log[4], outbox.Slice{Count: 1, Bytes: 1 << 20}, positions(log[0])},
-		{log[4], outbox.Slice{Count: 9, Bytes: 2*size + 1}, positions(log[0], log[2])},
-		{log[4], outbox.Slice{Count: 9, Bytes: 2 * size}, positions(log[0], log[2])},
-		{log[4], outbox.Slice{Count: 9, Bytes: 1}, positions(log[0])},
+		{log[4], relay.Slice{Count: 2, Bytes: 1 << 20}, positions(log[0], log[2])},
+		{log[4], relay.Slice{Count: 1, Bytes: 1 << 20}, positions(log[0])},
+		{log[4], relay.Slice{Count: 9, Bytes: 2*size + 1}, positions(log[0], log[2])},
+		{log[4], relay.Slice{Count: 9, Bytes: 2 * size}, positions(log[0], log[2])},
+		{log[4], relay.Slice{Count: 9, Bytes: 1}, positions(log[0])},
 		{log[2], plenty, positions(log[0], log[2])},
 		{log[1], plenty, positions(log[0])},
 		{outbox.Entry{}, plenty, nil},
@@ -264,28 +264,28 @@ func parkingList(t *testing.T, h ParkingHarness) {
 }
 
 // writes are the writes of a relay to the parking lot, each of which changes something.
-func writes(h ParkingHarness, log []outbox.Entry) map[string]func(context.Context, outbox.Turn) error {
-	return map[string]func(context.Context, outbox.Turn) error{
-		"Settle": func(ctx context.Context, turn outbox.Turn) error {
+func writes(h ParkingHarness, log []outbox.Entry) map[string]func(context.Context, relay.Turn) error {
+	return map[string]func(context.Context, relay.Turn) error{
+		"Settle": func(ctx context.Context, turn relay.Turn) error {
 			_, err := h.Parking().Settle(ctx, turn, noticeOf(log[3], "too large"), 1, true)
 			return err
 		},
-		"Settle what was redriven": func(ctx context.Context, turn outbox.Turn) error {
+		"Settle what was redriven": func(ctx context.Context, turn relay.Turn) error {
 			_, err := h.Parking().Settle(ctx, turn, redrivenEvent(log[0], log[3]), 9, true)
 			return err
 		},
-		"SetAside": func(ctx context.Context, turn outbox.Turn) error {
+		"SetAside": func(ctx context.Context, turn relay.Turn) error {
 			_, err := h.Parking().SetAside(ctx, turn, log[5:])
 			return err
 		},
-		"Refuse": func(ctx context.Context, turn outbox.Turn) error {
+		"Refuse": func(ctx context.Context, turn relay.Turn) error {
 			return h.Parking().Refuse(ctx, turn, log[2], "refused")
 		},
 	}
 }
 
 // prepared is a lot in which each of writes finds something to do.
-func prepared(t *testing.T, h ParkingHarness) (*leader, []outbox.Entry, []outbox.ParkedEvent) {
+func prepared(t *testing.T, h ParkingHarness) (*leader, []outbox.Entry, []relay.ParkedEvent) {
 	t.Helper()
 	l, log := lead(t, h), events(t, h, "a", "b", "c", "d", "e", "e")
 	l.park(log[0], log[1], log[2], log[4])
@@ -298,11 +298,11 @@ func parkingFenced(t *testing.T, h ParkingHarness) {
 	cursor := load(t, h)
 	for name, write := range writes(h, log) {
 		for _, late := range []int64{cursor.Revision - 1, cursor.Revision + 1, 0} {
-			err := write(t.Context(), outbox.Turn{Token: l.term.Token, Revision: late})
+			err := write(t.Context(), relay.Turn{Token: l.term.Token, Revision: late})
 			require.ErrorIs(t, err, relay.ErrOutOfTurn, name)
 		}
 		for _, token := range []int64{l.term.Token - 1, l.term.Token + 1} {
-			err := write(t.Context(), outbox.Turn{Token: token, Revision: cursor.Revision})
+			err := write(t.Context(), relay.Turn{Token: token, Revision: cursor.Revision})
 			require.ErrorIs(t, err, relay.ErrLeaseLost, name)
 		}
 		require.Equal(t, before, l.waiting(), name)
@@ -320,20 +320,20 @@ func parkingCounts(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "b", "c", "d", "e", "e")
 	revision := int64(0)
 	for name, write := range writes(h, log) {
-		require.NoError(t, write(t.Context(), outbox.Turn{Token: l.term.Token, Revision: revision}), name)
+		require.NoError(t, write(t.Context(), relay.Turn{Token: l.term.Token, Revision: revision}), name)
 		revision++
-		require.Equal(t, at(revision, outbox.Cursor{}), load(t, h), name)
+		require.Equal(t, at(revision, relay.Cursor{}), load(t, h), name)
 	}
-	cursor := save(t, h, l.term, outbox.Cursor{Progress: log[1].Progress(), StreamCreated: "x", StreamSequence: 2})
+	cursor := save(t, h, l.term, relay.Cursor{Progress: log[1].Progress(), StreamCreated: "x", StreamSequence: 2})
 	for name, write := range writes(h, log) {
-		require.NoError(t, write(t.Context(), outbox.Turn{Token: l.term.Token, Revision: cursor.Revision}), name)
+		require.NoError(t, write(t.Context(), relay.Turn{Token: l.term.Token, Revision: cursor.Revision}), name)
 		cursor.Revision++
 		require.Equal(t, cursor, load(t, h), name)
 	}
 }
 
 // calls are all methods of Parking and ParkingAdmin.
-func calls(h ParkingHarness, log []outbox.Entry, turn outbox.Turn) map[string]func(context.Context) error {
+func calls(h ParkingHarness, log []outbox.Entry, turn relay.Turn) map[string]func(context.Context) error {
 	all := map[string]func(context.Context) error{
 		"Redrive": func(ctx context.Context) error {
 			_, err := h.ParkingAdmin().Redrive(ctx, nil)

@@ -123,7 +123,7 @@ func streamCreate(t *testing.T, h StreamHarness) {
 	require.Error(t, err)
 	_, err = publisher.Redrive(t.Context(), 0, redriveAt, NewEntries(0, 1))
 	require.Error(t, err)
-	_, err = publisher.Notify(t.Context(), 0, outbox.Notice{Progress: redriveAt, Parked: "too large"})
+	_, err = publisher.Notify(t.Context(), 0, relay.Notice{Progress: redriveAt, Parked: "too large"})
 	require.Error(t, err)
 	_, err = publisher.Open(t.Context(), 0)
 	require.ErrorIs(t, err, relay.ErrStreamMissing)
@@ -399,7 +399,7 @@ func streamContext(t *testing.T, h StreamHarness) {
 		require.ErrorIs(t, err, context.Canceled)
 		require.Zero(t, last)
 	}
-	last, err := publisher.Notify(ended, 0, outbox.Notice{Progress: redriveAt, Parked: "too large"})
+	last, err := publisher.Notify(ended, 0, relay.Notice{Progress: redriveAt, Parked: "too large"})
 	require.ErrorIs(t, err, context.Canceled)
 	require.Zero(t, last)
 	requireTail(t, h, 0)
@@ -427,7 +427,7 @@ func streamOutage(t *testing.T, h StreamHarness) {
 		requireOutage(err)
 		require.Equal(t, uint64(2), last)
 	}
-	last, err := publisher.Notify(t.Context(), 2, outbox.Notice{Progress: redriveAt, Parked: "too large"})
+	last, err := publisher.Notify(t.Context(), 2, relay.Notice{Progress: redriveAt, Parked: "too large"})
 	requireOutage(err)
 	require.Equal(t, uint64(2), last)
 	h.Reconnect(t)

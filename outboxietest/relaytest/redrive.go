@@ -90,7 +90,7 @@ func noticeStamps(t *testing.T, h StreamHarness) {
 	entries := NewEntries(0, 12)
 	publish(t, publisher, 0, entries[:1])
 	tail := uint64(1)
-	for _, notice := range []outbox.Notice{
+	for _, notice := range []relay.Notice{
 		{Progress: entries[1].Progress(), Parked: "it takes 70000 bytes, and the broker takes at most 65536", Kept: 1},
 		{Progress: redriveAt, Parked: "its subject \"a\\r\\nb\" is 100% füßen's,\n\tnot one of orders.>"},
 		{Progress: entries[11].Progress(), Kept: 2}, // an operator adopted the stream as it is,
@@ -114,7 +114,7 @@ func noticeReason(t *testing.T, h StreamHarness) {
 	publisher, _ := openStream(t, h)
 	for after, character := range []string{"x", "ü", "€", "𝄞", " "} {
 		reason := "x" + strings.Repeat(character, 100_000)
-		_, err := publisher.Notify(t.Context(), uint64(after), outbox.Notice{Progress: redriveAt, Parked: reason})
+		_, err := publisher.Notify(t.Context(), uint64(after), relay.Notice{Progress: redriveAt, Parked: reason})
 		require.NoError(t, err)
 		stamp, err := publisher.At(t.Context(), uint64(after)+1)
 		require.NoError(t, err)
@@ -129,7 +129,7 @@ func noticeConflict(t *testing.T, h StreamHarness) {
 	publish(t, publisher, 0, NewEntries(0, 3))
 	for _, reason := range []string{"too large", ""} {
 		for _, after := range []uint64{0, 2, 4, 1000} {
-			last, err := publisher.Notify(t.Context(), after, outbox.Notice{Progress: redriveAt, Parked: reason})
+			last, err := publisher.Notify(t.Context(), after, relay.Notice{Progress: redriveAt, Parked: reason})
 			require.ErrorIs(t, err, relay.ErrTailMoved, "after %d", after)
 			require.Equal(t, after, last)
 		}
@@ -155,7 +155,7 @@ func streamReconnect(t *testing.T, h StreamHarness) {
 				require.ErrorIs(t, err, relay.ErrTailMoved)
 				require.Equal(t, tail, last)
 			}
-			last, err := publisher.Notify(t.Context(), tail, outbox.Notice{Progress: redriveAt, Parked: "too large"})
+			last, err := publisher.Notify(t.Context(), tail, relay.Notice{Progress: redriveAt, Parked: "too large"})
 			require.ErrorIs(t, err, relay.ErrTailMoved)
 			require.Equal(t, tail, last)
 		}
@@ -179,7 +179,7 @@ func streamReconnect(t *testing.T, h StreamHarness) {
 		publish(t, publisher, tail, entries[tail:tail+1])
 		_, err = publisher.Redrive(t.Context(), tail+1, redriveAt, entries[tail+1:tail+2])
 		require.NoError(t, err)
-		_, err = publisher.Notify(t.Context(), tail+2, outbox.Notice{Progress: redriveAt, Parked: "too large"})
+		_, err = publisher.Notify(t.Context(), tail+2, relay.Notice{Progress: redriveAt, Parked: "too large"})
 		require.NoError(t, err)
 		requireTail(t, h, tail+3)
 	}

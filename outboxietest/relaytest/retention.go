@@ -66,7 +66,7 @@ func (k keeper) age(by time.Duration) {
 // pass moves the cursor to entry.
 func (k keeper) pass(entry outbox.Entry) {
 	k.t.Helper()
-	save(k.t, k.h, k.term, outbox.Cursor{Progress: entry.Progress(), StreamCreated: "x", StreamSequence: 9 + uint64(entry.Position)})
+	save(k.t, k.h, k.term, relay.Cursor{Progress: entry.Progress(), StreamCreated: "x", StreamSequence: 9 + uint64(entry.Position)})
 }
 
 // requireLog wants the log to have exactly these, and to say up to where others may be missing.
@@ -218,8 +218,8 @@ func retentionTurn(t *testing.T, h RetentionHarness) {
 	k.purge(2)
 	before.PurgedTo, before.EventID = log[1].Position, ""
 	require.Equal(t, before, load(t, h), "all else stays")
-	saved, err := h.Store().Save(t.Context(), outbox.Turn{Token: k.term.Token, Revision: before.Revision},
-		outbox.Cursor{Progress: log[2].Progress(), StreamCreated: "x", StreamSequence: 10})
+	saved, err := h.Store().Save(t.Context(), relay.Turn{Token: k.term.Token, Revision: before.Revision},
+		relay.Cursor{Progress: log[2].Progress(), StreamCreated: "x", StreamSequence: 10})
 	require.NoError(t, err)
 	require.Equal(t, log[1].Position, saved.PurgedTo)
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/app/relaying"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -142,7 +142,7 @@ func drain(t *testing.T, database, broker, name string, events int, tel *telemet
 		Publisher: telemetry.MeasurePublisher(tel.MeterProvider(), name, traced.Publisher),
 		Parking:   postgres.NewParking(db, name), Retention: postgres.NewRetention(db, name), Waker: bell, Alarm: bell,
 	}, relaying.Options{
-		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: batchSize, Bytes: 4 << 20},
+		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.Slice{Count: batchSize, Bytes: 4 << 20},
 	}, quiet)
 
 	ctx, stop := context.WithCancel(t.Context())

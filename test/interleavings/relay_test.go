@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-var turn = outbox.Turn{Token: leaseToken, Revision: revision}
+var turn = relay.Turn{Token: leaseToken, Revision: revision}
 
 // cursors, parking and elector are the adapters of one side.
 func cursors(s *side) *postgres.CursorStore {
@@ -46,7 +46,7 @@ func settle(name string, tail relay.Stamp, sequence uint64) *operation {
 
 func save(name string, position int, sequence uint64) *operation {
 	return &operation{name: name, methods: []string{"outbox.CursorStore.Save"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
-		cursor, err := cursors(s).Save(ctx, turn, outbox.Cursor{Progress: at(position).Progress(), StreamCreated: "1", StreamSequence: sequence})
+		cursor, err := cursors(s).Save(ctx, turn, relay.Cursor{Progress: at(position).Progress(), StreamCreated: "1", StreamSequence: sequence})
 		return fmt.Sprintf("%+v", cursor), err
 	}}
 }
@@ -57,7 +57,7 @@ var relayOperations = []*operation{
 		"ok {Progress:{Position:4 EventID:" + at(4).ID + "} StreamCreated:1 StreamSequence:4 PurgedTo:7 RecordedTo:2020-01-01 00:00:00 +0000 UTC Revision:4 Halt:<nil>}": "the event id is from before the write and tells of an event that a purge has removed; PurgedTo does not, and by that the relay halts",
 	}),
 	{name: "report a halt", methods: []string{"outbox.CursorStore.Report"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
-		return "", cursors(s).Report(ctx, turn, outbox.NewHalt(outbox.HaltTailGone, "gone"))
+		return "", cursors(s).Report(ctx, turn, relay.NewHalt(relay.HaltTailGone, "gone"))
 	}},
 	settle("settle: nothing", relay.Stamp{Ours: true, Progress: at(7).Progress(), Event: 7, Redriven: true}, lastSequence),
 	settle("settle: a notice", relay.Stamp{Ours: true, Progress: at(8).Progress(), Parked: "too large", Kept: 6}, 7),
@@ -88,17 +88,17 @@ var relayOperations = []*operation{
 		return fmt.Sprint(term.Token), err
 	}},
 	{name: "record that an instance is halted", methods: []string{"outbox.InstanceHalts.Record"}, do: func(ctx context.Context, s *side) (string, error) {
-		return "", instanceHalts(s).Record(ctx, outbox.NewHalt(outbox.HaltTailGone, "gone"))
+		return "", instanceHalts(s).Record(ctx, relay.NewHalt(relay.HaltTailGone, "gone"))
 	}},
 	{name: "record that no instance is halted", methods: []string{"outbox.InstanceHalts.Record"}, do: func(ctx context.Context, s *side) (string, error) {
 		return "", instanceHalts(s).Record(ctx, nil)
 	}},
 	{name: "renew", methods: []string{"outbox.Elector.Renew"}, do: func(ctx context.Context, s *side) (string, error) {
-		term, err := elector(s).Renew(ctx, outbox.Term{Token: leaseToken})
+		term, err := elector(s).Renew(ctx, relay.Term{Token: leaseToken})
 		return fmt.Sprint(term.Token), err
 	}},
 	{name: "resign", methods: []string{"outbox.Elector.Resign"}, do: func(ctx context.Context, s *side) (string, error) {
-		return "", elector(s).Resign(ctx, outbox.Term{Token: leaseToken})
+		return "", elector(s).Resign(ctx, relay.Term{Token: leaseToken})
 	}},
 	parkings("ParkingAdmin.Redrive", "redrive one aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.Redrive(ctx, &outbox.Key{Type: "order", ID: parked})
@@ -130,7 +130,7 @@ var relayOperations = []*operation{
 		return fmt.Sprint(n), err
 	}),
 	{name: "adopt (the cursor)", methods: []string{"operating.Bench.Adopt"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
-		cursor := outbox.Cursor{Progress: at(4).Progress(), StreamCreated: "1", StreamSequence: 7}
+		cursor := relay.Cursor{Progress: at(4).Progress(), StreamCreated: "1", StreamSequence: 7}
 		return "", postgres.NewDesk(s.db, relayName, "STREAM").Adopt(ctx, revision, cursor, false)
 	}},
 	{name: "put the log in order", methods: []string{"operating.Bench.Realign"}, do: func(ctx context.Context, s *side) (string, error) {
@@ -140,7 +140,7 @@ var relayOperations = []*operation{
 	adoption("adopt (the whole command)"),
 	adoption("adopt (the whole command), and a relay drains", leading{}.run),
 	{name: "report another halt", methods: []string{"outbox.CursorStore.Report"}, in: &halted, turn: true, do: func(ctx context.Context, s *side) (string, error) {
-		return "", cursors(s).Report(ctx, turn, outbox.NewHalt(outbox.HaltTailGone, "gone"))
+		return "", cursors(s).Report(ctx, turn, relay.NewHalt(relay.HaltTailGone, "gone"))
 	}},
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 const (
@@ -200,7 +201,7 @@ func showPayload(payload []byte) *json.RawMessage {
 }
 
 // ShowParked is what scripts get to know of parked events, and of how many there are in all.
-func ShowParked(events []outbox.ParkedEvent, all operations.Status) ParkedEvents {
+func ShowParked(events []relay.ParkedEvent, all operations.Status) ParkedEvents {
 	shown := ParkedEvents{Waiting: all.ParkedEvents, Aggregates: all.ParkedAggregates, Events: make([]ParkedEvent, 0, len(events))}
 	for _, e := range events {
 		shown.Events = append(shown.Events, ParkedEvent{

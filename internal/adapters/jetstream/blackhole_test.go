@@ -84,7 +84,7 @@ func (s *silence) calls() map[string]func(ctx context.Context) error {
 			return err
 		},
 		"outbox.StreamRepair.Notify": func(ctx context.Context) error {
-			_, err := s.publisher.Notify(ctx, 2, outbox.Notice{})
+			_, err := s.publisher.Notify(ctx, 2, relay.Notice{})
 			return err
 		},
 		"outbox.Finder.Find": func(ctx context.Context) error {

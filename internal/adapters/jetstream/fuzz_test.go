@@ -158,7 +158,7 @@ func FuzzEncodeNotice(f *testing.F) {
 	w := newWire(f)
 	f.Fuzz(func(t *testing.T, position int64, id string, sequence uint64, reason string, kept int) {
 		kept = utf8.UTFMax + max(0, kept)%(maxReason-utf8.UTFMax+1)
-		notice := outbox.Notice{Progress: outbox.Progress{Position: outbox.Position(max(0, position)), EventID: id}, Parked: reason, Kept: sequence / 2}
+		notice := relay.Notice{Progress: outbox.Progress{Position: outbox.Position(max(0, position)), EventID: id}, Parked: reason, Kept: sequence / 2}
 		message, size := encodeNotice("ORDERS", sequence, notice, kept)
 		if len(id) > maxHeaders/4 {
 			return

@@ -36,12 +36,12 @@ func TestNoticesOnTheWire(t *testing.T) {
 	b := newBroker(t)
 	publisher := b.opened()
 	for i, c := range []struct {
-		notice outbox.Notice
+		notice relay.Notice
 		body   string
 		header map[string]string
 	}{
 		{
-			outbox.Notice{Progress: outbox.Progress{Position: 46, EventID: "ü-1"}, Parked: "100% of orders.> is\nü", Kept: 45},
+			relay.Notice{Progress: outbox.Progress{Position: 46, EventID: "ü-1"}, Parked: "100% of orders.> is\nü", Kept: 45},
 			`{"position":46,"event_id":"ü-1","reason":"100% of orders.> is\nü"}`,
 			map[string]string{
 				"ce-id": "%C3%BC-1", "ce-type": "outboxie.event.parked.v1",
@@ -49,12 +49,12 @@ func TestNoticesOnTheWire(t *testing.T) {
 			},
 		},
 		{
-			outbox.Notice{Progress: outbox.Progress{Position: 46, EventID: "e"}},
+			relay.Notice{Progress: outbox.Progress{Position: 46, EventID: "e"}},
 			`{"position":46,"event_id":"e"}`,
 			map[string]string{"ce-id": "46-2", "ce-type": "outboxie.log.adopted.v1", "Outbox-Progress": "46/e", "Outbox-Kept": "0"},
 		},
 		{
-			outbox.Notice{},
+			relay.Notice{},
 			`{"position":0}`,
 			map[string]string{"ce-id": "0-3", "ce-type": "outboxie.log.adopted.v1", "Outbox-Progress": "0/", "Outbox-Kept": "0"},
 		},
@@ -77,7 +77,7 @@ func TestNoticesOnTheWire(t *testing.T) {
 // TestNoticeIsNoEvent checks that no subscriber gets a notice, and that a notice cannot be read as an event.
 func TestNoticeIsNoEvent(t *testing.T) {
 	r := newReading(t)
-	last, err := r.publisher.Notify(t.Context(), 0, outbox.Notice{Progress: outbox.Progress{Position: 7, EventID: "e"}, Parked: "too large"})
+	last, err := r.publisher.Notify(t.Context(), 0, relay.Notice{Progress: outbox.Progress{Position: 7, EventID: "e"}, Parked: "too large"})
 	require.NoError(t, err)
 	r.tail = last
 	r.Append(t, relaytest.NewEntries(7, 1)...)
@@ -151,7 +151,7 @@ func TestNoticeFitsSmallStreams(t *testing.T) {
 		_, err := publisher.Open(t.Context(), 1)
 		require.NoError(t, err)
 		reason := strings.Repeat("€ ", 1000)
-		_, err = publisher.Notify(t.Context(), 0, outbox.Notice{Progress: relaytest.NewEntries(41, 1)[0].Progress(), Parked: reason})
+		_, err = publisher.Notify(t.Context(), 0, relay.Notice{Progress: relaytest.NewEntries(41, 1)[0].Progress(), Parked: reason})
 		require.NoError(t, err, "%d", limit)
 		stamp, err := publisher.At(t.Context(), 1)
 		require.NoError(t, err)

@@ -213,7 +213,7 @@ func (s *Stream) Redrive(ctx context.Context, after uint64, at outbox.Progress, 
 }
 
 // Notify implements the port.
-func (s *Stream) Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error) {
+func (s *Stream) Notify(ctx context.Context, after uint64, notice relay.Notice) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.ends(ctx, after); err != nil {

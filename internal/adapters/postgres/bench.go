@@ -16,7 +16,7 @@ import (
 var _ operations.Bench = (*Desk)(nil)
 
 // Cursor implements the port.
-func (d *Desk) Cursor(ctx context.Context) (outbox.Cursor, error) {
+func (d *Desk) Cursor(ctx context.Context) (relay.Cursor, error) {
 	return NewCursorStore(d.db, d.relay, d.stream).Load(ctx)
 }
 
@@ -97,7 +97,7 @@ WITH turn AS (
 SELECT revision FROM turn`
 
 // Adopt implements the port.
-func (d *Desk) Adopt(ctx context.Context, revision int64, cursor outbox.Cursor, anew bool) error {
+func (d *Desk) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error {
 	ctx = allow(ctx, counting) // it looks when the latest event up to there was recorded
 	var now int64
 	err := d.db.QueryRowContext(ctx, adoptStatement, d.relay, revision, int64(cursor.Position), d.stream, cursor.StreamCreated,

@@ -62,23 +62,23 @@ func relayCalls() map[string]dbCall {
 		"outbox.Log.Verify": func(ctx context.Context, db *bun.DB) error {
 			return postgres.NewLog(db, relayName, quiet).Verify(ctx, outbox.Progress{}, 0)
 		},
-		"outbox.CursorStore.Load": on(func(ctx context.Context, db *bun.DB) (outbox.Cursor, error) { return cursors(db).Load(ctx) }),
-		"outbox.CursorStore.Save": on(func(ctx context.Context, db *bun.DB) (outbox.Cursor, error) {
-			return cursors(db).Save(ctx, outbox.Turn{}, outbox.Cursor{})
+		"outbox.CursorStore.Load": on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) { return cursors(db).Load(ctx) }),
+		"outbox.CursorStore.Save": on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) {
+			return cursors(db).Save(ctx, relay.Turn{}, relay.Cursor{})
 		}),
-		"outbox.CursorStore.Report": func(ctx context.Context, db *bun.DB) error { return cursors(db).Report(ctx, outbox.Turn{}, nil) },
+		"outbox.CursorStore.Report": func(ctx context.Context, db *bun.DB) error { return cursors(db).Report(ctx, relay.Turn{}, nil) },
 		"outbox.Parking.Settle": on(func(ctx context.Context, db *bun.DB) (relay.Settled, error) {
-			return parking(db).Settle(ctx, outbox.Turn{}, relay.Stamp{}, 1, true)
+			return parking(db).Settle(ctx, relay.Turn{}, relay.Stamp{}, 1, true)
 		}),
 		"outbox.Parking.SetAside": on(func(ctx context.Context, db *bun.DB) ([]outbox.Position, error) {
-			return parking(db).SetAside(ctx, outbox.Turn{}, []outbox.Entry{entry(1)})
+			return parking(db).SetAside(ctx, relay.Turn{}, []outbox.Entry{entry(1)})
 		}),
 		"outbox.Parking.Due": on(func(ctx context.Context, db *bun.DB) ([]outbox.Entry, error) {
 			due, _, err := parking(db).Due(ctx, 1, plenty)
 			return due, err
 		}),
 		"outbox.Parking.Refuse": func(ctx context.Context, db *bun.DB) error {
-			return parking(db).Refuse(ctx, outbox.Turn{}, entry(1), "no")
+			return parking(db).Refuse(ctx, relay.Turn{}, entry(1), "no")
 		},
 		"outbox.ParkingAdmin.Redrive": on(func(ctx context.Context, db *bun.DB) (int, error) { return parking(db).Redrive(ctx, nil) }),
 		"outbox.ParkingAdmin.Discard": func(ctx context.Context, db *bun.DB) error { return parking(db).Discard(ctx, 1) },
@@ -91,20 +91,20 @@ func relayCalls() map[string]dbCall {
 		"outbox.ParkingAdmin.DiscardChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return parking(db).DiscardChosen(ctx, []outbox.Position{1}, outbox.Choice{})
 		}),
-		"outbox.ParkingAdmin.Waiting": on(func(ctx context.Context, db *bun.DB) ([]outbox.ParkedEvent, error) {
+		"outbox.ParkingAdmin.Waiting": on(func(ctx context.Context, db *bun.DB) ([]relay.ParkedEvent, error) {
 			return parking(db).Waiting(ctx, 1)
 		}),
 		"outbox.Retention.Purge": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return postgres.NewRetention(db, relayName).Purge(ctx, 1, time.Hour, 1)
 		}),
-		"outbox.Elector.Acquire": on(func(ctx context.Context, db *bun.DB) (outbox.Term, error) { return elector(db).Acquire(ctx, 0) }),
-		"outbox.Elector.Renew": on(func(ctx context.Context, db *bun.DB) (outbox.Term, error) {
-			return elector(db).Renew(ctx, outbox.Term{})
+		"outbox.Elector.Acquire": on(func(ctx context.Context, db *bun.DB) (relay.Term, error) { return elector(db).Acquire(ctx, 0) }),
+		"outbox.Elector.Renew": on(func(ctx context.Context, db *bun.DB) (relay.Term, error) {
+			return elector(db).Renew(ctx, relay.Term{})
 		}),
 		"outbox.InstanceHalts.Record": func(ctx context.Context, db *bun.DB) error {
-			return postgres.NewInstanceHalts(db, relayName, "me").Record(ctx, outbox.NewHalt(outbox.HaltStreamMissing, "gone"))
+			return postgres.NewInstanceHalts(db, relayName, "me").Record(ctx, relay.NewHalt(relay.HaltStreamMissing, "gone"))
 		},
-		"outbox.Elector.Resign": func(ctx context.Context, db *bun.DB) error { return elector(db).Resign(ctx, outbox.Term{}) },
+		"outbox.Elector.Resign": func(ctx context.Context, db *bun.DB) error { return elector(db).Resign(ctx, relay.Term{}) },
 	}
 }
 
@@ -119,7 +119,7 @@ func operatingCalls() map[string]dbCall {
 		"operating.SubscriberPlaces.Places": on(func(ctx context.Context, db *bun.DB) ([]operations.SubscriberPlace, error) {
 			return desk(db).Places(ctx)
 		}),
-		"operating.Bench.Cursor":   on(func(ctx context.Context, db *bun.DB) (outbox.Cursor, error) { return desk(db).Cursor(ctx) }),
+		"operating.Bench.Cursor":   on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) { return desk(db).Cursor(ctx) }),
 		"operating.Bench.Disorder": on(func(ctx context.Context, db *bun.DB) (operations.Disorder, error) { return desk(db).Disorder(ctx) }),
 		"operating.Bench.Realign": on(func(ctx context.Context, db *bun.DB) (int64, error) {
 			return desk(db).Realign(ctx, operations.Realignment{Place: 1})
@@ -133,7 +133,7 @@ func operatingCalls() map[string]dbCall {
 		}),
 		"operating.Bench.Behind": on(func(ctx context.Context, db *bun.DB) (int64, error) { return desk(db).Behind(ctx, 0) }),
 		"operating.Bench.Adopt": func(ctx context.Context, db *bun.DB) error {
-			return desk(db).Adopt(ctx, 7, outbox.Cursor{}, true)
+			return desk(db).Adopt(ctx, 7, relay.Cursor{}, true)
 		},
 		"ordering.UnitOfWork.Do": func(ctx context.Context, db *bun.DB) error {
 			return postgres.NewUnitOfWork(db).Do(ctx, func(context.Context, orders.Tx) error { return nil })

@@ -12,6 +12,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // Desk is where operators see how one relay and its log stand, and, as the bench, where they repair it. Looking locks nothing
@@ -89,7 +90,7 @@ func (d *Desk) relayStatus(ctx context.Context) (operations.Status, error) {
 		status.Leader = &operations.Leader{Holder: holder.String, Token: token.Int64, Since: acquired.Time, Until: expires.Time}
 	}
 	if reason.Valid {
-		halt := outbox.Halt{Reason: outbox.HaltReason(reason.String), Detail: detail.String}
+		halt := relay.Halt{Reason: relay.HaltReason(reason.String), Detail: detail.String}
 		status.Halt = &operations.Halt{Halt: halt, Since: halted.Time}
 	}
 	return status, nil

@@ -13,6 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
@@ -47,7 +48,7 @@ func TestEmittedIsWrittenLast(t *testing.T) {
 	var written []string
 	require.NoError(t, h.others.NewRaw("SELECT aggregate_id || aggregate_version FROM outbox ORDER BY position").Scan(t.Context(), &written))
 	require.Equal(t, []string{"a1", "a2", "a3", "b1", "b2", "b3"}, written)
-	page, err := h.log.After(t.Context(), outbox.Progress{}, outbox.Slice{Count: 10, Bytes: 1 << 20})
+	page, err := h.log.After(t.Context(), outbox.Progress{}, relay.Slice{Count: 10, Bytes: 1 << 20})
 	require.NoError(t, err)
 	require.Len(t, page.Entries, 6)
 }

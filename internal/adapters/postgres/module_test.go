@@ -50,8 +50,8 @@ func TestModule(t *testing.T) {
 	page, err := log.After(t.Context(), outbox.Progress{}, plenty)
 	require.NoError(t, err)
 	require.Empty(t, page.Entries)
-	want := outbox.Cursor{StreamCreated: "x", StreamSequence: 1}
-	_, err = cursors.Save(t.Context(), outbox.Turn{Token: term.Token}, want)
+	want := relay.Cursor{StreamCreated: "x", StreamSequence: 1}
+	_, err = cursors.Save(t.Context(), relay.Turn{Token: term.Token}, want)
 	require.NoError(t, err, "the cursor is fenced by the elector's lease")
 
 	nothing := func(context.Context, orders.Tx) error { return nil }

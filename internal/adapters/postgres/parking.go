@@ -61,7 +61,7 @@ SELECT ` + outcome + `, EXISTS (SELECT FROM parked) OR EXISTS (SELECT FROM lost)
 
 // Settle implements the port.
 func (p *Parking) Settle(
-	ctx context.Context, turn outbox.Turn, tail relay.Stamp, sequence uint64, end bool,
+	ctx context.Context, turn relay.Turn, tail relay.Stamp, sequence uint64, end bool,
 ) (relay.Settled, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()
@@ -113,7 +113,7 @@ var setAsideStatement = noted + `, asked AS (
 SELECT ` + outcome + `, ARRAY(SELECT position FROM asked WHERE known UNION ALL SELECT position FROM parked ORDER BY position)`
 
 // SetAside implements the port.
-func (p *Parking) SetAside(ctx context.Context, turn outbox.Turn, entries []outbox.Entry) ([]outbox.Position, error) {
+func (p *Parking) SetAside(ctx context.Context, turn relay.Turn, entries []outbox.Entry) ([]outbox.Position, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()
 	asked := make([]int64, len(entries))
@@ -167,7 +167,7 @@ FROM (SELECT) AS always LEFT JOIN sized AS o ON o.total <= ?2 OR o.total = o.siz
 ORDER BY o.position`
 
 // Due implements the port. A standby may show what is to be redriven and was already.
-func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit outbox.Slice) (due []outbox.Entry, waiting bool, err error) {
+func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit relay.Slice) (due []outbox.Entry, waiting bool, err error) {
 	defer func() { p.sizes.learn(due, err) }()
 	asking, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()
@@ -219,7 +219,7 @@ var refuseStatement = noted + `, refused AS (
 SELECT ` + outcome
 
 // Refuse implements the port. The later events keep the reasons that they have.
-func (p *Parking) Refuse(ctx context.Context, turn outbox.Turn, entry outbox.Entry, reason string) error {
+func (p *Parking) Refuse(ctx context.Context, turn relay.Turn, entry outbox.Entry, reason string) error {
 	ctx, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()
 	var v verdict

@@ -17,6 +17,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -154,14 +155,14 @@ func mainPath(t *testing.T, db *bun.DB) {
 	require.NoError(t, err)
 	term, err = elector.Renew(ctx, term)
 	require.NoError(t, err)
-	page, err := log.After(ctx, outbox.Progress{}, outbox.Slice{Count: 100, Bytes: 1 << 20})
+	page, err := log.After(ctx, outbox.Progress{}, relay.Slice{Count: 100, Bytes: 1 << 20})
 	require.NoError(t, err)
 	require.Len(t, page.Entries, 1)
 	entry := page.Entries[0]
 	require.Empty(t, entry.Invalid)
 	require.WithinDuration(t, time.Now(), entry.RecordedAt, time.Minute)
 	cursors := postgres.NewCursorStore(db, relayName, "STREAM")
-	cursor, err := cursors.Save(ctx, outbox.Turn{Token: term.Token}, outbox.Cursor{Progress: outbox.Progress{Position: entry.Position, EventID: entry.ID}})
+	cursor, err := cursors.Save(ctx, relay.Turn{Token: term.Token}, relay.Cursor{Progress: outbox.Progress{Position: entry.Position, EventID: entry.ID}})
 	require.NoError(t, err)
 	loaded, err := cursors.Load(ctx)
 	require.NoError(t, err)

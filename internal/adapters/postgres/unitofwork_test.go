@@ -19,6 +19,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/orderstest"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 	"github.com/assylzhan-a/outboxie/test/infra"
@@ -42,7 +43,7 @@ func (s shop) AgeKeys(t *testing.T, by time.Duration) {
 func (s shop) Entries(t *testing.T) []outbox.Entry {
 	t.Helper()
 	page, err := postgres.NewLog(s.others, "reader", quiet).
-		After(t.Context(), outbox.Progress{}, outbox.Slice{Count: 10_000, Bytes: 1 << 30})
+		After(t.Context(), outbox.Progress{}, relay.Slice{Count: 10_000, Bytes: 1 << 30})
 	require.NoError(t, err)
 	return page.Entries
 }

@@ -66,7 +66,7 @@ func (p *publisher) Redrive(ctx context.Context, after uint64, at outbox.Progres
 	})
 }
 
-func (p *publisher) Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error) {
+func (p *publisher) Notify(ctx context.Context, after uint64, notice relay.Notice) (uint64, error) {
 	sending, span := p.tracer.Start(ctx, "notify "+p.stream, trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindProducer),
 		trace.WithAttributes(
 			messagingSystem,

@@ -25,7 +25,7 @@ type stream struct {
 	in         trace.SpanContext
 	got        []outbox.Entry
 	at         outbox.Progress
-	notice     outbox.Notice
+	notice     relay.Notice
 }
 
 func (s *stream) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
@@ -41,7 +41,7 @@ func (s *stream) Redrive(ctx context.Context, after uint64, at outbox.Progress, 
 	return s.Publish(ctx, after, batch)
 }
 
-func (s *stream) Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error) {
+func (s *stream) Notify(ctx context.Context, after uint64, notice relay.Notice) (uint64, error) {
 	s.notice = notice
 	return s.Publish(ctx, after, make([]outbox.Entry, 1))
 }
@@ -186,7 +186,7 @@ func TestNoticeIsTraced(t *testing.T) {
 	tp, spans := record()
 	ctx, _ := inSpan(tp)
 	next := &stream{}
-	notice := outbox.Notice{Progress: outbox.Progress{Position: 100, EventID: "e0"}, Parked: "too large"}
+	notice := relay.Notice{Progress: outbox.Progress{Position: 100, EventID: "e0"}, Parked: "too large"}
 
 	last, err := tracePublisher(tp, next).Notify(ctx, 7, notice)
 
@@ -235,7 +235,7 @@ func TestPublisherBoundsItsLinks(t *testing.T) {
 	}
 	_, err := traced.Publisher.Publish(context.Background(), 0, batchOf(headers...))
 	require.NoError(t, err)
-	require.NoError(t, traced.Elector.Resign(context.Background(), outbox.Term{})) // all is told by then
+	require.NoError(t, traced.Elector.Resign(context.Background(), relay.Term{})) // all is told by then
 	require.Len(t, spans.one(t, "send ORDERS").Links(), 128)
 	require.Zero(t, spans.one(t, "send ORDERS").DroppedLinks())
 	require.Len(t, spans.all("outbox relay"), 200)

@@ -30,7 +30,7 @@ const atOnce = 1000
 
 // Adoption is a plan to accept the stream, and the log, as they are now, and to go on from a place that is said in the stream.
 type Adoption struct {
-	Halt   outbox.Halt
+	Halt   relay.Halt
 	Create bool // there is no stream, it is made anew
 	Anew   bool // the stream is not the one that the relay knew; what was redriven is redriven again
 	Place  outbox.Progress
@@ -51,7 +51,7 @@ type Adoption struct {
 	published []string // ids of events that the stream is known to hold
 	whole     bool     // published are all after the cursor's last message
 
-	cursor outbox.Cursor
+	cursor relay.Cursor
 	stream relay.StreamInfo
 	tail   relay.Stamp // of the stream's last message; zero if it is gone
 	kept   uint64      // sequence of our last message that the stream still holds
@@ -88,7 +88,7 @@ func (a *Adopter) Plan(ctx context.Context, position *outbox.Position) (Adoption
 		return Adoption{}, err
 	}
 	if cursor.Halt == nil && disorder.Any() { // and no relay has noticed
-		cursor.Halt = outbox.NewHalt(outbox.HaltSequenceBehind, "position %d is dealt next, position %d is the highest, and %d events are misplaced",
+		cursor.Halt = relay.NewHalt(relay.HaltSequenceBehind, "position %d is dealt next, position %d is the highest, and %d events are misplaced",
 			disorder.Next, disorder.Highest, disorder.Misplaced)
 	}
 	if cursor.Halt == nil {

@@ -56,7 +56,7 @@ func TestEventsTellWhereTheyAre(t *testing.T) {
 	require.Equal(t, want, events[1].Entry)
 	require.WithinDuration(t, time.Now(), events[1].PublishedAt, time.Minute)
 
-	s.cursors.Edit(func(cursor *outbox.Cursor) { cursor.Position = log[3].Position })
+	s.cursors.Edit(func(cursor *relay.Cursor) { cursor.Position = log[3].Position })
 	require.Equal(t, []orders.Delivery{published, published, passed}, deliveries(t, s, id), "the cursor alone proves nothing")
 	s.stream.Delete(1)
 	require.Equal(t, []orders.Delivery{passed, published, passed}, deliveries(t, s, id))
@@ -80,7 +80,7 @@ func TestParkedEventsSayWhy(t *testing.T) {
 		t.Helper()
 		cursor, err := s.cursors.Load(t.Context())
 		require.NoError(t, err)
-		_, err = lot.Settle(t.Context(), outbox.Turn{Token: term.Token, Revision: cursor.Revision}, tail, sequence, true)
+		_, err = lot.Settle(t.Context(), relay.Turn{Token: term.Token, Revision: cursor.Revision}, tail, sequence, true)
 		require.NoError(t, err)
 	}
 	requireEvent := func(delivery orders.Delivery) {
@@ -127,7 +127,7 @@ func TestASilentBrokerCostsTwoSeconds(t *testing.T) {
 		id := s.placed(t).ID
 		_, err := s.pay(t.Context(), id)
 		require.NoError(t, err)
-		s.cursors.Edit(func(cursor *outbox.Cursor) { cursor.Position = 1 })
+		s.cursors.Edit(func(cursor *relay.Cursor) { cursor.Position = 1 })
 		s.Service = ordering.New(ordering.Ports{Work: s.uow, Waker: s.rings, Journal: s.cursors, Finder: silent{}}, nil, nil)
 		start := time.Now()
 		require.Equal(t, []orders.Delivery{orders.Passed, orders.Pending}, deliveries(t, s, id))

@@ -271,7 +271,7 @@ func TestWithdrawsFirst(t *testing.T) {
 		r := relaying.New(relaying.Ports{
 			Log: w.log, Cursors: w.cursors, Publisher: w.stream, Parking: w.parking, Retention: w.cursors,
 			Elector: o, Liveness: o, Waker: o, Alarm: bell,
-		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1000}}, w.logger)
+		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.Slice{Count: 4, Bytes: 1000}}, w.logger)
 		ctx, cancel := context.WithCancel(t.Context())
 		w.running.Go(func() { _ = r.Run(ctx) })
 		time.Sleep(time.Second)
@@ -288,12 +288,12 @@ type order struct {
 	calls []string
 }
 
-func (o *order) Acquire(ctx context.Context, gone int64) (outbox.Term, error) {
+func (o *order) Acquire(ctx context.Context, gone int64) (relay.Term, error) {
 	o.calls = append(o.calls, "acquire")
 	return o.Elector.Acquire(ctx, gone)
 }
 
-func (o *order) Resign(ctx context.Context, term outbox.Term) error {
+func (o *order) Resign(ctx context.Context, term relay.Term) error {
 	o.calls = append(o.calls, "resign")
 	return o.Elector.Resign(ctx, term)
 }

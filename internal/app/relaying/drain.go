@@ -216,7 +216,7 @@ func (p *place) stored(last uint64, batch []outbox.Entry) int {
 
 func unread(err error) error {
 	if errors.Is(err, relay.ErrHistoryLost) {
-		return outbox.NewHalt(outbox.HaltHistoryLost, "%s", err.Error())
+		return relay.NewHalt(relay.HaltHistoryLost, "%s", err.Error())
 	}
 	return disordered(err)
 }

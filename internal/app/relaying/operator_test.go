@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
@@ -98,7 +97,7 @@ type slowBench struct {
 	dies  bool
 }
 
-func (b *slowBench) Adopt(ctx context.Context, revision int64, cursor outbox.Cursor, anew bool) error {
+func (b *slowBench) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error {
 	if b.dies {
 		return errDead
 	}
@@ -113,7 +112,7 @@ func (b *slowBench) Adopt(ctx context.Context, revision int64, cursor outbox.Cur
 // unconfirmed is a stream in which leaders confirm nothing: what they decide is decided in the database alone.
 type unconfirmed struct{ relay.Publisher }
 
-func (u unconfirmed) Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error) {
+func (u unconfirmed) Notify(ctx context.Context, after uint64, notice relay.Notice) (uint64, error) {
 	if notice.Confirms {
 		return after, nil
 	}
@@ -131,7 +130,7 @@ func (c credulous) Open(ctx context.Context, first uint64) (relay.StreamInfo, er
 	return info, err
 }
 
-func (c credulous) Notify(ctx context.Context, _ uint64, notice outbox.Notice) (uint64, error) {
+func (c credulous) Notify(ctx context.Context, _ uint64, notice relay.Notice) (uint64, error) {
 	info, err := c.Look(ctx)
 	if err != nil {
 		return 0, err
@@ -142,10 +141,10 @@ func (c credulous) Notify(ctx context.Context, _ uint64, notice outbox.Notice) (
 // staleBench goes on believing in the cursor that it read first.
 type staleBench struct {
 	operations.Bench
-	cursor *outbox.Cursor
+	cursor *relay.Cursor
 }
 
-func (b *staleBench) Cursor(ctx context.Context) (outbox.Cursor, error) {
+func (b *staleBench) Cursor(ctx context.Context) (relay.Cursor, error) {
 	if b.cursor != nil {
 		return *b.cursor, nil
 	}
@@ -154,7 +153,7 @@ func (b *staleBench) Cursor(ctx context.Context) (outbox.Cursor, error) {
 	return cursor, err
 }
 
-func (b *staleBench) Adopt(ctx context.Context, revision int64, cursor outbox.Cursor, anew bool) error {
+func (b *staleBench) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error {
 	b.cursor = nil
 	return b.Bench.Adopt(ctx, revision, cursor, anew)
 }

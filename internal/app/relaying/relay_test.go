@@ -14,7 +14,6 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/app/relaying"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -157,7 +156,7 @@ func TestLongOutageIsFewLines(t *testing.T) {
 		down.Store(true)
 		r := relaying.New(relaying.Ports{
 			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Parking: w.parking, Retention: w.cursors, Elector: i.inner.Elector, Halts: i.inner.Halts, Liveness: i.inner.Liveness, Waker: i.bell, Alarm: i.bell,
-		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1000}},
+		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.Slice{Count: 4, Bytes: 1000}},
 			slog.New(slog.NewTextHandler(&text, nil)))
 		w.running.Go(func() { _ = r.Run(ctx) })
 		time.Sleep(time.Minute)
@@ -185,7 +184,7 @@ func TestNewStreamIsRemembered(t *testing.T) {
 		second := w.run("second")
 		time.Sleep(2 * ttl)
 		require.NotNil(t, second.relay.Status().Halt)
-		require.Equal(t, outbox.HaltStreamMissing, second.relay.Status().Halt.Reason)
+		require.Equal(t, relay.HaltStreamMissing, second.relay.Status().Halt.Reason)
 	})
 }
 
@@ -198,7 +197,7 @@ func TestCopiedTailUnderARunningLeader(t *testing.T) {
 		w.stream.AppendCopy(3)
 		w.record(t, 1)
 		require.NotNil(t, leader.relay.Status().Halt)
-		require.Equal(t, outbox.HaltTailCopied, leader.relay.Status().Halt.Reason)
+		require.Equal(t, relay.HaltTailCopied, leader.relay.Status().Halt.Reason)
 		require.Len(t, w.stream.Entries(), 7, "six events and the copy")
 	})
 }
@@ -244,7 +243,7 @@ func TestOneHangingRenewalIsSurvived(t *testing.T) {
 		var text bytes.Buffer
 		r := relaying.New(relaying.Ports{
 			Log: w.log, Cursors: w.cursors, Publisher: w.stream, Parking: w.parking, Retention: w.cursors, Elector: elector, Liveness: memory.NewLiveness(w.presence), Waker: bell, Alarm: bell,
-		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1000}},
+		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.Slice{Count: 4, Bytes: 1000}},
 			slog.New(slog.NewTextHandler(&text, nil)))
 		ctx, cancel := context.WithCancel(t.Context())
 		w.running.Go(func() { _ = r.Run(ctx) })
@@ -267,7 +266,7 @@ func TestForeignMessage(t *testing.T) {
 		bell := memory.NewBell()
 		r := relaying.New(relaying.Ports{
 			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Parking: w.parking, Retention: w.cursors, Elector: memory.NewElector(w.lease, "me"), Liveness: memory.NewLiveness(w.presence), Waker: bell, Alarm: bell,
-		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1000}},
+		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.Slice{Count: 4, Bytes: 1000}},
 			slog.New(slog.NewTextHandler(&text, nil)))
 		ctx, cancel := context.WithCancel(t.Context())
 		w.running.Go(func() { _ = r.Run(ctx) })

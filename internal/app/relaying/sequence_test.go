@@ -28,7 +28,7 @@ func (w *world) requireSetBack(t *testing.T, leader *instance) {
 	t.Helper()
 	status := leader.relay.Status()
 	require.NotNil(t, status.Halt, "%+v", status)
-	require.Equal(t, outbox.HaltSequenceBehind, status.Halt.Reason, status.Halt.Detail)
+	require.Equal(t, relay.HaltSequenceBehind, status.Halt.Reason, status.Halt.Detail)
 	require.Equal(t, relaying.Halted, status.State)
 	cursor, err := w.cursors.Load(t.Context())
 	require.NoError(t, err)
@@ -202,7 +202,7 @@ func (w *world) requirePlanned(t *testing.T, misplaced int64) {
 	t.Helper()
 	plan, err := operating.NewAdopter(w.cursors, w.stream).Plan(t.Context(), nil)
 	require.NoError(t, err)
-	require.Equal(t, outbox.HaltSequenceBehind, plan.Halt.Reason)
+	require.Equal(t, relay.HaltSequenceBehind, plan.Halt.Reason)
 	require.Equal(t, misplaced, plan.Disorder.Misplaced)
 }
 
@@ -250,7 +250,7 @@ func (unaligned) Realign(context.Context, operations.Realignment) (int64, error)
 func TestAnotherHaltIsRepairedWithTheSequence(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		leader := w.published(t)
-		w.halted(t, leader, outbox.HaltTailCopied, func() { w.stream.AppendCopy(1) })
+		w.halted(t, leader, relay.HaltTailCopied, func() { w.stream.AppendCopy(1) })
 		w.log.SetSequence(3)
 		w.write(t, 0, `{}`)
 		w.log.SetSequence(6)

@@ -61,9 +61,9 @@ func (p *place) save(ctx context.Context, cursors relay.CursorStore, t *tenure) 
 	return err
 }
 
-func (p *place) store(ctx context.Context, cursors relay.CursorStore, t *tenure) (saved outbox.Cursor, err error) {
-	err = t.write(ctx, func(ctx context.Context, turn outbox.Turn) error {
-		saved, err = cursors.Save(ctx, turn, outbox.Cursor{
+func (p *place) store(ctx context.Context, cursors relay.CursorStore, t *tenure) (saved relay.Cursor, err error) {
+	err = t.write(ctx, func(ctx context.Context, turn relay.Turn) error {
+		saved, err = cursors.Save(ctx, turn, relay.Cursor{
 			Progress: p.progress, StreamCreated: p.created, StreamSequence: p.own, RecordedTo: p.recorded,
 		})
 		return err
@@ -127,18 +127,18 @@ func (r *Relay) takeOver(t *tenure, logger *slog.Logger) (*place, error) {
 // judge finds the place, given what the broker says about the stream, or why nobody may go on from there. It changes nothing:
 // what a halted relay misses may be brought back.
 func (r *Relay) judge(
-	ctx context.Context, cursor outbox.Cursor, info relay.StreamInfo, opened error,
+	ctx context.Context, cursor relay.Cursor, info relay.StreamInfo, opened error,
 ) (*place, relay.Stamp, error) {
 	switch {
 	case errors.Is(opened, relay.ErrStreamMissing):
-		return nil, relay.Stamp{}, outbox.NewHalt(outbox.HaltStreamMissing,
+		return nil, relay.Stamp{}, relay.NewHalt(relay.HaltStreamMissing,
 			"the stream is gone; it held everything up to position %d at sequence %d", cursor.Position, cursor.StreamSequence)
 	case errors.Is(opened, relay.ErrStreamUnfit):
-		return nil, relay.Stamp{}, outbox.NewHalt(outbox.HaltStreamUnfit, "%s", opened.Error())
+		return nil, relay.Stamp{}, relay.NewHalt(relay.HaltStreamUnfit, "%s", opened.Error())
 	case opened != nil:
 		return nil, relay.Stamp{}, opened
 	case cursor.StreamCreated != "" && cursor.StreamCreated != info.Created:
-		return nil, relay.Stamp{}, outbox.NewHalt(outbox.HaltStreamReplaced,
+		return nil, relay.Stamp{}, relay.NewHalt(relay.HaltStreamReplaced,
 			"the stream was created at %s, but the cursor knows the one created at %s", info.Created, cursor.StreamCreated)
 	}
 	here, tail, err := r.locate(ctx, cursor, info)
@@ -154,7 +154,7 @@ func (r *Relay) judge(
 // redriveAgain marks what was redriven and is not in the stream any more, after a notice at its end: in a cluster of brokers,
 // one that led the stream and does not know yet that it does no longer answers with an old end, but stores nothing.
 func (r *Relay) redriveAgain(t *tenure, here *place, tail relay.Stamp, held uint64, logger *slog.Logger) error {
-	last, err := r.Publisher.Notify(t.ctx, here.sequence, outbox.Notice{Progress: here.progress, Confirms: true, Kept: tail.Held(held)})
+	last, err := r.Publisher.Notify(t.ctx, here.sequence, relay.Notice{Progress: here.progress, Confirms: true, Kept: tail.Held(held)})
 	if err != nil {
 		return err
 	}
@@ -177,18 +177,18 @@ func (r *Relay) appended(place *place, to outbox.Progress, last uint64, logger *
 }
 
 // purged halts when retention has removed what the stream needs.
-func purged(here *place, cursor outbox.Cursor) error {
+func purged(here *place, cursor relay.Cursor) error {
 	if here.progress.Position >= cursor.PurgedTo {
 		return nil
 	}
-	return outbox.NewHalt(outbox.HaltLogPurged, "the stream ends at position %d, but the log begins after position %d",
+	return relay.NewHalt(relay.HaltLogPurged, "the stream ends at position %d, but the log begins after position %d",
 		here.progress.Position, cursor.PurgedTo)
 }
 
 // settle brings the parking lot in line with the stream, in which tail is our last message, and, if end says so, the stream is
 // known to end there.
 func (r *Relay) settle(t *tenure, here *place, tail relay.Stamp, sequence uint64, end bool) (lost bool, err error) {
-	err = t.write(t.ctx, func(ctx context.Context, turn outbox.Turn) (err error) {
+	err = t.write(t.ctx, func(ctx context.Context, turn relay.Turn) (err error) {
 		settled, err := r.Parking.Settle(ctx, turn, tail, sequence, end)
 		here.waiting, lost = settled.Waiting, settled.Lost
 		return err
@@ -198,7 +198,7 @@ func (r *Relay) settle(t *tenure, here *place, tail relay.Stamp, sequence uint64
 
 // locate finds our last message in the stream. A stream that is shorter than the cursor knows lost what it had
 // acknowledged: the log still has it.
-func (r *Relay) locate(ctx context.Context, cursor outbox.Cursor, info relay.StreamInfo) (*place, relay.Stamp, error) {
+func (r *Relay) locate(ctx context.Context, cursor relay.Cursor, info relay.StreamInfo) (*place, relay.Stamp, error) {
 	here := &place{
 		sequence: info.LastSequence, created: info.Created, session: info.Session, largest: info.Largest, seen: time.Now(), looked: time.Now(),
 	}
@@ -221,7 +221,7 @@ func (r *Relay) locate(ctx context.Context, cursor outbox.Cursor, info relay.Str
 		// A leader behind our cursor wrote this. Everything between is parked; otherwise its append would have failed.
 		here.progress = cursor.Progress
 	default:
-		err = outbox.NewHalt(outbox.HaltTailCopied, "the message at sequence %d is event %s at position %d, but position %d was published before it",
+		err = relay.NewHalt(relay.HaltTailCopied, "the message at sequence %d is event %s at position %d, but position %d was published before it",
 			own, tail.Progress.EventID, tail.Progress.Position, cursor.Position)
 	}
 	return here, tail, err
@@ -231,7 +231,7 @@ func (r *Relay) locate(ctx context.Context, cursor outbox.Cursor, info relay.Str
 // exists, has to be the one that the cursor was saved for. It may say less than the cursor, because what comes after it in
 // the log is parked. The word of an operator counts more than the cursor: the stream may have gone back, and grown to this
 // sequence by an adoption that has not come to the cursor yet.
-func (r *Relay) atCursor(ctx context.Context, cursor outbox.Cursor) (outbox.Progress, relay.Stamp, error) {
+func (r *Relay) atCursor(ctx context.Context, cursor relay.Cursor) (outbox.Progress, relay.Stamp, error) {
 	if cursor.StreamSequence == 0 {
 		return cursor.Progress, relay.Stamp{}, nil
 	}
@@ -242,7 +242,7 @@ func (r *Relay) atCursor(ctx context.Context, cursor outbox.Cursor) (outbox.Prog
 	case err != nil:
 		return outbox.Progress{}, tail, err
 	case !tail.Ours || tail.Progress.Position > cursor.Position:
-		return outbox.Progress{}, tail, outbox.NewHalt(outbox.HaltTailForeign,
+		return outbox.Progress{}, tail, relay.NewHalt(relay.HaltTailForeign,
 			"the message at sequence %d is not the one that was published there for position %d", cursor.StreamSequence, cursor.Position)
 	case tail.Progress.Position == cursor.Position, tail.Adopted():
 		return tail.Progress, tail, nil
@@ -265,7 +265,7 @@ func (r *Relay) lastOfOurs(ctx context.Context, info relay.StreamInfo, floor uin
 		stamp, err := r.Publisher.At(ctx, sequence)
 		switch {
 		case errors.Is(err, relay.ErrNoMessage):
-			return 0, stamp, outbox.NewHalt(outbox.HaltTailGone, "the message at sequence %d was deleted or has expired", sequence)
+			return 0, stamp, relay.NewHalt(relay.HaltTailGone, "the message at sequence %d was deleted or has expired", sequence)
 		case err != nil:
 			return 0, stamp, err
 		case stamp.Ours:

@@ -28,7 +28,7 @@ func (r *Relay) verify(ctx context.Context, place *place, tail relay.Stamp) erro
 // disordered halts when events come where the relay does not look any more.
 func disordered(err error) error {
 	if errors.Is(err, relay.ErrSequenceBehind) {
-		return outbox.NewHalt(outbox.HaltSequenceBehind, "%s", err.Error())
+		return relay.NewHalt(relay.HaltSequenceBehind, "%s", err.Error())
 	}
 	return err
 }

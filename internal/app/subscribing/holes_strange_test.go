@@ -13,6 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
@@ -38,7 +39,7 @@ func TestParkedEventBehindAHole(t *testing.T) {
 	whileLosing(t, subscribing.Options{}, 1, func(l *losing) {
 		l.add(7)
 		parked := l.write(1)[0]
-		_, err := l.stream.Notify(t.Context(), 7, outbox.Notice{Progress: parked.Progress(), Parked: "too large"})
+		_, err := l.stream.Notify(t.Context(), 7, relay.Notice{Progress: parked.Progress(), Parked: "too large"})
 		require.NoError(t, err)
 		l.remove(6, 7)
 	}, func(l *losing, running *subscribing.Subscriber) {
@@ -323,7 +324,7 @@ func TestAdoptionAndAFill(t *testing.T) {
 				pass(5 * time.Second)
 				stop()
 				l.running.Wait()
-				_, err := l.stream.Notify(t.Context(), 20, outbox.Notice{Progress: l.rows.Readable()[9].Progress()})
+				_, err := l.stream.Notify(t.Context(), 20, relay.Notice{Progress: l.rows.Readable()[9].Progress()})
 				require.NoError(t, err)
 				l.republish(10)
 				l.add(5)

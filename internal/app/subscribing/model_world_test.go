@@ -15,6 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
@@ -265,7 +266,7 @@ func (w *world) calm() {
 	w.mu.Unlock()
 	w.publish(lifeEvents)
 	w.redrive(aggregates)
-	_, err := w.stream.Notify(w.t.Context(), w.stream.Len(), outbox.Notice{Progress: w.log[w.cursor-1].Progress(), Confirms: true})
+	_, err := w.stream.Notify(w.t.Context(), w.stream.Len(), relay.Notice{Progress: w.log[w.cursor-1].Progress(), Confirms: true})
 	require.NoError(w.t, err)
 	w.start()
 	for range 3 {

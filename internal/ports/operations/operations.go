@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // Desk is the relay's state in the database.
@@ -31,7 +32,7 @@ type Journal interface {
 // Bench is where a halted relay is repaired.
 type Bench interface {
 	// Cursor is the relay's cursor, the zero Cursor when there is none.
-	Cursor(ctx context.Context) (outbox.Cursor, error)
+	Cursor(ctx context.Context) (relay.Cursor, error)
 	// Held returns those of places at which the log holds that event, in order of position.
 	Held(ctx context.Context, places []outbox.Progress) ([]outbox.Progress, error)
 	// At returns the event at position, false if the log has none.
@@ -48,7 +49,7 @@ type Bench interface {
 	// Adopt sets the cursor's position, stream identity and sequence, and ends the halt, if nothing was written since
 	// revision; else the answer is outbox.ErrOutOfTurn. anew says that the stream holds nothing of ours from before, so that
 	// nobody knows since when it has what it is given: retention begins anew.
-	Adopt(ctx context.Context, revision int64, cursor outbox.Cursor, anew bool) error
+	Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error
 }
 
 // Disorder is what of the log came where the relay does not look any more, because the sequence that deals positions went back.
@@ -158,7 +159,7 @@ type Leader struct {
 
 // Halt is why the relay publishes nothing.
 type Halt struct {
-	outbox.Halt
+	relay.Halt
 	Since time.Time
 }
 

@@ -81,7 +81,7 @@ type Publisher interface {
 	Redrive(ctx context.Context, after uint64, at outbox.Progress, batch []outbox.Entry) (uint64, error)
 
 	// Notify appends a notice as Publish appends an event. Of a long reason it keeps the beginning.
-	Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error)
+	Notify(ctx context.Context, after uint64, notice Notice) (uint64, error)
 }
 
 // StreamRepair is the stream as an operator repairs it.

@@ -1,6 +1,10 @@
-package outbox
+package relay
 
-import "time"
+import (
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+)
 
 // Slice bounds how much of the log is read at once. At least one entry is returned whatever its size.
 type Slice struct {
@@ -14,7 +18,7 @@ type Slice struct {
 // LargestPayload returns up to which size a payload is read.
 func (s Slice) LargestPayload() int {
 	if s.Largest == 0 {
-		return MaxPayload
+		return outbox.MaxPayload
 	}
 	return s.Largest
 }
@@ -22,10 +26,10 @@ func (s Slice) LargestPayload() int {
 // Cursor is a hint of how far the stream had come: it saves reading the tail, finds a stream that lost messages, and
 // tells retention what it may delete. The stream's own tail decides.
 type Cursor struct {
-	Progress                // EventID is that of the log's row there; empty when the row is gone
-	StreamCreated  string   // identity of the stream the cursor was saved for; empty: none was ever seen
-	StreamSequence uint64   // sequence of our last message in it
-	PurgedTo       Position // rows up to here may be missing because retention removed them
+	outbox.Progress                 // EventID is that of the log's row there; empty when the row is gone
+	StreamCreated   string          // identity of the stream the cursor was saved for; empty: none was ever seen
+	StreamSequence  uint64          // sequence of our last message in it
+	PurgedTo        outbox.Position // rows up to here may be missing because retention removed them
 	// RecordedTo is not before any row up to Position was recorded that the relay passed: a row there that was recorded later
 	// came after the relay. Only a save answers it. Zero: not known.
 	RecordedTo time.Time
