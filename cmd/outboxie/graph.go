@@ -120,7 +120,7 @@ type orderingParts struct {
 	Work    orders.UnitOfWork
 	Encoder orders.Encoder
 	Waker   relay.Waker
-	Journal operations.Journal
+	Journal operations.EventLog
 	Finder  relay.Finder
 }
 
@@ -161,7 +161,7 @@ func newRelay(
 		},
 		relaying.Options{
 			LeaseTTL: c.Outbox.LeaseTTL, Poll: c.Outbox.PollInterval,
-			Slice: relay.Slice{Count: c.Outbox.BatchSize, Bytes: sliceBytes}, Retention: c.Outbox.Retention,
+			Slice: relay.ReadLimit{Count: c.Outbox.BatchSize, Bytes: sliceBytes}, Retention: c.Outbox.Retention,
 		},
 		logger.With("instance", c.InstanceID))
 }
@@ -184,7 +184,7 @@ type adminParts struct {
 	Telemetry    *telemetry.Telemetry
 	Config       config.Config
 	Checks       []httpapi.Check
-	Desk         operations.Desk
+	Desk         operations.RelayInspector
 	ParkingAdmin operations.ParkingAdmin
 	Letters      operations.DeadLetterAdmin
 	Operator     inbox.Operator
@@ -211,7 +211,7 @@ func adminOptions(parts adminParts) (httpapi.AdminOptions, error) {
 	}, err
 }
 
-func runBell(background background, bell *jetstream.Bell) { background.run("bell", bell.Run) }
+func runBell(background background, bell *jetstream.Notifier) { background.run("bell", bell.Run) }
 
 func runSweep(background background, s *ordering.Sweep) {
 	background.run("sweep of idempotency keys", s.Run)

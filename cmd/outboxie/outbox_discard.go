@@ -79,7 +79,7 @@ func (p *program) discard(ctx context.Context, desk outboxDesk, position outbox.
 	return err
 }
 
-func printDiscard(out io.Writer, e operations.Listed) error {
+func printDiscard(out io.Writer, e operations.ListedEvent) error {
 	key := console.Text(e.Key.String())
 	_, err := fmt.Fprintf(out, `position   %d
 event      %s

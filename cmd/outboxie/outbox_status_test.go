@@ -109,7 +109,7 @@ func TestOutboxStatus(t *testing.T) {
 	for range 3 { // it takes over again and again
 		cursor, err := store.Load(t.Context())
 		require.NoError(t, err)
-		_, err = store.Save(t.Context(), relay.Turn{Token: 3, Revision: cursor.Revision}, cursor)
+		_, err = store.Save(t.Context(), relay.WriteFence{Token: 3, Revision: cursor.Revision}, cursor)
 		require.NoError(t, err)
 	}
 	require.Regexp(t, `^stuck: the leader has not come on for 1m\d+s\n`, o.run(exitClean, "status"))

@@ -55,7 +55,7 @@ type decision struct {
 }
 
 // decide says how many events are chosen, and changes them. If these are several it wants --yes.
-func (p *program) decide(ctx context.Context, c choice, undecided operations.Undecided, d decision) error {
+func (p *program) decide(ctx context.Context, c choice, undecided operations.UndecidedEvents, d decision) error {
 	choice, err := c.read()
 	if err != nil {
 		return err

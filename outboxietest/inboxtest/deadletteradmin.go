@@ -161,9 +161,9 @@ func adminDiscard(t *testing.T, l *letters) {
 		require.ErrorIs(t, l.Letters.Retry(t.Context(), subscriber, events[0].ID), inbox.ErrNoLetter)
 		l.requireLetter(t, events[0], inbox.Discarded)
 		at := l.at
-		l.rewind(t, inbox.Place{})
+		l.rewind(t, inbox.StreamPosition{})
 		require.Equal(t, repeat(inbox.Duplicate, 3), l.results(t, events...))
-		require.Equal(t, at.Place, l.at.Place)
+		require.Equal(t, at.StreamPosition, l.at.StreamPosition)
 		l.redeliver(t, all, events[1:]...)
 		require.Empty(t, l.WasApplied(t, subscriber, events[0].ID))
 		err := l.Letters.Discard(t.Context(), subscriber, events[1].ID)

@@ -42,7 +42,7 @@ func (l *letters) fail(t *testing.T, after uint64, n int, aggregate, eventType, 
 }
 
 // walk returns all undecided letters, page by page.
-func (l *letters) walk(t *testing.T, limit int) (all []outbox.Undecided) {
+func (l *letters) walk(t *testing.T, limit int) (all []outbox.UndecidedEvent) {
 	t.Helper()
 	var mark operations.LetterMark
 	for {
@@ -61,7 +61,7 @@ func (l *letters) requireUndecided(t *testing.T, want ...string) {
 	t.Helper()
 	for _, limit := range []int{1, 2, 100} {
 		found := l.walk(t, limit)
-		slices.SortFunc(found, func(a, b outbox.Undecided) int { return int(a.Position - b.Position) })
+		slices.SortFunc(found, func(a, b outbox.UndecidedEvent) int { return int(a.Position - b.Position) })
 		var shown []string
 		for _, u := range found {
 			shown = append(shown, fmt.Sprintf("%d: %d behind", u.Position, u.Behind))
@@ -101,12 +101,12 @@ func groupsList(t *testing.T, l *letters) {
 	l.requireUndecided(t, "0: 0 behind", "1: 2 behind", "11: 0 behind")
 
 	found := l.walk(t, 100)
-	at := slices.IndexFunc(found, func(u outbox.Undecided) bool { return u.EventID == a[0].ID })
+	at := slices.IndexFunc(found, func(u outbox.UndecidedEvent) bool { return u.EventID == a[0].ID })
 	first := found[at]
 	require.WithinDuration(t, time.Now(), first.First, time.Minute)
 	require.WithinDuration(t, time.Now(), first.Last, time.Minute)
 	first.First, first.Last = time.Time{}, time.Time{}
-	require.Equal(t, outbox.Undecided{
+	require.Equal(t, outbox.UndecidedEvent{
 		Position: 1, EventID: a[0].ID, Key: a[0].Key, Type: "a.v1", Reason: "customer 7 is unknown", Behind: 2,
 	}, first)
 	page, _, err := l.Letters.Undecided(t.Context(), "shipping", operations.LetterMark{}, 10)
@@ -244,9 +244,9 @@ func groupsDiscard(t *testing.T, l *letters) {
 	l.requireList(t, "0 dead 0", "2 retrying 1", "5 dead 0")
 	l.redeliver(t, all, a[1:]...)
 	at := l.at
-	l.rewind(t, inbox.Place{})
+	l.rewind(t, inbox.StreamPosition{})
 	require.Equal(t, repeat(inbox.Duplicate, 5), l.results(t, slices.Concat(a, b, other)...))
-	l.move(t, at.Place)
+	l.move(t, at.StreamPosition)
 	discarded, err := l.Letters.DiscardChosen(t.Context(), subscriber, every, outbox.Choice{})
 	require.NoError(t, err)
 	require.Equal(t, 2, discarded)

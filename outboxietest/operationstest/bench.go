@@ -16,7 +16,7 @@ import (
 // BenchHarness is an empty log with its parking lot, cursor and lease.
 type BenchHarness interface {
 	relaytest.ParkingHarness
-	Bench() operations.Bench
+	Bench() operations.RelayRepair
 }
 
 // TestBench runs the contract of operating.Bench. Each call of open gives a new log, lot, cursor and lease.
@@ -66,9 +66,9 @@ func (w *workshop) cursor() relay.Cursor {
 	return cursor
 }
 
-func (w *workshop) turn() relay.Turn {
+func (w *workshop) turn() relay.WriteFence {
 	w.t.Helper()
-	return relay.Turn{Token: w.term.Token, Revision: w.cursor().Revision}
+	return relay.WriteFence{Token: w.term.Token, Revision: w.cursor().Revision}
 }
 
 // append records the first versions of an aggregate.
@@ -80,7 +80,7 @@ func (w *workshop) append(aggregate string, versions int64) []outbox.Entry {
 		require.NoError(w.t, writer.Append(w.t.Context(), relaytest.NewMessage(aggregate, version+1)))
 	}
 	require.NoError(w.t, writer.Commit())
-	page, err := w.Log().After(w.t.Context(), outbox.Progress{}, relay.Slice{Count: 1000, Bytes: 1 << 20})
+	page, err := w.Log().After(w.t.Context(), outbox.Progress{}, relay.ReadLimit{Count: 1000, Bytes: 1 << 20})
 	require.NoError(w.t, err)
 	return page.Entries[len(page.Entries)-int(versions):]
 }
@@ -102,7 +102,7 @@ func (w *workshop) halt() {
 
 func (w *workshop) park(entry outbox.Entry) {
 	w.t.Helper()
-	w.settle(relay.Stamp{Ours: true, Progress: entry.Progress(), Parked: "too large", Kept: 9}, 10)
+	w.settle(relay.MessageMeta{Own: true, Progress: entry.Progress(), Parked: "too large", LastOwnSequence: 9}, 10)
 }
 
 // redrive parks an event and redrives it, as the message at a sequence.
@@ -111,13 +111,13 @@ func (w *workshop) redrive(entry outbox.Entry, sequence uint64) {
 	w.park(entry)
 	_, err := w.ParkingAdmin().Redrive(w.t.Context(), &entry.Key)
 	require.NoError(w.t, err)
-	w.settle(relay.Stamp{Ours: true, Progress: entry.Progress(), Event: entry.Position, Redriven: true}, sequence)
+	w.settle(relay.MessageMeta{Own: true, Progress: entry.Progress(), Event: entry.Position, Redriven: true}, sequence)
 	require.Empty(w.t, w.waiting())
 }
 
-func (w *workshop) settle(tail relay.Stamp, sequence uint64) {
+func (w *workshop) settle(tail relay.MessageMeta, sequence uint64) {
 	w.t.Helper()
-	_, err := w.Parking().Settle(w.t.Context(), w.turn(), tail, sequence, true)
+	_, err := w.Parking().Reconcile(w.t.Context(), w.turn(), tail, sequence, true)
 	require.NoError(w.t, err)
 }
 
@@ -175,7 +175,7 @@ func benchHeld(t *testing.T, w *workshop) {
 		"not an id of ours":    {[]outbox.Progress{{Position: second.Position, EventID: `it's {"no"}, id ?`}, first}, []outbox.Progress{first}},
 		"nothing that it knew": {[]outbox.Progress{swapped, {Position: first.Position}}, nil},
 	} {
-		held, err := w.Bench().Held(t.Context(), c.places)
+		held, err := w.Bench().HasEvents(t.Context(), c.places)
 		require.NoError(t, err, name)
 		require.Equal(t, c.want, held, name)
 	}

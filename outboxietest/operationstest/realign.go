@@ -37,7 +37,7 @@ func (w *workshop) log() []outbox.Entry {
 	w.t.Helper()
 	var entries []outbox.Entry
 	for after := (outbox.Progress{}); ; after = entries[len(entries)-1].Progress() {
-		page, err := w.Log().After(w.t.Context(), after, relay.Slice{Count: 1000, Bytes: 1 << 20})
+		page, err := w.Log().After(w.t.Context(), after, relay.ReadLimit{Count: 1000, Bytes: 1 << 20})
 		require.NoError(w.t, err)
 		if len(page.Entries) == 0 {
 			return entries
@@ -183,7 +183,7 @@ func realignParked(t *testing.T, w *workshop) {
 	w.requireLog(6, entries[3], came)
 }
 
-func journalMisplaced(t *testing.T, w *workshop, journal operations.Journal) {
+func journalMisplaced(t *testing.T, w *workshop, journal operations.EventLog) {
 	entries := w.append("a", 3)
 	w.saveAs(entries[2])
 	w.Purge(t, 1)

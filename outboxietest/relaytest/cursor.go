@@ -40,9 +40,9 @@ func TestCursorStore(t *testing.T, open func(t *testing.T) CursorHarness) {
 }
 
 // turn is the one that follows everything that was written.
-func turn(t *testing.T, h CursorHarness, term relay.Term) relay.Turn {
+func turn(t *testing.T, h CursorHarness, term relay.Term) relay.WriteFence {
 	t.Helper()
-	return relay.Turn{Token: term.Token, Revision: load(t, h).Revision}
+	return relay.WriteFence{Token: term.Token, Revision: load(t, h).Revision}
 }
 
 func save(t *testing.T, h CursorHarness, term relay.Term, cursor relay.Cursor) relay.Cursor {
@@ -101,9 +101,9 @@ func cursorBack(t *testing.T, h CursorHarness) {
 
 func cursorNoLease(t *testing.T, h CursorHarness) {
 	first, _ := cursorAt(t, h)
-	_, err := h.Store().Save(t.Context(), relay.Turn{Token: 1}, first)
+	_, err := h.Store().Save(t.Context(), relay.WriteFence{Token: 1}, first)
 	require.ErrorIs(t, err, relay.ErrLeaseLost)
-	require.ErrorIs(t, h.Store().Report(t.Context(), relay.Turn{Token: 1}, nil), relay.ErrLeaseLost)
+	require.ErrorIs(t, h.Store().Report(t.Context(), relay.WriteFence{Token: 1}, nil), relay.ErrLeaseLost)
 	require.Zero(t, load(t, h))
 }
 
@@ -130,20 +130,20 @@ func cursorExpiredUntaken(t *testing.T, h CursorHarness) {
 func cursorLate(t *testing.T, h CursorHarness) {
 	first, second := cursorAt(t, h)
 	term := acquire(t, h, "instance-1")
-	ahead := relay.Turn{Token: term.Token, Revision: 1}
+	ahead := relay.WriteFence{Token: term.Token, Revision: 1}
 	_, err := h.Store().Save(t.Context(), ahead, second)
 	require.ErrorIs(t, err, relay.ErrOutOfTurn, "nothing was ever written")
 	require.Zero(t, load(t, h))
 
 	save(t, h, term, first)
 	for _, revision := range []int64{0, 2} {
-		late := relay.Turn{Token: term.Token, Revision: revision}
+		late := relay.WriteFence{Token: term.Token, Revision: revision}
 		_, err := h.Store().Save(t.Context(), late, second)
 		require.ErrorIs(t, err, relay.ErrOutOfTurn)
 		require.ErrorIs(t, h.Store().Report(t.Context(), late, nil), relay.ErrOutOfTurn)
 		require.Equal(t, at(1, first), load(t, h))
 	}
-	late := relay.Turn{Token: term.Token + 1, Revision: 7}
+	late := relay.WriteFence{Token: term.Token + 1, Revision: 7}
 	_, err = h.Store().Save(t.Context(), late, second)
 	require.ErrorIs(t, err, relay.ErrLeaseLost, "which comes before the turn")
 	require.Equal(t, at(2, second), save(t, h, term, second))
@@ -157,7 +157,7 @@ func cursorRace(t *testing.T, h CursorHarness) {
 		answers := make(chan error, racers)
 		for range racers {
 			go func() {
-				_, err := h.Store().Save(t.Context(), relay.Turn{Token: term.Token, Revision: round}, second)
+				_, err := h.Store().Save(t.Context(), relay.WriteFence{Token: term.Token, Revision: round}, second)
 				answers <- err
 			}()
 		}

@@ -94,7 +94,7 @@ func findAmong(t *testing.T, h FinderHarness) {
 			later = later[1:]
 		case 2: // where the log has a gap
 			parked := outbox.Progress{Position: entries[i].Position + 1, EventID: "parked"}
-			tail, err = publisher.Notify(t.Context(), tail, relay.Notice{Progress: parked, Parked: "too large"})
+			tail, err = publisher.PublishControl(t.Context(), tail, relay.ControlMessage{Progress: parked, Parked: "too large"})
 			requireNotFound(t, h, parked, 0)
 		}
 		require.NoError(t, err)

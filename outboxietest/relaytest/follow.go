@@ -149,7 +149,7 @@ func follow(
 			over = true
 		default:
 		}
-		page, err := h.Log().After(ctx, from, relay.Slice{Count: 1 + random.IntN(60), Bytes: 1 + random.IntN(2000)})
+		page, err := h.Log().After(ctx, from, relay.ReadLimit{Count: 1 + random.IntN(60), Bytes: 1 + random.IntN(2000)})
 		switch {
 		case err != nil:
 			return entries, err

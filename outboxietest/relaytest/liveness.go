@@ -48,7 +48,7 @@ func requireThere(t *testing.T, process relay.Liveness, token int64) {
 }
 
 func livenessNobody(t *testing.T, h LivenessHarness) {
-	require.Equal(t, relay.Sighting{Gone: true}, h.Process().Probe(t.Context(), 7))
+	require.Equal(t, relay.ProbeResult{Gone: true}, h.Process().Probe(t.Context(), 7))
 }
 
 func livenessAnnounced(t *testing.T, h LivenessHarness) {

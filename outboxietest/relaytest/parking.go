@@ -72,11 +72,11 @@ func lead(t *testing.T, h ParkingHarness) *leader {
 	return &leader{h, t, acquire(t, h, "instance-1")}
 }
 
-func (l *leader) turn() relay.Turn { return turn(l.t, l, l.term) }
+func (l *leader) turn() relay.WriteFence { return turn(l.t, l, l.term) }
 
-func (l *leader) settle(tail relay.Stamp, sequence uint64) bool {
+func (l *leader) settle(tail relay.MessageMeta, sequence uint64) bool {
 	l.t.Helper()
-	settled, err := l.Parking().Settle(l.t.Context(), l.turn(), tail, sequence, true)
+	settled, err := l.Parking().Reconcile(l.t.Context(), l.turn(), tail, sequence, true)
 	require.NoError(l.t, err)
 	return settled.Waiting
 }
@@ -102,7 +102,7 @@ func (l *leader) next(upTo outbox.Position) []outbox.Position {
 	return positions(l.due(upTo, plenty).Redrive...)
 }
 
-func (l *leader) due(upTo outbox.Position, limit relay.Slice) due {
+func (l *leader) due(upTo outbox.Position, limit relay.ReadLimit) due {
 	l.t.Helper()
 	entries, waiting, err := l.Parking().Due(l.t.Context(), upTo, limit)
 	require.NoError(l.t, err)
@@ -181,13 +181,13 @@ func positions(entries ...outbox.Entry) []outbox.Position {
 	return all
 }
 
-func noticeOf(entry outbox.Entry, reason string) relay.Stamp {
-	return relay.Stamp{Ours: true, Progress: entry.Progress(), Parked: reason, Kept: math.MaxUint64}
+func noticeOf(entry outbox.Entry, reason string) relay.MessageMeta {
+	return relay.MessageMeta{Own: true, Progress: entry.Progress(), Parked: reason, LastOwnSequence: math.MaxUint64}
 }
 
 // redrivenEvent is stamped on the message of an event that was redriven when the log was dealt with up to last.
-func redrivenEvent(entry, last outbox.Entry) relay.Stamp {
-	return relay.Stamp{Ours: true, Progress: last.Progress(), Event: entry.Position, Redriven: true}
+func redrivenEvent(entry, last outbox.Entry) relay.MessageMeta {
+	return relay.MessageMeta{Own: true, Progress: last.Progress(), Event: entry.Position, Redriven: true}
 }
 
 func parkingNotice(t *testing.T, h ParkingHarness) {
@@ -218,8 +218,8 @@ func parkingForeignNotice(t *testing.T, h ParkingHarness) {
 	unknown := log[0]
 	unknown.ID = "not even an id"
 	adopted, foreign := noticeOf(log[0], ""), noticeOf(log[0], "too large")
-	foreign.Ours = false
-	for i, tail := range []relay.Stamp{{}, noticeOf(log[2], "x"), noticeOf(other, "x"), noticeOf(unknown, "x"), adopted, foreign} {
+	foreign.Own = false
+	for i, tail := range []relay.MessageMeta{{}, noticeOf(log[2], "x"), noticeOf(other, "x"), noticeOf(unknown, "x"), adopted, foreign} {
 		require.False(t, l.settle(tail, 1), "tail %d", i)
 	}
 	require.Empty(t, l.waiting())

@@ -13,7 +13,7 @@ import (
 )
 
 // walk returns all undecided events, page by page, in order of position.
-func (l *leader) walk(limit int) (all []outbox.Undecided) {
+func (l *leader) walk(limit int) (all []outbox.UndecidedEvent) {
 	l.t.Helper()
 	var after outbox.Key
 	for {
@@ -21,7 +21,7 @@ func (l *leader) walk(limit int) (all []outbox.Undecided) {
 		require.NoError(l.t, err)
 		require.LessOrEqual(l.t, len(page), limit)
 		if len(page) == 0 {
-			slices.SortFunc(all, func(a, b outbox.Undecided) int { return int(a.Position - b.Position) })
+			slices.SortFunc(all, func(a, b outbox.UndecidedEvent) int { return int(a.Position - b.Position) })
 			return all
 		}
 		all, after = append(all, page...), page[len(page)-1].Key
@@ -57,7 +57,7 @@ func parkingUndecided(t *testing.T, h ParkingHarness) {
 	require.WithinDuration(t, time.Now(), first.First, time.Minute)
 	require.WithinDuration(t, time.Now(), first.Last, time.Minute)
 	first.First, first.Last = time.Time{}, time.Time{}
-	require.Equal(t, outbox.Undecided{
+	require.Equal(t, outbox.UndecidedEvent{
 		Position: 1, EventID: log[0].ID, Key: log[0].Key, Type: log[0].Type, Reason: "too large: 7 bytes", Behind: 2,
 	}, first)
 

@@ -204,7 +204,7 @@ func retentionDealtWith(t *testing.T, h RetentionHarness) {
 	k.purge(2)
 	k.requireLog(log[3].Position, log[4])
 
-	require.False(t, k.settle(relay.Stamp{}, 0), "it has left the lot as well")
+	require.False(t, k.settle(relay.MessageMeta{}, 0), "it has left the lot as well")
 	require.Empty(t, k.waiting())
 }
 
@@ -218,7 +218,7 @@ func retentionTurn(t *testing.T, h RetentionHarness) {
 	k.purge(2)
 	before.PurgedTo, before.EventID = log[1].Position, ""
 	require.Equal(t, before, load(t, h), "all else stays")
-	saved, err := h.Store().Save(t.Context(), relay.Turn{Token: k.term.Token, Revision: before.Revision},
+	saved, err := h.Store().Save(t.Context(), relay.WriteFence{Token: k.term.Token, Revision: before.Revision},
 		relay.Cursor{Progress: log[2].Progress(), StreamCreated: "x", StreamSequence: 10})
 	require.NoError(t, err)
 	require.Equal(t, log[1].Position, saved.PurgedTo)

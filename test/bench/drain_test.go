@@ -132,7 +132,7 @@ func drain(t *testing.T, database, broker, name string, events int, tel *telemet
 	_, err = publisher.Open(t.Context(), 1)
 	require.NoError(t, err)
 	const ttl = 3 * time.Second
-	bell := memory.NewBell()
+	bell := memory.NewNotifier()
 	traced := telemetry.TraceRelay(tel.TracerProvider(), name, telemetry.RelayPorts{
 		Log: postgres.NewLog(db, name, quiet), Cursors: postgres.NewCursorStore(db, name, name),
 		Publisher: publisher, Elector: postgres.NewElector(db, name, "bench", ttl),
@@ -142,7 +142,7 @@ func drain(t *testing.T, database, broker, name string, events int, tel *telemet
 		Publisher: telemetry.MeasurePublisher(tel.MeterProvider(), name, traced.Publisher),
 		Parking:   postgres.NewParking(db, name), Retention: postgres.NewRetention(db, name), Waker: bell, Alarm: bell,
 	}, relaying.Options{
-		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.Slice{Count: batchSize, Bytes: 4 << 20},
+		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.ReadLimit{Count: batchSize, Bytes: 4 << 20},
 	}, quiet)
 
 	ctx, stop := context.WithCancel(t.Context())

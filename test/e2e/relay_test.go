@@ -122,11 +122,11 @@ func startRelay(ctx context.Context, t *testing.T, running *sync.WaitGroup, data
 	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: "ORDERS", Logger: quiet})
 	require.NoError(t, err)
 	counted := &countConflicts{Publisher: publisher}
-	bell := memory.NewBell()
+	bell := memory.NewNotifier()
 	r := relaying.New(relaying.Ports{
 		Log: postgres.NewLog(db, "ORDERS", quiet), Cursors: unfenced{}, Parking: empty{}, Publisher: counted,
 		Elector: elector, Liveness: jetstream.NewLiveness(nc, "ORDERS", quiet), Waker: bell, Alarm: bell,
-	}, relaying.Options{LeaseTTL: time.Second, Poll: 20 * time.Millisecond, Slice: relay.Slice{Count: 50, Bytes: 1 << 20}}, quiet)
+	}, relaying.Options{LeaseTTL: time.Second, Poll: 20 * time.Millisecond, Slice: relay.ReadLimit{Count: 50, Bytes: 1 << 20}}, quiet)
 	running.Go(func() {
 		if err := r.Run(ctx); err != nil {
 			t.Errorf("the relay ended: %v", err)
@@ -155,16 +155,16 @@ func (*oneForAll) Resign(context.Context, relay.Term) error { return nil }
 type unfenced struct{}
 
 func (unfenced) Load(context.Context) (relay.Cursor, error) { return relay.Cursor{}, nil }
-func (unfenced) Save(_ context.Context, _ relay.Turn, c relay.Cursor) (relay.Cursor, error) {
+func (unfenced) Save(_ context.Context, _ relay.WriteFence, c relay.Cursor) (relay.Cursor, error) {
 	return c, nil
 }
-func (unfenced) Report(context.Context, relay.Turn, *relay.Halt) error { return nil }
+func (unfenced) Report(context.Context, relay.WriteFence, *relay.Halt) error { return nil }
 
 // empty is a parking lot in which nothing is and nothing comes.
 type empty struct{ relay.Parking }
 
-func (empty) Settle(context.Context, relay.Turn, relay.Stamp, uint64, bool) (relay.Settled, error) {
-	return relay.Settled{}, nil
+func (empty) Reconcile(context.Context, relay.WriteFence, relay.MessageMeta, uint64, bool) (relay.ParkingSummary, error) {
+	return relay.ParkingSummary{}, nil
 }
 
 // countConflicts counts the appends that were refused because the other relay was first.

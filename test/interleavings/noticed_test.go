@@ -32,11 +32,11 @@ var refusal = &operation{name: "refuse without a notice", relay: true, do: func(
 	if err != nil {
 		return "", err
 	}
-	now := relay.Turn{Token: term.Token, Revision: cursor.Revision}
-	if _, err := parking(s).Settle(ctx, now, tail, info.LastSequence, true); err != nil {
+	now := relay.WriteFence{Token: term.Token, Revision: cursor.Revision}
+	if _, err := parking(s).Reconcile(ctx, now, tail, info.LastSequence, true); err != nil {
 		return "", err
 	}
-	due, _, err := parking(s).Due(ctx, lastPosition, relay.Slice{Count: 10, Bytes: 1 << 20})
+	due, _, err := parking(s).Due(ctx, lastPosition, relay.ReadLimit{Count: 10, Bytes: 1 << 20})
 	if err != nil || len(due) == 0 {
 		return "", err
 	}

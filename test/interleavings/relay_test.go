@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-var turn = relay.Turn{Token: leaseToken, Revision: revision}
+var turn = relay.WriteFence{Token: leaseToken, Revision: revision}
 
 // cursors, parking and elector are the adapters of one side.
 func cursors(s *side) *postgres.CursorStore {
@@ -35,9 +35,9 @@ func parkings(method, name string, do func(ctx context.Context, p *postgres.Park
 	}
 }
 
-func settle(name string, tail relay.Stamp, sequence uint64) *operation {
+func settle(name string, tail relay.MessageMeta, sequence uint64) *operation {
 	o := parkings("Parking.Settle", name, func(ctx context.Context, p *postgres.Parking) (string, error) {
-		settled, err := p.Settle(ctx, turn, tail, sequence, true)
+		settled, err := p.Reconcile(ctx, turn, tail, sequence, true)
 		return fmt.Sprintf("%+v", settled), err
 	})
 	o.untrue = sequence != lastSequence
@@ -59,11 +59,11 @@ var relayOperations = []*operation{
 	{name: "report a halt", methods: []string{"outbox.CursorStore.Report"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
 		return "", cursors(s).Report(ctx, turn, relay.NewHalt(relay.HaltTailGone, "gone"))
 	}},
-	settle("settle: nothing", relay.Stamp{Ours: true, Progress: at(7).Progress(), Event: 7, Redriven: true}, lastSequence),
-	settle("settle: a notice", relay.Stamp{Ours: true, Progress: at(8).Progress(), Parked: "too large", Kept: 6}, 7),
-	settle("settle: a notice of an event that was passed before", relay.Stamp{Ours: true, Progress: at(4).Progress(), Parked: "too large", Kept: 6}, 7),
-	settle("settle: redriven", relay.Stamp{Ours: true, Progress: at(7).Progress(), Event: 5, Redriven: true}, 8),
-	guessing(settle("settle: lost", relay.Stamp{Ours: true, Progress: at(4).Progress(), Event: 4}, 4), map[string]string{
+	settle("settle: nothing", relay.MessageMeta{Own: true, Progress: at(7).Progress(), Event: 7, Redriven: true}, lastSequence),
+	settle("settle: a notice", relay.MessageMeta{Own: true, Progress: at(8).Progress(), Parked: "too large", LastOwnSequence: 6}, 7),
+	settle("settle: a notice of an event that was passed before", relay.MessageMeta{Own: true, Progress: at(4).Progress(), Parked: "too large", LastOwnSequence: 6}, 7),
+	settle("settle: redriven", relay.MessageMeta{Own: true, Progress: at(7).Progress(), Event: 5, Redriven: true}, 8),
+	guessing(settle("settle: lost", relay.MessageMeta{Own: true, Progress: at(4).Progress(), Event: 4}, 4), map[string]string{
 		"ok {Waiting:true Lost:true}": "what waits and what is lost is told from before the write, which errs on the safe side",
 	}),
 	parkings("Parking.SetAside", "set events aside", func(ctx context.Context, p *postgres.Parking) (string, error) {
@@ -131,10 +131,10 @@ var relayOperations = []*operation{
 	}),
 	{name: "adopt (the cursor)", methods: []string{"operating.Bench.Adopt"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
 		cursor := relay.Cursor{Progress: at(4).Progress(), StreamCreated: "1", StreamSequence: 7}
-		return "", postgres.NewDesk(s.db, relayName, "STREAM").Adopt(ctx, revision, cursor, false)
+		return "", postgres.NewRelayAdmin(s.db, relayName, "STREAM").Adopt(ctx, revision, cursor, false)
 	}},
 	{name: "put the log in order", methods: []string{"operating.Bench.Realign"}, do: func(ctx context.Context, s *side) (string, error) {
-		moved, err := postgres.NewDesk(s.db, relayName, "STREAM").Realign(ctx, operations.Realignment{Place: 7})
+		moved, err := postgres.NewRelayAdmin(s.db, relayName, "STREAM").Realign(ctx, operations.Realignment{Place: 7})
 		return fmt.Sprint(moved), err
 	}},
 	adoption("adopt (the whole command)"),
@@ -148,7 +148,7 @@ var relayOperations = []*operation{
 // the operator looks again.
 func adoption(name string, then ...func(ctx context.Context, s *side) (string, error)) *operation {
 	return &operation{name: name, methods: []string{"operating.Bench.Adopt"}, in: &halted, relay: true, do: func(ctx context.Context, s *side) (string, error) {
-		adopter := operating.NewAdopter(postgres.NewDesk(s.db, relayName, "STREAM"), &gatedStream{StreamRepair: s.world.stream, side: s})
+		adopter := operating.NewAdopter(postgres.NewRelayAdmin(s.db, relayName, "STREAM"), &gatedStream{StreamRepair: s.world.stream, side: s})
 		var err error
 		for range 3 {
 			var plan operating.Adoption

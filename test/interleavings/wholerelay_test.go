@@ -52,7 +52,7 @@ func (l leading) run(ctx context.Context, s *side) (string, error) {
 		Elector:   &watchedElector{elector(s), r},
 		Halts:     memory.NewHalts().Of("instance"),
 		Liveness:  memory.NewLiveness(memory.NewPresence()),
-		Waker:     memory.NewBell(),
+		Waker:     memory.NewNotifier(),
 		Alarm:     r,
 	}, options, slog.New(r))
 	err := r.relay.Run(ctx)
@@ -63,7 +63,7 @@ func (l leading) run(ctx context.Context, s *side) (string, error) {
 
 var (
 	quiet   = slog.New(slog.DiscardHandler)
-	options = relaying.Options{LeaseTTL: leaseTTL, Poll: leaseTTL, Slice: relay.Slice{Count: 100, Bytes: 1 << 20}}
+	options = relaying.Options{LeaseTTL: leaseTTL, Poll: leaseTTL, Slice: relay.ReadLimit{Count: 100, Bytes: 1 << 20}}
 )
 
 // relayRun watches a relay. It ends the relay when that waits for a wake-up, halts, or tries for the lease again.
@@ -144,7 +144,7 @@ type gatedLog struct {
 	r *relayRun
 }
 
-func (l *gatedLog) After(ctx context.Context, from outbox.Progress, limit relay.Slice) (relay.Page, error) {
+func (l *gatedLog) After(ctx context.Context, from outbox.Progress, limit relay.ReadLimit) (relay.Page, error) {
 	l.r.reach("Log.After")
 	l.r.side.step("read the log", read, l.r.side.touches("outbox, outbox_parked and outbox_cursor")...)
 	return l.Log.After(ctx, from, limit)
@@ -155,7 +155,7 @@ type watchedParking struct {
 	r *relayRun
 }
 
-func (p *watchedParking) Due(ctx context.Context, upTo outbox.Position, limit relay.Slice) ([]outbox.Entry, bool, error) {
+func (p *watchedParking) Due(ctx context.Context, upTo outbox.Position, limit relay.ReadLimit) ([]outbox.Entry, bool, error) {
 	p.r.reach("Due")
 	return p.Parking.Due(ctx, upTo, limit)
 }
@@ -197,9 +197,9 @@ func (g *gatedStream) Redrive(ctx context.Context, after uint64, at outbox.Progr
 	return g.taken(batch, after, func(batch []outbox.Entry) (uint64, error) { return g.StreamRepair.Redrive(ctx, after, at, batch) })
 }
 
-func (g *gatedStream) Notify(ctx context.Context, after uint64, notice relay.Notice) (uint64, error) {
+func (g *gatedStream) PublishControl(ctx context.Context, after uint64, notice relay.ControlMessage) (uint64, error) {
 	g.step("notify after %d", after)
-	return g.StreamRepair.Notify(ctx, after, notice)
+	return g.StreamRepair.PublishControl(ctx, after, notice)
 }
 
 // taken appends what the broker takes. What it does not take is judged before anything is sent.

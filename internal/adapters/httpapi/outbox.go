@@ -21,7 +21,7 @@ const (
 
 // operators answers what `outboxie outbox` does, from the same ports.
 type operators struct {
-	desk        operations.Desk
+	desk        operations.RelayInspector
 	attendant   operations.ParkingAdmin
 	subscribers operations.SubscriberAdmin // nil: nothing is known of them
 	bodies      *bodies
@@ -172,7 +172,7 @@ func known(t time.Time) *time.Time {
 }
 
 // ShowEvents is what scripts get to know of events in the log.
-func ShowEvents(entries []operations.Listed) []OutboxEvent {
+func ShowEvents(entries []operations.ListedEvent) []OutboxEvent {
 	list := make([]OutboxEvent, 0, len(entries))
 	for _, e := range entries {
 		shown := OutboxEvent{

@@ -26,7 +26,7 @@ import (
 type office struct {
 	operations.ParkingAdmin
 	state   operations.Status
-	listed  []operations.Listed
+	listed  []operations.ListedEvent
 	waiting []relay.ParkedEvent
 	filter  operations.Filter
 	limit   int
@@ -36,7 +36,7 @@ type office struct {
 
 func (o *office) Status(context.Context) (operations.Status, error) { return o.state, o.err }
 
-func (o *office) List(_ context.Context, filter operations.Filter) ([]operations.Listed, error) {
+func (o *office) List(_ context.Context, filter operations.Filter) ([]operations.ListedEvent, error) {
 	o.filter = filter
 	return o.listed, o.err
 }
@@ -131,7 +131,7 @@ func TestOutboxEvents(t *testing.T) {
 	b := newBureau(t)
 	require.Equal(t, "[]", b.ask("GET", "/outbox/events", "").body)
 	require.Equal(t, operations.Filter{Limit: 50, Payloads: true}, b.filter)
-	b.listed = []operations.Listed{{Reason: "too large", State: "parked", Entry: outbox.Entry{
+	b.listed = []operations.ListedEvent{{Reason: "too large", State: "parked", Entry: outbox.Entry{
 		Position: 4, RecordedAt: noon, Message: outbox.Message{
 			ID: "e", Type: "t", Subject: "s", Key: outbox.Key{Type: "order", ID: "o"}, Version: 2,
 			Headers: map[string]string{"a": "b"}, Payload: []byte(`{"x":1.50}`),

@@ -20,7 +20,7 @@ import (
 
 // pile is what is undecided: it answers with what it is given, and notes what it is asked for.
 type pile struct {
-	operations.Undecided
+	operations.UndecidedEvents
 	groups operations.Groups
 	asked  []string
 	err    error
@@ -44,7 +44,7 @@ func (p *pile) Discard(_ context.Context, choice outbox.Choice) (int, error) {
 }
 
 // Of knows one subscriber.
-func (p *pile) Of(_ context.Context, subscriber string) (operations.Undecided, error) {
+func (p *pile) Of(_ context.Context, subscriber string) (operations.UndecidedEvents, error) {
 	if subscriber != "e mails" {
 		return nil, inbox.ErrNoSubscriber.With("no subscriber %q", subscriber)
 	}
@@ -71,13 +71,13 @@ func TestFailureGroups(t *testing.T) {
 		p.groups = operations.Groups{Events: 3, All: 7, More: true, List: []operations.Group{
 			{
 				Fingerprint: fault.NewFingerprint("no address"), Events: 2, Behind: 1, First: noon, Last: noon.Add(time.Minute), Types: []string{"a.v1", "b.v1"},
-				Example: outbox.Undecided{
+				Example: outbox.UndecidedEvent{
 					Position: 9, EventID: "event-9", Key: outbox.Key{Type: "order", ID: "7"}, Type: "a.v1", Reason: "no address",
 				},
 			},
 			{
 				Fingerprint: fault.NewFingerprint("no type"), Events: 1, First: noon, Last: noon,
-				Example: outbox.Undecided{EventID: "unreadable-7", Reason: "no type"},
+				Example: outbox.UndecidedEvent{EventID: "unreadable-7", Reason: "no type"},
 			},
 		}}
 		got := b.ask("GET", path+"/groups", "")

@@ -37,7 +37,7 @@ var drivenPorts = []reflect.Type{
 type silence struct {
 	publisher *jetstream.Publisher
 	finder    *jetstream.Finder
-	bell      *jetstream.Bell
+	bell      *jetstream.Notifier
 	consumers *jetstream.Consumers
 	reader    *jetstream.Reader
 }
@@ -59,7 +59,7 @@ func newSilence(t *testing.T) (*silence, *infra.Proxy) {
 	require.NoError(t, err)
 	consumers, err := jetstream.NewConsumers(nc, stream)
 	require.NoError(t, err)
-	quiet := &silence{publisher: publisher, finder: finder, consumers: consumers, bell: jetstream.NewBell(nc, stream, silent)}
+	quiet := &silence{publisher: publisher, finder: finder, consumers: consumers, bell: jetstream.NewNotifier(nc, stream, silent)}
 	quiet.reader = newReader(t, nc, silent)
 	_, err = publisher.Open(t.Context(), 0)
 	require.NoError(t, err)
@@ -84,7 +84,7 @@ func (s *silence) calls() map[string]func(ctx context.Context) error {
 			return err
 		},
 		"outbox.StreamRepair.Notify": func(ctx context.Context) error {
-			_, err := s.publisher.Notify(ctx, 2, relay.Notice{})
+			_, err := s.publisher.PublishControl(ctx, 2, relay.ControlMessage{})
 			return err
 		},
 		"outbox.Finder.Find": func(ctx context.Context) error {

@@ -29,7 +29,7 @@ var Module = fx.Module("jetstream",
 			fx.As(new(relay.Liveness)),
 		),
 		fx.Annotate(
-			func(nc *nats.Conn, o PublisherOptions) *Bell { return NewBell(nc, o.Stream, o.Logger) },
+			func(nc *nats.Conn, o PublisherOptions) *Notifier { return NewNotifier(nc, o.Stream, o.Logger) },
 			fx.As(fx.Self()), fx.As(new(relay.Waker)), fx.As(new(relay.Alarm)),
 		),
 		func(nc *nats.Conn, o PublisherOptions) (*Consumers, error) { return NewConsumers(nc, o.Stream) },

@@ -51,7 +51,7 @@ func (s *CursorStore) standing() relay.Cursor {
 }
 
 // Save implements the port.
-func (s *CursorStore) Save(ctx context.Context, turn relay.Turn, cursor relay.Cursor) (saved relay.Cursor, err error) {
+func (s *CursorStore) Save(ctx context.Context, turn relay.WriteFence, cursor relay.Cursor) (saved relay.Cursor, err error) {
 	err = s.writeIf(ctx, turn, func() error {
 		recorded, err := s.log.save(cursor)
 		if err != nil {
@@ -66,12 +66,12 @@ func (s *CursorStore) Save(ctx context.Context, turn relay.Turn, cursor relay.Cu
 }
 
 // Report implements the port.
-func (s *CursorStore) Report(ctx context.Context, turn relay.Turn, halt *relay.Halt) error {
+func (s *CursorStore) Report(ctx context.Context, turn relay.WriteFence, halt *relay.Halt) error {
 	return s.write(ctx, turn, func() { s.cursor.Halt = halt })
 }
 
 // write makes a write if it is the turn's.
-func (s *CursorStore) write(ctx context.Context, turn relay.Turn, do func()) error {
+func (s *CursorStore) write(ctx context.Context, turn relay.WriteFence, do func()) error {
 	return s.writeIf(ctx, turn, func() error {
 		do()
 		return nil
@@ -79,7 +79,7 @@ func (s *CursorStore) write(ctx context.Context, turn relay.Turn, do func()) err
 }
 
 // writeIf is write for one that may be refused; then nothing is written.
-func (s *CursorStore) writeIf(ctx context.Context, turn relay.Turn, do func() error) error {
+func (s *CursorStore) writeIf(ctx context.Context, turn relay.WriteFence, do func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

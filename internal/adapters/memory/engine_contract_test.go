@@ -120,8 +120,8 @@ func (e *engine) Publisher() relay.StreamRepair         { return &publisherLine{
 func (e *engine) Parking() relay.Parking                { return line{e} }
 func (e *engine) ParkingAdmin() operations.ParkingAdmin { return line{e} }
 func (e *engine) Retention() relay.Retention            { return line{e} }
-func (e *engine) Bench() operations.Bench               { return e.cursors }
-func (e *engine) Journal() operations.Journal           { return e.cursors }
+func (e *engine) Bench() operations.RelayRepair         { return e.cursors }
+func (e *engine) Journal() operations.EventLog          { return e.cursors }
 func (e *engine) Finder() relay.Finder                  { return line{e} }
 func (e *engine) Elector(holder string) relay.Elector {
 	return electorLine{e, memory.NewElector(e.lease, holder)}
@@ -148,7 +148,7 @@ func (e *engine) Stored(*testing.T) []outbox.Entry { return e.stream.Entries() }
 
 type line struct{ e *engine }
 
-func (l line) After(ctx context.Context, from outbox.Progress, limit relay.Slice) (relay.Page, error) {
+func (l line) After(ctx context.Context, from outbox.Progress, limit relay.ReadLimit) (relay.Page, error) {
 	return through(ctx, l.e, func(ctx context.Context) (relay.Page, error) { return l.e.log.After(ctx, from, limit) })
 }
 
@@ -164,27 +164,27 @@ func (l line) Load(ctx context.Context) (relay.Cursor, error) {
 	return through(ctx, l.e, l.e.cursors.Load)
 }
 
-func (l line) Save(ctx context.Context, turn relay.Turn, cursor relay.Cursor) (relay.Cursor, error) {
+func (l line) Save(ctx context.Context, turn relay.WriteFence, cursor relay.Cursor) (relay.Cursor, error) {
 	return through(ctx, l.e, func(ctx context.Context) (relay.Cursor, error) { return l.e.cursors.Save(ctx, turn, cursor) })
 }
 
-func (l line) Report(ctx context.Context, turn relay.Turn, halt *relay.Halt) error {
+func (l line) Report(ctx context.Context, turn relay.WriteFence, halt *relay.Halt) error {
 	return l.do(ctx, func(ctx context.Context) error { return l.e.cursors.Report(ctx, turn, halt) })
 }
 
-func (l line) Settle(
-	ctx context.Context, turn relay.Turn, tail relay.Stamp, sequence uint64, end bool,
-) (relay.Settled, error) {
-	return through(ctx, l.e, func(ctx context.Context) (relay.Settled, error) {
-		return l.e.parking.Settle(ctx, turn, tail, sequence, end)
+func (l line) Reconcile(
+	ctx context.Context, turn relay.WriteFence, tail relay.MessageMeta, sequence uint64, end bool,
+) (relay.ParkingSummary, error) {
+	return through(ctx, l.e, func(ctx context.Context) (relay.ParkingSummary, error) {
+		return l.e.parking.Reconcile(ctx, turn, tail, sequence, end)
 	})
 }
 
-func (l line) SetAside(ctx context.Context, turn relay.Turn, entries []outbox.Entry) ([]outbox.Position, error) {
+func (l line) SetAside(ctx context.Context, turn relay.WriteFence, entries []outbox.Entry) ([]outbox.Position, error) {
 	return through(ctx, l.e, func(ctx context.Context) ([]outbox.Position, error) { return l.e.parking.SetAside(ctx, turn, entries) })
 }
 
-func (l line) Due(ctx context.Context, upTo outbox.Position, limit relay.Slice) (due []outbox.Entry, waiting bool, err error) {
+func (l line) Due(ctx context.Context, upTo outbox.Position, limit relay.ReadLimit) (due []outbox.Entry, waiting bool, err error) {
 	err = l.do(ctx, func(ctx context.Context) (err error) {
 		due, waiting, err = l.e.parking.Due(ctx, upTo, limit)
 		return err
@@ -192,7 +192,7 @@ func (l line) Due(ctx context.Context, upTo outbox.Position, limit relay.Slice) 
 	return due, waiting, err
 }
 
-func (l line) Refuse(ctx context.Context, turn relay.Turn, entry outbox.Entry, reason string) error {
+func (l line) Refuse(ctx context.Context, turn relay.WriteFence, entry outbox.Entry, reason string) error {
 	return l.do(ctx, func(ctx context.Context) error { return l.e.parking.Refuse(ctx, turn, entry, reason) })
 }
 
@@ -208,8 +208,10 @@ func (l line) Waiting(ctx context.Context, limit int) ([]relay.ParkedEvent, erro
 	return through(ctx, l.e, func(ctx context.Context) ([]relay.ParkedEvent, error) { return l.e.parking.Waiting(ctx, limit) })
 }
 
-func (l line) Undecided(ctx context.Context, after outbox.Key, limit int) ([]outbox.Undecided, error) {
-	return through(ctx, l.e, func(ctx context.Context) ([]outbox.Undecided, error) { return l.e.parking.Undecided(ctx, after, limit) })
+func (l line) Undecided(ctx context.Context, after outbox.Key, limit int) ([]outbox.UndecidedEvent, error) {
+	return through(ctx, l.e, func(ctx context.Context) ([]outbox.UndecidedEvent, error) {
+		return l.e.parking.Undecided(ctx, after, limit)
+	})
 }
 
 func (l line) RedriveChosen(ctx context.Context, positions []outbox.Position, choice outbox.Choice) (int, error) {
@@ -257,8 +259,8 @@ func (l *publisherLine) Raise(ctx context.Context, first uint64) (relay.StreamIn
 	return through(ctx, l.e, func(ctx context.Context) (relay.StreamInfo, error) { return l.e.stream.Raise(ctx, first) })
 }
 
-func (l *publisherLine) At(ctx context.Context, sequence uint64) (relay.Stamp, error) {
-	return through(ctx, l.e, func(ctx context.Context) (relay.Stamp, error) { return l.e.stream.At(ctx, sequence) })
+func (l *publisherLine) At(ctx context.Context, sequence uint64) (relay.MessageMeta, error) {
+	return through(ctx, l.e, func(ctx context.Context) (relay.MessageMeta, error) { return l.e.stream.At(ctx, sequence) })
 }
 
 func (l *publisherLine) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
@@ -269,8 +271,8 @@ func (l *publisherLine) Redrive(ctx context.Context, after uint64, at outbox.Pro
 	return l.send(ctx, after, func(ctx context.Context) (uint64, error) { return l.e.stream.Redrive(ctx, after, at, batch) })
 }
 
-func (l *publisherLine) Notify(ctx context.Context, after uint64, notice relay.Notice) (uint64, error) {
-	return l.send(ctx, after, func(ctx context.Context) (uint64, error) { return l.e.stream.Notify(ctx, after, notice) })
+func (l *publisherLine) PublishControl(ctx context.Context, after uint64, notice relay.ControlMessage) (uint64, error) {
+	return l.send(ctx, after, func(ctx context.Context) (uint64, error) { return l.e.stream.PublishControl(ctx, after, notice) })
 }
 
 func (l *publisherLine) send(ctx context.Context, after uint64, call func(context.Context) (uint64, error)) (uint64, error) {
@@ -302,13 +304,13 @@ func (l electorLine) Resign(ctx context.Context, term relay.Term) error {
 }
 
 func TestWaker(t *testing.T) {
-	relaytest.TestWaker(t, func(*testing.T) relaytest.BellHarness { return lonely{newEngine(), memory.NewBell()} })
+	relaytest.TestWaker(t, func(*testing.T) relaytest.BellHarness { return lonely{newEngine(), memory.NewNotifier()} })
 }
 
 // lonely is the only instance: there is no line to cut between bells.
 type lonely struct {
 	*engine
-	bell *memory.Bell
+	bell *memory.Notifier
 }
 
 func (l lonely) Bell() relaytest.Bell { return l.bell }

@@ -140,8 +140,8 @@ func (e *engine) park(t *testing.T, event outbox.Entry) {
 	require.NoError(t, err)
 	cursor, err := e.cursors.Load(t.Context())
 	require.NoError(t, err)
-	notice := relay.Stamp{Ours: true, Progress: event.Progress(), Parked: "refused"}
-	_, err = e.parking.Settle(t.Context(), relay.Turn{Token: term.Token, Revision: cursor.Revision}, notice, 1, true)
+	notice := relay.MessageMeta{Own: true, Progress: event.Progress(), Parked: "refused"}
+	_, err = e.parking.Reconcile(t.Context(), relay.WriteFence{Token: term.Token, Revision: cursor.Revision}, notice, 1, true)
 	require.NoError(t, err)
 	e.lease.Advance(time.Hour)
 }

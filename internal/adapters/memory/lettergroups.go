@@ -14,9 +14,9 @@ import (
 )
 
 // undecided returns a dead letter without what it carries. What waits is behind the last dead letter before it.
-func (i *Inbox) undecided(key letterKey) outbox.Undecided {
+func (i *Inbox) undecided(key letterKey) outbox.UndecidedEvent {
 	l := i.letters[key]
-	u := outbox.Undecided{
+	u := outbox.UndecidedEvent{
 		Position: l.Position, EventID: l.ID, Key: l.Key, Type: l.Type, Reason: beginning(l.Error), First: l.FirstFailedAt, Last: l.DeadAt,
 	}
 	next := outbox.Position(0)
@@ -44,7 +44,7 @@ func beginning(reason string) string {
 // Undecided is one statement.
 func (i *Inbox) Undecided(
 	ctx context.Context, subscriber string, after operations.LetterMark, limit int,
-) (found []outbox.Undecided, mark operations.LetterMark, err error) {
+) (found []outbox.UndecidedEvent, mark operations.LetterMark, err error) {
 	mark = after
 	err = i.once(ctx, "undecided", func(*session) error {
 		if mark.Until.IsZero() {

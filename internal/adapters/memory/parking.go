@@ -63,7 +63,7 @@ func turnTo(event *relay.ParkedEvent, state relay.ParkedState, sequence uint64) 
 }
 
 // write makes a write to the lot if it is the turn's.
-func (p *Parking) write(ctx context.Context, turn relay.Turn, do func(lot)) error {
+func (p *Parking) write(ctx context.Context, turn relay.WriteFence, do func(lot)) error {
 	return p.cursors.write(ctx, turn, func() {
 		p.log.mu.Lock()
 		defer p.log.mu.Unlock()
@@ -72,16 +72,16 @@ func (p *Parking) write(ctx context.Context, turn relay.Turn, do func(lot)) erro
 }
 
 // Settle implements the port.
-func (p *Parking) Settle(
-	ctx context.Context, turn relay.Turn, tail relay.Stamp, sequence uint64, end bool,
-) (settled relay.Settled, err error) {
+func (p *Parking) Reconcile(
+	ctx context.Context, turn relay.WriteFence, tail relay.MessageMeta, sequence uint64, end bool,
+) (settled relay.ParkingSummary, err error) {
 	err = p.write(ctx, turn, func(l lot) {
-		if tail.Ours && tail.Event == 0 && tail.Parked != "" {
+		if tail.Own && tail.Event == 0 && tail.Parked != "" {
 			if entry := p.log.committed(tail.Progress.Position); entry != nil && entry.ID == tail.Progress.EventID {
 				l.add(*entry, relay.Parked, tail.Parked)
 			}
 		}
-		if last := l[tail.Event]; tail.Ours && last != nil && last.State == relay.Redrive {
+		if last := l[tail.Event]; tail.Own && last != nil && last.State == relay.Redrive {
 			arrived := l.inOrder(func(e *relay.ParkedEvent) bool {
 				return e.Key == last.Key && e.Position <= last.Position && e.State == relay.Redrive && p.log.committed(e.Position) != nil
 			})
@@ -90,7 +90,7 @@ func (p *Parking) Settle(
 			}
 		}
 		for _, event := range l {
-			if event.State == relay.Redriven && event.Sequence > tail.Held(sequence) {
+			if event.State == relay.Redriven && event.Sequence > tail.MaxRedriven(sequence) {
 				settled.Lost = true
 				if end || p.credulous {
 					turnTo(event, relay.Redrive, 0)
@@ -103,7 +103,7 @@ func (p *Parking) Settle(
 }
 
 // SetAside implements the port.
-func (p *Parking) SetAside(ctx context.Context, turn relay.Turn, entries []outbox.Entry) (aside []outbox.Position, err error) {
+func (p *Parking) SetAside(ctx context.Context, turn relay.WriteFence, entries []outbox.Entry) (aside []outbox.Position, err error) {
 	err = p.write(ctx, turn, func(l lot) {
 		for _, entry := range entries {
 			if before := l.waitsBefore(entry.Key, entry.Position); len(before) > 0 {
@@ -122,7 +122,7 @@ func (p *Parking) SetAside(ctx context.Context, turn relay.Turn, entries []outbo
 }
 
 // Due implements the port.
-func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit relay.Slice) (due []outbox.Entry, waiting bool, err error) {
+func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit relay.ReadLimit) (due []outbox.Entry, waiting bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, false, err
 	}
@@ -148,7 +148,7 @@ func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit relay.Sli
 }
 
 // Refuse implements the port.
-func (p *Parking) Refuse(ctx context.Context, turn relay.Turn, entry outbox.Entry, reason string) error {
+func (p *Parking) Refuse(ctx context.Context, turn relay.WriteFence, entry outbox.Entry, reason string) error {
 	return p.write(ctx, turn, func(l lot) {
 		refused := l[entry.Position]
 		if refused == nil || refused.State != relay.Redrive {

@@ -10,18 +10,18 @@ import (
 )
 
 // undecided returns a parked event without what it carries. Those behind it are the parked ones after it in its aggregate.
-func (l lot) undecided(event *relay.ParkedEvent) outbox.Undecided {
+func (l lot) undecided(event *relay.ParkedEvent) outbox.UndecidedEvent {
 	behind := l.inOrder(func(e *relay.ParkedEvent) bool {
 		return e.State == relay.Parked && e.Key == event.Key && e.Position > event.Position
 	})
-	return outbox.Undecided{
+	return outbox.UndecidedEvent{
 		Position: event.Position, EventID: event.EventID, Key: event.Key, Type: event.Type, Reason: beginning(event.Reason),
 		First: event.ParkedAt, Last: event.ChangedAt, Behind: len(behind),
 	}
 }
 
 // Undecided is in order of the aggregates' types and ids.
-func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) (found []outbox.Undecided, err error) {
+func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) (found []outbox.UndecidedEvent, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -35,7 +35,7 @@ func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) (f
 		}
 		first[event.Key] = true
 	}
-	slices.SortFunc(found, func(a, b outbox.Undecided) int { return compare(a.Key, b.Key) })
+	slices.SortFunc(found, func(a, b outbox.UndecidedEvent) int { return compare(a.Key, b.Key) })
 	return found[:min(len(found), max(limit, 0))], nil
 }
 

@@ -64,25 +64,25 @@ func relayCalls() map[string]dbCall {
 		},
 		"outbox.CursorStore.Load": on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) { return cursors(db).Load(ctx) }),
 		"outbox.CursorStore.Save": on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) {
-			return cursors(db).Save(ctx, relay.Turn{}, relay.Cursor{})
+			return cursors(db).Save(ctx, relay.WriteFence{}, relay.Cursor{})
 		}),
-		"outbox.CursorStore.Report": func(ctx context.Context, db *bun.DB) error { return cursors(db).Report(ctx, relay.Turn{}, nil) },
-		"outbox.Parking.Settle": on(func(ctx context.Context, db *bun.DB) (relay.Settled, error) {
-			return parking(db).Settle(ctx, relay.Turn{}, relay.Stamp{}, 1, true)
+		"outbox.CursorStore.Report": func(ctx context.Context, db *bun.DB) error { return cursors(db).Report(ctx, relay.WriteFence{}, nil) },
+		"outbox.Parking.Settle": on(func(ctx context.Context, db *bun.DB) (relay.ParkingSummary, error) {
+			return parking(db).Reconcile(ctx, relay.WriteFence{}, relay.MessageMeta{}, 1, true)
 		}),
 		"outbox.Parking.SetAside": on(func(ctx context.Context, db *bun.DB) ([]outbox.Position, error) {
-			return parking(db).SetAside(ctx, relay.Turn{}, []outbox.Entry{entry(1)})
+			return parking(db).SetAside(ctx, relay.WriteFence{}, []outbox.Entry{entry(1)})
 		}),
 		"outbox.Parking.Due": on(func(ctx context.Context, db *bun.DB) ([]outbox.Entry, error) {
 			due, _, err := parking(db).Due(ctx, 1, plenty)
 			return due, err
 		}),
 		"outbox.Parking.Refuse": func(ctx context.Context, db *bun.DB) error {
-			return parking(db).Refuse(ctx, relay.Turn{}, entry(1), "no")
+			return parking(db).Refuse(ctx, relay.WriteFence{}, entry(1), "no")
 		},
 		"outbox.ParkingAdmin.Redrive": on(func(ctx context.Context, db *bun.DB) (int, error) { return parking(db).Redrive(ctx, nil) }),
 		"outbox.ParkingAdmin.Discard": func(ctx context.Context, db *bun.DB) error { return parking(db).Discard(ctx, 1) },
-		"outbox.ParkingAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]outbox.Undecided, error) {
+		"outbox.ParkingAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]outbox.UndecidedEvent, error) {
 			return parking(db).Undecided(ctx, outbox.Key{}, 1)
 		}),
 		"outbox.ParkingAdmin.RedriveChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
@@ -109,14 +109,14 @@ func relayCalls() map[string]dbCall {
 }
 
 func operatingCalls() map[string]dbCall {
-	desk := func(db *bun.DB) *postgres.Desk { return postgres.NewDesk(db, relayName, "STREAM") }
+	desk := func(db *bun.DB) *postgres.RelayAdmin { return postgres.NewRelayAdmin(db, relayName, "STREAM") }
 	return map[string]dbCall{
 		"operating.Desk.Status":  on(func(ctx context.Context, db *bun.DB) (operations.Status, error) { return desk(db).Status(ctx) }),
 		"operating.Desk.Measure": on(func(ctx context.Context, db *bun.DB) (operations.Measures, error) { return desk(db).Measure(ctx, 0) }),
-		"operating.Desk.List": on(func(ctx context.Context, db *bun.DB) ([]operations.Listed, error) {
+		"operating.Desk.List": on(func(ctx context.Context, db *bun.DB) ([]operations.ListedEvent, error) {
 			return desk(db).List(ctx, operations.Filter{Limit: 1})
 		}),
-		"operating.SubscriberPlaces.Places": on(func(ctx context.Context, db *bun.DB) ([]operations.SubscriberPlace, error) {
+		"operating.SubscriberPlaces.Places": on(func(ctx context.Context, db *bun.DB) ([]operations.SubscriberProgress, error) {
 			return desk(db).Places(ctx)
 		}),
 		"operating.Bench.Cursor":   on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) { return desk(db).Cursor(ctx) }),
@@ -125,7 +125,7 @@ func operatingCalls() map[string]dbCall {
 			return desk(db).Realign(ctx, operations.Realignment{Place: 1})
 		}),
 		"operating.Bench.Held": on(func(ctx context.Context, db *bun.DB) ([]outbox.Progress, error) {
-			return desk(db).Held(ctx, []outbox.Progress{{Position: 1}})
+			return desk(db).HasEvents(ctx, []outbox.Progress{{Position: 1}})
 		}),
 		"operating.Bench.At": on(func(ctx context.Context, db *bun.DB) (bool, error) {
 			_, found, err := desk(db).At(ctx, 1)
@@ -159,7 +159,7 @@ func subscriberCalls() map[string]dbCall {
 	missing := relaytest.NewMessage("a", 1).ID
 	return map[string]dbCall{
 		"inbox.Checkpoints.Begin": func(ctx context.Context, db *bun.DB) error {
-			return newInbox(db).Begin(ctx, subscriber, 1, "S", inbox.Place{})
+			return newInbox(db).Begin(ctx, subscriber, 1, "S", inbox.StreamPosition{})
 		},
 		"inbox.Checkpoints.Subscribe": func(ctx context.Context, db *bun.DB) error {
 			return newInbox(db).Subscribe(ctx, subscriber, "handler", []string{"a"})
@@ -168,11 +168,11 @@ func subscriberCalls() map[string]dbCall {
 			return newInbox(db).Look(ctx, subscriber, "me")
 		}),
 		"inbox.Checkpoints.Leave": func(ctx context.Context, db *bun.DB) error { return newInbox(db).Leave(ctx, subscriber, "me") },
-		"inbox.Checkpoints.Marks": on(func(ctx context.Context, db *bun.DB) ([]inbox.Place, error) {
+		"inbox.Checkpoints.Marks": on(func(ctx context.Context, db *bun.DB) ([]inbox.StreamPosition, error) {
 			return newInbox(db).Marks(ctx, subscriber, 0)
 		}),
 		"inbox.Checkpoints.Rewind": on(func(ctx context.Context, db *bun.DB) (inbox.Checkpoint, error) {
-			return newInbox(db).Rewind(ctx, subscriber, lane, "S", inbox.Place{})
+			return newInbox(db).Rewind(ctx, subscriber, lane, "S", inbox.StreamPosition{})
 		}),
 		"inbox.UnitOfWork.Apply": on(func(ctx context.Context, db *bun.DB) (inbox.Outcome, error) {
 			return newInbox(db).Apply(ctx, subscriber, inbox.Batch{From: lane}, ignore, giveUp)
@@ -189,7 +189,7 @@ func subscriberCalls() map[string]dbCall {
 		}),
 		"operations.DeadLetterAdmin.Retry":   func(ctx context.Context, db *bun.DB) error { return newInbox(db).Retry(ctx, subscriber, missing) },
 		"operations.DeadLetterAdmin.Discard": func(ctx context.Context, db *bun.DB) error { return newInbox(db).Discard(ctx, subscriber, missing) },
-		"operations.DeadLetterAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]outbox.Undecided, error) {
+		"operations.DeadLetterAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]outbox.UndecidedEvent, error) {
 			found, _, err := newInbox(db).Undecided(ctx, subscriber, operations.LetterMark{}, 1)
 			return found, err
 		}),
@@ -290,7 +290,7 @@ func inboxCalls() map[string]func(ctx context.Context, tx inbox.Tx) error {
 // inboxTransactions are the transactions of a subscriber, whose name the caller gives, that call a handler. Each is prepared first.
 func inboxTransactions() map[string]func(ctx context.Context, db *bun.DB, name string, handler inbox.Handler) error {
 	apply := func(ctx context.Context, db *bun.DB, name string, handler inbox.Handler, suspect bool) error {
-		if err := newInbox(db).Begin(ctx, name, 1, "S", inbox.Place{}); err != nil {
+		if err := newInbox(db).Begin(ctx, name, 1, "S", inbox.StreamPosition{}); err != nil {
 			return err
 		}
 		view, err := newInbox(db).Look(ctx, name, "copy")
@@ -298,7 +298,7 @@ func inboxTransactions() map[string]func(ctx context.Context, db *bun.DB, name s
 			return err
 		}
 		events := []inbox.Event{{Entry: entry(1), Sequence: 1, Suspect: suspect}}
-		_, err = newInbox(db).Apply(ctx, name, inbox.Batch{From: view.Lanes[0], To: inbox.Place{Sequence: 1}, Events: events}, handler, giveUp)
+		_, err = newInbox(db).Apply(ctx, name, inbox.Batch{From: view.Lanes[0], To: inbox.StreamPosition{Sequence: 1}, Events: events}, handler, giveUp)
 		return err
 	}
 	return map[string]func(ctx context.Context, db *bun.DB, name string, handler inbox.Handler) error{

@@ -89,7 +89,7 @@ SELECT ` + outcome + `, EXISTS (SELECT FROM sound) OR (SELECT revision FROM befo
 FROM (SELECT) AS always LEFT JOIN turn AS c ON true LEFT JOIN outbox AS o ON o.position = c.position`
 
 // Save implements the port.
-func (s *CursorStore) Save(ctx context.Context, turn relay.Turn, cursor relay.Cursor) (relay.Cursor, error) {
+func (s *CursorStore) Save(ctx context.Context, turn relay.WriteFence, cursor relay.Cursor) (relay.Cursor, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.within)
 	defer cancel()
 	var v verdict
@@ -122,7 +122,7 @@ var reportStatement = inTurn(
 SELECT ` + outcome
 
 // Report implements the port.
-func (s *CursorStore) Report(ctx context.Context, turn relay.Turn, halt *relay.Halt) error {
+func (s *CursorStore) Report(ctx context.Context, turn relay.WriteFence, halt *relay.Halt) error {
 	ctx, cancel := context.WithTimeout(ctx, s.within)
 	defer cancel()
 	var now relay.Halt

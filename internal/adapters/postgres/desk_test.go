@@ -54,7 +54,7 @@ func TestStatusTellsWhereTheRelayStands(t *testing.T) {
 	elector := h.Elector("instance-1")
 	term, err := elector.Acquire(t.Context(), 0)
 	require.NoError(t, err)
-	_, err = h.cursors.Save(t.Context(), relay.Turn{Token: term.Token},
+	_, err = h.cursors.Save(t.Context(), relay.WriteFence{Token: term.Token},
 		relay.Cursor{Progress: outbox.Progress{Position: 2}, StreamCreated: "x", StreamSequence: 7})
 	require.NoError(t, err)
 	rewrite(t, h.others, "recorded_at = recorded_at - position * interval '1 minute'")
@@ -74,7 +74,7 @@ func TestStatusTellsWhereTheRelayStands(t *testing.T) {
 	require.Greater(t, found.Now.Sub(found.Oldest), 5*time.Minute-time.Millisecond)
 
 	halt := relay.NewHalt(relay.HaltTailGone, "it's gone")
-	require.NoError(t, h.cursors.Report(t.Context(), relay.Turn{Token: term.Token, Revision: 1}, halt))
+	require.NoError(t, h.cursors.Report(t.Context(), relay.WriteFence{Token: term.Token, Revision: 1}, halt))
 	h.Purge(t, 1)
 	found = status(t, h)
 	require.Equal(t, *halt, found.Halt.Halt)
@@ -95,16 +95,16 @@ func TestStatusTellsWhenTheRelayCameOnLast(t *testing.T) {
 	saved := relay.Cursor{Progress: outbox.Progress{Position: 1}, StreamCreated: "x", StreamSequence: 1}
 	save := func(position outbox.Position, sequence uint64) time.Time {
 		saved.Position, saved.StreamSequence = position, sequence
-		saved, err = h.cursors.Save(t.Context(), relay.Turn{Token: term.Token, Revision: saved.Revision}, saved)
+		saved, err = h.cursors.Save(t.Context(), relay.WriteFence{Token: term.Token, Revision: saved.Revision}, saved)
 		require.NoError(t, err)
 		return status(t, h).Saved
 	}
 	first := save(1, 1)
 	for range 3 {
-		_, err := h.parking.Settle(t.Context(), relay.Turn{Token: term.Token, Revision: saved.Revision}, relay.Stamp{}, 1, true)
+		_, err := h.parking.Reconcile(t.Context(), relay.WriteFence{Token: term.Token, Revision: saved.Revision}, relay.MessageMeta{}, 1, true)
 		require.NoError(t, err)
 		saved.Revision++
-		require.NoError(t, h.cursors.Report(t.Context(), relay.Turn{Token: term.Token, Revision: saved.Revision}, nil))
+		require.NoError(t, h.cursors.Report(t.Context(), relay.WriteFence{Token: term.Token, Revision: saved.Revision}, nil))
 		saved.Revision++
 		require.Equal(t, first, save(1, 1))
 	}
@@ -222,7 +222,7 @@ func TestListChooses(t *testing.T) {
 	require.Equal(t, "too large", listed[2].Reason)
 	require.Empty(t, listed[3].Reason)
 
-	page, err := h.log.After(t.Context(), outbox.Progress{}, relay.Slice{Count: 1})
+	page, err := h.log.After(t.Context(), outbox.Progress{}, relay.ReadLimit{Count: 1})
 	require.NoError(t, err)
 	recorded := page.Entries[0]
 	recorded.Parked, recorded.Payload = false, nil
@@ -254,7 +254,7 @@ func TestAdoptionLetsRetentionCountAnew(t *testing.T) {
 			record(t, h, "a", 4)
 			term, err := h.Elector("instance-1").Acquire(t.Context(), 0)
 			require.NoError(t, err)
-			saved, err := h.cursors.Save(t.Context(), relay.Turn{Token: term.Token}, relay.Cursor{Progress: outbox.Progress{Position: 3}, StreamSequence: 3})
+			saved, err := h.cursors.Save(t.Context(), relay.WriteFence{Token: term.Token}, relay.Cursor{Progress: outbox.Progress{Position: 3}, StreamSequence: 3})
 			require.NoError(t, err)
 			removed, err := h.Retention().Purge(t.Context(), term.Token, time.Hour, 10)
 			require.NoError(t, err)
@@ -275,7 +275,7 @@ func TestAdoptionWaitsForTheLeadersWrite(t *testing.T) {
 	h := newHarness(t)
 	term, err := h.Elector("instance-1").Acquire(t.Context(), 0)
 	require.NoError(t, err)
-	_, err = h.cursors.Save(t.Context(), relay.Turn{Token: term.Token}, relay.Cursor{StreamCreated: "x", StreamSequence: 1})
+	_, err = h.cursors.Save(t.Context(), relay.WriteFence{Token: term.Token}, relay.Cursor{StreamCreated: "x", StreamSequence: 1})
 	require.NoError(t, err)
 	leader := transaction(t, h)
 	exec(t, leader, "UPDATE outbox_cursor SET revision = revision + 1, stream_sequence = 2 WHERE relay = ?", relayName)

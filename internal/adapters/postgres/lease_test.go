@@ -37,7 +37,7 @@ func TestRowsSayWhoWroteThem(t *testing.T) {
 	h := newHarness(t)
 	term, err := h.Elector("instance-1").Acquire(t.Context(), 0)
 	require.NoError(t, err)
-	_, err = h.cursors.Save(t.Context(), relay.Turn{Token: term.Token}, relay.Cursor{StreamCreated: "x", StreamSequence: 7})
+	_, err = h.cursors.Save(t.Context(), relay.WriteFence{Token: term.Token}, relay.Cursor{StreamCreated: "x", StreamSequence: 7})
 	require.NoError(t, err)
 	var holder, stream string
 	var token int64

@@ -20,7 +20,7 @@ import (
 
 const patience = 20 * time.Second
 
-var plenty = relay.Slice{Count: 1000, Bytes: 1 << 20}
+var plenty = relay.ReadLimit{Count: 1000, Bytes: 1 << 20}
 
 // transaction is a session that can do what bun.Tx cannot.
 func transaction(t *testing.T, h *harness) bun.Conn {

@@ -60,7 +60,7 @@ func TestLogReadsLittleMorePayloadThanItReturns(t *testing.T) {
 	log, from := postgres.NewLog(single, relayName, quiet), outbox.Progress{}
 	for slice := range events / 2 {
 		before := touched()
-		page, err := log.After(t.Context(), from, relay.Slice{Count: 1000, Bytes: limit})
+		page, err := log.After(t.Context(), from, relay.ReadLimit{Count: 1000, Bytes: limit})
 		require.NoError(t, err)
 		require.Len(t, page.Entries, 2)
 		if slice > 0 {
@@ -79,7 +79,7 @@ func TestLogReadsWholeSlicesOfSmallEvents(t *testing.T) {
 	var slices []int
 	from := outbox.Progress{}
 	for {
-		page, err := h.log.After(t.Context(), from, relay.Slice{Count: 100, Bytes: 1 << 20})
+		page, err := h.log.After(t.Context(), from, relay.ReadLimit{Count: 100, Bytes: 1 << 20})
 		require.NoError(t, err)
 		if len(page.Entries) == 0 {
 			break

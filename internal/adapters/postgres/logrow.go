@@ -34,7 +34,7 @@ const fewest = 16
 
 // candidates is how many entries to ask about: twice as many as fit if they are as large as the last ones. If none fitted, or
 // the last read failed, it is one.
-func (s *sizes) candidates(limit relay.Slice) int {
+func (s *sizes) candidates(limit relay.ReadLimit) int {
 	candidates := max(limit.Count, 1)
 	switch typical := s.typical.Load(); {
 	case typical > int64(limit.Bytes):
@@ -46,7 +46,7 @@ func (s *sizes) candidates(limit relay.Slice) int {
 }
 
 // expected is for how many entries to make room.
-func (s *sizes) expected(limit relay.Slice) int { return min(int(s.count.Load()), limit.Count) }
+func (s *sizes) expected(limit relay.ReadLimit) int { return min(int(s.count.Load()), limit.Count) }
 
 // learn remembers what was read. What failed may have been too much, in the time that it had, and so may what follows an entry
 // that is too large.

@@ -34,7 +34,7 @@ func TestMeasure(t *testing.T) {
 	elector := h.Elector("instance-1")
 	term, err := elector.Acquire(t.Context(), 0)
 	require.NoError(t, err)
-	_, err = h.cursors.Save(t.Context(), relay.Turn{Token: term.Token}, relay.Cursor{Progress: outbox.Progress{Position: 2}})
+	_, err = h.cursors.Save(t.Context(), relay.WriteFence{Token: term.Token}, relay.Cursor{Progress: outbox.Progress{Position: 2}})
 	require.NoError(t, err)
 	h.Purge(t, 1)
 	park(t, h, 3, relay.Parked)

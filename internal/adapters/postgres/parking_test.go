@@ -77,12 +77,14 @@ func newScene(t *testing.T) *scene {
 	return s
 }
 
-func (s *scene) turn() relay.Turn { return relay.Turn{Token: s.term.Token, Revision: s.revision} }
+func (s *scene) turn() relay.WriteFence {
+	return relay.WriteFence{Token: s.term.Token, Revision: s.revision}
+}
 
 // settle parks entry.
 func (s *scene) settle(t *testing.T, entry outbox.Entry) {
 	t.Helper()
-	settled, err := s.parking.Settle(t.Context(), s.turn(), notice(entry), 7, true)
+	settled, err := s.parking.Reconcile(t.Context(), s.turn(), notice(entry), 7, true)
 	require.NoError(t, err)
 	require.True(t, settled.Waiting)
 	s.revision++
@@ -95,8 +97,8 @@ func (s *scene) purge(t *testing.T) int {
 	return removed
 }
 
-func notice(entry outbox.Entry) relay.Stamp {
-	return relay.Stamp{Ours: true, Progress: entry.Progress(), Parked: "too large"}
+func notice(entry outbox.Entry) relay.MessageMeta {
+	return relay.MessageMeta{Own: true, Progress: entry.Progress(), Parked: "too large"}
 }
 
 // inTurn are the writes of a relay that take a turn.
@@ -110,11 +112,11 @@ func (s *scene) inTurn() map[string]func(context.Context) error {
 			return s.cursors.Report(ctx, s.turn(), relay.NewHalt(relay.HaltTailGone, "gone"))
 		},
 		"Settle a notice": func(ctx context.Context) error {
-			_, err := s.parking.Settle(ctx, s.turn(), notice(s.log[7]), 8, true)
+			_, err := s.parking.Reconcile(ctx, s.turn(), notice(s.log[7]), 8, true)
 			return err
 		},
 		"Settle a redriven event": func(ctx context.Context) error {
-			_, err := s.parking.Settle(ctx, s.turn(), relay.Stamp{Ours: true, Event: s.log[1].Position}, 8, true)
+			_, err := s.parking.Reconcile(ctx, s.turn(), relay.MessageMeta{Own: true, Event: s.log[1].Position}, 8, true)
 			return err
 		},
 		"SetAside": func(ctx context.Context) error {
@@ -189,7 +191,7 @@ func TestOfTheFirstWritesOneHasItsTurn(t *testing.T) {
 	earlier := transaction(t, h)
 	exec(t, earlier, "INSERT INTO outbox_cursor (relay, revision, token, updated_at) VALUES (?, 1, ?, now())", relayName, term.Token)
 	answer := stalled(t, h, func(ctx context.Context) error {
-		_, err := h.cursors.Save(ctx, relay.Turn{Token: term.Token}, relay.Cursor{StreamCreated: "x"})
+		_, err := h.cursors.Save(ctx, relay.WriteFence{Token: term.Token}, relay.Cursor{StreamCreated: "x"})
 		return err
 	})
 	exec(t, earlier, "COMMIT")

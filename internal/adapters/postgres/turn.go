@@ -47,7 +47,7 @@ type verdict struct {
 }
 
 // err says why nothing was written, if so.
-func (v verdict) err(name string, turn relay.Turn) error {
+func (v verdict) err(name string, turn relay.WriteFence) error {
 	switch {
 	case !v.held:
 		return leaseLost(name, turn.Token)

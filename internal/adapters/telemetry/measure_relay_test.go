@@ -41,8 +41,8 @@ func TestPublisherIsMeasured(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 12, last)
 	require.Equal(t, redrivenAt, next.at)
-	notice := relay.Notice{Parked: "too large"}
-	last, err = publisher.Notify(t.Context(), 12, notice)
+	notice := relay.ControlMessage{Parked: "too large"}
+	last, err = publisher.PublishControl(t.Context(), 12, notice)
 	require.NoError(t, err)
 	require.EqualValues(t, 13, last)
 	require.Equal(t, notice, next.notice)
@@ -83,7 +83,7 @@ func TestFailuresOfThePublisherAreMeasured(t *testing.T) {
 				wait[""] = stored
 			}
 			require.Equal(t, wait, m.values(t, "outboxie.outbox.wait"))
-			_, err = publisher.Notify(t.Context(), 5, relay.Notice{})
+			_, err = publisher.PublishControl(t.Context(), 5, relay.ControlMessage{})
 			require.Same(t, c.err, err)
 			require.Equal(t, values{"": 2 * c.conflicts}, m.values(t, "outboxie.relay.conflicts"))
 		})

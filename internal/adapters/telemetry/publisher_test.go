@@ -25,7 +25,7 @@ type stream struct {
 	in         trace.SpanContext
 	got        []outbox.Entry
 	at         outbox.Progress
-	notice     relay.Notice
+	notice     relay.ControlMessage
 }
 
 func (s *stream) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
@@ -41,7 +41,7 @@ func (s *stream) Redrive(ctx context.Context, after uint64, at outbox.Progress, 
 	return s.Publish(ctx, after, batch)
 }
 
-func (s *stream) Notify(ctx context.Context, after uint64, notice relay.Notice) (uint64, error) {
+func (s *stream) PublishControl(ctx context.Context, after uint64, notice relay.ControlMessage) (uint64, error) {
 	s.notice = notice
 	return s.Publish(ctx, after, make([]outbox.Entry, 1))
 }
@@ -186,9 +186,9 @@ func TestNoticeIsTraced(t *testing.T) {
 	tp, spans := record()
 	ctx, _ := inSpan(tp)
 	next := &stream{}
-	notice := relay.Notice{Progress: outbox.Progress{Position: 100, EventID: "e0"}, Parked: "too large"}
+	notice := relay.ControlMessage{Progress: outbox.Progress{Position: 100, EventID: "e0"}, Parked: "too large"}
 
-	last, err := tracePublisher(tp, next).Notify(ctx, 7, notice)
+	last, err := tracePublisher(tp, next).PublishControl(ctx, 7, notice)
 
 	require.NoError(t, err)
 	require.EqualValues(t, 8, last)
@@ -206,7 +206,7 @@ func TestNoticeIsTraced(t *testing.T) {
 
 	for err, status := range map[error]codes.Code{relay.ErrTailMoved: codes.Unset, errDown: codes.Error} {
 		tp, spans = record()
-		last, got := tracePublisher(tp, &stream{err: err}).Notify(context.Background(), 7, notice)
+		last, got := tracePublisher(tp, &stream{err: err}).PublishControl(context.Background(), 7, notice)
 		require.Same(t, err, got)
 		require.EqualValues(t, 7, last)
 		span = spans.one(t, "notify ORDERS")

@@ -134,7 +134,7 @@ func (c *cursors) Load(ctx context.Context) (relay.Cursor, error) {
 	return cursor, err
 }
 
-func (c *cursors) Save(ctx context.Context, turn relay.Turn, cursor relay.Cursor) (relay.Cursor, error) {
+func (c *cursors) Save(ctx context.Context, turn relay.WriteFence, cursor relay.Cursor) (relay.Cursor, error) {
 	began := time.Now()
 	saved, err := c.CursorStore.Save(ctx, turn, cursor)
 	if !errors.Is(err, relay.ErrSequenceBehind) { // for which the relay halts
@@ -143,7 +143,7 @@ func (c *cursors) Save(ctx context.Context, turn relay.Turn, cursor relay.Cursor
 	return saved, err
 }
 
-func (c *cursors) Report(ctx context.Context, turn relay.Turn, halt *relay.Halt) error {
+func (c *cursors) Report(ctx context.Context, turn relay.WriteFence, halt *relay.Halt) error {
 	began := time.Now()
 	err := c.CursorStore.Report(ctx, turn, halt)
 	if err == nil {
@@ -180,7 +180,7 @@ type log struct {
 	history *history
 }
 
-func (l *log) After(ctx context.Context, from outbox.Progress, limit relay.Slice) (relay.Page, error) {
+func (l *log) After(ctx context.Context, from outbox.Progress, limit relay.ReadLimit) (relay.Page, error) {
 	began := time.Now()
 	page, err := l.next.After(ctx, from, limit)
 	l.history.failed(ctx, logFailed, err, began)

@@ -28,18 +28,18 @@ type driven struct {
 
 func (d *driven) Verify(context.Context, outbox.Progress, uint64) error { return d.err }
 
-func (d *driven) After(context.Context, outbox.Progress, relay.Slice) (relay.Page, error) {
+func (d *driven) After(context.Context, outbox.Progress, relay.ReadLimit) (relay.Page, error) {
 	time.Sleep(d.takes)
 	return relay.Page{}, d.err
 }
 
 func (d *driven) Load(context.Context) (relay.Cursor, error) { return d.cursor, d.err }
 
-func (d *driven) Save(_ context.Context, _ relay.Turn, c relay.Cursor) (relay.Cursor, error) {
+func (d *driven) Save(_ context.Context, _ relay.WriteFence, c relay.Cursor) (relay.Cursor, error) {
 	return c, d.err
 }
 
-func (d *driven) Report(_ context.Context, _ relay.Turn, halt *relay.Halt) error {
+func (d *driven) Report(_ context.Context, _ relay.WriteFence, halt *relay.Halt) error {
 	if d.err == nil {
 		d.cursor.Halt = halt
 	}
@@ -50,8 +50,12 @@ func (d *driven) Open(context.Context, uint64) (relay.StreamInfo, error) {
 	return relay.StreamInfo{}, d.err
 }
 
-func (d *driven) Look(context.Context) (relay.StreamInfo, error)  { return relay.StreamInfo{}, d.err }
-func (d *driven) At(context.Context, uint64) (relay.Stamp, error) { return relay.Stamp{}, d.err }
+func (d *driven) Look(context.Context) (relay.StreamInfo, error) { return relay.StreamInfo{}, d.err }
+
+func (d *driven) At(context.Context, uint64) (relay.MessageMeta, error) {
+	return relay.MessageMeta{}, d.err
+}
+
 func (d *driven) Acquire(_ context.Context, gone int64) (relay.Term, error) {
 	d.gone = gone
 	return relay.Term{Token: 7}, d.err
@@ -104,7 +108,7 @@ func TestWhyAnEventWasLate(t *testing.T) {
 		recordedAt := time.Now()
 
 		d.takes = 200 * time.Millisecond
-		_, err := traced.Log.After(ctx, outbox.Progress{}, relay.Slice{})
+		_, err := traced.Log.After(ctx, outbox.Progress{}, relay.ReadLimit{})
 		require.NoError(t, err)
 		time.Sleep(time.Second)
 		_, err = traced.Elector.Acquire(ctx, 0)
@@ -120,7 +124,7 @@ func TestWhyAnEventWasLate(t *testing.T) {
 		require.ErrorIs(t, err, errDown)
 		_, err = traced.Cursors.Load(ctx)
 		require.ErrorIs(t, err, errDown)
-		_, err = traced.Log.After(ctx, outbox.Progress{}, relay.Slice{})
+		_, err = traced.Log.After(ctx, outbox.Progress{}, relay.ReadLimit{})
 		require.ErrorIs(t, err, errDown)
 		d.err, d.stream.err = nil, nil
 
@@ -207,10 +211,10 @@ func TestAnswersAreNoTrouble(t *testing.T) {
 }
 
 func callAll(ctx context.Context, ports telemetry.RelayPorts) {
-	_, _ = ports.Log.After(ctx, outbox.Progress{}, relay.Slice{})
+	_, _ = ports.Log.After(ctx, outbox.Progress{}, relay.ReadLimit{})
 	_, _ = ports.Cursors.Load(ctx)
-	_, _ = ports.Cursors.Save(ctx, relay.Turn{}, relay.Cursor{})
-	_ = ports.Cursors.Report(ctx, relay.Turn{}, relay.NewHalt(relay.HaltTailGone, "gone"))
+	_, _ = ports.Cursors.Save(ctx, relay.WriteFence{}, relay.Cursor{})
+	_ = ports.Cursors.Report(ctx, relay.WriteFence{}, relay.NewHalt(relay.HaltTailGone, "gone"))
 	_, _ = ports.Publisher.Open(ctx, 1)
 	_, _ = ports.Publisher.Look(ctx)
 	_, _ = ports.Publisher.At(ctx, 1)
@@ -258,10 +262,10 @@ func TestHaltsAreTraced(t *testing.T) {
 	}{
 		"reported, and reported to be over": {
 			begin: func(r telemetry.RelayPorts, _ *driven) error {
-				return r.Cursors.Report(context.Background(), relay.Turn{}, halt)
+				return r.Cursors.Report(context.Background(), relay.WriteFence{}, halt)
 			},
 			end: func(r telemetry.RelayPorts, _ *driven) error {
-				return r.Cursors.Report(context.Background(), relay.Turn{}, nil)
+				return r.Cursors.Report(context.Background(), relay.WriteFence{}, nil)
 			},
 		},
 		"inherited, and ended by an operator": {

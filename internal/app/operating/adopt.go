@@ -53,8 +53,8 @@ type Adoption struct {
 
 	cursor relay.Cursor
 	stream relay.StreamInfo
-	tail   relay.Stamp // of the stream's last message; zero if it is gone
-	kept   uint64      // sequence of our last message that the stream still holds
+	tail   relay.MessageMeta // of the stream's last message; zero if it is gone
+	kept   uint64            // sequence of our last message that the stream still holds
 }
 
 // Ghost is an event that the stream holds and that the log should hold and does not: subscribers may have applied it, and the
@@ -66,12 +66,12 @@ type Ghost struct {
 
 // Adopter makes and carries out adoptions.
 type Adopter struct {
-	bench     operations.Bench
+	bench     operations.RelayRepair
 	publisher relay.StreamRepair
 }
 
 // NewAdopter returns an adopter. The publisher is its own, not a relay's.
-func NewAdopter(bench operations.Bench, publisher relay.StreamRepair) *Adopter {
+func NewAdopter(bench operations.RelayRepair, publisher relay.StreamRepair) *Adopter {
 	return &Adopter{bench: bench, publisher: publisher}
 }
 
@@ -170,10 +170,10 @@ func (a *Adopter) compare(ctx context.Context, plan *Adoption) (found bool, err 
 			if sequence == plan.stream.LastSequence {
 				plan.tail = stamp
 			}
-			if stamp.Ours {
+			if stamp.Own {
 				plan.kept = max(plan.kept, sequence)
 			}
-			if stamp.Ours && stamp.Parked == "" && stamp.Progress.EventID != "" {
+			if stamp.Own && stamp.Parked == "" && stamp.Progress.EventID != "" {
 				places = append(places, stamp.Progress)
 			}
 			if stamp.Event != 0 && !stamp.Redriven {
@@ -182,7 +182,7 @@ func (a *Adopter) compare(ctx context.Context, plan *Adoption) (found bool, err 
 			}
 			sequence--
 		}
-		held, err := a.bench.Held(ctx, places)
+		held, err := a.bench.HasEvents(ctx, places)
 		if err != nil {
 			return false, err
 		}

@@ -54,8 +54,8 @@ func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 	if err != nil {
 		return err
 	}
-	notice := relay.Notice{Progress: plan.Place, Kept: plan.kept}
-	sequence, err := a.publisher.Notify(ctx, stream.LastSequence, notice)
+	notice := relay.ControlMessage{Progress: plan.Place, LastOwnSequence: plan.kept}
+	sequence, err := a.publisher.PublishControl(ctx, stream.LastSequence, notice)
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (a *Adopter) sameTail(ctx context.Context, plan Adoption) error {
 	}
 	tail, err := a.publisher.At(ctx, end)
 	if errors.Is(err, relay.ErrNoMessage) {
-		tail, err = relay.Stamp{}, nil
+		tail, err = relay.MessageMeta{}, nil
 	}
 	if err == nil && tail != plan.tail {
 		err = errStreamChanged
@@ -142,7 +142,7 @@ func (a *Adopter) remember(ctx context.Context, plan Adoption, adopted relay.Cur
 		if err != nil {
 			return err
 		}
-		if !notice.Ours || notice.Event != 0 || notice.Progress != adopted.Progress {
+		if !notice.Own || notice.Event != 0 || notice.Progress != adopted.Progress {
 			return errStreamChanged
 		}
 		revision = now.Revision

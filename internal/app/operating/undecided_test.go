@@ -37,7 +37,7 @@ func TestLettersOf(t *testing.T) {
 
 // desk is a subscriber's dead letters, and the parking lot. Its events stay undecided.
 type desk struct {
-	events  []outbox.Undecided
+	events  []outbox.UndecidedEvent
 	failing []error // of the next calls
 	changed [][]outbox.Position
 }
@@ -59,11 +59,11 @@ type letters struct {
 
 func (l letters) Undecided(
 	_ context.Context, subscriber string, after operations.LetterMark, limit int,
-) ([]outbox.Undecided, operations.LetterMark, error) {
+) ([]outbox.UndecidedEvent, operations.LetterMark, error) {
 	if err := l.fails(); err != nil || subscriber != "emails" {
 		return nil, after, err
 	}
-	from := 1 + slices.IndexFunc(l.events, func(u outbox.Undecided) bool { return u.EventID == after.ID })
+	from := 1 + slices.IndexFunc(l.events, func(u outbox.UndecidedEvent) bool { return u.EventID == after.ID })
 	page := l.events[from:min(len(l.events), from+limit)]
 	if len(page) > 0 {
 		after.ID = page[len(page)-1].EventID
@@ -95,8 +95,8 @@ type lot struct {
 	*desk
 }
 
-func (l lot) Undecided(_ context.Context, after outbox.Key, limit int) ([]outbox.Undecided, error) {
-	from := 1 + slices.IndexFunc(l.events, func(u outbox.Undecided) bool { return u.Key == after })
+func (l lot) Undecided(_ context.Context, after outbox.Key, limit int) ([]outbox.UndecidedEvent, error) {
+	from := 1 + slices.IndexFunc(l.events, func(u outbox.UndecidedEvent) bool { return u.Key == after })
 	return l.events[from:min(len(l.events), from+limit)], nil
 }
 
@@ -111,9 +111,9 @@ func (l lot) DiscardChosen(ctx context.Context, positions []outbox.Position, cho
 
 var start = time.Date(2026, 11, 29, 16, 0, 0, 0, time.UTC)
 
-func events(n int, reason func(i int) string) (all []outbox.Undecided) {
+func events(n int, reason func(i int) string) (all []outbox.UndecidedEvent) {
 	for i := range n {
-		all = append(all, outbox.Undecided{
+		all = append(all, outbox.UndecidedEvent{
 			Position: outbox.Position(i + 1), EventID: fmt.Sprint("event ", i+1), Key: outbox.Key{Type: "order", ID: fmt.Sprint(i + 1)},
 			Type: fmt.Sprintf("type %d", i%3), Reason: reason(i), First: start.Add(time.Duration(n-i) * time.Second),
 			Last: start.Add(time.Duration(i) * time.Minute), Behind: i % 2,

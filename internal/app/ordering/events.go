@@ -40,7 +40,7 @@ func (s *Service) Events(ctx context.Context, id order.ID) ([]orders.Event, erro
 }
 
 // locate says where an entry of the log stands.
-func (s *Service) locate(ctx context.Context, entry operations.Listed) orders.Event {
+func (s *Service) locate(ctx context.Context, entry operations.ListedEvent) orders.Event {
 	event := orders.Event{Entry: entry.Entry, Reason: entry.Reason}
 	switch state := relay.ParkedState(entry.State); {
 	case state.Waits():

@@ -153,19 +153,19 @@ func TestLostMessagesMayBeBroughtBack(t *testing.T) {
 }
 
 // dying is a bench at which the operator dies before anything is adopted.
-type dying struct{ operations.Bench }
+type dying struct{ operations.RelayRepair }
 
 func (dying) Adopt(context.Context, int64, relay.Cursor, bool) error { return errDead }
 
 // frozenBench is a bench at which the operator freezes before the first adoption.
 type frozenBench struct {
-	operations.Bench
+	operations.RelayRepair
 	meanwhile func()
 }
 
 func (b frozenBench) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error {
 	b.meanwhile()
-	return b.Bench.Adopt(ctx, revision, cursor, anew)
+	return b.RelayRepair.Adopt(ctx, revision, cursor, anew)
 }
 
 // TestAdoptionAtTheCursorsSequence lets a stream go back by one message while an instance that is connected to another broker

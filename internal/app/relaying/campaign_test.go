@@ -267,11 +267,11 @@ func TestLeaderThatGaveUpIsNotHasty(t *testing.T) {
 func TestWithdrawsFirst(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		o := &order{Elector: memory.NewElector(w.lease, "me"), Liveness: memory.NewLiveness(w.presence)}
-		bell := memory.NewBell()
+		bell := memory.NewNotifier()
 		r := relaying.New(relaying.Ports{
 			Log: w.log, Cursors: w.cursors, Publisher: w.stream, Parking: w.parking, Retention: w.cursors,
 			Elector: o, Liveness: o, Waker: o, Alarm: bell,
-		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.Slice{Count: 4, Bytes: 1000}}, w.logger)
+		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.ReadLimit{Count: 4, Bytes: 1000}}, w.logger)
 		ctx, cancel := context.WithCancel(t.Context())
 		w.running.Go(func() { _ = r.Run(ctx) })
 		time.Sleep(time.Second)

@@ -146,7 +146,7 @@ func (r *Relay) unmoved(t *tenure, place *place) error {
 	if time.Since(place.verified) < cursorEvery {
 		return nil
 	}
-	return r.verify(t.ctx, place, relay.Stamp{Event: place.progress.Position})
+	return r.verify(t.ctx, place, relay.MessageMeta{Event: place.progress.Position})
 }
 
 // await waits until ready or elapsed can be received from, says whether it was ready, and saves the cursor when it is due.

@@ -38,7 +38,7 @@ func (r *Relay) report(t *tenure, halt *relay.Halt) error {
 	if t.reported.Equal(halt) {
 		return nil
 	}
-	err := t.write(t.ctx, func(ctx context.Context, turn relay.Turn) error { return r.Cursors.Report(ctx, turn, halt) })
+	err := t.write(t.ctx, func(ctx context.Context, turn relay.WriteFence) error { return r.Cursors.Report(ctx, turn, halt) })
 	if err == nil {
 		t.reported = halt
 	}
@@ -112,7 +112,7 @@ func (r *Relay) inspect(ctx context.Context) (reported *relay.Halt, err error) {
 	}
 	here, _, err := r.judge(ctx, cursor, info, err)
 	if err == nil {
-		_, err = r.Log.After(ctx, here.progress, relay.Slice{Count: 1, Bytes: 1, Largest: 1})
+		_, err = r.Log.After(ctx, here.progress, relay.ReadLimit{Count: 1, Bytes: 1, Largest: 1})
 	}
 	return cursor.Halt, unread(err)
 }

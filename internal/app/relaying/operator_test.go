@@ -41,7 +41,7 @@ func (w *world) misdirect() {
 // and the cursor.
 func (w *world) patiently(s step) {
 	w.running.Go(func() {
-		bench := &slowBench{Bench: w.bench(), pause: time.Duration(s.B*4) * time.Millisecond, dies: s.C%4 == 0}
+		bench := &slowBench{RelayRepair: w.bench(), pause: time.Duration(s.B*4) * time.Millisecond, dies: s.C%4 == 0}
 		adopter := operating.NewAdopter(bench, w.repair)
 		plan, err := adopter.Plan(w.context(), nil)
 		if err != nil {
@@ -92,7 +92,7 @@ func (w *world) settleDown() {
 
 // slowBench is a bench at which the operator pauses before the cursor is written, or dies there.
 type slowBench struct {
-	operations.Bench
+	operations.RelayRepair
 	pause time.Duration
 	dies  bool
 }
@@ -104,7 +104,7 @@ func (b *slowBench) Adopt(ctx context.Context, revision int64, cursor relay.Curs
 	pause := b.pause
 	b.pause = 0
 	time.Sleep(pause)
-	return b.Bench.Adopt(ctx, revision, cursor, anew)
+	return b.RelayRepair.Adopt(ctx, revision, cursor, anew)
 }
 
 // The mutants of what operators do, and of what leaders do to be safe from each other.
@@ -112,11 +112,11 @@ func (b *slowBench) Adopt(ctx context.Context, revision int64, cursor relay.Curs
 // unconfirmed is a stream in which leaders confirm nothing: what they decide is decided in the database alone.
 type unconfirmed struct{ relay.Publisher }
 
-func (u unconfirmed) Notify(ctx context.Context, after uint64, notice relay.Notice) (uint64, error) {
+func (u unconfirmed) PublishControl(ctx context.Context, after uint64, notice relay.ControlMessage) (uint64, error) {
 	if notice.Confirms {
 		return after, nil
 	}
-	return u.Publisher.Notify(ctx, after, notice)
+	return u.Publisher.PublishControl(ctx, after, notice)
 }
 
 // credulous is a stream that adoptions take for the one that they planned with, whatever has happened to it.
@@ -130,17 +130,17 @@ func (c credulous) Open(ctx context.Context, first uint64) (relay.StreamInfo, er
 	return info, err
 }
 
-func (c credulous) Notify(ctx context.Context, _ uint64, notice relay.Notice) (uint64, error) {
+func (c credulous) Notify(ctx context.Context, _ uint64, notice relay.ControlMessage) (uint64, error) {
 	info, err := c.Look(ctx)
 	if err != nil {
 		return 0, err
 	}
-	return c.StreamRepair.Notify(ctx, info.LastSequence, notice)
+	return c.StreamRepair.PublishControl(ctx, info.LastSequence, notice)
 }
 
 // staleBench goes on believing in the cursor that it read first.
 type staleBench struct {
-	operations.Bench
+	operations.RelayRepair
 	cursor *relay.Cursor
 }
 
@@ -148,14 +148,14 @@ func (b *staleBench) Cursor(ctx context.Context) (relay.Cursor, error) {
 	if b.cursor != nil {
 		return *b.cursor, nil
 	}
-	cursor, err := b.Bench.Cursor(ctx)
+	cursor, err := b.RelayRepair.Cursor(ctx)
 	b.cursor = &cursor
 	return cursor, err
 }
 
 func (b *staleBench) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error {
 	b.cursor = nil
-	return b.Bench.Adopt(ctx, revision, cursor, anew)
+	return b.RelayRepair.Adopt(ctx, revision, cursor, anew)
 }
 
 // repeating is a broker that makes every stream with sequences from 1 on.

@@ -330,7 +330,7 @@ func TestRetentionRestsWhileTheLogIsNotWhatItWas(t *testing.T) {
 // slow is a log that takes its time.
 type slow struct{ relay.Log }
 
-func (s slow) After(ctx context.Context, from outbox.Progress, limit relay.Slice) (relay.Page, error) {
+func (s slow) After(ctx context.Context, from outbox.Progress, limit relay.ReadLimit) (relay.Page, error) {
 	time.Sleep(7 * time.Millisecond)
 	return s.Log.After(ctx, from, limit)
 }

@@ -18,9 +18,9 @@ import (
 
 // Options are the relay's settings. All durations are real time.
 type Options struct {
-	LeaseTTL time.Duration // how long a leader keeps the others waiting that is silent, but not known to be gone
-	Poll     time.Duration // longest time between two looks at an idle log: the safety net under lost wake-ups
-	Slice    relay.Slice   // most that is read, and published, at once
+	LeaseTTL time.Duration   // how long a leader keeps the others waiting that is silent, but not known to be gone
+	Poll     time.Duration   // longest time between two looks at an idle log: the safety net under lost wake-ups
+	Slice    relay.ReadLimit // most that is read, and published, at once
 
 	Retention time.Duration // how long the log is kept after it was published; 0: for ever
 }

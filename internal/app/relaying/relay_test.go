@@ -156,7 +156,7 @@ func TestLongOutageIsFewLines(t *testing.T) {
 		down.Store(true)
 		r := relaying.New(relaying.Ports{
 			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Parking: w.parking, Retention: w.cursors, Elector: i.inner.Elector, Halts: i.inner.Halts, Liveness: i.inner.Liveness, Waker: i.bell, Alarm: i.bell,
-		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.Slice{Count: 4, Bytes: 1000}},
+		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.ReadLimit{Count: 4, Bytes: 1000}},
 			slog.New(slog.NewTextHandler(&text, nil)))
 		w.running.Go(func() { _ = r.Run(ctx) })
 		time.Sleep(time.Minute)
@@ -239,11 +239,11 @@ func TestDoubtConfirmsTheLease(t *testing.T) {
 func TestOneHangingRenewalIsSurvived(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		elector := &hanging{Elector: memory.NewElector(w.lease, "me")}
-		bell := memory.NewBell()
+		bell := memory.NewNotifier()
 		var text bytes.Buffer
 		r := relaying.New(relaying.Ports{
 			Log: w.log, Cursors: w.cursors, Publisher: w.stream, Parking: w.parking, Retention: w.cursors, Elector: elector, Liveness: memory.NewLiveness(w.presence), Waker: bell, Alarm: bell,
-		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.Slice{Count: 4, Bytes: 1000}},
+		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.ReadLimit{Count: 4, Bytes: 1000}},
 			slog.New(slog.NewTextHandler(&text, nil)))
 		ctx, cancel := context.WithCancel(t.Context())
 		w.running.Go(func() { _ = r.Run(ctx) })
@@ -263,10 +263,10 @@ func TestForeignMessage(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		var text bytes.Buffer
 		var down atomic.Bool
-		bell := memory.NewBell()
+		bell := memory.NewNotifier()
 		r := relaying.New(relaying.Ports{
 			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Parking: w.parking, Retention: w.cursors, Elector: memory.NewElector(w.lease, "me"), Liveness: memory.NewLiveness(w.presence), Waker: bell, Alarm: bell,
-		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.Slice{Count: 4, Bytes: 1000}},
+		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.ReadLimit{Count: 4, Bytes: 1000}},
 			slog.New(slog.NewTextHandler(&text, nil)))
 		ctx, cancel := context.WithCancel(t.Context())
 		w.running.Go(func() { _ = r.Run(ctx) })
@@ -317,7 +317,7 @@ type slowAt struct {
 	asked atomic.Int64
 }
 
-func (s *slowAt) At(ctx context.Context, sequence uint64) (relay.Stamp, error) {
+func (s *slowAt) At(ctx context.Context, sequence uint64) (relay.MessageMeta, error) {
 	s.asked.Add(1)
 	time.Sleep(time.Millisecond)
 	return s.Publisher.At(ctx, sequence)

@@ -210,11 +210,11 @@ func (w *world) requirePlanned(t *testing.T, misplaced int64) {
 // two a leader halts as before.
 func TestRealignmentThatDies(t *testing.T) {
 	for name, test := range map[string]struct {
-		bench  func(w *world) operations.Bench
+		bench  func(w *world) operations.RelayRepair
 		halted bool
 	}{
-		"after the notice":            {func(w *world) operations.Bench { return unaligned{w.cursors} }, true},
-		"after the events were moved": {func(w *world) operations.Bench { return dying{w.cursors} }, false},
+		"after the notice":            {func(w *world) operations.RelayRepair { return unaligned{w.cursors} }, true},
+		"after the events were moved": {func(w *world) operations.RelayRepair { return dying{w.cursors} }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
@@ -240,7 +240,7 @@ func TestRealignmentThatDies(t *testing.T) {
 }
 
 // unaligned is a bench at which the operator dies before anything is moved.
-type unaligned struct{ operations.Bench }
+type unaligned struct{ operations.RelayRepair }
 
 func (unaligned) Realign(context.Context, operations.Realignment) (int64, error) {
 	return 0, errDead

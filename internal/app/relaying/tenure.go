@@ -51,8 +51,8 @@ func (r *Relay) take(ctx context.Context, term relay.Term) *tenure {
 }
 
 // write makes one write to the database in its turn. A failed one may still take effect, until the next one has.
-func (t *tenure) write(ctx context.Context, do func(context.Context, relay.Turn) error) error {
-	err := do(ctx, relay.Turn{Token: t.term().Token, Revision: t.revision})
+func (t *tenure) write(ctx context.Context, do func(context.Context, relay.WriteFence) error) error {
+	err := do(ctx, relay.WriteFence{Token: t.term().Token, Revision: t.revision})
 	if err == nil {
 		t.revision++
 	}

@@ -282,7 +282,7 @@ func TestFrozenCopyDoesNotCallBeforeTheOthers(t *testing.T) {
 // otherwise.
 func TestEmittedEventsWakeTheRelay(t *testing.T) {
 	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
-		log, bell := memory.NewLog(), memory.NewBell()
+		log, bell := memory.NewLog(), memory.NewNotifier()
 		s.inbox.Beside(log)
 		s.waker = bell
 		emits, emitter := false, memory.NewEmitter()

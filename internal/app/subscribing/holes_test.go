@@ -108,7 +108,7 @@ func whileLosing(t *testing.T, opts subscribing.Options, copies int, prepare fun
 	t.Helper()
 	inFakeTime(t, opts, func(_ *testing.T, s *service) {
 		l := s.lose()
-		require.NoError(s.t, s.inbox.Begin(s.t.Context(), subscriber, max(s.opts.Lanes, 1), l.created, inbox.Place{}))
+		require.NoError(s.t, s.inbox.Begin(s.t.Context(), subscriber, max(s.opts.Lanes, 1), l.created, inbox.StreamPosition{}))
 		prepare(l)
 		var running *subscribing.Subscriber
 		var stops []func()

@@ -45,7 +45,7 @@ func (w *world) publish(count int) {
 			w.note("event parked")
 			w.parked[entry.Position] = true
 			w.rows.Park(entry.Position, relay.Parked, 0)
-			_, err = w.stream.Notify(w.t.Context(), w.stream.Len(), relay.Notice{Progress: entry.Progress(), Parked: "refused"})
+			_, err = w.stream.PublishControl(w.t.Context(), w.stream.Len(), relay.ControlMessage{Progress: entry.Progress(), Parked: "refused"})
 		} else {
 			_, err = w.stream.Publish(w.t.Context(), w.stream.Len(), []outbox.Entry{entry})
 		}

@@ -266,7 +266,7 @@ func (w *world) calm() {
 	w.mu.Unlock()
 	w.publish(lifeEvents)
 	w.redrive(aggregates)
-	_, err := w.stream.Notify(w.t.Context(), w.stream.Len(), relay.Notice{Progress: w.log[w.cursor-1].Progress(), Confirms: true})
+	_, err := w.stream.PublishControl(w.t.Context(), w.stream.Len(), relay.ControlMessage{Progress: w.log[w.cursor-1].Progress(), Confirms: true})
 	require.NoError(w.t, err)
 	w.start()
 	for range 3 {

@@ -40,9 +40,9 @@ func TestLimitWhileALaneLooksWhatHappened(t *testing.T) {
 	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
 		parked := l.write(1)
 		l.rows.Park(1, relay.Parked, 0)
-		_, err := l.stream.Notify(t.Context(), 0, relay.Notice{Progress: parked[0].Progress(), Parked: "too large"})
+		_, err := l.stream.PublishControl(t.Context(), 0, relay.ControlMessage{Progress: parked[0].Progress(), Parked: "too large"})
 		require.NoError(t, err)
-		require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.Place{}))
+		require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{}))
 		last := l.add(9)[8]
 		_, stop := l.copy("first")
 		pass(5 * time.Second)

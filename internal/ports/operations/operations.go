@@ -11,8 +11,8 @@ import (
 )
 
 // Desk is the relay's state in the database.
-type Desk interface {
-	Journal
+type RelayInspector interface {
+	EventLog
 	// Status tells where log and relay stand. It reads little, whatever the size of the log, but for the backlog, which it
 	// counts.
 	Status(ctx context.Context) (Status, error)
@@ -22,19 +22,19 @@ type Desk interface {
 }
 
 // Journal is the log for people to look at.
-type Journal interface {
+type EventLog interface {
 	// List returns the newest of the log's committed entries that match, at most filter.Limit, the newest first. They may
 	// include some that the relay does not publish yet, because an earlier one can still come. Payloads are read only if the
 	// filter asks for them, and a payload larger than LargestListed is not read, nor one that comes after AllListed bytes.
-	List(ctx context.Context, filter Filter) ([]Listed, error)
+	List(ctx context.Context, filter Filter) ([]ListedEvent, error)
 }
 
 // Bench is where a halted relay is repaired.
-type Bench interface {
+type RelayRepair interface {
 	// Cursor is the relay's cursor, the zero Cursor when there is none.
 	Cursor(ctx context.Context) (relay.Cursor, error)
 	// Held returns those of places at which the log holds that event, in order of position.
-	Held(ctx context.Context, places []outbox.Progress) ([]outbox.Progress, error)
+	HasEvents(ctx context.Context, places []outbox.Progress) ([]outbox.Progress, error)
 	// At returns the event at position, false if the log has none.
 	At(ctx context.Context, position outbox.Position) (outbox.Progress, bool, error)
 	// Behind counts the entries after position that are not in the parking lot.
@@ -128,13 +128,13 @@ type Lag struct {
 }
 
 // SubscriberPlaces tells how far subscribers have come, as far as they keep their checkpoints in this database.
-type SubscriberPlaces interface {
+type SubscriberProgresses interface {
 	// Places returns the place of the slowest lane of each subscriber, in order of the names. It reads a row for each lane.
-	Places(ctx context.Context) ([]SubscriberPlace, error)
+	Places(ctx context.Context) ([]SubscriberProgress, error)
 }
 
 // SubscriberPlace is how far a subscriber has come.
-type SubscriberPlace struct {
+type SubscriberProgress struct {
 	Subscriber string
 	Stream     string // identity of the stream that Sequence is in: when it was created
 	Sequence   uint64 // every event up to here was dealt with, of all lanes that are in this stream
@@ -144,7 +144,7 @@ type SubscriberPlace struct {
 // StreamLags measures subscribers against the stream.
 type StreamLags interface {
 	// Behind returns the lag of each subscriber that stands at a place. It returns nothing when there is no stream.
-	Behind(ctx context.Context, places []SubscriberPlace) ([]Lag, error)
+	Behind(ctx context.Context, places []SubscriberProgress) ([]Lag, error)
 	// Lags returns the lag of each subscriber for which the broker keeps a place, as programs of before had it.
 	Lags(ctx context.Context) ([]Lag, error)
 }
@@ -203,7 +203,7 @@ const (
 )
 
 // Listed is an entry of the log and where it stands: Unpublished, Published, Misplaced, or its state in the parking lot.
-type Listed struct {
+type ListedEvent struct {
 	outbox.Entry
 	State    string
 	Reason   string // why it is, or was, in the parking lot; empty: it never was

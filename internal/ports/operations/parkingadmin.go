@@ -19,7 +19,7 @@ type ParkingAdmin interface {
 	Waiting(ctx context.Context, limit int) ([]relay.ParkedEvent, error)
 	// Undecided returns the first Parked event of each aggregate after a key, in an order of keys of its own, at most limit. The other
 	// Parked events of the aggregate are behind it.
-	Undecided(ctx context.Context, after outbox.Key, limit int) ([]outbox.Undecided, error)
+	Undecided(ctx context.Context, after outbox.Key, limit int) ([]outbox.UndecidedEvent, error)
 	// RedriveChosen asks for those of the events that are Parked and of the choice, and for the Parked events behind each in its
 	// aggregate, all at once. It returns how many of the events it chose.
 	RedriveChosen(ctx context.Context, positions []outbox.Position, choice outbox.Choice) (int, error)

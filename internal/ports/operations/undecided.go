@@ -18,7 +18,7 @@ const (
 )
 
 // Undecided is what waits for an operator: the dead letters of a subscriber, or the first parked event of each aggregate.
-type Undecided interface {
+type UndecidedEvents interface {
 	// Groups looks at no more than GroupedAtMost events, and groups them by the fingerprints of their reasons.
 	Groups(ctx context.Context) (Groups, error)
 	// Count counts what a choice has at the moment.
@@ -34,9 +34,9 @@ type Undecided interface {
 }
 
 // Letters finds the dead letters of subscribers.
-type Letters interface {
+type DeadLetterFinder interface {
 	// Of returns those of one subscriber. It fails with inbox.ErrNoSubscriber if there is no such one.
-	Of(ctx context.Context, subscriber string) (Undecided, error)
+	Of(ctx context.Context, subscriber string) (UndecidedEvents, error)
 }
 
 // Group is what is undecided for reasons that have one fingerprint.
@@ -46,8 +46,8 @@ type Group struct {
 	Behind  int // events that wait behind these
 	First   time.Time
 	Last    time.Time
-	Types   []string         // sorted, at most TypesAtMost
-	Example outbox.Undecided // the first one
+	Types   []string              // sorted, at most TypesAtMost
+	Example outbox.UndecidedEvent // the first one
 }
 
 // Groups is what is undecided, by fingerprint.

@@ -15,9 +15,9 @@ type CursorStore interface {
 	//
 	// If the log does not grow after cursor alone (see Log.Verify; of the events before the saved cursor those count that the
 	// new RecordedTo would hide), the answer is ErrSequenceBehind, and nothing is written.
-	Save(ctx context.Context, turn Turn, cursor Cursor) (Cursor, error)
+	Save(ctx context.Context, turn WriteFence, cursor Cursor) (Cursor, error)
 	// Report writes why the relay halted, or with nil that it did not, fenced like Save.
-	Report(ctx context.Context, turn Turn, halt *Halt) error
+	Report(ctx context.Context, turn WriteFence, halt *Halt) error
 }
 
 // InstanceHalts keeps, for operators, which instances are halted. What it keeps decides nothing: each instance reports for

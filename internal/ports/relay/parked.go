@@ -36,7 +36,7 @@ type ParkedEvent struct {
 
 // Notice is a message of the engine itself, in the stream like any other: by it a decision is made in the same place, and
 // by the same compare-and-swap, as events are published.
-type Notice struct {
+type ControlMessage struct {
 	outbox.Progress        // the log counts as dealt with up to here
 	Parked          string // why the event at Progress was parked in its place; empty: nothing was parked
 	// Confirms marks the notice of a leader which only proves where the stream ended: from then on, nothing that was under way
@@ -44,5 +44,5 @@ type Notice struct {
 	Confirms bool
 	// Kept is the sequence of the last message of ours before the notice. An event that was redriven above it is not in the
 	// stream, whatever is said elsewhere: of a stream that lost messages, others may have taken their places.
-	Kept uint64
+	LastOwnSequence uint64
 }

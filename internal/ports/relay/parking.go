@@ -7,7 +7,7 @@ import (
 )
 
 // Settled is how the parking lot stands once it was brought in line with the stream.
-type Settled struct {
+type ParkingSummary struct {
 	Waiting bool // some event waits
 	Lost    bool // some event was redriven that the stream does not hold any more
 }
@@ -23,19 +23,19 @@ type Parking interface {
 	//   - events that were redriven above what the stream holds of them (Stamp.Held): the stream lost them. If end says that
 	//     the stream is known to end at sequence, they are to be redriven again; else they stay as they are.
 	// A zero tail has nothing to say.
-	Settle(ctx context.Context, turn Turn, tail Stamp, sequence uint64, end bool) (Settled, error)
+	Reconcile(ctx context.Context, turn WriteFence, tail MessageMeta, sequence uint64, end bool) (ParkingSummary, error)
 
 	// SetAside parks those of entries, which are in order of position, whose aggregate has an event that waits at an
 	// earlier position, and returns the positions of those that are in the lot now. If all that waits of the aggregate is to
 	// be redriven already, they are to be redriven too.
-	SetAside(ctx context.Context, turn Turn, entries []outbox.Entry) ([]outbox.Position, error)
+	SetAside(ctx context.Context, turn WriteFence, entries []outbox.Entry) ([]outbox.Position, error)
 
 	// Due reads what is to be redriven next: events of one aggregate, in order, at most limit and at positions up to upTo,
 	// without one that is still parked before them. What is too large is treated as in Log.After. It reports whether any event
 	// waits.
-	Due(ctx context.Context, upTo outbox.Position, limit Slice) (due []outbox.Entry, waiting bool, err error)
+	Due(ctx context.Context, upTo outbox.Position, limit ReadLimit) (due []outbox.Entry, waiting bool, err error)
 
 	// Refuse parks an event again which was to be redriven and that the broker still cannot take, and with it the later
 	// ones of its aggregate that were to be redriven.
-	Refuse(ctx context.Context, turn Turn, entry outbox.Entry, reason string) error
+	Refuse(ctx context.Context, turn WriteFence, entry outbox.Entry, reason string) error
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // Slice bounds how much of the log is read at once. At least one entry is returned whatever its size.
-type Slice struct {
+type ReadLimit struct {
 	Count int
 	Bytes int // of payload and headers
 	// Largest is the size of the largest message that the broker takes; 0: MaxPayload. The payload of an entry that is larger
@@ -16,7 +16,7 @@ type Slice struct {
 }
 
 // LargestPayload returns up to which size a payload is read.
-func (s Slice) LargestPayload() int {
+func (s ReadLimit) LargestPayload() int {
 	if s.Largest == 0 {
 		return outbox.MaxPayload
 	}
@@ -47,4 +47,4 @@ type Term struct {
 // Turn fences what a relay writes into the database. A write takes effect only while Token is the lease's, which keeps
 // former leaders out, and only as the write that follows number Revision, which keeps out requests of the leader itself that
 // it gave up and that arrive late. Each write that takes effect counts one.
-type Turn struct{ Token, Revision int64 }
+type WriteFence struct{ Token, Revision int64 }
