@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// TestUnitOfWork runs the contract of inbox.UnitOfWork and ordering.Totals. Each call of open gives an empty store.
+// TestUnitOfWork runs the contract of inbox.UnitOfWork and orders.Totals. Each call of open gives an empty store.
 func TestUnitOfWork(t *testing.T, open func(t *testing.T) Store) {
 	for name, test := range map[string]func(t *testing.T, l *lane){
 		"events are applied once, in order":                     applyOnce,

@@ -19,7 +19,7 @@ type BenchHarness interface {
 	Bench() operations.RelayRepair
 }
 
-// TestBench runs the contract of operating.Bench. Each call of open gives a new log, lot, cursor and lease.
+// TestBench runs the contract of operations.RelayRepair. Each call of open gives a new log, lot, cursor and lease.
 func TestBench(t *testing.T, open func(t *testing.T) BenchHarness) {
 	for name, test := range map[string]func(t *testing.T, w *workshop){
 		"the cursor is the relay's":                        benchCursor,

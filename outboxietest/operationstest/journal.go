@@ -20,7 +20,7 @@ type JournalHarness interface {
 	Journal() operations.EventLog
 }
 
-// TestJournal runs the contract of operating.Journal. Each call of open gives a new log, lot, cursor and lease.
+// TestJournal runs the contract of operations.EventLog. Each call of open gives a new log, lot, cursor and lease.
 func TestJournal(t *testing.T, open func(t *testing.T) JournalHarness) {
 	for name, test := range map[string]func(t *testing.T, w *workshop, j operations.EventLog){
 		"the newest come first":                  journalOrder,

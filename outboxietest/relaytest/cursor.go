@@ -19,7 +19,7 @@ type CursorHarness interface {
 	Store() relay.CursorStore
 }
 
-// TestCursorStore runs the contract of ports.CursorStore. Each call of open gives a new cursor, lease and log.
+// TestCursorStore runs the contract of relay.CursorStore. Each call of open gives a new cursor, lease and log.
 func TestCursorStore(t *testing.T, open func(t *testing.T) CursorHarness) {
 	for name, test := range map[string]func(t *testing.T, h CursorHarness){
 		"without a cursor it is zero":               cursorZero,

@@ -20,7 +20,7 @@ type ElectorHarness interface {
 	Advance(t *testing.T, by time.Duration) // moves the keeper's clock, forwards or backwards, as far as the lease can tell
 }
 
-// TestElector runs the contract of ports.Elector. Each call of open gives a new lease.
+// TestElector runs the contract of relay.Elector. Each call of open gives a new lease.
 func TestElector(t *testing.T, open func(t *testing.T) ElectorHarness) {
 	for name, test := range map[string]func(t *testing.T, h ElectorHarness){
 		"one holds it, the others are told who":              electorHeld,

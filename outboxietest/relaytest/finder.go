@@ -19,7 +19,7 @@ type FinderHarness interface {
 	Finder() relay.Finder
 }
 
-// TestFinder runs the contract of ports.Finder. Each call of open gives a broker without the stream.
+// TestFinder runs the contract of relay.Finder. Each call of open gives a broker without the stream.
 func TestFinder(t *testing.T, open func(t *testing.T) FinderHarness) {
 	for name, test := range map[string]func(t *testing.T, h FinderHarness){
 		"each event is found, with its time":               findEach,

@@ -17,7 +17,7 @@ type HaltsHarness interface {
 	Age(t *testing.T, by time.Duration)              // makes every report older
 }
 
-// TestInstanceHalts runs the contract of ports.InstanceHalts. Each call of open gives a keeper without reports.
+// TestInstanceHalts runs the contract of relay.InstanceHalts. Each call of open gives a keeper without reports.
 func TestInstanceHalts(t *testing.T, open func(t *testing.T) HaltsHarness) {
 	missing := relay.NewHalt(relay.HaltStreamMissing, "it held everything up to %d", 7)
 	replaced := relay.NewHalt(relay.HaltStreamReplaced, "created at 1")

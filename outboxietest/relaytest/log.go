@@ -49,7 +49,7 @@ const (
 
 var plenty = relay.ReadLimit{Count: 1000, Bytes: 1 << 20}
 
-// TestLog runs the contract of ports.Log. Each call of open gives an empty log.
+// TestLog runs the contract of relay.Log. Each call of open gives an empty log.
 func TestLog(t *testing.T, open func(t *testing.T) LogHarness) {
 	for name, test := range map[string]func(t *testing.T, h LogHarness){
 		"an empty log has nothing":                   logEmpty,

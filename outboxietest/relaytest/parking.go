@@ -20,7 +20,7 @@ type ParkingHarness interface {
 	ParkingAdmin() operations.ParkingAdmin
 }
 
-// TestParking runs the contracts of ports.Parking and ports.ParkingAdmin. Each call of open gives a new log, lot, cursor and
+// TestParking runs the contracts of relay.Parking and relay.ParkingAdmin. Each call of open gives a new log, lot, cursor and
 // lease.
 func TestParking(t *testing.T, open func(t *testing.T) ParkingHarness) {
 	for name, test := range map[string]func(t *testing.T, h ParkingHarness){

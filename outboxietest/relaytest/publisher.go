@@ -32,7 +32,7 @@ type StreamHarness interface {
 // Sizes of batches: one, few, and so many that a broker may want them in several steps.
 var batchSizes = []int{1, 7, 8, 999, 1000, 1001, 2005}
 
-// TestPublisher runs the contract of ports.Publisher. Each call of open gives a broker without the stream.
+// TestPublisher runs the contract of relay.Publisher. Each call of open gives a broker without the stream.
 func TestPublisher(t *testing.T, open func(t *testing.T) StreamHarness) {
 	for name, test := range map[string]func(t *testing.T, h StreamHarness){
 		"a stream is created only when told so":           streamCreate,

@@ -19,7 +19,7 @@ type RetentionHarness interface {
 	Age(t *testing.T, by time.Duration) // makes all that happened so far older, in log, cursor and parking lot
 }
 
-// TestRetention runs the contract of ports.Retention. Each call of open gives a new log, lot, cursor and lease.
+// TestRetention runs the contract of relay.Retention. Each call of open gives a new log, lot, cursor and lease.
 func TestRetention(t *testing.T, open func(t *testing.T) RetentionHarness) {
 	for name, test := range map[string]func(t *testing.T, h RetentionHarness){
 		"what the cursor passed long ago goes":          retentionAge,

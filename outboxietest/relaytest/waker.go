@@ -9,7 +9,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Bell is both ends of what wakes an instance's relay.
+// Notifier is both ends of what wakes an instance's relay.
 type Bell interface {
 	relay.Waker
 	relay.Alarm
@@ -23,7 +23,7 @@ type BellHarness interface {
 	Other() Bell
 }
 
-// TestWaker runs the contract of ports.Waker and ports.Alarm. Each call of open gives bells that were not rung.
+// TestWaker runs the contract of relay.Waker and relay.Alarm. Each call of open gives bells that were not rung.
 func TestWaker(t *testing.T, open func(t *testing.T) BellHarness) {
 	for name, test := range map[string]func(t *testing.T, h BellHarness){
 		"nobody rang":                         func(t *testing.T, h BellHarness) { requireQuiet(t, h.Bell()) },

@@ -20,7 +20,7 @@ func service(s *side) *app.Service {
 		func() time.Time { return time.Date(2020, 2, 1, 0, 0, 0, 0, time.UTC) })
 }
 
-var work = []string{"ordering.UnitOfWork.Do"}
+var work = []string{"orders.UnitOfWork.Do"}
 
 // change is a use case of the order service.
 func change(name string, do func(ctx context.Context, s orders.Service) (order.Snapshot, error)) *operation {
@@ -60,7 +60,7 @@ var orderOperations = []*operation{
 	change("ship", func(ctx context.Context, s orders.Service) (order.Snapshot, error) {
 		return s.Ship(ctx, order.ID(paid), "carrier", "1", orders.Precondition{Versions: []int64{2}})
 	}),
-	{name: "delete expired keys", methods: []string{"ordering.ExpiredKeys.Delete"}, do: func(ctx context.Context, s *side) (string, error) {
+	{name: "delete expired keys", methods: []string{"orders.ExpiredKeys.Delete"}, do: func(ctx context.Context, s *side) (string, error) {
 		n, err := postgres.NewExpiredKeys(s.db).Delete(ctx, 10)
 		return fmt.Sprint(n), err
 	}},

@@ -36,7 +36,7 @@ func parkings(method, name string, do func(ctx context.Context, p *postgres.Park
 }
 
 func settle(name string, tail relay.MessageMeta, sequence uint64) *operation {
-	o := parkings("Parking.Settle", name, func(ctx context.Context, p *postgres.Parking) (string, error) {
+	o := parkings("Parking.Reconcile", name, func(ctx context.Context, p *postgres.Parking) (string, error) {
 		settled, err := p.Reconcile(ctx, turn, tail, sequence, true)
 		return fmt.Sprintf("%+v", settled), err
 	})
@@ -45,7 +45,7 @@ func settle(name string, tail relay.MessageMeta, sequence uint64) *operation {
 }
 
 func save(name string, position int, sequence uint64) *operation {
-	return &operation{name: name, methods: []string{"outbox.CursorStore.Save"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
+	return &operation{name: name, methods: []string{"relay.CursorStore.Save"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
 		cursor, err := cursors(s).Save(ctx, turn, relay.Cursor{Progress: at(position).Progress(), StreamCreated: "1", StreamSequence: sequence})
 		return fmt.Sprintf("%+v", cursor), err
 	}}
@@ -56,7 +56,7 @@ var relayOperations = []*operation{
 	guessing(save("save the cursor further back", 4, 4), map[string]string{
 		"ok {Progress:{Position:4 EventID:" + at(4).ID + "} StreamCreated:1 StreamSequence:4 PurgedTo:7 RecordedTo:2020-01-01 00:00:00 +0000 UTC Revision:4 Halt:<nil>}": "the event id is from before the write and tells of an event that a purge has removed; PurgedTo does not, and by that the relay halts",
 	}),
-	{name: "report a halt", methods: []string{"outbox.CursorStore.Report"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
+	{name: "report a halt", methods: []string{"relay.CursorStore.Report"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
 		return "", cursors(s).Report(ctx, turn, relay.NewHalt(relay.HaltTailGone, "gone"))
 	}},
 	settle("settle: nothing", relay.MessageMeta{Own: true, Progress: at(7).Progress(), Event: 7, Redriven: true}, lastSequence),
@@ -73,31 +73,31 @@ var relayOperations = []*operation{
 	parkings("Parking.Refuse", "refuse", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		return "", p.Refuse(ctx, turn, at(2), "still too large")
 	}),
-	{name: "purge", methods: []string{"outbox.Retention.Purge"}, refuses: map[string]string{
+	{name: "purge", methods: []string{"relay.Retention.Purge"}, refuses: map[string]string{
 		"ok 0": "if the relay has written since the statement's snapshot was taken, nothing is removed: the next purge does it",
 	}, do: func(ctx context.Context, s *side) (string, error) {
 		n, err := postgres.NewRetention(s.db, relayName).Purge(ctx, leaseToken, age, 10)
 		return fmt.Sprint(n), err
 	}},
-	{name: "acquire", methods: []string{"outbox.Elector.Acquire"}, do: func(ctx context.Context, s *side) (string, error) {
+	{name: "acquire", methods: []string{"relay.Elector.Acquire"}, do: func(ctx context.Context, s *side) (string, error) {
 		term, err := elector(s).Acquire(ctx, 0)
 		return fmt.Sprint(term.Token), err
 	}},
-	{name: "acquire from a holder that is gone", methods: []string{"outbox.Elector.Acquire"}, do: func(ctx context.Context, s *side) (string, error) {
+	{name: "acquire from a holder that is gone", methods: []string{"relay.Elector.Acquire"}, do: func(ctx context.Context, s *side) (string, error) {
 		term, err := elector(s).Acquire(ctx, leaseToken)
 		return fmt.Sprint(term.Token), err
 	}},
-	{name: "record that an instance is halted", methods: []string{"outbox.InstanceHalts.Record"}, do: func(ctx context.Context, s *side) (string, error) {
+	{name: "record that an instance is halted", methods: []string{"relay.InstanceHalts.Record"}, do: func(ctx context.Context, s *side) (string, error) {
 		return "", instanceHalts(s).Record(ctx, relay.NewHalt(relay.HaltTailGone, "gone"))
 	}},
-	{name: "record that no instance is halted", methods: []string{"outbox.InstanceHalts.Record"}, do: func(ctx context.Context, s *side) (string, error) {
+	{name: "record that no instance is halted", methods: []string{"relay.InstanceHalts.Record"}, do: func(ctx context.Context, s *side) (string, error) {
 		return "", instanceHalts(s).Record(ctx, nil)
 	}},
-	{name: "renew", methods: []string{"outbox.Elector.Renew"}, do: func(ctx context.Context, s *side) (string, error) {
+	{name: "renew", methods: []string{"relay.Elector.Renew"}, do: func(ctx context.Context, s *side) (string, error) {
 		term, err := elector(s).Renew(ctx, relay.Term{Token: leaseToken})
 		return fmt.Sprint(term.Token), err
 	}},
-	{name: "resign", methods: []string{"outbox.Elector.Resign"}, do: func(ctx context.Context, s *side) (string, error) {
+	{name: "resign", methods: []string{"relay.Elector.Resign"}, do: func(ctx context.Context, s *side) (string, error) {
 		return "", elector(s).Resign(ctx, relay.Term{Token: leaseToken})
 	}},
 	parkings("ParkingAdmin.Redrive", "redrive one aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
@@ -129,17 +129,17 @@ var relayOperations = []*operation{
 		n, err := p.DiscardChosen(ctx, []outbox.Position{2, 3}, outbox.Choice{})
 		return fmt.Sprint(n), err
 	}),
-	{name: "adopt (the cursor)", methods: []string{"operating.Bench.Adopt"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
+	{name: "adopt (the cursor)", methods: []string{"operations.RelayRepair.Adopt"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
 		cursor := relay.Cursor{Progress: at(4).Progress(), StreamCreated: "1", StreamSequence: 7}
 		return "", postgres.NewRelayAdmin(s.db, relayName, "STREAM").Adopt(ctx, revision, cursor, false)
 	}},
-	{name: "put the log in order", methods: []string{"operating.Bench.Realign"}, do: func(ctx context.Context, s *side) (string, error) {
+	{name: "put the log in order", methods: []string{"operations.RelayRepair.Realign"}, do: func(ctx context.Context, s *side) (string, error) {
 		moved, err := postgres.NewRelayAdmin(s.db, relayName, "STREAM").Realign(ctx, operations.Realignment{Place: 7})
 		return fmt.Sprint(moved), err
 	}},
 	adoption("adopt (the whole command)"),
 	adoption("adopt (the whole command), and a relay drains", leading{}.run),
-	{name: "report another halt", methods: []string{"outbox.CursorStore.Report"}, in: &halted, turn: true, do: func(ctx context.Context, s *side) (string, error) {
+	{name: "report another halt", methods: []string{"relay.CursorStore.Report"}, in: &halted, turn: true, do: func(ctx context.Context, s *side) (string, error) {
 		return "", cursors(s).Report(ctx, turn, relay.NewHalt(relay.HaltTailGone, "gone"))
 	}},
 }
@@ -147,7 +147,7 @@ var relayOperations = []*operation{
 // adoption is what `outboxie outbox adopt --yes` does where the stream is gone. If that says that something has changed meanwhile,
 // the operator looks again.
 func adoption(name string, then ...func(ctx context.Context, s *side) (string, error)) *operation {
-	return &operation{name: name, methods: []string{"operating.Bench.Adopt"}, in: &halted, relay: true, do: func(ctx context.Context, s *side) (string, error) {
+	return &operation{name: name, methods: []string{"operations.RelayRepair.Adopt"}, in: &halted, relay: true, do: func(ctx context.Context, s *side) (string, error) {
 		adopter := operating.NewAdopter(postgres.NewRelayAdmin(s.db, relayName, "STREAM"), &gatedStream{StreamRepair: s.world.stream, side: s})
 		var err error
 		for range 3 {

@@ -14,7 +14,7 @@ import (
 // quiet is how long a bell waits after one call to the other instances before it makes the next.
 const quiet = 2 * time.Millisecond
 
-// Bell wakes the relays of all instances: its own in process, the others by a plain message. Rings that come while a
+// Notifier wakes the relays of all instances: its own in process, the others by a plain message. Rings that come while a
 // call is under way or just went out are gathered into one more call.
 type Notifier struct {
 	nc      *nats.Conn

@@ -71,23 +71,23 @@ func newSilence(t *testing.T) (*silence, *infra.Proxy) {
 // calls are all methods of the ports. Those that only send, or do not ask the broker at all, answer nil.
 func (s *silence) calls() map[string]func(ctx context.Context) error {
 	return map[string]func(ctx context.Context) error{
-		"outbox.StreamRepair.Open":  func(ctx context.Context) error { _, err := s.publisher.Open(ctx, 1); return err },
-		"outbox.StreamRepair.Raise": func(ctx context.Context) error { _, err := s.publisher.Raise(ctx, 100); return err },
-		"outbox.StreamRepair.Look":  func(ctx context.Context) error { _, err := s.publisher.Look(ctx); return err },
-		"outbox.StreamRepair.At":    func(ctx context.Context) error { _, err := s.publisher.At(ctx, 1); return err },
-		"outbox.StreamRepair.Publish": func(ctx context.Context) error {
+		"relay.StreamRepair.Open":  func(ctx context.Context) error { _, err := s.publisher.Open(ctx, 1); return err },
+		"relay.StreamRepair.Raise": func(ctx context.Context) error { _, err := s.publisher.Raise(ctx, 100); return err },
+		"relay.StreamRepair.Look":  func(ctx context.Context) error { _, err := s.publisher.Look(ctx); return err },
+		"relay.StreamRepair.At":    func(ctx context.Context) error { _, err := s.publisher.At(ctx, 1); return err },
+		"relay.StreamRepair.Publish": func(ctx context.Context) error {
 			_, err := s.publisher.Publish(ctx, 2, relaytest.NewEntries(2, 20))
 			return err
 		},
-		"outbox.StreamRepair.Redrive": func(ctx context.Context) error {
+		"relay.StreamRepair.Redrive": func(ctx context.Context) error {
 			_, err := s.publisher.Redrive(ctx, 2, outbox.Progress{}, relaytest.NewEntries(2, 2))
 			return err
 		},
-		"outbox.StreamRepair.Notify": func(ctx context.Context) error {
+		"relay.StreamRepair.Notify": func(ctx context.Context) error {
 			_, err := s.publisher.PublishControl(ctx, 2, relay.ControlMessage{})
 			return err
 		},
-		"outbox.Finder.Find": func(ctx context.Context) error {
+		"relay.Finder.Find": func(ctx context.Context) error {
 			_, err := s.finder.Find(ctx, outbox.Progress{Position: 1}, 0)
 			return err
 		},

@@ -2,7 +2,7 @@ package memory
 
 import "github.com/assylzhan-a/outboxie/internal/ports/relay"
 
-// Bell rings one relay in the same process.
+// Notifier rings one relay in the same process.
 type Notifier struct{ rung chan struct{} }
 
 var (

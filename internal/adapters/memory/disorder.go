@@ -149,7 +149,7 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// Disorder implements operating.Bench.
+// Disorder implements operations.RelayRepair.
 func (s *CursorStore) Disorder(ctx context.Context) (operations.Disorder, error) {
 	if err := ctx.Err(); err != nil {
 		return operations.Disorder{}, err

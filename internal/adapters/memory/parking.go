@@ -71,7 +71,7 @@ func (p *Parking) write(ctx context.Context, turn relay.WriteFence, do func(lot)
 	})
 }
 
-// Settle implements the port.
+// Reconcile implements the port.
 func (p *Parking) Reconcile(
 	ctx context.Context, turn relay.WriteFence, tail relay.MessageMeta, sequence uint64, end bool,
 ) (settled relay.ParkingSummary, err error) {

@@ -22,8 +22,8 @@ const subscriber = "billing"
 
 // longer are the calls whose statements may take four times as long as others: they count or search.
 var longer = map[string]bool{
-	"outbox.ParkingAdmin.Redrive": true, "operating.Desk.List": true, "operating.Desk.Status": true, "operating.Bench.Behind": true,
-	"inbox.Log.Lost": true, "outbox.ParkingAdmin.Undecided": true, "operations.DeadLetterAdmin.Undecided": true, "operations.DeadLetterAdmin.Letters": true,
+	"operations.ParkingAdmin.Redrive": true, "operations.RelayInspector.List": true, "operations.RelayInspector.Status": true, "operations.RelayRepair.Behind": true,
+	"inbox.Log.Lost": true, "operations.ParkingAdmin.Undecided": true, "operations.DeadLetterAdmin.Undecided": true, "operations.DeadLetterAdmin.Letters": true,
 }
 
 type dbCall = func(ctx context.Context, db *bun.DB) error
@@ -56,89 +56,89 @@ func relayCalls() map[string]dbCall {
 	parking := func(db *bun.DB) *postgres.Parking { return postgres.NewParking(db, relayName) }
 	elector := func(db *bun.DB) relay.Elector { return postgres.NewElector(db, relayName, "me", leaseTTL) }
 	return map[string]dbCall{
-		"outbox.Log.After": on(func(ctx context.Context, db *bun.DB) (relay.Page, error) {
+		"relay.Log.After": on(func(ctx context.Context, db *bun.DB) (relay.Page, error) {
 			return postgres.NewLog(db, relayName, quiet).After(ctx, outbox.Progress{}, plenty)
 		}),
-		"outbox.Log.Verify": func(ctx context.Context, db *bun.DB) error {
+		"relay.Log.Verify": func(ctx context.Context, db *bun.DB) error {
 			return postgres.NewLog(db, relayName, quiet).Verify(ctx, outbox.Progress{}, 0)
 		},
-		"outbox.CursorStore.Load": on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) { return cursors(db).Load(ctx) }),
-		"outbox.CursorStore.Save": on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) {
+		"relay.CursorStore.Load": on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) { return cursors(db).Load(ctx) }),
+		"relay.CursorStore.Save": on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) {
 			return cursors(db).Save(ctx, relay.WriteFence{}, relay.Cursor{})
 		}),
-		"outbox.CursorStore.Report": func(ctx context.Context, db *bun.DB) error { return cursors(db).Report(ctx, relay.WriteFence{}, nil) },
-		"outbox.Parking.Settle": on(func(ctx context.Context, db *bun.DB) (relay.ParkingSummary, error) {
+		"relay.CursorStore.Report": func(ctx context.Context, db *bun.DB) error { return cursors(db).Report(ctx, relay.WriteFence{}, nil) },
+		"relay.Parking.Reconcile": on(func(ctx context.Context, db *bun.DB) (relay.ParkingSummary, error) {
 			return parking(db).Reconcile(ctx, relay.WriteFence{}, relay.MessageMeta{}, 1, true)
 		}),
-		"outbox.Parking.SetAside": on(func(ctx context.Context, db *bun.DB) ([]outbox.Position, error) {
+		"relay.Parking.SetAside": on(func(ctx context.Context, db *bun.DB) ([]outbox.Position, error) {
 			return parking(db).SetAside(ctx, relay.WriteFence{}, []outbox.Entry{entry(1)})
 		}),
-		"outbox.Parking.Due": on(func(ctx context.Context, db *bun.DB) ([]outbox.Entry, error) {
+		"relay.Parking.Due": on(func(ctx context.Context, db *bun.DB) ([]outbox.Entry, error) {
 			due, _, err := parking(db).Due(ctx, 1, plenty)
 			return due, err
 		}),
-		"outbox.Parking.Refuse": func(ctx context.Context, db *bun.DB) error {
+		"relay.Parking.Refuse": func(ctx context.Context, db *bun.DB) error {
 			return parking(db).Refuse(ctx, relay.WriteFence{}, entry(1), "no")
 		},
-		"outbox.ParkingAdmin.Redrive": on(func(ctx context.Context, db *bun.DB) (int, error) { return parking(db).Redrive(ctx, nil) }),
-		"outbox.ParkingAdmin.Discard": func(ctx context.Context, db *bun.DB) error { return parking(db).Discard(ctx, 1) },
-		"outbox.ParkingAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]outbox.UndecidedEvent, error) {
+		"operations.ParkingAdmin.Redrive": on(func(ctx context.Context, db *bun.DB) (int, error) { return parking(db).Redrive(ctx, nil) }),
+		"operations.ParkingAdmin.Discard": func(ctx context.Context, db *bun.DB) error { return parking(db).Discard(ctx, 1) },
+		"operations.ParkingAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]outbox.UndecidedEvent, error) {
 			return parking(db).Undecided(ctx, outbox.Key{}, 1)
 		}),
-		"outbox.ParkingAdmin.RedriveChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
+		"operations.ParkingAdmin.RedriveChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return parking(db).RedriveChosen(ctx, []outbox.Position{1}, outbox.Choice{})
 		}),
-		"outbox.ParkingAdmin.DiscardChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
+		"operations.ParkingAdmin.DiscardChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return parking(db).DiscardChosen(ctx, []outbox.Position{1}, outbox.Choice{})
 		}),
-		"outbox.ParkingAdmin.Waiting": on(func(ctx context.Context, db *bun.DB) ([]relay.ParkedEvent, error) {
+		"operations.ParkingAdmin.Waiting": on(func(ctx context.Context, db *bun.DB) ([]relay.ParkedEvent, error) {
 			return parking(db).Waiting(ctx, 1)
 		}),
-		"outbox.Retention.Purge": on(func(ctx context.Context, db *bun.DB) (int, error) {
+		"relay.Retention.Purge": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return postgres.NewRetention(db, relayName).Purge(ctx, 1, time.Hour, 1)
 		}),
-		"outbox.Elector.Acquire": on(func(ctx context.Context, db *bun.DB) (relay.Term, error) { return elector(db).Acquire(ctx, 0) }),
-		"outbox.Elector.Renew": on(func(ctx context.Context, db *bun.DB) (relay.Term, error) {
+		"relay.Elector.Acquire": on(func(ctx context.Context, db *bun.DB) (relay.Term, error) { return elector(db).Acquire(ctx, 0) }),
+		"relay.Elector.Renew": on(func(ctx context.Context, db *bun.DB) (relay.Term, error) {
 			return elector(db).Renew(ctx, relay.Term{})
 		}),
-		"outbox.InstanceHalts.Record": func(ctx context.Context, db *bun.DB) error {
+		"relay.InstanceHalts.Record": func(ctx context.Context, db *bun.DB) error {
 			return postgres.NewInstanceHalts(db, relayName, "me").Record(ctx, relay.NewHalt(relay.HaltStreamMissing, "gone"))
 		},
-		"outbox.Elector.Resign": func(ctx context.Context, db *bun.DB) error { return elector(db).Resign(ctx, relay.Term{}) },
+		"relay.Elector.Resign": func(ctx context.Context, db *bun.DB) error { return elector(db).Resign(ctx, relay.Term{}) },
 	}
 }
 
 func operatingCalls() map[string]dbCall {
 	desk := func(db *bun.DB) *postgres.RelayAdmin { return postgres.NewRelayAdmin(db, relayName, "STREAM") }
 	return map[string]dbCall{
-		"operating.Desk.Status":  on(func(ctx context.Context, db *bun.DB) (operations.Status, error) { return desk(db).Status(ctx) }),
-		"operating.Desk.Measure": on(func(ctx context.Context, db *bun.DB) (operations.Measures, error) { return desk(db).Measure(ctx, 0) }),
-		"operating.Desk.List": on(func(ctx context.Context, db *bun.DB) ([]operations.ListedEvent, error) {
+		"operations.RelayInspector.Status":  on(func(ctx context.Context, db *bun.DB) (operations.Status, error) { return desk(db).Status(ctx) }),
+		"operations.RelayInspector.Measure": on(func(ctx context.Context, db *bun.DB) (operations.Measures, error) { return desk(db).Measure(ctx, 0) }),
+		"operations.RelayInspector.List": on(func(ctx context.Context, db *bun.DB) ([]operations.ListedEvent, error) {
 			return desk(db).List(ctx, operations.Filter{Limit: 1})
 		}),
-		"operating.SubscriberPlaces.Places": on(func(ctx context.Context, db *bun.DB) ([]operations.SubscriberProgress, error) {
+		"operations.SubscriberProgresses.Places": on(func(ctx context.Context, db *bun.DB) ([]operations.SubscriberProgress, error) {
 			return desk(db).Places(ctx)
 		}),
-		"operating.Bench.Cursor":   on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) { return desk(db).Cursor(ctx) }),
-		"operating.Bench.Disorder": on(func(ctx context.Context, db *bun.DB) (operations.Disorder, error) { return desk(db).Disorder(ctx) }),
-		"operating.Bench.Realign": on(func(ctx context.Context, db *bun.DB) (int64, error) {
+		"operations.RelayRepair.Cursor":   on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) { return desk(db).Cursor(ctx) }),
+		"operations.RelayRepair.Disorder": on(func(ctx context.Context, db *bun.DB) (operations.Disorder, error) { return desk(db).Disorder(ctx) }),
+		"operations.RelayRepair.Realign": on(func(ctx context.Context, db *bun.DB) (int64, error) {
 			return desk(db).Realign(ctx, operations.Realignment{Place: 1})
 		}),
-		"operating.Bench.Held": on(func(ctx context.Context, db *bun.DB) ([]outbox.Progress, error) {
+		"operations.RelayRepair.HasEvents": on(func(ctx context.Context, db *bun.DB) ([]outbox.Progress, error) {
 			return desk(db).HasEvents(ctx, []outbox.Progress{{Position: 1}})
 		}),
-		"operating.Bench.At": on(func(ctx context.Context, db *bun.DB) (bool, error) {
+		"operations.RelayRepair.At": on(func(ctx context.Context, db *bun.DB) (bool, error) {
 			_, found, err := desk(db).At(ctx, 1)
 			return found, err
 		}),
-		"operating.Bench.Behind": on(func(ctx context.Context, db *bun.DB) (int64, error) { return desk(db).Behind(ctx, 0) }),
-		"operating.Bench.Adopt": func(ctx context.Context, db *bun.DB) error {
+		"operations.RelayRepair.Behind": on(func(ctx context.Context, db *bun.DB) (int64, error) { return desk(db).Behind(ctx, 0) }),
+		"operations.RelayRepair.Adopt": func(ctx context.Context, db *bun.DB) error {
 			return desk(db).Adopt(ctx, 7, relay.Cursor{}, true)
 		},
-		"ordering.UnitOfWork.Do": func(ctx context.Context, db *bun.DB) error {
+		"orders.UnitOfWork.Do": func(ctx context.Context, db *bun.DB) error {
 			return postgres.NewUnitOfWork(db).Do(ctx, func(context.Context, orders.Tx) error { return nil })
 		},
-		"ordering.ExpiredKeys.Delete": on(func(ctx context.Context, db *bun.DB) (int, error) {
+		"orders.ExpiredKeys.Delete": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return postgres.NewExpiredKeys(db).Delete(ctx, 1)
 		}),
 	}
@@ -245,26 +245,26 @@ func operatorCalls() map[string]dbCall {
 // orderingCalls are the methods of the ports inside a transaction of orders.
 func orderingCalls() map[string]func(ctx context.Context, tx orders.Tx) error {
 	return map[string]func(ctx context.Context, tx orders.Tx) error{
-		"outbox.Appender.Append": func(ctx context.Context, tx orders.Tx) error {
+		"relay.Appender.Append": func(ctx context.Context, tx orders.Tx) error {
 			return tx.Outbox.Append(ctx, relaytest.NewMessage("a", 1))
 		},
-		"ordering.Keys.Claim": func(ctx context.Context, tx orders.Tx) error {
+		"orders.Keys.Claim": func(ctx context.Context, tx orders.Tx) error {
 			_, err := tx.Keys.Claim(ctx, newClaim("k"))
 			return err
 		},
-		"ordering.Keys.Held": func(ctx context.Context, tx orders.Tx) error {
+		"orders.Keys.Held": func(ctx context.Context, tx orders.Tx) error {
 			_, _, err := tx.Keys.Held(ctx, "customer", "k")
 			return err
 		},
-		"ordering.Orders.Get": func(ctx context.Context, tx orders.Tx) error {
+		"orders.Orders.Get": func(ctx context.Context, tx orders.Tx) error {
 			_, err := tx.Orders.Get(ctx, newClaim("").Order)
 			return err
 		},
-		"ordering.Orders.List": func(ctx context.Context, tx orders.Tx) error {
+		"orders.Orders.List": func(ctx context.Context, tx orders.Tx) error {
 			_, err := tx.Orders.List(ctx, orders.Filter{Limit: 1})
 			return err
 		},
-		"ordering.Orders.Save": func(ctx context.Context, tx orders.Tx) error {
+		"orders.Orders.Save": func(ctx context.Context, tx orders.Tx) error {
 			id := relaytest.NewMessage("", 1).ID
 			return tx.Orders.Save(ctx, order.Rehydrate(order.Snapshot{
 				ID: order.ID(id), CustomerID: order.CustomerID(id), Amount: order.NewMoney(1, "USD"), Status: order.StatusPaid, Version: 2,
@@ -276,7 +276,7 @@ func orderingCalls() map[string]func(ctx context.Context, tx orders.Tx) error {
 // inboxCalls are the methods of the ports inside a transaction of a subscriber. What they collect is written by the transaction.
 func inboxCalls() map[string]func(ctx context.Context, tx inbox.Tx) error {
 	return map[string]func(ctx context.Context, tx inbox.Tx) error{
-		"ordering.Totals.Add": func(ctx context.Context, tx inbox.Tx) error {
+		"orders.Totals.Add": func(ctx context.Context, tx inbox.Tx) error {
 			return postgres.NewTotals().Add(ctx, tx, newCustomer(), order.NewMoney(1, "USD"))
 		},
 		"inbox.Emitter.Emit": func(ctx context.Context, tx inbox.Tx) error {

@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Desk is where operators see how one relay and its log stand, and, as the bench, where they repair it. Looking locks nothing
+// RelayAdmin is where operators see how one relay and its log stand, and, as the bench, where they repair it. Looking locks nothing
 // and writes nothing.
 type RelayAdmin struct {
 	db     *bun.DB

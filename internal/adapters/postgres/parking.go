@@ -59,7 +59,7 @@ SELECT ` + outcome + `, EXISTS (SELECT FROM parked) OR EXISTS (SELECT FROM lost)
 	OR EXISTS (SELECT FROM outbox_parked WHERE state IN ('parked', 'redrive')),
 	EXISTS (SELECT FROM outbox_parked WHERE state = 'redriven' AND stream_sequence > ?9)`
 
-// Settle implements the port.
+// Reconcile implements the port.
 func (p *Parking) Reconcile(
 	ctx context.Context, turn relay.WriteFence, tail relay.MessageMeta, sequence uint64, end bool,
 ) (relay.ParkingSummary, error) {

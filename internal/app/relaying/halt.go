@@ -14,7 +14,7 @@ import (
 // log or the stream, that the cause has ended.
 
 const (
-	reportHaltEvery = 10 * time.Second // well within ports.HaltReportExpires
+	reportHaltEvery = 10 * time.Second // well within relay.HaltReportExpires
 	longestRest     = time.Minute      // after a halt that came back
 )
 

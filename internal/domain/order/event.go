@@ -6,11 +6,11 @@ import "time"
 //
 //sumtype:decl
 type Event interface {
-	// Fact is what every event tells.
+	// EventData is what every event tells.
 	fact() EventData
 }
 
-// Fact is what every event tells: the order right after it, and when it happened.
+// EventData is what every event tells: the order right after it, and when it happened.
 type EventData struct {
 	Order Snapshot
 	At    time.Time

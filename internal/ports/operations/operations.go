@@ -10,7 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Desk is the relay's state in the database.
+// RelayInspector is the relay's state in the database.
 type RelayInspector interface {
 	EventLog
 	// Status tells where log and relay stand. It reads little, whatever the size of the log, but for the backlog, which it
@@ -21,7 +21,7 @@ type RelayInspector interface {
 	Measure(ctx context.Context, known outbox.Position) (Measures, error)
 }
 
-// Journal is the log for people to look at.
+// EventLog is the log for people to look at.
 type EventLog interface {
 	// List returns the newest of the log's committed entries that match, at most filter.Limit, the newest first. They may
 	// include some that the relay does not publish yet, because an earlier one can still come. Payloads are read only if the
@@ -29,7 +29,7 @@ type EventLog interface {
 	List(ctx context.Context, filter Filter) ([]ListedEvent, error)
 }
 
-// Bench is where a halted relay is repaired.
+// RelayRepair is where a halted relay is repaired.
 type RelayRepair interface {
 	// Cursor is the relay's cursor, the zero Cursor when there is none.
 	Cursor(ctx context.Context) (relay.Cursor, error)
@@ -47,7 +47,7 @@ type RelayRepair interface {
 	// log in time, the answer is fault.Unavailable, and nothing was changed.
 	Realign(ctx context.Context, r Realignment) (int64, error)
 	// Adopt sets the cursor's position, stream identity and sequence, and ends the halt, if nothing was written since
-	// revision; else the answer is outbox.ErrOutOfTurn. anew says that the stream holds nothing of ours from before, so that
+	// revision; else the answer is relay.ErrOutOfTurn. anew says that the stream holds nothing of ours from before, so that
 	// nobody knows since when it has what it is given: retention begins anew.
 	Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error
 }

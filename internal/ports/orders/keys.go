@@ -56,7 +56,7 @@ type Digest [sha256.Size]byte
 // DigestOf returns the digest of a request that is written in the one way that all requests of its meaning are.
 func DigestOf(request string) Digest { return sha256.Sum256([]byte(request)) }
 
-// Claim ties a key to what was asked for with it, and to the order that was placed or changed.
+// KeyClaim ties a key to what was asked for with it, and to the order that was placed or changed.
 type KeyClaim struct {
 	Scope  Scope
 	Key    Key

@@ -14,7 +14,7 @@ type Liveness interface {
 	Probe(ctx context.Context, token int64) ProbeResult
 }
 
-// Sighting is what a Probe has found out.
+// ProbeResult is what a Probe has found out.
 type ProbeResult struct {
 	// Gone means that the broker knows that no process has announced the token. It is false if a process has, if the broker
 	// cannot be reached, and if no answer came in time: a frozen process is not gone.

@@ -34,7 +34,7 @@ type ParkedEvent struct {
 	ChangedAt time.Time // when it got its state
 }
 
-// Notice is a message of the engine itself, in the stream like any other: by it a decision is made in the same place, and
+// ControlMessage is a message of the engine itself, in the stream like any other: by it a decision is made in the same place, and
 // by the same compare-and-swap, as events are published.
 type ControlMessage struct {
 	outbox.Progress        // the log counts as dealt with up to here

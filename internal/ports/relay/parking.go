@@ -6,7 +6,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// Settled is how the parking lot stands once it was brought in line with the stream.
+// ParkingSummary is how the parking lot stands once it was brought in line with the stream.
 type ParkingSummary struct {
 	Waiting bool // some event waits
 	Lost    bool // some event was redriven that the stream does not hold any more
@@ -16,11 +16,11 @@ type ParkingSummary struct {
 // waits there, and behind it, in order, every later event of its aggregate. Each method but Due is one write, fenced like
 // CursorStore.Save and judged on what the lot holds when it takes effect.
 type Parking interface {
-	// Settle brings the lot in line with the stream, in which the last message of ours is tail, at sequence:
+	// Reconcile brings the lot in line with the stream, in which the last message of ours is tail, at sequence:
 	//   - a notice of parking at the tail: its event is parked, if the log still has it and the lot does not;
 	//   - an event at the tail that is to be redriven: so it was, and so were those of its aggregate before it that were
 	//     to be redriven, at the sequences before it;
-	//   - events that were redriven above what the stream holds of them (Stamp.Held): the stream lost them. If end says that
+	//   - events that were redriven above what the stream holds of them (MessageMeta.MaxRedriven): the stream lost them. If end says that
 	//     the stream is known to end at sequence, they are to be redriven again; else they stay as they are.
 	// A zero tail has nothing to say.
 	Reconcile(ctx context.Context, turn WriteFence, tail MessageMeta, sequence uint64, end bool) (ParkingSummary, error)

@@ -19,15 +19,15 @@ type StreamInfo struct {
 	Unreadable    bool   // subscribers cannot read the stream as it is set; Open changes that
 }
 
-// Stamp is what the engine wrote on a message of the stream.
+// MessageMeta is what the engine wrote on a message of the stream.
 type MessageMeta struct {
 	Own             bool            // false: somebody else's message, the rest is empty
 	Progress        outbox.Progress // the last row of the log that was dealt with once this message was stored
-	Event           outbox.Position // of the event that the message carries; 0: it is a Notice
+	Event           outbox.Position // of the event that the message carries; 0: it is a ControlMessage
 	Redriven        bool            // the event came later than its place in the log
-	Parked          string          // of a Notice
-	Confirms        bool            // of a Notice
-	LastOwnSequence uint64          // of a Notice
+	Parked          string          // of a ControlMessage
+	Confirms        bool            // of a ControlMessage
+	LastOwnSequence uint64          // of a ControlMessage
 }
 
 // Adopted reports whether an operator's notice says that the log goes on after Progress.

@@ -6,7 +6,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// Slice bounds how much of the log is read at once. At least one entry is returned whatever its size.
+// ReadLimit bounds how much of the log is read at once. At least one entry is returned whatever its size.
 type ReadLimit struct {
 	Count int
 	Bytes int // of payload and headers
@@ -33,7 +33,7 @@ type Cursor struct {
 	// RecordedTo is not before any row up to Position was recorded that the relay passed: a row there that was recorded later
 	// came after the relay. Only a save answers it. Zero: not known.
 	RecordedTo time.Time
-	Revision   int64 // how many fenced writes there were; see Turn
+	Revision   int64 // how many fenced writes there were; see WriteFence
 	Halt       *Halt // as it was reported last; nil: the relay is not halted
 }
 
@@ -44,7 +44,7 @@ type Term struct {
 	Deadline time.Time // when the holder must stop trusting it; read against the monotonic clock
 }
 
-// Turn fences what a relay writes into the database. A write takes effect only while Token is the lease's, which keeps
+// WriteFence fences what a relay writes into the database. A write takes effect only while Token is the lease's, which keeps
 // former leaders out, and only as the write that follows number Revision, which keeps out requests of the leader itself that
 // it gave up and that arrive late. Each write that takes effect counts one.
 type WriteFence struct{ Token, Revision int64 }
