@@ -304,7 +304,7 @@ func (l electorLine) Resign(ctx context.Context, term relay.Term) error {
 }
 
 func TestWaker(t *testing.T) {
-	relaytest.TestWaker(t, func(*testing.T) relaytest.BellHarness { return lonely{newEngine(), memory.NewNotifier()} })
+	relaytest.TestNotifier(t, func(*testing.T) relaytest.NotifierHarness { return lonely{newEngine(), memory.NewNotifier()} })
 }
 
 // lonely is the only instance: there is no line to cut between bells.
@@ -313,8 +313,8 @@ type lonely struct {
 	bell *memory.Notifier
 }
 
-func (l lonely) Bell() relaytest.Bell { return l.bell }
-func (lonely) Other() relaytest.Bell  { return nil }
+func (l lonely) Notifier() relaytest.Notifier { return l.bell }
+func (lonely) Other() relaytest.Notifier      { return nil }
 
 func TestInstanceHalts(t *testing.T) {
 	relaytest.TestInstanceHalts(t, func(*testing.T) relaytest.HaltsHarness { return haltsHarness{memory.NewHalts()} })
