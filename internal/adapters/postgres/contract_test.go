@@ -14,35 +14,35 @@ import (
 )
 
 func TestLog(t *testing.T) {
-	outboxtest.TestLog(t, func(t *testing.T) outboxtest.LogHarness { return newHarness(t) })
+	outboxtest.TestLog(t, func(t *testing.T) outboxtest.LogHarness { return newParallel(t) })
 }
 
 func TestElector(t *testing.T) {
-	outboxtest.TestElector(t, func(t *testing.T) outboxtest.ElectorHarness { return newHarness(t) })
+	outboxtest.TestElector(t, func(t *testing.T) outboxtest.ElectorHarness { return newParallel(t) })
 }
 
 func TestSequence(t *testing.T) {
-	outboxtest.TestSequence(t, func(t *testing.T) outboxtest.ParkingHarness { return newHarness(t) })
+	outboxtest.TestSequence(t, func(t *testing.T) outboxtest.ParkingHarness { return newParallel(t) })
 }
 
 func TestCursorStore(t *testing.T) {
-	outboxtest.TestCursorStore(t, func(t *testing.T) outboxtest.CursorHarness { return newHarness(t) })
+	outboxtest.TestCursorStore(t, func(t *testing.T) outboxtest.CursorHarness { return newParallel(t) })
 }
 
 func TestParking(t *testing.T) {
-	outboxtest.TestParking(t, func(t *testing.T) outboxtest.ParkingHarness { return newHarness(t) })
+	outboxtest.TestParking(t, func(t *testing.T) outboxtest.ParkingHarness { return newParallel(t) })
 }
 
 func TestRetention(t *testing.T) {
-	outboxtest.TestRetention(t, func(t *testing.T) outboxtest.RetentionHarness { return newHarness(t) })
+	outboxtest.TestRetention(t, func(t *testing.T) outboxtest.RetentionHarness { return newParallel(t) })
 }
 
 func TestBench(t *testing.T) {
-	operatingtest.TestBench(t, func(t *testing.T) operatingtest.BenchHarness { return newHarness(t) })
+	operatingtest.TestBench(t, func(t *testing.T) operatingtest.BenchHarness { return newParallel(t) })
 }
 
 func TestInstanceHalts(t *testing.T) {
-	outboxtest.TestInstanceHalts(t, func(t *testing.T) outboxtest.HaltsHarness { return haltsHarness{newHarness(t)} })
+	outboxtest.TestInstanceHalts(t, func(t *testing.T) outboxtest.HaltsHarness { return haltsHarness{newParallel(t)} })
 }
 
 // haltsHarness ages reports, where a harness ages rows of the log.
@@ -68,7 +68,7 @@ func (h haltsHarness) Age(t *testing.T, by time.Duration) {
 }
 
 func TestJournal(t *testing.T) {
-	operatingtest.TestJournal(t, func(t *testing.T) operatingtest.JournalHarness { return newHarness(t) })
+	operatingtest.TestJournal(t, func(t *testing.T) operatingtest.JournalHarness { return newParallel(t) })
 }
 
 // The mutant "gap check off" must lose events, or the test that a reader follows the writers proves nothing.

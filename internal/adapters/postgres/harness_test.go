@@ -19,7 +19,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-func TestMain(m *testing.M) { infra.Main(m) }
+func TestMain(m *testing.M) { infra.MainInMemory(m) }
 
 const (
 	relay     = "ORDERS"
@@ -59,6 +59,14 @@ func newHarnessAt(t *testing.T, address string) *harness {
 	h.cursors = postgres.NewCursorStore(h.db, relay, "STREAM")
 	h.parking = postgres.NewParking(h.db, relay)
 	return h
+}
+
+// newParallel is newHarness for a case of a suite: the cases run beside each other, each in its own database, while no other suite runs.
+// Not for a case that measures what the process allocates, or that allows less than a second.
+func newParallel(t *testing.T) *harness {
+	t.Helper()
+	t.Parallel()
+	return newHarness(t)
 }
 
 // split returns another database of the same server, and the database's name.

@@ -25,7 +25,7 @@ import (
 )
 
 func TestUnitOfWork(t *testing.T) {
-	orderingtest.TestUnitOfWork(t, func(t *testing.T) orderingtest.Harness { return shop{newHarness(t)} })
+	orderingtest.TestUnitOfWork(t, func(t *testing.T) orderingtest.Harness { return shop{newParallel(t)} })
 }
 
 // shop is a harness with orders.
