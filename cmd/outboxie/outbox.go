@@ -13,8 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 func (p *program) outboxCommand() *cobra.Command {
@@ -35,9 +34,9 @@ func (p *program) outboxCommand() *cobra.Command {
 
 // outboxDesk is what the outbox's commands work with.
 type outboxDesk struct {
-	operating.Desk
-	ports.Attendant
-	subscribers operating.SubscriberAdmin // asks the database only
+	operations.RelayInspector
+	operations.ParkingAdmin
+	subscribers operations.SubscriberAdmin // asks the database only
 }
 
 // atOutbox runs work on the relay and the parking lot of the stream that the configuration names.
@@ -48,7 +47,7 @@ func (p *program) atOutbox(cmd *cobra.Command, work func(ctx context.Context, de
 	}
 	return withDatabase(c, func(db *bun.DB) error {
 		return work(cmd.Context(), outboxDesk{
-			postgres.NewDesk(db, c.Stream.Name, c.Stream.Name), postgres.NewParking(db, c.Stream.Name),
+			postgres.NewRelayAdmin(db, c.Stream.Name, c.Stream.Name), postgres.NewParking(db, c.Stream.Name),
 			operatingapp.NewSubscribers(operatingapp.SubscriberPorts{Operator: postgres.NewOperator(db)}),
 		})
 	})

@@ -10,8 +10,8 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // TestOutboxStatusShowsSubscribers checks what the status of the relay says about subscribers.
@@ -87,7 +87,7 @@ func TestOutboxStatus(t *testing.T) {
 	}, shown)
 
 	misdirected := postgres.NewInstanceHalts(o.db, "ORDERS", "api-2")
-	require.NoError(t, misdirected.Record(t.Context(), outbox.NewHalt(outbox.HaltStreamMissing, "the stream is gone")))
+	require.NoError(t, misdirected.Record(t.Context(), relay.NewHalt(relay.HaltStreamMissing, "the stream is gone")))
 	said = o.run(exitClean, "status")
 	require.True(t, strings.HasPrefix(said, "relaying\n"), said)
 	require.Regexp(t, `(?m)^  api-2, for 0s: stream_missing, the stream is gone$`, said)
@@ -109,7 +109,7 @@ func TestOutboxStatus(t *testing.T) {
 	for range 3 { // it takes over again and again
 		cursor, err := store.Load(t.Context())
 		require.NoError(t, err)
-		_, err = store.Save(t.Context(), outbox.Turn{Token: 3, Revision: cursor.Revision}, cursor)
+		_, err = store.Save(t.Context(), relay.WriteFence{Token: 3, Revision: cursor.Revision}, cursor)
 		require.NoError(t, err)
 	}
 	require.Regexp(t, `^stuck: the leader has not come on for 1m\d+s\n`, o.run(exitClean, "status"))
@@ -172,7 +172,7 @@ func TestOutboxStatusOfAHaltedRelay(t *testing.T) {
 	o.read(&shown, "status")
 	require.Equal(t, httpapi.OutboxStatusStateHalted, shown.State)
 	require.Equal(t, httpapi.OutboxHalt{
-		Reason: string(outbox.HaltTailGone), Detail: "the message at 7\n\x1b[31mis gone", Meaning: operating.Halt{Halt: outbox.Halt{Reason: outbox.HaltTailGone}}.Meaning(), Since: shown.Halt.Since,
+		Reason: string(relay.HaltTailGone), Detail: "the message at 7\n\x1b[31mis gone", Meaning: operations.Halt{Halt: relay.Halt{Reason: relay.HaltTailGone}}.Meaning(), Since: shown.Halt.Since,
 	}, *shown.Halt)
 
 	o.exec("UPDATE outbox_cursor SET halt_reason = 'of the future'")
@@ -212,19 +212,19 @@ func TestOutboxStatusNamesAnOpenWriter(t *testing.T) {
 func TestStatusOfWriters(t *testing.T) {
 	now := time.Now()
 	for name, c := range map[string]struct {
-		writer operating.Writer
+		writer operations.Writer
 		oldest time.Duration // of the backlog
 		says   string
 	}{
-		"prepared":           {operating.Writer{GID: "it's", Since: now.Add(-73 * time.Hour)}, 0, "waiting for an open transaction (3d1h old)\n\n  prepared transaction 'it''s'. To end it"},
-		"for a moment":       {operating.Writer{PID: 7, Since: now.Add(-time.Second / 2)}, time.Minute, "stuck: "},
-		"of unknown age":     {operating.Writer{PID: 7}, time.Minute, "waiting for an open transaction (of unknown age)\n"},
-		"perhaps not so old": {operating.Writer{PID: 7}, time.Second, "relaying\n"},
+		"prepared":           {operations.Writer{GID: "it's", Since: now.Add(-73 * time.Hour)}, 0, "waiting for an open transaction (3d1h old)\n\n  prepared transaction 'it''s'. To end it"},
+		"for a moment":       {operations.Writer{PID: 7, Since: now.Add(-time.Second / 2)}, time.Minute, "stuck: "},
+		"of unknown age":     {operations.Writer{PID: 7}, time.Minute, "waiting for an open transaction (of unknown age)\n"},
+		"perhaps not so old": {operations.Writer{PID: 7}, time.Second, "relaying\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var text strings.Builder
-			require.NoError(t, printStatus(&text, operating.Status{
-				Now: now, Leader: &operating.Leader{}, Unpublished: 1, Oldest: now.Add(-c.oldest), Saved: now.Add(-c.oldest), Writer: &c.writer,
+			require.NoError(t, printStatus(&text, operations.Status{
+				Now: now, Leader: &operations.Leader{}, Unpublished: 1, Oldest: now.Add(-c.oldest), Saved: now.Add(-c.oldest), Writer: &c.writer,
 			}))
 			require.True(t, strings.HasPrefix(text.String(), c.says), text.String())
 		})

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // repository is its root, seen from here.
@@ -59,7 +59,7 @@ func TestRunbookIsComplete(t *testing.T) {
 		require.Equal(t, strings.ToLower(rule.Alert), anchor)
 	}
 	require.NotEmpty(t, wanted)
-	for _, reason := range outbox.HaltReasons() {
+	for _, reason := range relay.HaltReasons() {
 		wanted = append(wanted, string(reason))
 	}
 	found := sections(t)
@@ -178,7 +178,7 @@ func requireCommand(t *testing.T, words []string) {
 	require.NoError(t, command.ValidateArgs(command.Flags().Args()), words)
 	to := command.Flags().Lookup("to")
 	if to != nil && to.Changed && (command.Name() == "rewind" || command.Name() == "skip") {
-		_, err := ports.ParseTarget(to.Value.String())
+		_, err := operations.ParseTarget(to.Value.String())
 		require.NoError(t, err, words)
 	}
 }

@@ -12,7 +12,7 @@ import (
 // operation is one call of the program that writes, with its arguments: what one side of an interleaving does.
 type operation struct {
 	name string
-	// methods are those of the ports that the operation is a scenario of: "outbox.Parking.Settle".
+	// methods are those of the ports that the operation is a scenario of: "relay.Parking.Reconcile".
 	methods []string
 	do      func(ctx context.Context, s *side) (string, error)
 	in      *state // where it begins; nil: normal
@@ -99,10 +99,10 @@ func (a answer) slow() bool {
 }
 
 // operations are all of them. A pair is any two of one state, and each with itself.
-var operations = slices.Concat(orderOperations, relayOperations, laneOperations, letterOperations, operatorOperations, beforeOperations, wholeRelays)
+var allOperations = slices.Concat(orderOperations, relayOperations, laneOperations, letterOperations, operatorOperations, beforeOperations, wholeRelays)
 
 func named(name string) *operation {
-	for _, o := range slices.Concat(operations, sabotage) {
+	for _, o := range slices.Concat(allOperations, sabotage) {
 		if o.name == name {
 			return o
 		}

@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 var canonical = regexp.MustCompile(`\A[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\z`)
@@ -33,11 +33,11 @@ func (r *reader) text(name string) string {
 }
 
 // maybe may be absent or null: then it is nothing.
-func (r *reader) maybe(name string) order.Text {
+func (r *reader) maybe(name string) order.Note {
 	if r.members[name] == nil {
 		return ""
 	}
-	return order.Text(r.text(name))
+	return order.Note(r.text(name))
 }
 
 func (r *reader) id(name string) string {
@@ -77,7 +77,7 @@ func said(kind string, payload []byte) order.Event {
 	amount, err := order.ParseMoney(r.text("amount"), currency)
 	r.bad = r.bad || err != nil
 	created, paid, shipped, cancelled := r.moment("created_at"), r.moment("paid_at"), r.moment("shipped_at"), r.moment("cancelled_at")
-	fact := order.Fact{Order: order.Snapshot{
+	fact := order.EventData{Order: order.Snapshot{
 		ID: order.ID(r.id("order_id")), CustomerID: order.CustomerID(r.id("customer_id")), Amount: amount,
 		Status: order.Status(r.text("status")), Version: version, CreatedAt: created,
 		PaymentReference: r.maybe("payment_reference"), Carrier: r.maybe("carrier"), Tracking: r.maybe("tracking"),
@@ -88,16 +88,16 @@ func said(kind string, payload []byte) order.Event {
 	switch kind {
 	case "outboxie.order.created.v1":
 		fact.At, status = created, "created"
-		event = order.Created{Fact: fact}
+		event = order.Created{EventData: fact}
 	case "outboxie.order.paid.v1":
 		fact.At, status = paid, "paid"
-		event = order.Paid{Fact: fact}
+		event = order.Paid{EventData: fact}
 	case "outboxie.order.shipped.v1":
 		fact.At, status = shipped, "shipped"
-		event = order.Shipped{Fact: fact}
+		event = order.Shipped{EventData: fact}
 	case "outboxie.order.cancelled.v1":
 		fact.At, status = cancelled, "cancelled"
-		event = order.Cancelled{Fact: fact}
+		event = order.Cancelled{EventData: fact}
 	}
 	if event == nil || r.bad || created.IsZero() || fact.At.IsZero() || string(fact.Order.Status) != status {
 		return nil
@@ -108,7 +108,7 @@ func said(kind string, payload []byte) order.Event {
 // Whatever arrives, Decode reads the event that the text tells of, which can be written again and reads the same, or it
 // answers ErrUnreadable and the text tells of none.
 func FuzzDecode(f *testing.F) {
-	for _, kind := range []string{ordering.TypeCreated, ordering.TypePaid, ordering.TypeShipped, ordering.TypeCancelled, "other"} {
+	for _, kind := range []string{orders.TypeCreated, orders.TypePaid, orders.TypeShipped, orders.TypeCancelled, "other"} {
 		f.Add(kind, []byte(strings.ReplaceAll(paidBody, "paid", strings.Split(kind+"..", ".")[2])))
 	}
 	for _, change := range [][2]string{
@@ -133,10 +133,10 @@ func FuzzDecode(f *testing.F) {
 		{"{", "[{"},
 		{"}", "} null"},
 	} {
-		f.Add(ordering.TypePaid, []byte(strings.Replace(paidBody, change[0], change[1], 1)))
+		f.Add(orders.TypePaid, []byte(strings.Replace(paidBody, change[0], change[1], 1)))
 	}
-	f.Add(ordering.TypePaid, []byte(nil))
-	f.Add(ordering.TypePaid, []byte("null"))
+	f.Add(orders.TypePaid, []byte(nil))
+	f.Add(orders.TypePaid, []byte("null"))
 	f.Fuzz(func(t *testing.T, kind string, payload []byte) {
 		event, err := fixed().Decode(outbox.Message{ID: eventID, Type: kind, Payload: payload})
 		want := said(kind, payload)

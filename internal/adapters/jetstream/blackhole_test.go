@@ -16,8 +16,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -29,7 +29,7 @@ const (
 
 // drivenPorts are the ports that NATS serves.
 var drivenPorts = []reflect.Type{
-	reflect.TypeFor[ports.StreamRepair](), reflect.TypeFor[ports.Finder](), reflect.TypeFor[ports.Waker](), reflect.TypeFor[ports.Alarm](),
+	reflect.TypeFor[relay.StreamRepair](), reflect.TypeFor[relay.Finder](), reflect.TypeFor[relay.Waker](), reflect.TypeFor[relay.Alarm](),
 	reflect.TypeFor[inbox.Stream](),
 }
 
@@ -37,7 +37,7 @@ var drivenPorts = []reflect.Type{
 type silence struct {
 	publisher *jetstream.Publisher
 	finder    *jetstream.Finder
-	bell      *jetstream.Bell
+	bell      *jetstream.Notifier
 	consumers *jetstream.Consumers
 	reader    *jetstream.Reader
 }
@@ -45,7 +45,7 @@ type silence struct {
 func newSilence(t *testing.T) (*silence, *infra.Proxy) {
 	t.Helper()
 	s := newReading(t)
-	s.Append(t, outboxtest.NewEntries(0, 2)...)
+	s.Append(t, relaytest.NewEntries(0, 2)...)
 	parsed, err := url.Parse(s.server.URL)
 	require.NoError(t, err)
 	proxy := infra.NewProxy(t, parsed.Host)
@@ -59,7 +59,7 @@ func newSilence(t *testing.T) (*silence, *infra.Proxy) {
 	require.NoError(t, err)
 	consumers, err := jetstream.NewConsumers(nc, stream)
 	require.NoError(t, err)
-	quiet := &silence{publisher: publisher, finder: finder, consumers: consumers, bell: jetstream.NewBell(nc, stream, silent)}
+	quiet := &silence{publisher: publisher, finder: finder, consumers: consumers, bell: jetstream.NewNotifier(nc, stream, silent)}
 	quiet.reader = newReader(t, nc, silent)
 	_, err = publisher.Open(t.Context(), 0)
 	require.NoError(t, err)
@@ -71,23 +71,23 @@ func newSilence(t *testing.T) (*silence, *infra.Proxy) {
 // calls are all methods of the ports. Those that only send, or do not ask the broker at all, answer nil.
 func (s *silence) calls() map[string]func(ctx context.Context) error {
 	return map[string]func(ctx context.Context) error{
-		"outbox.StreamRepair.Open":  func(ctx context.Context) error { _, err := s.publisher.Open(ctx, 1); return err },
-		"outbox.StreamRepair.Raise": func(ctx context.Context) error { _, err := s.publisher.Raise(ctx, 100); return err },
-		"outbox.StreamRepair.Look":  func(ctx context.Context) error { _, err := s.publisher.Look(ctx); return err },
-		"outbox.StreamRepair.At":    func(ctx context.Context) error { _, err := s.publisher.At(ctx, 1); return err },
-		"outbox.StreamRepair.Publish": func(ctx context.Context) error {
-			_, err := s.publisher.Publish(ctx, 2, outboxtest.NewEntries(2, 20))
+		"relay.StreamRepair.Open":  func(ctx context.Context) error { _, err := s.publisher.Open(ctx, 1); return err },
+		"relay.StreamRepair.Raise": func(ctx context.Context) error { _, err := s.publisher.Raise(ctx, 100); return err },
+		"relay.StreamRepair.Look":  func(ctx context.Context) error { _, err := s.publisher.Look(ctx); return err },
+		"relay.StreamRepair.At":    func(ctx context.Context) error { _, err := s.publisher.At(ctx, 1); return err },
+		"relay.StreamRepair.Publish": func(ctx context.Context) error {
+			_, err := s.publisher.Publish(ctx, 2, relaytest.NewEntries(2, 20))
 			return err
 		},
-		"outbox.StreamRepair.Redrive": func(ctx context.Context) error {
-			_, err := s.publisher.Redrive(ctx, 2, outbox.Progress{}, outboxtest.NewEntries(2, 2))
+		"relay.StreamRepair.Redrive": func(ctx context.Context) error {
+			_, err := s.publisher.Redrive(ctx, 2, outbox.Progress{}, relaytest.NewEntries(2, 2))
 			return err
 		},
-		"outbox.StreamRepair.Notify": func(ctx context.Context) error {
-			_, err := s.publisher.Notify(ctx, 2, outbox.Notice{})
+		"relay.StreamRepair.Notify": func(ctx context.Context) error {
+			_, err := s.publisher.PublishControl(ctx, 2, relay.ControlMessage{})
 			return err
 		},
-		"outbox.Finder.Find": func(ctx context.Context) error {
+		"relay.Finder.Find": func(ctx context.Context) error {
 			_, err := s.finder.Find(ctx, outbox.Progress{Position: 1}, 0)
 			return err
 		},

@@ -10,12 +10,12 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -38,7 +38,7 @@ type broker struct {
 	server *infra.NATSServer
 	admin  natsjs.JetStream
 	conns  []*nats.Conn
-	bells  [2]*jetstream.Bell
+	bells  [2]*jetstream.Notifier
 }
 
 func newBroker(t *testing.T) *broker {
@@ -91,9 +91,9 @@ func (b *broker) info() *natsjs.StreamInfo {
 	return found.CachedInfo()
 }
 
-func (b *broker) Publisher() ports.StreamRepair { return b.publisher(jetstream.PublisherOptions{}) }
+func (b *broker) Publisher() relay.StreamRepair { return b.publisher(jetstream.PublisherOptions{}) }
 
-func (b *broker) Finder() ports.Finder {
+func (b *broker) Finder() relay.Finder {
 	finder, err := jetstream.NewFinder(b.connect(), jetstream.PublisherOptions{Stream: stream})
 	require.NoError(b.t, err)
 	return finder
@@ -213,7 +213,7 @@ func (b *broker) Reader(t *testing.T) inbox.Stream { return b.reader(t) }
 func newBells(t *testing.T) *broker {
 	b := newBroker(t)
 	for i := range b.bells {
-		b.bells[i] = jetstream.NewBell(b.connect(), stream, silent)
+		b.bells[i] = jetstream.NewNotifier(b.connect(), stream, silent)
 		runBell(t, b.bells[i])
 	}
 	require.Eventually(t, func() bool { return b.conns[1].NumSubscriptions() > 0 && b.conns[2].NumSubscriptions() > 0 },
@@ -222,7 +222,7 @@ func newBells(t *testing.T) *broker {
 	return b
 }
 
-func runBell(t *testing.T, bell *jetstream.Bell) {
+func runBell(t *testing.T, bell *jetstream.Notifier) {
 	ctx, stop := context.WithCancel(context.Background())
 	stopped := make(chan error, 1)
 	go func() { stopped <- bell.Run(ctx) }()
@@ -232,5 +232,5 @@ func runBell(t *testing.T, bell *jetstream.Bell) {
 	})
 }
 
-func (b *broker) Bell() outboxtest.Bell  { return b.bells[0] }
-func (b *broker) Other() outboxtest.Bell { return b.bells[1] }
+func (b *broker) Bell() relaytest.Bell  { return b.bells[0] }
+func (b *broker) Other() relaytest.Bell { return b.bells[1] }

@@ -1,20 +1,20 @@
 package memory
 
-import ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+import "github.com/assylzhan-a/outboxie/internal/ports/relay"
 
-// Bell rings one relay in the same process.
-type Bell struct{ rung chan struct{} }
+// Notifier rings one relay in the same process.
+type Notifier struct{ rung chan struct{} }
 
 var (
-	_ ports.Waker = (*Bell)(nil)
-	_ ports.Alarm = (*Bell)(nil)
+	_ relay.Waker = (*Notifier)(nil)
+	_ relay.Alarm = (*Notifier)(nil)
 )
 
 // NewBell returns a bell that was not rung.
-func NewBell() *Bell { return &Bell{rung: make(chan struct{}, 1)} }
+func NewNotifier() *Notifier { return &Notifier{rung: make(chan struct{}, 1)} }
 
 // Wake implements the port.
-func (b *Bell) Wake() {
+func (b *Notifier) Wake() {
 	select {
 	case b.rung <- struct{}{}:
 	default:
@@ -22,4 +22,4 @@ func (b *Bell) Wake() {
 }
 
 // C implements the port.
-func (b *Bell) C() <-chan struct{} { return b.rung }
+func (b *Notifier) C() <-chan struct{} { return b.rung }

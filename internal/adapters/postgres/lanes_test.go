@@ -17,8 +17,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 const emails = "emails"
@@ -26,7 +26,7 @@ const emails = "emails"
 // beginLane begins the subscriber emails with one lane.
 func beginLane(t *testing.T, in *postgres.Inbox) inbox.Checkpoint {
 	t.Helper()
-	require.NoError(t, in.Begin(t.Context(), emails, 1, "STREAM", inbox.Place{}))
+	require.NoError(t, in.Begin(t.Context(), emails, 1, "STREAM", inbox.StreamPosition{}))
 	return lookAt(t, in)
 }
 
@@ -41,13 +41,13 @@ func lookAt(t *testing.T, in *postgres.Inbox) inbox.Checkpoint {
 // eventOf returns an event of an aggregate, stored at a sequence.
 func eventOf(sequence uint64, aggregate string) inbox.Event {
 	return inbox.Event{Sequence: sequence, Entry: outbox.Entry{
-		Message: outboxtest.NewMessage(aggregate, int64(sequence)), Position: outbox.Position(sequence), RecordedAt: time.Now(),
+		Message: relaytest.NewMessage(aggregate, int64(sequence)), Position: outbox.Position(sequence), RecordedAt: time.Now(),
 	}}
 }
 
 func batchOf(from inbox.Checkpoint, events ...inbox.Event) inbox.Batch {
 	last := events[len(events)-1].Sequence
-	return inbox.Batch{From: from, To: inbox.Place{Sequence: last, StoredAt: time.Unix(int64(last), 1)}, Events: events}
+	return inbox.Batch{From: from, To: inbox.StreamPosition{Sequence: last, StoredAt: time.Unix(int64(last), 1)}, Events: events}
 }
 
 // applyAll applies a batch from where the lane stands, and returns what became of it. The handler fails for suspects.
@@ -263,18 +263,18 @@ func TestPlaces(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, places)
 	for _, name := range []string{emails, "Billing's ?0", "billing"} {
-		require.NoError(t, in.Begin(t.Context(), name, 3, "STREAM", inbox.Place{Sequence: 10}))
+		require.NoError(t, in.Begin(t.Context(), name, 3, "STREAM", inbox.StreamPosition{Sequence: 10}))
 	}
 	view, err := in.Look(t.Context(), "billing", "me")
 	require.NoError(t, err)
-	_, err = in.Rewind(t.Context(), "billing", view.Lanes[1], "ANOTHER", inbox.Place{Sequence: 4})
+	_, err = in.Rewind(t.Context(), "billing", view.Lanes[1], "ANOTHER", inbox.StreamPosition{Sequence: 4})
 	require.NoError(t, err)
-	applyTo := inbox.Batch{From: view.Lanes[0], To: inbox.Place{Sequence: 20}}
+	applyTo := inbox.Batch{From: view.Lanes[0], To: inbox.StreamPosition{Sequence: 20}}
 	_, err = in.Apply(t.Context(), "billing", applyTo, ignore, thrice)
 	require.NoError(t, err)
 	places, err = h.desk().Places(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, []operating.SubscriberPlace{
+	require.Equal(t, []operations.SubscriberProgress{
 		{Subscriber: "Billing's ?0", Stream: "STREAM", Sequence: 10, Lanes: 3},
 		{Subscriber: "billing", Stream: "ANOTHER", Sequence: 4, Lanes: 3},
 		{Subscriber: emails, Stream: "STREAM", Sequence: 10, Lanes: 3},

@@ -10,7 +10,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // undecidedRow is a dead letter without what it carries.
@@ -28,8 +28,8 @@ type undecidedRow struct {
 	Behind        int
 }
 
-func (r undecidedRow) undecided() outbox.Undecided {
-	return outbox.Undecided{
+func (r undecidedRow) undecided() outbox.UndecidedEvent {
+	return outbox.UndecidedEvent{
 		Position: outbox.Position(r.Position), EventID: r.EventID, Key: outbox.Key{Type: r.AggregateType, ID: r.AggregateID}, Type: r.EventType,
 		Reason: r.Error, First: r.FirstFailedAt, Last: r.DeadAt, Behind: r.Behind,
 	}
@@ -62,8 +62,8 @@ const sameAggregate = `hashtextextended(later.aggregate_id, hashtextextended(lat
 
 // Undecided is one statement.
 func (i *Inbox) Undecided(
-	ctx context.Context, subscriber string, after inbox.LetterMark, limit int,
-) ([]outbox.Undecided, inbox.LetterMark, error) {
+	ctx context.Context, subscriber string, after operations.LetterMark, limit int,
+) ([]outbox.UndecidedEvent, operations.LetterMark, error) {
 	ctx = allow(ctx, counting)
 	var rows []undecidedRow
 	until := bun.NullTime{Time: after.Until}
@@ -71,10 +71,10 @@ func (i *Inbox) Undecided(
 	if err != nil {
 		return nil, after, classify(ctx, err)
 	}
-	found := make([]outbox.Undecided, 0, len(rows))
+	found := make([]outbox.UndecidedEvent, 0, len(rows))
 	for _, row := range rows {
 		found = append(found, row.undecided())
-		after = inbox.LetterMark{Until: row.Until, DueAt: row.DueAt, ID: row.EventID}
+		after = operations.LetterMark{Until: row.Until, DueAt: row.DueAt, ID: row.EventID}
 	}
 	return found, after, nil
 }
@@ -84,7 +84,7 @@ const lockChosenStatement = `SELECT ` + undecidedColumns + ` FROM dead_letters A
 	WHERE letter.subscriber = ?0 AND letter.event_id = ANY (?2::text[]) AND letter.state = 'dead' ORDER BY letter.position FOR UPDATE`
 
 // lockChosen locks those of the letters that are dead and of the choice, and returns them in order.
-func lockChosen(ctx context.Context, tx bun.Tx, subscriber string, ids []string, choice outbox.Choice) ([]outbox.Undecided, error) {
+func lockChosen(ctx context.Context, tx bun.Tx, subscriber string, ids []string, choice outbox.Choice) ([]outbox.UndecidedEvent, error) {
 	asked := make([]string, len(ids))
 	for i, id := range ids {
 		asked[i] = letterID(id)
@@ -94,7 +94,7 @@ func lockChosen(ctx context.Context, tx bun.Tx, subscriber string, ids []string,
 	if err != nil {
 		return nil, classify(ctx, err)
 	}
-	var chosen []outbox.Undecided
+	var chosen []outbox.UndecidedEvent
 	for _, row := range rows {
 		if letter := row.undecided(); choice.Has(letter) {
 			chosen = append(chosen, letter)
@@ -117,7 +117,7 @@ func (i *Inbox) RetryChosen(ctx context.Context, subscriber string, ids []string
 		if err != nil {
 			return err
 		}
-		chosen = slices.DeleteFunc(chosen, func(u outbox.Undecided) bool { return u.Position == 0 })
+		chosen = slices.DeleteFunc(chosen, func(u outbox.UndecidedEvent) bool { return u.Position == 0 })
 		retried, err = affected(ctx)(tx.ExecContext(ctx, retryStatement, subscriber, pgdialect.Array(idsOf(chosen))))
 		return err
 	})
@@ -127,7 +127,7 @@ func (i *Inbox) RetryChosen(ctx context.Context, subscriber string, ids []string
 	return retried, nil
 }
 
-func idsOf(letters []outbox.Undecided) []string {
+func idsOf(letters []outbox.UndecidedEvent) []string {
 	ids := make([]string, len(letters))
 	for i, letter := range letters {
 		ids[i] = letter.EventID

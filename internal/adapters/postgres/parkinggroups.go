@@ -25,8 +25,8 @@ type firstParkedRow struct {
 	Behind        int
 }
 
-func (r firstParkedRow) undecided() outbox.Undecided {
-	return outbox.Undecided{
+func (r firstParkedRow) undecided() outbox.UndecidedEvent {
+	return outbox.UndecidedEvent{
 		Position: outbox.Position(r.Position), EventID: r.EventID, Key: outbox.Key{Type: r.AggregateType, ID: r.AggregateID}, Type: r.EventType,
 		Reason: r.Reason, First: r.ParkedAt, Last: r.ChangedAt, Behind: r.Behind,
 	}
@@ -54,14 +54,14 @@ SELECT ` + firstParkedColumns + `, (
 FROM first JOIN outbox_parked AS p USING (position) ORDER BY first.number LIMIT ?1`
 
 // Undecided is one statement.
-func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) ([]outbox.Undecided, error) {
+func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) ([]outbox.UndecidedEvent, error) {
 	ctx = allow(ctx, counting)
 	var rows []firstParkedRow
 	err := p.db.NewRaw(firstParkedStatement, fault.LongestReason, max(limit, 0), after.Type, after.ID).Scan(ctx, &rows)
 	if err != nil {
 		return nil, classify(ctx, fmt.Errorf("list the first parked events: %w", err))
 	}
-	found := make([]outbox.Undecided, 0, len(rows))
+	found := make([]outbox.UndecidedEvent, 0, len(rows))
 	for _, row := range rows {
 		found = append(found, row.undecided())
 	}

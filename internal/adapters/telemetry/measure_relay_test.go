@@ -10,8 +10,7 @@ import (
 	nometer "go.opentelemetry.io/otel/metric/noop"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // series are the attributes of what is done with the stream.
@@ -42,8 +41,8 @@ func TestPublisherIsMeasured(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 12, last)
 	require.Equal(t, redrivenAt, next.at)
-	notice := outbox.Notice{Parked: "too large"}
-	last, err = publisher.Notify(t.Context(), 12, notice)
+	notice := relay.ControlMessage{Parked: "too large"}
+	last, err = publisher.PublishControl(t.Context(), 12, notice)
 	require.NoError(t, err)
 	require.EqualValues(t, 13, last)
 	require.Equal(t, notice, next.notice)
@@ -63,9 +62,9 @@ func TestFailuresOfThePublisherAreMeasured(t *testing.T) {
 		errorType  string
 		conflicts  float64
 	}{
-		"conflict":      {ports.ErrTailMoved, 0, "tail_moved", 1},
-		"conflict late": {ports.ErrTailMoved.With("a stray message"), 2, "tail_moved", 1},
-		"refused":       {&ports.RefusedError{Reason: "too large"}, 1, "refused", 0},
+		"conflict":      {relay.ErrTailMoved, 0, "tail_moved", 1},
+		"conflict late": {relay.ErrTailMoved.With("a stray message"), 2, "tail_moved", 1},
+		"refused":       {&relay.RefusedError{Reason: "too large"}, 1, "refused", 0},
 		"outage":        {errDown, 0, "database_down", 0},
 		"out of range":  {errDown, -3, "database_down", 0},
 	} {
@@ -84,7 +83,7 @@ func TestFailuresOfThePublisherAreMeasured(t *testing.T) {
 				wait[""] = stored
 			}
 			require.Equal(t, wait, m.values(t, "outboxie.outbox.wait"))
-			_, err = publisher.Notify(t.Context(), 5, outbox.Notice{})
+			_, err = publisher.PublishControl(t.Context(), 5, relay.ControlMessage{})
 			require.Same(t, c.err, err)
 			require.Equal(t, values{"": 2 * c.conflicts}, m.values(t, "outboxie.relay.conflicts"))
 		})

@@ -13,7 +13,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // What happens to a relay: names of events on "outbox relay" spans, and the first three of spans of their own.
@@ -35,10 +35,10 @@ const longRead = 100 * time.Millisecond
 
 // RelayPorts is what a relay drives and what is traced of it.
 type RelayPorts struct {
-	Log       ports.Log
-	Cursors   ports.CursorStore
-	Publisher ports.Publisher
-	Elector   ports.Elector
+	Log       relay.Log
+	Cursors   relay.CursorStore
+	Publisher relay.Publisher
+	Elector   relay.Elector
 }
 
 // TraceRelay returns next with spans around what the relay does: see the publisher for those of messages. Each change of
@@ -71,13 +71,13 @@ func (h *history) failed(ctx context.Context, what string, err error, since time
 }
 
 type elector struct {
-	next    ports.Elector
+	next    relay.Elector
 	tracer  trace.Tracer
 	relay   string
 	history *history
 }
 
-func (e *elector) Acquire(ctx context.Context, gone int64) (outbox.Term, error) {
+func (e *elector) Acquire(ctx context.Context, gone int64) (relay.Term, error) {
 	e.history.telling.Wait()
 	began := time.Now()
 	term, err := e.next.Acquire(ctx, gone)
@@ -87,16 +87,16 @@ func (e *elector) Acquire(ctx context.Context, gone int64) (outbox.Term, error) 
 	return term, err
 }
 
-func (e *elector) Renew(ctx context.Context, term outbox.Term) (outbox.Term, error) {
+func (e *elector) Renew(ctx context.Context, term relay.Term) (relay.Term, error) {
 	began := time.Now()
 	renewed, err := e.next.Renew(ctx, term)
-	if errors.Is(err, ports.ErrLeaseLost) {
+	if errors.Is(err, relay.ErrLeaseLost) {
 		e.tell(ctx, lostLead, err.Error(), began, term)
 	}
 	return renewed, err
 }
 
-func (e *elector) Resign(ctx context.Context, term outbox.Term) error {
+func (e *elector) Resign(ctx context.Context, term relay.Term) error {
 	e.history.telling.Wait()
 	began := time.Now()
 	err := e.next.Resign(ctx, term)
@@ -106,7 +106,7 @@ func (e *elector) Resign(ctx context.Context, term outbox.Term) error {
 	return err
 }
 
-func (e *elector) tell(ctx context.Context, name, detail string, began time.Time, term outbox.Term) {
+func (e *elector) tell(ctx context.Context, name, detail string, began time.Time, term relay.Term) {
 	token := tokenKey.Int64(term.Token)
 	e.history.note(name, detail, time.Now(), token)
 	_, span := e.tracer.Start(ctx, name, trace.WithNewRoot(), trace.WithTimestamp(began),
@@ -117,14 +117,14 @@ func (e *elector) tell(ctx context.Context, name, detail string, began time.Time
 // cursors learns of halts where the relay tells operators of them, and where it learns that one goes on, or that an operator
 // has ended it. One relay uses it, so its calls do not overlap.
 type cursors struct {
-	ports.CursorStore
+	relay.CursorStore
 	tracer  trace.Tracer
 	relay   string
 	history *history
-	halt    *outbox.Halt
+	halt    *relay.Halt
 }
 
-func (c *cursors) Load(ctx context.Context) (outbox.Cursor, error) {
+func (c *cursors) Load(ctx context.Context) (relay.Cursor, error) {
 	began := time.Now()
 	cursor, err := c.CursorStore.Load(ctx)
 	c.history.failed(ctx, cursorFailed, err, began)
@@ -134,16 +134,16 @@ func (c *cursors) Load(ctx context.Context) (outbox.Cursor, error) {
 	return cursor, err
 }
 
-func (c *cursors) Save(ctx context.Context, turn outbox.Turn, cursor outbox.Cursor) (outbox.Cursor, error) {
+func (c *cursors) Save(ctx context.Context, turn relay.WriteFence, cursor relay.Cursor) (relay.Cursor, error) {
 	began := time.Now()
 	saved, err := c.CursorStore.Save(ctx, turn, cursor)
-	if !errors.Is(err, ports.ErrSequenceBehind) { // for which the relay halts
+	if !errors.Is(err, relay.ErrSequenceBehind) { // for which the relay halts
 		c.history.failed(ctx, cursorFailed, err, began)
 	}
 	return saved, err
 }
 
-func (c *cursors) Report(ctx context.Context, turn outbox.Turn, halt *outbox.Halt) error {
+func (c *cursors) Report(ctx context.Context, turn relay.WriteFence, halt *relay.Halt) error {
 	began := time.Now()
 	err := c.CursorStore.Report(ctx, turn, halt)
 	if err == nil {
@@ -152,7 +152,7 @@ func (c *cursors) Report(ctx context.Context, turn outbox.Turn, halt *outbox.Hal
 	return err
 }
 
-func (c *cursors) observe(ctx context.Context, halt *outbox.Halt, began time.Time) {
+func (c *cursors) observe(ctx context.Context, halt *relay.Halt, began time.Time) {
 	before := c.halt
 	c.halt = halt
 	if halt != nil { // as long as it lasts
@@ -176,11 +176,11 @@ func (c *cursors) observe(ctx context.Context, halt *outbox.Halt, began time.Tim
 
 // log notes what a read of the log waited for: its span would belong to no order.
 type log struct {
-	next    ports.Log
+	next    relay.Log
 	history *history
 }
 
-func (l *log) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (ports.Page, error) {
+func (l *log) After(ctx context.Context, from outbox.Progress, limit relay.ReadLimit) (relay.Page, error) {
 	began := time.Now()
 	page, err := l.next.After(ctx, from, limit)
 	l.history.failed(ctx, logFailed, err, began)
@@ -193,7 +193,7 @@ func (l *log) After(ctx context.Context, from outbox.Progress, limit outbox.Slic
 func (l *log) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error {
 	began := time.Now()
 	err := l.next.Verify(ctx, reached, sequence)
-	if !errors.Is(err, ports.ErrSequenceBehind) { // for which the relay halts
+	if !errors.Is(err, relay.ErrSequenceBehind) { // for which the relay halts
 		l.history.failed(ctx, logFailed, err, began)
 	}
 	return err

@@ -10,8 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 const (
@@ -27,18 +26,18 @@ const (
 )
 
 var (
-	_ operating.Undecided = Undecided{}
-	_ operating.Letters   = Letters{}
+	_ operations.UndecidedEvents  = Undecided{}
+	_ operations.DeadLetterFinder = Letters{}
 )
 
 // Letters finds the dead letters of subscribers.
-type Letters struct{ admin inbox.DeadLetterAdmin }
+type Letters struct{ admin operations.DeadLetterAdmin }
 
 // NewLetters returns the letters that an operator decides about.
-func NewLetters(admin inbox.DeadLetterAdmin) Letters { return Letters{admin} }
+func NewLetters(admin operations.DeadLetterAdmin) Letters { return Letters{admin} }
 
 // Of asks first which subscribers there are.
-func (l Letters) Of(ctx context.Context, subscriber string) (operating.Undecided, error) {
+func (l Letters) Of(ctx context.Context, subscriber string) (operations.UndecidedEvents, error) {
 	known, err := l.admin.Subscribers(ctx)
 	if err != nil {
 		return nil, err
@@ -56,14 +55,14 @@ type Undecided struct {
 }
 
 type (
-	page   func(ctx context.Context, limit int) ([]outbox.Undecided, error)
-	change func(ctx context.Context, events []outbox.Undecided, choice outbox.Choice) (int, error)
+	page   func(ctx context.Context, limit int) ([]outbox.UndecidedEvent, error)
+	change func(ctx context.Context, events []outbox.UndecidedEvent, choice outbox.Choice) (int, error)
 )
 
 // UndecidedLetters are the dead letters of a subscriber.
-func UndecidedLetters(admin inbox.DeadLetterAdmin, subscriber string) Undecided {
+func UndecidedLetters(admin operations.DeadLetterAdmin, subscriber string) Undecided {
 	each := func(do func(context.Context, string, []string, outbox.Choice) (int, error)) change {
-		return func(ctx context.Context, events []outbox.Undecided, choice outbox.Choice) (int, error) {
+		return func(ctx context.Context, events []outbox.UndecidedEvent, choice outbox.Choice) (int, error) {
 			ids := make([]string, len(events))
 			for i, event := range events {
 				ids[i] = event.EventID
@@ -74,8 +73,8 @@ func UndecidedLetters(admin inbox.DeadLetterAdmin, subscriber string) Undecided 
 	return Undecided{
 		retry: each(admin.RetryChosen), discard: each(admin.DiscardChosen),
 		walk: func() page {
-			var mark inbox.LetterMark
-			return func(ctx context.Context, limit int) ([]outbox.Undecided, error) {
+			var mark operations.LetterMark
+			return func(ctx context.Context, limit int) ([]outbox.UndecidedEvent, error) {
 				found, next, err := admin.Undecided(ctx, subscriber, mark, limit)
 				if err == nil {
 					mark = next
@@ -87,9 +86,9 @@ func UndecidedLetters(admin inbox.DeadLetterAdmin, subscriber string) Undecided 
 }
 
 // UndecidedParked are the first parked events of all aggregates. To retry them is to redrive them, with what is parked behind them.
-func UndecidedParked(attendant ports.Attendant) Undecided {
+func UndecidedParked(attendant operations.ParkingAdmin) Undecided {
 	each := func(do func(context.Context, []outbox.Position, outbox.Choice) (int, error)) change {
-		return func(ctx context.Context, events []outbox.Undecided, choice outbox.Choice) (int, error) {
+		return func(ctx context.Context, events []outbox.UndecidedEvent, choice outbox.Choice) (int, error) {
 			positions := make([]outbox.Position, len(events))
 			for i, event := range events {
 				positions[i] = event.Position
@@ -101,7 +100,7 @@ func UndecidedParked(attendant ports.Attendant) Undecided {
 		retry: each(attendant.RedriveChosen), discard: each(attendant.DiscardChosen),
 		walk: func() page {
 			var after outbox.Key
-			return func(ctx context.Context, limit int) ([]outbox.Undecided, error) {
+			return func(ctx context.Context, limit int) ([]outbox.UndecidedEvent, error) {
 				found, err := attendant.Undecided(ctx, after, limit)
 				if len(found) > 0 {
 					after = found[len(found)-1].Key
@@ -113,12 +112,12 @@ func UndecidedParked(attendant ports.Attendant) Undecided {
 }
 
 // Groups looks at letters that died first, and at parked events in the order of their aggregates.
-func (u Undecided) Groups(ctx context.Context) (operating.Groups, error) {
-	groups := make(map[string]*operating.Group)
-	found, known := operating.Groups{}, make(map[string]fault.Fingerprint)
-	err := u.each(ctx, func(events []outbox.Undecided) (bool, error) {
-		if found.More = found.Events+len(events) > operating.GroupedAtMost; found.More {
-			events = events[:operating.GroupedAtMost-found.Events]
+func (u Undecided) Groups(ctx context.Context) (operations.Groups, error) {
+	groups := make(map[string]*operations.Group)
+	found, known := operations.Groups{}, make(map[string]fault.Fingerprint)
+	err := u.each(ctx, func(events []outbox.UndecidedEvent) (bool, error) {
+		if found.More = found.Events+len(events) > operations.GroupedAtMost; found.More {
+			events = events[:operations.GroupedAtMost-found.Events]
 		}
 		found.Events += len(events)
 		for _, event := range events {
@@ -130,27 +129,27 @@ func (u Undecided) Groups(ctx context.Context) (operating.Groups, error) {
 				}
 			}
 			if groups[print.ID] == nil {
-				groups[print.ID] = &operating.Group{Fingerprint: print, First: event.First, Example: event}
+				groups[print.ID] = &operations.Group{Fingerprint: print, First: event.First, Example: event}
 			}
 			add(groups[print.ID], event)
 		}
 		return !found.More, nil
 	})
 	if err != nil {
-		return operating.Groups{}, err
+		return operations.Groups{}, err
 	}
 	for _, group := range groups {
 		found.List = append(found.List, *group)
 	}
-	slices.SortFunc(found.List, func(a, b operating.Group) int {
+	slices.SortFunc(found.List, func(a, b operations.Group) int {
 		return cmp.Or(cmp.Compare(b.Events, a.Events), a.First.Compare(b.First), cmp.Compare(a.ID, b.ID))
 	})
 	found.All = len(found.List)
-	found.List = found.List[:min(found.All, operating.GroupsAtMost)]
+	found.List = found.List[:min(found.All, operations.GroupsAtMost)]
 	return found, nil
 }
 
-func add(g *operating.Group, event outbox.Undecided) {
+func add(g *operations.Group, event outbox.UndecidedEvent) {
 	g.Events++
 	g.Behind += event.Behind
 	if event.First.Before(g.First) {
@@ -159,14 +158,14 @@ func add(g *operating.Group, event outbox.Undecided) {
 	if event.Last.After(g.Last) {
 		g.Last = event.Last
 	}
-	if at, has := slices.BinarySearch(g.Types, event.Type); !has && event.Type != "" && len(g.Types) < operating.TypesAtMost {
+	if at, has := slices.BinarySearch(g.Types, event.Type); !has && event.Type != "" && len(g.Types) < operations.TypesAtMost {
 		g.Types = slices.Insert(g.Types, at, event.Type)
 	}
 }
 
 // Count reads all that is undecided.
-func (u Undecided) Count(ctx context.Context, choice outbox.Choice) (chosen operating.Chosen, err error) {
-	err = u.each(ctx, func(events []outbox.Undecided) (bool, error) {
+func (u Undecided) Count(ctx context.Context, choice outbox.Choice) (chosen operations.Chosen, err error) {
+	err = u.each(ctx, func(events []outbox.UndecidedEvent) (bool, error) {
 		for _, event := range of(choice, events) {
 			chosen.Events++
 			chosen.Behind += event.Behind
@@ -190,7 +189,7 @@ func (u Undecided) Discard(ctx context.Context, choice outbox.Choice) (int, erro
 }
 
 func (u Undecided) change(ctx context.Context, choice outbox.Choice, change change) (changed int, err error) {
-	err = u.each(ctx, func(events []outbox.Undecided) (bool, error) {
+	err = u.each(ctx, func(events []outbox.UndecidedEvent) (bool, error) {
 		chosen := of(choice, events)
 		if len(chosen) == 0 {
 			return true, nil
@@ -207,15 +206,15 @@ func (u Undecided) change(ctx context.Context, choice outbox.Choice, change chan
 	return changed, err
 }
 
-func of(choice outbox.Choice, events []outbox.Undecided) []outbox.Undecided {
-	return slices.DeleteFunc(slices.Clone(events), func(u outbox.Undecided) bool { return !choice.Has(u) })
+func of(choice outbox.Choice, events []outbox.UndecidedEvent) []outbox.UndecidedEvent {
+	return slices.DeleteFunc(slices.Clone(events), func(u outbox.UndecidedEvent) bool { return !choice.Has(u) })
 }
 
 // each calls do with each page, until do returns false or there are no more.
-func (u Undecided) each(ctx context.Context, do func(events []outbox.Undecided) (bool, error)) error {
+func (u Undecided) each(ctx context.Context, do func(events []outbox.UndecidedEvent) (bool, error)) error {
 	next := u.walk()
 	for {
-		var events []outbox.Undecided
+		var events []outbox.UndecidedEvent
 		err := patiently(ctx, func() (err error) {
 			events, err = next(ctx, undecidedAtOnce)
 			return err

@@ -16,7 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // losingInFakeTime runs a test on a subscriber beside its log that has not begun.
@@ -43,7 +43,7 @@ func (l *losing) admin() *operating.Subscribers {
 // send sends the subscriber to a place, as an operator names it.
 func (l *losing) send(place string, forwards bool) {
 	l.t.Helper()
-	target, err := ports.ParseTarget(place)
+	target, err := operations.ParseTarget(place)
 	require.NoError(l.t, err)
 	plan, err := l.admin().Plan(l.t.Context(), subscriber, target, forwards)
 	require.NoError(l.t, err)
@@ -155,7 +155,7 @@ func TestSkipGoesToTheEndOfAHole(t *testing.T) {
 // TestSkipToAPositionInAHole checks that a skip to a position passes over what is up to there, and that the rest of a hole is filled.
 func TestSkipToAPositionInAHole(t *testing.T) {
 	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
-		require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.Place{}))
+		require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{}))
 		l.add(20)
 		l.remove(5, 12)
 		l.send("position:8", true)
@@ -188,7 +188,7 @@ func TestSkipEndsBeforeALaterHole(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
-				require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.Place{}))
+				require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{}))
 				place, skipped := prepare(l)
 				l.send(place, true)
 				end := l.stream.Len()

@@ -15,8 +15,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 const (
@@ -37,20 +37,20 @@ func (d decoderOf) Decode(message outbox.Message) (order.Event, error) {
 
 // entriesOf returns the entries of events, and what reads them.
 func entriesOf(events ...order.Event) ([]outbox.Entry, decoderOf) {
-	entries, decoder := outboxtest.NewEntries(0, len(events)), make(decoderOf)
+	entries, decoder := relaytest.NewEntries(0, len(events)), make(decoderOf)
 	for i, event := range events {
 		decoder[entries[i].ID] = event
 	}
 	return entries, decoder
 }
 
-func placed(t *testing.T, amount string, currency order.Currency) order.Fact {
+func placed(t *testing.T, amount string, currency order.Currency) order.EventData {
 	t.Helper()
 	money, err := order.ParseMoney(amount, currency)
 	require.NoError(t, err)
 	placed, err := order.Place(orderID, customer, money, time.Now())
 	require.NoError(t, err)
-	return order.Fact{Order: placed.Snapshot(), At: time.Now()}
+	return order.EventData{Order: placed.Snapshot(), At: time.Now()}
 }
 
 // added are the amounts that a handler has added, or the error with which adding fails.
@@ -77,17 +77,17 @@ func (*transaction) Subscriber() string { return subscriber }
 func TestTotalsCountCreatedOrders(t *testing.T) {
 	fact := placed(t, "100.50", "USD")
 	events := []order.Event{
-		order.Created{Fact: fact},
-		order.Paid{Fact: fact},
-		order.Shipped{Fact: fact},
-		order.Cancelled{Fact: fact},
-		order.Created{Fact: placed(t, "700", "JPY")},
+		order.Created{EventData: fact},
+		order.Paid{EventData: fact},
+		order.Shipped{EventData: fact},
+		order.Cancelled{EventData: fact},
+		order.Created{EventData: placed(t, "700", "JPY")},
 	}
 	entries, decoder := entriesOf(events...)
 	var log bytes.Buffer
 	sum := &added{tx: &transaction{}}
 	counted := totals.New(subscriber, decoder, sum, slog.New(slog.NewTextHandler(&log, nil)))
-	for i, kind := range []string{ordering.TypeCreated, ordering.TypePaid, ordering.TypeShipped, ordering.TypeCancelled, ordering.TypeCreated} {
+	for i, kind := range []string{orders.TypeCreated, orders.TypePaid, orders.TypeShipped, orders.TypeCancelled, orders.TypeCreated} {
 		verb := strings.Split(kind, ".")[2]
 		require.NoError(t, counted.Functions()[kind](t.Context(), sum.tx, entries[i]))
 		require.Empty(t, log.String(), "nothing is logged before the commit")
@@ -100,12 +100,12 @@ func TestTotalsCountCreatedOrders(t *testing.T) {
 
 // TestTotalsPassFailuresOn checks that a message that cannot be read, and a total that cannot be written, fail.
 func TestTotalsPassFailuresOn(t *testing.T) {
-	entries, decoder := entriesOf(order.Created{Fact: placed(t, "1", "USD")})
+	entries, decoder := entriesOf(order.Created{EventData: placed(t, "1", "USD")})
 	full := &added{err: errors.New("full")}
 	counted := totals.New(subscriber, decoder, full, slog.New(slog.DiscardHandler))
 	for _, function := range counted.Functions() {
-		require.ErrorIs(t, function(t.Context(), nil, outboxtest.NewEntries(7, 1)[0]), inbox.ErrUnreadable)
+		require.ErrorIs(t, function(t.Context(), nil, relaytest.NewEntries(7, 1)[0]), inbox.ErrUnreadable)
 	}
 	require.Empty(t, full.amounts)
-	require.ErrorIs(t, counted.Functions()[ordering.TypeCreated](t.Context(), nil, entries[0]), full.err)
+	require.ErrorIs(t, counted.Functions()[orders.TypeCreated](t.Context(), nil, entries[0]), full.err)
 }

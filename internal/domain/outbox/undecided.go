@@ -7,7 +7,7 @@ import (
 )
 
 // Undecided is an event about which an operator has to decide: a dead letter of a subscriber, or the first parked event of an aggregate.
-type Undecided struct {
+type UndecidedEvent struct {
 	Position Position // 0: a message that is no event
 	EventID  string
 	Key      Key
@@ -26,7 +26,7 @@ type Choice struct {
 }
 
 // Has reports whether the choice has an event.
-func (c Choice) Has(u Undecided) bool {
+func (c Choice) Has(u UndecidedEvent) bool {
 	return (c.Type == "" || c.Type == u.Type) && (c.Aggregate == Key{} || c.Aggregate == u.Key) &&
 		(c.Group == "" || c.Group == fault.NewFingerprint(u.Reason).ID)
 }

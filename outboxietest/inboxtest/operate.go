@@ -1,0 +1,357 @@
+package inboxtest
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// OperatorStore is a store of whose subscribers operators decide.
+type OperatorStore struct {
+	LetterStore
+	Operator inbox.Operator
+}
+
+// operated is a subscriber with an operator.
+type operated struct {
+	*letters
+	inbox.Operator
+}
+
+// TestOperator runs the contract of inbox.Operator. Each call of open gives an empty store.
+func TestOperator(t *testing.T, open func(t *testing.T) OperatorStore) {
+	for name, test := range map[string]func(t *testing.T, o *operated){
+		"nothing is done to a subscriber unheard of":    operateUnknown,
+		"nothing is applied while it is paused":         operatePause,
+		"a pause waits for the batch under way":         operatePauseDuring,
+		"a pause waits for the letters under way":       operatePauseDuringLetters,
+		"letters that never rest hold up no verb":       operateBesideLetters,
+		"lanes go back, with their marks":               operateRewind,
+		"lanes fill different parts of a hole":          operateDuringAFill,
+		"lanes go forwards":                             operateSkip,
+		"only lanes that stand otherwise are moved":     operateMoveSome,
+		"a move needs its proof":                        operateProof,
+		"a move is for one stream":                      operateOtherStream,
+		"more lanes begin where the slowest one stands": operateMoreLanes,
+		"lanes become fewer, and get their marks":       operateFewerLanes,
+		"lanes are never at a revision of before":       operateRevisions,
+		"a type is ignored, with its letters":           operateIgnore,
+		"a subscriber is forgotten, and begins again":   operateForget,
+		"a copy of before tries no letters":             operateForgetLetters,
+		"who forgets waits for the batch under way":     operateForgetDuring,
+		"what is forgotten is erased in pieces":         operateErase,
+		"an overview shows everything":                  operateOverview,
+		"each subscriber stands for itself":             operateApart,
+		"a lost connection is an outage":                operateOutage,
+		"verbs at the same time follow one another":     operateTogether,
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := open(t)
+			test(t, &operated{newLetters(store.LetterStore), store.Operator})
+		})
+	}
+}
+
+// agreed is the proof of a stream that shows every lane.
+func agreed(context.Context, []inbox.Checkpoint) error { return nil }
+
+func back(to inbox.StreamPosition) inbox.Move { return inbox.Move{Stream: stream, To: to} }
+
+func forth(to inbox.StreamPosition) inbox.Move {
+	return inbox.Move{Stream: stream, To: to, Forwards: true}
+}
+
+// verbs are all of them, but Overviews, as they would change a subscriber that has begun.
+func (o *operated) verbs(ctx context.Context, name string) map[string]error {
+	errs := map[string]error{"pause": o.Pause(ctx, name), "resume": o.Resume(ctx, name)}
+	_, errs["move"] = o.Move(ctx, name, back(inbox.StreamPosition{}), agreed)
+	_, errs["lanes"] = o.SetLanes(ctx, name, 3, agreed)
+	_, errs["ignore"] = o.Ignore(ctx, name, "a")
+	errs["forget"] = o.Forget(ctx, name)
+	errs["lift"] = o.Lift(ctx, name)
+	return errs
+}
+
+func operateUnknown(t *testing.T, o *operated) {
+	o.begin(t)
+	for verb, err := range o.verbs(t.Context(), "another") {
+		require.ErrorIs(t, err, inbox.ErrNoSubscriber, verb)
+	}
+	_, err := o.Erase(t.Context(), "another", 10)
+	require.ErrorIs(t, err, inbox.ErrNotForgotten)
+	require.Len(t, o.overviews(t), 1, "nothing was made")
+
+	require.NoError(t, o.Checkpoints.Subscribe(t.Context(), "third", "handler", nil))
+	_, err = o.Move(t.Context(), "third", forth(placeAt(3)), agreed)
+	require.ErrorIs(t, err, inbox.ErrNotBegun)
+	_, err = o.SetLanes(t.Context(), "third", 3, agreed)
+	require.ErrorIs(t, err, inbox.ErrNotBegun)
+}
+
+func operatePause(t *testing.T, o *operated) {
+	o.begin(t)
+	events := o.retried(t, 0, 2, "a")
+	for range 2 {
+		require.NoError(t, o.Pause(t.Context(), subscriber))
+		require.True(t, standingOf(t, o.Store, subscriber).Paused)
+	}
+	requireLaneMoved(t, o.apply(t, newEvent(3, "b")), "it was made before the pause")
+	o.requireNothingDue(t)
+	o.requireOrders(t, 0)
+	for range 2 {
+		require.NoError(t, o.Resume(t.Context(), subscriber))
+		require.False(t, standingOf(t, o.Store, subscriber).Paused)
+	}
+	o.redeliver(t, all, events...)
+	require.NoError(t, o.look(t).apply(t, newEvent(3, "b")))
+	o.requireOrders(t, 3)
+}
+
+// during runs a verb while a handler works, and requires that the verb waits for what is under way. It returns what the verb returns.
+func (o *operated) during(t *testing.T, verb func() error) <-chan error {
+	t.Helper()
+	done := make(chan error, 1)
+	o.meanwhile = func(context.Context, inbox.Tx, outbox.Entry) error {
+		o.meanwhile = nil
+		go func() { done <- verb() }()
+		select {
+		case err := <-done:
+			t.Errorf("it did not wait: %v", err)
+		case <-time.After(soon):
+		}
+		return nil
+	}
+	return done
+}
+
+func operatePauseDuring(t *testing.T, o *operated) {
+	o.begin(t)
+	paused := o.during(t, func() error { return o.Pause(t.Context(), subscriber) })
+	require.NoError(t, o.apply(t, newEvent(1, "a")))
+	require.NoError(t, <-paused)
+	requireLaneMoved(t, o.apply(t, newEvent(2, "a")))
+	o.requireOrders(t, 1)
+}
+
+func operatePauseDuringLetters(t *testing.T, o *operated) {
+	require.NoError(t, o.Checkpoints.Subscribe(t.Context(), subscriber, handlerName, []string{"a"}))
+	o.begin(t)
+	first := o.retried(t, 0, 1, "a")
+	second := o.retried(t, 1, 1, "b")
+	paused := o.during(t, func() error { return o.Pause(t.Context(), subscriber) })
+	o.redeliver(t, all, first...)
+	require.NoError(t, <-paused)
+	o.requireNothingDue(t)
+	o.requireOrders(t, 1)
+	require.NoError(t, o.Resume(t.Context(), subscriber))
+	o.redeliver(t, all, second...)
+}
+
+// requireMarks requires the marks of the lane, the newest first.
+func (l *lane) requireMarks(t *testing.T, want ...uint64) {
+	t.Helper()
+	marks, err := l.Checkpoints.Marks(t.Context(), l.subscriber, l.at.Lane)
+	require.NoError(t, err)
+	var found []uint64
+	for _, mark := range marks {
+		require.Equal(t, placeAt(mark.Sequence), mark)
+		found = append(found, mark.Sequence)
+	}
+	require.Equal(t, want, found)
+}
+
+func operateRewind(t *testing.T, o *operated) {
+	o.begin(t)
+	first, last := newEvent(3, "a"), newEvent(inbox.MarkEvery+2, "a")
+	require.NoError(t, o.apply(t, first, last))
+	o.move(t, placeAt(3*inbox.MarkEvery))
+	o.move(t, placeAt(3*inbox.MarkEvery+7))
+	known := o.at
+	before, err := o.Move(t.Context(), subscriber, back(placeAt(inbox.MarkEvery+1)), agreed)
+	require.NoError(t, err)
+	require.Equal(t, []inbox.Checkpoint{known}, before)
+	requireLaneMoved(t, o.apply(t, newEvent(known.Sequence+1, "a")))
+	require.Equal(t, placeAt(inbox.MarkEvery+1), o.look(t).at.StreamPosition)
+	o.requireMarks(t, inbox.MarkEvery+1)
+	fresh := newEvent(inbox.MarkEvery+3, "a")
+	require.Equal(t, []inbox.Result{inbox.Duplicate, inbox.Applied}, o.results(t, last, fresh), "what was applied stays applied")
+
+	at := inbox.StreamPosition{Sequence: 2, Progress: 7}
+	_, err = o.Move(t.Context(), subscriber, back(at), agreed)
+	require.NoError(t, err)
+	require.Equal(t, at, o.look(t).at.StreamPosition)
+	o.requireMarks(t)
+	_, err = o.Move(t.Context(), subscriber, back(inbox.StreamPosition{}), agreed)
+	require.NoError(t, err)
+	require.Equal(t, []inbox.Result{inbox.Duplicate, inbox.Duplicate, inbox.Duplicate}, o.look(t).results(t, first, last, fresh))
+	o.requireOrders(t, 3)
+}
+
+func operateSkip(t *testing.T, o *operated) {
+	o.begin(t)
+	held := o.prepare(t, 0, 2, "a")
+	o.move(t, placeAt(inbox.MarkEvery+4))
+	before, err := o.Move(t.Context(), subscriber, forth(placeAt(inbox.MarkEvery+9)), agreed)
+	require.NoError(t, err)
+	require.Equal(t, []inbox.Checkpoint{o.at}, before)
+	requireLaneMoved(t, o.apply(t, newEvent(inbox.MarkEvery+5, "b")))
+	o.look(t).requireMarks(t, inbox.MarkEvery+9, inbox.MarkEvery+4)
+	require.NoError(t, o.apply(t, newEvent(inbox.MarkEvery+10, "b")))
+	o.requireOrders(t, 1)
+	o.requireLetter(t, held[0], inbox.Dead)
+}
+
+func operateMoveSome(t *testing.T, o *operated) {
+	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 3, stream, inbox.StreamPosition{}))
+	for n, at := range []uint64{10, 20, 30} {
+		o.at.Lane = n
+		o.look(t).move(t, placeAt(at))
+	}
+	places := func(want ...uint64) {
+		t.Helper()
+		var found []uint64
+		for _, lane := range lanesOf(t, o.Store, subscriber) {
+			require.Equal(t, placeAt(lane.Sequence), lane.StreamPosition)
+			found = append(found, lane.Sequence)
+		}
+		require.Equal(t, want, found)
+	}
+	before, err := o.Move(t.Context(), subscriber, back(placeAt(20)), agreed)
+	require.NoError(t, err)
+	require.Len(t, before, 3)
+	places(10, 20, 20)
+	_, err = o.Move(t.Context(), subscriber, forth(placeAt(15)), agreed)
+	require.NoError(t, err)
+	places(15, 20, 20)
+	_, err = o.Move(t.Context(), subscriber, back(placeAt(20)), func(context.Context, []inbox.Checkpoint) error {
+		return errors.New("no lane is moved, so nothing is to be proved")
+	})
+	require.NoError(t, err)
+	places(15, 20, 20)
+}
+
+func operateProof(t *testing.T, o *operated) {
+	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 2, stream, placeAt(5)))
+	o.look(t).move(t, placeAt(9))
+	lanes := lanesOf(t, o.Store, subscriber)
+	for _, verb := range []func(proof inbox.Proof) error{
+		func(proof inbox.Proof) error {
+			_, err := o.Move(t.Context(), subscriber, back(placeAt(7)), proof)
+			return err
+		},
+		func(proof inbox.Proof) error {
+			_, err := o.SetLanes(t.Context(), subscriber, 4, proof)
+			return err
+		},
+	} {
+		asked := 0
+		err := verb(func(_ context.Context, shown []inbox.Checkpoint) error {
+			asked = len(shown)
+			require.Equal(t, lanes[:asked], shown)
+			return errMine
+		})
+		require.ErrorIs(t, err, errMine)
+		require.Positive(t, asked)
+		require.Equal(t, lanes, lanesOf(t, o.Store, subscriber))
+	}
+	require.NoError(t, o.apply(t, newEvent(10, "a")), "nothing was changed")
+}
+
+func operateOtherStream(t *testing.T, o *operated) {
+	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 2, stream, placeAt(5)))
+	lanes := lanesOf(t, o.Store, subscriber)
+	_, err := o.Move(t.Context(), subscriber, inbox.Move{Stream: "another", To: placeAt(2)}, agreed)
+	require.ErrorIs(t, err, inbox.ErrOtherStream)
+	require.Equal(t, lanes, lanesOf(t, o.Store, subscriber))
+	_, err = o.Checkpoints.Rewind(t.Context(), subscriber, lanes[1], "another", placeAt(2))
+	require.NoError(t, err)
+	_, err = o.Move(t.Context(), subscriber, back(placeAt(2)), agreed)
+	require.ErrorIs(t, err, inbox.ErrOtherStream)
+	_, err = o.SetLanes(t.Context(), subscriber, 3, agreed)
+	require.ErrorIs(t, err, inbox.ErrOtherStream)
+	require.Equal(t, fault.Conflict, fault.KindOf(err))
+}
+
+func operateMoreLanes(t *testing.T, o *operated) {
+	o.begin(t)
+	first := newEvent(3, "a")
+	require.NoError(t, o.apply(t, first))
+	known := o.at
+	before, err := o.SetLanes(t.Context(), subscriber, 5, agreed)
+	require.NoError(t, err)
+	require.Equal(t, []inbox.Checkpoint{known}, before)
+	requireLanes(t, o.Store, 5, placeAt(3))
+	requireLaneMoved(t, o.apply(t, newEvent(4, "a")))
+	o.at.Lane = 4
+	require.NoError(t, o.look(t).apply(t, newEvent(4, "a")))
+	o.requireOrders(t, 2)
+	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 1, stream, inbox.StreamPosition{}))
+	require.Len(t, lanesOf(t, o.Store, subscriber), 5)
+}
+
+func operateFewerLanes(t *testing.T, o *operated) {
+	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 3, stream, inbox.StreamPosition{}))
+	for n, places := range [][]uint64{
+		{inbox.MarkEvery + 1, 3 * inbox.MarkEvery}, {2 * inbox.MarkEvery, 2*inbox.MarkEvery + 5}, {inbox.MarkEvery + 1, 4 * inbox.MarkEvery},
+	} {
+		o.at.Lane = n
+		for _, at := range places {
+			o.look(t).move(t, placeAt(at))
+		}
+	}
+	_, err := o.SetLanes(t.Context(), subscriber, 2, agreed)
+	require.NoError(t, err)
+	requireLanes(t, o.Store, 2, placeAt(2*inbox.MarkEvery+5))
+	for n := range 2 {
+		o.at.Lane = n
+		o.requireMarks(t, 2*inbox.MarkEvery, inbox.MarkEvery+1)
+	}
+	o.at.Lane = 2
+	o.requireMarks(t)
+}
+
+// operateDuringAFill has lanes at one message that have dealt with different parts of the log behind it.
+func operateDuringAFill(t *testing.T, o *operated) {
+	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 3, stream, inbox.StreamPosition{}))
+	place := placeAt(inbox.MarkEvery)
+	for n, progress := range []outbox.Position{500, 100, 700} {
+		o.at.Lane = n
+		place.Progress = progress
+		o.look(t).move(t, place)
+	}
+	place.Progress = 300
+	_, err := o.Move(t.Context(), subscriber, forth(place), agreed)
+	require.NoError(t, err)
+	var progress []outbox.Position
+	for _, lane := range lanesOf(t, o.Store, subscriber) {
+		progress = append(progress, lane.Progress)
+	}
+	require.Equal(t, []outbox.Position{500, 300, 700}, progress)
+	_, err = o.SetLanes(t.Context(), subscriber, 2, agreed)
+	require.NoError(t, err)
+	requireLanes(t, o.Store, 2, place)
+	marks, err := o.Checkpoints.Marks(t.Context(), subscriber, 1)
+	require.NoError(t, err)
+	require.Equal(t, []inbox.StreamPosition{place}, marks)
+}
+
+func operateRevisions(t *testing.T, o *operated) {
+	o.begin(t)
+	seen := make(map[int64]bool)
+	for _, lanes := range []int{1, 1, 4, 1} {
+		_, err := o.SetLanes(t.Context(), subscriber, lanes, agreed)
+		require.NoError(t, err)
+		for _, lane := range lanesOf(t, o.Store, subscriber) {
+			require.False(t, seen[lane.Revision])
+		}
+		seen[lanesOf(t, o.Store, subscriber)[0].Revision] = true
+	}
+	requireLaneMoved(t, o.apply(t, newEvent(1, "a")), "the lane is as it was, but for its revision")
+}
