@@ -61,8 +61,8 @@ func newHarnessAt(t *testing.T, address string) *harness {
 	return h
 }
 
-// newParallel is newHarness for a case of a suite: the cases run beside each other, each in its own database, while no other suite runs.
-// Not for a case that measures what the process allocates, or that allows less than a second.
+// newParallel is newHarness for a case of a suite. The cases run beside each other, each in its own database, while nothing else runs.
+// It is not for cases that measure what the process allocates, nor for those that allow less than a second: see TestCheckpoints.
 func newParallel(t *testing.T) *harness {
 	t.Helper()
 	t.Parallel()
