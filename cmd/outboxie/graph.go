@@ -190,7 +190,7 @@ type adminParts struct {
 	Operator     inbox.Operator
 	Log          inbox.Log
 	NATS         *nats.Conn
-	Consumers    *jetstream.Consumers
+	Consumers    *jetstream.SubscriberLags
 	Traces       trace.TracerProvider
 	Meters       metric.MeterProvider
 	Propagator   propagation.TextMapPropagator

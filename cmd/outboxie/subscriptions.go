@@ -84,5 +84,5 @@ func (p handlerParts) handler(subscriber, name string) (inbox.Handler, error) {
 
 // newCaller wakes the relays of other processes, for handlers that emit events.
 func newCaller(nc *nats.Conn, c config.Config, logger *slog.Logger) relay.Notifier {
-	return jetstream.NewCaller(nc, c.Stream.Name, logger)
+	return jetstream.NewRemoteNotifier(nc, c.Stream.Name, logger)
 }

@@ -38,7 +38,7 @@ type silence struct {
 	publisher *jetstream.Publisher
 	finder    *jetstream.Finder
 	bell      *jetstream.Notifier
-	consumers *jetstream.Consumers
+	consumers *jetstream.SubscriberLags
 	reader    *jetstream.Reader
 }
 
@@ -57,7 +57,7 @@ func newSilence(t *testing.T) (*silence, *infra.Proxy) {
 	require.NoError(t, err)
 	finder, err := jetstream.NewFinder(nc, options)
 	require.NoError(t, err)
-	consumers, err := jetstream.NewConsumers(nc, stream)
+	consumers, err := jetstream.NewSubscriberLags(nc, stream)
 	require.NoError(t, err)
 	quiet := &silence{publisher: publisher, finder: finder, consumers: consumers, bell: jetstream.NewNotifier(nc, stream, silent)}
 	quiet.reader = newReader(t, nc, silent)

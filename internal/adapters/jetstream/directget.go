@@ -32,7 +32,7 @@ const (
 	// maxDoubtful is how many doubtful messages one read asks the stream's leader about. The read ends after them.
 	maxDoubtful = 16
 	// quickly is after which time without any answer a reader looks whether the broker has denied the request.
-	quickly = 250 * time.Millisecond
+	deniedCheckAfter = 250 * time.Millisecond
 )
 
 // direct reads a stream by direct gets, which any server answers that has a replica of the stream. A replica that lags shows a
@@ -277,7 +277,7 @@ func (d direct) ask(api string, request any, most int) (*answers, error) {
 func (a *answers) next(ctx context.Context) (*nats.Msg, error) {
 	var early <-chan time.Time
 	if !a.heard {
-		timer := time.NewTimer(quickly)
+		timer := time.NewTimer(deniedCheckAfter)
 		defer timer.Stop()
 		early = timer.C
 	}

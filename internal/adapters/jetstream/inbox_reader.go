@@ -21,7 +21,7 @@ import (
 
 // formerlyBusy is how long an event that a former consumer delivered last counts as being worked on. A copy that stops under load
 // leaves one behind, and nobody handles events meanwhile.
-const formerlyBusy = 5 * time.Second
+const formerBusyFor = 5 * time.Second
 
 var validSubscriber = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
@@ -37,10 +37,10 @@ type ReaderOptions struct {
 type Reader struct {
 	direct
 	o      ReaderOptions
-	bell   *nats.Subscription
+	subscription   *nats.Subscription
 	stored chan struct{}
-	notYet sync.Once // logs that direct gets are not allowed
-	blind  sync.Once // logs that the former consumer may not be read
+	warnedNoDirect sync.Once // logs that direct gets are not allowed
+	warnedNoFormer  sync.Once // logs that the former consumer may not be read
 }
 
 var _ inbox.Stream = (*Reader)(nil)
@@ -51,11 +51,11 @@ func NewReader(nc *nats.Conn, o ReaderOptions) (*Reader, error) {
 		return nil, fault.New(fault.Invalid, "invalid_subscriber", "a subscriber id has 1 to 64 letters, digits, - and _, unlike %q", o.Subscriber)
 	}
 	r := &Reader{direct: newDirect(nc, o.Stream), o: o, stored: make(chan struct{}, 1)}
-	bell, err := nc.Subscribe(storedSubject(o.Stream), func(*nats.Msg) { ring(r.stored) })
+	bell, err := nc.Subscribe(storedSubject(o.Stream), func(*nats.Msg) { signal(r.stored) })
 	if err != nil {
 		return nil, ErrUnavailable.With("cannot listen to the bell of stream %s", o.Stream).Wrap(err)
 	}
-	r.bell = bell
+	r.subscription = bell
 	return r, nil
 }
 
@@ -65,7 +65,7 @@ func NewSpectator(nc *nats.Conn, stream string, logger *slog.Logger) *Reader {
 }
 
 // Close ends the signals of Stored.
-func (r *Reader) Close() { _ = r.bell.Unsubscribe() } // it fails only if the connection was closed
+func (r *Reader) Close() { _ = r.subscription.Unsubscribe() } // it fails only if the connection was closed
 
 // Stored is signaled by the relay's bell, also over reconnects.
 func (r *Reader) Stored() <-chan struct{} { return r.stored }
@@ -84,7 +84,7 @@ func (r *Reader) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) (
 	}
 	messages := make([]inbox.Message, 0, len(read))
 	for _, message := range read {
-		stamp := stampOf(message.header)
+		stamp := metaOf(message.header)
 		message.Progress = stamp.Progress.Position
 		messages = append(messages, inbox.Message{StreamPosition: message.StreamPosition, Event: r.event(message), Parks: stamp.Parked != ""})
 	}
@@ -100,7 +100,7 @@ func (r *Reader) unanswered(ctx context.Context, err error) error {
 	if info.Config.AllowDirect {
 		return err // its servers are not ready yet
 	}
-	r.notYet.Do(func() {
+	r.warnedNoDirect.Do(func() {
 		r.o.Logger.Warn("the stream cannot be read yet: it does not allow direct gets. A relay of this version allows them when it leads",
 			"stream", r.o.Stream, "subscriber", r.o.Subscriber)
 	})
@@ -110,7 +110,7 @@ func (r *Reader) unanswered(ctx context.Context, err error) error {
 
 // event returns the event that a message holds; nil if it is for no subscriber.
 func (r *Reader) event(message stored) *inbox.Event {
-	if !covers(eventSubjects, message.subject) || message.subject == noticeSubject(r.o.Stream) {
+	if !covers(eventSubjects, message.subject) || message.subject == controlSubject(r.o.Stream) {
 		return nil
 	}
 	entry, err := decode(message.subject, message.header, message.data)
@@ -171,7 +171,7 @@ func (r *Reader) Former(ctx context.Context) (former inbox.Former, found bool, e
 	case errorCode(err) == jetstream.JSErrCodeStreamNotFound:
 		return inbox.Former{}, false, inbox.ErrNoStream.With("stream %s does not exist yet", r.o.Stream)
 	case errors.Is(err, nats.ErrPermissionViolation):
-		r.blind.Do(func() {
+		r.warnedNoFormer.Do(func() {
 			r.o.Logger.Warn("the subscriber may not look for the consumer of a former version, and takes it for missing", "subscriber", r.o.Subscriber,
 				"error", err)
 		})
@@ -180,6 +180,6 @@ func (r *Reader) Former(ctx context.Context) (former inbox.Former, found bool, e
 		return inbox.Former{}, false, err
 	}
 	delivered := info.Delivered.Last
-	working := info.NumAckPending > 0 && delivered != nil && info.TimeStamp.Sub(*delivered) < formerlyBusy
+	working := info.NumAckPending > 0 && delivered != nil && info.TimeStamp.Sub(*delivered) < formerBusyFor
 	return inbox.Former{Sequence: info.AckFloor.Stream, Busy: info.NumWaiting > 0 || working}, true, nil
 }

@@ -12,24 +12,24 @@ import (
 )
 
 // Consumers measures how far the subscribers of a stream are behind, whether they run or not.
-type Consumers struct {
+type SubscriberLags struct {
 	direct
 	js jetstream.JetStream
 }
 
 // NewConsumers returns the subscribers of a stream. It asks the broker nothing.
-func NewConsumers(nc *nats.Conn, stream string) (*Consumers, error) {
+func NewSubscriberLags(nc *nats.Conn, stream string) (*SubscriberLags, error) {
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(defaultTimeout))
 	if err != nil {
 		return nil, err
 	}
-	return &Consumers{direct: newDirect(nc, stream), js: js}, nil
+	return &SubscriberLags{direct: newDirect(nc, stream), js: js}, nil
 }
 
 // LagOf returns how many events the stream holds after a sequence, and how long ago the first of them was stored, by the broker's
 // clock and this machine's. It makes one request. It fails with a fault.Unavailable where the stream does not exist or does not
 // allow direct gets.
-func (c *Consumers) LagOf(ctx context.Context, sequence uint64) (events int64, oldest time.Duration, err error) {
+func (c *SubscriberLags) LagOf(ctx context.Context, sequence uint64) (events int64, oldest time.Duration, err error) {
 	ctx, done := whileConnected(ctx, c.nc, defaultTimeout)
 	defer done()
 	next, pending, err := c.read(ctx, getRequest{Sequence: sequence + 1, Count: 1, Filter: eventSubjects})
@@ -41,7 +41,7 @@ func (c *Consumers) LagOf(ctx context.Context, sequence uint64) (events int64, o
 
 // Lags returns the lag of each subscriber that has a durable consumer, as programs of before kept one, in two requests and one more
 // for each that is behind. Consumers that others made for themselves are left out.
-func (c *Consumers) Lags(ctx context.Context) ([]operations.Lag, error) {
+func (c *SubscriberLags) Lags(ctx context.Context) ([]operations.Lag, error) {
 	ctx, done := whileConnected(ctx, c.nc, defaultTimeout)
 	defer done()
 	stream, err := c.js.Stream(ctx, c.stream)
@@ -69,7 +69,7 @@ func (c *Consumers) Lags(ctx context.Context) ([]operations.Lag, error) {
 }
 
 // oldest is how long the first event that was not acknowledged has been in the stream, by the broker's clock.
-func (c *Consumers) oldest(ctx context.Context, info *jetstream.ConsumerInfo) (time.Duration, error) {
+func (c *SubscriberLags) oldest(ctx context.Context, info *jetstream.ConsumerInfo) (time.Duration, error) {
 	message, err := c.askLeader(ctx, info.AckFloor.Stream+1, eventSubjects)
 	if errorCode(err) == jetstream.JSErrCodeMessageNotFound { // it was acknowledged and removed since
 		return 0, nil

@@ -32,7 +32,7 @@ func take(t *testing.T, consumer natsjs.Consumer) natsjs.Msg {
 	return message
 }
 
-func lags(t *testing.T, consumers *jetstream.Consumers) []operations.Lag {
+func lags(t *testing.T, consumers *jetstream.SubscriberLags) []operations.Lag {
 	t.Helper()
 	found, err := consumers.Lags(t.Context())
 	require.NoError(t, err)
@@ -42,7 +42,7 @@ func lags(t *testing.T, consumers *jetstream.Consumers) []operations.Lag {
 // TestLags checks the lags of subscribers of former versions.
 func TestLags(t *testing.T) {
 	b := newBroker(t)
-	consumers, err := jetstream.NewConsumers(b.connect(), stream)
+	consumers, err := jetstream.NewSubscriberLags(b.connect(), stream)
 	require.NoError(t, err)
 	require.Empty(t, lags(t, consumers), "there is no stream")
 
@@ -78,7 +78,7 @@ func TestLags(t *testing.T) {
 // TestLagOf checks the lags of subscribers whose places stand in a database: notices and what was removed do not count.
 func TestLagOf(t *testing.T) {
 	b := newBroker(t)
-	consumers, err := jetstream.NewConsumers(b.connect(), stream)
+	consumers, err := jetstream.NewSubscriberLags(b.connect(), stream)
 	require.NoError(t, err)
 	_, _, err = consumers.LagOf(t.Context(), 0)
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "there is no stream")

@@ -87,7 +87,7 @@ func (f *Finder) from(ctx context.Context, sequence uint64) (stored, relay.Messa
 		if err != nil {
 			return stored{}, relay.MessageMeta{}, err
 		}
-		if stamp := stampOf(message.header); stamp.Own {
+		if stamp := metaOf(message.header); stamp.Own {
 			return message, stamp, nil
 		}
 		sequence = message.Sequence + 1

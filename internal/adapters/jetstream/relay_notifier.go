@@ -12,7 +12,7 @@ import (
 )
 
 // quiet is how long a bell waits after one call to the other instances before it makes the next.
-const quiet = 2 * time.Millisecond
+const callPause = 2 * time.Millisecond
 
 // Notifier wakes the relays of all instances: its own in process, the others by a plain message. Rings that come while a
 // call is under way or just went out are gathered into one more call.
@@ -40,35 +40,35 @@ func NewNotifier(nc *nats.Conn, stream string, logger *slog.Logger) *Notifier {
 
 // Wake implements the port.
 func (b *Notifier) Notify() {
-	ring(b.own)
-	ring(b.others)
+	signal(b.own)
+	signal(b.others)
 }
 
 // C implements the port.
 func (b *Notifier) Notifications() <-chan struct{} { return b.own }
 
 // Caller wakes the relays of other processes, from a process that runs none. It listens to nobody.
-type Caller struct {
+type RemoteNotifier struct {
 	nc      *nats.Conn
 	subject string
 	logger  *slog.Logger
 }
 
-var _ relay.Notifier = (*Caller)(nil)
+var _ relay.Notifier = (*RemoteNotifier)(nil)
 
 // NewCaller returns a caller for the stream's relays. It needs the right to publish on the subject of their bell, and no other.
-func NewCaller(nc *nats.Conn, stream string, logger *slog.Logger) *Caller {
-	return &Caller{nc: nc, subject: wakeSubject(stream), logger: logger}
+func NewRemoteNotifier(nc *nats.Conn, stream string, logger *slog.Logger) *RemoteNotifier {
+	return &RemoteNotifier{nc: nc, subject: wakeSubject(stream), logger: logger}
 }
 
 // Wake sends a message without waiting for anything.
-func (c *Caller) Notify() {
+func (c *RemoteNotifier) Notify() {
 	if err := c.nc.Publish(c.subject, nil); err != nil {
 		c.logger.Debug("could not wake the relays", "error", err)
 	}
 }
 
-func ring(bell chan struct{}) {
+func signal(bell chan struct{}) {
 	select {
 	case bell <- struct{}{}:
 	default:
@@ -98,12 +98,12 @@ func (b *Notifier) Run(ctx context.Context) error {
 			return nil
 		case call := <-heard:
 			if string(call.Data) != b.id {
-				ring(b.own)
+				signal(b.own)
 			}
 		case <-calls:
 			b.call()
 			calls = nil
-			pause.Reset(quiet)
+			pause.Reset(callPause)
 		case <-pause.C:
 			calls = b.others
 		}

@@ -53,7 +53,7 @@ func TestWakeUpsAreFew(t *testing.T) {
 func TestCallerWakesTheRelays(t *testing.T) {
 	b := newBells(t)
 	nc := b.connect()
-	caller := jetstream.NewCaller(nc, "ORDERS", silent)
+	caller := jetstream.NewRemoteNotifier(nc, "ORDERS", silent)
 	caller.Notify()
 	requireRung(t, b.Notifier())
 	requireRung(t, b.Other())

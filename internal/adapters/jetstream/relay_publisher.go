@@ -58,8 +58,8 @@ type Publisher struct {
 	config     atomic.Pointer[jetstream.StreamConfig] // as last seen
 	reconnects atomic.Pointer[uint64]                 // of nc when the stream was last opened; nil: it never was
 	findings   atomic.Pointer[[]string]               // the warnings that were logged last
-	inVain     atomic.Pointer[view]                   // who did not keep the settings when they were given last; nil: nobody
-	muted      atomic.Int64                           // until when the bell rests, in Unix nanoseconds
+	notKeptBy     atomic.Pointer[view]                   // who did not keep the settings when they were given last; nil: nobody
+	silentUntil      atomic.Int64                           // until when the bell rests, in Unix nanoseconds
 }
 
 var _ relay.StreamRepair = (*Publisher)(nil)
@@ -111,7 +111,7 @@ func (p *Publisher) At(ctx context.Context, sequence uint64) (relay.MessageMeta,
 	if err != nil { // whoever wrote that, it was not us
 		return relay.MessageMeta{}, nil
 	}
-	return stampOf(header), nil
+	return metaOf(header), nil
 }
 
 // Publish implements the port.
@@ -129,7 +129,7 @@ func (p *Publisher) Redrive(ctx context.Context, after uint64, at outbox.Progres
 func (p *Publisher) append(ctx context.Context, after uint64, batch []outbox.Entry, at *outbox.Progress) (last uint64, err error) {
 	defer func(before uint64) {
 		if last > before {
-			p.ring()
+			p.signalSubscribers()
 		}
 	}(after)
 	limits, err := p.limits(ctx)
@@ -155,13 +155,13 @@ func (p *Publisher) append(ctx context.Context, after uint64, batch []outbox.Ent
 
 // ring tells subscribers that events were stored. It waits for nothing, and nothing depends on the ring. The bell rests where the
 // stream would store the rings, and for a while after the broker has denied one: the broker logs each denial.
-func (p *Publisher) ring() {
+func (p *Publisher) signalSubscribers() {
 	subject := storedSubject(p.o.Stream)
-	if time.Now().UnixNano() < p.muted.Load() || coveredByAny(subject, p.config.Load().Subjects) {
+	if time.Now().UnixNano() < p.silentUntil.Load() || coveredByAny(subject, p.config.Load().Subjects) {
 		return
 	}
 	if last := p.nc.LastError(); errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), subject) {
-		p.muted.Store(time.Now().Add(deniedPause).UnixNano())
+		p.silentUntil.Store(time.Now().Add(deniedPause).UnixNano())
 	}
 	if err := p.nc.Publish(subject, nil); err != nil {
 		p.o.Logger.Debug("could not ring the bell of the subscribers", "error", err)

@@ -18,10 +18,10 @@ import (
 
 // What a notice is, for CloudEvents. Subscribers never see one: it is on a subject of its own.
 const (
-	noticeSource    = "/outboxie/relay"
-	parkedNotice    = "outboxie.event.parked.v1"
-	confirmedNotice = "outboxie.stream.confirmed.v1"
-	adoptedNotice   = "outboxie.log.adopted.v1"
+	controlSource    = "/outboxie/relay"
+	parkedControl    = "outboxie.event.parked.v1"
+	confirmedControl = "outboxie.stream.confirmed.v1"
+	adoptedControl   = "outboxie.log.adopted.v1"
 	maxReason       = 500 // bytes of the reason that a notice keeps
 )
 
@@ -32,9 +32,9 @@ func (p *Publisher) PublishControl(ctx context.Context, after uint64, notice rel
 	if err != nil {
 		return after, err
 	}
-	message, size := encodeNotice(p.o.Stream, after+1, notice, maxReason)
+	message, size := encodeControl(p.o.Stream, after+1, notice, maxReason)
 	for kept := maxReason / 2; tooLarge(size, limits) && kept >= utf8.UTFMax; kept /= 2 {
-		message, size = encodeNotice(p.o.Stream, after+1, notice, kept)
+		message, size = encodeControl(p.o.Stream, after+1, notice, kept)
 	}
 	if err := p.storeOne(ctx, after, message); err != nil {
 		return after, fmt.Errorf("notice at position %d: %w", notice.Position, err)
@@ -48,13 +48,13 @@ func tooLarge(size int, limits limits) bool {
 
 // encodeNotice returns the message for notice, with so many bytes of its reason, and what it takes on the wire. The body
 // is for people who look at the stream: the engine reads the headers.
-func encodeNotice(stream string, sequence uint64, notice relay.ControlMessage, kept int) (*nats.Msg, int) {
-	kind, id, reason := parkedNotice, notice.EventID, shortened(notice.Parked, kept)
+func encodeControl(stream string, sequence uint64, notice relay.ControlMessage, kept int) (*nats.Msg, int) {
+	kind, id, reason := parkedControl, notice.EventID, shortened(notice.Parked, kept)
 	if notice.Parked == "" {
 		// Such a notice may come at one position several times, and where the log has no row.
-		kind = adoptedNotice
+		kind = adoptedControl
 		if notice.Confirms {
-			kind = confirmedNotice
+			kind = confirmedControl
 		}
 		id = strconv.FormatInt(int64(notice.Position), 10) + "-" + strconv.FormatUint(sequence, 10)
 	}
@@ -70,7 +70,7 @@ func encodeNotice(stream string, sequence uint64, notice relay.ControlMessage, k
 	h.add(headerSpecVersion, specVersion)
 	h.add(headerID, escape(id))
 	h.add(headerType, kind)
-	h.add(headerSource, noticeSource)
+	h.add(headerSource, controlSource)
 	h.add(headerTime, time.Now().UTC().Format(time.RFC3339Nano))
 	h.add(headerContentType, contentType)
 	h.add(headerProgress, progressText(notice.Progress))
@@ -78,7 +78,7 @@ func encodeNotice(stream string, sequence uint64, notice relay.ControlMessage, k
 	if reason != "" {
 		h.add(headerParked, escape(reason))
 	}
-	return &nats.Msg{Subject: noticeSubject(stream), Header: h.header, Data: body.Bytes()}, h.size + body.Len()
+	return &nats.Msg{Subject: controlSubject(stream), Header: h.header, Data: body.Bytes()}, h.size + body.Len()
 }
 
 // shortened is the beginning of text, at most limit bytes and without half a character.

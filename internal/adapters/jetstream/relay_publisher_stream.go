@@ -135,7 +135,7 @@ func (p *Publisher) create(ctx context.Context, first uint64) (*jetstream.Stream
 
 // update asks for what is missing once. If the stream is not up to date afterwards, that is remembered, and unfit reports it.
 func (p *Publisher) update(ctx context.Context, info *jetstream.StreamInfo) (*jetstream.StreamInfo, error) {
-	p.inVain.Store(nil)
+	p.notKeptBy.Store(nil)
 	if upToDate(info.Config, p.o) {
 		return info, nil
 	}
@@ -147,7 +147,7 @@ func (p *Publisher) update(ctx context.Context, info *jetstream.StreamInfo) (*je
 	case err != nil:
 		return nil, err
 	case !upToDate(info.Config, p.o):
-		p.inVain.Store(p.view(info))
+		p.notKeptBy.Store(p.view(info))
 	default:
 		p.o.Logger.Info("brought the stream up to date", "stream", p.o.Stream)
 	}
@@ -185,7 +185,7 @@ func (p *Publisher) unfit(info *jetstream.StreamInfo) error {
 		}
 		return relay.ErrStreamUnfit.With("%s", strings.Join(reasons, "; "))
 	}
-	if vain := p.inVain.Load(); vain != nil && *vain == *seen && !upToDate(info.Config, p.o) {
+	if vain := p.notKeptBy.Load(); vain != nil && *vain == *seen && !upToDate(info.Config, p.o) {
 		return relay.ErrStreamUnfit.With("stream %s does not keep the settings that it is given (allow_atomic: %t, allow_direct: %t, subjects: %s): "+
 			"upgrade every NATS server to %s or later", p.o.Stream, info.Config.AllowAtomicPublish, info.Config.AllowDirect,
 			strings.Join(info.Config.Subjects, ", "), minServer)
@@ -223,7 +223,7 @@ func (p *Publisher) Findings() []string {
 	return nil
 }
 
-func noticeSubject(stream string) string { return "outboxie." + stream + ".notices" }
+func controlSubject(stream string) string { return "outboxie." + stream + ".notices" }
 func wakeSubject(stream string) string   { return "outboxie." + stream + ".wake" }
 func storedSubject(stream string) string { return "outboxie." + stream + ".stored" }
 

@@ -60,7 +60,7 @@ func (b *batch) take(ctx context.Context) error {
 			return err
 		}
 		b.outcome.Checkpoint = b.lane.moved(b.To).Checkpoint
-		if b.moved = b.inbox.mutants.moveEarly; b.moved {
+		if b.moved = b.inbox.faults.moveEarly; b.moved {
 			b.inbox.move(b.key, b.lane.StreamPosition, b.lane.moved(b.To))
 		}
 		return nil
@@ -78,7 +78,7 @@ func (b *batch) readLetters(ctx context.Context) error {
 			case key.subscriber != b.subscriber:
 			case l.State == inbox.Failing:
 				b.failing[key.id] = true
-			case l.pending() && l.Readable() && !b.inbox.mutants.holdNothing:
+			case l.pending() && l.Readable() && !b.inbox.faults.holdNothing:
 				b.pending[l.Key] = true
 			}
 		}
@@ -109,7 +109,7 @@ func (b *batch) record(ctx context.Context) error {
 	return b.do(ctx, "record", func() error {
 		for _, event := range b.Events {
 			row, found := b.inbox.records[recordKey{b.subscriber, event.ID}]
-			if found && !b.inbox.mutants.knowNothing {
+			if found && !b.inbox.faults.knowNothing {
 				b.known[event.ID] = row
 			}
 			if l, found := b.inbox.letters[letterKey{b.subscriber, event.ID}]; found {
@@ -243,7 +243,7 @@ func (b *batch) suspect(ctx context.Context, event inbox.Event, own letter) (inb
 		return inbox.Applied, nil
 	}
 	b.pending[event.Key] = true
-	if b.inbox.mutants.lettersApart {
+	if b.inbox.faults.lettersApart {
 		return inbox.SetAside, b.apart(ctx, *failed)
 	}
 	b.put(event, false)

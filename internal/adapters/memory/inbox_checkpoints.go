@@ -180,11 +180,11 @@ func (s *session) takeLane(key laneKey, from inbox.Checkpoint) (lane, error) {
 
 // same reports whether a checkpoint is as a caller knows it.
 func (i *Inbox) same(row, from inbox.Checkpoint) bool {
-	if i.mutants.noCompareAndSwap {
+	if i.faults.noCompareAndSwap {
 		return true
 	}
 	place := row.Stream == from.Stream && row.Sequence == from.Sequence
-	if i.mutants.ignoreStoredTime {
+	if i.faults.ignoreStoredTime {
 		return place
 	}
 	return place && row.Lanes == from.Lanes && row.StoredAt.Equal(from.StoredAt) && row.Revision == from.Revision

@@ -139,7 +139,7 @@ func (e *effects) handle(ctx context.Context, entry outbox.Entry) (err error) {
 	if err := e.handler.Handle(ctx, e.work, entry); err != nil {
 		return err
 	}
-	e.change(func() { e.inbox.history = append(e.inbox.history, effect{e.subscriber, entry}) })
+	e.change(func() { e.inbox.effects = append(e.inbox.effects, effect{e.subscriber, entry}) })
 	return ctx.Err()
 }
 

@@ -17,7 +17,7 @@ var _ inbox.Log = (*Inbox)(nil)
 // Lost is one statement.
 func (i *Inbox) Lost(ctx context.Context, subscriber string, hole inbox.Hole, limit inbox.ReadLimit) (lost inbox.Lost, err error) {
 	err = i.once(ctx, "look for what a hole took", func(*session) error {
-		if i.log == nil || i.log.fills() != hole.Stream {
+		if i.log == nil || i.log.streamCreated() != hole.Stream {
 			lost = inbox.Lost{Elsewhere: true, Through: hole.Through(0), Unknown: hole.Gone(hole.Size(), i.metIn(subscriber, hole))}
 			lost.Why = fmt.Sprintf("this database is not the one whose log fills the stream of %s", hole.Stream)
 			return nil
@@ -85,7 +85,7 @@ func (i *Inbox) metIn(subscriber string, hole inbox.Hole) (met int) {
 // Reached is one statement.
 func (i *Inbox) Reached(ctx context.Context, stream string, from, to uint64) (reached inbox.Reached, err error) {
 	err = i.once(ctx, "look how far the log is", func(*session) error {
-		if reached.Elsewhere = i.log == nil || i.log.fills() != stream; !reached.Elsewhere {
+		if reached.Elsewhere = i.log == nil || i.log.streamCreated() != stream; !reached.Elsewhere {
 			i.log.mu.Lock()
 			defer i.log.mu.Unlock()
 			at := i.log.cursor

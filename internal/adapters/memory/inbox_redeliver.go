@@ -136,7 +136,7 @@ func (r *redelivery) known(ctx context.Context) error {
 	return r.do(ctx, "read records", func() error {
 		for _, l := range r.letters {
 			r.sequences[l.ID] = l.sequence
-			r.applied[l.ID] = r.inbox.records[recordKey{r.subscriber, l.ID}].applied && !r.inbox.mutants.knowNothing
+			r.applied[l.ID] = r.inbox.records[recordKey{r.subscriber, l.ID}].applied && !r.inbox.faults.knowNothing
 		}
 		return nil
 	})
@@ -156,7 +156,7 @@ func (r *redelivery) handleAll(ctx context.Context) error {
 		}
 		r.change(func() {
 			delete(r.inbox.letters, letterKey{r.subscriber, l.ID})
-			r.inbox.giveTurn(r.subscriber, l.Key)
+			r.inbox.promoteHead(r.subscriber, l.Key)
 		})
 	}
 	return nil

@@ -241,7 +241,7 @@ func (i *Inbox) pause(ctx context.Context, step string) {
 
 // Disconnect breaks every open transaction, which frees its rows, and lets none begin until Reconnect.
 func (i *Inbox) Disconnect() {
-	i.keeper.Disconnect()
+	i.database.Disconnect()
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, holder := range i.locks {

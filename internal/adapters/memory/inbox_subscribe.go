@@ -53,7 +53,7 @@ func (i *Inbox) Subscribe(ctx context.Context, name, handler string, types []str
 	if err != nil || unchanged {
 		return err
 	}
-	s, done, err := i.openWithWay(ctx, name)
+	s, done, err := i.openYielding(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ const yieldsFor = 15 * time.Second
 
 // openWithWay asks for way, and then opens a transaction that locks the subscriber and its lanes. Until done is called, or the time is over,
 // no redelivery begins, and copies let their lanes go.
-func (i *Inbox) openWithWay(ctx context.Context, name string) (s *session, done func(), err error) {
+func (i *Inbox) openYielding(ctx context.Context, name string) (s *session, done func(), err error) {
 	until := time.Now().Add(yieldsFor)
 	if err := i.once(ctx, "ask for way", func(*session) error {
 		i.yield(name, until)
@@ -160,7 +160,7 @@ func (s *session) lockAll(ctx context.Context, name string) error {
 
 // revise gives each lane of a subscriber a new revision.
 func (i *Inbox) revise(name string) {
-	if i.mutants.reviseNothing {
+	if i.faults.reviseNothing {
 		return
 	}
 	for key, row := range i.lanes {

@@ -18,7 +18,7 @@ func (i *Inbox) Forgettable(
 	ctx context.Context, subscriber, stream string, sweep inbox.Sweep,
 ) (ids []string, why string, err error) {
 	err = i.once(ctx, "forgettable", func(*session) error {
-		if i.log == nil || i.log.fills() != stream {
+		if i.log == nil || i.log.streamCreated() != stream {
 			why = fmt.Sprintf("this database is not the one whose log fills the stream of %s: nothing is forgotten, because nobody here "+
 				"knows which events that log can publish again", stream)
 			return nil
@@ -108,7 +108,7 @@ func (i *Inbox) forget(s *session, subscriber, id string, first uint64) bool {
 }
 
 // fills returns the identity of the stream that the log fills.
-func (l *Log) fills() string {
+func (l *Log) streamCreated() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.cursor.created

@@ -12,7 +12,7 @@ import (
 )
 
 // saved is what a Log knows of the cursor that points into it: as much as tells which rows came after the relay.
-type saved struct {
+type knownCursor struct {
 	position   outbox.Position
 	created    string
 	sequence   uint64
@@ -113,7 +113,7 @@ func (l *Log) save(cursor relay.Cursor) (time.Time, error) {
 	if hidden || l.excess(cursor.Position, cursor.StreamSequence) > 0 {
 		return recorded, relay.ErrSequenceBehind.With("events came at positions up to %d after the relay", cursor.Position)
 	}
-	l.cursor = saved{cursor.Position, cursor.StreamCreated, cursor.StreamSequence, recorded}
+	l.cursor = knownCursor{cursor.Position, cursor.StreamCreated, cursor.StreamSequence, recorded}
 	l.mark = min(l.mark, cursor.Position)
 	return recorded, nil
 }
@@ -137,7 +137,7 @@ func (l *Log) adopted(cursor relay.Cursor) time.Time {
 	for _, row := range l.unparked(0, cursor.Position) {
 		recorded = later(recorded, row.entry.RecordedAt)
 	}
-	l.cursor = saved{cursor.Position, cursor.StreamCreated, cursor.StreamSequence, recorded}
+	l.cursor = knownCursor{cursor.Position, cursor.StreamCreated, cursor.StreamSequence, recorded}
 	l.mark = min(l.mark, cursor.Position)
 	return recorded
 }

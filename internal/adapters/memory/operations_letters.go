@@ -43,7 +43,7 @@ func (i *Inbox) Letter(ctx context.Context, subscriber, id string) (found inbox.
 }
 
 // mend changes one letter in a transaction of its own.
-func (i *Inbox) mend(ctx context.Context, subscriber, id string, change func(s *session, key letterKey, l letter) error) error {
+func (i *Inbox) changeLetter(ctx context.Context, subscriber, id string, change func(s *session, key letterKey, l letter) error) error {
 	s, err := i.open(ctx)
 	if err != nil {
 		return err
@@ -65,7 +65,7 @@ func (l letter) retried() letter {
 
 // Retry waits for the transaction that works on the letter.
 func (i *Inbox) Retry(ctx context.Context, subscriber, id string) error {
-	return i.mend(ctx, subscriber, id, func(s *session, key letterKey, l letter) error {
+	return i.changeLetter(ctx, subscriber, id, func(s *session, key letterKey, l letter) error {
 		switch state := i.state(key); {
 		case state == inbox.Discarded:
 			return inbox.ErrNoLetter.With("event %s was discarded for subscriber %s", id, subscriber)
@@ -140,7 +140,7 @@ func (i *Inbox) discard(key letterKey, applied bool) {
 			i.records[recordKey(key)] = record{at: time.Now(), sequence: l.sequence}
 		}
 	}
-	i.giveTurn(key.subscriber, l.Key)
+	i.promoteHead(key.subscriber, l.Key)
 }
 
 // CountDead is one statement.

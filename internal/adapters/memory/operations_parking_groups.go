@@ -45,7 +45,7 @@ func (p *Parking) RedriveChosen(ctx context.Context, positions []outbox.Position
 	return p.change(ctx, positions, choice, func(l lot, chosen *relay.ParkedEvent) {
 		for _, event := range l {
 			if event.State == relay.Parked && event.Key == chosen.Key && event.Position >= chosen.Position {
-				turnTo(event, relay.Redrive, 0)
+				setState(event, relay.Redrive, 0)
 			}
 		}
 	})
@@ -53,7 +53,7 @@ func (p *Parking) RedriveChosen(ctx context.Context, positions []outbox.Position
 
 // DiscardChosen is one change of the lot.
 func (p *Parking) DiscardChosen(ctx context.Context, positions []outbox.Position, choice operations.Choice) (int, error) {
-	return p.change(ctx, positions, choice, func(_ lot, chosen *relay.ParkedEvent) { turnTo(chosen, relay.Discarded, 0) })
+	return p.change(ctx, positions, choice, func(_ lot, chosen *relay.ParkedEvent) { setState(chosen, relay.Discarded, 0) })
 }
 
 func (p *Parking) change(

@@ -44,7 +44,7 @@ func (i *Inbox) names() (names []string) {
 func (o *Operator) decide(
 	ctx context.Context, name string, change func(ctx context.Context, s *session, row subscriber, lanes []inbox.Checkpoint) error,
 ) error {
-	s, done, err := o.inbox.openWithWay(ctx, name)
+	s, done, err := o.inbox.openYielding(ctx, name)
 	if err != nil {
 		return err
 	}

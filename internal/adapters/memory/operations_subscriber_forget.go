@@ -12,7 +12,7 @@ import (
 // Forget leaves a tombstone, and removes the lanes.
 func (o *Operator) Forget(ctx context.Context, name string) error {
 	i := o.inbox
-	s, done, err := i.openWithWay(ctx, name)
+	s, done, err := i.openYielding(ctx, name)
 	if err != nil {
 		return err
 	}

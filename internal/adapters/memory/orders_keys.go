@@ -8,15 +8,15 @@ import (
 )
 
 // remembered is a claim and when it was made.
-type remembered struct {
+type keptClaim struct {
 	claim orders.KeyClaim
 	at    time.Time
 }
 
-func (r remembered) expired() bool { return time.Since(r.at) >= orders.KeyLifetime }
+func (r keptClaim) expired() bool { return time.Since(r.at) >= orders.KeyLifetime }
 
 // name is what tells a key from others.
-type name struct {
+type keyName struct {
 	scope orders.Scope
 	key   orders.Key
 }
@@ -25,7 +25,7 @@ type name struct {
 type keys struct {
 	*transaction
 	from *UnitOfWork
-	held map[name]remembered // with the claim that holds for each
+	held map[keyName]keptClaim // with the claim that holds for each
 }
 
 var _ orders.Keys = (*keys)(nil)
@@ -35,7 +35,7 @@ func (k *keys) Claim(ctx context.Context, mine orders.KeyClaim) (orders.KeyClaim
 	if err := k.usable(ctx); err != nil {
 		return orders.KeyClaim{}, err
 	}
-	wanted := name{mine.Scope, mine.Key}
+	wanted := keyName{mine.Scope, mine.Key}
 	if holds, found := k.held[wanted]; found {
 		return holds.claim, nil
 	}
@@ -46,7 +46,7 @@ func (k *keys) Claim(ctx context.Context, mine orders.KeyClaim) (orders.KeyClaim
 	defer k.mu.Unlock()
 	holds, found := k.from.keys[wanted]
 	if !found || holds.expired() {
-		holds = remembered{mine, time.Now()}
+		holds = keptClaim{mine, time.Now()}
 	}
 	k.held[wanted] = holds
 	return holds.claim, nil
@@ -57,7 +57,7 @@ func (k *keys) Held(ctx context.Context, scope orders.Scope, key orders.Key) (or
 	if err := k.usable(ctx); err != nil {
 		return orders.KeyClaim{}, false, err
 	}
-	wanted := name{scope, key}
+	wanted := keyName{scope, key}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	holds, found := k.held[wanted]
@@ -95,6 +95,6 @@ func (u *UnitOfWork) AgeKeys(by time.Duration) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for key, kept := range u.keys {
-		u.keys[key] = remembered{kept.claim, kept.at.Add(-by)}
+		u.keys[key] = keptClaim{kept.claim, kept.at.Add(-by)}
 	}
 }

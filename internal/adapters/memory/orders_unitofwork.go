@@ -13,12 +13,12 @@ import (
 // key or saves an order waits for the transaction that did so before. Two transactions that save the same orders in different sequence
 // wait for each other until a context ends, where a database would notice.
 type UnitOfWork struct {
-	keeper
+	database
 	log      *Log
-	keys     map[name]remembered
-	claiming *claims[name]
+	keys     map[keyName]keptClaim
+	claiming *rowLocks[keyName]
 	orders   map[order.ID]order.Snapshot
-	saving   *claims[order.ID]
+	saving   *rowLocks[order.ID]
 }
 
 var _ orders.UnitOfWork = (*UnitOfWork)(nil)
@@ -27,10 +27,10 @@ var _ orders.UnitOfWork = (*UnitOfWork)(nil)
 func NewUnitOfWork(log *Log) *UnitOfWork {
 	return &UnitOfWork{
 		log:      log,
-		keys:     make(map[name]remembered),
-		claiming: newClaims[name](),
+		keys:     make(map[keyName]keptClaim),
+		claiming: newRowLocks[keyName](),
 		orders:   make(map[order.ID]order.Snapshot),
-		saving:   newClaims[order.ID](),
+		saving:   newRowLocks[order.ID](),
 	}
 }
 
@@ -41,7 +41,7 @@ func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx ord
 		return err
 	}
 	writer := u.log.Begin()
-	claimed := &keys{transaction: open, from: u, held: make(map[name]remembered)}
+	claimed := &keys{transaction: open, from: u, held: make(map[keyName]keptClaim)}
 	changed := &orderRepository{transaction: open, from: u, saved: make(map[order.ID]order.Snapshot)}
 	defer func() {
 		open.over = true
@@ -73,7 +73,7 @@ func (u *UnitOfWork) Order(id order.ID) (order.Snapshot, bool) {
 }
 
 // keeper is what a database does to all of its transactions.
-type keeper struct {
+type database struct {
 	mu       sync.Mutex
 	failing  bool
 	losing   bool
@@ -82,21 +82,21 @@ type keeper struct {
 }
 
 // FailNextCommit makes the next commit fail; nothing of it is kept.
-func (k *keeper) FailNextCommit() {
+func (k *database) FailNextCommit() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.failing = true
 }
 
 // LoseNextCommit breaks the connection while the next commit is under way: it takes effect, and its caller does not learn that.
-func (k *keeper) LoseNextCommit() {
+func (k *database) LoseNextCommit() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.losing = true
 }
 
 // conclude makes the changes of a commit, unless it is to fail.
-func (k *keeper) conclude(apply func() error) error {
+func (k *database) conclude(apply func() error) error {
 	if k.failing {
 		k.failing = false
 		return errCommit
@@ -109,7 +109,7 @@ func (k *keeper) conclude(apply func() error) error {
 }
 
 // Disconnect breaks every open transaction, and lets none begin until Reconnect.
-func (k *keeper) Disconnect() {
+func (k *database) Disconnect() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.down = true
@@ -117,13 +117,13 @@ func (k *keeper) Disconnect() {
 }
 
 // Reconnect lets transactions begin again.
-func (k *keeper) Reconnect() {
+func (k *database) Reconnect() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.down = false
 }
 
-func (k *keeper) begin(ctx context.Context) (*transaction, error) {
+func (k *database) begin(ctx context.Context) (*transaction, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err := ctx.Err(); err != nil {
@@ -132,12 +132,12 @@ func (k *keeper) begin(ctx context.Context) (*transaction, error) {
 	if k.down {
 		return nil, errDisconnected
 	}
-	return &transaction{keeper: k, restarts: k.restarts}, nil
+	return &transaction{database: k, restarts: k.restarts}, nil
 }
 
 // transaction is what the ports of one transaction have in common. It is not safe for concurrent use.
 type transaction struct {
-	*keeper
+	*database
 	restarts int // of the keeper when the transaction began
 	over     bool
 	aborted  bool // a statement failed in a way after which a database commits nothing
@@ -156,7 +156,7 @@ func (t *transaction) judge(ctx context.Context) error {
 		return ctx.Err()
 	case t.over:
 		return errDead
-	case t.restarts != t.keeper.restarts:
+	case t.restarts != t.database.restarts:
 		return errDisconnected
 	case t.aborted:
 		return errAborted
@@ -175,14 +175,14 @@ func (t *transaction) commit(ctx context.Context, apply func() error) error {
 }
 
 // claims is row locks: each key is held by one transaction, the others wait.
-type claims[K comparable] struct {
+type rowLocks[K comparable] struct {
 	mu   sync.Mutex
 	held map[K]chan struct{}
 }
 
-func newClaims[K comparable]() *claims[K] { return &claims[K]{held: make(map[K]chan struct{})} }
+func newRowLocks[K comparable]() *rowLocks[K] { return &rowLocks[K]{held: make(map[K]chan struct{})} }
 
-func (c *claims[K]) claim(ctx context.Context, key K) error {
+func (c *rowLocks[K]) claim(ctx context.Context, key K) error {
 	for {
 		c.mu.Lock()
 		released, taken := c.held[key]
@@ -201,14 +201,14 @@ func (c *claims[K]) claim(ctx context.Context, key K) error {
 	}
 }
 
-func (c *claims[K]) release(key K) {
+func (c *rowLocks[K]) release(key K) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	close(c.held[key])
 	delete(c.held, key)
 }
 
-func (c *claims[K]) taken(key K) bool {
+func (c *rowLocks[K]) taken(key K) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, taken := c.held[key]

@@ -3,7 +3,7 @@ package memory
 import "github.com/assylzhan-a/outboxie/internal/ports/relay"
 
 // Notifier rings one relay in the same process.
-type Notifier struct{ rung chan struct{} }
+type Notifier struct{ notified chan struct{} }
 
 var (
 	_ relay.Notifier = (*Notifier)(nil)
@@ -11,15 +11,15 @@ var (
 )
 
 // NewBell returns a bell that was not rung.
-func NewNotifier() *Notifier { return &Notifier{rung: make(chan struct{}, 1)} }
+func NewNotifier() *Notifier { return &Notifier{notified: make(chan struct{}, 1)} }
 
 // Wake implements the port.
 func (b *Notifier) Notify() {
 	select {
-	case b.rung <- struct{}{}:
+	case b.notified <- struct{}{}:
 	default:
 	}
 }
 
 // C implements the port.
-func (b *Notifier) Notifications() <-chan struct{} { return b.rung }
+func (b *Notifier) Notifications() <-chan struct{} { return b.notified }

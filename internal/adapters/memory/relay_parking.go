@@ -58,7 +58,7 @@ func (l lot) add(entry outbox.Entry, state relay.ParkedState, reason string) {
 	}
 }
 
-func turnTo(event *relay.ParkedEvent, state relay.ParkedState, sequence uint64) {
+func setState(event *relay.ParkedEvent, state relay.ParkedState, sequence uint64) {
 	event.State, event.Sequence, event.ChangedAt = state, sequence, time.Now()
 }
 
@@ -86,14 +86,14 @@ func (p *Parking) Reconcile(
 				return e.Key == last.Key && e.Position <= last.Position && e.State == relay.Redrive && p.log.committed(e.Position) != nil
 			})
 			for i, event := range arrived {
-				turnTo(event, relay.Redriven, sequence-uint64(len(arrived)-1-i))
+				setState(event, relay.Redriven, sequence-uint64(len(arrived)-1-i))
 			}
 		}
 		for _, event := range l {
 			if event.State == relay.Redriven && event.Sequence > tail.MaxRedriven(sequence) {
 				settled.Lost = true
 				if end || p.credulous {
-					turnTo(event, relay.Redrive, 0)
+					setState(event, relay.Redrive, 0)
 				}
 			}
 		}
@@ -157,7 +157,7 @@ func (p *Parking) Refuse(ctx context.Context, turn relay.WriteFence, entry outbo
 		refused.Reason = reason
 		for _, event := range l {
 			if event.Key == refused.Key && event.Position >= refused.Position && event.State == relay.Redrive {
-				turnTo(event, relay.Parked, 0)
+				setState(event, relay.Parked, 0)
 			}
 		}
 	})
@@ -174,7 +174,7 @@ func (p *Parking) Redrive(ctx context.Context, key *outbox.Key) (int, error) {
 		return e.State == relay.Parked && (key == nil || e.Key == *key)
 	})
 	for _, event := range chosen {
-		turnTo(event, relay.Redrive, 0)
+		setState(event, relay.Redrive, 0)
 	}
 	if key != nil && len(chosen) == 0 {
 		return 0, relay.ErrNotParked.With("no event of %s is parked", key)
@@ -193,7 +193,7 @@ func (p *Parking) Discard(ctx context.Context, position outbox.Position) error {
 	if event == nil || event.State != relay.Parked && (event.State != relay.Redrive || p.log.committed(position) != nil) {
 		return relay.ErrNotParked.With("no event is parked at position %d", position)
 	}
-	turnTo(event, relay.Discarded, 0)
+	setState(event, relay.Discarded, 0)
 	return nil
 }
 

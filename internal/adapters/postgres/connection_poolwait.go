@@ -36,12 +36,12 @@ type bounded struct {
 
 type (
 	poolWaitKey struct{}
-	patienceKey struct{}
+	poolWaitLimitKey struct{}
 )
 
 // patiently returns a context whose statements wait for a free connection for no longer than most.
-func patiently(ctx context.Context, most time.Duration) context.Context {
-	return context.WithValue(ctx, patienceKey{}, most)
+func limitPoolWait(ctx context.Context, most time.Duration) context.Context {
+	return context.WithValue(ctx, poolWaitLimitKey{}, most)
 }
 
 // begin starts the wait.
@@ -89,7 +89,7 @@ func (w *poolWait) Value(key any) any {
 }
 
 // takeUp ends the wait that ctx is for, since there is a connection. It returns nil if ctx is for none that is under way.
-func takeUp(ctx context.Context) *poolWait {
+func endPoolWait(ctx context.Context) *poolWait {
 	if w, ok := ctx.Value(poolWaitKey{}).(*poolWait); ok && w.end() {
 		return w
 	}
@@ -104,7 +104,7 @@ var _ bun.QueryHook = poolWaits{}
 // BeforeQuery begins the wait.
 func (p poolWaits) BeforeQuery(ctx context.Context, _ *bun.QueryEvent) context.Context {
 	w := &poolWait{Context: ctx, within: p.within}
-	if most, ok := ctx.Value(patienceKey{}).(time.Duration); ok {
+	if most, ok := ctx.Value(poolWaitLimitKey{}).(time.Duration); ok {
 		w.within = most
 	}
 	w.begin()
@@ -112,4 +112,4 @@ func (p poolWaits) BeforeQuery(ctx context.Context, _ *bun.QueryEvent) context.C
 }
 
 // AfterQuery ends a wait that was in vain, or for a statement that needed no connection, such as COMMIT.
-func (p poolWaits) AfterQuery(ctx context.Context, _ *bun.QueryEvent) { takeUp(ctx) }
+func (p poolWaits) AfterQuery(ctx context.Context, _ *bun.QueryEvent) { endPoolWait(ctx) }

@@ -216,7 +216,7 @@ func checkVersion(version string) error {
 // what the startup message cannot say: settings that some versions do not have, commits that outlive a crash, and a search
 // path that puts temporary tables last, where one named "outbox" hides nothing. A pooler's backend serves others too. It is
 // told only not to compile, which is faster for them as well.
-func opened(direct bool, given map[string]string) string {
+func openedStatement(direct bool, given map[string]string) string {
 	columns := []string{
 		"pg_catalog.pg_is_in_recovery()", "pg_catalog.current_setting('transaction_read_only') = 'on'",
 		"coalesce(pg_catalog.current_schema() LIKE 'pg_temp%', true)", "pg_catalog.pg_backend_pid()",

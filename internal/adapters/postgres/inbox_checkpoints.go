@@ -94,7 +94,7 @@ func (i *Inbox) Look(ctx context.Context, subscriber, instance string) (view inb
 		if lane.Valid {
 			view.Lanes = append(view.Lanes, inbox.Checkpoint{
 				Lane: int(lane.Int64), Lanes: int(lanes.Int64), Stream: stream.String,
-				StreamPosition: newPlace(sequence.Int64, storedAt.Int64, progress.Int64),
+				StreamPosition: newStreamPosition(sequence.Int64, storedAt.Int64, progress.Int64),
 				Revision:       revision.Int64, Idle: max(0, time.Duration(idle.Int64)*time.Microsecond),
 			})
 		}
@@ -126,7 +126,7 @@ func (i *Inbox) Marks(ctx context.Context, subscriber string, lane int) (marks [
 		if err := rows.Scan(&sequence, &storedAt, &progress); err != nil {
 			return nil, classify(ctx, err)
 		}
-		marks = append(marks, newPlace(sequence, storedAt, progress))
+		marks = append(marks, newStreamPosition(sequence, storedAt, progress))
 	}
 	return marks, classify(ctx, rows.Err())
 }
@@ -288,7 +288,7 @@ func progress(at inbox.StreamPosition) any {
 	return int64(at.Progress)
 }
 
-func newPlace(sequence, storedAt, progress int64) inbox.StreamPosition {
+func newStreamPosition(sequence, storedAt, progress int64) inbox.StreamPosition {
 	place := inbox.StreamPosition{Sequence: uint64(sequence), Progress: outbox.Position(progress)}
 	if storedAt != 0 {
 		place.StoredAt = time.Unix(0, storedAt).UTC()

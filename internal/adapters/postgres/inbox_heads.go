@@ -15,11 +15,11 @@ import (
 // it. Who ends a head notes the turn of the next letter, as far as that one is visible and not locked. What is missed is noted later.
 
 // turnsAtOnce is how many aggregates noteTurns looks at. Each costs some microseconds.
-const turnsAtOnce = 500
+const headsAtOnce = 500
 
 // noteTurnsStatement goes from aggregate to aggregate by the index dead_letters_of, however many letters each has, from a digest on. It
 // takes the first pending letter of each. Of two aggregates with the same digest it sees the second one when the first has no letters.
-const noteTurnsStatement = `
+const promoteHeadsStatement = `
 WITH RECURSIVE head AS (
 	(SELECT ` + letterAggregate + ` AS aggregate, event_id, state FROM dead_letters
 	WHERE subscriber = ?0 AND ` + letterAggregate + ` >= ?1 AND state IN ` + pendingStates + `
@@ -42,11 +42,11 @@ SELECT (SELECT count(*) FROM looked), (SELECT count(*) FROM noted)`
 
 // noteTurns notes the turns of heads that nobody has noted, and counts them. It looks at all aggregates if there are at most turnsAtOnce
 // of them. Of more it looks at some, chosen at random, so that each call is cheap and each aggregate is looked at in time.
-func (i *Inbox) noteTurns(ctx context.Context, subscriber string) (noted int, err error) {
-	left := turnsAtOnce
+func (i *Inbox) promoteHeads(ctx context.Context, subscriber string) (noted int, err error) {
+	left := headsAtOnce
 	for _, from := range []int64{int64(rand.Uint64()), math.MinInt64} { //nolint:gosec // no secret depends on it
 		looked, found := 0, 0
-		err := i.db.QueryRowContext(ctx, noteTurnsStatement, subscriber, from, left).Scan(&looked, &found)
+		err := i.db.QueryRowContext(ctx, promoteHeadsStatement, subscriber, from, left).Scan(&looked, &found)
 		if err != nil {
 			return 0, classify(ctx, err)
 		}
@@ -60,7 +60,7 @@ func (i *Inbox) noteTurns(ctx context.Context, subscriber string) (noted int, er
 
 // lookAround reports, for every sixteenth call of Redeliver, that turns are to be noted though other letters are due: a head whose turn
 // nobody has noted must not wait until they are done.
-func (i *Inbox) lookAround() bool { return i.redeliveries.Add(1)%16 == 0 }
+func (i *Inbox) promotionDue() bool { return i.redeliveries.Add(1)%16 == 0 }
 
 // endAppliedStatement waits for nobody: who has locked a letter decides about it.
 const endAppliedStatement = `
@@ -77,7 +77,7 @@ func (i *Inbox) endApplied(ctx context.Context, subscriber string) error {
 }
 
 // noteTurnStatement changes nothing if the letter is locked: who has locked it decides about it.
-const noteTurnStatement = `
+const promoteHeadStatement = `
 WITH first AS MATERIALIZED (
 	SELECT event_id FROM dead_letters WHERE subscriber = ?0 AND ` + ofAggregate + ` AND state IN ` + pendingStates + ` ORDER BY position LIMIT 1
 ), free AS (
@@ -88,7 +88,7 @@ UPDATE dead_letters SET state = 'retrying', attempts = 0, due_at = clock_timesta
 WHERE subscriber = ?0 AND event_id = (SELECT event_id FROM free)`
 
 // noteTurn notes the turn of the head of an aggregate.
-func noteTurn(ctx context.Context, tx bun.Tx, subscriber string, aggregate outbox.Key) error {
-	_, err := tx.ExecContext(ctx, noteTurnStatement, subscriber, text(aggregate.Type), text(aggregate.ID))
+func promoteHead(ctx context.Context, tx bun.Tx, subscriber string, aggregate outbox.Key) error {
+	_, err := tx.ExecContext(ctx, promoteHeadStatement, subscriber, text(aggregate.Type), text(aggregate.ID))
 	return classify(ctx, err)
 }

@@ -43,8 +43,8 @@ var _ inbox.DeadLetters = (*Inbox)(nil)
 func (i *Inbox) Redeliver(
 	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.Judge,
 ) (done inbox.Redelivered, found bool, err error) {
-	if i.lookAround() {
-		if _, err := i.noteTurns(ctx, subscriber); err != nil {
+	if i.promotionDue() {
+		if _, err := i.promoteHeads(ctx, subscriber); err != nil {
 			return inbox.Redelivered{}, false, err
 		}
 	}
@@ -56,7 +56,7 @@ func (i *Inbox) Redeliver(
 		if found {
 			return done, true, nil
 		}
-		noted, err := i.noteTurns(ctx, subscriber)
+		noted, err := i.promoteHeads(ctx, subscriber)
 		if err == nil && noted == 0 {
 			err = i.endApplied(ctx, subscriber)
 		}
@@ -71,7 +71,7 @@ func (i *Inbox) redeliver(
 ) (done inbox.Redelivered, found bool, err error) {
 	err = transact(ctx, i.db, func(ctx context.Context, tx bun.Tx) (err error) {
 		d := &redelivery{
-			tx: tx, subscriber: subscriber, handler: handler, judge: judge, awake: awake{tx: tx, timeout: i.idleTimeout, spoke: time.Now()},
+			tx: tx, subscriber: subscriber, handler: handler, judge: judge, idle: idleGuard{tx: tx, timeout: i.idleTimeout, lastStatement: time.Now()},
 		}
 		if found, err = d.choose(ctx, r, strconv.FormatInt(max(1, i.idleTimeout.Milliseconds()), 10)); err != nil || !found {
 			return err
@@ -96,7 +96,7 @@ type redelivery struct {
 	subscriber string
 	handler    inbox.Handler
 	judge      inbox.Judge
-	awake      awake
+	idle      idleGuard
 
 	letters []inbox.Letter // locked, in order
 	ended   []string       // ids of the letters that end
@@ -246,7 +246,7 @@ func (d *redelivery) handle(ctx context.Context, effects *effects, letter inbox.
 	if !isUUID(letter.ID) {
 		return inbox.ErrPermanent.With("the id %.64q of the event is not a UUID, so it can only be discarded", letter.ID)
 	}
-	return d.awake.handle(ctx, d.handler, effects, letter.Entry)
+	return d.idle.handle(ctx, d.handler, effects, letter.Entry)
 }
 
 // applied returns the ids of events whose effect has happened though they have letters. No program leaves such a letter. One that an
@@ -309,7 +309,7 @@ func (d *redelivery) end(ctx context.Context) error {
 	if err := d.exec(ctx, endStatement, d.subscriber, pgdialect.Array(d.ended)); err != nil || d.done.Failed != nil {
 		return err
 	}
-	return noteTurn(ctx, d.tx, d.subscriber, d.letters[0].Key)
+	return promoteHead(ctx, d.tx, d.subscriber, d.letters[0].Key)
 }
 
 // exec runs a statement whose result nobody needs.

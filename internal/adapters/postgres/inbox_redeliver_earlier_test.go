@@ -224,7 +224,7 @@ func TestRedeliverBesideTheProgramOfBefore(t *testing.T) {
 		var both sync.WaitGroup
 		until := func(redeliver func() error) {
 			both.Go(func() {
-				for begun := time.Now(); time.Since(begun) < patience; {
+				for begun := time.Now(); time.Since(begun) < beginTimeout; {
 					if err := redeliver(); err != nil && fault.KindOf(err) != fault.Unavailable {
 						t.Error(err)
 						return

@@ -63,7 +63,7 @@ func (i *Inbox) Subscribe(ctx context.Context, subscriber, handler string, types
 	if err := row.allows(handler); err != nil || row.handler.Valid && missing == 0 {
 		return err
 	}
-	return withWay(ctx, i.db, subscriber, func(ctx context.Context, tx bun.Tx) error {
+	return withYield(ctx, i.db, subscriber, func(ctx context.Context, tx bun.Tx) error {
 		row, err := lockSubscriber(ctx, tx, subscriber)
 		if err != nil {
 			return err
@@ -90,7 +90,7 @@ const yieldsFor = 15 * time.Second
 
 // withWay runs a transaction that locks a subscriber's row and lanes. First it asks for way, in a transaction of its own. Without that, the
 // lock might never come: redeliveries overlap each other, and each lane has a batch under way.
-func withWay(ctx context.Context, db *bun.DB, subscriber string, do func(ctx context.Context, tx bun.Tx) error) error {
+func withYield(ctx context.Context, db *bun.DB, subscriber string, do func(ctx context.Context, tx bun.Tx) error) error {
 	until := ""
 	err := db.QueryRowContext(ctx, yieldStatement, subscriber, yieldsFor.Microseconds()).Scan(&until)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {

@@ -30,7 +30,7 @@ type sizes struct {
 }
 
 // fewest entries are worth asking about, however large they are.
-const fewest = 16
+const minCandidates = 16
 
 // candidates is how many entries to ask about: twice as many as fit if they are as large as the last ones. If none fitted, or
 // the last read failed, it is one.
@@ -40,7 +40,7 @@ func (s *sizes) candidates(limit relay.ReadLimit) int {
 	case typical > int64(limit.Bytes):
 		return 1
 	case typical > 0:
-		candidates = min(candidates, int(max(2*int64(limit.Bytes)/typical, fewest)))
+		candidates = min(candidates, int(max(2*int64(limit.Bytes)/typical, minCandidates)))
 	}
 	return candidates
 }

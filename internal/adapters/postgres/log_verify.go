@@ -60,18 +60,18 @@ FROM (SELECT ` + nextPosition + ` AS next) AS log LEFT JOIN outbox_cursor AS c O
 
 // sound is what was verified last. While the same position is next, no row has come, so not everything is looked at again: the
 // table's end may not be in the index yet. It is anyway after lookAgain, in case the sequence went back and forth.
-type sound struct {
+type verification struct {
 	reached  outbox.Progress
 	sequence uint64
 	next     outbox.Position
 	at       time.Time
 }
 
-const lookAgain = 30 * time.Second
+const verifyAgainAfter = 30 * time.Second
 
 // known is the next position when all was well at the same place; 0: everything has to be looked at.
-func (s sound) known(reached outbox.Progress, sequence uint64) outbox.Position {
-	if s.reached != reached || s.sequence != sequence || time.Since(s.at) >= lookAgain {
+func (s verification) known(reached outbox.Progress, sequence uint64) outbox.Position {
+	if s.reached != reached || s.sequence != sequence || time.Since(s.at) >= verifyAgainAfter {
 		return 0
 	}
 	return s.next
@@ -81,9 +81,9 @@ func (s sound) known(reached outbox.Progress, sequence uint64) outbox.Position {
 func (l *Log) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, l.within)
 	defer cancel()
-	known := l.sound.known(reached, sequence)
-	verified := sound{reached: reached, sequence: sequence, at: l.sound.at}
-	l.sound = sound{}
+	known := l.verification.known(reached, sequence)
+	verified := verification{reached: reached, sequence: sequence, at: l.verification.at}
+	l.verification = verification{}
 	var standby bool
 	var next, highest, purgedTo outbox.Position
 	var id sql.NullString
@@ -98,7 +98,7 @@ func (l *Log) Verify(ctx context.Context, reached outbox.Progress, sequence uint
 	case reached.Position > purgedTo && id.String != reached.EventID:
 		return fmt.Errorf("read the outbox after %d: %w", reached.Position, historyLost(reached, id)) // in the words of After
 	case misplaced+more > 0:
-		return relay.ErrSequenceBehind.With("%s", eventsCame(misplaced+more, reached.Position))
+		return relay.ErrSequenceBehind.With("%s", misplacedEvents(misplaced+more, reached.Position))
 	case next <= highest:
 		return sequenceBehind(next, highest)
 	}
@@ -106,11 +106,11 @@ func (l *Log) Verify(ctx context.Context, reached outbox.Progress, sequence uint
 		verified.at = time.Now()
 	}
 	verified.next = next
-	l.sound = verified
+	l.verification = verified
 	return nil
 }
 
-func eventsCame(count int64, upTo outbox.Position) string {
+func misplacedEvents(count int64, upTo outbox.Position) string {
 	return fmt.Sprintf("%d events came at positions up to %d, which the relay had passed: the sequence of outbox.position went back",
 		count, upTo)
 }

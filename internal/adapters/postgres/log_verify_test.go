@@ -102,10 +102,10 @@ func requireRealignWaits(t *testing.T, h *harness, desk *postgres.RelayAdmin) {
 			return err == nil && found == locks
 		}
 	}
-	require.Eventually(t, waiting(1), patience, time.Millisecond)
+	require.Eventually(t, waiting(1), beginTimeout, time.Millisecond)
 	late := make(chan string, 1)
 	go func() { late <- insert(t, h.others, "late") }()
-	require.Eventually(t, waiting(2), patience, time.Millisecond)
+	require.Eventually(t, waiting(2), beginTimeout, time.Millisecond)
 	exec(t, open, "COMMIT")
 	require.EqualValues(t, 1, <-moved)
 	id := <-late

@@ -103,7 +103,7 @@ const (
 
 // locker returns the set's migration lock. With legacy it also keeps programs of earlier versions from migrating.
 func (m *migrator) locker(legacy bool) (lock.Locker, error) {
-	locks := setLock{newTableLock(m.db, m.set.lockTable(), m.logger)}
+	locks := migrationLocks{newTableLock(m.db, m.set.lockTable(), m.logger)}
 	if legacy {
 		locks = append(locks, newTableLock(m.db, lock.DefaultLockTableName, m.logger))
 	}
@@ -125,12 +125,12 @@ func (m *migrator) locker(legacy bool) (lock.Locker, error) {
 }
 
 // setLock is one lock or several, taken in order.
-type setLock []*tableLock
+type migrationLocks []*tableLock
 
-var _ lock.Locker = setLock(nil)
+var _ lock.Locker = migrationLocks(nil)
 
 // Lock takes all of them, or none.
-func (l setLock) Lock(ctx context.Context, db *sql.DB) error {
+func (l migrationLocks) Lock(ctx context.Context, db *sql.DB) error {
 	for i, held := range l {
 		if err := held.Lock(ctx, db); err != nil {
 			return errors.Join(err, l[:i].Unlock(ctx, db))
@@ -140,7 +140,7 @@ func (l setLock) Lock(ctx context.Context, db *sql.DB) error {
 }
 
 // Unlock gives all of them back.
-func (l setLock) Unlock(ctx context.Context, db *sql.DB) error {
+func (l migrationLocks) Unlock(ctx context.Context, db *sql.DB) error {
 	var failed []error
 	for _, held := range l {
 		failed = append(failed, held.Unlock(ctx, db))

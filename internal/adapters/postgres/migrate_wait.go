@@ -17,7 +17,7 @@ import (
 const (
 	lockTimeout    = "100ms" // for which a statement of a migration waits for a lock
 	migrationPause = 400 * time.Millisecond
-	lockPatience   = 10 * time.Minute // until the migration is given up
+	lockGivenUpAfter   = 10 * time.Minute // until the migration is given up
 	watchEvery     = 2 * time.Second  // what waits for other transactions without holding anybody up
 )
 
@@ -37,7 +37,7 @@ func (m *migrator) run(ctx context.Context, what string, do change) error {
 			return err
 		}
 		waited, due := waiting.due()
-		impatient := waited > lockPatience
+		impatient := waited > lockGivenUpAfter
 		var blockers []string
 		if due || impatient {
 			blockers = m.describe(ctx, holdersStatement, pgdialect.Array(m.set.tables()))
@@ -46,7 +46,7 @@ func (m *migrator) run(ctx context.Context, what string, do change) error {
 		}
 		if impatient {
 			return ErrInUse.With("%s waited for %v for a table that is in use by %q: end these transactions "+
-				"(pg_terminate_backend), and migrate again", failedMigration(err), lockPatience, blockers).Wrap(err)
+				"(pg_terminate_backend), and migrate again", failedMigration(err), lockGivenUpAfter, blockers).Wrap(err)
 		}
 		select {
 		case <-ctx.Done():

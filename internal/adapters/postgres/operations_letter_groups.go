@@ -136,7 +136,7 @@ func idsOf(letters []operations.UndecidedEvent) []string {
 }
 
 const (
-	settleChosenStatement = `
+	recordChosenStatement = `
 INSERT INTO inbox (subscriber, event_id, aggregate_type, aggregate_id, aggregate_version, position, sequence, applied_at)
 SELECT subscriber, event_id::uuid, coalesce(aggregate_type, ''), coalesce(aggregate_id, ''), coalesce(aggregate_version, 0), coalesce(position, 0), _sequence, NULL
 FROM dead_letters WHERE subscriber = ?0 AND event_id = ANY (?1::text[]) ORDER BY position ON CONFLICT DO NOTHING`
@@ -151,7 +151,7 @@ UPDATE dead_letters SET state = 'discarded', changed_at = clock_timestamp(), _no
 WHERE subscriber = ?0 AND event_id = ANY (?1::text[])`
 
 	// noteChosenStatement notes the turns of the heads of aggregates, as noteTurnStatement does.
-	noteChosenStatement = `
+	promoteChosenStatement = `
 WITH first AS MATERIALIZED (
 	SELECT (SELECT letter.event_id FROM dead_letters AS letter
 		WHERE letter.subscriber = ?0 AND hashtextextended(letter.aggregate_id, hashtextextended(letter.aggregate_type, 0)) =
@@ -176,7 +176,7 @@ func (i *Inbox) DiscardChosen(ctx context.Context, subscriber string, ids []stri
 		}
 		all := idsOf(chosen)
 		events := slices.DeleteFunc(slices.Clone(all), func(id string) bool { return !isUUID(id) })
-		for _, statement := range []string{settleChosenStatement, endChosenStatement} {
+		for _, statement := range []string{recordChosenStatement, endChosenStatement} {
 			if _, err := tx.ExecContext(ctx, statement, subscriber, pgdialect.Array(events)); err != nil {
 				return classify(ctx, err)
 			}
@@ -189,7 +189,7 @@ func (i *Inbox) DiscardChosen(ctx context.Context, subscriber string, ids []stri
 		for _, letter := range chosen {
 			types, names = append(types, letter.Key.Type), append(names, letter.Key.ID)
 		}
-		_, err = tx.ExecContext(ctx, noteChosenStatement, subscriber, pgdialect.Array(types), pgdialect.Array(names))
+		_, err = tx.ExecContext(ctx, promoteChosenStatement, subscriber, pgdialect.Array(types), pgdialect.Array(names))
 		return classify(ctx, err)
 	})
 	if err != nil {

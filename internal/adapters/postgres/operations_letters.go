@@ -100,7 +100,7 @@ func (i *Inbox) Discard(ctx context.Context, subscriber, id string) error {
 		if letter.State == inbox.Discarded {
 			return inbox.ErrNoLetter.With("event %s was discarded for subscriber %s before", id, subscriber)
 		}
-		if applied, err = settle(ctx, tx, subscriber, letter.Entry); err != nil {
+		if applied, err = recordDiscarded(ctx, tx, subscriber, letter.Entry); err != nil {
 			return err
 		}
 		if applied {
@@ -113,7 +113,7 @@ func (i *Inbox) Discard(ctx context.Context, subscriber, id string) error {
 		if err != nil {
 			return err
 		}
-		return noteTurn(ctx, tx, subscriber, letter.Key)
+		return promoteHead(ctx, tx, subscriber, letter.Key)
 	})
 	if err == nil && applied {
 		return inbox.ErrNoLetter.With("event %s was applied by subscriber %s before", id, subscriber)
@@ -122,7 +122,7 @@ func (i *Inbox) Discard(ctx context.Context, subscriber, id string) error {
 }
 
 // settle makes an event count as dealt with, also if it was to come again. It reports whether the event was applied before.
-func settle(ctx context.Context, tx bun.Tx, subscriber string, entry outbox.Entry) (applied bool, err error) {
+func recordDiscarded(ctx context.Context, tx bun.Tx, subscriber string, entry outbox.Entry) (applied bool, err error) {
 	if !isUUID(entry.ID) {
 		return false, nil // nothing ever applies it
 	}

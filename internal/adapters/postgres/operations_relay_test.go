@@ -286,7 +286,7 @@ func TestAdoptionWaitsForTheLeadersWrite(t *testing.T) {
 		var waiting int
 		err := h.others.NewRaw("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'").Scan(t.Context(), &waiting)
 		return err == nil && waiting == 1
-	}, patience, 5*time.Millisecond)
+	}, beginTimeout, 5*time.Millisecond)
 	exec(t, leader, "COMMIT")
 	require.ErrorIs(t, <-adopted, relay.ErrOutOfTurn)
 	cursor, err := h.desk().Cursor(t.Context())

@@ -21,7 +21,7 @@ func (d *RelayAdmin) Cursor(ctx context.Context) (relay.Cursor, error) {
 }
 
 // heldStatement compares ids as text: what is asked for comes from a stream, and need not be a UUID.
-const heldStatement = `
+const hasEventsStatement = `
 SELECT o.position, o.event_id
 FROM unnest(?0::bigint[], ?1::text[]) AS place (position, event_id)
 JOIN outbox AS o ON o.position = place.position AND o.event_id::text = place.event_id
@@ -33,7 +33,7 @@ func (d *RelayAdmin) HasEvents(ctx context.Context, places []outbox.Progress) ([
 	for i, place := range places {
 		positions[i], ids[i] = int64(place.Position), place.EventID
 	}
-	rows, err := d.db.QueryContext(ctx, heldStatement, pgdialect.Array(positions), pgdialect.Array(ids))
+	rows, err := d.db.QueryContext(ctx, hasEventsStatement, pgdialect.Array(positions), pgdialect.Array(ids))
 	if err != nil {
 		return nil, classify(ctx, fmt.Errorf("look %d events up in the log: %w", len(places), err))
 	}
@@ -51,11 +51,11 @@ func (d *RelayAdmin) HasEvents(ctx context.Context, places []outbox.Progress) ([
 
 // At implements the port.
 func (d *RelayAdmin) At(ctx context.Context, position outbox.Position) (outbox.Progress, bool, error) {
-	return d.place(ctx, "SELECT position, event_id FROM outbox WHERE position = ?", int64(position))
+	return d.findEvent(ctx, "SELECT position, event_id FROM outbox WHERE position = ?", int64(position))
 }
 
 // place is the one that a statement finds, if any.
-func (d *RelayAdmin) place(ctx context.Context, statement string, args ...any) (found outbox.Progress, ok bool, err error) {
+func (d *RelayAdmin) findEvent(ctx context.Context, statement string, args ...any) (found outbox.Progress, ok bool, err error) {
 	err = d.db.QueryRowContext(ctx, statement, args...).Scan(&found.Position, &found.EventID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return outbox.Progress{}, false, nil

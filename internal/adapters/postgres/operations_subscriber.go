@@ -57,7 +57,7 @@ func (o *Operator) lockKnown(ctx context.Context, tx bun.Tx, subscriber string) 
 func (o *Operator) decide(
 	ctx context.Context, subscriber string, change func(ctx context.Context, tx bun.Tx, lanes []inbox.Checkpoint) error,
 ) error {
-	return withWay(allow(ctx, counting), o.db, subscriber, func(ctx context.Context, tx bun.Tx) error {
+	return withYield(allow(ctx, counting), o.db, subscriber, func(ctx context.Context, tx bun.Tx) error {
 		forgotten, err := o.lockKnown(ctx, tx, subscriber)
 		if err != nil {
 			return err
@@ -89,7 +89,7 @@ func lockAndReadLanes(ctx context.Context, tx bun.Tx, subscriber string) (lanes 
 		if err := rows.Scan(&lane.Lane, &lane.Lanes, &lane.Stream, &sequence, &storedAt, &progress, &lane.Revision); err != nil {
 			return nil, classify(ctx, err)
 		}
-		lane.StreamPosition = newPlace(sequence, storedAt, progress)
+		lane.StreamPosition = newStreamPosition(sequence, storedAt, progress)
 		lanes = append(lanes, lane)
 	}
 	return lanes, classify(ctx, rows.Err())
@@ -154,7 +154,7 @@ var subscriberTables = []string{"subscriber_lanes", "subscriber_marks", "subscri
 // Forget waits for the batches and redeliveries under way. No batch commits later, because its lane is gone; no redelivery begins, because
 // it sees the tombstone.
 func (o *Operator) Forget(ctx context.Context, subscriber string) error {
-	return withWay(allow(ctx, counting), o.db, subscriber, func(ctx context.Context, tx bun.Tx) error {
+	return withYield(allow(ctx, counting), o.db, subscriber, func(ctx context.Context, tx bun.Tx) error {
 		if _, err := o.lockKnown(ctx, tx, subscriber); err != nil {
 			return err
 		}

@@ -216,7 +216,7 @@ func TestTwoProgramsAtOnce(t *testing.T) {
 						}()
 						require.Eventually(t, func() bool {
 							return count(t, h, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 1
-						}, patience, 5*time.Millisecond)
+						}, beginTimeout, 5*time.Millisecond)
 					})
 					require.ErrorIs(t, err, outcome)
 					later := <-waited

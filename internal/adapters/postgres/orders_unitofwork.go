@@ -18,27 +18,27 @@ const abandonedAfter = 10 * time.Second
 
 // patience is how long a transaction waits to begin. A request that cannot be served soon had better say so: others that come
 // wait behind it.
-const patience = 2 * time.Second
+const beginTimeout = 2 * time.Second
 
 // UnitOfWork is a Postgres transaction over keys, orders and outbox, at the isolation READ COMMITTED. One that has claimed
 // or appended and then lies idle for ten seconds is ended by Postgres.
 type UnitOfWork struct {
 	db             *bun.DB
 	abandonedAfter time.Duration
-	patience       time.Duration
+	beginTimeout       time.Duration
 }
 
 var _ orders.UnitOfWork = (*UnitOfWork)(nil)
 
 // NewUnitOfWork returns a unit of work on db.
 func NewUnitOfWork(db *bun.DB) *UnitOfWork {
-	return &UnitOfWork{db: db, abandonedAfter: abandonedAfter, patience: patience}
+	return &UnitOfWork{db: db, abandonedAfter: abandonedAfter, beginTimeout: beginTimeout}
 }
 
 // Do implements the port. It sends BEGIN and COMMIT and nothing else besides what fn does. If it cannot begin in time the
 // answer is ErrBusy.
 func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx orders.Tx) error) error {
-	return transact(patiently(ctx, u.patience), u.db, func(ctx context.Context, tx bun.Tx) error {
+	return transact(limitPoolWait(ctx, u.beginTimeout), u.db, func(ctx context.Context, tx bun.Tx) error {
 		return fn(ctx, orders.Tx{
 			Keys:   &keys{tx: tx, abandonedAfter: u.abandonedAfter},
 			Orders: &orderRepository{tx: tx},

@@ -77,7 +77,7 @@ var recordedCTE = `, before AS (
 
 // saveCursorStatement lets retention count anew from here when the cursor goes back: what it passes again, it passes later.
 // It writes nothing if the log does not grow after the place alone.
-var saveCursorStatement = fence + recordedCTE + inTurnOf("sound",
+var saveCursorStatement = fenceCTE + recordedCTE + fencedWriteFrom("sound",
 	", position, stream, stream_created, stream_sequence, recorded_position, recorded_to",
 	", ?3, ?4, nullif(?5, ''), ?6, ?3, recording_to",
 	`, position = excluded.position, stream = excluded.stream, stream_created = excluded.stream_created,
@@ -85,14 +85,14 @@ var saveCursorStatement = fence + recordedCTE + inTurnOf("sound",
 		recorded_position = excluded.recorded_position, recorded_to = excluded.recorded_to,
 		updated_at = CASE WHEN (c.position, c.stream_sequence) = (excluded.position, excluded.stream_sequence)
 			THEN c.updated_at ELSE excluded.updated_at END`) + `
-SELECT ` + outcome + `, EXISTS (SELECT FROM sound) OR (SELECT revision FROM before) <> ?2, ` + nextPosition + `, ` + cursorColumns + `
+SELECT ` + fenceOutcome + `, EXISTS (SELECT FROM sound) OR (SELECT revision FROM before) <> ?2, ` + nextPosition + `, ` + cursorColumns + `
 FROM (SELECT) AS always LEFT JOIN turn AS c ON true LEFT JOIN outbox AS o ON o.position = c.position`
 
 // Save implements the port.
 func (s *CursorStore) Save(ctx context.Context, turn relay.WriteFence, cursor relay.Cursor) (relay.Cursor, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.within)
 	defer cancel()
-	var v verdict
+	var v fenceResult
 	var sound bool // or somebody has written in between, so that this was judged by something else
 	var next outbox.Position
 	var row cursorRow
@@ -114,12 +114,12 @@ func (s *CursorStore) Save(ctx context.Context, turn relay.WriteFence, cursor re
 }
 
 // reportStatement keeps the time of a halt whose reason is still the same.
-var reportStatement = inTurn(
+var reportStatement = fencedWrite(
 	", halt_reason, halt_detail, halted_at",
 	", nullif(?3, ''), nullif(?4, ''), CASE WHEN ?3 <> '' THEN clock_timestamp() END",
 	`, halt_reason = excluded.halt_reason, halt_detail = excluded.halt_detail,
 		halted_at = CASE WHEN c.halt_reason = excluded.halt_reason THEN c.halted_at ELSE excluded.halted_at END`) + `
-SELECT ` + outcome
+SELECT ` + fenceOutcome
 
 // Report implements the port.
 func (s *CursorStore) Report(ctx context.Context, turn relay.WriteFence, halt *relay.Halt) error {
@@ -129,7 +129,7 @@ func (s *CursorStore) Report(ctx context.Context, turn relay.WriteFence, halt *r
 	if halt != nil {
 		now = *halt
 	}
-	var v verdict
+	var v fenceResult
 	err := s.db.QueryRowContext(ctx, reportStatement, s.relay, turn.Token, turn.Revision, string(now.Reason), now.Detail).
 		Scan(&v.held, &v.revision)
 	if err != nil {

@@ -26,7 +26,7 @@ func TestAskingForAHeldLeaseNeitherLocksNorWritesIt(t *testing.T) {
 	require.Equal(t, before, version())
 
 	exec(t, transaction(t, h), "SELECT * FROM leases FOR UPDATE")
-	impatient, cancel := context.WithTimeout(t.Context(), patience)
+	impatient, cancel := context.WithTimeout(t.Context(), beginTimeout)
 	defer cancel()
 	_, err = h.Elector("follower").Acquire(impatient, 0)
 	require.ErrorIs(t, err, relay.ErrLeaseHeld, "without waiting for whoever has locked the row")

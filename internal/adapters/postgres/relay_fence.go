@@ -9,7 +9,7 @@ import (
 // fence begins every write that needs the lease ?0 under the token ?1. It locks the lease while the statement writes, and
 // the statement is over when it answers. A plain look at the token would let a former leader that was stalled write after
 // its successor; a lock held over a round trip would let a frozen one keep the successor out.
-const fence = `
+const fenceCTE = `
 WITH fence AS (
 	SELECT token FROM leases WHERE name = ?0 AND token = ?1 FOR SHARE
 )`
@@ -21,12 +21,12 @@ WITH fence AS (
 //
 // Where there is a turn, the statement's snapshot shows what all turns before it did: whoever asks for this turn was told
 // of the last one. Only operators and retention may have changed something since.
-func inTurn(columns, values, updates string) string {
-	return fence + inTurnOf("fence", columns, values, updates)
+func fencedWrite(columns, values, updates string) string {
+	return fenceCTE + fencedWriteFrom("fence", columns, values, updates)
 }
 
 // inTurnOf is inTurn for a statement that has begun, and that may go on only where source has the row of fence.
-func inTurnOf(source, columns, values, updates string) string {
+func fencedWriteFrom(source, columns, values, updates string) string {
 	return `, turn AS (
 	INSERT INTO outbox_cursor AS c (relay, token, revision, updated_at` + columns + `)
 	SELECT ?0, token, 1, clock_timestamp()` + values + `
@@ -38,16 +38,16 @@ func inTurnOf(source, columns, values, updates string) string {
 }
 
 // outcome is what every statement in turn selects first: EXISTS (SELECT FROM fence), (SELECT revision FROM turn).
-const outcome = `EXISTS (SELECT FROM fence), (SELECT revision FROM turn)`
+const fenceOutcome = `EXISTS (SELECT FROM fence), (SELECT revision FROM turn)`
 
 // verdict scans the outcome.
-type verdict struct {
+type fenceResult struct {
 	held     bool
 	revision sql.NullInt64
 }
 
 // err says why nothing was written, if so.
-func (v verdict) err(name string, turn relay.WriteFence) error {
+func (v fenceResult) err(name string, turn relay.WriteFence) error {
 	switch {
 	case !v.held:
 		return leaseLost(name, turn.Token)

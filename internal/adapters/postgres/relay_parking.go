@@ -29,11 +29,11 @@ func NewParking(db *bun.DB, relay string) *Parking {
 }
 
 // noted is a turn that only counts.
-var noted = inTurn("", "", "")
+var fencedRevision = fencedWrite("", "", "")
 
 // settleStatement changes three kinds of rows: one that is not there, those to be redriven, and those redriven. It takes
 // what waits from before, which only errs on the safe side. The log row is locked, lest retention removes it under way.
-var settleStatement = noted + `, taken AS (
+var reconcileStatement = fencedRevision + `, taken AS (
 	SELECT o.position, o.event_id, o.aggregate_type, o.aggregate_id, ` + shortened("o.event_type") + ` AS event_type
 	FROM turn, outbox AS o WHERE ?5 AND o.position = ?3 AND o.event_id::text = ?4 FOR KEY SHARE OF o
 ), parked AS (
@@ -55,7 +55,7 @@ var settleStatement = noted + `, taken AS (
 	FROM turn WHERE p.state = 'redriven' AND p.stream_sequence > ?9 AND ?10
 	RETURNING p.position
 )
-SELECT ` + outcome + `, EXISTS (SELECT FROM parked) OR EXISTS (SELECT FROM lost)
+SELECT ` + fenceOutcome + `, EXISTS (SELECT FROM parked) OR EXISTS (SELECT FROM lost)
 	OR EXISTS (SELECT FROM outbox_parked WHERE state IN ('parked', 'redrive')),
 	EXISTS (SELECT FROM outbox_parked WHERE state = 'redriven' AND stream_sequence > ?9)`
 
@@ -70,9 +70,9 @@ func (p *Parking) Reconcile(
 	if tail.Own {
 		event = tail.Event
 	}
-	var v verdict
+	var v fenceResult
 	var settled relay.ParkingSummary
-	err := p.db.QueryRowContext(ctx, settleStatement, p.relay, turn.Token, turn.Revision, int64(tail.Progress.Position),
+	err := p.db.QueryRowContext(ctx, reconcileStatement, p.relay, turn.Token, turn.Revision, int64(tail.Progress.Position),
 		tail.Progress.EventID, notice, tail.Parked, int64(event), int64(sequence), int64(tail.MaxRedriven(sequence)), end).
 		Scan(&v.held, &v.revision, &settled.Waiting, &settled.Lost)
 	if err != nil {
@@ -87,7 +87,7 @@ func (p *Parking) Reconcile(
 // setAsideStatement looks up, once for each aggregate, the first event that waits and one that is still parked. Both are
 // locked: an operator who redrives one at this moment has either done so, and the events inherit it, or finds them
 // parked behind it on the second look; and one that is discarded at this moment holds nothing.
-var setAsideStatement = noted + `, asked AS (
+var setAsideStatement = fencedRevision + `, asked AS (
 	SELECT o.position, o.event_id, o.aggregate_type, o.aggregate_id, ` + shortened("o.event_type") + ` AS event_type,
 		(SELECT true FROM outbox_parked AS p WHERE p.position = o.position) IS NOT NULL AS known
 	FROM turn, outbox AS o WHERE o.position = ANY (?3::bigint[])
@@ -110,7 +110,7 @@ var setAsideStatement = noted + `, asked AS (
 	ON CONFLICT (position) DO NOTHING
 	RETURNING position
 )
-SELECT ` + outcome + `, ARRAY(SELECT position FROM asked WHERE known UNION ALL SELECT position FROM parked ORDER BY position)`
+SELECT ` + fenceOutcome + `, ARRAY(SELECT position FROM asked WHERE known UNION ALL SELECT position FROM parked ORDER BY position)`
 
 // SetAside implements the port.
 func (p *Parking) SetAside(ctx context.Context, turn relay.WriteFence, entries []outbox.Entry) ([]outbox.Position, error) {
@@ -120,7 +120,7 @@ func (p *Parking) SetAside(ctx context.Context, turn relay.WriteFence, entries [
 	for i, entry := range entries {
 		asked[i] = int64(entry.Position)
 	}
-	var v verdict
+	var v fenceResult
 	var inLot []int64
 	err := p.db.QueryRowContext(ctx, setAsideStatement, p.relay, turn.Token, turn.Revision, pgdialect.Array(asked)).
 		Scan(&v.held, &v.revision, pgdialect.Array(&inLot))
@@ -208,7 +208,7 @@ func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit relay.Rea
 	return due, waiting, nil
 }
 
-var refuseStatement = noted + `, refused AS (
+var refuseStatement = fencedRevision + `, refused AS (
 	SELECT p.position, p.aggregate_type, p.aggregate_id FROM turn, outbox_parked AS p WHERE p.position = ?3 AND p.state = 'redrive'
 ), parked AS (
 	UPDATE outbox_parked AS p SET state = 'parked', changed_at = clock_timestamp(),
@@ -216,13 +216,13 @@ var refuseStatement = noted + `, refused AS (
 	FROM refused WHERE p.aggregate_type = refused.aggregate_type AND p.aggregate_id = refused.aggregate_id
 		AND p.state = 'redrive' AND p.position >= refused.position
 )
-SELECT ` + outcome
+SELECT ` + fenceOutcome
 
 // Refuse implements the port. The later events keep the reasons that they have.
 func (p *Parking) Refuse(ctx context.Context, turn relay.WriteFence, entry outbox.Entry, reason string) error {
 	ctx, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()
-	var v verdict
+	var v fenceResult
 	err := p.db.QueryRowContext(ctx, refuseStatement, p.relay, turn.Token, turn.Revision, int64(entry.Position), reason).
 		Scan(&v.held, &v.revision)
 	if err != nil {

@@ -22,7 +22,7 @@ func stalled(t *testing.T, h *harness, call func(context.Context) error) <-chan 
 		err := h.admin.NewRaw("SELECT count(*) FROM pg_stat_activity WHERE datname = ? AND wait_event_type = 'Lock'", h.name).
 			Scan(t.Context(), &waiting)
 		return err == nil && waiting == 1
-	}, patience, time.Millisecond)
+	}, beginTimeout, time.Millisecond)
 	return answer
 }
 
@@ -31,7 +31,7 @@ func eventually(t *testing.T, answer <-chan error) error {
 	select {
 	case err := <-answer:
 		return err
-	case <-time.After(patience):
+	case <-time.After(beginTimeout):
 		require.FailNow(t, "it still waits")
 		return nil
 	}

@@ -35,7 +35,7 @@ func NewRetention(db *bun.DB, relay string) *Retention {
 //
 // When the relay has written since the statement's snapshot was taken, which shows once the cursor is locked, nothing is
 // removed: an event may have been parked that the snapshot shows as an ordinary one.
-const purgeStatement = fence + `, cursor AS (
+const purgeStatement = fenceCTE + `, cursor AS (
 	SELECT c.*, coalesce(c.passed_at > clock_timestamp(), true) AS unmarked, clock_timestamp() - ?2 * interval '1 microsecond' AS horizon
 	FROM fence, outbox_cursor AS c
 	WHERE c.relay = ?0 AND c.revision = (SELECT revision FROM outbox_cursor WHERE relay = ?0) FOR UPDATE OF c

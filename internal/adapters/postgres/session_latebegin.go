@@ -9,41 +9,41 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-type openingKey struct{}
+type lateBeginKey struct{}
 
 // opensLate returns a context whose transactions send BEGIN together with their first statement, which saves a round trip.
-func opensLate(ctx context.Context) context.Context {
-	return context.WithValue(ctx, openingKey{}, true)
+func withLateBegin(ctx context.Context) context.Context {
+	return context.WithValue(ctx, lateBeginKey{}, true)
 }
 
 // openingTransaction is a transaction whose BEGIN waits for its first statement. It ends like a transaction.
-type openingTransaction struct {
+type lateTransaction struct {
 	session *session
 	ctx     context.Context // of BEGIN, as database/sql has no other for COMMIT
 }
 
 // openLate begins a transaction at the isolation READ COMMITTED.
-func (s *session) openLate(ctx context.Context) driver.Tx {
-	s.opening = "begin isolation level read committed"
-	return &openingTransaction{session: s, ctx: ctx}
+func (s *session) beginLate(ctx context.Context) driver.Tx {
+	s.lateBegin = "begin isolation level read committed"
+	return &lateTransaction{session: s, ctx: ctx}
 }
 
 // openFirst sends a BEGIN that waits.
-func (s *session) openFirst(ctx context.Context) error {
-	if s.opening == "" {
+func (s *session) sendLateBegin(ctx context.Context) error {
+	if s.lateBegin == "" {
 		return nil
 	}
-	begin := s.opening
-	s.opening = ""
+	begin := s.lateBegin
+	s.lateBegin = ""
 	_, err := s.Conn.Conn().Exec(ctx, begin)
 	return err
 }
 
 // openWith sends a BEGIN that waits, and a statement without arguments. The statements of one text are snapshots of their own, like
 // statements that are sent one by one. If the statement fails, the transaction has begun and must be rolled back.
-func (s *session) openWith(ctx context.Context, statement string) (driver.Rows, error) {
-	text := s.opening + ";" + statement
-	s.opening = ""
+func (s *session) sendLateBeginWith(ctx context.Context, statement string) (driver.Rows, error) {
+	text := s.lateBegin + ";" + statement
+	s.lateBegin = ""
 	results, err := s.Conn.Conn().PgConn().Exec(ctx, text).ReadAll()
 	if err != nil {
 		return nil, err
@@ -52,7 +52,7 @@ func (s *session) openWith(ctx context.Context, statement string) (driver.Rows, 
 }
 
 // Commit commits. If it fails, nobody knows whether the transaction took effect.
-func (t *openingTransaction) Commit() error {
+func (t *lateTransaction) Commit() error {
 	if t.unsent() {
 		return nil
 	}
@@ -70,7 +70,7 @@ func (t *openingTransaction) Commit() error {
 
 // Rollback rolls back, also when the transaction's context has ended. If Postgres does not answer, the connection is closed,
 // which ends the transaction too.
-func (t *openingTransaction) Rollback() error {
+func (t *lateTransaction) Rollback() error {
 	if t.unsent() {
 		return nil
 	}
@@ -84,9 +84,9 @@ func (t *openingTransaction) Rollback() error {
 }
 
 // unsent drops a BEGIN that waits. It reports whether there was one: then there is nothing to end.
-func (t *openingTransaction) unsent() bool {
-	waits := t.session.opening != ""
-	t.session.opening = ""
+func (t *lateTransaction) unsent() bool {
+	waits := t.session.lateBegin != ""
+	t.session.lateBegin = ""
 	return waits
 }
 

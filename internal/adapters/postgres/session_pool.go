@@ -50,7 +50,7 @@ func newSessions(config *pgx.ConnConfig, within time.Duration) (*sessions, error
 	connector := func(settings map[string]string, isDirect bool) driver.Connector {
 		of := config.Copy()
 		of.RuntimeParams = settings
-		statement := opened(isDirect, settings)
+		statement := openedStatement(isDirect, settings)
 		of.ValidateConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
 			return accept(ctx, conn, config.Database, statement, isDirect)
 		}

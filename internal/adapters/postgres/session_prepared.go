@@ -69,12 +69,12 @@ func (s *session) runPrepared(ctx context.Context, c *preparedCall) (result *pgc
 		return nil, err
 	}
 	conn := s.Conn.Conn().PgConn()
-	if s.opening == "" {
+	if s.lateBegin == "" {
 		result = conn.ExecPrepared(ctx, c.name, c.values(), nil, nil).Read()
 		return result, result.Err
 	}
-	begin := s.opening
-	s.opening = ""
+	begin := s.lateBegin
+	s.lateBegin = ""
 	pipeline := conn.StartPipeline(ctx)
 	defer func() { err = errors.Join(err, pipeline.Close()) }()
 	pipeline.SendQueryParams(begin, nil, nil, nil, nil)

@@ -66,7 +66,7 @@ func TestTheRelaysStatementsAreBounded(t *testing.T) {
 		err := s.db.NewRaw(`SELECT count(*) FROM pg_locks WHERE NOT granted
 			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`).Scan(t.Context(), &waiting)
 		return err == nil && waiting == 0
-	}, patience, 10*time.Millisecond)
+	}, beginTimeout, 10*time.Millisecond)
 	exec(t, stuck, "COMMIT")
 	require.Equal(t, before, s.everything(t), "what was given up takes no effect; should Postgres hear of it too late, the fence is there")
 }
@@ -79,7 +79,7 @@ func TestTheLogWaitsForLongerThanAStatementMayTake(t *testing.T) {
 	first := insert(t, early, "first")
 	second := insert(t, h.others, "second")
 	answer := readWaiting(t, h)
-	require.Eventually(t, func() bool { return h.log.OldestWait() > bound*5/4 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return h.log.OldestWait() > bound*5/4 }, beginTimeout, 10*time.Millisecond)
 	exec(t, early, "COMMIT")
 	requireRead(t, answer, first, second)
 }

@@ -25,8 +25,8 @@ func (s *session) BeginTx(ctx context.Context, options driver.TxOptions) (driver
 	if s.Conn.Conn().IsClosed() {
 		return nil, driver.ErrBadConn
 	}
-	if late, _ := ctx.Value(openingKey{}).(bool); late && level.IsoLevel == pgx.ReadCommitted {
-		return s.openLate(ctx), s.statement(ctx).end(nil)
+	if late, _ := ctx.Value(lateBeginKey{}).(bool); late && level.IsoLevel == pgx.ReadCommitted {
+		return s.beginLate(ctx), s.statement(ctx).end(nil)
 	}
 	if changesSchema(ctx) {
 		level.BeginQuery = beginMigration

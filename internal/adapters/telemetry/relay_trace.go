@@ -49,23 +49,23 @@ func TraceRelay(tp trace.TracerProvider, relay string, next RelayPorts) RelayPor
 	if _, off := tp.(noop.TracerProvider); off {
 		return next
 	}
-	tracer, story := tracer(tp), &history{}
+	tracer, story := tracer(tp), &incidents{}
 	return RelayPorts{
-		Log:       &log{next: next.Log, history: story},
-		Cursors:   &cursors{CursorStore: next.Cursors, tracer: tracer, relay: relay, history: story},
-		Publisher: &publisher{next: next.Publisher, tracer: tracer, stream: relay, history: story},
-		Elector:   &elector{next: next.Elector, tracer: tracer, relay: relay, history: story},
+		Log:       &log{next: next.Log, incidents: story},
+		Cursors:   &cursors{CursorStore: next.Cursors, tracer: tracer, relay: relay, incidents: story},
+		Publisher: &publisher{next: next.Publisher, tracer: tracer, stream: relay, incidents: story},
+		Elector:   &elector{next: next.Elector, tracer: tracer, relay: relay, incidents: story},
 	}
 }
 
 // failed notes an error that is no answer: not what the engine acts upon, and not the end of the call's own context.
-func (h *history) failed(ctx context.Context, what string, err error, since time.Time) {
+func (h *incidents) addFailure(ctx context.Context, what string, err error, since time.Time) {
 	if err == nil || ctx.Err() != nil {
 		return
 	}
 	switch fault.KindOf(err) {
 	case fault.Internal, fault.Unavailable:
-		h.note(what, err.Error(), since, errorTypeOf(err))
+		h.add(what, err.Error(), since, errorTypeOf(err))
 	case fault.Invalid, fault.NotFound, fault.Conflict, fault.Refused:
 	}
 }
@@ -74,15 +74,15 @@ type elector struct {
 	next    relay.Elector
 	tracer  trace.Tracer
 	relay   string
-	history *history
+	incidents *incidents
 }
 
 func (e *elector) Acquire(ctx context.Context, gone int64) (relay.Term, error) {
-	e.history.telling.Wait()
+	e.incidents.recording.Wait()
 	began := time.Now()
 	term, err := e.next.Acquire(ctx, gone)
 	if err == nil {
-		e.tell(ctx, becameLeader, "", began, term)
+		e.recordChange(ctx, becameLeader, "", began, term)
 	}
 	return term, err
 }
@@ -91,24 +91,24 @@ func (e *elector) Renew(ctx context.Context, term relay.Term) (relay.Term, error
 	began := time.Now()
 	renewed, err := e.next.Renew(ctx, term)
 	if errors.Is(err, relay.ErrLeaseLost) {
-		e.tell(ctx, lostLead, err.Error(), began, term)
+		e.recordChange(ctx, lostLead, err.Error(), began, term)
 	}
 	return renewed, err
 }
 
 func (e *elector) Resign(ctx context.Context, term relay.Term) error {
-	e.history.telling.Wait()
+	e.incidents.recording.Wait()
 	began := time.Now()
 	err := e.next.Resign(ctx, term)
 	if err == nil {
-		e.tell(ctx, lostLead, "resigned", began, term)
+		e.recordChange(ctx, lostLead, "resigned", began, term)
 	}
 	return err
 }
 
-func (e *elector) tell(ctx context.Context, name, detail string, began time.Time, term relay.Term) {
+func (e *elector) recordChange(ctx context.Context, name, detail string, began time.Time, term relay.Term) {
 	token := tokenKey.Int64(term.Token)
-	e.history.note(name, detail, time.Now(), token)
+	e.incidents.add(name, detail, time.Now(), token)
 	_, span := e.tracer.Start(ctx, name, trace.WithNewRoot(), trace.WithTimestamp(began),
 		trace.WithAttributes(relayKey.String(e.relay), token, DetailKey.String(detail)))
 	span.End()
@@ -120,14 +120,14 @@ type cursors struct {
 	relay.CursorStore
 	tracer  trace.Tracer
 	relay   string
-	history *history
+	incidents *incidents
 	halt    *relay.Halt
 }
 
 func (c *cursors) Load(ctx context.Context) (relay.Cursor, error) {
 	began := time.Now()
 	cursor, err := c.CursorStore.Load(ctx)
-	c.history.failed(ctx, cursorFailed, err, began)
+	c.incidents.addFailure(ctx, cursorFailed, err, began)
 	if err == nil {
 		c.observe(ctx, cursor.Halt, began)
 	}
@@ -138,7 +138,7 @@ func (c *cursors) Save(ctx context.Context, turn relay.WriteFence, cursor relay.
 	began := time.Now()
 	saved, err := c.CursorStore.Save(ctx, turn, cursor)
 	if !errors.Is(err, relay.ErrSequenceBehind) { // for which the relay halts
-		c.history.failed(ctx, cursorFailed, err, began)
+		c.incidents.addFailure(ctx, cursorFailed, err, began)
 	}
 	return saved, err
 }
@@ -156,7 +156,7 @@ func (c *cursors) observe(ctx context.Context, halt *relay.Halt, began time.Time
 	before := c.halt
 	c.halt = halt
 	if halt != nil { // as long as it lasts
-		c.history.note(relayHalted, halt.Detail, began, reasonKey.String(string(halt.Reason)))
+		c.incidents.add(relayHalted, halt.Detail, began, reasonKey.String(string(halt.Reason)))
 	}
 	if halt.Equal(before) {
 		return
@@ -164,7 +164,7 @@ func (c *cursors) observe(ctx context.Context, halt *relay.Halt, began time.Time
 	name, told := relayHalted, halt
 	if halt == nil {
 		name, told = relayResumed, before
-		c.history.note(name, "", began)
+		c.incidents.add(name, "", began)
 	}
 	_, span := c.tracer.Start(ctx, name, trace.WithNewRoot(), trace.WithTimestamp(began),
 		trace.WithAttributes(relayKey.String(c.relay), reasonKey.String(string(told.Reason)), DetailKey.String(told.Detail)))
@@ -177,15 +177,15 @@ func (c *cursors) observe(ctx context.Context, halt *relay.Halt, began time.Time
 // log notes what a read of the log waited for: its span would belong to no order.
 type log struct {
 	next    relay.Log
-	history *history
+	incidents *incidents
 }
 
 func (l *log) After(ctx context.Context, from outbox.Progress, limit relay.ReadLimit) (relay.Page, error) {
 	began := time.Now()
 	page, err := l.next.After(ctx, from, limit)
-	l.history.failed(ctx, logFailed, err, began)
+	l.incidents.addFailure(ctx, logFailed, err, began)
 	if err == nil && time.Since(began) >= longRead {
-		l.history.note(logWaited, "for an open transaction that writes the outbox, or for the database", began)
+		l.incidents.add(logWaited, "for an open transaction that writes the outbox, or for the database", began)
 	}
 	return page, err
 }
@@ -194,7 +194,7 @@ func (l *log) Verify(ctx context.Context, reached outbox.Progress, sequence uint
 	began := time.Now()
 	err := l.next.Verify(ctx, reached, sequence)
 	if !errors.Is(err, relay.ErrSequenceBehind) { // for which the relay halts
-		l.history.failed(ctx, logFailed, err, began)
+		l.incidents.addFailure(ctx, logFailed, err, began)
 	}
 	return err
 }

@@ -12,20 +12,20 @@ import (
 // maxHappenings bounds what a history remembers, and so how many events it adds to a span. After a lull the same thing is
 // another one.
 const (
-	maxHappenings = 32
-	lull          = 10 * time.Second
+	maxIncidents = 32
+	sameIncidentWithin          = 10 * time.Second
 )
 
 // history is what lately held this instance's relay up, or set it going again. An event that waits meanwhile is told so, in
 // the trace of its order: the relay publishes one batch after the other, so what concerns one event concerns all.
-type history struct {
-	telling    sync.WaitGroup // of the last long batch; over before the next one, and before the relay resigns
+type incidents struct {
+	recording    sync.WaitGroup // of the last long batch; over before the next one, and before the relay resigns
 	mu         sync.Mutex
-	happenings happenings
+	list incidentList
 }
 
 // happening is something that happened once, or the same thing several times in a row.
-type happening struct {
+type incident struct {
 	name, detail string
 	attributes   []attribute.KeyValue
 	first, last  time.Time
@@ -33,33 +33,33 @@ type happening struct {
 }
 
 // note remembers that something happened from since to now. The same thing again becomes part of it.
-func (h *history) note(name, detail string, since time.Time, attributes ...attribute.KeyValue) {
+func (h *incidents) add(name, detail string, since time.Time, attributes ...attribute.KeyValue) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
-	if end := len(h.happenings) - 1; end >= 0 {
-		if latest := &h.happenings[end]; latest.name == name && latest.detail == detail && since.Sub(latest.last) < lull {
+	if end := len(h.list) - 1; end >= 0 {
+		if latest := &h.list[end]; latest.name == name && latest.detail == detail && since.Sub(latest.last) < sameIncidentWithin {
 			latest.last, latest.times = now, latest.times+1
 			return
 		}
 	}
-	if len(h.happenings) == maxHappenings {
-		h.happenings = slices.Delete(h.happenings, 0, 1)
+	if len(h.list) == maxIncidents {
+		h.list = slices.Delete(h.list, 0, 1)
 	}
-	h.happenings = append(h.happenings, happening{name: name, detail: detail, attributes: attributes, first: since, last: now, times: 1})
+	h.list = append(h.list, incident{name: name, detail: detail, attributes: attributes, first: since, last: now, times: 1})
 }
 
 // untilNow is what happened so far.
-func (h *history) untilNow() happenings {
+func (h *incidents) soFar() incidentList {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.Clone(h.happenings)
+	return slices.Clone(h.list)
 }
 
-type happenings []happening
+type incidentList []incident
 
 // tell adds to span, which starts at since, an event for each thing that happened since then.
-func (h happenings) tell(span trace.Span, since time.Time) {
+func (h incidentList) record(span trace.Span, since time.Time) {
 	for _, what := range h {
 		if what.last.Before(since) {
 			continue

@@ -30,27 +30,27 @@ type publisher struct {
 	next    relay.Publisher
 	tracer  trace.Tracer
 	stream  string
-	history *history
+	incidents *incidents
 }
 
 func (p *publisher) Open(ctx context.Context, first uint64) (relay.StreamInfo, error) {
 	began := time.Now()
 	info, err := p.next.Open(ctx, first)
-	p.history.failed(ctx, streamFailed, err, began)
+	p.incidents.addFailure(ctx, streamFailed, err, began)
 	return info, err
 }
 
 func (p *publisher) Look(ctx context.Context) (relay.StreamInfo, error) {
 	began := time.Now()
 	info, err := p.next.Look(ctx)
-	p.history.failed(ctx, streamFailed, err, began)
+	p.incidents.addFailure(ctx, streamFailed, err, began)
 	return info, err
 }
 
 func (p *publisher) At(ctx context.Context, sequence uint64) (relay.MessageMeta, error) {
 	began := time.Now()
 	stamp, err := p.next.At(ctx, sequence)
-	p.history.failed(ctx, streamFailed, err, began)
+	p.incidents.addFailure(ctx, streamFailed, err, began)
 	return stamp, err
 }
 
@@ -111,19 +111,19 @@ func (p *publisher) send(
 		send.SetAttributes(storedKey.Int(stored))
 		record(send, err)
 	}
-	told := outcome{at: answered, link: trace.WithLinks(), happened: p.history.untilNow()}
+	told := batchOutcome{at: answered, link: trace.WithLinks(), incidents: p.incidents.soFar()}
 	if send.SpanContext().IsSampled() {
 		told.link = trace.WithLinks(trace.Link{SpanContext: send.SpanContext()})
 	}
-	p.history.telling.Wait()
+	p.incidents.recording.Wait()
 	if stored < longBatch {
-		p.tell(ctx, batch[:stored], after, told)
+		p.recordWaits(ctx, batch[:stored], after, told)
 	} else {
-		p.history.telling.Go(func() { p.tell(ctx, batch[:stored], after, told) })
+		p.incidents.recording.Go(func() { p.recordWaits(ctx, batch[:stored], after, told) })
 	}
 	var refused *relay.RefusedError
 	if errors.As(err, &refused) && isSampled(refused.Entry.Headers) {
-		span := p.waited(ctx, &refused.Entry, told)
+		span := p.startWait(ctx, &refused.Entry, told)
 		record(span, err)
 		span.End(trace.WithTimestamp(answered))
 	}
@@ -132,17 +132,17 @@ func (p *publisher) send(
 
 // outcome is what the messages of one batch have in common: when the broker answered, the batch's span, and what had happened
 // until then.
-type outcome struct {
+type batchOutcome struct {
 	at       time.Time
 	link     trace.SpanStartOption
-	happened happenings
+	incidents incidentList
 }
 
 // tell ends the wait of each message of stored, which are those directly after a sequence.
-func (p *publisher) tell(ctx context.Context, stored []outbox.Entry, after uint64, told outcome) {
+func (p *publisher) recordWaits(ctx context.Context, stored []outbox.Entry, after uint64, told batchOutcome) {
 	for i := range stored {
 		if isSampled(stored[i].Headers) {
-			span := p.waited(ctx, &stored[i], told, SequenceKey.Int64(int64(after)+int64(i)+1))
+			span := p.startWait(ctx, &stored[i], told, SequenceKey.Int64(int64(after)+int64(i)+1))
 			span.End(trace.WithTimestamp(told.at))
 		}
 	}
@@ -162,13 +162,13 @@ func (p *publisher) failed(ctx context.Context, err error, began time.Time) {
 		return
 	}
 	if refused := (*relay.RefusedError)(nil); !errors.As(err, &refused) {
-		p.history.note(publishFailed, err.Error(), began, errorTypeOf(err))
+		p.incidents.add(publishFailed, err.Error(), began, errorTypeOf(err))
 	}
 }
 
 // waited starts the span that tells the order's own trace how long the message has waited in the outbox, until the broker
 // answered, and why.
-func (p *publisher) waited(ctx context.Context, entry *outbox.Entry, told outcome, more ...attribute.KeyValue) trace.Span {
+func (p *publisher) startWait(ctx context.Context, entry *outbox.Entry, told batchOutcome, more ...attribute.KeyValue) trace.Span {
 	created := creationContext(ctx, entry.Headers)
 	if !created.IsValid() {
 		return noop.Span{}
@@ -179,7 +179,7 @@ func (p *publisher) waited(ctx context.Context, entry *outbox.Entry, told outcom
 	}
 	_, span := p.tracer.Start(trace.ContextWithRemoteSpanContext(ctx, created), WaitSpan, trace.WithTimestamp(start), told.link,
 		messageAttributes(&entry.Message, append(more, positionKey.Int64(int64(entry.Position)))...))
-	told.happened.tell(span, start)
+	told.incidents.record(span, start)
 	return span
 }
 

@@ -24,7 +24,7 @@ type complaints struct {
 	logger *slog.Logger
 
 	mu         sync.Mutex
-	quietUntil time.Time
+	silentUntil time.Time
 	suppressed int
 }
 
@@ -58,11 +58,11 @@ func (c *complaints) due() (suppressed int, due bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	if now.Before(c.quietUntil) {
+	if now.Before(c.silentUntil) {
 		c.suppressed++
 		return 0, false
 	}
-	suppressed, c.suppressed, c.quietUntil = c.suppressed, 0, now.Add(complaintEvery)
+	suppressed, c.suppressed, c.silentUntil = c.suppressed, 0, now.Add(complaintEvery)
 	return suppressed, true
 }
 
