@@ -51,8 +51,8 @@ func (s *CursorStore) standing() relay.Cursor {
 }
 
 // Save implements the port.
-func (s *CursorStore) Save(ctx context.Context, turn relay.WriteFence, cursor relay.Cursor) (saved relay.Cursor, err error) {
-	err = s.writeIf(ctx, turn, func() error {
+func (s *CursorStore) Save(ctx context.Context, fence relay.WriteFence, cursor relay.Cursor) (saved relay.Cursor, err error) {
+	err = s.writeIf(ctx, fence, func() error {
 		recorded, err := s.log.save(cursor)
 		if err != nil {
 			return err
@@ -66,29 +66,29 @@ func (s *CursorStore) Save(ctx context.Context, turn relay.WriteFence, cursor re
 }
 
 // Report implements the port.
-func (s *CursorStore) Report(ctx context.Context, turn relay.WriteFence, halt *relay.Halt) error {
-	return s.write(ctx, turn, func() { s.cursor.Halt = halt })
+func (s *CursorStore) Report(ctx context.Context, fence relay.WriteFence, halt *relay.Halt) error {
+	return s.write(ctx, fence, func() { s.cursor.Halt = halt })
 }
 
 // write makes a write if it is the turn's.
-func (s *CursorStore) write(ctx context.Context, turn relay.WriteFence, do func()) error {
-	return s.writeIf(ctx, turn, func() error {
+func (s *CursorStore) write(ctx context.Context, fence relay.WriteFence, do func()) error {
+	return s.writeIf(ctx, fence, func() error {
 		do()
 		return nil
 	})
 }
 
 // writeIf is write for one that may be refused; then nothing is written.
-func (s *CursorStore) writeIf(ctx context.Context, turn relay.WriteFence, do func() error) error {
+func (s *CursorStore) writeIf(ctx context.Context, fence relay.WriteFence, do func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	s.lease.mu.Lock()
 	defer s.lease.mu.Unlock()
-	if err := s.lease.holds(turn.Token); err != nil && !s.careless {
+	if err := s.lease.holds(fence.Token); err != nil && !s.careless {
 		return err
 	}
-	if turn.Revision != s.cursor.Revision && !s.careless {
+	if fence.Revision != s.cursor.Revision && !s.careless {
 		return relay.ErrOutOfTurn
 	}
 	s.cursor.Revision++

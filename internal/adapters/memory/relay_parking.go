@@ -63,8 +63,8 @@ func setState(event *relay.ParkedEvent, state relay.ParkedState, sequence uint64
 }
 
 // write makes a write to the lot if it is the turn's.
-func (p *Parking) write(ctx context.Context, turn relay.WriteFence, do func(lot)) error {
-	return p.cursors.write(ctx, turn, func() {
+func (p *Parking) write(ctx context.Context, fence relay.WriteFence, do func(lot)) error {
+	return p.cursors.write(ctx, fence, func() {
 		p.log.mu.Lock()
 		defer p.log.mu.Unlock()
 		do(p.log.lot)
@@ -73,9 +73,9 @@ func (p *Parking) write(ctx context.Context, turn relay.WriteFence, do func(lot)
 
 // Reconcile implements the port.
 func (p *Parking) Reconcile(
-	ctx context.Context, turn relay.WriteFence, tail relay.MessageMeta, sequence uint64, end bool,
+	ctx context.Context, fence relay.WriteFence, tail relay.MessageMeta, sequence uint64, end bool,
 ) (settled relay.ParkingSummary, err error) {
-	err = p.write(ctx, turn, func(l lot) {
+	err = p.write(ctx, fence, func(l lot) {
 		if tail.Own && tail.Event == 0 && tail.Parked != "" {
 			if entry := p.log.committed(tail.Progress.Position); entry != nil && entry.ID == tail.Progress.EventID {
 				l.add(*entry, relay.Parked, tail.Parked)
@@ -103,8 +103,8 @@ func (p *Parking) Reconcile(
 }
 
 // SetAside implements the port.
-func (p *Parking) SetAside(ctx context.Context, turn relay.WriteFence, entries []outbox.Entry) (aside []outbox.Position, err error) {
-	err = p.write(ctx, turn, func(l lot) {
+func (p *Parking) SetAside(ctx context.Context, fence relay.WriteFence, entries []outbox.Entry) (aside []outbox.Position, err error) {
+	err = p.write(ctx, fence, func(l lot) {
 		for _, entry := range entries {
 			if before := l.waitsBefore(entry.Key, entry.Position); len(before) > 0 {
 				state := relay.Redrive
@@ -148,8 +148,8 @@ func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit relay.Rea
 }
 
 // Refuse implements the port.
-func (p *Parking) Refuse(ctx context.Context, turn relay.WriteFence, entry outbox.Entry, reason string) error {
-	return p.write(ctx, turn, func(l lot) {
+func (p *Parking) Refuse(ctx context.Context, fence relay.WriteFence, entry outbox.Entry, reason string) error {
+	return p.write(ctx, fence, func(l lot) {
 		refused := l[entry.Position]
 		if refused == nil || refused.State != relay.Redrive {
 			return

@@ -132,11 +132,11 @@ SELECT pg_is_in_recovery(), ` + nextPosition + `, ` + highestPosition + `, coale
 FROM (SELECT) AS always LEFT JOIN outbox_cursor AS c ON c.relay = ?`
 
 // Disorder counts what came after the relay.
-func (d *RelayAdmin) Disorder(ctx context.Context) (found operations.Disorder, err error) {
+func (a *RelayAdmin) Disorder(ctx context.Context) (found operations.Disorder, err error) {
 	var standby bool
-	err = d.db.QueryRowContext(ctx, disorderStatement, d.relay).Scan(&standby, &found.Next, &found.Highest, &found.Misplaced)
+	err = a.db.QueryRowContext(ctx, disorderStatement, a.relay).Scan(&standby, &found.Next, &found.Highest, &found.Misplaced)
 	if err != nil {
-		return operations.Disorder{}, classify(ctx, fmt.Errorf("look for misplaced events of %s: %w", d.relay, err))
+		return operations.Disorder{}, classify(ctx, fmt.Errorf("look for misplaced events of %s: %w", a.relay, err))
 	}
 	if standby {
 		return operations.Disorder{}, errStandby

@@ -14,15 +14,15 @@ import (
 
 // Measure implements the port. It asks up to three times, each time for a few rows by an index. The pool may be busy: ctx
 // bounds the wait for a connection, too.
-func (d *RelayAdmin) Measure(ctx context.Context, known outbox.Position) (operations.Measures, error) {
-	measures, position, err := d.measureRelay(ctx, known)
+func (a *RelayAdmin) Measure(ctx context.Context, known outbox.Position) (operations.Measures, error) {
+	measures, position, err := a.measureRelay(ctx, known)
 	if err == nil && measures.Backlog > 0 {
-		measures.Oldest, err = d.oldestAge(ctx, position)
+		measures.Oldest, err = a.oldestAge(ctx, position)
 	}
 	if err != nil {
-		return operations.Measures{}, classify(ctx, fmt.Errorf("measure the relay %s: %w", d.relay, err))
+		return operations.Measures{}, classify(ctx, fmt.Errorf("measure the relay %s: %w", a.relay, err))
 	}
-	writers, err := describeWriters(ctx, d.db)
+	writers, err := describeWriters(ctx, a.db)
 	if err != nil {
 		return operations.Measures{}, classify(ctx, err)
 	}
@@ -44,12 +44,12 @@ FROM (
 ) AS parked`
 
 // measureRelay also tells up to where everything was dealt with.
-func (d *RelayAdmin) measureRelay(
+func (a *RelayAdmin) measureRelay(
 	ctx context.Context, known outbox.Position,
 ) (measures operations.Measures, position outbox.Position, err error) {
 	var standby bool
 	var saved, purgedTo, last outbox.Position
-	err = d.db.QueryRowContext(ctx, measureStatement, d.relay, operations.CountedAtMost).Scan(
+	err = a.db.QueryRowContext(ctx, measureStatement, a.relay, operations.CountedAtMost).Scan(
 		&standby, &measures.Led, &saved, &purgedTo, &last, &measures.ParkedEvents, &measures.ParkedAggregates)
 	if err == nil && standby {
 		err = errStandby
@@ -67,9 +67,9 @@ FROM (SELECT position, recorded_at FROM outbox WHERE position > ? ORDER BY posit
 WHERE (SELECT true FROM outbox_parked AS p WHERE p.position = o.position) IS NULL AND ` + validTime + `
 ORDER BY o.position LIMIT 1`
 
-func (d *RelayAdmin) oldestAge(ctx context.Context, after outbox.Position) (time.Duration, error) {
+func (a *RelayAdmin) oldestAge(ctx context.Context, after outbox.Position) (time.Duration, error) {
 	var age float64
-	err := d.db.QueryRowContext(ctx, oldestStatement, int64(after)).Scan(&age)
+	err := a.db.QueryRowContext(ctx, oldestStatement, int64(after)).Scan(&age)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil
 	}

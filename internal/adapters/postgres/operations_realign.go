@@ -81,19 +81,19 @@ SELECT count(*) FROM moved`
 
 // Realign locks the table, so that no writer holds a position that was dealt before. One that waits for the lock gets its
 // position after it.
-func (d *RelayAdmin) Realign(ctx context.Context, r operations.Realignment) (moved int64, err error) {
+func (a *RelayAdmin) Realign(ctx context.Context, r operations.Realignment) (moved int64, err error) {
 	ctx = allow(ctx, counting)
 	var rows int64
 	var behind bool
-	args := []any{d.relay, int64(r.Place), pgdialect.Array(r.Published), r.Whole}
-	if err := d.db.QueryRowContext(ctx, unalignedStatement, args...).Scan(&rows, &behind); err != nil {
+	args := []any{a.relay, int64(r.Place), pgdialect.Array(r.Published), r.Whole}
+	if err := a.db.QueryRowContext(ctx, unalignedStatement, args...).Scan(&rows, &behind); err != nil {
 		return 0, classify(ctx, fmt.Errorf("look for events to move: %w", err))
 	}
 	if rows == 0 && !behind {
 		return 0, nil
 	}
 	for try := 1; ; try++ {
-		moved, err = d.realign(ctx, args)
+		moved, err = a.realign(ctx, args)
 		if sqlState(err) != lockNotAvailable {
 			break
 		}
@@ -120,15 +120,15 @@ func (d *RelayAdmin) Realign(ctx context.Context, r operations.Realignment) (mov
 
 // realign looks after it got the lock, with a snapshot of then: in a transaction of another isolation the snapshot would be older
 // than the lock.
-func (d *RelayAdmin) realign(ctx context.Context, args []any) (moved int64, err error) {
-	err = d.db.RunInTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted}, func(ctx context.Context, tx bun.Tx) error {
+func (a *RelayAdmin) realign(ctx context.Context, args []any) (moved int64, err error) {
+	err = a.db.RunInTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted}, func(ctx context.Context, tx bun.Tx) error {
 		if _, err := tx.ExecContext(ctx, "SELECT set_config('lock_timeout', ?, true)", fmt.Sprint(lockWithin.Milliseconds())); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, "LOCK TABLE outbox IN SHARE ROW EXCLUSIVE MODE"); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, raiseStatement, d.relay); err != nil {
+		if _, err := tx.ExecContext(ctx, raiseStatement, a.relay); err != nil {
 			return err
 		}
 		return tx.QueryRowContext(ctx, moveStatement, args...).Scan(&moved)

@@ -31,22 +31,22 @@ func NewRelayAdmin(db *bun.DB, relay, stream string) *RelayAdmin {
 }
 
 // Status asks four times, so its values may be a few milliseconds apart.
-func (d *RelayAdmin) Status(ctx context.Context) (operations.Status, error) {
+func (a *RelayAdmin) Status(ctx context.Context) (operations.Status, error) {
 	ctx = allow(ctx, counting)
-	status, err := d.relayStatus(ctx)
+	status, err := a.relayStatus(ctx)
 	if err == nil {
-		status.Unpublished, status.Oldest, err = countBehind(ctx, d.db, status.Position)
+		status.Unpublished, status.Oldest, err = countBehind(ctx, a.db, status.Position)
 	}
 	if err == nil {
-		status.HaltedInstances, err = d.haltedInstances(ctx)
+		status.HaltedInstances, err = a.haltedInstances(ctx)
 	}
 	if err != nil {
-		return operations.Status{}, classify(ctx, fmt.Errorf("read the status of the relay %s: %w", d.relay, err))
+		return operations.Status{}, classify(ctx, fmt.Errorf("read the status of the relay %s: %w", a.relay, err))
 	}
-	if status.Disorder, err = d.Disorder(ctx); err != nil {
+	if status.Disorder, err = a.Disorder(ctx); err != nil {
 		return operations.Status{}, err
 	}
-	writers, err := describeWriters(ctx, d.db)
+	writers, err := describeWriters(ctx, a.db)
 	if err != nil {
 		return operations.Status{}, classify(ctx, err)
 	}
@@ -69,13 +69,13 @@ CROSS JOIN (
 ) AS parked`
 
 // relayStatus reads all but the backlog and the writers.
-func (d *RelayAdmin) relayStatus(ctx context.Context) (operations.Status, error) {
+func (a *RelayAdmin) relayStatus(ctx context.Context) (operations.Status, error) {
 	var standby bool
 	var holder, stream, reason, detail sql.NullString
 	var token, position, sequence, purgedTo sql.NullInt64
 	var acquired, expires, updated, halted sql.NullTime
-	status := operations.Status{Relay: d.relay}
-	err := d.db.QueryRowContext(ctx, statusStatement, d.relay).Scan(&standby, &status.Now, &holder, &token, &acquired, &expires,
+	status := operations.Status{Relay: a.relay}
+	err := a.db.QueryRowContext(ctx, statusStatement, a.relay).Scan(&standby, &status.Now, &holder, &token, &acquired, &expires,
 		&position, &stream, &sequence, &purgedTo, &updated, &reason, &detail, &halted,
 		&status.Last, &status.ParkedEvents, &status.ParkedAggregates)
 	switch {
@@ -110,20 +110,20 @@ func countBehind(ctx context.Context, db *bun.DB, position outbox.Position) (cou
 }
 
 // List reads at most one payload more than it returns.
-func (d *RelayAdmin) List(ctx context.Context, filter operations.Filter) ([]operations.ListedEvent, error) {
+func (a *RelayAdmin) List(ctx context.Context, filter operations.Filter) ([]operations.ListedEvent, error) {
 	ctx = allow(ctx, counting)
 	largest := 0
 	if filter.Payloads {
 		largest = operations.LargestListed
 	}
-	query := d.db.NewSelect().ColumnExpr(entryColumns(strconv.Itoa(largest))).
+	query := a.db.NewSelect().ColumnExpr(entryColumns(strconv.Itoa(largest))).
 		ColumnExpr("CASE WHEN p.state IS NOT NULL THEN p.state WHEN "+belowPurged+" OR "+recordedLater+" THEN ? "+
 			"WHEN o.position <= c.position THEN ? ELSE ? END", operations.Misplaced, operations.Published, operations.Unpublished).
 		ColumnExpr("coalesce(p.reason, '')").
 		ColumnExpr("coalesce(p.stream_sequence, 0)").
 		TableExpr("outbox AS o").
 		Join("LEFT JOIN outbox_parked AS p ON p.position = o.position AND p.event_id = o.event_id").
-		Join("LEFT JOIN outbox_cursor AS c ON c.relay = ?", d.relay).
+		Join("LEFT JOIN outbox_cursor AS c ON c.relay = ?", a.relay).
 		OrderExpr("o.position DESC LIMIT ?", max(filter.Limit, 0)) // bun's own limit takes 0 for none
 	if filter.Position != 0 {
 		query = query.Where("o.position = ?", int64(filter.Position))
@@ -167,18 +167,18 @@ func (d *RelayAdmin) List(ctx context.Context, filter operations.Filter) ([]oper
 	}
 	err = rows.Err()
 	if err == nil {
-		err = d.explainListed(ctx, found, unread)
+		err = a.explainListed(ctx, found, unread)
 	}
 	return found, classify(ctx, err)
 }
 
 // explainListed completes entries of a list of which something else than the payload was too large.
-func (d *RelayAdmin) explainListed(ctx context.Context, found []operations.ListedEvent, unread []outbox.Position) error {
+func (a *RelayAdmin) explainListed(ctx context.Context, found []operations.ListedEvent, unread []outbox.Position) error {
 	var entries []outbox.Entry
 	for _, position := range unread {
 		entries = append(entries, outbox.Entry{Position: position})
 	}
-	if err := explain(ctx, d.db, entries, operations.LargestListed); err != nil {
+	if err := explain(ctx, a.db, entries, operations.LargestListed); err != nil {
 		return err
 	}
 	for i := range found {

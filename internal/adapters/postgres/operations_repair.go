@@ -16,8 +16,8 @@ import (
 var _ operations.RelayRepair = (*RelayAdmin)(nil)
 
 // Cursor implements the port.
-func (d *RelayAdmin) Cursor(ctx context.Context) (relay.Cursor, error) {
-	return NewCursorStore(d.db, d.relay, d.stream).Load(ctx)
+func (a *RelayAdmin) Cursor(ctx context.Context) (relay.Cursor, error) {
+	return NewCursorStore(a.db, a.relay, a.stream).Load(ctx)
 }
 
 // heldStatement compares ids as text: what is asked for comes from a stream, and need not be a UUID.
@@ -28,12 +28,12 @@ JOIN outbox AS o ON o.position = place.position AND o.event_id::text = place.eve
 ORDER BY o.position`
 
 // Held implements the port.
-func (d *RelayAdmin) HasEvents(ctx context.Context, places []outbox.Progress) ([]outbox.Progress, error) {
+func (a *RelayAdmin) HasEvents(ctx context.Context, places []outbox.Progress) ([]outbox.Progress, error) {
 	positions, ids := make([]int64, len(places)), make([]string, len(places))
 	for i, place := range places {
 		positions[i], ids[i] = int64(place.Position), place.EventID
 	}
-	rows, err := d.db.QueryContext(ctx, hasEventsStatement, pgdialect.Array(positions), pgdialect.Array(ids))
+	rows, err := a.db.QueryContext(ctx, hasEventsStatement, pgdialect.Array(positions), pgdialect.Array(ids))
 	if err != nil {
 		return nil, classify(ctx, fmt.Errorf("look %d events up in the log: %w", len(places), err))
 	}
@@ -50,13 +50,13 @@ func (d *RelayAdmin) HasEvents(ctx context.Context, places []outbox.Progress) ([
 }
 
 // At implements the port.
-func (d *RelayAdmin) At(ctx context.Context, position outbox.Position) (outbox.Progress, bool, error) {
-	return d.findEvent(ctx, "SELECT position, event_id FROM outbox WHERE position = ?", int64(position))
+func (a *RelayAdmin) At(ctx context.Context, position outbox.Position) (outbox.Progress, bool, error) {
+	return a.findEvent(ctx, "SELECT position, event_id FROM outbox WHERE position = ?", int64(position))
 }
 
 // place is the one that a statement finds, if any.
-func (d *RelayAdmin) findEvent(ctx context.Context, statement string, args ...any) (found outbox.Progress, ok bool, err error) {
-	err = d.db.QueryRowContext(ctx, statement, args...).Scan(&found.Position, &found.EventID)
+func (a *RelayAdmin) findEvent(ctx context.Context, statement string, args ...any) (found outbox.Progress, ok bool, err error) {
+	err = a.db.QueryRowContext(ctx, statement, args...).Scan(&found.Position, &found.EventID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return outbox.Progress{}, false, nil
 	}
@@ -67,9 +67,9 @@ func (d *RelayAdmin) findEvent(ctx context.Context, statement string, args ...an
 }
 
 // Behind implements the port.
-func (d *RelayAdmin) Behind(ctx context.Context, position outbox.Position) (int64, error) {
+func (a *RelayAdmin) Behind(ctx context.Context, position outbox.Position) (int64, error) {
 	ctx = allow(ctx, counting)
-	count, _, err := countBehind(ctx, d.db, position)
+	count, _, err := countBehind(ctx, a.db, position)
 	if err != nil {
 		return 0, classify(ctx, fmt.Errorf("count the log's entries after %d: %w", position, err))
 	}
@@ -80,7 +80,7 @@ func (d *RelayAdmin) Behind(ctx context.Context, position outbox.Position) (int6
 // another stream: nobody knows since when that one has held what it holds. What is before the place counts as passed from now
 // on, whenever it was recorded.
 const adoptStatement = `
-WITH turn AS (
+WITH written AS (
 	INSERT INTO outbox_cursor AS c (relay, position, stream, stream_created, stream_sequence, token, revision, updated_at,
 		recorded_position, recorded_to)
 	SELECT ?0, ?2, ?3, nullif(?4, ''), ?5, 0, 1, clock_timestamp(), ?2,
@@ -94,19 +94,19 @@ WITH turn AS (
 	WHERE c.revision = ?1
 	RETURNING c.revision
 )
-SELECT revision FROM turn`
+SELECT revision FROM written`
 
 // Adopt implements the port.
-func (d *RelayAdmin) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error {
+func (a *RelayAdmin) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error {
 	ctx = allow(ctx, counting) // it looks when the latest event up to there was recorded
 	var now int64
-	err := d.db.QueryRowContext(ctx, adoptStatement, d.relay, revision, int64(cursor.Position), d.stream, cursor.StreamCreated,
+	err := a.db.QueryRowContext(ctx, adoptStatement, a.relay, revision, int64(cursor.Position), a.stream, cursor.StreamCreated,
 		int64(cursor.StreamSequence), anew).Scan(&now)
 	if errors.Is(err, sql.ErrNoRows) {
-		return relay.ErrOutOfTurn.With("the cursor of %s is not at revision %d any more", d.relay, revision)
+		return relay.ErrOutOfTurn.With("the cursor of %s is not at revision %d any more", a.relay, revision)
 	}
 	if err != nil {
-		return classify(ctx, fmt.Errorf("adopt position %d for %s: %w", cursor.Position, d.relay, err))
+		return classify(ctx, fmt.Errorf("adopt position %d for %s: %w", cursor.Position, a.relay, err))
 	}
 	return nil
 }

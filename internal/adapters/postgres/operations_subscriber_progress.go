@@ -9,8 +9,8 @@ import (
 var _ operations.SubscriberProgresses = (*RelayAdmin)(nil)
 
 // Places is one statement.
-func (d *RelayAdmin) Places(ctx context.Context) (places []operations.SubscriberProgress, err error) {
-	rows, err := d.db.QueryContext(ctx, `SELECT DISTINCT ON (subscriber COLLATE "C") subscriber, stream, sequence, lanes
+func (a *RelayAdmin) Places(ctx context.Context) (places []operations.SubscriberProgress, err error) {
+	rows, err := a.db.QueryContext(ctx, `SELECT DISTINCT ON (subscriber COLLATE "C") subscriber, stream, sequence, lanes
 		FROM subscriber_lanes ORDER BY subscriber COLLATE "C", sequence, lane`)
 	if err != nil {
 		return nil, classify(ctx, err)

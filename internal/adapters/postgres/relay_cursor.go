@@ -86,28 +86,28 @@ var saveCursorStatement = fenceCTE + recordedCTE + fencedWriteFrom("sound",
 		updated_at = CASE WHEN (c.position, c.stream_sequence) = (excluded.position, excluded.stream_sequence)
 			THEN c.updated_at ELSE excluded.updated_at END`) + `
 SELECT ` + fenceOutcome + `, EXISTS (SELECT FROM sound) OR (SELECT revision FROM before) <> ?2, ` + nextPosition + `, ` + cursorColumns + `
-FROM (SELECT) AS always LEFT JOIN turn AS c ON true LEFT JOIN outbox AS o ON o.position = c.position`
+FROM (SELECT) AS always LEFT JOIN written AS c ON true LEFT JOIN outbox AS o ON o.position = c.position`
 
 // Save implements the port.
-func (s *CursorStore) Save(ctx context.Context, turn relay.WriteFence, cursor relay.Cursor) (relay.Cursor, error) {
+func (s *CursorStore) Save(ctx context.Context, fence relay.WriteFence, cursor relay.Cursor) (relay.Cursor, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.within)
 	defer cancel()
-	var v fenceResult
+	var result fenceResult
 	var sound bool // or somebody has written in between, so that this was judged by something else
 	var next outbox.Position
 	var row cursorRow
 	recordedTo := sql.NullTime{Time: cursor.RecordedTo, Valid: !cursor.RecordedTo.IsZero()}
-	err := s.db.QueryRowContext(ctx, saveCursorStatement, s.relay, turn.Token, turn.Revision,
+	err := s.db.QueryRowContext(ctx, saveCursorStatement, s.relay, fence.Token, fence.Revision,
 		int64(cursor.Position), s.stream, cursor.StreamCreated, int64(cursor.StreamSequence), recordedTo, mostRecorded).
-		Scan(append([]any{&v.held, &v.revision, &sound, &next}, row.columns()...)...)
+		Scan(append([]any{&result.held, &result.revision, &sound, &next}, row.columns()...)...)
 	if err != nil {
 		return relay.Cursor{}, classify(ctx, fmt.Errorf("save the cursor of %s: %w", s.relay, err))
 	}
-	if v.held && !sound {
+	if result.held && !sound {
 		return relay.Cursor{}, relay.ErrSequenceBehind.With("the sequence of outbox.position went back: it deals position %d next, "+
 			"or events came at positions up to %d after the relay had passed", next, cursor.Position)
 	}
-	if err := v.err(s.relay, turn); err != nil {
+	if err := result.err(s.relay, fence); err != nil {
 		return relay.Cursor{}, err
 	}
 	return row.cursor(), nil
@@ -122,20 +122,20 @@ var reportStatement = fencedWrite(
 SELECT ` + fenceOutcome
 
 // Report implements the port.
-func (s *CursorStore) Report(ctx context.Context, turn relay.WriteFence, halt *relay.Halt) error {
+func (s *CursorStore) Report(ctx context.Context, fence relay.WriteFence, halt *relay.Halt) error {
 	ctx, cancel := context.WithTimeout(ctx, s.within)
 	defer cancel()
 	var now relay.Halt
 	if halt != nil {
 		now = *halt
 	}
-	var v fenceResult
-	err := s.db.QueryRowContext(ctx, reportStatement, s.relay, turn.Token, turn.Revision, string(now.Reason), now.Detail).
-		Scan(&v.held, &v.revision)
+	var result fenceResult
+	err := s.db.QueryRowContext(ctx, reportStatement, s.relay, fence.Token, fence.Revision, string(now.Reason), now.Detail).
+		Scan(&result.held, &result.revision)
 	if err != nil {
 		return classify(ctx, fmt.Errorf("report a halt of %s: %w", s.relay, err))
 	}
-	return v.err(s.relay, turn)
+	return result.err(s.relay, fence)
 }
 
 // cursorColumns are the columns of a cursorRow, of a row of outbox_cursor named c and its row of the outbox named o.

@@ -6,28 +6,29 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// fence begins every write that needs the lease ?0 under the token ?1. It locks the lease while the statement writes, and
-// the statement is over when it answers. A plain look at the token would let a former leader that was stalled write after
-// its successor; a lock held over a round trip would let a frozen one keep the successor out.
+// fenceCTE begins every write that needs the lease ?0 under the token ?1. It locks the lease while the statement writes. Each write
+// is one statement, for two reasons. If it only looked at the token, a former leader that was stalled could write after its successor.
+// If it held a lock over a round trip, a frozen leader could keep its successor out.
 const fenceCTE = `
 WITH fence AS (
 	SELECT token FROM leases WHERE name = ?0 AND token = ?1 FOR SHARE
 )`
 
-// inTurn begins a write that takes effect only as the one after revision ?2 of the relay's cursor, and that may set columns
-// of it: to values in its first row, by updates later on. Everything that the statement changes has to hang on the CTE
-// turn, which is empty when it is not its turn. It leaves updated_at alone, which says when the relay came on last: one that
-// writes and gets nowhere is stuck.
+// fencedWrite begins a statement that writes only if the relay holds the lease and its cursor is at revision ?2. It raises the
+// revision. It may also set columns of the cursor: values are for the first row, updates for a later write. Everything else that the
+// statement changes must join the CTE written, which is empty if the fence refuses the write. updated_at changes only if updates
+// say so: it is the time of the relay's last progress, and a relay that writes without progress is stuck.
 //
-// Where there is a turn, the statement's snapshot shows what all turns before it did: whoever asks for this turn was told
-// of the last one. Only operators and retention may have changed something since.
+// If the write is accepted, the statement's snapshot shows all earlier fenced writes: the caller knows the revision that the last one
+// returned. Only operators and retention may have changed something since.
 func fencedWrite(columns, values, updates string) string {
 	return fenceCTE + fencedWriteFrom("fence", columns, values, updates)
 }
 
-// inTurnOf is inTurn for a statement that has begun, and that may go on only where source has the row of fence.
+// fencedWriteFrom is fencedWrite for a statement that has begun already. source is a CTE that has the row of fence if the statement
+// may write.
 func fencedWriteFrom(source, columns, values, updates string) string {
-	return `, turn AS (
+	return `, written AS (
 	INSERT INTO outbox_cursor AS c (relay, token, revision, updated_at` + columns + `)
 	SELECT ?0, token, 1, clock_timestamp()` + values + `
 	FROM ` + source + ` WHERE ?2 = 0 OR EXISTS (SELECT FROM outbox_cursor WHERE relay = ?0)
@@ -37,22 +38,22 @@ func fencedWriteFrom(source, columns, values, updates string) string {
 )`
 }
 
-// outcome is what every statement in turn selects first: EXISTS (SELECT FROM fence), (SELECT revision FROM turn).
-const fenceOutcome = `EXISTS (SELECT FROM fence), (SELECT revision FROM turn)`
+// fenceOutcome is what every fenced write selects first. A fenceResult scans it.
+const fenceOutcome = `EXISTS (SELECT FROM fence), (SELECT revision FROM written)`
 
-// verdict scans the outcome.
+// fenceResult is what the fence decided about a write.
 type fenceResult struct {
-	held     bool
-	revision sql.NullInt64
+	held     bool          // the relay holds the lease
+	revision sql.NullInt64 // of the cursor after the write; NULL: nothing was written
 }
 
-// err says why nothing was written, if so.
-func (v fenceResult) err(name string, turn relay.WriteFence) error {
+// err returns why nothing was written, or nil.
+func (r fenceResult) err(name string, fence relay.WriteFence) error {
 	switch {
-	case !v.held:
-		return leaseLost(name, turn.Token)
-	case !v.revision.Valid:
-		return relay.ErrOutOfTurn.With("the cursor of %s is not at revision %d any more", name, turn.Revision)
+	case !r.held:
+		return leaseLost(name, fence.Token)
+	case !r.revision.Valid:
+		return relay.ErrOutOfTurn.With("the cursor of %s is not at revision %d any more", name, fence.Revision)
 	}
 	return nil
 }

@@ -54,10 +54,10 @@ func (h *InstanceHalts) Record(ctx context.Context, halt *relay.Halt) error {
 }
 
 // haltedInstances reads the reports that have not expired.
-func (d *RelayAdmin) haltedInstances(ctx context.Context) ([]operations.InstanceHalt, error) {
-	rows, err := d.db.QueryContext(ctx, `SELECT instance, reason, detail, halted_at FROM outbox_halts
+func (a *RelayAdmin) haltedInstances(ctx context.Context) ([]operations.InstanceHalt, error) {
+	rows, err := a.db.QueryContext(ctx, `SELECT instance, reason, detail, halted_at FROM outbox_halts
 		WHERE relay = ? AND reported_at > clock_timestamp() - ? * interval '1 microsecond' ORDER BY instance`,
-		d.relay, relay.HaltReportExpires.Microseconds())
+		a.relay, relay.HaltReportExpires.Microseconds())
 	if err != nil {
 		return nil, err
 	}

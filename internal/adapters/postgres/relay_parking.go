@@ -35,7 +35,7 @@ var fencedRevision = fencedWrite("", "", "")
 // what waits from before, which only errs on the safe side. The log row is locked, lest retention removes it under way.
 var reconcileStatement = fencedRevision + `, taken AS (
 	SELECT o.position, o.event_id, o.aggregate_type, o.aggregate_id, ` + shortened("o.event_type") + ` AS event_type
-	FROM turn, outbox AS o WHERE ?5 AND o.position = ?3 AND o.event_id::text = ?4 FOR KEY SHARE OF o
+	FROM written, outbox AS o WHERE ?5 AND o.position = ?3 AND o.event_id::text = ?4 FOR KEY SHARE OF o
 ), parked AS (
 	INSERT INTO outbox_parked (position, event_id, aggregate_type, aggregate_id, event_type, reason, state)
 	SELECT position, event_id, aggregate_type, aggregate_id, event_type, ?6, 'parked' FROM taken
@@ -43,7 +43,7 @@ var reconcileStatement = fencedRevision + `, taken AS (
 	RETURNING position
 ), published AS (
 	SELECT p.position, ?8 + 1 - row_number() OVER (ORDER BY p.position DESC) AS sequence
-	FROM turn, outbox_parked AS tail, outbox_parked AS p
+	FROM written, outbox_parked AS tail, outbox_parked AS p
 	WHERE tail.position = ?7 AND tail.state = 'redrive' AND p.state = 'redrive' AND p.position <= tail.position
 		AND p.aggregate_type = tail.aggregate_type AND p.aggregate_id = tail.aggregate_id
 		AND EXISTS (SELECT FROM outbox AS o WHERE o.position = p.position) -- as for what is due
@@ -52,7 +52,7 @@ var reconcileStatement = fencedRevision + `, taken AS (
 	FROM published WHERE p.position = published.position AND p.state = 'redrive'
 ), lost AS (
 	UPDATE outbox_parked AS p SET state = 'redrive', stream_sequence = NULL, changed_at = clock_timestamp()
-	FROM turn WHERE p.state = 'redriven' AND p.stream_sequence > ?9 AND ?10
+	FROM written WHERE p.state = 'redriven' AND p.stream_sequence > ?9 AND ?10
 	RETURNING p.position
 )
 SELECT ` + fenceOutcome + `, EXISTS (SELECT FROM parked) OR EXISTS (SELECT FROM lost)
@@ -61,7 +61,7 @@ SELECT ` + fenceOutcome + `, EXISTS (SELECT FROM parked) OR EXISTS (SELECT FROM 
 
 // Reconcile implements the port.
 func (p *Parking) Reconcile(
-	ctx context.Context, turn relay.WriteFence, tail relay.MessageMeta, sequence uint64, end bool,
+	ctx context.Context, fence relay.WriteFence, tail relay.MessageMeta, sequence uint64, end bool,
 ) (relay.ParkingSummary, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()
@@ -70,15 +70,15 @@ func (p *Parking) Reconcile(
 	if tail.Own {
 		event = tail.Event
 	}
-	var v fenceResult
+	var result fenceResult
 	var settled relay.ParkingSummary
-	err := p.db.QueryRowContext(ctx, reconcileStatement, p.relay, turn.Token, turn.Revision, int64(tail.Progress.Position),
+	err := p.db.QueryRowContext(ctx, reconcileStatement, p.relay, fence.Token, fence.Revision, int64(tail.Progress.Position),
 		tail.Progress.EventID, notice, tail.Parked, int64(event), int64(sequence), int64(tail.MaxRedriven(sequence)), end).
-		Scan(&v.held, &v.revision, &settled.Waiting, &settled.Lost)
+		Scan(&result.held, &result.revision, &settled.Waiting, &settled.Lost)
 	if err != nil {
 		return relay.ParkingSummary{}, classify(ctx, fmt.Errorf("settle the parking lot: %w", err))
 	}
-	if err := v.err(p.relay, turn); err != nil {
+	if err := result.err(p.relay, fence); err != nil {
 		return relay.ParkingSummary{}, err
 	}
 	return settled, nil
@@ -90,7 +90,7 @@ func (p *Parking) Reconcile(
 var setAsideStatement = fencedRevision + `, asked AS (
 	SELECT o.position, o.event_id, o.aggregate_type, o.aggregate_id, ` + shortened("o.event_type") + ` AS event_type,
 		(SELECT true FROM outbox_parked AS p WHERE p.position = o.position) IS NOT NULL AS known
-	FROM turn, outbox AS o WHERE o.position = ANY (?3::bigint[])
+	FROM written, outbox AS o WHERE o.position = ANY (?3::bigint[])
 ), waiting AS (
 	SELECT a.aggregate_type, a.aggregate_id, first.position, parked.position IS NOT NULL AS parked
 	FROM (SELECT DISTINCT aggregate_type, aggregate_id FROM asked WHERE NOT known) AS a, LATERAL (
@@ -113,21 +113,21 @@ var setAsideStatement = fencedRevision + `, asked AS (
 SELECT ` + fenceOutcome + `, ARRAY(SELECT position FROM asked WHERE known UNION ALL SELECT position FROM parked ORDER BY position)`
 
 // SetAside implements the port.
-func (p *Parking) SetAside(ctx context.Context, turn relay.WriteFence, entries []outbox.Entry) ([]outbox.Position, error) {
+func (p *Parking) SetAside(ctx context.Context, fence relay.WriteFence, entries []outbox.Entry) ([]outbox.Position, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()
 	asked := make([]int64, len(entries))
 	for i, entry := range entries {
 		asked[i] = int64(entry.Position)
 	}
-	var v fenceResult
+	var result fenceResult
 	var inLot []int64
-	err := p.db.QueryRowContext(ctx, setAsideStatement, p.relay, turn.Token, turn.Revision, pgdialect.Array(asked)).
-		Scan(&v.held, &v.revision, pgdialect.Array(&inLot))
+	err := p.db.QueryRowContext(ctx, setAsideStatement, p.relay, fence.Token, fence.Revision, pgdialect.Array(asked)).
+		Scan(&result.held, &result.revision, pgdialect.Array(&inLot))
 	if err != nil {
 		return nil, classify(ctx, fmt.Errorf("set %d events aside: %w", len(entries), err))
 	}
-	if err := v.err(p.relay, turn); err != nil {
+	if err := result.err(p.relay, fence); err != nil {
 		return nil, err
 	}
 	return positions(inLot), nil
@@ -209,7 +209,7 @@ func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit relay.Rea
 }
 
 var refuseStatement = fencedRevision + `, refused AS (
-	SELECT p.position, p.aggregate_type, p.aggregate_id FROM turn, outbox_parked AS p WHERE p.position = ?3 AND p.state = 'redrive'
+	SELECT p.position, p.aggregate_type, p.aggregate_id FROM written, outbox_parked AS p WHERE p.position = ?3 AND p.state = 'redrive'
 ), parked AS (
 	UPDATE outbox_parked AS p SET state = 'parked', changed_at = clock_timestamp(),
 		reason = CASE WHEN p.position = refused.position THEN ?4 ELSE p.reason END
@@ -219,16 +219,16 @@ var refuseStatement = fencedRevision + `, refused AS (
 SELECT ` + fenceOutcome
 
 // Refuse implements the port. The later events keep the reasons that they have.
-func (p *Parking) Refuse(ctx context.Context, turn relay.WriteFence, entry outbox.Entry, reason string) error {
+func (p *Parking) Refuse(ctx context.Context, fence relay.WriteFence, entry outbox.Entry, reason string) error {
 	ctx, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()
-	var v fenceResult
-	err := p.db.QueryRowContext(ctx, refuseStatement, p.relay, turn.Token, turn.Revision, int64(entry.Position), reason).
-		Scan(&v.held, &v.revision)
+	var result fenceResult
+	err := p.db.QueryRowContext(ctx, refuseStatement, p.relay, fence.Token, fence.Revision, int64(entry.Position), reason).
+		Scan(&result.held, &result.revision)
 	if err != nil {
 		return classify(ctx, fmt.Errorf("park event %s again: %w", entry.ID, err))
 	}
-	return v.err(p.relay, turn)
+	return result.err(p.relay, fence)
 }
 
 func positions(numbers []int64) []outbox.Position {

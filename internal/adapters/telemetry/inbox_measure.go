@@ -60,12 +60,13 @@ const (
 
 // MeasureInbox returns next with measurements of what a subscriber does: how many events a transaction has, how long it takes and why it
 // was undone, how long the handler takes for each event, how late each effect comes, and what becomes of events that are not applied. It
-// costs two observations for each event and allocates nothing for it.
+// also counts checkpoints that went back. An event costs two observations and no allocation.
 func MeasureInbox(mp metric.MeterProvider, subscriber, stream string, next InboxPorts) InboxPorts {
 	m := newInboxMeasures(meter(mp), subscriber, stream)
 	return InboxPorts{
-		Work:    &measuredWork{inboxMeasures: m, next: next.Work},
-		Letters: &measuredLetters{inboxMeasures: m, next: next.Letters},
+		Work:        &measuredWork{inboxMeasures: m, next: next.Work},
+		Letters:     &measuredLetters{inboxMeasures: m, next: next.Letters},
+		Checkpoints: measureCheckpoints(mp, subscriber, next.Checkpoints),
 	}
 }
 
@@ -294,8 +295,8 @@ func (i *inboxMeasures) failed(errorType string) metric.RecordOption {
 	return set(append(slices.Clone(i.process), semconv.ErrorTypeKey.String(errorType))...)
 }
 
-// MeasureCheckpoints returns next with a counter of checkpoints that went back.
-func MeasureCheckpoints(mp metric.MeterProvider, subscriber string, next inbox.Checkpoints) inbox.Checkpoints {
+// measureCheckpoints returns next with a counter of checkpoints that went back.
+func measureCheckpoints(mp metric.MeterProvider, subscriber string, next inbox.Checkpoints) inbox.Checkpoints {
 	c := &measuredCheckpoints{
 		Checkpoints: next,
 		rewinds: made(meter(mp).Int64Counter("outboxie.subscriber.rewinds", metric.WithUnit("{rewind}"),

@@ -204,7 +204,7 @@ func (p *places) Rewind(_ context.Context, _ string, from inbox.Checkpoint, stre
 func TestRewindsAreMeasured(t *testing.T) {
 	mp, m := measuring()
 	next := &places{}
-	checkpoints := telemetry.MeasureCheckpoints(mp, "billing", next)
+	checkpoints := telemetry.MeasureInbox(mp, "billing", "ORDERS", telemetry.InboxPorts{Checkpoints: next}).Checkpoints
 	require.Equal(t, values{whose: 0}, m.values(t, "outboxie.subscriber.rewinds"))
 	for _, next.err = range []error{nil, inbox.ErrLaneMoved, nil} {
 		moved, err := checkpoints.Rewind(t.Context(), "billing", inbox.Checkpoint{Lane: 2}, "new", inbox.StreamPosition{Sequence: 5})

@@ -14,10 +14,11 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// InboxPorts are the ports through which a subscriber handles events.
+// InboxPorts are the ports of a subscriber that are traced or measured.
 type InboxPorts struct {
-	Work    inbox.UnitOfWork
-	Letters inbox.DeadLetters
+	Work        inbox.UnitOfWork
+	Letters     inbox.DeadLetters
+	Checkpoints inbox.Checkpoints
 }
 
 // TraceInbox returns next with spans around the transactions of a subscriber.
@@ -33,15 +34,16 @@ type InboxPorts struct {
 // Dead letters that are tried again are such a batch, also if there is only one. The batch becomes known with its first event, so the
 // statements before have no spans. Looking for letters that are due leaves no trace, and neither does a checkpoint that just moves.
 //
-// A provider that records nothing costs nothing.
+// Checkpoints are not traced. If the provider records nothing, TraceInbox returns next itself.
 func TraceInbox(tp trace.TracerProvider, subscriber, stream string, next InboxPorts) InboxPorts {
 	if _, off := tp.(noop.TracerProvider); off {
 		return next
 	}
 	tracer := &inboxTracer{tracer: tracer(tp), subscriber: subscriber, stream: stream}
 	return InboxPorts{
-		Work:    &tracedWork{inboxTracer: tracer, next: next.Work},
-		Letters: &tracedLetters{inboxTracer: tracer, next: next.Letters},
+		Work:        &tracedWork{inboxTracer: tracer, next: next.Work},
+		Letters:     &tracedLetters{inboxTracer: tracer, next: next.Letters},
+		Checkpoints: next.Checkpoints,
 	}
 }
 

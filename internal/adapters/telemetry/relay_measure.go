@@ -14,10 +14,17 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// MeasurePublisher returns next with measurements of each append: how long it took, how many events it had, whether another
-// relay was first, and how long each event that was stored had waited in the outbox (redriven ones have waited for an
-// operator, and are left out). It costs one observation for each event and allocates nothing for it.
-func MeasurePublisher(mp metric.MeterProvider, stream string, next relay.Publisher) relay.Publisher {
+// MeasureRelay returns next with measurements of what a relay publishes and what retention removes.
+func MeasureRelay(mp metric.MeterProvider, stream string, next RelayPorts) RelayPorts {
+	next.Publisher = measurePublisher(mp, stream, next.Publisher)
+	next.Retention = measureRetention(mp, next.Retention)
+	return next
+}
+
+// measurePublisher returns next with measurements of each append: how long it took, how many events it had, whether another relay was
+// first, and how long each stored event had waited in the outbox. Redriven events are left out of the waits, because they waited for
+// an operator. An event costs one observation and no allocation.
+func measurePublisher(mp metric.MeterProvider, stream string, next relay.Publisher) relay.Publisher {
 	m := meter(mp)
 	p := &measuredPublisher{
 		Publisher: next, stream: stream,
@@ -67,9 +74,9 @@ func (p *measuredPublisher) Redrive(ctx context.Context, after uint64, at outbox
 	return last, err
 }
 
-func (p *measuredPublisher) PublishControl(ctx context.Context, after uint64, notice relay.ControlMessage) (uint64, error) {
+func (p *measuredPublisher) PublishControl(ctx context.Context, after uint64, message relay.ControlMessage) (uint64, error) {
 	began := time.Now()
-	last, err := p.Publisher.PublishControl(ctx, after, notice)
+	last, err := p.Publisher.PublishControl(ctx, after, message)
 	p.called(ctx, "notify", time.Since(began), err)
 	return last, err
 }
@@ -100,8 +107,8 @@ func (p *measuredPublisher) attributes(operation string, err error) attribute.Se
 	return attribute.NewSet(attributes...)
 }
 
-// MeasureRetention returns next with counters of what it removed and of its failures.
-func MeasureRetention(mp metric.MeterProvider, next relay.Retention) relay.Retention {
+// measureRetention returns next with counters of what it removed and of its failures.
+func measureRetention(mp metric.MeterProvider, next relay.Retention) relay.Retention {
 	m := meter(mp)
 	r := &measuredRetention{
 		next: next,

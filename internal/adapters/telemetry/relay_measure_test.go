@@ -27,7 +27,7 @@ type values = map[string]float64
 func TestPublisherIsMeasured(t *testing.T) {
 	mp, m := measuring()
 	next := &stream{}
-	publisher := telemetry.MeasurePublisher(mp, "ORDERS", next)
+	publisher := telemetry.MeasureRelay(mp, "ORDERS", telemetry.RelayPorts{Publisher: next}).Publisher
 	require.Equal(t, values{"": 0}, m.values(t, "outboxie.relay.conflicts"), "before the first one")
 	require.Equal(t, values{series("send", ""): 0}, m.values(t, "messaging.client.sent.messages"))
 
@@ -70,7 +70,7 @@ func TestFailuresOfThePublisherAreMeasured(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			mp, m := measuring()
-			publisher := telemetry.MeasurePublisher(mp, "ORDERS", &stream{err: c.err, storesOnly: c.storesOnly})
+			publisher := telemetry.MeasureRelay(mp, "ORDERS", telemetry.RelayPorts{Publisher: &stream{err: c.err, storesOnly: c.storesOnly}}).Publisher
 			_, err := publisher.Publish(t.Context(), 5, batchOf(nil, nil, nil))
 			require.Same(t, c.err, err)
 			stored := float64(max(0, c.storesOnly))
@@ -93,7 +93,7 @@ func TestFailuresOfThePublisherAreMeasured(t *testing.T) {
 // TestMeasuredEventsCostNoAllocation : only batches do, whatever their size.
 func TestMeasuredEventsCostNoAllocation(t *testing.T) {
 	mp, _ := measuring()
-	publisher := telemetry.MeasurePublisher(mp, "ORDERS", discard{})
+	publisher := telemetry.MeasureRelay(mp, "ORDERS", telemetry.RelayPorts{Publisher: discard{}}).Publisher
 	allocations := func(size int) float64 {
 		batch := unsampledBatch(size)
 		return testing.AllocsPerRun(100, func() { _, _ = publisher.Publish(context.Background(), 0, batch) })
@@ -104,7 +104,7 @@ func TestMeasuredEventsCostNoAllocation(t *testing.T) {
 func BenchmarkMeasuredPublish(b *testing.B) {
 	real, _ := measuring()
 	for name, mp := range map[string]metric.MeterProvider{"measured": real, "not measured": nometer.NewMeterProvider()} {
-		publisher := telemetry.MeasurePublisher(mp, "ORDERS", discard{})
+		publisher := telemetry.MeasureRelay(mp, "ORDERS", telemetry.RelayPorts{Publisher: discard{}}).Publisher
 		batch := unsampledBatch(1000)
 		b.Run(name+"/1000", func(b *testing.B) {
 			b.ReportAllocs()
@@ -127,7 +127,7 @@ func (r *retention) Purge(context.Context, int64, time.Duration, int) (int, erro
 func TestRetentionIsMeasured(t *testing.T) {
 	mp, m := measuring()
 	next := &retention{}
-	measured := telemetry.MeasureRetention(mp, next)
+	measured := telemetry.MeasureRelay(mp, "ORDERS", telemetry.RelayPorts{Retention: next}).Retention
 	require.Equal(t, values{"": 0}, m.values(t, "outboxie.retention.removed"))
 	require.Equal(t, values{"": 0}, m.values(t, "outboxie.retention.failures"))
 	for _, step := range []retention{{removed: 5}, {removed: 2}, {err: errDown}} {

@@ -16,7 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// What happens to a relay: names of events on "outbox relay" spans, and the first three of spans of their own.
+// Names of the incidents of a relay, as events on "outbox relay" spans. The first four are also names of spans.
 const (
 	becameLeader  = "became leader"
 	lostLead      = "lost leadership"
@@ -29,36 +29,38 @@ const (
 	logWaited     = "log waited"
 )
 
-// longRead is how long a read of the log takes at least when it has waited for an open transaction, or for a database that
-// is slow.
+// longRead is how long a read of the log takes at least to be an incident: it waited for an open transaction, or the database is
+// slow.
 const longRead = 100 * time.Millisecond
 
-// RelayPorts is what a relay drives and what is traced of it.
+// RelayPorts are the ports of a relay that are traced or measured.
 type RelayPorts struct {
 	Log       relay.Log
 	Cursors   relay.CursorStore
 	Publisher relay.Publisher
 	Elector   relay.Elector
+	Retention relay.Retention
 }
 
-// TraceRelay returns next with spans around what the relay does: see the publisher for those of messages. Each change of
-// leadership that the instance takes part in, each halt and its end is a trace of its own. And what held the relay up while
-// a message waited, or set it going, is an event on the message's "outbox relay" span, in the trace of its order. Polling,
-// followers and idle leaders leave no trace. A provider that records nothing costs nothing.
+// TraceRelay returns next with spans around what the relay does. Type publisher says which spans messages get. Each change of
+// leadership in which the instance takes part, each halt and each end of a halt is a trace of its own. An incident that delayed a
+// message, or ended its delay, is an event on the message's "outbox relay" span, in the trace of its order. Polling, followers and
+// idle leaders leave no trace. Retention is not traced. If the provider records nothing, TraceRelay returns next itself.
 func TraceRelay(tp trace.TracerProvider, relay string, next RelayPorts) RelayPorts {
 	if _, off := tp.(noop.TracerProvider); off {
 		return next
 	}
-	tracer, story := tracer(tp), &incidents{}
+	tracer, shared := tracer(tp), &incidents{}
 	return RelayPorts{
-		Log:       &log{next: next.Log, incidents: story},
-		Cursors:   &cursors{CursorStore: next.Cursors, tracer: tracer, relay: relay, incidents: story},
-		Publisher: &publisher{next: next.Publisher, tracer: tracer, stream: relay, incidents: story},
-		Elector:   &elector{next: next.Elector, tracer: tracer, relay: relay, incidents: story},
+		Log:       &log{next: next.Log, incidents: shared},
+		Cursors:   &cursors{CursorStore: next.Cursors, tracer: tracer, relay: relay, incidents: shared},
+		Publisher: &publisher{next: next.Publisher, tracer: tracer, stream: relay, incidents: shared},
+		Elector:   &elector{next: next.Elector, tracer: tracer, relay: relay, incidents: shared},
+		Retention: next.Retention,
 	}
 }
 
-// failed notes an error that is no answer: not what the engine acts upon, and not the end of the call's own context.
+// addFailure adds an error as an incident. It leaves out errors on which the engine acts, and the end of the call's own context.
 func (h *incidents) addFailure(ctx context.Context, what string, err error, since time.Time) {
 	if err == nil || ctx.Err() != nil {
 		return
@@ -71,9 +73,9 @@ func (h *incidents) addFailure(ctx context.Context, what string, err error, sinc
 }
 
 type elector struct {
-	next    relay.Elector
-	tracer  trace.Tracer
-	relay   string
+	next      relay.Elector
+	tracer    trace.Tracer
+	relay     string
 	incidents *incidents
 }
 
@@ -106,6 +108,7 @@ func (e *elector) Resign(ctx context.Context, term relay.Term) error {
 	return err
 }
 
+// recordChange records a change of leadership as a trace of its own, and as an incident.
 func (e *elector) recordChange(ctx context.Context, name, detail string, began time.Time, term relay.Term) {
 	token := tokenKey.Int64(term.Token)
 	e.incidents.add(name, detail, time.Now(), token)
@@ -114,14 +117,14 @@ func (e *elector) recordChange(ctx context.Context, name, detail string, began t
 	span.End()
 }
 
-// cursors learns of halts where the relay tells operators of them, and where it learns that one goes on, or that an operator
-// has ended it. One relay uses it, so its calls do not overlap.
+// cursors learns of halts from the calls that report and load them: a loaded cursor shows that a halt goes on, or that an operator has
+// ended it. One relay uses cursors, so its calls do not overlap.
 type cursors struct {
 	relay.CursorStore
-	tracer  trace.Tracer
-	relay   string
+	tracer    trace.Tracer
+	relay     string
 	incidents *incidents
-	halt    *relay.Halt
+	halt      *relay.Halt
 }
 
 func (c *cursors) Load(ctx context.Context) (relay.Cursor, error) {
@@ -134,24 +137,25 @@ func (c *cursors) Load(ctx context.Context) (relay.Cursor, error) {
 	return cursor, err
 }
 
-func (c *cursors) Save(ctx context.Context, turn relay.WriteFence, cursor relay.Cursor) (relay.Cursor, error) {
+func (c *cursors) Save(ctx context.Context, fence relay.WriteFence, cursor relay.Cursor) (relay.Cursor, error) {
 	began := time.Now()
-	saved, err := c.CursorStore.Save(ctx, turn, cursor)
+	saved, err := c.CursorStore.Save(ctx, fence, cursor)
 	if !errors.Is(err, relay.ErrSequenceBehind) { // for which the relay halts
 		c.incidents.addFailure(ctx, cursorFailed, err, began)
 	}
 	return saved, err
 }
 
-func (c *cursors) Report(ctx context.Context, turn relay.WriteFence, halt *relay.Halt) error {
+func (c *cursors) Report(ctx context.Context, fence relay.WriteFence, halt *relay.Halt) error {
 	began := time.Now()
-	err := c.CursorStore.Report(ctx, turn, halt)
+	err := c.CursorStore.Report(ctx, fence, halt)
 	if err == nil {
 		c.observe(ctx, halt, began)
 	}
 	return err
 }
 
+// observe records the begin and the end of a halt, each as a trace of its own. A halt that goes on is an incident.
 func (c *cursors) observe(ctx context.Context, halt *relay.Halt, began time.Time) {
 	before := c.halt
 	c.halt = halt
@@ -161,22 +165,22 @@ func (c *cursors) observe(ctx context.Context, halt *relay.Halt, began time.Time
 	if halt.Equal(before) {
 		return
 	}
-	name, told := relayHalted, halt
+	name, subject := relayHalted, halt
 	if halt == nil {
-		name, told = relayResumed, before
+		name, subject = relayResumed, before
 		c.incidents.add(name, "", began)
 	}
 	_, span := c.tracer.Start(ctx, name, trace.WithNewRoot(), trace.WithTimestamp(began),
-		trace.WithAttributes(relayKey.String(c.relay), reasonKey.String(string(told.Reason)), DetailKey.String(told.Detail)))
+		trace.WithAttributes(relayKey.String(c.relay), reasonKey.String(string(subject.Reason)), DetailKey.String(subject.Detail)))
 	if halt != nil {
 		span.SetStatus(codes.Error, halt.Error())
 	}
 	span.End()
 }
 
-// log notes what a read of the log waited for: its span would belong to no order.
+// log adds long and failed reads as incidents. It starts no span, because a read belongs to no order.
 type log struct {
-	next    relay.Log
+	next      relay.Log
 	incidents *incidents
 }
 

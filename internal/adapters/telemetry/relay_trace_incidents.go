@@ -9,22 +9,22 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// maxHappenings bounds what a history remembers, and so how many events it adds to a span. After a lull the same thing is
-// another one.
 const (
+	// maxIncidents is how many incidents are kept, and so how many events a span gets at most.
 	maxIncidents = 32
-	sameIncidentWithin          = 10 * time.Second
+	// sameIncidentWithin is how long a repeat counts as the same incident. A repeat more than ten seconds later is a new entry.
+	sameIncidentWithin = 10 * time.Second
 )
 
-// history is what lately held this instance's relay up, or set it going again. An event that waits meanwhile is told so, in
-// the trace of its order: the relay publishes one batch after the other, so what concerns one event concerns all.
+// incidents are what lately delayed this instance's relay, or ended a delay. Each message that waits meanwhile gets them as events
+// of its span. They concern all messages, because the relay publishes one batch after the other.
 type incidents struct {
-	recording    sync.WaitGroup // of the last long batch; over before the next one, and before the relay resigns
-	mu         sync.Mutex
-	list incidentList
+	recording sync.WaitGroup // the spans of the last long batch; done before the next batch, and before the relay resigns
+	mu        sync.Mutex
+	list      incidentList
 }
 
-// happening is something that happened once, or the same thing several times in a row.
+// incident is something that happened once, or several times in a row.
 type incident struct {
 	name, detail string
 	attributes   []attribute.KeyValue
@@ -32,7 +32,7 @@ type incident struct {
 	times        int
 }
 
-// note remembers that something happened from since to now. The same thing again becomes part of it.
+// add adds an incident that lasted from since to now. A repeat extends the last incident.
 func (h *incidents) add(name, detail string, since time.Time, attributes ...attribute.KeyValue) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -49,7 +49,7 @@ func (h *incidents) add(name, detail string, since time.Time, attributes ...attr
 	h.list = append(h.list, incident{name: name, detail: detail, attributes: attributes, first: since, last: now, times: 1})
 }
 
-// untilNow is what happened so far.
+// soFar returns a copy of the incidents up to now.
 func (h *incidents) soFar() incidentList {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -58,7 +58,7 @@ func (h *incidents) soFar() incidentList {
 
 type incidentList []incident
 
-// tell adds to span, which starts at since, an event for each thing that happened since then.
+// record adds an event to span for each incident since the span's start.
 func (h incidentList) record(span trace.Span, since time.Time) {
 	for _, what := range h {
 		if what.last.Before(since) {

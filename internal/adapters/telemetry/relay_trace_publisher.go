@@ -14,22 +14,22 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// longBatch is how many messages are told of while the next ones are published. Telling of a thousand takes as long as half
-// the publishing of them, most of which is waiting for the broker.
+// longBatch is the size from which on the spans of a batch are recorded while the next batch is published. The spans of a thousand
+// messages take half as long as publishing them, and publishing mostly waits for the broker.
 const longBatch = 100
 
 // maxLinks is how many links a span has at most; OpenTelemetry drops more.
 const maxLinks = 128
 
-// publisher traces what is stored. Each batch, published or redriven, that holds a sampled message is a trace of its own,
-// "send ORDERS", that links to those messages (at most 128 of them). And each sampled message that was stored gets an "outbox
-// relay" span in the trace of its order: from when it was recorded to the stream's acknowledgement, so that the wait in the
-// outbox can be seen, with what held it up meanwhile as events. One that the broker refuses gets one that failed. What is not
-// sampled costs nothing. Messages are passed on as they are. A notice is a trace of its own, "notify ORDERS".
+// publisher traces messages. A batch, published or redriven, with a sampled message is a trace of its own, "send ORDERS". It links to
+// the sampled messages, at most 128 of them. Each sampled message that was stored gets an "outbox relay" span in the trace of its order,
+// from the time when it was recorded to the stream's acknowledgement. The span shows the wait in the outbox, and its events are the
+// incidents meanwhile. A message that the broker refuses gets such a span with an error. A message that is not sampled costs nothing.
+// Messages are passed on unchanged. A control message is a trace of its own, "notify ORDERS".
 type publisher struct {
-	next    relay.Publisher
-	tracer  trace.Tracer
-	stream  string
+	next      relay.Publisher
+	tracer    trace.Tracer
+	stream    string
 	incidents *incidents
 }
 
@@ -49,9 +49,9 @@ func (p *publisher) Look(ctx context.Context) (relay.StreamInfo, error) {
 
 func (p *publisher) At(ctx context.Context, sequence uint64) (relay.MessageMeta, error) {
 	began := time.Now()
-	stamp, err := p.next.At(ctx, sequence)
+	meta, err := p.next.At(ctx, sequence)
 	p.incidents.addFailure(ctx, streamFailed, err, began)
-	return stamp, err
+	return meta, err
 }
 
 func (p *publisher) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
@@ -66,17 +66,17 @@ func (p *publisher) Redrive(ctx context.Context, after uint64, at outbox.Progres
 	})
 }
 
-func (p *publisher) PublishControl(ctx context.Context, after uint64, notice relay.ControlMessage) (uint64, error) {
+func (p *publisher) PublishControl(ctx context.Context, after uint64, message relay.ControlMessage) (uint64, error) {
 	sending, span := p.tracer.Start(ctx, "notify "+p.stream, trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindProducer),
 		trace.WithAttributes(
 			messagingSystem,
 			semconv.MessagingOperationName("notify"),
 			semconv.MessagingOperationTypeSend,
 			semconv.MessagingDestinationName(p.stream),
-			positionKey.Int64(int64(notice.Position)),
+			positionKey.Int64(int64(message.Position)),
 		))
 	defer span.End()
-	last, err := p.next.PublishControl(sending, after, notice)
+	last, err := p.next.PublishControl(sending, after, message)
 	if err == nil {
 		span.SetAttributes(SequenceKey.Int64(int64(last)))
 	}
@@ -111,44 +111,43 @@ func (p *publisher) send(
 		send.SetAttributes(storedKey.Int(stored))
 		record(send, err)
 	}
-	told := batchOutcome{at: answered, link: trace.WithLinks(), incidents: p.incidents.soFar()}
+	outcome := batchOutcome{at: answered, link: trace.WithLinks(), incidents: p.incidents.soFar()}
 	if send.SpanContext().IsSampled() {
-		told.link = trace.WithLinks(trace.Link{SpanContext: send.SpanContext()})
+		outcome.link = trace.WithLinks(trace.Link{SpanContext: send.SpanContext()})
 	}
 	p.incidents.recording.Wait()
 	if stored < longBatch {
-		p.recordWaits(ctx, batch[:stored], after, told)
+		p.recordWaits(ctx, batch[:stored], after, outcome)
 	} else {
-		p.incidents.recording.Go(func() { p.recordWaits(ctx, batch[:stored], after, told) })
+		p.incidents.recording.Go(func() { p.recordWaits(ctx, batch[:stored], after, outcome) })
 	}
 	var refused *relay.RefusedError
 	if errors.As(err, &refused) && isSampled(refused.Entry.Headers) {
-		span := p.startWait(ctx, &refused.Entry, told)
+		span := p.startWait(ctx, &refused.Entry, outcome)
 		record(span, err)
 		span.End(trace.WithTimestamp(answered))
 	}
 	return last, err
 }
 
-// outcome is what the messages of one batch have in common: when the broker answered, the batch's span, and what had happened
-// until then.
+// batchOutcome is what the messages of one batch have in common.
 type batchOutcome struct {
-	at       time.Time
-	link     trace.SpanStartOption
-	incidents incidentList
+	at        time.Time             // when the broker answered
+	link      trace.SpanStartOption // to the batch's span
+	incidents incidentList          // until then
 }
 
-// tell ends the wait of each message of stored, which are those directly after a sequence.
-func (p *publisher) recordWaits(ctx context.Context, stored []outbox.Entry, after uint64, told batchOutcome) {
+// recordWaits records the span of each sampled message of stored. The messages are directly after a sequence.
+func (p *publisher) recordWaits(ctx context.Context, stored []outbox.Entry, after uint64, outcome batchOutcome) {
 	for i := range stored {
 		if isSampled(stored[i].Headers) {
-			span := p.startWait(ctx, &stored[i], told, SequenceKey.Int64(int64(after)+int64(i)+1))
-			span.End(trace.WithTimestamp(told.at))
+			span := p.startWait(ctx, &stored[i], outcome, SequenceKey.Int64(int64(after)+int64(i)+1))
+			span.End(trace.WithTimestamp(outcome.at))
 		}
 	}
 }
 
-// storedOf is how many of batch were stored after a sequence, if last is the stream's last one.
+// storedOf returns how many messages of batch were stored after a sequence, if last is the stream's last sequence.
 func storedOf(batch []outbox.Entry, after, last uint64) int {
 	if last <= after {
 		return 0
@@ -156,7 +155,7 @@ func storedOf(batch []outbox.Entry, after, last uint64) int {
 	return int(min(last-after, uint64(len(batch))))
 }
 
-// failed notes a failed append, even if that is an answer: what comes now is another one.
+// failed adds a failed append as an incident. A refusal is none, because it concerns one message.
 func (p *publisher) failed(ctx context.Context, err error, began time.Time) {
 	if err == nil || ctx.Err() != nil {
 		return
@@ -166,20 +165,19 @@ func (p *publisher) failed(ctx context.Context, err error, began time.Time) {
 	}
 }
 
-// waited starts the span that tells the order's own trace how long the message has waited in the outbox, until the broker
-// answered, and why.
-func (p *publisher) startWait(ctx context.Context, entry *outbox.Entry, told batchOutcome, more ...attribute.KeyValue) trace.Span {
+// startWait starts the span that shows, in the trace of the order, how long the message waited in the outbox and why.
+func (p *publisher) startWait(ctx context.Context, entry *outbox.Entry, outcome batchOutcome, more ...attribute.KeyValue) trace.Span {
 	created := creationContext(ctx, entry.Headers)
 	if !created.IsValid() {
 		return noop.Span{}
 	}
 	start := entry.RecordedAt // by the database's clock, which may be ahead of ours
-	if start.IsZero() || start.After(told.at) {
-		start = told.at
+	if start.IsZero() || start.After(outcome.at) {
+		start = outcome.at
 	}
-	_, span := p.tracer.Start(trace.ContextWithRemoteSpanContext(ctx, created), WaitSpan, trace.WithTimestamp(start), told.link,
+	_, span := p.tracer.Start(trace.ContextWithRemoteSpanContext(ctx, created), WaitSpan, trace.WithTimestamp(start), outcome.link,
 		messageAttributes(&entry.Message, append(more, positionKey.Int64(int64(entry.Position)))...))
-	told.incidents.record(span, start)
+	outcome.incidents.record(span, start)
 	return span
 }
 
@@ -192,7 +190,7 @@ func anySampled(batch []outbox.Entry) bool {
 	return false
 }
 
-// links are those to the first messages of batch whose trace is sampled.
+// links returns links to the first messages of batch that are sampled.
 func links(ctx context.Context, batch []outbox.Entry) []trace.Link {
 	var found []trace.Link
 	for i := range batch {

@@ -23,9 +23,9 @@ const (
 type complaints struct {
 	logger *slog.Logger
 
-	mu         sync.Mutex
+	mu          sync.Mutex
 	silentUntil time.Time
-	suppressed int
+	suppressed  int
 }
 
 // handleErrors makes logger the place where OpenTelemetry complains, whatever was set before.
