@@ -117,17 +117,17 @@ func administering() fx.Option {
 // orderingParts is everything that the order service drives.
 type orderingParts struct {
 	fx.In
-	Work    orders.UnitOfWork
-	Encoder orders.Encoder
-	Waker   relay.Waker
-	Journal operations.EventLog
-	Finder  relay.Finder
+	Work     orders.UnitOfWork
+	Encoder  orders.Encoder
+	Notifier relay.Notifier
+	Journal  operations.EventLog
+	Finder   relay.Finder
 }
 
 func newOrdering(parts orderingParts) orders.Service {
 	newID := func() order.ID { return order.ID(uuid.Must(uuid.NewV7()).String()) }
 	return ordering.New(ordering.Ports{
-		Work: parts.Work, Encoder: parts.Encoder, Waker: parts.Waker, Journal: parts.Journal, Finder: parts.Finder,
+		Work: parts.Work, Encoder: parts.Encoder, Notifier: parts.Notifier, Journal: parts.Journal, Finder: parts.Finder,
 	}, newID, time.Now)
 }
 
@@ -142,8 +142,8 @@ type relayParts struct {
 	Elector   relay.Elector
 	Halts     relay.InstanceHalts
 	Liveness  relay.Liveness
-	Waker     relay.Waker
-	Alarm     relay.Alarm
+	Notifier  relay.Notifier
+	Listener  relay.Listener
 }
 
 func newRelay(
@@ -157,7 +157,7 @@ func newRelay(
 			Log: traced.Log, Cursors: traced.Cursors, Elector: traced.Elector, Liveness: parts.Liveness,
 			Publisher: telemetry.MeasurePublisher(mp, c.Stream.Name, traced.Publisher),
 			Parking:   parts.Parking, Retention: telemetry.MeasureRetention(mp, parts.Retention), Halts: parts.Halts,
-			Waker: parts.Waker, Alarm: parts.Alarm,
+			Notifier: parts.Notifier, Listener: parts.Listener,
 		},
 		relaying.Options{
 			LeaseTTL: c.Outbox.LeaseTTL, Poll: c.Outbox.PollInterval,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -349,11 +350,11 @@ func calls(h ParkingHarness, log []outbox.Entry, turn relay.WriteFence) map[stri
 			return err
 		},
 		"RedriveChosen": func(ctx context.Context) error {
-			_, err := h.ParkingAdmin().RedriveChosen(ctx, positions(log...), outbox.Choice{})
+			_, err := h.ParkingAdmin().RedriveChosen(ctx, positions(log...), operations.Choice{})
 			return err
 		},
 		"DiscardChosen": func(ctx context.Context) error {
-			_, err := h.ParkingAdmin().DiscardChosen(ctx, positions(log...), outbox.Choice{})
+			_, err := h.ParkingAdmin().DiscardChosen(ctx, positions(log...), operations.Choice{})
 			return err
 		},
 		"Waiting": func(ctx context.Context) error {

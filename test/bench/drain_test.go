@@ -140,7 +140,7 @@ func drain(t *testing.T, database, broker, name string, events int, tel *telemet
 	r := relaying.New(relaying.Ports{
 		Log: traced.Log, Cursors: traced.Cursors, Elector: traced.Elector, Liveness: jetstream.NewLiveness(nc, name, quiet),
 		Publisher: telemetry.MeasurePublisher(tel.MeterProvider(), name, traced.Publisher),
-		Parking:   postgres.NewParking(db, name), Retention: postgres.NewRetention(db, name), Waker: bell, Alarm: bell,
+		Parking:   postgres.NewParking(db, name), Retention: postgres.NewRetention(db, name), Notifier: bell, Listener: bell,
 	}, relaying.Options{
 		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.ReadLimit{Count: batchSize, Bytes: 4 << 20},
 	}, quiet)

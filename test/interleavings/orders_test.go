@@ -15,7 +15,7 @@ import (
 
 // service is the order service of one side. It names each side's new order always the same.
 func service(s *side) *app.Service {
-	return app.New(app.Ports{Work: postgres.NewUnitOfWork(s.db), Encoder: codec.New(nil), Waker: memory.NewNotifier()},
+	return app.New(app.Ports{Work: postgres.NewUnitOfWork(s.db), Encoder: codec.New(nil), Notifier: memory.NewNotifier()},
 		func() order.ID { return order.ID(placed[s.index]) },
 		func() time.Time { return time.Date(2020, 2, 1, 0, 0, 0, 0, time.UTC) })
 }

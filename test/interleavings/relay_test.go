@@ -118,15 +118,15 @@ var relayOperations = []*operation{
 		return "", p.Discard(ctx, 2)
 	}),
 	parkings("ParkingAdmin.RedriveChosen", "redrive chosen: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
-		n, err := p.RedriveChosen(ctx, []outbox.Position{2, 3}, outbox.Choice{})
+		n, err := p.RedriveChosen(ctx, []outbox.Position{2, 3}, operations.Choice{})
 		return fmt.Sprint(n), err
 	}),
 	parkings("ParkingAdmin.RedriveChosen", "redrive chosen: all", func(ctx context.Context, p *postgres.Parking) (string, error) {
-		n, err := p.RedriveChosen(ctx, []outbox.Position{2, 3, 6}, outbox.Choice{})
+		n, err := p.RedriveChosen(ctx, []outbox.Position{2, 3, 6}, operations.Choice{})
 		return fmt.Sprint(n), err
 	}),
 	parkings("ParkingAdmin.DiscardChosen", "discard chosen", func(ctx context.Context, p *postgres.Parking) (string, error) {
-		n, err := p.DiscardChosen(ctx, []outbox.Position{2, 3}, outbox.Choice{})
+		n, err := p.DiscardChosen(ctx, []outbox.Position{2, 3}, operations.Choice{})
 		return fmt.Sprint(n), err
 	}),
 	{name: "adopt (the cursor)", methods: []string{"operations.RelayRepair.Adopt"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {

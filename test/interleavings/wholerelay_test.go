@@ -52,8 +52,8 @@ func (l leading) run(ctx context.Context, s *side) (string, error) {
 		Elector:   &watchedElector{elector(s), r},
 		Halts:     memory.NewHalts().Of("instance"),
 		Liveness:  memory.NewLiveness(memory.NewPresence()),
-		Waker:     memory.NewNotifier(),
-		Alarm:     r,
+		Notifier:  memory.NewNotifier(),
+		Listener:  r,
 	}, options, slog.New(r))
 	err := r.relay.Run(ctx)
 	r.mu.Lock()
@@ -78,8 +78,8 @@ type relayRun struct {
 	halt  string
 }
 
-// C is the relay's alarm. It is asked for when there is nothing to do.
-func (r *relayRun) C() <-chan struct{} {
+// Notifications is called when there is nothing to do.
+func (r *relayRun) Notifications() <-chan struct{} {
 	r.stop()
 	return nil
 }

@@ -39,12 +39,12 @@ func (u undecided) serveAt(routes gin.IRoutes, path, retry string, find func(c *
 		respond(c, ShowGroups(groups), err)
 	})
 	routes.POST(path+"/"+retry, u.bodies.read, func(c *gin.Context) {
-		decide(c, find, func(ctx context.Context, events operations.UndecidedEvents, choice outbox.Choice) (int, error) {
+		decide(c, find, func(ctx context.Context, events operations.UndecidedEvents, choice operations.Choice) (int, error) {
 			return events.Retry(ctx, choice)
 		})
 	})
 	routes.POST(path+"/discard", u.bodies.read, func(c *gin.Context) {
-		decide(c, find, func(ctx context.Context, events operations.UndecidedEvents, choice outbox.Choice) (int, error) {
+		decide(c, find, func(ctx context.Context, events operations.UndecidedEvents, choice operations.Choice) (int, error) {
 			return events.Discard(ctx, choice)
 		})
 	})
@@ -53,7 +53,7 @@ func (u undecided) serveAt(routes gin.IRoutes, path, retry string, find func(c *
 // decide counts what is chosen, and changes it unless the request is a dry run.
 func decide(
 	c *gin.Context, find func(c *gin.Context) (operations.UndecidedEvents, error),
-	change func(ctx context.Context, events operations.UndecidedEvents, choice outbox.Choice) (int, error),
+	change func(ctx context.Context, events operations.UndecidedEvents, choice operations.Choice) (int, error),
 ) {
 	in := new(object)
 	if err := c.ShouldBindJSON(in); err != nil {
@@ -79,7 +79,7 @@ func decide(
 }
 
 // readChoice reads which events are meant, and whether they are only to be counted.
-func readChoice(in *object) (choice outbox.Choice, dry bool, err error) {
+func readChoice(in *object) (choice operations.Choice, dry bool, err error) {
 	in.only("group", "type", "aggregate", "all", "dry_run")
 	given := 0
 	for name, into := range map[string]*string{"group": &choice.Group, "type": &choice.Type} {

@@ -29,7 +29,7 @@ const (
 
 // drivenPorts are the ports that NATS serves.
 var drivenPorts = []reflect.Type{
-	reflect.TypeFor[relay.StreamRepair](), reflect.TypeFor[relay.Finder](), reflect.TypeFor[relay.Waker](), reflect.TypeFor[relay.Alarm](),
+	reflect.TypeFor[relay.StreamRepair](), reflect.TypeFor[relay.Finder](), reflect.TypeFor[relay.Notifier](), reflect.TypeFor[relay.Listener](),
 	reflect.TypeFor[inbox.Stream](),
 }
 
@@ -91,17 +91,17 @@ func (s *silence) calls() map[string]func(ctx context.Context) error {
 			_, err := s.finder.Find(ctx, outbox.Progress{Position: 1}, 0)
 			return err
 		},
-		"inbox.Stream.Read":   func(ctx context.Context) error { _, err := s.reader.Read(ctx, 1, everything); return err },
-		"inbox.Stream.State":  func(ctx context.Context) error { _, err := s.reader.State(ctx); return err },
-		"inbox.Stream.Former": func(ctx context.Context) error { _, _, err := s.reader.Former(ctx); return err },
-		"inbox.Stream.Stored": func(context.Context) error { s.reader.Stored(); return nil },
-		"outbox.Waker.Wake":   func(context.Context) error { s.bell.Wake(); return nil },
-		"outbox.Alarm.C":      func(context.Context) error { s.bell.C(); return nil },
+		"inbox.Stream.Read":            func(ctx context.Context) error { _, err := s.reader.Read(ctx, 1, everything); return err },
+		"inbox.Stream.State":           func(ctx context.Context) error { _, err := s.reader.State(ctx); return err },
+		"inbox.Stream.Former":          func(ctx context.Context) error { _, _, err := s.reader.Former(ctx); return err },
+		"inbox.Stream.Stored":          func(context.Context) error { s.reader.Stored(); return nil },
+		"relay.Notifier.Notify":        func(context.Context) error { s.bell.Notify(); return nil },
+		"relay.Listener.Notifications": func(context.Context) error { s.bell.Notifications(); return nil },
 	}
 }
 
 // sends are the calls that wait for no answer.
-var sends = []string{"outbox.Waker.Wake", "outbox.Alarm.C", "inbox.Stream.Stored"}
+var sends = []string{"relay.Notifier.Notify", "relay.Listener.Notifications", "inbox.Stream.Stored"}
 
 // TestEveryCallEnds makes a black hole of the connection to the broker, and calls every method of every port. Each answers in
 // time that the broker is unavailable, or that what it has to say was sent.

@@ -232,5 +232,5 @@ func runBell(t *testing.T, bell *jetstream.Notifier) {
 	})
 }
 
-func (b *broker) Bell() relaytest.Bell  { return b.bells[0] }
-func (b *broker) Other() relaytest.Bell { return b.bells[1] }
+func (b *broker) Notifier() relaytest.Notifier { return b.bells[0] }
+func (b *broker) Other() relaytest.Notifier    { return b.bells[1] }

@@ -30,7 +30,7 @@ var Module = fx.Module("jetstream",
 		),
 		fx.Annotate(
 			func(nc *nats.Conn, o PublisherOptions) *Notifier { return NewNotifier(nc, o.Stream, o.Logger) },
-			fx.As(fx.Self()), fx.As(new(relay.Waker)), fx.As(new(relay.Alarm)),
+			fx.As(fx.Self()), fx.As(new(relay.Notifier)), fx.As(new(relay.Listener)),
 		),
 		func(nc *nats.Conn, o PublisherOptions) (*Consumers, error) { return NewConsumers(nc, o.Stream) },
 	),

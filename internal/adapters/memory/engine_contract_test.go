@@ -208,17 +208,17 @@ func (l line) Waiting(ctx context.Context, limit int) ([]relay.ParkedEvent, erro
 	return through(ctx, l.e, func(ctx context.Context) ([]relay.ParkedEvent, error) { return l.e.parking.Waiting(ctx, limit) })
 }
 
-func (l line) Undecided(ctx context.Context, after outbox.Key, limit int) ([]outbox.UndecidedEvent, error) {
-	return through(ctx, l.e, func(ctx context.Context) ([]outbox.UndecidedEvent, error) {
+func (l line) Undecided(ctx context.Context, after outbox.Key, limit int) ([]operations.UndecidedEvent, error) {
+	return through(ctx, l.e, func(ctx context.Context) ([]operations.UndecidedEvent, error) {
 		return l.e.parking.Undecided(ctx, after, limit)
 	})
 }
 
-func (l line) RedriveChosen(ctx context.Context, positions []outbox.Position, choice outbox.Choice) (int, error) {
+func (l line) RedriveChosen(ctx context.Context, positions []outbox.Position, choice operations.Choice) (int, error) {
 	return through(ctx, l.e, func(ctx context.Context) (int, error) { return l.e.parking.RedriveChosen(ctx, positions, choice) })
 }
 
-func (l line) DiscardChosen(ctx context.Context, positions []outbox.Position, choice outbox.Choice) (int, error) {
+func (l line) DiscardChosen(ctx context.Context, positions []outbox.Position, choice operations.Choice) (int, error) {
 	return through(ctx, l.e, func(ctx context.Context) (int, error) { return l.e.parking.DiscardChosen(ctx, positions, choice) })
 }
 
@@ -304,7 +304,7 @@ func (l electorLine) Resign(ctx context.Context, term relay.Term) error {
 }
 
 func TestWaker(t *testing.T) {
-	relaytest.TestWaker(t, func(*testing.T) relaytest.BellHarness { return lonely{newEngine(), memory.NewNotifier()} })
+	relaytest.TestNotifier(t, func(*testing.T) relaytest.NotifierHarness { return lonely{newEngine(), memory.NewNotifier()} })
 }
 
 // lonely is the only instance: there is no line to cut between bells.
@@ -313,8 +313,8 @@ type lonely struct {
 	bell *memory.Notifier
 }
 
-func (l lonely) Bell() relaytest.Bell { return l.bell }
-func (lonely) Other() relaytest.Bell  { return nil }
+func (l lonely) Notifier() relaytest.Notifier { return l.bell }
+func (lonely) Other() relaytest.Notifier      { return nil }
 
 func TestInstanceHalts(t *testing.T) {
 	relaytest.TestInstanceHalts(t, func(*testing.T) relaytest.HaltsHarness { return haltsHarness{memory.NewHalts()} })

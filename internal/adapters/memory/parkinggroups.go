@@ -6,22 +6,23 @@ import (
 	"slices"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // undecided returns a parked event without what it carries. Those behind it are the parked ones after it in its aggregate.
-func (l lot) undecided(event *relay.ParkedEvent) outbox.UndecidedEvent {
+func (l lot) undecided(event *relay.ParkedEvent) operations.UndecidedEvent {
 	behind := l.inOrder(func(e *relay.ParkedEvent) bool {
 		return e.State == relay.Parked && e.Key == event.Key && e.Position > event.Position
 	})
-	return outbox.UndecidedEvent{
+	return operations.UndecidedEvent{
 		Position: event.Position, EventID: event.EventID, Key: event.Key, Type: event.Type, Reason: beginning(event.Reason),
 		First: event.ParkedAt, Last: event.ChangedAt, Behind: len(behind),
 	}
 }
 
 // Undecided is in order of the aggregates' types and ids.
-func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) (found []outbox.UndecidedEvent, err error) {
+func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) (found []operations.UndecidedEvent, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -35,12 +36,12 @@ func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) (f
 		}
 		first[event.Key] = true
 	}
-	slices.SortFunc(found, func(a, b outbox.UndecidedEvent) int { return compare(a.Key, b.Key) })
+	slices.SortFunc(found, func(a, b operations.UndecidedEvent) int { return compare(a.Key, b.Key) })
 	return found[:min(len(found), max(limit, 0))], nil
 }
 
 // RedriveChosen is one change of the lot.
-func (p *Parking) RedriveChosen(ctx context.Context, positions []outbox.Position, choice outbox.Choice) (int, error) {
+func (p *Parking) RedriveChosen(ctx context.Context, positions []outbox.Position, choice operations.Choice) (int, error) {
 	return p.change(ctx, positions, choice, func(l lot, chosen *relay.ParkedEvent) {
 		for _, event := range l {
 			if event.State == relay.Parked && event.Key == chosen.Key && event.Position >= chosen.Position {
@@ -51,12 +52,12 @@ func (p *Parking) RedriveChosen(ctx context.Context, positions []outbox.Position
 }
 
 // DiscardChosen is one change of the lot.
-func (p *Parking) DiscardChosen(ctx context.Context, positions []outbox.Position, choice outbox.Choice) (int, error) {
+func (p *Parking) DiscardChosen(ctx context.Context, positions []outbox.Position, choice operations.Choice) (int, error) {
 	return p.change(ctx, positions, choice, func(_ lot, chosen *relay.ParkedEvent) { turnTo(chosen, relay.Discarded, 0) })
 }
 
 func (p *Parking) change(
-	ctx context.Context, positions []outbox.Position, choice outbox.Choice, change func(l lot, chosen *relay.ParkedEvent),
+	ctx context.Context, positions []outbox.Position, choice operations.Choice, change func(l lot, chosen *relay.ParkedEvent),
 ) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err

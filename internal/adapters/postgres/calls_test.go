@@ -82,14 +82,14 @@ func relayCalls() map[string]dbCall {
 		},
 		"operations.ParkingAdmin.Redrive": on(func(ctx context.Context, db *bun.DB) (int, error) { return parking(db).Redrive(ctx, nil) }),
 		"operations.ParkingAdmin.Discard": func(ctx context.Context, db *bun.DB) error { return parking(db).Discard(ctx, 1) },
-		"operations.ParkingAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]outbox.UndecidedEvent, error) {
+		"operations.ParkingAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]operations.UndecidedEvent, error) {
 			return parking(db).Undecided(ctx, outbox.Key{}, 1)
 		}),
 		"operations.ParkingAdmin.RedriveChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
-			return parking(db).RedriveChosen(ctx, []outbox.Position{1}, outbox.Choice{})
+			return parking(db).RedriveChosen(ctx, []outbox.Position{1}, operations.Choice{})
 		}),
 		"operations.ParkingAdmin.DiscardChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
-			return parking(db).DiscardChosen(ctx, []outbox.Position{1}, outbox.Choice{})
+			return parking(db).DiscardChosen(ctx, []outbox.Position{1}, operations.Choice{})
 		}),
 		"operations.ParkingAdmin.Waiting": on(func(ctx context.Context, db *bun.DB) ([]relay.ParkedEvent, error) {
 			return parking(db).Waiting(ctx, 1)
@@ -189,15 +189,15 @@ func subscriberCalls() map[string]dbCall {
 		}),
 		"operations.DeadLetterAdmin.Retry":   func(ctx context.Context, db *bun.DB) error { return newInbox(db).Retry(ctx, subscriber, missing) },
 		"operations.DeadLetterAdmin.Discard": func(ctx context.Context, db *bun.DB) error { return newInbox(db).Discard(ctx, subscriber, missing) },
-		"operations.DeadLetterAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]outbox.UndecidedEvent, error) {
+		"operations.DeadLetterAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]operations.UndecidedEvent, error) {
 			found, _, err := newInbox(db).Undecided(ctx, subscriber, operations.LetterMark{}, 1)
 			return found, err
 		}),
 		"operations.DeadLetterAdmin.RetryChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
-			return newInbox(db).RetryChosen(ctx, subscriber, []string{missing}, outbox.Choice{})
+			return newInbox(db).RetryChosen(ctx, subscriber, []string{missing}, operations.Choice{})
 		}),
 		"operations.DeadLetterAdmin.DiscardChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
-			return newInbox(db).DiscardChosen(ctx, subscriber, []string{missing}, outbox.Choice{})
+			return newInbox(db).DiscardChosen(ctx, subscriber, []string{missing}, operations.Choice{})
 		}),
 		"operations.DeadLetterAdmin.CountDead": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return newInbox(db).CountDead(ctx, subscriber)

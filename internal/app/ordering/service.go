@@ -23,11 +23,11 @@ const attempts = 5
 type Ports struct {
 	Work    orders.UnitOfWork
 	Encoder orders.Encoder
-	// Waker is rung after every commit of a change; also when it was made before, because whoever made it may have died
+	// Notifier is called after every commit of a change; also when it was made before, because whoever made it may have died
 	// before it rang.
-	Waker   relay.Waker
-	Journal operations.EventLog
-	Finder  relay.Finder
+	Notifier relay.Notifier
+	Journal  operations.EventLog
+	Finder   relay.Finder
 }
 
 // Service keeps an order and its events together: they commit in one unit of work, or neither does.
@@ -225,7 +225,7 @@ func (s *Service) commit(
 	if err != nil {
 		return order.Snapshot{}, err
 	}
-	s.ports.Waker.Wake()
+	s.ports.Notifier.Notify()
 	return state, nil
 }
 

@@ -60,7 +60,7 @@ type rings struct {
 	committed int
 }
 
-func (r *rings) Wake() {
+func (r *rings) Notify() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.count++
@@ -79,7 +79,7 @@ func newShopOver(log *memory.Log, uow *memory.UnitOfWork, decorated orders.UnitO
 	s := &shop{log: log, uow: uow, rings: &rings{log: log}, lease: memory.NewLease(time.Minute), stream: memory.NewStream()}
 	s.cursors = memory.NewCursorStore(s.lease, log)
 	s.Service = ordering.New(ordering.Ports{
-		Work: decorated, Encoder: encoder, Waker: s.rings, Journal: s.cursors, Finder: s.stream,
+		Work: decorated, Encoder: encoder, Notifier: s.rings, Journal: s.cursors, Finder: s.stream,
 	}, newID, func() time.Time { return moment })
 	return s
 }

@@ -103,7 +103,7 @@ func (r *Relay) drain(ctx context.Context, t *tenure, place *place, logger *slog
 func (r *Relay) idle(ctx context.Context, t *tenure, place *place, longest time.Duration) (bool, error) {
 	poll := time.NewTimer(longest)
 	defer poll.Stop()
-	return r.await(ctx, t, place, r.Alarm.C(), poll.C)
+	return r.await(ctx, t, place, r.Listener.Notifications(), poll.C)
 }
 
 // awaitRead waits for the log, which may wait for open transactions, and looks after stream and parking lot meanwhile.

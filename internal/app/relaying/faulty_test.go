@@ -103,7 +103,7 @@ func (w *world) startAt(name string, broker *memory.Stream) *instance {
 		i.inner.Elector = &tenacious{Elector: i.inner.Elector, ctx: ctx, running: &w.running}
 	}
 	i.relay = relaying.New(relaying.Ports{
-		Log: i, Cursors: i, Publisher: i, Parking: i, Retention: i, Elector: i, Halts: i, Liveness: i, Waker: i, Alarm: i.bell,
+		Log: i, Cursors: i, Publisher: i, Parking: i, Retention: i, Elector: i, Halts: i, Liveness: i, Notifier: i, Listener: i.bell,
 	}, relaying.Options{
 		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.ReadLimit{Count: 4, Bytes: 1 << 20}, Retention: retention,
 	}, w.logger)
@@ -491,9 +491,9 @@ func (i *instance) Probe(ctx context.Context, token int64) relay.ProbeResult {
 }
 
 // Wake rings everybody.
-func (i *instance) Wake() {
+func (i *instance) Notify() {
 	for _, other := range i.world.everyone() {
-		other.bell.Wake()
+		other.bell.Notify()
 	}
 }
 

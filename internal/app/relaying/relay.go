@@ -35,8 +35,8 @@ type Ports struct {
 	Elector   relay.Elector
 	Halts     relay.InstanceHalts
 	Liveness  relay.Liveness
-	Waker     relay.Waker
-	Alarm     relay.Alarm
+	Notifier  relay.Notifier
+	Listener  relay.Listener
 }
 
 // State is what a relay is doing.
@@ -170,7 +170,7 @@ func (r *Relay) resign(ctx context.Context, t *tenure, place *place) error {
 	if err := r.Elector.Resign(final, t.term()); err != nil {
 		return err
 	}
-	r.Waker.Wake()
+	r.Notifier.Notify()
 	return errResigned
 }
 

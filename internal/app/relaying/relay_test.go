@@ -155,7 +155,7 @@ func TestLongOutageIsFewLines(t *testing.T) {
 		var down atomic.Bool
 		down.Store(true)
 		r := relaying.New(relaying.Ports{
-			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Parking: w.parking, Retention: w.cursors, Elector: i.inner.Elector, Halts: i.inner.Halts, Liveness: i.inner.Liveness, Waker: i.bell, Alarm: i.bell,
+			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Parking: w.parking, Retention: w.cursors, Elector: i.inner.Elector, Halts: i.inner.Halts, Liveness: i.inner.Liveness, Notifier: i.bell, Listener: i.bell,
 		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.ReadLimit{Count: 4, Bytes: 1000}},
 			slog.New(slog.NewTextHandler(&text, nil)))
 		w.running.Go(func() { _ = r.Run(ctx) })
@@ -242,7 +242,7 @@ func TestOneHangingRenewalIsSurvived(t *testing.T) {
 		bell := memory.NewNotifier()
 		var text bytes.Buffer
 		r := relaying.New(relaying.Ports{
-			Log: w.log, Cursors: w.cursors, Publisher: w.stream, Parking: w.parking, Retention: w.cursors, Elector: elector, Liveness: memory.NewLiveness(w.presence), Waker: bell, Alarm: bell,
+			Log: w.log, Cursors: w.cursors, Publisher: w.stream, Parking: w.parking, Retention: w.cursors, Elector: elector, Liveness: memory.NewLiveness(w.presence), Notifier: bell, Listener: bell,
 		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.ReadLimit{Count: 4, Bytes: 1000}},
 			slog.New(slog.NewTextHandler(&text, nil)))
 		ctx, cancel := context.WithCancel(t.Context())
@@ -265,7 +265,7 @@ func TestForeignMessage(t *testing.T) {
 		var down atomic.Bool
 		bell := memory.NewNotifier()
 		r := relaying.New(relaying.Ports{
-			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Parking: w.parking, Retention: w.cursors, Elector: memory.NewElector(w.lease, "me"), Liveness: memory.NewLiveness(w.presence), Waker: bell, Alarm: bell,
+			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Parking: w.parking, Retention: w.cursors, Elector: memory.NewElector(w.lease, "me"), Liveness: memory.NewLiveness(w.presence), Notifier: bell, Listener: bell,
 		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.ReadLimit{Count: 4, Bytes: 1000}},
 			slog.New(slog.NewTextHandler(&text, nil)))
 		ctx, cancel := context.WithCancel(t.Context())

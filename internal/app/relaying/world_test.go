@@ -204,7 +204,7 @@ func (w *world) end(t transaction, commit bool) {
 func (w *world) wakeSome(choice int) {
 	for i, instance := range w.everyone() {
 		if choice>>i&1 == 0 { // some wake-ups are lost
-			instance.bell.Wake()
+			instance.bell.Notify()
 		}
 	}
 }

@@ -19,10 +19,10 @@ type ParkingAdmin interface {
 	Waiting(ctx context.Context, limit int) ([]relay.ParkedEvent, error)
 	// Undecided returns the first Parked event of each aggregate after a key, in an order of keys of its own, at most limit. The other
 	// Parked events of the aggregate are behind it.
-	Undecided(ctx context.Context, after outbox.Key, limit int) ([]outbox.UndecidedEvent, error)
+	Undecided(ctx context.Context, after outbox.Key, limit int) ([]UndecidedEvent, error)
 	// RedriveChosen asks for those of the events that are Parked and of the choice, and for the Parked events behind each in its
 	// aggregate, all at once. It returns how many of the events it chose.
-	RedriveChosen(ctx context.Context, positions []outbox.Position, choice outbox.Choice) (int, error)
+	RedriveChosen(ctx context.Context, positions []outbox.Position, choice Choice) (int, error)
 	// DiscardChosen gives those of the events up that are Parked and of the choice, all at once. It returns how many these are.
-	DiscardChosen(ctx context.Context, positions []outbox.Position, choice outbox.Choice) (int, error)
+	DiscardChosen(ctx context.Context, positions []outbox.Position, choice Choice) (int, error)
 }

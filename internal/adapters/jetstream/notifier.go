@@ -26,8 +26,8 @@ type Notifier struct {
 }
 
 var (
-	_ relay.Waker = (*Notifier)(nil)
-	_ relay.Alarm = (*Notifier)(nil)
+	_ relay.Notifier = (*Notifier)(nil)
+	_ relay.Listener = (*Notifier)(nil)
 )
 
 // NewBell returns the bell of a stream's relays. It rings in process at once, and over the broker while Run runs.
@@ -39,13 +39,13 @@ func NewNotifier(nc *nats.Conn, stream string, logger *slog.Logger) *Notifier {
 }
 
 // Wake implements the port.
-func (b *Notifier) Wake() {
+func (b *Notifier) Notify() {
 	ring(b.own)
 	ring(b.others)
 }
 
 // C implements the port.
-func (b *Notifier) C() <-chan struct{} { return b.own }
+func (b *Notifier) Notifications() <-chan struct{} { return b.own }
 
 // Caller wakes the relays of other processes, from a process that runs none. It listens to nobody.
 type Caller struct {
@@ -54,7 +54,7 @@ type Caller struct {
 	logger  *slog.Logger
 }
 
-var _ relay.Waker = (*Caller)(nil)
+var _ relay.Notifier = (*Caller)(nil)
 
 // NewCaller returns a caller for the stream's relays. It needs the right to publish on the subject of their bell, and no other.
 func NewCaller(nc *nats.Conn, stream string, logger *slog.Logger) *Caller {
@@ -62,7 +62,7 @@ func NewCaller(nc *nats.Conn, stream string, logger *slog.Logger) *Caller {
 }
 
 // Wake sends a message without waiting for anything.
-func (c *Caller) Wake() {
+func (c *Caller) Notify() {
 	if err := c.nc.Publish(c.subject, nil); err != nil {
 		c.logger.Debug("could not wake the relays", "error", err)
 	}

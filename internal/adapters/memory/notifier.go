@@ -6,15 +6,15 @@ import "github.com/assylzhan-a/outboxie/internal/ports/relay"
 type Notifier struct{ rung chan struct{} }
 
 var (
-	_ relay.Waker = (*Notifier)(nil)
-	_ relay.Alarm = (*Notifier)(nil)
+	_ relay.Notifier = (*Notifier)(nil)
+	_ relay.Listener = (*Notifier)(nil)
 )
 
 // NewBell returns a bell that was not rung.
 func NewNotifier() *Notifier { return &Notifier{rung: make(chan struct{}, 1)} }
 
 // Wake implements the port.
-func (b *Notifier) Wake() {
+func (b *Notifier) Notify() {
 	select {
 	case b.rung <- struct{}{}:
 	default:
@@ -22,4 +22,4 @@ func (b *Notifier) Wake() {
 }
 
 // C implements the port.
-func (b *Notifier) C() <-chan struct{} { return b.rung }
+func (b *Notifier) Notifications() <-chan struct{} { return b.rung }
