@@ -48,7 +48,7 @@ func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 		return err
 	}
 	if cursor.Revision != plan.cursor.Revision {
-		return relay.ErrOutOfTurn.With("a relay has written since the plan was made; look again")
+		return relay.ErrStaleRevision.With("a relay has written since the plan was made; look again")
 	}
 	stream, err := a.prepare(ctx, plan)
 	if err != nil {
@@ -121,7 +121,7 @@ func (a *Adopter) remember(ctx context.Context, plan Adoption, adopted relay.Cur
 	revision := plan.cursor.Revision
 	for {
 		err := a.bench.Adopt(ctx, revision, adopted, plan.kept == 0)
-		if !errors.Is(err, relay.ErrOutOfTurn) {
+		if !errors.Is(err, relay.ErrStaleRevision) {
 			return err
 		}
 		now, err := a.bench.Cursor(ctx)

@@ -11,31 +11,31 @@ import (
 // How often a follower asks. The broker is asked for the leader, which costs Postgres nothing; the lease is asked for at least
 // twice per term, so that a frozen leader is followed within the time to live plus half a second.
 const (
-	slowestCampaign = 500 * time.Millisecond // between two tries for the lease
-	probeEvery      = 100 * time.Millisecond // between two probes of a leader that is there
-	fastestProbe    = 50 * time.Millisecond  // if it is gone, or the follower is woken, as a busy service does all the time
+	maxCampaignInterval = 500 * time.Millisecond // between two tries for the lease
+	probeInterval      = 100 * time.Millisecond // between two probes of a leader that is there
+	minProbeInterval    = 50 * time.Millisecond  // if it is gone, or the follower is woken, as a busy service does all the time
 )
 
 // When a leader counts as dead; see deserted.
 const (
-	goneFor      = 100 * time.Millisecond // a leader that only reconnects is back by then: the client's first tries are quick
-	settledFor   = 2 * time.Second        // a broker that restarts makes everybody reconnect, each at another moment
-	chastenedFor = 10                     // lease times
+	minGoneTime      = 100 * time.Millisecond // a leader that only reconnects is back by then: the client's first tries are quick
+	minSessionAge   = 2 * time.Second        // a broker that restarts makes everybody reconnect, each at another moment
+	earlyEndPause = 10                     // lease times
 )
 
 // campaign is what a follower knows about the leader and about its own view of the broker.
 type campaign struct {
-	token   int64     // of the leader's term; 0: not known
-	asked   time.Time // when the lease was asked for last
-	gone    time.Time // when the first of the probes was made that all found the leader gone; zero: the last one did not
-	checked time.Time // when this instance last looked whether it could lead itself
-	able    bool      // it could
+	leaderToken   int64     // of the leader's term; 0: not known
+	leaseAskedAt   time.Time // when the lease was asked for last
+	goneSince    time.Time // when the first of the probes was made that all found the leader gone; zero: the last one did not
+	abilityCheckedAt time.Time // when this instance last looked whether it could lead itself
+	ableToLead    bool      // it could
 
 	session uint64    // of the connection to the broker
-	since   time.Time // when a probe saw this session first
+	sessionSince   time.Time // when a probe saw this session first
 }
 
-func (r *Relay) campaignEvery() time.Duration { return min(r.opts.LeaseTTL/2, slowestCampaign) }
+func (r *Relay) campaignInterval() time.Duration { return min(r.opts.LeaseTTL/2, maxCampaignInterval) }
 
 // Run campaigns for the lease and leads whenever it holds it, until ctx ends; then it saves its cursor, frees the lease
 // and returns nil. Outages never end it. While the relay is halted it does not campaign. Run is called once.
@@ -47,23 +47,23 @@ func (r *Relay) Run(ctx context.Context) error {
 			*c = campaign{}
 			continue
 		}
-		began, wait := time.Now(), r.campaignEvery()
-		due, dead := c.token == 0 || time.Since(c.asked) >= r.campaignEvery(), int64(0)
-		if c.token != 0 {
+		began, wait := time.Now(), r.campaignInterval()
+		due, dead := c.leaderToken == 0 || time.Since(c.leaseAskedAt) >= r.campaignInterval(), int64(0)
+		if c.leaderToken != 0 {
 			vanished := r.probe(ctx, c)
-			due = due || woken && !c.gone.IsZero() // it may have resigned
-			wait = probeEvery
+			due = due || woken && !c.goneSince.IsZero() // it may have resigned
+			wait = probeInterval
 			if !vanished { // one that has just resigned is followed without a check
-				dead = r.deserted(ctx, c)
+				dead = r.deadLeader(ctx, c)
 			}
 		}
 		if (due || dead != 0) && r.tryToLead(ctx, c, dead) {
 			continue
 		}
-		if !c.gone.IsZero() {
-			wait = fastestProbe
+		if !c.goneSince.IsZero() {
+			wait = minProbeInterval
 		}
-		woken = r.pause(ctx, began.Add(fastestProbe), began.Add(wait))
+		woken = r.awaitWakeUp(ctx, began.Add(minProbeInterval), began.Add(wait))
 	}
 	return nil
 }
@@ -71,14 +71,14 @@ func (r *Relay) Run(ctx context.Context) error {
 // tryToLead asks for the lease, also if it is held under the token dead, and leads if it gets it. It reports whether something
 // is to be done at once: campaign again after leading, or look for a leader that was not known before.
 func (r *Relay) tryToLead(ctx context.Context, c *campaign, dead int64) (again bool) {
-	c.asked = time.Now()
+	c.leaseAskedAt = time.Now()
 	term, err := r.Elector.Acquire(ctx, dead)
 	if err == nil {
 		if dead != 0 {
 			r.logger.InfoContext(ctx, "the leader is gone: took its lease before it ended", "former_token", dead, "token", term.Token)
 		}
 		r.lead(ctx, term)
-		*c = campaign{session: c.session, since: c.since}
+		*c = campaign{session: c.session, sessionSince: c.sessionSince}
 		return true
 	}
 	if !errors.Is(err, relay.ErrLeaseHeld) && ctx.Err() == nil {
@@ -87,25 +87,25 @@ func (r *Relay) tryToLead(ctx context.Context, c *campaign, dead int64) (again b
 	}
 	r.update(func(s *Status) { s.Trouble = "" })
 	var held *relay.LeaseHeldError
-	if !errors.As(err, &held) || held.Token == c.token {
+	if !errors.As(err, &held) || held.Token == c.leaderToken {
 		return false
 	}
-	c.token, c.gone = held.Token, time.Time{}
-	return c.token != 0
+	c.leaderToken, c.goneSince = held.Token, time.Time{}
+	return c.leaderToken != 0
 }
 
 // probe asks the broker for the leader, and reports whether it is gone and was not before.
 func (r *Relay) probe(ctx context.Context, c *campaign) (vanished bool) {
 	asked := time.Now()
-	sighting := r.Liveness.Probe(ctx, c.token)
-	if sighting.Session != c.session || c.since.IsZero() {
-		c.session, c.since, c.gone = sighting.Session, time.Now(), time.Time{}
+	sighting := r.Liveness.Probe(ctx, c.leaderToken)
+	if sighting.Session != c.session || c.sessionSince.IsZero() {
+		c.session, c.sessionSince, c.goneSince = sighting.Session, time.Now(), time.Time{}
 	}
 	switch {
 	case !sighting.Gone:
-		c.gone = time.Time{}
-	case c.gone.IsZero():
-		c.gone = asked
+		c.goneSince = time.Time{}
+	case c.goneSince.IsZero():
+		c.goneSince = asked
 		return true
 	}
 	return false
@@ -122,26 +122,26 @@ func (r *Relay) probe(ctx context.Context, c *campaign) (vanished bool) {
 //   - No term of this instance was cut short lately. Two instances that cannot see each other, in a partition or because their
 //     rights are incomplete, take the lease from each other once, and then wait for each other's lease.
 //   - This instance could lead itself; see couldLead. It looks while it waits for the leader, and not more than twice a second.
-func (r *Relay) deserted(ctx context.Context, c *campaign) int64 {
+func (r *Relay) deadLeader(ctx context.Context, c *campaign) int64 {
 	now := time.Now()
-	young := c.session != 0 && now.Sub(c.since) < settledFor
-	chastened := !r.cutShort.IsZero() && now.Sub(r.cutShort) < chastenedFor*r.opts.LeaseTTL
-	if c.gone.IsZero() || young || chastened {
+	young := c.session != 0 && now.Sub(c.sessionSince) < minSessionAge
+	chastened := !r.endedEarlyAt.IsZero() && now.Sub(r.endedEarlyAt) < earlyEndPause*r.opts.LeaseTTL
+	if c.goneSince.IsZero() || young || chastened {
 		return 0
 	}
-	if now.Sub(c.checked) >= r.campaignEvery() {
-		c.checked, c.able = now, r.couldLead(ctx)
+	if now.Sub(c.abilityCheckedAt) >= r.campaignInterval() {
+		c.abilityCheckedAt, c.ableToLead = now, r.couldLead(ctx)
 	}
-	if !c.able || now.Sub(c.gone) < goneFor {
+	if !c.ableToLead || now.Sub(c.goneSince) < minGoneTime {
 		return 0
 	}
-	return c.token
+	return c.leaderToken
 }
 
 // couldLead reports whether this instance reaches the stream that the cursor was saved for. On the wrong side of a partition,
 // or at another broker, it sees no leader either.
 func (r *Relay) couldLead(ctx context.Context) bool {
-	bounded, cancel := context.WithTimeout(ctx, r.campaignEvery())
+	bounded, cancel := context.WithTimeout(ctx, r.campaignInterval())
 	defer cancel()
 	info, err := r.Publisher.Look(bounded)
 	if err != nil {
@@ -152,7 +152,7 @@ func (r *Relay) couldLead(ctx context.Context) bool {
 }
 
 // pause waits until latest, or for a wake-up, but not less than until earliest. It reports whether there was a wake-up.
-func (r *Relay) pause(ctx context.Context, earliest, latest time.Time) (woken bool) {
+func (r *Relay) awaitWakeUp(ctx context.Context, earliest, latest time.Time) (woken bool) {
 	timer := time.NewTimer(time.Until(latest))
 	defer timer.Stop()
 	select {

@@ -14,19 +14,19 @@ import (
 // log or the stream, that the cause has ended.
 
 const (
-	reportHaltEvery = 10 * time.Second // well within relay.HaltReportExpires
-	longestRest     = time.Minute      // after a halt that came back
+	haltReportInterval = 10 * time.Second // well within relay.HaltReportExpires
+	maxHaltPause     = time.Minute      // after a halt that came back
 )
 
 // halted tells operators why this leader must stop, and returns whether the report was kept. Without it they cannot repair
 // anything, so the leader takes over once more, which gives the report another turn, before it resigns.
-func (r *Relay) halted(t *tenure, logger *slog.Logger, halt *relay.Halt) (reported bool) {
+func (r *Relay) reportHalt(l *leadership, logger *slog.Logger, halt *relay.Halt) (reported bool) {
 	if before := r.Status().Halt; before == nil || before.Reason != halt.Reason {
-		r.halts++
+		r.haltedTerms++
 		logger.Error("relay halted", "reason", halt.Reason, "detail", halt.Detail)
 	}
 	r.update(func(s *Status) { s.State, s.Halt, s.Trouble = Halted, halt, "" })
-	err := r.report(t, halt)
+	err := r.reportState(l, halt)
 	if err != nil {
 		logger.Debug("cannot report the halt yet", "error", err)
 	}
@@ -34,13 +34,13 @@ func (r *Relay) halted(t *tenure, logger *slog.Logger, halt *relay.Halt) (report
 }
 
 // report tells operators, who may ask any instance, whether the relay is halted.
-func (r *Relay) report(t *tenure, halt *relay.Halt) error {
-	if t.reported.Equal(halt) {
+func (r *Relay) reportState(l *leadership, halt *relay.Halt) error {
+	if l.reportedHalt.Equal(halt) {
 		return nil
 	}
-	err := t.write(t.ctx, func(ctx context.Context, turn relay.WriteFence) error { return r.Cursors.Report(ctx, turn, halt) })
+	err := l.fencedWrite(l.ctx, func(ctx context.Context, fence relay.WriteFence) error { return r.Cursors.Report(ctx, fence, halt) })
 	if err == nil {
-		t.reported = halt
+		l.reportedHalt = halt
 	}
 	return err
 }
@@ -51,9 +51,9 @@ func (r *Relay) report(t *tenure, halt *relay.Halt) error {
 func (r *Relay) awaitRepair(ctx context.Context) {
 	var recorded time.Time
 	led := time.Now()
-	for rest := min(r.opts.Poll<<min(max(r.halts-1, 0), 16), longestRest); ; rest = r.opts.Poll {
+	for rest := min(r.opts.Poll<<min(max(r.haltedTerms-1, 0), 16), maxHaltPause); ; rest = r.opts.Poll {
 		halt := r.Status().Halt
-		if time.Since(recorded) >= reportHaltEvery {
+		if time.Since(recorded) >= haltReportInterval {
 			if err := r.Halts.Record(ctx, halt); err == nil {
 				recorded = time.Now()
 			}
@@ -76,7 +76,7 @@ func (r *Relay) awaitRepair(ctx context.Context) {
 			recorded = time.Time{}
 		}
 		r.update(func(s *Status) { s.Halt, s.Trouble = now, "" })
-		if reported == nil && time.Since(led) >= reportHaltEvery {
+		if reported == nil && time.Since(led) >= haltReportInterval {
 			led = time.Now()
 			if term, err := r.Elector.Acquire(ctx, 0); err == nil {
 				r.lead(ctx, term) // to report the halt: nobody else leads, and operators would not know what there is to repair
@@ -90,7 +90,7 @@ func (r *Relay) awaitRepair(ctx context.Context) {
 // resume follows again, and takes the report of the halt back.
 func (r *Relay) resume(ctx context.Context) {
 	r.update(func(s *Status) { *s = Status{State: Following, Counts: s.Counts} })
-	final, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	final, cancel := context.WithTimeout(context.WithoutCancel(ctx), resignTimeout)
 	defer cancel()
 	if err := r.Halts.Record(final, nil); err != nil {
 		r.logger.Warn("cannot report that the instance is not halted any more", "error", err)
@@ -100,7 +100,7 @@ func (r *Relay) resume(ctx context.Context) {
 // inspect does what a take-over does to find its place, without changing anything. Its error is the halt that a take-over would
 // end in. It also returns the halt that the last leader reported.
 func (r *Relay) inspect(ctx context.Context) (reported *relay.Halt, err error) {
-	ctx, cancel := context.WithTimeout(ctx, inspectWithin)
+	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
 	cursor, err := r.Cursors.Load(ctx)
 	if err != nil {
@@ -110,12 +110,12 @@ func (r *Relay) inspect(ctx context.Context) (reported *relay.Halt, err error) {
 	if errors.Is(err, relay.ErrStreamMissing) && cursor.StreamCreated == "" {
 		return cursor.Halt, nil // the next leader makes it
 	}
-	here, _, err := r.judge(ctx, cursor, info, err)
+	pos, _, err := r.findPosition(ctx, cursor, info, err)
 	if err == nil {
-		_, err = r.Log.After(ctx, here.progress, relay.ReadLimit{Count: 1, Bytes: 1, Largest: 1})
+		_, err = r.Log.After(ctx, pos.progress, relay.ReadLimit{Count: 1, Bytes: 1, Largest: 1})
 	}
-	return cursor.Halt, unread(err)
+	return cursor.Halt, asLogHalt(err)
 }
 
 // inspectWithin bounds inspect, which may wait for an open transaction that writes the log.
-const inspectWithin = 10 * time.Second
+const inspectTimeout = 10 * time.Second

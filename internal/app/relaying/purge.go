@@ -12,28 +12,28 @@ import (
 const (
 	purgeChunk = 1000
 	purgePause = 20 * time.Millisecond
-	purgeEvery = time.Minute // at the longest
+	maxPurgeInterval = time.Minute // at the longest
 )
 
 // purge removes from the log what is older than the retention, until the tenure ends. It rests while the stream is not
 // taken over or the relay halts: what the stream may have lost must not be removed.
-func (r *Relay) purge(t *tenure, logger *slog.Logger) {
-	every := min(max(r.opts.Retention/10, time.Second), purgeEvery)
+func (r *Relay) purge(l *leadership, logger *slog.Logger) {
+	every := min(max(r.opts.Retention/10, time.Second), maxPurgeInterval)
 	for failing := false; ; {
-		sleep(t.ctx, t.ctx, every)
+		sleep(l.ctx, l.ctx, every)
 		removed, err := 0, error(nil)
-		for more := true; more && err == nil && t.ctx.Err() == nil && t.placed.Load(); {
+		for more := true; more && err == nil && l.ctx.Err() == nil && l.tookOver.Load(); {
 			var n int
-			n, err = r.Retention.Purge(t.ctx, t.term().Token, r.opts.Retention, purgeChunk)
+			n, err = r.Retention.Purge(l.ctx, l.term().Token, r.opts.Retention, purgeChunk)
 			removed, more = removed+n, n == purgeChunk
 			if more {
-				sleep(t.ctx, t.ctx, purgePause)
+				sleep(l.ctx, l.ctx, purgePause)
 			}
 		}
 		if removed > 0 {
 			logger.Debug("removed old entries from the log", "entries", removed)
 		}
-		if t.ctx.Err() != nil || errors.Is(err, relay.ErrLeaseLost) {
+		if l.ctx.Err() != nil || errors.Is(err, relay.ErrLeaseLost) {
 			return
 		}
 		if err != nil && !failing {

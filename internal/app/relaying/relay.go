@@ -20,7 +20,7 @@ import (
 type Options struct {
 	LeaseTTL time.Duration   // how long a leader keeps the others waiting that is silent, but not known to be gone
 	Poll     time.Duration   // longest time between two looks at an idle log: the safety net under lost wake-ups
-	Slice    relay.ReadLimit // most that is read, and published, at once
+	Batch    relay.ReadLimit // most that is read, and published, at once
 
 	Retention time.Duration // how long the log is kept after it was published; 0: for ever
 }
@@ -75,12 +75,12 @@ type Relay struct {
 	logger *slog.Logger
 	status atomic.Pointer[Status]
 
-	others  others // of the stream, when it was looked at last
-	strange uint64 // sequence of somebody else's message that was warned of last
-	futile  int    // terms in a row that were given up without having published anything
-	halts   int    // terms in a row that ended with a halt
+	foreign  foreignRange // of the stream, when it was looked at last
+	warnedForeign uint64 // sequence of somebody else's message that was warned of last
+	fruitlessTerms  int    // terms in a row that were given up without having published anything
+	haltedTerms   int    // terms in a row that ended with a halt
 
-	cutShort time.Time // when a term of this instance ended last before its lease did
+	endedEarlyAt time.Time // when a term of this instance ended last before its lease did
 }
 
 // New returns a relay that does nothing until Run. The logger names the instance.
@@ -109,22 +109,22 @@ func (r *Relay) lead(ctx context.Context, term relay.Term) {
 	})
 
 	withdraw := r.Liveness.Announce(term.Token)
-	t := r.take(ctx, term)
+	l := r.startLeadership(ctx, term)
 	if r.opts.Retention > 0 {
-		t.owned.Go(func() { r.purge(t, logger) })
+		l.background.Go(func() { r.purge(l, logger) })
 	}
-	place, halt := r.relay(ctx, t, logger)
-	gaveUp := t.ctx.Err() == nil && ctx.Err() == nil
-	reason := t.end()
+	pos, halt := r.serve(ctx, l, logger)
+	gaveUp := l.ctx.Err() == nil && ctx.Err() == nil
+	reason := l.end()
 	withdraw()
-	if time.Now().Before(t.term().Deadline) {
-		r.cutShort = time.Now()
+	if time.Now().Before(l.term().Deadline) {
+		r.endedEarlyAt = time.Now()
 	}
 
 	if (ctx.Err() != nil || gaveUp) && !errors.Is(reason, relay.ErrLeaseLost) {
-		reason = r.resign(ctx, t, place)
+		reason = r.resign(ctx, l, pos)
 		if gaveUp && errors.Is(reason, errResigned) {
-			reason = errFutile
+			reason = errNoProgress
 			if halt != nil {
 				reason = errHalted
 			}
@@ -137,37 +137,37 @@ func (r *Relay) lead(ctx context.Context, term relay.Term) {
 	r.update(func(s *Status) { *s = Status{State: state, Halt: halt, Counts: s.Counts} })
 	logger.InfoContext(ctx, "lost leadership", "reason", reason)
 	if gaveUp && halt == nil { // followers try for the lease twice in that time
-		sleep(ctx, ctx, 2*r.campaignEvery())
+		sleep(ctx, ctx, 2*r.campaignInterval())
 	}
 }
 
 var (
 	errResigned = errors.New("resigned")
-	errFutile   = errors.New("gave up: nothing worked for too long")
+	errNoProgress   = errors.New("gave up: nothing worked for too long")
 	errHalted   = errors.New("halted: another instance may try")
 )
 
 // patience is how long a leader may fail at everything before it lets another instance try, which may reach what it cannot:
 // the lease's time to live at first, and twice as long each time that nobody had more luck.
-func (r *Relay) patience() time.Duration { return r.opts.LeaseTTL << min(r.futile, 4) }
+func (r *Relay) giveUpAfter() time.Duration { return r.opts.LeaseTTL << min(r.fruitlessTerms, 4) }
 
 // farewell bounds resigning, so that a database that does not answer cannot hold up a stop.
-const farewell = 5 * time.Second
+const resignTimeout = 5 * time.Second
 
 // resign lets the next leader start at once, from a cursor that is up to date. If it fails the lease simply runs out.
-func (r *Relay) resign(ctx context.Context, t *tenure, place *place) error {
-	until := time.Now().Add(farewell)
-	if deadline := t.term().Deadline; deadline.Before(until) {
+func (r *Relay) resign(ctx context.Context, l *leadership, pos *streamPosition) error {
+	until := time.Now().Add(resignTimeout)
+	if deadline := l.term().Deadline; deadline.Before(until) {
 		until = deadline
 	}
 	final, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
 	defer cancel()
-	if place != nil {
-		if err := place.save(final, r.Cursors, t); err != nil {
+	if pos != nil {
+		if err := pos.saveIfChanged(final, r.Cursors, l); err != nil {
 			r.logger.WarnContext(ctx, "cannot save the cursor while resigning", "error", err)
 		}
 	}
-	if err := r.Elector.Resign(final, t.term()); err != nil {
+	if err := r.Elector.Resign(final, l.term()); err != nil {
 		return err
 	}
 	r.Notifier.Notify()
@@ -176,70 +176,70 @@ func (r *Relay) resign(ctx context.Context, t *tenure, place *place) error {
 
 // relay takes over and drains until the tenure or ctx ends, until nothing has worked for too long, or until it must halt. It
 // returns where it stood in the end, and why it is halted, if so.
-func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) (*place, *relay.Halt) {
-	retry := backoff{least: 10 * time.Millisecond, most: r.opts.Poll}
-	t.worked = time.Now()
+func (r *Relay) serve(ctx context.Context, l *leadership, logger *slog.Logger) (*streamPosition, *relay.Halt) {
+	retry := backoff{shortest: 10 * time.Millisecond, longest: r.opts.Poll}
+	l.lastSuccess = time.Now()
 	for {
-		place, err := r.takeOver(t, logger)
+		pos, err := r.takeOver(l, logger)
 		if err == nil {
-			err = r.drain(ctx, t, place, logger, &retry)
-			t.placed.Store(false)
+			err = r.drain(ctx, l, pos, logger, &retry)
+			l.tookOver.Store(false)
 		}
-		if ctx.Err() != nil || t.ctx.Err() != nil {
-			return place, nil
+		if ctx.Err() != nil || l.ctx.Err() != nil {
+			return pos, nil
 		}
 		// What was acknowledged is remembered before the stream is judged again: it tells a copied tail from a true one.
 		var unsaved error
-		if place != nil {
-			unsaved = place.save(t.ctx, r.Cursors, t)
+		if pos != nil {
+			unsaved = pos.saveIfChanged(l.ctx, r.Cursors, l)
 		}
 		var halt *relay.Halt
 		if errors.As(err, &halt) {
-			if r.halted(t, logger, halt) || time.Since(t.worked) >= r.patience() {
-				return place, halt
+			if r.reportHalt(l, logger, halt) || time.Since(l.lastSuccess) >= r.giveUpAfter() {
+				return pos, halt
 			}
-			sleep(ctx, t.ctx, retry.next())
+			sleep(ctx, l.ctx, retry.next())
 			continue
 		}
 		if unsaved != nil {
 			err = unsaved
 		}
-		if !overtaken(err) || time.Since(t.worked) > r.opts.LeaseTTL/2 {
+		if !overtaken(err) || time.Since(l.lastSuccess) > r.opts.LeaseTTL/2 {
 			r.failed(logger, err)
 		} else {
 			logger.Debug("overtaken, taking over again", "error", err)
 		}
-		if time.Since(t.worked) >= r.patience() {
-			r.futile++
-			return place, nil
+		if time.Since(l.lastSuccess) >= r.giveUpAfter() {
+			r.fruitlessTerms++
+			return pos, nil
 		}
 		if again := retry.used(); again || !overtaken(err) {
-			sleep(ctx, t.ctx, retry.next())
+			sleep(ctx, l.ctx, retry.next())
 		} else {
 			retry.next()
 		}
-		t.confirm()
+		l.confirmLease()
 	}
 }
 
 // working records that the relay gets on: an empty log, or something published.
-func (r *Relay) working(t *tenure, logger *slog.Logger, place *place) error {
-	again := r.Status().Trouble != "" || r.halts > 0
-	t.placed.Store(true)
-	t.worked, r.futile, r.halts = time.Now(), 0, 0
+func (r *Relay) succeeded(l *leadership, logger *slog.Logger, pos *streamPosition) error {
+	again := r.Status().Trouble != "" || r.haltedTerms > 0
+	l.tookOver.Store(true)
+	l.lastSuccess, r.fruitlessTerms, r.haltedTerms = time.Now(), 0, 0
 	r.update(func(s *Status) {
 		s.State, s.Halt, s.Trouble = Leading, nil, ""
-		s.Position, s.Sequence, s.Parked = place.progress.Position, place.own, place.waiting
+		s.Position, s.Sequence, s.Parked = pos.progress.Position, pos.lastOwn, pos.parkedWaiting
 	})
 	if again {
-		logger.Info("relaying again", "position", place.progress.Position)
+		logger.Info("relaying again", "position", pos.progress.Position)
 	}
-	return r.report(t, nil)
+	return r.reportState(l, nil)
 }
 
 // overtaken reports whether another relay, or an earlier request of this one, came first.
 func overtaken(err error) bool {
-	return errors.Is(err, relay.ErrTailMoved) || errors.Is(err, relay.ErrOutOfTurn)
+	return errors.Is(err, relay.ErrTailMoved) || errors.Is(err, relay.ErrStaleRevision)
 }
 
 func (r *Relay) failed(logger *slog.Logger, err error) {

@@ -33,7 +33,7 @@ var (
 	// ErrLeaseLost : the token is not the lease's any more, so nothing was written.
 	ErrLeaseLost = fault.New(fault.Conflict, "lease_lost", "the lease was lost to another instance")
 	// ErrOutOfTurn : another write took effect first, so nothing was written. The caller has to load the cursor again.
-	ErrOutOfTurn = fault.New(fault.Conflict, "out_of_turn", "another write to the relay's state came first")
+	ErrStaleRevision = fault.New(fault.Conflict, "stale_revision", "another write to the relay's state came first")
 	// ErrNotParked : there is no event at that position, or of that aggregate, that waits for an operator.
 	ErrNotParked = fault.New(fault.NotFound, "not_parked", "no such event is parked")
 )

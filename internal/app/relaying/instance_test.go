@@ -17,10 +17,10 @@ import (
 )
 
 // mishap is what happens to one call that an instance makes.
-type mishap int
+type faultKind int
 
 const (
-	fine        mishap = iota
+	noFault        faultKind = iota
 	failBefore         // the request never arrives
 	loseAnswer         // it arrives, but the answer does not
 	arriveLate         // the caller gives up, and the request arrives afterwards
@@ -28,10 +28,10 @@ const (
 	crashAfter         // the process dies when the request has arrived
 	stallBefore        // the process stops (SIGSTOP) before the request leaves, and goes on later
 	stallAfter         // the process stops when the request has arrived
-	mishaps
+	faultKinds
 )
 
-func (m mishap) String() string {
+func (m faultKind) String() string {
 	return [...]string{
 		"fine", "fail before", "lose answer", "arrive late", "crash before", "crash after", "stall before", "stall after",
 	}[m]
@@ -43,29 +43,29 @@ var (
 )
 
 // planned is a mishap that waits for a call of a method.
-type planned struct {
-	mishap mishap
+type injectedFault struct {
+	kind faultKind
 	delay  time.Duration
 }
 
 // former is a broker that led the stream of a cluster, and does not know yet that it does no longer: until then, what it is
 // asked it answers with the stream's beginning. What it is sent is judged by its successor.
-type former struct {
+type formerLeader struct {
 	until time.Time
 	last  uint64
 }
 
 // lie is what a broker reports about the leader until a moment: in a partition, or while the leader reconnects.
-type lie struct {
+type wrongAnswer struct {
 	until time.Time
 	gone  bool
 }
 
 // instance is one process: a relay whose every call to the outside can go wrong.
 type instance struct {
-	world  *world
+	harness  *harness
 	relay  *relaying.Relay
-	bell   *memory.Notifier
+	notifier   *memory.Notifier
 	inner  relaying.Ports
 	broker *memory.Liveness // its connection, for what is announced
 	cancel context.CancelFunc
@@ -73,9 +73,9 @@ type instance struct {
 	mu      sync.Mutex
 	dead    bool
 	stalled time.Time // until when
-	next    map[string]planned
-	former  former
-	lie     lie
+	next    map[string]injectedFault
+	former  formerLeader
+	wrong     wrongAnswer
 
 	restarts int // of the broker when the stream was opened
 
@@ -84,32 +84,32 @@ type instance struct {
 	widens bool           // the limit ends when the stream is looked at next
 }
 
-func (w *world) start(name string) *instance { return w.startAt(name, w.stream) }
+func (h *harness) start(name string) *instance { return h.startAt(name, h.stream) }
 
 // startAt starts an instance that is connected to a broker, which may be the wrong one.
-func (w *world) startAt(name string, broker *memory.Stream) *instance {
+func (h *harness) startAt(name string, broker *memory.Stream) *instance {
 	ctx, cancel := context.WithCancel(context.Background())
 	i := &instance{
-		world: w, bell: memory.NewNotifier(), cancel: cancel, next: make(map[string]planned), broker: memory.NewLiveness(w.presence), stream: broker,
+		harness: h, notifier: memory.NewNotifier(), cancel: cancel, next: make(map[string]injectedFault), broker: memory.NewLiveness(h.presence), stream: broker,
 	}
 	i.inner = relaying.Ports{
-		Log: w.reader, Cursors: w.cursors, Publisher: w.publisher, Parking: w.parking, Retention: w.cursors,
-		Elector: memory.NewElector(w.lease, name), Halts: w.halts.Of(name), Liveness: i.broker,
+		Log: h.reader, Cursors: h.cursors, Publisher: h.publisher, Parking: h.parking, Retention: h.cursors,
+		Elector: memory.NewElector(h.lease, name), Halts: h.halts.Of(name), Liveness: i.broker,
 	}
-	if broker != w.stream {
+	if broker != h.stream {
 		i.inner.Publisher = broker
 	}
-	if w.keepsLease {
-		i.inner.Elector = &tenacious{Elector: i.inner.Elector, ctx: ctx, running: &w.running}
+	if h.keepsLease {
+		i.inner.Elector = &stickyElector{Elector: i.inner.Elector, ctx: ctx, running: &h.running}
 	}
 	i.relay = relaying.New(relaying.Ports{
-		Log: i, Cursors: i, Publisher: i, Parking: i, Retention: i, Elector: i, Halts: i, Liveness: i, Notifier: i, Listener: i.bell,
+		Log: i, Cursors: i, Publisher: i, Parking: i, Retention: i, Elector: i, Halts: i, Liveness: i, Notifier: i, Listener: i.notifier,
 	}, relaying.Options{
-		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.ReadLimit{Count: 4, Bytes: 1 << 20}, Retention: retention,
-	}, w.logger)
-	w.running.Go(func() {
+		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Batch: relay.ReadLimit{Count: 4, Bytes: 1 << 20}, Retention: retention,
+	}, h.logger)
+	h.running.Go(func() {
 		if err := i.relay.Run(ctx); err != nil {
-			w.complain("the relay ended: %v", err)
+			h.complain("the relay ended: %v", err)
 		}
 	})
 	return i
@@ -143,7 +143,7 @@ func (i *instance) wait() {
 	}
 }
 
-func (i *instance) plan(method string, p planned) {
+func (i *instance) inject(method string, p injectedFault) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.next[method] = p
@@ -164,7 +164,7 @@ func (i *instance) widenAtLook() {
 }
 
 // taken is how many of a batch the instance's server takes, and what it says of the next one.
-func (i *instance) taken(batch []outbox.Entry) (int, error) {
+func (i *instance) accepted(batch []outbox.Entry) (int, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for n, entry := range batch {
@@ -176,26 +176,26 @@ func (i *instance) taken(batch []outbox.Entry) (int, error) {
 }
 
 // spare forgets what was planned.
-func (i *instance) spare() {
+func (i *instance) clearFaults() {
 	i.narrow(0)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	clear(i.next)
-	i.former, i.lie = former{}, lie{}
+	i.former, i.wrong = formerLeader{}, wrongAnswer{}
 }
 
 // mislead lets the broker say for a while that the leader is gone, or that it is there.
 func (i *instance) mislead(gone bool, d time.Duration) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.lie = lie{until: time.Now().Add(d), gone: gone}
+	i.wrong = wrongAnswer{until: time.Now().Add(d), gone: gone}
 }
 
 // askFormer lets a former leader of the stream answer for a while, who knows the messages up to last.
 func (i *instance) askFormer(last uint64, d time.Duration) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.former = former{until: time.Now().Add(d), last: last}
+	i.former = formerLeader{until: time.Now().Add(d), last: last}
 }
 
 // known is the last sequence that whoever answers knows.
@@ -205,7 +205,7 @@ func (i *instance) known() uint64 {
 	if time.Now().After(i.former.until) {
 		return math.MaxUint64
 	}
-	i.world.hit("a former leader answered")
+	i.harness.hit("a former leader answered")
 	return i.former.last
 }
 
@@ -230,22 +230,22 @@ func call[T any](ctx context.Context, i *instance, method string, request func(c
 	if err := ctx.Err(); err != nil {
 		return none, err
 	}
-	i.world.hit(method + ": " + p.mishap.String())
+	i.harness.hit(method + ": " + p.kind.String())
 	sent := context.WithoutCancel(ctx)
 	if method == "After" {
 		sent = ctx
 	}
-	switch p.mishap {
+	switch p.kind {
 	case failBefore:
 		return none, errOutage
 	case loseAnswer:
 		_, _ = request(sent)
 		return none, errOutage
 	case arriveLate:
-		i.world.running.Go(func() {
+		i.harness.running.Go(func() {
 			time.Sleep(p.delay)
 			if _, err := request(sent); err == nil {
-				i.world.hit("late " + method + " took effect")
+				i.harness.hit("late " + method + " took effect")
 			}
 		})
 		return none, errOutage
@@ -261,7 +261,7 @@ func call[T any](ctx context.Context, i *instance, method string, request func(c
 		i.wait()
 	}
 	answer, err := request(sent)
-	if p.mishap == stallAfter {
+	if p.kind == stallAfter {
 		i.stall(p.delay)
 	}
 	i.wait()
@@ -307,7 +307,7 @@ func (i *instance) Record(ctx context.Context, h *relay.Halt) error {
 func (i *instance) Reconcile(
 	ctx context.Context, t relay.WriteFence, tail relay.MessageMeta, sequence uint64, end bool,
 ) (relay.ParkingSummary, error) {
-	return write(ctx, i, "Settle", func(ctx context.Context) (relay.ParkingSummary, error) {
+	return write(ctx, i, "Reconcile", func(ctx context.Context) (relay.ParkingSummary, error) {
 		return i.inner.Parking.Reconcile(ctx, t, tail, sequence, end)
 	})
 }
@@ -341,7 +341,7 @@ func (i *instance) Purge(ctx context.Context, token int64, age time.Duration, li
 	removed, err := call(ctx, i, "Purge", func(ctx context.Context) (int, error) {
 		removed, err := i.inner.Retention.Purge(ctx, token, age, limit)
 		if removed > 0 {
-			i.world.hit("purged")
+			i.harness.hit("purged")
 		}
 		return removed, err
 	})
@@ -352,8 +352,8 @@ func (i *instance) Purge(ctx context.Context, token int64, age time.Duration, li
 func write[T any](ctx context.Context, i *instance, method string, request func(context.Context) (T, error)) (T, error) {
 	return call(ctx, i, method, func(ctx context.Context) (T, error) {
 		answer, err := request(ctx)
-		if errors.Is(err, relay.ErrOutOfTurn) {
-			i.world.hit("out of turn")
+		if errors.Is(err, relay.ErrStaleRevision) {
+			i.harness.hit("stale revision")
 		}
 		return answer, err
 	})
@@ -390,21 +390,21 @@ func (i *instance) At(ctx context.Context, sequence uint64) (relay.MessageMeta, 
 
 func (i *instance) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
 	return i.send(ctx, "Publish", after, func(ctx context.Context) (uint64, error) {
-		return i.narrowly(batch, func(batch []outbox.Entry) (uint64, error) { return i.inner.Publisher.Publish(ctx, after, batch) })
+		return i.limited(batch, func(batch []outbox.Entry) (uint64, error) { return i.inner.Publisher.Publish(ctx, after, batch) })
 	})
 }
 
 func (i *instance) Redrive(ctx context.Context, after uint64, at outbox.Progress, batch []outbox.Entry) (uint64, error) {
 	return i.send(ctx, "Redrive", after, func(ctx context.Context) (uint64, error) {
-		return i.narrowly(batch, func(batch []outbox.Entry) (uint64, error) {
+		return i.limited(batch, func(batch []outbox.Entry) (uint64, error) {
 			return i.inner.Publisher.Redrive(ctx, after, at, batch)
 		})
 	})
 }
 
 // narrowly appends what stands before the first entry that the instance's server does not take.
-func (i *instance) narrowly(batch []outbox.Entry, store func([]outbox.Entry) (uint64, error)) (uint64, error) {
-	taken, refused := i.taken(batch)
+func (i *instance) limited(batch []outbox.Entry, store func([]outbox.Entry) (uint64, error)) (uint64, error) {
+	taken, refused := i.accepted(batch)
 	last, err := store(batch[:taken])
 	if err == nil {
 		err = refused
@@ -413,7 +413,7 @@ func (i *instance) narrowly(batch []outbox.Entry, store func([]outbox.Entry) (ui
 }
 
 func (i *instance) PublishControl(ctx context.Context, after uint64, notice relay.ControlMessage) (uint64, error) {
-	return i.send(ctx, "Notify", after, func(ctx context.Context) (uint64, error) {
+	return i.send(ctx, "PublishControl", after, func(ctx context.Context) (uint64, error) {
 		return i.inner.Publisher.PublishControl(ctx, after, notice)
 	})
 }
@@ -428,12 +428,12 @@ func (i *instance) send(ctx context.Context, method string, after uint64, reques
 		last, err := request(ctx)
 		var refused *relay.RefusedError
 		if errors.As(err, &refused) {
-			i.world.hit("refused")
+			i.harness.hit("refused")
 		}
 		return last, err
 	})
 	if errors.Is(err, relay.ErrTailMoved) {
-		i.world.hit("conflict")
+		i.harness.hit("conflict")
 	}
 	return max(last, after), err
 }
@@ -443,10 +443,10 @@ func (i *instance) Acquire(ctx context.Context, gone int64) (relay.Term, error) 
 	return call(ctx, i, "Acquire", func(ctx context.Context) (relay.Term, error) {
 		term, err := i.inner.Elector.Acquire(ctx, gone)
 		if err == nil && gone != 0 {
-			i.world.hit("took a lease before it ended")
+			i.harness.hit("took a lease before it ended")
 		}
-		if _, token := i.world.lease.Holder(); i.world.leaseless && err != nil {
-			i.world.hit("second leader")
+		if _, token := i.harness.lease.Holder(); i.harness.leaseless && err != nil {
+			i.harness.hit("second leader")
 			return relay.Term{Token: token, Deadline: time.Now().Add(ttl)}, nil
 		}
 		return term, err
@@ -467,7 +467,7 @@ func (i *instance) Announce(token int64) (withdraw func()) {
 	withdraw, err := call(context.Background(), i, "Announce", func(context.Context) (func(), error) {
 		return i.inner.Liveness.Announce(token), nil
 	})
-	if err != nil || i.world.keepsLease {
+	if err != nil || i.harness.keepsLease {
 		return func() {}
 	}
 	return withdraw
@@ -478,9 +478,9 @@ func (i *instance) Probe(ctx context.Context, token int64) relay.ProbeResult {
 		sighting := i.inner.Liveness.Probe(ctx, token)
 		i.mu.Lock()
 		defer i.mu.Unlock()
-		if time.Now().Before(i.lie.until) {
-			i.world.hit(fmt.Sprintf("misled: the leader is gone: %t", i.lie.gone))
-			sighting.Gone = i.lie.gone
+		if time.Now().Before(i.wrong.until) {
+			i.harness.hit(fmt.Sprintf("misled: the leader is gone: %t", i.wrong.gone))
+			sighting.Gone = i.wrong.gone
 		}
 		return sighting, nil
 	})
@@ -492,32 +492,32 @@ func (i *instance) Probe(ctx context.Context, token int64) relay.ProbeResult {
 
 // Wake rings everybody.
 func (i *instance) Notify() {
-	for _, other := range i.world.everyone() {
-		other.bell.Notify()
+	for _, other := range i.harness.instances() {
+		other.notifier.Notify()
 	}
 }
 
 // outage is a stream that cannot be reached while down.
-type outage struct {
+type unreachableStream struct {
 	relay.Publisher
 	down *atomic.Bool
 }
 
-func (o outage) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
+func (o unreachableStream) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
 	if o.down.Load() {
 		return after, errOutage
 	}
 	return o.Publisher.Publish(ctx, after, batch)
 }
 
-func (o outage) Look(ctx context.Context) (relay.StreamInfo, error) {
+func (o unreachableStream) Look(ctx context.Context) (relay.StreamInfo, error) {
 	if o.down.Load() {
 		return relay.StreamInfo{}, errOutage
 	}
 	return o.Publisher.Look(ctx)
 }
 
-func (o outage) Open(ctx context.Context, first uint64) (relay.StreamInfo, error) {
+func (o unreachableStream) Open(ctx context.Context, first uint64) (relay.StreamInfo, error) {
 	if o.down.Load() {
 		return relay.StreamInfo{}, errOutage
 	}
@@ -525,12 +525,12 @@ func (o outage) Open(ctx context.Context, first uint64) (relay.StreamInfo, error
 }
 
 // hanging is an elector whose next renewal never comes back by itself.
-type hanging struct {
+type hangingElector struct {
 	relay.Elector
 	next atomic.Bool
 }
 
-func (h *hanging) Renew(ctx context.Context, term relay.Term) (relay.Term, error) {
+func (h *hangingElector) Renew(ctx context.Context, term relay.Term) (relay.Term, error) {
 	if h.next.CompareAndSwap(true, false) {
 		<-ctx.Done()
 		return relay.Term{}, errOutage.Wrap(ctx.Err())
