@@ -35,7 +35,7 @@ func (p *Adoption) number() {
 }
 
 // Do carries out a plan: it writes the place into the stream, where every relay looks first, puts the log in order, and writes
-// the place into the cursor. If stream or cursor have changed since the plan was made, it changes nothing, and the answer is ErrTailMoved or ErrOutOfTurn. If Do
+// the place into the cursor. If stream or cursor have changed since the plan was made, it changes nothing, and the answer is ErrTailMoved or ErrStaleRevision. If Do
 // dies half-way it can be done again.
 func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 	if plan.Repeats && !plan.AcceptRepeats {
