@@ -8,37 +8,37 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// How often a follower asks. The broker is asked for the leader, which costs Postgres nothing; the lease is asked for at least
-// twice per term, so that a frozen leader is followed within the time to live plus half a second.
+// A follower asks the broker whether the leader is there, which costs the database nothing. It asks for the lease at least twice in
+// the lease's time to live, so that a frozen leader is replaced within that time plus half a second.
 const (
 	maxCampaignInterval = 500 * time.Millisecond // between two tries for the lease
-	probeInterval      = 100 * time.Millisecond // between two probes of a leader that is there
-	minProbeInterval    = 50 * time.Millisecond  // if it is gone, or the follower is woken, as a busy service does all the time
+	probeInterval       = 100 * time.Millisecond // between two probes while the leader is there
+	minProbeInterval    = 50 * time.Millisecond  // between two probes while it is gone, or when notifications arrive all the time
 )
 
-// When a leader counts as dead; see deserted.
+// The conditions under which a leader counts as dead; see deadLeader.
 const (
-	minGoneTime      = 100 * time.Millisecond // a leader that only reconnects is back by then: the client's first tries are quick
-	minSessionAge   = 2 * time.Second        // a broker that restarts makes everybody reconnect, each at another moment
-	earlyEndPause = 10                     // lease times
+	minGoneTime   = 100 * time.Millisecond // longer than a leader needs to reconnect
+	minSessionAge = 2 * time.Second        // longer than it takes until all processes are back after a restart of the broker
+	earlyEndPause = 10                     // in times of LeaseTTL, after a term of this instance that ended early
 )
 
-// campaign is what a follower knows about the leader and about its own view of the broker.
+// campaign is what a follower knows about the leader, and about its own connection to the broker.
 type campaign struct {
-	leaderToken   int64     // of the leader's term; 0: not known
-	leaseAskedAt   time.Time // when the lease was asked for last
-	goneSince    time.Time // when the first of the probes was made that all found the leader gone; zero: the last one did not
-	abilityCheckedAt time.Time // when this instance last looked whether it could lead itself
-	ableToLead    bool      // it could
+	leaderToken      int64 // 0: not known
+	leaseAskedAt     time.Time
+	goneSince        time.Time // since when each probe found the leader gone; zero: the last one did not
+	abilityCheckedAt time.Time
+	ableToLead       bool // whether this instance could lead, by its last check
 
-	session uint64    // of the connection to the broker
-	sessionSince   time.Time // when a probe saw this session first
+	session      uint64    // of this instance's connection to the broker
+	sessionSince time.Time // when a probe first reported this session
 }
 
 func (r *Relay) campaignInterval() time.Duration { return min(r.opts.LeaseTTL/2, maxCampaignInterval) }
 
-// Run campaigns for the lease and leads whenever it holds it, until ctx ends; then it saves its cursor, frees the lease
-// and returns nil. Outages never end it. While the relay is halted it does not campaign. Run is called once.
+// Run asks for the lease and leads while it holds it, until ctx ends. Then it saves the cursor, frees the lease and returns nil.
+// Outages do not end it. While the relay is halted, it does not ask for the lease. Call Run once.
 func (r *Relay) Run(ctx context.Context) error {
 	c, woken := &campaign{}, false
 	for ctx.Err() == nil {
@@ -51,9 +51,9 @@ func (r *Relay) Run(ctx context.Context) error {
 		due, dead := c.leaderToken == 0 || time.Since(c.leaseAskedAt) >= r.campaignInterval(), int64(0)
 		if c.leaderToken != 0 {
 			vanished := r.probe(ctx, c)
-			due = due || woken && !c.goneSince.IsZero() // it may have resigned
+			due = due || woken && !c.goneSince.IsZero() // the leader may have resigned
 			wait = probeInterval
-			if !vanished { // one that has just resigned is followed without a check
+			if !vanished { // a leader that has only just vanished may have resigned; then its lease is free
 				dead = r.deadLeader(ctx, c)
 			}
 		}
@@ -68,8 +68,8 @@ func (r *Relay) Run(ctx context.Context) error {
 	return nil
 }
 
-// tryToLead asks for the lease, also if it is held under the token dead, and leads if it gets it. It reports whether something
-// is to be done at once: campaign again after leading, or look for a leader that was not known before.
+// tryToLead asks for the lease, and takes it even from the holder of the token dead. If it gets the lease, it leads. It reports
+// whether the caller goes on without a pause: after leading, and when it has just learned of another leader.
 func (r *Relay) tryToLead(ctx context.Context, c *campaign, dead int64) (again bool) {
 	c.leaseAskedAt = time.Now()
 	term, err := r.Elector.Acquire(ctx, dead)
@@ -94,15 +94,15 @@ func (r *Relay) tryToLead(ctx context.Context, c *campaign, dead int64) (again b
 	return c.leaderToken != 0
 }
 
-// probe asks the broker for the leader, and reports whether it is gone and was not before.
+// probe asks the broker for the leader. It reports whether the leader has gone since the last probe.
 func (r *Relay) probe(ctx context.Context, c *campaign) (vanished bool) {
 	asked := time.Now()
-	sighting := r.Liveness.Probe(ctx, c.leaderToken)
-	if sighting.Session != c.session || c.sessionSince.IsZero() {
-		c.session, c.sessionSince, c.goneSince = sighting.Session, time.Now(), time.Time{}
+	result := r.Liveness.Probe(ctx, c.leaderToken)
+	if result.Session != c.session || c.sessionSince.IsZero() {
+		c.session, c.sessionSince, c.goneSince = result.Session, time.Now(), time.Time{}
 	}
 	switch {
-	case !sighting.Gone:
+	case !result.Gone:
 		c.goneSince = time.Time{}
 	case c.goneSince.IsZero():
 		c.goneSince = asked
@@ -111,22 +111,23 @@ func (r *Relay) probe(ctx context.Context, c *campaign) (vanished bool) {
 	return false
 }
 
-// deserted returns the token of a leader that is dead, so that its lease can be taken before it ends; else 0.
+// deadLeader returns the token of a leader that counts as dead, so that this instance can take the lease before it expires. It
+// returns 0 if the leader does not count as dead.
 //
-// This is safe whatever the broker said and however wrong it was: the lease decides only who tries. What a former leader still
-// sends is refused by the stream's compare-and-swap, and in Postgres by the token, as if its lease had run out. A wrong answer
-// costs a change of leadership. The conditions keep wrong answers rare, and keep leaders from taking turns:
-//   - The broker says for a while that nobody has announced the leader's token. A leader that only reconnects is back by then.
-//   - The follower's own connection is its first, or has lasted for a while. When a broker restarts, the leader may be back
-//     later than the follower.
-//   - No term of this instance was cut short lately. Two instances that cannot see each other, in a partition or because their
-//     rights are incomplete, take the lease from each other once, and then wait for each other's lease.
-//   - This instance could lead itself; see couldLead. It looks while it waits for the leader, and not more than twice a second.
+// A wrong answer is safe, because the lease decides only who tries. The stream's compare-and-swap refuses what a former leader still
+// appends, and the fencing token refuses what it still writes, as if its lease had expired. A wrong answer costs a change of
+// leadership. Four conditions keep wrong answers rare, and keep two instances from taking the lease from each other all the time:
+//   - For minGoneTime the broker has known nobody with the leader's token. A leader that only reconnects is back by then.
+//   - This instance's connection to the broker is its first, or is older than minSessionAge. When a broker restarts, the leader
+//     may reconnect later than the followers.
+//   - No term of this instance has ended early of late. Two instances that the broker does not show to each other, for example
+//     because rights are missing, take the lease from each other once, and then wait until it expires.
+//   - This instance could lead; see couldLead. It checks that while it waits, at most twice a second.
 func (r *Relay) deadLeader(ctx context.Context, c *campaign) int64 {
 	now := time.Now()
 	young := c.session != 0 && now.Sub(c.sessionSince) < minSessionAge
-	chastened := !r.endedEarlyAt.IsZero() && now.Sub(r.endedEarlyAt) < earlyEndPause*r.opts.LeaseTTL
-	if c.goneSince.IsZero() || young || chastened {
+	endedEarly := !r.endedEarlyAt.IsZero() && now.Sub(r.endedEarlyAt) < earlyEndPause*r.opts.LeaseTTL
+	if c.goneSince.IsZero() || young || endedEarly {
 		return 0
 	}
 	if now.Sub(c.abilityCheckedAt) >= r.campaignInterval() {
@@ -138,8 +139,8 @@ func (r *Relay) deadLeader(ctx context.Context, c *campaign) int64 {
 	return c.leaderToken
 }
 
-// couldLead reports whether this instance reaches the stream that the cursor was saved for. On the wrong side of a partition,
-// or at another broker, it sees no leader either.
+// couldLead reports whether this instance reaches the stream that the cursor was saved for. An instance at another broker, or on the
+// wrong side of a partition, sees no leader, but cannot lead either.
 func (r *Relay) couldLead(ctx context.Context) bool {
 	bounded, cancel := context.WithTimeout(ctx, r.campaignInterval())
 	defer cancel()
@@ -151,7 +152,7 @@ func (r *Relay) couldLead(ctx context.Context) bool {
 	return err == nil && cursor.StreamCreated == info.Created
 }
 
-// pause waits until latest, or for a wake-up, but not less than until earliest. It reports whether there was a wake-up.
+// awaitWakeUp waits until latest, or until a notification, but at least until earliest. It reports whether there was a notification.
 func (r *Relay) awaitWakeUp(ctx context.Context, earliest, latest time.Time) (woken bool) {
 	timer := time.NewTimer(time.Until(latest))
 	defer timer.Stop()

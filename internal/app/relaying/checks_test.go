@@ -12,11 +12,11 @@ import (
 // The checks, by the promise that each one is named for.
 const (
 	checkLost      = "nothing lost"
-	checkOnce     = "nothing twice"
+	checkOnce      = "nothing twice"
 	checkOrder     = "in order"
-	checkCommitted     = "no ghosts"
+	checkCommitted = "no ghosts"
 	checkParking   = "parked or published"
-	checkHealthy = "no halt and no complaint"
+	checkHealthy   = "no halt and no complaint"
 )
 
 func (h *harness) check(halt *relay.Halt, forgiven bool) map[string]string {

@@ -10,7 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// reading is one read of the log that is under way.
+// logRead is a read of the log in the background.
 type logRead struct {
 	done   chan struct{}
 	cancel context.CancelFunc
@@ -29,24 +29,23 @@ func (r *Relay) startRead(ctx context.Context, pos *streamPosition, after outbox
 	return ahead
 }
 
-// stop throws the reading away and waits for its end.
+// stop cancels the read and waits until it has ended.
 func (a *logRead) stop() {
 	a.cancel()
 	<-a.done
 }
 
-// aFew events are published sooner than the log is read, so nothing is read meanwhile: the two would only take the processor
-// from each other while a fresh event waits. And nothing is read directly afterwards, if there was no more: whatever follows
-// was committed later, so its ring is still to be heard.
+// smallBatch is the size up to which the relay does not read ahead while it publishes: publishing a small batch is faster than a read.
+// It does not read directly after a small batch either, if the page said that there was no more. Every further event is committed
+// later, and its notification is still to come.
 const smallBatch = 8
 
-// lookEvery is how often a busy leader looks at the stream beside its appends. An append does not show that somebody has changed
-// the stream's settings, for example that events are stored under other subjects from now on.
+// streamCheckInterval is how often a busy leader checks the stream's settings. An append does not show that somebody has changed them,
+// for example that events are now stored under other subjects.
 const streamCheckInterval = time.Second
 
-// drain publishes what follows place until something goes wrong or ctx ends. While a slice of more than a few events is being
-// published, the next one is read. Between slices the parking lot is attended to. place is true to what the stream acknowledged whenever
-// drain returns.
+// drain publishes what follows pos until an error or the end of ctx. While it publishes a large batch, it reads the next one. Between
+// two batches it redrives what operators asked for. Whenever drain returns, pos is what the stream has acknowledged.
 func (r *Relay) drain(ctx context.Context, l *leadership, pos *streamPosition, logger *slog.Logger, retry *backoff) error {
 	idle := backoff{shortest: r.opts.Poll / 16, longest: r.opts.Poll}
 	ahead := r.startRead(l.ctx, pos, pos.progress)
@@ -99,14 +98,14 @@ func (r *Relay) drain(ctx context.Context, l *leadership, pos *streamPosition, l
 	}
 }
 
-// idle waits for a wake-up, and says whether there was one.
+// waitIdle waits for a notification, at most longest, and reports whether there was one.
 func (r *Relay) waitIdle(ctx context.Context, l *leadership, pos *streamPosition, longest time.Duration) (bool, error) {
 	poll := time.NewTimer(longest)
 	defer poll.Stop()
 	return r.wait(ctx, l, pos, r.Listener.Notifications(), poll.C)
 }
 
-// awaitRead waits for the log, which may wait for open transactions, and looks after stream and parking lot meanwhile.
+// awaitRead waits for the read, which may wait for open transactions. Meanwhile it checks the stream and redrives.
 func (r *Relay) awaitRead(ctx context.Context, l *leadership, pos *streamPosition, ahead *logRead, logger *slog.Logger) error {
 	for {
 		poll := time.NewTimer(r.opts.Poll)
@@ -127,9 +126,9 @@ func (r *Relay) awaitRead(ctx context.Context, l *leadership, pos *streamPositio
 	}
 }
 
-// unmoved asks whether the stream is still the same and ends at place; a leader does so at least every poll. Otherwise a
-// stream that lost messages, or is gone, would go unnoticed until there is something to publish. A stream that was lost from
-// sight may have grown and gone back since, and what grew may have parked an aggregate. A take-over also sets the stream up again.
+// checkStream checks that the stream is still the same and still ends at pos. If not, it returns an error that leads to a take-over. A
+// leader checks at least once a poll, so that it notices a loss before the next event. After a lost connection it always takes over:
+// meanwhile another leader may have appended, and the stream may have lost that again.
 func (r *Relay) checkStream(l *leadership, pos *streamPosition) error {
 	info, err := r.Publisher.Look(l.ctx)
 	switch {
@@ -149,7 +148,8 @@ func (r *Relay) checkStream(l *leadership, pos *streamPosition) error {
 	return r.verify(l.ctx, pos, relay.MessageMeta{Event: pos.progress.Position})
 }
 
-// await waits until ready or elapsed can be received from, says whether it was ready, and saves the cursor when it is due.
+// wait waits until ready or elapsed can be received from, and reports whether it was ready. Meanwhile it saves the cursor when that is
+// due.
 func (r *Relay) wait(
 	ctx context.Context, l *leadership, pos *streamPosition, ready <-chan struct{}, elapsed <-chan time.Time,
 ) (bool, error) {
@@ -177,8 +177,8 @@ func (r *Relay) wait(
 	}
 }
 
-// deliver appends a slice of the log to the stream and moves place on. It answers false when it ended early, because an
-// aggregate was parked, and the rest has to be read again.
+// publish appends entries to the stream and moves pos on. It reports whether it dealt with all of them. If it parked an event, it did
+// not, and the rest must be read again.
 func (r *Relay) publish(l *leadership, pos *streamPosition, entries []outbox.Entry, logger *slog.Logger) (whole bool, err error) {
 	batch, err := r.publishable(l, pos, entries)
 	if err != nil {
@@ -204,40 +204,4 @@ func (r *Relay) publish(l *leadership, pos *streamPosition, entries []outbox.Ent
 		err = pos.saveIfChanged(l.ctx, r.Cursors, l)
 	}
 	return err == nil, err
-}
-
-// stored is how many of batch were stored, if last is the stream's last sequence.
-func (p *streamPosition) countStored(last uint64, batch []outbox.Entry) int {
-	if last <= p.sequence || last-p.sequence > uint64(len(batch)) {
-		return 0
-	}
-	return int(last - p.sequence)
-}
-
-func asLogHalt(err error) error {
-	if errors.Is(err, relay.ErrHistoryLost) {
-		return relay.NewHalt(relay.HaltHistoryLost, "%s", err.Error())
-	}
-	return asSequenceHalt(err)
-}
-
-// backoff doubles from least to most.
-type backoff struct{ shortest, longest, last time.Duration }
-
-func (b *backoff) next() time.Duration {
-	b.last = min(max(b.last*2, b.shortest), b.longest)
-	return b.last
-}
-
-func (b *backoff) used() bool { return b.last > 0 }
-func (b *backoff) reset()     { b.last = 0 }
-
-func sleep(ctx, other context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-other.Done():
-	case <-timer.C:
-	}
 }

@@ -36,10 +36,10 @@ type step struct {
 // plan is a life of the world. Regress and foreign messages do not occur in one life: sequences that are reused after a
 // regress protect only a stream that nobody else writes into (docs/engine.md, limits).
 type schedule struct {
-	Foreign  bool
-	Remakes  bool // the stream may be deleted; in other lives there is more of everything else
+	Foreign     bool
+	Remakes     bool // the stream may be deleted; in other lives there is more of everything else
 	RedrivesAll bool // in the end the broker takes every event, and what is parked is redriven
-	Steps    []step
+	Steps       []step
 }
 
 var actions = []string{
@@ -79,30 +79,30 @@ func uniform(t *rapid.T, label string) int {
 
 // world is a database, a broker and the instances between them.
 type harness struct {
-	log        *memory.Log
-	reader     relay.Log // log as relays read it
-	lease      *memory.Lease
-	presence   *memory.Presence
-	stream     *memory.Stream
-	publisher  relay.Publisher
-	cursors    *memory.CursorStore
-	parking    *memory.Parking
-	halts      *memory.Halts
-	streamRepair     relay.StreamRepair            // the stream as operators repair it
-	relayRepair      func() operations.RelayRepair // where they do
-	elsewhere  *memory.Stream                // of another broker
-	delivered     map[string]bool               // events that were in a stream that was deleted
-	alive      []*instance
-	leaseless  bool
-	keepsLease bool // a halted relay does not give the lease back
-	logger     *slog.Logger
-	running    sync.WaitGroup
+	log          *memory.Log
+	reader       relay.Log // log as relays read it
+	lease        *memory.Lease
+	presence     *memory.Presence
+	stream       *memory.Stream
+	publisher    relay.Publisher
+	cursors      *memory.CursorStore
+	parking      *memory.Parking
+	halts        *memory.Halts
+	streamRepair relay.StreamRepair            // the stream as operators repair it
+	relayRepair  func() operations.RelayRepair // where they do
+	elsewhere    *memory.Stream                // of another broker
+	delivered    map[string]bool               // events that were in a stream that was deleted
+	alive        []*instance
+	leaseless    bool
+	keepsLease   bool // a halted relay does not give the lease back
+	logger       *slog.Logger
+	running      sync.WaitGroup
 
-	versions map[string]int64
-	open     []transaction
-	events   int
-	started  int
-	discarded    map[string]bool // up by operators
+	versions  map[string]int64
+	open      []transaction
+	events    int
+	started   int
+	discarded map[string]bool // up by operators
 
 	mu         sync.Mutex
 	hits       map[string]int
@@ -168,7 +168,9 @@ func (h *harness) complain(format string, args ...any) {
 }
 
 // begin opens a transaction that appends count events to an aggregate which no other one has locked.
-func (h *harness) begin(choice, count int) (transaction, bool) { return h.beginWith(choice, count, `{}`) }
+func (h *harness) begin(choice, count int) (transaction, bool) {
+	return h.beginWith(choice, count, `{}`)
+}
 
 func (h *harness) beginWith(choice, count int, payload string) (transaction, bool) {
 	aggregate := fmt.Sprintf("order-%d", choice%5)

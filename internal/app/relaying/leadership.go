@@ -12,28 +12,28 @@ import (
 
 var errLeaseExpired = errors.New("the lease could not be renewed in time")
 
-// grace is how long a publish that is under way may go on after the relay was told to stop.
+// stopGrace is how long a publish that is under way may continue after the relay's context has ended.
 const stopGrace = 250 * time.Millisecond
 
-// tenure is a term while it is served: it renews the lease and ends, at the latest, when the term's deadline passes.
+// leadership is a term while the relay leads. It renews the lease in the background. It ends at the latest at the term's deadline.
 type leadership struct {
-	ctx     context.Context // ends with the tenure; outlives the relay's own context by grace
-	elector relay.Elector
-	ttl     time.Duration
-	cancel  context.CancelCauseFunc
-	detach  func() bool
-	background   sync.WaitGroup // what runs beside the relay while the tenure lasts
+	ctx        context.Context // ends with the leadership; lasts stopGrace longer than the context of Run
+	elector    relay.Elector
+	ttl        time.Duration
+	cancel     context.CancelCauseFunc
+	detach     func() bool
+	background sync.WaitGroup // goroutines that end with the leadership
 
-	mu     sync.Mutex
+	mu          sync.Mutex
 	currentTerm relay.Term
 
-	lastSuccess   time.Time   // when something worked last
-	reportedHalt *relay.Halt // what operators are told
-	revision int64       // of what the relay wrote last; only its own goroutine writes
-	tookOver   atomic.Bool // the stream was taken over and nothing went wrong since
+	lastSuccess  time.Time   // when the relay last succeeded
+	reportedHalt *relay.Halt // what operators see
+	revision     int64       // of the last fenced write; used by the goroutine of Run alone
+	tookOver     atomic.Bool // the stream is taken over, and nothing has failed since
 }
 
-// take starts to serve a term. The caller ends it with end.
+// startLeadership starts a leadership for term. The caller ends it with end.
 func (r *Relay) startLeadership(ctx context.Context, term relay.Term) *leadership {
 	l := &leadership{elector: r.Elector, ttl: r.opts.LeaseTTL, currentTerm: term}
 	l.ctx, l.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
@@ -50,7 +50,7 @@ func (r *Relay) startLeadership(ctx context.Context, term relay.Term) *leadershi
 	return l
 }
 
-// write makes one write to the database in its turn. A failed one may still take effect, until the next one has.
+// fencedWrite makes one fenced write. A write that failed can still take effect, until a later write has taken effect.
 func (l *leadership) fencedWrite(ctx context.Context, do func(context.Context, relay.WriteFence) error) error {
 	err := do(ctx, relay.WriteFence{Token: l.term().Token, Revision: l.revision})
 	if err == nil {
@@ -59,7 +59,7 @@ func (l *leadership) fencedWrite(ctx context.Context, do func(context.Context, r
 	return err
 }
 
-// end stops what the tenure owns and returns why the tenure ended.
+// end stops the background goroutines and returns why the leadership ended.
 func (l *leadership) end() error {
 	l.detach()
 	l.cancel(context.Canceled)
@@ -73,11 +73,14 @@ func (l *leadership) term() relay.Term {
 	return l.currentTerm
 }
 
-// over reports whether the term may not be trusted any more. A process that was frozen learns it here, before the timer
-// had a chance to run.
-func (l *leadership) expired() bool { return l.ctx.Err() != nil || !time.Now().Before(l.term().Deadline) }
+// expired reports whether the leadership has ended or the term's deadline has passed. A process that was frozen notices it here,
+// even before its timers run.
+func (l *leadership) expired() bool {
+	return l.ctx.Err() != nil || !time.Now().Before(l.term().Deadline)
+}
 
-// renew extends the term at a quarter of its length until ctx ends. When the deadline passes first, the tenure is over.
+// keepRenewing renews the lease each quarter of its time to live, and sooner after a failure, until ctx ends. At the deadline it
+// ends the leadership.
 func (l *leadership) keepRenewing(ctx context.Context) {
 	pause := l.ttl / 4
 	for {
@@ -102,10 +105,11 @@ func (l *leadership) keepRenewing(ctx context.Context) {
 	}
 }
 
-// confirm asks the lease's keeper whether the term is still this relay's, and ends the tenure if it is not.
+// confirmLease renews the lease now. If the lease is lost, it ends the leadership.
 func (l *leadership) confirmLease() { _ = l.tryRenew(l.ctx) }
 
-// extend gives one try a quarter of the term, so that a connection that hangs leaves time for others.
+// tryRenew makes one try to renew the lease. The try may take a quarter of the lease's time to live, so that a connection that hangs
+// leaves time for others.
 func (l *leadership) tryRenew(ctx context.Context) error {
 	term := l.term()
 	bounded, cancel := context.WithTimeout(ctx, min(l.ttl/4, time.Until(term.Deadline)))

@@ -8,15 +8,15 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// What old entries are removed in: chunks that take Postgres some milliseconds, with time for others in between.
+// Old entries are removed in chunks, each of which takes the database a few milliseconds, with a pause between two chunks.
 const (
-	purgeChunk = 1000
-	purgePause = 20 * time.Millisecond
-	maxPurgeInterval = time.Minute // at the longest
+	purgeChunk       = 1000
+	purgePause       = 20 * time.Millisecond
+	maxPurgeInterval = time.Minute
 )
 
-// purge removes from the log what is older than the retention, until the tenure ends. It rests while the stream is not
-// taken over or the relay halts: what the stream may have lost must not be removed.
+// purge removes entries that are older than the retention from the log, until the leadership ends. It pauses while the stream is not
+// taken over: the stream may have lost messages, which the log must still have.
 func (r *Relay) purge(l *leadership, logger *slog.Logger) {
 	every := min(max(r.opts.Retention/10, time.Second), maxPurgeInterval)
 	for failing := false; ; {

@@ -4,6 +4,6 @@ package relaying_test
 
 // runs is small under the race detector, which makes each of them ten times as slow.
 const (
-	runs     = "200"
+	runs      = "200"
 	underRace = true
 )

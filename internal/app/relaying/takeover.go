@@ -10,83 +10,19 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// place is where the stream and the log meet.
-type streamPosition struct {
-	progress outbox.Progress // the last row that was dealt with
-	sequence uint64          // the stream's last sequence: where the next append has to follow
-	lastOwn      uint64          // sequence of our last message; below sequence only when somebody else wrote after it
-	created  string          // identity of the stream
-	session  uint64          // of the connection over which it was found
-	largest  int             // size of the largest message that the broker takes
-	tailSeenAt     time.Time       // when the stream was found to end there last
-	checkedAt   time.Time       // when the stream's settings were looked at last
-	unsavedSince  time.Time       // since when the cursor is behind; zero: it is not
-	recordedTo time.Time       // when the latest of the rows up to progress was recorded; zero: the cursor knows, or nobody
-	verifiedAt time.Time       // when the log was found to grow after progress alone
-	lost     uint64          // how many messages that were acknowledged the stream had lost when it was taken over
-
-	parkedWaiting  bool      // events may wait in the parking lot
-	redriveCheckedAt time.Time // when the parking lot was looked after last
-}
-
-// cursorEvery bounds both how often the cursor is saved and how far it may lag behind the last publish.
-const cursorInterval = time.Second
-
-func (p *streamPosition) advance(to outbox.Progress, sequence uint64) {
-	p.sequence, p.lastOwn, p.tailSeenAt = sequence, sequence, time.Now()
-	p.skipTo(to)
-}
-
-// skip moves on in the log alone: what was passed is in the parking lot.
-func (p *streamPosition) skipTo(to outbox.Progress) {
-	p.progress = to
-	if p.unsavedSince.IsZero() {
-		p.unsavedSince = time.Now()
-	}
-}
-
-// due is how long the cursor may still wait to be saved; negative when nothing is unsaved.
-func (p *streamPosition) saveDue() time.Duration {
-	if p.unsavedSince.IsZero() {
-		return -1
-	}
-	return max(0, time.Until(p.unsavedSince.Add(cursorInterval)))
-}
-
-func (p *streamPosition) saveIfChanged(ctx context.Context, cursors relay.CursorStore, l *leadership) error {
-	if p.unsavedSince.IsZero() {
-		return nil
-	}
-	_, err := p.save(ctx, cursors, l)
-	return err
-}
-
-func (p *streamPosition) save(ctx context.Context, cursors relay.CursorStore, l *leadership) (saved relay.Cursor, err error) {
-	err = l.fencedWrite(ctx, func(ctx context.Context, fence relay.WriteFence) error {
-		saved, err = cursors.Save(ctx, fence, relay.Cursor{
-			Progress: p.progress, StreamCreated: p.created, StreamSequence: p.lastOwn, RecordedTo: p.recordedTo,
-		})
-		return err
-	})
-	if err == nil {
-		p.unsavedSince, p.verifiedAt, p.recordedTo = time.Time{}, time.Now(), saved.RecordedTo
-	}
-	return saved, asSequenceHalt(err)
-}
-
-// takeOver finds the place from the stream's tail. The cursor only helps: it bounds the search, and it knows a stream that
-// is not the one it used to be.
+// takeOver finds the position at the stream's tail. The cursor is only a help: it bounds the search, and shows that the stream was
+// replaced or lost messages.
 //
-// Before anything is published, parking lot and cursor are brought in line with the tail. Thereby the cursor goes back with
-// a stream that lost messages, so that retention cannot remove what is needed, and a new stream is remembered while it
-// is empty. And it takes the turn: no request from before can change anything from now on.
+// Before the relay publishes, takeOver brings the parking lot and the cursor in line with the tail. That has three effects. If the
+// stream lost messages, the cursor goes back with it, so that retention does not remove the entries that are needed again. A new
+// stream is known from then on, even while it is empty. And the writes raise the revision, so that no earlier request can take effect.
 func (r *Relay) takeOver(l *leadership, logger *slog.Logger) (*streamPosition, error) {
 	cursor, err := r.Cursors.Load(l.ctx)
 	if err != nil {
 		return nil, err
 	}
 	l.revision, l.reportedHalt = cursor.Revision, cursor.Halt
-	var create uint64 // a stream that the cursor knows is never made again by itself
+	var create uint64 // a stream that the cursor knows is never created again automatically
 	if cursor.StreamCreated == "" {
 		create = 1
 	}
@@ -124,8 +60,8 @@ func (r *Relay) takeOver(l *leadership, logger *slog.Logger) (*streamPosition, e
 	return pos, err
 }
 
-// judge finds the place, given what the broker says about the stream, or why nobody may go on from there. It changes nothing:
-// what a halted relay misses may be brought back.
+// findPosition finds the position at the tail, given the cursor and the broker's answer about the stream. If the relay must not go on
+// from there, it returns a *relay.Halt. It changes nothing, so that a halted relay can go on once the lost messages or rows are back.
 func (r *Relay) findPosition(
 	ctx context.Context, cursor relay.Cursor, info relay.StreamInfo, opened error,
 ) (*streamPosition, relay.MessageMeta, error) {
@@ -151,8 +87,8 @@ func (r *Relay) findPosition(
 	return pos, tail, r.verify(ctx, pos, tail)
 }
 
-// redriveAgain marks what was redriven and is not in the stream any more, after a notice at its end: in a cluster of brokers,
-// one that led the stream and does not know yet that it does no longer answers with an old end, but stores nothing.
+// redriveAgain lets the events be redriven again that the stream has lost. First it proves by a control message that the stream ends
+// there: in a cluster, a broker that led the stream before may answer with an old end, but an append through it stores nothing.
 func (r *Relay) redriveAgain(l *leadership, pos *streamPosition, tail relay.MessageMeta, held uint64, logger *slog.Logger) error {
 	last, err := r.Publisher.PublishControl(l.ctx, pos.sequence, relay.ControlMessage{Progress: pos.progress, Confirms: true, LastOwnSequence: tail.MaxRedriven(held)})
 	if err != nil {
@@ -165,7 +101,7 @@ func (r *Relay) redriveAgain(l *leadership, pos *streamPosition, tail relay.Mess
 	return nil
 }
 
-// appended moves place on after an append, which proves where the stream had ended.
+// appended moves the position on after an append. The append has proved where the stream ended before, so a loss is now certain.
 func (r *Relay) appended(pos *streamPosition, to outbox.Progress, last uint64, logger *slog.Logger) {
 	if pos.lost > 0 {
 		r.update(func(s *Status) { s.Heals++ })
@@ -176,7 +112,7 @@ func (r *Relay) appended(pos *streamPosition, to outbox.Progress, last uint64, l
 	pos.advance(to, last)
 }
 
-// purged halts when retention has removed what the stream needs.
+// haltIfPurged returns a halt if retention has removed entries that the stream has lost.
 func haltIfPurged(pos *streamPosition, cursor relay.Cursor) error {
 	if pos.progress.Position >= cursor.PurgedTo {
 		return nil
@@ -185,8 +121,7 @@ func haltIfPurged(pos *streamPosition, cursor relay.Cursor) error {
 		pos.progress.Position, cursor.PurgedTo)
 }
 
-// settle brings the parking lot in line with the stream, in which tail is our last message, and, if end says so, the stream is
-// known to end there.
+// reconcile brings the parking lot in line with the stream; see relay.Parking. It reports whether the stream lost redriven events.
 func (r *Relay) reconcile(l *leadership, pos *streamPosition, tail relay.MessageMeta, sequence uint64, end bool) (lost bool, err error) {
 	err = l.fencedWrite(l.ctx, func(ctx context.Context, fence relay.WriteFence) (err error) {
 		settled, err := r.Parking.Reconcile(ctx, fence, tail, sequence, end)
@@ -196,8 +131,8 @@ func (r *Relay) reconcile(l *leadership, pos *streamPosition, tail relay.Message
 	return lost, err
 }
 
-// locate finds our last message in the stream. A stream that is shorter than the cursor knows lost what it had
-// acknowledged: the log still has it.
+// locate finds our last message in the stream. If the stream is shorter than the cursor says, it lost acknowledged messages, which
+// the log still has.
 func (r *Relay) locate(ctx context.Context, cursor relay.Cursor, info relay.StreamInfo) (*streamPosition, relay.MessageMeta, error) {
 	pos := &streamPosition{
 		sequence: info.LastSequence, created: info.Created, session: info.Session, largest: info.Largest, tailSeenAt: time.Now(), checkedAt: time.Now(),
@@ -227,10 +162,10 @@ func (r *Relay) locate(ctx context.Context, cursor relay.Cursor, info relay.Stre
 	return pos, tail, err
 }
 
-// atCursor judges a stream in which nothing of ours came after the cursor's sequence. The message there, if it still
-// exists, has to be the one that the cursor was saved for. It may say less than the cursor, because what comes after it in
-// the log is parked. The word of an operator counts more than the cursor: the stream may have gone back, and grown to this
-// sequence by an adoption that has not come to the cursor yet.
+// atCursor returns the progress for a stream without a message of ours after the cursor's sequence. The message at that sequence, if
+// it still exists, must be the one that the cursor was saved for. Its progress may be lower than the cursor's, because the entries
+// after it are parked. An operator's control message counts more than the cursor: the stream may have lost messages, and may have
+// reached this sequence again by an adoption that has not written the cursor yet.
 func (r *Relay) atCursor(ctx context.Context, cursor relay.Cursor) (outbox.Progress, relay.MessageMeta, error) {
 	if cursor.StreamSequence == 0 {
 		return cursor.Progress, relay.MessageMeta{}, nil
@@ -250,34 +185,33 @@ func (r *Relay) atCursor(ctx context.Context, cursor relay.Cursor) (outbox.Progr
 	return cursor.Progress, tail, nil
 }
 
-// lastOfOurs walks back from the stream's end to the last message that the engine wrote, but not below floor. It returns
-// floor and nothing when there is none above it. What it finds to be somebody else's it does not look at again.
+// lastOwnMessage walks back from the stream's end to our last message above floor. If there is none, it returns floor and a zero
+// MessageMeta. It remembers the messages of others, so that the next call need not read them again.
 func (r *Relay) lastOwnMessage(ctx context.Context, info relay.StreamInfo, floor uint64) (uint64, relay.MessageMeta, error) {
-	found := func(sequence uint64, stamp relay.MessageMeta) (uint64, relay.MessageMeta, error) {
+	found := func(sequence uint64, meta relay.MessageMeta) (uint64, relay.MessageMeta, error) {
 		r.foreign = foreignRange{created: info.Created, session: info.Session, after: sequence, upTo: info.LastSequence}
-		return sequence, stamp, nil
+		return sequence, meta, nil
 	}
 	for sequence := info.LastSequence; sequence > floor; {
 		if r.foreign.contains(info, sequence) {
 			sequence = r.foreign.after
 			continue
 		}
-		stamp, err := r.Publisher.At(ctx, sequence)
+		meta, err := r.Publisher.At(ctx, sequence)
 		switch {
 		case errors.Is(err, relay.ErrNoMessage):
-			return 0, stamp, relay.NewHalt(relay.HaltTailGone, "the message at sequence %d was deleted or has expired", sequence)
+			return 0, meta, relay.NewHalt(relay.HaltTailGone, "the message at sequence %d was deleted or has expired", sequence)
 		case err != nil:
-			return 0, stamp, err
-		case stamp.Own:
-			return found(sequence, stamp)
+			return 0, meta, err
+		case meta.Own:
+			return found(sequence, meta)
 		}
 		sequence--
 	}
 	return found(floor, relay.MessageMeta{})
 }
 
-// others is a part of the stream in which only others wrote. It stays so while the stream is the same and was not lost from
-// sight.
+// foreignRange is a part of the stream without a message of ours. It is valid for the same stream over the same connection.
 type foreignRange struct {
 	created     string
 	session     uint64

@@ -1,0 +1,41 @@
+package relaying
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+)
+
+// verify checks that no event appears at or below pos, where the relay does not read again: such an event would be lost. tail is our
+// last message in the stream. A leader verifies at each take-over, and once a second while it is idle. A busy leader saves its cursor
+// once a second, which checks the same.
+func (r *Relay) verify(ctx context.Context, pos *streamPosition, tail relay.MessageMeta) error {
+	sequence := pos.lastOwn
+	// A control message carries no event. One that parks stands for its event, which may not be in the parking lot yet.
+	if tail.Own && tail.Event == 0 && tail.Parked == "" && sequence > 0 {
+		sequence--
+	}
+	if err := r.Log.Verify(ctx, pos.progress, sequence); err != nil {
+		return asLogHalt(err)
+	}
+	pos.verifiedAt = time.Now()
+	return nil
+}
+
+// asSequenceHalt turns ErrSequenceBehind into a halt.
+func asSequenceHalt(err error) error {
+	if errors.Is(err, relay.ErrSequenceBehind) {
+		return relay.NewHalt(relay.HaltSequenceBehind, "%s", err.Error())
+	}
+	return err
+}
+
+// asLogHalt turns the errors of the log after which the relay must not go on into halts.
+func asLogHalt(err error) error {
+	if errors.Is(err, relay.ErrHistoryLost) {
+		return relay.NewHalt(relay.HaltHistoryLost, "%s", err.Error())
+	}
+	return asSequenceHalt(err)
+}
