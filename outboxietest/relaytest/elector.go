@@ -22,21 +22,19 @@ type ElectorHarness interface {
 
 // TestElector runs the contract of relay.Elector. Each call of open gives a new lease.
 func TestElector(t *testing.T, open func(t *testing.T) ElectorHarness) {
-	for name, test := range map[string]func(t *testing.T, h ElectorHarness){
-		"one holds it, the others are told who":              electorHeld,
-		"the deadline ends before the lease":                 electorDeadline,
-		"renewing keeps it":                                  electorRenew,
-		"when it has expired the next one takes it":          electorExpired,
-		"an expired lease nobody took can be renewed":        electorExpiredUntaken,
-		"it is taken from a holder that is known to be gone": electorGone,
-		"resigning frees it at once":                         electorResign,
-		"a clock that jumped back frees it":                  electorClockBack,
-		"of many only one gets it":                           electorRace,
-		"an ended context is an error":                       electorContext,
-		"a lost connection is an outage":                     electorOutage,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
-	}
+	runSuite(t, open, []promise[ElectorHarness]{
+		{"one holds it, the others are told who", electorHeld},
+		{"the deadline ends before the lease", electorDeadline},
+		{"renewing keeps it", electorRenew},
+		{"when it has expired the next one takes it", electorExpired},
+		{"an expired lease nobody took can be renewed", electorExpiredUntaken},
+		{"it is taken from a holder that is known to be gone", electorGone},
+		{"resigning frees it at once", electorResign},
+		{"a clock that jumped back frees it", electorClockBack},
+		{"of many only one gets it", electorRace},
+		{"an ended context is an error", electorContext},
+		{"a lost connection is an outage", electorOutage},
+	})
 }
 
 func acquire(t *testing.T, h ElectorHarness, holder string) relay.Term {

@@ -21,18 +21,16 @@ type FinderHarness interface {
 
 // TestFinder runs the contract of relay.Finder. Each call of open gives a broker without the stream.
 func TestFinder(t *testing.T, open func(t *testing.T) FinderHarness) {
-	for name, test := range map[string]func(t *testing.T, h FinderHarness){
-		"each event is found, with its time":               findEach,
-		"an event is found among all else":                 findAmong,
-		"what was redriven is found by its sequence":       findRedriven,
-		"what is not in the stream is not found":           findMissing,
-		"another event at the same position is not it":     findOther,
-		"a call ends with its context, or an outage":       findOutage,
-		"what was deleted or has expired is not found":     findDeleted,
-		"of a stream that does not exist nothing is found": findNoStream,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
-	}
+	runSuite(t, open, []promise[FinderHarness]{
+		{"each event is found, with its time", findEach},
+		{"an event is found among all else", findAmong},
+		{"what was redriven is found by its sequence", findRedriven},
+		{"what is not in the stream is not found", findMissing},
+		{"another event at the same position is not it", findOther},
+		{"a call ends with its context, or an outage", findOutage},
+		{"what was deleted or has expired is not found", findDeleted},
+		{"of a stream that does not exist nothing is found", findNoStream},
+	})
 }
 
 func requireFound(t *testing.T, h FinderHarness, entry outbox.Entry, sequence uint64) time.Time {

@@ -96,7 +96,7 @@ func parkingLarge(t *testing.T, h ParkingHarness) {
 	require.Equal(t, positions(log[0]), positions(ready.Redrive...), "what is too large ends the batch")
 	require.Equal(t, log[0].Message, ready.Redrive[0].Message)
 
-	l.settle(redrivenEvent(log[0], log[2]), 7)
+	l.reconcile(redrivenEvent(log[0], log[2]), 7)
 	ready = l.due(log[2].Position, limit)
 	require.Equal(t, positions(log[1]), positions(ready.Redrive...))
 	requireUnread(t, log[1], ready.Redrive[0], "90000", "89999")

@@ -19,17 +19,15 @@ type LivenessHarness interface {
 
 // TestLiveness runs the contract of relay.Liveness. Each call of open gives a broker that knows of nobody.
 func TestLiveness(t *testing.T, open func(t *testing.T) LivenessHarness) {
-	for name, test := range map[string]func(t *testing.T, h LivenessHarness){
-		"who never was is gone":                        livenessNobody,
-		"who has announced a token is there, for all":  livenessAnnounced,
-		"who has withdrawn is gone":                    livenessWithdrawn,
-		"who was killed is gone":                       livenessKilled,
-		"during an outage nobody is gone":              livenessOutage,
-		"an announcement during an outage is not lost": livenessAnnouncedDuringOutage,
-		"nothing is known when the context has ended":  livenessContext,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
-	}
+	runSuite(t, open, []promise[LivenessHarness]{
+		{"who never was is gone", livenessNobody},
+		{"who has announced a token is there, for all", livenessAnnounced},
+		{"who has withdrawn is gone", livenessWithdrawn},
+		{"who was killed is gone", livenessKilled},
+		{"during an outage nobody is gone", livenessOutage},
+		{"an announcement during an outage is not lost", livenessAnnouncedDuringOutage},
+		{"nothing is known when the context has ended", livenessContext},
+	})
 }
 
 // requireSoon waits for an answer, because what happens on one connection may reach the broker after what is asked on another.

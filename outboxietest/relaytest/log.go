@@ -51,27 +51,25 @@ var plenty = relay.ReadLimit{Count: 1000, Bytes: 1 << 20}
 
 // TestLog runs the contract of relay.Log. Each call of open gives an empty log.
 func TestLog(t *testing.T, open func(t *testing.T) LogHarness) {
-	for name, test := range map[string]func(t *testing.T, h LogHarness){
-		"an empty log has nothing":                   logEmpty,
-		"entries come back as they were appended":    logContent,
-		"a slice is limited, but never empty":        logLimits,
-		"a rolled back row is skipped":               logRollback,
-		"an open writer holds later rows back":       logOpenWriter,
-		"rows before an open writer come at once":    logPrefix,
-		"rows that nobody sees yet are not there":    logUnseen,
-		"the row at the progress must be the same":   logHistory,
-		"purged rows may be missing":                 logPurged,
-		"the wait ends with its context":             logContext,
-		"a lost connection is an outage":             logOutage,
-		"a lost connection ends the wait":            logOutageWhileWaiting,
-		"a reader follows 32 writers":                logFollow,
-		"a progress beyond the end has lost history": logBeyond,
-		"a row that cannot be published comes too":   logInvalid,
-		"what no broker takes is not read":           logLarge,
-		"headers count, too":                         logHeaders,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
-	}
+	runSuite(t, open, []promise[LogHarness]{
+		{"an empty log has nothing", logEmpty},
+		{"entries come back as they were appended", logContent},
+		{"a slice is limited, but never empty", logLimits},
+		{"a rolled back row is skipped", logRollback},
+		{"an open writer holds later rows back", logOpenWriter},
+		{"rows before an open writer come at once", logPrefix},
+		{"rows that nobody sees yet are not there", logUnseen},
+		{"the row at the progress must be the same", logHistory},
+		{"purged rows may be missing", logPurged},
+		{"the wait ends with its context", logContext},
+		{"a lost connection is an outage", logOutage},
+		{"a lost connection ends the wait", logOutageWhileWaiting},
+		{"a reader follows 32 writers", logFollow},
+		{"a progress beyond the end has lost history", logBeyond},
+		{"a row that cannot be published comes too", logInvalid},
+		{"what no broker takes is not read", logLarge},
+		{"headers count, too", logHeaders},
+	})
 }
 
 func logEmpty(t *testing.T, h LogHarness) {

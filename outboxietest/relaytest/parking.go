@@ -23,41 +23,39 @@ type ParkingHarness interface {
 // TestParking runs the contracts of relay.Parking and relay.ParkingAdmin. Each call of open gives a new log, lot, cursor and
 // lease.
 func TestParking(t *testing.T, open func(t *testing.T) ParkingHarness) {
-	for name, test := range map[string]func(t *testing.T, h ParkingHarness){
-		"a notice parks its event":                                parkingNotice,
-		"a notice counts only for the log's own event":            parkingForeignNotice,
-		"what comes behind a parked event is set aside":           parkingAside,
-		"what came before it is not":                              parkingBefore,
-		"what was dealt with holds nothing up":                    parkingDealtWith,
-		"what is set aside inherits the redrive":                  parkingInherits,
-		"an operator and the leader do not miss each other":       parkingRace,
-		"an aggregate is redriven, or all":                        parkingRedrive,
-		"one aggregate comes at a time, in order":                 parkingNext,
-		"what is due is limited, but never empty":                 parkingLimits,
-		"nothing passes an event that is still parked":            parkingBlocked,
-		"redriven events are counted back from the tail":          parkingCountBack,
-		"what the stream lost is redriven again":                  parkingLost,
-		"an end that is not certain changes nothing":              parkingEnd,
-		"a notice says what the stream has kept":                  parkingKept,
-		"other tails change nothing":                              parkingOtherTails,
-		"what is refused again is parked again":                   parkingRefuse,
-		"an event is discarded":                                   parkingDiscard,
-		"only parked events are discarded":                        parkingDiscardOthers,
-		"an event that is gone from the log is discarded":         parkingDiscardGone,
-		"the list is limited and in order":                        parkingList,
-		"the first parked event of each aggregate comes in pages": parkingUndecided,
-		"events of a choice are redriven":                         parkingRedriveChosen,
-		"events of a choice are discarded":                        parkingDiscardChosen,
-		"a choice and the leader do not miss each other":          parkingChosenRace,
-		"without the lease or out of turn nothing changes":        parkingFenced,
-		"each write counts one and leaves the cursor's rest":      parkingCounts,
-		"what can never be published is due, and says so":         parkingInvalid,
-		"what no broker takes is due, but not read":               parkingLarge,
-		"an ended context is an error":                            parkingContext,
-		"a lost connection is an outage":                          parkingOutage,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
-	}
+	runSuite(t, open, []promise[ParkingHarness]{
+		{"a notice parks its event", parkingNotice},
+		{"a notice counts only for the log's own event", parkingForeignNotice},
+		{"what comes behind a parked event is set aside", parkingAside},
+		{"what came before it is not", parkingBefore},
+		{"what was dealt with holds nothing up", parkingDealtWith},
+		{"what is set aside inherits the redrive", parkingInherits},
+		{"an operator and the leader do not miss each other", parkingRace},
+		{"an aggregate is redriven, or all", parkingRedrive},
+		{"one aggregate comes at a time, in order", parkingNext},
+		{"what is due is limited, but never empty", parkingLimits},
+		{"nothing passes an event that is still parked", parkingBlocked},
+		{"redriven events are counted back from the tail", parkingCountBack},
+		{"what the stream lost is redriven again", parkingLost},
+		{"an end that is not certain changes nothing", parkingEnd},
+		{"a notice says what the stream has kept", parkingKept},
+		{"other tails change nothing", parkingOtherTails},
+		{"what is refused again is parked again", parkingRefuse},
+		{"an event is discarded", parkingDiscard},
+		{"only parked events are discarded", parkingDiscardOthers},
+		{"an event that is gone from the log is discarded", parkingDiscardGone},
+		{"the list is limited and in order", parkingList},
+		{"the first parked event of each aggregate comes in pages", parkingUndecided},
+		{"events of a choice are redriven", parkingRedriveChosen},
+		{"events of a choice are discarded", parkingDiscardChosen},
+		{"a choice and the leader do not miss each other", parkingChosenRace},
+		{"without the lease or out of turn nothing changes", parkingFenced},
+		{"each write counts one and leaves the cursor's rest", parkingCounts},
+		{"what can never be published is due, and says so", parkingInvalid},
+		{"what no broker takes is due, but not read", parkingLarge},
+		{"an ended context is an error", parkingContext},
+		{"a lost connection is an outage", parkingOutage},
+	})
 }
 
 // leader does what a relay does with the parking lot, each time as the turn that is due.
@@ -72,11 +70,11 @@ func lead(t *testing.T, h ParkingHarness) *leader {
 	return &leader{h, t, acquire(t, h, "instance-1")}
 }
 
-func (l *leader) turn() relay.WriteFence { return turn(l.t, l, l.term) }
+func (l *leader) fence() relay.WriteFence { return fence(l.t, l, l.term) }
 
-func (l *leader) settle(tail relay.MessageMeta, sequence uint64) bool {
+func (l *leader) reconcile(tail relay.MessageMeta, sequence uint64) bool {
 	l.t.Helper()
-	settled, err := l.Parking().Reconcile(l.t.Context(), l.turn(), tail, sequence, true)
+	settled, err := l.Parking().Reconcile(l.t.Context(), l.fence(), tail, sequence, true)
 	require.NoError(l.t, err)
 	return settled.Waiting
 }
@@ -85,13 +83,13 @@ func (l *leader) settle(tail relay.MessageMeta, sequence uint64) bool {
 func (l *leader) park(entries ...outbox.Entry) {
 	l.t.Helper()
 	for _, entry := range entries {
-		require.True(l.t, l.settle(noticeOf(entry, "too large"), 1<<40))
+		require.True(l.t, l.reconcile(noticeOf(entry, "too large"), 1<<40))
 	}
 }
 
 func (l *leader) setAside(entries ...outbox.Entry) []outbox.Position {
 	l.t.Helper()
-	aside, err := l.Parking().SetAside(l.t.Context(), l.turn(), entries)
+	aside, err := l.Parking().SetAside(l.t.Context(), l.fence(), entries)
 	require.NoError(l.t, err)
 	return aside
 }
@@ -117,7 +115,7 @@ type due struct {
 
 func (l *leader) refuse(entry outbox.Entry, reason string) {
 	l.t.Helper()
-	require.NoError(l.t, l.Parking().Refuse(l.t.Context(), l.turn(), entry, reason))
+	require.NoError(l.t, l.Parking().Refuse(l.t.Context(), l.fence(), entry, reason))
 }
 
 // redrive asks for all that is parked, and wants it to be so much.
@@ -194,7 +192,7 @@ func parkingNotice(t *testing.T, h ParkingHarness) {
 	l, before := lead(t, h), time.Now().Add(-time.Minute)
 	log := events(t, h, "a's ?", "b")
 	for i, reason := range []string{"it's too large ?", "said again"} {
-		require.True(t, l.settle(noticeOf(log[0], reason), uint64(i)+7))
+		require.True(t, l.reconcile(noticeOf(log[0], reason), uint64(i)+7))
 		waiting := l.waiting()
 		require.Len(t, waiting, 1)
 		require.WithinRange(t, waiting[0].ParkedAt, before, time.Now().Add(time.Minute))
@@ -220,7 +218,7 @@ func parkingForeignNotice(t *testing.T, h ParkingHarness) {
 	adopted, foreign := noticeOf(log[0], ""), noticeOf(log[0], "too large")
 	foreign.Own = false
 	for i, tail := range []relay.MessageMeta{{}, noticeOf(log[2], "x"), noticeOf(other, "x"), noticeOf(unknown, "x"), adopted, foreign} {
-		require.False(t, l.settle(tail, 1), "tail %d", i)
+		require.False(t, l.reconcile(tail, 1), "tail %d", i)
 	}
 	require.Empty(t, l.waiting())
 	require.False(t, readAll(t, h)[0].Parked)
@@ -260,7 +258,7 @@ func parkingDealtWith(t *testing.T, h ParkingHarness) {
 	l.park(log[0])
 	l.redrive(1)
 	require.Equal(t, positions(log[0]), l.next(log[1].Position))
-	l.settle(redrivenEvent(log[0], log[1]), 3)
+	l.reconcile(redrivenEvent(log[0], log[1]), 3)
 	l.park(log[1])
 	l.discard(log[1])
 	require.Equal(t, positions(log[0], log[1]), l.setAside(log...), "they are in the lot, but do not wait there")
@@ -292,7 +290,7 @@ func parkingRace(t *testing.T, h ParkingHarness) {
 		log := all[len(all)-3:]
 		l.park(log[0])
 		aside := make(chan error, 1)
-		next := l.turn()
+		next := l.fence()
 		go func() {
 			_, err := h.Parking().SetAside(t.Context(), next, log[1:])
 			aside <- err
@@ -303,7 +301,7 @@ func parkingRace(t *testing.T, h ParkingHarness) {
 		require.NoError(t, <-aside)
 		l.requireWaiting(toRedrive(log[0]), toRedrive(log[1]), toRedrive(log[2]))
 		require.Equal(t, positions(log...), l.next(log[2].Position))
-		require.True(t, l.settle(redrivenEvent(log[2], log[2]), 100*uint64(round)+100) || len(l.waiting()) == 0)
+		require.True(t, l.reconcile(redrivenEvent(log[2], log[2]), 100*uint64(round)+100) || len(l.waiting()) == 0)
 	}
 }
 

@@ -34,33 +34,31 @@ var batchSizes = []int{1, 7, 8, 999, 1000, 1001, 2005}
 
 // TestPublisher runs the contract of relay.Publisher. Each call of open gives a broker without the stream.
 func TestPublisher(t *testing.T, open func(t *testing.T) StreamHarness) {
-	for name, test := range map[string]func(t *testing.T, h StreamHarness){
-		"a stream is created only when told so":           streamCreate,
-		"an entry comes out as it went in":                streamContent,
-		"batches of any size are contiguous":              streamContiguous,
-		"a batch that does not fit the tail is refused":   streamConflict,
-		"of several racers one wins":                      streamRace,
-		"each message says its own progress":              streamStamps,
-		"foreign messages move the tail":                  streamForeign,
-		"a deleted message is gone but counted":           streamDeleted,
-		"a stream that was made anew is another":          streamRecreated,
-		"a stream begins at the sequence that is asked":   streamFirst,
-		"an empty stream is raised, another is not":       streamRaised,
-		"what stands before a refused entry is stored":    streamRefused,
-		"what nobody could read is refused":               streamInvalid,
-		"a call ends with its context":                    streamContext,
-		"a lost connection is an outage":                  streamOutage,
-		"an unfit stream is refused until it is repaired": streamUnfit,
-		"a reconnect has to be followed by Open":          streamReconnect,
-		"redriven events say the log's progress":          redriveStamps,
-		"redriving compares and swaps":                    redriveConflict,
-		"what cannot be redriven ends the batch":          redriveRefused,
-		"a notice is a message but no event":              noticeStamps,
-		"of a long reason the beginning is kept":          noticeReason,
-		"notices compare and swap":                        noticeConflict,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
-	}
+	runSuite(t, open, []promise[StreamHarness]{
+		{"a stream is created only when told so", streamCreate},
+		{"an entry comes out as it went in", streamContent},
+		{"batches of any size are contiguous", streamContiguous},
+		{"a batch that does not fit the tail is refused", streamConflict},
+		{"of several racers one wins", streamRace},
+		{"each message says its own progress", streamStamps},
+		{"foreign messages move the tail", streamForeign},
+		{"a deleted message is gone but counted", streamDeleted},
+		{"a stream that was made anew is another", streamRecreated},
+		{"a stream begins at the sequence that is asked", streamFirst},
+		{"an empty stream is raised, another is not", streamRaised},
+		{"what stands before a refused entry is stored", streamRefused},
+		{"what nobody could read is refused", streamInvalid},
+		{"a call ends with its context", streamContext},
+		{"a lost connection is an outage", streamOutage},
+		{"an unfit stream is refused until it is repaired", streamUnfit},
+		{"a reconnect has to be followed by Open", streamReconnect},
+		{"redriven events say the log's progress", redriveStamps},
+		{"redriving compares and swaps", redriveConflict},
+		{"what cannot be redriven ends the batch", redriveRefused},
+		{"a notice is a message but no event", noticeStamps},
+		{"of a long reason the beginning is kept", noticeReason},
+		{"notices compare and swap", noticeConflict},
+	})
 }
 
 // NewEntries returns n entries as a log would give them after position after.

@@ -21,20 +21,18 @@ type RetentionHarness interface {
 
 // TestRetention runs the contract of relay.Retention. Each call of open gives a new log, lot, cursor and lease.
 func TestRetention(t *testing.T, open func(t *testing.T) RetentionHarness) {
-	for name, test := range map[string]func(t *testing.T, h RetentionHarness){
-		"what the cursor passed long ago goes":          retentionAge,
-		"it counts from then, not from the recording":   retentionRecorded,
-		"what the cursor passes again counts anew":      retentionBack,
-		"what the cursor has not passed stays":          retentionBeyond,
-		"it goes in portions, lowest first":             retentionPortions,
-		"what waits in the parking lot stays":           retentionWaiting,
-		"what was dealt with there ages from then":      retentionDealtWith,
-		"it takes nobody's turn":                        retentionTurn,
-		"a former leader removes nothing":               retentionFenced,
-		"an ended context and a lost connection say so": retentionFailures,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
-	}
+	runSuite(t, open, []promise[RetentionHarness]{
+		{"what the cursor passed long ago goes", retentionAge},
+		{"it counts from then, not from the recording", retentionRecorded},
+		{"what the cursor passes again counts anew", retentionBack},
+		{"what the cursor has not passed stays", retentionBeyond},
+		{"it goes in portions, lowest first", retentionPortions},
+		{"what waits in the parking lot stays", retentionWaiting},
+		{"what was dealt with there ages from then", retentionDealtWith},
+		{"it takes nobody's turn", retentionTurn},
+		{"a former leader removes nothing", retentionFenced},
+		{"an ended context and a lost connection say so", retentionFailures},
+	})
 }
 
 // kept is for how long the tests keep what was published.
@@ -193,7 +191,7 @@ func retentionDealtWith(t *testing.T, h RetentionHarness) {
 	k.pass(log[3])
 	k.purge(0)
 	k.age(100 * kept)
-	k.settle(redrivenEvent(log[0], log[3]), 7)
+	k.reconcile(redrivenEvent(log[0], log[3]), 7)
 	k.discard(log[2])
 	k.purge(2)
 	k.requireLog(log[3].Position, log[0], log[2], log[4])
@@ -204,7 +202,7 @@ func retentionDealtWith(t *testing.T, h RetentionHarness) {
 	k.purge(2)
 	k.requireLog(log[3].Position, log[4])
 
-	require.False(t, k.settle(relay.MessageMeta{}, 0), "it has left the lot as well")
+	require.False(t, k.reconcile(relay.MessageMeta{}, 0), "it has left the lot as well")
 	require.Empty(t, k.waiting())
 }
 

@@ -15,24 +15,22 @@ import (
 // TestSequence runs what Log.Verify and CursorStore.Save promise about a log whose sequence went back. Each call of open gives a
 // new log, lot, cursor and lease.
 func TestSequence(t *testing.T, open func(t *testing.T) ParkingHarness) {
-	for name, test := range map[string]func(t *testing.T, l *leader){
-		"a log that grows at its end is sound":              sequenceSound,
-		"a sequence below the log is found":                 sequenceBelowLog,
-		"a sequence below the cursor is found":              sequenceBelowCursor,
-		"a sequence below the place is found":               sequenceBelowPlace,
-		"a sequence below the parking lot is found":         sequenceBelowLot,
-		"an event in place of a purged one is found":        sequencePurged,
-		"an event in a gap is found":                        sequenceGap,
-		"an event in a gap after the cursor is found":       sequenceLateGap,
-		"an event that was recorded early is not misplaced": sequenceClock,
-		"what is parked does not count":                     sequenceParked,
-		"a log that lost its history is told from it":       sequenceHistory,
-		"RecordedTo rises with the position":                sequenceRecordedTo,
-		"a save that is not the turn's says so":             sequenceTurn,
-		"verifying ends with its context, or an outage":     sequenceOutage,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, lead(t, open(t))) })
-	}
+	runSuite(t, func(t *testing.T) *leader { return lead(t, open(t)) }, []promise[*leader]{
+		{"a log that grows at its end is sound", sequenceSound},
+		{"a sequence below the log is found", sequenceBelowLog},
+		{"a sequence below the cursor is found", sequenceBelowCursor},
+		{"a sequence below the place is found", sequenceBelowPlace},
+		{"a sequence below the parking lot is found", sequenceBelowLot},
+		{"an event in place of a purged one is found", sequencePurged},
+		{"an event in a gap is found", sequenceGap},
+		{"an event in a gap after the cursor is found", sequenceLateGap},
+		{"an event that was recorded early is not misplaced", sequenceClock},
+		{"what is parked does not count", sequenceParked},
+		{"a log that lost its history is told from it", sequenceHistory},
+		{"RecordedTo rises with the position", sequenceRecordedTo},
+		{"a save that is not the turn's says so", sequenceTurn},
+		{"verifying ends with its context, or an outage", sequenceOutage},
+	})
 }
 
 // withGap appends an event, leaves a gap, and appends another one.
@@ -65,7 +63,7 @@ func (l *leader) come(aggregate string, at, then outbox.Position) outbox.Entry {
 
 // saveAt saves the cursor at an entry, as the message at a sequence.
 func (l *leader) saveAt(entry outbox.Entry, sequence uint64) error {
-	_, err := l.Store().Save(l.t.Context(), l.turn(), relay.Cursor{
+	_, err := l.Store().Save(l.t.Context(), l.fence(), relay.Cursor{
 		Progress: entry.Progress(), StreamCreated: "x", StreamSequence: sequence, RecordedTo: entry.RecordedAt,
 	})
 	return err
@@ -219,7 +217,7 @@ func sequenceRecordedTo(t *testing.T, l *leader) {
 	log := events(t, l, "a", "b", "c", "d")
 	save := func(entry outbox.Entry, to time.Time) time.Time {
 		t.Helper()
-		saved, err := l.Store().Save(t.Context(), l.turn(), relay.Cursor{
+		saved, err := l.Store().Save(t.Context(), l.fence(), relay.Cursor{
 			Progress: entry.Progress(), StreamCreated: "x", StreamSequence: uint64(entry.Position), RecordedTo: to,
 		})
 		require.NoError(t, err)
@@ -245,11 +243,11 @@ func sequenceTurn(t *testing.T, l *leader) {
 	log := events(t, l, "a", "b")
 	l.requireSound(log[0], 1)
 	l.SetSequence(t, 0)
-	late := l.turn()
+	late := l.fence()
 	late.Revision--
 	_, err := l.Store().Save(t.Context(), late, relay.Cursor{Progress: log[1].Progress(), StreamCreated: "x", StreamSequence: 2})
-	require.ErrorIs(t, err, relay.ErrOutOfTurn)
-	former := l.turn()
+	require.ErrorIs(t, err, relay.ErrStaleRevision)
+	former := l.fence()
 	former.Token--
 	_, err = l.Store().Save(t.Context(), former, relay.Cursor{Progress: log[1].Progress(), StreamCreated: "x", StreamSequence: 2})
 	require.ErrorIs(t, err, relay.ErrLeaseLost)

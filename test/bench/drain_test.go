@@ -142,7 +142,7 @@ func drain(t *testing.T, database, broker, name string, events int, tel *telemet
 		Log: ports.Log, Cursors: ports.Cursors, Elector: ports.Elector, Publisher: ports.Publisher, Liveness: jetstream.NewLiveness(nc, name, quiet),
 		Parking: postgres.NewParking(db, name), Retention: ports.Retention, Notifier: bell, Listener: bell,
 	}, relaying.Options{
-		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.ReadLimit{Count: batchSize, Bytes: 4 << 20},
+		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Batch: relay.ReadLimit{Count: batchSize, Bytes: 4 << 20},
 	}, quiet)
 
 	ctx, stop := context.WithCancel(t.Context())

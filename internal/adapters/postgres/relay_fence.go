@@ -53,7 +53,7 @@ func (r fenceResult) err(name string, fence relay.WriteFence) error {
 	case !r.held:
 		return leaseLost(name, fence.Token)
 	case !r.revision.Valid:
-		return relay.ErrOutOfTurn.With("the cursor of %s is not at revision %d any more", name, fence.Revision)
+		return relay.ErrStaleRevision.With("the cursor of %s is not at revision %d any more", name, fence.Revision)
 	}
 	return nil
 }

@@ -61,32 +61,32 @@ var forgeries = map[string]struct {
 func TestForgedMessages(t *testing.T) {
 	for name, forgery := range forgeries {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, w *world) {
-				leader := w.run("leader")
-				w.record(t, 3)
+			inFakeTime(t, func(t *testing.T, h *harness) {
+				leader := h.run("leader")
+				h.record(t, 3)
 				time.Sleep(2 * time.Second) // the cursor is saved
-				w.stream.Forge(forgery.stamp)
-				w.record(t, 2)
+				h.stream.Forge(forgery.stamp)
+				h.record(t, 2)
 				time.Sleep(2 * time.Second)
 				if status := leader.relay.Status(); forgery.halt == "" {
 					require.Equal(t, relaying.Leading, status.State, "%+v", status.Halt)
 				} else {
 					require.Equal(t, forgery.halt, status.Halt.Reason)
-					adopter := operating.NewAdopter(w.cursors, w.stream)
+					adopter := operating.NewAdopter(h.cursors, h.stream)
 					plan, err := adopter.Plan(t.Context(), nil)
 					require.NoError(t, err)
 					require.NoError(t, adopter.Do(t.Context(), plan))
 				}
 				time.Sleep(5 * time.Second)
-				w.record(t, 2)
+				h.record(t, 2)
 				time.Sleep(5 * time.Second)
 				var genuine []string
-				for _, entry := range w.stream.Entries() {
+				for _, entry := range h.stream.Entries() {
 					if entry.ID != "" {
 						genuine = append(genuine, entry.ID)
 					}
 				}
-				require.Equal(t, ids(w.log.Committed()), genuine)
+				require.Equal(t, ids(h.log.Committed()), genuine)
 			})
 		})
 	}

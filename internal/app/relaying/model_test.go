@@ -18,7 +18,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-func (w *world) context() context.Context { return context.Background() }
+func (h *harness) context() context.Context { return context.Background() }
 
 // TestMain makes the model's seed known: run again with -rapid.seed to live the same lives.
 func TestMain(m *testing.M) {
@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	set("rapid.seed", fmt.Sprint(time.Now().UnixNano()))
-	set("rapid.checks", lives)
+	set("rapid.checks", runs)
 	set("rapid.nofailfile", "true")
 	os.Exit(m.Run())
 }
@@ -46,7 +46,7 @@ func TestModel(t *testing.T) {
 	lead := func() {
 		t.Logf("seed %s", flag.Lookup("rapid.seed").Value)
 		rapid.Check(t, func(rt *rapid.T) {
-			failed, hits := live(t, plans.Draw(rt, "plan"), nil)
+			failed, hits := runSchedule(t, schedules.Draw(rt, "plan"), nil)
 			for what, times := range hits {
 				total[what] += times
 			}
@@ -74,18 +74,18 @@ func TestModel(t *testing.T) {
 // missing is what a model has to live through and did not.
 func missing(total map[string]int) []string {
 	demanded := []string{
-		"conflict", "out of turn", "refused", "late Publish took effect", "late Settle took effect", "foreign message",
+		"conflict", "stale revision", "refused", "late Publish took effect", "late Reconcile took effect", "foreign message",
 		"stream regressed", "healed", "asked to redrive", "asked to redrive a group", "asked to discard",
 		"asked to discard a choice", "purged", "a former leader answered",
 		"misdirected", "adopted", "adopted a stream that was missing", "raised a stream", "an adoption came too late",
 		"misled: the leader is gone: true", "misled: the leader is gone: false", "took a lease before it ended",
 	}
 	for _, method := range methods {
-		for m := range mishaps {
+		for m := range faultKinds {
 			demanded = append(demanded, method+": "+m.String())
 		}
 	}
-	for _, what := range deeds {
+	for _, what := range actions {
 		demanded = append(demanded, "do "+what)
 	}
 	return slices.DeleteFunc(demanded, func(what string) bool { return total[what] > 0 })
@@ -95,66 +95,66 @@ func missing(total map[string]int) []string {
 // by the check that is named for it.
 func TestMutants(t *testing.T) {
 	for name, mutant := range map[string]struct {
-		breaks func(*world)
+		breaks func(*harness)
 		check  string
-		plans  *rapid.Generator[plan]
+		plans  *rapid.Generator[schedule]
 	}{
-		"compare-and-swap off":        {func(w *world) { w.stream.IgnoreTail() }, checkTwice, plans},
-		"gap check off":               {func(w *world) { w.log.IgnoreOpenWriters() }, checkLost, plans},
-		"fence off":                   {func(w *world) { w.cursors.IgnoreTurns() }, checkTwice, lateSettling},
-		"former leaders are believed": {func(w *world) { w.parking.BelieveEnds() }, checkTwice, formerLeaders},
-		"take over from the cursor":   {func(w *world) { w.publisher = believeCursor{w.stream, w.cursors} }, checkTwice, plans},
-		"refusals confirm nothing":    {func(w *world) { w.publisher = unconfirmed{w.stream} }, checkTwice, narrowServers},
-		"a halt keeps the lease":      {func(w *world) { w.keepsLease = true }, checkLost, misdirections},
-		"adoptions do not look again": {func(w *world) {
-			w.repair = credulous{w.stream}
-			w.bench = func() operations.RelayRepair { return &staleBench{RelayRepair: w.cursors} }
-		}, checkTwice, adoptions},
+		"compare-and-swap off":        {func(h *harness) { h.stream.IgnoreTail() }, checkOnce, schedules},
+		"gap check off":               {func(h *harness) { h.log.IgnoreOpenWriters() }, checkLost, schedules},
+		"fence off":                   {func(h *harness) { h.cursors.IgnoreTurns() }, checkOnce, lateReconciling},
+		"former leaders are believed": {func(h *harness) { h.parking.BelieveEnds() }, checkOnce, formerLeaders},
+		"take over from the cursor":   {func(h *harness) { h.publisher = cursorAsTail{h.stream, h.cursors} }, checkOnce, schedules},
+		"refusals confirm nothing":    {func(h *harness) { h.publisher = withoutConfirmations{h.stream} }, checkOnce, mixedLimits},
+		"a halt keeps the lease":      {func(h *harness) { h.keepsLease = true }, checkLost, misdirections},
+		"adoptions do not look again": {func(h *harness) {
+			h.streamRepair = uncheckedStream{h.stream}
+			h.relayRepair = func() operations.RelayRepair { return &staleRepair{RelayRepair: h.cursors} }
+		}, checkOnce, adoptions},
 	} {
 		t.Run(name, func(t *testing.T) {
-			const lives = 500
-			for seed := range lives {
+			const runs = 500
+			for seed := range runs {
 				p := mutant.plans.Example(seed)
-				failed, _ := live(t, p, mutant.breaks)
+				failed, _ := runSchedule(t, p, mutant.breaks)
 				if _, noticed := failed[mutant.check]; noticed {
-					sane, _ := live(t, p, nil)
-					require.Empty(t, sane, "the same life without the mutant")
-					t.Logf("noticed in life %d", seed)
+					sane, _ := runSchedule(t, p, nil)
+					require.Empty(t, sane, "the same run without the mutant")
+					t.Logf("noticed in run %d", seed)
 					return
 				}
 			}
-			t.Fatalf("check %q did not notice it in %d lives", mutant.check, lives)
+			t.Fatalf("check %q did not notice it in %d runs", mutant.check, runs)
 		})
 	}
 }
 
 // lateSettling is lives with much parking, in which the parking lot is often settled late, by somebody else's leave or one's
 // own: what the fence is for.
-var lateSettling = plansOf([]string{
-	"write", "poison", "widen", "redrive", "redrive", "pass", "start", "crash", "stall", "misfortune", "settle late", "settle late",
+var lateReconciling = schedulesOf([]string{
+	"write", "poison", "widen", "redrive", "redrive", "pass", "start", "crash", "stall", "disturb", "reconcile late", "reconcile late",
 })
 
 // formerLeaders is lives with much redriving, in which those who led the stream are often asked.
-var formerLeaders = plansOf([]string{
+var formerLeaders = schedulesOf([]string{
 	"write", "write", "poison", "widen", "redrive", "pass", "pass", "start", "stop", "former", "former",
 })
 
 // narrowServers is lives with much redriving, in which servers differ in what they take, and redriving is often late.
-var narrowServers = plansOf([]string{"poison", "widen", "redrive late", "redrive late", "narrow", "narrow", "wait", "wait"})
+var mixedLimits = schedulesOf([]string{"poison", "widen", "redrive late", "redrive late", "narrow", "narrow", "wait", "wait"})
 
 // misdirections is lives in which instances are connected to the wrong broker.
-var misdirections = plansOf([]string{"write", "pass", "pass", "start", "misdirect", "misdirect", "crash"})
+var misdirections = schedulesOf([]string{"write", "pass", "pass", "start", "misdirect", "misdirect", "crash"})
 
 // adoptions is lives in which several operators repair at once.
-var adoptions = plansOf([]string{"write", "pass", "pass", "start", "slow", "remake", "adopt", "adopt", "adopt"})
+var adoptions = schedulesOf([]string{"write", "pass", "pass", "start", "slow", "remake", "adopt", "adopt", "adopt"})
 
 // believeCursor is a stream whose tail always says what the cursor says.
-type believeCursor struct {
+type cursorAsTail struct {
 	relay.Publisher
 	cursors relay.CursorStore
 }
 
-func (b believeCursor) At(ctx context.Context, sequence uint64) (relay.MessageMeta, error) {
+func (b cursorAsTail) At(ctx context.Context, sequence uint64) (relay.MessageMeta, error) {
 	if stamp, err := b.Publisher.At(ctx, sequence); err != nil || !stamp.Own {
 		return stamp, err
 	}
@@ -167,7 +167,7 @@ func (b believeCursor) At(ctx context.Context, sequence uint64) (relay.MessageMe
 func TestTwoLeaders(t *testing.T) {
 	total := make(map[string]int)
 	rapid.Check(t, func(rt *rapid.T) {
-		failed, hits := live(t, plans.Draw(rt, "plan"), func(w *world) { w.leaseless = true })
+		failed, hits := runSchedule(t, schedules.Draw(rt, "plan"), func(h *harness) { h.leaseless = true })
 		for what, times := range hits {
 			total[what] += times
 		}

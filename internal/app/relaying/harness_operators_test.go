@@ -7,16 +7,16 @@ import (
 )
 
 // redrive asks for everything that is parked, for one aggregate's, or for what is parked for one reason.
-func (w *world) redrive(choice int) {
-	parked, err := w.parking.Waiting(w.context(), 100)
+func (h *harness) redrive(choice int) {
+	parked, err := h.parking.Waiting(h.context(), 100)
 	if err != nil || len(parked) == 0 {
 		return
 	}
 	event := parked[choice%len(parked)]
 	if choice%3 == 2 {
-		chosen, err := w.parking.RedriveChosen(w.context(), w.firstParked(), operations.Choice{Group: fault.NewFingerprint(event.Reason).ID})
+		chosen, err := h.parking.RedriveChosen(h.context(), h.firstParked(), operations.Choice{Group: fault.NewFingerprint(event.Reason).ID})
 		if err == nil && chosen > 0 {
-			w.hit("asked to redrive a group")
+			h.hit("asked to redrive a group")
 		}
 		return
 	}
@@ -24,41 +24,41 @@ func (w *world) redrive(choice int) {
 	if choice%2 == 0 {
 		key = &event.Key
 	}
-	if n, err := w.parking.Redrive(w.context(), key); err == nil && n > 0 {
-		w.hit("asked to redrive")
+	if n, err := h.parking.Redrive(h.context(), key); err == nil && n > 0 {
+		h.hit("asked to redrive")
 	}
 }
 
 // discard gives an event up, or the first parked one of an aggregate.
-func (w *world) discard(choice int) {
-	parked, err := w.parking.Waiting(w.context(), 100)
+func (h *harness) discard(choice int) {
+	parked, err := h.parking.Waiting(h.context(), 100)
 	if err != nil || len(parked) == 0 {
 		return
 	}
 	event := parked[choice%len(parked)]
 	if choice%3 != 2 {
-		if err := w.parking.Discard(w.context(), event.Position); err == nil {
-			w.hit("asked to discard")
-			w.given[event.EventID] = true
+		if err := h.parking.Discard(h.context(), event.Position); err == nil {
+			h.hit("asked to discard")
+			h.discarded[event.EventID] = true
 		}
 		return
 	}
-	first, err := w.parking.Undecided(w.context(), outbox.Key{}, 100)
+	first, err := h.parking.Undecided(h.context(), outbox.Key{}, 100)
 	if err != nil {
 		return
 	}
 	for _, event := range first {
-		chosen, err := w.parking.DiscardChosen(w.context(), []outbox.Position{event.Position}, operations.Choice{Aggregate: parked[0].Key})
+		chosen, err := h.parking.DiscardChosen(h.context(), []outbox.Position{event.Position}, operations.Choice{Aggregate: parked[0].Key})
 		if err == nil && chosen > 0 {
-			w.hit("asked to discard a choice")
-			w.given[event.EventID] = true
+			h.hit("asked to discard a choice")
+			h.discarded[event.EventID] = true
 		}
 	}
 }
 
 // firstParked returns the positions of the first parked event of each aggregate.
-func (w *world) firstParked() (positions []outbox.Position) {
-	first, err := w.parking.Undecided(w.context(), outbox.Key{}, 100)
+func (h *harness) firstParked() (positions []outbox.Position) {
+	first, err := h.parking.Undecided(h.context(), outbox.Key{}, 100)
 	if err != nil {
 		return nil
 	}
