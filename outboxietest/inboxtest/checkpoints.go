@@ -42,7 +42,7 @@ func TestCheckpoints(t *testing.T, open func(t *testing.T) Store) {
 
 func lanesOf(t *testing.T, s Store, subscriber string) []inbox.Checkpoint {
 	t.Helper()
-	view, err := s.Checkpoints.Look(t.Context(), subscriber, "reader")
+	view, err := s.Checkpoints.Heartbeat(t.Context(), subscriber, "reader")
 	require.NoError(t, err)
 	for i := range view.Lanes {
 		require.GreaterOrEqual(t, view.Lanes[i].Idle, time.Duration(0))
@@ -109,7 +109,7 @@ func checkpointsApart(t *testing.T, s Store) {
 func checkpointsCopies(t *testing.T, s Store) {
 	see := func(subscriber, instance string, want ...string) {
 		t.Helper()
-		view, err := s.Checkpoints.Look(t.Context(), subscriber, instance)
+		view, err := s.Checkpoints.Heartbeat(t.Context(), subscriber, instance)
 		require.NoError(t, err)
 		require.Equal(t, want, view.Copies)
 	}
@@ -129,18 +129,18 @@ func checkpointsCopies(t *testing.T, s Store) {
 func checkpointsSilent(t *testing.T, s Store) {
 	silent := func(instance string) []string {
 		t.Helper()
-		view, err := s.Checkpoints.Look(t.Context(), subscriber, instance)
+		view, err := s.Checkpoints.Heartbeat(t.Context(), subscriber, instance)
 		require.NoError(t, err)
 		return view.Silent
 	}
 	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 2, stream, inbox.StreamPosition{}))
 	require.Empty(t, silent("a"))
-	time.Sleep(inbox.CopySilent)
+	time.Sleep(inbox.CopySilentAfter)
 	require.Equal(t, []string{"a"}, silent("b"))
 	require.Empty(t, silent("a"))
 	require.Empty(t, silent("b"))
 	require.NoError(t, s.Checkpoints.Leave(t.Context(), subscriber, "a"))
-	time.Sleep(inbox.CopySilent)
+	time.Sleep(inbox.CopySilentAfter)
 	require.Empty(t, silent("b"))
 }
 
@@ -286,7 +286,7 @@ func checkpointsMarksKept(t *testing.T, s Store) {
 func checkpointsOutage(t *testing.T, s Store) {
 	l := newLane(s).begin(t)
 	s.Disconnect(t)
-	_, looking := s.Checkpoints.Look(t.Context(), subscriber, "a")
+	_, looking := s.Checkpoints.Heartbeat(t.Context(), subscriber, "a")
 	_, marking := s.Checkpoints.Marks(t.Context(), subscriber, 0)
 	_, rewinding := s.Checkpoints.Rewind(t.Context(), subscriber, l.at, stream, placeAt(1))
 	for _, err := range []error{

@@ -180,7 +180,7 @@ func emitFromLetter(t *testing.T, e *emission) {
 	_, err := RetryAll(t.Context(), e.Letters, e.subscriber)
 	require.NoError(t, err)
 	for i, careful := range []bool{false, true} {
-		done, found, err := e.DeadLetters.Redeliver(t.Context(), e.subscriber, inbox.Redelivery{Limit: i + 1, Careful: careful}, e, giveUp)
+		done, found, err := e.DeadLetters.Redeliver(t.Context(), e.subscriber, inbox.Redelivery{Limit: i + 1, Savepoints: careful}, e, giveUp)
 		require.NoError(t, err)
 		require.True(t, found)
 		require.Len(t, done.Applied, i+1)

@@ -84,7 +84,7 @@ func (r *letterRace) until(done context.Context, t *testing.T, step func(ctx con
 }
 
 func (r *letterRace) redeliver(ctx context.Context) error {
-	_, _, err := r.DeadLetters.Redeliver(ctx, subscriber, inbox.Redelivery{Limit: 1 + rand.IntN(5), Careful: true}, r, r.judge)
+	_, _, err := r.DeadLetters.Redeliver(ctx, subscriber, inbox.Redelivery{Limit: 1 + rand.IntN(5), Savepoints: true}, r, r.judge)
 	return err
 }
 

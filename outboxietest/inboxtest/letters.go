@@ -122,7 +122,7 @@ func (l *letters) redeliverAll(t *testing.T) {
 
 func (l *letters) requireNothingDue(t *testing.T) {
 	t.Helper()
-	for _, r := range []inbox.Redelivery{{Limit: 1}, {Limit: 100, Careful: true}} {
+	for _, r := range []inbox.Redelivery{{Limit: 1}, {Limit: 100, Savepoints: true}} {
 		handled := len(l.handled)
 		done, found, err := l.try(t.Context(), r)
 		require.NoError(t, err)

@@ -68,7 +68,7 @@ func redeliverWithoutHandler(t *testing.T, l *letters) {
 	_, _, err = l.try(t.Context(), knowing)
 	require.ErrorIs(t, err, errMine)
 	carefully := knowing
-	carefully.Careful = true
+	carefully.Savepoints = true
 	require.False(t, l.redeliver(t, carefully).Failed.NoHandler)
 	require.False(t, l.requireLetter(t, events[0], inbox.Retrying).NoHandler, "a handler has failed")
 	l.heal(events[0])

@@ -75,7 +75,7 @@ func (o *operated) verbs(ctx context.Context, name string) map[string]error {
 	_, errs["lanes"] = o.SetLanes(ctx, name, 3, agreed)
 	_, errs["ignore"] = o.Ignore(ctx, name, "a")
 	errs["forget"] = o.Forget(ctx, name)
-	errs["lift"] = o.Lift(ctx, name)
+	errs["lift"] = o.RemoveTombstone(ctx, name)
 	return errs
 }
 
@@ -241,12 +241,12 @@ func operateProof(t *testing.T, o *operated) {
 	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 2, stream, placeAt(5)))
 	o.look(t).move(t, placeAt(9))
 	lanes := lanesOf(t, o.Store, subscriber)
-	for _, verb := range []func(proof inbox.Proof) error{
-		func(proof inbox.Proof) error {
+	for _, verb := range []func(proof inbox.LaneCheck) error{
+		func(proof inbox.LaneCheck) error {
 			_, err := o.Move(t.Context(), subscriber, back(placeAt(7)), proof)
 			return err
 		},
-		func(proof inbox.Proof) error {
+		func(proof inbox.LaneCheck) error {
 			_, err := o.SetLanes(t.Context(), subscriber, 4, proof)
 			return err
 		},

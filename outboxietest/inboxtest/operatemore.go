@@ -104,20 +104,20 @@ func operateForget(t *testing.T, o *operated) {
 	require.NoError(t, o.apply(t, applied))
 	o.move(t, placeAt(inbox.MarkEvery))
 	former := o.at
-	require.ErrorIs(t, o.Lift(t.Context(), subscriber), inbox.ErrNotForgotten)
+	require.ErrorIs(t, o.RemoveTombstone(t.Context(), subscriber), inbox.ErrNotForgotten)
 	for range 2 {
 		require.NoError(t, o.Forget(t.Context(), subscriber))
 	}
 	standing := standingOf(t, o.Store, subscriber)
 	require.WithinDuration(t, time.Now(), standing.Forgotten, time.Minute)
-	require.Equal(t, inbox.Standing{Forgotten: standing.Forgotten}, standing)
+	require.Equal(t, inbox.Subscription{Forgotten: standing.Forgotten}, standing)
 	require.Empty(t, lanesOf(t, o.Store, subscriber))
 	o.requireMarks(t)
 	requireLaneMoved(t, o.apply(t, newEvent(inbox.MarkEvery+1, "b")))
 	o.requireNothingDue(t)
 	require.ErrorIs(t, o.Checkpoints.Subscribe(t.Context(), subscriber, handlerName, []string{"a"}), inbox.ErrForgotten)
 	require.ErrorIs(t, o.Checkpoints.Begin(t.Context(), subscriber, 1, stream, inbox.StreamPosition{}), inbox.ErrForgotten)
-	require.ErrorIs(t, o.Lift(t.Context(), subscriber), inbox.ErrNotErased)
+	require.ErrorIs(t, o.RemoveTombstone(t.Context(), subscriber), inbox.ErrNotErased)
 	for verb, err := range o.verbs(t.Context(), subscriber) {
 		switch verb {
 		case "forget":
@@ -129,8 +129,8 @@ func operateForget(t *testing.T, o *operated) {
 		}
 	}
 	o.erase(t, 100)
-	require.NoError(t, o.Lift(t.Context(), subscriber))
-	require.ErrorIs(t, o.Lift(t.Context(), subscriber), inbox.ErrNoSubscriber)
+	require.NoError(t, o.RemoveTombstone(t.Context(), subscriber))
+	require.ErrorIs(t, o.RemoveTombstone(t.Context(), subscriber), inbox.ErrNoSubscriber)
 	require.Zero(t, standingOf(t, o.Store, subscriber))
 	o.requireOrders(t, 1)
 
@@ -147,7 +147,7 @@ func operateForgetLetters(t *testing.T, o *operated) {
 	o.begin(t)
 	o.subscribe(t, "a")
 	require.NoError(t, o.Forget(t.Context(), subscriber))
-	require.NoError(t, o.Lift(t.Context(), subscriber))
+	require.NoError(t, o.RemoveTombstone(t.Context(), subscriber))
 	o.at.Lane = 0
 	o.begin(t)
 	events := o.retried(t, 0, 2, "a")
@@ -230,9 +230,9 @@ func operateOverview(t *testing.T, o *operated) {
 	require.Equal(t, []string{"Third", "another", subscriber}, names)
 	require.False(t, overviews[0].Forgotten.IsZero())
 	require.Empty(t, overviews[0].Lanes)
-	require.Equal(t, inbox.Overview{Subscriber: "another", Standing: inbox.Standing{Handler: "handler"}}, withoutEmpty(overviews[1]))
+	require.Equal(t, inbox.Overview{Subscriber: "another", Subscription: inbox.Subscription{Handler: "handler"}}, withoutEmpty(overviews[1]))
 	seen := overviews[2]
-	require.Equal(t, inbox.Standing{Handler: handlerName, Types: []string{"a", "b"}, Paused: true}, seen.Standing)
+	require.Equal(t, inbox.Subscription{Handler: handlerName, Types: []string{"a", "b"}, Paused: true}, seen.Subscription)
 	require.GreaterOrEqual(t, seen.PausedFor, soon)
 	require.Less(t, seen.PausedFor, time.Minute)
 	require.Equal(t, []string{"reader"}, seen.Copies)
@@ -241,8 +241,8 @@ func operateOverview(t *testing.T, o *operated) {
 	require.GreaterOrEqual(t, seen.Lanes[0].Idle, soon)
 	require.Equal(t, []int{1, 2}, []int{seen.Dead, seen.Waiting})
 	require.WithinRange(t, seen.Applied, began.Add(-time.Second), time.Now().Add(time.Second))
-	if time.Since(began) < inbox.RateOver/2 {
-		require.InDelta(t, 20/inbox.RateOver.Seconds(), seen.Rate, 1e-9)
+	if time.Since(began) < inbox.RateWindow/2 {
+		require.InDelta(t, 20/inbox.RateWindow.Seconds(), seen.Rate, 1e-9)
 	}
 }
 

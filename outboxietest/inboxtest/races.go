@@ -167,7 +167,7 @@ func applyRaces(t *testing.T, l *lane) {
 // run is one copy. It ends when all lanes are at the end.
 func (r *race) run(t *testing.T, l *lane, random *rand.Rand) {
 	for {
-		view, err := l.Checkpoints.Look(t.Context(), subscriber, "copy")
+		view, err := l.Checkpoints.Heartbeat(t.Context(), subscriber, "copy")
 		if err != nil {
 			t.Error(err)
 			return

@@ -52,7 +52,7 @@ func TestDeadLetters(t *testing.T, open func(t *testing.T) LetterStore) {
 
 var (
 	all     = inbox.Redelivery{Limit: 100}
-	careful = inbox.Redelivery{Limit: 100, Careful: true}
+	careful = inbox.Redelivery{Limit: 100, Savepoints: true}
 )
 
 func redeliverDead(t *testing.T, l *letters) {
@@ -87,7 +87,7 @@ func redeliverLimit(t *testing.T, l *letters) {
 	for _, careful := range []bool{false, true} {
 		events := l.retried(t, l.at.Sequence, 5, "a")
 		for _, part := range [][]inbox.Event{events[:2], events[2:4], events[4:]} {
-			l.redeliver(t, inbox.Redelivery{Limit: 2, Careful: careful}, part...)
+			l.redeliver(t, inbox.Redelivery{Limit: 2, Savepoints: careful}, part...)
 		}
 		l.requireNothingDue(t)
 		require.Equal(t, idsOf(events), l.handled)

@@ -15,7 +15,7 @@ import (
 )
 
 // requireLetter requires that the event has a letter in a state.
-func (l *lane) requireLetter(t *testing.T, event inbox.Event, want inbox.State) inbox.Letter {
+func (l *lane) requireLetter(t *testing.T, event inbox.Event, want inbox.LetterState) inbox.Letter {
 	t.Helper()
 	letter, err := l.Letters.Letter(t.Context(), l.subscriber, event.ID)
 	require.NoError(t, err)

@@ -113,7 +113,7 @@ func (l *lane) begin(t *testing.T) *lane {
 // look reads the checkpoint of the lane.
 func (l *lane) look(t *testing.T) *lane {
 	t.Helper()
-	view, err := l.Checkpoints.Look(t.Context(), l.subscriber, "reader")
+	view, err := l.Checkpoints.Heartbeat(t.Context(), l.subscriber, "reader")
 	require.NoError(t, err)
 	require.Greater(t, len(view.Lanes), l.at.Lane)
 	l.at = view.Lanes[l.at.Lane]

@@ -318,7 +318,7 @@ func streamContext(t *testing.T, h StreamHarness) {
 	require.ErrorIs(t, err, context.Canceled)
 	_, err = reader.State(ended)
 	require.ErrorIs(t, err, context.Canceled)
-	_, _, err = reader.Former(ended)
+	_, _, err = reader.LegacyConsumer(ended)
 	require.ErrorIs(t, err, context.Canceled)
 	requireSequences(t, read(t, reader, 1, unlimited), 1)
 }
@@ -329,7 +329,7 @@ func streamMissing(t *testing.T, h StreamHarness) {
 	require.ErrorIs(t, err, inbox.ErrNoStream)
 	_, err = reader.State(t.Context())
 	require.ErrorIs(t, err, inbox.ErrNoStream)
-	_, _, err = reader.Former(t.Context())
+	_, _, err = reader.LegacyConsumer(t.Context())
 	require.ErrorIs(t, err, inbox.ErrNoStream)
 	filled(t, h, 1)
 	requireSequences(t, read(t, reader, 1, unlimited), 1)
@@ -340,7 +340,7 @@ func streamMissing(t *testing.T, h StreamHarness) {
 
 func streamFormer(t *testing.T, h StreamHarness) {
 	filled(t, h, 1)
-	_, found, err := h.Reader(t).Former(t.Context())
+	_, found, err := h.Reader(t).LegacyConsumer(t.Context())
 	require.NoError(t, err)
 	require.False(t, found)
 }

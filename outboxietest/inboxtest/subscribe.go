@@ -15,11 +15,11 @@ import (
 )
 
 // standingOf returns what is decided about a subscriber.
-func standingOf(t *testing.T, s Store, subscriber string) inbox.Standing {
+func standingOf(t *testing.T, s Store, subscriber string) inbox.Subscription {
 	t.Helper()
-	view, err := s.Checkpoints.Look(t.Context(), subscriber, "reader")
+	view, err := s.Checkpoints.Heartbeat(t.Context(), subscriber, "reader")
 	require.NoError(t, err)
-	return view.Standing
+	return view.Subscription
 }
 
 func (l *lane) subscribe(t *testing.T, types ...string) {
@@ -31,7 +31,7 @@ func checkpointsSubscribe(t *testing.T, s Store) {
 	require.Zero(t, standingOf(t, s, subscriber))
 	l := newLane(s)
 	l.subscribe(t, "b", "a's ?0", "B")
-	want := inbox.Standing{Handler: handlerName, Types: []string{"B", "a's ?0", "b"}}
+	want := inbox.Subscription{Handler: handlerName, Types: []string{"B", "a's ?0", "b"}}
 	require.Equal(t, want, standingOf(t, s, subscriber))
 	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 3, stream, placeAt(7)))
 	begun := lanesOf(t, s, subscriber)
@@ -56,7 +56,7 @@ func checkpointsSubscribeLate(t *testing.T, s Store) {
 	l := newLane(s).begin(t)
 	require.Zero(t, standingOf(t, s, subscriber))
 	l.subscribe(t, "a")
-	require.Equal(t, inbox.Standing{Handler: handlerName, Types: []string{"a"}}, standingOf(t, s, subscriber))
+	require.Equal(t, inbox.Subscription{Handler: handlerName, Types: []string{"a"}}, standingOf(t, s, subscriber))
 	requireLaneMoved(t, l.apply(t, newEvent(1, "a")), "it was made before the type was added")
 	require.NoError(t, l.look(t).apply(t, newEvent(1, "a")))
 }
@@ -115,5 +115,5 @@ func checkpointsSubscribeTogether(t *testing.T, s Store) {
 		})
 	}
 	copies.Wait()
-	require.Equal(t, inbox.Standing{Handler: "handler", Types: want}, standingOf(t, s, subscriber))
+	require.Equal(t, inbox.Subscription{Handler: "handler", Types: want}, standingOf(t, s, subscriber))
 }

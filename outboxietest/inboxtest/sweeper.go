@@ -54,7 +54,10 @@ type sweeper struct {
 	SweepStore SweepStore
 }
 
-var anyAge = inbox.Sweep{Age: time.Microsecond, Limit: 100}
+const (
+	anyAge    = time.Microsecond // every event of a test is older
+	anyNumber = 100              // no test has as many events
+)
 
 // beyond is a sequence that no stream of the tests has.
 const beyond = 1000
@@ -67,10 +70,10 @@ func (s *sweeper) begin(t *testing.T) {
 }
 
 // forgettable requires which ids are forgettable.
-func (s *sweeper) forgettable(t *testing.T, sweep inbox.Sweep, want ...inbox.Event) {
+func (s *sweeper) forgettable(t *testing.T, age time.Duration, limit int, want ...inbox.Event) {
 	t.Helper()
 	time.Sleep(2 * time.Millisecond) // so that everything is older than a microsecond
-	ids, why, err := s.SweepStore.Sweeper.Forgettable(t.Context(), s.subscriber, stream, sweep)
+	ids, why, err := s.SweepStore.Sweeper.Candidates(t.Context(), s.subscriber, stream, age, limit)
 	require.NoError(t, err)
 	require.Empty(t, why)
 	require.Equal(t, len(want), len(ids))
@@ -87,7 +90,7 @@ func (s *sweeper) forget(t *testing.T, first, passed uint64, want int, events ..
 
 func (s *sweeper) forgetIn(t *testing.T, stream string, first, passed uint64, want int, events ...inbox.Event) {
 	t.Helper()
-	forgotten, err := s.SweepStore.Sweeper.Forget(t.Context(), s.subscriber, stream, idsOf(events), first, passed)
+	forgotten, err := s.SweepStore.Sweeper.Sweep(t.Context(), s.subscriber, stream, idsOf(events), first, passed)
 	require.NoError(t, err)
 	require.Equal(t, want, forgotten)
 }
@@ -104,7 +107,7 @@ func sweepOtherDatabase(t *testing.T, s *sweeper) {
 	s.results(t, newEvent(1, "a"))
 	time.Sleep(2 * time.Millisecond)
 	for range 2 {
-		ids, why, err := s.SweepStore.Sweeper.Forgettable(t.Context(), subscriber, stream, anyAge)
+		ids, why, err := s.SweepStore.Sweeper.Candidates(t.Context(), subscriber, stream, anyAge, anyNumber)
 		require.NoError(t, err)
 		require.Empty(t, ids)
 		require.Contains(t, why, "this database is not the one whose log fills the stream")
@@ -115,15 +118,15 @@ func sweepOtherDatabase(t *testing.T, s *sweeper) {
 
 func sweepOldest(t *testing.T, s *sweeper) {
 	s.begin(t)
-	s.forgettable(t, anyAge)
+	s.forgettable(t, anyAge, anyNumber)
 	events := newEvents(0, 5, "a", "b")
 	for _, event := range events {
 		s.results(t, event)
 		time.Sleep(time.Millisecond)
 	}
-	s.forgettable(t, inbox.Sweep{Age: time.Hour, Limit: 100})
-	s.forgettable(t, inbox.Sweep{Age: time.Microsecond, Limit: 3}, events[:3]...)
-	s.forgettable(t, anyAge, events...)
+	s.forgettable(t, time.Hour, 100)
+	s.forgettable(t, time.Microsecond, 3, events[:3]...)
+	s.forgettable(t, anyAge, anyNumber, events...)
 }
 
 func sweepLog(t *testing.T, s *sweeper) {
@@ -136,9 +139,9 @@ func sweepLog(t *testing.T, s *sweeper) {
 	for _, event := range events {
 		s.results(t, event)
 	}
-	s.forgettable(t, anyAge, events[3])
+	s.forgettable(t, anyAge, anyNumber, events[3])
 	s.SweepStore.Purge(t)
-	s.forgettable(t, anyAge, events...)
+	s.forgettable(t, anyAge, anyNumber, events...)
 }
 
 func sweepForget(t *testing.T, s *sweeper) {
@@ -147,7 +150,7 @@ func sweepForget(t *testing.T, s *sweeper) {
 	s.results(t, events...)
 	s.forget(t, beyond, 4, 3, append(events[:3:3], newEvent(9, "a"))...)
 	s.forget(t, beyond, 4, 0, events[:3]...)
-	s.forgettable(t, anyAge, events[3])
+	s.forgettable(t, anyAge, anyNumber, events[3])
 	require.Equal(t, append(repeat(inbox.Applied, 3), inbox.Duplicate), s.again(t, events...))
 	s.requireOrders(t, 7)
 }
@@ -205,15 +208,15 @@ func sweepMetAgain(t *testing.T, s *sweeper) {
 func sweepLetters(t *testing.T, s *sweeper) {
 	s.begin(t)
 	events := s.prepare(t, 0, 4, "a")
-	s.forgettable(t, anyAge)
+	s.forgettable(t, anyAge, anyNumber)
 	s.forget(t, beyond, 4, 0, events...)
 	s.retry(t, events[0])
 	s.redeliver(t, inbox.Redelivery{Limit: 1}, events[0])
 	s.discard(t, events[1])
-	s.forgettable(t, inbox.Sweep{Age: time.Hour, Limit: 100})
-	s.forgettable(t, anyAge, events[:2]...)
+	s.forgettable(t, time.Hour, 100)
+	s.forgettable(t, anyAge, anyNumber, events[:2]...)
 	s.SweepStore.Keep(t, events[1].Entry)
-	s.forgettable(t, anyAge, events[0])
+	s.forgettable(t, anyAge, anyNumber, events[0])
 	s.SweepStore.Purge(t)
 	s.forget(t, 2, 4, 1, events...)
 	s.requireLetter(t, events[1], inbox.Discarded)
@@ -221,7 +224,7 @@ func sweepLetters(t *testing.T, s *sweeper) {
 	s.requireNoLetter(t, events[1])
 	s.requireLetter(t, events[2], inbox.Retrying)
 	s.requireLetter(t, events[3], inbox.Waiting)
-	s.forgettable(t, anyAge)
+	s.forgettable(t, anyAge, anyNumber)
 	require.Equal(t, []inbox.Result{inbox.Held, inbox.Duplicate, inbox.Duplicate}, s.again(t, events[1:]...), "it came again when it was forgotten")
 	s.redeliver(t, all, events[1:]...)
 }
@@ -235,12 +238,12 @@ func sweepUnreadable(t *testing.T, s *sweeper) {
 		})
 	}
 	s.results(t, strays...)
-	s.forgettable(t, anyAge)
+	s.forgettable(t, anyAge, anyNumber)
 	s.forget(t, beyond, 2, 0, strays...)
 	for _, stray := range strays {
 		s.discard(t, stray)
 	}
-	s.forgettable(t, anyAge, strays...)
+	s.forgettable(t, anyAge, anyNumber, strays...)
 	s.forget(t, 2, 2, 1, strays...)
 	s.requireNoLetter(t, strays[0])
 	require.Equal(t, []inbox.Result{inbox.SetAside, inbox.Duplicate}, s.again(t, strays...))
@@ -267,7 +270,7 @@ func sweepNothing(t *testing.T, s *sweeper) {
 	s.results(t, event)
 	for _, name := range []string{"shipping", ""} {
 		s.subscriber = name
-		s.forgettable(t, anyAge)
+		s.forgettable(t, anyAge, anyNumber)
 		s.forget(t, beyond, 0, 0, event)
 	}
 	s.subscriber = subscriber
@@ -280,8 +283,8 @@ func sweepOutage(t *testing.T, s *sweeper) {
 	event := newEvent(1, "a")
 	s.results(t, event)
 	s.Disconnect(t)
-	_, _, looking := s.SweepStore.Sweeper.Forgettable(t.Context(), subscriber, stream, anyAge)
-	_, forgetting := s.SweepStore.Sweeper.Forget(t.Context(), subscriber, stream, idsOf([]inbox.Event{event}), beyond, 1)
+	_, _, looking := s.SweepStore.Sweeper.Candidates(t.Context(), subscriber, stream, anyAge, anyNumber)
+	_, forgetting := s.SweepStore.Sweeper.Sweep(t.Context(), subscriber, stream, idsOf([]inbox.Event{event}), beyond, 1)
 	s.Reconnect(t)
 	for _, err := range []error{looking, forgetting} {
 		require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
