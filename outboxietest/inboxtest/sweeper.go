@@ -28,25 +28,23 @@ type SweepStore struct {
 
 // TestSweeper runs the contract of inbox.Sweeper. Each call of open gives an empty store.
 func TestSweeper(t *testing.T, open func(t *testing.T) SweepStore) {
-	for name, test := range map[string]func(t *testing.T, s *sweeper){
-		"a database that fills another stream forgets nothing": sweepOtherDatabase,
-		"what is old is forgettable, oldest first":             sweepOldest,
-		"what the log has is not forgettable":                  sweepLog,
-		"what is forgotten comes again":                        sweepForget,
-		"each lane has passed the end of the stream":           sweepPassed,
-		"what the stream may hold is kept":                     sweepStream,
-		"what is met again is kept":                            sweepMetAgain,
-		"letters are kept until they are discarded":            sweepLetters,
-		"a discarded message that is no event is forgotten":    sweepUnreadable,
-		"nothing of others is forgotten":                       sweepApart,
-		"a subscriber that has not begun forgets nothing":      sweepNothing,
-		"a lost connection is an outage of the sweeper":        sweepOutage,
-	} {
-		t.Run(name, func(t *testing.T) {
-			store := open(t)
-			test(t, &sweeper{letters: newLetters(store.LetterStore), SweepStore: store})
-		})
-	}
+	runSuite(t, func(t *testing.T) *sweeper {
+		store := open(t)
+		return &sweeper{letters: newLetters(store.LetterStore), SweepStore: store}
+	}, []promise[*sweeper]{
+		{"what is old is forgettable, oldest first", sweepOldest},
+		{"what the log has is not forgettable", sweepLog},
+		{"what is forgotten comes again", sweepForget},
+		{"each lane has passed the end of the stream", sweepPassed},
+		{"what the stream may hold is kept", sweepStream},
+		{"what is met again is kept", sweepMetAgain},
+		{"letters are kept until they are discarded", sweepLetters},
+		{"a discarded message that is no event is forgotten", sweepUnreadable},
+		{"nothing of others is forgotten", sweepApart},
+		{"a database that fills another stream forgets nothing", sweepOtherDatabase},
+		{"a subscriber that has not begun forgets nothing", sweepNothing},
+		{"a lost connection is an outage of the sweeper", sweepOutage},
+	})
 }
 
 type sweeper struct {
@@ -162,20 +160,20 @@ func sweepPassed(t *testing.T, s *sweeper) {
 	s.look(t)
 	event := newEvent(1, "a")
 	s.results(t, event)
-	s.move(t, placeAt(10))
+	s.move(t, positionAt(10))
 	s.forget(t, beyond, 1, 0, event)
 	s.at.Lane = 1
 	s.look(t)
-	s.move(t, placeAt(9))
+	s.move(t, positionAt(9))
 	s.forget(t, beyond, 10, 0, event)
-	s.move(t, placeAt(10))
+	s.move(t, positionAt(10))
 	s.forgetIn(t, "another", beyond, 10, 0, event)
-	moved, err := s.Checkpoints.Rewind(t.Context(), subscriber, s.at, "another", placeAt(10))
+	moved, err := s.Checkpoints.Rewind(t.Context(), subscriber, s.at, "another", positionAt(10))
 	require.NoError(t, err)
 	s.at = moved
 	s.forget(t, beyond, 10, 0, event)
 	s.forgetIn(t, "another", beyond, 10, 0, event)
-	_, err = s.Checkpoints.Rewind(t.Context(), subscriber, s.at, stream, placeAt(11))
+	_, err = s.Checkpoints.Rewind(t.Context(), subscriber, s.at, stream, positionAt(11))
 	require.NoError(t, err)
 	s.forget(t, beyond, 11, 0, event)
 	s.forget(t, beyond, 10, 1, event)
