@@ -207,7 +207,7 @@ func (p *program) subscriberForgetCommand() *cobra.Command {
 		case lift && yes:
 			return errUsage.With("say either --yes, to forget the subscriber, or --lift, to let it begin again")
 		case lift:
-			if err := admin.Lift(ctx, id); err != nil {
+			if err := admin.RemoveTombstone(ctx, id); err != nil {
 				return err
 			}
 			return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "lift", Done: true},

@@ -39,8 +39,8 @@ func New(subscriber string, ports Ports, logger *slog.Logger) *Fulfillment {
 }
 
 // Functions returns what is done for each type of event.
-func (f *Fulfillment) Functions() map[string]inbox.Function {
-	return map[string]inbox.Function{orders.TypePaid: f.follow, orders.TypeCancelled: f.follow}
+func (f *Fulfillment) Functions() map[string]inbox.HandlerFunc {
+	return map[string]inbox.HandlerFunc{orders.TypePaid: f.follow, orders.TypeCancelled: f.follow}
 }
 
 // follow emits what follows from an event of an order.

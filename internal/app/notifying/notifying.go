@@ -29,8 +29,8 @@ func New(subscriber string, types []string, endpoint webhook.Endpoint, logger *s
 }
 
 // Functions returns what is done for each type of event: the same.
-func (w *Webhook) Functions() map[string]inbox.Function {
-	functions := make(map[string]inbox.Function, len(w.types))
+func (w *Webhook) Functions() map[string]inbox.HandlerFunc {
+	functions := make(map[string]inbox.HandlerFunc, len(w.types))
 	for _, eventType := range w.types {
 		functions[eventType] = w.deliver
 	}

@@ -13,7 +13,7 @@ import (
 type Handler struct {
 	name      string
 	types     []string
-	functions map[string]inbox.Function
+	functions map[string]inbox.HandlerFunc
 	external  bool
 	applied   func(ctx context.Context, entry outbox.Entry)
 }
@@ -21,7 +21,7 @@ type Handler struct {
 var _ inbox.Handler = (*Handler)(nil)
 
 // NewHandler returns a handler. It calls applied, unless that is nil, for events whose effect is committed.
-func NewHandler(name string, functions map[string]inbox.Function, applied func(ctx context.Context, entry outbox.Entry)) *Handler {
+func NewHandler(name string, functions map[string]inbox.HandlerFunc, applied func(ctx context.Context, entry outbox.Entry)) *Handler {
 	if applied == nil {
 		applied = func(context.Context, outbox.Entry) {}
 	}
@@ -30,7 +30,7 @@ func NewHandler(name string, functions map[string]inbox.Function, applied func(c
 
 // NewExternalHandler returns a handler whose functions call something outside of the transaction. docs/external-effects.md says what such a
 // handler can rely on, and what it must do.
-func NewExternalHandler(name string, functions map[string]inbox.Function, applied func(ctx context.Context, entry outbox.Entry)) *Handler {
+func NewExternalHandler(name string, functions map[string]inbox.HandlerFunc, applied func(ctx context.Context, entry outbox.Entry)) *Handler {
 	handler := NewHandler(name, functions, applied)
 	handler.external = true
 	return handler

@@ -89,7 +89,7 @@ func (l *losing) requireApplied(positions ...int) {
 
 func (l *losing) requireCounts(filled, missed int64) {
 	l.t.Helper()
-	view, err := l.inbox.Look(l.t.Context(), subscriber, "judge")
+	view, err := l.inbox.Heartbeat(l.t.Context(), subscriber, "judge")
 	require.NoError(l.t, err)
 	require.Equal(l.t, []int64{filled, missed}, []int64{view.Filled, view.Missed})
 }
@@ -113,7 +113,7 @@ func whileLosing(t *testing.T, opts subscribing.Options, copies int, prepare fun
 		var running *subscribing.Subscriber
 		var stops []func()
 		for n := range copies {
-			one, stop := s.run(fmt.Sprint("copy-", n), noting{copied{s, fmt.Sprint("copy-", n)}}, s.inbox)
+			one, stop := s.run(fmt.Sprint("copy-", n), noting{copyHandler{s, fmt.Sprint("copy-", n)}}, s.inbox)
 			running, stops = one, append(stops, stop)
 		}
 		pass(20 * time.Second)
@@ -126,10 +126,10 @@ func whileLosing(t *testing.T, opts subscribing.Options, copies int, prepare fun
 }
 
 // noting writes what it handles to the database, so that the history has it.
-type noting struct{ copied }
+type noting struct{ copyHandler }
 
 func (c noting) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
-	if err := c.copied.Handle(ctx, tx, entry); err != nil {
+	if err := c.copyHandler.Handle(ctx, tx, entry); err != nil {
 		return err
 	}
 	return memory.NewTotals().Add(ctx, tx, customer, order.NewMoney(100, "USD"))
@@ -297,7 +297,7 @@ func TestNewSubscriberMissesNothing(t *testing.T) {
 		l := s.lose()
 		l.add(20)
 		l.remove(1, 10)
-		running, stop := s.run("late", noting{copied{s, "late"}}, s.inbox)
+		running, stop := s.run("late", noting{copyHandler{s, "late"}}, s.inbox)
 		pass(5 * time.Second)
 		l.requireApplied(from(11, 20)...)
 		l.add(5)

@@ -18,7 +18,7 @@ const letterPoll = time.Second
 func (s *Subscriber) redeliver(ctx context.Context) {
 	failures, careful := 0, false
 	for ctx.Err() == nil {
-		if s.resting() {
+		if s.isSuspended() {
 			sleep(ctx, letterPoll)
 			continue
 		}
@@ -36,7 +36,7 @@ func (s *Subscriber) redeliver(ctx context.Context) {
 		default:
 			s.troubles.end(ctx, s.logger, troubleLetters)
 			failures, careful = 0, false
-			s.announce(done.Emitted)
+			s.notifyRelay(done.Emitted)
 			s.reportLetters(ctx, done)
 			if !found {
 				sleep(ctx, letterPoll)
@@ -48,17 +48,17 @@ func (s *Subscriber) redeliver(ctx context.Context) {
 // tryLetters tries letters of one aggregate. The calls of an external handler count among the copy's transactions.
 func (s *Subscriber) tryLetters(ctx context.Context, careful bool) (done inbox.Redelivered, found bool, err error) {
 	if s.handler.External() {
-		if !s.occupy(ctx) {
+		if !s.acquireTransaction(ctx) {
 			return inbox.Redelivered{}, false, ctx.Err()
 		}
-		defer s.vacate()
+		defer s.releaseTransaction()
 	}
-	return s.ports.Letters.Redeliver(ctx, s.id, s.redelivery(careful), s.handlerNow(), s.judgeLetter(ctx))
+	return s.ports.Letters.Redeliver(ctx, s.id, s.redelivery(careful), s.transactionHandler(), s.letterFailures(ctx))
 }
 
 // judgeLetter returns what is decided about a letter that fails again. An outage counts for nothing; the letter is tried again soon, and
 // those of other aggregates are not held up.
-func (s *Subscriber) judgeLetter(ctx context.Context) inbox.Judge {
+func (s *Subscriber) letterFailures(ctx context.Context) inbox.FailurePolicy {
 	return func(_ outbox.Entry, attempts int, err error) (inbox.Failure, error) {
 		if ctx.Err() != nil {
 			return inbox.Failure{}, err

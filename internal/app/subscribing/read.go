@@ -9,7 +9,7 @@ import (
 
 const (
 	// poll is how often a reader looks for more when nothing tells it that there is more.
-	poll = 500 * time.Millisecond
+	pollEvery = 500 * time.Millisecond
 	// readCount and readBytes bound one read.
 	readCount = 1000
 	readBytes = 2 << 20
@@ -17,11 +17,11 @@ const (
 
 // read reads the stream for all lanes of this copy, until ctx ends. It reads where the lane stands that has read the least and has
 // room, so a lane that is full, or stuck, holds up no other one.
-func (s *Subscriber) read(ctx context.Context) {
-	for failures, again := 0, len(lags); ctx.Err() == nil; {
-		from, hungry := s.hungriest()
+func (s *Subscriber) readStream(ctx context.Context) {
+	for failures, again := 0, len(replicaWaits); ctx.Err() == nil; {
+		from, hungry := s.nextRead()
 		if !hungry {
-			await(ctx, poll, s.hungry)
+			await(ctx, pollEvery, s.roomFreed)
 			continue
 		}
 		messages, err := s.ports.Stream.Read(ctx, max(from, 1), inbox.ReadLimit{Count: readCount, Bytes: readBytes})
@@ -36,14 +36,14 @@ func (s *Subscriber) read(ctx context.Context) {
 			s.troubles.end(ctx, s.logger, troubleRead)
 		}
 		switch progress := s.distribute(from, messages); {
-		case progress && !few(messages):
+		case progress && !smallRead(messages):
 			continue
 		case progress: // what was stored came
 			again = max(again, 1)
 		}
-		wait := poll
-		if again < len(lags) {
-			wait = lags[again]
+		wait := pollEvery
+		if again < len(replicaWaits) {
+			wait = replicaWaits[again]
 			again++
 		}
 		if s.awaitMore(ctx, wait) {
@@ -54,7 +54,7 @@ func (s *Subscriber) read(ctx context.Context) {
 
 // few reports whether a read returned so little that the stream had no more. Such a read is not repeated at once: that would take time from
 // the handling of a lone event.
-func few(messages []inbox.Message) bool {
+func smallRead(messages []inbox.Message) bool {
 	const share = 10
 	bytes := 0
 	for _, message := range messages {
@@ -67,7 +67,7 @@ func few(messages []inbox.Message) bool {
 
 // lags are the waits after which the stream is read again when something was stored and a read does not show it: a replica that
 // lags may have answered.
-var lags = []time.Duration{5 * time.Millisecond, 20 * time.Millisecond, 80 * time.Millisecond}
+var replicaWaits = []time.Duration{5 * time.Millisecond, 20 * time.Millisecond, 80 * time.Millisecond}
 
 // awaitMore waits until a lane has room, or something was stored, or for a time. It returns whether something was stored.
 func (s *Subscriber) awaitMore(ctx context.Context, wait time.Duration) bool {
@@ -76,7 +76,7 @@ func (s *Subscriber) awaitMore(ctx context.Context, wait time.Duration) bool {
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
-	case <-s.hungry:
+	case <-s.roomFreed:
 	case <-s.ports.Stream.Stored():
 		return true
 	}
@@ -86,75 +86,75 @@ func (s *Subscriber) awaitMore(ctx context.Context, wait time.Duration) bool {
 // hungriest returns where the lane stands that has read the least, among those with room. There is none while enough is read ahead for
 // all lanes together, so that they stay close to each other and what is read serves all of them. But no lane waits for another one: if
 // one has nothing to do, those that have more than their share of the memory drop the rest, and read it again later.
-func (s *Subscriber) hungriest() (from uint64, found bool) {
+func (s *Subscriber) nextRead() (from uint64, found bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	starving := false
 	for _, l := range s.lanes {
-		if !l.reads() {
+		if !l.canRead() {
 			continue
 		}
-		starving = starving || l.starves()
-		if !found || l.through.Sequence < from {
-			from, found = l.through.Sequence, true
+		starving = starving || l.runsLow()
+		if !found || l.readTo.Sequence < from {
+			from, found = l.readTo.Sequence, true
 		}
 	}
-	bytes, batches := s.stock()
-	s.behind = starving && s.more
-	s.rests = !starving && (bytes >= s.opts.ReadAhead || batches >= batchesAhead)
-	if s.rests {
+	bytes, batches := s.buffered()
+	s.behind = starving && s.streamHasMore
+	s.readerRests = !starving && (bytes >= s.opts.ReadAhead || batches >= batchesAhead)
+	if s.readerRests {
 		return 0, false
 	}
 	if bytes >= s.opts.ReadAhead {
 		for _, l := range s.lanes {
-			l.cut(s.opts.ReadAhead / len(s.lanes))
+			l.trim(s.opts.ReadAhead / len(s.lanes))
 		}
 	}
 	return from, found
 }
 
 // stock returns what is read ahead: how many bytes, and how many batches for each lane in the mean.
-func (s *Subscriber) stock() (bytes int, batches float64) {
+func (s *Subscriber) buffered() (bytes int, batches float64) {
 	for _, l := range s.lanes {
 		bytes += l.bytes
-		batches += float64(len(l.queue)) / float64(l.batch)
+		batches += float64(len(l.queue)) / float64(l.batchSize)
 	}
 	return bytes, batches / float64(max(len(s.lanes), 1))
 }
 
 // resume reports whether the reader is to go on after it has read enough: a quarter is done, or a lane soon has nothing to do.
-func (s *Subscriber) resume(l *lane) bool {
-	if !s.rests {
+func (s *Subscriber) readerMayGoOn(l *lane) bool {
+	if !s.readerRests {
 		return false
 	}
-	bytes, batches := s.stock()
-	return l.starves() || bytes < s.opts.ReadAhead/4*3 && batches < batchesAhead*3/4
+	bytes, batches := s.buffered()
+	return l.runsLow() || bytes < s.opts.ReadAhead/4*3 && batches < batchesAhead*3/4
 }
 
 // distribute gives each lane its events of what was read from a sequence on. It returns whether there was anything new for any lane.
 func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.more = !few(messages)
+	s.streamHasMore = !smallRead(messages)
 	going, standing := s.eligible(from)
-	places := inbox.Places(messages, progressAt(from, going, standing))
+	places := inbox.Positions(messages, progressAt(from, going, standing))
 	for i, message := range messages {
 		progress = s.findHoles(going, from, messages, places, i) || progress
 		for _, l := range standing[message.Sequence] {
-			if l.through.StoredAt.Equal(message.StoredAt) {
+			if l.readTo.StoredAt.Equal(message.StoredAt) {
 				going[l.checkpoint.Lane] = l
 				l.full = false
-				l.through.Progress = max(l.through.Progress, places[i].Progress)
+				l.readTo.Progress = max(l.readTo.Progress, places[i].Progress)
 			} else {
-				l.lose()
+				l.markMismatch()
 			}
 		}
 		delete(standing, message.Sequence)
 		event, number, wanted := s.wants(message)
-		if l := going[number]; event == nil || l == nil || message.Sequence <= l.through.Sequence {
+		if l := going[number]; event == nil || l == nil || message.Sequence <= l.readTo.Sequence {
 			// Nobody here takes it.
 		} else if !wanted {
-			l.passed++
+			l.unwanted++
 		} else if !l.offer(inbox.Message{StreamPosition: places[i], Event: event}) {
 			if i > 0 {
 				progress = l.advance(places[i-1]) || progress
@@ -173,7 +173,7 @@ func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress
 	for sequence, lanes := range standing {
 		if sequence == from || len(messages) > 0 && sequence < messages[len(messages)-1].Sequence {
 			for _, l := range lanes {
-				l.lose()
+				l.markMismatch()
 			}
 		}
 	}
@@ -204,8 +204,8 @@ func (s *Subscriber) wants(message inbox.Message) (event *inbox.Event, lane int,
 func (s *Subscriber) eligible(from uint64) (going map[int]*lane, standing map[uint64][]*lane) {
 	going, standing = make(map[int]*lane), make(map[uint64][]*lane)
 	for number, l := range s.lanes {
-		switch at := l.through; {
-		case l.lost || l.released || l.hole != nil || at.Sequence < from:
+		switch at := l.readTo; {
+		case l.mismatch || l.released || l.hole != nil || at.Sequence < from:
 		case at.StoredAt.IsZero():
 			going[number] = l
 			l.full = false
@@ -221,7 +221,7 @@ func (s *Subscriber) laneOf(event *inbox.Event) int {
 	if event.Unreadable != nil {
 		return 0
 	}
-	return inbox.LaneOf(event.Key, s.count)
+	return inbox.LaneOf(event.Key, s.laneCount)
 }
 
 // withoutHandler returns an event that is marked: this program has no function for its type.

@@ -20,17 +20,17 @@ import (
 
 const (
 	// lookEvery is how often a copy looks at the checkpoints, the other copies and the end of the stream.
-	lookEvery = 300 * time.Millisecond
+	heartbeatEvery = 300 * time.Millisecond
 	// lookAgain is the shortest time between two looks.
-	lookAgain = 50 * time.Millisecond
+	heartbeatPause = 50 * time.Millisecond
 	// unmoved is how long a lane of another copy stands still, with events waiting, before this copy takes it: if the other one has gone
 	// silent; if it has not, so that its handler may hang; and if this copy does not keep up with its own lanes. Copies that have too much
 	// to do and took each other's lanes would have even more to do.
-	unmovedSilent = 500 * time.Millisecond
-	unmoved       = 1500 * time.Millisecond
-	unmovedBehind = 5 * time.Second
+	takeOverSilentAfter = 500 * time.Millisecond
+	takeOverAfter       = 1500 * time.Millisecond
+	takeOverBehindAfter = 5 * time.Second
 	// justMoved is how long ago somebody has moved a lane who probably is about to do so again.
-	justMoved = 100 * time.Millisecond
+	recentMove = 100 * time.Millisecond
 	// longestOutage is the longest wait while the stream, or what the handler works on, cannot be reached. An outage says nothing
 	// about the event, so work goes on soon after it.
 	longestOutage = time.Second
@@ -59,18 +59,18 @@ type Subscriber struct {
 	logger       *slog.Logger
 
 	transactions chan struct{} // holds an element for each transaction under way
-	hungry       chan struct{} // a lane has room for events
-	lookNow      chan struct{} // a lane was lost to another copy
+	roomFreed    chan struct{} // a lane has room for events
+	heartbeatNow chan struct{} // a lane was lost to another copy
 	troubles     troubles
 	handler      inbox.Handler // set before there is a lane
 
-	mu     sync.Mutex
-	rests  bool          // the reader has read enough
-	more   bool          // the stream had more than the last read returned
-	behind bool          // lanes have nothing to do because the reader does not keep up
-	lanes  map[int]*lane // that this copy works on, by number
-	count  int           // lanes of the subscriber
-	idles  bool          // the subscriber is paused, or makes way
+	mu            sync.Mutex
+	readerRests   bool          // the reader has read enough
+	streamHasMore bool          // the stream had more than the last read returned
+	behind        bool          // lanes have nothing to do because the reader does not keep up
+	lanes         map[int]*lane // that this copy works on, by number
+	laneCount     int           // lanes of the subscriber
+	suspended     bool          // the subscriber is paused, or makes way
 	// wanted are the types of events that the subscriber wants, and whether the handler has a function for each. They are of the moment
 	// at which the lanes were looked at last. A lane that knows others is at another revision, and cannot commit.
 	wanted map[string]bool
@@ -83,8 +83,8 @@ func New(id, instance string, ports Ports, opts Options, logger *slog.Logger) *S
 	return &Subscriber{
 		id: id, instance: instance, ports: ports, opts: opts, logger: logger,
 		transactions: make(chan struct{}, opts.Transactions),
-		hungry:       make(chan struct{}, 1),
-		lookNow:      make(chan struct{}, 1),
+		roomFreed:    make(chan struct{}, 1),
+		heartbeatNow: make(chan struct{}, 1),
 		lanes:        make(map[int]*lane),
 		newest:       make(map[int]uint64),
 	}
@@ -100,14 +100,14 @@ func (s *Subscriber) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var work sync.WaitGroup
-	work.Go(func() { s.read(ctx) })
+	work.Go(func() { s.readStream(ctx) })
 	for range s.letterWorkers() {
 		work.Go(func() { s.redeliver(ctx) })
 	}
 	if s.opts.Retention > 0 {
 		work.Go(func() { s.sweep(ctx) })
 	}
-	err := s.share(ctx, &work)
+	err := s.shareLanes(ctx, &work)
 	stop()
 	work.Wait()
 	s.leave(ctx)
@@ -132,7 +132,7 @@ func (s *Subscriber) begin(ctx context.Context) (begun bool, err error) {
 	for failures := 0; ctx.Err() == nil; {
 		lanes, wait, err := s.prepare(ctx)
 		if lanes > 0 {
-			s.count = lanes
+			s.laneCount = lanes
 			s.troubles.end(ctx, s.logger, troubleBegin)
 			s.logger.InfoContext(ctx, "subscribed", "lanes", lanes, "instance", s.instance, "handler", s.handler.Name())
 			if lanes != s.opts.Lanes {
@@ -160,7 +160,7 @@ type refusal struct{ error }
 // prepare returns how many lanes the subscriber has. It makes them if there is nothing in the way; else it returns 0, and how long
 // to wait.
 func (s *Subscriber) prepare(ctx context.Context) (lanes int, wait time.Duration, err error) {
-	view, err := s.ports.Checkpoints.Look(ctx, s.id, s.instance)
+	view, err := s.ports.Checkpoints.Heartbeat(ctx, s.id, s.instance)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -177,20 +177,20 @@ func (s *Subscriber) prepare(ctx context.Context) (lanes int, wait time.Duration
 	if err != nil {
 		return 0, 0, err
 	}
-	former, found, err := s.ports.Stream.Former(ctx)
+	former, found, err := s.ports.Stream.LegacyConsumer(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
 	if found && former.Busy {
-		s.troubles.begin(ctx, s.logger, troubleBegin, "standing by", errFormerCopies)
+		s.troubles.begin(ctx, s.logger, troubleBegin, "standing by", errLegacyCopies)
 		return 0, time.Second, nil
 	}
 	var at inbox.StreamPosition
 	if found && former.Sequence > 0 {
-		at, err = s.formerPlace(ctx, former.Sequence)
+		at, err = s.legacyPosition(ctx, former.Sequence)
 		s.logger.InfoContext(ctx, "goes on where the durable consumer of the former program stands", "sequence", former.Sequence)
 	} else {
-		at, err = s.beginning(ctx, state, everything)
+		at, err = s.startOfStream(ctx, state, wholeLog)
 	}
 	if err != nil {
 		return 0, 0, err
@@ -210,10 +210,10 @@ func (s *Subscriber) subscribe(ctx context.Context) error {
 	return err
 }
 
-var errFormerCopies = errors.New("copies of this subscriber that run a former version are at work; this one begins when they have stopped")
+var errLegacyCopies = errors.New("copies of this subscriber that run a former version are at work; this one begins when they have stopped")
 
 // placeOf returns the place of a message, without its time if it was removed.
-func (s *Subscriber) placeOf(ctx context.Context, sequence uint64) (inbox.StreamPosition, error) {
+func (s *Subscriber) positionAt(ctx context.Context, sequence uint64) (inbox.StreamPosition, error) {
 	messages, err := s.ports.Stream.Read(ctx, sequence, inbox.ReadLimit{Count: 1})
 	if err != nil {
 		return inbox.StreamPosition{}, err
@@ -226,7 +226,7 @@ func (s *Subscriber) placeOf(ctx context.Context, sequence uint64) (inbox.Stream
 
 // formerPlace returns the place of the message that a program of before acknowledged last. If that was removed, the next message says how far
 // the log was dealt with.
-func (s *Subscriber) formerPlace(ctx context.Context, sequence uint64) (inbox.StreamPosition, error) {
+func (s *Subscriber) legacyPosition(ctx context.Context, sequence uint64) (inbox.StreamPosition, error) {
 	messages, err := s.ports.Stream.Read(ctx, sequence, inbox.ReadLimit{Count: readCount, Bytes: readBytes})
 	if err != nil {
 		return inbox.StreamPosition{}, err
@@ -237,7 +237,7 @@ func (s *Subscriber) formerPlace(ctx context.Context, sequence uint64) (inbox.St
 	case messages[0].Sequence == sequence:
 		return messages[0].StreamPosition, nil
 	case messages[0].Sequence == sequence+1:
-		at.Progress, _ = inbox.Follow(messages).Dealt()
+		at.Progress, _ = inbox.FirstRun(messages).ProgressBefore()
 	}
 	return at, nil
 }
@@ -256,7 +256,7 @@ func await(ctx context.Context, wait time.Duration, signal <-chan struct{}) {
 }
 
 // ring signals without waiting.
-func ring(signal chan struct{}) {
+func signal(signal chan struct{}) {
 	select {
 	case signal <- struct{}{}:
 	default:

@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	sweepEvery = time.Minute
-	sweepChunk = 1000 // events at a time, so that no statement takes long
-	passWithin = time.Minute
-	passPoll   = time.Second
+	sweepEvery  = time.Minute
+	sweepChunk  = 1000 // events at a time, so that no statement takes long
+	passTimeout = time.Minute
+	passPoll    = time.Second
 )
 
 // sweep forgets, until ctx ends, which events were applied, once none of them can come again.
@@ -47,20 +47,20 @@ func (s *Subscriber) forget(ctx context.Context) (forgotten int, why string, err
 		return 0, "", err
 	}
 	stream := state.Created
-	ids, why, err := s.ports.Sweeper.Forgettable(ctx, s.id, stream, inbox.Sweep{Age: s.opts.Retention, Limit: sweepChunk})
+	ids, why, err := s.ports.Sweeper.Candidates(ctx, s.id, stream, s.opts.Retention, sweepChunk)
 	if err != nil || len(ids) == 0 {
 		return 0, why, err
 	}
 	if state, err = s.ports.Stream.State(ctx); err != nil || state.Created != stream {
 		return 0, "", err
 	}
-	for waited := time.Duration(0); waited < passWithin && ctx.Err() == nil; waited += passPoll {
-		view, err := s.ports.Checkpoints.Look(ctx, s.id, s.instance)
+	for waited := time.Duration(0); waited < passTimeout && ctx.Err() == nil; waited += passPoll {
+		view, err := s.ports.Checkpoints.Heartbeat(ctx, s.id, s.instance)
 		if err != nil {
 			return 0, "", err
 		}
-		if passed(view, state) {
-			forgotten, err = s.ports.Sweeper.Forget(ctx, s.id, stream, ids, state.First, state.Last)
+		if allLanesPassed(view, state) {
+			forgotten, err = s.ports.Sweeper.Sweep(ctx, s.id, stream, ids, state.First, state.Last)
 			return forgotten, "", err
 		}
 		sleep(ctx, passPoll)
@@ -68,7 +68,7 @@ func (s *Subscriber) forget(ctx context.Context) (forgotten int, why string, err
 	return 0, "", nil
 }
 
-func passed(view inbox.View, state inbox.StreamState) bool {
+func allLanesPassed(view inbox.View, state inbox.StreamState) bool {
 	for _, lane := range view.Lanes {
 		if lane.Stream != state.Created || lane.Sequence < state.Last {
 			return false

@@ -46,7 +46,7 @@ func (t *troubles) begin(ctx context.Context, logger *slog.Logger, trouble strin
 	case (errors.Is(err, inbox.ErrStreamUnfit) || errors.Is(err, errLoss)) && before != text:
 		level = slog.LevelError
 	case before != "":
-	case errors.Is(err, inbox.ErrNoStream), errors.Is(err, errFormerCopies), errors.Is(err, errPaused):
+	case errors.Is(err, inbox.ErrNoStream), errors.Is(err, errLegacyCopies), errors.Is(err, errPaused):
 		level = slog.LevelInfo
 	default:
 		level = slog.LevelWarn

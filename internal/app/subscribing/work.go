@@ -16,34 +16,34 @@ import (
 const advanceEvery = time.Second
 
 // work applies the events of a lane, until the lane is another copy's or ctx ends.
-func (s *Subscriber) work(ctx context.Context, l *lane) {
-	defer s.leaveLane(l)
+func (s *Subscriber) workOn(ctx context.Context, l *lane) {
+	defer s.endLane(l)
 	failures, moved := 0, time.Now()
 	for ctx.Err() == nil {
-		batch, state := s.nextBatch(l, time.Since(moved) >= advanceEvery)
+		batch, state := s.nextTask(l, time.Since(moved) >= advanceEvery)
 		var err error
 		switch state {
-		case released:
+		case taskEnd:
 			return
-		case elsewhere:
+		case taskLaneMoved:
 			err = inbox.ErrLaneMoved
-		case nothing:
+		case taskNone:
 			await(ctx, advanceEvery, l.wake)
 			continue
-		case lost:
-			err = s.recover(ctx, l)
-		case before:
-			err = s.fill(ctx, l)
-		case ready:
+		case taskReconcile:
+			err = s.reconcile(ctx, l)
+		case taskFillHole:
+			err = s.fillHole(ctx, l)
+		case taskApply:
 			err = s.apply(ctx, l, batch)
 		}
 		switch {
 		case err == nil:
 			s.troubles.end(ctx, s.logger, laneTrouble(l))
 			failures, moved = 0, time.Now()
-		case errors.Is(err, errAgain):
+		case errors.Is(err, errRetryBatch):
 		case errors.Is(err, inbox.ErrLaneMoved):
-			ring(s.lookNow)
+			signal(s.heartbeatNow)
 			return
 		case errors.Is(err, errLoss):
 			s.troubles.begin(ctx, s.logger, laneTrouble(l), "stands before messages that were lost", err)
@@ -57,43 +57,43 @@ func (s *Subscriber) work(ctx context.Context, l *lane) {
 }
 
 // errAgain reports that a batch was not applied, and that what is different next time is known.
-var errAgain = errors.New("apply the batch in another way")
+var errRetryBatch = errors.New("apply the batch in another way")
 
 func laneTrouble(l *lane) string { return "lane " + strconv.Itoa(l.checkpoint.Lane) }
 
 // What a worker finds.
-type finding int
+type task int
 
 const (
-	nothing finding = iota
-	ready
-	lost
-	before // a hole
-	released
-	elsewhere // somebody else moved the lane
+	taskNone task = iota
+	taskApply
+	taskReconcile
+	taskFillHole // a hole
+	taskEnd
+	taskLaneMoved // somebody else moved the lane
 )
 
 // nextBatch returns what to do on a lane. advancing says that the checkpoint is to follow the stream even if there is no event.
-func (s *Subscriber) nextBatch(l *lane, advancing bool) (inbox.Batch, finding) {
+func (s *Subscriber) nextTask(l *lane, advancing bool) (inbox.Batch, task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case l.released:
-		return inbox.Batch{}, released
-	case l.moved():
-		return inbox.Batch{}, elsewhere
-	case l.lost:
-		return inbox.Batch{}, lost
+		return inbox.Batch{}, taskEnd
+	case l.changedElsewhere():
+		return inbox.Batch{}, taskLaneMoved
+	case l.mismatch:
+		return inbox.Batch{}, taskReconcile
 	case len(l.queue) == 0 && l.hole != nil:
-		return inbox.Batch{}, before
-	case len(l.queue) == 0 && l.missed.Count == 0 && (l.covering || !advancing || l.through.Sequence <= l.checkpoint.Sequence):
-		return inbox.Batch{}, nothing
+		return inbox.Batch{}, taskFillHole
+	case len(l.queue) == 0 && l.missed.Count == 0 && (l.takenOver || !advancing || l.readTo.Sequence <= l.checkpoint.Sequence):
+		return inbox.Batch{}, taskNone
 	}
-	return l.next(), ready
+	return l.nextBatch(), taskApply
 }
 
 // leaveLane ends the work on a lane.
-func (s *Subscriber) leaveLane(l *lane) {
+func (s *Subscriber) endLane(l *lane) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lanes[l.checkpoint.Lane] == l {
@@ -104,14 +104,14 @@ func (s *Subscriber) leaveLane(l *lane) {
 
 // apply applies a batch, and decides what a failure means.
 func (s *Subscriber) apply(ctx context.Context, l *lane, batch inbox.Batch) error {
-	if !s.occupy(ctx) {
+	if !s.acquireTransaction(ctx) {
 		return ctx.Err()
 	}
-	defer s.vacate()
-	handler := &timed{Handler: s.handlerNow()}
-	outcome, err := s.ports.Work.Apply(ctx, s.id, batch, handler, s.judge(ctx))
+	defer s.releaseTransaction()
+	handler := &timed{Handler: s.transactionHandler()}
+	outcome, err := s.ports.Work.Apply(ctx, s.id, batch, handler, s.laneFailures(ctx))
 	if err == nil {
-		s.announce(outcome.Emitted)
+		s.notifyRelay(outcome.Emitted)
 		s.applied(l, batch, outcome, handler.took)
 		s.report(ctx, batch, outcome)
 		return nil
@@ -129,15 +129,15 @@ func (s *Subscriber) apply(ctx context.Context, l *lane, batch inbox.Batch) erro
 	case errors.As(err, &collected) && len(batch.Events) == 1:
 		l.suspect(0)
 	case errors.As(err, &collected):
-		l.narrow(len(batch.Events))
+		l.halveBatch(len(batch.Events))
 	default:
 		return err
 	}
-	return errAgain
+	return errRetryBatch
 }
 
 // judge returns what is decided about a failure of a suspect event: an outage holds the lane, anything else is the event's own.
-func (s *Subscriber) judge(ctx context.Context) inbox.Judge {
+func (s *Subscriber) laneFailures(ctx context.Context) inbox.FailurePolicy {
 	return func(_ outbox.Entry, attempts int, err error) (inbox.Failure, error) {
 		if ctx.Err() != nil || fault.KindOf(err) == fault.Unavailable {
 			return inbox.Failure{}, err
@@ -176,8 +176,8 @@ func (s *Subscriber) applied(l *lane, batch inbox.Batch, outcome inbox.Outcome, 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l.adapt(fresh, took, s.opts.BatchTime)
-	if l.done(batch, outcome.Checkpoint) || s.resume(l) {
-		ring(s.hungry)
+	l.adaptBatchSize(fresh, took, s.opts.BatchTime)
+	if l.batchDone(batch, outcome.Checkpoint) || s.readerMayGoOn(l) {
+		signal(s.roomFreed)
 	}
 }

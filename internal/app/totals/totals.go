@@ -29,8 +29,8 @@ func New(subscriber string, decoder orders.Decoder, totals orders.Totals, logger
 }
 
 // Functions returns what is done for each type of event. Events that change no total are handled too, so that each is logged.
-func (t *Totals) Functions() map[string]inbox.Function {
-	return map[string]inbox.Function{
+func (t *Totals) Functions() map[string]inbox.HandlerFunc {
+	return map[string]inbox.HandlerFunc{
 		orders.TypeCreated:   t.created,
 		orders.TypePaid:      t.changed,
 		orders.TypeShipped:   t.changed,

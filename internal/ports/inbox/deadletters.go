@@ -18,26 +18,26 @@ var (
 )
 
 // State is what is being done about a letter.
-type State string
+type LetterState string
 
 // The states of a letter.
 const (
-	Retrying  State = "retrying"  // the subscriber tries it again by itself
-	Dead      State = "dead"      // it failed too often, or can never be handled; an operator has to decide
-	Discarded State = "discarded" // an operator gave it up; it never takes effect
+	Retrying  LetterState = "retrying"  // the subscriber tries it again by itself
+	Dead      LetterState = "dead"      // it failed too often, or can never be handled; an operator has to decide
+	Discarded LetterState = "discarded" // an operator gave it up; it never takes effect
 	// Waiting is what a letter does that is not dead while an earlier letter of its aggregate is pending. It is derived from the
 	// other letters. Rows have it too, for programs of before; such a row counts as Retrying.
-	Waiting State = "waiting"
+	Waiting LetterState = "waiting"
 	// Failing is a state that only programs of before give: the event failed, and comes again from the stream. Nothing waits for
 	// it. The lane ends such a letter when it meets the event.
-	Failing State = "failing"
+	Failing LetterState = "failing"
 )
 
 // Letter is an event that a subscriber could not apply, or one that waits behind such an event. The letter of an unreadable message
 // has no aggregate: nothing waits behind it. A letter is pending while it is Retrying, Dead or Waiting.
 type Letter struct {
 	outbox.Entry
-	State         State
+	State         LetterState
 	Error         string    // of the last failure; empty when it never failed
 	Attempts      int       // failures since it came, or since its last retry
 	Behind        int       // letters of its aggregate that wait behind it; only in what DeadLetterAdmin returns
@@ -78,8 +78,8 @@ type Redelivery struct {
 	Limit int // letters in one transaction
 	// Careful gives each letter a savepoint of its own: what stands before a letter that fails is applied, and the failure is
 	// counted. Otherwise a failure undoes the whole transaction. Careful is slower.
-	Careful bool
-	Types   []string // of which the caller has a handler: letters that wait for one of these are tried too
+	Savepoints bool
+	Types      []string // of which the caller has a handler: letters that wait for one of these are tried too
 }
 
 // Redelivered is what a redelivery did.
@@ -99,5 +99,5 @@ type DeadLetters interface {
 	//
 	// The errors are those of UnitOfWork.Apply, with the place among the aggregate's letters as index. With Careful, the letter
 	// that fails is changed as judge says, and those behind it stay.
-	Redeliver(ctx context.Context, subscriber string, r Redelivery, handler Handler, judge Judge) (done Redelivered, found bool, err error)
+	Redeliver(ctx context.Context, subscriber string, r Redelivery, handler Handler, judge FailurePolicy) (done Redelivered, found bool, err error)
 }

@@ -33,14 +33,14 @@ type Emitter interface {
 }
 
 // Emission is what handlers emit in a transaction, for adapters of Emitter.
-type Emission struct {
+type EmitBuffer struct {
 	messages []outbox.Message
 	cause    string // id of the event in hand
 	count    int    // events that follow from it so far
 }
 
 // Add adds what a handler emits because of the event in hand: all messages, or none if one is invalid.
-func (e *Emission) Add(handler string, cause outbox.Entry, messages []outbox.Message) error {
+func (e *EmitBuffer) Add(handler string, cause outbox.Entry, messages []outbox.Message) error {
 	if e.cause != cause.ID {
 		e.cause, e.count = cause.ID, 0
 	}
@@ -57,11 +57,11 @@ func (e *Emission) Add(handler string, cause outbox.Entry, messages []outbox.Mes
 }
 
 // Len is how many messages there are.
-func (e *Emission) Len() int { return len(e.messages) }
+func (e *EmitBuffer) Len() int { return len(e.messages) }
 
 // Messages returns everything in order of the aggregate, so that transactions that append for the same aggregates take the unique keys in
 // the same order. Messages of one aggregate keep their order.
-func (e *Emission) Messages() []outbox.Message {
+func (e *EmitBuffer) Messages() []outbox.Message {
 	return slices.SortedStableFunc(slices.Values(e.messages), func(a, b outbox.Message) int {
 		return cmp.Or(cmp.Compare(a.Key.Type, b.Key.Type), cmp.Compare(a.Key.ID, b.Key.ID))
 	})

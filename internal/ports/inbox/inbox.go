@@ -50,7 +50,7 @@ type Handler interface {
 }
 
 // Function handles the events of one type, as Handler.Handle does.
-type Function func(ctx context.Context, tx Tx, entry outbox.Entry) error
+type HandlerFunc func(ctx context.Context, tx Tx, entry outbox.Entry) error
 
 // Tx is the transaction in which an event is handled. Ports that write in it take it. It is dead once UnitOfWork.Apply or
 // DeadLetters.Redeliver returns.

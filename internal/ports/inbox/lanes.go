@@ -57,18 +57,18 @@ type Checkpoint struct {
 
 // View is what a copy sees of its subscriber.
 type View struct {
-	Lanes  []Checkpoint // in order of the lane; empty: the subscriber has not begun
-	Copies []string     // that have announced themselves in the last CopyGone, in order
-	Silent []string     // of Copies, those that have not announced themselves in the last CopySilent, in order
-	Filled int64        // events that came from the log, because the stream had lost them
-	Missed int64        // messages that the stream had lost, that a lane passed, and that nobody knows
-	Yields bool         // somebody who decides about the subscriber waits for what is under way: let the lanes go, and look again soon
-	Standing
+	Lanes         []Checkpoint // in order of the lane; empty: the subscriber has not begun
+	Copies        []string     // that have announced themselves in the last CopyGone, in order
+	Silent        []string     // of Copies, those that have not announced themselves in the last CopySilent, in order
+	Filled        int64        // events that came from the log, because the stream had lost them
+	Missed        int64        // messages that the stream had lost, that a lane passed, and that nobody knows
+	OperatorWaits bool         // somebody who decides about the subscriber waits for what is under way: let the lanes go, and look again soon
+	Subscription
 }
 
 // Standing is what is decided about a subscriber. Whoever changes it gives each lane a new revision, so a batch that was made before
 // the change does not commit after it.
-type Standing struct {
+type Subscription struct {
 	Handler   string    // name of its handler; empty: not known, because a program of before began it
 	Types     []string  // of the events that it wants, in order
 	Paused    bool      // nothing is handled: no event, and no dead letter
@@ -77,9 +77,9 @@ type Standing struct {
 
 const (
 	// CopyGone is how long a copy counts as being there after it announced itself.
-	CopyGone = 3 * time.Second
+	CopyTimeout = 3 * time.Second
 	// CopySilent is after how long without a word a copy may have died.
-	CopySilent = 600 * time.Millisecond
+	CopySilentAfter = 600 * time.Millisecond
 )
 
 // Checkpoints keeps the checkpoints of subscribers. It is safe for concurrent use.
@@ -94,7 +94,7 @@ type Checkpoints interface {
 	// subscriber is forgotten.
 	Subscribe(ctx context.Context, subscriber, handler string, types []string) error
 	// Look announces a copy of the subscriber, and returns what there is. Announcements are hints: no promise depends on them.
-	Look(ctx context.Context, subscriber, instance string) (View, error)
+	Heartbeat(ctx context.Context, subscriber, instance string) (View, error)
 	// Leave takes the announcement of a copy back, so that the others take its lanes at once.
 	Leave(ctx context.Context, subscriber, instance string) error
 	// Marks returns the marks of a lane, the newest first.

@@ -26,7 +26,7 @@ var (
 // Overview is a subscriber as operators see it.
 type Overview struct {
 	Subscriber string
-	Standing
+	Subscription
 	PausedFor time.Duration // how long it has been paused
 	Lanes     []Checkpoint  // in order
 	Copies    []string      // that have announced themselves in the last CopyGone, in order
@@ -56,7 +56,7 @@ func (o Overview) Stalled(behind bool) (longest time.Duration) {
 
 // RateOver is the time over which Overview.Rate is measured. If more than RateEvents were applied, the newest of them count.
 const (
-	RateOver   = 10 * time.Second
+	RateWindow = 10 * time.Second
 	RateEvents = 2000
 )
 
@@ -68,7 +68,7 @@ type Move struct {
 }
 
 // Moves returns those of the lanes that the move is for. A lane that stands at the place, with less of the log dealt with, is before it.
-func (m Move) Moves(lanes []Checkpoint) (moved []Checkpoint) {
+func (m Move) Affected(lanes []Checkpoint) (moved []Checkpoint) {
 	for _, lane := range lanes {
 		if m.Forwards && lane.before(m.To) || !m.Forwards && lane.Sequence > m.To.Sequence {
 			moved = append(moved, lane)
@@ -84,7 +84,7 @@ func (p StreamPosition) before(other StreamPosition) bool {
 
 // InStream returns why the lanes of a subscriber do not all stand in the stream of that identity: ErrNotBegun if there are none, else
 // ErrOtherStream.
-func InStream(subscriber, stream string, lanes []Checkpoint) error {
+func RequireStream(subscriber, stream string, lanes []Checkpoint) error {
 	if len(lanes) == 0 {
 		return ErrNotBegun.With("subscriber %s has not begun", subscriber)
 	}
@@ -125,7 +125,7 @@ func Highest(lanes []Checkpoint) Checkpoint {
 //
 // A lane that has not noticed yet that the stream went back stands in a stream that is no more. What it has dealt with is not what
 // another lane at the same sequence has dealt with.
-type Proof func(ctx context.Context, lanes []Checkpoint) error
+type LaneCheck func(ctx context.Context, lanes []Checkpoint) error
 
 // Operator is for people who decide about a subscriber. Each verb takes effect at once, also beside running copies: it waits for the
 // transactions under way, and none that began before it commits after it. Each fails with ErrNoSubscriber if there is no such
@@ -141,10 +141,10 @@ type Operator interface {
 	// Move sends lanes to another place, if proof has nothing against them. What was applied stays applied. Marks after the place go,
 	// and the place becomes a mark, so that a stream that loses its end sends no lane farther back. It returns the lanes as they were.
 	// It fails with ErrOtherStream if a lane is in another stream, and with ErrNotBegun if there is none.
-	Move(ctx context.Context, subscriber string, move Move, proof Proof) (before []Checkpoint, err error)
+	Move(ctx context.Context, subscriber string, move Move, proof LaneCheck) (before []Checkpoint, err error)
 	// SetLanes gives the subscriber so many lanes, if proof has nothing against the present ones. All begin at the place of the slowest
 	// one, with the marks up to there. It returns the lanes as they were. It fails as Move does; the lanes have to be in one stream.
-	SetLanes(ctx context.Context, subscriber string, lanes int, proof Proof) (before []Checkpoint, err error)
+	SetLanes(ctx context.Context, subscriber string, lanes int, proof LaneCheck) (before []Checkpoint, err error)
 	// Ignore makes the subscriber pass over a type from now on. Its pending letters of that type are discarded, and counted. A copy that begins with
 	// a handler of the type wants it again. It fails with ErrNotWanted.
 	Ignore(ctx context.Context, subscriber, eventType string) (discarded int, err error)
@@ -156,5 +156,5 @@ type Operator interface {
 	Erase(ctx context.Context, subscriber string, limit int) (erased int, err error)
 	// Lift removes the tombstone, so that a subscriber of this name may begin as a new one. It fails with ErrNotForgotten, and with
 	// ErrNotErased while anything is left that a new subscriber would take for its own.
-	Lift(ctx context.Context, subscriber string) error
+	RemoveTombstone(ctx context.Context, subscriber string) error
 }

@@ -76,11 +76,11 @@ type Stream interface {
 	// Former returns how far the subscriber had come by the durable consumer that programs of before kept at the broker, so that
 	// a new program begins there; false if there is none. Busy says that copies of such a program work on it now. It fails as
 	// Read does.
-	Former(ctx context.Context) (former Former, found bool, err error)
+	LegacyConsumer(ctx context.Context) (former LegacyConsumer, found bool, err error)
 }
 
 // Former is where a durable consumer of a program of before stands.
-type Former struct {
+type LegacyConsumer struct {
 	Sequence uint64 // everything up to here was acknowledged
 	Busy     bool   // a copy waits for events, or works on one
 }

@@ -19,11 +19,11 @@ type Batch struct {
 	// are duplicates.
 	FromLog int
 	// Missed are removed messages that the lane passes and that nobody knows. Each message counts once for all lanes.
-	Missed Missed
+	Missed MissedMessages
 }
 
 // Counts reports whether the batch changes what is counted of the subscriber.
-func (b Batch) Counts() bool { return b.FromLog > 0 || b.Missed.Count > 0 }
+func (b Batch) ChangesCounts() bool { return b.FromLog > 0 || b.Missed.Count > 0 }
 
 // Result is what became of an event.
 type Result int
@@ -46,7 +46,7 @@ type Outcome struct {
 
 // Judge decides about an event that failed when it was handled within a savepoint. attempts is how often it had failed before. It
 // returns the failure to keep; or an error, with which the transaction ends without any effect.
-type Judge func(entry outbox.Entry, attempts int, err error) (Failure, error)
+type FailurePolicy func(entry outbox.Entry, attempts int, err error) (Failure, error)
 
 // EventError is the failure of one event of several, which was not handled within a savepoint.
 type EventError struct {
@@ -88,7 +88,7 @@ type UnitOfWork interface {
 	// may stay taken for a moment after Apply has returned.
 	//
 	// Postgres ends the transaction, and frees the lane, when its copy sends nothing for the idle timeout.
-	Apply(ctx context.Context, subscriber string, batch Batch, handler Handler, judge Judge) (Outcome, error)
+	Apply(ctx context.Context, subscriber string, batch Batch, handler Handler, judge FailurePolicy) (Outcome, error)
 }
 
 // Sweeper forgets what was applied.
@@ -96,17 +96,11 @@ type Sweeper interface {
 	// Forgettable returns ids of events that the subscriber applied or discarded longer ago than the age of a sweep, and that the
 	// log can never publish to the stream again, oldest first: neither the log nor its parking lot has them. It returns none, and
 	// why, if the database is not that of the log which fills the stream with this identity.
-	Forgettable(ctx context.Context, subscriber, stream string, s Sweep) (ids []string, why string, err error)
+	Candidates(ctx context.Context, subscriber, stream string, age time.Duration, limit int) (ids []string, why string, err error)
 	// Forget forgets those of the events that were last seen in the stream before the sequence first, and counts them. It forgets
 	// nothing unless every lane stands in the stream with this identity, at the sequence passed or after it.
 	//
 	// An event is safe to forget if the log could not publish it any more before the stream was seen to end at passed: each lane
 	// has met what the stream held of it then, and has noted the sequence.
-	Forget(ctx context.Context, subscriber, stream string, ids []string, first, passed uint64) (int, error)
-}
-
-// Sweep chooses what is forgotten.
-type Sweep struct {
-	Age   time.Duration // since the event was applied or discarded
-	Limit int
+	Sweep(ctx context.Context, subscriber, stream string, ids []string, first, passed uint64) (int, error)
 }

@@ -271,7 +271,7 @@ func TestFormerPlaceWasRemoved(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
 				l.add(20)
-				l.stream.LeaveFormer(subscriber, inbox.Former{Sequence: 10})
+				l.stream.LeaveFormer(subscriber, inbox.LegacyConsumer{Sequence: 10})
 				l.remove(1, removed)
 				running, stop := l.copy("first")
 				pass(10 * time.Second)
