@@ -48,6 +48,25 @@ func telemetryOptions(c config.Config, service string, logger *slog.Logger) tele
 	}
 }
 
+// serveGraph is an instance: the API and the relay, or one of them, and the admin listener.
+func serveGraph(c config.Config, logger *slog.Logger) fx.Option {
+	return fx.Options(foundation(c, serviceName, logger), serving(c), administering(), traceLinks(c, logger))
+}
+
+// subscribeGraph is a copy of a subscriber, with an admin listener if one is configured.
+func subscribeGraph(c config.Config, logger *slog.Logger) fx.Option {
+	graph := fx.Options(
+		foundation(c, subscriberServiceName, logger),
+		fx.Provide(newSubscriber, newHandlers, subscribingChecks),
+		fx.Decorate(remoteNotifier), // instead of the notifier of a process that runs a relay
+		fx.Invoke(runSubscriber),
+	)
+	if c.Given(config.AdminAddr) {
+		graph = fx.Options(graph, administering())
+	}
+	return graph
+}
+
 // foundation is the part that all graphs share: settings, logger, telemetry, the adapters with their options, and the decorators.
 // fx constructs nothing that nobody asks for.
 func foundation(c config.Config, service string, logger *slog.Logger) fx.Option {

@@ -14,9 +14,8 @@ import (
 
 // Parking is the parking lot of a Log, fenced by a CursorStore.
 type Parking struct {
-	cursors   *CursorStore
-	log       *Log
-	credulous bool
+	cursors *CursorStore
+	log     *Log
 }
 
 var (
@@ -92,7 +91,7 @@ func (p *Parking) Reconcile(
 		for _, event := range l {
 			if event.State == relay.Redriven && event.Sequence > tail.MaxRedriven(sequence) {
 				settled.Lost = true
-				if end || p.credulous {
+				if end {
 					setState(event, relay.Redrive, 0)
 				}
 			}
@@ -210,9 +209,6 @@ func (p *Parking) Waiting(ctx context.Context, limit int) ([]relay.ParkedEvent, 
 	}
 	return waiting, nil
 }
-
-// BelieveEnds takes every end of the stream for the real one. It exists for the mutant that proves that tests notice.
-func (p *Parking) BelieveEnds() { p.credulous = true }
 
 // Lot returns every event in the lot, in order of position.
 func (p *Parking) Lot() []relay.ParkedEvent {

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
+	"github.com/assylzhan-a/outboxie/internal/app/relaying"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
@@ -94,7 +95,8 @@ type harness struct {
 	delivered    map[string]bool               // events that were in a stream that was deleted
 	alive        []*instance
 	leaseless    bool
-	keepsLease   bool // a halted relay does not give the lease back
+	keepsLease   bool                  // a halted relay does not give the lease back
+	breakPorts   func(*relaying.Ports) // of each instance; nil: none is broken
 	logger       *slog.Logger
 	running      sync.WaitGroup
 
