@@ -31,7 +31,7 @@ const (
 const (
 	// maxDoubtful is how many doubtful messages one read asks the stream's leader about. The read ends after them.
 	maxDoubtful = 16
-	// quickly is after which time without any answer a reader looks whether the broker has denied the request.
+	// deniedCheckAfter is after which time without any answer a reader looks whether the broker has denied the request.
 	deniedCheckAfter = 250 * time.Millisecond
 )
 

@@ -19,7 +19,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// formerlyBusy is how long an event that a former consumer delivered last counts as being worked on. A copy that stops under load
+// formerBusyFor is how long an event that a former consumer delivered last counts as being worked on. A copy that stops under load
 // leaves one behind, and nobody handles events meanwhile.
 const formerBusyFor = 5 * time.Second
 
@@ -51,11 +51,11 @@ func NewReader(nc *nats.Conn, o ReaderOptions) (*Reader, error) {
 		return nil, fault.New(fault.Invalid, "invalid_subscriber", "a subscriber id has 1 to 64 letters, digits, - and _, unlike %q", o.Subscriber)
 	}
 	r := &Reader{direct: newDirect(nc, o.Stream), o: o, stored: make(chan struct{}, 1)}
-	bell, err := nc.Subscribe(storedSubject(o.Stream), func(*nats.Msg) { signal(r.stored) })
+	subscription, err := nc.Subscribe(storedSubject(o.Stream), func(*nats.Msg) { signal(r.stored) })
 	if err != nil {
-		return nil, ErrUnavailable.With("cannot listen to the bell of stream %s", o.Stream).Wrap(err)
+		return nil, ErrUnavailable.With("cannot listen for signals of stream %s", o.Stream).Wrap(err)
 	}
-	r.subscription = bell
+	r.subscription = subscription
 	return r, nil
 }
 

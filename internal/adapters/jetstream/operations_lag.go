@@ -17,7 +17,7 @@ type SubscriberLags struct {
 	js jetstream.JetStream
 }
 
-// NewConsumers returns the subscribers of a stream. It asks the broker nothing.
+// NewSubscriberLags returns the lags of the subscribers of a stream. It asks the broker nothing.
 func NewSubscriberLags(nc *nats.Conn, stream string) (*SubscriberLags, error) {
 	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(defaultTimeout))
 	if err != nil {
