@@ -21,24 +21,24 @@ import (
 const (
 	ttl       = 3 * time.Second
 	retention = 30 * time.Second
-	healable  = 10 * time.Second // what the stream may lose: well within the retention
+	healable  = 10 * time.Second // the age of the messages that the stream may lose; much less than the retention
 
 	poison = `{"this is": "larger than the broker takes"}`
 	limit  = 10
 )
 
-// step is one thing that happens in the world; a, b and c choose what to.
+// step is one action on the harness. A, B and C choose its object and size.
 type step struct {
 	Do      string
 	A, B, C int
 }
 
-// plan is a life of the world. Regress and foreign messages do not occur in one life: sequences that are reused after a
-// regress protect only a stream that nobody else writes into (docs/engine.md, limits).
+// schedule is what happens in one run. A run has either losses of the stream or foreign messages: when a stream that lost messages
+// uses their sequences again, the relay is safe only if nobody else writes there (docs/engine.md, limits).
 type schedule struct {
 	Foreign     bool
-	Remakes     bool // the stream may be deleted; in other lives there is more of everything else
-	RedrivesAll bool // in the end the broker takes every event, and what is parked is redriven
+	Remakes     bool // the stream may be deleted
+	RedrivesAll bool // in the end the broker accepts every event, and all parked events are redriven
 	Steps       []step
 }
 
@@ -72,15 +72,15 @@ func schedulesOf(deeds []string) *rapid.Generator[schedule] {
 	})
 }
 
-// even draws a number below 1000 without rapid's preference for small ones, which would starve most kinds of step.
+// uniform draws a number below 1000. It undoes rapid's preference for small numbers, with which most actions would be rare.
 func uniform(t *rapid.T, label string) int {
 	return int(rapid.Uint32().Draw(t, label) * 2654435769 >> 12 % 1000)
 }
 
-// world is a database, a broker and the instances between them.
+// harness is a database and a broker in memory, and the instances between them.
 type harness struct {
 	log          *memory.Log
-	reader       relay.Log // log as relays read it
+	reader       relay.Log // the log as relays read it
 	lease        *memory.Lease
 	presence     *memory.Presence
 	stream       *memory.Stream
@@ -89,12 +89,12 @@ type harness struct {
 	parking      *memory.Parking
 	halts        *memory.Halts
 	streamRepair relay.StreamRepair            // the stream as operators repair it
-	relayRepair  func() operations.RelayRepair // where they do
-	elsewhere    *memory.Stream                // of another broker
-	delivered    map[string]bool               // events that were in a stream that was deleted
+	relayRepair  func() operations.RelayRepair // the database as operators repair it
+	elsewhere    *memory.Stream                // the stream of another broker
+	delivered    map[string]bool               // events of a stream that was deleted later
 	alive        []*instance
 	leaseless    bool
-	keepsLease   bool // a halted relay does not give the lease back
+	keepsLease   bool // a halted relay does not resign
 	logger       *slog.Logger
 	running      sync.WaitGroup
 
@@ -102,14 +102,14 @@ type harness struct {
 	open      []transaction
 	events    int
 	started   int
-	discarded map[string]bool // up by operators
+	discarded map[string]bool // by operators
 
 	mu         sync.Mutex
 	hits       map[string]int
 	complaints []string
 }
 
-// transaction is an open one; it holds the lock on its aggregate.
+// transaction is an open transaction, which locks its aggregate.
 type transaction struct {
 	writer    *memory.Writer
 	aggregate string
@@ -142,7 +142,7 @@ func (h *harness) times(what string) int {
 	return h.hits[what]
 }
 
-// everyone is the instances that were started and not ended.
+// instances returns the instances that run.
 func (h *harness) instances() []*instance {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -167,7 +167,7 @@ func (h *harness) complain(format string, args ...any) {
 	h.complaints = append(h.complaints, fmt.Sprintf(format, args...))
 }
 
-// begin opens a transaction that appends count events to an aggregate which no other one has locked.
+// begin opens a transaction that appends count events to an aggregate. It reports false if another transaction locks the aggregate.
 func (h *harness) begin(choice, count int) (transaction, bool) {
 	return h.beginWith(choice, count, `{}`)
 }
@@ -205,7 +205,7 @@ func (h *harness) end(t transaction, commit bool) {
 
 func (h *harness) wakeSome(choice int) {
 	for i, instance := range h.instances() {
-		if choice>>i&1 == 0 { // some wake-ups are lost
+		if choice>>i&1 == 0 { // some notifications are lost
 			instance.notifier.Notify()
 		}
 	}
@@ -277,7 +277,7 @@ func (h *harness) do(s step, p schedule) {
 		if len(h.alive) > 0 {
 			h.alive[s.A%len(h.alive)].stall(time.Duration(s.B*12) * time.Millisecond)
 		}
-	case "fault": // to whoever calls next: most methods are the leader's
+	case "fault": // for the next instance that calls the method
 		for _, each := range h.alive {
 			each.inject(methods[s.B%len(methods)], injectedFault{
 				kind: faultKind(1 + s.C%int(faultKinds-1)), delay: time.Duration(1<<(s.A%13)) * time.Millisecond,
@@ -333,8 +333,8 @@ func (h *harness) disturb(s step, foreign bool) {
 	}
 }
 
-// live leads the world through the plan, then lets it heal, and judges it. It returns the names of the checks that
-// failed, with what was wrong.
+// runSchedule carries out the schedule on a new harness, lets the relay recover, and checks the result. It returns the names of the
+// checks that failed, with what was wrong, and how often each thing happened. change prepares the harness.
 func runSchedule(t *testing.T, p schedule, change func(*harness)) (failed map[string]string, hits map[string]int) {
 	h := newHarness()
 	if change != nil {
