@@ -64,7 +64,7 @@ func TestLog(t *testing.T, open func(t *testing.T) LogHarness) {
 		{"a row that cannot be published comes with the reason", logInvalid},
 		{"a payload that no broker accepts is not read", logLarge},
 		{"headers that no broker accepts are not read", logHeaders},
-		{"a reader misses nothing of 32 concurrent writers", logFollow},
+		{"a reader follows 32 writers", logFollow},
 	})
 }
 
