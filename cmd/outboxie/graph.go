@@ -161,7 +161,7 @@ func newRelay(
 		},
 		relaying.Options{
 			LeaseTTL: c.Outbox.LeaseTTL, Poll: c.Outbox.PollInterval,
-			Slice: relay.ReadLimit{Count: c.Outbox.BatchSize, Bytes: sliceBytes}, Retention: c.Outbox.Retention,
+			Batch: relay.ReadLimit{Count: c.Outbox.BatchSize, Bytes: sliceBytes}, Retention: c.Outbox.Retention,
 		},
 		logger.With("instance", c.InstanceID))
 }

@@ -142,7 +142,7 @@ func drain(t *testing.T, database, broker, name string, events int, tel *telemet
 		Publisher: telemetry.MeasurePublisher(tel.MeterProvider(), name, traced.Publisher),
 		Parking:   postgres.NewParking(db, name), Retention: postgres.NewRetention(db, name), Notifier: bell, Listener: bell,
 	}, relaying.Options{
-		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.ReadLimit{Count: batchSize, Bytes: 4 << 20},
+		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Batch: relay.ReadLimit{Count: batchSize, Bytes: 4 << 20},
 	}, quiet)
 
 	ctx, stop := context.WithCancel(t.Context())

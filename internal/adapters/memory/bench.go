@@ -55,7 +55,7 @@ func (s *CursorStore) Adopt(_ context.Context, revision int64, cursor relay.Curs
 	s.lease.mu.Lock()
 	defer s.lease.mu.Unlock()
 	if s.cursor.Revision != revision {
-		return relay.ErrOutOfTurn
+		return relay.ErrStaleRevision
 	}
 	s.cursor = cursor
 	s.cursor.Revision = revision + 1

@@ -89,7 +89,7 @@ func (s *CursorStore) writeIf(ctx context.Context, turn relay.WriteFence, do fun
 		return err
 	}
 	if turn.Revision != s.cursor.Revision && !s.careless {
-		return relay.ErrOutOfTurn
+		return relay.ErrStaleRevision
 	}
 	s.cursor.Revision++
 	if err := do(); err != nil {

@@ -103,7 +103,7 @@ func (d *RelayAdmin) Adopt(ctx context.Context, revision int64, cursor relay.Cur
 	err := d.db.QueryRowContext(ctx, adoptStatement, d.relay, revision, int64(cursor.Position), d.stream, cursor.StreamCreated,
 		int64(cursor.StreamSequence), anew).Scan(&now)
 	if errors.Is(err, sql.ErrNoRows) {
-		return relay.ErrOutOfTurn.With("the cursor of %s is not at revision %d any more", d.relay, revision)
+		return relay.ErrStaleRevision.With("the cursor of %s is not at revision %d any more", d.relay, revision)
 	}
 	if err != nil {
 		return classify(ctx, fmt.Errorf("adopt position %d for %s: %w", cursor.Position, d.relay, err))

@@ -288,7 +288,7 @@ func TestAdoptionWaitsForTheLeadersWrite(t *testing.T) {
 		return err == nil && waiting == 1
 	}, patience, 5*time.Millisecond)
 	exec(t, leader, "COMMIT")
-	require.ErrorIs(t, <-adopted, relay.ErrOutOfTurn)
+	require.ErrorIs(t, <-adopted, relay.ErrStaleRevision)
 	cursor, err := h.desk().Cursor(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, relay.Cursor{StreamCreated: "x", StreamSequence: 2, Revision: 2}, cursor)

@@ -177,7 +177,7 @@ func TestWritesThatOverlapAnEarlierOneAreOutOfTurn(t *testing.T) {
 		exec(t, earlier, "UPDATE outbox_cursor SET revision = revision + 1")
 		answer := stalled(t, s.harness, write)
 		exec(t, earlier, "COMMIT")
-		require.ErrorIs(t, eventually(t, answer), relay.ErrOutOfTurn, name)
+		require.ErrorIs(t, eventually(t, answer), relay.ErrStaleRevision, name)
 		exec(t, s.others, "UPDATE outbox_cursor SET revision = revision - 1")
 		require.Equal(t, before, s.everything(t), name)
 	}
@@ -195,7 +195,7 @@ func TestOfTheFirstWritesOneHasItsTurn(t *testing.T) {
 		return err
 	})
 	exec(t, earlier, "COMMIT")
-	require.ErrorIs(t, eventually(t, answer), relay.ErrOutOfTurn)
+	require.ErrorIs(t, eventually(t, answer), relay.ErrStaleRevision)
 	cursor, err := h.cursors.Load(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, relay.Cursor{Revision: 1}, cursor)

@@ -52,7 +52,7 @@ func (v verdict) err(name string, turn relay.WriteFence) error {
 	case !v.held:
 		return leaseLost(name, turn.Token)
 	case !v.revision.Valid:
-		return relay.ErrOutOfTurn.With("the cursor of %s is not at revision %d any more", name, turn.Revision)
+		return relay.ErrStaleRevision.With("the cursor of %s is not at revision %d any more", name, turn.Revision)
 	}
 	return nil
 }

@@ -186,7 +186,7 @@ func TestAnswersAreNoTrouble(t *testing.T) {
 	d := &driven{}
 	traced, spans := traceRelay(d)
 	recordedAt := time.Now().Add(-time.Hour)
-	for _, answer := range []error{relay.ErrLeaseHeld, relay.ErrNoMessage, relay.ErrStreamMissing, relay.ErrOutOfTurn} {
+	for _, answer := range []error{relay.ErrLeaseHeld, relay.ErrNoMessage, relay.ErrStreamMissing, relay.ErrStaleRevision} {
 		d.err = answer
 		callAll(t.Context(), traced)
 	}

@@ -9,32 +9,33 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// The checks, by the promise that each one is named for.
+// The checks. Each has the name of the promise that it checks.
 const (
 	checkLost      = "nothing lost"
-	checkTwice     = "nothing twice"
+	checkOnce      = "nothing twice"
 	checkOrder     = "in order"
-	checkGhost     = "no ghosts"
+	checkCommitted = "no ghosts"
 	checkParking   = "parked or published"
-	checkUntrouble = "no halt and no complaint"
+	checkHealthy   = "no halt and no complaint"
 )
 
-func (w *world) judge(halt *relay.Halt, forgiven bool) map[string]string {
+// check compares log, stream and parking lot at the end of a run. It returns the checks that failed, with what was wrong.
+func (h *harness) check(halt *relay.Halt, forgiven bool) map[string]string {
 	failed := make(map[string]string)
 	if halt != nil {
-		failed[checkUntrouble] = halt.Error()
+		failed[checkHealthy] = halt.Error()
 	}
-	if len(w.complaints) > 0 {
-		failed[checkUntrouble] = w.complaints[0]
+	if len(h.complaints) > 0 {
+		failed[checkHealthy] = h.complaints[0]
 	}
 	committed := make(map[string]outbox.Position)
-	for _, entry := range w.log.Committed() {
+	for _, entry := range h.log.Committed() {
 		committed[entry.ID] = entry.Position
 	}
 	published, versions := make(map[string]bool), make(map[outbox.Key]int64)
-	var progress, place outbox.Position // of the message before; of the event before that came in its place
-	var adopted outbox.Position         // up to here the stream need not hold what another one held
-	for _, message := range w.stream.Messages() {
+	var progress, place outbox.Position // of the last message; of the last event that was not redriven
+	var adopted outbox.Position         // a former stream held the events up to here
+	for _, message := range h.stream.Messages() {
 		if message.Adopted() {
 			adopted = message.Progress.Position
 		} else if message.Progress.Position < progress {
@@ -45,7 +46,7 @@ func (w *world) judge(halt *relay.Halt, forgiven bool) map[string]string {
 			continue
 		}
 		if published[message.Entry.ID] {
-			failed[checkTwice] = message.Entry.ID
+			failed[checkOnce] = message.Entry.ID
 			continue
 		}
 		if message.Event == progress && message.Event <= place || message.Entry.Version <= versions[message.Entry.Key] {
@@ -55,22 +56,22 @@ func (w *world) judge(halt *relay.Halt, forgiven bool) map[string]string {
 			place = message.Event
 		}
 		if committed[message.Entry.ID] == 0 {
-			failed[checkGhost] = message.Entry.ID
+			failed[checkCommitted] = message.Entry.ID
 		}
 		published[message.Entry.ID], versions[message.Entry.Key] = true, message.Entry.Version
 	}
 	waiting := make(map[string]bool)
-	for _, event := range w.parking.Lot() {
+	for _, event := range h.parking.Lot() {
 		if waiting[event.EventID] = event.State.Waits(); waiting[event.EventID] && forgiven {
 			failed[checkParking] = event.EventID + " still waits: " + string(event.State)
 		}
 	}
 	for id, position := range committed {
 		switch {
-		case !published[id] && w.former[id] && position <= adopted:
-		case !published[id] && !waiting[id] && !w.given[id]:
+		case !published[id] && h.delivered[id] && position <= adopted:
+		case !published[id] && !waiting[id] && !h.discarded[id]:
 			failed[checkLost] = id
-		case published[id] && (waiting[id] || w.given[id]):
+		case published[id] && (waiting[id] || h.discarded[id]):
 			failed[checkParking] = id
 		}
 	}
