@@ -40,6 +40,26 @@ func TestEachLineOnSecurityHasATest(t *testing.T) {
 	require.Greater(t, rows, 20)
 }
 
+// TestEachSettingIsDocumented checks that the tables of docs/configuration.md have each variable that the program reads, and no other.
+func TestEachSettingIsDocumented(t *testing.T) {
+	names := func(file, pattern string) (found []string) {
+		for _, name := range regexp.MustCompile(pattern).FindAllStringSubmatch(readText(t, file), -1) {
+			found = append(found, name[1])
+		}
+		return found
+	}
+	var documented []string
+	for line := range strings.Lines(readText(t, "../../docs/configuration.md")) {
+		if cell, isRow := strings.CutPrefix(line, "| `"); isRow {
+			cell, _, _ = strings.Cut(cell, " | ")
+			documented = append(documented, strings.Split(strings.Trim(cell, "`"), "`, `")...)
+		}
+	}
+	settings := names("../../internal/config/settings.go", `(?m)^\t\w+ +Name = "([A-Z_]+)"$`)
+	require.Greater(t, len(settings), 30)
+	require.ElementsMatch(t, append(settings, "OTEL_*"), documented)
+}
+
 // testsIn is the tests of all files under a folder, whatever their build tags are.
 func testsIn(t *testing.T, root string) (names []string) {
 	t.Helper()

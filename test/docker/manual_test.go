@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestByHand executes the section "By hand" of the README, command by command, as it stands there.
+// TestByHand checks that each command in the section "By hand" of docs/manual-test.md does what the section says.
 func TestByHand(t *testing.T) {
 	commands := byHand(t)
 	needEngine(t)
@@ -37,10 +37,10 @@ func TestByHand(t *testing.T) {
 // byHand reads the section's commands, and makes sure that it is the test it claims to be.
 func byHand(t *testing.T) (commands []string) {
 	t.Helper()
-	text, err := os.ReadFile(root + "/README.md")
+	text, err := os.ReadFile(root + "/docs/manual-test.md")
 	require.NoError(t, err)
 	_, section, found := strings.Cut(string(text), "\n## By hand\n")
-	require.True(t, found, "the README has a section By hand")
+	require.True(t, found, "docs/manual-test.md has a section By hand")
 	section, _, _ = strings.Cut(section, "\n## ")
 	for _, block := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```$").FindAllStringSubmatch(section, -1) {
 		lines := strings.ReplaceAll(block[1], "\\\n", "\\\r") // a command goes on after a backslash
