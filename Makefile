@@ -94,7 +94,7 @@ test-others: ## those in test/, without the race detector, which would not see t
 
 .PHONY: test-models
 test-models: ## the models of relay and subscriber with their full number of lives, which the race detector would make slow
-	nice -n 19 $(GO) test $(ARGS) ./internal/app/relay ./internal/app/subscribing
+	nice -n 19 $(GO) test $(ARGS) ./internal/app/relaying ./internal/app/subscribing
 
 # The packages whose tests start no server.
 QUICK = ./internal/domain/... ./internal/ports/... ./internal/app/... ./internal/config/... ./outboxietest/checker/... \

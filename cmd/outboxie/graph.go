@@ -24,14 +24,14 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/app/ordering"
-	"github.com/assylzhan-a/outboxie/internal/app/relay"
+	"github.com/assylzhan-a/outboxie/internal/app/relaying"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	orderports "github.com/assylzhan-a/outboxie/internal/ports/ordering"
-	outboxports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // sliceBytes bounds how much of the log a relay holds at once: one slice that is being published and one read ahead.
@@ -118,14 +118,14 @@ func administering() fx.Option {
 // orderingParts is everything that the order service drives.
 type orderingParts struct {
 	fx.In
-	Work    orderports.UnitOfWork
-	Encoder orderports.Encoder
-	Waker   outboxports.Waker
-	Journal operating.Journal
-	Finder  outboxports.Finder
+	Work    orders.UnitOfWork
+	Encoder orders.Encoder
+	Waker   relay.Waker
+	Journal operations.Journal
+	Finder  relay.Finder
 }
 
-func newOrdering(parts orderingParts) orderports.Service {
+func newOrdering(parts orderingParts) orders.Service {
 	newID := func() order.ID { return order.ID(uuid.Must(uuid.NewV7()).String()) }
 	return ordering.New(ordering.Ports{
 		Work: parts.Work, Encoder: parts.Encoder, Waker: parts.Waker, Journal: parts.Journal, Finder: parts.Finder,
@@ -135,32 +135,32 @@ func newOrdering(parts orderingParts) orderports.Service {
 // relayParts is everything that a relay drives.
 type relayParts struct {
 	fx.In
-	Log       outboxports.Log
-	Cursors   outboxports.CursorStore
-	Publisher outboxports.Publisher
-	Parking   outboxports.Parking
-	Retention outboxports.Retention
-	Elector   outboxports.Elector
-	Halts     outboxports.InstanceHalts
-	Liveness  outboxports.Liveness
-	Waker     outboxports.Waker
-	Alarm     outboxports.Alarm
+	Log       relay.Log
+	Cursors   relay.CursorStore
+	Publisher relay.Publisher
+	Parking   relay.Parking
+	Retention relay.Retention
+	Elector   relay.Elector
+	Halts     relay.InstanceHalts
+	Liveness  relay.Liveness
+	Waker     relay.Waker
+	Alarm     relay.Alarm
 }
 
 func newRelay(
 	parts relayParts, c config.Config, tp trace.TracerProvider, mp metric.MeterProvider, logger *slog.Logger,
-) *relay.Relay {
+) *relaying.Relay {
 	traced := telemetry.TraceRelay(tp, c.Stream.Name, telemetry.RelayPorts{
 		Log: parts.Log, Cursors: parts.Cursors, Publisher: parts.Publisher, Elector: parts.Elector,
 	})
-	return relay.New(
-		relay.Ports{
+	return relaying.New(
+		relaying.Ports{
 			Log: traced.Log, Cursors: traced.Cursors, Elector: traced.Elector, Liveness: parts.Liveness,
 			Publisher: telemetry.MeasurePublisher(mp, c.Stream.Name, traced.Publisher),
 			Parking:   parts.Parking, Retention: telemetry.MeasureRetention(mp, parts.Retention), Halts: parts.Halts,
 			Waker: parts.Waker, Alarm: parts.Alarm,
 		},
-		relay.Options{
+		relaying.Options{
 			LeaseTTL: c.Outbox.LeaseTTL, Poll: c.Outbox.PollInterval,
 			Slice: outbox.Slice{Count: c.Outbox.BatchSize, Bytes: sliceBytes}, Retention: c.Outbox.Retention,
 		},
@@ -168,7 +168,7 @@ func newRelay(
 }
 
 func apiOptions(
-	c config.Config, listeners boundParts, service orderports.Service, tp trace.TracerProvider, mp metric.MeterProvider,
+	c config.Config, listeners boundParts, service orders.Service, tp trace.TracerProvider, mp metric.MeterProvider,
 	propagator propagation.TextMapPropagator, logger *slog.Logger,
 ) httpapi.Options {
 	return httpapi.Options{
@@ -181,29 +181,29 @@ func apiOptions(
 // adminParts is what operators work with.
 type adminParts struct {
 	fx.In
-	Listeners  boundParts
-	Telemetry  *telemetry.Telemetry
-	Config     config.Config
-	Checks     []httpapi.Check
-	Desk       operating.Desk
-	Attendant  outboxports.Attendant
-	Letters    inbox.DeadLetterAdmin
-	Operator   inbox.Operator
-	Log        inbox.Log
-	NATS       *nats.Conn
-	Consumers  *jetstream.Consumers
-	Traces     trace.TracerProvider
-	Meters     metric.MeterProvider
-	Propagator propagation.TextMapPropagator
-	Logger     *slog.Logger
+	Listeners    boundParts
+	Telemetry    *telemetry.Telemetry
+	Config       config.Config
+	Checks       []httpapi.Check
+	Desk         operations.Desk
+	ParkingAdmin operations.ParkingAdmin
+	Letters      operations.DeadLetterAdmin
+	Operator     inbox.Operator
+	Log          inbox.Log
+	NATS         *nats.Conn
+	Consumers    *jetstream.Consumers
+	Traces       trace.TracerProvider
+	Meters       metric.MeterProvider
+	Propagator   propagation.TextMapPropagator
+	Logger       *slog.Logger
 }
 
 func adminOptions(parts adminParts) (httpapi.AdminOptions, error) {
 	token, open, err := adminToken(parts.Config, parts.Logger)
 	return httpapi.AdminOptions{
 		Addr: parts.Config.HTTP.AdminAddr, Listener: parts.Listeners.admin(), Token: token, Open: open, AllowedHosts: parts.Config.HTTP.AdminAllowedHosts,
-		Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(), Desk: parts.Desk, Attendant: parts.Attendant,
-		Parked: operatingapp.UndecidedParked(parts.Attendant), Letters: operatingapp.NewLetters(parts.Letters),
+		Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(), Desk: parts.Desk, ParkingAdmin: parts.ParkingAdmin,
+		Parked: operatingapp.UndecidedParked(parts.ParkingAdmin), Letters: operatingapp.NewLetters(parts.Letters),
 		Subscribers: operatingapp.NewSubscribers(operatingapp.SubscriberPorts{
 			Operator: parts.Operator, Stream: jetstream.NewSpectator(parts.NATS, parts.Config.Stream.Name, parts.Logger), Lags: parts.Consumers,
 			Log: parts.Log,
@@ -218,7 +218,7 @@ func runSweep(background background, s *ordering.Sweep) {
 	background.run("sweep of idempotency keys", s.Run)
 }
 
-func runRelay(background background, r *relay.Relay) { background.run("relay", r.Run) }
+func runRelay(background background, r *relaying.Relay) { background.run("relay", r.Run) }
 
 // databaseCheck asks whether the database answers.
 func databaseCheck(db *bun.DB) httpapi.Check {
@@ -240,7 +240,7 @@ const longWait = 2 * time.Second
 // servingChecks : orders are accepted as long as the database answers. Without the broker, or while the relay is halted,
 // their events wait in the outbox.
 func servingChecks(
-	c config.Config, db *bun.DB, nc *nats.Conn, r *relay.Relay, log *postgres.Log, publisher *jetstream.Publisher,
+	c config.Config, db *bun.DB, nc *nats.Conn, r *relaying.Relay, log *postgres.Log, publisher *jetstream.Publisher,
 ) []httpapi.Check {
 	checks := []httpapi.Check{databaseCheck(db), brokerCheck(nc, false)}
 	if !c.Roles.Relay {
@@ -264,9 +264,9 @@ func servingChecks(
 }
 
 // streamCheck reports, for the leader, which settings of the stream limit what it holds.
-func streamCheck(r *relay.Relay, publisher *jetstream.Publisher) httpapi.Check {
+func streamCheck(r *relaying.Relay, publisher *jetstream.Publisher) httpapi.Check {
 	return httpapi.Check{Name: "stream", Probe: func(context.Context) error {
-		if findings := publisher.Findings(); r.Status().State == relay.Leading && len(findings) > 0 {
+		if findings := publisher.Findings(); r.Status().State == relaying.Leading && len(findings) > 0 {
 			return errors.New(strings.Join(findings, "; "))
 		}
 		return nil

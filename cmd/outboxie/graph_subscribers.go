@@ -17,7 +17,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	outboxports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // subscriberParts is everything that a subscriber drives.
@@ -30,14 +31,14 @@ type subscriberParts struct {
 	Work        inbox.UnitOfWork
 	Checkpoints inbox.Checkpoints
 	Letters     inbox.DeadLetters
-	Admin       inbox.DeadLetterAdmin
+	Admin       operations.DeadLetterAdmin
 	Sweeper     inbox.Sweeper
 	Log         inbox.Log
 	Traces      trace.TracerProvider
 	Meters      metric.MeterProvider
 	Logger      *slog.Logger
 	Handlers    handlerParts
-	Waker       outboxports.Waker
+	Waker       relay.Waker
 }
 
 // otherConnections is how many of the pool's connections are not for the transactions of lanes: one for looking, one for dead letters,
@@ -88,7 +89,7 @@ func runSubscriber(background background, c config.Config, subscriber *subscribi
 // subscribingChecks report what keeps a subscriber from its work. Nobody needs to be kept away because of dead letters: what is not behind
 // one of them goes on.
 func subscribingChecks(
-	c config.Config, db *bun.DB, nc *nats.Conn, admin inbox.DeadLetterAdmin, subscriber *subscribing.Subscriber,
+	c config.Config, db *bun.DB, nc *nats.Conn, admin operations.DeadLetterAdmin, subscriber *subscribing.Subscriber,
 ) []httpapi.Check {
 	id := c.Subscriber.ID
 	return []httpapi.Check{

@@ -18,8 +18,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 // hostile is what somebody may write who may write the outbox: to run a program in the shell of whoever repairs it, to drive the
@@ -107,7 +107,7 @@ func again(t *testing.T, decoded any) string {
 
 func TestSubscriberShowsWhatOthersWrote(t *testing.T) {
 	o := newOperators(t)
-	entries := outboxtest.NewEntries(0, len(hostile))
+	entries := relaytest.NewEntries(0, len(hostile))
 	events := make([]inbox.Event, len(hostile))
 	for i, id := range hostile {
 		entries[i].Key.ID, entries[i].Type, entries[i].Subject = id, id, "orders."+id
@@ -145,10 +145,10 @@ func TestAdoptionAndWritersAndTracesShowWhatOthersWrote(t *testing.T) {
 		requireHarmless(t, out.String(), 10)
 
 		var writer strings.Builder
-		describeWriter(&writer, ports.Writer{PID: 7, Application: text, State: text, Query: text})
+		describeWriter(&writer, operations.Writer{PID: 7, Application: text, State: text, Query: text})
 		requireHarmless(t, writer.String(), 4)
 		writer.Reset()
-		describeWriter(&writer, ports.Writer{GID: text})
+		describeWriter(&writer, operations.Writer{GID: text})
 		requireHarmless(t, writer.String(), 3)
 
 		out.Reset()

@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 // traceLinks logs a link for each order that changes, if JAEGER_URL says where people look at traces and spans are exported.
@@ -32,27 +32,27 @@ func traceLinks(c config.Config, logger *slog.Logger) fx.Option {
 
 // linked logs a link to the trace of each change of an order.
 type linked struct {
-	ordering.Service
+	orders.Service
 	pages  *jaeger.Client
 	logger *slog.Logger
 }
 
-func (l linked) Place(ctx context.Context, customer order.CustomerID, amount order.Money, key ordering.Key) (order.Snapshot, error) {
+func (l linked) Place(ctx context.Context, customer order.CustomerID, amount order.Money, key orders.Key) (order.Snapshot, error) {
 	placed, err := l.Service.Place(ctx, customer, amount, key)
 	return l.log(ctx, placed, err)
 }
 
-func (l linked) Pay(ctx context.Context, id order.ID, reference order.Text, guard ordering.Guard) (order.Snapshot, error) {
+func (l linked) Pay(ctx context.Context, id order.ID, reference order.Text, guard orders.Guard) (order.Snapshot, error) {
 	paid, err := l.Service.Pay(ctx, id, reference, guard)
 	return l.log(ctx, paid, err)
 }
 
-func (l linked) Ship(ctx context.Context, id order.ID, carrier, tracking order.Text, guard ordering.Guard) (order.Snapshot, error) {
+func (l linked) Ship(ctx context.Context, id order.ID, carrier, tracking order.Text, guard orders.Guard) (order.Snapshot, error) {
 	shipped, err := l.Service.Ship(ctx, id, carrier, tracking, guard)
 	return l.log(ctx, shipped, err)
 }
 
-func (l linked) Cancel(ctx context.Context, id order.ID, reason order.Text, guard ordering.Guard) (order.Snapshot, error) {
+func (l linked) Cancel(ctx context.Context, id order.ID, reason order.Text, guard orders.Guard) (order.Snapshot, error) {
 	cancelled, err := l.Service.Cancel(ctx, id, reason, guard)
 	return l.log(ctx, cancelled, err)
 }

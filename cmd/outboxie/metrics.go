@@ -12,9 +12,9 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
-	"github.com/assylzhan-a/outboxie/internal/app/relay"
+	"github.com/assylzhan-a/outboxie/internal/app/relaying"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // observed gives the registration back on the stop, before what it reads from is closed.
@@ -36,14 +36,14 @@ func observeConnections(lifecycle fx.Lifecycle, mp metric.MeterProvider, db *bun
 }
 
 // observeRelay shows the relay of an instance that takes part in elections.
-func observeRelay(lifecycle fx.Lifecycle, mp metric.MeterProvider, r *relay.Relay, log *postgres.Log, elector *postgres.Elector) error {
+func observeRelay(lifecycle fx.Lifecycle, mp metric.MeterProvider, r *relaying.Relay, log *postgres.Log, elector *postgres.Elector) error {
 	if err := observed(lifecycle)(telemetry.ObservePool(mp, "lease", elector.Pool())); err != nil {
 		return err
 	}
 	return observed(lifecycle)(telemetry.ObserveRelay(mp, func() telemetry.RelayState {
 		status := r.Status()
 		state := telemetry.RelayState{
-			Leads: status.State == relay.Leading, Term: status.Token,
+			Leads: status.State == relaying.Leading, Term: status.Token,
 			Elections: status.Elections, TakeOvers: status.TakeOvers, Heals: status.Heals,
 		}
 		if status.Halt != nil {
@@ -57,10 +57,10 @@ func observeRelay(lifecycle fx.Lifecycle, mp metric.MeterProvider, r *relay.Rela
 // sharedParts is what outbox, parking lot and subscribers are measured with.
 type sharedParts struct {
 	fx.In
-	Relay     *relay.Relay
+	Relay     *relaying.Relay
 	Log       *postgres.Log
-	Desk      operating.Desk
-	Places    operating.SubscriberPlaces
+	Desk      operations.Desk
+	Places    operations.SubscriberPlaces
 	Operator  inbox.Operator
 	Consumers *jetstream.Consumers
 }
@@ -68,12 +68,12 @@ type sharedParts struct {
 // observeShared shows what is the same whichever instance tells.
 func observeShared(lifecycle fx.Lifecycle, mp metric.MeterProvider, parts sharedParts) error {
 	return observed(lifecycle)(telemetry.ObserveShared(mp, telemetry.Shared{
-		Leads:   func() bool { return parts.Relay.Status().State == relay.Leading },
+		Leads:   func() bool { return parts.Relay.Status().State == relaying.Leading },
 		Waiting: parts.Log.OldestWait,
-		Measures: func(ctx context.Context) (operating.Measures, error) {
+		Measures: func(ctx context.Context) (operations.Measures, error) {
 			return parts.Desk.Measure(ctx, parts.Relay.Status().Position)
 		},
-		Lags: func(ctx context.Context) ([]operating.Lag, error) {
+		Lags: func(ctx context.Context) ([]operations.Lag, error) {
 			return operatingapp.Lags(ctx, parts.Places, parts.Consumers)
 		},
 		Overviews: parts.Operator.Overviews,

@@ -13,8 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 func (p *program) outboxCommand() *cobra.Command {
@@ -35,9 +34,9 @@ func (p *program) outboxCommand() *cobra.Command {
 
 // outboxDesk is what the outbox's commands work with.
 type outboxDesk struct {
-	operating.Desk
-	ports.Attendant
-	subscribers operating.SubscriberAdmin // asks the database only
+	operations.Desk
+	operations.ParkingAdmin
+	subscribers operations.SubscriberAdmin // asks the database only
 }
 
 // atOutbox runs work on the relay and the parking lot of the stream that the configuration names.

@@ -11,8 +11,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 func (p *program) outboxDiscardCommand() *cobra.Command {
@@ -49,7 +49,7 @@ func (p *program) outboxDiscardCommand() *cobra.Command {
 
 // discard shows the event first, if the log still has it.
 func (p *program) discard(ctx context.Context, desk outboxDesk, position outbox.Position, c choice) error {
-	found, err := desk.List(ctx, operating.Filter{Position: position, Limit: 1})
+	found, err := desk.List(ctx, operations.Filter{Position: position, Limit: 1})
 	if err != nil {
 		return err
 	}
@@ -62,9 +62,9 @@ func (p *program) discard(ctx context.Context, desk outboxDesk, position outbox.
 			return err
 		}
 	case len(found) == 1:
-		return ports.ErrNotParked.With("the event at position %d is %s, not %s", position, found[0].State, outbox.Parked)
+		return relay.ErrNotParked.With("the event at position %d is %s, not %s", position, found[0].State, outbox.Parked)
 	case !c.yes:
-		return ports.ErrNotParked.With("the log has no event at position %d", position)
+		return relay.ErrNotParked.With("the log has no event at position %d", position)
 	}
 	if !c.yes {
 		return errUnconfirmed
@@ -79,7 +79,7 @@ func (p *program) discard(ctx context.Context, desk outboxDesk, position outbox.
 	return err
 }
 
-func printDiscard(out io.Writer, e operating.Listed) error {
+func printDiscard(out io.Writer, e operations.Listed) error {
 	key := console.Text(e.Key.String())
 	_, err := fmt.Fprintf(out, `position   %d
 event      %s

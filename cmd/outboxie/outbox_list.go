@@ -11,12 +11,12 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 func (p *program) outboxListCommand() *cobra.Command {
 	var aggregate, since string
-	filter, asJSON := operating.Filter{}, false
+	filter, asJSON := operations.Filter{}, false
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the newest events of the log, and where each stands",
@@ -29,7 +29,7 @@ func (p *program) outboxListCommand() *cobra.Command {
 				return err
 			}
 			if cmd.Flags().Changed("order") {
-				if filter.Aggregate, err = operating.ParseAggregate(aggregate); err != nil {
+				if filter.Aggregate, err = operations.ParseAggregate(aggregate); err != nil {
 					return err
 				}
 			}
@@ -71,7 +71,7 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 	return since, nil
 }
 
-func printList(out io.Writer, entries []operating.Listed, limit int, now time.Time) error {
+func printList(out io.Writer, entries []operations.Listed, limit int, now time.Time) error {
 	if len(entries) == 0 {
 		_, err := fmt.Fprintln(out, "No such events.")
 		return err

@@ -10,7 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 func (p *program) outboxRedriveCommand() *cobra.Command {
@@ -71,7 +71,7 @@ func (p *program) redriveEvents(ctx context.Context, desk outboxDesk, c choice) 
 
 // lotHint says where parked events are found.
 func lotHint(err error) error {
-	if errors.Is(err, ports.ErrNotParked) {
+	if errors.Is(err, relay.ErrNotParked) {
 		return fmt.Errorf("%w; `outboxie outbox parked` lists what waits", err)
 	}
 	return err

@@ -11,7 +11,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 func (p *program) outboxStatusCommand() *cobra.Command {
@@ -47,10 +47,10 @@ func (p *program) outboxStatusCommand() *cobra.Command {
 	return cmd
 }
 
-func printStatus(out io.Writer, s operating.Status) error {
+func printStatus(out io.Writer, s operations.Status) error {
 	var text strings.Builder
 	switch s.State() {
-	case operating.Halted:
+	case operations.Halted:
 		fmt.Fprintf(&text, "halted: %s, for %s\n\n  %s\n", console.Line(string(s.Halt.Reason)), age(s.Now.Sub(s.Halt.Since)), console.Line(s.Halt.Detail))
 		if meaning := s.Halt.Meaning(); meaning != "" {
 			fmt.Fprintf(&text, "  %s\n", meaning)
@@ -58,21 +58,21 @@ func printStatus(out io.Writer, s operating.Status) error {
 		if s.Halt.Adoptable() {
 			text.WriteString("  Nothing is published until this is repaired. To see how, and then do it:\n    outboxie outbox adopt\n")
 		}
-	case operating.SetBack:
+	case operations.SetBack:
 		fmt.Fprintf(&text, "set back: the sequence of outbox.position went back\n\n"+
 			"  It deals position %d next; the highest one dealt is %d; %s misplaced. What comes at positions that the relay has\n"+
 			"  passed is not published until this is repaired. To see how, and then do it:\n    outboxie outbox adopt\n",
 			s.Next, s.Highest, counted(s.Misplaced, "event"))
-	case operating.Leaderless:
+	case operations.Leaderless:
 		text.WriteString("nobody leads\n\n  No instance holds the lease, so nothing is published. Run one that can reach NATS too:\n    outboxie serve\n" +
 			"  If one runs, its log and its /readyz say why it does not lead.\n")
-	case operating.Waiting:
+	case operations.Waiting:
 		fmt.Fprintf(&text, "waiting for an open transaction (%s)\n\n", writerAge(s))
 		describeWriter(&text, *s.Writer)
-	case operating.Stuck:
+	case operations.Stuck:
 		fmt.Fprintf(&text, "stuck: the leader has not come on for %s\n\n  Can it reach NATS? Its log and its /readyz say what is wrong.\n",
 			age(s.Now.Sub(s.Saved)))
-	case operating.Relaying:
+	case operations.Relaying:
 		text.WriteString("relaying\n")
 	}
 	text.WriteString("\n")
@@ -85,7 +85,7 @@ func printStatus(out io.Writer, s operating.Status) error {
 		return err
 	}
 	describeHalted(&text, s)
-	if s.State() != operating.Waiting && s.HoldsUp() {
+	if s.State() != operations.Waiting && s.HoldsUp() {
 		fmt.Fprintf(&text, "\nA transaction that has written the outbox is still open (%s). Later events have to wait for it.\n", writerAge(s))
 		describeWriter(&text, *s.Writer)
 	}
@@ -94,7 +94,7 @@ func printStatus(out io.Writer, s operating.Status) error {
 }
 
 // describeHalted names the instances that do not try to lead.
-func describeHalted(text *strings.Builder, s operating.Status) {
+func describeHalted(text *strings.Builder, s operations.Status) {
 	if len(s.HaltedInstances) == 0 {
 		return
 	}
@@ -107,7 +107,7 @@ func describeHalted(text *strings.Builder, s operating.Status) {
 	}
 }
 
-func statusRows(s operating.Status) [][2]string {
+func statusRows(s operations.Status) [][2]string {
 	leader, relayed, stream, backlog, parked := "nobody", "nothing yet", "none yet", "none", "none"
 	if s.Leader != nil {
 		leader = fmt.Sprintf("%s, for %s (token %d)", console.Text(s.Leader.Holder), age(s.Now.Sub(s.Leader.Since)), s.Leader.Token)
@@ -146,7 +146,7 @@ func statusRows(s operating.Status) [][2]string {
 	}
 }
 
-func writerAge(s operating.Status) string {
+func writerAge(s operations.Status) string {
 	if s.Writer.Since.IsZero() {
 		return "of unknown age"
 	}
@@ -154,7 +154,7 @@ func writerAge(s operating.Status) string {
 }
 
 // describeWriter tells who the transaction is, and how to end it.
-func describeWriter(text *strings.Builder, w operating.Writer) {
+func describeWriter(text *strings.Builder, w operations.Writer) {
 	if w.PID == 0 {
 		gid := console.SQL(w.GID)
 		fmt.Fprintf(text, "  prepared transaction %s. To end it, in this database, either of:\n    ROLLBACK PREPARED %s;\n    COMMIT PREPARED %s;\n", gid, gid, gid)

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 const (
@@ -19,7 +19,7 @@ const (
 )
 
 // printSummaries shows where subscribers stand. trouble is why that is not known. The relay's status is shown all the same.
-func printSummaries(out io.Writer, all []operating.SubscriberSummary, trouble error, now time.Time) error {
+func printSummaries(out io.Writer, all []operations.SubscriberSummary, trouble error, now time.Time) error {
 	if trouble != nil {
 		_, err := fmt.Fprintf(out, "\nThe subscribers cannot be read: %s\n", console.Line(trouble.Error()))
 		return err
@@ -50,8 +50,8 @@ func printSummaries(out io.Writer, all []operating.SubscriberSummary, trouble er
 }
 
 // summaryState is a subscriber's state, or for how long one that works has stood still.
-func summaryState(s operating.SubscriberSummary, now time.Time) string {
-	if operating.StateOf(s.Overview) == operating.SubscriberWorking && s.Stalled > longStalled {
+func summaryState(s operations.SubscriberSummary, now time.Time) string {
+	if operations.StateOf(s.Overview) == operations.SubscriberWorking && s.Stalled > longStalled {
 		return "stalled for " + age(s.Stalled)
 	}
 	return stateOf(s.Overview, now)

@@ -11,7 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // TestOutboxStatusShowsSubscribers checks what the status of the relay says about subscribers.
@@ -172,7 +172,7 @@ func TestOutboxStatusOfAHaltedRelay(t *testing.T) {
 	o.read(&shown, "status")
 	require.Equal(t, httpapi.OutboxStatusStateHalted, shown.State)
 	require.Equal(t, httpapi.OutboxHalt{
-		Reason: string(outbox.HaltTailGone), Detail: "the message at 7\n\x1b[31mis gone", Meaning: operating.Halt{Halt: outbox.Halt{Reason: outbox.HaltTailGone}}.Meaning(), Since: shown.Halt.Since,
+		Reason: string(outbox.HaltTailGone), Detail: "the message at 7\n\x1b[31mis gone", Meaning: operations.Halt{Halt: outbox.Halt{Reason: outbox.HaltTailGone}}.Meaning(), Since: shown.Halt.Since,
 	}, *shown.Halt)
 
 	o.exec("UPDATE outbox_cursor SET halt_reason = 'of the future'")
@@ -212,19 +212,19 @@ func TestOutboxStatusNamesAnOpenWriter(t *testing.T) {
 func TestStatusOfWriters(t *testing.T) {
 	now := time.Now()
 	for name, c := range map[string]struct {
-		writer operating.Writer
+		writer operations.Writer
 		oldest time.Duration // of the backlog
 		says   string
 	}{
-		"prepared":           {operating.Writer{GID: "it's", Since: now.Add(-73 * time.Hour)}, 0, "waiting for an open transaction (3d1h old)\n\n  prepared transaction 'it''s'. To end it"},
-		"for a moment":       {operating.Writer{PID: 7, Since: now.Add(-time.Second / 2)}, time.Minute, "stuck: "},
-		"of unknown age":     {operating.Writer{PID: 7}, time.Minute, "waiting for an open transaction (of unknown age)\n"},
-		"perhaps not so old": {operating.Writer{PID: 7}, time.Second, "relaying\n"},
+		"prepared":           {operations.Writer{GID: "it's", Since: now.Add(-73 * time.Hour)}, 0, "waiting for an open transaction (3d1h old)\n\n  prepared transaction 'it''s'. To end it"},
+		"for a moment":       {operations.Writer{PID: 7, Since: now.Add(-time.Second / 2)}, time.Minute, "stuck: "},
+		"of unknown age":     {operations.Writer{PID: 7}, time.Minute, "waiting for an open transaction (of unknown age)\n"},
+		"perhaps not so old": {operations.Writer{PID: 7}, time.Second, "relaying\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var text strings.Builder
-			require.NoError(t, printStatus(&text, operating.Status{
-				Now: now, Leader: &operating.Leader{}, Unpublished: 1, Oldest: now.Add(-c.oldest), Saved: now.Add(-c.oldest), Writer: &c.writer,
+			require.NoError(t, printStatus(&text, operations.Status{
+				Now: now, Leader: &operations.Leader{}, Unpublished: 1, Oldest: now.Add(-c.oldest), Saved: now.Add(-c.oldest), Writer: &c.writer,
 			}))
 			require.True(t, strings.HasPrefix(text.String(), c.says), text.String())
 		})

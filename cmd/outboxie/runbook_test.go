@@ -14,7 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // repository is its root, seen from here.
@@ -179,7 +179,7 @@ func requireCommand(t *testing.T, words []string) {
 	require.NoError(t, command.ValidateArgs(command.Flags().Args()), words)
 	to := command.Flags().Lookup("to")
 	if to != nil && to.Changed && (command.Name() == "rewind" || command.Name() == "skip") {
-		_, err := ports.ParseTarget(to.Value.String())
+		_, err := operations.ParseTarget(to.Value.String())
 		require.NoError(t, err, words)
 	}
 }

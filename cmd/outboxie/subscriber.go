@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 func (p *program) subscriberCommand() *cobra.Command {
@@ -39,7 +39,7 @@ func (p *program) subscriberCommand() *cobra.Command {
 var errUsage = fault.New(fault.Invalid, "usage", "the command line is incomplete")
 
 // atDesk runs work on the dead letters of the subscriber that the command names.
-func (p *program) atDesk(cmd *cobra.Command, work func(ctx context.Context, desk inbox.DeadLetterAdmin, id string) error) error {
+func (p *program) atDesk(cmd *cobra.Command, work func(ctx context.Context, desk operations.DeadLetterAdmin, id string) error) error {
 	c, err := p.configure(cmd, config.DatabaseURL, config.SubscriberID)
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // mostListed bounds what is held in memory.
@@ -31,7 +32,7 @@ func (p *program) subscriberDeadCommand() *cobra.Command {
 			"from event to event. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.atDesk(cmd, func(ctx context.Context, desk inbox.DeadLetterAdmin, id string) error {
+			return p.atDesk(cmd, func(ctx context.Context, desk operations.DeadLetterAdmin, id string) error {
 				if grouped {
 					return p.groupLetters(ctx, desk, id, asJSON)
 				}
@@ -53,7 +54,7 @@ func (p *program) subscriberDeadCommand() *cobra.Command {
 }
 
 // groupLetters prints the groups of a subscriber's dead letters.
-func (p *program) groupLetters(ctx context.Context, desk inbox.DeadLetterAdmin, id string, asJSON bool) error {
+func (p *program) groupLetters(ctx context.Context, desk operations.DeadLetterAdmin, id string, asJSON bool) error {
 	groups, err := operating.UndecidedLetters(desk, id).Groups(ctx)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 func (p *program) subscriberDiscardCommand() *cobra.Command {
@@ -26,7 +27,7 @@ func (p *program) subscriberDiscardCommand() *cobra.Command {
 			if !exactlyOne(event != "", chosen.all, chosen.some()) {
 				return errUsage.With("say which event to discard: --event ID; or which events: --all, or some of --group, --type and --aggregate")
 			}
-			return p.atDesk(cmd, func(ctx context.Context, desk inbox.DeadLetterAdmin, id string) error {
+			return p.atDesk(cmd, func(ctx context.Context, desk operations.DeadLetterAdmin, id string) error {
 				if event != "" {
 					return p.discardOne(ctx, desk, id, event, chosen)
 				}
@@ -46,7 +47,7 @@ func (p *program) subscriberDiscardCommand() *cobra.Command {
 }
 
 // discardOne discards one letter.
-func (p *program) discardOne(ctx context.Context, desk inbox.DeadLetterAdmin, id, event string, c choice) error {
+func (p *program) discardOne(ctx context.Context, desk operations.DeadLetterAdmin, id, event string, c choice) error {
 	letter, err := desk.Letter(ctx, id, event)
 	if err != nil {
 		return hint(err, id)

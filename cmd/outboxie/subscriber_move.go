@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 const toHelp = "`PLACE`: sequence:N of the stream, position:N of the log, time:2026-11-29T10:00:00Z, start or end"
@@ -21,7 +21,7 @@ func (p *program) subscriberRewindCommand() *cobra.Command {
 			"log, from a time on (when the stream stored an event), or from the start. The inbox drops what was applied, so that it\n" +
 			"does not take effect again. What was skipped, or passed over because of its type, takes effect now, after later events of\n" +
 			"its aggregate. To apply everything once more, start a subscriber under a new id. Needs DATABASE_URL and NATS_URL.",
-	}, func(ctx context.Context, admin ports.SubscriberAdmin, id string, asJSON bool) error {
+	}, func(ctx context.Context, admin operations.SubscriberAdmin, id string, asJSON bool) error {
 		plan, err := planOf(ctx, admin, id, to, false)
 		if err != nil {
 			return err
@@ -51,7 +51,7 @@ func (p *program) subscriberSkipCommand() *cobra.Command {
 		Long: "Have a subscriber pass over what it has not handled, up to and including a later place: a sequence of the stream, a\n" +
 			"position of the log, everything stored before a time, or the end. What is passed over takes no effect, and leaves no\n" +
 			"dead letter. Says how many events that are; --yes does it. Needs DATABASE_URL and NATS_URL.",
-	}, func(ctx context.Context, admin ports.SubscriberAdmin, id string, asJSON bool) error {
+	}, func(ctx context.Context, admin operations.SubscriberAdmin, id string, asJSON bool) error {
 		plan, err := planOf(ctx, admin, id, to, true)
 		if err != nil {
 			return err
@@ -76,19 +76,19 @@ func (p *program) subscriberSkipCommand() *cobra.Command {
 }
 
 // planOf finds the place that the command line names.
-func planOf(ctx context.Context, admin ports.SubscriberAdmin, id, to string, forwards bool) (ports.Moving, error) {
+func planOf(ctx context.Context, admin operations.SubscriberAdmin, id, to string, forwards bool) (operations.Moving, error) {
 	if to == "" {
-		return ports.Moving{}, errUsage.With("say where to: --to sequence:N, position:N, time:2026-11-29T10:00:00Z, start or end")
+		return operations.Moving{}, errUsage.With("say where to: --to sequence:N, position:N, time:2026-11-29T10:00:00Z, start or end")
 	}
-	target, err := ports.ParseTarget(to)
+	target, err := operations.ParseTarget(to)
 	if err != nil {
-		return ports.Moving{}, err
+		return operations.Moving{}, err
 	}
 	return admin.Plan(ctx, id, target, forwards)
 }
 
 // standsAt says where lanes stand.
-func standsAt(plan ports.Moving) string {
+func standsAt(plan operations.Moving) string {
 	if plan.Lowest == plan.Highest {
 		return fmt.Sprintf("sequence %d", plan.Lowest)
 	}

@@ -16,11 +16,11 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // withSubscribers runs work on all subscribers. NATS is not needed unless the work asks for the stream.
-func (p *program) withSubscribers(cmd *cobra.Command, c config.Config, work func(ctx context.Context, admin ports.SubscriberAdmin) error) error {
+func (p *program) withSubscribers(cmd *cobra.Command, c config.Config, work func(ctx context.Context, admin operations.SubscriberAdmin) error) error {
 	logger := slog.New(slog.DiscardHandler) // a log goes to the standard output; what fails is the command's error
 	nc, err := jetstream.Connect(brokerOptions(c, logger))
 	if err != nil {
@@ -40,12 +40,12 @@ func (p *program) withSubscribers(cmd *cobra.Command, c config.Config, work func
 }
 
 // operate runs work on the subscriber that the command names. An error says what to do about it.
-func (p *program) operate(cmd *cobra.Command, work func(ctx context.Context, admin ports.SubscriberAdmin, id string) error) error {
+func (p *program) operate(cmd *cobra.Command, work func(ctx context.Context, admin operations.SubscriberAdmin, id string) error) error {
 	c, err := p.configure(cmd, config.DatabaseURL, config.SubscriberID)
 	if err != nil {
 		return err
 	}
-	return p.withSubscribers(cmd, c, func(ctx context.Context, admin ports.SubscriberAdmin) error {
+	return p.withSubscribers(cmd, c, func(ctx context.Context, admin operations.SubscriberAdmin) error {
 		return cured(work(ctx, admin, c.Subscriber.ID), c.Subscriber.ID)
 	})
 }
@@ -68,9 +68,9 @@ func cured(err error, id string) error {
 		{inbox.ErrNotErased, "a copy of an older version may still write them: stop it, and try again"},
 		{inbox.ErrNotWanted, "`outboxie subscriber status` shows the types that it wants"},
 		{inbox.ErrOtherStream, "a running copy brings it here: start one, or wait a second, and try again"},
-		{ports.ErrStreamWentBack, "a running copy brings the lane to where the stream agrees: start one, or wait a second, and try again"},
+		{operations.ErrStreamWentBack, "a running copy brings the lane to where the stream agrees: start one, or wait a second, and try again"},
 		{inbox.ErrNoStream, "it comes with the first leader: outboxie serve"},
-		{ports.ErrNothingToMove, "`outboxie subscriber status` shows where it stands"},
+		{operations.ErrNothingToMove, "`outboxie subscriber status` shows where it stands"},
 		{jetstream.ErrUnavailable, "NATS_URL says where NATS is"},
 	} {
 		if errors.Is(err, known.err) {
@@ -98,11 +98,11 @@ func (p *program) planned(asJSON bool, would httpapi.SubscriberChanged) error {
 }
 
 // verb is a command that decides about a subscriber.
-func (p *program) verb(cmd *cobra.Command, do func(ctx context.Context, admin ports.SubscriberAdmin, id string, asJSON bool) error) *cobra.Command {
+func (p *program) verb(cmd *cobra.Command, do func(ctx context.Context, admin operations.SubscriberAdmin, id string, asJSON bool) error) *cobra.Command {
 	asJSON := false
 	cmd.Args = cobra.NoArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return p.operate(cmd, func(ctx context.Context, admin ports.SubscriberAdmin, id string) error {
+		return p.operate(cmd, func(ctx context.Context, admin operations.SubscriberAdmin, id string) error {
 			return do(ctx, admin, id, asJSON)
 		})
 	}
@@ -118,7 +118,7 @@ func (p *program) subscriberPauseCommand() *cobra.Command {
 		Long: "Stop a subscriber. When this returns, no event and no dead letter of it takes effect any more, whatever copies run, until\n" +
 			"`resume`. It waits for the transactions under way. Copies stay, and rest; those of a program older than this command do\n" +
 			"not know of it. Needs DATABASE_URL.",
-	}, func(ctx context.Context, admin ports.SubscriberAdmin, id string, asJSON bool) error {
+	}, func(ctx context.Context, admin operations.SubscriberAdmin, id string, asJSON bool) error {
 		if err := admin.Pause(ctx, id); err != nil {
 			return err
 		}
@@ -132,7 +132,7 @@ func (p *program) subscriberResumeCommand() *cobra.Command {
 		Use:   "resume --id NAME",
 		Short: "Let a paused subscriber go on",
 		Long:  "Let a paused subscriber go on, from where it stopped. Copies that run notice within a second. Needs DATABASE_URL.",
-	}, func(ctx context.Context, admin ports.SubscriberAdmin, id string, asJSON bool) error {
+	}, func(ctx context.Context, admin operations.SubscriberAdmin, id string, asJSON bool) error {
 		if err := admin.Resume(ctx, id); err != nil {
 			return err
 		}
@@ -148,7 +148,7 @@ func (p *program) subscriberLanesCommand() *cobra.Command {
 		Long: "Give a subscriber another number of lanes, also while copies run. All new lanes begin where the slowest one stood; what was\n" +
 			"applied is dropped when it is read again. One lane keeps the order of the stream, more keep that of each aggregate only\n" +
 			"(SUBSCRIBER_LANES). Needs DATABASE_URL and NATS_URL.",
-	}, func(ctx context.Context, admin ports.SubscriberAdmin, id string, asJSON bool) error {
+	}, func(ctx context.Context, admin operations.SubscriberAdmin, id string, asJSON bool) error {
 		if to == 0 {
 			return errUsage.With("say how many lanes: --to N, from 1 to %d", inbox.MaxLanes)
 		}
@@ -170,7 +170,7 @@ func (p *program) subscriberIgnoreCommand() *cobra.Command {
 		Short: "Have a subscriber pass over a type of events from now on",
 		Long: "Have a subscriber pass over events of a type from now on. Its dead letters of that type are discarded, for ever.\n" +
 			" A copy that starts with a handler of the type wants it again. Needs DATABASE_URL, and --yes.",
-	}, func(ctx context.Context, admin ports.SubscriberAdmin, id string, asJSON bool) error {
+	}, func(ctx context.Context, admin operations.SubscriberAdmin, id string, asJSON bool) error {
 		if eventType == "" {
 			return errUsage.With("say which type to ignore: --type TYPE")
 		}
@@ -202,7 +202,7 @@ func (p *program) subscriberForgetCommand() *cobra.Command {
 			"copies that run end, and none begins. A large inbox is removed in pieces: if this is interrupted, run it again. With\n" +
 			"--lift the tombstone goes, so that a new subscriber of that name may begin with the first event. Needs DATABASE_URL,\n" +
 			"and --yes.",
-	}, func(ctx context.Context, admin ports.SubscriberAdmin, id string, asJSON bool) error {
+	}, func(ctx context.Context, admin operations.SubscriberAdmin, id string, asJSON bool) error {
 		switch {
 		case lift && yes:
 			return errUsage.With("say either --yes, to forget the subscriber, or --lift, to let it begin again")

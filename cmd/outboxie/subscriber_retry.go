@@ -10,7 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 func (p *program) subscriberRetryCommand() *cobra.Command {
@@ -24,7 +24,7 @@ func (p *program) subscriberRetryCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if exactlyOne(event != "", chosen.all, chosen.some()) {
-				return p.atDesk(cmd, func(ctx context.Context, desk inbox.DeadLetterAdmin, id string) error {
+				return p.atDesk(cmd, func(ctx context.Context, desk operations.DeadLetterAdmin, id string) error {
 					if event != "" {
 						return p.retryOne(ctx, desk, id, event, chosen.asJSON)
 					}
@@ -47,7 +47,7 @@ func (p *program) subscriberRetryCommand() *cobra.Command {
 }
 
 // retryOne retries one letter.
-func (p *program) retryOne(ctx context.Context, desk inbox.DeadLetterAdmin, id, event string, asJSON bool) error {
+func (p *program) retryOne(ctx context.Context, desk operations.DeadLetterAdmin, id, event string, asJSON bool) error {
 	letter, err := desk.Letter(ctx, id, event)
 	if err == nil {
 		err = desk.Retry(ctx, id, event)

@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 func (p *program) subscriberStatusCommand() *cobra.Command {
@@ -31,13 +31,13 @@ func (p *program) subscriberStatusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.withSubscribers(cmd, c, func(ctx context.Context, admin ports.SubscriberAdmin) error {
+			return p.withSubscribers(cmd, c, func(ctx context.Context, admin operations.SubscriberAdmin) error {
 				found, err := admin.Subscribers(ctx)
 				if err != nil {
 					return err
 				}
 				if id := c.Subscriber.ID; id != "" {
-					found.All = slices.DeleteFunc(found.All, func(s ports.SubscriberStatus) bool { return s.Subscriber != id })
+					found.All = slices.DeleteFunc(found.All, func(s operations.SubscriberStatus) bool { return s.Subscriber != id })
 					if len(found.All) == 0 {
 						return cured(inbox.ErrNoSubscriber.With("there is no subscriber %s", id), id)
 					}
@@ -54,7 +54,7 @@ func (p *program) subscriberStatusCommand() *cobra.Command {
 	return cmd
 }
 
-func printSubscribers(out io.Writer, found ports.Subscribers, one bool, now time.Time) error {
+func printSubscribers(out io.Writer, found operations.Subscribers, one bool, now time.Time) error {
 	if len(found.All) == 0 {
 		_, err := fmt.Fprintln(out, "There are no subscribers.")
 		return err
@@ -94,14 +94,14 @@ func printSubscribers(out io.Writer, found ports.Subscribers, one bool, now time
 
 // stateOf is a subscriber's state, and since when.
 func stateOf(s inbox.Overview, now time.Time) string {
-	switch state := ports.StateOf(s); state {
-	case ports.SubscriberPaused:
+	switch state := operations.StateOf(s); state {
+	case operations.SubscriberPaused:
 		return "paused for " + age(s.PausedFor)
-	case ports.SubscriberForgotten:
+	case operations.SubscriberForgotten:
 		return "forgotten for " + age(now.Sub(s.Forgotten))
-	case ports.SubscriberNotBegun:
+	case operations.SubscriberNotBegun:
 		return "not begun"
-	case ports.SubscriberNoCopies:
+	case operations.SubscriberNoCopies:
 		return "no copies"
 	default:
 		return string(state)
@@ -109,7 +109,7 @@ func stateOf(s inbox.Overview, now time.Time) string {
 }
 
 // printLanes shows what else is known of one subscriber.
-func printLanes(text *strings.Builder, s ports.SubscriberStatus) error {
+func printLanes(text *strings.Builder, s operations.SubscriberStatus) error {
 	list := func(names []string) string {
 		if len(names) == 0 {
 			return "none"

@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -50,7 +50,7 @@ func TestSubscriberCommands(t *testing.T) {
 	require.NoError(t, err)
 	defer db.Close()
 	letters := postgres.NewInbox(db, postgres.InboxOptions{})
-	entries := outboxtest.NewEntries(0, 2)
+	entries := relaytest.NewEntries(0, 2)
 	entries[1].Key, entries[1].Version = entries[0].Key, 2
 	setAside(t, db, []inbox.Event{
 		{Entry: entries[0], Suspect: true},
@@ -103,7 +103,7 @@ func TestSubscriberCommands(t *testing.T) {
 
 func TestListsOfDeadLetters(t *testing.T) {
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	entry := outboxtest.NewEntries(6, 1)[0]
+	entry := relaytest.NewEntries(6, 1)[0]
 	entry.ID = "018f0000-0000-7000-8000-000000000001"
 	entry.Payload = []byte(`{"n": 1}`)
 	list := []inbox.Letter{

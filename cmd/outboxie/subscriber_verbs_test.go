@@ -13,8 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -24,7 +24,7 @@ func TestVerbsOfSubscribers(t *testing.T) {
 	db, err := postgres.Open(postgres.Options{URL: address})
 	require.NoError(t, err)
 	defer db.Close()
-	setAside(t, db, []inbox.Event{{Entry: outboxtest.NewEntries(0, 1)[0]}}, func(outbox.Entry) error { return nil })
+	setAside(t, db, []inbox.Event{{Entry: relaytest.NewEntries(0, 1)[0]}}, func(outbox.Entry) error { return nil })
 	require.NoError(t, postgres.NewInbox(db, postgres.InboxOptions{}).Subscribe(t.Context(), "emails", "totals", []string{"a type"}))
 	environment := []string{"DATABASE_URL=" + address, fmt.Sprintf("NATS_URL=nats://127.0.0.1:%d", infra.Port(t))}
 	emails := []string{"--id", "emails"}
@@ -104,18 +104,18 @@ func TestUnreachableDatabase(t *testing.T) {
 // TestStatusOfSubscribers checks the table that people read.
 func TestStatusOfSubscribers(t *testing.T) {
 	now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
-	emails := ports.SubscriberStatus{
+	emails := operations.SubscriberStatus{
 		Overview: inbox.Overview{
 			Subscriber: "emails", Standing: inbox.Standing{Handler: "totals", Types: []string{"b"}}, Copies: []string{"one", "two"}, Rate: 12.34, Dead: 1, Missed: 2,
 			Lanes: []inbox.Checkpoint{
 				{Lane: 0, Place: inbox.Place{Sequence: 90, StoredAt: now}, Idle: time.Second}, {Lane: 1, Place: inbox.Place{Sequence: 70}, Idle: time.Minute},
 			},
 		},
-		Lag: &ports.Lag{Events: 30, Oldest: 90 * time.Second}, Messages: []uint64{10, 30},
+		Lag: &operations.Lag{Events: 30, Oldest: 90 * time.Second}, Messages: []uint64{10, 30},
 	}
-	gone := ports.SubscriberStatus{Overview: inbox.Overview{Subscriber: "gone", Standing: inbox.Standing{Forgotten: now.Add(-time.Hour)}}}
+	gone := operations.SubscriberStatus{Overview: inbox.Overview{Subscriber: "gone", Standing: inbox.Standing{Forgotten: now.Add(-time.Hour)}}}
 	var out bytes.Buffer
-	require.NoError(t, printSubscribers(&out, ports.Subscribers{All: []ports.SubscriberStatus{emails, gone}, Trouble: errors.New("no\nanswer")}, false, now))
+	require.NoError(t, printSubscribers(&out, operations.Subscribers{All: []operations.SubscriberStatus{emails, gone}, Trouble: errors.New("no\nanswer")}, false, now))
 	require.Equal(t, `SUBSCRIBER  STATE               HANDLER  LANES  SEQUENCE  BEHIND  OLDEST  RATE    COPIES  DEAD  MISSED
 emails      working             totals   2      70        30      1m30s   12.3/s  2       1     2
 gone        forgotten for 1h0m  -        0      -         -       -       0.0/s   0       0     0
@@ -123,7 +123,7 @@ gone        forgotten for 1h0m  -        0      -         -       -       0.0/s 
 The stream cannot be asked, so no lag is known: no answer
 `, out.String())
 	out.Reset()
-	require.NoError(t, printSubscribers(&out, ports.Subscribers{All: []ports.SubscriberStatus{emails}}, true, now))
+	require.NoError(t, printSubscribers(&out, operations.Subscribers{All: []operations.SubscriberStatus{emails}}, true, now))
 	require.Equal(t, `SUBSCRIBER  STATE    HANDLER  LANES  SEQUENCE  BEHIND  OLDEST  RATE    COPIES  DEAD  MISSED
 emails      working  totals   2      70        30      1m30s   12.3/s  2       1     2
 

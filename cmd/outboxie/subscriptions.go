@@ -13,24 +13,24 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/adapters/webhook"
-	"github.com/assylzhan-a/outboxie/internal/app/fulfillment"
+	"github.com/assylzhan-a/outboxie/internal/app/fulfilling"
+	"github.com/assylzhan-a/outboxie/internal/app/notifying"
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
 	"github.com/assylzhan-a/outboxie/internal/app/totals"
-	webhooks "github.com/assylzhan-a/outboxie/internal/app/webhook"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	orderports "github.com/assylzhan-a/outboxie/internal/ports/ordering"
-	outboxports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // handlerParts is what the handlers of subscribers work with.
 type handlerParts struct {
 	fx.In
 	Config  config.Config
-	Decoder orderports.Decoder
-	Totals  orderports.Totals
-	Encoder orderports.FulfillmentEncoder
+	Decoder orders.Decoder
+	Totals  orders.Totals
+	Encoder orders.FulfillmentEncoder
 	Emitter inbox.Emitter
 	Traces  trace.TracerProvider
 	Logger  *slog.Logger
@@ -45,23 +45,23 @@ var subscriptions = map[string]func(parts handlerParts, subscriber string) (*sub
 		counted := totals.New(subscriber, parts.Decoder, parts.Totals, parts.Logger)
 		return subscribing.NewHandler(totals.Name, counted.Functions(), counted.Applied), nil
 	},
-	fulfillment.Name: func(parts handlerParts, subscriber string) (*subscribing.Handler, error) {
-		fulfilled := fulfillment.New(subscriber, fulfillment.Ports{
+	fulfilling.Name: func(parts handlerParts, subscriber string) (*subscribing.Handler, error) {
+		fulfilled := fulfilling.New(subscriber, fulfilling.Ports{
 			Decoder: parts.Decoder, Encoder: parts.Encoder, Emitter: telemetry.TraceEmitter(parts.Traces, parts.Emitter),
 		}, parts.Logger)
-		return subscribing.NewHandler(fulfillment.Name, fulfilled.Functions(), fulfilled.Applied), nil
+		return subscribing.NewHandler(fulfilling.Name, fulfilled.Functions(), fulfilled.Applied), nil
 	},
-	webhooks.Name: func(parts handlerParts, subscriber string) (*subscribing.Handler, error) {
+	notifying.Name: func(parts handlerParts, subscriber string) (*subscribing.Handler, error) {
 		address := string(parts.Config.Subscriber.Webhook)
 		if address == "" {
-			return nil, fault.New(fault.Invalid, "no_webhook", "the handler %q of subscriber %s needs %s", webhooks.Name, subscriber, config.WebhookURL)
+			return nil, fault.New(fault.Invalid, "no_webhook", "the handler %q of subscriber %s needs %s", notifying.Name, subscriber, config.WebhookURL)
 		}
 		endpoint, err := webhook.New(webhook.Options{URL: address, Source: jetstream.EventSource})
 		if err != nil {
 			return nil, err
 		}
-		called := webhooks.New(subscriber, orderports.EventTypes(), endpoint, parts.Logger)
-		return subscribing.NewExternalHandler(webhooks.Name, called.Functions(), called.Applied), nil
+		called := notifying.New(subscriber, orders.EventTypes(), endpoint, parts.Logger)
+		return subscribing.NewExternalHandler(notifying.Name, called.Functions(), called.Applied), nil
 	},
 }
 
@@ -83,6 +83,6 @@ func (p handlerParts) handler(subscriber, name string) (inbox.Handler, error) {
 }
 
 // newCaller wakes the relays of other processes, for handlers that emit events.
-func newCaller(nc *nats.Conn, c config.Config, logger *slog.Logger) outboxports.Waker {
+func newCaller(nc *nats.Conn, c config.Config, logger *slog.Logger) relay.Waker {
 	return jetstream.NewCaller(nc, c.Stream.Name, logger)
 }

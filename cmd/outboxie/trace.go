@@ -21,7 +21,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 func (p *program) traceCommand() *cobra.Command {
@@ -41,7 +41,7 @@ func (p *program) traceCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			key, err := operating.ParseAggregate(args[0])
+			key, err := operations.ParseAggregate(args[0])
 			if err != nil {
 				return err
 			}
@@ -103,9 +103,9 @@ func whyNoTrace(ctx context.Context, c config.Config, key outbox.Key) error {
 		return errNoTrace.With("the Jaeger at %s has no trace of %s. There is no such order, or its trace was not sampled, was sent elsewhere, "+
 			"is not there yet or not any more; with DATABASE_URL this command can tell which", c.Jaeger.URL, key)
 	}
-	var events []operating.Listed
+	var events []operations.Listed
 	err := withDatabase(c, func(db *bun.DB) (err error) {
-		events, err = postgres.NewDesk(db, c.Stream.Name, c.Stream.Name).List(ctx, operating.Filter{Aggregate: key, Limit: mostListed})
+		events, err = postgres.NewDesk(db, c.Stream.Name, c.Stream.Name).List(ctx, operations.Filter{Aggregate: key, Limit: mostListed})
 		return err
 	})
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // choice is what the flags of a command say about which undecided events are meant.
@@ -39,7 +39,7 @@ func (c *choice) read() (outbox.Choice, error) {
 	if c.aggregate == "" {
 		return chosen, nil
 	}
-	key, err := operating.ParseAggregate(c.aggregate)
+	key, err := operations.ParseAggregate(c.aggregate)
 	chosen.Aggregate = key
 	return chosen, err
 }
@@ -55,7 +55,7 @@ type decision struct {
 }
 
 // decide says how many events are chosen, and changes them. If these are several it wants --yes.
-func (p *program) decide(ctx context.Context, c choice, undecided operating.Undecided, d decision) error {
+func (p *program) decide(ctx context.Context, c choice, undecided operations.Undecided, d decision) error {
 	choice, err := c.read()
 	if err != nil {
 		return err
@@ -81,7 +81,7 @@ func (p *program) decide(ctx context.Context, c choice, undecided operating.Unde
 }
 
 // sayDecision says what was found, and how many were changed. -1 is none, because nobody has confirmed it.
-func (p *program) sayDecision(c choice, d decision, found operating.Chosen, changed int) error {
+func (p *program) sayDecision(c choice, d decision, found operations.Chosen, changed int) error {
 	if c.asJSON {
 		return printJSON(p.stdout, httpapi.Decision{Chosen: found.Events, Behind: found.Behind, Changed: max(changed, 0)})
 	}
@@ -103,7 +103,7 @@ func (p *program) sayDecision(c choice, d decision, found operating.Chosen, chan
 }
 
 // printGroups prints groups, or says that there is none. more tells what can be done about one.
-func printGroups(out io.Writer, groups operating.Groups, now time.Time, none, more string) error {
+func printGroups(out io.Writer, groups operations.Groups, now time.Time, none, more string) error {
 	if groups.All == 0 {
 		_, err := fmt.Fprintln(out, none)
 		return err
@@ -129,7 +129,7 @@ func printGroups(out io.Writer, groups operating.Groups, now time.Time, none, mo
 }
 
 // typesOf names the type of a group's events, and how many others there are.
-func typesOf(g operating.Group) string {
+func typesOf(g operations.Group) string {
 	switch len(g.Types) {
 	case 0:
 		return "-"

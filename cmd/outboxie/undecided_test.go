@@ -16,8 +16,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -33,7 +33,7 @@ func TestSubscriberGroups(t *testing.T) {
 		require.Equal(t, code, got, stdout+stderr)
 		return stdout + stderr
 	}
-	entries := outboxtest.NewEntries(0, 6)
+	entries := relaytest.NewEntries(0, 6)
 	var events []inbox.Event
 	for i, entry := range entries {
 		events = append(events, inbox.Event{Entry: entry, Suspect: i < 5})
@@ -132,7 +132,7 @@ func TestOutboxGroups(t *testing.T) {
 func TestListsOfGroups(t *testing.T) {
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	var out bytes.Buffer
-	require.NoError(t, printGroups(&out, operating.Groups{Events: 100_000, All: 101, More: true, List: []operating.Group{{
+	require.NoError(t, printGroups(&out, operations.Groups{Events: 100_000, All: 101, More: true, List: []operations.Group{{
 		Fingerprint: fault.Fingerprint{ID: "5917eeb97442", Pattern: "no \x1b[31maddress"}, Events: 7, First: now.Add(-time.Hour), Last: now,
 		Types: []string{"a.v1", "b.v1", "c.v1"}, Example: outbox.Undecided{EventID: "e1"},
 	}}}, now, "none", "more"))
@@ -154,11 +154,11 @@ func TestDecisionsThatFail(t *testing.T) {
 }
 
 type failingPile struct {
-	operating.Undecided
+	operations.Undecided
 	count, change error
 }
 
-func (f failingPile) Count(context.Context, outbox.Choice) (operating.Chosen, error) {
-	return operating.Chosen{Events: 1}, f.count
+func (f failingPile) Count(context.Context, outbox.Choice) (operations.Chosen, error) {
+	return operations.Chosen{Events: 1}, f.count
 }
 func (f failingPile) Retry(context.Context, outbox.Choice) (int, error) { return 0, f.change }

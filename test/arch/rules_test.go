@@ -30,13 +30,13 @@ const (
 	migrations layer = "migrations"
 	cmd        layer = "cmd"
 	playground layer = "playground"
-	outboxtest layer = "outboxietest"
+	outside    layer = "outboxietest"
 	test       layer = "test"
 	homeless   layer = "" // not one of the house's rooms
 )
 
 // layers has the ones that must exist; a pattern that finds nothing would approve of everything.
-var layers = []layer{domain, port, suite, app, adapter, config, migrations, cmd, playground, outboxtest, test}
+var layers = []layer{domain, port, suite, app, adapter, config, migrations, cmd, playground, outside, test}
 
 func layerOf(importPath string) layer {
 	place, ours := strings.CutPrefix(importPath, module)
@@ -46,7 +46,7 @@ func layerOf(importPath string) layer {
 		return homeless
 	case under("internal/domain"):
 		return domain
-	case under("internal/ports") && strings.HasSuffix(place, "test"):
+	case strings.HasPrefix(place, "outboxietest/") && strings.HasSuffix(place, "test"):
 		return suite
 	case under("internal/ports"):
 		return port
@@ -63,7 +63,7 @@ func layerOf(importPath string) layer {
 	case under("internal/playground"):
 		return playground
 	case under("outboxietest"):
-		return outboxtest
+		return outside
 	case under("test"):
 		return test
 	}
@@ -214,9 +214,9 @@ const fx = "go.uber.org/fx"
 // engine and service are packages: the engine's hold events of any service.
 var (
 	engine = []string{
-		module + "internal/ports/inbox", module + "internal/ports/outbox", module + "internal/app/relay", module + "internal/app/subscribing",
+		module + "internal/ports/inbox", module + "internal/ports/relay", module + "internal/app/relaying", module + "internal/app/subscribing",
 	}
-	service = []string{module + "internal/domain/order", module + "internal/ports/ordering"}
+	service = []string{module + "internal/domain/order", module + "internal/ports/orders"}
 )
 
 // check returns every violation of every rule.
@@ -261,9 +261,9 @@ func broken(importer, file, imported string) string {
 		return ""
 	case to == test, to == suite && from != suite:
 		return testsStayTests
-	case from == playground && ours && to != playground && to != outboxtest, from == outboxtest && ours && to != outboxtest:
+	case from == playground && ours && to != playground && to != outside, from == outside && ours && to != outside:
 		return outsidersSeeNothing
-	case (to == playground || to == outboxtest) && from != playground && from != outboxtest && importer != module+"cmd/playground":
+	case (to == playground || to == outside) && from != playground && from != outside && importer != module+"cmd/playground":
 		return nothingNeedsOutsiders
 	case to == config && from != cmd:
 		return onlyCmdKnowsConfig

@@ -13,10 +13,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/codec"
-	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 

@@ -17,7 +17,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/totals"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 // setting is what a copy of a subscriber works with.
@@ -28,7 +28,7 @@ type setting struct {
 	connections      int // of the pool; 0: the default
 	telemetry        *telemetry.Telemetry
 	handler          func(inbox.Handler) inbox.Handler       // around the sample effect; nil: nothing
-	totals           ordering.Totals                         // the sample effect; nil: as usual
+	totals           orders.Totals                           // the sample effect; nil: as usual
 	work             func(inbox.UnitOfWork) inbox.UnitOfWork // around the transactions; nil: nothing
 }
 

@@ -19,7 +19,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
-	"github.com/assylzhan-a/outboxie/internal/app/relay"
+	"github.com/assylzhan-a/outboxie/internal/app/relaying"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
@@ -137,11 +137,11 @@ func drain(t *testing.T, database, broker, name string, events int, tel *telemet
 		Log: postgres.NewLog(db, name, quiet), Cursors: postgres.NewCursorStore(db, name, name),
 		Publisher: publisher, Elector: postgres.NewElector(db, name, "bench", ttl),
 	})
-	r := relay.New(relay.Ports{
+	r := relaying.New(relaying.Ports{
 		Log: traced.Log, Cursors: traced.Cursors, Elector: traced.Elector, Liveness: jetstream.NewLiveness(nc, name, quiet),
 		Publisher: telemetry.MeasurePublisher(tel.MeterProvider(), name, traced.Publisher),
 		Parking:   postgres.NewParking(db, name), Retention: postgres.NewRetention(db, name), Waker: bell, Alarm: bell,
-	}, relay.Options{
+	}, relaying.Options{
 		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: batchSize, Bytes: 4 << 20},
 	}, quiet)
 

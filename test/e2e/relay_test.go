@@ -17,9 +17,9 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
-	"github.com/assylzhan-a/outboxie/internal/app/relay"
+	"github.com/assylzhan-a/outboxie/internal/app/relaying"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -112,7 +112,7 @@ func transact(db *sql.DB, random *rand.Rand) error {
 	return tx.Commit()
 }
 
-func startRelay(ctx context.Context, t *testing.T, running *sync.WaitGroup, database, broker string, elector ports.Elector) *countConflicts {
+func startRelay(ctx context.Context, t *testing.T, running *sync.WaitGroup, database, broker string, elector relay.Elector) *countConflicts {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	db, err := postgres.Open(postgres.Options{URL: database})
@@ -123,10 +123,10 @@ func startRelay(ctx context.Context, t *testing.T, running *sync.WaitGroup, data
 	require.NoError(t, err)
 	counted := &countConflicts{Publisher: publisher}
 	bell := memory.NewBell()
-	r := relay.New(relay.Ports{
+	r := relaying.New(relaying.Ports{
 		Log: postgres.NewLog(db, "ORDERS", quiet), Cursors: unfenced{}, Parking: empty{}, Publisher: counted,
 		Elector: elector, Liveness: jetstream.NewLiveness(nc, "ORDERS", quiet), Waker: bell, Alarm: bell,
-	}, relay.Options{LeaseTTL: time.Second, Poll: 20 * time.Millisecond, Slice: outbox.Slice{Count: 50, Bytes: 1 << 20}}, quiet)
+	}, relaying.Options{LeaseTTL: time.Second, Poll: 20 * time.Millisecond, Slice: outbox.Slice{Count: 50, Bytes: 1 << 20}}, quiet)
 	running.Go(func() {
 		if err := r.Run(ctx); err != nil {
 			t.Errorf("the relay ended: %v", err)
@@ -161,21 +161,21 @@ func (unfenced) Save(_ context.Context, _ outbox.Turn, c outbox.Cursor) (outbox.
 func (unfenced) Report(context.Context, outbox.Turn, *outbox.Halt) error { return nil }
 
 // empty is a parking lot in which nothing is and nothing comes.
-type empty struct{ ports.Parking }
+type empty struct{ relay.Parking }
 
-func (empty) Settle(context.Context, outbox.Turn, ports.Stamp, uint64, bool) (ports.Settled, error) {
-	return ports.Settled{}, nil
+func (empty) Settle(context.Context, outbox.Turn, relay.Stamp, uint64, bool) (relay.Settled, error) {
+	return relay.Settled{}, nil
 }
 
 // countConflicts counts the appends that were refused because the other relay was first.
 type countConflicts struct {
-	ports.Publisher
+	relay.Publisher
 	count int
 }
 
 func (c *countConflicts) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
 	last, err := c.Publisher.Publish(ctx, after, batch)
-	if errors.Is(err, ports.ErrTailMoved) {
+	if errors.Is(err, relay.ErrTailMoved) {
 		c.count++
 	}
 	return last, err

@@ -15,8 +15,8 @@ import (
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 
-	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 )
 
 // serverVariable names a running server to use instead of starting one. Its user must be a superuser.

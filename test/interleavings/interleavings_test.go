@@ -60,9 +60,9 @@ func TestInterleavings(t *testing.T) {
 	for i := range worlds {
 		worlds[i] = newWorld(t)
 	}
-	known, err := profiles(t.Context(), worlds[0], operations)
+	known, err := profiles(t.Context(), worlds[0], allOperations)
 	require.NoError(t, err)
-	every := slices.DeleteFunc(pairs(operations, known), func(p *pair) bool { return !regexp.MustCompile(*matching).MatchString(p.String()) })
+	every := slices.DeleteFunc(pairs(allOperations, known), func(p *pair) bool { return !regexp.MustCompile(*matching).MatchString(p.String()) })
 	if !*all && *matching == "" {
 		every = chosen(every, rand.New(rand.NewPCG(*seed, 0)))
 	}
@@ -86,7 +86,7 @@ func TestInterleavings(t *testing.T) {
 	}
 	close(next)
 	workers.Wait()
-	t.Logf("%d operations, %s, %.0f s", len(operations), sum(every, results), time.Since(began).Seconds())
+	t.Logf("%d operations, %s, %.0f s", len(allOperations), sum(every, results), time.Since(began).Seconds())
 }
 
 // chosen are some of the pairs that have a table in common.

@@ -99,10 +99,10 @@ func (a answer) slow() bool {
 }
 
 // operations are all of them. A pair is any two of one state, and each with itself.
-var operations = slices.Concat(orderOperations, relayOperations, laneOperations, letterOperations, operatorOperations, beforeOperations, wholeRelays)
+var allOperations = slices.Concat(orderOperations, relayOperations, laneOperations, letterOperations, operatorOperations, beforeOperations, wholeRelays)
 
 func named(name string) *operation {
-	for _, o := range slices.Concat(operations, sabotage) {
+	for _, o := range slices.Concat(allOperations, sabotage) {
 		if o.name == name {
 			return o
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	app "github.com/assylzhan-a/outboxie/internal/app/ordering"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 // service is the order service of one side. It names each side's new order always the same.
@@ -23,28 +23,28 @@ func service(s *side) *app.Service {
 var work = []string{"ordering.UnitOfWork.Do"}
 
 // change is a use case of the order service.
-func change(name string, do func(ctx context.Context, s ordering.Service) (order.Snapshot, error)) *operation {
+func change(name string, do func(ctx context.Context, s orders.Service) (order.Snapshot, error)) *operation {
 	return &operation{name: name, methods: work, do: func(ctx context.Context, s *side) (string, error) {
 		state, err := do(ctx, service(s))
 		return fmt.Sprintf("%s %s v%d", state.ID, state.Status, state.Version), err
 	}}
 }
 
-func place(key ordering.Key, minor int64) func(context.Context, ordering.Service) (order.Snapshot, error) {
-	return func(ctx context.Context, s ordering.Service) (order.Snapshot, error) {
+func place(key orders.Key, minor int64) func(context.Context, orders.Service) (order.Snapshot, error) {
+	return func(ctx context.Context, s orders.Service) (order.Snapshot, error) {
 		return s.Place(ctx, customer, order.NewMoney(minor, "EUR"), key)
 	}
 }
 
-func pay(id string, reference order.Text, key ordering.Key) func(context.Context, ordering.Service) (order.Snapshot, error) {
-	return func(ctx context.Context, s ordering.Service) (order.Snapshot, error) {
-		return s.Pay(ctx, order.ID(id), reference, ordering.Guard{Key: key})
+func pay(id string, reference order.Text, key orders.Key) func(context.Context, orders.Service) (order.Snapshot, error) {
+	return func(ctx context.Context, s orders.Service) (order.Snapshot, error) {
+		return s.Pay(ctx, order.ID(id), reference, orders.Guard{Key: key})
 	}
 }
 
-func cancel(id string) func(context.Context, ordering.Service) (order.Snapshot, error) {
-	return func(ctx context.Context, s ordering.Service) (order.Snapshot, error) {
-		return s.Cancel(ctx, order.ID(id), "", ordering.Guard{})
+func cancel(id string) func(context.Context, orders.Service) (order.Snapshot, error) {
+	return func(ctx context.Context, s orders.Service) (order.Snapshot, error) {
+		return s.Cancel(ctx, order.ID(id), "", orders.Guard{})
 	}
 }
 
@@ -57,8 +57,8 @@ var orderOperations = []*operation{
 	change("pay with another reference and a key", pay(created, "b", "key")),
 	change("cancel", cancel(created)),
 	change("cancel what is paid", cancel(paid)),
-	change("ship", func(ctx context.Context, s ordering.Service) (order.Snapshot, error) {
-		return s.Ship(ctx, order.ID(paid), "carrier", "1", ordering.Guard{Versions: []int64{2}})
+	change("ship", func(ctx context.Context, s orders.Service) (order.Snapshot, error) {
+		return s.Ship(ctx, order.ID(paid), "carrier", "1", orders.Guard{Versions: []int64{2}})
 	}),
 	{name: "delete expired keys", methods: []string{"ordering.ExpiredKeys.Delete"}, do: func(ctx context.Context, s *side) (string, error) {
 		n, err := postgres.NewExpiredKeys(s.db).Delete(ctx, 10)

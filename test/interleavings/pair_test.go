@@ -129,8 +129,8 @@ func (p *pair) drain(ctx context.Context, w *world) error {
 	return nil
 }
 
-func (p *pair) run(ctx context.Context, w *world, operations [2]*operation, choose chooser) (*history, string, error) {
-	h, err := w.interleave(ctx, p.operations[0].state(), operations, choose)
+func (p *pair) run(ctx context.Context, w *world, both [2]*operation, choose chooser) (*history, string, error) {
+	h, err := w.interleave(ctx, p.operations[0].state(), both, choose)
 	if err != nil {
 		return nil, "", err
 	}

@@ -18,9 +18,9 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // driven are the ports that the Postgres adapters implement, and those of them that are not only the ports of a transaction.
@@ -28,30 +28,30 @@ var driven = []struct {
 	port reflect.Type
 	made func(db *bun.DB) any
 }{
-	{reflect.TypeFor[outbox.CursorStore](), func(db *bun.DB) any { return postgres.NewCursorStore(db, relayName, "STREAM") }},
-	{reflect.TypeFor[outbox.Parking](), func(db *bun.DB) any { return postgres.NewParking(db, relayName) }},
-	{reflect.TypeFor[outbox.Attendant](), func(db *bun.DB) any { return postgres.NewParking(db, relayName) }},
-	{reflect.TypeFor[outbox.Retention](), func(db *bun.DB) any { return postgres.NewRetention(db, relayName) }},
-	{reflect.TypeFor[outbox.Elector](), func(db *bun.DB) any { return postgres.NewElector(db, relayName, "instance", leaseTTL) }},
-	{reflect.TypeFor[outbox.InstanceHalts](), func(db *bun.DB) any { return postgres.NewInstanceHalts(db, relayName, "instance") }},
-	{reflect.TypeFor[outbox.Log](), func(db *bun.DB) any { return postgres.NewLog(db, relayName, quiet) }},
-	{reflect.TypeFor[operating.Desk](), func(db *bun.DB) any { return postgres.NewDesk(db, relayName, "STREAM") }},
-	{reflect.TypeFor[operating.Bench](), func(db *bun.DB) any { return postgres.NewDesk(db, relayName, "STREAM") }},
-	{reflect.TypeFor[ordering.UnitOfWork](), func(db *bun.DB) any { return postgres.NewUnitOfWork(db) }},
-	{reflect.TypeFor[ordering.ExpiredKeys](), func(db *bun.DB) any { return postgres.NewExpiredKeys(db) }},
-	{reflect.TypeFor[operating.SubscriberPlaces](), func(db *bun.DB) any { return postgres.NewDesk(db, relayName, "STREAM") }},
+	{reflect.TypeFor[relay.CursorStore](), func(db *bun.DB) any { return postgres.NewCursorStore(db, relayName, "STREAM") }},
+	{reflect.TypeFor[relay.Parking](), func(db *bun.DB) any { return postgres.NewParking(db, relayName) }},
+	{reflect.TypeFor[operations.ParkingAdmin](), func(db *bun.DB) any { return postgres.NewParking(db, relayName) }},
+	{reflect.TypeFor[relay.Retention](), func(db *bun.DB) any { return postgres.NewRetention(db, relayName) }},
+	{reflect.TypeFor[relay.Elector](), func(db *bun.DB) any { return postgres.NewElector(db, relayName, "instance", leaseTTL) }},
+	{reflect.TypeFor[relay.InstanceHalts](), func(db *bun.DB) any { return postgres.NewInstanceHalts(db, relayName, "instance") }},
+	{reflect.TypeFor[relay.Log](), func(db *bun.DB) any { return postgres.NewLog(db, relayName, quiet) }},
+	{reflect.TypeFor[operations.Desk](), func(db *bun.DB) any { return postgres.NewDesk(db, relayName, "STREAM") }},
+	{reflect.TypeFor[operations.Bench](), func(db *bun.DB) any { return postgres.NewDesk(db, relayName, "STREAM") }},
+	{reflect.TypeFor[orders.UnitOfWork](), func(db *bun.DB) any { return postgres.NewUnitOfWork(db) }},
+	{reflect.TypeFor[orders.ExpiredKeys](), func(db *bun.DB) any { return postgres.NewExpiredKeys(db) }},
+	{reflect.TypeFor[operations.SubscriberPlaces](), func(db *bun.DB) any { return postgres.NewDesk(db, relayName, "STREAM") }},
 	{reflect.TypeFor[inbox.Checkpoints](), newInbox},
 	{reflect.TypeFor[inbox.UnitOfWork](), newInbox},
 	{reflect.TypeFor[inbox.DeadLetters](), newInbox},
-	{reflect.TypeFor[inbox.DeadLetterAdmin](), newInbox},
+	{reflect.TypeFor[operations.DeadLetterAdmin](), newInbox},
 	{reflect.TypeFor[inbox.Sweeper](), newInbox},
 	{reflect.TypeFor[inbox.Log](), newInbox},
 	{reflect.TypeFor[inbox.Operator](), func(db *bun.DB) any { return postgres.NewOperator(db) }},
 
-	{port: reflect.TypeFor[ordering.Keys]()},
-	{port: reflect.TypeFor[ordering.Orders]()},
-	{port: reflect.TypeFor[outbox.Appender]()},
-	{port: reflect.TypeFor[ordering.Totals]()},
+	{port: reflect.TypeFor[orders.Keys]()},
+	{port: reflect.TypeFor[orders.Orders]()},
+	{port: reflect.TypeFor[relay.Appender]()},
+	{port: reflect.TypeFor[orders.Totals]()},
 	{port: reflect.TypeFor[inbox.Emitter]()},
 }
 
@@ -61,14 +61,14 @@ func newInbox(db *bun.DB) any { return postgres.NewInbox(db, postgres.InboxOptio
 var reads = []string{
 	"outbox.CursorStore.Load",
 	"outbox.Parking.Due",
-	"outbox.Attendant.Undecided", "outbox.Attendant.Waiting",
+	"outbox.ParkingAdmin.Undecided", "outbox.ParkingAdmin.Waiting",
 	"outbox.Log.After", "outbox.Log.Verify",
 	"operating.Desk.List", "operating.Desk.Measure", "operating.Desk.Status",
 	"operating.Bench.At", "operating.Bench.Behind", "operating.Bench.Cursor", "operating.Bench.Disorder", "operating.Bench.Held",
 	"operating.SubscriberPlaces.Places",
 	"inbox.Checkpoints.Marks",
-	"inbox.DeadLetterAdmin.CountDead", "inbox.DeadLetterAdmin.Letter", "inbox.DeadLetterAdmin.Letters", "inbox.DeadLetterAdmin.Subscribers",
-	"inbox.DeadLetterAdmin.Undecided",
+	"operations.DeadLetterAdmin.CountDead", "operations.DeadLetterAdmin.Letter", "operations.DeadLetterAdmin.Letters", "operations.DeadLetterAdmin.Subscribers",
+	"operations.DeadLetterAdmin.Undecided",
 	"inbox.Operator.Overviews",
 	"inbox.Sweeper.Forgettable",
 	"inbox.Log.Lost", "inbox.Log.Reached",
@@ -92,7 +92,7 @@ func nameOf(port reflect.Type) string { return path.Base(port.PkgPath()) + "." +
 // TestEveryMethodHasItsPlace finds the methods by reflection. Each has an operation, or is a read.
 func TestEveryMethodHasItsPlace(t *testing.T) {
 	written := make(map[string]bool)
-	for _, o := range operations {
+	for _, o := range allOperations {
 		for _, method := range o.methods {
 			written[method] = true
 		}

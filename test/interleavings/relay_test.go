@@ -8,8 +8,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	operatingports "github.com/assylzhan-a/outboxie/internal/ports/operating"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 var turn = outbox.Turn{Token: leaseToken, Revision: revision}
@@ -35,7 +35,7 @@ func parkings(method, name string, do func(ctx context.Context, p *postgres.Park
 	}
 }
 
-func settle(name string, tail ports.Stamp, sequence uint64) *operation {
+func settle(name string, tail relay.Stamp, sequence uint64) *operation {
 	o := parkings("Parking.Settle", name, func(ctx context.Context, p *postgres.Parking) (string, error) {
 		settled, err := p.Settle(ctx, turn, tail, sequence, true)
 		return fmt.Sprintf("%+v", settled), err
@@ -59,11 +59,11 @@ var relayOperations = []*operation{
 	{name: "report a halt", methods: []string{"outbox.CursorStore.Report"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
 		return "", cursors(s).Report(ctx, turn, outbox.NewHalt(outbox.HaltTailGone, "gone"))
 	}},
-	settle("settle: nothing", ports.Stamp{Ours: true, Progress: at(7).Progress(), Event: 7, Redriven: true}, lastSequence),
-	settle("settle: a notice", ports.Stamp{Ours: true, Progress: at(8).Progress(), Parked: "too large", Kept: 6}, 7),
-	settle("settle: a notice of an event that was passed before", ports.Stamp{Ours: true, Progress: at(4).Progress(), Parked: "too large", Kept: 6}, 7),
-	settle("settle: redriven", ports.Stamp{Ours: true, Progress: at(7).Progress(), Event: 5, Redriven: true}, 8),
-	guessing(settle("settle: lost", ports.Stamp{Ours: true, Progress: at(4).Progress(), Event: 4}, 4), map[string]string{
+	settle("settle: nothing", relay.Stamp{Ours: true, Progress: at(7).Progress(), Event: 7, Redriven: true}, lastSequence),
+	settle("settle: a notice", relay.Stamp{Ours: true, Progress: at(8).Progress(), Parked: "too large", Kept: 6}, 7),
+	settle("settle: a notice of an event that was passed before", relay.Stamp{Ours: true, Progress: at(4).Progress(), Parked: "too large", Kept: 6}, 7),
+	settle("settle: redriven", relay.Stamp{Ours: true, Progress: at(7).Progress(), Event: 5, Redriven: true}, 8),
+	guessing(settle("settle: lost", relay.Stamp{Ours: true, Progress: at(4).Progress(), Event: 4}, 4), map[string]string{
 		"ok {Waiting:true Lost:true}": "what waits and what is lost is told from before the write, which errs on the safe side",
 	}),
 	parkings("Parking.SetAside", "set events aside", func(ctx context.Context, p *postgres.Parking) (string, error) {
@@ -100,32 +100,32 @@ var relayOperations = []*operation{
 	{name: "resign", methods: []string{"outbox.Elector.Resign"}, do: func(ctx context.Context, s *side) (string, error) {
 		return "", elector(s).Resign(ctx, outbox.Term{Token: leaseToken})
 	}},
-	parkings("Attendant.Redrive", "redrive one aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("ParkingAdmin.Redrive", "redrive one aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.Redrive(ctx, &outbox.Key{Type: "order", ID: parked})
 		return fmt.Sprint(n), err
 	}),
-	parkings("Attendant.Redrive", "redrive all", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("ParkingAdmin.Redrive", "redrive all", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.Redrive(ctx, nil)
 		return fmt.Sprint(n), err
 	}),
-	parkings("Attendant.Discard", "discard: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("ParkingAdmin.Discard", "discard: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		return "", p.Discard(ctx, 3)
 	}),
-	parkings("Attendant.Discard", "discard: second of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("ParkingAdmin.Discard", "discard: second of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		return "", p.Discard(ctx, 6)
 	}),
-	parkings("Attendant.Discard", "discard: to be redriven", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("ParkingAdmin.Discard", "discard: to be redriven", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		return "", p.Discard(ctx, 2)
 	}),
-	parkings("Attendant.RedriveChosen", "redrive chosen: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("ParkingAdmin.RedriveChosen", "redrive chosen: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.RedriveChosen(ctx, []outbox.Position{2, 3}, outbox.Choice{})
 		return fmt.Sprint(n), err
 	}),
-	parkings("Attendant.RedriveChosen", "redrive chosen: all", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("ParkingAdmin.RedriveChosen", "redrive chosen: all", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.RedriveChosen(ctx, []outbox.Position{2, 3, 6}, outbox.Choice{})
 		return fmt.Sprint(n), err
 	}),
-	parkings("Attendant.DiscardChosen", "discard chosen", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("ParkingAdmin.DiscardChosen", "discard chosen", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.DiscardChosen(ctx, []outbox.Position{2, 3}, outbox.Choice{})
 		return fmt.Sprint(n), err
 	}),
@@ -134,7 +134,7 @@ var relayOperations = []*operation{
 		return "", postgres.NewDesk(s.db, relayName, "STREAM").Adopt(ctx, revision, cursor, false)
 	}},
 	{name: "put the log in order", methods: []string{"operating.Bench.Realign"}, do: func(ctx context.Context, s *side) (string, error) {
-		moved, err := postgres.NewDesk(s.db, relayName, "STREAM").Realign(ctx, operatingports.Realignment{Place: 7})
+		moved, err := postgres.NewDesk(s.db, relayName, "STREAM").Realign(ctx, operations.Realignment{Place: 7})
 		return fmt.Sprint(moved), err
 	}},
 	adoption("adopt (the whole command)"),
@@ -155,7 +155,7 @@ func adoption(name string, then ...func(ctx context.Context, s *side) (string, e
 			if plan, err = adopter.Plan(ctx, nil); err == nil {
 				err = adopter.Do(ctx, plan)
 			}
-			if !errors.Is(err, ports.ErrOutOfTurn) && !errors.Is(err, ports.ErrTailMoved) {
+			if !errors.Is(err, relay.ErrOutOfTurn) && !errors.Is(err, relay.ErrTailMoved) {
 				break
 			}
 		}

@@ -110,9 +110,9 @@ type interleaving struct {
 }
 
 // run runs the operations in the order that choose picks. One that is missing is left out.
-func (r *interleaving) run(ctx context.Context, operations [2]*operation, choose chooser) error {
+func (r *interleaving) run(ctx context.Context, both [2]*operation, choose chooser) error {
 	r.phase = [2]phase{ended, ended}
-	for i, o := range operations {
+	for i, o := range both {
 		if o != nil {
 			r.start(ctx, i, o)
 			if err := r.settle(ctx, i); err != nil {

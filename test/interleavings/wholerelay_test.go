@@ -11,9 +11,9 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
-	"github.com/assylzhan-a/outboxie/internal/app/relay"
+	"github.com/assylzhan-a/outboxie/internal/app/relaying"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // wholeRelays are relays as they are, with gates in their ports. Each runs until it has nothing to do, and resigns. So that
@@ -43,7 +43,7 @@ func (l leading) run(ctx context.Context, s *side) (string, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	r := &relayRun{leading: l, side: s, stop: stop}
-	r.relay = relay.New(relay.Ports{
+	r.relay = relaying.New(relaying.Ports{
 		Log:       &gatedLog{postgres.NewLog(s.world.plain, relayName, quiet), r},
 		Cursors:   cursors(s),
 		Publisher: &gatedStream{StreamRepair: s.world.stream, side: s, refuses: l.refuses},
@@ -63,14 +63,14 @@ func (l leading) run(ctx context.Context, s *side) (string, error) {
 
 var (
 	quiet   = slog.New(slog.DiscardHandler)
-	options = relay.Options{LeaseTTL: leaseTTL, Poll: leaseTTL, Slice: outbox.Slice{Count: 100, Bytes: 1 << 20}}
+	options = relaying.Options{LeaseTTL: leaseTTL, Poll: leaseTTL, Slice: outbox.Slice{Count: 100, Bytes: 1 << 20}}
 )
 
 // relayRun watches a relay. It ends the relay when that waits for a wake-up, halts, or tries for the lease again.
 type relayRun struct {
 	leading
 	side  *side
-	relay *relay.Relay
+	relay *relaying.Relay
 	stop  context.CancelFunc
 
 	mu    sync.Mutex
@@ -122,7 +122,7 @@ func (r *relayRun) Handle(_ context.Context, record slog.Record) error {
 }
 
 type watchedElector struct {
-	ports.Elector
+	relay.Elector
 	r *relayRun
 }
 
@@ -131,7 +131,7 @@ func (e *watchedElector) Acquire(ctx context.Context, gone int64) (outbox.Term, 
 	e.r.reach("Acquire")
 	if e.r.calls["Acquire"] > 1 {
 		e.r.stop()
-		return outbox.Term{}, ports.ErrLeaseHeld
+		return outbox.Term{}, relay.ErrLeaseHeld
 	}
 	if e.r.leads {
 		return outbox.Term{Token: leaseToken, Deadline: time.Now().Add(leaseTTL)}, nil
@@ -140,18 +140,18 @@ func (e *watchedElector) Acquire(ctx context.Context, gone int64) (outbox.Term, 
 }
 
 type gatedLog struct {
-	ports.Log
+	relay.Log
 	r *relayRun
 }
 
-func (l *gatedLog) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (ports.Page, error) {
+func (l *gatedLog) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (relay.Page, error) {
 	l.r.reach("Log.After")
 	l.r.side.step("read the log", read, l.r.side.touches("outbox, outbox_parked and outbox_cursor")...)
 	return l.Log.After(ctx, from, limit)
 }
 
 type watchedParking struct {
-	ports.Parking
+	relay.Parking
 	r *relayRun
 }
 
@@ -162,7 +162,7 @@ func (p *watchedParking) Due(ctx context.Context, upTo outbox.Position, limit ou
 
 // gatedStream makes each call to the stream a step, but for reading a message: those never change.
 type gatedStream struct {
-	ports.StreamRepair
+	relay.StreamRepair
 	side    *side
 	refuses outbox.Position
 }
@@ -172,17 +172,17 @@ func (g *gatedStream) step(format string, args ...any) {
 	g.side.step(what, visible, g.side.touches(what)...)
 }
 
-func (g *gatedStream) Open(ctx context.Context, first uint64) (ports.StreamInfo, error) {
+func (g *gatedStream) Open(ctx context.Context, first uint64) (relay.StreamInfo, error) {
 	g.step("open")
 	return g.StreamRepair.Open(ctx, first)
 }
 
-func (g *gatedStream) Raise(ctx context.Context, first uint64) (ports.StreamInfo, error) {
+func (g *gatedStream) Raise(ctx context.Context, first uint64) (relay.StreamInfo, error) {
 	g.step("raise to %d", first)
 	return g.StreamRepair.Raise(ctx, first)
 }
 
-func (g *gatedStream) Look(ctx context.Context) (ports.StreamInfo, error) {
+func (g *gatedStream) Look(ctx context.Context) (relay.StreamInfo, error) {
 	g.step("look")
 	return g.StreamRepair.Look(ctx)
 }
@@ -213,7 +213,7 @@ func (g *gatedStream) taken(batch []outbox.Entry, after uint64, do func([]outbox
 			last, err = do(batch[:i])
 		}
 		if err == nil {
-			err = &ports.RefusedError{Entry: entry, Reason: "too large for this broker"}
+			err = &relay.RefusedError{Entry: entry, Reason: "too large for this broker"}
 		}
 		return last, err
 	}

@@ -102,13 +102,13 @@ func (w *world) reset(ctx context.Context, s state) error {
 }
 
 // interleave runs two operations from a state. It does so again if a call gave up because the machine is slow.
-func (w *world) interleave(ctx context.Context, s state, operations [2]*operation, choose chooser) (*history, error) {
+func (w *world) interleave(ctx context.Context, s state, both [2]*operation, choose chooser) (*history, error) {
 	for tries := 1; ; tries++ {
 		if err := w.reset(ctx, s); err != nil {
 			return nil, err
 		}
 		run := &interleaving{sides: w.sides, waits: w.waits, cancel: w.cancel}
-		err := run.run(ctx, operations, choose)
+		err := run.run(ctx, both, choose)
 		if slow := run.answers[0].slow() || run.answers[1].slow(); err != nil || !slow || tries == mostTries {
 			return &run.history, err
 		}

@@ -16,7 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 // replicaReads is what the reads of all readers have shown of the stream.
@@ -84,7 +84,7 @@ func TestReplicasShowAPrefix(t *testing.T) {
 func (r *replicaReads) publish(ctx context.Context, publisher *jetstream.Publisher) {
 	tail := uint64(0)
 	for ctx.Err() == nil {
-		last, err := publisher.Publish(ctx, tail, outboxtest.NewEntries(outbox.Position(tail), 10)) //nolint:gosec // small
+		last, err := publisher.Publish(ctx, tail, relaytest.NewEntries(outbox.Position(tail), 10)) //nolint:gosec // small
 		if err != nil {
 			info, err := publisher.Open(ctx, 0)
 			if err == nil {

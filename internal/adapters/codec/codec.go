@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 // The subjects that the messages are published on.
@@ -27,8 +27,8 @@ const (
 )
 
 var (
-	_ ordering.Encoder = (*Codec)(nil)
-	_ ordering.Decoder = (*Codec)(nil)
+	_ orders.Encoder = (*Codec)(nil)
+	_ orders.Decoder = (*Codec)(nil)
 )
 
 // Codec is the Encoder of the writing side and the Decoder of the reading side. It is safe for concurrent use if newID
@@ -73,20 +73,20 @@ func (c *Codec) Encode(event order.Event) (outbox.Message, error) {
 	written := bodyOf(fact.Order)
 	message := outbox.Message{
 		ID:      c.newID(),
-		Key:     outbox.Key{Type: ordering.AggregateType, ID: string(fact.Order.ID)},
+		Key:     outbox.Key{Type: orders.AggregateType, ID: string(fact.Order.ID)},
 		Version: fact.Order.Version,
 	}
 	switch event.(type) {
 	case order.Created:
-		message.Type, message.Subject = ordering.TypeCreated, SubjectCreated
+		message.Type, message.Subject = orders.TypeCreated, SubjectCreated
 	case order.Paid:
-		message.Type, message.Subject = ordering.TypePaid, SubjectPaid
+		message.Type, message.Subject = orders.TypePaid, SubjectPaid
 		written.PaidAt = fact.At.UTC()
 	case order.Shipped:
-		message.Type, message.Subject = ordering.TypeShipped, SubjectShipped
+		message.Type, message.Subject = orders.TypeShipped, SubjectShipped
 		written.ShippedAt = fact.At.UTC()
 	case order.Cancelled:
-		message.Type, message.Subject = ordering.TypeCancelled, SubjectCancelled
+		message.Type, message.Subject = orders.TypeCancelled, SubjectCancelled
 		written.CancelledAt = fact.At.UTC()
 	}
 	if message.Type == "" {
@@ -138,16 +138,16 @@ func (c *Codec) Decode(message outbox.Message) (order.Event, error) {
 		status order.Status
 	)
 	switch message.Type {
-	case ordering.TypeCreated:
+	case orders.TypeCreated:
 		fact.At, status = read.CreatedAt, order.StatusCreated
 		event = order.Created{Fact: fact}
-	case ordering.TypePaid:
+	case orders.TypePaid:
 		fact.At, status = read.PaidAt, order.StatusPaid
 		event = order.Paid{Fact: fact}
-	case ordering.TypeShipped:
+	case orders.TypeShipped:
 		fact.At, status = read.ShippedAt, order.StatusShipped
 		event = order.Shipped{Fact: fact}
-	case ordering.TypeCancelled:
+	case orders.TypeCancelled:
 		fact.At, status = read.CancelledAt, order.StatusCancelled
 		event = order.Cancelled{Fact: fact}
 	default:

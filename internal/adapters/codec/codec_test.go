@@ -16,7 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 	"github.com/assylzhan-a/outboxie/test/contract"
 )
 
@@ -136,7 +136,7 @@ func TestRoundTrip(t *testing.T) {
 
 // The contract would notice: each of these breaks it.
 func TestTheContractOfEventsIsStrict(t *testing.T) {
-	require.NoError(t, contract.CheckEvent("orders.paid", ordering.TypePaid, []byte(paidBody)))
+	require.NoError(t, contract.CheckEvent("orders.paid", orders.TypePaid, []byte(paidBody)))
 	for _, change := range [][2]string{
 		{`"amount":"100.50"`, `"amount":100.50`},
 		{`"amount":"100.50",`, ""},
@@ -150,10 +150,10 @@ func TestTheContractOfEventsIsStrict(t *testing.T) {
 	} {
 		broken := strings.Replace(paidBody, change[0], change[1], 1)
 		require.NotEqual(t, paidBody, broken)
-		require.Error(t, contract.CheckEvent("orders.paid", ordering.TypePaid, []byte(broken)), broken)
+		require.Error(t, contract.CheckEvent("orders.paid", orders.TypePaid, []byte(broken)), broken)
 	}
-	require.Error(t, contract.CheckEvent("orders.shipped", ordering.TypePaid, []byte(paidBody)))
-	require.Error(t, contract.CheckEvent("orders.lost", ordering.TypePaid, []byte(paidBody)))
+	require.Error(t, contract.CheckEvent("orders.shipped", orders.TypePaid, []byte(paidBody)))
+	require.Error(t, contract.CheckEvent("orders.lost", orders.TypePaid, []byte(paidBody)))
 }
 
 func TestDecodeIgnoresUnknownFields(t *testing.T) {
@@ -209,7 +209,7 @@ const paidBody = `{"order_id":"` + orderID + `","customer_id":"` + customerID + 
 	`"status":"paid","version":2,"created_at":"2026-11-23T13:15:16Z","paid_at":"2026-11-24T10:00:00+02:00"}`
 
 func TestDecodeNormalises(t *testing.T) {
-	event, err := fixed().Decode(outbox.Message{Type: ordering.TypePaid, Payload: []byte(paidBody)})
+	event, err := fixed().Decode(outbox.Message{Type: orders.TypePaid, Payload: []byte(paidBody)})
 	require.NoError(t, err)
 	require.IsType(t, order.Paid{}, event)
 	require.Equal(t, time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC), order.FactOf(event).At)
@@ -223,24 +223,24 @@ func TestDecodeRefuses(t *testing.T) {
 	for name, broken := range map[string]struct{ kind, payload, detail string }{
 		"unknown type":       {"outboxie.order.paid.v2", paidBody, "outboxie.order.paid.v2"},
 		"no type":            {"", paidBody, "unknown"},
-		"empty":              {ordering.TypePaid, "", "JSON"},
-		"not an object":      {ordering.TypePaid, `[]`, "array"},
-		"cut off":            {ordering.TypePaid, paidBody[:len(paidBody)-1], "JSON"},
-		"something behind":   {ordering.TypePaid, paidBody + "{}", "top-level"},
-		"no order":           {ordering.TypePaid, with(`"order_id":"`+orderID+`",`, ""), "order_id"},
-		"order not a UUID":   {ordering.TypePaid, with(orderID, "12"), "order_id"},
-		"customer missing":   {ordering.TypePaid, with(customerID, ""), "customer_id"},
-		"amount null":        {ordering.TypePaid, with(`"100.50"`, "null"), "amount"},
-		"amount a number":    {ordering.TypePaid, with(`"100.50"`, "100.50"), "amount"},
-		"amount too precise": {ordering.TypePaid, with("100.50", "100.505"), "decimals"},
-		"unknown currency":   {ordering.TypePaid, with("USD", "XXX"), "currency"},
-		"no version":         {ordering.TypePaid, with(`"version":2,`, ""), "version"},
-		"version a text":     {ordering.TypePaid, with(`:2,`, `:"2",`), "version"},
-		"no creation time":   {ordering.TypePaid, with(`"created_at":"2026-11-23T13:15:16Z",`, ""), "created_at"},
-		"not a time":         {ordering.TypePaid, with("2026-11-23T", "yesterday"), "yesterday"},
-		"no time of its own": {ordering.TypePaid, with("paid_at", "settled_at"), "paid_at"},
-		"another's status":   {ordering.TypePaid, with(`"status":"paid"`, `"status":"shipped"`), "shipped"},
-		"another's type":     {ordering.TypeShipped, paidBody, "paid"},
+		"empty":              {orders.TypePaid, "", "JSON"},
+		"not an object":      {orders.TypePaid, `[]`, "array"},
+		"cut off":            {orders.TypePaid, paidBody[:len(paidBody)-1], "JSON"},
+		"something behind":   {orders.TypePaid, paidBody + "{}", "top-level"},
+		"no order":           {orders.TypePaid, with(`"order_id":"`+orderID+`",`, ""), "order_id"},
+		"order not a UUID":   {orders.TypePaid, with(orderID, "12"), "order_id"},
+		"customer missing":   {orders.TypePaid, with(customerID, ""), "customer_id"},
+		"amount null":        {orders.TypePaid, with(`"100.50"`, "null"), "amount"},
+		"amount a number":    {orders.TypePaid, with(`"100.50"`, "100.50"), "amount"},
+		"amount too precise": {orders.TypePaid, with("100.50", "100.505"), "decimals"},
+		"unknown currency":   {orders.TypePaid, with("USD", "XXX"), "currency"},
+		"no version":         {orders.TypePaid, with(`"version":2,`, ""), "version"},
+		"version a text":     {orders.TypePaid, with(`:2,`, `:"2",`), "version"},
+		"no creation time":   {orders.TypePaid, with(`"created_at":"2026-11-23T13:15:16Z",`, ""), "created_at"},
+		"not a time":         {orders.TypePaid, with("2026-11-23T", "yesterday"), "yesterday"},
+		"no time of its own": {orders.TypePaid, with("paid_at", "settled_at"), "paid_at"},
+		"another's status":   {orders.TypePaid, with(`"status":"paid"`, `"status":"shipped"`), "shipped"},
+		"another's type":     {orders.TypeShipped, paidBody, "paid"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			event, err := fixed().Decode(outbox.Message{ID: eventID, Type: broken.kind, Payload: []byte(broken.payload)})
@@ -253,6 +253,6 @@ func TestDecodeRefuses(t *testing.T) {
 }
 
 func TestModule(t *testing.T) {
-	app := fxtest.New(t, codec.Module, fx.Invoke(func(e ordering.Encoder, d ordering.Decoder) { require.Same(t, e, d) }))
+	app := fxtest.New(t, codec.Module, fx.Invoke(func(e orders.Encoder, d orders.Decoder) { require.Same(t, e, d) }))
 	app.RequireStart().RequireStop()
 }

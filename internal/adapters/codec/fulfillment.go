@@ -7,7 +7,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fulfillment"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 // The subjects of fulfillments.
@@ -16,7 +16,7 @@ const (
 	SubjectFulfillmentWithdrawn = "orders.fulfillment.withdrawn"
 )
 
-var _ ordering.FulfillmentEncoder = (*Codec)(nil)
+var _ orders.FulfillmentEncoder = (*Codec)(nil)
 
 // fulfillmentBody is the JSON of the events of fulfillments, version 1. Each has one of the times.
 type fulfillmentBody struct {
@@ -32,14 +32,14 @@ type fulfillmentBody struct {
 func (c *Codec) EncodeFulfillment(event fulfillment.Event) (outbox.Message, error) {
 	body := fulfillmentBody{OrderID: event.Order, CustomerID: event.Customer, Status: string(event.Status), Version: event.Version}
 	message := outbox.Message{
-		Key: outbox.Key{Type: ordering.FulfillmentAggregate, ID: event.Order}, Version: event.Version,
+		Key: outbox.Key{Type: orders.FulfillmentAggregate, ID: event.Order}, Version: event.Version,
 	}
 	switch event.Status {
 	case fulfillment.Requested:
-		message.Type, message.Subject = ordering.TypeFulfillmentRequested, SubjectFulfillmentRequested
+		message.Type, message.Subject = orders.TypeFulfillmentRequested, SubjectFulfillmentRequested
 		body.RequestedAt = event.At.UTC()
 	case fulfillment.Withdrawn:
-		message.Type, message.Subject = ordering.TypeFulfillmentWithdrawn, SubjectFulfillmentWithdrawn
+		message.Type, message.Subject = orders.TypeFulfillmentWithdrawn, SubjectFulfillmentWithdrawn
 		body.WithdrawnAt = event.At.UTC()
 	default:
 		return outbox.Message{}, fmt.Errorf("codec: no message is defined for a fulfillment that is %q", event.Status)

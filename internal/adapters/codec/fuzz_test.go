@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 var canonical = regexp.MustCompile(`\A[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\z`)
@@ -108,7 +108,7 @@ func said(kind string, payload []byte) order.Event {
 // Whatever arrives, Decode reads the event that the text tells of, which can be written again and reads the same, or it
 // answers ErrUnreadable and the text tells of none.
 func FuzzDecode(f *testing.F) {
-	for _, kind := range []string{ordering.TypeCreated, ordering.TypePaid, ordering.TypeShipped, ordering.TypeCancelled, "other"} {
+	for _, kind := range []string{orders.TypeCreated, orders.TypePaid, orders.TypeShipped, orders.TypeCancelled, "other"} {
 		f.Add(kind, []byte(strings.ReplaceAll(paidBody, "paid", strings.Split(kind+"..", ".")[2])))
 	}
 	for _, change := range [][2]string{
@@ -133,10 +133,10 @@ func FuzzDecode(f *testing.F) {
 		{"{", "[{"},
 		{"}", "} null"},
 	} {
-		f.Add(ordering.TypePaid, []byte(strings.Replace(paidBody, change[0], change[1], 1)))
+		f.Add(orders.TypePaid, []byte(strings.Replace(paidBody, change[0], change[1], 1)))
 	}
-	f.Add(ordering.TypePaid, []byte(nil))
-	f.Add(ordering.TypePaid, []byte("null"))
+	f.Add(orders.TypePaid, []byte(nil))
+	f.Add(orders.TypePaid, []byte("null"))
 	f.Fuzz(func(t *testing.T, kind string, payload []byte) {
 		event, err := fixed().Decode(outbox.Message{ID: eventID, Type: kind, Payload: payload})
 		want := said(kind, payload)

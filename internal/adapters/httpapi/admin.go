@@ -15,8 +15,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 const probeTimeout = 2 * time.Second
@@ -40,11 +39,11 @@ type AdminOptions struct {
 	AllowedHosts   []string     // as of the API. The listener is also careful when it is Open
 	Checks         []Check
 	Metrics        http.Handler // GET /metrics; nil: there is no such route
-	Desk           operating.Desk
-	Attendant      ports.Attendant
-	Parked         operating.Undecided       // the parking lot; nil: there are no routes for its groups
-	Letters        operating.Letters         // nil: there are no routes for dead letters
-	Subscribers    operating.SubscriberAdmin // nil: there are no such routes
+	Desk           operations.Desk
+	ParkingAdmin   operations.ParkingAdmin
+	Parked         operations.Undecided       // the parking lot; nil: there are no routes for its groups
+	Letters        operations.Letters         // nil: there are no routes for dead letters
+	Subscribers    operations.SubscriberAdmin // nil: there are no such routes
 	Logger         *slog.Logger
 	TracerProvider trace.TracerProvider
 	MeterProvider  metric.MeterProvider // counts refusals; requests are not measured
@@ -69,7 +68,7 @@ func NewAdmin(options AdminOptions) *Admin {
 		engine.GET("/metrics", gin.WrapH(options.Metrics))
 	}
 	bodies := newBodies(options.Logger)
-	operators{options.Desk, options.Attendant, options.Subscribers, bodies, options.Logger}.serve(engine)
+	operators{options.Desk, options.ParkingAdmin, options.Subscribers, bodies, options.Logger}.serve(engine)
 	undecided{options.Parked, options.Letters, bodies}.serve(engine)
 	if options.Subscribers != nil {
 		subscribers{options.Subscribers, bodies}.serve(engine)

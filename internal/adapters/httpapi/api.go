@@ -14,7 +14,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 //go:generate go tool -modfile=../../../tools/go.mod oapi-codegen -config oapi-codegen.yaml openapi.yaml
@@ -23,7 +23,7 @@ import (
 type Options struct {
 	Addr           string       // port 0 takes a free one
 	Listener       net.Listener // what Bind returned, which is used instead of Addr; nil: none
-	Service        ordering.Service
+	Service        orders.Service
 	AllowedHosts   []string // names that requests may be for, beside localhost and addresses. Empty: any, unless Addr is on loopback
 	TrustedOrigins []string // whose pages may change orders, beside the API's own
 	Logger         *slog.Logger
@@ -45,7 +45,7 @@ func NewAPI(options Options) *API {
 	refused := newRefusals("API", options.Logger, options.MeterProvider, refusedHost, refusedOrigin)
 	engine.Use(requireHost(allowed, "HTTP_ALLOWED_HOSTS", refused), requireSameOrigin(options.TrustedOrigins, refused))
 	engine.Use(readParameters, newBodies(options.Logger).read, endAfter(timeouts.Handle))
-	strict := NewStrictHandlerWithOptions(orders{options.Service}, nil, StrictGinServerOptions{
+	strict := NewStrictHandlerWithOptions(orderRoutes{options.Service}, nil, StrictGinServerOptions{
 		RequestErrorHandlerFunc:  refuseBody,
 		HandlerErrorFunc:         refuse,
 		ResponseErrorHandlerFunc: refuse,

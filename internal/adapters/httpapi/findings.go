@@ -13,7 +13,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 const (
@@ -112,7 +112,7 @@ func readParameters(c *gin.Context) {
 			in.blameParameter(name, "is given more than once")
 		}
 	}
-	for _, name := range []string{ordering.KeyHeader, matchHeader} {
+	for _, name := range []string{orders.KeyHeader, matchHeader} {
 		if len(c.Request.Header.Values(name)) > 1 {
 			in.blameParameter(name, "is given more than once")
 		}

@@ -19,7 +19,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -35,11 +35,11 @@ const (
 type shop struct {
 	mu      sync.Mutex
 	orders  map[order.ID]*order.Order
-	keys    []ordering.Key                  // one for each order
-	guards  []ordering.Guard                // one for each change
-	filter  ordering.Filter                 // the last one
-	page    ordering.Page                   // is what List returns
-	events  []ordering.Event                // is what Events returns
+	keys    []orders.Key                    // one for each order
+	guards  []orders.Guard                  // one for each change
+	filter  orders.Filter                   // the last one
+	page    orders.Page                     // is what List returns
+	events  []orders.Event                  // is what Events returns
 	instead func(ctx context.Context) error // runs before everything, and may fail it
 }
 
@@ -50,7 +50,7 @@ var (
 )
 
 func (s *shop) Place(
-	ctx context.Context, customer order.CustomerID, amount order.Money, key ordering.Key,
+	ctx context.Context, customer order.CustomerID, amount order.Money, key orders.Key,
 ) (order.Snapshot, error) {
 	if err := s.interfere(ctx); err != nil {
 		return order.Snapshot{}, err
@@ -66,17 +66,17 @@ func (s *shop) Place(
 	return placed.Snapshot(), nil
 }
 
-func (s *shop) Pay(ctx context.Context, id order.ID, reference order.Text, guard ordering.Guard) (order.Snapshot, error) {
+func (s *shop) Pay(ctx context.Context, id order.ID, reference order.Text, guard orders.Guard) (order.Snapshot, error) {
 	return s.change(ctx, id, guard, func(o *order.Order) (order.Snapshot, error) { return o.Pay(reference, later) })
 }
 
 func (s *shop) Ship(
-	ctx context.Context, id order.ID, carrier, tracking order.Text, guard ordering.Guard,
+	ctx context.Context, id order.ID, carrier, tracking order.Text, guard orders.Guard,
 ) (order.Snapshot, error) {
 	return s.change(ctx, id, guard, func(o *order.Order) (order.Snapshot, error) { return o.Ship(carrier, tracking, later) })
 }
 
-func (s *shop) Cancel(ctx context.Context, id order.ID, reason order.Text, guard ordering.Guard) (order.Snapshot, error) {
+func (s *shop) Cancel(ctx context.Context, id order.ID, reason order.Text, guard orders.Guard) (order.Snapshot, error) {
 	return s.change(ctx, id, guard, func(o *order.Order) (order.Snapshot, error) { return o.Cancel(reason, later) })
 }
 
@@ -84,18 +84,18 @@ func (s *shop) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
 	return s.find(ctx, id, func(o *order.Order) (order.Snapshot, error) { return o.Snapshot(), nil })
 }
 
-func (s *shop) List(ctx context.Context, filter ordering.Filter) (ordering.Page, error) {
+func (s *shop) List(ctx context.Context, filter orders.Filter) (orders.Page, error) {
 	s.filter = filter
 	return s.page, s.interfere(ctx)
 }
 
-func (s *shop) Events(ctx context.Context, id order.ID) ([]ordering.Event, error) {
+func (s *shop) Events(ctx context.Context, id order.ID) ([]orders.Event, error) {
 	_, err := s.Get(ctx, id)
 	return s.events, err
 }
 
 func (s *shop) change(
-	ctx context.Context, id order.ID, guard ordering.Guard, do func(*order.Order) (order.Snapshot, error),
+	ctx context.Context, id order.ID, guard orders.Guard, do func(*order.Order) (order.Snapshot, error),
 ) (order.Snapshot, error) {
 	s.guards = append(s.guards, guard)
 	return s.find(ctx, id, do)
@@ -109,7 +109,7 @@ func (s *shop) find(ctx context.Context, id order.ID, do func(*order.Order) (ord
 	defer s.mu.Unlock()
 	found, ok := s.orders[id]
 	if !ok {
-		return order.Snapshot{}, ordering.ErrOrderNotFound
+		return order.Snapshot{}, orders.ErrOrderNotFound
 	}
 	return do(found)
 }

@@ -18,7 +18,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 var (
@@ -138,7 +138,7 @@ func FuzzPlaceOrder(f *testing.F) {
 		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/orders", bytes.NewReader(body))
 		request.Header.Set("Content-Type", "application/json")
 		if key != "" {
-			request.Header.Set(ordering.KeyHeader, key)
+			request.Header.Set(orders.KeyHeader, key)
 		}
 		recorded := httptest.NewRecorder()
 		api.Handler().ServeHTTP(recorded, request)
@@ -154,7 +154,7 @@ func FuzzPlaceOrder(f *testing.F) {
 		require.Equal(t, http.StatusCreated, got.status, got.body)
 		require.Equal(t, "application/json", got.header.Get("Content-Type"))
 		require.Equal(t, "/orders/"+firstID, got.header.Get("Location"))
-		require.Equal(t, []ordering.Key{ordering.Key(key)}, store.keys)
+		require.Equal(t, []orders.Key{orders.Key(key)}, store.keys)
 		var shown httpapi.Order
 		require.NoError(t, json.Unmarshal([]byte(got.body), &shown))
 		amount, ok := new(big.Rat).SetString(shown.Amount)

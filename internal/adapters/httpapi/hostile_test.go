@@ -49,7 +49,7 @@ func listeners(t *testing.T, office *office, shop *shop, logger *slog.Logger, me
 	return targets(t,
 		httpapi.NewAPI(httpapi.Options{Addr: "127.0.0.1:0", Service: shop, Logger: logger, MeterProvider: meters}),
 		httpapi.NewAdmin(httpapi.AdminOptions{
-			Addr: "127.0.0.1:0", Token: token, Metrics: metrics, Desk: office, Attendant: office, Parked: &pile{}, Letters: &pile{}, Logger: logger,
+			Addr: "127.0.0.1:0", Token: token, Metrics: metrics, Desk: office, ParkingAdmin: office, Parked: &pile{}, Letters: &pile{}, Logger: logger,
 			MeterProvider: meters,
 		}))
 }
@@ -166,7 +166,7 @@ func TestWithoutATokenNobodyGetsIn(t *testing.T) {
 	for _, open := range []bool{false, true} {
 		office := &office{}
 		admin := httpapi.NewAdmin(httpapi.AdminOptions{
-			Addr: "127.0.0.1:0", Open: open, Desk: office, Attendant: office, Logger: slog.New(slog.DiscardHandler),
+			Addr: "127.0.0.1:0", Open: open, Desk: office, ParkingAdmin: office, Logger: slog.New(slog.DiscardHandler),
 		})
 		status := target{"admin", run(t, admin.Server), "GET", "/outbox/status"}
 		for _, header := range []string{"X: y", "Authorization: Bearer ", "Authorization: Bearer x"} {

@@ -12,7 +12,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 const (
@@ -21,9 +21,9 @@ const (
 )
 
 // ListOrders answers with a page of the list.
-func (o orders) ListOrders(ctx context.Context, _ ListOrdersRequestObject) (ListOrdersResponseObject, error) {
+func (o orderRoutes) ListOrders(ctx context.Context, _ ListOrdersRequestObject) (ListOrdersResponseObject, error) {
 	in := parametersOf(ctx.(*gin.Context), "customer_id", "status", "created_from", "created_before", "cursor", "limit")
-	filter := ordering.Filter{
+	filter := orders.Filter{
 		CreatedFrom: in.moment("created_from"), CreatedBefore: in.moment("created_before"), Limit: in.limit(usualPage, longestPage),
 	}
 	in.given("customer_id", func(text string) {
@@ -63,26 +63,26 @@ func (o orders) ListOrders(ctx context.Context, _ ListOrdersRequestObject) (List
 
 // cursorOf is a place in the list that clients hand back as it is: a time in microseconds, which is what orders have, and
 // an id.
-func cursorOf(place ordering.Place) string {
+func cursorOf(place orders.Place) string {
 	id := uuid.MustParse(string(place.ID))
 	raw := binary.BigEndian.AppendUint64(nil, uint64(place.CreatedAt.UnixMicro()))
 	return base64.RawURLEncoding.EncodeToString(append(raw, id[:]...))
 }
 
 // readCursor is the reverse of cursorOf.
-func readCursor(text string) (ordering.Place, bool) {
+func readCursor(text string) (orders.Place, bool) {
 	const size = 8 + 16
 	raw, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil || len(raw) != size || len(text) != base64.RawURLEncoding.EncodedLen(size) { // it would pass over line breaks
-		return ordering.Place{}, false
+		return orders.Place{}, false
 	}
 	createdAt := time.UnixMicro(int64(binary.BigEndian.Uint64(raw))).UTC()
 	id := uuid.UUID(raw[8:])
-	return ordering.Place{CreatedAt: createdAt, ID: order.ID(id.String())}, createdAt.Year() >= 1 && createdAt.Year() <= 9999
+	return orders.Place{CreatedAt: createdAt, ID: order.ID(id.String())}, createdAt.Year() >= 1 && createdAt.Year() <= 9999
 }
 
 // ListOrderEvents answers with everything that happened to an order.
-func (o orders) ListOrderEvents(ctx context.Context, request ListOrderEventsRequestObject) (ListOrderEventsResponseObject, error) {
+func (o orderRoutes) ListOrderEvents(ctx context.Context, request ListOrderEventsRequestObject) (ListOrderEventsResponseObject, error) {
 	var in findings
 	id := readID(&in, request.ID)
 	if err := in.err(); err != nil {
@@ -99,7 +99,7 @@ func (o orders) ListOrderEvents(ctx context.Context, request ListOrderEventsRequ
 	return ListOrderEvents200JSONResponse{Body: shown}, nil
 }
 
-func showEvent(ctx context.Context, e ordering.Event) OrderEvent {
+func showEvent(ctx context.Context, e orders.Event) OrderEvent {
 	shown := OrderEvent{
 		Type:       e.Type,
 		Version:    e.Version,

@@ -13,17 +13,17 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 func TestListShowsAPage(t *testing.T) {
 	s := start(t)
 	require.JSONEq(t, `{"orders":[]}`, s.send("GET", "/orders", "").body)
-	require.Equal(t, ordering.Filter{Limit: 50}, s.shop.filter)
+	require.Equal(t, orders.Filter{Limit: 50}, s.shop.filter)
 
 	placed, err := order.Place(firstID, customer, order.NewMoney(10050, "USD"), noon)
 	require.NoError(t, err)
-	s.shop.page = ordering.Page{Orders: []order.Snapshot{placed.Snapshot()}, Next: &ordering.Place{CreatedAt: noon, ID: firstID}}
+	s.shop.page = orders.Page{Orders: []order.Snapshot{placed.Snapshot()}, Next: &orders.Place{CreatedAt: noon, ID: firstID}}
 	got := s.send("GET", "/orders", "")
 	require.Equal(t, http.StatusOK, got.status)
 	require.JSONEq(t, `{"orders":[`+orderJSON("100.50", "USD", "created", 1)+`],"next":"AAZfhqd1QgAAAAAAAABwAIAAAAAAAAAB"}`, got.body)
@@ -31,7 +31,7 @@ func TestListShowsAPage(t *testing.T) {
 	var page httpapi.OrderPage
 	require.NoError(t, json.Unmarshal([]byte(got.body), &page))
 	s.send("GET", "/orders?cursor="+*page.Next, "")
-	require.Equal(t, ordering.Place{CreatedAt: noon.UTC(), ID: firstID}, *s.shop.filter.After)
+	require.Equal(t, orders.Place{CreatedAt: noon.UTC(), ID: firstID}, *s.shop.filter.After)
 }
 
 func TestListFilters(t *testing.T) {
@@ -42,7 +42,7 @@ func TestListFilters(t *testing.T) {
 	from := s.shop.filter.CreatedFrom
 	require.True(t, from.Equal(time.Date(2026, 11, 25, 6, 0, 0, 123456789, time.UTC)), from)
 	s.shop.filter.CreatedFrom = time.Time{}
-	require.Equal(t, ordering.Filter{
+	require.Equal(t, orders.Filter{
 		Limit: 200, Status: order.StatusPaid, Customer: customer, CreatedBefore: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
 	}, s.shop.filter)
 }
@@ -119,13 +119,13 @@ func TestEventsShowWhereTheyStand(t *testing.T) {
 	}
 	traced := entry(1)
 	traced.Headers = map[string]string{"traceparent": "00-" + trace + "-00f067aa0ba902b7-01"}
-	s.shop.events = []ordering.Event{
-		{Entry: traced, Delivery: ordering.Published, PublishedAt: noon.Add(1250 * time.Millisecond)},
-		{Entry: entry(2), Delivery: ordering.Published, PublishedAt: noon.Add(-time.Second)},
-		{Entry: entry(3), Delivery: ordering.Parked, Reason: "too large"},
-		{Entry: entry(4), Delivery: ordering.Pending},
-		{Entry: entry(5), Delivery: ordering.Passed},
-		{Entry: entry(6), Delivery: ordering.Discarded, Reason: "too large"},
+	s.shop.events = []orders.Event{
+		{Entry: traced, Delivery: orders.Published, PublishedAt: noon.Add(1250 * time.Millisecond)},
+		{Entry: entry(2), Delivery: orders.Published, PublishedAt: noon.Add(-time.Second)},
+		{Entry: entry(3), Delivery: orders.Parked, Reason: "too large"},
+		{Entry: entry(4), Delivery: orders.Pending},
+		{Entry: entry(5), Delivery: orders.Passed},
+		{Entry: entry(6), Delivery: orders.Discarded, Reason: "too large"},
 	}
 	got := s.send("GET", path, "")
 	require.Equal(t, http.StatusOK, got.status)

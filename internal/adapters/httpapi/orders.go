@@ -9,15 +9,15 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// orders answers the generated interface's requests with the service.
-type orders struct{ service ordering.Service }
+// orderRoutes answers the generated interface's requests with the service.
+type orderRoutes struct{ service orders.Service }
 
 // PlaceOrder judges all fields before it answers, so that a client learns at once of everything that is wrong. Only an
 // amount whose currency is unknown cannot be judged.
-func (o orders) PlaceOrder(ctx context.Context, request PlaceOrderRequestObject) (PlaceOrderResponseObject, error) {
+func (o orderRoutes) PlaceOrder(ctx context.Context, request PlaceOrderRequestObject) (PlaceOrderResponseObject, error) {
 	in := request.Body
 	in.only("customer_id", "amount", "currency")
 	in.require("customer_id", "amount")
@@ -81,11 +81,11 @@ func readText(in *object, name string) order.Text {
 }
 
 // readKey judges the header along with the body.
-func readKey(in *object, header *string) ordering.Key {
+func readKey(in *object, header *string) orders.Key {
 	if header == nil {
 		return ""
 	}
-	key, err := ordering.ParseKey(*header)
+	key, err := orders.ParseKey(*header)
 	in.judgeParameter(err)
 	return key
 }
@@ -119,7 +119,7 @@ func readVersions(in *object, header *string) []int64 {
 }
 
 // GetOrder answers with the order as it is.
-func (o orders) GetOrder(ctx context.Context, request GetOrderRequestObject) (GetOrderResponseObject, error) {
+func (o orderRoutes) GetOrder(ctx context.Context, request GetOrderRequestObject) (GetOrderResponseObject, error) {
 	var in findings
 	id := readID(&in, request.ID)
 	if err := in.err(); err != nil {
@@ -136,7 +136,7 @@ func readID(in *findings, text string) order.ID {
 }
 
 // PayOrder answers with the order as the payment left it.
-func (o orders) PayOrder(ctx context.Context, request PayOrderRequestObject) (PayOrderResponseObject, error) {
+func (o orderRoutes) PayOrder(ctx context.Context, request PayOrderRequestObject) (PayOrderResponseObject, error) {
 	in := optional(request.Body)
 	in.only("reference")
 	reference := readText(in, "reference")
@@ -149,7 +149,7 @@ func (o orders) PayOrder(ctx context.Context, request PayOrderRequestObject) (Pa
 }
 
 // ShipOrder answers with the order as the shipment left it.
-func (o orders) ShipOrder(ctx context.Context, request ShipOrderRequestObject) (ShipOrderResponseObject, error) {
+func (o orderRoutes) ShipOrder(ctx context.Context, request ShipOrderRequestObject) (ShipOrderResponseObject, error) {
 	in := optional(request.Body)
 	in.only("carrier", "tracking")
 	carrier, tracking := readText(in, "carrier"), readText(in, "tracking")
@@ -162,7 +162,7 @@ func (o orders) ShipOrder(ctx context.Context, request ShipOrderRequestObject) (
 }
 
 // CancelOrder answers with the order as the cancellation left it.
-func (o orders) CancelOrder(ctx context.Context, request CancelOrderRequestObject) (CancelOrderResponseObject, error) {
+func (o orderRoutes) CancelOrder(ctx context.Context, request CancelOrderRequestObject) (CancelOrderResponseObject, error) {
 	in := optional(request.Body)
 	in.only("reason")
 	reason := readText(in, "reason")
@@ -183,9 +183,9 @@ func optional(body *object) *object {
 }
 
 // about reads what all changes have in common, and judges the whole request.
-func about(in *object, id string, key, match *string) (order.ID, ordering.Guard, error) {
+func about(in *object, id string, key, match *string) (order.ID, orders.Guard, error) {
 	known := readID(&in.findings, id)
-	guard := ordering.Guard{Key: readKey(in, key), Versions: readVersions(in, match)}
+	guard := orders.Guard{Key: readKey(in, key), Versions: readVersions(in, match)}
 	return known, guard, in.err()
 }
 

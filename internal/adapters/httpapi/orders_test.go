@@ -13,7 +13,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 func orderJSON(amount, currency, status string, version int) string {
@@ -59,9 +59,9 @@ func TestKeysReachTheServiceAsTheyAre(t *testing.T) {
 	}
 	sent := []string{"", "k", visible, strings.Repeat("x", 255), `"550e8400-e29b-41d4-a716-446655440000"`, "a,b", "%41"}
 	for _, key := range sent {
-		got := s.send("POST", "/orders", body, ordering.KeyHeader+": "+key)
+		got := s.send("POST", "/orders", body, orders.KeyHeader+": "+key)
 		require.Equal(t, http.StatusCreated, got.status, got.body)
-		require.Equal(t, ordering.Key(key), s.shop.keys[len(s.shop.keys)-1])
+		require.Equal(t, orders.Key(key), s.shop.keys[len(s.shop.keys)-1])
 	}
 }
 
@@ -72,16 +72,16 @@ func TestWrongKeysAreRefused(t *testing.T) {
 		"empty": {""}, "too long": {strings.Repeat("x", 256)}, "space": {"a b"}, "tab": {"a\tb"}, "not ASCII": {"Schl\u00fcssel"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			requireProblem(t, s.sendLines("/orders", fine, ordering.KeyHeader, key...), 400, "invalid_idempotency_key", "Idempotency-Key "+reason, parameter("Idempotency-Key", reason))
+			requireProblem(t, s.sendLines("/orders", fine, orders.KeyHeader, key...), 400, "invalid_idempotency_key", "Idempotency-Key "+reason, parameter("Idempotency-Key", reason))
 		})
 	}
-	requireProblem(t, s.sendLines("/orders", fine, ordering.KeyHeader, "a", "a"), 400, "invalid_request", wrongFields, parameter("Idempotency-Key", "is given more than once"))
-	requireProblem(t, s.sendLines("/orders", `{"customer_id":"`+customer+`"}`, ordering.KeyHeader, ""), 400, "invalid_request", wrongFields,
+	requireProblem(t, s.sendLines("/orders", fine, orders.KeyHeader, "a", "a"), 400, "invalid_request", wrongFields, parameter("Idempotency-Key", "is given more than once"))
+	requireProblem(t, s.sendLines("/orders", `{"customer_id":"`+customer+`"}`, orders.KeyHeader, ""), 400, "invalid_request", wrongFields,
 		`[{"pointer":"/amount","reason":"is required"},{"parameter":"Idempotency-Key","reason":"`+reason+`"}]`)
 	require.Empty(t, s.shop.orders, "nothing was placed")
 
-	s.shop.instead = func(context.Context) error { return ordering.ErrKeyReused }
-	requireProblem(t, s.sendLines("/orders", fine, ordering.KeyHeader, "k"), 422, "idempotency_key_reused", ordering.ErrKeyReused.Detail, "")
+	s.shop.instead = func(context.Context) error { return orders.ErrKeyReused }
+	requireProblem(t, s.sendLines("/orders", fine, orders.KeyHeader, "k"), 422, "idempotency_key_reused", orders.ErrKeyReused.Detail, "")
 }
 
 func TestAmountsAreReadExactly(t *testing.T) {
@@ -334,8 +334,8 @@ func TestEveryKindOfFailure(t *testing.T) {
 		level        string
 	}{
 		{order.ErrText.With("it is odd"), 400, "invalid_text", "it is odd", "DEBUG"},
-		{ordering.ErrOrderChanged.Wrap(cause), 409, "order_changed", ordering.ErrOrderChanged.Detail, "DEBUG"},
-		{ordering.ErrKeyReused, 422, "idempotency_key_reused", ordering.ErrKeyReused.Detail, "DEBUG"},
+		{orders.ErrOrderChanged.Wrap(cause), 409, "order_changed", orders.ErrOrderChanged.Detail, "DEBUG"},
+		{orders.ErrKeyReused, 422, "idempotency_key_reused", orders.ErrKeyReused.Detail, "DEBUG"},
 		{fmt.Errorf("place: %w", fault.New(fault.Unavailable, "database_busy", "it is busy").Wrap(cause)), 503, "database_busy", "it is busy", "WARN"},
 		{
 			fmt.Errorf("place: %w", fault.New(fault.Unavailable, "down", "10.0.0.7 is down")), 503, "unavailable",
@@ -343,7 +343,7 @@ func TestEveryKindOfFailure(t *testing.T) {
 		},
 		{fault.New(fault.Conflict, "unheard_of", "a code that the contract does not know"), 500, "internal", bug, "ERROR"},
 		{fmt.Errorf("place: %w", context.DeadlineExceeded), 503, "timeout", "the answer took too long; whether the change was made is not known", "WARN"},
-		{ordering.ErrEventsNotPulled.Wrap(cause), 500, "internal", bug, "ERROR"},
+		{orders.ErrEventsNotPulled.Wrap(cause), 500, "internal", bug, "ERROR"},
 		{fmt.Errorf("place: %w", cause), 500, "internal", bug, "ERROR"},
 		{context.Canceled, 500, "internal", bug, "ERROR"}, // but the client is still there
 	} {

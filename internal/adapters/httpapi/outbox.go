@@ -9,8 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 const (
@@ -21,9 +20,9 @@ const (
 
 // operators answers what `outboxie outbox` does, from the same ports.
 type operators struct {
-	desk        operating.Desk
-	attendant   ports.Attendant
-	subscribers operating.SubscriberAdmin // nil: nothing is known of them
+	desk        operations.Desk
+	attendant   operations.ParkingAdmin
+	subscribers operations.SubscriberAdmin // nil: nothing is known of them
 	bodies      *bodies
 	logger      *slog.Logger
 }
@@ -55,9 +54,9 @@ func (o operators) status(c *gin.Context) {
 
 func (o operators) events(c *gin.Context) {
 	in := parametersOf(c, "aggregate", "type", "since", "limit")
-	filter := operating.Filter{Since: in.moment("since"), Limit: in.limit(usualEvents, mostEvents), Payloads: true}
+	filter := operations.Filter{Since: in.moment("since"), Limit: in.limit(usualEvents, mostEvents), Payloads: true}
 	in.given("aggregate", func(text string) {
-		key, err := operating.ParseAggregate(text)
+		key, err := operations.ParseAggregate(text)
 		in.judgeParameter(err)
 		filter.Aggregate = key
 	})
@@ -119,7 +118,7 @@ func readRedrive(in *object) (*outbox.Key, error) {
 	}
 	var key *outbox.Key
 	if text, ok := in.text("aggregate"); ok {
-		parsed, err := operating.ParseAggregate(text)
+		parsed, err := operations.ParseAggregate(text)
 		in.judge(err)
 		key = &parsed
 	}
@@ -135,7 +134,7 @@ func respond(c *gin.Context, answer any, err error) {
 }
 
 // ShowStatus is what scripts get to know of a status, without the subscribers.
-func ShowStatus(s operating.Status) OutboxStatus {
+func ShowStatus(s operations.Status) OutboxStatus {
 	shown := OutboxStatus{
 		State: OutboxStatusState(s.State()), Relay: s.Relay, Now: s.Now.UTC(), Position: int64(s.Position), SavedAt: known(s.Saved),
 		Stream: s.Stream, StreamSequence: s.Sequence, LastPosition: int64(s.Last), PurgedTo: int64(s.PurgedTo),
@@ -172,7 +171,7 @@ func known(t time.Time) *time.Time {
 }
 
 // ShowEvents is what scripts get to know of events in the log.
-func ShowEvents(entries []operating.Listed) []OutboxEvent {
+func ShowEvents(entries []operations.Listed) []OutboxEvent {
 	list := make([]OutboxEvent, 0, len(entries))
 	for _, e := range entries {
 		shown := OutboxEvent{
@@ -201,7 +200,7 @@ func showPayload(payload []byte) *json.RawMessage {
 }
 
 // ShowParked is what scripts get to know of parked events, and of how many there are in all.
-func ShowParked(events []outbox.ParkedEvent, all operating.Status) ParkedEvents {
+func ShowParked(events []outbox.ParkedEvent, all operations.Status) ParkedEvents {
 	shown := ParkedEvents{Waiting: all.ParkedEvents, Aggregates: all.ParkedAggregates, Events: make([]ParkedEvent, 0, len(events))}
 	for _, e := range events {
 		shown.Events = append(shown.Events, ParkedEvent{

@@ -9,7 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 // What HTTP itself has to refuse.
@@ -52,7 +52,7 @@ var (
 		errHost.Code:    http.StatusMisdirectedRequest,
 		errOrigin.Code:  http.StatusForbidden,
 
-		ordering.ErrOrderVersion.Code: http.StatusPreconditionFailed,
+		orders.ErrOrderVersion.Code: http.StatusPreconditionFailed,
 	}
 )
 

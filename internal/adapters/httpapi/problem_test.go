@@ -20,7 +20,7 @@ func TestEveryCodeIsInTheContract(t *testing.T) {
 		"order_exists": true, // ids are random
 	}
 	found := 0
-	for _, folder := range []string{"../../domain/order", "../../ports/ordering", "../../ports/operating", "."} {
+	for _, folder := range []string{"../../domain/order", "../../ports/orders", "../../ports/operations", "."} {
 		files, err := filepath.Glob(folder + "/*.go")
 		require.NoError(t, err)
 		for _, file := range files {

@@ -9,12 +9,12 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // subscribers answers what `outboxie subscriber` does, from the same port.
 type subscribers struct {
-	admin  operating.SubscriberAdmin
+	admin  operations.SubscriberAdmin
 	bodies *bodies
 }
 
@@ -47,7 +47,7 @@ func (s subscribers) change(c *gin.Context) {
 type subscriberChange struct {
 	subscriber string
 	verb       string
-	to         operating.Target
+	to         operations.Target
 	lanes      int
 	eventType  string
 	confirmed  bool
@@ -73,7 +73,7 @@ func readChange(subscriber string, in *object) (asked subscriberChange, err erro
 		in.require(need)
 	}
 	if text, ok := in.text("to"); ok {
-		target, err := operating.ParseTarget(text)
+		target, err := operations.ParseTarget(text)
 		in.judge(err)
 		asked.to = target
 	}
@@ -99,7 +99,7 @@ func readChange(subscriber string, in *object) (asked subscriberChange, err erro
 }
 
 // carryOut does what was asked, or says what it would do.
-func (a subscriberChange) carryOut(ctx context.Context, admin operating.SubscriberAdmin) (done SubscriberChanged, err error) {
+func (a subscriberChange) carryOut(ctx context.Context, admin operations.SubscriberAdmin) (done SubscriberChanged, err error) {
 	done = SubscriberChanged{Subscriber: a.subscriber, Verb: a.verb, Done: true}
 	switch a.verb {
 	case "pause":
@@ -134,7 +134,7 @@ func (a subscriberChange) carryOut(ctx context.Context, admin operating.Subscrib
 }
 
 // ShowMoving is what scripts get to know of a move.
-func ShowMoving(m operating.Moving, done bool) SubscriberChanged {
+func ShowMoving(m operations.Moving, done bool) SubscriberChanged {
 	shown := SubscriberChanged{
 		Subscriber: m.Subscriber, Verb: "rewind", Done: done, Sequence: &m.To.Sequence, Lanes: &m.Lanes, Lowest: &m.Lowest,
 		Highest: &m.Highest, Events: &m.Events,
@@ -146,7 +146,7 @@ func ShowMoving(m operating.Moving, done bool) SubscriberChanged {
 }
 
 // ShowSubscribers is what scripts get to know of subscribers.
-func ShowSubscribers(found operating.Subscribers) Subscribers {
+func ShowSubscribers(found operations.Subscribers) Subscribers {
 	shown := Subscribers{Subscribers: make([]SubscriberStatus, 0, len(found.All))}
 	if found.Trouble != nil {
 		shown.StreamTrouble = some(found.Trouble.Error())
@@ -157,9 +157,9 @@ func ShowSubscribers(found operating.Subscribers) Subscribers {
 	return shown
 }
 
-func showSubscriber(s operating.SubscriberStatus) SubscriberStatus {
+func showSubscriber(s operations.SubscriberStatus) SubscriberStatus {
 	shown := SubscriberStatus{
-		Subscriber: s.Subscriber, Handler: some(s.Handler), Types: append([]string{}, s.Types...), State: SubscriberState(operating.StateOf(s.Overview)),
+		Subscriber: s.Subscriber, Handler: some(s.Handler), Types: append([]string{}, s.Types...), State: SubscriberState(operations.StateOf(s.Overview)),
 		ForgottenAt: known(s.Forgotten), Copies: append([]string{}, s.Copies...), AppliedPerSecond: s.Rate, AppliedAt: known(s.Applied),
 		DeadLetters: s.Dead, WaitingLetters: s.Waiting, FilledEvents: s.Filled, MissedMessages: s.Missed, Lanes: make([]SubscriberLane, 0, len(s.Lanes)),
 	}
@@ -185,11 +185,11 @@ func seconds(d time.Duration) *float64 {
 }
 
 // ShowSummaries is what scripts get to know of subscribers in the status of the relay.
-func ShowSummaries(all []operating.SubscriberSummary) *[]SubscriberSummary {
+func ShowSummaries(all []operations.SubscriberSummary) *[]SubscriberSummary {
 	shown := make([]SubscriberSummary, len(all))
 	for n, s := range all {
 		shown[n] = SubscriberSummary{
-			Subscriber: s.Subscriber, State: SubscriberState(operating.StateOf(s.Overview)), MessagesBehind: s.Behind, AppliedPerSecond: s.Rate,
+			Subscriber: s.Subscriber, State: SubscriberState(operations.StateOf(s.Overview)), MessagesBehind: s.Behind, AppliedPerSecond: s.Rate,
 			Copies: len(s.Copies), DeadLetters: s.Dead, MissedMessages: s.Missed,
 		}
 		if s.Paused {

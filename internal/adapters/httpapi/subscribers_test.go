@@ -13,12 +13,12 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // registry is an administration of subscribers that notes what it is asked for.
 type registry struct {
-	found operating.Subscribers
+	found operations.Subscribers
 	asked []string
 	err   error
 }
@@ -28,14 +28,16 @@ func (r *registry) note(format string, args ...any) error {
 	return r.err
 }
 
-func (r *registry) Subscribers(context.Context) (operating.Subscribers, error) { return r.found, r.err }
+func (r *registry) Subscribers(context.Context) (operations.Subscribers, error) {
+	return r.found, r.err
+}
 
-func (r *registry) Summaries(_ context.Context, end uint64) ([]operating.SubscriberSummary, error) {
+func (r *registry) Summaries(_ context.Context, end uint64) ([]operations.SubscriberSummary, error) {
 	overviews := make([]inbox.Overview, len(r.found.All))
 	for n, status := range r.found.All {
 		overviews[n] = status.Overview
 	}
-	return operating.Summarize(overviews, end), r.err
+	return operations.Summarize(overviews, end), r.err
 }
 
 func (r *registry) Pause(_ context.Context, id string) error { return r.note("pause %s", id) }
@@ -56,13 +58,13 @@ func (r *registry) SetLanes(_ context.Context, id string, lanes int) (uint64, in
 	return 40, 2, r.note("lanes %s %d", id, lanes)
 }
 
-func (r *registry) Plan(_ context.Context, id string, target operating.Target, forwards bool) (operating.Moving, error) {
-	return operating.Moving{
+func (r *registry) Plan(_ context.Context, id string, target operations.Target, forwards bool) (operations.Moving, error) {
+	return operations.Moving{
 		Subscriber: id, Move: inbox.Move{To: inbox.Place{Sequence: 5}, Forwards: forwards}, Lanes: 2, Lowest: 6, Highest: 9, Events: 4,
 	}, r.note("plan %s %d %t", id, target.Sequence, forwards)
 }
 
-func (r *registry) Move(_ context.Context, plan operating.Moving) (operating.Moving, error) {
+func (r *registry) Move(_ context.Context, plan operations.Moving) (operations.Moving, error) {
 	return plan, r.note("move %s", plan.Subscriber)
 }
 
@@ -78,7 +80,7 @@ func TestSubscribersAreListed(t *testing.T) {
 	b, r := withRegistry(t)
 	require.JSONEq(t, `{"subscribers": [], "stream_trouble": null}`, b.ask("GET", "/subscribers", "").body)
 	at := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
-	r.found = operating.Subscribers{Trouble: errors.New("no answer"), All: []operating.SubscriberStatus{
+	r.found = operations.Subscribers{Trouble: errors.New("no answer"), All: []operations.SubscriberStatus{
 		{Overview: inbox.Overview{Subscriber: "a", Standing: inbox.Standing{Forgotten: at}}},
 		{
 			Overview: inbox.Overview{
@@ -86,7 +88,7 @@ func TestSubscribersAreListed(t *testing.T) {
 				Lanes: []inbox.Checkpoint{{Place: inbox.Place{Sequence: 8, StoredAt: at}, Idle: time.Second}}, Copies: []string{"one"},
 				Dead: 1, Waiting: 2, Filled: 3, Missed: 4, Applied: at, Rate: 1.5,
 			},
-			Lag: &operating.Lag{Events: 2, Oldest: 3 * time.Second}, Messages: []uint64{2},
+			Lag: &operations.Lag{Events: 2, Oldest: 3 * time.Second}, Messages: []uint64{2},
 		},
 	}}
 	require.JSONEq(t, `{"stream_trouble": "no answer", "subscribers": [
@@ -102,7 +104,7 @@ func TestSubscribersAreListed(t *testing.T) {
 // TestStatusShowsSubscribers checks what the relay's status says about subscribers, and that it is shown without them if they cannot be read.
 func TestStatusShowsSubscribers(t *testing.T) {
 	b, r := withRegistry(t)
-	b.state = operating.Status{Sequence: 10}
+	b.state = operations.Status{Sequence: 10}
 	subscribers := func() string {
 		got := b.ask("GET", "/outbox/status", "")
 		require.Equal(t, http.StatusOK, got.status, got.body)
@@ -111,7 +113,7 @@ func TestStatusShowsSubscribers(t *testing.T) {
 		return string(shown.Subscribers)
 	}
 	require.JSONEq(t, `[]`, subscribers())
-	r.found.All = []operating.SubscriberStatus{
+	r.found.All = []operations.SubscriberStatus{
 		{Overview: inbox.Overview{Subscriber: "a", Standing: inbox.Standing{Paused: true}, PausedFor: time.Minute}},
 		{Overview: inbox.Overview{
 			Subscriber: "b", Lanes: []inbox.Checkpoint{{Place: inbox.Place{Sequence: 8}, Idle: time.Hour}, {Place: inbox.Place{Sequence: 12}}},
@@ -187,7 +189,7 @@ func TestChangesOfSubscribersThatAreWrong(t *testing.T) {
 	}
 	require.Empty(t, r.asked)
 	for err, status := range map[error]int{
-		inbox.ErrNoSubscriber: http.StatusNotFound, inbox.ErrForgotten: http.StatusConflict, operating.ErrStreamWentBack: http.StatusConflict,
+		inbox.ErrNoSubscriber: http.StatusNotFound, inbox.ErrForgotten: http.StatusConflict, operations.ErrStreamWentBack: http.StatusConflict,
 		inbox.ErrStreamUnfit: http.StatusConflict, inbox.ErrNoStream: http.StatusServiceUnavailable, errors.New("bug"): http.StatusInternalServerError,
 	} {
 		r.err = err

@@ -6,29 +6,29 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // undecided answers what `outboxie outbox` and `outboxie subscriber` do with groups of events.
 type undecided struct {
-	parked  operating.Undecided
-	letters operating.Letters
+	parked  operations.Undecided
+	letters operations.Letters
 	bodies  *bodies
 }
 
 func (u undecided) serve(routes gin.IRoutes) {
 	if u.parked != nil {
-		u.serveAt(routes, "/outbox/parked", "redrive", func(*gin.Context) (operating.Undecided, error) { return u.parked, nil })
+		u.serveAt(routes, "/outbox/parked", "redrive", func(*gin.Context) (operations.Undecided, error) { return u.parked, nil })
 	}
 	if u.letters != nil {
-		u.serveAt(routes, "/subscribers/:subscriber/letters", "retry", func(c *gin.Context) (operating.Undecided, error) {
+		u.serveAt(routes, "/subscribers/:subscriber/letters", "retry", func(c *gin.Context) (operations.Undecided, error) {
 			return u.letters.Of(c.Request.Context(), c.Param("subscriber"))
 		})
 	}
 }
 
 // serveAt serves the routes of events that find returns.
-func (u undecided) serveAt(routes gin.IRoutes, path, retry string, find func(c *gin.Context) (operating.Undecided, error)) {
+func (u undecided) serveAt(routes gin.IRoutes, path, retry string, find func(c *gin.Context) (operations.Undecided, error)) {
 	routes.GET(path+"/groups", func(c *gin.Context) {
 		events, err := find(c)
 		if err != nil {
@@ -39,12 +39,12 @@ func (u undecided) serveAt(routes gin.IRoutes, path, retry string, find func(c *
 		respond(c, ShowGroups(groups), err)
 	})
 	routes.POST(path+"/"+retry, u.bodies.read, func(c *gin.Context) {
-		decide(c, find, func(ctx context.Context, events operating.Undecided, choice outbox.Choice) (int, error) {
+		decide(c, find, func(ctx context.Context, events operations.Undecided, choice outbox.Choice) (int, error) {
 			return events.Retry(ctx, choice)
 		})
 	})
 	routes.POST(path+"/discard", u.bodies.read, func(c *gin.Context) {
-		decide(c, find, func(ctx context.Context, events operating.Undecided, choice outbox.Choice) (int, error) {
+		decide(c, find, func(ctx context.Context, events operations.Undecided, choice outbox.Choice) (int, error) {
 			return events.Discard(ctx, choice)
 		})
 	})
@@ -52,8 +52,8 @@ func (u undecided) serveAt(routes gin.IRoutes, path, retry string, find func(c *
 
 // decide counts what is chosen, and changes it unless the request is a dry run.
 func decide(
-	c *gin.Context, find func(c *gin.Context) (operating.Undecided, error),
-	change func(ctx context.Context, events operating.Undecided, choice outbox.Choice) (int, error),
+	c *gin.Context, find func(c *gin.Context) (operations.Undecided, error),
+	change func(ctx context.Context, events operations.Undecided, choice outbox.Choice) (int, error),
 ) {
 	in := new(object)
 	if err := c.ShouldBindJSON(in); err != nil {
@@ -91,7 +91,7 @@ func readChoice(in *object) (choice outbox.Choice, dry bool, err error) {
 		}
 	}
 	if text, ok := in.text("aggregate"); ok {
-		key, err := operating.ParseAggregate(text)
+		key, err := operations.ParseAggregate(text)
 		in.judge(err)
 		choice.Aggregate = key
 	}
@@ -116,7 +116,7 @@ func readChoice(in *object) (choice outbox.Choice, dry bool, err error) {
 }
 
 // ShowGroups is what scripts get to know of groups.
-func ShowGroups(groups operating.Groups) FailureGroups {
+func ShowGroups(groups operations.Groups) FailureGroups {
 	shown := FailureGroups{Events: groups.Events, MoreEvents: groups.More, AllGroups: groups.All, Groups: make([]FailureGroup, 0, len(groups.List))}
 	for _, g := range groups.List {
 		example := FailureExample{

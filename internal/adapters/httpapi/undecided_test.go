@@ -15,22 +15,22 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // pile is what is undecided: it answers with what it is given, and notes what it is asked for.
 type pile struct {
-	operating.Undecided
-	groups operating.Groups
+	operations.Undecided
+	groups operations.Groups
 	asked  []string
 	err    error
 }
 
-func (p *pile) Groups(context.Context) (operating.Groups, error) { return p.groups, p.err }
+func (p *pile) Groups(context.Context) (operations.Groups, error) { return p.groups, p.err }
 
-func (p *pile) Count(_ context.Context, choice outbox.Choice) (operating.Chosen, error) {
+func (p *pile) Count(_ context.Context, choice outbox.Choice) (operations.Chosen, error) {
 	p.asked = append(p.asked, fmt.Sprint("count ", choice))
-	return operating.Chosen{Events: 5, Unreadable: 1, Behind: 7}, p.err
+	return operations.Chosen{Events: 5, Unreadable: 1, Behind: 7}, p.err
 }
 
 func (p *pile) Retry(_ context.Context, choice outbox.Choice) (int, error) {
@@ -44,7 +44,7 @@ func (p *pile) Discard(_ context.Context, choice outbox.Choice) (int, error) {
 }
 
 // Of knows one subscriber.
-func (p *pile) Of(_ context.Context, subscriber string) (operating.Undecided, error) {
+func (p *pile) Of(_ context.Context, subscriber string) (operations.Undecided, error) {
 	if subscriber != "e mails" {
 		return nil, inbox.ErrNoSubscriber.With("no subscriber %q", subscriber)
 	}
@@ -66,9 +66,9 @@ const (
 func TestFailureGroups(t *testing.T) {
 	b, p := newPile(t)
 	for _, path := range []string{lettersPath, parkedPath} {
-		p.groups = operating.Groups{}
+		p.groups = operations.Groups{}
 		require.JSONEq(t, `{"events":0,"more_events":false,"all_groups":0,"groups":[]}`, b.ask("GET", path+"/groups", "").body)
-		p.groups = operating.Groups{Events: 3, All: 7, More: true, List: []operating.Group{
+		p.groups = operations.Groups{Events: 3, All: 7, More: true, List: []operations.Group{
 			{
 				Fingerprint: fault.NewFingerprint("no address"), Events: 2, Behind: 1, First: noon, Last: noon.Add(time.Minute), Types: []string{"a.v1", "b.v1"},
 				Example: outbox.Undecided{

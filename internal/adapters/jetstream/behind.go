@@ -6,14 +6,14 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-var _ operating.StreamLags = (*Consumers)(nil)
+var _ operations.StreamLags = (*Consumers)(nil)
 
 // Behind returns the lag of each subscriber that stands at a place, in one request and one more for each place. A place in another
 // stream, which was there before, is before the first event.
-func (c *Consumers) Behind(ctx context.Context, places []operating.SubscriberPlace) ([]operating.Lag, error) {
+func (c *Consumers) Behind(ctx context.Context, places []operations.SubscriberPlace) ([]operations.Lag, error) {
 	if len(places) == 0 {
 		return nil, nil
 	}
@@ -24,13 +24,13 @@ func (c *Consumers) Behind(ctx context.Context, places []operating.SubscriberPla
 	if err != nil {
 		return nil, classify(ctx, err)
 	}
-	lags := make([]operating.Lag, 0, len(places))
+	lags := make([]operations.Lag, 0, len(places))
 	for _, place := range places {
 		sequence := place.Sequence
 		if place.Stream != identity(stream.CachedInfo().Created) {
 			sequence = 0
 		}
-		lag := operating.Lag{Subscriber: place.Subscriber}
+		lag := operations.Lag{Subscriber: place.Subscriber}
 		if lag.Events, lag.Oldest, err = c.LagOf(ctx, sequence); err != nil {
 			return nil, err
 		}

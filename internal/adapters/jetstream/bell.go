@@ -8,7 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // quiet is how long a bell waits after one call to the other instances before it makes the next.
@@ -26,8 +26,8 @@ type Bell struct {
 }
 
 var (
-	_ ports.Waker = (*Bell)(nil)
-	_ ports.Alarm = (*Bell)(nil)
+	_ relay.Waker = (*Bell)(nil)
+	_ relay.Alarm = (*Bell)(nil)
 )
 
 // NewBell returns the bell of a stream's relays. It rings in process at once, and over the broker while Run runs.
@@ -54,7 +54,7 @@ type Caller struct {
 	logger  *slog.Logger
 }
 
-var _ ports.Waker = (*Caller)(nil)
+var _ relay.Waker = (*Caller)(nil)
 
 // NewCaller returns a caller for the stream's relays. It needs the right to publish on the subject of their bell, and no other.
 func NewCaller(nc *nats.Conn, stream string, logger *slog.Logger) *Caller {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // TestWakeUpsAreNotStored : they would be foreign messages at the tail.
@@ -85,7 +85,7 @@ func TestLastRing(t *testing.T) {
 	requireRung(t, b.Other())
 }
 
-func requireRung(t *testing.T, alarm ports.Alarm) {
+func requireRung(t *testing.T, alarm relay.Alarm) {
 	t.Helper()
 	select {
 	case <-alarm.C():
@@ -108,7 +108,7 @@ func TestModule(t *testing.T) {
 	app := fxtest.New(t, jetstream.Module,
 		fx.Supply(jetstream.Options{URL: b.server.URL, Name: "module", Logger: silent},
 			jetstream.PublisherOptions{Stream: stream, Logger: silent}),
-		fx.Invoke(func(c *nats.Conn, publisher ports.Publisher, waker ports.Waker, alarm ports.Alarm, bell *jetstream.Bell) {
+		fx.Invoke(func(c *nats.Conn, publisher relay.Publisher, waker relay.Waker, alarm relay.Alarm, bell *jetstream.Bell) {
 			nc = c
 			_, err := publisher.Open(t.Context(), 1)
 			require.NoError(t, err)

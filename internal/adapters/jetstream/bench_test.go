@@ -14,13 +14,13 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
 // typical returns entries of the size of orders.
 func typical(n int) []outbox.Entry {
-	entries := outboxtest.NewEntries(0, n)
+	entries := relaytest.NewEntries(0, n)
 	for i := range entries {
 		entries[i].Payload = []byte(`{"order_id":"550e8400-e29b-41d4-a716-446655440000","customer_id":"550e8400-e29b-41d4-a716-446655440000",` +
 			`"amount":"100.50","currency":"USD","status":"created","version":1,"created_at":"2026-11-23T13:05:07.123456Z"}`)

@@ -16,8 +16,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -29,7 +29,7 @@ const (
 
 // drivenPorts are the ports that NATS serves.
 var drivenPorts = []reflect.Type{
-	reflect.TypeFor[ports.StreamRepair](), reflect.TypeFor[ports.Finder](), reflect.TypeFor[ports.Waker](), reflect.TypeFor[ports.Alarm](),
+	reflect.TypeFor[relay.StreamRepair](), reflect.TypeFor[relay.Finder](), reflect.TypeFor[relay.Waker](), reflect.TypeFor[relay.Alarm](),
 	reflect.TypeFor[inbox.Stream](),
 }
 
@@ -45,7 +45,7 @@ type silence struct {
 func newSilence(t *testing.T) (*silence, *infra.Proxy) {
 	t.Helper()
 	s := newReading(t)
-	s.Append(t, outboxtest.NewEntries(0, 2)...)
+	s.Append(t, relaytest.NewEntries(0, 2)...)
 	parsed, err := url.Parse(s.server.URL)
 	require.NoError(t, err)
 	proxy := infra.NewProxy(t, parsed.Host)
@@ -76,11 +76,11 @@ func (s *silence) calls() map[string]func(ctx context.Context) error {
 		"outbox.StreamRepair.Look":  func(ctx context.Context) error { _, err := s.publisher.Look(ctx); return err },
 		"outbox.StreamRepair.At":    func(ctx context.Context) error { _, err := s.publisher.At(ctx, 1); return err },
 		"outbox.StreamRepair.Publish": func(ctx context.Context) error {
-			_, err := s.publisher.Publish(ctx, 2, outboxtest.NewEntries(2, 20))
+			_, err := s.publisher.Publish(ctx, 2, relaytest.NewEntries(2, 20))
 			return err
 		},
 		"outbox.StreamRepair.Redrive": func(ctx context.Context) error {
-			_, err := s.publisher.Redrive(ctx, 2, outbox.Progress{}, outboxtest.NewEntries(2, 2))
+			_, err := s.publisher.Redrive(ctx, 2, outbox.Progress{}, relaytest.NewEntries(2, 2))
 			return err
 		},
 		"outbox.StreamRepair.Notify": func(ctx context.Context) error {

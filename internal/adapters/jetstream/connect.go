@@ -30,7 +30,7 @@ const (
 
 // reconnectDelay is how long the client waits before it tries all servers once more, counted from 1 since the connection was
 // lost. The first tries are quick, so that a leader whose connection was cut is back before a follower takes its lease (see
-// app/relay). Each wait is spread, so that a broker that comes back does not meet all clients at once.
+// app/relaying). Each wait is spread, so that a broker that comes back does not meet all clients at once.
 func reconnectDelay(try int) time.Duration {
 	wait := min(firstReconnect<<min(try-1, 10), reconnectWait)
 	return wait + rand.N(wait) //nolint:gosec // no secret

@@ -3,24 +3,24 @@ package jetstream_test
 import (
 	"testing"
 
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox/inboxtest"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 func TestPublisher(t *testing.T) {
-	outboxtest.TestPublisher(t, func(t *testing.T) outboxtest.StreamHarness { return newBroker(t) })
+	relaytest.TestPublisher(t, func(t *testing.T) relaytest.StreamHarness { return newBroker(t) })
 }
 
 func TestFinder(t *testing.T) {
-	outboxtest.TestFinder(t, func(t *testing.T) outboxtest.FinderHarness { return newBroker(t) })
+	relaytest.TestFinder(t, func(t *testing.T) relaytest.FinderHarness { return newBroker(t) })
 }
 
 func TestWaker(t *testing.T) {
-	outboxtest.TestWaker(t, func(t *testing.T) outboxtest.BellHarness { return newBells(t) })
+	relaytest.TestWaker(t, func(t *testing.T) relaytest.BellHarness { return newBells(t) })
 }
 
 func TestLiveness(t *testing.T) {
-	outboxtest.TestLiveness(t, func(t *testing.T) outboxtest.LivenessHarness { return &processes{broker: newBroker(t)} })
+	relaytest.TestLiveness(t, func(t *testing.T) relaytest.LivenessHarness { return &processes{broker: newBroker(t)} })
 }
 
 func TestReader(t *testing.T) {

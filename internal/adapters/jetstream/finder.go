@@ -9,7 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // Finder finds events in a stream without an index: progress never falls along the stream, so it halves the stream until
@@ -21,7 +21,7 @@ type Finder struct {
 	js jetstream.JetStream
 }
 
-var _ ports.Finder = (*Finder)(nil)
+var _ relay.Finder = (*Finder)(nil)
 
 // NewFinder returns a finder for the stream that o names. It asks the broker nothing.
 func NewFinder(nc *nats.Conn, o PublisherOptions) (*Finder, error) {
@@ -39,7 +39,7 @@ func (f *Finder) Find(ctx context.Context, event outbox.Progress, sequence uint6
 	defer done()
 	stream, err := f.js.Stream(ctx, f.stream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return time.Time{}, ports.ErrNoMessage.With("stream %s does not exist", f.stream)
+		return time.Time{}, relay.ErrNoMessage.With("stream %s does not exist", f.stream)
 	}
 	if err != nil {
 		return time.Time{}, classify(ctx, err)
@@ -54,7 +54,7 @@ func (f *Finder) Find(ctx context.Context, event outbox.Progress, sequence uint6
 		return time.Time{}, classify(ctx, err)
 	}
 	if stamp.Event != event.Position || idOf(message) != event.EventID {
-		return time.Time{}, ports.ErrNoMessage.With("the stream does not hold event %s", event.EventID)
+		return time.Time{}, relay.ErrNoMessage.With("the stream does not hold event %s", event.EventID)
 	}
 	return message.StoredAt, nil
 }
@@ -66,7 +66,7 @@ func (f *Finder) first(ctx context.Context, state jetstream.StreamState, positio
 		middle := low + (high-low)/2
 		message, stamp, err := f.from(ctx, middle)
 		switch {
-		case errors.Is(err, ports.ErrNoMessage), err == nil && stamp.Progress.Position >= position:
+		case errors.Is(err, relay.ErrNoMessage), err == nil && stamp.Progress.Position >= position:
 			high = middle
 		case err != nil:
 			return 0, err
@@ -78,14 +78,14 @@ func (f *Finder) first(ctx context.Context, state jetstream.StreamState, positio
 }
 
 // from reads the first message of ours from a sequence on, passing over those of others and what was deleted.
-func (f *Finder) from(ctx context.Context, sequence uint64) (stored, ports.Stamp, error) {
+func (f *Finder) from(ctx context.Context, sequence uint64) (stored, relay.Stamp, error) {
 	for {
 		message, err := f.askLeader(ctx, sequence, ">")
 		if errorCode(err) == jetstream.JSErrCodeMessageNotFound {
-			return stored{}, ports.Stamp{}, ports.ErrNoMessage
+			return stored{}, relay.Stamp{}, relay.ErrNoMessage
 		}
 		if err != nil {
-			return stored{}, ports.Stamp{}, err
+			return stored{}, relay.Stamp{}, err
 		}
 		if stamp := stampOf(message.header); stamp.Ours {
 			return message, stamp, nil

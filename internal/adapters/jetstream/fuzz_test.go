@@ -20,7 +20,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // wire is what a broker receives of messages, byte for byte.
@@ -118,7 +118,7 @@ func FuzzEncode(f *testing.F) {
 		if entry.Validate() != nil {
 			return
 		}
-		want := ports.Stamp{Ours: true, Progress: entry.Progress(), Event: entry.Position}
+		want := relay.Stamp{Ours: true, Progress: entry.Progress(), Event: entry.Position}
 		var redrivenAt *outbox.Progress
 		if place >= 0 {
 			redrivenAt = &outbox.Progress{Position: outbox.Position(place), EventID: placeID}
@@ -166,7 +166,7 @@ func FuzzEncodeNotice(f *testing.F) {
 		header, sent, payload := w.send(t, message)
 		require.Equal(t, size, sent+len(payload))
 		stamp := stampOf(header)
-		require.Equal(t, ports.Stamp{Ours: true, Progress: notice.Progress, Parked: stamp.Parked, Kept: notice.Kept}, stamp)
+		require.Equal(t, relay.Stamp{Ours: true, Progress: notice.Progress, Parked: stamp.Parked, Kept: notice.Kept}, stamp)
 		require.Equal(t, reason == "", stamp.Parked == "")
 		require.LessOrEqual(t, len(stamp.Parked), kept)
 		require.True(t, utf8.ValidString(stamp.Parked))
@@ -206,27 +206,27 @@ func positive(value string) int64 {
 var digits = regexp.MustCompile(`^[0-9]+$`)
 
 // stamped is what the engine has to read on a message whose own position is position, 0 if that is none.
-func stamped(header nats.Header, position int64) ports.Stamp {
+func stamped(header nats.Header, position int64) relay.Stamp {
 	_, hasPosition := header["Outbox-Position"]
 	text, hasProgress := header["Outbox-Progress"]
 	id, readable := unescaped(header.Get("ce-id"))
 	event := outbox.Position(position)
 	switch {
 	case hasPosition && event == 0:
-		return ports.Stamp{}
+		return relay.Stamp{}
 	case !hasProgress && event > 0 && readable && id != "":
-		return ports.Stamp{Ours: true, Progress: outbox.Progress{Position: event, EventID: id}, Event: event}
+		return relay.Stamp{Ours: true, Progress: outbox.Progress{Position: event, EventID: id}, Event: event}
 	case !hasProgress:
-		return ports.Stamp{}
+		return relay.Stamp{}
 	}
 	place, of, complete := strings.Cut(text[0], "/")
 	number, numeric := new(big.Int).SetString(place, 10)
 	of, known := unescaped(of)
 	reason, told := unescaped(header.Get("Outbox-Parked"))
 	if !complete || !numeric || number.Sign() < 0 || !number.IsInt64() || !known || !told {
-		return ports.Stamp{}
+		return relay.Stamp{}
 	}
-	stamp := ports.Stamp{
+	stamp := relay.Stamp{
 		Ours: true, Progress: outbox.Progress{Position: outbox.Position(number.Int64()), EventID: of}, Event: event, Redriven: event > 0,
 	}
 	if event == 0 {

@@ -10,12 +10,12 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -91,9 +91,9 @@ func (b *broker) info() *natsjs.StreamInfo {
 	return found.CachedInfo()
 }
 
-func (b *broker) Publisher() ports.StreamRepair { return b.publisher(jetstream.PublisherOptions{}) }
+func (b *broker) Publisher() relay.StreamRepair { return b.publisher(jetstream.PublisherOptions{}) }
 
-func (b *broker) Finder() ports.Finder {
+func (b *broker) Finder() relay.Finder {
 	finder, err := jetstream.NewFinder(b.connect(), jetstream.PublisherOptions{Stream: stream})
 	require.NoError(b.t, err)
 	return finder
@@ -232,5 +232,5 @@ func runBell(t *testing.T, bell *jetstream.Bell) {
 	})
 }
 
-func (b *broker) Bell() outboxtest.Bell  { return b.bells[0] }
-func (b *broker) Other() outboxtest.Bell { return b.bells[1] }
+func (b *broker) Bell() relaytest.Bell  { return b.bells[0] }
+func (b *broker) Other() relaytest.Bell { return b.bells[1] }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // The headers of a message: CloudEvents 1.0 in binary mode, the row's own headers as they were stored, and the engine's.
@@ -143,31 +143,31 @@ func decode(subject string, header nats.Header, data []byte) (outbox.Entry, erro
 
 // stampOf reads what the engine wrote on a message: an event, in its place or redriven, or a notice. A message on which
 // any of that cannot be read is somebody else's.
-func stampOf(header nats.Header) ports.Stamp {
+func stampOf(header nats.Header) relay.Stamp {
 	event, isEvent := positionOf(header.Get(headerPosition))
 	if _, said := header[headerPosition]; said && !isEvent {
-		return ports.Stamp{}
+		return relay.Stamp{}
 	}
 	if _, said := header[headerProgress]; !said {
 		id, err := url.PathUnescape(header.Get(headerID))
 		if !isEvent || err != nil || id == "" {
-			return ports.Stamp{}
+			return relay.Stamp{}
 		}
-		return ports.Stamp{Ours: true, Progress: outbox.Progress{Position: event, EventID: id}, Event: event}
+		return relay.Stamp{Ours: true, Progress: outbox.Progress{Position: event, EventID: id}, Event: event}
 	}
 	progress, ok := progressOf(header.Get(headerProgress))
 	reason, err := url.PathUnescape(header.Get(headerParked))
 	switch {
 	case !ok || err != nil:
-		return ports.Stamp{}
+		return relay.Stamp{}
 	case isEvent:
-		return ports.Stamp{Ours: true, Progress: progress, Event: event, Redriven: true}
+		return relay.Stamp{Ours: true, Progress: progress, Event: event, Redriven: true}
 	}
 	kept, err := strconv.ParseUint(header.Get(headerKept), 10, 64)
 	if err != nil {
 		kept = math.MaxUint64 // whoever wrote that said nothing about it
 	}
-	return ports.Stamp{
+	return relay.Stamp{
 		Ours: true, Progress: progress, Parked: reason, Kept: kept, Confirms: reason == "" && header.Get(headerType) == confirmedNotice,
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 // TestHeadersRoundTrip : whatever a log may hold, a subscriber reads the same, and its size was known.
@@ -45,7 +45,7 @@ func TestHeadersRoundTrip(t *testing.T) {
 		}
 		message, size = jetstream.EncodeRedriven(entry, at)
 		require.Equal(t, message.Size(), len(message.Subject)+size+len(message.Data))
-		require.Equal(t, ports.Stamp{Ours: true, Progress: at, Event: entry.Position, Redriven: true}, jetstream.StampOf(message.Header))
+		require.Equal(t, relay.Stamp{Ours: true, Progress: at, Event: entry.Position, Redriven: true}, jetstream.StampOf(message.Header))
 		read, err = jetstream.Decode(message.Subject, message.Header, message.Data)
 		require.NoError(t, err)
 		require.Equal(t, entry, read, "a redriven event is read as any other")
@@ -53,7 +53,7 @@ func TestHeadersRoundTrip(t *testing.T) {
 }
 
 func TestIncompleteHeadersAreUnreadable(t *testing.T) {
-	entry := outboxtest.NewEntries(0, 1)[0]
+	entry := relaytest.NewEntries(0, 1)[0]
 	for _, name := range []string{
 		"ce-id", "ce-type", "ce-subject", "ce-time", "Outbox-Aggregate-Type", "Outbox-Aggregate-Version", "Outbox-Position",
 	} {

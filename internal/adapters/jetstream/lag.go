@@ -8,7 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // Consumers measures how far the subscribers of a stream are behind, whether they run or not.
@@ -41,7 +41,7 @@ func (c *Consumers) LagOf(ctx context.Context, sequence uint64) (events int64, o
 
 // Lags returns the lag of each subscriber that has a durable consumer, as programs of before kept one, in two requests and one more
 // for each that is behind. Consumers that others made for themselves are left out.
-func (c *Consumers) Lags(ctx context.Context) ([]operating.Lag, error) {
+func (c *Consumers) Lags(ctx context.Context) ([]operations.Lag, error) {
 	ctx, done := whileConnected(ctx, c.nc, defaultTimeout)
 	defer done()
 	stream, err := c.js.Stream(ctx, c.stream)
@@ -51,13 +51,13 @@ func (c *Consumers) Lags(ctx context.Context) ([]operating.Lag, error) {
 	if err != nil {
 		return nil, classify(ctx, err)
 	}
-	var lags []operating.Lag
+	var lags []operations.Lag
 	consumers := stream.ListConsumers(ctx)
 	for info := range consumers.Info() {
 		if info.Config.Durable == "" || info.Config.FilterSubject != eventSubjects {
 			continue
 		}
-		lag := operating.Lag{Subscriber: info.Config.Durable, Events: int64(info.NumPending) + int64(info.NumAckPending)}
+		lag := operations.Lag{Subscriber: info.Config.Durable, Events: int64(info.NumPending) + int64(info.NumAckPending)}
 		if lag.Events > 0 {
 			if lag.Oldest, err = c.oldest(ctx, info); err != nil {
 				return nil, classify(ctx, err)

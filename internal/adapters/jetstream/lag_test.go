@@ -10,8 +10,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 // former is the durable consumer that a program of before kept for a subscriber.
@@ -32,7 +32,7 @@ func take(t *testing.T, consumer natsjs.Consumer) natsjs.Msg {
 	return message
 }
 
-func lags(t *testing.T, consumers *jetstream.Consumers) []operating.Lag {
+func lags(t *testing.T, consumers *jetstream.Consumers) []operations.Lag {
 	t.Helper()
 	found, err := consumers.Lags(t.Context())
 	require.NoError(t, err)
@@ -47,7 +47,7 @@ func TestLags(t *testing.T) {
 	require.Empty(t, lags(t, consumers), "there is no stream")
 
 	r := &reading{broker: b, publisher: b.opened()}
-	entries := outboxtest.NewEntries(0, 3)
+	entries := relaytest.NewEntries(0, 3)
 	r.Append(t, entries...)
 	_, err = r.publisher.Notify(t.Context(), 3, outbox.Notice{Progress: entries[2].Progress()})
 	require.NoError(t, err)
@@ -63,12 +63,12 @@ func TestLags(t *testing.T) {
 	found := lags(t, consumers)
 	require.Len(t, found, 1)
 	require.Greater(t, found[0].Oldest, 150*time.Millisecond)
-	require.Equal(t, operating.Lag{Subscriber: subscribe, Events: 3, Oldest: found[0].Oldest}, found[0])
+	require.Equal(t, operations.Lag{Subscriber: subscribe, Events: 3, Oldest: found[0].Oldest}, found[0])
 	require.NoError(t, first.DoubleAck(t.Context()))
 	require.NoError(t, take(t, former).DoubleAck(t.Context()))
 	require.EqualValues(t, 1, lags(t, consumers)[0].Events)
 	require.NoError(t, take(t, former).DoubleAck(t.Context()))
-	require.Equal(t, []operating.Lag{{Subscriber: subscribe}}, lags(t, consumers), "the notice is no event")
+	require.Equal(t, []operations.Lag{{Subscriber: subscribe}}, lags(t, consumers), "the notice is no event")
 
 	b.Disconnect(t)
 	_, err = consumers.Lags(t.Context())
@@ -93,7 +93,7 @@ func TestLagOf(t *testing.T) {
 		return oldest
 	}
 	requireLag(0, 0)
-	entries := outboxtest.NewEntries(0, 5)
+	entries := relaytest.NewEntries(0, 5)
 	r.Append(t, entries[:2]...)
 	time.Sleep(200 * time.Millisecond)
 	r.Append(t, entries[2:]...)

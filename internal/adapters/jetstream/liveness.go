@@ -11,7 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // probeTimeout bounds the wait for an answer. A leader that is there answers within a round trip, and so does the broker if
@@ -31,7 +31,7 @@ type Liveness struct {
 	denied atomic.Int64 // until when nothing is asked, in Unix nanoseconds
 }
 
-var _ ports.Liveness = (*Liveness)(nil)
+var _ relay.Liveness = (*Liveness)(nil)
 
 // NewLiveness returns the liveness of a stream's relays.
 func NewLiveness(nc *nats.Conn, stream string, logger *slog.Logger) *Liveness {
@@ -50,10 +50,10 @@ func (l *Liveness) Announce(token int64) (withdraw func()) {
 }
 
 // Probe trusts an answer only if it came in the session that it reports.
-func (l *Liveness) Probe(ctx context.Context, token int64) ports.Sighting {
+func (l *Liveness) Probe(ctx context.Context, token int64) relay.Sighting {
 	session := l.nc.Stats().Reconnects
 	if time.Now().UnixNano() < l.denied.Load() {
-		return ports.Sighting{Session: session}
+		return relay.Sighting{Session: session}
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -62,7 +62,7 @@ func (l *Liveness) Probe(ctx context.Context, token int64) ports.Sighting {
 	if last := l.nc.LastError(); err != nil && errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), subject) {
 		l.denied.Store(time.Now().Add(deniedPause).UnixNano())
 	}
-	return ports.Sighting{
+	return relay.Sighting{
 		Gone:    errors.Is(err, nats.ErrNoResponders) && l.nc.Stats().Reconnects == session,
 		Session: session,
 	}

@@ -9,26 +9,26 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // processes each have a connection of their own to one broker.
 type processes struct {
 	*broker
-	connections map[ports.Liveness]*nats.Conn
+	connections map[relay.Liveness]*nats.Conn
 }
 
-func (p *processes) Process() ports.Liveness {
+func (p *processes) Process() relay.Liveness {
 	nc := p.connect()
 	process := jetstream.NewLiveness(nc, stream, silent)
 	if p.connections == nil {
-		p.connections = make(map[ports.Liveness]*nats.Conn)
+		p.connections = make(map[relay.Liveness]*nats.Conn)
 	}
 	p.connections[process] = nc
 	return process
 }
 
-func (p *processes) Kill(_ *testing.T, process ports.Liveness) { p.connections[process].Close() }
+func (p *processes) Kill(_ *testing.T, process relay.Liveness) { p.connections[process].Close() }
 
 // behind is a process whose connection goes through a proxy.
 func (b *broker) behind(t *testing.T, p *proxy) (*jetstream.Liveness, *nats.Conn) {

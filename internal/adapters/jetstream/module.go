@@ -7,7 +7,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"go.uber.org/fx"
 
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // Module provides the connection, closed on stop, and on top of it the publisher, the finder, the liveness and the bell. It expects
@@ -22,15 +22,15 @@ var Module = fx.Module("jetstream",
 			}
 			return nc, err
 		},
-		fx.Annotate(NewPublisher, fx.As(fx.Self()), fx.As(new(ports.Publisher))),
-		fx.Annotate(NewFinder, fx.As(new(ports.Finder))),
+		fx.Annotate(NewPublisher, fx.As(fx.Self()), fx.As(new(relay.Publisher))),
+		fx.Annotate(NewFinder, fx.As(new(relay.Finder))),
 		fx.Annotate(
 			func(nc *nats.Conn, o PublisherOptions) *Liveness { return NewLiveness(nc, o.Stream, o.Logger) },
-			fx.As(new(ports.Liveness)),
+			fx.As(new(relay.Liveness)),
 		),
 		fx.Annotate(
 			func(nc *nats.Conn, o PublisherOptions) *Bell { return NewBell(nc, o.Stream, o.Logger) },
-			fx.As(fx.Self()), fx.As(new(ports.Waker)), fx.As(new(ports.Alarm)),
+			fx.As(fx.Self()), fx.As(new(relay.Waker)), fx.As(new(relay.Alarm)),
 		),
 		func(nc *nats.Conn, o PublisherOptions) (*Consumers, error) { return NewConsumers(nc, o.Stream) },
 	),

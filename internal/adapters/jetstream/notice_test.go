@@ -14,8 +14,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 func (b *broker) message(sequence uint64) (string, map[string]string, string) {
@@ -80,7 +80,7 @@ func TestNoticeIsNoEvent(t *testing.T) {
 	last, err := r.publisher.Notify(t.Context(), 0, outbox.Notice{Progress: outbox.Progress{Position: 7, EventID: "e"}, Parked: "too large"})
 	require.NoError(t, err)
 	r.tail = last
-	r.Append(t, outboxtest.NewEntries(7, 1)...)
+	r.Append(t, relaytest.NewEntries(7, 1)...)
 	messages, err := r.reader(t).Read(t.Context(), 1, everything)
 	require.NoError(t, err)
 	require.Len(t, messages, 2)
@@ -99,7 +99,7 @@ func TestNoticeIsNoEvent(t *testing.T) {
 func TestRedrivenEventOnTheWire(t *testing.T) {
 	b := newBroker(t)
 	publisher := b.opened()
-	entries := outboxtest.NewEntries(0, 20)
+	entries := relaytest.NewEntries(0, 20)
 	_, err := publisher.Publish(t.Context(), 0, entries)
 	require.NoError(t, err)
 	at := outbox.Progress{Position: 99, EventID: "a b"}
@@ -123,7 +123,7 @@ func TestRedrivenEventOnTheWire(t *testing.T) {
 func TestWhatIsPublishedCanBeRedriven(t *testing.T) {
 	b := newBroker(t)
 	publisher := b.opened()
-	entries := outboxtest.NewEntries(0, 1)
+	entries := relaytest.NewEntries(0, 1)
 	fits := func(payload int, store func() error) bool {
 		entries[0].Payload = []byte(strings.Repeat("7", payload))
 		err := store()
@@ -151,7 +151,7 @@ func TestNoticeFitsSmallStreams(t *testing.T) {
 		_, err := publisher.Open(t.Context(), 1)
 		require.NoError(t, err)
 		reason := strings.Repeat("€ ", 1000)
-		_, err = publisher.Notify(t.Context(), 0, outbox.Notice{Progress: outboxtest.NewEntries(41, 1)[0].Progress(), Parked: reason})
+		_, err = publisher.Notify(t.Context(), 0, outbox.Notice{Progress: relaytest.NewEntries(41, 1)[0].Progress(), Parked: reason})
 		require.NoError(t, err, "%d", limit)
 		stamp, err := publisher.At(t.Context(), 1)
 		require.NoError(t, err)
@@ -166,7 +166,7 @@ func TestNoticeFitsSmallStreams(t *testing.T) {
 
 func TestStampsThatAreNotOurs(t *testing.T) {
 	const absent = "-"
-	stamp := func(id, position, progress, parked string) ports.Stamp {
+	stamp := func(id, position, progress, parked string) relay.Stamp {
 		header := nats.Header{}
 		for name, value := range map[string]string{
 			"ce-id": id, "Outbox-Position": position, "Outbox-Progress": progress, "Outbox-Parked": parked,
@@ -179,11 +179,11 @@ func TestStampsThatAreNotOurs(t *testing.T) {
 	}
 	own := outbox.Progress{Position: 7, EventID: "e"}
 	newer := outbox.Progress{Position: 99, EventID: "newer/est"}
-	require.Equal(t, ports.Stamp{Ours: true, Progress: own, Event: 7}, stamp("e", "7", absent, absent))
-	require.Equal(t, ports.Stamp{Ours: true, Progress: newer, Event: 7, Redriven: true}, stamp("e", "7", "99/newer/est", absent))
-	require.Equal(t, ports.Stamp{Ours: true, Progress: outbox.Progress{Position: 99}, Event: 7, Redriven: true}, stamp("e", "7", "99/", absent))
-	require.Equal(t, ports.Stamp{Ours: true, Progress: newer, Parked: "too large", Kept: math.MaxUint64}, stamp("e", absent, "99/newer/est", "too%20large"))
-	require.Equal(t, ports.Stamp{Ours: true, Kept: math.MaxUint64}, stamp("0-1", absent, "0/", absent))
+	require.Equal(t, relay.Stamp{Ours: true, Progress: own, Event: 7}, stamp("e", "7", absent, absent))
+	require.Equal(t, relay.Stamp{Ours: true, Progress: newer, Event: 7, Redriven: true}, stamp("e", "7", "99/newer/est", absent))
+	require.Equal(t, relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 99}, Event: 7, Redriven: true}, stamp("e", "7", "99/", absent))
+	require.Equal(t, relay.Stamp{Ours: true, Progress: newer, Parked: "too large", Kept: math.MaxUint64}, stamp("e", absent, "99/newer/est", "too%20large"))
+	require.Equal(t, relay.Stamp{Ours: true, Kept: math.MaxUint64}, stamp("0-1", absent, "0/", absent))
 	for _, foreign := range [][4]string{
 		{absent, absent, absent, absent},
 		{"e", absent, absent, absent},
@@ -211,4 +211,4 @@ func TestStampsThatAreNotOurs(t *testing.T) {
 	}
 }
 
-func isTailMoved(err error) bool { return errors.Is(err, ports.ErrTailMoved) }
+func isTailMoved(err error) bool { return errors.Is(err, relay.ErrTailMoved) }

@@ -16,7 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -64,7 +64,7 @@ func TestSubscribersRights(t *testing.T) {
 
 	_, err = publisher.Open(t.Context(), 1)
 	require.NoError(t, err)
-	_, err = publisher.Publish(t.Context(), 0, outboxtest.NewEntries(0, 1000))
+	_, err = publisher.Publish(t.Context(), 0, relaytest.NewEntries(0, 1000))
 	require.NoError(t, err)
 	select {
 	case <-reader.Stored():

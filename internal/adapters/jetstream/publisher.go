@@ -16,7 +16,7 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 const (
@@ -62,7 +62,7 @@ type Publisher struct {
 	muted      atomic.Int64                           // until when the bell rests, in Unix nanoseconds
 }
 
-var _ ports.StreamRepair = (*Publisher)(nil)
+var _ relay.StreamRepair = (*Publisher)(nil)
 
 // NewPublisher returns a publisher to the stream that o names. It asks the broker nothing.
 func NewPublisher(nc *nats.Conn, o PublisherOptions) (*Publisher, error) {
@@ -77,9 +77,9 @@ func NewPublisher(nc *nats.Conn, o PublisherOptions) (*Publisher, error) {
 }
 
 // At implements the port. It asks the stream's leader: a direct get may be answered by a replica that lags behind.
-func (p *Publisher) At(ctx context.Context, sequence uint64) (ports.Stamp, error) {
+func (p *Publisher) At(ctx context.Context, sequence uint64) (relay.Stamp, error) {
 	if sequence == 0 {
-		return ports.Stamp{}, ports.ErrNoMessage
+		return relay.Stamp{}, relay.ErrNoMessage
 	}
 	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
 	defer done()
@@ -92,24 +92,24 @@ func (p *Publisher) At(ctx context.Context, sequence uint64) (ports.Stamp, error
 	reply, err := p.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+p.o.Stream,
 		[]byte(`{"seq":`+strconv.FormatUint(sequence, 10)+`}`))
 	if err != nil {
-		return ports.Stamp{}, classify(ctx, err)
+		return relay.Stamp{}, classify(ctx, err)
 	}
 	if err := json.Unmarshal(reply.Data, &answer); err != nil {
-		return ports.Stamp{}, fmt.Errorf("read message %d of stream %s: %w", sequence, p.o.Stream, err)
+		return relay.Stamp{}, fmt.Errorf("read message %d of stream %s: %w", sequence, p.o.Stream, err)
 	}
 	switch {
 	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
-		return ports.Stamp{}, ports.ErrNoMessage.With("stream %s has no message %d", p.o.Stream, sequence)
+		return relay.Stamp{}, relay.ErrNoMessage.With("stream %s has no message %d", p.o.Stream, sequence)
 	case answer.Error != nil:
-		return ports.Stamp{}, p.streamError(ctx, answer.Error)
+		return relay.Stamp{}, p.streamError(ctx, answer.Error)
 	case answer.Message == nil:
-		return ports.Stamp{}, fmt.Errorf("read message %d of stream %s: empty answer", sequence, p.o.Stream)
+		return relay.Stamp{}, fmt.Errorf("read message %d of stream %s: empty answer", sequence, p.o.Stream)
 	case len(answer.Message.Header) == 0:
-		return ports.Stamp{}, nil
+		return relay.Stamp{}, nil
 	}
 	header, err := nats.DecodeHeadersMsg(answer.Message.Header)
 	if err != nil { // whoever wrote that, it was not us
-		return ports.Stamp{}, nil
+		return relay.Stamp{}, nil
 	}
 	return stampOf(header), nil
 }
@@ -137,7 +137,7 @@ func (p *Publisher) append(ctx context.Context, after uint64, batch []outbox.Ent
 		return after, err
 	}
 	if config := p.config.Load(); !upToDate(*config, p.o) || len(judged(*config, p.o, refused)) > 0 {
-		return after, ports.ErrTailMoved.With("the settings of stream %s have to be brought up to date first", p.o.Stream)
+		return after, relay.ErrTailMoved.With("the settings of stream %s have to be brought up to date first", p.o.Stream)
 	}
 	for len(batch) > 0 {
 		store := p.storeBatch
@@ -194,7 +194,7 @@ func encodeWithin(h *headers, entry outbox.Entry, at *outbox.Progress, limits li
 		judged += progressHeader
 	}
 	if reason := refusal(entry, judged, limits); reason != "" {
-		return nil, 0, &ports.RefusedError{Entry: entry, Reason: reason}
+		return nil, 0, &relay.RefusedError{Entry: entry, Reason: reason}
 	}
 	return encoded, size + len(entry.Payload), nil
 }
@@ -211,7 +211,7 @@ func (p *Publisher) storeEach(
 		if err := p.storeOne(ctx, after, encoded); err != nil {
 			switch errorCode(err) {
 			case jetstream.JSErrCodeStreamMessageExceedsMaximum, codeHeaderTooLarge:
-				err = &ports.RefusedError{Entry: entry, Reason: err.Error()}
+				err = &relay.RefusedError{Entry: entry, Reason: err.Error()}
 			}
 			return after, err
 		}
@@ -229,7 +229,7 @@ func (p *Publisher) sending(ctx context.Context) (context.Context, func(), error
 	case ctx.Err() != nil:
 		err = classify(ctx, ctx.Err())
 	case opened != nil && *opened != p.nc.Stats().Reconnects:
-		err = ports.ErrTailMoved.With("the connection to the broker was lost since stream %s was opened", p.o.Stream)
+		err = relay.ErrTailMoved.With("the connection to the broker was lost since stream %s was opened", p.o.Stream)
 	default:
 		return ctx, done, nil
 	}
@@ -250,7 +250,7 @@ func (p *Publisher) storeOne(ctx context.Context, after uint64, message *nats.Ms
 		return p.storeError(ctx, after, err)
 	}
 	if ack.Sequence != after+1 || ack.Duplicate {
-		return ports.ErrTailMoved.With("expected sequence %d, stored at %d (duplicate: %t)", after+1, ack.Sequence, ack.Duplicate)
+		return relay.ErrTailMoved.With("expected sequence %d, stored at %d (duplicate: %t)", after+1, ack.Sequence, ack.Duplicate)
 	}
 	return nil
 }
@@ -301,7 +301,7 @@ func (p *Publisher) storeBatch(
 		return after, p.storeError(ctx, after, err)
 	}
 	if ack.Sequence != end {
-		return after, ports.ErrTailMoved.With("expected the batch to end at sequence %d, not at %d", end, ack.Sequence)
+		return after, relay.ErrTailMoved.With("expected the batch to end at sequence %d, not at %d", end, ack.Sequence)
 	}
 	return end, refused
 }
@@ -309,10 +309,10 @@ func (p *Publisher) storeBatch(
 func (p *Publisher) storeError(ctx context.Context, after uint64, err error) error {
 	switch errorCode(err) {
 	case jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant, codeBatchHasKnownIDs:
-		return ports.ErrTailMoved.With("the stream does not end at sequence %d", after).Wrap(err)
+		return relay.ErrTailMoved.With("the stream does not end at sequence %d", after).Wrap(err)
 	}
 	if errors.Is(err, jetstreamext.ErrInvalidBatchAck) {
-		return ports.ErrTailMoved.With("the broker acknowledged something else than the batch after sequence %d", after).Wrap(err)
+		return relay.ErrTailMoved.With("the broker acknowledged something else than the batch after sequence %d", after).Wrap(err)
 	}
 	return p.streamError(ctx, err)
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 func requireOutage(t *testing.T, err error) {
@@ -26,7 +26,7 @@ func requireOutage(t *testing.T, err error) {
 
 func requireRefused(t *testing.T, err error) {
 	t.Helper()
-	var refused *ports.RefusedError
+	var refused *relay.RefusedError
 	require.ErrorAs(t, err, &refused)
 }
 
@@ -60,7 +60,7 @@ func (b *broker) cutShort(publisher *jetstream.Publisher, entries int, stored ui
 	}
 	answer := make(chan result, 1)
 	go func() {
-		last, err := publisher.Publish(ctx, 0, outboxtest.NewEntries(0, entries))
+		last, err := publisher.Publish(ctx, 0, relaytest.NewEntries(0, entries))
 		answer <- result{last, err}
 	}()
 	require.Eventually(b.t, func() bool { return b.info().State.LastSeq == stored }, patience, time.Millisecond)
@@ -90,8 +90,8 @@ func TestLostAckLeavesTheBatchStored(t *testing.T) {
 				_, err = publisher.Open(t.Context(), 0)
 				return err == nil
 			}, patience, time.Millisecond)
-			_, err = publisher.Publish(t.Context(), 0, outboxtest.NewEntries(0, n))
-			require.ErrorIs(t, err, ports.ErrTailMoved)
+			_, err = publisher.Publish(t.Context(), 0, relaytest.NewEntries(0, n))
+			require.ErrorIs(t, err, relay.ErrTailMoved)
 			require.Len(t, b.Stored(t), n)
 		})
 	}
@@ -120,7 +120,7 @@ func TestSilentBrokerIsNotWaitedForForEver(t *testing.T) {
 		b := newBroker(t)
 		publisher, network := b.proxied(200 * time.Millisecond)
 		network.MuteAfter(0, "")
-		last, err := publisher.Publish(t.Context(), 0, outboxtest.NewEntries(0, n))
+		last, err := publisher.Publish(t.Context(), 0, relaytest.NewEntries(0, n))
 		requireOutage(t, err)
 		require.Zero(t, last)
 		_, err = publisher.At(t.Context(), 1)
@@ -136,7 +136,7 @@ func TestPublisherStartsWithoutABroker(t *testing.T) {
 	publisher := b.publisher(jetstream.PublisherOptions{})
 	start := time.Now()
 	for _, n := range []int{1, 50} {
-		_, err := publisher.Publish(t.Context(), 0, outboxtest.NewEntries(0, n))
+		_, err := publisher.Publish(t.Context(), 0, relaytest.NewEntries(0, n))
 		requireOutage(t, err)
 	}
 	_, err := publisher.Open(t.Context(), 1)
@@ -145,7 +145,7 @@ func TestPublisherStartsWithoutABroker(t *testing.T) {
 	b.Reconnect(t)
 	_, err = publisher.Open(t.Context(), 1)
 	require.NoError(t, err)
-	_, err = publisher.Publish(t.Context(), 0, outboxtest.NewEntries(0, 50))
+	_, err = publisher.Publish(t.Context(), 0, relaytest.NewEntries(0, 50))
 	require.NoError(t, err)
 }
 
@@ -164,7 +164,7 @@ func TestLargestMessage(t *testing.T) {
 			tail := uint64(0)
 			for _, before := range []int{0, 20} {
 				largest := func(payload int) (uint64, error) {
-					entries := outboxtest.NewEntries(1000, before+1)
+					entries := relaytest.NewEntries(1000, before+1)
 					entries[before].Payload = []byte(strings.Repeat("7", payload))
 					return publisher.Publish(t.Context(), tail, entries)
 				}
@@ -193,7 +193,7 @@ func TestLimitLoweredBehindOurBack(t *testing.T) {
 	config.MaxMsgSize = 2048
 	_, err := b.admin.UpdateStream(t.Context(), config)
 	require.NoError(t, err)
-	entries := outboxtest.NewEntries(0, 20)
+	entries := relaytest.NewEntries(0, 20)
 	entries[2].Payload = []byte(strings.Repeat("7", 4096))
 
 	last, err := publisher.Publish(t.Context(), 0, entries[:5])
@@ -225,7 +225,7 @@ func TestEntriesThatCanNeverBeSent(t *testing.T) {
 		"header name":     func(e *outbox.Entry) { e.Headers = map[string]string{"X(Y": "z"} },
 		"endless headers": func(e *outbox.Entry) { e.Headers = map[string]string{"X": strings.Repeat("x", 65400)} },
 	} {
-		entries := outboxtest.NewEntries(0, 12)
+		entries := relaytest.NewEntries(0, 12)
 		spoil(&entries[0])
 		last, err := publisher.Publish(t.Context(), 0, entries)
 		require.Zero(t, last, name)
@@ -238,7 +238,7 @@ func TestEntriesThatCanNeverBeSent(t *testing.T) {
 func TestHeadersOnTheWire(t *testing.T) {
 	b := newBroker(t)
 	publisher := b.opened()
-	entries := outboxtest.NewEntries(41, 10)
+	entries := relaytest.NewEntries(41, 10)
 	entry := &entries[4]
 	entry.RecordedAt = time.Date(2026, 11, 23, 13, 5, 7, 120_000_000, time.FixedZone("CET", 3600))
 	entry.Headers = map[string]string{
@@ -281,13 +281,13 @@ func TestHeadersOnTheWire(t *testing.T) {
 // sent without the sequence that they expect, are stored twice, one by one and as a batch.
 func TestWithoutCompareAndSwapEventsAreDoubled(t *testing.T) {
 	b := newBroker(t)
-	entries := outboxtest.NewEntries(0, 20)
+	entries := relaytest.NewEntries(0, 20)
 	publisher := b.opened()
 	_, err := publisher.Publish(t.Context(), 0, entries)
 	require.NoError(t, err)
 	for _, n := range []int{1, len(entries)} {
 		_, err = publisher.Publish(t.Context(), 0, entries[:n])
-		require.ErrorIs(t, err, ports.ErrTailMoved)
+		require.ErrorIs(t, err, relay.ErrTailMoved)
 	}
 	require.Len(t, b.Stored(t), len(entries))
 
@@ -306,11 +306,11 @@ func TestPublisherLeavesNothingRunning(t *testing.T) {
 	b := newBroker(t)
 	publisher := b.opened()
 	before := goleak.IgnoreCurrent()
-	_, err := publisher.Publish(t.Context(), 0, outboxtest.NewEntries(0, 1013))
+	_, err := publisher.Publish(t.Context(), 0, relaytest.NewEntries(0, 1013))
 	require.NoError(t, err)
 	ended, end := context.WithCancel(t.Context())
 	end()
-	_, err = publisher.Publish(ended, 0, outboxtest.NewEntries(0, 5))
+	_, err = publisher.Publish(ended, 0, relaytest.NewEntries(0, 5))
 	require.Error(t, err)
 	goleak.VerifyNone(t, before)
 }

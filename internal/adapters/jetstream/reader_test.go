@@ -21,7 +21,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 // TestSubscriberIDs checks which names a subscriber cannot have.
@@ -51,7 +51,7 @@ func TestUnreadableIDs(t *testing.T) {
 func TestReaderOverRestarts(t *testing.T) {
 	r := newReading(t)
 	reader := r.reader(t)
-	r.Append(t, outboxtest.NewEntries(0, 1)...)
+	r.Append(t, relaytest.NewEntries(0, 1)...)
 	r.Disconnect(t)
 	_, err := reader.Read(t.Context(), 1, everything)
 	requireOutage(t, err)
@@ -66,7 +66,7 @@ func TestReaderOverRestarts(t *testing.T) {
 	case <-reader.Stored():
 	default:
 	}
-	r.Append(t, outboxtest.NewEntries(1, 1)...)
+	r.Append(t, relaytest.NewEntries(1, 1)...)
 	select {
 	case <-reader.Stored():
 	case <-time.After(patience):
@@ -86,7 +86,7 @@ func TestReaderHearsItsOwnProcess(t *testing.T) {
 	_, err = publisher.Open(t.Context(), 1)
 	require.NoError(t, err)
 	reader := newReader(t, nc, silent)
-	_, err = publisher.Publish(t.Context(), 0, outboxtest.NewEntries(0, 20))
+	_, err = publisher.Publish(t.Context(), 0, relaytest.NewEntries(0, 20))
 	require.NoError(t, err)
 	select {
 	case <-reader.Stored():
@@ -101,9 +101,9 @@ func TestRings(t *testing.T) {
 	rings, err := r.connect().SubscribeSync("outboxie.ORDERS.stored")
 	require.NoError(t, err)
 	r.settled(t)
-	r.Append(t, outboxtest.NewEntries(0, 1)...)
-	r.Append(t, outboxtest.NewEntries(1, 2005)...)
-	_, err = r.publisher.Publish(t.Context(), 5, outboxtest.NewEntries(5, 1))
+	r.Append(t, relaytest.NewEntries(0, 1)...)
+	r.Append(t, relaytest.NewEntries(1, 2005)...)
+	_, err = r.publisher.Publish(t.Context(), 5, relaytest.NewEntries(5, 1))
 	require.ErrorContains(t, err, "does not end at sequence 5")
 	_, err = r.publisher.Look(t.Context())
 	require.NoError(t, err)
@@ -138,7 +138,7 @@ func (l *logged) lines(about string) int {
 // repairs that.
 func TestDirectGetsNotYet(t *testing.T) {
 	r := newReading(t)
-	r.Append(t, outboxtest.NewEntries(0, 1)...)
+	r.Append(t, relaytest.NewEntries(0, 1)...)
 	config := r.info().Config
 	require.True(t, config.AllowDirect)
 	config.AllowDirect = false
@@ -165,7 +165,7 @@ func TestDirectGetsNotYet(t *testing.T) {
 func TestFormer(t *testing.T) {
 	r := newReading(t)
 	reader := r.reader(t)
-	r.Append(t, outboxtest.NewEntries(0, 5)...)
+	r.Append(t, relaytest.NewEntries(0, 5)...)
 	requireFormer := func(want inbox.Former) {
 		t.Helper()
 		require.Eventually(t, func() bool {
@@ -213,7 +213,7 @@ func TestForgedHeadersOnTheWire(t *testing.T) {
 		}
 		if i%3 == 0 {
 			r.tail = stored
-			r.Append(t, outboxtest.NewEntries(0, 1)...)
+			r.Append(t, relaytest.NewEntries(0, 1)...)
 			stored = r.tail
 			events++
 		}

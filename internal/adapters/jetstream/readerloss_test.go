@@ -14,10 +14,10 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -88,7 +88,7 @@ func TestReadNoticesWhatIsLost(t *testing.T) {
 // not have.
 func TestMirrorShowsNoHoles(t *testing.T) {
 	r := newReading(t)
-	r.Append(t, outboxtest.NewEntries(0, 10)...)
+	r.Append(t, relaytest.NewEntries(0, 10)...)
 	for range 5 {
 		r.AppendForeign(t)
 	}
@@ -171,10 +171,10 @@ func TestDenied(t *testing.T) {
 	info, err := unheard.Open(t.Context(), 0)
 	require.NoError(t, err)
 	before := mute.Stats().OutMsgs
-	_, err = unheard.Publish(t.Context(), info.LastSequence, outboxtest.NewEntries(0, 20))
+	_, err = unheard.Publish(t.Context(), info.LastSequence, relaytest.NewEntries(0, 20))
 	require.NoError(t, err)
 	for i := range 10 {
-		_, err = unheard.Publish(t.Context(), uint64(20+i), outboxtest.NewEntries(20, 1)) //nolint:gosec // not negative
+		_, err = unheard.Publish(t.Context(), uint64(20+i), relaytest.NewEntries(20, 1)) //nolint:gosec // not negative
 		require.NoError(t, err)
 	}
 	require.LessOrEqual(t, mute.Stats().OutMsgs-before, uint64(30+2), "the bell rests while it is denied")
@@ -212,9 +212,9 @@ func TestRestoredStream(t *testing.T) {
 		require.NoError(t, err)
 		return state, messages
 	}
-	r.Append(t, outboxtest.NewEntries(0, 3)...)
+	r.Append(t, relaytest.NewEntries(0, 3)...)
 	restart(func() { require.NoError(t, os.CopyFS(old, os.DirFS(store))) })
-	r.Append(t, outboxtest.NewEntries(3, 2)...)
+	r.Append(t, relaytest.NewEntries(3, 2)...)
 	state, before := read()
 	restart(func() {
 		require.NoError(t, os.RemoveAll(store))
@@ -224,7 +224,7 @@ func TestRestoredStream(t *testing.T) {
 	require.Equal(t, inbox.StreamState{Created: state.Created, First: 1, Last: 3}, shorter)
 	require.Equal(t, before[:3], kept)
 	r.tail = 3
-	r.Append(t, outboxtest.NewEntries(3, 2)...)
+	r.Append(t, relaytest.NewEntries(3, 2)...)
 	again, after := read()
 	require.Equal(t, state, again)
 	require.Equal(t, before[:3], after[:3])

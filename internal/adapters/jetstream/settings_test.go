@@ -11,8 +11,8 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 // settingsOf returns the names of all settings in a configuration of the client.
@@ -135,7 +135,7 @@ func requireVerdict(t *testing.T, b *broker, example oddStream) {
 	_, err := publisher.Open(t.Context(), 1)
 	require.NoError(t, err)
 	defer b.Drop(t)
-	_, err = publisher.Publish(t.Context(), 0, outboxtest.NewEntries(0, 9))
+	_, err = publisher.Publish(t.Context(), 0, relaytest.NewEntries(0, 9))
 	require.NoError(t, err)
 	config := b.info().Config
 	example.change(&config)
@@ -147,15 +147,15 @@ func requireVerdict(t *testing.T, b *broker, example oddStream) {
 
 	if example.verdict == jetstream.Refused {
 		_, err := publisher.Look(t.Context())
-		require.ErrorIs(t, err, ports.ErrStreamUnfit)
+		require.ErrorIs(t, err, relay.ErrStreamUnfit)
 		require.ErrorContains(t, err, example.setting+" of stream ORDERS: ")
 		require.ErrorContains(t, err, "Repair: `nats stream ")
 		_, err = publisher.Open(t.Context(), 1)
-		require.ErrorIs(t, err, ports.ErrStreamUnfit)
+		require.ErrorIs(t, err, relay.ErrStreamUnfit)
 		before := b.info().State.LastSeq
 		for _, n := range []int{1, 20} {
-			_, err = publisher.Publish(t.Context(), before, outboxtest.NewEntries(9, n))
-			require.ErrorIs(t, err, ports.ErrTailMoved)
+			_, err = publisher.Publish(t.Context(), before, relaytest.NewEntries(9, n))
+			require.ErrorIs(t, err, relay.ErrTailMoved)
 		}
 		require.Equal(t, before, b.info().State.LastSeq, "nothing is published")
 		return
@@ -164,9 +164,9 @@ func requireVerdict(t *testing.T, b *broker, example oddStream) {
 	require.NoError(t, err)
 	found := strings.Join(publisher.Findings(), "\n")
 	require.Equal(t, example.verdict == jetstream.Warned, strings.Contains(found, example.setting+": "), found)
-	last, err := publisher.Publish(t.Context(), info.LastSequence, outboxtest.NewEntries(9, 1))
+	last, err := publisher.Publish(t.Context(), info.LastSequence, relaytest.NewEntries(9, 1))
 	require.NoError(t, err)
-	_, err = publisher.Publish(t.Context(), last, outboxtest.NewEntries(10, 20))
+	_, err = publisher.Publish(t.Context(), last, relaytest.NewEntries(10, 20))
 	require.NoError(t, err)
 	requireReadable(t, b, 30)
 }

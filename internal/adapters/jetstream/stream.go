@@ -10,7 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // limits is what the publisher judges entries by.
@@ -22,19 +22,19 @@ type limits struct {
 
 // Open creates nothing on a server that is too old. After each change it reads the stream back: a server that does not know a
 // setting drops it without a word.
-func (p *Publisher) Open(ctx context.Context, first uint64) (ports.StreamInfo, error) {
+func (p *Publisher) Open(ctx context.Context, first uint64) (relay.StreamInfo, error) {
 	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
 	defer done()
 	reconnects := p.nc.Stats().Reconnects // before the first request, whose answer comes over this connection or none
 	info, err := p.info(ctx)
-	if errors.Is(err, ports.ErrStreamMissing) && first > 0 {
+	if errors.Is(err, relay.ErrStreamMissing) && first > 0 {
 		info, err = p.create(ctx, first)
 	}
 	if err == nil && p.unfit(info) == nil {
 		info, err = p.update(ctx, info)
 	}
 	if err != nil {
-		return ports.StreamInfo{}, err
+		return relay.StreamInfo{}, err
 	}
 	seen, err := p.seen(info, reconnects)
 	p.reconnects.Store(&reconnects)
@@ -42,41 +42,41 @@ func (p *Publisher) Open(ctx context.Context, first uint64) (ports.StreamInfo, e
 }
 
 // Look names the settings that have changed since, and lets nothing be published into such a stream before Open.
-func (p *Publisher) Look(ctx context.Context) (ports.StreamInfo, error) {
+func (p *Publisher) Look(ctx context.Context) (relay.StreamInfo, error) {
 	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
 	defer done()
 	reconnects := p.nc.Stats().Reconnects
 	info, err := p.info(ctx)
 	if err != nil {
-		return ports.StreamInfo{}, err
+		return relay.StreamInfo{}, err
 	}
 	return p.seen(info, reconnects)
 }
 
 // Raise purges the stream up to the sequence before first, which moves the end of an empty stream there. A message that
 // somebody else stores at the same moment may be lost with it.
-func (p *Publisher) Raise(ctx context.Context, first uint64) (ports.StreamInfo, error) {
+func (p *Publisher) Raise(ctx context.Context, first uint64) (relay.StreamInfo, error) {
 	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
 	defer done()
 	stream, err := p.js.Stream(ctx, p.o.Stream)
 	if err != nil {
-		return ports.StreamInfo{}, p.streamError(ctx, err)
+		return relay.StreamInfo{}, p.streamError(ctx, err)
 	}
 	switch state := stream.CachedInfo().State; {
 	case state.Msgs > 0:
-		return ports.StreamInfo{}, ports.ErrTailMoved.With("stream %s holds %d messages", p.o.Stream, state.Msgs)
+		return relay.StreamInfo{}, relay.ErrTailMoved.With("stream %s holds %d messages", p.o.Stream, state.Msgs)
 	case state.LastSeq+1 < first:
 		if err := stream.Purge(ctx, jetstream.WithPurgeSequence(first)); err != nil {
-			return ports.StreamInfo{}, p.streamError(ctx, fmt.Errorf("raise the sequence of stream %s: %w", p.o.Stream, err))
+			return relay.StreamInfo{}, p.streamError(ctx, fmt.Errorf("raise the sequence of stream %s: %w", p.o.Stream, err))
 		}
 	}
 	return p.Look(ctx)
 }
 
-func (p *Publisher) seen(info *jetstream.StreamInfo, reconnects uint64) (ports.StreamInfo, error) {
+func (p *Publisher) seen(info *jetstream.StreamInfo, reconnects uint64) (relay.StreamInfo, error) {
 	p.config.Store(&info.Config)
 	p.warn(info.Config)
-	return ports.StreamInfo{
+	return relay.StreamInfo{
 		Created:       identity(info.Created),
 		FirstSequence: info.State.FirstSeq,
 		LastSequence:  info.State.LastSeq,
@@ -102,7 +102,7 @@ func (p *Publisher) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 	if err == nil {
 		return stream.CachedInfo(), nil
 	}
-	if err = p.streamError(ctx, err); errors.Is(err, ports.ErrStreamMissing) {
+	if err = p.streamError(ctx, err); errors.Is(err, relay.ErrStreamMissing) {
 		if old := p.oldServer(); old != nil { // it must not be asked to make the stream
 			return nil, old
 		}
@@ -113,7 +113,7 @@ func (p *Publisher) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 // streamError knows a missing stream only by the broker's own word.
 func (p *Publisher) streamError(ctx context.Context, err error) error {
 	if errorCode(err) == jetstream.JSErrCodeStreamNotFound {
-		return ports.ErrStreamMissing.With("stream %s does not exist", p.o.Stream)
+		return relay.ErrStreamMissing.With("stream %s does not exist", p.o.Stream)
 	}
 	return classify(ctx, err)
 }
@@ -175,7 +175,7 @@ func (p *Publisher) unfit(info *jetstream.StreamInfo) error {
 	}
 	seen := p.view(info)
 	if version := info.Config.Metadata["_nats.ver"]; tooOld(version) {
-		return ports.ErrStreamUnfit.With("the NATS server %s that leads stream %s is version %s, which knows no atomic batches: "+
+		return relay.ErrStreamUnfit.With("the NATS server %s that leads stream %s is version %s, which knows no atomic batches: "+
 			"upgrade every server of the cluster to %s or later", seen.leader, p.o.Stream, version, minServer)
 	}
 	if broken := judged(info.Config, p.o, refused); len(broken) > 0 {
@@ -183,10 +183,10 @@ func (p *Publisher) unfit(info *jetstream.StreamInfo) error {
 		for _, rule := range broken {
 			reasons = append(reasons, rule.refusal(p.o.Stream))
 		}
-		return ports.ErrStreamUnfit.With("%s", strings.Join(reasons, "; "))
+		return relay.ErrStreamUnfit.With("%s", strings.Join(reasons, "; "))
 	}
 	if vain := p.inVain.Load(); vain != nil && *vain == *seen && !upToDate(info.Config, p.o) {
-		return ports.ErrStreamUnfit.With("stream %s does not keep the settings that it is given (allow_atomic: %t, allow_direct: %t, subjects: %s): "+
+		return relay.ErrStreamUnfit.With("stream %s does not keep the settings that it is given (allow_atomic: %t, allow_direct: %t, subjects: %s): "+
 			"upgrade every NATS server to %s or later", p.o.Stream, info.Config.AllowAtomicPublish, info.Config.AllowDirect,
 			strings.Join(info.Config.Subjects, ", "), minServer)
 	}
@@ -195,7 +195,7 @@ func (p *Publisher) unfit(info *jetstream.StreamInfo) error {
 
 func (p *Publisher) oldServer() error {
 	if version := p.nc.ConnectedServerVersion(); tooOld(version) {
-		return ports.ErrStreamUnfit.With("the NATS server at %s is version %s, which knows no atomic batches: upgrade it to %s or later",
+		return relay.ErrStreamUnfit.With("the NATS server at %s is version %s, which knows no atomic batches: upgrade it to %s or later",
 			p.nc.ConnectedUrlRedacted(), version, minServer)
 	}
 	return nil

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 func TestStreamIsNeverShrunk(t *testing.T) {
@@ -72,7 +72,7 @@ func TestStreamIsCreatedAsConfigured(t *testing.T) {
 func TestPurgedStreamKeepsItsTail(t *testing.T) {
 	b := newBroker(t)
 	publisher := b.opened()
-	_, err := publisher.Publish(t.Context(), 0, outboxtest.NewEntries(0, 20))
+	_, err := publisher.Publish(t.Context(), 0, relaytest.NewEntries(0, 20))
 	require.NoError(t, err)
 	found, err := b.admin.Stream(t.Context(), stream)
 	require.NoError(t, err)
@@ -81,8 +81,8 @@ func TestPurgedStreamKeepsItsTail(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, uint64(20), info.LastSequence)
 	_, err = publisher.At(t.Context(), 20)
-	require.ErrorIs(t, err, ports.ErrNoMessage)
-	_, err = publisher.Publish(t.Context(), 20, outboxtest.NewEntries(20, 20))
+	require.ErrorIs(t, err, relay.ErrNoMessage)
+	_, err = publisher.Publish(t.Context(), 20, relaytest.NewEntries(20, 20))
 	require.NoError(t, err)
 }
 
@@ -93,10 +93,10 @@ func TestFullStreamIsAnOutage(t *testing.T) {
 	config.MaxMsgs, config.Discard = 3, natsjs.DiscardNew
 	_, err := b.admin.UpdateStream(t.Context(), config)
 	require.NoError(t, err)
-	last, err := publisher.Publish(t.Context(), 0, outboxtest.NewEntries(0, 5))
+	last, err := publisher.Publish(t.Context(), 0, relaytest.NewEntries(0, 5))
 	requireOutage(t, err)
 	require.Equal(t, uint64(3), last)
-	last, err = publisher.Publish(t.Context(), 3, outboxtest.NewEntries(3, 20))
+	last, err = publisher.Publish(t.Context(), 3, relaytest.NewEntries(3, 20))
 	requireOutage(t, err)
 	require.Equal(t, uint64(3), last)
 }

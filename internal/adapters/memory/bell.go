@@ -1,13 +1,13 @@
 package memory
 
-import ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+import "github.com/assylzhan-a/outboxie/internal/ports/relay"
 
 // Bell rings one relay in the same process.
 type Bell struct{ rung chan struct{} }
 
 var (
-	_ ports.Waker = (*Bell)(nil)
-	_ ports.Alarm = (*Bell)(nil)
+	_ relay.Waker = (*Bell)(nil)
+	_ relay.Alarm = (*Bell)(nil)
 )
 
 // NewBell returns a bell that was not rung.

@@ -6,11 +6,11 @@ import (
 	"slices"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-var _ operating.Bench = (*CursorStore)(nil)
+var _ operations.Bench = (*CursorStore)(nil)
 
 // Cursor implements the port.
 func (s *CursorStore) Cursor(ctx context.Context) (outbox.Cursor, error) { return s.Load(ctx) }
@@ -55,7 +55,7 @@ func (s *CursorStore) Adopt(_ context.Context, revision int64, cursor outbox.Cur
 	s.lease.mu.Lock()
 	defer s.lease.mu.Unlock()
 	if s.cursor.Revision != revision {
-		return ports.ErrOutOfTurn
+		return relay.ErrOutOfTurn
 	}
 	s.cursor = cursor
 	s.cursor.Revision = revision + 1

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // CursorStore keeps a cursor that is fenced by a Lease, which also guards it.
@@ -17,8 +17,8 @@ type CursorStore struct {
 }
 
 var (
-	_ ports.CursorStore = (*CursorStore)(nil)
-	_ ports.Retention   = (*CursorStore)(nil)
+	_ relay.CursorStore = (*CursorStore)(nil)
+	_ relay.Retention   = (*CursorStore)(nil)
 )
 
 // NewCursorStore returns a store without a cursor.
@@ -90,7 +90,7 @@ func (s *CursorStore) writeIf(ctx context.Context, turn outbox.Turn, do func() e
 		return err
 	}
 	if turn.Revision != s.cursor.Revision && !s.careless {
-		return ports.ErrOutOfTurn
+		return relay.ErrOutOfTurn
 	}
 	s.cursor.Revision++
 	if err := do(); err != nil {

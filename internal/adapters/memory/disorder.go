@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // saved is what a Log knows of the cursor that points into it: as much as tells which rows came after the relay.
@@ -83,14 +83,14 @@ func (l *Log) Verify(ctx context.Context, reached outbox.Progress, sequence uint
 		}
 	}
 	if came := len(l.allMisplaced()) + max(0, l.excess(reached.Position, sequence)); came > 0 {
-		return ports.ErrSequenceBehind.With("%d events came at positions up to %d after the relay", came, reached.Position)
+		return relay.ErrSequenceBehind.With("%d events came at positions up to %d after the relay", came, reached.Position)
 	}
 	return l.behind(reached.Position)
 }
 
 func (l *Log) behind(reached outbox.Position) error {
 	if highest := max(l.highest(), reached); l.dealt < highest {
-		return ports.ErrSequenceBehind.With("position %d is dealt next, but %d was dealt before", l.dealt+1, highest)
+		return relay.ErrSequenceBehind.With("position %d is dealt next, but %d was dealt before", l.dealt+1, highest)
 	}
 	return nil
 }
@@ -111,7 +111,7 @@ func (l *Log) save(cursor outbox.Cursor) (time.Time, error) {
 		return r.entry.RecordedAt.After(before.recordedTo) && !r.entry.RecordedAt.After(recorded)
 	})
 	if hidden || l.excess(cursor.Position, cursor.StreamSequence) > 0 {
-		return recorded, ports.ErrSequenceBehind.With("events came at positions up to %d after the relay", cursor.Position)
+		return recorded, relay.ErrSequenceBehind.With("events came at positions up to %d after the relay", cursor.Position)
 	}
 	l.cursor = saved{cursor.Position, cursor.StreamCreated, cursor.StreamSequence, recorded}
 	l.mark = min(l.mark, cursor.Position)
@@ -150,19 +150,19 @@ func later(a, b time.Time) time.Time {
 }
 
 // Disorder implements operating.Bench.
-func (s *CursorStore) Disorder(ctx context.Context) (operating.Disorder, error) {
+func (s *CursorStore) Disorder(ctx context.Context) (operations.Disorder, error) {
 	if err := ctx.Err(); err != nil {
-		return operating.Disorder{}, err
+		return operations.Disorder{}, err
 	}
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
-	return operating.Disorder{
+	return operations.Disorder{
 		Misplaced: int64(len(s.log.allMisplaced())), Next: s.log.dealt + 1, Highest: s.log.highest(),
 	}, nil
 }
 
 // Realign waits for no writer: it fails while one is under way.
-func (s *CursorStore) Realign(ctx context.Context, r operating.Realignment) (int64, error) {
+func (s *CursorStore) Realign(ctx context.Context, r operations.Realignment) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
@@ -190,7 +190,7 @@ func (s *CursorStore) Realign(ctx context.Context, r operating.Realignment) (int
 }
 
 // chosen returns the rows that get new positions, and those that are removed, as retention had done before.
-func (l *Log) chosen(r operating.Realignment) (moving, dropped []*row) {
+func (l *Log) chosen(r operations.Realignment) (moving, dropped []*row) {
 	candidates := l.allMisplaced()
 	if r.Whole {
 		candidates = append(candidates, l.unparked(l.cursor.position, r.Place)...)

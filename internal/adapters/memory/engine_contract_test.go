@@ -9,50 +9,50 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating/operatingtest"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/operationstest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 func TestLog(t *testing.T) {
-	outboxtest.TestLog(t, func(*testing.T) outboxtest.LogHarness { return newEngine() })
+	relaytest.TestLog(t, func(*testing.T) relaytest.LogHarness { return newEngine() })
 }
 
 func TestElector(t *testing.T) {
-	outboxtest.TestElector(t, func(*testing.T) outboxtest.ElectorHarness { return newEngine() })
+	relaytest.TestElector(t, func(*testing.T) relaytest.ElectorHarness { return newEngine() })
 }
 
 func TestSequence(t *testing.T) {
-	outboxtest.TestSequence(t, func(*testing.T) outboxtest.ParkingHarness { return newEngine() })
+	relaytest.TestSequence(t, func(*testing.T) relaytest.ParkingHarness { return newEngine() })
 }
 
 func TestCursorStore(t *testing.T) {
-	outboxtest.TestCursorStore(t, func(*testing.T) outboxtest.CursorHarness { return newEngine() })
+	relaytest.TestCursorStore(t, func(*testing.T) relaytest.CursorHarness { return newEngine() })
 }
 
 func TestPublisher(t *testing.T) {
-	outboxtest.TestPublisher(t, func(*testing.T) outboxtest.StreamHarness { return newEngine() })
+	relaytest.TestPublisher(t, func(*testing.T) relaytest.StreamHarness { return newEngine() })
 }
 
 func TestParking(t *testing.T) {
-	outboxtest.TestParking(t, func(*testing.T) outboxtest.ParkingHarness { return newEngine() })
+	relaytest.TestParking(t, func(*testing.T) relaytest.ParkingHarness { return newEngine() })
 }
 
 func TestRetention(t *testing.T) {
-	outboxtest.TestRetention(t, func(*testing.T) outboxtest.RetentionHarness { return newEngine() })
+	relaytest.TestRetention(t, func(*testing.T) relaytest.RetentionHarness { return newEngine() })
 }
 
 func TestBench(t *testing.T) {
-	operatingtest.TestBench(t, func(*testing.T) operatingtest.BenchHarness { return newEngine() })
+	operationstest.TestBench(t, func(*testing.T) operationstest.BenchHarness { return newEngine() })
 }
 
 func TestJournal(t *testing.T) {
-	operatingtest.TestJournal(t, func(*testing.T) operatingtest.JournalHarness { return newEngine() })
+	operationstest.TestJournal(t, func(*testing.T) operationstest.JournalHarness { return newEngine() })
 }
 
 func TestFinder(t *testing.T) {
-	outboxtest.TestFinder(t, func(*testing.T) outboxtest.FinderHarness { return newEngine() })
+	relaytest.TestFinder(t, func(*testing.T) relaytest.FinderHarness { return newEngine() })
 }
 
 var errLine = fault.New(fault.Unavailable, "line_cut", "the line to memory is cut")
@@ -114,31 +114,31 @@ func through[T any](ctx context.Context, e *engine, call func(context.Context) (
 	return answer, err
 }
 
-func (e *engine) Log() ports.Log                { return line{e} }
-func (e *engine) Store() ports.CursorStore      { return line{e} }
-func (e *engine) Publisher() ports.StreamRepair { return &publisherLine{e: e} }
-func (e *engine) Parking() ports.Parking        { return line{e} }
-func (e *engine) Attendant() ports.Attendant    { return line{e} }
-func (e *engine) Retention() ports.Retention    { return line{e} }
-func (e *engine) Bench() operating.Bench        { return e.cursors }
-func (e *engine) Journal() operating.Journal    { return e.cursors }
-func (e *engine) Finder() ports.Finder          { return line{e} }
-func (e *engine) Elector(holder string) ports.Elector {
+func (e *engine) Log() relay.Log                        { return line{e} }
+func (e *engine) Store() relay.CursorStore              { return line{e} }
+func (e *engine) Publisher() relay.StreamRepair         { return &publisherLine{e: e} }
+func (e *engine) Parking() relay.Parking                { return line{e} }
+func (e *engine) ParkingAdmin() operations.ParkingAdmin { return line{e} }
+func (e *engine) Retention() relay.Retention            { return line{e} }
+func (e *engine) Bench() operations.Bench               { return e.cursors }
+func (e *engine) Journal() operations.Journal           { return e.cursors }
+func (e *engine) Finder() relay.Finder                  { return line{e} }
+func (e *engine) Elector(holder string) relay.Elector {
 	return electorLine{e, memory.NewElector(e.lease, holder)}
 }
 
-func (e *engine) TTL() time.Duration                                  { return time.Minute }
-func (e *engine) Advance(_ *testing.T, by time.Duration)              { e.lease.Advance(by) }
-func (e *engine) Begin(context.Context) (outboxtest.LogWriter, error) { return e.log.Begin(), nil }
-func (e *engine) Age(_ *testing.T, by time.Duration)                  { e.log.Age(by) }
-func (e *engine) Purge(_ *testing.T, upTo outbox.Position)            { e.log.Purge(upTo) }
-func (e *engine) Forget(_ *testing.T, after outbox.Position)          { e.log.Forget(after) }
-func (e *engine) Spoil(_ *testing.T, at outbox.Position)              { e.log.Spoil(at) }
-func (e *engine) SetSequence(_ *testing.T, p outbox.Position)         { e.log.SetSequence(p) }
-func (e *engine) AppendForeign(*testing.T)                            { e.stream.AppendForeign() }
-func (e *engine) Delete(_ *testing.T, sequence uint64)                { e.stream.Delete(sequence) }
-func (e *engine) Drop(*testing.T)                                     { e.stream.Drop() }
-func (e *engine) TooLarge() int                                       { return 1<<20 + 1 }
+func (e *engine) TTL() time.Duration                                 { return time.Minute }
+func (e *engine) Advance(_ *testing.T, by time.Duration)             { e.lease.Advance(by) }
+func (e *engine) Begin(context.Context) (relaytest.LogWriter, error) { return e.log.Begin(), nil }
+func (e *engine) Age(_ *testing.T, by time.Duration)                 { e.log.Age(by) }
+func (e *engine) Purge(_ *testing.T, upTo outbox.Position)           { e.log.Purge(upTo) }
+func (e *engine) Forget(_ *testing.T, after outbox.Position)         { e.log.Forget(after) }
+func (e *engine) Spoil(_ *testing.T, at outbox.Position)             { e.log.Spoil(at) }
+func (e *engine) SetSequence(_ *testing.T, p outbox.Position)        { e.log.SetSequence(p) }
+func (e *engine) AppendForeign(*testing.T)                           { e.stream.AppendForeign() }
+func (e *engine) Delete(_ *testing.T, sequence uint64)               { e.stream.Delete(sequence) }
+func (e *engine) Drop(*testing.T)                                    { e.stream.Drop() }
+func (e *engine) TooLarge() int                                      { return 1<<20 + 1 }
 func (e *engine) Misconfigure(*testing.T) (repair func()) {
 	e.stream.Misconfigure("somebody has changed it")
 	return func() { e.stream.Misconfigure("") }
@@ -148,8 +148,8 @@ func (e *engine) Stored(*testing.T) []outbox.Entry { return e.stream.Entries() }
 
 type line struct{ e *engine }
 
-func (l line) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (ports.Page, error) {
-	return through(ctx, l.e, func(ctx context.Context) (ports.Page, error) { return l.e.log.After(ctx, from, limit) })
+func (l line) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (relay.Page, error) {
+	return through(ctx, l.e, func(ctx context.Context) (relay.Page, error) { return l.e.log.After(ctx, from, limit) })
 }
 
 func (l line) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error {
@@ -173,9 +173,9 @@ func (l line) Report(ctx context.Context, turn outbox.Turn, halt *outbox.Halt) e
 }
 
 func (l line) Settle(
-	ctx context.Context, turn outbox.Turn, tail ports.Stamp, sequence uint64, end bool,
-) (ports.Settled, error) {
-	return through(ctx, l.e, func(ctx context.Context) (ports.Settled, error) {
+	ctx context.Context, turn outbox.Turn, tail relay.Stamp, sequence uint64, end bool,
+) (relay.Settled, error) {
+	return through(ctx, l.e, func(ctx context.Context) (relay.Settled, error) {
 		return l.e.parking.Settle(ctx, turn, tail, sequence, end)
 	})
 }
@@ -235,16 +235,16 @@ type publisherLine struct {
 	opened int // which of the lines the stream was opened over, counted from 1; 0: none
 }
 
-func (l *publisherLine) Open(ctx context.Context, first uint64) (ports.StreamInfo, error) {
+func (l *publisherLine) Open(ctx context.Context, first uint64) (relay.StreamInfo, error) {
 	lines := l.e.lines()
-	info, err := through(ctx, l.e, func(ctx context.Context) (ports.StreamInfo, error) { return l.e.stream.Open(ctx, first) })
+	info, err := through(ctx, l.e, func(ctx context.Context) (relay.StreamInfo, error) { return l.e.stream.Open(ctx, first) })
 	if err == nil {
 		l.opened, info.Session = lines, uint64(lines)
 	}
 	return info, err
 }
 
-func (l *publisherLine) Look(ctx context.Context) (ports.StreamInfo, error) {
+func (l *publisherLine) Look(ctx context.Context) (relay.StreamInfo, error) {
 	lines := l.e.lines()
 	info, err := through(ctx, l.e, l.e.stream.Look)
 	if err == nil {
@@ -253,12 +253,12 @@ func (l *publisherLine) Look(ctx context.Context) (ports.StreamInfo, error) {
 	return info, err
 }
 
-func (l *publisherLine) Raise(ctx context.Context, first uint64) (ports.StreamInfo, error) {
-	return through(ctx, l.e, func(ctx context.Context) (ports.StreamInfo, error) { return l.e.stream.Raise(ctx, first) })
+func (l *publisherLine) Raise(ctx context.Context, first uint64) (relay.StreamInfo, error) {
+	return through(ctx, l.e, func(ctx context.Context) (relay.StreamInfo, error) { return l.e.stream.Raise(ctx, first) })
 }
 
-func (l *publisherLine) At(ctx context.Context, sequence uint64) (ports.Stamp, error) {
-	return through(ctx, l.e, func(ctx context.Context) (ports.Stamp, error) { return l.e.stream.At(ctx, sequence) })
+func (l *publisherLine) At(ctx context.Context, sequence uint64) (relay.Stamp, error) {
+	return through(ctx, l.e, func(ctx context.Context) (relay.Stamp, error) { return l.e.stream.At(ctx, sequence) })
 }
 
 func (l *publisherLine) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
@@ -276,7 +276,7 @@ func (l *publisherLine) Notify(ctx context.Context, after uint64, notice outbox.
 func (l *publisherLine) send(ctx context.Context, after uint64, call func(context.Context) (uint64, error)) (uint64, error) {
 	last, err := through(ctx, l.e, func(ctx context.Context) (uint64, error) {
 		if l.opened != 0 && l.opened != l.e.lines() {
-			return after, ports.ErrTailMoved
+			return after, relay.ErrTailMoved
 		}
 		return call(ctx)
 	})
@@ -285,7 +285,7 @@ func (l *publisherLine) send(ctx context.Context, after uint64, call func(contex
 
 type electorLine struct {
 	e     *engine
-	inner ports.Elector
+	inner relay.Elector
 }
 
 func (l electorLine) Acquire(ctx context.Context, gone int64) (outbox.Term, error) {
@@ -302,7 +302,7 @@ func (l electorLine) Resign(ctx context.Context, term outbox.Term) error {
 }
 
 func TestWaker(t *testing.T) {
-	outboxtest.TestWaker(t, func(*testing.T) outboxtest.BellHarness { return lonely{newEngine(), memory.NewBell()} })
+	relaytest.TestWaker(t, func(*testing.T) relaytest.BellHarness { return lonely{newEngine(), memory.NewBell()} })
 }
 
 // lonely is the only instance: there is no line to cut between bells.
@@ -311,16 +311,16 @@ type lonely struct {
 	bell *memory.Bell
 }
 
-func (l lonely) Bell() outboxtest.Bell { return l.bell }
-func (lonely) Other() outboxtest.Bell  { return nil }
+func (l lonely) Bell() relaytest.Bell { return l.bell }
+func (lonely) Other() relaytest.Bell  { return nil }
 
 func TestInstanceHalts(t *testing.T) {
-	outboxtest.TestInstanceHalts(t, func(*testing.T) outboxtest.HaltsHarness { return haltsHarness{memory.NewHalts()} })
+	relaytest.TestInstanceHalts(t, func(*testing.T) relaytest.HaltsHarness { return haltsHarness{memory.NewHalts()} })
 }
 
 type haltsHarness struct{ halts *memory.Halts }
 
-func (h haltsHarness) InstanceHalts(instance string) ports.InstanceHalts { return h.halts.Of(instance) }
+func (h haltsHarness) InstanceHalts(instance string) relay.InstanceHalts { return h.halts.Of(instance) }
 
-func (h haltsHarness) Reported(*testing.T) []operating.InstanceHalt { return h.halts.Reported() }
-func (h haltsHarness) Age(_ *testing.T, by time.Duration)           { h.halts.Age(by) }
+func (h haltsHarness) Reported(*testing.T) []operations.InstanceHalt { return h.halts.Reported() }
+func (h haltsHarness) Age(_ *testing.T, by time.Duration)            { h.halts.Age(by) }

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // Halts keeps which instances are halted.
@@ -32,7 +32,7 @@ type InstanceHalts struct {
 	instance string
 }
 
-var _ ports.InstanceHalts = InstanceHalts{}
+var _ relay.InstanceHalts = InstanceHalts{}
 
 // Of returns what the instance reports to.
 func (h *Halts) Of(instance string) InstanceHalts { return InstanceHalts{h, instance} }
@@ -57,14 +57,14 @@ func (i InstanceHalts) Record(ctx context.Context, halt *outbox.Halt) error {
 }
 
 // Reported returns the reports that have not expired, by instance.
-func (h *Halts) Reported() []operating.InstanceHalt {
+func (h *Halts) Reported() []operations.InstanceHalt {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var reported []operating.InstanceHalt
+	var reported []operations.InstanceHalt
 	for _, instance := range slices.Sorted(maps.Keys(h.reports)) {
-		if report := h.reports[instance]; time.Since(report.seen) < ports.HaltReportExpires {
-			reported = append(reported, operating.InstanceHalt{
-				Instance: instance, Halt: operating.Halt{Halt: report.halt, Since: report.since},
+		if report := h.reports[instance]; time.Since(report.seen) < relay.HaltReportExpires {
+			reported = append(reported, operations.InstanceHalt{
+				Instance: instance, Halt: operations.Halt{Halt: report.halt, Since: report.since},
 			})
 		}
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox/inboxtest"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
 )
 
 func TestCheckpoints(t *testing.T) {
@@ -140,7 +140,7 @@ func (e *engine) park(t *testing.T, event outbox.Entry) {
 	require.NoError(t, err)
 	cursor, err := e.cursors.Load(t.Context())
 	require.NoError(t, err)
-	notice := ports.Stamp{Ours: true, Progress: event.Progress(), Parked: "refused"}
+	notice := relay.Stamp{Ours: true, Progress: event.Progress(), Parked: "refused"}
 	_, err = e.parking.Settle(t.Context(), outbox.Turn{Token: term.Token, Revision: cursor.Revision}, notice, 1, true)
 	require.NoError(t, err)
 	e.lease.Advance(time.Hour)
@@ -153,7 +153,7 @@ func TestStream(t *testing.T) {
 // subscription is an engine's stream with one subscriber.
 type subscription struct{ *engine }
 
-func (s subscription) Publisher() ports.StreamRepair { return s.stream }
+func (s subscription) Publisher() relay.StreamRepair { return s.stream }
 func (s subscription) Reader(*testing.T) inbox.Stream {
 	return memory.NewReader(s.stream, billing)
 }

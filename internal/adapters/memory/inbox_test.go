@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 const (
@@ -69,7 +69,7 @@ func looked(t *testing.T, applied *memory.Inbox) inbox.Checkpoint {
 // batchOf returns a batch of n events of ten aggregates after a checkpoint.
 func batchOf(from inbox.Checkpoint, n int) inbox.Batch {
 	batch := inbox.Batch{From: from, To: inbox.Place{Sequence: from.Sequence + uint64(n), StoredAt: time.Now()}}
-	for i, entry := range outboxtest.NewEntries(outbox.Position(from.Sequence), n) {
+	for i, entry := range relaytest.NewEntries(outbox.Position(from.Sequence), n) {
 		batch.Events = append(batch.Events, inbox.Event{Entry: entry, Sequence: from.Sequence + uint64(i) + 1})
 	}
 	return batch

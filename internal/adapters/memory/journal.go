@@ -6,13 +6,13 @@ import (
 	"slices"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-var _ operating.Journal = (*CursorStore)(nil)
+var _ operations.Journal = (*CursorStore)(nil)
 
 // List implements the port.
-func (s *CursorStore) List(ctx context.Context, filter operating.Filter) ([]operating.Listed, error) {
+func (s *CursorStore) List(ctx context.Context, filter operations.Filter) ([]operations.Listed, error) {
 	cursor, err := s.Load(ctx)
 	if err != nil {
 		return nil, err
@@ -20,28 +20,28 @@ func (s *CursorStore) List(ctx context.Context, filter operating.Filter) ([]oper
 	entries := s.log.Readable()
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
-	var found []operating.Listed
-	left := operating.AllListed
+	var found []operations.Listed
+	left := operations.AllListed
 	for _, entry := range slices.Backward(entries) {
 		if !listed(entry, filter) || len(found) >= filter.Limit {
 			continue
 		}
-		item := operating.Listed{Entry: entry, State: operating.Unpublished}
+		item := operations.Listed{Entry: entry, State: operations.Unpublished}
 		item.Payload = nil
 		switch size := len(entry.Payload); {
 		case !filter.Payloads:
-		case size > operating.LargestListed:
-			item.Omitted = fmt.Sprintf("it takes more than %d bytes", operating.LargestListed)
+		case size > operations.LargestListed:
+			item.Omitted = fmt.Sprintf("it takes more than %d bytes", operations.LargestListed)
 		case size > left:
-			item.Omitted, left = fmt.Sprintf("this list has %d bytes of payloads already", operating.AllListed), 0
+			item.Omitted, left = fmt.Sprintf("this list has %d bytes of payloads already", operations.AllListed), 0
 		default:
 			item.Payload, left = entry.Payload, left-size
 		}
 		if entry.Position <= cursor.Position {
-			item.State = operating.Published
+			item.State = operations.Published
 		}
 		if s.log.misplaced(entry) {
-			item.State = operating.Misplaced
+			item.State = operations.Misplaced
 		}
 		if parked := s.log.lot[entry.Position]; parked != nil {
 			item.State, item.Reason, item.Sequence = string(parked.State), parked.Reason, parked.Sequence
@@ -51,7 +51,7 @@ func (s *CursorStore) List(ctx context.Context, filter operating.Filter) ([]oper
 	return found, nil
 }
 
-func listed(entry outbox.Entry, filter operating.Filter) bool {
+func listed(entry outbox.Entry, filter operations.Filter) bool {
 	return (filter.Position == 0 || entry.Position == filter.Position) &&
 		(filter.Aggregate.Type == "" || entry.Key.Type == filter.Aggregate.Type) &&
 		(filter.Aggregate.ID == "" || entry.Key.ID == filter.Aggregate.ID) &&

@@ -4,21 +4,21 @@ import (
 	"context"
 	"time"
 
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 // remembered is a claim and when it was made.
 type remembered struct {
-	claim ordering.Claim
+	claim orders.Claim
 	at    time.Time
 }
 
-func (r remembered) expired() bool { return time.Since(r.at) >= ordering.KeyLifetime }
+func (r remembered) expired() bool { return time.Since(r.at) >= orders.KeyLifetime }
 
 // name is what tells a key from others.
 type name struct {
-	scope ordering.Scope
-	key   ordering.Key
+	scope orders.Scope
+	key   orders.Key
 }
 
 // keys is the keys of one transaction.
@@ -28,19 +28,19 @@ type keys struct {
 	held map[name]remembered // with the claim that holds for each
 }
 
-var _ ordering.Keys = (*keys)(nil)
+var _ orders.Keys = (*keys)(nil)
 
 // Claim waits for the transaction that claims the key at the moment, or for the end of ctx.
-func (k *keys) Claim(ctx context.Context, mine ordering.Claim) (ordering.Claim, error) {
+func (k *keys) Claim(ctx context.Context, mine orders.Claim) (orders.Claim, error) {
 	if err := k.usable(ctx); err != nil {
-		return ordering.Claim{}, err
+		return orders.Claim{}, err
 	}
 	wanted := name{mine.Scope, mine.Key}
 	if holds, found := k.held[wanted]; found {
 		return holds.claim, nil
 	}
 	if err := k.from.claiming.claim(ctx, wanted); err != nil {
-		return ordering.Claim{}, err
+		return orders.Claim{}, err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -53,9 +53,9 @@ func (k *keys) Claim(ctx context.Context, mine ordering.Claim) (ordering.Claim, 
 }
 
 // Held also returns a claim that this transaction has made itself.
-func (k *keys) Held(ctx context.Context, scope ordering.Scope, key ordering.Key) (ordering.Claim, bool, error) {
+func (k *keys) Held(ctx context.Context, scope orders.Scope, key orders.Key) (orders.Claim, bool, error) {
 	if err := k.usable(ctx); err != nil {
-		return ordering.Claim{}, false, err
+		return orders.Claim{}, false, err
 	}
 	wanted := name{scope, key}
 	k.mu.Lock()
@@ -65,12 +65,12 @@ func (k *keys) Held(ctx context.Context, scope ordering.Scope, key ordering.Key)
 		holds, found = k.from.keys[wanted]
 	}
 	if !found || holds.expired() {
-		return ordering.Claim{}, false, nil
+		return orders.Claim{}, false, nil
 	}
 	return holds.claim, true, nil
 }
 
-var _ ordering.ExpiredKeys = (*UnitOfWork)(nil)
+var _ orders.ExpiredKeys = (*UnitOfWork)(nil)
 
 // Delete implements the port.
 func (u *UnitOfWork) Delete(ctx context.Context, most int) (deleted int, err error) {

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // Lease is one row of the lease table with the clock that judges it.
@@ -41,7 +41,7 @@ func (l *Lease) now() time.Time { return time.Now().Add(l.skew) }
 // holds answers ErrLeaseLost unless token is the lease's.
 func (l *Lease) holds(token int64) error {
 	if l.token != token {
-		return ports.ErrLeaseLost
+		return relay.ErrLeaseLost
 	}
 	return nil
 }
@@ -52,7 +52,7 @@ type Elector struct {
 	holder string
 }
 
-var _ ports.Elector = (*Elector)(nil)
+var _ relay.Elector = (*Elector)(nil)
 
 // NewElector returns the elector of one instance.
 func NewElector(lease *Lease, holder string) *Elector { return &Elector{lease: lease, holder: holder} }
@@ -70,7 +70,7 @@ func (e *Elector) Acquire(ctx context.Context, gone int64) (outbox.Term, error) 
 	e.lease.mu.Lock()
 	defer e.lease.mu.Unlock()
 	if left := e.lease.expires.Sub(e.lease.now()); left > 0 && left <= e.lease.ttl && e.lease.token != gone {
-		return outbox.Term{}, &ports.LeaseHeldError{Holder: e.lease.holder, Token: e.lease.token}
+		return outbox.Term{}, &relay.LeaseHeldError{Holder: e.lease.holder, Token: e.lease.token}
 	}
 	e.lease.holder = e.holder
 	e.lease.token++

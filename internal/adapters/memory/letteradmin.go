@@ -7,9 +7,10 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-var _ inbox.DeadLetterAdmin = (*Inbox)(nil)
+var _ operations.DeadLetterAdmin = (*Inbox)(nil)
 
 // Letters is one statement.
 func (i *Inbox) Letters(ctx context.Context, subscriber string, limit int) ([]inbox.Letter, error) {

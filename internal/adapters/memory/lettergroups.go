@@ -10,6 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // undecided returns a dead letter without what it carries. What waits is behind the last dead letter before it.
@@ -42,8 +43,8 @@ func beginning(reason string) string {
 
 // Undecided is one statement.
 func (i *Inbox) Undecided(
-	ctx context.Context, subscriber string, after inbox.LetterMark, limit int,
-) (found []outbox.Undecided, mark inbox.LetterMark, err error) {
+	ctx context.Context, subscriber string, after operations.LetterMark, limit int,
+) (found []outbox.Undecided, mark operations.LetterMark, err error) {
 	mark = after
 	err = i.once(ctx, "undecided", func(*session) error {
 		if mark.Until.IsZero() {

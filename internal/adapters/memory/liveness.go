@@ -4,7 +4,7 @@ import (
 	"context"
 	"sync"
 
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // Presence is a broker that knows which of its clients have announced what.
@@ -24,7 +24,7 @@ type Liveness struct {
 	cut       bool
 }
 
-var _ ports.Liveness = (*Liveness)(nil)
+var _ relay.Liveness = (*Liveness)(nil)
 
 // NewLiveness returns the connection of one more process.
 func NewLiveness(presence *Presence) *Liveness {
@@ -42,10 +42,10 @@ func (l *Liveness) Announce(token int64) (withdraw func()) {
 }
 
 // Probe answers at once.
-func (l *Liveness) Probe(ctx context.Context, token int64) ports.Sighting {
+func (l *Liveness) Probe(ctx context.Context, token int64) relay.Sighting {
 	l.presence.mu.Lock()
 	defer l.presence.mu.Unlock()
-	sighting := ports.Sighting{Session: l.session, Gone: !l.cut && ctx.Err() == nil}
+	sighting := relay.Sighting{Session: l.session, Gone: !l.cut && ctx.Err() == nil}
 	for _, other := range l.presence.clients {
 		if other != l && !other.cut && other.announced[token] > 0 {
 			sighting.Gone = false

@@ -4,12 +4,12 @@ import (
 	"testing"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 func TestLiveness(t *testing.T) {
-	outboxtest.TestLiveness(t, func(*testing.T) outboxtest.LivenessHarness { return &processes{broker: memory.NewPresence()} })
+	relaytest.TestLiveness(t, func(*testing.T) relaytest.LivenessHarness { return &processes{broker: memory.NewPresence()} })
 }
 
 // processes are connected to one broker.
@@ -18,13 +18,13 @@ type processes struct {
 	all    []*memory.Liveness
 }
 
-func (p *processes) Process() ports.Liveness {
+func (p *processes) Process() relay.Liveness {
 	process := memory.NewLiveness(p.broker)
 	p.all = append(p.all, process)
 	return process
 }
 
-func (p *processes) Kill(_ *testing.T, process ports.Liveness) {
+func (p *processes) Kill(_ *testing.T, process relay.Liveness) {
 	process.(*memory.Liveness).Disconnect()
 }
 

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // Log is an outbox table with the visibility of Postgres: positions are dealt when a row is written, rows are seen when
@@ -57,7 +57,7 @@ type Writer struct {
 	over bool
 }
 
-var _ ports.Appender = (*Writer)(nil)
+var _ relay.Appender = (*Writer)(nil)
 
 // Begin opens a transaction.
 func (l *Log) Begin() *Writer { return &Writer{log: l} }
@@ -81,14 +81,14 @@ func (w *Writer) Append(ctx context.Context, messages ...outbox.Message) error {
 	for _, message := range messages {
 		version := versionKey{message.Key, message.Version}
 		if w.log.versions[version] || versions[version] {
-			return ports.ErrVersionTaken.With("%s already has an event of version %d", message.Key, message.Version)
+			return relay.ErrVersionTaken.With("%s already has an event of version %d", message.Key, message.Version)
 		}
 		versions[version] = true
 	}
 	first := w.log.dealt + 1
 	for range messages {
 		if w.log.dealt++; w.log.taken(w.log.dealt) {
-			return ports.ErrSequenceBehind.With("position %d is taken", w.log.dealt)
+			return relay.ErrSequenceBehind.With("position %d is taken", w.log.dealt)
 		}
 	}
 	maps.Copy(w.log.versions, versions)
@@ -149,10 +149,10 @@ func (l *Log) announce() {
 }
 
 // After implements the port. It knows open transactions by their rows, where the real log asks for lock holders.
-func (l *Log) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (ports.Page, error) {
+func (l *Log) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (relay.Page, error) {
 	for {
 		if err := ctx.Err(); err != nil {
-			return ports.Page{}, err
+			return relay.Page{}, err
 		}
 		l.mu.Lock()
 		page, blocked, err := l.settled(from, limit)
@@ -168,7 +168,7 @@ func (l *Log) After(ctx context.Context, from outbox.Progress, limit outbox.Slic
 	}
 }
 
-func (l *Log) settled(from outbox.Progress, limit outbox.Slice) (page ports.Page, blocked bool, err error) {
+func (l *Log) settled(from outbox.Progress, limit outbox.Slice) (page relay.Page, blocked bool, err error) {
 	if err := l.verify(from); err != nil {
 		return page, false, err
 	}
@@ -221,13 +221,13 @@ func (l *Log) verify(from outbox.Progress) error {
 		return nil
 	case int(from.Position) <= len(l.rows) && l.rows[from.Position-1] != nil && l.rows[from.Position-1].committed:
 		if id := l.rows[from.Position-1].entry.ID; id != from.EventID {
-			return ports.ErrHistoryLost.With("position %d holds event %s, not %s", from.Position, id, from.EventID)
+			return relay.ErrHistoryLost.With("position %d holds event %s, not %s", from.Position, id, from.EventID)
 		}
 		return nil
 	case from.Position <= l.purgedTo:
 		return nil
 	}
-	return ports.ErrHistoryLost.With("there is no row at position %d, where event %s was", from.Position, from.EventID)
+	return relay.ErrHistoryLost.With("there is no row at position %d, where event %s was", from.Position, from.EventID)
 }
 
 // Purge removes the rows up to a position, as retention does.

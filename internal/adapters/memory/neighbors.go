@@ -1,6 +1,6 @@
 package memory
 
-import ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+import "github.com/assylzhan-a/outboxie/internal/ports/relay"
 
 // Misconfigure makes the stream unfit for publishing, with the reason; empty: it is fit again.
 func (s *Stream) Misconfigure(reason string) {
@@ -11,13 +11,13 @@ func (s *Stream) Misconfigure(reason string) {
 
 func (s *Stream) fit() error {
 	if s.unfit != "" {
-		return ports.ErrStreamUnfit.With("%s", s.unfit)
+		return relay.ErrStreamUnfit.With("%s", s.unfit)
 	}
 	return nil
 }
 
 // Forge stores a message that somebody else wrote with stamp on it, as if the engine had written it.
-func (s *Stream) Forge(stamp ports.Stamp) {
+func (s *Stream) Forge(stamp relay.Stamp) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.store(streamed{stamp: stamp})

@@ -9,32 +9,32 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// orders is the orders of one transaction.
-type orders struct {
+// orderRepository is the orders of one transaction.
+type orderRepository struct {
 	*transaction
 	from  *UnitOfWork
 	saved map[order.ID]order.Snapshot
 }
 
-var _ ordering.Orders = (*orders)(nil)
+var _ orders.Orders = (*orderRepository)(nil)
 
 // Get implements the port.
-func (s *orders) Get(ctx context.Context, id order.ID) (*order.Order, error) {
+func (s *orderRepository) Get(ctx context.Context, id order.ID) (*order.Order, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}
 	state, found := s.find(id)
 	if !found {
-		return nil, ordering.ErrOrderNotFound.With("there is no order %s", id)
+		return nil, orders.ErrOrderNotFound.With("there is no order %s", id)
 	}
 	return order.Rehydrate(state), nil
 }
 
-func (s *orders) find(id order.ID) (order.Snapshot, bool) {
+func (s *orderRepository) find(id order.ID) (order.Snapshot, bool) {
 	if state, found := s.saved[id]; found {
 		return state, true
 	}
@@ -45,7 +45,7 @@ func (s *orders) find(id order.ID) (order.Snapshot, bool) {
 }
 
 // List implements the port.
-func (s *orders) List(ctx context.Context, filter ordering.Filter) ([]order.Snapshot, error) {
+func (s *orderRepository) List(ctx context.Context, filter orders.Filter) ([]order.Snapshot, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}
@@ -59,11 +59,11 @@ func (s *orders) List(ctx context.Context, filter ordering.Filter) ([]order.Snap
 			found = append(found, state)
 		}
 	}
-	slices.SortFunc(found, func(a, b order.Snapshot) int { return -compare(a, ordering.Place{CreatedAt: b.CreatedAt, ID: b.ID}) })
+	slices.SortFunc(found, func(a, b order.Snapshot) int { return -compare(a, orders.Place{CreatedAt: b.CreatedAt, ID: b.ID}) })
 	return found[:min(len(found), filter.Limit)], nil
 }
 
-func matches(o order.Snapshot, filter ordering.Filter) bool {
+func matches(o order.Snapshot, filter orders.Filter) bool {
 	return (filter.Customer == "" || o.CustomerID == filter.Customer) &&
 		(filter.Status == "" || o.Status == filter.Status) &&
 		!o.CreatedAt.Before(filter.CreatedFrom) &&
@@ -72,17 +72,17 @@ func matches(o order.Snapshot, filter ordering.Filter) bool {
 }
 
 // compare orders by time of creation, then by id.
-func compare(o order.Snapshot, place ordering.Place) int {
+func compare(o order.Snapshot, place orders.Place) int {
 	return cmp.Or(o.CreatedAt.Compare(place.CreatedAt), cmp.Compare(o.ID, place.ID))
 }
 
 // Save implements the port.
-func (s *orders) Save(ctx context.Context, o *order.Order) error {
+func (s *orderRepository) Save(ctx context.Context, o *order.Order) error {
 	if err := s.usable(ctx); err != nil {
 		return err
 	}
 	if o.HasEvents() {
-		return ordering.ErrEventsNotPulled
+		return orders.ErrEventsNotPulled
 	}
 	state := o.Snapshot()
 	if _, mine := s.saved[state.ID]; !mine {
@@ -100,9 +100,9 @@ func (s *orders) Save(ctx context.Context, o *order.Order) error {
 	}
 	if o.StoredVersion() == 0 && found {
 		s.aborted = true
-		return ordering.ErrOrderExists.With("there is an order %s already", state.ID)
+		return orders.ErrOrderExists.With("there is an order %s already", state.ID)
 	}
-	return ordering.ErrOrderChanged.With("order %s is not at version %d any more", state.ID, o.StoredVersion())
+	return orders.ErrOrderChanged.With("order %s is not at version %d any more", state.ID, o.StoredVersion())
 }
 
 // appender is the outbox of one transaction.
@@ -111,7 +111,7 @@ type appender struct {
 	writer *Writer
 }
 
-var _ ports.Appender = (*appender)(nil)
+var _ relay.Appender = (*appender)(nil)
 
 // Append implements the port.
 func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error {
@@ -119,6 +119,6 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 		return err
 	}
 	err := a.writer.Append(ctx, messages...)
-	a.aborted = errors.Is(err, ports.ErrVersionTaken) || errors.Is(err, ports.ErrSequenceBehind)
+	a.aborted = errors.Is(err, relay.ErrVersionTaken) || errors.Is(err, relay.ErrSequenceBehind)
 	return err
 }

@@ -7,12 +7,12 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering/orderingtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/outboxietest/orderstest"
 )
 
 func TestUnitOfWork(t *testing.T) {
-	orderingtest.TestUnitOfWork(t, func(*testing.T) orderingtest.Harness {
+	orderstest.TestUnitOfWork(t, func(*testing.T) orderstest.Harness {
 		log := memory.NewLog()
 		return shop{work: memory.NewUnitOfWork(log), log: log}
 	})
@@ -23,8 +23,8 @@ type shop struct {
 	log  *memory.Log
 }
 
-func (s shop) UnitOfWork() ordering.UnitOfWork                        { return s.work }
-func (s shop) ExpiredKeys() ordering.ExpiredKeys                      { return s.work }
+func (s shop) UnitOfWork() orders.UnitOfWork                          { return s.work }
+func (s shop) ExpiredKeys() orders.ExpiredKeys                        { return s.work }
 func (s shop) AgeKeys(_ *testing.T, by time.Duration)                 { s.work.AgeKeys(by) }
 func (s shop) FailNextCommit(*testing.T)                              { s.work.FailNextCommit() }
 func (s shop) Disconnect(*testing.T)                                  { s.work.Disconnect() }

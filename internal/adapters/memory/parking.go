@@ -8,7 +8,8 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // Parking is the parking lot of a Log, fenced by a CursorStore.
@@ -19,8 +20,8 @@ type Parking struct {
 }
 
 var (
-	_ ports.Parking   = (*Parking)(nil)
-	_ ports.Attendant = (*Parking)(nil)
+	_ relay.Parking           = (*Parking)(nil)
+	_ operations.ParkingAdmin = (*Parking)(nil)
 )
 
 // NewParking returns the parking lot of the log that cursors are kept for.
@@ -72,8 +73,8 @@ func (p *Parking) write(ctx context.Context, turn outbox.Turn, do func(lot)) err
 
 // Settle implements the port.
 func (p *Parking) Settle(
-	ctx context.Context, turn outbox.Turn, tail ports.Stamp, sequence uint64, end bool,
-) (settled ports.Settled, err error) {
+	ctx context.Context, turn outbox.Turn, tail relay.Stamp, sequence uint64, end bool,
+) (settled relay.Settled, err error) {
 	err = p.write(ctx, turn, func(l lot) {
 		if tail.Ours && tail.Event == 0 && tail.Parked != "" {
 			if entry := p.log.committed(tail.Progress.Position); entry != nil && entry.ID == tail.Progress.EventID {
@@ -176,7 +177,7 @@ func (p *Parking) Redrive(ctx context.Context, key *outbox.Key) (int, error) {
 		turnTo(event, outbox.Redrive, 0)
 	}
 	if key != nil && len(chosen) == 0 {
-		return 0, ports.ErrNotParked.With("no event of %s is parked", key)
+		return 0, relay.ErrNotParked.With("no event of %s is parked", key)
 	}
 	return len(chosen), nil
 }
@@ -190,7 +191,7 @@ func (p *Parking) Discard(ctx context.Context, position outbox.Position) error {
 	defer p.log.mu.Unlock()
 	event := p.log.lot[position]
 	if event == nil || event.State != outbox.Parked && (event.State != outbox.Redrive || p.log.committed(position) != nil) {
-		return ports.ErrNotParked.With("no event is parked at position %d", position)
+		return relay.ErrNotParked.With("no event is parked at position %d", position)
 	}
 	turnTo(event, outbox.Discarded, 0)
 	return nil

@@ -8,7 +8,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 var everything = inbox.ReadLimit{Count: 1000, Bytes: 1 << 20}
@@ -26,7 +26,7 @@ func TestStoredTimesAreUnique(t *testing.T) {
 		stream := memory.NewStream()
 		_, err := stream.Open(t.Context(), 1)
 		require.NoError(t, err)
-		entries := outboxtest.NewEntries(0, 3)
+		entries := relaytest.NewEntries(0, 3)
 		_, err = stream.Publish(t.Context(), 0, entries)
 		require.NoError(t, err)
 		reader := memory.NewReader(stream, billing)
@@ -47,7 +47,7 @@ func TestLaggingServer(t *testing.T) {
 	stream := memory.NewStream()
 	_, err := stream.Open(t.Context(), 1)
 	require.NoError(t, err)
-	_, err = stream.Publish(t.Context(), 0, outboxtest.NewEntries(0, 5))
+	_, err = stream.Publish(t.Context(), 0, relaytest.NewEntries(0, 5))
 	require.NoError(t, err)
 	reader := memory.NewReader(stream, billing)
 	reader.Behind = func() uint64 { return 2 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // Stream is a broker's stream with compare-and-swap appends. Its methods beyond the port are the misfortunes that can
@@ -35,20 +35,20 @@ type Stream struct {
 
 type streamed struct {
 	entry   outbox.Entry
-	stamp   ports.Stamp
+	stamp   relay.Stamp
 	at      time.Time
 	deleted bool
 }
 
 // Message is a message of ours as it stands in the stream.
 type Message struct {
-	ports.Stamp
+	relay.Stamp
 	Entry outbox.Entry // empty for a notice
 }
 
 var (
-	_ ports.StreamRepair = (*Stream)(nil)
-	_ ports.Finder       = (*Stream)(nil)
+	_ relay.StreamRepair = (*Stream)(nil)
+	_ relay.Finder       = (*Stream)(nil)
 )
 
 // prefix is what every subject of the stream begins with.
@@ -103,15 +103,15 @@ func (s *Stream) make(first uint64) {
 }
 
 // Open implements the port.
-func (s *Stream) Open(ctx context.Context, first uint64) (ports.StreamInfo, error) {
+func (s *Stream) Open(ctx context.Context, first uint64) (relay.StreamInfo, error) {
 	if err := ctx.Err(); err != nil {
-		return ports.StreamInfo{}, err
+		return relay.StreamInfo{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.exists {
 		if first == 0 {
-			return ports.StreamInfo{}, ports.ErrStreamMissing
+			return relay.StreamInfo{}, relay.ErrStreamMissing
 		}
 		s.make(first)
 		s.announce()
@@ -120,38 +120,38 @@ func (s *Stream) Open(ctx context.Context, first uint64) (ports.StreamInfo, erro
 }
 
 // Look implements the port.
-func (s *Stream) Look(ctx context.Context) (ports.StreamInfo, error) {
+func (s *Stream) Look(ctx context.Context) (relay.StreamInfo, error) {
 	if err := ctx.Err(); err != nil {
-		return ports.StreamInfo{}, err
+		return relay.StreamInfo{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.exists {
-		return ports.StreamInfo{}, ports.ErrStreamMissing
+		return relay.StreamInfo{}, relay.ErrStreamMissing
 	}
 	return s.info(), s.fit()
 }
 
 // Raise forgets the messages that were deleted.
-func (s *Stream) Raise(ctx context.Context, first uint64) (ports.StreamInfo, error) {
+func (s *Stream) Raise(ctx context.Context, first uint64) (relay.StreamInfo, error) {
 	if err := ctx.Err(); err != nil {
-		return ports.StreamInfo{}, err
+		return relay.StreamInfo{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch info := s.info(); {
 	case !s.exists:
-		return ports.StreamInfo{}, ports.ErrStreamMissing
+		return relay.StreamInfo{}, relay.ErrStreamMissing
 	case info.Messages > 0:
-		return ports.StreamInfo{}, ports.ErrTailMoved.With("the stream holds %d messages", info.Messages)
+		return relay.StreamInfo{}, relay.ErrTailMoved.With("the stream holds %d messages", info.Messages)
 	case info.LastSequence+1 < first:
 		s.base, s.messages = first-1, nil
 	}
 	return s.info(), nil
 }
 
-func (s *Stream) info() ports.StreamInfo {
-	info := ports.StreamInfo{
+func (s *Stream) info() relay.StreamInfo {
+	info := relay.StreamInfo{
 		Created: strconv.Itoa(s.incarnation), LastSequence: s.last(), Base: s.base, Session: uint64(s.restarts), Largest: s.maxPayload,
 	}
 	for sequence := s.last(); sequence > s.base; sequence-- {
@@ -167,17 +167,17 @@ func (s *Stream) info() ports.StreamInfo {
 }
 
 // At implements the port.
-func (s *Stream) At(ctx context.Context, sequence uint64) (ports.Stamp, error) {
+func (s *Stream) At(ctx context.Context, sequence uint64) (relay.Stamp, error) {
 	if err := ctx.Err(); err != nil {
-		return ports.Stamp{}, err
+		return relay.Stamp{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.exists {
-		return ports.Stamp{}, ports.ErrStreamMissing
+		return relay.Stamp{}, relay.ErrStreamMissing
 	}
 	if !s.has(sequence) {
-		return ports.Stamp{}, ports.ErrNoMessage
+		return relay.Stamp{}, relay.ErrNoMessage
 	}
 	return s.message(sequence).stamp, nil
 }
@@ -195,20 +195,20 @@ func (s *Stream) Find(ctx context.Context, event outbox.Progress, sequence uint6
 			return message.at, nil
 		}
 	}
-	return time.Time{}, ports.ErrNoMessage
+	return time.Time{}, relay.ErrNoMessage
 }
 
 // Publish implements the port.
 func (s *Stream) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
-	return s.append(ctx, after, batch, func(e outbox.Entry) ports.Stamp {
-		return ports.Stamp{Ours: true, Progress: e.Progress(), Event: e.Position}
+	return s.append(ctx, after, batch, func(e outbox.Entry) relay.Stamp {
+		return relay.Stamp{Ours: true, Progress: e.Progress(), Event: e.Position}
 	})
 }
 
 // Redrive implements the port.
 func (s *Stream) Redrive(ctx context.Context, after uint64, at outbox.Progress, batch []outbox.Entry) (uint64, error) {
-	return s.append(ctx, after, batch, func(e outbox.Entry) ports.Stamp {
-		return ports.Stamp{Ours: true, Progress: at, Event: e.Position, Redriven: true}
+	return s.append(ctx, after, batch, func(e outbox.Entry) relay.Stamp {
+		return relay.Stamp{Ours: true, Progress: at, Event: e.Position, Redriven: true}
 	})
 }
 
@@ -219,14 +219,14 @@ func (s *Stream) Notify(ctx context.Context, after uint64, notice outbox.Notice)
 	if err := s.ends(ctx, after); err != nil {
 		return after, err
 	}
-	s.store(streamed{stamp: ports.Stamp{
+	s.store(streamed{stamp: relay.Stamp{
 		Ours: true, Progress: notice.Progress, Parked: notice.Parked, Confirms: notice.Confirms && notice.Parked == "", Kept: notice.Kept,
 	}})
 	return after + 1, nil
 }
 
 func (s *Stream) append(
-	ctx context.Context, after uint64, batch []outbox.Entry, stamp func(outbox.Entry) ports.Stamp,
+	ctx context.Context, after uint64, batch []outbox.Entry, stamp func(outbox.Entry) relay.Stamp,
 ) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -235,7 +235,7 @@ func (s *Stream) append(
 	}
 	for i, entry := range batch {
 		if reason := s.refuses(entry); reason != "" {
-			return after + uint64(i), &ports.RefusedError{Entry: entry, Reason: reason}
+			return after + uint64(i), &relay.RefusedError{Entry: entry, Reason: reason}
 		}
 		s.store(streamed{entry: entry, stamp: stamp(entry)})
 	}
@@ -248,10 +248,10 @@ func (s *Stream) ends(ctx context.Context, after uint64) error {
 		return err
 	}
 	if !s.exists {
-		return ports.ErrStreamMissing
+		return relay.ErrStreamMissing
 	}
 	if s.last() != after && !s.careless {
-		return ports.ErrTailMoved
+		return relay.ErrTailMoved
 	}
 	return nil
 }

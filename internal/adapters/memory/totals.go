@@ -11,7 +11,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 // Total is what a customer ordered in one currency.
@@ -50,7 +50,7 @@ func (i *Inbox) Total(subscriber string, customer order.CustomerID, currency ord
 // Totals keeps the customer totals of all subscribers of an Inbox.
 type Totals struct{}
 
-var _ ordering.Totals = (*Totals)(nil)
+var _ orders.Totals = (*Totals)(nil)
 
 // NewTotals returns the totals.
 func NewTotals() Totals { return Totals{} }

@@ -6,7 +6,7 @@ import (
 	"sync"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 // UnitOfWork is a transaction over keys, orders and a Log. Uncommitted changes are seen by nobody else, and whoever claims a
@@ -21,7 +21,7 @@ type UnitOfWork struct {
 	saving   *claims[order.ID]
 }
 
-var _ ordering.UnitOfWork = (*UnitOfWork)(nil)
+var _ orders.UnitOfWork = (*UnitOfWork)(nil)
 
 // NewUnitOfWork returns a unit of work without keys and orders which appends to log.
 func NewUnitOfWork(log *Log) *UnitOfWork {
@@ -35,14 +35,14 @@ func NewUnitOfWork(log *Log) *UnitOfWork {
 }
 
 // Do implements the port.
-func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx ordering.Tx) error) error {
+func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx orders.Tx) error) error {
 	open, err := u.begin(ctx)
 	if err != nil {
 		return err
 	}
 	writer := u.log.Begin()
 	claimed := &keys{transaction: open, from: u, held: make(map[name]remembered)}
-	changed := &orders{transaction: open, from: u, saved: make(map[order.ID]order.Snapshot)}
+	changed := &orderRepository{transaction: open, from: u, saved: make(map[order.ID]order.Snapshot)}
 	defer func() {
 		open.over = true
 		writer.Rollback()
@@ -53,7 +53,7 @@ func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx ord
 			u.claiming.release(key)
 		}
 	}()
-	tx := ordering.Tx{Keys: claimed, Orders: changed, Outbox: &appender{transaction: open, writer: writer}}
+	tx := orders.Tx{Keys: claimed, Orders: changed, Outbox: &appender{transaction: open, writer: writer}}
 	if err := fn(ctx, tx); err != nil {
 		return err
 	}

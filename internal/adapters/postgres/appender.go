@@ -13,7 +13,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 var errDisorder = fault.New(fault.Internal, "positions_disordered", "the log dealt positions in another order than asked")
@@ -38,7 +38,7 @@ type appender struct {
 	abandonedAfter time.Duration // 0: the transaction says that itself
 }
 
-var _ ports.Appender = (*appender)(nil)
+var _ relay.Appender = (*appender)(nil)
 
 // Append implements the port. All messages go in one statement, which also says, for this transaction only, when it counts
 // as abandoned, if anything.
@@ -76,7 +76,7 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 	err := insert.Scan(ctx, read...)
 	switch state := sqlState(err); {
 	case violates(err, versionConstraint):
-		return ports.ErrVersionTaken.Wrap(err)
+		return relay.ErrVersionTaken.Wrap(err)
 	case violates(err, positionConstraint):
 		return errDealtTwice.Wrap(err)
 	case strings.HasPrefix(state, dataException):
@@ -90,7 +90,7 @@ func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error
 }
 
 // errDealtTwice is the writer's answer when a position is taken. Nothing is wrong with the event.
-var errDealtTwice = ports.ErrSequenceBehind.With("the sequence of outbox.position went back and deals positions that are taken, " +
+var errDealtTwice = relay.ErrSequenceBehind.With("the sequence of outbox.position went back and deals positions that are taken, " +
 	"so nothing can be recorded: repair it with `outboxie outbox adopt --yes`")
 
 // dataException is what Postgres reports when a value does not fit its type, as a class.

@@ -9,11 +9,11 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-var _ operating.Bench = (*Desk)(nil)
+var _ operations.Bench = (*Desk)(nil)
 
 // Cursor implements the port.
 func (d *Desk) Cursor(ctx context.Context) (outbox.Cursor, error) {
@@ -103,7 +103,7 @@ func (d *Desk) Adopt(ctx context.Context, revision int64, cursor outbox.Cursor, 
 	err := d.db.QueryRowContext(ctx, adoptStatement, d.relay, revision, int64(cursor.Position), d.stream, cursor.StreamCreated,
 		int64(cursor.StreamSequence), anew).Scan(&now)
 	if errors.Is(err, sql.ErrNoRows) {
-		return ports.ErrOutOfTurn.With("the cursor of %s is not at revision %d any more", d.relay, revision)
+		return relay.ErrOutOfTurn.With("the cursor of %s is not at revision %d any more", d.relay, revision)
 	}
 	if err != nil {
 		return classify(ctx, fmt.Errorf("adopt position %d for %s: %w", cursor.Position, d.relay, err))

@@ -23,22 +23,22 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
 // drivenPorts are the ports that Postgres serves, with those of a transaction.
 var drivenPorts = []reflect.Type{
-	reflect.TypeFor[ports.Log](), reflect.TypeFor[ports.CursorStore](), reflect.TypeFor[ports.Parking](),
-	reflect.TypeFor[ports.Attendant](), reflect.TypeFor[ports.Retention](), reflect.TypeFor[ports.Elector](),
-	reflect.TypeFor[ports.Appender](), reflect.TypeFor[ports.InstanceHalts](),
-	reflect.TypeFor[operating.Desk](), reflect.TypeFor[operating.Bench](), reflect.TypeFor[operating.SubscriberPlaces](),
-	reflect.TypeFor[ordering.UnitOfWork](), reflect.TypeFor[ordering.Keys](), reflect.TypeFor[ordering.Orders](),
-	reflect.TypeFor[ordering.ExpiredKeys](),
-	reflect.TypeFor[inbox.Checkpoints](), reflect.TypeFor[inbox.UnitOfWork](), reflect.TypeFor[ordering.Totals](), reflect.TypeFor[inbox.DeadLetters](),
-	reflect.TypeFor[inbox.DeadLetterAdmin](), reflect.TypeFor[inbox.Sweeper](), reflect.TypeFor[inbox.Log](),
+	reflect.TypeFor[relay.Log](), reflect.TypeFor[relay.CursorStore](), reflect.TypeFor[relay.Parking](),
+	reflect.TypeFor[operations.ParkingAdmin](), reflect.TypeFor[relay.Retention](), reflect.TypeFor[relay.Elector](),
+	reflect.TypeFor[relay.Appender](), reflect.TypeFor[relay.InstanceHalts](),
+	reflect.TypeFor[operations.Desk](), reflect.TypeFor[operations.Bench](), reflect.TypeFor[operations.SubscriberPlaces](),
+	reflect.TypeFor[orders.UnitOfWork](), reflect.TypeFor[orders.Keys](), reflect.TypeFor[orders.Orders](),
+	reflect.TypeFor[orders.ExpiredKeys](),
+	reflect.TypeFor[inbox.Checkpoints](), reflect.TypeFor[inbox.UnitOfWork](), reflect.TypeFor[orders.Totals](), reflect.TypeFor[inbox.DeadLetters](),
+	reflect.TypeFor[operations.DeadLetterAdmin](), reflect.TypeFor[inbox.Sweeper](), reflect.TypeFor[inbox.Log](),
 	reflect.TypeFor[inbox.Operator](), reflect.TypeFor[inbox.Emitter](),
 }
 
@@ -176,7 +176,7 @@ func newTransactions(t *testing.T, address string) *transactions {
 		result := make(chan error, 1)
 		all.results[name] = result
 		go func() {
-			result <- postgres.NewUnitOfWork(db).Do(t.Context(), func(_ context.Context, tx ordering.Tx) error {
+			result <- postgres.NewUnitOfWork(db).Do(t.Context(), func(_ context.Context, tx orders.Tx) error {
 				return hold(name, func(ctx context.Context) error { return call(ctx, tx) })
 			})
 		}()

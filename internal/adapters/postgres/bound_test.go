@@ -21,7 +21,7 @@ func TestTheRelaysStatementsAreBounded(t *testing.T) {
 	s.harness.log.AnswerWithin(bound)
 	s.cursors.AnswerWithin(bound)
 	s.parking.AnswerWithin(bound)
-	retention := postgres.NewRetention(s.db, relay)
+	retention := postgres.NewRetention(s.db, relayName)
 	retention.AnswerWithin(bound)
 	calls := s.inTurn()
 	calls["Purge"] = func(ctx context.Context) error {

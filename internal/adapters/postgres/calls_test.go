@@ -11,19 +11,19 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox/inboxtest"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 const subscriber = "billing"
 
 // longer are the calls whose statements may take four times as long as others: they count or search.
 var longer = map[string]bool{
-	"outbox.Attendant.Redrive": true, "operating.Desk.List": true, "operating.Desk.Status": true, "operating.Bench.Behind": true,
-	"inbox.Log.Lost": true, "outbox.Attendant.Undecided": true, "inbox.DeadLetterAdmin.Undecided": true, "inbox.DeadLetterAdmin.Letters": true,
+	"outbox.ParkingAdmin.Redrive": true, "operating.Desk.List": true, "operating.Desk.Status": true, "operating.Bench.Behind": true,
+	"inbox.Log.Lost": true, "outbox.ParkingAdmin.Undecided": true, "operations.DeadLetterAdmin.Undecided": true, "operations.DeadLetterAdmin.Letters": true,
 }
 
 type dbCall = func(ctx context.Context, db *bun.DB) error
@@ -48,27 +48,27 @@ func calls() map[string]dbCall {
 }
 
 func entry(position outbox.Position) outbox.Entry {
-	return outbox.Entry{Message: outboxtest.NewMessage("a", int64(position)), Position: position, RecordedAt: time.Now()}
+	return outbox.Entry{Message: relaytest.NewMessage("a", int64(position)), Position: position, RecordedAt: time.Now()}
 }
 
 func relayCalls() map[string]dbCall {
-	cursors := func(db *bun.DB) ports.CursorStore { return postgres.NewCursorStore(db, relay, "STREAM") }
-	parking := func(db *bun.DB) *postgres.Parking { return postgres.NewParking(db, relay) }
-	elector := func(db *bun.DB) ports.Elector { return postgres.NewElector(db, relay, "me", leaseTTL) }
+	cursors := func(db *bun.DB) relay.CursorStore { return postgres.NewCursorStore(db, relayName, "STREAM") }
+	parking := func(db *bun.DB) *postgres.Parking { return postgres.NewParking(db, relayName) }
+	elector := func(db *bun.DB) relay.Elector { return postgres.NewElector(db, relayName, "me", leaseTTL) }
 	return map[string]dbCall{
-		"outbox.Log.After": on(func(ctx context.Context, db *bun.DB) (ports.Page, error) {
-			return postgres.NewLog(db, relay, quiet).After(ctx, outbox.Progress{}, plenty)
+		"outbox.Log.After": on(func(ctx context.Context, db *bun.DB) (relay.Page, error) {
+			return postgres.NewLog(db, relayName, quiet).After(ctx, outbox.Progress{}, plenty)
 		}),
 		"outbox.Log.Verify": func(ctx context.Context, db *bun.DB) error {
-			return postgres.NewLog(db, relay, quiet).Verify(ctx, outbox.Progress{}, 0)
+			return postgres.NewLog(db, relayName, quiet).Verify(ctx, outbox.Progress{}, 0)
 		},
 		"outbox.CursorStore.Load": on(func(ctx context.Context, db *bun.DB) (outbox.Cursor, error) { return cursors(db).Load(ctx) }),
 		"outbox.CursorStore.Save": on(func(ctx context.Context, db *bun.DB) (outbox.Cursor, error) {
 			return cursors(db).Save(ctx, outbox.Turn{}, outbox.Cursor{})
 		}),
 		"outbox.CursorStore.Report": func(ctx context.Context, db *bun.DB) error { return cursors(db).Report(ctx, outbox.Turn{}, nil) },
-		"outbox.Parking.Settle": on(func(ctx context.Context, db *bun.DB) (ports.Settled, error) {
-			return parking(db).Settle(ctx, outbox.Turn{}, ports.Stamp{}, 1, true)
+		"outbox.Parking.Settle": on(func(ctx context.Context, db *bun.DB) (relay.Settled, error) {
+			return parking(db).Settle(ctx, outbox.Turn{}, relay.Stamp{}, 1, true)
 		}),
 		"outbox.Parking.SetAside": on(func(ctx context.Context, db *bun.DB) ([]outbox.Position, error) {
 			return parking(db).SetAside(ctx, outbox.Turn{}, []outbox.Entry{entry(1)})
@@ -80,49 +80,49 @@ func relayCalls() map[string]dbCall {
 		"outbox.Parking.Refuse": func(ctx context.Context, db *bun.DB) error {
 			return parking(db).Refuse(ctx, outbox.Turn{}, entry(1), "no")
 		},
-		"outbox.Attendant.Redrive": on(func(ctx context.Context, db *bun.DB) (int, error) { return parking(db).Redrive(ctx, nil) }),
-		"outbox.Attendant.Discard": func(ctx context.Context, db *bun.DB) error { return parking(db).Discard(ctx, 1) },
-		"outbox.Attendant.Undecided": on(func(ctx context.Context, db *bun.DB) ([]outbox.Undecided, error) {
+		"outbox.ParkingAdmin.Redrive": on(func(ctx context.Context, db *bun.DB) (int, error) { return parking(db).Redrive(ctx, nil) }),
+		"outbox.ParkingAdmin.Discard": func(ctx context.Context, db *bun.DB) error { return parking(db).Discard(ctx, 1) },
+		"outbox.ParkingAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]outbox.Undecided, error) {
 			return parking(db).Undecided(ctx, outbox.Key{}, 1)
 		}),
-		"outbox.Attendant.RedriveChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
+		"outbox.ParkingAdmin.RedriveChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return parking(db).RedriveChosen(ctx, []outbox.Position{1}, outbox.Choice{})
 		}),
-		"outbox.Attendant.DiscardChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
+		"outbox.ParkingAdmin.DiscardChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return parking(db).DiscardChosen(ctx, []outbox.Position{1}, outbox.Choice{})
 		}),
-		"outbox.Attendant.Waiting": on(func(ctx context.Context, db *bun.DB) ([]outbox.ParkedEvent, error) {
+		"outbox.ParkingAdmin.Waiting": on(func(ctx context.Context, db *bun.DB) ([]outbox.ParkedEvent, error) {
 			return parking(db).Waiting(ctx, 1)
 		}),
 		"outbox.Retention.Purge": on(func(ctx context.Context, db *bun.DB) (int, error) {
-			return postgres.NewRetention(db, relay).Purge(ctx, 1, time.Hour, 1)
+			return postgres.NewRetention(db, relayName).Purge(ctx, 1, time.Hour, 1)
 		}),
 		"outbox.Elector.Acquire": on(func(ctx context.Context, db *bun.DB) (outbox.Term, error) { return elector(db).Acquire(ctx, 0) }),
 		"outbox.Elector.Renew": on(func(ctx context.Context, db *bun.DB) (outbox.Term, error) {
 			return elector(db).Renew(ctx, outbox.Term{})
 		}),
 		"outbox.InstanceHalts.Record": func(ctx context.Context, db *bun.DB) error {
-			return postgres.NewInstanceHalts(db, relay, "me").Record(ctx, outbox.NewHalt(outbox.HaltStreamMissing, "gone"))
+			return postgres.NewInstanceHalts(db, relayName, "me").Record(ctx, outbox.NewHalt(outbox.HaltStreamMissing, "gone"))
 		},
 		"outbox.Elector.Resign": func(ctx context.Context, db *bun.DB) error { return elector(db).Resign(ctx, outbox.Term{}) },
 	}
 }
 
 func operatingCalls() map[string]dbCall {
-	desk := func(db *bun.DB) *postgres.Desk { return postgres.NewDesk(db, relay, "STREAM") }
+	desk := func(db *bun.DB) *postgres.Desk { return postgres.NewDesk(db, relayName, "STREAM") }
 	return map[string]dbCall{
-		"operating.Desk.Status":  on(func(ctx context.Context, db *bun.DB) (operating.Status, error) { return desk(db).Status(ctx) }),
-		"operating.Desk.Measure": on(func(ctx context.Context, db *bun.DB) (operating.Measures, error) { return desk(db).Measure(ctx, 0) }),
-		"operating.Desk.List": on(func(ctx context.Context, db *bun.DB) ([]operating.Listed, error) {
-			return desk(db).List(ctx, operating.Filter{Limit: 1})
+		"operating.Desk.Status":  on(func(ctx context.Context, db *bun.DB) (operations.Status, error) { return desk(db).Status(ctx) }),
+		"operating.Desk.Measure": on(func(ctx context.Context, db *bun.DB) (operations.Measures, error) { return desk(db).Measure(ctx, 0) }),
+		"operating.Desk.List": on(func(ctx context.Context, db *bun.DB) ([]operations.Listed, error) {
+			return desk(db).List(ctx, operations.Filter{Limit: 1})
 		}),
-		"operating.SubscriberPlaces.Places": on(func(ctx context.Context, db *bun.DB) ([]operating.SubscriberPlace, error) {
+		"operating.SubscriberPlaces.Places": on(func(ctx context.Context, db *bun.DB) ([]operations.SubscriberPlace, error) {
 			return desk(db).Places(ctx)
 		}),
 		"operating.Bench.Cursor":   on(func(ctx context.Context, db *bun.DB) (outbox.Cursor, error) { return desk(db).Cursor(ctx) }),
-		"operating.Bench.Disorder": on(func(ctx context.Context, db *bun.DB) (operating.Disorder, error) { return desk(db).Disorder(ctx) }),
+		"operating.Bench.Disorder": on(func(ctx context.Context, db *bun.DB) (operations.Disorder, error) { return desk(db).Disorder(ctx) }),
 		"operating.Bench.Realign": on(func(ctx context.Context, db *bun.DB) (int64, error) {
-			return desk(db).Realign(ctx, operating.Realignment{Place: 1})
+			return desk(db).Realign(ctx, operations.Realignment{Place: 1})
 		}),
 		"operating.Bench.Held": on(func(ctx context.Context, db *bun.DB) ([]outbox.Progress, error) {
 			return desk(db).Held(ctx, []outbox.Progress{{Position: 1}})
@@ -136,7 +136,7 @@ func operatingCalls() map[string]dbCall {
 			return desk(db).Adopt(ctx, 7, outbox.Cursor{}, true)
 		},
 		"ordering.UnitOfWork.Do": func(ctx context.Context, db *bun.DB) error {
-			return postgres.NewUnitOfWork(db).Do(ctx, func(context.Context, ordering.Tx) error { return nil })
+			return postgres.NewUnitOfWork(db).Do(ctx, func(context.Context, orders.Tx) error { return nil })
 		},
 		"ordering.ExpiredKeys.Delete": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return postgres.NewExpiredKeys(db).Delete(ctx, 1)
@@ -156,7 +156,7 @@ var errNo = errors.New("no")
 func newInbox(db *bun.DB) *postgres.Inbox { return postgres.NewInbox(db, postgres.InboxOptions{}) }
 
 func subscriberCalls() map[string]dbCall {
-	missing := outboxtest.NewMessage("a", 1).ID
+	missing := relaytest.NewMessage("a", 1).ID
 	return map[string]dbCall{
 		"inbox.Checkpoints.Begin": func(ctx context.Context, db *bun.DB) error {
 			return newInbox(db).Begin(ctx, subscriber, 1, "S", inbox.Place{})
@@ -181,28 +181,28 @@ func subscriberCalls() map[string]dbCall {
 			_, found, err := newInbox(db).Redeliver(ctx, subscriber, inbox.Redelivery{Limit: 1}, ignore, giveUp)
 			return found, err
 		}),
-		"inbox.DeadLetterAdmin.Letters": on(func(ctx context.Context, db *bun.DB) ([]inbox.Letter, error) {
+		"operations.DeadLetterAdmin.Letters": on(func(ctx context.Context, db *bun.DB) ([]inbox.Letter, error) {
 			return newInbox(db).Letters(ctx, subscriber, 1)
 		}),
-		"inbox.DeadLetterAdmin.Letter": on(func(ctx context.Context, db *bun.DB) (inbox.Letter, error) {
+		"operations.DeadLetterAdmin.Letter": on(func(ctx context.Context, db *bun.DB) (inbox.Letter, error) {
 			return newInbox(db).Letter(ctx, subscriber, missing)
 		}),
-		"inbox.DeadLetterAdmin.Retry":   func(ctx context.Context, db *bun.DB) error { return newInbox(db).Retry(ctx, subscriber, missing) },
-		"inbox.DeadLetterAdmin.Discard": func(ctx context.Context, db *bun.DB) error { return newInbox(db).Discard(ctx, subscriber, missing) },
-		"inbox.DeadLetterAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]outbox.Undecided, error) {
-			found, _, err := newInbox(db).Undecided(ctx, subscriber, inbox.LetterMark{}, 1)
+		"operations.DeadLetterAdmin.Retry":   func(ctx context.Context, db *bun.DB) error { return newInbox(db).Retry(ctx, subscriber, missing) },
+		"operations.DeadLetterAdmin.Discard": func(ctx context.Context, db *bun.DB) error { return newInbox(db).Discard(ctx, subscriber, missing) },
+		"operations.DeadLetterAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]outbox.Undecided, error) {
+			found, _, err := newInbox(db).Undecided(ctx, subscriber, operations.LetterMark{}, 1)
 			return found, err
 		}),
-		"inbox.DeadLetterAdmin.RetryChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
+		"operations.DeadLetterAdmin.RetryChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return newInbox(db).RetryChosen(ctx, subscriber, []string{missing}, outbox.Choice{})
 		}),
-		"inbox.DeadLetterAdmin.DiscardChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
+		"operations.DeadLetterAdmin.DiscardChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return newInbox(db).DiscardChosen(ctx, subscriber, []string{missing}, outbox.Choice{})
 		}),
-		"inbox.DeadLetterAdmin.CountDead": on(func(ctx context.Context, db *bun.DB) (int, error) {
+		"operations.DeadLetterAdmin.CountDead": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return newInbox(db).CountDead(ctx, subscriber)
 		}),
-		"inbox.DeadLetterAdmin.Subscribers": on(func(ctx context.Context, db *bun.DB) ([]string, error) { return newInbox(db).Subscribers(ctx) }),
+		"operations.DeadLetterAdmin.Subscribers": on(func(ctx context.Context, db *bun.DB) ([]string, error) { return newInbox(db).Subscribers(ctx) }),
 		"inbox.Log.Lost": on(func(ctx context.Context, db *bun.DB) (inbox.Lost, error) {
 			return newInbox(db).Lost(ctx, subscriber, inbox.Hole{Lanes: 1, Stream: "S", First: 1, Last: 2, Before: 3}, inbox.ReadLimit{Count: 1, Bytes: 1})
 		}),
@@ -243,29 +243,29 @@ func operatorCalls() map[string]dbCall {
 }
 
 // orderingCalls are the methods of the ports inside a transaction of orders.
-func orderingCalls() map[string]func(ctx context.Context, tx ordering.Tx) error {
-	return map[string]func(ctx context.Context, tx ordering.Tx) error{
-		"outbox.Appender.Append": func(ctx context.Context, tx ordering.Tx) error {
-			return tx.Outbox.Append(ctx, outboxtest.NewMessage("a", 1))
+func orderingCalls() map[string]func(ctx context.Context, tx orders.Tx) error {
+	return map[string]func(ctx context.Context, tx orders.Tx) error{
+		"outbox.Appender.Append": func(ctx context.Context, tx orders.Tx) error {
+			return tx.Outbox.Append(ctx, relaytest.NewMessage("a", 1))
 		},
-		"ordering.Keys.Claim": func(ctx context.Context, tx ordering.Tx) error {
+		"ordering.Keys.Claim": func(ctx context.Context, tx orders.Tx) error {
 			_, err := tx.Keys.Claim(ctx, newClaim("k"))
 			return err
 		},
-		"ordering.Keys.Held": func(ctx context.Context, tx ordering.Tx) error {
+		"ordering.Keys.Held": func(ctx context.Context, tx orders.Tx) error {
 			_, _, err := tx.Keys.Held(ctx, "customer", "k")
 			return err
 		},
-		"ordering.Orders.Get": func(ctx context.Context, tx ordering.Tx) error {
+		"ordering.Orders.Get": func(ctx context.Context, tx orders.Tx) error {
 			_, err := tx.Orders.Get(ctx, newClaim("").Order)
 			return err
 		},
-		"ordering.Orders.List": func(ctx context.Context, tx ordering.Tx) error {
-			_, err := tx.Orders.List(ctx, ordering.Filter{Limit: 1})
+		"ordering.Orders.List": func(ctx context.Context, tx orders.Tx) error {
+			_, err := tx.Orders.List(ctx, orders.Filter{Limit: 1})
 			return err
 		},
-		"ordering.Orders.Save": func(ctx context.Context, tx ordering.Tx) error {
-			id := outboxtest.NewMessage("", 1).ID
+		"ordering.Orders.Save": func(ctx context.Context, tx orders.Tx) error {
+			id := relaytest.NewMessage("", 1).ID
 			return tx.Orders.Save(ctx, order.Rehydrate(order.Snapshot{
 				ID: order.ID(id), CustomerID: order.CustomerID(id), Amount: order.NewMoney(1, "USD"), Status: order.StatusPaid, Version: 2,
 			}))
@@ -280,7 +280,7 @@ func inboxCalls() map[string]func(ctx context.Context, tx inbox.Tx) error {
 			return postgres.NewTotals().Add(ctx, tx, newCustomer(), order.NewMoney(1, "USD"))
 		},
 		"inbox.Emitter.Emit": func(ctx context.Context, tx inbox.Tx) error {
-			message := outboxtest.NewMessage("emitted", 1)
+			message := relaytest.NewMessage("emitted", 1)
 			message.ID = ""
 			return postgres.NewEmitter().Emit(ctx, tx, entry(1), message)
 		},

@@ -7,52 +7,52 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating/operatingtest"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/operationstest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 func TestLog(t *testing.T) {
-	outboxtest.TestLog(t, func(t *testing.T) outboxtest.LogHarness { return newHarness(t) })
+	relaytest.TestLog(t, func(t *testing.T) relaytest.LogHarness { return newHarness(t) })
 }
 
 func TestElector(t *testing.T) {
-	outboxtest.TestElector(t, func(t *testing.T) outboxtest.ElectorHarness { return newHarness(t) })
+	relaytest.TestElector(t, func(t *testing.T) relaytest.ElectorHarness { return newHarness(t) })
 }
 
 func TestSequence(t *testing.T) {
-	outboxtest.TestSequence(t, func(t *testing.T) outboxtest.ParkingHarness { return newHarness(t) })
+	relaytest.TestSequence(t, func(t *testing.T) relaytest.ParkingHarness { return newHarness(t) })
 }
 
 func TestCursorStore(t *testing.T) {
-	outboxtest.TestCursorStore(t, func(t *testing.T) outboxtest.CursorHarness { return newHarness(t) })
+	relaytest.TestCursorStore(t, func(t *testing.T) relaytest.CursorHarness { return newHarness(t) })
 }
 
 func TestParking(t *testing.T) {
-	outboxtest.TestParking(t, func(t *testing.T) outboxtest.ParkingHarness { return newHarness(t) })
+	relaytest.TestParking(t, func(t *testing.T) relaytest.ParkingHarness { return newHarness(t) })
 }
 
 func TestRetention(t *testing.T) {
-	outboxtest.TestRetention(t, func(t *testing.T) outboxtest.RetentionHarness { return newHarness(t) })
+	relaytest.TestRetention(t, func(t *testing.T) relaytest.RetentionHarness { return newHarness(t) })
 }
 
 func TestBench(t *testing.T) {
-	operatingtest.TestBench(t, func(t *testing.T) operatingtest.BenchHarness { return newHarness(t) })
+	operationstest.TestBench(t, func(t *testing.T) operationstest.BenchHarness { return newHarness(t) })
 }
 
 func TestInstanceHalts(t *testing.T) {
-	outboxtest.TestInstanceHalts(t, func(t *testing.T) outboxtest.HaltsHarness { return haltsHarness{newHarness(t)} })
+	relaytest.TestInstanceHalts(t, func(t *testing.T) relaytest.HaltsHarness { return haltsHarness{newHarness(t)} })
 }
 
 // haltsHarness ages reports, where a harness ages rows of the log.
 type haltsHarness struct{ *harness }
 
-func (h haltsHarness) InstanceHalts(instance string) ports.InstanceHalts {
-	return postgres.NewInstanceHalts(h.db, relay, instance)
+func (h haltsHarness) InstanceHalts(instance string) relay.InstanceHalts {
+	return postgres.NewInstanceHalts(h.db, relayName, instance)
 }
 
-func (h haltsHarness) Reported(t *testing.T) []operating.InstanceHalt {
+func (h haltsHarness) Reported(t *testing.T) []operations.InstanceHalt {
 	t.Helper()
 	status, err := h.desk().Status(t.Context())
 	require.NoError(t, err)
@@ -68,12 +68,12 @@ func (h haltsHarness) Age(t *testing.T, by time.Duration) {
 }
 
 func TestJournal(t *testing.T) {
-	operatingtest.TestJournal(t, func(t *testing.T) operatingtest.JournalHarness { return newHarness(t) })
+	operationstest.TestJournal(t, func(t *testing.T) operationstest.JournalHarness { return newHarness(t) })
 }
 
 // The mutant "gap check off" must lose events, or the test that a reader follows the writers proves nothing.
 func TestFollowingNoticesALogThatDoesNotWait(t *testing.T) {
 	h := newHarness(t)
 	h.log.IgnoreWriters()
-	require.NotEmpty(t, outboxtest.FollowWriters(t, h))
+	require.NotEmpty(t, relaytest.FollowWriters(t, h))
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // CursorStore keeps a relay's row of outbox_cursor, fenced by the lease of the same name.
@@ -21,7 +21,7 @@ type CursorStore struct {
 	within time.Duration // each statement is answered
 }
 
-var _ ports.CursorStore = (*CursorStore)(nil)
+var _ relay.CursorStore = (*CursorStore)(nil)
 
 // NewCursorStore returns the store of relay, whose lease has the same name, and which publishes to stream.
 func NewCursorStore(db *bun.DB, relay, stream string) *CursorStore {
@@ -104,7 +104,7 @@ func (s *CursorStore) Save(ctx context.Context, turn outbox.Turn, cursor outbox.
 		return outbox.Cursor{}, classify(ctx, fmt.Errorf("save the cursor of %s: %w", s.relay, err))
 	}
 	if v.held && !sound {
-		return outbox.Cursor{}, ports.ErrSequenceBehind.With("the sequence of outbox.position went back: it deals position %d next, "+
+		return outbox.Cursor{}, relay.ErrSequenceBehind.With("the sequence of outbox.position went back: it deals position %d next, "+
 			"or events came at positions up to %d after the relay had passed", next, cursor.Position)
 	}
 	if err := v.err(s.relay, turn); err != nil {

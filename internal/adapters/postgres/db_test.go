@@ -16,7 +16,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -30,7 +30,7 @@ func TestClassify(t *testing.T) {
 		kind fault.Kind
 	}{
 		"no error is none":       {background, nil, fault.Internal},
-		"a fault stays":          {background, fmt.Errorf("x: %w", ports.ErrLeaseHeld), fault.Conflict},
+		"a fault stays":          {background, fmt.Errorf("x: %w", relay.ErrLeaseHeld), fault.Conflict},
 		"shutting down":          {background, &pgconn.PgError{Code: "57P01"}, fault.Unavailable},
 		"starting up":            {background, &pgconn.PgError{Code: "57P03"}, fault.Unavailable},
 		"too many connections":   {background, &pgconn.PgError{Code: "53300"}, fault.Unavailable},
@@ -72,7 +72,7 @@ func TestOpenRefusesWhatIsNoURL(t *testing.T) {
 
 func TestADatabaseThatIsDownIsUnavailable(t *testing.T) {
 	db := open(t, postgres.Options{URL: "postgres://127.0.0.1:1/nowhere"})
-	err := postgres.NewLog(db, relay, quiet).Check(t.Context())
+	err := postgres.NewLog(db, relayName, quiet).Check(t.Context())
 	require.Equal(t, fault.Unavailable, fault.KindOf(err))
 }
 

@@ -11,9 +11,10 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-var _ inbox.DeadLetterAdmin = (*Inbox)(nil)
+var _ operations.DeadLetterAdmin = (*Inbox)(nil)
 
 const (
 	// shownState is the state of a letter as it follows from the other letters.

@@ -16,7 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox/inboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
 )
 
 // letterBefore leaves the letter of an event in a state, with its inbox row, as programs of before did. It is due in some time.

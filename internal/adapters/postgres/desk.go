@@ -11,7 +11,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // Desk is where operators see how one relay and its log stand, and, as the bench, where they repair it. Looking locks nothing
@@ -22,7 +22,7 @@ type Desk struct {
 	stream string
 }
 
-var _ operating.Desk = (*Desk)(nil)
+var _ operations.Desk = (*Desk)(nil)
 
 // NewDesk returns the desk of relay, which publishes to stream.
 func NewDesk(db *bun.DB, relay, stream string) *Desk {
@@ -30,7 +30,7 @@ func NewDesk(db *bun.DB, relay, stream string) *Desk {
 }
 
 // Status asks four times, so its values may be a few milliseconds apart.
-func (d *Desk) Status(ctx context.Context) (operating.Status, error) {
+func (d *Desk) Status(ctx context.Context) (operations.Status, error) {
 	ctx = allow(ctx, counting)
 	status, err := d.relayStatus(ctx)
 	if err == nil {
@@ -40,14 +40,14 @@ func (d *Desk) Status(ctx context.Context) (operating.Status, error) {
 		status.HaltedInstances, err = d.haltedInstances(ctx)
 	}
 	if err != nil {
-		return operating.Status{}, classify(ctx, fmt.Errorf("read the status of the relay %s: %w", d.relay, err))
+		return operations.Status{}, classify(ctx, fmt.Errorf("read the status of the relay %s: %w", d.relay, err))
 	}
 	if status.Disorder, err = d.Disorder(ctx); err != nil {
-		return operating.Status{}, err
+		return operations.Status{}, err
 	}
 	writers, err := describeWriters(ctx, d.db)
 	if err != nil {
-		return operating.Status{}, classify(ctx, err)
+		return operations.Status{}, classify(ctx, err)
 	}
 	if len(writers) > 0 {
 		status.Writer = &writers[0].Writer
@@ -68,29 +68,29 @@ CROSS JOIN (
 ) AS parked`
 
 // relayStatus reads all but the backlog and the writers.
-func (d *Desk) relayStatus(ctx context.Context) (operating.Status, error) {
+func (d *Desk) relayStatus(ctx context.Context) (operations.Status, error) {
 	var standby bool
 	var holder, stream, reason, detail sql.NullString
 	var token, position, sequence, purgedTo sql.NullInt64
 	var acquired, expires, updated, halted sql.NullTime
-	status := operating.Status{Relay: d.relay}
+	status := operations.Status{Relay: d.relay}
 	err := d.db.QueryRowContext(ctx, statusStatement, d.relay).Scan(&standby, &status.Now, &holder, &token, &acquired, &expires,
 		&position, &stream, &sequence, &purgedTo, &updated, &reason, &detail, &halted,
 		&status.Last, &status.ParkedEvents, &status.ParkedAggregates)
 	switch {
 	case err != nil:
-		return operating.Status{}, err
+		return operations.Status{}, err
 	case standby:
-		return operating.Status{}, errStandby
+		return operations.Status{}, errStandby
 	}
 	status.Position, status.PurgedTo = outbox.Position(position.Int64), outbox.Position(purgedTo.Int64)
 	status.Stream, status.Sequence, status.Saved = stream.String, uint64(sequence.Int64), updated.Time
 	if token.Valid {
-		status.Leader = &operating.Leader{Holder: holder.String, Token: token.Int64, Since: acquired.Time, Until: expires.Time}
+		status.Leader = &operations.Leader{Holder: holder.String, Token: token.Int64, Since: acquired.Time, Until: expires.Time}
 	}
 	if reason.Valid {
 		halt := outbox.Halt{Reason: outbox.HaltReason(reason.String), Detail: detail.String}
-		status.Halt = &operating.Halt{Halt: halt, Since: halted.Time}
+		status.Halt = &operations.Halt{Halt: halt, Since: halted.Time}
 	}
 	return status, nil
 }
@@ -109,15 +109,15 @@ func countBehind(ctx context.Context, db *bun.DB, position outbox.Position) (cou
 }
 
 // List reads at most one payload more than it returns.
-func (d *Desk) List(ctx context.Context, filter operating.Filter) ([]operating.Listed, error) {
+func (d *Desk) List(ctx context.Context, filter operations.Filter) ([]operations.Listed, error) {
 	ctx = allow(ctx, counting)
 	largest := 0
 	if filter.Payloads {
-		largest = operating.LargestListed
+		largest = operations.LargestListed
 	}
 	query := d.db.NewSelect().ColumnExpr(entryColumns(strconv.Itoa(largest))).
 		ColumnExpr("CASE WHEN p.state IS NOT NULL THEN p.state WHEN "+belowPurged+" OR "+recordedLater+" THEN ? "+
-			"WHEN o.position <= c.position THEN ? ELSE ? END", operating.Misplaced, operating.Published, operating.Unpublished).
+			"WHEN o.position <= c.position THEN ? ELSE ? END", operations.Misplaced, operations.Published, operations.Unpublished).
 		ColumnExpr("coalesce(p.reason, '')").
 		ColumnExpr("coalesce(p.stream_sequence, 0)").
 		TableExpr("outbox AS o").
@@ -144,20 +144,20 @@ func (d *Desk) List(ctx context.Context, filter operating.Filter) ([]operating.L
 		return nil, classify(ctx, fmt.Errorf("list the outbox: %w", err))
 	}
 	defer func() { _ = rows.Close() }()
-	var found []operating.Listed
+	var found []operations.Listed
 	var unread []outbox.Position // because of something else than the payload
-	left := operating.AllListed
+	left := operations.AllListed
 	for rows.Next() {
 		var row logRow
-		var listed operating.Listed
+		var listed operations.Listed
 		if err := rows.Scan(append(row.columns(), &listed.State, &listed.Reason, &listed.Sequence)...); err != nil {
 			return nil, classify(ctx, fmt.Errorf("list the outbox: %w", err))
 		}
 		listed.Entry = row.entry()
 		if left -= len(row.payload); filter.Payloads && left < 0 {
-			listed.Payload, listed.Omitted = nil, fmt.Sprintf("this list has %d bytes of payloads already", operating.AllListed)
+			listed.Payload, listed.Omitted = nil, fmt.Sprintf("this list has %d bytes of payloads already", operations.AllListed)
 		} else if filter.Payloads && row.payload == nil {
-			listed.Omitted = fmt.Sprintf("it takes more than %d bytes", operating.LargestListed)
+			listed.Omitted = fmt.Sprintf("it takes more than %d bytes", operations.LargestListed)
 		}
 		if row.unread() {
 			unread = append(unread, listed.Position)
@@ -172,12 +172,12 @@ func (d *Desk) List(ctx context.Context, filter operating.Filter) ([]operating.L
 }
 
 // explainListed completes entries of a list of which something else than the payload was too large.
-func (d *Desk) explainListed(ctx context.Context, found []operating.Listed, unread []outbox.Position) error {
+func (d *Desk) explainListed(ctx context.Context, found []operations.Listed, unread []outbox.Position) error {
 	var entries []outbox.Entry
 	for _, position := range unread {
 		entries = append(entries, outbox.Entry{Position: position})
 	}
-	if err := explain(ctx, d.db, entries, operating.LargestListed); err != nil {
+	if err := explain(ctx, d.db, entries, operations.LargestListed); err != nil {
 		return err
 	}
 	for i := range found {

@@ -8,12 +8,12 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-func status(t *testing.T, h *harness) operating.Status {
+func status(t *testing.T, h *harness) operations.Status {
 	t.Helper()
 	status, err := h.desk().Status(t.Context())
 	require.NoError(t, err)
@@ -26,7 +26,7 @@ func record(t *testing.T, h *harness, id string, versions int64) {
 	writer, err := h.Begin(t.Context())
 	require.NoError(t, err)
 	for version := range versions {
-		require.NoError(t, writer.Append(t.Context(), outboxtest.NewMessage(id, version+1)))
+		require.NoError(t, writer.Append(t.Context(), relaytest.NewMessage(id, version+1)))
 	}
 	require.NoError(t, writer.Commit())
 }
@@ -45,7 +45,7 @@ func TestStatusOfAnEmptyDatabase(t *testing.T) {
 	before := time.Now().Add(-time.Minute)
 	found := status(t, h)
 	require.WithinRange(t, found.Now, before, time.Now().Add(time.Minute))
-	require.Equal(t, operating.Status{Relay: relay, Now: found.Now, Disorder: operating.Disorder{Next: 1}}, found)
+	require.Equal(t, operations.Status{Relay: relayName, Now: found.Now, Disorder: operations.Disorder{Next: 1}}, found)
 }
 
 func TestStatusTellsWhereTheRelayStands(t *testing.T) {
@@ -101,7 +101,7 @@ func TestStatusTellsWhenTheRelayCameOnLast(t *testing.T) {
 	}
 	first := save(1, 1)
 	for range 3 {
-		_, err := h.parking.Settle(t.Context(), outbox.Turn{Token: term.Token, Revision: saved.Revision}, ports.Stamp{}, 1, true)
+		_, err := h.parking.Settle(t.Context(), outbox.Turn{Token: term.Token, Revision: saved.Revision}, relay.Stamp{}, 1, true)
 		require.NoError(t, err)
 		saved.Revision++
 		require.NoError(t, h.cursors.Report(t.Context(), outbox.Turn{Token: term.Token, Revision: saved.Revision}, nil))
@@ -125,10 +125,10 @@ func TestStatusTellsWhenTheRelayCameOnLast(t *testing.T) {
 func TestStatusIsOfOneRelay(t *testing.T) {
 	h := newHarness(t)
 	exec(t, h.others, `INSERT INTO leases (name, holder, token, acquired_at, expires_at) VALUES
-		('OTHER', 'x', 1, now(), now() + interval '1 hour'), (?, 'expired', 7, now(), now())`, relay)
+		('OTHER', 'x', 1, now(), now() + interval '1 hour'), (?, 'expired', 7, now(), now())`, relayName)
 	exec(t, h.others, `INSERT INTO outbox_cursor (relay, position, token, updated_at, halt_reason) VALUES ('OTHER', 7, 1, now(), 'tail_gone')`)
 	found := status(t, h)
-	require.Equal(t, operating.Status{Relay: relay, Now: found.Now, Disorder: operating.Disorder{Next: 1}}, found)
+	require.Equal(t, operations.Status{Relay: relayName, Now: found.Now, Disorder: operations.Disorder{Next: 1}}, found)
 }
 
 func TestStatusCountsTheParkingLotApart(t *testing.T) {
@@ -158,7 +158,7 @@ func TestStatusNamesTheOldestWriter(t *testing.T) {
 	require.NoError(t, h.others.NewRaw("SELECT pg_backend_pid() /* last */").Conn(older).Scan(t.Context(), &pid))
 	found := status(t, h)
 	require.Equal(t, pid, found.Writer.PID)
-	require.Equal(t, operating.Writer{
+	require.Equal(t, operations.Writer{
 		PID: pid, Application: "others", State: "idle in transaction", Query: "SELECT pg_backend_pid() /* last */", Since: found.Writer.Since,
 	}, *found.Writer)
 	require.True(t, found.Writer.Since.Before(found.Now))
@@ -167,7 +167,7 @@ func TestStatusNamesTheOldestWriter(t *testing.T) {
 	exec(t, older, "PREPARE TRANSACTION ?", h.name)
 	exec(t, younger, "ROLLBACK")
 	found = status(t, h)
-	require.Equal(t, operating.Writer{GID: h.name, State: "prepared", Since: found.Writer.Since}, *found.Writer)
+	require.Equal(t, operations.Writer{GID: h.name, State: "prepared", Since: found.Writer.Since}, *found.Writer)
 	require.False(t, found.Writer.Since.IsZero())
 	exec(t, h.others, "ROLLBACK PREPARED ?", h.name)
 	require.Nil(t, status(t, h).Writer)
@@ -175,13 +175,13 @@ func TestStatusNamesTheOldestWriter(t *testing.T) {
 
 func TestListChooses(t *testing.T) {
 	h := newHarness(t)
-	record(t, h, "a", 3)                                                                                               // 1 to 3
-	record(t, h, "b", 2)                                                                                               // 4, 5
-	rewrite(t, h.others, "recorded_at = recorded_at - interval '1 hour' WHERE position <= 2")                          // long ago
-	rewrite(t, h.others, "event_type = 'it''s ?' WHERE position IN (2, 5)")                                            // another type
-	rewrite(t, h.others, "aggregate_type = 'invoice' WHERE position = 3")                                              // another key
-	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, token, updated_at) VALUES (?, 3, 0, now())", relay) // two to go
-	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, token, updated_at) VALUES ('OTHER', 9, 0, now())")  // of no concern
+	record(t, h, "a", 3)                                                                                                   // 1 to 3
+	record(t, h, "b", 2)                                                                                                   // 4, 5
+	rewrite(t, h.others, "recorded_at = recorded_at - interval '1 hour' WHERE position <= 2")                              // long ago
+	rewrite(t, h.others, "event_type = 'it''s ?' WHERE position IN (2, 5)")                                                // another type
+	rewrite(t, h.others, "aggregate_type = 'invoice' WHERE position = 3")                                                  // another key
+	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, token, updated_at) VALUES (?, 3, 0, now())", relayName) // two to go
+	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, token, updated_at) VALUES ('OTHER', 9, 0, now())")      // of no concern
 	park(t, h, 1, outbox.Redriven)
 	park(t, h, 4, outbox.Parked)
 	open := transaction(t, h)
@@ -189,19 +189,19 @@ func TestListChooses(t *testing.T) {
 	record(t, h, "c", 1) // 7: the relay waits for 6
 
 	for name, c := range map[string]struct {
-		filter operating.Filter
+		filter operations.Filter
 		want   []outbox.Position
 	}{
-		"all":                   {operating.Filter{Limit: 10}, []outbox.Position{7, 5, 4, 3, 2, 1}},
-		"the newest":            {operating.Filter{Limit: 2}, []outbox.Position{7, 5}},
-		"none":                  {operating.Filter{}, nil},
-		"a position":            {operating.Filter{Position: 3, Limit: 10}, []outbox.Position{3}},
-		"a position not there":  {operating.Filter{Position: 6, Limit: 10}, nil},
-		"an aggregate":          {operating.Filter{Aggregate: outbox.Key{Type: "order", ID: "a"}, Limit: 10}, []outbox.Position{2, 1}},
-		"a type":                {operating.Filter{Type: "it's ?", Limit: 10}, []outbox.Position{5, 2}},
-		"recorded lately":       {operating.Filter{Since: time.Now().Add(-30 * time.Minute), Limit: 10}, []outbox.Position{7, 5, 4, 3}},
-		"all of it":             {operating.Filter{Aggregate: outbox.Key{Type: "order", ID: "a"}, Type: "it's ?", Limit: 10}, []outbox.Position{2}},
-		"an aggregate's newest": {operating.Filter{Aggregate: outbox.Key{Type: "order", ID: "b"}, Limit: 1}, []outbox.Position{5}},
+		"all":                   {operations.Filter{Limit: 10}, []outbox.Position{7, 5, 4, 3, 2, 1}},
+		"the newest":            {operations.Filter{Limit: 2}, []outbox.Position{7, 5}},
+		"none":                  {operations.Filter{}, nil},
+		"a position":            {operations.Filter{Position: 3, Limit: 10}, []outbox.Position{3}},
+		"a position not there":  {operations.Filter{Position: 6, Limit: 10}, nil},
+		"an aggregate":          {operations.Filter{Aggregate: outbox.Key{Type: "order", ID: "a"}, Limit: 10}, []outbox.Position{2, 1}},
+		"a type":                {operations.Filter{Type: "it's ?", Limit: 10}, []outbox.Position{5, 2}},
+		"recorded lately":       {operations.Filter{Since: time.Now().Add(-30 * time.Minute), Limit: 10}, []outbox.Position{7, 5, 4, 3}},
+		"all of it":             {operations.Filter{Aggregate: outbox.Key{Type: "order", ID: "a"}, Type: "it's ?", Limit: 10}, []outbox.Position{2}},
+		"an aggregate's newest": {operations.Filter{Aggregate: outbox.Key{Type: "order", ID: "b"}, Limit: 1}, []outbox.Position{5}},
 	} {
 		listed, err := h.desk().List(t.Context(), c.filter)
 		require.NoError(t, err, name)
@@ -212,13 +212,13 @@ func TestListChooses(t *testing.T) {
 		require.Equal(t, c.want, positions, name)
 	}
 
-	listed, err := h.desk().List(t.Context(), operating.Filter{Limit: 10})
+	listed, err := h.desk().List(t.Context(), operations.Filter{Limit: 10})
 	require.NoError(t, err)
 	var states []string
 	for _, entry := range listed {
 		states = append(states, entry.State)
 	}
-	require.Equal(t, []string{operating.Unpublished, operating.Unpublished, "parked", operating.Published, operating.Published, "redriven"}, states)
+	require.Equal(t, []string{operations.Unpublished, operations.Unpublished, "parked", operations.Published, operations.Published, "redriven"}, states)
 	require.Equal(t, "too large", listed[2].Reason)
 	require.Empty(t, listed[3].Reason)
 
@@ -233,9 +233,9 @@ func TestListChooses(t *testing.T) {
 func TestListWithoutARelay(t *testing.T) {
 	h := newHarness(t)
 	record(t, h, "a", 1)
-	listed, err := h.desk().List(t.Context(), operating.Filter{Limit: 10})
+	listed, err := h.desk().List(t.Context(), operations.Filter{Limit: 10})
 	require.NoError(t, err)
-	require.Equal(t, operating.Unpublished, listed[0].State)
+	require.Equal(t, operations.Unpublished, listed[0].State)
 }
 
 // Retention must not count the age of what another stream, or a place further back, holds from before the adoption.
@@ -278,7 +278,7 @@ func TestAdoptionWaitsForTheLeadersWrite(t *testing.T) {
 	_, err = h.cursors.Save(t.Context(), outbox.Turn{Token: term.Token}, outbox.Cursor{StreamCreated: "x", StreamSequence: 1})
 	require.NoError(t, err)
 	leader := transaction(t, h)
-	exec(t, leader, "UPDATE outbox_cursor SET revision = revision + 1, stream_sequence = 2 WHERE relay = ?", relay)
+	exec(t, leader, "UPDATE outbox_cursor SET revision = revision + 1, stream_sequence = 2 WHERE relay = ?", relayName)
 
 	adopted := make(chan error, 1)
 	go func() { adopted <- h.desk().Adopt(t.Context(), 1, outbox.Cursor{StreamCreated: "y"}, true) }()
@@ -288,7 +288,7 @@ func TestAdoptionWaitsForTheLeadersWrite(t *testing.T) {
 		return err == nil && waiting == 1
 	}, patience, 5*time.Millisecond)
 	exec(t, leader, "COMMIT")
-	require.ErrorIs(t, <-adopted, ports.ErrOutOfTurn)
+	require.ErrorIs(t, <-adopted, relay.ErrOutOfTurn)
 	cursor, err := h.desk().Cursor(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, outbox.Cursor{StreamCreated: "x", StreamSequence: 2, Revision: 2}, cursor)
@@ -299,7 +299,7 @@ func TestDeskSaysThatTheSchemaIsMissing(t *testing.T) {
 	exec(t, h.others, "DROP TABLE outbox_parked")
 	_, err := h.desk().Status(t.Context())
 	require.ErrorIs(t, err, postgres.ErrSchema)
-	_, err = h.desk().List(t.Context(), operating.Filter{Limit: 1})
+	_, err = h.desk().List(t.Context(), operations.Filter{Limit: 1})
 	require.ErrorIs(t, err, postgres.ErrSchema)
 	require.ErrorContains(t, err, "outboxie migrate up")
 	exec(t, h.others, "ALTER TABLE outbox_cursor DROP COLUMN halt_reason")

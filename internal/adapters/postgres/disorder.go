@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // The sequence of outbox.position can go back: by a data-only restore, logical replication, RESTART or setval. Then events
@@ -98,7 +98,7 @@ func (l *Log) Verify(ctx context.Context, reached outbox.Progress, sequence uint
 	case reached.Position > purgedTo && id.String != reached.EventID:
 		return fmt.Errorf("read the outbox after %d: %w", reached.Position, historyLost(reached, id)) // in the words of After
 	case misplaced+more > 0:
-		return ports.ErrSequenceBehind.With("%s", eventsCame(misplaced+more, reached.Position))
+		return relay.ErrSequenceBehind.With("%s", eventsCame(misplaced+more, reached.Position))
 	case next <= highest:
 		return sequenceBehind(next, highest)
 	}
@@ -116,14 +116,14 @@ func eventsCame(count int64, upTo outbox.Position) string {
 }
 
 func sequenceBehind(next, highest outbox.Position) error {
-	return ports.ErrSequenceBehind.With("the sequence of outbox.position went back: it deals position %d next, but %d was dealt before", next, highest)
+	return relay.ErrSequenceBehind.With("the sequence of outbox.position went back: it deals position %d next, but %d was dealt before", next, highest)
 }
 
 func historyLost(from outbox.Progress, id sql.NullString) error {
 	if !id.Valid {
-		return ports.ErrHistoryLost.With("the log has no row at position %d, from where event %q was published", from.Position, from.EventID)
+		return relay.ErrHistoryLost.With("the log has no row at position %d, from where event %q was published", from.Position, from.EventID)
 	}
-	return ports.ErrHistoryLost.With("position %d of the log holds event %s, but event %q was published from there",
+	return relay.ErrHistoryLost.With("position %d of the log holds event %s, but event %q was published from there",
 		from.Position, id.String, from.EventID)
 }
 
@@ -132,14 +132,14 @@ SELECT pg_is_in_recovery(), ` + nextPosition + `, ` + highestPosition + `, coale
 FROM (SELECT) AS always LEFT JOIN outbox_cursor AS c ON c.relay = ?`
 
 // Disorder counts what came after the relay.
-func (d *Desk) Disorder(ctx context.Context) (found operating.Disorder, err error) {
+func (d *Desk) Disorder(ctx context.Context) (found operations.Disorder, err error) {
 	var standby bool
 	err = d.db.QueryRowContext(ctx, disorderStatement, d.relay).Scan(&standby, &found.Next, &found.Highest, &found.Misplaced)
 	if err != nil {
-		return operating.Disorder{}, classify(ctx, fmt.Errorf("look for misplaced events of %s: %w", d.relay, err))
+		return operations.Disorder{}, classify(ctx, fmt.Errorf("look for misplaced events of %s: %w", d.relay, err))
 	}
 	if standby {
-		return operating.Disorder{}, errStandby
+		return operations.Disorder{}, errStandby
 	}
 	return found, nil
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // logRows is how many rows TestSequenceChecksReadLittle writes; LOG_ROWS=1000000 measures a large log.
@@ -40,16 +40,16 @@ func TestSequenceChecksReadLittle(t *testing.T) {
 	exec(t, h.others, "VACUUM ANALYZE outbox")
 	passed := rows - 100
 	exec(t, h.others, `INSERT INTO outbox_cursor (relay, position, stream_created, stream_sequence, token, revision, updated_at, recorded_position, recorded_to)
-		SELECT ?0, ?1, 'x', ?1, 1, 1, now(), ?1, max(recorded_at) FROM outbox WHERE position <= ?1`, relay, passed)
-	exec(t, h.others, "INSERT INTO leases (name, holder, token, expires_at) VALUES (?, 'x', 1, now() + interval '1 hour')", relay)
+		SELECT ?0, ?1, 'x', ?1, 1, 1, now(), ?1, max(recorded_at) FROM outbox WHERE position <= ?1`, relayName, passed)
+	exec(t, h.others, "INSERT INTO leases (name, holder, token, expires_at) VALUES (?, 'x', 1, now() + interval '1 hour')", relayName)
 	for name, statement := range map[string]struct {
 		text string
 		args []any
 	}{
-		"at a take-over":  {postgres.VerifyStatement, []any{relay, rows - 50, passed + 50, 0}},
-		"while idle":      {postgres.VerifyStatement, []any{relay, passed, passed, rows + 1}},
-		"for an operator": {postgres.DisorderStatement, []any{relay}},
-		"with each save":  {postgres.SaveCursorStatement, []any{relay, 1, 1, rows - 10, "ORDERS", "x", rows - 10, time.Now(), 1000000}},
+		"at a take-over":  {postgres.VerifyStatement, []any{relayName, rows - 50, passed + 50, 0}},
+		"while idle":      {postgres.VerifyStatement, []any{relayName, passed, passed, rows + 1}},
+		"for an operator": {postgres.DisorderStatement, []any{relayName}},
+		"with each save":  {postgres.SaveCursorStatement, []any{relayName, 1, 1, rows - 10, "ORDERS", "x", rows - 10, time.Now(), 1000000}},
 	} {
 		plan := explainAnalyze(t, h, statement.text, statement.args...)
 		t.Logf("%s:\n%s", name, plan)
@@ -72,7 +72,7 @@ func TestRealignWaitsForWriters(t *testing.T) {
 		db, err := postgres.OpenBehindPooler(postgres.Options{URL: h.address})
 		require.NoError(t, err)
 		defer db.Close()
-		requireRealignWaits(t, h, postgres.NewDesk(db, relay, "STREAM"))
+		requireRealignWaits(t, h, postgres.NewDesk(db, relayName, "STREAM"))
 	})
 }
 
@@ -80,14 +80,14 @@ func requireRealignWaits(t *testing.T, h *harness, desk *postgres.Desk) {
 	t.Helper()
 	record(t, h, "a", 3)
 	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, stream_created, stream_sequence, token, revision, updated_at, purged_to) "+
-		"VALUES (?, 3, 'x', 3, 1, 1, now(), 3)", relay)
+		"VALUES (?, 3, 'x', 3, 1, 1, now(), 3)", relayName)
 	exec(t, h.others, "DELETE FROM outbox")
 	h.SetSequence(t, 0)
 	open := transaction(t, h)
 	insert(t, open, "early")
 	moved := make(chan int64, 1)
 	go func() {
-		n, err := desk.Realign(t.Context(), operating.Realignment{Place: 3})
+		n, err := desk.Realign(t.Context(), operations.Realignment{Place: 3})
 		if err != nil {
 			n = -1
 		}
@@ -125,14 +125,14 @@ func TestRealignEnds(t *testing.T) {
 	exec(t, open, "LOCK TABLE outbox IN ROW EXCLUSIVE MODE")
 	bounded, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
-	_, err := h.desk().Realign(bounded, operating.Realignment{})
+	_, err := h.desk().Realign(bounded, operations.Realignment{})
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
 	began := time.Now()
-	_, err = h.desk().Realign(t.Context(), operating.Realignment{})
+	_, err = h.desk().Realign(t.Context(), operations.Realignment{})
 	require.ErrorContains(t, err, "transactions that write the outbox did not end in time")
 	require.Equal(t, fault.Unavailable, fault.KindOf(err))
 	require.Less(t, time.Since(began), time.Minute)
 	exec(t, open, "ROLLBACK")
-	_, err = h.desk().Realign(t.Context(), operating.Realignment{})
+	_, err = h.desk().Realign(t.Context(), operations.Realignment{})
 	require.NoError(t, err)
 }

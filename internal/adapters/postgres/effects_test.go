@@ -17,10 +17,10 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-func newCustomer() order.CustomerID { return order.CustomerID(outboxtest.NewMessage("", 1).ID) }
+func newCustomer() order.CustomerID { return order.CustomerID(relaytest.NewMessage("", 1).ID) }
 
 // withEffects runs fn with the effects of a transaction, and writes them.
 func withEffects(ctx context.Context, h *harness, fn func(effects postgres.Effects) error) error {

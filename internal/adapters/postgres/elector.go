@@ -10,7 +10,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // marginShare is the part of the ttl, an eighth, by which a holder stops trusting its lease before the lease ends. It
@@ -27,7 +27,7 @@ type Elector struct {
 	ttl    time.Duration
 }
 
-var _ ports.Elector = (*Elector)(nil)
+var _ relay.Elector = (*Elector)(nil)
 
 // NewElector returns the elector of the instance holder for the lease name. Give it a pool of its own, so that busy
 // reads and writes cannot delay a renewal.
@@ -67,9 +67,9 @@ func (e *Elector) Acquire(ctx context.Context, gone int64) (outbox.Term, error) 
 	}
 	if !token.Valid {
 		if !holder.Valid { // taken for the first time while the statement ran
-			return outbox.Term{}, &ports.LeaseHeldError{Holder: "another instance"}
+			return outbox.Term{}, &relay.LeaseHeldError{Holder: "another instance"}
 		}
-		return outbox.Term{}, &ports.LeaseHeldError{Holder: holder.String, Token: heldUnder.Int64}
+		return outbox.Term{}, &relay.LeaseHeldError{Holder: holder.String, Token: heldUnder.Int64}
 	}
 	return e.term(token.Int64, asked), nil
 }
@@ -83,7 +83,7 @@ func (e *Elector) Renew(ctx context.Context, term outbox.Term) (outbox.Term, err
 	err := e.db.QueryRowContext(ctx, `UPDATE leases SET expires_at = clock_timestamp() + ?2 * interval '1 microsecond'
 		WHERE name = ?0 AND token = ?1 RETURNING token`, e.name, term.Token, e.ttl.Microseconds()).Scan(&token)
 	if errors.Is(err, sql.ErrNoRows) {
-		return outbox.Term{}, ports.ErrLeaseLost.With("the lease %s is not held under token %d any more", e.name, term.Token)
+		return outbox.Term{}, relay.ErrLeaseLost.With("the lease %s is not held under token %d any more", e.name, term.Token)
 	}
 	if err != nil {
 		return outbox.Term{}, classify(ctx, fmt.Errorf("renew the lease %s: %w", e.name, err))

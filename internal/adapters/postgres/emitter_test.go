@@ -13,8 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox/inboxtest"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 func TestEmitter(t *testing.T) {
@@ -32,9 +32,9 @@ func TestEmittedIsWrittenLast(t *testing.T) {
 	hooked := *h
 	hooked.db = h.db.WithQueryHook(sent)
 	require.NoError(t, withEffects(t.Context(), &hooked, func(effects postgres.Effects) error {
-		for _, cause := range outboxtest.NewEntries(0, 3) {
+		for _, cause := range relaytest.NewEntries(0, 3) {
 			for _, aggregate := range []string{"b", "a"} {
-				message := outboxtest.NewMessage(aggregate, int64(cause.Position))
+				message := relaytest.NewMessage(aggregate, int64(cause.Position))
 				require.NoError(t, postgres.NewEmitter().Emit(t.Context(), effects.Tx(), cause, message))
 			}
 		}
@@ -72,13 +72,13 @@ func TestEmittingWithoutTheRightIsAnOutage(t *testing.T) {
 	address.User = url.UserPassword(role, "secret")
 	in := newInbox(open(t, postgres.Options{URL: address.String()}))
 	require.NoError(t, in.Begin(t.Context(), emails, 1, "S", inbox.Place{}))
-	event := outboxtest.NewEntries(0, 1)[0]
+	event := relaytest.NewEntries(0, 1)[0]
 	apply := func() error {
 		view, err := in.Look(t.Context(), emails, "copy")
 		require.NoError(t, err)
 		batch := inbox.Batch{From: view.Lanes[0], To: inbox.Place{Sequence: 1}, Events: []inbox.Event{{Entry: event, Sequence: 1, Suspect: true}}}
 		_, err = in.Apply(t.Context(), emails, batch, handlerFunc(func(ctx context.Context, tx inbox.Tx, cause outbox.Entry) error {
-			return postgres.NewEmitter().Emit(ctx, tx, cause, outboxtest.NewMessage("follower", 1))
+			return postgres.NewEmitter().Emit(ctx, tx, cause, relaytest.NewMessage("follower", 1))
 		}), func(_ outbox.Entry, _ int, err error) (inbox.Failure, error) { return inbox.Failure{}, err })
 		return err
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 // IgnoreWriters turns the wait for open writers off: the mutant that a test of the log must catch.
@@ -83,7 +83,7 @@ const (
 )
 
 // KeysOf returns the idempotency keys of a transaction.
-func KeysOf(tx bun.Tx) ordering.Keys { return &keys{tx: tx, abandonedAfter: abandonedAfter} }
+func KeysOf(tx bun.Tx) orders.Keys { return &keys{tx: tx, abandonedAfter: abandonedAfter} }
 
 // What a lane asks about letters.
 const (

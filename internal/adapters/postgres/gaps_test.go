@@ -13,19 +13,19 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 // removed is a log of so many events of a thousand aggregates, whose messages the stream has removed.
 func (h *harness) removed(t *testing.T, in *postgres.Inbox, events int) inbox.Hole {
 	t.Helper()
 	beginLane(t, in)
-	require.NoError(t, in.Subscribe(t.Context(), emails, "suite", []string{outboxtest.EventType}))
+	require.NoError(t, in.Subscribe(t.Context(), emails, "suite", []string{relaytest.EventType}))
 	exec(t, h.others, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, headers, payload)
 		SELECT gen_random_uuid(), 'order', 'order-' || n % 1000, n, ?, 'orders.created', '{}', '{"an": "event"}' FROM generate_series(1, ?) AS n`,
-		outboxtest.EventType, events)
+		relaytest.EventType, events)
 	exec(t, h.others, `INSERT INTO outbox_cursor (relay, stream_created, stream_sequence, position, token, updated_at)
-		VALUES (?, 'STREAM', ?, ?, 1, now())`, relay, events, events)
+		VALUES (?, 'STREAM', ?, ?, 1, now())`, relayName, events, events)
 	exec(t, h.others, "ANALYZE outbox")
 	return inbox.Hole{Lanes: 1, Stream: "STREAM", First: 1, Last: uint64(events), Read: uint64(events)} //nolint:gosec // positive
 }

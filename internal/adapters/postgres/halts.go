@@ -8,8 +8,8 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // InstanceHalts keeps the report of one instance in outbox_halts. It needs no lease.
@@ -20,7 +20,7 @@ type InstanceHalts struct {
 	within   time.Duration // each statement is answered
 }
 
-var _ ports.InstanceHalts = (*InstanceHalts)(nil)
+var _ relay.InstanceHalts = (*InstanceHalts)(nil)
 
 // NewInstanceHalts returns the reports of an instance of relay.
 func NewInstanceHalts(db *bun.DB, relay, instance string) *InstanceHalts {
@@ -46,7 +46,7 @@ func (h *InstanceHalts) Record(ctx context.Context, halt *outbox.Halt) error {
 		_, err = h.db.ExecContext(ctx, "DELETE FROM outbox_halts WHERE relay = ? AND instance = ?", h.relay, h.instance)
 	} else {
 		_, err = h.db.ExecContext(ctx, recordHaltStatement,
-			h.relay, h.instance, string(halt.Reason), halt.Detail, ports.HaltReportExpires.Microseconds())
+			h.relay, h.instance, string(halt.Reason), halt.Detail, relay.HaltReportExpires.Microseconds())
 	}
 	if err != nil {
 		return classify(ctx, fmt.Errorf("report the halt of instance %s: %w", h.instance, err))
@@ -55,17 +55,17 @@ func (h *InstanceHalts) Record(ctx context.Context, halt *outbox.Halt) error {
 }
 
 // haltedInstances reads the reports that have not expired.
-func (d *Desk) haltedInstances(ctx context.Context) ([]operating.InstanceHalt, error) {
+func (d *Desk) haltedInstances(ctx context.Context) ([]operations.InstanceHalt, error) {
 	rows, err := d.db.QueryContext(ctx, `SELECT instance, reason, detail, halted_at FROM outbox_halts
 		WHERE relay = ? AND reported_at > clock_timestamp() - ? * interval '1 microsecond' ORDER BY instance`,
-		d.relay, ports.HaltReportExpires.Microseconds())
+		d.relay, relay.HaltReportExpires.Microseconds())
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = rows.Close() }()
-	var halted []operating.InstanceHalt
+	var halted []operations.InstanceHalt
 	for rows.Next() {
-		var each operating.InstanceHalt
+		var each operations.InstanceHalt
 		if err := rows.Scan(&each.Instance, &each.Reason, &each.Detail, &each.Since); err != nil {
 			return nil, err
 		}

@@ -13,16 +13,16 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
 func TestMain(m *testing.M) { infra.Main(m) }
 
 const (
-	relay     = "ORDERS"
+	relayName = "ORDERS"
 	underTest = "under-test" // the application name of the connections that Disconnect takes away
 	leaseTTL  = time.Minute
 )
@@ -41,7 +41,7 @@ type harness struct {
 	parking *postgres.Parking
 }
 
-var _ outboxtest.RetentionHarness = (*harness)(nil)
+var _ relaytest.RetentionHarness = (*harness)(nil)
 
 func newHarness(t *testing.T) *harness {
 	t.Helper()
@@ -55,9 +55,9 @@ func newHarnessAt(t *testing.T, address string) *harness {
 	h.admin = open(t, postgres.Options{URL: server, MaxOpenConns: 2})
 	h.db = open(t, postgres.Options{URL: address, ApplicationName: underTest, MaxOpenConns: 20})
 	h.others = open(t, postgres.Options{URL: address, ApplicationName: "others", MaxOpenConns: 40})
-	h.log = postgres.NewLog(h.db, relay, quiet)
-	h.cursors = postgres.NewCursorStore(h.db, relay, "STREAM")
-	h.parking = postgres.NewParking(h.db, relay)
+	h.log = postgres.NewLog(h.db, relayName, quiet)
+	h.cursors = postgres.NewCursorStore(h.db, relayName, "STREAM")
+	h.parking = postgres.NewParking(h.db, relayName)
 	return h
 }
 
@@ -85,20 +85,20 @@ func exec(t *testing.T, db bun.IDB, statement string, args ...any) {
 	require.NoError(t, err)
 }
 
-func (h *harness) Log() ports.Log             { return h.log }
-func (h *harness) Store() ports.CursorStore   { return h.cursors }
-func (h *harness) Parking() ports.Parking     { return h.parking }
-func (h *harness) Attendant() ports.Attendant { return h.parking }
-func (h *harness) Retention() ports.Retention { return postgres.NewRetention(h.db, relay) }
-func (h *harness) Bench() operating.Bench     { return h.desk() }
-func (h *harness) Journal() operating.Journal { return h.desk() }
-func (h *harness) TTL() time.Duration         { return leaseTTL }
+func (h *harness) Log() relay.Log                        { return h.log }
+func (h *harness) Store() relay.CursorStore              { return h.cursors }
+func (h *harness) Parking() relay.Parking                { return h.parking }
+func (h *harness) ParkingAdmin() operations.ParkingAdmin { return h.parking }
+func (h *harness) Retention() relay.Retention            { return postgres.NewRetention(h.db, relayName) }
+func (h *harness) Bench() operations.Bench               { return h.desk() }
+func (h *harness) Journal() operations.Journal           { return h.desk() }
+func (h *harness) TTL() time.Duration                    { return leaseTTL }
 
-func (h *harness) Elector(holder string) ports.Elector {
-	return postgres.NewElector(h.db, relay, holder, leaseTTL)
+func (h *harness) Elector(holder string) relay.Elector {
+	return postgres.NewElector(h.db, relayName, holder, leaseTTL)
 }
 
-func (h *harness) desk() *postgres.Desk { return postgres.NewDesk(h.db, relay, "STREAM") }
+func (h *harness) desk() *postgres.Desk { return postgres.NewDesk(h.db, relayName, "STREAM") }
 
 // Advance moves the lease against the database's clock, which is the same as moving the clock.
 func (h *harness) Advance(t *testing.T, by time.Duration) {
@@ -116,7 +116,7 @@ func (h *harness) Purge(t *testing.T, upTo outbox.Position) {
 	exec(t, h.others, `WITH deleted AS (DELETE FROM outbox WHERE position <= ?0)
 		INSERT INTO outbox_cursor AS c (relay, position, stream_sequence, purged_to, token, updated_at)
 		VALUES (?1, ?0, 0, ?0, 0, now())
-		ON CONFLICT (relay) DO UPDATE SET purged_to = greatest(c.purged_to, excluded.purged_to)`, int64(upTo), relay)
+		ON CONFLICT (relay) DO UPDATE SET purged_to = greatest(c.purged_to, excluded.purged_to)`, int64(upTo), relayName)
 }
 
 func (h *harness) Forget(t *testing.T, after outbox.Position) {
@@ -153,7 +153,7 @@ func (h *harness) Reconnect(t *testing.T) {
 	exec(t, h.admin, "ALTER DATABASE ? WITH ALLOW_CONNECTIONS true", bun.Ident(h.name))
 }
 
-func (h *harness) Begin(ctx context.Context) (outboxtest.LogWriter, error) {
+func (h *harness) Begin(ctx context.Context) (relaytest.LogWriter, error) {
 	tx, err := h.others.BeginTx(ctx, nil)
 	return &writer{tx}, err
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox/inboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
 )
 
 func TestCheckpoints(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 // keys is the idempotency keys of one transaction.
@@ -21,7 +21,7 @@ type keys struct {
 	abandonedAfter time.Duration
 }
 
-var _ ordering.Keys = (*keys)(nil)
+var _ orders.Keys = (*keys)(nil)
 
 // claimStatement waits for the transaction that claims the key at the moment. It then inserts the claim if there is none, or takes over
 // the row if it has expired, and locks it in any case, so that it cannot be swept away. It answers with a row only if the
@@ -42,39 +42,39 @@ const (
 
 // Claim costs a second statement if another claim holds already: only a new snapshot shows what was committed while the first
 // one waited.
-func (k *keys) Claim(ctx context.Context, mine ordering.Claim) (ordering.Claim, error) {
+func (k *keys) Claim(ctx context.Context, mine orders.Claim) (orders.Claim, error) {
 	var id string
 	err := k.tx.QueryRowContext(ctx, claimStatement, string(mine.Scope), string(mine.Key), mine.Digest[:], string(mine.Order),
-		strconv.FormatInt(k.abandonedAfter.Milliseconds(), 10), ordering.KeyLifetime.Microseconds()).Scan(&id)
+		strconv.FormatInt(k.abandonedAfter.Milliseconds(), 10), orders.KeyLifetime.Microseconds()).Scan(&id)
 	switch {
 	case err == nil:
 		return mine, nil
 	case !errors.Is(err, sql.ErrNoRows):
-		return ordering.Claim{}, classify(ctx, err)
+		return orders.Claim{}, classify(ctx, err)
 	}
 	return k.read(ctx, mine.Scope, mine.Key, keyStatement) // it is locked, so it is there, also if it expires just now
 }
 
 // Held also returns a claim that this transaction has made itself.
-func (k *keys) Held(ctx context.Context, scope ordering.Scope, key ordering.Key) (holds ordering.Claim, found bool, err error) {
-	holds, err = k.read(ctx, scope, key, heldKeyStatement, ordering.KeyLifetime.Microseconds())
+func (k *keys) Held(ctx context.Context, scope orders.Scope, key orders.Key) (holds orders.Claim, found bool, err error) {
+	holds, err = k.read(ctx, scope, key, heldKeyStatement, orders.KeyLifetime.Microseconds())
 	if errors.Is(err, sql.ErrNoRows) {
-		return ordering.Claim{}, false, nil
+		return orders.Claim{}, false, nil
 	}
 	return holds, err == nil, err
 }
 
 func (k *keys) read(
-	ctx context.Context, scope ordering.Scope, key ordering.Key, statement string, more ...any,
-) (ordering.Claim, error) {
+	ctx context.Context, scope orders.Scope, key orders.Key, statement string, more ...any,
+) (orders.Claim, error) {
 	var digest, id string
 	err := k.tx.QueryRowContext(ctx, statement, append([]any{string(scope), string(key)}, more...)...).Scan(&digest, &id)
 	if err != nil {
-		return ordering.Claim{}, classify(ctx, err)
+		return orders.Claim{}, classify(ctx, err)
 	}
-	holds := ordering.Claim{Scope: scope, Key: key, Order: order.ID(id)}
+	holds := orders.Claim{Scope: scope, Key: key, Order: order.ID(id)}
 	if n, err := hex.Decode(holds.Digest[:], []byte(digest)); err != nil || n != len(holds.Digest) {
-		return ordering.Claim{}, fmt.Errorf("the digest of the key %q in request_keys is not one: %q", key, digest)
+		return orders.Claim{}, fmt.Errorf("the digest of the key %q in request_keys is not one: %q", key, digest)
 	}
 	return holds, nil
 }
@@ -82,7 +82,7 @@ func (k *keys) read(
 // ExpiredKeys is the claims that do not hold any more.
 type ExpiredKeys struct{ db *bun.DB }
 
-var _ ordering.ExpiredKeys = (*ExpiredKeys)(nil)
+var _ orders.ExpiredKeys = (*ExpiredKeys)(nil)
 
 // NewExpiredKeys returns those of db.
 func NewExpiredKeys(db *bun.DB) *ExpiredKeys { return &ExpiredKeys{db: db} }
@@ -106,6 +106,6 @@ SELECT (SELECT count(*) FROM present) + (SELECT count(*) FROM earlier)`
 
 // Delete deletes from both tables that hold keys.
 func (e *ExpiredKeys) Delete(ctx context.Context, most int) (deleted int, err error) {
-	err = e.db.QueryRowContext(ctx, deleteStatement, ordering.KeyLifetime.Microseconds(), most).Scan(&deleted)
+	err = e.db.QueryRowContext(ctx, deleteStatement, orders.KeyLifetime.Microseconds(), most).Scan(&deleted)
 	return deleted, classify(ctx, err)
 }

@@ -13,7 +13,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 // downToEarlierKeys takes migrations back until the keys are those of all customers together.
@@ -44,12 +44,12 @@ var errReused = errors.New("422")
 // request is one that both programs understand: it places an order, or pays one.
 type request struct {
 	customer order.CustomerID
-	key      ordering.Key
+	key      orders.Key
 	text     string   // as both programs write it
 	pays     order.ID // empty: it places an order
 }
 
-func placing(customer string, key ordering.Key, minor int) request {
+func placing(customer string, key orders.Key, minor int) request {
 	id := order.CustomerID("00000000-0000-4000-8000-00000000000" + customer)
 	return request{customer: id, key: key, text: fmt.Sprintf("place %s %d USD", id, minor)}
 }
@@ -61,7 +61,7 @@ func earlierProgram(ctx context.Context, tx bun.Tx, r request) (answer string, e
 		mine = string(newClaim("").Order)
 	}
 	var id, fingerprint string
-	err = tx.QueryRowContext(ctx, earlierClaim, string(r.key), r.text, mine, "10000", ordering.KeyLifetime.Microseconds()).Scan(&id)
+	err = tx.QueryRowContext(ctx, earlierClaim, string(r.key), r.text, mine, "10000", orders.KeyLifetime.Microseconds()).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		if err := tx.QueryRowContext(ctx, earlierLook, string(r.key)).Scan(&fingerprint, &id); err != nil {
 			return "", err
@@ -85,7 +85,7 @@ func insertOrder(ctx context.Context, db bun.IDB, id string, customer order.Cust
 
 // present is what this program does.
 func present(ctx context.Context, tx bun.Tx, r request) (answer string, err error) {
-	mine := ordering.Claim{Scope: ordering.ScopeOf(r.customer), Key: r.key, Digest: ordering.DigestOf(r.text), Order: r.pays}
+	mine := orders.Claim{Scope: orders.ScopeOf(r.customer), Key: r.key, Digest: orders.DigestOf(r.text), Order: r.pays}
 	if r.pays == "" {
 		mine.Order = newClaim("").Order
 	}
@@ -170,7 +170,7 @@ func TestKeysWhileTwoProgramsServe(t *testing.T) {
 					require.ErrorIs(t, err, errReused)
 				}
 
-				ageAll(t, h, ordering.KeyLifetime)
+				ageAll(t, h, orders.KeyLifetime)
 				later, err := ask(t, h, other, r)
 				require.NoError(t, err)
 				require.NotEqual(t, answer, later, "the key has expired")
@@ -178,8 +178,8 @@ func TestKeysWhileTwoProgramsServe(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, later, again)
 
-				ageAll(t, h, ordering.KeyLifetime)
-				exec(t, h.others, earlierDelete, ordering.KeyLifetime.Microseconds(), 1000)
+				ageAll(t, h, orders.KeyLifetime)
+				exec(t, h.others, earlierDelete, orders.KeyLifetime.Microseconds(), 1000)
 				for range 2 {
 					_, err := postgres.NewExpiredKeys(h.db).Delete(t.Context(), 1000)
 					require.NoError(t, err)
@@ -266,7 +266,7 @@ func TestMigrationKeepsTheKeys(t *testing.T) {
 	downToEarlierKeys(t, h)
 	answers := map[request]string{}
 	for n := range 40 {
-		r := placing("1", ordering.Key(fmt.Sprintf("before-%d", n)), n+1)
+		r := placing("1", orders.Key(fmt.Sprintf("before-%d", n)), n+1)
 		answer, err := ask(t, h, earlierProgram, r)
 		require.NoError(t, err)
 		answers[r] = answer
@@ -283,7 +283,7 @@ func TestMigrationKeepsTheKeys(t *testing.T) {
 	go func() { migrated <- postgres.MigrateUp(t.Context(), h.others, quiet) }()
 	slowest, done := time.Duration(0), false
 	for n := 0; !done; n++ {
-		r, start := placing("2", ordering.Key(fmt.Sprintf("meanwhile-%d", n)), n+1), time.Now()
+		r, start := placing("2", orders.Key(fmt.Sprintf("meanwhile-%d", n)), n+1), time.Now()
 		answer, err := ask(t, h, earlierProgram, r)
 		require.NoError(t, err)
 		slowest = max(slowest, time.Since(start))
@@ -346,7 +346,7 @@ func TestAKeysCustomerCanBeErased(t *testing.T) {
 	r := placing("1", "k", 1)
 	for _, customer := range []order.CustomerID{customer, r.customer} {
 		r.customer, r.text = customer, fmt.Sprintf("place %s 1 USD", customer)
-		for key, program := range map[ordering.Key]answerer{"p" + ordering.Key(customer): present, "e" + ordering.Key(customer): earlierProgram} {
+		for key, program := range map[orders.Key]answerer{"p" + orders.Key(customer): present, "e" + orders.Key(customer): earlierProgram} {
 			r.key = key
 			_, err := ask(t, h, program, r)
 			require.NoError(t, err)

@@ -17,8 +17,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 const emails = "emails"
@@ -41,7 +41,7 @@ func lookAt(t *testing.T, in *postgres.Inbox) inbox.Checkpoint {
 // eventOf returns an event of an aggregate, stored at a sequence.
 func eventOf(sequence uint64, aggregate string) inbox.Event {
 	return inbox.Event{Sequence: sequence, Entry: outbox.Entry{
-		Message: outboxtest.NewMessage(aggregate, int64(sequence)), Position: outbox.Position(sequence), RecordedAt: time.Now(),
+		Message: relaytest.NewMessage(aggregate, int64(sequence)), Position: outbox.Position(sequence), RecordedAt: time.Now(),
 	}}
 }
 
@@ -274,7 +274,7 @@ func TestPlaces(t *testing.T) {
 	require.NoError(t, err)
 	places, err = h.desk().Places(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, []operating.SubscriberPlace{
+	require.Equal(t, []operations.SubscriberPlace{
 		{Subscriber: "Billing's ?0", Stream: "STREAM", Sequence: 10, Lanes: 3},
 		{Subscriber: "billing", Stream: "ANOTHER", Sequence: 4, Lanes: 3},
 		{Subscriber: emails, Stream: "STREAM", Sequence: 10, Lanes: 3},

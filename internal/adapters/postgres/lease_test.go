@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // The followers ask for the lease all the time; a held one must cost them, its holder and the table nothing.
@@ -22,7 +22,7 @@ func TestAskingForAHeldLeaseNeitherLocksNorWritesIt(t *testing.T) {
 	before := version()
 	for range 20 {
 		_, err := h.Elector("follower").Acquire(t.Context(), 0)
-		require.ErrorIs(t, err, ports.ErrLeaseHeld)
+		require.ErrorIs(t, err, relay.ErrLeaseHeld)
 	}
 	require.Equal(t, before, version())
 
@@ -30,7 +30,7 @@ func TestAskingForAHeldLeaseNeitherLocksNorWritesIt(t *testing.T) {
 	impatient, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	_, err = h.Elector("follower").Acquire(impatient, 0)
-	require.ErrorIs(t, err, ports.ErrLeaseHeld, "without waiting for whoever has locked the row")
+	require.ErrorIs(t, err, relay.ErrLeaseHeld, "without waiting for whoever has locked the row")
 	require.Positive(t, term.Token)
 }
 

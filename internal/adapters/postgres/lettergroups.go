@@ -10,7 +10,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // undecidedRow is a dead letter without what it carries.
@@ -62,8 +62,8 @@ const sameAggregate = `hashtextextended(later.aggregate_id, hashtextextended(lat
 
 // Undecided is one statement.
 func (i *Inbox) Undecided(
-	ctx context.Context, subscriber string, after inbox.LetterMark, limit int,
-) ([]outbox.Undecided, inbox.LetterMark, error) {
+	ctx context.Context, subscriber string, after operations.LetterMark, limit int,
+) ([]outbox.Undecided, operations.LetterMark, error) {
 	ctx = allow(ctx, counting)
 	var rows []undecidedRow
 	until := bun.NullTime{Time: after.Until}
@@ -74,7 +74,7 @@ func (i *Inbox) Undecided(
 	found := make([]outbox.Undecided, 0, len(rows))
 	for _, row := range rows {
 		found = append(found, row.undecided())
-		after = inbox.LetterMark{Until: row.Until, DueAt: row.DueAt, ID: row.EventID}
+		after = operations.LetterMark{Until: row.Until, DueAt: row.DueAt, ID: row.EventID}
 	}
 	return found, after, nil
 }

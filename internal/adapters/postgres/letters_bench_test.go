@@ -11,7 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox/inboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 

@@ -6,7 +6,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox/inboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
 )
 
 func TestDeadLetters(t *testing.T) {
@@ -38,7 +38,7 @@ func TestInboxLog(t *testing.T) {
 			Reach: func(t *testing.T, stream string, sequence uint64, position outbox.Position) {
 				exec(t, h.others, `INSERT INTO outbox_cursor (relay, stream_created, stream_sequence, position, token, updated_at)
 					VALUES (?, ?, ?, ?, 1, now()) ON CONFLICT (relay) DO UPDATE SET stream_created = excluded.stream_created`,
-					relay, stream, int64(sequence), int64(position))
+					relayName, stream, int64(sequence), int64(position))
 			},
 			Park: func(t *testing.T, event outbox.Entry, sequence uint64) {
 				exec(t, h.others, `INSERT INTO outbox_parked
@@ -76,7 +76,7 @@ func (h *harness) sweepStore() inboxtest.SweepStore {
 		Sweeper:     postgres.NewInbox(h.db, postgres.InboxOptions{}),
 		Fill: func(t *testing.T, stream string) {
 			exec(t, h.others, `INSERT INTO outbox_cursor (relay, stream_created, token, updated_at) VALUES (?, ?, 1, now())
-				ON CONFLICT (relay) DO UPDATE SET stream_created = excluded.stream_created`, relay, stream)
+				ON CONFLICT (relay) DO UPDATE SET stream_created = excluded.stream_created`, relayName, stream)
 		},
 		Keep: func(t *testing.T, events ...outbox.Entry) {
 			for _, event := range events {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 // node is a part of what EXPLAIN (ANALYZE, FORMAT JSON) says.
@@ -53,7 +53,7 @@ func TestEveryCombinationOfFiltersReadsAPage(t *testing.T) {
 	for _, customer := range []order.CustomerID{"", big, small, nobody} {
 		for _, status := range []order.Status{"", order.StatusCreated, order.StatusPaid, order.StatusCancelled} {
 			for range_ := range 8 {
-				filter := ordering.Filter{Customer: customer, Status: status, Limit: limit}
+				filter := orders.Filter{Customer: customer, Status: status, Limit: limit}
 				if range_&1 != 0 {
 					filter.CreatedFrom = middle.Add(-48 * time.Hour)
 				}
@@ -61,7 +61,7 @@ func TestEveryCombinationOfFiltersReadsAPage(t *testing.T) {
 					filter.CreatedBefore = middle
 				}
 				if range_&4 != 0 {
-					filter.After = &ordering.Place{CreatedAt: middle.Add(-time.Hour), ID: newClaim("").Order}
+					filter.After = &orders.Place{CreatedAt: middle.Add(-time.Hour), ID: newClaim("").Order}
 				}
 				combinations++
 				statement := listStatement(t, h, filter)
@@ -73,15 +73,15 @@ func TestEveryCombinationOfFiltersReadsAPage(t *testing.T) {
 	require.Equal(t, 128, combinations)
 
 	exec(t, h.others, "DROP INDEX orders_of_customer_status")
-	plan := analyzed(t, h, listStatement(t, h, ordering.Filter{Customer: big, Status: order.StatusPaid, Limit: limit}))
+	plan := analyzed(t, h, listStatement(t, h, orders.Filter{Customer: big, Status: order.StatusPaid, Limit: limit}))
 	require.Greater(t, plan.read(), 1000.0, "what is measured is noticed")
 }
 
-func listStatement(t *testing.T, h *harness, filter ordering.Filter) string {
+func listStatement(t *testing.T, h *harness, filter orders.Filter) string {
 	t.Helper()
 	sent := &statements{}
 	work := postgres.NewUnitOfWork(h.db.WithQueryHook(sent))
-	require.NoError(t, work.Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
+	require.NoError(t, work.Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
 		_, err := tx.Orders.List(ctx, filter)
 		return err
 	}))

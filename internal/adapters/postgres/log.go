@@ -12,7 +12,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // errStandby reports that a connection leads to a server that only follows another one. After a switchover it does until the name
@@ -44,7 +44,7 @@ type Log struct {
 	warnAfter time.Duration // a wait is reported after this long, and again whenever it has doubled
 }
 
-var _ ports.Log = (*Log)(nil)
+var _ relay.Log = (*Log)(nil)
 
 // NewLog returns the log as relay reads it; retention tells in the relay's cursor up to where rows may be missing.
 func NewLog(db *bun.DB, relay string, logger *slog.Logger) *Log {
@@ -54,18 +54,18 @@ func NewLog(db *bun.DB, relay string, logger *slog.Logger) *Log {
 }
 
 // After implements the port.
-func (l *Log) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (ports.Page, error) {
+func (l *Log) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (relay.Page, error) {
 	page, err := l.read(ctx, from, limit, maxPosition)
 	if err != nil || len(page.Entries) == 0 {
 		return page, classify(ctx, err)
 	}
 	if settled := dense(from.Position, page.Entries); settled > 0 {
 		more := page.More || settled < len(page.Entries)
-		return ports.Page{Entries: page.Entries[:settled], More: more}, nil
+		return relay.Page{Entries: page.Entries[:settled], More: more}, nil
 	}
 	seen := page.Entries[len(page.Entries)-1].Position
 	if err := l.await(ctx, seen); err != nil {
-		return ports.Page{}, classify(ctx, err)
+		return relay.Page{}, classify(ctx, err)
 	}
 	page, err = l.read(ctx, from, limit, seen)
 	page.More = true
@@ -101,7 +101,7 @@ const maxPosition outbox.Position = 1<<63 - 1
 
 // read returns what stands after from up to a position, gaps or not, within the limit, after checking that the log is
 // the one that from was taken from.
-func (l *Log) read(ctx context.Context, from outbox.Progress, limit outbox.Slice, to outbox.Position) (page ports.Page, err error) {
+func (l *Log) read(ctx context.Context, from outbox.Progress, limit outbox.Slice, to outbox.Position) (page relay.Page, err error) {
 	defer func() { l.sizes.learn(page.Entries, err) }()
 	page, err = l.verifiedRows(ctx, from, limit, to)
 	if err == nil {
@@ -110,12 +110,12 @@ func (l *Log) read(ctx context.Context, from outbox.Progress, limit outbox.Slice
 		err = explain(explaining, l.db, page.Entries, limit.LargestPayload())
 	}
 	if err != nil {
-		return ports.Page{}, fmt.Errorf("read the outbox after %d: %w", from.Position, err)
+		return relay.Page{}, fmt.Errorf("read the outbox after %d: %w", from.Position, err)
 	}
 	return page, nil
 }
 
-func (l *Log) verifiedRows(ctx context.Context, from outbox.Progress, limit outbox.Slice, to outbox.Position) (page ports.Page, err error) {
+func (l *Log) verifiedRows(ctx context.Context, from outbox.Progress, limit outbox.Slice, to outbox.Position) (page relay.Page, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.within)
 	defer cancel()
 	if l.bare { // one statement, not two, for a leader that idles over an empty log

@@ -14,7 +14,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 const patience = 20 * time.Second
@@ -36,7 +36,7 @@ func transaction(t *testing.T, h *harness) bun.Conn {
 
 func insert(t *testing.T, db bun.IDB, aggregate string) string {
 	t.Helper()
-	m := outboxtest.NewMessage(aggregate, 1)
+	m := relaytest.NewMessage(aggregate, 1)
 	exec(t, db, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
 		VALUES (?, 'order', ?, 1, ?, ?, ?)`, m.ID, aggregate, m.Type, m.Subject, string(m.Payload))
 	return m.ID
@@ -91,7 +91,7 @@ func TestLogWaitsForAPositionDealtBeforeATransactionHasAnID(t *testing.T) {
 	gate := transaction(t, h)
 	exec(t, gate, "SELECT pg_advisory_xact_lock(1)")
 
-	first := outboxtest.NewMessage("first", 1)
+	first := relaytest.NewMessage("first", 1)
 	done := make(chan error, 1)
 	go func() { // its position is dealt, then the payload's expression stops at the gate, and only then is a row written
 		_, err := h.others.ExecContext(t.Context(), `INSERT INTO outbox
@@ -240,7 +240,7 @@ func TestLogGoesOnWhenAWriterIsKilled(t *testing.T) {
 func TestLogNamesWhoHoldsItUp(t *testing.T) {
 	h := newHarness(t)
 	var output bytes.Buffer
-	h.log = postgres.NewLog(h.db, relay, slog.New(slog.NewTextHandler(&output, nil)))
+	h.log = postgres.NewLog(h.db, relayName, slog.New(slog.NewTextHandler(&output, nil)))
 	h.log.WarnAfter(time.Millisecond)
 	early := transaction(t, h)
 	insert(t, early, "early")

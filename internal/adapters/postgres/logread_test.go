@@ -56,7 +56,7 @@ func TestLogReadsLittleMorePayloadThanItReturns(t *testing.T) {
 	all := touched() - before
 	require.Greater(t, all, events)
 
-	log, from := postgres.NewLog(single, relay, quiet), outbox.Progress{}
+	log, from := postgres.NewLog(single, relayName, quiet), outbox.Progress{}
 	for slice := range events / 2 {
 		before := touched()
 		page, err := log.After(t.Context(), from, outbox.Slice{Count: 1000, Bytes: limit})
@@ -92,7 +92,7 @@ func TestLogReadsWholeSlicesOfSmallEvents(t *testing.T) {
 func TestLogIsPreparedWhereTheConnectionIsDirect(t *testing.T) {
 	h := newHarness(t)
 	single := open(t, postgres.Options{URL: h.address, MaxOpenConns: 1})
-	log := postgres.NewLog(single, relay, quiet)
+	log := postgres.NewLog(single, relayName, quiet)
 	prepared := func() (statements int) {
 		require.NoError(t, single.NewRaw("SELECT count(*) FROM pg_prepared_statements").Scan(t.Context(), &statements))
 		return statements
@@ -125,7 +125,7 @@ func TestLogIsPreparedWhereTheConnectionIsDirect(t *testing.T) {
 func TestAnIdleLogIsOneStatement(t *testing.T) {
 	h := newHarness(t)
 	server := open(t, postgres.Options{URL: h.address, MaxOpenConns: 1})
-	log := postgres.NewLog(server, relay, quiet)
+	log := postgres.NewLog(server, relayName, quiet)
 	from := outbox.Progress{}
 	read := func() []outbox.Entry {
 		page, err := log.After(t.Context(), from, plenty)
@@ -152,7 +152,7 @@ func TestAnIdleLogIsOneStatement(t *testing.T) {
 	requireOneEach()
 	exec(t, server, "DELETE FROM outbox")
 	exec(t, server, `INSERT INTO outbox_cursor (relay, position, stream_sequence, purged_to, token, updated_at)
-		VALUES (?1, ?0, 0, ?0, 0, now())`, int64(from.Position), relay)
+		VALUES (?1, ?0, 0, ?0, 0, now())`, int64(from.Position), relayName)
 	requireOneEach()
 	insert(t, server, "b")
 	require.Len(t, read(), 1)
@@ -177,7 +177,7 @@ func TestLogKeepsItsPlan(t *testing.T) {
 			}
 			var last string
 			require.NoError(t, single.NewRaw("SELECT event_id FROM outbox WHERE position = ?", size.rows-1).Scan(t.Context(), &last))
-			log, from := postgres.NewLog(single, relay, quiet), outbox.Progress{Position: outbox.Position(size.rows - 1), EventID: last}
+			log, from := postgres.NewLog(single, relayName, quiet), outbox.Progress{Position: outbox.Position(size.rows - 1), EventID: last}
 			for range 20 {
 				page, err := log.After(t.Context(), from, plenty)
 				require.NoError(t, err)

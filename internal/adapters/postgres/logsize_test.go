@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // sizeConstraints keep out what can never be published for its size. A database from before has no such constraint, and may hold
@@ -83,7 +83,7 @@ func TestWhatCanNeverBePublishedIsNotRead(t *testing.T) {
 				t.Skipf("this server cannot compress with %s: %v", compression, err)
 			}
 			exec(t, single, "TRUNCATE outbox")
-			log, from := postgres.NewLog(h.db, relay, quiet), outbox.Progress{}
+			log, from := postgres.NewLog(h.db, relayName, quiet), outbox.Progress{}
 			for i, row := range largeRows {
 				require.NoError(t, insertAs(t, single, fmt.Sprint(compression, i), row.column, row.value), row.name)
 				var entries []outbox.Entry
@@ -110,10 +110,10 @@ func requireListedSmall(t *testing.T, h *harness) {
 	t.Helper()
 	const enough = 12 * megabyte // for those that fit, several times; no large one does
 	for _, payloads := range []bool{false, true} {
-		var found []operating.Listed
+		var found []operations.Listed
 		used := allocated(func() {
 			var err error
-			found, err = h.desk().List(t.Context(), operating.Filter{Limit: 100, Payloads: payloads})
+			found, err = h.desk().List(t.Context(), operations.Filter{Limit: 100, Payloads: payloads})
 			require.NoError(t, err)
 		})
 		require.Len(t, found, len(largeRows))
@@ -232,11 +232,11 @@ func TestRealignNamesAnEventThatTheSchemaRefuses(t *testing.T) {
 	exec(t, h.others, "ALTER TABLE outbox DROP CONSTRAINT ?", bun.Ident(constraint))
 	require.NoError(t, insertAs(t, h.others, "a", "event_type", "repeat('x', 256)"))
 	exec(t, h.others, "ALTER TABLE outbox ADD CONSTRAINT ? CHECK (octet_length(event_type) <= 255) NOT VALID", bun.Ident(constraint))
-	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, stream_sequence, purged_to, token, updated_at) VALUES (?, 4, 4, 4, 0, now())", relay)
+	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, stream_sequence, purged_to, token, updated_at) VALUES (?, 4, 4, 4, 0, now())", relayName)
 	var id string
 	require.NoError(t, h.others.NewRaw("SELECT event_id FROM outbox").Scan(t.Context(), &id))
 
-	_, err := h.desk().Realign(t.Context(), operating.Realignment{Place: 4})
+	_, err := h.desk().Realign(t.Context(), operations.Realignment{Place: 4})
 	require.Equal(t, fault.Invalid, fault.KindOf(err))
 	require.ErrorContains(t, err, id)
 	require.ErrorContains(t, err, constraint)
@@ -245,7 +245,7 @@ func TestRealignNamesAnEventThatTheSchemaRefuses(t *testing.T) {
 	exec(t, h.others, `WITH gone AS (DELETE FROM outbox RETURNING *)
 		INSERT INTO outbox OVERRIDING SYSTEM VALUE SELECT position, event_id, aggregate_type, aggregate_id, aggregate_version, 'test.v1', subject,
 			headers, payload, recorded_at FROM gone`)
-	moved, err := h.desk().Realign(t.Context(), operating.Realignment{Place: 4})
+	moved, err := h.desk().Realign(t.Context(), operations.Realignment{Place: 4})
 	require.NoError(t, err)
 	require.EqualValues(t, 1, moved)
 }

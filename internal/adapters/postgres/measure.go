@@ -9,22 +9,22 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // Measure implements the port. It asks up to three times, each time for a few rows by an index. The pool may be busy: ctx
 // bounds the wait for a connection, too.
-func (d *Desk) Measure(ctx context.Context, known outbox.Position) (operating.Measures, error) {
+func (d *Desk) Measure(ctx context.Context, known outbox.Position) (operations.Measures, error) {
 	measures, position, err := d.measureRelay(ctx, known)
 	if err == nil && measures.Backlog > 0 {
 		measures.Oldest, err = d.oldestAge(ctx, position)
 	}
 	if err != nil {
-		return operating.Measures{}, classify(ctx, fmt.Errorf("measure the relay %s: %w", d.relay, err))
+		return operations.Measures{}, classify(ctx, fmt.Errorf("measure the relay %s: %w", d.relay, err))
 	}
 	writers, err := describeWriters(ctx, d.db)
 	if err != nil {
-		return operating.Measures{}, classify(ctx, err)
+		return operations.Measures{}, classify(ctx, err)
 	}
 	if len(writers) > 0 {
 		measures.Writer = seconds(writers[0].age)
@@ -46,10 +46,10 @@ FROM (
 // measureRelay also tells up to where everything was dealt with.
 func (d *Desk) measureRelay(
 	ctx context.Context, known outbox.Position,
-) (measures operating.Measures, position outbox.Position, err error) {
+) (measures operations.Measures, position outbox.Position, err error) {
 	var standby bool
 	var saved, purgedTo, last outbox.Position
-	err = d.db.QueryRowContext(ctx, measureStatement, d.relay, operating.CountedAtMost).Scan(
+	err = d.db.QueryRowContext(ctx, measureStatement, d.relay, operations.CountedAtMost).Scan(
 		&standby, &measures.Led, &saved, &purgedTo, &last, &measures.ParkedEvents, &measures.ParkedAggregates)
 	if err == nil && standby {
 		err = errStandby

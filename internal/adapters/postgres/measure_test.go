@@ -9,10 +9,10 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-func measure(t *testing.T, h *harness, known outbox.Position) operating.Measures {
+func measure(t *testing.T, h *harness, known outbox.Position) operations.Measures {
 	t.Helper()
 	found, err := h.desk().Measure(t.Context(), known)
 	require.NoError(t, err)
@@ -28,7 +28,7 @@ func TestMeasure(t *testing.T) {
 	found := measure(t, h, 0)
 	require.InDelta(t, 9*time.Minute, found.Oldest, float64(30*time.Second))
 	found.Oldest = 0
-	require.Equal(t, operating.Measures{Backlog: 5, Kept: 5}, found)
+	require.Equal(t, operations.Measures{Backlog: 5, Kept: 5}, found)
 
 	elector := h.Elector("instance-1")
 	term, err := elector.Acquire(t.Context(), 0)
@@ -41,7 +41,7 @@ func TestMeasure(t *testing.T) {
 	found = measure(t, h, 0)
 	require.InDelta(t, 5*time.Minute, found.Oldest, float64(30*time.Second), "of the first that is not parked")
 	found.Oldest = 0
-	require.Equal(t, operating.Measures{Led: true, Backlog: 3, Kept: 4, ParkedEvents: 1, ParkedAggregates: 1}, found)
+	require.Equal(t, operations.Measures{Led: true, Backlog: 3, Kept: 4, ParkedEvents: 1, ParkedAggregates: 1}, found)
 
 	require.EqualValues(t, 1, measure(t, h, 4).Backlog, "the relay knows better than its cursor")
 	require.EqualValues(t, 3, measure(t, h, 1).Backlog, "the cursor knows better than the relay")
@@ -95,7 +95,7 @@ func TestMeasureReadsLittle(t *testing.T) {
 		SELECT position, event_id, aggregate_type, aggregate_id, event_type, 'too large', 'parked' FROM outbox`)
 	found := measure(t, h, 0)
 	require.EqualValues(t, 50000, found.Backlog)
-	require.EqualValues(t, operating.CountedAtMost, found.ParkedEvents)
+	require.EqualValues(t, operations.CountedAtMost, found.ParkedEvents)
 	requireLittle := func(statement string, args ...any) {
 		plan := explainAnalyze(t, h, statement, args...)
 		require.Contains(t, plan, "actual rows=")
@@ -104,5 +104,5 @@ func TestMeasureReadsLittle(t *testing.T) {
 	requireLittle(postgres.OldestStatement, 0)
 	exec(t, h.others, "ANALYZE outbox, outbox_parked")
 	requireLittle(postgres.OldestStatement, 0)
-	requireLittle(postgres.MeasureStatement, relay, operating.CountedAtMost)
+	requireLittle(postgres.MeasureStatement, relayName, operations.CountedAtMost)
 }

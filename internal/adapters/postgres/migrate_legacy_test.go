@@ -186,7 +186,7 @@ func TestVersionsOfAnotherProgramAreNotOurs(t *testing.T) {
 		require.NoError(t, postgres.MigrateUp(t.Context(), db, quiet))
 		require.Equal(t, theirs, earlierVersions(t, db))
 	}
-	require.NoError(t, postgres.NewLog(db, relay, quiet).Check(t.Context()))
+	require.NoError(t, postgres.NewLog(db, relayName, quiet).Check(t.Context()))
 	downTo(t, db, 0)
 	require.Equal(t, theirs, earlierVersions(t, db))
 	require.NotContains(t, tables(t, db), "outbox")

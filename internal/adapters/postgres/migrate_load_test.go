@@ -20,7 +20,7 @@ const loadedRows = 200_000
 func load(t *testing.T, db *bun.DB, version int64) {
 	t.Helper()
 	ctx := postgres.AllowCounting(t.Context())
-	exec(t, db, "INSERT INTO outbox_cursor (relay, position, stream_sequence, token, updated_at) VALUES (?, 1, 1, 0, now())", relay)
+	exec(t, db, "INSERT INTO outbox_cursor (relay, position, stream_sequence, token, updated_at) VALUES (?, 1, 1, 0, now())", relayName)
 	statements := []string{
 		`INSERT INTO orders (id, customer_id, amount_minor, currency, status, version, created_at, updated_at)
 			SELECT gen_random_uuid(), gen_random_uuid(), 1, 'USD', 'created', 1, now() - n * interval '1 second', now() FROM generate_series(1, ?) AS n`,

@@ -79,7 +79,7 @@ func TestMigrationOfRowsThatAreThere(t *testing.T) {
 	require.NoError(t, insertAs(t, h.others, "c", "event_id", "'"+twice+"'"))
 	require.NoError(t, insertAs(t, h.others, "d", "payload", "'1'"))
 	require.NoError(t, insertAs(t, h.others, "e", "event_id", "'"+twice+"'"))
-	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, stream_sequence, token, updated_at) VALUES (?, 4, 4, 0, now())", relay)
+	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, stream_sequence, token, updated_at) VALUES (?, 4, 4, 0, now())", relayName)
 
 	for range 2 { // the first try leaves an index behind that is not valid
 		err := postgres.MigrateUp(t.Context(), h.others, quiet)

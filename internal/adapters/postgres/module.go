@@ -8,9 +8,9 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // RelayOptions names the relay that this instance competes to run.
@@ -25,20 +25,20 @@ type RelayOptions struct {
 // pools on stop. Nothing connects before the first statement.
 var Module = fx.Module("postgres", fx.Provide(
 	provideDB,
-	fx.Annotate(provideLog, fx.As(fx.Self()), fx.As(new(ports.Log))),
-	fx.Annotate(provideCursorStore, fx.As(new(ports.CursorStore))),
-	fx.Annotate(provideDesk, fx.As(new(operating.Desk)), fx.As(new(operating.Journal)), fx.As(new(operating.Bench)),
-		fx.As(new(operating.SubscriberPlaces))),
-	fx.Annotate(provideParking, fx.As(new(ports.Parking)), fx.As(new(ports.Attendant))),
-	fx.Annotate(provideRetention, fx.As(new(ports.Retention))),
-	fx.Annotate(provideElector, fx.As(fx.Self()), fx.As(new(ports.Elector))),
-	fx.Annotate(provideInstanceHalts, fx.As(new(ports.InstanceHalts))),
-	fx.Annotate(NewUnitOfWork, fx.As(new(ordering.UnitOfWork))),
-	fx.Annotate(NewTotals, fx.As(new(ordering.Totals))),
+	fx.Annotate(provideLog, fx.As(fx.Self()), fx.As(new(relay.Log))),
+	fx.Annotate(provideCursorStore, fx.As(new(relay.CursorStore))),
+	fx.Annotate(provideDesk, fx.As(new(operations.Desk)), fx.As(new(operations.Journal)), fx.As(new(operations.Bench)),
+		fx.As(new(operations.SubscriberPlaces))),
+	fx.Annotate(provideParking, fx.As(new(relay.Parking)), fx.As(new(operations.ParkingAdmin))),
+	fx.Annotate(provideRetention, fx.As(new(relay.Retention))),
+	fx.Annotate(provideElector, fx.As(fx.Self()), fx.As(new(relay.Elector))),
+	fx.Annotate(provideInstanceHalts, fx.As(new(relay.InstanceHalts))),
+	fx.Annotate(NewUnitOfWork, fx.As(new(orders.UnitOfWork))),
+	fx.Annotate(NewTotals, fx.As(new(orders.Totals))),
 	fx.Annotate(NewEmitter, fx.As(new(inbox.Emitter))),
-	fx.Annotate(NewExpiredKeys, fx.As(new(ordering.ExpiredKeys))),
+	fx.Annotate(NewExpiredKeys, fx.As(new(orders.ExpiredKeys))),
 	fx.Annotate(NewInbox, fx.ParamTags(``, `optional:"true"`),
-		fx.As(new(inbox.Checkpoints)), fx.As(new(inbox.UnitOfWork)), fx.As(new(inbox.DeadLetters)), fx.As(new(inbox.DeadLetterAdmin)),
+		fx.As(new(inbox.Checkpoints)), fx.As(new(inbox.UnitOfWork)), fx.As(new(inbox.DeadLetters)), fx.As(new(operations.DeadLetterAdmin)),
 		fx.As(new(inbox.Sweeper)), fx.As(new(inbox.Log))),
 	fx.Annotate(NewOperator, fx.As(new(inbox.Operator))),
 ))

@@ -14,21 +14,22 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
 func TestModule(t *testing.T) {
 	var db *bun.DB
-	var log ports.Log
-	var cursors ports.CursorStore
-	var elector ports.Elector
-	var work ordering.UnitOfWork
+	var log relay.Log
+	var cursors relay.CursorStore
+	var elector relay.Elector
+	var work orders.UnitOfWork
 	var checkpoints inbox.Checkpoints
 	var apply inbox.UnitOfWork
 	var letters inbox.DeadLetters
-	var admin inbox.DeadLetterAdmin
+	var admin operations.DeadLetterAdmin
 	var sweeper inbox.Sweeper
 	app := fxtest.New(t, postgres.Module, fx.NopLogger,
 		fx.Supply(
@@ -53,7 +54,7 @@ func TestModule(t *testing.T) {
 	_, err = cursors.Save(t.Context(), outbox.Turn{Token: term.Token}, want)
 	require.NoError(t, err, "the cursor is fenced by the elector's lease")
 
-	nothing := func(context.Context, ordering.Tx) error { return nil }
+	nothing := func(context.Context, orders.Tx) error { return nil }
 	require.NoError(t, work.Do(t.Context(), nothing))
 	require.NoError(t, checkpoints.Begin(t.Context(), "subscriber", 1, "S", inbox.Place{}))
 	view, err := checkpoints.Look(t.Context(), "subscriber", "me")

@@ -9,7 +9,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 type orderRow struct {
@@ -62,17 +62,17 @@ func (r *orderRow) snapshot() order.Snapshot {
 	}
 }
 
-// orders is the orders of one transaction.
-type orders struct{ tx bun.Tx }
+// orderRepository is the orders of one transaction.
+type orderRepository struct{ tx bun.Tx }
 
-var _ ordering.Orders = (*orders)(nil)
+var _ orders.Orders = (*orderRepository)(nil)
 
 // Get implements the port.
-func (s *orders) Get(ctx context.Context, id order.ID) (*order.Order, error) {
+func (s *orderRepository) Get(ctx context.Context, id order.ID) (*order.Order, error) {
 	row := new(orderRow)
 	err := s.tx.NewSelect().Model(row).Where("id = ?", string(id)).Scan(ctx)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, ordering.ErrOrderNotFound.With("there is no order %s", id)
+		return nil, orders.ErrOrderNotFound.With("there is no order %s", id)
 	}
 	if err != nil {
 		return nil, classify(ctx, err)
@@ -85,7 +85,7 @@ func (s *orders) Get(ctx context.Context, id order.ID) (*order.Order, error) {
 // if it expects to find enough of it soon; where it is wrong it reads the whole table. So the list is sorted by the filter's
 // column, too, which only the right index does. That column is compared with an array of one, because Postgres drops a column
 // from the order that is compared with a constant.
-func (s *orders) List(ctx context.Context, filter ordering.Filter) ([]order.Snapshot, error) {
+func (s *orderRepository) List(ctx context.Context, filter orders.Filter) ([]order.Snapshot, error) {
 	var rows []orderRow
 	query := s.tx.NewSelect().Model(&rows)
 	switch {
@@ -123,9 +123,9 @@ func upToMicrosecond(t time.Time) time.Time {
 }
 
 // Save implements the port.
-func (s *orders) Save(ctx context.Context, o *order.Order) error {
+func (s *orderRepository) Save(ctx context.Context, o *order.Order) error {
 	if o.HasEvents() {
-		return ordering.ErrEventsNotPulled
+		return orders.ErrEventsNotPulled
 	}
 	if o.StoredVersion() == 0 {
 		return s.insert(ctx, rowOf(o.Snapshot()))
@@ -133,16 +133,16 @@ func (s *orders) Save(ctx context.Context, o *order.Order) error {
 	return s.update(ctx, rowOf(o.Snapshot()), o.StoredVersion())
 }
 
-func (s *orders) insert(ctx context.Context, row *orderRow) error {
+func (s *orderRepository) insert(ctx context.Context, row *orderRow) error {
 	_, err := s.tx.NewInsert().Model(row).Value("updated_at", "clock_timestamp()").Exec(ctx)
 	if violates(err, orderConstraint) {
-		return ordering.ErrOrderExists.With("there is an order %s already", row.ID).Wrap(err)
+		return orders.ErrOrderExists.With("there is an order %s already", row.ID).Wrap(err)
 	}
 	return classify(ctx, err)
 }
 
 // update waits for whoever changes the row at this moment, and then finds that the version is another one.
-func (s *orders) update(ctx context.Context, row *orderRow, stored int64) error {
+func (s *orderRepository) update(ctx context.Context, row *orderRow, stored int64) error {
 	result, err := s.tx.NewUpdate().Model(row).Column("status", "version", "payment_reference", "carrier", "tracking", "cancel_reason").
 		Set("updated_at = clock_timestamp()").WherePK().Where("version = ?", stored).Exec(ctx)
 	if err != nil {
@@ -153,7 +153,7 @@ func (s *orders) update(ctx context.Context, row *orderRow, stored int64) error 
 		return classify(ctx, err)
 	}
 	if changed == 0 {
-		return ordering.ErrOrderChanged.With("order %s is not at version %d any more", row.ID, stored)
+		return orders.ErrOrderChanged.With("order %s is not at version %d any more", row.ID, stored)
 	}
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // Parking is the parking lot of one relay, fenced by the relay's lease and cursor.
@@ -21,7 +21,7 @@ type Parking struct {
 	sizes  sizes
 }
 
-var _ ports.Parking = (*Parking)(nil)
+var _ relay.Parking = (*Parking)(nil)
 
 // NewParking returns the parking lot of relay.
 func NewParking(db *bun.DB, relay string) *Parking {
@@ -61,8 +61,8 @@ SELECT ` + outcome + `, EXISTS (SELECT FROM parked) OR EXISTS (SELECT FROM lost)
 
 // Settle implements the port.
 func (p *Parking) Settle(
-	ctx context.Context, turn outbox.Turn, tail ports.Stamp, sequence uint64, end bool,
-) (ports.Settled, error) {
+	ctx context.Context, turn outbox.Turn, tail relay.Stamp, sequence uint64, end bool,
+) (relay.Settled, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()
 	notice := tail.Ours && tail.Event == 0 && tail.Parked != ""
@@ -71,15 +71,15 @@ func (p *Parking) Settle(
 		event = tail.Event
 	}
 	var v verdict
-	var settled ports.Settled
+	var settled relay.Settled
 	err := p.db.QueryRowContext(ctx, settleStatement, p.relay, turn.Token, turn.Revision, int64(tail.Progress.Position),
 		tail.Progress.EventID, notice, tail.Parked, int64(event), int64(sequence), int64(tail.Held(sequence)), end).
 		Scan(&v.held, &v.revision, &settled.Waiting, &settled.Lost)
 	if err != nil {
-		return ports.Settled{}, classify(ctx, fmt.Errorf("settle the parking lot: %w", err))
+		return relay.Settled{}, classify(ctx, fmt.Errorf("settle the parking lot: %w", err))
 	}
 	if err := v.err(p.relay, turn); err != nil {
-		return ports.Settled{}, err
+		return relay.Settled{}, err
 	}
 	return settled, nil
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 // stalled starts call and returns when its statement has taken its snapshot and waits for somebody's lock.
@@ -57,7 +57,7 @@ func newScene(t *testing.T) *scene {
 	versions := make(map[string]int64)
 	for _, aggregate := range []string{"a", "a", "b", "c", "d", "d", "e", "f"} {
 		versions[aggregate]++
-		require.NoError(t, writer.Append(t.Context(), outboxtest.NewMessage(aggregate, versions[aggregate])))
+		require.NoError(t, writer.Append(t.Context(), relaytest.NewMessage(aggregate, versions[aggregate])))
 	}
 	require.NoError(t, writer.Commit())
 	page, err := s.Log().After(t.Context(), outbox.Progress{}, plenty)
@@ -95,8 +95,8 @@ func (s *scene) purge(t *testing.T) int {
 	return removed
 }
 
-func notice(entry outbox.Entry) ports.Stamp {
-	return ports.Stamp{Ours: true, Progress: entry.Progress(), Parked: "too large"}
+func notice(entry outbox.Entry) relay.Stamp {
+	return relay.Stamp{Ours: true, Progress: entry.Progress(), Parked: "too large"}
 }
 
 // inTurn are the writes of a relay that take a turn.
@@ -114,7 +114,7 @@ func (s *scene) inTurn() map[string]func(context.Context) error {
 			return err
 		},
 		"Settle a redriven event": func(ctx context.Context) error {
-			_, err := s.parking.Settle(ctx, s.turn(), ports.Stamp{Ours: true, Event: s.log[1].Position}, 8, true)
+			_, err := s.parking.Settle(ctx, s.turn(), relay.Stamp{Ours: true, Event: s.log[1].Position}, 8, true)
 			return err
 		},
 		"SetAside": func(ctx context.Context) error {
@@ -158,7 +158,7 @@ func TestWritesThatOverlapTheSuccessorAreRefused(t *testing.T) {
 		exec(t, successor, "UPDATE leases SET token = token + 1, holder = 'successor'")
 		answer := stalled(t, s.harness, write)
 		exec(t, successor, "COMMIT")
-		require.ErrorIs(t, eventually(t, answer), ports.ErrLeaseLost, name)
+		require.ErrorIs(t, eventually(t, answer), relay.ErrLeaseLost, name)
 		require.Equal(t, before, s.everything(t), name)
 		exec(t, s.others, "UPDATE leases SET token = token - 1")
 	}
@@ -175,7 +175,7 @@ func TestWritesThatOverlapAnEarlierOneAreOutOfTurn(t *testing.T) {
 		exec(t, earlier, "UPDATE outbox_cursor SET revision = revision + 1")
 		answer := stalled(t, s.harness, write)
 		exec(t, earlier, "COMMIT")
-		require.ErrorIs(t, eventually(t, answer), ports.ErrOutOfTurn, name)
+		require.ErrorIs(t, eventually(t, answer), relay.ErrOutOfTurn, name)
 		exec(t, s.others, "UPDATE outbox_cursor SET revision = revision - 1")
 		require.Equal(t, before, s.everything(t), name)
 	}
@@ -187,13 +187,13 @@ func TestOfTheFirstWritesOneHasItsTurn(t *testing.T) {
 	term, err := h.Elector("leader").Acquire(t.Context(), 0)
 	require.NoError(t, err)
 	earlier := transaction(t, h)
-	exec(t, earlier, "INSERT INTO outbox_cursor (relay, revision, token, updated_at) VALUES (?, 1, ?, now())", relay, term.Token)
+	exec(t, earlier, "INSERT INTO outbox_cursor (relay, revision, token, updated_at) VALUES (?, 1, ?, now())", relayName, term.Token)
 	answer := stalled(t, h, func(ctx context.Context) error {
 		_, err := h.cursors.Save(ctx, outbox.Turn{Token: term.Token}, outbox.Cursor{StreamCreated: "x"})
 		return err
 	})
 	exec(t, earlier, "COMMIT")
-	require.ErrorIs(t, eventually(t, answer), ports.ErrOutOfTurn)
+	require.ErrorIs(t, eventually(t, answer), relay.ErrOutOfTurn)
 	cursor, err := h.cursors.Load(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, outbox.Cursor{Revision: 1}, cursor)
@@ -243,9 +243,9 @@ func TestSettingAsideAndRedrivingSeeEachOther(t *testing.T) {
 	require.Equal(t, []string{"redrive", "redrive", "redrive", "redrive", "redrive", "redrive"}, states())
 
 	s = newScene(t)
-	relay := transaction(t, s.harness)
-	exec(t, relay, "SELECT FROM outbox_parked WHERE position = ? FOR SHARE", int64(s.log[4].Position))
-	exec(t, relay, `INSERT INTO outbox_parked (position, event_id, aggregate_type, aggregate_id, event_type, reason, state)
+	relayTx := transaction(t, s.harness)
+	exec(t, relayTx, "SELECT FROM outbox_parked WHERE position = ? FOR SHARE", int64(s.log[4].Position))
+	exec(t, relayTx, `INSERT INTO outbox_parked (position, event_id, aggregate_type, aggregate_id, event_type, reason, state)
 		SELECT position, event_id, aggregate_type, aggregate_id, event_type, 'behind', 'parked' FROM outbox WHERE position = ?`,
 		int64(s.log[5].Position))
 	var redriven int
@@ -253,7 +253,7 @@ func TestSettingAsideAndRedrivingSeeEachOther(t *testing.T) {
 		redriven, err = s.parking.Redrive(ctx, &s.log[4].Key)
 		return err
 	})
-	exec(t, relay, "COMMIT")
+	exec(t, relayTx, "COMMIT")
 	require.NoError(t, eventually(t, answer))
 	require.Equal(t, 2, redriven)
 	require.Equal(t, []string{"redrive", "redrive", "parked", "parked", "redrive", "redrive"}, states())

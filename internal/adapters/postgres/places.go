@@ -3,13 +3,13 @@ package postgres
 import (
 	"context"
 
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-var _ operating.SubscriberPlaces = (*Desk)(nil)
+var _ operations.SubscriberPlaces = (*Desk)(nil)
 
 // Places is one statement.
-func (d *Desk) Places(ctx context.Context) (places []operating.SubscriberPlace, err error) {
+func (d *Desk) Places(ctx context.Context) (places []operations.SubscriberPlace, err error) {
 	rows, err := d.db.QueryContext(ctx, `SELECT DISTINCT ON (subscriber COLLATE "C") subscriber, stream, sequence, lanes
 		FROM subscriber_lanes ORDER BY subscriber COLLATE "C", sequence, lane`)
 	if err != nil {
@@ -17,7 +17,7 @@ func (d *Desk) Places(ctx context.Context) (places []operating.SubscriberPlace, 
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
-		var place operating.SubscriberPlace
+		var place operations.SubscriberPlace
 		var sequence int64
 		if err := rows.Scan(&place.Subscriber, &place.Stream, &sequence, &place.Lanes); err != nil {
 			return nil, classify(ctx, err)

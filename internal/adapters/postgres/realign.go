@@ -13,7 +13,7 @@ import (
 	"github.com/uptrace/bun/dialect/pgdialect"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // Realign waits for the writers that are under way, and new ones wait for it. So that they do not wait for long, it gives up
@@ -81,7 +81,7 @@ SELECT count(*) FROM moved`
 
 // Realign locks the table, so that no writer holds a position that was dealt before. One that waits for the lock gets its
 // position after it.
-func (d *Desk) Realign(ctx context.Context, r operating.Realignment) (moved int64, err error) {
+func (d *Desk) Realign(ctx context.Context, r operations.Realignment) (moved int64, err error) {
 	ctx = allow(ctx, counting)
 	var rows int64
 	var behind bool

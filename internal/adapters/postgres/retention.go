@@ -7,7 +7,7 @@ import (
 
 	"github.com/uptrace/bun"
 
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // Retention removes from the log what one relay published long ago, fenced by the relay's lease.
@@ -18,7 +18,7 @@ type Retention struct {
 	within time.Duration // its statement is answered
 }
 
-var _ ports.Retention = (*Retention)(nil)
+var _ relay.Retention = (*Retention)(nil)
 
 // NewRetention returns the retention of relay's log.
 func NewRetention(db *bun.DB, relay string) *Retention {

@@ -14,7 +14,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -277,13 +277,13 @@ func TestAFollowerWithDeadConnectionsTakesOver(t *testing.T) {
 	const ttl = 3 * time.Second
 	proxy, address := newProxy(t)
 	db := open(t, postgres.Options{URL: address, MaxOpenConns: 2}) // as the elector's own pool
-	leader := postgres.NewElector(open(t, postgres.Options{URL: address}), relay, "leader", ttl)
-	follower := postgres.NewElector(db, relay, "follower", ttl)
+	leader := postgres.NewElector(open(t, postgres.Options{URL: address}), relayName, "leader", ttl)
+	follower := postgres.NewElector(db, relayName, "follower", ttl)
 	_, err := leader.Acquire(t.Context(), 0)
 	require.NoError(t, err)
 	died := time.Now()
 	_, err = follower.Acquire(t.Context(), 0)
-	require.ErrorIs(t, err, ports.ErrLeaseHeld)
+	require.ErrorIs(t, err, relay.ErrLeaseHeld)
 	warm(t, db)
 	proxy.Silence()
 	require.Eventually(t, func() bool { // as often as a relay tries

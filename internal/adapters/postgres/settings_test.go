@@ -15,8 +15,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -131,17 +131,17 @@ func mainPath(t *testing.T, db *bun.DB) {
 	steps, err := postgres.MigrateStatus(ctx, db, quiet)
 	require.NoError(t, err)
 	require.True(t, steps[0].Applied)
-	log := postgres.NewLog(db, relay, quiet)
+	log := postgres.NewLog(db, relayName, quiet)
 	require.NoError(t, log.Check(ctx))
 
 	o, work := newOrder(t), postgres.NewUnitOfWork(db)
 	id := o.Snapshot().ID
-	require.NoError(t, work.Do(ctx, func(ctx context.Context, tx ordering.Tx) error {
+	require.NoError(t, work.Do(ctx, func(ctx context.Context, tx orders.Tx) error {
 		claim, err := tx.Keys.Claim(ctx, newClaim("k"))
 		require.Equal(t, newClaim("k").Digest, claim.Digest)
 		return errors.Join(err, save(ctx, tx, o))
 	}))
-	require.NoError(t, work.Do(ctx, func(ctx context.Context, tx ordering.Tx) error {
+	require.NoError(t, work.Do(ctx, func(ctx context.Context, tx orders.Tx) error {
 		found, err := tx.Orders.Get(ctx, id)
 		require.NoError(t, err)
 		require.Equal(t, o.Snapshot().Amount, found.Snapshot().Amount)
@@ -149,7 +149,7 @@ func mainPath(t *testing.T, db *bun.DB) {
 		return nil
 	}))
 
-	elector := postgres.NewElector(db, relay, "me", leaseTTL)
+	elector := postgres.NewElector(db, relayName, "me", leaseTTL)
 	term, err := elector.Acquire(ctx, 0)
 	require.NoError(t, err)
 	term, err = elector.Renew(ctx, term)
@@ -160,7 +160,7 @@ func mainPath(t *testing.T, db *bun.DB) {
 	entry := page.Entries[0]
 	require.Empty(t, entry.Invalid)
 	require.WithinDuration(t, time.Now(), entry.RecordedAt, time.Minute)
-	cursors := postgres.NewCursorStore(db, relay, "STREAM")
+	cursors := postgres.NewCursorStore(db, relayName, "STREAM")
 	cursor, err := cursors.Save(ctx, outbox.Turn{Token: term.Token}, outbox.Cursor{Progress: outbox.Progress{Position: entry.Position, EventID: entry.ID}})
 	require.NoError(t, err)
 	loaded, err := cursors.Load(ctx)
@@ -170,12 +170,12 @@ func mainPath(t *testing.T, db *bun.DB) {
 	require.NoError(t, elector.Resign(ctx, term))
 
 	subscriberPath(t, newInbox(db), entry)
-	desk := postgres.NewDesk(db, relay, "STREAM")
+	desk := postgres.NewDesk(db, relayName, "STREAM")
 	_, err = desk.Status(ctx)
 	require.NoError(t, err)
 	_, err = desk.Measure(ctx, 0)
 	require.NoError(t, err)
-	listed, err := desk.List(ctx, operating.Filter{Limit: 10})
+	listed, err := desk.List(ctx, operations.Filter{Limit: 10})
 	require.NoError(t, err)
 	require.Len(t, listed, 1)
 }
@@ -290,7 +290,7 @@ func TestReadOptions(t *testing.T) {
 func TestTemporaryTablesShadowNothing(t *testing.T) {
 	db := open(t, postgres.Options{URL: infra.Database(t), MaxOpenConns: 1})
 	exec(t, db, "CREATE TEMP TABLE outbox (LIKE outbox)")
-	require.NoError(t, postgres.NewUnitOfWork(db).Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
+	require.NoError(t, postgres.NewUnitOfWork(db).Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
 		return save(ctx, tx, newOrder(t))
 	}))
 	var rows int
@@ -307,14 +307,14 @@ func TestSessionsCommitDurably(t *testing.T) {
 		requireOdd(t, open(t, postgres.Options{URL: h.address}), map[string]string{"synchronous_commit": c.is})
 	}
 	exec(t, h.admin, "ALTER DATABASE ? SET synchronous_commit = off", bun.Ident(h.name))
-	require.ErrorContains(t, postgres.NewLog(open(t, postgres.Options{URL: h.address}), relay, quiet).Check(t.Context()), "synchronous_commit is off")
+	require.ErrorContains(t, postgres.NewLog(open(t, postgres.Options{URL: h.address}), relayName, quiet).Check(t.Context()), "synchronous_commit is off")
 }
 
 // TestCheckRefusesSettings refuses a database in which no trigger fires: nothing would keep outbox rows unchanged there.
 func TestCheckRefusesSettings(t *testing.T) {
 	h := newHarness(t)
 	exec(t, h.admin, "ALTER DATABASE ? SET session_replication_role = replica", bun.Ident(h.name))
-	err := postgres.NewLog(open(t, postgres.Options{URL: h.address}), relay, quiet).Check(t.Context())
+	err := postgres.NewLog(open(t, postgres.Options{URL: h.address}), relayName, quiet).Check(t.Context())
 	require.ErrorIs(t, err, postgres.ErrUnsafe)
 	require.ErrorContains(t, err, "session_replication_role")
 	require.NoError(t, open(t, postgres.Options{URL: h.address}).PingContext(t.Context()))

@@ -8,13 +8,13 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 // Totals keeps the customer totals of all subscribers. A transaction writes what was added in it with one statement.
 type Totals struct{}
 
-var _ ordering.Totals = (*Totals)(nil)
+var _ orders.Totals = (*Totals)(nil)
 
 // NewTotals returns the totals.
 func NewTotals() Totals { return Totals{} }

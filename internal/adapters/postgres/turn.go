@@ -4,7 +4,7 @@ import (
 	"database/sql"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // fence begins every write that needs the lease ?0 under the token ?1. It locks the lease while the statement writes, and
@@ -48,16 +48,16 @@ type verdict struct {
 }
 
 // err says why nothing was written, if so.
-func (v verdict) err(relay string, turn outbox.Turn) error {
+func (v verdict) err(name string, turn outbox.Turn) error {
 	switch {
 	case !v.held:
-		return leaseLost(relay, turn.Token)
+		return leaseLost(name, turn.Token)
 	case !v.revision.Valid:
-		return ports.ErrOutOfTurn.With("the cursor of %s is not at revision %d any more", relay, turn.Revision)
+		return relay.ErrOutOfTurn.With("the cursor of %s is not at revision %d any more", name, turn.Revision)
 	}
 	return nil
 }
 
-func leaseLost(relay string, token int64) error {
-	return ports.ErrLeaseLost.With("the lease %s is not held under token %d any more", relay, token)
+func leaseLost(name string, token int64) error {
+	return relay.ErrLeaseLost.With("the lease %s is not held under token %d any more", name, token)
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/uptrace/bun"
 
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 // abandonedAfter is how long a transaction that has appended, or claimed a key, may lie idle before Postgres ends it. The
@@ -28,7 +28,7 @@ type UnitOfWork struct {
 	patience       time.Duration
 }
 
-var _ ordering.UnitOfWork = (*UnitOfWork)(nil)
+var _ orders.UnitOfWork = (*UnitOfWork)(nil)
 
 // NewUnitOfWork returns a unit of work on db.
 func NewUnitOfWork(db *bun.DB) *UnitOfWork {
@@ -37,11 +37,11 @@ func NewUnitOfWork(db *bun.DB) *UnitOfWork {
 
 // Do implements the port. It sends BEGIN and COMMIT and nothing else besides what fn does. If it cannot begin in time the
 // answer is ErrBusy.
-func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx ordering.Tx) error) error {
+func (u *UnitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx orders.Tx) error) error {
 	return transact(patiently(ctx, u.patience), u.db, func(ctx context.Context, tx bun.Tx) error {
-		return fn(ctx, ordering.Tx{
+		return fn(ctx, orders.Tx{
 			Keys:   &keys{tx: tx, abandonedAfter: u.abandonedAfter},
-			Orders: &orders{tx: tx},
+			Orders: &orderRepository{tx: tx},
 			Outbox: &appender{tx: tx, abandonedAfter: u.abandonedAfter},
 		})
 	})

@@ -18,22 +18,22 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering/orderingtest"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/outboxietest/orderstest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
 func TestUnitOfWork(t *testing.T) {
-	orderingtest.TestUnitOfWork(t, func(t *testing.T) orderingtest.Harness { return shop{newHarness(t)} })
+	orderstest.TestUnitOfWork(t, func(t *testing.T) orderstest.Harness { return shop{newHarness(t)} })
 }
 
 // shop is a harness with orders.
 type shop struct{ *harness }
 
-func (s shop) UnitOfWork() ordering.UnitOfWork   { return postgres.NewUnitOfWork(s.db) }
-func (s shop) ExpiredKeys() ordering.ExpiredKeys { return postgres.NewExpiredKeys(s.db) }
-func (s shop) FailNextCommit(t *testing.T)       { failNextCommit(t, s.others, "orders", "outbox") }
+func (s shop) UnitOfWork() orders.UnitOfWork   { return postgres.NewUnitOfWork(s.db) }
+func (s shop) ExpiredKeys() orders.ExpiredKeys { return postgres.NewExpiredKeys(s.db) }
+func (s shop) FailNextCommit(t *testing.T)     { failNextCommit(t, s.others, "orders", "outbox") }
 
 func (s shop) AgeKeys(t *testing.T, by time.Duration) {
 	exec(t, s.others, "UPDATE request_keys SET created_at = created_at - ? * interval '1 microsecond'", by.Microseconds())
@@ -95,23 +95,23 @@ func (s *statements) AfterQuery(context.Context, *bun.QueryEvent) {}
 
 func newOrder(t *testing.T) *order.Order {
 	t.Helper()
-	o, err := order.Place(order.ID(outboxtest.NewMessage("", 1).ID), order.CustomerID(outboxtest.NewMessage("", 1).ID),
+	o, err := order.Place(order.ID(relaytest.NewMessage("", 1).ID), order.CustomerID(relaytest.NewMessage("", 1).ID),
 		order.NewMoney(1, "USD"), time.Now())
 	require.NoError(t, err)
 	return o
 }
 
-func save(ctx context.Context, tx ordering.Tx, o *order.Order) error {
+func save(ctx context.Context, tx orders.Tx, o *order.Order) error {
 	o.PullEvents()
 	if err := tx.Orders.Save(ctx, o); err != nil {
 		return err
 	}
-	return tx.Outbox.Append(ctx, outboxtest.NewMessage(string(o.Snapshot().ID), o.Snapshot().Version))
+	return tx.Outbox.Append(ctx, relaytest.NewMessage(string(o.Snapshot().ID), o.Snapshot().Version))
 }
 
 // payment is the transaction that pays an order; meanwhile happens after it was read.
-func payment(id order.ID, meanwhile func()) func(ctx context.Context, tx ordering.Tx) error {
-	return func(ctx context.Context, tx ordering.Tx) error {
+func payment(id order.ID, meanwhile func()) func(ctx context.Context, tx orders.Tx) error {
+	return func(ctx context.Context, tx orders.Tx) error {
 		o, err := tx.Orders.Get(ctx, id)
 		if err != nil {
 			return err
@@ -129,14 +129,14 @@ func TestTransactionsSendNoMoreThanTheyMust(t *testing.T) {
 	sent := &statements{}
 	work := postgres.NewUnitOfWork(h.db.WithQueryHook(sent))
 	o := newOrder(t)
-	require.NoError(t, work.Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error { return save(ctx, tx, o) }))
+	require.NoError(t, work.Do(t.Context(), func(ctx context.Context, tx orders.Tx) error { return save(ctx, tx, o) }))
 	require.Equal(t, []string{"BEGIN", "INSERT", "INSERT", "COMMIT"}, sent.operations)
 	sent.operations = nil
 	require.NoError(t, work.Do(t.Context(), payment(o.Snapshot().ID, func() {})))
 	require.Equal(t, []string{"BEGIN", "SELECT", "UPDATE", "INSERT", "COMMIT"}, sent.operations)
 
 	sent.operations = nil
-	claim := func(ctx context.Context, tx ordering.Tx) error {
+	claim := func(ctx context.Context, tx orders.Tx) error {
 		_, err := tx.Keys.Claim(ctx, newClaim("k"))
 		return err
 	}
@@ -153,10 +153,10 @@ func TestABusyDatabaseIsNotWaitedForForEver(t *testing.T) {
 	exec(t, db, "SELECT 1") // a connection may take a while to open
 	work := postgres.NewUnitOfWork(db)
 	work.Patience(100 * time.Millisecond)
-	require.NoError(t, work.Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
+	require.NoError(t, work.Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
 		for range 3 { // and none of them keeps anything
 			start := time.Now()
-			err := work.Do(t.Context(), func(context.Context, ordering.Tx) error {
+			err := work.Do(t.Context(), func(context.Context, orders.Tx) error {
 				require.Fail(t, "it ran")
 				return nil
 			})
@@ -166,12 +166,12 @@ func TestABusyDatabaseIsNotWaitedForForEver(t *testing.T) {
 		}
 		ended, end := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer end()
-		err := work.Do(ended, func(context.Context, ordering.Tx) error { return nil })
+		err := work.Do(ended, func(context.Context, orders.Tx) error { return nil })
 		require.ErrorIs(t, err, context.DeadlineExceeded, "whose patience ended first")
 		require.NotErrorIs(t, err, postgres.ErrBusy)
 		return save(ctx, tx, newOrder(t))
 	}))
-	require.NoError(t, work.Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
+	require.NoError(t, work.Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
 		time.Sleep(300 * time.Millisecond)
 		return save(ctx, tx, newOrder(t))
 	}), "having begun, it may take its time")
@@ -187,9 +187,9 @@ func TestListsAreReadFromIndexes(t *testing.T) {
 		FROM generate_series(1, 30000) AS n`)
 	exec(t, h.others, "ANALYZE orders")
 	middle := time.Date(2026, 1, 11, 0, 0, 0, 0, time.UTC)
-	after := &ordering.Place{CreatedAt: middle, ID: newClaim("").Order}
+	after := &orders.Place{CreatedAt: middle, ID: newClaim("").Order}
 	const customer = "00000000-0000-0000-0000-000000000001"
-	for name, filter := range map[string]ordering.Filter{
+	for name, filter := range map[string]orders.Filter{
 		"all":                  {},
 		"all, a later page":    {After: after},
 		"customer":             {Customer: customer},
@@ -205,7 +205,7 @@ func TestListsAreReadFromIndexes(t *testing.T) {
 		for _, filter.Limit = range []int{1, 51, 201} {
 			sent := &statements{}
 			work := postgres.NewUnitOfWork(h.db.WithQueryHook(sent))
-			require.NoError(t, work.Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
+			require.NoError(t, work.Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
 				_, err := tx.Orders.List(ctx, filter)
 				return err
 			}))
@@ -240,7 +240,7 @@ func TestTransactionsAreTracedSideBySide(t *testing.T) {
 	db := open(t, postgres.Options{URL: infra.Database(t), TracerProvider: provider})
 	ctx, around := provider.Tracer("test").Start(t.Context(), "around")
 	o := newOrder(t)
-	require.NoError(t, postgres.NewUnitOfWork(db).Do(ctx, func(ctx context.Context, tx ordering.Tx) error {
+	require.NoError(t, postgres.NewUnitOfWork(db).Do(ctx, func(ctx context.Context, tx orders.Tx) error {
 		require.Equal(t, around, trace.SpanFromContext(ctx))
 		return save(ctx, tx, o)
 	}))
@@ -255,20 +255,20 @@ func TestTransactionsChooseTheirIsolation(t *testing.T) {
 	h := shop{newHarness(t)}
 	exec(t, h.admin, "ALTER DATABASE ? SET default_transaction_isolation = 'serializable'", bun.Ident(h.name))
 	o := newOrder(t)
-	require.NoError(t, h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error { return save(ctx, tx, o) }))
+	require.NoError(t, h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx orders.Tx) error { return save(ctx, tx, o) }))
 	pay := payment(o.Snapshot().ID, func() {})
 	err := h.UnitOfWork().Do(t.Context(), payment(o.Snapshot().ID, func() {
 		require.NoError(t, h.UnitOfWork().Do(t.Context(), pay))
 	}))
-	require.ErrorIs(t, err, ordering.ErrOrderChanged)
+	require.ErrorIs(t, err, orders.ErrOrderChanged)
 }
 
 // A log that deals positions downwards would reorder the events of one Append.
 func TestAppendNoticesPositionsThatDoNotAscend(t *testing.T) {
 	h := shop{newHarness(t)}
 	exec(t, h.others, "ALTER TABLE outbox ALTER COLUMN position SET INCREMENT -1 SET MINVALUE -100 RESTART 50")
-	err := h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
-		return tx.Outbox.Append(ctx, outboxtest.NewMessage("a", 1), outboxtest.NewMessage("a", 2))
+	err := h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
+		return tx.Outbox.Append(ctx, relaytest.NewMessage("a", 1), relaytest.NewMessage("a", 2))
 	})
 	require.ErrorContains(t, err, "positions")
 	require.Empty(t, h.Entries(t))
@@ -276,9 +276,9 @@ func TestAppendNoticesPositionsThatDoNotAscend(t *testing.T) {
 
 func TestAppendRefusesWhatPostgresCannotKeep(t *testing.T) {
 	h := shop{newHarness(t)}
-	message := outboxtest.NewMessage("a", 1)
+	message := relaytest.NewMessage("a", 1)
 	message.ID = "no UUID"
-	err := h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
+	err := h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
 		return tx.Outbox.Append(ctx, message)
 	})
 	require.ErrorIs(t, err, outbox.ErrInvalidMessage)
@@ -294,13 +294,13 @@ func TestAbandonedClaimEnds(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // or else it would wait for itself
 	defer cancel()
 	frozen, next, last := newClaim("k"), newClaim("k"), newClaim("k")
-	next.Digest = ordering.DigestOf("next")
-	for _, step := range []struct{ frozen, holds, next ordering.Claim }{{frozen, frozen, next}, {last, next, next}} {
-		err := work.Do(ctx, func(ctx context.Context, tx ordering.Tx) error {
+	next.Digest = orders.DigestOf("next")
+	for _, step := range []struct{ frozen, holds, next orders.Claim }{{frozen, frozen, next}, {last, next, next}} {
+		err := work.Do(ctx, func(ctx context.Context, tx orders.Tx) error {
 			holds, err := tx.Keys.Claim(ctx, step.frozen)
 			require.NoError(t, err)
 			require.Equal(t, step.holds, holds)
-			require.NoError(t, h.UnitOfWork().Do(ctx, func(ctx context.Context, tx ordering.Tx) error {
+			require.NoError(t, h.UnitOfWork().Do(ctx, func(ctx context.Context, tx orders.Tx) error {
 				holds, err := tx.Keys.Claim(ctx, next) // returns when the other one was ended
 				require.NoError(t, err)
 				require.Equal(t, step.next, holds)
@@ -318,14 +318,14 @@ func TestExpiredKeysAreFoundByTheirIndex(t *testing.T) {
 	exec(t, h.others, `INSERT INTO request_keys SELECT 's', 'k' || n, sha256(''), gen_random_uuid(), now() FROM generate_series(1, 5000) AS n;
 		INSERT INTO idempotency_keys SELECT 'k' || n, '', gen_random_uuid(), now() FROM generate_series(1, 5000) AS n;
 		ANALYZE request_keys, idempotency_keys`)
-	plan := explain(t, h, postgres.DeleteStatement, ordering.KeyLifetime.Microseconds(), 1000)
+	plan := explain(t, h, postgres.DeleteStatement, orders.KeyLifetime.Microseconds(), 1000)
 	require.Equal(t, 2, strings.Count(plan, "Index Cond: (created_at <="), plan)
 	require.Equal(t, 2, strings.Count(plan, "Tid Scan on "), plan)
 	require.NotContains(t, plan, "Seq Scan")
 }
 
-func newClaim(key ordering.Key) ordering.Claim {
-	return ordering.Claim{Scope: "customer", Key: key, Digest: ordering.DigestOf("f"), Order: order.ID(outboxtest.NewMessage("", 1).ID)}
+func newClaim(key orders.Key) orders.Claim {
+	return orders.Claim{Scope: "customer", Key: key, Digest: orders.DigestOf("f"), Order: order.ID(relaytest.NewMessage("", 1).ID)}
 }
 
 // TestAbandonedTransactionEnds : a transaction that has appended and lies idle is ended by Postgres, so that the log goes
@@ -334,8 +334,8 @@ func TestAbandonedTransactionEnds(t *testing.T) {
 	h := shop{newHarness(t)}
 	work := postgres.NewUnitOfWork(h.db)
 	work.AbandonedAfter(200 * time.Millisecond)
-	err := work.Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
-		require.NoError(t, tx.Outbox.Append(ctx, outboxtest.NewMessage("a", 1)))
+	err := work.Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
+		require.NoError(t, tx.Outbox.Append(ctx, relaytest.NewMessage("a", 1)))
 		time.Sleep(time.Second)
 		return nil
 	})
@@ -348,8 +348,8 @@ func TestAbandonedTransactionEnds(t *testing.T) {
 		return idle
 	}
 	before := setting()
-	require.NoError(t, postgres.NewUnitOfWork(db).Do(t.Context(), func(ctx context.Context, tx ordering.Tx) error {
-		return tx.Outbox.Append(ctx, outboxtest.NewMessage("a", 1))
+	require.NoError(t, postgres.NewUnitOfWork(db).Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
+		return tx.Outbox.Append(ctx, relaytest.NewMessage("a", 1))
 	}))
 	require.Equal(t, before, setting(), "nothing stays behind in the session")
 }

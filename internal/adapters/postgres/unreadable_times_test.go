@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // TestCursorPassesTimesThatNobodyCanRead shows that a relay that takes over behind an event which was parked because its time cannot be
@@ -28,7 +28,7 @@ func TestCursorPassesTimesThatNobodyCanRead(t *testing.T) {
 			require.NoError(t, h.others.NewRaw("SELECT event_id FROM outbox ORDER BY position").Scan(t.Context(), &ids))
 			place := outbox.Progress{Position: 2, EventID: ids[1]}
 			// The notice of parking is at the tail, the former leader died.
-			_, err = h.parking.Settle(t.Context(), turn, ports.Stamp{Ours: true, Progress: place, Parked: "its time"}, 2, false)
+			_, err = h.parking.Settle(t.Context(), turn, relay.Stamp{Ours: true, Progress: place, Parked: "its time"}, 2, false)
 			require.NoError(t, err)
 			turn.Revision++
 			_, err = h.cursors.Save(t.Context(), turn, outbox.Cursor{Progress: place, StreamCreated: "x", StreamSequence: 2})
@@ -43,7 +43,7 @@ func TestCursorPassesTimesThatNobodyCanRead(t *testing.T) {
 			h.SetSequence(t, 0)
 			record(t, h, "c", 1)
 			h.SetSequence(t, 10)
-			require.ErrorIs(t, h.log.Verify(t.Context(), place, 2), ports.ErrSequenceBehind)
+			require.ErrorIs(t, h.log.Verify(t.Context(), place, 2), relay.ErrSequenceBehind)
 		})
 	}
 }
@@ -59,7 +59,7 @@ func TestVerifyWithABacklog(t *testing.T) {
 	var id string
 	require.NoError(t, h.others.NewRaw("SELECT event_id FROM outbox WHERE position = 100").Scan(t.Context(), &id))
 	exec(t, h.others, `INSERT INTO outbox_cursor (relay, position, stream_created, stream_sequence, token, revision, updated_at, recorded_position, recorded_to)
-		SELECT ?, 100, 'x', 100, 1, 1, now(), 100, max(recorded_at) FROM outbox WHERE position <= 100`, relay)
+		SELECT ?, 100, 'x', 100, 1, 1, now(), 100, max(recorded_at) FROM outbox WHERE position <= 100`, relayName)
 	const atOnce = 100_000
 	for from := 0; from < rows; from += atOnce {
 		exec(t, h.others, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)

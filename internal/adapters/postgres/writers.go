@@ -10,7 +10,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 const (
@@ -127,7 +127,7 @@ ORDER BY 5`
 
 // describedWriter is a holder of a lock on the outbox, with its virtual id.
 type describedWriter struct {
-	operating.Writer
+	operations.Writer
 	id  string
 	age float64 // in seconds
 }

@@ -11,13 +11,13 @@ import (
 	"go.opentelemetry.io/otel/semconv/v1.43.0/messagingconv"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // MeasurePublisher returns next with measurements of each append: how long it took, how many events it had, whether another
 // relay was first, and how long each event that was stored had waited in the outbox (redriven ones have waited for an
 // operator, and are left out). It costs one observation for each event and allocates nothing for it.
-func MeasurePublisher(mp metric.MeterProvider, stream string, next ports.Publisher) ports.Publisher {
+func MeasurePublisher(mp metric.MeterProvider, stream string, next relay.Publisher) relay.Publisher {
 	m := meter(mp)
 	p := &measuredPublisher{
 		Publisher: next, stream: stream,
@@ -36,7 +36,7 @@ func MeasurePublisher(mp metric.MeterProvider, stream string, next ports.Publish
 }
 
 type measuredPublisher struct {
-	ports.Publisher // Open, Look and At are passed through
+	relay.Publisher // Open, Look and At are passed through
 	stream          string
 	duration        messagingconv.ClientOperationDuration
 	sent            messagingconv.ClientSentMessages
@@ -76,7 +76,7 @@ func (p *measuredPublisher) Notify(ctx context.Context, after uint64, notice out
 
 func (p *measuredPublisher) called(ctx context.Context, operation string, took time.Duration, err error) {
 	p.duration.RecordSet(ctx, took.Seconds(), p.attributes(operation, err))
-	if errors.Is(err, ports.ErrTailMoved) {
+	if errors.Is(err, relay.ErrTailMoved) {
 		p.conflicts.Add(ctx, 1)
 	}
 }
@@ -101,7 +101,7 @@ func (p *measuredPublisher) attributes(operation string, err error) attribute.Se
 }
 
 // MeasureRetention returns next with counters of what it removed and of its failures.
-func MeasureRetention(mp metric.MeterProvider, next ports.Retention) ports.Retention {
+func MeasureRetention(mp metric.MeterProvider, next relay.Retention) relay.Retention {
 	m := meter(mp)
 	r := &measuredRetention{
 		next: next,
@@ -116,7 +116,7 @@ func MeasureRetention(mp metric.MeterProvider, next ports.Retention) ports.Reten
 }
 
 type measuredRetention struct {
-	next              ports.Retention
+	next              relay.Retention
 	removed, failures metric.Int64Counter
 }
 

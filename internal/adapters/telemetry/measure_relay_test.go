@@ -11,7 +11,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // series are the attributes of what is done with the stream.
@@ -63,9 +63,9 @@ func TestFailuresOfThePublisherAreMeasured(t *testing.T) {
 		errorType  string
 		conflicts  float64
 	}{
-		"conflict":      {ports.ErrTailMoved, 0, "tail_moved", 1},
-		"conflict late": {ports.ErrTailMoved.With("a stray message"), 2, "tail_moved", 1},
-		"refused":       {&ports.RefusedError{Reason: "too large"}, 1, "refused", 0},
+		"conflict":      {relay.ErrTailMoved, 0, "tail_moved", 1},
+		"conflict late": {relay.ErrTailMoved.With("a stray message"), 2, "tail_moved", 1},
+		"refused":       {&relay.RefusedError{Reason: "too large"}, 1, "refused", 0},
 		"outage":        {errDown, 0, "database_down", 0},
 		"out of range":  {errDown, -3, "database_down", 0},
 	} {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 const haltReasonKey = attribute.Key("outboxie.halt.reason")
@@ -75,8 +75,8 @@ func ObserveRelay(mp metric.MeterProvider, read func() RelayState) (metric.Regis
 type Shared struct {
 	Leads    func() bool          // this instance does
 	Waiting  func() time.Duration // how long its relay has been waiting for an open transaction
-	Measures func(ctx context.Context) (operating.Measures, error)
-	Lags     func(ctx context.Context) ([]operating.Lag, error)
+	Measures func(ctx context.Context) (operations.Measures, error)
+	Lags     func(ctx context.Context) ([]operations.Lag, error)
 	// Overviews are those of all subscribers.
 	Overviews func(ctx context.Context) ([]inbox.Overview, error)
 }
@@ -110,7 +110,7 @@ func ObserveShared(mp metric.MeterProvider, from Shared) (metric.Registration, e
 			"How long the first of these has been in the stream; 0 if there is none.")
 	)
 	standing := newStanding(m)
-	measures, lags := &recent[operating.Measures]{ask: from.Measures}, &recent[[]operating.Lag]{ask: from.Lags}
+	measures, lags := &recent[operations.Measures]{ask: from.Measures}, &recent[[]operations.Lag]{ask: from.Lags}
 	overviews := &recent[[]inbox.Overview]{ask: from.Overviews}
 	return m.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
 		found, err := measures.get(ctx)

@@ -5,7 +5,7 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // lanesShown is up to how many lanes of a subscriber are shown one by one.
@@ -40,7 +40,7 @@ func (s standing) instruments() []metric.Observable {
 }
 
 // observe shows subscribers that have lanes and are not forgotten.
-func (s standing) observe(o metric.Observer, all []inbox.Overview, lags []operating.Lag) {
+func (s standing) observe(o metric.Observer, all []inbox.Overview, lags []operations.Lag) {
 	behind := make(map[string]bool)
 	for _, lag := range lags {
 		behind[lag.Subscriber] = lag.Events > 0

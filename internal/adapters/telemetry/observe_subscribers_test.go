@@ -8,7 +8,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // laneAt is a lane that has not moved for a while.
@@ -50,7 +50,7 @@ func TestSubscribersAreShown(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			mp, m := measuring()
 			c.overview.Subscriber = "billing"
-			w := &world{leads: true, overviews: []inbox.Overview{c.overview}, lags: []operating.Lag{{Subscriber: "billing", Events: c.lag}}}
+			w := &world{leads: true, overviews: []inbox.Overview{c.overview}, lags: []operations.Lag{{Subscriber: "billing", Events: c.lag}}}
 			registered(t)(telemetry.ObserveShared(mp, w.shared()))
 			for gauge, want := range c.want {
 				require.Equal(t, want, m.values(t, "outboxie.subscriber."+gauge), gauge)

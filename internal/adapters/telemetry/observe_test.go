@@ -20,7 +20,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -72,8 +72,8 @@ func TestAFollowerShowsNothingOfItsTerm(t *testing.T) {
 type world struct {
 	leads    bool
 	waiting  time.Duration
-	measures operating.Measures
-	lags     []operating.Lag
+	measures operations.Measures
+	lags     []operations.Lag
 
 	overviews []inbox.Overview
 	down      error
@@ -84,14 +84,14 @@ func (w *world) shared() telemetry.Shared {
 	return telemetry.Shared{
 		Leads:   func() bool { return w.leads },
 		Waiting: func() time.Duration { return w.waiting },
-		Measures: func(ctx context.Context) (operating.Measures, error) {
+		Measures: func(ctx context.Context) (operations.Measures, error) {
 			if _, bounded := ctx.Deadline(); !bounded {
-				return operating.Measures{}, errors.New("nobody bounds this")
+				return operations.Measures{}, errors.New("nobody bounds this")
 			}
 			w.asked++
 			return w.measures, w.down
 		},
-		Lags:      func(context.Context) ([]operating.Lag, error) { return w.lags, nil },
+		Lags:      func(context.Context) ([]operations.Lag, error) { return w.lags, nil },
 		Overviews: func(context.Context) ([]inbox.Overview, error) { return w.overviews, nil },
 	}
 }
@@ -113,8 +113,8 @@ func TestWhoShowsWhatAllWouldMeasureAlike(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			mp, m := measuring()
 			w := &world{
-				leads: c.leads, waiting: time.Second, lags: []operating.Lag{{Subscriber: "billing", Events: 4, Oldest: 6 * time.Second}},
-				measures: operating.Measures{
+				leads: c.leads, waiting: time.Second, lags: []operations.Lag{{Subscriber: "billing", Events: 4, Oldest: 6 * time.Second}},
+				measures: operations.Measures{
 					Led: c.led, Backlog: 10, Oldest: 2 * time.Second, Kept: 30, Writer: 500 * time.Millisecond, ParkedEvents: 5, ParkedAggregates: 2,
 				},
 			}
@@ -141,7 +141,7 @@ func TestWhoShowsWhatAllWouldMeasureAlike(t *testing.T) {
 func TestWhatIsNotKnownIsNotShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mp, m := measuring()
-		w := &world{leads: true, lags: []operating.Lag{{Subscriber: "billing"}}}
+		w := &world{leads: true, lags: []operations.Lag{{Subscriber: "billing"}}}
 		registered(t)(telemetry.ObserveShared(mp, w.shared()))
 		require.Equal(t, values{"": 0}, m.values(t, "outboxie.outbox.backlog"))
 		w.down = errDown

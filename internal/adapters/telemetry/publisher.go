@@ -11,7 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // longBatch is how many messages are told of while the next ones are published. Telling of a thousand takes as long as half
@@ -27,27 +27,27 @@ const maxLinks = 128
 // outbox can be seen, with what held it up meanwhile as events. One that the broker refuses gets one that failed. What is not
 // sampled costs nothing. Messages are passed on as they are. A notice is a trace of its own, "notify ORDERS".
 type publisher struct {
-	next    ports.Publisher
+	next    relay.Publisher
 	tracer  trace.Tracer
 	stream  string
 	history *history
 }
 
-func (p *publisher) Open(ctx context.Context, first uint64) (ports.StreamInfo, error) {
+func (p *publisher) Open(ctx context.Context, first uint64) (relay.StreamInfo, error) {
 	began := time.Now()
 	info, err := p.next.Open(ctx, first)
 	p.history.failed(ctx, streamFailed, err, began)
 	return info, err
 }
 
-func (p *publisher) Look(ctx context.Context) (ports.StreamInfo, error) {
+func (p *publisher) Look(ctx context.Context) (relay.StreamInfo, error) {
 	began := time.Now()
 	info, err := p.next.Look(ctx)
 	p.history.failed(ctx, streamFailed, err, began)
 	return info, err
 }
 
-func (p *publisher) At(ctx context.Context, sequence uint64) (ports.Stamp, error) {
+func (p *publisher) At(ctx context.Context, sequence uint64) (relay.Stamp, error) {
 	began := time.Now()
 	stamp, err := p.next.At(ctx, sequence)
 	p.history.failed(ctx, streamFailed, err, began)
@@ -121,7 +121,7 @@ func (p *publisher) send(
 	} else {
 		p.history.telling.Go(func() { p.tell(ctx, batch[:stored], after, told) })
 	}
-	var refused *ports.RefusedError
+	var refused *relay.RefusedError
 	if errors.As(err, &refused) && isSampled(refused.Entry.Headers) {
 		span := p.waited(ctx, &refused.Entry, told)
 		record(span, err)
@@ -161,7 +161,7 @@ func (p *publisher) failed(ctx context.Context, err error, began time.Time) {
 	if err == nil || ctx.Err() != nil {
 		return
 	}
-	if refused := (*ports.RefusedError)(nil); !errors.As(err, &refused) {
+	if refused := (*relay.RefusedError)(nil); !errors.As(err, &refused) {
 		p.history.note(publishFailed, err.Error(), began, errorTypeOf(err))
 	}
 }

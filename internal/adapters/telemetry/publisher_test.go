@@ -14,12 +14,12 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // stream stores everything, or only as much as it is told to.
 type stream struct {
-	ports.Publisher
+	relay.Publisher
 	storesOnly int
 	err        error
 	in         trace.SpanContext
@@ -46,7 +46,7 @@ func (s *stream) Notify(ctx context.Context, after uint64, notice outbox.Notice)
 	return s.Publish(ctx, after, make([]outbox.Entry, 1))
 }
 
-func tracePublisher(tp trace.TracerProvider, next ports.Publisher) ports.Publisher {
+func tracePublisher(tp trace.TracerProvider, next relay.Publisher) relay.Publisher {
 	return telemetry.TraceRelay(tp, "ORDERS", telemetry.RelayPorts{Publisher: next}).Publisher
 }
 
@@ -64,9 +64,9 @@ func batchOf(headers ...map[string]string) []outbox.Entry {
 func sampledHeaders() map[string]string { return map[string]string{"traceparent": sampledParent} }
 
 // appends are the ways in which events get into the stream. Both are traced alike.
-var appends = map[string]func(p ports.Publisher, ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error){
-	"publish": ports.Publisher.Publish,
-	"redrive": func(p ports.Publisher, ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
+var appends = map[string]func(p relay.Publisher, ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error){
+	"publish": relay.Publisher.Publish,
+	"redrive": func(p relay.Publisher, ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
 		return p.Redrive(ctx, after, redrivenAt, batch)
 	},
 }
@@ -84,7 +84,7 @@ func TestPublisherTracesBatchAndMessages(t *testing.T) {
 }
 
 func tracesBatchAndMessages(
-	t *testing.T, next *stream, appendTo func(ports.Publisher, context.Context, uint64, []outbox.Entry) (uint64, error),
+	t *testing.T, next *stream, appendTo func(relay.Publisher, context.Context, uint64, []outbox.Entry) (uint64, error),
 ) {
 	tp, spans := record()
 	ctx, _ := inSpan(tp)
@@ -144,7 +144,7 @@ func TestRelaySpanNeverEndsBeforeItStarts(t *testing.T) {
 }
 
 func TestPublisherFailures(t *testing.T) {
-	refused := &ports.RefusedError{Reason: "too large"}
+	refused := &relay.RefusedError{Reason: "too large"}
 	for name, c := range map[string]struct {
 		err        error
 		storesOnly int
@@ -152,8 +152,8 @@ func TestPublisherFailures(t *testing.T) {
 		errorType  string
 		event      string
 	}{
-		"conflict":      {ports.ErrTailMoved, 0, codes.Unset, "tail_moved", "conflict"},
-		"conflict late": {ports.ErrTailMoved, 2, codes.Unset, "tail_moved", "conflict"},
+		"conflict":      {relay.ErrTailMoved, 0, codes.Unset, "tail_moved", "conflict"},
+		"conflict late": {relay.ErrTailMoved, 2, codes.Unset, "tail_moved", "conflict"},
 		"refused":       {refused, 1, codes.Error, "refused", "exception"},
 		"outage":        {errDown, 0, codes.Error, "database_down", "exception"},
 	} {
@@ -204,7 +204,7 @@ func TestNoticeIsTraced(t *testing.T) {
 		"messaging.destination.name": "ORDERS", "outboxie.outbox.position": int64(100), "outboxie.stream.sequence": int64(8),
 	}, attributesOf(span))
 
-	for err, status := range map[error]codes.Code{ports.ErrTailMoved: codes.Unset, errDown: codes.Error} {
+	for err, status := range map[error]codes.Code{relay.ErrTailMoved: codes.Unset, errDown: codes.Error} {
 		tp, spans = record()
 		last, got := tracePublisher(tp, &stream{err: err}).Notify(context.Background(), 7, notice)
 		require.Same(t, err, got)
@@ -228,14 +228,14 @@ func TestPublisherSurvivesAnAnswerOutOfRange(t *testing.T) {
 }
 
 func TestPublisherBoundsItsLinks(t *testing.T) {
-	relay, spans := traceRelay(&driven{})
+	traced, spans := traceRelay(&driven{})
 	headers := make([]map[string]string, 200)
 	for i := range headers {
 		headers[i] = sampledHeaders()
 	}
-	_, err := relay.Publisher.Publish(context.Background(), 0, batchOf(headers...))
+	_, err := traced.Publisher.Publish(context.Background(), 0, batchOf(headers...))
 	require.NoError(t, err)
-	require.NoError(t, relay.Elector.Resign(context.Background(), outbox.Term{})) // all is told by then
+	require.NoError(t, traced.Elector.Resign(context.Background(), outbox.Term{})) // all is told by then
 	require.Len(t, spans.one(t, "send ORDERS").Links(), 128)
 	require.Zero(t, spans.one(t, "send ORDERS").DroppedLinks())
 	require.Len(t, spans.all("outbox relay"), 200)
@@ -260,7 +260,7 @@ func TestUnsampledBatchLeavesNoTrace(t *testing.T) {
 func TestRefusedMessageIsToldInItsTrace(t *testing.T) {
 	tp, spans := record()
 	batch := batchOf(sampledHeaders(), sampledHeaders())
-	refused := &ports.RefusedError{Entry: batch[1], Reason: "too large"}
+	refused := &relay.RefusedError{Entry: batch[1], Reason: "too large"}
 	_, err := tracePublisher(tp, &stream{err: refused, storesOnly: 1}).Publish(context.Background(), 5, batch)
 	require.Same(t, refused, err)
 	relayed := spans.all("outbox relay")
@@ -282,7 +282,7 @@ func TestRelaySpanDoesNotLinkToABatchThatNobodySees(t *testing.T) {
 }
 
 // discard is a publisher that costs nothing itself.
-type discard struct{ ports.Publisher }
+type discard struct{ relay.Publisher }
 
 func (discard) Publish(_ context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
 	return after + uint64(len(batch)), nil

@@ -13,7 +13,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // What happens to a relay: names of events on "outbox relay" spans, and the first three of spans of their own.
@@ -35,10 +35,10 @@ const longRead = 100 * time.Millisecond
 
 // RelayPorts is what a relay drives and what is traced of it.
 type RelayPorts struct {
-	Log       ports.Log
-	Cursors   ports.CursorStore
-	Publisher ports.Publisher
-	Elector   ports.Elector
+	Log       relay.Log
+	Cursors   relay.CursorStore
+	Publisher relay.Publisher
+	Elector   relay.Elector
 }
 
 // TraceRelay returns next with spans around what the relay does: see the publisher for those of messages. Each change of
@@ -71,7 +71,7 @@ func (h *history) failed(ctx context.Context, what string, err error, since time
 }
 
 type elector struct {
-	next    ports.Elector
+	next    relay.Elector
 	tracer  trace.Tracer
 	relay   string
 	history *history
@@ -90,7 +90,7 @@ func (e *elector) Acquire(ctx context.Context, gone int64) (outbox.Term, error) 
 func (e *elector) Renew(ctx context.Context, term outbox.Term) (outbox.Term, error) {
 	began := time.Now()
 	renewed, err := e.next.Renew(ctx, term)
-	if errors.Is(err, ports.ErrLeaseLost) {
+	if errors.Is(err, relay.ErrLeaseLost) {
 		e.tell(ctx, lostLead, err.Error(), began, term)
 	}
 	return renewed, err
@@ -117,7 +117,7 @@ func (e *elector) tell(ctx context.Context, name, detail string, began time.Time
 // cursors learns of halts where the relay tells operators of them, and where it learns that one goes on, or that an operator
 // has ended it. One relay uses it, so its calls do not overlap.
 type cursors struct {
-	ports.CursorStore
+	relay.CursorStore
 	tracer  trace.Tracer
 	relay   string
 	history *history
@@ -137,7 +137,7 @@ func (c *cursors) Load(ctx context.Context) (outbox.Cursor, error) {
 func (c *cursors) Save(ctx context.Context, turn outbox.Turn, cursor outbox.Cursor) (outbox.Cursor, error) {
 	began := time.Now()
 	saved, err := c.CursorStore.Save(ctx, turn, cursor)
-	if !errors.Is(err, ports.ErrSequenceBehind) { // for which the relay halts
+	if !errors.Is(err, relay.ErrSequenceBehind) { // for which the relay halts
 		c.history.failed(ctx, cursorFailed, err, began)
 	}
 	return saved, err
@@ -176,11 +176,11 @@ func (c *cursors) observe(ctx context.Context, halt *outbox.Halt, began time.Tim
 
 // log notes what a read of the log waited for: its span would belong to no order.
 type log struct {
-	next    ports.Log
+	next    relay.Log
 	history *history
 }
 
-func (l *log) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (ports.Page, error) {
+func (l *log) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (relay.Page, error) {
 	began := time.Now()
 	page, err := l.next.After(ctx, from, limit)
 	l.history.failed(ctx, logFailed, err, began)
@@ -193,7 +193,7 @@ func (l *log) After(ctx context.Context, from outbox.Progress, limit outbox.Slic
 func (l *log) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error {
 	began := time.Now()
 	err := l.next.Verify(ctx, reached, sequence)
-	if !errors.Is(err, ports.ErrSequenceBehind) { // for which the relay halts
+	if !errors.Is(err, relay.ErrSequenceBehind) { // for which the relay halts
 		l.history.failed(ctx, logFailed, err, began)
 	}
 	return err

@@ -14,7 +14,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // driven is everything that a relay drives, and fails when it is told to.
@@ -28,9 +28,9 @@ type driven struct {
 
 func (d *driven) Verify(context.Context, outbox.Progress, uint64) error { return d.err }
 
-func (d *driven) After(context.Context, outbox.Progress, outbox.Slice) (ports.Page, error) {
+func (d *driven) After(context.Context, outbox.Progress, outbox.Slice) (relay.Page, error) {
 	time.Sleep(d.takes)
-	return ports.Page{}, d.err
+	return relay.Page{}, d.err
 }
 
 func (d *driven) Load(context.Context) (outbox.Cursor, error) { return d.cursor, d.err }
@@ -46,12 +46,12 @@ func (d *driven) Report(_ context.Context, _ outbox.Turn, halt *outbox.Halt) err
 	return d.err
 }
 
-func (d *driven) Open(context.Context, uint64) (ports.StreamInfo, error) {
-	return ports.StreamInfo{}, d.err
+func (d *driven) Open(context.Context, uint64) (relay.StreamInfo, error) {
+	return relay.StreamInfo{}, d.err
 }
 
-func (d *driven) Look(context.Context) (ports.StreamInfo, error)  { return ports.StreamInfo{}, d.err }
-func (d *driven) At(context.Context, uint64) (ports.Stamp, error) { return ports.Stamp{}, d.err }
+func (d *driven) Look(context.Context) (relay.StreamInfo, error)  { return relay.StreamInfo{}, d.err }
+func (d *driven) At(context.Context, uint64) (relay.Stamp, error) { return relay.Stamp{}, d.err }
 func (d *driven) Acquire(_ context.Context, gone int64) (outbox.Term, error) {
 	d.gone = gone
 	return outbox.Term{Token: 7}, d.err
@@ -67,12 +67,12 @@ func traceRelay(d *driven) (telemetry.RelayPorts, recorded) {
 }
 
 // told publishes a message that has waited since recordedAt, and returns the events of its span in the order's trace.
-func told(t *testing.T, relay telemetry.RelayPorts, spans recorded, recordedAt time.Time) []sdktrace.Event {
+func told(t *testing.T, ports telemetry.RelayPorts, spans recorded, recordedAt time.Time) []sdktrace.Event {
 	t.Helper()
 	before := len(spans.all("outbox relay"))
 	batch := batchOf(sampledHeaders())
 	batch[0].RecordedAt = recordedAt
-	_, err := relay.Publisher.Publish(t.Context(), 0, batch)
+	_, err := ports.Publisher.Publish(t.Context(), 0, batch)
 	require.NoError(t, err)
 	relayed := spans.all("outbox relay")
 	require.Len(t, relayed, before+1)
@@ -99,32 +99,32 @@ func eventAttributes(event sdktrace.Event) map[string]any {
 func TestWhyAnEventWasLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &driven{}
-		relay, spans := traceRelay(d)
+		traced, spans := traceRelay(d)
 		ctx := t.Context()
 		recordedAt := time.Now()
 
 		d.takes = 200 * time.Millisecond
-		_, err := relay.Log.After(ctx, outbox.Progress{}, outbox.Slice{})
+		_, err := traced.Log.After(ctx, outbox.Progress{}, outbox.Slice{})
 		require.NoError(t, err)
 		time.Sleep(time.Second)
-		_, err = relay.Elector.Acquire(ctx, 0)
+		_, err = traced.Elector.Acquire(ctx, 0)
 		require.NoError(t, err)
 		d.stream.err = errDown
 		for range 3 {
 			time.Sleep(time.Second)
-			_, err = relay.Publisher.Publish(ctx, 0, batchOf(nil))
+			_, err = traced.Publisher.Publish(ctx, 0, batchOf(nil))
 			require.ErrorIs(t, err, errDown)
 		}
 		d.err = errDown
-		_, err = relay.Publisher.Open(ctx, 0)
+		_, err = traced.Publisher.Open(ctx, 0)
 		require.ErrorIs(t, err, errDown)
-		_, err = relay.Cursors.Load(ctx)
+		_, err = traced.Cursors.Load(ctx)
 		require.ErrorIs(t, err, errDown)
-		_, err = relay.Log.After(ctx, outbox.Progress{}, outbox.Slice{})
+		_, err = traced.Log.After(ctx, outbox.Progress{}, outbox.Slice{})
 		require.ErrorIs(t, err, errDown)
 		d.err, d.stream.err = nil, nil
 
-		events := told(t, relay, spans, recordedAt)
+		events := told(t, traced, spans, recordedAt)
 		require.Equal(t, []string{
 			"log waited", "became leader", "publish failed", "stream failed", "cursor failed", "log failed",
 		}, namesOf(events))
@@ -136,11 +136,11 @@ func TestWhyAnEventWasLate(t *testing.T) {
 		}, eventAttributes(events[2]))
 		require.Equal(t, recordedAt.Add(2200*time.Millisecond), events[2].Time)
 
-		events = told(t, relay, spans, recordedAt.Add(3*time.Second))
+		events = told(t, traced, spans, recordedAt.Add(3*time.Second))
 		require.Equal(t, "publish failed", events[0].Name, "what was over when it was recorded did not hold it up")
 		require.Equal(t, recordedAt.Add(3*time.Second), events[0].Time, "nothing happened before the span began")
 		time.Sleep(time.Second)
-		require.Empty(t, told(t, relay, spans, time.Now()))
+		require.Empty(t, told(t, traced, spans, time.Now()))
 	})
 }
 
@@ -148,30 +148,30 @@ func TestWhyAnEventWasLate(t *testing.T) {
 func TestHistoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &driven{}
-		relay, spans := traceRelay(d)
+		traced, spans := traceRelay(d)
 		recordedAt := time.Now()
 		for range 100 {
 			for _, trouble := range []error{errDown, errors.New("other")} {
 				d.err = trouble
-				_, err := relay.Publisher.Look(t.Context())
+				_, err := traced.Publisher.Look(t.Context())
 				require.Error(t, err)
 			}
 		}
-		require.Len(t, told(t, relay, spans, recordedAt), 32)
+		require.Len(t, told(t, traced, spans, recordedAt), 32)
 		for range 10_000 {
-			_, err := relay.Publisher.Look(t.Context())
+			_, err := traced.Publisher.Look(t.Context())
 			require.Error(t, err)
 			time.Sleep(500 * time.Millisecond)
 		}
-		events := told(t, relay, spans, recordedAt)
+		events := told(t, traced, spans, recordedAt)
 		require.Len(t, events, 32)
 		require.EqualValues(t, 10_001, eventAttributes(events[31])["outboxie.times"])
 		require.InDelta(t, 5000, eventAttributes(events[31])["outboxie.lasted"], 1)
 
 		time.Sleep(time.Minute)
-		_, err := relay.Publisher.Look(t.Context())
+		_, err := traced.Publisher.Look(t.Context())
 		require.Error(t, err)
-		events = told(t, relay, spans, time.Now())
+		events = told(t, traced, spans, time.Now())
 		require.Len(t, events, 1)
 		require.EqualValues(t, 1, eventAttributes(events[0])["outboxie.times"], "long after, it is another one")
 	})
@@ -180,56 +180,56 @@ func TestHistoryIsBounded(t *testing.T) {
 // TestAnswersAreNoTrouble : what the engine expects, and what ends because the relay stops, held nobody up.
 func TestAnswersAreNoTrouble(t *testing.T) {
 	d := &driven{}
-	relay, spans := traceRelay(d)
+	traced, spans := traceRelay(d)
 	recordedAt := time.Now().Add(-time.Hour)
-	for _, answer := range []error{ports.ErrLeaseHeld, ports.ErrNoMessage, ports.ErrStreamMissing, ports.ErrOutOfTurn} {
+	for _, answer := range []error{relay.ErrLeaseHeld, relay.ErrNoMessage, relay.ErrStreamMissing, relay.ErrOutOfTurn} {
 		d.err = answer
-		callAll(t.Context(), relay)
+		callAll(t.Context(), traced)
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
 	d.err, d.stream.err = errDown, errDown
-	callAll(ended, relay)
-	_, err := relay.Publisher.Publish(ended, 0, batchOf(nil))
+	callAll(ended, traced)
+	_, err := traced.Publisher.Publish(ended, 0, batchOf(nil))
 	require.ErrorIs(t, err, errDown)
-	d.err, d.stream.err = nil, &ports.RefusedError{Reason: "too large"}
-	_, err = relay.Publisher.Publish(t.Context(), 0, batchOf(nil))
+	d.err, d.stream.err = nil, &relay.RefusedError{Reason: "too large"}
+	_, err = traced.Publisher.Publish(t.Context(), 0, batchOf(nil))
 	require.Error(t, err)
 	require.Empty(t, spans.names())
 	d.stream.err = nil
-	require.Empty(t, told(t, relay, spans, recordedAt))
+	require.Empty(t, told(t, traced, spans, recordedAt))
 
-	d.stream.err = ports.ErrTailMoved // an answer, too; but what comes now is another try
-	_, err = relay.Publisher.Publish(t.Context(), 0, batchOf(nil))
-	require.ErrorIs(t, err, ports.ErrTailMoved)
+	d.stream.err = relay.ErrTailMoved // an answer, too; but what comes now is another try
+	_, err = traced.Publisher.Publish(t.Context(), 0, batchOf(nil))
+	require.ErrorIs(t, err, relay.ErrTailMoved)
 	d.stream.err = nil
-	require.Equal(t, []string{"publish failed"}, namesOf(told(t, relay, spans, recordedAt)))
+	require.Equal(t, []string{"publish failed"}, namesOf(told(t, traced, spans, recordedAt)))
 }
 
-func callAll(ctx context.Context, relay telemetry.RelayPorts) {
-	_, _ = relay.Log.After(ctx, outbox.Progress{}, outbox.Slice{})
-	_, _ = relay.Cursors.Load(ctx)
-	_, _ = relay.Cursors.Save(ctx, outbox.Turn{}, outbox.Cursor{})
-	_ = relay.Cursors.Report(ctx, outbox.Turn{}, outbox.NewHalt(outbox.HaltTailGone, "gone"))
-	_, _ = relay.Publisher.Open(ctx, 1)
-	_, _ = relay.Publisher.Look(ctx)
-	_, _ = relay.Publisher.At(ctx, 1)
-	_, _ = relay.Elector.Acquire(ctx, 0)
-	_, _ = relay.Elector.Renew(ctx, outbox.Term{})
-	_ = relay.Elector.Resign(ctx, outbox.Term{})
+func callAll(ctx context.Context, ports telemetry.RelayPorts) {
+	_, _ = ports.Log.After(ctx, outbox.Progress{}, outbox.Slice{})
+	_, _ = ports.Cursors.Load(ctx)
+	_, _ = ports.Cursors.Save(ctx, outbox.Turn{}, outbox.Cursor{})
+	_ = ports.Cursors.Report(ctx, outbox.Turn{}, outbox.NewHalt(outbox.HaltTailGone, "gone"))
+	_, _ = ports.Publisher.Open(ctx, 1)
+	_, _ = ports.Publisher.Look(ctx)
+	_, _ = ports.Publisher.At(ctx, 1)
+	_, _ = ports.Elector.Acquire(ctx, 0)
+	_, _ = ports.Elector.Renew(ctx, outbox.Term{})
+	_ = ports.Elector.Resign(ctx, outbox.Term{})
 }
 
 // TestLeadershipIsTraced : each change is a trace of its own; trying, and renewing, are not.
 func TestLeadershipIsTraced(t *testing.T) {
-	d := &driven{err: ports.ErrLeaseHeld}
-	relay, spans := traceRelay(d)
-	_, err := relay.Elector.Acquire(t.Context(), 0)
-	require.ErrorIs(t, err, ports.ErrLeaseHeld)
+	d := &driven{err: relay.ErrLeaseHeld}
+	traced, spans := traceRelay(d)
+	_, err := traced.Elector.Acquire(t.Context(), 0)
+	require.ErrorIs(t, err, relay.ErrLeaseHeld)
 	d.err = nil
-	term, err := relay.Elector.Acquire(t.Context(), 6)
+	term, err := traced.Elector.Acquire(t.Context(), 6)
 	require.NoError(t, err)
 	require.EqualValues(t, 6, d.gone)
-	_, err = relay.Elector.Renew(t.Context(), term)
+	_, err = traced.Elector.Renew(t.Context(), term)
 	require.NoError(t, err)
 	require.Equal(t, []string{"became leader"}, spans.names())
 	leader := spans.one(t, "became leader")
@@ -238,14 +238,14 @@ func TestLeadershipIsTraced(t *testing.T) {
 		"outboxie.relay.name": "ORDERS", "outboxie.lease.token": int64(7), "outboxie.detail": "",
 	}, attributesOf(leader))
 
-	d.err = ports.ErrLeaseLost
-	_, err = relay.Elector.Renew(t.Context(), term)
-	require.ErrorIs(t, err, ports.ErrLeaseLost)
+	d.err = relay.ErrLeaseLost
+	_, err = traced.Elector.Renew(t.Context(), term)
+	require.ErrorIs(t, err, relay.ErrLeaseLost)
 	d.err = nil
-	require.NoError(t, relay.Elector.Resign(t.Context(), term))
+	require.NoError(t, traced.Elector.Resign(t.Context(), term))
 	lost := spans.all("lost leadership")
 	require.Len(t, lost, 2)
-	require.Equal(t, ports.ErrLeaseLost.Error(), attributeOf(lost[0], "outboxie.detail"))
+	require.Equal(t, relay.ErrLeaseLost.Error(), attributeOf(lost[0], "outboxie.detail"))
 	require.Equal(t, "resigned", attributeOf(lost[1], "outboxie.detail"))
 }
 
@@ -272,14 +272,14 @@ func TestHaltsAreTraced(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := &driven{}
-				relay, spans := traceRelay(d)
+				traced, spans := traceRelay(d)
 				load := func() {
-					_, err := relay.Cursors.Load(t.Context())
+					_, err := traced.Cursors.Load(t.Context())
 					require.NoError(t, err)
 				}
 				load()
 				recordedAt := time.Now()
-				require.NoError(t, c.begin(relay, d))
+				require.NoError(t, c.begin(traced, d))
 				for range 20 {
 					load()
 					time.Sleep(500 * time.Millisecond)
@@ -290,11 +290,11 @@ func TestHaltsAreTraced(t *testing.T) {
 				require.Equal(t, "tail_gone", attributeOf(halted, "outboxie.halt.reason"))
 				require.Equal(t, halt.Detail, attributeOf(halted, "outboxie.detail"))
 
-				require.NoError(t, c.end(relay, d))
+				require.NoError(t, c.end(traced, d))
 				load()
 				require.Equal(t, []string{"relay halted", "relay resumed"}, spans.names())
 				require.Equal(t, "tail_gone", attributeOf(spans.one(t, "relay resumed"), "outboxie.halt.reason"))
-				events := told(t, relay, spans, recordedAt)
+				events := told(t, traced, spans, recordedAt)
 				require.Equal(t, []string{"relay halted", "relay resumed"}, namesOf(events))
 				require.Equal(t, halt.Detail, eventAttributes(events[0])["outboxie.detail"])
 				require.InDelta(t, 9.5, eventAttributes(events[0])["outboxie.lasted"], 0.1)
@@ -313,20 +313,20 @@ func TestNothingIsTracedWhereNothingIsRecorded(t *testing.T) {
 // What happens while a long batch is told of is not part of its story.
 func TestALongBatchIsToldOfWhatHappenedBefore(t *testing.T) {
 	d := &driven{}
-	relay, spans := traceRelay(d)
+	traced, spans := traceRelay(d)
 	headers := make([]map[string]string, 1000)
 	for i := range headers {
 		headers[i] = sampledHeaders()
 	}
-	_, err := relay.Publisher.Publish(t.Context(), 0, batchOf(headers...))
+	_, err := traced.Publisher.Publish(t.Context(), 0, batchOf(headers...))
 	require.NoError(t, err)
 	d.err = errDown
 	for range 100 {
-		_, err = relay.Publisher.Look(t.Context())
+		_, err = traced.Publisher.Look(t.Context())
 		require.ErrorIs(t, err, errDown)
 	}
 	d.err = nil
-	require.NoError(t, relay.Elector.Resign(t.Context(), outbox.Term{}))
+	require.NoError(t, traced.Elector.Resign(t.Context(), outbox.Term{}))
 	waits := spans.all("outbox relay")
 	require.Len(t, waits, 1000)
 	for _, wait := range waits {

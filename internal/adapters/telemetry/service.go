@@ -7,21 +7,21 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 // TraceService returns next with a span around each use case: order.place, order.pay and so on.
-func TraceService(tp trace.TracerProvider, next ordering.Service) ordering.Service {
+func TraceService(tp trace.TracerProvider, next orders.Service) orders.Service {
 	return &service{tracer: tracer(tp), next: next}
 }
 
 type service struct {
 	tracer trace.Tracer
-	next   ordering.Service
+	next   orders.Service
 }
 
 func (s *service) Place(
-	ctx context.Context, customer order.CustomerID, amount order.Money, key ordering.Key,
+	ctx context.Context, customer order.CustomerID, amount order.Money, key orders.Key,
 ) (order.Snapshot, error) {
 	return within(ctx, s, "order.place", func(ctx context.Context) (order.Snapshot, error) {
 		placed, err := s.next.Place(ctx, customer, amount, key)
@@ -32,21 +32,21 @@ func (s *service) Place(
 	})
 }
 
-func (s *service) Pay(ctx context.Context, id order.ID, reference order.Text, guard ordering.Guard) (order.Snapshot, error) {
+func (s *service) Pay(ctx context.Context, id order.ID, reference order.Text, guard orders.Guard) (order.Snapshot, error) {
 	return within(ctx, s, "order.pay", func(ctx context.Context) (order.Snapshot, error) {
 		return s.next.Pay(ctx, id, reference, guard)
 	}, orderIDKey.String(string(id)))
 }
 
 func (s *service) Ship(
-	ctx context.Context, id order.ID, carrier, tracking order.Text, guard ordering.Guard,
+	ctx context.Context, id order.ID, carrier, tracking order.Text, guard orders.Guard,
 ) (order.Snapshot, error) {
 	return within(ctx, s, "order.ship", func(ctx context.Context) (order.Snapshot, error) {
 		return s.next.Ship(ctx, id, carrier, tracking, guard)
 	}, orderIDKey.String(string(id)))
 }
 
-func (s *service) Cancel(ctx context.Context, id order.ID, reason order.Text, guard ordering.Guard) (order.Snapshot, error) {
+func (s *service) Cancel(ctx context.Context, id order.ID, reason order.Text, guard orders.Guard) (order.Snapshot, error) {
 	return within(ctx, s, "order.cancel", func(ctx context.Context) (order.Snapshot, error) {
 		return s.next.Cancel(ctx, id, reason, guard)
 	}, orderIDKey.String(string(id)))
@@ -58,12 +58,12 @@ func (s *service) Get(ctx context.Context, id order.ID) (order.Snapshot, error) 
 	}, orderIDKey.String(string(id)))
 }
 
-func (s *service) List(ctx context.Context, filter ordering.Filter) (ordering.Page, error) {
-	return within(ctx, s, "order.list", func(ctx context.Context) (ordering.Page, error) { return s.next.List(ctx, filter) })
+func (s *service) List(ctx context.Context, filter orders.Filter) (orders.Page, error) {
+	return within(ctx, s, "order.list", func(ctx context.Context) (orders.Page, error) { return s.next.List(ctx, filter) })
 }
 
-func (s *service) Events(ctx context.Context, id order.ID) ([]ordering.Event, error) {
-	return within(ctx, s, "order.events", func(ctx context.Context) ([]ordering.Event, error) {
+func (s *service) Events(ctx context.Context, id order.ID) ([]orders.Event, error) {
+	return within(ctx, s, "order.events", func(ctx context.Context) ([]orders.Event, error) {
 		return s.next.Events(ctx, id)
 	}, orderIDKey.String(string(id)))
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 // desk answers every use case with the same, and remembers in which span it was asked.
@@ -29,30 +29,30 @@ func (d *desk) answer(ctx context.Context, what string) (order.Snapshot, error) 
 	return d.state, d.err
 }
 
-func (d *desk) Place(ctx context.Context, c order.CustomerID, m order.Money, k ordering.Key) (order.Snapshot, error) {
+func (d *desk) Place(ctx context.Context, c order.CustomerID, m order.Money, k orders.Key) (order.Snapshot, error) {
 	return d.answer(ctx, "place "+string(c)+" "+m.String()+" "+string(k))
 }
 
-func (d *desk) Pay(ctx context.Context, id order.ID, reference order.Text, g ordering.Guard) (order.Snapshot, error) {
+func (d *desk) Pay(ctx context.Context, id order.ID, reference order.Text, g orders.Guard) (order.Snapshot, error) {
 	return d.answer(ctx, fmt.Sprint("pay ", id, " ", reference, g))
 }
 
-func (d *desk) Ship(ctx context.Context, id order.ID, carrier, tracking order.Text, g ordering.Guard) (order.Snapshot, error) {
+func (d *desk) Ship(ctx context.Context, id order.ID, carrier, tracking order.Text, g orders.Guard) (order.Snapshot, error) {
 	return d.answer(ctx, fmt.Sprint("ship ", id, " ", carrier, " ", tracking, g))
 }
 
-func (d *desk) Cancel(ctx context.Context, id order.ID, reason order.Text, g ordering.Guard) (order.Snapshot, error) {
+func (d *desk) Cancel(ctx context.Context, id order.ID, reason order.Text, g orders.Guard) (order.Snapshot, error) {
 	return d.answer(ctx, fmt.Sprint("cancel ", id, " ", reason, g))
 }
 
-func (d *desk) List(ctx context.Context, filter ordering.Filter) (ordering.Page, error) {
+func (d *desk) List(ctx context.Context, filter orders.Filter) (orders.Page, error) {
 	state, err := d.answer(ctx, fmt.Sprint("list ", filter.Limit))
-	return ordering.Page{Orders: []order.Snapshot{state}}, err
+	return orders.Page{Orders: []order.Snapshot{state}}, err
 }
 
-func (d *desk) Events(ctx context.Context, id order.ID) ([]ordering.Event, error) {
+func (d *desk) Events(ctx context.Context, id order.ID) ([]orders.Event, error) {
 	state, err := d.answer(ctx, fmt.Sprint("events ", id))
-	return []ordering.Event{{Entry: outbox.Entry{Message: outbox.Message{Version: state.Version}}}}, err
+	return []orders.Event{{Entry: outbox.Entry{Message: outbox.Message{Version: state.Version}}}}, err
 }
 
 func (d *desk) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
@@ -60,30 +60,30 @@ func (d *desk) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
 }
 
 func TestServiceHasASpanPerUseCase(t *testing.T) {
-	guard := ordering.Guard{Key: "k1", Versions: []int64{7}}
+	guard := orders.Guard{Key: "k1", Versions: []int64{7}}
 	for name, c := range map[string]struct {
-		call    func(ordering.Service, context.Context) (any, error)
+		call    func(orders.Service, context.Context) (any, error)
 		asked   string
 		unknown bool // which order
 	}{
-		"place": {func(s ordering.Service, ctx context.Context) (any, error) {
+		"place": {func(s orders.Service, ctx context.Context) (any, error) {
 			return s.Place(ctx, "o1", order.NewMoney(100, "USD"), "k1")
 		}, "place o1 1.00 USD k1", false},
-		"pay": {func(s ordering.Service, ctx context.Context) (any, error) {
+		"pay": {func(s orders.Service, ctx context.Context) (any, error) {
 			return s.Pay(ctx, "o1", "P-1", guard)
 		}, "pay o1 P-1{k1 [7]}", false},
-		"ship": {func(s ordering.Service, ctx context.Context) (any, error) {
+		"ship": {func(s orders.Service, ctx context.Context) (any, error) {
 			return s.Ship(ctx, "o1", "UPS", "1Z", guard)
 		}, "ship o1 UPS 1Z{k1 [7]}", false},
-		"cancel": {func(s ordering.Service, ctx context.Context) (any, error) {
+		"cancel": {func(s orders.Service, ctx context.Context) (any, error) {
 			return s.Cancel(ctx, "o1", "late", guard)
 		}, "cancel o1 late{k1 [7]}", false},
-		"get": {func(s ordering.Service, ctx context.Context) (any, error) { return s.Get(ctx, "o1") }, "get o1", false},
-		"list": {func(s ordering.Service, ctx context.Context) (any, error) {
-			page, err := s.List(ctx, ordering.Filter{Limit: 3})
+		"get": {func(s orders.Service, ctx context.Context) (any, error) { return s.Get(ctx, "o1") }, "get o1", false},
+		"list": {func(s orders.Service, ctx context.Context) (any, error) {
+			page, err := s.List(ctx, orders.Filter{Limit: 3})
 			return page.Orders[0], err
 		}, "list 3", true},
-		"events": {func(s ordering.Service, ctx context.Context) (any, error) {
+		"events": {func(s orders.Service, ctx context.Context) (any, error) {
 			events, err := s.Events(ctx, "o1")
 			return order.Snapshot{ID: "o1", Version: events[0].Version}, err
 		}, "events o1", false},
@@ -118,7 +118,7 @@ func TestErrorsAreRecordedByKind(t *testing.T) {
 		errorType, kind string
 		events          []string
 	}{
-		"not found":   {ordering.ErrOrderNotFound, codes.Unset, "order_not_found", "not_found", nil},
+		"not found":   {orders.ErrOrderNotFound, codes.Unset, "order_not_found", "not_found", nil},
 		"invalid":     {order.ErrMoney, codes.Unset, "invalid_amount", "invalid", nil},
 		"conflict":    {errConflict, codes.Unset, "order_changed", "conflict", []string{"conflict"}},
 		"unavailable": {errDown, codes.Error, "database_down", "unavailable", []string{"exception"}},
@@ -128,7 +128,7 @@ func TestErrorsAreRecordedByKind(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tp, spans := record()
-			_, err := telemetry.TraceService(tp, &desk{err: c.err}).Pay(context.Background(), "o1", "", ordering.Guard{})
+			_, err := telemetry.TraceService(tp, &desk{err: c.err}).Pay(context.Background(), "o1", "", orders.Guard{})
 
 			require.Equal(t, c.err, err)
 			span := spans.one(t, "order.pay")

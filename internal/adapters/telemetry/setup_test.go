@@ -24,7 +24,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -270,14 +270,14 @@ func TestModule(t *testing.T) {
 	collector := infra.Collector(t)
 	environment(t, append(collector.Environment(), "OTEL_BSP_SCHEDULE_DELAY=60000")...)
 	next := &desk{}
-	var service ordering.Service
+	var service orders.Service
 	app := fxtest.New(t, telemetry.Module,
 		fx.Supply(telemetry.Options{Logger: slog.New(slog.DiscardHandler)}),
-		fx.Provide(func() ordering.Service { return next }),
+		fx.Provide(func() orders.Service { return next }),
 		fx.Decorate(telemetry.TraceService),
 		fx.Populate(&service),
 	).RequireStart()
-	_, err := service.Pay(context.Background(), "o1", "", ordering.Guard{})
+	_, err := service.Pay(context.Background(), "o1", "", orders.Guard{})
 	require.NoError(t, err)
 	app.RequireStop()
 	require.Equal(t, "order.pay", collector.Spans()[0].Name, "stopping exports what is left")

@@ -12,7 +12,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // scope names the decorators as the source of their spans.
@@ -135,7 +135,7 @@ func record(span trace.Span, err error) {
 func errorType(err error) string {
 	var (
 		classified *fault.Error
-		refused    *ports.RefusedError
+		refused    *relay.RefusedError
 	)
 	switch {
 	case errors.As(err, &classified):

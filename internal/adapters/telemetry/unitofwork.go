@@ -9,26 +9,26 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // TraceUnitOfWork returns next with a span around each transaction, and in it a PRODUCER span for each appended message,
 // "create orders.created". That span's context is stored in the message's headers: everything that happens to the
 // message later belongs to its trace.
-func TraceUnitOfWork(tp trace.TracerProvider, next ordering.UnitOfWork) ordering.UnitOfWork {
+func TraceUnitOfWork(tp trace.TracerProvider, next orders.UnitOfWork) orders.UnitOfWork {
 	return &unitOfWork{tracer: tracer(tp), next: next}
 }
 
 type unitOfWork struct {
 	tracer trace.Tracer
-	next   ordering.UnitOfWork
+	next   orders.UnitOfWork
 }
 
-func (u *unitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx ordering.Tx) error) error {
+func (u *unitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx orders.Tx) error) error {
 	ctx, span := u.tracer.Start(ctx, "transaction")
 	defer span.End()
-	err := u.next.Do(ctx, func(ctx context.Context, tx ordering.Tx) error {
+	err := u.next.Do(ctx, func(ctx context.Context, tx orders.Tx) error {
 		tx.Outbox = &appender{tracer: u.tracer, next: tx.Outbox}
 		return fn(ctx, tx)
 	})
@@ -38,7 +38,7 @@ func (u *unitOfWork) Do(ctx context.Context, fn func(ctx context.Context, tx ord
 
 type appender struct {
 	tracer trace.Tracer
-	next   ports.Appender
+	next   relay.Appender
 }
 
 func (a *appender) Append(ctx context.Context, messages ...outbox.Message) error {

@@ -12,20 +12,20 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 // ledger is a unit of work that keeps what is appended.
 type ledger struct {
-	ordering.Keys
-	ordering.Orders
+	orders.Keys
+	orders.Orders
 	err       error // of the commit
 	appendErr error
 	appended  []outbox.Message
 }
 
-func (l *ledger) Do(ctx context.Context, fn func(context.Context, ordering.Tx) error) error {
-	if err := fn(ctx, ordering.Tx{Keys: l, Orders: l, Outbox: l}); err != nil {
+func (l *ledger) Do(ctx context.Context, fn func(context.Context, orders.Tx) error) error {
+	if err := fn(ctx, orders.Tx{Keys: l, Orders: l, Outbox: l}); err != nil {
 		return err
 	}
 	return l.err
@@ -36,8 +36,8 @@ func (l *ledger) Append(_ context.Context, messages ...outbox.Message) error {
 	return l.appendErr
 }
 
-func appendAll(messages ...outbox.Message) func(context.Context, ordering.Tx) error {
-	return func(ctx context.Context, tx ordering.Tx) error { return tx.Outbox.Append(ctx, messages...) }
+func appendAll(messages ...outbox.Message) func(context.Context, orders.Tx) error {
+	return func(ctx context.Context, tx orders.Tx) error { return tx.Outbox.Append(ctx, messages...) }
 }
 
 func TestUnitOfWorkStoresTheCreationContext(t *testing.T) {
@@ -49,7 +49,7 @@ func TestUnitOfWorkStoresTheCreationContext(t *testing.T) {
 	headers := map[string]string{"tenant": "a", "traceparent": unsampledParent, "tracestate": "stale=1"}
 	next := &ledger{}
 
-	err = telemetry.TraceUnitOfWork(tp, next).Do(ctx, func(ctx context.Context, tx ordering.Tx) error {
+	err = telemetry.TraceUnitOfWork(tp, next).Do(ctx, func(ctx context.Context, tx orders.Tx) error {
 		require.Same(t, next, tx.Keys)
 		require.Same(t, next, tx.Orders)
 		return tx.Outbox.Append(ctx, message("e1", headers), message("e2", nil))
@@ -130,7 +130,7 @@ func TestUnitOfWorkPassesErrorsOn(t *testing.T) {
 	t.Run("conflict", func(t *testing.T) {
 		tp, spans := record()
 		uow := telemetry.TraceUnitOfWork(tp, &ledger{})
-		err := uow.Do(context.Background(), func(context.Context, ordering.Tx) error { return errConflict })
+		err := uow.Do(context.Background(), func(context.Context, orders.Tx) error { return errConflict })
 		require.Same(t, errConflict, err)
 		require.Equal(t, codes.Unset, spans.one(t, "transaction").Status().Code)
 	})
@@ -138,7 +138,7 @@ func TestUnitOfWorkPassesErrorsOn(t *testing.T) {
 		tp, spans := record()
 		uow := telemetry.TraceUnitOfWork(tp, &ledger{})
 		require.PanicsWithValue(t, "boom", func() {
-			_ = uow.Do(context.Background(), func(context.Context, ordering.Tx) error { panic("boom") })
+			_ = uow.Do(context.Background(), func(context.Context, orders.Tx) error { panic("boom") })
 		})
 		spans.one(t, "transaction")
 	})

@@ -8,8 +8,8 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // The refusals of an adoption.
@@ -44,7 +44,7 @@ type Adoption struct {
 	Gone          bool // the stream ends before Place, and retention has removed what lies between: the stream never gets it
 	Ghosts        []Ghost
 	// Disorder is what of the log is out of place; its misplaced events are published, too, at the end of the log.
-	Disorder operating.Disorder
+	Disorder operations.Disorder
 	// Unfit reports that the stream is not as publishing needs it. The relay goes on after Place only once that is repaired.
 	Unfit bool
 
@@ -52,8 +52,8 @@ type Adoption struct {
 	whole     bool     // published are all after the cursor's last message
 
 	cursor outbox.Cursor
-	stream ports.StreamInfo
-	tail   ports.Stamp // of the stream's last message; zero if it is gone
+	stream relay.StreamInfo
+	tail   relay.Stamp // of the stream's last message; zero if it is gone
 	kept   uint64      // sequence of our last message that the stream still holds
 }
 
@@ -66,12 +66,12 @@ type Ghost struct {
 
 // Adopter makes and carries out adoptions.
 type Adopter struct {
-	bench     operating.Bench
-	publisher ports.StreamRepair
+	bench     operations.Bench
+	publisher relay.StreamRepair
 }
 
 // NewAdopter returns an adopter. The publisher is its own, not a relay's.
-func NewAdopter(bench operating.Bench, publisher ports.StreamRepair) *Adopter {
+func NewAdopter(bench operations.Bench, publisher relay.StreamRepair) *Adopter {
 	return &Adopter{bench: bench, publisher: publisher}
 }
 
@@ -97,11 +97,11 @@ func (a *Adopter) Plan(ctx context.Context, position *outbox.Position) (Adoption
 	plan := Adoption{Halt: *cursor.Halt, Disorder: disorder, cursor: cursor}
 	plan.stream, err = a.publisher.Look(ctx)
 	switch {
-	case errors.Is(err, ports.ErrStreamMissing):
+	case errors.Is(err, relay.ErrStreamMissing):
 		plan.Create, err = true, nil
-	case errors.Is(err, ports.ErrStreamUnfit) && position != nil:
+	case errors.Is(err, relay.ErrStreamUnfit) && position != nil:
 		plan.Unfit, err = true, nil
-	case errors.Is(err, ports.ErrStreamUnfit):
+	case errors.Is(err, relay.ErrStreamUnfit):
 		err = ErrUnfit.Wrap(err)
 	}
 	if err != nil {
@@ -164,7 +164,7 @@ func (a *Adopter) compare(ctx context.Context, plan *Adoption) (found bool, err 
 				break
 			}
 			stamp, err := a.publisher.At(ctx, sequence)
-			if err != nil && !errors.Is(err, ports.ErrNoMessage) {
+			if err != nil && !errors.Is(err, relay.ErrNoMessage) {
 				return false, err
 			}
 			if sequence == plan.stream.LastSequence {

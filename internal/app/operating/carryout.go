@@ -6,7 +6,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // sequenceGap is how far above the former stream's sequences those of a new stream begin. An append says after which sequence
@@ -49,7 +49,7 @@ func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 		return err
 	}
 	if cursor.Revision != plan.cursor.Revision {
-		return ports.ErrOutOfTurn.With("a relay has written since the plan was made; look again")
+		return relay.ErrOutOfTurn.With("a relay has written since the plan was made; look again")
 	}
 	stream, err := a.prepare(ctx, plan)
 	if err != nil {
@@ -69,13 +69,13 @@ func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 
 // prepare opens the stream that the plan is about, creates or raises it if the plan says so, and makes sure that it ends where
 // the plan found its end.
-func (a *Adopter) prepare(ctx context.Context, plan Adoption) (ports.StreamInfo, error) {
+func (a *Adopter) prepare(ctx context.Context, plan Adoption) (relay.StreamInfo, error) {
 	var create uint64
 	if plan.Create {
 		create = plan.First
 	}
 	stream, err := a.publisher.Open(ctx, create)
-	if err != nil && (!plan.Unfit || !errors.Is(err, ports.ErrStreamUnfit)) {
+	if err != nil && (!plan.Unfit || !errors.Is(err, relay.ErrStreamUnfit)) {
 		return stream, err
 	}
 	same, end := plan.Create || stream.Created == plan.stream.Created, plan.stream.LastSequence
@@ -104,8 +104,8 @@ func (a *Adopter) sameTail(ctx context.Context, plan Adoption) error {
 		return nil
 	}
 	tail, err := a.publisher.At(ctx, end)
-	if errors.Is(err, ports.ErrNoMessage) {
-		tail, err = ports.Stamp{}, nil
+	if errors.Is(err, relay.ErrNoMessage) {
+		tail, err = relay.Stamp{}, nil
 	}
 	if err == nil && tail != plan.tail {
 		err = errStreamChanged
@@ -113,7 +113,7 @@ func (a *Adopter) sameTail(ctx context.Context, plan Adoption) error {
 	return err
 }
 
-var errStreamChanged = ports.ErrTailMoved.With("the stream has changed meanwhile; look again")
+var errStreamChanged = relay.ErrTailMoved.With("the stream has changed meanwhile; look again")
 
 // remember sets the cursor to the place that the notice says. If a relay has written in between, it may have found the notice and
 // go on already. Else the cursor is written once more, after a look at the stream: the adoption may be one of a stream that is
@@ -122,7 +122,7 @@ func (a *Adopter) remember(ctx context.Context, plan Adoption, adopted outbox.Cu
 	revision := plan.cursor.Revision
 	for {
 		err := a.bench.Adopt(ctx, revision, adopted, plan.kept == 0)
-		if !errors.Is(err, ports.ErrOutOfTurn) {
+		if !errors.Is(err, relay.ErrOutOfTurn) {
 			return err
 		}
 		now, err := a.bench.Cursor(ctx)
@@ -133,7 +133,7 @@ func (a *Adopter) remember(ctx context.Context, plan Adoption, adopted outbox.Cu
 			return nil
 		}
 		stream, err := a.publisher.Look(ctx)
-		if err != nil && (!plan.Unfit || !errors.Is(err, ports.ErrStreamUnfit)) {
+		if err != nil && (!plan.Unfit || !errors.Is(err, relay.ErrStreamUnfit)) {
 			return err
 		}
 		if stream.Created != adopted.StreamCreated {

@@ -6,7 +6,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // find returns the place of the last message that is not after the target, in some 30 reads of a stream of a billion messages. Where the
@@ -14,9 +14,9 @@ import (
 //
 // Nobody can tell which event a removed message was. So forwards, a sequence among removed messages means the last of them; backwards, the
 // message before them.
-func (s *Subscribers) find(ctx context.Context, state inbox.StreamState, target operating.Target, forwards bool) (inbox.Place, error) {
+func (s *Subscribers) find(ctx context.Context, state inbox.StreamState, target operations.Target, forwards bool) (inbox.Place, error) {
 	if target.Sequence > state.Last {
-		return inbox.Place{}, operating.ErrTarget.With("the stream ends at sequence %d, before sequence %d", state.Last, target.Sequence).
+		return inbox.Place{}, operations.ErrTarget.With("the stream ends at sequence %d, before sequence %d", state.Last, target.Sequence).
 			On("to", "is after the end of the stream")
 	}
 	wanted := target.Sequence
@@ -124,7 +124,7 @@ func (s *Subscribers) shown(ctx context.Context, lanes []inbox.Checkpoint) error
 			return err
 		}
 		if !storedAt.Equal(lane.StoredAt) {
-			return operating.ErrStreamWentBack.With("the stream does not show lane %d at sequence %d as the lane knows it", lane.Lane, lane.Sequence)
+			return operations.ErrStreamWentBack.With("the stream does not show lane %d at sequence %d as the lane knows it", lane.Lane, lane.Sequence)
 		}
 		asked[lane.Sequence] = storedAt
 	}

@@ -3,14 +3,14 @@ package operating
 import (
 	"context"
 
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // realign moves the log's misplaced events to its end, whatever the relay halted for. It comes after the notice: every append
 // that was under way has failed by then, so no event is published at its old position any more, and a relay that takes over
 // before all is moved halts again.
 func (a *Adopter) realign(ctx context.Context, plan Adoption) error {
-	_, err := a.bench.Realign(ctx, operating.Realignment{
+	_, err := a.bench.Realign(ctx, operations.Realignment{
 		Place: plan.Place.Position, Published: plan.published, Whole: plan.whole,
 	})
 	return err

@@ -6,38 +6,38 @@ import (
 	"slices"
 
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // SubscriberPorts are what Subscribers drives.
 type SubscriberPorts struct {
 	Operator inbox.Operator
 	Stream   inbox.Stream
-	Lags     operating.StreamLags
+	Lags     operations.StreamLags
 	Log      inbox.Log
 }
 
 // Subscribers lets people operate subscribers. It looks at the stream before it lets the database change anything that depends on it.
 type Subscribers struct{ SubscriberPorts }
 
-var _ operating.SubscriberAdmin = (*Subscribers)(nil)
+var _ operations.SubscriberAdmin = (*Subscribers)(nil)
 
 // NewSubscribers returns an administration of subscribers.
 func NewSubscribers(ports SubscriberPorts) *Subscribers { return &Subscribers{ports} }
 
 // Subscribers returns where each subscriber stands, even if the stream cannot be asked.
-func (s *Subscribers) Subscribers(ctx context.Context) (found operating.Subscribers, err error) {
+func (s *Subscribers) Subscribers(ctx context.Context) (found operations.Subscribers, err error) {
 	overviews, err := s.Operator.Overviews(ctx)
 	if err != nil {
 		return found, err
 	}
-	found.All = make([]operating.SubscriberStatus, len(overviews))
-	var places []operating.SubscriberPlace
+	found.All = make([]operations.SubscriberStatus, len(overviews))
+	var places []operations.SubscriberPlace
 	for n, overview := range overviews {
 		found.All[n].Overview = overview
 		if len(overview.Lanes) > 0 {
 			lowest := inbox.Lowest(overview.Lanes)
-			places = append(places, operating.SubscriberPlace{Subscriber: overview.Subscriber, Stream: lowest.Stream, Sequence: lowest.Sequence})
+			places = append(places, operations.SubscriberPlace{Subscriber: overview.Subscriber, Stream: lowest.Stream, Sequence: lowest.Sequence})
 		}
 	}
 	found.Trouble = s.measure(ctx, found.All, places)
@@ -45,13 +45,13 @@ func (s *Subscribers) Subscribers(ctx context.Context) (found operating.Subscrib
 }
 
 // Summaries asks the database only.
-func (s *Subscribers) Summaries(ctx context.Context, end uint64) ([]operating.SubscriberSummary, error) {
+func (s *Subscribers) Summaries(ctx context.Context, end uint64) ([]operations.SubscriberSummary, error) {
 	overviews, err := s.Operator.Overviews(ctx)
-	return operating.Summarize(overviews, end), err
+	return operations.Summarize(overviews, end), err
 }
 
 // measure compares subscribers with the stream.
-func (s *Subscribers) measure(ctx context.Context, all []operating.SubscriberStatus, places []operating.SubscriberPlace) error {
+func (s *Subscribers) measure(ctx context.Context, all []operations.SubscriberStatus, places []operations.SubscriberPlace) error {
 	state, err := s.Stream.State(ctx)
 	if err != nil {
 		return err
@@ -61,7 +61,7 @@ func (s *Subscribers) measure(ctx context.Context, all []operating.SubscriberSta
 		return err
 	}
 	for n, status := range all {
-		at := slices.IndexFunc(lags, func(lag operating.Lag) bool { return lag.Subscriber == status.Subscriber })
+		at := slices.IndexFunc(lags, func(lag operations.Lag) bool { return lag.Subscriber == status.Subscriber })
 		if at < 0 {
 			continue
 		}
@@ -111,7 +111,7 @@ func (s *Subscribers) overview(ctx context.Context, subscriber string) (inbox.Ov
 }
 
 // Plan counts events with two questions to the stream.
-func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operating.Target, forwards bool) (plan operating.Moving, err error) {
+func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operations.Target, forwards bool) (plan operations.Moving, err error) {
 	overview, err := s.overview(ctx, subscriber)
 	if err != nil {
 		return plan, err
@@ -132,7 +132,7 @@ func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operat
 	if forwards {
 		from, until = plan.Lowest, to.Sequence
 	}
-	lags, err := s.Lags.Behind(ctx, []operating.SubscriberPlace{
+	lags, err := s.Lags.Behind(ctx, []operations.SubscriberPlace{
 		{Subscriber: "from", Stream: state.Created, Sequence: from}, {Subscriber: "until", Stream: state.Created, Sequence: until},
 	})
 	if err != nil {
@@ -145,24 +145,24 @@ func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operat
 }
 
 // described says what a move does to lanes.
-func described(subscriber string, move inbox.Move, lanes []inbox.Checkpoint) operating.Moving {
-	return operating.Moving{
+func described(subscriber string, move inbox.Move, lanes []inbox.Checkpoint) operations.Moving {
+	return operations.Moving{
 		Subscriber: subscriber, Move: move, Lanes: len(move.Moves(lanes)),
 		Lowest: inbox.Lowest(lanes).Sequence, Highest: inbox.Highest(lanes).Sequence,
 	}
 }
 
-func nothingToMove(plan operating.Moving) error {
+func nothingToMove(plan operations.Moving) error {
 	if plan.Forwards {
-		return operating.ErrNothingToMove.With("subscriber %s stands at sequence %d or after it already, which is not before sequence %d: there is nothing to skip",
+		return operations.ErrNothingToMove.With("subscriber %s stands at sequence %d or after it already, which is not before sequence %d: there is nothing to skip",
 			plan.Subscriber, plan.Lowest, plan.To.Sequence)
 	}
-	return operating.ErrNothingToMove.With("subscriber %s has come to sequence %d, which is not after sequence %d: there is nothing to rewind",
+	return operations.ErrNothingToMove.With("subscriber %s has come to sequence %d, which is not after sequence %d: there is nothing to rewind",
 		plan.Subscriber, plan.Highest, plan.To.Sequence)
 }
 
 // Move lets the database move the lanes as they are by then.
-func (s *Subscribers) Move(ctx context.Context, plan operating.Moving) (operating.Moving, error) {
+func (s *Subscribers) Move(ctx context.Context, plan operations.Moving) (operations.Moving, error) {
 	proof := s.shown
 	if plan.Forwards { // what lies between is passed over anyway
 		proof = func(context.Context, []inbox.Checkpoint) error { return nil }
@@ -183,7 +183,7 @@ func (s *Subscribers) Move(ctx context.Context, plan operating.Moving) (operatin
 func (s *Subscribers) SetLanes(ctx context.Context, subscriber string, lanes int) (at uint64, before int, err error) {
 	if lanes < 1 || lanes > inbox.MaxLanes {
 		reason := fmt.Sprintf("must be from 1 to %d", inbox.MaxLanes)
-		return 0, 0, operating.ErrLaneCount.With("%d lanes: the number %s", lanes, reason).On("lanes", reason)
+		return 0, 0, operations.ErrLaneCount.With("%d lanes: the number %s", lanes, reason).On("lanes", reason)
 	}
 	present, err := s.Operator.SetLanes(ctx, subscriber, lanes, s.shown)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 const subscriber = "billing"
@@ -28,14 +28,14 @@ type office struct {
 }
 
 // Behind counts messages.
-func (o *office) Behind(_ context.Context, places []ports.SubscriberPlace) (lags []ports.Lag, err error) {
+func (o *office) Behind(_ context.Context, places []operations.SubscriberPlace) (lags []operations.Lag, err error) {
 	for _, place := range places {
-		lags = append(lags, ports.Lag{Subscriber: place.Subscriber, Events: int64(o.stream.Len() - place.Sequence)})
+		lags = append(lags, operations.Lag{Subscriber: place.Subscriber, Events: int64(o.stream.Len() - place.Sequence)})
 	}
 	return lags, nil
 }
 
-func (o *office) Lags(context.Context) ([]ports.Lag, error) { return nil, nil }
+func (o *office) Lags(context.Context) ([]operations.Lag, error) { return nil, nil }
 
 // newOffice has a stream of so many events, each stored a second after the one before.
 func newOffice(t *testing.T, events int) *office {
@@ -43,7 +43,7 @@ func newOffice(t *testing.T, events int) *office {
 	o := &office{kept: memory.NewInbox(), stream: memory.NewStream()}
 	_, err := o.stream.Open(t.Context(), 1)
 	require.NoError(t, err)
-	for _, entry := range outboxtest.NewEntries(0, events) {
+	for _, entry := range relaytest.NewEntries(0, events) {
 		time.Sleep(time.Second)
 		_, err := o.stream.Publish(t.Context(), o.stream.Len(), []outbox.Entry{entry})
 		require.NoError(t, err)
@@ -75,10 +75,10 @@ func TestPlacesAreFound(t *testing.T) {
 		o := newOffice(t, 20)
 		o.stream.AppendForeign()
 		o.stream.AppendForeign()
-		entries := outboxtest.NewEntries(20, 6)
+		entries := relaytest.NewEntries(20, 6)
 		_, err := o.stream.Publish(t.Context(), o.stream.Len(), entries[:2])
 		require.NoError(t, err)
-		_, err = o.stream.Redrive(t.Context(), o.stream.Len(), entries[1].Progress(), outboxtest.NewEntries(3, 1))
+		_, err = o.stream.Redrive(t.Context(), o.stream.Len(), entries[1].Progress(), relaytest.NewEntries(3, 1))
 		require.NoError(t, err)
 		_, err = o.stream.Publish(t.Context(), o.stream.Len(), entries[2:])
 		require.NoError(t, err)
@@ -89,23 +89,23 @@ func TestPlacesAreFound(t *testing.T) {
 		}
 		messages := o.messages(t)
 		for sequence := range o.stream.Len() {
-			requireFound(t, o, ports.Target{Sequence: sequence}, last(messages, func(m inbox.Message) bool { return m.Sequence <= sequence }))
+			requireFound(t, o, operations.Target{Sequence: sequence}, last(messages, func(m inbox.Message) bool { return m.Sequence <= sequence }))
 		}
 		for position := range outbox.Position(30) {
 			want := last(messages, func(m inbox.Message) bool { return m.Progress > 0 && m.Progress <= position })
 			if 0 < position && want.Sequence < o.stream.Len() && !want.StoredAt.IsZero() {
 				want.Progress = position
 			}
-			requireFound(t, o, ports.Target{Position: position}, want)
+			requireFound(t, o, operations.Target{Position: position}, want)
 		}
 		for _, message := range messages {
 			for _, at := range []time.Time{message.StoredAt.Add(-1), message.StoredAt, message.StoredAt.Add(1)} {
-				requireFound(t, o, ports.Target{Before: at}, last(messages, func(m inbox.Message) bool { return m.StoredAt.Before(at) }))
+				requireFound(t, o, operations.Target{Before: at}, last(messages, func(m inbox.Message) bool { return m.StoredAt.Before(at) }))
 			}
 		}
-		requireFound(t, o, ports.Target{}, inbox.Place{Sequence: 2, Progress: 2})
-		_, err = o.Plan(t.Context(), subscriber, ports.Target{Sequence: o.stream.Len() + 1}, true)
-		require.ErrorIs(t, err, ports.ErrTarget)
+		requireFound(t, o, operations.Target{}, inbox.Place{Sequence: 2, Progress: 2})
+		_, err = o.Plan(t.Context(), subscriber, operations.Target{Sequence: o.stream.Len() + 1}, true)
+		require.ErrorIs(t, err, operations.ErrTarget)
 	})
 }
 
@@ -128,11 +128,11 @@ func last(messages []inbox.Message, fits func(inbox.Message) bool) inbox.Place {
 }
 
 // requireFound plans a rewind of a subscriber that has come to the end.
-func requireFound(t *testing.T, o *office, target ports.Target, want inbox.Place) {
+func requireFound(t *testing.T, o *office, target operations.Target, want inbox.Place) {
 	t.Helper()
 	plan, err := o.Plan(t.Context(), "ahead", target, false)
 	if want.Sequence == o.stream.Len() {
-		require.ErrorIs(t, err, ports.ErrNothingToMove)
+		require.ErrorIs(t, err, operations.ErrNothingToMove)
 	} else {
 		require.NoError(t, err)
 	}
@@ -143,10 +143,10 @@ func requireFound(t *testing.T, o *office, target ports.Target, want inbox.Place
 func TestMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOffice(t, 20)
-		_, err := o.Plan(t.Context(), subscriber, ports.Target{End: true}, true)
+		_, err := o.Plan(t.Context(), subscriber, operations.Target{End: true}, true)
 		require.ErrorIs(t, err, inbox.ErrNoSubscriber)
 		o.begin(t, 3, 10)
-		plan, err := o.Plan(t.Context(), subscriber, ports.Target{Sequence: 4}, false)
+		plan, err := o.Plan(t.Context(), subscriber, operations.Target{Sequence: 4}, false)
 		require.NoError(t, err)
 		require.Equal(t, []any{3, uint64(10), uint64(10), int64(6)}, []any{plan.Lanes, plan.Lowest, plan.Highest, plan.Events})
 		done, err := o.Move(t.Context(), plan)
@@ -156,8 +156,8 @@ func TestMoves(t *testing.T) {
 		require.Equal(t, uint64(4), lowest.Sequence)
 		require.True(t, lowest.StoredAt.Equal(o.messages(t)[3].StoredAt))
 		_, err = o.Move(t.Context(), plan)
-		require.ErrorIs(t, err, ports.ErrNothingToMove)
-		plan, err = o.Plan(t.Context(), subscriber, ports.Target{End: true}, true)
+		require.ErrorIs(t, err, operations.ErrNothingToMove)
+		plan, err = o.Plan(t.Context(), subscriber, operations.Target{End: true}, true)
 		require.NoError(t, err)
 		require.Equal(t, int64(16), plan.Events)
 		_, err = o.Move(t.Context(), plan)
@@ -185,20 +185,20 @@ func TestLanesNeedAStreamThatAgrees(t *testing.T) {
 		require.Equal(t, []any{uint64(10), 2}, []any{at, before})
 		for _, lanes := range []int{0, -1, inbox.MaxLanes + 1} {
 			_, _, err = o.SetLanes(t.Context(), subscriber, lanes)
-			require.ErrorIs(t, err, ports.ErrLaneCount)
+			require.ErrorIs(t, err, operations.ErrLaneCount)
 		}
 		o.stream.Regress(8)
-		for _, entry := range outboxtest.NewEntries(8, 5) {
+		for _, entry := range relaytest.NewEntries(8, 5) {
 			time.Sleep(time.Second)
 			_, err := o.stream.Publish(t.Context(), o.stream.Len(), []outbox.Entry{entry})
 			require.NoError(t, err)
 		}
 		_, _, err = o.SetLanes(t.Context(), subscriber, 3)
-		require.ErrorIs(t, err, ports.ErrStreamWentBack)
-		plan, err := o.Plan(t.Context(), subscriber, ports.Target{Sequence: 9}, false)
+		require.ErrorIs(t, err, operations.ErrStreamWentBack)
+		plan, err := o.Plan(t.Context(), subscriber, operations.Target{Sequence: 9}, false)
 		require.NoError(t, err)
 		_, err = o.Move(t.Context(), plan)
-		require.ErrorIs(t, err, ports.ErrStreamWentBack)
+		require.ErrorIs(t, err, operations.ErrStreamWentBack)
 		require.Len(t, o.lanes(t), 5)
 
 		o.stream.Recreate()
@@ -219,7 +219,7 @@ func TestForgetAndRemember(t *testing.T) {
 		require.Zero(t, erased)
 		found, err := o.Subscribers.Subscribers(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, ports.SubscriberForgotten, ports.StateOf(found.All[0].Overview))
+		require.Equal(t, operations.SubscriberForgotten, operations.StateOf(found.All[0].Overview))
 		require.NoError(t, o.Lift(t.Context(), subscriber))
 		require.ErrorIs(t, o.Lift(t.Context(), subscriber), inbox.ErrNotForgotten)
 	})
@@ -228,16 +228,16 @@ func TestForgetAndRemember(t *testing.T) {
 // TestTargets checks which texts name a place.
 func TestTargets(t *testing.T) {
 	at := time.Date(2026, 11, 29, 10, 0, 0, 5, time.UTC)
-	for text, want := range map[string]ports.Target{
+	for text, want := range map[string]operations.Target{
 		"start": {}, "end": {End: true}, "sequence:0": {}, "sequence:12": {Sequence: 12}, "position:7": {Position: 7},
 		"time:2026-11-29T10:00:00.000000005Z": {Before: at},
 	} {
-		got, err := ports.ParseTarget(text)
+		got, err := operations.ParseTarget(text)
 		require.NoError(t, err)
 		require.Equal(t, want, got, text)
 	}
 	for _, text := range []string{"", "12", "sequence:", "sequence:-1", "sequence:x", "position:99999999999999999999", "time:10:00", "end:1", "Start", fmt.Sprint(at)} {
-		_, err := ports.ParseTarget(text)
-		require.ErrorIs(t, err, ports.ErrTarget, text)
+		_, err := operations.ParseTarget(text)
+		require.ErrorIs(t, err, operations.ErrTarget, text)
 	}
 }

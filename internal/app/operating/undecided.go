@@ -10,8 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 const (
@@ -27,18 +26,18 @@ const (
 )
 
 var (
-	_ operating.Undecided = Undecided{}
-	_ operating.Letters   = Letters{}
+	_ operations.Undecided = Undecided{}
+	_ operations.Letters   = Letters{}
 )
 
 // Letters finds the dead letters of subscribers.
-type Letters struct{ admin inbox.DeadLetterAdmin }
+type Letters struct{ admin operations.DeadLetterAdmin }
 
 // NewLetters returns the letters that an operator decides about.
-func NewLetters(admin inbox.DeadLetterAdmin) Letters { return Letters{admin} }
+func NewLetters(admin operations.DeadLetterAdmin) Letters { return Letters{admin} }
 
 // Of asks first which subscribers there are.
-func (l Letters) Of(ctx context.Context, subscriber string) (operating.Undecided, error) {
+func (l Letters) Of(ctx context.Context, subscriber string) (operations.Undecided, error) {
 	known, err := l.admin.Subscribers(ctx)
 	if err != nil {
 		return nil, err
@@ -61,7 +60,7 @@ type (
 )
 
 // UndecidedLetters are the dead letters of a subscriber.
-func UndecidedLetters(admin inbox.DeadLetterAdmin, subscriber string) Undecided {
+func UndecidedLetters(admin operations.DeadLetterAdmin, subscriber string) Undecided {
 	each := func(do func(context.Context, string, []string, outbox.Choice) (int, error)) change {
 		return func(ctx context.Context, events []outbox.Undecided, choice outbox.Choice) (int, error) {
 			ids := make([]string, len(events))
@@ -74,7 +73,7 @@ func UndecidedLetters(admin inbox.DeadLetterAdmin, subscriber string) Undecided 
 	return Undecided{
 		retry: each(admin.RetryChosen), discard: each(admin.DiscardChosen),
 		walk: func() page {
-			var mark inbox.LetterMark
+			var mark operations.LetterMark
 			return func(ctx context.Context, limit int) ([]outbox.Undecided, error) {
 				found, next, err := admin.Undecided(ctx, subscriber, mark, limit)
 				if err == nil {
@@ -87,7 +86,7 @@ func UndecidedLetters(admin inbox.DeadLetterAdmin, subscriber string) Undecided 
 }
 
 // UndecidedParked are the first parked events of all aggregates. To retry them is to redrive them, with what is parked behind them.
-func UndecidedParked(attendant ports.Attendant) Undecided {
+func UndecidedParked(attendant operations.ParkingAdmin) Undecided {
 	each := func(do func(context.Context, []outbox.Position, outbox.Choice) (int, error)) change {
 		return func(ctx context.Context, events []outbox.Undecided, choice outbox.Choice) (int, error) {
 			positions := make([]outbox.Position, len(events))
@@ -113,12 +112,12 @@ func UndecidedParked(attendant ports.Attendant) Undecided {
 }
 
 // Groups looks at letters that died first, and at parked events in the order of their aggregates.
-func (u Undecided) Groups(ctx context.Context) (operating.Groups, error) {
-	groups := make(map[string]*operating.Group)
-	found, known := operating.Groups{}, make(map[string]fault.Fingerprint)
+func (u Undecided) Groups(ctx context.Context) (operations.Groups, error) {
+	groups := make(map[string]*operations.Group)
+	found, known := operations.Groups{}, make(map[string]fault.Fingerprint)
 	err := u.each(ctx, func(events []outbox.Undecided) (bool, error) {
-		if found.More = found.Events+len(events) > operating.GroupedAtMost; found.More {
-			events = events[:operating.GroupedAtMost-found.Events]
+		if found.More = found.Events+len(events) > operations.GroupedAtMost; found.More {
+			events = events[:operations.GroupedAtMost-found.Events]
 		}
 		found.Events += len(events)
 		for _, event := range events {
@@ -130,27 +129,27 @@ func (u Undecided) Groups(ctx context.Context) (operating.Groups, error) {
 				}
 			}
 			if groups[print.ID] == nil {
-				groups[print.ID] = &operating.Group{Fingerprint: print, First: event.First, Example: event}
+				groups[print.ID] = &operations.Group{Fingerprint: print, First: event.First, Example: event}
 			}
 			add(groups[print.ID], event)
 		}
 		return !found.More, nil
 	})
 	if err != nil {
-		return operating.Groups{}, err
+		return operations.Groups{}, err
 	}
 	for _, group := range groups {
 		found.List = append(found.List, *group)
 	}
-	slices.SortFunc(found.List, func(a, b operating.Group) int {
+	slices.SortFunc(found.List, func(a, b operations.Group) int {
 		return cmp.Or(cmp.Compare(b.Events, a.Events), a.First.Compare(b.First), cmp.Compare(a.ID, b.ID))
 	})
 	found.All = len(found.List)
-	found.List = found.List[:min(found.All, operating.GroupsAtMost)]
+	found.List = found.List[:min(found.All, operations.GroupsAtMost)]
 	return found, nil
 }
 
-func add(g *operating.Group, event outbox.Undecided) {
+func add(g *operations.Group, event outbox.Undecided) {
 	g.Events++
 	g.Behind += event.Behind
 	if event.First.Before(g.First) {
@@ -159,13 +158,13 @@ func add(g *operating.Group, event outbox.Undecided) {
 	if event.Last.After(g.Last) {
 		g.Last = event.Last
 	}
-	if at, has := slices.BinarySearch(g.Types, event.Type); !has && event.Type != "" && len(g.Types) < operating.TypesAtMost {
+	if at, has := slices.BinarySearch(g.Types, event.Type); !has && event.Type != "" && len(g.Types) < operations.TypesAtMost {
 		g.Types = slices.Insert(g.Types, at, event.Type)
 	}
 }
 
 // Count reads all that is undecided.
-func (u Undecided) Count(ctx context.Context, choice outbox.Choice) (chosen operating.Chosen, err error) {
+func (u Undecided) Count(ctx context.Context, choice outbox.Choice) (chosen operations.Chosen, err error) {
 	err = u.each(ctx, func(events []outbox.Undecided) (bool, error) {
 		for _, event := range of(choice, events) {
 			chosen.Events++

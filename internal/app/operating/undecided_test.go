@@ -15,8 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	operatingports "github.com/assylzhan-a/outboxie/internal/ports/operating"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 func (l letters) Subscribers(context.Context) ([]string, error) { return []string{"emails"}, l.fails() }
@@ -54,13 +53,13 @@ func (d *desk) fails() error {
 
 // letters is the desk as the subscriber's letters.
 type letters struct {
-	inbox.DeadLetterAdmin
+	operations.DeadLetterAdmin
 	*desk
 }
 
 func (l letters) Undecided(
-	_ context.Context, subscriber string, after inbox.LetterMark, limit int,
-) ([]outbox.Undecided, inbox.LetterMark, error) {
+	_ context.Context, subscriber string, after operations.LetterMark, limit int,
+) ([]outbox.Undecided, operations.LetterMark, error) {
 	if err := l.fails(); err != nil || subscriber != "emails" {
 		return nil, after, err
 	}
@@ -92,7 +91,7 @@ func (l letters) DiscardChosen(ctx context.Context, subscriber string, ids []str
 
 // lot is the desk as the parking lot.
 type lot struct {
-	ports.Attendant
+	operations.ParkingAdmin
 	*desk
 }
 
@@ -138,7 +137,7 @@ func TestGroups(t *testing.T) {
 	} {
 		groups, err := undecided.Groups(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, operatingports.Groups{All: 2, Events: 7, List: []operatingports.Group{
+		require.Equal(t, operations.Groups{All: 2, Events: 7, List: []operations.Group{
 			{
 				Fingerprint: fault.NewFingerprint("customer 0 is unknown"), Events: 5, Behind: 2, First: all[6].First, Last: all[6].Last,
 				Types: []string{"type 0", "type 1", "type 2"}, Example: all[6],
@@ -150,7 +149,7 @@ func TestGroups(t *testing.T) {
 		}}, groups, name)
 		chosen, err := undecided.Count(t.Context(), outbox.Choice{Group: fault.NewFingerprint("customer 0 is unknown").ID})
 		require.NoError(t, err)
-		require.Equal(t, operatingports.Chosen{Events: 5, Unreadable: 1, Behind: 2}, chosen, name)
+		require.Equal(t, operations.Chosen{Events: 5, Unreadable: 1, Behind: 2}, chosen, name)
 	}
 	none, err := operating.UndecidedLetters(letters{desk: &desk{}}, "emails").Groups(t.Context())
 	require.NoError(t, err)
@@ -162,13 +161,13 @@ func TestGroupsAreBounded(t *testing.T) {
 	word := func(i int) string {
 		return string([]byte{'a' + byte(i/26/26%26), 'a' + byte(i/26%26), 'a' + byte(i%26)})
 	}
-	d := &desk{events: events(operatingports.GroupedAtMost+1, word)}
+	d := &desk{events: events(operations.GroupedAtMost+1, word)}
 	groups, err := operating.UndecidedParked(lot{desk: d}).Groups(t.Context())
 	require.NoError(t, err)
 	require.True(t, groups.More)
-	require.Equal(t, operatingports.GroupedAtMost, groups.Events)
+	require.Equal(t, operations.GroupedAtMost, groups.Events)
 	require.Equal(t, 26*26*26, groups.All)
-	require.Len(t, groups.List, operatingports.GroupsAtMost)
+	require.Len(t, groups.List, operations.GroupsAtMost)
 }
 
 // TestChangesComeInChunks checks that no transaction changes more than some hundred events, and that all of the choice are changed.

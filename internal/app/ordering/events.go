@@ -7,8 +7,8 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 const (
@@ -18,12 +18,12 @@ const (
 
 // Events implements the port. Only the stream itself proves that an event was published: the relay saves its cursor once a
 // second, and an operator may have moved it on.
-func (s *Service) Events(ctx context.Context, id order.ID) ([]ordering.Event, error) {
+func (s *Service) Events(ctx context.Context, id order.ID) ([]orders.Event, error) {
 	if _, err := s.Get(ctx, id); err != nil {
 		return nil, err
 	}
-	listed, err := s.ports.Journal.List(ctx, operating.Filter{
-		Aggregate: outbox.Key{Type: ordering.AggregateType, ID: string(id)}, Limit: mostEvents,
+	listed, err := s.ports.Journal.List(ctx, operations.Filter{
+		Aggregate: outbox.Key{Type: orders.AggregateType, ID: string(id)}, Limit: mostEvents,
 	})
 	if err != nil {
 		return nil, err
@@ -31,7 +31,7 @@ func (s *Service) Events(ctx context.Context, id order.ID) ([]ordering.Event, er
 	slices.Reverse(listed) // the newest came first
 	patient, cancel := context.WithTimeout(ctx, askBroker)
 	defer cancel()
-	events := make([]ordering.Event, len(listed))
+	events := make([]orders.Event, len(listed))
 	for i, entry := range listed {
 		events[i] = s.locate(patient, entry)
 	}
@@ -39,24 +39,24 @@ func (s *Service) Events(ctx context.Context, id order.ID) ([]ordering.Event, er
 }
 
 // locate says where an entry of the log stands.
-func (s *Service) locate(ctx context.Context, entry operating.Listed) ordering.Event {
-	event := ordering.Event{Entry: entry.Entry, Reason: entry.Reason}
+func (s *Service) locate(ctx context.Context, entry operations.Listed) orders.Event {
+	event := orders.Event{Entry: entry.Entry, Reason: entry.Reason}
 	switch state := outbox.ParkedState(entry.State); {
 	case state.Waits():
-		event.Delivery = ordering.Parked
+		event.Delivery = orders.Parked
 		return event
 	case state == outbox.Discarded:
-		event.Delivery = ordering.Discarded
+		event.Delivery = orders.Discarded
 		return event
 	}
 	stored, err := s.ports.Finder.Find(ctx, entry.Progress(), entry.Sequence)
 	switch {
 	case err == nil: // anything else, an outage too, proves nothing
-		event.Delivery, event.PublishedAt = ordering.Published, stored
-	case entry.State == operating.Unpublished, entry.State == operating.Misplaced:
-		event.Delivery = ordering.Pending
+		event.Delivery, event.PublishedAt = orders.Published, stored
+	case entry.State == operations.Unpublished, entry.State == operations.Misplaced:
+		event.Delivery = orders.Pending
 	default:
-		event.Delivery = ordering.Passed
+		event.Delivery = orders.Passed
 	}
 	return event
 }

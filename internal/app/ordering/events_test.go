@@ -12,18 +12,18 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/ordering"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/ordering"
-	outboxports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-func deliveries(t *testing.T, s *shop, id order.ID) []ports.Delivery {
+func deliveries(t *testing.T, s *shop, id order.ID) []orders.Delivery {
 	t.Helper()
 	events, err := s.Events(t.Context(), id)
 	require.NoError(t, err)
-	var states []ports.Delivery
+	var states []orders.Delivery
 	for i, event := range events {
 		require.EqualValues(t, i+1, event.Version, "oldest first")
-		require.Equal(t, event.Delivery == ports.Published, !event.PublishedAt.IsZero())
+		require.Equal(t, event.Delivery == orders.Published, !event.PublishedAt.IsZero())
 		states = append(states, event.Delivery)
 	}
 	return states
@@ -38,35 +38,35 @@ func TestEventsTellWhereTheyAre(t *testing.T) {
 		_, err := change(t.Context(), id)
 		require.NoError(t, err)
 	}
-	const pending, published, passed = ports.Pending, ports.Published, ports.Passed
-	require.Equal(t, []ports.Delivery{pending, pending, pending}, deliveries(t, s, id))
+	const pending, published, passed = orders.Pending, orders.Published, orders.Passed
+	require.Equal(t, []orders.Delivery{pending, pending, pending}, deliveries(t, s, id))
 
 	log := s.log.Committed()
 	_, err := s.stream.Open(t.Context(), 1)
 	require.NoError(t, err)
 	_, err = s.stream.Publish(t.Context(), 0, log[:3])
 	require.NoError(t, err)
-	require.Equal(t, []ports.Delivery{published, published, pending}, deliveries(t, s, id), "before the relay says so")
-	require.Equal(t, []ports.Delivery{published}, deliveries(t, s, other))
+	require.Equal(t, []orders.Delivery{published, published, pending}, deliveries(t, s, id), "before the relay says so")
+	require.Equal(t, []orders.Delivery{published}, deliveries(t, s, other))
 	events, err := s.Events(t.Context(), id)
 	require.NoError(t, err)
-	require.Equal(t, []string{ports.TypeCreated, ports.TypePaid, ports.TypeShipped}, []string{events[0].Type, events[1].Type, events[2].Type})
+	require.Equal(t, []string{orders.TypeCreated, orders.TypePaid, orders.TypeShipped}, []string{events[0].Type, events[1].Type, events[2].Type})
 	want := log[2]
 	want.Payload = nil // is not read
 	require.Equal(t, want, events[1].Entry)
 	require.WithinDuration(t, time.Now(), events[1].PublishedAt, time.Minute)
 
 	s.cursors.Edit(func(cursor *outbox.Cursor) { cursor.Position = log[3].Position })
-	require.Equal(t, []ports.Delivery{published, published, passed}, deliveries(t, s, id), "the cursor alone proves nothing")
+	require.Equal(t, []orders.Delivery{published, published, passed}, deliveries(t, s, id), "the cursor alone proves nothing")
 	s.stream.Delete(1)
-	require.Equal(t, []ports.Delivery{passed, published, passed}, deliveries(t, s, id))
+	require.Equal(t, []orders.Delivery{passed, published, passed}, deliveries(t, s, id))
 	s.log.Purge(log[0].Position)
 	events, err = s.Events(t.Context(), id)
 	require.NoError(t, err)
 	require.Len(t, events, 2, "what retention has removed is not told")
 
 	_, err = s.Events(t.Context(), "00000000-0000-7000-8000-00000000dead")
-	require.ErrorIs(t, err, ports.ErrOrderNotFound)
+	require.ErrorIs(t, err, orders.ErrOrderNotFound)
 }
 
 func TestParkedEventsSayWhy(t *testing.T) {
@@ -76,40 +76,40 @@ func TestParkedEventsSayWhy(t *testing.T) {
 	lot := memory.NewParking(s.cursors)
 	id := s.placed(t).ID
 	entry := s.log.Committed()[0]
-	settle := func(tail outboxports.Stamp, sequence uint64) {
+	settle := func(tail relay.Stamp, sequence uint64) {
 		t.Helper()
 		cursor, err := s.cursors.Load(t.Context())
 		require.NoError(t, err)
 		_, err = lot.Settle(t.Context(), outbox.Turn{Token: term.Token, Revision: cursor.Revision}, tail, sequence, true)
 		require.NoError(t, err)
 	}
-	requireEvent := func(delivery ports.Delivery) {
+	requireEvent := func(delivery orders.Delivery) {
 		t.Helper()
 		events, err := s.Events(t.Context(), id)
 		require.NoError(t, err)
 		require.Equal(t, delivery, events[0].Delivery)
 		require.Equal(t, "too large", events[0].Reason)
 	}
-	settle(outboxports.Stamp{Ours: true, Progress: entry.Progress(), Parked: "too large"}, 1)
-	requireEvent(ports.Parked)
+	settle(relay.Stamp{Ours: true, Progress: entry.Progress(), Parked: "too large"}, 1)
+	requireEvent(orders.Parked)
 	_, err = lot.Redrive(t.Context(), &entry.Key)
 	require.NoError(t, err)
-	requireEvent(ports.Parked)
+	requireEvent(orders.Parked)
 
 	_, err = s.stream.Open(t.Context(), 1)
 	require.NoError(t, err)
 	_, err = s.stream.Redrive(t.Context(), 0, entry.Progress(), []outbox.Entry{entry})
 	require.NoError(t, err)
-	settle(outboxports.Stamp{Ours: true, Progress: entry.Progress(), Event: entry.Position, Redriven: true}, 1)
-	requireEvent(ports.Published)
+	settle(relay.Stamp{Ours: true, Progress: entry.Progress(), Event: entry.Position, Redriven: true}, 1)
+	requireEvent(orders.Published)
 	s.stream.Delete(1)
-	requireEvent(ports.Passed)
+	requireEvent(orders.Passed)
 
 	id = s.placed(t).ID
 	entry = s.log.Committed()[1]
-	settle(outboxports.Stamp{Ours: true, Progress: entry.Progress(), Parked: "too large", Kept: 1}, 2)
+	settle(relay.Stamp{Ours: true, Progress: entry.Progress(), Parked: "too large", Kept: 1}, 2)
 	require.NoError(t, lot.Discard(t.Context(), entry.Position))
-	requireEvent(ports.Discarded)
+	requireEvent(orders.Discarded)
 }
 
 // silent is a broker that never answers.
@@ -130,7 +130,7 @@ func TestASilentBrokerCostsTwoSeconds(t *testing.T) {
 		s.cursors.Edit(func(cursor *outbox.Cursor) { cursor.Position = 1 })
 		s.Service = ordering.New(ordering.Ports{Work: s.uow, Waker: s.rings, Journal: s.cursors, Finder: silent{}}, nil, nil)
 		start := time.Now()
-		require.Equal(t, []ports.Delivery{ports.Passed, ports.Pending}, deliveries(t, s, id))
+		require.Equal(t, []orders.Delivery{orders.Passed, orders.Pending}, deliveries(t, s, id))
 		require.Equal(t, 2*time.Second, time.Since(start))
 
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

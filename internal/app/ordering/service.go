@@ -10,9 +10,9 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/operating"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // attempts is how often a change is tried when others change the same order at the same time. Each attempt begins with
@@ -21,13 +21,13 @@ const attempts = 5
 
 // Ports is what the service drives.
 type Ports struct {
-	Work    ordering.UnitOfWork
-	Encoder ordering.Encoder
+	Work    orders.UnitOfWork
+	Encoder orders.Encoder
 	// Waker is rung after every commit of a change; also when it was made before, because whoever made it may have died
 	// before it rang.
-	Waker   ports.Waker
-	Journal operating.Journal
-	Finder  ports.Finder
+	Waker   relay.Waker
+	Journal operations.Journal
+	Finder  relay.Finder
 }
 
 // Service keeps an order and its events together: they commit in one unit of work, or neither does.
@@ -37,7 +37,7 @@ type Service struct {
 	now   func() time.Time
 }
 
-var _ ordering.Service = (*Service)(nil)
+var _ orders.Service = (*Service)(nil)
 
 // New returns the service.
 func New(ports Ports, newID func() order.ID, now func() time.Time) *Service {
@@ -47,14 +47,14 @@ func New(ports Ports, newID func() order.ID, now func() time.Time) *Service {
 // Place claims the key before it does anything that others wait for, so that a request which waits for the key holds up
 // nobody. A refused order claims nothing, so sending it many times fills no table.
 func (s *Service) Place(
-	ctx context.Context, customer order.CustomerID, amount order.Money, key ordering.Key,
+	ctx context.Context, customer order.CustomerID, amount order.Money, key orders.Key,
 ) (order.Snapshot, error) {
 	id, now := s.newID(), s.moment()
-	mine := ordering.Claim{
-		Scope: ordering.ScopeOf(customer), Key: key, Order: id,
-		Digest: ordering.DigestOf(fmt.Sprintf("place %s %d %s", customer, amount.Minor(), amount.Currency())),
+	mine := orders.Claim{
+		Scope: orders.ScopeOf(customer), Key: key, Order: id,
+		Digest: orders.DigestOf(fmt.Sprintf("place %s %d %s", customer, amount.Minor(), amount.Currency())),
 	}
-	return s.commit(ctx, func(ctx context.Context, tx ordering.Tx) (order.Snapshot, error) {
+	return s.commit(ctx, func(ctx context.Context, tx orders.Tx) (order.Snapshot, error) {
 		placed, refused := order.Place(id, customer, amount, now)
 		find := claim
 		if refused != nil {
@@ -74,7 +74,7 @@ func (s *Service) Place(
 }
 
 // claim returns the order that the key was given for first: mine's, unless the same request came before.
-func claim(ctx context.Context, keys ordering.Keys, mine ordering.Claim) (order.ID, error) {
+func claim(ctx context.Context, keys orders.Keys, mine orders.Claim) (order.ID, error) {
 	if mine.Key == "" {
 		return mine.Order, nil
 	}
@@ -86,7 +86,7 @@ func claim(ctx context.Context, keys ordering.Keys, mine ordering.Claim) (order.
 }
 
 // held returns what claim returns, and claims nothing.
-func held(ctx context.Context, keys ordering.Keys, mine ordering.Claim) (order.ID, error) {
+func held(ctx context.Context, keys orders.Keys, mine orders.Claim) (order.ID, error) {
 	if mine.Key == "" {
 		return mine.Order, nil
 	}
@@ -98,15 +98,15 @@ func held(ctx context.Context, keys ordering.Keys, mine ordering.Claim) (order.I
 }
 
 // answers returns the order that answers mine, if holds is a claim for the same request.
-func answers(holds, mine ordering.Claim) (order.ID, error) {
+func answers(holds, mine orders.Claim) (order.ID, error) {
 	if holds.Digest != mine.Digest {
-		return "", ordering.ErrKeyReused
+		return "", orders.ErrKeyReused
 	}
 	return holds.Order, nil
 }
 
 // again is the first answer to a request to place an order, though the order may have changed since.
-func again(ctx context.Context, orders ordering.Orders, id order.ID) (order.Snapshot, error) {
+func again(ctx context.Context, orders orders.Orders, id order.ID) (order.Snapshot, error) {
 	placed, err := orders.Get(ctx, id)
 	if err != nil {
 		return order.Snapshot{}, err
@@ -115,7 +115,7 @@ func again(ctx context.Context, orders ordering.Orders, id order.ID) (order.Snap
 }
 
 // Pay implements the port.
-func (s *Service) Pay(ctx context.Context, id order.ID, reference order.Text, guard ordering.Guard) (order.Snapshot, error) {
+func (s *Service) Pay(ctx context.Context, id order.ID, reference order.Text, guard orders.Guard) (order.Snapshot, error) {
 	return s.change(ctx, id, guard, fmt.Sprintf("pay %s %q", id, reference), func(o *order.Order) (order.Snapshot, error) {
 		return o.Pay(reference, s.moment())
 	})
@@ -123,7 +123,7 @@ func (s *Service) Pay(ctx context.Context, id order.ID, reference order.Text, gu
 
 // Ship implements the port.
 func (s *Service) Ship(
-	ctx context.Context, id order.ID, carrier, tracking order.Text, guard ordering.Guard,
+	ctx context.Context, id order.ID, carrier, tracking order.Text, guard orders.Guard,
 ) (order.Snapshot, error) {
 	return s.change(ctx, id, guard, fmt.Sprintf("ship %s %q %q", id, carrier, tracking), func(o *order.Order) (order.Snapshot, error) {
 		return o.Ship(carrier, tracking, s.moment())
@@ -131,7 +131,7 @@ func (s *Service) Ship(
 }
 
 // Cancel implements the port.
-func (s *Service) Cancel(ctx context.Context, id order.ID, reason order.Text, guard ordering.Guard) (order.Snapshot, error) {
+func (s *Service) Cancel(ctx context.Context, id order.ID, reason order.Text, guard orders.Guard) (order.Snapshot, error) {
 	return s.change(ctx, id, guard, fmt.Sprintf("cancel %s %q", id, reason), func(o *order.Order) (order.Snapshot, error) {
 		return o.Cancel(reason, s.moment())
 	})
@@ -139,7 +139,7 @@ func (s *Service) Cancel(ctx context.Context, id order.ID, reason order.Text, gu
 
 // Get implements the port.
 func (s *Service) Get(ctx context.Context, id order.ID) (state order.Snapshot, err error) {
-	err = s.ports.Work.Do(ctx, func(ctx context.Context, tx ordering.Tx) error {
+	err = s.ports.Work.Do(ctx, func(ctx context.Context, tx orders.Tx) error {
 		found, err := tx.Orders.Get(ctx, id)
 		if err == nil {
 			state = found.Snapshot()
@@ -150,10 +150,10 @@ func (s *Service) Get(ctx context.Context, id order.ID) (state order.Snapshot, e
 }
 
 // List implements the port.
-func (s *Service) List(ctx context.Context, filter ordering.Filter) (page ordering.Page, err error) {
+func (s *Service) List(ctx context.Context, filter orders.Filter) (page orders.Page, err error) {
 	wanted := filter.Limit
 	filter.Limit++ // one more tells whether there is a next page
-	err = s.ports.Work.Do(ctx, func(ctx context.Context, tx ordering.Tx) (err error) {
+	err = s.ports.Work.Do(ctx, func(ctx context.Context, tx orders.Tx) (err error) {
 		page.Orders, err = tx.Orders.List(ctx, filter)
 		return err
 	})
@@ -162,7 +162,7 @@ func (s *Service) List(ctx context.Context, filter ordering.Filter) (page orderi
 	}
 	page.Orders = page.Orders[:wanted]
 	last := page.Orders[wanted-1]
-	page.Next = &ordering.Place{CreatedAt: last.CreatedAt, ID: last.ID}
+	page.Next = &orders.Place{CreatedAt: last.CreatedAt, ID: last.ID}
 	return page, nil
 }
 
@@ -170,15 +170,15 @@ func (s *Service) List(ctx context.Context, filter ordering.Filter) (page orderi
 // are. A change that is refused, or was made before, claims no key: it changes nothing, and whoever sends it again and again,
 // with ever new keys, fills no table. If somebody else changed the order since it was read, it is tried again.
 func (s *Service) change(
-	ctx context.Context, id order.ID, guard ordering.Guard, request string, verb func(*order.Order) (order.Snapshot, error),
+	ctx context.Context, id order.ID, guard orders.Guard, request string, verb func(*order.Order) (order.Snapshot, error),
 ) (order.Snapshot, error) {
-	try := func(ctx context.Context, tx ordering.Tx) (order.Snapshot, error) {
+	try := func(ctx context.Context, tx orders.Tx) (order.Snapshot, error) {
 		o, err := tx.Orders.Get(ctx, id)
 		if err != nil {
 			return order.Snapshot{}, err
 		}
-		mine := ordering.Claim{
-			Scope: ordering.ScopeOf(o.Snapshot().CustomerID), Key: guard.Key, Digest: ordering.DigestOf(request), Order: id,
+		mine := orders.Claim{
+			Scope: orders.ScopeOf(o.Snapshot().CustomerID), Key: guard.Key, Digest: orders.DigestOf(request), Order: id,
 		}
 		state, refused := apply(o, guard, verb)
 		if refused != nil || !o.HasEvents() {
@@ -193,7 +193,7 @@ func (s *Service) change(
 		return s.save(ctx, tx, o)
 	}
 	state, err := s.commit(ctx, try)
-	for attempt := 1; attempt < attempts && errors.Is(err, ordering.ErrOrderChanged); attempt++ {
+	for attempt := 1; attempt < attempts && errors.Is(err, orders.ErrOrderChanged); attempt++ {
 		state, err = s.commit(ctx, try)
 	}
 	return state, err
@@ -202,23 +202,23 @@ func (s *Service) change(
 // apply makes the change to o, unless it was made before: then o has no events, and the answer is what it was then. A request
 // that is sent again names the version that the change was made from, so that version is as good as the present one.
 func apply(
-	o *order.Order, guard ordering.Guard, verb func(*order.Order) (order.Snapshot, error),
+	o *order.Order, guard orders.Guard, verb func(*order.Order) (order.Snapshot, error),
 ) (order.Snapshot, error) {
 	expected := func(version int64) bool { return guard.Versions == nil || slices.Contains(guard.Versions, version) }
 	state, refused := verb(o)
 	repeated := refused == nil && !o.HasEvents()
 	if now := o.StoredVersion(); !expected(now) && (!repeated || !expected(state.Version-1)) {
-		return order.Snapshot{}, ordering.ErrOrderVersion.With("the order is at version %d, which is none that the request is meant for", now)
+		return order.Snapshot{}, orders.ErrOrderVersion.With("the order is at version %d, which is none that the request is meant for", now)
 	}
 	return state, refused
 }
 
 // commit does fn in a unit of work, and rings the bell.
 func (s *Service) commit(
-	ctx context.Context, fn func(ctx context.Context, tx ordering.Tx) (order.Snapshot, error),
+	ctx context.Context, fn func(ctx context.Context, tx orders.Tx) (order.Snapshot, error),
 ) (order.Snapshot, error) {
 	var state order.Snapshot
-	err := s.ports.Work.Do(ctx, func(ctx context.Context, tx ordering.Tx) (err error) {
+	err := s.ports.Work.Do(ctx, func(ctx context.Context, tx orders.Tx) (err error) {
 		state, err = fn(ctx, tx)
 		return err
 	})
@@ -230,7 +230,7 @@ func (s *Service) commit(
 }
 
 // save stores o together with its events.
-func (s *Service) save(ctx context.Context, tx ordering.Tx, o *order.Order) (order.Snapshot, error) {
+func (s *Service) save(ctx context.Context, tx orders.Tx, o *order.Order) (order.Snapshot, error) {
 	messages, err := s.encode(o.PullEvents())
 	if err != nil {
 		return order.Snapshot{}, err

@@ -16,7 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/ordering"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 const customer order.CustomerID = "550e8400-e29b-41d4-a716-446655440000"
@@ -41,15 +41,15 @@ type shop struct {
 
 // The changes of an order, with something to say.
 func (s *shop) pay(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return s.Pay(ctx, id, "P-1", ports.Guard{})
+	return s.Pay(ctx, id, "P-1", orders.Guard{})
 }
 
 func (s *shop) ship(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return s.Ship(ctx, id, "UPS", "1Z", ports.Guard{})
+	return s.Ship(ctx, id, "UPS", "1Z", orders.Guard{})
 }
 
 func (s *shop) cancel(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return s.Cancel(ctx, id, "too late", ports.Guard{})
+	return s.Cancel(ctx, id, "too late", orders.Guard{})
 }
 
 // rings counts wake-ups, and how many events were committed at the last one.
@@ -73,7 +73,7 @@ func newShop() *shop {
 	return newShopOver(log, uow, uow, codec.New(nil))
 }
 
-func newShopOver(log *memory.Log, uow *memory.UnitOfWork, decorated ports.UnitOfWork, encoder ports.Encoder) *shop {
+func newShopOver(log *memory.Log, uow *memory.UnitOfWork, decorated orders.UnitOfWork, encoder orders.Encoder) *shop {
 	var last atomic.Int64
 	newID := func() order.ID { return order.ID(fmt.Sprintf("00000000-0000-7000-8000-%012d", last.Add(1))) }
 	s := &shop{log: log, uow: uow, rings: &rings{log: log}, lease: memory.NewLease(time.Minute), stream: memory.NewStream()}
@@ -112,7 +112,7 @@ func TestPlaceStoresOrderAndEvent(t *testing.T) {
 
 	entries := s.log.Committed()
 	require.Len(t, entries, 1)
-	require.Equal(t, outbox.Key{Type: ports.AggregateType, ID: string(state.ID)}, entries[0].Key)
+	require.Equal(t, outbox.Key{Type: orders.AggregateType, ID: string(state.ID)}, entries[0].Key)
 	event, err := codec.New(nil).Decode(entries[0].Message)
 	require.NoError(t, err)
 	require.Equal(t, order.Created{Fact: order.Fact{Order: state, At: stored}}, event)
@@ -135,10 +135,10 @@ func TestAKeyGivesTheFirstAnswerAgain(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, changed, now)
 	}
-	require.Equal(t, []string{ports.TypeCreated, ports.TypePaid, ports.TypeShipped}, s.eventTypes())
+	require.Equal(t, []string{orders.TypeCreated, orders.TypePaid, orders.TypeShipped}, s.eventTypes())
 	require.Equal(t, 6, s.rings.count, "whoever was first may not have rung")
 
-	for _, key := range []ports.Key{"K", "", ""} {
+	for _, key := range []orders.Key{"K", "", ""} {
 		other, err := s.Place(t.Context(), customer, amount, key)
 		require.NoError(t, err)
 		require.NotEqual(t, first.ID, other.ID)
@@ -152,16 +152,16 @@ func TestAKeyIsForOneRequest(t *testing.T) {
 	require.NoError(t, err)
 	for _, other := range []order.Money{order.NewMoney(10051, "USD"), order.NewMoney(10050, "EUR"), order.NewMoney(order.MaxAmount+1, "USD")} {
 		_, err := s.Place(t.Context(), customer, other, "k")
-		require.ErrorIs(t, err, ports.ErrKeyReused)
+		require.ErrorIs(t, err, orders.ErrKeyReused)
 	}
 	require.Len(t, s.eventTypes(), 1)
 
-	s.uow.AgeKeys(ports.KeyLifetime)
+	s.uow.AgeKeys(orders.KeyLifetime)
 	second, err := s.Place(t.Context(), customer, order.NewMoney(1, "JPY"), "k")
 	require.NoError(t, err)
 	require.NotEqual(t, first.ID, second.ID)
 	_, err = s.Place(t.Context(), customer, amount, "k")
-	require.ErrorIs(t, err, ports.ErrKeyReused)
+	require.ErrorIs(t, err, orders.ErrKeyReused)
 }
 
 // Two customers who happen to choose the same key do not meet, whatever they ask for with it.
@@ -178,34 +178,34 @@ func TestAKeyIsOneCustomers(t *testing.T) {
 		require.Equal(t, want, again)
 	}
 
-	guard := ports.Guard{Key: "p"}
+	guard := orders.Guard{Key: "p"}
 	_, err = s.Pay(t.Context(), first.ID, "P-1", guard)
 	require.NoError(t, err)
 	_, err = s.Pay(t.Context(), second.ID, "P-2", guard)
 	require.NoError(t, err, "the key is that of the other order's customer")
 	_, err = s.Cancel(t.Context(), second.ID, "", guard)
-	require.ErrorIs(t, err, ports.ErrKeyReused)
+	require.ErrorIs(t, err, orders.ErrKeyReused)
 }
 
 // claims counts the claims that are made.
 type claims struct {
-	ports.UnitOfWork
+	orders.UnitOfWork
 	made int
 }
 
-func (c *claims) Do(ctx context.Context, fn func(ctx context.Context, tx ports.Tx) error) error {
-	return c.UnitOfWork.Do(ctx, func(ctx context.Context, tx ports.Tx) error {
+func (c *claims) Do(ctx context.Context, fn func(ctx context.Context, tx orders.Tx) error) error {
+	return c.UnitOfWork.Do(ctx, func(ctx context.Context, tx orders.Tx) error {
 		tx.Keys = countedKeys{tx.Keys, c}
 		return fn(ctx, tx)
 	})
 }
 
 type countedKeys struct {
-	ports.Keys
+	orders.Keys
 	claims *claims
 }
 
-func (k countedKeys) Claim(ctx context.Context, mine ports.Claim) (ports.Claim, error) {
+func (k countedKeys) Claim(ctx context.Context, mine orders.Claim) (orders.Claim, error) {
 	k.claims.made++
 	return k.Keys.Claim(ctx, mine)
 }
@@ -217,19 +217,19 @@ func TestOnlyAChangeClaimsAKey(t *testing.T) {
 	counted := &claims{UnitOfWork: uow}
 	s := newShopOver(log, uow, counted, codec.New(nil))
 	id := s.placed(t).ID
-	_, err := s.Pay(t.Context(), id, "P-1", ports.Guard{Key: "k"})
+	_, err := s.Pay(t.Context(), id, "P-1", orders.Guard{Key: "k"})
 	require.NoError(t, err)
 	require.Equal(t, 1, counted.made)
 	for n := range 20 {
-		guard := ports.Guard{Key: ports.Key(fmt.Sprintf("k%d", n))}
+		guard := orders.Guard{Key: orders.Key(fmt.Sprintf("k%d", n))}
 		_, err := s.Pay(t.Context(), id, "P-1", guard)
 		require.NoError(t, err, "it was made before")
 		_, err = s.Pay(t.Context(), id, "P-2", guard)
 		require.ErrorIs(t, err, order.ErrDiffers)
 		_, err = s.Pay(t.Context(), "00000000-0000-7000-8000-999999999999", "P-1", guard)
-		require.ErrorIs(t, err, ports.ErrOrderNotFound)
-		_, err = s.Ship(t.Context(), id, "", "", ports.Guard{Key: guard.Key, Versions: []int64{1}})
-		require.ErrorIs(t, err, ports.ErrOrderVersion)
+		require.ErrorIs(t, err, orders.ErrOrderNotFound)
+		_, err = s.Ship(t.Context(), id, "", "", orders.Guard{Key: guard.Key, Versions: []int64{1}})
+		require.ErrorIs(t, err, orders.ErrOrderVersion)
 		_, err = s.Place(t.Context(), customer, order.NewMoney(order.MaxAmount+1, "USD"), guard.Key)
 		require.ErrorIs(t, err, order.ErrTooLarge)
 	}
@@ -243,10 +243,10 @@ func TestAKeyOutlivesANewLimit(t *testing.T) {
 	before := order.Rehydrate(order.Snapshot{
 		ID: "00000000-0000-7000-8000-000000000099", CustomerID: customer, Amount: tooMuch, Status: order.StatusCreated, CreatedAt: stored,
 	})
-	require.NoError(t, s.uow.Do(t.Context(), func(ctx context.Context, tx ports.Tx) error {
-		_, err := tx.Keys.Claim(ctx, ports.Claim{
-			Scope: ports.ScopeOf(customer), Key: "k", Order: before.Snapshot().ID,
-			Digest: ports.DigestOf(fmt.Sprintf("place %s %d USD", customer, tooMuch.Minor())),
+	require.NoError(t, s.uow.Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
+		_, err := tx.Keys.Claim(ctx, orders.Claim{
+			Scope: orders.ScopeOf(customer), Key: "k", Order: before.Snapshot().ID,
+			Digest: orders.DigestOf(fmt.Sprintf("place %s %d USD", customer, tooMuch.Minor())),
 		})
 		require.NoError(t, err)
 		return tx.Orders.Save(ctx, before)
@@ -292,7 +292,7 @@ func TestConcurrentPlacesWithOneKeyAreOneOrder(t *testing.T) {
 	for answer := range answers {
 		require.Equal(t, first, answer)
 	}
-	require.Equal(t, []string{ports.TypeCreated}, s.eventTypes())
+	require.Equal(t, []string{orders.TypeCreated}, s.eventTypes())
 }
 
 func TestALifeIsOneEventPerVersion(t *testing.T) {
@@ -305,7 +305,7 @@ func TestALifeIsOneEventPerVersion(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, order.StatusShipped, shipped.Status)
 	require.EqualValues(t, 3, shipped.Version)
-	require.Equal(t, []string{ports.TypeCreated, ports.TypePaid, ports.TypeShipped}, s.eventTypes())
+	require.Equal(t, []string{orders.TypeCreated, orders.TypePaid, orders.TypeShipped}, s.eventTypes())
 
 	ids := map[string]bool{}
 	for i, entry := range s.log.Committed() {
@@ -331,9 +331,9 @@ func TestARefusedChangeLeavesNothing(t *testing.T) {
 	require.ErrorIs(t, err, order.ErrMoney)
 	for _, verb := range []func(context.Context, order.ID) (order.Snapshot, error){s.pay, s.ship, s.cancel, s.Get} {
 		_, err = verb(t.Context(), "00000000-0000-7000-8000-00000000dead")
-		require.ErrorIs(t, err, ports.ErrOrderNotFound)
+		require.ErrorIs(t, err, orders.ErrOrderNotFound)
 	}
-	require.Equal(t, []string{ports.TypeCreated}, s.eventTypes())
+	require.Equal(t, []string{orders.TypeCreated}, s.eventTypes())
 	require.Equal(t, 1, s.rings.count)
 }
 
@@ -353,7 +353,7 @@ func TestAFailingCommitKeepsNothingAndWakesNobody(t *testing.T) {
 	read, err := s.Get(t.Context(), id)
 	require.NoError(t, err)
 	require.Equal(t, order.StatusCreated, read.Status)
-	require.Equal(t, []string{ports.TypeCreated}, s.eventTypes())
+	require.Equal(t, []string{orders.TypeCreated}, s.eventTypes())
 	require.Equal(t, 1, s.rings.count)
 }
 
@@ -369,7 +369,7 @@ func TestAnEventThatCannotBeEncodedKeepsTheOrderOut(t *testing.T) {
 	_, err := s.Place(t.Context(), customer, amount, "")
 	require.ErrorIs(t, err, broken)
 	_, err = s.Get(t.Context(), "00000000-0000-7000-8000-000000000001")
-	require.ErrorIs(t, err, ports.ErrOrderNotFound)
+	require.ErrorIs(t, err, orders.ErrOrderNotFound)
 	require.Zero(t, s.rings.count)
 }
 
@@ -393,7 +393,7 @@ func TestConcurrentPaysAreOneEvent(t *testing.T) {
 	for paid := range answers {
 		require.Equal(t, []any{order.StatusPaid, int64(2)}, []any{paid.Status, paid.Version})
 	}
-	require.Equal(t, []string{ports.TypeCreated, ports.TypePaid}, s.eventTypes())
+	require.Equal(t, []string{orders.TypeCreated, orders.TypePaid}, s.eventTypes())
 }
 
 // TestAChangeIsMadeOnce : what was done is answered as it was then, whatever happened since, and done in another way it is
@@ -413,18 +413,18 @@ func TestAChangeIsMadeOnce(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, shipped, again)
 	}
-	_, err = s.Pay(t.Context(), id, "P-2", ports.Guard{})
+	_, err = s.Pay(t.Context(), id, "P-2", orders.Guard{})
 	require.ErrorIs(t, err, order.ErrDiffers)
 	_, err = s.cancel(t.Context(), id)
 	require.ErrorIs(t, err, order.ErrStatus)
-	require.Equal(t, []string{ports.TypeCreated, ports.TypePaid, ports.TypeShipped}, s.eventTypes())
+	require.Equal(t, []string{orders.TypeCreated, orders.TypePaid, orders.TypeShipped}, s.eventTypes())
 	require.Equal(t, 7, s.rings.count, "whoever made it may not have rung")
 }
 
 func TestAKeyIsForOneChange(t *testing.T) {
 	s := newShop()
 	first, second := s.placed(t).ID, s.placed(t).ID
-	guard := ports.Guard{Key: "k"}
+	guard := orders.Guard{Key: "k"}
 	paid, err := s.Pay(t.Context(), first, "P-1", guard)
 	require.NoError(t, err)
 	_, err = s.ship(t.Context(), first)
@@ -438,16 +438,16 @@ func TestAKeyIsForOneChange(t *testing.T) {
 		"another change":    func() error { _, err := s.Cancel(t.Context(), second, "P-1", guard); return err },
 		"a new order":       func() error { _, err := s.Place(t.Context(), customer, amount, "k"); return err },
 	} {
-		require.ErrorIs(t, other(), ports.ErrKeyReused, name)
+		require.ErrorIs(t, other(), orders.ErrKeyReused, name)
 	}
-	_, err = s.Ship(t.Context(), second, "", "", ports.Guard{Key: "s"})
+	_, err = s.Ship(t.Context(), second, "", "", orders.Guard{Key: "s"})
 	require.ErrorIs(t, err, order.ErrStatus)
-	_, err = s.Pay(t.Context(), second, "", ports.Guard{Key: "s"})
+	_, err = s.Pay(t.Context(), second, "", orders.Guard{Key: "s"})
 	require.NoError(t, err, "what was refused leaves its key free")
-	_, err = s.Ship(t.Context(), second, "a b", "c", ports.Guard{Key: "t"})
+	_, err = s.Ship(t.Context(), second, "a b", "c", orders.Guard{Key: "t"})
 	require.NoError(t, err)
-	_, err = s.Ship(t.Context(), second, "a", "b c", ports.Guard{Key: "t"})
-	require.ErrorIs(t, err, ports.ErrKeyReused, "the words are not run together")
+	_, err = s.Ship(t.Context(), second, "a", "b c", orders.Guard{Key: "t"})
+	require.ErrorIs(t, err, orders.ErrKeyReused, "the words are not run together")
 }
 
 // TestAChangeIsMeantForAVersion : one that was made before may name the version that it was made from.
@@ -455,30 +455,30 @@ func TestAChangeIsMeantForAVersion(t *testing.T) {
 	s := newShop()
 	id := s.placed(t).ID
 	pay := func(versions ...int64) error {
-		_, err := s.Pay(t.Context(), id, "P-1", ports.Guard{Versions: versions})
+		_, err := s.Pay(t.Context(), id, "P-1", orders.Guard{Versions: versions})
 		return err
 	}
-	require.ErrorIs(t, pay(2), ports.ErrOrderVersion)
+	require.ErrorIs(t, pay(2), orders.ErrOrderVersion)
 	require.NoError(t, pay(1))
 	require.NoError(t, pay(1), "sent again")
 	require.NoError(t, pay(), "at any version")
 	require.NoError(t, pay(7, 2))
-	require.ErrorIs(t, pay(3), ports.ErrOrderVersion)
-	_, err := s.Ship(t.Context(), id, "", "", ports.Guard{Versions: []int64{}})
-	require.ErrorIs(t, err, ports.ErrOrderVersion, "an empty list means none")
-	_, err = s.Ship(t.Context(), id, "", "", ports.Guard{Versions: []int64{1}})
-	require.ErrorIs(t, err, ports.ErrOrderVersion)
+	require.ErrorIs(t, pay(3), orders.ErrOrderVersion)
+	_, err := s.Ship(t.Context(), id, "", "", orders.Guard{Versions: []int64{}})
+	require.ErrorIs(t, err, orders.ErrOrderVersion, "an empty list means none")
+	_, err = s.Ship(t.Context(), id, "", "", orders.Guard{Versions: []int64{1}})
+	require.ErrorIs(t, err, orders.ErrOrderVersion)
 	require.ErrorContains(t, err, "at version 2")
-	_, err = s.Ship(t.Context(), id, "", "", ports.Guard{Versions: []int64{2}})
+	_, err = s.Ship(t.Context(), id, "", "", orders.Guard{Versions: []int64{2}})
 	require.NoError(t, err)
 	require.NoError(t, pay(1), "sent again, though it was shipped")
 	require.NoError(t, pay(3))
-	require.ErrorIs(t, pay(2), ports.ErrOrderVersion, "neither what it was made from, nor what is")
-	_, err = s.Cancel(t.Context(), id, "", ports.Guard{Versions: []int64{1}})
-	require.ErrorIs(t, err, ports.ErrOrderVersion, "first of all it is stale")
-	_, err = s.Cancel(t.Context(), id, "", ports.Guard{Versions: []int64{3}})
+	require.ErrorIs(t, pay(2), orders.ErrOrderVersion, "neither what it was made from, nor what is")
+	_, err = s.Cancel(t.Context(), id, "", orders.Guard{Versions: []int64{1}})
+	require.ErrorIs(t, err, orders.ErrOrderVersion, "first of all it is stale")
+	_, err = s.Cancel(t.Context(), id, "", orders.Guard{Versions: []int64{3}})
 	require.ErrorIs(t, err, order.ErrStatus)
-	_, err = s.Pay(t.Context(), id, "P-2", ports.Guard{Versions: []int64{3}})
+	_, err = s.Pay(t.Context(), id, "P-2", orders.Guard{Versions: []int64{3}})
 	require.ErrorIs(t, err, order.ErrDiffers)
 }
 
@@ -488,39 +488,39 @@ func TestListTellsWhetherThereIsMore(t *testing.T) {
 		s.placed(t)
 	}
 	for limit, want := range map[int]int{1: 1, 2: 2, 3: 3, 4: 3} {
-		page, err := s.List(t.Context(), ports.Filter{Limit: limit})
+		page, err := s.List(t.Context(), orders.Filter{Limit: limit})
 		require.NoError(t, err)
 		require.Len(t, page.Orders, want)
 		require.Equal(t, limit < 3, page.Next != nil)
 		if page.Next != nil {
 			last := page.Orders[want-1]
-			require.Equal(t, ports.Place{CreatedAt: last.CreatedAt, ID: last.ID}, *page.Next)
+			require.Equal(t, orders.Place{CreatedAt: last.CreatedAt, ID: last.ID}, *page.Next)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := s.List(ctx, ports.Filter{Limit: 1})
+	_, err := s.List(ctx, orders.Filter{Limit: 1})
 	require.ErrorIs(t, err, context.Canceled)
 }
 
 // contended is a unit of work in which somebody else is faster a number of times.
 type contended struct {
-	ports.UnitOfWork
+	orders.UnitOfWork
 	losses   int
 	attempts int
 }
 
-func (c *contended) Do(ctx context.Context, fn func(context.Context, ports.Tx) error) error {
+func (c *contended) Do(ctx context.Context, fn func(context.Context, orders.Tx) error) error {
 	c.attempts++
 	if c.losses == 0 {
 		return c.UnitOfWork.Do(ctx, fn)
 	}
 	c.losses--
-	return c.UnitOfWork.Do(ctx, func(ctx context.Context, tx ports.Tx) error {
+	return c.UnitOfWork.Do(ctx, func(ctx context.Context, tx orders.Tx) error {
 		if err := fn(ctx, tx); err != nil {
 			return err
 		}
-		return ports.ErrOrderChanged.With("somebody was faster")
+		return orders.ErrOrderChanged.With("somebody was faster")
 	})
 }
 
@@ -539,9 +539,9 @@ func TestALostRaceIsRunAgainWithinBounds(t *testing.T) {
 
 	race.losses, race.attempts = 1000, 0
 	_, err = s.ship(t.Context(), id)
-	require.ErrorIs(t, err, ports.ErrOrderChanged)
+	require.ErrorIs(t, err, orders.ErrOrderChanged)
 	require.Equal(t, 5, race.attempts)
-	require.Equal(t, []string{ports.TypeCreated, ports.TypePaid}, s.eventTypes())
+	require.Equal(t, []string{orders.TypeCreated, orders.TypePaid}, s.eventTypes())
 	require.Equal(t, 2, s.rings.count)
 }
 

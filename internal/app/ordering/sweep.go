@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 const (
@@ -16,12 +16,12 @@ const (
 
 // Sweep deletes idempotency keys that have expired. Any number of instances may do it at the same time.
 type Sweep struct {
-	expired ordering.ExpiredKeys
+	expired orders.ExpiredKeys
 	logger  *slog.Logger
 }
 
 // NewSweep returns a sweep that does nothing until Run.
-func NewSweep(expired ordering.ExpiredKeys, logger *slog.Logger) *Sweep {
+func NewSweep(expired orders.ExpiredKeys, logger *slog.Logger) *Sweep {
 	return &Sweep{expired: expired, logger: logger}
 }
 

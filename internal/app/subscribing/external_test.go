@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 const callTime = idleTimeout * 2 / 5
@@ -77,7 +77,7 @@ func (c *calls) requireFirstCallsInOrder(t *testing.T) {
 // publishTo appends events of so many aggregates, in turn.
 func (s *service) publishTo(aggregates, count int) []outbox.Entry {
 	s.t.Helper()
-	entries := outboxtest.NewEntries(outbox.Position(s.stream.Len()), count)
+	entries := relaytest.NewEntries(outbox.Position(s.stream.Len()), count)
 	for i := range entries {
 		entries[i].Key.ID, entries[i].Version = fmt.Sprint("order-", i%aggregates), int64(i/aggregates)+1
 	}
@@ -293,7 +293,7 @@ func TestEmittedEventsWakeTheRelay(t *testing.T) {
 			if !emits {
 				return nil
 			}
-			message := outboxtest.NewMessage("follower of "+entry.ID, 1)
+			message := relaytest.NewMessage("follower of "+entry.ID, 1)
 			return emitter.Emit(ctx, tx, entry, message)
 		}
 		rung := func() bool {

@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 // freezer is the database as a copy sees it whose process can be frozen: no statement is sent until the process thaws.
@@ -65,7 +65,7 @@ func TestFrozenCopyOfAForgottenSubscriberEnds(t *testing.T) {
 				frozen := &freezer{Inbox: s.inbox}
 				copied := subscribing.New(subscriber, "frozen", subscribing.Ports{
 					Stream: memory.NewReader(s.stream, subscriber), Checkpoints: killable{frozen}, Work: frozen, Letters: frozen, Sweeper: frozen,
-					Log: frozen, Handlers: only(s.handling("frozen", outboxtest.EventType)),
+					Log: frozen, Handlers: only(s.handling("frozen", relaytest.EventType)),
 				}, s.opts, s.logger)
 				s.running.Go(func() { s.ended <- copied.Run(t.Context()) })
 				s.publish(1)
@@ -84,7 +84,7 @@ func TestFrozenCopyOfAForgottenSubscriberEnds(t *testing.T) {
 				}
 				require.NoError(t, operator.Lift(t.Context(), subscriber))
 				another := subscribing.NewHandler("another", map[string]inbox.Function{
-					outboxtest.EventType: func(_ context.Context, _ inbox.Tx, entry outbox.Entry) error {
+					relaytest.EventType: func(_ context.Context, _ inbox.Tx, entry outbox.Entry) error {
 						if entry.ID == late.ID {
 							return failure
 						}

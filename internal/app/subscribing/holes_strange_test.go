@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 // TestCopyBehindAHole checks that a copy of a removed message, which somebody stored behind the hole, does not bring its event behind later
@@ -67,7 +67,7 @@ func TestFillEndsWhereTheRelayIs(t *testing.T) {
 // write commits events of an aggregate to the log, which the relay has not published.
 func (l *losing) write(count int) []outbox.Entry {
 	l.t.Helper()
-	entries := outboxtest.NewEntries(l.cursor, count)
+	entries := relaytest.NewEntries(l.cursor, count)
 	for i := range entries {
 		entries[i].Key.ID, entries[i].Version = "order-unpublished", int64(entries[i].Position)
 		writer := l.rows.Begin()
@@ -81,7 +81,7 @@ func (l *losing) write(count int) []outbox.Entry {
 // rollBack leaves positions without an event.
 func (l *losing) rollBack(count int) {
 	l.t.Helper()
-	for _, entry := range outboxtest.NewEntries(l.cursor, count) {
+	for _, entry := range relaytest.NewEntries(l.cursor, count) {
 		writer := l.rows.Begin()
 		require.NoError(l.t, writer.Append(l.t.Context(), entry.Message))
 		writer.Rollback()

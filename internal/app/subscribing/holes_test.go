@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 // losing is a service beside its log, whose stream loses messages.
@@ -46,11 +46,11 @@ func (l *losing) save() {
 }
 
 // add commits events of three aggregates to the log, and publishes them.
-func (l *losing) add(count int) []outbox.Entry { return l.addType(count, outboxtest.EventType) }
+func (l *losing) add(count int) []outbox.Entry { return l.addType(count, relaytest.EventType) }
 
 func (l *losing) addType(count int, eventType string) []outbox.Entry {
 	l.t.Helper()
-	entries := outboxtest.NewEntries(l.cursor, count)
+	entries := relaytest.NewEntries(l.cursor, count)
 	for i := range entries {
 		entries[i].Type = eventType
 		entries[i].Key.ID, entries[i].Version = fmt.Sprint("order-", entries[i].Position%3), int64(entries[i].Position)

@@ -16,7 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // losingInFakeTime runs a test on a subscriber beside its log that has not begun.
@@ -43,7 +43,7 @@ func (l *losing) admin() *operating.Subscribers {
 // send sends the subscriber to a place, as an operator names it.
 func (l *losing) send(place string, forwards bool) {
 	l.t.Helper()
-	target, err := ports.ParseTarget(place)
+	target, err := operations.ParseTarget(place)
 	require.NoError(l.t, err)
 	plan, err := l.admin().Plan(l.t.Context(), subscriber, target, forwards)
 	require.NoError(l.t, err)

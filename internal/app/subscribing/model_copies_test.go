@@ -16,7 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 var (
@@ -54,7 +54,7 @@ func (w *world) launch(id string) (p *process, ended <-chan error) {
 	reader := memory.NewReader(w.stream, id)
 	reader.Behind = func() uint64 { return w.behind("lagging read") }
 	reader.BehindState = func() uint64 { return w.behind("former leader's state") }
-	p = &process{Inbox: w.inbox, Stream: reader, w: w, cancel: cancel, keys: make(map[string]outbox.Key), types: []string{outboxtest.EventType}}
+	p = &process{Inbox: w.inbox, Stream: reader, w: w, cancel: cancel, keys: make(map[string]outbox.Key), types: []string{relaytest.EventType}}
 	if w.calmed() || w.dice(3) == 0 {
 		p.types = append(p.types, newType)
 	}

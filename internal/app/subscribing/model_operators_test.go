@@ -9,15 +9,17 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/operating"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // noLags says nothing about lags.
 type noLags struct{}
 
-func (noLags) Behind(context.Context, []ports.SubscriberPlace) ([]ports.Lag, error) { return nil, nil }
+func (noLags) Behind(context.Context, []operations.SubscriberPlace) ([]operations.Lag, error) {
+	return nil, nil
+}
 
-func (noLags) Lags(context.Context) ([]ports.Lag, error) { return nil, nil }
+func (noLags) Lags(context.Context) ([]operations.Lag, error) { return nil, nil }
 
 // operator is the administration of the world's subscribers. It sees the stream as a copy does: its servers may lag.
 func (w *world) operator() *operating.Subscribers {
@@ -71,7 +73,7 @@ func (w *world) rest() {
 
 // move sends lanes to a sequence. What is skipped was dealt with, so that it can be told from what is lost.
 func (w *world) move(ctx context.Context, o *operating.Subscribers, sequence uint64, forwards bool) bool {
-	plan, err := o.Plan(ctx, subscriber, ports.Target{Sequence: sequence}, forwards)
+	plan, err := o.Plan(ctx, subscriber, operations.Target{Sequence: sequence}, forwards)
 	if err != nil || forwards && !w.skippable(plan.To) {
 		return false
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/inbox/inboxtest"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 const (
@@ -84,7 +84,7 @@ func newWorld(t *testing.T, seed uint64, broken mutant) *world {
 	}
 	_, err := w.stream.Open(t.Context(), 1)
 	require.NoError(t, err)
-	require.NoError(t, w.inbox.Subscribe(t.Context(), subscriber, "test", []string{outboxtest.EventType, newType}))
+	require.NoError(t, w.inbox.Subscribe(t.Context(), subscriber, "test", []string{relaytest.EventType, newType}))
 	w.lanes = []int{1, 3, 7}[seed%3]
 	w.external = seed%5 == 4 || broken.external
 	w.inbox.IdleTimeout, w.inbox.MarkEvery, w.inbox.Pause = idleTimeout, 7, w.pause
@@ -97,7 +97,7 @@ func newWorld(t *testing.T, seed uint64, broken mutant) *world {
 	if w.lateness = 10; seed%4 == 0 || broken.long {
 		w.long, w.lateness = true, 60
 	}
-	w.log = outboxtest.NewEntries(0, lifeEvents)
+	w.log = relaytest.NewEntries(0, lifeEvents)
 	versions := make(map[string]int64)
 	for i := range w.log {
 		key := fmt.Sprint("order-", w.dice(aggregates))

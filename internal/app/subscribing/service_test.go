@@ -17,8 +17,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	ports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 // service is a subscriber whose copies run in fake time, and on which nothing happens but what a test does.
@@ -30,7 +30,7 @@ type service struct {
 	handle func(ctx context.Context, entry outbox.Entry) error
 	// inTx is what a handler does before handle in its transaction; nil: nothing.
 	inTx    inbox.Function
-	waker   ports.Waker
+	waker   relay.Waker
 	latency time.Duration // of a transaction, besides the handler
 	work    inbox.UnitOfWork
 	running sync.WaitGroup
@@ -85,7 +85,7 @@ func (c copied) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) err
 }
 
 func (copied) Name() string    { return "test" }
-func (copied) Types() []string { return []string{outboxtest.EventType} }
+func (copied) Types() []string { return []string{relaytest.EventType} }
 func (copied) External() bool  { return false }
 
 func (c copied) Applied(_ context.Context, entry outbox.Entry) {
@@ -152,7 +152,7 @@ func (s *service) run(name string, handler inbox.Handler, checkpoints inbox.Chec
 // publish appends events of an aggregate each, and returns them.
 func (s *service) publish(count int) []outbox.Entry {
 	s.t.Helper()
-	entries := outboxtest.NewEntries(outbox.Position(s.stream.Len()), count)
+	entries := relaytest.NewEntries(outbox.Position(s.stream.Len()), count)
 	for i := range entries {
 		entries[i].Key.ID, entries[i].Version = fmt.Sprint("order-", entries[i].Position), 1
 	}

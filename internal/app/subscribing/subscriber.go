@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	outboxports "github.com/assylzhan-a/outboxie/internal/ports/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 const (
@@ -45,7 +45,7 @@ type Ports struct {
 	Work        inbox.UnitOfWork
 	Letters     inbox.DeadLetters
 	Sweeper     inbox.Sweeper
-	Waker       outboxports.Waker // is told of events that handlers emit; nil: the relay finds them when it polls
+	Waker       relay.Waker // is told of events that handlers emit; nil: the relay finds them when it polls
 	Log         inbox.Log
 	// Handlers returns the handler of a name, and for an empty one the handler of a new subscriber. It fails if there is none.
 	Handlers func(name string) (inbox.Handler, error)

@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 // newType is the type that a newer program knows.
@@ -32,7 +32,7 @@ func (s *service) handling(name string, types ...string) inbox.Handler {
 // publishTypes appends events of these types, of the aggregates in turn, and returns them.
 func (s *service) publishTypes(versions map[string]int64, aggregates int, types ...string) []outbox.Entry {
 	s.t.Helper()
-	entries := outboxtest.NewEntries(outbox.Position(s.stream.Len()), len(types))
+	entries := relaytest.NewEntries(outbox.Position(s.stream.Len()), len(types))
 	for i := range entries {
 		key := fmt.Sprint("order-", i%aggregates)
 		versions[key]++
@@ -69,7 +69,7 @@ func (s *service) requireInOrder() {
 // again. Events of the new type wait for the program that knows them, hold up nothing but their aggregates, and all take effect in order.
 func TestRollingDeploymentWithANewType(t *testing.T) {
 	inFakeTime(t, subscribing.Options{Lanes: 3, Transactions: 3}, func(t *testing.T, s *service) {
-		old, versions := outboxtest.EventType, make(map[string]int64)
+		old, versions := relaytest.EventType, make(map[string]int64)
 		before := func(name string) func() { return s.startHandling(name, s.handling(name, old)) }
 		after := func(name string) func() { return s.startHandling(name, s.handling(name, old, newType)) }
 		stopA, stopB := before("a"), before("b")
@@ -125,7 +125,7 @@ func TestOtherTypesArePassedOver(t *testing.T) {
 		versions := make(map[string]int64)
 		stop := s.start("a")
 		pass(time.Second)
-		types := slices.Repeat([]string{newType, newType, outboxtest.EventType}, 1000)
+		types := slices.Repeat([]string{newType, newType, relaytest.EventType}, 1000)
 		entries := s.publishTypes(versions, 7, append(types, newType, newType)...)
 		pass(5 * time.Second)
 		require.Equal(t, 1000, s.count())
@@ -201,7 +201,7 @@ func TestCopiesRestWhilePaused(t *testing.T) {
 			}
 			return nil
 		}
-		running, stop := s.run("a", s.handling("a", outboxtest.EventType), shown)
+		running, stop := s.run("a", s.handling("a", relaytest.EventType), shown)
 		s.publish(1)
 		pass(500 * time.Millisecond)
 		shown.decide(func(view *inbox.View) { view.Paused = true })
@@ -225,7 +225,7 @@ func TestCopiesRestWhilePaused(t *testing.T) {
 func TestRunEndsForAPersonToDecide(t *testing.T) {
 	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
 		shown := &standing{Checkpoints: s.inbox}
-		_, _ = s.run("a", s.handling("a", outboxtest.EventType), shown)
+		_, _ = s.run("a", s.handling("a", relaytest.EventType), shown)
 		pass(time.Second)
 		shown.decide(func(view *inbox.View) { view.Forgotten = time.Now() })
 		require.ErrorIs(t, <-s.ended, inbox.ErrForgotten)

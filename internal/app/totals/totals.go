@@ -9,7 +9,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 // Name is the name of the handler.
@@ -18,23 +18,23 @@ const Name = "totals"
 // Totals counts orders for one subscriber.
 type Totals struct {
 	subscriber string
-	decoder    ordering.Decoder
-	totals     ordering.Totals
+	decoder    orders.Decoder
+	totals     orders.Totals
 	logger     *slog.Logger
 }
 
 // New returns the Totals of one subscriber.
-func New(subscriber string, decoder ordering.Decoder, totals ordering.Totals, logger *slog.Logger) *Totals {
+func New(subscriber string, decoder orders.Decoder, totals orders.Totals, logger *slog.Logger) *Totals {
 	return &Totals{subscriber: subscriber, decoder: decoder, totals: totals, logger: logger}
 }
 
 // Functions returns what is done for each type of event. Events that change no total are handled too, so that each is logged.
 func (t *Totals) Functions() map[string]inbox.Function {
 	return map[string]inbox.Function{
-		ordering.TypeCreated:   t.created,
-		ordering.TypePaid:      t.changed,
-		ordering.TypeShipped:   t.changed,
-		ordering.TypeCancelled: t.changed,
+		orders.TypeCreated:   t.created,
+		orders.TypePaid:      t.changed,
+		orders.TypeShipped:   t.changed,
+		orders.TypeCancelled: t.changed,
 	}
 }
 

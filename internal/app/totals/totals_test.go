@@ -15,8 +15,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
-	"github.com/assylzhan-a/outboxie/internal/ports/ordering"
-	"github.com/assylzhan-a/outboxie/internal/ports/outbox/outboxtest"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 const (
@@ -37,7 +37,7 @@ func (d decoderOf) Decode(message outbox.Message) (order.Event, error) {
 
 // entriesOf returns the entries of events, and what reads them.
 func entriesOf(events ...order.Event) ([]outbox.Entry, decoderOf) {
-	entries, decoder := outboxtest.NewEntries(0, len(events)), make(decoderOf)
+	entries, decoder := relaytest.NewEntries(0, len(events)), make(decoderOf)
 	for i, event := range events {
 		decoder[entries[i].ID] = event
 	}
@@ -87,7 +87,7 @@ func TestTotalsCountCreatedOrders(t *testing.T) {
 	var log bytes.Buffer
 	sum := &added{tx: &transaction{}}
 	counted := totals.New(subscriber, decoder, sum, slog.New(slog.NewTextHandler(&log, nil)))
-	for i, kind := range []string{ordering.TypeCreated, ordering.TypePaid, ordering.TypeShipped, ordering.TypeCancelled, ordering.TypeCreated} {
+	for i, kind := range []string{orders.TypeCreated, orders.TypePaid, orders.TypeShipped, orders.TypeCancelled, orders.TypeCreated} {
 		verb := strings.Split(kind, ".")[2]
 		require.NoError(t, counted.Functions()[kind](t.Context(), sum.tx, entries[i]))
 		require.Empty(t, log.String(), "nothing is logged before the commit")
@@ -104,8 +104,8 @@ func TestTotalsPassFailuresOn(t *testing.T) {
 	full := &added{err: errors.New("full")}
 	counted := totals.New(subscriber, decoder, full, slog.New(slog.DiscardHandler))
 	for _, function := range counted.Functions() {
-		require.ErrorIs(t, function(t.Context(), nil, outboxtest.NewEntries(7, 1)[0]), inbox.ErrUnreadable)
+		require.ErrorIs(t, function(t.Context(), nil, relaytest.NewEntries(7, 1)[0]), inbox.ErrUnreadable)
 	}
 	require.Empty(t, full.amounts)
-	require.ErrorIs(t, counted.Functions()[ordering.TypeCreated](t.Context(), nil, entries[0]), full.err)
+	require.ErrorIs(t, counted.Functions()[orders.TypeCreated](t.Context(), nil, entries[0]), full.err)
 }

@@ -30,3 +30,9 @@ func TestHaltReasonsAreAllOfThem(t *testing.T) {
 	require.NotEmpty(t, constants)
 	require.ElementsMatch(t, constants, outbox.HaltReasons())
 }
+
+// TestHaltSaysWhy checks that the error of a halt names its reason and its detail.
+func TestHaltSaysWhy(t *testing.T) {
+	halt := outbox.NewHalt(outbox.HaltTailGone, "sequence %d", 7)
+	require.EqualError(t, halt, "relay halted (tail_gone): sequence 7")
+}

@@ -86,8 +86,3 @@ func TestProgressOfAnEntry(t *testing.T) {
 	require.Equal(t, outbox.Progress{Position: 42, EventID: entry.ID}, entry.Progress())
 	require.Equal(t, "order/7", entry.Key.String())
 }
-
-func TestHaltSaysWhy(t *testing.T) {
-	halt := outbox.NewHalt(outbox.HaltTailGone, "sequence %d", 7)
-	require.EqualError(t, halt, "relay halted (tail_gone): sequence 7")
-}

@@ -1,0 +1,87 @@
+// Package fulfillment asks the warehouse for what was paid: it is the handler of a subscriber that emits events. A program makes a
+// Fulfillment for each such subscriber, and gives its Functions to the subscriber's handler.
+//
+// The pattern: a function reads the event, decides with the domain, and emits what follows through a port that takes the transaction. All
+// events of a fulfillment follow from events of one order, which are handled one after the other. So their versions need no lock.
+package fulfilling
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fulfillment"
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+)
+
+// Name is the name of the handler.
+const Name = "fulfillment"
+
+// Ports are what a Fulfillment drives.
+type Ports struct {
+	Decoder orders.Decoder
+	Encoder orders.FulfillmentEncoder
+	Emitter inbox.Emitter
+}
+
+// Fulfillment emits the events of fulfillments for one subscriber.
+type Fulfillment struct {
+	subscriber string
+	ports      Ports
+	logger     *slog.Logger
+}
+
+// New returns the Fulfillment of one subscriber.
+func New(subscriber string, ports Ports, logger *slog.Logger) *Fulfillment {
+	return &Fulfillment{subscriber: subscriber, ports: ports, logger: logger}
+}
+
+// Functions returns what is done for each type of event.
+func (f *Fulfillment) Functions() map[string]inbox.Function {
+	return map[string]inbox.Function{orders.TypePaid: f.follow, orders.TypeCancelled: f.follow}
+}
+
+// follow emits what follows from an event of an order.
+func (f *Fulfillment) follow(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	following, follows, err := f.following(entry)
+	if err != nil || !follows {
+		return err
+	}
+	message, err := f.ports.Encoder.EncodeFulfillment(following)
+	if err != nil {
+		return err
+	}
+	return f.ports.Emitter.Emit(ctx, tx, entry, message)
+}
+
+// following returns what follows from an event, if anything does.
+func (f *Fulfillment) following(entry outbox.Entry) (following fulfillment.Event, follows bool, err error) {
+	event, err := f.ports.Decoder.Decode(entry.Message)
+	if err != nil {
+		return fulfillment.Event{}, false, err
+	}
+	fact := order.FactOf(event)
+	changed := fulfillment.Order{
+		ID: string(fact.Order.ID), Customer: string(fact.Order.CustomerID), Version: fact.Order.Version, At: fact.At,
+	}
+	switch event.(type) {
+	case order.Paid:
+		return fulfillment.Paid(changed), true, nil
+	case order.Created, order.Shipped: // nothing follows
+	case order.Cancelled:
+		following, follows = fulfillment.Cancelled(changed)
+	}
+	return following, follows, nil
+}
+
+// Applied logs what was emitted.
+func (f *Fulfillment) Applied(ctx context.Context, entry outbox.Entry) {
+	following, follows, err := f.following(entry)
+	if err != nil || !follows {
+		return
+	}
+	f.logger.InfoContext(ctx, "Emitted a fulfillment event", "subscriber", f.subscriber, "status", string(following.Status),
+		"order_id", following.Order, "version", following.Version, "because_of", entry.ID)
+}

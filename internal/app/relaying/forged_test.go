@@ -1,0 +1,93 @@
+package relaying_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
+	"github.com/assylzhan-a/outboxie/internal/app/relaying"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+)
+
+// forgeries are messages with the engine's headers that somebody else stores after three events were published. Each names no event
+// of the log that waits: who forges it knows no more than what is in the stream.
+var forgeries = map[string]struct {
+	stamp relay.Stamp
+	halt  outbox.HaltReason // empty: the relay goes on around it
+}{
+	"an event above the log": {
+		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 99, EventID: "forged"}, Event: 99}, outbox.HaltHistoryLost,
+	},
+	"an event at the next position": {
+		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 4, EventID: "forged"}, Event: 4}, outbox.HaltHistoryLost,
+	},
+	"another event at the last position": {
+		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 3, EventID: "forged"}, Event: 3}, outbox.HaltHistoryLost,
+	},
+	"an old event": {
+		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 1, EventID: "forged"}, Event: 1}, outbox.HaltTailCopied,
+	},
+	"a redriven event": {
+		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 2, EventID: "forged"}, Event: 1, Redriven: true}, "",
+	},
+	"a redriven event above the log": {
+		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 99, EventID: "forged"}, Event: 1, Redriven: true}, outbox.HaltHistoryLost,
+	},
+	"a notice of parking": {
+		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 2, EventID: "forged"}, Parked: "too large"}, "",
+	},
+	"a notice of parking above the log": {
+		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 99, EventID: "forged"}, Parked: "too large"}, outbox.HaltHistoryLost,
+	},
+	"a confirmation": {
+		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 1, EventID: "forged"}, Confirms: true}, "",
+	},
+	"a confirmation above the log": {
+		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 99, EventID: "forged"}, Confirms: true}, outbox.HaltHistoryLost,
+	},
+	"an adoption": {
+		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 1, EventID: "forged"}}, outbox.HaltTailCopied,
+	},
+	"an adoption above the log": {
+		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 99, EventID: "forged"}}, outbox.HaltHistoryLost,
+	},
+}
+
+// TestForgedMessages shows what somebody can do to the relay who may publish into its stream: make it halt. Nothing is lost or
+// doubled, and an adoption goes on after the last event that both log and stream hold.
+func TestForgedMessages(t *testing.T) {
+	for name, forgery := range forgeries {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				leader := w.run("leader")
+				w.record(t, 3)
+				time.Sleep(2 * time.Second) // the cursor is saved
+				w.stream.Forge(forgery.stamp)
+				w.record(t, 2)
+				time.Sleep(2 * time.Second)
+				if status := leader.relay.Status(); forgery.halt == "" {
+					require.Equal(t, relaying.Leading, status.State, "%+v", status.Halt)
+				} else {
+					require.Equal(t, forgery.halt, status.Halt.Reason)
+					adopter := operating.NewAdopter(w.cursors, w.stream)
+					plan, err := adopter.Plan(t.Context(), nil)
+					require.NoError(t, err)
+					require.NoError(t, adopter.Do(t.Context(), plan))
+				}
+				time.Sleep(5 * time.Second)
+				w.record(t, 2)
+				time.Sleep(5 * time.Second)
+				var genuine []string
+				for _, entry := range w.stream.Entries() {
+					if entry.ID != "" {
+						genuine = append(genuine, entry.ID)
+					}
+				}
+				require.Equal(t, ids(w.log.Committed()), genuine)
+			})
+		})
+	}
+}

@@ -1,0 +1,34 @@
+package orders
+
+import (
+	"context"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// The types of the orders' events, as CloudEvents names them.
+const (
+	TypeCreated   = "outboxie.order.created.v1"
+	TypePaid      = "outboxie.order.paid.v1"
+	TypeShipped   = "outboxie.order.shipped.v1"
+	TypeCancelled = "outboxie.order.cancelled.v1"
+)
+
+// Encoder turns a domain event into the message that is published for it: the public contract.
+type Encoder interface {
+	Encode(event order.Event) (outbox.Message, error)
+}
+
+// Decoder reads the order event out of a message. It fails with inbox.ErrUnreadable.
+type Decoder interface {
+	Decode(message outbox.Message) (order.Event, error)
+}
+
+// Totals is what each customer ordered, per currency, as each subscriber has seen it.
+type Totals interface {
+	// Add counts one order of amount, for the subscriber and in the transaction of tx. It may collect what it is given; a failure
+	// to write that names no event.
+	Add(ctx context.Context, tx inbox.Tx, customer order.CustomerID, amount order.Money) error
+}

@@ -1,0 +1,32 @@
+package orders_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+)
+
+func TestParseKey(t *testing.T) {
+	for c := range 256 {
+		text := "a" + string([]byte{byte(c)})
+		key, err := orders.ParseKey(text)
+		if c >= '!' && c <= '~' {
+			require.NoError(t, err)
+			require.Equal(t, orders.Key(text), key)
+			continue
+		}
+		require.ErrorIs(t, err, orders.ErrKey, "%q", text)
+		require.Equal(t, fault.Invalid, fault.KindOf(err))
+		require.Empty(t, key)
+	}
+	_, err := orders.ParseKey(strings.Repeat("k", 255))
+	require.NoError(t, err)
+	for _, text := range []string{"", strings.Repeat("k", 256)} {
+		_, err := orders.ParseKey(text)
+		require.ErrorIs(t, err, orders.ErrKey)
+	}
+}

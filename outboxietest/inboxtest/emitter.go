@@ -1,0 +1,228 @@
+package inboxtest
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
+)
+
+// EmitStore is a store whose database has a log, which is empty.
+type EmitStore struct {
+	LetterStore
+	Emitter inbox.Emitter
+	Log     relay.Log
+}
+
+// TestEmitter is the contract of inbox.Emitter.
+func TestEmitter(t *testing.T, open func(t *testing.T) EmitStore) {
+	for name, test := range map[string]func(t *testing.T, e *emission){
+		"what is emitted comes into the log with the effect":   emitOrdered,
+		"the transaction that fails emits nothing":             emitNothing,
+		"a suspect event that fails emits nothing":             emitWithoutSuspects,
+		"a version that is taken fails the write":              emitTaken,
+		"another subscriber does not emit the same":            emitAgain,
+		"a letter emits when it is applied":                    emitFromLetter,
+		"a message that cannot be sent is refused":             emitInvalid,
+		"the transaction is dead afterwards, or another's one": emitLate,
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := open(t)
+			e := &emission{EmitStore: store, lane: newLane(store.Store)}
+			e.meanwhile = e.emit
+			e.begin(t)
+			test(t, e)
+		})
+	}
+}
+
+// emission is a lane whose handler emits two events for each event: of one aggregate that is named after the event's, with the event's
+// version, and of one that is named after the event's id.
+type emission struct {
+	EmitStore
+	*lane
+	offset int64 // added to the versions
+	failed error // of the last call
+}
+
+func (e *emission) emit(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	e.failed = e.Emitter.Emit(ctx, tx, entry, followers(entry, e.offset)...)
+	return e.failed
+}
+
+// followers are what follows from an event, without ids.
+func followers(entry outbox.Entry, offset int64) []outbox.Message {
+	messages := []outbox.Message{relaytest.NewMessage("z-"+entry.Key.ID, entry.Version+offset), relaytest.NewMessage("a-"+entry.ID, 1+offset)}
+	for i := range messages {
+		messages[i].ID, messages[i].Key.Type = "", "follower"
+	}
+	return messages
+}
+
+// requireLog requires that the log holds what follows from these events, and nothing else, with the versions of each aggregate in order.
+func (e *emission) requireLog(t *testing.T, events ...inbox.Event) {
+	t.Helper()
+	want := make(map[string]outbox.Message)
+	for _, event := range events {
+		for n, message := range followers(event.Entry, 0) {
+			message.ID = inbox.EmittedID(e.Name(), event.Entry, n)
+			want[message.ID] = message
+		}
+	}
+	last := make(map[outbox.Key]int64)
+	entries := e.entries(t)
+	for _, entry := range entries {
+		message := want[entry.ID]
+		require.Equal(t, message.Key, entry.Key)
+		require.Equal(t, message.Version, entry.Version)
+		require.Equal(t, message.Payload, entry.Payload)
+		require.Greater(t, entry.Version, last[entry.Key])
+		last[entry.Key] = entry.Version
+	}
+	require.Len(t, entries, len(want))
+}
+
+// entries reads the log.
+func (e *emission) entries(t *testing.T) (all []outbox.Entry) {
+	t.Helper()
+	var after outbox.Progress
+	for {
+		page, err := e.Log.After(t.Context(), after, outbox.Slice{Count: 1000, Bytes: 1 << 20})
+		require.NoError(t, err)
+		if len(page.Entries) == 0 {
+			return all
+		}
+		all = append(all, page.Entries...)
+		after = all[len(all)-1].Progress()
+	}
+}
+
+func emitOrdered(t *testing.T, e *emission) {
+	events := newEvents(0, 20, "a", "b", "c")
+	outcome, err := e.try(t.Context(), events...)
+	require.NoError(t, err)
+	require.Equal(t, 40, outcome.Emitted)
+	e.requireLog(t, events...)
+	e.requireOrders(t, 20)
+
+	known, fresh := events[19], newEvent(22, "a")
+	known.Sequence = 21
+	again, err := e.try(t.Context(), known, fresh)
+	require.NoError(t, err)
+	require.Equal(t, 2, again.Emitted, "not for what was applied before")
+	e.requireLog(t, append(events, fresh)...)
+}
+
+func emitNothing(t *testing.T, e *emission) {
+	events := newEvents(0, 3, "a", "b")
+	e.failing[events[2].ID] = errMine
+	require.ErrorIs(t, e.apply(t, events...), errMine)
+	e.requireLog(t)
+	delete(e.failing, events[2].ID)
+	e.FailNextCommit(t)
+	require.Error(t, e.apply(t, events...))
+	e.requireLog(t)
+	require.NoError(t, e.apply(t, events...))
+	e.requireLog(t, events...)
+}
+
+func emitWithoutSuspects(t *testing.T, e *emission) {
+	events := newEvents(0, 4, "a", "b")
+	e.failing[events[1].ID] = errMine
+	outcome, err := e.try(t.Context(), events[0], suspect(events[1]), suspect(events[2]), events[3])
+	require.NoError(t, err)
+	require.Equal(t, []inbox.Result{inbox.Applied, inbox.SetAside, inbox.Applied, inbox.Held}, outcome.Results)
+	require.Equal(t, 4, outcome.Emitted)
+	e.requireLog(t, events[0], events[2])
+}
+
+func emitTaken(t *testing.T, e *emission) {
+	events := newEvents(0, 3, "a", "a", "b")
+	events[1].Version = events[0].Version
+	require.NoError(t, e.apply(t, events[0]))
+	_, err := e.try(t.Context(), events[1], events[2])
+	require.ErrorIs(t, err, relay.ErrVersionTaken)
+	var collected *inbox.CollectedError
+	require.ErrorAs(t, err, &collected)
+	outcome, err := e.try(t.Context(), suspect(events[1]), events[2])
+	require.NoError(t, err)
+	require.Equal(t, []inbox.Result{inbox.SetAside, inbox.Applied}, outcome.Results)
+	require.False(t, inbox.Permanent(relay.ErrVersionTaken), "the next call of the handler may choose another version")
+	e.requireLog(t, events[0], events[2])
+}
+
+func emitAgain(t *testing.T, e *emission) {
+	event := newEvent(1, "a")
+	require.NoError(t, e.apply(t, event))
+	other := e.copyOf()
+	other.subscriber, other.meanwhile = "another", e.emit
+	other.begin(t)
+	require.Error(t, other.apply(t, event), "the versions are taken")
+	e.offset = 1
+	err := other.apply(t, event)
+	require.ErrorIs(t, err, inbox.ErrEmittedBefore)
+	require.Equal(t, []inbox.Result{inbox.SetAside}, other.results(t, suspect(event)))
+	e.requireLog(t, event)
+	other.requireOrders(t, 0)
+}
+
+func emitFromLetter(t *testing.T, e *emission) {
+	events := newEvents(0, 3, "a")
+	e.failing[events[0].ID] = errMine
+	require.NoError(t, e.apply(t, suspect(events[0]), events[1], events[2]))
+	e.requireLog(t)
+	delete(e.failing, events[0].ID)
+	_, err := RetryAll(t.Context(), e.Letters, e.subscriber)
+	require.NoError(t, err)
+	for i, careful := range []bool{false, true} {
+		done, found, err := e.DeadLetters.Redeliver(t.Context(), e.subscriber, inbox.Redelivery{Limit: i + 1, Careful: careful}, e, giveUp)
+		require.NoError(t, err)
+		require.True(t, found)
+		require.Len(t, done.Applied, i+1)
+		require.Equal(t, 2*(i+1), done.Emitted)
+	}
+	e.requireLog(t, events...)
+}
+
+// emitInvalid refuses all messages of a call if one cannot be sent. A handler may emit others then.
+func emitInvalid(t *testing.T, e *emission) {
+	event, goesOn, refused := newEvent(1, "a"), false, error(nil)
+	e.meanwhile = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+		messages := followers(entry, 0)
+		messages[1].Payload = []byte("no JSON")
+		refused = e.Emitter.Emit(ctx, tx, entry, messages...)
+		if goesOn {
+			return e.emit(ctx, tx, entry)
+		}
+		return refused
+	}
+	require.ErrorIs(t, e.apply(t, event), outbox.ErrInvalidMessage)
+	e.requireLog(t)
+	goesOn = true
+	require.NoError(t, e.apply(t, event))
+	require.ErrorIs(t, refused, outbox.ErrInvalidMessage)
+	e.requireLog(t, event)
+}
+
+// foreign is a transaction of no store.
+type foreign struct{}
+
+func (foreign) Subscriber() string { return subscriber }
+
+func emitLate(t *testing.T, e *emission) {
+	event := newEvent(1, "a")
+	var kept inbox.Tx
+	e.meanwhile = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+		kept = tx
+		return e.emit(ctx, tx, entry)
+	}
+	require.NoError(t, e.apply(t, event))
+	require.Error(t, e.Emitter.Emit(t.Context(), kept, newEvent(2, "a").Entry, followers(newEvent(2, "a").Entry, 0)...))
+	require.Error(t, e.Emitter.Emit(t.Context(), foreign{}, event.Entry, followers(event.Entry, 0)...))
+	e.requireLog(t, event)
+}

@@ -1,0 +1,257 @@
+// Package inboxtest is the executable contract of the ports in package inbox. Each suite takes stores that an adapter opens.
+package inboxtest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
+)
+
+// Total is what a customer ordered in one currency, as one subscriber has counted it.
+type Total struct {
+	Amount string // in minor units, decimal; empty when there is nothing
+	Orders int64
+}
+
+// Store is what the suites need of a subscriber's database. No subscriber has begun in it. It serves at least 16 transactions at once.
+// It cannot write the total of a customer whose id is not a UUID.
+type Store struct {
+	relaytest.Outages
+	Checkpoints inbox.Checkpoints
+	UnitOfWork  inbox.UnitOfWork
+	Letters     operations.DeadLetterAdmin
+	Totals      orders.Totals // the effect of the suites' handlers
+	// WasApplied returns those of the ids whose events the subscriber applied, in the order of ids.
+	WasApplied func(t *testing.T, subscriber string, ids ...string) []string
+	// Total returns what was committed.
+	Total func(t *testing.T, subscriber string, customer order.CustomerID, currency order.Currency) Total
+	// FailNextCommit makes the next commit fail that applies an event.
+	FailNextCommit func(t *testing.T)
+}
+
+const (
+	subscriber = "billing's ?0"
+	stream     = "2026-11-29T10:00:00.123456789Z"
+	// handlerName is that of the suites' handlers.
+	handlerName = "handler's ?0"
+	nobody      = order.CustomerID("not a UUID") // a customer whose total no store can write
+
+	patience = 30 * time.Second
+	soon     = 100 * time.Millisecond
+)
+
+var errMine = errors.New("it's mine: ?0")
+
+// placeAt is a message's place.
+func placeAt(sequence uint64) inbox.Place {
+	return inbox.Place{Sequence: sequence, StoredAt: time.Unix(1_800_000_000, int64(sequence)*1_000_001).UTC()}
+}
+
+func newEvent(sequence uint64, aggregate string) inbox.Event {
+	return inbox.Event{Sequence: sequence, Entry: outbox.Entry{
+		Message: relaytest.NewMessage(aggregate, int64(sequence)), Position: outbox.Position(sequence),
+		RecordedAt: time.Now().Truncate(time.Microsecond).UTC(),
+	}}
+}
+
+// newEvents returns events of as many aggregates as there are names, in turn.
+func newEvents(after uint64, n int, aggregates ...string) []inbox.Event {
+	events := make([]inbox.Event, n)
+	for i := range events {
+		events[i] = newEvent(after+uint64(i)+1, aggregates[i%len(aggregates)])
+	}
+	return events
+}
+
+func suspect(event inbox.Event) inbox.Event {
+	event.Suspect = true
+	return event
+}
+
+// lane is a lane of a subscriber as one copy knows it.
+type lane struct {
+	Store
+	subscriber string
+	at         inbox.Checkpoint
+	customer   order.CustomerID
+	amount     order.Money
+
+	mu      sync.Mutex
+	handled []string // ids, in order
+	failing map[string]error
+	// meanwhile is called by the handler, before it adds, and may fail.
+	meanwhile func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error
+}
+
+func newLane(store Store) *lane {
+	return &lane{
+		Store: store, subscriber: subscriber, customer: order.CustomerID(relaytest.NewMessage("", 1).ID), amount: order.NewMoney(10050, "USD"),
+		failing: make(map[string]error),
+	}
+}
+
+// begin begins with one lane.
+func (l *lane) begin(t *testing.T) *lane {
+	t.Helper()
+	require.NoError(t, l.Checkpoints.Begin(t.Context(), l.subscriber, 1, stream, inbox.Place{}))
+	return l.look(t)
+}
+
+// look reads the checkpoint of the lane.
+func (l *lane) look(t *testing.T) *lane {
+	t.Helper()
+	view, err := l.Checkpoints.Look(t.Context(), l.subscriber, "reader")
+	require.NoError(t, err)
+	require.Greater(t, len(view.Lanes), l.at.Lane)
+	l.at = view.Lanes[l.at.Lane]
+	return l
+}
+
+// copyOf is another copy that knows the same.
+func (l *lane) copyOf() *lane {
+	other := newLane(l.Store)
+	other.subscriber, other.at, other.customer = l.subscriber, l.at, l.customer
+	return other
+}
+
+// Name is that of a handler without functions.
+func (l *lane) Name() string { return handlerName }
+
+// Types are none.
+func (l *lane) Types() []string { return nil }
+
+// External is false.
+func (*lane) External() bool { return false }
+
+// Handle counts an order, unless the event is to fail: then it fails after it has counted.
+func (l *lane) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	l.mu.Lock()
+	l.handled = append(l.handled, entry.ID)
+	failure := l.failing[entry.ID]
+	l.mu.Unlock()
+	if l.meanwhile != nil {
+		if err := l.meanwhile(ctx, tx, entry); err != nil {
+			return err
+		}
+	}
+	if err := l.Totals.Add(ctx, tx, l.customer, l.amount); err != nil {
+		return err
+	}
+	return failure
+}
+
+// Applied does nothing.
+func (l *lane) Applied(context.Context, outbox.Entry) {}
+
+// batch goes from the checkpoint to the last of the events.
+func (l *lane) batch(events ...inbox.Event) inbox.Batch {
+	return inbox.Batch{From: l.at, To: placeAt(events[len(events)-1].Sequence), Events: events}
+}
+
+// try applies events. If they were applied, it goes on from the new checkpoint.
+func (l *lane) try(ctx context.Context, events ...inbox.Event) (inbox.Outcome, error) {
+	outcome, err := l.UnitOfWork.Apply(ctx, l.subscriber, l.batch(events...), l, giveUp)
+	if err == nil {
+		l.at = outcome.Checkpoint
+	}
+	return outcome, err
+}
+
+// apply applies events, and returns the error.
+func (l *lane) apply(t *testing.T, events ...inbox.Event) error {
+	t.Helper()
+	_, err := l.try(t.Context(), events...)
+	return err
+}
+
+// results applies events, and returns what became of them.
+func (l *lane) results(t *testing.T, events ...inbox.Event) []inbox.Result {
+	t.Helper()
+	outcome, err := l.try(t.Context(), events...)
+	require.NoError(t, err)
+	return outcome.Results
+}
+
+// move moves the lane without an event.
+func (l *lane) move(t *testing.T, to inbox.Place) {
+	t.Helper()
+	outcome, err := l.UnitOfWork.Apply(t.Context(), l.subscriber, inbox.Batch{From: l.at, To: to}, l, giveUp)
+	require.NoError(t, err)
+	require.Empty(t, outcome.Results)
+	l.at = outcome.Checkpoint
+}
+
+// awaitFree waits until a transaction whose context has ended, or whose connection broke, has let go of the lane.
+func (l *lane) awaitFree(t *testing.T) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		outcome, err := l.UnitOfWork.Apply(t.Context(), l.subscriber, inbox.Batch{From: l.at, To: l.at.Place}, l, giveUp)
+		if err == nil {
+			l.at = outcome.Checkpoint
+		}
+		return err == nil
+	}, patience, time.Millisecond)
+}
+
+// rewind moves the lane back.
+func (l *lane) rewind(t *testing.T, to inbox.Place) {
+	t.Helper()
+	moved, err := l.Checkpoints.Rewind(t.Context(), l.subscriber, l.at, l.at.Stream, to)
+	require.NoError(t, err)
+	l.at = moved
+}
+
+// giveUp judges that each failure is the last one.
+func giveUp(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
+	return inbox.Failure{Cause: err, Limit: 1}, nil
+}
+
+// requireAsKnown requires that the lane stands where the copy thinks.
+func (l *lane) requireAsKnown(t *testing.T) {
+	t.Helper()
+	want := l.at
+	want.Idle = 0
+	require.Equal(t, want, lanesOf(t, l.Store, l.subscriber)[l.at.Lane])
+}
+
+// requireOrders requires that so many orders of the lane's customer were counted.
+func (l *lane) requireOrders(t *testing.T, n int64) {
+	t.Helper()
+	want := Total{Orders: n}
+	if n > 0 {
+		want.Amount = strconv.FormatInt(n*l.amount.Minor(), 10)
+	}
+	require.Equal(t, want, l.Total(t, l.subscriber, l.customer, l.amount.Currency()))
+}
+
+// requireApplied requires that these of the events were applied, and no others.
+func (l *lane) requireApplied(t *testing.T, events []inbox.Event, want ...inbox.Event) {
+	t.Helper()
+	require.ElementsMatch(t, idsOf(want), l.WasApplied(t, l.subscriber, idsOf(events)...))
+}
+
+func idsOf(events []inbox.Event) []string {
+	ids := make([]string, len(events))
+	for i, event := range events {
+		ids[i] = event.ID
+	}
+	return ids
+}
+
+// repeat returns n times the same result.
+func repeat(result inbox.Result, n int) []inbox.Result {
+	return slices.Repeat([]inbox.Result{result}, n)
+}

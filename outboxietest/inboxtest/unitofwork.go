@@ -1,0 +1,338 @@
+package inboxtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
+)
+
+// TestUnitOfWork runs the contract of inbox.UnitOfWork and ordering.Totals. Each call of open gives an empty store.
+func TestUnitOfWork(t *testing.T, open func(t *testing.T) Store) {
+	for name, test := range map[string]func(t *testing.T, l *lane){
+		"events are applied once, in order":                     applyOnce,
+		"an event that comes twice in a batch":                  applyTwice,
+		"a batch without events moves the lane":                 applyNothing,
+		"each subscriber applies an event":                      applyForEach,
+		"an event without an effect is applied as well":         applyWithoutEffect,
+		"totals are counted by customer and currency":           applyTotals,
+		"totals do not overflow":                                applyLargeTotals,
+		"an error of an event keeps nothing":                    applyFailure,
+		"an error of what was collected keeps nothing":          applyCollected,
+		"a panic is an error of its event":                      applyPanic,
+		"a failing commit is an error":                          applyFailingCommit,
+		"a context that has ended begins nothing":               applyEnded,
+		"a context that ends keeps nothing":                     applyEndedDuring,
+		"a lost connection is an outage":                        applyOutage,
+		"a transaction is dead when Apply returns":              applyDead,
+		"of two copies at one checkpoint one applies":           applyOnceOfTwo,
+		"only an exact checkpoint is taken":                     applyStale,
+		"a checkpoint that went there and back is not taken":    applyBackAndForth,
+		"a lane that somebody works on is refused at once":      applyBusy,
+		"lanes work at the same time":                           applyLanes,
+		"copies that race apply everything once, in order":      applyRaces,
+		"a suspect that fails leaves the rest alone":            setAsideSuspect,
+		"a suspect that succeeds is applied":                    setAsideNothing,
+		"what a suspect adds may be what fails":                 setAsideCollected,
+		"a suspect is judged":                                   setAsideJudged,
+		"a judge may end the transaction":                       setAsideRefused,
+		"an outage of a suspect's transaction is no failure":    setAsideOutage,
+		"events behind a letter are held":                       setAsideHeld,
+		"a suspect behind a letter is held":                     setAsideHeldSuspect,
+		"an event with a letter is a duplicate":                 setAsideDuplicate,
+		"a discarded event is a duplicate, and holds nothing":   setAsideDiscarded,
+		"an unreadable message holds nothing":                   setAsideUnreadable,
+		"an event that is no event of the engine is unreadable": setAsideForeign,
+		"an event without a handler waits for one":              setAsideWithoutHandler,
+		"what is odd is kept all the same":                      setAsideOdd,
+		"nothing that was set aside remains of an error":        setAsideUndone,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, newLane(open(t))) })
+	}
+}
+
+func applyOnce(t *testing.T, l *lane) {
+	l.begin(t)
+	applied := int64(0)
+	for _, n := range []int{1, 2, 250} {
+		events := newEvents(l.at.Sequence, n, "it's ?0", `"\{}`, "é", "")
+		for range 2 {
+			l.handled = nil
+			before := l.at
+			outcome, err := l.try(t.Context(), events...)
+			require.NoError(t, err)
+			require.Empty(t, outcome.Letters)
+			require.Greater(t, outcome.Checkpoint.Revision, before.Revision)
+			before.Revision, before.Place, before.Idle = outcome.Checkpoint.Revision, placeAt(events[n-1].Sequence), 0
+			require.Equal(t, before, outcome.Checkpoint)
+			l.requireAsKnown(t)
+			if outcome.Results[0] == inbox.Applied {
+				require.Equal(t, repeat(inbox.Applied, n), outcome.Results)
+				require.Equal(t, idsOf(events), l.handled)
+				applied += int64(n)
+			} else {
+				require.Equal(t, repeat(inbox.Duplicate, n), outcome.Results)
+				require.Empty(t, l.handled)
+			}
+			l.requireOrders(t, applied)
+			l.requireApplied(t, events, events...)
+			for i := range events {
+				events[i].Sequence += uint64(n) // the same events come again
+			}
+		}
+	}
+	require.Equal(t, int64(253), applied)
+
+	same, another := newEvent(l.at.Sequence+1, "a"), newEvent(l.at.Sequence+2, "a")
+	another.Version = same.Version
+	require.Equal(t, repeat(inbox.Applied, 2), l.results(t, same, another), "the id decides")
+	known, fresh := same, newEvent(l.at.Sequence+2, "a")
+	known.Sequence = l.at.Sequence + 1
+	require.Equal(t, []inbox.Result{inbox.Duplicate, inbox.Applied}, l.results(t, known, fresh))
+}
+
+func applyTwice(t *testing.T, l *lane) {
+	l.begin(t)
+	events := newEvents(0, 3, "a")
+	events[2].Entry = events[0].Entry
+	require.Equal(t, []inbox.Result{inbox.Applied, inbox.Applied, inbox.Duplicate}, l.results(t, events...))
+	require.Equal(t, idsOf(events[:2]), l.handled)
+	l.requireOrders(t, 2)
+}
+
+func applyNothing(t *testing.T, l *lane) {
+	l.begin(t)
+	for _, to := range []inbox.Place{placeAt(3), placeAt(3), placeAt(90_000), {Sequence: 90_001}} {
+		before := l.at
+		l.move(t, to)
+		require.Equal(t, to, l.at.Place)
+		require.Greater(t, l.at.Revision, before.Revision)
+		l.requireAsKnown(t)
+	}
+	require.Empty(t, l.handled)
+}
+
+func applyForEach(t *testing.T, l *lane) {
+	event := newEvent(1, "a")
+	for _, name := range []string{subscriber, "shipping", "Shipping"} {
+		l.subscriber = name
+		l.begin(t)
+		require.Equal(t, []inbox.Result{inbox.Applied}, l.results(t, event))
+		l.requireOrders(t, 1)
+		l.requireApplied(t, []inbox.Event{event}, event)
+	}
+}
+
+func applyWithoutEffect(t *testing.T, l *lane) {
+	l.begin(t)
+	event := newEvent(1, "a")
+	outcome, err := l.UnitOfWork.Apply(t.Context(), l.subscriber, l.batch(event), nothing{}, giveUp)
+	require.NoError(t, err)
+	require.Equal(t, []inbox.Result{inbox.Applied}, outcome.Results)
+	l.requireApplied(t, []inbox.Event{event}, event)
+}
+
+// nothing is a handler that does nothing.
+type nothing struct{}
+
+func (nothing) Name() string                                         { return "nothing" }
+func (nothing) Types() []string                                      { return nil }
+func (nothing) External() bool                                       { return false }
+func (nothing) Handle(context.Context, inbox.Tx, outbox.Entry) error { return nil }
+func (nothing) Applied(context.Context, outbox.Entry)                {}
+
+func applyTotals(t *testing.T, l *lane) {
+	l.begin(t)
+	other := order.CustomerID(relaytest.NewMessage("", 1).ID)
+	l.meanwhile = func(ctx context.Context, tx inbox.Tx, _ outbox.Entry) error {
+		return errors.Join(
+			l.Totals.Add(ctx, tx, l.customer, l.amount), l.Totals.Add(ctx, tx, other, order.NewMoney(7, "USD")),
+			l.Totals.Add(ctx, tx, l.customer, order.NewMoney(8, "JPY")))
+	}
+	for _, n := range []int{1, 4} {
+		require.Equal(t, repeat(inbox.Applied, n), l.results(t, newEvents(l.at.Sequence, n, "a", "b")...))
+	}
+	l.requireOrders(t, 10)
+	require.Equal(t, Total{"35", 5}, l.Total(t, subscriber, other, "USD"))
+	require.Equal(t, Total{"40", 5}, l.Total(t, subscriber, l.customer, "JPY"))
+	require.Zero(t, l.Total(t, subscriber, other, "JPY"))
+	require.Zero(t, l.Total(t, "another", other, "USD"))
+}
+
+func applyLargeTotals(t *testing.T, l *lane) {
+	l.begin(t)
+	l.amount = order.NewMoney(1<<63-1, "USD")
+	for _, n := range []int{1, 1, 3} {
+		require.Equal(t, repeat(inbox.Applied, n), l.results(t, newEvents(l.at.Sequence, n, "a")...))
+	}
+	require.Equal(t, Total{"46116860184273879035", 5}, l.Total(t, subscriber, l.customer, "USD"))
+}
+
+// requireNothingKept requires that nothing of the events was kept, and that they can be applied now.
+func (l *lane) requireNothingKept(t *testing.T, events ...inbox.Event) {
+	t.Helper()
+	l.requireAsKnown(t)
+	l.requireOrders(t, 0)
+	l.requireApplied(t, events)
+	for _, event := range events {
+		_, err := l.Letters.Letter(t.Context(), l.subscriber, event.ID)
+		require.ErrorIs(t, err, inbox.ErrNoLetter)
+	}
+	l.awaitFree(t)
+	clear(l.failing)
+	l.meanwhile, l.handled = nil, nil
+	require.Equal(t, repeat(inbox.Applied, len(events)), l.results(t, events...))
+	require.Equal(t, idsOf(events), l.handled)
+	l.requireOrders(t, int64(len(events)))
+}
+
+func applyFailure(t *testing.T, l *lane) {
+	l.begin(t)
+	events := newEvents(0, 4, "a", "b")
+	for _, failure := range []error{
+		errMine, inbox.ErrPermanent.Wrap(errMine), inbox.ErrUnreadable.Wrap(errMine), fault.New(fault.Unavailable, "down", "down").Wrap(errMine),
+	} {
+		l.failing[events[2].ID], l.handled = failure, nil
+		err := l.apply(t, events...)
+		var ofEvent *inbox.EventError
+		require.ErrorAs(t, err, &ofEvent)
+		require.Equal(t, 2, ofEvent.Index)
+		require.ErrorIs(t, err, errMine)
+		require.Equal(t, inbox.Permanent(failure), inbox.Permanent(err))
+		require.Equal(t, fault.KindOf(failure), fault.KindOf(err))
+		require.Equal(t, idsOf(events[:3]), l.handled, "it stops there")
+	}
+	l.requireNothingKept(t, events...)
+}
+
+func applyCollected(t *testing.T, l *lane) {
+	l.begin(t)
+	events := newEvents(0, 3, "a", "b", "c")
+	l.meanwhile = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+		if entry.ID == events[0].ID {
+			return l.Totals.Add(ctx, tx, nobody, l.amount)
+		}
+		return nil
+	}
+	for _, batch := range [][]inbox.Event{events, events[:1], {events[0], suspect(events[1])}} {
+		err := l.apply(t, batch...)
+		var collected *inbox.CollectedError
+		require.ErrorAs(t, err, &collected)
+		require.ErrorIs(t, err, inbox.ErrPermanent)
+	}
+	l.requireNothingKept(t, events...)
+}
+
+func applyPanic(t *testing.T, l *lane) {
+	l.begin(t)
+	events := newEvents(0, 2, "a")
+	l.meanwhile = func(_ context.Context, _ inbox.Tx, entry outbox.Entry) error {
+		if entry.ID == events[1].ID {
+			panic("it's mine")
+		}
+		return nil
+	}
+	for range 30 { // each of which would keep its connection and its locks
+		err := l.apply(t, events...)
+		var ofEvent *inbox.EventError
+		require.ErrorAs(t, err, &ofEvent)
+		require.Equal(t, 1, ofEvent.Index)
+		require.ErrorContains(t, err, "it's mine")
+	}
+	l.requireNothingKept(t, events...)
+}
+
+func applyFailingCommit(t *testing.T, l *lane) {
+	l.begin(t)
+	events := newEvents(0, 2, "a")
+	l.FailNextCommit(t)
+	require.Error(t, l.apply(t, events...))
+	require.Equal(t, idsOf(events), l.handled)
+	l.requireNothingKept(t, events...)
+}
+
+func applyEnded(t *testing.T, l *lane) {
+	l.begin(t)
+	events := newEvents(0, 2, "a")
+	ended, end := context.WithCancel(t.Context())
+	end()
+	_, err := l.try(ended, events...)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Empty(t, l.handled)
+	l.requireNothingKept(t, events...)
+}
+
+// disturb makes the handler disturb the transaction when it gets an event, before it adds, or after.
+func (l *lane) disturb(event inbox.Event, early bool, disturb func()) {
+	l.meanwhile = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+		if entry.ID != event.ID {
+			return nil
+		}
+		if early {
+			disturb()
+		} else {
+			defer disturb()
+		}
+		return l.Totals.Add(ctx, tx, l.customer, l.amount)
+	}
+}
+
+func applyEndedDuring(t *testing.T, l *lane) {
+	l.begin(t)
+	events := newEvents(0, 3, "a")
+	for _, batch := range [][]inbox.Event{events, {events[0], suspect(events[1]), events[2]}} {
+		for _, early := range []bool{true, false} {
+			for _, at := range events {
+				ctx, end := context.WithCancel(t.Context())
+				l.disturb(at, early, end)
+				_, err := l.try(ctx, batch...)
+				require.ErrorIs(t, err, context.Canceled)
+				end()
+				l.awaitFree(t)
+			}
+		}
+	}
+	l.requireNothingKept(t, events...)
+}
+
+func applyOutage(t *testing.T, l *lane) {
+	l.begin(t)
+	events := newEvents(0, 2, "a")
+	for _, at := range events {
+		l.disturb(at, at.ID == events[0].ID, func() { l.Disconnect(t) })
+		for range 2 {
+			err := l.apply(t, events...)
+			require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+			require.False(t, inbox.Permanent(err))
+		}
+		l.Reconnect(t)
+		l.awaitFree(t)
+	}
+	l.requireNothingKept(t, events...)
+}
+
+func applyDead(t *testing.T, l *lane) {
+	l.begin(t)
+	var left []inbox.Tx
+	l.meanwhile = func(_ context.Context, tx inbox.Tx, _ outbox.Entry) error {
+		left = append(left, tx)
+		return nil
+	}
+	events := newEvents(0, 3, "a", "b")
+	l.failing[events[2].ID] = errMine
+	require.ErrorIs(t, l.apply(t, events...), errMine)
+	require.Equal(t, []inbox.Result{inbox.Applied, inbox.Applied, inbox.SetAside}, l.results(t, events[0], suspect(events[1]), suspect(events[2])))
+	require.Len(t, left, 6)
+	for i, tx := range left {
+		require.Error(t, l.Totals.Add(t.Context(), tx, l.customer, l.amount), fmt.Sprint(i))
+	}
+	l.requireOrders(t, 2)
+}

@@ -1,0 +1,290 @@
+// Package operationstest is the executable contract of the driven ports of package operating.
+package operationstest
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
+)
+
+// BenchHarness is an empty log with its parking lot, cursor and lease.
+type BenchHarness interface {
+	relaytest.ParkingHarness
+	Bench() operations.Bench
+}
+
+// TestBench runs the contract of operating.Bench. Each call of open gives a new log, lot, cursor and lease.
+func TestBench(t *testing.T, open func(t *testing.T) BenchHarness) {
+	for name, test := range map[string]func(t *testing.T, w *workshop){
+		"the cursor is the relay's":                        benchCursor,
+		"what the log holds is told from what it does not": benchHeld,
+		"an event is found at its position":                benchAt,
+		"entries are counted but for the parking lot's":    benchBehind,
+		"an adoption sets the cursor and ends the halt":    benchAdopt,
+		"an adoption may be the first write":               benchAdoptFirst,
+		"an adoption goes back":                            benchAdoptBack,
+		"an adoption that comes late does nothing":         benchAdoptLate,
+		"of several adoptions one takes effect":            benchAdoptRace,
+		"a leader that knows no adoption is stopped":       benchAdoptFences,
+
+		"a log in order is left as it is":             realignNothing,
+		"a sequence that went back is raised":         realignSequence,
+		"misplaced events move to the end":            realignMisplaced,
+		"versions stay in order":                      realignVersions,
+		"what the stream holds is not moved":          realignPublished,
+		"a whole stream tells what else is misplaced": realignWhole,
+		"what is parked stays":                        realignParked,
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := open(t)
+			term, err := h.Elector("instance-1").Acquire(t.Context(), 0)
+			require.NoError(t, err)
+			test(t, &workshop{h, t, term})
+		})
+	}
+}
+
+// workshop does what a relay does, each time as the turn that is due.
+type workshop struct {
+	BenchHarness
+	t    *testing.T
+	term outbox.Term
+}
+
+var old = outbox.Cursor{StreamCreated: "the old stream", StreamSequence: 10}
+
+func (w *workshop) cursor() outbox.Cursor {
+	w.t.Helper()
+	cursor, err := w.Bench().Cursor(w.t.Context())
+	require.NoError(w.t, err)
+	return cursor
+}
+
+func (w *workshop) turn() outbox.Turn {
+	w.t.Helper()
+	return outbox.Turn{Token: w.term.Token, Revision: w.cursor().Revision}
+}
+
+// append records the first versions of an aggregate.
+func (w *workshop) append(aggregate string, versions int64) []outbox.Entry {
+	w.t.Helper()
+	writer, err := w.Begin(w.t.Context())
+	require.NoError(w.t, err)
+	for version := range versions {
+		require.NoError(w.t, writer.Append(w.t.Context(), relaytest.NewMessage(aggregate, version+1)))
+	}
+	require.NoError(w.t, writer.Commit())
+	page, err := w.Log().After(w.t.Context(), outbox.Progress{}, outbox.Slice{Count: 1000, Bytes: 1 << 20})
+	require.NoError(w.t, err)
+	return page.Entries[len(page.Entries)-int(versions):]
+}
+
+// saveAt lets the relay come to a place in the old stream.
+func (w *workshop) saveAt(place outbox.Progress) outbox.Cursor {
+	w.t.Helper()
+	cursor := old
+	cursor.Progress = place
+	saved, err := w.Store().Save(w.t.Context(), w.turn(), cursor)
+	require.NoError(w.t, err)
+	return saved
+}
+
+func (w *workshop) halt() {
+	w.t.Helper()
+	require.NoError(w.t, w.Store().Report(w.t.Context(), w.turn(), outbox.NewHalt(outbox.HaltTailGone, "gone")))
+}
+
+func (w *workshop) park(entry outbox.Entry) {
+	w.t.Helper()
+	w.settle(relay.Stamp{Ours: true, Progress: entry.Progress(), Parked: "too large", Kept: 9}, 10)
+}
+
+// redrive parks an event and redrives it, as the message at a sequence.
+func (w *workshop) redrive(entry outbox.Entry, sequence uint64) {
+	w.t.Helper()
+	w.park(entry)
+	_, err := w.ParkingAdmin().Redrive(w.t.Context(), &entry.Key)
+	require.NoError(w.t, err)
+	w.settle(relay.Stamp{Ours: true, Progress: entry.Progress(), Event: entry.Position, Redriven: true}, sequence)
+	require.Empty(w.t, w.waiting())
+}
+
+func (w *workshop) settle(tail relay.Stamp, sequence uint64) {
+	w.t.Helper()
+	_, err := w.Parking().Settle(w.t.Context(), w.turn(), tail, sequence, true)
+	require.NoError(w.t, err)
+}
+
+// waiting is what waits in the parking lot, by position.
+func (w *workshop) waiting() map[outbox.Position]outbox.ParkedState {
+	w.t.Helper()
+	events, err := w.ParkingAdmin().Waiting(w.t.Context(), 1000)
+	require.NoError(w.t, err)
+	states := make(map[outbox.Position]outbox.ParkedState)
+	for _, event := range events {
+		states[event.Position] = event.State
+	}
+	return states
+}
+
+func (w *workshop) behind(position outbox.Position) int {
+	w.t.Helper()
+	count, err := w.Bench().Behind(w.t.Context(), position)
+	require.NoError(w.t, err)
+	return int(count)
+}
+
+func (w *workshop) adopt(cursor outbox.Cursor, anew bool) {
+	w.t.Helper()
+	require.NoError(w.t, w.Bench().Adopt(w.t.Context(), w.cursor().Revision, cursor, anew))
+}
+
+func benchCursor(t *testing.T, w *workshop) {
+	require.Zero(t, w.cursor(), "nothing was ever written")
+	entries := w.append("a", 1)
+	w.saveAt(entries[0].Progress())
+	w.halt()
+	want := old
+	want.Progress, want.Revision, want.Halt = entries[0].Progress(), 2, outbox.NewHalt(outbox.HaltTailGone, "gone")
+	require.Equal(t, want, w.cursor())
+
+	ended, end := context.WithCancel(t.Context())
+	end()
+	_, err := w.Bench().Cursor(ended)
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func benchHeld(t *testing.T, w *workshop) {
+	entries := w.append("a", 3)
+	first, second, third := entries[0].Progress(), entries[1].Progress(), entries[2].Progress()
+	swapped := outbox.Progress{Position: third.Position, EventID: first.EventID}
+	for name, c := range map[string]struct {
+		places []outbox.Progress
+		want   []outbox.Progress
+	}{
+		"none asked for":       {nil, nil},
+		"in any order":         {[]outbox.Progress{first, third, second}, []outbox.Progress{first, second, third}},
+		"another event's id":   {[]outbox.Progress{first, swapped}, []outbox.Progress{first}},
+		"a position beyond":    {[]outbox.Progress{{Position: third.Position + 7, EventID: third.EventID}, first}, []outbox.Progress{first}},
+		"not an id of ours":    {[]outbox.Progress{{Position: second.Position, EventID: `it's {"no"}, id ?`}, first}, []outbox.Progress{first}},
+		"nothing that it knew": {[]outbox.Progress{swapped, {Position: first.Position}}, nil},
+	} {
+		held, err := w.Bench().Held(t.Context(), c.places)
+		require.NoError(t, err, name)
+		require.Equal(t, c.want, held, name)
+	}
+}
+
+func benchAt(t *testing.T, w *workshop) {
+	entries := w.append("a", 2)
+	for _, entry := range entries {
+		place, found, err := w.Bench().At(t.Context(), entry.Position)
+		require.NoError(t, err)
+		require.True(t, found)
+		require.Equal(t, entry.Progress(), place)
+	}
+	for _, position := range []outbox.Position{0, entries[1].Position + 1} {
+		place, found, err := w.Bench().At(t.Context(), position)
+		require.NoError(t, err)
+		require.False(t, found)
+		require.Zero(t, place)
+	}
+}
+
+func benchBehind(t *testing.T, w *workshop) {
+	require.Zero(t, w.behind(0))
+	entries := w.append("a", 3)
+	other := w.append("b", 1)[0]
+	require.Equal(t, 4, w.behind(0))
+	require.Equal(t, 3, w.behind(entries[0].Position))
+	w.park(entries[1])
+	require.Equal(t, 2, w.behind(entries[0].Position), "one is in the parking lot")
+	require.NoError(t, w.ParkingAdmin().Discard(t.Context(), entries[1].Position))
+	require.Equal(t, 2, w.behind(entries[0].Position), "and stays there")
+	require.Zero(t, w.behind(other.Position))
+}
+
+func benchAdopt(t *testing.T, w *workshop) {
+	entries := w.append("a", 2)
+	w.saveAt(entries[0].Progress())
+	w.halt()
+	adopted := outbox.Cursor{Progress: entries[1].Progress(), StreamCreated: "the new stream", StreamSequence: 3}
+	w.adopt(adopted, true)
+	adopted.Revision = 3
+	require.Equal(t, adopted, w.cursor())
+}
+
+func benchAdoptFirst(t *testing.T, w *workshop) {
+	entry := w.append("a", 1)[0]
+	adopted := outbox.Cursor{Progress: entry.Progress(), StreamCreated: "the stream", StreamSequence: 1}
+	require.ErrorIs(t, w.Bench().Adopt(t.Context(), 1, adopted, true), relay.ErrOutOfTurn)
+	require.Zero(t, w.cursor())
+	w.adopt(adopted, false)
+	adopted.Revision = 1
+	require.Equal(t, adopted, w.cursor())
+	require.Equal(t, int64(2), w.saveAt(entry.Progress()).Revision, "the leader goes on")
+}
+
+func benchAdoptBack(t *testing.T, w *workshop) {
+	entries := w.append("a", 2)
+	w.saveAt(entries[1].Progress())
+	adopted := outbox.Cursor{Progress: entries[0].Progress(), StreamCreated: old.StreamCreated, StreamSequence: 11}
+	w.adopt(adopted, false)
+	adopted.Revision = 2
+	require.Equal(t, adopted, w.cursor())
+}
+
+func benchAdoptLate(t *testing.T, w *workshop) {
+	entries := w.append("a", 2)
+	w.redrive(entries[0], 5)
+	w.saveAt(entries[0].Progress())
+	w.halt()
+	before := w.cursor()
+	for _, revision := range []int64{0, before.Revision - 1, before.Revision + 1} {
+		err := w.Bench().Adopt(t.Context(), revision, outbox.Cursor{Progress: entries[1].Progress(), StreamSequence: 1}, true)
+		require.ErrorIs(t, err, relay.ErrOutOfTurn)
+		require.Equal(t, before, w.cursor())
+		require.Empty(t, w.waiting(), "nothing is redriven again")
+	}
+}
+
+func benchAdoptRace(t *testing.T, w *workshop) {
+	entry := w.append("a", 1)[0]
+	for round := range int64(5) {
+		const racers = 8
+		answers := make(chan error, racers)
+		for racer := range uint64(racers) {
+			go func() {
+				answers <- w.Bench().Adopt(t.Context(), round, outbox.Cursor{Progress: entry.Progress(), StreamSequence: racer}, true)
+			}()
+		}
+		won := 0
+		for range racers {
+			if err := <-answers; err == nil {
+				won++
+			} else {
+				require.ErrorIs(t, err, relay.ErrOutOfTurn)
+			}
+		}
+		require.Equal(t, 1, won)
+		require.Equal(t, round+1, w.cursor().Revision)
+	}
+}
+
+func benchAdoptFences(t *testing.T, w *workshop) {
+	entry := w.append("a", 1)[0]
+	w.saveAt(outbox.Progress{})
+	believed := w.turn()
+	w.adopt(outbox.Cursor{Progress: entry.Progress(), StreamCreated: "the new stream", StreamSequence: 1}, true)
+	before := w.cursor()
+	_, err := w.Store().Save(t.Context(), believed, old)
+	require.ErrorIs(t, err, relay.ErrOutOfTurn)
+	require.ErrorIs(t, w.Store().Report(t.Context(), believed, nil), relay.ErrOutOfTurn)
+	require.Equal(t, before, w.cursor())
+}

@@ -1,0 +1,205 @@
+package operationstest
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
+)
+
+// JournalHarness is an empty log with its journal.
+type JournalHarness interface {
+	BenchHarness
+	Journal() operations.Journal
+}
+
+// TestJournal runs the contract of operating.Journal. Each call of open gives a new log, lot, cursor and lease.
+func TestJournal(t *testing.T, open func(t *testing.T) JournalHarness) {
+	for name, test := range map[string]func(t *testing.T, w *workshop, j operations.Journal){
+		"the newest come first":                  journalOrder,
+		"what matches is listed":                 journalFilter,
+		"each event says where it stands":        journalStates,
+		"what is not committed is not listed":    journalOpen,
+		"what cannot be published is listed":     journalInvalid,
+		"what came after the relay is misplaced": journalMisplaced,
+		"payloads are read only if asked for":    journalPayloads,
+		"a list holds so much and no more":       journalAll,
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := open(t)
+			term, err := h.Elector("instance-1").Acquire(t.Context(), 0)
+			require.NoError(t, err)
+			test(t, &workshop{h, t, term}, h.Journal())
+		})
+	}
+}
+
+// list is the positions of the listed events.
+func list(t *testing.T, journal operations.Journal, filter operations.Filter) []outbox.Position {
+	t.Helper()
+	found, err := journal.List(t.Context(), filter)
+	require.NoError(t, err)
+	var positions []outbox.Position
+	for _, item := range found {
+		positions = append(positions, item.Position)
+	}
+	return positions
+}
+
+func journalOrder(t *testing.T, w *workshop, journal operations.Journal) {
+	require.Empty(t, list(t, journal, operations.Filter{Limit: 10}))
+	first := w.append("a", 2)
+	all := append(first, w.append("b", 2)...)
+	found, err := journal.List(t.Context(), operations.Filter{Limit: 10, Payloads: true})
+	require.NoError(t, err)
+	require.Len(t, found, 4)
+	for i, item := range found {
+		want := all[3-i]
+		require.WithinDuration(t, want.RecordedAt, item.RecordedAt, 0)
+		item.RecordedAt = want.RecordedAt // its zone does not matter
+		require.Equal(t, want, item.Entry)
+	}
+	require.Equal(t, []outbox.Position{all[3].Position, all[2].Position}, list(t, journal, operations.Filter{Limit: 2}))
+	require.Empty(t, list(t, journal, operations.Filter{}))
+}
+
+func journalFilter(t *testing.T, w *workshop, journal operations.Journal) {
+	a, b := w.append("a", 2), w.append("b", 1)
+	for name, c := range map[string]struct {
+		filter operations.Filter
+		want   []outbox.Entry
+	}{
+		"position":     {operations.Filter{Position: a[1].Position}, a[1:]},
+		"aggregate":    {operations.Filter{Aggregate: b[0].Key}, b},
+		"another type": {operations.Filter{Aggregate: outbox.Key{Type: "other", ID: "b"}}, nil},
+		"event type":   {operations.Filter{Type: a[0].Type, Aggregate: outbox.Key{ID: "b"}}, b},
+		"no such type": {operations.Filter{Type: "none"}, nil},
+		"since then":   {operations.Filter{Since: b[0].RecordedAt}, b},
+		"since later":  {operations.Filter{Since: b[0].RecordedAt.Add(time.Hour)}, nil},
+	} {
+		c.filter.Limit = 10
+		var want []outbox.Position
+		for _, entry := range c.want {
+			want = append(want, entry.Position)
+		}
+		require.Equal(t, want, list(t, journal, c.filter), name)
+	}
+}
+
+func journalStates(t *testing.T, w *workshop, journal operations.Journal) {
+	entries := append(w.append("a", 4), w.append("b", 3)...)
+	requireStates := func(want ...operations.Listed) {
+		t.Helper()
+		found, err := journal.List(t.Context(), operations.Filter{Limit: 10})
+		require.NoError(t, err)
+		for i, item := range found {
+			item.Entry = outbox.Entry{}
+			require.Equal(t, want[len(found)-1-i], item)
+		}
+	}
+	waits, sent := operations.Listed{State: operations.Unpublished}, operations.Listed{State: operations.Published}
+	requireStates(waits, waits, waits, waits, waits, waits, waits)
+
+	w.saveAt(entries[4].Progress())
+	requireStates(sent, sent, sent, sent, sent, waits, waits)
+
+	w.redrive(entries[0], 7)
+	redriven := operations.Listed{State: string(outbox.Redriven), Reason: "too large", Sequence: 7}
+	w.park(entries[2])
+	require.NoError(t, w.ParkingAdmin().Discard(t.Context(), entries[2].Position))
+	discarded := operations.Listed{State: string(outbox.Discarded), Reason: "too large"}
+	w.park(entries[5])
+	parked := operations.Listed{State: string(outbox.Parked), Reason: "too large"}
+	requireStates(redriven, sent, discarded, sent, sent, parked, waits)
+	_, err := w.ParkingAdmin().Redrive(t.Context(), &entries[5].Key)
+	require.NoError(t, err)
+	redrive := operations.Listed{State: string(outbox.Redrive), Reason: "too large"}
+	requireStates(redriven, sent, discarded, sent, sent, redrive, waits)
+}
+
+func journalOpen(t *testing.T, w *workshop, journal operations.Journal) {
+	writer, err := w.Begin(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, writer.Append(t.Context(), relaytest.NewMessage("a", 1)))
+	require.Empty(t, list(t, journal, operations.Filter{Limit: 10}))
+	require.NoError(t, writer.Commit())
+	require.Len(t, list(t, journal, operations.Filter{Limit: 10}), 1)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	_, err = journal.List(ended, operations.Filter{Limit: 10})
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func journalInvalid(t *testing.T, w *workshop, journal operations.Journal) {
+	entries := w.append("a", 3)
+	w.Spoil(t, entries[1].Position)
+	found, err := journal.List(t.Context(), operations.Filter{Limit: 10})
+	require.NoError(t, err)
+	require.Len(t, found, 3)
+	require.NotEmpty(t, found[1].Invalid)
+	require.Equal(t, entries[1].Progress(), found[1].Progress())
+	require.Empty(t, found[0].Invalid)
+}
+
+func journalPayloads(t *testing.T, w *workshop, journal operations.Journal) {
+	sizes := []int{100, operations.LargestListed, operations.LargestListed + 1, 200}
+	var messages []outbox.Message
+	for i, size := range sizes {
+		message := relaytest.NewMessage("a", int64(i)+1)
+		message.Payload = []byte(`"` + strings.Repeat("x", size-2) + `"`)
+		messages = append(messages, message)
+	}
+	writer, err := w.Begin(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, writer.Append(t.Context(), messages...))
+	require.NoError(t, writer.Commit())
+
+	found, err := journal.List(t.Context(), operations.Filter{Limit: 10})
+	require.NoError(t, err)
+	require.Len(t, found, len(sizes))
+	for _, item := range found {
+		require.Nil(t, item.Payload)
+		require.Empty(t, item.Omitted)
+		require.Empty(t, item.Invalid, "which says nothing about a broker")
+	}
+	found, err = journal.List(t.Context(), operations.Filter{Limit: 10, Payloads: true})
+	require.NoError(t, err)
+	for i, message := range messages {
+		item := found[len(found)-1-i]
+		if len(message.Payload) > operations.LargestListed {
+			require.Nil(t, item.Payload)
+			require.Contains(t, item.Omitted, "1048576 bytes")
+			continue
+		}
+		require.Equal(t, message.Payload, item.Payload)
+		require.Empty(t, item.Omitted)
+	}
+	require.Equal(t, messages[2].Key, found[1].Key)
+}
+
+// journalAll demands that the newest payloads are listed, up to what a list may hold.
+func journalAll(t *testing.T, w *workshop, journal operations.Journal) {
+	const size = operations.LargestListed
+	writer, err := w.Begin(t.Context())
+	require.NoError(t, err)
+	payload := []byte(`"` + strings.Repeat("x", size-2) + `"`)
+	for version := range int64(operations.AllListed/size + 2) {
+		message := relaytest.NewMessage("a", version+1)
+		message.Payload = payload
+		require.NoError(t, writer.Append(t.Context(), message))
+	}
+	require.NoError(t, writer.Commit())
+	found, err := journal.List(t.Context(), operations.Filter{Limit: 100, Payloads: true})
+	require.NoError(t, err)
+	require.Len(t, found, operations.AllListed/size+2)
+	for i, item := range found {
+		require.Equal(t, i >= operations.AllListed/size, item.Omitted != "", "entry %d", i)
+		require.Equal(t, item.Omitted != "", item.Payload == nil, "entry %d", i)
+	}
+}

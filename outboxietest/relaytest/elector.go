@@ -1,0 +1,217 @@
+package relaytest
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+)
+
+// ElectorHarness is one lease that nobody ever held. Its ttl is at least a minute, so that only Advance makes it expire.
+type ElectorHarness interface {
+	Outages
+	Elector(holder string) relay.Elector
+	TTL() time.Duration
+	Advance(t *testing.T, by time.Duration) // moves the keeper's clock, forwards or backwards, as far as the lease can tell
+}
+
+// TestElector runs the contract of ports.Elector. Each call of open gives a new lease.
+func TestElector(t *testing.T, open func(t *testing.T) ElectorHarness) {
+	for name, test := range map[string]func(t *testing.T, h ElectorHarness){
+		"one holds it, the others are told who":              electorHeld,
+		"the deadline ends before the lease":                 electorDeadline,
+		"renewing keeps it":                                  electorRenew,
+		"when it has expired the next one takes it":          electorExpired,
+		"an expired lease nobody took can be renewed":        electorExpiredUntaken,
+		"it is taken from a holder that is known to be gone": electorGone,
+		"resigning frees it at once":                         electorResign,
+		"a clock that jumped back frees it":                  electorClockBack,
+		"of many only one gets it":                           electorRace,
+		"an ended context is an error":                       electorContext,
+		"a lost connection is an outage":                     electorOutage,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+	}
+}
+
+func acquire(t *testing.T, h ElectorHarness, holder string) outbox.Term {
+	t.Helper()
+	term, err := h.Elector(holder).Acquire(t.Context(), 0)
+	require.NoError(t, err)
+	return term
+}
+
+func requireHeldBy(t *testing.T, h ElectorHarness, holder string) {
+	t.Helper()
+	_, err := h.Elector("somebody else").Acquire(t.Context(), 0)
+	require.ErrorIs(t, err, relay.ErrLeaseHeld)
+	require.Equal(t, fault.Conflict, fault.KindOf(err))
+	require.ErrorContains(t, err, holder)
+}
+
+// requireHeldUnder is requireHeldBy, and who asks learns the token.
+func requireHeldUnder(t *testing.T, h ElectorHarness, holder string, token int64) {
+	t.Helper()
+	_, err := h.Elector("somebody else").Acquire(t.Context(), 0)
+	var held *relay.LeaseHeldError
+	require.ErrorAs(t, err, &held)
+	require.Equal(t, relay.LeaseHeldError{Holder: holder, Token: token}, *held)
+}
+
+func electorHeld(t *testing.T, h ElectorHarness) {
+	term := acquire(t, h, "instance-1")
+	require.Positive(t, term.Token)
+	requireHeldUnder(t, h, "instance-1", term.Token)
+	_, err := h.Elector("instance-1").Acquire(t.Context(), 0)
+	require.ErrorIs(t, err, relay.ErrLeaseHeld, "also for its holder, who has a term to renew")
+}
+
+func electorDeadline(t *testing.T, h ElectorHarness) {
+	before := time.Now()
+	term := acquire(t, h, "instance-1")
+	require.True(t, term.Deadline.After(time.Now()))
+	require.True(t, term.Deadline.Before(before.Add(h.TTL())))
+
+	before = time.Now()
+	renewed, err := h.Elector("instance-1").Renew(t.Context(), term)
+	require.NoError(t, err)
+	require.Equal(t, term.Token, renewed.Token)
+	require.True(t, renewed.Deadline.After(term.Deadline))
+	require.True(t, renewed.Deadline.Before(before.Add(h.TTL())))
+}
+
+func electorRenew(t *testing.T, h ElectorHarness) {
+	term := acquire(t, h, "instance-1")
+	for range 3 {
+		h.Advance(t, h.TTL()*3/4)
+		requireHeldBy(t, h, "instance-1")
+		var err error
+		term, err = h.Elector("instance-1").Renew(t.Context(), term)
+		require.NoError(t, err)
+	}
+}
+
+func electorExpired(t *testing.T, h ElectorHarness) {
+	first := acquire(t, h, "instance-1")
+	h.Advance(t, h.TTL()+time.Second)
+	second := acquire(t, h, "instance-2")
+	require.Greater(t, second.Token, first.Token)
+	requireHeldBy(t, h, "instance-2")
+	_, err := h.Elector("instance-1").Renew(t.Context(), first)
+	require.ErrorIs(t, err, relay.ErrLeaseLost)
+}
+
+func electorExpiredUntaken(t *testing.T, h ElectorHarness) {
+	term := acquire(t, h, "instance-1")
+	h.Advance(t, 2*h.TTL())
+	renewed, err := h.Elector("instance-1").Renew(t.Context(), term)
+	require.NoError(t, err)
+	require.Equal(t, term.Token, renewed.Token)
+	requireHeldBy(t, h, "instance-1")
+}
+
+// electorGone takes the lease from the token that was named, and from no other.
+func electorGone(t *testing.T, h ElectorHarness) {
+	first := acquire(t, h, "instance-1")
+	for _, wrong := range []int64{0, first.Token - 1, first.Token + 1} {
+		_, err := h.Elector("instance-2").Acquire(t.Context(), wrong)
+		require.ErrorIs(t, err, relay.ErrLeaseHeld, "token %d", wrong)
+	}
+	requireHeldUnder(t, h, "instance-1", first.Token)
+
+	second, err := h.Elector("instance-2").Acquire(t.Context(), first.Token)
+	require.NoError(t, err)
+	require.Greater(t, second.Token, first.Token)
+	require.True(t, second.Deadline.After(time.Now()))
+	requireHeldUnder(t, h, "instance-2", second.Token)
+	_, err = h.Elector("instance-1").Renew(t.Context(), first)
+	require.ErrorIs(t, err, relay.ErrLeaseLost)
+	_, err = h.Elector("instance-3").Acquire(t.Context(), first.Token)
+	require.ErrorIs(t, err, relay.ErrLeaseHeld, "of several that saw the first one gone, one leads")
+
+	third, err := h.Elector("instance-2").Acquire(t.Context(), second.Token)
+	require.NoError(t, err, "an instance that was started again takes over from itself")
+	require.Greater(t, third.Token, second.Token)
+}
+
+func electorResign(t *testing.T, h ElectorHarness) {
+	first := acquire(t, h, "instance-1")
+	require.NoError(t, h.Elector("instance-1").Resign(t.Context(), first))
+	second := acquire(t, h, "instance-2")
+	require.Greater(t, second.Token, first.Token)
+
+	require.NoError(t, h.Elector("instance-1").Resign(t.Context(), first), "not its lease any more")
+	requireHeldBy(t, h, "instance-2")
+}
+
+func electorClockBack(t *testing.T, h ElectorHarness) {
+	first := acquire(t, h, "instance-1")
+	h.Advance(t, -time.Hour)
+	second := acquire(t, h, "instance-2")
+	require.Greater(t, second.Token, first.Token)
+	requireHeldBy(t, h, "instance-2")
+}
+
+func electorRace(t *testing.T, h ElectorHarness) {
+	const racers, rounds = 16, 5
+	last := int64(0)
+	for range rounds {
+		var race sync.WaitGroup
+		terms := make(chan outbox.Term, racers)
+		failures := make(chan error, racers)
+		for range racers {
+			race.Go(func() {
+				term, err := h.Elector("racer").Acquire(t.Context(), 0)
+				if err != nil {
+					failures <- err
+					return
+				}
+				terms <- term
+			})
+		}
+		race.Wait()
+		close(failures)
+		for err := range failures {
+			require.ErrorIs(t, err, relay.ErrLeaseHeld)
+		}
+		require.Len(t, terms, 1)
+		term := <-terms
+		require.Greater(t, term.Token, last)
+		last = term.Token
+		h.Advance(t, h.TTL()+time.Second)
+	}
+}
+
+func electorContext(t *testing.T, h ElectorHarness) {
+	ended, end := context.WithCancel(t.Context())
+	end()
+	elector := h.Elector("instance-1")
+	_, err := elector.Acquire(ended, 0)
+	require.ErrorIs(t, err, context.Canceled)
+	term := acquire(t, h, "instance-1")
+	_, err = elector.Renew(ended, term)
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorIs(t, elector.Resign(ended, term), context.Canceled)
+	requireHeldBy(t, h, "instance-1")
+}
+
+func electorOutage(t *testing.T, h ElectorHarness) {
+	elector := h.Elector("instance-1")
+	term := acquire(t, h, "instance-1")
+	h.Disconnect(t)
+	_, err := elector.Renew(t.Context(), term)
+	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+	_, err = elector.Acquire(t.Context(), 0)
+	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+	err = elector.Resign(t.Context(), term)
+	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+	h.Reconnect(t)
+	_, err = elector.Renew(t.Context(), term)
+	require.NoError(t, err)
+}

@@ -1,0 +1,177 @@
+package relaytest
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+)
+
+// FinderHarness is a broker without the stream, and its finder.
+type FinderHarness interface {
+	StreamHarness
+	Finder() relay.Finder
+}
+
+// TestFinder runs the contract of ports.Finder. Each call of open gives a broker without the stream.
+func TestFinder(t *testing.T, open func(t *testing.T) FinderHarness) {
+	for name, test := range map[string]func(t *testing.T, h FinderHarness){
+		"each event is found, with its time":               findEach,
+		"an event is found among all else":                 findAmong,
+		"what was redriven is found by its sequence":       findRedriven,
+		"what is not in the stream is not found":           findMissing,
+		"another event at the same position is not it":     findOther,
+		"a call ends with its context, or an outage":       findOutage,
+		"what was deleted or has expired is not found":     findDeleted,
+		"of a stream that does not exist nothing is found": findNoStream,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+	}
+}
+
+func requireFound(t *testing.T, h FinderHarness, entry outbox.Entry, sequence uint64) time.Time {
+	t.Helper()
+	at, err := h.Finder().Find(t.Context(), entry.Progress(), sequence)
+	require.NoError(t, err, "position %d", entry.Position)
+	require.WithinDuration(t, time.Now(), at, time.Minute)
+	return at
+}
+
+func requireNotFound(t *testing.T, h FinderHarness, event outbox.Progress, sequence uint64) {
+	t.Helper()
+	_, err := h.Finder().Find(t.Context(), event, sequence)
+	require.ErrorIs(t, err, relay.ErrNoMessage, "position %d", event.Position)
+}
+
+// gapped is entries as a log has them in which transactions rolled back.
+func gapped(after outbox.Position, n int) []outbox.Entry {
+	entries := NewEntries(after, n)
+	for i := range entries {
+		entries[i].Position += outbox.Position(i / 3 * 2)
+	}
+	return entries
+}
+
+func findEach(t *testing.T, h FinderHarness) {
+	publisher, _ := openStream(t, h)
+	var all []outbox.Entry
+	var last time.Time
+	for _, n := range []int{1, 1, 1, 97} {
+		entries := gapped(outbox.Position(1000*len(all)), n)
+		publish(t, publisher, uint64(len(all)), entries)
+		all = append(all, entries...)
+		for _, entry := range all {
+			at := requireFound(t, h, entry, 0)
+			require.False(t, entry.Position == all[len(all)-1].Position && at.Before(last), "its own time, not another one's")
+			last = at
+		}
+	}
+}
+
+// findAmong puts everything into the stream that can be there besides events in their places.
+func findAmong(t *testing.T, h FinderHarness) {
+	publisher, _ := openStream(t, h)
+	h.AppendForeign(t)
+	entries, later := gapped(100, 30), NewEntries(0, 10)
+	tail := uint64(1)
+	for i := range entries {
+		publish(t, publisher, tail, entries[i:i+1])
+		tail++
+		var err error
+		switch i % 3 {
+		case 0:
+			h.AppendForeign(t)
+			h.AppendForeign(t)
+			tail += 2
+		case 1:
+			tail, err = publisher.Redrive(t.Context(), tail, entries[i].Progress(), later[:1])
+			later = later[1:]
+		case 2: // where the log has a gap
+			parked := outbox.Progress{Position: entries[i].Position + 1, EventID: "parked"}
+			tail, err = publisher.Notify(t.Context(), tail, outbox.Notice{Progress: parked, Parked: "too large"})
+			requireNotFound(t, h, parked, 0)
+		}
+		require.NoError(t, err)
+	}
+	for _, entry := range entries {
+		requireFound(t, h, entry, 0)
+	}
+}
+
+func findRedriven(t *testing.T, h FinderHarness) {
+	publisher, _ := openStream(t, h)
+	entries, later := NewEntries(10, 12), NewEntries(0, 2)
+	publish(t, publisher, 0, entries)
+	_, err := publisher.Redrive(t.Context(), 12, entries[11].Progress(), later)
+	require.NoError(t, err)
+	requireFound(t, h, later[0], 13)
+	requireFound(t, h, later[1], 14)
+	requireNotFound(t, h, later[0].Progress(), 0)
+	requireNotFound(t, h, later[0].Progress(), 14)
+	requireNotFound(t, h, later[0].Progress(), 15)
+	requireFound(t, h, entries[3], 4)
+}
+
+func findMissing(t *testing.T, h FinderHarness) {
+	publisher, _ := openStream(t, h)
+	requireNotFound(t, h, NewEntries(0, 1)[0].Progress(), 0)
+	publish(t, publisher, 0, NewEntries(10, 10))
+	for _, position := range []outbox.Position{1, 10, 21, 1 << 40} {
+		requireNotFound(t, h, outbox.Progress{Position: position, EventID: "x"}, 0)
+	}
+}
+
+func findOther(t *testing.T, h FinderHarness) {
+	publisher, _ := openStream(t, h)
+	entries := NewEntries(0, 3)
+	publish(t, publisher, 0, entries)
+	requireNotFound(t, h, outbox.Progress{Position: 2, EventID: entries[0].ID}, 0)
+	requireNotFound(t, h, outbox.Progress{Position: 2, EventID: entries[0].ID}, 1)
+}
+
+func findDeleted(t *testing.T, h FinderHarness) {
+	publisher, _ := openStream(t, h)
+	entries := NewEntries(0, 10)
+	publish(t, publisher, 0, entries)
+	for _, sequence := range []uint64{1, 2, 5, 6, 10} {
+		h.Delete(t, sequence)
+	}
+	for i, entry := range entries {
+		if slices.Contains([]int{0, 1, 4, 5, 9}, i) {
+			requireNotFound(t, h, entry.Progress(), 0)
+			requireNotFound(t, h, entry.Progress(), uint64(i+1))
+			continue
+		}
+		requireFound(t, h, entry, 0)
+	}
+}
+
+func findNoStream(t *testing.T, h FinderHarness) {
+	requireNotFound(t, h, NewEntries(0, 1)[0].Progress(), 0)
+	_, _ = openStream(t, h)
+	h.Drop(t)
+	requireNotFound(t, h, NewEntries(0, 1)[0].Progress(), 1)
+}
+
+func findOutage(t *testing.T, h FinderHarness) {
+	publisher, _ := openStream(t, h)
+	entries := NewEntries(0, 1)
+	publish(t, publisher, 0, entries)
+	finder := h.Finder()
+	ended, end := context.WithCancel(t.Context())
+	end()
+	_, err := finder.Find(ended, entries[0].Progress(), 0)
+	require.ErrorIs(t, err, context.Canceled)
+	h.Disconnect(t)
+	_, err = finder.Find(t.Context(), entries[0].Progress(), 0)
+	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+	h.Reconnect(t)
+	_, err = finder.Find(t.Context(), entries[0].Progress(), 0)
+	require.NoError(t, err)
+}

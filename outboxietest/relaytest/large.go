@@ -1,0 +1,108 @@
+package relaytest
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+)
+
+// largePayload is a JSON text of so many bytes.
+func largePayload(size int) []byte { return []byte(`"` + strings.Repeat("x", size-2) + `"`) }
+
+// requireUnread demands an entry that is there without the payload, which has so many bytes, and says why.
+func requireUnread(t *testing.T, want, got outbox.Entry, size, largest string) {
+	t.Helper()
+	require.Equal(t, "its payload takes "+size+" bytes, and the broker takes at most "+largest, got.Invalid)
+	require.Equal(t, got.Invalid, got.Unpublishable())
+	require.Nil(t, got.Payload)
+	require.Equal(t, want.Progress(), got.Progress())
+	require.Equal(t, []string{want.Key.String(), want.Type, want.Subject}, []string{got.Key.String(), got.Type, got.Subject})
+	require.Equal(t, want.Version, got.Version)
+}
+
+// logLarge demands that a payload which the broker never takes does not come, and keeps nothing back.
+func logLarge(t *testing.T, h LogHarness) {
+	messages := []outbox.Message{NewMessage("a", 1), NewMessage("b", 1), NewMessage("b", 2), NewMessage("c", 1), NewMessage("c", 2)}
+	messages[1].Payload, messages[3].Payload = largePayload(300), largePayload(90_000)
+	appendCommitted(t, h, messages...)
+	whole := readAll(t, h)
+	limit := plenty
+	limit.Largest = 299
+	read := func() (all []outbox.Entry) {
+		t.Helper()
+		from := outbox.Progress{}
+		for {
+			page, err := h.Log().After(t.Context(), from, limit)
+			require.NoError(t, err)
+			if len(page.Entries) == 0 {
+				return all
+			}
+			all = append(all, page.Entries...)
+			from = all[len(all)-1].Progress()
+			require.True(t, page.More || len(all) == len(messages), "%d entries", len(all))
+		}
+	}
+	for range 2 { // an adapter may read in another way the second time
+		found := read()
+		require.Equal(t, ids(whole), ids(found))
+		requireUnread(t, whole[1], found[1], "300", "299")
+		requireUnread(t, whole[3], found[3], "90000", "299")
+		for _, i := range []int{0, 2, 4} {
+			require.Equal(t, whole[i].Message, found[i].Message)
+			require.Empty(t, found[i].Invalid)
+		}
+	}
+	limit.Largest = 300
+	found := read()
+	require.Equal(t, whole[1].Message, found[1].Message)
+	require.Empty(t, found[1].Invalid)
+	requireUnread(t, whole[3], found[3], "90000", "300")
+	limit.Largest = 90_000
+	require.Equal(t, whole[3].Message, read()[3].Message)
+}
+
+// logHeaders demands that headers count, too.
+func logHeaders(t *testing.T, h LogHarness) {
+	var messages []outbox.Message
+	for version := range int64(8) {
+		message := NewMessage("a", version+1)
+		message.Headers = map[string]string{"name": strings.Repeat("x", 5000)}
+		messages = append(messages, message)
+	}
+	appendCommitted(t, h, messages...)
+	page, err := h.Log().After(t.Context(), outbox.Progress{}, outbox.Slice{Count: 100, Bytes: 21_000})
+	require.NoError(t, err)
+	require.Len(t, page.Entries, 4)
+	require.Equal(t, messages[3].Headers, page.Entries[3].Headers)
+	require.True(t, page.More)
+}
+
+// parkingLarge demands that what the broker does not take is due without its payload, and with it once the broker takes it.
+func parkingLarge(t *testing.T, h ParkingHarness) {
+	l := lead(t, h)
+	messages := []outbox.Message{NewMessage("a", 1), NewMessage("a", 2), NewMessage("a", 3)}
+	messages[1].Payload = largePayload(90_000)
+	appendCommitted(t, h, messages...)
+	log := readAll(t, h)
+	l.park(log...)
+	l.redrive(3)
+	limit := plenty
+	limit.Largest = 89_999
+	ready := l.due(log[2].Position, limit)
+	require.Equal(t, positions(log[0]), positions(ready.Redrive...), "what is too large ends the batch")
+	require.Equal(t, log[0].Message, ready.Redrive[0].Message)
+
+	l.settle(redrivenEvent(log[0], log[2]), 7)
+	ready = l.due(log[2].Position, limit)
+	require.Equal(t, positions(log[1]), positions(ready.Redrive...))
+	requireUnread(t, log[1], ready.Redrive[0], "90000", "89999")
+
+	limit.Largest = 90_000
+	ready = l.due(log[2].Position, limit)
+	require.NotEmpty(t, ready.Redrive)
+	require.Equal(t, log[1].Message, ready.Redrive[0].Message)
+	require.Empty(t, ready.Redrive[0].Invalid)
+}

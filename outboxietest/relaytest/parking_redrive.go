@@ -1,0 +1,391 @@
+package relaytest
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+)
+
+func parkingNext(t *testing.T, h ParkingHarness) {
+	l, log := lead(t, h), events(t, h, "a", "b", "a", "b", "a")
+	last := log[4]
+	l.park(log...)
+	require.Equal(t, due{Waiting: true}, l.due(last.Position, plenty), "nobody asked")
+	l.redrive(5)
+	var ready due
+	for range 2 {
+		ready = l.due(last.Position, plenty)
+		require.True(t, ready.Waiting)
+		require.Equal(t, positions(log[0], log[2], log[4]), positions(ready.Redrive...), "until it was published")
+	}
+	require.Equal(t, log[2].Message, ready.Redrive[1].Message)
+	require.True(t, log[2].RecordedAt.Equal(ready.Redrive[1].RecordedAt))
+
+	l.settle(redrivenEvent(log[4], last), 12)
+	l.requireWaiting(toRedrive(log[1]), toRedrive(log[3]))
+	require.Equal(t, positions(log[1], log[3]), l.next(last.Position))
+	l.settle(redrivenEvent(log[3], last), 14)
+	require.Equal(t, due{}, l.due(last.Position, plenty))
+	require.False(t, l.settle(redrivenEvent(log[3], last), 14), "nothing waits")
+}
+
+func parkingLimits(t *testing.T, h ParkingHarness) {
+	l, log := lead(t, h), events(t, h, "a", "b", "a", "a", "b")
+	l.park(log...)
+	l.redrive(5)
+	size := len(log[0].Payload)
+	for _, c := range []struct {
+		upTo  outbox.Entry
+		limit outbox.Slice
+		want  []outbox.Position
+	}{
+		{log[4], outbox.Slice{Count: 2, Bytes: 1 << 20}, positions(log[0], log[2])},
+		{log[4], outbox.Slice{Count: 1, Bytes: 1 << 20}, positions(log[0])},
+		{log[4], outbox.Slice{Count: 9, Bytes: 2*size + 1}, positions(log[0], log[2])},
+		{log[4], outbox.Slice{Count: 9, Bytes: 2 * size}, positions(log[0], log[2])},
+		{log[4], outbox.Slice{Count: 9, Bytes: 1}, positions(log[0])},
+		{log[2], plenty, positions(log[0], log[2])},
+		{log[1], plenty, positions(log[0])},
+		{outbox.Entry{}, plenty, nil},
+	} {
+		due := l.due(c.upTo.Position, c.limit)
+		require.Equal(t, c.want, positions(due.Redrive...), "%+v up to %d", c.limit, c.upTo.Position)
+		require.True(t, due.Waiting)
+	}
+}
+
+func parkingBlocked(t *testing.T, h ParkingHarness) {
+	l, log := lead(t, h), events(t, h, "a", "a", "a", "b")
+	last := log[3]
+	l.park(log[1])
+	l.redrive(1)
+	l.settle(redrivenEvent(log[1], last), 6)
+	l.park(log[0], log[2], log[3])
+	require.Equal(t, due{Waiting: true}, l.due(last.Position, plenty))
+	l.settle(relay.Stamp{}, 5)
+	l.requireWaiting(parked(log[0]), toRedrive(log[1]), parked(log[2]), parked(log[3]))
+	require.Equal(t, due{Waiting: true}, l.due(last.Position, plenty), "one is parked before it")
+
+	_, err := h.ParkingAdmin().Redrive(t.Context(), &log[3].Key)
+	require.NoError(t, err)
+	require.Equal(t, positions(log[3]), l.next(last.Position), "which another aggregate does not mind")
+	l.discard(log[0])
+	require.Equal(t, positions(log[1]), l.next(last.Position), "up to the next that is parked")
+	l.settle(redrivenEvent(log[1], last), 7)
+	require.Equal(t, positions(log[3]), l.next(last.Position))
+	l.redrive(1)
+	require.Equal(t, positions(log[2]), l.next(last.Position))
+}
+
+func parkingCountBack(t *testing.T, h ParkingHarness) {
+	l, log := lead(t, h), events(t, h, "b", "a", "a", "b", "a", "a", "c")
+	last := log[6]
+	l.park(log[:6]...)
+	l.redrive(6)
+	all := []state{toRedrive(log[0]), toRedrive(log[1]), toRedrive(log[2]), toRedrive(log[3]), toRedrive(log[4]), toRedrive(log[5])}
+	l.requireWaiting(all...)
+	for range 2 {
+		require.True(t, l.settle(redrivenEvent(log[4], last), 20))
+		l.requireWaiting(all[0], all[3], all[5])
+	}
+	// Where they stand shows as the stream gets shorter.
+	l.settle(relay.Stamp{}, 19)
+	l.requireWaiting(all[0], all[3], all[4], all[5])
+	l.settle(relay.Stamp{}, 18)
+	l.requireWaiting(all[0], all[2], all[3], all[4], all[5])
+	l.settle(relay.Stamp{}, 17)
+	l.requireWaiting(all...)
+}
+
+func parkingLost(t *testing.T, h ParkingHarness) {
+	l, log := lead(t, h), events(t, h, "a", "b", "a", "c")
+	last := log[3]
+	l.park(log[:3]...)
+	l.redrive(3)
+	l.settle(redrivenEvent(log[2], last), 6)
+	l.settle(redrivenEvent(log[1], last), 7)
+	require.Empty(t, l.waiting())
+	require.False(t, l.settle(redrivenEvent(log[1], last), 7))
+
+	require.True(t, l.settle(redrivenEvent(log[0], last), 5), "the tail is the first of a batch again")
+	l.requireWaiting(toRedrive(log[1]), toRedrive(log[2]))
+	require.Equal(t, positions(log[1]), l.next(last.Position))
+	l.settle(redrivenEvent(log[1], last), 6)
+	require.Equal(t, positions(log[2]), l.next(last.Position))
+	require.True(t, l.settle(relay.Stamp{}, 0), "an empty stream")
+	l.requireWaiting(toRedrive(log[0]), toRedrive(log[1]), toRedrive(log[2]))
+}
+
+// parkingEnd : whoever asked about the stream may have been told of an end that it had before.
+func parkingEnd(t *testing.T, h ParkingHarness) {
+	l, log := lead(t, h), events(t, h, "a", "b", "c")
+	last := log[2]
+	l.park(log[:2]...)
+	l.redrive(2)
+	l.settle(redrivenEvent(log[0], last), 6)
+	l.settle(redrivenEvent(log[1], last), 7)
+	lost := func(tail relay.Stamp, sequence uint64) bool {
+		t.Helper()
+		settled, err := l.Parking().Settle(t.Context(), l.turn(), tail, sequence, false)
+		require.NoError(t, err)
+		require.False(t, settled.Waiting)
+		require.Empty(t, l.waiting())
+		return settled.Lost
+	}
+	other := relay.Stamp{Ours: true, Progress: last.Progress(), Event: last.Position}
+	require.False(t, lost(other, 8))
+	require.False(t, lost(redrivenEvent(log[1], last), 7))
+	require.False(t, lost(relay.Stamp{}, 7), "the last message has expired")
+	require.True(t, lost(other, 7), "another message is there")
+	require.True(t, lost(redrivenEvent(log[0], last), 6))
+
+	require.True(t, l.settle(other, 7))
+	l.requireWaiting(toRedrive(log[1]))
+}
+
+// parkingKept : others wrote where the stream had held what was redriven, and the notice after them says so.
+func parkingKept(t *testing.T, h ParkingHarness) {
+	l, log := lead(t, h), events(t, h, "a", "b", "c", "d")
+	last := log[3]
+	l.park(log[:3]...)
+	l.redrive(3)
+	for i, entry := range log[:3] {
+		l.settle(redrivenEvent(entry, last), uint64(i)+5)
+	}
+	notice := relay.Stamp{Ours: true, Progress: last.Progress(), Kept: 7}
+	require.False(t, l.settle(notice, 9), "it keeps them all")
+	notice.Kept = 5
+	require.True(t, l.settle(notice, 9))
+	l.requireWaiting(toRedrive(log[1]), toRedrive(log[2]))
+	l.settle(redrivenEvent(log[1], last), 10)
+	notice.Kept = 0
+	require.True(t, l.settle(notice, 1), "another stream")
+	l.requireWaiting(toRedrive(log[0]), toRedrive(log[1]), toRedrive(log[2]))
+}
+
+func parkingOtherTails(t *testing.T, h ParkingHarness) {
+	l, log := lead(t, h), events(t, h, "a", "a", "b", "a")
+	last := log[3]
+	l.park(log[0])
+	require.Equal(t, positions(log[1]), l.setAside(log[1]))
+	l.settle(redrivenEvent(log[1], last), 5)
+	l.requireWaiting(parked(log[0]), parked(log[1]))
+	l.redrive(2)
+	foreign := redrivenEvent(log[1], last)
+	foreign.Ours = false
+	ordinary := relay.Stamp{Ours: true, Progress: log[2].Progress(), Event: log[2].Position}
+	same := relay.Stamp{Ours: true, Progress: log[3].Progress(), Event: log[3].Position}
+	for _, tail := range []relay.Stamp{{}, foreign, ordinary, same, noticeOf(log[0], "again")} {
+		require.True(t, l.settle(tail, 6))
+		l.requireWaiting(toRedrive(log[0]), toRedrive(log[1]))
+	}
+}
+
+func parkingRefuse(t *testing.T, h ParkingHarness) {
+	l, log := lead(t, h), events(t, h, "a", "a", "b", "a", "c")
+	l.park(log[:4]...)
+	l.refuse(log[1], "not asked for")
+	l.refuse(log[4], "not even parked")
+	l.requireWaiting(parked(log[0]), parked(log[1]), parked(log[2]), parked(log[3]))
+	require.Equal(t, "too large", l.waiting()[1].Reason)
+	l.redrive(4)
+	l.refuse(log[1], "it's still too large ?")
+	l.requireWaiting(toRedrive(log[0]), parked(log[1]), toRedrive(log[2]), parked(log[3]))
+	require.Equal(t, "it's still too large ?", l.waiting()[1].Reason)
+	require.Equal(t, "too large", l.waiting()[3].Reason)
+	require.Equal(t, positions(log[0]), l.next(log[4].Position))
+	l.settle(redrivenEvent(log[0], log[4]), 9)
+	l.refuse(log[0], "redriven already")
+	l.requireWaiting(parked(log[1]), toRedrive(log[2]), parked(log[3]))
+	l.redrive(2)
+	l.requireWaiting(toRedrive(log[1]), toRedrive(log[2]), toRedrive(log[3]))
+}
+
+func parkingDiscard(t *testing.T, h ParkingHarness) {
+	l, log := lead(t, h), events(t, h, "a", "a", "b", "a")
+	l.park(log[0])
+	l.setAside(log[1:]...)
+	l.discard(log[0])
+	l.requireWaiting(parked(log[1]), parked(log[3]))
+	require.Equal(t, due{Waiting: true}, l.due(log[3].Position, plenty), "what is behind it waits on")
+	l.discard(log[3])
+	l.redrive(1)
+	require.Equal(t, positions(log[1]), l.next(log[3].Position))
+	l.settle(redrivenEvent(log[1], log[3]), 8)
+	require.Equal(t, due{}, l.due(log[3].Position, plenty))
+	require.True(t, readAll(t, h)[0].Parked, "it stays in the lot")
+	l.settle(relay.Stamp{}, 0)
+	l.requireWaiting(toRedrive(log[1]))
+}
+
+func parkingDiscardOthers(t *testing.T, h ParkingHarness) {
+	l, log := lead(t, h), events(t, h, "redriven", "discarded", "redrive", "free")
+	l.park(log[0], log[1], log[2])
+	l.discard(log[1])
+	l.redrive(2)
+	l.settle(redrivenEvent(log[0], log[3]), 9)
+	for _, entry := range log {
+		err := h.ParkingAdmin().Discard(t.Context(), entry.Position)
+		require.ErrorIs(t, err, relay.ErrNotParked, entry.Key)
+		require.ErrorContains(t, err, fmt.Sprint("position ", entry.Position))
+	}
+	require.ErrorIs(t, h.ParkingAdmin().Discard(t.Context(), 0), relay.ErrNotParked)
+	l.requireWaiting(toRedrive(log[2]))
+}
+
+func parkingDiscardGone(t *testing.T, h ParkingHarness) {
+	l, log := lead(t, h), events(t, h, "a", "b", "c")
+	l.park(log[1], log[2])
+	l.redrive(2)
+	h.Forget(t, log[1].Position)
+	l.discard(log[2])
+	l.requireWaiting(toRedrive(log[1]))
+	err := h.ParkingAdmin().Discard(t.Context(), log[1].Position)
+	require.ErrorIs(t, err, relay.ErrNotParked, "it is still in the log")
+}
+
+func parkingList(t *testing.T, h ParkingHarness) {
+	l, log := lead(t, h), events(t, h, "a", "b", "c", "d")
+	l.park(log[3], log[0], log[2], log[1])
+	for limit, want := range [][]outbox.Entry{nil, log[:1], log[:2], log[:3], log, log} {
+		waiting, err := h.ParkingAdmin().Waiting(t.Context(), limit)
+		require.NoError(t, err)
+		require.Len(t, waiting, len(want))
+		for i, entry := range want {
+			require.Equal(t, entry.Progress(), waiting[i].Progress)
+		}
+	}
+}
+
+// writes are the writes of a relay to the parking lot, each of which changes something.
+func writes(h ParkingHarness, log []outbox.Entry) map[string]func(context.Context, outbox.Turn) error {
+	return map[string]func(context.Context, outbox.Turn) error{
+		"Settle": func(ctx context.Context, turn outbox.Turn) error {
+			_, err := h.Parking().Settle(ctx, turn, noticeOf(log[3], "too large"), 1, true)
+			return err
+		},
+		"Settle what was redriven": func(ctx context.Context, turn outbox.Turn) error {
+			_, err := h.Parking().Settle(ctx, turn, redrivenEvent(log[0], log[3]), 9, true)
+			return err
+		},
+		"SetAside": func(ctx context.Context, turn outbox.Turn) error {
+			_, err := h.Parking().SetAside(ctx, turn, log[5:])
+			return err
+		},
+		"Refuse": func(ctx context.Context, turn outbox.Turn) error {
+			return h.Parking().Refuse(ctx, turn, log[2], "refused")
+		},
+	}
+}
+
+// prepared is a lot in which each of writes finds something to do.
+func prepared(t *testing.T, h ParkingHarness) (*leader, []outbox.Entry, []outbox.ParkedEvent) {
+	t.Helper()
+	l, log := lead(t, h), events(t, h, "a", "b", "c", "d", "e", "e")
+	l.park(log[0], log[1], log[2], log[4])
+	l.redrive(4)
+	return l, log, l.waiting()
+}
+
+func parkingFenced(t *testing.T, h ParkingHarness) {
+	l, log, before := prepared(t, h)
+	cursor := load(t, h)
+	for name, write := range writes(h, log) {
+		for _, late := range []int64{cursor.Revision - 1, cursor.Revision + 1, 0} {
+			err := write(t.Context(), outbox.Turn{Token: l.term.Token, Revision: late})
+			require.ErrorIs(t, err, relay.ErrOutOfTurn, name)
+		}
+		for _, token := range []int64{l.term.Token - 1, l.term.Token + 1} {
+			err := write(t.Context(), outbox.Turn{Token: token, Revision: cursor.Revision})
+			require.ErrorIs(t, err, relay.ErrLeaseLost, name)
+		}
+		require.Equal(t, before, l.waiting(), name)
+		require.Equal(t, cursor, load(t, h), name)
+	}
+	for name, write := range writes(h, log) {
+		require.NoError(t, write(t.Context(), l.turn()))
+		after := l.waiting()
+		require.NotEqual(t, before, after, "%s can change something", name)
+		before = after
+	}
+}
+
+func parkingCounts(t *testing.T, h ParkingHarness) {
+	l, log := lead(t, h), events(t, h, "a", "b", "c", "d", "e", "e")
+	revision := int64(0)
+	for name, write := range writes(h, log) {
+		require.NoError(t, write(t.Context(), outbox.Turn{Token: l.term.Token, Revision: revision}), name)
+		revision++
+		require.Equal(t, at(revision, outbox.Cursor{}), load(t, h), name)
+	}
+	cursor := save(t, h, l.term, outbox.Cursor{Progress: log[1].Progress(), StreamCreated: "x", StreamSequence: 2})
+	for name, write := range writes(h, log) {
+		require.NoError(t, write(t.Context(), outbox.Turn{Token: l.term.Token, Revision: cursor.Revision}), name)
+		cursor.Revision++
+		require.Equal(t, cursor, load(t, h), name)
+	}
+}
+
+// calls are all methods of Parking and ParkingAdmin.
+func calls(h ParkingHarness, log []outbox.Entry, turn outbox.Turn) map[string]func(context.Context) error {
+	all := map[string]func(context.Context) error{
+		"Redrive": func(ctx context.Context) error {
+			_, err := h.ParkingAdmin().Redrive(ctx, nil)
+			return err
+		},
+		"Discard": func(ctx context.Context) error { return h.ParkingAdmin().Discard(ctx, log[1].Position) },
+		"Due": func(ctx context.Context) error {
+			_, _, err := h.Parking().Due(ctx, log[5].Position, plenty)
+			return err
+		},
+		"Undecided": func(ctx context.Context) error {
+			_, err := h.ParkingAdmin().Undecided(ctx, outbox.Key{}, 1)
+			return err
+		},
+		"RedriveChosen": func(ctx context.Context) error {
+			_, err := h.ParkingAdmin().RedriveChosen(ctx, positions(log...), outbox.Choice{})
+			return err
+		},
+		"DiscardChosen": func(ctx context.Context) error {
+			_, err := h.ParkingAdmin().DiscardChosen(ctx, positions(log...), outbox.Choice{})
+			return err
+		},
+		"Waiting": func(ctx context.Context) error {
+			_, err := h.ParkingAdmin().Waiting(ctx, 1)
+			return err
+		},
+	}
+	for name, write := range writes(h, log) {
+		all[name] = func(ctx context.Context) error { return write(ctx, turn) }
+	}
+	return all
+}
+
+func parkingContext(t *testing.T, h ParkingHarness) {
+	l, log, before := prepared(t, h)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for name, call := range calls(h, log, l.turn()) {
+		require.ErrorIs(t, call(ended), context.Canceled, name)
+	}
+	require.Equal(t, before, l.waiting())
+}
+
+func parkingOutage(t *testing.T, h ParkingHarness) {
+	l, log, before := prepared(t, h)
+	next := l.turn()
+	h.Disconnect(t)
+	for name, call := range calls(h, log, next) {
+		err := call(t.Context())
+		require.Equal(t, fault.Unavailable, fault.KindOf(err), "%s: %v", name, err)
+	}
+	h.Reconnect(t)
+	require.Equal(t, before, l.waiting())
+	require.Equal(t, next, l.turn())
+}

@@ -1,0 +1,186 @@
+package relaytest
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+)
+
+// redriveAt is how far the log was dealt with when something else than its next event was stored.
+var redriveAt = outbox.Progress{Position: 5000, EventID: "50% \"off\"/ü"}
+
+func requireStamp(t *testing.T, h StreamHarness, sequence uint64, want relay.Stamp) {
+	t.Helper()
+	stamp, err := h.Publisher().At(t.Context(), sequence)
+	require.NoError(t, err)
+	require.Equal(t, want, stamp)
+}
+
+func redriveStamps(t *testing.T, h StreamHarness) {
+	publisher, _ := openStream(t, h)
+	inPlace, later, next := NewEntries(40, 2), NewEntries(0, 20), NewEntries(42, 10)
+	later[0].Headers = map[string]string{"tracestate": "a=1"}
+	publish(t, publisher, 0, inPlace)
+	last, err := publisher.Redrive(t.Context(), 2, redriveAt, nil)
+	require.NoError(t, err)
+	require.Equal(t, uint64(2), last)
+	// One, few and many at once; after the log's row of the last event is gone, its id is not known any more.
+	unknown := outbox.Progress{Position: redriveAt.Position}
+	for _, step := range []struct {
+		from, to int
+		at       outbox.Progress
+	}{{0, 1, redriveAt}, {1, 4, inPlace[1].Progress()}, {4, 5, unknown}, {5, 20, unknown}} {
+		last, err = publisher.Redrive(t.Context(), last, step.at, later[step.from:step.to])
+		require.NoError(t, err)
+		require.Equal(t, uint64(2+step.to), last)
+		for i := step.from; i < step.to; i++ {
+			requireStamp(t, h, uint64(3+i), relay.Stamp{Ours: true, Progress: step.at, Event: later[i].Position, Redriven: true})
+		}
+	}
+	publish(t, publisher, last, next)
+	requireStored(t, h, slices.Concat(inPlace, later, next))
+	require.Equal(t, later[0], h.Stored(t)[2], "a subscriber gets it as any other")
+}
+
+func redriveConflict(t *testing.T, h StreamHarness) {
+	publisher, _ := openStream(t, h)
+	there := NewEntries(0, 3)
+	publish(t, publisher, 0, there)
+	for _, n := range batchSizes {
+		for _, after := range []uint64{0, 2, 4, 1000} {
+			last, err := publisher.Redrive(t.Context(), after, redriveAt, NewEntries(100, n))
+			require.ErrorIs(t, err, relay.ErrTailMoved, "%d entries after %d", n, after)
+			require.Equal(t, after, last)
+		}
+	}
+	requireTail(t, h, 3)
+	requireStored(t, h, there)
+}
+
+func redriveRefused(t *testing.T, h StreamHarness) {
+	publisher, _ := openStream(t, h)
+	tail := uint64(0)
+	var all []outbox.Entry
+	for _, before := range []int{0, 1, 30, 1003} {
+		entries := NewEntries(outbox.Position(tail), before+3)
+		entries[before].Payload = []byte(`"` + strings.Repeat("x", h.TooLarge()) + `"`)
+		last, err := publisher.Redrive(t.Context(), tail, redriveAt, entries)
+		var refused *relay.RefusedError
+		require.ErrorAs(t, err, &refused, "after %d", before)
+		require.Equal(t, entries[before].ID, refused.Entry.ID)
+		require.NotEmpty(t, refused.Reason)
+		require.Equal(t, tail+uint64(before), last)
+		tail = last
+		all = append(all, entries[:before]...)
+		requireTail(t, h, tail)
+	}
+	requireStored(t, h, all)
+	requireStamp(t, h, tail, relay.Stamp{Ours: true, Progress: redriveAt, Event: all[len(all)-1].Position, Redriven: true})
+}
+
+func noticeStamps(t *testing.T, h StreamHarness) {
+	publisher, _ := openStream(t, h)
+	entries := NewEntries(0, 12)
+	publish(t, publisher, 0, entries[:1])
+	tail := uint64(1)
+	for _, notice := range []outbox.Notice{
+		{Progress: entries[1].Progress(), Parked: "it takes 70000 bytes, and the broker takes at most 65536", Kept: 1},
+		{Progress: redriveAt, Parked: "its subject \"a\\r\\nb\" is 100% füßen's,\n\tnot one of orders.>"},
+		{Progress: entries[11].Progress(), Kept: 2}, // an operator adopted the stream as it is,
+		{Progress: entries[11].Progress(), Confirms: true, Kept: 3},
+		{Progress: outbox.Progress{Position: 12}},
+		{}, // even before the log's first event
+		{},
+	} {
+		last, err := publisher.Notify(t.Context(), tail, notice)
+		require.NoError(t, err)
+		require.Equal(t, tail+1, last)
+		tail = last
+		requireTail(t, h, tail)
+		requireStamp(t, h, tail, relay.Stamp{Ours: true, Progress: notice.Progress, Parked: notice.Parked, Confirms: notice.Confirms, Kept: notice.Kept})
+	}
+	publish(t, publisher, tail, entries[2:])
+	requireStored(t, h, append(entries[:1:1], entries[2:]...))
+}
+
+func noticeReason(t *testing.T, h StreamHarness) {
+	publisher, _ := openStream(t, h)
+	for after, character := range []string{"x", "ü", "€", "𝄞", " "} {
+		reason := "x" + strings.Repeat(character, 100_000)
+		_, err := publisher.Notify(t.Context(), uint64(after), outbox.Notice{Progress: redriveAt, Parked: reason})
+		require.NoError(t, err)
+		stamp, err := publisher.At(t.Context(), uint64(after)+1)
+		require.NoError(t, err)
+		require.Equal(t, redriveAt, stamp.Progress)
+		require.True(t, strings.HasPrefix(reason, stamp.Parked) && utf8.ValidString(stamp.Parked), "%q", stamp.Parked)
+		require.Greater(t, len(stamp.Parked), 100, "%q", stamp.Parked)
+	}
+}
+
+func noticeConflict(t *testing.T, h StreamHarness) {
+	publisher, _ := openStream(t, h)
+	publish(t, publisher, 0, NewEntries(0, 3))
+	for _, reason := range []string{"too large", ""} {
+		for _, after := range []uint64{0, 2, 4, 1000} {
+			last, err := publisher.Notify(t.Context(), after, outbox.Notice{Progress: redriveAt, Parked: reason})
+			require.ErrorIs(t, err, relay.ErrTailMoved, "after %d", after)
+			require.Equal(t, after, last)
+		}
+	}
+	requireTail(t, h, 3)
+}
+
+// streamReconnect : nobody knows which copy of the stream has come back until somebody has looked.
+func streamReconnect(t *testing.T, h StreamHarness) {
+	publisher, first := openStream(t, h)
+	sessions := map[uint64]bool{first.Session: true}
+	entries := NewEntries(0, 40)
+	publish(t, publisher, 0, entries[:2])
+	for tail := uint64(2); tail < 8; tail += 3 {
+		h.Disconnect(t)
+		h.Reconnect(t)
+		for range 2 { // however often it is tried
+			for _, n := range []int{1, 20} {
+				last, err := publisher.Publish(t.Context(), tail, entries[tail:int(tail)+n])
+				require.ErrorIs(t, err, relay.ErrTailMoved)
+				require.Equal(t, tail, last)
+				last, err = publisher.Redrive(t.Context(), tail, redriveAt, entries[tail:int(tail)+n])
+				require.ErrorIs(t, err, relay.ErrTailMoved)
+				require.Equal(t, tail, last)
+			}
+			last, err := publisher.Notify(t.Context(), tail, outbox.Notice{Progress: redriveAt, Parked: "too large"})
+			require.ErrorIs(t, err, relay.ErrTailMoved)
+			require.Equal(t, tail, last)
+		}
+		ended, end := context.WithCancel(t.Context())
+		end()
+		_, err := publisher.Open(ended, 0)
+		require.Error(t, err)
+		_, err = publisher.Publish(t.Context(), tail, entries[tail:tail+1])
+		require.ErrorIs(t, err, relay.ErrTailMoved, "an Open that failed saw nothing")
+
+		looked, err := publisher.Look(t.Context())
+		require.NoError(t, err)
+		_, err = publisher.Publish(t.Context(), tail, entries[tail:tail+1])
+		require.ErrorIs(t, err, relay.ErrTailMoved, "to look is not to open")
+		info, err := publisher.Open(t.Context(), 0)
+		require.NoError(t, err)
+		require.Equal(t, info, looked)
+		require.Equal(t, tail, info.LastSequence)
+		require.False(t, sessions[info.Session])
+		sessions[info.Session] = true
+		publish(t, publisher, tail, entries[tail:tail+1])
+		_, err = publisher.Redrive(t.Context(), tail+1, redriveAt, entries[tail+1:tail+2])
+		require.NoError(t, err)
+		_, err = publisher.Notify(t.Context(), tail+2, outbox.Notice{Progress: redriveAt, Parked: "too large"})
+		require.NoError(t, err)
+		requireTail(t, h, tail+3)
+	}
+}

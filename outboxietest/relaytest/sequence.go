@@ -1,0 +1,268 @@
+package relaytest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+)
+
+// TestSequence runs what Log.Verify and CursorStore.Save promise about a log whose sequence went back. Each call of open gives a
+// new log, lot, cursor and lease.
+func TestSequence(t *testing.T, open func(t *testing.T) ParkingHarness) {
+	for name, test := range map[string]func(t *testing.T, l *leader){
+		"a log that grows at its end is sound":              sequenceSound,
+		"a sequence below the log is found":                 sequenceBelowLog,
+		"a sequence below the cursor is found":              sequenceBelowCursor,
+		"a sequence below the place is found":               sequenceBelowPlace,
+		"a sequence below the parking lot is found":         sequenceBelowLot,
+		"an event in place of a purged one is found":        sequencePurged,
+		"an event in a gap is found":                        sequenceGap,
+		"an event in a gap after the cursor is found":       sequenceLateGap,
+		"an event that was recorded early is not misplaced": sequenceClock,
+		"what is parked does not count":                     sequenceParked,
+		"a log that lost its history is told from it":       sequenceHistory,
+		"RecordedTo rises with the position":                sequenceRecordedTo,
+		"a save that is not the turn's says so":             sequenceTurn,
+		"verifying ends with its context, or an outage":     sequenceOutage,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, lead(t, open(t))) })
+	}
+}
+
+// withGap appends an event, leaves a gap, and appends another one.
+func withGap(t *testing.T, h LogHarness) []outbox.Entry {
+	t.Helper()
+	appendCommitted(t, h, NewMessage("a", 1))
+	dead := begin(t, h)
+	require.NoError(t, dead.Append(t.Context(), NewMessage("dead", 1)))
+	dead.Rollback()
+	appendCommitted(t, h, NewMessage("b", 1))
+	return readAll(t, h)
+}
+
+// come appends an event after the sequence was set, and sets it again.
+func (l *leader) come(aggregate string, at, then outbox.Position) outbox.Entry {
+	l.t.Helper()
+	l.SetSequence(l.t, at-1)
+	message := NewMessage(aggregate, 1)
+	appendCommitted(l.t, l, message)
+	l.SetSequence(l.t, then)
+	for _, entry := range readAll(l.t, l) {
+		if entry.ID == message.ID {
+			require.Equal(l.t, at, entry.Position)
+			return entry
+		}
+	}
+	require.Fail(l.t, "the event is not in the log")
+	return outbox.Entry{}
+}
+
+// saveAt saves the cursor at an entry, as the message at a sequence.
+func (l *leader) saveAt(entry outbox.Entry, sequence uint64) error {
+	_, err := l.Store().Save(l.t.Context(), l.turn(), outbox.Cursor{
+		Progress: entry.Progress(), StreamCreated: "x", StreamSequence: sequence, RecordedTo: entry.RecordedAt,
+	})
+	return err
+}
+
+// requireBehind demands that neither a look nor a save overlooks it, and that the save writes nothing.
+func (l *leader) requireBehind(reached outbox.Entry, sequence uint64) {
+	l.t.Helper()
+	require.ErrorIs(l.t, l.Log().Verify(l.t.Context(), reached.Progress(), sequence), relay.ErrSequenceBehind)
+	l.requireUnsaved(reached, sequence)
+}
+
+func (l *leader) requireUnsaved(reached outbox.Entry, sequence uint64) {
+	l.t.Helper()
+	before := load(l.t, l)
+	require.ErrorIs(l.t, l.saveAt(reached, sequence), relay.ErrSequenceBehind)
+	require.Equal(l.t, before, load(l.t, l))
+}
+
+func (l *leader) requireSound(reached outbox.Entry, sequence uint64) {
+	l.t.Helper()
+	require.NoError(l.t, l.Log().Verify(l.t.Context(), reached.Progress(), sequence))
+	require.NoError(l.t, l.saveAt(reached, sequence))
+	require.NoError(l.t, l.Log().Verify(l.t.Context(), reached.Progress(), sequence))
+}
+
+func sequenceSound(t *testing.T, l *leader) {
+	require.NoError(t, l.Log().Verify(t.Context(), outbox.Progress{}, 0), "an empty log")
+	log := withGap(t, l)
+	require.NoError(t, l.Log().Verify(t.Context(), outbox.Progress{}, 0), "nothing was published")
+	l.requireSound(log[0], 1)
+	l.requireSound(log[1], 2)
+	l.Purge(t, log[1].Position)
+	require.NoError(t, l.Log().Verify(t.Context(), log[1].Progress(), 2), "everything was purged")
+	appendCommitted(t, l, NewMessage("a", 2))
+	require.NoError(t, l.Log().Verify(t.Context(), log[1].Progress(), 2))
+	open := begin(t, l)
+	require.NoError(t, open.Append(t.Context(), NewMessage("a", 3)))
+	require.NoError(t, l.Log().Verify(t.Context(), log[1].Progress(), 2), "somebody is writing")
+	open.Rollback()
+	last, err := l.Log().After(t.Context(), log[1].Progress(), plenty)
+	require.NoError(t, err)
+	l.requireSound(last.Entries[0], 3)
+}
+
+func sequenceBelowLog(t *testing.T, l *leader) {
+	log := events(t, l, "a", "b", "c")
+	l.requireSound(log[0], 1)
+	for _, position := range []outbox.Position{0, 1, 2} {
+		l.SetSequence(t, position)
+		l.requireBehind(log[0], 1)
+	}
+	l.SetSequence(t, 3)
+	l.requireSound(log[0], 1)
+}
+
+func sequenceBelowCursor(t *testing.T, l *leader) {
+	log := events(t, l, "a", "b", "c")
+	l.requireSound(log[2], 3)
+	l.Purge(t, 3)
+	l.SetSequence(t, 0)
+	l.requireBehind(log[2], 3)
+	l.SetSequence(t, 2)
+	l.requireBehind(log[2], 3)
+}
+
+func sequenceBelowPlace(t *testing.T, l *leader) {
+	log := events(t, l, "a", "b", "c")
+	l.requireSound(log[0], 1)
+	l.Forget(t, 1)
+	l.SetSequence(t, 2)
+	l.requireUnsaved(log[2], 3)
+}
+
+func sequenceBelowLot(t *testing.T, l *leader) {
+	log := events(t, l, "a", "b", "c")
+	l.park(log[2])
+	l.requireSound(log[0], 1)
+	l.Forget(t, 2)
+	l.SetSequence(t, 2)
+	l.requireBehind(log[0], 1)
+	l.SetSequence(t, 3)
+	l.requireSound(log[0], 1)
+}
+
+func sequencePurged(t *testing.T, l *leader) {
+	log := events(t, l, "a", "b", "c")
+	l.requireSound(log[2], 3)
+	l.Purge(t, 2)
+	l.come("new", 1, 4)
+	require.ErrorIs(t, l.Log().Verify(t.Context(), log[2].Progress(), 3), relay.ErrSequenceBehind)
+}
+
+func sequenceGap(t *testing.T, l *leader) {
+	log := withGap(t, l)
+	l.requireSound(log[1], 2)
+	came := l.come("new", 2, 4)
+	require.ErrorIs(t, l.Log().Verify(t.Context(), log[1].Progress(), 2), relay.ErrSequenceBehind)
+	require.NoError(t, l.saveAt(log[1], 2), "what was recorded to stays below the event, so it is not hidden")
+	appendCommitted(t, l, NewMessage("later", 1))
+	page, err := l.Log().After(t.Context(), log[1].Progress(), plenty)
+	require.NoError(t, err)
+	require.Len(t, page.Entries, 1)
+	require.True(t, page.Entries[0].RecordedAt.After(came.RecordedAt))
+	l.requireBehind(page.Entries[0], 3)
+}
+
+func sequenceLateGap(t *testing.T, l *leader) {
+	log := withGap(t, l)
+	l.requireSound(log[0], 1)
+	l.come("new", 2, 3)
+	l.requireBehind(log[1], 2)
+	require.NoError(t, l.Log().Verify(t.Context(), log[1].Progress(), 3), "the stream has a message for it")
+	require.NoError(t, l.saveAt(log[1], 3))
+}
+
+func sequenceClock(t *testing.T, l *leader) {
+	events(t, l, "a", "b")
+	late := begin(t, l)
+	require.NoError(t, late.Append(t.Context(), NewMessage("late", 1)))
+	appendCommitted(t, l, NewMessage("early", 1))
+	require.NoError(t, late.Commit())
+	log := readAll(t, l)
+	last := log[3]
+	last.RecordedAt = last.RecordedAt.Add(time.Hour) // the clock was put back since
+	l.requireSound(last, 4)
+	appendCommitted(t, l, NewMessage("next", 1))
+	l.requireSound(readAll(t, l)[4], 5)
+}
+
+func sequenceParked(t *testing.T, l *leader) {
+	log := events(t, l, "a", "b", "c")
+	l.requireSound(log[0], 1)
+	require.ErrorIs(t, l.Log().Verify(t.Context(), log[2].Progress(), 2), relay.ErrSequenceBehind)
+	l.park(log[1])
+	l.requireSound(log[2], 2)
+	l.Purge(t, 1)
+	l.requireSound(log[2], 2)
+}
+
+func sequenceHistory(t *testing.T, l *leader) {
+	log := events(t, l, "a", "b")
+	l.requireSound(log[0], 1)
+	other := outbox.Progress{Position: log[1].Position, EventID: log[0].ID}
+	require.ErrorIs(t, l.Log().Verify(t.Context(), other, 2), relay.ErrHistoryLost)
+	beyond := outbox.Progress{Position: log[1].Position + 1, EventID: log[0].ID}
+	require.ErrorIs(t, l.Log().Verify(t.Context(), beyond, 2), relay.ErrHistoryLost)
+}
+
+func sequenceRecordedTo(t *testing.T, l *leader) {
+	log := events(t, l, "a", "b", "c", "d")
+	save := func(entry outbox.Entry, to time.Time) time.Time {
+		t.Helper()
+		saved, err := l.Store().Save(t.Context(), l.turn(), outbox.Cursor{
+			Progress: entry.Progress(), StreamCreated: "x", StreamSequence: uint64(entry.Position), RecordedTo: to,
+		})
+		require.NoError(t, err)
+		require.Zero(t, load(t, l).RecordedTo)
+		return saved.RecordedTo
+	}
+	latest := func(entries ...outbox.Entry) (latest time.Time) {
+		for _, entry := range entries {
+			if entry.RecordedAt.After(latest) {
+				latest = entry.RecordedAt
+			}
+		}
+		return latest
+	}
+	require.WithinDuration(t, log[0].RecordedAt, save(log[0], log[0].RecordedAt), 0)
+	require.WithinDuration(t, latest(log[:3]...), save(log[2], time.Time{}), 0, "it is found")
+	require.WithinDuration(t, latest(log[:3]...), save(log[3], log[0].RecordedAt.Add(-time.Hour)), 0, "it does not fall")
+	require.WithinDuration(t, latest(log[:3]...), save(log[1], time.Time{}), 0, "nor with the position")
+	require.WithinDuration(t, latest(log...).Add(time.Hour), save(log[3], latest(log...).Add(time.Hour)), 0)
+}
+
+func sequenceTurn(t *testing.T, l *leader) {
+	log := events(t, l, "a", "b")
+	l.requireSound(log[0], 1)
+	l.SetSequence(t, 0)
+	late := l.turn()
+	late.Revision--
+	_, err := l.Store().Save(t.Context(), late, outbox.Cursor{Progress: log[1].Progress(), StreamCreated: "x", StreamSequence: 2})
+	require.ErrorIs(t, err, relay.ErrOutOfTurn)
+	former := l.turn()
+	former.Token--
+	_, err = l.Store().Save(t.Context(), former, outbox.Cursor{Progress: log[1].Progress(), StreamCreated: "x", StreamSequence: 2})
+	require.ErrorIs(t, err, relay.ErrLeaseLost)
+}
+
+func sequenceOutage(t *testing.T, l *leader) {
+	ended, end := context.WithCancel(t.Context())
+	end()
+	require.ErrorIs(t, l.Log().Verify(ended, outbox.Progress{}, 0), context.Canceled)
+	l.Disconnect(t)
+	err := l.Log().Verify(t.Context(), outbox.Progress{}, 0)
+	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+	require.NotErrorIs(t, err, relay.ErrSequenceBehind)
+	l.Reconnect(t)
+	require.NoError(t, l.Log().Verify(t.Context(), outbox.Progress{}, 0))
+}
