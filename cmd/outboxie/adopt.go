@@ -74,7 +74,7 @@ func (p *program) adopt(ctx context.Context, c config.Config, options adoptOptio
 		return err
 	}
 	return withDatabase(c, func(db *bun.DB) error {
-		adopter := operating.NewAdopter(postgres.NewDesk(db, c.Stream.Name, c.Stream.Name), publisher)
+		adopter := operating.NewAdopter(postgres.NewRelayAdmin(db, c.Stream.Name, c.Stream.Name), publisher)
 		plan, err := adopter.Plan(ctx, options.position)
 		if err != nil {
 			return err

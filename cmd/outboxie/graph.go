@@ -27,7 +27,6 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/relaying"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
@@ -118,17 +117,17 @@ func administering() fx.Option {
 // orderingParts is everything that the order service drives.
 type orderingParts struct {
 	fx.In
-	Work    orders.UnitOfWork
-	Encoder orders.Encoder
-	Waker   relay.Waker
-	Journal operations.Journal
-	Finder  relay.Finder
+	Work     orders.UnitOfWork
+	Encoder  orders.Encoder
+	Notifier relay.Notifier
+	Journal  operations.EventLog
+	Finder   relay.Finder
 }
 
 func newOrdering(parts orderingParts) orders.Service {
 	newID := func() order.ID { return order.ID(uuid.Must(uuid.NewV7()).String()) }
 	return ordering.New(ordering.Ports{
-		Work: parts.Work, Encoder: parts.Encoder, Waker: parts.Waker, Journal: parts.Journal, Finder: parts.Finder,
+		Work: parts.Work, Encoder: parts.Encoder, Notifier: parts.Notifier, Journal: parts.Journal, Finder: parts.Finder,
 	}, newID, time.Now)
 }
 
@@ -143,8 +142,8 @@ type relayParts struct {
 	Elector   relay.Elector
 	Halts     relay.InstanceHalts
 	Liveness  relay.Liveness
-	Waker     relay.Waker
-	Alarm     relay.Alarm
+	Notifier  relay.Notifier
+	Listener  relay.Listener
 }
 
 func newRelay(
@@ -158,11 +157,11 @@ func newRelay(
 			Log: traced.Log, Cursors: traced.Cursors, Elector: traced.Elector, Liveness: parts.Liveness,
 			Publisher: telemetry.MeasurePublisher(mp, c.Stream.Name, traced.Publisher),
 			Parking:   parts.Parking, Retention: telemetry.MeasureRetention(mp, parts.Retention), Halts: parts.Halts,
-			Waker: parts.Waker, Alarm: parts.Alarm,
+			Notifier: parts.Notifier, Listener: parts.Listener,
 		},
 		relaying.Options{
 			LeaseTTL: c.Outbox.LeaseTTL, Poll: c.Outbox.PollInterval,
-			Slice: outbox.Slice{Count: c.Outbox.BatchSize, Bytes: sliceBytes}, Retention: c.Outbox.Retention,
+			Slice: relay.ReadLimit{Count: c.Outbox.BatchSize, Bytes: sliceBytes}, Retention: c.Outbox.Retention,
 		},
 		logger.With("instance", c.InstanceID))
 }
@@ -185,7 +184,7 @@ type adminParts struct {
 	Telemetry    *telemetry.Telemetry
 	Config       config.Config
 	Checks       []httpapi.Check
-	Desk         operations.Desk
+	Desk         operations.RelayInspector
 	ParkingAdmin operations.ParkingAdmin
 	Letters      operations.DeadLetterAdmin
 	Operator     inbox.Operator
@@ -212,7 +211,7 @@ func adminOptions(parts adminParts) (httpapi.AdminOptions, error) {
 	}, err
 }
 
-func runBell(background background, bell *jetstream.Bell) { background.run("bell", bell.Run) }
+func runBell(background background, bell *jetstream.Notifier) { background.run("bell", bell.Run) }
 
 func runSweep(background background, s *ordering.Sweep) {
 	background.run("sweep of idempotency keys", s.Run)

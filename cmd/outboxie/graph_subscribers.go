@@ -38,7 +38,7 @@ type subscriberParts struct {
 	Meters      metric.MeterProvider
 	Logger      *slog.Logger
 	Handlers    handlerParts
-	Waker       relay.Waker
+	Notifier    relay.Notifier
 }
 
 // otherConnections is how many of the pool's connections are not for the transactions of lanes: one for looking, one for dead letters,
@@ -63,7 +63,7 @@ func newSubscriber(s subscriberParts) (*subscribing.Subscriber, error) {
 		return nil, err
 	}
 	subscriber := subscribing.New(id, s.Config.InstanceID, subscribing.Ports{
-		Waker: s.Waker, Stream: reader, Checkpoints: telemetry.MeasureCheckpoints(s.Meters, id, s.Checkpoints), Work: work.Work, Letters: work.Letters,
+		Notifier: s.Notifier, Stream: reader, Checkpoints: telemetry.MeasureCheckpoints(s.Meters, id, s.Checkpoints), Work: work.Work, Letters: work.Letters,
 		Sweeper: s.Sweeper, Log: s.Log,
 		Handlers: func(name string) (inbox.Handler, error) {
 			handler, err := s.Handlers.handler(id, name)

@@ -19,6 +19,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
@@ -138,7 +139,7 @@ func TestAdoptionAndWritersAndTracesShowWhatOthersWrote(t *testing.T) {
 	for _, text := range hostile {
 		var out bytes.Buffer
 		require.NoError(t, describeAdoption(&out, "ORDERS", operating.Adoption{
-			Halt:   outbox.Halt{Reason: outbox.HaltReason(text), Detail: text},
+			Halt:   relay.Halt{Reason: relay.HaltReason(text), Detail: text},
 			Place:  outbox.Progress{Position: 1, EventID: text},
 			Ghosts: []operating.Ghost{{Sequence: 1, Progress: outbox.Progress{EventID: text}}},
 		}))

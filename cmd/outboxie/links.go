@@ -42,17 +42,17 @@ func (l linked) Place(ctx context.Context, customer order.CustomerID, amount ord
 	return l.log(ctx, placed, err)
 }
 
-func (l linked) Pay(ctx context.Context, id order.ID, reference order.Text, guard orders.Guard) (order.Snapshot, error) {
+func (l linked) Pay(ctx context.Context, id order.ID, reference order.Note, guard orders.Precondition) (order.Snapshot, error) {
 	paid, err := l.Service.Pay(ctx, id, reference, guard)
 	return l.log(ctx, paid, err)
 }
 
-func (l linked) Ship(ctx context.Context, id order.ID, carrier, tracking order.Text, guard orders.Guard) (order.Snapshot, error) {
+func (l linked) Ship(ctx context.Context, id order.ID, carrier, tracking order.Note, guard orders.Precondition) (order.Snapshot, error) {
 	shipped, err := l.Service.Ship(ctx, id, carrier, tracking, guard)
 	return l.log(ctx, shipped, err)
 }
 
-func (l linked) Cancel(ctx context.Context, id order.ID, reason order.Text, guard orders.Guard) (order.Snapshot, error) {
+func (l linked) Cancel(ctx context.Context, id order.ID, reason order.Note, guard orders.Precondition) (order.Snapshot, error) {
 	cancelled, err := l.Service.Cancel(ctx, id, reason, guard)
 	return l.log(ctx, cancelled, err)
 }

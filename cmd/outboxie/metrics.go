@@ -59,8 +59,8 @@ type sharedParts struct {
 	fx.In
 	Relay     *relaying.Relay
 	Log       *postgres.Log
-	Desk      operations.Desk
-	Places    operations.SubscriberPlaces
+	Desk      operations.RelayInspector
+	Places    operations.SubscriberProgresses
 	Operator  inbox.Operator
 	Consumers *jetstream.Consumers
 }

@@ -34,7 +34,7 @@ func (p *program) outboxCommand() *cobra.Command {
 
 // outboxDesk is what the outbox's commands work with.
 type outboxDesk struct {
-	operations.Desk
+	operations.RelayInspector
 	operations.ParkingAdmin
 	subscribers operations.SubscriberAdmin // asks the database only
 }
@@ -47,7 +47,7 @@ func (p *program) atOutbox(cmd *cobra.Command, work func(ctx context.Context, de
 	}
 	return withDatabase(c, func(db *bun.DB) error {
 		return work(cmd.Context(), outboxDesk{
-			postgres.NewDesk(db, c.Stream.Name, c.Stream.Name), postgres.NewParking(db, c.Stream.Name),
+			postgres.NewRelayAdmin(db, c.Stream.Name, c.Stream.Name), postgres.NewParking(db, c.Stream.Name),
 			operatingapp.NewSubscribers(operatingapp.SubscriberPorts{Operator: postgres.NewOperator(db)}),
 		})
 	})

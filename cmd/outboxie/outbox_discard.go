@@ -54,7 +54,7 @@ func (p *program) discard(ctx context.Context, desk outboxDesk, position outbox.
 		return err
 	}
 	switch {
-	case len(found) == 1 && found[0].State == string(outbox.Parked):
+	case len(found) == 1 && found[0].State == string(relay.Parked):
 		if c.asJSON {
 			break
 		}
@@ -62,7 +62,7 @@ func (p *program) discard(ctx context.Context, desk outboxDesk, position outbox.
 			return err
 		}
 	case len(found) == 1:
-		return relay.ErrNotParked.With("the event at position %d is %s, not %s", position, found[0].State, outbox.Parked)
+		return relay.ErrNotParked.With("the event at position %d is %s, not %s", position, found[0].State, relay.Parked)
 	case !c.yes:
 		return relay.ErrNotParked.With("the log has no event at position %d", position)
 	}
@@ -79,7 +79,7 @@ func (p *program) discard(ctx context.Context, desk outboxDesk, position outbox.
 	return err
 }
 
-func printDiscard(out io.Writer, e operations.Listed) error {
+func printDiscard(out io.Writer, e operations.ListedEvent) error {
 	key := console.Text(e.Key.String())
 	_, err := fmt.Fprintf(out, `position   %d
 event      %s

@@ -71,7 +71,7 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 	return since, nil
 }
 
-func printList(out io.Writer, entries []operations.Listed, limit int, now time.Time) error {
+func printList(out io.Writer, entries []operations.ListedEvent, limit int, now time.Time) error {
 	if len(entries) == 0 {
 		_, err := fmt.Fprintln(out, "No such events.")
 		return err

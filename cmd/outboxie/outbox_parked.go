@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 func (p *program) outboxParkedCommand() *cobra.Command {
@@ -74,7 +74,7 @@ func (p *program) groupParked(ctx context.Context, desk outboxDesk, asJSON bool)
 Give a group up for ever, then redrive the others:  outboxie outbox discard --group GROUP`)
 }
 
-func printParked(out io.Writer, events []outbox.ParkedEvent, all, aggregates int64, now time.Time) error {
+func printParked(out io.Writer, events []relay.ParkedEvent, all, aggregates int64, now time.Time) error {
 	if len(events) == 0 {
 		_, err := fmt.Fprintln(out, "Nothing is parked.")
 		return err

@@ -10,8 +10,8 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // TestOutboxStatusShowsSubscribers checks what the status of the relay says about subscribers.
@@ -87,7 +87,7 @@ func TestOutboxStatus(t *testing.T) {
 	}, shown)
 
 	misdirected := postgres.NewInstanceHalts(o.db, "ORDERS", "api-2")
-	require.NoError(t, misdirected.Record(t.Context(), outbox.NewHalt(outbox.HaltStreamMissing, "the stream is gone")))
+	require.NoError(t, misdirected.Record(t.Context(), relay.NewHalt(relay.HaltStreamMissing, "the stream is gone")))
 	said = o.run(exitClean, "status")
 	require.True(t, strings.HasPrefix(said, "relaying\n"), said)
 	require.Regexp(t, `(?m)^  api-2, for 0s: stream_missing, the stream is gone$`, said)
@@ -109,7 +109,7 @@ func TestOutboxStatus(t *testing.T) {
 	for range 3 { // it takes over again and again
 		cursor, err := store.Load(t.Context())
 		require.NoError(t, err)
-		_, err = store.Save(t.Context(), outbox.Turn{Token: 3, Revision: cursor.Revision}, cursor)
+		_, err = store.Save(t.Context(), relay.WriteFence{Token: 3, Revision: cursor.Revision}, cursor)
 		require.NoError(t, err)
 	}
 	require.Regexp(t, `^stuck: the leader has not come on for 1m\d+s\n`, o.run(exitClean, "status"))
@@ -172,7 +172,7 @@ func TestOutboxStatusOfAHaltedRelay(t *testing.T) {
 	o.read(&shown, "status")
 	require.Equal(t, httpapi.OutboxStatusStateHalted, shown.State)
 	require.Equal(t, httpapi.OutboxHalt{
-		Reason: string(outbox.HaltTailGone), Detail: "the message at 7\n\x1b[31mis gone", Meaning: operations.Halt{Halt: outbox.Halt{Reason: outbox.HaltTailGone}}.Meaning(), Since: shown.Halt.Since,
+		Reason: string(relay.HaltTailGone), Detail: "the message at 7\n\x1b[31mis gone", Meaning: operations.Halt{Halt: relay.Halt{Reason: relay.HaltTailGone}}.Meaning(), Since: shown.Halt.Since,
 	}, *shown.Halt)
 
 	o.exec("UPDATE outbox_cursor SET halt_reason = 'of the future'")

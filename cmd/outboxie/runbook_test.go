@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // repository is its root, seen from here.
@@ -59,7 +59,7 @@ func TestRunbookIsComplete(t *testing.T) {
 		require.Equal(t, strings.ToLower(rule.Alert), anchor)
 	}
 	require.NotEmpty(t, wanted)
-	for _, reason := range outbox.HaltReasons() {
+	for _, reason := range relay.HaltReasons() {
 		wanted = append(wanted, string(reason))
 	}
 	found := sections(t)

@@ -76,19 +76,19 @@ func (p *program) subscriberSkipCommand() *cobra.Command {
 }
 
 // planOf finds the place that the command line names.
-func planOf(ctx context.Context, admin operations.SubscriberAdmin, id, to string, forwards bool) (operations.Moving, error) {
+func planOf(ctx context.Context, admin operations.SubscriberAdmin, id, to string, forwards bool) (operations.MovePreview, error) {
 	if to == "" {
-		return operations.Moving{}, errUsage.With("say where to: --to sequence:N, position:N, time:2026-11-29T10:00:00Z, start or end")
+		return operations.MovePreview{}, errUsage.With("say where to: --to sequence:N, position:N, time:2026-11-29T10:00:00Z, start or end")
 	}
 	target, err := operations.ParseTarget(to)
 	if err != nil {
-		return operations.Moving{}, err
+		return operations.MovePreview{}, err
 	}
 	return admin.Plan(ctx, id, target, forwards)
 }
 
 // standsAt says where lanes stand.
-func standsAt(plan operations.Moving) string {
+func standsAt(plan operations.MovePreview) string {
 	if plan.Lowest == plan.Highest {
 		return fmt.Sprintf("sequence %d", plan.Lowest)
 	}

@@ -33,10 +33,10 @@ func (failing) Applied(context.Context, outbox.Entry) {}
 func setAside(t *testing.T, db *bun.DB, events []inbox.Event, handle failing) {
 	t.Helper()
 	letters := postgres.NewInbox(db, postgres.InboxOptions{})
-	require.NoError(t, letters.Begin(t.Context(), "emails", 1, "the stream", inbox.Place{}))
+	require.NoError(t, letters.Begin(t.Context(), "emails", 1, "the stream", inbox.StreamPosition{}))
 	view, err := letters.Look(t.Context(), "emails", "copy")
 	require.NoError(t, err)
-	batch := inbox.Batch{From: view.Lanes[0], To: inbox.Place{Sequence: uint64(len(events))}, Events: events}
+	batch := inbox.Batch{From: view.Lanes[0], To: inbox.StreamPosition{Sequence: uint64(len(events))}, Events: events}
 	_, err = letters.Apply(t.Context(), "emails", batch, handle, func(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
 		return inbox.Failure{Cause: err, Limit: 1}, nil
 	})

@@ -108,7 +108,7 @@ func TestStatusOfSubscribers(t *testing.T) {
 		Overview: inbox.Overview{
 			Subscriber: "emails", Standing: inbox.Standing{Handler: "totals", Types: []string{"b"}}, Copies: []string{"one", "two"}, Rate: 12.34, Dead: 1, Missed: 2,
 			Lanes: []inbox.Checkpoint{
-				{Lane: 0, Place: inbox.Place{Sequence: 90, StoredAt: now}, Idle: time.Second}, {Lane: 1, Place: inbox.Place{Sequence: 70}, Idle: time.Minute},
+				{Lane: 0, StreamPosition: inbox.StreamPosition{Sequence: 90, StoredAt: now}, Idle: time.Second}, {Lane: 1, StreamPosition: inbox.StreamPosition{Sequence: 70}, Idle: time.Minute},
 			},
 		},
 		Lag: &operations.Lag{Events: 30, Oldest: 90 * time.Second}, Messages: []uint64{10, 30},

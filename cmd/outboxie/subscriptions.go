@@ -83,6 +83,6 @@ func (p handlerParts) handler(subscriber, name string) (inbox.Handler, error) {
 }
 
 // newCaller wakes the relays of other processes, for handlers that emit events.
-func newCaller(nc *nats.Conn, c config.Config, logger *slog.Logger) relay.Waker {
+func newCaller(nc *nats.Conn, c config.Config, logger *slog.Logger) relay.Notifier {
 	return jetstream.NewCaller(nc, c.Stream.Name, logger)
 }

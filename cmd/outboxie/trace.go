@@ -103,9 +103,9 @@ func whyNoTrace(ctx context.Context, c config.Config, key outbox.Key) error {
 		return errNoTrace.With("the Jaeger at %s has no trace of %s. There is no such order, or its trace was not sampled, was sent elsewhere, "+
 			"is not there yet or not any more; with DATABASE_URL this command can tell which", c.Jaeger.URL, key)
 	}
-	var events []operations.Listed
+	var events []operations.ListedEvent
 	err := withDatabase(c, func(db *bun.DB) (err error) {
-		events, err = postgres.NewDesk(db, c.Stream.Name, c.Stream.Name).List(ctx, operations.Filter{Aggregate: key, Limit: mostListed})
+		events, err = postgres.NewRelayAdmin(db, c.Stream.Name, c.Stream.Name).List(ctx, operations.Filter{Aggregate: key, Limit: mostListed})
 		return err
 	})
 	if err != nil {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
@@ -34,8 +33,8 @@ func (c *choice) addFlags(flags *pflag.FlagSet, all string) {
 func (c *choice) some() bool { return c.group != "" || c.eventType != "" || c.aggregate != "" }
 
 // read returns the choice of the flags.
-func (c *choice) read() (outbox.Choice, error) {
-	chosen := outbox.Choice{Group: c.group, Type: c.eventType}
+func (c *choice) read() (operations.Choice, error) {
+	chosen := operations.Choice{Group: c.group, Type: c.eventType}
 	if c.aggregate == "" {
 		return chosen, nil
 	}
@@ -48,14 +47,14 @@ func (c *choice) read() (outbox.Choice, error) {
 type decision struct {
 	thing    string // that it is about: dead letter
 	groups   string // the command that shows what there is
-	change   func(ctx context.Context, choice outbox.Choice) (int, error)
+	change   func(ctx context.Context, choice operations.Choice) (int, error)
 	final    bool // it needs --yes for a single event too
 	readable bool // it leaves alone what is no event
 	done     func(changed int) string
 }
 
 // decide says how many events are chosen, and changes them. If these are several it wants --yes.
-func (p *program) decide(ctx context.Context, c choice, undecided operations.Undecided, d decision) error {
+func (p *program) decide(ctx context.Context, c choice, undecided operations.UndecidedEvents, d decision) error {
 	choice, err := c.read()
 	if err != nil {
 		return err

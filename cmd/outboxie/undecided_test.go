@@ -134,7 +134,7 @@ func TestListsOfGroups(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, printGroups(&out, operations.Groups{Events: 100_000, All: 101, More: true, List: []operations.Group{{
 		Fingerprint: fault.Fingerprint{ID: "5917eeb97442", Pattern: "no \x1b[31maddress"}, Events: 7, First: now.Add(-time.Hour), Last: now,
-		Types: []string{"a.v1", "b.v1", "c.v1"}, Example: outbox.Undecided{EventID: "e1"},
+		Types: []string{"a.v1", "b.v1", "c.v1"}, Example: operations.UndecidedEvent{EventID: "e1"},
 	}}}, now, "none", "more"))
 	require.Contains(t, out.String(), "a.v1 (+2)")
 	require.NotContains(t, out.String(), "\x1b")
@@ -154,11 +154,11 @@ func TestDecisionsThatFail(t *testing.T) {
 }
 
 type failingPile struct {
-	operations.Undecided
+	operations.UndecidedEvents
 	count, change error
 }
 
-func (f failingPile) Count(context.Context, outbox.Choice) (operations.Chosen, error) {
+func (f failingPile) Count(context.Context, operations.Choice) (operations.Chosen, error) {
 	return operations.Chosen{Events: 1}, f.count
 }
-func (f failingPile) Retry(context.Context, outbox.Choice) (int, error) { return 0, f.change }
+func (f failingPile) Retry(context.Context, operations.Choice) (int, error) { return 0, f.change }

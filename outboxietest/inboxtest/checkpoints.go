@@ -53,12 +53,12 @@ func lanesOf(t *testing.T, s Store, subscriber string) []inbox.Checkpoint {
 }
 
 // requireLanes requires that each lane is as one that has just begun, and returns them.
-func requireLanes(t *testing.T, s Store, lanes int, at inbox.Place) []inbox.Checkpoint {
+func requireLanes(t *testing.T, s Store, lanes int, at inbox.StreamPosition) []inbox.Checkpoint {
 	t.Helper()
 	found := lanesOf(t, s, subscriber)
 	require.Len(t, found, lanes)
 	for i, checkpoint := range found {
-		require.Equal(t, inbox.Checkpoint{Lane: i, Lanes: lanes, Stream: stream, Place: at, Revision: checkpoint.Revision}, checkpoint)
+		require.Equal(t, inbox.Checkpoint{Lane: i, Lanes: lanes, Stream: stream, StreamPosition: at, Revision: checkpoint.Revision}, checkpoint)
 	}
 	return found
 }
@@ -79,7 +79,7 @@ func checkpointsBeginTogether(t *testing.T, s Store) {
 		var copies sync.WaitGroup
 		for lanes := range 12 {
 			copies.Go(func() {
-				if err := s.Checkpoints.Begin(t.Context(), name, lanes+1, stream, inbox.Place{}); err != nil {
+				if err := s.Checkpoints.Begin(t.Context(), name, lanes+1, stream, inbox.StreamPosition{}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -117,7 +117,7 @@ func checkpointsCopies(t *testing.T, s Store) {
 	see(subscriber, "b's", "b's")
 	see(subscriber, `a"\{}`, `a"\{}`, "b's")
 	see("another", "c", "c")
-	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 3, stream, inbox.Place{}))
+	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 3, stream, inbox.StreamPosition{}))
 	see(subscriber, "C", "C", `a"\{}`, "b's")
 	require.NoError(t, s.Checkpoints.Leave(t.Context(), subscriber, `a"\{}`))
 	require.NoError(t, s.Checkpoints.Leave(t.Context(), subscriber, "nobody"))
@@ -133,7 +133,7 @@ func checkpointsSilent(t *testing.T, s Store) {
 		require.NoError(t, err)
 		return view.Silent
 	}
-	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 2, stream, inbox.Place{}))
+	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 2, stream, inbox.StreamPosition{}))
 	require.Empty(t, silent("a"))
 	time.Sleep(inbox.CopySilent)
 	require.Equal(t, []string{"a"}, silent("b"))
@@ -145,17 +145,17 @@ func checkpointsSilent(t *testing.T, s Store) {
 }
 
 func checkpointsPlace(t *testing.T, s Store) {
-	at := inbox.Place{Sequence: 1<<62 + 1, StoredAt: time.Date(2026, 11, 29, 10, 0, 0, 123_456_789, time.UTC)}
+	at := inbox.StreamPosition{Sequence: 1<<62 + 1, StoredAt: time.Date(2026, 11, 29, 10, 0, 0, 123_456_789, time.UTC)}
 	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 1, stream, at))
 	from := requireLanes(t, s, 1, at)[0]
-	to := inbox.Place{Sequence: 9, StoredAt: at.StoredAt.Add(1).In(time.FixedZone("elsewhere", 3600))}
+	to := inbox.StreamPosition{Sequence: 9, StoredAt: at.StoredAt.Add(1).In(time.FixedZone("elsewhere", 3600))}
 	_, err := s.Checkpoints.Rewind(t.Context(), subscriber, from, stream, to)
 	require.NoError(t, err)
 	to.StoredAt = to.StoredAt.UTC()
 	from = requireLanes(t, s, 1, to)[0]
-	_, err = s.Checkpoints.Rewind(t.Context(), subscriber, from, stream, inbox.Place{Sequence: 3})
+	_, err = s.Checkpoints.Rewind(t.Context(), subscriber, from, stream, inbox.StreamPosition{Sequence: 3})
 	require.NoError(t, err)
-	requireLanes(t, s, 1, inbox.Place{Sequence: 3})
+	requireLanes(t, s, 1, inbox.StreamPosition{Sequence: 3})
 }
 
 func checkpointsIdle(t *testing.T, s Store) {
@@ -175,9 +175,9 @@ func checkpointsRewind(t *testing.T, s Store) {
 	back, err := s.Checkpoints.Rewind(t.Context(), subscriber, lanes[1], stream, placeAt(4))
 	require.NoError(t, err)
 	require.Greater(t, back.Revision, lanes[1].Revision)
-	require.Equal(t, inbox.Checkpoint{Lane: 1, Lanes: 2, Stream: stream, Place: placeAt(4), Revision: back.Revision}, back)
+	require.Equal(t, inbox.Checkpoint{Lane: 1, Lanes: 2, Stream: stream, StreamPosition: placeAt(4), Revision: back.Revision}, back)
 	require.Equal(t, []inbox.Checkpoint{lanes[0], back}, lanesOf(t, s, subscriber))
-	_, err = s.Checkpoints.Rewind(t.Context(), subscriber, back, stream, inbox.Place{})
+	_, err = s.Checkpoints.Rewind(t.Context(), subscriber, back, stream, inbox.StreamPosition{})
 	require.NoError(t, err)
 }
 
@@ -231,7 +231,7 @@ func checkpointsRewindTogether(t *testing.T, s Store) {
 }
 
 func checkpointsMarks(t *testing.T, s Store) {
-	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 2, stream, inbox.Place{}))
+	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 2, stream, inbox.StreamPosition{}))
 	l := newLane(s).look(t)
 	requireMarks := func(want ...uint64) {
 		t.Helper()
@@ -250,13 +250,13 @@ func checkpointsMarks(t *testing.T, s Store) {
 	l.move(t, placeAt(2*inbox.MarkEvery-1))
 	requireMarks(inbox.MarkEvery + 5)
 	l.move(t, placeAt(4*inbox.MarkEvery))
-	l.move(t, inbox.Place{Sequence: 5 * inbox.MarkEvery}) // its time is not known
+	l.move(t, inbox.StreamPosition{Sequence: 5 * inbox.MarkEvery}) // its time is not known
 	l.move(t, placeAt(6*inbox.MarkEvery+1))
 	requireMarks(6*inbox.MarkEvery+1, 4*inbox.MarkEvery, inbox.MarkEvery+5)
 
 	stale := l.at
 	stale.Revision--
-	_, err := s.Checkpoints.Rewind(t.Context(), subscriber, stale, stream, inbox.Place{})
+	_, err := s.Checkpoints.Rewind(t.Context(), subscriber, stale, stream, inbox.StreamPosition{})
 	requireLaneMoved(t, err)
 	requireMarks(6*inbox.MarkEvery+1, 4*inbox.MarkEvery, inbox.MarkEvery+5)
 	l.rewind(t, placeAt(4*inbox.MarkEvery))
@@ -291,7 +291,7 @@ func checkpointsOutage(t *testing.T, s Store) {
 	_, rewinding := s.Checkpoints.Rewind(t.Context(), subscriber, l.at, stream, placeAt(1))
 	for _, err := range []error{
 		looking, marking, rewinding, s.Checkpoints.Leave(t.Context(), subscriber, "a"),
-		s.Checkpoints.Begin(t.Context(), "another", 1, stream, inbox.Place{}),
+		s.Checkpoints.Begin(t.Context(), "another", 1, stream, inbox.StreamPosition{}),
 		s.Checkpoints.Subscribe(t.Context(), subscriber, "handler", []string{"a"}),
 	} {
 		require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
@@ -305,7 +305,7 @@ func checkpointsUnknown(t *testing.T, s Store) {
 	require.NoError(t, err)
 	require.Empty(t, marks)
 	require.NoError(t, s.Checkpoints.Leave(t.Context(), subscriber, "a"))
-	_, err = s.Checkpoints.Rewind(t.Context(), subscriber, inbox.Checkpoint{Lanes: 1, Stream: stream, Revision: 1}, stream, inbox.Place{})
+	_, err = s.Checkpoints.Rewind(t.Context(), subscriber, inbox.Checkpoint{Lanes: 1, Stream: stream, Revision: 1}, stream, inbox.StreamPosition{})
 	requireLaneMoved(t, err)
 	require.Empty(t, lanesOf(t, s, subscriber))
 }

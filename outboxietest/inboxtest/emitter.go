@@ -92,7 +92,7 @@ func (e *emission) entries(t *testing.T) (all []outbox.Entry) {
 	t.Helper()
 	var after outbox.Progress
 	for {
-		page, err := e.Log.After(t.Context(), after, outbox.Slice{Count: 1000, Bytes: 1 << 20})
+		page, err := e.Log.After(t.Context(), after, relay.ReadLimit{Count: 1000, Bytes: 1 << 20})
 		require.NoError(t, err)
 		if len(page.Entries) == 0 {
 			return all

@@ -322,7 +322,7 @@ func gapsProgress(t *testing.T, g *gaps) {
 	require.EqualValues(t, 77, g.look(t).at.Progress)
 	marks, err := g.Checkpoints.Marks(t.Context(), subscriber, 0)
 	require.NoError(t, err)
-	require.Equal(t, []inbox.Place{to}, marks)
+	require.Equal(t, []inbox.StreamPosition{to}, marks)
 	g.apply(t, inbox.Batch{To: placeAt(inbox.MarkEvery + 1)})
 	require.Zero(t, g.look(t).at.Progress)
 	moved, err := g.Checkpoints.Rewind(t.Context(), subscriber, g.at, stream, to)
@@ -331,9 +331,9 @@ func gapsProgress(t *testing.T, g *gaps) {
 	unsure := moved
 	unsure.Progress = 0
 	g.at = unsure // the progress takes no part in the comparison
-	g.apply(t, inbox.Batch{To: inbox.Place{Sequence: inbox.MarkEvery + 5, Progress: 80}})
-	require.Equal(t, inbox.Place{Sequence: inbox.MarkEvery + 5, Progress: 80}, g.look(t).at.Place)
-	require.NoError(t, g.Checkpoints.Begin(t.Context(), "late", 2, stream, inbox.Place{Sequence: 9, Progress: 5}))
+	g.apply(t, inbox.Batch{To: inbox.StreamPosition{Sequence: inbox.MarkEvery + 5, Progress: 80}})
+	require.Equal(t, inbox.StreamPosition{Sequence: inbox.MarkEvery + 5, Progress: 80}, g.look(t).at.StreamPosition)
+	require.NoError(t, g.Checkpoints.Begin(t.Context(), "late", 2, stream, inbox.StreamPosition{Sequence: 9, Progress: 5}))
 	view, err := g.Checkpoints.Look(t.Context(), "late", "reader")
 	require.NoError(t, err)
 	require.EqualValues(t, 5, view.Lanes[1].Progress)

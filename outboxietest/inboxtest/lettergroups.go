@@ -42,7 +42,7 @@ func (l *letters) fail(t *testing.T, after uint64, n int, aggregate, eventType, 
 }
 
 // walk returns all undecided letters, page by page.
-func (l *letters) walk(t *testing.T, limit int) (all []outbox.Undecided) {
+func (l *letters) walk(t *testing.T, limit int) (all []operations.UndecidedEvent) {
 	t.Helper()
 	var mark operations.LetterMark
 	for {
@@ -61,7 +61,7 @@ func (l *letters) requireUndecided(t *testing.T, want ...string) {
 	t.Helper()
 	for _, limit := range []int{1, 2, 100} {
 		found := l.walk(t, limit)
-		slices.SortFunc(found, func(a, b outbox.Undecided) int { return int(a.Position - b.Position) })
+		slices.SortFunc(found, func(a, b operations.UndecidedEvent) int { return int(a.Position - b.Position) })
 		var shown []string
 		for _, u := range found {
 			shown = append(shown, fmt.Sprintf("%d: %d behind", u.Position, u.Behind))
@@ -82,7 +82,7 @@ func RetryAll(ctx context.Context, letters operations.DeadLetterAdmin, subscribe
 		for i, letter := range page {
 			ids[i] = letter.EventID
 		}
-		changed, err := letters.RetryChosen(ctx, subscriber, ids, outbox.Choice{})
+		changed, err := letters.RetryChosen(ctx, subscriber, ids, operations.Choice{})
 		if err != nil {
 			return retried, err
 		}
@@ -101,12 +101,12 @@ func groupsList(t *testing.T, l *letters) {
 	l.requireUndecided(t, "0: 0 behind", "1: 2 behind", "11: 0 behind")
 
 	found := l.walk(t, 100)
-	at := slices.IndexFunc(found, func(u outbox.Undecided) bool { return u.EventID == a[0].ID })
+	at := slices.IndexFunc(found, func(u operations.UndecidedEvent) bool { return u.EventID == a[0].ID })
 	first := found[at]
 	require.WithinDuration(t, time.Now(), first.First, time.Minute)
 	require.WithinDuration(t, time.Now(), first.Last, time.Minute)
 	first.First, first.Last = time.Time{}, time.Time{}
-	require.Equal(t, outbox.Undecided{
+	require.Equal(t, operations.UndecidedEvent{
 		Position: 1, EventID: a[0].ID, Key: a[0].Key, Type: "a.v1", Reason: "customer 7 is unknown", Behind: 2,
 	}, first)
 	page, _, err := l.Letters.Undecided(t.Context(), "shipping", operations.LetterMark{}, 10)
@@ -137,7 +137,7 @@ func groupsLongReason(t *testing.T, l *letters) {
 	event := l.fail(t, 0, 1, "a", "a.v1", reason)[0]
 	found := l.walk(t, 1)
 	require.Less(t, len(found[0].Reason), len(reason))
-	retried, err := l.Letters.RetryChosen(t.Context(), subscriber, idsOf([]inbox.Event{event}), outbox.Choice{Group: fault.NewFingerprint(reason).ID})
+	retried, err := l.Letters.RetryChosen(t.Context(), subscriber, idsOf([]inbox.Event{event}), operations.Choice{Group: fault.NewFingerprint(reason).ID})
 	require.NoError(t, err)
 	require.Equal(t, 1, retried)
 }
@@ -179,17 +179,17 @@ func groupsRetry(t *testing.T, l *letters) {
 	every := append(idsOf(slices.Concat(unknown, same, other)), stranger(6).ID, "no such letter", "\x00", strings.Repeat("x", 4000))
 	for _, c := range []struct {
 		ids    []string
-		choice outbox.Choice
+		choice operations.Choice
 		want   int
 	}{
-		{every, outbox.Choice{Group: "0"}, 0},
-		{every, outbox.Choice{Group: group, Type: "c.v1"}, 0},
-		{nil, outbox.Choice{}, 0},
-		{every, outbox.Choice{Aggregate: other[0].Key, Group: group}, 0},
-		{every, outbox.Choice{Aggregate: unknown[0].Key, Group: group, Type: "a.v1"}, 1},
-		{every, outbox.Choice{Aggregate: unknown[0].Key}, 0},
-		{every[3:], outbox.Choice{Group: group}, 0},
-		{every, outbox.Choice{Group: group}, 1},
+		{every, operations.Choice{Group: "0"}, 0},
+		{every, operations.Choice{Group: group, Type: "c.v1"}, 0},
+		{nil, operations.Choice{}, 0},
+		{every, operations.Choice{Aggregate: other[0].Key, Group: group}, 0},
+		{every, operations.Choice{Aggregate: unknown[0].Key, Group: group, Type: "a.v1"}, 1},
+		{every, operations.Choice{Aggregate: unknown[0].Key}, 0},
+		{every[3:], operations.Choice{Group: group}, 0},
+		{every, operations.Choice{Group: group}, 1},
 	} {
 		retried, err := l.Letters.RetryChosen(t.Context(), subscriber, c.ids, c.choice)
 		require.NoError(t, err)
@@ -198,7 +198,7 @@ func groupsRetry(t *testing.T, l *letters) {
 	l.requireUndecided(t, "0: 0 behind", "4: 1 behind")
 	l.redeliverAll(t)
 	l.requireEnded(t, append(unknown, same...)...)
-	retried, err := l.Letters.RetryChosen(t.Context(), subscriber, every, outbox.Choice{})
+	retried, err := l.Letters.RetryChosen(t.Context(), subscriber, every, operations.Choice{})
 	require.NoError(t, err)
 	require.Equal(t, 1, retried, "a message that is no event is left alone")
 	l.requireUndecided(t, "0: 0 behind")
@@ -211,11 +211,11 @@ func groupsPresentReason(t *testing.T, l *letters) {
 	l.begin(t)
 	l.limit = 1
 	event := l.fail(t, 0, 1, "a", "a.v1", "customer 7 is unknown")[0]
-	former := outbox.Choice{Group: fault.NewFingerprint(l.walk(t, 1)[0].Reason).ID}
+	former := operations.Choice{Group: fault.NewFingerprint(l.walk(t, 1)[0].Reason).ID}
 	l.retry(t, event)
 	l.failing[event.ID] = errors.New("no stock")
 	l.redeliver(t, careful)
-	for name, change := range map[string]func(context.Context, string, []string, outbox.Choice) (int, error){
+	for name, change := range map[string]func(context.Context, string, []string, operations.Choice) (int, error){
 		"retry": l.Letters.RetryChosen, "discard": l.Letters.DiscardChosen,
 	} {
 		changed, err := change(t.Context(), subscriber, []string{event.ID}, former)
@@ -233,7 +233,7 @@ func groupsDiscard(t *testing.T, l *letters) {
 	stray := stranger(l.at.Sequence + 1)
 	l.results(t, stray)
 	every := idsOf(slices.Concat(a, b, other, []inbox.Event{stray}))
-	group := outbox.Choice{Group: fault.NewFingerprint("customer 9 is unknown").ID}
+	group := operations.Choice{Group: fault.NewFingerprint("customer 9 is unknown").ID}
 	for _, want := range []int{2, 0} {
 		discarded, err := l.Letters.DiscardChosen(t.Context(), subscriber, every, group)
 		require.NoError(t, err)
@@ -244,10 +244,10 @@ func groupsDiscard(t *testing.T, l *letters) {
 	l.requireList(t, "0 dead 0", "2 retrying 1", "5 dead 0")
 	l.redeliver(t, all, a[1:]...)
 	at := l.at
-	l.rewind(t, inbox.Place{})
+	l.rewind(t, inbox.StreamPosition{})
 	require.Equal(t, repeat(inbox.Duplicate, 5), l.results(t, slices.Concat(a, b, other)...))
-	l.move(t, at.Place)
-	discarded, err := l.Letters.DiscardChosen(t.Context(), subscriber, every, outbox.Choice{})
+	l.move(t, at.StreamPosition)
+	discarded, err := l.Letters.DiscardChosen(t.Context(), subscriber, every, operations.Choice{})
 	require.NoError(t, err)
 	require.Equal(t, 2, discarded)
 	l.requireLetter(t, stray, inbox.Discarded)
@@ -271,11 +271,11 @@ func groupsTogether(t *testing.T, l *letters) {
 	var operators sync.WaitGroup
 	for n := range 6 {
 		ids := idsOf(events[n*10 : n*10+70])
-		choice := outbox.Choice{Group: fault.NewFingerprint("cause " + []string{"x", "y", "z"}[n%3]).ID}
+		choice := operations.Choice{Group: fault.NewFingerprint("cause " + []string{"x", "y", "z"}[n%3]).ID}
 		for _, call := range []func() error{
 			func() error { _, err := l.Letters.RetryChosen(t.Context(), subscriber, ids, choice); return err },
 			func() error {
-				_, err := l.Letters.DiscardChosen(t.Context(), subscriber, ids[:10], outbox.Choice{})
+				_, err := l.Letters.DiscardChosen(t.Context(), subscriber, ids[:10], operations.Choice{})
 				return err
 			},
 			func() error { return l.Letters.Discard(t.Context(), subscriber, ids[15]) },
@@ -292,7 +292,7 @@ func groupsTogether(t *testing.T, l *letters) {
 		}
 	}
 	operators.Wait()
-	_, err := l.Letters.RetryChosen(t.Context(), subscriber, idsOf(events), outbox.Choice{})
+	_, err := l.Letters.RetryChosen(t.Context(), subscriber, idsOf(events), operations.Choice{})
 	require.NoError(t, err)
 	l.redeliverAll(t)
 	l.requireList(t)

@@ -13,6 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // letterRace is a lane, copies that redeliver, and operators, all at once.
@@ -93,10 +94,10 @@ func (r *letterRace) operate(ctx context.Context) error {
 	case 0:
 		return r.Letters.Discard(ctx, subscriber, event.ID)
 	case 2:
-		_, err := r.Letters.RetryChosen(ctx, subscriber, idsOf(r.events[rand.IntN(len(r.events)):]), outbox.Choice{})
+		_, err := r.Letters.RetryChosen(ctx, subscriber, idsOf(r.events[rand.IntN(len(r.events)):]), operations.Choice{})
 		return err
 	case 3:
-		_, err := r.Letters.DiscardChosen(ctx, subscriber, []string{event.ID, r.events[rand.IntN(len(r.events))].ID}, outbox.Choice{})
+		_, err := r.Letters.DiscardChosen(ctx, subscriber, []string{event.ID, r.events[rand.IntN(len(r.events))].ID}, operations.Choice{})
 		return err
 	case 1:
 		_, err := RetryAll(ctx, r.Letters, subscriber)
@@ -153,11 +154,11 @@ var pairedCalls = []pairedCall{
 	{"Retry(e1)", func(ctx context.Context, p pairing) error { return p.Letters.Retry(ctx, p.subscriber, p.events[0].ID) }},
 	{"Retry(e2)", func(ctx context.Context, p pairing) error { return p.Letters.Retry(ctx, p.subscriber, p.events[1].ID) }},
 	{"RetryChosen", func(ctx context.Context, p pairing) error {
-		_, err := p.Letters.RetryChosen(ctx, p.subscriber, idsOf(p.events), outbox.Choice{})
+		_, err := p.Letters.RetryChosen(ctx, p.subscriber, idsOf(p.events), operations.Choice{})
 		return err
 	}},
 	{"DiscardChosen(e1, e2)", func(ctx context.Context, p pairing) error {
-		_, err := p.Letters.DiscardChosen(ctx, p.subscriber, idsOf(p.events[:2]), outbox.Choice{})
+		_, err := p.Letters.DiscardChosen(ctx, p.subscriber, idsOf(p.events[:2]), operations.Choice{})
 		return err
 	}},
 	{"Redeliver", func(ctx context.Context, p pairing) error {

@@ -140,10 +140,10 @@ func (l *letters) requireEnded(t *testing.T, events ...inbox.Event) {
 	}
 	l.requireApplied(t, events, events...)
 	at := l.at
-	l.rewind(t, inbox.Place{})
+	l.rewind(t, inbox.StreamPosition{})
 	require.Equal(t, repeat(inbox.Duplicate, len(events)), l.results(t, events...))
 	if l.at.Sequence < at.Sequence {
-		l.move(t, at.Place)
+		l.move(t, at.StreamPosition)
 	}
 }
 

@@ -62,14 +62,16 @@ func TestOperator(t *testing.T, open func(t *testing.T) OperatorStore) {
 // agreed is the proof of a stream that shows every lane.
 func agreed(context.Context, []inbox.Checkpoint) error { return nil }
 
-func back(to inbox.Place) inbox.Move { return inbox.Move{Stream: stream, To: to} }
+func back(to inbox.StreamPosition) inbox.Move { return inbox.Move{Stream: stream, To: to} }
 
-func forth(to inbox.Place) inbox.Move { return inbox.Move{Stream: stream, To: to, Forwards: true} }
+func forth(to inbox.StreamPosition) inbox.Move {
+	return inbox.Move{Stream: stream, To: to, Forwards: true}
+}
 
 // verbs are all of them, but Overviews, as they would change a subscriber that has begun.
 func (o *operated) verbs(ctx context.Context, name string) map[string]error {
 	errs := map[string]error{"pause": o.Pause(ctx, name), "resume": o.Resume(ctx, name)}
-	_, errs["move"] = o.Move(ctx, name, back(inbox.Place{}), agreed)
+	_, errs["move"] = o.Move(ctx, name, back(inbox.StreamPosition{}), agreed)
 	_, errs["lanes"] = o.SetLanes(ctx, name, 3, agreed)
 	_, errs["ignore"] = o.Ignore(ctx, name, "a")
 	errs["forget"] = o.Forget(ctx, name)
@@ -176,17 +178,17 @@ func operateRewind(t *testing.T, o *operated) {
 	require.NoError(t, err)
 	require.Equal(t, []inbox.Checkpoint{known}, before)
 	requireLaneMoved(t, o.apply(t, newEvent(known.Sequence+1, "a")))
-	require.Equal(t, placeAt(inbox.MarkEvery+1), o.look(t).at.Place)
+	require.Equal(t, placeAt(inbox.MarkEvery+1), o.look(t).at.StreamPosition)
 	o.requireMarks(t, inbox.MarkEvery+1)
 	fresh := newEvent(inbox.MarkEvery+3, "a")
 	require.Equal(t, []inbox.Result{inbox.Duplicate, inbox.Applied}, o.results(t, last, fresh), "what was applied stays applied")
 
-	at := inbox.Place{Sequence: 2, Progress: 7}
+	at := inbox.StreamPosition{Sequence: 2, Progress: 7}
 	_, err = o.Move(t.Context(), subscriber, back(at), agreed)
 	require.NoError(t, err)
-	require.Equal(t, at, o.look(t).at.Place)
+	require.Equal(t, at, o.look(t).at.StreamPosition)
 	o.requireMarks(t)
-	_, err = o.Move(t.Context(), subscriber, back(inbox.Place{}), agreed)
+	_, err = o.Move(t.Context(), subscriber, back(inbox.StreamPosition{}), agreed)
 	require.NoError(t, err)
 	require.Equal(t, []inbox.Result{inbox.Duplicate, inbox.Duplicate, inbox.Duplicate}, o.look(t).results(t, first, last, fresh))
 	o.requireOrders(t, 3)
@@ -207,7 +209,7 @@ func operateSkip(t *testing.T, o *operated) {
 }
 
 func operateMoveSome(t *testing.T, o *operated) {
-	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 3, stream, inbox.Place{}))
+	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 3, stream, inbox.StreamPosition{}))
 	for n, at := range []uint64{10, 20, 30} {
 		o.at.Lane = n
 		o.look(t).move(t, placeAt(at))
@@ -216,7 +218,7 @@ func operateMoveSome(t *testing.T, o *operated) {
 		t.Helper()
 		var found []uint64
 		for _, lane := range lanesOf(t, o.Store, subscriber) {
-			require.Equal(t, placeAt(lane.Sequence), lane.Place)
+			require.Equal(t, placeAt(lane.Sequence), lane.StreamPosition)
 			found = append(found, lane.Sequence)
 		}
 		require.Equal(t, want, found)
@@ -290,12 +292,12 @@ func operateMoreLanes(t *testing.T, o *operated) {
 	o.at.Lane = 4
 	require.NoError(t, o.look(t).apply(t, newEvent(4, "a")))
 	o.requireOrders(t, 2)
-	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 1, stream, inbox.Place{}))
+	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 1, stream, inbox.StreamPosition{}))
 	require.Len(t, lanesOf(t, o.Store, subscriber), 5)
 }
 
 func operateFewerLanes(t *testing.T, o *operated) {
-	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 3, stream, inbox.Place{}))
+	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 3, stream, inbox.StreamPosition{}))
 	for n, places := range [][]uint64{
 		{inbox.MarkEvery + 1, 3 * inbox.MarkEvery}, {2 * inbox.MarkEvery, 2*inbox.MarkEvery + 5}, {inbox.MarkEvery + 1, 4 * inbox.MarkEvery},
 	} {
@@ -317,7 +319,7 @@ func operateFewerLanes(t *testing.T, o *operated) {
 
 // operateDuringAFill has lanes at one message that have dealt with different parts of the log behind it.
 func operateDuringAFill(t *testing.T, o *operated) {
-	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 3, stream, inbox.Place{}))
+	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 3, stream, inbox.StreamPosition{}))
 	place := placeAt(inbox.MarkEvery)
 	for n, progress := range []outbox.Position{500, 100, 700} {
 		o.at.Lane = n
@@ -337,7 +339,7 @@ func operateDuringAFill(t *testing.T, o *operated) {
 	requireLanes(t, o.Store, 2, place)
 	marks, err := o.Checkpoints.Marks(t.Context(), subscriber, 1)
 	require.NoError(t, err)
-	require.Equal(t, []inbox.Place{place}, marks)
+	require.Equal(t, []inbox.StreamPosition{place}, marks)
 }
 
 func operateRevisions(t *testing.T, o *operated) {

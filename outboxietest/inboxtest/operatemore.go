@@ -48,7 +48,7 @@ func operateBesideLetters(t *testing.T, o *operated) {
 	require.NoError(t, o.Pause(within, subscriber))
 	require.NoError(t, o.Resume(within, subscriber))
 	time.Sleep(soon)
-	_, err := o.Move(within, subscriber, back(inbox.Place{}), agreed)
+	_, err := o.Move(within, subscriber, back(inbox.StreamPosition{}), agreed)
 	require.NoError(t, err)
 	time.Sleep(soon)
 	_, err = o.SetLanes(within, subscriber, 3, agreed)
@@ -79,7 +79,7 @@ func operateIgnore(t *testing.T, o *operated) {
 	}
 	o.redeliverAll(t)
 	o.requireApplied(t, waits, waits[1:]...)
-	o.rewindTo(t, inbox.Place{})
+	o.rewindTo(t, inbox.StreamPosition{})
 	require.Equal(t, []inbox.Result{inbox.Duplicate}, o.results(t, waits[:1]...))
 	_, err = o.Ignore(t.Context(), subscriber, "new's ?0")
 	require.ErrorIs(t, err, inbox.ErrNotWanted)
@@ -88,7 +88,7 @@ func operateIgnore(t *testing.T, o *operated) {
 }
 
 // rewindTo moves the lane back as an operator does.
-func (o *operated) rewindTo(t *testing.T, to inbox.Place) {
+func (o *operated) rewindTo(t *testing.T, to inbox.StreamPosition) {
 	t.Helper()
 	_, err := o.Move(t.Context(), subscriber, back(to), agreed)
 	require.NoError(t, err)
@@ -116,7 +116,7 @@ func operateForget(t *testing.T, o *operated) {
 	requireLaneMoved(t, o.apply(t, newEvent(inbox.MarkEvery+1, "b")))
 	o.requireNothingDue(t)
 	require.ErrorIs(t, o.Checkpoints.Subscribe(t.Context(), subscriber, handlerName, []string{"a"}), inbox.ErrForgotten)
-	require.ErrorIs(t, o.Checkpoints.Begin(t.Context(), subscriber, 1, stream, inbox.Place{}), inbox.ErrForgotten)
+	require.ErrorIs(t, o.Checkpoints.Begin(t.Context(), subscriber, 1, stream, inbox.StreamPosition{}), inbox.ErrForgotten)
 	require.ErrorIs(t, o.Lift(t.Context(), subscriber), inbox.ErrNotErased)
 	for verb, err := range o.verbs(t.Context(), subscriber) {
 		switch verb {
@@ -135,7 +135,7 @@ func operateForget(t *testing.T, o *operated) {
 	o.requireOrders(t, 1)
 
 	o.begin(t)
-	require.Equal(t, inbox.Place{}, o.at.Place)
+	require.Equal(t, inbox.StreamPosition{}, o.at.StreamPosition)
 	require.Equal(t, repeat(inbox.Applied, 3), o.results(t, append(events, applied)...), "it is a new subscriber")
 	o.requireOrders(t, 4)
 	require.Greater(t, o.at.Revision, former.Revision, "a copy that was frozen all the time finds no lane as it knows it")
@@ -237,7 +237,7 @@ func operateOverview(t *testing.T, o *operated) {
 	require.Less(t, seen.PausedFor, time.Minute)
 	require.Equal(t, []string{"reader"}, seen.Copies)
 	require.Len(t, seen.Lanes, 1)
-	require.Equal(t, placeAt(23), seen.Lanes[0].Place)
+	require.Equal(t, placeAt(23), seen.Lanes[0].StreamPosition)
 	require.GreaterOrEqual(t, seen.Lanes[0].Idle, soon)
 	require.Equal(t, []int{1, 2}, []int{seen.Dead, seen.Waiting})
 	require.WithinRange(t, seen.Applied, began.Add(-time.Second), time.Now().Add(time.Second))

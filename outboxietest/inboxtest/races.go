@@ -64,7 +64,7 @@ func applyBackAndForth(t *testing.T, l *lane) {
 	stale := l.copyOf()
 	l.rewind(t, placeAt(2))
 	l.move(t, placeAt(5))
-	require.Equal(t, stale.at.Place, l.at.Place)
+	require.Equal(t, stale.at.StreamPosition, l.at.StreamPosition)
 	requireLaneMoved(t, stale.apply(t, newEvent(6, "a")))
 	require.NoError(t, l.apply(t, newEvent(6, "a")))
 }
@@ -76,7 +76,7 @@ func applyBusy(t *testing.T, l *lane) {
 		other := l.copyOf()
 		begun := time.Now()
 		requireLaneMoved(t, other.apply(t, event))
-		_, err := l.Checkpoints.Rewind(t.Context(), subscriber, l.at, stream, inbox.Place{})
+		_, err := l.Checkpoints.Rewind(t.Context(), subscriber, l.at, stream, inbox.StreamPosition{})
 		requireLaneMoved(t, err)
 		require.Less(t, time.Since(begun), 2*time.Second, "it does not wait")
 		require.Empty(t, other.handled)
@@ -89,7 +89,7 @@ func applyBusy(t *testing.T, l *lane) {
 
 func applyLanes(t *testing.T, l *lane) {
 	const lanes = 4
-	require.NoError(t, l.Checkpoints.Begin(t.Context(), subscriber, lanes, stream, inbox.Place{}))
+	require.NoError(t, l.Checkpoints.Begin(t.Context(), subscriber, lanes, stream, inbox.StreamPosition{}))
 	var arrived, all sync.WaitGroup
 	arrived.Add(lanes)
 	for number := range lanes {
@@ -139,7 +139,7 @@ type applied struct {
 func applyRaces(t *testing.T, l *lane) {
 	const copies, lanes, n = 6, 3, 200
 	r := &race{lanes: lanes, events: newEvents(0, n, "a", "b", "c", "d", "e", "f", "g", "h")}
-	require.NoError(t, l.Checkpoints.Begin(t.Context(), subscriber, lanes, stream, inbox.Place{}))
+	require.NoError(t, l.Checkpoints.Begin(t.Context(), subscriber, lanes, stream, inbox.StreamPosition{}))
 	var all sync.WaitGroup
 	for number := range copies {
 		other := l.copyOf()
@@ -190,7 +190,7 @@ func (r *race) run(t *testing.T, l *lane, random *rand.Rand) {
 
 // step applies some of what follows in the lane.
 func (r *race) step(ctx context.Context, l *lane, fail bool) error {
-	batch := inbox.Batch{From: l.at, To: l.at.Place}
+	batch := inbox.Batch{From: l.at, To: l.at.StreamPosition}
 	for _, event := range r.events[l.at.Sequence:] {
 		if len(batch.Events) == 4 {
 			break

@@ -204,7 +204,7 @@ func setAsideDuplicate(t *testing.T, l *lane) {
 	require.Equal(t, []inbox.Result{inbox.SetAside, inbox.Held, inbox.Applied}, l.results(t, events...))
 	l.handled = nil
 	for range 2 {
-		l.rewind(t, inbox.Place{})
+		l.rewind(t, inbox.StreamPosition{})
 		require.Equal(t, repeat(inbox.Duplicate, 3), l.results(t, events...))
 	}
 	require.Empty(t, l.handled)
@@ -219,7 +219,7 @@ func setAsideDiscarded(t *testing.T, l *lane) {
 	require.Equal(t, []inbox.Result{inbox.SetAside}, l.results(t, first))
 	require.NoError(t, l.Letters.Discard(t.Context(), subscriber, first.ID))
 	require.Equal(t, []inbox.Result{inbox.Applied}, l.results(t, second))
-	l.rewind(t, inbox.Place{})
+	l.rewind(t, inbox.StreamPosition{})
 	require.Equal(t, repeat(inbox.Duplicate, 2), l.results(t, first, second))
 	l.requireLetter(t, first, inbox.Discarded)
 	l.requireOrders(t, 1)
@@ -235,7 +235,7 @@ func setAsideUnreadable(t *testing.T, l *lane) {
 	twin := stray
 	twin.Sequence, twin.ID = 3, "unreadable-3-abc"
 	for range 2 {
-		l.rewind(t, inbox.Place{})
+		l.rewind(t, inbox.StreamPosition{})
 		outcome, err := l.try(t.Context(), newEvent(1, "a"), stray, twin, newEvent(4, "a"))
 		require.NoError(t, err)
 		if len(outcome.Letters) == 0 {
@@ -253,7 +253,7 @@ func setAsideUnreadable(t *testing.T, l *lane) {
 	}
 	require.Len(t, l.handled, 4)
 	require.NoError(t, l.Letters.Discard(t.Context(), subscriber, stray.ID))
-	l.rewind(t, inbox.Place{})
+	l.rewind(t, inbox.StreamPosition{})
 	require.Equal(t, repeat(inbox.Duplicate, 2), l.results(t, stray, twin))
 	l.requireLetter(t, stray, inbox.Discarded)
 }
@@ -264,7 +264,7 @@ func setAsideForeign(t *testing.T, l *lane) {
 	events := newEvents(0, 5, "a")
 	events[0].ID, events[1].ID, events[2].ID, events[3].ID = "17", "", "not a\x00 UUID\xff", strings.Repeat("é", 5000)
 	for _, want := range []inbox.Result{inbox.SetAside, inbox.Duplicate} {
-		l.rewind(t, inbox.Place{})
+		l.rewind(t, inbox.StreamPosition{})
 		results := l.results(t, events...)
 		require.Equal(t, repeat(want, 4), results[:4])
 	}

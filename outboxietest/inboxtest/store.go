@@ -56,8 +56,8 @@ const (
 var errMine = errors.New("it's mine: ?0")
 
 // placeAt is a message's place.
-func placeAt(sequence uint64) inbox.Place {
-	return inbox.Place{Sequence: sequence, StoredAt: time.Unix(1_800_000_000, int64(sequence)*1_000_001).UTC()}
+func placeAt(sequence uint64) inbox.StreamPosition {
+	return inbox.StreamPosition{Sequence: sequence, StoredAt: time.Unix(1_800_000_000, int64(sequence)*1_000_001).UTC()}
 }
 
 func newEvent(sequence uint64, aggregate string) inbox.Event {
@@ -106,7 +106,7 @@ func newLane(store Store) *lane {
 // begin begins with one lane.
 func (l *lane) begin(t *testing.T) *lane {
 	t.Helper()
-	require.NoError(t, l.Checkpoints.Begin(t.Context(), l.subscriber, 1, stream, inbox.Place{}))
+	require.NoError(t, l.Checkpoints.Begin(t.Context(), l.subscriber, 1, stream, inbox.StreamPosition{}))
 	return l.look(t)
 }
 
@@ -186,7 +186,7 @@ func (l *lane) results(t *testing.T, events ...inbox.Event) []inbox.Result {
 }
 
 // move moves the lane without an event.
-func (l *lane) move(t *testing.T, to inbox.Place) {
+func (l *lane) move(t *testing.T, to inbox.StreamPosition) {
 	t.Helper()
 	outcome, err := l.UnitOfWork.Apply(t.Context(), l.subscriber, inbox.Batch{From: l.at, To: to}, l, giveUp)
 	require.NoError(t, err)
@@ -198,7 +198,7 @@ func (l *lane) move(t *testing.T, to inbox.Place) {
 func (l *lane) awaitFree(t *testing.T) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		outcome, err := l.UnitOfWork.Apply(t.Context(), l.subscriber, inbox.Batch{From: l.at, To: l.at.Place}, l, giveUp)
+		outcome, err := l.UnitOfWork.Apply(t.Context(), l.subscriber, inbox.Batch{From: l.at, To: l.at.StreamPosition}, l, giveUp)
 		if err == nil {
 			l.at = outcome.Checkpoint
 		}
@@ -207,7 +207,7 @@ func (l *lane) awaitFree(t *testing.T) {
 }
 
 // rewind moves the lane back.
-func (l *lane) rewind(t *testing.T, to inbox.Place) {
+func (l *lane) rewind(t *testing.T, to inbox.StreamPosition) {
 	t.Helper()
 	moved, err := l.Checkpoints.Rewind(t.Context(), l.subscriber, l.at, l.at.Stream, to)
 	require.NoError(t, err)

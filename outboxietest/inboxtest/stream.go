@@ -183,7 +183,7 @@ func readsStoredTimes(t *testing.T, h StreamHarness) {
 
 func readsControlMessages(t *testing.T, h StreamHarness) {
 	publisher, entries := filled(t, h, 2)
-	last, err := publisher.Notify(t.Context(), 2, outbox.Notice{Progress: entries[1].Progress(), Parked: "too large"})
+	last, err := publisher.PublishControl(t.Context(), 2, relay.ControlMessage{Progress: entries[1].Progress(), Parked: "too large"})
 	require.NoError(t, err)
 	_, err = publisher.Redrive(t.Context(), last, entries[1].Progress(), entries[:1])
 	require.NoError(t, err)

@@ -95,7 +95,7 @@ func (s *sweeper) forgetIn(t *testing.T, stream string, first, passed uint64, wa
 // again returns what becomes of events when they come again.
 func (s *sweeper) again(t *testing.T, events ...inbox.Event) []inbox.Result {
 	t.Helper()
-	s.rewind(t, inbox.Place{})
+	s.rewind(t, inbox.StreamPosition{})
 	return s.results(t, events...)
 }
 
@@ -155,7 +155,7 @@ func sweepForget(t *testing.T, s *sweeper) {
 // sweepPassed has a lane that stays behind, in one stream or another.
 func sweepPassed(t *testing.T, s *sweeper) {
 	s.SweepStore.Fill(t, stream)
-	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 2, stream, inbox.Place{}))
+	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 2, stream, inbox.StreamPosition{}))
 	s.look(t)
 	event := newEvent(1, "a")
 	s.results(t, event)
@@ -257,7 +257,7 @@ func sweepApart(t *testing.T, s *sweeper) {
 	shipping.begin(t)
 	require.Equal(t, repeat(inbox.Applied, 2), shipping.results(t, events...))
 	s.forget(t, beyond, 2, 2, events...)
-	shipping.rewind(t, inbox.Place{})
+	shipping.rewind(t, inbox.StreamPosition{})
 	require.Equal(t, repeat(inbox.Duplicate, 2), shipping.results(t, events...))
 }
 

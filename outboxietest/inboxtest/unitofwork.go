@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// TestUnitOfWork runs the contract of inbox.UnitOfWork and ordering.Totals. Each call of open gives an empty store.
+// TestUnitOfWork runs the contract of inbox.UnitOfWork and orders.Totals. Each call of open gives an empty store.
 func TestUnitOfWork(t *testing.T, open func(t *testing.T) Store) {
 	for name, test := range map[string]func(t *testing.T, l *lane){
 		"events are applied once, in order":                     applyOnce,
@@ -71,7 +71,7 @@ func applyOnce(t *testing.T, l *lane) {
 			require.NoError(t, err)
 			require.Empty(t, outcome.Letters)
 			require.Greater(t, outcome.Checkpoint.Revision, before.Revision)
-			before.Revision, before.Place, before.Idle = outcome.Checkpoint.Revision, placeAt(events[n-1].Sequence), 0
+			before.Revision, before.StreamPosition, before.Idle = outcome.Checkpoint.Revision, placeAt(events[n-1].Sequence), 0
 			require.Equal(t, before, outcome.Checkpoint)
 			l.requireAsKnown(t)
 			if outcome.Results[0] == inbox.Applied {
@@ -110,10 +110,10 @@ func applyTwice(t *testing.T, l *lane) {
 
 func applyNothing(t *testing.T, l *lane) {
 	l.begin(t)
-	for _, to := range []inbox.Place{placeAt(3), placeAt(3), placeAt(90_000), {Sequence: 90_001}} {
+	for _, to := range []inbox.StreamPosition{placeAt(3), placeAt(3), placeAt(90_000), {Sequence: 90_001}} {
 		before := l.at
 		l.move(t, to)
-		require.Equal(t, to, l.at.Place)
+		require.Equal(t, to, l.at.StreamPosition)
 		require.Greater(t, l.at.Revision, before.Revision)
 		l.requireAsKnown(t)
 	}

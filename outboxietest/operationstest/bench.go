@@ -16,10 +16,10 @@ import (
 // BenchHarness is an empty log with its parking lot, cursor and lease.
 type BenchHarness interface {
 	relaytest.ParkingHarness
-	Bench() operations.Bench
+	Bench() operations.RelayRepair
 }
 
-// TestBench runs the contract of operating.Bench. Each call of open gives a new log, lot, cursor and lease.
+// TestBench runs the contract of operations.RelayRepair. Each call of open gives a new log, lot, cursor and lease.
 func TestBench(t *testing.T, open func(t *testing.T) BenchHarness) {
 	for name, test := range map[string]func(t *testing.T, w *workshop){
 		"the cursor is the relay's":                        benchCursor,
@@ -54,21 +54,21 @@ func TestBench(t *testing.T, open func(t *testing.T) BenchHarness) {
 type workshop struct {
 	BenchHarness
 	t    *testing.T
-	term outbox.Term
+	term relay.Term
 }
 
-var old = outbox.Cursor{StreamCreated: "the old stream", StreamSequence: 10}
+var old = relay.Cursor{StreamCreated: "the old stream", StreamSequence: 10}
 
-func (w *workshop) cursor() outbox.Cursor {
+func (w *workshop) cursor() relay.Cursor {
 	w.t.Helper()
 	cursor, err := w.Bench().Cursor(w.t.Context())
 	require.NoError(w.t, err)
 	return cursor
 }
 
-func (w *workshop) turn() outbox.Turn {
+func (w *workshop) turn() relay.WriteFence {
 	w.t.Helper()
-	return outbox.Turn{Token: w.term.Token, Revision: w.cursor().Revision}
+	return relay.WriteFence{Token: w.term.Token, Revision: w.cursor().Revision}
 }
 
 // append records the first versions of an aggregate.
@@ -80,13 +80,13 @@ func (w *workshop) append(aggregate string, versions int64) []outbox.Entry {
 		require.NoError(w.t, writer.Append(w.t.Context(), relaytest.NewMessage(aggregate, version+1)))
 	}
 	require.NoError(w.t, writer.Commit())
-	page, err := w.Log().After(w.t.Context(), outbox.Progress{}, outbox.Slice{Count: 1000, Bytes: 1 << 20})
+	page, err := w.Log().After(w.t.Context(), outbox.Progress{}, relay.ReadLimit{Count: 1000, Bytes: 1 << 20})
 	require.NoError(w.t, err)
 	return page.Entries[len(page.Entries)-int(versions):]
 }
 
 // saveAt lets the relay come to a place in the old stream.
-func (w *workshop) saveAt(place outbox.Progress) outbox.Cursor {
+func (w *workshop) saveAt(place outbox.Progress) relay.Cursor {
 	w.t.Helper()
 	cursor := old
 	cursor.Progress = place
@@ -97,12 +97,12 @@ func (w *workshop) saveAt(place outbox.Progress) outbox.Cursor {
 
 func (w *workshop) halt() {
 	w.t.Helper()
-	require.NoError(w.t, w.Store().Report(w.t.Context(), w.turn(), outbox.NewHalt(outbox.HaltTailGone, "gone")))
+	require.NoError(w.t, w.Store().Report(w.t.Context(), w.turn(), relay.NewHalt(relay.HaltTailGone, "gone")))
 }
 
 func (w *workshop) park(entry outbox.Entry) {
 	w.t.Helper()
-	w.settle(relay.Stamp{Ours: true, Progress: entry.Progress(), Parked: "too large", Kept: 9}, 10)
+	w.settle(relay.MessageMeta{Own: true, Progress: entry.Progress(), Parked: "too large", LastOwnSequence: 9}, 10)
 }
 
 // redrive parks an event and redrives it, as the message at a sequence.
@@ -111,22 +111,22 @@ func (w *workshop) redrive(entry outbox.Entry, sequence uint64) {
 	w.park(entry)
 	_, err := w.ParkingAdmin().Redrive(w.t.Context(), &entry.Key)
 	require.NoError(w.t, err)
-	w.settle(relay.Stamp{Ours: true, Progress: entry.Progress(), Event: entry.Position, Redriven: true}, sequence)
+	w.settle(relay.MessageMeta{Own: true, Progress: entry.Progress(), Event: entry.Position, Redriven: true}, sequence)
 	require.Empty(w.t, w.waiting())
 }
 
-func (w *workshop) settle(tail relay.Stamp, sequence uint64) {
+func (w *workshop) settle(tail relay.MessageMeta, sequence uint64) {
 	w.t.Helper()
-	_, err := w.Parking().Settle(w.t.Context(), w.turn(), tail, sequence, true)
+	_, err := w.Parking().Reconcile(w.t.Context(), w.turn(), tail, sequence, true)
 	require.NoError(w.t, err)
 }
 
 // waiting is what waits in the parking lot, by position.
-func (w *workshop) waiting() map[outbox.Position]outbox.ParkedState {
+func (w *workshop) waiting() map[outbox.Position]relay.ParkedState {
 	w.t.Helper()
 	events, err := w.ParkingAdmin().Waiting(w.t.Context(), 1000)
 	require.NoError(w.t, err)
-	states := make(map[outbox.Position]outbox.ParkedState)
+	states := make(map[outbox.Position]relay.ParkedState)
 	for _, event := range events {
 		states[event.Position] = event.State
 	}
@@ -140,7 +140,7 @@ func (w *workshop) behind(position outbox.Position) int {
 	return int(count)
 }
 
-func (w *workshop) adopt(cursor outbox.Cursor, anew bool) {
+func (w *workshop) adopt(cursor relay.Cursor, anew bool) {
 	w.t.Helper()
 	require.NoError(w.t, w.Bench().Adopt(w.t.Context(), w.cursor().Revision, cursor, anew))
 }
@@ -151,7 +151,7 @@ func benchCursor(t *testing.T, w *workshop) {
 	w.saveAt(entries[0].Progress())
 	w.halt()
 	want := old
-	want.Progress, want.Revision, want.Halt = entries[0].Progress(), 2, outbox.NewHalt(outbox.HaltTailGone, "gone")
+	want.Progress, want.Revision, want.Halt = entries[0].Progress(), 2, relay.NewHalt(relay.HaltTailGone, "gone")
 	require.Equal(t, want, w.cursor())
 
 	ended, end := context.WithCancel(t.Context())
@@ -175,7 +175,7 @@ func benchHeld(t *testing.T, w *workshop) {
 		"not an id of ours":    {[]outbox.Progress{{Position: second.Position, EventID: `it's {"no"}, id ?`}, first}, []outbox.Progress{first}},
 		"nothing that it knew": {[]outbox.Progress{swapped, {Position: first.Position}}, nil},
 	} {
-		held, err := w.Bench().Held(t.Context(), c.places)
+		held, err := w.Bench().HasEvents(t.Context(), c.places)
 		require.NoError(t, err, name)
 		require.Equal(t, c.want, held, name)
 	}
@@ -214,7 +214,7 @@ func benchAdopt(t *testing.T, w *workshop) {
 	entries := w.append("a", 2)
 	w.saveAt(entries[0].Progress())
 	w.halt()
-	adopted := outbox.Cursor{Progress: entries[1].Progress(), StreamCreated: "the new stream", StreamSequence: 3}
+	adopted := relay.Cursor{Progress: entries[1].Progress(), StreamCreated: "the new stream", StreamSequence: 3}
 	w.adopt(adopted, true)
 	adopted.Revision = 3
 	require.Equal(t, adopted, w.cursor())
@@ -222,7 +222,7 @@ func benchAdopt(t *testing.T, w *workshop) {
 
 func benchAdoptFirst(t *testing.T, w *workshop) {
 	entry := w.append("a", 1)[0]
-	adopted := outbox.Cursor{Progress: entry.Progress(), StreamCreated: "the stream", StreamSequence: 1}
+	adopted := relay.Cursor{Progress: entry.Progress(), StreamCreated: "the stream", StreamSequence: 1}
 	require.ErrorIs(t, w.Bench().Adopt(t.Context(), 1, adopted, true), relay.ErrOutOfTurn)
 	require.Zero(t, w.cursor())
 	w.adopt(adopted, false)
@@ -234,7 +234,7 @@ func benchAdoptFirst(t *testing.T, w *workshop) {
 func benchAdoptBack(t *testing.T, w *workshop) {
 	entries := w.append("a", 2)
 	w.saveAt(entries[1].Progress())
-	adopted := outbox.Cursor{Progress: entries[0].Progress(), StreamCreated: old.StreamCreated, StreamSequence: 11}
+	adopted := relay.Cursor{Progress: entries[0].Progress(), StreamCreated: old.StreamCreated, StreamSequence: 11}
 	w.adopt(adopted, false)
 	adopted.Revision = 2
 	require.Equal(t, adopted, w.cursor())
@@ -247,7 +247,7 @@ func benchAdoptLate(t *testing.T, w *workshop) {
 	w.halt()
 	before := w.cursor()
 	for _, revision := range []int64{0, before.Revision - 1, before.Revision + 1} {
-		err := w.Bench().Adopt(t.Context(), revision, outbox.Cursor{Progress: entries[1].Progress(), StreamSequence: 1}, true)
+		err := w.Bench().Adopt(t.Context(), revision, relay.Cursor{Progress: entries[1].Progress(), StreamSequence: 1}, true)
 		require.ErrorIs(t, err, relay.ErrOutOfTurn)
 		require.Equal(t, before, w.cursor())
 		require.Empty(t, w.waiting(), "nothing is redriven again")
@@ -261,7 +261,7 @@ func benchAdoptRace(t *testing.T, w *workshop) {
 		answers := make(chan error, racers)
 		for racer := range uint64(racers) {
 			go func() {
-				answers <- w.Bench().Adopt(t.Context(), round, outbox.Cursor{Progress: entry.Progress(), StreamSequence: racer}, true)
+				answers <- w.Bench().Adopt(t.Context(), round, relay.Cursor{Progress: entry.Progress(), StreamSequence: racer}, true)
 			}()
 		}
 		won := 0
@@ -281,7 +281,7 @@ func benchAdoptFences(t *testing.T, w *workshop) {
 	entry := w.append("a", 1)[0]
 	w.saveAt(outbox.Progress{})
 	believed := w.turn()
-	w.adopt(outbox.Cursor{Progress: entry.Progress(), StreamCreated: "the new stream", StreamSequence: 1}, true)
+	w.adopt(relay.Cursor{Progress: entry.Progress(), StreamCreated: "the new stream", StreamSequence: 1}, true)
 	before := w.cursor()
 	_, err := w.Store().Save(t.Context(), believed, old)
 	require.ErrorIs(t, err, relay.ErrOutOfTurn)

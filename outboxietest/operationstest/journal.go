@@ -10,18 +10,19 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 // JournalHarness is an empty log with its journal.
 type JournalHarness interface {
 	BenchHarness
-	Journal() operations.Journal
+	Journal() operations.EventLog
 }
 
-// TestJournal runs the contract of operating.Journal. Each call of open gives a new log, lot, cursor and lease.
+// TestJournal runs the contract of operations.EventLog. Each call of open gives a new log, lot, cursor and lease.
 func TestJournal(t *testing.T, open func(t *testing.T) JournalHarness) {
-	for name, test := range map[string]func(t *testing.T, w *workshop, j operations.Journal){
+	for name, test := range map[string]func(t *testing.T, w *workshop, j operations.EventLog){
 		"the newest come first":                  journalOrder,
 		"what matches is listed":                 journalFilter,
 		"each event says where it stands":        journalStates,
@@ -41,7 +42,7 @@ func TestJournal(t *testing.T, open func(t *testing.T) JournalHarness) {
 }
 
 // list is the positions of the listed events.
-func list(t *testing.T, journal operations.Journal, filter operations.Filter) []outbox.Position {
+func list(t *testing.T, journal operations.EventLog, filter operations.Filter) []outbox.Position {
 	t.Helper()
 	found, err := journal.List(t.Context(), filter)
 	require.NoError(t, err)
@@ -52,7 +53,7 @@ func list(t *testing.T, journal operations.Journal, filter operations.Filter) []
 	return positions
 }
 
-func journalOrder(t *testing.T, w *workshop, journal operations.Journal) {
+func journalOrder(t *testing.T, w *workshop, journal operations.EventLog) {
 	require.Empty(t, list(t, journal, operations.Filter{Limit: 10}))
 	first := w.append("a", 2)
 	all := append(first, w.append("b", 2)...)
@@ -69,7 +70,7 @@ func journalOrder(t *testing.T, w *workshop, journal operations.Journal) {
 	require.Empty(t, list(t, journal, operations.Filter{}))
 }
 
-func journalFilter(t *testing.T, w *workshop, journal operations.Journal) {
+func journalFilter(t *testing.T, w *workshop, journal operations.EventLog) {
 	a, b := w.append("a", 2), w.append("b", 1)
 	for name, c := range map[string]struct {
 		filter operations.Filter
@@ -92,9 +93,9 @@ func journalFilter(t *testing.T, w *workshop, journal operations.Journal) {
 	}
 }
 
-func journalStates(t *testing.T, w *workshop, journal operations.Journal) {
+func journalStates(t *testing.T, w *workshop, journal operations.EventLog) {
 	entries := append(w.append("a", 4), w.append("b", 3)...)
-	requireStates := func(want ...operations.Listed) {
+	requireStates := func(want ...operations.ListedEvent) {
 		t.Helper()
 		found, err := journal.List(t.Context(), operations.Filter{Limit: 10})
 		require.NoError(t, err)
@@ -103,27 +104,27 @@ func journalStates(t *testing.T, w *workshop, journal operations.Journal) {
 			require.Equal(t, want[len(found)-1-i], item)
 		}
 	}
-	waits, sent := operations.Listed{State: operations.Unpublished}, operations.Listed{State: operations.Published}
+	waits, sent := operations.ListedEvent{State: operations.Unpublished}, operations.ListedEvent{State: operations.Published}
 	requireStates(waits, waits, waits, waits, waits, waits, waits)
 
 	w.saveAt(entries[4].Progress())
 	requireStates(sent, sent, sent, sent, sent, waits, waits)
 
 	w.redrive(entries[0], 7)
-	redriven := operations.Listed{State: string(outbox.Redriven), Reason: "too large", Sequence: 7}
+	redriven := operations.ListedEvent{State: string(relay.Redriven), Reason: "too large", Sequence: 7}
 	w.park(entries[2])
 	require.NoError(t, w.ParkingAdmin().Discard(t.Context(), entries[2].Position))
-	discarded := operations.Listed{State: string(outbox.Discarded), Reason: "too large"}
+	discarded := operations.ListedEvent{State: string(relay.Discarded), Reason: "too large"}
 	w.park(entries[5])
-	parked := operations.Listed{State: string(outbox.Parked), Reason: "too large"}
+	parked := operations.ListedEvent{State: string(relay.Parked), Reason: "too large"}
 	requireStates(redriven, sent, discarded, sent, sent, parked, waits)
 	_, err := w.ParkingAdmin().Redrive(t.Context(), &entries[5].Key)
 	require.NoError(t, err)
-	redrive := operations.Listed{State: string(outbox.Redrive), Reason: "too large"}
+	redrive := operations.ListedEvent{State: string(relay.Redrive), Reason: "too large"}
 	requireStates(redriven, sent, discarded, sent, sent, redrive, waits)
 }
 
-func journalOpen(t *testing.T, w *workshop, journal operations.Journal) {
+func journalOpen(t *testing.T, w *workshop, journal operations.EventLog) {
 	writer, err := w.Begin(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, writer.Append(t.Context(), relaytest.NewMessage("a", 1)))
@@ -136,7 +137,7 @@ func journalOpen(t *testing.T, w *workshop, journal operations.Journal) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-func journalInvalid(t *testing.T, w *workshop, journal operations.Journal) {
+func journalInvalid(t *testing.T, w *workshop, journal operations.EventLog) {
 	entries := w.append("a", 3)
 	w.Spoil(t, entries[1].Position)
 	found, err := journal.List(t.Context(), operations.Filter{Limit: 10})
@@ -147,7 +148,7 @@ func journalInvalid(t *testing.T, w *workshop, journal operations.Journal) {
 	require.Empty(t, found[0].Invalid)
 }
 
-func journalPayloads(t *testing.T, w *workshop, journal operations.Journal) {
+func journalPayloads(t *testing.T, w *workshop, journal operations.EventLog) {
 	sizes := []int{100, operations.LargestListed, operations.LargestListed + 1, 200}
 	var messages []outbox.Message
 	for i, size := range sizes {
@@ -184,7 +185,7 @@ func journalPayloads(t *testing.T, w *workshop, journal operations.Journal) {
 }
 
 // journalAll demands that the newest payloads are listed, up to what a list may hold.
-func journalAll(t *testing.T, w *workshop, journal operations.Journal) {
+func journalAll(t *testing.T, w *workshop, journal operations.EventLog) {
 	const size = operations.LargestListed
 	writer, err := w.Begin(t.Context())
 	require.NoError(t, err)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
@@ -36,7 +37,7 @@ func (w *workshop) log() []outbox.Entry {
 	w.t.Helper()
 	var entries []outbox.Entry
 	for after := (outbox.Progress{}); ; after = entries[len(entries)-1].Progress() {
-		page, err := w.Log().After(w.t.Context(), after, outbox.Slice{Count: 1000, Bytes: 1 << 20})
+		page, err := w.Log().After(w.t.Context(), after, relay.ReadLimit{Count: 1000, Bytes: 1 << 20})
 		require.NoError(w.t, err)
 		if len(page.Entries) == 0 {
 			return entries
@@ -62,7 +63,7 @@ func (w *workshop) realign(want int64, r operations.Realignment) {
 // saveAs lets the relay come to an entry of the old stream, as the message at its position.
 func (w *workshop) saveAs(entry outbox.Entry) {
 	w.t.Helper()
-	cursor := outbox.Cursor{
+	cursor := relay.Cursor{
 		Progress: entry.Progress(), StreamCreated: old.StreamCreated, StreamSequence: uint64(entry.Position), RecordedTo: entry.RecordedAt,
 	}
 	_, err := w.Store().Save(w.t.Context(), w.turn(), cursor)
@@ -178,11 +179,11 @@ func realignParked(t *testing.T, w *workshop) {
 	w.saveAs(last)
 	came := w.come("a", 5, 5, 6)
 	w.realign(2, operations.Realignment{Place: 2})
-	require.Equal(t, map[outbox.Position]outbox.ParkedState{3: outbox.Parked}, w.waiting())
+	require.Equal(t, map[outbox.Position]relay.ParkedState{3: relay.Parked}, w.waiting())
 	w.requireLog(6, entries[3], came)
 }
 
-func journalMisplaced(t *testing.T, w *workshop, journal operations.Journal) {
+func journalMisplaced(t *testing.T, w *workshop, journal operations.EventLog) {
 	entries := w.append("a", 3)
 	w.saveAs(entries[2])
 	w.Purge(t, 1)
@@ -195,5 +196,5 @@ func journalMisplaced(t *testing.T, w *workshop, journal operations.Journal) {
 	for _, item := range found {
 		states = append(states, item.State)
 	}
-	require.Equal(t, []string{operations.Unpublished, operations.Published, string(outbox.Parked), operations.Misplaced}, states)
+	require.Equal(t, []string{operations.Unpublished, operations.Published, string(relay.Parked), operations.Misplaced}, states)
 }

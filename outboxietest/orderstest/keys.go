@@ -17,12 +17,12 @@ import (
 // scope is whose keys they are where it does not matter.
 const scope = orders.Scope("550e8400-e29b-41d4-a716-446655440000")
 
-func newClaim(key orders.Key, request string) orders.Claim {
-	return orders.Claim{Scope: scope, Key: key, Digest: orders.DigestOf(request), Order: order.ID(newUUID())}
+func newClaim(key orders.Key, request string) orders.KeyClaim {
+	return orders.KeyClaim{Scope: scope, Key: key, Digest: orders.DigestOf(request), Order: order.ID(newUUID())}
 }
 
 // claiming is a transaction that claims a key and finds that want holds.
-func claiming(mine, want orders.Claim) work {
+func claiming(mine, want orders.KeyClaim) work {
 	return func(ctx context.Context, tx orders.Tx) error {
 		holds, err := tx.Keys.Claim(ctx, mine)
 		if err == nil && holds != want {
@@ -33,14 +33,14 @@ func claiming(mine, want orders.Claim) work {
 }
 
 // claimed is a claim that was committed.
-func claimed(t *testing.T, h Harness, key orders.Key) orders.Claim {
+func claimed(t *testing.T, h Harness, key orders.Key) orders.KeyClaim {
 	t.Helper()
 	mine := newClaim(key, "first")
 	do(t, h, claiming(mine, mine))
 	return mine
 }
 
-func requireHolds(t *testing.T, h Harness, want orders.Claim) {
+func requireHolds(t *testing.T, h Harness, want orders.KeyClaim) {
 	t.Helper()
 	asking := newClaim(want.Key, "who holds it?")
 	asking.Scope = want.Scope
@@ -49,7 +49,7 @@ func requireHolds(t *testing.T, h Harness, want orders.Claim) {
 }
 
 // holding is a transaction that finds that want holds, nil for no claim.
-func holding(scope orders.Scope, key orders.Key, want *orders.Claim) work {
+func holding(scope orders.Scope, key orders.Key, want *orders.KeyClaim) work {
 	return func(ctx context.Context, tx orders.Tx) error {
 		holds, found, err := tx.Keys.Held(ctx, scope, key)
 		switch {
@@ -66,7 +66,7 @@ func holding(scope orders.Scope, key orders.Key, want *orders.Claim) work {
 
 // claimScopes checks that the same key in another scope is another key.
 func claimScopes(t *testing.T, h Harness) {
-	all := []orders.Claim{claimed(t, h, "k")}
+	all := []orders.KeyClaim{claimed(t, h, "k")}
 	for _, scope := range []orders.Scope{"K", "550e8400-e29b-41d4-a716-446655440001", `'"\?0`, "a k", orders.Scope(strings.Repeat("s", 255))} {
 		mine := newClaim("k", "first")
 		mine.Scope = scope
@@ -106,7 +106,7 @@ func claimHeld(t *testing.T, h Harness) {
 }
 
 func claimHolds(t *testing.T, h Harness) {
-	var all []orders.Claim
+	var all []orders.KeyClaim
 	visible := ""
 	for c := '!'; c <= '~'; c++ {
 		visible += string(c)
@@ -158,7 +158,7 @@ func raceFor(t *testing.T, h Harness, key orders.Key, claimers, giveUp int) {
 	t.Helper()
 	var all sync.WaitGroup
 	var mu sync.Mutex
-	var held []orders.Claim
+	var held []orders.KeyClaim
 	mine, givenUp := 0, 0
 	for range claimers {
 		all.Go(func() {
@@ -205,7 +205,7 @@ func claimWaits(t *testing.T, h Harness) {
 				h.AgeKeys(t, orders.KeyLifetime)
 			}
 			first, second := newClaim(key, "first"), newClaim(key, "second")
-			want := map[error]orders.Claim{errMine: second, nil: first}[outcome]
+			want := map[error]orders.KeyClaim{errMine: second, nil: first}[outcome]
 			answer := make(chan error, 1)
 			require.Equal(t, outcome, h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
 				require.NoError(t, claiming(first, first)(ctx, tx))
@@ -283,7 +283,7 @@ func claimsDeletedAtOnce(t *testing.T, h Harness) {
 	}
 	h.AgeKeys(t, orders.KeyLifetime)
 	var all sync.WaitGroup
-	renewed := make([]orders.Claim, old/2)
+	renewed := make([]orders.KeyClaim, old/2)
 	for n := range renewed {
 		renewed[n] = newClaim(orders.Key(fmt.Sprintf("old-%d", n)), "taken over")
 		all.Go(func() {

@@ -102,7 +102,7 @@ func listFilter(t *testing.T, h Harness) {
 		"everything": {
 			orders.Filter{
 				Customer: us, Status: order.StatusPaid, CreatedFrom: morning, CreatedBefore: morning.Add(time.Hour),
-				After: &orders.Place{CreatedAt: cancelled.CreatedAt, ID: cancelled.ID},
+				After: &orders.PageCursor{CreatedAt: cancelled.CreatedAt, ID: cancelled.ID},
 			},
 			[]order.Snapshot{paid},
 		},
@@ -136,7 +136,7 @@ func listPages(t *testing.T, h Harness) {
 		}
 		read = append(read, page...)
 		last := page[len(page)-1]
-		filter.After = &orders.Place{CreatedAt: last.CreatedAt, ID: last.ID}
+		filter.After = &orders.PageCursor{CreatedAt: last.CreatedAt, ID: last.ID}
 		placedAt(t, h, customer, morning.Add(time.Hour))
 		placedAt(t, h, customer, all[0].CreatedAt)
 	}

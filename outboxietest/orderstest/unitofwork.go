@@ -35,8 +35,8 @@ const (
 	soon     = 100 * time.Millisecond
 )
 
-// TestUnitOfWork runs the contract of ordering.UnitOfWork, ordering.Orders, ordering.Keys with ordering.ExpiredKeys, and the
-// transaction's outbox.Appender. Each call of open gives an empty store.
+// TestUnitOfWork runs the contract of orders.UnitOfWork, orders.Orders, orders.Keys with orders.ExpiredKeys, and the
+// transaction's relay.Appender. Each call of open gives an empty store.
 func TestUnitOfWork(t *testing.T, open func(t *testing.T) Harness) {
 	for name, test := range map[string]func(t *testing.T, h Harness){
 		"what was done is there when Do returns":         commit,

@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -20,7 +19,7 @@ type CursorHarness interface {
 	Store() relay.CursorStore
 }
 
-// TestCursorStore runs the contract of ports.CursorStore. Each call of open gives a new cursor, lease and log.
+// TestCursorStore runs the contract of relay.CursorStore. Each call of open gives a new cursor, lease and log.
 func TestCursorStore(t *testing.T, open func(t *testing.T) CursorHarness) {
 	for name, test := range map[string]func(t *testing.T, h CursorHarness){
 		"without a cursor it is zero":               cursorZero,
@@ -41,12 +40,12 @@ func TestCursorStore(t *testing.T, open func(t *testing.T) CursorHarness) {
 }
 
 // turn is the one that follows everything that was written.
-func turn(t *testing.T, h CursorHarness, term outbox.Term) outbox.Turn {
+func turn(t *testing.T, h CursorHarness, term relay.Term) relay.WriteFence {
 	t.Helper()
-	return outbox.Turn{Token: term.Token, Revision: load(t, h).Revision}
+	return relay.WriteFence{Token: term.Token, Revision: load(t, h).Revision}
 }
 
-func save(t *testing.T, h CursorHarness, term outbox.Term, cursor outbox.Cursor) outbox.Cursor {
+func save(t *testing.T, h CursorHarness, term relay.Term, cursor relay.Cursor) relay.Cursor {
 	t.Helper()
 	saved, err := h.Store().Save(t.Context(), turn(t, h, term), cursor)
 	require.NoError(t, err)
@@ -55,7 +54,7 @@ func save(t *testing.T, h CursorHarness, term outbox.Term, cursor outbox.Cursor)
 	return saved
 }
 
-func load(t *testing.T, h CursorHarness) outbox.Cursor {
+func load(t *testing.T, h CursorHarness) relay.Cursor {
 	t.Helper()
 	cursor, err := h.Store().Load(t.Context())
 	require.NoError(t, err)
@@ -63,18 +62,18 @@ func load(t *testing.T, h CursorHarness) outbox.Cursor {
 }
 
 // at is the cursor as it stands after so many writes.
-func at(revision int64, cursor outbox.Cursor) outbox.Cursor {
+func at(revision int64, cursor relay.Cursor) relay.Cursor {
 	cursor.Revision = revision
 	return cursor
 }
 
 // cursorAt appends two events and returns a cursor at each of them.
-func cursorAt(t *testing.T, h CursorHarness) (first, second outbox.Cursor) {
+func cursorAt(t *testing.T, h CursorHarness) (first, second relay.Cursor) {
 	t.Helper()
 	appendCommitted(t, h, NewMessage("a", 1), NewMessage("a", 2))
 	entries := readAll(t, h)
-	first = outbox.Cursor{Progress: entries[0].Progress(), StreamCreated: "2026-11-01T10:00:00.123456789Z", StreamSequence: 1}
-	second = outbox.Cursor{Progress: entries[1].Progress(), StreamCreated: first.StreamCreated, StreamSequence: math.MaxInt64}
+	first = relay.Cursor{Progress: entries[0].Progress(), StreamCreated: "2026-11-01T10:00:00.123456789Z", StreamSequence: 1}
+	second = relay.Cursor{Progress: entries[1].Progress(), StreamCreated: first.StreamCreated, StreamSequence: math.MaxInt64}
 	return first, second
 }
 
@@ -85,8 +84,8 @@ func cursorZero(t *testing.T, h CursorHarness) {
 func cursorRoundTrip(t *testing.T, h CursorHarness) {
 	first, second := cursorAt(t, h)
 	term := acquire(t, h, "instance-1")
-	empty := outbox.Cursor{StreamCreated: first.StreamCreated}
-	for i, cursor := range []outbox.Cursor{{}, empty, first, second} {
+	empty := relay.Cursor{StreamCreated: first.StreamCreated}
+	for i, cursor := range []relay.Cursor{{}, empty, first, second} {
 		require.Equal(t, at(int64(i)+1, cursor), save(t, h, term, cursor))
 		require.Equal(t, at(int64(i)+1, cursor), load(t, h))
 	}
@@ -102,9 +101,9 @@ func cursorBack(t *testing.T, h CursorHarness) {
 
 func cursorNoLease(t *testing.T, h CursorHarness) {
 	first, _ := cursorAt(t, h)
-	_, err := h.Store().Save(t.Context(), outbox.Turn{Token: 1}, first)
+	_, err := h.Store().Save(t.Context(), relay.WriteFence{Token: 1}, first)
 	require.ErrorIs(t, err, relay.ErrLeaseLost)
-	require.ErrorIs(t, h.Store().Report(t.Context(), outbox.Turn{Token: 1}, nil), relay.ErrLeaseLost)
+	require.ErrorIs(t, h.Store().Report(t.Context(), relay.WriteFence{Token: 1}, nil), relay.ErrLeaseLost)
 	require.Zero(t, load(t, h))
 }
 
@@ -116,7 +115,7 @@ func cursorStale(t *testing.T, h CursorHarness) {
 	acquire(t, h, "instance-2")
 	_, err := h.Store().Save(t.Context(), turn(t, h, former), second)
 	require.ErrorIs(t, err, relay.ErrLeaseLost)
-	err = h.Store().Report(t.Context(), turn(t, h, former), outbox.NewHalt(outbox.HaltTailGone, "gone"))
+	err = h.Store().Report(t.Context(), turn(t, h, former), relay.NewHalt(relay.HaltTailGone, "gone"))
 	require.ErrorIs(t, err, relay.ErrLeaseLost)
 	require.Equal(t, at(1, first), load(t, h))
 }
@@ -131,20 +130,20 @@ func cursorExpiredUntaken(t *testing.T, h CursorHarness) {
 func cursorLate(t *testing.T, h CursorHarness) {
 	first, second := cursorAt(t, h)
 	term := acquire(t, h, "instance-1")
-	ahead := outbox.Turn{Token: term.Token, Revision: 1}
+	ahead := relay.WriteFence{Token: term.Token, Revision: 1}
 	_, err := h.Store().Save(t.Context(), ahead, second)
 	require.ErrorIs(t, err, relay.ErrOutOfTurn, "nothing was ever written")
 	require.Zero(t, load(t, h))
 
 	save(t, h, term, first)
 	for _, revision := range []int64{0, 2} {
-		late := outbox.Turn{Token: term.Token, Revision: revision}
+		late := relay.WriteFence{Token: term.Token, Revision: revision}
 		_, err := h.Store().Save(t.Context(), late, second)
 		require.ErrorIs(t, err, relay.ErrOutOfTurn)
 		require.ErrorIs(t, h.Store().Report(t.Context(), late, nil), relay.ErrOutOfTurn)
 		require.Equal(t, at(1, first), load(t, h))
 	}
-	late := outbox.Turn{Token: term.Token + 1, Revision: 7}
+	late := relay.WriteFence{Token: term.Token + 1, Revision: 7}
 	_, err = h.Store().Save(t.Context(), late, second)
 	require.ErrorIs(t, err, relay.ErrLeaseLost, "which comes before the turn")
 	require.Equal(t, at(2, second), save(t, h, term, second))
@@ -158,7 +157,7 @@ func cursorRace(t *testing.T, h CursorHarness) {
 		answers := make(chan error, racers)
 		for range racers {
 			go func() {
-				_, err := h.Store().Save(t.Context(), outbox.Turn{Token: term.Token, Revision: round}, second)
+				_, err := h.Store().Save(t.Context(), relay.WriteFence{Token: term.Token, Revision: round}, second)
 				answers <- err
 			}()
 		}
@@ -178,14 +177,14 @@ func cursorRace(t *testing.T, h CursorHarness) {
 func cursorReport(t *testing.T, h CursorHarness) {
 	first, _ := cursorAt(t, h)
 	term := acquire(t, h, "instance-1")
-	halt, other := outbox.NewHalt(outbox.HaltTailGone, "it's gone ?"), outbox.NewHalt(outbox.HaltLogPurged, "")
+	halt, other := relay.NewHalt(relay.HaltTailGone, "it's gone ?"), relay.NewHalt(relay.HaltLogPurged, "")
 	require.NoError(t, h.Store().Report(t.Context(), turn(t, h, term), halt))
-	require.Equal(t, outbox.Cursor{Revision: 1, Halt: halt}, load(t, h), "the cursor of a relay that has not come anywhere")
+	require.Equal(t, relay.Cursor{Revision: 1, Halt: halt}, load(t, h), "the cursor of a relay that has not come anywhere")
 	first.Halt = other
 	saved := save(t, h, term, first)
 	first.Halt = halt
 	require.Equal(t, at(2, first), saved, "saving says nothing about halts")
-	for i, halt := range []*outbox.Halt{halt, other, nil, nil, halt} {
+	for i, halt := range []*relay.Halt{halt, other, nil, nil, halt} {
 		require.NoError(t, h.Store().Report(t.Context(), turn(t, h, term), halt))
 		first.Halt = halt
 		require.Equal(t, at(3+int64(i), first), load(t, h))

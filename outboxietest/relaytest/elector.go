@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -21,7 +20,7 @@ type ElectorHarness interface {
 	Advance(t *testing.T, by time.Duration) // moves the keeper's clock, forwards or backwards, as far as the lease can tell
 }
 
-// TestElector runs the contract of ports.Elector. Each call of open gives a new lease.
+// TestElector runs the contract of relay.Elector. Each call of open gives a new lease.
 func TestElector(t *testing.T, open func(t *testing.T) ElectorHarness) {
 	for name, test := range map[string]func(t *testing.T, h ElectorHarness){
 		"one holds it, the others are told who":              electorHeld,
@@ -40,7 +39,7 @@ func TestElector(t *testing.T, open func(t *testing.T) ElectorHarness) {
 	}
 }
 
-func acquire(t *testing.T, h ElectorHarness, holder string) outbox.Term {
+func acquire(t *testing.T, h ElectorHarness, holder string) relay.Term {
 	t.Helper()
 	term, err := h.Elector(holder).Acquire(t.Context(), 0)
 	require.NoError(t, err)
@@ -163,7 +162,7 @@ func electorRace(t *testing.T, h ElectorHarness) {
 	last := int64(0)
 	for range rounds {
 		var race sync.WaitGroup
-		terms := make(chan outbox.Term, racers)
+		terms := make(chan relay.Term, racers)
 		failures := make(chan error, racers)
 		for range racers {
 			race.Go(func() {

@@ -19,7 +19,7 @@ type FinderHarness interface {
 	Finder() relay.Finder
 }
 
-// TestFinder runs the contract of ports.Finder. Each call of open gives a broker without the stream.
+// TestFinder runs the contract of relay.Finder. Each call of open gives a broker without the stream.
 func TestFinder(t *testing.T, open func(t *testing.T) FinderHarness) {
 	for name, test := range map[string]func(t *testing.T, h FinderHarness){
 		"each event is found, with its time":               findEach,
@@ -94,7 +94,7 @@ func findAmong(t *testing.T, h FinderHarness) {
 			later = later[1:]
 		case 2: // where the log has a gap
 			parked := outbox.Progress{Position: entries[i].Position + 1, EventID: "parked"}
-			tail, err = publisher.Notify(t.Context(), tail, outbox.Notice{Progress: parked, Parked: "too large"})
+			tail, err = publisher.PublishControl(t.Context(), tail, relay.ControlMessage{Progress: parked, Parked: "too large"})
 			requireNotFound(t, h, parked, 0)
 		}
 		require.NoError(t, err)

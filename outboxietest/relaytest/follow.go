@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // EventType is the type of the suites' events.
@@ -148,7 +149,7 @@ func follow(
 			over = true
 		default:
 		}
-		page, err := h.Log().After(ctx, from, outbox.Slice{Count: 1 + random.IntN(60), Bytes: 1 + random.IntN(2000)})
+		page, err := h.Log().After(ctx, from, relay.ReadLimit{Count: 1 + random.IntN(60), Bytes: 1 + random.IntN(2000)})
 		switch {
 		case err != nil:
 			return entries, err

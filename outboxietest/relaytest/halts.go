@@ -6,7 +6,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
@@ -18,17 +17,17 @@ type HaltsHarness interface {
 	Age(t *testing.T, by time.Duration)              // makes every report older
 }
 
-// TestInstanceHalts runs the contract of ports.InstanceHalts. Each call of open gives a keeper without reports.
+// TestInstanceHalts runs the contract of relay.InstanceHalts. Each call of open gives a keeper without reports.
 func TestInstanceHalts(t *testing.T, open func(t *testing.T) HaltsHarness) {
-	missing := outbox.NewHalt(outbox.HaltStreamMissing, "it held everything up to %d", 7)
-	replaced := outbox.NewHalt(outbox.HaltStreamReplaced, "created at 1")
+	missing := relay.NewHalt(relay.HaltStreamMissing, "it held everything up to %d", 7)
+	replaced := relay.NewHalt(relay.HaltStreamReplaced, "created at 1")
 	names := func(t *testing.T, h HaltsHarness) (names []string) {
 		for _, report := range h.Reported(t) {
 			names = append(names, report.Instance)
 		}
 		return names
 	}
-	record := func(t *testing.T, h HaltsHarness, instance string, halt *outbox.Halt) {
+	record := func(t *testing.T, h HaltsHarness, instance string, halt *relay.Halt) {
 		t.Helper()
 		require.NoError(t, h.InstanceHalts(instance).Record(t.Context(), halt))
 	}
@@ -53,7 +52,7 @@ func TestInstanceHalts(t *testing.T, open func(t *testing.T) HaltsHarness) {
 		record(t, h, "a", missing)
 		h.Age(t, 30*time.Second)
 		since := h.Reported(t)[0].Since
-		other := outbox.NewHalt(missing.Reason, "another detail")
+		other := relay.NewHalt(missing.Reason, "another detail")
 		record(t, h, "a", other)
 		require.Equal(t, *other, h.Reported(t)[0].Halt.Halt)
 		require.True(t, h.Reported(t)[0].Since.Equal(since))

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // largePayload is a JSON text of so many bytes.
@@ -73,7 +74,7 @@ func logHeaders(t *testing.T, h LogHarness) {
 		messages = append(messages, message)
 	}
 	appendCommitted(t, h, messages...)
-	page, err := h.Log().After(t.Context(), outbox.Progress{}, outbox.Slice{Count: 100, Bytes: 21_000})
+	page, err := h.Log().After(t.Context(), outbox.Progress{}, relay.ReadLimit{Count: 100, Bytes: 21_000})
 	require.NoError(t, err)
 	require.Len(t, page.Entries, 4)
 	require.Equal(t, messages[3].Headers, page.Entries[3].Headers)

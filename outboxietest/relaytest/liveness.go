@@ -17,7 +17,7 @@ type LivenessHarness interface {
 	Kill(t *testing.T, process relay.Liveness) // ends the process without a withdrawal
 }
 
-// TestLiveness runs the contract of ports.Liveness. Each call of open gives a broker that knows of nobody.
+// TestLiveness runs the contract of relay.Liveness. Each call of open gives a broker that knows of nobody.
 func TestLiveness(t *testing.T, open func(t *testing.T) LivenessHarness) {
 	for name, test := range map[string]func(t *testing.T, h LivenessHarness){
 		"who never was is gone":                        livenessNobody,
@@ -48,7 +48,7 @@ func requireThere(t *testing.T, process relay.Liveness, token int64) {
 }
 
 func livenessNobody(t *testing.T, h LivenessHarness) {
-	require.Equal(t, relay.Sighting{Gone: true}, h.Process().Probe(t.Context(), 7))
+	require.Equal(t, relay.ProbeResult{Gone: true}, h.Process().Probe(t.Context(), 7))
 }
 
 func livenessAnnounced(t *testing.T, h LivenessHarness) {

@@ -47,9 +47,9 @@ const (
 	soon     = 100 * time.Millisecond
 )
 
-var plenty = outbox.Slice{Count: 1000, Bytes: 1 << 20}
+var plenty = relay.ReadLimit{Count: 1000, Bytes: 1 << 20}
 
-// TestLog runs the contract of ports.Log. Each call of open gives an empty log.
+// TestLog runs the contract of relay.Log. Each call of open gives an empty log.
 func TestLog(t *testing.T, open func(t *testing.T) LogHarness) {
 	for name, test := range map[string]func(t *testing.T, h LogHarness){
 		"an empty log has nothing":                   logEmpty,
@@ -117,14 +117,14 @@ func logLimits(t *testing.T, h LogHarness) {
 	whole := readAll(t, h)
 
 	for _, limited := range []struct {
-		limit outbox.Slice
+		limit relay.ReadLimit
 		want  int
 	}{
-		{outbox.Slice{Count: 3, Bytes: 1 << 20}, 3},
-		{outbox.Slice{Count: 1, Bytes: 1 << 20}, 1},
-		{outbox.Slice{Count: 1000, Bytes: 450}, 4},
-		{outbox.Slice{Count: 1000, Bytes: 1}, 1},
-		{outbox.Slice{Count: 1000, Bytes: 1000}, 9},
+		{relay.ReadLimit{Count: 3, Bytes: 1 << 20}, 3},
+		{relay.ReadLimit{Count: 1, Bytes: 1 << 20}, 1},
+		{relay.ReadLimit{Count: 1000, Bytes: 450}, 4},
+		{relay.ReadLimit{Count: 1000, Bytes: 1}, 1},
+		{relay.ReadLimit{Count: 1000, Bytes: 1000}, 9},
 	} {
 		page, err := h.Log().After(t.Context(), whole[0].Progress(), limited.limit)
 		require.NoError(t, err)

@@ -20,7 +20,7 @@ type ParkingHarness interface {
 	ParkingAdmin() operations.ParkingAdmin
 }
 
-// TestParking runs the contracts of ports.Parking and ports.ParkingAdmin. Each call of open gives a new log, lot, cursor and
+// TestParking runs the contracts of relay.Parking and relay.ParkingAdmin. Each call of open gives a new log, lot, cursor and
 // lease.
 func TestParking(t *testing.T, open func(t *testing.T) ParkingHarness) {
 	for name, test := range map[string]func(t *testing.T, h ParkingHarness){
@@ -64,7 +64,7 @@ func TestParking(t *testing.T, open func(t *testing.T) ParkingHarness) {
 type leader struct {
 	ParkingHarness
 	t    *testing.T
-	term outbox.Term
+	term relay.Term
 }
 
 func lead(t *testing.T, h ParkingHarness) *leader {
@@ -72,11 +72,11 @@ func lead(t *testing.T, h ParkingHarness) *leader {
 	return &leader{h, t, acquire(t, h, "instance-1")}
 }
 
-func (l *leader) turn() outbox.Turn { return turn(l.t, l, l.term) }
+func (l *leader) turn() relay.WriteFence { return turn(l.t, l, l.term) }
 
-func (l *leader) settle(tail relay.Stamp, sequence uint64) bool {
+func (l *leader) settle(tail relay.MessageMeta, sequence uint64) bool {
 	l.t.Helper()
-	settled, err := l.Parking().Settle(l.t.Context(), l.turn(), tail, sequence, true)
+	settled, err := l.Parking().Reconcile(l.t.Context(), l.turn(), tail, sequence, true)
 	require.NoError(l.t, err)
 	return settled.Waiting
 }
@@ -102,7 +102,7 @@ func (l *leader) next(upTo outbox.Position) []outbox.Position {
 	return positions(l.due(upTo, plenty).Redrive...)
 }
 
-func (l *leader) due(upTo outbox.Position, limit outbox.Slice) due {
+func (l *leader) due(upTo outbox.Position, limit relay.ReadLimit) due {
 	l.t.Helper()
 	entries, waiting, err := l.Parking().Due(l.t.Context(), upTo, limit)
 	require.NoError(l.t, err)
@@ -133,7 +133,7 @@ func (l *leader) discard(entry outbox.Entry) {
 	require.NoError(l.t, l.ParkingAdmin().Discard(l.t.Context(), entry.Position))
 }
 
-func (l *leader) waiting() []outbox.ParkedEvent {
+func (l *leader) waiting() []relay.ParkedEvent {
 	l.t.Helper()
 	events, err := l.ParkingAdmin().Waiting(l.t.Context(), 1000)
 	require.NoError(l.t, err)
@@ -152,11 +152,11 @@ func (l *leader) requireWaiting(want ...state) {
 
 type state struct {
 	position outbox.Position
-	state    outbox.ParkedState
+	state    relay.ParkedState
 }
 
-func parked(e outbox.Entry) state    { return state{e.Position, outbox.Parked} }
-func toRedrive(e outbox.Entry) state { return state{e.Position, outbox.Redrive} }
+func parked(e outbox.Entry) state    { return state{e.Position, relay.Parked} }
+func toRedrive(e outbox.Entry) state { return state{e.Position, relay.Redrive} }
 
 // events appends an event of each aggregate named, and returns all that the log has.
 func events(t *testing.T, h LogHarness, aggregates ...string) []outbox.Entry {
@@ -181,13 +181,13 @@ func positions(entries ...outbox.Entry) []outbox.Position {
 	return all
 }
 
-func noticeOf(entry outbox.Entry, reason string) relay.Stamp {
-	return relay.Stamp{Ours: true, Progress: entry.Progress(), Parked: reason, Kept: math.MaxUint64}
+func noticeOf(entry outbox.Entry, reason string) relay.MessageMeta {
+	return relay.MessageMeta{Own: true, Progress: entry.Progress(), Parked: reason, LastOwnSequence: math.MaxUint64}
 }
 
 // redrivenEvent is stamped on the message of an event that was redriven when the log was dealt with up to last.
-func redrivenEvent(entry, last outbox.Entry) relay.Stamp {
-	return relay.Stamp{Ours: true, Progress: last.Progress(), Event: entry.Position, Redriven: true}
+func redrivenEvent(entry, last outbox.Entry) relay.MessageMeta {
+	return relay.MessageMeta{Own: true, Progress: last.Progress(), Event: entry.Position, Redriven: true}
 }
 
 func parkingNotice(t *testing.T, h ParkingHarness) {
@@ -200,8 +200,8 @@ func parkingNotice(t *testing.T, h ParkingHarness) {
 		require.WithinRange(t, waiting[0].ParkedAt, before, time.Now().Add(time.Minute))
 		require.WithinRange(t, waiting[0].ChangedAt, before, time.Now().Add(time.Minute))
 		waiting[0].ParkedAt, waiting[0].ChangedAt = time.Time{}, time.Time{}
-		require.Equal(t, outbox.ParkedEvent{
-			Progress: log[0].Progress(), Key: log[0].Key, Type: log[0].Type, Reason: "it's too large ?", State: outbox.Parked,
+		require.Equal(t, relay.ParkedEvent{
+			Progress: log[0].Progress(), Key: log[0].Key, Type: log[0].Type, Reason: "it's too large ?", State: relay.Parked,
 		}, waiting[0])
 	}
 	seen := readAll(t, h)
@@ -218,8 +218,8 @@ func parkingForeignNotice(t *testing.T, h ParkingHarness) {
 	unknown := log[0]
 	unknown.ID = "not even an id"
 	adopted, foreign := noticeOf(log[0], ""), noticeOf(log[0], "too large")
-	foreign.Ours = false
-	for i, tail := range []relay.Stamp{{}, noticeOf(log[2], "x"), noticeOf(other, "x"), noticeOf(unknown, "x"), adopted, foreign} {
+	foreign.Own = false
+	for i, tail := range []relay.MessageMeta{{}, noticeOf(log[2], "x"), noticeOf(other, "x"), noticeOf(unknown, "x"), adopted, foreign} {
 		require.False(t, l.settle(tail, 1), "tail %d", i)
 	}
 	require.Empty(t, l.waiting())

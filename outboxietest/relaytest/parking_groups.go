@@ -10,10 +10,11 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // walk returns all undecided events, page by page, in order of position.
-func (l *leader) walk(limit int) (all []outbox.Undecided) {
+func (l *leader) walk(limit int) (all []operations.UndecidedEvent) {
 	l.t.Helper()
 	var after outbox.Key
 	for {
@@ -21,7 +22,7 @@ func (l *leader) walk(limit int) (all []outbox.Undecided) {
 		require.NoError(l.t, err)
 		require.LessOrEqual(l.t, len(page), limit)
 		if len(page) == 0 {
-			slices.SortFunc(all, func(a, b outbox.Undecided) int { return int(a.Position - b.Position) })
+			slices.SortFunc(all, func(a, b operations.UndecidedEvent) int { return int(a.Position - b.Position) })
 			return all
 		}
 		all, after = append(all, page...), page[len(page)-1].Key
@@ -57,7 +58,7 @@ func parkingUndecided(t *testing.T, h ParkingHarness) {
 	require.WithinDuration(t, time.Now(), first.First, time.Minute)
 	require.WithinDuration(t, time.Now(), first.Last, time.Minute)
 	first.First, first.Last = time.Time{}, time.Time{}
-	require.Equal(t, outbox.Undecided{
+	require.Equal(t, operations.UndecidedEvent{
 		Position: 1, EventID: log[0].ID, Key: log[0].Key, Type: log[0].Type, Reason: "too large: 7 bytes", Behind: 2,
 	}, first)
 
@@ -78,22 +79,22 @@ func parkingRedriveChosen(t *testing.T, h ParkingHarness) {
 	every := append(positions(log...), 0, 99)
 	for _, c := range []struct {
 		asked  []outbox.Position
-		choice outbox.Choice
+		choice operations.Choice
 		want   int
 	}{
-		{every, outbox.Choice{Group: "0"}, 0},
-		{every, outbox.Choice{Group: group, Type: "other"}, 0},
-		{nil, outbox.Choice{}, 0},
-		{every[2:], outbox.Choice{Group: group}, 0},
-		{every, outbox.Choice{Group: group, Type: log[0].Type, Aggregate: log[0].Key}, 1},
-		{every, outbox.Choice{Group: group, Aggregate: log[0].Key}, 0},
+		{every, operations.Choice{Group: "0"}, 0},
+		{every, operations.Choice{Group: group, Type: "other"}, 0},
+		{nil, operations.Choice{}, 0},
+		{every[2:], operations.Choice{Group: group}, 0},
+		{every, operations.Choice{Group: group, Type: log[0].Type, Aggregate: log[0].Key}, 1},
+		{every, operations.Choice{Group: group, Aggregate: log[0].Key}, 0},
 	} {
 		chosen, err := h.ParkingAdmin().RedriveChosen(t.Context(), c.asked, c.choice)
 		require.NoError(t, err)
 		require.Equal(t, c.want, chosen, "%+v", c.choice)
 	}
 	l.requireWaiting(toRedrive(log[0]), parked(log[1]), toRedrive(log[2]), parked(log[3]), parked(log[4]), parked(log[5]))
-	chosen, err := h.ParkingAdmin().RedriveChosen(t.Context(), positions(log[4], log[5]), outbox.Choice{})
+	chosen, err := h.ParkingAdmin().RedriveChosen(t.Context(), positions(log[4], log[5]), operations.Choice{})
 	require.NoError(t, err)
 	require.Equal(t, 2, chosen)
 	l.requireWaiting(toRedrive(log[0]), parked(log[1]), toRedrive(log[2]), parked(log[3]), toRedrive(log[4]), toRedrive(log[5]))
@@ -106,7 +107,7 @@ func parkingDiscardChosen(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "b", "a", "c")
 	l.parkFor("too large: 7 bytes", log[0], log[1])
 	l.parkFor("its subject is \"x\"", log[2:]...)
-	group := outbox.Choice{Group: fault.NewFingerprint("too large: 8 bytes").ID}
+	group := operations.Choice{Group: fault.NewFingerprint("too large: 8 bytes").ID}
 	for _, want := range []int{2, 0} {
 		chosen, err := h.ParkingAdmin().DiscardChosen(t.Context(), positions(log...), group)
 		require.NoError(t, err)
@@ -114,7 +115,7 @@ func parkingDiscardChosen(t *testing.T, h ParkingHarness) {
 		l.requireWaiting(parked(log[2]), parked(log[3]))
 	}
 	l.redrive(2)
-	chosen, err := h.ParkingAdmin().DiscardChosen(t.Context(), positions(log...), outbox.Choice{})
+	chosen, err := h.ParkingAdmin().DiscardChosen(t.Context(), positions(log...), operations.Choice{})
 	require.NoError(t, err)
 	require.Zero(t, chosen, "what is to be redriven is not parked")
 	require.Equal(t, positions(log[2]), l.next(log[3].Position))
@@ -134,7 +135,7 @@ func parkingChosenRace(t *testing.T, h ParkingHarness) {
 			_, err := h.Parking().SetAside(t.Context(), next, log[1:])
 			aside <- err
 		}()
-		chosen, err := h.ParkingAdmin().RedriveChosen(t.Context(), positions(log...), outbox.Choice{Group: fault.NewFingerprint("too large").ID})
+		chosen, err := h.ParkingAdmin().RedriveChosen(t.Context(), positions(log...), operations.Choice{Group: fault.NewFingerprint("too large").ID})
 		require.NoError(t, err)
 		require.Equal(t, 1, chosen)
 		require.NoError(t, <-aside)

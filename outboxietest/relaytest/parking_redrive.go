@@ -9,6 +9,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -42,14 +43,14 @@ func parkingLimits(t *testing.T, h ParkingHarness) {
 	size := len(log[0].Payload)
 	for _, c := range []struct {
 		upTo  outbox.Entry
-		limit outbox.Slice
+		limit relay.ReadLimit
 		want  []outbox.Position
 	}{
-		{log[4], outbox.Slice{Count: 2, Bytes: 1 << 20}, positions(log[0], log[2])},
-		{log[4], outbox.Slice{Count: 1, Bytes: 1 << 20}, positions(log[0])},
-		{log[4], outbox.Slice{Count: 9, Bytes: 2*size + 1}, positions(log[0], log[2])},
-		{log[4], outbox.Slice{Count: 9, Bytes: 2 * size}, positions(log[0], log[2])},
-		{log[4], outbox.Slice{Count: 9, Bytes: 1}, positions(log[0])},
+		{log[4], relay.ReadLimit{Count: 2, Bytes: 1 << 20}, positions(log[0], log[2])},
+		{log[4], relay.ReadLimit{Count: 1, Bytes: 1 << 20}, positions(log[0])},
+		{log[4], relay.ReadLimit{Count: 9, Bytes: 2*size + 1}, positions(log[0], log[2])},
+		{log[4], relay.ReadLimit{Count: 9, Bytes: 2 * size}, positions(log[0], log[2])},
+		{log[4], relay.ReadLimit{Count: 9, Bytes: 1}, positions(log[0])},
 		{log[2], plenty, positions(log[0], log[2])},
 		{log[1], plenty, positions(log[0])},
 		{outbox.Entry{}, plenty, nil},
@@ -68,7 +69,7 @@ func parkingBlocked(t *testing.T, h ParkingHarness) {
 	l.settle(redrivenEvent(log[1], last), 6)
 	l.park(log[0], log[2], log[3])
 	require.Equal(t, due{Waiting: true}, l.due(last.Position, plenty))
-	l.settle(relay.Stamp{}, 5)
+	l.settle(relay.MessageMeta{}, 5)
 	l.requireWaiting(parked(log[0]), toRedrive(log[1]), parked(log[2]), parked(log[3]))
 	require.Equal(t, due{Waiting: true}, l.due(last.Position, plenty), "one is parked before it")
 
@@ -95,11 +96,11 @@ func parkingCountBack(t *testing.T, h ParkingHarness) {
 		l.requireWaiting(all[0], all[3], all[5])
 	}
 	// Where they stand shows as the stream gets shorter.
-	l.settle(relay.Stamp{}, 19)
+	l.settle(relay.MessageMeta{}, 19)
 	l.requireWaiting(all[0], all[3], all[4], all[5])
-	l.settle(relay.Stamp{}, 18)
+	l.settle(relay.MessageMeta{}, 18)
 	l.requireWaiting(all[0], all[2], all[3], all[4], all[5])
-	l.settle(relay.Stamp{}, 17)
+	l.settle(relay.MessageMeta{}, 17)
 	l.requireWaiting(all...)
 }
 
@@ -118,7 +119,7 @@ func parkingLost(t *testing.T, h ParkingHarness) {
 	require.Equal(t, positions(log[1]), l.next(last.Position))
 	l.settle(redrivenEvent(log[1], last), 6)
 	require.Equal(t, positions(log[2]), l.next(last.Position))
-	require.True(t, l.settle(relay.Stamp{}, 0), "an empty stream")
+	require.True(t, l.settle(relay.MessageMeta{}, 0), "an empty stream")
 	l.requireWaiting(toRedrive(log[0]), toRedrive(log[1]), toRedrive(log[2]))
 }
 
@@ -130,18 +131,18 @@ func parkingEnd(t *testing.T, h ParkingHarness) {
 	l.redrive(2)
 	l.settle(redrivenEvent(log[0], last), 6)
 	l.settle(redrivenEvent(log[1], last), 7)
-	lost := func(tail relay.Stamp, sequence uint64) bool {
+	lost := func(tail relay.MessageMeta, sequence uint64) bool {
 		t.Helper()
-		settled, err := l.Parking().Settle(t.Context(), l.turn(), tail, sequence, false)
+		settled, err := l.Parking().Reconcile(t.Context(), l.turn(), tail, sequence, false)
 		require.NoError(t, err)
 		require.False(t, settled.Waiting)
 		require.Empty(t, l.waiting())
 		return settled.Lost
 	}
-	other := relay.Stamp{Ours: true, Progress: last.Progress(), Event: last.Position}
+	other := relay.MessageMeta{Own: true, Progress: last.Progress(), Event: last.Position}
 	require.False(t, lost(other, 8))
 	require.False(t, lost(redrivenEvent(log[1], last), 7))
-	require.False(t, lost(relay.Stamp{}, 7), "the last message has expired")
+	require.False(t, lost(relay.MessageMeta{}, 7), "the last message has expired")
 	require.True(t, lost(other, 7), "another message is there")
 	require.True(t, lost(redrivenEvent(log[0], last), 6))
 
@@ -158,13 +159,13 @@ func parkingKept(t *testing.T, h ParkingHarness) {
 	for i, entry := range log[:3] {
 		l.settle(redrivenEvent(entry, last), uint64(i)+5)
 	}
-	notice := relay.Stamp{Ours: true, Progress: last.Progress(), Kept: 7}
+	notice := relay.MessageMeta{Own: true, Progress: last.Progress(), LastOwnSequence: 7}
 	require.False(t, l.settle(notice, 9), "it keeps them all")
-	notice.Kept = 5
+	notice.LastOwnSequence = 5
 	require.True(t, l.settle(notice, 9))
 	l.requireWaiting(toRedrive(log[1]), toRedrive(log[2]))
 	l.settle(redrivenEvent(log[1], last), 10)
-	notice.Kept = 0
+	notice.LastOwnSequence = 0
 	require.True(t, l.settle(notice, 1), "another stream")
 	l.requireWaiting(toRedrive(log[0]), toRedrive(log[1]), toRedrive(log[2]))
 }
@@ -178,10 +179,10 @@ func parkingOtherTails(t *testing.T, h ParkingHarness) {
 	l.requireWaiting(parked(log[0]), parked(log[1]))
 	l.redrive(2)
 	foreign := redrivenEvent(log[1], last)
-	foreign.Ours = false
-	ordinary := relay.Stamp{Ours: true, Progress: log[2].Progress(), Event: log[2].Position}
-	same := relay.Stamp{Ours: true, Progress: log[3].Progress(), Event: log[3].Position}
-	for _, tail := range []relay.Stamp{{}, foreign, ordinary, same, noticeOf(log[0], "again")} {
+	foreign.Own = false
+	ordinary := relay.MessageMeta{Own: true, Progress: log[2].Progress(), Event: log[2].Position}
+	same := relay.MessageMeta{Own: true, Progress: log[3].Progress(), Event: log[3].Position}
+	for _, tail := range []relay.MessageMeta{{}, foreign, ordinary, same, noticeOf(log[0], "again")} {
 		require.True(t, l.settle(tail, 6))
 		l.requireWaiting(toRedrive(log[0]), toRedrive(log[1]))
 	}
@@ -220,7 +221,7 @@ func parkingDiscard(t *testing.T, h ParkingHarness) {
 	l.settle(redrivenEvent(log[1], log[3]), 8)
 	require.Equal(t, due{}, l.due(log[3].Position, plenty))
 	require.True(t, readAll(t, h)[0].Parked, "it stays in the lot")
-	l.settle(relay.Stamp{}, 0)
+	l.settle(relay.MessageMeta{}, 0)
 	l.requireWaiting(toRedrive(log[1]))
 }
 
@@ -264,28 +265,28 @@ func parkingList(t *testing.T, h ParkingHarness) {
 }
 
 // writes are the writes of a relay to the parking lot, each of which changes something.
-func writes(h ParkingHarness, log []outbox.Entry) map[string]func(context.Context, outbox.Turn) error {
-	return map[string]func(context.Context, outbox.Turn) error{
-		"Settle": func(ctx context.Context, turn outbox.Turn) error {
-			_, err := h.Parking().Settle(ctx, turn, noticeOf(log[3], "too large"), 1, true)
+func writes(h ParkingHarness, log []outbox.Entry) map[string]func(context.Context, relay.WriteFence) error {
+	return map[string]func(context.Context, relay.WriteFence) error{
+		"Settle": func(ctx context.Context, turn relay.WriteFence) error {
+			_, err := h.Parking().Reconcile(ctx, turn, noticeOf(log[3], "too large"), 1, true)
 			return err
 		},
-		"Settle what was redriven": func(ctx context.Context, turn outbox.Turn) error {
-			_, err := h.Parking().Settle(ctx, turn, redrivenEvent(log[0], log[3]), 9, true)
+		"Settle what was redriven": func(ctx context.Context, turn relay.WriteFence) error {
+			_, err := h.Parking().Reconcile(ctx, turn, redrivenEvent(log[0], log[3]), 9, true)
 			return err
 		},
-		"SetAside": func(ctx context.Context, turn outbox.Turn) error {
+		"SetAside": func(ctx context.Context, turn relay.WriteFence) error {
 			_, err := h.Parking().SetAside(ctx, turn, log[5:])
 			return err
 		},
-		"Refuse": func(ctx context.Context, turn outbox.Turn) error {
+		"Refuse": func(ctx context.Context, turn relay.WriteFence) error {
 			return h.Parking().Refuse(ctx, turn, log[2], "refused")
 		},
 	}
 }
 
 // prepared is a lot in which each of writes finds something to do.
-func prepared(t *testing.T, h ParkingHarness) (*leader, []outbox.Entry, []outbox.ParkedEvent) {
+func prepared(t *testing.T, h ParkingHarness) (*leader, []outbox.Entry, []relay.ParkedEvent) {
 	t.Helper()
 	l, log := lead(t, h), events(t, h, "a", "b", "c", "d", "e", "e")
 	l.park(log[0], log[1], log[2], log[4])
@@ -298,11 +299,11 @@ func parkingFenced(t *testing.T, h ParkingHarness) {
 	cursor := load(t, h)
 	for name, write := range writes(h, log) {
 		for _, late := range []int64{cursor.Revision - 1, cursor.Revision + 1, 0} {
-			err := write(t.Context(), outbox.Turn{Token: l.term.Token, Revision: late})
+			err := write(t.Context(), relay.WriteFence{Token: l.term.Token, Revision: late})
 			require.ErrorIs(t, err, relay.ErrOutOfTurn, name)
 		}
 		for _, token := range []int64{l.term.Token - 1, l.term.Token + 1} {
-			err := write(t.Context(), outbox.Turn{Token: token, Revision: cursor.Revision})
+			err := write(t.Context(), relay.WriteFence{Token: token, Revision: cursor.Revision})
 			require.ErrorIs(t, err, relay.ErrLeaseLost, name)
 		}
 		require.Equal(t, before, l.waiting(), name)
@@ -320,20 +321,20 @@ func parkingCounts(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "b", "c", "d", "e", "e")
 	revision := int64(0)
 	for name, write := range writes(h, log) {
-		require.NoError(t, write(t.Context(), outbox.Turn{Token: l.term.Token, Revision: revision}), name)
+		require.NoError(t, write(t.Context(), relay.WriteFence{Token: l.term.Token, Revision: revision}), name)
 		revision++
-		require.Equal(t, at(revision, outbox.Cursor{}), load(t, h), name)
+		require.Equal(t, at(revision, relay.Cursor{}), load(t, h), name)
 	}
-	cursor := save(t, h, l.term, outbox.Cursor{Progress: log[1].Progress(), StreamCreated: "x", StreamSequence: 2})
+	cursor := save(t, h, l.term, relay.Cursor{Progress: log[1].Progress(), StreamCreated: "x", StreamSequence: 2})
 	for name, write := range writes(h, log) {
-		require.NoError(t, write(t.Context(), outbox.Turn{Token: l.term.Token, Revision: cursor.Revision}), name)
+		require.NoError(t, write(t.Context(), relay.WriteFence{Token: l.term.Token, Revision: cursor.Revision}), name)
 		cursor.Revision++
 		require.Equal(t, cursor, load(t, h), name)
 	}
 }
 
 // calls are all methods of Parking and ParkingAdmin.
-func calls(h ParkingHarness, log []outbox.Entry, turn outbox.Turn) map[string]func(context.Context) error {
+func calls(h ParkingHarness, log []outbox.Entry, turn relay.WriteFence) map[string]func(context.Context) error {
 	all := map[string]func(context.Context) error{
 		"Redrive": func(ctx context.Context) error {
 			_, err := h.ParkingAdmin().Redrive(ctx, nil)
@@ -349,11 +350,11 @@ func calls(h ParkingHarness, log []outbox.Entry, turn outbox.Turn) map[string]fu
 			return err
 		},
 		"RedriveChosen": func(ctx context.Context) error {
-			_, err := h.ParkingAdmin().RedriveChosen(ctx, positions(log...), outbox.Choice{})
+			_, err := h.ParkingAdmin().RedriveChosen(ctx, positions(log...), operations.Choice{})
 			return err
 		},
 		"DiscardChosen": func(ctx context.Context) error {
-			_, err := h.ParkingAdmin().DiscardChosen(ctx, positions(log...), outbox.Choice{})
+			_, err := h.ParkingAdmin().DiscardChosen(ctx, positions(log...), operations.Choice{})
 			return err
 		},
 		"Waiting": func(ctx context.Context) error {

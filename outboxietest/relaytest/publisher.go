@@ -32,7 +32,7 @@ type StreamHarness interface {
 // Sizes of batches: one, few, and so many that a broker may want them in several steps.
 var batchSizes = []int{1, 7, 8, 999, 1000, 1001, 2005}
 
-// TestPublisher runs the contract of ports.Publisher. Each call of open gives a broker without the stream.
+// TestPublisher runs the contract of relay.Publisher. Each call of open gives a broker without the stream.
 func TestPublisher(t *testing.T, open func(t *testing.T) StreamHarness) {
 	for name, test := range map[string]func(t *testing.T, h StreamHarness){
 		"a stream is created only when told so":           streamCreate,
@@ -123,7 +123,7 @@ func streamCreate(t *testing.T, h StreamHarness) {
 	require.Error(t, err)
 	_, err = publisher.Redrive(t.Context(), 0, redriveAt, NewEntries(0, 1))
 	require.Error(t, err)
-	_, err = publisher.Notify(t.Context(), 0, outbox.Notice{Progress: redriveAt, Parked: "too large"})
+	_, err = publisher.PublishControl(t.Context(), 0, relay.ControlMessage{Progress: redriveAt, Parked: "too large"})
 	require.Error(t, err)
 	_, err = publisher.Open(t.Context(), 0)
 	require.ErrorIs(t, err, relay.ErrStreamMissing)
@@ -246,7 +246,7 @@ func streamStamps(t *testing.T, h StreamHarness) {
 	for i, entry := range entries {
 		stamp, err := h.Publisher().At(t.Context(), uint64(i)+1)
 		require.NoError(t, err)
-		require.Equal(t, relay.Stamp{Ours: true, Progress: entry.Progress(), Event: entry.Position}, stamp)
+		require.Equal(t, relay.MessageMeta{Own: true, Progress: entry.Progress(), Event: entry.Position}, stamp)
 	}
 	for _, sequence := range []uint64{0, 34, 1000} {
 		_, err := publisher.At(t.Context(), sequence)
@@ -282,7 +282,7 @@ func streamDeleted(t *testing.T, h StreamHarness) {
 	}
 	stamp, err := publisher.At(t.Context(), 9)
 	require.NoError(t, err)
-	require.True(t, stamp.Ours)
+	require.True(t, stamp.Own)
 	publish(t, publisher, 10, NewEntries(10, 10))
 	requireTail(t, h, 20)
 }
@@ -399,7 +399,7 @@ func streamContext(t *testing.T, h StreamHarness) {
 		require.ErrorIs(t, err, context.Canceled)
 		require.Zero(t, last)
 	}
-	last, err := publisher.Notify(ended, 0, outbox.Notice{Progress: redriveAt, Parked: "too large"})
+	last, err := publisher.PublishControl(ended, 0, relay.ControlMessage{Progress: redriveAt, Parked: "too large"})
 	require.ErrorIs(t, err, context.Canceled)
 	require.Zero(t, last)
 	requireTail(t, h, 0)
@@ -427,7 +427,7 @@ func streamOutage(t *testing.T, h StreamHarness) {
 		requireOutage(err)
 		require.Equal(t, uint64(2), last)
 	}
-	last, err := publisher.Notify(t.Context(), 2, outbox.Notice{Progress: redriveAt, Parked: "too large"})
+	last, err := publisher.PublishControl(t.Context(), 2, relay.ControlMessage{Progress: redriveAt, Parked: "too large"})
 	requireOutage(err)
 	require.Equal(t, uint64(2), last)
 	h.Reconnect(t)

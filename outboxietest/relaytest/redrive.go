@@ -16,7 +16,7 @@ import (
 // redriveAt is how far the log was dealt with when something else than its next event was stored.
 var redriveAt = outbox.Progress{Position: 5000, EventID: "50% \"off\"/ü"}
 
-func requireStamp(t *testing.T, h StreamHarness, sequence uint64, want relay.Stamp) {
+func requireStamp(t *testing.T, h StreamHarness, sequence uint64, want relay.MessageMeta) {
 	t.Helper()
 	stamp, err := h.Publisher().At(t.Context(), sequence)
 	require.NoError(t, err)
@@ -41,7 +41,7 @@ func redriveStamps(t *testing.T, h StreamHarness) {
 		require.NoError(t, err)
 		require.Equal(t, uint64(2+step.to), last)
 		for i := step.from; i < step.to; i++ {
-			requireStamp(t, h, uint64(3+i), relay.Stamp{Ours: true, Progress: step.at, Event: later[i].Position, Redriven: true})
+			requireStamp(t, h, uint64(3+i), relay.MessageMeta{Own: true, Progress: step.at, Event: later[i].Position, Redriven: true})
 		}
 	}
 	publish(t, publisher, last, next)
@@ -82,7 +82,7 @@ func redriveRefused(t *testing.T, h StreamHarness) {
 		requireTail(t, h, tail)
 	}
 	requireStored(t, h, all)
-	requireStamp(t, h, tail, relay.Stamp{Ours: true, Progress: redriveAt, Event: all[len(all)-1].Position, Redriven: true})
+	requireStamp(t, h, tail, relay.MessageMeta{Own: true, Progress: redriveAt, Event: all[len(all)-1].Position, Redriven: true})
 }
 
 func noticeStamps(t *testing.T, h StreamHarness) {
@@ -90,21 +90,21 @@ func noticeStamps(t *testing.T, h StreamHarness) {
 	entries := NewEntries(0, 12)
 	publish(t, publisher, 0, entries[:1])
 	tail := uint64(1)
-	for _, notice := range []outbox.Notice{
-		{Progress: entries[1].Progress(), Parked: "it takes 70000 bytes, and the broker takes at most 65536", Kept: 1},
+	for _, notice := range []relay.ControlMessage{
+		{Progress: entries[1].Progress(), Parked: "it takes 70000 bytes, and the broker takes at most 65536", LastOwnSequence: 1},
 		{Progress: redriveAt, Parked: "its subject \"a\\r\\nb\" is 100% füßen's,\n\tnot one of orders.>"},
-		{Progress: entries[11].Progress(), Kept: 2}, // an operator adopted the stream as it is,
-		{Progress: entries[11].Progress(), Confirms: true, Kept: 3},
+		{Progress: entries[11].Progress(), LastOwnSequence: 2}, // an operator adopted the stream as it is,
+		{Progress: entries[11].Progress(), Confirms: true, LastOwnSequence: 3},
 		{Progress: outbox.Progress{Position: 12}},
 		{}, // even before the log's first event
 		{},
 	} {
-		last, err := publisher.Notify(t.Context(), tail, notice)
+		last, err := publisher.PublishControl(t.Context(), tail, notice)
 		require.NoError(t, err)
 		require.Equal(t, tail+1, last)
 		tail = last
 		requireTail(t, h, tail)
-		requireStamp(t, h, tail, relay.Stamp{Ours: true, Progress: notice.Progress, Parked: notice.Parked, Confirms: notice.Confirms, Kept: notice.Kept})
+		requireStamp(t, h, tail, relay.MessageMeta{Own: true, Progress: notice.Progress, Parked: notice.Parked, Confirms: notice.Confirms, LastOwnSequence: notice.LastOwnSequence})
 	}
 	publish(t, publisher, tail, entries[2:])
 	requireStored(t, h, append(entries[:1:1], entries[2:]...))
@@ -114,7 +114,7 @@ func noticeReason(t *testing.T, h StreamHarness) {
 	publisher, _ := openStream(t, h)
 	for after, character := range []string{"x", "ü", "€", "𝄞", " "} {
 		reason := "x" + strings.Repeat(character, 100_000)
-		_, err := publisher.Notify(t.Context(), uint64(after), outbox.Notice{Progress: redriveAt, Parked: reason})
+		_, err := publisher.PublishControl(t.Context(), uint64(after), relay.ControlMessage{Progress: redriveAt, Parked: reason})
 		require.NoError(t, err)
 		stamp, err := publisher.At(t.Context(), uint64(after)+1)
 		require.NoError(t, err)
@@ -129,7 +129,7 @@ func noticeConflict(t *testing.T, h StreamHarness) {
 	publish(t, publisher, 0, NewEntries(0, 3))
 	for _, reason := range []string{"too large", ""} {
 		for _, after := range []uint64{0, 2, 4, 1000} {
-			last, err := publisher.Notify(t.Context(), after, outbox.Notice{Progress: redriveAt, Parked: reason})
+			last, err := publisher.PublishControl(t.Context(), after, relay.ControlMessage{Progress: redriveAt, Parked: reason})
 			require.ErrorIs(t, err, relay.ErrTailMoved, "after %d", after)
 			require.Equal(t, after, last)
 		}
@@ -155,7 +155,7 @@ func streamReconnect(t *testing.T, h StreamHarness) {
 				require.ErrorIs(t, err, relay.ErrTailMoved)
 				require.Equal(t, tail, last)
 			}
-			last, err := publisher.Notify(t.Context(), tail, outbox.Notice{Progress: redriveAt, Parked: "too large"})
+			last, err := publisher.PublishControl(t.Context(), tail, relay.ControlMessage{Progress: redriveAt, Parked: "too large"})
 			require.ErrorIs(t, err, relay.ErrTailMoved)
 			require.Equal(t, tail, last)
 		}
@@ -179,7 +179,7 @@ func streamReconnect(t *testing.T, h StreamHarness) {
 		publish(t, publisher, tail, entries[tail:tail+1])
 		_, err = publisher.Redrive(t.Context(), tail+1, redriveAt, entries[tail+1:tail+2])
 		require.NoError(t, err)
-		_, err = publisher.Notify(t.Context(), tail+2, outbox.Notice{Progress: redriveAt, Parked: "too large"})
+		_, err = publisher.PublishControl(t.Context(), tail+2, relay.ControlMessage{Progress: redriveAt, Parked: "too large"})
 		require.NoError(t, err)
 		requireTail(t, h, tail+3)
 	}

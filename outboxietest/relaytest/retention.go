@@ -19,7 +19,7 @@ type RetentionHarness interface {
 	Age(t *testing.T, by time.Duration) // makes all that happened so far older, in log, cursor and parking lot
 }
 
-// TestRetention runs the contract of ports.Retention. Each call of open gives a new log, lot, cursor and lease.
+// TestRetention runs the contract of relay.Retention. Each call of open gives a new log, lot, cursor and lease.
 func TestRetention(t *testing.T, open func(t *testing.T) RetentionHarness) {
 	for name, test := range map[string]func(t *testing.T, h RetentionHarness){
 		"what the cursor passed long ago goes":          retentionAge,
@@ -66,7 +66,7 @@ func (k keeper) age(by time.Duration) {
 // pass moves the cursor to entry.
 func (k keeper) pass(entry outbox.Entry) {
 	k.t.Helper()
-	save(k.t, k.h, k.term, outbox.Cursor{Progress: entry.Progress(), StreamCreated: "x", StreamSequence: 9 + uint64(entry.Position)})
+	save(k.t, k.h, k.term, relay.Cursor{Progress: entry.Progress(), StreamCreated: "x", StreamSequence: 9 + uint64(entry.Position)})
 }
 
 // requireLog wants the log to have exactly these, and to say up to where others may be missing.
@@ -204,7 +204,7 @@ func retentionDealtWith(t *testing.T, h RetentionHarness) {
 	k.purge(2)
 	k.requireLog(log[3].Position, log[4])
 
-	require.False(t, k.settle(relay.Stamp{}, 0), "it has left the lot as well")
+	require.False(t, k.settle(relay.MessageMeta{}, 0), "it has left the lot as well")
 	require.Empty(t, k.waiting())
 }
 
@@ -218,8 +218,8 @@ func retentionTurn(t *testing.T, h RetentionHarness) {
 	k.purge(2)
 	before.PurgedTo, before.EventID = log[1].Position, ""
 	require.Equal(t, before, load(t, h), "all else stays")
-	saved, err := h.Store().Save(t.Context(), outbox.Turn{Token: k.term.Token, Revision: before.Revision},
-		outbox.Cursor{Progress: log[2].Progress(), StreamCreated: "x", StreamSequence: 10})
+	saved, err := h.Store().Save(t.Context(), relay.WriteFence{Token: k.term.Token, Revision: before.Revision},
+		relay.Cursor{Progress: log[2].Progress(), StreamCreated: "x", StreamSequence: 10})
 	require.NoError(t, err)
 	require.Equal(t, log[1].Position, saved.PurgedTo)
 }

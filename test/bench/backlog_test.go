@@ -83,7 +83,7 @@ func streamFiller(t *testing.T, broker string) (fillTo func(events int) []outbox
 
 func encodeOrder(t *testing.T, encoder *codec.Codec, number int, amount order.Money, at time.Time) outbox.Message {
 	t.Helper()
-	message, err := encoder.Encode(order.Created{Fact: order.Fact{At: at, Order: order.Snapshot{
+	message, err := encoder.Encode(order.Created{EventData: order.EventData{At: at, Order: order.Snapshot{
 		ID: order.ID(uuid.Must(uuid.NewV7()).String()), CustomerID: order.CustomerID(customer(number)), Amount: amount,
 		Status: order.StatusCreated, Version: 1, CreatedAt: at,
 	}}})

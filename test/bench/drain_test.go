@@ -20,7 +20,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/app/relaying"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -132,7 +132,7 @@ func drain(t *testing.T, database, broker, name string, events int, tel *telemet
 	_, err = publisher.Open(t.Context(), 1)
 	require.NoError(t, err)
 	const ttl = 3 * time.Second
-	bell := memory.NewBell()
+	bell := memory.NewNotifier()
 	traced := telemetry.TraceRelay(tel.TracerProvider(), name, telemetry.RelayPorts{
 		Log: postgres.NewLog(db, name, quiet), Cursors: postgres.NewCursorStore(db, name, name),
 		Publisher: publisher, Elector: postgres.NewElector(db, name, "bench", ttl),
@@ -140,9 +140,9 @@ func drain(t *testing.T, database, broker, name string, events int, tel *telemet
 	r := relaying.New(relaying.Ports{
 		Log: traced.Log, Cursors: traced.Cursors, Elector: traced.Elector, Liveness: jetstream.NewLiveness(nc, name, quiet),
 		Publisher: telemetry.MeasurePublisher(tel.MeterProvider(), name, traced.Publisher),
-		Parking:   postgres.NewParking(db, name), Retention: postgres.NewRetention(db, name), Waker: bell, Alarm: bell,
+		Parking:   postgres.NewParking(db, name), Retention: postgres.NewRetention(db, name), Notifier: bell, Listener: bell,
 	}, relaying.Options{
-		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: batchSize, Bytes: 4 << 20},
+		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.ReadLimit{Count: batchSize, Bytes: 4 << 20},
 	}, quiet)
 
 	ctx, stop := context.WithCancel(t.Context())

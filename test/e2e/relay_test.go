@@ -122,11 +122,11 @@ func startRelay(ctx context.Context, t *testing.T, running *sync.WaitGroup, data
 	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: "ORDERS", Logger: quiet})
 	require.NoError(t, err)
 	counted := &countConflicts{Publisher: publisher}
-	bell := memory.NewBell()
+	bell := memory.NewNotifier()
 	r := relaying.New(relaying.Ports{
 		Log: postgres.NewLog(db, "ORDERS", quiet), Cursors: unfenced{}, Parking: empty{}, Publisher: counted,
-		Elector: elector, Liveness: jetstream.NewLiveness(nc, "ORDERS", quiet), Waker: bell, Alarm: bell,
-	}, relaying.Options{LeaseTTL: time.Second, Poll: 20 * time.Millisecond, Slice: outbox.Slice{Count: 50, Bytes: 1 << 20}}, quiet)
+		Elector: elector, Liveness: jetstream.NewLiveness(nc, "ORDERS", quiet), Notifier: bell, Listener: bell,
+	}, relaying.Options{LeaseTTL: time.Second, Poll: 20 * time.Millisecond, Slice: relay.ReadLimit{Count: 50, Bytes: 1 << 20}}, quiet)
 	running.Go(func() {
 		if err := r.Run(ctx); err != nil {
 			t.Errorf("the relay ended: %v", err)
@@ -142,29 +142,29 @@ func startRelay(ctx context.Context, t *testing.T, running *sync.WaitGroup, data
 // oneForAll gives the lease to everybody who asks.
 type oneForAll struct{}
 
-func (*oneForAll) Acquire(context.Context, int64) (outbox.Term, error) {
-	return outbox.Term{Token: 1, Deadline: time.Now().Add(time.Second)}, nil
+func (*oneForAll) Acquire(context.Context, int64) (relay.Term, error) {
+	return relay.Term{Token: 1, Deadline: time.Now().Add(time.Second)}, nil
 }
 
-func (e *oneForAll) Renew(ctx context.Context, _ outbox.Term) (outbox.Term, error) {
+func (e *oneForAll) Renew(ctx context.Context, _ relay.Term) (relay.Term, error) {
 	return e.Acquire(ctx, 0)
 }
-func (*oneForAll) Resign(context.Context, outbox.Term) error { return nil }
+func (*oneForAll) Resign(context.Context, relay.Term) error { return nil }
 
 // unfenced forgets every cursor, so that each take-over has nothing but the stream's tail.
 type unfenced struct{}
 
-func (unfenced) Load(context.Context) (outbox.Cursor, error) { return outbox.Cursor{}, nil }
-func (unfenced) Save(_ context.Context, _ outbox.Turn, c outbox.Cursor) (outbox.Cursor, error) {
+func (unfenced) Load(context.Context) (relay.Cursor, error) { return relay.Cursor{}, nil }
+func (unfenced) Save(_ context.Context, _ relay.WriteFence, c relay.Cursor) (relay.Cursor, error) {
 	return c, nil
 }
-func (unfenced) Report(context.Context, outbox.Turn, *outbox.Halt) error { return nil }
+func (unfenced) Report(context.Context, relay.WriteFence, *relay.Halt) error { return nil }
 
 // empty is a parking lot in which nothing is and nothing comes.
 type empty struct{ relay.Parking }
 
-func (empty) Settle(context.Context, outbox.Turn, relay.Stamp, uint64, bool) (relay.Settled, error) {
-	return relay.Settled{}, nil
+func (empty) Reconcile(context.Context, relay.WriteFence, relay.MessageMeta, uint64, bool) (relay.ParkingSummary, error) {
+	return relay.ParkingSummary{}, nil
 }
 
 // countConflicts counts the appends that were refused because the other relay was first.

@@ -13,7 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/embedded"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
@@ -113,20 +113,20 @@ func (p *patient) sql(statement string) {
 // damages are the states for which the relay halts: how each comes about while the instance cannot look, what an adoption
 // says, and how many messages the stream holds after it and one more order, its notice and the damage included.
 var damages = map[string]struct {
-	halt  outbox.HaltReason
+	halt  relay.HaltReason
 	cause func(p *patient)
 	plan  string
 	holds uint64 // counted from the stream's first sequence
 }{
 	"the stream is deleted": {
-		outbox.HaltStreamMissing, func(p *patient) {
+		relay.HaltStreamMissing, func(p *patient) {
 			p.stream(func(js jetstream.JetStream, _ jetstream.Stream) {
 				require.NoError(p.t, js.DeleteStream(p.t.Context(), "ORDERS"))
 			})
 		}, "publish the 5 events of the log", 1 + 5 + 1,
 	},
 	"the stream is made anew": {
-		outbox.HaltStreamReplaced, func(p *patient) {
+		relay.HaltStreamReplaced, func(p *patient) {
 			p.stream(func(js jetstream.JetStream, old jetstream.Stream) {
 				require.NoError(p.t, js.DeleteStream(p.t.Context(), "ORDERS"))
 				_, err := js.CreateStream(p.t.Context(), old.CachedInfo().Config)
@@ -135,7 +135,7 @@ var damages = map[string]struct {
 		}, "publish the 5 events of the log", 1 + 5 + 1,
 	},
 	"the last message is deleted": {
-		outbox.HaltTailGone, func(p *patient) {
+		relay.HaltTailGone, func(p *patient) {
 			p.stray(1)
 			p.stream(func(_ jetstream.JetStream, stream jetstream.Stream) {
 				require.NoError(p.t, stream.DeleteMsg(p.t.Context(), 6))
@@ -143,30 +143,30 @@ var damages = map[string]struct {
 		}, "publish the 0 events of the log", 5 + 1 + 1 + 1,
 	},
 	"an old message is copied": {
-		outbox.HaltTailCopied, (*patient).copyOld, "publish the 0 events of the log", 5 + 1 + 1 + 1,
+		relay.HaltTailCopied, (*patient).copyOld, "publish the 0 events of the log", 5 + 1 + 1 + 1,
 	},
 	"the stream goes back, and somebody else writes": {
-		outbox.HaltTailForeign, func(p *patient) {
+		relay.HaltTailForeign, func(p *patient) {
 			rollBack(p.t, p.broker, p.store, p.kept)
 			p.stray(2)
 		}, "publish the 2 events of the log", 5 + 1 + 2 + 1,
 	},
 	"what the stream lost is purged": {
-		outbox.HaltLogPurged, func(p *patient) {
+		relay.HaltLogPurged, func(p *patient) {
 			rollBack(p.t, p.broker, p.store, p.kept)
 			p.sql("DELETE FROM outbox")
 			p.sql("UPDATE outbox_cursor SET purged_to = 5")
 		}, "the log does not have it any more", 3 + 1 + 1,
 	},
 	"the sequence starts again": {
-		outbox.HaltSequenceBehind, func(p *patient) {
+		relay.HaltSequenceBehind, func(p *patient) {
 			p.sql("DELETE FROM outbox")
 			p.sql("UPDATE outbox_cursor SET purged_to = 5")
 			p.sql("ALTER TABLE outbox ALTER COLUMN position RESTART")
 		}, "set the sequence of outbox.position above 5", 5 + 1 + 1,
 	},
 	"rows are deleted": {
-		outbox.HaltHistoryLost, func(p *patient) { p.sql("DELETE FROM outbox WHERE position >= 4") }, "go on after position 3", 5 + 1 + 1,
+		relay.HaltHistoryLost, func(p *patient) { p.sql("DELETE FROM outbox WHERE position >= 4") }, "go on after position 3", 5 + 1 + 1,
 	},
 }
 
@@ -187,11 +187,11 @@ func (p *patient) copyOld() {
 // TestRepairs brings each halt about on real servers, has the operator's commands tell of it, and repairs it with them: an
 // adoption shows what it would do, does nothing without --yes, and then everything goes on.
 func TestRepairs(t *testing.T) {
-	reasons := []outbox.HaltReason{outbox.HaltStreamUnfit} // TestUnfitStreamIsRepaired
+	reasons := []relay.HaltReason{relay.HaltStreamUnfit} // TestUnfitStreamIsRepaired
 	for _, damage := range damages {
 		reasons = append(reasons, damage.halt)
 	}
-	require.ElementsMatch(t, outbox.HaltReasons(), reasons)
+	require.ElementsMatch(t, relay.HaltReasons(), reasons)
 	for name, damage := range damages {
 		t.Run(name, func(t *testing.T) {
 			p := newPatient(t)
@@ -205,7 +205,7 @@ func TestRepairs(t *testing.T) {
 			placeMany(t, p.instance.API(), 1)
 			require.Eventually(t, func() bool { return p.appended() == damage.holds }, patience, 10*time.Millisecond,
 				"there should be %d messages", damage.holds)
-			if remade := damage.halt == outbox.HaltStreamMissing || damage.halt == outbox.HaltStreamReplaced; remade {
+			if remade := damage.halt == relay.HaltStreamMissing || damage.halt == relay.HaltStreamReplaced; remade {
 				require.Greater(t, published(t, p.broker.URL), uint64(1_000_000_000), "no sequence of the former stream comes again")
 			}
 			said, err = infra.Outboxie(t, p.environment, "outbox", "status")

@@ -6,8 +6,8 @@ import (
 	"fmt"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // redelivering is one call of Redeliver.
@@ -61,14 +61,14 @@ func discard(in *state, name, id string) *operation {
 }
 
 // retryChosen retries those of all letters that are of the choice, as an operator does after a walk.
-func retryChosen(in *state, name string, choice outbox.Choice, ids ...string) *operation {
+func retryChosen(in *state, name string, choice operations.Choice, ids ...string) *operation {
 	return inboxed(in, "DeadLetterAdmin.RetryChosen", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		n, err := i.RetryChosen(ctx, subscriber, ids, choice)
 		return fmt.Sprint(n), err
 	})
 }
 
-func discardChosen(in *state, name string, choice outbox.Choice, ids ...string) *operation {
+func discardChosen(in *state, name string, choice operations.Choice, ids ...string) *operation {
 	return inboxed(in, "DeadLetterAdmin.DiscardChosen", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		n, err := i.DiscardChosen(ctx, subscriber, ids, choice)
 		return fmt.Sprint(n), err
@@ -103,9 +103,9 @@ var letterOperations = []*operation{
 	discard(&blocked, "blocked, discard: first behind the dead one", a2.ID),
 	discard(&blocked, "blocked, discard: second behind the dead one", a3.ID),
 	discard(&blocked, "blocked, discard: the only one", d1.ID),
-	retryChosen(&blocked, "blocked, retry chosen", outbox.Choice{}, a1.ID, d1.ID),
-	discardChosen(&blocked, "blocked, discard chosen", outbox.Choice{}, a1.ID, a2.ID, d1.ID),
-	discardChosen(&blocked, "blocked, discard chosen: of one aggregate", outbox.Choice{Aggregate: a1.Key}, a1.ID, d1.ID),
+	retryChosen(&blocked, "blocked, retry chosen", operations.Choice{}, a1.ID, d1.ID),
+	discardChosen(&blocked, "blocked, discard chosen", operations.Choice{}, a1.ID, a2.ID, d1.ID),
+	discardChosen(&blocked, "blocked, discard chosen: of one aggregate", operations.Choice{Aggregate: a1.Key}, a1.ID, d1.ID),
 	sweep(&blocked, "blocked, sweep"),
 
 	apply(&retried, "retried, apply: behind the letters", newBatch(0, a4, b2, d2)),
@@ -128,11 +128,11 @@ var letterOperations = []*operation{
 	discard(&retried, "retried, discard: first behind the retrying one", a2.ID),
 	discard(&retried, "retried, discard: second behind the retrying one", a3.ID),
 
-	retryChosen(&retried, "retried, retry chosen", outbox.Choice{}, a1.ID, a2.ID, d1.ID),
-	discardChosen(&retried, "retried, discard chosen", outbox.Choice{}, a1.ID, a2.ID, d1.ID),
+	retryChosen(&retried, "retried, retry chosen", operations.Choice{}, a1.ID, a2.ID, d1.ID),
+	discardChosen(&retried, "retried, discard chosen", operations.Choice{}, a1.ID, a2.ID, d1.ID),
 
-	retryChosen(&open, "open, retry chosen", outbox.Choice{}, unreadable, f1.ID),
-	discardChosen(&open, "open, discard chosen", outbox.Choice{}, unreadable, f1.ID, given.ID),
+	retryChosen(&open, "open, retry chosen", operations.Choice{}, unreadable, f1.ID),
+	discardChosen(&open, "open, discard chosen", operations.Choice{}, unreadable, f1.ID, given.ID),
 	redeliver(&open, "open, redeliver", redelivering{count: 10}),
 	retry(&open, "open, retry: unreadable", unreadable),
 	discard(&open, "open, discard: unreadable", unreadable),
@@ -146,7 +146,7 @@ var letterOperations = []*operation{
 	apply(&bare, "bare, apply: another lane", newBatch(1, elsewhere)),
 	catchUp(&bare, "bare, look, and apply what follows"),
 	redeliver(&bare, "bare, redeliver", redelivering{count: 10}),
-	retryChosen(&bare, "bare, retry chosen", outbox.Choice{}, a1.ID, d1.ID),
+	retryChosen(&bare, "bare, retry chosen", operations.Choice{}, a1.ID, d1.ID),
 	discard(&bare, "bare, discard: new", b2.ID),
 
 	sweep(&normal, "sweep the inbox"),

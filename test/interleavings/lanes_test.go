@@ -173,7 +173,7 @@ func (b batch) to(sequence uint64) batch {
 
 // stale is a batch of a copy that has not seen the lane's last move.
 func (b batch) stale() batch {
-	b.From.Place, b.From.Revision = placeAt(b.From.Sequence-1), laneRevision-1
+	b.From.StreamPosition, b.From.Revision = placeAt(b.From.Sequence-1), laneRevision-1
 	return b
 }
 
@@ -187,7 +187,7 @@ func (b batch) filled(missed inbox.Missed) batch {
 // chunk is a batch of the first events of a hole: it leaves its lane at the message before the hole, and raises only the progress.
 func (b batch) chunk() batch {
 	delete(batches, endOf(b.From.Lane, int64(b.To.Sequence)))
-	b.To = b.From.Place
+	b.To = b.From.StreamPosition
 	b.To.Progress = b.Events[len(b.Events)-1].Position
 	b.FromLog = len(b.Events)
 	return b

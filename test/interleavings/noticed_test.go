@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // refusal takes the lead and refuses what is to be redriven in the database alone, without a notice in the stream: nothing keeps
@@ -32,11 +32,11 @@ var refusal = &operation{name: "refuse without a notice", relay: true, do: func(
 	if err != nil {
 		return "", err
 	}
-	now := outbox.Turn{Token: term.Token, Revision: cursor.Revision}
-	if _, err := parking(s).Settle(ctx, now, tail, info.LastSequence, true); err != nil {
+	now := relay.WriteFence{Token: term.Token, Revision: cursor.Revision}
+	if _, err := parking(s).Reconcile(ctx, now, tail, info.LastSequence, true); err != nil {
 		return "", err
 	}
-	due, _, err := parking(s).Due(ctx, lastPosition, outbox.Slice{Count: 10, Bytes: 1 << 20})
+	due, _, err := parking(s).Due(ctx, lastPosition, relay.ReadLimit{Count: 10, Bytes: 1 << 20})
 	if err != nil || len(due) == 0 {
 		return "", err
 	}

@@ -12,7 +12,7 @@ import (
 // operation is one call of the program that writes, with its arguments: what one side of an interleaving does.
 type operation struct {
 	name string
-	// methods are those of the ports that the operation is a scenario of: "outbox.Parking.Settle".
+	// methods are those of the ports that the operation is a scenario of: "relay.Parking.Reconcile".
 	methods []string
 	do      func(ctx context.Context, s *side) (string, error)
 	in      *state // where it begins; nil: normal

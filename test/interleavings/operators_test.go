@@ -5,8 +5,8 @@ import (
 	"fmt"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // buried is the state of a subscriber that was forgotten, and not erased.
@@ -123,7 +123,7 @@ var operatorOperations = []*operation{
 	pause(&buried, "buried, pause"),
 	redeliver(&buried, "buried, redeliver", redelivering{count: 10}),
 	discard(&buried, "buried, discard: dead", a1.ID),
-	retryChosen(&buried, "buried, retry chosen", outbox.Choice{}, a1.ID, d1.ID),
+	retryChosen(&buried, "buried, retry chosen", operations.Choice{}, a1.ID, d1.ID),
 	inboxed(&buried, "Checkpoints.Subscribe", "buried, subscribe", func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		return "", i.Subscribe(ctx, subscriber, "test", []string{"a"})
 	}),

@@ -15,12 +15,12 @@ import (
 
 // service is the order service of one side. It names each side's new order always the same.
 func service(s *side) *app.Service {
-	return app.New(app.Ports{Work: postgres.NewUnitOfWork(s.db), Encoder: codec.New(nil), Waker: memory.NewBell()},
+	return app.New(app.Ports{Work: postgres.NewUnitOfWork(s.db), Encoder: codec.New(nil), Notifier: memory.NewNotifier()},
 		func() order.ID { return order.ID(placed[s.index]) },
 		func() time.Time { return time.Date(2020, 2, 1, 0, 0, 0, 0, time.UTC) })
 }
 
-var work = []string{"ordering.UnitOfWork.Do"}
+var work = []string{"orders.UnitOfWork.Do"}
 
 // change is a use case of the order service.
 func change(name string, do func(ctx context.Context, s orders.Service) (order.Snapshot, error)) *operation {
@@ -36,15 +36,15 @@ func place(key orders.Key, minor int64) func(context.Context, orders.Service) (o
 	}
 }
 
-func pay(id string, reference order.Text, key orders.Key) func(context.Context, orders.Service) (order.Snapshot, error) {
+func pay(id string, reference order.Note, key orders.Key) func(context.Context, orders.Service) (order.Snapshot, error) {
 	return func(ctx context.Context, s orders.Service) (order.Snapshot, error) {
-		return s.Pay(ctx, order.ID(id), reference, orders.Guard{Key: key})
+		return s.Pay(ctx, order.ID(id), reference, orders.Precondition{Key: key})
 	}
 }
 
 func cancel(id string) func(context.Context, orders.Service) (order.Snapshot, error) {
 	return func(ctx context.Context, s orders.Service) (order.Snapshot, error) {
-		return s.Cancel(ctx, order.ID(id), "", orders.Guard{})
+		return s.Cancel(ctx, order.ID(id), "", orders.Precondition{})
 	}
 }
 
@@ -58,9 +58,9 @@ var orderOperations = []*operation{
 	change("cancel", cancel(created)),
 	change("cancel what is paid", cancel(paid)),
 	change("ship", func(ctx context.Context, s orders.Service) (order.Snapshot, error) {
-		return s.Ship(ctx, order.ID(paid), "carrier", "1", orders.Guard{Versions: []int64{2}})
+		return s.Ship(ctx, order.ID(paid), "carrier", "1", orders.Precondition{Versions: []int64{2}})
 	}),
-	{name: "delete expired keys", methods: []string{"ordering.ExpiredKeys.Delete"}, do: func(ctx context.Context, s *side) (string, error) {
+	{name: "delete expired keys", methods: []string{"orders.ExpiredKeys.Delete"}, do: func(ctx context.Context, s *side) (string, error) {
 		n, err := postgres.NewExpiredKeys(s.db).Delete(ctx, 10)
 		return fmt.Sprint(n), err
 	}},

@@ -35,11 +35,11 @@ var driven = []struct {
 	{reflect.TypeFor[relay.Elector](), func(db *bun.DB) any { return postgres.NewElector(db, relayName, "instance", leaseTTL) }},
 	{reflect.TypeFor[relay.InstanceHalts](), func(db *bun.DB) any { return postgres.NewInstanceHalts(db, relayName, "instance") }},
 	{reflect.TypeFor[relay.Log](), func(db *bun.DB) any { return postgres.NewLog(db, relayName, quiet) }},
-	{reflect.TypeFor[operations.Desk](), func(db *bun.DB) any { return postgres.NewDesk(db, relayName, "STREAM") }},
-	{reflect.TypeFor[operations.Bench](), func(db *bun.DB) any { return postgres.NewDesk(db, relayName, "STREAM") }},
+	{reflect.TypeFor[operations.RelayInspector](), func(db *bun.DB) any { return postgres.NewRelayAdmin(db, relayName, "STREAM") }},
+	{reflect.TypeFor[operations.RelayRepair](), func(db *bun.DB) any { return postgres.NewRelayAdmin(db, relayName, "STREAM") }},
 	{reflect.TypeFor[orders.UnitOfWork](), func(db *bun.DB) any { return postgres.NewUnitOfWork(db) }},
 	{reflect.TypeFor[orders.ExpiredKeys](), func(db *bun.DB) any { return postgres.NewExpiredKeys(db) }},
-	{reflect.TypeFor[operations.SubscriberPlaces](), func(db *bun.DB) any { return postgres.NewDesk(db, relayName, "STREAM") }},
+	{reflect.TypeFor[operations.SubscriberProgresses](), func(db *bun.DB) any { return postgres.NewRelayAdmin(db, relayName, "STREAM") }},
 	{reflect.TypeFor[inbox.Checkpoints](), newInbox},
 	{reflect.TypeFor[inbox.UnitOfWork](), newInbox},
 	{reflect.TypeFor[inbox.DeadLetters](), newInbox},
@@ -59,13 +59,13 @@ func newInbox(db *bun.DB) any { return postgres.NewInbox(db, postgres.InboxOptio
 
 // reads are the methods that only read.
 var reads = []string{
-	"outbox.CursorStore.Load",
-	"outbox.Parking.Due",
-	"outbox.ParkingAdmin.Undecided", "outbox.ParkingAdmin.Waiting",
-	"outbox.Log.After", "outbox.Log.Verify",
-	"operating.Desk.List", "operating.Desk.Measure", "operating.Desk.Status",
-	"operating.Bench.At", "operating.Bench.Behind", "operating.Bench.Cursor", "operating.Bench.Disorder", "operating.Bench.Held",
-	"operating.SubscriberPlaces.Places",
+	"relay.CursorStore.Load",
+	"relay.Parking.Due",
+	"operations.ParkingAdmin.Undecided", "operations.ParkingAdmin.Waiting",
+	"relay.Log.After", "relay.Log.Verify",
+	"operations.RelayInspector.List", "operations.RelayInspector.Measure", "operations.RelayInspector.Status",
+	"operations.RelayRepair.At", "operations.RelayRepair.Behind", "operations.RelayRepair.Cursor", "operations.RelayRepair.Disorder", "operations.RelayRepair.HasEvents",
+	"operations.SubscriberProgresses.Places",
 	"inbox.Checkpoints.Marks",
 	"operations.DeadLetterAdmin.CountDead", "operations.DeadLetterAdmin.Letter", "operations.DeadLetterAdmin.Letters", "operations.DeadLetterAdmin.Subscribers",
 	"operations.DeadLetterAdmin.Undecided",
@@ -76,17 +76,17 @@ var reads = []string{
 
 // within are the methods of a transaction, which are called in an operation that is one.
 var within = map[string]string{
-	"ordering.Keys.Claim":    "ordering.UnitOfWork.Do",
-	"ordering.Keys.Held":     "ordering.UnitOfWork.Do",
-	"ordering.Orders.Get":    "ordering.UnitOfWork.Do",
-	"ordering.Orders.Save":   "ordering.UnitOfWork.Do",
-	"ordering.Orders.List":   "ordering.UnitOfWork.Do",
-	"outbox.Appender.Append": "ordering.UnitOfWork.Do",
-	"ordering.Totals.Add":    "inbox.UnitOfWork.Apply",
-	"inbox.Emitter.Emit":     "inbox.UnitOfWork.Apply",
+	"orders.Keys.Claim":     "orders.UnitOfWork.Do",
+	"orders.Keys.Held":      "orders.UnitOfWork.Do",
+	"orders.Orders.Get":     "orders.UnitOfWork.Do",
+	"orders.Orders.Save":    "orders.UnitOfWork.Do",
+	"orders.Orders.List":    "orders.UnitOfWork.Do",
+	"relay.Appender.Append": "orders.UnitOfWork.Do",
+	"orders.Totals.Add":     "inbox.UnitOfWork.Apply",
+	"inbox.Emitter.Emit":    "inbox.UnitOfWork.Apply",
 }
 
-// nameOf is a port as operations name it: outbox.Parking.
+// nameOf is a port as operations name it: relay.Parking.
 func nameOf(port reflect.Type) string { return path.Base(port.PkgPath()) + "." + port.Name() }
 
 // TestEveryMethodHasItsPlace finds the methods by reflection. Each has an operation, or is a read.
@@ -146,7 +146,7 @@ func TestEveryPortIsListed(t *testing.T) {
 	require.ElementsMatch(t, implemented, listed)
 }
 
-// portsIn returns the ports that a file declares to implement: var _ ports.Log = (*Log)(nil).
+// portsIn returns the ports that a file declares to implement: var _ relay.Log = (*Log)(nil).
 func portsIn(t *testing.T, file string) (found []string) {
 	t.Helper()
 	source, err := os.ReadFile(file)
@@ -188,7 +188,7 @@ func TestReadsOnlyRead(t *testing.T) {
 		for i := range d.port.NumMethod() {
 			method := d.port.Method(i)
 			name := nameOf(d.port) + "." + method.Name
-			if !slices.Contains(reads, name) || name == "outbox.Log.After" {
+			if !slices.Contains(reads, name) || name == "relay.Log.After" {
 				continue
 			}
 			s.sent = nil

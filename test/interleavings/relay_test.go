@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-var turn = outbox.Turn{Token: leaseToken, Revision: revision}
+var turn = relay.WriteFence{Token: leaseToken, Revision: revision}
 
 // cursors, parking and elector are the adapters of one side.
 func cursors(s *side) *postgres.CursorStore {
@@ -35,9 +35,9 @@ func parkings(method, name string, do func(ctx context.Context, p *postgres.Park
 	}
 }
 
-func settle(name string, tail relay.Stamp, sequence uint64) *operation {
-	o := parkings("Parking.Settle", name, func(ctx context.Context, p *postgres.Parking) (string, error) {
-		settled, err := p.Settle(ctx, turn, tail, sequence, true)
+func settle(name string, tail relay.MessageMeta, sequence uint64) *operation {
+	o := parkings("Parking.Reconcile", name, func(ctx context.Context, p *postgres.Parking) (string, error) {
+		settled, err := p.Reconcile(ctx, turn, tail, sequence, true)
 		return fmt.Sprintf("%+v", settled), err
 	})
 	o.untrue = sequence != lastSequence
@@ -45,8 +45,8 @@ func settle(name string, tail relay.Stamp, sequence uint64) *operation {
 }
 
 func save(name string, position int, sequence uint64) *operation {
-	return &operation{name: name, methods: []string{"outbox.CursorStore.Save"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
-		cursor, err := cursors(s).Save(ctx, turn, outbox.Cursor{Progress: at(position).Progress(), StreamCreated: "1", StreamSequence: sequence})
+	return &operation{name: name, methods: []string{"relay.CursorStore.Save"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
+		cursor, err := cursors(s).Save(ctx, turn, relay.Cursor{Progress: at(position).Progress(), StreamCreated: "1", StreamSequence: sequence})
 		return fmt.Sprintf("%+v", cursor), err
 	}}
 }
@@ -56,14 +56,14 @@ var relayOperations = []*operation{
 	guessing(save("save the cursor further back", 4, 4), map[string]string{
 		"ok {Progress:{Position:4 EventID:" + at(4).ID + "} StreamCreated:1 StreamSequence:4 PurgedTo:7 RecordedTo:2020-01-01 00:00:00 +0000 UTC Revision:4 Halt:<nil>}": "the event id is from before the write and tells of an event that a purge has removed; PurgedTo does not, and by that the relay halts",
 	}),
-	{name: "report a halt", methods: []string{"outbox.CursorStore.Report"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
-		return "", cursors(s).Report(ctx, turn, outbox.NewHalt(outbox.HaltTailGone, "gone"))
+	{name: "report a halt", methods: []string{"relay.CursorStore.Report"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
+		return "", cursors(s).Report(ctx, turn, relay.NewHalt(relay.HaltTailGone, "gone"))
 	}},
-	settle("settle: nothing", relay.Stamp{Ours: true, Progress: at(7).Progress(), Event: 7, Redriven: true}, lastSequence),
-	settle("settle: a notice", relay.Stamp{Ours: true, Progress: at(8).Progress(), Parked: "too large", Kept: 6}, 7),
-	settle("settle: a notice of an event that was passed before", relay.Stamp{Ours: true, Progress: at(4).Progress(), Parked: "too large", Kept: 6}, 7),
-	settle("settle: redriven", relay.Stamp{Ours: true, Progress: at(7).Progress(), Event: 5, Redriven: true}, 8),
-	guessing(settle("settle: lost", relay.Stamp{Ours: true, Progress: at(4).Progress(), Event: 4}, 4), map[string]string{
+	settle("settle: nothing", relay.MessageMeta{Own: true, Progress: at(7).Progress(), Event: 7, Redriven: true}, lastSequence),
+	settle("settle: a notice", relay.MessageMeta{Own: true, Progress: at(8).Progress(), Parked: "too large", LastOwnSequence: 6}, 7),
+	settle("settle: a notice of an event that was passed before", relay.MessageMeta{Own: true, Progress: at(4).Progress(), Parked: "too large", LastOwnSequence: 6}, 7),
+	settle("settle: redriven", relay.MessageMeta{Own: true, Progress: at(7).Progress(), Event: 5, Redriven: true}, 8),
+	guessing(settle("settle: lost", relay.MessageMeta{Own: true, Progress: at(4).Progress(), Event: 4}, 4), map[string]string{
 		"ok {Waiting:true Lost:true}": "what waits and what is lost is told from before the write, which errs on the safe side",
 	}),
 	parkings("Parking.SetAside", "set events aside", func(ctx context.Context, p *postgres.Parking) (string, error) {
@@ -73,32 +73,32 @@ var relayOperations = []*operation{
 	parkings("Parking.Refuse", "refuse", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		return "", p.Refuse(ctx, turn, at(2), "still too large")
 	}),
-	{name: "purge", methods: []string{"outbox.Retention.Purge"}, refuses: map[string]string{
+	{name: "purge", methods: []string{"relay.Retention.Purge"}, refuses: map[string]string{
 		"ok 0": "if the relay has written since the statement's snapshot was taken, nothing is removed: the next purge does it",
 	}, do: func(ctx context.Context, s *side) (string, error) {
 		n, err := postgres.NewRetention(s.db, relayName).Purge(ctx, leaseToken, age, 10)
 		return fmt.Sprint(n), err
 	}},
-	{name: "acquire", methods: []string{"outbox.Elector.Acquire"}, do: func(ctx context.Context, s *side) (string, error) {
+	{name: "acquire", methods: []string{"relay.Elector.Acquire"}, do: func(ctx context.Context, s *side) (string, error) {
 		term, err := elector(s).Acquire(ctx, 0)
 		return fmt.Sprint(term.Token), err
 	}},
-	{name: "acquire from a holder that is gone", methods: []string{"outbox.Elector.Acquire"}, do: func(ctx context.Context, s *side) (string, error) {
+	{name: "acquire from a holder that is gone", methods: []string{"relay.Elector.Acquire"}, do: func(ctx context.Context, s *side) (string, error) {
 		term, err := elector(s).Acquire(ctx, leaseToken)
 		return fmt.Sprint(term.Token), err
 	}},
-	{name: "record that an instance is halted", methods: []string{"outbox.InstanceHalts.Record"}, do: func(ctx context.Context, s *side) (string, error) {
-		return "", instanceHalts(s).Record(ctx, outbox.NewHalt(outbox.HaltTailGone, "gone"))
+	{name: "record that an instance is halted", methods: []string{"relay.InstanceHalts.Record"}, do: func(ctx context.Context, s *side) (string, error) {
+		return "", instanceHalts(s).Record(ctx, relay.NewHalt(relay.HaltTailGone, "gone"))
 	}},
-	{name: "record that no instance is halted", methods: []string{"outbox.InstanceHalts.Record"}, do: func(ctx context.Context, s *side) (string, error) {
+	{name: "record that no instance is halted", methods: []string{"relay.InstanceHalts.Record"}, do: func(ctx context.Context, s *side) (string, error) {
 		return "", instanceHalts(s).Record(ctx, nil)
 	}},
-	{name: "renew", methods: []string{"outbox.Elector.Renew"}, do: func(ctx context.Context, s *side) (string, error) {
-		term, err := elector(s).Renew(ctx, outbox.Term{Token: leaseToken})
+	{name: "renew", methods: []string{"relay.Elector.Renew"}, do: func(ctx context.Context, s *side) (string, error) {
+		term, err := elector(s).Renew(ctx, relay.Term{Token: leaseToken})
 		return fmt.Sprint(term.Token), err
 	}},
-	{name: "resign", methods: []string{"outbox.Elector.Resign"}, do: func(ctx context.Context, s *side) (string, error) {
-		return "", elector(s).Resign(ctx, outbox.Term{Token: leaseToken})
+	{name: "resign", methods: []string{"relay.Elector.Resign"}, do: func(ctx context.Context, s *side) (string, error) {
+		return "", elector(s).Resign(ctx, relay.Term{Token: leaseToken})
 	}},
 	parkings("ParkingAdmin.Redrive", "redrive one aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.Redrive(ctx, &outbox.Key{Type: "order", ID: parked})
@@ -118,37 +118,37 @@ var relayOperations = []*operation{
 		return "", p.Discard(ctx, 2)
 	}),
 	parkings("ParkingAdmin.RedriveChosen", "redrive chosen: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
-		n, err := p.RedriveChosen(ctx, []outbox.Position{2, 3}, outbox.Choice{})
+		n, err := p.RedriveChosen(ctx, []outbox.Position{2, 3}, operations.Choice{})
 		return fmt.Sprint(n), err
 	}),
 	parkings("ParkingAdmin.RedriveChosen", "redrive chosen: all", func(ctx context.Context, p *postgres.Parking) (string, error) {
-		n, err := p.RedriveChosen(ctx, []outbox.Position{2, 3, 6}, outbox.Choice{})
+		n, err := p.RedriveChosen(ctx, []outbox.Position{2, 3, 6}, operations.Choice{})
 		return fmt.Sprint(n), err
 	}),
 	parkings("ParkingAdmin.DiscardChosen", "discard chosen", func(ctx context.Context, p *postgres.Parking) (string, error) {
-		n, err := p.DiscardChosen(ctx, []outbox.Position{2, 3}, outbox.Choice{})
+		n, err := p.DiscardChosen(ctx, []outbox.Position{2, 3}, operations.Choice{})
 		return fmt.Sprint(n), err
 	}),
-	{name: "adopt (the cursor)", methods: []string{"operating.Bench.Adopt"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
-		cursor := outbox.Cursor{Progress: at(4).Progress(), StreamCreated: "1", StreamSequence: 7}
-		return "", postgres.NewDesk(s.db, relayName, "STREAM").Adopt(ctx, revision, cursor, false)
+	{name: "adopt (the cursor)", methods: []string{"operations.RelayRepair.Adopt"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
+		cursor := relay.Cursor{Progress: at(4).Progress(), StreamCreated: "1", StreamSequence: 7}
+		return "", postgres.NewRelayAdmin(s.db, relayName, "STREAM").Adopt(ctx, revision, cursor, false)
 	}},
-	{name: "put the log in order", methods: []string{"operating.Bench.Realign"}, do: func(ctx context.Context, s *side) (string, error) {
-		moved, err := postgres.NewDesk(s.db, relayName, "STREAM").Realign(ctx, operations.Realignment{Place: 7})
+	{name: "put the log in order", methods: []string{"operations.RelayRepair.Realign"}, do: func(ctx context.Context, s *side) (string, error) {
+		moved, err := postgres.NewRelayAdmin(s.db, relayName, "STREAM").Realign(ctx, operations.Realignment{Place: 7})
 		return fmt.Sprint(moved), err
 	}},
 	adoption("adopt (the whole command)"),
 	adoption("adopt (the whole command), and a relay drains", leading{}.run),
-	{name: "report another halt", methods: []string{"outbox.CursorStore.Report"}, in: &halted, turn: true, do: func(ctx context.Context, s *side) (string, error) {
-		return "", cursors(s).Report(ctx, turn, outbox.NewHalt(outbox.HaltTailGone, "gone"))
+	{name: "report another halt", methods: []string{"relay.CursorStore.Report"}, in: &halted, turn: true, do: func(ctx context.Context, s *side) (string, error) {
+		return "", cursors(s).Report(ctx, turn, relay.NewHalt(relay.HaltTailGone, "gone"))
 	}},
 }
 
 // adoption is what `outboxie outbox adopt --yes` does where the stream is gone. If that says that something has changed meanwhile,
 // the operator looks again.
 func adoption(name string, then ...func(ctx context.Context, s *side) (string, error)) *operation {
-	return &operation{name: name, methods: []string{"operating.Bench.Adopt"}, in: &halted, relay: true, do: func(ctx context.Context, s *side) (string, error) {
-		adopter := operating.NewAdopter(postgres.NewDesk(s.db, relayName, "STREAM"), &gatedStream{StreamRepair: s.world.stream, side: s})
+	return &operation{name: name, methods: []string{"operations.RelayRepair.Adopt"}, in: &halted, relay: true, do: func(ctx context.Context, s *side) (string, error) {
+		adopter := operating.NewAdopter(postgres.NewRelayAdmin(s.db, relayName, "STREAM"), &gatedStream{StreamRepair: s.world.stream, side: s})
 		var err error
 		for range 3 {
 			var plan operating.Adoption

@@ -10,6 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // state is where an interleaving begins. Its clocks stand in the year 2020, so that what can expire has expired.
@@ -76,10 +77,10 @@ var normal = state{name: "normal", rows: orderRows() + relayRows("NULL") + swept
 	ctx := context.Background()
 	must(s.Open(ctx, 1))
 	must(s.Publish(ctx, 0, log[:1]))
-	must(s.Notify(ctx, 1, outbox.Notice{Progress: at(2).Progress(), Parked: "too large", Kept: 1}))
-	must(s.Notify(ctx, 2, outbox.Notice{Progress: at(3).Progress(), Parked: "too large", Kept: 2}))
+	must(s.PublishControl(ctx, 1, relay.ControlMessage{Progress: at(2).Progress(), Parked: "too large", LastOwnSequence: 1}))
+	must(s.PublishControl(ctx, 2, relay.ControlMessage{Progress: at(3).Progress(), Parked: "too large", LastOwnSequence: 2}))
 	must(s.Publish(ctx, 3, log[3:4]))
-	must(s.Notify(ctx, 4, outbox.Notice{Progress: at(7).Progress(), Parked: "too large", Kept: 4}))
+	must(s.PublishControl(ctx, 4, relay.ControlMessage{Progress: at(7).Progress(), Parked: "too large", LastOwnSequence: 4}))
 	must(s.Redrive(ctx, 5, at(7).Progress(), log[6:7]))
 	return s
 }}

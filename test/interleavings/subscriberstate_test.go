@@ -74,13 +74,13 @@ func effectOf(id string) (order.CustomerID, int64) {
 }
 
 // placeAt is a message of the subscriber's stream.
-func placeAt(sequence uint64) inbox.Place {
-	return inbox.Place{Sequence: sequence, StoredAt: past.Add(time.Duration(sequence) * time.Millisecond)}
+func placeAt(sequence uint64) inbox.StreamPosition {
+	return inbox.StreamPosition{Sequence: sequence, StoredAt: past.Add(time.Duration(sequence) * time.Millisecond)}
 }
 
 // checkpoint is where a lane stands in each state.
 func checkpoint(lane int) inbox.Checkpoint {
-	return inbox.Checkpoint{Lane: lane, Lanes: lanes, Stream: knownStream, Place: placeAt(checkpoints[lane]), Revision: laneRevision}
+	return inbox.Checkpoint{Lane: lane, Lanes: lanes, Stream: knownStream, StreamPosition: placeAt(checkpoints[lane]), Revision: laneRevision}
 }
 
 // kept is the letter of an event.

@@ -52,8 +52,8 @@ func (l leading) run(ctx context.Context, s *side) (string, error) {
 		Elector:   &watchedElector{elector(s), r},
 		Halts:     memory.NewHalts().Of("instance"),
 		Liveness:  memory.NewLiveness(memory.NewPresence()),
-		Waker:     memory.NewBell(),
-		Alarm:     r,
+		Notifier:  memory.NewNotifier(),
+		Listener:  r,
 	}, options, slog.New(r))
 	err := r.relay.Run(ctx)
 	r.mu.Lock()
@@ -63,7 +63,7 @@ func (l leading) run(ctx context.Context, s *side) (string, error) {
 
 var (
 	quiet   = slog.New(slog.DiscardHandler)
-	options = relaying.Options{LeaseTTL: leaseTTL, Poll: leaseTTL, Slice: outbox.Slice{Count: 100, Bytes: 1 << 20}}
+	options = relaying.Options{LeaseTTL: leaseTTL, Poll: leaseTTL, Slice: relay.ReadLimit{Count: 100, Bytes: 1 << 20}}
 )
 
 // relayRun watches a relay. It ends the relay when that waits for a wake-up, halts, or tries for the lease again.
@@ -78,8 +78,8 @@ type relayRun struct {
 	halt  string
 }
 
-// C is the relay's alarm. It is asked for when there is nothing to do.
-func (r *relayRun) C() <-chan struct{} {
+// Notifications is called when there is nothing to do.
+func (r *relayRun) Notifications() <-chan struct{} {
 	r.stop()
 	return nil
 }
@@ -127,14 +127,14 @@ type watchedElector struct {
 }
 
 // Acquire gives one term at most, and to a relay that leads already the state's.
-func (e *watchedElector) Acquire(ctx context.Context, gone int64) (outbox.Term, error) {
+func (e *watchedElector) Acquire(ctx context.Context, gone int64) (relay.Term, error) {
 	e.r.reach("Acquire")
 	if e.r.calls["Acquire"] > 1 {
 		e.r.stop()
-		return outbox.Term{}, relay.ErrLeaseHeld
+		return relay.Term{}, relay.ErrLeaseHeld
 	}
 	if e.r.leads {
-		return outbox.Term{Token: leaseToken, Deadline: time.Now().Add(leaseTTL)}, nil
+		return relay.Term{Token: leaseToken, Deadline: time.Now().Add(leaseTTL)}, nil
 	}
 	return e.Elector.Acquire(ctx, gone)
 }
@@ -144,7 +144,7 @@ type gatedLog struct {
 	r *relayRun
 }
 
-func (l *gatedLog) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (relay.Page, error) {
+func (l *gatedLog) After(ctx context.Context, from outbox.Progress, limit relay.ReadLimit) (relay.Page, error) {
 	l.r.reach("Log.After")
 	l.r.side.step("read the log", read, l.r.side.touches("outbox, outbox_parked and outbox_cursor")...)
 	return l.Log.After(ctx, from, limit)
@@ -155,7 +155,7 @@ type watchedParking struct {
 	r *relayRun
 }
 
-func (p *watchedParking) Due(ctx context.Context, upTo outbox.Position, limit outbox.Slice) ([]outbox.Entry, bool, error) {
+func (p *watchedParking) Due(ctx context.Context, upTo outbox.Position, limit relay.ReadLimit) ([]outbox.Entry, bool, error) {
 	p.r.reach("Due")
 	return p.Parking.Due(ctx, upTo, limit)
 }
@@ -197,9 +197,9 @@ func (g *gatedStream) Redrive(ctx context.Context, after uint64, at outbox.Progr
 	return g.taken(batch, after, func(batch []outbox.Entry) (uint64, error) { return g.StreamRepair.Redrive(ctx, after, at, batch) })
 }
 
-func (g *gatedStream) Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error) {
+func (g *gatedStream) PublishControl(ctx context.Context, after uint64, notice relay.ControlMessage) (uint64, error) {
 	g.step("notify after %d", after)
-	return g.StreamRepair.Notify(ctx, after, notice)
+	return g.StreamRepair.PublishControl(ctx, after, notice)
 }
 
 // taken appends what the broker takes. What it does not take is judged before anything is sent.

@@ -202,7 +202,7 @@ func (w *world) outcome(rows map[string][]row) string {
 	slices.Sort(lines)
 	for i, message := range w.stream.Messages() {
 		lines = append(lines, fmt.Sprintf("stream %d: event %d, progress %d, redriven %t, notice %q, kept %d",
-			i+1, message.Event, message.Progress.Position, message.Redriven, message.Parked, message.Kept))
+			i+1, message.Event, message.Progress.Position, message.Redriven, message.Parked, message.LastOwnSequence))
 	}
 	return strings.Join(lines, "\n")
 }

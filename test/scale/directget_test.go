@@ -101,7 +101,7 @@ func (r *replicaReads) publish(ctx context.Context, publisher *jetstream.Publish
 
 // read reads from the end on, as a subscriber does: always from the last message that it has, that one included.
 func (r *replicaReads) read(ctx context.Context, t *testing.T, reader *jetstream.Reader) {
-	place := inbox.Place{}
+	place := inbox.StreamPosition{}
 	for ctx.Err() == nil {
 		r.mu.Lock()
 		acked := r.acked
@@ -125,7 +125,7 @@ func (r *replicaReads) read(ctx context.Context, t *testing.T, reader *jetstream
 				t.Errorf("message %d was stored at %s and at %s", message.Sequence, at, message.StoredAt)
 			}
 			r.stored[message.Sequence] = message.StoredAt
-			next, place = message.Sequence+1, message.Place
+			next, place = message.Sequence+1, message.StreamPosition
 		}
 		if len(messages) < 500 && next <= acked {
 			r.lagged++

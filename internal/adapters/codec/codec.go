@@ -58,10 +58,10 @@ type body struct {
 	ShippedAt   time.Time `json:"shipped_at,omitzero"`
 	CancelledAt time.Time `json:"cancelled_at,omitzero"`
 
-	PaymentReference order.Text `json:"payment_reference,omitempty"`
-	Carrier          order.Text `json:"carrier,omitempty"`
-	Tracking         order.Text `json:"tracking,omitempty"`
-	CancelReason     order.Text `json:"cancel_reason,omitempty"`
+	PaymentReference order.Note `json:"payment_reference,omitempty"`
+	Carrier          order.Note `json:"carrier,omitempty"`
+	Tracking         order.Note `json:"tracking,omitempty"`
+	CancelReason     order.Note `json:"cancel_reason,omitempty"`
 }
 
 // Encode returns the message for event, under a new id and without headers.
@@ -132,7 +132,7 @@ func (c *Codec) Decode(message outbox.Message) (order.Event, error) {
 	if err != nil {
 		return refuse(err)
 	}
-	fact := order.Fact{Order: state}
+	fact := order.EventData{Order: state}
 	var (
 		event  order.Event
 		status order.Status
@@ -140,16 +140,16 @@ func (c *Codec) Decode(message outbox.Message) (order.Event, error) {
 	switch message.Type {
 	case orders.TypeCreated:
 		fact.At, status = read.CreatedAt, order.StatusCreated
-		event = order.Created{Fact: fact}
+		event = order.Created{EventData: fact}
 	case orders.TypePaid:
 		fact.At, status = read.PaidAt, order.StatusPaid
-		event = order.Paid{Fact: fact}
+		event = order.Paid{EventData: fact}
 	case orders.TypeShipped:
 		fact.At, status = read.ShippedAt, order.StatusShipped
-		event = order.Shipped{Fact: fact}
+		event = order.Shipped{EventData: fact}
 	case orders.TypeCancelled:
 		fact.At, status = read.CancelledAt, order.StatusCancelled
-		event = order.Cancelled{Fact: fact}
+		event = order.Cancelled{EventData: fact}
 	default:
 		return refuse(errors.New("the type is unknown"))
 	}

@@ -55,29 +55,29 @@ func TestGolden(t *testing.T) {
 		payload       string
 	}{
 		{
-			order.Created{Fact: order.Fact{Order: snapshot(order.StatusCreated, 1), At: at}},
+			order.Created{EventData: order.EventData{Order: snapshot(order.StatusCreated, 1), At: at}},
 			"outboxie.order.created.v1", "orders.created", 1,
 			head + `"status":"created","version":1,"created_at":"2026-11-23T13:15:16.123456Z"}`,
 		},
 		{
-			order.Paid{Fact: order.Fact{Order: snapshot(order.StatusPaid, 2), At: at}},
+			order.Paid{EventData: order.EventData{Order: snapshot(order.StatusPaid, 2), At: at}},
 			"outboxie.order.paid.v1", "orders.paid", 2,
 			head + `"status":"paid","version":2,"created_at":"2026-11-23T13:15:16.123456Z","paid_at":"2026-11-24T08:00:00Z"}`,
 		},
 		{
-			order.Shipped{Fact: order.Fact{Order: snapshot(order.StatusShipped, 3), At: at}},
+			order.Shipped{EventData: order.EventData{Order: snapshot(order.StatusShipped, 3), At: at}},
 			"outboxie.order.shipped.v1", "orders.shipped", 3,
 			head + `"status":"shipped","version":3,"created_at":"2026-11-23T13:15:16.123456Z",` +
 				`"shipped_at":"2026-11-24T08:00:00Z"}`,
 		},
 		{
-			order.Cancelled{Fact: order.Fact{Order: snapshot(order.StatusCancelled, 2), At: at}},
+			order.Cancelled{EventData: order.EventData{Order: snapshot(order.StatusCancelled, 2), At: at}},
 			"outboxie.order.cancelled.v1", "orders.cancelled", 2,
 			head + `"status":"cancelled","version":2,"created_at":"2026-11-23T13:15:16.123456Z",` +
 				`"cancelled_at":"2026-11-24T08:00:00Z"}`,
 		},
 		{
-			order.Cancelled{Fact: order.Fact{Order: told(order.StatusCancelled, 3), At: at}},
+			order.Cancelled{EventData: order.EventData{Order: told(order.StatusCancelled, 3), At: at}},
 			"outboxie.order.cancelled.v1", "orders.cancelled", 3,
 			head + `"status":"cancelled","version":3,"created_at":"2026-11-23T13:15:16.123456Z",` +
 				`"cancelled_at":"2026-11-24T08:00:00Z"` + said,
@@ -99,7 +99,7 @@ func TestGolden(t *testing.T) {
 
 func TestEncodedMessagesAreValidAndNamedAnew(t *testing.T) {
 	c := codec.New(nil)
-	event := order.Created{Fact: order.Fact{Order: snapshot(order.StatusCreated, 1)}}
+	event := order.Created{EventData: order.EventData{Order: snapshot(order.StatusCreated, 1)}}
 	first, err := c.Encode(event)
 	require.NoError(t, err)
 	second, err := c.Encode(event)
@@ -118,7 +118,7 @@ func TestEncodeRefusesWhatIsNotAnEvent(t *testing.T) {
 
 	beyond := snapshot(order.StatusCreated, 1)
 	beyond.CreatedAt = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) // RFC 3339 has four digits for the year
-	_, err = fixed().Encode(order.Created{Fact: order.Fact{Order: beyond}})
+	_, err = fixed().Encode(order.Created{EventData: order.EventData{Order: beyond}})
 	require.ErrorContains(t, err, orderID)
 }
 
@@ -184,23 +184,23 @@ func events() *rapid.Generator[order.Event] {
 			Version:    rapid.Int64Min(1).Draw(t, "version"),
 			CreatedAt:  times.Draw(t, "created"),
 		}
-		for _, text := range []*order.Text{&state.PaymentReference, &state.Carrier, &state.Tracking, &state.CancelReason} {
-			*text = order.Text(rapid.OneOf(rapid.Just(""), rapid.StringOfN(rapid.RuneFrom(nil, unicode.Letter, unicode.Punct), 0, 200, -1)).Draw(t, "text"))
+		for _, text := range []*order.Note{&state.PaymentReference, &state.Carrier, &state.Tracking, &state.CancelReason} {
+			*text = order.Note(rapid.OneOf(rapid.Just(""), rapid.StringOfN(rapid.RuneFrom(nil, unicode.Letter, unicode.Punct), 0, 200, -1)).Draw(t, "text"))
 		}
-		fact := func(status order.Status) order.Fact {
+		fact := func(status order.Status) order.EventData {
 			state.Status = status
-			return order.Fact{Order: state, At: times.Draw(t, "at")}
+			return order.EventData{Order: state, At: times.Draw(t, "at")}
 		}
 		switch rapid.IntRange(0, 3).Draw(t, "kind") {
 		case 0:
 			state.Status, state.Version = order.StatusCreated, 1
-			return order.Created{Fact: order.Fact{Order: state, At: state.CreatedAt}}
+			return order.Created{EventData: order.EventData{Order: state, At: state.CreatedAt}}
 		case 1:
-			return order.Paid{Fact: fact(order.StatusPaid)}
+			return order.Paid{EventData: fact(order.StatusPaid)}
 		case 2:
-			return order.Shipped{Fact: fact(order.StatusShipped)}
+			return order.Shipped{EventData: fact(order.StatusShipped)}
 		default:
-			return order.Cancelled{Fact: fact(order.StatusCancelled)}
+			return order.Cancelled{EventData: fact(order.StatusCancelled)}
 		}
 	})
 }

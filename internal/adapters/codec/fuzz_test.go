@@ -33,11 +33,11 @@ func (r *reader) text(name string) string {
 }
 
 // maybe may be absent or null: then it is nothing.
-func (r *reader) maybe(name string) order.Text {
+func (r *reader) maybe(name string) order.Note {
 	if r.members[name] == nil {
 		return ""
 	}
-	return order.Text(r.text(name))
+	return order.Note(r.text(name))
 }
 
 func (r *reader) id(name string) string {
@@ -77,7 +77,7 @@ func said(kind string, payload []byte) order.Event {
 	amount, err := order.ParseMoney(r.text("amount"), currency)
 	r.bad = r.bad || err != nil
 	created, paid, shipped, cancelled := r.moment("created_at"), r.moment("paid_at"), r.moment("shipped_at"), r.moment("cancelled_at")
-	fact := order.Fact{Order: order.Snapshot{
+	fact := order.EventData{Order: order.Snapshot{
 		ID: order.ID(r.id("order_id")), CustomerID: order.CustomerID(r.id("customer_id")), Amount: amount,
 		Status: order.Status(r.text("status")), Version: version, CreatedAt: created,
 		PaymentReference: r.maybe("payment_reference"), Carrier: r.maybe("carrier"), Tracking: r.maybe("tracking"),
@@ -88,16 +88,16 @@ func said(kind string, payload []byte) order.Event {
 	switch kind {
 	case "outboxie.order.created.v1":
 		fact.At, status = created, "created"
-		event = order.Created{Fact: fact}
+		event = order.Created{EventData: fact}
 	case "outboxie.order.paid.v1":
 		fact.At, status = paid, "paid"
-		event = order.Paid{Fact: fact}
+		event = order.Paid{EventData: fact}
 	case "outboxie.order.shipped.v1":
 		fact.At, status = shipped, "shipped"
-		event = order.Shipped{Fact: fact}
+		event = order.Shipped{EventData: fact}
 	case "outboxie.order.cancelled.v1":
 		fact.At, status = cancelled, "cancelled"
-		event = order.Cancelled{Fact: fact}
+		event = order.Cancelled{EventData: fact}
 	}
 	if event == nil || r.bad || created.IsZero() || fact.At.IsZero() || string(fact.Order.Status) != status {
 		return nil

@@ -39,11 +39,11 @@ type AdminOptions struct {
 	AllowedHosts   []string     // as of the API. The listener is also careful when it is Open
 	Checks         []Check
 	Metrics        http.Handler // GET /metrics; nil: there is no such route
-	Desk           operations.Desk
+	Desk           operations.RelayInspector
 	ParkingAdmin   operations.ParkingAdmin
-	Parked         operations.Undecided       // the parking lot; nil: there are no routes for its groups
-	Letters        operations.Letters         // nil: there are no routes for dead letters
-	Subscribers    operations.SubscriberAdmin // nil: there are no such routes
+	Parked         operations.UndecidedEvents  // the parking lot; nil: there are no routes for its groups
+	Letters        operations.DeadLetterFinder // nil: there are no routes for dead letters
+	Subscribers    operations.SubscriberAdmin  // nil: there are no such routes
 	Logger         *slog.Logger
 	TracerProvider trace.TracerProvider
 	MeterProvider  metric.MeterProvider // counts refusals; requests are not measured

@@ -36,7 +36,7 @@ type shop struct {
 	mu      sync.Mutex
 	orders  map[order.ID]*order.Order
 	keys    []orders.Key                    // one for each order
-	guards  []orders.Guard                  // one for each change
+	guards  []orders.Precondition           // one for each change
 	filter  orders.Filter                   // the last one
 	page    orders.Page                     // is what List returns
 	events  []orders.Event                  // is what Events returns
@@ -66,17 +66,17 @@ func (s *shop) Place(
 	return placed.Snapshot(), nil
 }
 
-func (s *shop) Pay(ctx context.Context, id order.ID, reference order.Text, guard orders.Guard) (order.Snapshot, error) {
+func (s *shop) Pay(ctx context.Context, id order.ID, reference order.Note, guard orders.Precondition) (order.Snapshot, error) {
 	return s.change(ctx, id, guard, func(o *order.Order) (order.Snapshot, error) { return o.Pay(reference, later) })
 }
 
 func (s *shop) Ship(
-	ctx context.Context, id order.ID, carrier, tracking order.Text, guard orders.Guard,
+	ctx context.Context, id order.ID, carrier, tracking order.Note, guard orders.Precondition,
 ) (order.Snapshot, error) {
 	return s.change(ctx, id, guard, func(o *order.Order) (order.Snapshot, error) { return o.Ship(carrier, tracking, later) })
 }
 
-func (s *shop) Cancel(ctx context.Context, id order.ID, reason order.Text, guard orders.Guard) (order.Snapshot, error) {
+func (s *shop) Cancel(ctx context.Context, id order.ID, reason order.Note, guard orders.Precondition) (order.Snapshot, error) {
 	return s.change(ctx, id, guard, func(o *order.Order) (order.Snapshot, error) { return o.Cancel(reason, later) })
 }
 
@@ -95,7 +95,7 @@ func (s *shop) Events(ctx context.Context, id order.ID) ([]orders.Event, error) 
 }
 
 func (s *shop) change(
-	ctx context.Context, id order.ID, guard orders.Guard, do func(*order.Order) (order.Snapshot, error),
+	ctx context.Context, id order.ID, guard orders.Precondition, do func(*order.Order) (order.Snapshot, error),
 ) (order.Snapshot, error) {
 	s.guards = append(s.guards, guard)
 	return s.find(ctx, id, do)

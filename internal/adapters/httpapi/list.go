@@ -63,22 +63,22 @@ func (o orderRoutes) ListOrders(ctx context.Context, _ ListOrdersRequestObject) 
 
 // cursorOf is a place in the list that clients hand back as it is: a time in microseconds, which is what orders have, and
 // an id.
-func cursorOf(place orders.Place) string {
+func cursorOf(place orders.PageCursor) string {
 	id := uuid.MustParse(string(place.ID))
 	raw := binary.BigEndian.AppendUint64(nil, uint64(place.CreatedAt.UnixMicro()))
 	return base64.RawURLEncoding.EncodeToString(append(raw, id[:]...))
 }
 
 // readCursor is the reverse of cursorOf.
-func readCursor(text string) (orders.Place, bool) {
+func readCursor(text string) (orders.PageCursor, bool) {
 	const size = 8 + 16
 	raw, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil || len(raw) != size || len(text) != base64.RawURLEncoding.EncodedLen(size) { // it would pass over line breaks
-		return orders.Place{}, false
+		return orders.PageCursor{}, false
 	}
 	createdAt := time.UnixMicro(int64(binary.BigEndian.Uint64(raw))).UTC()
 	id := uuid.UUID(raw[8:])
-	return orders.Place{CreatedAt: createdAt, ID: order.ID(id.String())}, createdAt.Year() >= 1 && createdAt.Year() <= 9999
+	return orders.PageCursor{CreatedAt: createdAt, ID: order.ID(id.String())}, createdAt.Year() >= 1 && createdAt.Year() <= 9999
 }
 
 // ListOrderEvents answers with everything that happened to an order.

@@ -23,7 +23,7 @@ func TestListShowsAPage(t *testing.T) {
 
 	placed, err := order.Place(firstID, customer, order.NewMoney(10050, "USD"), noon)
 	require.NoError(t, err)
-	s.shop.page = orders.Page{Orders: []order.Snapshot{placed.Snapshot()}, Next: &orders.Place{CreatedAt: noon, ID: firstID}}
+	s.shop.page = orders.Page{Orders: []order.Snapshot{placed.Snapshot()}, Next: &orders.PageCursor{CreatedAt: noon, ID: firstID}}
 	got := s.send("GET", "/orders", "")
 	require.Equal(t, http.StatusOK, got.status)
 	require.JSONEq(t, `{"orders":[`+orderJSON("100.50", "USD", "created", 1)+`],"next":"AAZfhqd1QgAAAAAAAABwAIAAAAAAAAAB"}`, got.body)
@@ -31,7 +31,7 @@ func TestListShowsAPage(t *testing.T) {
 	var page httpapi.OrderPage
 	require.NoError(t, json.Unmarshal([]byte(got.body), &page))
 	s.send("GET", "/orders?cursor="+*page.Next, "")
-	require.Equal(t, orders.Place{CreatedAt: noon.UTC(), ID: firstID}, *s.shop.filter.After)
+	require.Equal(t, orders.PageCursor{CreatedAt: noon.UTC(), ID: firstID}, *s.shop.filter.After)
 }
 
 func TestListFilters(t *testing.T) {

@@ -70,7 +70,7 @@ func readAmount(in *object) order.Money {
 }
 
 // readText reads what may be said about a change.
-func readText(in *object, name string) order.Text {
+func readText(in *object, name string) order.Note {
 	text, ok := in.text(name)
 	if !ok {
 		return ""
@@ -183,9 +183,9 @@ func optional(body *object) *object {
 }
 
 // about reads what all changes have in common, and judges the whole request.
-func about(in *object, id string, key, match *string) (order.ID, orders.Guard, error) {
+func about(in *object, id string, key, match *string) (order.ID, orders.Precondition, error) {
 	known := readID(&in.findings, id)
-	guard := orders.Guard{Key: readKey(in, key), Versions: readVersions(in, match)}
+	guard := orders.Precondition{Key: readKey(in, key), Versions: readVersions(in, match)}
 	return known, guard, in.err()
 }
 

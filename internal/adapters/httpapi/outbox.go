@@ -10,6 +10,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 const (
@@ -20,7 +21,7 @@ const (
 
 // operators answers what `outboxie outbox` does, from the same ports.
 type operators struct {
-	desk        operations.Desk
+	desk        operations.RelayInspector
 	attendant   operations.ParkingAdmin
 	subscribers operations.SubscriberAdmin // nil: nothing is known of them
 	bodies      *bodies
@@ -171,7 +172,7 @@ func known(t time.Time) *time.Time {
 }
 
 // ShowEvents is what scripts get to know of events in the log.
-func ShowEvents(entries []operations.Listed) []OutboxEvent {
+func ShowEvents(entries []operations.ListedEvent) []OutboxEvent {
 	list := make([]OutboxEvent, 0, len(entries))
 	for _, e := range entries {
 		shown := OutboxEvent{
@@ -200,7 +201,7 @@ func showPayload(payload []byte) *json.RawMessage {
 }
 
 // ShowParked is what scripts get to know of parked events, and of how many there are in all.
-func ShowParked(events []outbox.ParkedEvent, all operations.Status) ParkedEvents {
+func ShowParked(events []relay.ParkedEvent, all operations.Status) ParkedEvents {
 	shown := ParkedEvents{Waiting: all.ParkedEvents, Aggregates: all.ParkedAggregates, Events: make([]ParkedEvent, 0, len(events))}
 	for _, e := range events {
 		shown.Events = append(shown.Events, ParkedEvent{

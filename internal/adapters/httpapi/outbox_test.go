@@ -26,8 +26,8 @@ import (
 type office struct {
 	operations.ParkingAdmin
 	state   operations.Status
-	listed  []operations.Listed
-	waiting []outbox.ParkedEvent
+	listed  []operations.ListedEvent
+	waiting []relay.ParkedEvent
 	filter  operations.Filter
 	limit   int
 	redrive []string
@@ -36,7 +36,7 @@ type office struct {
 
 func (o *office) Status(context.Context) (operations.Status, error) { return o.state, o.err }
 
-func (o *office) List(_ context.Context, filter operations.Filter) ([]operations.Listed, error) {
+func (o *office) List(_ context.Context, filter operations.Filter) ([]operations.ListedEvent, error) {
 	o.filter = filter
 	return o.listed, o.err
 }
@@ -45,7 +45,7 @@ func (o *office) Measure(context.Context, outbox.Position) (operations.Measures,
 	panic("what is measured is at /metrics")
 }
 
-func (o *office) Waiting(_ context.Context, limit int) ([]outbox.ParkedEvent, error) {
+func (o *office) Waiting(_ context.Context, limit int) ([]relay.ParkedEvent, error) {
 	o.limit = limit
 	return o.waiting, o.err
 }
@@ -103,10 +103,10 @@ func TestOutboxStatus(t *testing.T) {
 		Relay: "ORDERS", Now: noon, Position: 7, Saved: noon.Add(-time.Second), Stream: "ORDERS", Sequence: 9, Last: 8, PurgedTo: 2,
 		Unpublished: 1, Oldest: noon.Add(-time.Minute), ParkedEvents: 4, ParkedAggregates: 3,
 		Leader: &operations.Leader{Holder: "api-1", Token: 3, Since: noon, Until: noon.Add(time.Second)},
-		Halt:   &operations.Halt{Halt: *outbox.NewHalt(outbox.HaltTailGone, "gone"), Since: noon},
+		Halt:   &operations.Halt{Halt: *relay.NewHalt(relay.HaltTailGone, "gone"), Since: noon},
 		Writer: &operations.Writer{PID: 12, Application: "billing", State: "active", Query: "INSERT"},
 		HaltedInstances: []operations.InstanceHalt{
-			{Instance: "api-2", Halt: operations.Halt{Halt: *outbox.NewHalt(outbox.HaltStreamMissing, "not there"), Since: noon}},
+			{Instance: "api-2", Halt: operations.Halt{Halt: *relay.NewHalt(relay.HaltStreamMissing, "not there"), Since: noon}},
 		},
 		Disorder: operations.Disorder{Misplaced: 2, Next: 9, Highest: 8},
 	}
@@ -131,7 +131,7 @@ func TestOutboxEvents(t *testing.T) {
 	b := newBureau(t)
 	require.Equal(t, "[]", b.ask("GET", "/outbox/events", "").body)
 	require.Equal(t, operations.Filter{Limit: 50, Payloads: true}, b.filter)
-	b.listed = []operations.Listed{{Reason: "too large", State: "parked", Entry: outbox.Entry{
+	b.listed = []operations.ListedEvent{{Reason: "too large", State: "parked", Entry: outbox.Entry{
 		Position: 4, RecordedAt: noon, Message: outbox.Message{
 			ID: "e", Type: "t", Subject: "s", Key: outbox.Key{Type: "order", ID: "o"}, Version: 2,
 			Headers: map[string]string{"a": "b"}, Payload: []byte(`{"x":1.50}`),
@@ -166,9 +166,9 @@ func TestOutboxParked(t *testing.T) {
 	require.JSONEq(t, `{"waiting":0,"aggregates":0,"events":[]}`, b.ask("GET", "/outbox/parked", "").body)
 	require.Equal(t, 100, b.limit)
 	b.state = operations.Status{ParkedEvents: 3, ParkedAggregates: 2}
-	b.waiting = []outbox.ParkedEvent{{
+	b.waiting = []relay.ParkedEvent{{
 		Progress: outbox.Progress{Position: 4, EventID: "e"}, Key: outbox.Key{Type: "order", ID: "o"}, Type: "t", Reason: "too large",
-		State: outbox.Redrive, ParkedAt: noon, ChangedAt: noon,
+		State: relay.Redrive, ParkedAt: noon, ChangedAt: noon,
 	}}
 	require.JSONEq(t, `{"waiting":3,"aggregates":2,"events":[{"position":4,"event_id":"e","aggregate_type":"order","aggregate_id":"o",
 		"type":"t","state":"redrive","reason":"too large","parked_at":"2026-11-05T12:30:00Z","changed_at":"2026-11-05T12:30:00Z"}]}`,

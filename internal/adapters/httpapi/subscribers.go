@@ -134,7 +134,7 @@ func (a subscriberChange) carryOut(ctx context.Context, admin operations.Subscri
 }
 
 // ShowMoving is what scripts get to know of a move.
-func ShowMoving(m operations.Moving, done bool) SubscriberChanged {
+func ShowMoving(m operations.MovePreview, done bool) SubscriberChanged {
 	shown := SubscriberChanged{
 		Subscriber: m.Subscriber, Verb: "rewind", Done: done, Sequence: &m.To.Sequence, Lanes: &m.Lanes, Lowest: &m.Lowest,
 		Highest: &m.Highest, Events: &m.Events,

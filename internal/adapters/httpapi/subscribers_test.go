@@ -58,13 +58,13 @@ func (r *registry) SetLanes(_ context.Context, id string, lanes int) (uint64, in
 	return 40, 2, r.note("lanes %s %d", id, lanes)
 }
 
-func (r *registry) Plan(_ context.Context, id string, target operations.Target, forwards bool) (operations.Moving, error) {
-	return operations.Moving{
-		Subscriber: id, Move: inbox.Move{To: inbox.Place{Sequence: 5}, Forwards: forwards}, Lanes: 2, Lowest: 6, Highest: 9, Events: 4,
+func (r *registry) Plan(_ context.Context, id string, target operations.Target, forwards bool) (operations.MovePreview, error) {
+	return operations.MovePreview{
+		Subscriber: id, Move: inbox.Move{To: inbox.StreamPosition{Sequence: 5}, Forwards: forwards}, Lanes: 2, Lowest: 6, Highest: 9, Events: 4,
 	}, r.note("plan %s %d %t", id, target.Sequence, forwards)
 }
 
-func (r *registry) Move(_ context.Context, plan operations.Moving) (operations.Moving, error) {
+func (r *registry) Move(_ context.Context, plan operations.MovePreview) (operations.MovePreview, error) {
 	return plan, r.note("move %s", plan.Subscriber)
 }
 
@@ -85,7 +85,7 @@ func TestSubscribersAreListed(t *testing.T) {
 		{
 			Overview: inbox.Overview{
 				Subscriber: "b", Standing: inbox.Standing{Handler: "totals", Types: []string{"t"}, Paused: true}, PausedFor: time.Minute,
-				Lanes: []inbox.Checkpoint{{Place: inbox.Place{Sequence: 8, StoredAt: at}, Idle: time.Second}}, Copies: []string{"one"},
+				Lanes: []inbox.Checkpoint{{StreamPosition: inbox.StreamPosition{Sequence: 8, StoredAt: at}, Idle: time.Second}}, Copies: []string{"one"},
 				Dead: 1, Waiting: 2, Filled: 3, Missed: 4, Applied: at, Rate: 1.5,
 			},
 			Lag: &operations.Lag{Events: 2, Oldest: 3 * time.Second}, Messages: []uint64{2},
@@ -116,7 +116,7 @@ func TestStatusShowsSubscribers(t *testing.T) {
 	r.found.All = []operations.SubscriberStatus{
 		{Overview: inbox.Overview{Subscriber: "a", Standing: inbox.Standing{Paused: true}, PausedFor: time.Minute}},
 		{Overview: inbox.Overview{
-			Subscriber: "b", Lanes: []inbox.Checkpoint{{Place: inbox.Place{Sequence: 8}, Idle: time.Hour}, {Place: inbox.Place{Sequence: 12}}},
+			Subscriber: "b", Lanes: []inbox.Checkpoint{{StreamPosition: inbox.StreamPosition{Sequence: 8}, Idle: time.Hour}, {StreamPosition: inbox.StreamPosition{Sequence: 12}}},
 			Copies: []string{"one", "two"}, Dead: 1, Missed: 4, Rate: 1.5,
 		}},
 	}

@@ -11,24 +11,24 @@ import (
 
 // undecided answers what `outboxie outbox` and `outboxie subscriber` do with groups of events.
 type undecided struct {
-	parked  operations.Undecided
-	letters operations.Letters
+	parked  operations.UndecidedEvents
+	letters operations.DeadLetterFinder
 	bodies  *bodies
 }
 
 func (u undecided) serve(routes gin.IRoutes) {
 	if u.parked != nil {
-		u.serveAt(routes, "/outbox/parked", "redrive", func(*gin.Context) (operations.Undecided, error) { return u.parked, nil })
+		u.serveAt(routes, "/outbox/parked", "redrive", func(*gin.Context) (operations.UndecidedEvents, error) { return u.parked, nil })
 	}
 	if u.letters != nil {
-		u.serveAt(routes, "/subscribers/:subscriber/letters", "retry", func(c *gin.Context) (operations.Undecided, error) {
+		u.serveAt(routes, "/subscribers/:subscriber/letters", "retry", func(c *gin.Context) (operations.UndecidedEvents, error) {
 			return u.letters.Of(c.Request.Context(), c.Param("subscriber"))
 		})
 	}
 }
 
 // serveAt serves the routes of events that find returns.
-func (u undecided) serveAt(routes gin.IRoutes, path, retry string, find func(c *gin.Context) (operations.Undecided, error)) {
+func (u undecided) serveAt(routes gin.IRoutes, path, retry string, find func(c *gin.Context) (operations.UndecidedEvents, error)) {
 	routes.GET(path+"/groups", func(c *gin.Context) {
 		events, err := find(c)
 		if err != nil {
@@ -39,12 +39,12 @@ func (u undecided) serveAt(routes gin.IRoutes, path, retry string, find func(c *
 		respond(c, ShowGroups(groups), err)
 	})
 	routes.POST(path+"/"+retry, u.bodies.read, func(c *gin.Context) {
-		decide(c, find, func(ctx context.Context, events operations.Undecided, choice outbox.Choice) (int, error) {
+		decide(c, find, func(ctx context.Context, events operations.UndecidedEvents, choice operations.Choice) (int, error) {
 			return events.Retry(ctx, choice)
 		})
 	})
 	routes.POST(path+"/discard", u.bodies.read, func(c *gin.Context) {
-		decide(c, find, func(ctx context.Context, events operations.Undecided, choice outbox.Choice) (int, error) {
+		decide(c, find, func(ctx context.Context, events operations.UndecidedEvents, choice operations.Choice) (int, error) {
 			return events.Discard(ctx, choice)
 		})
 	})
@@ -52,8 +52,8 @@ func (u undecided) serveAt(routes gin.IRoutes, path, retry string, find func(c *
 
 // decide counts what is chosen, and changes it unless the request is a dry run.
 func decide(
-	c *gin.Context, find func(c *gin.Context) (operations.Undecided, error),
-	change func(ctx context.Context, events operations.Undecided, choice outbox.Choice) (int, error),
+	c *gin.Context, find func(c *gin.Context) (operations.UndecidedEvents, error),
+	change func(ctx context.Context, events operations.UndecidedEvents, choice operations.Choice) (int, error),
 ) {
 	in := new(object)
 	if err := c.ShouldBindJSON(in); err != nil {
@@ -79,7 +79,7 @@ func decide(
 }
 
 // readChoice reads which events are meant, and whether they are only to be counted.
-func readChoice(in *object) (choice outbox.Choice, dry bool, err error) {
+func readChoice(in *object) (choice operations.Choice, dry bool, err error) {
 	in.only("group", "type", "aggregate", "all", "dry_run")
 	given := 0
 	for name, into := range map[string]*string{"group": &choice.Group, "type": &choice.Type} {

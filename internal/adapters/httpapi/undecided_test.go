@@ -20,7 +20,7 @@ import (
 
 // pile is what is undecided: it answers with what it is given, and notes what it is asked for.
 type pile struct {
-	operations.Undecided
+	operations.UndecidedEvents
 	groups operations.Groups
 	asked  []string
 	err    error
@@ -28,23 +28,23 @@ type pile struct {
 
 func (p *pile) Groups(context.Context) (operations.Groups, error) { return p.groups, p.err }
 
-func (p *pile) Count(_ context.Context, choice outbox.Choice) (operations.Chosen, error) {
+func (p *pile) Count(_ context.Context, choice operations.Choice) (operations.Chosen, error) {
 	p.asked = append(p.asked, fmt.Sprint("count ", choice))
 	return operations.Chosen{Events: 5, Unreadable: 1, Behind: 7}, p.err
 }
 
-func (p *pile) Retry(_ context.Context, choice outbox.Choice) (int, error) {
+func (p *pile) Retry(_ context.Context, choice operations.Choice) (int, error) {
 	p.asked = append(p.asked, fmt.Sprint("retry ", choice))
 	return 4, p.err
 }
 
-func (p *pile) Discard(_ context.Context, choice outbox.Choice) (int, error) {
+func (p *pile) Discard(_ context.Context, choice operations.Choice) (int, error) {
 	p.asked = append(p.asked, fmt.Sprint("discard ", choice))
 	return 5, p.err
 }
 
 // Of knows one subscriber.
-func (p *pile) Of(_ context.Context, subscriber string) (operations.Undecided, error) {
+func (p *pile) Of(_ context.Context, subscriber string) (operations.UndecidedEvents, error) {
 	if subscriber != "e mails" {
 		return nil, inbox.ErrNoSubscriber.With("no subscriber %q", subscriber)
 	}
@@ -71,13 +71,13 @@ func TestFailureGroups(t *testing.T) {
 		p.groups = operations.Groups{Events: 3, All: 7, More: true, List: []operations.Group{
 			{
 				Fingerprint: fault.NewFingerprint("no address"), Events: 2, Behind: 1, First: noon, Last: noon.Add(time.Minute), Types: []string{"a.v1", "b.v1"},
-				Example: outbox.Undecided{
+				Example: operations.UndecidedEvent{
 					Position: 9, EventID: "event-9", Key: outbox.Key{Type: "order", ID: "7"}, Type: "a.v1", Reason: "no address",
 				},
 			},
 			{
 				Fingerprint: fault.NewFingerprint("no type"), Events: 1, First: noon, Last: noon,
-				Example: outbox.Undecided{EventID: "unreadable-7", Reason: "no type"},
+				Example: operations.UndecidedEvent{EventID: "unreadable-7", Reason: "no type"},
 			},
 		}}
 		got := b.ask("GET", path+"/groups", "")
@@ -102,7 +102,7 @@ func TestDecisions(t *testing.T) {
 		lettersPath + "/retry": "retry", lettersPath + "/discard": "discard", parkedPath + "/redrive": "retry", parkedPath + "/discard": "discard",
 	} {
 		changed := map[string]int{"retry": 4, "discard": 5}[verb]
-		for body, choice := range map[string]outbox.Choice{
+		for body, choice := range map[string]operations.Choice{
 			`{"all":true}`:                                {},
 			`{"group":"5917eeb97442"}`:                    {Group: "5917eeb97442"},
 			`{"type":"a.v1","dry_run":false}`:             {Type: "a.v1"},

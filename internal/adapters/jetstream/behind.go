@@ -13,7 +13,7 @@ var _ operations.StreamLags = (*Consumers)(nil)
 
 // Behind returns the lag of each subscriber that stands at a place, in one request and one more for each place. A place in another
 // stream, which was there before, is before the first event.
-func (c *Consumers) Behind(ctx context.Context, places []operations.SubscriberPlace) ([]operations.Lag, error) {
+func (c *Consumers) Behind(ctx context.Context, places []operations.SubscriberProgress) ([]operations.Lag, error) {
 	if len(places) == 0 {
 		return nil, nil
 	}

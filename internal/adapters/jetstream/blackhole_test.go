@@ -29,7 +29,7 @@ const (
 
 // drivenPorts are the ports that NATS serves.
 var drivenPorts = []reflect.Type{
-	reflect.TypeFor[relay.StreamRepair](), reflect.TypeFor[relay.Finder](), reflect.TypeFor[relay.Waker](), reflect.TypeFor[relay.Alarm](),
+	reflect.TypeFor[relay.StreamRepair](), reflect.TypeFor[relay.Finder](), reflect.TypeFor[relay.Notifier](), reflect.TypeFor[relay.Listener](),
 	reflect.TypeFor[inbox.Stream](),
 }
 
@@ -37,7 +37,7 @@ var drivenPorts = []reflect.Type{
 type silence struct {
 	publisher *jetstream.Publisher
 	finder    *jetstream.Finder
-	bell      *jetstream.Bell
+	bell      *jetstream.Notifier
 	consumers *jetstream.Consumers
 	reader    *jetstream.Reader
 }
@@ -59,7 +59,7 @@ func newSilence(t *testing.T) (*silence, *infra.Proxy) {
 	require.NoError(t, err)
 	consumers, err := jetstream.NewConsumers(nc, stream)
 	require.NoError(t, err)
-	quiet := &silence{publisher: publisher, finder: finder, consumers: consumers, bell: jetstream.NewBell(nc, stream, silent)}
+	quiet := &silence{publisher: publisher, finder: finder, consumers: consumers, bell: jetstream.NewNotifier(nc, stream, silent)}
 	quiet.reader = newReader(t, nc, silent)
 	_, err = publisher.Open(t.Context(), 0)
 	require.NoError(t, err)
@@ -71,37 +71,37 @@ func newSilence(t *testing.T) (*silence, *infra.Proxy) {
 // calls are all methods of the ports. Those that only send, or do not ask the broker at all, answer nil.
 func (s *silence) calls() map[string]func(ctx context.Context) error {
 	return map[string]func(ctx context.Context) error{
-		"outbox.StreamRepair.Open":  func(ctx context.Context) error { _, err := s.publisher.Open(ctx, 1); return err },
-		"outbox.StreamRepair.Raise": func(ctx context.Context) error { _, err := s.publisher.Raise(ctx, 100); return err },
-		"outbox.StreamRepair.Look":  func(ctx context.Context) error { _, err := s.publisher.Look(ctx); return err },
-		"outbox.StreamRepair.At":    func(ctx context.Context) error { _, err := s.publisher.At(ctx, 1); return err },
-		"outbox.StreamRepair.Publish": func(ctx context.Context) error {
+		"relay.StreamRepair.Open":  func(ctx context.Context) error { _, err := s.publisher.Open(ctx, 1); return err },
+		"relay.StreamRepair.Raise": func(ctx context.Context) error { _, err := s.publisher.Raise(ctx, 100); return err },
+		"relay.StreamRepair.Look":  func(ctx context.Context) error { _, err := s.publisher.Look(ctx); return err },
+		"relay.StreamRepair.At":    func(ctx context.Context) error { _, err := s.publisher.At(ctx, 1); return err },
+		"relay.StreamRepair.Publish": func(ctx context.Context) error {
 			_, err := s.publisher.Publish(ctx, 2, relaytest.NewEntries(2, 20))
 			return err
 		},
-		"outbox.StreamRepair.Redrive": func(ctx context.Context) error {
+		"relay.StreamRepair.Redrive": func(ctx context.Context) error {
 			_, err := s.publisher.Redrive(ctx, 2, outbox.Progress{}, relaytest.NewEntries(2, 2))
 			return err
 		},
-		"outbox.StreamRepair.Notify": func(ctx context.Context) error {
-			_, err := s.publisher.Notify(ctx, 2, outbox.Notice{})
+		"relay.StreamRepair.Notify": func(ctx context.Context) error {
+			_, err := s.publisher.PublishControl(ctx, 2, relay.ControlMessage{})
 			return err
 		},
-		"outbox.Finder.Find": func(ctx context.Context) error {
+		"relay.Finder.Find": func(ctx context.Context) error {
 			_, err := s.finder.Find(ctx, outbox.Progress{Position: 1}, 0)
 			return err
 		},
-		"inbox.Stream.Read":   func(ctx context.Context) error { _, err := s.reader.Read(ctx, 1, everything); return err },
-		"inbox.Stream.State":  func(ctx context.Context) error { _, err := s.reader.State(ctx); return err },
-		"inbox.Stream.Former": func(ctx context.Context) error { _, _, err := s.reader.Former(ctx); return err },
-		"inbox.Stream.Stored": func(context.Context) error { s.reader.Stored(); return nil },
-		"outbox.Waker.Wake":   func(context.Context) error { s.bell.Wake(); return nil },
-		"outbox.Alarm.C":      func(context.Context) error { s.bell.C(); return nil },
+		"inbox.Stream.Read":            func(ctx context.Context) error { _, err := s.reader.Read(ctx, 1, everything); return err },
+		"inbox.Stream.State":           func(ctx context.Context) error { _, err := s.reader.State(ctx); return err },
+		"inbox.Stream.Former":          func(ctx context.Context) error { _, _, err := s.reader.Former(ctx); return err },
+		"inbox.Stream.Stored":          func(context.Context) error { s.reader.Stored(); return nil },
+		"relay.Notifier.Notify":        func(context.Context) error { s.bell.Notify(); return nil },
+		"relay.Listener.Notifications": func(context.Context) error { s.bell.Notifications(); return nil },
 	}
 }
 
 // sends are the calls that wait for no answer.
-var sends = []string{"outbox.Waker.Wake", "outbox.Alarm.C", "inbox.Stream.Stored"}
+var sends = []string{"relay.Notifier.Notify", "relay.Listener.Notifications", "inbox.Stream.Stored"}
 
 // TestEveryCallEnds makes a black hole of the connection to the broker, and calls every method of every port. Each answers in
 // time that the broker is unavailable, or that what it has to say was sent.

@@ -16,7 +16,7 @@ func TestFinder(t *testing.T) {
 }
 
 func TestWaker(t *testing.T) {
-	relaytest.TestWaker(t, func(t *testing.T) relaytest.BellHarness { return newBells(t) })
+	relaytest.TestNotifier(t, func(t *testing.T) relaytest.NotifierHarness { return newBells(t) })
 }
 
 func TestLiveness(t *testing.T) {

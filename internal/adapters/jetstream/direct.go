@@ -68,7 +68,7 @@ type getRequest struct {
 
 // stored is a message of the stream.
 type stored struct {
-	inbox.Place
+	inbox.StreamPosition
 	subject string
 	header  nats.Header
 	added   bool // header has the server's own, too
@@ -157,7 +157,7 @@ func (d direct) judge(header nats.Header, size int) (message stored, previous ui
 	if err != nil || undated != nil || unlinked != nil || sequence == 0 || subject == "" || added(header, headerStream) != d.stream {
 		return stored{}, 0, false // for example, the first of the server's headers was taken for the end of a stored one
 	}
-	return stored{Place: inbox.Place{Sequence: sequence, StoredAt: at}, subject: subject, header: header, added: true}, previous, true
+	return stored{StreamPosition: inbox.StreamPosition{Sequence: sequence, StoredAt: at}, subject: subject, header: header, added: true}, previous, true
 }
 
 // added returns the value of a header that the server added.
@@ -209,8 +209,8 @@ func (d direct) askLeader(ctx context.Context, from uint64, filter string) (stor
 	}
 	header, _ := nats.DecodeHeadersMsg(raw) // without any, or unreadable: it has none
 	return stored{
-		Place:   inbox.Place{Sequence: answer.Message.Sequence, StoredAt: answer.Message.Time},
-		subject: answer.Message.Subject, header: header, data: answer.Message.Data,
+		StreamPosition: inbox.StreamPosition{Sequence: answer.Message.Sequence, StoredAt: answer.Message.Time},
+		subject:        answer.Message.Subject, header: header, data: answer.Message.Data,
 	}, nil
 }
 

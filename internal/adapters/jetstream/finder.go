@@ -78,16 +78,16 @@ func (f *Finder) first(ctx context.Context, state jetstream.StreamState, positio
 }
 
 // from reads the first message of ours from a sequence on, passing over those of others and what was deleted.
-func (f *Finder) from(ctx context.Context, sequence uint64) (stored, relay.Stamp, error) {
+func (f *Finder) from(ctx context.Context, sequence uint64) (stored, relay.MessageMeta, error) {
 	for {
 		message, err := f.askLeader(ctx, sequence, ">")
 		if errorCode(err) == jetstream.JSErrCodeMessageNotFound {
-			return stored{}, relay.Stamp{}, relay.ErrNoMessage
+			return stored{}, relay.MessageMeta{}, relay.ErrNoMessage
 		}
 		if err != nil {
-			return stored{}, relay.Stamp{}, err
+			return stored{}, relay.MessageMeta{}, err
 		}
-		if stamp := stampOf(message.header); stamp.Ours {
+		if stamp := stampOf(message.header); stamp.Own {
 			return message, stamp, nil
 		}
 		sequence = message.Sequence + 1

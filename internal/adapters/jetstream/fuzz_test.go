@@ -118,7 +118,7 @@ func FuzzEncode(f *testing.F) {
 		if entry.Validate() != nil {
 			return
 		}
-		want := relay.Stamp{Ours: true, Progress: entry.Progress(), Event: entry.Position}
+		want := relay.MessageMeta{Own: true, Progress: entry.Progress(), Event: entry.Position}
 		var redrivenAt *outbox.Progress
 		if place >= 0 {
 			redrivenAt = &outbox.Progress{Position: outbox.Position(place), EventID: placeID}
@@ -158,7 +158,7 @@ func FuzzEncodeNotice(f *testing.F) {
 	w := newWire(f)
 	f.Fuzz(func(t *testing.T, position int64, id string, sequence uint64, reason string, kept int) {
 		kept = utf8.UTFMax + max(0, kept)%(maxReason-utf8.UTFMax+1)
-		notice := outbox.Notice{Progress: outbox.Progress{Position: outbox.Position(max(0, position)), EventID: id}, Parked: reason, Kept: sequence / 2}
+		notice := relay.ControlMessage{Progress: outbox.Progress{Position: outbox.Position(max(0, position)), EventID: id}, Parked: reason, LastOwnSequence: sequence / 2}
 		message, size := encodeNotice("ORDERS", sequence, notice, kept)
 		if len(id) > maxHeaders/4 {
 			return
@@ -166,7 +166,7 @@ func FuzzEncodeNotice(f *testing.F) {
 		header, sent, payload := w.send(t, message)
 		require.Equal(t, size, sent+len(payload))
 		stamp := stampOf(header)
-		require.Equal(t, relay.Stamp{Ours: true, Progress: notice.Progress, Parked: stamp.Parked, Kept: notice.Kept}, stamp)
+		require.Equal(t, relay.MessageMeta{Own: true, Progress: notice.Progress, Parked: stamp.Parked, LastOwnSequence: notice.LastOwnSequence}, stamp)
 		require.Equal(t, reason == "", stamp.Parked == "")
 		require.LessOrEqual(t, len(stamp.Parked), kept)
 		require.True(t, utf8.ValidString(stamp.Parked))
@@ -206,33 +206,33 @@ func positive(value string) int64 {
 var digits = regexp.MustCompile(`^[0-9]+$`)
 
 // stamped is what the engine has to read on a message whose own position is position, 0 if that is none.
-func stamped(header nats.Header, position int64) relay.Stamp {
+func stamped(header nats.Header, position int64) relay.MessageMeta {
 	_, hasPosition := header["Outbox-Position"]
 	text, hasProgress := header["Outbox-Progress"]
 	id, readable := unescaped(header.Get("ce-id"))
 	event := outbox.Position(position)
 	switch {
 	case hasPosition && event == 0:
-		return relay.Stamp{}
+		return relay.MessageMeta{}
 	case !hasProgress && event > 0 && readable && id != "":
-		return relay.Stamp{Ours: true, Progress: outbox.Progress{Position: event, EventID: id}, Event: event}
+		return relay.MessageMeta{Own: true, Progress: outbox.Progress{Position: event, EventID: id}, Event: event}
 	case !hasProgress:
-		return relay.Stamp{}
+		return relay.MessageMeta{}
 	}
 	place, of, complete := strings.Cut(text[0], "/")
 	number, numeric := new(big.Int).SetString(place, 10)
 	of, known := unescaped(of)
 	reason, told := unescaped(header.Get("Outbox-Parked"))
 	if !complete || !numeric || number.Sign() < 0 || !number.IsInt64() || !known || !told {
-		return relay.Stamp{}
+		return relay.MessageMeta{}
 	}
-	stamp := relay.Stamp{
-		Ours: true, Progress: outbox.Progress{Position: outbox.Position(number.Int64()), EventID: of}, Event: event, Redriven: event > 0,
+	stamp := relay.MessageMeta{
+		Own: true, Progress: outbox.Progress{Position: outbox.Position(number.Int64()), EventID: of}, Event: event, Redriven: event > 0,
 	}
 	if event == 0 {
-		stamp.Parked, stamp.Kept = reason, math.MaxUint64
+		stamp.Parked, stamp.LastOwnSequence = reason, math.MaxUint64
 		if kept, ok := new(big.Int).SetString(header.Get("Outbox-Kept"), 10); ok && digits.MatchString(header.Get("Outbox-Kept")) && kept.IsUint64() {
-			stamp.Kept = kept.Uint64()
+			stamp.LastOwnSequence = kept.Uint64()
 		}
 	}
 	return stamp

@@ -38,7 +38,7 @@ type broker struct {
 	server *infra.NATSServer
 	admin  natsjs.JetStream
 	conns  []*nats.Conn
-	bells  [2]*jetstream.Bell
+	bells  [2]*jetstream.Notifier
 }
 
 func newBroker(t *testing.T) *broker {
@@ -213,7 +213,7 @@ func (b *broker) Reader(t *testing.T) inbox.Stream { return b.reader(t) }
 func newBells(t *testing.T) *broker {
 	b := newBroker(t)
 	for i := range b.bells {
-		b.bells[i] = jetstream.NewBell(b.connect(), stream, silent)
+		b.bells[i] = jetstream.NewNotifier(b.connect(), stream, silent)
 		runBell(t, b.bells[i])
 	}
 	require.Eventually(t, func() bool { return b.conns[1].NumSubscriptions() > 0 && b.conns[2].NumSubscriptions() > 0 },
@@ -222,7 +222,7 @@ func newBells(t *testing.T) *broker {
 	return b
 }
 
-func runBell(t *testing.T, bell *jetstream.Bell) {
+func runBell(t *testing.T, bell *jetstream.Notifier) {
 	ctx, stop := context.WithCancel(context.Background())
 	stopped := make(chan error, 1)
 	go func() { stopped <- bell.Run(ctx) }()
@@ -232,5 +232,5 @@ func runBell(t *testing.T, bell *jetstream.Bell) {
 	})
 }
 
-func (b *broker) Bell() relaytest.Bell  { return b.bells[0] }
-func (b *broker) Other() relaytest.Bell { return b.bells[1] }
+func (b *broker) Notifier() relaytest.Notifier { return b.bells[0] }
+func (b *broker) Other() relaytest.Notifier    { return b.bells[1] }

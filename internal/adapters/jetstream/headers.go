@@ -143,32 +143,32 @@ func decode(subject string, header nats.Header, data []byte) (outbox.Entry, erro
 
 // stampOf reads what the engine wrote on a message: an event, in its place or redriven, or a notice. A message on which
 // any of that cannot be read is somebody else's.
-func stampOf(header nats.Header) relay.Stamp {
+func stampOf(header nats.Header) relay.MessageMeta {
 	event, isEvent := positionOf(header.Get(headerPosition))
 	if _, said := header[headerPosition]; said && !isEvent {
-		return relay.Stamp{}
+		return relay.MessageMeta{}
 	}
 	if _, said := header[headerProgress]; !said {
 		id, err := url.PathUnescape(header.Get(headerID))
 		if !isEvent || err != nil || id == "" {
-			return relay.Stamp{}
+			return relay.MessageMeta{}
 		}
-		return relay.Stamp{Ours: true, Progress: outbox.Progress{Position: event, EventID: id}, Event: event}
+		return relay.MessageMeta{Own: true, Progress: outbox.Progress{Position: event, EventID: id}, Event: event}
 	}
 	progress, ok := progressOf(header.Get(headerProgress))
 	reason, err := url.PathUnescape(header.Get(headerParked))
 	switch {
 	case !ok || err != nil:
-		return relay.Stamp{}
+		return relay.MessageMeta{}
 	case isEvent:
-		return relay.Stamp{Ours: true, Progress: progress, Event: event, Redriven: true}
+		return relay.MessageMeta{Own: true, Progress: progress, Event: event, Redriven: true}
 	}
 	kept, err := strconv.ParseUint(header.Get(headerKept), 10, 64)
 	if err != nil {
 		kept = math.MaxUint64 // whoever wrote that said nothing about it
 	}
-	return relay.Stamp{
-		Ours: true, Progress: progress, Parked: reason, Kept: kept, Confirms: reason == "" && header.Get(headerType) == confirmedNotice,
+	return relay.MessageMeta{
+		Own: true, Progress: progress, Parked: reason, LastOwnSequence: kept, Confirms: reason == "" && header.Get(headerType) == confirmedNotice,
 	}
 }
 

@@ -9,8 +9,8 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
@@ -49,7 +49,7 @@ func TestLags(t *testing.T) {
 	r := &reading{broker: b, publisher: b.opened()}
 	entries := relaytest.NewEntries(0, 3)
 	r.Append(t, entries...)
-	_, err = r.publisher.Notify(t.Context(), 3, outbox.Notice{Progress: entries[2].Progress()})
+	_, err = r.publisher.PublishControl(t.Context(), 3, relay.ControlMessage{Progress: entries[2].Progress()})
 	require.NoError(t, err)
 	require.Empty(t, lags(t, consumers), "nobody has subscribed yet")
 	_, err = b.admin.CreateConsumer(t.Context(), stream, natsjs.ConsumerConfig{Durable: "strange", FilterSubject: "orders.paid"})
@@ -97,7 +97,7 @@ func TestLagOf(t *testing.T) {
 	r.Append(t, entries[:2]...)
 	time.Sleep(200 * time.Millisecond)
 	r.Append(t, entries[2:]...)
-	_, err = r.publisher.Notify(t.Context(), 5, outbox.Notice{Progress: entries[4].Progress()})
+	_, err = r.publisher.PublishControl(t.Context(), 5, relay.ControlMessage{Progress: entries[4].Progress()})
 	require.NoError(t, err)
 	require.Greater(t, requireLag(0, 5), 200*time.Millisecond)
 	old := requireLag(1, 4)

@@ -50,10 +50,10 @@ func (l *Liveness) Announce(token int64) (withdraw func()) {
 }
 
 // Probe trusts an answer only if it came in the session that it reports.
-func (l *Liveness) Probe(ctx context.Context, token int64) relay.Sighting {
+func (l *Liveness) Probe(ctx context.Context, token int64) relay.ProbeResult {
 	session := l.nc.Stats().Reconnects
 	if time.Now().UnixNano() < l.denied.Load() {
-		return relay.Sighting{Session: session}
+		return relay.ProbeResult{Session: session}
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -62,7 +62,7 @@ func (l *Liveness) Probe(ctx context.Context, token int64) relay.Sighting {
 	if last := l.nc.LastError(); err != nil && errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), subject) {
 		l.denied.Store(time.Now().Add(deniedPause).UnixNano())
 	}
-	return relay.Sighting{
+	return relay.ProbeResult{
 		Gone:    errors.Is(err, nats.ErrNoResponders) && l.nc.Stats().Reconnects == session,
 		Session: session,
 	}

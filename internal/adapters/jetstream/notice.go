@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // What a notice is, for CloudEvents. Subscribers never see one: it is on a subject of its own.
@@ -26,7 +27,7 @@ const (
 
 // Notify implements the port. Where the stream takes small messages only, less of the reason is kept, so that no event is
 // too large to be parked.
-func (p *Publisher) Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error) {
+func (p *Publisher) PublishControl(ctx context.Context, after uint64, notice relay.ControlMessage) (uint64, error) {
 	limits, err := p.limits(ctx)
 	if err != nil {
 		return after, err
@@ -47,7 +48,7 @@ func tooLarge(size int, limits limits) bool {
 
 // encodeNotice returns the message for notice, with so many bytes of its reason, and what it takes on the wire. The body
 // is for people who look at the stream: the engine reads the headers.
-func encodeNotice(stream string, sequence uint64, notice outbox.Notice, kept int) (*nats.Msg, int) {
+func encodeNotice(stream string, sequence uint64, notice relay.ControlMessage, kept int) (*nats.Msg, int) {
 	kind, id, reason := parkedNotice, notice.EventID, shortened(notice.Parked, kept)
 	if notice.Parked == "" {
 		// Such a notice may come at one position several times, and where the log has no row.
@@ -73,7 +74,7 @@ func encodeNotice(stream string, sequence uint64, notice outbox.Notice, kept int
 	h.add(headerTime, time.Now().UTC().Format(time.RFC3339Nano))
 	h.add(headerContentType, contentType)
 	h.add(headerProgress, progressText(notice.Progress))
-	h.add(headerKept, strconv.FormatUint(notice.Kept, 10))
+	h.add(headerKept, strconv.FormatUint(notice.LastOwnSequence, 10))
 	if reason != "" {
 		h.add(headerParked, escape(reason))
 	}

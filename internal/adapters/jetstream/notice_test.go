@@ -36,12 +36,12 @@ func TestNoticesOnTheWire(t *testing.T) {
 	b := newBroker(t)
 	publisher := b.opened()
 	for i, c := range []struct {
-		notice outbox.Notice
+		notice relay.ControlMessage
 		body   string
 		header map[string]string
 	}{
 		{
-			outbox.Notice{Progress: outbox.Progress{Position: 46, EventID: "ü-1"}, Parked: "100% of orders.> is\nü", Kept: 45},
+			relay.ControlMessage{Progress: outbox.Progress{Position: 46, EventID: "ü-1"}, Parked: "100% of orders.> is\nü", LastOwnSequence: 45},
 			`{"position":46,"event_id":"ü-1","reason":"100% of orders.> is\nü"}`,
 			map[string]string{
 				"ce-id": "%C3%BC-1", "ce-type": "outboxie.event.parked.v1",
@@ -49,18 +49,18 @@ func TestNoticesOnTheWire(t *testing.T) {
 			},
 		},
 		{
-			outbox.Notice{Progress: outbox.Progress{Position: 46, EventID: "e"}},
+			relay.ControlMessage{Progress: outbox.Progress{Position: 46, EventID: "e"}},
 			`{"position":46,"event_id":"e"}`,
 			map[string]string{"ce-id": "46-2", "ce-type": "outboxie.log.adopted.v1", "Outbox-Progress": "46/e", "Outbox-Kept": "0"},
 		},
 		{
-			outbox.Notice{},
+			relay.ControlMessage{},
 			`{"position":0}`,
 			map[string]string{"ce-id": "0-3", "ce-type": "outboxie.log.adopted.v1", "Outbox-Progress": "0/", "Outbox-Kept": "0"},
 		},
 	} {
 		before := time.Now()
-		last, err := publisher.Notify(t.Context(), uint64(i), c.notice)
+		last, err := publisher.PublishControl(t.Context(), uint64(i), c.notice)
 		require.NoError(t, err)
 		subject, header, body := b.message(last)
 		require.Equal(t, "outboxie.ORDERS.notices", subject)
@@ -77,7 +77,7 @@ func TestNoticesOnTheWire(t *testing.T) {
 // TestNoticeIsNoEvent checks that no subscriber gets a notice, and that a notice cannot be read as an event.
 func TestNoticeIsNoEvent(t *testing.T) {
 	r := newReading(t)
-	last, err := r.publisher.Notify(t.Context(), 0, outbox.Notice{Progress: outbox.Progress{Position: 7, EventID: "e"}, Parked: "too large"})
+	last, err := r.publisher.PublishControl(t.Context(), 0, relay.ControlMessage{Progress: outbox.Progress{Position: 7, EventID: "e"}, Parked: "too large"})
 	require.NoError(t, err)
 	r.tail = last
 	r.Append(t, relaytest.NewEntries(7, 1)...)
@@ -151,7 +151,7 @@ func TestNoticeFitsSmallStreams(t *testing.T) {
 		_, err := publisher.Open(t.Context(), 1)
 		require.NoError(t, err)
 		reason := strings.Repeat("€ ", 1000)
-		_, err = publisher.Notify(t.Context(), 0, outbox.Notice{Progress: relaytest.NewEntries(41, 1)[0].Progress(), Parked: reason})
+		_, err = publisher.PublishControl(t.Context(), 0, relay.ControlMessage{Progress: relaytest.NewEntries(41, 1)[0].Progress(), Parked: reason})
 		require.NoError(t, err, "%d", limit)
 		stamp, err := publisher.At(t.Context(), 1)
 		require.NoError(t, err)
@@ -166,7 +166,7 @@ func TestNoticeFitsSmallStreams(t *testing.T) {
 
 func TestStampsThatAreNotOurs(t *testing.T) {
 	const absent = "-"
-	stamp := func(id, position, progress, parked string) relay.Stamp {
+	stamp := func(id, position, progress, parked string) relay.MessageMeta {
 		header := nats.Header{}
 		for name, value := range map[string]string{
 			"ce-id": id, "Outbox-Position": position, "Outbox-Progress": progress, "Outbox-Parked": parked,
@@ -179,11 +179,11 @@ func TestStampsThatAreNotOurs(t *testing.T) {
 	}
 	own := outbox.Progress{Position: 7, EventID: "e"}
 	newer := outbox.Progress{Position: 99, EventID: "newer/est"}
-	require.Equal(t, relay.Stamp{Ours: true, Progress: own, Event: 7}, stamp("e", "7", absent, absent))
-	require.Equal(t, relay.Stamp{Ours: true, Progress: newer, Event: 7, Redriven: true}, stamp("e", "7", "99/newer/est", absent))
-	require.Equal(t, relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 99}, Event: 7, Redriven: true}, stamp("e", "7", "99/", absent))
-	require.Equal(t, relay.Stamp{Ours: true, Progress: newer, Parked: "too large", Kept: math.MaxUint64}, stamp("e", absent, "99/newer/est", "too%20large"))
-	require.Equal(t, relay.Stamp{Ours: true, Kept: math.MaxUint64}, stamp("0-1", absent, "0/", absent))
+	require.Equal(t, relay.MessageMeta{Own: true, Progress: own, Event: 7}, stamp("e", "7", absent, absent))
+	require.Equal(t, relay.MessageMeta{Own: true, Progress: newer, Event: 7, Redriven: true}, stamp("e", "7", "99/newer/est", absent))
+	require.Equal(t, relay.MessageMeta{Own: true, Progress: outbox.Progress{Position: 99}, Event: 7, Redriven: true}, stamp("e", "7", "99/", absent))
+	require.Equal(t, relay.MessageMeta{Own: true, Progress: newer, Parked: "too large", LastOwnSequence: math.MaxUint64}, stamp("e", absent, "99/newer/est", "too%20large"))
+	require.Equal(t, relay.MessageMeta{Own: true, LastOwnSequence: math.MaxUint64}, stamp("0-1", absent, "0/", absent))
 	for _, foreign := range [][4]string{
 		{absent, absent, absent, absent},
 		{"e", absent, absent, absent},

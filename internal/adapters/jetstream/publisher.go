@@ -77,9 +77,9 @@ func NewPublisher(nc *nats.Conn, o PublisherOptions) (*Publisher, error) {
 }
 
 // At implements the port. It asks the stream's leader: a direct get may be answered by a replica that lags behind.
-func (p *Publisher) At(ctx context.Context, sequence uint64) (relay.Stamp, error) {
+func (p *Publisher) At(ctx context.Context, sequence uint64) (relay.MessageMeta, error) {
 	if sequence == 0 {
-		return relay.Stamp{}, relay.ErrNoMessage
+		return relay.MessageMeta{}, relay.ErrNoMessage
 	}
 	ctx, done := whileConnected(ctx, p.nc, p.o.Timeout)
 	defer done()
@@ -92,24 +92,24 @@ func (p *Publisher) At(ctx context.Context, sequence uint64) (relay.Stamp, error
 	reply, err := p.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+p.o.Stream,
 		[]byte(`{"seq":`+strconv.FormatUint(sequence, 10)+`}`))
 	if err != nil {
-		return relay.Stamp{}, classify(ctx, err)
+		return relay.MessageMeta{}, classify(ctx, err)
 	}
 	if err := json.Unmarshal(reply.Data, &answer); err != nil {
-		return relay.Stamp{}, fmt.Errorf("read message %d of stream %s: %w", sequence, p.o.Stream, err)
+		return relay.MessageMeta{}, fmt.Errorf("read message %d of stream %s: %w", sequence, p.o.Stream, err)
 	}
 	switch {
 	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
-		return relay.Stamp{}, relay.ErrNoMessage.With("stream %s has no message %d", p.o.Stream, sequence)
+		return relay.MessageMeta{}, relay.ErrNoMessage.With("stream %s has no message %d", p.o.Stream, sequence)
 	case answer.Error != nil:
-		return relay.Stamp{}, p.streamError(ctx, answer.Error)
+		return relay.MessageMeta{}, p.streamError(ctx, answer.Error)
 	case answer.Message == nil:
-		return relay.Stamp{}, fmt.Errorf("read message %d of stream %s: empty answer", sequence, p.o.Stream)
+		return relay.MessageMeta{}, fmt.Errorf("read message %d of stream %s: empty answer", sequence, p.o.Stream)
 	case len(answer.Message.Header) == 0:
-		return relay.Stamp{}, nil
+		return relay.MessageMeta{}, nil
 	}
 	header, err := nats.DecodeHeadersMsg(answer.Message.Header)
 	if err != nil { // whoever wrote that, it was not us
-		return relay.Stamp{}, nil
+		return relay.MessageMeta{}, nil
 	}
 	return stampOf(header), nil
 }

@@ -86,7 +86,7 @@ func (r *Reader) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) (
 	for _, message := range read {
 		stamp := stampOf(message.header)
 		message.Progress = stamp.Progress.Position
-		messages = append(messages, inbox.Message{Place: message.Place, Event: r.event(message), Parks: stamp.Parked != ""})
+		messages = append(messages, inbox.Message{StreamPosition: message.StreamPosition, Event: r.event(message), Parks: stamp.Parked != ""})
 	}
 	return messages, nil
 }

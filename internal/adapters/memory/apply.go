@@ -61,7 +61,7 @@ func (b *batch) take(ctx context.Context) error {
 		}
 		b.outcome.Checkpoint = b.lane.moved(b.To).Checkpoint
 		if b.moved = b.inbox.mutants.moveEarly; b.moved {
-			b.inbox.move(b.key, b.lane.Place, b.lane.moved(b.To))
+			b.inbox.move(b.key, b.lane.StreamPosition, b.lane.moved(b.To))
 		}
 		return nil
 	})
@@ -285,7 +285,7 @@ func (b *batch) apart(ctx context.Context, l letter) error {
 func (b *batch) move(ctx context.Context) error {
 	return b.do(ctx, "move", func() error {
 		if !b.moved {
-			b.change(func() { b.inbox.move(b.key, b.lane.Place, b.lane.moved(b.To)) })
+			b.change(func() { b.inbox.move(b.key, b.lane.StreamPosition, b.lane.moved(b.To)) })
 		}
 		return nil
 	})

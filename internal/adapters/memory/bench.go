@@ -10,13 +10,13 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-var _ operations.Bench = (*CursorStore)(nil)
+var _ operations.RelayRepair = (*CursorStore)(nil)
 
 // Cursor implements the port.
-func (s *CursorStore) Cursor(ctx context.Context) (outbox.Cursor, error) { return s.Load(ctx) }
+func (s *CursorStore) Cursor(ctx context.Context) (relay.Cursor, error) { return s.Load(ctx) }
 
 // Held implements the port.
-func (s *CursorStore) Held(_ context.Context, places []outbox.Progress) ([]outbox.Progress, error) {
+func (s *CursorStore) HasEvents(_ context.Context, places []outbox.Progress) ([]outbox.Progress, error) {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	var held []outbox.Progress
@@ -51,7 +51,7 @@ func (s *CursorStore) Behind(_ context.Context, position outbox.Position) (int64
 }
 
 // Adopt implements the port.
-func (s *CursorStore) Adopt(_ context.Context, revision int64, cursor outbox.Cursor, _ bool) error {
+func (s *CursorStore) Adopt(_ context.Context, revision int64, cursor relay.Cursor, _ bool) error {
 	s.lease.mu.Lock()
 	defer s.lease.mu.Unlock()
 	if s.cursor.Revision != revision {

@@ -29,7 +29,7 @@ var _ inbox.Checkpoints = (*Inbox)(nil)
 const mostRevisions = 1 << 32
 
 // Begin makes all lanes, or none.
-func (i *Inbox) Begin(ctx context.Context, subscriber string, lanes int, stream string, at inbox.Place) error {
+func (i *Inbox) Begin(ctx context.Context, subscriber string, lanes int, stream string, at inbox.StreamPosition) error {
 	s, err := i.open(ctx)
 	if err != nil {
 		return err
@@ -54,7 +54,7 @@ func (i *Inbox) Begin(ctx context.Context, subscriber string, lanes int, stream 
 			i.begun++
 			for n := range lanes {
 				i.lanes[laneKey{subscriber, n}] = lane{
-					inbox.Checkpoint{Lane: n, Lanes: lanes, Stream: stream, Place: at, Revision: i.begun * mostRevisions}, time.Now(),
+					inbox.Checkpoint{Lane: n, Lanes: lanes, Stream: stream, StreamPosition: at, Revision: i.begun * mostRevisions}, time.Now(),
 				}
 			}
 		})
@@ -117,7 +117,7 @@ func (i *Inbox) Leave(ctx context.Context, subscriber, instance string) error {
 }
 
 // Marks is one statement.
-func (i *Inbox) Marks(ctx context.Context, subscriber string, lane int) (marks []inbox.Place, err error) {
+func (i *Inbox) Marks(ctx context.Context, subscriber string, lane int) (marks []inbox.StreamPosition, err error) {
 	err = i.once(ctx, "marks", func(*session) error {
 		marks = slices.Clone(i.marks[laneKey{subscriber, lane}])
 		slices.Reverse(marks)
@@ -138,7 +138,7 @@ func (i *Inbox) once(ctx context.Context, step string, statement func(s *session
 
 // Rewind waits for nobody.
 func (i *Inbox) Rewind(
-	ctx context.Context, subscriber string, from inbox.Checkpoint, stream string, to inbox.Place,
+	ctx context.Context, subscriber string, from inbox.Checkpoint, stream string, to inbox.StreamPosition,
 ) (inbox.Checkpoint, error) {
 	s, err := i.open(ctx)
 	if err != nil {
@@ -156,7 +156,7 @@ func (i *Inbox) Rewind(
 		moved.Stream = stream
 		s.change(func() {
 			i.lanes[key] = moved
-			i.marks[key] = slices.DeleteFunc(i.marks[key], func(mark inbox.Place) bool { return mark.Sequence > to.Sequence })
+			i.marks[key] = slices.DeleteFunc(i.marks[key], func(mark inbox.StreamPosition) bool { return mark.Sequence > to.Sequence })
 		})
 		return nil
 	})
@@ -191,8 +191,8 @@ func (i *Inbox) same(row, from inbox.Checkpoint) bool {
 }
 
 // moved returns the lane at another place.
-func (l lane) moved(to inbox.Place) lane {
-	l.Place = to
+func (l lane) moved(to inbox.StreamPosition) lane {
+	l.StreamPosition = to
 	l.StoredAt = to.StoredAt.UTC()
 	l.Revision++
 	l.movedAt = time.Now()
@@ -200,10 +200,10 @@ func (l lane) moved(to inbox.Place) lane {
 }
 
 // move puts a lane at its new place, and keeps a mark there if one is due, as inbox.MarkDue says it for the ordinary distance.
-func (i *Inbox) move(key laneKey, from inbox.Place, moved lane) {
+func (i *Inbox) move(key laneKey, from inbox.StreamPosition, moved lane) {
 	i.lanes[key] = moved
 	if moved.Sequence/i.MarkEvery > from.Sequence/i.MarkEvery && !moved.StoredAt.IsZero() {
-		marks := append(i.marks[key], moved.Place)
+		marks := append(i.marks[key], moved.StreamPosition)
 		i.marks[key] = marks[max(0, len(marks)-inbox.MarksKept):]
 	}
 }

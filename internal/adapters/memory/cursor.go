@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -12,7 +11,7 @@ import (
 type CursorStore struct {
 	lease    *Lease
 	log      *Log
-	cursor   outbox.Cursor
+	cursor   relay.Cursor
 	careless bool
 }
 
@@ -25,7 +24,7 @@ var (
 func NewCursorStore(lease *Lease, log *Log) *CursorStore { return &CursorStore{lease: lease, log: log} }
 
 // Edit changes the cursor as an operator does: whoever holds the lease, and while the relay runs.
-func (s *CursorStore) Edit(edit func(*outbox.Cursor)) {
+func (s *CursorStore) Edit(edit func(*relay.Cursor)) {
 	s.lease.mu.Lock()
 	defer s.lease.mu.Unlock()
 	edit(&s.cursor)
@@ -34,9 +33,9 @@ func (s *CursorStore) Edit(edit func(*outbox.Cursor)) {
 }
 
 // Load implements the port.
-func (s *CursorStore) Load(ctx context.Context) (outbox.Cursor, error) {
+func (s *CursorStore) Load(ctx context.Context) (relay.Cursor, error) {
 	if err := ctx.Err(); err != nil {
-		return outbox.Cursor{}, err
+		return relay.Cursor{}, err
 	}
 	s.lease.mu.Lock()
 	defer s.lease.mu.Unlock()
@@ -45,14 +44,14 @@ func (s *CursorStore) Load(ctx context.Context) (outbox.Cursor, error) {
 	return cursor, nil
 }
 
-func (s *CursorStore) standing() outbox.Cursor {
+func (s *CursorStore) standing() relay.Cursor {
 	cursor := s.cursor
 	cursor.EventID, cursor.PurgedTo = s.log.at(cursor.Position)
 	return cursor
 }
 
 // Save implements the port.
-func (s *CursorStore) Save(ctx context.Context, turn outbox.Turn, cursor outbox.Cursor) (saved outbox.Cursor, err error) {
+func (s *CursorStore) Save(ctx context.Context, turn relay.WriteFence, cursor relay.Cursor) (saved relay.Cursor, err error) {
 	err = s.writeIf(ctx, turn, func() error {
 		recorded, err := s.log.save(cursor)
 		if err != nil {
@@ -67,12 +66,12 @@ func (s *CursorStore) Save(ctx context.Context, turn outbox.Turn, cursor outbox.
 }
 
 // Report implements the port.
-func (s *CursorStore) Report(ctx context.Context, turn outbox.Turn, halt *outbox.Halt) error {
+func (s *CursorStore) Report(ctx context.Context, turn relay.WriteFence, halt *relay.Halt) error {
 	return s.write(ctx, turn, func() { s.cursor.Halt = halt })
 }
 
 // write makes a write if it is the turn's.
-func (s *CursorStore) write(ctx context.Context, turn outbox.Turn, do func()) error {
+func (s *CursorStore) write(ctx context.Context, turn relay.WriteFence, do func()) error {
 	return s.writeIf(ctx, turn, func() error {
 		do()
 		return nil
@@ -80,7 +79,7 @@ func (s *CursorStore) write(ctx context.Context, turn outbox.Turn, do func()) er
 }
 
 // writeIf is write for one that may be refused; then nothing is written.
-func (s *CursorStore) writeIf(ctx context.Context, turn outbox.Turn, do func() error) error {
+func (s *CursorStore) writeIf(ctx context.Context, turn relay.WriteFence, do func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

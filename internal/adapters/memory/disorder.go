@@ -96,7 +96,7 @@ func (l *Log) behind(reached outbox.Position) error {
 }
 
 // save takes note of a cursor, unless rows came after the relay that could not be told from others any more.
-func (l *Log) save(cursor outbox.Cursor) (time.Time, error) {
+func (l *Log) save(cursor relay.Cursor) (time.Time, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := l.cursor
@@ -130,7 +130,7 @@ func (l *Log) recordedTo(position outbox.Position) time.Time {
 }
 
 // adopted takes a cursor as it is: what is before it counts as passed.
-func (l *Log) adopted(cursor outbox.Cursor) time.Time {
+func (l *Log) adopted(cursor relay.Cursor) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	recorded := later(l.cursor.recordedTo, epoch)
@@ -149,7 +149,7 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// Disorder implements operating.Bench.
+// Disorder implements operations.RelayRepair.
 func (s *CursorStore) Disorder(ctx context.Context) (operations.Disorder, error) {
 	if err := ctx.Err(); err != nil {
 		return operations.Disorder{}, err

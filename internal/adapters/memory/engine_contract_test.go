@@ -120,8 +120,8 @@ func (e *engine) Publisher() relay.StreamRepair         { return &publisherLine{
 func (e *engine) Parking() relay.Parking                { return line{e} }
 func (e *engine) ParkingAdmin() operations.ParkingAdmin { return line{e} }
 func (e *engine) Retention() relay.Retention            { return line{e} }
-func (e *engine) Bench() operations.Bench               { return e.cursors }
-func (e *engine) Journal() operations.Journal           { return e.cursors }
+func (e *engine) Bench() operations.RelayRepair         { return e.cursors }
+func (e *engine) Journal() operations.EventLog          { return e.cursors }
 func (e *engine) Finder() relay.Finder                  { return line{e} }
 func (e *engine) Elector(holder string) relay.Elector {
 	return electorLine{e, memory.NewElector(e.lease, holder)}
@@ -148,7 +148,7 @@ func (e *engine) Stored(*testing.T) []outbox.Entry { return e.stream.Entries() }
 
 type line struct{ e *engine }
 
-func (l line) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (relay.Page, error) {
+func (l line) After(ctx context.Context, from outbox.Progress, limit relay.ReadLimit) (relay.Page, error) {
 	return through(ctx, l.e, func(ctx context.Context) (relay.Page, error) { return l.e.log.After(ctx, from, limit) })
 }
 
@@ -160,31 +160,31 @@ func (l line) Find(ctx context.Context, event outbox.Progress, sequence uint64) 
 	return through(ctx, l.e, func(ctx context.Context) (time.Time, error) { return l.e.stream.Find(ctx, event, sequence) })
 }
 
-func (l line) Load(ctx context.Context) (outbox.Cursor, error) {
+func (l line) Load(ctx context.Context) (relay.Cursor, error) {
 	return through(ctx, l.e, l.e.cursors.Load)
 }
 
-func (l line) Save(ctx context.Context, turn outbox.Turn, cursor outbox.Cursor) (outbox.Cursor, error) {
-	return through(ctx, l.e, func(ctx context.Context) (outbox.Cursor, error) { return l.e.cursors.Save(ctx, turn, cursor) })
+func (l line) Save(ctx context.Context, turn relay.WriteFence, cursor relay.Cursor) (relay.Cursor, error) {
+	return through(ctx, l.e, func(ctx context.Context) (relay.Cursor, error) { return l.e.cursors.Save(ctx, turn, cursor) })
 }
 
-func (l line) Report(ctx context.Context, turn outbox.Turn, halt *outbox.Halt) error {
+func (l line) Report(ctx context.Context, turn relay.WriteFence, halt *relay.Halt) error {
 	return l.do(ctx, func(ctx context.Context) error { return l.e.cursors.Report(ctx, turn, halt) })
 }
 
-func (l line) Settle(
-	ctx context.Context, turn outbox.Turn, tail relay.Stamp, sequence uint64, end bool,
-) (relay.Settled, error) {
-	return through(ctx, l.e, func(ctx context.Context) (relay.Settled, error) {
-		return l.e.parking.Settle(ctx, turn, tail, sequence, end)
+func (l line) Reconcile(
+	ctx context.Context, turn relay.WriteFence, tail relay.MessageMeta, sequence uint64, end bool,
+) (relay.ParkingSummary, error) {
+	return through(ctx, l.e, func(ctx context.Context) (relay.ParkingSummary, error) {
+		return l.e.parking.Reconcile(ctx, turn, tail, sequence, end)
 	})
 }
 
-func (l line) SetAside(ctx context.Context, turn outbox.Turn, entries []outbox.Entry) ([]outbox.Position, error) {
+func (l line) SetAside(ctx context.Context, turn relay.WriteFence, entries []outbox.Entry) ([]outbox.Position, error) {
 	return through(ctx, l.e, func(ctx context.Context) ([]outbox.Position, error) { return l.e.parking.SetAside(ctx, turn, entries) })
 }
 
-func (l line) Due(ctx context.Context, upTo outbox.Position, limit outbox.Slice) (due []outbox.Entry, waiting bool, err error) {
+func (l line) Due(ctx context.Context, upTo outbox.Position, limit relay.ReadLimit) (due []outbox.Entry, waiting bool, err error) {
 	err = l.do(ctx, func(ctx context.Context) (err error) {
 		due, waiting, err = l.e.parking.Due(ctx, upTo, limit)
 		return err
@@ -192,7 +192,7 @@ func (l line) Due(ctx context.Context, upTo outbox.Position, limit outbox.Slice)
 	return due, waiting, err
 }
 
-func (l line) Refuse(ctx context.Context, turn outbox.Turn, entry outbox.Entry, reason string) error {
+func (l line) Refuse(ctx context.Context, turn relay.WriteFence, entry outbox.Entry, reason string) error {
 	return l.do(ctx, func(ctx context.Context) error { return l.e.parking.Refuse(ctx, turn, entry, reason) })
 }
 
@@ -204,19 +204,21 @@ func (l line) Discard(ctx context.Context, position outbox.Position) error {
 	return l.do(ctx, func(ctx context.Context) error { return l.e.parking.Discard(ctx, position) })
 }
 
-func (l line) Waiting(ctx context.Context, limit int) ([]outbox.ParkedEvent, error) {
-	return through(ctx, l.e, func(ctx context.Context) ([]outbox.ParkedEvent, error) { return l.e.parking.Waiting(ctx, limit) })
+func (l line) Waiting(ctx context.Context, limit int) ([]relay.ParkedEvent, error) {
+	return through(ctx, l.e, func(ctx context.Context) ([]relay.ParkedEvent, error) { return l.e.parking.Waiting(ctx, limit) })
 }
 
-func (l line) Undecided(ctx context.Context, after outbox.Key, limit int) ([]outbox.Undecided, error) {
-	return through(ctx, l.e, func(ctx context.Context) ([]outbox.Undecided, error) { return l.e.parking.Undecided(ctx, after, limit) })
+func (l line) Undecided(ctx context.Context, after outbox.Key, limit int) ([]operations.UndecidedEvent, error) {
+	return through(ctx, l.e, func(ctx context.Context) ([]operations.UndecidedEvent, error) {
+		return l.e.parking.Undecided(ctx, after, limit)
+	})
 }
 
-func (l line) RedriveChosen(ctx context.Context, positions []outbox.Position, choice outbox.Choice) (int, error) {
+func (l line) RedriveChosen(ctx context.Context, positions []outbox.Position, choice operations.Choice) (int, error) {
 	return through(ctx, l.e, func(ctx context.Context) (int, error) { return l.e.parking.RedriveChosen(ctx, positions, choice) })
 }
 
-func (l line) DiscardChosen(ctx context.Context, positions []outbox.Position, choice outbox.Choice) (int, error) {
+func (l line) DiscardChosen(ctx context.Context, positions []outbox.Position, choice operations.Choice) (int, error) {
 	return through(ctx, l.e, func(ctx context.Context) (int, error) { return l.e.parking.DiscardChosen(ctx, positions, choice) })
 }
 
@@ -257,8 +259,8 @@ func (l *publisherLine) Raise(ctx context.Context, first uint64) (relay.StreamIn
 	return through(ctx, l.e, func(ctx context.Context) (relay.StreamInfo, error) { return l.e.stream.Raise(ctx, first) })
 }
 
-func (l *publisherLine) At(ctx context.Context, sequence uint64) (relay.Stamp, error) {
-	return through(ctx, l.e, func(ctx context.Context) (relay.Stamp, error) { return l.e.stream.At(ctx, sequence) })
+func (l *publisherLine) At(ctx context.Context, sequence uint64) (relay.MessageMeta, error) {
+	return through(ctx, l.e, func(ctx context.Context) (relay.MessageMeta, error) { return l.e.stream.At(ctx, sequence) })
 }
 
 func (l *publisherLine) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
@@ -269,8 +271,8 @@ func (l *publisherLine) Redrive(ctx context.Context, after uint64, at outbox.Pro
 	return l.send(ctx, after, func(ctx context.Context) (uint64, error) { return l.e.stream.Redrive(ctx, after, at, batch) })
 }
 
-func (l *publisherLine) Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error) {
-	return l.send(ctx, after, func(ctx context.Context) (uint64, error) { return l.e.stream.Notify(ctx, after, notice) })
+func (l *publisherLine) PublishControl(ctx context.Context, after uint64, notice relay.ControlMessage) (uint64, error) {
+	return l.send(ctx, after, func(ctx context.Context) (uint64, error) { return l.e.stream.PublishControl(ctx, after, notice) })
 }
 
 func (l *publisherLine) send(ctx context.Context, after uint64, call func(context.Context) (uint64, error)) (uint64, error) {
@@ -288,31 +290,31 @@ type electorLine struct {
 	inner relay.Elector
 }
 
-func (l electorLine) Acquire(ctx context.Context, gone int64) (outbox.Term, error) {
-	return through(ctx, l.e, func(ctx context.Context) (outbox.Term, error) { return l.inner.Acquire(ctx, gone) })
+func (l electorLine) Acquire(ctx context.Context, gone int64) (relay.Term, error) {
+	return through(ctx, l.e, func(ctx context.Context) (relay.Term, error) { return l.inner.Acquire(ctx, gone) })
 }
 
-func (l electorLine) Renew(ctx context.Context, term outbox.Term) (outbox.Term, error) {
-	return through(ctx, l.e, func(ctx context.Context) (outbox.Term, error) { return l.inner.Renew(ctx, term) })
+func (l electorLine) Renew(ctx context.Context, term relay.Term) (relay.Term, error) {
+	return through(ctx, l.e, func(ctx context.Context) (relay.Term, error) { return l.inner.Renew(ctx, term) })
 }
 
-func (l electorLine) Resign(ctx context.Context, term outbox.Term) error {
+func (l electorLine) Resign(ctx context.Context, term relay.Term) error {
 	_, err := through(ctx, l.e, func(ctx context.Context) (struct{}, error) { return struct{}{}, l.inner.Resign(ctx, term) })
 	return err
 }
 
 func TestWaker(t *testing.T) {
-	relaytest.TestWaker(t, func(*testing.T) relaytest.BellHarness { return lonely{newEngine(), memory.NewBell()} })
+	relaytest.TestNotifier(t, func(*testing.T) relaytest.NotifierHarness { return lonely{newEngine(), memory.NewNotifier()} })
 }
 
 // lonely is the only instance: there is no line to cut between bells.
 type lonely struct {
 	*engine
-	bell *memory.Bell
+	bell *memory.Notifier
 }
 
-func (l lonely) Bell() relaytest.Bell { return l.bell }
-func (lonely) Other() relaytest.Bell  { return nil }
+func (l lonely) Notifier() relaytest.Notifier { return l.bell }
+func (lonely) Other() relaytest.Notifier      { return nil }
 
 func TestInstanceHalts(t *testing.T) {
 	relaytest.TestInstanceHalts(t, func(*testing.T) relaytest.HaltsHarness { return haltsHarness{memory.NewHalts()} })

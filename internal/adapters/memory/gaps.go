@@ -9,6 +9,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 var _ inbox.Log = (*Inbox)(nil)
@@ -115,7 +116,7 @@ func (l *Log) inHole(hole inbox.Hole, dealt func(id string) bool) (entries []out
 			gone++
 		case entry == nil:
 		case parked == nil && hole.After < position && position <= last,
-			parked != nil && parked.State == outbox.Redriven && hole.First <= parked.Sequence && parked.Sequence <= hole.Last:
+			parked != nil && parked.State == relay.Redriven && hole.First <= parked.Sequence && parked.Sequence <= hole.Last:
 			entries = append(entries, *entry)
 		}
 	}
@@ -141,11 +142,11 @@ func (l *Log) earliest(hole inbox.Hole) outbox.Position {
 }
 
 // Park puts an event into the parking lot, in a state, as the relay and operators do. sequence is where the event was redriven.
-func (l *Log) Park(position outbox.Position, state outbox.ParkedState, sequence uint64) {
+func (l *Log) Park(position outbox.Position, state relay.ParkedState, sequence uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if entry := l.committed(position); entry != nil {
-		l.lot[position] = &outbox.ParkedEvent{
+		l.lot[position] = &relay.ParkedEvent{
 			Progress: entry.Progress(), Key: entry.Key, Type: entry.Type, Reason: "refused", State: state, Sequence: sequence,
 			ParkedAt: time.Now(), ChangedAt: time.Now(),
 		}

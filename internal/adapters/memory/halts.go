@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
@@ -19,7 +18,7 @@ type Halts struct {
 }
 
 type haltReport struct {
-	halt        outbox.Halt
+	halt        relay.Halt
 	since, seen time.Time
 }
 
@@ -38,7 +37,7 @@ var _ relay.InstanceHalts = InstanceHalts{}
 func (h *Halts) Of(instance string) InstanceHalts { return InstanceHalts{h, instance} }
 
 // Record keeps the halt, and since when the instance reports that reason.
-func (i InstanceHalts) Record(ctx context.Context, halt *outbox.Halt) error {
+func (i InstanceHalts) Record(ctx context.Context, halt *relay.Halt) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

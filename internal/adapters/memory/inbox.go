@@ -22,9 +22,9 @@ type Inbox struct {
 
 	log         *Log // of the same database; nil: it has none
 	lanes       map[laneKey]lane
-	subscribers map[string]subscriber     // by name
-	marks       map[laneKey][]inbox.Place // the oldest first
-	copies      map[copyKey]time.Time     // when each was seen
+	subscribers map[string]subscriber              // by name
+	marks       map[laneKey][]inbox.StreamPosition // the oldest first
+	copies      map[copyKey]time.Time              // when each was seen
 	records     map[recordKey]record
 	letters     map[letterKey]letter
 	totals      map[totalKey]Total
@@ -59,7 +59,7 @@ func NewInbox() *Inbox {
 		MarkEvery:   inbox.MarkEvery,
 		lanes:       make(map[laneKey]lane),
 		subscribers: make(map[string]subscriber),
-		marks:       make(map[laneKey][]inbox.Place),
+		marks:       make(map[laneKey][]inbox.StreamPosition),
 		copies:      make(map[copyKey]time.Time),
 		records:     make(map[recordKey]record),
 		letters:     make(map[letterKey]letter),

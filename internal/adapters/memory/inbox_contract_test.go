@@ -84,7 +84,7 @@ func TestSweeper(t *testing.T) {
 		return inboxtest.SweepStore{
 			LetterStore: inboxtest.LetterStore{Store: newStore(kept), DeadLetters: kept}, Sweeper: kept,
 			Fill: func(_ *testing.T, stream string) {
-				e.cursors.Edit(func(cursor *outbox.Cursor) { cursor.StreamCreated = stream })
+				e.cursors.Edit(func(cursor *relay.Cursor) { cursor.StreamCreated = stream })
 			},
 			Keep: func(t *testing.T, events ...outbox.Entry) {
 				t.Helper()
@@ -108,7 +108,7 @@ func TestInboxLog(t *testing.T) {
 		return inboxtest.GapStore{
 			Store: newStore(kept), Log: kept,
 			Reach: func(_ *testing.T, stream string, sequence uint64, position outbox.Position) {
-				e.cursors.Edit(func(cursor *outbox.Cursor) {
+				e.cursors.Edit(func(cursor *relay.Cursor) {
 					cursor.StreamCreated, cursor.StreamSequence, cursor.Position = stream, sequence, position
 				})
 			},
@@ -122,9 +122,9 @@ func TestInboxLog(t *testing.T) {
 				}
 			},
 			Park: func(_ *testing.T, event outbox.Entry, sequence uint64) {
-				state := outbox.Parked
+				state := relay.Parked
 				if sequence > 0 {
-					state = outbox.Redriven
+					state = relay.Redriven
 				}
 				e.log.Park(event.Position, state, sequence)
 			},
@@ -140,8 +140,8 @@ func (e *engine) park(t *testing.T, event outbox.Entry) {
 	require.NoError(t, err)
 	cursor, err := e.cursors.Load(t.Context())
 	require.NoError(t, err)
-	notice := relay.Stamp{Ours: true, Progress: event.Progress(), Parked: "refused"}
-	_, err = e.parking.Settle(t.Context(), outbox.Turn{Token: term.Token, Revision: cursor.Revision}, notice, 1, true)
+	notice := relay.MessageMeta{Own: true, Progress: event.Progress(), Parked: "refused"}
+	_, err = e.parking.Reconcile(t.Context(), relay.WriteFence{Token: term.Token, Revision: cursor.Revision}, notice, 1, true)
 	require.NoError(t, err)
 	e.lease.Advance(time.Hour)
 }

@@ -53,7 +53,7 @@ func retried(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
 func begun(t *testing.T) (*memory.Inbox, inbox.Checkpoint) {
 	t.Helper()
 	applied := memory.NewInbox()
-	require.NoError(t, applied.Begin(t.Context(), billing, 1, created, inbox.Place{}))
+	require.NoError(t, applied.Begin(t.Context(), billing, 1, created, inbox.StreamPosition{}))
 	return applied, looked(t, applied)
 }
 
@@ -68,7 +68,7 @@ func looked(t *testing.T, applied *memory.Inbox) inbox.Checkpoint {
 
 // batchOf returns a batch of n events of ten aggregates after a checkpoint.
 func batchOf(from inbox.Checkpoint, n int) inbox.Batch {
-	batch := inbox.Batch{From: from, To: inbox.Place{Sequence: from.Sequence + uint64(n), StoredAt: time.Now()}}
+	batch := inbox.Batch{From: from, To: inbox.StreamPosition{Sequence: from.Sequence + uint64(n), StoredAt: time.Now()}}
 	for i, entry := range relaytest.NewEntries(outbox.Position(from.Sequence), n) {
 		batch.Events = append(batch.Events, inbox.Event{Entry: entry, Sequence: from.Sequence + uint64(i) + 1})
 	}
@@ -156,7 +156,7 @@ func TestCommitThatFailsOrIsLost(t *testing.T) {
 func TestRecordsWaitForEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		applied := memory.NewInbox()
-		require.NoError(t, applied.Begin(t.Context(), billing, 2, created, inbox.Place{}))
+		require.NoError(t, applied.Begin(t.Context(), billing, 2, created, inbox.StreamPosition{}))
 		view, err := applied.Look(t.Context(), billing, "here")
 		require.NoError(t, err)
 		slow := counting{func(context.Context, outbox.Entry) error { time.Sleep(time.Second); return nil }}

@@ -9,10 +9,10 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-var _ operations.Journal = (*CursorStore)(nil)
+var _ operations.EventLog = (*CursorStore)(nil)
 
 // List implements the port.
-func (s *CursorStore) List(ctx context.Context, filter operations.Filter) ([]operations.Listed, error) {
+func (s *CursorStore) List(ctx context.Context, filter operations.Filter) ([]operations.ListedEvent, error) {
 	cursor, err := s.Load(ctx)
 	if err != nil {
 		return nil, err
@@ -20,13 +20,13 @@ func (s *CursorStore) List(ctx context.Context, filter operations.Filter) ([]ope
 	entries := s.log.Readable()
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
-	var found []operations.Listed
+	var found []operations.ListedEvent
 	left := operations.AllListed
 	for _, entry := range slices.Backward(entries) {
 		if !listed(entry, filter) || len(found) >= filter.Limit {
 			continue
 		}
-		item := operations.Listed{Entry: entry, State: operations.Unpublished}
+		item := operations.ListedEvent{Entry: entry, State: operations.Unpublished}
 		item.Payload = nil
 		switch size := len(entry.Payload); {
 		case !filter.Payloads:

@@ -9,7 +9,7 @@ import (
 
 // remembered is a claim and when it was made.
 type remembered struct {
-	claim orders.Claim
+	claim orders.KeyClaim
 	at    time.Time
 }
 
@@ -31,16 +31,16 @@ type keys struct {
 var _ orders.Keys = (*keys)(nil)
 
 // Claim waits for the transaction that claims the key at the moment, or for the end of ctx.
-func (k *keys) Claim(ctx context.Context, mine orders.Claim) (orders.Claim, error) {
+func (k *keys) Claim(ctx context.Context, mine orders.KeyClaim) (orders.KeyClaim, error) {
 	if err := k.usable(ctx); err != nil {
-		return orders.Claim{}, err
+		return orders.KeyClaim{}, err
 	}
 	wanted := name{mine.Scope, mine.Key}
 	if holds, found := k.held[wanted]; found {
 		return holds.claim, nil
 	}
 	if err := k.from.claiming.claim(ctx, wanted); err != nil {
-		return orders.Claim{}, err
+		return orders.KeyClaim{}, err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -53,9 +53,9 @@ func (k *keys) Claim(ctx context.Context, mine orders.Claim) (orders.Claim, erro
 }
 
 // Held also returns a claim that this transaction has made itself.
-func (k *keys) Held(ctx context.Context, scope orders.Scope, key orders.Key) (orders.Claim, bool, error) {
+func (k *keys) Held(ctx context.Context, scope orders.Scope, key orders.Key) (orders.KeyClaim, bool, error) {
 	if err := k.usable(ctx); err != nil {
-		return orders.Claim{}, false, err
+		return orders.KeyClaim{}, false, err
 	}
 	wanted := name{scope, key}
 	k.mu.Lock()
@@ -65,7 +65,7 @@ func (k *keys) Held(ctx context.Context, scope orders.Scope, key orders.Key) (or
 		holds, found = k.from.keys[wanted]
 	}
 	if !found || holds.expired() {
-		return orders.Claim{}, false, nil
+		return orders.KeyClaim{}, false, nil
 	}
 	return holds.claim, true, nil
 }

@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -57,20 +56,20 @@ var _ relay.Elector = (*Elector)(nil)
 // NewElector returns the elector of one instance.
 func NewElector(lease *Lease, holder string) *Elector { return &Elector{lease: lease, holder: holder} }
 
-func (e *Elector) term(asked time.Time) outbox.Term {
-	return outbox.Term{Token: e.lease.token, Deadline: asked.Add(e.lease.ttl - e.lease.ttl/8)}
+func (e *Elector) term(asked time.Time) relay.Term {
+	return relay.Term{Token: e.lease.token, Deadline: asked.Add(e.lease.ttl - e.lease.ttl/8)}
 }
 
 // Acquire judges the lease by the keeper's clock.
-func (e *Elector) Acquire(ctx context.Context, gone int64) (outbox.Term, error) {
+func (e *Elector) Acquire(ctx context.Context, gone int64) (relay.Term, error) {
 	if err := ctx.Err(); err != nil {
-		return outbox.Term{}, err
+		return relay.Term{}, err
 	}
 	asked := time.Now()
 	e.lease.mu.Lock()
 	defer e.lease.mu.Unlock()
 	if left := e.lease.expires.Sub(e.lease.now()); left > 0 && left <= e.lease.ttl && e.lease.token != gone {
-		return outbox.Term{}, &relay.LeaseHeldError{Holder: e.lease.holder, Token: e.lease.token}
+		return relay.Term{}, &relay.LeaseHeldError{Holder: e.lease.holder, Token: e.lease.token}
 	}
 	e.lease.holder = e.holder
 	e.lease.token++
@@ -79,22 +78,22 @@ func (e *Elector) Acquire(ctx context.Context, gone int64) (outbox.Term, error) 
 }
 
 // Renew implements the port.
-func (e *Elector) Renew(ctx context.Context, term outbox.Term) (outbox.Term, error) {
+func (e *Elector) Renew(ctx context.Context, term relay.Term) (relay.Term, error) {
 	if err := ctx.Err(); err != nil {
-		return outbox.Term{}, err
+		return relay.Term{}, err
 	}
 	asked := time.Now()
 	e.lease.mu.Lock()
 	defer e.lease.mu.Unlock()
 	if err := e.lease.holds(term.Token); err != nil {
-		return outbox.Term{}, err
+		return relay.Term{}, err
 	}
 	e.lease.expires = e.lease.now().Add(e.lease.ttl)
 	return e.term(asked), nil
 }
 
 // Resign implements the port.
-func (e *Elector) Resign(ctx context.Context, term outbox.Term) error {
+func (e *Elector) Resign(ctx context.Context, term relay.Term) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

@@ -14,9 +14,9 @@ import (
 )
 
 // undecided returns a dead letter without what it carries. What waits is behind the last dead letter before it.
-func (i *Inbox) undecided(key letterKey) outbox.Undecided {
+func (i *Inbox) undecided(key letterKey) operations.UndecidedEvent {
 	l := i.letters[key]
-	u := outbox.Undecided{
+	u := operations.UndecidedEvent{
 		Position: l.Position, EventID: l.ID, Key: l.Key, Type: l.Type, Reason: beginning(l.Error), First: l.FirstFailedAt, Last: l.DeadAt,
 	}
 	next := outbox.Position(0)
@@ -44,7 +44,7 @@ func beginning(reason string) string {
 // Undecided is one statement.
 func (i *Inbox) Undecided(
 	ctx context.Context, subscriber string, after operations.LetterMark, limit int,
-) (found []outbox.Undecided, mark operations.LetterMark, err error) {
+) (found []operations.UndecidedEvent, mark operations.LetterMark, err error) {
 	mark = after
 	err = i.once(ctx, "undecided", func(*session) error {
 		if mark.Until.IsZero() {
@@ -69,7 +69,7 @@ func (i *Inbox) Undecided(
 
 // chosen locks those of the letters that are dead and of the choice, in order of position, and changes them.
 func (i *Inbox) chosen(
-	ctx context.Context, subscriber string, ids []string, choice outbox.Choice, change func(s *session, keys []letterKey) error,
+	ctx context.Context, subscriber string, ids []string, choice operations.Choice, change func(s *session, keys []letterKey) error,
 ) error {
 	s, err := i.open(ctx)
 	if err != nil {
@@ -107,7 +107,7 @@ func (i *Inbox) chosen(
 }
 
 // RetryChosen waits for the transactions that work on the letters.
-func (i *Inbox) RetryChosen(ctx context.Context, subscriber string, ids []string, choice outbox.Choice) (retried int, err error) {
+func (i *Inbox) RetryChosen(ctx context.Context, subscriber string, ids []string, choice operations.Choice) (retried int, err error) {
 	err = i.chosen(ctx, subscriber, ids, choice, func(s *session, keys []letterKey) error {
 		return s.do(ctx, "retry the chosen", func() error {
 			for _, key := range keys {
@@ -126,7 +126,7 @@ func (i *Inbox) RetryChosen(ctx context.Context, subscriber string, ids []string
 }
 
 // DiscardChosen waits for the transactions that work on the letters, and records that the events were dealt with.
-func (i *Inbox) DiscardChosen(ctx context.Context, subscriber string, ids []string, choice outbox.Choice) (discarded int, err error) {
+func (i *Inbox) DiscardChosen(ctx context.Context, subscriber string, ids []string, choice operations.Choice) (discarded int, err error) {
 	err = i.chosen(ctx, subscriber, ids, choice, func(s *session, keys []letterKey) error {
 		for _, key := range keys {
 			if err := s.lock(ctx, recordKey(key)); err != nil {

@@ -42,10 +42,10 @@ func (l *Liveness) Announce(token int64) (withdraw func()) {
 }
 
 // Probe answers at once.
-func (l *Liveness) Probe(ctx context.Context, token int64) relay.Sighting {
+func (l *Liveness) Probe(ctx context.Context, token int64) relay.ProbeResult {
 	l.presence.mu.Lock()
 	defer l.presence.mu.Unlock()
-	sighting := relay.Sighting{Session: l.session, Gone: !l.cut && ctx.Err() == nil}
+	sighting := relay.ProbeResult{Session: l.session, Gone: !l.cut && ctx.Err() == nil}
 	for _, other := range l.presence.clients {
 		if other != l && !other.cut && other.announced[token] > 0 {
 			sighting.Gone = false

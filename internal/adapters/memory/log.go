@@ -149,7 +149,7 @@ func (l *Log) announce() {
 }
 
 // After implements the port. It knows open transactions by their rows, where the real log asks for lock holders.
-func (l *Log) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (relay.Page, error) {
+func (l *Log) After(ctx context.Context, from outbox.Progress, limit relay.ReadLimit) (relay.Page, error) {
 	for {
 		if err := ctx.Err(); err != nil {
 			return relay.Page{}, err
@@ -168,7 +168,7 @@ func (l *Log) After(ctx context.Context, from outbox.Progress, limit outbox.Slic
 	}
 }
 
-func (l *Log) settled(from outbox.Progress, limit outbox.Slice) (page relay.Page, blocked bool, err error) {
+func (l *Log) settled(from outbox.Progress, limit relay.ReadLimit) (page relay.Page, blocked bool, err error) {
 	if err := l.verify(from); err != nil {
 		return page, false, err
 	}
@@ -197,7 +197,7 @@ func (l *Log) settled(from outbox.Progress, limit outbox.Slice) (page relay.Page
 }
 
 // read returns an entry as the log gives it to a relay, without what is too large, and how much of a slice it takes.
-func read(entry outbox.Entry, limit outbox.Slice) (outbox.Entry, int) {
+func read(entry outbox.Entry, limit relay.ReadLimit) (outbox.Entry, int) {
 	if size := outbox.HeadersSize(entry.Headers); size > outbox.MaxHeaders {
 		entry.Invalid = fmt.Sprintf("its headers take %d bytes, and at most %d can be sent", size, outbox.MaxHeaders)
 		entry.Headers, entry.Payload = nil, nil

@@ -17,7 +17,7 @@ func (s *Stream) fit() error {
 }
 
 // Forge stores a message that somebody else wrote with stamp on it, as if the engine had written it.
-func (s *Stream) Forge(stamp relay.Stamp) {
+func (s *Stream) Forge(stamp relay.MessageMeta) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.store(streamed{stamp: stamp})

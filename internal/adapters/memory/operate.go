@@ -137,14 +137,14 @@ func (o *Operator) Move(ctx context.Context, name string, move inbox.Move, proof
 }
 
 // send moves a lane, and makes the place a mark.
-func (i *Inbox) send(key laneKey, to inbox.Place) {
+func (i *Inbox) send(key laneKey, to inbox.StreamPosition) {
 	row := i.lanes[key]
-	row.Place, row.movedAt = to, time.Now()
+	row.StreamPosition, row.movedAt = to, time.Now()
 	row.StoredAt = to.StoredAt.UTC()
 	i.lanes[key] = row
-	marks := slices.DeleteFunc(slices.Clone(i.marks[key]), func(mark inbox.Place) bool { return mark.Sequence >= to.Sequence })
+	marks := slices.DeleteFunc(slices.Clone(i.marks[key]), func(mark inbox.StreamPosition) bool { return mark.Sequence >= to.Sequence })
 	if !to.StoredAt.IsZero() {
-		marks = append(marks, row.Place)
+		marks = append(marks, row.StreamPosition)
 	}
 	i.marks[key] = marks
 }
@@ -176,7 +176,7 @@ func (o *Operator) SetLanes(ctx context.Context, name string, lanes int, proof i
 // replaceLanes makes lanes at the place of the slowest one, with the marks that all lanes have passed.
 func (i *Inbox) replaceLanes(name string, present []inbox.Checkpoint, lanes int) {
 	from := inbox.Lowest(present)
-	kept := make(map[uint64]inbox.Place)
+	kept := make(map[uint64]inbox.StreamPosition)
 	for _, at := range present {
 		key := laneKey{name, at.Lane}
 		from.Revision = max(from.Revision, at.Revision)
@@ -188,14 +188,14 @@ func (i *Inbox) replaceLanes(name string, present []inbox.Checkpoint, lanes int)
 		delete(i.lanes, key)
 		delete(i.marks, key)
 	}
-	var marks []inbox.Place
+	var marks []inbox.StreamPosition
 	for _, sequence := range slices.Sorted(maps.Keys(kept)) {
 		marks = append(marks, kept[sequence])
 	}
 	marks = marks[max(0, len(marks)-inbox.MarksKept):]
 	for n := range lanes {
 		key := laneKey{name, n}
-		i.lanes[key] = lane{inbox.Checkpoint{Lane: n, Lanes: lanes, Stream: from.Stream, Place: from.Place, Revision: from.Revision}, time.Now()}
+		i.lanes[key] = lane{inbox.Checkpoint{Lane: n, Lanes: lanes, Stream: from.Stream, StreamPosition: from.StreamPosition, Revision: from.Revision}, time.Now()}
 		i.marks[key] = slices.Clone(marks)
 	}
 }

@@ -59,7 +59,7 @@ func (s *orderRepository) List(ctx context.Context, filter orders.Filter) ([]ord
 			found = append(found, state)
 		}
 	}
-	slices.SortFunc(found, func(a, b order.Snapshot) int { return -compare(a, orders.Place{CreatedAt: b.CreatedAt, ID: b.ID}) })
+	slices.SortFunc(found, func(a, b order.Snapshot) int { return -compare(a, orders.PageCursor{CreatedAt: b.CreatedAt, ID: b.ID}) })
 	return found[:min(len(found), filter.Limit)], nil
 }
 
@@ -72,7 +72,7 @@ func matches(o order.Snapshot, filter orders.Filter) bool {
 }
 
 // compare orders by time of creation, then by id.
-func compare(o order.Snapshot, place orders.Place) int {
+func compare(o order.Snapshot, place orders.PageCursor) int {
 	return cmp.Or(o.CreatedAt.Compare(place.CreatedAt), cmp.Compare(o.ID, place.ID))
 }
 

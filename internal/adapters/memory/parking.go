@@ -28,11 +28,11 @@ var (
 func NewParking(cursors *CursorStore) *Parking { return &Parking{cursors: cursors, log: cursors.log} }
 
 // lot is what a Log knows of parked events, by position.
-type lot map[outbox.Position]*outbox.ParkedEvent
+type lot map[outbox.Position]*relay.ParkedEvent
 
 // inOrder returns the events for which choose is true, in order of position.
-func (l lot) inOrder(choose func(*outbox.ParkedEvent) bool) []*outbox.ParkedEvent {
-	var chosen []*outbox.ParkedEvent
+func (l lot) inOrder(choose func(*relay.ParkedEvent) bool) []*relay.ParkedEvent {
+	var chosen []*relay.ParkedEvent
 	for _, position := range slices.Sorted(maps.Keys(l)) {
 		if choose(l[position]) {
 			chosen = append(chosen, l[position])
@@ -41,29 +41,29 @@ func (l lot) inOrder(choose func(*outbox.ParkedEvent) bool) []*outbox.ParkedEven
 	return chosen
 }
 
-func (l lot) waitsBefore(key outbox.Key, position outbox.Position) []*outbox.ParkedEvent {
-	return l.inOrder(func(e *outbox.ParkedEvent) bool { return e.Key == key && e.Position < position && e.State.Waits() })
+func (l lot) waitsBefore(key outbox.Key, position outbox.Position) []*relay.ParkedEvent {
+	return l.inOrder(func(e *relay.ParkedEvent) bool { return e.Key == key && e.Position < position && e.State.Waits() })
 }
 
 func (l lot) waiting() bool {
-	return len(l.inOrder(func(e *outbox.ParkedEvent) bool { return e.State.Waits() })) > 0
+	return len(l.inOrder(func(e *relay.ParkedEvent) bool { return e.State.Waits() })) > 0
 }
 
-func (l lot) add(entry outbox.Entry, state outbox.ParkedState, reason string) {
+func (l lot) add(entry outbox.Entry, state relay.ParkedState, reason string) {
 	if l[entry.Position] == nil {
-		l[entry.Position] = &outbox.ParkedEvent{
+		l[entry.Position] = &relay.ParkedEvent{
 			Progress: entry.Progress(), Key: entry.Key, Type: entry.Type, Reason: reason, State: state,
 			ParkedAt: time.Now(), ChangedAt: time.Now(),
 		}
 	}
 }
 
-func turnTo(event *outbox.ParkedEvent, state outbox.ParkedState, sequence uint64) {
+func turnTo(event *relay.ParkedEvent, state relay.ParkedState, sequence uint64) {
 	event.State, event.Sequence, event.ChangedAt = state, sequence, time.Now()
 }
 
 // write makes a write to the lot if it is the turn's.
-func (p *Parking) write(ctx context.Context, turn outbox.Turn, do func(lot)) error {
+func (p *Parking) write(ctx context.Context, turn relay.WriteFence, do func(lot)) error {
 	return p.cursors.write(ctx, turn, func() {
 		p.log.mu.Lock()
 		defer p.log.mu.Unlock()
@@ -71,29 +71,29 @@ func (p *Parking) write(ctx context.Context, turn outbox.Turn, do func(lot)) err
 	})
 }
 
-// Settle implements the port.
-func (p *Parking) Settle(
-	ctx context.Context, turn outbox.Turn, tail relay.Stamp, sequence uint64, end bool,
-) (settled relay.Settled, err error) {
+// Reconcile implements the port.
+func (p *Parking) Reconcile(
+	ctx context.Context, turn relay.WriteFence, tail relay.MessageMeta, sequence uint64, end bool,
+) (settled relay.ParkingSummary, err error) {
 	err = p.write(ctx, turn, func(l lot) {
-		if tail.Ours && tail.Event == 0 && tail.Parked != "" {
+		if tail.Own && tail.Event == 0 && tail.Parked != "" {
 			if entry := p.log.committed(tail.Progress.Position); entry != nil && entry.ID == tail.Progress.EventID {
-				l.add(*entry, outbox.Parked, tail.Parked)
+				l.add(*entry, relay.Parked, tail.Parked)
 			}
 		}
-		if last := l[tail.Event]; tail.Ours && last != nil && last.State == outbox.Redrive {
-			arrived := l.inOrder(func(e *outbox.ParkedEvent) bool {
-				return e.Key == last.Key && e.Position <= last.Position && e.State == outbox.Redrive && p.log.committed(e.Position) != nil
+		if last := l[tail.Event]; tail.Own && last != nil && last.State == relay.Redrive {
+			arrived := l.inOrder(func(e *relay.ParkedEvent) bool {
+				return e.Key == last.Key && e.Position <= last.Position && e.State == relay.Redrive && p.log.committed(e.Position) != nil
 			})
 			for i, event := range arrived {
-				turnTo(event, outbox.Redriven, sequence-uint64(len(arrived)-1-i))
+				turnTo(event, relay.Redriven, sequence-uint64(len(arrived)-1-i))
 			}
 		}
 		for _, event := range l {
-			if event.State == outbox.Redriven && event.Sequence > tail.Held(sequence) {
+			if event.State == relay.Redriven && event.Sequence > tail.MaxRedriven(sequence) {
 				settled.Lost = true
 				if end || p.credulous {
-					turnTo(event, outbox.Redrive, 0)
+					turnTo(event, relay.Redrive, 0)
 				}
 			}
 		}
@@ -103,13 +103,13 @@ func (p *Parking) Settle(
 }
 
 // SetAside implements the port.
-func (p *Parking) SetAside(ctx context.Context, turn outbox.Turn, entries []outbox.Entry) (aside []outbox.Position, err error) {
+func (p *Parking) SetAside(ctx context.Context, turn relay.WriteFence, entries []outbox.Entry) (aside []outbox.Position, err error) {
 	err = p.write(ctx, turn, func(l lot) {
 		for _, entry := range entries {
 			if before := l.waitsBefore(entry.Key, entry.Position); len(before) > 0 {
-				state := outbox.Redrive
-				if slices.ContainsFunc(before, func(e *outbox.ParkedEvent) bool { return e.State == outbox.Parked }) {
-					state = outbox.Parked
+				state := relay.Redrive
+				if slices.ContainsFunc(before, func(e *relay.ParkedEvent) bool { return e.State == relay.Parked }) {
+					state = relay.Parked
 				}
 				l.add(entry, state, fmt.Sprintf("it comes after position %d of the same aggregate, which is parked", before[0].Position))
 			}
@@ -122,16 +122,16 @@ func (p *Parking) SetAside(ctx context.Context, turn outbox.Turn, entries []outb
 }
 
 // Due implements the port.
-func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit outbox.Slice) (due []outbox.Entry, waiting bool, err error) {
+func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit relay.ReadLimit) (due []outbox.Entry, waiting bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, false, err
 	}
 	p.log.mu.Lock()
 	defer p.log.mu.Unlock()
 	l, bytes := p.log.lot, 0
-	ready := l.inOrder(func(e *outbox.ParkedEvent) bool {
-		blocked := slices.ContainsFunc(l.waitsBefore(e.Key, e.Position), func(b *outbox.ParkedEvent) bool { return b.State == outbox.Parked })
-		return e.State == outbox.Redrive && e.Position <= upTo && !blocked && p.log.committed(e.Position) != nil
+	ready := l.inOrder(func(e *relay.ParkedEvent) bool {
+		blocked := slices.ContainsFunc(l.waitsBefore(e.Key, e.Position), func(b *relay.ParkedEvent) bool { return b.State == relay.Parked })
+		return e.State == relay.Redrive && e.Position <= upTo && !blocked && p.log.committed(e.Position) != nil
 	})
 	for _, event := range ready {
 		if event.Key != ready[0].Key {
@@ -148,16 +148,16 @@ func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit outbox.Sl
 }
 
 // Refuse implements the port.
-func (p *Parking) Refuse(ctx context.Context, turn outbox.Turn, entry outbox.Entry, reason string) error {
+func (p *Parking) Refuse(ctx context.Context, turn relay.WriteFence, entry outbox.Entry, reason string) error {
 	return p.write(ctx, turn, func(l lot) {
 		refused := l[entry.Position]
-		if refused == nil || refused.State != outbox.Redrive {
+		if refused == nil || refused.State != relay.Redrive {
 			return
 		}
 		refused.Reason = reason
 		for _, event := range l {
-			if event.Key == refused.Key && event.Position >= refused.Position && event.State == outbox.Redrive {
-				turnTo(event, outbox.Parked, 0)
+			if event.Key == refused.Key && event.Position >= refused.Position && event.State == relay.Redrive {
+				turnTo(event, relay.Parked, 0)
 			}
 		}
 	})
@@ -170,11 +170,11 @@ func (p *Parking) Redrive(ctx context.Context, key *outbox.Key) (int, error) {
 	}
 	p.log.mu.Lock()
 	defer p.log.mu.Unlock()
-	chosen := p.log.lot.inOrder(func(e *outbox.ParkedEvent) bool {
-		return e.State == outbox.Parked && (key == nil || e.Key == *key)
+	chosen := p.log.lot.inOrder(func(e *relay.ParkedEvent) bool {
+		return e.State == relay.Parked && (key == nil || e.Key == *key)
 	})
 	for _, event := range chosen {
-		turnTo(event, outbox.Redrive, 0)
+		turnTo(event, relay.Redrive, 0)
 	}
 	if key != nil && len(chosen) == 0 {
 		return 0, relay.ErrNotParked.With("no event of %s is parked", key)
@@ -190,19 +190,19 @@ func (p *Parking) Discard(ctx context.Context, position outbox.Position) error {
 	p.log.mu.Lock()
 	defer p.log.mu.Unlock()
 	event := p.log.lot[position]
-	if event == nil || event.State != outbox.Parked && (event.State != outbox.Redrive || p.log.committed(position) != nil) {
+	if event == nil || event.State != relay.Parked && (event.State != relay.Redrive || p.log.committed(position) != nil) {
 		return relay.ErrNotParked.With("no event is parked at position %d", position)
 	}
-	turnTo(event, outbox.Discarded, 0)
+	turnTo(event, relay.Discarded, 0)
 	return nil
 }
 
 // Waiting implements the port.
-func (p *Parking) Waiting(ctx context.Context, limit int) ([]outbox.ParkedEvent, error) {
+func (p *Parking) Waiting(ctx context.Context, limit int) ([]relay.ParkedEvent, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	var waiting []outbox.ParkedEvent
+	var waiting []relay.ParkedEvent
 	for _, event := range p.Lot() {
 		if event.State.Waits() && len(waiting) < limit {
 			waiting = append(waiting, event)
@@ -215,11 +215,11 @@ func (p *Parking) Waiting(ctx context.Context, limit int) ([]outbox.ParkedEvent,
 func (p *Parking) BelieveEnds() { p.credulous = true }
 
 // Lot returns every event in the lot, in order of position.
-func (p *Parking) Lot() []outbox.ParkedEvent {
+func (p *Parking) Lot() []relay.ParkedEvent {
 	p.log.mu.Lock()
 	defer p.log.mu.Unlock()
-	var events []outbox.ParkedEvent
-	for _, event := range p.log.lot.inOrder(func(*outbox.ParkedEvent) bool { return true }) {
+	var events []relay.ParkedEvent
+	for _, event := range p.log.lot.inOrder(func(*relay.ParkedEvent) bool { return true }) {
 		events = append(events, *event)
 	}
 	return events

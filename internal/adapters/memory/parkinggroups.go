@@ -6,21 +6,23 @@ import (
 	"slices"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // undecided returns a parked event without what it carries. Those behind it are the parked ones after it in its aggregate.
-func (l lot) undecided(event *outbox.ParkedEvent) outbox.Undecided {
-	behind := l.inOrder(func(e *outbox.ParkedEvent) bool {
-		return e.State == outbox.Parked && e.Key == event.Key && e.Position > event.Position
+func (l lot) undecided(event *relay.ParkedEvent) operations.UndecidedEvent {
+	behind := l.inOrder(func(e *relay.ParkedEvent) bool {
+		return e.State == relay.Parked && e.Key == event.Key && e.Position > event.Position
 	})
-	return outbox.Undecided{
+	return operations.UndecidedEvent{
 		Position: event.Position, EventID: event.EventID, Key: event.Key, Type: event.Type, Reason: beginning(event.Reason),
 		First: event.ParkedAt, Last: event.ChangedAt, Behind: len(behind),
 	}
 }
 
 // Undecided is in order of the aggregates' types and ids.
-func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) (found []outbox.Undecided, err error) {
+func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) (found []operations.UndecidedEvent, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -28,42 +30,42 @@ func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) (f
 	defer p.log.mu.Unlock()
 	compare := func(a, b outbox.Key) int { return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.ID, b.ID)) }
 	first := make(map[outbox.Key]bool)
-	for _, event := range p.log.lot.inOrder(func(e *outbox.ParkedEvent) bool { return e.State == outbox.Parked }) {
+	for _, event := range p.log.lot.inOrder(func(e *relay.ParkedEvent) bool { return e.State == relay.Parked }) {
 		if !first[event.Key] && compare(event.Key, after) > 0 {
 			found = append(found, p.log.lot.undecided(event))
 		}
 		first[event.Key] = true
 	}
-	slices.SortFunc(found, func(a, b outbox.Undecided) int { return compare(a.Key, b.Key) })
+	slices.SortFunc(found, func(a, b operations.UndecidedEvent) int { return compare(a.Key, b.Key) })
 	return found[:min(len(found), max(limit, 0))], nil
 }
 
 // RedriveChosen is one change of the lot.
-func (p *Parking) RedriveChosen(ctx context.Context, positions []outbox.Position, choice outbox.Choice) (int, error) {
-	return p.change(ctx, positions, choice, func(l lot, chosen *outbox.ParkedEvent) {
+func (p *Parking) RedriveChosen(ctx context.Context, positions []outbox.Position, choice operations.Choice) (int, error) {
+	return p.change(ctx, positions, choice, func(l lot, chosen *relay.ParkedEvent) {
 		for _, event := range l {
-			if event.State == outbox.Parked && event.Key == chosen.Key && event.Position >= chosen.Position {
-				turnTo(event, outbox.Redrive, 0)
+			if event.State == relay.Parked && event.Key == chosen.Key && event.Position >= chosen.Position {
+				turnTo(event, relay.Redrive, 0)
 			}
 		}
 	})
 }
 
 // DiscardChosen is one change of the lot.
-func (p *Parking) DiscardChosen(ctx context.Context, positions []outbox.Position, choice outbox.Choice) (int, error) {
-	return p.change(ctx, positions, choice, func(_ lot, chosen *outbox.ParkedEvent) { turnTo(chosen, outbox.Discarded, 0) })
+func (p *Parking) DiscardChosen(ctx context.Context, positions []outbox.Position, choice operations.Choice) (int, error) {
+	return p.change(ctx, positions, choice, func(_ lot, chosen *relay.ParkedEvent) { turnTo(chosen, relay.Discarded, 0) })
 }
 
 func (p *Parking) change(
-	ctx context.Context, positions []outbox.Position, choice outbox.Choice, change func(l lot, chosen *outbox.ParkedEvent),
+	ctx context.Context, positions []outbox.Position, choice operations.Choice, change func(l lot, chosen *relay.ParkedEvent),
 ) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
 	p.log.mu.Lock()
 	defer p.log.mu.Unlock()
-	chosen := p.log.lot.inOrder(func(e *outbox.ParkedEvent) bool {
-		return e.State == outbox.Parked && slices.Contains(positions, e.Position) && choice.Has(p.log.lot.undecided(e))
+	chosen := p.log.lot.inOrder(func(e *relay.ParkedEvent) bool {
+		return e.State == relay.Parked && slices.Contains(positions, e.Position) && choice.Has(p.log.lot.undecided(e))
 	})
 	for _, event := range chosen {
 		change(p.log.lot, event)

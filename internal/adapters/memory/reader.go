@@ -81,9 +81,9 @@ func (r *Reader) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) (
 
 // as returns the message as subscribers get it. A message that nobody of the engine wrote says hello.
 func (m *streamed) as(sequence uint64) inbox.Message {
-	message := inbox.Message{Place: inbox.Place{Sequence: sequence, StoredAt: m.at, Progress: m.stamp.Progress.Position}, Parks: m.stamp.Parked != ""}
+	message := inbox.Message{StreamPosition: inbox.StreamPosition{Sequence: sequence, StoredAt: m.at, Progress: m.stamp.Progress.Position}, Parks: m.stamp.Parked != ""}
 	switch {
-	case m.stamp.Ours && m.stamp.Event == 0:
+	case m.stamp.Own && m.stamp.Event == 0:
 	case m.entry.ID == "":
 		foreign := outbox.Message{Subject: prefix + "stray", Payload: []byte("hello")}
 		foreign.ID = fmt.Sprintf("unreadable-%d-%x", sequence, sha256.Sum256(foreign.Payload))

@@ -35,14 +35,14 @@ type Stream struct {
 
 type streamed struct {
 	entry   outbox.Entry
-	stamp   relay.Stamp
+	stamp   relay.MessageMeta
 	at      time.Time
 	deleted bool
 }
 
 // Message is a message of ours as it stands in the stream.
 type Message struct {
-	relay.Stamp
+	relay.MessageMeta
 	Entry outbox.Entry // empty for a notice
 }
 
@@ -167,17 +167,17 @@ func (s *Stream) info() relay.StreamInfo {
 }
 
 // At implements the port.
-func (s *Stream) At(ctx context.Context, sequence uint64) (relay.Stamp, error) {
+func (s *Stream) At(ctx context.Context, sequence uint64) (relay.MessageMeta, error) {
 	if err := ctx.Err(); err != nil {
-		return relay.Stamp{}, err
+		return relay.MessageMeta{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.exists {
-		return relay.Stamp{}, relay.ErrStreamMissing
+		return relay.MessageMeta{}, relay.ErrStreamMissing
 	}
 	if !s.has(sequence) {
-		return relay.Stamp{}, relay.ErrNoMessage
+		return relay.MessageMeta{}, relay.ErrNoMessage
 	}
 	return s.message(sequence).stamp, nil
 }
@@ -200,33 +200,33 @@ func (s *Stream) Find(ctx context.Context, event outbox.Progress, sequence uint6
 
 // Publish implements the port.
 func (s *Stream) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
-	return s.append(ctx, after, batch, func(e outbox.Entry) relay.Stamp {
-		return relay.Stamp{Ours: true, Progress: e.Progress(), Event: e.Position}
+	return s.append(ctx, after, batch, func(e outbox.Entry) relay.MessageMeta {
+		return relay.MessageMeta{Own: true, Progress: e.Progress(), Event: e.Position}
 	})
 }
 
 // Redrive implements the port.
 func (s *Stream) Redrive(ctx context.Context, after uint64, at outbox.Progress, batch []outbox.Entry) (uint64, error) {
-	return s.append(ctx, after, batch, func(e outbox.Entry) relay.Stamp {
-		return relay.Stamp{Ours: true, Progress: at, Event: e.Position, Redriven: true}
+	return s.append(ctx, after, batch, func(e outbox.Entry) relay.MessageMeta {
+		return relay.MessageMeta{Own: true, Progress: at, Event: e.Position, Redriven: true}
 	})
 }
 
 // Notify implements the port.
-func (s *Stream) Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error) {
+func (s *Stream) PublishControl(ctx context.Context, after uint64, notice relay.ControlMessage) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.ends(ctx, after); err != nil {
 		return after, err
 	}
-	s.store(streamed{stamp: relay.Stamp{
-		Ours: true, Progress: notice.Progress, Parked: notice.Parked, Confirms: notice.Confirms && notice.Parked == "", Kept: notice.Kept,
+	s.store(streamed{stamp: relay.MessageMeta{
+		Own: true, Progress: notice.Progress, Parked: notice.Parked, Confirms: notice.Confirms && notice.Parked == "", LastOwnSequence: notice.LastOwnSequence,
 	}})
 	return after + 1, nil
 }
 
 func (s *Stream) append(
-	ctx context.Context, after uint64, batch []outbox.Entry, stamp func(outbox.Entry) relay.Stamp,
+	ctx context.Context, after uint64, batch []outbox.Entry, stamp func(outbox.Entry) relay.MessageMeta,
 ) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -371,7 +371,7 @@ func (s *Stream) Messages() []Message {
 	defer s.mu.Unlock()
 	var ours []Message
 	for _, message := range s.messages {
-		if message.stamp.Ours && !message.deleted {
+		if message.stamp.Own && !message.deleted {
 			ours = append(ours, Message{message.stamp, message.entry})
 		}
 	}

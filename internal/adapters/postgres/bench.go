@@ -13,10 +13,10 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-var _ operations.Bench = (*Desk)(nil)
+var _ operations.RelayRepair = (*RelayAdmin)(nil)
 
 // Cursor implements the port.
-func (d *Desk) Cursor(ctx context.Context) (outbox.Cursor, error) {
+func (d *RelayAdmin) Cursor(ctx context.Context) (relay.Cursor, error) {
 	return NewCursorStore(d.db, d.relay, d.stream).Load(ctx)
 }
 
@@ -28,7 +28,7 @@ JOIN outbox AS o ON o.position = place.position AND o.event_id::text = place.eve
 ORDER BY o.position`
 
 // Held implements the port.
-func (d *Desk) Held(ctx context.Context, places []outbox.Progress) ([]outbox.Progress, error) {
+func (d *RelayAdmin) HasEvents(ctx context.Context, places []outbox.Progress) ([]outbox.Progress, error) {
 	positions, ids := make([]int64, len(places)), make([]string, len(places))
 	for i, place := range places {
 		positions[i], ids[i] = int64(place.Position), place.EventID
@@ -50,12 +50,12 @@ func (d *Desk) Held(ctx context.Context, places []outbox.Progress) ([]outbox.Pro
 }
 
 // At implements the port.
-func (d *Desk) At(ctx context.Context, position outbox.Position) (outbox.Progress, bool, error) {
+func (d *RelayAdmin) At(ctx context.Context, position outbox.Position) (outbox.Progress, bool, error) {
 	return d.place(ctx, "SELECT position, event_id FROM outbox WHERE position = ?", int64(position))
 }
 
 // place is the one that a statement finds, if any.
-func (d *Desk) place(ctx context.Context, statement string, args ...any) (found outbox.Progress, ok bool, err error) {
+func (d *RelayAdmin) place(ctx context.Context, statement string, args ...any) (found outbox.Progress, ok bool, err error) {
 	err = d.db.QueryRowContext(ctx, statement, args...).Scan(&found.Position, &found.EventID)
 	if errors.Is(err, sql.ErrNoRows) {
 		return outbox.Progress{}, false, nil
@@ -67,7 +67,7 @@ func (d *Desk) place(ctx context.Context, statement string, args ...any) (found 
 }
 
 // Behind implements the port.
-func (d *Desk) Behind(ctx context.Context, position outbox.Position) (int64, error) {
+func (d *RelayAdmin) Behind(ctx context.Context, position outbox.Position) (int64, error) {
 	ctx = allow(ctx, counting)
 	count, _, err := countBehind(ctx, d.db, position)
 	if err != nil {
@@ -97,7 +97,7 @@ WITH turn AS (
 SELECT revision FROM turn`
 
 // Adopt implements the port.
-func (d *Desk) Adopt(ctx context.Context, revision int64, cursor outbox.Cursor, anew bool) error {
+func (d *RelayAdmin) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error {
 	ctx = allow(ctx, counting) // it looks when the latest event up to there was recorded
 	var now int64
 	err := d.db.QueryRowContext(ctx, adoptStatement, d.relay, revision, int64(cursor.Position), d.stream, cursor.StreamCreated,

@@ -22,8 +22,8 @@ const subscriber = "billing"
 
 // longer are the calls whose statements may take four times as long as others: they count or search.
 var longer = map[string]bool{
-	"outbox.ParkingAdmin.Redrive": true, "operating.Desk.List": true, "operating.Desk.Status": true, "operating.Bench.Behind": true,
-	"inbox.Log.Lost": true, "outbox.ParkingAdmin.Undecided": true, "operations.DeadLetterAdmin.Undecided": true, "operations.DeadLetterAdmin.Letters": true,
+	"operations.ParkingAdmin.Redrive": true, "operations.RelayInspector.List": true, "operations.RelayInspector.Status": true, "operations.RelayRepair.Behind": true,
+	"inbox.Log.Lost": true, "operations.ParkingAdmin.Undecided": true, "operations.DeadLetterAdmin.Undecided": true, "operations.DeadLetterAdmin.Letters": true,
 }
 
 type dbCall = func(ctx context.Context, db *bun.DB) error
@@ -56,89 +56,89 @@ func relayCalls() map[string]dbCall {
 	parking := func(db *bun.DB) *postgres.Parking { return postgres.NewParking(db, relayName) }
 	elector := func(db *bun.DB) relay.Elector { return postgres.NewElector(db, relayName, "me", leaseTTL) }
 	return map[string]dbCall{
-		"outbox.Log.After": on(func(ctx context.Context, db *bun.DB) (relay.Page, error) {
+		"relay.Log.After": on(func(ctx context.Context, db *bun.DB) (relay.Page, error) {
 			return postgres.NewLog(db, relayName, quiet).After(ctx, outbox.Progress{}, plenty)
 		}),
-		"outbox.Log.Verify": func(ctx context.Context, db *bun.DB) error {
+		"relay.Log.Verify": func(ctx context.Context, db *bun.DB) error {
 			return postgres.NewLog(db, relayName, quiet).Verify(ctx, outbox.Progress{}, 0)
 		},
-		"outbox.CursorStore.Load": on(func(ctx context.Context, db *bun.DB) (outbox.Cursor, error) { return cursors(db).Load(ctx) }),
-		"outbox.CursorStore.Save": on(func(ctx context.Context, db *bun.DB) (outbox.Cursor, error) {
-			return cursors(db).Save(ctx, outbox.Turn{}, outbox.Cursor{})
+		"relay.CursorStore.Load": on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) { return cursors(db).Load(ctx) }),
+		"relay.CursorStore.Save": on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) {
+			return cursors(db).Save(ctx, relay.WriteFence{}, relay.Cursor{})
 		}),
-		"outbox.CursorStore.Report": func(ctx context.Context, db *bun.DB) error { return cursors(db).Report(ctx, outbox.Turn{}, nil) },
-		"outbox.Parking.Settle": on(func(ctx context.Context, db *bun.DB) (relay.Settled, error) {
-			return parking(db).Settle(ctx, outbox.Turn{}, relay.Stamp{}, 1, true)
+		"relay.CursorStore.Report": func(ctx context.Context, db *bun.DB) error { return cursors(db).Report(ctx, relay.WriteFence{}, nil) },
+		"relay.Parking.Reconcile": on(func(ctx context.Context, db *bun.DB) (relay.ParkingSummary, error) {
+			return parking(db).Reconcile(ctx, relay.WriteFence{}, relay.MessageMeta{}, 1, true)
 		}),
-		"outbox.Parking.SetAside": on(func(ctx context.Context, db *bun.DB) ([]outbox.Position, error) {
-			return parking(db).SetAside(ctx, outbox.Turn{}, []outbox.Entry{entry(1)})
+		"relay.Parking.SetAside": on(func(ctx context.Context, db *bun.DB) ([]outbox.Position, error) {
+			return parking(db).SetAside(ctx, relay.WriteFence{}, []outbox.Entry{entry(1)})
 		}),
-		"outbox.Parking.Due": on(func(ctx context.Context, db *bun.DB) ([]outbox.Entry, error) {
+		"relay.Parking.Due": on(func(ctx context.Context, db *bun.DB) ([]outbox.Entry, error) {
 			due, _, err := parking(db).Due(ctx, 1, plenty)
 			return due, err
 		}),
-		"outbox.Parking.Refuse": func(ctx context.Context, db *bun.DB) error {
-			return parking(db).Refuse(ctx, outbox.Turn{}, entry(1), "no")
+		"relay.Parking.Refuse": func(ctx context.Context, db *bun.DB) error {
+			return parking(db).Refuse(ctx, relay.WriteFence{}, entry(1), "no")
 		},
-		"outbox.ParkingAdmin.Redrive": on(func(ctx context.Context, db *bun.DB) (int, error) { return parking(db).Redrive(ctx, nil) }),
-		"outbox.ParkingAdmin.Discard": func(ctx context.Context, db *bun.DB) error { return parking(db).Discard(ctx, 1) },
-		"outbox.ParkingAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]outbox.Undecided, error) {
+		"operations.ParkingAdmin.Redrive": on(func(ctx context.Context, db *bun.DB) (int, error) { return parking(db).Redrive(ctx, nil) }),
+		"operations.ParkingAdmin.Discard": func(ctx context.Context, db *bun.DB) error { return parking(db).Discard(ctx, 1) },
+		"operations.ParkingAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]operations.UndecidedEvent, error) {
 			return parking(db).Undecided(ctx, outbox.Key{}, 1)
 		}),
-		"outbox.ParkingAdmin.RedriveChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
-			return parking(db).RedriveChosen(ctx, []outbox.Position{1}, outbox.Choice{})
+		"operations.ParkingAdmin.RedriveChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
+			return parking(db).RedriveChosen(ctx, []outbox.Position{1}, operations.Choice{})
 		}),
-		"outbox.ParkingAdmin.DiscardChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
-			return parking(db).DiscardChosen(ctx, []outbox.Position{1}, outbox.Choice{})
+		"operations.ParkingAdmin.DiscardChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
+			return parking(db).DiscardChosen(ctx, []outbox.Position{1}, operations.Choice{})
 		}),
-		"outbox.ParkingAdmin.Waiting": on(func(ctx context.Context, db *bun.DB) ([]outbox.ParkedEvent, error) {
+		"operations.ParkingAdmin.Waiting": on(func(ctx context.Context, db *bun.DB) ([]relay.ParkedEvent, error) {
 			return parking(db).Waiting(ctx, 1)
 		}),
-		"outbox.Retention.Purge": on(func(ctx context.Context, db *bun.DB) (int, error) {
+		"relay.Retention.Purge": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return postgres.NewRetention(db, relayName).Purge(ctx, 1, time.Hour, 1)
 		}),
-		"outbox.Elector.Acquire": on(func(ctx context.Context, db *bun.DB) (outbox.Term, error) { return elector(db).Acquire(ctx, 0) }),
-		"outbox.Elector.Renew": on(func(ctx context.Context, db *bun.DB) (outbox.Term, error) {
-			return elector(db).Renew(ctx, outbox.Term{})
+		"relay.Elector.Acquire": on(func(ctx context.Context, db *bun.DB) (relay.Term, error) { return elector(db).Acquire(ctx, 0) }),
+		"relay.Elector.Renew": on(func(ctx context.Context, db *bun.DB) (relay.Term, error) {
+			return elector(db).Renew(ctx, relay.Term{})
 		}),
-		"outbox.InstanceHalts.Record": func(ctx context.Context, db *bun.DB) error {
-			return postgres.NewInstanceHalts(db, relayName, "me").Record(ctx, outbox.NewHalt(outbox.HaltStreamMissing, "gone"))
+		"relay.InstanceHalts.Record": func(ctx context.Context, db *bun.DB) error {
+			return postgres.NewInstanceHalts(db, relayName, "me").Record(ctx, relay.NewHalt(relay.HaltStreamMissing, "gone"))
 		},
-		"outbox.Elector.Resign": func(ctx context.Context, db *bun.DB) error { return elector(db).Resign(ctx, outbox.Term{}) },
+		"relay.Elector.Resign": func(ctx context.Context, db *bun.DB) error { return elector(db).Resign(ctx, relay.Term{}) },
 	}
 }
 
 func operatingCalls() map[string]dbCall {
-	desk := func(db *bun.DB) *postgres.Desk { return postgres.NewDesk(db, relayName, "STREAM") }
+	desk := func(db *bun.DB) *postgres.RelayAdmin { return postgres.NewRelayAdmin(db, relayName, "STREAM") }
 	return map[string]dbCall{
-		"operating.Desk.Status":  on(func(ctx context.Context, db *bun.DB) (operations.Status, error) { return desk(db).Status(ctx) }),
-		"operating.Desk.Measure": on(func(ctx context.Context, db *bun.DB) (operations.Measures, error) { return desk(db).Measure(ctx, 0) }),
-		"operating.Desk.List": on(func(ctx context.Context, db *bun.DB) ([]operations.Listed, error) {
+		"operations.RelayInspector.Status":  on(func(ctx context.Context, db *bun.DB) (operations.Status, error) { return desk(db).Status(ctx) }),
+		"operations.RelayInspector.Measure": on(func(ctx context.Context, db *bun.DB) (operations.Measures, error) { return desk(db).Measure(ctx, 0) }),
+		"operations.RelayInspector.List": on(func(ctx context.Context, db *bun.DB) ([]operations.ListedEvent, error) {
 			return desk(db).List(ctx, operations.Filter{Limit: 1})
 		}),
-		"operating.SubscriberPlaces.Places": on(func(ctx context.Context, db *bun.DB) ([]operations.SubscriberPlace, error) {
+		"operations.SubscriberProgresses.Places": on(func(ctx context.Context, db *bun.DB) ([]operations.SubscriberProgress, error) {
 			return desk(db).Places(ctx)
 		}),
-		"operating.Bench.Cursor":   on(func(ctx context.Context, db *bun.DB) (outbox.Cursor, error) { return desk(db).Cursor(ctx) }),
-		"operating.Bench.Disorder": on(func(ctx context.Context, db *bun.DB) (operations.Disorder, error) { return desk(db).Disorder(ctx) }),
-		"operating.Bench.Realign": on(func(ctx context.Context, db *bun.DB) (int64, error) {
+		"operations.RelayRepair.Cursor":   on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) { return desk(db).Cursor(ctx) }),
+		"operations.RelayRepair.Disorder": on(func(ctx context.Context, db *bun.DB) (operations.Disorder, error) { return desk(db).Disorder(ctx) }),
+		"operations.RelayRepair.Realign": on(func(ctx context.Context, db *bun.DB) (int64, error) {
 			return desk(db).Realign(ctx, operations.Realignment{Place: 1})
 		}),
-		"operating.Bench.Held": on(func(ctx context.Context, db *bun.DB) ([]outbox.Progress, error) {
-			return desk(db).Held(ctx, []outbox.Progress{{Position: 1}})
+		"operations.RelayRepair.HasEvents": on(func(ctx context.Context, db *bun.DB) ([]outbox.Progress, error) {
+			return desk(db).HasEvents(ctx, []outbox.Progress{{Position: 1}})
 		}),
-		"operating.Bench.At": on(func(ctx context.Context, db *bun.DB) (bool, error) {
+		"operations.RelayRepair.At": on(func(ctx context.Context, db *bun.DB) (bool, error) {
 			_, found, err := desk(db).At(ctx, 1)
 			return found, err
 		}),
-		"operating.Bench.Behind": on(func(ctx context.Context, db *bun.DB) (int64, error) { return desk(db).Behind(ctx, 0) }),
-		"operating.Bench.Adopt": func(ctx context.Context, db *bun.DB) error {
-			return desk(db).Adopt(ctx, 7, outbox.Cursor{}, true)
+		"operations.RelayRepair.Behind": on(func(ctx context.Context, db *bun.DB) (int64, error) { return desk(db).Behind(ctx, 0) }),
+		"operations.RelayRepair.Adopt": func(ctx context.Context, db *bun.DB) error {
+			return desk(db).Adopt(ctx, 7, relay.Cursor{}, true)
 		},
-		"ordering.UnitOfWork.Do": func(ctx context.Context, db *bun.DB) error {
+		"orders.UnitOfWork.Do": func(ctx context.Context, db *bun.DB) error {
 			return postgres.NewUnitOfWork(db).Do(ctx, func(context.Context, orders.Tx) error { return nil })
 		},
-		"ordering.ExpiredKeys.Delete": on(func(ctx context.Context, db *bun.DB) (int, error) {
+		"orders.ExpiredKeys.Delete": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return postgres.NewExpiredKeys(db).Delete(ctx, 1)
 		}),
 	}
@@ -159,7 +159,7 @@ func subscriberCalls() map[string]dbCall {
 	missing := relaytest.NewMessage("a", 1).ID
 	return map[string]dbCall{
 		"inbox.Checkpoints.Begin": func(ctx context.Context, db *bun.DB) error {
-			return newInbox(db).Begin(ctx, subscriber, 1, "S", inbox.Place{})
+			return newInbox(db).Begin(ctx, subscriber, 1, "S", inbox.StreamPosition{})
 		},
 		"inbox.Checkpoints.Subscribe": func(ctx context.Context, db *bun.DB) error {
 			return newInbox(db).Subscribe(ctx, subscriber, "handler", []string{"a"})
@@ -168,11 +168,11 @@ func subscriberCalls() map[string]dbCall {
 			return newInbox(db).Look(ctx, subscriber, "me")
 		}),
 		"inbox.Checkpoints.Leave": func(ctx context.Context, db *bun.DB) error { return newInbox(db).Leave(ctx, subscriber, "me") },
-		"inbox.Checkpoints.Marks": on(func(ctx context.Context, db *bun.DB) ([]inbox.Place, error) {
+		"inbox.Checkpoints.Marks": on(func(ctx context.Context, db *bun.DB) ([]inbox.StreamPosition, error) {
 			return newInbox(db).Marks(ctx, subscriber, 0)
 		}),
 		"inbox.Checkpoints.Rewind": on(func(ctx context.Context, db *bun.DB) (inbox.Checkpoint, error) {
-			return newInbox(db).Rewind(ctx, subscriber, lane, "S", inbox.Place{})
+			return newInbox(db).Rewind(ctx, subscriber, lane, "S", inbox.StreamPosition{})
 		}),
 		"inbox.UnitOfWork.Apply": on(func(ctx context.Context, db *bun.DB) (inbox.Outcome, error) {
 			return newInbox(db).Apply(ctx, subscriber, inbox.Batch{From: lane}, ignore, giveUp)
@@ -189,15 +189,15 @@ func subscriberCalls() map[string]dbCall {
 		}),
 		"operations.DeadLetterAdmin.Retry":   func(ctx context.Context, db *bun.DB) error { return newInbox(db).Retry(ctx, subscriber, missing) },
 		"operations.DeadLetterAdmin.Discard": func(ctx context.Context, db *bun.DB) error { return newInbox(db).Discard(ctx, subscriber, missing) },
-		"operations.DeadLetterAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]outbox.Undecided, error) {
+		"operations.DeadLetterAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]operations.UndecidedEvent, error) {
 			found, _, err := newInbox(db).Undecided(ctx, subscriber, operations.LetterMark{}, 1)
 			return found, err
 		}),
 		"operations.DeadLetterAdmin.RetryChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
-			return newInbox(db).RetryChosen(ctx, subscriber, []string{missing}, outbox.Choice{})
+			return newInbox(db).RetryChosen(ctx, subscriber, []string{missing}, operations.Choice{})
 		}),
 		"operations.DeadLetterAdmin.DiscardChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
-			return newInbox(db).DiscardChosen(ctx, subscriber, []string{missing}, outbox.Choice{})
+			return newInbox(db).DiscardChosen(ctx, subscriber, []string{missing}, operations.Choice{})
 		}),
 		"operations.DeadLetterAdmin.CountDead": on(func(ctx context.Context, db *bun.DB) (int, error) {
 			return newInbox(db).CountDead(ctx, subscriber)
@@ -245,26 +245,26 @@ func operatorCalls() map[string]dbCall {
 // orderingCalls are the methods of the ports inside a transaction of orders.
 func orderingCalls() map[string]func(ctx context.Context, tx orders.Tx) error {
 	return map[string]func(ctx context.Context, tx orders.Tx) error{
-		"outbox.Appender.Append": func(ctx context.Context, tx orders.Tx) error {
+		"relay.Appender.Append": func(ctx context.Context, tx orders.Tx) error {
 			return tx.Outbox.Append(ctx, relaytest.NewMessage("a", 1))
 		},
-		"ordering.Keys.Claim": func(ctx context.Context, tx orders.Tx) error {
+		"orders.Keys.Claim": func(ctx context.Context, tx orders.Tx) error {
 			_, err := tx.Keys.Claim(ctx, newClaim("k"))
 			return err
 		},
-		"ordering.Keys.Held": func(ctx context.Context, tx orders.Tx) error {
+		"orders.Keys.Held": func(ctx context.Context, tx orders.Tx) error {
 			_, _, err := tx.Keys.Held(ctx, "customer", "k")
 			return err
 		},
-		"ordering.Orders.Get": func(ctx context.Context, tx orders.Tx) error {
+		"orders.Orders.Get": func(ctx context.Context, tx orders.Tx) error {
 			_, err := tx.Orders.Get(ctx, newClaim("").Order)
 			return err
 		},
-		"ordering.Orders.List": func(ctx context.Context, tx orders.Tx) error {
+		"orders.Orders.List": func(ctx context.Context, tx orders.Tx) error {
 			_, err := tx.Orders.List(ctx, orders.Filter{Limit: 1})
 			return err
 		},
-		"ordering.Orders.Save": func(ctx context.Context, tx orders.Tx) error {
+		"orders.Orders.Save": func(ctx context.Context, tx orders.Tx) error {
 			id := relaytest.NewMessage("", 1).ID
 			return tx.Orders.Save(ctx, order.Rehydrate(order.Snapshot{
 				ID: order.ID(id), CustomerID: order.CustomerID(id), Amount: order.NewMoney(1, "USD"), Status: order.StatusPaid, Version: 2,
@@ -276,7 +276,7 @@ func orderingCalls() map[string]func(ctx context.Context, tx orders.Tx) error {
 // inboxCalls are the methods of the ports inside a transaction of a subscriber. What they collect is written by the transaction.
 func inboxCalls() map[string]func(ctx context.Context, tx inbox.Tx) error {
 	return map[string]func(ctx context.Context, tx inbox.Tx) error{
-		"ordering.Totals.Add": func(ctx context.Context, tx inbox.Tx) error {
+		"orders.Totals.Add": func(ctx context.Context, tx inbox.Tx) error {
 			return postgres.NewTotals().Add(ctx, tx, newCustomer(), order.NewMoney(1, "USD"))
 		},
 		"inbox.Emitter.Emit": func(ctx context.Context, tx inbox.Tx) error {
@@ -290,7 +290,7 @@ func inboxCalls() map[string]func(ctx context.Context, tx inbox.Tx) error {
 // inboxTransactions are the transactions of a subscriber, whose name the caller gives, that call a handler. Each is prepared first.
 func inboxTransactions() map[string]func(ctx context.Context, db *bun.DB, name string, handler inbox.Handler) error {
 	apply := func(ctx context.Context, db *bun.DB, name string, handler inbox.Handler, suspect bool) error {
-		if err := newInbox(db).Begin(ctx, name, 1, "S", inbox.Place{}); err != nil {
+		if err := newInbox(db).Begin(ctx, name, 1, "S", inbox.StreamPosition{}); err != nil {
 			return err
 		}
 		view, err := newInbox(db).Look(ctx, name, "copy")
@@ -298,7 +298,7 @@ func inboxTransactions() map[string]func(ctx context.Context, db *bun.DB, name s
 			return err
 		}
 		events := []inbox.Event{{Entry: entry(1), Sequence: 1, Suspect: suspect}}
-		_, err = newInbox(db).Apply(ctx, name, inbox.Batch{From: view.Lanes[0], To: inbox.Place{Sequence: 1}, Events: events}, handler, giveUp)
+		_, err = newInbox(db).Apply(ctx, name, inbox.Batch{From: view.Lanes[0], To: inbox.StreamPosition{Sequence: 1}, Events: events}, handler, giveUp)
 		return err
 	}
 	return map[string]func(ctx context.Context, db *bun.DB, name string, handler inbox.Handler) error{

@@ -34,16 +34,16 @@ FROM outbox_cursor AS c LEFT JOIN outbox AS o ON o.position = c.position
 WHERE c.relay = ?`
 
 // Load implements the port.
-func (s *CursorStore) Load(ctx context.Context) (outbox.Cursor, error) {
+func (s *CursorStore) Load(ctx context.Context) (relay.Cursor, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.within)
 	defer cancel()
 	var row cursorRow
 	err := s.db.QueryRowContext(ctx, loadCursorStatement, s.relay).Scan(row.columns()...)
 	if errors.Is(err, sql.ErrNoRows) {
-		return outbox.Cursor{}, nil
+		return relay.Cursor{}, nil
 	}
 	if err != nil {
-		return outbox.Cursor{}, classify(ctx, fmt.Errorf("load the cursor of %s: %w", s.relay, err))
+		return relay.Cursor{}, classify(ctx, fmt.Errorf("load the cursor of %s: %w", s.relay, err))
 	}
 	cursor := row.cursor()
 	cursor.RecordedTo = time.Time{} // which only who saves has to know
@@ -89,7 +89,7 @@ SELECT ` + outcome + `, EXISTS (SELECT FROM sound) OR (SELECT revision FROM befo
 FROM (SELECT) AS always LEFT JOIN turn AS c ON true LEFT JOIN outbox AS o ON o.position = c.position`
 
 // Save implements the port.
-func (s *CursorStore) Save(ctx context.Context, turn outbox.Turn, cursor outbox.Cursor) (outbox.Cursor, error) {
+func (s *CursorStore) Save(ctx context.Context, turn relay.WriteFence, cursor relay.Cursor) (relay.Cursor, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.within)
 	defer cancel()
 	var v verdict
@@ -101,14 +101,14 @@ func (s *CursorStore) Save(ctx context.Context, turn outbox.Turn, cursor outbox.
 		int64(cursor.Position), s.stream, cursor.StreamCreated, int64(cursor.StreamSequence), recordedTo, mostRecorded).
 		Scan(append([]any{&v.held, &v.revision, &sound, &next}, row.columns()...)...)
 	if err != nil {
-		return outbox.Cursor{}, classify(ctx, fmt.Errorf("save the cursor of %s: %w", s.relay, err))
+		return relay.Cursor{}, classify(ctx, fmt.Errorf("save the cursor of %s: %w", s.relay, err))
 	}
 	if v.held && !sound {
-		return outbox.Cursor{}, relay.ErrSequenceBehind.With("the sequence of outbox.position went back: it deals position %d next, "+
+		return relay.Cursor{}, relay.ErrSequenceBehind.With("the sequence of outbox.position went back: it deals position %d next, "+
 			"or events came at positions up to %d after the relay had passed", next, cursor.Position)
 	}
 	if err := v.err(s.relay, turn); err != nil {
-		return outbox.Cursor{}, err
+		return relay.Cursor{}, err
 	}
 	return row.cursor(), nil
 }
@@ -122,10 +122,10 @@ var reportStatement = inTurn(
 SELECT ` + outcome
 
 // Report implements the port.
-func (s *CursorStore) Report(ctx context.Context, turn outbox.Turn, halt *outbox.Halt) error {
+func (s *CursorStore) Report(ctx context.Context, turn relay.WriteFence, halt *relay.Halt) error {
 	ctx, cancel := context.WithTimeout(ctx, s.within)
 	defer cancel()
-	var now outbox.Halt
+	var now relay.Halt
 	if halt != nil {
 		now = *halt
 	}
@@ -156,8 +156,8 @@ func (r *cursorRow) columns() []any {
 	}
 }
 
-func (r *cursorRow) cursor() outbox.Cursor {
-	cursor := outbox.Cursor{
+func (r *cursorRow) cursor() relay.Cursor {
+	cursor := relay.Cursor{
 		Progress:       outbox.Progress{Position: outbox.Position(r.position.Int64), EventID: r.eventID.String},
 		StreamCreated:  r.created.String,
 		StreamSequence: uint64(r.sequence.Int64),
@@ -166,7 +166,7 @@ func (r *cursorRow) cursor() outbox.Cursor {
 		RecordedTo:     r.recordedTo.Time,
 	}
 	if r.haltReason.Valid {
-		cursor.Halt = &outbox.Halt{Reason: outbox.HaltReason(r.haltReason.String), Detail: r.haltDetail.String}
+		cursor.Halt = &relay.Halt{Reason: relay.HaltReason(r.haltReason.String), Detail: r.haltDetail.String}
 	}
 	return cursor
 }

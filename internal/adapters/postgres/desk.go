@@ -12,25 +12,26 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Desk is where operators see how one relay and its log stand, and, as the bench, where they repair it. Looking locks nothing
+// RelayAdmin is where operators see how one relay and its log stand, and, as the bench, where they repair it. Looking locks nothing
 // and writes nothing.
-type Desk struct {
+type RelayAdmin struct {
 	db     *bun.DB
 	relay  string
 	stream string
 }
 
-var _ operations.Desk = (*Desk)(nil)
+var _ operations.RelayInspector = (*RelayAdmin)(nil)
 
 // NewDesk returns the desk of relay, which publishes to stream.
-func NewDesk(db *bun.DB, relay, stream string) *Desk {
-	return &Desk{db: db, relay: relay, stream: stream}
+func NewRelayAdmin(db *bun.DB, relay, stream string) *RelayAdmin {
+	return &RelayAdmin{db: db, relay: relay, stream: stream}
 }
 
 // Status asks four times, so its values may be a few milliseconds apart.
-func (d *Desk) Status(ctx context.Context) (operations.Status, error) {
+func (d *RelayAdmin) Status(ctx context.Context) (operations.Status, error) {
 	ctx = allow(ctx, counting)
 	status, err := d.relayStatus(ctx)
 	if err == nil {
@@ -68,7 +69,7 @@ CROSS JOIN (
 ) AS parked`
 
 // relayStatus reads all but the backlog and the writers.
-func (d *Desk) relayStatus(ctx context.Context) (operations.Status, error) {
+func (d *RelayAdmin) relayStatus(ctx context.Context) (operations.Status, error) {
 	var standby bool
 	var holder, stream, reason, detail sql.NullString
 	var token, position, sequence, purgedTo sql.NullInt64
@@ -89,7 +90,7 @@ func (d *Desk) relayStatus(ctx context.Context) (operations.Status, error) {
 		status.Leader = &operations.Leader{Holder: holder.String, Token: token.Int64, Since: acquired.Time, Until: expires.Time}
 	}
 	if reason.Valid {
-		halt := outbox.Halt{Reason: outbox.HaltReason(reason.String), Detail: detail.String}
+		halt := relay.Halt{Reason: relay.HaltReason(reason.String), Detail: detail.String}
 		status.Halt = &operations.Halt{Halt: halt, Since: halted.Time}
 	}
 	return status, nil
@@ -109,7 +110,7 @@ func countBehind(ctx context.Context, db *bun.DB, position outbox.Position) (cou
 }
 
 // List reads at most one payload more than it returns.
-func (d *Desk) List(ctx context.Context, filter operations.Filter) ([]operations.Listed, error) {
+func (d *RelayAdmin) List(ctx context.Context, filter operations.Filter) ([]operations.ListedEvent, error) {
 	ctx = allow(ctx, counting)
 	largest := 0
 	if filter.Payloads {
@@ -144,12 +145,12 @@ func (d *Desk) List(ctx context.Context, filter operations.Filter) ([]operations
 		return nil, classify(ctx, fmt.Errorf("list the outbox: %w", err))
 	}
 	defer func() { _ = rows.Close() }()
-	var found []operations.Listed
+	var found []operations.ListedEvent
 	var unread []outbox.Position // because of something else than the payload
 	left := operations.AllListed
 	for rows.Next() {
 		var row logRow
-		var listed operations.Listed
+		var listed operations.ListedEvent
 		if err := rows.Scan(append(row.columns(), &listed.State, &listed.Reason, &listed.Sequence)...); err != nil {
 			return nil, classify(ctx, fmt.Errorf("list the outbox: %w", err))
 		}
@@ -172,7 +173,7 @@ func (d *Desk) List(ctx context.Context, filter operations.Filter) ([]operations
 }
 
 // explainListed completes entries of a list of which something else than the payload was too large.
-func (d *Desk) explainListed(ctx context.Context, found []operations.Listed, unread []outbox.Position) error {
+func (d *RelayAdmin) explainListed(ctx context.Context, found []operations.ListedEvent, unread []outbox.Position) error {
 	var entries []outbox.Entry
 	for _, position := range unread {
 		entries = append(entries, outbox.Entry{Position: position})

@@ -32,7 +32,7 @@ func record(t *testing.T, h *harness, id string, versions int64) {
 }
 
 // park puts the event at a position into the parking lot.
-func park(t *testing.T, h *harness, position outbox.Position, state outbox.ParkedState) {
+func park(t *testing.T, h *harness, position outbox.Position, state relay.ParkedState) {
 	t.Helper()
 	exec(t, h.others, `
 		INSERT INTO outbox_parked (position, event_id, aggregate_type, aggregate_id, event_type, reason, state, stream_sequence)
@@ -54,8 +54,8 @@ func TestStatusTellsWhereTheRelayStands(t *testing.T) {
 	elector := h.Elector("instance-1")
 	term, err := elector.Acquire(t.Context(), 0)
 	require.NoError(t, err)
-	_, err = h.cursors.Save(t.Context(), outbox.Turn{Token: term.Token},
-		outbox.Cursor{Progress: outbox.Progress{Position: 2}, StreamCreated: "x", StreamSequence: 7})
+	_, err = h.cursors.Save(t.Context(), relay.WriteFence{Token: term.Token},
+		relay.Cursor{Progress: outbox.Progress{Position: 2}, StreamCreated: "x", StreamSequence: 7})
 	require.NoError(t, err)
 	rewrite(t, h.others, "recorded_at = recorded_at - position * interval '1 minute'")
 
@@ -73,8 +73,8 @@ func TestStatusTellsWhereTheRelayStands(t *testing.T) {
 	require.EqualValues(t, 3, found.Unpublished)
 	require.Greater(t, found.Now.Sub(found.Oldest), 5*time.Minute-time.Millisecond)
 
-	halt := outbox.NewHalt(outbox.HaltTailGone, "it's gone")
-	require.NoError(t, h.cursors.Report(t.Context(), outbox.Turn{Token: term.Token, Revision: 1}, halt))
+	halt := relay.NewHalt(relay.HaltTailGone, "it's gone")
+	require.NoError(t, h.cursors.Report(t.Context(), relay.WriteFence{Token: term.Token, Revision: 1}, halt))
 	h.Purge(t, 1)
 	found = status(t, h)
 	require.Equal(t, *halt, found.Halt.Halt)
@@ -92,19 +92,19 @@ func TestStatusTellsWhenTheRelayCameOnLast(t *testing.T) {
 	record(t, h, "a", 3)
 	term, err := h.Elector("instance-1").Acquire(t.Context(), 0)
 	require.NoError(t, err)
-	saved := outbox.Cursor{Progress: outbox.Progress{Position: 1}, StreamCreated: "x", StreamSequence: 1}
+	saved := relay.Cursor{Progress: outbox.Progress{Position: 1}, StreamCreated: "x", StreamSequence: 1}
 	save := func(position outbox.Position, sequence uint64) time.Time {
 		saved.Position, saved.StreamSequence = position, sequence
-		saved, err = h.cursors.Save(t.Context(), outbox.Turn{Token: term.Token, Revision: saved.Revision}, saved)
+		saved, err = h.cursors.Save(t.Context(), relay.WriteFence{Token: term.Token, Revision: saved.Revision}, saved)
 		require.NoError(t, err)
 		return status(t, h).Saved
 	}
 	first := save(1, 1)
 	for range 3 {
-		_, err := h.parking.Settle(t.Context(), outbox.Turn{Token: term.Token, Revision: saved.Revision}, relay.Stamp{}, 1, true)
+		_, err := h.parking.Reconcile(t.Context(), relay.WriteFence{Token: term.Token, Revision: saved.Revision}, relay.MessageMeta{}, 1, true)
 		require.NoError(t, err)
 		saved.Revision++
-		require.NoError(t, h.cursors.Report(t.Context(), outbox.Turn{Token: term.Token, Revision: saved.Revision}, nil))
+		require.NoError(t, h.cursors.Report(t.Context(), relay.WriteFence{Token: term.Token, Revision: saved.Revision}, nil))
 		saved.Revision++
 		require.Equal(t, first, save(1, 1))
 	}
@@ -135,10 +135,10 @@ func TestStatusCountsTheParkingLotApart(t *testing.T) {
 	h := newHarness(t)
 	record(t, h, "a", 3)
 	record(t, h, "b", 3)
-	park(t, h, 1, outbox.Parked)
-	park(t, h, 2, outbox.Redrive)
-	park(t, h, 4, outbox.Parked)
-	park(t, h, 5, outbox.Discarded)
+	park(t, h, 1, relay.Parked)
+	park(t, h, 2, relay.Redrive)
+	park(t, h, 4, relay.Parked)
+	park(t, h, 5, relay.Discarded)
 	found := status(t, h)
 	require.EqualValues(t, 2, found.Unpublished, "positions 3 and 6")
 	require.EqualValues(t, 3, found.ParkedEvents)
@@ -182,8 +182,8 @@ func TestListChooses(t *testing.T) {
 	rewrite(t, h.others, "aggregate_type = 'invoice' WHERE position = 3")                                                  // another key
 	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, token, updated_at) VALUES (?, 3, 0, now())", relayName) // two to go
 	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, token, updated_at) VALUES ('OTHER', 9, 0, now())")      // of no concern
-	park(t, h, 1, outbox.Redriven)
-	park(t, h, 4, outbox.Parked)
+	park(t, h, 1, relay.Redriven)
+	park(t, h, 4, relay.Parked)
 	open := transaction(t, h)
 	insert(t, open, "open")
 	record(t, h, "c", 1) // 7: the relay waits for 6
@@ -222,7 +222,7 @@ func TestListChooses(t *testing.T) {
 	require.Equal(t, "too large", listed[2].Reason)
 	require.Empty(t, listed[3].Reason)
 
-	page, err := h.log.After(t.Context(), outbox.Progress{}, outbox.Slice{Count: 1})
+	page, err := h.log.After(t.Context(), outbox.Progress{}, relay.ReadLimit{Count: 1})
 	require.NoError(t, err)
 	recorded := page.Entries[0]
 	recorded.Parked, recorded.Payload = false, nil
@@ -254,14 +254,14 @@ func TestAdoptionLetsRetentionCountAnew(t *testing.T) {
 			record(t, h, "a", 4)
 			term, err := h.Elector("instance-1").Acquire(t.Context(), 0)
 			require.NoError(t, err)
-			saved, err := h.cursors.Save(t.Context(), outbox.Turn{Token: term.Token}, outbox.Cursor{Progress: outbox.Progress{Position: 3}, StreamSequence: 3})
+			saved, err := h.cursors.Save(t.Context(), relay.WriteFence{Token: term.Token}, relay.Cursor{Progress: outbox.Progress{Position: 3}, StreamSequence: 3})
 			require.NoError(t, err)
 			removed, err := h.Retention().Purge(t.Context(), term.Token, time.Hour, 10)
 			require.NoError(t, err)
 			require.Zero(t, removed)
 			h.Age(t, 2*time.Hour)
 
-			adopted := outbox.Cursor{Progress: outbox.Progress{Position: c.to}, StreamCreated: "x", StreamSequence: 9}
+			adopted := relay.Cursor{Progress: outbox.Progress{Position: c.to}, StreamCreated: "x", StreamSequence: 9}
 			require.NoError(t, h.desk().Adopt(t.Context(), saved.Revision, adopted, c.anew))
 			removed, err = h.Retention().Purge(t.Context(), term.Token, time.Hour, 10)
 			require.NoError(t, err)
@@ -275,13 +275,13 @@ func TestAdoptionWaitsForTheLeadersWrite(t *testing.T) {
 	h := newHarness(t)
 	term, err := h.Elector("instance-1").Acquire(t.Context(), 0)
 	require.NoError(t, err)
-	_, err = h.cursors.Save(t.Context(), outbox.Turn{Token: term.Token}, outbox.Cursor{StreamCreated: "x", StreamSequence: 1})
+	_, err = h.cursors.Save(t.Context(), relay.WriteFence{Token: term.Token}, relay.Cursor{StreamCreated: "x", StreamSequence: 1})
 	require.NoError(t, err)
 	leader := transaction(t, h)
 	exec(t, leader, "UPDATE outbox_cursor SET revision = revision + 1, stream_sequence = 2 WHERE relay = ?", relayName)
 
 	adopted := make(chan error, 1)
-	go func() { adopted <- h.desk().Adopt(t.Context(), 1, outbox.Cursor{StreamCreated: "y"}, true) }()
+	go func() { adopted <- h.desk().Adopt(t.Context(), 1, relay.Cursor{StreamCreated: "y"}, true) }()
 	require.Eventually(t, func() bool {
 		var waiting int
 		err := h.others.NewRaw("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'").Scan(t.Context(), &waiting)
@@ -291,7 +291,7 @@ func TestAdoptionWaitsForTheLeadersWrite(t *testing.T) {
 	require.ErrorIs(t, <-adopted, relay.ErrOutOfTurn)
 	cursor, err := h.desk().Cursor(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, outbox.Cursor{StreamCreated: "x", StreamSequence: 2, Revision: 2}, cursor)
+	require.Equal(t, relay.Cursor{StreamCreated: "x", StreamSequence: 2, Revision: 2}, cursor)
 }
 
 func TestDeskSaysThatTheSchemaIsMissing(t *testing.T) {

@@ -132,7 +132,7 @@ SELECT pg_is_in_recovery(), ` + nextPosition + `, ` + highestPosition + `, coale
 FROM (SELECT) AS always LEFT JOIN outbox_cursor AS c ON c.relay = ?`
 
 // Disorder counts what came after the relay.
-func (d *Desk) Disorder(ctx context.Context) (found operations.Disorder, err error) {
+func (d *RelayAdmin) Disorder(ctx context.Context) (found operations.Disorder, err error) {
 	var standby bool
 	err = d.db.QueryRowContext(ctx, disorderStatement, d.relay).Scan(&standby, &found.Next, &found.Highest, &found.Misplaced)
 	if err != nil {

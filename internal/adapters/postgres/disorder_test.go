@@ -72,11 +72,11 @@ func TestRealignWaitsForWriters(t *testing.T) {
 		db, err := postgres.OpenBehindPooler(postgres.Options{URL: h.address})
 		require.NoError(t, err)
 		defer db.Close()
-		requireRealignWaits(t, h, postgres.NewDesk(db, relayName, "STREAM"))
+		requireRealignWaits(t, h, postgres.NewRelayAdmin(db, relayName, "STREAM"))
 	})
 }
 
-func requireRealignWaits(t *testing.T, h *harness, desk *postgres.Desk) {
+func requireRealignWaits(t *testing.T, h *harness, desk *postgres.RelayAdmin) {
 	t.Helper()
 	record(t, h, "a", 3)
 	exec(t, h.others, "INSERT INTO outbox_cursor (relay, position, stream_created, stream_sequence, token, revision, updated_at, purged_to) "+

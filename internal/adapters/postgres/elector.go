@@ -9,7 +9,6 @@ import (
 
 	"github.com/uptrace/bun"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -55,7 +54,7 @@ SELECT (SELECT token FROM taken UNION ALL SELECT token FROM first),
 	(SELECT holder FROM leases WHERE name = ?0), (SELECT token FROM leases WHERE name = ?0)`
 
 // Acquire asks the database's clock whether the lease has expired.
-func (e *Elector) Acquire(ctx context.Context, gone int64) (outbox.Term, error) {
+func (e *Elector) Acquire(ctx context.Context, gone int64) (relay.Term, error) {
 	ctx, cancel := e.answer(ctx)
 	defer cancel()
 	asked := time.Now()
@@ -63,19 +62,19 @@ func (e *Elector) Acquire(ctx context.Context, gone int64) (outbox.Term, error) 
 	var holder sql.NullString
 	row := e.db.QueryRowContext(ctx, acquireStatement, e.name, e.holder, e.ttl.Microseconds(), gone)
 	if err := row.Scan(&token, &holder, &heldUnder); err != nil {
-		return outbox.Term{}, classify(ctx, fmt.Errorf("acquire the lease %s: %w", e.name, err))
+		return relay.Term{}, classify(ctx, fmt.Errorf("acquire the lease %s: %w", e.name, err))
 	}
 	if !token.Valid {
 		if !holder.Valid { // taken for the first time while the statement ran
-			return outbox.Term{}, &relay.LeaseHeldError{Holder: "another instance"}
+			return relay.Term{}, &relay.LeaseHeldError{Holder: "another instance"}
 		}
-		return outbox.Term{}, &relay.LeaseHeldError{Holder: holder.String, Token: heldUnder.Int64}
+		return relay.Term{}, &relay.LeaseHeldError{Holder: holder.String, Token: heldUnder.Int64}
 	}
 	return e.term(token.Int64, asked), nil
 }
 
 // Renew implements the port.
-func (e *Elector) Renew(ctx context.Context, term outbox.Term) (outbox.Term, error) {
+func (e *Elector) Renew(ctx context.Context, term relay.Term) (relay.Term, error) {
 	ctx, cancel := e.answer(ctx)
 	defer cancel()
 	asked := time.Now()
@@ -83,16 +82,16 @@ func (e *Elector) Renew(ctx context.Context, term outbox.Term) (outbox.Term, err
 	err := e.db.QueryRowContext(ctx, `UPDATE leases SET expires_at = clock_timestamp() + ?2 * interval '1 microsecond'
 		WHERE name = ?0 AND token = ?1 RETURNING token`, e.name, term.Token, e.ttl.Microseconds()).Scan(&token)
 	if errors.Is(err, sql.ErrNoRows) {
-		return outbox.Term{}, relay.ErrLeaseLost.With("the lease %s is not held under token %d any more", e.name, term.Token)
+		return relay.Term{}, relay.ErrLeaseLost.With("the lease %s is not held under token %d any more", e.name, term.Token)
 	}
 	if err != nil {
-		return outbox.Term{}, classify(ctx, fmt.Errorf("renew the lease %s: %w", e.name, err))
+		return relay.Term{}, classify(ctx, fmt.Errorf("renew the lease %s: %w", e.name, err))
 	}
 	return e.term(token, asked), nil
 }
 
 // Resign implements the port.
-func (e *Elector) Resign(ctx context.Context, term outbox.Term) error {
+func (e *Elector) Resign(ctx context.Context, term relay.Term) error {
 	ctx, cancel := e.answer(ctx)
 	defer cancel()
 	_, err := e.db.ExecContext(ctx, `UPDATE leases SET expires_at = clock_timestamp() WHERE name = ? AND token = ?`,
@@ -116,6 +115,6 @@ func (e *Elector) answer(ctx context.Context) (context.Context, context.CancelFu
 // Pool is the elector's own pool, to look at.
 func (e *Elector) Pool() *sql.DB { return e.db.DB }
 
-func (e *Elector) term(token int64, asked time.Time) outbox.Term {
-	return outbox.Term{Token: token, Deadline: asked.Add(e.ttl - e.ttl/marginShare)}
+func (e *Elector) term(token int64, asked time.Time) relay.Term {
+	return relay.Term{Token: token, Deadline: asked.Add(e.ttl - e.ttl/marginShare)}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
@@ -47,7 +48,7 @@ func TestEmittedIsWrittenLast(t *testing.T) {
 	var written []string
 	require.NoError(t, h.others.NewRaw("SELECT aggregate_id || aggregate_version FROM outbox ORDER BY position").Scan(t.Context(), &written))
 	require.Equal(t, []string{"a1", "a2", "a3", "b1", "b2", "b3"}, written)
-	page, err := h.log.After(t.Context(), outbox.Progress{}, outbox.Slice{Count: 10, Bytes: 1 << 20})
+	page, err := h.log.After(t.Context(), outbox.Progress{}, relay.ReadLimit{Count: 10, Bytes: 1 << 20})
 	require.NoError(t, err)
 	require.Len(t, page.Entries, 6)
 }
@@ -71,12 +72,12 @@ func TestEmittingWithoutTheRightIsAnOutage(t *testing.T) {
 	})
 	address.User = url.UserPassword(role, "secret")
 	in := newInbox(open(t, postgres.Options{URL: address.String()}))
-	require.NoError(t, in.Begin(t.Context(), emails, 1, "S", inbox.Place{}))
+	require.NoError(t, in.Begin(t.Context(), emails, 1, "S", inbox.StreamPosition{}))
 	event := relaytest.NewEntries(0, 1)[0]
 	apply := func() error {
 		view, err := in.Look(t.Context(), emails, "copy")
 		require.NoError(t, err)
-		batch := inbox.Batch{From: view.Lanes[0], To: inbox.Place{Sequence: 1}, Events: []inbox.Event{{Entry: event, Sequence: 1, Suspect: true}}}
+		batch := inbox.Batch{From: view.Lanes[0], To: inbox.StreamPosition{Sequence: 1}, Events: []inbox.Event{{Entry: event, Sequence: 1, Suspect: true}}}
 		_, err = in.Apply(t.Context(), emails, batch, handlerFunc(func(ctx context.Context, tx inbox.Tx, cause outbox.Entry) error {
 			return postgres.NewEmitter().Emit(ctx, tx, cause, relaytest.NewMessage("follower", 1))
 		}), func(_ outbox.Entry, _ int, err error) (inbox.Failure, error) { return inbox.Failure{}, err })

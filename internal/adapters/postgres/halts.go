@@ -7,7 +7,6 @@ import (
 
 	"github.com/uptrace/bun"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
@@ -38,7 +37,7 @@ ON CONFLICT (relay, instance) DO UPDATE SET reason = excluded.reason, detail = e
 	halted_at = CASE WHEN h.reason = excluded.reason THEN h.halted_at ELSE excluded.halted_at END`
 
 // Record writes the report, or deletes it when halt is nil.
-func (h *InstanceHalts) Record(ctx context.Context, halt *outbox.Halt) error {
+func (h *InstanceHalts) Record(ctx context.Context, halt *relay.Halt) error {
 	ctx, cancel := context.WithTimeout(ctx, h.within)
 	defer cancel()
 	var err error
@@ -55,7 +54,7 @@ func (h *InstanceHalts) Record(ctx context.Context, halt *outbox.Halt) error {
 }
 
 // haltedInstances reads the reports that have not expired.
-func (d *Desk) haltedInstances(ctx context.Context) ([]operations.InstanceHalt, error) {
+func (d *RelayAdmin) haltedInstances(ctx context.Context) ([]operations.InstanceHalt, error) {
 	rows, err := d.db.QueryContext(ctx, `SELECT instance, reason, detail, halted_at FROM outbox_halts
 		WHERE relay = ? AND reported_at > clock_timestamp() - ? * interval '1 microsecond' ORDER BY instance`,
 		d.relay, relay.HaltReportExpires.Microseconds())

@@ -90,15 +90,17 @@ func (h *harness) Store() relay.CursorStore              { return h.cursors }
 func (h *harness) Parking() relay.Parking                { return h.parking }
 func (h *harness) ParkingAdmin() operations.ParkingAdmin { return h.parking }
 func (h *harness) Retention() relay.Retention            { return postgres.NewRetention(h.db, relayName) }
-func (h *harness) Bench() operations.Bench               { return h.desk() }
-func (h *harness) Journal() operations.Journal           { return h.desk() }
+func (h *harness) Bench() operations.RelayRepair         { return h.desk() }
+func (h *harness) Journal() operations.EventLog          { return h.desk() }
 func (h *harness) TTL() time.Duration                    { return leaseTTL }
 
 func (h *harness) Elector(holder string) relay.Elector {
 	return postgres.NewElector(h.db, relayName, holder, leaseTTL)
 }
 
-func (h *harness) desk() *postgres.Desk { return postgres.NewDesk(h.db, relayName, "STREAM") }
+func (h *harness) desk() *postgres.RelayAdmin {
+	return postgres.NewRelayAdmin(h.db, relayName, "STREAM")
+}
 
 // Advance moves the lease against the database's clock, which is the same as moving the clock.
 func (h *harness) Advance(t *testing.T, by time.Duration) {

@@ -42,7 +42,7 @@ const (
 
 // Claim costs a second statement if another claim holds already: only a new snapshot shows what was committed while the first
 // one waited.
-func (k *keys) Claim(ctx context.Context, mine orders.Claim) (orders.Claim, error) {
+func (k *keys) Claim(ctx context.Context, mine orders.KeyClaim) (orders.KeyClaim, error) {
 	var id string
 	err := k.tx.QueryRowContext(ctx, claimStatement, string(mine.Scope), string(mine.Key), mine.Digest[:], string(mine.Order),
 		strconv.FormatInt(k.abandonedAfter.Milliseconds(), 10), orders.KeyLifetime.Microseconds()).Scan(&id)
@@ -50,31 +50,31 @@ func (k *keys) Claim(ctx context.Context, mine orders.Claim) (orders.Claim, erro
 	case err == nil:
 		return mine, nil
 	case !errors.Is(err, sql.ErrNoRows):
-		return orders.Claim{}, classify(ctx, err)
+		return orders.KeyClaim{}, classify(ctx, err)
 	}
 	return k.read(ctx, mine.Scope, mine.Key, keyStatement) // it is locked, so it is there, also if it expires just now
 }
 
 // Held also returns a claim that this transaction has made itself.
-func (k *keys) Held(ctx context.Context, scope orders.Scope, key orders.Key) (holds orders.Claim, found bool, err error) {
+func (k *keys) Held(ctx context.Context, scope orders.Scope, key orders.Key) (holds orders.KeyClaim, found bool, err error) {
 	holds, err = k.read(ctx, scope, key, heldKeyStatement, orders.KeyLifetime.Microseconds())
 	if errors.Is(err, sql.ErrNoRows) {
-		return orders.Claim{}, false, nil
+		return orders.KeyClaim{}, false, nil
 	}
 	return holds, err == nil, err
 }
 
 func (k *keys) read(
 	ctx context.Context, scope orders.Scope, key orders.Key, statement string, more ...any,
-) (orders.Claim, error) {
+) (orders.KeyClaim, error) {
 	var digest, id string
 	err := k.tx.QueryRowContext(ctx, statement, append([]any{string(scope), string(key)}, more...)...).Scan(&digest, &id)
 	if err != nil {
-		return orders.Claim{}, classify(ctx, err)
+		return orders.KeyClaim{}, classify(ctx, err)
 	}
-	holds := orders.Claim{Scope: scope, Key: key, Order: order.ID(id)}
+	holds := orders.KeyClaim{Scope: scope, Key: key, Order: order.ID(id)}
 	if n, err := hex.Decode(holds.Digest[:], []byte(digest)); err != nil || n != len(holds.Digest) {
-		return orders.Claim{}, fmt.Errorf("the digest of the key %q in request_keys is not one: %q", key, digest)
+		return orders.KeyClaim{}, fmt.Errorf("the digest of the key %q in request_keys is not one: %q", key, digest)
 	}
 	return holds, nil
 }

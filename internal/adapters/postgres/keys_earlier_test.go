@@ -85,7 +85,7 @@ func insertOrder(ctx context.Context, db bun.IDB, id string, customer order.Cust
 
 // present is what this program does.
 func present(ctx context.Context, tx bun.Tx, r request) (answer string, err error) {
-	mine := orders.Claim{Scope: orders.ScopeOf(r.customer), Key: r.key, Digest: orders.DigestOf(r.text), Order: r.pays}
+	mine := orders.KeyClaim{Scope: orders.ScopeOf(r.customer), Key: r.key, Digest: orders.DigestOf(r.text), Order: r.pays}
 	if r.pays == "" {
 		mine.Order = newClaim("").Order
 	}

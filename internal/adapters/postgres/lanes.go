@@ -34,7 +34,7 @@ WITH known AS (
 SELECT forgotten FROM known`
 
 // Begin makes all lanes in one statement.
-func (i *Inbox) Begin(ctx context.Context, subscriber string, lanes int, stream string, at inbox.Place) error {
+func (i *Inbox) Begin(ctx context.Context, subscriber string, lanes int, stream string, at inbox.StreamPosition) error {
 	forgotten := false
 	err := i.db.QueryRowContext(ctx, beginStatement, subscriber, lanes, stream, int64(at.Sequence), nanoseconds(at.StoredAt), progress(at)).
 		Scan(&forgotten)
@@ -94,8 +94,8 @@ func (i *Inbox) Look(ctx context.Context, subscriber, instance string) (view inb
 		if lane.Valid {
 			view.Lanes = append(view.Lanes, inbox.Checkpoint{
 				Lane: int(lane.Int64), Lanes: int(lanes.Int64), Stream: stream.String,
-				Place:    newPlace(sequence.Int64, storedAt.Int64, progress.Int64),
-				Revision: revision.Int64, Idle: max(0, time.Duration(idle.Int64)*time.Microsecond),
+				StreamPosition: newPlace(sequence.Int64, storedAt.Int64, progress.Int64),
+				Revision:       revision.Int64, Idle: max(0, time.Duration(idle.Int64)*time.Microsecond),
 			})
 		}
 	}
@@ -114,7 +114,7 @@ func (i *Inbox) Leave(ctx context.Context, subscriber, instance string) error {
 }
 
 // Marks reads at most MarksKept rows.
-func (i *Inbox) Marks(ctx context.Context, subscriber string, lane int) (marks []inbox.Place, err error) {
+func (i *Inbox) Marks(ctx context.Context, subscriber string, lane int) (marks []inbox.StreamPosition, err error) {
 	rows, err := i.db.QueryContext(ctx, `SELECT sequence, stored_ns, coalesce(progress, 0) FROM subscriber_marks
 		WHERE subscriber = ? AND lane = ? ORDER BY sequence DESC`, subscriber, lane)
 	if err != nil {
@@ -145,7 +145,7 @@ WHERE ctid = (
 RETURNING `
 
 // moveArgs are the arguments of a statement with moveLane.
-func moveArgs(subscriber string, from inbox.Checkpoint, stream string, to inbox.Place, more ...any) []any {
+func moveArgs(subscriber string, from inbox.Checkpoint, stream string, to inbox.StreamPosition, more ...any) []any {
 	return append([]any{
 		subscriber, from.Lane, from.Lanes, from.Stream, int64(from.Sequence), nanoseconds(from.StoredAt), from.Revision,
 		stream, int64(to.Sequence), nanoseconds(to.StoredAt), progress(to),
@@ -167,7 +167,7 @@ SELECT count(*) FROM moved`
 
 // Rewind is one statement.
 func (i *Inbox) Rewind(
-	ctx context.Context, subscriber string, from inbox.Checkpoint, stream string, to inbox.Place,
+	ctx context.Context, subscriber string, from inbox.Checkpoint, stream string, to inbox.StreamPosition,
 ) (inbox.Checkpoint, error) {
 	moved := 0
 	err := i.db.QueryRowContext(ctx, rewindStatement, moveArgs(subscriber, from, stream, to)...).Scan(&moved)
@@ -181,8 +181,8 @@ func (i *Inbox) Rewind(
 }
 
 // movedTo returns a checkpoint after a move.
-func movedTo(from inbox.Checkpoint, stream string, to inbox.Place) inbox.Checkpoint {
-	return inbox.Checkpoint{Lane: from.Lane, Lanes: from.Lanes, Stream: stream, Place: to, Revision: from.Revision + 1}
+func movedTo(from inbox.Checkpoint, stream string, to inbox.StreamPosition) inbox.Checkpoint {
+	return inbox.Checkpoint{Lane: from.Lane, Lanes: from.Lanes, Stream: stream, StreamPosition: to, Revision: from.Revision + 1}
 }
 
 // takeStatement also says whether there are letters that the batch has to look at. Its snapshot has every letter that holds one of
@@ -265,7 +265,7 @@ DELETE FROM subscriber_marks WHERE subscriber = ?0 AND lane = ?1 AND sequence <=
 
 // mark keeps a mark where one is due.
 func (a *application) mark(ctx context.Context) error {
-	if !inbox.MarkDue(a.batch.From.Place, a.batch.To) {
+	if !inbox.MarkDue(a.batch.From.StreamPosition, a.batch.To) {
 		return nil
 	}
 	return a.exec(ctx, markStatement, a.subscriber, a.batch.From.Lane, int64(a.batch.To.Sequence), nanoseconds(a.batch.To.StoredAt),
@@ -281,15 +281,15 @@ func nanoseconds(storedAt time.Time) int64 {
 }
 
 // progress is the progress of a place as it is kept: NULL if it is not known.
-func progress(at inbox.Place) any {
+func progress(at inbox.StreamPosition) any {
 	if at.Progress == 0 {
 		return nil
 	}
 	return int64(at.Progress)
 }
 
-func newPlace(sequence, storedAt, progress int64) inbox.Place {
-	place := inbox.Place{Sequence: uint64(sequence), Progress: outbox.Position(progress)}
+func newPlace(sequence, storedAt, progress int64) inbox.StreamPosition {
+	place := inbox.StreamPosition{Sequence: uint64(sequence), Progress: outbox.Position(progress)}
 	if storedAt != 0 {
 		place.StoredAt = time.Unix(0, storedAt).UTC()
 	}

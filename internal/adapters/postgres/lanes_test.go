@@ -26,7 +26,7 @@ const emails = "emails"
 // beginLane begins the subscriber emails with one lane.
 func beginLane(t *testing.T, in *postgres.Inbox) inbox.Checkpoint {
 	t.Helper()
-	require.NoError(t, in.Begin(t.Context(), emails, 1, "STREAM", inbox.Place{}))
+	require.NoError(t, in.Begin(t.Context(), emails, 1, "STREAM", inbox.StreamPosition{}))
 	return lookAt(t, in)
 }
 
@@ -47,7 +47,7 @@ func eventOf(sequence uint64, aggregate string) inbox.Event {
 
 func batchOf(from inbox.Checkpoint, events ...inbox.Event) inbox.Batch {
 	last := events[len(events)-1].Sequence
-	return inbox.Batch{From: from, To: inbox.Place{Sequence: last, StoredAt: time.Unix(int64(last), 1)}, Events: events}
+	return inbox.Batch{From: from, To: inbox.StreamPosition{Sequence: last, StoredAt: time.Unix(int64(last), 1)}, Events: events}
 }
 
 // applyAll applies a batch from where the lane stands, and returns what became of it. The handler fails for suspects.
@@ -263,18 +263,18 @@ func TestPlaces(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, places)
 	for _, name := range []string{emails, "Billing's ?0", "billing"} {
-		require.NoError(t, in.Begin(t.Context(), name, 3, "STREAM", inbox.Place{Sequence: 10}))
+		require.NoError(t, in.Begin(t.Context(), name, 3, "STREAM", inbox.StreamPosition{Sequence: 10}))
 	}
 	view, err := in.Look(t.Context(), "billing", "me")
 	require.NoError(t, err)
-	_, err = in.Rewind(t.Context(), "billing", view.Lanes[1], "ANOTHER", inbox.Place{Sequence: 4})
+	_, err = in.Rewind(t.Context(), "billing", view.Lanes[1], "ANOTHER", inbox.StreamPosition{Sequence: 4})
 	require.NoError(t, err)
-	applyTo := inbox.Batch{From: view.Lanes[0], To: inbox.Place{Sequence: 20}}
+	applyTo := inbox.Batch{From: view.Lanes[0], To: inbox.StreamPosition{Sequence: 20}}
 	_, err = in.Apply(t.Context(), "billing", applyTo, ignore, thrice)
 	require.NoError(t, err)
 	places, err = h.desk().Places(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, []operations.SubscriberPlace{
+	require.Equal(t, []operations.SubscriberProgress{
 		{Subscriber: "Billing's ?0", Stream: "STREAM", Sequence: 10, Lanes: 3},
 		{Subscriber: "billing", Stream: "ANOTHER", Sequence: 4, Lanes: 3},
 		{Subscriber: emails, Stream: "STREAM", Sequence: 10, Lanes: 3},

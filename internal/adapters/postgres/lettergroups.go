@@ -28,8 +28,8 @@ type undecidedRow struct {
 	Behind        int
 }
 
-func (r undecidedRow) undecided() outbox.Undecided {
-	return outbox.Undecided{
+func (r undecidedRow) undecided() operations.UndecidedEvent {
+	return operations.UndecidedEvent{
 		Position: outbox.Position(r.Position), EventID: r.EventID, Key: outbox.Key{Type: r.AggregateType, ID: r.AggregateID}, Type: r.EventType,
 		Reason: r.Error, First: r.FirstFailedAt, Last: r.DeadAt, Behind: r.Behind,
 	}
@@ -63,7 +63,7 @@ const sameAggregate = `hashtextextended(later.aggregate_id, hashtextextended(lat
 // Undecided is one statement.
 func (i *Inbox) Undecided(
 	ctx context.Context, subscriber string, after operations.LetterMark, limit int,
-) ([]outbox.Undecided, operations.LetterMark, error) {
+) ([]operations.UndecidedEvent, operations.LetterMark, error) {
 	ctx = allow(ctx, counting)
 	var rows []undecidedRow
 	until := bun.NullTime{Time: after.Until}
@@ -71,7 +71,7 @@ func (i *Inbox) Undecided(
 	if err != nil {
 		return nil, after, classify(ctx, err)
 	}
-	found := make([]outbox.Undecided, 0, len(rows))
+	found := make([]operations.UndecidedEvent, 0, len(rows))
 	for _, row := range rows {
 		found = append(found, row.undecided())
 		after = operations.LetterMark{Until: row.Until, DueAt: row.DueAt, ID: row.EventID}
@@ -84,7 +84,7 @@ const lockChosenStatement = `SELECT ` + undecidedColumns + ` FROM dead_letters A
 	WHERE letter.subscriber = ?0 AND letter.event_id = ANY (?2::text[]) AND letter.state = 'dead' ORDER BY letter.position FOR UPDATE`
 
 // lockChosen locks those of the letters that are dead and of the choice, and returns them in order.
-func lockChosen(ctx context.Context, tx bun.Tx, subscriber string, ids []string, choice outbox.Choice) ([]outbox.Undecided, error) {
+func lockChosen(ctx context.Context, tx bun.Tx, subscriber string, ids []string, choice operations.Choice) ([]operations.UndecidedEvent, error) {
 	asked := make([]string, len(ids))
 	for i, id := range ids {
 		asked[i] = letterID(id)
@@ -94,7 +94,7 @@ func lockChosen(ctx context.Context, tx bun.Tx, subscriber string, ids []string,
 	if err != nil {
 		return nil, classify(ctx, err)
 	}
-	var chosen []outbox.Undecided
+	var chosen []operations.UndecidedEvent
 	for _, row := range rows {
 		if letter := row.undecided(); choice.Has(letter) {
 			chosen = append(chosen, letter)
@@ -111,13 +111,13 @@ UPDATE dead_letters AS letter SET state = CASE WHEN ` + earlier + ` THEN 'waitin
 WHERE subscriber = ?0 AND event_id = ANY (?1::text[]) AND state = 'dead'`
 
 // RetryChosen waits for the transactions that work on the letters.
-func (i *Inbox) RetryChosen(ctx context.Context, subscriber string, ids []string, choice outbox.Choice) (retried int, err error) {
+func (i *Inbox) RetryChosen(ctx context.Context, subscriber string, ids []string, choice operations.Choice) (retried int, err error) {
 	err = transact(ctx, i.db, func(ctx context.Context, tx bun.Tx) error {
 		chosen, err := lockChosen(ctx, tx, subscriber, ids, choice)
 		if err != nil {
 			return err
 		}
-		chosen = slices.DeleteFunc(chosen, func(u outbox.Undecided) bool { return u.Position == 0 })
+		chosen = slices.DeleteFunc(chosen, func(u operations.UndecidedEvent) bool { return u.Position == 0 })
 		retried, err = affected(ctx)(tx.ExecContext(ctx, retryStatement, subscriber, pgdialect.Array(idsOf(chosen))))
 		return err
 	})
@@ -127,7 +127,7 @@ func (i *Inbox) RetryChosen(ctx context.Context, subscriber string, ids []string
 	return retried, nil
 }
 
-func idsOf(letters []outbox.Undecided) []string {
+func idsOf(letters []operations.UndecidedEvent) []string {
 	ids := make([]string, len(letters))
 	for i, letter := range letters {
 		ids[i] = letter.EventID
@@ -168,7 +168,7 @@ WHERE subscriber = ?0 AND event_id = ANY (ARRAY (SELECT event_id FROM free))`
 )
 
 // DiscardChosen waits for the transactions that work on the letters. As in Discard, the row in inbox lets the lane drop the event.
-func (i *Inbox) DiscardChosen(ctx context.Context, subscriber string, ids []string, choice outbox.Choice) (discarded int, err error) {
+func (i *Inbox) DiscardChosen(ctx context.Context, subscriber string, ids []string, choice operations.Choice) (discarded int, err error) {
 	err = transact(ctx, i.db, func(ctx context.Context, tx bun.Tx) error {
 		chosen, err := lockChosen(ctx, tx, subscriber, ids, choice)
 		if err != nil || len(chosen) == 0 {

@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // deadLetters makes dead letters as a program of before does, one of each aggregate. They have died one after the other.
@@ -33,7 +33,7 @@ func TestManyLettersAreChangedInChunks(t *testing.T) {
 	const all, chunk = 2000, 500
 	deadLetters(t, h, all)
 	letters := operating.UndecidedLetters(newInbox(h.db), emails)
-	choice := outbox.Choice{Group: fault.NewFingerprint("customer 7 is unknown").ID}
+	choice := operations.Choice{Group: fault.NewFingerprint("customer 7 is unknown").ID}
 	groups, err := letters.Groups(t.Context())
 	require.NoError(t, err)
 	require.Len(t, groups.List, 1)

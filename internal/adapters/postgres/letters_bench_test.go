@@ -49,7 +49,7 @@ func BenchmarkRedeliver(b *testing.B) {
 // prepareLetters makes letters of one aggregate, of which the first is due.
 func prepareLetters(b *testing.B, in *postgres.Inbox, n int) {
 	b.Helper()
-	require.NoError(b, in.Begin(b.Context(), emails, 1, "STREAM", inbox.Place{}))
+	require.NoError(b, in.Begin(b.Context(), emails, 1, "STREAM", inbox.StreamPosition{}))
 	view, err := in.Look(b.Context(), emails, "me")
 	require.NoError(b, err)
 	at := view.Lanes[0]

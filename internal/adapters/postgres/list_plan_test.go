@@ -61,7 +61,7 @@ func TestEveryCombinationOfFiltersReadsAPage(t *testing.T) {
 					filter.CreatedBefore = middle
 				}
 				if range_&4 != 0 {
-					filter.After = &orders.Place{CreatedAt: middle.Add(-time.Hour), ID: newClaim("").Order}
+					filter.After = &orders.PageCursor{CreatedAt: middle.Add(-time.Hour), ID: newClaim("").Order}
 				}
 				combinations++
 				statement := listStatement(t, h, filter)

@@ -54,7 +54,7 @@ func NewLog(db *bun.DB, relay string, logger *slog.Logger) *Log {
 }
 
 // After implements the port.
-func (l *Log) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (relay.Page, error) {
+func (l *Log) After(ctx context.Context, from outbox.Progress, limit relay.ReadLimit) (relay.Page, error) {
 	page, err := l.read(ctx, from, limit, maxPosition)
 	if err != nil || len(page.Entries) == 0 {
 		return page, classify(ctx, err)
@@ -101,7 +101,7 @@ const maxPosition outbox.Position = 1<<63 - 1
 
 // read returns what stands after from up to a position, gaps or not, within the limit, after checking that the log is
 // the one that from was taken from.
-func (l *Log) read(ctx context.Context, from outbox.Progress, limit outbox.Slice, to outbox.Position) (page relay.Page, err error) {
+func (l *Log) read(ctx context.Context, from outbox.Progress, limit relay.ReadLimit, to outbox.Position) (page relay.Page, err error) {
 	defer func() { l.sizes.learn(page.Entries, err) }()
 	page, err = l.verifiedRows(ctx, from, limit, to)
 	if err == nil {
@@ -115,7 +115,7 @@ func (l *Log) read(ctx context.Context, from outbox.Progress, limit outbox.Slice
 	return page, nil
 }
 
-func (l *Log) verifiedRows(ctx context.Context, from outbox.Progress, limit outbox.Slice, to outbox.Position) (page relay.Page, err error) {
+func (l *Log) verifiedRows(ctx context.Context, from outbox.Progress, limit relay.ReadLimit, to outbox.Position) (page relay.Page, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.within)
 	defer cancel()
 	if l.bare { // one statement, not two, for a leader that idles over an empty log

@@ -14,12 +14,13 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
 const patience = 20 * time.Second
 
-var plenty = outbox.Slice{Count: 1000, Bytes: 1 << 20}
+var plenty = relay.ReadLimit{Count: 1000, Bytes: 1 << 20}
 
 // transaction is a session that can do what bun.Tx cannot.
 func transaction(t *testing.T, h *harness) bun.Conn {

@@ -34,7 +34,7 @@ const readName = "outboxie_log_"
 // For whole slices this is the one statement that is prepared, where the connection leads to Postgres itself: planning it
 // takes longer than running it. A pooler's connection leads to another backend each time, so there it is sent whole; it is told
 // by the backend, which is not the one that the connection was opened to.
-func (l *Log) rows(ctx context.Context, at outbox.Position, limit outbox.Slice, to outbox.Position) (page relay.Page, err error) {
+func (l *Log) rows(ctx context.Context, at outbox.Position, limit relay.ReadLimit, to outbox.Position) (page relay.Page, err error) {
 	conn, err := l.db.Conn(ctx)
 	if err != nil {
 		return page, err
@@ -54,7 +54,7 @@ func (l *Log) rows(ctx context.Context, at outbox.Position, limit outbox.Slice, 
 }
 
 // query forgets what is prepared on conn when anything goes wrong, so that the next read depends on nothing that was before.
-func (l *Log) query(ctx context.Context, conn *pgx.Conn, at outbox.Position, limit outbox.Slice, to outbox.Position) (page relay.Page, err error) {
+func (l *Log) query(ctx context.Context, conn *pgx.Conn, at outbox.Position, limit relay.ReadLimit, to outbox.Position) (page relay.Page, err error) {
 	count := l.sizes.candidates(limit)
 	whole := count == limit.Count
 	limit.Count = count
@@ -86,7 +86,7 @@ func whole(texts [4]pgtype.Text, headers, payload []byte) bool {
 }
 
 // scan ends a page before a row that was not read whole, or after it if it is the first one.
-func (l *Log) scan(rows pgx.Rows, opened uint32, at outbox.Position, limit outbox.Slice) (page relay.Page, err error) {
+func (l *Log) scan(rows pgx.Rows, opened uint32, at outbox.Position, limit relay.ReadLimit) (page relay.Page, err error) {
 	var row outbox.Entry
 	var standby bool
 	var backend uint32

@@ -13,6 +13,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 func TestLogReturnsHeadersAsTheyWereStored(t *testing.T) {
@@ -59,7 +60,7 @@ func TestLogReadsLittleMorePayloadThanItReturns(t *testing.T) {
 	log, from := postgres.NewLog(single, relayName, quiet), outbox.Progress{}
 	for slice := range events / 2 {
 		before := touched()
-		page, err := log.After(t.Context(), from, outbox.Slice{Count: 1000, Bytes: limit})
+		page, err := log.After(t.Context(), from, relay.ReadLimit{Count: 1000, Bytes: limit})
 		require.NoError(t, err)
 		require.Len(t, page.Entries, 2)
 		if slice > 0 {
@@ -78,7 +79,7 @@ func TestLogReadsWholeSlicesOfSmallEvents(t *testing.T) {
 	var slices []int
 	from := outbox.Progress{}
 	for {
-		page, err := h.log.After(t.Context(), from, outbox.Slice{Count: 100, Bytes: 1 << 20})
+		page, err := h.log.After(t.Context(), from, relay.ReadLimit{Count: 100, Bytes: 1 << 20})
 		require.NoError(t, err)
 		if len(page.Entries) == 0 {
 			break

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // validTime holds for times that can be written with a year of four digits in every time zone. Postgres has others, also
@@ -33,7 +34,7 @@ const fewest = 16
 
 // candidates is how many entries to ask about: twice as many as fit if they are as large as the last ones. If none fitted, or
 // the last read failed, it is one.
-func (s *sizes) candidates(limit outbox.Slice) int {
+func (s *sizes) candidates(limit relay.ReadLimit) int {
 	candidates := max(limit.Count, 1)
 	switch typical := s.typical.Load(); {
 	case typical > int64(limit.Bytes):
@@ -45,7 +46,7 @@ func (s *sizes) candidates(limit outbox.Slice) int {
 }
 
 // expected is for how many entries to make room.
-func (s *sizes) expected(limit outbox.Slice) int { return min(int(s.count.Load()), limit.Count) }
+func (s *sizes) expected(limit relay.ReadLimit) int { return min(int(s.count.Load()), limit.Count) }
 
 // learn remembers what was read. What failed may have been too much, in the time that it had, and so may what follows an entry
 // that is too large.

@@ -13,6 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // sizeConstraints keep out what can never be published for its size. A database from before has no such constraint, and may hold
@@ -88,7 +89,7 @@ func TestWhatCanNeverBePublishedIsNotRead(t *testing.T) {
 				require.NoError(t, insertAs(t, single, fmt.Sprint(compression, i), row.column, row.value), row.name)
 				var entries []outbox.Entry
 				used := allocated(func() {
-					page, err := log.After(t.Context(), from, outbox.Slice{Count: 100, Bytes: 4 * megabyte, Largest: megabyte})
+					page, err := log.After(t.Context(), from, relay.ReadLimit{Count: 100, Bytes: 4 * megabyte, Largest: megabyte})
 					require.NoError(t, err, row.name)
 					entries = page.Entries
 				})
@@ -110,7 +111,7 @@ func requireListedSmall(t *testing.T, h *harness) {
 	t.Helper()
 	const enough = 12 * megabyte // for those that fit, several times; no large one does
 	for _, payloads := range []bool{false, true} {
-		var found []operations.Listed
+		var found []operations.ListedEvent
 		used := allocated(func() {
 			var err error
 			found, err = h.desk().List(t.Context(), operations.Filter{Limit: 100, Payloads: payloads})
@@ -141,7 +142,7 @@ func requireListedSmall(t *testing.T, h *harness) {
 			waiting, err := h.parking.Waiting(t.Context(), 100)
 			require.NoError(t, err)
 			require.Len(t, waiting, len(largeRows)-i)
-			due, _, err = h.parking.Due(t.Context(), 1<<40, outbox.Slice{Count: 100, Bytes: 4 * megabyte, Largest: megabyte})
+			due, _, err = h.parking.Due(t.Context(), 1<<40, relay.ReadLimit{Count: 100, Bytes: 4 * megabyte, Largest: megabyte})
 			require.NoError(t, err)
 		})
 		require.Len(t, due, 1)

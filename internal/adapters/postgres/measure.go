@@ -14,7 +14,7 @@ import (
 
 // Measure implements the port. It asks up to three times, each time for a few rows by an index. The pool may be busy: ctx
 // bounds the wait for a connection, too.
-func (d *Desk) Measure(ctx context.Context, known outbox.Position) (operations.Measures, error) {
+func (d *RelayAdmin) Measure(ctx context.Context, known outbox.Position) (operations.Measures, error) {
 	measures, position, err := d.measureRelay(ctx, known)
 	if err == nil && measures.Backlog > 0 {
 		measures.Oldest, err = d.oldestAge(ctx, position)
@@ -44,7 +44,7 @@ FROM (
 ) AS parked`
 
 // measureRelay also tells up to where everything was dealt with.
-func (d *Desk) measureRelay(
+func (d *RelayAdmin) measureRelay(
 	ctx context.Context, known outbox.Position,
 ) (measures operations.Measures, position outbox.Position, err error) {
 	var standby bool
@@ -67,7 +67,7 @@ FROM (SELECT position, recorded_at FROM outbox WHERE position > ? ORDER BY posit
 WHERE (SELECT true FROM outbox_parked AS p WHERE p.position = o.position) IS NULL AND ` + validTime + `
 ORDER BY o.position LIMIT 1`
 
-func (d *Desk) oldestAge(ctx context.Context, after outbox.Position) (time.Duration, error) {
+func (d *RelayAdmin) oldestAge(ctx context.Context, after outbox.Position) (time.Duration, error) {
 	var age float64
 	err := d.db.QueryRowContext(ctx, oldestStatement, int64(after)).Scan(&age)
 	if errors.Is(err, sql.ErrNoRows) {

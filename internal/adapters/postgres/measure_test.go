@@ -10,6 +10,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 func measure(t *testing.T, h *harness, known outbox.Position) operations.Measures {
@@ -33,11 +34,11 @@ func TestMeasure(t *testing.T) {
 	elector := h.Elector("instance-1")
 	term, err := elector.Acquire(t.Context(), 0)
 	require.NoError(t, err)
-	_, err = h.cursors.Save(t.Context(), outbox.Turn{Token: term.Token}, outbox.Cursor{Progress: outbox.Progress{Position: 2}})
+	_, err = h.cursors.Save(t.Context(), relay.WriteFence{Token: term.Token}, relay.Cursor{Progress: outbox.Progress{Position: 2}})
 	require.NoError(t, err)
 	h.Purge(t, 1)
-	park(t, h, 3, outbox.Parked)
-	park(t, h, 4, outbox.Redriven)
+	park(t, h, 3, relay.Parked)
+	park(t, h, 4, relay.Redriven)
 	found = measure(t, h, 0)
 	require.InDelta(t, 5*time.Minute, found.Oldest, float64(30*time.Second), "of the first that is not parked")
 	found.Oldest = 0

@@ -27,8 +27,8 @@ var Module = fx.Module("postgres", fx.Provide(
 	provideDB,
 	fx.Annotate(provideLog, fx.As(fx.Self()), fx.As(new(relay.Log))),
 	fx.Annotate(provideCursorStore, fx.As(new(relay.CursorStore))),
-	fx.Annotate(provideDesk, fx.As(new(operations.Desk)), fx.As(new(operations.Journal)), fx.As(new(operations.Bench)),
-		fx.As(new(operations.SubscriberPlaces))),
+	fx.Annotate(provideDesk, fx.As(new(operations.RelayInspector)), fx.As(new(operations.EventLog)), fx.As(new(operations.RelayRepair)),
+		fx.As(new(operations.SubscriberProgresses))),
 	fx.Annotate(provideParking, fx.As(new(relay.Parking)), fx.As(new(operations.ParkingAdmin))),
 	fx.Annotate(provideRetention, fx.As(new(relay.Retention))),
 	fx.Annotate(provideElector, fx.As(fx.Self()), fx.As(new(relay.Elector))),
@@ -60,7 +60,9 @@ func provideCursorStore(db *bun.DB, relay RelayOptions) *CursorStore {
 	return NewCursorStore(db, relay.Name, relay.Stream)
 }
 
-func provideDesk(db *bun.DB, relay RelayOptions) *Desk { return NewDesk(db, relay.Name, relay.Stream) }
+func provideDesk(db *bun.DB, relay RelayOptions) *RelayAdmin {
+	return NewRelayAdmin(db, relay.Name, relay.Stream)
+}
 
 func provideParking(db *bun.DB, relay RelayOptions) *Parking { return NewParking(db, relay.Name) }
 

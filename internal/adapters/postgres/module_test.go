@@ -50,16 +50,16 @@ func TestModule(t *testing.T) {
 	page, err := log.After(t.Context(), outbox.Progress{}, plenty)
 	require.NoError(t, err)
 	require.Empty(t, page.Entries)
-	want := outbox.Cursor{StreamCreated: "x", StreamSequence: 1}
-	_, err = cursors.Save(t.Context(), outbox.Turn{Token: term.Token}, want)
+	want := relay.Cursor{StreamCreated: "x", StreamSequence: 1}
+	_, err = cursors.Save(t.Context(), relay.WriteFence{Token: term.Token}, want)
 	require.NoError(t, err, "the cursor is fenced by the elector's lease")
 
 	nothing := func(context.Context, orders.Tx) error { return nil }
 	require.NoError(t, work.Do(t.Context(), nothing))
-	require.NoError(t, checkpoints.Begin(t.Context(), "subscriber", 1, "S", inbox.Place{}))
+	require.NoError(t, checkpoints.Begin(t.Context(), "subscriber", 1, "S", inbox.StreamPosition{}))
 	view, err := checkpoints.Look(t.Context(), "subscriber", "me")
 	require.NoError(t, err)
-	_, err = apply.Apply(t.Context(), "subscriber", inbox.Batch{From: view.Lanes[0], To: inbox.Place{Sequence: 1}, Events: []inbox.Event{
+	_, err = apply.Apply(t.Context(), "subscriber", inbox.Batch{From: view.Lanes[0], To: inbox.StreamPosition{Sequence: 1}, Events: []inbox.Event{
 		{Entry: entry(1), Sequence: 1},
 	}}, ignore, giveUp)
 	require.NoError(t, err)

@@ -89,7 +89,7 @@ func lockAndReadLanes(ctx context.Context, tx bun.Tx, subscriber string) (lanes 
 		if err := rows.Scan(&lane.Lane, &lane.Lanes, &lane.Stream, &sequence, &storedAt, &progress, &lane.Revision); err != nil {
 			return nil, classify(ctx, err)
 		}
-		lane.Place = newPlace(sequence, storedAt, progress)
+		lane.StreamPosition = newPlace(sequence, storedAt, progress)
 		lanes = append(lanes, lane)
 	}
 	return lanes, classify(ctx, rows.Err())

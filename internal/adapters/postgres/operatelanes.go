@@ -104,7 +104,7 @@ func replaceLanes(ctx context.Context, tx bun.Tx, subscriber string, present []i
 		return err
 	}
 	err := run(ctx, tx, makeLanesStatement, subscriber, lanes, from.Stream, int64(from.Sequence), nanoseconds(from.StoredAt),
-		progress(from.Place), from.Revision)
+		progress(from.StreamPosition), from.Revision)
 	if err != nil {
 		return err
 	}

@@ -55,10 +55,10 @@ func (r *orderRow) snapshot() order.Snapshot {
 		Version:    r.Version,
 		CreatedAt:  r.CreatedAt.UTC(),
 
-		PaymentReference: order.Text(r.PaymentReference),
-		Carrier:          order.Text(r.Carrier),
-		Tracking:         order.Text(r.Tracking),
-		CancelReason:     order.Text(r.CancelReason),
+		PaymentReference: order.Note(r.PaymentReference),
+		Carrier:          order.Note(r.Carrier),
+		Tracking:         order.Note(r.Tracking),
+		CancelReason:     order.Note(r.CancelReason),
 	}
 }
 

@@ -105,7 +105,7 @@ func (o *Operator) allLanes(ctx context.Context) (map[string][]inbox.Checkpoint,
 		if err := rows.Scan(&subscriber, &lane.Lane, &lane.Lanes, &lane.Stream, &sequence, &storedAt, &progress, &lane.Revision, &idle); err != nil {
 			return nil, classify(ctx, err)
 		}
-		lane.Place, lane.Idle = newPlace(sequence, storedAt, progress), sinceMicroseconds(idle)
+		lane.StreamPosition, lane.Idle = newPlace(sequence, storedAt, progress), sinceMicroseconds(idle)
 		lanes[subscriber] = append(lanes[subscriber], lane)
 	}
 	return lanes, classify(ctx, rows.Err())

@@ -59,27 +59,27 @@ SELECT ` + outcome + `, EXISTS (SELECT FROM parked) OR EXISTS (SELECT FROM lost)
 	OR EXISTS (SELECT FROM outbox_parked WHERE state IN ('parked', 'redrive')),
 	EXISTS (SELECT FROM outbox_parked WHERE state = 'redriven' AND stream_sequence > ?9)`
 
-// Settle implements the port.
-func (p *Parking) Settle(
-	ctx context.Context, turn outbox.Turn, tail relay.Stamp, sequence uint64, end bool,
-) (relay.Settled, error) {
+// Reconcile implements the port.
+func (p *Parking) Reconcile(
+	ctx context.Context, turn relay.WriteFence, tail relay.MessageMeta, sequence uint64, end bool,
+) (relay.ParkingSummary, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()
-	notice := tail.Ours && tail.Event == 0 && tail.Parked != ""
+	notice := tail.Own && tail.Event == 0 && tail.Parked != ""
 	var event outbox.Position
-	if tail.Ours {
+	if tail.Own {
 		event = tail.Event
 	}
 	var v verdict
-	var settled relay.Settled
+	var settled relay.ParkingSummary
 	err := p.db.QueryRowContext(ctx, settleStatement, p.relay, turn.Token, turn.Revision, int64(tail.Progress.Position),
-		tail.Progress.EventID, notice, tail.Parked, int64(event), int64(sequence), int64(tail.Held(sequence)), end).
+		tail.Progress.EventID, notice, tail.Parked, int64(event), int64(sequence), int64(tail.MaxRedriven(sequence)), end).
 		Scan(&v.held, &v.revision, &settled.Waiting, &settled.Lost)
 	if err != nil {
-		return relay.Settled{}, classify(ctx, fmt.Errorf("settle the parking lot: %w", err))
+		return relay.ParkingSummary{}, classify(ctx, fmt.Errorf("settle the parking lot: %w", err))
 	}
 	if err := v.err(p.relay, turn); err != nil {
-		return relay.Settled{}, err
+		return relay.ParkingSummary{}, err
 	}
 	return settled, nil
 }
@@ -113,7 +113,7 @@ var setAsideStatement = noted + `, asked AS (
 SELECT ` + outcome + `, ARRAY(SELECT position FROM asked WHERE known UNION ALL SELECT position FROM parked ORDER BY position)`
 
 // SetAside implements the port.
-func (p *Parking) SetAside(ctx context.Context, turn outbox.Turn, entries []outbox.Entry) ([]outbox.Position, error) {
+func (p *Parking) SetAside(ctx context.Context, turn relay.WriteFence, entries []outbox.Entry) ([]outbox.Position, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()
 	asked := make([]int64, len(entries))
@@ -167,7 +167,7 @@ FROM (SELECT) AS always LEFT JOIN sized AS o ON o.total <= ?2 OR o.total = o.siz
 ORDER BY o.position`
 
 // Due implements the port. A standby may show what is to be redriven and was already.
-func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit outbox.Slice) (due []outbox.Entry, waiting bool, err error) {
+func (p *Parking) Due(ctx context.Context, upTo outbox.Position, limit relay.ReadLimit) (due []outbox.Entry, waiting bool, err error) {
 	defer func() { p.sizes.learn(due, err) }()
 	asking, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()
@@ -219,7 +219,7 @@ var refuseStatement = noted + `, refused AS (
 SELECT ` + outcome
 
 // Refuse implements the port. The later events keep the reasons that they have.
-func (p *Parking) Refuse(ctx context.Context, turn outbox.Turn, entry outbox.Entry, reason string) error {
+func (p *Parking) Refuse(ctx context.Context, turn relay.WriteFence, entry outbox.Entry, reason string) error {
 	ctx, cancel := context.WithTimeout(ctx, p.within)
 	defer cancel()
 	var v verdict

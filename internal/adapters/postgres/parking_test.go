@@ -41,7 +41,7 @@ func eventually(t *testing.T, answer <-chan error) error {
 // the sixth belongs behind the fifth, the cursor passed the seventh long ago, and the eighth can be parked.
 type scene struct {
 	*harness
-	term     outbox.Term
+	term     relay.Term
 	log      []outbox.Entry
 	revision int64
 }
@@ -69,7 +69,7 @@ func newScene(t *testing.T) *scene {
 	count, err := s.parking.Redrive(t.Context(), &s.log[0].Key)
 	require.NoError(t, err)
 	require.Equal(t, 2, count)
-	_, err = s.cursors.Save(t.Context(), s.turn(), outbox.Cursor{Progress: s.log[6].Progress(), StreamCreated: "x", StreamSequence: 7})
+	_, err = s.cursors.Save(t.Context(), s.turn(), relay.Cursor{Progress: s.log[6].Progress(), StreamCreated: "x", StreamSequence: 7})
 	require.NoError(t, err)
 	s.revision++
 	require.Zero(t, s.purge(t))
@@ -77,12 +77,14 @@ func newScene(t *testing.T) *scene {
 	return s
 }
 
-func (s *scene) turn() outbox.Turn { return outbox.Turn{Token: s.term.Token, Revision: s.revision} }
+func (s *scene) turn() relay.WriteFence {
+	return relay.WriteFence{Token: s.term.Token, Revision: s.revision}
+}
 
 // settle parks entry.
 func (s *scene) settle(t *testing.T, entry outbox.Entry) {
 	t.Helper()
-	settled, err := s.parking.Settle(t.Context(), s.turn(), notice(entry), 7, true)
+	settled, err := s.parking.Reconcile(t.Context(), s.turn(), notice(entry), 7, true)
 	require.NoError(t, err)
 	require.True(t, settled.Waiting)
 	s.revision++
@@ -95,26 +97,26 @@ func (s *scene) purge(t *testing.T) int {
 	return removed
 }
 
-func notice(entry outbox.Entry) relay.Stamp {
-	return relay.Stamp{Ours: true, Progress: entry.Progress(), Parked: "too large"}
+func notice(entry outbox.Entry) relay.MessageMeta {
+	return relay.MessageMeta{Own: true, Progress: entry.Progress(), Parked: "too large"}
 }
 
 // inTurn are the writes of a relay that take a turn.
 func (s *scene) inTurn() map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"Save": func(ctx context.Context) error {
-			_, err := s.cursors.Save(ctx, s.turn(), outbox.Cursor{})
+			_, err := s.cursors.Save(ctx, s.turn(), relay.Cursor{})
 			return err
 		},
 		"Report": func(ctx context.Context) error {
-			return s.cursors.Report(ctx, s.turn(), outbox.NewHalt(outbox.HaltTailGone, "gone"))
+			return s.cursors.Report(ctx, s.turn(), relay.NewHalt(relay.HaltTailGone, "gone"))
 		},
 		"Settle a notice": func(ctx context.Context) error {
-			_, err := s.parking.Settle(ctx, s.turn(), notice(s.log[7]), 8, true)
+			_, err := s.parking.Reconcile(ctx, s.turn(), notice(s.log[7]), 8, true)
 			return err
 		},
 		"Settle a redriven event": func(ctx context.Context) error {
-			_, err := s.parking.Settle(ctx, s.turn(), relay.Stamp{Ours: true, Event: s.log[1].Position}, 8, true)
+			_, err := s.parking.Reconcile(ctx, s.turn(), relay.MessageMeta{Own: true, Event: s.log[1].Position}, 8, true)
 			return err
 		},
 		"SetAside": func(ctx context.Context) error {
@@ -189,14 +191,14 @@ func TestOfTheFirstWritesOneHasItsTurn(t *testing.T) {
 	earlier := transaction(t, h)
 	exec(t, earlier, "INSERT INTO outbox_cursor (relay, revision, token, updated_at) VALUES (?, 1, ?, now())", relayName, term.Token)
 	answer := stalled(t, h, func(ctx context.Context) error {
-		_, err := h.cursors.Save(ctx, outbox.Turn{Token: term.Token}, outbox.Cursor{StreamCreated: "x"})
+		_, err := h.cursors.Save(ctx, relay.WriteFence{Token: term.Token}, relay.Cursor{StreamCreated: "x"})
 		return err
 	})
 	exec(t, earlier, "COMMIT")
 	require.ErrorIs(t, eventually(t, answer), relay.ErrOutOfTurn)
 	cursor, err := h.cursors.Load(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, outbox.Cursor{Revision: 1}, cursor)
+	require.Equal(t, relay.Cursor{Revision: 1}, cursor)
 }
 
 // Retention must not remove an event that is being parked while it looks for what is old.
@@ -345,24 +347,24 @@ func TestAHaltIsKeptWithItsFirstTime(t *testing.T) {
 		HaltReason, HaltDetail string
 		HaltedAt               time.Time
 	}
-	report := func(halt *outbox.Halt) (row halted) {
+	report := func(halt *relay.Halt) (row halted) {
 		require.NoError(t, s.cursors.Report(t.Context(), s.turn(), halt))
 		s.revision++
 		require.NoError(t, s.others.NewRaw(`SELECT coalesce(halt_reason, '') AS halt_reason, coalesce(halt_detail, '') AS halt_detail,
 			coalesce(halted_at, 'epoch') AS halted_at FROM outbox_cursor`).Scan(t.Context(), &row))
 		return row
 	}
-	first := report(outbox.NewHalt(outbox.HaltTailGone, "message 7"))
+	first := report(relay.NewHalt(relay.HaltTailGone, "message 7"))
 	require.Equal(t, "tail_gone", first.HaltReason)
 	require.Equal(t, "message 7", first.HaltDetail)
-	again := report(outbox.NewHalt(outbox.HaltTailGone, "message 8"))
+	again := report(relay.NewHalt(relay.HaltTailGone, "message 8"))
 	require.Equal(t, "message 8", again.HaltDetail)
 	require.Equal(t, first.HaltedAt, again.HaltedAt)
-	other := report(outbox.NewHalt(outbox.HaltTailCopied, "message 8"))
+	other := report(relay.NewHalt(relay.HaltTailCopied, "message 8"))
 	require.True(t, other.HaltedAt.After(first.HaltedAt))
 	none := report(nil)
 	require.Equal(t, halted{HaltedAt: none.HaltedAt}, none)
 	require.True(t, none.HaltedAt.Equal(time.Unix(0, 0)))
-	later := report(outbox.NewHalt(outbox.HaltTailGone, "message 7"))
+	later := report(relay.NewHalt(relay.HaltTailGone, "message 7"))
 	require.True(t, later.HaltedAt.After(other.HaltedAt))
 }

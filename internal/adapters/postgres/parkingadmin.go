@@ -61,7 +61,7 @@ func (p *Parking) Discard(ctx context.Context, position outbox.Position) error {
 	case err != nil:
 		return classify(ctx, fmt.Errorf("discard the event at position %d: %w", position, err))
 	}
-	return relay.ErrNotParked.With("the event at position %d cannot be discarded: its state is %s, not %s", position, state, outbox.Parked)
+	return relay.ErrNotParked.With("the event at position %d cannot be discarded: its state is %s, not %s", position, state, relay.Parked)
 }
 
 // parkedRow is a row of the parking lot that waits.
@@ -83,20 +83,20 @@ SELECT o.position, o.event_id, ` + shortened("o.aggregate_type") + ` AS aggregat
 FROM outbox_parked AS o WHERE o.state IN ('parked', 'redrive') ORDER BY o.position LIMIT ?`
 
 // Waiting shortens texts that are too long to be published.
-func (p *Parking) Waiting(ctx context.Context, limit int) ([]outbox.ParkedEvent, error) {
+func (p *Parking) Waiting(ctx context.Context, limit int) ([]relay.ParkedEvent, error) {
 	var rows []parkedRow
 	err := p.db.NewRaw(waitingStatement, max(limit, 0)).Scan(ctx, &rows)
 	if err != nil {
 		return nil, classify(ctx, fmt.Errorf("list what is parked: %w", err))
 	}
-	events := make([]outbox.ParkedEvent, 0, len(rows))
+	events := make([]relay.ParkedEvent, 0, len(rows))
 	for _, row := range rows {
-		events = append(events, outbox.ParkedEvent{
+		events = append(events, relay.ParkedEvent{
 			Progress:  outbox.Progress{Position: outbox.Position(row.Position), EventID: row.EventID},
 			Key:       outbox.Key{Type: row.AggregateType, ID: row.AggregateID},
 			Type:      row.EventType,
 			Reason:    row.Reason,
-			State:     outbox.ParkedState(row.State),
+			State:     relay.ParkedState(row.State),
 			ParkedAt:  row.ParkedAt,
 			ChangedAt: row.ChangedAt,
 		})

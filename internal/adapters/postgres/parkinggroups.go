@@ -10,6 +10,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // firstParkedRow is a parked event without what it carries.
@@ -25,8 +26,8 @@ type firstParkedRow struct {
 	Behind        int
 }
 
-func (r firstParkedRow) undecided() outbox.Undecided {
-	return outbox.Undecided{
+func (r firstParkedRow) undecided() operations.UndecidedEvent {
+	return operations.UndecidedEvent{
 		Position: outbox.Position(r.Position), EventID: r.EventID, Key: outbox.Key{Type: r.AggregateType, ID: r.AggregateID}, Type: r.EventType,
 		Reason: r.Reason, First: r.ParkedAt, Last: r.ChangedAt, Behind: r.Behind,
 	}
@@ -54,14 +55,14 @@ SELECT ` + firstParkedColumns + `, (
 FROM first JOIN outbox_parked AS p USING (position) ORDER BY first.number LIMIT ?1`
 
 // Undecided is one statement.
-func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) ([]outbox.Undecided, error) {
+func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) ([]operations.UndecidedEvent, error) {
 	ctx = allow(ctx, counting)
 	var rows []firstParkedRow
 	err := p.db.NewRaw(firstParkedStatement, fault.LongestReason, max(limit, 0), after.Type, after.ID).Scan(ctx, &rows)
 	if err != nil {
 		return nil, classify(ctx, fmt.Errorf("list the first parked events: %w", err))
 	}
-	found := make([]outbox.Undecided, 0, len(rows))
+	found := make([]operations.UndecidedEvent, 0, len(rows))
 	for _, row := range rows {
 		found = append(found, row.undecided())
 	}
@@ -72,7 +73,7 @@ var lockParkedStatement = `SELECT ` + firstParkedColumns + ` FROM outbox_parked 
 	WHERE p.position = ANY (?1::bigint[]) AND p.state = 'parked' ORDER BY p.position FOR UPDATE`
 
 // lockParked locks those of the events that are parked and of the choice, and returns their positions in order.
-func lockParked(ctx context.Context, tx bun.Tx, asked []outbox.Position, choice outbox.Choice) (chosen []int64, err error) {
+func lockParked(ctx context.Context, tx bun.Tx, asked []outbox.Position, choice operations.Choice) (chosen []int64, err error) {
 	numbers := make([]int64, len(asked))
 	for i, position := range asked {
 		numbers[i] = int64(position)
@@ -101,19 +102,19 @@ WHERE p.aggregate_type = chosen.aggregate_type AND p.aggregate_id = chosen.aggre
 // RedriveChosen locks the events, and looks for those behind them afterwards. When the relay sets an event aside, it locks the first
 // parked event of the aggregate. If it came first, the event is behind when this looks; if not, it finds that the aggregate is to be
 // redriven.
-func (p *Parking) RedriveChosen(ctx context.Context, positions []outbox.Position, choice outbox.Choice) (chosen int, err error) {
+func (p *Parking) RedriveChosen(ctx context.Context, positions []outbox.Position, choice operations.Choice) (chosen int, err error) {
 	return p.change(ctx, positions, choice, redriveChosenStatement)
 }
 
 // DiscardChosen is like RedriveChosen, but what is behind stays parked.
-func (p *Parking) DiscardChosen(ctx context.Context, positions []outbox.Position, choice outbox.Choice) (chosen int, err error) {
+func (p *Parking) DiscardChosen(ctx context.Context, positions []outbox.Position, choice operations.Choice) (chosen int, err error) {
 	return p.change(ctx, positions, choice,
 		"UPDATE outbox_parked SET state = 'discarded', changed_at = clock_timestamp() WHERE position = ANY (?0::bigint[])")
 }
 
 // change locks events of a choice, and changes them.
 func (p *Parking) change(
-	ctx context.Context, positions []outbox.Position, choice outbox.Choice, statement string,
+	ctx context.Context, positions []outbox.Position, choice operations.Choice, statement string,
 ) (chosen int, err error) {
 	err = transact(ctx, p.db, func(ctx context.Context, tx bun.Tx) error {
 		locked, err := lockParked(ctx, tx, positions, choice)

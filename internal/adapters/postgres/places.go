@@ -6,10 +6,10 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-var _ operations.SubscriberPlaces = (*Desk)(nil)
+var _ operations.SubscriberProgresses = (*RelayAdmin)(nil)
 
 // Places is one statement.
-func (d *Desk) Places(ctx context.Context) (places []operations.SubscriberPlace, err error) {
+func (d *RelayAdmin) Places(ctx context.Context) (places []operations.SubscriberProgress, err error) {
 	rows, err := d.db.QueryContext(ctx, `SELECT DISTINCT ON (subscriber COLLATE "C") subscriber, stream, sequence, lanes
 		FROM subscriber_lanes ORDER BY subscriber COLLATE "C", sequence, lane`)
 	if err != nil {
@@ -17,7 +17,7 @@ func (d *Desk) Places(ctx context.Context) (places []operations.SubscriberPlace,
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
-		var place operations.SubscriberPlace
+		var place operations.SubscriberProgress
 		var sequence int64
 		if err := rows.Scan(&place.Subscriber, &place.Stream, &sequence, &place.Lanes); err != nil {
 			return nil, classify(ctx, err)

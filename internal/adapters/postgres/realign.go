@@ -81,7 +81,7 @@ SELECT count(*) FROM moved`
 
 // Realign locks the table, so that no writer holds a position that was dealt before. One that waits for the lock gets its
 // position after it.
-func (d *Desk) Realign(ctx context.Context, r operations.Realignment) (moved int64, err error) {
+func (d *RelayAdmin) Realign(ctx context.Context, r operations.Realignment) (moved int64, err error) {
 	ctx = allow(ctx, counting)
 	var rows int64
 	var behind bool
@@ -120,7 +120,7 @@ func (d *Desk) Realign(ctx context.Context, r operations.Realignment) (moved int
 
 // realign looks after it got the lock, with a snapshot of then: in a transaction of another isolation the snapshot would be older
 // than the lock.
-func (d *Desk) realign(ctx context.Context, args []any) (moved int64, err error) {
+func (d *RelayAdmin) realign(ctx context.Context, args []any) (moved int64, err error) {
 	err = d.db.RunInTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted}, func(ctx context.Context, tx bun.Tx) error {
 		if _, err := tx.ExecContext(ctx, "SELECT set_config('lock_timeout', ?, true)", fmt.Sprint(lockWithin.Milliseconds())); err != nil {
 			return err

@@ -17,6 +17,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -154,14 +155,14 @@ func mainPath(t *testing.T, db *bun.DB) {
 	require.NoError(t, err)
 	term, err = elector.Renew(ctx, term)
 	require.NoError(t, err)
-	page, err := log.After(ctx, outbox.Progress{}, outbox.Slice{Count: 100, Bytes: 1 << 20})
+	page, err := log.After(ctx, outbox.Progress{}, relay.ReadLimit{Count: 100, Bytes: 1 << 20})
 	require.NoError(t, err)
 	require.Len(t, page.Entries, 1)
 	entry := page.Entries[0]
 	require.Empty(t, entry.Invalid)
 	require.WithinDuration(t, time.Now(), entry.RecordedAt, time.Minute)
 	cursors := postgres.NewCursorStore(db, relayName, "STREAM")
-	cursor, err := cursors.Save(ctx, outbox.Turn{Token: term.Token}, outbox.Cursor{Progress: outbox.Progress{Position: entry.Position, EventID: entry.ID}})
+	cursor, err := cursors.Save(ctx, relay.WriteFence{Token: term.Token}, relay.Cursor{Progress: outbox.Progress{Position: entry.Position, EventID: entry.ID}})
 	require.NoError(t, err)
 	loaded, err := cursors.Load(ctx)
 	require.NoError(t, err)
@@ -170,7 +171,7 @@ func mainPath(t *testing.T, db *bun.DB) {
 	require.NoError(t, elector.Resign(ctx, term))
 
 	subscriberPath(t, newInbox(db), entry)
-	desk := postgres.NewDesk(db, relayName, "STREAM")
+	desk := postgres.NewRelayAdmin(db, relayName, "STREAM")
 	_, err = desk.Status(ctx)
 	require.NoError(t, err)
 	_, err = desk.Measure(ctx, 0)
@@ -187,7 +188,7 @@ func subscriberPath(t *testing.T, in *postgres.Inbox, entry outbox.Entry) {
 	odd := entry
 	odd.ID, odd.Payload = "7f2c2b4e-8f0f-4c3f-9d55-0a8f2d1e9c11", []byte("\x00\x7f\xff\\'{\"é\"}")
 	odd.Key.ID, odd.Position = "other", entry.Position+1
-	require.NoError(t, in.Begin(ctx, "emails", 1, "S", inbox.Place{}))
+	require.NoError(t, in.Begin(ctx, "emails", 1, "S", inbox.StreamPosition{}))
 	view, err := in.Look(ctx, "emails", "me")
 	require.NoError(t, err)
 	require.Len(t, view.Lanes, 1)
@@ -197,7 +198,7 @@ func subscriberPath(t *testing.T, in *postgres.Inbox, entry outbox.Entry) {
 		}
 		return nil
 	})
-	outcome, err := in.Apply(ctx, "emails", inbox.Batch{From: view.Lanes[0], To: inbox.Place{Sequence: 2, StoredAt: time.Now()}, Events: []inbox.Event{
+	outcome, err := in.Apply(ctx, "emails", inbox.Batch{From: view.Lanes[0], To: inbox.StreamPosition{Sequence: 2, StoredAt: time.Now()}, Events: []inbox.Event{
 		{Entry: entry, Sequence: 1}, {Entry: odd, Sequence: 2, Suspect: true},
 	}}, fails, giveUp)
 	require.NoError(t, err)

@@ -3,7 +3,6 @@ package postgres
 import (
 	"database/sql"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -48,7 +47,7 @@ type verdict struct {
 }
 
 // err says why nothing was written, if so.
-func (v verdict) err(name string, turn outbox.Turn) error {
+func (v verdict) err(name string, turn relay.WriteFence) error {
 	switch {
 	case !v.held:
 		return leaseLost(name, turn.Token)

@@ -19,6 +19,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/orderstest"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 	"github.com/assylzhan-a/outboxie/test/infra"
@@ -42,7 +43,7 @@ func (s shop) AgeKeys(t *testing.T, by time.Duration) {
 func (s shop) Entries(t *testing.T) []outbox.Entry {
 	t.Helper()
 	page, err := postgres.NewLog(s.others, "reader", quiet).
-		After(t.Context(), outbox.Progress{}, outbox.Slice{Count: 10_000, Bytes: 1 << 30})
+		After(t.Context(), outbox.Progress{}, relay.ReadLimit{Count: 10_000, Bytes: 1 << 30})
 	require.NoError(t, err)
 	return page.Entries
 }
@@ -187,7 +188,7 @@ func TestListsAreReadFromIndexes(t *testing.T) {
 		FROM generate_series(1, 30000) AS n`)
 	exec(t, h.others, "ANALYZE orders")
 	middle := time.Date(2026, 1, 11, 0, 0, 0, 0, time.UTC)
-	after := &orders.Place{CreatedAt: middle, ID: newClaim("").Order}
+	after := &orders.PageCursor{CreatedAt: middle, ID: newClaim("").Order}
 	const customer = "00000000-0000-0000-0000-000000000001"
 	for name, filter := range map[string]orders.Filter{
 		"all":                  {},
@@ -295,7 +296,7 @@ func TestAbandonedClaimEnds(t *testing.T) {
 	defer cancel()
 	frozen, next, last := newClaim("k"), newClaim("k"), newClaim("k")
 	next.Digest = orders.DigestOf("next")
-	for _, step := range []struct{ frozen, holds, next orders.Claim }{{frozen, frozen, next}, {last, next, next}} {
+	for _, step := range []struct{ frozen, holds, next orders.KeyClaim }{{frozen, frozen, next}, {last, next, next}} {
 		err := work.Do(ctx, func(ctx context.Context, tx orders.Tx) error {
 			holds, err := tx.Keys.Claim(ctx, step.frozen)
 			require.NoError(t, err)
@@ -324,8 +325,8 @@ func TestExpiredKeysAreFoundByTheirIndex(t *testing.T) {
 	require.NotContains(t, plan, "Seq Scan")
 }
 
-func newClaim(key orders.Key) orders.Claim {
-	return orders.Claim{Scope: "customer", Key: key, Digest: orders.DigestOf("f"), Order: order.ID(relaytest.NewMessage("", 1).ID)}
+func newClaim(key orders.Key) orders.KeyClaim {
+	return orders.KeyClaim{Scope: "customer", Key: key, Digest: orders.DigestOf("f"), Order: order.ID(relaytest.NewMessage("", 1).ID)}
 }
 
 // TestAbandonedTransactionEnds : a transaction that has appended and lies idle is ended by Postgres, so that the log goes

@@ -23,15 +23,15 @@ func TestCursorPassesTimesThatNobodyCanRead(t *testing.T) {
 			record(t, h, "a", 2)
 			exec(t, h.others, "ALTER TABLE outbox DROP CONSTRAINT IF EXISTS outbox_recorded_at_check")
 			rewrite(t, h.others, "recorded_at = ? WHERE position = 2", when)
-			turn := outbox.Turn{Token: term.Token}
+			turn := relay.WriteFence{Token: term.Token}
 			var ids []string
 			require.NoError(t, h.others.NewRaw("SELECT event_id FROM outbox ORDER BY position").Scan(t.Context(), &ids))
 			place := outbox.Progress{Position: 2, EventID: ids[1]}
 			// The notice of parking is at the tail, the former leader died.
-			_, err = h.parking.Settle(t.Context(), turn, relay.Stamp{Ours: true, Progress: place, Parked: "its time"}, 2, false)
+			_, err = h.parking.Reconcile(t.Context(), turn, relay.MessageMeta{Own: true, Progress: place, Parked: "its time"}, 2, false)
 			require.NoError(t, err)
 			turn.Revision++
-			_, err = h.cursors.Save(t.Context(), turn, outbox.Cursor{Progress: place, StreamCreated: "x", StreamSequence: 2})
+			_, err = h.cursors.Save(t.Context(), turn, relay.Cursor{Progress: place, StreamCreated: "x", StreamSequence: 2})
 			require.NoError(t, err)
 			cursor, err := h.cursors.Load(t.Context())
 			require.NoError(t, err)

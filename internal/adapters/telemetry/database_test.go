@@ -26,7 +26,7 @@ func (d *database) Apply(
 ) (inbox.Outcome, error) {
 	d.in, d.handler = ctx, handler
 	outcome := inbox.Outcome{Checkpoint: batch.From, Results: make([]inbox.Result, len(batch.Events))}
-	outcome.Checkpoint.Place = batch.To
+	outcome.Checkpoint.StreamPosition = batch.To
 	for i, event := range batch.Events {
 		if result, known := d.results[event.ID]; known {
 			outcome.Results[i] = result
@@ -143,7 +143,7 @@ func delivered(headers ...map[string]string) []inbox.Event {
 func batchIn(lane int, events []inbox.Event) inbox.Batch {
 	return inbox.Batch{
 		From:   inbox.Checkpoint{Lane: lane, Lanes: 4, Revision: 3},
-		To:     inbox.Place{Sequence: uint64(6 + len(events))},
+		To:     inbox.StreamPosition{Sequence: uint64(6 + len(events))},
 		Events: events,
 	}
 }

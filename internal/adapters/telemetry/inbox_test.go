@@ -44,7 +44,7 @@ func TestOneEventIsHandledInItsOrdersTrace(t *testing.T) {
 	outcome, err := traceInbox(tp, next).Work.Apply(context.Background(), "billing", batch, handler, lenient)
 	require.NoError(t, err)
 	require.Equal(t, inbox.Outcome{
-		Checkpoint: inbox.Checkpoint{Lane: 2, Lanes: 4, Revision: 3, Place: batch.To}, Results: []inbox.Result{inbox.Applied},
+		Checkpoint: inbox.Checkpoint{Lane: 2, Lanes: 4, Revision: 3, StreamPosition: batch.To}, Results: []inbox.Result{inbox.Applied},
 	}, outcome)
 
 	span := spans.one(t, "process orders.created")

@@ -313,7 +313,7 @@ type measuredCheckpoints struct {
 }
 
 func (c *measuredCheckpoints) Rewind(
-	ctx context.Context, subscriber string, from inbox.Checkpoint, stream string, to inbox.Place,
+	ctx context.Context, subscriber string, from inbox.Checkpoint, stream string, to inbox.StreamPosition,
 ) (inbox.Checkpoint, error) {
 	moved, err := c.Checkpoints.Rewind(ctx, subscriber, from, stream, to)
 	if err == nil {

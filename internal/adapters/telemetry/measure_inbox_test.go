@@ -74,7 +74,7 @@ func TestTransactionsAreMeasured(t *testing.T) {
 	require.Equal(t, []inbox.Result{
 		inbox.Applied, inbox.Duplicate, inbox.SetAside, inbox.Held, inbox.SetAside, inbox.Duplicate, inbox.Applied, inbox.SetAside,
 	}, outcome.Results)
-	require.Equal(t, batch.To, outcome.Checkpoint.Place)
+	require.Equal(t, batch.To, outcome.Checkpoint.StreamPosition)
 	_, err = measured.Work.Apply(t.Context(), "billing", batchIn(1, events[6:7]), failing{}, lenient)
 	require.NoError(t, err)
 	moving := batchIn(1, nil)
@@ -196,8 +196,8 @@ type places struct {
 	err error
 }
 
-func (p *places) Rewind(_ context.Context, _ string, from inbox.Checkpoint, stream string, to inbox.Place) (inbox.Checkpoint, error) {
-	from.Stream, from.Place = stream, to
+func (p *places) Rewind(_ context.Context, _ string, from inbox.Checkpoint, stream string, to inbox.StreamPosition) (inbox.Checkpoint, error) {
+	from.Stream, from.StreamPosition = stream, to
 	return from, p.err
 }
 
@@ -207,9 +207,9 @@ func TestRewindsAreMeasured(t *testing.T) {
 	checkpoints := telemetry.MeasureCheckpoints(mp, "billing", next)
 	require.Equal(t, values{whose: 0}, m.values(t, "outboxie.subscriber.rewinds"))
 	for _, next.err = range []error{nil, inbox.ErrLaneMoved, nil} {
-		moved, err := checkpoints.Rewind(t.Context(), "billing", inbox.Checkpoint{Lane: 2}, "new", inbox.Place{Sequence: 5})
+		moved, err := checkpoints.Rewind(t.Context(), "billing", inbox.Checkpoint{Lane: 2}, "new", inbox.StreamPosition{Sequence: 5})
 		require.Equal(t, next.err, err)
-		require.Equal(t, inbox.Checkpoint{Lane: 2, Stream: "new", Place: inbox.Place{Sequence: 5}}, moved)
+		require.Equal(t, inbox.Checkpoint{Lane: 2, Stream: "new", StreamPosition: inbox.StreamPosition{Sequence: 5}}, moved)
 	}
 	require.Equal(t, values{whose: 2}, m.values(t, "outboxie.subscriber.rewinds"))
 }

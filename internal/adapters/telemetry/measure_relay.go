@@ -67,9 +67,9 @@ func (p *measuredPublisher) Redrive(ctx context.Context, after uint64, at outbox
 	return last, err
 }
 
-func (p *measuredPublisher) Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error) {
+func (p *measuredPublisher) PublishControl(ctx context.Context, after uint64, notice relay.ControlMessage) (uint64, error) {
 	began := time.Now()
-	last, err := p.Publisher.Notify(ctx, after, notice)
+	last, err := p.Publisher.PublishControl(ctx, after, notice)
 	p.called(ctx, "notify", time.Since(began), err)
 	return last, err
 }

@@ -10,7 +10,6 @@ import (
 	nometer "go.opentelemetry.io/otel/metric/noop"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -42,8 +41,8 @@ func TestPublisherIsMeasured(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 12, last)
 	require.Equal(t, redrivenAt, next.at)
-	notice := outbox.Notice{Parked: "too large"}
-	last, err = publisher.Notify(t.Context(), 12, notice)
+	notice := relay.ControlMessage{Parked: "too large"}
+	last, err = publisher.PublishControl(t.Context(), 12, notice)
 	require.NoError(t, err)
 	require.EqualValues(t, 13, last)
 	require.Equal(t, notice, next.notice)
@@ -84,7 +83,7 @@ func TestFailuresOfThePublisherAreMeasured(t *testing.T) {
 				wait[""] = stored
 			}
 			require.Equal(t, wait, m.values(t, "outboxie.outbox.wait"))
-			_, err = publisher.Notify(t.Context(), 5, outbox.Notice{})
+			_, err = publisher.PublishControl(t.Context(), 5, relay.ControlMessage{})
 			require.Same(t, c.err, err)
 			require.Equal(t, values{"": 2 * c.conflicts}, m.values(t, "outboxie.relay.conflicts"))
 		})

@@ -9,9 +9,9 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 const haltReasonKey = attribute.Key("outboxie.halt.reason")
@@ -19,8 +19,8 @@ const haltReasonKey = attribute.Key("outboxie.halt.reason")
 // RelayState is a moment of an instance's relay. The counts begin with the process.
 type RelayState struct {
 	Leads     bool
-	Term      int64             // while it leads
-	Halt      outbox.HaltReason // empty: it is not halted
+	Term      int64            // while it leads
+	Halt      relay.HaltReason // empty: it is not halted
 	Elections int64
 	TakeOvers int64
 	Heals     int64
@@ -49,8 +49,8 @@ func ObserveRelay(mp metric.MeterProvider, read func() RelayState) (metric.Regis
 		gapTime  = made(m.Float64ObservableCounter("outboxie.outbox.gap.wait_time", metric.WithUnit("s"),
 			metric.WithDescription("How long the relay waited for open transactions, all in all, without a wait that is still under way.")))
 	)
-	reasons := make(map[outbox.HaltReason]metric.MeasurementOption)
-	for _, reason := range outbox.HaltReasons() {
+	reasons := make(map[relay.HaltReason]metric.MeasurementOption)
+	for _, reason := range relay.HaltReasons() {
 		reasons[reason] = set(haltReasonKey.String(string(reason)))
 	}
 	return m.RegisterCallback(func(_ context.Context, o metric.Observer) error {

@@ -13,7 +13,7 @@ import (
 
 // laneAt is a lane that has not moved for a while.
 func laneAt(lane int, sequence uint64, idle time.Duration) inbox.Checkpoint {
-	return inbox.Checkpoint{Lane: lane, Place: inbox.Place{Sequence: sequence}, Idle: idle}
+	return inbox.Checkpoint{Lane: lane, StreamPosition: inbox.StreamPosition{Sequence: sequence}, Idle: idle}
 }
 
 // TestSubscribersAreShown checks what the leader shows of a subscriber: its copies, its lanes, and the lane that does not move.

@@ -18,9 +18,9 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
@@ -39,13 +39,13 @@ func registered(t *testing.T) func(metric.Registration, error) {
 func TestAFollowerShowsNothingOfItsTerm(t *testing.T) {
 	mp, m := measuring()
 	state := telemetry.RelayState{
-		Leads: true, Term: 7, Halt: outbox.HaltTailGone, Elections: 2, TakeOvers: 5, Heals: 1, GapWaits: 3, GapWaited: time.Second,
+		Leads: true, Term: 7, Halt: relay.HaltTailGone, Elections: 2, TakeOvers: 5, Heals: 1, GapWaits: 3, GapWaited: time.Second,
 	}
 	registered(t)(telemetry.ObserveRelay(mp, func() telemetry.RelayState { return state }))
 	require.Equal(t, values{"": 1}, m.values(t, "outboxie.relay.leader"))
 	require.Equal(t, values{"": 7}, m.values(t, "outboxie.relay.term"))
 	halted := m.values(t, "outboxie.relay.halted")
-	require.Len(t, halted, len(outbox.HaltReasons()))
+	require.Len(t, halted, len(relay.HaltReasons()))
 	for reason, value := range halted {
 		require.Equal(t, reason == "outboxie.halt.reason=tail_gone", value == 1, reason)
 	}

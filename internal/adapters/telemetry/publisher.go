@@ -47,7 +47,7 @@ func (p *publisher) Look(ctx context.Context) (relay.StreamInfo, error) {
 	return info, err
 }
 
-func (p *publisher) At(ctx context.Context, sequence uint64) (relay.Stamp, error) {
+func (p *publisher) At(ctx context.Context, sequence uint64) (relay.MessageMeta, error) {
 	began := time.Now()
 	stamp, err := p.next.At(ctx, sequence)
 	p.history.failed(ctx, streamFailed, err, began)
@@ -66,7 +66,7 @@ func (p *publisher) Redrive(ctx context.Context, after uint64, at outbox.Progres
 	})
 }
 
-func (p *publisher) Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error) {
+func (p *publisher) PublishControl(ctx context.Context, after uint64, notice relay.ControlMessage) (uint64, error) {
 	sending, span := p.tracer.Start(ctx, "notify "+p.stream, trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindProducer),
 		trace.WithAttributes(
 			messagingSystem,
@@ -76,7 +76,7 @@ func (p *publisher) Notify(ctx context.Context, after uint64, notice outbox.Noti
 			positionKey.Int64(int64(notice.Position)),
 		))
 	defer span.End()
-	last, err := p.next.Notify(sending, after, notice)
+	last, err := p.next.PublishControl(sending, after, notice)
 	if err == nil {
 		span.SetAttributes(SequenceKey.Int64(int64(last)))
 	}

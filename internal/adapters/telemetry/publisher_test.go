@@ -25,7 +25,7 @@ type stream struct {
 	in         trace.SpanContext
 	got        []outbox.Entry
 	at         outbox.Progress
-	notice     outbox.Notice
+	notice     relay.ControlMessage
 }
 
 func (s *stream) Publish(ctx context.Context, after uint64, batch []outbox.Entry) (uint64, error) {
@@ -41,7 +41,7 @@ func (s *stream) Redrive(ctx context.Context, after uint64, at outbox.Progress, 
 	return s.Publish(ctx, after, batch)
 }
 
-func (s *stream) Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error) {
+func (s *stream) PublishControl(ctx context.Context, after uint64, notice relay.ControlMessage) (uint64, error) {
 	s.notice = notice
 	return s.Publish(ctx, after, make([]outbox.Entry, 1))
 }
@@ -186,9 +186,9 @@ func TestNoticeIsTraced(t *testing.T) {
 	tp, spans := record()
 	ctx, _ := inSpan(tp)
 	next := &stream{}
-	notice := outbox.Notice{Progress: outbox.Progress{Position: 100, EventID: "e0"}, Parked: "too large"}
+	notice := relay.ControlMessage{Progress: outbox.Progress{Position: 100, EventID: "e0"}, Parked: "too large"}
 
-	last, err := tracePublisher(tp, next).Notify(ctx, 7, notice)
+	last, err := tracePublisher(tp, next).PublishControl(ctx, 7, notice)
 
 	require.NoError(t, err)
 	require.EqualValues(t, 8, last)
@@ -206,7 +206,7 @@ func TestNoticeIsTraced(t *testing.T) {
 
 	for err, status := range map[error]codes.Code{relay.ErrTailMoved: codes.Unset, errDown: codes.Error} {
 		tp, spans = record()
-		last, got := tracePublisher(tp, &stream{err: err}).Notify(context.Background(), 7, notice)
+		last, got := tracePublisher(tp, &stream{err: err}).PublishControl(context.Background(), 7, notice)
 		require.Same(t, err, got)
 		require.EqualValues(t, 7, last)
 		span = spans.one(t, "notify ORDERS")
@@ -235,7 +235,7 @@ func TestPublisherBoundsItsLinks(t *testing.T) {
 	}
 	_, err := traced.Publisher.Publish(context.Background(), 0, batchOf(headers...))
 	require.NoError(t, err)
-	require.NoError(t, traced.Elector.Resign(context.Background(), outbox.Term{})) // all is told by then
+	require.NoError(t, traced.Elector.Resign(context.Background(), relay.Term{})) // all is told by then
 	require.Len(t, spans.one(t, "send ORDERS").Links(), 128)
 	require.Zero(t, spans.one(t, "send ORDERS").DroppedLinks())
 	require.Len(t, spans.all("outbox relay"), 200)

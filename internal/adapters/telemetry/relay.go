@@ -77,7 +77,7 @@ type elector struct {
 	history *history
 }
 
-func (e *elector) Acquire(ctx context.Context, gone int64) (outbox.Term, error) {
+func (e *elector) Acquire(ctx context.Context, gone int64) (relay.Term, error) {
 	e.history.telling.Wait()
 	began := time.Now()
 	term, err := e.next.Acquire(ctx, gone)
@@ -87,7 +87,7 @@ func (e *elector) Acquire(ctx context.Context, gone int64) (outbox.Term, error) 
 	return term, err
 }
 
-func (e *elector) Renew(ctx context.Context, term outbox.Term) (outbox.Term, error) {
+func (e *elector) Renew(ctx context.Context, term relay.Term) (relay.Term, error) {
 	began := time.Now()
 	renewed, err := e.next.Renew(ctx, term)
 	if errors.Is(err, relay.ErrLeaseLost) {
@@ -96,7 +96,7 @@ func (e *elector) Renew(ctx context.Context, term outbox.Term) (outbox.Term, err
 	return renewed, err
 }
 
-func (e *elector) Resign(ctx context.Context, term outbox.Term) error {
+func (e *elector) Resign(ctx context.Context, term relay.Term) error {
 	e.history.telling.Wait()
 	began := time.Now()
 	err := e.next.Resign(ctx, term)
@@ -106,7 +106,7 @@ func (e *elector) Resign(ctx context.Context, term outbox.Term) error {
 	return err
 }
 
-func (e *elector) tell(ctx context.Context, name, detail string, began time.Time, term outbox.Term) {
+func (e *elector) tell(ctx context.Context, name, detail string, began time.Time, term relay.Term) {
 	token := tokenKey.Int64(term.Token)
 	e.history.note(name, detail, time.Now(), token)
 	_, span := e.tracer.Start(ctx, name, trace.WithNewRoot(), trace.WithTimestamp(began),
@@ -121,10 +121,10 @@ type cursors struct {
 	tracer  trace.Tracer
 	relay   string
 	history *history
-	halt    *outbox.Halt
+	halt    *relay.Halt
 }
 
-func (c *cursors) Load(ctx context.Context) (outbox.Cursor, error) {
+func (c *cursors) Load(ctx context.Context) (relay.Cursor, error) {
 	began := time.Now()
 	cursor, err := c.CursorStore.Load(ctx)
 	c.history.failed(ctx, cursorFailed, err, began)
@@ -134,7 +134,7 @@ func (c *cursors) Load(ctx context.Context) (outbox.Cursor, error) {
 	return cursor, err
 }
 
-func (c *cursors) Save(ctx context.Context, turn outbox.Turn, cursor outbox.Cursor) (outbox.Cursor, error) {
+func (c *cursors) Save(ctx context.Context, turn relay.WriteFence, cursor relay.Cursor) (relay.Cursor, error) {
 	began := time.Now()
 	saved, err := c.CursorStore.Save(ctx, turn, cursor)
 	if !errors.Is(err, relay.ErrSequenceBehind) { // for which the relay halts
@@ -143,7 +143,7 @@ func (c *cursors) Save(ctx context.Context, turn outbox.Turn, cursor outbox.Curs
 	return saved, err
 }
 
-func (c *cursors) Report(ctx context.Context, turn outbox.Turn, halt *outbox.Halt) error {
+func (c *cursors) Report(ctx context.Context, turn relay.WriteFence, halt *relay.Halt) error {
 	began := time.Now()
 	err := c.CursorStore.Report(ctx, turn, halt)
 	if err == nil {
@@ -152,7 +152,7 @@ func (c *cursors) Report(ctx context.Context, turn outbox.Turn, halt *outbox.Hal
 	return err
 }
 
-func (c *cursors) observe(ctx context.Context, halt *outbox.Halt, began time.Time) {
+func (c *cursors) observe(ctx context.Context, halt *relay.Halt, began time.Time) {
 	before := c.halt
 	c.halt = halt
 	if halt != nil { // as long as it lasts
@@ -180,7 +180,7 @@ type log struct {
 	history *history
 }
 
-func (l *log) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (relay.Page, error) {
+func (l *log) After(ctx context.Context, from outbox.Progress, limit relay.ReadLimit) (relay.Page, error) {
 	began := time.Now()
 	page, err := l.next.After(ctx, from, limit)
 	l.history.failed(ctx, logFailed, err, began)

@@ -22,24 +22,24 @@ type driven struct {
 	stream
 	takes  time.Duration // of the next read of the log
 	err    error         // of everything but the stream's appends
-	cursor outbox.Cursor
+	cursor relay.Cursor
 	gone   int64 // whose lease was asked for last
 }
 
 func (d *driven) Verify(context.Context, outbox.Progress, uint64) error { return d.err }
 
-func (d *driven) After(context.Context, outbox.Progress, outbox.Slice) (relay.Page, error) {
+func (d *driven) After(context.Context, outbox.Progress, relay.ReadLimit) (relay.Page, error) {
 	time.Sleep(d.takes)
 	return relay.Page{}, d.err
 }
 
-func (d *driven) Load(context.Context) (outbox.Cursor, error) { return d.cursor, d.err }
+func (d *driven) Load(context.Context) (relay.Cursor, error) { return d.cursor, d.err }
 
-func (d *driven) Save(_ context.Context, _ outbox.Turn, c outbox.Cursor) (outbox.Cursor, error) {
+func (d *driven) Save(_ context.Context, _ relay.WriteFence, c relay.Cursor) (relay.Cursor, error) {
 	return c, d.err
 }
 
-func (d *driven) Report(_ context.Context, _ outbox.Turn, halt *outbox.Halt) error {
+func (d *driven) Report(_ context.Context, _ relay.WriteFence, halt *relay.Halt) error {
 	if d.err == nil {
 		d.cursor.Halt = halt
 	}
@@ -50,14 +50,18 @@ func (d *driven) Open(context.Context, uint64) (relay.StreamInfo, error) {
 	return relay.StreamInfo{}, d.err
 }
 
-func (d *driven) Look(context.Context) (relay.StreamInfo, error)  { return relay.StreamInfo{}, d.err }
-func (d *driven) At(context.Context, uint64) (relay.Stamp, error) { return relay.Stamp{}, d.err }
-func (d *driven) Acquire(_ context.Context, gone int64) (outbox.Term, error) {
-	d.gone = gone
-	return outbox.Term{Token: 7}, d.err
+func (d *driven) Look(context.Context) (relay.StreamInfo, error) { return relay.StreamInfo{}, d.err }
+
+func (d *driven) At(context.Context, uint64) (relay.MessageMeta, error) {
+	return relay.MessageMeta{}, d.err
 }
-func (d *driven) Resign(context.Context, outbox.Term) error { return d.err }
-func (d *driven) Renew(_ context.Context, t outbox.Term) (outbox.Term, error) {
+
+func (d *driven) Acquire(_ context.Context, gone int64) (relay.Term, error) {
+	d.gone = gone
+	return relay.Term{Token: 7}, d.err
+}
+func (d *driven) Resign(context.Context, relay.Term) error { return d.err }
+func (d *driven) Renew(_ context.Context, t relay.Term) (relay.Term, error) {
 	return t, d.err
 }
 
@@ -104,7 +108,7 @@ func TestWhyAnEventWasLate(t *testing.T) {
 		recordedAt := time.Now()
 
 		d.takes = 200 * time.Millisecond
-		_, err := traced.Log.After(ctx, outbox.Progress{}, outbox.Slice{})
+		_, err := traced.Log.After(ctx, outbox.Progress{}, relay.ReadLimit{})
 		require.NoError(t, err)
 		time.Sleep(time.Second)
 		_, err = traced.Elector.Acquire(ctx, 0)
@@ -120,7 +124,7 @@ func TestWhyAnEventWasLate(t *testing.T) {
 		require.ErrorIs(t, err, errDown)
 		_, err = traced.Cursors.Load(ctx)
 		require.ErrorIs(t, err, errDown)
-		_, err = traced.Log.After(ctx, outbox.Progress{}, outbox.Slice{})
+		_, err = traced.Log.After(ctx, outbox.Progress{}, relay.ReadLimit{})
 		require.ErrorIs(t, err, errDown)
 		d.err, d.stream.err = nil, nil
 
@@ -207,16 +211,16 @@ func TestAnswersAreNoTrouble(t *testing.T) {
 }
 
 func callAll(ctx context.Context, ports telemetry.RelayPorts) {
-	_, _ = ports.Log.After(ctx, outbox.Progress{}, outbox.Slice{})
+	_, _ = ports.Log.After(ctx, outbox.Progress{}, relay.ReadLimit{})
 	_, _ = ports.Cursors.Load(ctx)
-	_, _ = ports.Cursors.Save(ctx, outbox.Turn{}, outbox.Cursor{})
-	_ = ports.Cursors.Report(ctx, outbox.Turn{}, outbox.NewHalt(outbox.HaltTailGone, "gone"))
+	_, _ = ports.Cursors.Save(ctx, relay.WriteFence{}, relay.Cursor{})
+	_ = ports.Cursors.Report(ctx, relay.WriteFence{}, relay.NewHalt(relay.HaltTailGone, "gone"))
 	_, _ = ports.Publisher.Open(ctx, 1)
 	_, _ = ports.Publisher.Look(ctx)
 	_, _ = ports.Publisher.At(ctx, 1)
 	_, _ = ports.Elector.Acquire(ctx, 0)
-	_, _ = ports.Elector.Renew(ctx, outbox.Term{})
-	_ = ports.Elector.Resign(ctx, outbox.Term{})
+	_, _ = ports.Elector.Renew(ctx, relay.Term{})
+	_ = ports.Elector.Resign(ctx, relay.Term{})
 }
 
 // TestLeadershipIsTraced : each change is a trace of its own; trying, and renewing, are not.
@@ -252,16 +256,16 @@ func TestLeadershipIsTraced(t *testing.T) {
 // TestHaltsAreTraced : a halt and its end are a trace each, however often the relay looks, whoever ended it, and whoever told
 // of it first; and events that wait meanwhile are told.
 func TestHaltsAreTraced(t *testing.T) {
-	halt := outbox.NewHalt(outbox.HaltTailGone, "the message at sequence 8 is gone")
+	halt := relay.NewHalt(relay.HaltTailGone, "the message at sequence 8 is gone")
 	for name, c := range map[string]struct {
 		begin, end func(telemetry.RelayPorts, *driven) error
 	}{
 		"reported, and reported to be over": {
 			begin: func(r telemetry.RelayPorts, _ *driven) error {
-				return r.Cursors.Report(context.Background(), outbox.Turn{}, halt)
+				return r.Cursors.Report(context.Background(), relay.WriteFence{}, halt)
 			},
 			end: func(r telemetry.RelayPorts, _ *driven) error {
-				return r.Cursors.Report(context.Background(), outbox.Turn{}, nil)
+				return r.Cursors.Report(context.Background(), relay.WriteFence{}, nil)
 			},
 		},
 		"inherited, and ended by an operator": {
@@ -326,7 +330,7 @@ func TestALongBatchIsToldOfWhatHappenedBefore(t *testing.T) {
 		require.ErrorIs(t, err, errDown)
 	}
 	d.err = nil
-	require.NoError(t, traced.Elector.Resign(t.Context(), outbox.Term{}))
+	require.NoError(t, traced.Elector.Resign(t.Context(), relay.Term{}))
 	waits := spans.all("outbox relay")
 	require.Len(t, waits, 1000)
 	for _, wait := range waits {

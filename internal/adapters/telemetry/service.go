@@ -32,21 +32,21 @@ func (s *service) Place(
 	})
 }
 
-func (s *service) Pay(ctx context.Context, id order.ID, reference order.Text, guard orders.Guard) (order.Snapshot, error) {
+func (s *service) Pay(ctx context.Context, id order.ID, reference order.Note, guard orders.Precondition) (order.Snapshot, error) {
 	return within(ctx, s, "order.pay", func(ctx context.Context) (order.Snapshot, error) {
 		return s.next.Pay(ctx, id, reference, guard)
 	}, orderIDKey.String(string(id)))
 }
 
 func (s *service) Ship(
-	ctx context.Context, id order.ID, carrier, tracking order.Text, guard orders.Guard,
+	ctx context.Context, id order.ID, carrier, tracking order.Note, guard orders.Precondition,
 ) (order.Snapshot, error) {
 	return within(ctx, s, "order.ship", func(ctx context.Context) (order.Snapshot, error) {
 		return s.next.Ship(ctx, id, carrier, tracking, guard)
 	}, orderIDKey.String(string(id)))
 }
 
-func (s *service) Cancel(ctx context.Context, id order.ID, reason order.Text, guard orders.Guard) (order.Snapshot, error) {
+func (s *service) Cancel(ctx context.Context, id order.ID, reason order.Note, guard orders.Precondition) (order.Snapshot, error) {
 	return within(ctx, s, "order.cancel", func(ctx context.Context) (order.Snapshot, error) {
 		return s.next.Cancel(ctx, id, reason, guard)
 	}, orderIDKey.String(string(id)))

@@ -33,15 +33,15 @@ func (d *desk) Place(ctx context.Context, c order.CustomerID, m order.Money, k o
 	return d.answer(ctx, "place "+string(c)+" "+m.String()+" "+string(k))
 }
 
-func (d *desk) Pay(ctx context.Context, id order.ID, reference order.Text, g orders.Guard) (order.Snapshot, error) {
+func (d *desk) Pay(ctx context.Context, id order.ID, reference order.Note, g orders.Precondition) (order.Snapshot, error) {
 	return d.answer(ctx, fmt.Sprint("pay ", id, " ", reference, g))
 }
 
-func (d *desk) Ship(ctx context.Context, id order.ID, carrier, tracking order.Text, g orders.Guard) (order.Snapshot, error) {
+func (d *desk) Ship(ctx context.Context, id order.ID, carrier, tracking order.Note, g orders.Precondition) (order.Snapshot, error) {
 	return d.answer(ctx, fmt.Sprint("ship ", id, " ", carrier, " ", tracking, g))
 }
 
-func (d *desk) Cancel(ctx context.Context, id order.ID, reason order.Text, g orders.Guard) (order.Snapshot, error) {
+func (d *desk) Cancel(ctx context.Context, id order.ID, reason order.Note, g orders.Precondition) (order.Snapshot, error) {
 	return d.answer(ctx, fmt.Sprint("cancel ", id, " ", reason, g))
 }
 
@@ -60,7 +60,7 @@ func (d *desk) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
 }
 
 func TestServiceHasASpanPerUseCase(t *testing.T) {
-	guard := orders.Guard{Key: "k1", Versions: []int64{7}}
+	guard := orders.Precondition{Key: "k1", Versions: []int64{7}}
 	for name, c := range map[string]struct {
 		call    func(orders.Service, context.Context) (any, error)
 		asked   string
@@ -128,7 +128,7 @@ func TestErrorsAreRecordedByKind(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tp, spans := record()
-			_, err := telemetry.TraceService(tp, &desk{err: c.err}).Pay(context.Background(), "o1", "", orders.Guard{})
+			_, err := telemetry.TraceService(tp, &desk{err: c.err}).Pay(context.Background(), "o1", "", orders.Precondition{})
 
 			require.Equal(t, c.err, err)
 			span := spans.one(t, "order.pay")

@@ -277,7 +277,7 @@ func TestModule(t *testing.T) {
 		fx.Decorate(telemetry.TraceService),
 		fx.Populate(&service),
 	).RequireStart()
-	_, err := service.Pay(context.Background(), "o1", "", orders.Guard{})
+	_, err := service.Pay(context.Background(), "o1", "", orders.Precondition{})
 	require.NoError(t, err)
 	app.RequireStop()
 	require.Equal(t, "order.pay", collector.Spans()[0].Name, "stopping exports what is left")

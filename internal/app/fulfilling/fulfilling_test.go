@@ -61,8 +61,8 @@ func newFulfillment(p *ports) (*fulfilling.Fulfillment, *bytes.Buffer) {
 // TestWhatFollows checks which event follows from which, in the transaction and because of the event in hand, and what is logged.
 func TestWhatFollows(t *testing.T) {
 	at := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
-	fact := func(version int64) order.Fact {
-		return order.Fact{Order: order.Snapshot{ID: orderID, CustomerID: customer, Version: version}, At: at}
+	fact := func(version int64) order.EventData {
+		return order.EventData{Order: order.Snapshot{ID: orderID, CustomerID: customer, Version: version}, At: at}
 	}
 	following := func(status fulfillment.Status, version int64) []fulfillment.Event {
 		return []fulfillment.Event{{Status: status, Order: string(orderID), Customer: string(customer), Version: version, At: at}}
@@ -72,10 +72,10 @@ func TestWhatFollows(t *testing.T) {
 		of    string
 		want  []fulfillment.Event
 	}{
-		"paid":                          {order.Paid{Fact: fact(2)}, orders.TypePaid, following(fulfillment.Requested, 1)},
-		"cancelled when paid":           {order.Cancelled{Fact: fact(3)}, orders.TypeCancelled, following(fulfillment.Withdrawn, 2)},
-		"cancelled before":              {order.Cancelled{Fact: fact(2)}, orders.TypeCancelled, nil},
-		"a type with a body of another": {order.Shipped{Fact: fact(3)}, orders.TypePaid, nil},
+		"paid":                          {order.Paid{EventData: fact(2)}, orders.TypePaid, following(fulfillment.Requested, 1)},
+		"cancelled when paid":           {order.Cancelled{EventData: fact(3)}, orders.TypeCancelled, following(fulfillment.Withdrawn, 2)},
+		"cancelled before":              {order.Cancelled{EventData: fact(2)}, orders.TypeCancelled, nil},
+		"a type with a body of another": {order.Shipped{EventData: fact(3)}, orders.TypePaid, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := &ports{event: c.event}
@@ -99,7 +99,7 @@ func TestWhatFollows(t *testing.T) {
 // TestFailures checks that each failure comes back, and that nothing is logged as emitted when the event cannot be read.
 func TestFailures(t *testing.T) {
 	errMine := errors.New("mine")
-	paid := order.Paid{Fact: order.Fact{Order: order.Snapshot{Version: 2}}}
+	paid := order.Paid{EventData: order.EventData{Order: order.Snapshot{Version: 2}}}
 	for name, p := range map[string]*ports{
 		"read": {decoded: errMine}, "encode": {event: paid, encoded: errMine}, "emit": {event: paid, failed: errMine},
 	} {

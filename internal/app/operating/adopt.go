@@ -30,7 +30,7 @@ const atOnce = 1000
 
 // Adoption is a plan to accept the stream, and the log, as they are now, and to go on from a place that is said in the stream.
 type Adoption struct {
-	Halt   outbox.Halt
+	Halt   relay.Halt
 	Create bool // there is no stream, it is made anew
 	Anew   bool // the stream is not the one that the relay knew; what was redriven is redriven again
 	Place  outbox.Progress
@@ -51,10 +51,10 @@ type Adoption struct {
 	published []string // ids of events that the stream is known to hold
 	whole     bool     // published are all after the cursor's last message
 
-	cursor outbox.Cursor
+	cursor relay.Cursor
 	stream relay.StreamInfo
-	tail   relay.Stamp // of the stream's last message; zero if it is gone
-	kept   uint64      // sequence of our last message that the stream still holds
+	tail   relay.MessageMeta // of the stream's last message; zero if it is gone
+	kept   uint64            // sequence of our last message that the stream still holds
 }
 
 // Ghost is an event that the stream holds and that the log should hold and does not: subscribers may have applied it, and the
@@ -66,12 +66,12 @@ type Ghost struct {
 
 // Adopter makes and carries out adoptions.
 type Adopter struct {
-	bench     operations.Bench
+	bench     operations.RelayRepair
 	publisher relay.StreamRepair
 }
 
 // NewAdopter returns an adopter. The publisher is its own, not a relay's.
-func NewAdopter(bench operations.Bench, publisher relay.StreamRepair) *Adopter {
+func NewAdopter(bench operations.RelayRepair, publisher relay.StreamRepair) *Adopter {
 	return &Adopter{bench: bench, publisher: publisher}
 }
 
@@ -88,7 +88,7 @@ func (a *Adopter) Plan(ctx context.Context, position *outbox.Position) (Adoption
 		return Adoption{}, err
 	}
 	if cursor.Halt == nil && disorder.Any() { // and no relay has noticed
-		cursor.Halt = outbox.NewHalt(outbox.HaltSequenceBehind, "position %d is dealt next, position %d is the highest, and %d events are misplaced",
+		cursor.Halt = relay.NewHalt(relay.HaltSequenceBehind, "position %d is dealt next, position %d is the highest, and %d events are misplaced",
 			disorder.Next, disorder.Highest, disorder.Misplaced)
 	}
 	if cursor.Halt == nil {
@@ -170,10 +170,10 @@ func (a *Adopter) compare(ctx context.Context, plan *Adoption) (found bool, err 
 			if sequence == plan.stream.LastSequence {
 				plan.tail = stamp
 			}
-			if stamp.Ours {
+			if stamp.Own {
 				plan.kept = max(plan.kept, sequence)
 			}
-			if stamp.Ours && stamp.Parked == "" && stamp.Progress.EventID != "" {
+			if stamp.Own && stamp.Parked == "" && stamp.Progress.EventID != "" {
 				places = append(places, stamp.Progress)
 			}
 			if stamp.Event != 0 && !stamp.Redriven {
@@ -182,7 +182,7 @@ func (a *Adopter) compare(ctx context.Context, plan *Adoption) (found bool, err 
 			}
 			sequence--
 		}
-		held, err := a.bench.Held(ctx, places)
+		held, err := a.bench.HasEvents(ctx, places)
 		if err != nil {
 			return false, err
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -55,15 +54,15 @@ func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 	if err != nil {
 		return err
 	}
-	notice := outbox.Notice{Progress: plan.Place, Kept: plan.kept}
-	sequence, err := a.publisher.Notify(ctx, stream.LastSequence, notice)
+	notice := relay.ControlMessage{Progress: plan.Place, LastOwnSequence: plan.kept}
+	sequence, err := a.publisher.PublishControl(ctx, stream.LastSequence, notice)
 	if err != nil {
 		return err
 	}
 	if err := a.realign(ctx, plan); err != nil {
 		return err
 	}
-	adopted := outbox.Cursor{Progress: plan.Place, StreamCreated: stream.Created, StreamSequence: sequence}
+	adopted := relay.Cursor{Progress: plan.Place, StreamCreated: stream.Created, StreamSequence: sequence}
 	return a.remember(ctx, plan, adopted)
 }
 
@@ -105,7 +104,7 @@ func (a *Adopter) sameTail(ctx context.Context, plan Adoption) error {
 	}
 	tail, err := a.publisher.At(ctx, end)
 	if errors.Is(err, relay.ErrNoMessage) {
-		tail, err = relay.Stamp{}, nil
+		tail, err = relay.MessageMeta{}, nil
 	}
 	if err == nil && tail != plan.tail {
 		err = errStreamChanged
@@ -118,7 +117,7 @@ var errStreamChanged = relay.ErrTailMoved.With("the stream has changed meanwhile
 // remember sets the cursor to the place that the notice says. If a relay has written in between, it may have found the notice and
 // go on already. Else the cursor is written once more, after a look at the stream: the adoption may be one of a stream that is
 // gone by now. The cursor is read before the look, so that whatever happens in between makes the write fail again.
-func (a *Adopter) remember(ctx context.Context, plan Adoption, adopted outbox.Cursor) error {
+func (a *Adopter) remember(ctx context.Context, plan Adoption, adopted relay.Cursor) error {
 	revision := plan.cursor.Revision
 	for {
 		err := a.bench.Adopt(ctx, revision, adopted, plan.kept == 0)
@@ -143,7 +142,7 @@ func (a *Adopter) remember(ctx context.Context, plan Adoption, adopted outbox.Cu
 		if err != nil {
 			return err
 		}
-		if !notice.Ours || notice.Event != 0 || notice.Progress != adopted.Progress {
+		if !notice.Own || notice.Event != 0 || notice.Progress != adopted.Progress {
 			return errStreamChanged
 		}
 		revision = now.Revision

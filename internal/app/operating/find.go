@@ -14,9 +14,9 @@ import (
 //
 // Nobody can tell which event a removed message was. So forwards, a sequence among removed messages means the last of them; backwards, the
 // message before them.
-func (s *Subscribers) find(ctx context.Context, state inbox.StreamState, target operations.Target, forwards bool) (inbox.Place, error) {
+func (s *Subscribers) find(ctx context.Context, state inbox.StreamState, target operations.Target, forwards bool) (inbox.StreamPosition, error) {
 	if target.Sequence > state.Last {
-		return inbox.Place{}, operations.ErrTarget.With("the stream ends at sequence %d, before sequence %d", state.Last, target.Sequence).
+		return inbox.StreamPosition{}, operations.ErrTarget.With("the stream ends at sequence %d, before sequence %d", state.Last, target.Sequence).
 			On("to", "is after the end of the stream")
 	}
 	wanted := target.Sequence
@@ -32,7 +32,7 @@ func (s *Subscribers) find(ctx context.Context, state inbox.StreamState, target 
 	}
 	found, err := s.search(ctx, state, judge)
 	if err != nil {
-		return inbox.Place{}, err
+		return inbox.StreamPosition{}, err
 	}
 	if found.StoredAt.IsZero() || forwards && found.Sequence < wanted {
 		return s.behind(ctx, state, found, wanted)
@@ -50,16 +50,16 @@ func reaches(position outbox.Position) func(inbox.Message) (before, known bool) 
 // search returns the place of the last message that is before the target.
 func (s *Subscribers) search(
 	ctx context.Context, state inbox.StreamState, judge func(inbox.Message) (before, known bool),
-) (inbox.Place, error) {
-	found := inbox.Place{Sequence: max(state.First, 1) - 1}
+) (inbox.StreamPosition, error) {
+	found := inbox.StreamPosition{Sequence: max(state.First, 1) - 1}
 	for low, high := state.First, state.Last; low <= high; {
 		middle := low + (high-low)/2
 		message, judged, err := s.next(ctx, middle, high, judge)
 		switch {
 		case err != nil:
-			return inbox.Place{}, err
+			return inbox.StreamPosition{}, err
 		case judged && message.before:
-			found, low = message.Place, message.Sequence+1
+			found, low = message.StreamPosition, message.Sequence+1
 		case middle == 0:
 			return found, nil
 		default:

@@ -9,7 +9,7 @@ import (
 
 // Lags returns how far each subscriber of a stream is behind, whether it runs or not: those that keep checkpoints in the database, and
 // those of former programs, which the stream's broker knows. A subscriber of both kinds has been taken over by its checkpoints.
-func Lags(ctx context.Context, places operations.SubscriberPlaces, stream operations.StreamLags) ([]operations.Lag, error) {
+func Lags(ctx context.Context, places operations.SubscriberProgresses, stream operations.StreamLags) ([]operations.Lag, error) {
 	known, err := places.Places(ctx)
 	if err != nil {
 		return nil, err
@@ -23,7 +23,7 @@ func Lags(ctx context.Context, places operations.SubscriberPlaces, stream operat
 		return nil, err
 	}
 	for _, lag := range former {
-		if !slices.ContainsFunc(known, func(p operations.SubscriberPlace) bool { return p.Subscriber == lag.Subscriber }) {
+		if !slices.ContainsFunc(known, func(p operations.SubscriberProgress) bool { return p.Subscriber == lag.Subscriber }) {
 			lags = append(lags, lag)
 		}
 	}

@@ -20,8 +20,8 @@ var lookBack = []uint64{50, 1000, 10_000}
 // dealt adds the progress to the place of a message. A position up to which everything is to count as dealt with is the progress, if the
 // stream has later events after the place.
 func (s *Subscribers) dealt(
-	ctx context.Context, state inbox.StreamState, at inbox.Place, position outbox.Position,
-) (inbox.Place, error) {
+	ctx context.Context, state inbox.StreamState, at inbox.StreamPosition, position outbox.Position,
+) (inbox.StreamPosition, error) {
 	at.Progress = 0
 	for _, back := range lookBack {
 		places, err := s.places(ctx, at.Sequence-min(back, at.Sequence), at.Sequence)
@@ -51,7 +51,7 @@ func (s *Subscribers) dealt(
 }
 
 // places returns the places of the messages from a sequence to another one.
-func (s *Subscribers) places(ctx context.Context, from, to uint64) (places []inbox.Place, err error) {
+func (s *Subscribers) places(ctx context.Context, from, to uint64) (places []inbox.StreamPosition, err error) {
 	var messages []inbox.Message
 	for from <= to {
 		read, err := s.Stream.Read(ctx, from, inbox.ReadLimit{Count: int(to + 1 - from), Bytes: bytesAtOnce}) //nolint:gosec // at most 10,000
@@ -81,12 +81,12 @@ func bare(event *inbox.Event) *inbox.Event {
 }
 
 // behind returns the end of the hole that follows a place and reaches to a sequence, or goes on from there.
-func (s *Subscribers) behind(ctx context.Context, state inbox.StreamState, at inbox.Place, wanted uint64) (inbox.Place, error) {
+func (s *Subscribers) behind(ctx context.Context, state inbox.StreamState, at inbox.StreamPosition, wanted uint64) (inbox.StreamPosition, error) {
 	messages, err := s.after(ctx, at.Sequence, state.Last)
 	if err != nil {
 		return at, err
 	}
-	end := inbox.Place{Sequence: max(at.Sequence, wanted)}
+	end := inbox.StreamPosition{Sequence: max(at.Sequence, wanted)}
 	if len(messages) > 0 {
 		end.Sequence = messages[0].Sequence - 1
 		if progress, known := inbox.Follow(messages).Dealt(); known {
@@ -112,7 +112,7 @@ func (s *Subscribers) after(ctx context.Context, sequence, last uint64) (message
 }
 
 // reached adds a progress to a place about which messages say nothing: that of the last event which the relay has noted before.
-func (s *Subscribers) reached(ctx context.Context, state inbox.StreamState, at inbox.Place, progress outbox.Position) (inbox.Place, error) {
+func (s *Subscribers) reached(ctx context.Context, state inbox.StreamState, at inbox.StreamPosition, progress outbox.Position) (inbox.StreamPosition, error) {
 	reached, err := s.Log.Reached(ctx, state.Created, 0, at.Sequence)
 	if err != nil {
 		return at, err

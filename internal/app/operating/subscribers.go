@@ -32,12 +32,12 @@ func (s *Subscribers) Subscribers(ctx context.Context) (found operations.Subscri
 		return found, err
 	}
 	found.All = make([]operations.SubscriberStatus, len(overviews))
-	var places []operations.SubscriberPlace
+	var places []operations.SubscriberProgress
 	for n, overview := range overviews {
 		found.All[n].Overview = overview
 		if len(overview.Lanes) > 0 {
 			lowest := inbox.Lowest(overview.Lanes)
-			places = append(places, operations.SubscriberPlace{Subscriber: overview.Subscriber, Stream: lowest.Stream, Sequence: lowest.Sequence})
+			places = append(places, operations.SubscriberProgress{Subscriber: overview.Subscriber, Stream: lowest.Stream, Sequence: lowest.Sequence})
 		}
 	}
 	found.Trouble = s.measure(ctx, found.All, places)
@@ -51,7 +51,7 @@ func (s *Subscribers) Summaries(ctx context.Context, end uint64) ([]operations.S
 }
 
 // measure compares subscribers with the stream.
-func (s *Subscribers) measure(ctx context.Context, all []operations.SubscriberStatus, places []operations.SubscriberPlace) error {
+func (s *Subscribers) measure(ctx context.Context, all []operations.SubscriberStatus, places []operations.SubscriberProgress) error {
 	state, err := s.Stream.State(ctx)
 	if err != nil {
 		return err
@@ -111,7 +111,7 @@ func (s *Subscribers) overview(ctx context.Context, subscriber string) (inbox.Ov
 }
 
 // Plan counts events with two questions to the stream.
-func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operations.Target, forwards bool) (plan operations.Moving, err error) {
+func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operations.Target, forwards bool) (plan operations.MovePreview, err error) {
 	overview, err := s.overview(ctx, subscriber)
 	if err != nil {
 		return plan, err
@@ -132,7 +132,7 @@ func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operat
 	if forwards {
 		from, until = plan.Lowest, to.Sequence
 	}
-	lags, err := s.Lags.Behind(ctx, []operations.SubscriberPlace{
+	lags, err := s.Lags.Behind(ctx, []operations.SubscriberProgress{
 		{Subscriber: "from", Stream: state.Created, Sequence: from}, {Subscriber: "until", Stream: state.Created, Sequence: until},
 	})
 	if err != nil {
@@ -145,14 +145,14 @@ func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operat
 }
 
 // described says what a move does to lanes.
-func described(subscriber string, move inbox.Move, lanes []inbox.Checkpoint) operations.Moving {
-	return operations.Moving{
+func described(subscriber string, move inbox.Move, lanes []inbox.Checkpoint) operations.MovePreview {
+	return operations.MovePreview{
 		Subscriber: subscriber, Move: move, Lanes: len(move.Moves(lanes)),
 		Lowest: inbox.Lowest(lanes).Sequence, Highest: inbox.Highest(lanes).Sequence,
 	}
 }
 
-func nothingToMove(plan operations.Moving) error {
+func nothingToMove(plan operations.MovePreview) error {
 	if plan.Forwards {
 		return operations.ErrNothingToMove.With("subscriber %s stands at sequence %d or after it already, which is not before sequence %d: there is nothing to skip",
 			plan.Subscriber, plan.Lowest, plan.To.Sequence)
@@ -162,7 +162,7 @@ func nothingToMove(plan operations.Moving) error {
 }
 
 // Move lets the database move the lanes as they are by then.
-func (s *Subscribers) Move(ctx context.Context, plan operations.Moving) (operations.Moving, error) {
+func (s *Subscribers) Move(ctx context.Context, plan operations.MovePreview) (operations.MovePreview, error) {
 	proof := s.shown
 	if plan.Forwards { // what lies between is passed over anyway
 		proof = func(context.Context, []inbox.Checkpoint) error { return nil }

@@ -28,7 +28,7 @@ type office struct {
 }
 
 // Behind counts messages.
-func (o *office) Behind(_ context.Context, places []operations.SubscriberPlace) (lags []operations.Lag, err error) {
+func (o *office) Behind(_ context.Context, places []operations.SubscriberProgress) (lags []operations.Lag, err error) {
 	for _, place := range places {
 		lags = append(lags, operations.Lag{Subscriber: place.Subscriber, Events: int64(o.stream.Len() - place.Sequence)})
 	}
@@ -58,7 +58,7 @@ func (o *office) begin(t *testing.T, lanes int, sequence uint64) {
 	t.Helper()
 	state, err := o.reader.State(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, o.kept.Begin(t.Context(), subscriber, lanes, state.Created, o.messages(t)[sequence-1].Place))
+	require.NoError(t, o.kept.Begin(t.Context(), subscriber, lanes, state.Created, o.messages(t)[sequence-1].StreamPosition))
 }
 
 func (o *office) messages(t *testing.T) []inbox.Message {
@@ -83,7 +83,7 @@ func TestPlacesAreFound(t *testing.T) {
 		_, err = o.stream.Publish(t.Context(), o.stream.Len(), entries[2:])
 		require.NoError(t, err)
 		o.begin(t, 1, 20)
-		require.NoError(t, o.kept.Begin(t.Context(), "ahead", 1, mustState(t, o).Created, o.messages(t)[len(o.messages(t))-1].Place))
+		require.NoError(t, o.kept.Begin(t.Context(), "ahead", 1, mustState(t, o).Created, o.messages(t)[len(o.messages(t))-1].StreamPosition))
 		for _, sequence := range []uint64{1, 2, 9, 10, 11, 12} {
 			o.stream.Delete(sequence)
 		}
@@ -103,7 +103,7 @@ func TestPlacesAreFound(t *testing.T) {
 				requireFound(t, o, operations.Target{Before: at}, last(messages, func(m inbox.Message) bool { return m.StoredAt.Before(at) }))
 			}
 		}
-		requireFound(t, o, operations.Target{}, inbox.Place{Sequence: 2, Progress: 2})
+		requireFound(t, o, operations.Target{}, inbox.StreamPosition{Sequence: 2, Progress: 2})
 		_, err = o.Plan(t.Context(), subscriber, operations.Target{Sequence: o.stream.Len() + 1}, true)
 		require.ErrorIs(t, err, operations.ErrTarget)
 	})
@@ -117,8 +117,8 @@ func mustState(t *testing.T, o *office) inbox.StreamState {
 }
 
 // last returns the place of the last message that fits; before the first one if none does.
-func last(messages []inbox.Message, fits func(inbox.Message) bool) inbox.Place {
-	found := inbox.Place{Sequence: messages[0].Sequence - 1, Progress: messages[0].Progress - 1}
+func last(messages []inbox.Message, fits func(inbox.Message) bool) inbox.StreamPosition {
+	found := inbox.StreamPosition{Sequence: messages[0].Sequence - 1, Progress: messages[0].Progress - 1}
 	for i, place := range inbox.Places(messages, 0) {
 		if fits(messages[i]) {
 			found = place
@@ -128,7 +128,7 @@ func last(messages []inbox.Message, fits func(inbox.Message) bool) inbox.Place {
 }
 
 // requireFound plans a rewind of a subscriber that has come to the end.
-func requireFound(t *testing.T, o *office, target operations.Target, want inbox.Place) {
+func requireFound(t *testing.T, o *office, target operations.Target, want inbox.StreamPosition) {
 	t.Helper()
 	plan, err := o.Plan(t.Context(), "ahead", target, false)
 	if want.Sequence == o.stream.Len() {

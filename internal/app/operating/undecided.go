@@ -26,8 +26,8 @@ const (
 )
 
 var (
-	_ operations.Undecided = Undecided{}
-	_ operations.Letters   = Letters{}
+	_ operations.UndecidedEvents  = Undecided{}
+	_ operations.DeadLetterFinder = Letters{}
 )
 
 // Letters finds the dead letters of subscribers.
@@ -37,7 +37,7 @@ type Letters struct{ admin operations.DeadLetterAdmin }
 func NewLetters(admin operations.DeadLetterAdmin) Letters { return Letters{admin} }
 
 // Of asks first which subscribers there are.
-func (l Letters) Of(ctx context.Context, subscriber string) (operations.Undecided, error) {
+func (l Letters) Of(ctx context.Context, subscriber string) (operations.UndecidedEvents, error) {
 	known, err := l.admin.Subscribers(ctx)
 	if err != nil {
 		return nil, err
@@ -55,14 +55,14 @@ type Undecided struct {
 }
 
 type (
-	page   func(ctx context.Context, limit int) ([]outbox.Undecided, error)
-	change func(ctx context.Context, events []outbox.Undecided, choice outbox.Choice) (int, error)
+	page   func(ctx context.Context, limit int) ([]operations.UndecidedEvent, error)
+	change func(ctx context.Context, events []operations.UndecidedEvent, choice operations.Choice) (int, error)
 )
 
 // UndecidedLetters are the dead letters of a subscriber.
 func UndecidedLetters(admin operations.DeadLetterAdmin, subscriber string) Undecided {
-	each := func(do func(context.Context, string, []string, outbox.Choice) (int, error)) change {
-		return func(ctx context.Context, events []outbox.Undecided, choice outbox.Choice) (int, error) {
+	each := func(do func(context.Context, string, []string, operations.Choice) (int, error)) change {
+		return func(ctx context.Context, events []operations.UndecidedEvent, choice operations.Choice) (int, error) {
 			ids := make([]string, len(events))
 			for i, event := range events {
 				ids[i] = event.EventID
@@ -74,7 +74,7 @@ func UndecidedLetters(admin operations.DeadLetterAdmin, subscriber string) Undec
 		retry: each(admin.RetryChosen), discard: each(admin.DiscardChosen),
 		walk: func() page {
 			var mark operations.LetterMark
-			return func(ctx context.Context, limit int) ([]outbox.Undecided, error) {
+			return func(ctx context.Context, limit int) ([]operations.UndecidedEvent, error) {
 				found, next, err := admin.Undecided(ctx, subscriber, mark, limit)
 				if err == nil {
 					mark = next
@@ -87,8 +87,8 @@ func UndecidedLetters(admin operations.DeadLetterAdmin, subscriber string) Undec
 
 // UndecidedParked are the first parked events of all aggregates. To retry them is to redrive them, with what is parked behind them.
 func UndecidedParked(attendant operations.ParkingAdmin) Undecided {
-	each := func(do func(context.Context, []outbox.Position, outbox.Choice) (int, error)) change {
-		return func(ctx context.Context, events []outbox.Undecided, choice outbox.Choice) (int, error) {
+	each := func(do func(context.Context, []outbox.Position, operations.Choice) (int, error)) change {
+		return func(ctx context.Context, events []operations.UndecidedEvent, choice operations.Choice) (int, error) {
 			positions := make([]outbox.Position, len(events))
 			for i, event := range events {
 				positions[i] = event.Position
@@ -100,7 +100,7 @@ func UndecidedParked(attendant operations.ParkingAdmin) Undecided {
 		retry: each(attendant.RedriveChosen), discard: each(attendant.DiscardChosen),
 		walk: func() page {
 			var after outbox.Key
-			return func(ctx context.Context, limit int) ([]outbox.Undecided, error) {
+			return func(ctx context.Context, limit int) ([]operations.UndecidedEvent, error) {
 				found, err := attendant.Undecided(ctx, after, limit)
 				if len(found) > 0 {
 					after = found[len(found)-1].Key
@@ -115,7 +115,7 @@ func UndecidedParked(attendant operations.ParkingAdmin) Undecided {
 func (u Undecided) Groups(ctx context.Context) (operations.Groups, error) {
 	groups := make(map[string]*operations.Group)
 	found, known := operations.Groups{}, make(map[string]fault.Fingerprint)
-	err := u.each(ctx, func(events []outbox.Undecided) (bool, error) {
+	err := u.each(ctx, func(events []operations.UndecidedEvent) (bool, error) {
 		if found.More = found.Events+len(events) > operations.GroupedAtMost; found.More {
 			events = events[:operations.GroupedAtMost-found.Events]
 		}
@@ -149,7 +149,7 @@ func (u Undecided) Groups(ctx context.Context) (operations.Groups, error) {
 	return found, nil
 }
 
-func add(g *operations.Group, event outbox.Undecided) {
+func add(g *operations.Group, event operations.UndecidedEvent) {
 	g.Events++
 	g.Behind += event.Behind
 	if event.First.Before(g.First) {
@@ -164,8 +164,8 @@ func add(g *operations.Group, event outbox.Undecided) {
 }
 
 // Count reads all that is undecided.
-func (u Undecided) Count(ctx context.Context, choice outbox.Choice) (chosen operations.Chosen, err error) {
-	err = u.each(ctx, func(events []outbox.Undecided) (bool, error) {
+func (u Undecided) Count(ctx context.Context, choice operations.Choice) (chosen operations.Chosen, err error) {
+	err = u.each(ctx, func(events []operations.UndecidedEvent) (bool, error) {
 		for _, event := range of(choice, events) {
 			chosen.Events++
 			chosen.Behind += event.Behind
@@ -179,17 +179,17 @@ func (u Undecided) Count(ctx context.Context, choice outbox.Choice) (chosen oper
 }
 
 // Retry walks through all that is undecided.
-func (u Undecided) Retry(ctx context.Context, choice outbox.Choice) (int, error) {
+func (u Undecided) Retry(ctx context.Context, choice operations.Choice) (int, error) {
 	return u.change(ctx, choice, u.retry)
 }
 
 // Discard walks through all that is undecided.
-func (u Undecided) Discard(ctx context.Context, choice outbox.Choice) (int, error) {
+func (u Undecided) Discard(ctx context.Context, choice operations.Choice) (int, error) {
 	return u.change(ctx, choice, u.discard)
 }
 
-func (u Undecided) change(ctx context.Context, choice outbox.Choice, change change) (changed int, err error) {
-	err = u.each(ctx, func(events []outbox.Undecided) (bool, error) {
+func (u Undecided) change(ctx context.Context, choice operations.Choice, change change) (changed int, err error) {
+	err = u.each(ctx, func(events []operations.UndecidedEvent) (bool, error) {
 		chosen := of(choice, events)
 		if len(chosen) == 0 {
 			return true, nil
@@ -206,15 +206,15 @@ func (u Undecided) change(ctx context.Context, choice outbox.Choice, change chan
 	return changed, err
 }
 
-func of(choice outbox.Choice, events []outbox.Undecided) []outbox.Undecided {
-	return slices.DeleteFunc(slices.Clone(events), func(u outbox.Undecided) bool { return !choice.Has(u) })
+func of(choice operations.Choice, events []operations.UndecidedEvent) []operations.UndecidedEvent {
+	return slices.DeleteFunc(slices.Clone(events), func(u operations.UndecidedEvent) bool { return !choice.Has(u) })
 }
 
 // each calls do with each page, until do returns false or there are no more.
-func (u Undecided) each(ctx context.Context, do func(events []outbox.Undecided) (bool, error)) error {
+func (u Undecided) each(ctx context.Context, do func(events []operations.UndecidedEvent) (bool, error)) error {
 	next := u.walk()
 	for {
-		var events []outbox.Undecided
+		var events []operations.UndecidedEvent
 		err := patiently(ctx, func() (err error) {
 			events, err = next(ctx, undecidedAtOnce)
 			return err

@@ -25,7 +25,7 @@ func TestLettersOf(t *testing.T) {
 	d := &desk{events: events(1, func(int) string { return "" })}
 	found, err := operating.NewLetters(letters{desk: d}).Of(t.Context(), "emails")
 	require.NoError(t, err)
-	chosen, err := found.Count(t.Context(), outbox.Choice{})
+	chosen, err := found.Count(t.Context(), operations.Choice{})
 	require.NoError(t, err)
 	require.Equal(t, 1, chosen.Events)
 	_, err = operating.NewLetters(letters{desk: d}).Of(t.Context(), "email")
@@ -37,7 +37,7 @@ func TestLettersOf(t *testing.T) {
 
 // desk is a subscriber's dead letters, and the parking lot. Its events stay undecided.
 type desk struct {
-	events  []outbox.Undecided
+	events  []operations.UndecidedEvent
 	failing []error // of the next calls
 	changed [][]outbox.Position
 }
@@ -59,11 +59,11 @@ type letters struct {
 
 func (l letters) Undecided(
 	_ context.Context, subscriber string, after operations.LetterMark, limit int,
-) ([]outbox.Undecided, operations.LetterMark, error) {
+) ([]operations.UndecidedEvent, operations.LetterMark, error) {
 	if err := l.fails(); err != nil || subscriber != "emails" {
 		return nil, after, err
 	}
-	from := 1 + slices.IndexFunc(l.events, func(u outbox.Undecided) bool { return u.EventID == after.ID })
+	from := 1 + slices.IndexFunc(l.events, func(u operations.UndecidedEvent) bool { return u.EventID == after.ID })
 	page := l.events[from:min(len(l.events), from+limit)]
 	if len(page) > 0 {
 		after.ID = page[len(page)-1].EventID
@@ -71,7 +71,7 @@ func (l letters) Undecided(
 	return page, after, nil
 }
 
-func (l letters) RetryChosen(_ context.Context, subscriber string, ids []string, choice outbox.Choice) (int, error) {
+func (l letters) RetryChosen(_ context.Context, subscriber string, ids []string, choice operations.Choice) (int, error) {
 	if err := l.fails(); err != nil || subscriber != "emails" {
 		return 0, err
 	}
@@ -85,7 +85,7 @@ func (l letters) RetryChosen(_ context.Context, subscriber string, ids []string,
 	return len(chosen), nil
 }
 
-func (l letters) DiscardChosen(ctx context.Context, subscriber string, ids []string, choice outbox.Choice) (int, error) {
+func (l letters) DiscardChosen(ctx context.Context, subscriber string, ids []string, choice operations.Choice) (int, error) {
 	return l.RetryChosen(ctx, subscriber, ids, choice)
 }
 
@@ -95,25 +95,25 @@ type lot struct {
 	*desk
 }
 
-func (l lot) Undecided(_ context.Context, after outbox.Key, limit int) ([]outbox.Undecided, error) {
-	from := 1 + slices.IndexFunc(l.events, func(u outbox.Undecided) bool { return u.Key == after })
+func (l lot) Undecided(_ context.Context, after outbox.Key, limit int) ([]operations.UndecidedEvent, error) {
+	from := 1 + slices.IndexFunc(l.events, func(u operations.UndecidedEvent) bool { return u.Key == after })
 	return l.events[from:min(len(l.events), from+limit)], nil
 }
 
-func (l lot) RedriveChosen(_ context.Context, positions []outbox.Position, _ outbox.Choice) (int, error) {
+func (l lot) RedriveChosen(_ context.Context, positions []outbox.Position, _ operations.Choice) (int, error) {
 	l.changed = append(l.changed, positions)
 	return len(positions), nil
 }
 
-func (l lot) DiscardChosen(ctx context.Context, positions []outbox.Position, choice outbox.Choice) (int, error) {
+func (l lot) DiscardChosen(ctx context.Context, positions []outbox.Position, choice operations.Choice) (int, error) {
 	return l.RedriveChosen(ctx, positions, choice)
 }
 
 var start = time.Date(2026, 11, 29, 16, 0, 0, 0, time.UTC)
 
-func events(n int, reason func(i int) string) (all []outbox.Undecided) {
+func events(n int, reason func(i int) string) (all []operations.UndecidedEvent) {
 	for i := range n {
-		all = append(all, outbox.Undecided{
+		all = append(all, operations.UndecidedEvent{
 			Position: outbox.Position(i + 1), EventID: fmt.Sprint("event ", i+1), Key: outbox.Key{Type: "order", ID: fmt.Sprint(i + 1)},
 			Type: fmt.Sprintf("type %d", i%3), Reason: reason(i), First: start.Add(time.Duration(n-i) * time.Second),
 			Last: start.Add(time.Duration(i) * time.Minute), Behind: i % 2,
@@ -147,7 +147,7 @@ func TestGroups(t *testing.T) {
 				Types: []string{"type 0", "type 1"}, Example: all[1],
 			},
 		}}, groups, name)
-		chosen, err := undecided.Count(t.Context(), outbox.Choice{Group: fault.NewFingerprint("customer 0 is unknown").ID})
+		chosen, err := undecided.Count(t.Context(), operations.Choice{Group: fault.NewFingerprint("customer 0 is unknown").ID})
 		require.NoError(t, err)
 		require.Equal(t, operations.Chosen{Events: 5, Unreadable: 1, Behind: 2}, chosen, name)
 	}
@@ -174,7 +174,7 @@ func TestGroupsAreBounded(t *testing.T) {
 func TestChangesComeInChunks(t *testing.T) {
 	all := events(1201, func(i int) string { return "no stock" })
 	d := &desk{events: all}
-	retried, err := operating.UndecidedLetters(letters{desk: d}, "emails").Retry(t.Context(), outbox.Choice{Type: "type 1"})
+	retried, err := operating.UndecidedLetters(letters{desk: d}, "emails").Retry(t.Context(), operations.Choice{Type: "type 1"})
 	require.NoError(t, err)
 	require.Equal(t, 400, retried)
 	var changed []outbox.Position
@@ -186,7 +186,7 @@ func TestChangesComeInChunks(t *testing.T) {
 	require.Len(t, changed, 400)
 
 	d.changed = nil
-	discarded, err := operating.UndecidedParked(lot{desk: d}).Discard(t.Context(), outbox.Choice{})
+	discarded, err := operating.UndecidedParked(lot{desk: d}).Discard(t.Context(), operations.Choice{})
 	require.NoError(t, err)
 	require.Equal(t, 1201, discarded)
 	require.Len(t, d.changed, 3)
@@ -198,18 +198,18 @@ func TestOutagesAreSatOut(t *testing.T) {
 		away, wrong := fault.New(fault.Unavailable, "away", "away"), errors.New("wrong")
 		d := &desk{events: events(501, func(int) string { return "" }), failing: []error{away, nil, away, away}}
 		undecided := operating.UndecidedLetters(letters{desk: d}, "emails")
-		retried, err := undecided.Retry(t.Context(), outbox.Choice{})
+		retried, err := undecided.Retry(t.Context(), operations.Choice{})
 		require.NoError(t, err)
 		require.Equal(t, 501, retried)
 
 		d.failing = []error{nil, nil, nil, away, away, away, away, away, nil}
-		retried, err = undecided.Discard(t.Context(), outbox.Choice{})
+		retried, err = undecided.Discard(t.Context(), operations.Choice{})
 		require.ErrorIs(t, err, away)
 		require.ErrorContains(t, err, "500 were changed before this failed")
 		require.Equal(t, 500, retried)
 
 		d.failing = []error{wrong}
-		_, err = undecided.Count(t.Context(), outbox.Choice{})
+		_, err = undecided.Count(t.Context(), operations.Choice{})
 		require.ErrorIs(t, err, wrong)
 		d.failing = []error{away, away}
 		ended, end := context.WithTimeout(t.Context(), time.Millisecond)

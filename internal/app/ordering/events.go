@@ -9,6 +9,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 const (
@@ -39,13 +40,13 @@ func (s *Service) Events(ctx context.Context, id order.ID) ([]orders.Event, erro
 }
 
 // locate says where an entry of the log stands.
-func (s *Service) locate(ctx context.Context, entry operations.Listed) orders.Event {
+func (s *Service) locate(ctx context.Context, entry operations.ListedEvent) orders.Event {
 	event := orders.Event{Entry: entry.Entry, Reason: entry.Reason}
-	switch state := outbox.ParkedState(entry.State); {
+	switch state := relay.ParkedState(entry.State); {
 	case state.Waits():
 		event.Delivery = orders.Parked
 		return event
-	case state == outbox.Discarded:
+	case state == relay.Discarded:
 		event.Delivery = orders.Discarded
 		return event
 	}

@@ -56,7 +56,7 @@ func TestEventsTellWhereTheyAre(t *testing.T) {
 	require.Equal(t, want, events[1].Entry)
 	require.WithinDuration(t, time.Now(), events[1].PublishedAt, time.Minute)
 
-	s.cursors.Edit(func(cursor *outbox.Cursor) { cursor.Position = log[3].Position })
+	s.cursors.Edit(func(cursor *relay.Cursor) { cursor.Position = log[3].Position })
 	require.Equal(t, []orders.Delivery{published, published, passed}, deliveries(t, s, id), "the cursor alone proves nothing")
 	s.stream.Delete(1)
 	require.Equal(t, []orders.Delivery{passed, published, passed}, deliveries(t, s, id))
@@ -76,11 +76,11 @@ func TestParkedEventsSayWhy(t *testing.T) {
 	lot := memory.NewParking(s.cursors)
 	id := s.placed(t).ID
 	entry := s.log.Committed()[0]
-	settle := func(tail relay.Stamp, sequence uint64) {
+	settle := func(tail relay.MessageMeta, sequence uint64) {
 		t.Helper()
 		cursor, err := s.cursors.Load(t.Context())
 		require.NoError(t, err)
-		_, err = lot.Settle(t.Context(), outbox.Turn{Token: term.Token, Revision: cursor.Revision}, tail, sequence, true)
+		_, err = lot.Reconcile(t.Context(), relay.WriteFence{Token: term.Token, Revision: cursor.Revision}, tail, sequence, true)
 		require.NoError(t, err)
 	}
 	requireEvent := func(delivery orders.Delivery) {
@@ -90,7 +90,7 @@ func TestParkedEventsSayWhy(t *testing.T) {
 		require.Equal(t, delivery, events[0].Delivery)
 		require.Equal(t, "too large", events[0].Reason)
 	}
-	settle(relay.Stamp{Ours: true, Progress: entry.Progress(), Parked: "too large"}, 1)
+	settle(relay.MessageMeta{Own: true, Progress: entry.Progress(), Parked: "too large"}, 1)
 	requireEvent(orders.Parked)
 	_, err = lot.Redrive(t.Context(), &entry.Key)
 	require.NoError(t, err)
@@ -100,14 +100,14 @@ func TestParkedEventsSayWhy(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.stream.Redrive(t.Context(), 0, entry.Progress(), []outbox.Entry{entry})
 	require.NoError(t, err)
-	settle(relay.Stamp{Ours: true, Progress: entry.Progress(), Event: entry.Position, Redriven: true}, 1)
+	settle(relay.MessageMeta{Own: true, Progress: entry.Progress(), Event: entry.Position, Redriven: true}, 1)
 	requireEvent(orders.Published)
 	s.stream.Delete(1)
 	requireEvent(orders.Passed)
 
 	id = s.placed(t).ID
 	entry = s.log.Committed()[1]
-	settle(relay.Stamp{Ours: true, Progress: entry.Progress(), Parked: "too large", Kept: 1}, 2)
+	settle(relay.MessageMeta{Own: true, Progress: entry.Progress(), Parked: "too large", LastOwnSequence: 1}, 2)
 	require.NoError(t, lot.Discard(t.Context(), entry.Position))
 	requireEvent(orders.Discarded)
 }
@@ -127,8 +127,8 @@ func TestASilentBrokerCostsTwoSeconds(t *testing.T) {
 		id := s.placed(t).ID
 		_, err := s.pay(t.Context(), id)
 		require.NoError(t, err)
-		s.cursors.Edit(func(cursor *outbox.Cursor) { cursor.Position = 1 })
-		s.Service = ordering.New(ordering.Ports{Work: s.uow, Waker: s.rings, Journal: s.cursors, Finder: silent{}}, nil, nil)
+		s.cursors.Edit(func(cursor *relay.Cursor) { cursor.Position = 1 })
+		s.Service = ordering.New(ordering.Ports{Work: s.uow, Notifier: s.rings, Journal: s.cursors, Finder: silent{}}, nil, nil)
 		start := time.Now()
 		require.Equal(t, []orders.Delivery{orders.Passed, orders.Pending}, deliveries(t, s, id))
 		require.Equal(t, 2*time.Second, time.Since(start))

@@ -23,11 +23,11 @@ const attempts = 5
 type Ports struct {
 	Work    orders.UnitOfWork
 	Encoder orders.Encoder
-	// Waker is rung after every commit of a change; also when it was made before, because whoever made it may have died
+	// Notifier is called after every commit of a change; also when it was made before, because whoever made it may have died
 	// before it rang.
-	Waker   relay.Waker
-	Journal operations.Journal
-	Finder  relay.Finder
+	Notifier relay.Notifier
+	Journal  operations.EventLog
+	Finder   relay.Finder
 }
 
 // Service keeps an order and its events together: they commit in one unit of work, or neither does.
@@ -50,7 +50,7 @@ func (s *Service) Place(
 	ctx context.Context, customer order.CustomerID, amount order.Money, key orders.Key,
 ) (order.Snapshot, error) {
 	id, now := s.newID(), s.moment()
-	mine := orders.Claim{
+	mine := orders.KeyClaim{
 		Scope: orders.ScopeOf(customer), Key: key, Order: id,
 		Digest: orders.DigestOf(fmt.Sprintf("place %s %d %s", customer, amount.Minor(), amount.Currency())),
 	}
@@ -74,7 +74,7 @@ func (s *Service) Place(
 }
 
 // claim returns the order that the key was given for first: mine's, unless the same request came before.
-func claim(ctx context.Context, keys orders.Keys, mine orders.Claim) (order.ID, error) {
+func claim(ctx context.Context, keys orders.Keys, mine orders.KeyClaim) (order.ID, error) {
 	if mine.Key == "" {
 		return mine.Order, nil
 	}
@@ -86,7 +86,7 @@ func claim(ctx context.Context, keys orders.Keys, mine orders.Claim) (order.ID, 
 }
 
 // held returns what claim returns, and claims nothing.
-func held(ctx context.Context, keys orders.Keys, mine orders.Claim) (order.ID, error) {
+func held(ctx context.Context, keys orders.Keys, mine orders.KeyClaim) (order.ID, error) {
 	if mine.Key == "" {
 		return mine.Order, nil
 	}
@@ -98,7 +98,7 @@ func held(ctx context.Context, keys orders.Keys, mine orders.Claim) (order.ID, e
 }
 
 // answers returns the order that answers mine, if holds is a claim for the same request.
-func answers(holds, mine orders.Claim) (order.ID, error) {
+func answers(holds, mine orders.KeyClaim) (order.ID, error) {
 	if holds.Digest != mine.Digest {
 		return "", orders.ErrKeyReused
 	}
@@ -115,7 +115,7 @@ func again(ctx context.Context, orders orders.Orders, id order.ID) (order.Snapsh
 }
 
 // Pay implements the port.
-func (s *Service) Pay(ctx context.Context, id order.ID, reference order.Text, guard orders.Guard) (order.Snapshot, error) {
+func (s *Service) Pay(ctx context.Context, id order.ID, reference order.Note, guard orders.Precondition) (order.Snapshot, error) {
 	return s.change(ctx, id, guard, fmt.Sprintf("pay %s %q", id, reference), func(o *order.Order) (order.Snapshot, error) {
 		return o.Pay(reference, s.moment())
 	})
@@ -123,7 +123,7 @@ func (s *Service) Pay(ctx context.Context, id order.ID, reference order.Text, gu
 
 // Ship implements the port.
 func (s *Service) Ship(
-	ctx context.Context, id order.ID, carrier, tracking order.Text, guard orders.Guard,
+	ctx context.Context, id order.ID, carrier, tracking order.Note, guard orders.Precondition,
 ) (order.Snapshot, error) {
 	return s.change(ctx, id, guard, fmt.Sprintf("ship %s %q %q", id, carrier, tracking), func(o *order.Order) (order.Snapshot, error) {
 		return o.Ship(carrier, tracking, s.moment())
@@ -131,7 +131,7 @@ func (s *Service) Ship(
 }
 
 // Cancel implements the port.
-func (s *Service) Cancel(ctx context.Context, id order.ID, reason order.Text, guard orders.Guard) (order.Snapshot, error) {
+func (s *Service) Cancel(ctx context.Context, id order.ID, reason order.Note, guard orders.Precondition) (order.Snapshot, error) {
 	return s.change(ctx, id, guard, fmt.Sprintf("cancel %s %q", id, reason), func(o *order.Order) (order.Snapshot, error) {
 		return o.Cancel(reason, s.moment())
 	})
@@ -162,7 +162,7 @@ func (s *Service) List(ctx context.Context, filter orders.Filter) (page orders.P
 	}
 	page.Orders = page.Orders[:wanted]
 	last := page.Orders[wanted-1]
-	page.Next = &orders.Place{CreatedAt: last.CreatedAt, ID: last.ID}
+	page.Next = &orders.PageCursor{CreatedAt: last.CreatedAt, ID: last.ID}
 	return page, nil
 }
 
@@ -170,14 +170,14 @@ func (s *Service) List(ctx context.Context, filter orders.Filter) (page orders.P
 // are. A change that is refused, or was made before, claims no key: it changes nothing, and whoever sends it again and again,
 // with ever new keys, fills no table. If somebody else changed the order since it was read, it is tried again.
 func (s *Service) change(
-	ctx context.Context, id order.ID, guard orders.Guard, request string, verb func(*order.Order) (order.Snapshot, error),
+	ctx context.Context, id order.ID, guard orders.Precondition, request string, verb func(*order.Order) (order.Snapshot, error),
 ) (order.Snapshot, error) {
 	try := func(ctx context.Context, tx orders.Tx) (order.Snapshot, error) {
 		o, err := tx.Orders.Get(ctx, id)
 		if err != nil {
 			return order.Snapshot{}, err
 		}
-		mine := orders.Claim{
+		mine := orders.KeyClaim{
 			Scope: orders.ScopeOf(o.Snapshot().CustomerID), Key: guard.Key, Digest: orders.DigestOf(request), Order: id,
 		}
 		state, refused := apply(o, guard, verb)
@@ -202,7 +202,7 @@ func (s *Service) change(
 // apply makes the change to o, unless it was made before: then o has no events, and the answer is what it was then. A request
 // that is sent again names the version that the change was made from, so that version is as good as the present one.
 func apply(
-	o *order.Order, guard orders.Guard, verb func(*order.Order) (order.Snapshot, error),
+	o *order.Order, guard orders.Precondition, verb func(*order.Order) (order.Snapshot, error),
 ) (order.Snapshot, error) {
 	expected := func(version int64) bool { return guard.Versions == nil || slices.Contains(guard.Versions, version) }
 	state, refused := verb(o)
@@ -225,7 +225,7 @@ func (s *Service) commit(
 	if err != nil {
 		return order.Snapshot{}, err
 	}
-	s.ports.Waker.Wake()
+	s.ports.Notifier.Notify()
 	return state, nil
 }
 

@@ -41,15 +41,15 @@ type shop struct {
 
 // The changes of an order, with something to say.
 func (s *shop) pay(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return s.Pay(ctx, id, "P-1", orders.Guard{})
+	return s.Pay(ctx, id, "P-1", orders.Precondition{})
 }
 
 func (s *shop) ship(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return s.Ship(ctx, id, "UPS", "1Z", orders.Guard{})
+	return s.Ship(ctx, id, "UPS", "1Z", orders.Precondition{})
 }
 
 func (s *shop) cancel(ctx context.Context, id order.ID) (order.Snapshot, error) {
-	return s.Cancel(ctx, id, "too late", orders.Guard{})
+	return s.Cancel(ctx, id, "too late", orders.Precondition{})
 }
 
 // rings counts wake-ups, and how many events were committed at the last one.
@@ -60,7 +60,7 @@ type rings struct {
 	committed int
 }
 
-func (r *rings) Wake() {
+func (r *rings) Notify() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.count++
@@ -79,7 +79,7 @@ func newShopOver(log *memory.Log, uow *memory.UnitOfWork, decorated orders.UnitO
 	s := &shop{log: log, uow: uow, rings: &rings{log: log}, lease: memory.NewLease(time.Minute), stream: memory.NewStream()}
 	s.cursors = memory.NewCursorStore(s.lease, log)
 	s.Service = ordering.New(ordering.Ports{
-		Work: decorated, Encoder: encoder, Waker: s.rings, Journal: s.cursors, Finder: s.stream,
+		Work: decorated, Encoder: encoder, Notifier: s.rings, Journal: s.cursors, Finder: s.stream,
 	}, newID, func() time.Time { return moment })
 	return s
 }
@@ -115,7 +115,7 @@ func TestPlaceStoresOrderAndEvent(t *testing.T) {
 	require.Equal(t, outbox.Key{Type: orders.AggregateType, ID: string(state.ID)}, entries[0].Key)
 	event, err := codec.New(nil).Decode(entries[0].Message)
 	require.NoError(t, err)
-	require.Equal(t, order.Created{Fact: order.Fact{Order: state, At: stored}}, event)
+	require.Equal(t, order.Created{EventData: order.EventData{Order: state, At: stored}}, event)
 	require.Equal(t, 1, s.rings.count)
 	require.Equal(t, 1, s.rings.committed, "the bell rings after the commit")
 }
@@ -178,7 +178,7 @@ func TestAKeyIsOneCustomers(t *testing.T) {
 		require.Equal(t, want, again)
 	}
 
-	guard := orders.Guard{Key: "p"}
+	guard := orders.Precondition{Key: "p"}
 	_, err = s.Pay(t.Context(), first.ID, "P-1", guard)
 	require.NoError(t, err)
 	_, err = s.Pay(t.Context(), second.ID, "P-2", guard)
@@ -205,7 +205,7 @@ type countedKeys struct {
 	claims *claims
 }
 
-func (k countedKeys) Claim(ctx context.Context, mine orders.Claim) (orders.Claim, error) {
+func (k countedKeys) Claim(ctx context.Context, mine orders.KeyClaim) (orders.KeyClaim, error) {
 	k.claims.made++
 	return k.Keys.Claim(ctx, mine)
 }
@@ -217,18 +217,18 @@ func TestOnlyAChangeClaimsAKey(t *testing.T) {
 	counted := &claims{UnitOfWork: uow}
 	s := newShopOver(log, uow, counted, codec.New(nil))
 	id := s.placed(t).ID
-	_, err := s.Pay(t.Context(), id, "P-1", orders.Guard{Key: "k"})
+	_, err := s.Pay(t.Context(), id, "P-1", orders.Precondition{Key: "k"})
 	require.NoError(t, err)
 	require.Equal(t, 1, counted.made)
 	for n := range 20 {
-		guard := orders.Guard{Key: orders.Key(fmt.Sprintf("k%d", n))}
+		guard := orders.Precondition{Key: orders.Key(fmt.Sprintf("k%d", n))}
 		_, err := s.Pay(t.Context(), id, "P-1", guard)
 		require.NoError(t, err, "it was made before")
 		_, err = s.Pay(t.Context(), id, "P-2", guard)
 		require.ErrorIs(t, err, order.ErrDiffers)
 		_, err = s.Pay(t.Context(), "00000000-0000-7000-8000-999999999999", "P-1", guard)
 		require.ErrorIs(t, err, orders.ErrOrderNotFound)
-		_, err = s.Ship(t.Context(), id, "", "", orders.Guard{Key: guard.Key, Versions: []int64{1}})
+		_, err = s.Ship(t.Context(), id, "", "", orders.Precondition{Key: guard.Key, Versions: []int64{1}})
 		require.ErrorIs(t, err, orders.ErrOrderVersion)
 		_, err = s.Place(t.Context(), customer, order.NewMoney(order.MaxAmount+1, "USD"), guard.Key)
 		require.ErrorIs(t, err, order.ErrTooLarge)
@@ -244,7 +244,7 @@ func TestAKeyOutlivesANewLimit(t *testing.T) {
 		ID: "00000000-0000-7000-8000-000000000099", CustomerID: customer, Amount: tooMuch, Status: order.StatusCreated, CreatedAt: stored,
 	})
 	require.NoError(t, s.uow.Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {
-		_, err := tx.Keys.Claim(ctx, orders.Claim{
+		_, err := tx.Keys.Claim(ctx, orders.KeyClaim{
 			Scope: orders.ScopeOf(customer), Key: "k", Order: before.Snapshot().ID,
 			Digest: orders.DigestOf(fmt.Sprintf("place %s %d USD", customer, tooMuch.Minor())),
 		})
@@ -413,7 +413,7 @@ func TestAChangeIsMadeOnce(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, shipped, again)
 	}
-	_, err = s.Pay(t.Context(), id, "P-2", orders.Guard{})
+	_, err = s.Pay(t.Context(), id, "P-2", orders.Precondition{})
 	require.ErrorIs(t, err, order.ErrDiffers)
 	_, err = s.cancel(t.Context(), id)
 	require.ErrorIs(t, err, order.ErrStatus)
@@ -424,7 +424,7 @@ func TestAChangeIsMadeOnce(t *testing.T) {
 func TestAKeyIsForOneChange(t *testing.T) {
 	s := newShop()
 	first, second := s.placed(t).ID, s.placed(t).ID
-	guard := orders.Guard{Key: "k"}
+	guard := orders.Precondition{Key: "k"}
 	paid, err := s.Pay(t.Context(), first, "P-1", guard)
 	require.NoError(t, err)
 	_, err = s.ship(t.Context(), first)
@@ -440,13 +440,13 @@ func TestAKeyIsForOneChange(t *testing.T) {
 	} {
 		require.ErrorIs(t, other(), orders.ErrKeyReused, name)
 	}
-	_, err = s.Ship(t.Context(), second, "", "", orders.Guard{Key: "s"})
+	_, err = s.Ship(t.Context(), second, "", "", orders.Precondition{Key: "s"})
 	require.ErrorIs(t, err, order.ErrStatus)
-	_, err = s.Pay(t.Context(), second, "", orders.Guard{Key: "s"})
+	_, err = s.Pay(t.Context(), second, "", orders.Precondition{Key: "s"})
 	require.NoError(t, err, "what was refused leaves its key free")
-	_, err = s.Ship(t.Context(), second, "a b", "c", orders.Guard{Key: "t"})
+	_, err = s.Ship(t.Context(), second, "a b", "c", orders.Precondition{Key: "t"})
 	require.NoError(t, err)
-	_, err = s.Ship(t.Context(), second, "a", "b c", orders.Guard{Key: "t"})
+	_, err = s.Ship(t.Context(), second, "a", "b c", orders.Precondition{Key: "t"})
 	require.ErrorIs(t, err, orders.ErrKeyReused, "the words are not run together")
 }
 
@@ -455,7 +455,7 @@ func TestAChangeIsMeantForAVersion(t *testing.T) {
 	s := newShop()
 	id := s.placed(t).ID
 	pay := func(versions ...int64) error {
-		_, err := s.Pay(t.Context(), id, "P-1", orders.Guard{Versions: versions})
+		_, err := s.Pay(t.Context(), id, "P-1", orders.Precondition{Versions: versions})
 		return err
 	}
 	require.ErrorIs(t, pay(2), orders.ErrOrderVersion)
@@ -464,21 +464,21 @@ func TestAChangeIsMeantForAVersion(t *testing.T) {
 	require.NoError(t, pay(), "at any version")
 	require.NoError(t, pay(7, 2))
 	require.ErrorIs(t, pay(3), orders.ErrOrderVersion)
-	_, err := s.Ship(t.Context(), id, "", "", orders.Guard{Versions: []int64{}})
+	_, err := s.Ship(t.Context(), id, "", "", orders.Precondition{Versions: []int64{}})
 	require.ErrorIs(t, err, orders.ErrOrderVersion, "an empty list means none")
-	_, err = s.Ship(t.Context(), id, "", "", orders.Guard{Versions: []int64{1}})
+	_, err = s.Ship(t.Context(), id, "", "", orders.Precondition{Versions: []int64{1}})
 	require.ErrorIs(t, err, orders.ErrOrderVersion)
 	require.ErrorContains(t, err, "at version 2")
-	_, err = s.Ship(t.Context(), id, "", "", orders.Guard{Versions: []int64{2}})
+	_, err = s.Ship(t.Context(), id, "", "", orders.Precondition{Versions: []int64{2}})
 	require.NoError(t, err)
 	require.NoError(t, pay(1), "sent again, though it was shipped")
 	require.NoError(t, pay(3))
 	require.ErrorIs(t, pay(2), orders.ErrOrderVersion, "neither what it was made from, nor what is")
-	_, err = s.Cancel(t.Context(), id, "", orders.Guard{Versions: []int64{1}})
+	_, err = s.Cancel(t.Context(), id, "", orders.Precondition{Versions: []int64{1}})
 	require.ErrorIs(t, err, orders.ErrOrderVersion, "first of all it is stale")
-	_, err = s.Cancel(t.Context(), id, "", orders.Guard{Versions: []int64{3}})
+	_, err = s.Cancel(t.Context(), id, "", orders.Precondition{Versions: []int64{3}})
 	require.ErrorIs(t, err, order.ErrStatus)
-	_, err = s.Pay(t.Context(), id, "P-2", orders.Guard{Versions: []int64{3}})
+	_, err = s.Pay(t.Context(), id, "P-2", orders.Precondition{Versions: []int64{3}})
 	require.ErrorIs(t, err, order.ErrDiffers)
 }
 
@@ -494,7 +494,7 @@ func TestListTellsWhetherThereIsMore(t *testing.T) {
 		require.Equal(t, limit < 3, page.Next != nil)
 		if page.Next != nil {
 			last := page.Orders[want-1]
-			require.Equal(t, orders.Place{CreatedAt: last.CreatedAt, ID: last.ID}, *page.Next)
+			require.Equal(t, orders.PageCursor{CreatedAt: last.CreatedAt, ID: last.ID}, *page.Next)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())

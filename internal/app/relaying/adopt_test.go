@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // adopt repairs what the relay halted for, as the command would.
@@ -22,7 +22,7 @@ func (w *world) adopt(t *testing.T) {
 }
 
 // halted ends the leader without a word, lets misfortune happen, and starts another one, which halts.
-func (w *world) halted(t *testing.T, leader *instance, reason outbox.HaltReason, misfortune func()) *instance {
+func (w *world) halted(t *testing.T, leader *instance, reason relay.HaltReason, misfortune func()) *instance {
 	t.Helper()
 	time.Sleep(2 * time.Second) // the cursor is saved
 	leader.crash()
@@ -42,7 +42,7 @@ func TestAdoptionOfAShorterStreamRedrivesAgain(t *testing.T) {
 		w.stream.LimitPayload(100)
 		_, err := w.parking.Redrive(t.Context(), nil)
 		require.NoError(t, err)
-		w.halted(t, leader, outbox.HaltTailForeign, func() {
+		w.halted(t, leader, relay.HaltTailForeign, func() {
 			w.stream.Regress(4)
 			w.stream.AppendForeign()
 			w.stream.AppendForeign()
@@ -61,7 +61,7 @@ func TestAdoptionThatDiesRedrivesAgain(t *testing.T) {
 		w.stream.LimitPayload(100)
 		_, err := w.parking.Redrive(t.Context(), nil)
 		require.NoError(t, err)
-		second := w.halted(t, leader, outbox.HaltTailForeign, func() {
+		second := w.halted(t, leader, relay.HaltTailForeign, func() {
 			w.stream.Regress(4)
 			w.stream.AppendForeign()
 			w.stream.AppendForeign()
@@ -86,11 +86,11 @@ func TestAdoptionKeepsWhatIsBeingParked(t *testing.T) {
 		leader.plan("Notify", planned{mishap: crashAfter})
 		w.write(t, 1, poison)
 		require.Equal(t, []int{1, 2, -3}, w.positions())
-		w.halted(t, leader, outbox.HaltTailCopied, func() { w.stream.AppendCopy(1) })
+		w.halted(t, leader, relay.HaltTailCopied, func() { w.stream.AppendCopy(1) })
 		w.adopt(t)
 		time.Sleep(time.Minute)
 		w.write(t, 1, `4`)
-		require.Equal(t, map[int]outbox.ParkedState{3: outbox.Parked, 4: outbox.Parked}, w.states())
+		require.Equal(t, map[int]relay.ParkedState{3: relay.Parked, 4: relay.Parked}, w.states())
 	})
 }
 
@@ -99,7 +99,7 @@ func TestAdoptionFindsOursBehindManyOthers(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		leader := w.run("leader")
 		w.record(t, 5)
-		w.halted(t, leader, outbox.HaltTailForeign, func() {
+		w.halted(t, leader, relay.HaltTailForeign, func() {
 			w.stream.Regress(2)
 			for range 2500 {
 				w.stream.AppendForeign()
@@ -116,7 +116,7 @@ func TestAdoptionThatDies(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		leader := w.run("leader")
 		w.record(t, 5)
-		second := w.halted(t, leader, outbox.HaltStreamReplaced, w.stream.Recreate)
+		second := w.halted(t, leader, relay.HaltStreamReplaced, w.stream.Recreate)
 		adopter := operating.NewAdopter(dying{w.cursors}, w.stream)
 		plan, err := adopter.Plan(t.Context(), nil)
 		require.NoError(t, err)
@@ -139,7 +139,7 @@ func TestLostMessagesMayBeBroughtBack(t *testing.T) {
 		require.NoError(t, err)
 		time.Sleep(2 * time.Second)
 		w.write(t, 3, `6`)
-		second := w.halted(t, leader, outbox.HaltLogPurged, func() {
+		second := w.halted(t, leader, relay.HaltLogPurged, func() {
 			w.log.Purge(3)
 			restore := w.stream.Copy()
 			w.stream.Regress(1)
@@ -153,19 +153,19 @@ func TestLostMessagesMayBeBroughtBack(t *testing.T) {
 }
 
 // dying is a bench at which the operator dies before anything is adopted.
-type dying struct{ operations.Bench }
+type dying struct{ operations.RelayRepair }
 
-func (dying) Adopt(context.Context, int64, outbox.Cursor, bool) error { return errDead }
+func (dying) Adopt(context.Context, int64, relay.Cursor, bool) error { return errDead }
 
 // frozenBench is a bench at which the operator freezes before the first adoption.
 type frozenBench struct {
-	operations.Bench
+	operations.RelayRepair
 	meanwhile func()
 }
 
-func (b frozenBench) Adopt(ctx context.Context, revision int64, cursor outbox.Cursor, anew bool) error {
+func (b frozenBench) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error {
 	b.meanwhile()
-	return b.Bench.Adopt(ctx, revision, cursor, anew)
+	return b.RelayRepair.Adopt(ctx, revision, cursor, anew)
 }
 
 // TestAdoptionAtTheCursorsSequence lets a stream go back by one message while an instance that is connected to another broker

@@ -160,7 +160,7 @@ func (r *Relay) pause(ctx context.Context, earliest, latest time.Time) (woken bo
 		return false
 	case <-timer.C:
 		return false
-	case <-r.Alarm.C():
+	case <-r.Listener.Notifications():
 	}
 	timer.Reset(time.Until(earliest))
 	select {

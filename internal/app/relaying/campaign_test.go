@@ -228,7 +228,7 @@ func TestFollowerAsksTheBroker(t *testing.T) {
 		_, follower := w.pair(t)
 		tries, probes := w.times("Acquire: fine"), w.times("Probe: fine")
 		for range 1000 {
-			follower.bell.Wake()
+			follower.bell.Notify()
 			time.Sleep(10 * time.Millisecond)
 		}
 		require.InDelta(t, 20, w.times("Acquire: fine")-tries, 2, "in ten seconds")
@@ -267,11 +267,11 @@ func TestLeaderThatGaveUpIsNotHasty(t *testing.T) {
 func TestWithdrawsFirst(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		o := &order{Elector: memory.NewElector(w.lease, "me"), Liveness: memory.NewLiveness(w.presence)}
-		bell := memory.NewBell()
+		bell := memory.NewNotifier()
 		r := relaying.New(relaying.Ports{
 			Log: w.log, Cursors: w.cursors, Publisher: w.stream, Parking: w.parking, Retention: w.cursors,
-			Elector: o, Liveness: o, Waker: o, Alarm: bell,
-		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1000}}, w.logger)
+			Elector: o, Liveness: o, Notifier: o, Listener: bell,
+		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.ReadLimit{Count: 4, Bytes: 1000}}, w.logger)
 		ctx, cancel := context.WithCancel(t.Context())
 		w.running.Go(func() { _ = r.Run(ctx) })
 		time.Sleep(time.Second)
@@ -288,12 +288,12 @@ type order struct {
 	calls []string
 }
 
-func (o *order) Acquire(ctx context.Context, gone int64) (outbox.Term, error) {
+func (o *order) Acquire(ctx context.Context, gone int64) (relay.Term, error) {
 	o.calls = append(o.calls, "acquire")
 	return o.Elector.Acquire(ctx, gone)
 }
 
-func (o *order) Resign(ctx context.Context, term outbox.Term) error {
+func (o *order) Resign(ctx context.Context, term relay.Term) error {
 	o.calls = append(o.calls, "resign")
 	return o.Elector.Resign(ctx, term)
 }
@@ -307,7 +307,7 @@ func (o *order) Announce(token int64) (withdraw func()) {
 	}
 }
 
-func (o *order) Wake() { o.calls = append(o.calls, "wake") }
+func (o *order) Notify() { o.calls = append(o.calls, "wake") }
 
 // failing is a stream that can be read at any time, and takes nothing for a while.
 type failing struct {

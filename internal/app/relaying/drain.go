@@ -103,7 +103,7 @@ func (r *Relay) drain(ctx context.Context, t *tenure, place *place, logger *slog
 func (r *Relay) idle(ctx context.Context, t *tenure, place *place, longest time.Duration) (bool, error) {
 	poll := time.NewTimer(longest)
 	defer poll.Stop()
-	return r.await(ctx, t, place, r.Alarm.C(), poll.C)
+	return r.await(ctx, t, place, r.Listener.Notifications(), poll.C)
 }
 
 // awaitRead waits for the log, which may wait for open transactions, and looks after stream and parking lot meanwhile.
@@ -146,7 +146,7 @@ func (r *Relay) unmoved(t *tenure, place *place) error {
 	if time.Since(place.verified) < cursorEvery {
 		return nil
 	}
-	return r.verify(t.ctx, place, relay.Stamp{Event: place.progress.Position})
+	return r.verify(t.ctx, place, relay.MessageMeta{Event: place.progress.Position})
 }
 
 // await waits until ready or elapsed can be received from, says whether it was ready, and saves the cursor when it is due.
@@ -216,7 +216,7 @@ func (p *place) stored(last uint64, batch []outbox.Entry) int {
 
 func unread(err error) error {
 	if errors.Is(err, relay.ErrHistoryLost) {
-		return outbox.NewHalt(outbox.HaltHistoryLost, "%s", err.Error())
+		return relay.NewHalt(relay.HaltHistoryLost, "%s", err.Error())
 	}
 	return disordered(err)
 }

@@ -65,7 +65,7 @@ type lie struct {
 type instance struct {
 	world  *world
 	relay  *relaying.Relay
-	bell   *memory.Bell
+	bell   *memory.Notifier
 	inner  relaying.Ports
 	broker *memory.Liveness // its connection, for what is announced
 	cancel context.CancelFunc
@@ -90,7 +90,7 @@ func (w *world) start(name string) *instance { return w.startAt(name, w.stream) 
 func (w *world) startAt(name string, broker *memory.Stream) *instance {
 	ctx, cancel := context.WithCancel(context.Background())
 	i := &instance{
-		world: w, bell: memory.NewBell(), cancel: cancel, next: make(map[string]planned), broker: memory.NewLiveness(w.presence), stream: broker,
+		world: w, bell: memory.NewNotifier(), cancel: cancel, next: make(map[string]planned), broker: memory.NewLiveness(w.presence), stream: broker,
 	}
 	i.inner = relaying.Ports{
 		Log: w.reader, Cursors: w.cursors, Publisher: w.publisher, Parking: w.parking, Retention: w.cursors,
@@ -103,9 +103,9 @@ func (w *world) startAt(name string, broker *memory.Stream) *instance {
 		i.inner.Elector = &tenacious{Elector: i.inner.Elector, ctx: ctx, running: &w.running}
 	}
 	i.relay = relaying.New(relaying.Ports{
-		Log: i, Cursors: i, Publisher: i, Parking: i, Retention: i, Elector: i, Halts: i, Liveness: i, Waker: i, Alarm: i.bell,
+		Log: i, Cursors: i, Publisher: i, Parking: i, Retention: i, Elector: i, Halts: i, Liveness: i, Notifier: i, Listener: i.bell,
 	}, relaying.Options{
-		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1 << 20}, Retention: retention,
+		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.ReadLimit{Count: 4, Bytes: 1 << 20}, Retention: retention,
 	}, w.logger)
 	w.running.Go(func() {
 		if err := i.relay.Run(ctx); err != nil {
@@ -275,7 +275,7 @@ func call[T any](ctx context.Context, i *instance, method string, request func(c
 
 type nothing struct{}
 
-func (i *instance) After(ctx context.Context, p outbox.Progress, s outbox.Slice) (relay.Page, error) {
+func (i *instance) After(ctx context.Context, p outbox.Progress, s relay.ReadLimit) (relay.Page, error) {
 	return call(ctx, i, "After", func(ctx context.Context) (relay.Page, error) { return i.inner.Log.After(ctx, p, s) })
 }
 
@@ -286,39 +286,39 @@ func (i *instance) Verify(ctx context.Context, reached outbox.Progress, sequence
 	return err
 }
 
-func (i *instance) Load(ctx context.Context) (outbox.Cursor, error) {
+func (i *instance) Load(ctx context.Context) (relay.Cursor, error) {
 	return call(ctx, i, "Load", i.inner.Cursors.Load)
 }
 
-func (i *instance) Save(ctx context.Context, t outbox.Turn, c outbox.Cursor) (outbox.Cursor, error) {
-	return write(ctx, i, "Save", func(ctx context.Context) (outbox.Cursor, error) { return i.inner.Cursors.Save(ctx, t, c) })
+func (i *instance) Save(ctx context.Context, t relay.WriteFence, c relay.Cursor) (relay.Cursor, error) {
+	return write(ctx, i, "Save", func(ctx context.Context) (relay.Cursor, error) { return i.inner.Cursors.Save(ctx, t, c) })
 }
 
-func (i *instance) Report(ctx context.Context, t outbox.Turn, h *outbox.Halt) error {
+func (i *instance) Report(ctx context.Context, t relay.WriteFence, h *relay.Halt) error {
 	_, err := write(ctx, i, "Report", func(ctx context.Context) (nothing, error) { return nothing{}, i.inner.Cursors.Report(ctx, t, h) })
 	return err
 }
 
-func (i *instance) Record(ctx context.Context, h *outbox.Halt) error {
+func (i *instance) Record(ctx context.Context, h *relay.Halt) error {
 	_, err := call(ctx, i, "Record", func(ctx context.Context) (nothing, error) { return nothing{}, i.inner.Halts.Record(ctx, h) })
 	return err
 }
 
-func (i *instance) Settle(
-	ctx context.Context, t outbox.Turn, tail relay.Stamp, sequence uint64, end bool,
-) (relay.Settled, error) {
-	return write(ctx, i, "Settle", func(ctx context.Context) (relay.Settled, error) {
-		return i.inner.Parking.Settle(ctx, t, tail, sequence, end)
+func (i *instance) Reconcile(
+	ctx context.Context, t relay.WriteFence, tail relay.MessageMeta, sequence uint64, end bool,
+) (relay.ParkingSummary, error) {
+	return write(ctx, i, "Settle", func(ctx context.Context) (relay.ParkingSummary, error) {
+		return i.inner.Parking.Reconcile(ctx, t, tail, sequence, end)
 	})
 }
 
-func (i *instance) SetAside(ctx context.Context, t outbox.Turn, entries []outbox.Entry) ([]outbox.Position, error) {
+func (i *instance) SetAside(ctx context.Context, t relay.WriteFence, entries []outbox.Entry) ([]outbox.Position, error) {
 	return write(ctx, i, "SetAside", func(ctx context.Context) ([]outbox.Position, error) {
 		return i.inner.Parking.SetAside(ctx, t, entries)
 	})
 }
 
-func (i *instance) Due(ctx context.Context, p outbox.Position, s outbox.Slice) ([]outbox.Entry, bool, error) {
+func (i *instance) Due(ctx context.Context, p outbox.Position, s relay.ReadLimit) ([]outbox.Entry, bool, error) {
 	type found struct {
 		due     []outbox.Entry
 		waiting bool
@@ -330,7 +330,7 @@ func (i *instance) Due(ctx context.Context, p outbox.Position, s outbox.Slice) (
 	return answer.due, answer.waiting, err
 }
 
-func (i *instance) Refuse(ctx context.Context, t outbox.Turn, e outbox.Entry, reason string) error {
+func (i *instance) Refuse(ctx context.Context, t relay.WriteFence, e outbox.Entry, reason string) error {
 	_, err := write(ctx, i, "Refuse", func(ctx context.Context) (nothing, error) {
 		return nothing{}, i.inner.Parking.Refuse(ctx, t, e, reason)
 	})
@@ -379,10 +379,10 @@ func (i *instance) Look(ctx context.Context) (relay.StreamInfo, error) {
 	return call(ctx, i, "Look", func(ctx context.Context) (relay.StreamInfo, error) { return i.info(i.inner.Publisher.Look(ctx)) })
 }
 
-func (i *instance) At(ctx context.Context, sequence uint64) (relay.Stamp, error) {
-	return call(ctx, i, "At", func(ctx context.Context) (relay.Stamp, error) {
+func (i *instance) At(ctx context.Context, sequence uint64) (relay.MessageMeta, error) {
+	return call(ctx, i, "At", func(ctx context.Context) (relay.MessageMeta, error) {
 		if sequence > i.known() {
-			return relay.Stamp{}, relay.ErrNoMessage
+			return relay.MessageMeta{}, relay.ErrNoMessage
 		}
 		return i.inner.Publisher.At(ctx, sequence)
 	})
@@ -412,9 +412,9 @@ func (i *instance) narrowly(batch []outbox.Entry, store func([]outbox.Entry) (ui
 	return last, err
 }
 
-func (i *instance) Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error) {
+func (i *instance) PublishControl(ctx context.Context, after uint64, notice relay.ControlMessage) (uint64, error) {
 	return i.send(ctx, "Notify", after, func(ctx context.Context) (uint64, error) {
-		return i.inner.Publisher.Notify(ctx, after, notice)
+		return i.inner.Publisher.PublishControl(ctx, after, notice)
 	})
 }
 
@@ -439,25 +439,25 @@ func (i *instance) send(ctx context.Context, method string, after uint64, reques
 }
 
 // Acquire gives everybody the holder's own term when the world does not check leases.
-func (i *instance) Acquire(ctx context.Context, gone int64) (outbox.Term, error) {
-	return call(ctx, i, "Acquire", func(ctx context.Context) (outbox.Term, error) {
+func (i *instance) Acquire(ctx context.Context, gone int64) (relay.Term, error) {
+	return call(ctx, i, "Acquire", func(ctx context.Context) (relay.Term, error) {
 		term, err := i.inner.Elector.Acquire(ctx, gone)
 		if err == nil && gone != 0 {
 			i.world.hit("took a lease before it ended")
 		}
 		if _, token := i.world.lease.Holder(); i.world.leaseless && err != nil {
 			i.world.hit("second leader")
-			return outbox.Term{Token: token, Deadline: time.Now().Add(ttl)}, nil
+			return relay.Term{Token: token, Deadline: time.Now().Add(ttl)}, nil
 		}
 		return term, err
 	})
 }
 
-func (i *instance) Renew(ctx context.Context, t outbox.Term) (outbox.Term, error) {
-	return call(ctx, i, "Renew", func(ctx context.Context) (outbox.Term, error) { return i.inner.Elector.Renew(ctx, t) })
+func (i *instance) Renew(ctx context.Context, t relay.Term) (relay.Term, error) {
+	return call(ctx, i, "Renew", func(ctx context.Context) (relay.Term, error) { return i.inner.Elector.Renew(ctx, t) })
 }
 
-func (i *instance) Resign(ctx context.Context, t outbox.Term) error {
+func (i *instance) Resign(ctx context.Context, t relay.Term) error {
 	_, err := call(ctx, i, "Resign", func(ctx context.Context) (nothing, error) { return nothing{}, i.inner.Elector.Resign(ctx, t) })
 	return err
 }
@@ -473,8 +473,8 @@ func (i *instance) Announce(token int64) (withdraw func()) {
 	return withdraw
 }
 
-func (i *instance) Probe(ctx context.Context, token int64) relay.Sighting {
-	sighting, err := call(ctx, i, "Probe", func(ctx context.Context) (relay.Sighting, error) {
+func (i *instance) Probe(ctx context.Context, token int64) relay.ProbeResult {
+	sighting, err := call(ctx, i, "Probe", func(ctx context.Context) (relay.ProbeResult, error) {
 		sighting := i.inner.Liveness.Probe(ctx, token)
 		i.mu.Lock()
 		defer i.mu.Unlock()
@@ -485,15 +485,15 @@ func (i *instance) Probe(ctx context.Context, token int64) relay.Sighting {
 		return sighting, nil
 	})
 	if err != nil {
-		return relay.Sighting{Session: sighting.Session}
+		return relay.ProbeResult{Session: sighting.Session}
 	}
 	return sighting
 }
 
 // Wake rings everybody.
-func (i *instance) Wake() {
+func (i *instance) Notify() {
 	for _, other := range i.world.everyone() {
-		other.bell.Wake()
+		other.bell.Notify()
 	}
 }
 
@@ -530,10 +530,10 @@ type hanging struct {
 	next atomic.Bool
 }
 
-func (h *hanging) Renew(ctx context.Context, term outbox.Term) (outbox.Term, error) {
+func (h *hanging) Renew(ctx context.Context, term relay.Term) (relay.Term, error) {
 	if h.next.CompareAndSwap(true, false) {
 		<-ctx.Done()
-		return outbox.Term{}, errOutage.Wrap(ctx.Err())
+		return relay.Term{}, errOutage.Wrap(ctx.Err())
 	}
 	return h.Elector.Renew(ctx, term)
 }

@@ -15,44 +15,44 @@ import (
 // forgeries are messages with the engine's headers that somebody else stores after three events were published. Each names no event
 // of the log that waits: who forges it knows no more than what is in the stream.
 var forgeries = map[string]struct {
-	stamp relay.Stamp
-	halt  outbox.HaltReason // empty: the relay goes on around it
+	stamp relay.MessageMeta
+	halt  relay.HaltReason // empty: the relay goes on around it
 }{
 	"an event above the log": {
-		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 99, EventID: "forged"}, Event: 99}, outbox.HaltHistoryLost,
+		relay.MessageMeta{Own: true, Progress: outbox.Progress{Position: 99, EventID: "forged"}, Event: 99}, relay.HaltHistoryLost,
 	},
 	"an event at the next position": {
-		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 4, EventID: "forged"}, Event: 4}, outbox.HaltHistoryLost,
+		relay.MessageMeta{Own: true, Progress: outbox.Progress{Position: 4, EventID: "forged"}, Event: 4}, relay.HaltHistoryLost,
 	},
 	"another event at the last position": {
-		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 3, EventID: "forged"}, Event: 3}, outbox.HaltHistoryLost,
+		relay.MessageMeta{Own: true, Progress: outbox.Progress{Position: 3, EventID: "forged"}, Event: 3}, relay.HaltHistoryLost,
 	},
 	"an old event": {
-		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 1, EventID: "forged"}, Event: 1}, outbox.HaltTailCopied,
+		relay.MessageMeta{Own: true, Progress: outbox.Progress{Position: 1, EventID: "forged"}, Event: 1}, relay.HaltTailCopied,
 	},
 	"a redriven event": {
-		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 2, EventID: "forged"}, Event: 1, Redriven: true}, "",
+		relay.MessageMeta{Own: true, Progress: outbox.Progress{Position: 2, EventID: "forged"}, Event: 1, Redriven: true}, "",
 	},
 	"a redriven event above the log": {
-		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 99, EventID: "forged"}, Event: 1, Redriven: true}, outbox.HaltHistoryLost,
+		relay.MessageMeta{Own: true, Progress: outbox.Progress{Position: 99, EventID: "forged"}, Event: 1, Redriven: true}, relay.HaltHistoryLost,
 	},
 	"a notice of parking": {
-		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 2, EventID: "forged"}, Parked: "too large"}, "",
+		relay.MessageMeta{Own: true, Progress: outbox.Progress{Position: 2, EventID: "forged"}, Parked: "too large"}, "",
 	},
 	"a notice of parking above the log": {
-		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 99, EventID: "forged"}, Parked: "too large"}, outbox.HaltHistoryLost,
+		relay.MessageMeta{Own: true, Progress: outbox.Progress{Position: 99, EventID: "forged"}, Parked: "too large"}, relay.HaltHistoryLost,
 	},
 	"a confirmation": {
-		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 1, EventID: "forged"}, Confirms: true}, "",
+		relay.MessageMeta{Own: true, Progress: outbox.Progress{Position: 1, EventID: "forged"}, Confirms: true}, "",
 	},
 	"a confirmation above the log": {
-		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 99, EventID: "forged"}, Confirms: true}, outbox.HaltHistoryLost,
+		relay.MessageMeta{Own: true, Progress: outbox.Progress{Position: 99, EventID: "forged"}, Confirms: true}, relay.HaltHistoryLost,
 	},
 	"an adoption": {
-		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 1, EventID: "forged"}}, outbox.HaltTailCopied,
+		relay.MessageMeta{Own: true, Progress: outbox.Progress{Position: 1, EventID: "forged"}}, relay.HaltTailCopied,
 	},
 	"an adoption above the log": {
-		relay.Stamp{Ours: true, Progress: outbox.Progress{Position: 99, EventID: "forged"}}, outbox.HaltHistoryLost,
+		relay.MessageMeta{Own: true, Progress: outbox.Progress{Position: 99, EventID: "forged"}}, relay.HaltHistoryLost,
 	},
 }
 

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -15,13 +14,13 @@ import (
 // log or the stream, that the cause has ended.
 
 const (
-	reportHaltEvery = 10 * time.Second // well within ports.HaltReportExpires
+	reportHaltEvery = 10 * time.Second // well within relay.HaltReportExpires
 	longestRest     = time.Minute      // after a halt that came back
 )
 
 // halted tells operators why this leader must stop, and returns whether the report was kept. Without it they cannot repair
 // anything, so the leader takes over once more, which gives the report another turn, before it resigns.
-func (r *Relay) halted(t *tenure, logger *slog.Logger, halt *outbox.Halt) (reported bool) {
+func (r *Relay) halted(t *tenure, logger *slog.Logger, halt *relay.Halt) (reported bool) {
 	if before := r.Status().Halt; before == nil || before.Reason != halt.Reason {
 		r.halts++
 		logger.Error("relay halted", "reason", halt.Reason, "detail", halt.Detail)
@@ -35,11 +34,11 @@ func (r *Relay) halted(t *tenure, logger *slog.Logger, halt *outbox.Halt) (repor
 }
 
 // report tells operators, who may ask any instance, whether the relay is halted.
-func (r *Relay) report(t *tenure, halt *outbox.Halt) error {
+func (r *Relay) report(t *tenure, halt *relay.Halt) error {
 	if t.reported.Equal(halt) {
 		return nil
 	}
-	err := t.write(t.ctx, func(ctx context.Context, turn outbox.Turn) error { return r.Cursors.Report(ctx, turn, halt) })
+	err := t.write(t.ctx, func(ctx context.Context, turn relay.WriteFence) error { return r.Cursors.Report(ctx, turn, halt) })
 	if err == nil {
 		t.reported = halt
 	}
@@ -64,7 +63,7 @@ func (r *Relay) awaitRepair(ctx context.Context) {
 			break
 		}
 		reported, err := r.inspect(ctx)
-		var now *outbox.Halt
+		var now *relay.Halt
 		if err == nil {
 			r.logger.Info("the cause of the halt has ended", "reason", halt.Reason)
 			break
@@ -100,7 +99,7 @@ func (r *Relay) resume(ctx context.Context) {
 
 // inspect does what a take-over does to find its place, without changing anything. Its error is the halt that a take-over would
 // end in. It also returns the halt that the last leader reported.
-func (r *Relay) inspect(ctx context.Context) (reported *outbox.Halt, err error) {
+func (r *Relay) inspect(ctx context.Context) (reported *relay.Halt, err error) {
 	ctx, cancel := context.WithTimeout(ctx, inspectWithin)
 	defer cancel()
 	cursor, err := r.Cursors.Load(ctx)
@@ -113,7 +112,7 @@ func (r *Relay) inspect(ctx context.Context) (reported *outbox.Halt, err error) 
 	}
 	here, _, err := r.judge(ctx, cursor, info, err)
 	if err == nil {
-		_, err = r.Log.After(ctx, here.progress, outbox.Slice{Count: 1, Bytes: 1, Largest: 1})
+		_, err = r.Log.After(ctx, here.progress, relay.ReadLimit{Count: 1, Bytes: 1, Largest: 1})
 	}
 	return cursor.Halt, unread(err)
 }

@@ -16,7 +16,7 @@ import (
 // halts is every state that the relay must not repair by itself, brought about after three events were published, and after
 // which of them an adoption goes on.
 var halts = map[string]struct {
-	reason outbox.HaltReason
+	reason relay.HaltReason
 	cause  func(w *world)
 	place  outbox.Position
 	anew   bool
@@ -24,29 +24,29 @@ var halts = map[string]struct {
 	ghosts []uint64 // sequences
 }{
 	"the stream is deleted": {
-		reason: outbox.HaltStreamMissing, place: 0, anew: true,
+		reason: relay.HaltStreamMissing, place: 0, anew: true,
 		cause: func(w *world) { w.stream.Drop() },
 	},
 	"the stream is another one": {
-		reason: outbox.HaltStreamReplaced, place: 0, anew: true,
+		reason: relay.HaltStreamReplaced, place: 0, anew: true,
 		cause: func(w *world) { w.stream.Recreate() },
 	},
 	"the stream is deleted, and the log begins late": {
-		reason: outbox.HaltStreamMissing, place: 2, anew: true,
+		reason: relay.HaltStreamMissing, place: 2, anew: true,
 		cause: func(w *world) {
 			w.log.Purge(2)
 			w.stream.Drop()
 		},
 	},
 	"the last message is deleted": {
-		reason: outbox.HaltTailGone, place: 3,
+		reason: relay.HaltTailGone, place: 3,
 		cause: func(w *world) {
 			w.stream.AppendForeign()
 			w.stream.Delete(4)
 		},
 	},
 	"the stream is emptied": {
-		reason: outbox.HaltTailGone, place: 3,
+		reason: relay.HaltTailGone, place: 3,
 		cause: func(w *world) {
 			w.stream.AppendForeign()
 			for sequence := range uint64(4) {
@@ -55,43 +55,43 @@ var halts = map[string]struct {
 		},
 	},
 	"an old message is copied": {
-		reason: outbox.HaltTailCopied, place: 3,
+		reason: relay.HaltTailCopied, place: 3,
 		cause: func(w *world) { w.stream.AppendCopy(1) },
 	},
 	"the stream regresses, and somebody else writes": {
-		reason: outbox.HaltTailForeign, place: 2,
+		reason: relay.HaltTailForeign, place: 2,
 		cause: func(w *world) {
 			w.stream.Regress(2)
 			w.stream.AppendForeign()
 		},
 	},
 	"what the stream lost is purged": {
-		reason: outbox.HaltLogPurged, place: 3, gone: true,
+		reason: relay.HaltLogPurged, place: 3, gone: true,
 		cause: func(w *world) {
 			w.log.Purge(3)
 			w.stream.Regress(1)
 		},
 	},
 	"rows are deleted by hand": {
-		reason: outbox.HaltHistoryLost, place: 2, ghosts: []uint64{3},
+		reason: relay.HaltHistoryLost, place: 2, ghosts: []uint64{3},
 		cause: func(w *world) { w.log.Delete(3) },
 	},
 	"the database loses commits, not only the last": {
-		reason: outbox.HaltHistoryLost, place: 2, ghosts: []uint64{1, 3},
+		reason: relay.HaltHistoryLost, place: 2, ghosts: []uint64{1, 3},
 		cause: func(w *world) {
 			w.log.Delete(1)
 			w.log.Delete(3)
 		},
 	},
 	"the sequence starts again": {
-		reason: outbox.HaltSequenceBehind, place: 3,
+		reason: relay.HaltSequenceBehind, place: 3,
 		cause: func(w *world) {
 			w.log.Purge(3)
 			w.log.SetSequence(0)
 		},
 	},
 	"the database loses commits": {
-		reason: outbox.HaltHistoryLost, place: 2, ghosts: []uint64{3},
+		reason: relay.HaltHistoryLost, place: 2, ghosts: []uint64{3},
 		cause: func(w *world) { w.log.Forget(2) }, // the next event gets the position of the one that was lost
 	},
 }
@@ -238,6 +238,6 @@ func TestRunningLeaderHalts(t *testing.T) {
 		w.record(t, 1)
 		w.stream.Drop()
 		time.Sleep(2 * time.Second)
-		require.Equal(t, outbox.HaltStreamMissing, leader.relay.Status().Halt.Reason)
+		require.Equal(t, relay.HaltStreamMissing, leader.relay.Status().Halt.Reason)
 	})
 }

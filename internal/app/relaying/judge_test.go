@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // The checks, by the promise that each one is named for.
@@ -18,7 +19,7 @@ const (
 	checkUntrouble = "no halt and no complaint"
 )
 
-func (w *world) judge(halt *outbox.Halt, forgiven bool) map[string]string {
+func (w *world) judge(halt *relay.Halt, forgiven bool) map[string]string {
 	failed := make(map[string]string)
 	if halt != nil {
 		failed[checkUntrouble] = halt.Error()

@@ -10,7 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // TestOneLineForEachChange : a change of the relay's state is one line, however long the state lasts, and events that are
@@ -53,7 +53,7 @@ func TestOneLineForEachChange(t *testing.T) {
 
 		w.stream.AppendCopy(1)
 		require.Equal(t, []string{"relay halted", "lost leadership"}, said())
-		require.Equal(t, outbox.HaltTailCopied, leader.relay.Status().Halt.Reason)
+		require.Equal(t, relay.HaltTailCopied, leader.relay.Status().Halt.Reason)
 		w.adopt(t)
 		require.Equal(t, []string{"the cause of the halt has ended", "became leader", "relaying again"}, said())
 

@@ -10,16 +10,15 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/app/relaying"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // TestMisdirectedInstance connects one instance of three to another broker. It leads first, and halts: the others deliver, it
 // says why it does not, and leadership stays where it is.
 func TestMisdirectedInstance(t *testing.T) {
-	for name, elsewhere := range map[outbox.HaltReason]func(*memory.Stream){
-		outbox.HaltStreamMissing:  func(*memory.Stream) {},
-		outbox.HaltStreamReplaced: (*memory.Stream).Recreate,
+	for name, elsewhere := range map[relay.HaltReason]func(*memory.Stream){
+		relay.HaltStreamMissing:  func(*memory.Stream) {},
+		relay.HaltStreamReplaced: (*memory.Stream).Recreate,
 	} {
 		t.Run(string(name), func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
@@ -106,7 +105,7 @@ type tenacious struct {
 	running *sync.WaitGroup
 }
 
-func (e *tenacious) Resign(_ context.Context, term outbox.Term) error {
+func (e *tenacious) Resign(_ context.Context, term relay.Term) error {
 	e.running.Go(func() {
 		for e.ctx.Err() == nil {
 			if _, err := e.Renew(context.WithoutCancel(e.ctx), term); err != nil {

@@ -108,7 +108,7 @@ func TestMutants(t *testing.T) {
 		"a halt keeps the lease":      {func(w *world) { w.keepsLease = true }, checkLost, misdirections},
 		"adoptions do not look again": {func(w *world) {
 			w.repair = credulous{w.stream}
-			w.bench = func() operations.Bench { return &staleBench{Bench: w.cursors} }
+			w.bench = func() operations.RelayRepair { return &staleBench{RelayRepair: w.cursors} }
 		}, checkTwice, adoptions},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -154,12 +154,12 @@ type believeCursor struct {
 	cursors relay.CursorStore
 }
 
-func (b believeCursor) At(ctx context.Context, sequence uint64) (relay.Stamp, error) {
-	if stamp, err := b.Publisher.At(ctx, sequence); err != nil || !stamp.Ours {
+func (b believeCursor) At(ctx context.Context, sequence uint64) (relay.MessageMeta, error) {
+	if stamp, err := b.Publisher.At(ctx, sequence); err != nil || !stamp.Own {
 		return stamp, err
 	}
 	cursor, err := b.cursors.Load(ctx)
-	return relay.Stamp{Ours: true, Progress: cursor.Progress}, err
+	return relay.MessageMeta{Own: true, Progress: cursor.Progress}, err
 }
 
 // TestTwoLeaders switches the lease check off, so that every relay believes that it leads, all the time: each event still

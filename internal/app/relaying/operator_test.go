@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
@@ -42,7 +41,7 @@ func (w *world) misdirect() {
 // and the cursor.
 func (w *world) patiently(s step) {
 	w.running.Go(func() {
-		bench := &slowBench{Bench: w.bench(), pause: time.Duration(s.B*4) * time.Millisecond, dies: s.C%4 == 0}
+		bench := &slowBench{RelayRepair: w.bench(), pause: time.Duration(s.B*4) * time.Millisecond, dies: s.C%4 == 0}
 		adopter := operating.NewAdopter(bench, w.repair)
 		plan, err := adopter.Plan(w.context(), nil)
 		if err != nil {
@@ -93,19 +92,19 @@ func (w *world) settleDown() {
 
 // slowBench is a bench at which the operator pauses before the cursor is written, or dies there.
 type slowBench struct {
-	operations.Bench
+	operations.RelayRepair
 	pause time.Duration
 	dies  bool
 }
 
-func (b *slowBench) Adopt(ctx context.Context, revision int64, cursor outbox.Cursor, anew bool) error {
+func (b *slowBench) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error {
 	if b.dies {
 		return errDead
 	}
 	pause := b.pause
 	b.pause = 0
 	time.Sleep(pause)
-	return b.Bench.Adopt(ctx, revision, cursor, anew)
+	return b.RelayRepair.Adopt(ctx, revision, cursor, anew)
 }
 
 // The mutants of what operators do, and of what leaders do to be safe from each other.
@@ -113,11 +112,11 @@ func (b *slowBench) Adopt(ctx context.Context, revision int64, cursor outbox.Cur
 // unconfirmed is a stream in which leaders confirm nothing: what they decide is decided in the database alone.
 type unconfirmed struct{ relay.Publisher }
 
-func (u unconfirmed) Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error) {
+func (u unconfirmed) PublishControl(ctx context.Context, after uint64, notice relay.ControlMessage) (uint64, error) {
 	if notice.Confirms {
 		return after, nil
 	}
-	return u.Publisher.Notify(ctx, after, notice)
+	return u.Publisher.PublishControl(ctx, after, notice)
 }
 
 // credulous is a stream that adoptions take for the one that they planned with, whatever has happened to it.
@@ -131,32 +130,32 @@ func (c credulous) Open(ctx context.Context, first uint64) (relay.StreamInfo, er
 	return info, err
 }
 
-func (c credulous) Notify(ctx context.Context, _ uint64, notice outbox.Notice) (uint64, error) {
+func (c credulous) Notify(ctx context.Context, _ uint64, notice relay.ControlMessage) (uint64, error) {
 	info, err := c.Look(ctx)
 	if err != nil {
 		return 0, err
 	}
-	return c.StreamRepair.Notify(ctx, info.LastSequence, notice)
+	return c.StreamRepair.PublishControl(ctx, info.LastSequence, notice)
 }
 
 // staleBench goes on believing in the cursor that it read first.
 type staleBench struct {
-	operations.Bench
-	cursor *outbox.Cursor
+	operations.RelayRepair
+	cursor *relay.Cursor
 }
 
-func (b *staleBench) Cursor(ctx context.Context) (outbox.Cursor, error) {
+func (b *staleBench) Cursor(ctx context.Context) (relay.Cursor, error) {
 	if b.cursor != nil {
 		return *b.cursor, nil
 	}
-	cursor, err := b.Bench.Cursor(ctx)
+	cursor, err := b.RelayRepair.Cursor(ctx)
 	b.cursor = &cursor
 	return cursor, err
 }
 
-func (b *staleBench) Adopt(ctx context.Context, revision int64, cursor outbox.Cursor, anew bool) error {
+func (b *staleBench) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error {
 	b.cursor = nil
-	return b.Bench.Adopt(ctx, revision, cursor, anew)
+	return b.RelayRepair.Adopt(ctx, revision, cursor, anew)
 }
 
 // repeating is a broker that makes every stream with sequences from 1 on.

@@ -18,7 +18,7 @@ const attendEvery = 100 * time.Millisecond
 func (r *Relay) publishable(t *tenure, place *place, entries []outbox.Entry) ([]outbox.Entry, error) {
 	var aside []outbox.Position
 	if place.waiting {
-		err := t.write(t.ctx, func(ctx context.Context, turn outbox.Turn) (err error) {
+		err := t.write(t.ctx, func(ctx context.Context, turn relay.WriteFence) (err error) {
 			aside, err = r.Parking.SetAside(ctx, turn, entries)
 			return err
 		})
@@ -50,11 +50,11 @@ func (r *Relay) park(t *tenure, place *place, refused *relay.RefusedError, logge
 	if !errors.As(err, &refused) {
 		return err
 	}
-	notice := outbox.Notice{Progress: entry.Progress(), Parked: refused.Reason, Kept: place.own}
-	if last, err = r.Publisher.Notify(t.ctx, place.sequence, notice); err != nil {
+	notice := relay.ControlMessage{Progress: entry.Progress(), Parked: refused.Reason, LastOwnSequence: place.own}
+	if last, err = r.Publisher.PublishControl(t.ctx, place.sequence, notice); err != nil {
 		return err
 	}
-	if _, err := r.settle(t, place, relay.Stamp{Ours: true, Progress: notice.Progress, Parked: notice.Parked, Kept: notice.Kept}, last, true); err != nil {
+	if _, err := r.settle(t, place, relay.MessageMeta{Own: true, Progress: notice.Progress, Parked: notice.Parked, LastOwnSequence: notice.LastOwnSequence}, last, true); err != nil {
 		return err
 	}
 	r.appended(place, entry.Progress(), last, logger)
@@ -72,7 +72,7 @@ func (r *Relay) takesOther(t *tenure, place *place, refused outbox.Entry) (bool,
 }
 
 // slice returns how much of the log is read at once.
-func (r *Relay) slice(place *place) outbox.Slice {
+func (r *Relay) slice(place *place) relay.ReadLimit {
 	limit := r.opts.Slice
 	limit.Largest = place.largest
 	return limit
@@ -117,7 +117,7 @@ func (r *Relay) redrive(t *tenure, place *place, batch []outbox.Entry, logger *s
 func (r *Relay) tryRedrive(t *tenure, place *place, batch []outbox.Entry, logger *slog.Logger) (*relay.RefusedError, error) {
 	last, err := r.Publisher.Redrive(t.ctx, place.sequence, place.progress, batch)
 	if stored := place.stored(last, batch); stored > 0 {
-		tail := relay.Stamp{Ours: true, Progress: place.progress, Event: batch[stored-1].Position, Redriven: true}
+		tail := relay.MessageMeta{Own: true, Progress: place.progress, Event: batch[stored-1].Position, Redriven: true}
 		if _, err := r.settle(t, place, tail, last, true); err != nil {
 			return nil, err
 		}
@@ -134,12 +134,12 @@ func (r *Relay) tryRedrive(t *tenure, place *place, batch []outbox.Entry, logger
 // refuse parks an event again that the broker still does not take. A former leader, whose broker does take it, may be about to
 // redrive the event. So a notice moves the stream first: from then on that append stores nothing.
 func (r *Relay) refuse(t *tenure, place *place, refused *relay.RefusedError, logger *slog.Logger) error {
-	last, err := r.Publisher.Notify(t.ctx, place.sequence, outbox.Notice{Progress: place.progress, Confirms: true, Kept: place.own})
+	last, err := r.Publisher.PublishControl(t.ctx, place.sequence, relay.ControlMessage{Progress: place.progress, Confirms: true, LastOwnSequence: place.own})
 	if err != nil {
 		return err
 	}
 	r.appended(place, place.progress, last, logger)
-	err = t.write(t.ctx, func(ctx context.Context, turn outbox.Turn) error {
+	err = t.write(t.ctx, func(ctx context.Context, turn relay.WriteFence) error {
 		return r.Parking.Refuse(ctx, turn, refused.Entry, refused.Reason)
 	})
 	if err != nil {

@@ -39,8 +39,8 @@ func (w *world) positions() []int {
 	return all
 }
 
-func (w *world) states() map[int]outbox.ParkedState {
-	states := make(map[int]outbox.ParkedState)
+func (w *world) states() map[int]relay.ParkedState {
+	states := make(map[int]relay.ParkedState)
 	for _, event := range w.parking.Lot() {
 		states[int(event.Position)] = event.State
 	}
@@ -57,7 +57,7 @@ func parked(t *testing.T, w *world) *instance {
 	w.write(t, 1, `4`)
 	w.write(t, 0, `5`)
 	require.Equal(t, []int{1, -2, 3, 5}, w.positions())
-	require.Equal(t, map[int]outbox.ParkedState{2: outbox.Parked, 4: outbox.Parked}, w.states())
+	require.Equal(t, map[int]relay.ParkedState{2: relay.Parked, 4: relay.Parked}, w.states())
 	return leader
 }
 
@@ -121,7 +121,7 @@ func TestRedrives(t *testing.T) {
 		w.write(t, 1, `6`)
 		require.Equal(t, []int{1, -2, 3, 5, 2, 4, 6}, w.positions())
 		require.False(t, leader.relay.Status().Parked)
-		require.Equal(t, map[int]outbox.ParkedState{2: outbox.Redriven, 4: outbox.Redriven}, w.states())
+		require.Equal(t, map[int]relay.ParkedState{2: relay.Redriven, 4: relay.Redriven}, w.states())
 		require.Empty(t, w.judge(nil, true))
 	})
 }
@@ -149,7 +149,7 @@ func TestRefusedAgain(t *testing.T) {
 		require.NoError(t, err)
 		time.Sleep(time.Second)
 		require.Equal(t, []int{1, -2, 3, 5, -5}, w.positions(), "the last one confirms the end of the stream")
-		require.Equal(t, map[int]outbox.ParkedState{2: outbox.Parked, 4: outbox.Parked}, w.states())
+		require.Equal(t, map[int]relay.ParkedState{2: relay.Parked, 4: relay.Parked}, w.states())
 	})
 }
 
@@ -166,7 +166,7 @@ func TestRefusedBesideAFrozenRedrive(t *testing.T) {
 		second := w.run("second")
 		second.narrow(limit)
 		time.Sleep(2 * ttl)
-		require.Equal(t, map[int]outbox.ParkedState{2: outbox.Parked, 4: outbox.Parked}, w.states())
+		require.Equal(t, map[int]relay.ParkedState{2: relay.Parked, 4: relay.Parked}, w.states())
 		require.NoError(t, w.parking.Discard(t.Context(), 4))
 		time.Sleep(2 * ttl) // the first one goes on
 		require.Equal(t, []int{1, -2, 3, 5, -5}, w.positions())
@@ -176,7 +176,7 @@ func TestRefusedBesideAFrozenRedrive(t *testing.T) {
 		require.NoError(t, err)
 		time.Sleep(time.Second)
 		require.Equal(t, []int{1, -2, 3, 5, -5, 2}, w.positions())
-		require.Equal(t, map[int]outbox.ParkedState{2: outbox.Redriven, 4: outbox.Discarded}, w.states())
+		require.Equal(t, map[int]relay.ParkedState{2: relay.Redriven, 4: relay.Discarded}, w.states())
 	})
 }
 
@@ -205,7 +205,7 @@ func TestDiscards(t *testing.T) {
 		require.NoError(t, err)
 		time.Sleep(time.Second)
 		require.Equal(t, []int{1, -2, 3, 5, 4}, w.positions())
-		require.Equal(t, map[int]outbox.ParkedState{2: outbox.Discarded, 4: outbox.Redriven}, w.states())
+		require.Equal(t, map[int]relay.ParkedState{2: relay.Discarded, 4: relay.Redriven}, w.states())
 	})
 }
 
@@ -225,7 +225,7 @@ func TestParkingSurvivesCrashes(t *testing.T) {
 					w.write(t, 0, `4`)
 					time.Sleep(2 * ttl)
 					require.Equal(t, []int{1, -2, 4}, w.positions())
-					require.Equal(t, map[int]outbox.ParkedState{2: outbox.Parked, 3: outbox.Parked}, w.states())
+					require.Equal(t, map[int]relay.ParkedState{2: relay.Parked, 3: relay.Parked}, w.states())
 					w.stream.LimitPayload(100)
 					_, err := w.parking.Redrive(t.Context(), nil)
 					require.NoError(t, err)
@@ -322,7 +322,7 @@ func TestRetentionRestsWhileTheLogIsNotWhatItWas(t *testing.T) {
 		second := w.start("second")
 		w.join(second)
 		time.Sleep(100 * retention)
-		require.Equal(t, outbox.HaltHistoryLost, second.relay.Status().Halt.Reason)
+		require.Equal(t, relay.HaltHistoryLost, second.relay.Status().Halt.Reason)
 		require.Equal(t, []int{1, 2, 3}, w.readable())
 	})
 }
@@ -330,7 +330,7 @@ func TestRetentionRestsWhileTheLogIsNotWhatItWas(t *testing.T) {
 // slow is a log that takes its time.
 type slow struct{ relay.Log }
 
-func (s slow) After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (relay.Page, error) {
+func (s slow) After(ctx context.Context, from outbox.Progress, limit relay.ReadLimit) (relay.Page, error) {
 	time.Sleep(7 * time.Millisecond)
 	return s.Log.After(ctx, from, limit)
 }

@@ -18,9 +18,9 @@ import (
 
 // Options are the relay's settings. All durations are real time.
 type Options struct {
-	LeaseTTL time.Duration // how long a leader keeps the others waiting that is silent, but not known to be gone
-	Poll     time.Duration // longest time between two looks at an idle log: the safety net under lost wake-ups
-	Slice    outbox.Slice  // most that is read, and published, at once
+	LeaseTTL time.Duration   // how long a leader keeps the others waiting that is silent, but not known to be gone
+	Poll     time.Duration   // longest time between two looks at an idle log: the safety net under lost wake-ups
+	Slice    relay.ReadLimit // most that is read, and published, at once
 
 	Retention time.Duration // how long the log is kept after it was published; 0: for ever
 }
@@ -35,8 +35,8 @@ type Ports struct {
 	Elector   relay.Elector
 	Halts     relay.InstanceHalts
 	Liveness  relay.Liveness
-	Waker     relay.Waker
-	Alarm     relay.Alarm
+	Notifier  relay.Notifier
+	Listener  relay.Listener
 }
 
 // State is what a relay is doing.
@@ -55,7 +55,7 @@ type Status struct {
 	Token    int64           // of the term, while leading
 	Position outbox.Position // the last row of the log that is known to be dealt with
 	Sequence uint64          // the stream's sequence there
-	Halt     *outbox.Halt    // why it is halted
+	Halt     *relay.Halt     // why it is halted
 	Trouble  string          // the last failure, until the relay works again
 	Parked   bool            // events in the parking lot wait for an operator, or to be redriven
 	Counts
@@ -100,7 +100,7 @@ func (r *Relay) update(change func(*Status)) {
 }
 
 // lead relays while the term lasts. When ctx ends it resigns.
-func (r *Relay) lead(ctx context.Context, term outbox.Term) {
+func (r *Relay) lead(ctx context.Context, term relay.Term) {
 	logger := r.logger.With("token", term.Token)
 	logger.InfoContext(ctx, "became leader")
 	r.update(func(s *Status) {
@@ -170,13 +170,13 @@ func (r *Relay) resign(ctx context.Context, t *tenure, place *place) error {
 	if err := r.Elector.Resign(final, t.term()); err != nil {
 		return err
 	}
-	r.Waker.Wake()
+	r.Notifier.Notify()
 	return errResigned
 }
 
 // relay takes over and drains until the tenure or ctx ends, until nothing has worked for too long, or until it must halt. It
 // returns where it stood in the end, and why it is halted, if so.
-func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) (*place, *outbox.Halt) {
+func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) (*place, *relay.Halt) {
 	retry := backoff{least: 10 * time.Millisecond, most: r.opts.Poll}
 	t.worked = time.Now()
 	for {
@@ -193,7 +193,7 @@ func (r *Relay) relay(ctx context.Context, t *tenure, logger *slog.Logger) (*pla
 		if place != nil {
 			unsaved = place.save(t.ctx, r.Cursors, t)
 		}
-		var halt *outbox.Halt
+		var halt *relay.Halt
 		if errors.As(err, &halt) {
 			if r.halted(t, logger, halt) || time.Since(t.worked) >= r.patience() {
 				return place, halt

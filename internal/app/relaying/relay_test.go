@@ -14,7 +14,6 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/app/relaying"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -156,8 +155,8 @@ func TestLongOutageIsFewLines(t *testing.T) {
 		var down atomic.Bool
 		down.Store(true)
 		r := relaying.New(relaying.Ports{
-			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Parking: w.parking, Retention: w.cursors, Elector: i.inner.Elector, Halts: i.inner.Halts, Liveness: i.inner.Liveness, Waker: i.bell, Alarm: i.bell,
-		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1000}},
+			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Parking: w.parking, Retention: w.cursors, Elector: i.inner.Elector, Halts: i.inner.Halts, Liveness: i.inner.Liveness, Notifier: i.bell, Listener: i.bell,
+		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.ReadLimit{Count: 4, Bytes: 1000}},
 			slog.New(slog.NewTextHandler(&text, nil)))
 		w.running.Go(func() { _ = r.Run(ctx) })
 		time.Sleep(time.Minute)
@@ -185,7 +184,7 @@ func TestNewStreamIsRemembered(t *testing.T) {
 		second := w.run("second")
 		time.Sleep(2 * ttl)
 		require.NotNil(t, second.relay.Status().Halt)
-		require.Equal(t, outbox.HaltStreamMissing, second.relay.Status().Halt.Reason)
+		require.Equal(t, relay.HaltStreamMissing, second.relay.Status().Halt.Reason)
 	})
 }
 
@@ -198,7 +197,7 @@ func TestCopiedTailUnderARunningLeader(t *testing.T) {
 		w.stream.AppendCopy(3)
 		w.record(t, 1)
 		require.NotNil(t, leader.relay.Status().Halt)
-		require.Equal(t, outbox.HaltTailCopied, leader.relay.Status().Halt.Reason)
+		require.Equal(t, relay.HaltTailCopied, leader.relay.Status().Halt.Reason)
 		require.Len(t, w.stream.Entries(), 7, "six events and the copy")
 	})
 }
@@ -240,11 +239,11 @@ func TestDoubtConfirmsTheLease(t *testing.T) {
 func TestOneHangingRenewalIsSurvived(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		elector := &hanging{Elector: memory.NewElector(w.lease, "me")}
-		bell := memory.NewBell()
+		bell := memory.NewNotifier()
 		var text bytes.Buffer
 		r := relaying.New(relaying.Ports{
-			Log: w.log, Cursors: w.cursors, Publisher: w.stream, Parking: w.parking, Retention: w.cursors, Elector: elector, Liveness: memory.NewLiveness(w.presence), Waker: bell, Alarm: bell,
-		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1000}},
+			Log: w.log, Cursors: w.cursors, Publisher: w.stream, Parking: w.parking, Retention: w.cursors, Elector: elector, Liveness: memory.NewLiveness(w.presence), Notifier: bell, Listener: bell,
+		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.ReadLimit{Count: 4, Bytes: 1000}},
 			slog.New(slog.NewTextHandler(&text, nil)))
 		ctx, cancel := context.WithCancel(t.Context())
 		w.running.Go(func() { _ = r.Run(ctx) })
@@ -264,10 +263,10 @@ func TestForeignMessage(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		var text bytes.Buffer
 		var down atomic.Bool
-		bell := memory.NewBell()
+		bell := memory.NewNotifier()
 		r := relaying.New(relaying.Ports{
-			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Parking: w.parking, Retention: w.cursors, Elector: memory.NewElector(w.lease, "me"), Liveness: memory.NewLiveness(w.presence), Waker: bell, Alarm: bell,
-		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: outbox.Slice{Count: 4, Bytes: 1000}},
+			Log: w.log, Cursors: w.cursors, Publisher: outage{w.stream, &down}, Parking: w.parking, Retention: w.cursors, Elector: memory.NewElector(w.lease, "me"), Liveness: memory.NewLiveness(w.presence), Notifier: bell, Listener: bell,
+		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.ReadLimit{Count: 4, Bytes: 1000}},
 			slog.New(slog.NewTextHandler(&text, nil)))
 		ctx, cancel := context.WithCancel(t.Context())
 		w.running.Go(func() { _ = r.Run(ctx) })
@@ -318,7 +317,7 @@ type slowAt struct {
 	asked atomic.Int64
 }
 
-func (s *slowAt) At(ctx context.Context, sequence uint64) (relay.Stamp, error) {
+func (s *slowAt) At(ctx context.Context, sequence uint64) (relay.MessageMeta, error) {
 	s.asked.Add(1)
 	time.Sleep(time.Millisecond)
 	return s.Publisher.At(ctx, sequence)

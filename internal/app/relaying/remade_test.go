@@ -8,7 +8,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -16,7 +15,7 @@ import (
 func afterDeletion(t *testing.T, w *world) *instance {
 	leader := w.run("leader")
 	w.record(t, 5)
-	return w.halted(t, leader, outbox.HaltStreamMissing, w.stream.Drop)
+	return w.halted(t, leader, relay.HaltStreamMissing, w.stream.Drop)
 }
 
 // TestSecondAdoptionOfAMissingStream lets two operators plan to make the stream. The second one comes when the relay has
@@ -62,7 +61,7 @@ func TestStreamIsBroughtBackBeforeAdoption(t *testing.T) {
 		leader := w.run("leader")
 		w.record(t, 5)
 		restore := w.stream.Copy()
-		w.halted(t, leader, outbox.HaltStreamMissing, w.stream.Drop)
+		w.halted(t, leader, relay.HaltStreamMissing, w.stream.Drop)
 		adopter := operating.NewAdopter(w.cursors, w.stream)
 		plan, err := adopter.Plan(t.Context(), nil)
 		require.NoError(t, err)
@@ -142,7 +141,7 @@ func TestRemadeStreamWithMessages(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		leader := w.run("leader")
 		w.record(t, 5)
-		w.halted(t, leader, outbox.HaltStreamReplaced, func() {
+		w.halted(t, leader, relay.HaltStreamReplaced, func() {
 			w.stream.Recreate()
 			w.stream.AppendForeign()
 		})

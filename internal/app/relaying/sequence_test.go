@@ -28,7 +28,7 @@ func (w *world) requireSetBack(t *testing.T, leader *instance) {
 	t.Helper()
 	status := leader.relay.Status()
 	require.NotNil(t, status.Halt, "%+v", status)
-	require.Equal(t, outbox.HaltSequenceBehind, status.Halt.Reason, status.Halt.Detail)
+	require.Equal(t, relay.HaltSequenceBehind, status.Halt.Reason, status.Halt.Detail)
 	require.Equal(t, relaying.Halted, status.State)
 	cursor, err := w.cursors.Load(t.Context())
 	require.NoError(t, err)
@@ -202,7 +202,7 @@ func (w *world) requirePlanned(t *testing.T, misplaced int64) {
 	t.Helper()
 	plan, err := operating.NewAdopter(w.cursors, w.stream).Plan(t.Context(), nil)
 	require.NoError(t, err)
-	require.Equal(t, outbox.HaltSequenceBehind, plan.Halt.Reason)
+	require.Equal(t, relay.HaltSequenceBehind, plan.Halt.Reason)
 	require.Equal(t, misplaced, plan.Disorder.Misplaced)
 }
 
@@ -210,11 +210,11 @@ func (w *world) requirePlanned(t *testing.T, misplaced int64) {
 // two a leader halts as before.
 func TestRealignmentThatDies(t *testing.T) {
 	for name, test := range map[string]struct {
-		bench  func(w *world) operations.Bench
+		bench  func(w *world) operations.RelayRepair
 		halted bool
 	}{
-		"after the notice":            {func(w *world) operations.Bench { return unaligned{w.cursors} }, true},
-		"after the events were moved": {func(w *world) operations.Bench { return dying{w.cursors} }, false},
+		"after the notice":            {func(w *world) operations.RelayRepair { return unaligned{w.cursors} }, true},
+		"after the events were moved": {func(w *world) operations.RelayRepair { return dying{w.cursors} }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
@@ -240,7 +240,7 @@ func TestRealignmentThatDies(t *testing.T) {
 }
 
 // unaligned is a bench at which the operator dies before anything is moved.
-type unaligned struct{ operations.Bench }
+type unaligned struct{ operations.RelayRepair }
 
 func (unaligned) Realign(context.Context, operations.Realignment) (int64, error) {
 	return 0, errDead
@@ -250,7 +250,7 @@ func (unaligned) Realign(context.Context, operations.Realignment) (int64, error)
 func TestAnotherHaltIsRepairedWithTheSequence(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		leader := w.published(t)
-		w.halted(t, leader, outbox.HaltTailCopied, func() { w.stream.AppendCopy(1) })
+		w.halted(t, leader, relay.HaltTailCopied, func() { w.stream.AppendCopy(1) })
 		w.log.SetSequence(3)
 		w.write(t, 0, `{}`)
 		w.log.SetSequence(6)

@@ -61,9 +61,9 @@ func (p *place) save(ctx context.Context, cursors relay.CursorStore, t *tenure) 
 	return err
 }
 
-func (p *place) store(ctx context.Context, cursors relay.CursorStore, t *tenure) (saved outbox.Cursor, err error) {
-	err = t.write(ctx, func(ctx context.Context, turn outbox.Turn) error {
-		saved, err = cursors.Save(ctx, turn, outbox.Cursor{
+func (p *place) store(ctx context.Context, cursors relay.CursorStore, t *tenure) (saved relay.Cursor, err error) {
+	err = t.write(ctx, func(ctx context.Context, turn relay.WriteFence) error {
+		saved, err = cursors.Save(ctx, turn, relay.Cursor{
 			Progress: p.progress, StreamCreated: p.created, StreamSequence: p.own, RecordedTo: p.recorded,
 		})
 		return err
@@ -100,7 +100,7 @@ func (r *Relay) takeOver(t *tenure, logger *slog.Logger) (*place, error) {
 		logger.Warn("somebody else publishes into the stream", "sequence", here.sequence, "ours", here.own)
 	}
 	held := here.own
-	if !tail.Ours && held <= info.Base {
+	if !tail.Own && held <= info.Base {
 		held = 0 // the stream holds none of our messages; lower sequences belong to a former stream
 	}
 	lost, err := r.settle(t, here, tail, held, false)
@@ -127,18 +127,18 @@ func (r *Relay) takeOver(t *tenure, logger *slog.Logger) (*place, error) {
 // judge finds the place, given what the broker says about the stream, or why nobody may go on from there. It changes nothing:
 // what a halted relay misses may be brought back.
 func (r *Relay) judge(
-	ctx context.Context, cursor outbox.Cursor, info relay.StreamInfo, opened error,
-) (*place, relay.Stamp, error) {
+	ctx context.Context, cursor relay.Cursor, info relay.StreamInfo, opened error,
+) (*place, relay.MessageMeta, error) {
 	switch {
 	case errors.Is(opened, relay.ErrStreamMissing):
-		return nil, relay.Stamp{}, outbox.NewHalt(outbox.HaltStreamMissing,
+		return nil, relay.MessageMeta{}, relay.NewHalt(relay.HaltStreamMissing,
 			"the stream is gone; it held everything up to position %d at sequence %d", cursor.Position, cursor.StreamSequence)
 	case errors.Is(opened, relay.ErrStreamUnfit):
-		return nil, relay.Stamp{}, outbox.NewHalt(outbox.HaltStreamUnfit, "%s", opened.Error())
+		return nil, relay.MessageMeta{}, relay.NewHalt(relay.HaltStreamUnfit, "%s", opened.Error())
 	case opened != nil:
-		return nil, relay.Stamp{}, opened
+		return nil, relay.MessageMeta{}, opened
 	case cursor.StreamCreated != "" && cursor.StreamCreated != info.Created:
-		return nil, relay.Stamp{}, outbox.NewHalt(outbox.HaltStreamReplaced,
+		return nil, relay.MessageMeta{}, relay.NewHalt(relay.HaltStreamReplaced,
 			"the stream was created at %s, but the cursor knows the one created at %s", info.Created, cursor.StreamCreated)
 	}
 	here, tail, err := r.locate(ctx, cursor, info)
@@ -153,8 +153,8 @@ func (r *Relay) judge(
 
 // redriveAgain marks what was redriven and is not in the stream any more, after a notice at its end: in a cluster of brokers,
 // one that led the stream and does not know yet that it does no longer answers with an old end, but stores nothing.
-func (r *Relay) redriveAgain(t *tenure, here *place, tail relay.Stamp, held uint64, logger *slog.Logger) error {
-	last, err := r.Publisher.Notify(t.ctx, here.sequence, outbox.Notice{Progress: here.progress, Confirms: true, Kept: tail.Held(held)})
+func (r *Relay) redriveAgain(t *tenure, here *place, tail relay.MessageMeta, held uint64, logger *slog.Logger) error {
+	last, err := r.Publisher.PublishControl(t.ctx, here.sequence, relay.ControlMessage{Progress: here.progress, Confirms: true, LastOwnSequence: tail.MaxRedriven(held)})
 	if err != nil {
 		return err
 	}
@@ -177,19 +177,19 @@ func (r *Relay) appended(place *place, to outbox.Progress, last uint64, logger *
 }
 
 // purged halts when retention has removed what the stream needs.
-func purged(here *place, cursor outbox.Cursor) error {
+func purged(here *place, cursor relay.Cursor) error {
 	if here.progress.Position >= cursor.PurgedTo {
 		return nil
 	}
-	return outbox.NewHalt(outbox.HaltLogPurged, "the stream ends at position %d, but the log begins after position %d",
+	return relay.NewHalt(relay.HaltLogPurged, "the stream ends at position %d, but the log begins after position %d",
 		here.progress.Position, cursor.PurgedTo)
 }
 
 // settle brings the parking lot in line with the stream, in which tail is our last message, and, if end says so, the stream is
 // known to end there.
-func (r *Relay) settle(t *tenure, here *place, tail relay.Stamp, sequence uint64, end bool) (lost bool, err error) {
-	err = t.write(t.ctx, func(ctx context.Context, turn outbox.Turn) (err error) {
-		settled, err := r.Parking.Settle(ctx, turn, tail, sequence, end)
+func (r *Relay) settle(t *tenure, here *place, tail relay.MessageMeta, sequence uint64, end bool) (lost bool, err error) {
+	err = t.write(t.ctx, func(ctx context.Context, turn relay.WriteFence) (err error) {
+		settled, err := r.Parking.Reconcile(ctx, turn, tail, sequence, end)
 		here.waiting, lost = settled.Waiting, settled.Lost
 		return err
 	})
@@ -198,7 +198,7 @@ func (r *Relay) settle(t *tenure, here *place, tail relay.Stamp, sequence uint64
 
 // locate finds our last message in the stream. A stream that is shorter than the cursor knows lost what it had
 // acknowledged: the log still has it.
-func (r *Relay) locate(ctx context.Context, cursor outbox.Cursor, info relay.StreamInfo) (*place, relay.Stamp, error) {
+func (r *Relay) locate(ctx context.Context, cursor relay.Cursor, info relay.StreamInfo) (*place, relay.MessageMeta, error) {
 	here := &place{
 		sequence: info.LastSequence, created: info.Created, session: info.Session, largest: info.Largest, seen: time.Now(), looked: time.Now(),
 	}
@@ -209,7 +209,7 @@ func (r *Relay) locate(ctx context.Context, cursor outbox.Cursor, info relay.Str
 	floor = max(floor, info.Base)
 	own, tail, err := r.lastOfOurs(ctx, info, floor)
 	if err != nil {
-		return nil, relay.Stamp{}, err
+		return nil, relay.MessageMeta{}, err
 	}
 	here.own, here.progress = own, tail.Progress
 	switch {
@@ -221,7 +221,7 @@ func (r *Relay) locate(ctx context.Context, cursor outbox.Cursor, info relay.Str
 		// A leader behind our cursor wrote this. Everything between is parked; otherwise its append would have failed.
 		here.progress = cursor.Progress
 	default:
-		err = outbox.NewHalt(outbox.HaltTailCopied, "the message at sequence %d is event %s at position %d, but position %d was published before it",
+		err = relay.NewHalt(relay.HaltTailCopied, "the message at sequence %d is event %s at position %d, but position %d was published before it",
 			own, tail.Progress.EventID, tail.Progress.Position, cursor.Position)
 	}
 	return here, tail, err
@@ -231,18 +231,18 @@ func (r *Relay) locate(ctx context.Context, cursor outbox.Cursor, info relay.Str
 // exists, has to be the one that the cursor was saved for. It may say less than the cursor, because what comes after it in
 // the log is parked. The word of an operator counts more than the cursor: the stream may have gone back, and grown to this
 // sequence by an adoption that has not come to the cursor yet.
-func (r *Relay) atCursor(ctx context.Context, cursor outbox.Cursor) (outbox.Progress, relay.Stamp, error) {
+func (r *Relay) atCursor(ctx context.Context, cursor relay.Cursor) (outbox.Progress, relay.MessageMeta, error) {
 	if cursor.StreamSequence == 0 {
-		return cursor.Progress, relay.Stamp{}, nil
+		return cursor.Progress, relay.MessageMeta{}, nil
 	}
 	tail, err := r.Publisher.At(ctx, cursor.StreamSequence)
 	switch {
 	case errors.Is(err, relay.ErrNoMessage):
-		return cursor.Progress, relay.Stamp{}, nil
+		return cursor.Progress, relay.MessageMeta{}, nil
 	case err != nil:
 		return outbox.Progress{}, tail, err
-	case !tail.Ours || tail.Progress.Position > cursor.Position:
-		return outbox.Progress{}, tail, outbox.NewHalt(outbox.HaltTailForeign,
+	case !tail.Own || tail.Progress.Position > cursor.Position:
+		return outbox.Progress{}, tail, relay.NewHalt(relay.HaltTailForeign,
 			"the message at sequence %d is not the one that was published there for position %d", cursor.StreamSequence, cursor.Position)
 	case tail.Progress.Position == cursor.Position, tail.Adopted():
 		return tail.Progress, tail, nil
@@ -252,8 +252,8 @@ func (r *Relay) atCursor(ctx context.Context, cursor outbox.Cursor) (outbox.Prog
 
 // lastOfOurs walks back from the stream's end to the last message that the engine wrote, but not below floor. It returns
 // floor and nothing when there is none above it. What it finds to be somebody else's it does not look at again.
-func (r *Relay) lastOfOurs(ctx context.Context, info relay.StreamInfo, floor uint64) (uint64, relay.Stamp, error) {
-	found := func(sequence uint64, stamp relay.Stamp) (uint64, relay.Stamp, error) {
+func (r *Relay) lastOfOurs(ctx context.Context, info relay.StreamInfo, floor uint64) (uint64, relay.MessageMeta, error) {
+	found := func(sequence uint64, stamp relay.MessageMeta) (uint64, relay.MessageMeta, error) {
 		r.others = others{created: info.Created, session: info.Session, after: sequence, upTo: info.LastSequence}
 		return sequence, stamp, nil
 	}
@@ -265,15 +265,15 @@ func (r *Relay) lastOfOurs(ctx context.Context, info relay.StreamInfo, floor uin
 		stamp, err := r.Publisher.At(ctx, sequence)
 		switch {
 		case errors.Is(err, relay.ErrNoMessage):
-			return 0, stamp, outbox.NewHalt(outbox.HaltTailGone, "the message at sequence %d was deleted or has expired", sequence)
+			return 0, stamp, relay.NewHalt(relay.HaltTailGone, "the message at sequence %d was deleted or has expired", sequence)
 		case err != nil:
 			return 0, stamp, err
-		case stamp.Ours:
+		case stamp.Own:
 			return found(sequence, stamp)
 		}
 		sequence--
 	}
-	return found(floor, relay.Stamp{})
+	return found(floor, relay.MessageMeta{})
 }
 
 // others is a part of the stream in which only others wrote. It stays so while the stream is the same and was not lost from

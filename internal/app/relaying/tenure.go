@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -26,16 +25,16 @@ type tenure struct {
 	owned   sync.WaitGroup // what runs beside the relay while the tenure lasts
 
 	mu     sync.Mutex
-	latest outbox.Term
+	latest relay.Term
 
-	worked   time.Time    // when something worked last
-	reported *outbox.Halt // what operators are told
-	revision int64        // of what the relay wrote last; only its own goroutine writes
-	placed   atomic.Bool  // the stream was taken over and nothing went wrong since
+	worked   time.Time   // when something worked last
+	reported *relay.Halt // what operators are told
+	revision int64       // of what the relay wrote last; only its own goroutine writes
+	placed   atomic.Bool // the stream was taken over and nothing went wrong since
 }
 
 // take starts to serve a term. The caller ends it with end.
-func (r *Relay) take(ctx context.Context, term outbox.Term) *tenure {
+func (r *Relay) take(ctx context.Context, term relay.Term) *tenure {
 	t := &tenure{elector: r.Elector, ttl: r.opts.LeaseTTL, latest: term}
 	t.ctx, t.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	renewing, stopRenewing := context.WithCancel(t.ctx)
@@ -52,8 +51,8 @@ func (r *Relay) take(ctx context.Context, term outbox.Term) *tenure {
 }
 
 // write makes one write to the database in its turn. A failed one may still take effect, until the next one has.
-func (t *tenure) write(ctx context.Context, do func(context.Context, outbox.Turn) error) error {
-	err := do(ctx, outbox.Turn{Token: t.term().Token, Revision: t.revision})
+func (t *tenure) write(ctx context.Context, do func(context.Context, relay.WriteFence) error) error {
+	err := do(ctx, relay.WriteFence{Token: t.term().Token, Revision: t.revision})
 	if err == nil {
 		t.revision++
 	}
@@ -68,7 +67,7 @@ func (t *tenure) end() error {
 	return context.Cause(t.ctx)
 }
 
-func (t *tenure) term() outbox.Term {
+func (t *tenure) term() relay.Term {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.latest

@@ -9,6 +9,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/app/relaying"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // TestUnfitStream shows that a relay publishes nothing into a stream that is not as it needs it, reports what to repair, and goes
@@ -20,7 +21,7 @@ func TestUnfitStream(t *testing.T) {
 		w.record(t, 3)
 		status := leader.relay.Status()
 		require.Equal(t, relaying.Halted, status.State)
-		require.Equal(t, outbox.NewHalt(outbox.HaltStreamUnfit, "no_ack: switch it off"), status.Halt)
+		require.Equal(t, relay.NewHalt(relay.HaltStreamUnfit, "no_ack: switch it off"), status.Halt)
 		require.Equal(t, *status.Halt, w.halts.Reported()[0].Halt.Halt)
 		require.Empty(t, w.stream.Entries())
 		_, err := operating.NewAdopter(w.cursors, w.stream).Plan(t.Context(), nil)

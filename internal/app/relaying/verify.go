@@ -12,10 +12,10 @@ import (
 // verify checks that the log grows after place alone, where tail is our last message in the stream. What comes before place
 // is never read, so an event there would be lost. A leader asks at each take-over, and once a second while it is idle; while it
 // is busy, the cursor's store asks with each save.
-func (r *Relay) verify(ctx context.Context, place *place, tail relay.Stamp) error {
+func (r *Relay) verify(ctx context.Context, place *place, tail relay.MessageMeta) error {
 	sequence := place.own
 	// A notice carries no event. One of parking stands for its event, which may not be in the parking lot yet.
-	if tail.Ours && tail.Event == 0 && tail.Parked == "" && sequence > 0 {
+	if tail.Own && tail.Event == 0 && tail.Parked == "" && sequence > 0 {
 		sequence--
 	}
 	if err := r.Log.Verify(ctx, place.progress, sequence); err != nil {
@@ -28,7 +28,7 @@ func (r *Relay) verify(ctx context.Context, place *place, tail relay.Stamp) erro
 // disordered halts when events come where the relay does not look any more.
 func disordered(err error) error {
 	if errors.Is(err, relay.ErrSequenceBehind) {
-		return outbox.NewHalt(outbox.HaltSequenceBehind, "%s", err.Error())
+		return relay.NewHalt(relay.HaltSequenceBehind, "%s", err.Error())
 	}
 	return err
 }

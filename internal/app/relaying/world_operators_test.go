@@ -3,6 +3,7 @@ package relaying_test
 import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 // redrive asks for everything that is parked, for one aggregate's, or for what is parked for one reason.
@@ -13,7 +14,7 @@ func (w *world) redrive(choice int) {
 	}
 	event := parked[choice%len(parked)]
 	if choice%3 == 2 {
-		chosen, err := w.parking.RedriveChosen(w.context(), w.firstParked(), outbox.Choice{Group: fault.NewFingerprint(event.Reason).ID})
+		chosen, err := w.parking.RedriveChosen(w.context(), w.firstParked(), operations.Choice{Group: fault.NewFingerprint(event.Reason).ID})
 		if err == nil && chosen > 0 {
 			w.hit("asked to redrive a group")
 		}
@@ -47,7 +48,7 @@ func (w *world) discard(choice int) {
 		return
 	}
 	for _, event := range first {
-		chosen, err := w.parking.DiscardChosen(w.context(), []outbox.Position{event.Position}, outbox.Choice{Aggregate: parked[0].Key})
+		chosen, err := w.parking.DiscardChosen(w.context(), []outbox.Position{event.Position}, operations.Choice{Aggregate: parked[0].Key})
 		if err == nil && chosen > 0 {
 			w.hit("asked to discard a choice")
 			w.given[event.EventID] = true

@@ -88,10 +88,10 @@ type world struct {
 	cursors    *memory.CursorStore
 	parking    *memory.Parking
 	halts      *memory.Halts
-	repair     relay.StreamRepair      // the stream as operators repair it
-	bench      func() operations.Bench // where they do
-	elsewhere  *memory.Stream          // of another broker
-	former     map[string]bool         // events that were in a stream that was deleted
+	repair     relay.StreamRepair            // the stream as operators repair it
+	bench      func() operations.RelayRepair // where they do
+	elsewhere  *memory.Stream                // of another broker
+	former     map[string]bool               // events that were in a stream that was deleted
 	alive      []*instance
 	leaseless  bool
 	keepsLease bool // a halted relay does not give the lease back
@@ -124,7 +124,7 @@ func newWorld() *world {
 	w.cursors = memory.NewCursorStore(w.lease, w.log)
 	w.parking, w.halts = memory.NewParking(w.cursors), memory.NewHalts()
 	w.publisher, w.reader, w.repair = w.stream, w.log, w.stream
-	w.bench = func() operations.Bench { return w.cursors }
+	w.bench = func() operations.RelayRepair { return w.cursors }
 	w.elsewhere, w.former = memory.NewOtherStream(), make(map[string]bool)
 	w.stream.LimitPayload(limit)
 	return w
@@ -204,7 +204,7 @@ func (w *world) end(t transaction, commit bool) {
 func (w *world) wakeSome(choice int) {
 	for i, instance := range w.everyone() {
 		if choice>>i&1 == 0 { // some wake-ups are lost
-			instance.bell.Wake()
+			instance.bell.Notify()
 		}
 	}
 }

@@ -83,8 +83,8 @@ func (s *Subscriber) vacate() { <-s.transactions }
 
 // announce wakes the relay if events were appended to the log.
 func (s *Subscriber) announce(emitted int) {
-	if emitted > 0 && s.ports.Waker != nil {
-		s.ports.Waker.Wake()
+	if emitted > 0 && s.ports.Notifier != nil {
+		s.ports.Notifier.Notify()
 	}
 }
 

@@ -282,9 +282,9 @@ func TestFrozenCopyDoesNotCallBeforeTheOthers(t *testing.T) {
 // otherwise.
 func TestEmittedEventsWakeTheRelay(t *testing.T) {
 	inFakeTime(t, subscribing.Options{}, func(t *testing.T, s *service) {
-		log, bell := memory.NewLog(), memory.NewBell()
+		log, bell := memory.NewLog(), memory.NewNotifier()
 		s.inbox.Beside(log)
-		s.waker = bell
+		s.notifier = bell
 		emits, emitter := false, memory.NewEmitter()
 		s.inTx = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 			if entry.Position == 2 && time.Since(s.began) < 10*time.Second {
@@ -298,7 +298,7 @@ func TestEmittedEventsWakeTheRelay(t *testing.T) {
 		}
 		rung := func() bool {
 			select {
-			case <-bell.C():
+			case <-bell.Notifications():
 				return true
 			default:
 				return false

@@ -49,7 +49,7 @@ func progressAt(from uint64, going map[int]*lane, standing map[uint64][]*lane) o
 //
 // A lane at a message that was removed has no proof that the stream is the one it knows: it may have lost its end and have grown again.
 // So the next message has to continue the lane's progress, else the log is asked. Messages of others, and copies, continue nothing.
-func (s *Subscriber) findHoles(going map[int]*lane, from uint64, messages []inbox.Message, places []inbox.Place, i int) (progress bool) {
+func (s *Subscriber) findHoles(going map[int]*lane, from uint64, messages []inbox.Message, places []inbox.StreamPosition, i int) (progress bool) {
 	next, previous := messages[i].Sequence, from
 	if i > 0 {
 		previous = messages[i-1].Sequence
@@ -159,7 +159,7 @@ func (s *Subscriber) fill(ctx context.Context, l *lane) error {
 	for i := range lost.Events {
 		place := l.through
 		place.Progress = max(h.After, lost.Events[i].Position)
-		message := inbox.Message{Place: place, Event: &lost.Events[i]}
+		message := inbox.Message{StreamPosition: place, Event: &lost.Events[i]}
 		message.Event, _, _ = s.wants(message)
 		l.add(message, true)
 	}
@@ -167,7 +167,7 @@ func (s *Subscriber) fill(ctx context.Context, l *lane) error {
 		l.through.Progress, l.hole.After = lost.Through, lost.Through
 		return nil
 	}
-	l.through, l.hole, l.cleared = inbox.Place{Sequence: h.Last, Progress: lost.Through}, nil, true
+	l.through, l.hole, l.cleared = inbox.StreamPosition{Sequence: h.Last, Progress: lost.Through}, nil, true
 	ring(s.hungry)
 	return nil
 }
@@ -210,25 +210,25 @@ func (s *Subscriber) sameStream(ctx context.Context, l *lane) (bool, error) {
 const everything = outbox.Position(math.MaxInt64)
 
 // beginning returns the place before the first message of the stream, for a lane that has dealt with the log up to a position.
-func (s *Subscriber) beginning(ctx context.Context, state inbox.StreamState, dealt outbox.Position) (inbox.Place, error) {
+func (s *Subscriber) beginning(ctx context.Context, state inbox.StreamState, dealt outbox.Position) (inbox.StreamPosition, error) {
 	first := max(state.First, 1)
 	messages, err := s.ports.Stream.Read(ctx, first, inbox.ReadLimit{Count: readCount, Bytes: readBytes})
 	if err != nil {
-		return inbox.Place{}, err
+		return inbox.StreamPosition{}, err
 	}
-	place := inbox.Place{Sequence: first - 1}
+	place := inbox.StreamPosition{Sequence: first - 1}
 	known, progress := false, outbox.Position(0)
 	switch {
 	case len(messages) > 0:
 		place.Sequence = messages[0].Sequence - 1
 		progress, known = inbox.Follow(messages).Dealt()
 	case state.Last >= first:
-		return inbox.Place{}, errNotShown
+		return inbox.StreamPosition{}, errNotShown
 	}
 	if !known && place.Sequence > 0 {
 		reached, err := s.ports.Log.Reached(ctx, state.Created, 0, place.Sequence)
 		if err != nil {
-			return inbox.Place{}, err
+			return inbox.StreamPosition{}, err
 		}
 		known, progress = reached.Known, reached.Position
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
@@ -38,7 +39,7 @@ func TestParkedEventBehindAHole(t *testing.T) {
 	whileLosing(t, subscribing.Options{}, 1, func(l *losing) {
 		l.add(7)
 		parked := l.write(1)[0]
-		_, err := l.stream.Notify(t.Context(), 7, outbox.Notice{Progress: parked.Progress(), Parked: "too large"})
+		_, err := l.stream.PublishControl(t.Context(), 7, relay.ControlMessage{Progress: parked.Progress(), Parked: "too large"})
 		require.NoError(t, err)
 		l.remove(6, 7)
 	}, func(l *losing, running *subscribing.Subscriber) {
@@ -124,7 +125,7 @@ func TestLaneWithoutAProgress(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
 				l.add(20)
-				require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.Place{Sequence: 20, StoredAt: time.Now()}))
+				require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{Sequence: 20, StoredAt: time.Now()}))
 				l.rollBack(2)
 				l.add(10)
 				l.remove(1, removed)
@@ -290,7 +291,7 @@ func TestFillTakesNoUnwantedType(t *testing.T) {
 		l.addType(4, "another")
 		l.addType(4, "known to a newer program")
 		l.add(4)
-		require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.Place{}))
+		require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{}))
 		require.NoError(t, l.inbox.Subscribe(t.Context(), subscriber, "test", []string{"known to a newer program"}))
 		l.remove(1, 10)
 		running, stop := l.copy("first")
@@ -323,7 +324,7 @@ func TestAdoptionAndAFill(t *testing.T) {
 				pass(5 * time.Second)
 				stop()
 				l.running.Wait()
-				_, err := l.stream.Notify(t.Context(), 20, outbox.Notice{Progress: l.rows.Readable()[9].Progress()})
+				_, err := l.stream.PublishControl(t.Context(), 20, relay.ControlMessage{Progress: l.rows.Readable()[9].Progress()})
 				require.NoError(t, err)
 				l.republish(10)
 				l.add(5)

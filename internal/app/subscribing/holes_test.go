@@ -14,6 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
@@ -40,7 +41,7 @@ func (s *service) lose() *losing {
 
 // save makes the log's cursor stand at the end of the stream.
 func (l *losing) save() {
-	l.cursors.Edit(func(cursor *outbox.Cursor) {
+	l.cursors.Edit(func(cursor *relay.Cursor) {
 		cursor.StreamCreated, cursor.StreamSequence, cursor.Position = l.created, l.stream.Len(), l.cursor
 	})
 }
@@ -107,7 +108,7 @@ func whileLosing(t *testing.T, opts subscribing.Options, copies int, prepare fun
 	t.Helper()
 	inFakeTime(t, opts, func(_ *testing.T, s *service) {
 		l := s.lose()
-		require.NoError(s.t, s.inbox.Begin(s.t.Context(), subscriber, max(s.opts.Lanes, 1), l.created, inbox.Place{}))
+		require.NoError(s.t, s.inbox.Begin(s.t.Context(), subscriber, max(s.opts.Lanes, 1), l.created, inbox.StreamPosition{}))
 		prepare(l)
 		var running *subscribing.Subscriber
 		var stops []func()
@@ -197,16 +198,16 @@ func TestRedrivenEventsAreFilled(t *testing.T) {
 		entries := l.add(3)
 		l.remove(1, 3) // the relay parked the three, and control messages stood here
 		for _, entry := range entries {
-			l.rows.Park(entry.Position, outbox.Parked, 0)
+			l.rows.Park(entry.Position, relay.Parked, 0)
 		}
 		l.add(6)
 		_, err := l.stream.Redrive(l.t.Context(), 9, outbox.Progress{Position: 9}, entries[:1])
 		require.NoError(l.t, err)
-		l.rows.Park(1, outbox.Redriven, 10)
+		l.rows.Park(1, relay.Redriven, 10)
 		l.remove(4, 10)
 		_, err = l.stream.Redrive(l.t.Context(), 10, outbox.Progress{Position: 9}, entries[1:2])
 		require.NoError(l.t, err)
-		l.rows.Park(2, outbox.Redriven, 11)
+		l.rows.Park(2, relay.Redriven, 11)
 	}, func(l *losing, running *subscribing.Subscriber) {
 		require.Empty(t, running.Trouble())
 		var applied []int

@@ -155,7 +155,7 @@ func TestSkipGoesToTheEndOfAHole(t *testing.T) {
 // TestSkipToAPositionInAHole checks that a skip to a position passes over what is up to there, and that the rest of a hole is filled.
 func TestSkipToAPositionInAHole(t *testing.T) {
 	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
-		require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.Place{}))
+		require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{}))
 		l.add(20)
 		l.remove(5, 12)
 		l.send("position:8", true)
@@ -188,7 +188,7 @@ func TestSkipEndsBeforeALaterHole(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
-				require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.Place{}))
+				require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{}))
 				place, skipped := prepare(l)
 				l.send(place, true)
 				end := l.stream.Len()

@@ -18,24 +18,24 @@ const (
 // lane is a lane that this copy works on. The subscriber's mutex guards it; only its worker changes checkpoint, batch and suspects.
 type lane struct {
 	checkpoint inbox.Checkpoint
-	queue      []queued      // the lane's events after the checkpoint, in order
-	bytes      int           // of the queue
-	through    inbox.Place   // every event of the lane up to here that the subscriber wants is in the queue
-	passed     int           // events up to there that it does not want
-	full       bool          // the rest of what was read after through was dropped
-	held       int           // events that were in the queue when the lane became full
-	inHand     int           // events at the head of the queue that the worker has taken
-	lost       bool          // what the stream shows at through is not what was read there
-	hole       *inbox.Hole   // messages after through that were removed; nothing is read until the log has filled it
-	cleared    bool          // the message at through was removed, and the log has told what belongs between it and the next one
-	missed     inbox.Missed  // messages of holes before through that nobody knows, and that are not counted yet
-	unknown    int           // messages before which the lane stands, because nobody knows them
-	covering   bool          // the lane belongs to another copy, which does not move it
-	released   bool          // the worker ends after the batch in hand
-	seen       int64         // the newest revision of the lane that this copy saw in the database
-	batch      int           // how many events a batch is to have
-	alone      bool          // each event has a transaction, and a savepoint, of its own
-	wake       chan struct{} // there are events, or one of the flags changed
+	queue      []queued             // the lane's events after the checkpoint, in order
+	bytes      int                  // of the queue
+	through    inbox.StreamPosition // every event of the lane up to here that the subscriber wants is in the queue
+	passed     int                  // events up to there that it does not want
+	full       bool                 // the rest of what was read after through was dropped
+	held       int                  // events that were in the queue when the lane became full
+	inHand     int                  // events at the head of the queue that the worker has taken
+	lost       bool                 // what the stream shows at through is not what was read there
+	hole       *inbox.Hole          // messages after through that were removed; nothing is read until the log has filled it
+	cleared    bool                 // the message at through was removed, and the log has told what belongs between it and the next one
+	missed     inbox.Missed         // messages of holes before through that nobody knows, and that are not counted yet
+	unknown    int                  // messages before which the lane stands, because nobody knows them
+	covering   bool                 // the lane belongs to another copy, which does not move it
+	released   bool                 // the worker ends after the batch in hand
+	seen       int64                // the newest revision of the lane that this copy saw in the database
+	batch      int                  // how many events a batch is to have
+	alone      bool                 // each event has a transaction, and a savepoint, of its own
+	wake       chan struct{}        // there are events, or one of the flags changed
 }
 
 // queued is an event of a queue.
@@ -47,7 +47,7 @@ type queued struct {
 
 func newLane(checkpoint inbox.Checkpoint, covering bool) *lane {
 	return &lane{
-		checkpoint: checkpoint, through: checkpoint.Place, covering: covering, batch: firstBatch, wake: make(chan struct{}, 1),
+		checkpoint: checkpoint, through: checkpoint.StreamPosition, covering: covering, batch: firstBatch, wake: make(chan struct{}, 1),
 	}
 }
 
@@ -60,7 +60,7 @@ func newLaneAlone(checkpoint inbox.Checkpoint, covering bool) *lane {
 
 // restart forgets what was read, to read again from the checkpoint.
 func (l *lane) restart(checkpoint inbox.Checkpoint) {
-	l.checkpoint, l.through = checkpoint, checkpoint.Place
+	l.checkpoint, l.through = checkpoint, checkpoint.StreamPosition
 	l.queue, l.bytes, l.inHand, l.passed, l.full, l.lost = nil, 0, 0, 0, false, false
 	l.hole, l.cleared, l.missed, l.unknown = nil, false, inbox.Missed{}, 0
 }
@@ -90,7 +90,7 @@ func (l *lane) cut(bytes int) {
 		clear(l.queue[kept:])
 		l.queue = l.queue[:kept]
 		last := l.queue[kept-1]
-		l.through, l.passed, l.full, l.held = last.Place, last.passed, true, kept
+		l.through, l.passed, l.full, l.held = last.StreamPosition, last.passed, true, kept
 		l.hole, l.cleared = nil, false // a hole is met again
 	}
 }
@@ -114,7 +114,7 @@ func (l *lane) reads() bool { return !l.full && !l.lost && !l.released && l.hole
 func (l *lane) starves() bool { return len(l.queue) < 2*l.batch }
 
 // advance notes that every event of the lane up to a place is in the queue. It returns whether that is new.
-func (l *lane) advance(to inbox.Place) bool {
+func (l *lane) advance(to inbox.StreamPosition) bool {
 	if to.Sequence <= l.through.Sequence {
 		return false
 	}
@@ -146,7 +146,7 @@ func (l *lane) next() inbox.Batch {
 	}
 	batch.PassedOver = l.passed
 	if count < len(l.queue) {
-		batch.To, batch.PassedOver = l.queue[count-1].Place, l.queue[count-1].passed
+		batch.To, batch.PassedOver = l.queue[count-1].StreamPosition, l.queue[count-1].passed
 	}
 	return batch
 }

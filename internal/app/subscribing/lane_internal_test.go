@@ -12,8 +12,8 @@ import (
 
 func messageAt(sequence uint64, payload int) inbox.Message {
 	return inbox.Message{
-		Place: inbox.Place{Sequence: sequence, StoredAt: time.Unix(0, int64(sequence))},
-		Event: &inbox.Event{Sequence: sequence, Entry: outbox.Entry{Message: outbox.Message{Payload: make([]byte, payload)}}},
+		StreamPosition: inbox.StreamPosition{Sequence: sequence, StoredAt: time.Unix(0, int64(sequence))},
+		Event:          &inbox.Event{Sequence: sequence, Entry: outbox.Entry{Message: outbox.Message{Payload: make([]byte, payload)}}},
 	}
 }
 
@@ -69,7 +69,7 @@ func TestLaneIsCut(t *testing.T) {
 	l := newLane(inbox.Checkpoint{Lanes: 1}, false)
 	for sequence := range uint64(20) {
 		require.True(t, l.offer(messageAt(sequence+1, 1000)))
-		l.advance(messageAt(sequence+1, 0).Place)
+		l.advance(messageAt(sequence+1, 0).StreamPosition)
 	}
 	size := l.bytes / 20
 	l.cut(20 * size)
@@ -98,21 +98,21 @@ func TestLaneBatches(t *testing.T) {
 	for _, sequence := range []uint64{3, 5, 8} {
 		require.True(t, l.offer(messageAt(sequence, 1)))
 	}
-	require.True(t, l.advance(messageAt(9, 1).Place))
-	require.False(t, l.advance(messageAt(9, 1).Place))
+	require.True(t, l.advance(messageAt(9, 1).StreamPosition))
+	require.False(t, l.advance(messageAt(9, 1).StreamPosition))
 
 	batch := l.next()
 	require.Equal(t, l.checkpoint, batch.From)
 	require.Len(t, batch.Events, 2)
-	require.Equal(t, messageAt(5, 1).Place, batch.To)
-	l.done(inbox.Batch{Events: make([]inbox.Event, 2)}, inbox.Checkpoint{Place: batch.To, Revision: 8})
+	require.Equal(t, messageAt(5, 1).StreamPosition, batch.To)
+	l.done(inbox.Batch{Events: make([]inbox.Event, 2)}, inbox.Checkpoint{StreamPosition: batch.To, Revision: 8})
 
 	l.suspect(0)
 	batch = l.next()
 	require.Len(t, batch.Events, 1)
 	require.True(t, batch.Events[0].Suspect)
 	require.Equal(t, uint64(9), batch.To.Sequence)
-	l.done(inbox.Batch{Events: make([]inbox.Event, 1)}, inbox.Checkpoint{Place: batch.To})
+	l.done(inbox.Batch{Events: make([]inbox.Event, 1)}, inbox.Checkpoint{StreamPosition: batch.To})
 	require.Empty(t, l.next().Events)
 }
 
@@ -123,7 +123,7 @@ func TestPassedOverEventsAreCountedWithTheirBatch(t *testing.T) {
 	l.batch = 1
 	pass := func(sequences ...uint64) {
 		l.passed += len(sequences)
-		l.advance(inbox.Place{Sequence: sequences[len(sequences)-1]})
+		l.advance(inbox.StreamPosition{Sequence: sequences[len(sequences)-1]})
 	}
 	pass(1, 2)
 	require.True(t, l.offer(messageAt(3, 1)))

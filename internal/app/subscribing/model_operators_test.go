@@ -15,7 +15,7 @@ import (
 // noLags says nothing about lags.
 type noLags struct{}
 
-func (noLags) Behind(context.Context, []operations.SubscriberPlace) ([]operations.Lag, error) {
+func (noLags) Behind(context.Context, []operations.SubscriberProgress) ([]operations.Lag, error) {
 	return nil, nil
 }
 
@@ -83,7 +83,7 @@ func (w *world) move(ctx context.Context, o *operating.Subscribers, sequence uin
 
 // skippable reports whether the subscriber has dealt with every event that was published up to a place, also with those that were removed. A
 // lane at a removed message would miss what is redriven into an earlier one, if the stream loses its end before the lane goes on.
-func (w *world) skippable(to inbox.Place) bool {
+func (w *world) skippable(to inbox.StreamPosition) bool {
 	if to.Progress == 0 || to.StoredAt.IsZero() {
 		return false
 	}

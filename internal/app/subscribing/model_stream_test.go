@@ -9,6 +9,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // takeOver begins where the stream ends, as the relay's own messages say.
@@ -22,7 +23,7 @@ func (w *world) takeOver() {
 
 // save writes the relay's cursor to the database.
 func (w *world) save() {
-	w.cursors.Edit(func(cursor *outbox.Cursor) {
+	w.cursors.Edit(func(cursor *relay.Cursor) {
 		cursor.Position, cursor.StreamSequence = w.cursor, w.stream.Len()
 	})
 }
@@ -43,8 +44,8 @@ func (w *world) publish(count int) {
 		if w.refused[entry.Position] || w.waits(entry) {
 			w.note("event parked")
 			w.parked[entry.Position] = true
-			w.rows.Park(entry.Position, outbox.Parked, 0)
-			_, err = w.stream.Notify(w.t.Context(), w.stream.Len(), outbox.Notice{Progress: entry.Progress(), Parked: "refused"})
+			w.rows.Park(entry.Position, relay.Parked, 0)
+			_, err = w.stream.PublishControl(w.t.Context(), w.stream.Len(), relay.ControlMessage{Progress: entry.Progress(), Parked: "refused"})
 		} else {
 			_, err = w.stream.Publish(w.t.Context(), w.stream.Len(), []outbox.Entry{entry})
 		}
@@ -78,7 +79,7 @@ func (w *world) redrive(count int) {
 			w.note("event redriven")
 			delete(w.parked, entry.Position)
 			w.redriven[entry.Position] = first + uint64(i)
-			w.rows.Park(entry.Position, outbox.Redriven, first+uint64(i))
+			w.rows.Park(entry.Position, relay.Redriven, first+uint64(i))
 		}
 		w.save()
 	}
@@ -109,7 +110,7 @@ func (w *world) parkAgain(after uint64) {
 		if sequence > after && position > w.purged {
 			delete(w.redriven, position)
 			w.parked[position] = true
-			w.rows.Park(position, outbox.Redrive, 0)
+			w.rows.Park(position, relay.Redrive, 0)
 		}
 	}
 }
@@ -128,7 +129,7 @@ func (w *world) remake() {
 func (w *world) fill() {
 	state, err := memory.NewReader(w.stream, subscriber).State(w.t.Context())
 	require.NoError(w.t, err)
-	w.cursors.Edit(func(cursor *outbox.Cursor) { cursor.StreamCreated = state.Created })
+	w.cursors.Edit(func(cursor *relay.Cursor) { cursor.StreamCreated = state.Created })
 }
 
 // repeat stores a message a second time, whose event the log has.

@@ -15,6 +15,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
@@ -230,7 +232,7 @@ func idsOfLetters(letters []inbox.Letter) (ids []string) {
 
 // retryGroup retries what failed for the reason of one letter.
 func (w *world) retryGroup(letters []inbox.Letter, of inbox.Letter) {
-	choice := outbox.Choice{Group: fault.NewFingerprint(of.Error).ID}
+	choice := operations.Choice{Group: fault.NewFingerprint(of.Error).ID}
 	if n, err := w.inbox.RetryChosen(w.t.Context(), subscriber, idsOfLetters(letters), choice); err == nil && n > 0 {
 		w.note("retried a group")
 	}
@@ -239,7 +241,7 @@ func (w *world) retryGroup(letters []inbox.Letter, of inbox.Letter) {
 // discardGroup discards what failed for the reason of one letter, and has its type.
 func (w *world) discardGroup(letters []inbox.Letter, of inbox.Letter) {
 	letters = letters[:min(3, len(letters))]
-	choice := outbox.Choice{Group: fault.NewFingerprint(of.Error).ID, Type: of.Type}
+	choice := operations.Choice{Group: fault.NewFingerprint(of.Error).ID, Type: of.Type}
 	_, _ = w.inbox.DiscardChosen(w.t.Context(), subscriber, idsOfLetters(letters), choice)
 	for _, letter := range letters {
 		if found, _ := w.inbox.Letter(w.t.Context(), subscriber, letter.ID); found.State == inbox.Discarded {
@@ -265,7 +267,7 @@ func (w *world) calm() {
 	w.mu.Unlock()
 	w.publish(lifeEvents)
 	w.redrive(aggregates)
-	_, err := w.stream.Notify(w.t.Context(), w.stream.Len(), outbox.Notice{Progress: w.log[w.cursor-1].Progress(), Confirms: true})
+	_, err := w.stream.PublishControl(w.t.Context(), w.stream.Len(), relay.ControlMessage{Progress: w.log[w.cursor-1].Progress(), Confirms: true})
 	require.NoError(w.t, err)
 	w.start()
 	for range 3 {

@@ -155,7 +155,7 @@ func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress
 			// Nobody here takes it.
 		} else if !wanted {
 			l.passed++
-		} else if !l.offer(inbox.Message{Place: places[i], Event: event}) {
+		} else if !l.offer(inbox.Message{StreamPosition: places[i], Event: event}) {
 			if i > 0 {
 				progress = l.advance(places[i-1]) || progress
 			}

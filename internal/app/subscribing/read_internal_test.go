@@ -18,7 +18,7 @@ func stocked(t *testing.T, readAhead int, events ...int) *Subscriber {
 		l.batch = 10
 		for sequence := range uint64(count) {
 			require.True(t, l.offer(messageAt(sequence+1, 1000)))
-			l.advance(messageAt(sequence+1, 0).Place)
+			l.advance(messageAt(sequence+1, 0).StreamPosition)
 		}
 		s.lanes[number] = l
 	}

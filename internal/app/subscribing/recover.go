@@ -38,7 +38,7 @@ func (s *Subscriber) recover(ctx context.Context, l *lane) error {
 			return err
 		}
 		s.logger.WarnContext(ctx, "the stream lost messages that this subscriber has read: reading again, what was applied is dropped",
-			"lane", checkpoint.Lane, "was", describe(l.checkpoint.Place), "from", checkpoint.Sequence, "stream_ends", state.Last)
+			"lane", checkpoint.Lane, "was", describe(l.checkpoint.StreamPosition), "from", checkpoint.Sequence, "stream_ends", state.Last)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -52,22 +52,22 @@ func (s *Subscriber) recover(ctx context.Context, l *lane) error {
 
 // agreeing returns the newest place of a lane at which the stream is as the lane read it, and whether that is the checkpoint. A stream
 // loses nothing but its end, and, by its limits, its beginning: so where it agrees it agrees with all before.
-func (s *Subscriber) agreeing(ctx context.Context, l *lane, state inbox.StreamState) (place inbox.Place, checkpoint bool, err error) {
+func (s *Subscriber) agreeing(ctx context.Context, l *lane, state inbox.StreamState) (place inbox.StreamPosition, checkpoint bool, err error) {
 	if l.checkpoint.Sequence == 0 && l.checkpoint.Stream != state.Created {
-		return inbox.Place{}, false, nil // nothing was read yet
+		return inbox.StreamPosition{}, false, nil // nothing was read yet
 	}
 	if l.checkpoint.Stream != state.Created { // a place in another stream is neither before nor after this one
 		place, err = s.beginning(ctx, state, l.checkpoint.Progress)
 		return place, false, err
 	}
 	if l.checkpoint.Sequence < state.First { // expired, or the beginning
-		return inbox.Place{Sequence: l.checkpoint.Sequence, Progress: l.checkpoint.Progress}, true, nil
+		return inbox.StreamPosition{Sequence: l.checkpoint.Sequence, Progress: l.checkpoint.Progress}, true, nil
 	}
 	removed := l.checkpoint.StoredAt.IsZero()
 	if removed && l.checkpoint.Sequence <= state.Last {
-		return l.checkpoint.Place, true, nil
+		return l.checkpoint.StreamPosition, true, nil
 	}
-	var shown inbox.Place
+	var shown inbox.StreamPosition
 	for try := 1; ; try++ {
 		if shown, err = s.placeOf(ctx, l.checkpoint.Sequence); err != nil {
 			return place, false, err
@@ -78,7 +78,7 @@ func (s *Subscriber) agreeing(ctx context.Context, l *lane, state inbox.StreamSt
 		sleep(ctx, showPause)
 	}
 	if !removed && shown.StoredAt.Equal(l.checkpoint.StoredAt) {
-		return l.checkpoint.Place, true, nil
+		return l.checkpoint.StreamPosition, true, nil
 	}
 	marks, err := s.ports.Checkpoints.Marks(ctx, s.id, l.checkpoint.Lane)
 	if err != nil {
@@ -94,7 +94,7 @@ func (s *Subscriber) agreeing(ctx context.Context, l *lane, state inbox.StreamSt
 	}
 	place, err = s.beginning(ctx, state, l.checkpoint.Progress)
 	if err == nil && place.Sequence >= l.checkpoint.Sequence { // expired since the state was read
-		return inbox.Place{Sequence: l.checkpoint.Sequence, Progress: l.checkpoint.Progress}, true, nil
+		return inbox.StreamPosition{Sequence: l.checkpoint.Sequence, Progress: l.checkpoint.Progress}, true, nil
 	}
 	return place, false, err
 }

@@ -10,8 +10,8 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // changing is a stream that changes after the first State that follows a Read.
@@ -39,10 +39,10 @@ func (c *changing) State(ctx context.Context) (inbox.StreamState, error) {
 func TestLimitWhileALaneLooksWhatHappened(t *testing.T) {
 	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
 		parked := l.write(1)
-		l.rows.Park(1, outbox.Parked, 0)
-		_, err := l.stream.Notify(t.Context(), 0, outbox.Notice{Progress: parked[0].Progress(), Parked: "too large"})
+		l.rows.Park(1, relay.Parked, 0)
+		_, err := l.stream.PublishControl(t.Context(), 0, relay.ControlMessage{Progress: parked[0].Progress(), Parked: "too large"})
 		require.NoError(t, err)
-		require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.Place{}))
+		require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{}))
 		last := l.add(9)[8]
 		_, stop := l.copy("first")
 		pass(5 * time.Second)
@@ -51,7 +51,7 @@ func TestLimitWhileALaneLooksWhatHappened(t *testing.T) {
 		l.requireApplied(from(2, 10)...)
 		_, err = l.stream.Redrive(t.Context(), 10, last.Progress(), parked)
 		require.NoError(t, err)
-		l.rows.Park(1, outbox.Redriven, 11)
+		l.rows.Park(1, relay.Redriven, 11)
 		l.add(5)
 		l.stream.Delete(10)
 

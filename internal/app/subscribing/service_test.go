@@ -29,15 +29,15 @@ type service struct {
 	opts   subscribing.Options
 	handle func(ctx context.Context, entry outbox.Entry) error
 	// inTx is what a handler does before handle in its transaction; nil: nothing.
-	inTx    inbox.Function
-	waker   relay.Waker
-	latency time.Duration // of a transaction, besides the handler
-	work    inbox.UnitOfWork
-	running sync.WaitGroup
-	ended   chan error // what each Run returned
-	log     bytes.Buffer
-	logger  *slog.Logger // of all copies, which writes to log
-	read    atomic.Int64 // messages, by all copies
+	inTx     inbox.Function
+	notifier relay.Notifier
+	latency  time.Duration // of a transaction, besides the handler
+	work     inbox.UnitOfWork
+	running  sync.WaitGroup
+	ended    chan error // what each Run returned
+	log      bytes.Buffer
+	logger   *slog.Logger // of all copies, which writes to log
+	read     atomic.Int64 // messages, by all copies
 
 	mu      sync.Mutex
 	applied map[string]time.Duration // since the test began, by event id
@@ -143,7 +143,7 @@ func (s *service) run(name string, handler inbox.Handler, checkpoints inbox.Chec
 	ctx, cancel := context.WithCancel(s.t.Context())
 	running = subscribing.New(subscriber, name, subscribing.Ports{
 		Stream: counted{memory.NewReader(s.stream, subscriber), &s.read}, Checkpoints: killable{checkpoints}, Work: distant{s.work, s.latency},
-		Letters: s.inbox, Sweeper: s.inbox, Log: s.inbox, Handlers: only(handler), Waker: s.waker,
+		Letters: s.inbox, Sweeper: s.inbox, Log: s.inbox, Handlers: only(handler), Notifier: s.notifier,
 	}, s.opts, s.logger)
 	s.running.Go(func() { s.ended <- running.Run(ctx) })
 	return running, cancel

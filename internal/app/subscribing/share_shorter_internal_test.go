@@ -14,10 +14,10 @@ import (
 // has moved the checkpoint to a place that the stream has. The copy reads nothing there that could tell it.
 func TestShorterStreamIsNoticed(t *testing.T) {
 	s := New("billing", "a", Ports{}, Options{}, slog.New(slog.DiscardHandler))
-	held := newLane(inbox.Checkpoint{Lanes: 1, Stream: "1", Place: inbox.Place{Sequence: 60}, Revision: 40}, false)
+	held := newLane(inbox.Checkpoint{Lanes: 1, Stream: "1", StreamPosition: inbox.StreamPosition{Sequence: 60}, Revision: 40}, false)
 	s.lanes[0] = held
 	view := inbox.View{
-		Lanes:  []inbox.Checkpoint{{Lanes: 1, Stream: "1", Place: inbox.Place{Sequence: 43}, Revision: 42}},
+		Lanes:  []inbox.Checkpoint{{Lanes: 1, Stream: "1", StreamPosition: inbox.StreamPosition{Sequence: 43}, Revision: 42}},
 		Copies: []string{"a"},
 	}
 	s.assign(t.Context(), view, inbox.StreamState{Created: "1", First: 1, Last: 60}, &sync.WaitGroup{})

@@ -34,7 +34,7 @@ func (g glance) see(t *testing.T, holds bool) bool {
 	}
 	s := New("billing", instance, Ports{}, Options{}, slog.New(slog.DiscardHandler))
 	s.handler, s.behind = NewHandler("nothing", nil, nil), g.behind
-	checkpoint := inbox.Checkpoint{Lanes: 1, Stream: "1", Place: inbox.Place{Sequence: 10}, Revision: 7, Idle: g.idle}
+	checkpoint := inbox.Checkpoint{Lanes: 1, Stream: "1", StreamPosition: inbox.StreamPosition{Sequence: 10}, Revision: 7, Idle: g.idle}
 	if holds {
 		s.lanes[0] = newLane(checkpoint, true)
 		s.newest[0] = 20

@@ -45,7 +45,7 @@ type Ports struct {
 	Work        inbox.UnitOfWork
 	Letters     inbox.DeadLetters
 	Sweeper     inbox.Sweeper
-	Waker       relay.Waker // is told of events that handlers emit; nil: the relay finds them when it polls
+	Notifier    relay.Notifier // is told of events that handlers emit; nil: the relay finds them when it polls
 	Log         inbox.Log
 	// Handlers returns the handler of a name, and for an empty one the handler of a new subscriber. It fails if there is none.
 	Handlers func(name string) (inbox.Handler, error)
@@ -185,7 +185,7 @@ func (s *Subscriber) prepare(ctx context.Context) (lanes int, wait time.Duration
 		s.troubles.begin(ctx, s.logger, troubleBegin, "standing by", errFormerCopies)
 		return 0, time.Second, nil
 	}
-	var at inbox.Place
+	var at inbox.StreamPosition
 	if found && former.Sequence > 0 {
 		at, err = s.formerPlace(ctx, former.Sequence)
 		s.logger.InfoContext(ctx, "goes on where the durable consumer of the former program stands", "sequence", former.Sequence)
@@ -213,29 +213,29 @@ func (s *Subscriber) subscribe(ctx context.Context) error {
 var errFormerCopies = errors.New("copies of this subscriber that run a former version are at work; this one begins when they have stopped")
 
 // placeOf returns the place of a message, without its time if it was removed.
-func (s *Subscriber) placeOf(ctx context.Context, sequence uint64) (inbox.Place, error) {
+func (s *Subscriber) placeOf(ctx context.Context, sequence uint64) (inbox.StreamPosition, error) {
 	messages, err := s.ports.Stream.Read(ctx, sequence, inbox.ReadLimit{Count: 1})
 	if err != nil {
-		return inbox.Place{}, err
+		return inbox.StreamPosition{}, err
 	}
 	if len(messages) > 0 && messages[0].Sequence == sequence {
-		return messages[0].Place, nil
+		return messages[0].StreamPosition, nil
 	}
-	return inbox.Place{Sequence: sequence}, nil
+	return inbox.StreamPosition{Sequence: sequence}, nil
 }
 
 // formerPlace returns the place of the message that a program of before acknowledged last. If that was removed, the next message says how far
 // the log was dealt with.
-func (s *Subscriber) formerPlace(ctx context.Context, sequence uint64) (inbox.Place, error) {
+func (s *Subscriber) formerPlace(ctx context.Context, sequence uint64) (inbox.StreamPosition, error) {
 	messages, err := s.ports.Stream.Read(ctx, sequence, inbox.ReadLimit{Count: readCount, Bytes: readBytes})
 	if err != nil {
-		return inbox.Place{}, err
+		return inbox.StreamPosition{}, err
 	}
-	at := inbox.Place{Sequence: sequence}
+	at := inbox.StreamPosition{Sequence: sequence}
 	switch {
 	case len(messages) == 0:
 	case messages[0].Sequence == sequence:
-		return messages[0].Place, nil
+		return messages[0].StreamPosition, nil
 	case messages[0].Sequence == sequence+1:
 		at.Progress, _ = inbox.Follow(messages).Dealt()
 	}
@@ -263,6 +263,6 @@ func ring(signal chan struct{}) {
 	}
 }
 
-func describe(place inbox.Place) string {
+func describe(place inbox.StreamPosition) string {
 	return fmt.Sprintf("sequence %d, stored at %s", place.Sequence, place.StoredAt.UTC().Format(time.RFC3339Nano))
 }

@@ -44,13 +44,13 @@ func entriesOf(events ...order.Event) ([]outbox.Entry, decoderOf) {
 	return entries, decoder
 }
 
-func placed(t *testing.T, amount string, currency order.Currency) order.Fact {
+func placed(t *testing.T, amount string, currency order.Currency) order.EventData {
 	t.Helper()
 	money, err := order.ParseMoney(amount, currency)
 	require.NoError(t, err)
 	placed, err := order.Place(orderID, customer, money, time.Now())
 	require.NoError(t, err)
-	return order.Fact{Order: placed.Snapshot(), At: time.Now()}
+	return order.EventData{Order: placed.Snapshot(), At: time.Now()}
 }
 
 // added are the amounts that a handler has added, or the error with which adding fails.
@@ -77,11 +77,11 @@ func (*transaction) Subscriber() string { return subscriber }
 func TestTotalsCountCreatedOrders(t *testing.T) {
 	fact := placed(t, "100.50", "USD")
 	events := []order.Event{
-		order.Created{Fact: fact},
-		order.Paid{Fact: fact},
-		order.Shipped{Fact: fact},
-		order.Cancelled{Fact: fact},
-		order.Created{Fact: placed(t, "700", "JPY")},
+		order.Created{EventData: fact},
+		order.Paid{EventData: fact},
+		order.Shipped{EventData: fact},
+		order.Cancelled{EventData: fact},
+		order.Created{EventData: placed(t, "700", "JPY")},
 	}
 	entries, decoder := entriesOf(events...)
 	var log bytes.Buffer
@@ -100,7 +100,7 @@ func TestTotalsCountCreatedOrders(t *testing.T) {
 
 // TestTotalsPassFailuresOn checks that a message that cannot be read, and a total that cannot be written, fail.
 func TestTotalsPassFailuresOn(t *testing.T) {
-	entries, decoder := entriesOf(order.Created{Fact: placed(t, "1", "USD")})
+	entries, decoder := entriesOf(order.Created{EventData: placed(t, "1", "USD")})
 	full := &added{err: errors.New("full")}
 	counted := totals.New(subscriber, decoder, full, slog.New(slog.DiscardHandler))
 	for _, function := range counted.Functions() {

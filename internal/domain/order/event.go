@@ -6,32 +6,32 @@ import "time"
 //
 //sumtype:decl
 type Event interface {
-	// Fact is what every event tells.
-	fact() Fact
+	// EventData is what every event tells.
+	fact() EventData
 }
 
-// Fact is what every event tells: the order right after it, and when it happened.
-type Fact struct {
+// EventData is what every event tells: the order right after it, and when it happened.
+type EventData struct {
 	Order Snapshot
 	At    time.Time
 }
 
 // FactOf returns what event tells.
-func FactOf(event Event) Fact { return event.fact() }
+func FactOf(event Event) EventData { return event.fact() }
 
 // The events of an order.
 type (
 	// Created : the order was placed.
-	Created struct{ Fact }
+	Created struct{ EventData }
 	// Paid : the order was paid.
-	Paid struct{ Fact }
+	Paid struct{ EventData }
 	// Shipped : the order left the house.
-	Shipped struct{ Fact }
+	Shipped struct{ EventData }
 	// Cancelled : the order will not be carried out.
-	Cancelled struct{ Fact }
+	Cancelled struct{ EventData }
 )
 
-func (e Created) fact() Fact   { return e.Fact }
-func (e Paid) fact() Fact      { return e.Fact }
-func (e Shipped) fact() Fact   { return e.Fact }
-func (e Cancelled) fact() Fact { return e.Fact }
+func (e Created) fact() EventData   { return e.EventData }
+func (e Paid) fact() EventData      { return e.EventData }
+func (e Shipped) fact() EventData   { return e.EventData }
+func (e Cancelled) fact() EventData { return e.EventData }

@@ -37,9 +37,9 @@ type Snapshot struct {
 	Version    int64 // rises by one with every event
 	CreatedAt  time.Time
 
-	PaymentReference  Text
-	Carrier, Tracking Text
-	CancelReason      Text
+	PaymentReference  Note
+	Carrier, Tracking Note
+	CancelReason      Note
 }
 
 // Order is the aggregate. It is changed only by its verbs, each of which records one event and returns the order as it was
@@ -63,7 +63,7 @@ func Place(id ID, customer CustomerID, amount Money, now time.Time) (*Order, err
 	o := &Order{state: Snapshot{
 		ID: id, CustomerID: customer, Amount: amount, Status: StatusCreated, Version: 1, CreatedAt: now,
 	}}
-	o.events = append(o.events, Created{Fact{Order: o.state, At: now}})
+	o.events = append(o.events, Created{EventData{Order: o.state, At: now}})
 	return o, nil
 }
 
@@ -71,7 +71,7 @@ func Place(id ID, customer CustomerID, amount Money, now time.Time) (*Order, err
 func Rehydrate(state Snapshot) *Order { return &Order{state: state, stored: state.Version} }
 
 // Pay records that the order was paid.
-func (o *Order) Pay(reference Text, now time.Time) (Snapshot, error) {
+func (o *Order) Pay(reference Note, now time.Time) (Snapshot, error) {
 	if before, paid := o.paid(); paid {
 		return again(before, before.PaymentReference == reference, "paid before, with another reference or none")
 	}
@@ -79,12 +79,12 @@ func (o *Order) Pay(reference Text, now time.Time) (Snapshot, error) {
 		return Snapshot{}, err
 	}
 	o.state.PaymentReference = reference
-	o.events = append(o.events, Paid{Fact{Order: o.state, At: now}})
+	o.events = append(o.events, Paid{EventData{Order: o.state, At: now}})
 	return o.state, nil
 }
 
 // Ship records that the order left the house.
-func (o *Order) Ship(carrier, tracking Text, now time.Time) (Snapshot, error) {
+func (o *Order) Ship(carrier, tracking Note, now time.Time) (Snapshot, error) {
 	if o.state.Status == StatusShipped {
 		same := o.state.Carrier == carrier && o.state.Tracking == tracking
 		return again(o.state, same, "shipped before, with another carrier or tracking number or none")
@@ -93,12 +93,12 @@ func (o *Order) Ship(carrier, tracking Text, now time.Time) (Snapshot, error) {
 		return Snapshot{}, err
 	}
 	o.state.Carrier, o.state.Tracking = carrier, tracking
-	o.events = append(o.events, Shipped{Fact{Order: o.state, At: now}})
+	o.events = append(o.events, Shipped{EventData{Order: o.state, At: now}})
 	return o.state, nil
 }
 
 // Cancel records that the order will not be carried out.
-func (o *Order) Cancel(reason Text, now time.Time) (Snapshot, error) {
+func (o *Order) Cancel(reason Note, now time.Time) (Snapshot, error) {
 	if o.state.Status == StatusCancelled {
 		return again(o.state, o.state.CancelReason == reason, "cancelled before, for another reason or none")
 	}
@@ -106,7 +106,7 @@ func (o *Order) Cancel(reason Text, now time.Time) (Snapshot, error) {
 		return Snapshot{}, err
 	}
 	o.state.CancelReason = reason
-	o.events = append(o.events, Cancelled{Fact{Order: o.state, At: now}})
+	o.events = append(o.events, Cancelled{EventData{Order: o.state, At: now}})
 	return o.state, nil
 }
 

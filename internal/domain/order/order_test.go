@@ -33,7 +33,7 @@ func TestPlace(t *testing.T) {
 	}
 	require.Equal(t, want, o.Snapshot())
 	require.Zero(t, o.StoredVersion())
-	require.Equal(t, []order.Event{order.Created{Fact: order.Fact{Order: want, At: placedAt}}}, o.PullEvents())
+	require.Equal(t, []order.Event{order.Created{EventData: order.EventData{Order: want, At: placedAt}}}, o.PullEvents())
 }
 
 func TestPlacedIsWhatPlaceMade(t *testing.T) {
@@ -144,7 +144,7 @@ func TestStatusMachine(t *testing.T) {
 						require.NoError(t, err)
 						require.Equal(t, o.Snapshot(), got)
 						require.Equal(t, []any{target, before.Version + 1}, []any{got.Status, got.Version})
-						require.Equal(t, []order.Event{eventOf(target, order.Fact{Order: got, At: changedAt})}, o.PullEvents())
+						require.Equal(t, []order.Event{eventOf(target, order.EventData{Order: got, At: changedAt})}, o.PullEvents())
 						return
 					default:
 						require.ErrorIs(t, err, order.ErrStatus)
@@ -167,9 +167,9 @@ func TestVerbsKeepWhatTheyAreTold(t *testing.T) {
 		PaymentReference: "P-1", Carrier: "UPS", Tracking: "1Z",
 	}
 	require.Equal(t, want, o.Snapshot())
-	require.Equal(t, order.Text("too late"), after(t, "cancel").Snapshot().CancelReason)
+	require.Equal(t, order.Note("too late"), after(t, "cancel").Snapshot().CancelReason)
 	cancelled := after(t, "pay", "cancel").Snapshot()
-	require.Equal(t, order.Text("P-1"), cancelled.PaymentReference)
+	require.Equal(t, order.Note("P-1"), cancelled.PaymentReference)
 }
 
 // What was done cannot be done once more in another way, not even by saying nothing.
@@ -194,7 +194,7 @@ func TestTexts(t *testing.T) {
 	for _, fine := range []string{"x", " ", "ref-1", "Привет, мир", strings.Repeat("é", 200), "\u200d", `'"\?0`} {
 		text, err := order.ParseText(fine, "reference")
 		require.NoError(t, err, "%q", fine)
-		require.Equal(t, order.Text(fine), text)
+		require.Equal(t, order.Note(fine), text)
 	}
 	for _, bad := range []string{"", strings.Repeat("é", 201), "a\nb", "\x00", "\u0085", "\x7f", "\xff"} {
 		text, err := order.ParseText(bad, "reference")
@@ -204,17 +204,17 @@ func TestTexts(t *testing.T) {
 	}
 }
 
-func eventOf(status order.Status, fact order.Fact) order.Event {
+func eventOf(status order.Status, fact order.EventData) order.Event {
 	switch status {
 	case order.StatusPaid:
-		return order.Paid{Fact: fact}
+		return order.Paid{EventData: fact}
 	case order.StatusShipped:
-		return order.Shipped{Fact: fact}
+		return order.Shipped{EventData: fact}
 	case order.StatusCancelled:
-		return order.Cancelled{Fact: fact}
+		return order.Cancelled{EventData: fact}
 	case order.StatusCreated:
 	}
-	return order.Created{Fact: fact}
+	return order.Created{EventData: fact}
 }
 
 func TestVersionRisesByOnePerEvent(t *testing.T) {

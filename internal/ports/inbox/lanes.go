@@ -39,18 +39,18 @@ const (
 )
 
 // MarkDue reports whether a lane that moves keeps its new place as a mark: the first place of a stretch, if its time is known.
-func MarkDue(from, to Place) bool {
+func MarkDue(from, to StreamPosition) bool {
 	return to.Sequence/MarkEvery > from.Sequence/MarkEvery && !to.StoredAt.IsZero()
 }
 
 // Checkpoint is how far a subscriber has come in one lane: every event of the lane up to Place was applied, or set aside with a
 // dead letter.
 type Checkpoint struct {
-	Lane     int
-	Lanes    int    // of the subscriber
-	Stream   string // identity of the stream that Place is in
-	Place           // of any message, not only of the lane's. Progress is later than that of the message while a hole is being filled
-	Revision int64  // rises with every change of the checkpoint
+	Lane           int
+	Lanes          int    // of the subscriber
+	Stream         string // identity of the stream that Place is in
+	StreamPosition        // of any message, not only of the lane's. Progress is later than that of the message while a hole is being filled
+	Revision       int64  // rises with every change of the checkpoint
 	// Idle is how long the checkpoint had not changed when it was read, by the database's clock.
 	Idle time.Duration
 }
@@ -87,7 +87,7 @@ type Checkpoints interface {
 	// Begin makes the subscriber's lanes, each with a checkpoint at a place of a stream. It changes nothing when the subscriber
 	// has lanes: then the number of lanes is what it was. Of concurrent calls one makes all lanes. If a subscriber of the name was
 	// forgotten, the lanes begin at higher revisions than it ever had, so that no copy of it takes them for lanes that it knows.
-	Begin(ctx context.Context, subscriber string, lanes int, stream string, at Place) error
+	Begin(ctx context.Context, subscriber string, lanes int, stream string, at StreamPosition) error
 	// Subscribe adds event types to those that the subscriber wants, and names its handler if nobody has. It waits for the batches
 	// under way, and changes nothing if there is nothing to add. Events of a new type that lie before a lane's checkpoint are
 	// passed over. It fails with ErrOtherHandler if the subscriber has a handler of another name, and with ErrForgotten if the
@@ -98,9 +98,9 @@ type Checkpoints interface {
 	// Leave takes the announcement of a copy back, so that the others take its lanes at once.
 	Leave(ctx context.Context, subscriber, instance string) error
 	// Marks returns the marks of a lane, the newest first.
-	Marks(ctx context.Context, subscriber string, lane int) ([]Place, error)
+	Marks(ctx context.Context, subscriber string, lane int) ([]StreamPosition, error)
 	// Rewind moves a checkpoint to an earlier place, or to a place in another stream, and removes the marks after that place. It
 	// fails with ErrLaneMoved if the checkpoint is not exactly as from says, or somebody works on the lane. It returns the
 	// checkpoint as it stands then.
-	Rewind(ctx context.Context, subscriber string, from Checkpoint, stream string, to Place) (Checkpoint, error)
+	Rewind(ctx context.Context, subscriber string, from Checkpoint, stream string, to StreamPosition) (Checkpoint, error)
 }

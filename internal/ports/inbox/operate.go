@@ -63,7 +63,7 @@ const (
 // Move is where an operator sends lanes.
 type Move struct {
 	Stream   string // identity of the stream that To is in
-	To       Place
+	To       StreamPosition
 	Forwards bool // the lanes before To go there, and pass over what is between; else those after To go back
 }
 
@@ -78,7 +78,7 @@ func (m Move) Moves(lanes []Checkpoint) (moved []Checkpoint) {
 }
 
 // before reports whether a place is before another one, as far as that is known.
-func (p Place) before(other Place) bool {
+func (p StreamPosition) before(other StreamPosition) bool {
 	return p.Sequence < other.Sequence || p.Sequence == other.Sequence && p.Progress < other.Progress
 }
 
@@ -102,7 +102,7 @@ func InStream(subscriber, stream string, lanes []Checkpoint) error {
 func Lowest(lanes []Checkpoint) Checkpoint {
 	lowest := lanes[0]
 	for _, lane := range lanes {
-		if lane.before(lowest.Place) {
+		if lane.before(lowest.StreamPosition) {
 			lowest = lane
 		}
 	}

@@ -5,10 +5,10 @@ import "github.com/assylzhan-a/outboxie/internal/domain/outbox"
 // Places returns the places of messages that follow each other in the stream, each with the progress up to which the log was dealt with
 // there. before is the progress where the messages begin; 0: not known. Messages of others say nothing, and copies of old messages an old
 // progress. Only the engine's control messages send it back.
-func Places(messages []Message, before outbox.Position) []Place {
-	places := make([]Place, len(messages))
+func Places(messages []Message, before outbox.Position) []StreamPosition {
+	places := make([]StreamPosition, len(messages))
 	for i, message := range messages {
-		places[i] = message.Place
+		places[i] = message.StreamPosition
 		if message.Progress == 0 || message.Event != nil {
 			places[i].Progress = max(before, message.Progress)
 		}

@@ -16,7 +16,7 @@ var ErrStreamUnfit = fault.New(fault.Conflict, "stream_unreadable", "the stream 
 
 // Place is a message in the stream, known by its sequence and the time at which the stream stored it. A stream that loses its end
 // uses sequences again, but not with the same time.
-type Place struct {
+type StreamPosition struct {
 	Sequence uint64    // 0: before the first message
 	StoredAt time.Time // to the nanosecond; zero: not known
 	// Progress is up to which position the log was dealt with when the message was stored; 0: not known. What came later in the
@@ -26,7 +26,7 @@ type Place struct {
 
 // Message is one message of the stream.
 type Message struct {
-	Place
+	StreamPosition
 	// Event is nil for what no subscriber gets: the engine's control messages, and whatever is not on the subjects of events.
 	Event *Event
 	// Parks says that it is a control message which took the place of the event at its progress, because that was parked.

@@ -10,9 +10,9 @@ import (
 
 // Batch is what one transaction does in a lane.
 type Batch struct {
-	From   Checkpoint // the lane, exactly as the caller knows it
-	To     Place      // where the lane stands afterwards
-	Events []Event    // all of the lane's after From and up to To that the subscriber wants, in stream order; none: the checkpoint just moves
+	From   Checkpoint     // the lane, exactly as the caller knows it
+	To     StreamPosition // where the lane stands afterwards
+	Events []Event        // all of the lane's after From and up to To that the subscriber wants, in stream order; none: the checkpoint just moves
 	// PassedOver is how many events of the lane there are besides, of types that the subscriber does not want.
 	PassedOver int
 	// FromLog is how many of Events, the first, come from the log because the stream had lost them. They count as filled unless they

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
@@ -30,13 +29,13 @@ type DeadLetterAdmin interface {
 	// Undecided returns at most limit of the Dead letters after a mark, and the mark of the last one, in an order of its own. A walk
 	// from the zero LetterMark to the end, where nothing is returned, finds each letter once that is Dead all the time, and none that
 	// died after the walk began.
-	Undecided(ctx context.Context, subscriber string, after LetterMark, limit int) ([]outbox.Undecided, LetterMark, error)
+	Undecided(ctx context.Context, subscriber string, after LetterMark, limit int) ([]UndecidedEvent, LetterMark, error)
 	// RetryChosen does what Retry does with those of the letters that are Dead, readable and of the choice, all at once. It returns
 	// how many these are, and leaves the others alone.
-	RetryChosen(ctx context.Context, subscriber string, ids []string, choice outbox.Choice) (int, error)
+	RetryChosen(ctx context.Context, subscriber string, ids []string, choice Choice) (int, error)
 	// DiscardChosen does what Discard does with those of the letters that are Dead and of the choice, all at once. It returns how
 	// many these are, and leaves the others alone.
-	DiscardChosen(ctx context.Context, subscriber string, ids []string, choice outbox.Choice) (int, error)
+	DiscardChosen(ctx context.Context, subscriber string, ids []string, choice Choice) (int, error)
 	// CountDead counts what is Dead.
 	CountDead(ctx context.Context, subscriber string) (int, error)
 	// Subscribers names every subscriber that has begun or has dealt with an event, and has not been forgotten since.

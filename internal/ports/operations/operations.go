@@ -7,11 +7,12 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Desk is the relay's state in the database.
-type Desk interface {
-	Journal
+// RelayInspector is the relay's state in the database.
+type RelayInspector interface {
+	EventLog
 	// Status tells where log and relay stand. It reads little, whatever the size of the log, but for the backlog, which it
 	// counts.
 	Status(ctx context.Context) (Status, error)
@@ -20,20 +21,20 @@ type Desk interface {
 	Measure(ctx context.Context, known outbox.Position) (Measures, error)
 }
 
-// Journal is the log for people to look at.
-type Journal interface {
+// EventLog is the log for people to look at.
+type EventLog interface {
 	// List returns the newest of the log's committed entries that match, at most filter.Limit, the newest first. They may
 	// include some that the relay does not publish yet, because an earlier one can still come. Payloads are read only if the
 	// filter asks for them, and a payload larger than LargestListed is not read, nor one that comes after AllListed bytes.
-	List(ctx context.Context, filter Filter) ([]Listed, error)
+	List(ctx context.Context, filter Filter) ([]ListedEvent, error)
 }
 
-// Bench is where a halted relay is repaired.
-type Bench interface {
+// RelayRepair is where a halted relay is repaired.
+type RelayRepair interface {
 	// Cursor is the relay's cursor, the zero Cursor when there is none.
-	Cursor(ctx context.Context) (outbox.Cursor, error)
+	Cursor(ctx context.Context) (relay.Cursor, error)
 	// Held returns those of places at which the log holds that event, in order of position.
-	Held(ctx context.Context, places []outbox.Progress) ([]outbox.Progress, error)
+	HasEvents(ctx context.Context, places []outbox.Progress) ([]outbox.Progress, error)
 	// At returns the event at position, false if the log has none.
 	At(ctx context.Context, position outbox.Position) (outbox.Progress, bool, error)
 	// Behind counts the entries after position that are not in the parking lot.
@@ -46,9 +47,9 @@ type Bench interface {
 	// log in time, the answer is fault.Unavailable, and nothing was changed.
 	Realign(ctx context.Context, r Realignment) (int64, error)
 	// Adopt sets the cursor's position, stream identity and sequence, and ends the halt, if nothing was written since
-	// revision; else the answer is outbox.ErrOutOfTurn. anew says that the stream holds nothing of ours from before, so that
+	// revision; else the answer is relay.ErrOutOfTurn. anew says that the stream holds nothing of ours from before, so that
 	// nobody knows since when it has what it is given: retention begins anew.
-	Adopt(ctx context.Context, revision int64, cursor outbox.Cursor, anew bool) error
+	Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error
 }
 
 // Disorder is what of the log came where the relay does not look any more, because the sequence that deals positions went back.
@@ -127,13 +128,13 @@ type Lag struct {
 }
 
 // SubscriberPlaces tells how far subscribers have come, as far as they keep their checkpoints in this database.
-type SubscriberPlaces interface {
+type SubscriberProgresses interface {
 	// Places returns the place of the slowest lane of each subscriber, in order of the names. It reads a row for each lane.
-	Places(ctx context.Context) ([]SubscriberPlace, error)
+	Places(ctx context.Context) ([]SubscriberProgress, error)
 }
 
 // SubscriberPlace is how far a subscriber has come.
-type SubscriberPlace struct {
+type SubscriberProgress struct {
 	Subscriber string
 	Stream     string // identity of the stream that Sequence is in: when it was created
 	Sequence   uint64 // every event up to here was dealt with, of all lanes that are in this stream
@@ -143,7 +144,7 @@ type SubscriberPlace struct {
 // StreamLags measures subscribers against the stream.
 type StreamLags interface {
 	// Behind returns the lag of each subscriber that stands at a place. It returns nothing when there is no stream.
-	Behind(ctx context.Context, places []SubscriberPlace) ([]Lag, error)
+	Behind(ctx context.Context, places []SubscriberProgress) ([]Lag, error)
 	// Lags returns the lag of each subscriber for which the broker keeps a place, as programs of before had it.
 	Lags(ctx context.Context) ([]Lag, error)
 }
@@ -158,7 +159,7 @@ type Leader struct {
 
 // Halt is why the relay publishes nothing.
 type Halt struct {
-	outbox.Halt
+	relay.Halt
 	Since time.Time
 }
 
@@ -202,7 +203,7 @@ const (
 )
 
 // Listed is an entry of the log and where it stands: Unpublished, Published, Misplaced, or its state in the parking lot.
-type Listed struct {
+type ListedEvent struct {
 	outbox.Entry
 	State    string
 	Reason   string // why it is, or was, in the parking lot; empty: it never was

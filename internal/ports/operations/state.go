@@ -8,6 +8,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // State is what the relay does, in a word that scripts rely on.
@@ -57,23 +58,23 @@ func (s Status) HoldsUp() bool {
 func (s Status) heldUp() bool { return s.Unpublished > 0 && s.Now.Sub(s.Oldest) > longStuck }
 
 // meanings is the list behind Meaning.
-var meanings = map[outbox.HaltReason]string{
-	outbox.HaltStreamMissing:  "The stream was deleted, or NATS_URL names another server.",
-	outbox.HaltStreamReplaced: "The stream was deleted and made anew, or NATS_URL names another server.",
-	outbox.HaltTailGone:       "The end of the stream was deleted or has expired, so it does not say any more what was published last.",
-	outbox.HaltTailCopied:     "Somebody stored a copy of an old message at the end of the stream.",
-	outbox.HaltTailForeign:    "Somebody else wrote or changed the end of the stream.",
-	outbox.HaltLogPurged:      "The stream lost messages which cannot be published again, because retention has removed them from the log.",
-	outbox.HaltHistoryLost:    "The database lost committed events, or DATABASE_URL names another one.",
-	outbox.HaltStreamUnfit:    "Somebody changed the stream, or a NATS server is too old. Nothing is published until that is repaired; then the relay goes on by itself.",
-	outbox.HaltSequenceBehind: "The sequence of outbox.position went back: a data-only restore, logical replication, RESTART, or setval.",
+var meanings = map[relay.HaltReason]string{
+	relay.HaltStreamMissing:  "The stream was deleted, or NATS_URL names another server.",
+	relay.HaltStreamReplaced: "The stream was deleted and made anew, or NATS_URL names another server.",
+	relay.HaltTailGone:       "The end of the stream was deleted or has expired, so it does not say any more what was published last.",
+	relay.HaltTailCopied:     "Somebody stored a copy of an old message at the end of the stream.",
+	relay.HaltTailForeign:    "Somebody else wrote or changed the end of the stream.",
+	relay.HaltLogPurged:      "The stream lost messages which cannot be published again, because retention has removed them from the log.",
+	relay.HaltHistoryLost:    "The database lost committed events, or DATABASE_URL names another one.",
+	relay.HaltStreamUnfit:    "Somebody changed the stream, or a NATS server is too old. Nothing is published until that is repaired; then the relay goes on by itself.",
+	relay.HaltSequenceBehind: "The sequence of outbox.position went back: a data-only restore, logical replication, RESTART, or setval.",
 }
 
 // Meaning says what the halt means to whoever has to deal with it; empty for a reason that a later version gave.
 func (h Halt) Meaning() string { return meanings[h.Reason] }
 
 // Adoptable reports whether an adoption is what repairs the halt. Others end by themselves, once their cause is repaired.
-func (h Halt) Adoptable() bool { return h.Reason != outbox.HaltStreamUnfit }
+func (h Halt) Adoptable() bool { return h.Reason != relay.HaltStreamUnfit }
 
 // ErrAggregate : the text names no aggregate.
 var ErrAggregate = fault.New(fault.Invalid, "invalid_aggregate", "not an aggregate")

@@ -7,13 +7,14 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 func TestEveryHaltHasAMeaning(t *testing.T) {
-	for _, reason := range outbox.HaltReasons() {
-		require.NotEmpty(t, operations.Halt{Halt: outbox.Halt{Reason: reason}}.Meaning(), reason)
+	for _, reason := range relay.HaltReasons() {
+		require.NotEmpty(t, operations.Halt{Halt: relay.Halt{Reason: reason}}.Meaning(), reason)
 	}
-	require.Empty(t, operations.Halt{Halt: outbox.Halt{Reason: "of the future"}}.Meaning())
+	require.Empty(t, operations.Halt{Halt: relay.Halt{Reason: "of the future"}}.Meaning())
 }
 
 func TestParseAggregate(t *testing.T) {

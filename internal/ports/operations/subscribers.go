@@ -55,7 +55,7 @@ func ParseTarget(text string) (Target, error) {
 }
 
 // Moving is what a move of a subscriber would do, as far as that can be said before: running copies go on meanwhile.
-type Moving struct {
+type MovePreview struct {
 	Subscriber string
 	inbox.Move
 	Lanes  int    // that would move
@@ -145,9 +145,9 @@ type SubscriberAdmin interface {
 	Ignore(ctx context.Context, subscriber, eventType string) (discarded int, err error)
 	// Plan finds the place that target names, and returns what a move of the lanes behind it, or before it, would do. It fails with
 	// ErrNothingToMove if it would do nothing.
-	Plan(ctx context.Context, subscriber string, target Target, forwards bool) (Moving, error)
+	Plan(ctx context.Context, subscriber string, target Target, forwards bool) (MovePreview, error)
 	// Move does what was planned. It returns what it did.
-	Move(ctx context.Context, plan Moving) (Moving, error)
+	Move(ctx context.Context, plan MovePreview) (MovePreview, error)
 	// SetLanes gives a subscriber another number of lanes. It returns the sequence at which they begin, and how many there were.
 	SetLanes(ctx context.Context, subscriber string, lanes int) (at uint64, before int, err error)
 	// Forget leaves a tombstone, and erases what it can until ctx ends; it returns how many rows. If it ends early, another call goes on.

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
 const (
@@ -18,25 +17,25 @@ const (
 )
 
 // Undecided is what waits for an operator: the dead letters of a subscriber, or the first parked event of each aggregate.
-type Undecided interface {
+type UndecidedEvents interface {
 	// Groups looks at no more than GroupedAtMost events, and groups them by the fingerprints of their reasons.
 	Groups(ctx context.Context) (Groups, error)
 	// Count counts what a choice has at the moment.
-	Count(ctx context.Context, choice outbox.Choice) (Chosen, error)
+	Count(ctx context.Context, choice Choice) (Chosen, error)
 	// Retry has what a choice has tried again, and counts it. Letters that are no events are left alone. What is parked is
 	// redriven, and with it what is parked behind it.
-	Retry(ctx context.Context, choice outbox.Choice) (int, error)
+	Retry(ctx context.Context, choice Choice) (int, error)
 	// Discard gives up for ever what a choice has, and counts it.
 	//
 	// Retry and Discard change many events in transactions of some hundred. If one of them fails, the former ones have taken
 	// effect, the count says so, and the verb can be called again.
-	Discard(ctx context.Context, choice outbox.Choice) (int, error)
+	Discard(ctx context.Context, choice Choice) (int, error)
 }
 
 // Letters finds the dead letters of subscribers.
-type Letters interface {
+type DeadLetterFinder interface {
 	// Of returns those of one subscriber. It fails with inbox.ErrNoSubscriber if there is no such one.
-	Of(ctx context.Context, subscriber string) (Undecided, error)
+	Of(ctx context.Context, subscriber string) (UndecidedEvents, error)
 }
 
 // Group is what is undecided for reasons that have one fingerprint.
@@ -46,8 +45,8 @@ type Group struct {
 	Behind  int // events that wait behind these
 	First   time.Time
 	Last    time.Time
-	Types   []string         // sorted, at most TypesAtMost
-	Example outbox.Undecided // the first one
+	Types   []string       // sorted, at most TypesAtMost
+	Example UndecidedEvent // the first one
 }
 
 // Groups is what is undecided, by fingerprint.

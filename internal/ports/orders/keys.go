@@ -56,8 +56,8 @@ type Digest [sha256.Size]byte
 // DigestOf returns the digest of a request that is written in the one way that all requests of its meaning are.
 func DigestOf(request string) Digest { return sha256.Sum256([]byte(request)) }
 
-// Claim ties a key to what was asked for with it, and to the order that was placed or changed.
-type Claim struct {
+// KeyClaim ties a key to what was asked for with it, and to the order that was placed or changed.
+type KeyClaim struct {
 	Scope  Scope
 	Key    Key
 	Digest Digest
@@ -69,10 +69,10 @@ type Keys interface {
 	// Claim answers with the claim that holds for the key: mine, or the one that was committed before and has not expired.
 	// If another transaction claims the key at the moment, it waits for its end. Mine is kept with the transaction, and until
 	// that ends others wait for it; so it comes before anything else that others may wait for.
-	Claim(ctx context.Context, mine Claim) (Claim, error)
+	Claim(ctx context.Context, mine KeyClaim) (KeyClaim, error)
 	// Held returns the claim that was committed for the key and has not expired, if there is one. It writes nothing and waits
 	// for nobody.
-	Held(ctx context.Context, scope Scope, key Key) (holds Claim, found bool, err error)
+	Held(ctx context.Context, scope Scope, key Key) (holds KeyClaim, found bool, err error)
 }
 
 // ExpiredKeys is what nobody needs any more of Keys.

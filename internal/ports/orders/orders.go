@@ -40,9 +40,9 @@ type Service interface {
 
 	// Pay, Ship and Cancel change an order, and return it as the change left it. One that was made before, in the same way,
 	// is not made again: it is answered as it was then.
-	Pay(ctx context.Context, id order.ID, reference order.Text, guard Guard) (order.Snapshot, error)
-	Ship(ctx context.Context, id order.ID, carrier, tracking order.Text, guard Guard) (order.Snapshot, error)
-	Cancel(ctx context.Context, id order.ID, reason order.Text, guard Guard) (order.Snapshot, error)
+	Pay(ctx context.Context, id order.ID, reference order.Note, guard Precondition) (order.Snapshot, error)
+	Ship(ctx context.Context, id order.ID, carrier, tracking order.Note, guard Precondition) (order.Snapshot, error)
+	Cancel(ctx context.Context, id order.ID, reason order.Note, guard Precondition) (order.Snapshot, error)
 
 	Get(ctx context.Context, id order.ID) (order.Snapshot, error)
 	// List returns the orders that match, the newest first. What is placed while somebody reads page after page moves nothing
@@ -52,8 +52,8 @@ type Service interface {
 	Events(ctx context.Context, id order.ID) ([]Event, error)
 }
 
-// Guard keeps a change from happening to an order that is not as the caller knows it.
-type Guard struct {
+// Precondition keeps a change from happening to an order that is not as the caller knows it.
+type Precondition struct {
 	Key      Key     // if it was used for another request before, the answer is ErrKeyReused
 	Versions []int64 // one of which the order is at, else the answer is ErrOrderVersion; nil: any
 }
@@ -64,12 +64,12 @@ type Filter struct {
 	Status        order.Status
 	CreatedFrom   time.Time // it was placed then or later
 	CreatedBefore time.Time
-	After         *Place // in the list, of the last one that was read
+	After         *PageCursor // in the list, of the last one that was read
 	Limit         int
 }
 
 // Place is where an order stands in the list of all orders, the newest first.
-type Place struct {
+type PageCursor struct {
 	CreatedAt time.Time
 	ID        order.ID
 }
@@ -77,7 +77,7 @@ type Place struct {
 // Page is a part of the list.
 type Page struct {
 	Orders []order.Snapshot
-	Next   *Place // what the next page comes after; nil: there is none
+	Next   *PageCursor // what the next page comes after; nil: there is none
 }
 
 // Event is something that happened to an order, and where its message stands.

@@ -2,8 +2,6 @@ package relay
 
 import (
 	"context"
-
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
 // LeaseHeldError reports who holds the lease. It is an ErrLeaseHeld.
@@ -24,9 +22,9 @@ type Elector interface {
 	// Acquire takes the lease if it is free, has expired, or is held under the token gone, with a new and higher token; else
 	// the answer is a *LeaseHeldError. The caller believes that the holder of the token gone cannot publish any more; 0 is
 	// nobody's token.
-	Acquire(ctx context.Context, gone int64) (outbox.Term, error)
+	Acquire(ctx context.Context, gone int64) (Term, error)
 	// Renew extends the term, or answers ErrLeaseLost. An expired lease that nobody took is still the caller's.
-	Renew(ctx context.Context, term outbox.Term) (outbox.Term, error)
+	Renew(ctx context.Context, term Term) (Term, error)
 	// Resign frees the lease at once. A lease that is not the caller's any more is left alone, without an error.
-	Resign(ctx context.Context, term outbox.Term) error
+	Resign(ctx context.Context, term Term) error
 }

@@ -11,11 +11,11 @@ type Liveness interface {
 	Announce(token int64) (withdraw func())
 	// Probe asks the broker for a process that has announced token. It answers within a second, or when ctx ends. A process
 	// does not see what it announced itself.
-	Probe(ctx context.Context, token int64) Sighting
+	Probe(ctx context.Context, token int64) ProbeResult
 }
 
-// Sighting is what a Probe has found out.
-type Sighting struct {
+// ProbeResult is what a Probe has found out.
+type ProbeResult struct {
 	// Gone means that the broker knows that no process has announced the token. It is false if a process has, if the broker
 	// cannot be reached, and if no answer came in time: a frozen process is not gone.
 	Gone bool

@@ -35,7 +35,7 @@ type Log interface {
 	// the caller does not get them, and they never come into its memory.
 	//
 	// A log that is not safe to read (a standby, for example) is a failure, never an empty answer.
-	After(ctx context.Context, from outbox.Progress, limit outbox.Slice) (Page, error)
+	After(ctx context.Context, from outbox.Progress, limit ReadLimit) (Page, error)
 
 	// Verify checks that the log still grows after reached alone, up to which the relay has dealt with it; sequence is where the
 	// stream holds the last event up to there. It changes nothing. The answer is ErrSequenceBehind

@@ -1,13 +1,16 @@
 package relay
 
-// Waker rings every instance's relay: the log has grown, or the lease is free. It is best effort, coalesces, never blocks
-// and never fails; polling is the safety net.
-type Waker interface {
-	Wake()
+// Notifier wakes the relays of all instances: the log has grown, or the lease is free. It is best effort: if a notification is
+// lost, the relay finds out when it polls. It is safe for concurrent use.
+type Notifier interface {
+	// Notify wakes the relay of every instance, this one included. Notifications that come close together may become one. Notify
+	// never blocks and never fails.
+	Notify()
 }
 
-// Alarm is the other end of Waker.
-type Alarm interface {
-	// C receives after a ring since the last receive. It is buffered by one and never closed.
-	C() <-chan struct{}
+// Listener receives what Notifiers send.
+type Listener interface {
+	// Notifications receives a value after one or more notifications since the last receive. The channel is buffered by one and
+	// never closed.
+	Notifications() <-chan struct{}
 }

@@ -19,28 +19,28 @@ type StreamInfo struct {
 	Unreadable    bool   // subscribers cannot read the stream as it is set; Open changes that
 }
 
-// Stamp is what the engine wrote on a message of the stream.
-type Stamp struct {
-	Ours     bool            // false: somebody else's message, the rest is empty
-	Progress outbox.Progress // the last row of the log that was dealt with once this message was stored
-	Event    outbox.Position // of the event that the message carries; 0: it is a Notice
-	Redriven bool            // the event came later than its place in the log
-	Parked   string          // of a Notice
-	Confirms bool            // of a Notice
-	Kept     uint64          // of a Notice
+// MessageMeta is what the engine wrote on a message of the stream.
+type MessageMeta struct {
+	Own             bool            // false: somebody else's message, the rest is empty
+	Progress        outbox.Progress // the last row of the log that was dealt with once this message was stored
+	Event           outbox.Position // of the event that the message carries; 0: it is a ControlMessage
+	Redriven        bool            // the event came later than its place in the log
+	Parked          string          // of a ControlMessage
+	Confirms        bool            // of a ControlMessage
+	LastOwnSequence uint64          // of a ControlMessage
 }
 
 // Adopted reports whether an operator's notice says that the log goes on after Progress.
-func (s Stamp) Adopted() bool { return s.Ours && s.Event == 0 && s.Parked == "" && !s.Confirms }
+func (s MessageMeta) Adopted() bool { return s.Own && s.Event == 0 && s.Parked == "" && !s.Confirms }
 
 // Held is up to which sequence the stream may hold what was redriven, if this is stamped on its last message of ours, at
 // sequence, or if there is none up to there.
-func (s Stamp) Held(sequence uint64) uint64 {
+func (s MessageMeta) MaxRedriven(sequence uint64) uint64 {
 	switch {
-	case !s.Ours || s.Redriven:
+	case !s.Own || s.Redriven:
 		return sequence
 	case s.Event == 0:
-		return min(s.Kept, sequence-1)
+		return min(s.LastOwnSequence, sequence-1)
 	}
 	return sequence - 1
 }
@@ -62,7 +62,7 @@ type Publisher interface {
 	Look(ctx context.Context) (StreamInfo, error)
 
 	// At reads what is stamped on the message at sequence, or answers ErrNoMessage.
-	At(ctx context.Context, sequence uint64) (Stamp, error)
+	At(ctx context.Context, sequence uint64) (MessageMeta, error)
 
 	// Publish appends batch, in order, directly after the message at sequence after, and returns the sequence of the last
 	// message it knows to be stored: after+len(batch) exactly when the error is nil.
@@ -81,7 +81,7 @@ type Publisher interface {
 	Redrive(ctx context.Context, after uint64, at outbox.Progress, batch []outbox.Entry) (uint64, error)
 
 	// Notify appends a notice as Publish appends an event. Of a long reason it keeps the beginning.
-	Notify(ctx context.Context, after uint64, notice outbox.Notice) (uint64, error)
+	PublishControl(ctx context.Context, after uint64, notice ControlMessage) (uint64, error)
 }
 
 // StreamRepair is the stream as an operator repairs it.

@@ -14,9 +14,9 @@ import (
 // quiet is how long a bell waits after one call to the other instances before it makes the next.
 const quiet = 2 * time.Millisecond
 
-// Bell wakes the relays of all instances: its own in process, the others by a plain message. Rings that come while a
+// Notifier wakes the relays of all instances: its own in process, the others by a plain message. Rings that come while a
 // call is under way or just went out are gathered into one more call.
-type Bell struct {
+type Notifier struct {
 	nc      *nats.Conn
 	subject string
 	id      string // of the bell, in each call, so that the bell knows its own
@@ -26,26 +26,26 @@ type Bell struct {
 }
 
 var (
-	_ relay.Waker = (*Bell)(nil)
-	_ relay.Alarm = (*Bell)(nil)
+	_ relay.Notifier = (*Notifier)(nil)
+	_ relay.Listener = (*Notifier)(nil)
 )
 
 // NewBell returns the bell of a stream's relays. It rings in process at once, and over the broker while Run runs.
-func NewBell(nc *nats.Conn, stream string, logger *slog.Logger) *Bell {
-	return &Bell{
+func NewNotifier(nc *nats.Conn, stream string, logger *slog.Logger) *Notifier {
+	return &Notifier{
 		nc: nc, subject: wakeSubject(stream), id: rand.Text(), logger: logger,
 		own: make(chan struct{}, 1), others: make(chan struct{}, 1),
 	}
 }
 
 // Wake implements the port.
-func (b *Bell) Wake() {
+func (b *Notifier) Notify() {
 	ring(b.own)
 	ring(b.others)
 }
 
 // C implements the port.
-func (b *Bell) C() <-chan struct{} { return b.own }
+func (b *Notifier) Notifications() <-chan struct{} { return b.own }
 
 // Caller wakes the relays of other processes, from a process that runs none. It listens to nobody.
 type Caller struct {
@@ -54,7 +54,7 @@ type Caller struct {
 	logger  *slog.Logger
 }
 
-var _ relay.Waker = (*Caller)(nil)
+var _ relay.Notifier = (*Caller)(nil)
 
 // NewCaller returns a caller for the stream's relays. It needs the right to publish on the subject of their bell, and no other.
 func NewCaller(nc *nats.Conn, stream string, logger *slog.Logger) *Caller {
@@ -62,7 +62,7 @@ func NewCaller(nc *nats.Conn, stream string, logger *slog.Logger) *Caller {
 }
 
 // Wake sends a message without waiting for anything.
-func (c *Caller) Wake() {
+func (c *Caller) Notify() {
 	if err := c.nc.Publish(c.subject, nil); err != nil {
 		c.logger.Debug("could not wake the relays", "error", err)
 	}
@@ -77,7 +77,7 @@ func ring(bell chan struct{}) {
 
 // Run carries rings to and from the other instances until ctx ends, also over outages of the broker, and then returns
 // nil; a ring that came before is still sent. It fails only when the connection was closed.
-func (b *Bell) Run(ctx context.Context) error {
+func (b *Notifier) Run(ctx context.Context) error {
 	heard := make(chan *nats.Msg, 1024) // what is more than that after a pause says nothing new
 	listening, err := b.nc.ChanSubscribe(b.subject, heard)
 	if err != nil {
@@ -110,7 +110,7 @@ func (b *Bell) Run(ctx context.Context) error {
 	}
 }
 
-func (b *Bell) call() {
+func (b *Notifier) call() {
 	if err := b.nc.Publish(b.subject, []byte(b.id)); err != nil {
 		b.logger.Debug("could not wake the other instances", "error", err)
 	}

@@ -1,4 +1,4 @@
-package outbox_test
+package relay_test
 
 import (
 	"go/ast"
@@ -9,30 +9,30 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 // TestHaltReasonsAreAllOfThem compares the list with the constants in the source.
 func TestHaltReasonsAreAllOfThem(t *testing.T) {
 	source, err := parser.ParseFile(token.NewFileSet(), "halt.go", nil, 0)
 	require.NoError(t, err)
-	var constants []outbox.HaltReason
+	var constants []relay.HaltReason
 	ast.Inspect(source, func(node ast.Node) bool {
 		if spec, ok := node.(*ast.ValueSpec); ok {
 			for _, value := range spec.Values {
 				text, err := strconv.Unquote(value.(*ast.BasicLit).Value)
 				require.NoError(t, err)
-				constants = append(constants, outbox.HaltReason(text))
+				constants = append(constants, relay.HaltReason(text))
 			}
 		}
 		return true
 	})
 	require.NotEmpty(t, constants)
-	require.ElementsMatch(t, constants, outbox.HaltReasons())
+	require.ElementsMatch(t, constants, relay.HaltReasons())
 }
 
 // TestHaltSaysWhy checks that the error of a halt names its reason and its detail.
 func TestHaltSaysWhy(t *testing.T) {
-	halt := outbox.NewHalt(outbox.HaltTailGone, "sequence %d", 7)
+	halt := relay.NewHalt(relay.HaltTailGone, "sequence %d", 7)
 	require.EqualError(t, halt, "relay halted (tail_gone): sequence 7")
 }

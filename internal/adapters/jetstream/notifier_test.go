@@ -20,7 +20,7 @@ import (
 func TestWakeUpsAreNotStored(t *testing.T) {
 	b := newBells(t)
 	publisher := b.opened()
-	b.Bell().Wake()
+	b.Notifier().Notify()
 	requireRung(t, b.Other())
 	info, err := publisher.Open(t.Context(), 0)
 	require.NoError(t, err)
@@ -35,7 +35,7 @@ func TestWakeUpsAreFew(t *testing.T) {
 	b.settled(t)
 	start := time.Now()
 	for time.Since(start) < 50*time.Millisecond {
-		b.Bell().Wake()
+		b.Notifier().Notify()
 	}
 	most := int(time.Since(start)/(2*time.Millisecond)) + 2
 	count := 0
@@ -54,21 +54,21 @@ func TestCallerWakesTheRelays(t *testing.T) {
 	b := newBells(t)
 	nc := b.connect()
 	caller := jetstream.NewCaller(nc, "ORDERS", silent)
-	caller.Wake()
-	requireRung(t, b.Bell())
+	caller.Notify()
+	requireRung(t, b.Notifier())
 	requireRung(t, b.Other())
 	nc.Close()
-	caller.Wake()
+	caller.Notify()
 }
 
 // TestBellDoesNotHearItself checks that a call to the other instances does not ring the caller's own bell once more.
 func TestBellDoesNotHearItself(t *testing.T) {
 	b := newBells(t)
-	b.Bell().Wake()
-	requireRung(t, b.Bell())
+	b.Notifier().Notify()
+	requireRung(t, b.Notifier())
 	requireRung(t, b.Other())
 	select {
-	case <-b.Bell().C():
+	case <-b.Notifier().Notifications():
 		require.Fail(t, "the bell heard its own call")
 	case <-time.After(100 * time.Millisecond):
 	}
@@ -77,18 +77,18 @@ func TestBellDoesNotHearItself(t *testing.T) {
 // TestLastRing : a relay that resigns and stops is still heard.
 func TestLastRing(t *testing.T) {
 	b := newBells(t)
-	bell := jetstream.NewBell(b.connect(), stream, silent)
-	bell.Wake()
+	bell := jetstream.NewNotifier(b.connect(), stream, silent)
+	bell.Notify()
 	ended, end := context.WithCancel(t.Context())
 	end()
 	require.NoError(t, bell.Run(ended))
 	requireRung(t, b.Other())
 }
 
-func requireRung(t *testing.T, alarm relay.Alarm) {
+func requireRung(t *testing.T, listener relay.Listener) {
 	t.Helper()
 	select {
-	case <-alarm.C():
+	case <-listener.Notifications():
 	case <-time.After(patience):
 		require.FailNow(t, "the ring was lost")
 	}
@@ -108,13 +108,13 @@ func TestModule(t *testing.T) {
 	app := fxtest.New(t, jetstream.Module,
 		fx.Supply(jetstream.Options{URL: b.server.URL, Name: "module", Logger: silent},
 			jetstream.PublisherOptions{Stream: stream, Logger: silent}),
-		fx.Invoke(func(c *nats.Conn, publisher relay.Publisher, waker relay.Waker, alarm relay.Alarm, bell *jetstream.Bell) {
+		fx.Invoke(func(c *nats.Conn, publisher relay.Publisher, notifier relay.Notifier, listener relay.Listener, bell *jetstream.Notifier) {
 			nc = c
 			_, err := publisher.Open(t.Context(), 1)
 			require.NoError(t, err)
-			waker.Wake()
-			requireRung(t, alarm)
-			require.Same(t, bell, waker)
+			notifier.Notify()
+			requireRung(t, listener)
+			require.Same(t, bell, notifier)
 		}),
 	)
 	app.RequireStart().RequireStop()

@@ -1,16 +1,17 @@
-package outbox
+package operations
 
 import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
 // Undecided is an event about which an operator has to decide: a dead letter of a subscriber, or the first parked event of an aggregate.
-type Undecided struct {
-	Position Position // 0: a message that is no event
+type UndecidedEvent struct {
+	Position outbox.Position // 0: a message that is no event
 	EventID  string
-	Key      Key
+	Key      outbox.Key
 	Type     string
 	Reason   string // its beginning, which is all that a fault.Fingerprint needs
 	First    time.Time
@@ -22,11 +23,11 @@ type Undecided struct {
 type Choice struct {
 	Group     string // the id of the fault.Fingerprint of their reason
 	Type      string
-	Aggregate Key
+	Aggregate outbox.Key
 }
 
 // Has reports whether the choice has an event.
-func (c Choice) Has(u Undecided) bool {
-	return (c.Type == "" || c.Type == u.Type) && (c.Aggregate == Key{} || c.Aggregate == u.Key) &&
+func (c Choice) Has(u UndecidedEvent) bool {
+	return (c.Type == "" || c.Type == u.Type) && (c.Aggregate == outbox.Key{} || c.Aggregate == u.Key) &&
 		(c.Group == "" || c.Group == fault.NewFingerprint(u.Reason).ID)
 }
