@@ -130,7 +130,7 @@ func (c credulous) Open(ctx context.Context, first uint64) (relay.StreamInfo, er
 	return info, err
 }
 
-func (c credulous) Notify(ctx context.Context, _ uint64, notice relay.ControlMessage) (uint64, error) {
+func (c credulous) PublishControl(ctx context.Context, _ uint64, notice relay.ControlMessage) (uint64, error) {
 	info, err := c.Look(ctx)
 	if err != nil {
 		return 0, err
