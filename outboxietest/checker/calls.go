@@ -3,7 +3,7 @@ package checker
 import "fmt"
 
 // calling is what is known of the calls for one subscriber.
-type calling struct {
+type callWalk struct {
 	*walk
 	place     map[ID]int // of the events in the log
 	called    []bool     // for each row of the log
@@ -22,9 +22,9 @@ func (r *run) readCalls(h History) error {
 	for at, e := range r.log {
 		place[e.id] = at
 	}
-	all := make(map[string]*calling)
+	all := make(map[string]*callWalk)
 	for _, subscriber := range h.External {
-		c := &calling{
+		c := &callWalk{
 			walk: newWalk(r, "calls for "+subscriber), place: place,
 			called: make([]bool, len(r.log)), succeeded: make([]bool, len(r.log)), under: make([]int, len(r.names)),
 		}
@@ -52,7 +52,7 @@ func (r *run) readCalls(h History) error {
 }
 
 // judge looks at a call that arrived, or succeeded.
-func (c *calling) judge(call Call) {
+func (c *callWalk) judge(call Call) {
 	r := c.run
 	at, is := c.place[call.ID]
 	if !is {
@@ -78,7 +78,7 @@ func (c *calling) judge(call Call) {
 }
 
 // first looks at the first call for an event.
-func (c *calling) first(at int) {
+func (c *callWalk) first(at int) {
 	e := c.run.log[at]
 	if before := c.under[e.aggregate] - 1; before >= 0 && !c.succeeded[before] {
 		if _, given := c.given[version{e.aggregate, c.run.log[before].version}]; !given {

@@ -41,11 +41,11 @@ func (r *run) readEffects(h History) error {
 func (r *run) readTotals(h History) error {
 	counting := slices.DeleteFunc(slices.Clone(h.Subscribers), func(id string) bool { return slices.Contains(h.External, id) })
 	for _, subscriber := range counting {
-		r.totals[subscriber] = make(map[purse]Total)
+		r.totals[subscriber] = make(map[account]Total)
 	}
 	err := each(h.Totals, "the totals", func(total Total) {
 		if of, known := r.totals[total.Subscriber]; known {
-			of[purse{total.Customer, total.Currency}] = Total{Minor: total.Minor, Orders: total.Orders}
+			of[account{total.Customer, total.Currency}] = Total{Minor: total.Minor, Orders: total.Orders}
 		}
 	})
 	for _, subscriber := range counting {
@@ -66,8 +66,8 @@ func (r *run) readTotals(h History) error {
 }
 
 // expected returns what a subscriber has to have counted, given what it applied.
-func (r *run) expected(subscriber string) map[purse]Total {
-	sums := make(map[purse]Total)
+func (r *run) expected(subscriber string) map[account]Total {
+	sums := make(map[account]Total)
 	for place, e := range r.log {
 		if e.order != nil && r.applied[subscriber][place] {
 			sum := sums[e.order.purse]

@@ -11,7 +11,7 @@ import (
 // An effect gets its number when its transaction commits, and not earlier: the trigger is deferred. If a transaction was committed before
 // another one looked, the first one's numbers are smaller. So the numbers are the order of effects, without any clock; the times in inbox
 // are those of its rows, and a row may be older than the last statement of its transaction.
-const journalStatement = `
+const recordStatement = `
 CREATE TABLE checker_effects (number bigserial PRIMARY KEY, subscriber text NOT NULL, event_id uuid NOT NULL);
 CREATE INDEX checker_effects_of ON checker_effects (subscriber, number);
 CREATE TABLE checker_letters (subscriber text, event_id text, PRIMARY KEY (subscriber, event_id));
@@ -33,7 +33,7 @@ CREATE TRIGGER checker_inserted AFTER INSERT ON dead_letters FOR EACH ROW EXECUT
 // Record has the database remember effects and letters from now on, for ReadEffects and ReadLetters. It is called once, before any
 // subscriber works.
 func Record(ctx context.Context, db *sql.DB) error {
-	_, err := db.ExecContext(ctx, journalStatement)
+	_, err := db.ExecContext(ctx, recordStatement)
 	return err
 }
 

@@ -38,7 +38,7 @@ type row struct {
 
 // placed is what a created order adds to its customer's total.
 type placed struct {
-	purse purse
+	purse account
 	minor int64
 }
 
@@ -54,11 +54,11 @@ type run struct {
 	names      []string                 // of the aggregates
 	last       []int64                  // their last version in the log
 	given      map[version]struct{}     // versions that were given up
-	created    map[purse]struct{}       // who ordered, by the log
+	created    map[account]struct{}     // who ordered, by the log
 	made       map[Placement][]ID       // the orders that were made for a placement of the ledger
 	applied    map[string][]bool        // by subscriber, for each row of the log
 	letters    map[string]map[ID]string // their states by subscriber and event
-	totals     map[string]map[purse]Total
+	totals     map[string]map[account]Total
 }
 
 type version struct {
@@ -66,14 +66,14 @@ type version struct {
 	number    int64
 }
 
-type purse struct{ customer, currency string }
+type account struct{ customer, currency string }
 
 func newRun(ledger *Ledger) *run {
 	r := &run{
 		ledger: ledger, verdict: make(Verdict, checks),
 		parked: make(map[int64]Parked), aggregates: make(map[string]int32), kinds: make(map[string]string), given: make(map[version]struct{}),
-		created: make(map[purse]struct{}), made: make(map[Placement][]ID), applied: make(map[string][]bool),
-		letters: make(map[string]map[ID]string), totals: make(map[string]map[purse]Total),
+		created: make(map[account]struct{}), made: make(map[Placement][]ID), applied: make(map[string][]bool),
+		letters: make(map[string]map[ID]string), totals: make(map[string]map[account]Total),
 	}
 	for check := range checks {
 		r.verdict[check] = Result{Check: check}
@@ -163,7 +163,7 @@ func (r *run) order(event Event) *placed {
 		r.found(Ghosts, "log position %d: %s has a body that no order has: %.200s", event.Position, event.Aggregate, event.Payload)
 		return nil
 	}
-	key := purse{body.Customer, body.Currency}
+	key := account{body.Customer, body.Currency}
 	r.created[key] = struct{}{}
 	placement := Placement{Customer: customer, Minor: minor}
 	if _, asked := r.ledger.placed[placement]; asked {

@@ -26,8 +26,8 @@ var (
 func TestMain(m *testing.M) { infra.Main(m) }
 
 const (
-	patience = 2 * time.Minute // for anything that is waited for
-	tries    = 3               // a machine that was busy for a moment says nothing
+	waitTimeout = 2 * time.Minute // for anything that is waited for
+	tries       = 3               // a machine that was busy for a moment says nothing
 )
 
 // scale is how much is measured.

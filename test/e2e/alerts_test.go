@@ -103,7 +103,7 @@ func TestAlertsOfTheReadme(t *testing.T) {
 		defer answer.Body.Close()
 		text, err := io.ReadAll(answer.Body)
 		return err == nil && strings.Contains(string(text), `"__name__":"up"`)
-	}, patience, 100*time.Millisecond)
+	}, waitTimeout, 100*time.Millisecond)
 }
 
 // TestAlertsAreTested : promtool's tests have for each alert a time at which it fires and one at which it does not, and

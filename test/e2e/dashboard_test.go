@@ -127,6 +127,6 @@ func TestDashboard(t *testing.T) {
 				delete(expressions, name)
 			}
 		}
-		require.Less(t, time.Since(began), patience, "these return nothing: %q", expressions)
+		require.Less(t, time.Since(began), waitTimeout, "these return nothing: %q", expressions)
 	}
 }

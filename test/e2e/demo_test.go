@@ -27,7 +27,7 @@ func startDemo(t *testing.T, temp string, args ...string) *infra.Process {
 // requireNothingLeft : no process of a demo runs, and its data is gone.
 func requireNothingLeft(t *testing.T, temp string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return len(demoProcesses(t)) == 0 }, patience, 20*time.Millisecond, "%v", demoProcesses(t))
+	require.Eventually(t, func() bool { return len(demoProcesses(t)) == 0 }, waitTimeout, 20*time.Millisecond, "%v", demoProcesses(t))
 	left, err := filepath.Glob(filepath.Join(temp, "*"))
 	require.NoError(t, err)
 	require.Empty(t, left)
@@ -155,7 +155,7 @@ func TestDemoEnds(t *testing.T) {
 	demo.Says("Place an order through app1")
 	require.GreaterOrEqual(t, len(demoProcesses(t)), 6)
 	demo.Kill()
-	require.Eventually(t, func() bool { return len(demoProcesses(t)) == 0 }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return len(demoProcesses(t)) == 0 }, waitTimeout, 20*time.Millisecond)
 
 	demo = startDemo(t, temp)
 	demo.Says("removed what an earlier demo left behind when it was killed")

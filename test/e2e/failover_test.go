@@ -24,19 +24,19 @@ const (
 // TestKilledLeaders kills the leader with -9 twenty times, among four instances, while orders are posted to a fifth that does
 // not relay. The broker knows that the leader is gone, so nobody waits for its lease, which is ten seconds here.
 func TestKilledLeaders(t *testing.T) {
-	c := startCrew(t, "OUTBOX_LEASE_TTL=10s")
-	c.instances["app4"] = infra.Serve(t, "app4", c.environment) // of the others, one has always been connected for a while
+	f := startFleet(t, "OUTBOX_LEASE_TTL=10s")
+	f.instances["app4"] = infra.Serve(t, "app4", f.environment) // of the others, one has always been connected for a while
 	var killed []pause
 	for range 20 {
-		killed = append(killed, c.handover((*infra.Process).Kill))
+		killed = append(killed, f.handover((*infra.Process).Kill))
 	}
-	c.finish()
-	c.report("kill -9", killed)
+	f.finish()
+	f.report("kill -9", killed)
 	lengths := sorted(killed, pause.length)
 	t.Logf("goals: median %s, worst %s", followedMedian, followedWorst)
 	require.Less(t, lengths[len(lengths)/2], busy*followedMedian, "median")
 	require.Less(t, lengths[len(lengths)-1], busy*followedWorst, "worst")
-	require.EqualValues(t, 21, count(t, c.db, "SELECT token FROM leases"))
+	require.EqualValues(t, 21, count(t, f.db, "SELECT token FROM leases"))
 }
 
 // TestRestartedUnderItsOwnName kills the only instance, and starts it again at once under its INSTANCE_ID.
@@ -46,12 +46,12 @@ func TestRestartedUnderItsOwnName(t *testing.T) {
 	only := infra.Serve(t, "only", environment)
 	only.Says("created the stream")
 	placeMany(t, only.API(), 1)
-	require.Eventually(t, func() bool { return published(t, broker) == 1 }, patience, tick)
+	require.Eventually(t, func() bool { return published(t, broker) == 1 }, waitTimeout, tick)
 	only.Kill()
 	only = infra.Serve(t, "only", environment)
 	ready := time.Now()
 	placeMany(t, only.API(), 1)
-	require.Eventually(t, func() bool { return published(t, broker) == 2 }, patience, tick)
+	require.Eventually(t, func() bool { return published(t, broker) == 2 }, waitTimeout, tick)
 	took := time.Since(ready)
 	t.Logf("delivery went on %s after the instance was ready again", took.Round(time.Millisecond))
 	require.Less(t, took, busy*followedWorst)
@@ -68,13 +68,13 @@ func TestBrokerRestartsKeepTheLeader(t *testing.T) {
 	db := openDB(t, database)
 	for n := range 5 {
 		placeMany(t, first.API(), 1)
-		require.Eventually(t, func() bool { return published(t, broker.URL) == uint64(n+1) }, patience, tick)
+		require.Eventually(t, func() bool { return published(t, broker.URL) == uint64(n+1) }, waitTimeout, tick)
 		time.Sleep(time.Duration(n) * 600 * time.Millisecond) // so that some connections are young, and some are not
 		broker.Stop()
 		time.Sleep(time.Duration(n%3) * 150 * time.Millisecond)
 		broker.Start()
 	}
-	require.Eventually(t, func() bool { return published(t, broker.URL) == 5 }, patience, tick)
+	require.Eventually(t, func() bool { return published(t, broker.URL) == 5 }, waitTimeout, tick)
 	time.Sleep(3 * time.Second)
 	token := count(t, db, "SELECT token FROM leases")
 	t.Logf("the lease changed hands %d times", token-1)
@@ -94,7 +94,7 @@ func TestLeaderThatReconnects(t *testing.T) {
 		time.Sleep(150 * time.Millisecond)
 	}
 	placeMany(t, leader.API(), 1)
-	require.Eventually(t, func() bool { return published(t, broker.URL) == 1 }, patience, tick)
+	require.Eventually(t, func() bool { return published(t, broker.URL) == 1 }, waitTimeout, tick)
 	token := count(t, db, "SELECT token FROM leases")
 	t.Logf("the lease changed hands %d times", token-1)
 	require.LessOrEqual(t, token, 2)

@@ -150,7 +150,7 @@ func (w *watched) deliveredByTheLeader(s infra.Samples) {
 	}
 	require.Len(t, s.Find("http_server_request_duration_seconds_count", "http_route=/orders")[0].Labels, 3, "nothing that a client chooses")
 	require.EqualValues(t, 6, s.Value(t, "outboxie_outbox_wait_seconds_count"))
-	require.Less(t, s.Value(t, "outboxie_outbox_wait_seconds_sum"), 6*patience.Seconds())
+	require.Less(t, s.Value(t, "outboxie_outbox_wait_seconds_sum"), 6*waitTimeout.Seconds())
 	require.EqualValues(t, 6, s.Value(t, "messaging_client_sent_messages_total", "messaging_operation_name=send", "error_type="))
 	require.EqualValues(t, 6, s.Value(t, "outboxie_relay_batch_size_sum"))
 	require.Equal(t, s.Value(t, "outboxie_relay_batch_size_count"),
@@ -243,7 +243,7 @@ func (w *watched) overtaken() {
 		placeMany(w.t, w.api, 1)
 		s := infra.Scrape(w.t, w.leader)
 		return s.Value(w.t, "outboxie_relay_conflicts_total") > 0 && s.Value(w.t, "outboxie_relay_takeovers_total") > 1
-	}, patience, 10*time.Millisecond)
+	}, waitTimeout, 10*time.Millisecond)
 	w.is(w.leader, 0, "outboxie_outbox_backlog")
 	require.EqualValues(w.t, 1, infra.Scrape(w.t, w.leader).Value(w.t, "outboxie_relay_elections_total"))
 }
@@ -253,7 +253,7 @@ func (w *watched) overtaken() {
 func (w *watched) readAgain() {
 	events := count(w.t, w.db, "SELECT count(*) FROM outbox") - 1 // one was discarded in the parking lot
 	dead := 1
-	require.Eventually(w.t, func() bool { return count(w.t, w.db, applied) == events-dead }, patience, 10*time.Millisecond)
+	require.Eventually(w.t, func() bool { return count(w.t, w.db, applied) == events-dead }, waitTimeout, 10*time.Millisecond)
 	s := infra.Scrape(w.t, w.emails)
 	before := s.Value(w.t, "outboxie_subscriber_latency_seconds_count", emails)
 	require.Zero(w.t, s.Value(w.t, "outboxie_inbox_duplicates_total", emails))
@@ -323,7 +323,7 @@ func (w *watched) handedOver() {
 		follower := infra.Scrape(w.t, w.follower)
 		before = follower.Value(w.t, "outboxie_relay_elections_total")
 		return led+follower.Value(w.t, "outboxie_relay_leader") == 1
-	}, patience, 20*time.Millisecond)
+	}, waitTimeout, 20*time.Millisecond)
 	require.Zero(w.t, w.first.Stop(syscall.SIGTERM))
 	w.is(w.follower, 1, "outboxie_relay_leader")
 	w.is(w.follower, before+led, "outboxie_relay_elections_total")
@@ -339,7 +339,7 @@ func TestMetricsOfRetention(t *testing.T) {
 		_, err := w.db.Exec("UPDATE outbox_cursor SET passed_at = passed_at - interval '1 minute'")
 		require.NoError(t, err)
 		return infra.Scrape(t, w.leader).Value(t, "outboxie_retention_removed_total") == 3
-	}, patience, 100*time.Millisecond)
+	}, waitTimeout, 100*time.Millisecond)
 	w.is(w.leader, 0, "outboxie_outbox_size")
 	require.Zero(t, infra.Scrape(t, w.leader).Value(t, "outboxie_retention_failures_total"))
 }
@@ -354,20 +354,20 @@ func TestMetricsArePushed(t *testing.T) {
 	exactly := func(value float64) func(infra.Point) bool {
 		return func(p infra.Point) bool { return p.Value == value }
 	}
-	wait := collector.WaitForPoint(t, "pushed", "outboxie.outbox.wait", exactly(2), patience)
+	wait := collector.WaitForPoint(t, "pushed", "outboxie.outbox.wait", exactly(2), waitTimeout)
 	require.Equal(t, infra.Point{
 		Service: "outboxie", Instance: "pushed", Name: "outboxie.outbox.wait", Unit: "s", Kind: "histogram",
 		Attributes: map[string]any{}, Value: 2, Sum: wait.Sum,
 	}, wait)
 	require.Positive(t, wait.Sum)
-	require.Equal(t, "gauge", collector.WaitForPoint(t, "pushed", "outboxie.relay.leader", exactly(1), patience).Kind)
-	sent := collector.WaitForPoint(t, "pushed", "messaging.client.sent.messages", exactly(2), patience)
+	require.Equal(t, "gauge", collector.WaitForPoint(t, "pushed", "outboxie.relay.leader", exactly(1), waitTimeout).Kind)
+	sent := collector.WaitForPoint(t, "pushed", "messaging.client.sent.messages", exactly(2), waitTimeout)
 	require.Equal(t, "counter", sent.Kind)
 	require.Equal(t, map[string]any{
 		"messaging.system": "nats", "messaging.operation.name": "send", "messaging.operation.type": "send",
 		"messaging.destination.name": "ORDERS",
 	}, sent.Attributes)
-	require.Equal(t, "updowncounter", collector.WaitForPoint(t, "pushed", "db.client.connection.max", exactly(16), patience).Kind)
+	require.Equal(t, "updowncounter", collector.WaitForPoint(t, "pushed", "db.client.connection.max", exactly(16), waitTimeout).Kind)
 
 	names := catalog(t).names
 	for _, point := range collector.Points("") {
@@ -376,9 +376,9 @@ func TestMetricsArePushed(t *testing.T) {
 
 	last := infra.Serve(t, "seldom", append(append(pushing, servers...), "OTEL_METRIC_EXPORT_INTERVAL=3600000"))
 	placeMany(t, last.API(), 1)
-	require.Empty(t, collector.WaitForPoint(t, "pushed", "http.server.request.duration", exactly(2), patience).Attributes["server.address"])
+	require.Empty(t, collector.WaitForPoint(t, "pushed", "http.server.request.duration", exactly(2), waitTimeout).Attributes["server.address"])
 	require.Zero(t, last.Stop(syscall.SIGTERM))
-	collector.WaitForPoint(t, "seldom", "http.server.request.duration", exactly(1), patience)
+	collector.WaitForPoint(t, "seldom", "http.server.request.duration", exactly(1), waitTimeout)
 	for _, point := range collector.Points("outboxie.relay.leader") {
 		require.NotEqual(t, "seldom", point.Instance, "what is observed is not observed any more when the program has stopped")
 	}

@@ -29,19 +29,19 @@ func TestParksAndRedrives(t *testing.T) {
 		FROM generate_series(1, 4) AS g`, aggregate)
 	require.NoError(t, err)
 	placeMany(t, instance.API(), 2)
-	require.Eventually(t, func() bool { return published(t, broker) == 4 }, patience, 10*time.Millisecond, "1, the notice, and two orders")
+	require.Eventually(t, func() bool { return published(t, broker) == 4 }, waitTimeout, 10*time.Millisecond, "1, the notice, and two orders")
 
 	said, err := infra.Outboxie(t, environment, "outbox", "parked")
 	require.NoError(t, err)
 	require.Contains(t, said, "3 events of 1 aggregate")
 	_, err = infra.Outboxie(t, environment, "outbox", "redrive", "--all")
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return strings.Contains(instance.String(), "parked again") }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(instance.String(), "parked again") }, waitTimeout, 10*time.Millisecond)
 	_, err = infra.Outboxie(t, environment, "outbox", "discard", "--position", "2", "--yes")
 	require.NoError(t, err)
 	_, err = infra.Outboxie(t, environment, "outbox", "redrive", "--aggregate", "order/"+aggregate)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return published(t, broker) == 7 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return published(t, broker) == 7 }, waitTimeout, 10*time.Millisecond)
 	require.Equal(t, []string{"1", "", "5", "6", "", "3", "4"}, streamPositions(t, broker), "the refusal has a notice of its own")
 }
 

@@ -59,7 +59,7 @@ func TestOverload(t *testing.T) {
 			go func() { _, _ = io.WriteString(conn, sent) }() // what is refused is not read to its end
 		}
 	}
-	require.Eventually(t, func() bool { return infra.Scrape(t, admin).Value(t, "go_goroutine_count") > each }, patience, tick)
+	require.Eventually(t, func() bool { return infra.Scrape(t, admin).Value(t, "go_goroutine_count") > each }, waitTimeout, tick)
 	for range 10 {
 		for _, path := range []string{"/healthz", "/readyz"} {
 			require.Equal(t, http.StatusOK, statusOf(t, "http://"+admin+path))

@@ -48,13 +48,13 @@ func TestTwoLeaders(t *testing.T) {
 	for outage := range 2 { // after a third of the events, and after two
 		require.Eventually(t, func() bool {
 			return count(t, db, "SELECT count(*) FROM outbox") > (outage+1)*writers*transactions/2
-		}, patience, time.Millisecond)
+		}, waitTimeout, time.Millisecond)
 		broker.Stop()
 		broker.Start()
 	}
 	writing.Wait()
 	events := count(t, db, "SELECT count(*) FROM outbox")
-	require.Eventually(t, func() bool { return published(t, broker.URL) == uint64(events) }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return published(t, broker.URL) == uint64(events) }, waitTimeout, 20*time.Millisecond)
 	stop()
 	relays.Wait()
 	requireStream(t, db, broker.URL, "ORDERS")

@@ -31,6 +31,6 @@ func TestOneTrace(t *testing.T) {
 			}
 		}
 		return infra.Delivered(trace, len(subscribers)) && len(batch) == 1
-	}, patience), "%+v", trace)
+	}, waitTimeout), "%+v", trace)
 	infra.RequireDelivery(t, trace, batch[0], subscribers...)
 }

@@ -130,9 +130,9 @@ func (e *explorer) next() bool {
 func (e *explorer) again() { e.depth, e.asleep, e.redundant = 0, [2]bool{}, false }
 
 // order is which side made each step.
-func (h *history) order() string {
+func (hist *history) order() string {
 	var sides []byte
-	for _, step := range h.steps {
+	for _, step := range hist.steps {
 		sides = append(sides, step[0])
 	}
 	return string(sides)

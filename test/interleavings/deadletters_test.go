@@ -28,7 +28,7 @@ func redeliver(in *state, name string, r redelivering) *operation {
 }
 
 func (r redelivering) run(ctx context.Context, s *side) (string, error) {
-	h := &handler{world: s.world, emits: r.emits}
+	h := &handler{harness: s.harness, emits: r.emits}
 	for _, event := range r.fails {
 		h.fails = append(h.fails, event.ID)
 	}

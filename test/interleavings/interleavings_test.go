@@ -7,7 +7,7 @@
 // scheduler lets one step happen at a time; if it waits for a lock, the other operation goes on.
 //
 // To add an operation, add a line to one of the tables orderOperations, relayOperations, laneOperations, letterOperations,
-// beforeOperations or wholeRelays: a name, the method of the port, and the call. It begins in the state normal, unless it names another one. If the call
+// formerOperations or wholeRelays: a name, the method of the port, and the call. It begins in the state normal, unless it names another one. If the call
 // only reads, add the method to the list reads instead. TestEveryMethodHasItsPlace fails until one of the two is done.
 // A new port has to be added to the list driven, and a new table's rows to a state.
 //
@@ -17,7 +17,7 @@
 // of which one lets more relays run to the end: each take-over writes another cursor, so there is nothing to compare.
 //
 // Where a subscriber works, a copy goes on afterwards: it redelivers every letter that it can. An outcome is also right if what is left
-// then is what a serial order comes to. The statements of programs of before run beside those of the present one, as in a rolling update,
+// then is what a serial order comes to. The statements of former programs run beside those of the present one, as in a rolling update,
 // and not beside each other. TestPlantedFaultsAreNoticed checks that each check can fail.
 package interleavings_test
 
@@ -56,9 +56,9 @@ func TestInterleavings(t *testing.T) {
 	}
 	t.Logf("seed %d: repeat the sample with make interleavings ARGS='-all=false -seed=%d'", *seed, *seed)
 	began := time.Now()
-	worlds := make([]*world, runtime.GOMAXPROCS(0))
+	worlds := make([]*harness, runtime.GOMAXPROCS(0))
 	for i := range worlds {
-		worlds[i] = newWorld(t)
+		worlds[i] = newHarness(t)
 	}
 	known, err := profiles(t.Context(), worlds[0], allOperations)
 	require.NoError(t, err)
@@ -69,10 +69,10 @@ func TestInterleavings(t *testing.T) {
 	results := make([]result, len(every))
 	next := make(chan int)
 	var workers sync.WaitGroup
-	for _, w := range worlds {
+	for _, h := range worlds {
 		workers.Go(func() {
 			for i := range next {
-				results[i] = every[i].examine(t.Context(), w, known, rand.New(rand.NewPCG(*seed, uint64(i))))
+				results[i] = every[i].examine(t.Context(), h, known, rand.New(rand.NewPCG(*seed, uint64(i))))
 				every[i].report(t, results[i])
 			}
 		})
@@ -114,14 +114,14 @@ type failure struct {
 }
 
 // examine runs a pair's interleavings: all of them, or a sample.
-func (p *pair) examine(ctx context.Context, w *world, known map[*operation]profile, rng *rand.Rand) result {
+func (p *pair) examine(ctx context.Context, h *harness, known map[*operation]profile, rng *rand.Rand) result {
 	r := result{failed: make(map[string]failure)}
 	began := time.Now()
 	defer func() { r.slow = time.Since(began) }()
 	if !*all && p.disjoint {
 		return r
 	}
-	if r.err = p.prepare(ctx, w); r.err != nil {
+	if r.err = p.prepare(ctx, h); r.err != nil {
 		return r
 	}
 	runs := *sample
@@ -129,7 +129,7 @@ func (p *pair) examine(ctx context.Context, w *world, known map[*operation]profi
 	case p.disjoint: // whatever the order, each statement finds what it would find alone
 		runs = 1
 	case *all && p.merges < 100*int64(*most):
-		if p.explore(ctx, w, &r, int64(*most)); r.whole || r.err != nil {
+		if p.explore(ctx, h, &r, int64(*most)); r.whole || r.err != nil {
 			return r
 		}
 		fallthrough
@@ -137,8 +137,8 @@ func (p *pair) examine(ctx context.Context, w *world, known map[*operation]profi
 		runs = r.run + *most/4
 	}
 	steps := [2]int{known[p.operations[0]].steps, known[p.operations[1]].steps}
-	for r.run < runs || r.run < patience && p.missing(r) {
-		if r.err = p.try(ctx, w, &random{rng: rng, left: steps}, &r); r.err != nil {
+	for r.run < runs || r.run < maxRuns && p.missing(r) {
+		if r.err = p.try(ctx, h, &random{rng: rng, left: steps}, &r); r.err != nil {
 			return r
 		}
 	}
@@ -146,7 +146,7 @@ func (p *pair) examine(ctx context.Context, w *world, known map[*operation]profi
 }
 
 // patience is how many interleavings of a pair that is known to fail are tried until it does.
-const patience = 2000
+const maxRuns = 2000
 
 // missing reports whether the pair is known to fail, and has not.
 func (p *pair) missing(r result) bool {
@@ -157,10 +157,10 @@ func (p *pair) missing(r result) bool {
 
 // explore runs every interleaving, but of those that differ only in the order of independent steps one. It gives up after so
 // many.
-func (p *pair) explore(ctx context.Context, w *world, r *result, bound int64) {
+func (p *pair) explore(ctx context.Context, h *harness, r *result, bound int64) {
 	e := explorer{reduced: true}
 	for tried := int64(0); tried < bound; tried++ {
-		if r.err = p.try(ctx, w, &e, r); r.err != nil {
+		if r.err = p.try(ctx, h, &e, r); r.err != nil {
 			return
 		}
 		if !e.next() {
@@ -170,8 +170,8 @@ func (p *pair) explore(ctx context.Context, w *world, r *result, bound int64) {
 	}
 }
 
-func (p *pair) try(ctx context.Context, w *world, choose chooser, r *result) error {
-	h, err := w.interleave(ctx, p.operations[0].state(), p.operations, choose)
+func (p *pair) try(ctx context.Context, h *harness, choose chooser, r *result) error {
+	hist, err := h.interleave(ctx, p.operations[0].state(), p.operations, choose)
 	if err != nil {
 		return fmt.Errorf("%s: %w", p, err)
 	}
@@ -179,17 +179,17 @@ func (p *pair) try(ctx context.Context, w *world, choose chooser, r *result) err
 		return nil
 	}
 	r.run++
-	r.deadlocks += h.deadlocks
-	if h.blocked > 0 {
+	r.deadlocks += hist.deadlocks
+	if hist.blocked > 0 {
 		r.blocked++
 	}
-	found, err := w.judge(ctx, p, h)
+	found, err := h.judge(ctx, p, hist)
 	if err != nil {
 		return fmt.Errorf("%s: %w", p, err)
 	}
 	for _, v := range found {
 		if _, before := r.failed[v.check]; !before {
-			r.failed[v.check] = failure{v.detail, h}
+			r.failed[v.check] = failure{v.detail, hist}
 		}
 	}
 	return nil

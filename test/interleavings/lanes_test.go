@@ -21,16 +21,16 @@ func inboxOf(s *side) *postgres.Inbox {
 // handler is the handler of one call. It fails for some events. If it is called for an event before an earlier event of the aggregate
 // was dealt with, the world notes that.
 type handler struct {
-	world *world
-	fails []string // ids of events
-	calls []string
-	emits string // aggregate of which it emits an event for each call; empty: none
+	harness *harness
+	fails   []string // ids of events
+	calls   []string
+	emits   string // aggregate of which it emits an event for each call; empty: none
 }
 
 var errHandler = errors.New("the handler fails")
 
 func (h *handler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
-	if err := h.world.early(ctx, entry, h.calls); err != nil {
+	if err := h.harness.early(ctx, entry, h.calls); err != nil {
 		return err
 	}
 	if slices.Contains(h.fails, entry.ID) {
@@ -131,7 +131,7 @@ func apply(in *state, name string, b batch) *operation {
 var busy = map[string]string{"lane_moved": "another transaction works on the lane; the copy looks again"}
 
 func (b batch) apply(ctx context.Context, s *side) (string, error) {
-	h := &handler{world: s.world, emits: b.emits}
+	h := &handler{harness: s.harness, emits: b.emits}
 	for _, event := range b.fails {
 		h.fails = append(h.fails, event.ID)
 	}

@@ -23,7 +23,7 @@ var refusal = &operation{name: "refuse without a notice", relay: true, do: func(
 	if err != nil {
 		return "", err
 	}
-	stream := &gatedStream{StreamRepair: s.world.stream, side: s}
+	stream := &gatedStream{StreamRepair: s.harness.stream, side: s}
 	info, err := stream.Open(ctx, 0)
 	if err != nil {
 		return "", err
@@ -83,28 +83,28 @@ func both(name string, a, b string) *operation {
 }
 
 // sabotage are the operations that are defined only to be noticed.
-var sabotage = []*operation{refusal, racy, sound, both("one and other", created, paid), both("other and one", paid, created)}
+var plantedOperations = []*operation{refusal, racy, sound, both("one and other", created, paid), both("other and one", paid, created)}
 
 // laboratory has a world, and every operation's profile there.
-func laboratory(t *testing.T, names ...string) (*world, map[*operation]profile) {
+func plantedHarness(t *testing.T, names ...string) (*harness, map[*operation]profile) {
 	t.Helper()
-	w := newWorld(t)
+	h := newHarness(t)
 	var wanted []*operation
 	for _, name := range names {
 		wanted = append(wanted, named(name))
 	}
-	known, err := profiles(t.Context(), w, wanted)
+	known, err := profiles(t.Context(), h, wanted)
 	require.NoError(t, err)
-	return w, known
+	return h, known
 }
 
 func explored(t *testing.T, a, b string) result {
 	t.Helper()
-	w, known := laboratory(t, a, b)
+	h, known := plantedHarness(t, a, b)
 	p := newPair(named(a), named(b), known)
-	require.NoError(t, p.prepare(t.Context(), w))
+	require.NoError(t, p.prepare(t.Context(), h))
 	r := result{failed: make(map[string]failure)}
-	p.explore(t.Context(), w, &r, 1000)
+	p.explore(t.Context(), h, &r, 1000)
 	require.NoError(t, r.err)
 	require.True(t, r.whole)
 	return r
@@ -112,17 +112,17 @@ func explored(t *testing.T, a, b string) result {
 
 // TestRefusalWithoutANoticeIsNoticed: a leader that refuses in the database alone beside a frozen redrive.
 func TestRefusalWithoutANoticeIsNoticed(t *testing.T) {
-	w, known := laboratory(t, "relay redrives", refusal.name)
+	h, known := plantedHarness(t, "relay redrives", refusal.name)
 	p := newPair(named("relay redrives"), refusal, known)
 	rng := rand.New(rand.NewPCG(1, 1))
 	r := result{failed: make(map[string]failure)}
-	for r.run < patience && len(r.failed) < 2 {
+	for r.run < maxRuns && len(r.failed) < 2 {
 		left := [2]int{known[p.operations[0]].steps, known[p.operations[1]].steps}
-		require.NoError(t, p.try(t.Context(), w, &random{rng: rng, left: left}, &r))
+		require.NoError(t, p.try(t.Context(), h, &random{rng: rng, left: left}, &r))
 	}
 	require.Contains(t, r.failed, lot)
-	require.Contains(t, r.failed, peace)
-	require.Contains(t, r.failed[peace].detail, "in the stream 2 times")
+	require.Contains(t, r.failed, afterwards)
+	require.Contains(t, r.failed[afterwards].detail, "in the stream 2 times")
 }
 
 // TestLostUpdateIsNoticed: what reads in one statement and writes in another loses updates, which one statement does not.
@@ -139,16 +139,16 @@ func TestEveryMergeIsRun(t *testing.T) {
 		a, b string
 		want int
 	}{{"place", "renew", 10}, {"place", "report a halt", 10}} {
-		w, known := laboratory(t, c.a, c.b)
+		h, known := plantedHarness(t, c.a, c.b)
 		p := newPair(named(c.a), named(c.b), known)
 		require.EqualValues(t, c.want, p.merges)
 		var e explorer
 		seen := make(map[string]bool)
 		for more := true; more; more = e.next() {
-			h, err := w.interleave(t.Context(), normal, p.operations, &e)
+			hist, err := h.interleave(t.Context(), normal, p.operations, &e)
 			require.NoError(t, err)
-			require.Zero(t, h.blocked)
-			seen[h.order()] = true
+			require.Zero(t, hist.blocked)
+			seen[hist.order()] = true
 		}
 		require.Len(t, seen, c.want)
 	}
@@ -173,13 +173,13 @@ func TestWaitingIsNoOption(t *testing.T) {
 // TestNothingIsLostByLeavingOut: the interleavings that are run come to every outcome that all of them come to.
 func TestNothingIsLostByLeavingOut(t *testing.T) {
 	for _, c := range [][2]string{{"apply: one new", "before: fail: new"}, {"pay", "cancel"}, {racy.name, racy.name}, {"apply: one new", "look: known"}} {
-		w, known := laboratory(t, c[0], c[1])
+		h, known := plantedHarness(t, c[0], c[1])
 		p := newPair(named(c[0]), named(c[1]), known)
 		outcomes := func(e *explorer) (found []string, runs int) {
 			for more := true; more; more = e.next() {
-				h, outcome, err := p.run(t.Context(), w, p.operations, e)
+				hist, outcome, err := p.run(t.Context(), h, p.operations, e)
 				require.NoError(t, err)
-				if text := answered(h.answers, outcome); !e.redundant {
+				if text := answered(hist.answers, outcome); !e.redundant {
 					runs++
 					if !slices.Contains(found, text) {
 						found = append(found, text)

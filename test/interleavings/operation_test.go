@@ -24,7 +24,7 @@ type operation struct {
 	relay bool
 	// untrue says that it tells of a stream that is not the state's. No whole relay runs beside it: each settles the true one.
 	untrue bool
-	// before says that it is one of a program of before. Two of those are no pair.
+	// before says that it is one of a former program. Two of those are no pair.
 	before bool
 	// careless says that it forgets, by its age alone, what may come again, and passes over what is locked: no outcome is wrong.
 	careless bool
@@ -99,10 +99,10 @@ func (a answer) slow() bool {
 }
 
 // operations are all of them. A pair is any two of one state, and each with itself.
-var allOperations = slices.Concat(orderOperations, relayOperations, laneOperations, letterOperations, operatorOperations, beforeOperations, wholeRelays)
+var allOperations = slices.Concat(orderOperations, relayOperations, laneOperations, letterOperations, operatorOperations, formerOperations, wholeRelays)
 
 func named(name string) *operation {
-	for _, o := range slices.Concat(allOperations, sabotage) {
+	for _, o := range slices.Concat(allOperations, plantedOperations) {
 		if o.name == name {
 			return o
 		}

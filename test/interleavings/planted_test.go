@@ -15,7 +15,7 @@ import (
 func planted(in *state, name string, transactions ...func(ctx context.Context, tx bun.Tx) error) *operation {
 	return &operation{name: "planted: " + name, in: in, do: func(ctx context.Context, s *side) (string, error) {
 		for _, fn := range transactions {
-			if err := (before{s}).do(ctx, func(tx bun.Tx) error { return fn(ctx, tx) }); err != nil {
+			if err := (formerInbox{s}).do(ctx, func(tx bun.Tx) error { return fn(ctx, tx) }); err != nil {
 				return "", err
 			}
 		}
@@ -60,10 +60,10 @@ func raise(ctx context.Context, tx bun.Tx, compare bool) error {
 
 // letter sets an event aside.
 func letter(ctx context.Context, tx bun.Tx, event inbox.Event, state inbox.State) error {
-	if err := insertBefore(ctx, tx, event.Entry); err != nil {
+	if err := insertFormer(ctx, tx, event.Entry); err != nil {
 		return err
 	}
-	if _, err := settleBefore(ctx, tx, event.Entry, inbox.Dead); err != nil {
+	if _, err := settleFormer(ctx, tx, event.Entry, inbox.Dead); err != nil {
 		return err
 	}
 	return updateLetter(ctx, tx, event.ID, state, "no", 1)
@@ -159,17 +159,17 @@ var plantedFaults = []struct {
 
 // TestPlantedFaultsAreNoticed checks that each check of a subscriber fails for a fault.
 func TestPlantedFaultsAreNoticed(t *testing.T) {
-	w := newWorld(t)
+	h := newHarness(t)
 	for _, fault := range plantedFaults {
 		t.Run(fault.name, func(t *testing.T) {
 			other := named(fault.beside)
-			known, err := profiles(t.Context(), w, []*operation{fault.operation, other})
+			known, err := profiles(t.Context(), h, []*operation{fault.operation, other})
 			require.NoError(t, err)
 			p := newPair(fault.operation, other, known)
-			require.NoError(t, p.prepare(t.Context(), w))
+			require.NoError(t, p.prepare(t.Context(), h))
 			r := result{failed: make(map[string]failure)}
 			for e := (explorer{reduced: true}); r.failed[fault.check].history == nil; {
-				require.NoError(t, p.try(t.Context(), w, &e, &r))
+				require.NoError(t, p.try(t.Context(), h, &e, &r))
 				require.True(t, e.next(), "no interleaving violates %q", fault.check)
 			}
 			t.Logf("after %d interleavings: %s", r.run, r.failed[fault.check].detail)

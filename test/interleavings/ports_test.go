@@ -181,9 +181,9 @@ func portsIn(t *testing.T, file string) (found []string) {
 // TestReadsOnlyRead calls each with nothing and looks at what it sends. The log is read past database/sql, so what After sends
 // is not seen.
 func TestReadsOnlyRead(t *testing.T) {
-	w := newWorld(t)
-	require.NoError(t, w.reset(t.Context(), normal))
-	s := w.sides[0]
+	h := newHarness(t)
+	require.NoError(t, h.reset(t.Context(), normal))
+	s := h.sides[0]
 	for _, d := range driven {
 		for i := range d.port.NumMethod() {
 			method := d.port.Method(i)

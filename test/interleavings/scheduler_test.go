@@ -18,13 +18,13 @@ import (
 // side is one of the two operations of an interleaving. Its operation runs in a goroutine of its own and waits at the gate
 // before each step.
 type side struct {
-	index  int
-	world  *world
-	db     *bun.DB // gated
-	pid    uint32  // of its only backend
-	events chan event
-	let    chan struct{}
-	free   atomic.Bool // steps do not wait
+	index   int
+	harness *harness
+	db      *bun.DB // gated
+	pid     uint32  // of its only backend
+	events  chan event
+	let     chan struct{}
+	free    atomic.Bool // steps do not wait
 
 	victim atomic.Bool     // of a deadlock, in the present try
 	gate   sync.Mutex      // a relay may save its cursor while it reads: the two come one after the other
@@ -91,7 +91,7 @@ type history struct {
 }
 
 // String shows the history, one step a line.
-func (h *history) String() string { return strings.Join(h.steps, "\n") }
+func (hist *history) String() string { return strings.Join(hist.steps, "\n") }
 
 // chooser picks one of the sides that can go on, or, of a deadlock, the victim.
 type chooser interface {

@@ -44,9 +44,9 @@ func (l leading) run(ctx context.Context, s *side) (string, error) {
 	defer stop()
 	r := &relayRun{leading: l, side: s, stop: stop}
 	r.relay = relaying.New(relaying.Ports{
-		Log:       &gatedLog{postgres.NewLog(s.world.plain, relayName, quiet), r},
+		Log:       &gatedLog{postgres.NewLog(s.harness.plain, relayName, quiet), r},
 		Cursors:   cursors(s),
-		Publisher: &gatedStream{StreamRepair: s.world.stream, side: s, refuses: l.refuses},
+		Publisher: &gatedStream{StreamRepair: s.harness.stream, side: s, refuses: l.refuses},
 		Parking:   &watchedParking{parking(s), r},
 		Retention: postgres.NewRetention(s.db, relayName),
 		Elector:   &watchedElector{elector(s), r},
@@ -221,8 +221,8 @@ func (g *gatedStream) taken(batch []outbox.Entry, after uint64, do func([]outbox
 }
 
 // relayed runs a relay without gates until it has nothing to do, and returns why it halted, if it did.
-func (w *world) relayed(ctx context.Context, db *bun.DB) (string, error) {
-	outside := &side{world: w, db: db, tables: map[string]bool{}}
+func (h *harness) relayed(ctx context.Context, db *bun.DB) (string, error) {
+	outside := &side{harness: h, db: db, tables: map[string]bool{}}
 	outside.free.Store(true)
 	return leading{until: "never"}.run(ctx, outside)
 }

@@ -99,23 +99,23 @@ func TestFormerLeaderAnswers(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return within(t, func(ctx context.Context) error { _, err := first.CreateStream(ctx, config); return err })
 	},
-		patience, 100*time.Millisecond)
+		waitTimeout, 100*time.Millisecond)
 	require.Eventually(t, func() bool {
 		_, leader := end(t, first)
 		if leader != "n1" {
 			_, _ = first.Conn().Request("$JS.API.STREAM.LEADER.STEPDOWN.ORDERS", []byte(`{"placement":{"preferred":"n1"}}`), time.Second)
 		}
 		return leader == "n1"
-	}, patience, 200*time.Millisecond, "the first never leads")
+	}, waitTimeout, 200*time.Millisecond, "the first never leads")
 	_, err := first.Publish(t.Context(), "orders.created", nil)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { last, _ := end(t, second); return last == 1 }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool { last, _ := end(t, second); return last == 1 }, waitTimeout, 20*time.Millisecond)
 
 	wire.cut()
 	cut := time.Now()
 	require.Eventually(t, func() bool {
 		return within(t, func(ctx context.Context) error { _, err := second.Publish(ctx, "orders.created", nil); return err })
-	}, patience, 100*time.Millisecond, "the other two elect nobody")
+	}, waitTimeout, 100*time.Millisecond, "the other two elect nobody")
 	last, leader := end(t, second)
 	require.EqualValues(t, 2, last)
 	require.NotEqual(t, "n1", leader)

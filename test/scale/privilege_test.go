@@ -142,7 +142,7 @@ func requireEverything(t *testing.T, p *privileged) {
 		t.Helper()
 		require.Eventually(t, func() bool {
 			return count(t, p.admin, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == events
-		}, patience, 10*time.Millisecond)
+		}, waitTimeout, 10*time.Millisecond)
 	}
 	placeMany(t, api, 2)
 	requirePlaced(t, api)
@@ -181,7 +181,7 @@ func requirePlaced(t *testing.T, api string) {
 		require.NoError(t, err)
 		require.Equal(t, http.StatusOK, answer.StatusCode, "%s", text)
 		return strings.Contains(string(text), `"published"`)
-	}, patience, 20*time.Millisecond)
+	}, waitTimeout, 20*time.Millisecond)
 }
 
 // requireMeasured : the relay may look at all that its metrics tell. An instance that only serves the API tells of itself.
@@ -225,7 +225,7 @@ func requireWaits(t *testing.T, p *privileged) {
 	require.Eventually(t, func() bool {
 		status = outboxie(t, p.as(relayer, "relay"), 0, "outbox", "status")
 		return strings.Contains(status, "waiting for an open transaction")
-	}, patience, 50*time.Millisecond)
+	}, waitTimeout, 50*time.Millisecond)
 	require.Contains(t, status, "INSERT INTO outbox", "its statement is told")
 	require.NoError(t, early.Commit())
 }
@@ -247,13 +247,13 @@ func requireParking(t *testing.T, p *privileged) {
 	operator := p.as(relayer, "relay")
 	require.Eventually(t, func() bool {
 		return strings.Contains(outboxie(t, operator, 0, "outbox", "parked"), "2 events of 1 aggregate")
-	}, patience, 50*time.Millisecond)
+	}, waitTimeout, 50*time.Millisecond)
 	position := count(t, p.admin, "SELECT min(position) FROM outbox_parked")
 	outboxie(t, operator, 0, "outbox", "discard", "--position", fmt.Sprint(position), "--yes")
 	outboxie(t, operator, 0, "outbox", "redrive", "--all")
 	require.Eventually(t, func() bool {
 		return count(t, p.admin, "SELECT count(*) FROM outbox_parked WHERE state = 'redriven'") == 1
-	}, patience, 10*time.Millisecond)
+	}, waitTimeout, 10*time.Millisecond)
 	require.Contains(t, outboxie(t, operator, 0, "outbox", "list"), "redriven")
 }
 
@@ -267,10 +267,10 @@ func requireDeadLetter(t *testing.T, p *privileged) {
 	_, err = db.Exec(appendStatement, uuid.NewString(), 1, "")
 	require.NoError(t, err)
 	dead := func() int { return count(t, p.admin, "SELECT count(*) FROM dead_letters WHERE state = 'dead'") }
-	require.Eventually(t, func() bool { return dead() == 1 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return dead() == 1 }, waitTimeout, 10*time.Millisecond)
 	require.Contains(t, outboxie(t, operator, 0, "subscriber", "dead"), "order/x")
 	outboxie(t, operator, 0, "subscriber", "retry", "--all")
-	require.Eventually(t, func() bool { return dead() == 1 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return dead() == 1 }, waitTimeout, 10*time.Millisecond)
 	var id string
 	require.NoError(t, p.admin.QueryRow("SELECT event_id FROM dead_letters").Scan(&id))
 	outboxie(t, operator, 0, "subscriber", "discard", "--event", id, "--yes")
@@ -332,7 +332,7 @@ func requireSweeps(t *testing.T, p *privileged) {
 		require.NoError(t, err)
 		removed += n
 		return removed >= 2
-	}, patience, 10*time.Millisecond)
+	}, waitTimeout, 10*time.Millisecond)
 }
 
 // requireRepair : the relay halts, and an operator accepts what there is.
@@ -340,7 +340,7 @@ func requireRepair(t *testing.T, p *privileged, api string, relay *infra.Process
 	t.Helper()
 	require.Eventually(t, func() bool {
 		return count(t, p.admin, "SELECT count(*) FROM outbox_cursor WHERE position = (SELECT max(position) FROM outbox)") == 1
-	}, patience, 10*time.Millisecond)
+	}, waitTimeout, 10*time.Millisecond)
 	_, err := p.admin.Exec("DELETE FROM outbox WHERE position = (SELECT max(position) FROM outbox)")
 	require.NoError(t, err)
 	placeMany(t, api, 1)
@@ -363,7 +363,7 @@ func requireRemadeStream(t *testing.T, p *privileged, api string) {
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		return strings.Contains(outboxie(t, p.as(relayer, "relay"), 0, "outbox", "status"), "halted: stream_replaced")
-	}, patience, 50*time.Millisecond)
+	}, waitTimeout, 50*time.Millisecond)
 	outboxie(t, p.as(operator, "relay"), 1, "outbox", "adopt", "--yes")
 	require.Contains(t, outboxie(t, p.as(operator, "operator"), 0, "outbox", "adopt", "--yes"), "raise its sequences")
 	requirePlaced(t, api)
@@ -374,7 +374,7 @@ func requireRealignment(t *testing.T, p *privileged, api string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		return count(t, p.admin, "SELECT count(*) FROM outbox_cursor WHERE position = (SELECT max(position) FROM outbox)") == 1
-	}, patience, 10*time.Millisecond)
+	}, waitTimeout, 10*time.Millisecond)
 	// In one transaction: a relay that sees the rows gone and not purged takes them for lost.
 	_, err := p.admin.Exec(`DELETE FROM outbox AS o WHERE NOT EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = o.position);
 		UPDATE outbox_cursor SET purged_to = position;
@@ -383,7 +383,7 @@ func requireRealignment(t *testing.T, p *privileged, api string) {
 	placeMany(t, api, 1)
 	require.Eventually(t, func() bool {
 		return strings.Contains(outboxie(t, p.as(relayer, "relay"), 0, "outbox", "status"), "halted: sequence_behind")
-	}, patience, 50*time.Millisecond)
+	}, waitTimeout, 50*time.Millisecond)
 	require.Contains(t, outboxie(t, p.as(relayer, "relay"), 2, "outbox", "adopt", "--yes"), "outboxie_operator")
 	require.Contains(t, outboxie(t, p.as(operator, "relay"), 0, "outbox", "adopt", "--yes"), "move the 1 event ")
 	requirePlaced(t, api)

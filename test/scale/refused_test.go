@@ -330,7 +330,7 @@ func TestBlindRelay(t *testing.T) {
 	}
 	require.Zero(t, last())
 	require.NoError(t, early.Commit())
-	require.Eventually(t, func() bool { return last() == 2 }, patience, 50*time.Millisecond) // there is no gap any more
+	require.Eventually(t, func() bool { return last() == 2 }, waitTimeout, 50*time.Millisecond) // there is no gap any more
 }
 
 // TestSubscriberMayNotLook withholds the right to look for the consumer of a former version. The subscriber says so once, and begins
@@ -346,7 +346,7 @@ func TestSubscriberMayNotLook(t *testing.T) {
 	process := subscribe(t, "emails", p.as(subscriber, "subscriber"))
 	require.Eventually(t, func() bool {
 		return count(t, p.admin, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == 2
-	}, patience, 10*time.Millisecond)
+	}, waitTimeout, 10*time.Millisecond)
 	const told = "may not look for the consumer of a former version"
 	require.Equal(t, 1, strings.Count(process.String(), told), process)
 }

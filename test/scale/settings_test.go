@@ -36,11 +36,11 @@ func TestOddSettingsBehindAPooler(t *testing.T) {
 	subscribe(t, "emails", environment)
 	placeMany(t, app.API(), 3)
 	db := open(t, shop+"&datestyle=ISO&client_encoding=UTF8&standard_conforming_strings=on")
-	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == 3 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == 3 }, waitTimeout, 10*time.Millisecond)
 	_, err = db.Exec(`INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
 		VALUES (gen_random_uuid(), 'order', 'x', 1, 'outboxie.order.created.v1', 'orders.created', '{"amount": "nonsense"}')`)
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM dead_letters WHERE state = 'dead'") == 1 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM dead_letters WHERE state = 'dead'") == 1 }, waitTimeout, 10*time.Millisecond)
 	require.Contains(t, outboxie(t, environment, 0, "subscriber", "dead", "--id", "emails"), "order/x")
 	require.Contains(t, outboxie(t, environment, 0, "outbox", "status"), "relaying")
 	require.Contains(t, outboxie(t, append(environment, "DATABASE_URL="+infra.PgBouncer(t, shop, nil)+"&search_path=public"), 2, "outbox", "status"),

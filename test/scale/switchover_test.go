@@ -48,7 +48,7 @@ func TestSwitchoverBehindALateName(t *testing.T) {
 			var n int
 			err := former.QueryRow("SELECT count(*) FROM inbox WHERE subscriber = $1 AND applied_at IS NOT NULL", subscriber).Scan(&n)
 			return err == nil && n >= events
-		}, patience, 10*time.Millisecond, "%s\n%s\n%s", subscriber, emails, invoices)
+		}, waitTimeout, 10*time.Millisecond, "%s\n%s\n%s", subscriber, emails, invoices)
 	}
 	applied("emails", 6)
 	applied("invoices", 6)
@@ -118,7 +118,7 @@ func TestReadOnlyBehindAPooler(t *testing.T) {
 	placeMany(t, app.API(), 1)
 	t.Logf("the API accepted an order %s after the database was writable", time.Since(reset).Round(time.Millisecond))
 	stored(t, js, 2)
-	require.Eventually(t, func() bool { return count(t, admin, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == 2 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return count(t, admin, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == 2 }, waitTimeout, 10*time.Millisecond)
 	t.Logf("its event was applied %s after the database was writable", time.Since(reset).Round(time.Millisecond))
 	require.Less(t, time.Since(reset), writableWithin)
 }

@@ -67,7 +67,7 @@ func (s *secure) lockPostgres() {
 		_, err := db.Exec(statement)
 		require.NoError(s.t, err)
 	}
-	require.Eventually(s.t, func() bool { return s.connects(s.postgres.URL) != nil }, patience, 20*time.Millisecond)
+	require.Eventually(s.t, func() bool { return s.connects(s.postgres.URL) != nil }, waitTimeout, 20*time.Millisecond)
 }
 
 func (s *secure) connects(address string) error {
@@ -148,7 +148,7 @@ func TestTLS(t *testing.T) {
 	}
 	placeMany(t, infra.Serve(t, "app", environment).API(), 20)
 	db := open(t, s.database(verified))
-	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == 20 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return count(t, db, "SELECT count(*) FROM inbox WHERE applied_at IS NOT NULL") == 20 }, waitTimeout, 10*time.Millisecond)
 	require.Equal(t, 4, count(t, db, "SELECT count(*) FROM subscriber_lanes"))
 	require.Contains(t, outboxie(t, environment, 1, "outbox", "adopt"), "not halted", "it reaches both")
 

@@ -109,7 +109,7 @@ func (w *world) startAt(name string, broker *memory.Stream) *instance {
 	}, w.logger)
 	w.running.Go(func() {
 		if err := i.relay.Run(ctx); err != nil {
-			w.complain("the relay ended: %v", err)
+			w.report("the relay ended: %v", err)
 		}
 	})
 	return i

@@ -71,7 +71,7 @@ func (w *world) carryOut(adopter *operating.Adopter, plan operating.Adoption) {
 		w.hit("an adoption came too late")
 	case errors.Is(err, errDead), errors.Is(err, relay.ErrStreamMissing), errors.Is(err, relay.ErrNoMessage):
 	default:
-		w.complain("adopt: %v", err)
+		w.report("adopt: %v", err)
 	}
 }
 

@@ -161,7 +161,7 @@ func (w *world) leave(i *instance) {
 	w.alive = slices.DeleteFunc(w.alive, func(other *instance) bool { return other == i })
 }
 
-func (w *world) complain(format string, args ...any) {
+func (w *world) report(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.complaints = append(w.complaints, fmt.Sprintf(format, args...))
@@ -184,7 +184,7 @@ func (w *world) beginWith(choice, count int, payload string) (transaction, bool)
 			Key: outbox.Key{Type: "order", ID: aggregate}, Version: w.versions[aggregate], Payload: []byte(payload),
 		}
 		if err := t.writer.Append(w.context(), message); err != nil {
-			w.complain("append: %v", err)
+			w.report("append: %v", err)
 		}
 	}
 	return t, true
@@ -197,7 +197,7 @@ func (w *world) end(t transaction, commit bool) {
 		return
 	}
 	if err := t.writer.Commit(); err != nil {
-		w.complain("commit: %v", err)
+		w.report("commit: %v", err)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 )
 
 // Patience bounds what Await waits for. It is far more than anything needs.
-const Patience = 30 * time.Second
+const WaitTimeout = 30 * time.Second
 
 // Await asks until the answer is yes, or an error, for as long as Patience lasts.
 func Await(ctx context.Context, every time.Duration, yes func() (bool, error)) error {
@@ -19,8 +19,8 @@ func Await(ctx context.Context, every time.Duration, yes func() (bool, error)) e
 		switch {
 		case done || err != nil:
 			return err
-		case time.Since(began) > Patience:
-			return fmt.Errorf("not within %s", Patience)
+		case time.Since(began) > WaitTimeout:
+			return fmt.Errorf("not within %s", WaitTimeout)
 		case !Pause(ctx, every):
 			return ctx.Err()
 		}
