@@ -40,7 +40,7 @@ func TestEachLineOnSecurityHasATest(t *testing.T) {
 	require.Greater(t, rows, 20)
 }
 
-// testsIn is the tests of all files under a folder, whatever their build tags are.
+// testsIn returns the names of the tests in all files under a folder, with any build tags.
 func testsIn(t *testing.T, root string) (names []string) {
 	t.Helper()
 	declaration := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
@@ -63,7 +63,7 @@ func testsIn(t *testing.T, root string) (names []string) {
 	return names
 }
 
-// missing is the tests that a text names and that do not exist. A name that ends with … stands for all that begin so.
+// missing returns the tests that a text names and that do not exist. A name that ends with … stands for all names with that prefix.
 func missing(text string, exist []string) (names []string) {
 	for _, name := range regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w*…?)`").FindAllStringSubmatch(text, -1) {
 		prefix, several := strings.CutSuffix(name[1], "…")

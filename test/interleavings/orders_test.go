@@ -8,14 +8,14 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/codec"
 	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
-	app "github.com/assylzhan-a/outboxie/internal/app/ordering"
+	"github.com/assylzhan-a/outboxie/internal/app/ordering"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 // service is the order service of one side. It names each side's new order always the same.
-func service(s *side) *app.Service {
-	return app.New(app.Ports{Work: postgres.NewUnitOfWork(s.db), Encoder: codec.New(nil), Notifier: memory.NewNotifier()},
+func service(s *side) *ordering.Service {
+	return ordering.New(ordering.Ports{Work: postgres.NewUnitOfWork(s.db), Encoder: codec.New(nil), Notifier: memory.NewNotifier()},
 		func() order.ID { return order.ID(placed[s.index]) },
 		func() time.Time { return time.Date(2020, 2, 1, 0, 0, 0, 0, time.UTC) })
 }
