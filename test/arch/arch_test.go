@@ -39,6 +39,7 @@ func TestPlantedViolationsAreCaught(t *testing.T) {
 		file   string // planted.go unless given
 		source string // the import
 		alias  string // of the import; empty: _
+		code   string // behind the import
 		caught violation
 	}{
 		{rule: everyPackageIsKnown, folder: "internal/utils", source: "fmt", caught: violation{importer: "internal/utils"}},
@@ -54,6 +55,14 @@ func TestPlantedViolationsAreCaught(t *testing.T) {
 		{rule: engineKnowsNoOrder, folder: "internal/app/operating", source: module + "internal/domain/order"},
 		{rule: noAliases, folder: "cmd/outboxie", alias: "ports", source: module + "internal/ports/relay"},
 		{rule: noAliases, folder: "internal/app/relaying", file: "planted_alias_test.go", alias: ".", source: module + "internal/ports/relay"},
+		{
+			rule: portsSpeakPlainly, folder: "internal/ports/relay", source: "fmt", code: `const hint = "see NATS_URL"`,
+			file: "planted_word.go", caught: violation{importer: "internal/ports/relay", file: "planted_word.go", imported: "NATS"},
+		},
+		{
+			rule: portsSpeakPlainly, folder: "internal/ports/inbox", source: "fmt", code: "type Session struct{ PID int }",
+			file: "planted_name.go", caught: violation{importer: "internal/ports/inbox", file: "planted_name.go", imported: "PID"},
+		},
 		{rule: everyPackageIsKnown, folder: "outboxie", source: "fmt", caught: violation{importer: "outboxie"}},
 		{rule: outsidersSeeNothing, folder: "outboxietest/helpers", source: module + "internal/domain/order"},
 		{rule: appIsPure, folder: "internal/app/relaying", source: "github.com/cenkalti/backoff/v5"},
@@ -89,7 +98,7 @@ func TestPlantedViolationsAreCaught(t *testing.T) {
 	for i, plant := range plants {
 		name := cmp.Or(plant.file, fmt.Sprintf("planted%d.go", i))
 		overlay[filepath.Join(root, plant.folder, name)] = fmt.Sprintf(
-			"package %s\n\nimport %s %q\n", filepath.Base(plant.folder), cmp.Or(plant.alias, "_"), plant.source)
+			"package %s\n\nimport %s %q\n\n%s", filepath.Base(plant.folder), cmp.Or(plant.alias, "_"), plant.source, plant.code)
 		v := plant.caught
 		if v.importer == "" {
 			v = violation{importer: plant.folder, file: name, imported: plant.source}

@@ -5,12 +5,14 @@ package arch
 import (
 	"encoding/json"
 	"fmt"
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -86,6 +88,7 @@ type pkg struct {
 
 	imports map[string][]string // by file, without tests
 	aliased map[string][]string // imports with an alias by file, tests included
+	words   map[string][]string // of a port: words of technology by file, without tests
 }
 
 // load lists the module's packages. overlay replaces or adds files, as `go build -overlay` does; IgnoredGoFiles (other
@@ -142,16 +145,23 @@ func writeOverlay(folder string, overlay map[string]string) (string, error) {
 }
 
 func (p *pkg) readImports(overlay map[string]string) error {
-	p.imports, p.aliased = make(map[string][]string), make(map[string][]string)
+	p.imports, p.aliased, p.words = make(map[string][]string), make(map[string][]string), make(map[string][]string)
+	mode := parser.ImportsOnly
+	if layerOf(p.ImportPath) == port {
+		mode = parser.SkipObjectResolution // all of it, without comments
+	}
 	for _, name := range slices.Concat(p.GoFiles, p.CgoFiles, p.IgnoredGoFiles, p.TestGoFiles, p.XTestGoFiles) {
 		file := filepath.Join(p.Dir, name)
 		var source any // nil: read the file
 		if content, ok := overlay[file]; ok {
 			source = content
 		}
-		parsed, err := parser.ParseFile(token.NewFileSet(), file, source, parser.ImportsOnly)
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, source, mode)
 		if err != nil {
 			return err
+		}
+		if mode != parser.ImportsOnly && !strings.HasSuffix(name, "_test.go") {
+			p.words[name] = technicalWordsIn(parsed)
 		}
 		for _, spec := range parsed.Imports {
 			imported, err := strconv.Unquote(spec.Path.Value)
@@ -169,13 +179,27 @@ func (p *pkg) readImports(overlay map[string]string) error {
 	return nil
 }
 
+// technicalWordsIn returns the words of technology in the names and texts of a file.
+func technicalWordsIn(file *ast.File) (words []string) {
+	ast.Inspect(file, func(node ast.Node) bool {
+		switch node := node.(type) {
+		case *ast.Ident:
+			words = append(words, technicalWords.FindAllString(node.Name, -1)...)
+		case *ast.BasicLit:
+			words = append(words, technicalWords.FindAllString(node.Value, -1)...)
+		}
+		return true
+	})
+	return words
+}
+
 // violation is one import that a rule forbids. The file is empty if the package imports it indirectly.
 type violation struct {
-	rule, importer, file, imported string
+	rule, importer, file, imported string // imported is the word, where a word is forbidden
 }
 
 func (v violation) String() string {
-	return fmt.Sprintf("%s: %s imports %q", v.rule, path.Join(strings.TrimPrefix(v.importer, module), v.file), v.imported)
+	return fmt.Sprintf("%s: %s has %q", v.rule, path.Join(strings.TrimPrefix(v.importer, module), v.file), v.imported)
 }
 
 // The rules.
@@ -196,12 +220,13 @@ const (
 	fxStaysInModules      = "fx appears only in adapters/*/module.go and cmd"
 	noTechnologyInside    = "no driver or framework can be reached from domain, ports or app"
 	noAliases             = "no import of a package of this module has an alias"
+	portsSpeakPlainly     = "names and texts of ports contain no words of technology"
 )
 
 var rules = []string{
 	everyPackageIsKnown, domainIsPure, portsArePure, suitesArePlain, engineKnowsNoOrder, appIsPure, adaptersFaceThePorts,
 	adaptersAreStrangers, onlyCmdKnowsConfig, outsidersSeeNothing, nothingNeedsOutsiders, testsStayTests, fxStaysInModules,
-	theServiceIsAlone, noTechnologyInside, noAliases,
+	theServiceIsAlone, noTechnologyInside, noAliases, portsSpeakPlainly,
 }
 
 // show are the import path prefixes of the packages that demonstrate and test the service.
@@ -213,6 +238,9 @@ var technologies = []string{
 	"github.com/nats-io", "github.com/synadia-io", "github.com/gin-gonic/gin", "github.com/spf13", "go.uber.org/fx",
 	"go.uber.org/dig", "go.opentelemetry.io",
 }
+
+// technicalWords belong to adapters. Comments may use them, to say what a limit comes from.
+var technicalWords = regexp.MustCompile(`NATS|JetStream|Postgres|SQLSTATE|PID\b|DATABASE_URL|HTTP|If-Match|traceparent`)
 
 var testLibraries = []string{"github.com/stretchr/testify", "pgregory.net/rapid", "go.uber.org/goleak"}
 
@@ -252,6 +280,11 @@ func check(packages []pkg) []violation {
 				if strings.HasPrefix(imported, module) {
 					found = append(found, violation{noAliases, p.ImportPath, file, imported})
 				}
+			}
+		}
+		for file, words := range p.words {
+			for _, word := range words {
+				found = append(found, violation{portsSpeakPlainly, p.ImportPath, file, word})
 			}
 		}
 		for _, reached := range p.Deps {
