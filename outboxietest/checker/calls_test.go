@@ -12,7 +12,7 @@ func call(e checker.Event, succeeded bool) checker.Call {
 	return checker.Call{Subscriber: subscriber, ID: e.ID, Aggregate: e.Aggregate, Version: e.Version, Type: e.Type, Payload: e.Payload, Succeeded: succeeded}
 }
 
-// called is a life of a subscriber whose effects are calls. Version 2 of order 1 was called for twice, and hung the first time, so it and
+// runWithCalls is a run of a subscriber with external effects. Version 2 of order 1 was called for twice, and hung the first time, so it and
 // version 3 had letters. The call for version 1 of order 2 was repeated late.
 func runWithCalls() *testRun {
 	r := saneRun()
@@ -30,7 +30,7 @@ func runWithCalls() *testRun {
 	return r
 }
 
-// TestALifeWithCallsPasses checks that failed and repeated calls are no violation, and that what nobody could decode is one neither.
+// TestALifeWithCallsPasses checks that failed and repeated calls are no violation, nor are events that cannot be decoded.
 func TestALifeWithCallsPasses(t *testing.T) {
 	r := runWithCalls()
 	r.ledger.Poisoned(id(5))
@@ -39,7 +39,7 @@ func TestALifeWithCallsPasses(t *testing.T) {
 	require.Empty(t, verdict.Failed(), "%s", verdict)
 }
 
-// TestEachViolationOfCallsIsNoticed breaks one promise at a time.
+// TestEachViolationOfCallsIsNoticed checks that each broken promise about calls fails the check that is named for it.
 func TestEachViolationOfCallsIsNoticed(t *testing.T) {
 	for _, c := range []struct {
 		name  string

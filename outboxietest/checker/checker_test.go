@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
-// life is a small history, made by hand.
+// testRun is a small history, written by hand.
 type testRun struct {
 	parked   []checker.Parked
 	log      []checker.Event
@@ -65,7 +65,7 @@ func effect(e checker.Event) checker.Effect {
 	return checker.Effect{Subscriber: subscriber, ID: e.ID, Position: e.Position, Aggregate: e.Aggregate, Version: e.Version}
 }
 
-// sane is a life in which nothing went wrong: orders 1 and 2 of three and two versions. Position 4 was rolled back.
+// saneRun is a run in which nothing went wrong: orders 1 and 2 of three and two versions. Position 4 was rolled back.
 func saneRun() *testRun {
 	r := &testRun{ledger: checker.NewLedger(), recovery: checker.Recovery{Took: time.Second, Bound: time.Minute}}
 	for sequence, e := range []checker.Event{event(1, 1, 1), event(2, 2, 1), event(3, 1, 2), event(5, 2, 2), event(6, 1, 3)} {
@@ -87,7 +87,7 @@ func saneRun() *testRun {
 	return r
 }
 
-// lot is a life with a parked aggregate: version 2 of order 1, position 3, was given up, and version 3 redriven.
+// runWithParked is a run with a parked aggregate: version 2 of order 1, position 3, was discarded, and version 3 redriven.
 func runWithParked() *testRun {
 	r := saneRun()
 	r.parked = []checker.Parked{{Position: 3, ID: id(3), State: "discarded"}, {Position: 6, ID: id(6), State: "redriven"}}
@@ -116,6 +116,7 @@ func (r *testRun) history() checker.History {
 	}
 }
 
+// TestASaneLifePasses checks that runs without a violation pass every check.
 func TestASaneLifePasses(t *testing.T) {
 	for name, r := range map[string]*testRun{"plain": saneRun(), "with a parked aggregate": runWithParked(), "still parked": runWithWaiting(), "gone back": runWithRewind()} {
 		verdict, err := checker.Verify(r.history())
@@ -127,7 +128,7 @@ func TestASaneLifePasses(t *testing.T) {
 	}
 }
 
-// waiting is lot before anybody did something about it.
+// runWithWaiting is runWithParked before an operator did anything about it.
 func runWithWaiting() *testRun {
 	r := runWithParked()
 	r.parked[0].State, r.parked[1].State = "parked", "parked"
@@ -135,7 +136,7 @@ func runWithWaiting() *testRun {
 	return r
 }
 
-// goneBack is lot after the stream had lost the redriven event: it comes after a notice where the stream ended.
+// runWithRewind is runWithParked after the stream lost the redriven event, which follows a notice where the stream ended.
 func runWithRewind() *testRun {
 	r := runWithParked()
 	end := notice(5, r.log[3])
@@ -145,12 +146,12 @@ func runWithRewind() *testRun {
 	return r
 }
 
-// TestEachViolationIsNoticed breaks one promise at a time. The first check is the one that is named for it; what else
-// notices follows.
+// TestEachViolationIsNoticed checks that each broken promise fails the check that is named for it, which stands first, and the others
+// listed.
 func TestEachViolationIsNoticed(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		life  func() *testRun
+		run   func() *testRun
 		spoil func(*testRun)
 		fails []checker.Check
 	}{
@@ -304,7 +305,7 @@ func TestEachViolationIsNoticed(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := c.life()
+			r := c.run()
 			c.spoil(r)
 			verdict, err := checker.Verify(r.history())
 			require.NoError(t, err)
@@ -318,6 +319,7 @@ func TestEachViolationIsNoticed(t *testing.T) {
 	}
 }
 
+// TestManyViolationsAreCountedAndSomeShown checks that all violations are counted, and only the first ones described.
 func TestManyViolationsAreCountedAndSomeShown(t *testing.T) {
 	r := saneRun()
 	for n := range 50 {
@@ -330,6 +332,7 @@ func TestManyViolationsAreCountedAndSomeShown(t *testing.T) {
 	require.Contains(t, verdict.String(), "and 30 more")
 }
 
+// TestWhatCannotBeReadIsNoVerdict checks that a history that cannot be read is an error and gives no verdict.
 func TestWhatCannotBeReadIsNoVerdict(t *testing.T) {
 	h := saneRun().history()
 	broken := errors.New("broken")
@@ -338,6 +341,7 @@ func TestWhatCannotBeReadIsNoVerdict(t *testing.T) {
 	require.ErrorIs(t, err, broken)
 }
 
+// TestIDs checks that a UUID is read and written in its usual form, and other texts are refused.
 func TestIDs(t *testing.T) {
 	const text = "01a208ab-3be5-77ba-a411-d0614a94e989"
 	read, err := checker.ParseID(text)

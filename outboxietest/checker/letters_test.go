@@ -12,7 +12,7 @@ func letter(n int, state string) checker.Letter {
 	return checker.Letter{Subscriber: subscriber, ID: id(n).String(), State: state}
 }
 
-// poisoned is a life in which nobody can handle version 2 of order 1. Version 3 waits behind it. Order 2 failed for a while.
+// runWithPoison is a run in which version 2 of order 1 cannot be handled. Version 3 waits behind it. Order 2 failed for a while.
 func runWithPoison() *testRun {
 	r := saneRun()
 	r.ledger.Poisoned(id(3))
@@ -22,7 +22,7 @@ func runWithPoison() *testRun {
 	return r
 }
 
-// decided is poisoned after an operator gave version 2 of order 1 up.
+// runWithDecisions is runWithPoison after an operator discarded version 2 of order 1.
 func runWithDecisions() *testRun {
 	r := runWithPoison()
 	r.letters[0].State, r.letters[1].State = "discarded", ""
@@ -30,6 +30,7 @@ func runWithDecisions() *testRun {
 	return r
 }
 
+// TestALifeWithLettersPasses checks that dead letters with a reason are no violation.
 func TestALifeWithLettersPasses(t *testing.T) {
 	for name, r := range map[string]*testRun{"dead": runWithPoison(), "discarded": runWithDecisions()} {
 		verdict, err := checker.Verify(r.history())
@@ -38,11 +39,11 @@ func TestALifeWithLettersPasses(t *testing.T) {
 	}
 }
 
-// TestEachViolationOfLettersIsNoticed breaks one promise at a time.
+// TestEachViolationOfLettersIsNoticed checks that each broken promise about dead letters fails the check that is named for it.
 func TestEachViolationOfLettersIsNoticed(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		life  func() *testRun
+		run   func() *testRun
 		spoil func(*testRun)
 		fails []checker.Check
 	}{
@@ -110,7 +111,7 @@ func TestEachViolationOfLettersIsNoticed(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := c.life()
+			r := c.run()
 			c.spoil(r)
 			verdict, err := checker.Verify(r.history())
 			require.NoError(t, err)

@@ -95,7 +95,7 @@ func fill(t *testing.T, database string, events, sampledPerMille int) {
 	require.Equal(t, []int{300, 300}, []int{shortest, longest})
 }
 
-// requireDurable : figures of servers that may lose what they acknowledged are worth nothing.
+// requireDurable fails if a server may lose what it acknowledged: its figures would be worth nothing.
 func requireDurable(t *testing.T, database string) {
 	t.Helper()
 	db, err := sql.Open("pgx", database)

@@ -69,8 +69,8 @@ func leader(t *testing.T) (name string) {
 	return name
 }
 
-// TestCompose brings the whole set-up up, looks at its containers, stops and crashes parts of it, takes it down and
-// brings it up again on the same data.
+// TestCompose checks that the whole compose file works: containers are healthy, orders are delivered while parts stop and crash, and a
+// restart keeps the data.
 func TestCompose(t *testing.T) {
 	needEngine(t)
 	succeed(t, "docker", "compose", "--file", "docker/compose.yaml", "config", "--quiet") // it can stand alone

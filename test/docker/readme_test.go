@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestByHand executes the section "By hand" of the README, command by command, as it stands there.
+// TestByHand checks that each command of the README's section "By hand" works as it stands there.
 func TestByHand(t *testing.T) {
 	commands := byHand(t)
 	needEngine(t)

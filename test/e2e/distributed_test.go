@@ -17,9 +17,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestDistributed runs three instances and three subscribers. While orders are posted, the leader is killed with -9.
-// Another one takes over without waiting for the lease, every order reaches every subscriber once, and the
-// stream holds every event once, in order.
+// TestDistributed checks that with three instances and three subscribers, of which the leader is killed with -9 under load, another one
+// takes over without waiting for the lease, every order reaches every subscriber once, and the stream holds every event once, in order.
 func TestDistributed(t *testing.T) {
 	const ttl = 10 * time.Second
 	database, broker := infra.Database(t), infra.Broker(t)

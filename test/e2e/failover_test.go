@@ -21,8 +21,8 @@ const (
 	busy           = 3
 )
 
-// TestKilledLeaders kills the leader with -9 twenty times, among four instances, while orders are posted to a fifth that does
-// not relay. The broker knows that the leader is gone, so nobody waits for its lease, which is ten seconds here.
+// TestKilledLeaders checks that a killed leader is followed without waiting for its lease, twenty times under load. The broker knows that
+// the leader is gone; the lease lasts ten seconds.
 func TestKilledLeaders(t *testing.T) {
 	f := startFleet(t, "OUTBOX_LEASE_TTL=10s")
 	f.instances["app4"] = infra.Serve(t, "app4", f.environment) // of the others, one has always been connected for a while
@@ -39,7 +39,7 @@ func TestKilledLeaders(t *testing.T) {
 	require.EqualValues(t, 21, count(t, f.db, "SELECT token FROM leases"))
 }
 
-// TestRestartedUnderItsOwnName kills the only instance, and starts it again at once under its INSTANCE_ID.
+// TestRestartedUnderItsOwnName checks that the only instance leads again at once when it is killed and started under the same INSTANCE_ID.
 func TestRestartedUnderItsOwnName(t *testing.T) {
 	database, broker := infra.Database(t), infra.Broker(t)
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=30s"}
@@ -57,8 +57,7 @@ func TestRestartedUnderItsOwnName(t *testing.T) {
 	require.Less(t, took, busy*followedWorst)
 }
 
-// TestBrokerRestartsKeepTheLeader restarts the broker several times under two instances. They reconnect at different moments;
-// nobody takes the lease of a leader that is only late.
+// TestBrokerRestartsKeepTheLeader checks that no follower takes the lease of a leader that reconnects late after a restart of the broker.
 func TestBrokerRestartsKeepTheLeader(t *testing.T) {
 	database, broker := infra.Database(t), infra.NATS(t)
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker.URL, "OUTBOX_LEASE_TTL=10s"}
@@ -81,7 +80,7 @@ func TestBrokerRestartsKeepTheLeader(t *testing.T) {
 	require.LessOrEqual(t, token, 2)
 }
 
-// TestLeaderThatReconnects cuts the leader's connection to the broker again and again.
+// TestLeaderThatReconnects checks that a leader whose connection to the broker is cut again and again keeps its lease.
 func TestLeaderThatReconnects(t *testing.T) {
 	database, broker := infra.Database(t), infra.NATS(t)
 	db, cable := openDB(t, database), newCable(t, broker.URL)

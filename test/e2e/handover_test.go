@@ -16,9 +16,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestHandovers takes the leader away again and again, among three instances, while orders are posted to a fourth that
-// does not relay. Told to stop (SIGTERM), it hands over within 100 ms on a calm machine (the median of twenty). The test allows
-// three times as much, and on a machine that is busy what twenty orders take there. The figures are in the test's log.
+// TestHandovers checks that a leader that gets SIGTERM hands over fast under load. On a calm machine the median of twenty is below 100 ms;
+// the test allows three times as much, and on a busy machine the time that twenty orders take there. The log has the figures.
 func TestHandovers(t *testing.T) {
 	f := startFleet(t)
 	var told []pause
@@ -45,8 +44,8 @@ func TestHandovers(t *testing.T) {
 	require.Less(t, sorted(told, pause.moved)[len(told)/2], max(300*time.Millisecond, 20*order), "median until delivery has moved")
 }
 
-// TestStalledLeader stops the leader (SIGSTOP) for more than three times its lease, lets another one lead, and lets the
-// first go on: it steps down, and the stream has every event once.
+// TestStalledLeader checks that a leader that is stopped with SIGSTOP for more than three leases steps down when it continues, and that the
+// stream has every event once.
 func TestStalledLeader(t *testing.T) {
 	f := startFleet(t)
 	stalled, token := holder(t, f.db), count(t, f.db, "SELECT token FROM leases")
@@ -61,7 +60,7 @@ func TestStalledLeader(t *testing.T) {
 	f.finish()
 }
 
-// crew is three instances that compete to relay what a fourth accepts, all the time, and the stream as it grows.
+// fleet is three instances that compete to relay the orders that a fourth accepts, with the times at which the stream grew.
 type fleet struct {
 	t           *testing.T
 	ttl         time.Duration
@@ -146,7 +145,7 @@ func (f *fleet) post(api string) {
 	}
 }
 
-// toPost is how long an order took so far, on average.
+// toPost returns the average time that an order took so far.
 func (f *fleet) toPost() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()

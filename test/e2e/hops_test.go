@@ -21,7 +21,7 @@ func (s *subscription) subscribe(id, handler string, more ...string) *infra.Proc
 	return p
 }
 
-// life places orders and pays them, and cancels every second one, at several hands until stop is called.
+// keepBuying places orders and pays them, and cancels every second one, in several goroutines until stop is called.
 func (s *subscription) keepBuying() (stop func()) {
 	s.t.Helper()
 	var hands sync.WaitGroup
@@ -150,8 +150,8 @@ func TestOneTraceOverTwoHops(t *testing.T) {
 	require.True(t, strings.HasPrefix(calls[0].body, `{"order_id":"`+order.ID))
 }
 
-// TestWebhookRepeatsAfterAKill kills a copy between the call and the commit. The other copy makes the call again, with the same key, and only
-// then the call for the next event of the order.
+// TestWebhookRepeatsAfterAKill checks that when a copy is killed between the call and the commit, another copy repeats the call with the
+// same key, and only then calls for the order's next event.
 func TestWebhookRepeatsAfterAKill(t *testing.T) {
 	hook := receive(t)
 	called, dead := make(chan struct{}), make(chan struct{})

@@ -61,7 +61,7 @@ func requirePlaced(t *testing.T, db *sql.DB, orders int) {
 	require.Equal(t, orders, count(t, db, "SELECT count(*) FROM outbox WHERE aggregate_version = 1"))
 }
 
-// TestIdempotencyKey posts one order many times, at once and later, over two instances.
+// TestIdempotencyKey checks that an order is placed once, although it is posted many times, at the same time and later, over two instances.
 func TestIdempotencyKey(t *testing.T) {
 	database, broker := infra.Database(t), infra.Broker(t)
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker}
@@ -137,9 +137,8 @@ func TestIdempotencyKey(t *testing.T) {
 	requirePlaced(t, db, 2)
 }
 
-// TestRetryAfterAKill kills an instance in the middle of a request, before the commit and while Postgres commits, and sends
-// the request to another one, which waits for what becomes of the first. The trigger makes the moment: it waits for a lock
-// that the test holds.
+// TestRetryAfterAKill checks that a retry waits for the outcome of the first request, whose instance was killed before or during the
+// commit. A trigger that waits for a lock of the test chooses the moment.
 func TestRetryAfterAKill(t *testing.T) {
 	for name, c := range map[string]struct {
 		trigger   string

@@ -20,9 +20,9 @@ var tooLarge = []struct{ payload, reason string }{
 	{"(SELECT to_json(string_agg(md5(n::text) || repeat('x', 100), '')) FROM generate_series(1, 150000) AS n)", "its payload takes more than "},
 }
 
-// TestLargeRowsDoNotReachMemory writes events of 16 to 24 MiB with plain SQL, as a database may hold them from before its schema
-// refused them. The leader parks them without reading them, with what comes later of their orders; other orders flow, and
-// nothing that shows events reads them either. Redriving and discarding one does what it does to any other.
+// TestLargeRowsDoNotReachMemory checks that events of 16 to 24 MiB, written by plain SQL before the schema refused them, are parked without
+// being read, with the later events of their orders. Other orders flow, and the commands that show, redrive and discard events do not read
+// them either.
 func TestLargeRowsDoNotReachMemory(t *testing.T) {
 	db, broker, environment, instance := serveOdd(t)
 	first, err := infra.Place(instance.API())

@@ -78,7 +78,8 @@ func (w *watched) is(admin string, value float64, name string, labels ...string)
 
 const emails = "messaging_consumer_group_name=emails"
 
-// TestMetrics scrapes real processes after a known workload, one thing after the other.
+// TestMetrics checks that each metric has the expected value after a known workload, and that docs/metrics.md lists exactly the metrics
+// that are exported.
 func TestMetrics(t *testing.T) {
 	w := newWatched(t, "SUBSCRIBER_MAX_ATTEMPTS=2")
 	w.delivered()
@@ -173,7 +174,7 @@ func (w *watched) deliveredByTheLeader(s infra.Samples) {
 	require.Equal(t, "first", s.Find("target_info")[0].Labels["service_instance_id"])
 }
 
-// heldUp : a transaction that has written position 7 stays open, and one order is placed after it.
+// heldUp leaves a transaction open that has written position 7, and places an order after it.
 func (w *watched) heldUp() {
 	tx, err := w.db.Begin()
 	require.NoError(w.t, err)
@@ -194,7 +195,7 @@ func (w *watched) heldUp() {
 	w.is(w.emails, 8, "outboxie_subscriber_latency_seconds_count", emails)
 }
 
-// parked : position 9 is too large, and 10 is of the same order.
+// parked writes an event that is too large at position 9, and another one of the same order at position 10.
 func (w *watched) parked() {
 	const order = "22222222-2222-2222-2222-222222222222"
 	w.clone(w.db, order, 1, `"`+strings.Repeat("x", 2<<20)+`"`)
@@ -212,7 +213,7 @@ func (w *watched) parked() {
 	require.EqualValues(w.t, 8, infra.Scrape(w.t, w.leader).Value(w.t, "outboxie_outbox_wait_seconds_count"), "without the redriven one")
 }
 
-// poisoned : an event that nobody understands fails, and again within a savepoint. It is dead, because no retry can help.
+// poisoned writes an event that cannot be decoded. It fails twice, the second time within a savepoint, and is dead at once.
 func (w *watched) poisoned() {
 	w.clone(w.db, "33333333-3333-3333-3333-333333333333", 1, `"nonsense"`)
 	w.is(w.emails, 1, "outboxie_subscriber_dead_letters", emails)
@@ -221,7 +222,7 @@ func (w *watched) poisoned() {
 	w.is(w.emails, 2, "messaging_process_duration_seconds_count", emails, "error_type=unreadable_event")
 }
 
-// behind : while the subscriber is stopped, the leader tells how far it is behind.
+// behind stops the subscriber, and checks that the leader reports how far it is behind.
 func (w *watched) behind() {
 	require.Zero(w.t, w.subscriber.Stop(syscall.SIGTERM))
 	placeMany(w.t, w.api, 3)
@@ -233,7 +234,7 @@ func (w *watched) behind() {
 	w.is(w.leader, 0, "outboxie_subscriber_oldest_unhandled_age_seconds", emails)
 }
 
-// overtaken : somebody else publishes into the stream, so that the relay's next append conflicts, unless it looked in between.
+// overtaken publishes into the stream, so that the relay's next append conflicts, unless the relay read the stream in between.
 func (w *watched) overtaken() {
 	js, done := connect(w.t, w.broker.URL)
 	defer done()
@@ -248,8 +249,7 @@ func (w *watched) overtaken() {
 	require.EqualValues(w.t, 1, infra.Scrape(w.t, w.leader).Value(w.t, "outboxie_relay_elections_total"))
 }
 
-// readAgain : an operator sets the checkpoint back behind the back of the subscriber, which meets that with the next event. Everything
-// comes again, and the effects stay as they are.
+// readAgain sets the checkpoint back while the subscriber works. It reads all events again, and the effects do not change.
 func (w *watched) readAgain() {
 	events := count(w.t, w.db, "SELECT count(*) FROM outbox") - 1 // one was discarded in the parking lot
 	dead := 1
@@ -293,7 +293,7 @@ func catalog(t *testing.T) (found struct {
 	return found
 }
 
-// documented : docs/metrics.md has what is shown, as the kind that it is, and nothing else.
+// documented checks that docs/metrics.md lists exactly the metrics that are exported, with their kinds.
 func (w *watched) documented() {
 	kinds := catalog(w.t).kinds
 	delete(kinds, "go_memory_limit_bytes") // is not set here
@@ -331,7 +331,7 @@ func (w *watched) handedOver() {
 	w.is(w.follower, 0, "outboxie_outbox_backlog")
 }
 
-// TestMetricsOfRetention waits until what was published is removed, and makes that shorter than the minute that it has to be.
+// TestMetricsOfRetention checks that the metrics of retention follow what is removed. It shortens the minute that retention lasts at least.
 func TestMetricsOfRetention(t *testing.T) {
 	w := newWatched(t, "OUTBOX_RETENTION=1m")
 	placeMany(t, w.api, 3)

@@ -13,7 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestParksAndRedrives parks an event that is too large, with what comes behind it, gives it up, and redrives the rest.
+// TestParksAndRedrives checks that an event that is too large is parked with the later events of its order, and that these are published
+// after it is discarded and they are redriven.
 func TestParksAndRedrives(t *testing.T) {
 	database, broker := infra.Database(t), infra.Broker(t)
 	environment := []string{"DATABASE_URL=" + database, "NATS_URL=" + broker, "OUTBOX_LEASE_TTL=1s"}

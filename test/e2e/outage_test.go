@@ -10,8 +10,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestOutageLeavesNoDeadLetter kills the database in the middle of a subscriber's transaction, with a backlog before it, and starts it
-// again some seconds later. Each event takes effect once, and none is set aside.
+// TestOutageLeavesNoDeadLetter checks that no event becomes a dead letter when the database is killed in the middle of a subscriber's
+// transaction and comes back later. Each event takes effect once.
 func TestOutageLeavesNoDeadLetter(t *testing.T) {
 	t.Parallel()
 	server := infra.Postgres(t)

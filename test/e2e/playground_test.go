@@ -57,8 +57,8 @@ func postmaster(t *testing.T, data string) int {
 	return pid
 }
 
-// TestPlayground is the README's first minute: one command, one curl, one line of the subscriber. Then the rest of an order's
-// life, a clean stop, and a second run on the same data.
+// TestPlayground checks that the README's first minute works: one command, one curl, one line of the subscriber. Then the order is paid and
+// shipped, and a second run on the same data continues.
 func TestPlayground(t *testing.T) {
 	data := dataDir(t)
 	first := play(t, data, "--subscribers", "2")
@@ -120,7 +120,7 @@ func TestPlayground(t *testing.T) {
 	require.Contains(t, refused.String(), "holds a database, but the NATS that its events went to is not in")
 }
 
-// TestFreshWithAServerOfAnother refuses to delete one of two servers, and deletes nothing.
+// TestFreshWithAServerOfAnother checks that --fresh refuses to delete one of two servers, and deletes nothing.
 func TestFreshWithAServerOfAnother(t *testing.T) {
 	data := dataDir(t)
 	for _, given := range []string{"DATABASE_URL=postgres://nowhere/x", "NATS_URL=nats://127.0.0.1:1"} {
@@ -135,8 +135,8 @@ func TestFreshWithAServerOfAnother(t *testing.T) {
 	}
 }
 
-// TestPlaygroundOnOneServerOfAnother joins a second instance to the first with the line that the first one prints, and keeps the passwords
-// in that line. A running instance's data is not deleted.
+// TestPlaygroundOnOneServerOfAnother checks that a second instance joins the first with the line that the first one prints, which keeps the
+// passwords, and that the data of a running instance is not deleted.
 func TestPlaygroundOnOneServerOfAnother(t *testing.T) {
 	data := dataDir(t)
 	first := play(t, data)

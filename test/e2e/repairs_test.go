@@ -18,7 +18,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// patient is an instance that has published five orders, with its servers. kept is the broker's store after three.
+// damagedStream is an instance that has published five orders, with its servers. A test damages the stream. kept is the broker's store after
+// three orders.
 type damagedStream struct {
 	t           *testing.T
 	db          *sql.DB
@@ -184,8 +185,8 @@ func (d *damagedStream) copyOld() {
 	})
 }
 
-// TestRepairs brings each halt about on real servers, has the operator's commands tell of it, and repairs it with them: an
-// adoption shows what it would do, does nothing without --yes, and then everything goes on.
+// TestRepairs checks that the operator's commands report and repair each halt on real servers: an adoption shows its plan, changes nothing
+// without --yes, and then the relay continues.
 func TestRepairs(t *testing.T) {
 	reasons := []relay.HaltReason{relay.HaltStreamUnfit} // TestUnfitStreamIsRepaired
 	for _, damage := range damages {

@@ -99,8 +99,8 @@ func allowOdd(t *testing.T, db *sql.DB) {
 	}
 }
 
-// TestRowsThatCannotBeRelayed writes every column's oddest values with plain SQL, as a database may hold them from before its
-// schema refused them. None holds the others up; each is delivered as it was recorded, or parked with the reason.
+// TestRowsThatCannotBeRelayed checks that the oddest values of every column, written by plain SQL before the schema refused them, hold up
+// no other order: each row is delivered as recorded, or parked with the reason.
 func TestRowsThatCannotBeRelayed(t *testing.T) {
 	db, broker, environment, instance := serveOdd(t)
 	want := make(map[int64]string)
@@ -205,8 +205,8 @@ func requireShown(t *testing.T, environment []string, parked int) {
 	}
 }
 
-// TestAnOddRowIsRepaired parks an event of an order with a time that cannot be written, sees it through the API, redrives it in
-// vain, corrects it as docs/operations.md says, and redrives it again; another one is given up.
+// TestAnOddRowIsRepaired checks that an event with a time that cannot be written is parked, shown by the API, redriven in vain, and
+// published after the correction in docs/operations.md; another one is discarded.
 func TestAnOddRowIsRepaired(t *testing.T) {
 	db, broker, environment, instance := serveOdd(t)
 	order, err := infra.Place(instance.API())

@@ -142,8 +142,8 @@ func (d *damagedStream) requireDelivered(b *buyers) {
 		(SELECT max(position) FROM outbox), (SELECT max(position) FROM outbox_cursor), (SELECT max(position) FROM outbox_parked))`))
 }
 
-// TestSequenceGoesBackUnderLoad shows that while customers buy, the sequence goes back under a running leader. They are refused with the
-// reason, or what they bought is delivered after the repair, during which they go on.
+// TestSequenceGoesBackUnderLoad checks that while customers buy, a sequence that goes back under a running leader loses nothing: orders are
+// refused with the reason, or delivered after the repair.
 func TestSequenceGoesBackUnderLoad(t *testing.T) {
 	for name, test := range map[string]struct {
 		cause   []string
@@ -181,8 +181,8 @@ func TestSequenceGoesBackUnderLoad(t *testing.T) {
 	}
 }
 
-// TestSequenceOvertakesWhileNobodyLooks shows that by the time that a relay starts, the sequence is above the cursor again. Events came in
-// place of purged ones, or in gaps that rollbacks had left.
+// TestSequenceOvertakesWhileNobodyLooks checks that a relay notices a sequence that went back, although it is above the cursor again when
+// the relay starts. Events came in place of purged ones, or in gaps that rollbacks had left.
 func TestSequenceOvertakesWhileNobodyLooks(t *testing.T) {
 	for name, purged := range map[string]bool{"with retention": true, "without retention": false} {
 		t.Run(name, func(t *testing.T) {

@@ -22,7 +22,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// readership is a shop with one instance, and the subscriber emails to be run against it.
+// subscription is one instance and its servers, for which a test runs copies of the subscriber emails.
 type subscription struct {
 	t           *testing.T
 	db          *sql.DB
@@ -192,7 +192,7 @@ func askReadiness(t *testing.T, p *infra.Process) (status int, said string) {
 	return answer.StatusCode, string(text)
 }
 
-// TestPoisonEvent goes through the life of a dead letter, as the operator sees it. Others of the lane do not wait.
+// TestPoisonEvent checks that an operator sees a dead letter, retries it and discards it, and that other orders of the lane do not wait.
 func TestPoisonEvent(t *testing.T) {
 	s := newSubscription(t, "SUBSCRIBER_MAX_ATTEMPTS=3")
 	reader := s.read("reader")
@@ -332,8 +332,8 @@ func TestReceivedIsLogged(t *testing.T) {
 	}
 }
 
-// TestHealedStream puts an older copy of the broker's store back. The stream heals from the log, and the subscriber, whose
-// place in the stream went back too, gets events again that it has applied or set aside: each takes effect once.
+// TestHealedStream checks that each event takes effect once after an older copy of the broker's store is put back. The stream heals from
+// the log, and the subscriber reads again events that it has applied or set aside.
 func TestHealedStream(t *testing.T) {
 	s := newSubscription(t, "SUBSCRIBER_MAX_ATTEMPTS=1")
 	s.read("reader")

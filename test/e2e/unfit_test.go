@@ -34,9 +34,9 @@ func (d *damagedStream) eventually(says func() string, what string) {
 	require.Eventually(d.t, func() bool { said = says(); return strings.Contains(said, what) }, waitTimeout, 50*time.Millisecond, "never said: %s", what)
 }
 
-// TestUnfitStreamIsRepaired changes the stream's settings under a leader, on real servers: status, /readyz and log show the
-// repair, and the relay goes on by itself after it. What was stored under other subjects is published again by an adoption.
-// A limit is shown and changes nothing. Direct gets, by which subscribers read, are switched on again.
+// TestUnfitStreamIsRepaired checks that status, /readyz and log show the repair of changed stream settings, that the relay continues by
+// itself after it, and that an adoption publishes again what was stored under other subjects. A limit is shown and changes nothing; direct
+// gets are switched on again.
 func TestUnfitStreamIsRepaired(t *testing.T) {
 	d := newDamagedStream(t)
 	infra.Launch(t, d.environment, "subscribe", "--id", "emails")

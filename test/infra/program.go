@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience bounds everything that a program is waited for.
+// waitTimeout bounds every wait for a program.
 const waitTimeout = 30 * time.Second
 
 // program is the folder of this repository's programs, built once for all tests of a process.

@@ -13,13 +13,13 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// before sends the statements of programs before the subscriber was rebuilt, as commit f668941 had them. While one is updated or the
-// update is taken back, copies of both work side by side. Each method has the name that it had there.
+// formerInbox sends the statements that the subscriber had before it was rebuilt, at commit f668941. During an update or its reversal, copies of
+// both versions work side by side. Each method has the name that it had there.
 type formerInbox struct{ side *side }
 
 var errFormerHeld = errors.New("held")
 
-// do runs fn in a transaction. A deadlock is an outage, as the caller tries again then.
+// do runs fn in a transaction. It returns a deadlock as an outage, so that the caller tries again.
 func (b formerInbox) do(ctx context.Context, fn func(tx bun.Tx) error) error {
 	err := b.side.db.RunInTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted}, func(_ context.Context, tx bun.Tx) error { return fn(tx) })
 	return outage(err)
@@ -33,7 +33,7 @@ func outage(err error) error {
 	return err
 }
 
-// rowsOf returns how many rows a statement touched.
+// rowsOf returns how many rows a statement changed.
 func rowsOf(result sql.Result, err error) (int64, error) {
 	if err != nil {
 		return 0, err
@@ -41,7 +41,7 @@ func rowsOf(result sql.Result, err error) (int64, error) {
 	return result.RowsAffected()
 }
 
-// Once applies an event, unless somebody has dealt with it.
+// Once applies an event that was neither applied nor discarded.
 func (b formerInbox) Once(ctx context.Context, entry outbox.Entry) (applied bool, err error) {
 	h := &handler{harness: b.side.harness}
 	err = b.do(ctx, func(tx bun.Tx) error {

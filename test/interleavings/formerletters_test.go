@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// insertFormer makes the letter of an event, if it has none.
+// insertFormer creates the dead letter of an event that has none.
 func insertFormer(ctx context.Context, tx bun.Tx, e outbox.Entry) error {
 	kind, id, version, position, recorded, event := any(e.Key.Type), any(e.Key.ID), any(e.Version), any(int64(e.Position)), any(e.RecordedAt), any(e.Type)
 	if e.Position == 0 {
@@ -25,7 +25,7 @@ func insertFormer(ctx context.Context, tx bun.Tx, e outbox.Entry) error {
 	return err
 }
 
-// decide changes the letter of an event, and makes it first if there is none. change gets the attempts so far, and whether an earlier
+// decide changes the dead letter of an event, and creates it first if there is none. change gets the attempts so far, and whether an earlier
 // letter holds the event.
 func (b formerInbox) decide(
 	ctx context.Context, entry outbox.Entry, change func(state inbox.State, attempts int, held bool) (inbox.State, int),
@@ -169,7 +169,7 @@ func (b formerInbox) RetryAll(ctx context.Context) (int64, error) {
 	return n, outage(err)
 }
 
-// Discard gives an event up.
+// Discard discards an event.
 func (b formerInbox) Discard(ctx context.Context, entry outbox.Entry) error {
 	applied := false
 	err := b.do(ctx, func(tx bun.Tx) error {
@@ -199,7 +199,7 @@ func (b formerInbox) Discard(ctx context.Context, entry outbox.Entry) error {
 	return err
 }
 
-// Sweep forgets what is old.
+// Sweep removes old rows.
 func (b formerInbox) Sweep(ctx context.Context) (string, error) {
 	applied, err := rowsOf(b.side.db.ExecContext(ctx, `
 DELETE FROM inbox WHERE (subscriber, event_id) IN (

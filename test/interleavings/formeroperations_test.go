@@ -11,9 +11,9 @@ import (
 
 const wrongWay = "former programs lock the letter of an event before its row in inbox, also if the letter is new; a lane inserts the row first"
 
-// ofBefore is an operation of a former program.
+// ofFormer returns an operation of a former program.
 func ofFormer(in *state, name string, do func(ctx context.Context, b formerInbox) (string, error)) *operation {
-	return &operation{name: "before: " + name, in: in, before: true, circles: wrongWay, do: func(ctx context.Context, s *side) (string, error) {
+	return &operation{name: "before: " + name, in: in, before: true, mayDeadlock: wrongWay, do: func(ctx context.Context, s *side) (string, error) {
 		return do(ctx, formerInbox{s})
 	}}
 }
@@ -65,7 +65,7 @@ func careless(o *operation) *operation {
 	return o
 }
 
-// retrier is what a former program does with letters: it takes one that is due, and applies it.
+// retrier returns what a former program does with dead letters: it takes one that is due, and applies it.
 func retrier(in *state, name string) *operation {
 	o := ofFormer(in, name, func(ctx context.Context, b formerInbox) (string, error) {
 		id, err := b.Due(ctx)
@@ -79,7 +79,7 @@ func retrier(in *state, name string) *operation {
 	return refusing(o, map[string]string{"ok": "a letter that somebody has locked is passed over; the subscriber asks again within a second"})
 }
 
-// formerOperations are those of former programs. Two of them are no pair: nothing can be changed about these any more.
+// formerOperations are the operations of former programs. Two of them are not a pair, because former programs cannot be changed.
 var formerOperations = []*operation{
 	once(&blocked, "blocked, once: behind the dead one", a4),
 	setAside(&blocked, "blocked, set aside: behind the dead one", a4),

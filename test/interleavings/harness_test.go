@@ -20,7 +20,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// world is a database in which one interleaving runs after the other, each from the same state.
+// harness is a database in which one interleaving runs after the other, each from the same state.
 type harness struct {
 	control *pgx.Conn
 	plain   *bun.DB // not gated: the read of the log, and what happens after the interleaving
@@ -65,7 +65,7 @@ func newHarness(t testing.TB) *harness {
 	return h
 }
 
-// keep makes each state once and keeps its rows in a schema of their own, with a function that brings them back.
+// keep builds each state once and saves its rows in a schema of its own, with a function that restores them.
 func (h *harness) keep(t testing.TB, states ...state) {
 	t.Helper()
 	for _, s := range states {
@@ -84,7 +84,7 @@ func (h *harness) keep(t testing.TB, states ...state) {
 
 const vacuumEvery = 50
 
-// reset brings the database and the stream into a state.
+// reset restores a state of database and stream.
 func (h *harness) reset(ctx context.Context, s state) error {
 	if h.runs++; h.runs%vacuumEvery == 0 {
 		if _, err := h.control.Exec(ctx, "VACUUM "+strings.Join(h.tables, ", ")); err != nil {
@@ -101,7 +101,7 @@ func (h *harness) reset(ctx context.Context, s state) error {
 	return nil
 }
 
-// interleave runs two operations from a state. It does so again if a call gave up because the machine is slow.
+// interleave runs two operations from a state. It repeats the run if a call gave up because the machine is slow.
 func (h *harness) interleave(ctx context.Context, s state, both [2]*operation, choose chooser) (*history, error) {
 	for tries := 1; ; tries++ {
 		if err := h.reset(ctx, s); err != nil {
@@ -241,7 +241,7 @@ const firstRevision = 100
 // ids are those of uuidOf, which are shown as kind and number.
 var ids = regexp.MustCompile(`\b([0-9])0000000-0000-4000-8000-0*([0-9]+)\b`)
 
-// moment tells only whether a time is of this run, or later.
+// moment shows only whether a time is of this run, or later.
 func (h *harness) moment(text string) string {
 	at, err := time.Parse(time.RFC3339, text)
 	switch {

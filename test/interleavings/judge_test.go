@@ -10,26 +10,26 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// checks are what an interleaving is judged by.
+// The checks of an interleaving. The text after each says what must be so.
 const (
-	serial     = "serial"    // tables, stream and answers are those of one serial order
-	stranded   = "stranded"  // a letter that is not dead waits behind one that is, or is redelivered
-	twofold    = "twofold"   // an event is not applied and a dead letter
-	effects    = "effects"   // what is applied took effect once, and nothing else took effect
-	disorder   = "disorder"  // a handler is called for an aggregate's events in their order
-	passed     = "passed"    // a lane has passed only events that somebody has dealt with
-	forgotten  = "forgotten" // what the log can publish again is known
-	circles    = "circles"   // nobody waits for somebody who waits for him, but for those who say why
-	versions   = "versions"  // the log has an event for each version of an order, in order
-	revisions  = "revisions" // the cursor counts the relay's writes, and each turn is taken once
-	lot        = "lot"       // where relays run, what is parked or discarded is not in the stream
-	afterwards = "peace"     // relays go on: everything is in the stream once, but what was discarded
+	serial     = "serial"     // tables, stream and answers are those of one serial order
+	stranded   = "stranded"   // a letter that is not dead waits behind a dead one, or is redelivered
+	twofold    = "twofold"    // no event is both applied and a dead letter
+	effects    = "effects"    // each applied event took effect once, and no other event
+	disorder   = "disorder"   // a handler is called for an aggregate's events in their order
+	passed     = "passed"     // a lane has passed only events that were applied, discarded or made dead letters
+	forgotten  = "forgotten"  // the inbox knows each event that the log can publish again
+	deadlocked = "deadlock"   // two operations do not wait for each other, unless one gives the reason
+	versions   = "versions"   // the log has an event for each version of an order, in order
+	revisions  = "revisions"  // the cursor counts the relay's writes, and each fence is used once
+	lot        = "lot"        // where relays run, parked and discarded events are not in the stream
+	afterwards = "afterwards" // after further relays, each event that was not discarded is in the stream once
 )
 
 // violation is a check that failed, and how.
 type violation struct{ check, detail string }
 
-// judge judges what an interleaving of a pair has left behind.
+// judge returns the checks that fail for what an interleaving of a pair left behind.
 func (h *harness) judge(ctx context.Context, p *pair, hist *history) ([]violation, error) {
 	rows, err := h.rows(ctx)
 	if err != nil {
@@ -52,7 +52,7 @@ func (h *harness) judge(ctx context.Context, p *pair, hist *history) ([]violatio
 	return found, nil
 }
 
-// differences tells what an outcome has that the nearest serial one has not, and the other way round.
+// differences returns the lines in which an outcome differs from the nearest serial one.
 func (p *pair) differences(answers [2]answer, outcome string) string {
 	here := strings.Split(answered(answers, outcome), "\n")
 	var nearest []string
@@ -76,12 +76,12 @@ func (p *pair) differences(answers [2]answer, outcome string) string {
 	return strings.Join(nearest, "")
 }
 
-// followed judges what a subscriber has left, and what a copy makes of that. If the outcome is that of no serial order, that of the
-// copy may be.
+// followed checks what a subscriber left behind, and the result of a copy that continues. If the outcome is not that of a serial order, the
+// copy's result may be.
 func (h *harness) followed(ctx context.Context, p *pair, hist *history, rows map[string][]row) ([]violation, error) {
 	found := h.subscribed(p, hist, rows)
-	if hist.deadlocks > 0 && p.operations[0].circles == "" && p.operations[1].circles == "" {
-		found = append(found, violation{circles, "the two wait for each other"})
+	if hist.deadlocks > 0 && p.operations[0].mayDeadlock == "" && p.operations[1].mayDeadlock == "" {
+		found = append(found, violation{deadlocked, "the two wait for each other"})
 	}
 	outcome := h.outcome(rows)
 	if err := h.drain(ctx); err != nil {
@@ -131,7 +131,7 @@ func versionsOf(rows map[string][]row) (found []violation) {
 	return found
 }
 
-// lotOf compares lot and stream.
+// lotOf compares the parking lot with the stream.
 func (h *harness) lotOf(rows map[string][]row) (found []violation) {
 	for _, event := range rows["outbox_parked"] {
 		state := event.text("state")
@@ -144,14 +144,14 @@ func (h *harness) lotOf(rows map[string][]row) (found []violation) {
 	return found
 }
 
-// revisionsOf counts the writes that the two operations made, where that is known.
+// revisionsOf compares the cursor's revision with the number of writes of the two operations, where that is known.
 func revisionsOf(rows map[string][]row, p *pair, hist *history) []violation {
 	if p.relay() {
 		return nil
 	}
 	want := int64(revision)
 	for i, o := range p.operations {
-		if o.turn && hist.answers[i].err == nil {
+		if o.fenced && hist.answers[i].err == nil {
 			want++
 		}
 	}
@@ -164,13 +164,12 @@ func revisionsOf(rows map[string][]row, p *pair, hist *history) []violation {
 	return nil
 }
 
-// later is an event that is written after the interleaving. With it the last message of before is not the stream's last one any
-// more, as it would be sooner or later.
+// later is an event that is written after the interleaving, so that the stream grows beyond the last message of the interleaving.
 const later = `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
 	VALUES ('90000000-0000-4000-8000-000000000001', 'order', '90000000-0000-4000-8000-000000000001', 1, 'later', 'orders.later', '{}')`
 
-// peace lets relays finish: one looks what there is, an operator asks for everything that is parked, and another one redrives
-// it. The broker takes everything now.
+// relayAfterwards lets relays finish: one relays what there is, an operator marks all parked events, and another one redrives them. The broker
+// accepts every event now.
 func (h *harness) relayAfterwards(ctx context.Context, rows map[string][]row) (found []violation, err error) {
 	if _, err := h.plain.ExecContext(ctx, later); err != nil {
 		return nil, err
@@ -218,7 +217,7 @@ func (h *harness) relayAfterwards(ctx context.Context, rows map[string][]row) (f
 	return append(found, h.ordered()...), nil
 }
 
-// ordered judges the order of each aggregate's events in the stream.
+// ordered checks the order of each aggregate's events in the stream.
 func (h *harness) ordered() (found []violation) {
 	last := make(map[outbox.Key]int64)
 	for _, entry := range h.stream.Entries() {

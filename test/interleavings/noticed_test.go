@@ -12,8 +12,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// refusal takes the lead and refuses what is to be redriven in the database alone, without a notice in the stream: nothing keeps
-// a leader that was frozen before its append from making it.
+// refusal becomes leader and refuses a redrive in the database only, without a notice in the stream. So a leader that was frozen before its
+// append can still make it.
 var refusal = &operation{name: "refuse without a notice", relay: true, do: func(ctx context.Context, s *side) (string, error) {
 	term, err := elector(s).Acquire(ctx, 0)
 	if err != nil {
@@ -82,10 +82,10 @@ func both(name string, a, b string) *operation {
 	}}
 }
 
-// sabotage are the operations that are defined only to be noticed.
+// plantedOperations are wrong operations, which the checks must notice.
 var plantedOperations = []*operation{refusal, racy, sound, both("one and other", created, paid), both("other and one", paid, created)}
 
-// laboratory has a world, and every operation's profile there.
+// plantedHarness returns a harness, and the profiles of the named operations in it.
 func plantedHarness(t *testing.T, names ...string) (*harness, map[*operation]profile) {
 	t.Helper()
 	h := newHarness(t)
@@ -110,7 +110,7 @@ func explored(t *testing.T, a, b string) result {
 	return r
 }
 
-// TestRefusalWithoutANoticeIsNoticed: a leader that refuses in the database alone beside a frozen redrive.
+// TestRefusalWithoutANoticeIsNoticed checks that a check fails for a leader that refuses a redrive in the database only, beside a frozen redrive.
 func TestRefusalWithoutANoticeIsNoticed(t *testing.T) {
 	h, known := plantedHarness(t, "relay redrives", refusal.name)
 	p := newPair(named("relay redrives"), refusal, known)
@@ -125,7 +125,7 @@ func TestRefusalWithoutANoticeIsNoticed(t *testing.T) {
 	require.Contains(t, r.failed[afterwards].detail, "in the stream 2 times")
 }
 
-// TestLostUpdateIsNoticed: what reads in one statement and writes in another loses updates, which one statement does not.
+// TestLostUpdateIsNoticed checks that a read and a write in two statements lose an update, and that one statement does not.
 func TestLostUpdateIsNoticed(t *testing.T) {
 	r := explored(t, racy.name, racy.name)
 	require.Contains(t, r.failed, serial)
@@ -133,7 +133,7 @@ func TestLostUpdateIsNoticed(t *testing.T) {
 	require.Empty(t, explored(t, sound.name, sound.name).failed)
 }
 
-// TestEveryMergeIsRun: where nothing waits there are as many interleavings as merges of the steps, each once.
+// TestEveryMergeIsRun checks that each merge of the steps is run once, if nothing waits.
 func TestEveryMergeIsRun(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
@@ -154,7 +154,7 @@ func TestEveryMergeIsRun(t *testing.T) {
 	}
 }
 
-// TestDeadlocksEnd: each of two that wait for each other is the victim once, and is tried again.
+// TestDeadlocksEnd checks that each side of a deadlock is the victim once, and is tried again.
 func TestDeadlocksEnd(t *testing.T) {
 	r := explored(t, "one and other", "other and one")
 	require.Positive(t, r.deadlocks)
@@ -163,14 +163,14 @@ func TestDeadlocksEnd(t *testing.T) {
 	require.Zero(t, explored(t, "one and other", "one and other").deadlocks)
 }
 
-// TestWaitingIsNoOption: what waits for a lock goes on when that is free, so there are fewer interleavings.
+// TestWaitingIsNoOption checks that a step that waits for a lock runs as soon as the lock is free, so that there are fewer interleavings.
 func TestWaitingIsNoOption(t *testing.T) {
 	r := explored(t, sound.name, sound.name)
 	require.Equal(t, 4, r.run, "of six merges: one side's write waits for the other one's commit")
 	require.Positive(t, r.blocked)
 }
 
-// TestNothingIsLostByLeavingOut: the interleavings that are run come to every outcome that all of them come to.
+// TestNothingIsLostByLeavingOut checks that the reduced set of interleavings has the same outcomes as all of them.
 func TestNothingIsLostByLeavingOut(t *testing.T) {
 	for _, c := range [][2]string{{"apply: one new", "before: fail: new"}, {"pay", "cancel"}, {racy.name, racy.name}, {"apply: one new", "look: known"}} {
 		h, known := plantedHarness(t, c[0], c[1])

@@ -9,7 +9,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// buried is the state of a subscriber that was forgotten, and not erased.
+// tombstoned is the state of a subscriber that was forgotten and not erased.
 var tombstoned = state{name: "buried", stream: normal.stream, rows: relayRows("NULL") + "DELETE FROM outbox; DELETE FROM outbox_parked;" + subscriberRows(
 	kept{a1, inbox.Dead, 1}, kept{a2, inbox.Waiting, 0}, kept{d1, inbox.Retrying, 1}, kept{given, inbox.Discarded, 1}) +
 	"DELETE FROM subscriber_lanes; DELETE FROM subscriber_marks; DELETE FROM subscriber_copies;" +
@@ -19,7 +19,7 @@ var tombstoned = state{name: "buried", stream: normal.stream, rows: relayRows("N
 var wanted = "INSERT INTO subscribers (subscriber, handler) VALUES ('" + subscriber + "', 'test');" +
 	"INSERT INTO subscriber_types VALUES ('" + subscriber + "', '" + a1.Type + "');"
 
-// operates is what an operator does.
+// operates returns an operation of an operator.
 func operates(in *state, method, name string, do func(ctx context.Context, o *postgres.Operator) (string, error)) *operation {
 	return &operation{name: name, methods: []string{"inbox.Operator." + method}, in: in, do: func(ctx context.Context, s *side) (string, error) {
 		return do(ctx, postgres.NewOperator(s.db))

@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// service is the order service of one side. It names each side's new order always the same.
+// service returns the order service of one side, whose new order always has the same id.
 func service(s *side) *ordering.Service {
 	return ordering.New(ordering.Ports{Work: postgres.NewUnitOfWork(s.db), Encoder: codec.New(nil), Notifier: memory.NewNotifier()},
 		func() order.ID { return order.ID(placed[s.index]) },
@@ -22,7 +22,7 @@ func service(s *side) *ordering.Service {
 
 var work = []string{"orders.UnitOfWork.Do"}
 
-// change is a use case of the order service.
+// change returns an operation of the order service.
 func change(name string, do func(ctx context.Context, s orders.Service) (order.Snapshot, error)) *operation {
 	return &operation{name: name, methods: work, do: func(ctx context.Context, s *side) (string, error) {
 		state, err := do(ctx, service(s))

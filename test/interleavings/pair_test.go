@@ -25,7 +25,7 @@ func (p *pair) careless() bool { return p.operations[0].careless || p.operations
 
 func (p *pair) relay() bool { return p.operations[0].relay || p.operations[1].relay }
 
-// profile is what an operation does when it runs alone.
+// profile describes an operation that runs alone.
 type profile struct {
 	steps  int
 	tables map[string]bool
@@ -46,11 +46,11 @@ func profiles(ctx context.Context, h *harness, all []*operation) (map[*operation
 	return found, nil
 }
 
-// pairs are any two operations that begin in the same state, and each with itself.
+// pairs returns each two operations that begin in the same state, and each operation with itself.
 func pairs(all []*operation, known map[*operation]profile) (found []*pair) {
 	for i, a := range all {
 		for _, b := range all[i:] {
-			apart := a.untrue && b.relay || b.untrue && a.relay || a.before && b.before
+			apart := a.otherStream && b.relay || b.otherStream && a.relay || a.before && b.before
 			if a.state().name == b.state().name && !apart {
 				found = append(found, newPair(a, b, known))
 			}
@@ -69,7 +69,7 @@ func newPair(a, b *operation, known map[*operation]profile) *pair {
 	return p
 }
 
-// prepare learns what the serial orders come to.
+// prepare runs the serial orders and keeps their outcomes.
 func (p *pair) prepare(ctx context.Context, h *harness) error {
 	if p.relay() {
 		return nil
@@ -92,7 +92,7 @@ func (p *pair) prepare(ctx context.Context, h *harness) error {
 	return nil
 }
 
-// leave learns what the other side comes to alone. That is the same in each pair.
+// leave runs the other side alone and keeps its outcome, which is the same in each pair.
 func (p *pair) leave(ctx context.Context, h *harness, side int) error {
 	others := p.operations
 	others[side] = nil
@@ -110,7 +110,7 @@ func (p *pair) leave(ctx context.Context, h *harness, side int) error {
 	return err
 }
 
-// drain learns what a copy of the subscriber makes of the serial orders.
+// drain lets a copy of the subscriber continue after each serial order, and keeps the outcomes.
 func (p *pair) drain(ctx context.Context, h *harness) error {
 	for i := 0; len(p.drained) < 2; i++ {
 		hist, err := h.interleave(ctx, p.operations[0].state(), p.operations, first(i))
@@ -138,7 +138,7 @@ func (p *pair) run(ctx context.Context, h *harness, both [2]*operation, choose c
 	return hist, h.outcome(rows), err
 }
 
-// isSerial reports whether an outcome is that of a serial order. Where one side refused, it is that of the other one alone.
+// isSerial reports whether an outcome is that of a serial order. If one side refused, it must be that of the other side alone.
 func (p *pair) isSerial(answers [2]answer, outcome string) bool {
 	here := answered(answers, outcome)
 	for i, o := range p.operations {

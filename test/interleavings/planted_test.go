@@ -11,7 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// planted is an operation of a subscriber with a fault. It takes one transaction after the other.
+// planted returns a faulty operation of a subscriber, made of one transaction after the other.
 func planted(in *state, name string, transactions ...func(ctx context.Context, tx bun.Tx) error) *operation {
 	return &operation{name: "planted: " + name, in: in, do: func(ctx context.Context, s *side) (string, error) {
 		for _, fn := range transactions {
@@ -108,7 +108,7 @@ var plantedFaults = []struct {
 		}
 		return run(ctx, tx, `INSERT INTO subscribers AS s (subscriber) VALUES (?)
 			ON CONFLICT (subscriber) DO UPDATE SET filled = s.filled + 1`, subscriber)
-	}), "pause", circles},
+	}), "pause", deadlocked},
 	{planted(&open, "a lane moves before the effects", func(ctx context.Context, tx bun.Tx) error {
 		return move(ctx, tx, early.To.Sequence, true)
 	}, func(ctx context.Context, tx bun.Tx) error { return take(ctx, tx, b2) }), "look, and apply what follows", disorder},
@@ -151,13 +151,13 @@ var plantedFaults = []struct {
 			return err
 		}
 		return effect(ctx, tx, b3.ID)
-	}), "apply: new", circles},
+	}), "apply: new", deadlocked},
 	{planted(&normal, "what the log can publish again is forgotten", func(ctx context.Context, tx bun.Tx) error {
 		return run(ctx, tx, "DELETE FROM inbox WHERE event_id = ?", sweptEvents[0].ID)
 	}), "renew", forgotten},
 }
 
-// TestPlantedFaultsAreNoticed checks that each check of a subscriber fails for a fault.
+// TestPlantedFaultsAreNoticed checks that each check of a subscriber can fail.
 func TestPlantedFaultsAreNoticed(t *testing.T) {
 	h := newHarness(t)
 	for _, fault := range plantedFaults {

@@ -27,10 +27,10 @@ func instanceHalts(s *side) *postgres.InstanceHalts {
 	return postgres.NewInstanceHalts(s.db, relayName, "instance")
 }
 
-// parkings is an operation on the parking lot.
+// parkings returns an operation on the parking lot.
 func parkings(method, name string, do func(ctx context.Context, p *postgres.Parking) (string, error)) *operation {
 	return &operation{
-		name: name, methods: []string{"outbox." + method}, turn: method[:8] == "Parking.",
+		name: name, methods: []string{"outbox." + method}, fenced: method[:8] == "Parking.",
 		do: func(ctx context.Context, s *side) (string, error) { return do(ctx, parking(s)) },
 	}
 }
@@ -40,12 +40,12 @@ func settle(name string, tail relay.MessageMeta, sequence uint64) *operation {
 		settled, err := p.Reconcile(ctx, fence, tail, sequence, true)
 		return fmt.Sprintf("%+v", settled), err
 	})
-	o.untrue = sequence != lastSequence
+	o.otherStream = sequence != lastSequence
 	return o
 }
 
 func save(name string, position int, sequence uint64) *operation {
-	return &operation{name: name, methods: []string{"relay.CursorStore.Save"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
+	return &operation{name: name, methods: []string{"relay.CursorStore.Save"}, fenced: true, do: func(ctx context.Context, s *side) (string, error) {
 		cursor, err := cursors(s).Save(ctx, fence, relay.Cursor{Progress: at(position).Progress(), StreamCreated: "1", StreamSequence: sequence})
 		return fmt.Sprintf("%+v", cursor), err
 	}}
@@ -56,7 +56,7 @@ var relayOperations = []*operation{
 	guessing(save("save the cursor further back", 4, 4), map[string]string{
 		"ok {Progress:{Position:4 EventID:" + at(4).ID + "} StreamCreated:1 StreamSequence:4 PurgedTo:7 RecordedTo:2020-01-01 00:00:00 +0000 UTC Revision:4 Halt:<nil>}": "the event id is from before the write and tells of an event that a purge has removed; PurgedTo does not, and by that the relay halts",
 	}),
-	{name: "report a halt", methods: []string{"relay.CursorStore.Report"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
+	{name: "report a halt", methods: []string{"relay.CursorStore.Report"}, fenced: true, do: func(ctx context.Context, s *side) (string, error) {
 		return "", cursors(s).Report(ctx, fence, relay.NewHalt(relay.HaltTailGone, "gone"))
 	}},
 	settle("settle: nothing", relay.MessageMeta{Own: true, Progress: at(7).Progress(), Event: 7, Redriven: true}, lastSequence),
@@ -129,7 +129,7 @@ var relayOperations = []*operation{
 		n, err := p.DiscardChosen(ctx, []outbox.Position{2, 3}, operations.Choice{})
 		return fmt.Sprint(n), err
 	}),
-	{name: "adopt (the cursor)", methods: []string{"operations.RelayRepair.Adopt"}, turn: true, do: func(ctx context.Context, s *side) (string, error) {
+	{name: "adopt (the cursor)", methods: []string{"operations.RelayRepair.Adopt"}, fenced: true, do: func(ctx context.Context, s *side) (string, error) {
 		cursor := relay.Cursor{Progress: at(4).Progress(), StreamCreated: "1", StreamSequence: 7}
 		return "", postgres.NewRelayAdmin(s.db, relayName, "STREAM").Adopt(ctx, revision, cursor, false)
 	}},
@@ -139,13 +139,12 @@ var relayOperations = []*operation{
 	}},
 	adoption("adopt (the whole command)"),
 	adoption("adopt (the whole command), and a relay drains", leading{}.run),
-	{name: "report another halt", methods: []string{"relay.CursorStore.Report"}, in: &halted, turn: true, do: func(ctx context.Context, s *side) (string, error) {
+	{name: "report another halt", methods: []string{"relay.CursorStore.Report"}, in: &halted, fenced: true, do: func(ctx context.Context, s *side) (string, error) {
 		return "", cursors(s).Report(ctx, fence, relay.NewHalt(relay.HaltTailGone, "gone"))
 	}},
 }
 
-// adoption is what `outboxie outbox adopt --yes` does where the stream is gone. If that says that something has changed meanwhile,
-// the operator looks again.
+// adoption does what `outboxie outbox adopt --yes` does when the stream is gone. If something changed meanwhile, it tries again.
 func adoption(name string, then ...func(ctx context.Context, s *side) (string, error)) *operation {
 	return &operation{name: name, methods: []string{"operations.RelayRepair.Adopt"}, in: &halted, relay: true, do: func(ctx context.Context, s *side) (string, error) {
 		adopter := operating.NewAdopter(postgres.NewRelayAdmin(s.db, relayName, "STREAM"), &gatedStream{StreamRepair: s.harness.stream, side: s})

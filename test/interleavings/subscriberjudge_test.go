@@ -15,8 +15,8 @@ import (
 
 func money(minor int64) order.Money { return order.NewMoney(minor, "EUR") }
 
-// early notes that a handler is called for an event though an earlier event of its aggregate was neither applied nor discarded. calls
-// are the events for which it was called before in the same transaction.
+// early records that a handler is called for an event although an earlier event of its aggregate was neither applied nor discarded. calls are
+// the earlier calls of the same transaction.
 func (h *harness) early(ctx context.Context, entry outbox.Entry, calls []string) error {
 	var before []string
 	for _, event := range arrivals {
@@ -40,8 +40,8 @@ func (h *harness) early(ctx context.Context, entry outbox.Entry, calls []string)
 
 func shown(id string) string { return ids.ReplaceAllString(id, "$1/$2") }
 
-// drain lets a copy without failures go on: it redelivers what can be redelivered, however long that would have to wait, and whatever an
-// operator has stopped, or named another handler.
+// drain lets a copy without failures continue: it redelivers every dead letter at once, although an operator paused or forgot the subscriber or
+// changed its handler.
 func (h *harness) drain(ctx context.Context) error {
 	if _, err := h.plain.ExecContext(ctx, "UPDATE dead_letters SET due_at = '2020-01-01' WHERE state = 'retrying'"); err != nil {
 		return err
@@ -61,7 +61,7 @@ func (h *harness) drain(ctx context.Context) error {
 	return nil
 }
 
-// subscribed judges the rows that the subscriber has left, before and after the drain.
+// subscribed checks the subscriber's rows, before and after the drain.
 func (h *harness) subscribed(p *pair, hist *history, rows map[string][]row) (found []violation) {
 	found = twofoldOf(rows)
 	if p.careless() {
@@ -82,7 +82,7 @@ func takenOf(rows map[string][]row) map[string]row {
 	return taken
 }
 
-// twofoldOf judges that what is applied has no letter. A failing letter ends later: see leftOf.
+// twofoldOf checks that no applied event has a dead letter. A failing letter ends later: see leftOf.
 func twofoldOf(rows map[string][]row) (found []violation) {
 	taken := takenOf(rows)
 	for _, letter := range rows["dead_letters"] {
@@ -94,7 +94,7 @@ func twofoldOf(rows map[string][]row) (found []violation) {
 	return found
 }
 
-// leftOf judges what is left after the drain: what is dead, and what waits behind that.
+// leftOf checks that only dead letters, and those that wait behind them, are left after the drain.
 func leftOf(rows map[string][]row) (found []violation) {
 	taken := takenOf(rows)
 	letters := slices.Clone(rows["dead_letters"])
@@ -141,8 +141,8 @@ func effectsOf(rows map[string][]row) (found []violation) {
 	return found
 }
 
-// passedOf judges that no lane has passed an event that nobody has dealt with: in the stream of before, in the batch that has brought the
-// lane where it stands, and in a stream that has lost its end.
+// passedOf checks that no lane has passed an event that was not applied, discarded or made a dead letter: in the former stream, in the batch that
+// moved the lane, and in a stream that has lost its end.
 func passedOf(p *pair, hist *history, rows map[string][]row) (found []violation) {
 	if slices.ContainsFunc(p.operations[:], func(o *operation) bool { return o != nil && o.skips }) {
 		return nil
@@ -185,7 +185,7 @@ func passedOf(p *pair, hist *history, rows map[string][]row) (found []violation)
 	return found
 }
 
-// progressOf returns up to which position a lane has dealt with the log; 0: it is not known.
+// progressOf returns the position of the log that a lane has reached; 0: unknown.
 func progressOf(lane row) int64 {
 	if lane["progress"] == nil {
 		return 0
@@ -193,7 +193,7 @@ func progressOf(lane row) int64 {
 	return lane.number("progress")
 }
 
-// forgottenOf judges that no event is forgotten that the log can publish again.
+// forgottenOf checks that the inbox knows each event that the log can publish again.
 func forgottenOf(rows map[string][]row) (found []violation) {
 	taken := takenOf(rows)
 	for _, event := range sweptEvents {

@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// crew is three instances and two subscribers.
+// fleet is three instances and two subscribers.
 type fleet struct {
 	*server
 	settings  []string
@@ -55,8 +55,8 @@ func (f *fleet) leader() string {
 	return newest.Instance
 }
 
-// TestDelivery posts an order to each of three instances. Jaeger shows one trace for each: from the request to what both
-// subscribers did with it, each span below the one that caused it, and linked to the batch that carried it.
+// TestDelivery checks that Jaeger shows one trace for an order at each of three instances: from the request to the effects of both
+// subscribers, each span below its cause and linked to the batch that carried it.
 func TestDelivery(t *testing.T) {
 	f := startFleet(t)
 	for i, instance := range f.instances {
@@ -102,8 +102,8 @@ func (f *fleet) requireReferences(trace jaeger.Trace, batch jaeger.Span) {
 		named(trace, "process orders.created").References, "a parent that is linked to as well")
 }
 
-// TestBatch posts orders before there is a subscriber, which then applies their events together. Jaeger shows what became of each event
-// in the trace of its order, and what the transaction did in a trace that is linked both ways.
+// TestBatch checks that Jaeger shows the outcome of each event in the trace of its order, and the transaction of a batch in a trace that is
+// linked both ways.
 func TestBatch(t *testing.T) {
 	s := start(t)
 	settings := s.environment(infra.NATS(t).URL)
@@ -146,7 +146,7 @@ func TestBatch(t *testing.T) {
 	}
 }
 
-// TestDeliveryOverTwoHops pays an order. Jaeger shows in the trace of the payment what one subscriber emits because of it, and what the others
+// TestDeliveryOverTwoHops checks that Jaeger shows in the trace of a payment what one subscriber emits because of it, and what the others
 // do with that.
 func TestDeliveryOverTwoHops(t *testing.T) {
 	f := startFleet(t)

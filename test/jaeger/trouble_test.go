@@ -18,7 +18,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// why returns the events of the order's wait in the outbox, by name, and what the command says of it.
+// waitEvents returns the events of the order's wait in the outbox by name, and the output of the command.
 func (f *fleet) waitEvents(order infra.Order) (map[string]jaeger.Event, string) {
 	f.t.Helper()
 	wait := named(f.delivered(order), "outbox relay")
@@ -34,8 +34,8 @@ func (f *fleet) waitEvents(order infra.Order) (map[string]jaeger.Event, string) 
 	return events, said
 }
 
-// TestFailedPublish takes the broker away. The failed append is a batch of its own that links to the order, and the order's
-// trace tells that its event was late because of it.
+// TestFailedPublish checks that a failed append is a batch of its own that links to the order, and that the order's trace says that its
+// event was late because of it.
 func TestFailedPublish(t *testing.T) {
 	f := &fleet{server: start(t), broker: infra.NATS(t)}
 	// A leader that looks at the stream seldom learns of the outage by publishing.
@@ -68,8 +68,7 @@ func TestFailedPublish(t *testing.T) {
 	})
 }
 
-// TestHalt deletes the stream, has an operator adopt the new one, and finds both in Jaeger: as traces of their own, and as the
-// reason why an order was late.
+// TestHalt checks that Jaeger shows a halt and its adoption as traces of their own, and as the reason for a late order.
 func TestHalt(t *testing.T) {
 	f := startFleet(t)
 	first, err := infra.Place(f.instances[0].API())
@@ -106,7 +105,7 @@ func TestHalt(t *testing.T) {
 	require.Regexp(t, `\* relay halted at .*: the stream is gone`, said)
 }
 
-// TestTakeOver kills the leader with -9. The next order's trace tells that its event waited for another leader.
+// TestTakeOver checks that the trace of an order says that its event waited for another leader.
 func TestTakeOver(t *testing.T) {
 	f := startFleet(t)
 	first, err := infra.Place(f.instances[0].API())
@@ -126,8 +125,7 @@ func TestTakeOver(t *testing.T) {
 	require.Equal(t, f.leader(), infra.Only(t, trace, "outbox relay").Instance)
 }
 
-// TestOpenTransaction writes the outbox and does not commit for a while: what was committed meanwhile waits for it, and its
-// trace says so.
+// TestOpenTransaction checks that the trace of an order says that its event waited for an open transaction.
 func TestOpenTransaction(t *testing.T) {
 	f := startFleet(t)
 	first, err := infra.Place(f.instances[0].API())

@@ -18,7 +18,7 @@ import (
 // a small part of the leases here.
 const followedWithin = 1800 * time.Millisecond
 
-// crew is two instances that compete, of which one can be taken away.
+// relayFleet is two instances that compete to lead.
 type relayFleet map[string]*infra.Process
 
 // leader is who got the lease last, with its token.
@@ -43,8 +43,8 @@ func (f relayFleet) kill(t *testing.T, db *sql.DB) {
 	f[second].Says("the leader is gone")
 }
 
-// TestClusterFollowsADeadLeader runs two instances on a cluster of three. The server that the leader is connected to is killed:
-// the leader connects to another one and keeps its lease. Then the leader itself is killed, and is followed at once.
+// TestClusterFollowsADeadLeader checks that a relay whose NATS server is killed connects to another one and keeps its lease, and that a
+// killed relay is followed at once.
 func TestClusterFollowsADeadLeader(t *testing.T) {
 	t.Parallel()
 	cluster, database := startCluster(t), infra.Database(t)
@@ -68,7 +68,7 @@ func TestClusterFollowsADeadLeader(t *testing.T) {
 	h.finish(t)
 }
 
-// TestLeastPrivilegeFollowsADeadLeader kills a leader that has no more rights than it needs.
+// TestLeastPrivilegeFollowsADeadLeader checks that a leader that has only the rights it needs is followed at once when it is killed.
 func TestLeastPrivilegeFollowsADeadLeader(t *testing.T) {
 	t.Parallel()
 	p, f := relays(t, newPrivileged(t), "60s")
@@ -79,8 +79,7 @@ func TestLeastPrivilegeFollowsADeadLeader(t *testing.T) {
 	}
 }
 
-// TestRightsOfBefore shows that where the right to ask for the leader was not granted yet, its lease is waited for as it always was, and
-// what is denied is said once.
+// TestRightsOfBefore checks that without the right to ask for the leader its lease is waited for, and the denial is logged once.
 func TestRightsOfBefore(t *testing.T) {
 	t.Parallel()
 	p, f := relays(t, newPrivileged(t, `"outboxie.ORDERS.leader.*"`), "3s")
@@ -111,8 +110,8 @@ func relays(t *testing.T, p *privileged, ttl string) (*privileged, relayFleet) {
 	return p, f
 }
 
-// TestPartitionKeepsTheLeader cuts one server of three off, with the follower on it. There the follower sees nobody who leads;
-// if that server led the stream, it even goes on answering. The leadership changes a few times at most.
+// TestPartitionKeepsTheLeader checks that the leadership changes a few times at most when one server of three is cut off with the follower
+// on it. There the follower sees no leader, and if that server led the stream it even continues to answer.
 func TestPartitionKeepsTheLeader(t *testing.T) {
 	t.Parallel()
 	for name, leads := range map[string]bool{"and the stream's leader is with the others": false, "and it led the stream": true} {

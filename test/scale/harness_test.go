@@ -18,7 +18,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// world is two instances and two subscribers under load. One subscriber has one lane and one copy, the other four lanes and two copies.
+// harness is two instances and two subscribers under load. One subscriber has one lane and one copy, the other four lanes and two copies.
 type harness struct {
 	*load
 	db          *sql.DB

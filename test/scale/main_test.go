@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { infra.Main(m) }
 
-// patience bounds what is waited for; elections of a cluster take up to ten seconds, and may have to be repeated.
+// waitTimeout bounds every wait. Elections of a cluster take up to ten seconds, and may have to be repeated.
 const waitTimeout = time.Minute
 
 // subscribe starts a copy of a subscriber.

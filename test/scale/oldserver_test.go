@@ -15,9 +15,9 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestOldServer starts on a NATS that knows no atomic batches: orders are accepted, nothing is published, no stream is made, and
-// everybody is told which version there must be. It upgrades the server, goes back to the old one under load, and upgrades it
-// once more. The relay goes on by itself each time, and nothing is lost or doubled.
+// TestOldServer checks that on a NATS without atomic batches orders are accepted, nothing is published, and every process names the version
+// that it needs. The relay continues by itself after an upgrade, a downgrade under load and another upgrade, and nothing is lost or
+// doubled.
 func TestOldServer(t *testing.T) {
 	t.Parallel()
 	var store string

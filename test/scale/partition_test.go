@@ -88,9 +88,8 @@ func startWired(t *testing.T) (ports []int, wire *wire) {
 	return ports, wire
 }
 
-// TestFormerLeaderAnswers shows why the relay believes nothing of the stream's end but what an append proves: the stream's
-// leader is cut off from the other two, who elect another and store more; asked where the stream ends, it goes on telling where
-// it ended before. What it is sent it does not store.
+// TestFormerLeaderAnswers checks that a stream leader that is cut off from the others still reports its old end but stores nothing. So the
+// relay trusts only its own append about the stream's end.
 func TestFormerLeaderAnswers(t *testing.T) {
 	t.Parallel()
 	ports, wire := startWired(t)
@@ -135,7 +134,7 @@ func within(t *testing.T, do func(ctx context.Context) error) bool {
 	return do(ctx) == nil
 }
 
-// end is the stream's last sequence and its leader, by whoever answers.
+// end returns the stream's last sequence and its leader, as any server reports them.
 func end(t *testing.T, js jetstream.JetStream) (last uint64, leader string) {
 	t.Helper()
 	_ = within(t, func(ctx context.Context) error {

@@ -14,8 +14,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestPgBouncer runs everything through a PgBouncer in transaction mode: the migrations from nothing, instances and
-// subscribers under load, and a take-over. TestLeastPrivilege does the rest through one.
+// TestPgBouncer checks that migrations, instances and subscribers under load, and a take-over work through a PgBouncer in transaction mode.
+// TestLeastPrivilege covers the rest.
 func TestPgBouncer(t *testing.T) {
 	t.Parallel()
 	server, broker := infra.Postgres(t), infra.NATS(t).URL

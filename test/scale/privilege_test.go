@@ -111,9 +111,8 @@ func (p *privileged) as(role, user string, settings ...string) []string {
 	}, settings...)
 }
 
-// TestLeastPrivilege does everything that there is to do, each part with the rights of docker/roles.sql and
-// docker/nats-permissions.conf and no others: migrate, accept orders, relay, park and redrive, repair a halt, subscribe, deal
-// with a dead letter, sweep. Then it tries what each must not. All that once more through a PgBouncer in transaction mode.
+// TestLeastPrivilege checks that every task works with the rights of docker/roles.sql and docker/nats-permissions.conf only, directly and
+// through a PgBouncer in transaction mode, and that each part is refused what it must not do.
 func TestLeastPrivilege(t *testing.T) {
 	t.Parallel()
 	t.Run("direct", func(t *testing.T) { requireEverything(t, newPrivileged(t)) })
@@ -184,7 +183,7 @@ func requirePlaced(t *testing.T, api string) {
 	}, waitTimeout, 20*time.Millisecond)
 }
 
-// requireMeasured : the relay may look at all that its metrics tell. An instance that only serves the API tells of itself.
+// requireMeasured checks that the relay may read all that its metrics need. An instance that only serves the API has metrics of its own.
 func requireMeasured(t *testing.T, api, relay *infra.Process) {
 	t.Helper()
 	infra.WaitForSample(t, relay.Admin(), 0, "outboxie_outbox_backlog")
@@ -194,8 +193,8 @@ func requireMeasured(t *testing.T, api, relay *infra.Process) {
 	require.Empty(t, shown.Find("outboxie_outbox_backlog"))
 }
 
-// requireWoken : the bell of an instance that only serves the API is heard. Without it, polling every half second would take
-// five orders, each after the one before it was delivered, a second and more.
+// requireWoken checks that the notification of an instance that only serves the API arrives. Without it, five orders, each placed after the
+// one before it was delivered, would take more than a second, because the relay polls every half second.
 func requireWoken(t *testing.T, p *privileged, api string) {
 	t.Helper()
 	nc, err := nats.Connect(p.nats("relay"))
@@ -209,8 +208,8 @@ func requireWoken(t *testing.T, p *privileged, api string) {
 	require.NoError(t, err)
 }
 
-// requireWaits : an open transaction of another role holds the relay up, and the log names it: the relay sees others' locks.
-// Nothing is lost when it commits after what came later.
+// requireWaits checks that the relay waits for an open transaction of another role, which the log names: the relay sees others' locks.
+// Nothing is lost when that transaction commits after later ones.
 func requireWaits(t *testing.T, p *privileged) {
 	t.Helper()
 	db := open(t, p.database(writer))
@@ -257,7 +256,7 @@ func requireParking(t *testing.T, p *privileged) {
 	require.Contains(t, outboxie(t, operator, 0, "outbox", "list"), "redriven")
 }
 
-// requireDeadLetter : an order that cannot be read, which is then retried, and given up; and one that can.
+// requireDeadLetter checks that a dead letter can be listed, retried and discarded, and that an event of another order is applied.
 func requireDeadLetter(t *testing.T, p *privileged) {
 	t.Helper()
 	db, operator := open(t, p.database(writer)), p.as(subscriber, "subscriber", "SUBSCRIBER_ID=emails")
@@ -335,7 +334,7 @@ func requireSweeps(t *testing.T, p *privileged) {
 	}, waitTimeout, 10*time.Millisecond)
 }
 
-// requireRepair : the relay halts, and an operator accepts what there is.
+// requireRepair checks that an operator can adopt after the relay halted.
 func requireRepair(t *testing.T, p *privileged, api string, relay *infra.Process) {
 	t.Helper()
 	require.Eventually(t, func() bool {

@@ -12,8 +12,8 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-// TestOddSettingsBehindAPooler goes the main path through a PgBouncer, which keeps few settings apart for each client, on a database
-// whose other settings are not the usual ones.
+// TestOddSettingsBehindAPooler checks that the main path works through a PgBouncer, which separates few settings by client, on a database
+// with other unusual settings.
 func TestOddSettingsBehindAPooler(t *testing.T) {
 	t.Parallel()
 	server, broker := infra.Postgres(t), infra.NATS(t).URL
@@ -47,8 +47,8 @@ func TestOddSettingsBehindAPooler(t *testing.T) {
 		"the pooler does not take a setting of DATABASE_URL")
 }
 
-// TestAPoolerThatRefusesIsNotWaitedFor names what neither PgBouncer nor Postgres behind it has. PgBouncer reports all of it as a
-// violation of the protocol.
+// TestAPoolerThatRefusesIsNotWaitedFor checks that a program ends with the reason when PgBouncer refuses a name. PgBouncer reports every
+// refusal as a violation of the protocol.
 func TestAPoolerThatRefusesIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
 	server := infra.Postgres(t)

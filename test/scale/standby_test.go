@@ -74,8 +74,8 @@ func jetStream(t *testing.T, broker string) jetstream.JetStream {
 	return js
 }
 
-// TestSynchronousStandby kills the primary under load and promotes the standby that every commit waited for: everybody goes
-// on there, and of what was acknowledged nothing is lost.
+// TestSynchronousStandby checks that nothing acknowledged is lost when the primary is killed under load and a synchronous standby is
+// promoted, and that all processes continue there.
 func TestSynchronousStandby(t *testing.T) {
 	t.Parallel()
 	p, broker := startPair(t), infra.NATS(t).URL
@@ -108,8 +108,8 @@ func (h *harness) more(t *testing.T, events int) {
 	}, waitTimeout, 10*time.Millisecond, "nothing is delivered")
 }
 
-// TestAsynchronousStandby promotes a standby that had not received the last events, which were delivered already. Nothing is
-// made up: the relay halts, the operator is told which events only the stream has, and after an adoption everything goes on.
+// TestAsynchronousStandby checks that the relay halts on a standby that lacks delivered events, that the operator sees which events only
+// the stream has, and that everything continues after an adoption.
 func TestAsynchronousStandby(t *testing.T) {
 	t.Parallel()
 	p, broker := startPair(t), infra.NATS(t).URL

@@ -133,8 +133,8 @@ func (s *secure) database(parameters map[string]string) string {
 	return address.String()
 }
 
-// TestTLS : orders are placed and delivered where plain connections are refused, and so are clients that nobody has
-// certified; and the client refuses servers that are not who they should be.
+// TestTLS checks that orders are placed and delivered over TLS where plain connections and clients without a certificate are refused, and
+// that clients refuse servers with a wrong identity.
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	s := newSecure(t)

@@ -151,8 +151,8 @@ func (s *shop) requireBegan(copies ...*infra.Process) {
 	require.LessOrEqual(s.t, dealtWith, s.count("SELECT max(position) FROM outbox")-sequence)
 }
 
-// TestRollingUpdate replaces two copies of a subscriber, and the instance, of a version that kept its place at the broker, one after
-// the other and under load. It goes on where that version stands, and each event takes effect once, in order. Then it goes back.
+// TestRollingUpdate checks that two subscribers and the instance of an earlier version are replaced one after the other under load, and
+// back again, and that each event takes effect once, in order. That version kept its position at the broker.
 func TestRollingUpdate(t *testing.T) {
 	s := newShop(t)
 	instance := s.old("old", "serve")

@@ -1,4 +1,4 @@
-// Package demo shows what Outboxie promises to whoever watches: three instances and three subscribers, an order that reaches
+// Package demo shows what Outboxie promises: three instances and three subscribers, an order that reaches
 // all of them, a leader that is killed, another one that takes over, and a stream in which nothing is lost, doubled or
 // reordered. One scenario runs on two fleets: child processes, and containers.
 //
@@ -17,7 +17,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/checker"
 )
 
-// stopPatience bounds the clean-up, which takes place whatever became of the rest.
+// stopTimeout bounds the clean-up, which always takes place.
 const stopTimeout = 2 * time.Minute
 
 // Run takes all steps on fleet and shows them on out, which may be a terminal. It ends with the first step that fails, or

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// Patience bounds what Await waits for. It is far more than anything needs.
+// WaitTimeout bounds Await. It is far more than anything needs.
 const WaitTimeout = 30 * time.Second
 
-// Await asks until the answer is yes, or an error, for as long as Patience lasts.
+// Await calls yes until it returns true or an error, at most for WaitTimeout.
 func Await(ctx context.Context, every time.Duration, yes func() (bool, error)) error {
 	for began := time.Now(); ; {
 		done, err := yes()
