@@ -120,11 +120,11 @@ func (l *layout) acquire() error {
 	file, err := lockFile(path, syscall.LOCK_EX|syscall.LOCK_NB)
 	for begin := time.Now(); errors.Is(err, syscall.EWOULDBLOCK); file, err = lockFile(path, syscall.LOCK_EX|syscall.LOCK_NB) {
 		holder, _ := os.ReadFile(path)
-		patience := noticeWait
+		waitTimeout := noticeWait
 		if strings.HasSuffix(string(holder), stopping) {
-			patience = stoppedWait
+			waitTimeout = stoppedWait
 		}
-		if time.Since(begin) > patience {
+		if time.Since(begin) > waitTimeout {
 			return fmt.Errorf("the data folder %s is in use by another running instance (its supervisor is process %s): "+
 				"stop it, or choose another folder", l.root, holder)
 		}

@@ -33,8 +33,8 @@ var incidents = map[string]incident{
 	"no instance runs any more": {[]string{"OutboxieNoLeader", "OutboxieNotMeasured"}, (*watched).killInstances},
 }
 
-// TestAlerts brings about, on real servers and processes which a real Prometheus scrapes, what each alert is about, waits
-// until it fires with the thresholds that it really has, does what the runbook says, and waits until it is over.
+// TestAlerts checks that each alert fires on real servers for its cause, with its real thresholds, and ends when the runbook's steps are
+// done.
 func TestAlerts(t *testing.T) {
 	needsPrometheus(t)
 	for name, incident := range incidents {
