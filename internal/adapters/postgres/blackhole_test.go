@@ -236,7 +236,7 @@ func asserted(t *testing.T) (found []string) {
 	t.Helper()
 	files, err := filepath.Glob("*.go")
 	require.NoError(t, err)
-	assertion := regexp.MustCompile(`_ +((?:ports|operating|ordering|inbox)\.\w+) += \(\*`)
+	assertion := regexp.MustCompile(`_ +((?:relay|operations|orders|inbox)\.\w+) += \(\*`)
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
@@ -244,7 +244,7 @@ func asserted(t *testing.T) (found []string) {
 			continue
 		}
 		for _, match := range assertion.FindAllStringSubmatch(string(text), -1) {
-			found = append(found, strings.Replace(match[1], "ports.", "outbox.", 1))
+			found = append(found, match[1])
 		}
 	}
 	return found

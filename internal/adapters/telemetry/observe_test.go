@@ -24,7 +24,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-func TestMain(m *testing.M) { infra.Main(m) }
+func TestMain(m *testing.M) { infra.MainInMemory(m) }
 
 // registered gives the registration back when the test ends.
 func registered(t *testing.T) func(metric.Registration, error) {
