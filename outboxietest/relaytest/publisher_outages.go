@@ -2,13 +2,13 @@ package relaytest
 
 import (
 	"context"
-
 	"testing"
-
-	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
