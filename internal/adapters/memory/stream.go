@@ -22,9 +22,9 @@ type Stream struct {
 	exists      bool
 	base        uint64 // messages[i] has sequence base+i+1
 	messages    []streamed
-	formers     map[string]inbox.Former // by subscriber; see Reader
-	readers     []chan struct{}         // that are signaled when something was stored
-	storedAt    time.Time               // the last time that was dealt
+	formers     map[string]inbox.LegacyConsumer // by subscriber; see Reader
+	readers     []chan struct{}                 // that are signaled when something was stored
+	storedAt    time.Time                       // the last time that was dealt
 	careless    bool
 	restarts    int
 
@@ -35,7 +35,7 @@ type Stream struct {
 
 type streamed struct {
 	entry   outbox.Entry
-	stamp   relay.MessageMeta
+	meta   relay.MessageMeta
 	at      time.Time
 	deleted bool
 }
@@ -56,7 +56,7 @@ const prefix = "orders."
 
 // NewStream returns a broker without the stream; Open creates it. It takes payloads up to 1 MiB under orders.
 func NewStream() *Stream {
-	return &Stream{maxPayload: 1 << 20, formers: make(map[string]inbox.Former)}
+	return &Stream{maxPayload: 1 << 20, formers: make(map[string]inbox.LegacyConsumer)}
 }
 
 // NewOtherStream returns another broker without the stream: none of its streams is one of the first broker's.
@@ -179,7 +179,7 @@ func (s *Stream) At(ctx context.Context, sequence uint64) (relay.MessageMeta, er
 	if !s.has(sequence) {
 		return relay.MessageMeta{}, relay.ErrNoMessage
 	}
-	return s.message(sequence).stamp, nil
+	return s.message(sequence).meta, nil
 }
 
 // Find implements the port.
@@ -190,8 +190,8 @@ func (s *Stream) Find(ctx context.Context, event outbox.Progress, sequence uint6
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, message := range s.messages {
-		here := sequence == s.base+uint64(i)+1 || sequence == 0 && !message.stamp.Redriven
-		if here && !message.deleted && message.stamp.Event == event.Position && message.entry.ID == event.EventID {
+		here := sequence == s.base+uint64(i)+1 || sequence == 0 && !message.meta.Redriven
+		if here && !message.deleted && message.meta.Event == event.Position && message.entry.ID == event.EventID {
 			return message.at, nil
 		}
 	}
@@ -219,7 +219,7 @@ func (s *Stream) PublishControl(ctx context.Context, after uint64, notice relay.
 	if err := s.ends(ctx, after); err != nil {
 		return after, err
 	}
-	s.store(streamed{stamp: relay.MessageMeta{
+	s.store(streamed{meta: relay.MessageMeta{
 		Own: true, Progress: notice.Progress, Parked: notice.Parked, Confirms: notice.Confirms && notice.Parked == "", LastOwnSequence: notice.LastOwnSequence,
 	}})
 	return after + 1, nil
@@ -237,7 +237,7 @@ func (s *Stream) append(
 		if reason := s.refuses(entry); reason != "" {
 			return after + uint64(i), &relay.RefusedError{Entry: entry, Reason: reason}
 		}
-		s.store(streamed{entry: entry, stamp: stamp(entry)})
+		s.store(streamed{entry: entry, meta: stamp(entry)})
 	}
 	return after + uint64(len(batch)), nil
 }
@@ -371,8 +371,8 @@ func (s *Stream) Messages() []Message {
 	defer s.mu.Unlock()
 	var ours []Message
 	for _, message := range s.messages {
-		if message.stamp.Own && !message.deleted {
-			ours = append(ours, Message{message.stamp, message.entry})
+		if message.meta.Own && !message.deleted {
+			ours = append(ours, Message{message.meta, message.entry})
 		}
 	}
 	return ours

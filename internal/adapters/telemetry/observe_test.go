@@ -294,7 +294,7 @@ func TestDisabledSDKMeasuresNothing(t *testing.T) {
 	environment(t, "OTEL_SDK_DISABLED=true")
 	tel := setup(t, new(syncBuffer))
 	require.Nil(t, tel.Metrics())
-	telemetry.MeasureRetention(tel.MeterProvider(), &retention{})
+	telemetry.MeasureRelay(tel.MeterProvider(), "ORDERS", telemetry.RelayPorts{Retention: &retention{}})
 	require.NoError(t, tel.Shutdown(t.Context()))
 }
 

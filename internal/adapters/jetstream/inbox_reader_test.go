@@ -1,0 +1,307 @@
+package jetstream_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
+)
+
+// TestSubscriberIDs checks which names a subscriber cannot have.
+func TestSubscriberIDs(t *testing.T) {
+	for _, id := range []string{"", "a b", "a.b", "a*", "a>", "ü", strings.Repeat("x", 65)} {
+		_, err := jetstream.NewReader(nil, jetstream.ReaderOptions{Stream: stream, Subscriber: id, Logger: silent})
+		require.Equal(t, fault.Invalid, fault.KindOf(err), id)
+	}
+}
+
+// TestUnreadableIDs checks that an unreadable message has the id that programs of before gave it: their letters name it.
+func TestUnreadableIDs(t *testing.T) {
+	r := newReading(t)
+	r.AppendForeign(t)
+	message := &nats.Msg{Subject: "orders.stray", Header: nats.Header{"A": {"1", "2"}, "Nats-Sequence": {"9"}}, Data: []byte("hello")}
+	_, err := r.admin.PublishMsg(t.Context(), message)
+	require.NoError(t, err)
+	messages, err := r.reader(t).Read(t.Context(), 1, everything)
+	require.NoError(t, err)
+	require.Len(t, messages, 2)
+	require.Equal(t, "unreadable-1-16020f95760b", messages[0].Event.ID)
+	require.Equal(t, "unreadable-2-39d118208156", messages[1].Event.ID)
+	require.Equal(t, map[string]string{"A": "1\n2", "Nats-Sequence": "9"}, messages[1].Event.Headers)
+}
+
+// TestReaderOverRestarts checks that a reader goes on when the broker is back, with its signals.
+func TestReaderOverRestarts(t *testing.T) {
+	r := newReading(t)
+	reader := r.reader(t)
+	r.Append(t, relaytest.NewEntries(0, 1)...)
+	r.Disconnect(t)
+	_, err := reader.Read(t.Context(), 1, everything)
+	requireOutage(t, err)
+	_, err = reader.State(t.Context())
+	requireOutage(t, err)
+	_, _, err = reader.LegacyConsumer(t.Context())
+	requireOutage(t, err)
+	r.Reconnect(t)
+	_, err = r.publisher.Open(t.Context(), 0)
+	require.NoError(t, err)
+	select {
+	case <-reader.Stored():
+	default:
+	}
+	r.Append(t, relaytest.NewEntries(1, 1)...)
+	select {
+	case <-reader.Stored():
+	case <-time.After(patience):
+		require.Fail(t, "nothing was signaled after the reconnect")
+	}
+	messages, err := reader.Read(t.Context(), 1, everything)
+	require.NoError(t, err)
+	require.Len(t, messages, 2)
+}
+
+// TestReaderHearsItsOwnProcess checks that a reader that shares the publisher's connection is signaled.
+func TestReaderHearsItsOwnProcess(t *testing.T) {
+	b := newBroker(t)
+	nc := b.connect()
+	publisher, err := jetstream.NewPublisher(nc, jetstream.PublisherOptions{Stream: stream, Logger: silent})
+	require.NoError(t, err)
+	_, err = publisher.Open(t.Context(), 1)
+	require.NoError(t, err)
+	reader := newReader(t, nc, silent)
+	_, err = publisher.Publish(t.Context(), 0, relaytest.NewEntries(0, 20))
+	require.NoError(t, err)
+	select {
+	case <-reader.Stored():
+	case <-time.After(patience):
+		require.Fail(t, "nothing was signaled")
+	}
+}
+
+// TestRings checks that the publisher rings once for each append that stored something, and for nothing else.
+func TestRings(t *testing.T) {
+	r := newReading(t)
+	rings, err := r.connect().SubscribeSync("outboxie.ORDERS.stored")
+	require.NoError(t, err)
+	r.settled(t)
+	r.Append(t, relaytest.NewEntries(0, 1)...)
+	r.Append(t, relaytest.NewEntries(1, 2005)...)
+	_, err = r.publisher.Publish(t.Context(), 5, relaytest.NewEntries(5, 1))
+	require.ErrorContains(t, err, "does not end at sequence 5")
+	_, err = r.publisher.Look(t.Context())
+	require.NoError(t, err)
+	for range 2 {
+		_, err = rings.NextMsg(patience)
+		require.NoError(t, err)
+	}
+	_, err = rings.NextMsg(100 * time.Millisecond)
+	require.ErrorIs(t, err, nats.ErrTimeout)
+	require.EqualValues(t, 2006, r.info().State.LastSeq, "rings are not stored")
+}
+
+// logged is a logger that counts its lines.
+type logged struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logged) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(line)
+}
+
+func (l *logged) lines(about string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), about)
+}
+
+// TestDirectGetsNotYet checks what a reader says of the stream of a relay of before, once in its log, and that the next leader
+// repairs that.
+func TestDirectGetsNotYet(t *testing.T) {
+	r := newReading(t)
+	r.Append(t, relaytest.NewEntries(0, 1)...)
+	config := r.info().Config
+	require.True(t, config.AllowDirect)
+	config.AllowDirect = false
+	_, err := r.admin.UpdateStream(t.Context(), config)
+	require.NoError(t, err)
+	log := &logged{}
+	reader := newReader(t, r.connect(), slog.New(slog.NewTextHandler(log, nil)))
+	for range 3 {
+		_, err = reader.Read(t.Context(), 1, everything)
+		requireOutage(t, err)
+		require.ErrorContains(t, err, "allow_direct")
+	}
+	require.Equal(t, 1, log.lines("direct gets"))
+	_, err = reader.State(t.Context())
+	require.NoError(t, err)
+	_, err = r.publisher.Open(t.Context(), 0)
+	require.NoError(t, err)
+	messages, err := reader.Read(t.Context(), 1, everything)
+	require.NoError(t, err)
+	require.Len(t, messages, 1)
+}
+
+// TestFormer checks what a reader learns of the durable consumer of a former version.
+func TestFormer(t *testing.T) {
+	r := newReading(t)
+	reader := r.reader(t)
+	r.Append(t, relaytest.NewEntries(0, 5)...)
+	requireFormer := func(want inbox.LegacyConsumer) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			former, found, err := reader.LegacyConsumer(t.Context())
+			require.NoError(t, err)
+			require.True(t, found)
+			return former == want
+		}, patience, 10*time.Millisecond)
+	}
+	consumer := r.former(t)
+	requireFormer(inbox.LegacyConsumer{})
+	require.NoError(t, take(t, consumer).DoubleAck(t.Context()))
+	second := take(t, consumer)
+	requireFormer(inbox.LegacyConsumer{Sequence: 1, Busy: true})
+	require.NoError(t, second.DoubleAck(t.Context()))
+	requireFormer(inbox.LegacyConsumer{Sequence: 2})
+	for range 3 {
+		require.NoError(t, take(t, consumer).DoubleAck(t.Context()))
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	waits := make(chan error, 1)
+	go func() {
+		_, err := consumer.Next(natsjs.FetchContext(ctx))
+		waits <- err
+	}()
+	requireFormer(inbox.LegacyConsumer{Sequence: 5, Busy: true})
+	stop()
+	require.Error(t, <-waits)
+}
+
+// TestForgedHeadersOnTheWire stores messages with forged headers, byte for byte, between events. Each read shows all of them in
+// their places, with the time that the stream's leader says, and as many reads as it takes get to the end.
+func TestForgedHeadersOnTheWire(t *testing.T) {
+	r := newReading(t)
+	wire := rawConnection(t, r.server.URL)
+	var events, position int
+	stored := uint64(0)
+	for i, header := range jetstream.Forgeries {
+		for _, body := range []string{"", "x"} {
+			if header != "" {
+				wire.publish(t, header, body)
+				stored++
+				require.Eventually(t, func() bool { return r.info().State.LastSeq == stored }, patience, time.Millisecond)
+			}
+		}
+		if i%3 == 0 {
+			r.tail = stored
+			r.Append(t, relaytest.NewEntries(0, 1)...)
+			stored = r.tail
+			events++
+		}
+	}
+	last := stored
+	require.Greater(t, last, uint64(50))
+	reader := r.reader(t)
+	for _, count := range []int{1, 2, 7, 1000} {
+		var all []inbox.Message
+		for next := uint64(1); next <= last; {
+			messages, err := reader.Read(t.Context(), next, inbox.ReadLimit{Count: count, Bytes: 1 << 20})
+			require.NoError(t, err)
+			require.GreaterOrEqual(t, len(messages), min(count, 2, int(last-next)+1)) //nolint:gosec // small
+			all = append(all, messages...)
+			next = all[len(all)-1].Sequence + 1
+		}
+		require.Len(t, all, int(last)) //nolint:gosec // small
+		position = 0
+		for i, message := range all {
+			require.EqualValues(t, i+1, message.Sequence)
+			truth := r.kept(message.Sequence)
+			require.True(t, truth.Time.Equal(message.StoredAt))
+			require.Equal(t, string(truth.Data), string(message.Event.Payload))
+			require.Equal(t, truth.Subject, message.Event.Subject)
+			if message.Event.Unreadable == nil {
+				position++
+			}
+		}
+		require.Equal(t, events, position)
+	}
+}
+
+// kept is a message as the stream's leader has it. The client's own GetMsg asks any server, shows the headers that the server adds, and
+// takes a stored status for an answer of the server.
+type kept struct {
+	Subject string
+	Header  []byte `json:"hdrs"`
+	Data    []byte
+	Time    time.Time
+}
+
+// headers returns what the client reads.
+func (k kept) headers(t *testing.T) nats.Header {
+	t.Helper()
+	header, err := nats.DecodeHeadersMsg(k.Header)
+	require.NoError(t, err)
+	return header
+}
+
+func (b *broker) kept(sequence uint64) kept {
+	b.t.Helper()
+	reply, err := b.conns[0].Request("$JS.API.STREAM.MSG.GET."+stream, fmt.Appendf(nil, `{"seq":%d}`, sequence), patience)
+	require.NoError(b.t, err)
+	var answer struct{ Message *kept }
+	require.NoError(b.t, json.Unmarshal(reply.Data, &answer))
+	require.NotNil(b.t, answer.Message)
+	return *answer.Message
+}
+
+type rawWire struct {
+	conn net.Conn
+	said *bufio.Reader
+}
+
+func rawConnection(t *testing.T, server string) *rawWire {
+	t.Helper()
+	address, err := url.Parse(server)
+	require.NoError(t, err)
+	conn, err := net.Dial("tcp", address.Host)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	wire := &rawWire{conn: conn, said: bufio.NewReader(conn)}
+	wire.send(t, "CONNECT {\"verbose\":true,\"headers\":true}\r\n")
+	_, err = wire.said.ReadString('\n') // the server's INFO comes before its OK
+	require.NoError(t, err)
+	return wire
+}
+
+func (w *rawWire) send(t *testing.T, text string) {
+	t.Helper()
+	_, err := w.conn.Write([]byte(text))
+	require.NoError(t, err)
+	_, err = w.said.ReadString('\n')
+	require.NoError(t, err)
+}
+
+// publish publishes whatever bytes as headers, and waits until the server has taken them.
+func (w *rawWire) publish(t *testing.T, header, body string) {
+	t.Helper()
+	w.send(t, fmt.Sprintf("HPUB orders.stray %d %d\r\n%s%s\r\n", len(header), len(header)+len(body), header, body))
+}

@@ -1,0 +1,46 @@
+package memory
+
+import (
+	"cmp"
+	"context"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// Emitter appends what handlers emit to the log of an Inbox's database.
+type Emitter struct{}
+
+var _ inbox.Emitter = (*Emitter)(nil)
+
+// NewEmitter returns the emitter.
+func NewEmitter() Emitter { return Emitter{} }
+
+// Emit keeps the messages until they are flushed.
+func (Emitter) Emit(_ context.Context, tx inbox.Tx, cause outbox.Entry, messages ...outbox.Message) error {
+	work, err := workOf(tx)
+	if err != nil {
+		return err
+	}
+	var invalid error
+	err = collect(tx, func(e *emitted) { invalid = e.Add(work.handler, cause, messages) })
+	return cmp.Or(err, invalid)
+}
+
+// emitted are events of a transaction.
+type emitted struct{ inbox.EmitBuffer }
+
+// flush appends. The positions are dealt at once, and the rows can be read when the transaction commits.
+func (e *emitted) flush(ctx context.Context, s *session, _ string) error {
+	return s.do(ctx, "emit", func() error {
+		for _, message := range e.Messages() {
+			if s.inbox.log.has(message.ID) {
+				return inbox.ErrEmittedBefore
+			}
+		}
+		writer := s.inbox.log.Begin()
+		s.writers = append(s.writers, writer)
+		s.change(func() { _ = writer.Commit() }) // it is open until then
+		return writer.Append(ctx, e.Messages()...)
+	})
+}

@@ -1,0 +1,338 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+var _ inbox.Log = (*Inbox)(nil)
+
+// reachedStatement returns whether the log fills the stream, up to where retention has removed its rows, and the cursor's position if it
+// stands between two sequences.
+const reachedStatement = `
+SELECT coalesce(bool_or(stream_created = ?0), false), coalesce(max(purged_to), 0),
+	max(position) FILTER (WHERE stream_created = ?0 AND stream_sequence BETWEEN ?1 AND ?2)
+FROM outbox_cursor`
+
+// boundsStatement returns the last event between the positions ?3 and ?4 that is not present behind the hole, and the last one that was
+// redriven into the hole. What is present before the former is a copy.
+const boundsStatement = `
+SELECT coalesce((SELECT o.position FROM outbox AS o WHERE o.position > ?3 AND o.position < ?4` + unheldRow + `
+		ORDER BY o.position DESC LIMIT 1), 0),
+	coalesce((SELECT max(p.position) FROM outbox_parked AS p WHERE p.state = 'redriven' AND p.stream_sequence BETWEEN ?1 AND ?2), 0)`
+
+// unheldRow says that a row has none in the parking lot, and is not among the positions ?5.
+const unheldRow = `
+		AND NOT EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = o.position)
+		AND NOT EXISTS (SELECT FROM unnest(?5::bigint[]) AS present (position) WHERE present.position = o.position)`
+
+// earliestStatement returns the position after which the log has the last ?7 events before ?4, if it has so many.
+const earliestStatement = `
+SELECT o.position - 1 FROM outbox AS o WHERE o.position < ?4` + unheldRow + `
+ORDER BY o.position DESC OFFSET ?7 - 1 LIMIT 1`
+
+// holeRows are the rows of the log whose messages were in a hole, as far as they come after a position. The arguments: ?0 the subscriber,
+// ?1 and ?2 the hole's first and last sequence, ?3 and ?4 the positions between which events are missing, and ?6 the position. What has a
+// row in the parking lot is in the hole only if it was redriven there.
+const holeRows = `
+	SELECT o.position, o.event_id, o.event_type, o.aggregate_type, o.aggregate_id FROM outbox AS o
+	WHERE o.position > greatest(?3, ?6) AND o.position < ?4
+		AND NOT EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = o.position)
+	UNION ALL
+	SELECT o.position, o.event_id, o.event_type, o.aggregate_type, o.aggregate_id
+	FROM outbox_parked AS p JOIN outbox AS o ON o.position = p.position AND o.event_id = p.event_id
+	WHERE p.state = 'redriven' AND p.stream_sequence BETWEEN ?1 AND ?2 AND p.position > ?6`
+
+// lostStatement looks at the next ?7 rows of the log, and returns those of them whose messages were in the hole, and that the subscriber wants
+// and has not dealt with. Each row says whether there may be more, and up to which position was looked. The limit comes before everything
+// else, so that a large hole is not read again and again.
+const lostStatement = `
+WITH page AS MATERIALIZED (
+	SELECT o.position, o.event_id, o.event_type, o.aggregate_type, o.aggregate_id FROM outbox AS o
+	WHERE o.position > greatest(?3, ?6) AND o.position < ?4 ORDER BY o.position LIMIT ?7
+), reach AS (
+	SELECT count(*) = ?7 AS more, coalesce(max(position), 0) AS last FROM page
+), hidden AS (
+	SELECT * FROM page WHERE NOT EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = page.position)
+	UNION ALL
+	SELECT o.position, o.event_id, o.event_type, o.aggregate_type, o.aggregate_id
+	FROM reach, outbox_parked AS p JOIN outbox AS o ON o.position = p.position AND o.event_id = p.event_id
+	WHERE p.state = 'redriven' AND p.stream_sequence BETWEEN ?1 AND ?2 AND p.position > ?6 AND (NOT reach.more OR p.position <= reach.last)
+)
+SELECT reach.more, reach.last, h.position, h.aggregate_type, h.aggregate_id
+FROM reach LEFT JOIN (
+	SELECT * FROM hidden WHERE event_type IN (SELECT event_type FROM subscriber_types WHERE subscriber = ?0)
+		AND NOT EXISTS (SELECT FROM inbox AS i WHERE i.subscriber = ?0 AND i.event_id = hidden.event_id)
+) AS h ON true
+ORDER BY h.position`
+
+// goneStatement returns how many positions up to ?7 nobody knows an event of, and how many messages of the hole the log has.
+const goneStatement = `
+SELECT ?7 - ?3
+	- (SELECT count(*) FROM outbox AS o WHERE o.position > ?3 AND o.position <= ?7)
+	- (SELECT count(*) FROM (
+		SELECT position FROM unnest(?5::bigint[]) AS present (position) WHERE position > ?3 AND position <= ?7
+		UNION SELECT position FROM inbox WHERE subscriber = ?0 AND position > ?3 AND position <= ?7
+	) AS known WHERE NOT EXISTS (SELECT FROM outbox AS o WHERE o.position = known.position)),
+	(SELECT count(*) FROM (` + holeRows + `) AS h)`
+
+// eventsStatement returns rows in order, until they have ?1 bytes of payload; the first one in any case. What a payload takes on disk is known
+// without reading it, so that not all payloads are read for the few that are returned.
+const eventsStatement = `
+SELECT position, event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, headers, payload, recorded_at FROM (
+	SELECT s.*, sum(octet_length(s.payload::text)) OVER (ORDER BY s.position) - octet_length(s.payload::text) AS before
+	FROM (
+		SELECT o.*, sum(pg_column_size(o.payload)) OVER (ORDER BY o.position) - pg_column_size(o.payload) AS stored_before
+		FROM outbox AS o WHERE o.position = ANY (?0::bigint[])
+	) AS s WHERE stored_before < ?1 OR stored_before = 0
+) AS o WHERE before < ?1 OR before = 0 ORDER BY position`
+
+const (
+	lostPage  = 5000 // rows of the log that are looked at in one statement, at most
+	lostPages = 20   // in one call
+)
+
+// ReadHole reads in one snapshot, so that retention cannot remove a row between two statements. If retention has removed rows of the hole, or the
+// log is elsewhere, it searches the whole inbox of the subscriber, which has no index for that.
+func (i *Inbox) ReadHole(ctx context.Context, subscriber string, hole inbox.Hole, limit inbox.ReadLimit) (lost inbox.HoleContents, err error) {
+	ctx = allow(ctx, counting)
+	var failed error
+	options := &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
+	err = i.db.RunInTx(ctx, options, func(ctx context.Context, tx bun.Tx) error {
+		l := &lostRead{tx: tx, subscriber: subscriber, hole: hole, limit: limit}
+		lost, failed = l.run(ctx)
+		return failed
+	})
+	if err != nil {
+		return inbox.HoleContents{}, classify(ctx, fmt.Errorf("look for what subscriber %s lost in the stream: %w", subscriber, err))
+	}
+	return lost, nil
+}
+
+// CursorBetween is one statement.
+func (i *Inbox) CursorBetween(ctx context.Context, stream string, from, to uint64) (reached inbox.LogCursor, err error) {
+	reached, _, err = reachedBy(ctx, i.db, stream, from, to)
+	return reached, classify(ctx, err)
+}
+
+func reachedBy(ctx context.Context, db bun.IDB, stream string, from, to uint64) (reached inbox.LogCursor, purgedTo outbox.Position, err error) {
+	var ours bool
+	var position sql.NullInt64
+	err = db.QueryRowContext(ctx, reachedStatement, stream, int64(from), int64(to)).Scan(&ours, (*int64)(&purgedTo), &position)
+	return inbox.LogCursor{OtherStream: !ours, Known: position.Valid, Position: outbox.Position(position.Int64)}, purgedTo, err
+}
+
+// lostRead is one call of ReadHole.
+type lostRead struct {
+	tx         bun.Tx
+	subscriber string
+	hole       inbox.Hole
+	limit      inbox.ReadLimit
+	until      outbox.Position // all events of the hole are before it
+	highest    outbox.Position // of the events that were in the hole
+	unsure     bool            // nobody knows where the hole begins in the log
+}
+
+func (l *lostRead) run(ctx context.Context) (lost inbox.HoleContents, err error) {
+	reached, purgedTo, err := reachedBy(ctx, l.tx, l.hole.Stream, l.hole.Last, l.hole.Read)
+	if err != nil {
+		return lost, err
+	}
+	if reached.OtherStream {
+		return l.elsewhere(ctx)
+	}
+	if reached.Known {
+		l.hole.Before = max(l.hole.Before, reached.Position+1, l.hole.After+1)
+	}
+	if l.hole.Before <= l.hole.After {
+		return inbox.HoleContents{EndUnknown: true}, nil
+	}
+	if err := l.bound(ctx); err != nil {
+		return lost, err
+	}
+	unknown, err := l.unknown(ctx, purgedTo)
+	if err != nil {
+		return lost, err
+	}
+	positions, through, more, err := l.choose(ctx)
+	if err != nil {
+		return lost, err
+	}
+	lost = inbox.HoleContents{CompleteTo: through, More: more, Unknown: unknown}
+	if unknown > 0 {
+		lost.Why = fmt.Sprintf("retention has removed the log up to position %d", purgedTo)
+	}
+	if lost.Events, err = l.events(ctx, positions); err != nil {
+		return lost, err
+	}
+	if read := len(lost.Events); read < len(positions) {
+		lost.CompleteTo, lost.More = max(l.hole.After, lost.Events[read-1].Position), true
+	}
+	return lost, nil
+}
+
+// bound finds between which positions events are missing.
+func (l *lostRead) bound(ctx context.Context) error {
+	l.until = l.hole.Before
+	if l.unsure = l.hole.After == 0; l.unsure && l.hole.Size() > 0 {
+		err := l.tx.QueryRowContext(ctx, earliestStatement, l.args(0, l.hole.Size())...).Scan((*int64)(&l.hole.After))
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+	}
+	last, redriven := outbox.Position(0), outbox.Position(0)
+	err := l.tx.QueryRowContext(ctx, boundsStatement, l.args(0)...).Scan((*int64)(&last), (*int64)(&redriven))
+	l.until, l.highest = last+1, max(last, redriven)
+	return err
+}
+
+// elsewhere is what is known if the log is in another database.
+func (l *lostRead) elsewhere(ctx context.Context) (inbox.HoleContents, error) {
+	met := 0
+	err := l.tx.QueryRowContext(ctx, "SELECT count(*) FROM inbox WHERE subscriber = ? AND sequence BETWEEN ? AND ?",
+		l.subscriber, int64(l.hole.First), int64(l.hole.Last)).Scan(&met)
+	return inbox.HoleContents{
+		OtherStream: true, CompleteTo: l.hole.LastPosition(0), Unknown: l.hole.MaxUnknown(l.hole.Size(), met),
+		Why: fmt.Sprintf("this database is not the one whose log fills the stream of %s", l.hole.Stream),
+	}, err
+}
+
+// args are the arguments of holeRows, and what follows.
+func (l *lostRead) args(after outbox.Position, more ...any) []any {
+	return append([]any{
+		l.subscriber, int64(l.hole.First), int64(l.hole.Last), int64(l.hole.After), int64(l.until), pgdialect.Array(l.hole.Present),
+		int64(after),
+	}, more...)
+}
+
+// unknown returns how many messages nobody knows.
+func (l *lostRead) unknown(ctx context.Context, purgedTo outbox.Position) (int, error) {
+	last := min(purgedTo, l.hole.Before-1)
+	if last <= l.hole.After {
+		return 0, nil
+	}
+	gone, known := 0, 0
+	if err := l.tx.QueryRowContext(ctx, goneStatement, l.args(0, int64(last))...).Scan(&gone, &known); err != nil {
+		return 0, err
+	}
+	if l.unsure {
+		known = 0 // they may have been in the stream before the hole
+	}
+	return l.hole.MaxUnknown(gone, known), nil
+}
+
+// choose returns the positions of the first events that the lane is to get, and up to which position these are all.
+func (l *lostRead) choose(ctx context.Context) (chosen []int64, through outbox.Position, more bool, err error) {
+	after := outbox.Position(0)
+	for range lostPages {
+		page, err := l.page(ctx, after)
+		if err != nil {
+			return nil, 0, false, err
+		}
+		for _, position := range page.positions {
+			if len(chosen) == l.limit.Count {
+				return chosen, max(l.hole.After, outbox.Position(chosen[len(chosen)-1])), true, nil
+			}
+			chosen = append(chosen, position)
+		}
+		if !page.more {
+			return chosen, l.hole.LastPosition(l.highest), false, nil
+		}
+		after = page.last
+	}
+	return chosen, max(l.hole.After, after), true, nil
+}
+
+// atOnce is how many rows are looked at in one statement: some more than the lane has room for, if its part of them is as large as that of
+// any other lane.
+func (l *lostRead) atOnce() int { return min((l.limit.Count+1)*max(l.hole.Lanes, 1), lostPage) }
+
+// lostRows is a part of the log, with the positions of the events that the lane is to get.
+type lostRows struct {
+	positions []int64
+	last      outbox.Position
+	more      bool
+}
+
+func (l *lostRead) page(ctx context.Context, after outbox.Position) (page lostRows, err error) {
+	rows, err := l.tx.QueryContext(ctx, lostStatement, l.args(after, l.atOnce())...)
+	if err != nil {
+		return page, err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var position sql.NullInt64
+		var aggregateType, aggregateID sql.NullString
+		if err := rows.Scan(&page.more, (*int64)(&page.last), &position, &aggregateType, &aggregateID); err != nil {
+			return page, err
+		}
+		key := outbox.Key{Type: aggregateType.String, ID: aggregateID.String}
+		if position.Valid && inbox.LaneOf(key, l.hole.Lanes) == l.hole.Lane {
+			page.positions = append(page.positions, position.Int64)
+		}
+	}
+	return page, rows.Err()
+}
+
+// events returns the events at positions, the first of them, as far as the limit goes.
+func (l *lostRead) events(ctx context.Context, positions []int64) (events []inbox.Event, err error) {
+	if len(positions) == 0 {
+		return nil, nil
+	}
+	rows, err := l.tx.QueryContext(ctx, eventsStatement, pgdialect.Array(positions), l.limit.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var row logRow
+		if err := rows.Scan(row.columns()...); err != nil {
+			return nil, err
+		}
+		events = append(events, inbox.Event{Entry: row.entry(), Sequence: l.hole.Last})
+	}
+	return events, rows.Err()
+}
+
+// countStatement adds to what is counted of a subscriber. Messages that were missed count once, however many lanes pass them.
+const countStatement = `
+UPDATE subscribers AS s SET filled = s.filled + ?1,
+	missed = s.missed + coalesce((SELECT sum(upper(fresh) - lower(fresh)) FROM unnest(added.sequences - added.before) AS fresh), 0)::bigint,
+	missed_stream = ?2, missed_sequences = added.before + added.sequences
+FROM (
+	SELECT CASE WHEN missed_stream = ?2 THEN missed_sequences ELSE '{}' END AS before, int8multirange(int8range(?3, ?4)) AS sequences
+	FROM subscribers WHERE subscriber = ?0
+) AS added
+WHERE s.subscriber = ?0`
+
+// lockCounts locks the subscriber's row if the batch changes it. Operators lock it before the lanes, so a batch does so too.
+func (a *application) lockCounts(ctx context.Context) error {
+	if !a.batch.ChangesCounts() {
+		return nil
+	}
+	_, err := lockSubscriber(ctx, a.tx, a.subscriber)
+	return err
+}
+
+// count adds to what is counted of the subscriber.
+func (a *application) count(ctx context.Context) error {
+	if !a.batch.ChangesCounts() {
+		return nil
+	}
+	filled := 0
+	for _, result := range a.results[:a.batch.FromLog] {
+		if result != inbox.Duplicate {
+			filled++
+		}
+	}
+	missed := a.batch.Missed
+	return a.exec(ctx, countStatement, a.subscriber, filled, a.batch.From.Stream, int64(missed.First), int64(missed.First)+int64(missed.Count))
+}

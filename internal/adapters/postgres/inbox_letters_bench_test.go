@@ -1,0 +1,71 @@
+package postgres_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/domain/order"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// BenchmarkRedeliver applies letters that wait behind a dead one, which was retried, with the sample effect. To be compared with
+// BenchmarkApply. An operation is a letter; -benchtime=5000x gives 5,000 letters of one aggregate.
+func BenchmarkRedeliver(b *testing.B) {
+	customers := make([]order.CustomerID, 20_000)
+	for i := range customers {
+		customers[i] = newCustomer()
+	}
+	add := handlerFunc(func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+		return postgres.NewTotals().Add(ctx, tx, customers[int(entry.Position)*7919%len(customers)], order.NewMoney(10050, "USD"))
+	})
+	for _, r := range []inbox.Redelivery{{Limit: 1}, {Limit: 100}, {Limit: 500}, {Limit: 500, Savepoints: true}} {
+		b.Run(fmt.Sprintf("limit=%d/careful=%v", r.Limit, r.Savepoints), func(b *testing.B) {
+			db, err := postgres.Open(postgres.Options{URL: infra.Database(b)})
+			require.NoError(b, err)
+			defer func() { _ = db.Close() }()
+			in := newInbox(db)
+			prepareLetters(b, in, b.N)
+			before := cpu(b)
+			b.ResetTimer()
+			for done := 0; done < b.N; {
+				redelivered, found, err := in.Redeliver(b.Context(), emails, r, add, giveUp)
+				require.NoError(b, err)
+				require.True(b, found)
+				done += len(redelivered.Applied)
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "letters/s")
+			b.ReportMetric(float64((cpu(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
+		})
+	}
+}
+
+// prepareLetters makes letters of one aggregate, of which the first is due.
+func prepareLetters(b *testing.B, in *postgres.Inbox, n int) {
+	b.Helper()
+	require.NoError(b, in.Begin(b.Context(), emails, 1, "STREAM", inbox.StreamPosition{}))
+	view, err := in.Heartbeat(b.Context(), emails, "me")
+	require.NoError(b, err)
+	at := view.Lanes[0]
+	fails := handlerFunc(func(context.Context, inbox.Tx, outbox.Entry) error { return errNo })
+	for done := 0; done < n; {
+		events := make([]inbox.Event, min(500, n-done))
+		for i := range events {
+			events[i] = eventOf(uint64(done+i)+1, "hot")
+		}
+		events[0].Suspect = true
+		outcome, err := in.Apply(b.Context(), emails, batchOf(at, events...), fails, giveUp)
+		require.NoError(b, err)
+		at = outcome.Checkpoint
+		done += len(events)
+	}
+	retried, err := inboxtest.RetryAll(b.Context(), in, emails)
+	require.NoError(b, err)
+	require.Equal(b, 1, retried)
+}

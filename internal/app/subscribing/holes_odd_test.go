@@ -1,0 +1,401 @@
+package subscribing_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
+)
+
+// TestCopyBehindAHole checks that a copy of a removed message, which somebody stored behind the hole, does not bring its event behind later
+// ones of the aggregate.
+func TestCopyBehindAHole(t *testing.T) {
+	whileLosing(t, subscribing.Options{}, 1, func(l *losing) {
+		l.add(12)
+		l.stream.AppendCopy(7)
+		l.save()
+		l.add(8)
+		l.remove(6, 12)
+	}, func(l *losing, running *subscribing.Subscriber) {
+		require.Empty(t, running.Trouble())
+		l.requireApplied(upTo(20)...)
+		l.requireCounts(7, 0)
+	})
+}
+
+// TestParkedEventBehindAHole checks that an event is not applied whose control message says that it was parked, also before it has a row in
+// the parking lot.
+func TestParkedEventBehindAHole(t *testing.T) {
+	whileLosing(t, subscribing.Options{}, 1, func(l *losing) {
+		l.add(7)
+		parked := l.write(1)[0]
+		_, err := l.stream.PublishControl(t.Context(), 7, relay.ControlMessage{Progress: parked.Progress(), Parked: "too large"})
+		require.NoError(t, err)
+		l.remove(6, 7)
+	}, func(l *losing, running *subscribing.Subscriber) {
+		require.Empty(t, running.Trouble())
+		l.requireApplied(upTo(7)...)
+	})
+}
+
+// TestFillEndsWhereTheRelayIs checks that a fill takes no event of the log that the relay has not published yet: a transaction that is not
+// over may still come before it.
+func TestFillEndsWhereTheRelayIs(t *testing.T) {
+	for name, end := range map[string]uint64{"before messages": 8, "at the end": 10} {
+		t.Run(name, func(t *testing.T) {
+			whileLosing(t, subscribing.Options{}, 1, func(l *losing) {
+				l.add(10)
+				l.write(5)
+				l.remove(1, end)
+			}, func(l *losing, running *subscribing.Subscriber) {
+				require.Empty(t, running.Trouble())
+				l.requireApplied(upTo(10)...)
+			})
+		})
+	}
+}
+
+// write commits events of an aggregate to the log, which the relay has not published.
+func (l *losing) write(count int) []outbox.Entry {
+	l.t.Helper()
+	entries := relaytest.NewEntries(l.cursor, count)
+	for i := range entries {
+		entries[i].Key.ID, entries[i].Version = "order-unpublished", int64(entries[i].Position)
+		writer := l.rows.Begin()
+		require.NoError(l.t, writer.Append(l.t.Context(), entries[i].Message))
+		require.NoError(l.t, writer.Commit())
+	}
+	l.cursor += outbox.Position(count)
+	return entries
+}
+
+// rollBack leaves positions without an event.
+func (l *losing) rollBack(count int) {
+	l.t.Helper()
+	for _, entry := range relaytest.NewEntries(l.cursor, count) {
+		writer := l.rows.Begin()
+		require.NoError(l.t, writer.Append(l.t.Context(), entry.Message))
+		writer.Rollback()
+	}
+	l.cursor += outbox.Position(count)
+}
+
+// TestEverythingExpired checks that a subscriber which had read everything misses nothing when everything expires and the next event comes
+// after positions that were rolled back, also if the log is in another database.
+func TestEverythingExpired(t *testing.T) {
+	for name, created := range map[string]string{"beside the log": "", "in another database": "another"} {
+		t.Run(name, func(t *testing.T) {
+			losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+				_, stop := l.copy("first")
+				l.add(20)
+				pass(5 * time.Second)
+				stop()
+				l.running.Wait()
+				l.remove(1, 20)
+				l.rollBack(5)
+				if created != "" {
+					l.created = created
+				}
+				l.add(5)
+				running, stop := l.copy("second")
+				pass(10 * time.Second)
+				require.Empty(t, running.Trouble())
+				l.requireApplied(append(upTo(20), from(26, 30)...)...)
+				l.requireCounts(0, 0)
+				stop()
+			})
+		})
+	}
+}
+
+// TestLaneWithoutAProgress checks that a lane of a program that kept no progress takes nothing from the log but what the stream removed
+// behind its place: what the subscriber did not see before it began never comes.
+func TestLaneWithoutAProgress(t *testing.T) {
+	for name, removed := range map[string]uint64{"its message has expired": 20, "and later ones": 23} {
+		t.Run(name, func(t *testing.T) {
+			losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+				l.add(20)
+				require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{Sequence: 20, StoredAt: time.Now()}))
+				l.rollBack(2)
+				l.add(10)
+				l.remove(1, removed)
+				running, stop := l.copy("first")
+				pass(10 * time.Second)
+				require.Empty(t, running.Trouble())
+				l.requireApplied(from(23, 32)...)
+				l.requireCounts(int64(removed-20), 0)
+				stop()
+			})
+		})
+	}
+}
+
+// TestMessageOfOthersProvesNothing checks that a lane whose message was removed, in a stream that lost its end and grew again, asks the log
+// although a message of somebody else comes next.
+func TestMessageOfOthersProvesNothing(t *testing.T) {
+	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+		_, stop := l.copy("first")
+		l.add(18)
+		pass(5 * time.Second)
+		stop()
+		l.running.Wait()
+		l.stream.Regress(10) // of which the first ten are left
+		for _, entry := range l.rows.Readable()[10:18] {
+			_, err := l.stream.Publish(t.Context(), l.stream.Len(), []outbox.Entry{entry})
+			require.NoError(t, err)
+		}
+		l.stream.Regress(14)
+		l.cursor = 18
+		l.add(4) // 19 to 22 stand where 15 to 18 were
+		l.stream.AppendForeign()
+		l.add(5)
+		l.remove(1, 18)
+		running, stop := l.copy("second")
+		pass(10 * time.Second)
+		require.Empty(t, running.Trouble())
+		l.requireApplied(upTo(27)...)
+		stop()
+	})
+}
+
+// TestPurgesWhileItFills checks that what retention takes away before and during a fill is counted, each message once.
+func TestPurgesWhileItFills(t *testing.T) {
+	whileLosing(t, subscribing.Options{Continue: true}, 1, func(l *losing) {
+		handled := 0
+		l.handle = func(_ context.Context, entry outbox.Entry) error {
+			if handled++; handled == 100 {
+				l.rows.Purge(700)
+			}
+			return nil
+		}
+		l.add(1000)
+		l.remove(1, 1000)
+		l.rows.Purge(10)
+	}, func(l *losing, _ *subscribing.Subscriber) {
+		l.requireApplied(append(from(11, 510), from(701, 1000)...)...)
+		l.requireCounts(800, 200)
+	})
+}
+
+// TestFillWaitsBehindALetter checks that events of the log wait behind the dead letter of their aggregate, and come in order after it.
+func TestFillWaitsBehindALetter(t *testing.T) {
+	losingInFakeTime(t, subscribing.Options{MaxAttempts: 2}, func(t *testing.T, l *losing) {
+		failing := true
+		l.handle = func(_ context.Context, entry outbox.Entry) error {
+			if failing && entry.Position == 3 {
+				return errors.New("no")
+			}
+			return nil
+		}
+		_, stop := l.copy("first")
+		third := l.add(5)[2]
+		pass(10 * time.Second)
+		stop()
+		l.running.Wait()
+		l.requireApplied(1, 2, 4, 5)
+		l.add(15)
+		l.remove(6, 14)
+		_, stop = l.copy("second")
+		pass(10 * time.Second)
+		l.requireApplied(1, 2, 4, 5, 7, 8, 10, 11, 13, 14, 16, 17, 19, 20)
+		failing = false
+		require.NoError(t, l.inbox.Retry(t.Context(), subscriber, third.ID))
+		pass(10 * time.Second)
+		l.requireApplied(upTo(20)...)
+		l.requireCounts(9, 0)
+		stop()
+	})
+}
+
+// TestStreamIsRemadeDuringAFill checks that a fill survives what happens to the stream meanwhile: it loses its end, or is made again and
+// filled from the log.
+func TestStreamIsRemadeDuringAFill(t *testing.T) {
+	for name, happens := range map[string]func(l *losing){
+		"it loses its end": func(l *losing) {
+			l.stream.Regress(1300)
+			l.republish(1300)
+		},
+		"it loses the hole": func(l *losing) {
+			l.stream.Regress(3)
+			l.republish(3)
+		},
+		"it is made again": func(l *losing) {
+			l.stream.Recreate()
+			l.created = "2"
+			l.republish(0)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			whileLosing(t, subscribing.Options{Lanes: 2, Transactions: 2}, 2, func(l *losing) {
+				var handled atomic.Int64
+				l.handle = func(context.Context, outbox.Entry) error {
+					if handled.Add(1) == 600 {
+						happens(l)
+					}
+					return nil
+				}
+				l.add(1310)
+				l.remove(6, 1290)
+			}, func(l *losing, running *subscribing.Subscriber) {
+				require.Empty(t, running.Trouble())
+				l.requireApplied(upTo(1310)...)
+			})
+		})
+	}
+}
+
+// republish publishes what the log has after a position, as a relay does that heals.
+func (l *losing) republish(after int) {
+	l.t.Helper()
+	entries := l.rows.Readable()[after:]
+	if _, err := l.stream.Publish(context.Background(), l.stream.Len(), entries); err != nil {
+		panic(fmt.Sprint("cannot publish again: ", err))
+	}
+	l.save()
+}
+
+// TestFormerPlaceWasRemoved checks that a subscriber of a program of before, which begins where its consumer stands although the stream has
+// removed the message there, takes from the log what was removed behind it, and nothing of before.
+func TestFormerPlaceWasRemoved(t *testing.T) {
+	for name, removed := range map[string]uint64{"its message": 10, "and later ones": 13} {
+		t.Run(name, func(t *testing.T) {
+			losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+				l.add(20)
+				l.stream.LeaveFormer(subscriber, inbox.LegacyConsumer{Sequence: 10})
+				l.remove(1, removed)
+				running, stop := l.copy("first")
+				pass(10 * time.Second)
+				require.Empty(t, running.Trouble())
+				l.requireApplied(from(11, 20)...)
+				l.requireCounts(int64(removed-10), 0)
+				stop()
+			})
+		})
+	}
+}
+
+// TestFillTakesNoUnwantedType checks that a fill passes over events of a type that the subscriber does not want, and makes letters of those
+// that this program has no function for.
+func TestFillTakesNoUnwantedType(t *testing.T) {
+	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+		l.addType(4, "another")
+		l.addType(4, "known to a newer program")
+		l.add(4)
+		require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{}))
+		require.NoError(t, l.inbox.Subscribe(t.Context(), subscriber, "test", []string{"known to a newer program"}))
+		l.remove(1, 10)
+		running, stop := l.copy("first")
+		pass(10 * time.Second)
+		require.Empty(t, running.Trouble())
+		dead, err := l.inbox.CountDead(t.Context(), subscriber)
+		require.NoError(t, err)
+		require.Equal(t, 3, dead, "of each aggregate the first one")
+		letters, err := l.inbox.Letters(t.Context(), subscriber, 100)
+		require.NoError(t, err)
+		behind := 0
+		for _, letter := range letters {
+			require.True(t, letter.NoHandler)
+			behind += letter.Behind
+		}
+		require.Equal(t, 5, behind)
+		l.requireApplied([]int(nil)...)
+		stop()
+	})
+}
+
+// TestAdoptionAndAFill checks that a hole behind the notice of an adoption, which sent the relay back, is filled from that place on, and that
+// nothing of it takes effect twice.
+func TestAdoptionAndAFill(t *testing.T) {
+	for name, removed := range map[string][2]uint64{"behind the notice": {22, 33}, "with the notice": {21, 33}, "up to the end": {22, 36}} {
+		t.Run(name, func(t *testing.T) {
+			losingInFakeTime(t, subscribing.Options{Lanes: 2}, func(t *testing.T, l *losing) {
+				_, stop := l.copy("first")
+				l.add(20)
+				pass(5 * time.Second)
+				stop()
+				l.running.Wait()
+				_, err := l.stream.PublishControl(t.Context(), 20, relay.ControlMessage{Progress: l.rows.Readable()[9].Progress()})
+				require.NoError(t, err)
+				l.republish(10)
+				l.add(5)
+				l.remove(removed[0], removed[1])
+				running, stop := l.copy("second")
+				pass(10 * time.Second)
+				l.add(1)
+				pass(10 * time.Second)
+				require.Empty(t, running.Trouble())
+				l.requireApplied(upTo(26)...)
+				stop()
+			})
+		})
+	}
+}
+
+// TestManyHoles checks that every second message may be missing.
+func TestManyHoles(t *testing.T) {
+	whileLosing(t, subscribing.Options{Lanes: 3}, 2, func(l *losing) {
+		l.add(400)
+		for sequence := uint64(1); sequence < 400; sequence += 2 {
+			l.stream.Delete(sequence)
+		}
+	}, func(l *losing, running *subscribing.Subscriber) {
+		require.Empty(t, running.Trouble())
+		l.requireApplied(upTo(400)...)
+		l.requireCounts(200, 0)
+	})
+}
+
+// TestBeginsOnAnEmptyStream checks that a subscriber which begins when the stream has lost everything takes nothing of before from the log,
+// also if the last message was somebody else's.
+func TestBeginsOnAnEmptyStream(t *testing.T) {
+	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+		l.add(20)
+		l.stream.AppendForeign() // the relay's cursor stands before it
+		l.remove(1, 21)
+		running, stop := l.copy("first")
+		pass(5 * time.Second)
+		l.add(10)
+		l.remove(22, 26)
+		pass(10 * time.Second)
+		require.Empty(t, running.Trouble())
+		l.requireApplied(from(21, 30)...)
+		stop()
+	})
+}
+
+// TestPositionsThatNobodyKnows checks that a subscriber stands before positions of which nobody knows an event, although no sequence is missing,
+// and that the command which it names lets it go on without leaving out the next event.
+func TestPositionsThatNobodyKnows(t *testing.T) {
+	skipTo := uint64(0)
+	skip := func(_ string, to uint64) string { skipTo = to; return "skip" }
+	losingInFakeTime(t, subscribing.Options{LossAdvice: skip}, func(t *testing.T, l *losing) {
+		_, stop := l.copy("first")
+		l.add(20)
+		pass(5 * time.Second)
+		stop()
+		l.running.Wait()
+		l.remove(1, 20)
+		l.rollBack(5)
+		l.add(5)
+		l.rows.Purge(27)
+		running, stop := l.copy("second")
+		pass(5 * time.Second)
+		require.Contains(t, running.Trouble(), "before sequence 21")
+		require.Contains(t, running.Trouble(), "up to 5 of these nobody knows")
+		l.send(fmt.Sprint("sequence:", skipTo), true)
+		pass(5 * time.Second)
+		require.Empty(t, running.Trouble())
+		l.requireApplied(append(upTo(20), from(26, 30)...)...)
+		stop()
+	})
+}

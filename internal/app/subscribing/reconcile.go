@@ -1,0 +1,100 @@
+package subscribing
+
+import (
+	"context"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// A replica that lags may not show a message that the stream has. It is asked replicaTries times, with replicaWait in between.
+const (
+	replicaTries = 5
+	replicaWait  = 100 * time.Millisecond
+)
+
+// reconcile finds out why the stream differs from what a lane knows, and lets the lane go on: from its checkpoint if the stream still has the message
+// there, or else from an earlier position.
+func (s *Subscriber) reconcile(ctx context.Context, l *lane) error {
+	view, err := s.ports.Checkpoints.Heartbeat(ctx, s.id, s.instance)
+	if err != nil {
+		return err
+	}
+	if l.checkpoint.Lane >= len(view.Lanes) || view.Lanes[l.checkpoint.Lane].Revision != l.checkpoint.Revision {
+		return inbox.ErrLaneMoved
+	}
+	state, err := s.ports.Stream.State(ctx)
+	if err != nil {
+		return err
+	}
+	checkpoint := l.checkpoint
+	place, agrees, err := s.lastAgreeing(ctx, l, state)
+	if err != nil {
+		return err
+	}
+	if !agrees {
+		checkpoint, err = s.ports.Checkpoints.Rewind(ctx, s.id, l.checkpoint, state.Created, place)
+		if err != nil {
+			return err
+		}
+		s.logger.WarnContext(ctx, "the stream lost messages that this subscriber has read: reading again, what was applied is dropped",
+			"lane", checkpoint.Lane, "was", describe(l.checkpoint.StreamPosition), "from", checkpoint.Sequence, "stream_ends", state.Last)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.restart(checkpoint)
+	if agrees {
+		l.readTo = place
+	}
+	signal(s.roomFreed)
+	return nil
+}
+
+// lastAgreeing returns the newest known position of a lane at which the stream is as the lane read it, and whether that is the checkpoint. A stream
+// loses only its end and, by its limits, its beginning. So if it agrees at one position, it agrees at all earlier ones.
+func (s *Subscriber) lastAgreeing(ctx context.Context, l *lane, state inbox.StreamState) (place inbox.StreamPosition, checkpoint bool, err error) {
+	if l.checkpoint.Sequence == 0 && l.checkpoint.Stream != state.Created {
+		return inbox.StreamPosition{}, false, nil // nothing was read yet
+	}
+	if l.checkpoint.Stream != state.Created { // positions of different streams cannot be compared
+		place, err = s.startOfStream(ctx, state, l.checkpoint.Progress)
+		return place, false, err
+	}
+	if l.checkpoint.Sequence < state.First { // expired, or the beginning
+		return inbox.StreamPosition{Sequence: l.checkpoint.Sequence, Progress: l.checkpoint.Progress}, true, nil
+	}
+	removed := l.checkpoint.StoredAt.IsZero()
+	if removed && l.checkpoint.Sequence <= state.Last {
+		return l.checkpoint.StreamPosition, true, nil
+	}
+	var shown inbox.StreamPosition
+	for try := 1; ; try++ {
+		if shown, err = s.positionAt(ctx, l.checkpoint.Sequence); err != nil {
+			return place, false, err
+		}
+		if !shown.StoredAt.IsZero() || l.checkpoint.Sequence > state.Last || try == replicaTries {
+			break
+		}
+		sleep(ctx, replicaWait)
+	}
+	if !removed && shown.StoredAt.Equal(l.checkpoint.StoredAt) {
+		return l.checkpoint.StreamPosition, true, nil
+	}
+	marks, err := s.ports.Checkpoints.Marks(ctx, s.id, l.checkpoint.Lane)
+	if err != nil {
+		return place, false, err
+	}
+	for _, mark := range marks {
+		if shown, err = s.positionAt(ctx, mark.Sequence); err != nil {
+			return place, false, err
+		}
+		if shown.StoredAt.Equal(mark.StoredAt) {
+			return mark, false, nil
+		}
+	}
+	place, err = s.startOfStream(ctx, state, l.checkpoint.Progress)
+	if err == nil && place.Sequence >= l.checkpoint.Sequence { // expired since the state was read
+		return inbox.StreamPosition{Sequence: l.checkpoint.Sequence, Progress: l.checkpoint.Progress}, true, nil
+	}
+	return place, false, err
+}

@@ -1,0 +1,92 @@
+package subscribing_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/memory"
+	"github.com/assylzhan-a/outboxie/internal/app/subscribing"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+)
+
+// changing is a stream that changes after the first State that follows a Read.
+type changing struct {
+	inbox.Stream
+	read, changed atomic.Bool
+	change        func()
+}
+
+func (c *changing) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) ([]inbox.Message, error) {
+	defer c.read.Store(true)
+	return c.Stream.Read(ctx, from, limit)
+}
+
+func (c *changing) State(ctx context.Context) (inbox.StreamState, error) {
+	state, err := c.Stream.State(ctx)
+	if c.read.Load() && c.changed.CompareAndSwap(false, true) {
+		c.change()
+	}
+	return state, err
+}
+
+// TestLimitWhileALaneLooksWhatHappened checks that a lane whose message was removed does not go to the beginning of the stream if that is
+// behind the lane's place: a limit removed more in between, and what was redriven there would be missed.
+func TestLimitWhileALaneLooksWhatHappened(t *testing.T) {
+	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+		parked := l.write(1)
+		l.rows.Park(1, relay.Parked, 0)
+		_, err := l.stream.PublishControl(t.Context(), 0, relay.ControlMessage{Progress: parked[0].Progress(), Parked: "too large"})
+		require.NoError(t, err)
+		require.NoError(t, l.inbox.Begin(t.Context(), subscriber, 1, l.created, inbox.StreamPosition{}))
+		last := l.add(9)[8]
+		_, stop := l.copy("first")
+		pass(5 * time.Second)
+		stop()
+		l.running.Wait()
+		l.requireApplied(from(2, 10)...)
+		_, err = l.stream.Redrive(t.Context(), 10, last.Progress(), parked)
+		require.NoError(t, err)
+		l.rows.Park(1, relay.Redriven, 11)
+		l.add(5)
+		l.stream.Delete(10)
+
+		stream := &changing{Stream: memory.NewReader(l.stream, subscriber), change: func() { l.remove(1, 11) }}
+		second := subscribing.New(subscriber, "second", subscribing.Ports{
+			Stream: stream, Checkpoints: l.inbox, Work: l.inbox, Letters: l.inbox, Sweeper: l.inbox, Log: l.inbox,
+			Handlers: only(noting{copyHandler{l.service, "second"}}),
+		}, l.opts, l.logger)
+		ctx, stop := context.WithCancel(t.Context())
+		l.running.Go(func() { _ = second.Run(ctx) })
+		pass(10 * time.Second)
+		require.True(t, stream.changed.Load())
+		require.Empty(t, second.Trouble())
+		l.requireApplied(upTo(15)...)
+		stop()
+	})
+}
+
+// TestStreamIsRemadeUnderARemovedPlace checks that a lane at a message that was removed does not go on in another stream as if it were the one
+// that the lane knows: the log is asked for what belongs between, and it fills another stream now.
+func TestStreamIsRemadeUnderARemovedPlace(t *testing.T) {
+	losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
+		running, stop := l.copy("first")
+		l.add(20)
+		pass(5 * time.Second)
+		l.remove(1, 20)
+		pass(5 * time.Second)
+		l.rows.Purge(5)
+		l.stream.Recreate()
+		l.created = "2"
+		l.republish(0)
+		l.add(15)
+		pass(10 * time.Second)
+		require.Empty(t, running.Trouble())
+		l.requireApplied(upTo(35)...)
+		stop()
+	})
+}

@@ -1,0 +1,349 @@
+package inboxtest
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
+)
+
+// GapStore is a store together with the log of the same database. The log is empty, and has filled no stream yet.
+type HoleStore struct {
+	Store
+	Log inbox.Log
+	// Reach makes the log's cursor stand in the stream with this identity, at a sequence and a position.
+	Reach func(t *testing.T, stream string, sequence uint64, position outbox.Position)
+	// Keep puts events into the log, at their positions.
+	Keep func(t *testing.T, events ...outbox.Entry)
+	// Park puts an event of the log into its parking lot. sequence is where it was redriven; 0: it was not.
+	Park func(t *testing.T, event outbox.Entry, sequence uint64)
+	// Purge removes the log up to a position, as retention does.
+	Purge func(t *testing.T, upTo outbox.Position)
+}
+
+// TestLog runs the contract of inbox.Log, and of what is counted. Each call of open gives an empty store.
+func TestLog(t *testing.T, open func(t *testing.T) HoleStore) {
+	runSuite(t, func(t *testing.T) *holes {
+		store := open(t)
+		g := &holes{lane: newLane(store.Store), GapStore: store, events: newEvents(0, 10, "a", "b", "c")}
+		g.begin(t)
+		require.NoError(t, store.Checkpoints.Subscribe(t.Context(), subscriber, handlerName, []string{relaytest.EventType}))
+		g.look(t)
+		for _, event := range g.events {
+			store.Keep(t, event.Entry)
+		}
+		store.Reach(t, stream, 20, 10)
+		return g
+	}, []promise[*holes]{
+		{"what the stream lost is in the log, in order", gapsInOrder},
+		{"a limit bounds how much is taken", gapsLimited},
+		{"a lane gets its own events", gapsOfLane},
+		{"what is not wanted is not taken", gapsWanted},
+		{"what was dealt with is not taken", gapsDealt},
+		{"what waits in the parking lot is not lost", gapsParked},
+		{"what was redriven into the hole is lost", gapsRedriven},
+		{"the cursor says where the stream ends", gapsAtTheEnd},
+		{"what retention removed is counted", gapsPurged},
+		{"what retention removed and was dealt with is not", gapsPurgedDealt},
+		{"the log of another database knows nothing", gapsElsewhere},
+		{"what is filled and missed is counted once", gapsCounted},
+		{"a copy behind the hole hides nothing", gapsCopied},
+		{"what is not known is bounded by the messages", gapsUnsure},
+		{"a place without a hole is asked about", gapsWithoutAHole},
+		{"a place keeps its progress", gapsProgress},
+		{"a lost connection is an outage of the log", gapsOutage},
+	})
+}
+
+// gaps is a subscriber with one lane, beside a log with ten events.
+type holes struct {
+	*lane
+	GapStore HoleStore
+	events   []inbox.Event
+}
+
+var wholeHole = inbox.ReadLimit{Count: 100, Bytes: 1 << 20}
+
+// hole is one of the first so many messages of the stream, which had one event each.
+func hole(last uint64) inbox.Hole {
+	h := inbox.Hole{Lane: 0, Lanes: 1, Stream: stream, First: 1, Last: last, Read: 10, Before: 11}
+	for position := last + 1; position <= 10; position++ {
+		h.Present = append(h.Present, outbox.Position(position))
+	}
+	return h
+}
+
+func (g *holes) lost(t *testing.T, h inbox.Hole, limit inbox.ReadLimit) (inbox.HoleContents, []int) {
+	t.Helper()
+	lost, err := g.GapStore.Log.ReadHole(t.Context(), subscriber, h, limit)
+	require.NoError(t, err)
+	var positions []int
+	for _, event := range lost.Events {
+		require.Equal(t, h.Last, event.Sequence)
+		positions = append(positions, int(event.Position))
+	}
+	return lost, positions
+}
+
+func gapsInOrder(t *testing.T, g *holes) {
+	lost, positions := g.lost(t, hole(4), wholeHole)
+	require.Equal(t, []int{1, 2, 3, 4}, positions)
+	require.Equal(t, inbox.HoleContents{CompleteTo: 4, Events: lost.Events}, lost)
+	event, wanted := lost.Events[1], g.events[1]
+	event.RecordedAt = wanted.RecordedAt
+	wanted.Sequence = 4
+	require.JSONEq(t, string(wanted.Payload), string(event.Payload))
+	event.Payload = wanted.Payload
+	require.Equal(t, wanted, event)
+
+	middle := hole(4)
+	middle.First, middle.After = 3, 2
+	_, positions = g.lost(t, middle, wholeHole)
+	require.Equal(t, []int{3, 4}, positions)
+}
+
+func gapsCopied(t *testing.T, g *holes) {
+	copied := hole(4)
+	copied.Present = append([]outbox.Position{2}, copied.Present...)
+	lost, positions := g.lost(t, copied, wholeHole)
+	require.Equal(t, []int{1, 2, 3, 4}, positions, "event 2 is not after 4")
+	require.EqualValues(t, 4, lost.CompleteTo)
+	copied.Present[0] = 4
+	lost, positions = g.lost(t, copied, wholeHole)
+	require.Equal(t, []int{1, 2, 3}, positions, "event 4 is behind the hole, in its place")
+	require.EqualValues(t, 3, lost.CompleteTo)
+}
+
+// gapsUnsure has a lane that does not know how far it has dealt with the log.
+func gapsUnsure(t *testing.T, g *holes) {
+	h := hole(8)
+	h.First, h.After = 7, 0
+	lost, positions := g.lost(t, h, wholeHole)
+	require.Equal(t, []int{7, 8}, positions, "two messages have two events")
+	require.Zero(t, lost.Unknown)
+	g.GapStore.Park(t, g.events[7].Entry, 0)
+	_, positions = g.lost(t, h, wholeHole)
+	require.Equal(t, []int{6, 7}, positions)
+	g.GapStore.Purge(t, 5)
+	lost, positions = g.lost(t, h, wholeHole)
+	require.Equal(t, []int{6, 7}, positions)
+	require.Zero(t, lost.Unknown, "the log has as many events as the hole has messages")
+	h.First = 4
+	lost, positions = g.lost(t, h, wholeHole)
+	require.Equal(t, []int{6, 7}, positions)
+	require.Equal(t, 5, lost.Unknown)
+}
+
+// gapsWithoutAHole has a lane at a message that was removed, before a message that does not continue the lane's progress.
+func gapsWithoutAHole(t *testing.T, g *holes) {
+	h := hole(6)
+	h.First, h.Last, h.After = 5, 4, 2
+	lost, positions := g.lost(t, h, wholeHole)
+	require.Equal(t, []int{3, 4, 5, 6}, positions)
+	require.EqualValues(t, 6, lost.CompleteTo)
+	require.Zero(t, lost.Unknown)
+	g.GapStore.Purge(t, 4)
+	lost, _ = g.lost(t, h, wholeHole)
+	require.Equal(t, 2, lost.Unknown)
+	g.GapStore.Reach(t, "another", 20, 10)
+	lost, positions = g.lost(t, h, wholeHole)
+	require.Empty(t, positions)
+	require.Zero(t, lost.Unknown, "no message was removed")
+	require.EqualValues(t, 6, lost.CompleteTo)
+}
+
+func gapsLimited(t *testing.T, g *holes) {
+	lost, positions := g.lost(t, hole(4), inbox.ReadLimit{Count: 3, Bytes: 1 << 20})
+	require.Equal(t, []int{1, 2, 3}, positions)
+	require.True(t, lost.More)
+	require.EqualValues(t, 3, lost.CompleteTo)
+	_, positions = g.lost(t, hole(4), inbox.ReadLimit{Count: 3, Bytes: 1})
+	require.Equal(t, []int{1}, positions)
+	rest := hole(4)
+	rest.After = lost.CompleteTo
+	lost, positions = g.lost(t, rest, inbox.ReadLimit{Count: 3, Bytes: 1})
+	require.Equal(t, []int{4}, positions)
+	require.False(t, lost.More)
+}
+
+func gapsOfLane(t *testing.T, g *holes) {
+	var all []int
+	for lane := range 4 {
+		h := hole(9)
+		h.Lane, h.Lanes = lane, 4
+		lost, positions := g.lost(t, h, wholeHole)
+		require.EqualValues(t, 9, lost.CompleteTo)
+		for _, event := range lost.Events {
+			require.Equal(t, lane, inbox.LaneOf(event.Key, 4))
+		}
+		all = append(all, positions...)
+	}
+	require.ElementsMatch(t, []int{1, 2, 3, 4, 5, 6, 7, 8, 9}, all)
+}
+
+func gapsWanted(t *testing.T, g *holes) {
+	other := newEvent(11, "a")
+	other.Type = "other"
+	g.GapStore.Keep(t, other.Entry)
+	h := hole(11)
+	h.After, h.Before, h.Present = 9, 13, nil
+	lost, positions := g.lost(t, h, wholeHole)
+	require.Equal(t, []int{10}, positions)
+	require.EqualValues(t, 12, lost.CompleteTo)
+	require.Zero(t, lost.Unknown)
+}
+
+// apply applies events in the lane.
+func (g *holes) apply(t *testing.T, batch inbox.Batch) {
+	t.Helper()
+	batch.From = g.at
+	outcome, err := g.UnitOfWork.Apply(t.Context(), subscriber, batch, g.lane, func(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
+		return inbox.Failure{}, err
+	})
+	require.NoError(t, err)
+	g.at = outcome.Checkpoint
+}
+
+func gapsDealt(t *testing.T, g *holes) {
+	handled := g.events[1]
+	waits := g.events[2]
+	waits.NoHandler = true
+	g.apply(t, inbox.Batch{To: positionAt(3), Events: []inbox.Event{handled, waits}})
+	_, positions := g.lost(t, hole(4), wholeHole)
+	require.Equal(t, []int{1, 4}, positions)
+}
+
+func gapsParked(t *testing.T, g *holes) {
+	g.GapStore.Park(t, g.events[1].Entry, 0)
+	g.GapStore.Park(t, g.events[2].Entry, 7)
+	_, positions := g.lost(t, hole(4), wholeHole)
+	require.Equal(t, []int{1, 4}, positions)
+}
+
+func gapsRedriven(t *testing.T, g *holes) {
+	g.GapStore.Park(t, g.events[1].Entry, 8)
+	h := hole(8)
+	h.First, h.After = 6, 5
+	_, positions := g.lost(t, h, wholeHole)
+	require.Equal(t, []int{2, 6, 7, 8}, positions)
+	h.First = 9
+	h.Last = 9
+	_, positions = g.lost(t, h, wholeHole)
+	require.Equal(t, []int{6, 7, 8}, positions)
+}
+
+func gapsAtTheEnd(t *testing.T, g *holes) {
+	end := inbox.Hole{Lanes: 1, Stream: stream, First: 5, Last: 19, Read: 19, After: 4}
+	lost, _ := g.lost(t, end, wholeHole)
+	require.True(t, lost.EndUnknown, "the cursor stands after what was read")
+	end.Read = 20
+	lost, positions := g.lost(t, end, wholeHole)
+	require.Equal(t, []int{5, 6, 7, 8, 9, 10}, positions)
+	require.EqualValues(t, 10, lost.CompleteTo)
+
+	reached, err := g.GapStore.Log.CursorBetween(t.Context(), stream, 20, 20)
+	require.NoError(t, err)
+	require.Equal(t, inbox.LogCursor{Known: true, Position: 10}, reached)
+	reached, err = g.GapStore.Log.CursorBetween(t.Context(), stream, 1, 19)
+	require.NoError(t, err)
+	require.Equal(t, inbox.LogCursor{}, reached)
+}
+
+func gapsPurged(t *testing.T, g *holes) {
+	g.GapStore.Purge(t, 2)
+	lost, positions := g.lost(t, hole(4), wholeHole)
+	require.Equal(t, []int{3, 4}, positions)
+	require.Equal(t, 2, lost.Unknown)
+	require.Contains(t, lost.Why, "up to position 2")
+	after := hole(4)
+	after.First, after.After = 3, 2
+	lost, _ = g.lost(t, after, wholeHole)
+	require.Zero(t, lost.Unknown)
+	g.GapStore.Purge(t, 10)
+	lost, positions = g.lost(t, hole(4), wholeHole)
+	require.Empty(t, positions)
+	require.Equal(t, 4, lost.Unknown, "what is present is known")
+	require.EqualValues(t, 4, lost.CompleteTo)
+}
+
+func gapsPurgedDealt(t *testing.T, g *holes) {
+	g.apply(t, inbox.Batch{To: positionAt(2), Events: g.events[:2]})
+	g.GapStore.Purge(t, 4)
+	lost, _ := g.lost(t, hole(4), wholeHole)
+	require.Equal(t, 2, lost.Unknown)
+}
+
+func gapsElsewhere(t *testing.T, g *holes) {
+	g.GapStore.Reach(t, "another", 20, 10)
+	lost, positions := g.lost(t, hole(4), wholeHole)
+	require.Empty(t, positions)
+	require.Equal(t, 4, lost.Unknown)
+	require.True(t, lost.OtherStream)
+	require.Contains(t, lost.Why, "this database is not the one whose log fills the stream")
+	reached, err := g.GapStore.Log.CursorBetween(t.Context(), stream, 20, 20)
+	require.NoError(t, err)
+	require.Equal(t, inbox.LogCursor{OtherStream: true}, reached)
+}
+
+func gapsCounted(t *testing.T, g *holes) {
+	counts := func() []int64 {
+		view, err := g.Checkpoints.Heartbeat(t.Context(), subscriber, "reader")
+		require.NoError(t, err)
+		return []int64{view.Filled, view.Missed}
+	}
+	require.Equal(t, []int64{0, 0}, counts())
+	g.apply(t, inbox.Batch{To: positionAt(3), Events: g.events[:3], FromLog: 2})
+	require.Equal(t, []int64{2, 0}, counts())
+	g.apply(t, inbox.Batch{To: positionAt(5), Events: g.events[1:5], FromLog: 4, Missed: inbox.MissedMessages{First: 10, Count: 5}})
+	require.Equal(t, []int64{4, 5}, counts(), "a duplicate is not filled")
+	g.apply(t, inbox.Batch{To: positionAt(6), Missed: inbox.MissedMessages{First: 8, Count: 9}})
+	require.Equal(t, []int64{4, 9}, counts(), "a message counts once")
+	g.apply(t, inbox.Batch{To: positionAt(7), Events: g.events[6:7]})
+	require.Equal(t, []int64{4, 9}, counts())
+
+	stale := g.at
+	stale.Revision--
+	_, err := g.UnitOfWork.Apply(t.Context(), subscriber,
+		inbox.Batch{From: stale, To: positionAt(8), Missed: inbox.MissedMessages{First: 100, Count: 1}}, g.lane, nil)
+	require.ErrorIs(t, err, inbox.ErrLaneMoved)
+	require.Equal(t, []int64{4, 9}, counts(), "nothing of a batch that fails counts")
+}
+
+func gapsProgress(t *testing.T, g *holes) {
+	to := positionAt(inbox.MarkEvery)
+	to.Progress = 77
+	g.apply(t, inbox.Batch{To: to})
+	require.EqualValues(t, 77, g.look(t).at.Progress)
+	marks, err := g.Checkpoints.Marks(t.Context(), subscriber, 0)
+	require.NoError(t, err)
+	require.Equal(t, []inbox.StreamPosition{to}, marks)
+	g.apply(t, inbox.Batch{To: positionAt(inbox.MarkEvery + 1)})
+	require.Zero(t, g.look(t).at.Progress)
+	moved, err := g.Checkpoints.Rewind(t.Context(), subscriber, g.at, stream, to)
+	require.NoError(t, err)
+	require.EqualValues(t, 77, moved.Progress)
+	unsure := moved
+	unsure.Progress = 0
+	g.at = unsure // the progress takes no part in the comparison
+	g.apply(t, inbox.Batch{To: inbox.StreamPosition{Sequence: inbox.MarkEvery + 5, Progress: 80}})
+	require.Equal(t, inbox.StreamPosition{Sequence: inbox.MarkEvery + 5, Progress: 80}, g.look(t).at.StreamPosition)
+	require.NoError(t, g.Checkpoints.Begin(t.Context(), "late", 2, stream, inbox.StreamPosition{Sequence: 9, Progress: 5}))
+	view, err := g.Checkpoints.Heartbeat(t.Context(), "late", "reader")
+	require.NoError(t, err)
+	require.EqualValues(t, 5, view.Lanes[1].Progress)
+}
+
+func gapsOutage(t *testing.T, g *holes) {
+	g.Disconnect(t)
+	_, err := g.GapStore.Log.ReadHole(t.Context(), subscriber, hole(4), wholeHole)
+	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+	_, err = g.GapStore.Log.CursorBetween(t.Context(), stream, 1, 2)
+	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
+	g.Reconnect(t)
+	_, positions := g.lost(t, hole(4), wholeHole)
+	require.Len(t, positions, 4)
+}
