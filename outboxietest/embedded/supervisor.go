@@ -173,7 +173,7 @@ func alive(pid int) bool {
 	return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
 }
 
-// download ends a running download when the supervisor has to end, and reports whether one is running.
+// download is the transport of a download. It ends the download when the supervisor has to end, and reports that it runs.
 type download struct {
 	ctx    context.Context
 	say    func(report)
