@@ -99,7 +99,7 @@ func firstLine(text string) string {
 // letterJSON is the contract with scripts. A payload that is not JSON is a string of base64.
 type letterJSON struct {
 	EventID       string            `json:"event_id"`
-	State         inbox.State       `json:"state"`
+	State         inbox.LetterState `json:"state"`
 	Position      int64             `json:"position,omitempty"`
 	AggregateType string            `json:"aggregate_type,omitempty"`
 	AggregateID   string            `json:"aggregate_id,omitempty"`

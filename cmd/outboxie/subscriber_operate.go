@@ -64,6 +64,7 @@ func cured(err error, id string) error {
 		{inbox.ErrNoSubscriber, "`outboxie subscriber status` shows those that there are"},
 		{inbox.ErrNotBegun, "it begins with its first copy: outboxie subscribe --id " + console.Text(id)},
 		{inbox.ErrForgotten, "to let it begin as a new subscriber, run this and start a copy: " + subscriberCommandOf(id, "forget", "--lift")},
+		{inbox.ErrOtherHandler, "leave --handler (SUBSCRIBER_HANDLER) out, or take another id"},
 		{inbox.ErrNotForgotten, "there is nothing to lift"},
 		{inbox.ErrNotErased, "a copy of an older version may still write them: stop it, and try again"},
 		{inbox.ErrNotWanted, "`outboxie subscriber status` shows the types that it wants"},
@@ -207,7 +208,7 @@ func (p *program) subscriberForgetCommand() *cobra.Command {
 		case lift && yes:
 			return errUsage.With("say either --yes, to forget the subscriber, or --lift, to let it begin again")
 		case lift:
-			if err := admin.Lift(ctx, id); err != nil {
+			if err := admin.RemoveTombstone(ctx, id); err != nil {
 				return err
 			}
 			return p.changed(asJSON, httpapi.SubscriberChanged{Subscriber: id, Verb: "lift", Done: true},

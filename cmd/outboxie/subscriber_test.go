@@ -34,7 +34,7 @@ func setAside(t *testing.T, db *bun.DB, events []inbox.Event, handle failing) {
 	t.Helper()
 	letters := postgres.NewInbox(db, postgres.InboxOptions{})
 	require.NoError(t, letters.Begin(t.Context(), "emails", 1, "the stream", inbox.StreamPosition{}))
-	view, err := letters.Look(t.Context(), "emails", "copy")
+	view, err := letters.Heartbeat(t.Context(), "emails", "copy")
 	require.NoError(t, err)
 	batch := inbox.Batch{From: view.Lanes[0], To: inbox.StreamPosition{Sequence: uint64(len(events))}, Events: events}
 	_, err = letters.Apply(t.Context(), "emails", batch, handle, func(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
@@ -141,4 +141,14 @@ unreadable-7-abc                      -         -              dead   1h0m0s  1 
 	require.NoError(t, printLetters(&out, slices.Repeat(list[:1], mostListed+1), "emails", now))
 	require.Equal(t, mostListed+2, bytes.Count(out.Bytes(), []byte("\n")))
 	require.Contains(t, out.String(), "the first 1000; there are more")
+}
+
+// TestAdviceOfASubscriberThatStops checks that an operator learns what to do about a subscriber that stops before lost messages, or that runs
+// with another handler.
+func TestAdviceOfASubscriberThatStops(t *testing.T) {
+	require.Equal(t, "to go on without them, start once with SUBSCRIBER_ON_LOSS=continue, or run: "+
+		"outboxie subscriber skip --id emails --to sequence:12 --yes", lossAdvice("emails", 12))
+	err := cured(inbox.ErrOtherHandler.With("subscriber emails has the handler totals"), "emails")
+	require.ErrorIs(t, err, inbox.ErrOtherHandler)
+	require.ErrorContains(t, err, "leave --handler (SUBSCRIBER_HANDLER) out, or take another id")
 }

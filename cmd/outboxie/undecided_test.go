@@ -80,13 +80,13 @@ func TestSubscriberGroups(t *testing.T) {
 	require.Contains(t, run(exitClean, "discard", "--all", "--yes"), "Discarded for subscriber emails: 1 dead letter.\n")
 	require.Equal(t, "Subscriber emails has nothing that is dead.\n", run(exitClean, "dead", "--groups"))
 
-	states := make(map[string]inbox.State)
+	states := make(map[string]inbox.LetterState)
 	for _, id := range []string{entries[0].ID, entries[1].ID, entries[2].ID, entries[3].ID, entries[4].ID, entries[5].ID, stranger.ID} {
 		letter, err := postgres.NewInbox(db, postgres.InboxOptions{}).Letter(t.Context(), "emails", id)
 		require.NoError(t, err)
 		states[id] = letter.State
 	}
-	require.Equal(t, map[string]inbox.State{
+	require.Equal(t, map[string]inbox.LetterState{
 		entries[0].ID: inbox.Retrying, entries[1].ID: inbox.Retrying, entries[2].ID: inbox.Retrying, entries[3].ID: inbox.Retrying,
 		entries[4].ID: inbox.Discarded, entries[5].ID: inbox.Waiting, stranger.ID: inbox.Discarded,
 	}, states)

@@ -14,35 +14,33 @@ import (
 
 // TestCheckpoints runs the contract of inbox.Checkpoints. Each call of open gives an empty store.
 func TestCheckpoints(t *testing.T, open func(t *testing.T) Store) {
-	for name, test := range map[string]func(t *testing.T, s Store){
-		"lanes are made once":                         checkpointsBegin,
-		"of copies that begin together one begins":    checkpointsBeginTogether,
-		"each subscriber has its own":                 checkpointsApart,
-		"types are added":                             checkpointsSubscribe,
-		"a subscriber that has begun gets types":      checkpointsSubscribeLate,
-		"another handler is refused":                  checkpointsOtherHandler,
-		"types are added between two batches":         checkpointsSubscribeDuring,
-		"copies that subscribe together add all":      checkpointsSubscribeTogether,
-		"copies see each other":                       checkpointsCopies,
-		"a silent copy is known":                      checkpointsSilent,
-		"a place is kept to the nanosecond":           checkpointsPlace,
-		"idle is since the last change":               checkpointsIdle,
-		"a checkpoint goes back":                      checkpointsRewind,
-		"a checkpoint goes to another stream":         checkpointsOtherStream,
-		"only an exact checkpoint goes back":          checkpointsRewindStale,
-		"of rewinds at the same time one succeeds":    checkpointsRewindTogether,
-		"marks are kept, and removed by a rewind":     checkpointsMarks,
-		"the newest marks are kept":                   checkpointsMarksKept,
-		"a lost connection is an outage":              checkpointsOutage,
-		"nothing is known of a subscriber unheard of": checkpointsUnknown,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
-	}
+	runSuite(t, open, []promise[Store]{
+		{"lanes are made once", checkpointsBegin},
+		{"of copies that begin together one begins", checkpointsBeginTogether},
+		{"each subscriber has its own", checkpointsApart},
+		{"types are added", checkpointsSubscribe},
+		{"a subscriber that has begun gets types", checkpointsSubscribeLate},
+		{"another handler is refused", checkpointsOtherHandler},
+		{"types are added between two batches", checkpointsSubscribeDuring},
+		{"copies that subscribe together add all", checkpointsSubscribeTogether},
+		{"copies see each other", checkpointsCopies},
+		{"a silent copy is known", checkpointsSilent},
+		{"a place is kept to the nanosecond", checkpointsPlace},
+		{"idle is since the last change", checkpointsIdle},
+		{"a checkpoint goes back", checkpointsRewind},
+		{"a checkpoint goes to another stream", checkpointsOtherStream},
+		{"only an exact checkpoint goes back", checkpointsRewindStale},
+		{"of rewinds at the same time one succeeds", checkpointsRewindTogether},
+		{"marks are kept, and removed by a rewind", checkpointsMarks},
+		{"the newest marks are kept", checkpointsMarksKept},
+		{"a lost connection is an outage", checkpointsOutage},
+		{"nothing is known of a subscriber unheard of", checkpointsUnknown},
+	})
 }
 
 func lanesOf(t *testing.T, s Store, subscriber string) []inbox.Checkpoint {
 	t.Helper()
-	view, err := s.Checkpoints.Look(t.Context(), subscriber, "reader")
+	view, err := s.Checkpoints.Heartbeat(t.Context(), subscriber, "reader")
 	require.NoError(t, err)
 	for i := range view.Lanes {
 		require.GreaterOrEqual(t, view.Lanes[i].Idle, time.Duration(0))
@@ -65,10 +63,10 @@ func requireLanes(t *testing.T, s Store, lanes int, at inbox.StreamPosition) []i
 
 func checkpointsBegin(t *testing.T, s Store) {
 	require.Empty(t, lanesOf(t, s, subscriber))
-	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 3, stream, placeAt(7)))
-	made := requireLanes(t, s, 3, placeAt(7))
+	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 3, stream, positionAt(7)))
+	made := requireLanes(t, s, 3, positionAt(7))
 	for _, lanes := range []int{1, 3, 64} {
-		require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, lanes, "another", placeAt(9)))
+		require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, lanes, "another", positionAt(9)))
 		require.Equal(t, made, lanesOf(t, s, subscriber))
 	}
 }
@@ -99,8 +97,8 @@ func checkpointsApart(t *testing.T, s Store) {
 	l := newLane(s).begin(t)
 	for _, name := range []string{"Billing's ?0", "billing's ?0 "} {
 		require.Empty(t, lanesOf(t, s, name))
-		require.NoError(t, s.Checkpoints.Begin(t.Context(), name, 2, stream, placeAt(5)))
-		_, err := s.Checkpoints.Rewind(t.Context(), name, lanesOf(t, s, name)[0], stream, placeAt(2))
+		require.NoError(t, s.Checkpoints.Begin(t.Context(), name, 2, stream, positionAt(5)))
+		_, err := s.Checkpoints.Rewind(t.Context(), name, lanesOf(t, s, name)[0], stream, positionAt(2))
 		require.NoError(t, err)
 	}
 	l.requireAsKnown(t)
@@ -109,7 +107,7 @@ func checkpointsApart(t *testing.T, s Store) {
 func checkpointsCopies(t *testing.T, s Store) {
 	see := func(subscriber, instance string, want ...string) {
 		t.Helper()
-		view, err := s.Checkpoints.Look(t.Context(), subscriber, instance)
+		view, err := s.Checkpoints.Heartbeat(t.Context(), subscriber, instance)
 		require.NoError(t, err)
 		require.Equal(t, want, view.Copies)
 	}
@@ -129,18 +127,18 @@ func checkpointsCopies(t *testing.T, s Store) {
 func checkpointsSilent(t *testing.T, s Store) {
 	silent := func(instance string) []string {
 		t.Helper()
-		view, err := s.Checkpoints.Look(t.Context(), subscriber, instance)
+		view, err := s.Checkpoints.Heartbeat(t.Context(), subscriber, instance)
 		require.NoError(t, err)
 		return view.Silent
 	}
 	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 2, stream, inbox.StreamPosition{}))
 	require.Empty(t, silent("a"))
-	time.Sleep(inbox.CopySilent)
+	time.Sleep(inbox.CopySilentAfter)
 	require.Equal(t, []string{"a"}, silent("b"))
 	require.Empty(t, silent("a"))
 	require.Empty(t, silent("b"))
 	require.NoError(t, s.Checkpoints.Leave(t.Context(), subscriber, "a"))
-	time.Sleep(inbox.CopySilent)
+	time.Sleep(inbox.CopySilentAfter)
 	require.Empty(t, silent("b"))
 }
 
@@ -164,18 +162,18 @@ func checkpointsIdle(t *testing.T, s Store) {
 		time.Sleep(soon)
 		require.GreaterOrEqual(t, l.look(t).at.Idle, soon)
 		begun := time.Now()
-		l.move(t, placeAt(l.at.Sequence+1))
+		l.move(t, positionAt(l.at.Sequence+1))
 		require.LessOrEqual(t, l.look(t).at.Idle, time.Since(begun)+soon/2)
 	}
 }
 
 func checkpointsRewind(t *testing.T, s Store) {
-	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 2, stream, placeAt(7)))
+	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 2, stream, positionAt(7)))
 	lanes := lanesOf(t, s, subscriber)
-	back, err := s.Checkpoints.Rewind(t.Context(), subscriber, lanes[1], stream, placeAt(4))
+	back, err := s.Checkpoints.Rewind(t.Context(), subscriber, lanes[1], stream, positionAt(4))
 	require.NoError(t, err)
 	require.Greater(t, back.Revision, lanes[1].Revision)
-	require.Equal(t, inbox.Checkpoint{Lane: 1, Lanes: 2, Stream: stream, StreamPosition: placeAt(4), Revision: back.Revision}, back)
+	require.Equal(t, inbox.Checkpoint{Lane: 1, Lanes: 2, Stream: stream, StreamPosition: positionAt(4), Revision: back.Revision}, back)
 	require.Equal(t, []inbox.Checkpoint{lanes[0], back}, lanesOf(t, s, subscriber))
 	_, err = s.Checkpoints.Rewind(t.Context(), subscriber, back, stream, inbox.StreamPosition{})
 	require.NoError(t, err)
@@ -183,8 +181,8 @@ func checkpointsRewind(t *testing.T, s Store) {
 
 func checkpointsOtherStream(t *testing.T, s Store) {
 	l := newLane(s).begin(t)
-	l.move(t, placeAt(5))
-	moved, err := s.Checkpoints.Rewind(t.Context(), subscriber, l.at, "another's ?0", placeAt(8))
+	l.move(t, positionAt(5))
+	moved, err := s.Checkpoints.Rewind(t.Context(), subscriber, l.at, "another's ?0", positionAt(8))
 	require.NoError(t, err)
 	require.Equal(t, "another's ?0", moved.Stream)
 	require.Equal(t, []inbox.Checkpoint{moved}, lanesOf(t, s, subscriber))
@@ -197,25 +195,25 @@ func checkpointsOtherStream(t *testing.T, s Store) {
 
 func checkpointsRewindStale(t *testing.T, s Store) {
 	l := newLane(s).begin(t)
-	l.move(t, placeAt(5))
+	l.move(t, positionAt(5))
 	for name, stale := range staleCheckpoints(l.at) {
-		_, err := s.Checkpoints.Rewind(t.Context(), subscriber, stale, stream, placeAt(4))
+		_, err := s.Checkpoints.Rewind(t.Context(), subscriber, stale, stream, positionAt(4))
 		requireLaneMoved(t, err, name)
 	}
-	_, err := s.Checkpoints.Rewind(t.Context(), "another", l.at, stream, placeAt(4))
+	_, err := s.Checkpoints.Rewind(t.Context(), "another", l.at, stream, positionAt(4))
 	requireLaneMoved(t, err)
 	l.requireAsKnown(t)
 }
 
 func checkpointsRewindTogether(t *testing.T, s Store) {
 	l := newLane(s).begin(t)
-	l.move(t, placeAt(1000))
+	l.move(t, positionAt(1000))
 	for round := range uint64(10) {
 		results := make(chan inbox.Checkpoint, 12)
 		var copies sync.WaitGroup
 		for range 12 {
 			copies.Go(func() {
-				moved, err := s.Checkpoints.Rewind(t.Context(), subscriber, l.at, stream, placeAt(900-round))
+				moved, err := s.Checkpoints.Rewind(t.Context(), subscriber, l.at, stream, positionAt(900-round))
 				if err == nil {
 					results <- moved
 				} else if fault.KindOf(err) != fault.Conflict {
@@ -239,19 +237,19 @@ func checkpointsMarks(t *testing.T, s Store) {
 		require.NoError(t, err)
 		require.Len(t, marks, len(want))
 		for i, sequence := range want {
-			require.Equal(t, placeAt(sequence), marks[i])
+			require.Equal(t, positionAt(sequence), marks[i])
 		}
 	}
 	requireMarks()
-	l.move(t, placeAt(5))
-	l.move(t, placeAt(inbox.MarkEvery-1))
+	l.move(t, positionAt(5))
+	l.move(t, positionAt(inbox.MarkEvery-1))
 	requireMarks()
 	require.NoError(t, l.apply(t, newEvent(inbox.MarkEvery+5, "a")))
-	l.move(t, placeAt(2*inbox.MarkEvery-1))
+	l.move(t, positionAt(2*inbox.MarkEvery-1))
 	requireMarks(inbox.MarkEvery + 5)
-	l.move(t, placeAt(4*inbox.MarkEvery))
+	l.move(t, positionAt(4*inbox.MarkEvery))
 	l.move(t, inbox.StreamPosition{Sequence: 5 * inbox.MarkEvery}) // its time is not known
-	l.move(t, placeAt(6*inbox.MarkEvery+1))
+	l.move(t, positionAt(6*inbox.MarkEvery+1))
 	requireMarks(6*inbox.MarkEvery+1, 4*inbox.MarkEvery, inbox.MarkEvery+5)
 
 	stale := l.at
@@ -259,12 +257,12 @@ func checkpointsMarks(t *testing.T, s Store) {
 	_, err := s.Checkpoints.Rewind(t.Context(), subscriber, stale, stream, inbox.StreamPosition{})
 	requireLaneMoved(t, err)
 	requireMarks(6*inbox.MarkEvery+1, 4*inbox.MarkEvery, inbox.MarkEvery+5)
-	l.rewind(t, placeAt(4*inbox.MarkEvery))
+	l.rewind(t, positionAt(4*inbox.MarkEvery))
 	requireMarks(4*inbox.MarkEvery, inbox.MarkEvery+5)
-	l.rewind(t, placeAt(inbox.MarkEvery+4))
+	l.rewind(t, positionAt(inbox.MarkEvery+4))
 	requireMarks()
 	l.at.Lane = 1
-	l.look(t).move(t, placeAt(2*inbox.MarkEvery))
+	l.look(t).move(t, positionAt(2*inbox.MarkEvery))
 	requireMarks(2 * inbox.MarkEvery)
 	l.at.Lane = 0
 	requireMarks()
@@ -274,21 +272,21 @@ func checkpointsMarksKept(t *testing.T, s Store) {
 	l := newLane(s).begin(t)
 	const made = inbox.MarksKept + 5
 	for i := range uint64(made) {
-		l.move(t, placeAt((i+1)*inbox.MarkEvery+i))
+		l.move(t, positionAt((i+1)*inbox.MarkEvery+i))
 	}
 	marks, err := s.Checkpoints.Marks(t.Context(), subscriber, 0)
 	require.NoError(t, err)
 	require.Len(t, marks, inbox.MarksKept)
-	require.Equal(t, placeAt(made*inbox.MarkEvery+made-1), marks[0])
-	require.Equal(t, placeAt(6*inbox.MarkEvery+5), marks[inbox.MarksKept-1])
+	require.Equal(t, positionAt(made*inbox.MarkEvery+made-1), marks[0])
+	require.Equal(t, positionAt(6*inbox.MarkEvery+5), marks[inbox.MarksKept-1])
 }
 
 func checkpointsOutage(t *testing.T, s Store) {
 	l := newLane(s).begin(t)
 	s.Disconnect(t)
-	_, looking := s.Checkpoints.Look(t.Context(), subscriber, "a")
+	_, looking := s.Checkpoints.Heartbeat(t.Context(), subscriber, "a")
 	_, marking := s.Checkpoints.Marks(t.Context(), subscriber, 0)
-	_, rewinding := s.Checkpoints.Rewind(t.Context(), subscriber, l.at, stream, placeAt(1))
+	_, rewinding := s.Checkpoints.Rewind(t.Context(), subscriber, l.at, stream, positionAt(1))
 	for _, err := range []error{
 		looking, marking, rewinding, s.Checkpoints.Leave(t.Context(), subscriber, "a"),
 		s.Checkpoints.Begin(t.Context(), "another", 1, stream, inbox.StreamPosition{}),

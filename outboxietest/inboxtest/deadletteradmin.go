@@ -17,30 +17,28 @@ import (
 
 // TestDeadLetterAdmin runs the contract of operations.DeadLetterAdmin. Each call of open gives an empty store.
 func TestDeadLetterAdmin(t *testing.T, open func(t *testing.T) LetterStore) {
-	for name, test := range map[string]func(t *testing.T, l *letters){
-		"the list has what needs attention":              adminList,
-		"states follow from the other letters":           adminStates,
-		"what does not exist is said so":                 adminUnknown,
-		"what is not dead is not retried":                adminNotDead,
-		"a message that cannot be read is only given up": adminUnreadable,
-		"a discarded event never takes effect":           adminDiscard,
-		"everything dead is retried at once":             adminRetryAll,
-		"operators who retry everything at once":         adminRetryAllTogether,
-		"a long id is kept":                              adminLongID,
-		"a time that no calendar has is kept":            adminOddTime,
-		"subscribers are known":                          adminSubscribers,
-		"a lost connection is an outage of the letters":  adminOutage,
-		"undecided letters come in pages":                groupsList,
-		"what waits is counted once":                     groupsBehind,
-		"the beginning of a reason is enough":            groupsLongReason,
-		"a walk ends while letters die again":            groupsDieAgain,
-		"letters of a choice are retried":                groupsRetry,
-		"letters of a choice are discarded":              groupsDiscard,
-		"the present reason decides about a choice":      groupsPresentReason,
-		"operators who choose many letters at once":      groupsTogether,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, newLetters(open(t))) })
-	}
+	runSuite(t, func(t *testing.T) *letters { return newLetters(open(t)) }, []promise[*letters]{
+		{"the list has what needs attention", adminList},
+		{"states follow from the other letters", adminStates},
+		{"what does not exist is said so", adminUnknown},
+		{"what is not dead is not retried", adminNotDead},
+		{"a message that cannot be read is only given up", adminUnreadable},
+		{"a discarded event never takes effect", adminDiscard},
+		{"everything dead is retried at once", adminRetryAll},
+		{"operators who retry everything at once", adminRetryAllTogether},
+		{"a long id is kept", adminLongID},
+		{"a time that no calendar has is kept", adminOddTime},
+		{"subscribers are known", adminSubscribers},
+		{"a lost connection is an outage of the letters", adminOutage},
+		{"undecided letters come in pages", groupsList},
+		{"what waits is counted once", groupsBehind},
+		{"the beginning of a reason is enough", groupsLongReason},
+		{"a walk ends while letters die again", groupsDieAgain},
+		{"letters of a choice are retried", groupsRetry},
+		{"letters of a choice are discarded", groupsDiscard},
+		{"the present reason decides about a choice", groupsPresentReason},
+		{"operators who choose many letters at once", groupsTogether},
+	})
 }
 
 func adminList(t *testing.T, l *letters) {

@@ -21,24 +21,22 @@ type EmitStore struct {
 
 // TestEmitter is the contract of inbox.Emitter.
 func TestEmitter(t *testing.T, open func(t *testing.T) EmitStore) {
-	for name, test := range map[string]func(t *testing.T, e *emission){
-		"what is emitted comes into the log with the effect":   emitOrdered,
-		"the transaction that fails emits nothing":             emitNothing,
-		"a suspect event that fails emits nothing":             emitWithoutSuspects,
-		"a version that is taken fails the write":              emitTaken,
-		"another subscriber does not emit the same":            emitAgain,
-		"a letter emits when it is applied":                    emitFromLetter,
-		"a message that cannot be sent is refused":             emitInvalid,
-		"the transaction is dead afterwards, or another's one": emitLate,
-	} {
-		t.Run(name, func(t *testing.T) {
-			store := open(t)
-			e := &emission{EmitStore: store, lane: newLane(store.Store)}
-			e.meanwhile = e.emit
-			e.begin(t)
-			test(t, e)
-		})
-	}
+	runSuite(t, func(t *testing.T) *emission {
+		store := open(t)
+		e := &emission{EmitStore: store, lane: newLane(store.Store)}
+		e.inHandler = e.emit
+		e.begin(t)
+		return e
+	}, []promise[*emission]{
+		{"what is emitted comes into the log with the effect", emitOrdered},
+		{"the transaction that fails emits nothing", emitNothing},
+		{"a suspect event that fails emits nothing", emitWithoutSuspects},
+		{"a version that is taken fails the write", emitTaken},
+		{"another subscriber does not emit the same", emitAgain},
+		{"a letter emits when it is applied", emitFromLetter},
+		{"a message that cannot be sent is refused", emitInvalid},
+		{"the transaction is dead afterwards, or another's one", emitLate},
+	})
 }
 
 // emission is a lane whose handler emits two events for each event: of one aggregate that is named after the event's, with the event's
@@ -120,8 +118,8 @@ func emitOrdered(t *testing.T, e *emission) {
 
 func emitNothing(t *testing.T, e *emission) {
 	events := newEvents(0, 3, "a", "b")
-	e.failing[events[2].ID] = errMine
-	require.ErrorIs(t, e.apply(t, events...), errMine)
+	e.failing[events[2].ID] = errHandler
+	require.ErrorIs(t, e.apply(t, events...), errHandler)
 	e.requireLog(t)
 	delete(e.failing, events[2].ID)
 	e.FailNextCommit(t)
@@ -133,7 +131,7 @@ func emitNothing(t *testing.T, e *emission) {
 
 func emitWithoutSuspects(t *testing.T, e *emission) {
 	events := newEvents(0, 4, "a", "b")
-	e.failing[events[1].ID] = errMine
+	e.failing[events[1].ID] = errHandler
 	outcome, err := e.try(t.Context(), events[0], suspect(events[1]), suspect(events[2]), events[3])
 	require.NoError(t, err)
 	require.Equal(t, []inbox.Result{inbox.Applied, inbox.SetAside, inbox.Applied, inbox.Held}, outcome.Results)
@@ -160,7 +158,7 @@ func emitAgain(t *testing.T, e *emission) {
 	event := newEvent(1, "a")
 	require.NoError(t, e.apply(t, event))
 	other := e.copyOf()
-	other.subscriber, other.meanwhile = "another", e.emit
+	other.subscriber, other.inHandler = "another", e.emit
 	other.begin(t)
 	require.Error(t, other.apply(t, event), "the versions are taken")
 	e.offset = 1
@@ -173,14 +171,14 @@ func emitAgain(t *testing.T, e *emission) {
 
 func emitFromLetter(t *testing.T, e *emission) {
 	events := newEvents(0, 3, "a")
-	e.failing[events[0].ID] = errMine
+	e.failing[events[0].ID] = errHandler
 	require.NoError(t, e.apply(t, suspect(events[0]), events[1], events[2]))
 	e.requireLog(t)
 	delete(e.failing, events[0].ID)
 	_, err := RetryAll(t.Context(), e.Letters, e.subscriber)
 	require.NoError(t, err)
 	for i, careful := range []bool{false, true} {
-		done, found, err := e.DeadLetters.Redeliver(t.Context(), e.subscriber, inbox.Redelivery{Limit: i + 1, Careful: careful}, e, giveUp)
+		done, found, err := e.DeadLetters.Redeliver(t.Context(), e.subscriber, inbox.Redelivery{Limit: i + 1, Savepoints: careful}, e, deadAtFirstFailure)
 		require.NoError(t, err)
 		require.True(t, found)
 		require.Len(t, done.Applied, i+1)
@@ -192,7 +190,7 @@ func emitFromLetter(t *testing.T, e *emission) {
 // emitInvalid refuses all messages of a call if one cannot be sent. A handler may emit others then.
 func emitInvalid(t *testing.T, e *emission) {
 	event, goesOn, refused := newEvent(1, "a"), false, error(nil)
-	e.meanwhile = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	e.inHandler = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 		messages := followers(entry, 0)
 		messages[1].Payload = []byte("no JSON")
 		refused = e.Emitter.Emit(ctx, tx, entry, messages...)
@@ -217,7 +215,7 @@ func (foreign) Subscriber() string { return subscriber }
 func emitLate(t *testing.T, e *emission) {
 	event := newEvent(1, "a")
 	var kept inbox.Tx
-	e.meanwhile = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	e.inHandler = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 		kept = tx
 		return e.emit(ctx, tx, entry)
 	}

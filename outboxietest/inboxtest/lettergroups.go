@@ -19,7 +19,7 @@ import (
 )
 
 // stranger is a message that is no event.
-func stranger(sequence uint64) inbox.Event {
+func unreadableMessage(sequence uint64) inbox.Event {
 	return inbox.Event{
 		Sequence: sequence, Unreadable: inbox.ErrUnreadable.With("it has no type"),
 		Entry: outbox.Entry{Message: outbox.Message{ID: fmt.Sprintf("unreadable-%d", sequence), Subject: "orders.stray"}},
@@ -97,7 +97,7 @@ func groupsList(t *testing.T, l *letters) {
 	l.prepare(t, 10, 1, "b")
 	l.retried(t, 20, 2, "c")
 	l.discard(t, l.prepare(t, 30, 1, "d")[0])
-	l.results(t, stranger(40))
+	l.results(t, unreadableMessage(40))
 	l.requireUndecided(t, "0: 0 behind", "1: 2 behind", "11: 0 behind")
 
 	found := l.walk(t, 100)
@@ -174,9 +174,9 @@ func groupsRetry(t *testing.T, l *letters) {
 	unknown := l.fail(t, 0, 2, "a", "a.v1", "customer 7 is unknown")
 	same := l.fail(t, 2, 1, "b", "b.v1", "customer 8 is unknown")
 	other := l.fail(t, 3, 2, "c", "a.v1", "no stock")
-	l.results(t, stranger(l.at.Sequence+1))
+	l.results(t, unreadableMessage(l.at.Sequence+1))
 	group := fault.NewFingerprint("customer 9 is unknown").ID
-	every := append(idsOf(slices.Concat(unknown, same, other)), stranger(6).ID, "no such letter", "\x00", strings.Repeat("x", 4000))
+	every := append(idsOf(slices.Concat(unknown, same, other)), unreadableMessage(6).ID, "no such letter", "\x00", strings.Repeat("x", 4000))
 	for _, c := range []struct {
 		ids    []string
 		choice operations.Choice
@@ -230,7 +230,7 @@ func groupsDiscard(t *testing.T, l *letters) {
 	a := l.fail(t, 0, 3, "a", "a.v1", "customer 7 is unknown")
 	b := l.fail(t, 3, 1, "b", "a.v1", "customer 8 is unknown")
 	other := l.fail(t, 4, 1, "c", "a.v1", "no stock")
-	stray := stranger(l.at.Sequence + 1)
+	stray := unreadableMessage(l.at.Sequence + 1)
 	l.results(t, stray)
 	every := idsOf(slices.Concat(a, b, other, []inbox.Event{stray}))
 	group := operations.Choice{Group: fault.NewFingerprint("customer 9 is unknown").ID}
@@ -280,7 +280,7 @@ func groupsTogether(t *testing.T, l *letters) {
 			},
 			func() error { return l.Letters.Discard(t.Context(), subscriber, ids[15]) },
 			func() error {
-				_, _, err := l.DeadLetters.Redeliver(t.Context(), subscriber, careful, l.lane, giveUp)
+				_, _, err := l.DeadLetters.Redeliver(t.Context(), subscriber, careful, l.lane, deadAtFirstFailure)
 				return err
 			},
 		} {

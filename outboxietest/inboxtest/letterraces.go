@@ -36,13 +36,13 @@ func (r *letterRace) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry
 		return err
 	}
 	if entry.Position%3 == 1 && rand.IntN(2) == 0 {
-		return errMine
+		return errHandler
 	}
 	return nil
 }
 
 // judge makes letters of both kinds.
-func (r *letterRace) judge(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
+func (r *letterRace) policy(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
 	return inbox.Failure{Cause: err, Limit: 2, Permanent: rand.IntN(3) == 0}, nil
 }
 
@@ -60,7 +60,7 @@ func redeliverRaces(t *testing.T, l *letters) {
 	}
 	others.Go(func() { r.until(done, t, r.operate) })
 	for at := 0; at < len(r.events); at += 4 {
-		_, err := l.UnitOfWork.Apply(t.Context(), subscriber, l.batch(r.events[at:at+4]...), r, r.judge)
+		_, err := l.UnitOfWork.Apply(t.Context(), subscriber, l.batch(r.events[at:at+4]...), r, r.policy)
 		if fault.KindOf(err) == fault.Unavailable { // one of two that waited for each other
 			at -= 4
 			continue
@@ -84,7 +84,7 @@ func (r *letterRace) until(done context.Context, t *testing.T, step func(ctx con
 }
 
 func (r *letterRace) redeliver(ctx context.Context) error {
-	_, _, err := r.DeadLetters.Redeliver(ctx, subscriber, inbox.Redelivery{Limit: 1 + rand.IntN(5), Careful: true}, r, r.judge)
+	_, _, err := r.DeadLetters.Redeliver(ctx, subscriber, inbox.Redelivery{Limit: 1 + rand.IntN(5), Savepoints: true}, r, r.policy)
 	return err
 }
 
@@ -162,7 +162,7 @@ var pairedCalls = []pairedCall{
 		return err
 	}},
 	{"Redeliver", func(ctx context.Context, p pairing) error {
-		_, _, err := p.DeadLetters.Redeliver(ctx, p.subscriber, inbox.Redelivery{Limit: p.limit}, p.lane, p.judge)
+		_, _, err := p.DeadLetters.Redeliver(ctx, p.subscriber, inbox.Redelivery{Limit: p.limit}, p.lane, p.policy)
 		return err
 	}},
 }
@@ -187,7 +187,7 @@ func TestLetterPairs(t *testing.T, rounds int, open func(t *testing.T) LetterSto
 				for round := range rounds {
 					p := newPairing(t, store, fmt.Sprint(other.name, round), round%2 == 1, 1+round%3)
 					p.together(t, one.call, other.call)
-					p.settle(t, one.name+" beside "+other.name)
+					p.requireNothingLeft(t, one.name+" beside "+other.name)
 				}
 			}
 		})
@@ -225,7 +225,7 @@ func (p pairing) together(t *testing.T, calls ...func(ctx context.Context, p pai
 }
 
 // settle retries what is dead and tries what is due. Then each event was applied or discarded, and the third one was applied.
-func (p pairing) settle(t *testing.T, name string) {
+func (p pairing) requireNothingLeft(t *testing.T, name string) {
 	t.Helper()
 	_, err := RetryAll(t.Context(), p.Letters, p.subscriber)
 	require.NoError(t, err)

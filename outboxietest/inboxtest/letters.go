@@ -23,11 +23,11 @@ type letters struct {
 	*lane
 	DeadLetters inbox.DeadLetters
 
-	judged []int         // attempts, in order
-	limit  int           // of failures
-	wait   time.Duration // after a failure
+	attemptsSeen []int         // attempts, in order
+	limit        int           // of failures
+	wait         time.Duration // after a failure
 
-	judgePermanent bool // no retry helps what says so
+	deadAtOnce bool // no retry helps what says so
 }
 
 func newLetters(s LetterStore) *letters {
@@ -59,7 +59,7 @@ func (l *letters) poison(events ...inbox.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, event := range events {
-		l.failing[event.ID] = errMine
+		l.failing[event.ID] = errHandler
 	}
 }
 
@@ -88,14 +88,14 @@ func (l *letters) discard(t *testing.T, event inbox.Event) {
 	require.NoError(t, l.Letters.Discard(t.Context(), l.subscriber, event.ID))
 }
 
-func (l *letters) judge(_ outbox.Entry, attempts int, err error) (inbox.Failure, error) {
-	l.judged = append(l.judged, attempts)
-	return inbox.Failure{Cause: err, Limit: l.limit, Wait: l.wait, Permanent: l.judgePermanent && inbox.Permanent(err)}, nil
+func (l *letters) policy(_ outbox.Entry, attempts int, err error) (inbox.Failure, error) {
+	l.attemptsSeen = append(l.attemptsSeen, attempts)
+	return inbox.Failure{Cause: err, Limit: l.limit, Wait: l.wait, Permanent: l.deadAtOnce && inbox.Permanent(err)}, nil
 }
 
 // try tries letters again.
 func (l *letters) try(ctx context.Context, r inbox.Redelivery) (inbox.Redelivered, bool, error) {
-	return l.DeadLetters.Redeliver(ctx, l.subscriber, r, l, l.judge)
+	return l.DeadLetters.Redeliver(ctx, l.subscriber, r, l, l.policy)
 }
 
 // redeliver tries letters again, and requires which of them are applied.
@@ -122,7 +122,7 @@ func (l *letters) redeliverAll(t *testing.T) {
 
 func (l *letters) requireNothingDue(t *testing.T) {
 	t.Helper()
-	for _, r := range []inbox.Redelivery{{Limit: 1}, {Limit: 100, Careful: true}} {
+	for _, r := range []inbox.Redelivery{{Limit: 1}, {Limit: 100, Savepoints: true}} {
 		handled := len(l.handled)
 		done, found, err := l.try(t.Context(), r)
 		require.NoError(t, err)

@@ -66,9 +66,9 @@ func redeliverWithoutHandler(t *testing.T, l *letters) {
 	events = l.withoutHandler(t, 2)
 	l.poison(events[0])
 	_, _, err = l.try(t.Context(), knowing)
-	require.ErrorIs(t, err, errMine)
+	require.ErrorIs(t, err, errHandler)
 	carefully := knowing
-	carefully.Careful = true
+	carefully.Savepoints = true
 	require.False(t, l.redeliver(t, carefully).Failed.NoHandler)
 	require.False(t, l.requireLetter(t, events[0], inbox.Retrying).NoHandler, "a handler has failed")
 	l.heal(events[0])
@@ -83,7 +83,7 @@ func redeliverMeetsNoHandler(t *testing.T, l *letters) {
 	_, _, err := l.try(t.Context(), all)
 	require.ErrorIs(t, err, inbox.ErrNoHandler)
 	require.True(t, inbox.Permanent(err))
-	l.judgePermanent = true
+	l.deadAtOnce = true
 	failed := l.redeliver(t, careful, events[0]).Failed
 	require.True(t, failed.NoHandler)
 	require.Equal(t, inbox.Dead, failed.State)
@@ -104,7 +104,7 @@ func redeliverWithoutHandlerBehind(t *testing.T, l *letters) {
 	require.Equal(t, []inbox.Result{inbox.SetAside, inbox.Held, inbox.Held}, l.results(t, suspect(events[0]), events[1], events[2]))
 	l.heal(events[0])
 	l.failing[events[1].ID] = inbox.ErrNoHandler
-	l.judgePermanent = true
+	l.deadAtOnce = true
 	l.retry(t, events[0])
 	l.redeliver(t, careful, events[0])
 	l.heal(events[1])

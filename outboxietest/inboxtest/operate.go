@@ -20,66 +20,64 @@ type OperatorStore struct {
 }
 
 // operated is a subscriber with an operator.
-type operated struct {
+type operatedSubscriber struct {
 	*letters
 	inbox.Operator
 }
 
 // TestOperator runs the contract of inbox.Operator. Each call of open gives an empty store.
 func TestOperator(t *testing.T, open func(t *testing.T) OperatorStore) {
-	for name, test := range map[string]func(t *testing.T, o *operated){
-		"nothing is done to a subscriber unheard of":    operateUnknown,
-		"nothing is applied while it is paused":         operatePause,
-		"a pause waits for the batch under way":         operatePauseDuring,
-		"a pause waits for the letters under way":       operatePauseDuringLetters,
-		"letters that never rest hold up no verb":       operateBesideLetters,
-		"lanes go back, with their marks":               operateRewind,
-		"lanes fill different parts of a hole":          operateDuringAFill,
-		"lanes go forwards":                             operateSkip,
-		"only lanes that stand otherwise are moved":     operateMoveSome,
-		"a move needs its proof":                        operateProof,
-		"a move is for one stream":                      operateOtherStream,
-		"more lanes begin where the slowest one stands": operateMoreLanes,
-		"lanes become fewer, and get their marks":       operateFewerLanes,
-		"lanes are never at a revision of before":       operateRevisions,
-		"a type is ignored, with its letters":           operateIgnore,
-		"a subscriber is forgotten, and begins again":   operateForget,
-		"a copy of before tries no letters":             operateForgetLetters,
-		"who forgets waits for the batch under way":     operateForgetDuring,
-		"what is forgotten is erased in pieces":         operateErase,
-		"an overview shows everything":                  operateOverview,
-		"each subscriber stands for itself":             operateApart,
-		"a lost connection is an outage":                operateOutage,
-		"verbs at the same time follow one another":     operateTogether,
-	} {
-		t.Run(name, func(t *testing.T) {
-			store := open(t)
-			test(t, &operated{newLetters(store.LetterStore), store.Operator})
-		})
-	}
+	runSuite(t, func(t *testing.T) *operatedSubscriber {
+		store := open(t)
+		return &operatedSubscriber{newLetters(store.LetterStore), store.Operator}
+	}, []promise[*operatedSubscriber]{
+		{"nothing is applied while it is paused", operatePause},
+		{"a pause waits for the batch under way", operatePauseDuring},
+		{"a pause waits for the letters under way", operatePauseDuringLetters},
+		{"letters that never rest hold up no verb", operateBesideLetters},
+		{"lanes go back, with their marks", operateRewind},
+		{"lanes fill different parts of a hole", operateDuringAFill},
+		{"lanes go forwards", operateSkip},
+		{"only lanes that stand otherwise are moved", operateMoveSome},
+		{"a move needs its proof", operateProof},
+		{"a move is for one stream", operateOtherStream},
+		{"more lanes begin where the slowest one stands", operateMoreLanes},
+		{"lanes become fewer, and get their marks", operateFewerLanes},
+		{"lanes are never at a revision of before", operateRevisions},
+		{"a type is ignored, with its letters", operateIgnore},
+		{"a subscriber is forgotten, and begins again", operateForget},
+		{"a copy of before tries no letters", operateForgetLetters},
+		{"who forgets waits for the batch under way", operateForgetDuring},
+		{"what is forgotten is erased in pieces", operateErase},
+		{"an overview shows everything", operateOverview},
+		{"each subscriber stands for itself", operateApart},
+		{"a lost connection is an outage", operateOutage},
+		{"verbs at the same time follow one another", operateTogether},
+		{"nothing is done to a subscriber unheard of", operateUnknown},
+	})
 }
 
 // agreed is the proof of a stream that shows every lane.
-func agreed(context.Context, []inbox.Checkpoint) error { return nil }
+func noObjection(context.Context, []inbox.Checkpoint) error { return nil }
 
-func back(to inbox.StreamPosition) inbox.Move { return inbox.Move{Stream: stream, To: to} }
+func moveBack(to inbox.StreamPosition) inbox.Move { return inbox.Move{Stream: stream, To: to} }
 
-func forth(to inbox.StreamPosition) inbox.Move {
+func moveForward(to inbox.StreamPosition) inbox.Move {
 	return inbox.Move{Stream: stream, To: to, Forwards: true}
 }
 
 // verbs are all of them, but Overviews, as they would change a subscriber that has begun.
-func (o *operated) verbs(ctx context.Context, name string) map[string]error {
+func (o *operatedSubscriber) verbs(ctx context.Context, name string) map[string]error {
 	errs := map[string]error{"pause": o.Pause(ctx, name), "resume": o.Resume(ctx, name)}
-	_, errs["move"] = o.Move(ctx, name, back(inbox.StreamPosition{}), agreed)
-	_, errs["lanes"] = o.SetLanes(ctx, name, 3, agreed)
+	_, errs["move"] = o.Move(ctx, name, moveBack(inbox.StreamPosition{}), noObjection)
+	_, errs["lanes"] = o.SetLanes(ctx, name, 3, noObjection)
 	_, errs["ignore"] = o.Ignore(ctx, name, "a")
 	errs["forget"] = o.Forget(ctx, name)
-	errs["lift"] = o.Lift(ctx, name)
+	errs["lift"] = o.RemoveTombstone(ctx, name)
 	return errs
 }
 
-func operateUnknown(t *testing.T, o *operated) {
+func operateUnknown(t *testing.T, o *operatedSubscriber) {
 	o.begin(t)
 	for verb, err := range o.verbs(t.Context(), "another") {
 		require.ErrorIs(t, err, inbox.ErrNoSubscriber, verb)
@@ -89,25 +87,25 @@ func operateUnknown(t *testing.T, o *operated) {
 	require.Len(t, o.overviews(t), 1, "nothing was made")
 
 	require.NoError(t, o.Checkpoints.Subscribe(t.Context(), "third", "handler", nil))
-	_, err = o.Move(t.Context(), "third", forth(placeAt(3)), agreed)
+	_, err = o.Move(t.Context(), "third", moveForward(positionAt(3)), noObjection)
 	require.ErrorIs(t, err, inbox.ErrNotBegun)
-	_, err = o.SetLanes(t.Context(), "third", 3, agreed)
+	_, err = o.SetLanes(t.Context(), "third", 3, noObjection)
 	require.ErrorIs(t, err, inbox.ErrNotBegun)
 }
 
-func operatePause(t *testing.T, o *operated) {
+func operatePause(t *testing.T, o *operatedSubscriber) {
 	o.begin(t)
 	events := o.retried(t, 0, 2, "a")
 	for range 2 {
 		require.NoError(t, o.Pause(t.Context(), subscriber))
-		require.True(t, standingOf(t, o.Store, subscriber).Paused)
+		require.True(t, subscriptionOf(t, o.Store, subscriber).Paused)
 	}
 	requireLaneMoved(t, o.apply(t, newEvent(3, "b")), "it was made before the pause")
 	o.requireNothingDue(t)
 	o.requireOrders(t, 0)
 	for range 2 {
 		require.NoError(t, o.Resume(t.Context(), subscriber))
-		require.False(t, standingOf(t, o.Store, subscriber).Paused)
+		require.False(t, subscriptionOf(t, o.Store, subscriber).Paused)
 	}
 	o.redeliver(t, all, events...)
 	require.NoError(t, o.look(t).apply(t, newEvent(3, "b")))
@@ -115,11 +113,11 @@ func operatePause(t *testing.T, o *operated) {
 }
 
 // during runs a verb while a handler works, and requires that the verb waits for what is under way. It returns what the verb returns.
-func (o *operated) during(t *testing.T, verb func() error) <-chan error {
+func (o *operatedSubscriber) during(t *testing.T, verb func() error) <-chan error {
 	t.Helper()
 	done := make(chan error, 1)
-	o.meanwhile = func(context.Context, inbox.Tx, outbox.Entry) error {
-		o.meanwhile = nil
+	o.inHandler = func(context.Context, inbox.Tx, outbox.Entry) error {
+		o.inHandler = nil
 		go func() { done <- verb() }()
 		select {
 		case err := <-done:
@@ -131,7 +129,7 @@ func (o *operated) during(t *testing.T, verb func() error) <-chan error {
 	return done
 }
 
-func operatePauseDuring(t *testing.T, o *operated) {
+func operatePauseDuring(t *testing.T, o *operatedSubscriber) {
 	o.begin(t)
 	paused := o.during(t, func() error { return o.Pause(t.Context(), subscriber) })
 	require.NoError(t, o.apply(t, newEvent(1, "a")))
@@ -140,7 +138,7 @@ func operatePauseDuring(t *testing.T, o *operated) {
 	o.requireOrders(t, 1)
 }
 
-func operatePauseDuringLetters(t *testing.T, o *operated) {
+func operatePauseDuringLetters(t *testing.T, o *operatedSubscriber) {
 	require.NoError(t, o.Checkpoints.Subscribe(t.Context(), subscriber, handlerName, []string{"a"}))
 	o.begin(t)
 	first := o.retried(t, 0, 1, "a")
@@ -161,44 +159,44 @@ func (l *lane) requireMarks(t *testing.T, want ...uint64) {
 	require.NoError(t, err)
 	var found []uint64
 	for _, mark := range marks {
-		require.Equal(t, placeAt(mark.Sequence), mark)
+		require.Equal(t, positionAt(mark.Sequence), mark)
 		found = append(found, mark.Sequence)
 	}
 	require.Equal(t, want, found)
 }
 
-func operateRewind(t *testing.T, o *operated) {
+func operateRewind(t *testing.T, o *operatedSubscriber) {
 	o.begin(t)
 	first, last := newEvent(3, "a"), newEvent(inbox.MarkEvery+2, "a")
 	require.NoError(t, o.apply(t, first, last))
-	o.move(t, placeAt(3*inbox.MarkEvery))
-	o.move(t, placeAt(3*inbox.MarkEvery+7))
+	o.move(t, positionAt(3*inbox.MarkEvery))
+	o.move(t, positionAt(3*inbox.MarkEvery+7))
 	known := o.at
-	before, err := o.Move(t.Context(), subscriber, back(placeAt(inbox.MarkEvery+1)), agreed)
+	before, err := o.Move(t.Context(), subscriber, moveBack(positionAt(inbox.MarkEvery+1)), noObjection)
 	require.NoError(t, err)
 	require.Equal(t, []inbox.Checkpoint{known}, before)
 	requireLaneMoved(t, o.apply(t, newEvent(known.Sequence+1, "a")))
-	require.Equal(t, placeAt(inbox.MarkEvery+1), o.look(t).at.StreamPosition)
+	require.Equal(t, positionAt(inbox.MarkEvery+1), o.look(t).at.StreamPosition)
 	o.requireMarks(t, inbox.MarkEvery+1)
 	fresh := newEvent(inbox.MarkEvery+3, "a")
 	require.Equal(t, []inbox.Result{inbox.Duplicate, inbox.Applied}, o.results(t, last, fresh), "what was applied stays applied")
 
 	at := inbox.StreamPosition{Sequence: 2, Progress: 7}
-	_, err = o.Move(t.Context(), subscriber, back(at), agreed)
+	_, err = o.Move(t.Context(), subscriber, moveBack(at), noObjection)
 	require.NoError(t, err)
 	require.Equal(t, at, o.look(t).at.StreamPosition)
 	o.requireMarks(t)
-	_, err = o.Move(t.Context(), subscriber, back(inbox.StreamPosition{}), agreed)
+	_, err = o.Move(t.Context(), subscriber, moveBack(inbox.StreamPosition{}), noObjection)
 	require.NoError(t, err)
 	require.Equal(t, []inbox.Result{inbox.Duplicate, inbox.Duplicate, inbox.Duplicate}, o.look(t).results(t, first, last, fresh))
 	o.requireOrders(t, 3)
 }
 
-func operateSkip(t *testing.T, o *operated) {
+func operateSkip(t *testing.T, o *operatedSubscriber) {
 	o.begin(t)
 	held := o.prepare(t, 0, 2, "a")
-	o.move(t, placeAt(inbox.MarkEvery+4))
-	before, err := o.Move(t.Context(), subscriber, forth(placeAt(inbox.MarkEvery+9)), agreed)
+	o.move(t, positionAt(inbox.MarkEvery+4))
+	before, err := o.Move(t.Context(), subscriber, moveForward(positionAt(inbox.MarkEvery+9)), noObjection)
 	require.NoError(t, err)
 	require.Equal(t, []inbox.Checkpoint{o.at}, before)
 	requireLaneMoved(t, o.apply(t, newEvent(inbox.MarkEvery+5, "b")))
@@ -208,45 +206,45 @@ func operateSkip(t *testing.T, o *operated) {
 	o.requireLetter(t, held[0], inbox.Dead)
 }
 
-func operateMoveSome(t *testing.T, o *operated) {
+func operateMoveSome(t *testing.T, o *operatedSubscriber) {
 	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 3, stream, inbox.StreamPosition{}))
 	for n, at := range []uint64{10, 20, 30} {
 		o.at.Lane = n
-		o.look(t).move(t, placeAt(at))
+		o.look(t).move(t, positionAt(at))
 	}
 	places := func(want ...uint64) {
 		t.Helper()
 		var found []uint64
 		for _, lane := range lanesOf(t, o.Store, subscriber) {
-			require.Equal(t, placeAt(lane.Sequence), lane.StreamPosition)
+			require.Equal(t, positionAt(lane.Sequence), lane.StreamPosition)
 			found = append(found, lane.Sequence)
 		}
 		require.Equal(t, want, found)
 	}
-	before, err := o.Move(t.Context(), subscriber, back(placeAt(20)), agreed)
+	before, err := o.Move(t.Context(), subscriber, moveBack(positionAt(20)), noObjection)
 	require.NoError(t, err)
 	require.Len(t, before, 3)
 	places(10, 20, 20)
-	_, err = o.Move(t.Context(), subscriber, forth(placeAt(15)), agreed)
+	_, err = o.Move(t.Context(), subscriber, moveForward(positionAt(15)), noObjection)
 	require.NoError(t, err)
 	places(15, 20, 20)
-	_, err = o.Move(t.Context(), subscriber, back(placeAt(20)), func(context.Context, []inbox.Checkpoint) error {
+	_, err = o.Move(t.Context(), subscriber, moveBack(positionAt(20)), func(context.Context, []inbox.Checkpoint) error {
 		return errors.New("no lane is moved, so nothing is to be proved")
 	})
 	require.NoError(t, err)
 	places(15, 20, 20)
 }
 
-func operateProof(t *testing.T, o *operated) {
-	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 2, stream, placeAt(5)))
-	o.look(t).move(t, placeAt(9))
+func operateProof(t *testing.T, o *operatedSubscriber) {
+	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 2, stream, positionAt(5)))
+	o.look(t).move(t, positionAt(9))
 	lanes := lanesOf(t, o.Store, subscriber)
-	for _, verb := range []func(proof inbox.Proof) error{
-		func(proof inbox.Proof) error {
-			_, err := o.Move(t.Context(), subscriber, back(placeAt(7)), proof)
+	for _, verb := range []func(proof inbox.LaneCheck) error{
+		func(proof inbox.LaneCheck) error {
+			_, err := o.Move(t.Context(), subscriber, moveBack(positionAt(7)), proof)
 			return err
 		},
-		func(proof inbox.Proof) error {
+		func(proof inbox.LaneCheck) error {
 			_, err := o.SetLanes(t.Context(), subscriber, 4, proof)
 			return err
 		},
@@ -255,39 +253,39 @@ func operateProof(t *testing.T, o *operated) {
 		err := verb(func(_ context.Context, shown []inbox.Checkpoint) error {
 			asked = len(shown)
 			require.Equal(t, lanes[:asked], shown)
-			return errMine
+			return errHandler
 		})
-		require.ErrorIs(t, err, errMine)
+		require.ErrorIs(t, err, errHandler)
 		require.Positive(t, asked)
 		require.Equal(t, lanes, lanesOf(t, o.Store, subscriber))
 	}
 	require.NoError(t, o.apply(t, newEvent(10, "a")), "nothing was changed")
 }
 
-func operateOtherStream(t *testing.T, o *operated) {
-	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 2, stream, placeAt(5)))
+func operateOtherStream(t *testing.T, o *operatedSubscriber) {
+	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 2, stream, positionAt(5)))
 	lanes := lanesOf(t, o.Store, subscriber)
-	_, err := o.Move(t.Context(), subscriber, inbox.Move{Stream: "another", To: placeAt(2)}, agreed)
+	_, err := o.Move(t.Context(), subscriber, inbox.Move{Stream: "another", To: positionAt(2)}, noObjection)
 	require.ErrorIs(t, err, inbox.ErrOtherStream)
 	require.Equal(t, lanes, lanesOf(t, o.Store, subscriber))
-	_, err = o.Checkpoints.Rewind(t.Context(), subscriber, lanes[1], "another", placeAt(2))
+	_, err = o.Checkpoints.Rewind(t.Context(), subscriber, lanes[1], "another", positionAt(2))
 	require.NoError(t, err)
-	_, err = o.Move(t.Context(), subscriber, back(placeAt(2)), agreed)
+	_, err = o.Move(t.Context(), subscriber, moveBack(positionAt(2)), noObjection)
 	require.ErrorIs(t, err, inbox.ErrOtherStream)
-	_, err = o.SetLanes(t.Context(), subscriber, 3, agreed)
+	_, err = o.SetLanes(t.Context(), subscriber, 3, noObjection)
 	require.ErrorIs(t, err, inbox.ErrOtherStream)
 	require.Equal(t, fault.Conflict, fault.KindOf(err))
 }
 
-func operateMoreLanes(t *testing.T, o *operated) {
+func operateMoreLanes(t *testing.T, o *operatedSubscriber) {
 	o.begin(t)
 	first := newEvent(3, "a")
 	require.NoError(t, o.apply(t, first))
 	known := o.at
-	before, err := o.SetLanes(t.Context(), subscriber, 5, agreed)
+	before, err := o.SetLanes(t.Context(), subscriber, 5, noObjection)
 	require.NoError(t, err)
 	require.Equal(t, []inbox.Checkpoint{known}, before)
-	requireLanes(t, o.Store, 5, placeAt(3))
+	requireLanes(t, o.Store, 5, positionAt(3))
 	requireLaneMoved(t, o.apply(t, newEvent(4, "a")))
 	o.at.Lane = 4
 	require.NoError(t, o.look(t).apply(t, newEvent(4, "a")))
@@ -296,19 +294,19 @@ func operateMoreLanes(t *testing.T, o *operated) {
 	require.Len(t, lanesOf(t, o.Store, subscriber), 5)
 }
 
-func operateFewerLanes(t *testing.T, o *operated) {
+func operateFewerLanes(t *testing.T, o *operatedSubscriber) {
 	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 3, stream, inbox.StreamPosition{}))
 	for n, places := range [][]uint64{
 		{inbox.MarkEvery + 1, 3 * inbox.MarkEvery}, {2 * inbox.MarkEvery, 2*inbox.MarkEvery + 5}, {inbox.MarkEvery + 1, 4 * inbox.MarkEvery},
 	} {
 		o.at.Lane = n
 		for _, at := range places {
-			o.look(t).move(t, placeAt(at))
+			o.look(t).move(t, positionAt(at))
 		}
 	}
-	_, err := o.SetLanes(t.Context(), subscriber, 2, agreed)
+	_, err := o.SetLanes(t.Context(), subscriber, 2, noObjection)
 	require.NoError(t, err)
-	requireLanes(t, o.Store, 2, placeAt(2*inbox.MarkEvery+5))
+	requireLanes(t, o.Store, 2, positionAt(2*inbox.MarkEvery+5))
 	for n := range 2 {
 		o.at.Lane = n
 		o.requireMarks(t, 2*inbox.MarkEvery, inbox.MarkEvery+1)
@@ -318,23 +316,23 @@ func operateFewerLanes(t *testing.T, o *operated) {
 }
 
 // operateDuringAFill has lanes at one message that have dealt with different parts of the log behind it.
-func operateDuringAFill(t *testing.T, o *operated) {
+func operateDuringAFill(t *testing.T, o *operatedSubscriber) {
 	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 3, stream, inbox.StreamPosition{}))
-	place := placeAt(inbox.MarkEvery)
+	place := positionAt(inbox.MarkEvery)
 	for n, progress := range []outbox.Position{500, 100, 700} {
 		o.at.Lane = n
 		place.Progress = progress
 		o.look(t).move(t, place)
 	}
 	place.Progress = 300
-	_, err := o.Move(t.Context(), subscriber, forth(place), agreed)
+	_, err := o.Move(t.Context(), subscriber, moveForward(place), noObjection)
 	require.NoError(t, err)
 	var progress []outbox.Position
 	for _, lane := range lanesOf(t, o.Store, subscriber) {
 		progress = append(progress, lane.Progress)
 	}
 	require.Equal(t, []outbox.Position{500, 300, 700}, progress)
-	_, err = o.SetLanes(t.Context(), subscriber, 2, agreed)
+	_, err = o.SetLanes(t.Context(), subscriber, 2, noObjection)
 	require.NoError(t, err)
 	requireLanes(t, o.Store, 2, place)
 	marks, err := o.Checkpoints.Marks(t.Context(), subscriber, 1)
@@ -342,11 +340,11 @@ func operateDuringAFill(t *testing.T, o *operated) {
 	require.Equal(t, []inbox.StreamPosition{place}, marks)
 }
 
-func operateRevisions(t *testing.T, o *operated) {
+func operateRevisions(t *testing.T, o *operatedSubscriber) {
 	o.begin(t)
 	seen := make(map[int64]bool)
 	for _, lanes := range []int{1, 1, 4, 1} {
-		_, err := o.SetLanes(t.Context(), subscriber, lanes, agreed)
+		_, err := o.SetLanes(t.Context(), subscriber, lanes, noObjection)
 		require.NoError(t, err)
 		for _, lane := range lanesOf(t, o.Store, subscriber) {
 			require.False(t, seen[lane.Revision])

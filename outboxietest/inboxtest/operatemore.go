@@ -15,14 +15,14 @@ import (
 )
 
 // operateBesideLetters has copies that try letters all the time, so that at each moment at least one is under way.
-func operateBesideLetters(t *testing.T, o *operated) {
+func operateBesideLetters(t *testing.T, o *operatedSubscriber) {
 	o.begin(t)
 	o.subscribe(t, "b")
 	o.look(t)
 	for n, aggregate := range []string{"a", "b", "c"} {
 		o.poison(o.retried(t, uint64(n), 1, aggregate)...)
 	}
-	o.meanwhile = func(context.Context, inbox.Tx, outbox.Entry) error {
+	o.inHandler = func(context.Context, inbox.Tx, outbox.Entry) error {
 		time.Sleep(soon)
 		return nil
 	}
@@ -43,15 +43,15 @@ func operateBesideLetters(t *testing.T, o *operated) {
 	}
 	defer copies.Wait()
 	defer stop()
-	within, cancel := context.WithTimeout(t.Context(), patience/2)
+	within, cancel := context.WithTimeout(t.Context(), waitLimit/2)
 	defer cancel()
 	require.NoError(t, o.Pause(within, subscriber))
 	require.NoError(t, o.Resume(within, subscriber))
 	time.Sleep(soon)
-	_, err := o.Move(within, subscriber, back(inbox.StreamPosition{}), agreed)
+	_, err := o.Move(within, subscriber, moveBack(inbox.StreamPosition{}), noObjection)
 	require.NoError(t, err)
 	time.Sleep(soon)
-	_, err = o.SetLanes(within, subscriber, 3, agreed)
+	_, err = o.SetLanes(within, subscriber, 3, noObjection)
 	require.NoError(t, err)
 	time.Sleep(soon)
 	_, err = o.Ignore(within, subscriber, "b")
@@ -60,7 +60,7 @@ func operateBesideLetters(t *testing.T, o *operated) {
 	require.NoError(t, o.Forget(within, subscriber))
 }
 
-func operateIgnore(t *testing.T, o *operated) {
+func operateIgnore(t *testing.T, o *operatedSubscriber) {
 	o.begin(t)
 	o.subscribe(t, "new's ?0", "b")
 	o.look(t)
@@ -72,7 +72,7 @@ func operateIgnore(t *testing.T, o *operated) {
 	discarded, err := o.Ignore(t.Context(), subscriber, "new's ?0")
 	require.NoError(t, err)
 	require.Equal(t, 2, discarded)
-	require.Equal(t, []string{"b"}, standingOf(t, o.Store, subscriber).Types)
+	require.Equal(t, []string{"b"}, subscriptionOf(t, o.Store, subscriber).Types)
 	requireLaneMoved(t, o.apply(t, newEvent(9, "c")), "it was made while the type was wanted")
 	for _, event := range []inbox.Event{waits[0], apart[0]} {
 		require.False(t, o.requireLetter(t, event, inbox.Discarded).NoHandler)
@@ -84,40 +84,40 @@ func operateIgnore(t *testing.T, o *operated) {
 	_, err = o.Ignore(t.Context(), subscriber, "new's ?0")
 	require.ErrorIs(t, err, inbox.ErrNotWanted)
 	o.subscribe(t, "new's ?0")
-	require.Equal(t, []string{"b", "new's ?0"}, standingOf(t, o.Store, subscriber).Types)
+	require.Equal(t, []string{"b", "new's ?0"}, subscriptionOf(t, o.Store, subscriber).Types)
 }
 
 // rewindTo moves the lane back as an operator does.
-func (o *operated) rewindTo(t *testing.T, to inbox.StreamPosition) {
+func (o *operatedSubscriber) rewindTo(t *testing.T, to inbox.StreamPosition) {
 	t.Helper()
-	_, err := o.Move(t.Context(), subscriber, back(to), agreed)
+	_, err := o.Move(t.Context(), subscriber, moveBack(to), noObjection)
 	require.NoError(t, err)
 	o.look(t)
 }
 
-func operateForget(t *testing.T, o *operated) {
+func operateForget(t *testing.T, o *operatedSubscriber) {
 	o.begin(t)
 	o.subscribe(t, "a")
 	o.look(t)
 	events := o.retried(t, 0, 2, "a")
 	applied := newEvent(3, "b")
 	require.NoError(t, o.apply(t, applied))
-	o.move(t, placeAt(inbox.MarkEvery))
+	o.move(t, positionAt(inbox.MarkEvery))
 	former := o.at
-	require.ErrorIs(t, o.Lift(t.Context(), subscriber), inbox.ErrNotForgotten)
+	require.ErrorIs(t, o.RemoveTombstone(t.Context(), subscriber), inbox.ErrNotForgotten)
 	for range 2 {
 		require.NoError(t, o.Forget(t.Context(), subscriber))
 	}
-	standing := standingOf(t, o.Store, subscriber)
+	standing := subscriptionOf(t, o.Store, subscriber)
 	require.WithinDuration(t, time.Now(), standing.Forgotten, time.Minute)
-	require.Equal(t, inbox.Standing{Forgotten: standing.Forgotten}, standing)
+	require.Equal(t, inbox.Subscription{Forgotten: standing.Forgotten}, standing)
 	require.Empty(t, lanesOf(t, o.Store, subscriber))
 	o.requireMarks(t)
 	requireLaneMoved(t, o.apply(t, newEvent(inbox.MarkEvery+1, "b")))
 	o.requireNothingDue(t)
 	require.ErrorIs(t, o.Checkpoints.Subscribe(t.Context(), subscriber, handlerName, []string{"a"}), inbox.ErrForgotten)
 	require.ErrorIs(t, o.Checkpoints.Begin(t.Context(), subscriber, 1, stream, inbox.StreamPosition{}), inbox.ErrForgotten)
-	require.ErrorIs(t, o.Lift(t.Context(), subscriber), inbox.ErrNotErased)
+	require.ErrorIs(t, o.RemoveTombstone(t.Context(), subscriber), inbox.ErrNotErased)
 	for verb, err := range o.verbs(t.Context(), subscriber) {
 		switch verb {
 		case "forget":
@@ -129,9 +129,9 @@ func operateForget(t *testing.T, o *operated) {
 		}
 	}
 	o.erase(t, 100)
-	require.NoError(t, o.Lift(t.Context(), subscriber))
-	require.ErrorIs(t, o.Lift(t.Context(), subscriber), inbox.ErrNoSubscriber)
-	require.Zero(t, standingOf(t, o.Store, subscriber))
+	require.NoError(t, o.RemoveTombstone(t.Context(), subscriber))
+	require.ErrorIs(t, o.RemoveTombstone(t.Context(), subscriber), inbox.ErrNoSubscriber)
+	require.Zero(t, subscriptionOf(t, o.Store, subscriber))
 	o.requireOrders(t, 1)
 
 	o.begin(t)
@@ -143,11 +143,11 @@ func operateForget(t *testing.T, o *operated) {
 
 // operateForgetLetters has a subscriber that begins again with another handler. A copy of before, which was frozen meanwhile, tries none of
 // its letters.
-func operateForgetLetters(t *testing.T, o *operated) {
+func operateForgetLetters(t *testing.T, o *operatedSubscriber) {
 	o.begin(t)
 	o.subscribe(t, "a")
 	require.NoError(t, o.Forget(t.Context(), subscriber))
-	require.NoError(t, o.Lift(t.Context(), subscriber))
+	require.NoError(t, o.RemoveTombstone(t.Context(), subscriber))
 	o.at.Lane = 0
 	o.begin(t)
 	events := o.retried(t, 0, 2, "a")
@@ -157,7 +157,7 @@ func operateForgetLetters(t *testing.T, o *operated) {
 }
 
 // erase erases everything that is left, in pieces, and returns how many pieces there were.
-func (o *operated) erase(t *testing.T, limit int) (pieces int) {
+func (o *operatedSubscriber) erase(t *testing.T, limit int) (pieces int) {
 	t.Helper()
 	for ; ; pieces++ {
 		erased, err := o.Erase(t.Context(), subscriber, limit)
@@ -169,7 +169,7 @@ func (o *operated) erase(t *testing.T, limit int) (pieces int) {
 	}
 }
 
-func operateForgetDuring(t *testing.T, o *operated) {
+func operateForgetDuring(t *testing.T, o *operatedSubscriber) {
 	o.begin(t)
 	forgotten := o.during(t, func() error { return o.Forget(t.Context(), subscriber) })
 	event := newEvent(1, "a")
@@ -180,7 +180,7 @@ func operateForgetDuring(t *testing.T, o *operated) {
 	o.requireOrders(t, 1)
 }
 
-func operateErase(t *testing.T, o *operated) {
+func operateErase(t *testing.T, o *operatedSubscriber) {
 	o.begin(t)
 	o.prepare(t, 0, 5, "a")
 	require.NoError(t, o.apply(t, newEvents(5, 10, "b")...))
@@ -199,14 +199,14 @@ func operateErase(t *testing.T, o *operated) {
 	o.requireOrders(t, 10)
 }
 
-func (o *operated) overviews(t *testing.T) []inbox.Overview {
+func (o *operatedSubscriber) overviews(t *testing.T) []inbox.Overview {
 	t.Helper()
 	overviews, err := o.Overviews(t.Context())
 	require.NoError(t, err)
 	return overviews
 }
 
-func operateOverview(t *testing.T, o *operated) {
+func operateOverview(t *testing.T, o *operatedSubscriber) {
 	require.Empty(t, o.overviews(t))
 	o.begin(t)
 	require.NoError(t, o.Checkpoints.Leave(t.Context(), subscriber, "reader"))
@@ -218,7 +218,7 @@ func operateOverview(t *testing.T, o *operated) {
 	require.NoError(t, o.apply(t, newEvents(3, 20, "b")...))
 	require.NoError(t, o.Pause(t.Context(), subscriber))
 	require.NoError(t, o.Checkpoints.Subscribe(t.Context(), "another", "handler", nil))
-	require.NoError(t, o.Checkpoints.Begin(t.Context(), "Third", 3, stream, placeAt(7)))
+	require.NoError(t, o.Checkpoints.Begin(t.Context(), "Third", 3, stream, positionAt(7)))
 	require.NoError(t, o.Forget(t.Context(), "Third"))
 	time.Sleep(soon)
 
@@ -230,19 +230,19 @@ func operateOverview(t *testing.T, o *operated) {
 	require.Equal(t, []string{"Third", "another", subscriber}, names)
 	require.False(t, overviews[0].Forgotten.IsZero())
 	require.Empty(t, overviews[0].Lanes)
-	require.Equal(t, inbox.Overview{Subscriber: "another", Standing: inbox.Standing{Handler: "handler"}}, withoutEmpty(overviews[1]))
+	require.Equal(t, inbox.Overview{Subscriber: "another", Subscription: inbox.Subscription{Handler: "handler"}}, withoutEmpty(overviews[1]))
 	seen := overviews[2]
-	require.Equal(t, inbox.Standing{Handler: handlerName, Types: []string{"a", "b"}, Paused: true}, seen.Standing)
+	require.Equal(t, inbox.Subscription{Handler: handlerName, Types: []string{"a", "b"}, Paused: true}, seen.Subscription)
 	require.GreaterOrEqual(t, seen.PausedFor, soon)
 	require.Less(t, seen.PausedFor, time.Minute)
 	require.Equal(t, []string{"reader"}, seen.Copies)
 	require.Len(t, seen.Lanes, 1)
-	require.Equal(t, placeAt(23), seen.Lanes[0].StreamPosition)
+	require.Equal(t, positionAt(23), seen.Lanes[0].StreamPosition)
 	require.GreaterOrEqual(t, seen.Lanes[0].Idle, soon)
 	require.Equal(t, []int{1, 2}, []int{seen.Dead, seen.Waiting})
 	require.WithinRange(t, seen.Applied, began.Add(-time.Second), time.Now().Add(time.Second))
-	if time.Since(began) < inbox.RateOver/2 {
-		require.InDelta(t, 20/inbox.RateOver.Seconds(), seen.Rate, 1e-9)
+	if time.Since(began) < inbox.RateWindow/2 {
+		require.InDelta(t, 20/inbox.RateWindow.Seconds(), seen.Rate, 1e-9)
 	}
 }
 
@@ -252,9 +252,9 @@ func withoutEmpty(seen inbox.Overview) inbox.Overview {
 	return seen
 }
 
-func operateApart(t *testing.T, o *operated) {
+func operateApart(t *testing.T, o *operatedSubscriber) {
 	o.begin(t)
-	require.NoError(t, o.Checkpoints.Begin(t.Context(), "another", 2, stream, placeAt(7)))
+	require.NoError(t, o.Checkpoints.Begin(t.Context(), "another", 2, stream, positionAt(7)))
 	require.NoError(t, o.Checkpoints.Subscribe(t.Context(), "another", "handler", []string{"a"}))
 	for verb, err := range o.verbs(t.Context(), "another") {
 		require.NoError(t, err, verb)
@@ -262,7 +262,7 @@ func operateApart(t *testing.T, o *operated) {
 	require.NoError(t, o.apply(t, newEvent(1, "a")))
 }
 
-func operateOutage(t *testing.T, o *operated) {
+func operateOutage(t *testing.T, o *operatedSubscriber) {
 	o.begin(t)
 	o.Disconnect(t)
 	_, viewing := o.Overviews(t.Context())
@@ -277,7 +277,7 @@ func operateOutage(t *testing.T, o *operated) {
 }
 
 // operateTogether has operators decide different things at the same time, beside a copy that applies events.
-func operateTogether(t *testing.T, o *operated) {
+func operateTogether(t *testing.T, o *operatedSubscriber) {
 	o.begin(t)
 	o.subscribe(t, "a")
 	var operators sync.WaitGroup
@@ -285,9 +285,9 @@ func operateTogether(t *testing.T, o *operated) {
 		operators.Go(func() {
 			for range 5 {
 				errs := []error{o.Pause(t.Context(), subscriber), o.Resume(t.Context(), subscriber)}
-				_, err := o.SetLanes(t.Context(), subscriber, 1+n%2, agreed)
+				_, err := o.SetLanes(t.Context(), subscriber, 1+n%2, noObjection)
 				errs = append(errs, err)
-				_, err = o.Move(t.Context(), subscriber, back(placeAt(2)), agreed)
+				_, err = o.Move(t.Context(), subscriber, moveBack(positionAt(2)), noObjection)
 				for _, err := range append(errs, err) {
 					if err != nil {
 						t.Error(err)

@@ -45,7 +45,7 @@ func applyOnceOfTwo(t *testing.T, l *lane) {
 }
 
 func applyStale(t *testing.T, l *lane) {
-	l.begin(t).move(t, placeAt(5))
+	l.begin(t).move(t, positionAt(5))
 	event := newEvent(6, "a")
 	exact := l.at
 	for name, stale := range staleCheckpoints(exact) {
@@ -60,10 +60,10 @@ func applyStale(t *testing.T, l *lane) {
 }
 
 func applyBackAndForth(t *testing.T, l *lane) {
-	l.begin(t).move(t, placeAt(5))
+	l.begin(t).move(t, positionAt(5))
 	stale := l.copyOf()
-	l.rewind(t, placeAt(2))
-	l.move(t, placeAt(5))
+	l.rewind(t, positionAt(2))
+	l.move(t, positionAt(5))
 	require.Equal(t, stale.at.StreamPosition, l.at.StreamPosition)
 	requireLaneMoved(t, stale.apply(t, newEvent(6, "a")))
 	require.NoError(t, l.apply(t, newEvent(6, "a")))
@@ -72,7 +72,7 @@ func applyBackAndForth(t *testing.T, l *lane) {
 func applyBusy(t *testing.T, l *lane) {
 	l.begin(t)
 	event := newEvent(1, "a")
-	l.meanwhile = func(context.Context, inbox.Tx, outbox.Entry) error {
+	l.inHandler = func(context.Context, inbox.Tx, outbox.Entry) error {
 		other := l.copyOf()
 		begun := time.Now()
 		requireLaneMoved(t, other.apply(t, event))
@@ -96,7 +96,7 @@ func applyLanes(t *testing.T, l *lane) {
 		other := l.copyOf()
 		other.at.Lane = number
 		other.look(t)
-		other.meanwhile = func(context.Context, inbox.Tx, outbox.Entry) error {
+		other.inHandler = func(context.Context, inbox.Tx, outbox.Entry) error {
 			arrived.Done()
 			arrived.Wait()
 			return nil
@@ -114,7 +114,7 @@ func applyLanes(t *testing.T, l *lane) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(patience):
+	case <-time.After(waitLimit):
 		require.Fail(t, "lanes wait for each other")
 	}
 	l.requireOrders(t, lanes)
@@ -167,7 +167,7 @@ func applyRaces(t *testing.T, l *lane) {
 // run is one copy. It ends when all lanes are at the end.
 func (r *race) run(t *testing.T, l *lane, random *rand.Rand) {
 	for {
-		view, err := l.Checkpoints.Look(t.Context(), subscriber, "copy")
+		view, err := l.Checkpoints.Heartbeat(t.Context(), subscriber, "copy")
 		if err != nil {
 			t.Error(err)
 			return
@@ -177,11 +177,11 @@ func (r *race) run(t *testing.T, l *lane, random *rand.Rand) {
 		}
 		l.at = view.Lanes[random.IntN(r.lanes)]
 		if random.IntN(20) == 0 {
-			_, err = l.Checkpoints.Rewind(t.Context(), subscriber, l.at, stream, placeAt(l.at.Sequence/2))
+			_, err = l.Checkpoints.Rewind(t.Context(), subscriber, l.at, stream, positionAt(l.at.Sequence/2))
 		} else {
 			err = r.step(t.Context(), l, random.IntN(10) == 0)
 		}
-		if err != nil && fault.KindOf(err) != fault.Conflict && !errors.Is(err, errMine) {
+		if err != nil && fault.KindOf(err) != fault.Conflict && !errors.Is(err, errHandler) {
 			t.Error(err)
 			return
 		}
@@ -195,16 +195,16 @@ func (r *race) step(ctx context.Context, l *lane, fail bool) error {
 		if len(batch.Events) == 4 {
 			break
 		}
-		batch.To = placeAt(event.Sequence)
+		batch.To = positionAt(event.Sequence)
 		if inbox.LaneOf(event.Key, r.lanes) == l.at.Lane {
 			batch.Events = append(batch.Events, event)
 		}
 	}
 	clear(l.failing)
 	if fail && len(batch.Events) > 0 {
-		l.failing[batch.Events[len(batch.Events)-1].ID] = errMine
+		l.failing[batch.Events[len(batch.Events)-1].ID] = errHandler
 	}
-	outcome, err := l.UnitOfWork.Apply(ctx, subscriber, batch, l, giveUp)
+	outcome, err := l.UnitOfWork.Apply(ctx, subscriber, batch, l, deadAtFirstFailure)
 	if err != nil {
 		return err
 	}

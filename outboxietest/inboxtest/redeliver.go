@@ -15,44 +15,42 @@ import (
 
 // TestDeadLetters runs the contract of inbox.DeadLetters. Each call of open gives an empty store.
 func TestDeadLetters(t *testing.T, open func(t *testing.T) LetterStore) {
-	for name, test := range map[string]func(t *testing.T, l *letters){
-		"what is dead is not tried":                          redeliverDead,
-		"an aggregate's letters are applied together":        redeliverTogether,
-		"no more letters than the limit are tried":           redeliverLimit,
-		"a dead letter ends the batch":                       redeliverToDead,
-		"an earlier letter that comes late is tried first":   redeliverEarlier,
-		"a failure keeps nothing":                            redeliverFailure,
-		"a failure of what was collected keeps nothing":      redeliverCollected,
-		"with care, what stands before a failure is applied": redeliverCarefully,
-		"with care, failures are counted":                    redeliverCounted,
-		"with care, effects that cannot be written fail":     redeliverCarefulCollected,
-		"a judge may end the transaction":                    redeliverRefused,
-		"a panic is a failure":                               redeliverPanic,
-		"the aggregate that is due for longest comes first":  redeliverLongestDue,
-		"a letter is due after its wait":                     redeliverWait,
-		"a failing commit keeps the letters":                 redeliverFailingCommit,
-		"a context that ends keeps the letters":              redeliverEnded,
-		"a lost connection is an outage":                     redeliverOutage,
-		"a transaction is dead when Redeliver returns":       redeliverDeadTx,
-		"each subscriber has its letters":                    redeliverForEach,
-		"a letter is the event as it was":                    redeliverFaithful,
-		"a letter without a handler waits for one":           redeliverWithoutHandler,
-		"a letter may turn out to have no handler":           redeliverMeetsNoHandler,
-		"so may a letter behind another one":                 redeliverWithoutHandlerBehind,
-		"operators decide about what has no handler":         retryWithoutHandler,
-		"a discarded letter gives the next one its turn":     redeliverDiscarded,
-		"copies work on different aggregates":                redeliverApart,
-		"the lane goes on, and what it holds has its turn":   redeliverBesideLane,
-		"who discards waits for what is tried":               redeliverBesideDiscard,
-		"copies that race apply everything once, in order":   redeliverRaces,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, newLetters(open(t))) })
-	}
+	runSuite(t, func(t *testing.T) *letters { return newLetters(open(t)) }, []promise[*letters]{
+		{"an aggregate's letters are applied together", redeliverTogether},
+		{"what is dead is not tried", redeliverDead},
+		{"no more letters than the limit are tried", redeliverLimit},
+		{"a dead letter ends the batch", redeliverToDead},
+		{"an earlier letter that comes late is tried first", redeliverEarlier},
+		{"a failure keeps nothing", redeliverFailure},
+		{"a failure of what was collected keeps nothing", redeliverCollected},
+		{"with care, what stands before a failure is applied", redeliverCarefully},
+		{"with care, failures are counted", redeliverCounted},
+		{"with care, effects that cannot be written fail", redeliverCarefulCollected},
+		{"a judge may end the transaction", redeliverRefused},
+		{"a panic is a failure", redeliverPanic},
+		{"the aggregate that is due for longest comes first", redeliverLongestDue},
+		{"a letter is due after its wait", redeliverWait},
+		{"a failing commit keeps the letters", redeliverFailingCommit},
+		{"a context that ends keeps the letters", redeliverEnded},
+		{"a lost connection is an outage", redeliverOutage},
+		{"a transaction is dead when Redeliver returns", redeliverDeadTx},
+		{"each subscriber has its letters", redeliverForEach},
+		{"a letter is the event as it was", redeliverFaithful},
+		{"a letter without a handler waits for one", redeliverWithoutHandler},
+		{"a letter may turn out to have no handler", redeliverMeetsNoHandler},
+		{"so may a letter behind another one", redeliverWithoutHandlerBehind},
+		{"operators decide about what has no handler", retryWithoutHandler},
+		{"a discarded letter gives the next one its turn", redeliverDiscarded},
+		{"copies work on different aggregates", redeliverApart},
+		{"the lane goes on, and what it holds has its turn", redeliverBesideLane},
+		{"who discards waits for what is tried", redeliverBesideDiscard},
+		{"copies that race apply everything once, in order", redeliverRaces},
+	})
 }
 
 var (
 	all     = inbox.Redelivery{Limit: 100}
-	careful = inbox.Redelivery{Limit: 100, Careful: true}
+	careful = inbox.Redelivery{Limit: 100, Savepoints: true}
 )
 
 func redeliverDead(t *testing.T, l *letters) {
@@ -87,7 +85,7 @@ func redeliverLimit(t *testing.T, l *letters) {
 	for _, careful := range []bool{false, true} {
 		events := l.retried(t, l.at.Sequence, 5, "a")
 		for _, part := range [][]inbox.Event{events[:2], events[2:4], events[4:]} {
-			l.redeliver(t, inbox.Redelivery{Limit: 2, Careful: careful}, part...)
+			l.redeliver(t, inbox.Redelivery{Limit: 2, Savepoints: careful}, part...)
 		}
 		l.requireNothingDue(t)
 		require.Equal(t, idsOf(events), l.handled)
@@ -124,7 +122,7 @@ func redeliverEarlier(t *testing.T, l *letters) {
 	early.Position = 1
 	require.Equal(t, []inbox.Result{inbox.Held}, l.results(t, early))
 	l.requireList(t, "1 retrying 2")
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	defer cancel()
 	done, _, err := l.try(ctx, all)
 	require.NoError(t, err)
@@ -138,7 +136,7 @@ func redeliverFailure(t *testing.T, l *letters) {
 		l.poison(event)
 		for range 2 {
 			_, found, err := l.try(t.Context(), all)
-			require.ErrorIs(t, err, errMine)
+			require.ErrorIs(t, err, errHandler)
 			var failed *inbox.EventError
 			require.ErrorAs(t, err, &failed)
 			require.Equal(t, index, failed.Index)
@@ -150,7 +148,7 @@ func redeliverFailure(t *testing.T, l *letters) {
 		l.requireLetter(t, events[0], inbox.Retrying)
 		l.requireLetter(t, events[1], inbox.Waiting)
 	}
-	require.Empty(t, l.judged)
+	require.Empty(t, l.attemptsSeen)
 	l.redeliver(t, all, events...)
 	l.requireOrders(t, 4)
 }
@@ -158,11 +156,11 @@ func redeliverFailure(t *testing.T, l *letters) {
 func redeliverCollected(t *testing.T, l *letters) {
 	l.begin(t)
 	events := l.retried(t, 0, 3, "a")
-	l.meanwhile = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	l.inHandler = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 		if entry.ID != events[1].ID {
 			return nil
 		}
-		return l.Totals.Add(ctx, tx, nobody, l.amount)
+		return l.Totals.Add(ctx, tx, unwritableCustomer, l.amount)
 	}
 	_, _, err := l.try(t.Context(), all)
 	var failed *inbox.CollectedError
@@ -170,7 +168,7 @@ func redeliverCollected(t *testing.T, l *letters) {
 	require.ErrorIs(t, err, inbox.ErrPermanent)
 	l.requireOrders(t, 0)
 	l.requireApplied(t, events)
-	l.meanwhile = nil
+	l.inHandler = nil
 	l.redeliver(t, all, events...)
 }
 
@@ -183,7 +181,7 @@ func redeliverCarefully(t *testing.T, l *letters) {
 	requireSame(t, events[2], *done.Failed)
 	require.Equal(t, inbox.Retrying, done.Failed.State)
 	require.Equal(t, 1, done.Failed.Attempts)
-	require.Equal(t, errMine.Error(), done.Failed.Error)
+	require.Equal(t, errHandler.Error(), done.Failed.Error)
 	require.Equal(t, idsOf(events[:3]), l.handled)
 	l.requireOrders(t, 2)
 	l.requireEnded(t, events[:2]...)
@@ -196,7 +194,7 @@ func redeliverCarefully(t *testing.T, l *letters) {
 	require.WithinDuration(t, begun, done.Failed.DeadAt, time.Minute)
 	l.requireNothingDue(t)
 	l.requireList(t, "3 dead 2")
-	require.Equal(t, []int{0, 1}, l.judged)
+	require.Equal(t, []int{0, 1}, l.attemptsSeen)
 	l.heal(events[2])
 	l.retry(t, events[2])
 	l.redeliver(t, careful, events[2:]...)
@@ -208,7 +206,7 @@ func redeliverCounted(t *testing.T, l *letters) {
 	event := l.retried(t, 0, 1, "a")[0]
 	l.poison(event)
 	for range 2 {
-		l.judged = nil
+		l.attemptsSeen = nil
 		for attempt := 1; attempt <= l.limit; attempt++ {
 			require.Equal(t, attempt, l.redeliver(t, careful).Failed.Attempts)
 			letter, err := l.Letters.Letter(t.Context(), subscriber, event.ID)
@@ -216,7 +214,7 @@ func redeliverCounted(t *testing.T, l *letters) {
 			require.Equal(t, attempt, letter.Attempts)
 			require.Equal(t, attempt == l.limit, letter.State == inbox.Dead)
 		}
-		require.Equal(t, []int{0, 1, 2}, l.judged)
+		require.Equal(t, []int{0, 1, 2}, l.attemptsSeen)
 		l.requireNothingDue(t)
 		l.retry(t, event)
 	}
@@ -230,15 +228,15 @@ func redeliverCounted(t *testing.T, l *letters) {
 func redeliverCarefulCollected(t *testing.T, l *letters) {
 	l.begin(t)
 	events := l.retried(t, 0, 3, "a")
-	l.meanwhile = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	l.inHandler = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 		if entry.ID != events[1].ID {
 			return nil
 		}
-		return l.Totals.Add(ctx, tx, nobody, l.amount)
+		return l.Totals.Add(ctx, tx, unwritableCustomer, l.amount)
 	}
 	require.NotNil(t, l.redeliver(t, careful, events[0]).Failed)
 	l.requireOrders(t, 1)
-	l.meanwhile = nil
+	l.inHandler = nil
 	l.redeliver(t, careful, events[1:]...)
 	l.requireOrders(t, 3)
 }
@@ -249,7 +247,7 @@ func redeliverRefused(t *testing.T, l *letters) {
 	l.poison(events[1])
 	refused := fault.New(fault.Unavailable, "outage", "an outage")
 	_, found, err := l.DeadLetters.Redeliver(t.Context(), subscriber, careful, l, func(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
-		require.ErrorIs(t, err, errMine)
+		require.ErrorIs(t, err, errHandler)
 		return inbox.Failure{}, refused
 	})
 	require.Equal(t, refused, err)
@@ -263,12 +261,12 @@ func redeliverRefused(t *testing.T, l *letters) {
 func redeliverPanic(t *testing.T, l *letters) {
 	l.begin(t)
 	events := l.retried(t, 0, 2, "a")
-	l.meanwhile = func(context.Context, inbox.Tx, outbox.Entry) error { panic("it's mine") }
+	l.inHandler = func(context.Context, inbox.Tx, outbox.Entry) error { panic("it's mine") }
 	for range 30 { // each of which would keep its connection and its locks
 		_, _, err := l.try(t.Context(), all)
 		require.ErrorContains(t, err, "it's mine")
 	}
 	require.Contains(t, l.redeliver(t, careful).Failed.Error, "it's mine")
-	l.meanwhile = nil
+	l.inHandler = nil
 	l.redeliver(t, all, events...)
 }

@@ -50,7 +50,7 @@ func redeliverWait(t *testing.T, l *letters) {
 	require.Eventually(t, func() bool {
 		_, found, err := l.try(t.Context(), all)
 		return err == nil && found
-	}, patience, soon/20)
+	}, waitLimit, soon/20)
 	require.GreaterOrEqual(t, time.Since(begun), l.wait)
 	l.requireEnded(t, other...)
 }
@@ -85,9 +85,9 @@ func redeliverEnded(t *testing.T, l *letters) {
 			end()
 		}
 	}
-	l.meanwhile = nil
+	l.inHandler = nil
 	l.requireOrders(t, 0)
-	require.Empty(t, l.judged)
+	require.Empty(t, l.attemptsSeen)
 	done, err := l.tryFree(t.Context(), all)
 	require.NoError(t, err)
 	require.Equal(t, idsOf(events), idsOfEntries(done.Applied))
@@ -97,7 +97,7 @@ func redeliverEnded(t *testing.T, l *letters) {
 func (l *letters) tryFree(ctx context.Context, r inbox.Redelivery) (inbox.Redelivered, error) {
 	for begun := time.Now(); ; {
 		done, found, err := l.try(ctx, r)
-		if found || err != nil || time.Since(begun) > patience {
+		if found || err != nil || time.Since(begun) > waitLimit {
 			return done, err
 		}
 	}
@@ -116,9 +116,9 @@ func redeliverOutage(t *testing.T, l *letters) {
 			l.Reconnect(t)
 		}
 	}
-	l.meanwhile = nil
+	l.inHandler = nil
 	l.requireOrders(t, 0)
-	require.Empty(t, l.judged, "an outage is no failure of an event")
+	require.Empty(t, l.attemptsSeen, "an outage is no failure of an event")
 	l.redeliver(t, all, events...)
 }
 
@@ -127,13 +127,13 @@ func redeliverDeadTx(t *testing.T, l *letters) {
 	l.limit = 100
 	events := l.retried(t, 0, 2, "a")
 	var left []inbox.Tx
-	l.meanwhile = func(_ context.Context, tx inbox.Tx, _ outbox.Entry) error {
+	l.inHandler = func(_ context.Context, tx inbox.Tx, _ outbox.Entry) error {
 		left = append(left, tx)
 		return nil
 	}
 	l.poison(events[1])
 	_, _, err := l.try(t.Context(), all)
-	require.ErrorIs(t, err, errMine)
+	require.ErrorIs(t, err, errHandler)
 	l.redeliver(t, careful, events[0])
 	l.heal(events[1])
 	l.redeliver(t, all, events[1])
@@ -148,7 +148,7 @@ func redeliverForEach(t *testing.T, l *letters) {
 	l.begin(t)
 	events := l.retried(t, 0, 2, "a")
 	for _, name := range []string{"shipping", "Billing's ?0"} {
-		_, found, err := l.DeadLetters.Redeliver(t.Context(), name, all, l, l.judge)
+		_, found, err := l.DeadLetters.Redeliver(t.Context(), name, all, l, l.policy)
 		require.NoError(t, err)
 		require.False(t, found)
 	}
@@ -168,7 +168,7 @@ func redeliverFaithful(t *testing.T, l *letters) {
 	l.heal(events[0])
 	l.retry(t, events[0])
 	var seen []outbox.Entry
-	l.meanwhile = func(_ context.Context, _ inbox.Tx, entry outbox.Entry) error {
+	l.inHandler = func(_ context.Context, _ inbox.Tx, entry outbox.Entry) error {
 		seen = append(seen, entry)
 		return nil
 	}
@@ -200,7 +200,7 @@ func redeliverApart(t *testing.T, l *letters) {
 	l.begin(t)
 	a, b := l.retried(t, 0, 3, "a"), l.retried(t, 3, 3, "b")
 	inner := &letters{lane: l.copyOf(), DeadLetters: l.DeadLetters, limit: 1}
-	l.meanwhile = func(_ context.Context, _ inbox.Tx, entry outbox.Entry) error {
+	l.inHandler = func(_ context.Context, _ inbox.Tx, entry outbox.Entry) error {
 		switch entry.ID {
 		case a[0].ID:
 			inner.redeliver(t, inbox.Redelivery{Limit: 2}, b[:2]...)
@@ -211,7 +211,7 @@ func redeliverApart(t *testing.T, l *letters) {
 		return nil
 	}
 	l.redeliver(t, inbox.Redelivery{Limit: 2}, a[:2]...)
-	l.meanwhile = nil
+	l.inHandler = nil
 	inner.redeliver(t, all, a[2])
 	l.requireOrders(t, 6)
 }
@@ -222,9 +222,9 @@ func redeliverBesideLane(t *testing.T, l *letters) {
 	for _, r := range []inbox.Redelivery{{Limit: 1}, all, careful} {
 		events := l.retried(t, l.at.Sequence, 2, "a")
 		var held []inbox.Event
-		l.meanwhile = func(context.Context, inbox.Tx, outbox.Entry) error {
+		l.inHandler = func(context.Context, inbox.Tx, outbox.Entry) error {
 			more := newEvent(l.at.Sequence+1, "a")
-			ctx, cancel := context.WithTimeout(t.Context(), patience/3)
+			ctx, cancel := context.WithTimeout(t.Context(), waitLimit/3)
 			defer cancel()
 			outcome, err := l.lane.try(ctx, more)
 			require.NoError(t, err)
@@ -233,7 +233,7 @@ func redeliverBesideLane(t *testing.T, l *letters) {
 			return nil
 		}
 		l.redeliver(t, r, events[:min(2, r.Limit)]...)
-		l.meanwhile = nil
+		l.inHandler = nil
 		l.redeliver(t, all, append(events[min(2, r.Limit):], held...)...)
 		l.requireNothingDue(t)
 		require.Equal(t, []inbox.Result{inbox.Applied}, l.results(t, newEvent(l.at.Sequence+1, "a")))
@@ -247,7 +247,7 @@ func redeliverBesideDiscard(t *testing.T, l *letters) {
 		events := l.retried(t, l.at.Sequence, 3, "a")
 		var operating sync.WaitGroup
 		answers := make(chan error, len(events))
-		l.meanwhile = func(_ context.Context, _ inbox.Tx, entry outbox.Entry) error {
+		l.inHandler = func(_ context.Context, _ inbox.Tx, entry outbox.Entry) error {
 			if entry.ID != events[0].ID {
 				return nil
 			}
@@ -258,7 +258,7 @@ func redeliverBesideDiscard(t *testing.T, l *letters) {
 			return nil
 		}
 		l.redeliver(t, r, events...)
-		l.meanwhile = nil
+		l.inHandler = nil
 		operating.Wait()
 		for range events {
 			require.ErrorIs(t, <-answers, inbox.ErrNoLetter)

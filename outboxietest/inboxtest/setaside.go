@@ -15,7 +15,7 @@ import (
 )
 
 // requireLetter requires that the event has a letter in a state.
-func (l *lane) requireLetter(t *testing.T, event inbox.Event, want inbox.State) inbox.Letter {
+func (l *lane) requireLetter(t *testing.T, event inbox.Event, want inbox.LetterState) inbox.Letter {
 	t.Helper()
 	letter, err := l.Letters.Letter(t.Context(), l.subscriber, event.ID)
 	require.NoError(t, err)
@@ -45,7 +45,7 @@ func setAsideSuspect(t *testing.T, l *lane) {
 	for _, i := range []int{1, 2, 4} {
 		events[i].Suspect = true
 	}
-	l.failing[events[1].ID], l.failing[events[4].ID] = errMine, errMine
+	l.failing[events[1].ID], l.failing[events[4].ID] = errHandler, errHandler
 	begun := time.Now()
 	outcome, err := l.try(t.Context(), events...)
 	require.NoError(t, err)
@@ -62,7 +62,7 @@ func setAsideSuspect(t *testing.T, l *lane) {
 		for _, letter := range []inbox.Letter{outcome.Letters[i], kept} {
 			requireSame(t, event, letter)
 			require.Equal(t, inbox.Dead, letter.State)
-			require.Equal(t, errMine.Error(), letter.Error)
+			require.Equal(t, errHandler.Error(), letter.Error)
 			require.Equal(t, 1, letter.Attempts)
 			require.WithinDuration(t, begun, letter.FirstFailedAt, time.Minute)
 			require.WithinDuration(t, begun, letter.DeadAt, time.Minute)
@@ -86,10 +86,10 @@ func setAsideNothing(t *testing.T, l *lane) {
 func setAsideCollected(t *testing.T, l *lane) {
 	l.begin(t)
 	events := []inbox.Event{newEvent(1, "a"), suspect(newEvent(2, "b")), suspect(newEvent(3, "c")), newEvent(4, "d")}
-	l.meanwhile = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	l.inHandler = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 		switch entry.ID {
 		case events[1].ID:
-			return l.Totals.Add(ctx, tx, nobody, l.amount)
+			return l.Totals.Add(ctx, tx, unwritableCustomer, l.amount)
 		case events[2].ID:
 			panic("it's mine")
 		}
@@ -97,7 +97,7 @@ func setAsideCollected(t *testing.T, l *lane) {
 	}
 	outcome, err := l.UnitOfWork.Apply(t.Context(), subscriber, l.batch(events...), l, func(entry outbox.Entry, _ int, err error) (inbox.Failure, error) {
 		require.Equal(t, entry.ID == events[1].ID, errors.Is(err, inbox.ErrPermanent), "%v", err)
-		return giveUp(entry, 0, err)
+		return deadAtFirstFailure(entry, 0, err)
 	})
 	require.NoError(t, err)
 	require.Equal(t, []inbox.Result{inbox.Applied, inbox.SetAside, inbox.SetAside, inbox.Applied}, outcome.Results)
@@ -109,11 +109,11 @@ func setAsideCollected(t *testing.T, l *lane) {
 func setAsideJudged(t *testing.T, l *lane) {
 	l.begin(t)
 	events := []inbox.Event{suspect(newEvent(1, "a")), suspect(newEvent(2, "b"))}
-	l.failing[events[0].ID], l.failing[events[1].ID] = errMine, errMine
+	l.failing[events[0].ID], l.failing[events[1].ID] = errHandler, errHandler
 	var judged []string
 	another := errors.New("another")
 	outcome, err := l.UnitOfWork.Apply(t.Context(), subscriber, l.batch(events...), l, func(entry outbox.Entry, attempts int, err error) (inbox.Failure, error) {
-		require.ErrorIs(t, err, errMine)
+		require.ErrorIs(t, err, errHandler)
 		require.Zero(t, attempts)
 		judged = append(judged, entry.ID)
 		return inbox.Failure{Cause: another, Limit: 3, Permanent: entry.ID == events[1].ID, Wait: time.Hour}, nil
@@ -136,7 +136,7 @@ func setAsideJudged(t *testing.T, l *lane) {
 func setAsideRefused(t *testing.T, l *lane) {
 	l.begin(t)
 	events := []inbox.Event{newEvent(1, "a"), suspect(newEvent(2, "b")), newEvent(3, "c")}
-	l.failing[events[1].ID] = errMine
+	l.failing[events[1].ID] = errHandler
 	refused := fault.New(fault.Unavailable, "outage", "an outage")
 	_, err := l.UnitOfWork.Apply(t.Context(), subscriber, l.batch(events...), l, func(outbox.Entry, int, error) (inbox.Failure, error) {
 		return inbox.Failure{}, refused
@@ -149,11 +149,11 @@ func setAsideRefused(t *testing.T, l *lane) {
 func setAsideOutage(t *testing.T, l *lane) {
 	l.begin(t)
 	events := []inbox.Event{newEvent(1, "a"), suspect(newEvent(2, "b"))}
-	l.failing[events[1].ID] = errMine
+	l.failing[events[1].ID] = errHandler
 	l.disturb(events[1], true, func() { l.Disconnect(t) })
 	_, err := l.UnitOfWork.Apply(t.Context(), subscriber, l.batch(events...), l, func(outbox.Entry, int, error) (inbox.Failure, error) {
 		t.Error("it was judged")
-		return inbox.Failure{}, errMine
+		return inbox.Failure{}, errHandler
 	})
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
 	l.Reconnect(t)
@@ -168,7 +168,7 @@ func setAsideHeld(t *testing.T, l *lane) {
 	other.Key.Type = "invoice"
 	events[7].Key = other.Key
 	events[2].Suspect = true
-	l.failing[events[2].ID] = errMine
+	l.failing[events[2].ID] = errHandler
 	require.Equal(t, []inbox.Result{inbox.Applied, inbox.Applied, inbox.SetAside, inbox.Applied, inbox.Held}, l.results(t, events[:5]...))
 	require.Equal(t, []inbox.Result{inbox.Applied, inbox.Held, inbox.Applied}, l.results(t, events[5:]...))
 	require.Equal(t, idsOf([]inbox.Event{events[0], events[1], events[2], events[3], events[5], events[7]}), l.handled)
@@ -191,7 +191,7 @@ func setAsideHeld(t *testing.T, l *lane) {
 func setAsideHeldSuspect(t *testing.T, l *lane) {
 	l.begin(t)
 	first, second := suspect(newEvent(1, "a")), suspect(newEvent(2, "a"))
-	l.failing[first.ID] = errMine
+	l.failing[first.ID] = errHandler
 	require.Equal(t, []inbox.Result{inbox.SetAside, inbox.Held}, l.results(t, first, second))
 	require.Equal(t, []inbox.Result{inbox.Held}, l.results(t, suspect(newEvent(3, "a"))))
 	require.Equal(t, []string{first.ID}, l.handled)
@@ -200,7 +200,7 @@ func setAsideHeldSuspect(t *testing.T, l *lane) {
 func setAsideDuplicate(t *testing.T, l *lane) {
 	l.begin(t)
 	events := []inbox.Event{suspect(newEvent(1, "a")), newEvent(2, "a"), newEvent(3, "b")}
-	l.failing[events[0].ID] = errMine
+	l.failing[events[0].ID] = errHandler
 	require.Equal(t, []inbox.Result{inbox.SetAside, inbox.Held, inbox.Applied}, l.results(t, events...))
 	l.handled = nil
 	for range 2 {
@@ -215,7 +215,7 @@ func setAsideDuplicate(t *testing.T, l *lane) {
 func setAsideDiscarded(t *testing.T, l *lane) {
 	l.begin(t)
 	first, second := suspect(newEvent(1, "a")), newEvent(2, "a")
-	l.failing[first.ID] = errMine
+	l.failing[first.ID] = errHandler
 	require.Equal(t, []inbox.Result{inbox.SetAside}, l.results(t, first))
 	require.NoError(t, l.Letters.Discard(t.Context(), subscriber, first.ID))
 	require.Equal(t, []inbox.Result{inbox.Applied}, l.results(t, second))
@@ -294,7 +294,7 @@ func setAsideOdd(t *testing.T, l *lane) {
 
 	long := newEvents(5, 3, strings.Repeat("long?", 8000))
 	long[0].Suspect = true
-	l.failing[long[0].ID] = errMine
+	l.failing[long[0].ID] = errHandler
 	require.Equal(t, []inbox.Result{inbox.SetAside, inbox.Held, inbox.Held}, l.results(t, long...))
 	requireSame(t, long[0], l.requireLetter(t, long[0], inbox.Dead))
 }
@@ -302,7 +302,7 @@ func setAsideOdd(t *testing.T, l *lane) {
 func setAsideUndone(t *testing.T, l *lane) {
 	l.begin(t)
 	events := []inbox.Event{suspect(newEvent(1, "a")), newEvent(2, "a"), newEvent(3, "b")}
-	l.failing[events[0].ID], l.failing[events[2].ID] = errMine, errMine
-	require.ErrorIs(t, l.apply(t, events...), errMine)
+	l.failing[events[0].ID], l.failing[events[2].ID] = errHandler, errHandler
+	require.ErrorIs(t, l.apply(t, events...), errHandler)
 	l.requireNothingKept(t, events...)
 }

@@ -46,17 +46,17 @@ const (
 	subscriber = "billing's ?0"
 	stream     = "2026-11-29T10:00:00.123456789Z"
 	// handlerName is that of the suites' handlers.
-	handlerName = "handler's ?0"
-	nobody      = order.CustomerID("not a UUID") // a customer whose total no store can write
+	handlerName        = "handler's ?0"
+	unwritableCustomer = order.CustomerID("not a UUID") // a customer whose total no store can write
 
-	patience = 30 * time.Second
-	soon     = 100 * time.Millisecond
+	waitLimit = 30 * time.Second
+	soon      = 100 * time.Millisecond
 )
 
-var errMine = errors.New("it's mine: ?0")
+var errHandler = errors.New("it's mine: ?0")
 
 // placeAt is a message's place.
-func placeAt(sequence uint64) inbox.StreamPosition {
+func positionAt(sequence uint64) inbox.StreamPosition {
 	return inbox.StreamPosition{Sequence: sequence, StoredAt: time.Unix(1_800_000_000, int64(sequence)*1_000_001).UTC()}
 }
 
@@ -93,7 +93,7 @@ type lane struct {
 	handled []string // ids, in order
 	failing map[string]error
 	// meanwhile is called by the handler, before it adds, and may fail.
-	meanwhile func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error
+	inHandler func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error
 }
 
 func newLane(store Store) *lane {
@@ -113,7 +113,7 @@ func (l *lane) begin(t *testing.T) *lane {
 // look reads the checkpoint of the lane.
 func (l *lane) look(t *testing.T) *lane {
 	t.Helper()
-	view, err := l.Checkpoints.Look(t.Context(), l.subscriber, "reader")
+	view, err := l.Checkpoints.Heartbeat(t.Context(), l.subscriber, "reader")
 	require.NoError(t, err)
 	require.Greater(t, len(view.Lanes), l.at.Lane)
 	l.at = view.Lanes[l.at.Lane]
@@ -142,8 +142,8 @@ func (l *lane) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) erro
 	l.handled = append(l.handled, entry.ID)
 	failure := l.failing[entry.ID]
 	l.mu.Unlock()
-	if l.meanwhile != nil {
-		if err := l.meanwhile(ctx, tx, entry); err != nil {
+	if l.inHandler != nil {
+		if err := l.inHandler(ctx, tx, entry); err != nil {
 			return err
 		}
 	}
@@ -158,12 +158,12 @@ func (l *lane) Applied(context.Context, outbox.Entry) {}
 
 // batch goes from the checkpoint to the last of the events.
 func (l *lane) batch(events ...inbox.Event) inbox.Batch {
-	return inbox.Batch{From: l.at, To: placeAt(events[len(events)-1].Sequence), Events: events}
+	return inbox.Batch{From: l.at, To: positionAt(events[len(events)-1].Sequence), Events: events}
 }
 
 // try applies events. If they were applied, it goes on from the new checkpoint.
 func (l *lane) try(ctx context.Context, events ...inbox.Event) (inbox.Outcome, error) {
-	outcome, err := l.UnitOfWork.Apply(ctx, l.subscriber, l.batch(events...), l, giveUp)
+	outcome, err := l.UnitOfWork.Apply(ctx, l.subscriber, l.batch(events...), l, deadAtFirstFailure)
 	if err == nil {
 		l.at = outcome.Checkpoint
 	}
@@ -188,7 +188,7 @@ func (l *lane) results(t *testing.T, events ...inbox.Event) []inbox.Result {
 // move moves the lane without an event.
 func (l *lane) move(t *testing.T, to inbox.StreamPosition) {
 	t.Helper()
-	outcome, err := l.UnitOfWork.Apply(t.Context(), l.subscriber, inbox.Batch{From: l.at, To: to}, l, giveUp)
+	outcome, err := l.UnitOfWork.Apply(t.Context(), l.subscriber, inbox.Batch{From: l.at, To: to}, l, deadAtFirstFailure)
 	require.NoError(t, err)
 	require.Empty(t, outcome.Results)
 	l.at = outcome.Checkpoint
@@ -198,12 +198,12 @@ func (l *lane) move(t *testing.T, to inbox.StreamPosition) {
 func (l *lane) awaitFree(t *testing.T) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		outcome, err := l.UnitOfWork.Apply(t.Context(), l.subscriber, inbox.Batch{From: l.at, To: l.at.StreamPosition}, l, giveUp)
+		outcome, err := l.UnitOfWork.Apply(t.Context(), l.subscriber, inbox.Batch{From: l.at, To: l.at.StreamPosition}, l, deadAtFirstFailure)
 		if err == nil {
 			l.at = outcome.Checkpoint
 		}
 		return err == nil
-	}, patience, time.Millisecond)
+	}, waitLimit, time.Millisecond)
 }
 
 // rewind moves the lane back.
@@ -215,7 +215,7 @@ func (l *lane) rewind(t *testing.T, to inbox.StreamPosition) {
 }
 
 // giveUp judges that each failure is the last one.
-func giveUp(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
+func deadAtFirstFailure(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
 	return inbox.Failure{Cause: err, Limit: 1}, nil
 }
 

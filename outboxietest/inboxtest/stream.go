@@ -34,29 +34,27 @@ var unlimited = inbox.ReadLimit{Count: plenty, Bytes: 1 << 20}
 
 // TestStream runs the contract of inbox.Stream. Each call of open gives a harness of its own.
 func TestStream(t *testing.T, open func(t *testing.T) StreamHarness) {
-	for name, test := range map[string]func(t *testing.T, h StreamHarness){
-		"a message is read as it was stored":                readsWhatWasStored,
-		"a read begins with the sequence itself":            readsInclusively,
-		"a read is limited by count":                        readsSoMany,
-		"a read is limited by bytes":                        readsSoMuch,
-		"removed messages are missing sequences":            readsOverHoles,
-		"after the end there is nothing":                    readsPastTheEnd,
-		"stored times differ, and stay":                     readsStoredTimes,
-		"control messages are no events":                    readsControlMessages,
-		"a foreign message is unreadable":                   readsForeignMessages,
-		"the state is the stream's":                         streamState,
-		"a stream that was made again has another identity": streamIdentity,
-		"what is stored is signaled":                        streamSignals,
-		"reads may be concurrent":                           readsConcurrently,
-		"a call ends with its context":                      streamContext,
-		"without a stream there is nothing to read":         streamMissing,
-		"a subscriber without a former consumer has none":   streamFormer,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(t, open(t))
-		})
-	}
+	runSuite(t, func(t *testing.T) StreamHarness {
+		t.Parallel()
+		return open(t)
+	}, []promise[StreamHarness]{
+		{"a message is read as it was stored", readsWhatWasStored},
+		{"a read begins with the sequence itself", readsInclusively},
+		{"a read is limited by count", readsSoMany},
+		{"a read is limited by bytes", readsSoMuch},
+		{"removed messages are missing sequences", readsOverHoles},
+		{"after the end there is nothing", readsPastTheEnd},
+		{"stored times differ, and stay", readsStoredTimes},
+		{"control messages are no events", readsControlMessages},
+		{"a foreign message is unreadable", readsForeignMessages},
+		{"the state is the stream's", streamState},
+		{"a stream that was made again has another identity", streamIdentity},
+		{"what is stored is signaled", streamSignals},
+		{"reads may be concurrent", readsConcurrently},
+		{"a call ends with its context", streamContext},
+		{"without a stream there is nothing to read", streamMissing},
+		{"a subscriber without a former consumer has none", streamFormer},
+	})
 }
 
 // filled opens the stream and appends so many events.
@@ -318,7 +316,7 @@ func streamContext(t *testing.T, h StreamHarness) {
 	require.ErrorIs(t, err, context.Canceled)
 	_, err = reader.State(ended)
 	require.ErrorIs(t, err, context.Canceled)
-	_, _, err = reader.Former(ended)
+	_, _, err = reader.LegacyConsumer(ended)
 	require.ErrorIs(t, err, context.Canceled)
 	requireSequences(t, read(t, reader, 1, unlimited), 1)
 }
@@ -329,7 +327,7 @@ func streamMissing(t *testing.T, h StreamHarness) {
 	require.ErrorIs(t, err, inbox.ErrNoStream)
 	_, err = reader.State(t.Context())
 	require.ErrorIs(t, err, inbox.ErrNoStream)
-	_, _, err = reader.Former(t.Context())
+	_, _, err = reader.LegacyConsumer(t.Context())
 	require.ErrorIs(t, err, inbox.ErrNoStream)
 	filled(t, h, 1)
 	requireSequences(t, read(t, reader, 1, unlimited), 1)
@@ -340,7 +338,7 @@ func streamMissing(t *testing.T, h StreamHarness) {
 
 func streamFormer(t *testing.T, h StreamHarness) {
 	filled(t, h, 1)
-	_, found, err := h.Reader(t).Former(t.Context())
+	_, found, err := h.Reader(t).LegacyConsumer(t.Context())
 	require.NoError(t, err)
 	require.False(t, found)
 }

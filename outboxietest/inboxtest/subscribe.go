@@ -15,11 +15,11 @@ import (
 )
 
 // standingOf returns what is decided about a subscriber.
-func standingOf(t *testing.T, s Store, subscriber string) inbox.Standing {
+func subscriptionOf(t *testing.T, s Store, subscriber string) inbox.Subscription {
 	t.Helper()
-	view, err := s.Checkpoints.Look(t.Context(), subscriber, "reader")
+	view, err := s.Checkpoints.Heartbeat(t.Context(), subscriber, "reader")
 	require.NoError(t, err)
-	return view.Standing
+	return view.Subscription
 }
 
 func (l *lane) subscribe(t *testing.T, types ...string) {
@@ -28,35 +28,35 @@ func (l *lane) subscribe(t *testing.T, types ...string) {
 }
 
 func checkpointsSubscribe(t *testing.T, s Store) {
-	require.Zero(t, standingOf(t, s, subscriber))
+	require.Zero(t, subscriptionOf(t, s, subscriber))
 	l := newLane(s)
 	l.subscribe(t, "b", "a's ?0", "B")
-	want := inbox.Standing{Handler: handlerName, Types: []string{"B", "a's ?0", "b"}}
-	require.Equal(t, want, standingOf(t, s, subscriber))
-	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 3, stream, placeAt(7)))
+	want := inbox.Subscription{Handler: handlerName, Types: []string{"B", "a's ?0", "b"}}
+	require.Equal(t, want, subscriptionOf(t, s, subscriber))
+	require.NoError(t, s.Checkpoints.Begin(t.Context(), subscriber, 3, stream, positionAt(7)))
 	begun := lanesOf(t, s, subscriber)
 	l.subscribe(t, "b", "B")
 	l.subscribe(t)
-	require.Equal(t, want, standingOf(t, s, subscriber))
+	require.Equal(t, want, subscriptionOf(t, s, subscriber))
 	require.Equal(t, begun, lanesOf(t, s, subscriber), "nothing was added")
 
 	l.subscribe(t, "c", "b")
 	want.Types = append(want.Types, "c")
-	require.Equal(t, want, standingOf(t, s, subscriber))
+	require.Equal(t, want, subscriptionOf(t, s, subscriber))
 	for i, lane := range lanesOf(t, s, subscriber) {
 		require.Greater(t, lane.Revision, begun[i].Revision)
 		lane.Revision = begun[i].Revision
 		require.Equal(t, begun[i], lane)
 	}
-	require.Zero(t, standingOf(t, s, "another"))
+	require.Zero(t, subscriptionOf(t, s, "another"))
 }
 
 // checkpointsSubscribeLate has a subscriber that a program of before began, or that has begun without types.
 func checkpointsSubscribeLate(t *testing.T, s Store) {
 	l := newLane(s).begin(t)
-	require.Zero(t, standingOf(t, s, subscriber))
+	require.Zero(t, subscriptionOf(t, s, subscriber))
 	l.subscribe(t, "a")
-	require.Equal(t, inbox.Standing{Handler: handlerName, Types: []string{"a"}}, standingOf(t, s, subscriber))
+	require.Equal(t, inbox.Subscription{Handler: handlerName, Types: []string{"a"}}, subscriptionOf(t, s, subscriber))
 	requireLaneMoved(t, l.apply(t, newEvent(1, "a")), "it was made before the type was added")
 	require.NoError(t, l.look(t).apply(t, newEvent(1, "a")))
 }
@@ -64,13 +64,13 @@ func checkpointsSubscribeLate(t *testing.T, s Store) {
 func checkpointsOtherHandler(t *testing.T, s Store) {
 	l := newLane(s).begin(t)
 	l.subscribe(t, "a")
-	standing, lanes := standingOf(t, s, subscriber), lanesOf(t, s, subscriber)
+	standing, lanes := subscriptionOf(t, s, subscriber), lanesOf(t, s, subscriber)
 	for _, types := range [][]string{nil, {"a"}, {"a", "b"}} {
 		err := s.Checkpoints.Subscribe(t.Context(), subscriber, "another", types)
 		require.ErrorIs(t, err, inbox.ErrOtherHandler)
 		require.ErrorContains(t, err, handlerName)
 	}
-	require.Equal(t, standing, standingOf(t, s, subscriber))
+	require.Equal(t, standing, subscriptionOf(t, s, subscriber))
 	require.Equal(t, lanes, lanesOf(t, s, subscriber))
 }
 
@@ -80,7 +80,7 @@ func checkpointsSubscribeDuring(t *testing.T, s Store) {
 	l.subscribe(t, "a")
 	l.look(t)
 	added := make(chan error, 1)
-	l.meanwhile = func(context.Context, inbox.Tx, outbox.Entry) error {
+	l.inHandler = func(context.Context, inbox.Tx, outbox.Entry) error {
 		l.subscribe(t, "a") // changes nothing, and waits for nobody
 		go func() { added <- s.Checkpoints.Subscribe(t.Context(), subscriber, handlerName, []string{"b"}) }()
 		select {
@@ -92,7 +92,7 @@ func checkpointsSubscribeDuring(t *testing.T, s Store) {
 	}
 	require.NoError(t, l.apply(t, newEvent(1, "a")))
 	require.NoError(t, <-added)
-	l.meanwhile = nil
+	l.inHandler = nil
 	requireLaneMoved(t, l.apply(t, newEvent(2, "a")))
 	require.NoError(t, l.look(t).apply(t, newEvent(2, "a")))
 	l.requireOrders(t, 2)
@@ -115,5 +115,5 @@ func checkpointsSubscribeTogether(t *testing.T, s Store) {
 		})
 	}
 	copies.Wait()
-	require.Equal(t, inbox.Standing{Handler: "handler", Types: want}, standingOf(t, s, subscriber))
+	require.Equal(t, inbox.Subscription{Handler: "handler", Types: want}, subscriptionOf(t, s, subscriber))
 }

@@ -28,25 +28,23 @@ type SweepStore struct {
 
 // TestSweeper runs the contract of inbox.Sweeper. Each call of open gives an empty store.
 func TestSweeper(t *testing.T, open func(t *testing.T) SweepStore) {
-	for name, test := range map[string]func(t *testing.T, s *sweeper){
-		"a database that fills another stream forgets nothing": sweepOtherDatabase,
-		"what is old is forgettable, oldest first":             sweepOldest,
-		"what the log has is not forgettable":                  sweepLog,
-		"what is forgotten comes again":                        sweepForget,
-		"each lane has passed the end of the stream":           sweepPassed,
-		"what the stream may hold is kept":                     sweepStream,
-		"what is met again is kept":                            sweepMetAgain,
-		"letters are kept until they are discarded":            sweepLetters,
-		"a discarded message that is no event is forgotten":    sweepUnreadable,
-		"nothing of others is forgotten":                       sweepApart,
-		"a subscriber that has not begun forgets nothing":      sweepNothing,
-		"a lost connection is an outage of the sweeper":        sweepOutage,
-	} {
-		t.Run(name, func(t *testing.T) {
-			store := open(t)
-			test(t, &sweeper{letters: newLetters(store.LetterStore), SweepStore: store})
-		})
-	}
+	runSuite(t, func(t *testing.T) *sweeper {
+		store := open(t)
+		return &sweeper{letters: newLetters(store.LetterStore), SweepStore: store}
+	}, []promise[*sweeper]{
+		{"what is old is forgettable, oldest first", sweepOldest},
+		{"what the log has is not forgettable", sweepLog},
+		{"what is forgotten comes again", sweepForget},
+		{"each lane has passed the end of the stream", sweepPassed},
+		{"what the stream may hold is kept", sweepStream},
+		{"what is met again is kept", sweepMetAgain},
+		{"letters are kept until they are discarded", sweepLetters},
+		{"a discarded message that is no event is forgotten", sweepUnreadable},
+		{"nothing of others is forgotten", sweepApart},
+		{"a database that fills another stream forgets nothing", sweepOtherDatabase},
+		{"a subscriber that has not begun forgets nothing", sweepNothing},
+		{"a lost connection is an outage of the sweeper", sweepOutage},
+	})
 }
 
 type sweeper struct {
@@ -54,7 +52,10 @@ type sweeper struct {
 	SweepStore SweepStore
 }
 
-var anyAge = inbox.Sweep{Age: time.Microsecond, Limit: 100}
+const (
+	anyAge    = time.Microsecond // every event of a test is older
+	anyNumber = 100              // no test has as many events
+)
 
 // beyond is a sequence that no stream of the tests has.
 const beyond = 1000
@@ -67,10 +68,10 @@ func (s *sweeper) begin(t *testing.T) {
 }
 
 // forgettable requires which ids are forgettable.
-func (s *sweeper) forgettable(t *testing.T, sweep inbox.Sweep, want ...inbox.Event) {
+func (s *sweeper) forgettable(t *testing.T, age time.Duration, limit int, want ...inbox.Event) {
 	t.Helper()
 	time.Sleep(2 * time.Millisecond) // so that everything is older than a microsecond
-	ids, why, err := s.SweepStore.Sweeper.Forgettable(t.Context(), s.subscriber, stream, sweep)
+	ids, why, err := s.SweepStore.Sweeper.Candidates(t.Context(), s.subscriber, stream, age, limit)
 	require.NoError(t, err)
 	require.Empty(t, why)
 	require.Equal(t, len(want), len(ids))
@@ -87,7 +88,7 @@ func (s *sweeper) forget(t *testing.T, first, passed uint64, want int, events ..
 
 func (s *sweeper) forgetIn(t *testing.T, stream string, first, passed uint64, want int, events ...inbox.Event) {
 	t.Helper()
-	forgotten, err := s.SweepStore.Sweeper.Forget(t.Context(), s.subscriber, stream, idsOf(events), first, passed)
+	forgotten, err := s.SweepStore.Sweeper.Sweep(t.Context(), s.subscriber, stream, idsOf(events), first, passed)
 	require.NoError(t, err)
 	require.Equal(t, want, forgotten)
 }
@@ -104,7 +105,7 @@ func sweepOtherDatabase(t *testing.T, s *sweeper) {
 	s.results(t, newEvent(1, "a"))
 	time.Sleep(2 * time.Millisecond)
 	for range 2 {
-		ids, why, err := s.SweepStore.Sweeper.Forgettable(t.Context(), subscriber, stream, anyAge)
+		ids, why, err := s.SweepStore.Sweeper.Candidates(t.Context(), subscriber, stream, anyAge, anyNumber)
 		require.NoError(t, err)
 		require.Empty(t, ids)
 		require.Contains(t, why, "this database is not the one whose log fills the stream")
@@ -115,15 +116,15 @@ func sweepOtherDatabase(t *testing.T, s *sweeper) {
 
 func sweepOldest(t *testing.T, s *sweeper) {
 	s.begin(t)
-	s.forgettable(t, anyAge)
+	s.forgettable(t, anyAge, anyNumber)
 	events := newEvents(0, 5, "a", "b")
 	for _, event := range events {
 		s.results(t, event)
 		time.Sleep(time.Millisecond)
 	}
-	s.forgettable(t, inbox.Sweep{Age: time.Hour, Limit: 100})
-	s.forgettable(t, inbox.Sweep{Age: time.Microsecond, Limit: 3}, events[:3]...)
-	s.forgettable(t, anyAge, events...)
+	s.forgettable(t, time.Hour, 100)
+	s.forgettable(t, time.Microsecond, 3, events[:3]...)
+	s.forgettable(t, anyAge, anyNumber, events...)
 }
 
 func sweepLog(t *testing.T, s *sweeper) {
@@ -136,9 +137,9 @@ func sweepLog(t *testing.T, s *sweeper) {
 	for _, event := range events {
 		s.results(t, event)
 	}
-	s.forgettable(t, anyAge, events[3])
+	s.forgettable(t, anyAge, anyNumber, events[3])
 	s.SweepStore.Purge(t)
-	s.forgettable(t, anyAge, events...)
+	s.forgettable(t, anyAge, anyNumber, events...)
 }
 
 func sweepForget(t *testing.T, s *sweeper) {
@@ -147,7 +148,7 @@ func sweepForget(t *testing.T, s *sweeper) {
 	s.results(t, events...)
 	s.forget(t, beyond, 4, 3, append(events[:3:3], newEvent(9, "a"))...)
 	s.forget(t, beyond, 4, 0, events[:3]...)
-	s.forgettable(t, anyAge, events[3])
+	s.forgettable(t, anyAge, anyNumber, events[3])
 	require.Equal(t, append(repeat(inbox.Applied, 3), inbox.Duplicate), s.again(t, events...))
 	s.requireOrders(t, 7)
 }
@@ -159,20 +160,20 @@ func sweepPassed(t *testing.T, s *sweeper) {
 	s.look(t)
 	event := newEvent(1, "a")
 	s.results(t, event)
-	s.move(t, placeAt(10))
+	s.move(t, positionAt(10))
 	s.forget(t, beyond, 1, 0, event)
 	s.at.Lane = 1
 	s.look(t)
-	s.move(t, placeAt(9))
+	s.move(t, positionAt(9))
 	s.forget(t, beyond, 10, 0, event)
-	s.move(t, placeAt(10))
+	s.move(t, positionAt(10))
 	s.forgetIn(t, "another", beyond, 10, 0, event)
-	moved, err := s.Checkpoints.Rewind(t.Context(), subscriber, s.at, "another", placeAt(10))
+	moved, err := s.Checkpoints.Rewind(t.Context(), subscriber, s.at, "another", positionAt(10))
 	require.NoError(t, err)
 	s.at = moved
 	s.forget(t, beyond, 10, 0, event)
 	s.forgetIn(t, "another", beyond, 10, 0, event)
-	_, err = s.Checkpoints.Rewind(t.Context(), subscriber, s.at, stream, placeAt(11))
+	_, err = s.Checkpoints.Rewind(t.Context(), subscriber, s.at, stream, positionAt(11))
 	require.NoError(t, err)
 	s.forget(t, beyond, 11, 0, event)
 	s.forget(t, beyond, 10, 1, event)
@@ -205,15 +206,15 @@ func sweepMetAgain(t *testing.T, s *sweeper) {
 func sweepLetters(t *testing.T, s *sweeper) {
 	s.begin(t)
 	events := s.prepare(t, 0, 4, "a")
-	s.forgettable(t, anyAge)
+	s.forgettable(t, anyAge, anyNumber)
 	s.forget(t, beyond, 4, 0, events...)
 	s.retry(t, events[0])
 	s.redeliver(t, inbox.Redelivery{Limit: 1}, events[0])
 	s.discard(t, events[1])
-	s.forgettable(t, inbox.Sweep{Age: time.Hour, Limit: 100})
-	s.forgettable(t, anyAge, events[:2]...)
+	s.forgettable(t, time.Hour, 100)
+	s.forgettable(t, anyAge, anyNumber, events[:2]...)
 	s.SweepStore.Keep(t, events[1].Entry)
-	s.forgettable(t, anyAge, events[0])
+	s.forgettable(t, anyAge, anyNumber, events[0])
 	s.SweepStore.Purge(t)
 	s.forget(t, 2, 4, 1, events...)
 	s.requireLetter(t, events[1], inbox.Discarded)
@@ -221,7 +222,7 @@ func sweepLetters(t *testing.T, s *sweeper) {
 	s.requireNoLetter(t, events[1])
 	s.requireLetter(t, events[2], inbox.Retrying)
 	s.requireLetter(t, events[3], inbox.Waiting)
-	s.forgettable(t, anyAge)
+	s.forgettable(t, anyAge, anyNumber)
 	require.Equal(t, []inbox.Result{inbox.Held, inbox.Duplicate, inbox.Duplicate}, s.again(t, events[1:]...), "it came again when it was forgotten")
 	s.redeliver(t, all, events[1:]...)
 }
@@ -235,12 +236,12 @@ func sweepUnreadable(t *testing.T, s *sweeper) {
 		})
 	}
 	s.results(t, strays...)
-	s.forgettable(t, anyAge)
+	s.forgettable(t, anyAge, anyNumber)
 	s.forget(t, beyond, 2, 0, strays...)
 	for _, stray := range strays {
 		s.discard(t, stray)
 	}
-	s.forgettable(t, anyAge, strays...)
+	s.forgettable(t, anyAge, anyNumber, strays...)
 	s.forget(t, 2, 2, 1, strays...)
 	s.requireNoLetter(t, strays[0])
 	require.Equal(t, []inbox.Result{inbox.SetAside, inbox.Duplicate}, s.again(t, strays...))
@@ -267,7 +268,7 @@ func sweepNothing(t *testing.T, s *sweeper) {
 	s.results(t, event)
 	for _, name := range []string{"shipping", ""} {
 		s.subscriber = name
-		s.forgettable(t, anyAge)
+		s.forgettable(t, anyAge, anyNumber)
 		s.forget(t, beyond, 0, 0, event)
 	}
 	s.subscriber = subscriber
@@ -280,8 +281,8 @@ func sweepOutage(t *testing.T, s *sweeper) {
 	event := newEvent(1, "a")
 	s.results(t, event)
 	s.Disconnect(t)
-	_, _, looking := s.SweepStore.Sweeper.Forgettable(t.Context(), subscriber, stream, anyAge)
-	_, forgetting := s.SweepStore.Sweeper.Forget(t.Context(), subscriber, stream, idsOf([]inbox.Event{event}), beyond, 1)
+	_, _, looking := s.SweepStore.Sweeper.Candidates(t.Context(), subscriber, stream, anyAge, anyNumber)
+	_, forgetting := s.SweepStore.Sweeper.Sweep(t.Context(), subscriber, stream, idsOf([]inbox.Event{event}), beyond, 1)
 	s.Reconnect(t)
 	for _, err := range []error{looking, forgetting} {
 		require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)

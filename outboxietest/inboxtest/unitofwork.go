@@ -17,46 +17,44 @@ import (
 
 // TestUnitOfWork runs the contract of inbox.UnitOfWork and orders.Totals. Each call of open gives an empty store.
 func TestUnitOfWork(t *testing.T, open func(t *testing.T) Store) {
-	for name, test := range map[string]func(t *testing.T, l *lane){
-		"events are applied once, in order":                     applyOnce,
-		"an event that comes twice in a batch":                  applyTwice,
-		"a batch without events moves the lane":                 applyNothing,
-		"each subscriber applies an event":                      applyForEach,
-		"an event without an effect is applied as well":         applyWithoutEffect,
-		"totals are counted by customer and currency":           applyTotals,
-		"totals do not overflow":                                applyLargeTotals,
-		"an error of an event keeps nothing":                    applyFailure,
-		"an error of what was collected keeps nothing":          applyCollected,
-		"a panic is an error of its event":                      applyPanic,
-		"a failing commit is an error":                          applyFailingCommit,
-		"a context that has ended begins nothing":               applyEnded,
-		"a context that ends keeps nothing":                     applyEndedDuring,
-		"a lost connection is an outage":                        applyOutage,
-		"a transaction is dead when Apply returns":              applyDead,
-		"of two copies at one checkpoint one applies":           applyOnceOfTwo,
-		"only an exact checkpoint is taken":                     applyStale,
-		"a checkpoint that went there and back is not taken":    applyBackAndForth,
-		"a lane that somebody works on is refused at once":      applyBusy,
-		"lanes work at the same time":                           applyLanes,
-		"copies that race apply everything once, in order":      applyRaces,
-		"a suspect that fails leaves the rest alone":            setAsideSuspect,
-		"a suspect that succeeds is applied":                    setAsideNothing,
-		"what a suspect adds may be what fails":                 setAsideCollected,
-		"a suspect is judged":                                   setAsideJudged,
-		"a judge may end the transaction":                       setAsideRefused,
-		"an outage of a suspect's transaction is no failure":    setAsideOutage,
-		"events behind a letter are held":                       setAsideHeld,
-		"a suspect behind a letter is held":                     setAsideHeldSuspect,
-		"an event with a letter is a duplicate":                 setAsideDuplicate,
-		"a discarded event is a duplicate, and holds nothing":   setAsideDiscarded,
-		"an unreadable message holds nothing":                   setAsideUnreadable,
-		"an event that is no event of the engine is unreadable": setAsideForeign,
-		"an event without a handler waits for one":              setAsideWithoutHandler,
-		"what is odd is kept all the same":                      setAsideOdd,
-		"nothing that was set aside remains of an error":        setAsideUndone,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, newLane(open(t))) })
-	}
+	runSuite(t, func(t *testing.T) *lane { return newLane(open(t)) }, []promise[*lane]{
+		{"events are applied once, in order", applyOnce},
+		{"an event that comes twice in a batch", applyTwice},
+		{"a batch without events moves the lane", applyNothing},
+		{"each subscriber applies an event", applyForEach},
+		{"an event without an effect is applied as well", applyWithoutEffect},
+		{"totals are counted by customer and currency", applyTotals},
+		{"totals do not overflow", applyLargeTotals},
+		{"an error of an event keeps nothing", applyFailure},
+		{"an error of what was collected keeps nothing", applyCollected},
+		{"a panic is an error of its event", applyPanic},
+		{"a failing commit is an error", applyFailingCommit},
+		{"a context that has ended begins nothing", applyEnded},
+		{"a context that ends keeps nothing", applyEndedDuring},
+		{"a lost connection is an outage", applyOutage},
+		{"a transaction is dead when Apply returns", applyDead},
+		{"of two copies at one checkpoint one applies", applyOnceOfTwo},
+		{"only an exact checkpoint is taken", applyStale},
+		{"a checkpoint that went there and back is not taken", applyBackAndForth},
+		{"a lane that somebody works on is refused at once", applyBusy},
+		{"lanes work at the same time", applyLanes},
+		{"copies that race apply everything once, in order", applyRaces},
+		{"a suspect that fails leaves the rest alone", setAsideSuspect},
+		{"a suspect that succeeds is applied", setAsideNothing},
+		{"what a suspect adds may be what fails", setAsideCollected},
+		{"a suspect is judged", setAsideJudged},
+		{"a judge may end the transaction", setAsideRefused},
+		{"an outage of a suspect's transaction is no failure", setAsideOutage},
+		{"events behind a letter are held", setAsideHeld},
+		{"a suspect behind a letter is held", setAsideHeldSuspect},
+		{"an event with a letter is a duplicate", setAsideDuplicate},
+		{"a discarded event is a duplicate, and holds nothing", setAsideDiscarded},
+		{"an unreadable message holds nothing", setAsideUnreadable},
+		{"an event that is no event of the engine is unreadable", setAsideForeign},
+		{"an event without a handler waits for one", setAsideWithoutHandler},
+		{"what is odd is kept all the same", setAsideOdd},
+		{"nothing that was set aside remains of an error", setAsideUndone},
+	})
 }
 
 func applyOnce(t *testing.T, l *lane) {
@@ -71,7 +69,7 @@ func applyOnce(t *testing.T, l *lane) {
 			require.NoError(t, err)
 			require.Empty(t, outcome.Letters)
 			require.Greater(t, outcome.Checkpoint.Revision, before.Revision)
-			before.Revision, before.StreamPosition, before.Idle = outcome.Checkpoint.Revision, placeAt(events[n-1].Sequence), 0
+			before.Revision, before.StreamPosition, before.Idle = outcome.Checkpoint.Revision, positionAt(events[n-1].Sequence), 0
 			require.Equal(t, before, outcome.Checkpoint)
 			l.requireAsKnown(t)
 			if outcome.Results[0] == inbox.Applied {
@@ -110,7 +108,7 @@ func applyTwice(t *testing.T, l *lane) {
 
 func applyNothing(t *testing.T, l *lane) {
 	l.begin(t)
-	for _, to := range []inbox.StreamPosition{placeAt(3), placeAt(3), placeAt(90_000), {Sequence: 90_001}} {
+	for _, to := range []inbox.StreamPosition{positionAt(3), positionAt(3), positionAt(90_000), {Sequence: 90_001}} {
 		before := l.at
 		l.move(t, to)
 		require.Equal(t, to, l.at.StreamPosition)
@@ -134,7 +132,7 @@ func applyForEach(t *testing.T, l *lane) {
 func applyWithoutEffect(t *testing.T, l *lane) {
 	l.begin(t)
 	event := newEvent(1, "a")
-	outcome, err := l.UnitOfWork.Apply(t.Context(), l.subscriber, l.batch(event), nothing{}, giveUp)
+	outcome, err := l.UnitOfWork.Apply(t.Context(), l.subscriber, l.batch(event), nothing{}, deadAtFirstFailure)
 	require.NoError(t, err)
 	require.Equal(t, []inbox.Result{inbox.Applied}, outcome.Results)
 	l.requireApplied(t, []inbox.Event{event}, event)
@@ -152,7 +150,7 @@ func (nothing) Applied(context.Context, outbox.Entry)                {}
 func applyTotals(t *testing.T, l *lane) {
 	l.begin(t)
 	other := order.CustomerID(relaytest.NewMessage("", 1).ID)
-	l.meanwhile = func(ctx context.Context, tx inbox.Tx, _ outbox.Entry) error {
+	l.inHandler = func(ctx context.Context, tx inbox.Tx, _ outbox.Entry) error {
 		return errors.Join(
 			l.Totals.Add(ctx, tx, l.customer, l.amount), l.Totals.Add(ctx, tx, other, order.NewMoney(7, "USD")),
 			l.Totals.Add(ctx, tx, l.customer, order.NewMoney(8, "JPY")))
@@ -188,7 +186,7 @@ func (l *lane) requireNothingKept(t *testing.T, events ...inbox.Event) {
 	}
 	l.awaitFree(t)
 	clear(l.failing)
-	l.meanwhile, l.handled = nil, nil
+	l.inHandler, l.handled = nil, nil
 	require.Equal(t, repeat(inbox.Applied, len(events)), l.results(t, events...))
 	require.Equal(t, idsOf(events), l.handled)
 	l.requireOrders(t, int64(len(events)))
@@ -198,14 +196,14 @@ func applyFailure(t *testing.T, l *lane) {
 	l.begin(t)
 	events := newEvents(0, 4, "a", "b")
 	for _, failure := range []error{
-		errMine, inbox.ErrPermanent.Wrap(errMine), inbox.ErrUnreadable.Wrap(errMine), fault.New(fault.Unavailable, "down", "down").Wrap(errMine),
+		errHandler, inbox.ErrPermanent.Wrap(errHandler), inbox.ErrUnreadable.Wrap(errHandler), fault.New(fault.Unavailable, "down", "down").Wrap(errHandler),
 	} {
 		l.failing[events[2].ID], l.handled = failure, nil
 		err := l.apply(t, events...)
 		var ofEvent *inbox.EventError
 		require.ErrorAs(t, err, &ofEvent)
 		require.Equal(t, 2, ofEvent.Index)
-		require.ErrorIs(t, err, errMine)
+		require.ErrorIs(t, err, errHandler)
 		require.Equal(t, inbox.Permanent(failure), inbox.Permanent(err))
 		require.Equal(t, fault.KindOf(failure), fault.KindOf(err))
 		require.Equal(t, idsOf(events[:3]), l.handled, "it stops there")
@@ -216,9 +214,9 @@ func applyFailure(t *testing.T, l *lane) {
 func applyCollected(t *testing.T, l *lane) {
 	l.begin(t)
 	events := newEvents(0, 3, "a", "b", "c")
-	l.meanwhile = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	l.inHandler = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 		if entry.ID == events[0].ID {
-			return l.Totals.Add(ctx, tx, nobody, l.amount)
+			return l.Totals.Add(ctx, tx, unwritableCustomer, l.amount)
 		}
 		return nil
 	}
@@ -234,7 +232,7 @@ func applyCollected(t *testing.T, l *lane) {
 func applyPanic(t *testing.T, l *lane) {
 	l.begin(t)
 	events := newEvents(0, 2, "a")
-	l.meanwhile = func(_ context.Context, _ inbox.Tx, entry outbox.Entry) error {
+	l.inHandler = func(_ context.Context, _ inbox.Tx, entry outbox.Entry) error {
 		if entry.ID == events[1].ID {
 			panic("it's mine")
 		}
@@ -272,7 +270,7 @@ func applyEnded(t *testing.T, l *lane) {
 
 // disturb makes the handler disturb the transaction when it gets an event, before it adds, or after.
 func (l *lane) disturb(event inbox.Event, early bool, disturb func()) {
-	l.meanwhile = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	l.inHandler = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 		if entry.ID != event.ID {
 			return nil
 		}
@@ -322,13 +320,13 @@ func applyOutage(t *testing.T, l *lane) {
 func applyDead(t *testing.T, l *lane) {
 	l.begin(t)
 	var left []inbox.Tx
-	l.meanwhile = func(_ context.Context, tx inbox.Tx, _ outbox.Entry) error {
+	l.inHandler = func(_ context.Context, tx inbox.Tx, _ outbox.Entry) error {
 		left = append(left, tx)
 		return nil
 	}
 	events := newEvents(0, 3, "a", "b")
-	l.failing[events[2].ID] = errMine
-	require.ErrorIs(t, l.apply(t, events...), errMine)
+	l.failing[events[2].ID] = errHandler
+	require.ErrorIs(t, l.apply(t, events...), errHandler)
 	require.Equal(t, []inbox.Result{inbox.Applied, inbox.Applied, inbox.SetAside}, l.results(t, events[0], suspect(events[1]), suspect(events[2])))
 	require.Len(t, left, 6)
 	for i, tx := range left {

@@ -44,7 +44,7 @@ type runningCopy struct {
 
 // Apply counts.
 func (c *runningCopy) Apply(
-	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
+	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (inbox.Outcome, error) {
 	if c.began.Load() == nil {
 		began := time.Now()

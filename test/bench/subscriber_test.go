@@ -154,7 +154,7 @@ type plainWork struct {
 }
 
 func (w plainWork) Apply(
-	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
+	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (outcome inbox.Outcome, err error) {
 	err = w.db.RunInTx(ctx, nil, func(ctx context.Context, tx bun.Tx) (err error) {
 		outcome, err = w.UnitOfWork.Apply(ctx, subscriber, batch, plainHandler{handler, tx}, judge)

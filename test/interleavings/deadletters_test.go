@@ -32,7 +32,7 @@ func (r redelivering) run(ctx context.Context, s *side) (string, error) {
 	for _, event := range r.fails {
 		h.fails = append(h.fails, event.ID)
 	}
-	done, found, err := inboxOf(s).Redeliver(ctx, subscriber, inbox.Redelivery{Limit: max(r.count, 1), Careful: r.careful}, h, judged(r.limit))
+	done, found, err := inboxOf(s).Redeliver(ctx, subscriber, inbox.Redelivery{Limit: max(r.count, 1), Savepoints: r.careful}, h, judged(r.limit))
 	var failed *inbox.EventError
 	if errors.Is(err, errHandler) && errors.As(err, &failed) {
 		return "", fmt.Errorf("letter %d fails", failed.Index)
@@ -78,12 +78,12 @@ func discardChosen(in *state, name string, choice operations.Choice, ids ...stri
 // sweep removes old rows, as the subscriber does: between the two calls it reads the end of the stream. It removes nothing before the lanes have
 // passed that end.
 func sweep(in *state, name string) *operation {
-	return inboxed(in, "Sweeper.Forget", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
-		ids, why, err := i.Forgettable(ctx, subscriber, knownStream, inbox.Sweep{Age: age, Limit: 10})
+	return inboxed(in, "Sweeper.Sweep", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+		ids, why, err := i.Candidates(ctx, subscriber, knownStream, age, 10)
 		if err != nil || why != "" {
 			return why, err
 		}
-		n, err := i.Forget(ctx, subscriber, knownStream, ids, firstHeld, endsAt)
+		n, err := i.Sweep(ctx, subscriber, knownStream, ids, firstHeld, endsAt)
 		return fmt.Sprint(n), err
 	})
 }

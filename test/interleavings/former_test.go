@@ -111,7 +111,7 @@ ON CONFLICT (subscriber, event_id) DO UPDATE SET applied_at = clock_timestamp()
 }
 
 // lockLetter returns the state of an event's letter, or nothing.
-func lockLetter(ctx context.Context, tx bun.Tx, id string) (state inbox.State, attempts int, err error) {
+func lockLetter(ctx context.Context, tx bun.Tx, id string) (state inbox.LetterState, attempts int, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT state, attempts FROM dead_letters AS letter WHERE (subscriber = ? AND event_id = ?) FOR UPDATE`,
 		subscriber, id).Scan(&state, &attempts)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -150,7 +150,7 @@ func wasApplied(ctx context.Context, tx bun.Tx, id string) (applied bool, err er
 }
 
 // settleFormer makes the event count as dealt with, unless it is to come again.
-func settleFormer(ctx context.Context, tx bun.Tx, entry outbox.Entry, state inbox.State) (applied bool, err error) {
+func settleFormer(ctx context.Context, tx bun.Tx, entry outbox.Entry, state inbox.LetterState) (applied bool, err error) {
 	if numberOf(entry.ID) < 0 {
 		return false, nil // its id is not a UUID
 	}
@@ -166,7 +166,7 @@ func settleFormer(ctx context.Context, tx bun.Tx, entry outbox.Entry, state inbo
 	return wasApplied(ctx, tx, entry.ID)
 }
 
-func updateLetter(ctx context.Context, tx bun.Tx, id string, state inbox.State, cause string, attempts int) error {
+func updateLetter(ctx context.Context, tx bun.Tx, id string, state inbox.LetterState, cause string, attempts int) error {
 	var dead bun.NullTime
 	return tx.QueryRowContext(ctx, `UPDATE dead_letters SET state = ?2, error = ?3, attempts = ?4,
 			due_at = clock_timestamp() + ?5 * interval '1 microsecond',

@@ -28,8 +28,8 @@ func insertFormer(ctx context.Context, tx bun.Tx, e outbox.Entry) error {
 // decide changes the dead letter of an event, and creates it first if there is none. change gets the attempts so far, and whether an earlier
 // letter holds the event.
 func (b formerInbox) decide(
-	ctx context.Context, entry outbox.Entry, change func(state inbox.State, attempts int, held bool) (inbox.State, int),
-) (state inbox.State, err error) {
+	ctx context.Context, entry outbox.Entry, change func(state inbox.LetterState, attempts int, held bool) (inbox.LetterState, int),
+) (state inbox.LetterState, err error) {
 	err = b.do(ctx, func(tx bun.Tx) error {
 		if err := insertFormer(ctx, tx, entry); err != nil {
 			return err
@@ -65,8 +65,8 @@ func (b formerInbox) decide(
 }
 
 // Fail counts a failure.
-func (b formerInbox) Fail(ctx context.Context, entry outbox.Entry, limit int) (inbox.State, error) {
-	return b.decide(ctx, entry, func(state inbox.State, attempts int, held bool) (inbox.State, int) {
+func (b formerInbox) Fail(ctx context.Context, entry outbox.Entry, limit int) (inbox.LetterState, error) {
+	return b.decide(ctx, entry, func(state inbox.LetterState, attempts int, held bool) (inbox.LetterState, int) {
 		attempts++
 		switch {
 		case state == inbox.Failing && held:
@@ -79,8 +79,8 @@ func (b formerInbox) Fail(ctx context.Context, entry outbox.Entry, limit int) (i
 }
 
 // SetAside lets an event wait behind the one that holds it.
-func (b formerInbox) SetAside(ctx context.Context, entry outbox.Entry) (inbox.State, error) {
-	return b.decide(ctx, entry, func(state inbox.State, attempts int, held bool) (inbox.State, int) {
+func (b formerInbox) SetAside(ctx context.Context, entry outbox.Entry) (inbox.LetterState, error) {
+	return b.decide(ctx, entry, func(state inbox.LetterState, attempts int, held bool) (inbox.LetterState, int) {
 		switch {
 		case state != inbox.Failing:
 		case held:
@@ -93,8 +93,8 @@ func (b formerInbox) SetAside(ctx context.Context, entry outbox.Entry) (inbox.St
 }
 
 // Reject keeps a message that cannot be read.
-func (b formerInbox) Reject(ctx context.Context, message outbox.Message) (inbox.State, error) {
-	return b.decide(ctx, outbox.Entry{Message: message}, func(state inbox.State, attempts int, _ bool) (inbox.State, int) {
+func (b formerInbox) Reject(ctx context.Context, message outbox.Message) (inbox.LetterState, error) {
+	return b.decide(ctx, outbox.Entry{Message: message}, func(state inbox.LetterState, attempts int, _ bool) (inbox.LetterState, int) {
 		if state == inbox.Failing {
 			return inbox.Dead, 1
 		}
@@ -108,7 +108,7 @@ type formerRow struct {
 
 	Subscriber       string            `bun:"subscriber"`
 	EventID          string            `bun:"event_id"`
-	State            inbox.State       `bun:"state"`
+	State            inbox.LetterState `bun:"state"`
 	Error            string            `bun:"error"`
 	Attempts         int               `bun:"attempts"`
 	AggregateType    string            `bun:"aggregate_type,nullzero"`

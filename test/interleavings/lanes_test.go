@@ -62,7 +62,7 @@ func (*handler) External() bool  { return false }
 func (*handler) Applied(context.Context, outbox.Entry) {}
 
 // judged returns a judge for which an event is dead after limit failures.
-func judged(limit int) inbox.Judge {
+func judged(limit int) inbox.FailurePolicy {
 	return func(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
 		if !errors.Is(err, errHandler) {
 			return inbox.Failure{}, err
@@ -178,7 +178,7 @@ func (b batch) stale() batch {
 }
 
 // filled is a batch whose events come from the log, after messages that nobody knows.
-func (b batch) filled(missed inbox.Missed) batch {
+func (b batch) filled(missed inbox.MissedMessages) batch {
 	b.FromLog, b.Missed = len(b.Events), missed
 	batches[endOf(b.From.Lane, int64(b.To.Sequence))] = b
 	return b
@@ -201,7 +201,7 @@ func catchUp(in *state, name string) *operation {
 	last := newBatch(0, b2, b3)
 	delete(batches, endOf(0, int64(last.To.Sequence))) // what it applies depends on what it sees
 	once := func(ctx context.Context, s *side) (string, error) {
-		view, err := inboxOf(s).Look(ctx, subscriber, copyName)
+		view, err := inboxOf(s).Heartbeat(ctx, subscriber, copyName)
 		if err != nil {
 			return "", err
 		}
@@ -221,7 +221,7 @@ func catchUp(in *state, name string) *operation {
 		now.Events = slices.DeleteFunc(now.Events, func(e inbox.Event) bool { return inbox.LaneOf(e.Key, now.From.Lanes) != 0 })
 		return now.apply(ctx, s)
 	}
-	return refusing(&operation{name: name, methods: []string{"inbox.Checkpoints.Look", "inbox.UnitOfWork.Apply"}, in: in, do: func(ctx context.Context, s *side) (string, error) {
+	return refusing(&operation{name: name, methods: []string{"inbox.Checkpoints.Heartbeat", "inbox.UnitOfWork.Apply"}, in: in, do: func(ctx context.Context, s *side) (string, error) {
 		text, err := once(ctx, s)
 		for tries := 1; tries < 3 && errors.Is(err, inbox.ErrLaneMoved); tries++ {
 			text, err = once(ctx, s)
@@ -255,8 +255,8 @@ func subscribe(name, handler string, types ...string) *operation {
 }
 
 func look(name, instance string) *operation {
-	return guessing(inboxed(&open, "Checkpoints.Look", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
-		view, err := i.Look(ctx, subscriber, instance)
+	return guessing(inboxed(&open, "Checkpoints.Heartbeat", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+		view, err := i.Heartbeat(ctx, subscriber, instance)
 		lanes := make([]string, len(view.Lanes))
 		for i, lane := range view.Lanes {
 			lanes[i] = fmt.Sprintf("%d: %d, revision %d", lane.Lane, lane.Sequence, lane.Revision)
@@ -292,9 +292,9 @@ var laneOperations = []*operation{
 	apply(&open, "apply: unreadable, met before", newBatch(0, message(unreadable, 53), b2)),
 	apply(&open, "apply: failed before", newBatch(0, f1)),
 	apply(&open, "apply: failed before, and fails to its death", newBatch(0, suspect(f1), b2).failing(2, f1)),
-	apply(&open, "apply: from the log", newBatch(0, b2, b3).filled(inbox.Missed{})),
-	apply(&open, "apply: from the log, after what nobody knows", newBatch(0, again(old, 52), b2).filled(inbox.Missed{First: 51, Count: 2})),
-	apply(&open, "apply: from the log, another lane", newBatch(1, elsewhere).filled(inbox.Missed{First: 52, Count: 3})),
+	apply(&open, "apply: from the log", newBatch(0, b2, b3).filled(inbox.MissedMessages{})),
+	apply(&open, "apply: from the log, after what nobody knows", newBatch(0, again(old, 52), b2).filled(inbox.MissedMessages{First: 51, Count: 2})),
+	apply(&open, "apply: from the log, another lane", newBatch(1, elsewhere).filled(inbox.MissedMessages{First: 52, Count: 3})),
 	apply(&open, "apply: from the log, a part of a hole", newBatch(0, hidden...).chunk()),
 	apply(&open, "apply: from the log, a smaller part of a hole", newBatch(0, hidden[:2]...).chunk()),
 	catchUp(&open, "look, and apply what follows"),

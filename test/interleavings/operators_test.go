@@ -78,8 +78,8 @@ func erase(name string, limit int) *operation {
 }
 
 func lift(in *state, name string) *operation {
-	return operates(in, "Lift", name, func(ctx context.Context, o *postgres.Operator) (string, error) {
-		return "", o.Lift(ctx, subscriber)
+	return operates(in, "RemoveTombstone", name, func(ctx context.Context, o *postgres.Operator) (string, error) {
+		return "", o.RemoveTombstone(ctx, subscriber)
 	})
 }
 

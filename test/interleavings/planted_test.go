@@ -59,7 +59,7 @@ func raise(ctx context.Context, tx bun.Tx, compare bool) error {
 }
 
 // letter sets an event aside.
-func letter(ctx context.Context, tx bun.Tx, event inbox.Event, state inbox.State) error {
+func letter(ctx context.Context, tx bun.Tx, event inbox.Event, state inbox.LetterState) error {
 	if err := insertFormer(ctx, tx, event.Entry); err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ var plantedFaults = []struct {
 		return letter(ctx, tx, b2, inbox.Failing)
 	}), "look: known", stranded},
 	{planted(&retried, "a letter is redelivered without a lock", func(ctx context.Context, tx bun.Tx) error {
-		var state inbox.State
+		var state inbox.LetterState
 		err := tx.QueryRowContext(ctx, "SELECT state FROM dead_letters WHERE subscriber = ? AND event_id = ?", subscriber, a1.ID).Scan(&state)
 		if err != nil || state != inbox.Retrying {
 			return err
@@ -139,7 +139,7 @@ var plantedFaults = []struct {
 		return end(ctx, tx, a1.Entry)
 	}), "look: known", twofold},
 	{planted(&retried, "a letter is discarded without a lock", func(ctx context.Context, tx bun.Tx) error {
-		var state inbox.State
+		var state inbox.LetterState
 		err := tx.QueryRowContext(ctx, "SELECT state FROM dead_letters WHERE subscriber = ? AND event_id = ?", subscriber, a1.ID).Scan(&state)
 		if err != nil {
 			return inbox.ErrNoLetter

@@ -70,8 +70,8 @@ var reads = []string{
 	"operations.DeadLetterAdmin.CountDead", "operations.DeadLetterAdmin.Letter", "operations.DeadLetterAdmin.Letters", "operations.DeadLetterAdmin.Subscribers",
 	"operations.DeadLetterAdmin.Undecided",
 	"inbox.Operator.Overviews",
-	"inbox.Sweeper.Forgettable",
-	"inbox.Log.Lost", "inbox.Log.Reached",
+	"inbox.Sweeper.Candidates",
+	"inbox.Log.ReadHole", "inbox.Log.CursorBetween",
 }
 
 // within are the methods of a transaction, which are called in an operation that is one.

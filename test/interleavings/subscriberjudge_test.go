@@ -101,7 +101,7 @@ func leftOf(rows map[string][]row) (found []violation) {
 	slices.SortFunc(letters, func(a, b row) int { return int(a.number("position") - b.number("position")) })
 	holds := make(map[string]bool) // by aggregate
 	for _, letter := range letters {
-		id, state, aggregate := letter.text("event_id"), inbox.State(letter.text("state")), letter.text("aggregate_id")
+		id, state, aggregate := letter.text("event_id"), inbox.LetterState(letter.text("state")), letter.text("aggregate_id")
 		switch {
 		case state == inbox.Dead:
 			holds[aggregate] = true

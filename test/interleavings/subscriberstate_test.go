@@ -86,7 +86,7 @@ func checkpoint(lane int) inbox.Checkpoint {
 // kept is the letter of an event.
 type kept struct {
 	event    inbox.Event
-	state    inbox.State
+	state    inbox.LetterState
 	attempts int
 }
 

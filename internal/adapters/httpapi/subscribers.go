@@ -107,7 +107,7 @@ func (a subscriberChange) carryOut(ctx context.Context, admin operations.Subscri
 	case "resume":
 		return done, admin.Resume(ctx, a.subscriber)
 	case "lift":
-		return done, admin.Lift(ctx, a.subscriber)
+		return done, admin.RemoveTombstone(ctx, a.subscriber)
 	case "lanes":
 		at, _, err := admin.SetLanes(ctx, a.subscriber, a.lanes)
 		done.Sequence, done.Lanes = &at, &a.lanes

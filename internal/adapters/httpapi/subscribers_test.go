@@ -44,7 +44,7 @@ func (r *registry) Pause(_ context.Context, id string) error { return r.note("pa
 
 func (r *registry) Resume(_ context.Context, id string) error { return r.note("resume %s", id) }
 
-func (r *registry) Lift(_ context.Context, id string) error { return r.note("lift %s", id) }
+func (r *registry) RemoveTombstone(_ context.Context, id string) error { return r.note("lift %s", id) }
 
 func (r *registry) Forget(_ context.Context, id string) (int, error) {
 	return 7, r.note("forget %s", id)
@@ -81,10 +81,10 @@ func TestSubscribersAreListed(t *testing.T) {
 	require.JSONEq(t, `{"subscribers": [], "stream_trouble": null}`, b.ask("GET", "/subscribers", "").body)
 	at := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
 	r.found = operations.Subscribers{Trouble: errors.New("no answer"), All: []operations.SubscriberStatus{
-		{Overview: inbox.Overview{Subscriber: "a", Standing: inbox.Standing{Forgotten: at}}},
+		{Overview: inbox.Overview{Subscriber: "a", Subscription: inbox.Subscription{Forgotten: at}}},
 		{
 			Overview: inbox.Overview{
-				Subscriber: "b", Standing: inbox.Standing{Handler: "totals", Types: []string{"t"}, Paused: true}, PausedFor: time.Minute,
+				Subscriber: "b", Subscription: inbox.Subscription{Handler: "totals", Types: []string{"t"}, Paused: true}, PausedFor: time.Minute,
 				Lanes: []inbox.Checkpoint{{StreamPosition: inbox.StreamPosition{Sequence: 8, StoredAt: at}, Idle: time.Second}}, Copies: []string{"one"},
 				Dead: 1, Waiting: 2, Filled: 3, Missed: 4, Applied: at, Rate: 1.5,
 			},
@@ -114,7 +114,7 @@ func TestStatusShowsSubscribers(t *testing.T) {
 	}
 	require.JSONEq(t, `[]`, subscribers())
 	r.found.All = []operations.SubscriberStatus{
-		{Overview: inbox.Overview{Subscriber: "a", Standing: inbox.Standing{Paused: true}, PausedFor: time.Minute}},
+		{Overview: inbox.Overview{Subscriber: "a", Subscription: inbox.Subscription{Paused: true}, PausedFor: time.Minute}},
 		{Overview: inbox.Overview{
 			Subscriber: "b", Lanes: []inbox.Checkpoint{{StreamPosition: inbox.StreamPosition{Sequence: 8}, Idle: time.Hour}, {StreamPosition: inbox.StreamPosition{Sequence: 12}}},
 			Copies: []string{"one", "two"}, Dead: 1, Missed: 4, Rate: 1.5,

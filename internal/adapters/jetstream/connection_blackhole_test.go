@@ -93,7 +93,7 @@ func (s *silence) calls() map[string]func(ctx context.Context) error {
 		},
 		"inbox.Stream.Read":            func(ctx context.Context) error { _, err := s.reader.Read(ctx, 1, everything); return err },
 		"inbox.Stream.State":           func(ctx context.Context) error { _, err := s.reader.State(ctx); return err },
-		"inbox.Stream.Former":          func(ctx context.Context) error { _, _, err := s.reader.Former(ctx); return err },
+		"inbox.Stream.LegacyConsumer":  func(ctx context.Context) error { _, _, err := s.reader.LegacyConsumer(ctx); return err },
 		"inbox.Stream.Stored":          func(context.Context) error { s.reader.Stored(); return nil },
 		"relay.Notifier.Notify":        func(context.Context) error { s.bell.Notify(); return nil },
 		"relay.Listener.Notifications": func(context.Context) error { s.bell.Notifications(); return nil },

@@ -158,28 +158,28 @@ func (r *Reader) info(ctx context.Context) (info jetstream.StreamInfo, err error
 	return info, err
 }
 
-// Former looks at the durable consumer of the subscriber's name. A copy that dies leaves its event without an acknowledgement for
+// LegacyConsumer looks at the durable consumer of the subscriber's name. A copy that dies leaves its event without an acknowledgement for
 // ever. So an event that was delivered long ago is not being worked on. If it is, the inbox lets only one copy apply the event.
-func (r *Reader) Former(ctx context.Context) (former inbox.Former, found bool, err error) {
+func (r *Reader) LegacyConsumer(ctx context.Context) (former inbox.LegacyConsumer, found bool, err error) {
 	ctx, done := whileConnected(ctx, r.nc, defaultTimeout)
 	defer done()
 	var info jetstream.ConsumerInfo
 	err = r.call(ctx, "CONSUMER.INFO."+r.o.Stream+"."+r.o.Subscriber, nil, &info)
 	switch {
 	case errorCode(err) == jetstream.JSErrCodeConsumerNotFound:
-		return inbox.Former{}, false, nil
+		return inbox.LegacyConsumer{}, false, nil
 	case errorCode(err) == jetstream.JSErrCodeStreamNotFound:
-		return inbox.Former{}, false, inbox.ErrNoStream.With("stream %s does not exist yet", r.o.Stream)
+		return inbox.LegacyConsumer{}, false, inbox.ErrNoStream.With("stream %s does not exist yet", r.o.Stream)
 	case errors.Is(err, nats.ErrPermissionViolation):
 		r.warnedNoFormer.Do(func() {
 			r.o.Logger.Warn("the subscriber may not look for the consumer of a former version, and takes it for missing", "subscriber", r.o.Subscriber,
 				"error", err)
 		})
-		return inbox.Former{}, false, nil
+		return inbox.LegacyConsumer{}, false, nil
 	case err != nil:
-		return inbox.Former{}, false, err
+		return inbox.LegacyConsumer{}, false, err
 	}
 	delivered := info.Delivered.Last
 	working := info.NumAckPending > 0 && delivered != nil && info.TimeStamp.Sub(*delivered) < formerBusyFor
-	return inbox.Former{Sequence: info.AckFloor.Stream, Busy: info.NumWaiting > 0 || working}, true, nil
+	return inbox.LegacyConsumer{Sequence: info.AckFloor.Stream, Busy: info.NumWaiting > 0 || working}, true, nil
 }

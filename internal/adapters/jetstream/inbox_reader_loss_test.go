@@ -154,7 +154,7 @@ func TestDenied(t *testing.T) {
 	_, err = blind.State(t.Context())
 	require.NoError(t, err)
 	for range 2 {
-		_, found, err := blind.Former(t.Context())
+		_, found, err := blind.LegacyConsumer(t.Context())
 		require.NoError(t, err)
 		require.False(t, found)
 	}

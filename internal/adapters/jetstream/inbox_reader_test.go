@@ -57,7 +57,7 @@ func TestReaderOverRestarts(t *testing.T) {
 	requireOutage(t, err)
 	_, err = reader.State(t.Context())
 	requireOutage(t, err)
-	_, _, err = reader.Former(t.Context())
+	_, _, err = reader.LegacyConsumer(t.Context())
 	requireOutage(t, err)
 	r.Reconnect(t)
 	_, err = r.publisher.Open(t.Context(), 0)
@@ -166,22 +166,22 @@ func TestFormer(t *testing.T) {
 	r := newReading(t)
 	reader := r.reader(t)
 	r.Append(t, relaytest.NewEntries(0, 5)...)
-	requireFormer := func(want inbox.Former) {
+	requireFormer := func(want inbox.LegacyConsumer) {
 		t.Helper()
 		require.Eventually(t, func() bool {
-			former, found, err := reader.Former(t.Context())
+			former, found, err := reader.LegacyConsumer(t.Context())
 			require.NoError(t, err)
 			require.True(t, found)
 			return former == want
 		}, patience, 10*time.Millisecond)
 	}
 	consumer := r.former(t)
-	requireFormer(inbox.Former{})
+	requireFormer(inbox.LegacyConsumer{})
 	require.NoError(t, take(t, consumer).DoubleAck(t.Context()))
 	second := take(t, consumer)
-	requireFormer(inbox.Former{Sequence: 1, Busy: true})
+	requireFormer(inbox.LegacyConsumer{Sequence: 1, Busy: true})
 	require.NoError(t, second.DoubleAck(t.Context()))
-	requireFormer(inbox.Former{Sequence: 2})
+	requireFormer(inbox.LegacyConsumer{Sequence: 2})
 	for range 3 {
 		require.NoError(t, take(t, consumer).DoubleAck(t.Context()))
 	}
@@ -191,7 +191,7 @@ func TestFormer(t *testing.T) {
 		_, err := consumer.Next(natsjs.FetchContext(ctx))
 		waits <- err
 	}()
-	requireFormer(inbox.Former{Sequence: 5, Busy: true})
+	requireFormer(inbox.LegacyConsumer{Sequence: 5, Busy: true})
 	stop()
 	require.Error(t, <-waits)
 }

@@ -30,7 +30,7 @@ type batch struct {
 
 // Apply takes the lane, reads its letters, records the events, handles them, writes what they collected, and moves the lane.
 func (i *Inbox) Apply(
-	ctx context.Context, subscriber string, b inbox.Batch, handler inbox.Handler, judge inbox.Judge,
+	ctx context.Context, subscriber string, b inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (inbox.Outcome, error) {
 	s, err := i.open(ctx)
 	if err != nil {

@@ -84,15 +84,15 @@ func (l lane) seen() inbox.Checkpoint {
 	return seen
 }
 
-// Look is one transaction.
-func (i *Inbox) Look(ctx context.Context, subscriber, instance string) (view inbox.View, err error) {
+// Heartbeat is one transaction.
+func (i *Inbox) Heartbeat(ctx context.Context, subscriber, instance string) (view inbox.View, err error) {
 	err = i.once(ctx, "look", func(*session) error {
 		i.copies[copyKey{subscriber, instance}] = time.Now()
-		maps.DeleteFunc(i.copies, func(_ copyKey, seen time.Time) bool { return time.Since(seen) >= inbox.CopyGone })
+		maps.DeleteFunc(i.copies, func(_ copyKey, seen time.Time) bool { return time.Since(seen) >= inbox.CopyTimeout })
 		for key, seen := range i.copies {
 			if key.subscriber == subscriber {
 				view.Copies = append(view.Copies, key.instance)
-				if time.Since(seen) >= inbox.CopySilent {
+				if time.Since(seen) >= inbox.CopySilentAfter {
 					view.Silent = append(view.Silent, key.instance)
 				}
 			}
@@ -101,8 +101,8 @@ func (i *Inbox) Look(ctx context.Context, subscriber, instance string) (view inb
 		slices.Sort(view.Silent)
 		view.Lanes = i.lanesOf(subscriber)
 		row := i.subscribers[subscriber]
-		view.Standing, view.Filled, view.Missed = row.standing(), row.filled, row.missed
-		view.Yields = row.yieldsUntil.After(time.Now())
+		view.Subscription, view.Filled, view.Missed = row.standing(), row.filled, row.missed
+		view.OperatorWaits = row.yieldsUntil.After(time.Now())
 		return nil
 	})
 	return view, err

@@ -102,10 +102,10 @@ func TestSweeper(t *testing.T) {
 }
 
 func TestInboxLog(t *testing.T) {
-	inboxtest.TestLog(t, func(*testing.T) inboxtest.GapStore {
+	inboxtest.TestLog(t, func(*testing.T) inboxtest.HoleStore {
 		e, kept := newEngine(), memory.NewInbox()
 		kept.Beside(e.log)
-		return inboxtest.GapStore{
+		return inboxtest.HoleStore{
 			Store: newStore(kept), Log: kept,
 			Reach: func(_ *testing.T, stream string, sequence uint64, position outbox.Position) {
 				e.cursors.Edit(func(cursor *relay.Cursor) {

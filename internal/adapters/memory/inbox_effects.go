@@ -15,7 +15,7 @@ type effects struct {
 	*session
 	subscriber string
 	handler    inbox.Handler
-	judge      inbox.Judge
+	judge      inbox.FailurePolicy
 	work       *work
 }
 
@@ -37,7 +37,7 @@ type collector interface {
 	flush(ctx context.Context, s *session, subscriber string) error
 }
 
-func newEffects(s *session, subscriber string, handler inbox.Handler, judge inbox.Judge) effects {
+func newEffects(s *session, subscriber string, handler inbox.Handler, judge inbox.FailurePolicy) effects {
 	return effects{
 		session: s, subscriber: subscriber, handler: handler, judge: judge,
 		work: &work{session: s, subscriber: subscriber, handler: handler.Name()},

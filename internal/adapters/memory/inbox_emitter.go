@@ -28,7 +28,7 @@ func (Emitter) Emit(_ context.Context, tx inbox.Tx, cause outbox.Entry, messages
 }
 
 // emitted are events of a transaction.
-type emitted struct{ inbox.Emission }
+type emitted struct{ inbox.EmitBuffer }
 
 // flush appends. The positions are dealt at once, and the rows can be read when the transaction commits.
 func (e *emitted) flush(ctx context.Context, s *session, _ string) error {

@@ -14,11 +14,11 @@ import (
 
 var _ inbox.Log = (*Inbox)(nil)
 
-// Lost is one statement.
-func (i *Inbox) Lost(ctx context.Context, subscriber string, hole inbox.Hole, limit inbox.ReadLimit) (lost inbox.Lost, err error) {
+// ReadHole is one statement.
+func (i *Inbox) ReadHole(ctx context.Context, subscriber string, hole inbox.Hole, limit inbox.ReadLimit) (lost inbox.HoleContents, err error) {
 	err = i.once(ctx, "look for what a hole took", func(*session) error {
 		if i.log == nil || i.log.streamCreated() != hole.Stream {
-			lost = inbox.Lost{Elsewhere: true, Through: hole.Through(0), Unknown: hole.Gone(hole.Size(), i.metIn(subscriber, hole))}
+			lost = inbox.HoleContents{OtherStream: true, CompleteTo: hole.LastPosition(0), Unknown: hole.MaxUnknown(hole.Size(), i.metIn(subscriber, hole))}
 			lost.Why = fmt.Sprintf("this database is not the one whose log fills the stream of %s", hole.Stream)
 			return nil
 		}
@@ -28,7 +28,7 @@ func (i *Inbox) Lost(ctx context.Context, subscriber string, hole inbox.Hole, li
 			hole.Before = max(hole.Before, at.position+1, hole.After+1)
 		}
 		if hole.Before <= hole.After {
-			lost.Open = true
+			lost.EndUnknown = true
 			return nil
 		}
 		unsure := hole.After == 0
@@ -44,7 +44,7 @@ func (i *Inbox) Lost(ctx context.Context, subscriber string, hole inbox.Hole, li
 			known = len(entries)
 		}
 		lost = i.choose(subscriber, hole, entries, limit)
-		if lost.Unknown = hole.Gone(gone, known); lost.Unknown > 0 {
+		if lost.Unknown = hole.MaxUnknown(gone, known); lost.Unknown > 0 {
 			lost.Why = fmt.Sprintf("retention has removed the log up to position %d", i.log.purgedTo)
 		}
 		return nil
@@ -53,7 +53,7 @@ func (i *Inbox) Lost(ctx context.Context, subscriber string, hole inbox.Hole, li
 }
 
 // choose returns the first of the events in a hole that a lane is to get.
-func (i *Inbox) choose(subscriber string, hole inbox.Hole, entries []outbox.Entry, limit inbox.ReadLimit) (lost inbox.Lost) {
+func (i *Inbox) choose(subscriber string, hole inbox.Hole, entries []outbox.Entry, limit inbox.ReadLimit) (lost inbox.HoleContents) {
 	bytes, highest := 0, outbox.Position(0)
 	for _, entry := range entries {
 		highest = entry.Position
@@ -63,12 +63,12 @@ func (i *Inbox) choose(subscriber string, hole inbox.Hole, entries []outbox.Entr
 		}
 		bytes += len(entry.Payload)
 		if n := len(lost.Events); n > 0 && (n >= limit.Count || bytes > limit.Bytes) {
-			lost.Through, lost.More = max(hole.After, lost.Events[n-1].Position), true
+			lost.CompleteTo, lost.More = max(hole.After, lost.Events[n-1].Position), true
 			return lost
 		}
 		lost.Events = append(lost.Events, inbox.Event{Entry: entry, Sequence: hole.Last})
 	}
-	lost.Through = hole.Through(highest)
+	lost.CompleteTo = hole.LastPosition(highest)
 	return lost
 }
 
@@ -82,10 +82,10 @@ func (i *Inbox) metIn(subscriber string, hole inbox.Hole) (met int) {
 	return met
 }
 
-// Reached is one statement.
-func (i *Inbox) Reached(ctx context.Context, stream string, from, to uint64) (reached inbox.Reached, err error) {
+// CursorBetween is one statement.
+func (i *Inbox) CursorBetween(ctx context.Context, stream string, from, to uint64) (reached inbox.LogCursor, err error) {
 	err = i.once(ctx, "look how far the log is", func(*session) error {
-		if reached.Elsewhere = i.log == nil || i.log.streamCreated() != stream; !reached.Elsewhere {
+		if reached.OtherStream = i.log == nil || i.log.streamCreated() != stream; !reached.OtherStream {
 			i.log.mu.Lock()
 			defer i.log.mu.Unlock()
 			at := i.log.cursor
@@ -162,7 +162,7 @@ type counts struct {
 
 // lockCounts locks the subscriber's row, if the batch changes it. Operators lock it before lanes, so a batch does too.
 func (b *batch) lockCounts(ctx context.Context) error {
-	if !b.Counts() {
+	if !b.ChangesCounts() {
 		return nil
 	}
 	return b.lockSubscriber(ctx, b.subscriber)
@@ -170,7 +170,7 @@ func (b *batch) lockCounts(ctx context.Context) error {
 
 // count adds to the subscriber's counts.
 func (b *batch) count(ctx context.Context) error {
-	if !b.Counts() {
+	if !b.ChangesCounts() {
 		return nil
 	}
 	return b.do(ctx, "count", func() error {

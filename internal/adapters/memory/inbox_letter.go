@@ -43,7 +43,7 @@ func (l letter) failed(failure inbox.Failure) *letter {
 }
 
 // become gives the letter a state.
-func (l *letter) become(state inbox.State) {
+func (l *letter) become(state inbox.LetterState) {
 	l.State, l.due, l.changed = state, time.Now(), time.Now()
 	l.NoHandler = l.NoHandler && state == inbox.Dead
 	if state == inbox.Dead {
@@ -73,7 +73,7 @@ func (i *Inbox) head(subscriber string, aggregate outbox.Key) (head letterKey, f
 }
 
 // state returns what is being done about a letter: whose turn it is follows from the others.
-func (i *Inbox) state(key letterKey) inbox.State {
+func (i *Inbox) state(key letterKey) inbox.LetterState {
 	l := i.letters[key]
 	if !l.tried() {
 		return l.State

@@ -111,19 +111,19 @@ func (r *Reader) State(ctx context.Context) (inbox.StreamState, error) {
 // Stored is signaled at once.
 func (r *Reader) Stored() <-chan struct{} { return r.stored }
 
-// Former returns what LeaveFormer has left.
-func (r *Reader) Former(ctx context.Context) (inbox.Former, bool, error) {
+// LegacyConsumer returns what LeaveFormer has left.
+func (r *Reader) LegacyConsumer(ctx context.Context) (inbox.LegacyConsumer, bool, error) {
 	r.stream.mu.Lock()
 	defer r.stream.mu.Unlock()
 	if err := r.stream.readableBy(ctx); err != nil {
-		return inbox.Former{}, false, err
+		return inbox.LegacyConsumer{}, false, err
 	}
 	former, found := r.stream.formers[r.subscriber]
 	return former, found, nil
 }
 
 // LeaveFormer leaves the consumer of a program of before.
-func (s *Stream) LeaveFormer(subscriber string, former inbox.Former) {
+func (s *Stream) LeaveFormer(subscriber string, former inbox.LegacyConsumer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.formers[subscriber] = former

@@ -23,7 +23,7 @@ type redelivery struct {
 
 // Redeliver locks the first letter, then those behind it. After their effects it writes their records.
 func (i *Inbox) Redeliver(
-	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.Judge,
+	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (inbox.Redelivered, bool, error) {
 	s, err := i.open(ctx)
 	if err != nil {
@@ -167,7 +167,7 @@ func (r *redelivery) try(ctx context.Context, n int, l letter) (failed *letter, 
 	if r.applied[l.ID] {
 		return nil, nil
 	}
-	if r.Careful {
+	if r.Savepoints {
 		failed, err = r.attempt(ctx, l)
 	} else {
 		err = r.apply(ctx, n, l.Entry)

@@ -11,7 +11,7 @@ import (
 
 // subscriber is a row of the subscribers, with the types that it wants.
 type subscriber struct {
-	inbox.Standing
+	inbox.Subscription
 	counts
 	types       map[string]bool
 	pausedAt    time.Time
@@ -21,8 +21,8 @@ type subscriber struct {
 // subscriberKey is the key of a subscriber's row.
 type subscriberKey string
 
-func (s subscriber) standing() inbox.Standing {
-	standing := s.Standing
+func (s subscriber) standing() inbox.Subscription {
+	standing := s.Subscription
 	standing.Types = slices.Sorted(maps.Keys(s.types))
 	return standing
 }

@@ -13,9 +13,9 @@ import (
 
 var _ inbox.Sweeper = (*Inbox)(nil)
 
-// Forgettable is one statement.
-func (i *Inbox) Forgettable(
-	ctx context.Context, subscriber, stream string, sweep inbox.Sweep,
+// Candidates is one statement.
+func (i *Inbox) Candidates(
+	ctx context.Context, subscriber, stream string, age time.Duration, limit int,
 ) (ids []string, why string, err error) {
 	err = i.once(ctx, "forgettable", func(*session) error {
 		if i.log == nil || i.log.streamCreated() != stream {
@@ -23,11 +23,11 @@ func (i *Inbox) Forgettable(
 				"knows which events that log can publish again", stream)
 			return nil
 		}
-		dealt := i.dealtBefore(subscriber, time.Now().Add(-sweep.Age))
+		dealt := i.dealtBefore(subscriber, time.Now().Add(-age))
 		for _, id := range slices.SortedFunc(maps.Keys(dealt), func(a, b string) int {
 			return cmp.Or(dealt[a].Compare(dealt[b]), cmp.Compare(a, b))
 		}) {
-			if len(ids) < sweep.Limit && !i.log.has(id) {
+			if len(ids) < limit && !i.log.has(id) {
 				ids = append(ids, id)
 			}
 		}
@@ -53,7 +53,7 @@ func (i *Inbox) dealtBefore(subscriber string, cutoff time.Time) map[string]time
 }
 
 // Forget is one transaction, which locks what it forgets.
-func (i *Inbox) Forget(ctx context.Context, subscriber, stream string, ids []string, first, passed uint64) (forgotten int, err error) {
+func (i *Inbox) Sweep(ctx context.Context, subscriber, stream string, ids []string, first, passed uint64) (forgotten int, err error) {
 	s, err := i.open(ctx)
 	if err != nil {
 		return 0, err

@@ -59,7 +59,7 @@ func begun(t *testing.T) (*memory.Inbox, inbox.Checkpoint) {
 
 func looked(t *testing.T, applied *memory.Inbox) inbox.Checkpoint {
 	t.Helper()
-	view, err := applied.Look(t.Context(), billing, "here")
+	view, err := applied.Heartbeat(t.Context(), billing, "here")
 	require.NoError(t, err)
 	require.Len(t, view.Lanes, 1)
 	view.Lanes[0].Idle = 0
@@ -157,7 +157,7 @@ func TestRecordsWaitForEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		applied := memory.NewInbox()
 		require.NoError(t, applied.Begin(t.Context(), billing, 2, created, inbox.StreamPosition{}))
-		view, err := applied.Look(t.Context(), billing, "here")
+		view, err := applied.Heartbeat(t.Context(), billing, "here")
 		require.NoError(t, err)
 		slow := counting{func(context.Context, outbox.Entry) error { time.Sleep(time.Second); return nil }}
 		first := batchOf(view.Lanes[0], 1)

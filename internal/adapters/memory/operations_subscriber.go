@@ -110,13 +110,13 @@ func (o *Operator) Resume(ctx context.Context, name string) error {
 }
 
 // Move moves the lanes, and makes the place a mark.
-func (o *Operator) Move(ctx context.Context, name string, move inbox.Move, proof inbox.Proof) (before []inbox.Checkpoint, err error) {
+func (o *Operator) Move(ctx context.Context, name string, move inbox.Move, proof inbox.LaneCheck) (before []inbox.Checkpoint, err error) {
 	err = o.decide(ctx, name, func(ctx context.Context, s *session, _ subscriber, lanes []inbox.Checkpoint) error {
 		before = lanes
-		if err := inbox.InStream(name, move.Stream, lanes); err != nil {
+		if err := inbox.RequireStream(name, move.Stream, lanes); err != nil {
 			return err
 		}
-		moved := move.Moves(lanes)
+		moved := move.Affected(lanes)
 		if len(moved) == 0 {
 			return nil
 		}
@@ -150,13 +150,13 @@ func (i *Inbox) send(key laneKey, to inbox.StreamPosition) {
 }
 
 // SetLanes replaces the lanes.
-func (o *Operator) SetLanes(ctx context.Context, name string, lanes int, proof inbox.Proof) (before []inbox.Checkpoint, err error) {
+func (o *Operator) SetLanes(ctx context.Context, name string, lanes int, proof inbox.LaneCheck) (before []inbox.Checkpoint, err error) {
 	err = o.decide(ctx, name, func(ctx context.Context, s *session, _ subscriber, present []inbox.Checkpoint) error {
 		before = present
 		if len(present) == 0 {
-			return inbox.InStream(name, "", present)
+			return inbox.RequireStream(name, "", present)
 		}
-		if err := inbox.InStream(name, present[0].Stream, present); err != nil {
+		if err := inbox.RequireStream(name, present[0].Stream, present); err != nil {
 			return err
 		}
 		if err := proof(ctx, present); err != nil {
@@ -269,13 +269,13 @@ func (o *Operator) Overviews(ctx context.Context) (overviews []inbox.Overview, e
 func (i *Inbox) overview(name string) inbox.Overview {
 	row := i.subscribers[name]
 	seen := inbox.Overview{
-		Subscriber: name, Standing: row.standing(), Lanes: i.lanesOf(name), Filled: row.filled, Missed: row.missed,
+		Subscriber: name, Subscription: row.standing(), Lanes: i.lanesOf(name), Filled: row.filled, Missed: row.missed,
 	}
 	if row.Paused {
 		seen.PausedFor = time.Since(row.pausedAt)
 	}
 	for key, at := range i.copies {
-		if key.subscriber == name && time.Since(at) < inbox.CopyGone {
+		if key.subscriber == name && time.Since(at) < inbox.CopyTimeout {
 			seen.Copies = append(seen.Copies, key.instance)
 		}
 	}
@@ -296,8 +296,8 @@ func (i *Inbox) overview(name string) inbox.Overview {
 		if r.at.After(seen.Applied) {
 			seen.Applied = r.at
 		}
-		if time.Since(r.at) < inbox.RateOver {
-			seen.Rate += 1 / inbox.RateOver.Seconds()
+		if time.Since(r.at) < inbox.RateWindow {
+			seen.Rate += 1 / inbox.RateWindow.Seconds()
 		}
 	}
 	return seen

@@ -24,7 +24,7 @@ func (o *Operator) Forget(ctx context.Context, name string) error {
 		if !i.known(name) {
 			return inbox.ErrNoSubscriber.With("there is no subscriber %s", name)
 		}
-		row := subscriber{Standing: inbox.Standing{Forgotten: i.subscribers[name].Forgotten}}
+		row := subscriber{Subscription: inbox.Subscription{Forgotten: i.subscribers[name].Forgotten}}
 		if row.Forgotten.IsZero() {
 			row.Forgotten = time.Now()
 		}
@@ -118,8 +118,8 @@ func (i *Inbox) erasable(name string) (keys []any) {
 	return keys
 }
 
-// Lift removes the tombstone.
-func (o *Operator) Lift(ctx context.Context, name string) error {
+// RemoveTombstone removes the tombstone.
+func (o *Operator) RemoveTombstone(ctx context.Context, name string) error {
 	i := o.inbox
 	s, err := i.open(ctx)
 	if err != nil {

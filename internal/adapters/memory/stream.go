@@ -22,9 +22,9 @@ type Stream struct {
 	exists      bool
 	base        uint64 // messages[i] has sequence base+i+1
 	messages    []streamed
-	formers     map[string]inbox.Former // by subscriber; see Reader
-	readers     []chan struct{}         // that are signaled when something was stored
-	storedAt    time.Time               // the last time that was dealt
+	formers     map[string]inbox.LegacyConsumer // by subscriber; see Reader
+	readers     []chan struct{}                 // that are signaled when something was stored
+	storedAt    time.Time                       // the last time that was dealt
 	careless    bool
 	restarts    int
 
@@ -56,7 +56,7 @@ const prefix = "orders."
 
 // NewStream returns a broker without the stream; Open creates it. It takes payloads up to 1 MiB under orders.
 func NewStream() *Stream {
-	return &Stream{maxPayload: 1 << 20, formers: make(map[string]inbox.Former)}
+	return &Stream{maxPayload: 1 << 20, formers: make(map[string]inbox.LegacyConsumer)}
 }
 
 // NewOtherStream returns another broker without the stream: none of its streams is one of the first broker's.

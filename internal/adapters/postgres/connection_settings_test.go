@@ -190,7 +190,7 @@ func subscriberPath(t *testing.T, in *postgres.Inbox, entry outbox.Entry) {
 	odd.ID, odd.Payload = "7f2c2b4e-8f0f-4c3f-9d55-0a8f2d1e9c11", []byte("\x00\x7f\xff\\'{\"é\"}")
 	odd.Key.ID, odd.Position = "other", entry.Position+1
 	require.NoError(t, in.Begin(ctx, "emails", 1, "S", inbox.StreamPosition{}))
-	view, err := in.Look(ctx, "emails", "me")
+	view, err := in.Heartbeat(ctx, "emails", "me")
 	require.NoError(t, err)
 	require.Len(t, view.Lanes, 1)
 	fails := handlerFunc(func(_ context.Context, _ inbox.Tx, event outbox.Entry) error {
@@ -212,7 +212,7 @@ func subscriberPath(t *testing.T, in *postgres.Inbox, entry outbox.Entry) {
 	require.Equal(t, "it's \\ broken", letters[0].Error)
 	require.WithinDuration(t, entry.RecordedAt, letters[0].RecordedAt, time.Millisecond)
 	require.NoError(t, in.Retry(ctx, "emails", odd.ID))
-	done, found, err := in.Redeliver(ctx, "emails", inbox.Redelivery{Limit: 10, Careful: true}, ignore, giveUp)
+	done, found, err := in.Redeliver(ctx, "emails", inbox.Redelivery{Limit: 10, Savepoints: true}, ignore, giveUp)
 	require.NoError(t, err)
 	require.True(t, found)
 	require.Len(t, done.Applied, 1)
@@ -220,10 +220,10 @@ func subscriberPath(t *testing.T, in *postgres.Inbox, entry outbox.Entry) {
 	names, err := in.Subscribers(ctx)
 	require.NoError(t, err)
 	require.Equal(t, []string{"emails"}, names)
-	_, why, err := in.Forgettable(ctx, "emails", "S", inbox.Sweep{Age: time.Hour, Limit: 10})
+	_, why, err := in.Candidates(ctx, "emails", "S", time.Hour, 10)
 	require.NoError(t, err)
 	require.NotEmpty(t, why)
-	forgotten, err := in.Forget(ctx, "emails", "S", []string{entry.ID, odd.ID}, 3, 2)
+	forgotten, err := in.Sweep(ctx, "emails", "S", []string{entry.ID, odd.ID}, 3, 2)
 	require.NoError(t, err)
 	require.Equal(t, 2, forgotten)
 }

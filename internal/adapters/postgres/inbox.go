@@ -44,7 +44,7 @@ func NewInbox(db *bun.DB, options InboxOptions) *Inbox {
 // Apply asks Postgres three times: it begins the transaction, takes and moves the lane and records the events; it writes what the handlers
 // collected; and it commits. It asks more often if there are letters, or events that were dealt with before.
 func (i *Inbox) Apply(
-	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
+	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (outcome inbox.Outcome, err error) {
 	err = transact(withLateBegin(ctx), i.db, func(ctx context.Context, tx bun.Tx) error {
 		a := &application{
@@ -70,7 +70,7 @@ type application struct {
 	subscriber string
 	batch      inbox.Batch
 	handler    inbox.Handler
-	judge      inbox.Judge
+	judge      inbox.FailurePolicy
 	effects    *effects
 	idle      idleGuard
 

@@ -28,7 +28,7 @@ func BenchmarkApply(b *testing.B) {
 			defer func() { _ = db.Close() }()
 			in := postgres.NewInbox(db, postgres.InboxOptions{})
 			require.NoError(b, in.Begin(b.Context(), emails, 1, "STREAM", inbox.StreamPosition{}))
-			view, err := in.Look(b.Context(), emails, "me")
+			view, err := in.Heartbeat(b.Context(), emails, "me")
 			require.NoError(b, err)
 			at := view.Lanes[0]
 			add := handlerFunc(func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {

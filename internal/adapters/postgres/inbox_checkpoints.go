@@ -62,9 +62,9 @@ SELECT others.names, others.silent, types.names, s.handler, s.paused_at IS NOT N
 	(extract(epoch FROM clock_timestamp() - l.moved_at) * 1000000)::bigint
 FROM (
 	SELECT array_agg(instance ORDER BY instance) AS names,
-		array_agg(instance ORDER BY instance) FILTER (WHERE seen_at <= clock_timestamp() - ` + strconv.FormatInt(inbox.CopySilent.Milliseconds(), 10) + ` * interval '1 millisecond') AS silent
+		array_agg(instance ORDER BY instance) FILTER (WHERE seen_at <= clock_timestamp() - ` + strconv.FormatInt(inbox.CopySilentAfter.Milliseconds(), 10) + ` * interval '1 millisecond') AS silent
 	FROM subscriber_copies
-	WHERE subscriber = ?0 AND instance <> ?1 AND seen_at > clock_timestamp() - ` + strconv.FormatInt(inbox.CopyGone.Milliseconds(), 10) + ` * interval '1 millisecond'
+	WHERE subscriber = ?0 AND instance <> ?1 AND seen_at > clock_timestamp() - ` + strconv.FormatInt(inbox.CopyTimeout.Milliseconds(), 10) + ` * interval '1 millisecond'
 ) AS others CROSS JOIN (
 	SELECT array_agg(event_type ORDER BY event_type COLLATE "C") AS names FROM subscriber_types WHERE subscriber = ?0
 ) AS types
@@ -72,8 +72,8 @@ LEFT JOIN subscribers AS s ON s.subscriber = ?0
 LEFT JOIN subscriber_lanes AS l ON l.subscriber = ?0
 ORDER BY l.lane`
 
-// Look is one statement, so lanes and standing are of one moment.
-func (i *Inbox) Look(ctx context.Context, subscriber, instance string) (view inbox.View, err error) {
+// Heartbeat is one statement, so lanes and subscription are of one moment.
+func (i *Inbox) Heartbeat(ctx context.Context, subscriber, instance string) (view inbox.View, err error) {
 	rows, err := i.db.QueryContext(ctx, lookStatement, subscriber, instance)
 	if err != nil {
 		return view, classify(ctx, err)
@@ -84,7 +84,7 @@ func (i *Inbox) Look(ctx context.Context, subscriber, instance string) (view inb
 		var stream, handler sql.NullString
 		var forgotten sql.NullTime
 		var others, silent, types []string
-		if err := rows.Scan(pgdialect.Array(&others), pgdialect.Array(&silent), pgdialect.Array(&types), &handler, &view.Paused, &view.Yields, &forgotten, &filled, &missed,
+		if err := rows.Scan(pgdialect.Array(&others), pgdialect.Array(&silent), pgdialect.Array(&types), &handler, &view.Paused, &view.OperatorWaits, &forgotten, &filled, &missed,
 			&lane, &lanes, &stream, &sequence, &storedAt, &progress, &revision, &idle); err != nil {
 			return inbox.View{}, classify(ctx, err)
 		}

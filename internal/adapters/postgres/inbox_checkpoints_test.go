@@ -32,7 +32,7 @@ func beginLane(t *testing.T, in *postgres.Inbox) inbox.Checkpoint {
 
 func lookAt(t *testing.T, in *postgres.Inbox) inbox.Checkpoint {
 	t.Helper()
-	view, err := in.Look(t.Context(), emails, "me")
+	view, err := in.Heartbeat(t.Context(), emails, "me")
 	require.NoError(t, err)
 	require.Len(t, view.Lanes, 1)
 	return view.Lanes[0]
@@ -135,15 +135,15 @@ func TestCopiesThatAreGone(t *testing.T) {
 	}
 	see := func(want ...string) {
 		t.Helper()
-		view, err := in.Look(t.Context(), emails, "me")
+		view, err := in.Heartbeat(t.Context(), emails, "me")
 		require.NoError(t, err)
 		require.Equal(t, want, view.Copies)
 	}
 	for _, instance := range []string{"old", "fresh"} {
-		_, err := in.Look(t.Context(), emails, instance)
+		_, err := in.Heartbeat(t.Context(), emails, instance)
 		require.NoError(t, err)
 	}
-	age("old", inbox.CopyGone-500*time.Millisecond)
+	age("old", inbox.CopyTimeout-500*time.Millisecond)
 	see("fresh", "me", "old")
 	age("old", 500*time.Millisecond)
 	see("fresh", "me")
@@ -151,7 +151,7 @@ func TestCopiesThatAreGone(t *testing.T) {
 	age("old", time.Minute)
 	see("fresh", "me")
 	require.Equal(t, 2, count(t, h, "SELECT count(*) FROM subscriber_copies"))
-	_, err := in.Look(t.Context(), emails, "old")
+	_, err := in.Heartbeat(t.Context(), emails, "old")
 	require.NoError(t, err)
 	see("fresh", "me", "old")
 }
@@ -165,7 +165,7 @@ func TestCopiesLookTogether(t *testing.T) {
 		var copies sync.WaitGroup
 		for i := range 12 {
 			copies.Go(func() {
-				if _, err := in.Look(t.Context(), emails, fmt.Sprint("copy-", i)); err != nil {
+				if _, err := in.Heartbeat(t.Context(), emails, fmt.Sprint("copy-", i)); err != nil {
 					t.Error(err)
 				}
 			})
@@ -265,7 +265,7 @@ func TestPlaces(t *testing.T) {
 	for _, name := range []string{emails, "Billing's ?0", "billing"} {
 		require.NoError(t, in.Begin(t.Context(), name, 3, "STREAM", inbox.StreamPosition{Sequence: 10}))
 	}
-	view, err := in.Look(t.Context(), "billing", "me")
+	view, err := in.Heartbeat(t.Context(), "billing", "me")
 	require.NoError(t, err)
 	_, err = in.Rewind(t.Context(), "billing", view.Lanes[1], "ANOTHER", inbox.StreamPosition{Sequence: 4})
 	require.NoError(t, err)

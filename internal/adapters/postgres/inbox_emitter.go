@@ -34,7 +34,7 @@ func (Emitter) Emit(_ context.Context, tx inbox.Tx, cause outbox.Entry, messages
 }
 
 // emitted are events of a transaction.
-type emitted struct{ inbox.Emission }
+type emitted struct{ inbox.EmitBuffer }
 
 func (*emitted) rank() int { return rankEmitted }
 

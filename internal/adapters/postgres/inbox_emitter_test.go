@@ -75,7 +75,7 @@ func TestEmittingWithoutTheRightIsAnOutage(t *testing.T) {
 	require.NoError(t, in.Begin(t.Context(), emails, 1, "S", inbox.StreamPosition{}))
 	event := relaytest.NewEntries(0, 1)[0]
 	apply := func() error {
-		view, err := in.Look(t.Context(), emails, "copy")
+		view, err := in.Heartbeat(t.Context(), emails, "copy")
 		require.NoError(t, err)
 		batch := inbox.Batch{From: view.Lanes[0], To: inbox.StreamPosition{Sequence: 1}, Events: []inbox.Event{{Entry: event, Sequence: 1, Suspect: true}}}
 		_, err = in.Apply(t.Context(), emails, batch, handlerFunc(func(ctx context.Context, tx inbox.Tx, cause outbox.Entry) error {

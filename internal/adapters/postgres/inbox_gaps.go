@@ -100,9 +100,9 @@ const (
 	lostPages = 20   // in one call
 )
 
-// Lost reads in one snapshot, so that retention cannot remove a row between two statements. If retention has removed rows of the hole, or the
+// ReadHole reads in one snapshot, so that retention cannot remove a row between two statements. If retention has removed rows of the hole, or the
 // log is elsewhere, it searches the whole inbox of the subscriber, which has no index for that.
-func (i *Inbox) Lost(ctx context.Context, subscriber string, hole inbox.Hole, limit inbox.ReadLimit) (lost inbox.Lost, err error) {
+func (i *Inbox) ReadHole(ctx context.Context, subscriber string, hole inbox.Hole, limit inbox.ReadLimit) (lost inbox.HoleContents, err error) {
 	ctx = allow(ctx, counting)
 	var failed error
 	options := &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
@@ -112,25 +112,25 @@ func (i *Inbox) Lost(ctx context.Context, subscriber string, hole inbox.Hole, li
 		return failed
 	})
 	if err != nil {
-		return inbox.Lost{}, classify(ctx, fmt.Errorf("look for what subscriber %s lost in the stream: %w", subscriber, err))
+		return inbox.HoleContents{}, classify(ctx, fmt.Errorf("look for what subscriber %s lost in the stream: %w", subscriber, err))
 	}
 	return lost, nil
 }
 
-// Reached is one statement.
-func (i *Inbox) Reached(ctx context.Context, stream string, from, to uint64) (reached inbox.Reached, err error) {
+// CursorBetween is one statement.
+func (i *Inbox) CursorBetween(ctx context.Context, stream string, from, to uint64) (reached inbox.LogCursor, err error) {
 	reached, _, err = reachedBy(ctx, i.db, stream, from, to)
 	return reached, classify(ctx, err)
 }
 
-func reachedBy(ctx context.Context, db bun.IDB, stream string, from, to uint64) (reached inbox.Reached, purgedTo outbox.Position, err error) {
+func reachedBy(ctx context.Context, db bun.IDB, stream string, from, to uint64) (reached inbox.LogCursor, purgedTo outbox.Position, err error) {
 	var ours bool
 	var position sql.NullInt64
 	err = db.QueryRowContext(ctx, reachedStatement, stream, int64(from), int64(to)).Scan(&ours, (*int64)(&purgedTo), &position)
-	return inbox.Reached{Elsewhere: !ours, Known: position.Valid, Position: outbox.Position(position.Int64)}, purgedTo, err
+	return inbox.LogCursor{OtherStream: !ours, Known: position.Valid, Position: outbox.Position(position.Int64)}, purgedTo, err
 }
 
-// lostRead is one call of Lost.
+// lostRead is one call of ReadHole.
 type lostRead struct {
 	tx         bun.Tx
 	subscriber string
@@ -141,19 +141,19 @@ type lostRead struct {
 	unsure     bool            // nobody knows where the hole begins in the log
 }
 
-func (l *lostRead) run(ctx context.Context) (lost inbox.Lost, err error) {
+func (l *lostRead) run(ctx context.Context) (lost inbox.HoleContents, err error) {
 	reached, purgedTo, err := reachedBy(ctx, l.tx, l.hole.Stream, l.hole.Last, l.hole.Read)
 	if err != nil {
 		return lost, err
 	}
-	if reached.Elsewhere {
+	if reached.OtherStream {
 		return l.elsewhere(ctx)
 	}
 	if reached.Known {
 		l.hole.Before = max(l.hole.Before, reached.Position+1, l.hole.After+1)
 	}
 	if l.hole.Before <= l.hole.After {
-		return inbox.Lost{Open: true}, nil
+		return inbox.HoleContents{EndUnknown: true}, nil
 	}
 	if err := l.bound(ctx); err != nil {
 		return lost, err
@@ -166,7 +166,7 @@ func (l *lostRead) run(ctx context.Context) (lost inbox.Lost, err error) {
 	if err != nil {
 		return lost, err
 	}
-	lost = inbox.Lost{Through: through, More: more, Unknown: unknown}
+	lost = inbox.HoleContents{CompleteTo: through, More: more, Unknown: unknown}
 	if unknown > 0 {
 		lost.Why = fmt.Sprintf("retention has removed the log up to position %d", purgedTo)
 	}
@@ -174,7 +174,7 @@ func (l *lostRead) run(ctx context.Context) (lost inbox.Lost, err error) {
 		return lost, err
 	}
 	if read := len(lost.Events); read < len(positions) {
-		lost.Through, lost.More = max(l.hole.After, lost.Events[read-1].Position), true
+		lost.CompleteTo, lost.More = max(l.hole.After, lost.Events[read-1].Position), true
 	}
 	return lost, nil
 }
@@ -195,12 +195,12 @@ func (l *lostRead) bound(ctx context.Context) error {
 }
 
 // elsewhere is what is known if the log is in another database.
-func (l *lostRead) elsewhere(ctx context.Context) (inbox.Lost, error) {
+func (l *lostRead) elsewhere(ctx context.Context) (inbox.HoleContents, error) {
 	met := 0
 	err := l.tx.QueryRowContext(ctx, "SELECT count(*) FROM inbox WHERE subscriber = ? AND sequence BETWEEN ? AND ?",
 		l.subscriber, int64(l.hole.First), int64(l.hole.Last)).Scan(&met)
-	return inbox.Lost{
-		Elsewhere: true, Through: l.hole.Through(0), Unknown: l.hole.Gone(l.hole.Size(), met),
+	return inbox.HoleContents{
+		OtherStream: true, CompleteTo: l.hole.LastPosition(0), Unknown: l.hole.MaxUnknown(l.hole.Size(), met),
 		Why: fmt.Sprintf("this database is not the one whose log fills the stream of %s", l.hole.Stream),
 	}, err
 }
@@ -226,7 +226,7 @@ func (l *lostRead) unknown(ctx context.Context, purgedTo outbox.Position) (int, 
 	if l.unsure {
 		known = 0 // they may have been in the stream before the hole
 	}
-	return l.hole.Gone(gone, known), nil
+	return l.hole.MaxUnknown(gone, known), nil
 }
 
 // choose returns the positions of the first events that the lane is to get, and up to which position these are all.
@@ -244,7 +244,7 @@ func (l *lostRead) choose(ctx context.Context) (chosen []int64, through outbox.P
 			chosen = append(chosen, position)
 		}
 		if !page.more {
-			return chosen, l.hole.Through(l.highest), false, nil
+			return chosen, l.hole.LastPosition(l.highest), false, nil
 		}
 		after = page.last
 	}
@@ -315,7 +315,7 @@ WHERE s.subscriber = ?0`
 
 // lockCounts locks the subscriber's row if the batch changes it. Operators lock it before the lanes, so a batch does so too.
 func (a *application) lockCounts(ctx context.Context) error {
-	if !a.batch.Counts() {
+	if !a.batch.ChangesCounts() {
 		return nil
 	}
 	_, err := lockSubscriber(ctx, a.tx, a.subscriber)
@@ -324,7 +324,7 @@ func (a *application) lockCounts(ctx context.Context) error {
 
 // count adds to what is counted of the subscriber.
 func (a *application) count(ctx context.Context) error {
-	if !a.batch.Counts() {
+	if !a.batch.ChangesCounts() {
 		return nil
 	}
 	filled := 0

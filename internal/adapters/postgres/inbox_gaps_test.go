@@ -50,7 +50,7 @@ func TestLargeHole(t *testing.T) {
 		filled, calls, last, began := 0, 0, outbox.Position(0), time.Now()
 		sent.queries = nil
 		for more := true; more; calls++ {
-			lost, err := in.Lost(t.Context(), emails, hole, limit)
+			lost, err := in.ReadHole(t.Context(), emails, hole, limit)
 			require.NoError(t, err)
 			require.Zero(t, lost.Unknown)
 			require.LessOrEqual(t, len(lost.Events), limit.Count)
@@ -59,7 +59,7 @@ func TestLargeHole(t *testing.T) {
 				last = event.Position
 			}
 			filled += len(lost.Events)
-			hole.After, more = lost.Through, lost.More
+			hole.After, more = lost.CompleteTo, lost.More
 		}
 		require.EqualValues(t, events, hole.After)
 		t.Logf("%d lanes: %d events in %d calls, %s", lanes, filled, calls, time.Since(began).Round(time.Millisecond))
@@ -96,12 +96,12 @@ func TestLogIsPurgedWhileItIsAsked(t *testing.T) {
 		purged = true
 	}
 	limit := inbox.ReadLimit{Count: 100, Bytes: 1 << 20}
-	lost, err := in.Lost(t.Context(), emails, hole, limit)
+	lost, err := in.ReadHole(t.Context(), emails, hole, limit)
 	require.NoError(t, err)
 	require.True(t, purged)
 	require.Len(t, lost.Events, 10)
 	require.Zero(t, lost.Unknown)
-	lost, err = in.Lost(t.Context(), emails, hole, limit)
+	lost, err = in.ReadHole(t.Context(), emails, hole, limit)
 	require.NoError(t, err)
 	require.Len(t, lost.Events, 3)
 	require.Equal(t, 7, lost.Unknown)

@@ -19,7 +19,7 @@ type letterRow struct {
 
 	Subscriber       string            `bun:"subscriber"`
 	EventID          string            `bun:"event_id"`
-	State            inbox.State       `bun:"state"`
+	State            inbox.LetterState `bun:"state"`
 	Error            string            `bun:"error"`
 	Attempts         int               `bun:"attempts"`
 	AggregateType    string            `bun:"aggregate_type,nullzero"`
@@ -39,7 +39,7 @@ type letterRow struct {
 	Sequence         int64             `bun:"_sequence,nullzero"` // in the stream, when it was met last; not in letterColumns
 	NoHandler        bool              `bun:"_no_handler,nullzero"`
 	Behind           int               `bun:"behind,scanonly"`
-	Shown            inbox.State       `bun:"shown,scanonly"` // the state as it follows from the other letters; empty: not asked for
+	Shown            inbox.LetterState `bun:"shown,scanonly"` // the state as it follows from the other letters; empty: not asked for
 }
 
 // newLetterRow makes everything text that Postgres takes: what stands in the dead letters may be anybody's.

@@ -25,8 +25,8 @@ func BenchmarkRedeliver(b *testing.B) {
 	add := handlerFunc(func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 		return postgres.NewTotals().Add(ctx, tx, customers[int(entry.Position)*7919%len(customers)], order.NewMoney(10050, "USD"))
 	})
-	for _, r := range []inbox.Redelivery{{Limit: 1}, {Limit: 100}, {Limit: 500}, {Limit: 500, Careful: true}} {
-		b.Run(fmt.Sprintf("limit=%d/careful=%v", r.Limit, r.Careful), func(b *testing.B) {
+	for _, r := range []inbox.Redelivery{{Limit: 1}, {Limit: 100}, {Limit: 500}, {Limit: 500, Savepoints: true}} {
+		b.Run(fmt.Sprintf("limit=%d/careful=%v", r.Limit, r.Savepoints), func(b *testing.B) {
 			db, err := postgres.Open(postgres.Options{URL: infra.Database(b)})
 			require.NoError(b, err)
 			defer func() { _ = db.Close() }()
@@ -50,7 +50,7 @@ func BenchmarkRedeliver(b *testing.B) {
 func prepareLetters(b *testing.B, in *postgres.Inbox, n int) {
 	b.Helper()
 	require.NoError(b, in.Begin(b.Context(), emails, 1, "STREAM", inbox.StreamPosition{}))
-	view, err := in.Look(b.Context(), emails, "me")
+	view, err := in.Heartbeat(b.Context(), emails, "me")
 	require.NoError(b, err)
 	at := view.Lanes[0]
 	fails := handlerFunc(func(context.Context, inbox.Tx, outbox.Entry) error { return errNo })

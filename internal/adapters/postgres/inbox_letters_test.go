@@ -31,9 +31,9 @@ func TestSweeper(t *testing.T) {
 }
 
 func TestInboxLog(t *testing.T) {
-	inboxtest.TestLog(t, func(t *testing.T) inboxtest.GapStore {
+	inboxtest.TestLog(t, func(t *testing.T) inboxtest.HoleStore {
 		h := newParallel(t)
-		return inboxtest.GapStore{
+		return inboxtest.HoleStore{
 			Store: h.store(), Log: postgres.NewInbox(h.db, postgres.InboxOptions{}), Keep: h.sweepStore().Keep,
 			Reach: func(t *testing.T, stream string, sequence uint64, position outbox.Position) {
 				exec(t, h.others, `INSERT INTO outbox_cursor (relay, stream_created, stream_sequence, position, token, updated_at)

@@ -41,7 +41,7 @@ var _ inbox.DeadLetters = (*Inbox)(nil)
 // lock. With one exception, no transactions wait for each other: a careful Redeliver changes totals in the order of the letters. If that
 // meets a lane, Postgres ends one of the two, which is a fault.Unavailable.
 func (i *Inbox) Redeliver(
-	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.Judge,
+	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (done inbox.Redelivered, found bool, err error) {
 	if i.promotionDue() {
 		if _, err := i.promoteHeads(ctx, subscriber); err != nil {
@@ -67,7 +67,7 @@ func (i *Inbox) Redeliver(
 }
 
 func (i *Inbox) redeliver(
-	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.Judge,
+	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (done inbox.Redelivered, found bool, err error) {
 	err = transact(ctx, i.db, func(ctx context.Context, tx bun.Tx) (err error) {
 		d := &redelivery{
@@ -76,7 +76,7 @@ func (i *Inbox) redeliver(
 		if found, err = d.choose(ctx, r, strconv.FormatInt(max(1, i.idleTimeout.Milliseconds()), 10)); err != nil || !found {
 			return err
 		}
-		if r.Careful {
+		if r.Savepoints {
 			err = d.handleEach(ctx)
 		} else {
 			err = d.handleAll(ctx)
@@ -95,7 +95,7 @@ type redelivery struct {
 	tx         bun.Tx
 	subscriber string
 	handler    inbox.Handler
-	judge      inbox.Judge
+	judge      inbox.FailurePolicy
 	idle      idleGuard
 
 	letters []inbox.Letter // locked, in order

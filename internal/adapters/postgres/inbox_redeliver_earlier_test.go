@@ -20,7 +20,7 @@ import (
 )
 
 // letterBefore leaves the letter of an event in a state, with its inbox row, as programs of before did. It is due in some time.
-func letterBefore(t *testing.T, h *harness, event inbox.Event, state inbox.State, due time.Duration) {
+func letterBefore(t *testing.T, h *harness, event inbox.Event, state inbox.LetterState, due time.Duration) {
 	t.Helper()
 	exec(t, h.others, `INSERT INTO dead_letters (subscriber, event_id, state, error, attempts, aggregate_type, aggregate_id, aggregate_version,
 			position, recorded_at, event_type, subject, headers, payload, due_at)
@@ -108,7 +108,7 @@ func TestLettersByHand(t *testing.T) {
 	require.ErrorAs(t, err, &failed)
 	require.Equal(t, 2, failed.Index)
 	require.ErrorIs(t, err, inbox.ErrPermanent)
-	require.Equal(t, []outbox.Position{2}, redelivered(t, in, inbox.Redelivery{Limit: 9, Careful: true}))
+	require.Equal(t, []outbox.Position{2}, redelivered(t, in, inbox.Redelivery{Limit: 9, Savepoints: true}))
 	require.Equal(t, "before NULL", inboxRow(t, h, events[0]))
 	require.Equal(t, "now NULL", inboxRow(t, h, events[1]))
 	require.Equal(t, []string{"3 dead"}, rowStates(t, h))

@@ -20,7 +20,7 @@ func TestForgottenSubscribersStayForgotten(t *testing.T) {
 	for _, types := range [][]string{nil, {"a"}, {"b"}} {
 		require.ErrorIs(t, in.Subscribe(t.Context(), emails, "totals", types), inbox.ErrForgotten)
 	}
-	view, err := in.Look(t.Context(), emails, "copy")
+	view, err := in.Heartbeat(t.Context(), emails, "copy")
 	require.NoError(t, err)
 	require.Empty(t, view.Lanes)
 	require.Equal(t, 2026, view.Forgotten.Year())

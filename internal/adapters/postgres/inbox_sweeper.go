@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/uptrace/bun/dialect/pgdialect"
 
@@ -11,7 +12,7 @@ import (
 
 var _ inbox.Sweeper = (*Inbox)(nil)
 
-// lookedAt is how many times the limit Forgettable looks at, so that it is cheap while the log keeps everything. What is oldest leaves
+// lookedAt is how many times the limit Candidates looks at, so that it is cheap while the log keeps everything. What is oldest leaves
 // the log first, so nothing younger waits behind for long.
 const lookedAt = 4
 
@@ -41,10 +42,10 @@ WITH old AS (
 )
 SELECT EXISTS (SELECT FROM outbox_cursor WHERE stream_created = ?1), ARRAY (SELECT id FROM forgettable)`
 
-// Forgettable is one statement, so that what it knows about the log, its parking lot and its stream is from one moment.
-func (i *Inbox) Forgettable(ctx context.Context, subscriber, stream string, s inbox.Sweep) (ids []string, why string, err error) {
+// Candidates is one statement, so that what it knows about the log, its parking lot and its stream is from one moment.
+func (i *Inbox) Candidates(ctx context.Context, subscriber, stream string, age time.Duration, limit int) (ids []string, why string, err error) {
 	ours := false
-	err = i.db.QueryRowContext(ctx, forgettableStatement, subscriber, stream, s.Age.Microseconds(), s.Limit, lookedAt*s.Limit).
+	err = i.db.QueryRowContext(ctx, forgettableStatement, subscriber, stream, age.Microseconds(), limit, lookedAt*limit).
 		Scan(&ours, pgdialect.Array(&ids))
 	if err != nil {
 		return nil, "", classify(ctx, fmt.Errorf("look for what subscriber %s may forget: %w", subscriber, err))
@@ -82,7 +83,7 @@ WITH passed AS (
 SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM applied)`
 
 // Forget is one statement.
-func (i *Inbox) Forget(ctx context.Context, subscriber, stream string, ids []string, first, passed uint64) (forgotten int, err error) {
+func (i *Inbox) Sweep(ctx context.Context, subscriber, stream string, ids []string, first, passed uint64) (forgotten int, err error) {
 	err = i.db.QueryRowContext(ctx, forgetStatement, subscriber, stream, pgdialect.Array(ids), int64(first), int64(passed)).Scan(&forgotten)
 	if err != nil {
 		return 0, classify(ctx, fmt.Errorf("forget what subscriber %s has dealt with: %w", subscriber, err))

@@ -57,7 +57,7 @@ func TestModule(t *testing.T) {
 	nothing := func(context.Context, orders.Tx) error { return nil }
 	require.NoError(t, work.Do(t.Context(), nothing))
 	require.NoError(t, checkpoints.Begin(t.Context(), "subscriber", 1, "S", inbox.StreamPosition{}))
-	view, err := checkpoints.Look(t.Context(), "subscriber", "me")
+	view, err := checkpoints.Heartbeat(t.Context(), "subscriber", "me")
 	require.NoError(t, err)
 	_, err = apply.Apply(t.Context(), "subscriber", inbox.Batch{From: view.Lanes[0], To: inbox.StreamPosition{Sequence: 1}, Events: []inbox.Event{
 		{Entry: entry(1), Sequence: 1},
@@ -69,7 +69,7 @@ func TestModule(t *testing.T) {
 	dead, err := admin.CountDead(t.Context(), "subscriber")
 	require.NoError(t, err)
 	require.Zero(t, dead)
-	_, why, err := sweeper.Forgettable(t.Context(), "subscriber", "S", inbox.Sweep{Age: time.Hour, Limit: 1})
+	_, why, err := sweeper.Candidates(t.Context(), "subscriber", "S", time.Hour, 1)
 	require.NoError(t, err)
 	require.NotEmpty(t, why)
 

@@ -188,8 +188,8 @@ func (o *Operator) Erase(ctx context.Context, subscriber string, limit int) (era
 	return 0, nil
 }
 
-// Lift deletes the row, and rows of copies that did not know of the tombstone.
-func (o *Operator) Lift(ctx context.Context, subscriber string) error {
+// RemoveTombstone deletes the row, and rows of copies that did not know of the tombstone.
+func (o *Operator) RemoveTombstone(ctx context.Context, subscriber string) error {
 	return transact(allow(ctx, counting), o.db, func(ctx context.Context, tx bun.Tx) error {
 		forgotten, left := false, false
 		err := tx.QueryRowContext(ctx, liftStatement, subscriber).Scan(&forgotten, &left)

@@ -42,13 +42,13 @@ SELECT ?0, lane, ?1, ?2, ?3, ?4, ?5::bigint, ?6 FROM generate_series(0, ?1 - 1) 
 )
 
 // Move waits for the batches and redeliveries under way.
-func (o *Operator) Move(ctx context.Context, subscriber string, move inbox.Move, proof inbox.Proof) (before []inbox.Checkpoint, err error) {
+func (o *Operator) Move(ctx context.Context, subscriber string, move inbox.Move, proof inbox.LaneCheck) (before []inbox.Checkpoint, err error) {
 	err = o.decide(ctx, subscriber, func(ctx context.Context, tx bun.Tx, lanes []inbox.Checkpoint) error {
 		before = lanes
-		if err := inbox.InStream(subscriber, move.Stream, lanes); err != nil {
+		if err := inbox.RequireStream(subscriber, move.Stream, lanes); err != nil {
 			return err
 		}
-		moved := move.Moves(lanes)
+		moved := move.Affected(lanes)
 		if len(moved) == 0 {
 			return nil
 		}
@@ -74,13 +74,13 @@ func (o *Operator) Move(ctx context.Context, subscriber string, move inbox.Move,
 }
 
 // SetLanes waits for the batches and redeliveries under way. It replaces the rows.
-func (o *Operator) SetLanes(ctx context.Context, subscriber string, lanes int, proof inbox.Proof) (before []inbox.Checkpoint, err error) {
+func (o *Operator) SetLanes(ctx context.Context, subscriber string, lanes int, proof inbox.LaneCheck) (before []inbox.Checkpoint, err error) {
 	err = o.decide(ctx, subscriber, func(ctx context.Context, tx bun.Tx, present []inbox.Checkpoint) error {
 		before = present
 		if len(present) == 0 {
 			return inbox.ErrNotBegun.With("subscriber %s has not begun", subscriber)
 		}
-		if err := inbox.InStream(subscriber, present[0].Stream, present); err != nil {
+		if err := inbox.RequireStream(subscriber, present[0].Stream, present); err != nil {
 			return err
 		}
 		if err := proof(ctx, present); err != nil {

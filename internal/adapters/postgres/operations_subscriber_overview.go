@@ -28,7 +28,7 @@ SELECT name, coalesce(s.handler, ''), s.paused_at IS NOT NULL,
 	coalesce((extract(epoch FROM statement_timestamp() - s.paused_at) * 1000000)::bigint, 0), s.forgotten_at, coalesce(s.filled, 0), coalesce(s.missed, 0),
 	ARRAY (SELECT event_type FROM subscriber_types WHERE subscriber = name ORDER BY event_type COLLATE "C"),
 	ARRAY (SELECT instance FROM subscriber_copies WHERE subscriber = name
-		AND seen_at > statement_timestamp() - ` + strconv.FormatInt(inbox.CopyGone.Milliseconds(), 10) + ` * interval '1 millisecond' ORDER BY instance COLLATE "C"),
+		AND seen_at > statement_timestamp() - ` + strconv.FormatInt(inbox.CopyTimeout.Milliseconds(), 10) + ` * interval '1 millisecond' ORDER BY instance COLLATE "C"),
 	(SELECT count(*) FROM dead_letters WHERE subscriber = name AND state = 'dead'),
 	(SELECT count(*) FROM dead_letters WHERE subscriber = name AND state IN ('waiting', 'retrying')),
 	(SELECT max(applied_at) FROM inbox WHERE subscriber = name AND applied_at IS NOT NULL),
@@ -36,7 +36,7 @@ SELECT name, coalesce(s.handler, ''), s.paused_at IS NOT NULL,
 FROM names LEFT JOIN subscribers AS s ON s.subscriber = name, LATERAL (
 	SELECT count(*) AS events, min(applied_at) AS since FROM (
 		SELECT applied_at FROM inbox WHERE subscriber = name AND applied_at > statement_timestamp() - ` +
-	strconv.FormatInt(inbox.RateOver.Milliseconds(), 10) + ` * interval '1 millisecond'
+	strconv.FormatInt(inbox.RateWindow.Milliseconds(), 10) + ` * interval '1 millisecond'
 		ORDER BY applied_at DESC LIMIT ` + strconv.Itoa(inbox.RateEvents) + `) AS newest
 ) AS recent
 WHERE name IS NOT NULL`
@@ -80,7 +80,7 @@ func (o *Operator) overviews(ctx context.Context) (overviews []inbox.Overview, e
 			return nil, classify(ctx, err)
 		}
 		seen.PausedFor, seen.Forgotten, seen.Applied = sinceMicroseconds(paused), forgotten.Time, applied.Time
-		if over := inbox.RateOver; events > 0 {
+		if over := inbox.RateWindow; events > 0 {
 			if events == inbox.RateEvents {
 				over = max(sinceMicroseconds(since.Int64), time.Millisecond)
 			}

@@ -23,7 +23,7 @@ const subscriber = "billing"
 // longer are the calls whose statements may take four times as long as others: they count or search.
 var longer = map[string]bool{
 	"operations.ParkingAdmin.Redrive": true, "operations.RelayInspector.List": true, "operations.RelayInspector.Status": true, "operations.RelayRepair.Behind": true,
-	"inbox.Log.Lost": true, "operations.ParkingAdmin.Undecided": true, "operations.DeadLetterAdmin.Undecided": true, "operations.DeadLetterAdmin.Letters": true,
+	"inbox.Log.ReadHole": true, "operations.ParkingAdmin.Undecided": true, "operations.DeadLetterAdmin.Undecided": true, "operations.DeadLetterAdmin.Letters": true,
 }
 
 type dbCall = func(ctx context.Context, db *bun.DB) error
@@ -164,8 +164,8 @@ func subscriberCalls() map[string]dbCall {
 		"inbox.Checkpoints.Subscribe": func(ctx context.Context, db *bun.DB) error {
 			return newInbox(db).Subscribe(ctx, subscriber, "handler", []string{"a"})
 		},
-		"inbox.Checkpoints.Look": on(func(ctx context.Context, db *bun.DB) (inbox.View, error) {
-			return newInbox(db).Look(ctx, subscriber, "me")
+		"inbox.Checkpoints.Heartbeat": on(func(ctx context.Context, db *bun.DB) (inbox.View, error) {
+			return newInbox(db).Heartbeat(ctx, subscriber, "me")
 		}),
 		"inbox.Checkpoints.Leave": func(ctx context.Context, db *bun.DB) error { return newInbox(db).Leave(ctx, subscriber, "me") },
 		"inbox.Checkpoints.Marks": on(func(ctx context.Context, db *bun.DB) ([]inbox.StreamPosition, error) {
@@ -203,18 +203,18 @@ func subscriberCalls() map[string]dbCall {
 			return newInbox(db).CountDead(ctx, subscriber)
 		}),
 		"operations.DeadLetterAdmin.Subscribers": on(func(ctx context.Context, db *bun.DB) ([]string, error) { return newInbox(db).Subscribers(ctx) }),
-		"inbox.Log.Lost": on(func(ctx context.Context, db *bun.DB) (inbox.Lost, error) {
-			return newInbox(db).Lost(ctx, subscriber, inbox.Hole{Lanes: 1, Stream: "S", First: 1, Last: 2, Before: 3}, inbox.ReadLimit{Count: 1, Bytes: 1})
+		"inbox.Log.ReadHole": on(func(ctx context.Context, db *bun.DB) (inbox.HoleContents, error) {
+			return newInbox(db).ReadHole(ctx, subscriber, inbox.Hole{Lanes: 1, Stream: "S", First: 1, Last: 2, Before: 3}, inbox.ReadLimit{Count: 1, Bytes: 1})
 		}),
-		"inbox.Log.Reached": on(func(ctx context.Context, db *bun.DB) (inbox.Reached, error) {
-			return newInbox(db).Reached(ctx, "S", 1, 2)
+		"inbox.Log.CursorBetween": on(func(ctx context.Context, db *bun.DB) (inbox.LogCursor, error) {
+			return newInbox(db).CursorBetween(ctx, "S", 1, 2)
 		}),
-		"inbox.Sweeper.Forgettable": on(func(ctx context.Context, db *bun.DB) ([]string, error) {
-			ids, _, err := newInbox(db).Forgettable(ctx, subscriber, "S", inbox.Sweep{Age: time.Hour, Limit: 1})
+		"inbox.Sweeper.Candidates": on(func(ctx context.Context, db *bun.DB) ([]string, error) {
+			ids, _, err := newInbox(db).Candidates(ctx, subscriber, "S", time.Hour, 1)
 			return ids, err
 		}),
-		"inbox.Sweeper.Forget": on(func(ctx context.Context, db *bun.DB) (int, error) {
-			return newInbox(db).Forget(ctx, subscriber, "S", []string{missing}, 1, 1)
+		"inbox.Sweeper.Sweep": on(func(ctx context.Context, db *bun.DB) (int, error) {
+			return newInbox(db).Sweep(ctx, subscriber, "S", []string{missing}, 1, 1)
 		}),
 	}
 }
@@ -236,8 +236,8 @@ func operatorCalls() map[string]dbCall {
 		"inbox.Operator.Ignore": on(func(ctx context.Context, db *bun.DB) (int, error) { return operator(db).Ignore(ctx, "nobody", "a") }),
 		"inbox.Operator.Forget": func(ctx context.Context, db *bun.DB) error { return operator(db).Forget(ctx, "nobody") },
 		"inbox.Operator.Erase":  on(func(ctx context.Context, db *bun.DB) (int, error) { return operator(db).Erase(ctx, "nobody", 1) }),
-		"inbox.Operator.Lift": func(ctx context.Context, db *bun.DB) error {
-			return operator(db).Lift(ctx, "nobody")
+		"inbox.Operator.RemoveTombstone": func(ctx context.Context, db *bun.DB) error {
+			return operator(db).RemoveTombstone(ctx, "nobody")
 		},
 	}
 }
@@ -293,7 +293,7 @@ func inboxTransactions() map[string]func(ctx context.Context, db *bun.DB, name s
 		if err := newInbox(db).Begin(ctx, name, 1, "S", inbox.StreamPosition{}); err != nil {
 			return err
 		}
-		view, err := newInbox(db).Look(ctx, name, "copy")
+		view, err := newInbox(db).Heartbeat(ctx, name, "copy")
 		if err != nil {
 			return err
 		}

@@ -187,7 +187,7 @@ type measuredWork struct {
 }
 
 func (w *measuredWork) Apply(
-	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
+	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (inbox.Outcome, error) {
 	began := time.Now()
 	outcome, err := w.next.Apply(ctx, subscriber, batch, w.measured(ctx, handler), judge)
@@ -198,7 +198,7 @@ func (w *measuredWork) Apply(
 	if batch.PassedOver > 0 {
 		w.passedOver.Add(ctx, int64(batch.PassedOver), w.whoseAdd...)
 	}
-	if batch.Counts() {
+	if batch.ChangesCounts() {
 		w.lost(ctx, batch, outcome)
 	}
 	if len(batch.Events) == 0 { // the checkpoint just moved
@@ -244,7 +244,7 @@ type measuredLetters struct {
 }
 
 func (l *measuredLetters) Redeliver(
-	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.Judge,
+	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (inbox.Redelivered, bool, error) {
 	done, found, err := l.next.Redeliver(ctx, subscriber, r, l.measured(ctx, handler), judge)
 	if err != nil {

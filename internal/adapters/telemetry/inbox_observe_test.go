@@ -39,11 +39,11 @@ func TestSubscribersAreShown(t *testing.T) {
 			want: map[string]values{"copies": {whose: 0}, "lanes": {whose: 2}, "paused.age": {whose: 0}, "stalled_lane.age": {whose: 50}},
 		},
 		"it is paused": {
-			overview: inbox.Overview{Standing: inbox.Standing{Paused: true}, PausedFor: time.Minute, Lanes: lanes}, lag: 1,
+			overview: inbox.Overview{Subscription: inbox.Subscription{Paused: true}, PausedFor: time.Minute, Lanes: lanes}, lag: 1,
 			want: map[string]values{"copies": {whose: 0}, "lanes": {whose: 3}, "paused.age": {whose: 60}, "stalled_lane.age": {whose: 0}},
 		},
 		"it is forgotten": {
-			overview: inbox.Overview{Standing: inbox.Standing{Forgotten: time.Now()}},
+			overview: inbox.Overview{Subscription: inbox.Subscription{Forgotten: time.Now()}},
 			want:     map[string]values{"copies": {}, "lanes": {}, "paused.age": {}, "stalled_lane.age": {}},
 		},
 	} {

@@ -82,7 +82,7 @@ type tracedWork struct {
 }
 
 func (w *tracedWork) Apply(
-	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
+	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (inbox.Outcome, error) {
 	if len(batch.Events) == 1 && batch.Events[0].Unreadable == nil {
 		return w.applyOne(ctx, subscriber, batch, handler, judge)
@@ -101,7 +101,7 @@ func (w *tracedWork) Apply(
 
 // applyOne applies a batch of one event that can be read.
 func (w *tracedWork) applyOne(
-	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
+	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (inbox.Outcome, error) {
 	ctx, span := w.startEvent(ctx, &batch.Events[0].Entry)
 	defer span.End()
@@ -129,7 +129,7 @@ type tracedLetters struct {
 }
 
 func (l *tracedLetters) Redeliver(
-	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.Judge,
+	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (inbox.Redelivered, bool, error) {
 	t := &tracedBatch{Handler: handler, inboxTracer: l.inboxTracer, judge: judge, began: time.Now()}
 	done, found, err := l.next.Redeliver(ctx, subscriber, r, t, t.judged)
@@ -144,7 +144,7 @@ func (l *tracedLetters) Redeliver(
 type tracedBatch struct {
 	inbox.Handler
 	*inboxTracer
-	judge inbox.Judge
+	judge inbox.FailurePolicy
 
 	began   time.Time  // of a batch of letters
 	span    trace.Span // of the batch; nil: there has been no sampled letter

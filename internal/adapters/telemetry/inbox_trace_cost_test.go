@@ -28,7 +28,7 @@ func TestUnsampledEventsCostNoAllocation(t *testing.T) {
 // handing is a database that calls the handler, and costs nothing else.
 type handing struct{}
 
-func (handing) Apply(ctx context.Context, _ string, batch inbox.Batch, handler inbox.Handler, _ inbox.Judge) (inbox.Outcome, error) {
+func (handing) Apply(ctx context.Context, _ string, batch inbox.Batch, handler inbox.Handler, _ inbox.FailurePolicy) (inbox.Outcome, error) {
 	for i := range batch.Events {
 		if err := handler.Handle(ctx, nil, batch.Events[i].Entry); err != nil {
 			return inbox.Outcome{}, err

@@ -22,7 +22,7 @@ type database struct {
 func inboxOf(d *database) telemetry.InboxPorts { return telemetry.InboxPorts{Work: d, Letters: d} }
 
 func (d *database) Apply(
-	ctx context.Context, _ string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
+	ctx context.Context, _ string, batch inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (inbox.Outcome, error) {
 	d.in, d.handler = ctx, handler
 	outcome := inbox.Outcome{Checkpoint: batch.From, Results: make([]inbox.Result, len(batch.Events))}
@@ -48,7 +48,7 @@ func (d *database) Apply(
 }
 
 func (d *database) Redeliver(
-	ctx context.Context, _ string, _ inbox.Redelivery, handler inbox.Handler, judge inbox.Judge,
+	ctx context.Context, _ string, _ inbox.Redelivery, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (inbox.Redelivered, bool, error) {
 	d.in, d.handler = ctx, handler
 	var done inbox.Redelivered
@@ -71,7 +71,7 @@ func (d *database) Redeliver(
 
 // handle calls handler for one event, within a savepoint if it is suspect.
 func handle(
-	ctx context.Context, index int, event inbox.Event, handler inbox.Handler, judge inbox.Judge,
+	ctx context.Context, index int, event inbox.Event, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (letter *inbox.Letter, err error) {
 	err = func() (err error) {
 		defer func() {

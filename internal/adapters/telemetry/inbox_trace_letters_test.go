@@ -62,7 +62,7 @@ func TestRedeliveriesTellTheirFailures(t *testing.T) {
 			letters[i].Suspect = careful
 		}
 		done, _, err := traceInbox(tp, &database{letters: letters}).Letters.Redeliver(context.Background(), "billing",
-			inbox.Redelivery{Careful: careful}, failing{"e2": inbox.ErrPermanent}, lenient)
+			inbox.Redelivery{Savepoints: careful}, failing{"e2": inbox.ErrPermanent}, lenient)
 		require.Equal(t, careful, err == nil)
 		require.Equal(t, careful, done.Failed != nil)
 		events := spans.all("process orders.created")

@@ -97,7 +97,7 @@ func TestOneEventTellsItsFailure(t *testing.T) {
 	for name, c := range map[string]struct {
 		handler   failing
 		suspect   bool
-		judge     inbox.Judge
+		judge     inbox.FailurePolicy
 		commit    error
 		fails     bool
 		status    codes.Code

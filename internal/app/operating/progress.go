@@ -69,7 +69,7 @@ func (s *Subscribers) places(ctx context.Context, from, to uint64) (places []inb
 			break
 		}
 	}
-	return inbox.Places(messages, 0), nil
+	return inbox.Positions(messages, 0), nil
 }
 
 // bare is an event without content: only that it is there matters.
@@ -89,7 +89,7 @@ func (s *Subscribers) behind(ctx context.Context, state inbox.StreamState, at in
 	end := inbox.StreamPosition{Sequence: max(at.Sequence, wanted)}
 	if len(messages) > 0 {
 		end.Sequence = messages[0].Sequence - 1
-		if progress, known := inbox.Follow(messages).Dealt(); known {
+		if progress, known := inbox.FirstRun(messages).ProgressBefore(); known {
 			end.Progress = progress
 			return end, nil
 		}
@@ -113,7 +113,7 @@ func (s *Subscribers) after(ctx context.Context, sequence, last uint64) (message
 
 // reached adds a progress to a place about which messages say nothing: that of the last event which the relay has noted before.
 func (s *Subscribers) reached(ctx context.Context, state inbox.StreamState, at inbox.StreamPosition, progress outbox.Position) (inbox.StreamPosition, error) {
-	reached, err := s.Log.Reached(ctx, state.Created, 0, at.Sequence)
+	reached, err := s.Log.CursorBetween(ctx, state.Created, 0, at.Sequence)
 	if err != nil {
 		return at, err
 	}

@@ -147,7 +147,7 @@ func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operat
 // described says what a move does to lanes.
 func described(subscriber string, move inbox.Move, lanes []inbox.Checkpoint) operations.MovePreview {
 	return operations.MovePreview{
-		Subscriber: subscriber, Move: move, Lanes: len(move.Moves(lanes)),
+		Subscriber: subscriber, Move: move, Lanes: len(move.Affected(lanes)),
 		Lowest: inbox.Lowest(lanes).Sequence, Highest: inbox.Highest(lanes).Sequence,
 	}
 }
@@ -213,10 +213,10 @@ func (s *Subscribers) erase(ctx context.Context, subscriber string) (erased int,
 	}
 }
 
-// Lift first erases what a Forget has left that did not come to its end.
-func (s *Subscribers) Lift(ctx context.Context, subscriber string) error {
+// RemoveTombstone first erases what a Forget has left that did not come to its end.
+func (s *Subscribers) RemoveTombstone(ctx context.Context, subscriber string) error {
 	if _, err := s.erase(ctx, subscriber); err != nil {
 		return err
 	}
-	return s.Operator.Lift(ctx, subscriber)
+	return s.Operator.RemoveTombstone(ctx, subscriber)
 }

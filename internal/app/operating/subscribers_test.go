@@ -119,7 +119,7 @@ func mustState(t *testing.T, o *office) inbox.StreamState {
 // last returns the place of the last message that fits; before the first one if none does.
 func last(messages []inbox.Message, fits func(inbox.Message) bool) inbox.StreamPosition {
 	found := inbox.StreamPosition{Sequence: messages[0].Sequence - 1, Progress: messages[0].Progress - 1}
-	for i, place := range inbox.Places(messages, 0) {
+	for i, place := range inbox.Positions(messages, 0) {
 		if fits(messages[i]) {
 			found = place
 		}
@@ -220,8 +220,8 @@ func TestForgetAndRemember(t *testing.T) {
 		found, err := o.Subscribers.Subscribers(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, operations.SubscriberForgotten, operations.StateOf(found.All[0].Overview))
-		require.NoError(t, o.Lift(t.Context(), subscriber))
-		require.ErrorIs(t, o.Lift(t.Context(), subscriber), inbox.ErrNotForgotten)
+		require.NoError(t, o.RemoveTombstone(t.Context(), subscriber))
+		require.ErrorIs(t, o.RemoveTombstone(t.Context(), subscriber), inbox.ErrNotForgotten)
 	})
 }
 

@@ -27,7 +27,7 @@ type call struct {
 
 // calling is an external handler that notes its calls.
 type calling struct {
-	copied
+	copyHandler
 	calls *calls
 }
 
@@ -40,7 +40,7 @@ func (calling) External() bool { return true }
 
 func (c calling) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 	began := time.Since(c.began)
-	err := c.copied.Handle(ctx, tx, entry)
+	err := c.copyHandler.Handle(ctx, tx, entry)
 	c.calls.mu.Lock()
 	defer c.calls.mu.Unlock()
 	c.calls.all = append(c.calls.all, call{entry, began, time.Since(c.began)})
@@ -92,7 +92,7 @@ func inCalls(t *testing.T, opts subscribing.Options, test func(t *testing.T, s *
 	opts.CallTime = callTime
 	inFakeTime(t, opts, func(t *testing.T, s *service) {
 		made := &calls{}
-		test(t, s, func(name string) func() { return s.startHandling(name, calling{copied{s, name}, made}) }, made)
+		test(t, s, func(name string) func() { return s.startHandling(name, calling{copyHandler{s, name}, made}) }, made)
 	})
 }
 
@@ -129,7 +129,7 @@ type counting struct {
 }
 
 func (c counting) Apply(
-	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
+	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (inbox.Outcome, error) {
 	if len(batch.Events) > 1 {
 		c.t.Errorf("a transaction has %d events", len(batch.Events))

@@ -36,20 +36,20 @@ func (f *freezer) wait() {
 	}
 }
 
-func (f *freezer) Look(ctx context.Context, subscriber, instance string) (inbox.View, error) {
+func (f *freezer) Heartbeat(ctx context.Context, subscriber, instance string) (inbox.View, error) {
 	f.wait()
-	return f.Inbox.Look(ctx, subscriber, instance)
+	return f.Inbox.Heartbeat(ctx, subscriber, instance)
 }
 
 func (f *freezer) Apply(
-	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
+	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (inbox.Outcome, error) {
 	f.wait()
 	return f.Inbox.Apply(ctx, subscriber, batch, handler, judge)
 }
 
 func (f *freezer) Redeliver(
-	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.Judge,
+	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (inbox.Redelivered, bool, error) {
 	f.wait()
 	return f.Inbox.Redeliver(ctx, subscriber, r, handler, judge)
@@ -82,8 +82,8 @@ func TestFrozenCopyOfAForgottenSubscriberEnds(t *testing.T) {
 					erased, err = operator.Erase(t.Context(), subscriber, 10)
 					require.NoError(t, err)
 				}
-				require.NoError(t, operator.Lift(t.Context(), subscriber))
-				another := subscribing.NewHandler("another", map[string]inbox.Function{
+				require.NoError(t, operator.RemoveTombstone(t.Context(), subscriber))
+				another := subscribing.NewHandler("another", map[string]inbox.HandlerFunc{
 					relaytest.EventType: func(_ context.Context, _ inbox.Tx, entry outbox.Entry) error {
 						if entry.ID == late.ID {
 							return failure

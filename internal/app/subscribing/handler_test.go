@@ -20,14 +20,14 @@ func (*transaction) Subscriber() string { return subscriber }
 func TestHandlerCallsTheFunctionOfTheType(t *testing.T) {
 	var called, applied []string
 	within := &transaction{}
-	function := func(name string, result error) inbox.Function {
+	function := func(name string, result error) inbox.HandlerFunc {
 		return func(_ context.Context, tx inbox.Tx, entry outbox.Entry) error {
 			require.Same(t, within, tx)
 			called = append(called, name+" "+entry.ID)
 			return result
 		}
 	}
-	handler := subscribing.NewHandler("emails", map[string]inbox.Function{"b": function("of b", nil), "a": function("of a", errPoison)},
+	handler := subscribing.NewHandler("emails", map[string]inbox.HandlerFunc{"b": function("of b", nil), "a": function("of a", errPoison)},
 		func(_ context.Context, entry outbox.Entry) { applied = append(applied, entry.ID) })
 	require.Equal(t, "emails", handler.Name())
 	require.Equal(t, []string{"a", "b"}, handler.Types())

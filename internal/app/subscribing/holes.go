@@ -13,42 +13,43 @@ import (
 )
 
 const (
-	// fillCount and fillBytes bound what is taken from the log at once.
+	// fillCount and fillBytes bound one read of a hole from the log.
 	fillCount = largestBatch
 	fillBytes = readBytes
-	// lossPoll is how often a lane that stands before lost messages looks whether the log has them again. Each look searches the inbox.
+	// lossPoll is how often a lane that stopped before lost messages asks the log for them again. Each time the whole inbox is searched.
 	lossPoll = 5 * time.Second
 )
 
 var (
-	// errLoss reports messages that nobody knows. An operator decides whether the subscriber goes on without them.
+	// errLoss reports removed messages whose events are unknown. An operator decides whether the subscriber goes on without them.
 	errLoss = errors.New("messages are lost")
-	// errEndUnknown reports that nothing after a hole says where the log goes on.
+	// errEndUnknown reports that the messages after a hole do not tell yet where the hole ends in the log.
 	errEndUnknown = fault.New(fault.Unavailable, "hole_open", "messages were removed, and the relay has not said yet which events these were")
 )
 
-// progressAt returns how far the lanes that stand where a read begins have dealt with the log; 0: not known. Lanes that fill a hole there have
-// come to different parts of the log, so it is the lowest.
+// progressAt returns the progress at the position where a read begins, as the lanes that stand there know it; 0: not known. Lanes that fill a
+// hole there have different progress, so it returns the lowest.
 func progressAt(from uint64, going map[int]*lane, standing map[uint64][]*lane) outbox.Position {
-	lowest := everything
+	lowest := wholeLog
 	for _, l := range standing[from] {
-		lowest = min(lowest, l.through.Progress)
+		lowest = min(lowest, l.readTo.Progress)
 	}
 	for _, l := range going {
-		if l.through.Sequence == from {
-			lowest = min(lowest, l.through.Progress)
+		if l.readTo.Sequence == from {
+			lowest = min(lowest, l.readTo.Progress)
 		}
 	}
-	if lowest == everything {
+	if lowest == wholeLog {
 		return 0
 	}
 	return lowest
 }
 
-// findHoles finds the lanes for which messages are missing before the i-th message of a read, and takes them from going.
+// findHoles finds the lanes for which messages are missing before the i-th message of a read, and removes them from going. It returns whether any
+// lane advanced.
 //
-// A lane at a message that was removed has no proof that the stream is the one it knows: it may have lost its end and have grown again.
-// So the next message has to continue the lane's progress, else the log is asked. Messages of others, and copies, continue nothing.
+// If the message at a lane's position was removed, the lane cannot compare it with the stream. The stream may have lost its end and grown again.
+// So the next message has to continue the lane's progress. If it does not, the log is asked. Foreign messages and copies continue nothing.
 func (s *Subscriber) findHoles(going map[int]*lane, from uint64, messages []inbox.Message, places []inbox.StreamPosition, i int) (progress bool) {
 	next, previous := messages[i].Sequence, from
 	if i > 0 {
@@ -57,23 +58,23 @@ func (s *Subscriber) findHoles(going map[int]*lane, from uint64, messages []inbo
 	if i > 0 && next == previous+1 && !anyUnproven(going) {
 		return false
 	}
-	var after *inbox.Following
+	var after *inbox.MessageRun
 	for number, l := range going {
-		if l.through.Sequence >= next {
+		if l.readTo.Sequence >= next {
 			continue
 		}
-		if i > 0 && previous > l.through.Sequence {
+		if i > 0 && previous > l.readTo.Sequence {
 			progress = l.advance(places[i-1]) || progress
 		}
-		first := l.through.Sequence + 1
+		first := l.readTo.Sequence + 1
 		if first == next && (!l.unproven() || l.continuedBy(messages[i])) {
 			continue
 		}
 		if after == nil {
-			found := inbox.Follow(messages[i:])
+			found := inbox.FirstRun(messages[i:])
 			after = &found
 		}
-		l.meet(first, next-1, *after, after.Broken || !few(messages[i:]))
+		l.noteHole(first, next-1, *after, after.HoleAfter || !smallRead(messages[i:]))
 		delete(going, number)
 	}
 	return progress
@@ -88,58 +89,59 @@ func anyUnproven(going map[int]*lane) bool {
 	return false
 }
 
-// unproven reports whether the lane stands at a message that was removed, and has not asked the log what follows. A lane that does not know
-// how far it has dealt with the log has nothing to ask.
+// unproven reports whether the message at the lane's position was removed, and the log was not asked yet what follows. A lane that does not know
+// its progress has nothing to ask.
 func (l *lane) unproven() bool {
-	return l.through.StoredAt.IsZero() && !l.cleared && l.through.Progress > 0
+	return l.readTo.StoredAt.IsZero() && !l.holeChecked && l.readTo.Progress > 0
 }
 
 // continuedBy reports whether a message continues the lane's progress.
 func (l *lane) continuedBy(next inbox.Message) bool {
-	return next.Progress == l.through.Progress || next.Progress == l.through.Progress+1
+	return next.Progress == l.readTo.Progress || next.Progress == l.readTo.Progress+1
 }
 
-// meet notes a hole after the lane's place. If what follows says no more than the lane's progress, the next hole is looked at from that
-// progress on; or the relay was sent back, and everything after that comes again. enough says that what lies behind the messages that
-// follow tells more, or that they are so many that not all can be copies of old messages.
-func (l *lane) meet(first, last uint64, after inbox.Following, enough bool) {
+// noteHole records a hole after the lane's position. after is what the messages behind the hole tell.
+//
+// enough reports that another hole follows, or that there are so many messages that not all can be copies of old ones. Then the hole ends at the
+// lane's progress at the latest: the next hole is looked at from there, or the relay was sent back and publishes everything again.
+func (l *lane) noteHole(first, last uint64, after inbox.MessageRun, enough bool) {
 	if enough {
-		after.Before = max(after.Before, l.through.Progress+1)
+		after.Before = max(after.Before, l.readTo.Progress+1)
 	}
 	l.hole = &inbox.Hole{
 		Lane: l.checkpoint.Lane, Lanes: l.checkpoint.Lanes, Stream: l.checkpoint.Stream,
-		First: first, Last: last, After: l.through.Progress, Read: after.Last, Before: after.Before, Present: after.Present,
+		First: first, Last: last, After: l.readTo.Progress, Read: after.Last, Before: after.Before, Present: after.Present,
 	}
-	ring(l.wake)
+	signal(l.wake)
 }
 
-// emptied notes that everything after the lane's place was removed.
-func (l *lane) emptied(state inbox.StreamState) {
+// noteEmptied records a hole if everything after the lane's position was removed.
+func (l *lane) noteEmptied(state inbox.StreamState) {
 	last := state.First - 1
-	if l.hole == nil && !l.lost && l.checkpoint.Stream == state.Created && l.through.StoredAt.IsZero() &&
-		state.Last == last && l.through.Sequence < last {
-		l.meet(l.through.Sequence+1, last, inbox.Following{Last: last}, false)
+	if l.hole == nil && !l.mismatch && l.checkpoint.Stream == state.Created && l.readTo.StoredAt.IsZero() &&
+		state.Last == last && l.readTo.Sequence < last {
+		l.noteHole(l.readTo.Sequence+1, last, inbox.MessageRun{Last: last}, false)
 	}
 }
 
-// fill takes the events of a hole from the log, as the next ones of the lane, and lets the lane go on after the hole. It fails with
-// errLoss if the log does not have all of them and the subscriber is not to go on without.
-func (s *Subscriber) fill(ctx context.Context, l *lane) error {
+// fillHole reads the events of a hole from the log, appends them to the lane's queue, and lets the lane go on after the hole. It fails with errLoss
+// if the log does not have all of them and Options.Continue is not set.
+func (s *Subscriber) fillHole(ctx context.Context, l *lane) error {
 	s.mu.Lock()
-	h := *l.hole // only the worker, which is here, changes it
+	h := *l.hole // only this worker changes it
 	s.mu.Unlock()
-	lost, err := s.ports.Log.Lost(ctx, s.id, h, inbox.ReadLimit{Count: fillCount, Bytes: fillBytes})
+	lost, err := s.ports.Log.ReadHole(ctx, s.id, h, inbox.ReadLimit{Count: fillCount, Bytes: fillBytes})
 	if err != nil {
 		return err
 	}
-	if lost.Open {
+	if lost.EndUnknown {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		l.hole = nil // it is met again
-		ring(s.hungry)
+		l.hole = nil // the next read finds it again
+		signal(s.roomFreed)
 		return errEndUnknown
 	}
-	if lost.Unknown > 0 || lost.Elsewhere {
+	if lost.Unknown > 0 || lost.OtherStream {
 		if same, err := s.sameStream(ctx, l); err != nil || !same {
 			return err
 		}
@@ -147,54 +149,72 @@ func (s *Subscriber) fill(ctx context.Context, l *lane) error {
 	if lost.Unknown > 0 && !s.opts.Continue {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		l.unknown = lost.Unknown
-		return s.loss(h, lost)
+		l.unknownMessages = lost.Unknown
+		return s.lossError(h, lost)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l.unknown = 0
+	l.unknownMessages = 0
 	if lost.Unknown > 0 {
-		l.missed = h.Missed(lost.Unknown)
+		l.missed = missedIn(h, lost.Unknown)
 	}
 	for i := range lost.Events {
-		place := l.through
+		place := l.readTo
 		place.Progress = max(h.After, lost.Events[i].Position)
 		message := inbox.Message{StreamPosition: place, Event: &lost.Events[i]}
 		message.Event, _, _ = s.wants(message)
 		l.add(message, true)
 	}
 	if lost.More {
-		l.through.Progress, l.hole.After = lost.Through, lost.Through
+		l.readTo.Progress, l.hole.After = lost.CompleteTo, lost.CompleteTo
 		return nil
 	}
-	l.through, l.hole, l.cleared = inbox.StreamPosition{Sequence: h.Last, Progress: lost.Through}, nil, true
-	ring(s.hungry)
+	l.readTo, l.hole, l.holeChecked = inbox.StreamPosition{Sequence: h.Last, Progress: lost.CompleteTo}, nil, true
+	signal(s.roomFreed)
 	return nil
 }
 
-// loss says what is lost, and what an operator can do.
-func (s *Subscriber) loss(h inbox.Hole, lost inbox.Lost) error {
+// lossError says what is lost, and what an operator can do.
+func (s *Subscriber) lossError(h inbox.Hole, lost inbox.HoleContents) error {
 	what := fmt.Sprintf("sequences %d to %d", h.First, h.Last)
 	if h.First > h.Last {
 		what = fmt.Sprintf("before sequence %d", h.Last+1)
 	}
-	return fmt.Errorf("%w: the stream removed messages (%s) before lane %d had read them, and up to %d of these nobody knows, because %s; "+
-		"to go on without them, start once with SUBSCRIBER_ON_LOSS=continue, or run: %s",
-		errLoss, what, h.Lane, lost.Unknown, lost.Why, s.opts.Skip(s.id, h.Last))
+	return fmt.Errorf("%w: the stream removed messages (%s) before lane %d had read them, and up to %d of these nobody knows, because %s; %s",
+		errLoss, what, h.Lane, lost.Unknown, lost.Why, s.opts.LossAdvice(s.id, h.Last))
 }
 
-// Lost returns how many removed messages, which nobody knows, keep lanes of this copy waiting; 0: none. Lanes at the same hole count it
-// once. It is safe for concurrent use.
+// missedIn returns the lost messages of a hole, given their number. The log loses its earliest events first. So these are the first of the
+// messages that the log has not filled yet.
+func missedIn(h inbox.Hole, unknown int) inbox.MissedMessages {
+	if h.First > h.Last {
+		return inbox.MissedMessages{First: h.Last + 1 - min(uint64(unknown), h.Last), Count: unknown}
+	}
+	left := max(0, int64(h.Before-h.After)-1)
+	for _, position := range h.Present {
+		if h.After < position && position < h.Before {
+			left--
+		}
+	}
+	first := h.First
+	if size := int64(h.Last + 1 - h.First); h.After > 0 && max(left, int64(unknown)) < size {
+		first = h.Last + 1 - uint64(max(left, int64(unknown)))
+	}
+	return inbox.MissedMessages{First: first, Count: unknown}
+}
+
+// Lost returns how many lost messages keep lanes of this copy waiting; 0: none. A hole counts once, however many lanes stand before it. Lost is safe
+// for concurrent use.
 func (s *Subscriber) Lost() (messages int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.lanes {
-		messages = max(messages, l.unknown)
+		messages = max(messages, l.unknownMessages)
 	}
 	return messages
 }
 
-// sameStream reports whether the stream is the one that the lane knows. If it is not, the lane has to find its place again.
+// sameStream reports whether the stream is the one that the lane knows. If it is not, the lane has to be reconciled.
 func (s *Subscriber) sameStream(ctx context.Context, l *lane) (bool, error) {
 	state, err := s.ports.Stream.State(ctx)
 	if err != nil || state.Created == l.checkpoint.Stream {
@@ -202,15 +222,15 @@ func (s *Subscriber) sameStream(ctx context.Context, l *lane) (bool, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l.lose()
+	l.markMismatch()
 	return false, nil
 }
 
-// everything is the position up to which a new subscriber has dealt with the log: it does not miss what the stream has lost before.
-const everything = outbox.Position(math.MaxInt64)
+// wholeLog is the progress of a new subscriber: it does not miss what the stream lost before it began.
+const wholeLog = outbox.Position(math.MaxInt64)
 
-// beginning returns the place before the first message of the stream, for a lane that has dealt with the log up to a position.
-func (s *Subscriber) beginning(ctx context.Context, state inbox.StreamState, dealt outbox.Position) (inbox.StreamPosition, error) {
+// startOfStream returns the position before the first message of the stream, for a lane whose progress is known to be dealt.
+func (s *Subscriber) startOfStream(ctx context.Context, state inbox.StreamState, dealt outbox.Position) (inbox.StreamPosition, error) {
 	first := max(state.First, 1)
 	messages, err := s.ports.Stream.Read(ctx, first, inbox.ReadLimit{Count: readCount, Bytes: readBytes})
 	if err != nil {
@@ -221,12 +241,12 @@ func (s *Subscriber) beginning(ctx context.Context, state inbox.StreamState, dea
 	switch {
 	case len(messages) > 0:
 		place.Sequence = messages[0].Sequence - 1
-		progress, known = inbox.Follow(messages).Dealt()
+		progress, known = inbox.FirstRun(messages).ProgressBefore()
 	case state.Last >= first:
-		return inbox.StreamPosition{}, errNotShown
+		return inbox.StreamPosition{}, errReplicaBehind
 	}
 	if !known && place.Sequence > 0 {
-		reached, err := s.ports.Log.Reached(ctx, state.Created, 0, place.Sequence)
+		reached, err := s.ports.Log.CursorBetween(ctx, state.Created, 0, place.Sequence)
 		if err != nil {
 			return inbox.StreamPosition{}, err
 		}
@@ -235,10 +255,10 @@ func (s *Subscriber) beginning(ctx context.Context, state inbox.StreamState, dea
 	switch {
 	case known:
 		place.Progress = min(dealt, progress)
-	case dealt < everything:
+	case dealt < wholeLog:
 		place.Progress = dealt
 	}
 	return place, nil
 }
 
-var errNotShown = fault.New(fault.Unavailable, "not_shown", "the server that answers does not know the stream's messages yet")
+var errReplicaBehind = fault.New(fault.Unavailable, "not_shown", "the server that answers does not know the stream's messages yet")

@@ -89,7 +89,7 @@ func (l *losing) requireApplied(positions ...int) {
 
 func (l *losing) requireCounts(filled, missed int64) {
 	l.t.Helper()
-	view, err := l.inbox.Look(l.t.Context(), subscriber, "judge")
+	view, err := l.inbox.Heartbeat(l.t.Context(), subscriber, "judge")
 	require.NoError(l.t, err)
 	require.Equal(l.t, []int64{filled, missed}, []int64{view.Filled, view.Missed})
 }
@@ -113,7 +113,7 @@ func whileLosing(t *testing.T, opts subscribing.Options, copies int, prepare fun
 		var running *subscribing.Subscriber
 		var stops []func()
 		for n := range copies {
-			one, stop := s.run(fmt.Sprint("copy-", n), noting{copied{s, fmt.Sprint("copy-", n)}}, s.inbox)
+			one, stop := s.run(fmt.Sprint("copy-", n), noting{copyHandler{s, fmt.Sprint("copy-", n)}}, s.inbox)
 			running, stops = one, append(stops, stop)
 		}
 		pass(20 * time.Second)
@@ -126,10 +126,10 @@ func whileLosing(t *testing.T, opts subscribing.Options, copies int, prepare fun
 }
 
 // noting writes what it handles to the database, so that the history has it.
-type noting struct{ copied }
+type noting struct{ copyHandler }
 
 func (c noting) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
-	if err := c.copied.Handle(ctx, tx, entry); err != nil {
+	if err := c.copyHandler.Handle(ctx, tx, entry); err != nil {
 		return err
 	}
 	return memory.NewTotals().Add(ctx, tx, customer, order.NewMoney(100, "USD"))
@@ -223,7 +223,7 @@ func TestRedrivenEventsAreFilled(t *testing.T) {
 // after alone.
 func TestLossStops(t *testing.T) {
 	skip := func(subscriber string, to uint64) string { return fmt.Sprintf("skip %s to %d", subscriber, to) }
-	whileLosing(t, subscribing.Options{Skip: skip}, 1, func(l *losing) {
+	whileLosing(t, subscribing.Options{LossAdvice: skip}, 1, func(l *losing) {
 		l.add(20)
 		l.remove(1, 12)
 		l.rows.Purge(10)
@@ -233,7 +233,7 @@ func TestLossStops(t *testing.T) {
 		require.Equal(t, 10, running.Lost())
 		for _, text := range []string{
 			"sequences 1 to 12", "up to 10 of these nobody knows", "retention has removed the log up to position 10",
-			"SUBSCRIBER_ON_LOSS=continue", "skip billing to 12",
+			"skip billing to 12",
 		} {
 			require.Contains(t, running.Trouble(), text)
 		}
@@ -297,7 +297,7 @@ func TestNewSubscriberMissesNothing(t *testing.T) {
 		l := s.lose()
 		l.add(20)
 		l.remove(1, 10)
-		running, stop := s.run("late", noting{copied{s, "late"}}, s.inbox)
+		running, stop := s.run("late", noting{copyHandler{s, "late"}}, s.inbox)
 		pass(5 * time.Second)
 		l.requireApplied(from(11, 20)...)
 		l.add(5)

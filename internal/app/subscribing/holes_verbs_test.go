@@ -30,7 +30,7 @@ func losingInFakeTime(t *testing.T, opts subscribing.Options, test func(t *testi
 
 // copy starts a copy.
 func (l *losing) copy(name string) (running *subscribing.Subscriber, stop func()) {
-	return l.run(name, noting{copied{l.service, name}}, l.inbox)
+	return l.run(name, noting{copyHandler{l.service, name}}, l.inbox)
 }
 
 // admin operates the subscriber.

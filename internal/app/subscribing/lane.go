@@ -11,189 +11,195 @@ import (
 const (
 	firstBatch   = 16   // events, until it is known how long the handler takes
 	largestBatch = 500  // events
-	batchesAhead = 4    // batches that are read ahead, in the mean of the lanes
-	mostAhead    = 1000 // events that are read ahead for one lane, unless its batches are larger
+	batchesAhead = 4    // batches that are read ahead for a lane, on average
+	minAhead     = 1000 // events that the queue of a lane may have; more if its batches are large
 )
 
-// lane is a lane that this copy works on. The subscriber's mutex guards it; only its worker changes checkpoint, batch and suspects.
+// lane is a lane that this copy works on. The subscriber's mutex guards it. Only the lane's worker changes checkpoint, batchSize and suspects.
 type lane struct {
 	checkpoint inbox.Checkpoint
 	queue      []queued             // the lane's events after the checkpoint, in order
 	bytes      int                  // of the queue
-	through    inbox.StreamPosition // every event of the lane up to here that the subscriber wants is in the queue
-	passed     int                  // events up to there that it does not want
-	full       bool                 // the rest of what was read after through was dropped
-	held       int                  // events that were in the queue when the lane became full
-	inHand     int                  // events at the head of the queue that the worker has taken
-	lost       bool                 // what the stream shows at through is not what was read there
-	hole       *inbox.Hole          // messages after through that were removed; nothing is read until the log has filled it
-	cleared    bool                 // the message at through was removed, and the log has told what belongs between it and the next one
-	missed     inbox.Missed         // messages of holes before through that nobody knows, and that are not counted yet
-	unknown    int                  // messages before which the lane stands, because nobody knows them
-	covering   bool                 // the lane belongs to another copy, which does not move it
-	released   bool                 // the worker ends after the batch in hand
-	seen       int64                // the newest revision of the lane that this copy saw in the database
-	batch      int                  // how many events a batch is to have
-	alone      bool                 // each event has a transaction, and a savepoint, of its own
-	wake       chan struct{}        // there are events, or one of the flags changed
+	readTo     inbox.StreamPosition // every wanted event of the lane up to here is in the queue
+	unwanted   int                  // events up to readTo that the subscriber does not want
+	inBatch    int                  // events at the head of the queue that the worker has taken
+	batchSize  int                  // events that a batch is to have
+
+	full           bool // events after readTo were read and dropped
+	queuedWhenFull int  // length of the queue when the lane became full
+
+	mismatch        bool                 // the stream shows another message at readTo than the one that was read there
+	hole            *inbox.Hole          // messages after readTo that were removed; nothing is read until the log has filled the hole
+	holeChecked     bool                 // the message at readTo was removed, and the log has told what follows it
+	missed          inbox.MissedMessages // lost messages before readTo that are not counted yet
+	unknownMessages int                  // lost messages that the lane stopped at
+
+	takenOver    bool  // the lane belongs to another copy, which does not move it
+	released     bool  // the worker ends after the batch that it has taken
+	seenRevision int64 // newest revision of the lane that this copy saw in the database
+
+	singleEvents bool          // each event gets a transaction and a savepoint of its own
+	wake         chan struct{} // signals new events, or a change of a flag
 }
 
-// queued is an event of a queue.
+// queued is an event in the queue of a lane.
 type queued struct {
 	inbox.Message
-	passed  int  // events before it that the subscriber does not want
-	fromLog bool // the stream has lost it
+	unwantedBefore int  // events before it that the subscriber does not want
+	fromLog        bool // the stream has lost it
 }
 
 func newLane(checkpoint inbox.Checkpoint, covering bool) *lane {
 	return &lane{
-		checkpoint: checkpoint, through: checkpoint.StreamPosition, covering: covering, batch: firstBatch, wake: make(chan struct{}, 1),
+		checkpoint: checkpoint, readTo: checkpoint.StreamPosition, takenOver: covering, batchSize: firstBatch, wake: make(chan struct{}, 1),
 	}
 }
 
-// newLaneAlone returns a lane for an external handler.
-func newLaneAlone(checkpoint inbox.Checkpoint, covering bool) *lane {
+// newSingleEventLane returns a lane for an external handler.
+func newSingleEventLane(checkpoint inbox.Checkpoint, covering bool) *lane {
 	l := newLane(checkpoint, covering)
-	l.alone, l.batch = true, 1
+	l.singleEvents, l.batchSize = true, 1
 	return l
 }
 
-// restart forgets what was read, to read again from the checkpoint.
+// restart drops everything that was read, to read again from the checkpoint.
 func (l *lane) restart(checkpoint inbox.Checkpoint) {
-	l.checkpoint, l.through = checkpoint, checkpoint.StreamPosition
-	l.queue, l.bytes, l.inHand, l.passed, l.full, l.lost = nil, 0, 0, 0, false, false
-	l.hole, l.cleared, l.missed, l.unknown = nil, false, inbox.Missed{}, 0
+	l.checkpoint, l.readTo = checkpoint, checkpoint.StreamPosition
+	l.queue, l.bytes, l.inBatch, l.unwanted, l.full, l.mismatch = nil, 0, 0, 0, false, false
+	l.hole, l.holeChecked, l.missed, l.unknownMessages = nil, false, inbox.MissedMessages{}, 0
 }
 
 // offer adds the lane's next event to the queue, unless the lane is full.
 func (l *lane) offer(message inbox.Message) bool {
-	if len(l.queue) >= l.ahead() {
-		l.full, l.held = true, len(l.queue)
+	if len(l.queue) >= l.maxQueue() {
+		l.full, l.queuedWhenFull = true, len(l.queue)
 		return false
 	}
 	l.add(message, false)
 	return true
 }
 
+// add appends an event to the queue.
 func (l *lane) add(message inbox.Message, fromLog bool) {
-	l.queue = append(l.queue, queued{message, l.passed, fromLog})
+	l.queue = append(l.queue, queued{message, l.unwanted, fromLog})
 	l.bytes += sizeOf(message.Event)
 }
 
-// cut drops the tail of the queue, down to so many bytes, but neither what the worker has taken nor the first event. The lane is full then.
-func (l *lane) cut(bytes int) {
+// trim drops the tail of the queue until bytes are left. It keeps the events that the worker has taken, and the first event. The lane is full then.
+func (l *lane) trim(bytes int) {
 	kept := len(l.queue)
-	for ; kept > max(l.inHand, 1) && l.bytes > bytes; kept-- {
+	for ; kept > max(l.inBatch, 1) && l.bytes > bytes; kept-- {
 		l.bytes -= sizeOf(l.queue[kept-1].Event)
 	}
 	if kept < len(l.queue) {
 		clear(l.queue[kept:])
 		l.queue = l.queue[:kept]
 		last := l.queue[kept-1]
-		l.through, l.passed, l.full, l.held = last.StreamPosition, last.passed, true, kept
-		l.hole, l.cleared = nil, false // a hole is met again
+		l.readTo, l.unwanted, l.full, l.queuedWhenFull = last.StreamPosition, last.unwantedBefore, true, kept
+		l.hole, l.holeChecked = nil, false // the next read finds a hole again
 	}
 }
 
-// see notes the lane's revision in the database. The worker looks whether somebody else has changed the lane.
-func (l *lane) see(revision int64) {
-	l.seen = revision
-	if l.moved() {
-		ring(l.wake)
+// noteRevision records the lane's revision in the database, and wakes the worker if somebody else has changed the lane.
+func (l *lane) noteRevision(revision int64) {
+	l.seenRevision = revision
+	if l.changedElsewhere() {
+		signal(l.wake)
 	}
 }
 
-// moved reports whether somebody else has changed the lane in the database, as operators do. While a transaction of the worker is under
-// way, the change may be the worker's own.
-func (l *lane) moved() bool { return l.seen > l.checkpoint.Revision }
+// changedElsewhere reports whether somebody else, such as an operator, has changed the lane in the database. While a transaction of the worker is
+// open, the change may be the worker's own.
+func (l *lane) changedElsewhere() bool { return l.seenRevision > l.checkpoint.Revision }
 
-// reads reports whether the lane takes what is read after its place.
-func (l *lane) reads() bool { return !l.full && !l.lost && !l.released && l.hole == nil }
+// canRead reports whether the lane takes messages after its position.
+func (l *lane) canRead() bool { return !l.full && !l.mismatch && !l.released && l.hole == nil }
 
-// starves reports whether the lane soon has nothing to do.
-func (l *lane) starves() bool { return len(l.queue) < 2*l.batch }
+// runsLow reports whether the lane soon has nothing to do.
+func (l *lane) runsLow() bool { return len(l.queue) < 2*l.batchSize }
 
-// advance notes that every event of the lane up to a place is in the queue. It returns whether that is new.
+// advance records that every event of the lane up to a position is in the queue. It returns whether that is new.
 func (l *lane) advance(to inbox.StreamPosition) bool {
-	if to.Sequence <= l.through.Sequence {
+	if to.Sequence <= l.readTo.Sequence {
 		return false
 	}
-	l.through, l.cleared = to, false
-	ring(l.wake)
+	l.readTo, l.holeChecked = to, false
+	signal(l.wake)
 	return true
 }
 
-// lose notes that the stream is not as the lane knows it. The worker finds out why.
-func (l *lane) lose() {
-	l.lost = true
-	ring(l.wake)
+// markMismatch records that the stream differs from what the lane knows. The worker finds out why.
+func (l *lane) markMismatch() {
+	l.mismatch = true
+	signal(l.wake)
 }
 
-func (l *lane) ahead() int { return max(mostAhead, batchesAhead*l.batch) }
+// maxQueue returns how many events the queue may have.
+func (l *lane) maxQueue() int { return max(minAhead, batchesAhead*l.batchSize) }
 
-// next returns the next batch, without taking it from the queue.
-func (l *lane) next() inbox.Batch {
-	batch := inbox.Batch{From: l.checkpoint, To: l.through, Missed: l.missed}
-	count := min(l.batch, len(l.queue))
-	l.inHand = count
+// nextBatch returns the next batch. Its events stay in the queue until batchDone.
+func (l *lane) nextBatch() inbox.Batch {
+	batch := inbox.Batch{From: l.checkpoint, To: l.readTo, Missed: l.missed}
+	count := min(l.batchSize, len(l.queue))
+	l.inBatch = count
 	for _, message := range l.queue[:count] {
 		event := *message.Event
-		event.Suspect = event.Suspect || l.alone
+		event.Suspect = event.Suspect || l.singleEvents
 		batch.Events = append(batch.Events, event)
 		if message.fromLog {
 			batch.FromLog++
 		}
 	}
-	batch.PassedOver = l.passed
+	batch.PassedOver = l.unwanted
 	if count < len(l.queue) {
-		batch.To, batch.PassedOver = l.queue[count-1].StreamPosition, l.queue[count-1].passed
+		batch.To, batch.PassedOver = l.queue[count-1].StreamPosition, l.queue[count-1].unwantedBefore
 	}
 	return batch
 }
 
-// done takes a batch that was applied from the queue. It returns whether a full lane needs events again: when a quarter is left, or two
-// batches. The fewer events are left, the fewer of other lanes are read once more for this one.
-func (l *lane) done(batch inbox.Batch, checkpoint inbox.Checkpoint) (room bool) {
+// batchDone removes a batch that was applied from the queue. It returns whether a full lane needs events again, which it does when a quarter or two
+// batches are left. Reading for this lane reads events of other lanes again, and the fewer events are left here, the fewer these are.
+func (l *lane) batchDone(batch inbox.Batch, checkpoint inbox.Checkpoint) (room bool) {
 	for _, message := range l.queue[:len(batch.Events)] {
 		l.bytes -= sizeOf(message.Event)
 	}
 	l.queue = slices.Delete(l.queue, 0, len(batch.Events))
-	l.passed -= batch.PassedOver
+	l.unwanted -= batch.PassedOver
 	for i := 0; batch.PassedOver > 0 && i < len(l.queue); i++ {
-		l.queue[i].passed -= batch.PassedOver
+		l.queue[i].unwantedBefore -= batch.PassedOver
 	}
-	l.checkpoint, l.inHand, l.missed = checkpoint, 0, inbox.Missed{}
-	if l.full && len(l.queue) <= max(l.held/4, 2*l.batch) {
+	l.checkpoint, l.inBatch, l.missed = checkpoint, 0, inbox.MissedMessages{}
+	if l.full && len(l.queue) <= max(l.queuedWhenFull/4, 2*l.batchSize) {
 		l.full = false
 		return true
 	}
 	return false
 }
 
-// suspect marks an event of the queue: it failed.
+// suspect marks an event of the queue that failed.
 func (l *lane) suspect(index int) {
 	marked := *l.queue[index].Event
 	marked.Suspect = true
 	l.queue[index].Event = &marked
 }
 
-// adapt chooses the size of the next batch from how long the handler worked for so many new events.
-func (l *lane) adapt(fresh int, took, budget time.Duration) {
-	if l.alone {
+// adaptBatchSize chooses the size of the next batch from the time that the handler took for a number of new events.
+func (l *lane) adaptBatchSize(fresh int, took, budget time.Duration) {
+	if l.singleEvents {
 		return
 	}
 	if fresh == 0 {
-		l.batch = min(2*l.batch, largestBatch)
+		l.batchSize = min(2*l.batchSize, largestBatch)
 		return
 	}
 	each := max(took/time.Duration(fresh), 1)
-	l.batch = min(max(int(budget/each), 1), 2*l.batch, largestBatch)
+	l.batchSize = min(max(int(budget/each), 1), 2*l.batchSize, largestBatch)
 }
 
-// narrow halves the batch, since nobody knows which of its events is the reason of a failure.
-func (l *lane) narrow(events int) { l.batch = max(events/2, 1) }
+// halveBatch halves the batch of a failure whose event is not known.
+func (l *lane) halveBatch(events int) { l.batchSize = max(events/2, 1) }
 
-// sizeOf returns about how much memory an event takes.
+// sizeOf estimates how many bytes of memory an event takes.
 func sizeOf(event *inbox.Event) int {
 	const fixed = 512
 	size := fixed + len(event.Payload) + len(event.ID) + len(event.Subject) + len(event.Key.ID)

@@ -35,9 +35,9 @@ func TestBatchesFollowTheHandler(t *testing.T) {
 		"one event as long as the budget":    {1, 1, 1, budget},
 		"one event in half the budget or so": {1, 1, 2, budget / 2},
 	} {
-		l := &lane{batch: test.batch}
-		l.adapt(test.fresh, test.took, budget)
-		require.Equal(t, test.want, l.batch, name)
+		l := &lane{batchSize: test.batch}
+		l.adaptBatchSize(test.fresh, test.took, budget)
+		require.Equal(t, test.want, l.batchSize, name)
 	}
 }
 
@@ -50,17 +50,17 @@ func TestLaneIsBounded(t *testing.T) {
 		count++
 	}
 	require.True(t, l.full)
-	require.Equal(t, max(mostAhead, batchesAhead*firstBatch), count)
-	require.False(t, l.done(inbox.Batch{Events: make([]inbox.Event, count*3/4-1)}, inbox.Checkpoint{}), "more than a quarter is left")
-	require.True(t, l.done(inbox.Batch{Events: make([]inbox.Event, 1)}, inbox.Checkpoint{}))
+	require.Equal(t, max(minAhead, batchesAhead*firstBatch), count)
+	require.False(t, l.batchDone(inbox.Batch{Events: make([]inbox.Event, count*3/4-1)}, inbox.Checkpoint{}), "more than a quarter is left")
+	require.True(t, l.batchDone(inbox.Batch{Events: make([]inbox.Event, 1)}, inbox.Checkpoint{}))
 	require.False(t, l.full)
 
-	l.batch = count / 4
+	l.batchSize = count / 4
 	for l.offer(messageAt(uint64(count+1), 1)) {
 		count++
 	}
-	require.False(t, l.done(inbox.Batch{Events: make([]inbox.Event, l.batch)}, inbox.Checkpoint{}), "three batches are left")
-	require.True(t, l.done(inbox.Batch{Events: make([]inbox.Event, l.batch)}, inbox.Checkpoint{}))
+	require.False(t, l.batchDone(inbox.Batch{Events: make([]inbox.Event, l.batchSize)}, inbox.Checkpoint{}), "three batches are left")
+	require.True(t, l.batchDone(inbox.Batch{Events: make([]inbox.Event, l.batchSize)}, inbox.Checkpoint{}))
 }
 
 // TestLaneIsCut checks that a lane drops events from its end until its bytes fit, but neither those that its worker has taken nor the
@@ -72,57 +72,57 @@ func TestLaneIsCut(t *testing.T) {
 		l.advance(messageAt(sequence+1, 0).StreamPosition)
 	}
 	size := l.bytes / 20
-	l.cut(20 * size)
+	l.trim(20 * size)
 	require.Len(t, l.queue, 20)
 	require.False(t, l.full)
-	l.cut(18 * size)
+	l.trim(18 * size)
 	require.Len(t, l.queue, 18)
-	require.Equal(t, uint64(18), l.through.Sequence)
+	require.Equal(t, uint64(18), l.readTo.Sequence)
 	require.True(t, l.full)
-	l.batch = 5
-	require.Len(t, l.next().Events, 5)
-	l.cut(0)
+	l.batchSize = 5
+	require.Len(t, l.nextBatch().Events, 5)
+	l.trim(0)
 	require.Len(t, l.queue, 5)
 	require.Equal(t, 5*size, l.bytes)
-	l.done(inbox.Batch{Events: make([]inbox.Event, 4)}, inbox.Checkpoint{})
-	l.cut(0)
+	l.batchDone(inbox.Batch{Events: make([]inbox.Event, 4)}, inbox.Checkpoint{})
+	l.trim(0)
 	require.Len(t, l.queue, 1)
-	require.Equal(t, uint64(5), l.through.Sequence)
+	require.Equal(t, uint64(5), l.readTo.Sequence)
 }
 
 // TestLaneBatches checks where a lane stands after a batch: at its last event, or, if nothing is left, at the last message that was
 // read.
 func TestLaneBatches(t *testing.T) {
 	l := newLane(inbox.Checkpoint{Lanes: 1, Revision: 7}, false)
-	l.batch = 2
+	l.batchSize = 2
 	for _, sequence := range []uint64{3, 5, 8} {
 		require.True(t, l.offer(messageAt(sequence, 1)))
 	}
 	require.True(t, l.advance(messageAt(9, 1).StreamPosition))
 	require.False(t, l.advance(messageAt(9, 1).StreamPosition))
 
-	batch := l.next()
+	batch := l.nextBatch()
 	require.Equal(t, l.checkpoint, batch.From)
 	require.Len(t, batch.Events, 2)
 	require.Equal(t, messageAt(5, 1).StreamPosition, batch.To)
-	l.done(inbox.Batch{Events: make([]inbox.Event, 2)}, inbox.Checkpoint{StreamPosition: batch.To, Revision: 8})
+	l.batchDone(inbox.Batch{Events: make([]inbox.Event, 2)}, inbox.Checkpoint{StreamPosition: batch.To, Revision: 8})
 
 	l.suspect(0)
-	batch = l.next()
+	batch = l.nextBatch()
 	require.Len(t, batch.Events, 1)
 	require.True(t, batch.Events[0].Suspect)
 	require.Equal(t, uint64(9), batch.To.Sequence)
-	l.done(inbox.Batch{Events: make([]inbox.Event, 1)}, inbox.Checkpoint{StreamPosition: batch.To})
-	require.Empty(t, l.next().Events)
+	l.batchDone(inbox.Batch{Events: make([]inbox.Event, 1)}, inbox.Checkpoint{StreamPosition: batch.To})
+	require.Empty(t, l.nextBatch().Events)
 }
 
 // TestPassedOverEventsAreCountedWithTheirBatch checks that events which the subscriber does not want are counted with the batch whose place is
 // the first after them, also when more are read while that batch is applied.
 func TestPassedOverEventsAreCountedWithTheirBatch(t *testing.T) {
 	l := newLane(inbox.Checkpoint{Lanes: 1}, false)
-	l.batch = 1
+	l.batchSize = 1
 	pass := func(sequences ...uint64) {
-		l.passed += len(sequences)
+		l.unwanted += len(sequences)
 		l.advance(inbox.StreamPosition{Sequence: sequences[len(sequences)-1]})
 	}
 	pass(1, 2)
@@ -130,20 +130,20 @@ func TestPassedOverEventsAreCountedWithTheirBatch(t *testing.T) {
 	pass(4)
 	require.True(t, l.offer(messageAt(5, 1)))
 	pass(6, 7, 8)
-	first := l.next()
+	first := l.nextBatch()
 	require.Equal(t, uint64(3), first.To.Sequence)
 	require.Equal(t, 2, first.PassedOver)
 	pass(9)
-	l.done(first, inbox.Checkpoint{})
-	l.batch = 5
-	second := l.next()
+	l.batchDone(first, inbox.Checkpoint{})
+	l.batchSize = 5
+	second := l.nextBatch()
 	require.Equal(t, uint64(9), second.To.Sequence)
 	require.Equal(t, 5, second.PassedOver)
 	pass(10)
-	l.done(second, inbox.Checkpoint{})
-	last := l.next()
+	l.batchDone(second, inbox.Checkpoint{})
+	last := l.nextBatch()
 	require.Empty(t, last.Events)
 	require.Equal(t, 1, last.PassedOver)
 	l.restart(inbox.Checkpoint{})
-	require.Zero(t, l.next().PassedOver)
+	require.Zero(t, l.nextBatch().PassedOver)
 }

@@ -13,60 +13,60 @@ import (
 )
 
 // made is a call of an external handler, when it arrives, or when it has succeeded.
-type made struct {
+type externalCall struct {
 	entry     outbox.Entry
 	succeeded bool
 }
 
 // callTime returns how long a call may take, and how old its transaction may be.
-func (w *world) callTime() time.Duration {
-	if w.broken.ageless {
+func (h *harness) callTime() time.Duration {
+	if h.broken.ageless {
 		return time.Hour
 	}
 	return idleTimeout * 2 / 5
 }
 
 // call is what an external handler does. A call may hang, lose its answer, or stop with its process.
-func (w *world) call(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
-	w.noteCall(tx, entry, false)
+func (h *harness) call(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	h.noteCall(tx, entry, false)
 	switch {
-	case w.befalls("call hung", 20):
+	case h.injects("call hung", 20):
 		sleep(ctx, 3*idleTimeout)
 		return errors.New("it hung")
-	case w.befalls("call's answer lost", 20):
+	case h.injects("call's answer lost", 20):
 		return errors.New("the answer was lost")
-	case w.befalls("stalled handler", 10):
-		time.Sleep(idleTimeout + time.Duration(w.dice(2000))*time.Millisecond)
-	case w.befalls("slow handler", 200):
-		sleep(ctx, time.Duration(w.dice(500))*time.Millisecond)
-	case w.befalls("handler's outage", 10):
+	case h.injects("stalled handler", 10):
+		time.Sleep(idleTimeout + time.Duration(h.below(2000))*time.Millisecond)
+	case h.injects("slow handler", 200):
+		sleep(ctx, time.Duration(h.below(500))*time.Millisecond)
+	case h.injects("handler's outage", 10):
 		return errLine
 	}
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case w.fails(entry):
+	case h.fails(entry):
 		return errPoison
 	}
-	w.noteCall(tx, entry, true)
+	h.noteCall(tx, entry, true)
 	return memory.NewTotals().Add(ctx, tx, customer, order.NewMoney(100, "USD"))
 }
 
 // noteCall notes a call for the subscriber that is judged.
-func (w *world) noteCall(tx inbox.Tx, entry outbox.Entry, succeeded bool) {
+func (h *harness) noteCall(tx inbox.Tx, entry outbox.Entry, succeeded bool) {
 	if tx.Subscriber() != subscriber {
 		return
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.calls = append(w.calls, made{entry: entry, succeeded: succeeded})
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.calls = append(h.calls, externalCall{entry: entry, succeeded: succeeded})
 }
 
 // called returns how many calls have arrived.
-func (w *world) called() (count int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, call := range w.calls {
+func (h *harness) called() (count int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, call := range h.calls {
 		if !call.succeeded {
 			count++
 		}
@@ -76,29 +76,29 @@ func (w *world) called() (count int) {
 
 // judgeCalls checks that the first call for an event came after a call for each one before it in its aggregate had succeeded, but for those
 // that were discarded, and that what took effect was called for with success.
-func (w *world) judgeCalls() string {
-	if !w.external {
+func (h *harness) checkCallOrder() string {
+	if !h.external {
 		return ""
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	called, succeeded := make(map[string]bool), make(map[string]bool)
-	for _, call := range w.calls {
+	for _, call := range h.calls {
 		switch {
 		case call.succeeded:
 			succeeded[call.entry.ID] = true
 		case called[call.entry.ID]:
-			w.seen["call repeated"]++
+			h.seen["call repeated"]++
 		default:
 			called[call.entry.ID] = true
-			for _, earlier := range w.log {
-				if earlier.Key == call.entry.Key && earlier.Version < call.entry.Version && !succeeded[earlier.ID] && !w.discarded[earlier.ID] {
+			for _, earlier := range h.log {
+				if earlier.Key == call.entry.Key && earlier.Version < call.entry.Version && !succeeded[earlier.ID] && !h.discarded[earlier.ID] {
 					return fmt.Sprintf(checkCalls+": version %d of %s was called for before version %d", call.entry.Version, call.entry.Key, earlier.Version)
 				}
 			}
 		}
 	}
-	for _, entry := range w.inbox.History(subscriber) {
+	for _, entry := range h.inbox.History(subscriber) {
 		if !succeeded[entry.ID] {
 			return fmt.Sprintf(checkCalls+": position %d took effect without one", entry.Position)
 		}

@@ -28,47 +28,47 @@ var (
 type process struct {
 	*memory.Inbox
 	inbox.Stream
-	w      *world
-	cancel context.CancelFunc
-	killed atomic.Bool
-	types  []string // that its program knows
-	blind  bool     // it passes over holes
+	h            *harness
+	cancel       context.CancelFunc
+	killed       atomic.Bool
+	types        []string // that its program knows
+	ignoresHoles bool     // it passes over holes
 
-	mu       sync.Mutex
-	believes map[uint64]time.Time  // stored times that it has seen, for the mutant that does not look again
-	scatters bool                  // it chooses lanes by position
-	keys     map[string]outbox.Key // of the events, by id
+	mu              sync.Mutex
+	cachedTimes     map[uint64]time.Time  // stored times that it has seen, for the mutant that does not look again
+	lanesByPosition bool                  // it chooses lanes by position
+	keys            map[string]outbox.Key // of the events, by id
 }
 
 // start starts a copy.
-func (w *world) start() {
-	w.note("started")
-	p, _ := w.launch(subscriber)
-	w.copies = append(w.copies, p)
+func (h *harness) start() {
+	h.note("started")
+	p, _ := h.launch(subscriber)
+	h.copies = append(h.copies, p)
 }
 
 // launch starts a copy of any subscriber. It returns how to learn what its Run returned.
-func (w *world) launch(id string) (p *process, ended <-chan error) {
-	w.started++
-	ctx, cancel := context.WithCancel(w.t.Context())
-	reader := memory.NewReader(w.stream, id)
-	reader.Behind = func() uint64 { return w.behind("lagging read") }
-	reader.BehindState = func() uint64 { return w.behind("former leader's state") }
-	p = &process{Inbox: w.inbox, Stream: reader, w: w, cancel: cancel, keys: make(map[string]outbox.Key), types: []string{relaytest.EventType}}
-	if w.calmed() || w.dice(3) == 0 {
+func (h *harness) launch(id string) (p *process, ended <-chan error) {
+	h.started++
+	ctx, cancel := context.WithCancel(h.t.Context())
+	reader := memory.NewReader(h.stream, id)
+	reader.Behind = func() uint64 { return h.behind("lagging read") }
+	reader.BehindState = func() uint64 { return h.behind("former leader's state") }
+	p = &process{Inbox: h.inbox, Stream: reader, h: h, cancel: cancel, keys: make(map[string]outbox.Key), types: []string{relaytest.EventType}}
+	if h.faultFree() || h.below(3) == 0 {
 		p.types = append(p.types, newType)
 	}
-	if w.broken.copies != nil {
-		w.broken.copies(p)
+	if h.broken.copies != nil {
+		h.broken.copies(p)
 	}
-	copied := subscribing.New(id, fmt.Sprint("copy-", w.started), subscribing.Ports{
+	copied := subscribing.New(id, fmt.Sprint("copy-", h.started), subscribing.Ports{
 		Stream: p, Checkpoints: p, Work: p, Letters: p, Sweeper: p, Log: p, Handlers: only(p),
 	}, subscribing.Options{
-		Lanes: w.lanes, Transactions: 1 + w.dice(4), MaxAttempts: 3, MinBackoff: 50 * time.Millisecond, MaxBackoff: 2 * time.Second,
-		BatchTime: 20 * time.Millisecond, Retention: 5 * time.Second, CallTime: w.callTime(),
+		Lanes: h.lanes, Transactions: 1 + h.below(4), MaxAttempts: 3, MinBackoff: 50 * time.Millisecond, MaxBackoff: 2 * time.Second,
+		BatchTime: 20 * time.Millisecond, Retention: 5 * time.Second, CallTime: h.callTime(),
 	}, slog.New(slog.DiscardHandler))
 	done := make(chan error, 1)
-	w.running.Go(func() { done <- copied.Run(ctx) })
+	h.running.Go(func() { done <- copied.Run(ctx) })
 	return p, done
 }
 
@@ -76,36 +76,36 @@ func (w *world) launch(id string) (p *process, ended <-chan error) {
 const mostBehind = 12
 
 // behind returns how many of the last messages a server does not know.
-func (w *world) behind(what string) uint64 {
-	if !w.befalls(what, 200) {
+func (h *harness) behind(what string) uint64 {
+	if !h.injects(what, 200) {
 		return 0
 	}
-	return uint64(1 + w.dice(mostBehind))
+	return uint64(1 + h.below(mostBehind))
 }
 
 // stop ends the oldest copy. One that is killed takes no leave.
-func (w *world) stop(kill bool) {
-	if len(w.copies) == 0 {
+func (h *harness) stop(kill bool) {
+	if len(h.copies) == 0 {
 		return
 	}
-	oldest := w.copies[0]
-	w.copies = w.copies[1:]
-	w.note(map[bool]string{true: "killed", false: "stopped"}[kill])
+	oldest := h.copies[0]
+	h.copies = h.copies[1:]
+	h.note(map[bool]string{true: "killed", false: "stopped"}[kill])
 	oldest.killed.Store(kill)
 	oldest.cancel()
 }
 
 // pause is what happens between two steps of a transaction.
-func (w *world) pause(ctx context.Context, step string) {
+func (h *harness) pause(ctx context.Context, step string) {
 	chance := 10
 	if step == "letter apart" { // which only a mutant has
 		chance = 500
 	}
 	switch {
-	case w.befalls("stalled step", chance):
-		time.Sleep(idleTimeout + time.Duration(w.dice(2000))*time.Millisecond)
-	case w.befalls("slow step", 200):
-		sleep(ctx, time.Duration(w.dice(30))*time.Millisecond)
+	case h.injects("stalled step", chance):
+		time.Sleep(idleTimeout + time.Duration(h.below(2000))*time.Millisecond)
+	case h.injects("slow step", 200):
+		sleep(ctx, time.Duration(h.below(30))*time.Millisecond)
 	}
 }
 
@@ -126,27 +126,27 @@ func (p *process) Leave(ctx context.Context, subscriber, instance string) error 
 
 // Read may fail, and its answer may be late: the stream has changed meanwhile.
 func (p *process) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) ([]inbox.Message, error) {
-	if p.w.befalls("line cut", 30) {
+	if p.h.injects("line cut", 30) {
 		return nil, errLine
 	}
 	messages, err := p.Stream.Read(ctx, from, limit)
 	switch {
-	case p.w.befalls("frozen", 5):
+	case p.h.injects("frozen", 5):
 		sleep(ctx, 10*time.Second)
-	case p.w.befalls("late answer", 100):
-		sleep(ctx, time.Duration(p.w.dice(1500))*time.Millisecond)
+	case p.h.injects("late answer", 100):
+		sleep(ctx, time.Duration(p.h.below(1500))*time.Millisecond)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, message := range messages {
-		if p.believes != nil {
-			if before, known := p.believes[message.Sequence]; known && message.Sequence == from {
+		if p.cachedTimes != nil {
+			if before, known := p.cachedTimes[message.Sequence]; known && message.Sequence == from {
 				messages[i].StoredAt = before
 			} else {
-				p.believes[message.Sequence] = message.StoredAt
+				p.cachedTimes[message.Sequence] = message.StoredAt
 			}
 		}
-		if p.scatters && message.Event != nil && message.Event.Unreadable == nil {
+		if p.lanesByPosition && message.Event != nil && message.Event.Unreadable == nil {
 			p.keys[message.Event.ID] = message.Event.Key
 			message.Event.Key.ID = fmt.Sprint(message.Event.Position)
 		}
@@ -156,7 +156,7 @@ func (p *process) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) 
 
 // State may fail.
 func (p *process) State(ctx context.Context) (inbox.StreamState, error) {
-	if p.w.befalls("line cut", 30) {
+	if p.h.injects("line cut", 30) {
 		return inbox.StreamState{}, errLine
 	}
 	return p.Stream.State(ctx)
@@ -164,35 +164,35 @@ func (p *process) State(ctx context.Context) (inbox.StreamState, error) {
 
 // Stored loses signals.
 func (p *process) Stored() <-chan struct{} {
-	if p.w.befalls("deaf", 300) {
+	if p.h.injects("deaf", 300) {
 		return nil
 	}
 	return p.Stream.Stored()
 }
 
 // Lost finds nothing if the copy is blind.
-func (p *process) Lost(ctx context.Context, subscriber string, hole inbox.Hole, limit inbox.ReadLimit) (inbox.Lost, error) {
-	if p.blind {
-		return inbox.Lost{Through: hole.Through(0)}, nil
+func (p *process) ReadHole(ctx context.Context, subscriber string, hole inbox.Hole, limit inbox.ReadLimit) (inbox.HoleContents, error) {
+	if p.ignoresHoles {
+		return inbox.HoleContents{CompleteTo: hole.LastPosition(0)}, nil
 	}
-	return p.Inbox.Lost(ctx, subscriber, hole, limit)
+	return p.Inbox.ReadHole(ctx, subscriber, hole, limit)
 }
 
 // Forget notes what happens.
-func (p *process) Forget(ctx context.Context, subscriber, stream string, ids []string, first, passed uint64) (int, error) {
-	forgotten, err := p.Inbox.Forget(ctx, subscriber, stream, ids, first, passed)
+func (p *process) Sweep(ctx context.Context, subscriber, stream string, ids []string, first, passed uint64) (int, error) {
+	forgotten, err := p.Inbox.Sweep(ctx, subscriber, stream, ids, first, passed)
 	if forgotten > 0 {
-		p.w.note("forgotten")
+		p.h.note("forgotten")
 	}
 	return forgotten, err
 }
 
 // Apply may come late. It gives events their aggregates back.
 func (p *process) Apply(
-	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
+	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (inbox.Outcome, error) {
-	if p.w.befalls("late transaction", p.w.lateness) {
-		sleep(ctx, time.Duration(p.w.dice(100))*time.Second)
+	if p.h.injects("late transaction", p.h.lateness) {
+		sleep(ctx, time.Duration(p.h.below(100))*time.Second)
 	}
 	p.mu.Lock()
 	for i, event := range batch.Events {
@@ -203,11 +203,11 @@ func (p *process) Apply(
 	p.mu.Unlock()
 	outcome, err := p.Inbox.Apply(ctx, subscriber, batch, handler, judge)
 	for range outcome.Results[:min(batch.FromLog, len(outcome.Results))] {
-		p.w.note("filled from the log")
+		p.h.note("filled from the log")
 	}
 	for _, letter := range outcome.Letters {
 		if letter.NoHandler {
-			p.w.note("no handler")
+			p.h.note("no handler")
 		}
 	}
 	return outcome, err
@@ -215,45 +215,45 @@ func (p *process) Apply(
 
 // Handle counts the event, unless something goes wrong.
 func (p *process) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
-	w := p.w
+	h := p.h
 	if !slices.Contains(p.types, entry.Type) {
 		return inbox.ErrNoHandler
 	}
-	if w.external {
-		return w.call(ctx, tx, entry)
+	if h.external {
+		return h.call(ctx, tx, entry)
 	}
 	switch {
-	case w.befalls("stalled handler", 10):
-		time.Sleep(idleTimeout + time.Duration(w.dice(2000))*time.Millisecond)
-	case w.befalls("slow handler", 200):
-		sleep(ctx, time.Duration(w.dice(100))*time.Millisecond)
-	case w.befalls("accident", 50):
+	case h.injects("stalled handler", 10):
+		time.Sleep(idleTimeout + time.Duration(h.below(2000))*time.Millisecond)
+	case h.injects("slow handler", 200):
+		sleep(ctx, time.Duration(h.below(100))*time.Millisecond)
+	case h.injects("accident", 50):
 		return errors.New("an accident")
-	case w.befalls("handler's outage", 10):
+	case h.injects("handler's outage", 10):
 		return errLine
 	}
-	if w.fails(entry) {
+	if h.fails(entry) {
 		return errPoison
 	}
 	return memory.NewTotals().Add(ctx, tx, customer, order.NewMoney(100, "USD"))
 }
 
 // calmed reports whether nothing goes wrong any more.
-func (w *world) calmed() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.peace
+func (h *harness) faultFree() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.faultsOff
 }
 
-func (w *world) fails(entry outbox.Entry) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.poison[entry.Position] && !w.forgiven
+func (h *harness) fails(entry outbox.Entry) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.poison[entry.Position] && !h.poisonHealed
 }
 
 func (*process) Name() string      { return "test" }
 func (p *process) Types() []string { return p.types }
-func (p *process) External() bool  { return p.w.external }
+func (p *process) External() bool  { return p.h.external }
 
 // Applied notes nothing.
 func (*process) Applied(context.Context, outbox.Entry) {}

@@ -22,59 +22,59 @@ func (noLags) Behind(context.Context, []operations.SubscriberProgress) ([]operat
 func (noLags) Lags(context.Context) ([]operations.Lag, error) { return nil, nil }
 
 // operator is the administration of the world's subscribers. It sees the stream as a copy does: its servers may lag.
-func (w *world) operator() *operating.Subscribers {
-	reader := memory.NewReader(w.stream, subscriber)
-	if !w.calmed() {
-		reader.Behind = func() uint64 { return w.behind("lagging read") }
+func (h *harness) operator() *operating.Subscribers {
+	reader := memory.NewReader(h.stream, subscriber)
+	if !h.faultFree() {
+		reader.Behind = func() uint64 { return h.behind("lagging read") }
 	}
-	return operating.NewSubscribers(operating.SubscriberPorts{Operator: memory.NewOperator(w.inbox), Stream: reader, Lags: noLags{}, Log: w.inbox})
+	return operating.NewSubscribers(operating.SubscriberPorts{Operator: memory.NewOperator(h.inbox), Stream: reader, Lags: noLags{}, Log: h.inbox})
 }
 
 // operate is what an operator decides about the subscriber as a whole.
-func (w *world) operate() {
-	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+func (h *harness) operate() {
+	ctx, cancel := context.WithTimeout(h.t.Context(), time.Minute)
 	defer cancel()
-	o := w.operator()
-	switch w.dice(6) {
+	o := h.operator()
+	switch h.below(6) {
 	case 0, 1:
 		if o.Pause(ctx, subscriber) == nil {
-			w.note("paused")
-			w.rest()
+			h.note("paused")
+			h.checkPausedFor()
 		}
-		for o.Resume(w.t.Context(), subscriber) != nil {
+		for o.Resume(h.t.Context(), subscriber) != nil {
 			pass(time.Second)
 		}
 	case 2, 3:
-		if _, _, err := o.SetLanes(ctx, subscriber, 1+w.dice(9)); err == nil {
-			w.note("lanes changed")
+		if _, _, err := o.SetLanes(ctx, subscriber, 1+h.below(9)); err == nil {
+			h.note("lanes changed")
 		}
 	case 4:
-		if w.move(ctx, o, uint64(w.dice(int(w.stream.Len())+1)), false) {
-			w.note("rewound")
+		if h.move(ctx, o, uint64(h.below(int(h.stream.Len())+1)), false) {
+			h.note("rewound")
 		}
 	case 5:
-		if w.move(ctx, o, uint64(w.dice(int(w.stream.Len())+1)), true) {
-			w.note("skipped")
+		if h.move(ctx, o, uint64(h.below(int(h.stream.Len())+1)), true) {
+			h.note("skipped")
 		}
 	}
 }
 
 // rest lets time go by while the subscriber is paused, and notes what takes effect meanwhile.
-func (w *world) rest() {
-	before, calls := len(w.inbox.History(subscriber)), w.called()
-	pass(time.Duration(w.dice(3000)) * time.Millisecond)
-	if after := len(w.inbox.History(subscriber)); after != before {
-		w.restless = fmt.Sprintf(checkPaused+": %d events took effect", after-before)
+func (h *harness) checkPausedFor() {
+	before, calls := len(h.inbox.History(subscriber)), h.called()
+	pass(time.Duration(h.below(3000)) * time.Millisecond)
+	if after := len(h.inbox.History(subscriber)); after != before {
+		h.violation = fmt.Sprintf(checkPaused+": %d events took effect", after-before)
 	}
-	if after := w.called(); after != calls {
-		w.restless = fmt.Sprintf(checkPaused+": %d calls", after-calls)
+	if after := h.called(); after != calls {
+		h.violation = fmt.Sprintf(checkPaused+": %d calls", after-calls)
 	}
 }
 
 // move sends lanes to a sequence. What is skipped was dealt with, so that it can be told from what is lost.
-func (w *world) move(ctx context.Context, o *operating.Subscribers, sequence uint64, forwards bool) bool {
+func (h *harness) move(ctx context.Context, o *operating.Subscribers, sequence uint64, forwards bool) bool {
 	plan, err := o.Plan(ctx, subscriber, operations.Target{Sequence: sequence}, forwards)
-	if err != nil || forwards && !w.skippable(plan.To) {
+	if err != nil || forwards && !h.skippable(plan.To) {
 		return false
 	}
 	_, err = o.Move(ctx, plan)
@@ -83,18 +83,18 @@ func (w *world) move(ctx context.Context, o *operating.Subscribers, sequence uin
 
 // skippable reports whether the subscriber has dealt with every event that was published up to a place, also with those that were removed. A
 // lane at a removed message would miss what is redriven into an earlier one, if the stream loses its end before the lane goes on.
-func (w *world) skippable(to inbox.StreamPosition) bool {
+func (h *harness) skippable(to inbox.StreamPosition) bool {
 	if to.Progress == 0 || to.StoredAt.IsZero() {
 		return false
 	}
-	for _, entry := range w.log[w.purged:to.Progress] {
-		later := w.parked[entry.Position] || w.redriven[entry.Position] > to.Sequence
-		if !later && !w.dealtWith(inbox.Event{Entry: entry}) {
+	for _, entry := range h.log[h.purged:to.Progress] {
+		later := h.parked[entry.Position] || h.redriven[entry.Position] > to.Sequence
+		if !later && !h.dealtWith(inbox.Event{Entry: entry}) {
 			return false
 		}
 	}
-	for _, message := range w.messages() {
-		if event := message.Event; event != nil && message.Sequence <= to.Sequence && !w.dealtWith(*event) {
+	for _, message := range h.messages() {
+		if event := message.Event; event != nil && message.Sequence <= to.Sequence && !h.dealtWith(*event) {
 			return false
 		}
 	}
@@ -102,21 +102,21 @@ func (w *world) skippable(to inbox.StreamPosition) bool {
 }
 
 // dealtWith reports whether the subscriber knows an event.
-func (w *world) dealtWith(event inbox.Event) bool {
-	if w.inbox.Applied(subscriber, event.ID) {
+func (h *harness) dealtWith(event inbox.Event) bool {
+	if h.inbox.Applied(subscriber, event.ID) {
 		return true
 	}
-	_, err := w.inbox.Letter(w.t.Context(), subscriber, event.ID)
+	_, err := h.inbox.Letter(h.t.Context(), subscriber, event.ID)
 	return err == nil
 }
 
 // bury forgets another subscriber than the one that is judged, beside a copy that works, and lets it begin again some time.
-func (w *world) bury() {
+func (h *harness) forgetAnother() {
 	const mortal = "mortal"
-	doomed, ended := w.launch(mortal)
+	doomed, ended := h.launch(mortal)
 	defer doomed.cancel()
-	pass(time.Duration(w.dice(3000)) * time.Millisecond)
-	o := w.operator()
+	pass(time.Duration(h.below(3000)) * time.Millisecond)
+	o := h.operator()
 	until := func(done func() error) {
 		for err := done(); err != nil && !errors.Is(err, inbox.ErrNoSubscriber); err = done() {
 			pass(time.Second)
@@ -124,26 +124,26 @@ func (w *world) bury() {
 	}
 	known := true
 	until(func() error {
-		_, err := o.Forget(w.t.Context(), mortal)
+		_, err := o.Forget(h.t.Context(), mortal)
 		known = err == nil
 		return err
 	})
 	if !known { // it had not begun
 		return
 	}
-	before := len(w.inbox.History(mortal))
+	before := len(h.inbox.History(mortal))
 	pass(15 * time.Second)
 	select {
 	case err := <-ended:
 		if !errors.Is(err, inbox.ErrForgotten) {
-			w.restless = fmt.Sprintf(checkForgotten+": its copy ended with %v", err)
+			h.violation = fmt.Sprintf(checkForgotten+": its copy ended with %v", err)
 		}
 	default:
-		w.restless = checkForgotten + ": its copy works on"
+		h.violation = checkForgotten + ": its copy works on"
 	}
-	if after := len(w.inbox.History(mortal)); after != before {
-		w.restless = fmt.Sprintf(checkForgotten+": %d events took effect", after-before)
+	if after := len(h.inbox.History(mortal)); after != before {
+		h.violation = fmt.Sprintf(checkForgotten+": %d events took effect", after-before)
 	}
-	until(func() error { return o.Lift(w.t.Context(), mortal) })
-	w.note("ended for ever")
+	until(func() error { return o.RemoveTombstone(h.t.Context(), mortal) })
+	h.note("ended for ever")
 }

@@ -39,13 +39,13 @@ const (
 // effect once, but those that were discarded, and in order within its aggregate.
 func TestLives(t *testing.T) {
 	seen := make(map[string]int)
-	for seed := range uint64(lives) {
-		for what, count := range mustLive(t, seed) {
+	for seed := range uint64(runs) {
+		for what, count := range mustRun(t, seed) {
 			seen[what] += count
 		}
 	}
 	t.Log(seen)
-	for _, happening := range happenings {
+	for _, happening := range faults {
 		if underRace {
 			break // there are too few lives for everything to happen
 		}
@@ -53,9 +53,9 @@ func TestLives(t *testing.T) {
 	}
 }
 
-func mustLive(t *testing.T, seed uint64) map[string]int {
+func mustRun(t *testing.T, seed uint64) map[string]int {
 	t.Helper()
-	problem, seen := live(t, seed, mutant{})
+	problem, seen := run(t, seed, mutant{})
 	if problem != "" {
 		t.Fatalf("life %d: %s", seed, problem)
 	}
@@ -82,13 +82,13 @@ var mutants = map[string]mutant{
 		inbox: (*memory.Inbox).NoCompareAndSwap, long: true, checks: []string{checkOnce, checkOrder},
 	},
 	"stored time checked only when a reader opens": {
-		copies: func(p *process) { p.believes = make(map[uint64]time.Time) }, checks: []string{checkLost, checkOrder},
+		copies: func(p *process) { p.cachedTimes = make(map[uint64]time.Time) }, checks: []string{checkLost, checkOrder},
 	},
-	"passes over holes":                          {copies: func(p *process) { p.blind = true }, checks: []string{checkLost, checkOrder}},
+	"passes over holes":                          {copies: func(p *process) { p.ignoresHoles = true }, checks: []string{checkLost, checkOrder}},
 	"what operators decide leaves the revisions": {inbox: (*memory.Inbox).ReviseNothing, checks: []string{checkPaused}},
 	"letters hold no call":                       {inbox: (*memory.Inbox).HoldNothing, external: true, checks: []string{checkCalls}},
 	"calls at any age":                           {ageless: true, external: true, checks: []string{checkPaused}},
-	"lane by position":                           {copies: func(p *process) { p.scatters = true }, checks: []string{checkOrder}},
+	"lane by position":                           {copies: func(p *process) { p.lanesByPosition = true }, checks: []string{checkOrder}},
 }
 
 // TestLivesNotice breaks what keeps the promises, and demands that some life notices by a check that is named for it. The race detector has
@@ -100,40 +100,40 @@ func TestLivesNotice(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(mutants)) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for seed := range uint64(10 * lives) {
-				problem, _ := live(t, seed, mutants[name])
+			for seed := range uint64(10 * runs) {
+				problem, _ := run(t, seed, mutants[name])
 				if slices.ContainsFunc(mutants[name].checks, func(check string) bool { return strings.HasPrefix(problem, check) }) {
 					t.Logf("noticed in life %d: %s", seed, problem)
 					return
 				}
 			}
-			t.Fatalf("no check of %q noticed it in %d lives", mutants[name].checks, 10*lives)
+			t.Fatalf("no check of %q noticed it in %d lives", mutants[name].checks, 10*runs)
 		})
 	}
 }
 
 // live lives one life. It returns what a check has noticed, and how often what happened.
-func live(t *testing.T, seed uint64, broken mutant) (problem string, seen map[string]int) {
+func run(t *testing.T, seed uint64, broken mutant) (problem string, seen map[string]int) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, seed, broken)
+		w := newHarness(t, seed, broken)
 		for range 70 {
 			w.step()
-			pass(w.while())
+			pass(w.untilNext())
 		}
-		w.calm()
-		if problem = w.restless; problem == "" {
-			problem = w.judgeHistory()
-		}
-		if problem == "" {
-			problem = w.judgeCalls()
+		w.endFaults()
+		if problem = w.violation; problem == "" {
+			problem = w.checkHistory()
 		}
 		if problem == "" {
-			problem = w.judgePoison()
+			problem = w.checkCallOrder()
 		}
 		if problem == "" {
-			w.forgive()
-			problem = cmp.Or(w.judge(), w.judgeCalls())
+			problem = w.checkHeldBack()
+		}
+		if problem == "" {
+			w.healPoison()
+			problem = cmp.Or(w.checkEffects(), w.checkCallOrder())
 		}
 		w.end()
 		seen = w.seen
@@ -142,12 +142,12 @@ func live(t *testing.T, seed uint64, broken mutant) (problem string, seen map[st
 }
 
 // while returns how long it takes until the next thing happens.
-func (w *world) while() time.Duration {
+func (w *harness) untilNext() time.Duration {
 	most := 1500
 	if w.long {
 		most = 15_000
 	}
-	return time.Duration(w.dice(most)) * time.Millisecond
+	return time.Duration(w.below(most)) * time.Millisecond
 }
 
 // pass lets fake time go by until everything that happens meanwhile has happened.
@@ -157,7 +157,7 @@ func pass(by time.Duration) {
 }
 
 // judgePoison checks, while the poisoned events still fail, that they hold up nothing but what follows them in their aggregates.
-func (w *world) judgePoison() string {
+func (w *harness) checkHeldBack() string {
 	held, effects := make(map[string]bool), make(map[string]bool)
 	for _, entry := range w.inbox.History(subscriber) {
 		effects[entry.ID] = true
@@ -182,7 +182,7 @@ func (w *world) judgePoison() string {
 }
 
 // judgeHistory checks the effects, in the order in which they were committed.
-func (w *world) judgeHistory() string {
+func (w *harness) checkHistory() string {
 	effects, last := make(map[string]bool), make(map[string]int64)
 	for _, entry := range w.inbox.History(subscriber) {
 		if effects[entry.ID] {
@@ -197,8 +197,8 @@ func (w *world) judgeHistory() string {
 }
 
 // judge compares what took effect with the log.
-func (w *world) judge() string {
-	if problem := w.judgeHistory(); problem != "" {
+func (w *harness) checkEffects() string {
+	if problem := w.checkHistory(); problem != "" {
 		return problem
 	}
 	effects := make(map[string]bool)
@@ -216,17 +216,17 @@ func (w *world) judge() string {
 	if counted := w.inbox.Total(subscriber, customer, "USD"); counted.Orders != int64(len(effects)) {
 		return fmt.Sprintf(checkOnce+": %d effects were counted, not %d", counted.Orders, len(effects))
 	}
-	return w.judgeEnd()
+	return w.checkNothingLeft()
 }
 
 // judgeEnd checks that nothing is left to do.
-func (w *world) judgeEnd() string {
+func (w *harness) checkNothingLeft() string {
 	letters, err := w.inbox.Letters(w.t.Context(), subscriber, 1000)
 	require.NoError(w.t, err)
 	for _, letter := range letters {
 		return fmt.Sprintf(checkEnd+": position %d is still %s", letter.Position, letter.State)
 	}
-	view, err := w.inbox.Look(w.t.Context(), subscriber, "judge")
+	view, err := w.inbox.Heartbeat(w.t.Context(), subscriber, "judge")
 	require.NoError(w.t, err)
 	messages := w.messages()
 	end := messages[len(messages)-1]

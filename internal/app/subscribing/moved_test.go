@@ -58,7 +58,7 @@ func TestRewindBeforeTheBeginning(t *testing.T) {
 		l := s.lose()
 		l.add(20)
 		l.remove(1, 10)
-		running, stop := s.run("late", noting{copied{s, "late"}}, s.inbox)
+		running, stop := s.run("late", noting{copyHandler{s, "late"}}, s.inbox)
 		pass(5 * time.Second)
 		s.move(0, false)
 		pass(5 * time.Second)
@@ -86,10 +86,10 @@ func TestSkipPastLoss(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			skipTo := uint64(0)
 			skip := func(_ string, to uint64) string { skipTo = to; return "" }
-			whileLosing(t, subscribing.Options{Skip: skip}, 1, func(l *losing) {
+			whileLosing(t, subscribing.Options{LossAdvice: skip}, 1, func(l *losing) {
 				l.add(test.before)
 				if test.before > 0 {
-					_, stop := l.run("former", noting{copied{l.service, "former"}}, l.inbox)
+					_, stop := l.run("former", noting{copyHandler{l.service, "former"}}, l.inbox)
 					pass(2 * time.Second)
 					stop()
 				}

@@ -15,7 +15,7 @@ func stocked(t *testing.T, readAhead int, events ...int) *Subscriber {
 	s := New("billing", "a", Ports{}, Options{ReadAhead: readAhead}, slog.New(slog.DiscardHandler))
 	for number, count := range events {
 		l := newLane(inbox.Checkpoint{Lane: number, Lanes: len(events)}, false)
-		l.batch = 10
+		l.batchSize = 10
 		for sequence := range uint64(count) {
 			require.True(t, l.offer(messageAt(sequence+1, 1000)))
 			l.advance(messageAt(sequence+1, 0).StreamPosition)
@@ -43,7 +43,7 @@ func TestReaderRests(t *testing.T) {
 		"and a lane has less than two": {40_000, []int{19, 60}, true},
 	} {
 		s := stocked(t, test.readAhead, test.events...)
-		from, reads := s.hungriest()
+		from, reads := s.nextRead()
 		require.Equal(t, test.reads, reads, name)
 		if reads {
 			require.Equal(t, uint64(test.events[0]), from, name)
@@ -51,31 +51,31 @@ func TestReaderRests(t *testing.T) {
 	}
 
 	s := stocked(t, plenty, 40, 40)
-	require.False(t, s.resume(s.lanes[0]), "it does not rest")
-	_, reads := s.hungriest()
+	require.False(t, s.readerMayGoOn(s.lanes[0]), "it does not rest")
+	_, reads := s.nextRead()
 	require.False(t, reads)
-	s.lanes[0].done(inbox.Batch{Events: make([]inbox.Event, 10)}, inbox.Checkpoint{})
-	require.False(t, s.resume(s.lanes[0]), "an eighth is done")
-	s.lanes[1].done(inbox.Batch{Events: make([]inbox.Event, 10)}, inbox.Checkpoint{})
-	s.lanes[1].done(inbox.Batch{Events: make([]inbox.Event, 1)}, inbox.Checkpoint{})
-	require.True(t, s.resume(s.lanes[1]), "a quarter is done")
+	s.lanes[0].batchDone(inbox.Batch{Events: make([]inbox.Event, 10)}, inbox.Checkpoint{})
+	require.False(t, s.readerMayGoOn(s.lanes[0]), "an eighth is done")
+	s.lanes[1].batchDone(inbox.Batch{Events: make([]inbox.Event, 10)}, inbox.Checkpoint{})
+	s.lanes[1].batchDone(inbox.Batch{Events: make([]inbox.Event, 1)}, inbox.Checkpoint{})
+	require.True(t, s.readerMayGoOn(s.lanes[1]), "a quarter is done")
 
 	s = stocked(t, plenty, 20, 100)
-	_, reads = s.hungriest()
+	_, reads = s.nextRead()
 	require.False(t, reads)
-	s.lanes[0].done(inbox.Batch{Events: make([]inbox.Event, 1)}, inbox.Checkpoint{Lane: 0})
-	require.True(t, s.resume(s.lanes[0]), "a lane has less than two batches")
+	s.lanes[0].batchDone(inbox.Batch{Events: make([]inbox.Event, 1)}, inbox.Checkpoint{Lane: 0})
+	require.True(t, s.readerMayGoOn(s.lanes[0]), "a lane has less than two batches")
 }
 
 // TestFullMemoryIsShared checks that a lane with more than its share of the memory makes room when another lane has nothing to do, and reads
 // what it drops again later.
 func TestFullMemoryIsShared(t *testing.T) {
 	s := stocked(t, 40_000, 0, 60)
-	from, reads := s.hungriest()
+	from, reads := s.nextRead()
 	require.True(t, reads)
 	require.Zero(t, from)
-	bytes, _ := s.stock()
+	bytes, _ := s.buffered()
 	require.LessOrEqual(t, bytes, 20_000)
 	require.True(t, s.lanes[1].full)
-	require.Equal(t, uint64(len(s.lanes[1].queue)), s.lanes[1].through.Sequence)
+	require.Equal(t, uint64(len(s.lanes[1].queue)), s.lanes[1].readTo.Sequence)
 }

@@ -29,7 +29,7 @@ type service struct {
 	opts   subscribing.Options
 	handle func(ctx context.Context, entry outbox.Entry) error
 	// inTx is what a handler does before handle in its transaction; nil: nothing.
-	inTx     inbox.Function
+	inTx     inbox.HandlerFunc
 	notifier relay.Notifier
 	latency  time.Duration // of a transaction, besides the handler
 	work     inbox.UnitOfWork
@@ -63,12 +63,12 @@ func newService(t *testing.T, opts subscribing.Options) *service {
 var quiet = slog.New(slog.DiscardHandler)
 
 // copied is the handler of one copy.
-type copied struct {
+type copyHandler struct {
 	*service
 	name string
 }
 
-func (c copied) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+func (c copyHandler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 	if c.inTx != nil {
 		if err := c.inTx(ctx, tx, entry); err != nil {
 			return err
@@ -84,11 +84,11 @@ func (c copied) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) err
 	return nil
 }
 
-func (copied) Name() string    { return "test" }
-func (copied) Types() []string { return []string{relaytest.EventType} }
-func (copied) External() bool  { return false }
+func (copyHandler) Name() string    { return "test" }
+func (copyHandler) Types() []string { return []string{relaytest.EventType} }
+func (copyHandler) External() bool  { return false }
 
-func (c copied) Applied(_ context.Context, entry outbox.Entry) {
+func (c copyHandler) Applied(_ context.Context, entry outbox.Entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.logged = append(c.logged, entry.ID)
@@ -100,13 +100,13 @@ type killable struct{ inbox.Checkpoints }
 func (killable) Leave(context.Context, string, string) error { return nil }
 
 // distant is a database that takes its time for every transaction.
-type distant struct {
+type slowDatabase struct {
 	inbox.UnitOfWork
 	latency time.Duration
 }
 
-func (d distant) Apply(
-	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
+func (d slowDatabase) Apply(
+	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (inbox.Outcome, error) {
 	time.Sleep(d.latency)
 	return d.UnitOfWork.Apply(ctx, subscriber, batch, handler, judge)
@@ -118,19 +118,21 @@ func only(handler inbox.Handler) func(string) (inbox.Handler, error) {
 }
 
 // counted is a stream that counts the messages that are read.
-type counted struct {
+type countedStream struct {
 	inbox.Stream
 	read *atomic.Int64
 }
 
-func (c counted) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) ([]inbox.Message, error) {
+func (c countedStream) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) ([]inbox.Message, error) {
 	messages, err := c.Stream.Read(ctx, from, limit)
 	c.read.Add(int64(len(messages)))
 	return messages, err
 }
 
 // start starts a copy, and returns what ends it as a kill would.
-func (s *service) start(name string) (kill func()) { return s.startHandling(name, copied{s, name}) }
+func (s *service) start(name string) (kill func()) {
+	return s.startHandling(name, copyHandler{s, name})
+}
 
 // startHandling starts a copy with a handler.
 func (s *service) startHandling(name string, handler inbox.Handler) (kill func()) {
@@ -142,7 +144,7 @@ func (s *service) startHandling(name string, handler inbox.Handler) (kill func()
 func (s *service) run(name string, handler inbox.Handler, checkpoints inbox.Checkpoints) (running *subscribing.Subscriber, kill func()) {
 	ctx, cancel := context.WithCancel(s.t.Context())
 	running = subscribing.New(subscriber, name, subscribing.Ports{
-		Stream: counted{memory.NewReader(s.stream, subscriber), &s.read}, Checkpoints: killable{checkpoints}, Work: distant{s.work, s.latency},
+		Stream: countedStream{memory.NewReader(s.stream, subscriber), &s.read}, Checkpoints: killable{checkpoints}, Work: slowDatabase{s.work, s.latency},
 		Letters: s.inbox, Sweeper: s.inbox, Log: s.inbox, Handlers: only(handler), Notifier: s.notifier,
 	}, s.opts, s.logger)
 	s.running.Go(func() { s.ended <- running.Run(ctx) })

@@ -12,11 +12,12 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// share decides, until ctx ends, on which lanes this copy works. Two copies on one lane are a waste and never an error: the
-// compare-and-swap of the checkpoint decides. It fails if the subscriber was forgotten, also if it has begun again with another handler.
-func (s *Subscriber) share(ctx context.Context, work *sync.WaitGroup) error {
+// shareLanes decides with each heartbeat on which lanes this copy works, until ctx ends. Two copies on one lane are a waste and never an error,
+// because only one of them can move the checkpoint. shareLanes fails if the subscriber was forgotten, also if it has begun again with another
+// handler.
+func (s *Subscriber) shareLanes(ctx context.Context, work *sync.WaitGroup) error {
 	for ctx.Err() == nil {
-		view, err := s.ports.Checkpoints.Look(ctx, s.id, s.instance)
+		view, err := s.ports.Checkpoints.Heartbeat(ctx, s.id, s.instance)
 		switch {
 		case err != nil:
 		case len(view.Lanes) == 0, !view.Forgotten.IsZero():
@@ -28,19 +29,19 @@ func (s *Subscriber) share(ctx context.Context, work *sync.WaitGroup) error {
 		var state inbox.StreamState
 		if err == nil {
 			if state, err = s.ports.Stream.State(ctx); err != nil && ctx.Err() == nil {
-				s.leave(ctx) // a copy that cannot read leaves its lanes to the others
+				s.leave(ctx) // so that the other copies take the lanes of a copy that cannot read
 			}
 		}
 		if err != nil {
 			s.troubles.begin(ctx, s.logger, troubleLook, "cannot look where the subscriber stands, trying until it works", err)
 		} else {
 			s.troubles.end(ctx, s.logger, troubleLook)
-			s.obey(ctx, view)
-			s.assign(ctx, view, state, work)
+			s.followDecisions(ctx, view)
+			s.assignLanes(ctx, view, state, work)
 		}
-		sleep(ctx, lookAgain)
-		if !view.Yields {
-			await(ctx, lookEvery-lookAgain, s.lookNow)
+		sleep(ctx, heartbeatPause)
+		if !view.OperatorWaits {
+			await(ctx, heartbeatEvery-heartbeatPause, s.heartbeatNow)
 		}
 	}
 	return nil
@@ -48,23 +49,23 @@ func (s *Subscriber) share(ctx context.Context, work *sync.WaitGroup) error {
 
 var errPaused = errors.New("an operator paused the subscriber")
 
-// obey does what operators decided.
-func (s *Subscriber) obey(ctx context.Context, view inbox.View) {
+// followDecisions does what operators decided.
+func (s *Subscriber) followDecisions(ctx context.Context, view inbox.View) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.idles = view.Paused || view.Yields
+	s.suspended = view.Paused || view.OperatorWaits
 	if view.Paused {
 		s.troubles.begin(ctx, s.logger, troublePaused, "resting", errPaused)
 	} else {
 		s.troubles.end(ctx, s.logger, troublePaused)
 	}
-	if lanes := len(view.Lanes); lanes != s.count {
-		s.logger.InfoContext(ctx, "the subscriber has another number of lanes", "lanes", lanes, "before", s.count)
-		s.count = lanes
+	if lanes := len(view.Lanes); lanes != s.laneCount {
+		s.logger.InfoContext(ctx, "the subscriber has another number of lanes", "lanes", lanes, "before", s.laneCount)
+		s.laneCount = lanes
 		clear(s.newest)
-		s.release()
-	} else if s.idles {
-		s.release()
+		s.releaseLanes()
+	} else if s.suspended {
+		s.releaseLanes()
 	}
 	s.wanted = make(map[string]bool, len(view.Types))
 	for _, eventType := range view.Types {
@@ -72,69 +73,69 @@ func (s *Subscriber) obey(ctx context.Context, view inbox.View) {
 	}
 }
 
-// release lets all lanes go. A batch in hand is still tried.
-func (s *Subscriber) release() {
+// releaseLanes lets all lanes go. A batch that a worker has taken is still tried.
+func (s *Subscriber) releaseLanes() {
 	for number, l := range s.lanes {
 		l.released = true
-		ring(l.wake)
+		signal(l.wake)
 		delete(s.lanes, number)
 	}
 }
 
-// resting reports whether the subscriber is paused, or makes way.
-func (s *Subscriber) resting() bool {
+// isSuspended reports whether the subscriber is paused, or an operator's change waits.
+func (s *Subscriber) isSuspended() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.idles
+	return s.suspended
 }
 
-// assign begins to work on lanes, and lets others go. The state of the stream was read after view.
-func (s *Subscriber) assign(ctx context.Context, view inbox.View, state inbox.StreamState, work *sync.WaitGroup) {
+// assignLanes starts work on lanes, and lets other lanes go. The state of the stream was read after view.
+func (s *Subscriber) assignLanes(ctx context.Context, view inbox.View, state inbox.StreamState, work *sync.WaitGroup) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.idles {
+	if s.suspended {
 		return
 	}
 	owners := ownersOf(s.instance, view.Copies, len(view.Lanes))
 	for _, l := range s.lanes {
-		l.emptied(state)
+		l.noteEmptied(state)
 	}
 	for _, checkpoint := range view.Lanes {
 		held, owner := s.lanes[checkpoint.Lane], owners[checkpoint.Lane]
 		mine, silent := owner == s.instance, slices.Contains(view.Silent, owner)
 		if held != nil {
-			held.see(checkpoint.Revision)
+			held.noteRevision(checkpoint.Revision)
 		}
 		switch {
-		case held == nil && (mine && !moving(checkpoint, view.Copies) || !mine && s.stuck(checkpoint, state, silent)):
+		case held == nil && (mine && !justMovedByOther(checkpoint, view.Copies) || !mine && s.stalled(checkpoint, state, silent)):
 			l := s.newLane(checkpoint, !mine)
 			s.lanes[checkpoint.Lane] = l
-			work.Go(func() { s.work(ctx, l) })
-			ring(s.hungry)
+			work.Go(func() { s.workOn(ctx, l) })
+			signal(s.roomFreed)
 		case held == nil:
 		case mine:
-			held.covering = false
-			if checkpoint.Stream != state.Created || state.Last < max(checkpoint.Sequence, held.through.Sequence) {
-				held.lose()
+			held.takenOver = false
+			if checkpoint.Stream != state.Created || state.Last < max(checkpoint.Sequence, held.readTo.Sequence) {
+				held.markMismatch()
 			}
-		case !held.covering || !silent && !s.stuck(checkpoint, state, silent):
+		case !held.takenOver || !silent && !s.stalled(checkpoint, state, silent):
 			held.released = true
-			ring(held.wake)
+			signal(held.wake)
 		}
 	}
 }
 
-// moving reports whether another copy works on a lane that this one does not hold. It will let the lane go; until then, this one would
-// only read for nothing. A copy that is alone takes every lane at once.
-func moving(checkpoint inbox.Checkpoint, copies []string) bool {
-	return len(copies) > 1 && checkpoint.Idle < justMoved
+// justMovedByOther reports whether another copy still works on a lane that this copy does not hold. The other copy will let the lane go. Until then
+// this copy would read for nothing. A copy that is alone takes every lane at once.
+func justMovedByOther(checkpoint inbox.Checkpoint, copies []string) bool {
+	return len(copies) > 1 && checkpoint.Idle < recentMove
 }
 
-// stuck reports whether a lane of another copy has not moved for a while although there may be events for it. A copy that has gone silent
+// stalled reports whether a lane of another copy has not moved for a while although there may be events for it. silent reports that the other copy
 // has probably died.
-func (s *Subscriber) stuck(checkpoint inbox.Checkpoint, state inbox.StreamState, silent bool) bool {
+func (s *Subscriber) stalled(checkpoint inbox.Checkpoint, state inbox.StreamState, silent bool) bool {
 	switch {
-	case checkpoint.Idle < unmovedSilent, !silent && checkpoint.Idle < unmoved, s.behind && checkpoint.Idle < unmovedBehind:
+	case checkpoint.Idle < takeOverSilentAfter, !silent && checkpoint.Idle < takeOverAfter, s.behind && checkpoint.Idle < takeOverBehindAfter:
 		return false
 	}
 	if len(s.lanes) == 0 { // this copy reads nothing, so it does not know
@@ -143,8 +144,8 @@ func (s *Subscriber) stuck(checkpoint inbox.Checkpoint, state inbox.StreamState,
 	return checkpoint.Sequence < min(s.newest[checkpoint.Lane], state.Last)
 }
 
-// ownersOf returns the copy that each lane belongs to: each copy has as many lanes as the others, or one more. Of the copies with room, a
-// lane belongs to the one with the highest hash of both names, so few lanes change when a copy comes or goes.
+// ownersOf returns the copy that each lane belongs to. The numbers of lanes of two copies differ by one at most. Of the copies with room, a lane
+// belongs to the one with the highest hash of both names (rendezvous hashing). So few lanes change when a copy comes or goes.
 func ownersOf(instance string, copies []string, lanes int) []string {
 	if !slices.Contains(copies, instance) {
 		copies = slices.Sorted(slices.Values(append(slices.Clone(copies), instance)))
@@ -165,6 +166,7 @@ func ownersOf(instance string, copies []string, lanes int) []string {
 	return owners
 }
 
+// weight returns the hash of a copy and a lane.
 func weight(instance string, lane int) uint64 {
 	hash := fnv.New64a()
 	_, _ = hash.Write([]byte(instance + "/" + strconv.Itoa(lane))) // never fails

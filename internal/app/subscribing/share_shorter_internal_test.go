@@ -20,8 +20,8 @@ func TestShorterStreamIsNoticed(t *testing.T) {
 		Lanes:  []inbox.Checkpoint{{Lanes: 1, Stream: "1", StreamPosition: inbox.StreamPosition{Sequence: 43}, Revision: 42}},
 		Copies: []string{"a"},
 	}
-	s.assign(t.Context(), view, inbox.StreamState{Created: "1", First: 1, Last: 60}, &sync.WaitGroup{})
-	require.False(t, held.lost)
-	s.assign(t.Context(), view, inbox.StreamState{Created: "1", First: 1, Last: 44}, &sync.WaitGroup{})
-	require.True(t, held.lost)
+	s.assignLanes(t.Context(), view, inbox.StreamState{Created: "1", First: 1, Last: 60}, &sync.WaitGroup{})
+	require.False(t, held.mismatch)
+	s.assignLanes(t.Context(), view, inbox.StreamState{Created: "1", First: 1, Last: 44}, &sync.WaitGroup{})
+	require.True(t, held.mismatch)
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // glance is what a copy sees of the only lane.
-type glance struct {
+type laneView struct {
 	mine   bool          // the lane belongs to this copy
 	silent bool          // the lane's copy has not announced itself for a while
 	behind bool          // this copy does not keep up with its own lanes
@@ -24,7 +24,7 @@ type glance struct {
 }
 
 // see lets a copy, which holds the lane or not, look at it, and returns whether it holds the lane then.
-func (g glance) see(t *testing.T, holds bool) bool {
+func (g laneView) holdsAfter(t *testing.T, holds bool) bool {
 	t.Helper()
 	copies := []string{"a", "b"}
 	owner := ownersOf("a", copies, 1)[0]
@@ -52,7 +52,7 @@ func (g glance) see(t *testing.T, holds bool) bool {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var work sync.WaitGroup
-	s.assign(ctx, view, state, &work)
+	s.assignLanes(ctx, view, state, &work)
 	s.mu.Lock()
 	l := s.lanes[0]
 	held := l != nil && !l.released
@@ -67,29 +67,29 @@ func (g glance) see(t *testing.T, holds bool) bool {
 // much to do itself.
 func TestWhoseLanesACopyTakes(t *testing.T) {
 	for name, test := range map[string]struct {
-		glance
+		laneView
 		takes bool
 	}{
-		"own, and there is no other copy":         {glance{mine: true, alone: true}, true},
-		"own":                                     {glance{mine: true, idle: justMoved}, true},
-		"own, which another copy moves":           {glance{mine: true, idle: justMoved - 1}, false},
-		"own, without events":                     {glance{mine: true, idle: justMoved, empty: true}, true},
-		"of a living copy":                        {glance{idle: unmoved - 1}, false},
-		"of a living copy, and stuck":             {glance{idle: unmoved}, true},
-		"of a silent copy":                        {glance{silent: true, idle: unmovedSilent - 1}, false},
-		"of a silent copy, and stuck":             {glance{silent: true, idle: unmovedSilent}, true},
-		"of a silent copy, without events":        {glance{silent: true, idle: time.Hour, empty: true}, false},
-		"stuck, and this copy is behind":          {glance{silent: true, behind: true, idle: unmovedBehind - 1}, false},
-		"stuck for long, and this copy is behind": {glance{silent: true, behind: true, idle: unmovedBehind}, true},
+		"own, and there is no other copy":         {laneView{mine: true, alone: true}, true},
+		"own":                                     {laneView{mine: true, idle: recentMove}, true},
+		"own, which another copy moves":           {laneView{mine: true, idle: recentMove - 1}, false},
+		"own, without events":                     {laneView{mine: true, idle: recentMove, empty: true}, true},
+		"of a living copy":                        {laneView{idle: takeOverAfter - 1}, false},
+		"of a living copy, and stuck":             {laneView{idle: takeOverAfter}, true},
+		"of a silent copy":                        {laneView{silent: true, idle: takeOverSilentAfter - 1}, false},
+		"of a silent copy, and stuck":             {laneView{silent: true, idle: takeOverSilentAfter}, true},
+		"of a silent copy, without events":        {laneView{silent: true, idle: time.Hour, empty: true}, false},
+		"stuck, and this copy is behind":          {laneView{silent: true, behind: true, idle: takeOverBehindAfter - 1}, false},
+		"stuck for long, and this copy is behind": {laneView{silent: true, behind: true, idle: takeOverBehindAfter}, true},
 	} {
-		require.Equal(t, test.takes, test.see(t, false), name)
+		require.Equal(t, test.takes, test.holdsAfter(t, false), name)
 	}
 }
 
 // TestCoveringEnds checks that a copy which has taken another one's lane keeps it while that one is silent, and lets it go when it is
 // there again.
 func TestCoveringEnds(t *testing.T) {
-	require.True(t, glance{silent: true}.see(t, true), "this copy has just moved the lane")
-	require.False(t, glance{}.see(t, true), "the lane's copy is there again")
-	require.True(t, glance{idle: unmoved}.see(t, true), "it is there, and does nothing")
+	require.True(t, laneView{silent: true}.holdsAfter(t, true), "this copy has just moved the lane")
+	require.False(t, laneView{}.holdsAfter(t, true), "the lane's copy is there again")
+	require.True(t, laneView{idle: takeOverAfter}.holdsAfter(t, true), "it is there, and does nothing")
 }

@@ -8,13 +8,13 @@ import (
 )
 
 const (
-	sweepEvery = time.Minute
-	sweepChunk = 1000 // events at a time, so that no statement takes long
-	passWithin = time.Minute
-	passPoll   = time.Second
+	sweepEvery  = time.Minute
+	sweepChunk  = 1000        // events at a time, so that no statement takes long
+	passTimeout = time.Minute // for the lanes to pass the end of the stream
+	passPoll    = time.Second
 )
 
-// sweep forgets, until ctx ends, which events were applied, once none of them can come again.
+// sweep removes the records of events that can never come again, until ctx ends.
 func (s *Subscriber) sweep(ctx context.Context) {
 	said := ""
 	for ; ctx.Err() == nil; sleep(ctx, sweepEvery) {
@@ -39,28 +39,28 @@ func (s *Subscriber) sweep(ctx context.Context) {
 	}
 }
 
-// forget forgets a chunk of events. The order matters: first the log has no such event any more, then the stream's end is read, then
-// every lane passes that end, and notes each of the events that it still meets.
+// forget removes the records of a chunk of events. The order matters. First the log no longer has these events. Then the end of the stream is read.
+// Then every lane passes that end, and records each of the events that it still meets.
 func (s *Subscriber) forget(ctx context.Context) (forgotten int, why string, err error) {
 	state, err := s.ports.Stream.State(ctx)
 	if err != nil {
 		return 0, "", err
 	}
 	stream := state.Created
-	ids, why, err := s.ports.Sweeper.Forgettable(ctx, s.id, stream, inbox.Sweep{Age: s.opts.Retention, Limit: sweepChunk})
+	ids, why, err := s.ports.Sweeper.Candidates(ctx, s.id, stream, s.opts.Retention, sweepChunk)
 	if err != nil || len(ids) == 0 {
 		return 0, why, err
 	}
 	if state, err = s.ports.Stream.State(ctx); err != nil || state.Created != stream {
 		return 0, "", err
 	}
-	for waited := time.Duration(0); waited < passWithin && ctx.Err() == nil; waited += passPoll {
-		view, err := s.ports.Checkpoints.Look(ctx, s.id, s.instance)
+	for waited := time.Duration(0); waited < passTimeout && ctx.Err() == nil; waited += passPoll {
+		view, err := s.ports.Checkpoints.Heartbeat(ctx, s.id, s.instance)
 		if err != nil {
 			return 0, "", err
 		}
-		if passed(view, state) {
-			forgotten, err = s.ports.Sweeper.Forget(ctx, s.id, stream, ids, state.First, state.Last)
+		if allLanesPassed(view, state) {
+			forgotten, err = s.ports.Sweeper.Sweep(ctx, s.id, stream, ids, state.First, state.Last)
 			return forgotten, "", err
 		}
 		sleep(ctx, passPoll)
@@ -68,7 +68,8 @@ func (s *Subscriber) forget(ctx context.Context) (forgotten int, why string, err
 	return 0, "", nil
 }
 
-func passed(view inbox.View, state inbox.StreamState) bool {
+// allLanesPassed reports whether every lane has passed the end of the stream.
+func allLanesPassed(view inbox.View, state inbox.StreamState) bool {
 	for _, lane := range view.Lanes {
 		if lane.Stream != state.Created || lane.Sequence < state.Last {
 			return false

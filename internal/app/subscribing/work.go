@@ -11,39 +11,38 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// advanceEvery is how often the checkpoint of a lane without events follows the stream, so that a copy that begins there has little
-// to read.
+// advanceEvery is how often the checkpoint of a lane without events follows the stream, so that a copy that takes the lane has little to read.
 const advanceEvery = time.Second
 
-// work applies the events of a lane, until the lane is another copy's or ctx ends.
-func (s *Subscriber) work(ctx context.Context, l *lane) {
-	defer s.leaveLane(l)
+// workOn applies the events of a lane, until another copy takes the lane or ctx ends.
+func (s *Subscriber) workOn(ctx context.Context, l *lane) {
+	defer s.endLane(l)
 	failures, moved := 0, time.Now()
 	for ctx.Err() == nil {
-		batch, state := s.nextBatch(l, time.Since(moved) >= advanceEvery)
+		batch, state := s.nextTask(l, time.Since(moved) >= advanceEvery)
 		var err error
 		switch state {
-		case released:
+		case taskEnd:
 			return
-		case elsewhere:
+		case taskLaneMoved:
 			err = inbox.ErrLaneMoved
-		case nothing:
+		case taskNone:
 			await(ctx, advanceEvery, l.wake)
 			continue
-		case lost:
-			err = s.recover(ctx, l)
-		case before:
-			err = s.fill(ctx, l)
-		case ready:
+		case taskReconcile:
+			err = s.reconcile(ctx, l)
+		case taskFillHole:
+			err = s.fillHole(ctx, l)
+		case taskApply:
 			err = s.apply(ctx, l, batch)
 		}
 		switch {
 		case err == nil:
 			s.troubles.end(ctx, s.logger, laneTrouble(l))
 			failures, moved = 0, time.Now()
-		case errors.Is(err, errAgain):
+		case errors.Is(err, errRetryBatch):
 		case errors.Is(err, inbox.ErrLaneMoved):
-			ring(s.lookNow)
+			signal(s.heartbeatNow)
 			return
 		case errors.Is(err, errLoss):
 			s.troubles.begin(ctx, s.logger, laneTrouble(l), "stands before messages that were lost", err)
@@ -56,44 +55,44 @@ func (s *Subscriber) work(ctx context.Context, l *lane) {
 	}
 }
 
-// errAgain reports that a batch was not applied, and that what is different next time is known.
-var errAgain = errors.New("apply the batch in another way")
+// errRetryBatch reports that a batch was not applied, and that the lane has changed what the next batch does differently.
+var errRetryBatch = errors.New("apply the batch in another way")
 
 func laneTrouble(l *lane) string { return "lane " + strconv.Itoa(l.checkpoint.Lane) }
 
-// What a worker finds.
-type finding int
+// task is what the worker of a lane does next.
+type task int
 
 const (
-	nothing finding = iota
-	ready
-	lost
-	before // a hole
-	released
-	elsewhere // somebody else moved the lane
+	taskNone      task = iota
+	taskApply          // apply a batch
+	taskReconcile      // find out why the stream differs from what the lane knows
+	taskFillHole       // read the events of a hole from the log
+	taskEnd            // leave the lane to another copy
+	taskLaneMoved      // leave the lane, because somebody else changed it
 )
 
-// nextBatch returns what to do on a lane. advancing says that the checkpoint is to follow the stream even if there is no event.
-func (s *Subscriber) nextBatch(l *lane, advancing bool) (inbox.Batch, finding) {
+// nextTask returns what to do on a lane, and the batch for taskApply. advancing moves the checkpoint with the stream even if there is no event.
+func (s *Subscriber) nextTask(l *lane, advancing bool) (inbox.Batch, task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case l.released:
-		return inbox.Batch{}, released
-	case l.moved():
-		return inbox.Batch{}, elsewhere
-	case l.lost:
-		return inbox.Batch{}, lost
+		return inbox.Batch{}, taskEnd
+	case l.changedElsewhere():
+		return inbox.Batch{}, taskLaneMoved
+	case l.mismatch:
+		return inbox.Batch{}, taskReconcile
 	case len(l.queue) == 0 && l.hole != nil:
-		return inbox.Batch{}, before
-	case len(l.queue) == 0 && l.missed.Count == 0 && (l.covering || !advancing || l.through.Sequence <= l.checkpoint.Sequence):
-		return inbox.Batch{}, nothing
+		return inbox.Batch{}, taskFillHole
+	case len(l.queue) == 0 && l.missed.Count == 0 && (l.takenOver || !advancing || l.readTo.Sequence <= l.checkpoint.Sequence):
+		return inbox.Batch{}, taskNone
 	}
-	return l.next(), ready
+	return l.nextBatch(), taskApply
 }
 
 // leaveLane ends the work on a lane.
-func (s *Subscriber) leaveLane(l *lane) {
+func (s *Subscriber) endLane(l *lane) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lanes[l.checkpoint.Lane] == l {
@@ -102,16 +101,16 @@ func (s *Subscriber) leaveLane(l *lane) {
 	s.troubles.forget(laneTrouble(l))
 }
 
-// apply applies a batch, and decides what a failure means.
+// apply applies a batch. If an event fails, apply changes the lane so that the next attempt finds out which one, and fails with errRetryBatch.
 func (s *Subscriber) apply(ctx context.Context, l *lane, batch inbox.Batch) error {
-	if !s.occupy(ctx) {
+	if !s.acquireTransaction(ctx) {
 		return ctx.Err()
 	}
-	defer s.vacate()
-	handler := &timed{Handler: s.handlerNow()}
-	outcome, err := s.ports.Work.Apply(ctx, s.id, batch, handler, s.judge(ctx))
+	defer s.releaseTransaction()
+	handler := &timed{Handler: s.transactionHandler()}
+	outcome, err := s.ports.Work.Apply(ctx, s.id, batch, handler, s.laneFailures(ctx))
 	if err == nil {
-		s.announce(outcome.Emitted)
+		s.notifyRelay(outcome.Emitted)
 		s.applied(l, batch, outcome, handler.took)
 		s.report(ctx, batch, outcome)
 		return nil
@@ -129,15 +128,15 @@ func (s *Subscriber) apply(ctx context.Context, l *lane, batch inbox.Batch) erro
 	case errors.As(err, &collected) && len(batch.Events) == 1:
 		l.suspect(0)
 	case errors.As(err, &collected):
-		l.narrow(len(batch.Events))
+		l.halveBatch(len(batch.Events))
 	default:
 		return err
 	}
-	return errAgain
+	return errRetryBatch
 }
 
-// judge returns what is decided about a failure of a suspect event: an outage holds the lane, anything else is the event's own.
-func (s *Subscriber) judge(ctx context.Context) inbox.Judge {
+// laneFailures returns the policy for suspect events: an outage holds the lane, and any other failure is the event's own.
+func (s *Subscriber) laneFailures(ctx context.Context) inbox.FailurePolicy {
 	return func(_ outbox.Entry, attempts int, err error) (inbox.Failure, error) {
 		if ctx.Err() != nil || fault.KindOf(err) == fault.Unavailable {
 			return inbox.Failure{}, err
@@ -146,14 +145,15 @@ func (s *Subscriber) judge(ctx context.Context) inbox.Judge {
 	}
 }
 
+// failure returns the failure to record for an event, after a number of earlier failures.
 func (s *Subscriber) failure(attempts int, err error) inbox.Failure {
 	return inbox.Failure{
 		Cause: err, Permanent: inbox.Permanent(err), Limit: s.opts.MaxAttempts, Wait: s.opts.backoff(attempts + 1),
 	}
 }
 
-// timed measures how long a handler works. What a transaction takes besides does not grow with the batch: if it counted, a database that
-// answers slowly would make batches smaller, and so everything slower still.
+// timed measures how long a handler works. The rest of the transaction's time does not grow with the batch. If it counted, a slow database would
+// make batches smaller, and so everything slower still.
 type timed struct {
 	inbox.Handler
 	took time.Duration
@@ -166,7 +166,7 @@ func (t *timed) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) err
 	return t.Handler.Handle(ctx, tx, entry)
 }
 
-// applied notes what a transaction did, and how long the handler worked in it.
+// applied records in the lane what a transaction did, and how long the handler worked in it.
 func (s *Subscriber) applied(l *lane, batch inbox.Batch, outcome inbox.Outcome, took time.Duration) {
 	fresh := 0
 	for _, result := range outcome.Results {
@@ -176,8 +176,8 @@ func (s *Subscriber) applied(l *lane, batch inbox.Batch, outcome inbox.Outcome, 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l.adapt(fresh, took, s.opts.BatchTime)
-	if l.done(batch, outcome.Checkpoint) || s.resume(l) {
-		ring(s.hungry)
+	l.adaptBatchSize(fresh, took, s.opts.BatchTime)
+	if l.batchDone(batch, outcome.Checkpoint) || s.readerMayGoOn(l) {
+		signal(s.roomFreed)
 	}
 }

@@ -152,6 +152,6 @@ type SubscriberAdmin interface {
 	SetLanes(ctx context.Context, subscriber string, lanes int) (at uint64, before int, err error)
 	// Forget leaves a tombstone, and erases what it can until ctx ends; it returns how many rows. If it ends early, another call goes on.
 	Forget(ctx context.Context, subscriber string) (erased int, err error)
-	// Lift erases what is left, and removes the tombstone.
-	Lift(ctx context.Context, subscriber string) error
+	// RemoveTombstone erases what is left, and removes the tombstone.
+	RemoveTombstone(ctx context.Context, subscriber string) error
 }

@@ -271,7 +271,7 @@ func TestFormerPlaceWasRemoved(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			losingInFakeTime(t, subscribing.Options{}, func(t *testing.T, l *losing) {
 				l.add(20)
-				l.stream.LeaveFormer(subscriber, inbox.Former{Sequence: 10})
+				l.stream.LeaveFormer(subscriber, inbox.LegacyConsumer{Sequence: 10})
 				l.remove(1, removed)
 				running, stop := l.copy("first")
 				pass(10 * time.Second)
@@ -378,7 +378,7 @@ func TestBeginsOnAnEmptyStream(t *testing.T) {
 func TestPositionsThatNobodyKnows(t *testing.T) {
 	skipTo := uint64(0)
 	skip := func(_ string, to uint64) string { skipTo = to; return "skip" }
-	losingInFakeTime(t, subscribing.Options{Skip: skip}, func(t *testing.T, l *losing) {
+	losingInFakeTime(t, subscribing.Options{LossAdvice: skip}, func(t *testing.T, l *losing) {
 		_, stop := l.copy("first")
 		l.add(20)
 		pass(5 * time.Second)

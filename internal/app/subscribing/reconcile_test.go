@@ -58,7 +58,7 @@ func TestLimitWhileALaneLooksWhatHappened(t *testing.T) {
 		stream := &changing{Stream: memory.NewReader(l.stream, subscriber), change: func() { l.remove(1, 11) }}
 		second := subscribing.New(subscriber, "second", subscribing.Ports{
 			Stream: stream, Checkpoints: l.inbox, Work: l.inbox, Letters: l.inbox, Sweeper: l.inbox, Log: l.inbox,
-			Handlers: only(noting{copied{l.service, "second"}}),
+			Handlers: only(noting{copyHandler{l.service, "second"}}),
 		}, l.opts, l.logger)
 		ctx, stop := context.WithCancel(t.Context())
 		l.running.Go(func() { _ = second.Run(ctx) })

@@ -12,7 +12,7 @@ import (
 )
 
 // GapStore is a store together with the log of the same database. The log is empty, and has filled no stream yet.
-type GapStore struct {
+type HoleStore struct {
 	Store
 	Log inbox.Log
 	// Reach makes the log's cursor stand in the stream with this identity, at a sequence and a position.
@@ -26,45 +26,43 @@ type GapStore struct {
 }
 
 // TestLog runs the contract of inbox.Log, and of what is counted. Each call of open gives an empty store.
-func TestLog(t *testing.T, open func(t *testing.T) GapStore) {
-	for name, test := range map[string]func(t *testing.T, g *gaps){
-		"what the stream lost is in the log, in order":     gapsInOrder,
-		"a limit bounds how much is taken":                 gapsLimited,
-		"a lane gets its own events":                       gapsOfLane,
-		"what is not wanted is not taken":                  gapsWanted,
-		"what was dealt with is not taken":                 gapsDealt,
-		"what waits in the parking lot is not lost":        gapsParked,
-		"what was redriven into the hole is lost":          gapsRedriven,
-		"the cursor says where the stream ends":            gapsAtTheEnd,
-		"what retention removed is counted":                gapsPurged,
-		"what retention removed and was dealt with is not": gapsPurgedDealt,
-		"the log of another database knows nothing":        gapsElsewhere,
-		"what is filled and missed is counted once":        gapsCounted,
-		"a copy behind the hole hides nothing":             gapsCopied,
-		"what is not known is bounded by the messages":     gapsUnsure,
-		"a place without a hole is asked about":            gapsWithoutAHole,
-		"a place keeps its progress":                       gapsProgress,
-		"a lost connection is an outage of the log":        gapsOutage,
-	} {
-		t.Run(name, func(t *testing.T) {
-			store := open(t)
-			g := &gaps{lane: newLane(store.Store), GapStore: store, events: newEvents(0, 10, "a", "b", "c")}
-			g.begin(t)
-			require.NoError(t, store.Checkpoints.Subscribe(t.Context(), subscriber, handlerName, []string{relaytest.EventType}))
-			g.look(t)
-			for _, event := range g.events {
-				store.Keep(t, event.Entry)
-			}
-			store.Reach(t, stream, 20, 10)
-			test(t, g)
-		})
-	}
+func TestLog(t *testing.T, open func(t *testing.T) HoleStore) {
+	runSuite(t, func(t *testing.T) *holes {
+		store := open(t)
+		g := &holes{lane: newLane(store.Store), GapStore: store, events: newEvents(0, 10, "a", "b", "c")}
+		g.begin(t)
+		require.NoError(t, store.Checkpoints.Subscribe(t.Context(), subscriber, handlerName, []string{relaytest.EventType}))
+		g.look(t)
+		for _, event := range g.events {
+			store.Keep(t, event.Entry)
+		}
+		store.Reach(t, stream, 20, 10)
+		return g
+	}, []promise[*holes]{
+		{"what the stream lost is in the log, in order", gapsInOrder},
+		{"a limit bounds how much is taken", gapsLimited},
+		{"a lane gets its own events", gapsOfLane},
+		{"what is not wanted is not taken", gapsWanted},
+		{"what was dealt with is not taken", gapsDealt},
+		{"what waits in the parking lot is not lost", gapsParked},
+		{"what was redriven into the hole is lost", gapsRedriven},
+		{"the cursor says where the stream ends", gapsAtTheEnd},
+		{"what retention removed is counted", gapsPurged},
+		{"what retention removed and was dealt with is not", gapsPurgedDealt},
+		{"the log of another database knows nothing", gapsElsewhere},
+		{"what is filled and missed is counted once", gapsCounted},
+		{"a copy behind the hole hides nothing", gapsCopied},
+		{"what is not known is bounded by the messages", gapsUnsure},
+		{"a place without a hole is asked about", gapsWithoutAHole},
+		{"a place keeps its progress", gapsProgress},
+		{"a lost connection is an outage of the log", gapsOutage},
+	})
 }
 
 // gaps is a subscriber with one lane, beside a log with ten events.
-type gaps struct {
+type holes struct {
 	*lane
-	GapStore GapStore
+	GapStore HoleStore
 	events   []inbox.Event
 }
 
@@ -79,9 +77,9 @@ func hole(last uint64) inbox.Hole {
 	return h
 }
 
-func (g *gaps) lost(t *testing.T, h inbox.Hole, limit inbox.ReadLimit) (inbox.Lost, []int) {
+func (g *holes) lost(t *testing.T, h inbox.Hole, limit inbox.ReadLimit) (inbox.HoleContents, []int) {
 	t.Helper()
-	lost, err := g.GapStore.Log.Lost(t.Context(), subscriber, h, limit)
+	lost, err := g.GapStore.Log.ReadHole(t.Context(), subscriber, h, limit)
 	require.NoError(t, err)
 	var positions []int
 	for _, event := range lost.Events {
@@ -91,10 +89,10 @@ func (g *gaps) lost(t *testing.T, h inbox.Hole, limit inbox.ReadLimit) (inbox.Lo
 	return lost, positions
 }
 
-func gapsInOrder(t *testing.T, g *gaps) {
+func gapsInOrder(t *testing.T, g *holes) {
 	lost, positions := g.lost(t, hole(4), wholeHole)
 	require.Equal(t, []int{1, 2, 3, 4}, positions)
-	require.Equal(t, inbox.Lost{Through: 4, Events: lost.Events}, lost)
+	require.Equal(t, inbox.HoleContents{CompleteTo: 4, Events: lost.Events}, lost)
 	event, wanted := lost.Events[1], g.events[1]
 	event.RecordedAt = wanted.RecordedAt
 	wanted.Sequence = 4
@@ -108,20 +106,20 @@ func gapsInOrder(t *testing.T, g *gaps) {
 	require.Equal(t, []int{3, 4}, positions)
 }
 
-func gapsCopied(t *testing.T, g *gaps) {
+func gapsCopied(t *testing.T, g *holes) {
 	copied := hole(4)
 	copied.Present = append([]outbox.Position{2}, copied.Present...)
 	lost, positions := g.lost(t, copied, wholeHole)
 	require.Equal(t, []int{1, 2, 3, 4}, positions, "event 2 is not after 4")
-	require.EqualValues(t, 4, lost.Through)
+	require.EqualValues(t, 4, lost.CompleteTo)
 	copied.Present[0] = 4
 	lost, positions = g.lost(t, copied, wholeHole)
 	require.Equal(t, []int{1, 2, 3}, positions, "event 4 is behind the hole, in its place")
-	require.EqualValues(t, 3, lost.Through)
+	require.EqualValues(t, 3, lost.CompleteTo)
 }
 
 // gapsUnsure has a lane that does not know how far it has dealt with the log.
-func gapsUnsure(t *testing.T, g *gaps) {
+func gapsUnsure(t *testing.T, g *holes) {
 	h := hole(8)
 	h.First, h.After = 7, 0
 	lost, positions := g.lost(t, h, wholeHole)
@@ -141,12 +139,12 @@ func gapsUnsure(t *testing.T, g *gaps) {
 }
 
 // gapsWithoutAHole has a lane at a message that was removed, before a message that does not continue the lane's progress.
-func gapsWithoutAHole(t *testing.T, g *gaps) {
+func gapsWithoutAHole(t *testing.T, g *holes) {
 	h := hole(6)
 	h.First, h.Last, h.After = 5, 4, 2
 	lost, positions := g.lost(t, h, wholeHole)
 	require.Equal(t, []int{3, 4, 5, 6}, positions)
-	require.EqualValues(t, 6, lost.Through)
+	require.EqualValues(t, 6, lost.CompleteTo)
 	require.Zero(t, lost.Unknown)
 	g.GapStore.Purge(t, 4)
 	lost, _ = g.lost(t, h, wholeHole)
@@ -155,30 +153,30 @@ func gapsWithoutAHole(t *testing.T, g *gaps) {
 	lost, positions = g.lost(t, h, wholeHole)
 	require.Empty(t, positions)
 	require.Zero(t, lost.Unknown, "no message was removed")
-	require.EqualValues(t, 6, lost.Through)
+	require.EqualValues(t, 6, lost.CompleteTo)
 }
 
-func gapsLimited(t *testing.T, g *gaps) {
+func gapsLimited(t *testing.T, g *holes) {
 	lost, positions := g.lost(t, hole(4), inbox.ReadLimit{Count: 3, Bytes: 1 << 20})
 	require.Equal(t, []int{1, 2, 3}, positions)
 	require.True(t, lost.More)
-	require.EqualValues(t, 3, lost.Through)
+	require.EqualValues(t, 3, lost.CompleteTo)
 	_, positions = g.lost(t, hole(4), inbox.ReadLimit{Count: 3, Bytes: 1})
 	require.Equal(t, []int{1}, positions)
 	rest := hole(4)
-	rest.After = lost.Through
+	rest.After = lost.CompleteTo
 	lost, positions = g.lost(t, rest, inbox.ReadLimit{Count: 3, Bytes: 1})
 	require.Equal(t, []int{4}, positions)
 	require.False(t, lost.More)
 }
 
-func gapsOfLane(t *testing.T, g *gaps) {
+func gapsOfLane(t *testing.T, g *holes) {
 	var all []int
 	for lane := range 4 {
 		h := hole(9)
 		h.Lane, h.Lanes = lane, 4
 		lost, positions := g.lost(t, h, wholeHole)
-		require.EqualValues(t, 9, lost.Through)
+		require.EqualValues(t, 9, lost.CompleteTo)
 		for _, event := range lost.Events {
 			require.Equal(t, lane, inbox.LaneOf(event.Key, 4))
 		}
@@ -187,7 +185,7 @@ func gapsOfLane(t *testing.T, g *gaps) {
 	require.ElementsMatch(t, []int{1, 2, 3, 4, 5, 6, 7, 8, 9}, all)
 }
 
-func gapsWanted(t *testing.T, g *gaps) {
+func gapsWanted(t *testing.T, g *holes) {
 	other := newEvent(11, "a")
 	other.Type = "other"
 	g.GapStore.Keep(t, other.Entry)
@@ -195,12 +193,12 @@ func gapsWanted(t *testing.T, g *gaps) {
 	h.After, h.Before, h.Present = 9, 13, nil
 	lost, positions := g.lost(t, h, wholeHole)
 	require.Equal(t, []int{10}, positions)
-	require.EqualValues(t, 12, lost.Through)
+	require.EqualValues(t, 12, lost.CompleteTo)
 	require.Zero(t, lost.Unknown)
 }
 
 // apply applies events in the lane.
-func (g *gaps) apply(t *testing.T, batch inbox.Batch) {
+func (g *holes) apply(t *testing.T, batch inbox.Batch) {
 	t.Helper()
 	batch.From = g.at
 	outcome, err := g.UnitOfWork.Apply(t.Context(), subscriber, batch, g.lane, func(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
@@ -210,23 +208,23 @@ func (g *gaps) apply(t *testing.T, batch inbox.Batch) {
 	g.at = outcome.Checkpoint
 }
 
-func gapsDealt(t *testing.T, g *gaps) {
+func gapsDealt(t *testing.T, g *holes) {
 	handled := g.events[1]
 	waits := g.events[2]
 	waits.NoHandler = true
-	g.apply(t, inbox.Batch{To: placeAt(3), Events: []inbox.Event{handled, waits}})
+	g.apply(t, inbox.Batch{To: positionAt(3), Events: []inbox.Event{handled, waits}})
 	_, positions := g.lost(t, hole(4), wholeHole)
 	require.Equal(t, []int{1, 4}, positions)
 }
 
-func gapsParked(t *testing.T, g *gaps) {
+func gapsParked(t *testing.T, g *holes) {
 	g.GapStore.Park(t, g.events[1].Entry, 0)
 	g.GapStore.Park(t, g.events[2].Entry, 7)
 	_, positions := g.lost(t, hole(4), wholeHole)
 	require.Equal(t, []int{1, 4}, positions)
 }
 
-func gapsRedriven(t *testing.T, g *gaps) {
+func gapsRedriven(t *testing.T, g *holes) {
 	g.GapStore.Park(t, g.events[1].Entry, 8)
 	h := hole(8)
 	h.First, h.After = 6, 5
@@ -238,24 +236,24 @@ func gapsRedriven(t *testing.T, g *gaps) {
 	require.Equal(t, []int{6, 7, 8}, positions)
 }
 
-func gapsAtTheEnd(t *testing.T, g *gaps) {
+func gapsAtTheEnd(t *testing.T, g *holes) {
 	end := inbox.Hole{Lanes: 1, Stream: stream, First: 5, Last: 19, Read: 19, After: 4}
 	lost, _ := g.lost(t, end, wholeHole)
-	require.True(t, lost.Open, "the cursor stands after what was read")
+	require.True(t, lost.EndUnknown, "the cursor stands after what was read")
 	end.Read = 20
 	lost, positions := g.lost(t, end, wholeHole)
 	require.Equal(t, []int{5, 6, 7, 8, 9, 10}, positions)
-	require.EqualValues(t, 10, lost.Through)
+	require.EqualValues(t, 10, lost.CompleteTo)
 
-	reached, err := g.GapStore.Log.Reached(t.Context(), stream, 20, 20)
+	reached, err := g.GapStore.Log.CursorBetween(t.Context(), stream, 20, 20)
 	require.NoError(t, err)
-	require.Equal(t, inbox.Reached{Known: true, Position: 10}, reached)
-	reached, err = g.GapStore.Log.Reached(t.Context(), stream, 1, 19)
+	require.Equal(t, inbox.LogCursor{Known: true, Position: 10}, reached)
+	reached, err = g.GapStore.Log.CursorBetween(t.Context(), stream, 1, 19)
 	require.NoError(t, err)
-	require.Equal(t, inbox.Reached{}, reached)
+	require.Equal(t, inbox.LogCursor{}, reached)
 }
 
-func gapsPurged(t *testing.T, g *gaps) {
+func gapsPurged(t *testing.T, g *holes) {
 	g.GapStore.Purge(t, 2)
 	lost, positions := g.lost(t, hole(4), wholeHole)
 	require.Equal(t, []int{3, 4}, positions)
@@ -269,61 +267,61 @@ func gapsPurged(t *testing.T, g *gaps) {
 	lost, positions = g.lost(t, hole(4), wholeHole)
 	require.Empty(t, positions)
 	require.Equal(t, 4, lost.Unknown, "what is present is known")
-	require.EqualValues(t, 4, lost.Through)
+	require.EqualValues(t, 4, lost.CompleteTo)
 }
 
-func gapsPurgedDealt(t *testing.T, g *gaps) {
-	g.apply(t, inbox.Batch{To: placeAt(2), Events: g.events[:2]})
+func gapsPurgedDealt(t *testing.T, g *holes) {
+	g.apply(t, inbox.Batch{To: positionAt(2), Events: g.events[:2]})
 	g.GapStore.Purge(t, 4)
 	lost, _ := g.lost(t, hole(4), wholeHole)
 	require.Equal(t, 2, lost.Unknown)
 }
 
-func gapsElsewhere(t *testing.T, g *gaps) {
+func gapsElsewhere(t *testing.T, g *holes) {
 	g.GapStore.Reach(t, "another", 20, 10)
 	lost, positions := g.lost(t, hole(4), wholeHole)
 	require.Empty(t, positions)
 	require.Equal(t, 4, lost.Unknown)
-	require.True(t, lost.Elsewhere)
+	require.True(t, lost.OtherStream)
 	require.Contains(t, lost.Why, "this database is not the one whose log fills the stream")
-	reached, err := g.GapStore.Log.Reached(t.Context(), stream, 20, 20)
+	reached, err := g.GapStore.Log.CursorBetween(t.Context(), stream, 20, 20)
 	require.NoError(t, err)
-	require.Equal(t, inbox.Reached{Elsewhere: true}, reached)
+	require.Equal(t, inbox.LogCursor{OtherStream: true}, reached)
 }
 
-func gapsCounted(t *testing.T, g *gaps) {
+func gapsCounted(t *testing.T, g *holes) {
 	counts := func() []int64 {
-		view, err := g.Checkpoints.Look(t.Context(), subscriber, "reader")
+		view, err := g.Checkpoints.Heartbeat(t.Context(), subscriber, "reader")
 		require.NoError(t, err)
 		return []int64{view.Filled, view.Missed}
 	}
 	require.Equal(t, []int64{0, 0}, counts())
-	g.apply(t, inbox.Batch{To: placeAt(3), Events: g.events[:3], FromLog: 2})
+	g.apply(t, inbox.Batch{To: positionAt(3), Events: g.events[:3], FromLog: 2})
 	require.Equal(t, []int64{2, 0}, counts())
-	g.apply(t, inbox.Batch{To: placeAt(5), Events: g.events[1:5], FromLog: 4, Missed: inbox.Missed{First: 10, Count: 5}})
+	g.apply(t, inbox.Batch{To: positionAt(5), Events: g.events[1:5], FromLog: 4, Missed: inbox.MissedMessages{First: 10, Count: 5}})
 	require.Equal(t, []int64{4, 5}, counts(), "a duplicate is not filled")
-	g.apply(t, inbox.Batch{To: placeAt(6), Missed: inbox.Missed{First: 8, Count: 9}})
+	g.apply(t, inbox.Batch{To: positionAt(6), Missed: inbox.MissedMessages{First: 8, Count: 9}})
 	require.Equal(t, []int64{4, 9}, counts(), "a message counts once")
-	g.apply(t, inbox.Batch{To: placeAt(7), Events: g.events[6:7]})
+	g.apply(t, inbox.Batch{To: positionAt(7), Events: g.events[6:7]})
 	require.Equal(t, []int64{4, 9}, counts())
 
 	stale := g.at
 	stale.Revision--
 	_, err := g.UnitOfWork.Apply(t.Context(), subscriber,
-		inbox.Batch{From: stale, To: placeAt(8), Missed: inbox.Missed{First: 100, Count: 1}}, g.lane, nil)
+		inbox.Batch{From: stale, To: positionAt(8), Missed: inbox.MissedMessages{First: 100, Count: 1}}, g.lane, nil)
 	require.ErrorIs(t, err, inbox.ErrLaneMoved)
 	require.Equal(t, []int64{4, 9}, counts(), "nothing of a batch that fails counts")
 }
 
-func gapsProgress(t *testing.T, g *gaps) {
-	to := placeAt(inbox.MarkEvery)
+func gapsProgress(t *testing.T, g *holes) {
+	to := positionAt(inbox.MarkEvery)
 	to.Progress = 77
 	g.apply(t, inbox.Batch{To: to})
 	require.EqualValues(t, 77, g.look(t).at.Progress)
 	marks, err := g.Checkpoints.Marks(t.Context(), subscriber, 0)
 	require.NoError(t, err)
 	require.Equal(t, []inbox.StreamPosition{to}, marks)
-	g.apply(t, inbox.Batch{To: placeAt(inbox.MarkEvery + 1)})
+	g.apply(t, inbox.Batch{To: positionAt(inbox.MarkEvery + 1)})
 	require.Zero(t, g.look(t).at.Progress)
 	moved, err := g.Checkpoints.Rewind(t.Context(), subscriber, g.at, stream, to)
 	require.NoError(t, err)
@@ -334,16 +332,16 @@ func gapsProgress(t *testing.T, g *gaps) {
 	g.apply(t, inbox.Batch{To: inbox.StreamPosition{Sequence: inbox.MarkEvery + 5, Progress: 80}})
 	require.Equal(t, inbox.StreamPosition{Sequence: inbox.MarkEvery + 5, Progress: 80}, g.look(t).at.StreamPosition)
 	require.NoError(t, g.Checkpoints.Begin(t.Context(), "late", 2, stream, inbox.StreamPosition{Sequence: 9, Progress: 5}))
-	view, err := g.Checkpoints.Look(t.Context(), "late", "reader")
+	view, err := g.Checkpoints.Heartbeat(t.Context(), "late", "reader")
 	require.NoError(t, err)
 	require.EqualValues(t, 5, view.Lanes[1].Progress)
 }
 
-func gapsOutage(t *testing.T, g *gaps) {
+func gapsOutage(t *testing.T, g *holes) {
 	g.Disconnect(t)
-	_, err := g.GapStore.Log.Lost(t.Context(), subscriber, hole(4), wholeHole)
+	_, err := g.GapStore.Log.ReadHole(t.Context(), subscriber, hole(4), wholeHole)
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
-	_, err = g.GapStore.Log.Reached(t.Context(), stream, 1, 2)
+	_, err = g.GapStore.Log.CursorBetween(t.Context(), stream, 1, 2)
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)
 	g.Reconnect(t)
 	_, positions := g.lost(t, hole(4), wholeHole)

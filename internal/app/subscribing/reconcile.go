@@ -7,16 +7,16 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// A replica that lags may not show a message that the stream has. How often, and after which wait, it is asked again.
+// A replica that lags may not show a message that the stream has. It is asked replicaTries times, with replicaWait in between.
 const (
-	showTries = 5
-	showPause = 100 * time.Millisecond
+	replicaTries = 5
+	replicaWait  = 100 * time.Millisecond
 )
 
-// recover finds out why the stream is not as a lane knows it, and lets the lane go on: from its checkpoint if the stream agrees with
-// that, else from an earlier place.
-func (s *Subscriber) recover(ctx context.Context, l *lane) error {
-	view, err := s.ports.Checkpoints.Look(ctx, s.id, s.instance)
+// reconcile finds out why the stream differs from what a lane knows, and lets the lane go on: from its checkpoint if the stream still has the message
+// there, or else from an earlier position.
+func (s *Subscriber) reconcile(ctx context.Context, l *lane) error {
+	view, err := s.ports.Checkpoints.Heartbeat(ctx, s.id, s.instance)
 	if err != nil {
 		return err
 	}
@@ -28,7 +28,7 @@ func (s *Subscriber) recover(ctx context.Context, l *lane) error {
 		return err
 	}
 	checkpoint := l.checkpoint
-	place, agrees, err := s.agreeing(ctx, l, state)
+	place, agrees, err := s.lastAgreeing(ctx, l, state)
 	if err != nil {
 		return err
 	}
@@ -44,20 +44,20 @@ func (s *Subscriber) recover(ctx context.Context, l *lane) error {
 	defer s.mu.Unlock()
 	l.restart(checkpoint)
 	if agrees {
-		l.through = place
+		l.readTo = place
 	}
-	ring(s.hungry)
+	signal(s.roomFreed)
 	return nil
 }
 
-// agreeing returns the newest place of a lane at which the stream is as the lane read it, and whether that is the checkpoint. A stream
-// loses nothing but its end, and, by its limits, its beginning: so where it agrees it agrees with all before.
-func (s *Subscriber) agreeing(ctx context.Context, l *lane, state inbox.StreamState) (place inbox.StreamPosition, checkpoint bool, err error) {
+// lastAgreeing returns the newest known position of a lane at which the stream is as the lane read it, and whether that is the checkpoint. A stream
+// loses only its end and, by its limits, its beginning. So if it agrees at one position, it agrees at all earlier ones.
+func (s *Subscriber) lastAgreeing(ctx context.Context, l *lane, state inbox.StreamState) (place inbox.StreamPosition, checkpoint bool, err error) {
 	if l.checkpoint.Sequence == 0 && l.checkpoint.Stream != state.Created {
 		return inbox.StreamPosition{}, false, nil // nothing was read yet
 	}
-	if l.checkpoint.Stream != state.Created { // a place in another stream is neither before nor after this one
-		place, err = s.beginning(ctx, state, l.checkpoint.Progress)
+	if l.checkpoint.Stream != state.Created { // positions of different streams cannot be compared
+		place, err = s.startOfStream(ctx, state, l.checkpoint.Progress)
 		return place, false, err
 	}
 	if l.checkpoint.Sequence < state.First { // expired, or the beginning
@@ -69,13 +69,13 @@ func (s *Subscriber) agreeing(ctx context.Context, l *lane, state inbox.StreamSt
 	}
 	var shown inbox.StreamPosition
 	for try := 1; ; try++ {
-		if shown, err = s.placeOf(ctx, l.checkpoint.Sequence); err != nil {
+		if shown, err = s.positionAt(ctx, l.checkpoint.Sequence); err != nil {
 			return place, false, err
 		}
-		if !shown.StoredAt.IsZero() || l.checkpoint.Sequence > state.Last || try == showTries {
+		if !shown.StoredAt.IsZero() || l.checkpoint.Sequence > state.Last || try == replicaTries {
 			break
 		}
-		sleep(ctx, showPause)
+		sleep(ctx, replicaWait)
 	}
 	if !removed && shown.StoredAt.Equal(l.checkpoint.StoredAt) {
 		return l.checkpoint.StreamPosition, true, nil
@@ -85,14 +85,14 @@ func (s *Subscriber) agreeing(ctx context.Context, l *lane, state inbox.StreamSt
 		return place, false, err
 	}
 	for _, mark := range marks {
-		if shown, err = s.placeOf(ctx, mark.Sequence); err != nil {
+		if shown, err = s.positionAt(ctx, mark.Sequence); err != nil {
 			return place, false, err
 		}
 		if shown.StoredAt.Equal(mark.StoredAt) {
 			return mark, false, nil
 		}
 	}
-	place, err = s.beginning(ctx, state, l.checkpoint.Progress)
+	place, err = s.startOfStream(ctx, state, l.checkpoint.Progress)
 	if err == nil && place.Sequence >= l.checkpoint.Sequence { // expired since the state was read
 		return inbox.StreamPosition{Sequence: l.checkpoint.Sequence, Progress: l.checkpoint.Progress}, true, nil
 	}

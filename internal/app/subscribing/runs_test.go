@@ -4,6 +4,6 @@ package subscribing_test
 
 // lives is how many random lives the model leads.
 const (
-	lives     = 150
+	runs      = 150
 	underRace = false
 )

@@ -1,0 +1,63 @@
+package inbox
+
+import "github.com/assylzhan-a/outboxie/internal/domain/outbox"
+
+// Positions returns the positions of messages that follow each other in the stream, each with its progress. before is the progress in front of
+// the first message; 0: not known. Foreign messages have no progress, and copies of old messages have an old one, so they keep the progress of
+// the message before. Only control messages of the engine can lower it.
+func Positions(messages []Message, before outbox.Position) []StreamPosition {
+	positions := make([]StreamPosition, len(messages))
+	for i, message := range messages {
+		positions[i] = message.StreamPosition
+		if message.Progress == 0 || message.Event != nil {
+			positions[i].Progress = max(before, message.Progress)
+		}
+		before = positions[i].Progress
+	}
+	return positions
+}
+
+// MessageRun is what messages that follow each other without a hole tell about the log.
+type MessageRun struct {
+	Last      uint64            // sequence of the last message
+	Before    outbox.Position   // after every position that the messages can have; 0: they do not tell
+	Present   []outbox.Position // of the events that the relay published or parked with the messages, in order
+	HoleAfter bool              // the run ends at a hole
+}
+
+// FirstRun returns the run from the first message up to the first hole. There is at least one message.
+func FirstRun(messages []Message) MessageRun {
+	run := MessageRun{Last: messages[0].Sequence}
+	highest := outbox.Position(0)
+	for _, message := range messages {
+		if message.Sequence > run.Last+1 {
+			run.HoleAfter = true
+			break
+		}
+		run.Last = message.Sequence
+		if message.Progress > 0 {
+			run.Before = max(run.Before, message.Progress+1)
+		}
+		if position := message.loggedPosition(); position > highest {
+			highest = position
+			run.Present = append(run.Present, highest)
+		}
+	}
+	return run
+}
+
+// loggedPosition returns the position of the event that the message carries, or that the relay parked with it; 0: none.
+func (m Message) loggedPosition() outbox.Position {
+	switch {
+	case m.Event == nil && m.Parks:
+		return m.Progress
+	case m.Event != nil && m.Event.Unreadable == nil:
+		return m.Event.Position
+	}
+	return 0
+}
+
+// ProgressBefore returns the progress in front of the run, or false if the messages do not tell.
+func (r MessageRun) ProgressBefore() (outbox.Position, bool) {
+	return Hole{Present: r.Present, Before: r.Before}.LastPosition(0), r.Before > 0
+}
