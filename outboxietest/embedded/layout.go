@@ -254,7 +254,7 @@ func (a account) settle(root string) (string, error) {
 			"open that one (chmod o+x), or choose another data folder", a.name, root, closed)
 	}
 	target := filepath.Join("/var/lib/outboxie", fmt.Sprintf("%x", sha256.Sum256([]byte(root)))[:16])
-	if err := os.RemoveAll(target); err != nil { // whoever removed the link meant to remove the data
+	if err := os.RemoveAll(target); err != nil { // without the link nobody uses the data any more
 		return "", fmt.Errorf("clear %s: %w", target, err)
 	}
 	if err := a.own(target); err != nil {

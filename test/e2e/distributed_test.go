@@ -123,7 +123,7 @@ func requireStream(t *testing.T, db *sql.DB, broker, stream string) {
 		require.NoError(t, err, "position %d is not in the stream", position)
 		meta, err := message.Metadata()
 		require.NoError(t, err)
-		if kind != "test.v1" { // what a test wrote by plain SQL is no event of ours
+		if kind != "test.v1" { // events that a test wrote by plain SQL have other fields
 			require.NoError(t, contract.CheckMessage(message.Subject(), message.Headers(), message.Data()))
 		}
 		sequence++

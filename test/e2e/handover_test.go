@@ -34,7 +34,7 @@ func TestHandovers(t *testing.T) {
 			break
 		}
 	}
-	require.Len(t, told, 20, "the leader resigns when it is told to stop")
+	require.Len(t, told, 20, "the leader resigns when it has to stop")
 	order := f.toPost()
 	f.finish()
 	f.report("SIGTERM", told)

@@ -97,7 +97,7 @@ func (w *watched) loseBroker() func() {
 	return w.broker.Start
 }
 
-// leaveOpen forgets a transaction of plain SQL. The command that ends it is told by outbox status.
+// leaveOpen leaves a transaction of plain SQL open. `outbox status` prints the command that ends it.
 func (w *watched) leaveOpen() func() {
 	tx, err := w.db.Begin()
 	require.NoError(w.t, err)

@@ -126,7 +126,7 @@ var damages = map[string]struct {
 			})
 		}, "publish the 5 events of the log", 1 + 5 + 1,
 	},
-	"the stream is made anew": {
+	"the stream is created again": {
 		relay.HaltStreamReplaced, func(d *damagedStream) {
 			d.stream(func(js jetstream.JetStream, old jetstream.Stream) {
 				require.NoError(d.t, js.DeleteStream(d.t.Context(), "ORDERS"))

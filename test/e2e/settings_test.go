@@ -96,7 +96,7 @@ func TestReadOnlyForAWhile(t *testing.T) {
 	require.Equal(t, http.StatusOK, response.StatusCode, "what reads goes on")
 	said, err := infra.Outboxie(t, environment, "outbox", "status")
 	require.NoError(t, err)
-	require.Contains(t, said, "nobody leads", "and is told")
+	require.Contains(t, said, "nobody leads", "status says so")
 	require.Contains(t, app.String(), "read-only")
 
 	alter(t, admin, "ALTER DATABASE %s RESET default_transaction_read_only", name)

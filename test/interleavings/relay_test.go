@@ -64,7 +64,7 @@ var relayOperations = []*operation{
 	settle("settle: a notice of an event that was passed before", relay.MessageMeta{Own: true, Progress: at(4).Progress(), Parked: "too large", LastOwnSequence: 6}, 7),
 	settle("settle: redriven", relay.MessageMeta{Own: true, Progress: at(7).Progress(), Event: 5, Redriven: true}, 8),
 	guessing(settle("settle: lost", relay.MessageMeta{Own: true, Progress: at(4).Progress(), Event: 4}, 4), map[string]string{
-		"ok {Waiting:true Lost:true}": "what waits and what is lost is told from before the write, which errs on the safe side",
+		"ok {Waiting:true Lost:true}": "waiting and lost events are reported from before the write, which errs on the safe side",
 	}),
 	parkings("Parking.SetAside", "set events aside", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		aside, err := p.SetAside(ctx, fence, log[7:])

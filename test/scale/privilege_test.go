@@ -225,7 +225,7 @@ func requireWaits(t *testing.T, p *privileged) {
 		status = outboxie(t, p.as(relayer, "relay"), 0, "outbox", "status")
 		return strings.Contains(status, "waiting for an open transaction")
 	}, waitTimeout, 50*time.Millisecond)
-	require.Contains(t, status, "INSERT INTO outbox", "its statement is told")
+	require.Contains(t, status, "INSERT INTO outbox", "status shows its statement")
 	require.NoError(t, early.Commit())
 }
 

@@ -2,7 +2,7 @@
 // all of them, a leader that is killed, another one that takes over, and a stream in which nothing is lost, doubled or
 // reordered. One scenario runs on two fleets: child processes, and containers.
 //
-// It knows the program from outside only, as its users do: by HTTP, by what the processes log, by the tables, by the stream.
+// It observes the program from outside, as users do: over HTTP, and by logs, tables and the stream. Run runs the scenario on a fleet.
 package demo
 
 import (
