@@ -22,7 +22,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
-	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/app/ordering"
 	"github.com/assylzhan-a/outboxie/internal/app/relaying"
 	"github.com/assylzhan-a/outboxie/internal/config"
@@ -214,8 +214,8 @@ func adminOptions(parts adminParts) (httpapi.AdminOptions, error) {
 	return httpapi.AdminOptions{
 		Addr: parts.Config.HTTP.AdminAddr, Listener: parts.Listeners.admin(), Token: token, Open: open, AllowedHosts: parts.Config.HTTP.AdminAllowedHosts,
 		Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(), Desk: parts.Desk, ParkingAdmin: parts.ParkingAdmin,
-		Parked: operatingapp.UndecidedParked(parts.ParkingAdmin), Letters: operatingapp.NewLetters(parts.Letters),
-		Subscribers: operatingapp.NewSubscribers(operatingapp.SubscriberPorts{
+		Parked: operating.UndecidedParked(parts.ParkingAdmin), Letters: operating.NewLetters(parts.Letters),
+		Subscribers: operating.NewSubscribers(operating.SubscriberPorts{
 			Operator: parts.Operator, Stream: jetstream.NewSpectator(parts.NATS, parts.Config.Stream.Name, parts.Logger), Lags: parts.Lags,
 			Log: parts.Log,
 		}),

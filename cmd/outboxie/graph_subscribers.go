@@ -64,8 +64,8 @@ func newSubscriber(s subscriberParts) (*subscribing.Subscriber, error) {
 	}, subscribing.Options{
 		Handler: c.Handler, CallTime: c.IdleTimeout * 2 / 5, // less than half
 		Lanes: c.Lanes, BatchTime: c.BatchTime, ReadAhead: c.ReadAhead, MaxAttempts: c.MaxAttempts, Retention: c.InboxRetention,
-		Transactions: max(s.Config.Database.MaxConns-otherConnections, 1),
-		Command:      letterCommand, Skip: skipCommand, Continue: c.OnLoss == config.Continue,
+		Transactions:  max(s.Config.Database.MaxConns-otherConnections, 1),
+		LetterCommand: letterCommand, LossAdvice: lossAdvice, Continue: c.OnLoss == config.Continue,
 	}, s.Logger.With("subscriber", id))
 	return subscriber, observed(s.Lifecycle)(telemetry.ObserveLoss(s.Meters, id, subscriber.Lost))
 }

@@ -89,7 +89,8 @@ func hint(err error, id string) error {
 	return err
 }
 
-// skipCommand is what an operator types to let a subscriber go on after a sequence.
-func skipCommand(subscriber string, to uint64) string {
-	return console.Command("outboxie", "subscriber", "skip", "--id", subscriber, "--to", "sequence:"+strconv.FormatUint(to, 10), "--yes")
+// lossAdvice says how a subscriber goes on without the messages that it lost, up to a sequence.
+func lossAdvice(subscriber string, to uint64) string {
+	return "to go on without them, start once with SUBSCRIBER_ON_LOSS=continue, or run: " +
+		console.Command("outboxie", "subscriber", "skip", "--id", subscriber, "--to", "sequence:"+strconv.FormatUint(to, 10), "--yes")
 }

@@ -64,6 +64,7 @@ func cured(err error, id string) error {
 		{inbox.ErrNoSubscriber, "`outboxie subscriber status` shows those that there are"},
 		{inbox.ErrNotBegun, "it begins with its first copy: outboxie subscribe --id " + console.Text(id)},
 		{inbox.ErrForgotten, "to let it begin as a new subscriber, run this and start a copy: " + subscriberCommandOf(id, "forget", "--lift")},
+		{inbox.ErrOtherHandler, "leave --handler (SUBSCRIBER_HANDLER) out, or take another id"},
 		{inbox.ErrNotForgotten, "there is nothing to lift"},
 		{inbox.ErrNotErased, "a copy of an older version may still write them: stop it, and try again"},
 		{inbox.ErrNotWanted, "`outboxie subscriber status` shows the types that it wants"},

@@ -142,3 +142,13 @@ unreadable-7-abc                      -         -              dead   1h0m0s  1 
 	require.Equal(t, mostListed+2, bytes.Count(out.Bytes(), []byte("\n")))
 	require.Contains(t, out.String(), "the first 1000; there are more")
 }
+
+// TestAdviceOfASubscriberThatStops checks that an operator learns what to do about a subscriber that stops before lost messages, or that runs
+// with another handler.
+func TestAdviceOfASubscriberThatStops(t *testing.T) {
+	require.Equal(t, "to go on without them, start once with SUBSCRIBER_ON_LOSS=continue, or run: "+
+		"outboxie subscriber skip --id emails --to sequence:12 --yes", lossAdvice("emails", 12))
+	err := cured(inbox.ErrOtherHandler.With("subscriber emails has the handler totals"), "emails")
+	require.ErrorIs(t, err, inbox.ErrOtherHandler)
+	require.ErrorContains(t, err, "leave --handler (SUBSCRIBER_HANDLER) out, or take another id")
+}

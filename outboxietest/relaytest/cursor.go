@@ -12,32 +12,32 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// CursorHarness is a cursor that was never saved, with the lease that fences it and the log that it points into.
+// CursorHarness is a cursor that was never saved, with its lease and its log.
 type CursorHarness interface {
 	LogHarness
 	ElectorHarness
 	Store() relay.CursorStore
 }
 
-// TestCursorStore runs the contract of relay.CursorStore. Each call of open gives a new cursor, lease and log.
+// TestCursorStore runs the contract of relay.CursorStore. Each call of open returns a new cursor, lease and log.
 func TestCursorStore(t *testing.T, open func(t *testing.T) CursorHarness) {
 	runSuite(t, open, []promise[CursorHarness]{
-		{"without a cursor it is zero", cursorZero},
-		{"what was saved is loaded", cursorRoundTrip},
-		{"it may go back", cursorBack},
+		{"a cursor that was never saved is zero", cursorZero},
+		{"Load returns what was saved", cursorRoundTrip},
+		{"the cursor may go back", cursorBack},
 		{"without the lease nothing is written", cursorNoLease},
 		{"a former leader cannot write", cursorStale},
-		{"an expired lease nobody took still writes", cursorExpiredUntaken},
-		{"a late write finds that its turn is over", cursorLate},
-		{"of writes for one turn one takes effect", cursorRace},
-		{"a report keeps the rest", cursorReport},
-		{"it says what was purged, and keeps it", cursorPurged},
+		{"the holder of an expired lease that nobody took can write", cursorExpiredUntaken},
+		{"a write with a stale revision changes nothing", cursorLate},
+		{"of several writes for one revision one takes effect", cursorRace},
+		{"a report leaves the rest of the cursor", cursorReport},
+		{"PurgedTo is returned and stays", cursorPurged},
 		{"an ended context is an error", cursorContext},
 		{"a lost connection is an outage", cursorOutage},
 	})
 }
 
-// turn is the one that follows everything that was written.
+// fence returns the fence for the next write.
 func fence(t *testing.T, h CursorHarness, term relay.Term) relay.WriteFence {
 	t.Helper()
 	return relay.WriteFence{Token: term.Token, Revision: load(t, h).Revision}
@@ -59,7 +59,7 @@ func load(t *testing.T, h CursorHarness) relay.Cursor {
 	return cursor
 }
 
-// at is the cursor as it stands after so many writes.
+// at returns cursor with the revision.
 func at(revision int64, cursor relay.Cursor) relay.Cursor {
 	cursor.Revision = revision
 	return cursor
@@ -177,11 +177,11 @@ func cursorReport(t *testing.T, h CursorHarness) {
 	term := acquire(t, h, "instance-1")
 	halt, other := relay.NewHalt(relay.HaltTailGone, "it's gone ?"), relay.NewHalt(relay.HaltLogPurged, "")
 	require.NoError(t, h.Store().Report(t.Context(), fence(t, h, term), halt))
-	require.Equal(t, relay.Cursor{Revision: 1, Halt: halt}, load(t, h), "the cursor of a relay that has not come anywhere")
+	require.Equal(t, relay.Cursor{Revision: 1, Halt: halt}, load(t, h), "the relay has saved no cursor yet")
 	first.Halt = other
 	saved := save(t, h, term, first)
 	first.Halt = halt
-	require.Equal(t, at(2, first), saved, "saving says nothing about halts")
+	require.Equal(t, at(2, first), saved, "Save does not change the halt")
 	for i, halt := range []*relay.Halt{halt, other, nil, nil, halt} {
 		require.NoError(t, h.Store().Report(t.Context(), fence(t, h, term), halt))
 		first.Halt = halt
@@ -201,7 +201,7 @@ func cursorPurged(t *testing.T, h CursorHarness) {
 
 	want = at(2, second)
 	want.PurgedTo = first.Position
-	require.Equal(t, want, save(t, h, term, second), "saved by somebody who does not know")
+	require.Equal(t, want, save(t, h, term, second), "the caller of Save need not know PurgedTo")
 	require.Equal(t, want, load(t, h))
 }
 

@@ -9,21 +9,21 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// Notifier is both ends of what wakes an instance's relay.
+// Notifier sends and receives notifications.
 type Notifier interface {
 	relay.Notifier
 	relay.Listener
 }
 
-// NotifierHarness has the notifiers of two instances. Other is nil if there is only one. Both hear each other when open and
-// Reconnect return.
+// NotifierHarness has the notifiers of two instances. Other returns nil if there is only one. When open and Reconnect return, both
+// receive what the other sends.
 type NotifierHarness interface {
 	Outages
 	Notifier() Notifier
 	Other() Notifier
 }
 
-// TestNotifier runs the contract of relay.Notifier and relay.Listener. Each call of open gives notifiers without a notification.
+// TestNotifier runs the contract of relay.Notifier and relay.Listener. Each call of open returns notifiers without a notification.
 func TestNotifier(t *testing.T, open func(t *testing.T) NotifierHarness) {
 	runSuite(t, open, []promise[NotifierHarness]{
 		{"without a notification nothing arrives", func(t *testing.T, h NotifierHarness) { requireQuiet(t, h.Notifier()) }},

@@ -45,7 +45,7 @@ func (l *leader) requireUndecided(want map[outbox.Position]int) {
 func (l *leader) parkFor(reason string, entries ...outbox.Entry) {
 	l.t.Helper()
 	for _, entry := range entries {
-		l.reconcile(noticeOf(entry, reason), 1<<40)
+		l.reconcile(parkingOf(entry, reason), 1<<40)
 	}
 }
 
@@ -117,11 +117,11 @@ func parkingDiscardChosen(t *testing.T, h ParkingHarness) {
 	l.redrive(2)
 	chosen, err := h.ParkingAdmin().DiscardChosen(t.Context(), positions(log...), operations.Choice{})
 	require.NoError(t, err)
-	require.Zero(t, chosen, "what is to be redriven is not parked")
+	require.Zero(t, chosen, "an event in state Redrive is not parked")
 	require.Equal(t, positions(log[2]), l.next(log[3].Position))
 }
 
-// parkingChosenRace is parkingRace with a choice.
+// parkingChosenRace checks the same as parkingRace for a choice of events.
 func parkingChosenRace(t *testing.T, h ParkingHarness) {
 	l := lead(t, h)
 	for round := range 20 {

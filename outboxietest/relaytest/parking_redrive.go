@@ -75,7 +75,7 @@ func parkingBlocked(t *testing.T, h ParkingHarness) {
 
 	_, err := h.ParkingAdmin().Redrive(t.Context(), &log[3].Key)
 	require.NoError(t, err)
-	require.Equal(t, positions(log[3]), l.next(last.Position), "which another aggregate does not mind")
+	require.Equal(t, positions(log[3]), l.next(last.Position), "another aggregate is not held up")
 	l.discard(log[0])
 	require.Equal(t, positions(log[1]), l.next(last.Position), "up to the next that is parked")
 	l.reconcile(redrivenEvent(log[1], last), 7)
@@ -95,7 +95,7 @@ func parkingCountBack(t *testing.T, h ParkingHarness) {
 		require.True(t, l.reconcile(redrivenEvent(log[4], last), 20))
 		l.requireWaiting(all[0], all[3], all[5])
 	}
-	// Where they stand shows as the stream gets shorter.
+	// Their sequences show when the stream gets shorter.
 	l.reconcile(relay.MessageMeta{}, 19)
 	l.requireWaiting(all[0], all[3], all[4], all[5])
 	l.reconcile(relay.MessageMeta{}, 18)
@@ -123,7 +123,7 @@ func parkingLost(t *testing.T, h ParkingHarness) {
 	l.requireWaiting(toRedrive(log[0]), toRedrive(log[1]), toRedrive(log[2]))
 }
 
-// parkingEnd : whoever asked about the stream may have been told of an end that it had before.
+// parkingEnd checks that an end of the stream which is not certain does not redrive anything again: it may be an old one.
 func parkingEnd(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "b", "c")
 	last := log[2]
@@ -133,11 +133,11 @@ func parkingEnd(t *testing.T, h ParkingHarness) {
 	l.reconcile(redrivenEvent(log[1], last), 7)
 	lost := func(tail relay.MessageMeta, sequence uint64) bool {
 		t.Helper()
-		settled, err := l.Parking().Reconcile(t.Context(), l.fence(), tail, sequence, false)
+		summary, err := l.Parking().Reconcile(t.Context(), l.fence(), tail, sequence, false)
 		require.NoError(t, err)
-		require.False(t, settled.Waiting)
+		require.False(t, summary.Waiting)
 		require.Empty(t, l.waiting())
-		return settled.Lost
+		return summary.Lost
 	}
 	other := relay.MessageMeta{Own: true, Progress: last.Progress(), Event: last.Position}
 	require.False(t, lost(other, 8))
@@ -150,7 +150,7 @@ func parkingEnd(t *testing.T, h ParkingHarness) {
 	l.requireWaiting(toRedrive(log[1]))
 }
 
-// parkingKept : others wrote where the stream had held what was redriven, and the notice after them says so.
+// parkingKept checks that redriven events count as lost if others wrote at their sequences, and a later control message tells so.
 func parkingKept(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "b", "c", "d")
 	last := log[3]
@@ -159,14 +159,14 @@ func parkingKept(t *testing.T, h ParkingHarness) {
 	for i, entry := range log[:3] {
 		l.reconcile(redrivenEvent(entry, last), uint64(i)+5)
 	}
-	notice := relay.MessageMeta{Own: true, Progress: last.Progress(), LastOwnSequence: 7}
-	require.False(t, l.reconcile(notice, 9), "it keeps them all")
-	notice.LastOwnSequence = 5
-	require.True(t, l.reconcile(notice, 9))
+	control := relay.MessageMeta{Own: true, Progress: last.Progress(), LastOwnSequence: 7}
+	require.False(t, l.reconcile(control, 9), "it keeps them all")
+	control.LastOwnSequence = 5
+	require.True(t, l.reconcile(control, 9))
 	l.requireWaiting(toRedrive(log[1]), toRedrive(log[2]))
 	l.reconcile(redrivenEvent(log[1], last), 10)
-	notice.LastOwnSequence = 0
-	require.True(t, l.reconcile(notice, 1), "another stream")
+	control.LastOwnSequence = 0
+	require.True(t, l.reconcile(control, 1), "another stream")
 	l.requireWaiting(toRedrive(log[0]), toRedrive(log[1]), toRedrive(log[2]))
 }
 
@@ -182,7 +182,7 @@ func parkingOtherTails(t *testing.T, h ParkingHarness) {
 	foreign.Own = false
 	ordinary := relay.MessageMeta{Own: true, Progress: log[2].Progress(), Event: log[2].Position}
 	same := relay.MessageMeta{Own: true, Progress: log[3].Progress(), Event: log[3].Position}
-	for _, tail := range []relay.MessageMeta{{}, foreign, ordinary, same, noticeOf(log[0], "again")} {
+	for _, tail := range []relay.MessageMeta{{}, foreign, ordinary, same, parkingOf(log[0], "again")} {
 		require.True(t, l.reconcile(tail, 6))
 		l.requireWaiting(toRedrive(log[0]), toRedrive(log[1]))
 	}
@@ -264,11 +264,11 @@ func parkingList(t *testing.T, h ParkingHarness) {
 	}
 }
 
-// writes are the writes of a relay to the parking lot, each of which changes something.
+// writes returns the fenced writes of Parking. Each of them changes something in a prepared lot.
 func writes(h ParkingHarness, log []outbox.Entry) map[string]func(context.Context, relay.WriteFence) error {
 	return map[string]func(context.Context, relay.WriteFence) error{
 		"Settle": func(ctx context.Context, fence relay.WriteFence) error {
-			_, err := h.Parking().Reconcile(ctx, fence, noticeOf(log[3], "too large"), 1, true)
+			_, err := h.Parking().Reconcile(ctx, fence, parkingOf(log[3], "too large"), 1, true)
 			return err
 		},
 		"Settle what was redriven": func(ctx context.Context, fence relay.WriteFence) error {
@@ -285,7 +285,7 @@ func writes(h ParkingHarness, log []outbox.Entry) map[string]func(context.Contex
 	}
 }
 
-// prepared is a lot in which each of writes finds something to do.
+// prepared returns a lot in which each of writes changes something.
 func prepared(t *testing.T, h ParkingHarness) (*leader, []outbox.Entry, []relay.ParkedEvent) {
 	t.Helper()
 	l, log := lead(t, h), events(t, h, "a", "b", "c", "d", "e", "e")
@@ -333,7 +333,7 @@ func parkingCounts(t *testing.T, h ParkingHarness) {
 	}
 }
 
-// calls are all methods of Parking and ParkingAdmin.
+// calls returns a call of each method of Parking and ParkingAdmin.
 func calls(h ParkingHarness, log []outbox.Entry, fence relay.WriteFence) map[string]func(context.Context) error {
 	all := map[string]func(context.Context) error{
 		"Redrive": func(ctx context.Context) error {

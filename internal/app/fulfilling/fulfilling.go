@@ -1,8 +1,8 @@
-// Package fulfillment asks the warehouse for what was paid: it is the handler of a subscriber that emits events. A program makes a
-// Fulfillment for each such subscriber, and gives its Functions to the subscriber's handler.
+// Package fulfilling asks the warehouse for what was paid. It is the sample of a subscriber that emits events. A program creates one Fulfillment for
+// each such subscriber, and gives its Functions to the subscriber's handler.
 //
-// The pattern: a function reads the event, decides with the domain, and emits what follows through a port that takes the transaction. All
-// events of a fulfillment follow from events of one order, which are handled one after the other. So their versions need no lock.
+// A function decodes the event, lets the domain decide what follows, and emits that through a port that takes the transaction. All events of a
+// fulfillment follow from events of one order, which are handled one after the other. So their versions need no lock.
 package fulfilling
 
 import (
@@ -38,7 +38,7 @@ func New(subscriber string, ports Ports, logger *slog.Logger) *Fulfillment {
 	return &Fulfillment{subscriber: subscriber, ports: ports, logger: logger}
 }
 
-// Functions returns what is done for each type of event.
+// Functions returns the function for each type of event.
 func (f *Fulfillment) Functions() map[string]inbox.HandlerFunc {
 	return map[string]inbox.HandlerFunc{orders.TypePaid: f.follow, orders.TypeCancelled: f.follow}
 }
@@ -76,7 +76,7 @@ func (f *Fulfillment) following(entry outbox.Entry) (following fulfillment.Event
 	return following, follows, nil
 }
 
-// Applied logs what was emitted.
+// Applied logs the event that was emitted.
 func (f *Fulfillment) Applied(ctx context.Context, entry outbox.Entry) {
 	following, follows, err := f.following(entry)
 	if err != nil || !follows {

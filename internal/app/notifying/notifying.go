@@ -1,5 +1,5 @@
-// Package webhook hands every event to an endpoint outside: it is the handler of a subscriber with external effects. A program makes a
-// Webhook for each such subscriber, and gives its Functions to the subscriber's handler, which is an external one.
+// Package notifying delivers every event to a webhook. It is the sample of a subscriber with effects outside of the database. A program creates one
+// Webhook for each such subscriber, and gives its Functions to an external handler.
 package notifying
 
 import (
@@ -15,7 +15,7 @@ import (
 // Name is the name of the handler.
 const Name = "webhook"
 
-// Webhook hands events over for one subscriber.
+// Webhook delivers the events of one subscriber.
 type Webhook struct {
 	subscriber string
 	types      []string
@@ -28,7 +28,7 @@ func New(subscriber string, types []string, endpoint webhook.Endpoint, logger *s
 	return &Webhook{subscriber: subscriber, types: types, endpoint: endpoint, logger: logger}
 }
 
-// Functions returns what is done for each type of event: the same.
+// Functions returns the function for each type of event, which is the same for all.
 func (w *Webhook) Functions() map[string]inbox.HandlerFunc {
 	functions := make(map[string]inbox.HandlerFunc, len(w.types))
 	for _, eventType := range w.types {
@@ -37,7 +37,7 @@ func (w *Webhook) Functions() map[string]inbox.HandlerFunc {
 	return functions
 }
 
-// deliver hands an event over. What the endpoint refuses can never be handled.
+// deliver delivers an event. A refusal by the endpoint is permanent.
 func (w *Webhook) deliver(ctx context.Context, _ inbox.Tx, entry outbox.Entry) error {
 	err := w.endpoint.Deliver(ctx, entry)
 	if errors.Is(err, webhook.ErrRefused) {

@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// adopt repairs what the relay halted for, as the command would.
+// adopt adopts the stream, as the operator's command does.
 func (h *harness) adopt(t *testing.T) {
 	t.Helper()
 	adopter := operating.NewAdopter(h.cursors, h.stream)
@@ -21,13 +21,13 @@ func (h *harness) adopt(t *testing.T) {
 	require.NoError(t, adopter.Do(t.Context(), plan))
 }
 
-// halted ends the leader without a word, lets misfortune happen, and starts another one, which halts.
-func (h *harness) halted(t *testing.T, leader *instance, reason relay.HaltReason, misfortune func()) *instance {
+// halted kills the leader, causes the reason, and starts another instance, which halts.
+func (h *harness) halted(t *testing.T, leader *instance, reason relay.HaltReason, cause func()) *instance {
 	t.Helper()
 	time.Sleep(2 * time.Second) // the cursor is saved
 	leader.crash()
 	h.leave(leader)
-	misfortune()
+	cause()
 	second := h.run("second")
 	time.Sleep(10 * time.Second)
 	require.NotNil(t, second.relay.Status().Halt)
@@ -35,7 +35,8 @@ func (h *harness) halted(t *testing.T, leader *instance, reason relay.HaltReason
 	return second
 }
 
-// TestAdoptionOfAShorterStreamRedrivesAgain: the stream took redriven events along, and others wrote in their place.
+// TestAdoptionOfAShorterStreamRedrivesAgain checks that redriven events are redriven again after an adoption, if the stream lost them and
+// others wrote at their sequences.
 func TestAdoptionOfAShorterStreamRedrivesAgain(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := parked(t, h)
@@ -53,8 +54,7 @@ func TestAdoptionOfAShorterStreamRedrivesAgain(t *testing.T) {
 	})
 }
 
-// TestAdoptionThatDiesRedrivesAgain : what follows from an adoption is in the stream, so that the relay can go on from there
-// before the command has written anything else, or if it never does.
+// TestAdoptionThatDiesRedrivesAgain checks the same if the adoption dies after its control message: the relay goes on from that message.
 func TestAdoptionThatDiesRedrivesAgain(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := parked(t, h)
@@ -76,7 +76,8 @@ func TestAdoptionThatDiesRedrivesAgain(t *testing.T) {
 	})
 }
 
-// TestAdoptionKeepsWhatIsBeingParked: the leader died after the notice and before the row.
+// TestAdoptionKeepsWhatIsBeingParked checks that an event is parked although the leader died between its control message and the write
+// to the parking lot, and the stream was adopted then.
 func TestAdoptionKeepsWhatIsBeingParked(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")
@@ -94,7 +95,7 @@ func TestAdoptionKeepsWhatIsBeingParked(t *testing.T) {
 	})
 }
 
-// TestAdoptionFindsOursBehindManyOthers looks as far back as it must.
+// TestAdoptionFindsOursBehindManyOthers checks that an adoption finds our last message behind thousands of others.
 func TestAdoptionFindsOursBehindManyOthers(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")
@@ -111,7 +112,7 @@ func TestAdoptionFindsOursBehindManyOthers(t *testing.T) {
 	})
 }
 
-// TestAdoptionThatDies : one that dies half-way is done again.
+// TestAdoptionThatDies checks that an adoption which died halfway can be done again.
 func TestAdoptionThatDies(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")
@@ -130,7 +131,8 @@ func TestAdoptionThatDies(t *testing.T) {
 	})
 }
 
-// TestLostMessagesMayBeBroughtBack: a halt for what retention has removed changes nothing, so the stream can be restored.
+// TestLostMessagesMayBeBroughtBack checks that a relay which halted because retention has removed lost events goes on after the stream was
+// restored. The halt has changed nothing.
 func TestLostMessagesMayBeBroughtBack(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := parked(t, h)
@@ -152,12 +154,12 @@ func TestLostMessagesMayBeBroughtBack(t *testing.T) {
 	})
 }
 
-// dying is a bench at which the operator dies before anything is adopted.
+// crashBeforeAdopt is a database of an operator who dies before the adoption is written.
 type crashBeforeAdopt struct{ operations.RelayRepair }
 
 func (crashBeforeAdopt) Adopt(context.Context, int64, relay.Cursor, bool) error { return errDead }
 
-// frozenBench is a bench at which the operator freezes before the first adoption.
+// frozenRepair is a database of an operator whose process is frozen before the adoption is written.
 type frozenRepair struct {
 	operations.RelayRepair
 	meanwhile func()
@@ -168,9 +170,8 @@ func (b frozenRepair) Adopt(ctx context.Context, revision int64, cursor relay.Cu
 	return b.RelayRepair.Adopt(ctx, revision, cursor, anew)
 }
 
-// TestAdoptionAtTheCursorsSequence lets a stream go back by one message while an instance that is connected to another broker
-// has reported a halt. The adoption's notice takes the lost message's sequence, and the command dies before the cursor is
-// written: the lost event is published again.
+// TestAdoptionAtTheCursorsSequence checks that a lost event is published again although the control message of an adoption has its
+// sequence, and the adoption died before it wrote the cursor. A misdirected instance had reported the halt.
 func TestAdoptionAtTheCursorsSequence(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")

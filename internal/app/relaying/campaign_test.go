@@ -15,13 +15,13 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// elections is how often the lease changed hands.
+// elections returns how many terms there were.
 func (h *harness) elections() int64 {
 	_, token := h.lease.Holder()
 	return token
 }
 
-// pair is a leader that has published something, and a follower.
+// pair starts a leader, which publishes some events, and a follower.
 func (h *harness) pair(t *testing.T) (leader, follower *instance) {
 	t.Helper()
 	leader, follower = h.run("first"), h.run("second")
@@ -32,13 +32,13 @@ func (h *harness) pair(t *testing.T) (leader, follower *instance) {
 	return leader, follower
 }
 
-// kill ends an instance without a word, as kill -9 does.
+// kill ends an instance at once, like kill -9.
 func (h *harness) kill(i *instance) {
 	i.crash()
 	h.leave(i)
 }
 
-// requireFollowed commits an event now, and waits until the other instance publishes it.
+// requireFollowed commits an event now. It requires that leads publishes the event, after least to most.
 func (h *harness) requireFollowed(t *testing.T, leads *instance, least, most time.Duration) {
 	t.Helper()
 	began, events := time.Now(), len(h.stream.Entries())
@@ -52,7 +52,7 @@ func (h *harness) requireFollowed(t *testing.T, leads *instance, least, most tim
 	require.Equal(t, relaying.Leading, leads.relay.Status().State)
 }
 
-// TestDeadLeaderIsFollowedAtOnce does not wait for the lease of a leader that the broker knows to be gone.
+// TestDeadLeaderIsFollowedAtOnce checks that a follower does not wait for the lease of a leader that the broker reports as gone.
 func TestDeadLeaderIsFollowedAtOnce(t *testing.T) {
 	for after := range 10 { // at any moment between two probes
 		inFakeTime(t, func(t *testing.T, h *harness) {
@@ -65,7 +65,7 @@ func TestDeadLeaderIsFollowedAtOnce(t *testing.T) {
 	}
 }
 
-// TestDeadLeaderIsFollowedWithoutAnEvent is the same on a quiet service: nothing rings.
+// TestDeadLeaderIsFollowedWithoutAnEvent checks the same without a notification.
 func TestDeadLeaderIsFollowedWithoutAnEvent(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader, follower := h.pair(t)
@@ -75,8 +75,7 @@ func TestDeadLeaderIsFollowedWithoutAnEvent(t *testing.T) {
 	})
 }
 
-// TestDeadLeadersAreFollowedAgainAndAgain shows that taking a lease early does not keep an instance, or those after it, from being
-// followed early.
+// TestDeadLeadersAreFollowedAgainAndAgain checks that an instance which took the lease early is itself replaced early when it dies.
 func TestDeadLeadersAreFollowedAgainAndAgain(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader, follower := h.pair(t)
@@ -90,7 +89,7 @@ func TestDeadLeadersAreFollowedAgainAndAgain(t *testing.T) {
 	})
 }
 
-// TestStartedAgainUnderItsOwnName does not wait for the lease that it held before it was killed.
+// TestStartedAgainUnderItsOwnName checks that an instance which was killed and started again does not wait for its own former lease.
 func TestStartedAgainUnderItsOwnName(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		only := h.run("only")
@@ -101,7 +100,8 @@ func TestStartedAgainUnderItsOwnName(t *testing.T) {
 	})
 }
 
-// TestFrozenLeaderKeepsItsLease shows that its connection stands, so the broker does not know that it is gone.
+// TestFrozenLeaderKeepsItsLease checks that a frozen leader is replaced only when its lease expires: its connection stays open, so the
+// broker does not report it as gone.
 func TestFrozenLeaderKeepsItsLease(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader, follower := h.pair(t)
@@ -110,7 +110,7 @@ func TestFrozenLeaderKeepsItsLease(t *testing.T) {
 	})
 }
 
-// TestYoungSessionWaits shows that after a reconnect, the leader may be back later than the follower.
+// TestYoungSessionWaits checks that a follower which has just reconnected waits for the leader to reconnect, but not for ever.
 func TestYoungSessionWaits(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader, follower := h.pair(t)
@@ -125,7 +125,7 @@ func TestYoungSessionWaits(t *testing.T) {
 	})
 }
 
-// TestFollowerThatCannotPublishWaits shows that on the wrong side of a partition nobody is seen, neither the leader nor the stream.
+// TestFollowerThatCannotPublishWaits checks that a follower which reaches neither the leader nor the stream does not take the lease early.
 func TestFollowerThatCannotPublishWaits(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		var cut atomic.Bool
@@ -144,7 +144,7 @@ func TestFollowerThatCannotPublishWaits(t *testing.T) {
 	})
 }
 
-// TestMisdirectedFollowerWaits shows that at another broker nobody knows the leader, and the stream there is another one, or none.
+// TestMisdirectedFollowerWaits checks that a follower at another broker, which does not know the leader, does not take the lease early.
 func TestMisdirectedFollowerWaits(t *testing.T) {
 	for name, has := range map[string]bool{"no stream": false, "another stream": true} {
 		t.Run(name, func(t *testing.T) {
@@ -153,7 +153,7 @@ func TestMisdirectedFollowerWaits(t *testing.T) {
 				h.record(t, 3)
 				time.Sleep(time.Second)
 				elsewhere := memory.NewOtherStream()
-				if has { // the second, because a stream's identity is its number here
+				if has { // twice, because the identity of a stream in memory is its number
 					for range 2 {
 						elsewhere.Drop()
 						_, err := elsewhere.Open(t.Context(), 1)
@@ -170,7 +170,7 @@ func TestMisdirectedFollowerWaits(t *testing.T) {
 	}
 }
 
-// TestReconnectingLeaderKeepsItsLease cuts the leader's connection twenty times; it is back within the time that a client needs.
+// TestReconnectingLeaderKeepsItsLease checks that a leader which reconnects quickly keeps its lease.
 func TestReconnectingLeaderKeepsItsLease(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader, _ := h.pair(t)
@@ -185,7 +185,7 @@ func TestReconnectingLeaderKeepsItsLease(t *testing.T) {
 	})
 }
 
-// TestRestartingBrokerKeepsTheLeader restarts the broker twenty times; the leader is the last that is connected again.
+// TestRestartingBrokerKeepsTheLeader checks that the leader keeps its lease over restarts of the broker, though it reconnects last.
 func TestRestartingBrokerKeepsTheLeader(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader, follower := h.pair(t)
@@ -205,8 +205,8 @@ func TestRestartingBrokerKeepsTheLeader(t *testing.T) {
 	})
 }
 
-// TestNoTakingTurns has two instances that never see each other, each of which can publish: one takes the lease early, and the
-// other one waits for it.
+// TestNoTakingTurns checks that two instances which the broker does not show to each other do not take the lease from each other all the
+// time.
 func TestNoTakingTurns(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		first, second := h.pair(t)
@@ -222,7 +222,7 @@ func TestNoTakingTurns(t *testing.T) {
 	})
 }
 
-// TestFollowerAsksTheBroker shows that a follower that is woken all the time asks Postgres no more than twice a second.
+// TestFollowerAsksTheBroker checks that a follower asks for the lease at most twice a second, however many notifications arrive.
 func TestFollowerAsksTheBroker(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		_, follower := h.pair(t)
@@ -242,8 +242,7 @@ func TestFollowerAsksTheBroker(t *testing.T) {
 	})
 }
 
-// TestLeaderThatGaveUpIsNotHasty shows that an instance which has just failed as a leader does not take the lease early from the one that tries
-// next.
+// TestLeaderThatGaveUpIsNotHasty checks that an instance which has just given up does not take the lease early from the next leader.
 func TestLeaderThatGaveUpIsNotHasty(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		var fails atomic.Bool
@@ -263,15 +262,11 @@ func TestLeaderThatGaveUpIsNotHasty(t *testing.T) {
 	})
 }
 
-// TestWithdrawsFirst shows that a follower which hears the ring of a leader that resigns finds neither its announcement nor its lease.
+// TestWithdrawsFirst checks that a leader withdraws its announcement and frees the lease before it notifies the followers.
 func TestWithdrawsFirst(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		o := &callRecorder{Elector: memory.NewElector(h.lease, "me"), Liveness: memory.NewLiveness(h.presence)}
-		bell := memory.NewNotifier()
-		r := relaying.New(relaying.Ports{
-			Log: h.log, Cursors: h.cursors, Publisher: h.stream, Parking: h.parking, Retention: h.cursors,
-			Elector: o, Liveness: o, Notifier: o, Listener: bell,
-		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Batch: relay.ReadLimit{Count: 4, Bytes: 1000}}, h.logger)
+		r := h.newRelay(h.logger, func(p *relaying.Ports) { p.Elector, p.Liveness, p.Notifier = o, o, o })
 		ctx, cancel := context.WithCancel(t.Context())
 		h.running.Go(func() { _ = r.Run(ctx) })
 		time.Sleep(time.Second)
@@ -281,7 +276,7 @@ func TestWithdrawsFirst(t *testing.T) {
 	})
 }
 
-// order writes down what is called.
+// callRecorder records the order of calls.
 type callRecorder struct {
 	relay.Elector
 	relay.Liveness
@@ -309,7 +304,7 @@ func (o *callRecorder) Announce(token int64) (withdraw func()) {
 
 func (o *callRecorder) Notify() { o.calls = append(o.calls, "notify") }
 
-// failing is a stream that can be read at any time, and takes nothing for a while.
+// readOnlyStream is a stream that can be read, and that fails to append while now is true.
 type readOnlyStream struct {
 	relay.Publisher
 	now *atomic.Bool

@@ -9,7 +9,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// The checks, by the promise that each one is named for.
+// The checks. Each has the name of the promise that it checks.
 const (
 	checkLost      = "nothing lost"
 	checkOnce      = "nothing twice"
@@ -19,6 +19,7 @@ const (
 	checkHealthy   = "no halt and no complaint"
 )
 
+// check compares log, stream and parking lot at the end of a run. It returns the checks that failed, with what was wrong.
 func (h *harness) check(halt *relay.Halt, forgiven bool) map[string]string {
 	failed := make(map[string]string)
 	if halt != nil {
@@ -32,8 +33,8 @@ func (h *harness) check(halt *relay.Halt, forgiven bool) map[string]string {
 		committed[entry.ID] = entry.Position
 	}
 	published, versions := make(map[string]bool), make(map[outbox.Key]int64)
-	var progress, place outbox.Position // of the message before; of the event before that came in its place
-	var adopted outbox.Position         // up to here the stream need not hold what another one held
+	var progress, place outbox.Position // of the last message; of the last event that was not redriven
+	var adopted outbox.Position         // a former stream held the events up to here
 	for _, message := range h.stream.Messages() {
 		if message.Adopted() {
 			adopted = message.Progress.Position

@@ -8,7 +8,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// outage is a stream that cannot be reached while down.
+// unreachableStream is a stream that cannot be reached while down is true.
 type unreachableStream struct {
 	relay.Publisher
 	down *atomic.Bool
@@ -35,7 +35,7 @@ func (o unreachableStream) Open(ctx context.Context, first uint64) (relay.Stream
 	return o.Publisher.Open(ctx, first)
 }
 
-// hanging is an elector whose next renewal never comes back by itself.
+// hangingElector is an elector whose next Renew hangs until its context ends.
 type hangingElector struct {
 	relay.Elector
 	next atomic.Bool

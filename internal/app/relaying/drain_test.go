@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCursorIsLazy saves the cursor at most once a second, and within a second of the last publish.
+// TestCursorIsLazy checks that the cursor is saved at most once a second, and within a second of the last publish.
 func TestCursorIsLazy(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		h.run("leader")
@@ -25,27 +25,27 @@ func TestCursorIsLazy(t *testing.T) {
 		require.EqualValues(t, h.events, cursor.Position)
 		saves = h.times("Save: fine")
 		time.Sleep(time.Minute)
-		require.Equal(t, saves, h.times("Save: fine"), "nothing new is not saved again")
+		require.Equal(t, saves, h.times("Save: fine"), "an unchanged cursor is not saved again")
 	})
 }
 
-// TestWakeUp publishes at once when woken, and within the poll interval when the wake-up is lost.
+// TestWakeUp checks that the relay publishes at once after a notification, and within the poll interval if the notification is lost.
 func TestWakeUp(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		h.run("leader")
-		time.Sleep(time.Minute) // backed off to the longest poll
+		time.Sleep(time.Minute) // until the pauses have grown to Poll
 		h.record(t, 1)
 		require.Len(t, h.stream.Entries(), 1)
 		time.Sleep(time.Minute)
 		tx, _ := h.begin(0, 1)
-		h.end(tx, true) // nobody rings
+		h.end(tx, true) // without a notification
 		time.Sleep(500 * time.Millisecond)
 		require.Len(t, h.stream.Entries(), 2)
 	})
 }
 
-// TestAFreshEventCostsOneRead : who commits after a read rings after it, so there is nothing to look for once the event is
-// published.
+// TestAFreshEventCostsOneRead checks that the relay does not read again after it has published a new event: further events come with
+// a notification.
 func TestAFreshEventCostsOneRead(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		h.run("leader")
@@ -59,7 +59,7 @@ func TestAFreshEventCostsOneRead(t *testing.T) {
 	})
 }
 
-// TestReadsOnBehindAnOpenTransaction : what was seen behind it is published when it ends, though nobody rings then.
+// TestReadsOnBehindAnOpenTransaction checks that events behind an open transaction are published when it ends, without a notification.
 func TestReadsOnBehindAnOpenTransaction(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		h.run("leader")
@@ -78,7 +78,7 @@ func TestReadsOnBehindAnOpenTransaction(t *testing.T) {
 	})
 }
 
-// TestIdleLeaderIsQuiet bounds what an idle leader asks of Postgres: at most five statements a second.
+// TestIdleLeaderIsQuiet checks that an idle leader makes at most five statements a second.
 func TestIdleLeaderIsQuiet(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		h.run("leader")

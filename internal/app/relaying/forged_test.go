@@ -12,11 +12,11 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// forgeries are messages with the engine's headers that somebody else stores after three events were published. Each names no event
-// of the log that waits: who forges it knows no more than what is in the stream.
+// forgeries are messages with the relay's headers that somebody else stores after three events were published. The forger knows only
+// what is in the stream.
 var forgeries = map[string]struct {
-	stamp relay.MessageMeta
-	halt  relay.HaltReason // empty: the relay goes on around it
+	meta relay.MessageMeta
+	halt relay.HaltReason // empty: the relay goes on
 }{
 	"an event above the log": {
 		relay.MessageMeta{Own: true, Progress: outbox.Progress{Position: 99, EventID: "forged"}, Event: 99}, relay.HaltHistoryLost,
@@ -56,8 +56,8 @@ var forgeries = map[string]struct {
 	},
 }
 
-// TestForgedMessages shows what somebody can do to the relay who may publish into its stream: make it halt. Nothing is lost or
-// doubled, and an adoption goes on after the last event that both log and stream hold.
+// TestForgedMessages checks that somebody who may publish into the stream can at most make the relay halt. No event is lost or doubled, and
+// an adoption goes on after the last event that both log and stream hold.
 func TestForgedMessages(t *testing.T) {
 	for name, forgery := range forgeries {
 		t.Run(name, func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestForgedMessages(t *testing.T) {
 				leader := h.run("leader")
 				h.record(t, 3)
 				time.Sleep(2 * time.Second) // the cursor is saved
-				h.stream.Forge(forgery.stamp)
+				h.stream.Forge(forgery.meta)
 				h.record(t, 2)
 				time.Sleep(2 * time.Second)
 				if status := leader.relay.Status(); forgery.halt == "" {

@@ -8,10 +8,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The broker may be a cluster, and who led the stream may be asked what he does not know any more. His word never makes the
-// relay publish anything twice, nor count a heal, nor halt.
+// The broker may be a cluster, and a broker that has led the stream may answer from what it knew then. Such an answer never makes the
+// relay publish twice, report a heal, or halt.
 
-// TestFormerLeaderHasNotHeardOfRedriving : the next relay asks one that knows nothing since before two events were redriven.
+// TestFormerLeaderHasNotHeardOfRedriving checks that nothing is redriven twice if the next relay asks a broker that knows the stream as it
+// was before two events were redriven.
 func TestFormerLeaderHasNotHeardOfRedriving(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		parked(t, h)
@@ -36,8 +37,8 @@ func TestFormerLeaderHasNotHeardOfRedriving(t *testing.T) {
 	})
 }
 
-// TestFormerLeaderHasNotHeardOfParking : all that follows his end is parked, so that the relay passes over it without
-// publishing anything.
+// TestFormerLeaderHasNotHeardOfParking checks the same for parking: everything after the end that the broker knows is parked, so the relay
+// passes it without an append.
 func TestFormerLeaderHasNotHeardOfParking(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		first := h.run("first")

@@ -13,15 +13,15 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// halts is every state that the relay must not repair by itself, brought about after three events were published, and after
-// which of them an adoption goes on.
+// halts is every state that the relay must not repair by itself. Each is caused after three events were published. The other fields are
+// what an adoption plans.
 var halts = map[string]struct {
 	reason relay.HaltReason
 	cause  func(h *harness)
 	place  outbox.Position
 	anew   bool
 	gone   bool
-	ghosts []uint64 // sequences
+	ghosts []uint64 // sequences of messages whose events the log does not have
 }{
 	"the stream is deleted": {
 		reason: relay.HaltStreamMissing, place: 0, anew: true,
@@ -96,8 +96,8 @@ var halts = map[string]struct {
 	},
 }
 
-// TestHalts shows that the relay halts with the reason, says so, publishes nothing, and lets others lead. After an adoption it
-// goes on by itself: it publishes what the plan said, and nothing else.
+// TestHalts checks that the relay halts with the reason, reports it, publishes nothing, and lets others lead. After an adoption it goes on
+// by itself: it publishes the events of the plan, and no others.
 func TestHalts(t *testing.T) {
 	for name, test := range halts {
 		t.Run(string(test.reason)+": "+name, func(t *testing.T) {
@@ -124,9 +124,9 @@ func TestHalts(t *testing.T) {
 				require.Equal(t, test.reason, status.Halt.Reason, status.Halt.Detail)
 				require.Equal(t, relaying.Halted, status.State)
 				require.Equal(t, published, ids(h.stream.Entries()))
-				require.EqualValues(t, 1, status.Elections, "it tries to lead no more")
+				require.EqualValues(t, 1, status.Elections, "it does not ask for the lease again")
 				_, err = memory.NewElector(h.lease, "third").Acquire(t.Context(), 0)
-				require.NoError(t, err, "another one may")
+				require.NoError(t, err, "another instance may lead")
 				require.Equal(t, "second", h.halts.Reported()[0].Instance)
 				require.Equal(t, *status.Halt, h.halts.Reported()[0].Halt.Halt)
 				time.Sleep(ttl)
@@ -162,7 +162,7 @@ func TestHalts(t *testing.T) {
 	}
 }
 
-// TestAdoptionAtAPosition goes on where the operator says, if the log can.
+// TestAdoptionAtAPosition checks that the relay goes on after the position that the operator gives, and that an impossible one is refused.
 func TestAdoptionAtAPosition(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")
@@ -188,7 +188,7 @@ func TestAdoptionAtAPosition(t *testing.T) {
 	})
 }
 
-// TestAdoptionOfAnotherStreamRedrivesAgain: what had been redriven into the former stream belongs into the new one too.
+// TestAdoptionOfAnotherStreamRedrivesAgain checks that events which were redriven into a former stream are redriven into the new one.
 func TestAdoptionOfAnotherStreamRedrivesAgain(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		parked(t, h)
@@ -207,7 +207,7 @@ func TestAdoptionOfAnotherStreamRedrivesAgain(t *testing.T) {
 	})
 }
 
-// TestAdoptionOfAMovedStream does nothing when the stream has changed since the plan was made.
+// TestAdoptionOfAMovedStream checks that an adoption changes nothing if the stream has changed since the plan.
 func TestAdoptionOfAMovedStream(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		h.run("leader")
@@ -231,7 +231,7 @@ func ids(entries []outbox.Entry) []string {
 	return ids
 }
 
-// TestRunningLeaderHalts shows that a leader notices a stream that is gone while there is nothing to publish.
+// TestRunningLeaderHalts checks that an idle leader notices that the stream was deleted.
 func TestRunningLeaderHalts(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")

@@ -6,7 +6,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// redrive asks for everything that is parked, for one aggregate's, or for what is parked for one reason.
+// redrive asks for a redrive of all parked events, of those of one aggregate, or of those that were parked for one reason.
 func (h *harness) redrive(choice int) {
 	parked, err := h.parking.Waiting(h.context(), 100)
 	if err != nil || len(parked) == 0 {
@@ -29,7 +29,7 @@ func (h *harness) redrive(choice int) {
 	}
 }
 
-// discard gives an event up, or the first parked one of an aggregate.
+// discard gives up one parked event, or the first parked event of an aggregate.
 func (h *harness) discard(choice int) {
 	parked, err := h.parking.Waiting(h.context(), 100)
 	if err != nil || len(parked) == 0 {

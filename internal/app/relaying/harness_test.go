@@ -22,24 +22,24 @@ import (
 const (
 	ttl       = 3 * time.Second
 	retention = 30 * time.Second
-	healable  = 10 * time.Second // what the stream may lose: well within the retention
+	healable  = 10 * time.Second // the age of the messages that the stream may lose; much less than the retention
 
 	poison = `{"this is": "larger than the broker takes"}`
 	limit  = 10
 )
 
-// step is one thing that happens in the world; a, b and c choose what to.
+// step is one action on the harness. A, B and C choose its object and size.
 type step struct {
 	Do      string
 	A, B, C int
 }
 
-// plan is a life of the world. Regress and foreign messages do not occur in one life: sequences that are reused after a
-// regress protect only a stream that nobody else writes into (docs/engine.md, limits).
+// schedule is what happens in one run. A run has either losses of the stream or foreign messages: when a stream that lost messages
+// uses their sequences again, the relay is safe only if nobody else writes there (docs/engine.md, limits).
 type schedule struct {
 	Foreign     bool
-	Remakes     bool // the stream may be deleted; in other lives there is more of everything else
-	RedrivesAll bool // in the end the broker takes every event, and what is parked is redriven
+	Remakes     bool // the stream may be deleted
+	RedrivesAll bool // in the end the broker accepts every event, and all parked events are redriven
 	Steps       []step
 }
 
@@ -73,15 +73,15 @@ func schedulesOf(deeds []string) *rapid.Generator[schedule] {
 	})
 }
 
-// even draws a number below 1000 without rapid's preference for small ones, which would starve most kinds of step.
+// uniform draws a number below 1000. It undoes rapid's preference for small numbers, with which most actions would be rare.
 func uniform(t *rapid.T, label string) int {
 	return int(rapid.Uint32().Draw(t, label) * 2654435769 >> 12 % 1000)
 }
 
-// world is a database, a broker and the instances between them.
+// harness is a database and a broker in memory, and the instances between them.
 type harness struct {
 	log          *memory.Log
-	reader       relay.Log // log as relays read it
+	reader       relay.Log // the log as relays read it
 	lease        *memory.Lease
 	presence     *memory.Presence
 	stream       *memory.Stream
@@ -90,13 +90,13 @@ type harness struct {
 	parking      *memory.Parking
 	halts        *memory.Halts
 	streamRepair relay.StreamRepair            // the stream as operators repair it
-	relayRepair  func() operations.RelayRepair // where they do
-	elsewhere    *memory.Stream                // of another broker
-	delivered    map[string]bool               // events that were in a stream that was deleted
-	alive        []*instance
-	leaseless    bool
-	keepsLease   bool                  // a halted relay does not give the lease back
-	breakPorts   func(*relaying.Ports) // of each instance; nil: none is broken
+	relayRepair  func() operations.RelayRepair // the database as operators repair it
+	elsewhere    *memory.Stream                // the stream of another broker
+	delivered    map[string]bool               // events of a stream that was deleted later
+	alive        []*instance                   // the instances that run
+	leaseless    bool                          // every instance believes that it leads
+	keepsLease   bool                          // a halted relay does not resign
+	breakPorts   func(*relaying.Ports)         // of each instance; nil: none is broken
 	logger       *slog.Logger
 	running      sync.WaitGroup
 
@@ -104,14 +104,14 @@ type harness struct {
 	open      []transaction
 	events    int
 	started   int
-	discarded map[string]bool // up by operators
+	discarded map[string]bool // by operators
 
 	mu         sync.Mutex
-	hits       map[string]int
-	complaints []string
+	hits       map[string]int // how often each thing happened
+	complaints []string       // errors that must not happen
 }
 
-// transaction is an open one; it holds the lock on its aggregate.
+// transaction is an open transaction, which locks its aggregate.
 type transaction struct {
 	writer    *memory.Writer
 	aggregate string
@@ -132,6 +132,7 @@ func newHarness() *harness {
 	return h
 }
 
+// hit counts that something happened.
 func (h *harness) hit(what string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -144,7 +145,7 @@ func (h *harness) times(what string) int {
 	return h.hits[what]
 }
 
-// everyone is the instances that were started and not ended.
+// instances returns the instances that run.
 func (h *harness) instances() []*instance {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -163,13 +164,14 @@ func (h *harness) leave(i *instance) {
 	h.alive = slices.DeleteFunc(h.alive, func(other *instance) bool { return other == i })
 }
 
+// complain records an error that must not happen.
 func (h *harness) complain(format string, args ...any) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.complaints = append(h.complaints, fmt.Sprintf(format, args...))
 }
 
-// begin opens a transaction that appends count events to an aggregate which no other one has locked.
+// begin opens a transaction that appends count events to an aggregate. It reports false if another transaction locks the aggregate.
 func (h *harness) begin(choice, count int) (transaction, bool) {
 	return h.beginWith(choice, count, `{}`)
 }
@@ -207,7 +209,7 @@ func (h *harness) end(t transaction, commit bool) {
 
 func (h *harness) wakeSome(choice int) {
 	for i, instance := range h.instances() {
-		if choice>>i&1 == 0 { // some wake-ups are lost
+		if choice>>i&1 == 0 { // some notifications are lost
 			instance.notifier.Notify()
 		}
 	}
@@ -279,7 +281,7 @@ func (h *harness) do(s step, p schedule) {
 		if len(h.alive) > 0 {
 			h.alive[s.A%len(h.alive)].stall(time.Duration(s.B*12) * time.Millisecond)
 		}
-	case "fault": // to whoever calls next: most methods are the leader's
+	case "fault": // for the next instance that calls the method
 		for _, each := range h.alive {
 			each.inject(methods[s.B%len(methods)], injectedFault{
 				kind: faultKind(1 + s.C%int(faultKinds-1)), delay: time.Duration(1<<(s.A%13)) * time.Millisecond,
@@ -335,8 +337,8 @@ func (h *harness) disturb(s step, foreign bool) {
 	}
 }
 
-// live leads the world through the plan, then lets it heal, and judges it. It returns the names of the checks that
-// failed, with what was wrong.
+// runSchedule carries out the schedule on a new harness, lets the relay recover, and checks the result. It returns the names of the
+// checks that failed, with what was wrong, and how often each thing happened. change prepares the harness.
 func runSchedule(t *testing.T, p schedule, change func(*harness)) (failed map[string]string, hits map[string]int) {
 	h := newHarness()
 	if change != nil {

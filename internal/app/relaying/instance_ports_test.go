@@ -83,7 +83,7 @@ func (i *instance) Purge(ctx context.Context, token int64, age time.Duration, li
 	return removed, err
 }
 
-// write is a call that is fenced.
+// write is call for a fenced write.
 func write[T any](ctx context.Context, i *instance, method string, request func(context.Context) (T, error)) (T, error) {
 	return call(ctx, i, method, func(ctx context.Context) (T, error) {
 		answer, err := request(ctx)
@@ -94,7 +94,7 @@ func write[T any](ctx context.Context, i *instance, method string, request func(
 	})
 }
 
-// Open remembers how often the broker was restarted: what is published relies on the stream that was seen here.
+// Open remembers how often the broker was restarted: an append over an older connection is refused.
 func (i *instance) Open(ctx context.Context, first uint64) (relay.StreamInfo, error) {
 	restarts := i.stream.Restarts()
 	info, err := call(ctx, i, "Open", func(ctx context.Context) (relay.StreamInfo, error) {
@@ -137,7 +137,7 @@ func (i *instance) Redrive(ctx context.Context, after uint64, at outbox.Progress
 	})
 }
 
-// narrowly appends what stands before the first entry that the instance's server does not take.
+// limited stores the entries before the first one that the instance's server refuses.
 func (i *instance) limited(batch []outbox.Entry, store func([]outbox.Entry) (uint64, error)) (uint64, error) {
 	taken, refused := i.accepted(batch)
 	last, err := store(batch[:taken])
@@ -153,7 +153,7 @@ func (i *instance) PublishControl(ctx context.Context, after uint64, notice rela
 	})
 }
 
-// send makes an append over a connection that a restart of the broker ends, with all that was sent over it.
+// send makes an append over the connection of the last Open. A restart of the broker ends that connection.
 func (i *instance) send(ctx context.Context, method string, after uint64, request func(context.Context) (uint64, error)) (uint64, error) {
 	connection := i.restarts
 	last, err := call(ctx, i, method, func(ctx context.Context) (uint64, error) {
@@ -173,7 +173,7 @@ func (i *instance) send(ctx context.Context, method string, after uint64, reques
 	return max(last, after), err
 }
 
-// Acquire gives everybody the holder's own term when the world does not check leases.
+// Acquire gives each instance the holder's term if the harness is leaseless.
 func (i *instance) Acquire(ctx context.Context, gone int64) (relay.Term, error) {
 	return call(ctx, i, "Acquire", func(ctx context.Context) (relay.Term, error) {
 		term, err := i.inner.Elector.Acquire(ctx, gone)
@@ -197,7 +197,7 @@ func (i *instance) Resign(ctx context.Context, t relay.Term) error {
 	return err
 }
 
-// Announce can get lost, be late, and stay when it was withdrawn.
+// Announce can fail, can be late, and can outlast its withdrawal.
 func (i *instance) Announce(token int64) (withdraw func()) {
 	withdraw, err := call(context.Background(), i, "Announce", func(context.Context) (func(), error) {
 		return i.inner.Liveness.Announce(token), nil
@@ -209,23 +209,23 @@ func (i *instance) Announce(token int64) (withdraw func()) {
 }
 
 func (i *instance) Probe(ctx context.Context, token int64) relay.ProbeResult {
-	sighting, err := call(ctx, i, "Probe", func(ctx context.Context) (relay.ProbeResult, error) {
-		sighting := i.inner.Liveness.Probe(ctx, token)
+	result, err := call(ctx, i, "Probe", func(ctx context.Context) (relay.ProbeResult, error) {
+		result := i.inner.Liveness.Probe(ctx, token)
 		i.mu.Lock()
 		defer i.mu.Unlock()
 		if time.Now().Before(i.wrong.until) {
 			i.harness.hit(fmt.Sprintf("misled: the leader is gone: %t", i.wrong.gone))
-			sighting.Gone = i.wrong.gone
+			result.Gone = i.wrong.gone
 		}
-		return sighting, nil
+		return result, nil
 	})
 	if err != nil {
-		return relay.ProbeResult{Session: sighting.Session}
+		return relay.ProbeResult{Session: result.Session}
 	}
-	return sighting
+	return result
 }
 
-// Wake rings everybody.
+// Notify wakes every instance.
 func (i *instance) Notify() {
 	for _, other := range i.harness.instances() {
 		other.notifier.Notify()

@@ -14,18 +14,18 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// mishap is what happens to one call that an instance makes.
+// faultKind is what goes wrong with one call of an instance.
 type faultKind int
 
 const (
 	noFault     faultKind = iota
 	failBefore            // the request never arrives
-	loseAnswer            // it arrives, but the answer does not
+	loseAnswer            // the request arrives, but the answer does not
 	arriveLate            // the caller gives up, and the request arrives afterwards
 	crashBefore           // the process dies before the request leaves
 	crashAfter            // the process dies when the request has arrived
-	stallBefore           // the process stops (SIGSTOP) before the request leaves, and goes on later
-	stallAfter            // the process stops when the request has arrived
+	stallBefore           // the process is frozen (SIGSTOP) before the request leaves, and continues later
+	stallAfter            // the process is frozen when the request has arrived
 	faultKinds
 )
 
@@ -40,51 +40,51 @@ var (
 	errDead   = errors.New("the process is dead")
 )
 
-// planned is a mishap that waits for a call of a method.
+// injectedFault is a fault for the next call of a method.
 type injectedFault struct {
 	kind  faultKind
 	delay time.Duration
 }
 
-// former is a broker that led the stream of a cluster, and does not know yet that it does no longer: until then, what it is
-// asked it answers with the stream's beginning. What it is sent is judged by its successor.
+// formerLeader is a broker that has led the stream of a cluster, and does not know yet that another broker leads. Until then it answers
+// queries from the beginning of the stream that it knows. Its successor decides about appends.
 type formerLeader struct {
 	until time.Time
 	last  uint64
 }
 
-// lie is what a broker reports about the leader until a moment: in a partition, or while the leader reconnects.
+// wrongAnswer is what the broker answers about the leader for a while, as in a partition.
 type wrongAnswer struct {
 	until time.Time
 	gone  bool
 }
 
-// instance is one process: a relay whose every call to the outside can go wrong.
+// instance is one process with a relay. A fault can be injected into each call that its relay makes.
 type instance struct {
 	harness  *harness
 	relay    *relaying.Relay
 	notifier *memory.Notifier
 	inner    relaying.Ports
-	broker   *memory.Liveness // its connection, for what is announced
+	broker   *memory.Liveness // its connection to the broker
 	cancel   context.CancelFunc
 
 	mu      sync.Mutex
 	dead    bool
-	stalled time.Time // until when
+	stalled time.Time // the process is frozen until then
 	next    map[string]injectedFault
 	former  formerLeader
 	wrong   wrongAnswer
 
-	restarts int // of the broker when the stream was opened
+	restarts int // restarts of the broker before the last Open
 
-	stream *memory.Stream // of the broker that it is connected to
-	limit  int            // of payloads, on its server; 0: none but the stream's
-	widens bool           // the limit ends when the stream is looked at next
+	stream *memory.Stream // the stream of the broker that it is connected to
+	limit  int            // largest payload that its server accepts; 0: no limit besides the stream's
+	widens bool           // the limit ends at the next Look
 }
 
 func (h *harness) start(name string) *instance { return h.startAt(name, h.stream) }
 
-// startAt starts an instance that is connected to a broker, which may be the wrong one.
+// startAt starts an instance that is connected to the given broker, which may be the wrong one.
 func (h *harness) startAt(name string, broker *memory.Stream) *instance {
 	ctx, cancel := context.WithCancel(context.Background())
 	i := &instance{
@@ -116,7 +116,7 @@ func (h *harness) startAt(name string, broker *memory.Stream) *instance {
 	return i
 }
 
-// crash ends the process without a word.
+// crash kills the process: its relay cannot clean up.
 func (i *instance) crash() {
 	i.mu.Lock()
 	i.dead = true
@@ -131,7 +131,7 @@ func (i *instance) stall(d time.Duration) {
 	i.stalled = time.Now().Add(d)
 }
 
-// wait blocks while the process is stopped.
+// wait blocks while the process is frozen.
 func (i *instance) wait() {
 	for {
 		i.mu.Lock()
@@ -150,21 +150,21 @@ func (i *instance) inject(method string, p injectedFault) {
 	i.next[method] = p
 }
 
-// narrow limits what the instance's server takes: its max_payload was not raised yet.
+// narrow limits the payloads that the instance's server accepts, like a server whose max_payload was not raised yet.
 func (i *instance) narrow(limit int) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.limit, i.widens = limit, false
 }
 
-// widenAtLook ends the limit, which the instance learns when it looks at the stream.
+// widenAtLook ends the limit at the next Look of the instance.
 func (i *instance) widenAtLook() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.widens = true
 }
 
-// taken is how many of a batch the instance's server takes, and what it says of the next one.
+// accepted returns how many entries of batch the instance's server accepts, and why it refuses the next one.
 func (i *instance) accepted(batch []outbox.Entry) (int, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -176,7 +176,7 @@ func (i *instance) accepted(batch []outbox.Entry) (int, error) {
 	return len(batch), nil
 }
 
-// spare forgets what was planned.
+// clearFaults removes all injected faults.
 func (i *instance) clearFaults() {
 	i.narrow(0)
 	i.mu.Lock()
@@ -185,21 +185,21 @@ func (i *instance) clearFaults() {
 	i.former, i.wrong = formerLeader{}, wrongAnswer{}
 }
 
-// mislead lets the broker say for a while that the leader is gone, or that it is there.
+// mislead lets the broker answer for a while that the leader is gone, or that it is there.
 func (i *instance) mislead(gone bool, d time.Duration) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.wrong = wrongAnswer{until: time.Now().Add(d), gone: gone}
 }
 
-// askFormer lets a former leader of the stream answer for a while, who knows the messages up to last.
+// askFormer lets a former leader of the stream, which knows the messages up to last, answer for a while.
 func (i *instance) askFormer(last uint64, d time.Duration) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.former = formerLeader{until: time.Now().Add(d), last: last}
 }
 
-// known is the last sequence that whoever answers knows.
+// known returns the last sequence that the answering broker knows.
 func (i *instance) known() uint64 {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -210,13 +210,13 @@ func (i *instance) known() uint64 {
 	return i.former.last
 }
 
-// info is what whoever answers says about the stream.
+// info limits a StreamInfo to what the answering broker knows.
 func (i *instance) info(info relay.StreamInfo, err error) (relay.StreamInfo, error) {
 	info.LastSequence = min(info.LastSequence, i.known())
 	return info, err
 }
 
-// call lets a request go wrong as it was planned. A request that left is not called back when its caller gives up.
+// call makes a request with the fault that was injected for the method. A request that has left still arrives when its caller gives up.
 func call[T any](ctx context.Context, i *instance, method string, request func(context.Context) (T, error)) (T, error) {
 	var none T
 	i.wait()

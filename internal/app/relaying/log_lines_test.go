@@ -13,8 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// TestOneLineForEachChange : a change of the relay's state is one line, however long the state lasts, and events that are
-// published leave none. No line tells what is in an event.
+// TestOneLineForEachChange checks that each change of the relay's state is one log line, that published events leave no line, and that no
+// line contains an event's payload.
 func TestOneLineForEachChange(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		var text bytes.Buffer

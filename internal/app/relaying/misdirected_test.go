@@ -13,8 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// TestMisdirectedInstance connects one instance of three to another broker. It leads first, and halts: the others deliver, it
-// says why it does not, and leadership stays where it is.
+// TestMisdirectedInstance checks that an instance at the wrong broker halts and says why, and that the other instances deliver and keep
+// the leadership. The misdirected instance leads first.
 func TestMisdirectedInstance(t *testing.T) {
 	for name, elsewhere := range map[relay.HaltReason]func(*memory.Stream){
 		relay.HaltStreamMissing:  func(*memory.Stream) {},
@@ -56,7 +56,7 @@ func TestMisdirectedInstance(t *testing.T) {
 				require.Equal(t, name, h.halts.Reported()[0].Reason)
 				require.Empty(t, wrong.Entries())
 
-				// When it is the only one that is left, it still does not lead; and its report goes with it.
+				// When it is the only instance left, it still does not lead. When it stops, its report goes away.
 				for _, instance := range correct {
 					instance.crash()
 					h.leave(instance)
@@ -71,7 +71,7 @@ func TestMisdirectedInstance(t *testing.T) {
 	}
 }
 
-// TestHaltThatComesBackRestsLonger bounds how often leadership changes for a halt that always seems to be over.
+// TestHaltThatComesBackRestsLonger checks that leadership changes at most once a minute and instance, for a halt that comes back each time.
 func TestHaltThatComesBackRestsLonger(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")
@@ -81,7 +81,7 @@ func TestHaltThatComesBackRestsLonger(t *testing.T) {
 		h.leave(leader)
 		h.publisher = flappingStream{h.publisher}
 		first, second := h.run("first"), h.run("second")
-		time.Sleep(10 * time.Minute) // the rests have become a minute
+		time.Sleep(10 * time.Minute) // until the pauses are a minute long
 		before := first.relay.Status().Elections + second.relay.Status().Elections
 		const minutes = 60
 		time.Sleep(minutes * time.Minute)
@@ -91,14 +91,14 @@ func TestHaltThatComesBackRestsLonger(t *testing.T) {
 	})
 }
 
-// fickle is a stream that is gone whenever it is opened, and there whenever it is looked at.
+// flappingStream is a stream that is missing for Open, and there for Look.
 type flappingStream struct{ relay.Publisher }
 
 func (flappingStream) Open(context.Context, uint64) (relay.StreamInfo, error) {
 	return relay.StreamInfo{}, relay.ErrStreamMissing
 }
 
-// tenacious keeps a lease that is to be given back, for as long as its instance lives.
+// stickyElector renews the lease after Resign, as long as its instance lives.
 type stickyElector struct {
 	relay.Elector
 	ctx     context.Context

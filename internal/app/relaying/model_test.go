@@ -21,7 +21,7 @@ import (
 
 func (h *harness) context() context.Context { return context.Background() }
 
-// TestMain makes the model's seed known: run again with -rapid.seed to live the same lives.
+// TestMain sets a random seed for the model, which its tests log. The flag -rapid.seed repeats the schedules of a seed.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	given := make(map[string]bool)
@@ -39,12 +39,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestModel lives random lives of several relays between a log and a stream, with every call going wrong in every way,
-// and judges what the stream holds in the end. A step that was never taken is a failure of the model; while one is missing,
-// there are more lives, up to five times as many.
+// TestModel checks that no event is lost, doubled or out of order, whatever happens. It runs random schedules of several relays between a
+// log and a stream, in which each call can fail in each way, and checks what the stream holds in the end. If an action or a fault
+// never happened, the test runs up to five times as many schedules, and fails if it still has not happened.
 func TestModel(t *testing.T) {
 	total := make(map[string]int)
-	lead := func() {
+	runAll := func() {
 		t.Logf("seed %s", flag.Lookup("rapid.seed").Value)
 		rapid.Check(t, func(rt *rapid.T) {
 			failed, hits := runSchedule(t, schedules.Draw(rt, "plan"), nil)
@@ -56,15 +56,15 @@ func TestModel(t *testing.T) {
 			}
 		})
 	}
-	lead()
+	runAll()
 	if underRace {
-		return // too few lives for every pair of call and mishap; `make test` lives the others without the detector
+		return // too few runs for each pair of method and fault; `make test` has enough, without the race detector
 	}
 	seed, err := strconv.ParseUint(flag.Lookup("rapid.seed").Value.String(), 10, 64)
 	require.NoError(t, err)
 	for more := uint64(1); more < 5 && len(missing(total)) > 0; more++ {
 		require.NoError(t, flag.Set("rapid.seed", fmt.Sprint(seed+more)))
-		lead()
+		runAll()
 	}
 	for _, what := range slices.Sorted(maps.Keys(total)) {
 		t.Logf("%7d  %s", total[what], what)
@@ -72,7 +72,7 @@ func TestModel(t *testing.T) {
 	require.Empty(t, missing(total), "never happened")
 }
 
-// missing is what a model has to live through and did not.
+// missing returns what must happen in a model, and did not.
 func missing(total map[string]int) []string {
 	demanded := []string{
 		"conflict", "stale revision", "refused", "late Publish took effect", "late Reconcile took effect", "foreign message",
@@ -92,8 +92,8 @@ func missing(total map[string]int) []string {
 	return slices.DeleteFunc(demanded, func(what string) bool { return total[what] > 0 })
 }
 
-// TestMutants breaks the engine in the ways that other outboxes are broken, and demands that the model notices each one
-// by the check that is named for it.
+// TestMutants checks that the model finds bugs. It breaks the relay's surroundings in ways in which other outboxes are broken, and
+// requires that the check for that promise fails.
 func TestMutants(t *testing.T) {
 	for name, mutant := range map[string]struct {
 		breaks func(*harness)
@@ -135,42 +135,41 @@ func TestMutants(t *testing.T) {
 	}
 }
 
-// lateSettling is lives with much parking, in which the parking lot is often settled late, by somebody else's leave or one's
-// own: what the fence is for.
+// lateReconciling is schedules with much parking and with late writes to the parking lot, which the fence must refuse.
 var lateReconciling = schedulesOf([]string{
 	"write", "poison", "widen", "redrive", "redrive", "pass", "start", "crash", "stall", "disturb", "reconcile late", "reconcile late",
 })
 
-// formerLeaders is lives with much redriving, in which those who led the stream are often asked.
+// formerLeaders is schedules with much redriving, in which brokers that have led the stream answer.
 var formerLeaders = schedulesOf([]string{
 	"write", "write", "poison", "widen", "redrive", "pass", "pass", "start", "stop", "former", "former",
 })
 
-// narrowServers is lives with much redriving, in which servers differ in what they take, and redriving is often late.
+// mixedLimits is schedules with much late redriving, in which servers accept different sizes.
 var mixedLimits = schedulesOf([]string{"poison", "widen", "redrive late", "redrive late", "narrow", "narrow", "wait", "wait"})
 
-// misdirections is lives in which instances are connected to the wrong broker.
+// misdirections is schedules in which instances are connected to the wrong broker.
 var misdirections = schedulesOf([]string{"write", "pass", "pass", "start", "misdirect", "misdirect", "crash"})
 
-// adoptions is lives in which several operators repair at once.
+// adoptions is schedules in which several operators repair at once.
 var adoptions = schedulesOf([]string{"write", "pass", "pass", "start", "slow", "remake", "adopt", "adopt", "adopt"})
 
-// believeCursor is a stream whose tail always says what the cursor says.
+// cursorAsTail is a stream whose own messages all carry the progress of the cursor.
 type cursorAsTail struct {
 	relay.Publisher
 	cursors relay.CursorStore
 }
 
 func (b cursorAsTail) At(ctx context.Context, sequence uint64) (relay.MessageMeta, error) {
-	if stamp, err := b.Publisher.At(ctx, sequence); err != nil || !stamp.Own {
-		return stamp, err
+	if meta, err := b.Publisher.At(ctx, sequence); err != nil || !meta.Own {
+		return meta, err
 	}
 	cursor, err := b.cursors.Load(ctx)
 	return relay.MessageMeta{Own: true, Progress: cursor.Progress}, err
 }
 
-// TestTwoLeaders switches the lease check off, so that every relay believes that it leads, all the time: each event still
-// comes once, in order.
+// TestTwoLeaders checks that each event is published once, in order, while every relay believes that it leads. The harness switches the
+// check of the lease off.
 func TestTwoLeaders(t *testing.T) {
 	total := make(map[string]int)
 	rapid.Check(t, func(rt *rapid.T) {

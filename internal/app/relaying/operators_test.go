@@ -10,10 +10,10 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// What operators do to the world of the model: they delete the stream or make it again, they misdirect instances, and they adopt
-// what there is, two at a time, slowly, and sometimes not to the end.
+// The actions of operators in the model. They delete or recreate the stream, connect instances to the wrong broker, and adopt streams:
+// several at once, slowly, and sometimes not to the end.
 
-// remake deletes the stream; half of the time somebody makes another one at once. Its events have been delivered.
+// remake deletes the stream, whose events count as delivered. Half of the time it creates another one at once.
 func (h *harness) remake(choice int) {
 	for _, entry := range h.stream.Entries() {
 		h.delivered[entry.ID] = true
@@ -25,8 +25,8 @@ func (h *harness) remake(choice int) {
 	}
 }
 
-// misdirect starts an instance that is connected to another broker. The relay's first instance must not be one: it would make
-// its stream there.
+// misdirect starts an instance that is connected to another broker. It does nothing before the first take-over: such an instance would
+// create the stream there.
 func (h *harness) misdirect() {
 	cursor, err := h.cursors.Load(h.context())
 	if err != nil || cursor.StreamCreated == "" || len(h.alive) >= 3 {
@@ -37,12 +37,11 @@ func (h *harness) misdirect() {
 	h.join(h.startAt("misdirected", h.elsewhere))
 }
 
-// patiently adopts the stream, if the relay is halted: some time after the plan was made, and with some time between the notice
-// and the cursor.
+// adoptSlowly adopts the stream if the relay is halted. It pauses after the plan, and between the control message and the cursor.
 func (h *harness) adoptSlowly(s step) {
 	h.running.Go(func() {
-		bench := &slowRepair{RelayRepair: h.relayRepair(), pause: time.Duration(s.B*4) * time.Millisecond, dies: s.C%4 == 0}
-		adopter := operating.NewAdopter(bench, h.streamRepair)
+		repair := &slowRepair{RelayRepair: h.relayRepair(), pause: time.Duration(s.B*4) * time.Millisecond, dies: s.C%4 == 0}
+		adopter := operating.NewAdopter(repair, h.streamRepair)
 		plan, err := adopter.Plan(h.context(), nil)
 		if err != nil {
 			return
@@ -53,7 +52,7 @@ func (h *harness) adoptSlowly(s step) {
 }
 
 func (h *harness) carryOut(adopter *operating.Adopter, plan operating.Adoption) {
-	if plan.Repeats { // as the refusal says
+	if plan.Repeats { // this is what the refusal advises
 		h.remake(0)
 		return
 	}
@@ -75,7 +74,7 @@ func (h *harness) carryOut(adopter *operating.Adopter, plan operating.Adoption) 
 	}
 }
 
-// settleDown adopts until the relay is not halted any more.
+// adoptUntilHealthy adopts until the relay is not halted any more.
 func (h *harness) adoptUntilHealthy() {
 	for range 20 {
 		cursor, err := h.cursors.Load(h.context())
@@ -90,7 +89,7 @@ func (h *harness) adoptUntilHealthy() {
 	}
 }
 
-// slowBench is a bench at which the operator pauses before the cursor is written, or dies there.
+// slowRepair pauses before it writes the cursor, or dies there.
 type slowRepair struct {
 	operations.RelayRepair
 	pause time.Duration
@@ -107,9 +106,9 @@ func (b *slowRepair) Adopt(ctx context.Context, revision int64, cursor relay.Cur
 	return b.RelayRepair.Adopt(ctx, revision, cursor, anew)
 }
 
-// The mutants of what operators do, and of what leaders do to be safe from each other.
+// The mutants of adoptions and of control messages.
 
-// unconfirmed is a stream in which leaders confirm nothing: what they decide is decided in the database alone.
+// withoutConfirmations is a stream that drops the control messages that only confirm its end.
 type withoutConfirmations struct{ relay.Publisher }
 
 func (u withoutConfirmations) PublishControl(ctx context.Context, after uint64, notice relay.ControlMessage) (uint64, error) {
@@ -119,7 +118,7 @@ func (u withoutConfirmations) PublishControl(ctx context.Context, after uint64, 
 	return u.Publisher.PublishControl(ctx, after, notice)
 }
 
-// credulous is a stream that adoptions take for the one that they planned with, whatever has happened to it.
+// uncheckedStream lets an adoption believe that the stream has not changed since its plan.
 type uncheckedStream struct{ relay.StreamRepair }
 
 func (c uncheckedStream) Open(ctx context.Context, first uint64) (relay.StreamInfo, error) {
@@ -138,7 +137,7 @@ func (c uncheckedStream) PublishControl(ctx context.Context, _ uint64, notice re
 	return c.StreamRepair.PublishControl(ctx, info.LastSequence, notice)
 }
 
-// staleBench goes on believing in the cursor that it read first.
+// staleRepair returns the cursor that was read first, even if it has changed since.
 type staleRepair struct {
 	operations.RelayRepair
 	cursor *relay.Cursor
@@ -158,7 +157,7 @@ func (b *staleRepair) Adopt(ctx context.Context, revision int64, cursor relay.Cu
 	return b.RelayRepair.Adopt(ctx, revision, cursor, anew)
 }
 
-// repeating is a broker that makes every stream with sequences from 1 on.
+// repeatedSequences is a broker that creates each stream with sequences from 1 on.
 type repeatedSequences struct{ uncheckedStream }
 
 func (r repeatedSequences) Open(ctx context.Context, first uint64) (relay.StreamInfo, error) {

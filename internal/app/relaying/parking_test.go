@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// write commits one event of an aggregate, and wakes everybody.
+// write commits one event of an aggregate, and notifies all instances.
 func (h *harness) write(t *testing.T, aggregate int, payload string) outbox.Position {
 	t.Helper()
 	tx, ok := h.beginWith(aggregate, 1, payload)
@@ -26,7 +26,7 @@ func (h *harness) write(t *testing.T, aggregate int, payload string) outbox.Posi
 	return entries[len(entries)-1].Position
 }
 
-// positions is what the stream holds: the position of each event, or minus the position of the event that a notice parked.
+// positions returns the position of each event in the stream, and for a control message its progress with a minus.
 func (h *harness) positions() []int {
 	var all []int
 	for _, message := range h.stream.Messages() {
@@ -47,7 +47,7 @@ func (h *harness) states() map[int]relay.ParkedState {
 	return states
 }
 
-// parked has a leader and five events: 2 can never be published, and 4 waits behind it.
+// parked starts a leader and commits five events. Event 2 can never be published, and 4 waits behind it.
 func parked(t *testing.T, h *harness) *instance {
 	t.Helper()
 	leader := h.run("leader")
@@ -61,7 +61,8 @@ func parked(t *testing.T, h *harness) *instance {
 	return leader
 }
 
-// TestParks: what can never be published waits with what comes after it in its aggregate; everything else flows.
+// TestParks checks that an event that can never be published is parked together with the later events of its aggregate, and that all
+// other events are published.
 func TestParks(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := parked(t, h)
@@ -77,7 +78,7 @@ func TestParks(t *testing.T) {
 	})
 }
 
-// TestParksAtTheEnd: the cursor goes on over what is parked, although no message of the stream says so.
+// TestParksAtTheEnd checks that the cursor goes on over parked events at the end of the log, without a message in the stream.
 func TestParksAtTheEnd(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := parked(t, h)
@@ -96,7 +97,7 @@ func TestParksAtTheEnd(t *testing.T) {
 	})
 }
 
-// TestNotParkedIfTheBrokerTakesItNow: the limits that the publisher knew may be out of date.
+// TestNotParkedIfTheBrokerTakesItNow checks that an event is published if the broker's limit was raised since the last check.
 func TestNotParkedIfTheBrokerTakesItNow(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		h.publisher = &staleLimits{Stream: h.stream}
@@ -108,7 +109,7 @@ func TestNotParkedIfTheBrokerTakesItNow(t *testing.T) {
 	})
 }
 
-// TestRedrives publishes at the end, in order, what an operator asks for, and then the aggregate flows again.
+// TestRedrives checks that the events that an operator asked for are published in order, and then the later ones of their aggregate.
 func TestRedrives(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := parked(t, h)
@@ -126,8 +127,8 @@ func TestRedrives(t *testing.T) {
 	})
 }
 
-// TestRedrivesWhatTheBrokerTakesByNow: the leader, which was woken, has not looked at the stream since the limit was raised, and so
-// has not read what it should redrive. It reads again before it judges.
+// TestRedrivesWhatTheBrokerTakesByNow checks that an event is redriven if the broker's limit was raised since the leader's last check. The
+// read for the old limit leaves out its payload, so the leader reads again.
 func TestRedrivesWhatTheBrokerTakesByNow(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		parked(t, h)
@@ -141,20 +142,20 @@ func TestRedrivesWhatTheBrokerTakesByNow(t *testing.T) {
 	})
 }
 
-// TestRefusedAgain parks the aggregate again when the broker still does not take the event.
+// TestRefusedAgain checks that an aggregate is parked again if the broker still refuses its event.
 func TestRefusedAgain(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		parked(t, h)
 		_, err := h.parking.Redrive(t.Context(), nil)
 		require.NoError(t, err)
 		time.Sleep(time.Second)
-		require.Equal(t, []int{1, -2, 3, 5, -5}, h.positions(), "the last one confirms the end of the stream")
+		require.Equal(t, []int{1, -2, 3, 5, -5}, h.positions(), "the last message confirms the end of the stream")
 		require.Equal(t, map[int]relay.ParkedState{2: relay.Parked, 4: relay.Parked}, h.states())
 	})
 }
 
-// TestRefusedBesideAFrozenRedrive lets a leader freeze when it is about to redrive, and the next one refuse the same events,
-// because its broker takes less. What the first one sends afterwards must not be stored: the lot says that the events wait.
+// TestRefusedBesideAFrozenRedrive checks that the redrive of a leader that was frozen is not stored, if the next leader has parked the same
+// events again meanwhile, because its server accepts less.
 func TestRefusedBesideAFrozenRedrive(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		first := parked(t, h)
@@ -168,7 +169,7 @@ func TestRefusedBesideAFrozenRedrive(t *testing.T) {
 		time.Sleep(2 * ttl)
 		require.Equal(t, map[int]relay.ParkedState{2: relay.Parked, 4: relay.Parked}, h.states())
 		require.NoError(t, h.parking.Discard(t.Context(), 4))
-		time.Sleep(2 * ttl) // the first one goes on
+		time.Sleep(2 * ttl) // the first leader continues
 		require.Equal(t, []int{1, -2, 3, 5, -5}, h.positions())
 
 		second.narrow(0)
@@ -180,7 +181,7 @@ func TestRefusedBesideAFrozenRedrive(t *testing.T) {
 	})
 }
 
-// TestRedriveLooksOnceMore does not refuse what the broker takes since a moment ago.
+// TestRedriveLooksOnceMore checks that an event is not parked again if the server accepts it at the second try.
 func TestRedriveLooksOnceMore(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := parked(t, h)
@@ -194,7 +195,7 @@ func TestRedriveLooksOnceMore(t *testing.T) {
 	})
 }
 
-// TestDiscards gives one event up; those behind it wait for a redrive, and the version that was given up never comes.
+// TestDiscards checks that a discarded event is never published, and that the events behind it wait for a redrive.
 func TestDiscards(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		parked(t, h)
@@ -209,7 +210,7 @@ func TestDiscards(t *testing.T) {
 	})
 }
 
-// TestParkingSurvivesCrashes kills the leader at each step of parking, and of redriving.
+// TestParkingSurvivesCrashes checks that parking and redriving survive a crash of the leader at each step.
 func TestParkingSurvivesCrashes(t *testing.T) {
 	for _, method := range []string{"PublishControl", "Reconcile", "SetAside", "Redrive"} {
 		for _, when := range []faultKind{crashBefore, crashAfter, loseAnswer, arriveLate} {
@@ -240,14 +241,14 @@ func TestParkingSurvivesCrashes(t *testing.T) {
 	}
 }
 
-// TestStreamLosesParkingAndRedriving: the parking lot remembers what the stream has forgotten.
+// TestStreamLosesParkingAndRedriving checks that parked and redriven events that the stream loses come back from the parking lot.
 func TestStreamLosesParkingAndRedriving(t *testing.T) {
 	for left, want := range map[uint64][]int{
-		6: {1, -2, 3, 5, 2, 4, 6},     // nothing is lost but 6
-		5: {1, -2, 3, 5, 2, -5, 4, 6}, // 4 is redriven again, after a notice that proves that the stream ends there
-		4: {1, -2, 3, 5, -5, 2, 4, 6}, // both are
+		6: {1, -2, 3, 5, 2, 4, 6},     // only 6 is lost
+		5: {1, -2, 3, 5, 2, -5, 4, 6}, // 4 is redriven again, after a control message that proves the end of the stream
+		4: {1, -2, 3, 5, -5, 2, 4, 6}, // both are redriven again
 		2: {1, -2, -2, 3, 5, 2, 4, 6},
-		1: {1, -1, 3, 5, 2, 4, 6}, // the notice of parking is not needed any more
+		1: {1, -1, 3, 5, 2, 4, 6}, // the control message that parked 2 is not needed again
 	} {
 		inFakeTime(t, func(t *testing.T, h *harness) {
 			parked(t, h)
@@ -264,7 +265,7 @@ func TestStreamLosesParkingAndRedriving(t *testing.T) {
 	}
 }
 
-// TestRetention removes what was published long enough ago, keeps what waits, and what the stream may still need.
+// TestRetention checks that old published entries are removed, and that parked events and those that the stream may still lose stay.
 func TestRetention(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		parked(t, h)
@@ -295,7 +296,7 @@ func (h *harness) readable() []int {
 	return all
 }
 
-// TestRetentionRestsWhileHalted: what the stream may have lost must not be removed.
+// TestRetentionRestsWhileHalted checks that nothing is removed while the relay is halted.
 func TestRetentionRestsWhileHalted(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		h.run("leader")
@@ -306,7 +307,7 @@ func TestRetentionRestsWhileHalted(t *testing.T) {
 	})
 }
 
-// TestRetentionRestsWhileTheLogIsNotWhatItWas: what was never published must not be removed.
+// TestRetentionRestsWhileTheLogIsNotWhatItWas checks that nothing is removed while the log has lost history.
 func TestRetentionRestsWhileTheLogIsNotWhatItWas(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")
@@ -327,7 +328,7 @@ func TestRetentionRestsWhileTheLogIsNotWhatItWas(t *testing.T) {
 	})
 }
 
-// slow is a log that takes its time.
+// slowLog is a log that needs some milliseconds for a read.
 type slowLog struct{ relay.Log }
 
 func (s slowLog) After(ctx context.Context, from outbox.Progress, limit relay.ReadLimit) (relay.Page, error) {
@@ -335,8 +336,8 @@ func (s slowLog) After(ctx context.Context, from outbox.Progress, limit relay.Re
 	return s.Log.After(ctx, from, limit)
 }
 
-// TestHealsWhileTheLogWaits: behind an open transaction the leader still sees that the stream lost messages, before
-// retention removes them.
+// TestHealsWhileTheLogWaits checks that a leader whose read waits for an open transaction notices that the stream lost messages, before
+// retention removes their entries.
 func TestHealsWhileTheLogWaits(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")
@@ -355,7 +356,7 @@ func TestHealsWhileTheLogWaits(t *testing.T) {
 	})
 }
 
-// TestRedrivesWhileTheLogWaits : operators need not wait for somebody's open transaction.
+// TestRedrivesWhileTheLogWaits checks that a leader redrives while its read waits for an open transaction.
 func TestRedrivesWhileTheLogWaits(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		parked(t, h)
@@ -371,7 +372,7 @@ func TestRedrivesWhileTheLogWaits(t *testing.T) {
 	})
 }
 
-// outdated is a publisher that believes in an old limit until it looks at the stream again.
+// staleLimits is a publisher that uses an old limit until the next Look.
 type staleLimits struct {
 	*memory.Stream
 	refused, looked bool

@@ -12,15 +12,15 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// afterDeletion starts a world whose stream was deleted under five published events, and a relay that is halted for it.
+// afterDeletion publishes five events and deletes the stream. It returns an instance that is halted for that.
 func afterDeletion(t *testing.T, h *harness) *instance {
 	leader := h.run("leader")
 	h.record(t, 5)
 	return h.halted(t, leader, relay.HaltStreamMissing, h.stream.Drop)
 }
 
-// TestSecondAdoptionOfAMissingStream lets two operators plan to make the stream. The second one comes when the relay has
-// published everything again, and changes nothing.
+// TestSecondAdoptionOfAMissingStream checks that a second plan to create the stream changes nothing, if the first was carried out and the
+// relay has published everything again.
 func TestSecondAdoptionOfAMissingStream(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		afterDeletion(t, h)
@@ -40,7 +40,7 @@ func TestSecondAdoptionOfAMissingStream(t *testing.T) {
 	})
 }
 
-// TestAdoptionsThatCreateAtOnce lets a second operator open the stream that the first one has just made: one notice wins.
+// TestAdoptionsThatCreateAtOnce checks that one of two adoptions wins that create the stream at the same time.
 func TestAdoptionsThatCreateAtOnce(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		afterDeletion(t, h)
@@ -56,7 +56,7 @@ func TestAdoptionsThatCreateAtOnce(t *testing.T) {
 	})
 }
 
-// TestStreamIsBroughtBackBeforeAdoption brings the old stream back between plan and act: it has what the plan would publish.
+// TestStreamIsBroughtBackBeforeAdoption checks that a plan to create the stream is refused if the old stream was restored since.
 func TestStreamIsBroughtBackBeforeAdoption(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")
@@ -75,8 +75,8 @@ func TestStreamIsBroughtBackBeforeAdoption(t *testing.T) {
 	})
 }
 
-// TestAdoptionOfAStreamThatIsGone freezes an adoption after its notice, while the stream is deleted and another adoption makes
-// the next one: the cursor stays with that.
+// TestAdoptionOfAStreamThatIsGone checks that an adoption that was frozen after its control message does not write the cursor, if its stream
+// was deleted and another adoption has created the next one.
 func TestAdoptionOfAStreamThatIsGone(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		afterDeletion(t, h)
@@ -96,8 +96,8 @@ func TestAdoptionOfAStreamThatIsGone(t *testing.T) {
 	})
 }
 
-// TestAppendForTheFormerStream keeps an append under way over the end of its stream. The new one comes to hold as many messages,
-// but under other sequences, so the append is refused. With sequences that repeat it is stored, and an event is skipped.
+// TestAppendForTheFormerStream checks that an append for a deleted stream is not stored in the next one. The next stream has as many
+// messages, but other sequences. With repeated sequences the append would be stored, and an event would be lost.
 func TestAppendForTheFormerStream(t *testing.T) {
 	runs := func(t *testing.T, remake func(*harness), repeats bool) (failed map[string]string) {
 		inFakeTime(t, func(t *testing.T, h *harness) {
@@ -117,7 +117,7 @@ func TestAppendForTheFormerStream(t *testing.T) {
 			second := h.run("second")
 			time.Sleep(2 * ttl)
 			require.NotNil(t, second.relay.Status().Halt)
-			second.inject("Publish", injectedFault{kind: stallAfter, delay: 2 * time.Minute}) // a notice and four events
+			second.inject("Publish", injectedFault{kind: stallAfter, delay: 2 * time.Minute}) // a control message and four events
 			adopter := operating.NewAdopter(h.cursors, h.streamRepair)
 			plan, err := adopter.Plan(t.Context(), nil)
 			require.NoError(t, err)
@@ -138,8 +138,8 @@ func TestAppendForTheFormerStream(t *testing.T) {
 	}
 }
 
-// TestRemadeStreamWithMessages is not adopted as long as an append for the former one could be stored in it: it is made again,
-// or the operator says that nobody is left who could send such an append.
+// TestRemadeStreamWithMessages checks that a stream is not adopted while an append for the former one could be stored in it. The operator
+// deletes it, or states that no such append is under way.
 func TestRemadeStreamWithMessages(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")
@@ -170,7 +170,8 @@ func TestRemadeStreamWithMessages(t *testing.T) {
 	})
 }
 
-// TestRemadeStreamThatIsEmptiedHeals begins where the stream began, not at sequence 1.
+// TestRemadeStreamThatIsEmptiedHeals checks that the relay publishes everything again if a stream that started at a higher sequence loses
+// all its messages.
 func TestRemadeStreamThatIsEmptiedHeals(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		afterDeletion(t, h)
@@ -186,7 +187,7 @@ func TestRemadeStreamThatIsEmptiedHeals(t *testing.T) {
 	})
 }
 
-// interrupted is a stream that somebody else works on when it was opened.
+// interruptedStream calls then after each Open.
 type interruptedStream struct {
 	relay.StreamRepair
 	then func()
@@ -198,8 +199,8 @@ func (i interruptedStream) Open(ctx context.Context, first uint64) (relay.Stream
 	return info, err
 }
 
-// TestAdoptedStreamIsDeletedBeforeAnybodyLeads deletes the stream again right after its adoption: operators learn of the new
-// halt, although nobody leads, and can repair it.
+// TestAdoptedStreamIsDeletedBeforeAnybodyLeads checks that operators see the new halt and can repair it, if an adopted stream is deleted
+// before a relay leads.
 func TestAdoptedStreamIsDeletedBeforeAnybodyLeads(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		second := afterDeletion(t, h)
@@ -214,5 +215,5 @@ func TestAdoptedStreamIsDeletedBeforeAnybodyLeads(t *testing.T) {
 	})
 }
 
-// reportHaltEvery is how often a halted instance reports.
+// haltReportInterval is how often a halted instance reports.
 const haltReportInterval = 10 * time.Second

@@ -12,8 +12,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// TestTakenAfterAllIsNoDisorder shows that an event that the broker takes at the second try, because its limits were raised, was passed
-// like any other. It does not look as if it had come after the relay.
+// TestTakenAfterAllIsNoDisorder checks that an event which the broker accepts at the second try, because its limit was raised, does not
+// look later like an event that appeared after the relay had passed.
 func TestTakenAfterAllIsNoDisorder(t *testing.T) {
 	for name, crash := range map[string]bool{"the leader goes on": false, "the leader dies": true} {
 		t.Run(name, func(t *testing.T) {
@@ -26,7 +26,7 @@ func TestTakenAfterAllIsNoDisorder(t *testing.T) {
 				leader.widenAtLook()
 				h.write(t, 1, poison)
 				require.Equal(t, []int{1, 2}, h.positions())
-				time.Sleep(3 * time.Second) // the cursor is saved, and the log looked at
+				time.Sleep(3 * time.Second) // the cursor is saved, and the log verified
 				if crash {
 					leader.crash()
 					h.leave(leader)
@@ -42,8 +42,8 @@ func TestTakenAfterAllIsNoDisorder(t *testing.T) {
 	}
 }
 
-// TestAdoptionOfAStreamThatWentBack plans with the end of a stream that goes back, and grows to the same sequence by the notice of
-// another adoption, which dies before it writes the cursor. The plan takes what the stream lost for published, so it is refused.
+// TestAdoptionOfAStreamThatWentBack checks that a plan is refused if the stream has lost a message since, and has reached the same sequence
+// again by the control message of another adoption, which died before it wrote the cursor. The plan counts the lost message as published.
 func TestAdoptionOfAStreamThatWentBack(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")
@@ -71,8 +71,8 @@ func TestAdoptionOfAStreamThatWentBack(t *testing.T) {
 	})
 }
 
-// TestAdoptionThatTheStreamLosesRedrivesAgain shows that the stream that was made again loses the adoption's notice before anybody has
-// led. What was redriven into the former stream is not in this one, although its sequences are lower.
+// TestAdoptionThatTheStreamLosesRedrivesAgain checks that events which were redriven into a former stream are redriven into the new one,
+// even if the new stream loses the control message of the adoption before a relay leads.
 func TestAdoptionThatTheStreamLosesRedrivesAgain(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := parked(t, h)

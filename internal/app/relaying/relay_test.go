@@ -17,7 +17,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// bubble runs a test on a world in fake time, and ends what it left running.
+// inFakeTime runs a test with a harness in fake time. Afterwards it stops all instances.
 func inFakeTime(t *testing.T, test func(t *testing.T, h *harness)) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
@@ -39,7 +39,21 @@ func (h *harness) run(name string) *instance {
 	return i
 }
 
-// record commits count events of one aggregate and wakes everybody.
+// newRelay returns a relay without injected faults. change replaces some of its ports.
+func (h *harness) newRelay(logger *slog.Logger, change func(*relaying.Ports)) *relaying.Relay {
+	notifier := memory.NewNotifier()
+	ports := relaying.Ports{
+		Log: h.log, Cursors: h.cursors, Publisher: h.stream, Parking: h.parking, Retention: h.cursors,
+		Elector: memory.NewElector(h.lease, "me"), Halts: h.halts.Of("me"), Liveness: memory.NewLiveness(h.presence),
+		Notifier: notifier, Listener: notifier,
+	}
+	change(&ports)
+	return relaying.New(ports, relaying.Options{
+		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Batch: relay.ReadLimit{Count: 4, Bytes: 1000},
+	}, logger)
+}
+
+// record commits count events of one aggregate and notifies all instances.
 func (h *harness) record(t *testing.T, count int) {
 	tx, ok := h.begin(0, count)
 	require.True(t, ok)
@@ -48,7 +62,7 @@ func (h *harness) record(t *testing.T, count int) {
 	synctest.Wait()
 }
 
-// TestHeals publishes again, from the log, what the stream had acknowledged and lost.
+// TestHeals checks that the relay publishes events again that the stream had acknowledged and lost.
 func TestHeals(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")
@@ -63,7 +77,7 @@ func TestHeals(t *testing.T) {
 	})
 }
 
-// TestHandover resigns on a stop, so that the next relay leads within 100 ms, from a cursor that is up to date.
+// TestHandover checks that a leader which is stopped resigns, so that the next relay leads within 100 ms, from the latest cursor.
 func TestHandover(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		first := h.run("first")
@@ -76,14 +90,14 @@ func TestHandover(t *testing.T) {
 		status := second.relay.Status()
 		require.Equal(t, relaying.Leading, status.State)
 		require.EqualValues(t, 3, status.Position, "known before anything is published")
-		require.EqualValues(t, 1, first.relay.Status().Elections, "what happened is not forgotten with the term")
+		require.EqualValues(t, 1, first.relay.Status().Elections, "the counts outlast the term")
 		cursor, err := h.cursors.Load(t.Context())
 		require.NoError(t, err)
 		require.EqualValues(t, 3, cursor.Position)
 	})
 }
 
-// TestDeadLeader is followed within the lease's time to live and half a second.
+// TestDeadLeader checks that another relay leads within the lease's time to live and half a second after the leader died.
 func TestDeadLeader(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		first := h.run("first")
@@ -99,13 +113,13 @@ func TestDeadLeader(t *testing.T) {
 	})
 }
 
-// TestStepsDownOnTime ends a leadership that cannot be renewed before the lease runs out for the others.
+// TestStepsDownOnTime checks that a leader which cannot renew its lease stops before the lease expires for the others.
 func TestStepsDownOnTime(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")
 		time.Sleep(10 * time.Second)
 		stop := make(chan struct{})
-		h.running.Go(func() { // the keeper of the lease cannot be reached
+		h.running.Go(func() { // the lease cannot be reached
 			for {
 				select {
 				case <-stop:
@@ -125,8 +139,8 @@ func TestStepsDownOnTime(t *testing.T) {
 	})
 }
 
-// TestCutOffLeaderLetsAnotherTry gives the lease up when nothing has worked for as long as it lives: another instance may
-// reach the broker.
+// TestCutOffLeaderLetsAnotherTry checks that a leader which cannot reach the broker for a whole lease resigns, so that another instance
+// can try.
 func TestCutOffLeaderLetsAnotherTry(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")
@@ -143,21 +157,16 @@ func TestCutOffLeaderLetsAnotherTry(t *testing.T) {
 	})
 }
 
-// TestLongOutageIsFewLines says for each term, of which there are ever fewer, that the relay is in trouble, and once that it
-// works again.
+// TestLongOutageIsFewLines checks that a long outage leaves one line of trouble for each term, with longer and longer terms, and one line
+// when the relay works again.
 func TestLongOutageIsFewLines(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		var text bytes.Buffer
-		i := h.start("unused")
-		i.crash()
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var down atomic.Bool
 		down.Store(true)
-		r := relaying.New(relaying.Ports{
-			Log: h.log, Cursors: h.cursors, Publisher: unreachableStream{h.stream, &down}, Parking: h.parking, Retention: h.cursors, Elector: i.inner.Elector, Halts: i.inner.Halts, Liveness: i.inner.Liveness, Notifier: i.notifier, Listener: i.notifier,
-		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Batch: relay.ReadLimit{Count: 4, Bytes: 1000}},
-			slog.New(slog.NewTextHandler(&text, nil)))
+		r := h.newRelay(slog.New(slog.NewTextHandler(&text, nil)), func(p *relaying.Ports) { p.Publisher = unreachableStream{h.stream, &down} })
 		h.running.Go(func() { _ = r.Run(ctx) })
 		time.Sleep(time.Minute)
 		require.Contains(t, r.Status().Trouble, "injected outage")
@@ -173,8 +182,8 @@ func TestLongOutageIsFewLines(t *testing.T) {
 	})
 }
 
-// TestNewStreamIsRemembered halts on a stream that went away before anything was in it: one that the cursor never saw
-// would simply be made again.
+// TestNewStreamIsRemembered checks that the relay halts if a new stream is deleted before it held a message. The relay would create a
+// stream again that the cursor does not know.
 func TestNewStreamIsRemembered(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		first := h.run("first")
@@ -188,12 +197,12 @@ func TestNewStreamIsRemembered(t *testing.T) {
 	})
 }
 
-// TestCopiedTailUnderARunningLeader halts although the saved cursor lags behind the copy: what the leader had acknowledged
-// is saved before the tail is judged.
+// TestCopiedTailUnderARunningLeader checks that a leader halts on a copied message although the saved cursor is behind. The leader saves
+// the cursor before it takes over again.
 func TestCopiedTailUnderARunningLeader(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")
-		h.record(t, 6) // within the second in which the cursor may lag
+		h.record(t, 6) // and the cursor is not saved yet
 		h.stream.AppendCopy(3)
 		h.record(t, 1)
 		require.NotNil(t, leader.relay.Status().Halt)
@@ -202,8 +211,7 @@ func TestCopiedTailUnderARunningLeader(t *testing.T) {
 	})
 }
 
-// TestHealSavesTheCursorFirst moves the cursor back before anything is published again, so that retention cannot remove
-// what the stream still needs.
+// TestHealSavesTheCursorFirst checks that the cursor goes back before the relay publishes lost events again, so that retention keeps them.
 func TestHealSavesTheCursorFirst(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")
@@ -220,7 +228,7 @@ func TestHealSavesTheCursorFirst(t *testing.T) {
 	})
 }
 
-// TestDoubtConfirmsTheLease asks for the lease after a failure, and steps down at once if it is somebody else's.
+// TestDoubtConfirmsTheLease checks that a leader renews its lease after a failure, and stops at once if the lease is lost.
 func TestDoubtConfirmsTheLease(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")
@@ -235,16 +243,12 @@ func TestDoubtConfirmsTheLease(t *testing.T) {
 	})
 }
 
-// TestOneHangingRenewalIsSurvived keeps the leadership when a single request to the lease's keeper never comes back.
+// TestOneHangingRenewalIsSurvived checks that a leader keeps the lease if a single renewal hangs.
 func TestOneHangingRenewalIsSurvived(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		elector := &hangingElector{Elector: memory.NewElector(h.lease, "me")}
-		bell := memory.NewNotifier()
 		var text bytes.Buffer
-		r := relaying.New(relaying.Ports{
-			Log: h.log, Cursors: h.cursors, Publisher: h.stream, Parking: h.parking, Retention: h.cursors, Elector: elector, Liveness: memory.NewLiveness(h.presence), Notifier: bell, Listener: bell,
-		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Batch: relay.ReadLimit{Count: 4, Bytes: 1000}},
-			slog.New(slog.NewTextHandler(&text, nil)))
+		r := h.newRelay(slog.New(slog.NewTextHandler(&text, nil)), func(p *relaying.Ports) { p.Elector = elector })
 		ctx, cancel := context.WithCancel(t.Context())
 		h.running.Go(func() { _ = r.Run(ctx) })
 		time.Sleep(time.Second)
@@ -258,16 +262,12 @@ func TestOneHangingRenewalIsSurvived(t *testing.T) {
 	})
 }
 
-// TestForeignMessage goes on after a message of somebody else, and warns of each once, however often it looks at it again.
+// TestForeignMessage checks that the relay goes on after messages of somebody else, and warns of each once.
 func TestForeignMessage(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		var text bytes.Buffer
 		var down atomic.Bool
-		bell := memory.NewNotifier()
-		r := relaying.New(relaying.Ports{
-			Log: h.log, Cursors: h.cursors, Publisher: unreachableStream{h.stream, &down}, Parking: h.parking, Retention: h.cursors, Elector: memory.NewElector(h.lease, "me"), Liveness: memory.NewLiveness(h.presence), Notifier: bell, Listener: bell,
-		}, relaying.Options{LeaseTTL: ttl, Poll: 500 * time.Millisecond, Batch: relay.ReadLimit{Count: 4, Bytes: 1000}},
-			slog.New(slog.NewTextHandler(&text, nil)))
+		r := h.newRelay(slog.New(slog.NewTextHandler(&text, nil)), func(p *relaying.Ports) { p.Publisher = unreachableStream{h.stream, &down} })
 		ctx, cancel := context.WithCancel(t.Context())
 		h.running.Go(func() { _ = r.Run(ctx) })
 		h.record(t, 3)
@@ -288,7 +288,7 @@ func TestForeignMessage(t *testing.T) {
 	})
 }
 
-// TestManyForeignMessages looks once at each message of somebody else, so that they cannot keep it from publishing.
+// TestManyForeignMessages checks that the relay reads each message of somebody else once, so that many of them do not slow it down.
 func TestManyForeignMessages(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		counted := &slowStream{Publisher: h.stream}
@@ -311,7 +311,7 @@ func TestManyForeignMessages(t *testing.T) {
 	})
 }
 
-// slowAt is a stream that takes a millisecond to read a message.
+// slowStream is a stream that needs a millisecond to read a message.
 type slowStream struct {
 	relay.Publisher
 	asked atomic.Int64

@@ -2,7 +2,7 @@
 
 package relaying_test
 
-// lives is how many random lives each test of the model leads, unless -rapid.checks says otherwise.
+// runs is how many random schedules each test of the model runs. The flag -rapid.checks changes it.
 const (
 	runs      = "4000"
 	underRace = false

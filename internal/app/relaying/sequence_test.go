@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// rollBack leaves gaps in the log.
+// rollBack leaves count gaps in the log.
 func (h *harness) rollBack(t *testing.T, count int) {
 	t.Helper()
 	tx, ok := h.begin(4, count)
@@ -23,7 +23,7 @@ func (h *harness) rollBack(t *testing.T, count int) {
 	h.end(tx, false)
 }
 
-// requireSetBack demands that the leader has halted because of the sequence, and that operators see it.
+// requireSetBack requires that the leader has halted because of the sequence, and that operators see it.
 func (h *harness) requireSetBack(t *testing.T, leader *instance) {
 	t.Helper()
 	status := leader.relay.Status()
@@ -35,7 +35,7 @@ func (h *harness) requireSetBack(t *testing.T, leader *instance) {
 	require.Equal(t, status.Halt.Reason, cursor.Halt.Reason)
 }
 
-// requireRepaired adopts, and demands that every event is published once, in order, and that new ones are, too.
+// requireRepaired adopts, and requires that each event is published once, in order, also new ones.
 func (h *harness) requireRepaired(t *testing.T) {
 	t.Helper()
 	h.adopt(t)
@@ -55,11 +55,11 @@ func (h *harness) requireWell(t *testing.T) {
 
 const overtaken = "it has overtaken the relay, within an aggregate"
 
-// setBacks are ways in which the sequence of a log goes back: of six positions the first two were purged, four and five are
-// gaps, and all else was published.
+// setBacks are ways in which the sequence of a log goes back. Before, there are six positions: 1 and 2 were purged, 4 and 5 are gaps, and
+// 3 and 6 were published.
 var setBacks = map[string]struct {
 	cause func(t *testing.T, h *harness)
-	lost  int64 // events that the relay would never have looked at
+	lost  int64 // events that the relay would never have read
 }{
 	"everything was purged": {func(t *testing.T, h *harness) {
 		h.log.Purge(6)
@@ -95,7 +95,7 @@ var setBacks = map[string]struct {
 	}, 1},
 }
 
-// published lets a leader publish what setBacks begin with.
+// published lets a leader publish the events with which setBacks begin.
 func (h *harness) published(t *testing.T) *instance {
 	t.Helper()
 	leader := h.run("leader")
@@ -107,7 +107,7 @@ func (h *harness) published(t *testing.T) *instance {
 	return leader
 }
 
-// TestSequenceGoesBackBeforeATakeOver shows that the next leader notices, before it writes or publishes anything.
+// TestSequenceGoesBackBeforeATakeOver checks that the next leader notices before it writes or publishes anything.
 func TestSequenceGoesBackBeforeATakeOver(t *testing.T) {
 	for name, test := range setBacks {
 		t.Run(name, func(t *testing.T) {
@@ -130,8 +130,7 @@ func TestSequenceGoesBackBeforeATakeOver(t *testing.T) {
 	}
 }
 
-// TestSequenceGoesBackUnderALeader shows that a leader that has something to publish notices when it saves its cursor, and an idle one
-// because it asks.
+// TestSequenceGoesBackUnderALeader checks that a busy leader notices when it saves its cursor, and an idle leader by its own check.
 func TestSequenceGoesBackUnderALeader(t *testing.T) {
 	for name, test := range setBacks {
 		t.Run(name, func(t *testing.T) {
@@ -154,8 +153,8 @@ func TestSequenceGoesBackUnderALeader(t *testing.T) {
 	}
 }
 
-// TestSequenceGoesBackWithinASecond shows that what comes between the saved cursor and the place, after the leader has passed, shows
-// when the cursor is saved, or at the next take-over.
+// TestSequenceGoesBackWithinASecond checks that an event which appears above the saved cursor, but where the leader has already passed, is
+// noticed when the cursor is saved, or at the next take-over.
 func TestSequenceGoesBackWithinASecond(t *testing.T) {
 	for name, crash := range map[string]bool{"the leader goes on": false, "the leader dies": true} {
 		t.Run(name, func(t *testing.T) {
@@ -182,7 +181,7 @@ func TestSequenceGoesBackWithinASecond(t *testing.T) {
 	}
 }
 
-// TestSequenceIsRepairedBeforeAnybodyNotices shows that an operator may see it before a relay does, if none runs.
+// TestSequenceIsRepairedBeforeAnybodyNotices checks that an operator can see and repair it while no relay runs.
 func TestSequenceIsRepairedBeforeAnybodyNotices(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.published(t)
@@ -206,11 +205,11 @@ func (h *harness) requirePlanned(t *testing.T, misplaced int64) {
 	require.Equal(t, misplaced, plan.Disorder.Misplaced)
 }
 
-// TestRealignmentThatDies shows that an adoption that dies after the notice, or after the events were moved, is done again. Between the
-// two a leader halts as before.
+// TestRealignmentThatDies checks that an adoption can be done again if it died after its control message or after it moved the events. If it
+// died before it moved them, a leader halts as before.
 func TestRealignmentThatDies(t *testing.T) {
 	for name, test := range map[string]struct {
-		bench  func(h *harness) operations.RelayRepair
+		repair func(h *harness) operations.RelayRepair
 		halted bool
 	}{
 		"after the notice":            {func(h *harness) operations.RelayRepair { return crashBeforeRealign{h.cursors} }, true},
@@ -222,7 +221,7 @@ func TestRealignmentThatDies(t *testing.T) {
 				setBacks["it has overtaken the relay by a gap"].cause(t, h)
 				time.Sleep(3 * time.Second)
 				h.requireSetBack(t, leader)
-				adopter := operating.NewAdopter(test.bench(h), h.stream)
+				adopter := operating.NewAdopter(test.repair(h), h.stream)
 				plan, err := adopter.Plan(t.Context(), nil)
 				require.NoError(t, err)
 				require.ErrorIs(t, adopter.Do(t.Context(), plan), errDead)
@@ -239,14 +238,14 @@ func TestRealignmentThatDies(t *testing.T) {
 	}
 }
 
-// unaligned is a bench at which the operator dies before anything is moved.
+// crashBeforeRealign is a database of an operator who dies before the events are moved.
 type crashBeforeRealign struct{ operations.RelayRepair }
 
 func (crashBeforeRealign) Realign(context.Context, operations.Realignment) (int64, error) {
 	return 0, errDead
 }
 
-// TestAnotherHaltIsRepairedWithTheSequence shows that an adoption puts the log in order whatever the relay halted for.
+// TestAnotherHaltIsRepairedWithTheSequence checks that an adoption repairs the log too, for whatever reason the relay halted.
 func TestAnotherHaltIsRepairedWithTheSequence(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.published(t)

@@ -12,8 +12,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// TestUnfitStream shows that a relay publishes nothing into a stream that is not as it needs it, reports what to repair, and goes
-// on by itself once that is done. An adoption is refused, because it would repair nothing.
+// TestUnfitStream checks that a relay publishes nothing into an unfit stream, reports what to repair, and goes on by itself after the
+// repair. An adoption is refused, because it would repair nothing.
 func TestUnfitStream(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		h.stream.Misconfigure("no_ack: switch it off")
@@ -36,8 +36,7 @@ func TestUnfitStream(t *testing.T) {
 	})
 }
 
-// TestBusyLeaderNoticesAnUnfitStream changes the stream under a leader that never rests, so that only the look beside the appends
-// can notice it.
+// TestBusyLeaderNoticesAnUnfitStream checks that a leader which publishes all the time notices a change of the stream's settings.
 func TestBusyLeaderNoticesAnUnfitStream(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")
@@ -62,8 +61,8 @@ func TestBusyLeaderNoticesAnUnfitStream(t *testing.T) {
 	})
 }
 
-// TestAdoptionOfAnUnfitStream shows how to publish again what was stored where no subscriber looks: the operator names the last
-// event that subscribers got, while the relay is halted.
+// TestAdoptionOfAnUnfitStream checks that events which were stored where no subscriber looks can be published again: while the relay is
+// halted, the operator names the last event that subscribers received.
 func TestAdoptionOfAnUnfitStream(t *testing.T) {
 	inFakeTime(t, func(t *testing.T, h *harness) {
 		leader := h.run("leader")

@@ -9,22 +9,22 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// letterCallers is how many letters a copy hands to an external handler at once, so that those whose calls hang do not hold up the others.
+// letterCallers is how many dead letters a copy hands to an external handler at once, so that calls that hang do not hold up all others.
 const letterCallers = 4
 
-// errTooOld reports that nothing was called.
+// errTooOld reports that the transaction is too old for a call, and that nothing was called.
 var errTooOld = fault.New(fault.Unavailable, "transaction_too_old", "the transaction is too old for a call")
 
-// external is a handler that calls something outside of its transaction, for one transaction. Postgres ends a transaction that sends nothing
-// for the idle timeout, and then another copy can call for the next event of the aggregate. So a call begins and ends before that: it takes
-// less than half of the idle timeout, and it does not begin when the transaction is as old as that.
+// timeLimited is an external handler within one transaction. A transaction that sends nothing for the idle timeout expires, and then another copy
+// can call for the next event of the aggregate. So each call has to end before that: within must be less than half of the idle timeout. A call
+// takes at most within, and begins only while the transaction is younger than that.
 type timeLimited struct {
 	inbox.Handler
 	within time.Duration
 	began  time.Time // before the transaction began
 }
 
-// Handle calls, unless it is too late.
+// Handle calls the handler, or fails with errTooOld.
 func (e *timeLimited) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 	if age := e.age(); age >= e.within {
 		return errTooOld.With("the transaction for event %s is %s old, and a call has to begin within %s: nothing was called",
@@ -35,14 +35,14 @@ func (e *timeLimited) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entr
 	return e.Handler.Handle(ctx, tx, entry)
 }
 
-// age is how old the transaction can be. The monotonic clock stands still while the machine is suspended, and the other one can be set, so
-// the one counts that says more.
+// age returns how old the transaction can be. The monotonic clock stands still while the machine is suspended, and the wall clock can be set. So the
+// larger of both answers counts.
 func (e *timeLimited) age() time.Duration {
 	now := time.Now()
 	return max(now.Sub(e.began), now.Round(0).Sub(e.began.Round(0)))
 }
 
-// handlerNow returns the handler for a transaction that begins now.
+// transactionHandler returns the handler for a transaction that begins now.
 func (s *Subscriber) transactionHandler() inbox.Handler {
 	if !s.handler.External() {
 		return s.handler
@@ -50,7 +50,7 @@ func (s *Subscriber) transactionHandler() inbox.Handler {
 	return &timeLimited{Handler: s.handler, within: s.opts.CallTime, began: time.Now()}
 }
 
-// letterWorkers is how many loops try letters again.
+// letterWorkers returns how many loops try dead letters.
 func (s *Subscriber) letterWorkers() int {
 	if s.handler.External() {
 		return min(letterCallers, s.opts.Transactions)
@@ -58,17 +58,17 @@ func (s *Subscriber) letterWorkers() int {
 	return 1
 }
 
-// redelivery returns how letters are tried. An external handler gets one letter a transaction, within a savepoint, so that its failure is
-// counted at once and the call is not made again for that.
-func (s *Subscriber) redelivery(careful bool) inbox.Redelivery {
-	r := inbox.Redelivery{Limit: largestBatch, Savepoints: careful, Types: s.handler.Types()}
+// redelivery returns how dead letters are tried. An external handler gets one letter in each transaction, within a savepoint. So its failure is
+// counted at once, and the call is not repeated just to find out which letter failed.
+func (s *Subscriber) redelivery(savepoints bool) inbox.Redelivery {
+	r := inbox.Redelivery{Limit: largestBatch, Savepoints: savepoints, Types: s.handler.Types()}
 	if s.handler.External() {
 		r.Limit, r.Savepoints = 1, true
 	}
 	return r
 }
 
-// occupy takes one of the transactions that the copy may have under way. It returns false when ctx has ended.
+// acquireTransaction takes one of the transactions that the copy may have open. It returns false if ctx has ended.
 func (s *Subscriber) acquireTransaction(ctx context.Context) bool {
 	select {
 	case s.transactions <- struct{}{}:
@@ -78,17 +78,17 @@ func (s *Subscriber) acquireTransaction(ctx context.Context) bool {
 	}
 }
 
-// vacate gives back what occupy took.
+// releaseTransaction gives a transaction back.
 func (s *Subscriber) releaseTransaction() { <-s.transactions }
 
-// announce wakes the relay if events were appended to the log.
+// notifyRelay wakes the relay if handlers appended events to the log.
 func (s *Subscriber) notifyRelay(emitted int) {
 	if emitted > 0 && s.ports.Notifier != nil {
 		s.ports.Notifier.Notify()
 	}
 }
 
-// newLane returns a lane as the handler needs it.
+// newLane returns a lane for the subscriber's handler.
 func (s *Subscriber) newLane(checkpoint inbox.Checkpoint, covering bool) *lane {
 	if s.handler.External() {
 		return newSingleEventLane(checkpoint, covering)

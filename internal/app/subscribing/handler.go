@@ -9,7 +9,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// Handler is a handler with one function for each type of event.
+// Handler is an inbox.Handler with one function for each type of event.
 type Handler struct {
 	name      string
 	types     []string
@@ -20,7 +20,7 @@ type Handler struct {
 
 var _ inbox.Handler = (*Handler)(nil)
 
-// NewHandler returns a handler. It calls applied, unless that is nil, for events whose effect is committed.
+// NewHandler returns a handler of this name. applied is called for events whose effect is committed, unless it is nil.
 func NewHandler(name string, functions map[string]inbox.HandlerFunc, applied func(ctx context.Context, entry outbox.Entry)) *Handler {
 	if applied == nil {
 		applied = func(context.Context, outbox.Entry) {}
@@ -28,8 +28,8 @@ func NewHandler(name string, functions map[string]inbox.HandlerFunc, applied fun
 	return &Handler{name: name, types: slices.Sorted(maps.Keys(functions)), functions: functions, applied: applied}
 }
 
-// NewExternalHandler returns a handler whose functions call something outside of the transaction. docs/external-effects.md says what such a
-// handler can rely on, and what it must do.
+// NewExternalHandler returns a handler whose functions call something outside of the transaction. docs/external-effects.md says what such functions
+// can rely on, and what they must do.
 func NewExternalHandler(name string, functions map[string]inbox.HandlerFunc, applied func(ctx context.Context, entry outbox.Entry)) *Handler {
 	handler := NewHandler(name, functions, applied)
 	handler.external = true
@@ -54,5 +54,5 @@ func (h *Handler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) e
 	return function(ctx, tx, entry)
 }
 
-// Applied passes the event on.
+// Applied calls the function that NewHandler got.
 func (h *Handler) Applied(ctx context.Context, entry outbox.Entry) { h.applied(ctx, entry) }

@@ -13,22 +13,22 @@ import (
 )
 
 const (
-	// fillCount and fillBytes bound what is taken from the log at once.
+	// fillCount and fillBytes bound one read of a hole from the log.
 	fillCount = largestBatch
 	fillBytes = readBytes
-	// lossPoll is how often a lane that stands before lost messages looks whether the log has them again. Each look searches the inbox.
+	// lossPoll is how often a lane that stopped before lost messages asks the log for them again. Each time the whole inbox is searched.
 	lossPoll = 5 * time.Second
 )
 
 var (
-	// errLoss reports messages that nobody knows. An operator decides whether the subscriber goes on without them.
+	// errLoss reports removed messages whose events are unknown. An operator decides whether the subscriber goes on without them.
 	errLoss = errors.New("messages are lost")
-	// errEndUnknown reports that nothing after a hole says where the log goes on.
+	// errEndUnknown reports that the messages after a hole do not tell yet where the hole ends in the log.
 	errEndUnknown = fault.New(fault.Unavailable, "hole_open", "messages were removed, and the relay has not said yet which events these were")
 )
 
-// progressAt returns how far the lanes that stand where a read begins have dealt with the log; 0: not known. Lanes that fill a hole there have
-// come to different parts of the log, so it is the lowest.
+// progressAt returns the progress at the position where a read begins, as the lanes that stand there know it; 0: not known. Lanes that fill a
+// hole there have different progress, so it returns the lowest.
 func progressAt(from uint64, going map[int]*lane, standing map[uint64][]*lane) outbox.Position {
 	lowest := wholeLog
 	for _, l := range standing[from] {
@@ -45,10 +45,11 @@ func progressAt(from uint64, going map[int]*lane, standing map[uint64][]*lane) o
 	return lowest
 }
 
-// findHoles finds the lanes for which messages are missing before the i-th message of a read, and takes them from going.
+// findHoles finds the lanes for which messages are missing before the i-th message of a read, and removes them from going. It returns whether any
+// lane advanced.
 //
-// A lane at a message that was removed has no proof that the stream is the one it knows: it may have lost its end and have grown again.
-// So the next message has to continue the lane's progress, else the log is asked. Messages of others, and copies, continue nothing.
+// If the message at a lane's position was removed, the lane cannot compare it with the stream. The stream may have lost its end and grown again.
+// So the next message has to continue the lane's progress. If it does not, the log is asked. Foreign messages and copies continue nothing.
 func (s *Subscriber) findHoles(going map[int]*lane, from uint64, messages []inbox.Message, places []inbox.StreamPosition, i int) (progress bool) {
 	next, previous := messages[i].Sequence, from
 	if i > 0 {
@@ -88,8 +89,8 @@ func anyUnproven(going map[int]*lane) bool {
 	return false
 }
 
-// unproven reports whether the lane stands at a message that was removed, and has not asked the log what follows. A lane that does not know
-// how far it has dealt with the log has nothing to ask.
+// unproven reports whether the message at the lane's position was removed, and the log was not asked yet what follows. A lane that does not know
+// its progress has nothing to ask.
 func (l *lane) unproven() bool {
 	return l.readTo.StoredAt.IsZero() && !l.holeChecked && l.readTo.Progress > 0
 }
@@ -99,9 +100,10 @@ func (l *lane) continuedBy(next inbox.Message) bool {
 	return next.Progress == l.readTo.Progress || next.Progress == l.readTo.Progress+1
 }
 
-// meet notes a hole after the lane's place. If what follows says no more than the lane's progress, the next hole is looked at from that
-// progress on; or the relay was sent back, and everything after that comes again. enough says that what lies behind the messages that
-// follow tells more, or that they are so many that not all can be copies of old messages.
+// noteHole records a hole after the lane's position. after is what the messages behind the hole tell.
+//
+// enough reports that another hole follows, or that there are so many messages that not all can be copies of old ones. Then the hole ends at the
+// lane's progress at the latest: the next hole is looked at from there, or the relay was sent back and publishes everything again.
 func (l *lane) noteHole(first, last uint64, after inbox.MessageRun, enough bool) {
 	if enough {
 		after.Before = max(after.Before, l.readTo.Progress+1)
@@ -113,7 +115,7 @@ func (l *lane) noteHole(first, last uint64, after inbox.MessageRun, enough bool)
 	signal(l.wake)
 }
 
-// emptied notes that everything after the lane's place was removed.
+// noteEmptied records a hole if everything after the lane's position was removed.
 func (l *lane) noteEmptied(state inbox.StreamState) {
 	last := state.First - 1
 	if l.hole == nil && !l.mismatch && l.checkpoint.Stream == state.Created && l.readTo.StoredAt.IsZero() &&
@@ -122,11 +124,11 @@ func (l *lane) noteEmptied(state inbox.StreamState) {
 	}
 }
 
-// fill takes the events of a hole from the log, as the next ones of the lane, and lets the lane go on after the hole. It fails with
-// errLoss if the log does not have all of them and the subscriber is not to go on without.
+// fillHole reads the events of a hole from the log, appends them to the lane's queue, and lets the lane go on after the hole. It fails with errLoss
+// if the log does not have all of them and Options.Continue is not set.
 func (s *Subscriber) fillHole(ctx context.Context, l *lane) error {
 	s.mu.Lock()
-	h := *l.hole // only the worker, which is here, changes it
+	h := *l.hole // only this worker changes it
 	s.mu.Unlock()
 	lost, err := s.ports.Log.ReadHole(ctx, s.id, h, inbox.ReadLimit{Count: fillCount, Bytes: fillBytes})
 	if err != nil {
@@ -135,7 +137,7 @@ func (s *Subscriber) fillHole(ctx context.Context, l *lane) error {
 	if lost.EndUnknown {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		l.hole = nil // it is met again
+		l.hole = nil // the next read finds it again
 		signal(s.roomFreed)
 		return errEndUnknown
 	}
@@ -154,7 +156,7 @@ func (s *Subscriber) fillHole(ctx context.Context, l *lane) error {
 	defer s.mu.Unlock()
 	l.unknownMessages = 0
 	if lost.Unknown > 0 {
-		l.missed = h.Missed(lost.Unknown)
+		l.missed = missedIn(h, lost.Unknown)
 	}
 	for i := range lost.Events {
 		place := l.readTo
@@ -172,19 +174,37 @@ func (s *Subscriber) fillHole(ctx context.Context, l *lane) error {
 	return nil
 }
 
-// loss says what is lost, and what an operator can do.
+// lossError says what is lost, and what an operator can do.
 func (s *Subscriber) lossError(h inbox.Hole, lost inbox.HoleContents) error {
 	what := fmt.Sprintf("sequences %d to %d", h.First, h.Last)
 	if h.First > h.Last {
 		what = fmt.Sprintf("before sequence %d", h.Last+1)
 	}
-	return fmt.Errorf("%w: the stream removed messages (%s) before lane %d had read them, and up to %d of these nobody knows, because %s; "+
-		"to go on without them, start once with SUBSCRIBER_ON_LOSS=continue, or run: %s",
-		errLoss, what, h.Lane, lost.Unknown, lost.Why, s.opts.Skip(s.id, h.Last))
+	return fmt.Errorf("%w: the stream removed messages (%s) before lane %d had read them, and up to %d of these nobody knows, because %s; %s",
+		errLoss, what, h.Lane, lost.Unknown, lost.Why, s.opts.LossAdvice(s.id, h.Last))
 }
 
-// Lost returns how many removed messages, which nobody knows, keep lanes of this copy waiting; 0: none. Lanes at the same hole count it
-// once. It is safe for concurrent use.
+// missedIn returns the lost messages of a hole, given their number. The log loses its earliest events first. So these are the first of the
+// messages that the log has not filled yet.
+func missedIn(h inbox.Hole, unknown int) inbox.MissedMessages {
+	if h.First > h.Last {
+		return inbox.MissedMessages{First: h.Last + 1 - min(uint64(unknown), h.Last), Count: unknown}
+	}
+	left := max(0, int64(h.Before-h.After)-1)
+	for _, position := range h.Present {
+		if h.After < position && position < h.Before {
+			left--
+		}
+	}
+	first := h.First
+	if size := int64(h.Last + 1 - h.First); h.After > 0 && max(left, int64(unknown)) < size {
+		first = h.Last + 1 - uint64(max(left, int64(unknown)))
+	}
+	return inbox.MissedMessages{First: first, Count: unknown}
+}
+
+// Lost returns how many lost messages keep lanes of this copy waiting; 0: none. A hole counts once, however many lanes stand before it. Lost is safe
+// for concurrent use.
 func (s *Subscriber) Lost() (messages int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -194,7 +214,7 @@ func (s *Subscriber) Lost() (messages int) {
 	return messages
 }
 
-// sameStream reports whether the stream is the one that the lane knows. If it is not, the lane has to find its place again.
+// sameStream reports whether the stream is the one that the lane knows. If it is not, the lane has to be reconciled.
 func (s *Subscriber) sameStream(ctx context.Context, l *lane) (bool, error) {
 	state, err := s.ports.Stream.State(ctx)
 	if err != nil || state.Created == l.checkpoint.Stream {
@@ -206,10 +226,10 @@ func (s *Subscriber) sameStream(ctx context.Context, l *lane) (bool, error) {
 	return false, nil
 }
 
-// everything is the position up to which a new subscriber has dealt with the log: it does not miss what the stream has lost before.
+// wholeLog is the progress of a new subscriber: it does not miss what the stream lost before it began.
 const wholeLog = outbox.Position(math.MaxInt64)
 
-// beginning returns the place before the first message of the stream, for a lane that has dealt with the log up to a position.
+// startOfStream returns the position before the first message of the stream, for a lane whose progress is known to be dealt.
 func (s *Subscriber) startOfStream(ctx context.Context, state inbox.StreamState, dealt outbox.Position) (inbox.StreamPosition, error) {
 	first := max(state.First, 1)
 	messages, err := s.ports.Stream.Read(ctx, first, inbox.ReadLimit{Count: readCount, Bytes: readBytes})

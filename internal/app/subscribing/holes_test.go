@@ -223,7 +223,7 @@ func TestRedrivenEventsAreFilled(t *testing.T) {
 // after alone.
 func TestLossStops(t *testing.T) {
 	skip := func(subscriber string, to uint64) string { return fmt.Sprintf("skip %s to %d", subscriber, to) }
-	whileLosing(t, subscribing.Options{Skip: skip}, 1, func(l *losing) {
+	whileLosing(t, subscribing.Options{LossAdvice: skip}, 1, func(l *losing) {
 		l.add(20)
 		l.remove(1, 12)
 		l.rows.Purge(10)
@@ -233,7 +233,7 @@ func TestLossStops(t *testing.T) {
 		require.Equal(t, 10, running.Lost())
 		for _, text := range []string{
 			"sequences 1 to 12", "up to 10 of these nobody knows", "retention has removed the log up to position 10",
-			"SUBSCRIBER_ON_LOSS=continue", "skip billing to 12",
+			"skip billing to 12",
 		} {
 			require.Contains(t, running.Trouble(), text)
 		}

@@ -11,34 +11,38 @@ import (
 const (
 	firstBatch   = 16   // events, until it is known how long the handler takes
 	largestBatch = 500  // events
-	batchesAhead = 4    // batches that are read ahead, in the mean of the lanes
-	minAhead     = 1000 // events that are read ahead for one lane, unless its batches are larger
+	batchesAhead = 4    // batches that are read ahead for a lane, on average
+	minAhead     = 1000 // events that the queue of a lane may have; more if its batches are large
 )
 
-// lane is a lane that this copy works on. The subscriber's mutex guards it; only its worker changes checkpoint, batch and suspects.
+// lane is a lane that this copy works on. The subscriber's mutex guards it. Only the lane's worker changes checkpoint, batchSize and suspects.
 type lane struct {
-	checkpoint      inbox.Checkpoint
-	queue           []queued             // the lane's events after the checkpoint, in order
-	bytes           int                  // of the queue
-	readTo          inbox.StreamPosition // every event of the lane up to here that the subscriber wants is in the queue
-	unwanted        int                  // events up to there that it does not want
-	full            bool                 // the rest of what was read after through was dropped
-	queuedWhenFull  int                  // events that were in the queue when the lane became full
-	inBatch         int                  // events at the head of the queue that the worker has taken
-	mismatch        bool                 // what the stream shows at through is not what was read there
-	hole            *inbox.Hole          // messages after through that were removed; nothing is read until the log has filled it
-	holeChecked     bool                 // the message at through was removed, and the log has told what belongs between it and the next one
-	missed          inbox.MissedMessages // messages of holes before through that nobody knows, and that are not counted yet
-	unknownMessages int                  // messages before which the lane stands, because nobody knows them
-	takenOver       bool                 // the lane belongs to another copy, which does not move it
-	released        bool                 // the worker ends after the batch in hand
-	seenRevision    int64                // the newest revision of the lane that this copy saw in the database
-	batchSize       int                  // how many events a batch is to have
-	singleEvents    bool                 // each event has a transaction, and a savepoint, of its own
-	wake            chan struct{}        // there are events, or one of the flags changed
+	checkpoint inbox.Checkpoint
+	queue      []queued             // the lane's events after the checkpoint, in order
+	bytes      int                  // of the queue
+	readTo     inbox.StreamPosition // every wanted event of the lane up to here is in the queue
+	unwanted   int                  // events up to readTo that the subscriber does not want
+	inBatch    int                  // events at the head of the queue that the worker has taken
+	batchSize  int                  // events that a batch is to have
+
+	full           bool // events after readTo were read and dropped
+	queuedWhenFull int  // length of the queue when the lane became full
+
+	mismatch        bool                 // the stream shows another message at readTo than the one that was read there
+	hole            *inbox.Hole          // messages after readTo that were removed; nothing is read until the log has filled the hole
+	holeChecked     bool                 // the message at readTo was removed, and the log has told what follows it
+	missed          inbox.MissedMessages // lost messages before readTo that are not counted yet
+	unknownMessages int                  // lost messages that the lane stopped at
+
+	takenOver    bool  // the lane belongs to another copy, which does not move it
+	released     bool  // the worker ends after the batch that it has taken
+	seenRevision int64 // newest revision of the lane that this copy saw in the database
+
+	singleEvents bool          // each event gets a transaction and a savepoint of its own
+	wake         chan struct{} // signals new events, or a change of a flag
 }
 
-// queued is an event of a queue.
+// queued is an event in the queue of a lane.
 type queued struct {
 	inbox.Message
 	unwantedBefore int  // events before it that the subscriber does not want
@@ -51,14 +55,14 @@ func newLane(checkpoint inbox.Checkpoint, covering bool) *lane {
 	}
 }
 
-// newLaneAlone returns a lane for an external handler.
+// newSingleEventLane returns a lane for an external handler.
 func newSingleEventLane(checkpoint inbox.Checkpoint, covering bool) *lane {
 	l := newLane(checkpoint, covering)
 	l.singleEvents, l.batchSize = true, 1
 	return l
 }
 
-// restart forgets what was read, to read again from the checkpoint.
+// restart drops everything that was read, to read again from the checkpoint.
 func (l *lane) restart(checkpoint inbox.Checkpoint) {
 	l.checkpoint, l.readTo = checkpoint, checkpoint.StreamPosition
 	l.queue, l.bytes, l.inBatch, l.unwanted, l.full, l.mismatch = nil, 0, 0, 0, false, false
@@ -75,12 +79,13 @@ func (l *lane) offer(message inbox.Message) bool {
 	return true
 }
 
+// add appends an event to the queue.
 func (l *lane) add(message inbox.Message, fromLog bool) {
 	l.queue = append(l.queue, queued{message, l.unwanted, fromLog})
 	l.bytes += sizeOf(message.Event)
 }
 
-// cut drops the tail of the queue, down to so many bytes, but neither what the worker has taken nor the first event. The lane is full then.
+// trim drops the tail of the queue until bytes are left. It keeps the events that the worker has taken, and the first event. The lane is full then.
 func (l *lane) trim(bytes int) {
 	kept := len(l.queue)
 	for ; kept > max(l.inBatch, 1) && l.bytes > bytes; kept-- {
@@ -91,11 +96,11 @@ func (l *lane) trim(bytes int) {
 		l.queue = l.queue[:kept]
 		last := l.queue[kept-1]
 		l.readTo, l.unwanted, l.full, l.queuedWhenFull = last.StreamPosition, last.unwantedBefore, true, kept
-		l.hole, l.holeChecked = nil, false // a hole is met again
+		l.hole, l.holeChecked = nil, false // the next read finds a hole again
 	}
 }
 
-// see notes the lane's revision in the database. The worker looks whether somebody else has changed the lane.
+// noteRevision records the lane's revision in the database, and wakes the worker if somebody else has changed the lane.
 func (l *lane) noteRevision(revision int64) {
 	l.seenRevision = revision
 	if l.changedElsewhere() {
@@ -103,17 +108,17 @@ func (l *lane) noteRevision(revision int64) {
 	}
 }
 
-// moved reports whether somebody else has changed the lane in the database, as operators do. While a transaction of the worker is under
-// way, the change may be the worker's own.
+// changedElsewhere reports whether somebody else, such as an operator, has changed the lane in the database. While a transaction of the worker is
+// open, the change may be the worker's own.
 func (l *lane) changedElsewhere() bool { return l.seenRevision > l.checkpoint.Revision }
 
-// reads reports whether the lane takes what is read after its place.
+// canRead reports whether the lane takes messages after its position.
 func (l *lane) canRead() bool { return !l.full && !l.mismatch && !l.released && l.hole == nil }
 
-// starves reports whether the lane soon has nothing to do.
+// runsLow reports whether the lane soon has nothing to do.
 func (l *lane) runsLow() bool { return len(l.queue) < 2*l.batchSize }
 
-// advance notes that every event of the lane up to a place is in the queue. It returns whether that is new.
+// advance records that every event of the lane up to a position is in the queue. It returns whether that is new.
 func (l *lane) advance(to inbox.StreamPosition) bool {
 	if to.Sequence <= l.readTo.Sequence {
 		return false
@@ -123,15 +128,16 @@ func (l *lane) advance(to inbox.StreamPosition) bool {
 	return true
 }
 
-// lose notes that the stream is not as the lane knows it. The worker finds out why.
+// markMismatch records that the stream differs from what the lane knows. The worker finds out why.
 func (l *lane) markMismatch() {
 	l.mismatch = true
 	signal(l.wake)
 }
 
+// maxQueue returns how many events the queue may have.
 func (l *lane) maxQueue() int { return max(minAhead, batchesAhead*l.batchSize) }
 
-// next returns the next batch, without taking it from the queue.
+// nextBatch returns the next batch. Its events stay in the queue until batchDone.
 func (l *lane) nextBatch() inbox.Batch {
 	batch := inbox.Batch{From: l.checkpoint, To: l.readTo, Missed: l.missed}
 	count := min(l.batchSize, len(l.queue))
@@ -151,8 +157,8 @@ func (l *lane) nextBatch() inbox.Batch {
 	return batch
 }
 
-// done takes a batch that was applied from the queue. It returns whether a full lane needs events again: when a quarter is left, or two
-// batches. The fewer events are left, the fewer of other lanes are read once more for this one.
+// batchDone removes a batch that was applied from the queue. It returns whether a full lane needs events again, which it does when a quarter or two
+// batches are left. Reading for this lane reads events of other lanes again, and the fewer events are left here, the fewer these are.
 func (l *lane) batchDone(batch inbox.Batch, checkpoint inbox.Checkpoint) (room bool) {
 	for _, message := range l.queue[:len(batch.Events)] {
 		l.bytes -= sizeOf(message.Event)
@@ -170,14 +176,14 @@ func (l *lane) batchDone(batch inbox.Batch, checkpoint inbox.Checkpoint) (room b
 	return false
 }
 
-// suspect marks an event of the queue: it failed.
+// suspect marks an event of the queue that failed.
 func (l *lane) suspect(index int) {
 	marked := *l.queue[index].Event
 	marked.Suspect = true
 	l.queue[index].Event = &marked
 }
 
-// adapt chooses the size of the next batch from how long the handler worked for so many new events.
+// adaptBatchSize chooses the size of the next batch from the time that the handler took for a number of new events.
 func (l *lane) adaptBatchSize(fresh int, took, budget time.Duration) {
 	if l.singleEvents {
 		return
@@ -190,10 +196,10 @@ func (l *lane) adaptBatchSize(fresh int, took, budget time.Duration) {
 	l.batchSize = min(max(int(budget/each), 1), 2*l.batchSize, largestBatch)
 }
 
-// narrow halves the batch, since nobody knows which of its events is the reason of a failure.
+// halveBatch halves the batch of a failure whose event is not known.
 func (l *lane) halveBatch(events int) { l.batchSize = max(events/2, 1) }
 
-// sizeOf returns about how much memory an event takes.
+// sizeOf estimates how many bytes of memory an event takes.
 func sizeOf(event *inbox.Event) int {
 	const fixed = 512
 	size := fixed + len(event.Payload) + len(event.ID) + len(event.Subject) + len(event.Key.ID)

@@ -10,32 +10,32 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// letterPoll is how often a copy looks for letters that are due.
+// letterPoll is how often a copy looks for dead letters that are due.
 const letterPoll = time.Second
 
-// redeliver tries letters again that are due, beside the lanes, until ctx ends. All copies share the letters of a subscriber, and so do the
-// loops of one copy.
+// redeliver tries dead letters that are due, beside the lanes, until ctx ends. All copies share the letters of a subscriber, and so do the loops of one
+// copy.
 func (s *Subscriber) redeliver(ctx context.Context) {
-	failures, careful := 0, false
+	failures, savepoints := 0, false
 	for ctx.Err() == nil {
 		if s.isSuspended() {
 			sleep(ctx, letterPoll)
 			continue
 		}
-		done, found, err := s.tryLetters(ctx, careful)
+		done, found, err := s.tryLetters(ctx, savepoints)
 		var failed *inbox.EventError
 		var collected *inbox.CollectedError
 		switch {
 		case ctx.Err() != nil:
 		case errors.As(err, &failed), errors.As(err, &collected):
-			careful = true
+			savepoints = true
 		case err != nil:
 			failures++
 			s.troubles.begin(ctx, s.logger, troubleLetters, "cannot try dead letters again at the moment, trying until it works", err)
 			sleep(ctx, min(s.opts.backoff(failures), longestOutage))
 		default:
 			s.troubles.end(ctx, s.logger, troubleLetters)
-			failures, careful = 0, false
+			failures, savepoints = 0, false
 			s.notifyRelay(done.Emitted)
 			s.reportLetters(ctx, done)
 			if !found {
@@ -45,19 +45,19 @@ func (s *Subscriber) redeliver(ctx context.Context) {
 	}
 }
 
-// tryLetters tries letters of one aggregate. The calls of an external handler count among the copy's transactions.
-func (s *Subscriber) tryLetters(ctx context.Context, careful bool) (done inbox.Redelivered, found bool, err error) {
+// tryLetters tries the letters of one aggregate. If the handler is external, the transaction counts among those of Options.Transactions.
+func (s *Subscriber) tryLetters(ctx context.Context, savepoints bool) (done inbox.Redelivered, found bool, err error) {
 	if s.handler.External() {
 		if !s.acquireTransaction(ctx) {
 			return inbox.Redelivered{}, false, ctx.Err()
 		}
 		defer s.releaseTransaction()
 	}
-	return s.ports.Letters.Redeliver(ctx, s.id, s.redelivery(careful), s.transactionHandler(), s.letterFailures(ctx))
+	return s.ports.Letters.Redeliver(ctx, s.id, s.redelivery(savepoints), s.transactionHandler(), s.letterFailures(ctx))
 }
 
-// judgeLetter returns what is decided about a letter that fails again. An outage counts for nothing; the letter is tried again soon, and
-// those of other aggregates are not held up.
+// letterFailures returns the policy for letters that fail again. An outage does not count: the letter is tried again soon, and letters of other
+// aggregates are not held up.
 func (s *Subscriber) letterFailures(ctx context.Context) inbox.FailurePolicy {
 	return func(_ outbox.Entry, attempts int, err error) (inbox.Failure, error) {
 		if ctx.Err() != nil {
@@ -71,6 +71,7 @@ func (s *Subscriber) letterFailures(ctx context.Context) inbox.FailurePolicy {
 	}
 }
 
+// reportLetters logs what a redelivery did.
 func (s *Subscriber) reportLetters(ctx context.Context, done inbox.Redelivered) {
 	for _, entry := range done.Applied[:min(len(done.Applied), fewEvents)] {
 		s.logger.InfoContext(ctx, "a dead letter was handled", attributes(entry)...)

@@ -61,7 +61,7 @@ func (s *Subscriber) report(ctx context.Context, batch inbox.Batch, outcome inbo
 	}
 }
 
-// countNot counts the results that are not a certain one.
+// countNot returns how many results differ from one.
 func countNot(one inbox.Result, results []inbox.Result) (count int) {
 	for _, result := range results {
 		if result != one {
@@ -76,23 +76,25 @@ func (s *Subscriber) reportFailure(ctx context.Context, letter inbox.Letter) {
 	switch attempts := append(about(letter.Entry), "attempts", letter.Attempts, "error", letter.Error); {
 	case !letter.Readable():
 		s.logger.ErrorContext(ctx, "a message is no event that can be read, it is set aside and everything else goes on",
-			"event_id", letter.ID, "subject", letter.Subject, "error", letter.Error, "discard", s.opts.Command("discard", s.id, letter.ID))
+			"event_id", letter.ID, "subject", letter.Subject, "error", letter.Error, "discard", s.opts.LetterCommand("discard", s.id, letter.ID))
 	case letter.NoHandler:
 		s.logger.WarnContext(ctx, "an event has no handler in this program, it waits for a program that has one and all others go on",
 			append(about(letter.Entry), "type", letter.Type, "handler", s.handler.Name())...)
 	case letter.State == inbox.Dead:
 		s.logger.ErrorContext(ctx, "an event is dead, later ones of its aggregate wait for it and all others go on",
-			append(attempts, "retry", s.opts.Command("retry", s.id, letter.ID))...)
+			append(attempts, "retry", s.opts.LetterCommand("retry", s.id, letter.ID))...)
 	default:
 		s.logger.ErrorContext(ctx, "cannot handle an event, it is tried again while all others go on",
 			append(attempts, "of", s.opts.MaxAttempts)...)
 	}
 }
 
+// attributes returns the log attributes of an event.
 func attributes(entry outbox.Entry) []any {
 	return []any{"event_id", entry.ID, "position", int64(entry.Position)}
 }
 
+// about returns the log attributes of an event and its aggregate.
 func about(entry outbox.Entry) []any {
 	return append(attributes(entry), "aggregate", entry.Key.String())
 }

@@ -86,7 +86,7 @@ func TestSkipPastLoss(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			skipTo := uint64(0)
 			skip := func(_ string, to uint64) string { skipTo = to; return "" }
-			whileLosing(t, subscribing.Options{Skip: skip}, 1, func(l *losing) {
+			whileLosing(t, subscribing.Options{LossAdvice: skip}, 1, func(l *losing) {
 				l.add(test.before)
 				if test.before > 0 {
 					_, stop := l.run("former", noting{copyHandler{l.service, "former"}}, l.inbox)

@@ -2,7 +2,7 @@ package subscribing
 
 import "time"
 
-// The defaults of Options. With those of the retries, an event that fails every time is dead after 51 seconds.
+// The defaults of Options. With the defaults, an event that fails every time is dead after 51 seconds.
 const (
 	DefaultLanes       = 1
 	DefaultMinBackoff  = 100 * time.Millisecond
@@ -15,29 +15,29 @@ const (
 
 // Options are the settings of a Subscriber. Zero values mean the defaults.
 type Options struct {
-	// Handler is the name of the subscriber's handler; empty: the one that it has.
+	// Handler is the name of the subscriber's handler; empty: the one that it has already.
 	Handler string
-	// Lanes is how many lanes a subscriber begins with. For one that has begun, the database knows.
+	// Lanes is how many lanes a new subscriber begins with. A subscriber that has begun keeps its lanes.
 	Lanes int
-	// BatchTime is how long the handler is to work in a transaction: a batch has as many events as it is expected to handle meanwhile.
+	// BatchTime is how long the handler is to work in one transaction. A batch gets as many events as the handler should manage in this time.
 	BatchTime time.Duration
 	// ReadAhead bounds, in bytes, the events that a copy holds in memory before they are handled.
 	ReadAhead int
-	// CallTime bounds a call of an external handler, and how old its transaction may be when the call begins. It is less than half of the
-	// time for which a transaction may send nothing.
+	// CallTime bounds a call of an external handler, and the age of its transaction when the call begins. It is less than half of the time after
+	// which a silent transaction expires.
 	CallTime time.Duration
-	// Transactions is how many transactions a copy has under way at once; 1 by default.
+	// Transactions is how many transactions a copy has open at once; 1 by default.
 	Transactions int
-	MinBackoff   time.Duration // the wait after a first failure; it doubles with every further one
+	MinBackoff   time.Duration // the wait after the first failure; it doubles with every further failure
 	MaxBackoff   time.Duration // the longest wait
-	MaxAttempts  int           // an event that has failed so often is dead
-	Retention    time.Duration // how long what was applied is remembered at least; 0: for ever
-	// Continue lets the subscriber go on without messages that were lost. Otherwise it stands before them.
+	MaxAttempts  int           // an event is dead after so many failures
+	Retention    time.Duration // how long applied events are remembered at least; 0: for ever
+	// Continue lets the subscriber go on without lost messages. Otherwise it stops before them.
 	Continue bool
-	// Skip returns what an operator types to let the subscriber go on after a sequence. The log has it.
-	Skip func(subscriber string, to uint64) string
-	// Command returns what an operator types to decide about a dead letter: the verb is "retry" or "discard". The log has it.
-	Command func(verb, subscriber, event string) string
+	// LossAdvice returns what an operator can do to let the subscriber go on without lost messages up to a sequence, for logs and Trouble.
+	LossAdvice func(subscriber string, to uint64) string
+	// LetterCommand returns what an operator types to "retry" or "discard" a dead letter, for logs.
+	LetterCommand func(verb, subscriber, event string) string
 }
 
 func (o Options) orDefault() Options {
@@ -61,11 +61,11 @@ func (o Options) orDefault() Options {
 			*wait.value = wait.replace
 		}
 	}
-	if o.Skip == nil {
-		o.Skip = func(string, uint64) string { return "skip" }
+	if o.LossAdvice == nil {
+		o.LossAdvice = func(string, uint64) string { return "an operator has to decide" }
 	}
-	if o.Command == nil {
-		o.Command = func(verb, _, _ string) string { return verb }
+	if o.LetterCommand == nil {
+		o.LetterCommand = func(verb, _, _ string) string { return verb }
 	}
 	return o
 }

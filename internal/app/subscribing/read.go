@@ -8,15 +8,15 @@ import (
 )
 
 const (
-	// poll is how often a reader looks for more when nothing tells it that there is more.
+	// pollEvery is how often a reader looks for more messages without a signal.
 	pollEvery = 500 * time.Millisecond
 	// readCount and readBytes bound one read.
 	readCount = 1000
 	readBytes = 2 << 20
 )
 
-// read reads the stream for all lanes of this copy, until ctx ends. It reads where the lane stands that has read the least and has
-// room, so a lane that is full, or stuck, holds up no other one.
+// readStream reads the stream for all lanes of this copy, until ctx ends. It reads from the position of the lane that is the furthest behind, among
+// those with room. So a lane that is full or stuck holds up no other lane.
 func (s *Subscriber) readStream(ctx context.Context) {
 	for failures, again := 0, len(replicaWaits); ctx.Err() == nil; {
 		from, hungry := s.nextRead()
@@ -38,7 +38,7 @@ func (s *Subscriber) readStream(ctx context.Context) {
 		switch progress := s.distribute(from, messages); {
 		case progress && !smallRead(messages):
 			continue
-		case progress: // what was stored came
+		case progress: // the read has shown what was stored
 			again = max(again, 1)
 		}
 		wait := pollEvery
@@ -52,8 +52,8 @@ func (s *Subscriber) readStream(ctx context.Context) {
 	}
 }
 
-// few reports whether a read returned so little that the stream had no more. Such a read is not repeated at once: that would take time from
-// the handling of a lone event.
+// smallRead reports whether a read returned so little that the stream probably has no more. Such a read is not repeated at once, because that would
+// delay the handling of a lone event.
 func smallRead(messages []inbox.Message) bool {
 	const share = 10
 	bytes := 0
@@ -65,11 +65,10 @@ func smallRead(messages []inbox.Message) bool {
 	return len(messages) < readCount/share && bytes < readBytes/share
 }
 
-// lags are the waits after which the stream is read again when something was stored and a read does not show it: a replica that
-// lags may have answered.
+// replicaWaits are the waits before further reads, if something was stored and a read does not show it. A replica that lags may have answered.
 var replicaWaits = []time.Duration{5 * time.Millisecond, 20 * time.Millisecond, 80 * time.Millisecond}
 
-// awaitMore waits until a lane has room, or something was stored, or for a time. It returns whether something was stored.
+// awaitMore waits until a lane has room, until something was stored, or until wait is over. It returns whether something was stored.
 func (s *Subscriber) awaitMore(ctx context.Context, wait time.Duration) bool {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -83,9 +82,9 @@ func (s *Subscriber) awaitMore(ctx context.Context, wait time.Duration) bool {
 	return false
 }
 
-// hungriest returns where the lane stands that has read the least, among those with room. There is none while enough is read ahead for
-// all lanes together, so that they stay close to each other and what is read serves all of them. But no lane waits for another one: if
-// one has nothing to do, those that have more than their share of the memory drop the rest, and read it again later.
+// nextRead returns where to read next: at the position of the lane that is the furthest behind, among those with room. It returns false while
+// enough is read ahead for all lanes together. So the lanes stay close to each other, and one read serves all of them. If a lane runs low while the
+// memory is full, the lanes with more than their share drop the rest, and read it again later.
 func (s *Subscriber) nextRead() (from uint64, found bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,7 +112,7 @@ func (s *Subscriber) nextRead() (from uint64, found bool) {
 	return from, found
 }
 
-// stock returns what is read ahead: how many bytes, and how many batches for each lane in the mean.
+// buffered returns how much is read ahead: the bytes of all lanes, and the average number of batches of a lane.
 func (s *Subscriber) buffered() (bytes int, batches float64) {
 	for _, l := range s.lanes {
 		bytes += l.bytes
@@ -122,7 +121,7 @@ func (s *Subscriber) buffered() (bytes int, batches float64) {
 	return bytes, batches / float64(max(len(s.lanes), 1))
 }
 
-// resume reports whether the reader is to go on after it has read enough: a quarter is done, or a lane soon has nothing to do.
+// readerMayGoOn reports whether a reader that rests should go on: a quarter of what it read is done, or lane l runs low.
 func (s *Subscriber) readerMayGoOn(l *lane) bool {
 	if !s.readerRests {
 		return false
@@ -131,7 +130,7 @@ func (s *Subscriber) readerMayGoOn(l *lane) bool {
 	return l.runsLow() || bytes < s.opts.ReadAhead/4*3 && batches < batchesAhead*3/4
 }
 
-// distribute gives each lane its events of what was read from a sequence on. It returns whether there was anything new for any lane.
+// distribute gives each lane its events among the messages that were read from a sequence on. It returns whether any lane advanced.
 func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,7 +151,7 @@ func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress
 		delete(standing, message.Sequence)
 		event, number, wanted := s.wants(message)
 		if l := going[number]; event == nil || l == nil || message.Sequence <= l.readTo.Sequence {
-			// Nobody here takes it.
+			// No lane here takes the message.
 		} else if !wanted {
 			l.unwanted++
 		} else if !l.offer(inbox.Message{StreamPosition: places[i], Event: event}) {
@@ -180,8 +179,7 @@ func (s *Subscriber) distribute(from uint64, messages []inbox.Message) (progress
 	return progress
 }
 
-// wants returns the event of a message and its lane, and whether the subscriber wants it. The event is marked if the handler has no
-// function for it.
+// wants returns the event of a message and its lane, and whether the subscriber wants it. It marks a wanted event that the handler cannot handle.
 func (s *Subscriber) wants(message inbox.Message) (event *inbox.Event, lane int, wanted bool) {
 	if event = message.Event; event == nil {
 		return nil, 0, false
@@ -197,10 +195,9 @@ func (s *Subscriber) wants(message inbox.Message) (event *inbox.Event, lane int,
 	return event, lane, wanted
 }
 
-// eligible returns the lanes that go on with what was read from a sequence on. A lane that was full may have some room: it need not be
-// read for, but takes what is read for others. Going are those that need no proof. Standing are, by
-// the sequence at which they stand, those that go on if the stream shows the message there as it was when they read it: a stream
-// that lost messages may have others in their place.
+// eligible returns the lanes that may take messages of a read that began at a sequence. The lanes in going take them at once. The lanes in standing,
+// by the sequence at which they stand, take them only if the read shows the same message at that sequence: a stream that lost its end may have
+// another one there. A lane that was full takes part too, since it may have some room again.
 func (s *Subscriber) eligible(from uint64) (going map[int]*lane, standing map[uint64][]*lane) {
 	going, standing = make(map[int]*lane), make(map[uint64][]*lane)
 	for number, l := range s.lanes {
@@ -216,7 +213,7 @@ func (s *Subscriber) eligible(from uint64) (going map[int]*lane, standing map[ui
 	return going, standing
 }
 
-// laneOf returns the lane of an event. What cannot be read has no aggregate, and is the first lane's.
+// laneOf returns the lane of an event. An unreadable message has no aggregate, and belongs to the first lane.
 func (s *Subscriber) laneOf(event *inbox.Event) int {
 	if event.Unreadable != nil {
 		return 0
@@ -224,7 +221,7 @@ func (s *Subscriber) laneOf(event *inbox.Event) int {
 	return inbox.LaneOf(event.Key, s.laneCount)
 }
 
-// withoutHandler returns an event that is marked: this program has no function for its type.
+// withoutHandler returns a copy of an event that is marked with NoHandler.
 func withoutHandler(event *inbox.Event) *inbox.Event {
 	marked := *event
 	marked.NoHandler = true

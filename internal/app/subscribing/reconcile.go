@@ -7,14 +7,14 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// A replica that lags may not show a message that the stream has. How often, and after which wait, it is asked again.
+// A replica that lags may not show a message that the stream has. It is asked replicaTries times, with replicaWait in between.
 const (
 	replicaTries = 5
 	replicaWait  = 100 * time.Millisecond
 )
 
-// recover finds out why the stream is not as a lane knows it, and lets the lane go on: from its checkpoint if the stream agrees with
-// that, else from an earlier place.
+// reconcile finds out why the stream differs from what a lane knows, and lets the lane go on: from its checkpoint if the stream still has the message
+// there, or else from an earlier position.
 func (s *Subscriber) reconcile(ctx context.Context, l *lane) error {
 	view, err := s.ports.Checkpoints.Heartbeat(ctx, s.id, s.instance)
 	if err != nil {
@@ -50,13 +50,13 @@ func (s *Subscriber) reconcile(ctx context.Context, l *lane) error {
 	return nil
 }
 
-// agreeing returns the newest place of a lane at which the stream is as the lane read it, and whether that is the checkpoint. A stream
-// loses nothing but its end, and, by its limits, its beginning: so where it agrees it agrees with all before.
+// lastAgreeing returns the newest known position of a lane at which the stream is as the lane read it, and whether that is the checkpoint. A stream
+// loses only its end and, by its limits, its beginning. So if it agrees at one position, it agrees at all earlier ones.
 func (s *Subscriber) lastAgreeing(ctx context.Context, l *lane, state inbox.StreamState) (place inbox.StreamPosition, checkpoint bool, err error) {
 	if l.checkpoint.Sequence == 0 && l.checkpoint.Stream != state.Created {
 		return inbox.StreamPosition{}, false, nil // nothing was read yet
 	}
-	if l.checkpoint.Stream != state.Created { // a place in another stream is neither before nor after this one
+	if l.checkpoint.Stream != state.Created { // positions of different streams cannot be compared
 		place, err = s.startOfStream(ctx, state, l.checkpoint.Progress)
 		return place, false, err
 	}

@@ -12,8 +12,9 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// share decides, until ctx ends, on which lanes this copy works. Two copies on one lane are a waste and never an error: the
-// compare-and-swap of the checkpoint decides. It fails if the subscriber was forgotten, also if it has begun again with another handler.
+// shareLanes decides with each heartbeat on which lanes this copy works, until ctx ends. Two copies on one lane are a waste and never an error,
+// because only one of them can move the checkpoint. shareLanes fails if the subscriber was forgotten, also if it has begun again with another
+// handler.
 func (s *Subscriber) shareLanes(ctx context.Context, work *sync.WaitGroup) error {
 	for ctx.Err() == nil {
 		view, err := s.ports.Checkpoints.Heartbeat(ctx, s.id, s.instance)
@@ -28,7 +29,7 @@ func (s *Subscriber) shareLanes(ctx context.Context, work *sync.WaitGroup) error
 		var state inbox.StreamState
 		if err == nil {
 			if state, err = s.ports.Stream.State(ctx); err != nil && ctx.Err() == nil {
-				s.leave(ctx) // a copy that cannot read leaves its lanes to the others
+				s.leave(ctx) // so that the other copies take the lanes of a copy that cannot read
 			}
 		}
 		if err != nil {
@@ -48,7 +49,7 @@ func (s *Subscriber) shareLanes(ctx context.Context, work *sync.WaitGroup) error
 
 var errPaused = errors.New("an operator paused the subscriber")
 
-// obey does what operators decided.
+// followDecisions does what operators decided.
 func (s *Subscriber) followDecisions(ctx context.Context, view inbox.View) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -72,7 +73,7 @@ func (s *Subscriber) followDecisions(ctx context.Context, view inbox.View) {
 	}
 }
 
-// release lets all lanes go. A batch in hand is still tried.
+// releaseLanes lets all lanes go. A batch that a worker has taken is still tried.
 func (s *Subscriber) releaseLanes() {
 	for number, l := range s.lanes {
 		l.released = true
@@ -81,14 +82,14 @@ func (s *Subscriber) releaseLanes() {
 	}
 }
 
-// resting reports whether the subscriber is paused, or makes way.
+// isSuspended reports whether the subscriber is paused, or an operator's change waits.
 func (s *Subscriber) isSuspended() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.suspended
 }
 
-// assign begins to work on lanes, and lets others go. The state of the stream was read after view.
+// assignLanes starts work on lanes, and lets other lanes go. The state of the stream was read after view.
 func (s *Subscriber) assignLanes(ctx context.Context, view inbox.View, state inbox.StreamState, work *sync.WaitGroup) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,13 +125,13 @@ func (s *Subscriber) assignLanes(ctx context.Context, view inbox.View, state inb
 	}
 }
 
-// moving reports whether another copy works on a lane that this one does not hold. It will let the lane go; until then, this one would
-// only read for nothing. A copy that is alone takes every lane at once.
+// justMovedByOther reports whether another copy still works on a lane that this copy does not hold. The other copy will let the lane go. Until then
+// this copy would read for nothing. A copy that is alone takes every lane at once.
 func justMovedByOther(checkpoint inbox.Checkpoint, copies []string) bool {
 	return len(copies) > 1 && checkpoint.Idle < recentMove
 }
 
-// stuck reports whether a lane of another copy has not moved for a while although there may be events for it. A copy that has gone silent
+// stalled reports whether a lane of another copy has not moved for a while although there may be events for it. silent reports that the other copy
 // has probably died.
 func (s *Subscriber) stalled(checkpoint inbox.Checkpoint, state inbox.StreamState, silent bool) bool {
 	switch {
@@ -143,8 +144,8 @@ func (s *Subscriber) stalled(checkpoint inbox.Checkpoint, state inbox.StreamStat
 	return checkpoint.Sequence < min(s.newest[checkpoint.Lane], state.Last)
 }
 
-// ownersOf returns the copy that each lane belongs to: each copy has as many lanes as the others, or one more. Of the copies with room, a
-// lane belongs to the one with the highest hash of both names, so few lanes change when a copy comes or goes.
+// ownersOf returns the copy that each lane belongs to. The numbers of lanes of two copies differ by one at most. Of the copies with room, a lane
+// belongs to the one with the highest hash of both names (rendezvous hashing). So few lanes change when a copy comes or goes.
 func ownersOf(instance string, copies []string, lanes int) []string {
 	if !slices.Contains(copies, instance) {
 		copies = slices.Sorted(slices.Values(append(slices.Clone(copies), instance)))
@@ -165,6 +166,7 @@ func ownersOf(instance string, copies []string, lanes int) []string {
 	return owners
 }
 
+// weight returns the hash of a copy and a lane.
 func weight(instance string, lane int) uint64 {
 	hash := fnv.New64a()
 	_, _ = hash.Write([]byte(instance + "/" + strconv.Itoa(lane))) // never fails

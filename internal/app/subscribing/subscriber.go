@@ -1,8 +1,13 @@
-// Package subscribing is what a subscriber does with events: read them, apply the effect of each once, and keep a checkpoint.
-// A program makes one Subscriber for each subscriber id and calls Run; copies with the same id share the work.
+// Package subscribing reads events from the stream, applies the effect of each event once, and keeps checkpoints. A program creates a Handler and
+// a Subscriber for each subscriber id, and calls Run. Copies with the same id share the work.
 //
-// Every decision of a subscriber lives here: which copy works on which lane, how many events share a transaction, what a failure
-// means, and where to go on when the stream has lost messages. docs/engine.md says why it holds.
+// A subscriber has lanes. All events of an aggregate are in one lane, and each lane has a checkpoint in the subscriber's database. The copy that
+// works on a lane reads the lane's events from the stream, and applies them in batches. One transaction records the events in the inbox, runs the
+// handler, and moves the checkpoint. So an event that comes again is known, and is dropped.
+//
+// All decisions of a subscriber are made here: which copy works on which lane (share.go), what is read (read.go), how many events share a
+// transaction (lane.go), what a failure means (work.go, letters.go), what happens if the stream removed messages (holes.go) or lost its end
+// (reconcile.go), and what is forgotten (sweep.go). docs/engine.md says why it works.
 package subscribing
 
 import (
@@ -19,22 +24,22 @@ import (
 )
 
 const (
-	// lookEvery is how often a copy looks at the checkpoints, the other copies and the end of the stream.
+	// heartbeatEvery is how often a copy announces itself, and looks at the checkpoints, the other copies and the end of the stream.
 	heartbeatEvery = 300 * time.Millisecond
-	// lookAgain is the shortest time between two looks.
+	// heartbeatPause is the shortest time between two heartbeats.
 	heartbeatPause = 50 * time.Millisecond
-	// unmoved is how long a lane of another copy stands still, with events waiting, before this copy takes it: if the other one has gone
-	// silent; if it has not, so that its handler may hang; and if this copy does not keep up with its own lanes. Copies that have too much
-	// to do and took each other's lanes would have even more to do.
+	// A copy takes a lane of another copy if the lane has events and has not moved for a while. It waits the shortest if the other copy is silent;
+	// longer if the other copy is alive, since its handler may hang; and the longest if this copy does not keep up with its own lanes. Busy copies
+	// that took each other's lanes would have even more to do.
 	takeOverSilentAfter = 500 * time.Millisecond
 	takeOverAfter       = 1500 * time.Millisecond
 	takeOverBehindAfter = 5 * time.Second
-	// justMoved is how long ago somebody has moved a lane who probably is about to do so again.
+	// recentMove is how long after a move another copy is probably still at work on a lane.
 	recentMove = 100 * time.Millisecond
-	// longestOutage is the longest wait while the stream, or what the handler works on, cannot be reached. An outage says nothing
-	// about the event, so work goes on soon after it.
+	// longestOutage is the longest wait during an outage of the stream, the database or a system that the handler calls. So work goes on soon
+	// after the outage.
 	longestOutage = time.Second
-	// leaveTimeout bounds what a copy says when it stops.
+	// leaveTimeout bounds the call by which a copy withdraws its announcement.
 	leaveTimeout = time.Second
 )
 
@@ -45,9 +50,9 @@ type Ports struct {
 	Work        inbox.UnitOfWork
 	Letters     inbox.DeadLetters
 	Sweeper     inbox.Sweeper
-	Notifier    relay.Notifier // is told of events that handlers emit; nil: the relay finds them when it polls
+	Notifier    relay.Notifier // wakes the relay when handlers emit events; nil: the relay finds these when it polls
 	Log         inbox.Log
-	// Handlers returns the handler of a name, and for an empty one the handler of a new subscriber. It fails if there is none.
+	// Handlers returns the handler of a name. For an empty name it returns the handler of a new subscriber. It fails if there is none.
 	Handlers func(name string) (inbox.Handler, error)
 }
 
@@ -58,9 +63,9 @@ type Subscriber struct {
 	opts         Options
 	logger       *slog.Logger
 
-	transactions chan struct{} // holds an element for each transaction under way
+	transactions chan struct{} // holds an element for each open transaction
 	roomFreed    chan struct{} // a lane has room for events
-	heartbeatNow chan struct{} // a lane was lost to another copy
+	heartbeatNow chan struct{} // another copy took a lane
 	troubles     troubles
 	handler      inbox.Handler // set before there is a lane
 
@@ -70,14 +75,14 @@ type Subscriber struct {
 	behind        bool          // lanes have nothing to do because the reader does not keep up
 	lanes         map[int]*lane // that this copy works on, by number
 	laneCount     int           // lanes of the subscriber
-	suspended     bool          // the subscriber is paused, or makes way
-	// wanted are the types of events that the subscriber wants, and whether the handler has a function for each. They are of the moment
-	// at which the lanes were looked at last. A lane that knows others is at another revision, and cannot commit.
+	suspended     bool          // the subscriber is paused, or an operator's change waits
+	// wanted are the types of events that the subscriber wants, and whether the handler can handle each. They are as of the last heartbeat. If they
+	// have changed since, the lanes have other revisions, and no batch commits.
 	wanted map[string]bool
 	newest map[int]uint64 // sequence of the newest event that was read of each lane
 }
 
-// New returns a copy of a subscriber, known by the name of its instance. It does nothing until Run. The logger names the subscriber.
+// New returns a copy of the subscriber id. instance names the copy. The copy does nothing until Run.
 func New(id, instance string, ports Ports, opts Options, logger *slog.Logger) *Subscriber {
 	opts = opts.orDefault()
 	return &Subscriber{
@@ -90,9 +95,9 @@ func New(id, instance string, ports Ports, opts Options, logger *slog.Logger) *S
 	}
 }
 
-// Run works until ctx ends, and then returns nil once every handler has returned. A handler sees the end of ctx too: it may finish,
-// or give up, and its event counts as not handled. Neither outages nor events that cannot be handled ever end Run. It fails with
-// inbox.ErrOtherHandler, with inbox.ErrForgotten, or if the program does not have the subscriber's handler. It is called once.
+// Run works until ctx ends, and returns nil once every handler has returned. A handler sees the end of ctx too: if it gives up, its event counts as
+// not handled. Neither outages nor events that cannot be handled end Run. Run fails with inbox.ErrOtherHandler, with inbox.ErrForgotten, or with the
+// error of Ports.Handlers. Call Run once.
 func (s *Subscriber) Run(ctx context.Context) error {
 	if begun, err := s.begin(ctx); !begun {
 		return err
@@ -114,7 +119,7 @@ func (s *Subscriber) Run(ctx context.Context) error {
 	return err
 }
 
-// leave tells the other copies that this one does not work.
+// leave withdraws the announcement of this copy, so that the others take its lanes.
 func (s *Subscriber) leave(ctx context.Context) {
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
@@ -126,8 +131,8 @@ func (s *Subscriber) leave(ctx context.Context) {
 // Trouble returns what keeps this copy from handling events at present; empty: nothing. It is safe for concurrent use.
 func (s *Subscriber) Trouble() string { return s.troubles.text() }
 
-// begin makes sure that the subscriber has lanes, and wants what the handler can handle. It returns false when ctx has ended, or with the
-// reason why this copy cannot work before a person changes something.
+// begin makes sure that the subscriber has lanes, and that it wants the types that the handler can handle. It returns false if ctx has ended, or if
+// a person has to change something before this copy can work: then err says what.
 func (s *Subscriber) begin(ctx context.Context) (begun bool, err error) {
 	for failures := 0; ctx.Err() == nil; {
 		lanes, wait, err := s.prepare(ctx)
@@ -136,8 +141,8 @@ func (s *Subscriber) begin(ctx context.Context) (begun bool, err error) {
 			s.troubles.end(ctx, s.logger, troubleBegin)
 			s.logger.InfoContext(ctx, "subscribed", "lanes", lanes, "instance", s.instance, "handler", s.handler.Name())
 			if lanes != s.opts.Lanes {
-				s.logger.WarnContext(ctx, "the subscriber keeps the lanes that it began with, SUBSCRIBER_LANES counts only for a new one",
-					"lanes", lanes, "SUBSCRIBER_LANES", s.opts.Lanes)
+				s.logger.WarnContext(ctx, "the subscriber keeps the lanes that it began with, the setting counts only for a new one",
+					"lanes", lanes, "setting", s.opts.Lanes)
 			}
 			return true, nil
 		}
@@ -154,11 +159,11 @@ func (s *Subscriber) begin(ctx context.Context) (begun bool, err error) {
 	return false, nil
 }
 
-// refusal is a reason why a copy cannot work before a person changes something.
+// refusal is an error that a person has to act on before the copy can work.
 type refusal struct{ error }
 
-// prepare returns how many lanes the subscriber has. It makes them if there is nothing in the way; else it returns 0, and how long
-// to wait.
+// prepare returns the number of the subscriber's lanes. If there are none, it creates them if it can, and returns 0 and how long to wait before the
+// next attempt.
 func (s *Subscriber) prepare(ctx context.Context) (lanes int, wait time.Duration, err error) {
 	view, err := s.ports.Checkpoints.Heartbeat(ctx, s.id, s.instance)
 	if err != nil {
@@ -198,13 +203,10 @@ func (s *Subscriber) prepare(ctx context.Context) (lanes int, wait time.Duration
 	return 0, 0, s.ports.Checkpoints.Begin(ctx, s.id, s.opts.Lanes, state.Created, at)
 }
 
-// subscribe makes the subscriber want what the handler can handle.
+// subscribe makes the subscriber want the types that the handler can handle.
 func (s *Subscriber) subscribe(ctx context.Context) error {
 	err := s.ports.Checkpoints.Subscribe(ctx, s.id, s.handler.Name(), s.handler.Types())
-	switch {
-	case errors.Is(err, inbox.ErrOtherHandler):
-		return refusal{fmt.Errorf("%w: leave --handler (SUBSCRIBER_HANDLER) out, or take another id", err)}
-	case errors.Is(err, inbox.ErrForgotten):
+	if errors.Is(err, inbox.ErrOtherHandler) || errors.Is(err, inbox.ErrForgotten) {
 		return refusal{err}
 	}
 	return err
@@ -212,7 +214,7 @@ func (s *Subscriber) subscribe(ctx context.Context) error {
 
 var errLegacyCopies = errors.New("copies of this subscriber that run a former version are at work; this one begins when they have stopped")
 
-// placeOf returns the place of a message, without its time if it was removed.
+// positionAt returns the position at a sequence, without a stored time if the message was removed.
 func (s *Subscriber) positionAt(ctx context.Context, sequence uint64) (inbox.StreamPosition, error) {
 	messages, err := s.ports.Stream.Read(ctx, sequence, inbox.ReadLimit{Count: 1})
 	if err != nil {
@@ -224,8 +226,8 @@ func (s *Subscriber) positionAt(ctx context.Context, sequence uint64) (inbox.Str
 	return inbox.StreamPosition{Sequence: sequence}, nil
 }
 
-// formerPlace returns the place of the message that a program of before acknowledged last. If that was removed, the next message says how far
-// the log was dealt with.
+// legacyPosition returns the position of the message that an earlier version of this program acknowledged last. If that message was removed, the
+// next message tells the progress.
 func (s *Subscriber) legacyPosition(ctx context.Context, sequence uint64) (inbox.StreamPosition, error) {
 	messages, err := s.ports.Stream.Read(ctx, sequence, inbox.ReadLimit{Count: readCount, Bytes: readBytes})
 	if err != nil {
@@ -255,7 +257,7 @@ func await(ctx context.Context, wait time.Duration, signal <-chan struct{}) {
 	}
 }
 
-// ring signals without waiting.
+// signal sends a signal without waiting. A signal that nobody has received yet is enough.
 func signal(signal chan struct{}) {
 	select {
 	case signal <- struct{}{}:

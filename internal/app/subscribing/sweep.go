@@ -9,12 +9,12 @@ import (
 
 const (
 	sweepEvery  = time.Minute
-	sweepChunk  = 1000 // events at a time, so that no statement takes long
-	passTimeout = time.Minute
+	sweepChunk  = 1000        // events at a time, so that no statement takes long
+	passTimeout = time.Minute // for the lanes to pass the end of the stream
 	passPoll    = time.Second
 )
 
-// sweep forgets, until ctx ends, which events were applied, once none of them can come again.
+// sweep removes the records of events that can never come again, until ctx ends.
 func (s *Subscriber) sweep(ctx context.Context) {
 	said := ""
 	for ; ctx.Err() == nil; sleep(ctx, sweepEvery) {
@@ -39,8 +39,8 @@ func (s *Subscriber) sweep(ctx context.Context) {
 	}
 }
 
-// forget forgets a chunk of events. The order matters: first the log has no such event any more, then the stream's end is read, then
-// every lane passes that end, and notes each of the events that it still meets.
+// forget removes the records of a chunk of events. The order matters. First the log no longer has these events. Then the end of the stream is read.
+// Then every lane passes that end, and records each of the events that it still meets.
 func (s *Subscriber) forget(ctx context.Context) (forgotten int, why string, err error) {
 	state, err := s.ports.Stream.State(ctx)
 	if err != nil {
@@ -68,6 +68,7 @@ func (s *Subscriber) forget(ctx context.Context) (forgotten int, why string, err
 	return 0, "", nil
 }
 
+// allLanesPassed reports whether every lane has passed the end of the stream.
 func allLanesPassed(view inbox.View, state inbox.StreamState) bool {
 	for _, lane := range view.Lanes {
 		if lane.Stream != state.Created || lane.Sequence < state.Last {

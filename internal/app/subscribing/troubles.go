@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// What keeps a copy from its work. A lane has a trouble of its own besides.
+// The names of the troubles that keep a copy from its work. Each lane has one more, which laneTrouble names.
 const (
 	troubleBegin   = "begin"
 	troublePaused  = "paused"
@@ -21,14 +21,14 @@ const (
 	troubleLetters = "letters"
 )
 
-// troubles remembers what keeps a copy from its work, and logs each trouble once when it begins and once when it ends, however long it
-// lasts. It is safe for concurrent use.
+// troubles are the present reasons why a copy does not work. Each trouble is logged once when it begins and once when it ends, however long it lasts.
+// troubles is safe for concurrent use.
 type troubles struct {
 	mu      sync.Mutex
 	present map[string]string // what was logged, by trouble
 }
 
-// begin notes a trouble. Only what a person has to change is logged again when its text changes.
+// begin records a trouble. A trouble that a person has to end is logged again if its text changes.
 func (t *troubles) begin(ctx context.Context, logger *slog.Logger, trouble string, what string, err error) {
 	if ctx.Err() != nil {
 		return
@@ -54,7 +54,7 @@ func (t *troubles) begin(ctx context.Context, logger *slog.Logger, trouble strin
 	logger.Log(ctx, level, what, "error", err)
 }
 
-// end notes that a trouble is over.
+// end records that a trouble is over.
 func (t *troubles) end(ctx context.Context, logger *slog.Logger, trouble string) {
 	t.mu.Lock()
 	before := t.present[trouble]
@@ -65,14 +65,14 @@ func (t *troubles) end(ctx context.Context, logger *slog.Logger, trouble string)
 	}
 }
 
-// forget drops a trouble without a word.
+// forget drops a trouble without logging anything.
 func (t *troubles) forget(trouble string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.present, trouble)
 }
 
-// text returns all present troubles.
+// text returns all present troubles; empty: none.
 func (t *troubles) text() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

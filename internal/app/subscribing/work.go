@@ -11,11 +11,10 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// advanceEvery is how often the checkpoint of a lane without events follows the stream, so that a copy that begins there has little
-// to read.
+// advanceEvery is how often the checkpoint of a lane without events follows the stream, so that a copy that takes the lane has little to read.
 const advanceEvery = time.Second
 
-// work applies the events of a lane, until the lane is another copy's or ctx ends.
+// workOn applies the events of a lane, until another copy takes the lane or ctx ends.
 func (s *Subscriber) workOn(ctx context.Context, l *lane) {
 	defer s.endLane(l)
 	failures, moved := 0, time.Now()
@@ -56,24 +55,24 @@ func (s *Subscriber) workOn(ctx context.Context, l *lane) {
 	}
 }
 
-// errAgain reports that a batch was not applied, and that what is different next time is known.
+// errRetryBatch reports that a batch was not applied, and that the lane has changed what the next batch does differently.
 var errRetryBatch = errors.New("apply the batch in another way")
 
 func laneTrouble(l *lane) string { return "lane " + strconv.Itoa(l.checkpoint.Lane) }
 
-// What a worker finds.
+// task is what the worker of a lane does next.
 type task int
 
 const (
-	taskNone task = iota
-	taskApply
-	taskReconcile
-	taskFillHole // a hole
-	taskEnd
-	taskLaneMoved // somebody else moved the lane
+	taskNone      task = iota
+	taskApply          // apply a batch
+	taskReconcile      // find out why the stream differs from what the lane knows
+	taskFillHole       // read the events of a hole from the log
+	taskEnd            // leave the lane to another copy
+	taskLaneMoved      // leave the lane, because somebody else changed it
 )
 
-// nextBatch returns what to do on a lane. advancing says that the checkpoint is to follow the stream even if there is no event.
+// nextTask returns what to do on a lane, and the batch for taskApply. advancing moves the checkpoint with the stream even if there is no event.
 func (s *Subscriber) nextTask(l *lane, advancing bool) (inbox.Batch, task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,7 +101,7 @@ func (s *Subscriber) endLane(l *lane) {
 	s.troubles.forget(laneTrouble(l))
 }
 
-// apply applies a batch, and decides what a failure means.
+// apply applies a batch. If an event fails, apply changes the lane so that the next attempt finds out which one, and fails with errRetryBatch.
 func (s *Subscriber) apply(ctx context.Context, l *lane, batch inbox.Batch) error {
 	if !s.acquireTransaction(ctx) {
 		return ctx.Err()
@@ -136,7 +135,7 @@ func (s *Subscriber) apply(ctx context.Context, l *lane, batch inbox.Batch) erro
 	return errRetryBatch
 }
 
-// judge returns what is decided about a failure of a suspect event: an outage holds the lane, anything else is the event's own.
+// laneFailures returns the policy for suspect events: an outage holds the lane, and any other failure is the event's own.
 func (s *Subscriber) laneFailures(ctx context.Context) inbox.FailurePolicy {
 	return func(_ outbox.Entry, attempts int, err error) (inbox.Failure, error) {
 		if ctx.Err() != nil || fault.KindOf(err) == fault.Unavailable {
@@ -146,14 +145,15 @@ func (s *Subscriber) laneFailures(ctx context.Context) inbox.FailurePolicy {
 	}
 }
 
+// failure returns the failure to record for an event, after a number of earlier failures.
 func (s *Subscriber) failure(attempts int, err error) inbox.Failure {
 	return inbox.Failure{
 		Cause: err, Permanent: inbox.Permanent(err), Limit: s.opts.MaxAttempts, Wait: s.opts.backoff(attempts + 1),
 	}
 }
 
-// timed measures how long a handler works. What a transaction takes besides does not grow with the batch: if it counted, a database that
-// answers slowly would make batches smaller, and so everything slower still.
+// timed measures how long a handler works. The rest of the transaction's time does not grow with the batch. If it counted, a slow database would
+// make batches smaller, and so everything slower still.
 type timed struct {
 	inbox.Handler
 	took time.Duration
@@ -166,7 +166,7 @@ func (t *timed) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) err
 	return t.Handler.Handle(ctx, tx, entry)
 }
 
-// applied notes what a transaction did, and how long the handler worked in it.
+// applied records in the lane what a transaction did, and how long the handler worked in it.
 func (s *Subscriber) applied(l *lane, batch inbox.Batch, outcome inbox.Outcome, took time.Duration) {
 	fresh := 0
 	for _, result := range outcome.Results {

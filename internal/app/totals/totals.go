@@ -1,5 +1,5 @@
-// Package totals keeps what each customer ordered, per currency: the sample effect of a subscriber. A program makes Totals for each
-// subscriber that keeps them, and gives its Functions to the subscriber's handler.
+// Package totals counts what each customer ordered, per currency. It is the sample effect of a subscriber. A program creates one Totals for each
+// such subscriber, and gives its Functions to the subscriber's handler.
 package totals
 
 import (
@@ -15,7 +15,7 @@ import (
 // Name is the name of the handler.
 const Name = "totals"
 
-// Totals counts orders for one subscriber.
+// Totals counts the orders of one subscriber.
 type Totals struct {
 	subscriber string
 	decoder    orders.Decoder
@@ -28,7 +28,7 @@ func New(subscriber string, decoder orders.Decoder, totals orders.Totals, logger
 	return &Totals{subscriber: subscriber, decoder: decoder, totals: totals, logger: logger}
 }
 
-// Functions returns what is done for each type of event. Events that change no total are handled too, so that each is logged.
+// Functions returns the function for each type of event. Events that change no total have one too, so that each event is logged.
 func (t *Totals) Functions() map[string]inbox.HandlerFunc {
 	return map[string]inbox.HandlerFunc{
 		orders.TypeCreated:   t.created,
@@ -48,7 +48,7 @@ func (t *Totals) created(ctx context.Context, tx inbox.Tx, entry outbox.Entry) e
 	return t.totals.Add(ctx, tx, placed.CustomerID, placed.Amount)
 }
 
-// changed only reads the event: one that cannot be read is noticed.
+// changed only decodes the event, so that an event that cannot be read fails.
 func (t *Totals) changed(_ context.Context, _ inbox.Tx, entry outbox.Entry) error {
 	_, err := t.decoder.Decode(entry.Message)
 	return err
@@ -58,7 +58,7 @@ func (t *Totals) changed(_ context.Context, _ inbox.Tx, entry outbox.Entry) erro
 func (t *Totals) Applied(ctx context.Context, entry outbox.Entry) {
 	event, err := t.decoder.Decode(entry.Message)
 	if err != nil {
-		return // it was decoded before
+		return // cannot happen: the event was decoded before
 	}
 	placed := order.FactOf(event).Order
 	t.logger.InfoContext(ctx, received(event),
@@ -67,7 +67,7 @@ func (t *Totals) Applied(ctx context.Context, entry outbox.Entry) {
 		"position", int64(entry.Position), "event_id", entry.ID)
 }
 
-// received is the log line that scripts wait for.
+// received returns the log line that scripts wait for.
 func received(event order.Event) string {
 	switch event.(type) {
 	case order.Created:

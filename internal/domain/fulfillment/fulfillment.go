@@ -1,10 +1,10 @@
-// Package fulfillment is what a warehouse is asked to do for an order: pick it once it is paid, and put it back if it is cancelled after
-// that.
+// Package fulfillment decides what a warehouse is asked to do for an order: pick it once it is paid, and put it back if it is cancelled after that.
+// Paid and Cancelled return the event that follows from a change of the order.
 package fulfillment
 
 import "time"
 
-// Status is what the warehouse is asked for.
+// Status is what the warehouse is asked to do.
 type Status string
 
 // The statuses of a fulfillment.
@@ -13,7 +13,7 @@ const (
 	Withdrawn Status = "withdrawn" // the order was cancelled after that: put it back
 )
 
-// Order is what a fulfillment depends on: an order right after one of its events.
+// Order is what a fulfillment needs to know of an order, right after one of the order's events.
 type Order struct {
 	ID, Customer string
 	Version      int64
@@ -23,10 +23,10 @@ type Order struct {
 // Event is what happened to a fulfillment.
 type Event struct {
 	Status   Status
-	Order    string // which it belongs to; a fulfillment has no id of its own
+	Order    string // id of the order; a fulfillment has no id of its own
 	Customer string
-	// Version is that of the fulfillment. It begins with the second event of the order, so it is always one behind, and nothing has to
-	// keep it.
+	// Version is the version of the fulfillment. A fulfillment begins with the second event of the order. So its version is that of the order minus
+	// one, and nobody has to store it.
 	Version int64
 	At      time.Time
 }
@@ -34,7 +34,7 @@ type Event struct {
 // Paid returns what follows when an order is paid.
 func Paid(o Order) Event { return follow(o, Requested) }
 
-// Cancelled returns what follows when an order is cancelled; false: nothing, because it was never paid.
+// Cancelled returns what follows when an order is cancelled, or false if nothing follows because the order was never paid.
 func Cancelled(o Order) (Event, bool) {
 	const createdAndCancelled = 2
 	return follow(o, Withdrawn), o.Version > createdAndCancelled

@@ -2,14 +2,12 @@ package inbox
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// The errors of Operator.
 var (
 	// ErrNoLetter reports that the subscriber has no dead letter of that id.
 	ErrNoLetter = fault.New(fault.NotFound, "no_such_dead_letter", "there is no such dead letter")
@@ -17,33 +15,33 @@ var (
 	ErrNotDead = fault.New(fault.Conflict, "not_retryable", "the dead letter cannot be retried")
 )
 
-// State is what is being done about a letter.
+// LetterState is what happens to a letter next.
 type LetterState string
 
 // The states of a letter.
 const (
-	Retrying  LetterState = "retrying"  // the subscriber tries it again by itself
-	Dead      LetterState = "dead"      // it failed too often, or can never be handled; an operator has to decide
+	Retrying  LetterState = "retrying"  // the subscriber tries it again
+	Dead      LetterState = "dead"      // it failed too often, or no retry can help; an operator has to decide
 	Discarded LetterState = "discarded" // an operator gave it up; it never takes effect
-	// Waiting is what a letter does that is not dead while an earlier letter of its aggregate is pending. It is derived from the
-	// other letters. Rows have it too, for programs of before; such a row counts as Retrying.
+	// Waiting is the state of a letter that is not dead while an earlier letter of its aggregate is pending. It is derived from the other
+	// letters. Earlier versions of this program also store it: such a row counts as Retrying.
 	Waiting LetterState = "waiting"
-	// Failing is a state that only programs of before give: the event failed, and comes again from the stream. Nothing waits for
-	// it. The lane ends such a letter when it meets the event.
+	// Failing is a state that only earlier versions of this program write: the event failed, and the stream delivers it again. No letter waits
+	// for it. The lane ends such a letter when it reads the event.
 	Failing LetterState = "failing"
 )
 
-// Letter is an event that a subscriber could not apply, or one that waits behind such an event. The letter of an unreadable message
-// has no aggregate: nothing waits behind it. A letter is pending while it is Retrying, Dead or Waiting.
+// Letter is a dead letter: an event that a subscriber could not apply, or an event that waits behind one of its aggregate. A letter is pending
+// while it is Retrying, Dead or Waiting. The letter of an unreadable message has no aggregate, so nothing waits behind it.
 type Letter struct {
 	outbox.Entry
 	State         LetterState
-	Error         string    // of the last failure; empty when it never failed
-	Attempts      int       // failures since it came, or since its last retry
-	Behind        int       // letters of its aggregate that wait behind it; only in what DeadLetterAdmin returns
-	FirstFailedAt time.Time // or when it came to wait
-	DeadAt        time.Time // zero when it never was dead
-	NoHandler     bool      // it is Dead until a program tries it that has a handler of its type
+	Error         string    // of the last failure; empty: it never failed
+	Attempts      int       // failures, since an operator's last retry if there was one
+	Behind        int       // letters of its aggregate that wait for it; only in what operations.DeadLetterAdmin returns
+	FirstFailedAt time.Time // or when it began to wait
+	DeadAt        time.Time // zero: it never was dead
+	NoHandler     bool      // it is Dead until a program with a handler of its type tries it
 }
 
 // Readable reports whether the message is an event.
@@ -53,33 +51,18 @@ func (l Letter) Readable() bool { return l.Position > 0 }
 type Failure struct {
 	Cause     error
 	Permanent bool          // no retry can help
-	Outage    bool          // it says nothing about the event, and does not count
-	Limit     int           // the event is dead when it has failed so often
+	Outage    bool          // the event is not the reason, so the failure does not count
+	Limit     int           // the event is dead after so many failures
 	Wait      time.Duration // until the event is tried again
-}
-
-// Failed returns the letter after a failure: Dead, or Retrying.
-func (l Letter) Failed(failure Failure) Letter {
-	l.Error = failure.Cause.Error()
-	l.NoHandler = errors.Is(failure.Cause, ErrNoHandler)
-	l.State = Retrying
-	if failure.Outage {
-		return l
-	}
-	l.Attempts++
-	if failure.Permanent || l.Attempts >= failure.Limit {
-		l.State = Dead
-	}
-	return l
 }
 
 // Redelivery says which letters are tried again, and how.
 type Redelivery struct {
 	Limit int // letters in one transaction
-	// Careful gives each letter a savepoint of its own: what stands before a letter that fails is applied, and the failure is
-	// counted. Otherwise a failure undoes the whole transaction. Careful is slower.
+	// Savepoints gives each letter a savepoint of its own. If a letter fails, those before it stay applied, and its failure is counted. Without
+	// savepoints, which is faster, a failure undoes the whole transaction.
 	Savepoints bool
-	Types      []string // of which the caller has a handler: letters that wait for one of these are tried too
+	Types      []string // types that the caller has a handler for: letters that wait for such a handler are tried too
 }
 
 // Redelivered is what a redelivery did.
@@ -91,13 +74,14 @@ type Redelivered struct {
 
 // DeadLetters tries letters again. It is safe for concurrent use.
 type DeadLetters interface {
-	// Redeliver chooses the aggregate whose first pending letter is Retrying and has been due for the longest time, among those
-	// that nobody else works on, and handles the letters of that aggregate in order, in one transaction: from the first on, as
-	// far as they are not Dead. The letters end together with their effects. It returns false if no letter is due. A letter with
-	// NoHandler counts as Retrying and due if r.Types has its type. No letter is due while the subscriber is paused or forgotten, while
-	// somebody waits to decide about it, and for a handler of another name than the subscriber's.
+	// Redeliver handles letters of one aggregate in one transaction, in order, from the first one up to the first that is Dead. Each letter
+	// ends together with its effect. Redeliver chooses an aggregate whose first pending letter is Retrying and due, that nobody else works on,
+	// and that has been due for the longest time. It returns false if there is none.
 	//
-	// The errors are those of UnitOfWork.Apply, with the place among the aggregate's letters as index. With Careful, the letter
-	// that fails is changed as judge says, and those behind it stay.
-	Redeliver(ctx context.Context, subscriber string, r Redelivery, handler Handler, judge FailurePolicy) (done Redelivered, found bool, err error)
+	// A letter with NoHandler counts as Retrying and due if r.Types has its type. No letter is due while the subscriber is paused or forgotten,
+	// while an operator's change waits, or if the subscriber has a handler of another name.
+	//
+	// The errors are those of UnitOfWork.Apply, with the index of the letter among those of the aggregate. With savepoints, policy decides about
+	// the letter that fails, and the letters behind it stay.
+	Redeliver(ctx context.Context, subscriber string, r Redelivery, handler Handler, policy FailurePolicy) (done Redelivered, found bool, err error)
 }

@@ -2,51 +2,51 @@ package inbox
 
 import "github.com/assylzhan-a/outboxie/internal/domain/outbox"
 
-// Places returns the places of messages that follow each other in the stream, each with the progress up to which the log was dealt with
-// there. before is the progress where the messages begin; 0: not known. Messages of others say nothing, and copies of old messages an old
-// progress. Only the engine's control messages send it back.
+// Positions returns the positions of messages that follow each other in the stream, each with its progress. before is the progress in front of
+// the first message; 0: not known. Foreign messages have no progress, and copies of old messages have an old one, so they keep the progress of
+// the message before. Only control messages of the engine can lower it.
 func Positions(messages []Message, before outbox.Position) []StreamPosition {
-	places := make([]StreamPosition, len(messages))
+	positions := make([]StreamPosition, len(messages))
 	for i, message := range messages {
-		places[i] = message.StreamPosition
+		positions[i] = message.StreamPosition
 		if message.Progress == 0 || message.Event != nil {
-			places[i].Progress = max(before, message.Progress)
+			positions[i].Progress = max(before, message.Progress)
 		}
-		before = places[i].Progress
+		before = positions[i].Progress
 	}
-	return places
+	return positions
 }
 
-// Following is what the messages after a place say about the log, up to the next hole.
+// MessageRun is what messages that follow each other without a hole tell about the log.
 type MessageRun struct {
-	Last      uint64            // sequence of the last one
-	Before    outbox.Position   // all positions that they can have are before it; 0: they say nothing
-	Present   []outbox.Position // of the events that the relay published, or parked, with them, in order
-	HoleAfter bool              // there is a hole behind them
+	Last      uint64            // sequence of the last message
+	Before    outbox.Position   // after every position that the messages can have; 0: they do not tell
+	Present   []outbox.Position // of the events that the relay published or parked with the messages, in order
+	HoleAfter bool              // the run ends at a hole
 }
 
-// Follow returns what messages say. There is at least one.
+// FirstRun returns the run from the first message up to the first hole. There is at least one message.
 func FirstRun(messages []Message) MessageRun {
-	f := MessageRun{Last: messages[0].Sequence}
+	run := MessageRun{Last: messages[0].Sequence}
 	highest := outbox.Position(0)
 	for _, message := range messages {
-		if message.Sequence > f.Last+1 {
-			f.HoleAfter = true
+		if message.Sequence > run.Last+1 {
+			run.HoleAfter = true
 			break
 		}
-		f.Last = message.Sequence
+		run.Last = message.Sequence
 		if message.Progress > 0 {
-			f.Before = max(f.Before, message.Progress+1)
+			run.Before = max(run.Before, message.Progress+1)
 		}
 		if position := message.loggedPosition(); position > highest {
 			highest = position
-			f.Present = append(f.Present, highest)
+			run.Present = append(run.Present, highest)
 		}
 	}
-	return f
+	return run
 }
 
-// dealtWith returns the position of the event that the message carries, or that the relay parked with it; 0: none.
+// loggedPosition returns the position of the event that the message carries, or that the relay parked with it; 0: none.
 func (m Message) loggedPosition() outbox.Position {
 	switch {
 	case m.Event == nil && m.Parks:
@@ -57,7 +57,7 @@ func (m Message) loggedPosition() outbox.Position {
 	return 0
 }
 
-// Dealt returns the position up to which the relay had dealt with the log before the messages, or false if the messages do not say.
-func (f MessageRun) ProgressBefore() (outbox.Position, bool) {
-	return Hole{Present: f.Present, Before: f.Before}.LastPosition(0), f.Before > 0
+// ProgressBefore returns the progress in front of the run, or false if the messages do not tell.
+func (r MessageRun) ProgressBefore() (outbox.Position, bool) {
+	return Hole{Present: r.Present, Before: r.Before}.LastPosition(0), r.Before > 0
 }

@@ -8,28 +8,29 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// ErrNoStream reports that there is no stream yet: it comes with the first leader. Ask again.
-var ErrNoStream = fault.New(fault.Unavailable, "no_stream_yet", "the stream does not exist yet")
+var (
+	// ErrNoStream reports that there is no stream yet: the relay's first leader creates it. Try again.
+	ErrNoStream = fault.New(fault.Unavailable, "no_stream_yet", "the stream does not exist yet")
+	// ErrStreamUnfit reports that the stream cannot be read until a person changes something at the broker. Its text says what.
+	ErrStreamUnfit = fault.New(fault.Conflict, "stream_unreadable", "the stream cannot be read")
+)
 
-// ErrStreamUnfit reports that a person has to change something at the broker before the stream can be read. Its text says what.
-var ErrStreamUnfit = fault.New(fault.Conflict, "stream_unreadable", "the stream cannot be read")
-
-// Place is a message in the stream, known by its sequence and the time at which the stream stored it. A stream that loses its end
-// uses sequences again, but not with the same time.
+// StreamPosition is a position in the stream: a message's sequence, and the time at which the stream stored the message. A stream that loses
+// its end uses sequences again, but not with the same time.
 type StreamPosition struct {
 	Sequence uint64    // 0: before the first message
 	StoredAt time.Time // to the nanosecond; zero: not known
-	// Progress is up to which position the log was dealt with when the message was stored; 0: not known. What came later in the
-	// stream has later positions, unless it was redriven. It says nothing about whether two places are the same.
+	// Progress is the position up to which the relay had published or parked the log when the message was stored; 0: not known. Later messages
+	// have later positions, unless they were redriven. Progress plays no part when two positions in the stream are compared.
 	Progress outbox.Position
 }
 
 // Message is one message of the stream.
 type Message struct {
 	StreamPosition
-	// Event is nil for what no subscriber gets: the engine's control messages, and whatever is not on the subjects of events.
+	// Event is nil if the message is for no subscriber: a control message of the engine, or a message that is not on a subject of events.
 	Event *Event
-	// Parks says that it is a control message which took the place of the event at its progress, because that was parked.
+	// Parks reports that this control message took the place of an event that the relay parked. Progress is the event's position.
 	Parks bool
 }
 
@@ -37,50 +38,46 @@ type Message struct {
 type Event struct {
 	outbox.Entry
 	Sequence uint64
-	// Unreadable says why the message cannot be read as an event; nil: it can. An unreadable message has an ID made from its
-	// sequence and content, a subject, headers (the values of one name joined by line breaks) and a payload, and no aggregate.
+	// Unreadable says why the message cannot be read as an event; nil: it can. An unreadable message has no aggregate. It has a subject, headers
+	// (with the values of one name joined by line breaks), a payload, and an ID that is made from its sequence and content.
 	Unreadable error
-	// Suspect says that the event failed in a batch before. It gets a savepoint of its own, so that its failure leaves the rest
-	// of the batch alone.
+	// Suspect reports that the event failed in an earlier batch. It is handled within a savepoint, so that its failure does not undo the batch.
 	Suspect bool
-	// NoHandler says that the subscriber wants the event, and that this program has no function for its type. It becomes a letter.
+	// NoHandler reports that the subscriber wants the event but this program has no handler for its type. The event becomes a dead letter.
 	NoHandler bool
 }
 
-// StreamState is where the stream begins and ends, as its leader says.
+// StreamState is where the stream begins and ends, according to its leader.
 type StreamState struct {
 	Created string // identity: when the stream was created
 	First   uint64 // sequence of the first message
-	Last    uint64 // sequence of the last message; First-1 when the stream is empty
+	Last    uint64 // sequence of the last message; First-1: the stream is empty
 }
 
-// ReadLimit bounds how much is read at once. At least one message is read whatever its size.
+// ReadLimit bounds one read. At least one message is read, whatever its size.
 type ReadLimit struct {
 	Count int
 	Bytes int
 }
 
-// Stream is read by one copy of a subscriber. Reading leaves no trace at the broker: how far a subscriber has come stands in its
-// database alone. It is safe for concurrent use.
+// Stream is the stream as one copy of a subscriber reads it. Reading leaves no trace at the broker: how far a subscriber has come stands in its
+// database alone. Stream is safe for concurrent use.
 type Stream interface {
-	// Read returns the messages from a sequence on, that one included, in order. Sequences that are missing between the first and
-	// the last of them belong to messages that were removed, and so do those between from and the first. It returns nothing when
-	// the stream has no message there or later, as far as the server that answers knows. It fails with ErrNoStream,
-	// ErrStreamUnfit or a fault.Unavailable.
+	// Read returns the messages from a sequence on, in order. A sequence that is missing between from and the last returned message belongs to a
+	// message that was removed. Read returns nothing if the stream has no message at from or later, as far as the answering server knows. It
+	// fails with ErrNoStream, with ErrStreamUnfit or with a fault.Unavailable.
 	Read(ctx context.Context, from uint64, limit ReadLimit) ([]Message, error)
 	// State returns where the stream begins and ends. It fails as Read does.
 	State(ctx context.Context) (StreamState, error)
-	// Stored is signaled soon after something was stored in the stream. Signals may be lost, so a reader looks from time to time
-	// besides.
+	// Stored returns a channel that is signaled soon after something was stored in the stream. Signals may be lost, so a reader also polls.
 	Stored() <-chan struct{}
-	// Former returns how far the subscriber had come by the durable consumer that programs of before kept at the broker, so that
-	// a new program begins there; false if there is none. Busy says that copies of such a program work on it now. It fails as
-	// Read does.
-	LegacyConsumer(ctx context.Context) (former LegacyConsumer, found bool, err error)
+	// LegacyConsumer returns the durable consumer by which earlier versions of this program read the stream for the subscriber, so that this
+	// version begins there; false if there is none. It fails as Read does.
+	LegacyConsumer(ctx context.Context) (consumer LegacyConsumer, found bool, err error)
 }
 
-// Former is where a durable consumer of a program of before stands.
+// LegacyConsumer is how far an earlier version of this program has come.
 type LegacyConsumer struct {
-	Sequence uint64 // everything up to here was acknowledged
-	Busy     bool   // a copy waits for events, or works on one
+	Sequence uint64 // every message up to here was acknowledged
+	Busy     bool   // a copy of that version waits for events, or works on one
 }

@@ -1,0 +1,45 @@
+package inbox
+
+import "github.com/assylzhan-a/outboxie/internal/domain/outbox"
+
+// Hole is a stretch of the stream, right after the position of a lane, whose messages were removed before the lane read them.
+type Hole struct {
+	Lane, Lanes int
+	Stream      string // identity of the stream
+	// First and Last are the sequences of the first and the last message that was removed. If First is after Last, no sequence is missing. Then
+	// the message at the lane's position was removed, and the next message does not continue the lane's progress.
+	First, Last uint64
+	After       outbox.Position // the lane's progress in the log; 0: not known
+	// Read is the sequence of the last message that was read after the hole; Last if there is none.
+	Read uint64
+	// Before is after every position that the messages up to Read can have; 0: these messages do not tell.
+	Before outbox.Position
+	// Present are the positions of the events that the relay published or parked with the messages after the hole, in order. Copies of earlier
+	// messages may be among them. Their positions are before the last event of the hole.
+	Present []outbox.Position
+}
+
+// Size returns how many messages were removed.
+func (h Hole) Size() int { return int(max(h.Last+1, h.First) - h.First) } //nolint:gosec // no stream holds so many
+
+// LastPosition returns the position before the first event after the hole. highest is the highest position that is known to be in the hole.
+func (h Hole) LastPosition(highest outbox.Position) outbox.Position {
+	for _, position := range h.Present {
+		if position > max(highest, h.After) {
+			return position - 1
+		}
+	}
+	return max(h.Before-1, h.After)
+}
+
+// MaxUnknown returns an upper bound for the messages of the hole whose events are lost. positions is how many positions in the hole have no
+// known event, and known is how many messages of the hole have a known event. MaxUnknown returns 0 if nothing bounds the hole.
+func (h Hole) MaxUnknown(positions, known int) int {
+	switch {
+	case h.First <= h.Last:
+		positions = min(positions, h.Size()-known)
+	case h.After == 0:
+		return 0
+	}
+	return max(positions, 0)
+}

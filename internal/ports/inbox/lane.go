@@ -1,0 +1,48 @@
+package inbox
+
+import (
+	"hash/fnv"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+)
+
+// MaxLanes is the largest number of lanes that a subscriber can have.
+const MaxLanes = 1024
+
+// LaneOf returns the lane of an aggregate's events, given the number of lanes. The answer must never change between versions of this
+// program: a checkpoint says that every event of its lane was handled up to there.
+func LaneOf(aggregate outbox.Key, lanes int) int {
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte(aggregate.Type)) // never fails
+	_, _ = hash.Write([]byte{0})
+	_, _ = hash.Write([]byte(aggregate.ID))
+	return int(hash.Sum64() % uint64(lanes))
+}
+
+// Lowest returns the lane that is the furthest behind. Lanes that fill the same hole stand at the same message. Of these, the one with the
+// lowest progress is behind.
+func Lowest(lanes []Checkpoint) Checkpoint {
+	lowest := lanes[0]
+	for _, lane := range lanes {
+		if lane.before(lowest.StreamPosition) {
+			lowest = lane
+		}
+	}
+	return lowest
+}
+
+// Highest returns the lane that is the furthest ahead.
+func Highest(lanes []Checkpoint) Checkpoint {
+	highest := lanes[0]
+	for _, lane := range lanes {
+		if lane.Sequence > highest.Sequence {
+			highest = lane
+		}
+	}
+	return highest
+}
+
+// before reports whether p is before other, as far as that is known.
+func (p StreamPosition) before(other StreamPosition) bool {
+	return p.Sequence < other.Sequence || p.Sequence == other.Sequence && p.Progress < other.Progress
+}

@@ -1,0 +1,45 @@
+package inbox
+
+import (
+	"context"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+)
+
+// HoleContents is what the log knows about a hole.
+type HoleContents struct {
+	// EndUnknown reports that neither the messages after the hole nor the log's cursor tell where the hole ends in the log. Ask again when more
+	// messages were read.
+	EndUnknown bool
+	// OtherStream reports that the log fills another stream than the hole's: the log is in another database, or the stream was created again.
+	OtherStream bool
+	// Events are the events of the lane that the subscriber wants and has not handled, in order of position. Their sequence is that of the hole's
+	// end.
+	Events []Event
+	// CompleteTo is the position up to which Events is complete. More reports that the hole may contain events after it.
+	CompleteTo outbox.Position
+	More       bool
+	// Unknown is how many messages of the hole are lost: neither the log nor the subscriber's inbox has their events. Control messages and
+	// messages of other lanes and types count too, because nobody can tell them apart. Why says how they were lost, if Unknown is not 0.
+	Unknown int
+	Why     string
+}
+
+// LogCursor is what the log says about a position in the stream.
+type LogCursor struct {
+	OtherStream bool            // the log of the subscriber's database does not fill this stream
+	Known       bool            // the cursor stands there
+	Position    outbox.Position // up to which the relay had published or parked everything
+}
+
+// Log is the log as a subscriber sees it. A subscriber whose database is not that of the log gets answers with OtherStream.
+type Log interface {
+	// ReadHole returns the events that the log has in a hole: those between hole.After and hole.Before, up to the last one that is not in
+	// hole.Present. If After is not known, these are the last ones, at most as many as the hole has messages. Events in the parking lot, and those
+	// that were redriven to a position outside of the hole, are not lost. Events that were redriven into the hole are.
+	//
+	// The answer is a snapshot. It has at most limit.Count events and limit.Bytes bytes, but at least one event if there is one.
+	ReadHole(ctx context.Context, subscriber string, hole Hole, limit ReadLimit) (HoleContents, error)
+	// CursorBetween returns the position of the log's cursor, if the cursor stands between two sequences of a stream.
+	CursorBetween(ctx context.Context, stream string, from, to uint64) (LogCursor, error)
+}

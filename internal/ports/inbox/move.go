@@ -1,0 +1,32 @@
+package inbox
+
+// Move is where an operator sends lanes.
+type Move struct {
+	Stream   string // identity of the stream that To is in
+	To       StreamPosition
+	Forwards bool // the lanes before To go there, and skip what is between; else the lanes after To go back
+}
+
+// Affected returns the lanes that the move changes. A lane that stands at the same message with less progress in the log is before it.
+func (m Move) Affected(lanes []Checkpoint) (affected []Checkpoint) {
+	for _, lane := range lanes {
+		if m.Forwards && lane.before(m.To) || !m.Forwards && lane.Sequence > m.To.Sequence {
+			affected = append(affected, lane)
+		}
+	}
+	return affected
+}
+
+// RequireStream checks that a subscriber has lanes and that all of them stand in one stream. It fails with ErrNotBegun or ErrOtherStream.
+func RequireStream(subscriber, stream string, lanes []Checkpoint) error {
+	if len(lanes) == 0 {
+		return ErrNotBegun.With("subscriber %s has not begun", subscriber)
+	}
+	for _, lane := range lanes {
+		if lane.Stream != stream {
+			return ErrOtherStream.With("lane %d of subscriber %s stands in the stream of %s, not in that of %s",
+				lane.Lane, subscriber, lane.Stream, stream)
+		}
+	}
+	return nil
+}
