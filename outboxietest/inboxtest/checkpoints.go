@@ -12,7 +12,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// TestCheckpoints runs the contract of inbox.Checkpoints. Each call of open gives an empty store.
+// TestCheckpoints checks what inbox.Checkpoints promises: lanes are created once, copies see each other, and a checkpoint moves back only from exactly
+// where it stands. open returns an empty store.
 func TestCheckpoints(t *testing.T, open func(t *testing.T) Store) {
 	runSuite(t, open, []promise[Store]{
 		{"lanes are made once", checkpointsBegin},
@@ -50,7 +51,7 @@ func lanesOf(t *testing.T, s Store, subscriber string) []inbox.Checkpoint {
 	return view.Lanes
 }
 
-// requireLanes requires that each lane is as one that has just begun, and returns them.
+// requireLanes requires that the subscriber has these lanes and that each has just begun. It returns them.
 func requireLanes(t *testing.T, s Store, lanes int, at inbox.StreamPosition) []inbox.Checkpoint {
 	t.Helper()
 	found := lanesOf(t, s, subscriber)
@@ -314,7 +315,7 @@ func requireLaneMoved(t *testing.T, err error, about ...any) {
 	require.Equal(t, fault.Conflict, fault.KindOf(err))
 }
 
-// staleCheckpoints differ from a checkpoint in one thing each.
+// staleCheckpoints returns checkpoints that differ from exact in one field each.
 func staleCheckpoints(exact inbox.Checkpoint) map[string]inbox.Checkpoint {
 	stale := make(map[string]inbox.Checkpoint)
 	for name, change := range map[string]func(c *inbox.Checkpoint){

@@ -15,7 +15,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// TestDeadLetterAdmin runs the contract of operations.DeadLetterAdmin. Each call of open gives an empty store.
+// TestDeadLetterAdmin checks what operations.DeadLetterAdmin promises: an operator sees, retries and discards dead letters, one by one and many at once.
+// open returns an empty store.
 func TestDeadLetterAdmin(t *testing.T, open func(t *testing.T) LetterStore) {
 	runSuite(t, func(t *testing.T) *letters { return newLetters(open(t)) }, []promise[*letters]{
 		{"the list has what needs attention", adminList},
@@ -220,7 +221,7 @@ func adminRetryAllTogether(t *testing.T, l *letters) {
 	require.GreaterOrEqual(t, len(l.handled), len(events)-6)
 }
 
-// adminLongID has the letter of a message whose id no index takes.
+// adminLongID has the letter of a message whose id is too long for an index.
 func adminLongID(t *testing.T, l *letters) {
 	l.begin(t)
 	long := newEvents(0, 2, "a")

@@ -12,14 +12,14 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// EmitStore is a store whose database has a log, which is empty.
+// EmitStore is a store whose database also has a log. The log is empty.
 type EmitStore struct {
 	LetterStore
 	Emitter inbox.Emitter
 	Log     relay.Log
 }
 
-// TestEmitter is the contract of inbox.Emitter.
+// TestEmitter checks what inbox.Emitter promises: what a handler emits is in the log exactly if its effect is committed. open returns an empty store.
 func TestEmitter(t *testing.T, open func(t *testing.T) EmitStore) {
 	runSuite(t, func(t *testing.T) *emission {
 		store := open(t)
@@ -53,7 +53,7 @@ func (e *emission) emit(ctx context.Context, tx inbox.Tx, entry outbox.Entry) er
 	return e.failed
 }
 
-// followers are what follows from an event, without ids.
+// followers returns the messages that follow from an event, without ids.
 func followers(entry outbox.Entry, offset int64) []outbox.Message {
 	messages := []outbox.Message{relaytest.NewMessage("z-"+entry.Key.ID, entry.Version+offset), relaytest.NewMessage("a-"+entry.ID, 1+offset)}
 	for i := range messages {
@@ -187,7 +187,7 @@ func emitFromLetter(t *testing.T, e *emission) {
 	e.requireLog(t, events...)
 }
 
-// emitInvalid refuses all messages of a call if one cannot be sent. A handler may emit others then.
+// emitInvalid emits an invalid message with valid ones: all are refused, and the handler may emit others.
 func emitInvalid(t *testing.T, e *emission) {
 	event, goesOn, refused := newEvent(1, "a"), false, error(nil)
 	e.inHandler = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
@@ -207,7 +207,7 @@ func emitInvalid(t *testing.T, e *emission) {
 	e.requireLog(t, event)
 }
 
-// foreign is a transaction of no store.
+// foreign is a transaction that belongs to no store.
 type foreign struct{}
 
 func (foreign) Subscriber() string { return subscriber }

@@ -11,7 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// GapStore is a store together with the log of the same database. The log is empty, and has filled no stream yet.
+// HoleStore is a store together with the log of the same database. The log is empty, and has filled no stream yet.
 type HoleStore struct {
 	Store
 	Log inbox.Log
@@ -19,13 +19,13 @@ type HoleStore struct {
 	Reach func(t *testing.T, stream string, sequence uint64, position outbox.Position)
 	// Keep puts events into the log, at their positions.
 	Keep func(t *testing.T, events ...outbox.Entry)
-	// Park puts an event of the log into its parking lot. sequence is where it was redriven; 0: it was not.
+	// Park puts an event of the log into its parking lot. sequence is where the event was redriven; 0: it was not.
 	Park func(t *testing.T, event outbox.Entry, sequence uint64)
 	// Purge removes the log up to a position, as retention does.
 	Purge func(t *testing.T, upTo outbox.Position)
 }
 
-// TestLog runs the contract of inbox.Log, and of what is counted. Each call of open gives an empty store.
+// TestLog checks what inbox.Log promises: the log fills holes of the stream, and what it cannot fill is counted. open returns an empty store.
 func TestLog(t *testing.T, open func(t *testing.T) HoleStore) {
 	runSuite(t, func(t *testing.T) *holes {
 		store := open(t)
@@ -39,27 +39,27 @@ func TestLog(t *testing.T, open func(t *testing.T) HoleStore) {
 		store.Reach(t, stream, 20, 10)
 		return g
 	}, []promise[*holes]{
-		{"what the stream lost is in the log, in order", gapsInOrder},
-		{"a limit bounds how much is taken", gapsLimited},
-		{"a lane gets its own events", gapsOfLane},
-		{"what is not wanted is not taken", gapsWanted},
-		{"what was dealt with is not taken", gapsDealt},
-		{"what waits in the parking lot is not lost", gapsParked},
-		{"what was redriven into the hole is lost", gapsRedriven},
-		{"the cursor says where the stream ends", gapsAtTheEnd},
-		{"what retention removed is counted", gapsPurged},
-		{"what retention removed and was dealt with is not", gapsPurgedDealt},
-		{"the log of another database knows nothing", gapsElsewhere},
-		{"what is filled and missed is counted once", gapsCounted},
-		{"a copy behind the hole hides nothing", gapsCopied},
-		{"what is not known is bounded by the messages", gapsUnsure},
-		{"a place without a hole is asked about", gapsWithoutAHole},
-		{"a place keeps its progress", gapsProgress},
-		{"a lost connection is an outage of the log", gapsOutage},
+		{"what the stream lost is in the log, in order", holeInOrder},
+		{"a limit bounds how much is taken", holeLimited},
+		{"a lane gets its own events", holeOfLane},
+		{"what is not wanted is not taken", holeWanted},
+		{"what was dealt with is not taken", holeDealt},
+		{"what waits in the parking lot is not lost", holeParked},
+		{"what was redriven into the hole is lost", holeRedriven},
+		{"the cursor says where the stream ends", holeAtTheEnd},
+		{"what retention removed is counted", holePurged},
+		{"what retention removed and was dealt with is not", holePurgedDealt},
+		{"the log of another database knows nothing", holeElsewhere},
+		{"what is filled and missed is counted once", holeCounted},
+		{"a copy behind the hole hides nothing", holeCopied},
+		{"what is not known is bounded by the messages", holeUnsure},
+		{"a place without a hole is asked about", holeWithoutAHole},
+		{"a place keeps its progress", holeProgress},
+		{"a lost connection is an outage of the log", holeOutage},
 	})
 }
 
-// gaps is a subscriber with one lane, beside a log with ten events.
+// holes is a subscriber with one lane, beside a log with ten events.
 type holes struct {
 	*lane
 	GapStore HoleStore
@@ -68,7 +68,7 @@ type holes struct {
 
 var wholeHole = inbox.ReadLimit{Count: 100, Bytes: 1 << 20}
 
-// hole is one of the first so many messages of the stream, which had one event each.
+// hole returns a hole of the first messages of the stream, up to the sequence last. Each message had one event.
 func hole(last uint64) inbox.Hole {
 	h := inbox.Hole{Lane: 0, Lanes: 1, Stream: stream, First: 1, Last: last, Read: 10, Before: 11}
 	for position := last + 1; position <= 10; position++ {
@@ -89,7 +89,7 @@ func (g *holes) lost(t *testing.T, h inbox.Hole, limit inbox.ReadLimit) (inbox.H
 	return lost, positions
 }
 
-func gapsInOrder(t *testing.T, g *holes) {
+func holeInOrder(t *testing.T, g *holes) {
 	lost, positions := g.lost(t, hole(4), wholeHole)
 	require.Equal(t, []int{1, 2, 3, 4}, positions)
 	require.Equal(t, inbox.HoleContents{CompleteTo: 4, Events: lost.Events}, lost)
@@ -106,7 +106,7 @@ func gapsInOrder(t *testing.T, g *holes) {
 	require.Equal(t, []int{3, 4}, positions)
 }
 
-func gapsCopied(t *testing.T, g *holes) {
+func holeCopied(t *testing.T, g *holes) {
 	copied := hole(4)
 	copied.Present = append([]outbox.Position{2}, copied.Present...)
 	lost, positions := g.lost(t, copied, wholeHole)
@@ -118,8 +118,8 @@ func gapsCopied(t *testing.T, g *holes) {
 	require.EqualValues(t, 3, lost.CompleteTo)
 }
 
-// gapsUnsure has a lane that does not know how far it has dealt with the log.
-func gapsUnsure(t *testing.T, g *holes) {
+// holeUnsure has a lane that does not know its progress.
+func holeUnsure(t *testing.T, g *holes) {
 	h := hole(8)
 	h.First, h.After = 7, 0
 	lost, positions := g.lost(t, h, wholeHole)
@@ -138,8 +138,8 @@ func gapsUnsure(t *testing.T, g *holes) {
 	require.Equal(t, 5, lost.Unknown)
 }
 
-// gapsWithoutAHole has a lane at a message that was removed, before a message that does not continue the lane's progress.
-func gapsWithoutAHole(t *testing.T, g *holes) {
+// holeWithoutAHole has a lane at a removed message. The next message does not continue the lane's progress.
+func holeWithoutAHole(t *testing.T, g *holes) {
 	h := hole(6)
 	h.First, h.Last, h.After = 5, 4, 2
 	lost, positions := g.lost(t, h, wholeHole)
@@ -156,7 +156,7 @@ func gapsWithoutAHole(t *testing.T, g *holes) {
 	require.EqualValues(t, 6, lost.CompleteTo)
 }
 
-func gapsLimited(t *testing.T, g *holes) {
+func holeLimited(t *testing.T, g *holes) {
 	lost, positions := g.lost(t, hole(4), inbox.ReadLimit{Count: 3, Bytes: 1 << 20})
 	require.Equal(t, []int{1, 2, 3}, positions)
 	require.True(t, lost.More)
@@ -170,7 +170,7 @@ func gapsLimited(t *testing.T, g *holes) {
 	require.False(t, lost.More)
 }
 
-func gapsOfLane(t *testing.T, g *holes) {
+func holeOfLane(t *testing.T, g *holes) {
 	var all []int
 	for lane := range 4 {
 		h := hole(9)
@@ -185,7 +185,7 @@ func gapsOfLane(t *testing.T, g *holes) {
 	require.ElementsMatch(t, []int{1, 2, 3, 4, 5, 6, 7, 8, 9}, all)
 }
 
-func gapsWanted(t *testing.T, g *holes) {
+func holeWanted(t *testing.T, g *holes) {
 	other := newEvent(11, "a")
 	other.Type = "other"
 	g.GapStore.Keep(t, other.Entry)
@@ -208,7 +208,7 @@ func (g *holes) apply(t *testing.T, batch inbox.Batch) {
 	g.at = outcome.Checkpoint
 }
 
-func gapsDealt(t *testing.T, g *holes) {
+func holeDealt(t *testing.T, g *holes) {
 	handled := g.events[1]
 	waits := g.events[2]
 	waits.NoHandler = true
@@ -217,14 +217,14 @@ func gapsDealt(t *testing.T, g *holes) {
 	require.Equal(t, []int{1, 4}, positions)
 }
 
-func gapsParked(t *testing.T, g *holes) {
+func holeParked(t *testing.T, g *holes) {
 	g.GapStore.Park(t, g.events[1].Entry, 0)
 	g.GapStore.Park(t, g.events[2].Entry, 7)
 	_, positions := g.lost(t, hole(4), wholeHole)
 	require.Equal(t, []int{1, 4}, positions)
 }
 
-func gapsRedriven(t *testing.T, g *holes) {
+func holeRedriven(t *testing.T, g *holes) {
 	g.GapStore.Park(t, g.events[1].Entry, 8)
 	h := hole(8)
 	h.First, h.After = 6, 5
@@ -236,7 +236,7 @@ func gapsRedriven(t *testing.T, g *holes) {
 	require.Equal(t, []int{6, 7, 8}, positions)
 }
 
-func gapsAtTheEnd(t *testing.T, g *holes) {
+func holeAtTheEnd(t *testing.T, g *holes) {
 	end := inbox.Hole{Lanes: 1, Stream: stream, First: 5, Last: 19, Read: 19, After: 4}
 	lost, _ := g.lost(t, end, wholeHole)
 	require.True(t, lost.EndUnknown, "the cursor stands after what was read")
@@ -253,7 +253,7 @@ func gapsAtTheEnd(t *testing.T, g *holes) {
 	require.Equal(t, inbox.LogCursor{}, reached)
 }
 
-func gapsPurged(t *testing.T, g *holes) {
+func holePurged(t *testing.T, g *holes) {
 	g.GapStore.Purge(t, 2)
 	lost, positions := g.lost(t, hole(4), wholeHole)
 	require.Equal(t, []int{3, 4}, positions)
@@ -270,14 +270,14 @@ func gapsPurged(t *testing.T, g *holes) {
 	require.EqualValues(t, 4, lost.CompleteTo)
 }
 
-func gapsPurgedDealt(t *testing.T, g *holes) {
+func holePurgedDealt(t *testing.T, g *holes) {
 	g.apply(t, inbox.Batch{To: positionAt(2), Events: g.events[:2]})
 	g.GapStore.Purge(t, 4)
 	lost, _ := g.lost(t, hole(4), wholeHole)
 	require.Equal(t, 2, lost.Unknown)
 }
 
-func gapsElsewhere(t *testing.T, g *holes) {
+func holeElsewhere(t *testing.T, g *holes) {
 	g.GapStore.Reach(t, "another", 20, 10)
 	lost, positions := g.lost(t, hole(4), wholeHole)
 	require.Empty(t, positions)
@@ -289,7 +289,7 @@ func gapsElsewhere(t *testing.T, g *holes) {
 	require.Equal(t, inbox.LogCursor{OtherStream: true}, reached)
 }
 
-func gapsCounted(t *testing.T, g *holes) {
+func holeCounted(t *testing.T, g *holes) {
 	counts := func() []int64 {
 		view, err := g.Checkpoints.Heartbeat(t.Context(), subscriber, "reader")
 		require.NoError(t, err)
@@ -313,7 +313,7 @@ func gapsCounted(t *testing.T, g *holes) {
 	require.Equal(t, []int64{4, 9}, counts(), "nothing of a batch that fails counts")
 }
 
-func gapsProgress(t *testing.T, g *holes) {
+func holeProgress(t *testing.T, g *holes) {
 	to := positionAt(inbox.MarkEvery)
 	to.Progress = 77
 	g.apply(t, inbox.Batch{To: to})
@@ -337,7 +337,7 @@ func gapsProgress(t *testing.T, g *holes) {
 	require.EqualValues(t, 5, view.Lanes[1].Progress)
 }
 
-func gapsOutage(t *testing.T, g *holes) {
+func holeOutage(t *testing.T, g *holes) {
 	g.Disconnect(t)
 	_, err := g.GapStore.Log.ReadHole(t.Context(), subscriber, hole(4), wholeHole)
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)

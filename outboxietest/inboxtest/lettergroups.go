@@ -18,7 +18,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// stranger is a message that is no event.
+// unreadableMessage returns a message that is no event.
 func unreadableMessage(sequence uint64) inbox.Event {
 	return inbox.Event{
 		Sequence: sequence, Unreadable: inbox.ErrUnreadable.With("it has no type"),
@@ -56,7 +56,7 @@ func (l *letters) walk(t *testing.T, limit int) (all []operations.UndecidedEvent
 	}
 }
 
-// requireUndecided requires which letters are undecided, and what waits behind each, in order of position.
+// requireUndecided requires that these letters are undecided, with what waits behind each, in order of position.
 func (l *letters) requireUndecided(t *testing.T, want ...string) {
 	t.Helper()
 	for _, limit := range []int{1, 2, 100} {
@@ -70,7 +70,7 @@ func (l *letters) requireUndecided(t *testing.T, want ...string) {
 	}
 }
 
-// RetryAll retries everything that is dead, as an operator's command does, and returns how many letters these are.
+// RetryAll retries all dead letters of a subscriber, as the operator's command does, and returns their number.
 func RetryAll(ctx context.Context, letters operations.DeadLetterAdmin, subscriber string) (retried int, err error) {
 	const atOnce = 100
 	for mark := (operations.LetterMark{}); ; {
@@ -130,7 +130,7 @@ func groupsBehind(t *testing.T, l *letters) {
 	l.requireUndecided(t, "1: 0 behind", "3: 2 behind")
 }
 
-// groupsLongReason has a reason of which a walk reads the beginning.
+// groupsLongReason has a reason that is so long that only its beginning is read.
 func groupsLongReason(t *testing.T, l *letters) {
 	l.begin(t)
 	reason := strings.Repeat("é", 3*fault.LongestReason)
@@ -142,7 +142,7 @@ func groupsLongReason(t *testing.T, l *letters) {
 	require.Equal(t, 1, retried)
 }
 
-// groupsDieAgain has letters that die again while somebody walks.
+// groupsDieAgain has letters that die again while an operator reads the pages.
 func groupsDieAgain(t *testing.T, l *letters) {
 	l.begin(t)
 	l.limit = 1
@@ -206,7 +206,7 @@ func groupsRetry(t *testing.T, l *letters) {
 	l.requireOrders(t, 5)
 }
 
-// groupsPresentReason has a letter that fails for another reason after it was looked at.
+// groupsPresentReason has a letter that fails for another reason after the operator has read it.
 func groupsPresentReason(t *testing.T, l *letters) {
 	l.begin(t)
 	l.limit = 1

@@ -16,7 +16,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// letterRace is a lane, copies that redeliver, and operators, all at once.
+// letterRace is a lane that applies events while copies redeliver and operators decide.
 type letterRace struct {
 	*letters
 	events []inbox.Event
@@ -41,7 +41,7 @@ func (r *letterRace) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry
 	return nil
 }
 
-// judge makes letters of both kinds.
+// policy makes letters that are retried and letters that are dead.
 func (r *letterRace) policy(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
 	return inbox.Failure{Cause: err, Limit: 2, Permanent: rand.IntN(3) == 0}, nil
 }
@@ -136,7 +136,7 @@ func (r *letterRace) finish(t *testing.T) {
 	r.requireOrders(t, int64(len(applied)))
 }
 
-// pairing is two calls at the same time about an aggregate with three letters, e1 to e3.
+// pairing is an aggregate with three letters, e1 to e3, for two calls at the same time.
 type pairing struct {
 	*letters
 	events []inbox.Event
@@ -172,9 +172,9 @@ type pairedCall struct {
 	call func(ctx context.Context, p pairing) error
 }
 
-// TestLetterPairs lets each two calls that change letters happen at the same time, over and over, and then requires that each letter has
-// its turn. Each call of open gives an empty store. Calls beside Discard(e2) are those that once left a letter behind, so they get all the
-// rounds, and others a fifth. It is the contract of inbox.DeadLetters and operations.DeadLetterAdmin together.
+// TestLetterPairs checks what inbox.DeadLetters and operations.DeadLetterAdmin promise together: whatever two calls happen at the same time, no letter
+// is left behind. It runs each pair of calls many times. Pairs with Discard(e2) once left a letter behind, so they get all rounds, and the others a
+// fifth. open returns an empty store.
 func TestLetterPairs(t *testing.T, rounds int, open func(t *testing.T) LetterStore) {
 	for first, one := range pairedCalls {
 		t.Run(one.name, func(t *testing.T) {
@@ -207,7 +207,7 @@ func newPairing(t *testing.T, store LetterStore, subscriber string, retried bool
 	return p
 }
 
-// together makes two calls. What stands in their way is an answer.
+// together makes calls at the same time. A call may fail because of the other one: the letter is gone, or in another state.
 func (p pairing) together(t *testing.T, calls ...func(ctx context.Context, p pairing) error) {
 	t.Helper()
 	var begin, both sync.WaitGroup
@@ -224,7 +224,8 @@ func (p pairing) together(t *testing.T, calls ...func(ctx context.Context, p pai
 	both.Wait()
 }
 
-// settle retries what is dead and tries what is due. Then each event was applied or discarded, and the third one was applied.
+// requireNothingLeft retries what is dead and tries what is due. It requires that then each event was applied or discarded, and the third one
+// applied.
 func (p pairing) requireNothingLeft(t *testing.T, name string) {
 	t.Helper()
 	_, err := RetryAll(t.Context(), p.Letters, p.subscriber)

@@ -12,13 +12,13 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// LetterStore is a store whose letters are tried again.
+// LetterStore is a store with inbox.DeadLetters.
 type LetterStore struct {
 	Store
 	DeadLetters inbox.DeadLetters
 }
 
-// letters is a lane with letters.
+// letters is a lane with dead letters.
 type letters struct {
 	*lane
 	DeadLetters inbox.DeadLetters
@@ -34,7 +34,7 @@ func newLetters(s LetterStore) *letters {
 	return &letters{lane: newLane(s.Store), DeadLetters: s.DeadLetters, limit: 3}
 }
 
-// prepare sets an event aside and those behind it in its aggregate: the first is dead, and the others wait.
+// prepare makes dead letters of n events of an aggregate: the first is dead, and the others wait.
 func (l *letters) prepare(t *testing.T, after uint64, n int, aggregate string) []inbox.Event {
 	t.Helper()
 	events := newEvents(after, n, aggregate)

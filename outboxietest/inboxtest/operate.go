@@ -13,19 +13,20 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// OperatorStore is a store of whose subscribers operators decide.
+// OperatorStore is a store with inbox.Operator.
 type OperatorStore struct {
 	LetterStore
 	Operator inbox.Operator
 }
 
-// operated is a subscriber with an operator.
+// operatedSubscriber is a subscriber with an operator.
 type operatedSubscriber struct {
 	*letters
 	inbox.Operator
 }
 
-// TestOperator runs the contract of inbox.Operator. Each call of open gives an empty store.
+// TestOperator checks what inbox.Operator promises: each change waits for the transactions under way, and nothing older commits after it. open returns
+// an empty store.
 func TestOperator(t *testing.T, open func(t *testing.T) OperatorStore) {
 	runSuite(t, func(t *testing.T) *operatedSubscriber {
 		store := open(t)
@@ -57,7 +58,7 @@ func TestOperator(t *testing.T, open func(t *testing.T) OperatorStore) {
 	})
 }
 
-// agreed is the proof of a stream that shows every lane.
+// noObjection is the check of a stream that shows every lane as it is known.
 func noObjection(context.Context, []inbox.Checkpoint) error { return nil }
 
 func moveBack(to inbox.StreamPosition) inbox.Move { return inbox.Move{Stream: stream, To: to} }
@@ -66,7 +67,7 @@ func moveForward(to inbox.StreamPosition) inbox.Move {
 	return inbox.Move{Stream: stream, To: to, Forwards: true}
 }
 
-// verbs are all of them, but Overviews, as they would change a subscriber that has begun.
+// verbs calls every method but Overviews, and returns their errors.
 func (o *operatedSubscriber) verbs(ctx context.Context, name string) map[string]error {
 	errs := map[string]error{"pause": o.Pause(ctx, name), "resume": o.Resume(ctx, name)}
 	_, errs["move"] = o.Move(ctx, name, moveBack(inbox.StreamPosition{}), noObjection)
@@ -315,7 +316,7 @@ func operateFewerLanes(t *testing.T, o *operatedSubscriber) {
 	o.requireMarks(t)
 }
 
-// operateDuringAFill has lanes at one message that have dealt with different parts of the log behind it.
+// operateDuringAFill has lanes at the same message with different progress in the log.
 func operateDuringAFill(t *testing.T, o *operatedSubscriber) {
 	require.NoError(t, o.Checkpoints.Begin(t.Context(), subscriber, 3, stream, inbox.StreamPosition{}))
 	place := positionAt(inbox.MarkEvery)

@@ -141,8 +141,8 @@ func operateForget(t *testing.T, o *operatedSubscriber) {
 	require.Greater(t, o.at.Revision, former.Revision, "a copy that was frozen all the time finds no lane as it knows it")
 }
 
-// operateForgetLetters has a subscriber that begins again with another handler. A copy of before, which was frozen meanwhile, tries none of
-// its letters.
+// operateForgetLetters has a subscriber that was forgotten and begins again with another handler. A copy of the former subscriber, which was frozen
+// meanwhile, tries none of its letters.
 func operateForgetLetters(t *testing.T, o *operatedSubscriber) {
 	o.begin(t)
 	o.subscribe(t, "a")

@@ -13,7 +13,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// TestDeadLetters runs the contract of inbox.DeadLetters. Each call of open gives an empty store.
+// TestDeadLetters checks what inbox.DeadLetters promises: the letters of an aggregate take effect once, in order, and a failure holds up no other
+// aggregate. open returns an empty store.
 func TestDeadLetters(t *testing.T, open func(t *testing.T) LetterStore) {
 	runSuite(t, func(t *testing.T) *letters { return newLetters(open(t)) }, []promise[*letters]{
 		{"an aggregate's letters are applied together", redeliverTogether},

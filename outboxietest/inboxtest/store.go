@@ -1,4 +1,11 @@
-// Package inboxtest is the executable contract of the ports in package inbox. Each suite takes stores that an adapter opens.
+// Package inboxtest is the executable contract of the ports in package inbox: a suite for each port, whose test names say what the port promises. An
+// adapter calls the suites of the ports that it implements in its own tests, with a function that opens an empty store:
+//
+//	func TestCheckpoints(t *testing.T) {
+//		inboxtest.TestCheckpoints(t, func(t *testing.T) inboxtest.Store { return newStore(t) })
+//	}
+//
+// Read TestCheckpoints, TestUnitOfWork, TestDeadLetters and TestStream first. The tests of a suite run in a fixed order, the plain case first.
 package inboxtest
 
 import (
@@ -20,32 +27,32 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// Total is what a customer ordered in one currency, as one subscriber has counted it.
+// Total is what a customer ordered in one currency, as one subscriber counted it.
 type Total struct {
 	Amount string // in minor units, decimal; empty when there is nothing
 	Orders int64
 }
 
-// Store is what the suites need of a subscriber's database. No subscriber has begun in it. It serves at least 16 transactions at once.
-// It cannot write the total of a customer whose id is not a UUID.
+// Store is the database of subscribers under test. It is empty, and serves at least 16 transactions at once. It cannot write the total of a customer
+// whose id is not a UUID.
 type Store struct {
 	relaytest.Outages
 	Checkpoints inbox.Checkpoints
 	UnitOfWork  inbox.UnitOfWork
 	Letters     operations.DeadLetterAdmin
 	Totals      orders.Totals // the effect of the suites' handlers
-	// WasApplied returns those of the ids whose events the subscriber applied, in the order of ids.
+	// WasApplied returns the ids whose events the subscriber applied, in the order of ids.
 	WasApplied func(t *testing.T, subscriber string, ids ...string) []string
-	// Total returns what was committed.
+	// Total returns the committed total.
 	Total func(t *testing.T, subscriber string, customer order.CustomerID, currency order.Currency) Total
-	// FailNextCommit makes the next commit fail that applies an event.
+	// FailNextCommit makes the next commit of a transaction that applies events fail.
 	FailNextCommit func(t *testing.T)
 }
 
 const (
 	subscriber = "billing's ?0"
 	stream     = "2026-11-29T10:00:00.123456789Z"
-	// handlerName is that of the suites' handlers.
+	// handlerName is the name of the suites' handlers.
 	handlerName        = "handler's ?0"
 	unwritableCustomer = order.CustomerID("not a UUID") // a customer whose total no store can write
 
@@ -55,7 +62,7 @@ const (
 
 var errHandler = errors.New("it's mine: ?0")
 
-// placeAt is a message's place.
+// positionAt returns the position of the message at a sequence.
 func positionAt(sequence uint64) inbox.StreamPosition {
 	return inbox.StreamPosition{Sequence: sequence, StoredAt: time.Unix(1_800_000_000, int64(sequence)*1_000_001).UTC()}
 }
@@ -67,7 +74,7 @@ func newEvent(sequence uint64, aggregate string) inbox.Event {
 	}}
 }
 
-// newEvents returns events of as many aggregates as there are names, in turn.
+// newEvents returns n events whose aggregates take turns.
 func newEvents(after uint64, n int, aggregates ...string) []inbox.Event {
 	events := make([]inbox.Event, n)
 	for i := range events {
@@ -92,7 +99,7 @@ type lane struct {
 	mu      sync.Mutex
 	handled []string // ids, in order
 	failing map[string]error
-	// meanwhile is called by the handler, before it adds, and may fail.
+	// inHandler is called by the handler before it counts the order, and may fail.
 	inHandler func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error
 }
 
@@ -103,7 +110,7 @@ func newLane(store Store) *lane {
 	}
 }
 
-// begin begins with one lane.
+// begin begins the subscriber with one lane.
 func (l *lane) begin(t *testing.T) *lane {
 	t.Helper()
 	require.NoError(t, l.Checkpoints.Begin(t.Context(), l.subscriber, 1, stream, inbox.StreamPosition{}))
@@ -120,20 +127,20 @@ func (l *lane) look(t *testing.T) *lane {
 	return l
 }
 
-// copyOf is another copy that knows the same.
+// copyOf returns another copy of the subscriber that knows the same checkpoint.
 func (l *lane) copyOf() *lane {
 	other := newLane(l.Store)
 	other.subscriber, other.at, other.customer = l.subscriber, l.at, l.customer
 	return other
 }
 
-// Name is that of a handler without functions.
+// Name returns handlerName.
 func (l *lane) Name() string { return handlerName }
 
-// Types are none.
+// Types returns none: the suites pass the events that they want.
 func (l *lane) Types() []string { return nil }
 
-// External is false.
+// External returns false.
 func (*lane) External() bool { return false }
 
 // Handle counts an order, unless the event is to fail: then it fails after it has counted.
@@ -156,12 +163,12 @@ func (l *lane) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) erro
 // Applied does nothing.
 func (l *lane) Applied(context.Context, outbox.Entry) {}
 
-// batch goes from the checkpoint to the last of the events.
+// batch returns a batch from the checkpoint to the last of the events.
 func (l *lane) batch(events ...inbox.Event) inbox.Batch {
 	return inbox.Batch{From: l.at, To: positionAt(events[len(events)-1].Sequence), Events: events}
 }
 
-// try applies events. If they were applied, it goes on from the new checkpoint.
+// try applies events. If it succeeds, the lane goes on from the new checkpoint.
 func (l *lane) try(ctx context.Context, events ...inbox.Event) (inbox.Outcome, error) {
 	outcome, err := l.UnitOfWork.Apply(ctx, l.subscriber, l.batch(events...), l, deadAtFirstFailure)
 	if err == nil {
@@ -170,7 +177,7 @@ func (l *lane) try(ctx context.Context, events ...inbox.Event) (inbox.Outcome, e
 	return outcome, err
 }
 
-// apply applies events, and returns the error.
+// apply applies events, and returns only the error.
 func (l *lane) apply(t *testing.T, events ...inbox.Event) error {
 	t.Helper()
 	_, err := l.try(t.Context(), events...)
@@ -214,12 +221,12 @@ func (l *lane) rewind(t *testing.T, to inbox.StreamPosition) {
 	l.at = moved
 }
 
-// giveUp judges that each failure is the last one.
+// deadAtFirstFailure is a policy by which an event is dead after one failure.
 func deadAtFirstFailure(_ outbox.Entry, _ int, err error) (inbox.Failure, error) {
 	return inbox.Failure{Cause: err, Limit: 1}, nil
 }
 
-// requireAsKnown requires that the lane stands where the copy thinks.
+// requireAsKnown requires that the lane stands where the copy believes.
 func (l *lane) requireAsKnown(t *testing.T) {
 	t.Helper()
 	want := l.at
@@ -227,7 +234,7 @@ func (l *lane) requireAsKnown(t *testing.T) {
 	require.Equal(t, want, lanesOf(t, l.Store, l.subscriber)[l.at.Lane])
 }
 
-// requireOrders requires that so many orders of the lane's customer were counted.
+// requireOrders requires that n orders of the lane's customer were counted.
 func (l *lane) requireOrders(t *testing.T, n int64) {
 	t.Helper()
 	want := Total{Orders: n}
@@ -237,7 +244,7 @@ func (l *lane) requireOrders(t *testing.T, n int64) {
 	require.Equal(t, want, l.Total(t, l.subscriber, l.customer, l.amount.Currency()))
 }
 
-// requireApplied requires that these of the events were applied, and no others.
+// requireApplied requires that of the events exactly want were applied.
 func (l *lane) requireApplied(t *testing.T, events []inbox.Event, want ...inbox.Event) {
 	t.Helper()
 	require.ElementsMatch(t, idsOf(want), l.WasApplied(t, l.subscriber, idsOf(events)...))
@@ -251,7 +258,7 @@ func idsOf(events []inbox.Event) []string {
 	return ids
 }
 
-// repeat returns n times the same result.
+// repeat returns the same result n times.
 func repeat(result inbox.Result, n int) []inbox.Result {
 	return slices.Repeat([]inbox.Result{result}, n)
 }

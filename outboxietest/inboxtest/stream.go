@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// StreamHarness is a broker without a stream, and with one subscriber that has no former consumer.
+// StreamHarness is a broker without a stream, and with a subscriber that never had a durable consumer.
 type StreamHarness interface {
 	Publisher() relay.StreamRepair
 	Reader(t *testing.T) inbox.Stream // another copy's
@@ -32,7 +32,8 @@ const (
 
 var unlimited = inbox.ReadLimit{Count: plenty, Bytes: 1 << 20}
 
-// TestStream runs the contract of inbox.Stream. Each call of open gives a harness of its own.
+// TestStream checks what inbox.Stream promises: a read returns the messages as they were stored, in order, and shows which were removed. open returns a
+// harness of its own for each test.
 func TestStream(t *testing.T, open func(t *testing.T) StreamHarness) {
 	runSuite(t, func(t *testing.T) StreamHarness {
 		t.Parallel()
@@ -57,7 +58,7 @@ func TestStream(t *testing.T, open func(t *testing.T) StreamHarness) {
 	})
 }
 
-// filled opens the stream and appends so many events.
+// filled opens the stream and appends events.
 func filled(t *testing.T, h StreamHarness, events int) (relay.StreamRepair, []outbox.Entry) {
 	t.Helper()
 	publisher := h.Publisher()
@@ -125,7 +126,7 @@ func readsSoMany(t *testing.T, h StreamHarness) {
 	requireSequences(t, read(t, reader, 2, inbox.ReadLimit{Count: 4, Bytes: 1 << 20}), 2, 3, 4, 5)
 }
 
-// readsSoMuch leaves open whether the message that reaches the limit belongs to the read.
+// readsSoMuch accepts a read with or without the message that reaches the limit.
 func readsSoMuch(t *testing.T, h StreamHarness) {
 	publisher, _ := filled(t, h, 0)
 	entries := relaytest.NewEntries(0, 10)

@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// standingOf returns what is decided about a subscriber.
+// subscriptionOf returns the subscription of a subscriber.
 func subscriptionOf(t *testing.T, s Store, subscriber string) inbox.Subscription {
 	t.Helper()
 	view, err := s.Checkpoints.Heartbeat(t.Context(), subscriber, "reader")
@@ -51,7 +51,7 @@ func checkpointsSubscribe(t *testing.T, s Store) {
 	require.Zero(t, subscriptionOf(t, s, "another"))
 }
 
-// checkpointsSubscribeLate has a subscriber that a program of before began, or that has begun without types.
+// checkpointsSubscribeLate has a subscriber that an earlier version of the program began, without types.
 func checkpointsSubscribeLate(t *testing.T, s Store) {
 	l := newLane(s).begin(t)
 	require.Zero(t, subscriptionOf(t, s, subscriber))

@@ -26,7 +26,7 @@ type SweepStore struct {
 	Purge func(t *testing.T)
 }
 
-// TestSweeper runs the contract of inbox.Sweeper. Each call of open gives an empty store.
+// TestSweeper checks what inbox.Sweeper promises: a record goes only if its event can never come again. open returns an empty store.
 func TestSweeper(t *testing.T, open func(t *testing.T) SweepStore) {
 	runSuite(t, func(t *testing.T) *sweeper {
 		store := open(t)
@@ -57,7 +57,7 @@ const (
 	anyNumber = 100              // no test has as many events
 )
 
-// beyond is a sequence that no stream of the tests has.
+// beyond is a sequence after the end of every stream in the tests.
 const beyond = 1000
 
 // begin begins with one lane, in the stream that the log fills.
@@ -67,7 +67,7 @@ func (s *sweeper) begin(t *testing.T) {
 	s.letters.begin(t)
 }
 
-// forgettable requires which ids are forgettable.
+// forgettable requires that exactly these events are candidates, in this order.
 func (s *sweeper) forgettable(t *testing.T, age time.Duration, limit int, want ...inbox.Event) {
 	t.Helper()
 	time.Sleep(2 * time.Millisecond) // so that everything is older than a microsecond
@@ -80,7 +80,7 @@ func (s *sweeper) forgettable(t *testing.T, age time.Duration, limit int, want .
 	}
 }
 
-// forget forgets events, and requires how many of them are forgotten.
+// forget sweeps events, and requires how many of their records go.
 func (s *sweeper) forget(t *testing.T, first, passed uint64, want int, events ...inbox.Event) {
 	t.Helper()
 	s.forgetIn(t, stream, first, passed, want, events...)

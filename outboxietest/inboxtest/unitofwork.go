@@ -15,7 +15,8 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// TestUnitOfWork runs the contract of inbox.UnitOfWork and orders.Totals. Each call of open gives an empty store.
+// TestUnitOfWork checks what inbox.UnitOfWork and orders.Totals promise: an event takes effect once, together with its record and the checkpoint, and a
+// failure keeps nothing. open returns an empty store.
 func TestUnitOfWork(t *testing.T, open func(t *testing.T) Store) {
 	runSuite(t, func(t *testing.T) *lane { return newLane(open(t)) }, []promise[*lane]{
 		{"events are applied once, in order", applyOnce},
@@ -268,7 +269,7 @@ func applyEnded(t *testing.T, l *lane) {
 	l.requireNothingKept(t, events...)
 }
 
-// disturb makes the handler disturb the transaction when it gets an event, before it adds, or after.
+// disturb makes the handler call a function when it gets an event: early, before it counts the order, or afterwards.
 func (l *lane) disturb(event inbox.Event, early bool, disturb func()) {
 	l.inHandler = func(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 		if entry.ID != event.ID {

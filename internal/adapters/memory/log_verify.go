@@ -11,7 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// saved is what a Log knows of the cursor that points into it: as much as tells which rows came after the relay.
+// knownCursor is what a Log knows of the cursor, to tell which rows came after the relay.
 type knownCursor struct {
 	position   outbox.Position
 	created    string

@@ -245,8 +245,8 @@ func TestOutageOfAnExternalHandlerHoldsTheLane(t *testing.T) {
 	})
 }
 
-// TestFrozenCopyDoesNotCallBeforeTheOthers checks the first calls of three copies on one lane, each of which freezes now and then for
-// longer than the idle timeout, before the call and in it.
+// TestFrozenCopyDoesNotCallBeforeTheOthers checks that the first calls are in order although three copies work on one lane, each of which freezes now
+// and then for longer than the idle timeout, before the call and in it.
 func TestFrozenCopyDoesNotCallBeforeTheOthers(t *testing.T) {
 	inCalls(t, subscribing.Options{}, func(t *testing.T, s *service, start func(string) func(), made *calls) {
 		var mu sync.Mutex

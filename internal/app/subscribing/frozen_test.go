@@ -55,8 +55,8 @@ func (f *freezer) Redeliver(
 	return f.Inbox.Redeliver(ctx, subscriber, r, handler, judge)
 }
 
-// TestFrozenCopyOfAForgottenSubscriberEnds checks a copy that is frozen while its subscriber is forgotten and begins again under the same
-// name with another handler, which has come as far as the copy. When the copy wakes, it applies neither an event nor a letter, and ends.
+// TestFrozenCopyOfAForgottenSubscriberEnds checks that a copy ends, and applies neither an event nor a letter, when it wakes after its subscriber was
+// forgotten. The subscriber has begun again under the same name with another handler, and has come as far as the copy.
 func TestFrozenCopyOfAForgottenSubscriberEnds(t *testing.T) {
 	for name, failure := range map[string]error{"in front of an event": errLine, "in front of a letter": errPoison} {
 		t.Run(name, func(t *testing.T) {

@@ -12,13 +12,13 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// made is a call of an external handler, when it arrives, or when it has succeeded.
+// externalCall is a call of an external handler, recorded when it arrives and again when it succeeds.
 type externalCall struct {
 	entry     outbox.Entry
 	succeeded bool
 }
 
-// callTime returns how long a call may take, and how old its transaction may be.
+// callTime returns Options.CallTime.
 func (h *harness) callTime() time.Duration {
 	if h.broken.ageless {
 		return time.Hour
@@ -52,7 +52,7 @@ func (h *harness) call(ctx context.Context, tx inbox.Tx, entry outbox.Entry) err
 	return memory.NewTotals().Add(ctx, tx, customer, order.NewMoney(100, "USD"))
 }
 
-// noteCall notes a call for the subscriber that is judged.
+// noteCall records a call for the subscriber that is checked.
 func (h *harness) noteCall(tx inbox.Tx, entry outbox.Entry, succeeded bool) {
 	if tx.Subscriber() != subscriber {
 		return
@@ -62,7 +62,7 @@ func (h *harness) noteCall(tx inbox.Tx, entry outbox.Entry, succeeded bool) {
 	h.calls = append(h.calls, externalCall{entry: entry, succeeded: succeeded})
 }
 
-// called returns how many calls have arrived.
+// called returns the number of calls that have arrived.
 func (h *harness) called() (count int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -74,8 +74,8 @@ func (h *harness) called() (count int) {
 	return count
 }
 
-// judgeCalls checks that the first call for an event came after a call for each one before it in its aggregate had succeeded, but for those
-// that were discarded, and that what took effect was called for with success.
+// checkCallOrder checks that every event that took effect had a call that succeeded. It also checks that the first call for an event came after a call
+// for each earlier event of its aggregate had succeeded, without those that were discarded.
 func (h *harness) checkCallOrder() string {
 	if !h.external {
 		return ""

@@ -24,7 +24,7 @@ var (
 	errPoison = errors.New("poison")
 )
 
-// process is one copy of the subscriber: what it sees of the world, and how it is ended.
+// process is one copy of the subscriber: its ports, which inject faults, and how to end it.
 type process struct {
 	*memory.Inbox
 	inbox.Stream
@@ -35,7 +35,7 @@ type process struct {
 	ignoresHoles bool     // it passes over holes
 
 	mu              sync.Mutex
-	cachedTimes     map[uint64]time.Time  // stored times that it has seen, for the mutant that does not look again
+	cachedTimes     map[uint64]time.Time  // stored times that it has seen, for the mutant that does not compare again
 	lanesByPosition bool                  // it chooses lanes by position
 	keys            map[string]outbox.Key // of the events, by id
 }
@@ -47,7 +47,7 @@ func (h *harness) start() {
 	h.copies = append(h.copies, p)
 }
 
-// launch starts a copy of any subscriber. It returns how to learn what its Run returned.
+// launch starts a copy of any subscriber. ended receives what its Run returns.
 func (h *harness) launch(id string) (p *process, ended <-chan error) {
 	h.started++
 	ctx, cancel := context.WithCancel(h.t.Context())
@@ -72,10 +72,10 @@ func (h *harness) launch(id string) (p *process, ended <-chan error) {
 	return p, done
 }
 
-// mostBehind is how many of the last messages a server may not know.
+// mostBehind is how many of the last messages a lagging server may not know.
 const mostBehind = 12
 
-// behind returns how many of the last messages a server does not know.
+// behind returns how many of the last messages a server does not know now.
 func (h *harness) behind(what string) uint64 {
 	if !h.injects(what, 200) {
 		return 0
@@ -83,7 +83,7 @@ func (h *harness) behind(what string) uint64 {
 	return uint64(1 + h.below(mostBehind))
 }
 
-// stop ends the oldest copy. One that is killed takes no leave.
+// stop ends the oldest copy. A copy that is killed does not withdraw its announcement.
 func (h *harness) stop(kill bool) {
 	if len(h.copies) == 0 {
 		return
@@ -95,10 +95,10 @@ func (h *harness) stop(kill bool) {
 	oldest.cancel()
 }
 
-// pause is what happens between two steps of a transaction.
+// pause delays a transaction between two of its steps.
 func (h *harness) pause(ctx context.Context, step string) {
 	chance := 10
-	if step == "letter apart" { // which only a mutant has
+	if step == "letter apart" { // only a mutant has this step
 		chance = 500
 	}
 	switch {
@@ -124,7 +124,7 @@ func (p *process) Leave(ctx context.Context, subscriber, instance string) error 
 	return p.Inbox.Leave(ctx, subscriber, instance)
 }
 
-// Read may fail, and its answer may be late: the stream has changed meanwhile.
+// Read may fail. Its answer may be late, so that the stream has changed meanwhile.
 func (p *process) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) ([]inbox.Message, error) {
 	if p.h.injects("line cut", 30) {
 		return nil, errLine
@@ -170,7 +170,7 @@ func (p *process) Stored() <-chan struct{} {
 	return p.Stream.Stored()
 }
 
-// Lost finds nothing if the copy is blind.
+// ReadHole finds nothing if the copy ignores holes.
 func (p *process) ReadHole(ctx context.Context, subscriber string, hole inbox.Hole, limit inbox.ReadLimit) (inbox.HoleContents, error) {
 	if p.ignoresHoles {
 		return inbox.HoleContents{CompleteTo: hole.LastPosition(0)}, nil
@@ -178,7 +178,7 @@ func (p *process) ReadHole(ctx context.Context, subscriber string, hole inbox.Ho
 	return p.Inbox.ReadHole(ctx, subscriber, hole, limit)
 }
 
-// Forget notes what happens.
+// Sweep records that it removed something.
 func (p *process) Sweep(ctx context.Context, subscriber, stream string, ids []string, first, passed uint64) (int, error) {
 	forgotten, err := p.Inbox.Sweep(ctx, subscriber, stream, ids, first, passed)
 	if forgotten > 0 {
@@ -187,7 +187,7 @@ func (p *process) Sweep(ctx context.Context, subscriber, stream string, ids []st
 	return forgotten, err
 }
 
-// Apply may come late. It gives events their aggregates back.
+// Apply may come late. It restores the aggregates that Read replaced.
 func (p *process) Apply(
 	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.FailurePolicy,
 ) (inbox.Outcome, error) {
@@ -213,7 +213,7 @@ func (p *process) Apply(
 	return outcome, err
 }
 
-// Handle counts the event, unless something goes wrong.
+// Handle counts the event, unless a fault is injected.
 func (p *process) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
 	h := p.h
 	if !slices.Contains(p.types, entry.Type) {
@@ -238,7 +238,7 @@ func (p *process) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) e
 	return memory.NewTotals().Add(ctx, tx, customer, order.NewMoney(100, "USD"))
 }
 
-// calmed reports whether nothing goes wrong any more.
+// faultFree reports whether no more faults are injected.
 func (h *harness) faultFree() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -255,5 +255,5 @@ func (*process) Name() string      { return "test" }
 func (p *process) Types() []string { return p.types }
 func (p *process) External() bool  { return p.h.external }
 
-// Applied notes nothing.
+// Applied does nothing.
 func (*process) Applied(context.Context, outbox.Entry) {}

@@ -29,7 +29,7 @@ const (
 	idleTimeout = time.Second
 )
 
-// happenings are what has to happen in some life.
+// faults are the faults and changes that have to occur in some run.
 var faults = []string{
 	"started", "stopped", "killed", "frozen", "outage", "failed commit", "lost commit", "stalled step", "stalled handler",
 	"stream lost its end", "stream remade", "event parked", "event redriven", "foreign message", "duplicate", "hole",
@@ -39,7 +39,7 @@ var faults = []string{
 	"call hung", "call's answer lost", "call repeated",
 }
 
-// world is a subscriber and everything that befalls it.
+// harness is a subscriber with its stream, its database and a relay, into which a run injects faults.
 type harness struct {
 	t      *testing.T
 	stream *memory.Stream
@@ -127,7 +127,7 @@ func (h *harness) below(sides int) int {
 	return h.random.IntN(sides)
 }
 
-// befalls reports whether something happens now, with a chance in a thousand.
+// injects decides whether a fault occurs now, with a chance in a thousand, and counts it.
 func (h *harness) injects(what string, chance int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -144,7 +144,7 @@ func (h *harness) note(what string) {
 	h.seen[what]++
 }
 
-// step lets one thing happen.
+// step makes one random change.
 func (h *harness) step() {
 	switch h.below(22) {
 	case 0, 1:
@@ -197,7 +197,7 @@ func (h *harness) step() {
 	}
 }
 
-// decide is what an operator does about a dead letter.
+// decideLetter is an operator who decides about a dead letter.
 func (h *harness) decideLetter() {
 	letters, _ := h.inbox.Letters(h.t.Context(), subscriber, 100)
 	letters = slices.DeleteFunc(letters, func(l inbox.Letter) bool { return l.State != inbox.Dead })
@@ -230,7 +230,7 @@ func idsOfLetters(letters []inbox.Letter) (ids []string) {
 	return ids
 }
 
-// retryGroup retries what failed for the reason of one letter.
+// retryGroup retries all letters that failed for the same reason as one letter.
 func (h *harness) retryGroup(letters []inbox.Letter, of inbox.Letter) {
 	choice := operations.Choice{Group: fault.NewFingerprint(of.Error).ID}
 	if n, err := h.inbox.RetryChosen(h.t.Context(), subscriber, idsOfLetters(letters), choice); err == nil && n > 0 {
@@ -238,7 +238,7 @@ func (h *harness) retryGroup(letters []inbox.Letter, of inbox.Letter) {
 	}
 }
 
-// discardGroup discards what failed for the reason of one letter, and has its type.
+// discardGroup discards letters of the same type that failed for the same reason as one letter.
 func (h *harness) discardGroup(letters []inbox.Letter, of inbox.Letter) {
 	letters = letters[:min(3, len(letters))]
 	choice := operations.Choice{Group: fault.NewFingerprint(of.Error).ID, Type: of.Type}
@@ -260,7 +260,7 @@ func (h *harness) discard(letter inbox.Letter) {
 	}
 }
 
-// calm ends everything that goes wrong, but what is poisoned, and lets a new copy catch up.
+// endFaults ends all faults but the poisoned events, and lets a new copy catch up.
 func (h *harness) endFaults() {
 	h.mu.Lock()
 	h.faultsOff = true
@@ -277,7 +277,7 @@ func (h *harness) endFaults() {
 	pass(2 * time.Minute)
 }
 
-// forgive lets every event succeed, and discards what cannot be read.
+// healPoison lets every event succeed, and discards the unreadable messages.
 func (h *harness) healPoison() {
 	h.mu.Lock()
 	h.poisonHealed = true
@@ -295,7 +295,7 @@ func (h *harness) healPoison() {
 	}
 }
 
-// where says what is known of an event.
+// where describes the letter of an event.
 func (h *harness) where(id string) string {
 	letter, err := h.inbox.Letter(h.t.Context(), subscriber, id)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// noLags says nothing about lags.
+// noLags knows no lags.
 type noLags struct{}
 
 func (noLags) Behind(context.Context, []operations.SubscriberProgress) ([]operations.Lag, error) {
@@ -21,7 +21,7 @@ func (noLags) Behind(context.Context, []operations.SubscriberProgress) ([]operat
 
 func (noLags) Lags(context.Context) ([]operations.Lag, error) { return nil, nil }
 
-// operator is the administration of the world's subscribers. It sees the stream as a copy does: its servers may lag.
+// operator returns the administration of the subscribers. Its servers of the stream may lag, as those of a copy.
 func (h *harness) operator() *operating.Subscribers {
 	reader := memory.NewReader(h.stream, subscriber)
 	if !h.faultFree() {
@@ -30,7 +30,7 @@ func (h *harness) operator() *operating.Subscribers {
 	return operating.NewSubscribers(operating.SubscriberPorts{Operator: memory.NewOperator(h.inbox), Stream: reader, Lags: noLags{}, Log: h.inbox})
 }
 
-// operate is what an operator decides about the subscriber as a whole.
+// operate is an operator who decides about the subscriber as a whole.
 func (h *harness) operate() {
 	ctx, cancel := context.WithTimeout(h.t.Context(), time.Minute)
 	defer cancel()
@@ -59,7 +59,7 @@ func (h *harness) operate() {
 	}
 }
 
-// rest lets time go by while the subscriber is paused, and notes what takes effect meanwhile.
+// checkPausedFor lets time go by while the subscriber is paused, and records a violation if anything takes effect.
 func (h *harness) checkPausedFor() {
 	before, calls := len(h.inbox.History(subscriber)), h.called()
 	pass(time.Duration(h.below(3000)) * time.Millisecond)
@@ -71,7 +71,7 @@ func (h *harness) checkPausedFor() {
 	}
 }
 
-// move sends lanes to a sequence. What is skipped was dealt with, so that it can be told from what is lost.
+// move sends lanes to a sequence. It skips only events that the subscriber has handled, so that a skipped event is not mistaken for a lost one.
 func (h *harness) move(ctx context.Context, o *operating.Subscribers, sequence uint64, forwards bool) bool {
 	plan, err := o.Plan(ctx, subscriber, operations.Target{Sequence: sequence}, forwards)
 	if err != nil || forwards && !h.skippable(plan.To) {
@@ -81,8 +81,8 @@ func (h *harness) move(ctx context.Context, o *operating.Subscribers, sequence u
 	return err == nil
 }
 
-// skippable reports whether the subscriber has dealt with every event that was published up to a place, also with those that were removed. A
-// lane at a removed message would miss what is redriven into an earlier one, if the stream loses its end before the lane goes on.
+// skippable reports whether the subscriber has handled every event that was published up to a position, with those whose messages were removed. It
+// is false at a removed message: if the stream lost its end there, a lane would miss what is redriven before that position.
 func (h *harness) skippable(to inbox.StreamPosition) bool {
 	if to.Progress == 0 || to.StoredAt.IsZero() {
 		return false
@@ -101,7 +101,7 @@ func (h *harness) skippable(to inbox.StreamPosition) bool {
 	return true
 }
 
-// dealtWith reports whether the subscriber knows an event.
+// dealtWith reports whether the subscriber has applied an event or has its letter.
 func (h *harness) dealtWith(event inbox.Event) bool {
 	if h.inbox.Applied(subscriber, event.ID) {
 		return true
@@ -110,7 +110,7 @@ func (h *harness) dealtWith(event inbox.Event) bool {
 	return err == nil
 }
 
-// bury forgets another subscriber than the one that is judged, beside a copy that works, and lets it begin again some time.
+// forgetAnother forgets another subscriber while a copy of it works, and checks that the copy ends. The subscriber may begin again later.
 func (h *harness) forgetAnother() {
 	const mortal = "mortal"
 	doomed, ended := h.launch(mortal)

@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// takeOver begins where the stream ends, as the relay's own messages say.
+// takeOver is a new leader of the relay. It goes on where the relay's own messages in the stream end.
 func (h *harness) takeOver() {
 	h.cursor = h.purged
 	for _, message := range h.stream.Messages() {
@@ -28,7 +28,8 @@ func (h *harness) save() {
 	})
 }
 
-// publish goes on with the log, as the relay does. What the broker refuses is parked, and what follows it in its aggregate too.
+// publish publishes the next events of the log, as the relay does. Events that the broker refuses are parked, with what follows them in their
+// aggregates.
 func (h *harness) publish(count int) {
 	defer h.save()
 	for _, entry := range h.log[h.cursor:] {
@@ -60,7 +61,7 @@ func (h *harness) waits(entry outbox.Entry) bool {
 	})
 }
 
-// redrive publishes what is parked of some aggregates, as far as the relay has passed it.
+// redrive publishes the parked events of some aggregates, up to the relay's cursor.
 func (h *harness) redrive(count int) {
 	for range count {
 		var waiting []outbox.Entry
@@ -85,7 +86,7 @@ func (h *harness) redrive(count int) {
 	}
 }
 
-// lose takes the end of the stream away. The log heals it.
+// truncateStream removes the end of the stream. The relay may publish it again from the log.
 func (h *harness) truncateStream() {
 	length := h.stream.Len()
 	if length == 0 {
@@ -104,7 +105,7 @@ func (h *harness) truncateAfter(after uint64) {
 	h.takeOver()
 }
 
-// parkAgain waits again for the events that were redriven after a sequence.
+// parkAgain parks the events again that were redriven after a sequence.
 func (h *harness) parkAgain(after uint64) {
 	for position, sequence := range h.redriven {
 		if sequence > after && position > h.purged {
@@ -115,7 +116,7 @@ func (h *harness) parkAgain(after uint64) {
 	}
 }
 
-// remake deletes the stream, and fills a new one from the log.
+// recreateStream deletes the stream, and fills a new one from the log.
 func (h *harness) recreateStream() {
 	h.note("stream remade")
 	h.stream.Recreate()
@@ -125,14 +126,14 @@ func (h *harness) recreateStream() {
 	h.publish(h.below(runEvents))
 }
 
-// fill makes the log's cursor stand in the stream.
+// pointLogAtStream makes the log's cursor stand in the stream.
 func (h *harness) pointLogAtStream() {
 	state, err := memory.NewReader(h.stream, subscriber).State(h.t.Context())
 	require.NoError(h.t, err)
 	h.cursors.Edit(func(cursor *relay.Cursor) { cursor.StreamCreated = state.Created })
 }
 
-// repeat stores a message a second time, whose event the log has.
+// duplicateMessage stores a message a second time. The log has its event.
 func (h *harness) duplicateMessage() {
 	messages := slices.DeleteFunc(h.messages(), func(m inbox.Message) bool {
 		return m.Event == nil || m.Event.Unreadable == nil && m.Event.Position <= h.purged
@@ -143,7 +144,7 @@ func (h *harness) duplicateMessage() {
 	}
 }
 
-// expire purges the beginning of the log, and removes the beginning of the stream, as far as the subscriber has come.
+// expire purges the beginning of the log and removes the beginning of the stream, as far as the subscriber has handled them.
 func (h *harness) expire() {
 	for _, entry := range h.log[h.purged:h.cursor] {
 		if !h.purgeable(entry) {
@@ -162,8 +163,8 @@ func (h *harness) expire() {
 	}
 }
 
-// forgetful reports whether the log's row of an event may go. The log keeps what it published lately: a former leader does not know
-// that the stream has it, and the inbox would forget it too early.
+// purgeable reports whether the log's row of an event may go. The log keeps what it published lately. Otherwise a server that lags would not show that
+// the stream has it, and the inbox would forget it too early.
 func (h *harness) purgeable(entry outbox.Entry) bool {
 	lately := slices.ContainsFunc(h.messages(), func(m inbox.Message) bool {
 		return m.Event != nil && m.Event.ID == entry.ID && m.Sequence+2*mostBehind > h.stream.Len()
@@ -171,9 +172,9 @@ func (h *harness) purgeable(entry outbox.Entry) bool {
 	return !lately && !h.parked[entry.Position] && (h.inbox.Applied(subscriber, entry.ID) || h.discarded[entry.ID])
 }
 
-// knows reports whether the subscriber has begun, and every lane stands at a message of the stream. What the stream has lost by the
-// beginning is not missed. If the stream loses its end, grows again, and loses what has grown before a lane looks, redriven events can be
-// missed.
+// lanesAtMessages reports whether the subscriber has begun, and every lane stands at a message of the stream. A subscriber does not miss what the stream
+// lost before it began. If the stream lost its end, grew again, and lost the new messages before a lane read them, a lane could miss redriven
+// events.
 func (h *harness) lanesAtMessages() bool {
 	view, err := h.inbox.Heartbeat(h.t.Context(), subscriber, "judge")
 	if err != nil || len(view.Lanes) == 0 {
@@ -188,7 +189,7 @@ func (h *harness) lanesAtMessages() bool {
 	})
 }
 
-// remove deletes a message, or all up to one, as a limit does; never the last one, by which the relay knows where it stands.
+// removeMessages removes one message, or all messages up to one, as a limit does. It keeps the last message, from which the relay reads its position.
 func (h *harness) removeMessages() {
 	messages := h.messages()
 	if len(messages) < 2 || !h.lanesAtMessages() {
@@ -206,7 +207,7 @@ func (h *harness) removeMessages() {
 	}
 }
 
-// messages returns what the stream has.
+// messages returns all messages of the stream.
 func (h *harness) messages() []inbox.Message {
 	messages, err := memory.NewReader(h.stream, subscriber).Read(h.t.Context(), 1, inbox.ReadLimit{Count: 1000, Bytes: 1 << 20})
 	require.NoError(h.t, err)

@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// The checks of a life, by the promise that each one is named for.
+// The checks of a run. Each is named for the promise that it checks.
 const (
 	checkOnce      = "each effect once"
 	checkOrder     = "in order"
@@ -30,13 +30,14 @@ const (
 	checkCalls     = "first calls in order, and one that succeeded for each effect"
 )
 
-// TestLives lives random lives of a subscriber in fake time: up to three copies that start, stop, are killed and freeze, on 1, 3 or 7
-// lanes; transactions that stall in each of their steps; outages of the database, commits without an answer; events that fail for
-// ever, for a while or by accident; a stream that loses its end and is healed by the log, that is remade, lags, and has holes, duplicates,
-// foreign and control messages and redriven events; programs that know all types of events, and programs that do not; handlers that call something
-// outside, which hangs; operators who retry and discard, who pause the subscriber, send its lanes elsewhere, give it other lanes, and forget a subscriber; a log and a stream that forget their beginning, and
-// an inbox that is swept. When everything is well again, each event has taken
-// effect once, but those that were discarded, and in order within its aggregate.
+// TestLives checks that each event takes effect once and in order within its aggregate, whatever happens: after the faults have ended, every event
+// that was not discarded has taken effect. It runs a subscriber in fake time, many times, with random faults and changes:
+//   - up to three copies on 1, 3 or 7 lanes, which start, stop, are killed, and freeze, and whose programs know all types of events or not;
+//   - transactions that stall in each of their steps, outages of the database, and commits without an answer;
+//   - events that fail for ever, for a while, or by accident, and external calls that hang;
+//   - a stream that loses its end, is created again, lags, and has holes, duplicates, foreign messages and redriven events;
+//   - operators who retry, discard, pause, rewind, skip, change the lanes, and forget a subscriber;
+//   - a log and a stream that lose their beginning, and an inbox that is swept.
 func TestLives(t *testing.T) {
 	seen := make(map[string]int)
 	for seed := range uint64(runs) {
@@ -45,11 +46,11 @@ func TestLives(t *testing.T) {
 		}
 	}
 	t.Log(seen)
-	for _, happening := range faults {
+	for _, fault := range faults {
 		if underRace {
-			break // there are too few lives for everything to happen
+			break // there are too few runs for every fault to occur
 		}
-		require.Positive(t, seen[happening], "%s never happened", happening)
+		require.Positive(t, seen[fault], "%s never occurred", fault)
 	}
 }
 
@@ -57,17 +58,17 @@ func mustRun(t *testing.T, seed uint64) map[string]int {
 	t.Helper()
 	problem, seen := run(t, seed, mutant{})
 	if problem != "" {
-		t.Fatalf("life %d: %s", seed, problem)
+		t.Fatalf("run %d: %s", seed, problem)
 	}
 	return seen
 }
 
-// mutant is a way to break what keeps the promises.
+// mutant is a change that breaks a promise.
 type mutant struct {
 	inbox  func(*memory.Inbox)
-	copies func(*process) // what it sees of the world
-	long   bool           // it shows in long lives
-	// external says that it shows in the calls of an external handler.
+	copies func(*process) // changes the ports of a copy
+	long   bool           // only long runs show it
+	// external says that the calls of an external handler show it.
 	external bool
 	ageless  bool     // calls are made however old the transaction is
 	checks   []string // that notice
@@ -91,8 +92,8 @@ var mutants = map[string]mutant{
 	"lane by position":                           {copies: func(p *process) { p.lanesByPosition = true }, checks: []string{checkOrder}},
 }
 
-// TestLivesNotice breaks what keeps the promises, and demands that some life notices by a check that is named for it. The race detector has
-// nothing to find there that it does not find in TestLives.
+// TestLivesNotice checks that TestLives can fail: each mutant breaks a promise, and some run has to notice it by a check that is named for that
+// promise. The race detector would find nothing here that it does not find in TestLives.
 func TestLivesNotice(t *testing.T) {
 	if underRace {
 		return
@@ -103,16 +104,16 @@ func TestLivesNotice(t *testing.T) {
 			for seed := range uint64(10 * runs) {
 				problem, _ := run(t, seed, mutants[name])
 				if slices.ContainsFunc(mutants[name].checks, func(check string) bool { return strings.HasPrefix(problem, check) }) {
-					t.Logf("noticed in life %d: %s", seed, problem)
+					t.Logf("noticed in run %d: %s", seed, problem)
 					return
 				}
 			}
-			t.Fatalf("no check of %q noticed it in %d lives", mutants[name].checks, 10*runs)
+			t.Fatalf("no check of %q noticed it in %d runs", mutants[name].checks, 10*runs)
 		})
 	}
 }
 
-// live lives one life. It returns what a check has noticed, and how often what happened.
+// run runs a subscriber once. It returns what a check has noticed, and how often each fault occurred.
 func run(t *testing.T, seed uint64, broken mutant) (problem string, seen map[string]int) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -141,7 +142,7 @@ func run(t *testing.T, seed uint64, broken mutant) (problem string, seen map[str
 	return problem, seen
 }
 
-// while returns how long it takes until the next thing happens.
+// untilNext returns the time until the next change.
 func (w *harness) untilNext() time.Duration {
 	most := 1500
 	if w.long {
@@ -150,13 +151,13 @@ func (w *harness) untilNext() time.Duration {
 	return time.Duration(w.below(most)) * time.Millisecond
 }
 
-// pass lets fake time go by until everything that happens meanwhile has happened.
+// pass lets fake time go by, until everything that is due has happened.
 func pass(by time.Duration) {
 	time.Sleep(by)
 	synctest.Wait()
 }
 
-// judgePoison checks, while the poisoned events still fail, that they hold up nothing but what follows them in their aggregates.
+// checkHeldBack checks, while the poisoned events still fail, that they hold up only the later events of their aggregates.
 func (w *harness) checkHeldBack() string {
 	held, effects := make(map[string]bool), make(map[string]bool)
 	for _, entry := range w.inbox.History(subscriber) {
@@ -181,7 +182,7 @@ func (w *harness) checkHeldBack() string {
 	return ""
 }
 
-// judgeHistory checks the effects, in the order in which they were committed.
+// checkHistory checks the effects in the order of their commits.
 func (w *harness) checkHistory() string {
 	effects, last := make(map[string]bool), make(map[string]int64)
 	for _, entry := range w.inbox.History(subscriber) {
@@ -196,7 +197,7 @@ func (w *harness) checkHistory() string {
 	return ""
 }
 
-// judge compares what took effect with the log.
+// checkEffects compares the effects with the log.
 func (w *harness) checkEffects() string {
 	if problem := w.checkHistory(); problem != "" {
 		return problem
@@ -219,7 +220,7 @@ func (w *harness) checkEffects() string {
 	return w.checkNothingLeft()
 }
 
-// judgeEnd checks that nothing is left to do.
+// checkNothingLeft checks that nothing is left to do.
 func (w *harness) checkNothingLeft() string {
 	letters, err := w.inbox.Letters(w.t.Context(), subscriber, 1000)
 	require.NoError(w.t, err)

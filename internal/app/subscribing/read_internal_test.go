@@ -25,8 +25,8 @@ func stocked(t *testing.T, readAhead int, events ...int) *Subscriber {
 	return s
 }
 
-// TestReaderRests checks that the reader rests when four batches a lane are read ahead, in the mean, or all the memory is used, unless a lane
-// soon has nothing to do; and that it goes on when a quarter is done, or a lane soon has nothing to do.
+// TestReaderRests checks that the reader rests when four batches for each lane are read ahead, on average, or all the memory is used. It also checks
+// that the reader goes on when a quarter of that is done. A lane that runs low always makes it read.
 func TestReaderRests(t *testing.T) {
 	const plenty = 1 << 30
 	for name, test := range map[string]struct {

@@ -2,7 +2,7 @@
 
 package subscribing_test
 
-// lives is small under the race detector, which makes each of them five times as slow. `make test` lives them once more without it.
+// runs is small under the race detector, which makes each run five times as slow. `make test` runs the model once more without it.
 const (
 	lives     = 30
 	underRace = true

@@ -2,7 +2,7 @@
 
 package subscribing_test
 
-// lives is how many random lives the model leads.
+// runs is the number of random runs of the model.
 const (
 	runs      = 150
 	underRace = false

@@ -21,7 +21,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// service is a subscriber whose copies run in fake time, and on which nothing happens but what a test does.
+// service is a subscriber whose copies run in fake time, without injected faults.
 type service struct {
 	t      *testing.T
 	stream *memory.Stream
@@ -62,7 +62,7 @@ func newService(t *testing.T, opts subscribing.Options) *service {
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// copied is the handler of one copy.
+// copyHandler is the handler of one copy.
 type copyHandler struct {
 	*service
 	name string
@@ -94,12 +94,12 @@ func (c copyHandler) Applied(_ context.Context, entry outbox.Entry) {
 	c.logged = append(c.logged, entry.ID)
 }
 
-// killable does not take leave, as a process that is killed.
+// killable does not withdraw a copy's announcement, like a process that is killed.
 type killable struct{ inbox.Checkpoints }
 
 func (killable) Leave(context.Context, string, string) error { return nil }
 
-// distant is a database that takes its time for every transaction.
+// slowDatabase is a database that is slow in every transaction.
 type slowDatabase struct {
 	inbox.UnitOfWork
 	latency time.Duration
@@ -112,12 +112,12 @@ func (d slowDatabase) Apply(
 	return d.UnitOfWork.Apply(ctx, subscriber, batch, handler, judge)
 }
 
-// only has one handler.
+// only returns Ports.Handlers of a program with one handler.
 func only(handler inbox.Handler) func(string) (inbox.Handler, error) {
 	return func(string) (inbox.Handler, error) { return handler, nil }
 }
 
-// counted is a stream that counts the messages that are read.
+// countedStream counts the messages that are read.
 type countedStream struct {
 	inbox.Stream
 	read *atomic.Int64
@@ -129,7 +129,7 @@ func (c countedStream) Read(ctx context.Context, from uint64, limit inbox.ReadLi
 	return messages, err
 }
 
-// start starts a copy, and returns what ends it as a kill would.
+// start starts a copy, and returns a function that kills it.
 func (s *service) start(name string) (kill func()) {
 	return s.startHandling(name, copyHandler{s, name})
 }
@@ -140,7 +140,7 @@ func (s *service) startHandling(name string, handler inbox.Handler) (kill func()
 	return kill
 }
 
-// run starts a copy that sees checkpoints in its own way.
+// run starts a copy with checkpoints of its own.
 func (s *service) run(name string, handler inbox.Handler, checkpoints inbox.Checkpoints) (running *subscribing.Subscriber, kill func()) {
 	ctx, cancel := context.WithCancel(s.t.Context())
 	running = subscribing.New(subscriber, name, subscribing.Ports{
@@ -151,7 +151,7 @@ func (s *service) run(name string, handler inbox.Handler, checkpoints inbox.Chec
 	return running, cancel
 }
 
-// publish appends events of an aggregate each, and returns them.
+// publish appends events, each of another aggregate, and returns them.
 func (s *service) publish(count int) []outbox.Entry {
 	s.t.Helper()
 	entries := relaytest.NewEntries(outbox.Position(s.stream.Len()), count)

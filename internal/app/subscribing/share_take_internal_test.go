@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// glance is what a copy sees of the only lane.
+// laneView is what a copy sees of the only lane.
 type laneView struct {
 	mine   bool          // the lane belongs to this copy
 	silent bool          // the lane's copy has not announced itself for a while
@@ -23,7 +23,7 @@ type laneView struct {
 	empty  bool          // there are no events for it
 }
 
-// see lets a copy, which holds the lane or not, look at it, and returns whether it holds the lane then.
+// holdsAfter returns whether a copy holds the lane after a heartbeat. holds says whether it held the lane before.
 func (g laneView) holdsAfter(t *testing.T, holds bool) bool {
 	t.Helper()
 	copies := []string{"a", "b"}
