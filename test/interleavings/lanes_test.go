@@ -71,9 +71,9 @@ func judged(limit int) inbox.FailurePolicy {
 	}
 }
 
-// inboxed is an operation on one side's inbox, in a state of the subscriber.
+// inboxed returns an operation on the inbox of one side, in a state of the subscriber. method is named as in driven: inbox.Checkpoints.Begin.
 func inboxed(in *state, method, name string, do func(ctx context.Context, i *postgres.Inbox) (string, error)) *operation {
-	return &operation{name: name, methods: []string{"inbox." + method}, in: in, do: func(ctx context.Context, s *side) (string, error) {
+	return &operation{name: name, methods: []string{method}, in: in, do: func(ctx context.Context, s *side) (string, error) {
 		return do(ctx, inboxOf(s))
 	}}
 }
@@ -231,7 +231,7 @@ func catchUp(in *state, name string) *operation {
 }
 
 func rewind(in *state, name, stream string, from inbox.Checkpoint, to uint64) *operation {
-	o := inboxed(in, "Checkpoints.Rewind", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	o := inboxed(in, "inbox.Checkpoints.Rewind", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		checkpoint, err := i.Rewind(ctx, subscriber, from, stream, placeAt(to))
 		return fmt.Sprintf("%s %d, revision %d", checkpoint.Stream, checkpoint.Sequence, checkpoint.Revision), err
 	})
@@ -242,20 +242,20 @@ func rewind(in *state, name, stream string, from inbox.Checkpoint, to uint64) *o
 
 // begin creates the lanes of a subscriber.
 func begin(name, who string, count int) *operation {
-	return inboxed(&open, "Checkpoints.Begin", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	return inboxed(&open, "inbox.Checkpoints.Begin", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		return "", i.Begin(ctx, who, count, knownStream, placeAt(7))
 	})
 }
 
 // subscribe adds types. Of two copies with different handlers one is refused.
 func subscribe(name, handler string, types ...string) *operation {
-	return inboxed(&open, "Checkpoints.Subscribe", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	return inboxed(&open, "inbox.Checkpoints.Subscribe", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		return "", i.Subscribe(ctx, subscriber, handler, types)
 	})
 }
 
 func look(name, instance string) *operation {
-	return guessing(inboxed(&open, "Checkpoints.Heartbeat", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	return guessing(inboxed(&open, "inbox.Checkpoints.Heartbeat", name, func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		view, err := i.Heartbeat(ctx, subscriber, instance)
 		lanes := make([]string, len(view.Lanes))
 		for i, lane := range view.Lanes {
@@ -310,7 +310,7 @@ var laneOperations = []*operation{
 	begin("begin for the first time", "another", 2),
 	look("look: known", "instance"),
 	look("look: new", "another instance"),
-	inboxed(&open, "Checkpoints.Leave", "leave", func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	inboxed(&open, "inbox.Checkpoints.Leave", "leave", func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		return "", i.Leave(ctx, subscriber, "instance")
 	}),
 }

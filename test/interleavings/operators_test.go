@@ -124,10 +124,10 @@ var operatorOperations = []*operation{
 	redeliver(&tombstoned, "buried, redeliver", redelivering{count: 10}),
 	discard(&tombstoned, "buried, discard: dead", a1.ID),
 	retryChosen(&tombstoned, "buried, retry chosen", operations.Choice{}, a1.ID, d1.ID),
-	inboxed(&tombstoned, "Checkpoints.Subscribe", "buried, subscribe", func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	inboxed(&tombstoned, "inbox.Checkpoints.Subscribe", "buried, subscribe", func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		return "", i.Subscribe(ctx, subscriber, "test", []string{"a"})
 	}),
-	inboxed(&tombstoned, "Checkpoints.Begin", "buried, begin", func(ctx context.Context, i *postgres.Inbox) (string, error) {
+	inboxed(&tombstoned, "inbox.Checkpoints.Begin", "buried, begin", func(ctx context.Context, i *postgres.Inbox) (string, error) {
 		return "", i.Begin(ctx, subscriber, 2, knownStream, placeAt(7))
 	}),
 	once(&tombstoned, "buried, once: new", b2),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/app/operating"
@@ -30,13 +31,13 @@ func instanceHalts(s *side) *postgres.InstanceHalts {
 // parkings returns an operation on the parking lot.
 func parkings(method, name string, do func(ctx context.Context, p *postgres.Parking) (string, error)) *operation {
 	return &operation{
-		name: name, methods: []string{"outbox." + method}, fenced: method[:8] == "Parking.",
+		name: name, methods: []string{method}, fenced: strings.HasPrefix(method, "relay.Parking."),
 		do: func(ctx context.Context, s *side) (string, error) { return do(ctx, parking(s)) },
 	}
 }
 
 func settle(name string, tail relay.MessageMeta, sequence uint64) *operation {
-	o := parkings("Parking.Reconcile", name, func(ctx context.Context, p *postgres.Parking) (string, error) {
+	o := parkings("relay.Parking.Reconcile", name, func(ctx context.Context, p *postgres.Parking) (string, error) {
 		settled, err := p.Reconcile(ctx, fence, tail, sequence, true)
 		return fmt.Sprintf("%+v", settled), err
 	})
@@ -66,11 +67,11 @@ var relayOperations = []*operation{
 	guessing(settle("settle: lost", relay.MessageMeta{Own: true, Progress: at(4).Progress(), Event: 4}, 4), map[string]string{
 		"ok {Waiting:true Lost:true}": "waiting and lost events are reported from before the write, which errs on the safe side",
 	}),
-	parkings("Parking.SetAside", "set events aside", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("relay.Parking.SetAside", "set events aside", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		aside, err := p.SetAside(ctx, fence, log[7:])
 		return fmt.Sprint(aside), err
 	}),
-	parkings("Parking.Refuse", "refuse", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("relay.Parking.Refuse", "refuse", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		return "", p.Refuse(ctx, fence, at(2), "still too large")
 	}),
 	{name: "purge", methods: []string{"relay.Retention.Purge"}, refuses: map[string]string{
@@ -100,32 +101,32 @@ var relayOperations = []*operation{
 	{name: "resign", methods: []string{"relay.Elector.Resign"}, do: func(ctx context.Context, s *side) (string, error) {
 		return "", elector(s).Resign(ctx, relay.Term{Token: leaseToken})
 	}},
-	parkings("ParkingAdmin.Redrive", "redrive one aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("operations.ParkingAdmin.Redrive", "redrive one aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.Redrive(ctx, &outbox.Key{Type: "order", ID: parked})
 		return fmt.Sprint(n), err
 	}),
-	parkings("ParkingAdmin.Redrive", "redrive all", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("operations.ParkingAdmin.Redrive", "redrive all", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.Redrive(ctx, nil)
 		return fmt.Sprint(n), err
 	}),
-	parkings("ParkingAdmin.Discard", "discard: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("operations.ParkingAdmin.Discard", "discard: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		return "", p.Discard(ctx, 3)
 	}),
-	parkings("ParkingAdmin.Discard", "discard: second of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("operations.ParkingAdmin.Discard", "discard: second of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		return "", p.Discard(ctx, 6)
 	}),
-	parkings("ParkingAdmin.Discard", "discard: to be redriven", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("operations.ParkingAdmin.Discard", "discard: to be redriven", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		return "", p.Discard(ctx, 2)
 	}),
-	parkings("ParkingAdmin.RedriveChosen", "redrive chosen: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("operations.ParkingAdmin.RedriveChosen", "redrive chosen: first of its aggregate", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.RedriveChosen(ctx, []outbox.Position{2, 3}, operations.Choice{})
 		return fmt.Sprint(n), err
 	}),
-	parkings("ParkingAdmin.RedriveChosen", "redrive chosen: all", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("operations.ParkingAdmin.RedriveChosen", "redrive chosen: all", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.RedriveChosen(ctx, []outbox.Position{2, 3, 6}, operations.Choice{})
 		return fmt.Sprint(n), err
 	}),
-	parkings("ParkingAdmin.DiscardChosen", "discard chosen", func(ctx context.Context, p *postgres.Parking) (string, error) {
+	parkings("operations.ParkingAdmin.DiscardChosen", "discard chosen", func(ctx context.Context, p *postgres.Parking) (string, error) {
 		n, err := p.DiscardChosen(ctx, []outbox.Position{2, 3}, operations.Choice{})
 		return fmt.Sprint(n), err
 	}),
