@@ -62,7 +62,7 @@ type sharedParts struct {
 	Desk      operations.RelayInspector
 	Places    operations.SubscriberProgresses
 	Operator  inbox.Operator
-	Consumers *jetstream.Consumers
+	Consumers *jetstream.SubscriberLags
 }
 
 // observeShared shows what is the same whichever instance tells.

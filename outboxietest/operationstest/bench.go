@@ -223,7 +223,7 @@ func benchAdopt(t *testing.T, w *workshop) {
 func benchAdoptFirst(t *testing.T, w *workshop) {
 	entry := w.append("a", 1)[0]
 	adopted := relay.Cursor{Progress: entry.Progress(), StreamCreated: "the stream", StreamSequence: 1}
-	require.ErrorIs(t, w.Bench().Adopt(t.Context(), 1, adopted, true), relay.ErrOutOfTurn)
+	require.ErrorIs(t, w.Bench().Adopt(t.Context(), 1, adopted, true), relay.ErrStaleRevision)
 	require.Zero(t, w.cursor())
 	w.adopt(adopted, false)
 	adopted.Revision = 1
@@ -248,7 +248,7 @@ func benchAdoptLate(t *testing.T, w *workshop) {
 	before := w.cursor()
 	for _, revision := range []int64{0, before.Revision - 1, before.Revision + 1} {
 		err := w.Bench().Adopt(t.Context(), revision, relay.Cursor{Progress: entries[1].Progress(), StreamSequence: 1}, true)
-		require.ErrorIs(t, err, relay.ErrOutOfTurn)
+		require.ErrorIs(t, err, relay.ErrStaleRevision)
 		require.Equal(t, before, w.cursor())
 		require.Empty(t, w.waiting(), "nothing is redriven again")
 	}
@@ -269,7 +269,7 @@ func benchAdoptRace(t *testing.T, w *workshop) {
 			if err := <-answers; err == nil {
 				won++
 			} else {
-				require.ErrorIs(t, err, relay.ErrOutOfTurn)
+				require.ErrorIs(t, err, relay.ErrStaleRevision)
 			}
 		}
 		require.Equal(t, 1, won)
@@ -284,7 +284,7 @@ func benchAdoptFences(t *testing.T, w *workshop) {
 	w.adopt(relay.Cursor{Progress: entry.Progress(), StreamCreated: "the new stream", StreamSequence: 1}, true)
 	before := w.cursor()
 	_, err := w.Store().Save(t.Context(), believed, old)
-	require.ErrorIs(t, err, relay.ErrOutOfTurn)
-	require.ErrorIs(t, w.Store().Report(t.Context(), believed, nil), relay.ErrOutOfTurn)
+	require.ErrorIs(t, err, relay.ErrStaleRevision)
+	require.ErrorIs(t, w.Store().Report(t.Context(), believed, nil), relay.ErrStaleRevision)
 	require.Equal(t, before, w.cursor())
 }

@@ -35,7 +35,7 @@ func (p *Adoption) number() {
 }
 
 // Do carries out a plan: it writes the place into the stream, where every relay looks first, puts the log in order, and writes
-// the place into the cursor. If stream or cursor have changed since the plan was made, it changes nothing, and the answer is ErrTailMoved or ErrOutOfTurn. If Do
+// the place into the cursor. If stream or cursor have changed since the plan was made, it changes nothing, and the answer is ErrTailMoved or ErrStaleRevision. If Do
 // dies half-way it can be done again.
 func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 	if plan.Repeats && !plan.AcceptRepeats {
@@ -48,7 +48,7 @@ func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 		return err
 	}
 	if cursor.Revision != plan.cursor.Revision {
-		return relay.ErrOutOfTurn.With("a relay has written since the plan was made; look again")
+		return relay.ErrStaleRevision.With("a relay has written since the plan was made; look again")
 	}
 	stream, err := a.prepare(ctx, plan)
 	if err != nil {
@@ -121,7 +121,7 @@ func (a *Adopter) remember(ctx context.Context, plan Adoption, adopted relay.Cur
 	revision := plan.cursor.Revision
 	for {
 		err := a.bench.Adopt(ctx, revision, adopted, plan.kept == 0)
-		if !errors.Is(err, relay.ErrOutOfTurn) {
+		if !errors.Is(err, relay.ErrStaleRevision) {
 			return err
 		}
 		now, err := a.bench.Cursor(ctx)

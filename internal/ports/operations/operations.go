@@ -47,7 +47,7 @@ type RelayRepair interface {
 	// log in time, the answer is fault.Unavailable, and nothing was changed.
 	Realign(ctx context.Context, r Realignment) (int64, error)
 	// Adopt sets the cursor's position, stream identity and sequence, and ends the halt, if nothing was written since
-	// revision; else the answer is relay.ErrOutOfTurn. anew says that the stream holds nothing of ours from before, so that
+	// revision; else the answer is relay.ErrStaleRevision. anew says that the stream holds nothing of ours from before, so that
 	// nobody knows since when it has what it is given: retention begins anew.
 	Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error
 }
