@@ -104,48 +104,48 @@ func describeAdoption(out io.Writer, stream string, plan operating.Adoption) err
 		said("\nAn adoption would"),
 	}
 	switch {
-	case plan.Create:
-		errs = append(errs, said("  - create stream %s again, with sequences from %d on, so that nothing that was sent to the former one fits;", stream, plan.First))
-	case plan.Anew:
+	case plan.CreateStream:
+		errs = append(errs, said("  - create stream %s again, with sequences from %d on, so that nothing that was sent to the former one fits;", stream, plan.FirstSequence))
+	case plan.OtherStream:
 		errs = append(errs, said("  - accept that stream %s is another one than it was;", stream))
 	}
 	switch {
-	case plan.First > 0 && !plan.Create:
-		errs = append(errs, said("  - raise its sequences to %d, so that nothing that was sent to the former stream fits;", plan.First))
+	case plan.FirstSequence > 0 && !plan.CreateStream:
+		errs = append(errs, said("  - raise its sequences to %d, so that nothing that was sent to the former stream fits;", plan.FirstSequence))
 	case plan.Repeats && plan.AcceptRepeats:
 		errs = append(errs, said("  - accept that its sequences are not above the former stream's: is every instance stopped?"))
 	case plan.Repeats:
 		errs = append(errs, said("  - be REFUSED, because its sequences are not above the former stream's, and it holds messages;"))
 	}
-	place := fmt.Sprintf("position %d, event %s", plan.Place.Position, console.Text(plan.Place.EventID))
+	place := fmt.Sprintf("position %d, event %s", plan.After.Position, console.Text(plan.After.EventID))
 	switch {
-	case plan.Place.Position == 0:
+	case plan.After.Position == 0:
 		place = "position 0, the beginning of the log"
-	case plan.Place.EventID == "":
-		place = fmt.Sprintf("position %d, which retention has removed", plan.Place.Position)
+	case plan.After.EventID == "":
+		place = fmt.Sprintf("position %d, which retention has removed", plan.After.Position)
 	}
 	errs = append(errs, said("  - go on after %s: %s;", place, plan.Why))
-	if plan.Gone {
+	if plan.Incomplete {
 		errs = append(errs, said("  - leave out what lies between the stream's end and there: the log does not have it any more;"))
 	}
-	if plan.Anew {
+	if plan.OtherStream {
 		errs = append(errs, said("  - redrive again what had been redriven into the former stream;"))
 	}
-	if plan.Disorder.Behind() {
-		errs = append(errs, said("  - set the sequence of outbox.position above %d: it deals position %d next;", plan.Disorder.Highest, plan.Disorder.Next))
+	if plan.Sequence.Behind() {
+		errs = append(errs, said("  - set the sequence of outbox.position above %d: it deals position %d next;", plan.Sequence.Highest, plan.Sequence.Next))
 	}
-	if plan.Disorder.Misplaced > 0 {
+	if plan.Sequence.Misplaced > 0 {
 		errs = append(errs, said("  - move the %s that came where the relay does not look any more to the end of the log, and publish them;",
-			counted(plan.Disorder.Misplaced, "event")))
+			counted(plan.Sequence.Misplaced, "event")))
 	}
 	errs = append(errs, said("  - publish the %d events of the log that come after it. Subscribers drop those that they have seen.", plan.Events))
-	return errors.Join(append(errs, describeGhosts(out, stream, plan.Ghosts))...)
+	return errors.Join(append(errs, describeOrphans(out, stream, plan.Orphans))...)
 }
 
 // ghostsShown is how many events are listed that the stream holds and the log does not.
-const ghostsShown = 100
+const maxOrphansShown = 100
 
-func describeGhosts(out io.Writer, stream string, ghosts []operating.Ghost) error {
+func describeOrphans(out io.Writer, stream string, ghosts []operating.Orphan) error {
 	if len(ghosts) == 0 {
 		return nil
 	}
@@ -153,10 +153,10 @@ func describeGhosts(out io.Writer, stream string, ghosts []operating.Ghost) erro
 	fmt.Fprintf(&text, "\nThe stream holds %s that the log does not: the database has lost them, and whatever changed with them, and\n"+
 		"subscribers have seen them. They stay in the stream. What to do about each is for a person to decide; its message says\n"+
 		"what it was: %s SEQUENCE\n", counted(int64(len(ghosts)), "event"), console.Command("nats", "stream", "get", stream))
-	for _, ghost := range ghosts[:min(len(ghosts), ghostsShown)] {
+	for _, ghost := range ghosts[:min(len(ghosts), maxOrphansShown)] {
 		fmt.Fprintf(&text, "  sequence %d: position %d, event %s\n", ghost.Sequence, ghost.Position, console.Text(ghost.EventID))
 	}
-	if more := len(ghosts) - ghostsShown; more > 0 {
+	if more := len(ghosts) - maxOrphansShown; more > 0 {
 		fmt.Fprintf(&text, "  and %d more\n", more)
 	}
 	_, err := io.WriteString(out, text.String())

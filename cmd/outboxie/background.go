@@ -29,7 +29,7 @@ func (b background) run(name string, loop func(context.Context) error) {
 		OnStart: func(context.Context) error {
 			go func() {
 				defer close(ended)
-				err := b.guard(ctx, loop)
+				err := b.recoverPanic(ctx, loop)
 				switch {
 				case ctx.Err() == nil:
 					b.Logger.Error("a background loop died, shutting down", "loop", name, "error", cmp.Or(err, errEnded))
@@ -53,7 +53,7 @@ func (b background) run(name string, loop func(context.Context) error) {
 }
 
 // guard turns a panic of the loop into an error.
-func (b background) guard(ctx context.Context, loop func(context.Context) error) (err error) {
+func (b background) recoverPanic(ctx context.Context, loop func(context.Context) error) (err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
 			err = fmt.Errorf("panic: %v\n%s", reason, debug.Stack())

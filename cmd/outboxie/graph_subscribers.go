@@ -83,7 +83,7 @@ func newSubscriber(s subscriberParts) (*subscribing.Subscriber, error) {
 
 func runSubscriber(background background, c config.Config, subscriber *subscribing.Subscriber) {
 	id := c.Subscriber.ID
-	background.run("subscriber "+id, func(ctx context.Context) error { return cured(subscriber.Run(ctx), id) })
+	background.run("subscriber "+id, func(ctx context.Context) error { return withRemedy(subscriber.Run(ctx), id) })
 }
 
 // subscribingChecks report what keeps a subscriber from its work. Nobody needs to be kept away because of dead letters: what is not behind

@@ -59,8 +59,8 @@ type sharedParts struct {
 	fx.In
 	Relay     *relaying.Relay
 	Log       *postgres.Log
-	Desk      operations.RelayInspector
-	Places    operations.SubscriberProgresses
+	Inspector      operations.RelayInspector
+	Progress    operations.ProgressReader
 	Operator  inbox.Operator
 	Consumers *jetstream.Consumers
 }
@@ -70,11 +70,11 @@ func observeShared(lifecycle fx.Lifecycle, mp metric.MeterProvider, parts shared
 	return observed(lifecycle)(telemetry.ObserveShared(mp, telemetry.Shared{
 		Leads:   func() bool { return parts.Relay.Status().State == relaying.Leading },
 		Waiting: parts.Log.OldestWait,
-		Measures: func(ctx context.Context) (operations.Measures, error) {
-			return parts.Desk.Measure(ctx, parts.Relay.Status().Position)
+		Measures: func(ctx context.Context) (operations.RelayMetrics, error) {
+			return parts.Inspector.Measure(ctx, parts.Relay.Status().Position)
 		},
 		Lags: func(ctx context.Context) ([]operations.Lag, error) {
-			return operatingapp.Lags(ctx, parts.Places, parts.Consumers)
+			return operatingapp.Lags(ctx, parts.Progress, parts.Consumers)
 		},
 		Overviews: parts.Operator.Overviews,
 	}))

@@ -33,20 +33,20 @@ func (p *program) outboxCommand() *cobra.Command {
 }
 
 // outboxDesk is what the outbox's commands work with.
-type outboxDesk struct {
+type outboxPorts struct {
 	operations.RelayInspector
 	operations.ParkingAdmin
 	subscribers operations.SubscriberAdmin // asks the database only
 }
 
 // atOutbox runs work on the relay and the parking lot of the stream that the configuration names.
-func (p *program) atOutbox(cmd *cobra.Command, work func(ctx context.Context, desk outboxDesk) error) error {
+func (p *program) withOutbox(cmd *cobra.Command, work func(ctx context.Context, desk outboxPorts) error) error {
 	c, err := p.configure(cmd, config.DatabaseURL)
 	if err != nil {
 		return err
 	}
 	return withDatabase(c, func(db *bun.DB) error {
-		return work(cmd.Context(), outboxDesk{
+		return work(cmd.Context(), outboxPorts{
 			postgres.NewRelayAdmin(db, c.Stream.Name, c.Stream.Name), postgres.NewParking(db, c.Stream.Name),
 			operatingapp.NewSubscribers(operatingapp.SubscriberPorts{Operator: postgres.NewOperator(db)}),
 		})
@@ -55,8 +55,8 @@ func (p *program) atOutbox(cmd *cobra.Command, work func(ctx context.Context, de
 
 // checkLimit bounds what is held in memory.
 func checkLimit(limit int) error {
-	if limit < 1 || limit > mostListed {
-		return errUsage.With("--limit %d must be from 1 to %d", limit, mostListed)
+	if limit < 1 || limit > maxListed {
+		return errUsage.With("--limit %d must be from 1 to %d", limit, maxListed)
 	}
 	return nil
 }
@@ -84,7 +84,7 @@ func age(d time.Duration) string {
 }
 
 // moment is a time for people.
-func moment(t time.Time) string {
+func timestamp(t time.Time) string {
 	if t.IsZero() {
 		return "unknown"
 	}

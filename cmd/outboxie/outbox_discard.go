@@ -29,9 +29,9 @@ func (p *program) outboxDiscardCommand() *cobra.Command {
 				return errUsage.With("say which event to discard: --position N; or which events: --all, or some of --group, --type and --aggregate; " +
 					"`outboxie outbox parked` lists what waits")
 			}
-			return p.atOutbox(cmd, func(ctx context.Context, desk outboxDesk) error {
+			return p.withOutbox(cmd, func(ctx context.Context, desk outboxPorts) error {
 				if position > 0 {
-					return lotHint(p.discard(ctx, desk, outbox.Position(position), chosen))
+					return withParkedHint(p.discard(ctx, desk, outbox.Position(position), chosen))
 				}
 				parked := operatingapp.UndecidedParked(desk)
 				return p.decide(ctx, chosen, parked, decision{
@@ -48,8 +48,8 @@ func (p *program) outboxDiscardCommand() *cobra.Command {
 }
 
 // discard shows the event first, if the log still has it.
-func (p *program) discard(ctx context.Context, desk outboxDesk, position outbox.Position, c choice) error {
-	found, err := desk.List(ctx, operations.Filter{Position: position, Limit: 1})
+func (p *program) discard(ctx context.Context, desk outboxPorts, position outbox.Position, c choice) error {
+	found, err := desk.List(ctx, operations.EventFilter{Position: position, Limit: 1})
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ parked     %s
 Giving it up means: version %d of %s never reaches any subscriber.
 The later events of the aggregate stay parked until they are redriven:
   %s
-`, e.Position, console.Text(e.ID), console.Text(e.Type), key, e.Version, moment(e.RecordedAt), console.Line(e.Reason), e.Version, key,
+`, e.Position, console.Text(e.ID), console.Text(e.Type), key, e.Version, timestamp(e.RecordedAt), console.Line(e.Reason), e.Version, key,
 		console.Command("outboxie", "outbox", "redrive", "--aggregate", e.Key.String()))
 	return err
 }

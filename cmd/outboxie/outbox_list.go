@@ -16,7 +16,7 @@ import (
 
 func (p *program) outboxListCommand() *cobra.Command {
 	var aggregate, since string
-	filter, asJSON := operations.Filter{}, false
+	filter, asJSON := operations.EventFilter{}, false
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the newest events of the log, and where each stands",
@@ -39,7 +39,7 @@ func (p *program) outboxListCommand() *cobra.Command {
 				}
 			}
 			filter.Payloads = asJSON
-			return p.atOutbox(cmd, func(ctx context.Context, desk outboxDesk) error {
+			return p.withOutbox(cmd, func(ctx context.Context, desk outboxPorts) error {
 				entries, err := desk.List(ctx, filter)
 				if err != nil {
 					return err
@@ -79,7 +79,7 @@ func printList(out io.Writer, entries []operations.ListedEvent, limit int, now t
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "POSITION\tRECORDED\tAGE\tSTATE\tTYPE\tVERSION\tAGGREGATE\tEVENT")
 	for _, e := range entries {
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.Position, moment(e.RecordedAt), since(now, e.RecordedAt), console.Text(e.State),
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.Position, timestamp(e.RecordedAt), since(now, e.RecordedAt), console.Text(e.State),
 			console.Text(e.Type), e.Version, console.Text(e.Key.String()), console.Text(e.ID))
 	}
 	if err := table.Flush(); err != nil || len(entries) < limit {

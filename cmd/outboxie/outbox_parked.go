@@ -28,7 +28,7 @@ func (p *program) outboxParkedCommand() *cobra.Command {
 			if err := checkLimit(limit); err != nil {
 				return err
 			}
-			return p.atOutbox(cmd, func(ctx context.Context, desk outboxDesk) error {
+			return p.withOutbox(cmd, func(ctx context.Context, desk outboxPorts) error {
 				if grouped {
 					return p.groupParked(ctx, desk, asJSON)
 				}
@@ -57,7 +57,7 @@ func (p *program) outboxParkedCommand() *cobra.Command {
 const parkedGroups = "outboxie outbox parked --groups"
 
 // groupParked prints the groups of the parking lot.
-func (p *program) groupParked(ctx context.Context, desk outboxDesk, asJSON bool) error {
+func (p *program) groupParked(ctx context.Context, desk outboxPorts, asJSON bool) error {
 	groups, err := operating.UndecidedParked(desk).Groups(ctx)
 	if err != nil {
 		return err

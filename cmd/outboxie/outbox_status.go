@@ -23,7 +23,7 @@ func (p *program) outboxStatusCommand() *cobra.Command {
 			"position at most once a second, so what it published since then is still shown as waiting. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.atOutbox(cmd, func(ctx context.Context, desk outboxDesk) error {
+			return p.withOutbox(cmd, func(ctx context.Context, desk outboxPorts) error {
 				status, err := desk.Status(ctx)
 				if err != nil {
 					return err
@@ -47,7 +47,7 @@ func (p *program) outboxStatusCommand() *cobra.Command {
 	return cmd
 }
 
-func printStatus(out io.Writer, s operations.Status) error {
+func printStatus(out io.Writer, s operations.RelayStatus) error {
 	var text strings.Builder
 	switch s.State() {
 	case operations.Halted:
@@ -68,10 +68,10 @@ func printStatus(out io.Writer, s operations.Status) error {
 			"  If one runs, its log and its /readyz say why it does not lead.\n")
 	case operations.Waiting:
 		fmt.Fprintf(&text, "waiting for an open transaction (%s)\n\n", writerAge(s))
-		describeWriter(&text, *s.Writer)
+		describeWriter(&text, *s.OldestTransaction)
 	case operations.Stuck:
 		fmt.Fprintf(&text, "stuck: the leader has not come on for %s\n\n  Can it reach NATS? Its log and its /readyz say what is wrong.\n",
-			age(s.Now.Sub(s.Saved)))
+			age(s.Now.Sub(s.SavedAt)))
 	case operations.Relaying:
 		text.WriteString("relaying\n")
 	}
@@ -87,14 +87,14 @@ func printStatus(out io.Writer, s operations.Status) error {
 	describeHalted(&text, s)
 	if s.State() != operations.Waiting && s.HoldsUp() {
 		fmt.Fprintf(&text, "\nA transaction that has written the outbox is still open (%s). Later events have to wait for it.\n", writerAge(s))
-		describeWriter(&text, *s.Writer)
+		describeWriter(&text, *s.OldestTransaction)
 	}
 	_, err := io.WriteString(out, text.String())
 	return err
 }
 
 // describeHalted names the instances that do not try to lead.
-func describeHalted(text *strings.Builder, s operations.Status) {
+func describeHalted(text *strings.Builder, s operations.RelayStatus) {
 	if len(s.HaltedInstances) == 0 {
 		return
 	}
@@ -107,13 +107,13 @@ func describeHalted(text *strings.Builder, s operations.Status) {
 	}
 }
 
-func statusRows(s operations.Status) [][2]string {
+func statusRows(s operations.RelayStatus) [][2]string {
 	leader, relayed, stream, backlog, parked := "nobody", "nothing yet", "none yet", "none", "none"
 	if s.Leader != nil {
 		leader = fmt.Sprintf("%s, for %s (token %d)", console.Text(s.Leader.Holder), age(s.Now.Sub(s.Leader.Since)), s.Leader.Token)
 	}
-	if !s.Saved.IsZero() {
-		relayed = fmt.Sprintf("up to position %d, saved %s ago", s.Position, age(s.Now.Sub(s.Saved)))
+	if !s.SavedAt.IsZero() {
+		relayed = fmt.Sprintf("up to position %d, saved %s ago", s.Position, age(s.Now.Sub(s.SavedAt)))
 	}
 	if s.Stream != "" {
 		stream = fmt.Sprintf("%s, up to sequence %d", console.Text(s.Stream), s.Sequence)
@@ -130,13 +130,13 @@ func statusRows(s operations.Status) [][2]string {
 	if s.Misplaced > 0 {
 		backlog = strings.TrimPrefix(backlog+", and ", "none, and ") + counted(s.Misplaced, "event") + " misplaced below the relay's position: outboxie outbox adopt"
 	}
-	log := fmt.Sprintf("up to position %d", s.Last)
+	log := fmt.Sprintf("up to position %d", s.LastPosition)
 	if s.PurgedTo > 0 {
 		log += fmt.Sprintf(", removed by retention up to %d", s.PurgedTo)
 	}
 	return [][2]string{
 		{"relay", s.Relay},
-		{"now", moment(s.Now)},
+		{"now", timestamp(s.Now)},
 		{"leader", leader},
 		{"log", log},
 		{"relayed", relayed},
@@ -146,15 +146,15 @@ func statusRows(s operations.Status) [][2]string {
 	}
 }
 
-func writerAge(s operations.Status) string {
-	if s.Writer.Since.IsZero() {
+func writerAge(s operations.RelayStatus) string {
+	if s.OldestTransaction.Since.IsZero() {
 		return "of unknown age"
 	}
-	return age(s.Now.Sub(s.Writer.Since)) + " old"
+	return age(s.Now.Sub(s.OldestTransaction.Since)) + " old"
 }
 
 // describeWriter tells who the transaction is, and how to end it.
-func describeWriter(text *strings.Builder, w operations.Writer) {
+func describeWriter(text *strings.Builder, w operations.OpenTransaction) {
 	if w.PID == 0 {
 		gid := console.SQL(w.GID)
 		fmt.Fprintf(text, "  prepared transaction %s. To end it, in this database, either of:\n    ROLLBACK PREPARED %s;\n    COMMIT PREPARED %s;\n", gid, gid, gid)

@@ -13,9 +13,9 @@ import (
 
 const (
 	// summariesShown is how many subscribers the status of the relay shows.
-	summariesShown = 20
+	maxSummaries = 20
 	// longStalled is how long a lane with something to do does not move until the status says so. OutboxieSubscriberStalled waits as long.
-	longStalled = time.Minute
+	stalledAfter = time.Minute
 )
 
 // printSummaries shows where subscribers stand. trouble is why that is not known. The relay's status is shown all the same.
@@ -31,7 +31,7 @@ func printSummaries(out io.Writer, all []operations.SubscriberSummary, trouble e
 	text.WriteString("\n")
 	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "SUBSCRIBER\tSTATE\tMESSAGES BEHIND\tRATE\tCOPIES\tDEAD\tMISSED")
-	for _, s := range all[:min(len(all), summariesShown)] {
+	for _, s := range all[:min(len(all), maxSummaries)] {
 		behind := "-"
 		if s.Behind != nil {
 			behind = fmt.Sprint(*s.Behind)
@@ -41,7 +41,7 @@ func printSummaries(out io.Writer, all []operations.SubscriberSummary, trouble e
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	if more := len(all) - summariesShown; more > 0 {
+	if more := len(all) - maxSummaries; more > 0 {
 		fmt.Fprintf(&text, "Not shown: %s.\n", counted(int64(more), "subscriber"))
 	}
 	text.WriteString("More of them: outboxie subscriber status\n")
@@ -51,7 +51,7 @@ func printSummaries(out io.Writer, all []operations.SubscriberSummary, trouble e
 
 // summaryState is a subscriber's state, or for how long one that works has stood still.
 func summaryState(s operations.SubscriberSummary, now time.Time) string {
-	if operations.StateOf(s.Overview) == operations.SubscriberWorking && s.Stalled > longStalled {
+	if operations.StateOf(s.Overview) == operations.SubscriberWorking && s.Stalled > stalledAfter {
 		return "stalled for " + age(s.Stalled)
 	}
 	return stateOf(s.Overview, now)

@@ -212,19 +212,19 @@ func TestOutboxStatusNamesAnOpenWriter(t *testing.T) {
 func TestStatusOfWriters(t *testing.T) {
 	now := time.Now()
 	for name, c := range map[string]struct {
-		writer operations.Writer
+		writer operations.OpenTransaction
 		oldest time.Duration // of the backlog
 		says   string
 	}{
-		"prepared":           {operations.Writer{GID: "it's", Since: now.Add(-73 * time.Hour)}, 0, "waiting for an open transaction (3d1h old)\n\n  prepared transaction 'it''s'. To end it"},
-		"for a moment":       {operations.Writer{PID: 7, Since: now.Add(-time.Second / 2)}, time.Minute, "stuck: "},
-		"of unknown age":     {operations.Writer{PID: 7}, time.Minute, "waiting for an open transaction (of unknown age)\n"},
-		"perhaps not so old": {operations.Writer{PID: 7}, time.Second, "relaying\n"},
+		"prepared":           {operations.OpenTransaction{GID: "it's", Since: now.Add(-73 * time.Hour)}, 0, "waiting for an open transaction (3d1h old)\n\n  prepared transaction 'it''s'. To end it"},
+		"for a moment":       {operations.OpenTransaction{PID: 7, Since: now.Add(-time.Second / 2)}, time.Minute, "stuck: "},
+		"of unknown age":     {operations.OpenTransaction{PID: 7}, time.Minute, "waiting for an open transaction (of unknown age)\n"},
+		"perhaps not so old": {operations.OpenTransaction{PID: 7}, time.Second, "relaying\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var text strings.Builder
-			require.NoError(t, printStatus(&text, operations.Status{
-				Now: now, Leader: &operations.Leader{}, Unpublished: 1, Oldest: now.Add(-c.oldest), Saved: now.Add(-c.oldest), Writer: &c.writer,
+			require.NoError(t, printStatus(&text, operations.RelayStatus{
+				Now: now, Leader: &operations.Leader{}, Unpublished: 1, Oldest: now.Add(-c.oldest), SavedAt: now.Add(-c.oldest), OldestTransaction: &c.writer,
 			}))
 			require.True(t, strings.HasPrefix(text.String(), c.says), text.String())
 		})

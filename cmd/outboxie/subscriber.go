@@ -39,7 +39,7 @@ func (p *program) subscriberCommand() *cobra.Command {
 var errUsage = fault.New(fault.Invalid, "usage", "the command line is incomplete")
 
 // atDesk runs work on the dead letters of the subscriber that the command names.
-func (p *program) atDesk(cmd *cobra.Command, work func(ctx context.Context, desk operations.DeadLetterAdmin, id string) error) error {
+func (p *program) withDeadLetters(cmd *cobra.Command, work func(ctx context.Context, desk operations.DeadLetterAdmin, id string) error) error {
 	c, err := p.configure(cmd, config.DatabaseURL, config.SubscriberID)
 	if err != nil {
 		return err
@@ -82,7 +82,7 @@ func letterCommand(verb, subscriber, event string) string {
 }
 
 // hint says where the ids of dead letters are found.
-func hint(err error, id string) error {
+func withListHint(err error, id string) error {
 	if fault.KindOf(err) == fault.NotFound {
 		return fmt.Errorf("%w; `%s` lists what there is", err, letterCommand("dead", id, ""))
 	}

@@ -46,7 +46,7 @@ func (p *program) operate(cmd *cobra.Command, work func(ctx context.Context, adm
 		return err
 	}
 	return p.withSubscribers(cmd, c, func(ctx context.Context, admin operations.SubscriberAdmin) error {
-		return cured(work(ctx, admin, c.Subscriber.ID), c.Subscriber.ID)
+		return withRemedy(work(ctx, admin, c.Subscriber.ID), c.Subscriber.ID)
 	})
 }
 
@@ -56,7 +56,7 @@ func subscriberCommandOf(id string, args ...string) string {
 }
 
 // cured adds to an error what an operator can do about it.
-func cured(err error, id string) error {
+func withRemedy(err error, id string) error {
 	for _, known := range []struct {
 		err  error
 		cure string

@@ -24,11 +24,11 @@ func (p *program) subscriberRetryCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if exactlyOne(event != "", chosen.all, chosen.some()) {
-				return p.atDesk(cmd, func(ctx context.Context, desk operations.DeadLetterAdmin, id string) error {
+				return p.withDeadLetters(cmd, func(ctx context.Context, desk operations.DeadLetterAdmin, id string) error {
 					if event != "" {
 						return p.retryOne(ctx, desk, id, event, chosen.asJSON)
 					}
-					letters := operating.UndecidedLetters(desk, id)
+					letters := operating.UndecidedDeadLetters(desk, id)
 					chosen.yes = chosen.yes || chosen.all
 					return p.decide(ctx, chosen, letters, decision{
 						thing: "dead letter", groups: letterCommand("dead", id, "") + " --groups", change: letters.Retry, readable: true, done: func(n int) string {
@@ -53,7 +53,7 @@ func (p *program) retryOne(ctx context.Context, desk operations.DeadLetterAdmin,
 		err = desk.Retry(ctx, id, event)
 	}
 	if err != nil {
-		return hint(err, id)
+		return withListHint(err, id)
 	}
 	if asJSON {
 		return printJSON(p.stdout, httpapi.Decision{Chosen: 1, Behind: letter.Behind, Changed: 1})

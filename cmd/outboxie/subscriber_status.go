@@ -39,7 +39,7 @@ func (p *program) subscriberStatusCommand() *cobra.Command {
 				if id := c.Subscriber.ID; id != "" {
 					found.All = slices.DeleteFunc(found.All, func(s operations.SubscriberStatus) bool { return s.Subscriber != id })
 					if len(found.All) == 0 {
-						return cured(inbox.ErrNoSubscriber.With("there is no subscriber %s", id), id)
+						return withRemedy(inbox.ErrNoSubscriber.With("there is no subscriber %s", id), id)
 					}
 				}
 				if asJSON {
@@ -54,7 +54,7 @@ func (p *program) subscriberStatusCommand() *cobra.Command {
 	return cmd
 }
 
-func printSubscribers(out io.Writer, found operations.Subscribers, one bool, now time.Time) error {
+func printSubscribers(out io.Writer, found operations.SubscriberList, one bool, now time.Time) error {
 	if len(found.All) == 0 {
 		_, err := fmt.Fprintln(out, "There are no subscribers.")
 		return err
@@ -85,8 +85,8 @@ func printSubscribers(out io.Writer, found operations.Subscribers, one bool, now
 			return err
 		}
 	}
-	if found.Trouble != nil {
-		fmt.Fprintf(&text, "\nThe stream cannot be asked, so no lag is known: %s\n", console.Line(found.Trouble.Error()))
+	if found.StreamError != nil {
+		fmt.Fprintf(&text, "\nThe stream cannot be asked, so no lag is known: %s\n", console.Line(found.StreamError.Error()))
 	}
 	_, err := io.WriteString(out, text.String())
 	return err
@@ -132,7 +132,7 @@ func printLanes(text *strings.Builder, s operations.SubscriberStatus) error {
 		if n < len(s.Messages) {
 			behind = fmt.Sprint(s.Messages[n])
 		}
-		fmt.Fprintf(table, "%d\t%d\t%s\t%s\t%s ago\n", lane.Lane, lane.Sequence, moment(lane.StoredAt), behind, age(lane.Idle))
+		fmt.Fprintf(table, "%d\t%d\t%s\t%s\t%s ago\n", lane.Lane, lane.Sequence, timestamp(lane.StoredAt), behind, age(lane.Idle))
 	}
 	return table.Flush()
 }

@@ -138,7 +138,7 @@ unreadable-7-abc                      -         -              dead   1h0m0s  1 
 	require.NoError(t, printLettersJSON(&out, nil))
 	require.JSONEq(t, "[]", out.String())
 	out.Reset()
-	require.NoError(t, printLetters(&out, slices.Repeat(list[:1], mostListed+1), "emails", now))
-	require.Equal(t, mostListed+2, bytes.Count(out.Bytes(), []byte("\n")))
+	require.NoError(t, printLetters(&out, slices.Repeat(list[:1], maxListed+1), "emails", now))
+	require.Equal(t, maxListed+2, bytes.Count(out.Bytes(), []byte("\n")))
 	require.Contains(t, out.String(), "the first 1000; there are more")
 }

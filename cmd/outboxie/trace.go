@@ -105,7 +105,7 @@ func whyNoTrace(ctx context.Context, c config.Config, key outbox.Key) error {
 	}
 	var events []operations.ListedEvent
 	err := withDatabase(c, func(db *bun.DB) (err error) {
-		events, err = postgres.NewRelayAdmin(db, c.Stream.Name, c.Stream.Name).List(ctx, operations.Filter{Aggregate: key, Limit: mostListed})
+		events, err = postgres.NewRelayAdmin(db, c.Stream.Name, c.Stream.Name).List(ctx, operations.EventFilter{Aggregate: key, Limit: maxListed})
 		return err
 	})
 	if err != nil {

@@ -80,7 +80,7 @@ func (p *program) decide(ctx context.Context, c choice, undecided operations.Und
 }
 
 // sayDecision says what was found, and how many were changed. -1 is none, because nobody has confirmed it.
-func (p *program) sayDecision(c choice, d decision, found operations.Chosen, changed int) error {
+func (p *program) sayDecision(c choice, d decision, found operations.ChoiceCount, changed int) error {
 	if c.asJSON {
 		return printJSON(p.stdout, httpapi.Decision{Chosen: found.Events, Behind: found.Behind, Changed: max(changed, 0)})
 	}

@@ -57,13 +57,13 @@ func (b *Builder) Build() (Config, error) {
 			// One variable at a time, so that a problem can be blamed on its name.
 			err := env.ParseWithOptions(&config, env.Options{Environment: map[string]string{string(s.name): value.text}})
 			if err != nil || value.text == "" {
-				problems = append(problems, s.wrong(value.source, value.text))
+				problems = append(problems, s.problem(value.source, value.text))
 			}
 		}
 		origins[s.name] = origin{text: config.text(s.name), source: value.source}
 	}
 	telemetry, unknown := b.others()
-	config.built = &built{origins: origins, telemetry: telemetry, unknown: unknown}
+	config.built = &buildInfo{origins: origins, telemetry: telemetry, unknown: unknown}
 	for _, change := range b.set {
 		change(&config)
 	}

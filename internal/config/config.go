@@ -29,11 +29,11 @@ type Config struct {
 	Log        Log
 	Dev        Dev
 
-	built *built // nil when code made it; a pointer, so that printing a Config never shows what is in there
+	built *buildInfo // nil when code made it; a pointer, so that printing a Config never shows what is in there
 }
 
 // built is what a Builder knows about the Config it made.
-type built struct {
+type buildInfo struct {
 	origins   map[Name]origin
 	telemetry []Setting // OTEL_*, which the OpenTelemetry SDK reads by itself
 	unknown   []string

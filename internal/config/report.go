@@ -117,14 +117,14 @@ func (c Config) problems(required []Name) []Problem {
 		case slices.Contains(required, s.name) && c.text(s.name) == "":
 			problems = append(problems, Problem{s.name, fmt.Sprintf("%s is not set; it must be %s", s, s.accepts)})
 		case s.ok != nil && !s.ok(c):
-			problems = append(problems, s.wrong(c.Source(s.name), c.text(s.name)))
+			problems = append(problems, s.problem(c.Source(s.name), c.text(s.name)))
 		}
 	}
 	return problems
 }
 
 // wrong blames a value on whoever gave it.
-func (s setting) wrong(source Source, value string) Problem {
+func (s setting) problem(source Source, value string) Problem {
 	label := string(s.name)
 	if source == FromFlag {
 		label = "--" + s.flag

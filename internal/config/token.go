@@ -49,14 +49,14 @@ func (c Config) MakeToken() (Secret, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return read, err
 	}
-	if err := keepToken(c.TokenFile(), rand.Text()+rand.Text()); err != nil {
+	if err := storeToken(c.TokenFile(), rand.Text()+rand.Text()); err != nil {
 		return "", fmt.Errorf("the token of the admin listener cannot be kept: %w", err)
 	}
 	return c.ReadToken()
 }
 
 // keepToken makes the file, with its whole content at once, unless another process has made it.
-func keepToken(file, text string) error {
+func storeToken(file, text string) error {
 	folder := filepath.Dir(file)
 	if err := os.MkdirAll(folder, 0o755); err != nil { //nolint:gosec // the data folder: other users' servers have theirs in it
 		return err

@@ -61,7 +61,7 @@ func parseURL(text string) (*url.URL, bool) {
 func redacted(u *url.URL) string {
 	shown := *u
 	if _, hasPassword := u.User.Password(); u.User != nil && !hasPassword && !isPostgres(u) {
-		shown.User = url.User(masked) // NATS takes a lone user name for a token
+		shown.User = url.User(maskedValue) // NATS takes a lone user name for a token
 	}
 	if query, changed := redactedQuery(u.Query()); changed {
 		shown.RawQuery = query.Encode()

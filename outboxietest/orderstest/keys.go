@@ -51,7 +51,7 @@ func requireHolds(t *testing.T, h Harness, want orders.KeyClaim) {
 // holding is a transaction that finds that want holds, nil for no claim.
 func holding(scope orders.Scope, key orders.Key, want *orders.KeyClaim) work {
 	return func(ctx context.Context, tx orders.Tx) error {
-		holds, found, err := tx.Keys.Held(ctx, scope, key)
+		holds, found, err := tx.Keys.Find(ctx, scope, key)
 		switch {
 		case err != nil:
 			return err

@@ -99,7 +99,7 @@ func newOrder(t *testing.T) *order.Order {
 func save(ctx context.Context, tx orders.Tx, o *order.Order) error {
 	var messages []outbox.Message
 	for _, event := range o.PullEvents() {
-		state := order.FactOf(event).Order
+		state := order.DataOf(event).Order
 		messages = append(messages, relaytest.NewMessage(string(state.ID), state.Version))
 	}
 	if err := tx.Orders.Save(ctx, o); err != nil {

@@ -72,11 +72,11 @@ func lead(t *testing.T, h ParkingHarness) *leader {
 	return &leader{h, t, acquire(t, h, "instance-1")}
 }
 
-func (l *leader) turn() relay.WriteFence { return turn(l.t, l, l.term) }
+func (l *leader) fence() relay.WriteFence { return turn(l.t, l, l.term) }
 
 func (l *leader) settle(tail relay.MessageMeta, sequence uint64) bool {
 	l.t.Helper()
-	settled, err := l.Parking().Reconcile(l.t.Context(), l.turn(), tail, sequence, true)
+	settled, err := l.Parking().Reconcile(l.t.Context(), l.fence(), tail, sequence, true)
 	require.NoError(l.t, err)
 	return settled.Waiting
 }
@@ -91,7 +91,7 @@ func (l *leader) park(entries ...outbox.Entry) {
 
 func (l *leader) setAside(entries ...outbox.Entry) []outbox.Position {
 	l.t.Helper()
-	aside, err := l.Parking().SetAside(l.t.Context(), l.turn(), entries)
+	aside, err := l.Parking().SetAside(l.t.Context(), l.fence(), entries)
 	require.NoError(l.t, err)
 	return aside
 }
@@ -117,7 +117,7 @@ type due struct {
 
 func (l *leader) refuse(entry outbox.Entry, reason string) {
 	l.t.Helper()
-	require.NoError(l.t, l.Parking().Refuse(l.t.Context(), l.turn(), entry, reason))
+	require.NoError(l.t, l.Parking().Refuse(l.t.Context(), l.fence(), entry, reason))
 }
 
 // redrive asks for all that is parked, and wants it to be so much.
@@ -292,7 +292,7 @@ func parkingRace(t *testing.T, h ParkingHarness) {
 		log := all[len(all)-3:]
 		l.park(log[0])
 		aside := make(chan error, 1)
-		next := l.turn()
+		next := l.fence()
 		go func() {
 			_, err := h.Parking().SetAside(t.Context(), next, log[1:])
 			aside <- err

@@ -130,7 +130,7 @@ func parkingChosenRace(t *testing.T, h ParkingHarness) {
 		log := all[len(all)-3:]
 		l.parkFor("too large", log[0])
 		aside := make(chan error, 1)
-		next := l.turn()
+		next := l.fence()
 		go func() {
 			_, err := h.Parking().SetAside(t.Context(), next, log[1:])
 			aside <- err

@@ -133,7 +133,7 @@ func parkingEnd(t *testing.T, h ParkingHarness) {
 	l.settle(redrivenEvent(log[1], last), 7)
 	lost := func(tail relay.MessageMeta, sequence uint64) bool {
 		t.Helper()
-		settled, err := l.Parking().Reconcile(t.Context(), l.turn(), tail, sequence, false)
+		settled, err := l.Parking().Reconcile(t.Context(), l.fence(), tail, sequence, false)
 		require.NoError(t, err)
 		require.False(t, settled.Waiting)
 		require.Empty(t, l.waiting())
@@ -310,7 +310,7 @@ func parkingFenced(t *testing.T, h ParkingHarness) {
 		require.Equal(t, cursor, load(t, h), name)
 	}
 	for name, write := range writes(h, log) {
-		require.NoError(t, write(t.Context(), l.turn()))
+		require.NoError(t, write(t.Context(), l.fence()))
 		after := l.waiting()
 		require.NotEqual(t, before, after, "%s can change something", name)
 		before = after
@@ -372,7 +372,7 @@ func parkingContext(t *testing.T, h ParkingHarness) {
 	l, log, before := prepared(t, h)
 	ended, end := context.WithCancel(t.Context())
 	end()
-	for name, call := range calls(h, log, l.turn()) {
+	for name, call := range calls(h, log, l.fence()) {
 		require.ErrorIs(t, call(ended), context.Canceled, name)
 	}
 	require.Equal(t, before, l.waiting())
@@ -380,7 +380,7 @@ func parkingContext(t *testing.T, h ParkingHarness) {
 
 func parkingOutage(t *testing.T, h ParkingHarness) {
 	l, log, before := prepared(t, h)
-	next := l.turn()
+	next := l.fence()
 	h.Disconnect(t)
 	for name, call := range calls(h, log, next) {
 		err := call(t.Context())
@@ -388,5 +388,5 @@ func parkingOutage(t *testing.T, h ParkingHarness) {
 	}
 	h.Reconnect(t)
 	require.Equal(t, before, l.waiting())
-	require.Equal(t, next, l.turn())
+	require.Equal(t, next, l.fence())
 }

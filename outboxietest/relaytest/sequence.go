@@ -65,7 +65,7 @@ func (l *leader) come(aggregate string, at, then outbox.Position) outbox.Entry {
 
 // saveAt saves the cursor at an entry, as the message at a sequence.
 func (l *leader) saveAt(entry outbox.Entry, sequence uint64) error {
-	_, err := l.Store().Save(l.t.Context(), l.turn(), relay.Cursor{
+	_, err := l.Store().Save(l.t.Context(), l.fence(), relay.Cursor{
 		Progress: entry.Progress(), StreamCreated: "x", StreamSequence: sequence, RecordedTo: entry.RecordedAt,
 	})
 	return err
@@ -219,7 +219,7 @@ func sequenceRecordedTo(t *testing.T, l *leader) {
 	log := events(t, l, "a", "b", "c", "d")
 	save := func(entry outbox.Entry, to time.Time) time.Time {
 		t.Helper()
-		saved, err := l.Store().Save(t.Context(), l.turn(), relay.Cursor{
+		saved, err := l.Store().Save(t.Context(), l.fence(), relay.Cursor{
 			Progress: entry.Progress(), StreamCreated: "x", StreamSequence: uint64(entry.Position), RecordedTo: to,
 		})
 		require.NoError(t, err)
@@ -245,11 +245,11 @@ func sequenceTurn(t *testing.T, l *leader) {
 	log := events(t, l, "a", "b")
 	l.requireSound(log[0], 1)
 	l.SetSequence(t, 0)
-	late := l.turn()
+	late := l.fence()
 	late.Revision--
 	_, err := l.Store().Save(t.Context(), late, relay.Cursor{Progress: log[1].Progress(), StreamCreated: "x", StreamSequence: 2})
 	require.ErrorIs(t, err, relay.ErrOutOfTurn)
-	former := l.turn()
+	former := l.fence()
 	former.Token--
 	_, err = l.Store().Save(t.Context(), former, relay.Cursor{Progress: log[1].Progress(), StreamCreated: "x", StreamSequence: 2})
 	require.ErrorIs(t, err, relay.ErrLeaseLost)

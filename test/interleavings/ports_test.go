@@ -39,7 +39,7 @@ var driven = []struct {
 	{reflect.TypeFor[operations.RelayRepair](), func(db *bun.DB) any { return postgres.NewRelayAdmin(db, relayName, "STREAM") }},
 	{reflect.TypeFor[orders.UnitOfWork](), func(db *bun.DB) any { return postgres.NewUnitOfWork(db) }},
 	{reflect.TypeFor[orders.ExpiredKeys](), func(db *bun.DB) any { return postgres.NewExpiredKeys(db) }},
-	{reflect.TypeFor[operations.SubscriberProgresses](), func(db *bun.DB) any { return postgres.NewRelayAdmin(db, relayName, "STREAM") }},
+	{reflect.TypeFor[operations.ProgressReader](), func(db *bun.DB) any { return postgres.NewRelayAdmin(db, relayName, "STREAM") }},
 	{reflect.TypeFor[inbox.Checkpoints](), newInbox},
 	{reflect.TypeFor[inbox.UnitOfWork](), newInbox},
 	{reflect.TypeFor[inbox.DeadLetters](), newInbox},

@@ -69,7 +69,7 @@ func (c *Codec) Encode(event order.Event) (outbox.Message, error) {
 	if event == nil {
 		return outbox.Message{}, errors.New("codec: no event to encode")
 	}
-	fact := order.FactOf(event)
+	fact := order.DataOf(event)
 	written := bodyOf(fact.Order)
 	message := outbox.Message{
 		ID:      c.newID(),

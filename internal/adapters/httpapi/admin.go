@@ -39,10 +39,10 @@ type AdminOptions struct {
 	AllowedHosts   []string     // as of the API. The listener is also careful when it is Open
 	Checks         []Check
 	Metrics        http.Handler // GET /metrics; nil: there is no such route
-	Desk           operations.RelayInspector
+	Inspector           operations.RelayInspector
 	ParkingAdmin   operations.ParkingAdmin
 	Parked         operations.UndecidedEvents  // the parking lot; nil: there are no routes for its groups
-	Letters        operations.DeadLetterFinder // nil: there are no routes for dead letters
+	DeadLetters        operations.DeadLetterFinder // nil: there are no routes for dead letters
 	Subscribers    operations.SubscriberAdmin  // nil: there are no such routes
 	Logger         *slog.Logger
 	TracerProvider trace.TracerProvider
@@ -56,7 +56,7 @@ type Admin struct{ *Server }
 
 // NewAdmin makes the admin server. It does not listen yet.
 func NewAdmin(options AdminOptions) *Admin {
-	engine := newEngine(options.Logger, traced(options.TracerProvider, nil, options.Propagator, guarded, notMetrics))
+	engine := newEngine(options.Logger, traced(options.TracerProvider, nil, options.Propagator, needsToken, notMetrics))
 	allowed := newHosts(options.Addr, options.AllowedHosts, options.Open || onLoopback(options.Addr))
 	refused := newRefusals("admin listener", options.Logger, options.MeterProvider, refusedHost, refusedOrigin, refusedNoToken, refusedToken)
 	who := newAccess(options.Token, options.Open)
@@ -68,15 +68,15 @@ func NewAdmin(options AdminOptions) *Admin {
 		engine.GET("/metrics", gin.WrapH(options.Metrics))
 	}
 	bodies := newBodies(options.Logger)
-	operators{options.Desk, options.ParkingAdmin, options.Subscribers, bodies, options.Logger}.serve(engine)
-	undecided{options.Parked, options.Letters, bodies}.serve(engine)
+	outboxRoutes{options.Inspector, options.ParkingAdmin, options.Subscribers, bodies, options.Logger}.serve(engine)
+	undecidedRoutes{options.Parked, options.DeadLetters, bodies}.serve(engine)
 	if options.Subscribers != nil {
-		subscribers{options.Subscribers, bodies}.serve(engine)
+		subscriberRoutes{options.Subscribers, bodies}.serve(engine)
 	}
 	engine.GET("/debug/pprof/*profile", profile)
 	answerHead(engine)
 	return &Admin{newServer(serverOptions{
-		name: AdminName, addr: options.Addr, bound: options.Listener, most: adminConnections,
+		name: AdminName, addr: options.Addr, bound: options.Listener, maxConnections: maxAdminConnections,
 		timeouts: options.Timeouts.orDefault(), logger: options.Logger,
 	}, engine)}
 }

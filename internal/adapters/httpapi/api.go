@@ -56,7 +56,7 @@ func NewAPI(options Options) *API {
 	serveDocs(engine)
 	answerHead(engine)
 	return &API{newServer(serverOptions{
-		name: APIName, addr: options.Addr, bound: options.Listener, most: cmp.Or(options.MaxConnections, usualConnections),
+		name: APIName, addr: options.Addr, bound: options.Listener, maxConnections: cmp.Or(options.MaxConnections, defaultMaxConnections),
 		timeouts: timeouts, logger: options.Logger,
 	}, engine)}
 }
@@ -64,8 +64,8 @@ func NewAPI(options Options) *API {
 // refuseParameter answers what the generated code cannot read. Parameters are texts, each given once: that is an id which is
 // empty.
 func refuseParameter(c *gin.Context, _ error, _ int) {
-	var in findings
-	in.blameParameter("id", "is required")
+	var in fieldErrors
+	in.addParameter("id", "is required")
 	refuse(c, in.err())
 }
 

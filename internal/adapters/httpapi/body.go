@@ -17,39 +17,39 @@ import (
 
 const (
 	// longestBody is ten times as long as anything that the contract allows, in bytes.
-	longestBody = 64 << 10
+	maxBody = 64 << 10
 	// longBody is what a body may have without one of the places for long ones. The longest order, payment or shipment is
 	// shorter, however it is written.
-	longBody = 8 << 10
+	shortBody = 8 << 10
 	// longBodies is how many longer ones there may be at a time, from their arrival to the answer.
-	longBodies = 32
+	maxLongBodies = 32
 )
 
 // bodies reads the bodies of one server's requests.
 type bodies struct {
 	long    chan struct{} // holds a token for each long body
-	refused *occasionally
+	refused *rateLimitedLog
 }
 
 func newBodies(logger *slog.Logger) *bodies {
-	return &bodies{long: make(chan struct{}, longBodies), refused: &occasionally{logger: logger.With("most", longBodies)}}
+	return &bodies{long: make(chan struct{}, maxLongBodies), refused: &rateLimitedLog{logger: logger.With("most", maxLongBodies)}}
 }
 
 // read lets a request through whose body is absent, or is one well-formed JSON text of at most 64 KiB sent as
 // application/json. It reads the whole body, so that handlers never wait for the client. A long body has its place until the
 // request is answered; if there is none, the answer is errOverload.
 func (b *bodies) read(c *gin.Context) {
-	if c.Request.ContentLength > longestBody {
-		hangUp(c, errTooLong)
+	if c.Request.ContentLength > maxBody {
+		refuseAndClose(c, errTooLong)
 		return
 	}
-	from := http.MaxBytesReader(c.Writer, c.Request.Body, longestBody)
+	from := http.MaxBytesReader(c.Writer, c.Request.Body, maxBody)
 	var body []byte
 	var err error
-	long := c.Request.ContentLength > longBody
+	long := c.Request.ContentLength > shortBody
 	if !long {
-		body, err = io.ReadAll(io.LimitReader(from, longBody))
-		long = err == nil && len(body) == longBody
+		body, err = io.ReadAll(io.LimitReader(from, shortBody))
+		long = err == nil && len(body) == shortBody
 	}
 	if long {
 		select {
@@ -57,7 +57,7 @@ func (b *bodies) read(c *gin.Context) {
 			defer func() { <-b.long }()
 		default:
 			b.refused.warn("refused bodies over 8 KiB: too many of them are being read, or wait for their answer")
-			hangUp(c, errOverload)
+			refuseAndClose(c, errOverload)
 			return
 		}
 		var rest []byte
@@ -65,10 +65,10 @@ func (b *bodies) read(c *gin.Context) {
 		body = append(body, rest...)
 	}
 	if err != nil {
-		hangUp(c, unread(err))
+		refuseAndClose(c, readError(err))
 		return
 	}
-	if err := judgeBody(c.Request.Header, body); err != nil {
+	if err := checkBody(c.Request.Header, body); err != nil {
 		refuse(c, err)
 		return
 	}
@@ -77,7 +77,7 @@ func (b *bodies) read(c *gin.Context) {
 }
 
 // unread says why a body could not be read.
-func unread(err error) error {
+func readError(err error) error {
 	var tooLong *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLong):
@@ -89,12 +89,12 @@ func unread(err error) error {
 }
 
 // hangUp refuses a request whose body was not read. The connection ends with the answer, so that nobody waits for the rest.
-func hangUp(c *gin.Context, err error) {
+func refuseAndClose(c *gin.Context, err error) {
 	c.Header("Connection", "close")
 	refuse(c, err)
 }
 
-func judgeBody(header http.Header, body []byte) error {
+func checkBody(header http.Header, body []byte) error {
 	if len(bytes.Trim(body, " \t\r\n")) == 0 { // what is blank for JSON
 		return nil
 	}
@@ -109,7 +109,7 @@ func judgeBody(header http.Header, body []byte) error {
 	if err := json.Unmarshal(body, new(json.RawMessage)); err != nil {
 		return errBody.With("the body is not JSON: %s", err)
 	}
-	return judgeText(body)
+	return checkText(body)
 }
 
 // refuseBody answers what the generated code says of a body that readBody let through.
@@ -123,23 +123,23 @@ func refuseBody(c *gin.Context, err error) {
 // object is a JSON object as it was sent: its members' texts untouched, so that an amount never passes through floating
 // point. Reading it collects everything that is wrong with it.
 type object struct {
-	findings
+	fieldErrors
 	members map[string]json.RawMessage
 	names   []string // of members, in the order they were sent
 }
 
 // mostMembers is how many members of an object are read. It is more than any object may have by as many as one answer names.
-const mostMembers = 10 + mostBlamed
+const maxMembers = 10 + maxFieldErrors
 
 // UnmarshalJSON reads an object. A member that is given twice is wrong. Of an object with too many members it leaves out the
 // last ones: what it has read is wrong in more places than an answer names.
 func (o *object) UnmarshalJSON(text []byte) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
-		return errBody.With("the body must be a JSON object, not %s", kindOf(text))
+		return errBody.With("the body must be a JSON object, not %s", jsonType(text))
 	}
 	*o = object{members: map[string]json.RawMessage{}}
-	for decoder.More() && len(o.names) <= mostMembers && !o.full() {
+	for decoder.More() && len(o.names) <= maxMembers && !o.full() {
 		token, err := decoder.Token()
 		if err != nil {
 			return err
@@ -150,7 +150,7 @@ func (o *object) UnmarshalJSON(text []byte) error {
 			return err
 		}
 		if _, twice := o.members[name]; twice {
-			o.blame(name, "is given more than once")
+			o.addField(name, "is given more than once")
 			continue
 		}
 		o.members[name] = value
@@ -160,13 +160,13 @@ func (o *object) UnmarshalJSON(text []byte) error {
 }
 
 // only blames every member that is none of known.
-func (o *object) only(known ...string) {
+func (o *object) allowOnly(known ...string) {
 	for _, name := range o.names {
 		if o.full() {
 			return
 		}
 		if !slices.Contains(known, name) {
-			o.blame(name, "is not known; known are "+strings.Join(known, ", "))
+			o.addField(name, "is not known; known are "+strings.Join(known, ", "))
 		}
 	}
 }
@@ -177,8 +177,8 @@ func (o *object) text(name string) (text string, ok bool) {
 	if !given {
 		return "", false
 	}
-	if kindOf(value) != "a string" || json.Unmarshal(value, &text) != nil {
-		o.blame(name, "must be a string, not "+kindOf(value))
+	if jsonType(value) != "a string" || json.Unmarshal(value, &text) != nil {
+		o.addField(name, "must be a string, not "+jsonType(value))
 		return "", false
 	}
 	return text, true
@@ -187,7 +187,7 @@ func (o *object) text(name string) (text string, ok bool) {
 // number is a member that must be a number, or a string which holds one: its exact text.
 func (o *object) number(name string) (text string, ok bool) {
 	value, given := o.members[name]
-	switch kind := kindOf(value); {
+	switch kind := jsonType(value); {
 	case !given:
 		return "", false
 	case kind == "a number":
@@ -195,7 +195,7 @@ func (o *object) number(name string) (text string, ok bool) {
 	case kind == "a string":
 		return o.text(name)
 	default:
-		o.blame(name, "must be a number or a string, not "+kind)
+		o.addField(name, "must be a number or a string, not "+kind)
 		return "", false
 	}
 }
@@ -204,13 +204,13 @@ func (o *object) number(name string) (text string, ok bool) {
 func (o *object) require(names ...string) {
 	for _, name := range names {
 		if _, given := o.members[name]; !given {
-			o.blame(name, "is required")
+			o.addField(name, "is required")
 		}
 	}
 }
 
 // kindOf names what a well-formed JSON text is.
-func kindOf(text []byte) string {
+func jsonType(text []byte) string {
 	if len(text) == 0 {
 		return "nothing"
 	}

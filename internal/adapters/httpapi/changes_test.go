@@ -98,7 +98,7 @@ func TestGuardsReachTheService(t *testing.T) {
 	} {
 		for _, verb := range []string{"pay", "ship", "cancel"} {
 			s.send("POST", path+"/"+verb, "", "If-Match: "+header, orders.KeyHeader+": k-"+verb)
-			require.Equal(t, orders.Precondition{Key: orders.Key("k-" + verb), Versions: want}, s.shop.guards[len(s.shop.guards)-1], header)
+			require.Equal(t, orders.Precondition{Key: orders.Key("k-" + verb), AllowedVersions: want}, s.shop.guards[len(s.shop.guards)-1], header)
 		}
 	}
 	asked := len(s.shop.guards)

@@ -13,14 +13,14 @@ import (
 )
 
 const (
-	usualConnections = 512
-	adminConnections = 64
+	defaultMaxConnections = 512
+	maxAdminConnections = 64
 
 	// mostRefusing is how many connections at a time get the answer 503. Further ones are closed without an answer.
-	mostRefusing = 32
-	tellRefusal  = time.Second
-	mostDrained  = longestHeaders + longestBody
-	overloadedAs = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nX-Content-Type-Options: nosniff\r\n" +
+	maxRefusing = 32
+	refusalTimeout  = time.Second
+	maxDrained  = maxHeaders + maxBody
+	overloadedAnswer = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nX-Content-Type-Options: nosniff\r\n" +
 		"Retry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
 )
 
@@ -29,8 +29,8 @@ const (
 // client that is left waiting learns nothing, and cannot go to another instance.
 type connections struct {
 	net.Listener
-	most     int
-	refused  *occasionally
+	max     int
+	refused  *rateLimitedLog
 	refusing chan struct{} // holds a token for each connection that is being refused
 
 	mu   sync.Mutex
@@ -40,8 +40,8 @@ type connections struct {
 
 func newConnections(listener net.Listener, most int, name string, logger *slog.Logger) *connections {
 	return &connections{
-		Listener: listener, most: most, refusing: make(chan struct{}, mostRefusing),
-		refused: &occasionally{logger: logger.With("server", name, "most", most)},
+		Listener: listener, max: most, refusing: make(chan struct{}, maxRefusing),
+		refused: &rateLimitedLog{logger: logger.With("server", name, "most", most)},
 	}
 }
 
@@ -62,7 +62,7 @@ func (l *connections) Accept() (net.Conn, error) {
 
 func (l *connections) admit() bool {
 	l.mu.Lock()
-	full := l.open >= l.most
+	full := l.open >= l.max
 	var given net.Conn
 	if full && len(l.idle) > 0 {
 		given, l.idle = l.idle[0], l.idle[1:]
@@ -95,7 +95,7 @@ func (l *connections) refuse(conn *net.TCPConn) {
 	case l.refusing <- struct{}{}:
 		go func() {
 			defer func() { <-l.refusing }()
-			tellOverload(conn)
+			answerOverload(conn)
 		}()
 	default:
 		_ = conn.Close()
@@ -104,13 +104,13 @@ func (l *connections) refuse(conn *net.TCPConn) {
 
 // tellOverload answers whatever the client asks. It reads what the client sends, because a connection that is closed with
 // unread bytes is reset, and the client may never see the answer.
-func tellOverload(conn *net.TCPConn) {
+func answerOverload(conn *net.TCPConn) {
 	defer conn.Close()
 	const status = http.StatusServiceUnavailable
 	body, _ := json.Marshal(problem(errOverload, nil, status, "")) // it cannot fail
-	_ = conn.SetDeadline(time.Now().Add(tellRefusal))
-	if _, err := fmt.Fprintf(conn, overloadedAs, len(body), body); err == nil && conn.CloseWrite() == nil {
-		_, _ = io.CopyN(io.Discard, conn, mostDrained)
+	_ = conn.SetDeadline(time.Now().Add(refusalTimeout))
+	if _, err := fmt.Fprintf(conn, overloadedAnswer, len(body), body); err == nil && conn.CloseWrite() == nil {
+		_, _ = io.CopyN(io.Discard, conn, maxDrained)
 	}
 }
 
@@ -131,14 +131,14 @@ func (c *connection) Close() error {
 }
 
 // occasionally logs what may happen thousands of times a second: once in ten seconds, and how often it happened.
-type occasionally struct {
+type rateLimitedLog struct {
 	logger *slog.Logger
 	mu     sync.Mutex
 	times  int
 	logged time.Time
 }
 
-func (o *occasionally) warn(message string) {
+func (o *rateLimitedLog) warn(message string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.times++

@@ -17,63 +17,63 @@ import (
 )
 
 const (
-	mostBlamed  = 20 // things named in one answer, so that a hostile request gets no long answer
-	longestName = 64 // bytes of an unknown name that the answer repeats
+	maxFieldErrors  = 20 // things named in one answer, so that a hostile request gets no long answer
+	maxNameLength = 64 // bytes of an unknown name that the answer repeats
 )
 
 // findings is everything that is wrong with one request, body and parameters.
-type findings struct {
-	wrong  []FieldError
+type fieldErrors struct {
+	list  []FieldError
 	causes []*fault.Error
 }
 
 // invalid is a request that is wrong: a fault, and where.
-type invalid struct {
+type invalidRequest struct {
 	fault *fault.Error
-	wrong []FieldError
+	fields []FieldError
 }
 
-func (i *invalid) Error() string { return i.fault.Error() }
-func (i *invalid) Unwrap() error { return i.fault }
+func (i *invalidRequest) Error() string { return i.fault.Error() }
+func (i *invalidRequest) Unwrap() error { return i.fault }
 
 // blame names a member of the body.
-func (f *findings) blame(name, reason string) {
+func (f *fieldErrors) addField(name, reason string) {
 	if !f.full() {
-		f.wrong = append(f.wrong, inBody(name, reason))
+		f.list = append(f.list, inBody(name, reason))
 	}
 }
 
 // full reports whether an answer can name no more. To look for more is of no use then.
-func (f *findings) full() bool { return len(f.wrong) >= mostBlamed }
+func (f *fieldErrors) full() bool { return len(f.list) >= maxFieldErrors }
 
 func inBody(name, reason string) FieldError {
-	pointer := "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(shortened(name)) // RFC 6901
+	pointer := "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(shortenName(name)) // RFC 6901
 	return FieldError{Pointer: &pointer, Reason: reason}
 }
 
 // blameParameter names a parameter in path, query or header.
-func (f *findings) blameParameter(name, reason string) {
+func (f *fieldErrors) addParameter(name, reason string) {
 	if f.full() {
 		return
 	}
-	name = shortened(name)
-	f.wrong = append(f.wrong, FieldError{Parameter: &name, Reason: reason})
+	name = shortenName(name)
+	f.list = append(f.list, FieldError{Parameter: &name, Reason: reason})
 }
 
-func shortened(name string) string {
-	if len(name) > longestName {
-		name = name[:longestName] + "…"
+func shortenName(name string) string {
+	if len(name) > maxNameLength {
+		name = name[:maxNameLength] + "…"
 	}
 	return strings.ToValidUTF8(name, "")
 }
 
 // judge adds what the domain says about the body; nil is fine.
-func (f *findings) judge(err error) { f.add(err, f.blame) }
+func (f *fieldErrors) addError(err error) { f.add(err, f.addField) }
 
 // judgeParameter adds what the domain says about a parameter.
-func (f *findings) judgeParameter(err error) { f.add(err, f.blameParameter) }
+func (f *fieldErrors) addParameterError(err error) { f.add(err, f.addParameter) }
 
-func (f *findings) add(err error, blame func(name, reason string)) {
+func (f *fieldErrors) add(err error, blame func(name, reason string)) {
 	var judged *fault.Error
 	if errors.As(err, &judged) {
 		f.causes = append(f.causes, judged)
@@ -84,14 +84,14 @@ func (f *findings) add(err error, blame func(name, reason string)) {
 }
 
 // err is everything that is wrong, as one fault. A single judgement of the domain keeps its own code.
-func (f *findings) err() error {
+func (f *fieldErrors) err() error {
 	switch {
-	case len(f.wrong) == 0:
+	case len(f.list) == 0:
 		return nil
-	case len(f.wrong) == 1 && len(f.causes) == 1:
-		return &invalid{f.causes[0], f.wrong}
+	case len(f.list) == 1 && len(f.causes) == 1:
+		return &invalidRequest{f.causes[0], f.list}
 	}
-	return &invalid{errRequest, f.wrong}
+	return &invalidRequest{errRequest, f.list}
 }
 
 // readParameters lets a request through whose parameters can be told apart: the query is UTF-8, and in the query and in the
@@ -102,19 +102,19 @@ func readParameters(c *gin.Context) {
 		refuse(c, errRequest.With("the query cannot be read"))
 		return
 	}
-	var in findings
+	var in fieldErrors
 	for _, name := range slices.Sorted(maps.Keys(query)) {
 		values := query[name]
 		if !utf8.ValidString(name) || slices.ContainsFunc(values, func(text string) bool { return !utf8.ValidString(text) }) {
-			in.blameParameter(name, "is not UTF-8")
+			in.addParameter(name, "is not UTF-8")
 		}
 		if len(values) > 1 {
-			in.blameParameter(name, "is given more than once")
+			in.addParameter(name, "is given more than once")
 		}
 	}
 	for _, name := range []string{orders.KeyHeader, matchHeader} {
 		if len(c.Request.Header.Values(name)) > 1 {
-			in.blameParameter(name, "is given more than once")
+			in.addParameter(name, "is given more than once")
 		}
 	}
 	if err := in.err(); err != nil {
@@ -124,7 +124,7 @@ func readParameters(c *gin.Context) {
 
 // parameters is the query of a request, and what is wrong with it.
 type parameters struct {
-	findings
+	fieldErrors
 	query url.Values
 }
 
@@ -133,25 +133,25 @@ func parametersOf(c *gin.Context, known ...string) *parameters {
 	in := &parameters{query: c.Request.URL.Query()}
 	for _, name := range slices.Sorted(maps.Keys(in.query)) {
 		if !slices.Contains(known, name) {
-			in.blameParameter(name, "is not known; known are "+strings.Join(known, ", "))
+			in.addParameter(name, "is not known; known are "+strings.Join(known, ", "))
 		}
 	}
 	return in
 }
 
 // given calls read with a parameter's value, if it is given.
-func (p *parameters) given(name string, read func(text string)) {
+func (p *parameters) ifGiven(name string, read func(text string)) {
 	if p.query.Has(name) {
 		read(p.query.Get(name))
 	}
 }
 
 // moment is a time, zero if it is not given. Databases know years of four digits.
-func (p *parameters) moment(name string) (moment time.Time) {
-	p.given(name, func(text string) {
+func (p *parameters) time(name string) (moment time.Time) {
+	p.ifGiven(name, func(text string) {
 		at, err := time.Parse(time.RFC3339, text)
 		if year := at.UTC().Year(); err != nil || year < 1 || year > 9999 {
-			p.blameParameter(name, "must be a time such as 2026-11-25T08:00:00Z")
+			p.addParameter(name, "must be a time such as 2026-11-25T08:00:00Z")
 			return
 		}
 		moment = at
@@ -161,10 +161,10 @@ func (p *parameters) moment(name string) (moment time.Time) {
 
 // limit is a number from 1 to most.
 func (p *parameters) limit(usual, most int) int {
-	p.given("limit", func(text string) {
+	p.ifGiven("limit", func(text string) {
 		number, err := strconv.Atoi(text)
 		if err != nil || number < 1 || number > most {
-			p.blameParameter("limit", "must be a whole number from 1 to "+strconv.Itoa(most))
+			p.addParameter("limit", "must be a whole number from 1 to "+strconv.Itoa(most))
 			return
 		}
 		usual = number

@@ -21,7 +21,7 @@ func newEngine(logger *slog.Logger, tracing ...gin.HandlerFunc) *gin.Engine {
 	engine.RedirectTrailingSlash = false
 	_ = engine.SetTrustedProxies(nil) // cannot fail; a client is the peer, not who it says it is
 	engine.Use(tracing...)
-	engine.Use(tellTrace, logAccess(logger), recoverPanic(logger), limitHeaders)
+	engine.Use(setTraceID, logAccess(logger), recoverPanic(logger), limitHeaders)
 	engine.NoRoute(func(c *gin.Context) { refuse(c, errRoute) })
 	engine.NoMethod(func(c *gin.Context) { refuse(c, errMethod) })
 	return engine
@@ -45,7 +45,7 @@ func traceID(c *gin.Context) string {
 }
 
 // tellTrace answers with the trace id of the request's span.
-func tellTrace(c *gin.Context) {
+func setTraceID(c *gin.Context) {
 	if id := traceID(c); id != "" {
 		c.Header("Trace-Id", id)
 	}
@@ -55,9 +55,9 @@ func tellTrace(c *gin.Context) {
 // ones need far more memory than their text. The server itself, which adds 4 KiB, cuts off what takes more, before
 // anybody could answer it with a problem.
 const (
-	longestHeaders = 16 << 10
-	cutOffHeaders  = longestHeaders
-	headerCosts    = 32
+	maxHeaders = 16 << 10
+	cutOffHeaders  = maxHeaders
+	headerOverhead    = 32
 )
 
 // limitHeaders lets a request through whose headers are not too large, and tells browsers not to guess what the answer is.
@@ -66,10 +66,10 @@ func limitHeaders(c *gin.Context) {
 	size := len(c.Request.RequestURI)
 	for name, values := range c.Request.Header {
 		for _, value := range values {
-			size += len(name) + len(value) + headerCosts
+			size += len(name) + len(value) + headerOverhead
 		}
 	}
-	if size > longestHeaders {
+	if size > maxHeaders {
 		refuse(c, errHeaders)
 	}
 }

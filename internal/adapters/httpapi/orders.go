@@ -19,7 +19,7 @@ type orderRoutes struct{ service orders.Service }
 // amount whose currency is unknown cannot be judged.
 func (o orderRoutes) PlaceOrder(ctx context.Context, request PlaceOrderRequestObject) (PlaceOrderResponseObject, error) {
 	in := request.Body
-	in.only("customer_id", "amount", "currency")
+	in.allowOnly("customer_id", "amount", "currency")
 	in.require("customer_id", "amount")
 	customer := readCustomer(in)
 	amount := readAmount(in)
@@ -43,7 +43,7 @@ func readCustomer(in *object) order.CustomerID {
 		return ""
 	}
 	customer, err := order.ParseCustomerID(text)
-	in.judge(err)
+	in.addError(err)
 	return customer
 }
 
@@ -56,7 +56,7 @@ func readAmount(in *object) order.Money {
 		}
 		var err error
 		if currency, err = order.ParseCurrency(code); err != nil {
-			in.judge(err)
+			in.addError(err)
 			return order.Money{}
 		}
 	}
@@ -65,18 +65,18 @@ func readAmount(in *object) order.Money {
 		return order.Money{}
 	}
 	amount, err := order.ParseMoney(text, currency)
-	in.judge(err)
+	in.addError(err)
 	return amount
 }
 
 // readText reads what may be said about a change.
-func readText(in *object, name string) order.Note {
+func readNote(in *object, name string) order.Note {
 	text, ok := in.text(name)
 	if !ok {
 		return ""
 	}
-	said, err := order.ParseText(text, name)
-	in.judge(err)
+	said, err := order.ParseNote(text, name)
+	in.addError(err)
 	return said
 }
 
@@ -86,7 +86,7 @@ func readKey(in *object, header *string) orders.Key {
 		return ""
 	}
 	key, err := orders.ParseKey(*header)
-	in.judgeParameter(err)
+	in.addParameterError(err)
 	return key
 }
 
@@ -106,7 +106,7 @@ func readVersions(in *object, header *string) []int64 {
 	}
 	text := strings.TrimSpace(*header)
 	if !entityTags.MatchString(text) {
-		in.blameParameter(matchHeader, `must be the ETag of an order, such as "1", several of them with commas between, or *`)
+		in.addParameter(matchHeader, `must be the ETag of an order, such as "1", several of them with commas between, or *`)
 	}
 	versions := []int64{}
 	for _, tag := range entityTag.FindAllStringSubmatch(text, -1) {
@@ -120,62 +120,62 @@ func readVersions(in *object, header *string) []int64 {
 
 // GetOrder answers with the order as it is.
 func (o orderRoutes) GetOrder(ctx context.Context, request GetOrderRequestObject) (GetOrderResponseObject, error) {
-	var in findings
+	var in fieldErrors
 	id := readID(&in, request.ID)
 	if err := in.err(); err != nil {
 		return nil, err
 	}
 	found, err := o.service.Get(requestContext(ctx), id)
-	return GetOrder200JSONResponse{answer(found)}, err
+	return GetOrder200JSONResponse{orderResponse(found)}, err
 }
 
-func readID(in *findings, text string) order.ID {
+func readID(in *fieldErrors, text string) order.ID {
 	id, err := order.ParseID(text)
-	in.judgeParameter(err)
+	in.addParameterError(err)
 	return id
 }
 
 // PayOrder answers with the order as the payment left it.
 func (o orderRoutes) PayOrder(ctx context.Context, request PayOrderRequestObject) (PayOrderResponseObject, error) {
-	in := optional(request.Body)
-	in.only("reference")
-	reference := readText(in, "reference")
-	id, guard, err := about(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
+	in := bodyOrEmpty(request.Body)
+	in.allowOnly("reference")
+	reference := readNote(in, "reference")
+	id, guard, err := readChangeRequest(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
 	if err != nil {
 		return nil, err
 	}
 	paid, err := o.service.Pay(requestContext(ctx), id, reference, guard)
-	return PayOrder200JSONResponse{answer(paid)}, err
+	return PayOrder200JSONResponse{orderResponse(paid)}, err
 }
 
 // ShipOrder answers with the order as the shipment left it.
 func (o orderRoutes) ShipOrder(ctx context.Context, request ShipOrderRequestObject) (ShipOrderResponseObject, error) {
-	in := optional(request.Body)
-	in.only("carrier", "tracking")
-	carrier, tracking := readText(in, "carrier"), readText(in, "tracking")
-	id, guard, err := about(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
+	in := bodyOrEmpty(request.Body)
+	in.allowOnly("carrier", "tracking")
+	carrier, tracking := readNote(in, "carrier"), readNote(in, "tracking")
+	id, guard, err := readChangeRequest(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
 	if err != nil {
 		return nil, err
 	}
 	shipped, err := o.service.Ship(requestContext(ctx), id, carrier, tracking, guard)
-	return ShipOrder200JSONResponse{answer(shipped)}, err
+	return ShipOrder200JSONResponse{orderResponse(shipped)}, err
 }
 
 // CancelOrder answers with the order as the cancellation left it.
 func (o orderRoutes) CancelOrder(ctx context.Context, request CancelOrderRequestObject) (CancelOrderResponseObject, error) {
-	in := optional(request.Body)
-	in.only("reason")
-	reason := readText(in, "reason")
-	id, guard, err := about(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
+	in := bodyOrEmpty(request.Body)
+	in.allowOnly("reason")
+	reason := readNote(in, "reason")
+	id, guard, err := readChangeRequest(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
 	if err != nil {
 		return nil, err
 	}
 	cancelled, err := o.service.Cancel(requestContext(ctx), id, reason, guard)
-	return CancelOrder200JSONResponse{answer(cancelled)}, err
+	return CancelOrder200JSONResponse{orderResponse(cancelled)}, err
 }
 
 // optional is a body that may be missing.
-func optional(body *object) *object {
+func bodyOrEmpty(body *object) *object {
 	if body == nil {
 		return new(object)
 	}
@@ -183,9 +183,9 @@ func optional(body *object) *object {
 }
 
 // about reads what all changes have in common, and judges the whole request.
-func about(in *object, id string, key, match *string) (order.ID, orders.Precondition, error) {
-	known := readID(&in.findings, id)
-	guard := orders.Precondition{Key: readKey(in, key), Versions: readVersions(in, match)}
+func readChangeRequest(in *object, id string, key, match *string) (order.ID, orders.Precondition, error) {
+	known := readID(&in.fieldErrors, id)
+	guard := orders.Precondition{Key: readKey(in, key), AllowedVersions: readVersions(in, match)}
 	return known, guard, in.err()
 }
 
@@ -198,7 +198,7 @@ func requestContext(ctx context.Context) context.Context {
 	return ctx
 }
 
-func answer(o order.Snapshot) OrderJSONResponse {
+func orderResponse(o order.Snapshot) OrderJSONResponse {
 	return OrderJSONResponse{Body: show(o), Headers: OrderResponseHeaders{ETag: etag(o)}}
 }
 
@@ -214,15 +214,15 @@ func show(o order.Snapshot) Order {
 		Version:    o.Version,
 		CreatedAt:  o.CreatedAt.UTC(),
 
-		PaymentReference: some(string(o.PaymentReference)),
-		Carrier:          some(string(o.Carrier)),
-		Tracking:         some(string(o.Tracking)),
-		CancelReason:     some(string(o.CancelReason)),
+		PaymentReference: optional(string(o.PaymentReference)),
+		Carrier:          optional(string(o.Carrier)),
+		Tracking:         optional(string(o.Tracking)),
+		CancelReason:     optional(string(o.CancelReason)),
 	}
 }
 
 // some is nil for what is not there.
-func some[T comparable](value T) *T {
+func optional[T comparable](value T) *T {
 	if value == *new(T) {
 		return nil
 	}

@@ -82,7 +82,7 @@ func refuse(c *gin.Context, err error) {
 	if f.Kind == fault.Unavailable {
 		c.Header("Retry-After", "1")
 	}
-	body, err := json.Marshal(problem(f, wrongIn(err), status, traceID(c)))
+	body, err := json.Marshal(problem(f, fieldErrorsOf(err), status, traceID(c)))
 	if err != nil {
 		panic(err) // nothing in it can fail to marshal
 	}
@@ -105,10 +105,10 @@ func classify(err error) *fault.Error {
 }
 
 // wrongIn is everything that err blames. What the service blames was in the body.
-func wrongIn(err error) []FieldError {
-	var located *invalid
+func fieldErrorsOf(err error) []FieldError {
+	var located *invalidRequest
 	if errors.As(err, &located) {
-		return located.wrong
+		return located.fields
 	}
 	var f *fault.Error
 	var wrong []FieldError
@@ -123,7 +123,7 @@ func wrongIn(err error) []FieldError {
 func problem(f *fault.Error, wrong []FieldError, status int, traceID string) Problem {
 	p := Problem{
 		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: f.Detail, Code: ProblemCode(f.Code),
-		TraceID: some(traceID),
+		TraceID: optional(traceID),
 	}
 	if len(wrong) > 0 {
 		p.Errors = &wrong

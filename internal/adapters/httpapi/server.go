@@ -44,14 +44,14 @@ type serverOptions struct {
 	name     string
 	addr     string
 	bound    net.Listener // used instead of addr; nil: none
-	most     int          // connections at a time
+	maxConnections     int          // connections at a time
 	timeouts Timeouts
 	logger   *slog.Logger
 }
 
 func newServer(o serverOptions, engine *gin.Engine) *Server {
 	return &Server{serverOptions: o, engine: engine, http: &http.Server{
-		Handler:           readable(engine),
+		Handler:           withValidUTF8(engine),
 		ReadHeaderTimeout: o.timeouts.ReadHeader,
 		ReadTimeout:       o.timeouts.Read,
 		WriteTimeout:      o.timeouts.Write,
@@ -86,7 +86,7 @@ func (s *Server) Listen(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	limited := newConnections(listener, s.most, s.name, s.logger)
+	limited := newConnections(listener, s.maxConnections, s.name, s.logger)
 	s.http.ConnState = limited.observe
 	s.listener = limited
 	return nil

@@ -13,22 +13,22 @@ import (
 )
 
 // subscribers answers what `outboxie subscriber` does, from the same port.
-type subscribers struct {
+type subscriberRoutes struct {
 	admin  operations.SubscriberAdmin
 	bodies *bodies
 }
 
-func (s subscribers) serve(routes gin.IRoutes) {
+func (s subscriberRoutes) serve(routes gin.IRoutes) {
 	routes.GET("/subscribers", s.list)
 	routes.POST("/subscribers/:subscriber", s.bodies.read, s.change)
 }
 
-func (s subscribers) list(c *gin.Context) {
+func (s subscriberRoutes) list(c *gin.Context) {
 	found, err := s.admin.Subscribers(c.Request.Context())
 	respond(c, ShowSubscribers(found), err)
 }
 
-func (s subscribers) change(c *gin.Context) {
+func (s subscriberRoutes) change(c *gin.Context) {
 	in := new(object)
 	if err := c.ShouldBindJSON(in); err != nil {
 		refuseBody(c, err)
@@ -47,52 +47,52 @@ func (s subscribers) change(c *gin.Context) {
 type subscriberChange struct {
 	subscriber string
 	verb       string
-	to         operations.Target
+	to         operations.MoveTarget
 	lanes      int
 	eventType  string
 	confirmed  bool
 }
 
 // needs names the member that a request needs besides its verb; empty: none.
-var needs = map[string]string{
+var requiredMember = map[string]string{
 	"pause": "", "resume": "", "rewind": "to", "skip": "to", "lanes": "lanes", "ignore": "type", "forget": "", "lift": "",
 }
 
 func readChange(subscriber string, in *object) (asked subscriberChange, err error) {
 	asked.subscriber = subscriber
 	verb, given := in.text("verb")
-	need, known := needs[verb]
+	need, known := requiredMember[verb]
 	if asked.verb = verb; given && !known {
-		in.blame("verb", "must be pause, resume, rewind, skip, lanes, ignore, forget or lift")
+		in.addField("verb", "must be pause, resume, rewind, skip, lanes, ignore, forget or lift")
 	}
 	in.require("verb")
 	if need == "" {
-		in.only("verb", "confirm")
+		in.allowOnly("verb", "confirm")
 	} else {
-		in.only("verb", "confirm", need)
+		in.allowOnly("verb", "confirm", need)
 		in.require(need)
 	}
 	if text, ok := in.text("to"); ok {
 		target, err := operations.ParseTarget(text)
-		in.judge(err)
+		in.addError(err)
 		asked.to = target
 	}
 	if value, ok := in.members["lanes"]; ok {
 		number, err := strconv.Atoi(string(value))
 		if asked.lanes = number; err != nil {
-			in.blame("lanes", "must be a whole number, not "+kindOf(value))
+			in.addField("lanes", "must be a whole number, not "+jsonType(value))
 		}
 	}
 	if text, ok := in.text("type"); ok {
 		if asked.eventType = text; text == "" || !outbox.IsText(text) {
-			in.blame("type", "must be a type such as outboxie.order.paid.v1")
+			in.addField("type", "must be a type such as outboxie.order.paid.v1")
 		}
 	}
 	if value, ok := in.members["confirm"]; ok {
-		if kindOf(value) != "a boolean" {
-			in.blame("confirm", "must be true or false, not "+kindOf(value))
+		if jsonType(value) != "a boolean" {
+			in.addField("confirm", "must be true or false, not "+jsonType(value))
 		} else if err := json.Unmarshal(value, &asked.confirmed); err != nil {
-			in.blame("confirm", "must be true or false")
+			in.addField("confirm", "must be true or false")
 		}
 	}
 	return asked, in.err()
@@ -146,10 +146,10 @@ func ShowMoving(m operations.MovePreview, done bool) SubscriberChanged {
 }
 
 // ShowSubscribers is what scripts get to know of subscribers.
-func ShowSubscribers(found operations.Subscribers) Subscribers {
+func ShowSubscribers(found operations.SubscriberList) Subscribers {
 	shown := Subscribers{Subscribers: make([]SubscriberStatus, 0, len(found.All))}
-	if found.Trouble != nil {
-		shown.StreamTrouble = some(found.Trouble.Error())
+	if found.StreamError != nil {
+		shown.StreamTrouble = optional(found.StreamError.Error())
 	}
 	for _, status := range found.All {
 		shown.Subscribers = append(shown.Subscribers, showSubscriber(status))
@@ -159,8 +159,8 @@ func ShowSubscribers(found operations.Subscribers) Subscribers {
 
 func showSubscriber(s operations.SubscriberStatus) SubscriberStatus {
 	shown := SubscriberStatus{
-		Subscriber: s.Subscriber, Handler: some(s.Handler), Types: append([]string{}, s.Types...), State: SubscriberState(operations.StateOf(s.Overview)),
-		ForgottenAt: known(s.Forgotten), Copies: append([]string{}, s.Copies...), AppliedPerSecond: s.Rate, AppliedAt: known(s.Applied),
+		Subscriber: s.Subscriber, Handler: optional(s.Handler), Types: append([]string{}, s.Types...), State: SubscriberState(operations.StateOf(s.Overview)),
+		ForgottenAt: optionalTime(s.Forgotten), Copies: append([]string{}, s.Copies...), AppliedPerSecond: s.Rate, AppliedAt: optionalTime(s.Applied),
 		DeadLetters: s.Dead, WaitingLetters: s.Waiting, FilledEvents: s.Filled, MissedMessages: s.Missed, Lanes: make([]SubscriberLane, 0, len(s.Lanes)),
 	}
 	if s.Paused {
@@ -170,7 +170,7 @@ func showSubscriber(s operations.SubscriberStatus) SubscriberStatus {
 		shown.LagEvents, shown.LagSeconds = &s.Lag.Events, seconds(s.Lag.Oldest)
 	}
 	for n, lane := range s.Lanes {
-		of := SubscriberLane{Lane: lane.Lane, Sequence: lane.Sequence, StoredAt: known(lane.StoredAt), UnmovedSeconds: lane.Idle.Seconds()}
+		of := SubscriberLane{Lane: lane.Lane, Sequence: lane.Sequence, StoredAt: optionalTime(lane.StoredAt), UnmovedSeconds: lane.Idle.Seconds()}
 		if n < len(s.Messages) {
 			of.MessagesBehind = &s.Messages[n]
 		}

@@ -38,12 +38,12 @@ func (a access) judge(r *http.Request) (allowed bool, why refusal) {
 }
 
 // guarded reports whether a request is for more than a probe: those are open to everybody, and come every few seconds.
-func guarded(r *http.Request) bool { return r.URL.Path != "/healthz" && r.URL.Path != "/readyz" }
+func needsToken(r *http.Request) bool { return r.URL.Path != "/healthz" && r.URL.Path != "/readyz" }
 
 // require lets a request through that may have what it asks for. It guards everything that the listener serves but the probes.
 func (a access) require(refused *refusals) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		if !guarded(c.Request) {
+		if !needsToken(c.Request) {
 			return
 		}
 		if allowed, why := a.judge(c.Request); !allowed {

@@ -31,7 +31,7 @@ func NewRelayAdmin(db *bun.DB, relay, stream string) *RelayAdmin {
 }
 
 // Status asks four times, so its values may be a few milliseconds apart.
-func (d *RelayAdmin) Status(ctx context.Context) (operations.Status, error) {
+func (d *RelayAdmin) Status(ctx context.Context) (operations.RelayStatus, error) {
 	ctx = allow(ctx, counting)
 	status, err := d.relayStatus(ctx)
 	if err == nil {
@@ -41,17 +41,17 @@ func (d *RelayAdmin) Status(ctx context.Context) (operations.Status, error) {
 		status.HaltedInstances, err = d.haltedInstances(ctx)
 	}
 	if err != nil {
-		return operations.Status{}, classify(ctx, fmt.Errorf("read the status of the relay %s: %w", d.relay, err))
+		return operations.RelayStatus{}, classify(ctx, fmt.Errorf("read the status of the relay %s: %w", d.relay, err))
 	}
-	if status.Disorder, err = d.Disorder(ctx); err != nil {
-		return operations.Status{}, err
+	if status.SequenceCheck, err = d.CheckSequence(ctx); err != nil {
+		return operations.RelayStatus{}, err
 	}
 	writers, err := describeWriters(ctx, d.db)
 	if err != nil {
-		return operations.Status{}, classify(ctx, err)
+		return operations.RelayStatus{}, classify(ctx, err)
 	}
 	if len(writers) > 0 {
-		status.Writer = &writers[0].Writer
+		status.OldestTransaction = &writers[0].OpenTransaction
 	}
 	return status, nil
 }
@@ -69,23 +69,23 @@ CROSS JOIN (
 ) AS parked`
 
 // relayStatus reads all but the backlog and the writers.
-func (d *RelayAdmin) relayStatus(ctx context.Context) (operations.Status, error) {
+func (d *RelayAdmin) relayStatus(ctx context.Context) (operations.RelayStatus, error) {
 	var standby bool
 	var holder, stream, reason, detail sql.NullString
 	var token, position, sequence, purgedTo sql.NullInt64
 	var acquired, expires, updated, halted sql.NullTime
-	status := operations.Status{Relay: d.relay}
+	status := operations.RelayStatus{Relay: d.relay}
 	err := d.db.QueryRowContext(ctx, statusStatement, d.relay).Scan(&standby, &status.Now, &holder, &token, &acquired, &expires,
 		&position, &stream, &sequence, &purgedTo, &updated, &reason, &detail, &halted,
-		&status.Last, &status.ParkedEvents, &status.ParkedAggregates)
+		&status.LastPosition, &status.ParkedEvents, &status.ParkedAggregates)
 	switch {
 	case err != nil:
-		return operations.Status{}, err
+		return operations.RelayStatus{}, err
 	case standby:
-		return operations.Status{}, errStandby
+		return operations.RelayStatus{}, errStandby
 	}
 	status.Position, status.PurgedTo = outbox.Position(position.Int64), outbox.Position(purgedTo.Int64)
-	status.Stream, status.Sequence, status.Saved = stream.String, uint64(sequence.Int64), updated.Time
+	status.Stream, status.Sequence, status.SavedAt = stream.String, uint64(sequence.Int64), updated.Time
 	if token.Valid {
 		status.Leader = &operations.Leader{Holder: holder.String, Token: token.Int64, Since: acquired.Time, Until: expires.Time}
 	}
@@ -110,11 +110,11 @@ func countBehind(ctx context.Context, db *bun.DB, position outbox.Position) (cou
 }
 
 // List reads at most one payload more than it returns.
-func (d *RelayAdmin) List(ctx context.Context, filter operations.Filter) ([]operations.ListedEvent, error) {
+func (d *RelayAdmin) List(ctx context.Context, filter operations.EventFilter) ([]operations.ListedEvent, error) {
 	ctx = allow(ctx, counting)
 	largest := 0
 	if filter.Payloads {
-		largest = operations.LargestListed
+		largest = operations.MaxListedPayload
 	}
 	query := d.db.NewSelect().ColumnExpr(entryColumns(strconv.Itoa(largest))).
 		ColumnExpr("CASE WHEN p.state IS NOT NULL THEN p.state WHEN "+belowPurged+" OR "+recordedLater+" THEN ? "+
@@ -147,7 +147,7 @@ func (d *RelayAdmin) List(ctx context.Context, filter operations.Filter) ([]oper
 	defer func() { _ = rows.Close() }()
 	var found []operations.ListedEvent
 	var unread []outbox.Position // because of something else than the payload
-	left := operations.AllListed
+	left := operations.MaxListedBytes
 	for rows.Next() {
 		var row logRow
 		var listed operations.ListedEvent
@@ -156,9 +156,9 @@ func (d *RelayAdmin) List(ctx context.Context, filter operations.Filter) ([]oper
 		}
 		listed.Entry = row.entry()
 		if left -= len(row.payload); filter.Payloads && left < 0 {
-			listed.Payload, listed.Omitted = nil, fmt.Sprintf("this list has %d bytes of payloads already", operations.AllListed)
+			listed.Payload, listed.Omitted = nil, fmt.Sprintf("this list has %d bytes of payloads already", operations.MaxListedBytes)
 		} else if filter.Payloads && row.payload == nil {
-			listed.Omitted = fmt.Sprintf("it takes more than %d bytes", operations.LargestListed)
+			listed.Omitted = fmt.Sprintf("it takes more than %d bytes", operations.MaxListedPayload)
 		}
 		if row.unread() {
 			unread = append(unread, listed.Position)
@@ -178,7 +178,7 @@ func (d *RelayAdmin) explainListed(ctx context.Context, found []operations.Liste
 	for _, position := range unread {
 		entries = append(entries, outbox.Entry{Position: position})
 	}
-	if err := explain(ctx, d.db, entries, operations.LargestListed); err != nil {
+	if err := explain(ctx, d.db, entries, operations.MaxListedPayload); err != nil {
 		return err
 	}
 	for i := range found {

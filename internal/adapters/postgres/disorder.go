@@ -132,14 +132,14 @@ SELECT pg_is_in_recovery(), ` + nextPosition + `, ` + highestPosition + `, coale
 FROM (SELECT) AS always LEFT JOIN outbox_cursor AS c ON c.relay = ?`
 
 // Disorder counts what came after the relay.
-func (d *RelayAdmin) Disorder(ctx context.Context) (found operations.Disorder, err error) {
+func (d *RelayAdmin) CheckSequence(ctx context.Context) (found operations.SequenceCheck, err error) {
 	var standby bool
 	err = d.db.QueryRowContext(ctx, disorderStatement, d.relay).Scan(&standby, &found.Next, &found.Highest, &found.Misplaced)
 	if err != nil {
-		return operations.Disorder{}, classify(ctx, fmt.Errorf("look for misplaced events of %s: %w", d.relay, err))
+		return operations.SequenceCheck{}, classify(ctx, fmt.Errorf("look for misplaced events of %s: %w", d.relay, err))
 	}
 	if standby {
-		return operations.Disorder{}, errStandby
+		return operations.SequenceCheck{}, errStandby
 	}
 	return found, nil
 }

@@ -14,20 +14,20 @@ import (
 
 // Measure implements the port. It asks up to three times, each time for a few rows by an index. The pool may be busy: ctx
 // bounds the wait for a connection, too.
-func (d *RelayAdmin) Measure(ctx context.Context, known outbox.Position) (operations.Measures, error) {
+func (d *RelayAdmin) Measure(ctx context.Context, known outbox.Position) (operations.RelayMetrics, error) {
 	measures, position, err := d.measureRelay(ctx, known)
 	if err == nil && measures.Backlog > 0 {
 		measures.Oldest, err = d.oldestAge(ctx, position)
 	}
 	if err != nil {
-		return operations.Measures{}, classify(ctx, fmt.Errorf("measure the relay %s: %w", d.relay, err))
+		return operations.RelayMetrics{}, classify(ctx, fmt.Errorf("measure the relay %s: %w", d.relay, err))
 	}
 	writers, err := describeWriters(ctx, d.db)
 	if err != nil {
-		return operations.Measures{}, classify(ctx, err)
+		return operations.RelayMetrics{}, classify(ctx, err)
 	}
 	if len(writers) > 0 {
-		measures.Writer = seconds(writers[0].age)
+		measures.OldestTransaction = seconds(writers[0].age)
 	}
 	return measures, nil
 }
@@ -46,16 +46,16 @@ FROM (
 // measureRelay also tells up to where everything was dealt with.
 func (d *RelayAdmin) measureRelay(
 	ctx context.Context, known outbox.Position,
-) (measures operations.Measures, position outbox.Position, err error) {
+) (measures operations.RelayMetrics, position outbox.Position, err error) {
 	var standby bool
 	var saved, purgedTo, last outbox.Position
-	err = d.db.QueryRowContext(ctx, measureStatement, d.relay, operations.CountedAtMost).Scan(
-		&standby, &measures.Led, &saved, &purgedTo, &last, &measures.ParkedEvents, &measures.ParkedAggregates)
+	err = d.db.QueryRowContext(ctx, measureStatement, d.relay, operations.MaxCountedParked).Scan(
+		&standby, &measures.HasLeader, &saved, &purgedTo, &last, &measures.ParkedEvents, &measures.ParkedAggregates)
 	if err == nil && standby {
 		err = errStandby
 	}
 	position = max(saved, known)
-	measures.Backlog, measures.Kept = int64(max(last-position, 0)), int64(max(last-purgedTo, 0))
+	measures.Backlog, measures.Retained = int64(max(last-position, 0)), int64(max(last-purgedTo, 0))
 	return measures, position, err
 }
 

@@ -127,7 +127,7 @@ ORDER BY 5`
 
 // describedWriter is a holder of a lock on the outbox, with its virtual id.
 type describedWriter struct {
-	operations.Writer
+	operations.OpenTransaction
 	id  string
 	age float64 // in seconds
 }

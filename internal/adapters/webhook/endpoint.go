@@ -95,7 +95,7 @@ func (e *Endpoint) Deliver(ctx context.Context, entry outbox.Entry) error {
 	if err != nil {
 		return errors.New("WEBHOOK_URL is not a URL of http or https")
 	}
-	e.describe(ctx, request.Header, entry)
+	e.setHeaders(ctx, request.Header, entry)
 	answer, err := e.client.Do(request)
 	if err != nil {
 		return e.classify(ctx, err, connected)
@@ -103,7 +103,7 @@ func (e *Endpoint) Deliver(ctx context.Context, entry outbox.Entry) error {
 	defer func() { _ = answer.Body.Close() }()
 	defer time.AfterFunc(bodyWithin, end).Stop()
 	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, maxBody)) // the status has said everything
-	return e.judge(answer)
+	return e.checkStatus(answer)
 }
 
 // classify tells an outage from the failure of an event. The error of the client names the URL, which may be secret.
@@ -122,7 +122,7 @@ func (e *Endpoint) classify(ctx context.Context, err error, connected bool) erro
 }
 
 // judge says what a status means.
-func (e *Endpoint) judge(answer *http.Response) error {
+func (e *Endpoint) checkStatus(answer *http.Response) error {
 	switch status := answer.StatusCode; {
 	case status >= 200 && status < 300:
 		return nil
@@ -136,7 +136,7 @@ func (e *Endpoint) judge(answer *http.Response) error {
 }
 
 // describe sets the headers of CloudEvents, and those by which the endpoint knows a repeated call, and the trace.
-func (e *Endpoint) describe(ctx context.Context, header http.Header, entry outbox.Entry) {
+func (e *Endpoint) setHeaders(ctx context.Context, header http.Header, entry outbox.Entry) {
 	for name, value := range map[string]string{
 		"Content-Type": "application/json", "Idempotency-Key": entry.ID,
 		"ce-specversion": "1.0", "ce-id": entry.ID, "ce-type": entry.Type, "ce-source": e.source, "ce-subject": entry.Key.ID,

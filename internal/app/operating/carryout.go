@@ -18,17 +18,17 @@ const sequenceGap = 1_000_000_000
 var ErrSequencesRepeat = fault.New(fault.Refused, "sequences_repeat", "the stream repeats sequences of the former one")
 
 // number decides where the sequences of a stream begin that is not the one that the relay knew.
-func (p *Adoption) number() {
+func (p *Adoption) chooseFirstSequence() {
 	switch first := p.cursor.StreamSequence + sequenceGap + 1; {
 	case p.cursor.StreamCreated == "": // no relay has ever published
-		if p.Create {
-			p.First = 1
+		if p.CreateStream {
+			p.FirstSequence = 1
 		}
-	case p.Create:
-		p.First = first
-	case !p.Anew || p.stream.LastSequence+1 >= first:
+	case p.CreateStream:
+		p.FirstSequence = first
+	case !p.OtherStream || p.stream.LastSequence+1 >= first:
 	case p.stream.Messages == 0:
-		p.First = first
+		p.FirstSequence = first
 	default:
 		p.Repeats = true
 	}
@@ -43,7 +43,7 @@ func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 			"of the former stream, so an append from before could still be stored in it: delete the stream, and adopt again, which "+
 			"makes it again; or stop every instance and say --accept-repeats", plan.stream.Messages)
 	}
-	cursor, err := a.bench.Cursor(ctx)
+	cursor, err := a.repair.Cursor(ctx)
 	if err != nil {
 		return err
 	}
@@ -54,34 +54,34 @@ func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 	if err != nil {
 		return err
 	}
-	notice := relay.ControlMessage{Progress: plan.Place, LastOwnSequence: plan.kept}
-	sequence, err := a.publisher.PublishControl(ctx, stream.LastSequence, notice)
+	notice := relay.ControlMessage{Progress: plan.After, LastOwnSequence: plan.lastOwn}
+	sequence, err := a.stream.PublishControl(ctx, stream.LastSequence, notice)
 	if err != nil {
 		return err
 	}
 	if err := a.realign(ctx, plan); err != nil {
 		return err
 	}
-	adopted := relay.Cursor{Progress: plan.Place, StreamCreated: stream.Created, StreamSequence: sequence}
-	return a.remember(ctx, plan, adopted)
+	adopted := relay.Cursor{Progress: plan.After, StreamCreated: stream.Created, StreamSequence: sequence}
+	return a.saveCursor(ctx, plan, adopted)
 }
 
 // prepare opens the stream that the plan is about, creates or raises it if the plan says so, and makes sure that it ends where
 // the plan found its end.
 func (a *Adopter) prepare(ctx context.Context, plan Adoption) (relay.StreamInfo, error) {
 	var create uint64
-	if plan.Create {
-		create = plan.First
+	if plan.CreateStream {
+		create = plan.FirstSequence
 	}
-	stream, err := a.publisher.Open(ctx, create)
-	if err != nil && (!plan.Unfit || !errors.Is(err, relay.ErrStreamUnfit)) {
+	stream, err := a.stream.Open(ctx, create)
+	if err != nil && (!plan.StreamUnfit || !errors.Is(err, relay.ErrStreamUnfit)) {
 		return stream, err
 	}
-	same, end := plan.Create || stream.Created == plan.stream.Created, plan.stream.LastSequence
-	if plan.First > 0 {
-		end = plan.First - 1
-		if same && !plan.Create {
-			if stream, err = a.publisher.Raise(ctx, plan.First); err != nil {
+	same, end := plan.CreateStream || stream.Created == plan.stream.Created, plan.stream.LastSequence
+	if plan.FirstSequence > 0 {
+		end = plan.FirstSequence - 1
+		if same && !plan.CreateStream {
+			if stream, err = a.stream.Raise(ctx, plan.FirstSequence); err != nil {
 				return stream, err
 			}
 		}
@@ -89,7 +89,7 @@ func (a *Adopter) prepare(ctx context.Context, plan Adoption) (relay.StreamInfo,
 	if !same || stream.LastSequence != end {
 		return stream, errStreamChanged
 	}
-	if plan.First > 0 {
+	if plan.FirstSequence > 0 {
 		return stream, nil
 	}
 	return stream, a.sameTail(ctx, plan)
@@ -102,7 +102,7 @@ func (a *Adopter) sameTail(ctx context.Context, plan Adoption) error {
 	if end == 0 || end < plan.stream.FirstSequence {
 		return nil
 	}
-	tail, err := a.publisher.At(ctx, end)
+	tail, err := a.stream.At(ctx, end)
 	if errors.Is(err, relay.ErrNoMessage) {
 		tail, err = relay.MessageMeta{}, nil
 	}
@@ -117,28 +117,28 @@ var errStreamChanged = relay.ErrTailMoved.With("the stream has changed meanwhile
 // remember sets the cursor to the place that the notice says. If a relay has written in between, it may have found the notice and
 // go on already. Else the cursor is written once more, after a look at the stream: the adoption may be one of a stream that is
 // gone by now. The cursor is read before the look, so that whatever happens in between makes the write fail again.
-func (a *Adopter) remember(ctx context.Context, plan Adoption, adopted relay.Cursor) error {
+func (a *Adopter) saveCursor(ctx context.Context, plan Adoption, adopted relay.Cursor) error {
 	revision := plan.cursor.Revision
 	for {
-		err := a.bench.Adopt(ctx, revision, adopted, plan.kept == 0)
+		err := a.repair.Adopt(ctx, revision, adopted, plan.lastOwn == 0)
 		if !errors.Is(err, relay.ErrOutOfTurn) {
 			return err
 		}
-		now, err := a.bench.Cursor(ctx)
+		now, err := a.repair.Cursor(ctx)
 		if err != nil {
 			return err
 		}
 		if now.Halt == nil && now.StreamCreated == adopted.StreamCreated && now.StreamSequence >= adopted.StreamSequence {
 			return nil
 		}
-		stream, err := a.publisher.Look(ctx)
-		if err != nil && (!plan.Unfit || !errors.Is(err, relay.ErrStreamUnfit)) {
+		stream, err := a.stream.Look(ctx)
+		if err != nil && (!plan.StreamUnfit || !errors.Is(err, relay.ErrStreamUnfit)) {
 			return err
 		}
 		if stream.Created != adopted.StreamCreated {
 			return errStreamChanged
 		}
-		notice, err := a.publisher.At(ctx, adopted.StreamSequence)
+		notice, err := a.stream.At(ctx, adopted.StreamSequence)
 		if err != nil {
 			return err
 		}

@@ -14,9 +14,9 @@ import (
 //
 // Nobody can tell which event a removed message was. So forwards, a sequence among removed messages means the last of them; backwards, the
 // message before them.
-func (s *Subscribers) find(ctx context.Context, state inbox.StreamState, target operations.Target, forwards bool) (inbox.StreamPosition, error) {
+func (s *Subscribers) find(ctx context.Context, state inbox.StreamState, target operations.MoveTarget, forwards bool) (inbox.StreamPosition, error) {
 	if target.Sequence > state.Last {
-		return inbox.StreamPosition{}, operations.ErrTarget.With("the stream ends at sequence %d, before sequence %d", state.Last, target.Sequence).
+		return inbox.StreamPosition{}, operations.ErrMoveTarget.With("the stream ends at sequence %d, before sequence %d", state.Last, target.Sequence).
 			On("to", "is after the end of the stream")
 	}
 	wanted := target.Sequence
@@ -35,9 +35,9 @@ func (s *Subscribers) find(ctx context.Context, state inbox.StreamState, target 
 		return inbox.StreamPosition{}, err
 	}
 	if found.StoredAt.IsZero() || forwards && found.Sequence < wanted {
-		return s.behind(ctx, state, found, wanted)
+		return s.endOfHole(ctx, state, found, wanted)
 	}
-	return s.dealt(ctx, state, found, target.Position)
+	return s.withProgress(ctx, state, found, target.Position)
 }
 
 // reaches judges messages by whether the log was dealt with up to a position, at most.
@@ -81,7 +81,7 @@ func (s *Subscribers) next(
 ) (found judged, ok bool, err error) {
 	const atOnce = 50
 	for count := 1; from <= until; count = atOnce {
-		messages, err := s.Stream.Read(ctx, from, inbox.ReadLimit{Count: count, Bytes: bytesAtOnce})
+		messages, err := s.Stream.Read(ctx, from, inbox.ReadLimit{Count: count, Bytes: readBytes})
 		if err != nil || len(messages) == 0 {
 			return judged{}, false, err
 		}
@@ -100,13 +100,13 @@ func (s *Subscribers) next(
 
 // A replica that lags may not show a message that the stream has. How often, and after which wait, it is asked again.
 const (
-	showTries = 5
-	showPause = 100 * time.Millisecond
+	replicaTries = 5
+	replicaPause = 100 * time.Millisecond
 )
 
 // shown reports whether the stream shows lanes where they stand. A message that has expired is no reason against it, and a place without a
 // stored time needs no proof.
-func (s *Subscribers) shown(ctx context.Context, lanes []inbox.Checkpoint) error {
+func (s *Subscribers) verifyLanes(ctx context.Context, lanes []inbox.Checkpoint) error {
 	state, err := s.Stream.State(ctx)
 	if err != nil {
 		return err
@@ -141,7 +141,7 @@ func (s *Subscribers) storedAt(ctx context.Context, sequence uint64) (time.Time,
 		if len(messages) > 0 && messages[0].Sequence == sequence {
 			return messages[0].StoredAt, nil
 		}
-		if len(messages) > 0 || try == showTries {
+		if len(messages) > 0 || try == replicaTries {
 			return time.Time{}, nil
 		}
 		if err := awaitReplica(ctx); err != nil {
@@ -154,7 +154,7 @@ func awaitReplica(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(showPause):
+	case <-time.After(replicaPause):
 		return nil
 	}
 }

@@ -9,8 +9,8 @@ import (
 
 // Lags returns how far each subscriber of a stream is behind, whether it runs or not: those that keep checkpoints in the database, and
 // those of former programs, which the stream's broker knows. A subscriber of both kinds has been taken over by its checkpoints.
-func Lags(ctx context.Context, places operations.SubscriberProgresses, stream operations.StreamLags) ([]operations.Lag, error) {
-	known, err := places.Places(ctx)
+func Lags(ctx context.Context, places operations.ProgressReader, stream operations.StreamLags) ([]operations.Lag, error) {
+	known, err := places.Progress(ctx)
 	if err != nil {
 		return nil, err
 	}

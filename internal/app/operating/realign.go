@@ -10,8 +10,8 @@ import (
 // that was under way has failed by then, so no event is published at its old position any more, and a relay that takes over
 // before all is moved halts again.
 func (a *Adopter) realign(ctx context.Context, plan Adoption) error {
-	_, err := a.bench.Realign(ctx, operations.Realignment{
-		Place: plan.Place.Position, Published: plan.published, Whole: plan.whole,
+	_, err := a.repair.Realign(ctx, operations.Realignment{
+		Position: plan.After.Position, Published: plan.published, Complete: plan.complete,
 	})
 	return err
 }

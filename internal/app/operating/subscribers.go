@@ -26,7 +26,7 @@ var _ operations.SubscriberAdmin = (*Subscribers)(nil)
 func NewSubscribers(ports SubscriberPorts) *Subscribers { return &Subscribers{ports} }
 
 // Subscribers returns where each subscriber stands, even if the stream cannot be asked.
-func (s *Subscribers) Subscribers(ctx context.Context) (found operations.Subscribers, err error) {
+func (s *Subscribers) Subscribers(ctx context.Context) (found operations.SubscriberList, err error) {
 	overviews, err := s.Operator.Overviews(ctx)
 	if err != nil {
 		return found, err
@@ -40,7 +40,7 @@ func (s *Subscribers) Subscribers(ctx context.Context) (found operations.Subscri
 			places = append(places, operations.SubscriberProgress{Subscriber: overview.Subscriber, Stream: lowest.Stream, Sequence: lowest.Sequence})
 		}
 	}
-	found.Trouble = s.measure(ctx, found.All, places)
+	found.StreamError = s.measure(ctx, found.All, places)
 	return found, nil
 }
 
@@ -111,7 +111,7 @@ func (s *Subscribers) overview(ctx context.Context, subscriber string) (inbox.Ov
 }
 
 // Plan counts events with two questions to the stream.
-func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operations.Target, forwards bool) (plan operations.MovePreview, err error) {
+func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operations.MoveTarget, forwards bool) (plan operations.MovePreview, err error) {
 	overview, err := s.overview(ctx, subscriber)
 	if err != nil {
 		return plan, err
@@ -124,7 +124,7 @@ func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operat
 	if err != nil {
 		return plan, err
 	}
-	plan = described(subscriber, inbox.Move{Stream: state.Created, To: to, Forwards: forwards}, overview.Lanes)
+	plan = preview(subscriber, inbox.Move{Stream: state.Created, To: to, Forwards: forwards}, overview.Lanes)
 	if plan.Lanes == 0 {
 		return plan, nothingToMove(plan)
 	}
@@ -145,7 +145,7 @@ func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operat
 }
 
 // described says what a move does to lanes.
-func described(subscriber string, move inbox.Move, lanes []inbox.Checkpoint) operations.MovePreview {
+func preview(subscriber string, move inbox.Move, lanes []inbox.Checkpoint) operations.MovePreview {
 	return operations.MovePreview{
 		Subscriber: subscriber, Move: move, Lanes: len(move.Moves(lanes)),
 		Lowest: inbox.Lowest(lanes).Sequence, Highest: inbox.Highest(lanes).Sequence,
@@ -163,7 +163,7 @@ func nothingToMove(plan operations.MovePreview) error {
 
 // Move lets the database move the lanes as they are by then.
 func (s *Subscribers) Move(ctx context.Context, plan operations.MovePreview) (operations.MovePreview, error) {
-	proof := s.shown
+	proof := s.verifyLanes
 	if plan.Forwards { // what lies between is passed over anyway
 		proof = func(context.Context, []inbox.Checkpoint) error { return nil }
 	}
@@ -171,7 +171,7 @@ func (s *Subscribers) Move(ctx context.Context, plan operations.MovePreview) (op
 	if err != nil {
 		return plan, err
 	}
-	done := described(plan.Subscriber, plan.Move, before)
+	done := preview(plan.Subscriber, plan.Move, before)
 	done.Events = plan.Events
 	if done.Lanes == 0 {
 		return done, nothingToMove(done)
@@ -185,7 +185,7 @@ func (s *Subscribers) SetLanes(ctx context.Context, subscriber string, lanes int
 		reason := fmt.Sprintf("must be from 1 to %d", inbox.MaxLanes)
 		return 0, 0, operations.ErrLaneCount.With("%d lanes: the number %s", lanes, reason).On("lanes", reason)
 	}
-	present, err := s.Operator.SetLanes(ctx, subscriber, lanes, s.shown)
+	present, err := s.Operator.SetLanes(ctx, subscriber, lanes, s.verifyLanes)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -193,7 +193,7 @@ func (s *Subscribers) SetLanes(ctx context.Context, subscriber string, lanes int
 }
 
 // erasedAtOnce is how many rows a statement erases, so that none takes long.
-const erasedAtOnce = 5000
+const eraseBatch = 5000
 
 // Forget first leaves the tombstone. From then on the subscriber does nothing, whenever the rest is erased.
 func (s *Subscribers) Forget(ctx context.Context, subscriber string) (erased int, err error) {
@@ -205,7 +205,7 @@ func (s *Subscribers) Forget(ctx context.Context, subscriber string) (erased int
 
 func (s *Subscribers) erase(ctx context.Context, subscriber string) (erased int, err error) {
 	for {
-		count, err := s.Operator.Erase(ctx, subscriber, erasedAtOnce)
+		count, err := s.Operator.Erase(ctx, subscriber, eraseBatch)
 		erased += count
 		if err != nil || count == 0 {
 			return erased, err

@@ -15,10 +15,10 @@ import (
 
 const (
 	// undecidedAtOnce is how many events one read returns, and how many one transaction changes.
-	undecidedAtOnce = 500
+	undecidedBatch = 500
 
 	// reasonsKnown is of how many reasons Groups keeps the fingerprint: most letters of a cause have the same reason.
-	reasonsKnown = 1000
+	maxKnownReasons = 1000
 
 	// A database that is not available is asked so often, with this pause.
 	tries = 5
@@ -27,17 +27,17 @@ const (
 
 var (
 	_ operations.UndecidedEvents  = Undecided{}
-	_ operations.DeadLetterFinder = Letters{}
+	_ operations.DeadLetterFinder = DeadLetters{}
 )
 
 // Letters finds the dead letters of subscribers.
-type Letters struct{ admin operations.DeadLetterAdmin }
+type DeadLetters struct{ admin operations.DeadLetterAdmin }
 
 // NewLetters returns the letters that an operator decides about.
-func NewLetters(admin operations.DeadLetterAdmin) Letters { return Letters{admin} }
+func NewDeadLetters(admin operations.DeadLetterAdmin) DeadLetters { return DeadLetters{admin} }
 
 // Of asks first which subscribers there are.
-func (l Letters) Of(ctx context.Context, subscriber string) (operations.UndecidedEvents, error) {
+func (l DeadLetters) Of(ctx context.Context, subscriber string) (operations.UndecidedEvents, error) {
 	known, err := l.admin.Subscribers(ctx)
 	if err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func (l Letters) Of(ctx context.Context, subscriber string) (operations.Undecide
 	if !slices.Contains(known, subscriber) {
 		return nil, inbox.ErrNoSubscriber.With("no subscriber %q has received an event here", subscriber)
 	}
-	return UndecidedLetters(l.admin, subscriber), nil
+	return UndecidedDeadLetters(l.admin, subscriber), nil
 }
 
 // Undecided is what waits for an operator, in the dead letters of a subscriber or in the parking lot.
@@ -60,7 +60,7 @@ type (
 )
 
 // UndecidedLetters are the dead letters of a subscriber.
-func UndecidedLetters(admin operations.DeadLetterAdmin, subscriber string) Undecided {
+func UndecidedDeadLetters(admin operations.DeadLetterAdmin, subscriber string) Undecided {
 	each := func(do func(context.Context, string, []string, operations.Choice) (int, error)) change {
 		return func(ctx context.Context, events []operations.UndecidedEvent, choice operations.Choice) (int, error) {
 			ids := make([]string, len(events))
@@ -73,7 +73,7 @@ func UndecidedLetters(admin operations.DeadLetterAdmin, subscriber string) Undec
 	return Undecided{
 		retry: each(admin.RetryChosen), discard: each(admin.DiscardChosen),
 		walk: func() page {
-			var mark operations.LetterMark
+			var mark operations.DeadLetterCursor
 			return func(ctx context.Context, limit int) ([]operations.UndecidedEvent, error) {
 				found, next, err := admin.Undecided(ctx, subscriber, mark, limit)
 				if err == nil {
@@ -116,15 +116,15 @@ func (u Undecided) Groups(ctx context.Context) (operations.Groups, error) {
 	groups := make(map[string]*operations.Group)
 	found, known := operations.Groups{}, make(map[string]fault.Fingerprint)
 	err := u.each(ctx, func(events []operations.UndecidedEvent) (bool, error) {
-		if found.More = found.Events+len(events) > operations.GroupedAtMost; found.More {
-			events = events[:operations.GroupedAtMost-found.Events]
+		if found.More = found.Events+len(events) > operations.MaxGroupedEvents; found.More {
+			events = events[:operations.MaxGroupedEvents-found.Events]
 		}
 		found.Events += len(events)
 		for _, event := range events {
 			print, has := known[event.Reason]
 			if !has {
 				print = fault.NewFingerprint(event.Reason)
-				if len(known) < reasonsKnown {
+				if len(known) < maxKnownReasons {
 					known[event.Reason] = print
 				}
 			}
@@ -145,7 +145,7 @@ func (u Undecided) Groups(ctx context.Context) (operations.Groups, error) {
 		return cmp.Or(cmp.Compare(b.Events, a.Events), a.First.Compare(b.First), cmp.Compare(a.ID, b.ID))
 	})
 	found.All = len(found.List)
-	found.List = found.List[:min(found.All, operations.GroupsAtMost)]
+	found.List = found.List[:min(found.All, operations.MaxGroups)]
 	return found, nil
 }
 
@@ -158,13 +158,13 @@ func add(g *operations.Group, event operations.UndecidedEvent) {
 	if event.Last.After(g.Last) {
 		g.Last = event.Last
 	}
-	if at, has := slices.BinarySearch(g.Types, event.Type); !has && event.Type != "" && len(g.Types) < operations.TypesAtMost {
+	if at, has := slices.BinarySearch(g.Types, event.Type); !has && event.Type != "" && len(g.Types) < operations.MaxGroupTypes {
 		g.Types = slices.Insert(g.Types, at, event.Type)
 	}
 }
 
 // Count reads all that is undecided.
-func (u Undecided) Count(ctx context.Context, choice operations.Choice) (chosen operations.Chosen, err error) {
+func (u Undecided) Count(ctx context.Context, choice operations.Choice) (chosen operations.ChoiceCount, err error) {
 	err = u.each(ctx, func(events []operations.UndecidedEvent) (bool, error) {
 		for _, event := range of(choice, events) {
 			chosen.Events++
@@ -194,7 +194,7 @@ func (u Undecided) change(ctx context.Context, choice operations.Choice, change 
 		if len(chosen) == 0 {
 			return true, nil
 		}
-		return true, patiently(ctx, func() error {
+		return true, retryUnavailable(ctx, func() error {
 			n, err := change(ctx, chosen, choice)
 			changed += n
 			return err
@@ -215,8 +215,8 @@ func (u Undecided) each(ctx context.Context, do func(events []operations.Undecid
 	next := u.walk()
 	for {
 		var events []operations.UndecidedEvent
-		err := patiently(ctx, func() (err error) {
-			events, err = next(ctx, undecidedAtOnce)
+		err := retryUnavailable(ctx, func() (err error) {
+			events, err = next(ctx, undecidedBatch)
 			return err
 		})
 		if err != nil || len(events) == 0 {
@@ -229,7 +229,7 @@ func (u Undecided) each(ctx context.Context, do func(events []operations.Undecid
 }
 
 // patiently does something again while the database is not available.
-func patiently(ctx context.Context, do func() error) error {
+func retryUnavailable(ctx context.Context, do func() error) error {
 	for try := 1; ; try++ {
 		err := do()
 		if err == nil || fault.KindOf(err) != fault.Unavailable || try == tries {

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	mostEvents = 100             // that an order can have, and more
-	askBroker  = 2 * time.Second // at most: where it does not answer, the relay's cursor has to do
+	maxEvents = 100             // that an order can have, and more
+	findTimeout  = 2 * time.Second // at most: where it does not answer, the relay's cursor has to do
 )
 
 // Events implements the port. Only the stream itself proves that an event was published: the relay saves its cursor once a
@@ -23,14 +23,14 @@ func (s *Service) Events(ctx context.Context, id order.ID) ([]orders.Event, erro
 	if _, err := s.Get(ctx, id); err != nil {
 		return nil, err
 	}
-	listed, err := s.ports.Journal.List(ctx, operations.Filter{
-		Aggregate: outbox.Key{Type: orders.AggregateType, ID: string(id)}, Limit: mostEvents,
+	listed, err := s.ports.Log.List(ctx, operations.EventFilter{
+		Aggregate: outbox.Key{Type: orders.AggregateType, ID: string(id)}, Limit: maxEvents,
 	})
 	if err != nil {
 		return nil, err
 	}
 	slices.Reverse(listed) // the newest came first
-	patient, cancel := context.WithTimeout(ctx, askBroker)
+	patient, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
 	events := make([]orders.Event, len(listed))
 	for i, entry := range listed {

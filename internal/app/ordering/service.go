@@ -17,7 +17,7 @@ import (
 
 // attempts is how often a change is tried when others change the same order at the same time. Each attempt begins with
 // reading the order anew, so a change that became impossible meanwhile ends at once.
-const attempts = 5
+const maxAttempts = 5
 
 // Ports is what the service drives.
 type Ports struct {
@@ -26,7 +26,7 @@ type Ports struct {
 	// Notifier is called after every commit of a change; also when it was made before, because whoever made it may have died
 	// before it rang.
 	Notifier relay.Notifier
-	Journal  operations.EventLog
+	Log  operations.EventLog
 	Finder   relay.Finder
 }
 
@@ -49,23 +49,23 @@ func New(ports Ports, newID func() order.ID, now func() time.Time) *Service {
 func (s *Service) Place(
 	ctx context.Context, customer order.CustomerID, amount order.Money, key orders.Key,
 ) (order.Snapshot, error) {
-	id, now := s.newID(), s.moment()
+	id, now := s.newID(), s.timestamp()
 	mine := orders.KeyClaim{
 		Scope: orders.ScopeOf(customer), Key: key, Order: id,
 		Digest: orders.DigestOf(fmt.Sprintf("place %s %d %s", customer, amount.Minor(), amount.Currency())),
 	}
 	return s.commit(ctx, func(ctx context.Context, tx orders.Tx) (order.Snapshot, error) {
 		placed, refused := order.Place(id, customer, amount, now)
-		find := claim
+		lookUp := claim
 		if refused != nil {
-			find = held
+			lookUp = find
 		}
-		first, err := find(ctx, tx.Keys, mine)
+		first, err := lookUp(ctx, tx.Keys, mine)
 		switch {
 		case err != nil:
 			return order.Snapshot{}, err
 		case first != id:
-			return again(ctx, tx.Orders, first)
+			return firstAnswer(ctx, tx.Orders, first)
 		case refused != nil:
 			return order.Snapshot{}, refused
 		}
@@ -82,23 +82,23 @@ func claim(ctx context.Context, keys orders.Keys, mine orders.KeyClaim) (order.I
 	if err != nil {
 		return "", err
 	}
-	return answers(holds, mine)
+	return orderOf(holds, mine)
 }
 
 // held returns what claim returns, and claims nothing.
-func held(ctx context.Context, keys orders.Keys, mine orders.KeyClaim) (order.ID, error) {
+func find(ctx context.Context, keys orders.Keys, mine orders.KeyClaim) (order.ID, error) {
 	if mine.Key == "" {
 		return mine.Order, nil
 	}
-	holds, found, err := keys.Held(ctx, mine.Scope, mine.Key)
+	holds, found, err := keys.Find(ctx, mine.Scope, mine.Key)
 	if err != nil || !found {
 		return mine.Order, err
 	}
-	return answers(holds, mine)
+	return orderOf(holds, mine)
 }
 
 // answers returns the order that answers mine, if holds is a claim for the same request.
-func answers(holds, mine orders.KeyClaim) (order.ID, error) {
+func orderOf(holds, mine orders.KeyClaim) (order.ID, error) {
 	if holds.Digest != mine.Digest {
 		return "", orders.ErrKeyReused
 	}
@@ -106,18 +106,18 @@ func answers(holds, mine orders.KeyClaim) (order.ID, error) {
 }
 
 // again is the first answer to a request to place an order, though the order may have changed since.
-func again(ctx context.Context, orders orders.Orders, id order.ID) (order.Snapshot, error) {
+func firstAnswer(ctx context.Context, orders orders.Orders, id order.ID) (order.Snapshot, error) {
 	placed, err := orders.Get(ctx, id)
 	if err != nil {
 		return order.Snapshot{}, err
 	}
-	return placed.Placed(), nil
+	return placed.AsPlaced(), nil
 }
 
 // Pay implements the port.
 func (s *Service) Pay(ctx context.Context, id order.ID, reference order.Note, guard orders.Precondition) (order.Snapshot, error) {
 	return s.change(ctx, id, guard, fmt.Sprintf("pay %s %q", id, reference), func(o *order.Order) (order.Snapshot, error) {
-		return o.Pay(reference, s.moment())
+		return o.Pay(reference, s.timestamp())
 	})
 }
 
@@ -126,14 +126,14 @@ func (s *Service) Ship(
 	ctx context.Context, id order.ID, carrier, tracking order.Note, guard orders.Precondition,
 ) (order.Snapshot, error) {
 	return s.change(ctx, id, guard, fmt.Sprintf("ship %s %q %q", id, carrier, tracking), func(o *order.Order) (order.Snapshot, error) {
-		return o.Ship(carrier, tracking, s.moment())
+		return o.Ship(carrier, tracking, s.timestamp())
 	})
 }
 
 // Cancel implements the port.
 func (s *Service) Cancel(ctx context.Context, id order.ID, reason order.Note, guard orders.Precondition) (order.Snapshot, error) {
 	return s.change(ctx, id, guard, fmt.Sprintf("cancel %s %q", id, reason), func(o *order.Order) (order.Snapshot, error) {
-		return o.Cancel(reason, s.moment())
+		return o.Cancel(reason, s.timestamp())
 	})
 }
 
@@ -182,7 +182,7 @@ func (s *Service) change(
 		}
 		state, refused := apply(o, guard, verb)
 		if refused != nil || !o.HasEvents() {
-			if _, err := held(ctx, tx.Keys, mine); err != nil {
+			if _, err := find(ctx, tx.Keys, mine); err != nil {
 				return order.Snapshot{}, err
 			}
 			return state, refused
@@ -193,7 +193,7 @@ func (s *Service) change(
 		return s.save(ctx, tx, o)
 	}
 	state, err := s.commit(ctx, try)
-	for attempt := 1; attempt < attempts && errors.Is(err, orders.ErrOrderChanged); attempt++ {
+	for attempt := 1; attempt < maxAttempts && errors.Is(err, orders.ErrOrderChanged); attempt++ {
 		state, err = s.commit(ctx, try)
 	}
 	return state, err
@@ -204,7 +204,7 @@ func (s *Service) change(
 func apply(
 	o *order.Order, guard orders.Precondition, verb func(*order.Order) (order.Snapshot, error),
 ) (order.Snapshot, error) {
-	expected := func(version int64) bool { return guard.Versions == nil || slices.Contains(guard.Versions, version) }
+	expected := func(version int64) bool { return guard.AllowedVersions == nil || slices.Contains(guard.AllowedVersions, version) }
 	state, refused := verb(o)
 	repeated := refused == nil && !o.HasEvents()
 	if now := o.StoredVersion(); !expected(now) && (!repeated || !expected(state.Version-1)) {
@@ -254,4 +254,4 @@ func (s *Service) encode(events []order.Event) ([]outbox.Message, error) {
 }
 
 // moment is now as the database keeps it, so that an order reads the same when it is placed and when it is read again.
-func (s *Service) moment() time.Time { return s.now().UTC().Truncate(time.Microsecond) }
+func (s *Service) timestamp() time.Time { return s.now().UTC().Truncate(time.Microsecond) }

@@ -186,7 +186,7 @@ func TestAdoptionAtTheCursorsSequence(t *testing.T) {
 		adopter := operating.NewAdopter(dying{w.cursors}, w.stream)
 		plan, err := adopter.Plan(t.Context(), nil)
 		require.NoError(t, err)
-		require.EqualValues(t, 2, plan.Place.Position)
+		require.EqualValues(t, 2, plan.After.Position)
 		require.ErrorIs(t, adopter.Do(t.Context(), plan), errDead)
 		require.EqualValues(t, 3, w.stream.Len())
 		w.run("correct")

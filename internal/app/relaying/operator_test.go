@@ -61,10 +61,10 @@ func (w *world) carryOut(adopter *operating.Adopter, plan operating.Adoption) {
 	switch {
 	case err == nil:
 		w.hit("adopted")
-		if plan.Create {
+		if plan.CreateStream {
 			w.hit("adopted a stream that was missing")
 		}
-		if plan.First > 0 && !plan.Create {
+		if plan.FirstSequence > 0 && !plan.CreateStream {
 			w.hit("raised a stream")
 		}
 	case errors.Is(err, relay.ErrTailMoved), errors.Is(err, relay.ErrOutOfTurn):

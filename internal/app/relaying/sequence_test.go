@@ -48,9 +48,9 @@ func (w *world) requireWell(t *testing.T) {
 	w.record(t, 2)
 	time.Sleep(5 * time.Second)
 	require.Empty(t, w.judge(nil, true))
-	found, err := w.cursors.Disorder(t.Context())
+	found, err := w.cursors.CheckSequence(t.Context())
 	require.NoError(t, err)
-	require.False(t, found.Any(), "%+v", found)
+	require.False(t, found.NeedsRepair(), "%+v", found)
 }
 
 const overtaken = "it has overtaken the relay, within an aggregate"
@@ -121,7 +121,7 @@ func TestSequenceGoesBackBeforeATakeOver(t *testing.T) {
 				time.Sleep(time.Minute)
 				w.requireSetBack(t, second)
 				require.Len(t, w.stream.Messages(), published)
-				found, err := w.cursors.Disorder(t.Context())
+				found, err := w.cursors.CheckSequence(t.Context())
 				require.NoError(t, err)
 				require.Equal(t, test.lost, found.Misplaced)
 				w.requireRepaired(t)
@@ -203,7 +203,7 @@ func (w *world) requirePlanned(t *testing.T, misplaced int64) {
 	plan, err := operating.NewAdopter(w.cursors, w.stream).Plan(t.Context(), nil)
 	require.NoError(t, err)
 	require.Equal(t, relay.HaltSequenceBehind, plan.Halt.Reason)
-	require.Equal(t, misplaced, plan.Disorder.Misplaced)
+	require.Equal(t, misplaced, plan.Sequence.Misplaced)
 }
 
 // TestRealignmentThatDies shows that an adoption that dies after the notice, or after the events were moved, is done again. Between the

@@ -73,7 +73,7 @@ func (w *world) rest() {
 
 // move sends lanes to a sequence. What is skipped was dealt with, so that it can be told from what is lost.
 func (w *world) move(ctx context.Context, o *operating.Subscribers, sequence uint64, forwards bool) bool {
-	plan, err := o.Plan(ctx, subscriber, operations.Target{Sequence: sequence}, forwards)
+	plan, err := o.Plan(ctx, subscriber, operations.MoveTarget{Sequence: sequence}, forwards)
 	if err != nil || forwards && !w.skippable(plan.To) {
 		return false
 	}

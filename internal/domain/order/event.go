@@ -7,7 +7,7 @@ import "time"
 //sumtype:decl
 type Event interface {
 	// EventData is what every event tells.
-	fact() EventData
+	data() EventData
 }
 
 // EventData is what every event tells: the order right after it, and when it happened.
@@ -17,7 +17,7 @@ type EventData struct {
 }
 
 // FactOf returns what event tells.
-func FactOf(event Event) EventData { return event.fact() }
+func DataOf(event Event) EventData { return event.data() }
 
 // The events of an order.
 type (
@@ -31,7 +31,7 @@ type (
 	Cancelled struct{ EventData }
 )
 
-func (e Created) fact() EventData   { return e.EventData }
-func (e Paid) fact() EventData      { return e.EventData }
-func (e Shipped) fact() EventData   { return e.EventData }
-func (e Cancelled) fact() EventData { return e.EventData }
+func (e Created) data() EventData   { return e.EventData }
+func (e Paid) data() EventData      { return e.EventData }
+func (e Shipped) data() EventData   { return e.EventData }
+func (e Cancelled) data() EventData { return e.EventData }

@@ -72,10 +72,10 @@ func Rehydrate(state Snapshot) *Order { return &Order{state: state, stored: stat
 
 // Pay records that the order was paid.
 func (o *Order) Pay(reference Note, now time.Time) (Snapshot, error) {
-	if before, paid := o.paid(); paid {
+	if before, paid := o.asPaid(); paid {
 		return again(before, before.PaymentReference == reference, "paid before, with another reference or none")
 	}
-	if err := o.move("pay", StatusPaid, StatusCreated); err != nil {
+	if err := o.transition("pay", StatusPaid, StatusCreated); err != nil {
 		return Snapshot{}, err
 	}
 	o.state.PaymentReference = reference
@@ -89,7 +89,7 @@ func (o *Order) Ship(carrier, tracking Note, now time.Time) (Snapshot, error) {
 		same := o.state.Carrier == carrier && o.state.Tracking == tracking
 		return again(o.state, same, "shipped before, with another carrier or tracking number or none")
 	}
-	if err := o.move("ship", StatusShipped, StatusPaid); err != nil {
+	if err := o.transition("ship", StatusShipped, StatusPaid); err != nil {
 		return Snapshot{}, err
 	}
 	o.state.Carrier, o.state.Tracking = carrier, tracking
@@ -102,7 +102,7 @@ func (o *Order) Cancel(reason Note, now time.Time) (Snapshot, error) {
 	if o.state.Status == StatusCancelled {
 		return again(o.state, o.state.CancelReason == reason, "cancelled before, for another reason or none")
 	}
-	if err := o.move("cancel", StatusCancelled, StatusCreated, StatusPaid); err != nil {
+	if err := o.transition("cancel", StatusCancelled, StatusCreated, StatusPaid); err != nil {
 		return Snapshot{}, err
 	}
 	o.state.CancelReason = reason
@@ -110,7 +110,7 @@ func (o *Order) Cancel(reason Note, now time.Time) (Snapshot, error) {
 	return o.state, nil
 }
 
-func (o *Order) move(verb string, to Status, from ...Status) error {
+func (o *Order) transition(verb string, to Status, from ...Status) error {
 	if !slices.Contains(from, o.state.Status) {
 		names := make([]string, len(from))
 		for i, status := range from {
@@ -132,7 +132,7 @@ func again(before Snapshot, same bool, differently string) (Snapshot, error) {
 }
 
 // Placed returns the state as it was when the order was placed, whatever happened to it since.
-func (o *Order) Placed() Snapshot {
+func (o *Order) AsPlaced() Snapshot {
 	return Snapshot{
 		ID: o.state.ID, CustomerID: o.state.CustomerID, Amount: o.state.Amount, Status: StatusCreated, Version: 1,
 		CreatedAt: o.state.CreatedAt,
@@ -141,12 +141,12 @@ func (o *Order) Placed() Snapshot {
 
 // paid returns the state as it was when the order was paid, if it ever was: one that was cancelled has two events, or three
 // if it was paid between them.
-func (o *Order) paid() (Snapshot, bool) {
+func (o *Order) asPaid() (Snapshot, bool) {
 	switch {
 	case o.state.Status == StatusCreated, o.state.Status == StatusCancelled && o.state.Version < 3:
 		return Snapshot{}, false
 	}
-	before := o.Placed()
+	before := o.AsPlaced()
 	before.Status, before.Version, before.PaymentReference = StatusPaid, 2, o.state.PaymentReference
 	return before, true
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // LetterMark is how far a walk through the dead letters has come. Only the adapter that made it knows what is in it.
-type LetterMark struct {
+type DeadLetterCursor struct {
 	Until, DueAt time.Time
 	ID           string
 }
@@ -29,7 +29,7 @@ type DeadLetterAdmin interface {
 	// Undecided returns at most limit of the Dead letters after a mark, and the mark of the last one, in an order of its own. A walk
 	// from the zero LetterMark to the end, where nothing is returned, finds each letter once that is Dead all the time, and none that
 	// died after the walk began.
-	Undecided(ctx context.Context, subscriber string, after LetterMark, limit int) ([]UndecidedEvent, LetterMark, error)
+	Undecided(ctx context.Context, subscriber string, after DeadLetterCursor, limit int) ([]UndecidedEvent, DeadLetterCursor, error)
 	// RetryChosen does what Retry does with those of the letters that are Dead, readable and of the choice, all at once. It returns
 	// how many these are, and leaves the others alone.
 	RetryChosen(ctx context.Context, subscriber string, ids []string, choice Choice) (int, error)

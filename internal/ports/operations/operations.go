@@ -15,10 +15,10 @@ type RelayInspector interface {
 	EventLog
 	// Status tells where log and relay stand. It reads little, whatever the size of the log, but for the backlog, which it
 	// counts.
-	Status(ctx context.Context) (Status, error)
+	Status(ctx context.Context) (RelayStatus, error)
 	// Measure tells how far the relay is behind, at a cost that does not grow with the backlog. Everything up to known is
 	// taken as dealt with, even if the cursor was not saved there yet; 0: nothing is known.
-	Measure(ctx context.Context, known outbox.Position) (Measures, error)
+	Measure(ctx context.Context, known outbox.Position) (RelayMetrics, error)
 }
 
 // EventLog is the log for people to look at.
@@ -26,7 +26,7 @@ type EventLog interface {
 	// List returns the newest of the log's committed entries that match, at most filter.Limit, the newest first. They may
 	// include some that the relay does not publish yet, because an earlier one can still come. Payloads are read only if the
 	// filter asks for them, and a payload larger than LargestListed is not read, nor one that comes after AllListed bytes.
-	List(ctx context.Context, filter Filter) ([]ListedEvent, error)
+	List(ctx context.Context, filter EventFilter) ([]ListedEvent, error)
 }
 
 // RelayRepair is where a halted relay is repaired.
@@ -40,7 +40,7 @@ type RelayRepair interface {
 	// Behind counts the entries after position that are not in the parking lot.
 	Behind(ctx context.Context, position outbox.Position) (int64, error)
 	// Disorder tells what of the log came where the relay does not look any more.
-	Disorder(ctx context.Context) (Disorder, error)
+	CheckSequence(ctx context.Context) (SequenceCheck, error)
 	// Realign makes the log grow after everything again: no writer is under way meanwhile, the sequence is set above the log,
 	// the parking lot and the cursor, and what r chooses gets new positions there, all at once. It returns how many events
 	// were moved. Each keeps its id, content and time; of an aggregate they keep their order. If writers do not let go of the
@@ -53,31 +53,31 @@ type RelayRepair interface {
 }
 
 // Disorder is what of the log came where the relay does not look any more, because the sequence that deals positions went back.
-type Disorder struct {
+type SequenceCheck struct {
 	Misplaced int64           // events that the relay has not seen and will not see: they came at positions that it had passed
 	Next      outbox.Position // is dealt next; 0: not known
 	Highest   outbox.Position // of the cursor, the log and the parking lot
 }
 
 // Behind reports whether positions are dealt again.
-func (d Disorder) Behind() bool { return d.Next > 0 && d.Next <= d.Highest }
+func (d SequenceCheck) Behind() bool { return d.Next > 0 && d.Next <= d.Highest }
 
 // Any reports whether there is anything to repair.
-func (d Disorder) Any() bool { return d.Misplaced > 0 || d.Behind() }
+func (d SequenceCheck) NeedsRepair() bool { return d.Misplaced > 0 || d.Behind() }
 
 // Realignment chooses events that get new positions: the misplaced ones (see Disorder), and every event after Place of an
 // aggregate that has a misplaced one, so that its versions stay in order. What is in the parking lot stays.
 type Realignment struct {
-	Place     outbox.Position // after it the relay goes on
+	Position     outbox.Position // after it the relay goes on
 	Published []string        // ids of events that the stream holds: they are not misplaced
 	// Whole says that Published names all that the stream holds after the cursor's last message: what else the log has between
 	// the cursor and Place is misplaced too.
-	Whole bool
+	Complete bool
 }
 
 // Status is where log and relay stand. The relay saves its position at most once a second, so what it published since then
 // still counts as unpublished. Times are the database's.
-type Status struct {
+type RelayStatus struct {
 	Relay  string // name of the relay, of its lease and of its cursor
 	Now    time.Time
 	Leader *Leader // nil: nobody leads at the moment
@@ -88,29 +88,29 @@ type Status struct {
 	HaltedInstances []InstanceHalt
 
 	Position outbox.Position // everything up to here was dealt with
-	Saved    time.Time       // when the relay said so; zero: never
+	SavedAt    time.Time       // when the relay said so; zero: never
 	Stream   string
 	Sequence uint64          // of the last message of ours then
-	Last     outbox.Position // in the log, committed
+	LastPosition     outbox.Position // in the log, committed
 	PurgedTo outbox.Position
 
-	Disorder              // if there is any, nobody may have noticed it yet
+	SequenceCheck              // if there is any, nobody may have noticed it yet
 	Unpublished int64     // committed entries after Position which are not in the parking lot
 	Oldest      time.Time // when the first of them was recorded; zero if there is none
 
-	Writer *Writer // the open transaction that has been writing the log for the longest time, which holds back what came after it
+	OldestTransaction *OpenTransaction // the open transaction that has been writing the log for the longest time, which holds back what came after it
 
 	ParkedEvents     int64 // that wait
 	ParkedAggregates int64
 }
 
 // Measures is how far the relay is behind, as cheaply as that can be said.
-type Measures struct {
-	Led     bool          // somebody leads
+type RelayMetrics struct {
+	HasLeader     bool          // somebody leads
 	Backlog int64         // positions after the last one dealt with, up to the last committed one; those rolled back count
 	Oldest  time.Duration // since the first of these that is not parked was recorded
-	Kept    int64         // positions that retention has not removed; those rolled back count
-	Writer  time.Duration // age of the oldest open transaction that has written the log, as far as it may be told
+	Retained    int64         // positions that retention has not removed; those rolled back count
+	OldestTransaction  time.Duration // age of the oldest open transaction that has written the log, as far as it may be told
 
 	// What waits in the parking lot. No more than CountedAtMost are counted.
 	ParkedEvents     int64
@@ -118,7 +118,7 @@ type Measures struct {
 }
 
 // CountedAtMost is how many parked events Measure looks at.
-const CountedAtMost = 10_000
+const MaxCountedParked = 10_000
 
 // Lag is how far one subscriber is behind.
 type Lag struct {
@@ -128,9 +128,9 @@ type Lag struct {
 }
 
 // SubscriberPlaces tells how far subscribers have come, as far as they keep their checkpoints in this database.
-type SubscriberProgresses interface {
+type ProgressReader interface {
 	// Places returns the place of the slowest lane of each subscriber, in order of the names. It reads a row for each lane.
-	Places(ctx context.Context) ([]SubscriberProgress, error)
+	Progress(ctx context.Context) ([]SubscriberProgress, error)
 }
 
 // SubscriberPlace is how far a subscriber has come.
@@ -170,7 +170,7 @@ type InstanceHalt struct {
 }
 
 // Writer is a transaction that has written the log and not ended.
-type Writer struct {
+type OpenTransaction struct {
 	PID         int    // 0: a prepared transaction
 	GID         string // of a prepared transaction
 	Application string
@@ -180,7 +180,7 @@ type Writer struct {
 }
 
 // Filter chooses entries of the log. Each zero value, but that of Limit, chooses all.
-type Filter struct {
+type EventFilter struct {
 	Position  outbox.Position
 	Aggregate outbox.Key
 	Type      string    // of the event
@@ -191,8 +191,8 @@ type Filter struct {
 
 // How many bytes of payloads are listed: of one entry, and of a list.
 const (
-	LargestListed = 1 << 20
-	AllListed     = 16 << 20
+	MaxListedPayload = 1 << 20
+	MaxListedBytes     = 16 << 20
 )
 
 // Where an entry stands.

@@ -12,16 +12,16 @@ import (
 )
 
 // State is what the relay does, in a word that scripts rely on.
-type State string
+type RelayState string
 
 // The states of the relay.
 const (
-	Halted     State = "halted"     // it stopped on purpose and waits for a person
-	SetBack    State = "set_back"   // the log's sequence went back, and the relay has not said so
-	Leaderless State = "leaderless" // nobody leads
-	Waiting    State = "waiting"    // an open transaction holds the log up
-	Stuck      State = "stuck"      // events wait, and the leader does not come on
-	Relaying   State = "relaying"
+	Halted     RelayState = "halted"     // it stopped on purpose and waits for a person
+	SetBack    RelayState = "set_back"   // the log's sequence went back, and the relay has not said so
+	Leaderless RelayState = "leaderless" // nobody leads
+	Waiting    RelayState = "waiting"    // an open transaction holds the log up
+	Stuck      RelayState = "stuck"      // events wait, and the leader does not come on
+	Relaying   RelayState = "relaying"
 )
 
 const (
@@ -30,32 +30,32 @@ const (
 )
 
 // State tells what the relay does.
-func (s Status) State() State {
+func (s RelayStatus) State() RelayState {
 	switch {
 	case s.Halt != nil:
 		return Halted
-	case s.Any():
+	case s.NeedsRepair():
 		return SetBack
 	case s.Leader == nil:
 		return Leaderless
 	case s.Unpublished > 0 && s.HoldsUp():
 		return Waiting
-	case s.heldUp() && s.Now.Sub(s.Saved) > longStuck:
+	case s.heldUp() && s.Now.Sub(s.SavedAt) > longStuck:
 		return Stuck
 	}
 	return Relaying
 }
 
 // HoldsUp reports whether an open transaction may be what is waited for.
-func (s Status) HoldsUp() bool {
-	if s.Writer == nil || s.Writer.Since.IsZero() {
-		return s.Writer != nil && s.heldUp()
+func (s RelayStatus) HoldsUp() bool {
+	if s.OldestTransaction == nil || s.OldestTransaction.Since.IsZero() {
+		return s.OldestTransaction != nil && s.heldUp()
 	}
-	return s.Now.Sub(s.Writer.Since) > longOpen
+	return s.Now.Sub(s.OldestTransaction.Since) > longOpen
 }
 
 // heldUp reports whether an event waits for longer than it takes to publish it.
-func (s Status) heldUp() bool { return s.Unpublished > 0 && s.Now.Sub(s.Oldest) > longStuck }
+func (s RelayStatus) heldUp() bool { return s.Unpublished > 0 && s.Now.Sub(s.Oldest) > longStuck }
 
 // meanings is the list behind Meaning.
 var meanings = map[relay.HaltReason]string{

@@ -14,7 +14,7 @@ import (
 // The errors of operating a subscriber.
 var (
 	// ErrTarget reports that a text names no place in the stream.
-	ErrTarget = fault.New(fault.Invalid, "invalid_place", "not a place in the stream")
+	ErrMoveTarget = fault.New(fault.Invalid, "invalid_place", "not a place in the stream")
 	// ErrNothingToMove reports that every lane is on the other side of the place already.
 	ErrNothingToMove = fault.New(fault.Conflict, "nothing_to_move", "no lane is to be moved")
 	// ErrStreamWentBack reports that the stream does not show a lane where it stands. A running copy brings the lane back.
@@ -25,7 +25,7 @@ var (
 
 // Target is a place in the stream as a person names it: the last message that is not to be read again. At most one field is set; none:
 // before the first message.
-type Target struct {
+type MoveTarget struct {
 	Sequence uint64
 	Position outbox.Position // the last message at which the log was dealt with up to there, at most
 	Before   time.Time       // the last message that was stored before
@@ -33,25 +33,25 @@ type Target struct {
 }
 
 // ParseTarget reads sequence:N, position:N, time:RFC3339, start or end.
-func ParseTarget(text string) (Target, error) {
+func ParseTarget(text string) (MoveTarget, error) {
 	kind, value, _ := strings.Cut(text, ":")
 	number, invalid := strconv.ParseUint(value, 10, 63)
 	switch {
 	case text == "start":
-		return Target{}, nil
+		return MoveTarget{}, nil
 	case text == "end":
-		return Target{End: true}, nil
+		return MoveTarget{End: true}, nil
 	case kind == "sequence" && invalid == nil:
-		return Target{Sequence: number}, nil
+		return MoveTarget{Sequence: number}, nil
 	case kind == "position" && invalid == nil:
-		return Target{Position: outbox.Position(number)}, nil //nolint:gosec // 63 bits
+		return MoveTarget{Position: outbox.Position(number)}, nil //nolint:gosec // 63 bits
 	case kind == "time":
 		if at, err := time.Parse(time.RFC3339Nano, value); err == nil {
-			return Target{Before: at}, nil
+			return MoveTarget{Before: at}, nil
 		}
 	}
 	const reason = "must be sequence:N, position:N, time:2026-11-29T10:00:00Z, start or end"
-	return Target{}, ErrTarget.With("%q is no place in the stream: it %s", text, reason).On("to", reason)
+	return MoveTarget{}, ErrMoveTarget.With("%q is no place in the stream: it %s", text, reason).On("to", reason)
 }
 
 // Moving is what a move of a subscriber would do, as far as that can be said before: running copies go on meanwhile.
@@ -127,15 +127,15 @@ func Summarize(all []inbox.Overview, end uint64) []SubscriberSummary {
 }
 
 // Subscribers is what operators know of subscribers.
-type Subscribers struct {
+type SubscriberList struct {
 	All     []SubscriberStatus
-	Trouble error // why nothing is known of the stream; nil: it is known
+	StreamError error // why nothing is known of the stream; nil: it is known
 }
 
 // SubscriberAdmin is for people who operate subscribers. Its errors say what to do.
 type SubscriberAdmin interface {
 	// Subscribers returns all subscribers, in order of their names.
-	Subscribers(ctx context.Context) (Subscribers, error)
+	Subscribers(ctx context.Context) (SubscriberList, error)
 	// Summaries returns all subscribers, in order of their names, at the cost of two statements. end is the stream's last message, as the
 	// relay has saved it.
 	Summaries(ctx context.Context, end uint64) ([]SubscriberSummary, error)
@@ -145,7 +145,7 @@ type SubscriberAdmin interface {
 	Ignore(ctx context.Context, subscriber, eventType string) (discarded int, err error)
 	// Plan finds the place that target names, and returns what a move of the lanes behind it, or before it, would do. It fails with
 	// ErrNothingToMove if it would do nothing.
-	Plan(ctx context.Context, subscriber string, target Target, forwards bool) (MovePreview, error)
+	Plan(ctx context.Context, subscriber string, target MoveTarget, forwards bool) (MovePreview, error)
 	// Move does what was planned. It returns what it did.
 	Move(ctx context.Context, plan MovePreview) (MovePreview, error)
 	// SetLanes gives a subscriber another number of lanes. It returns the sequence at which they begin, and how many there were.

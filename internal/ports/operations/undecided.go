@@ -9,11 +9,11 @@ import (
 
 const (
 	// GroupedAtMost is how many undecided events Groups looks at.
-	GroupedAtMost = 100_000
+	MaxGroupedEvents = 100_000
 	// GroupsAtMost is how many groups Groups lists.
-	GroupsAtMost = 100
+	MaxGroups = 100
 	// TypesAtMost is how many types a group lists.
-	TypesAtMost = 20
+	MaxGroupTypes = 20
 )
 
 // Undecided is what waits for an operator: the dead letters of a subscriber, or the first parked event of each aggregate.
@@ -21,7 +21,7 @@ type UndecidedEvents interface {
 	// Groups looks at no more than GroupedAtMost events, and groups them by the fingerprints of their reasons.
 	Groups(ctx context.Context) (Groups, error)
 	// Count counts what a choice has at the moment.
-	Count(ctx context.Context, choice Choice) (Chosen, error)
+	Count(ctx context.Context, choice Choice) (ChoiceCount, error)
 	// Retry has what a choice has tried again, and counts it. Letters that are no events are left alone. What is parked is
 	// redriven, and with it what is parked behind it.
 	Retry(ctx context.Context, choice Choice) (int, error)
@@ -58,7 +58,7 @@ type Groups struct {
 }
 
 // Chosen is how much a choice has.
-type Chosen struct {
+type ChoiceCount struct {
 	Events     int
 	Unreadable int // of these, messages that are no events. They can only be discarded
 	Behind     int // events that wait behind these

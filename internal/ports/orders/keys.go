@@ -72,7 +72,7 @@ type Keys interface {
 	Claim(ctx context.Context, mine KeyClaim) (KeyClaim, error)
 	// Held returns the claim that was committed for the key and has not expired, if there is one. It writes nothing and waits
 	// for nobody.
-	Held(ctx context.Context, scope Scope, key Key) (holds KeyClaim, found bool, err error)
+	Find(ctx context.Context, scope Scope, key Key) (holds KeyClaim, found bool, err error)
 }
 
 // ExpiredKeys is what nobody needs any more of Keys.

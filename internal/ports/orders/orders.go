@@ -55,7 +55,7 @@ type Service interface {
 // Precondition keeps a change from happening to an order that is not as the caller knows it.
 type Precondition struct {
 	Key      Key     // if it was used for another request before, the answer is ErrKeyReused
-	Versions []int64 // one of which the order is at, else the answer is ErrOrderVersion; nil: any
+	AllowedVersions []int64 // one of which the order is at, else the answer is ErrOrderVersion; nil: any
 }
 
 // Filter chooses orders. Each zero value, but that of Limit, chooses all.

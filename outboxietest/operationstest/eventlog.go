@@ -15,14 +15,14 @@ import (
 )
 
 // JournalHarness is an empty log with its journal.
-type JournalHarness interface {
-	BenchHarness
-	Journal() operations.EventLog
+type EventLogHarness interface {
+	RelayRepairHarness
+	EventLog() operations.EventLog
 }
 
 // TestJournal runs the contract of operations.EventLog. Each call of open gives a new log, lot, cursor and lease.
-func TestJournal(t *testing.T, open func(t *testing.T) JournalHarness) {
-	for name, test := range map[string]func(t *testing.T, w *workshop, j operations.EventLog){
+func TestEventLog(t *testing.T, open func(t *testing.T) EventLogHarness) {
+	for name, test := range map[string]func(t *testing.T, w *fixture, j operations.EventLog){
 		"the newest come first":                  journalOrder,
 		"what matches is listed":                 journalFilter,
 		"each event says where it stands":        journalStates,
@@ -36,13 +36,13 @@ func TestJournal(t *testing.T, open func(t *testing.T) JournalHarness) {
 			h := open(t)
 			term, err := h.Elector("instance-1").Acquire(t.Context(), 0)
 			require.NoError(t, err)
-			test(t, &workshop{h, t, term}, h.Journal())
+			test(t, &fixture{h, t, term}, h.EventLog())
 		})
 	}
 }
 
 // list is the positions of the listed events.
-func list(t *testing.T, journal operations.EventLog, filter operations.Filter) []outbox.Position {
+func list(t *testing.T, journal operations.EventLog, filter operations.EventFilter) []outbox.Position {
 	t.Helper()
 	found, err := journal.List(t.Context(), filter)
 	require.NoError(t, err)
@@ -53,11 +53,11 @@ func list(t *testing.T, journal operations.EventLog, filter operations.Filter) [
 	return positions
 }
 
-func journalOrder(t *testing.T, w *workshop, journal operations.EventLog) {
-	require.Empty(t, list(t, journal, operations.Filter{Limit: 10}))
+func journalOrder(t *testing.T, w *fixture, journal operations.EventLog) {
+	require.Empty(t, list(t, journal, operations.EventFilter{Limit: 10}))
 	first := w.append("a", 2)
 	all := append(first, w.append("b", 2)...)
-	found, err := journal.List(t.Context(), operations.Filter{Limit: 10, Payloads: true})
+	found, err := journal.List(t.Context(), operations.EventFilter{Limit: 10, Payloads: true})
 	require.NoError(t, err)
 	require.Len(t, found, 4)
 	for i, item := range found {
@@ -66,23 +66,23 @@ func journalOrder(t *testing.T, w *workshop, journal operations.EventLog) {
 		item.RecordedAt = want.RecordedAt // its zone does not matter
 		require.Equal(t, want, item.Entry)
 	}
-	require.Equal(t, []outbox.Position{all[3].Position, all[2].Position}, list(t, journal, operations.Filter{Limit: 2}))
-	require.Empty(t, list(t, journal, operations.Filter{}))
+	require.Equal(t, []outbox.Position{all[3].Position, all[2].Position}, list(t, journal, operations.EventFilter{Limit: 2}))
+	require.Empty(t, list(t, journal, operations.EventFilter{}))
 }
 
-func journalFilter(t *testing.T, w *workshop, journal operations.EventLog) {
+func journalFilter(t *testing.T, w *fixture, journal operations.EventLog) {
 	a, b := w.append("a", 2), w.append("b", 1)
 	for name, c := range map[string]struct {
-		filter operations.Filter
+		filter operations.EventFilter
 		want   []outbox.Entry
 	}{
-		"position":     {operations.Filter{Position: a[1].Position}, a[1:]},
-		"aggregate":    {operations.Filter{Aggregate: b[0].Key}, b},
-		"another type": {operations.Filter{Aggregate: outbox.Key{Type: "other", ID: "b"}}, nil},
-		"event type":   {operations.Filter{Type: a[0].Type, Aggregate: outbox.Key{ID: "b"}}, b},
-		"no such type": {operations.Filter{Type: "none"}, nil},
-		"since then":   {operations.Filter{Since: b[0].RecordedAt}, b},
-		"since later":  {operations.Filter{Since: b[0].RecordedAt.Add(time.Hour)}, nil},
+		"position":     {operations.EventFilter{Position: a[1].Position}, a[1:]},
+		"aggregate":    {operations.EventFilter{Aggregate: b[0].Key}, b},
+		"another type": {operations.EventFilter{Aggregate: outbox.Key{Type: "other", ID: "b"}}, nil},
+		"event type":   {operations.EventFilter{Type: a[0].Type, Aggregate: outbox.Key{ID: "b"}}, b},
+		"no such type": {operations.EventFilter{Type: "none"}, nil},
+		"since then":   {operations.EventFilter{Since: b[0].RecordedAt}, b},
+		"since later":  {operations.EventFilter{Since: b[0].RecordedAt.Add(time.Hour)}, nil},
 	} {
 		c.filter.Limit = 10
 		var want []outbox.Position
@@ -93,11 +93,11 @@ func journalFilter(t *testing.T, w *workshop, journal operations.EventLog) {
 	}
 }
 
-func journalStates(t *testing.T, w *workshop, journal operations.EventLog) {
+func journalStates(t *testing.T, w *fixture, journal operations.EventLog) {
 	entries := append(w.append("a", 4), w.append("b", 3)...)
 	requireStates := func(want ...operations.ListedEvent) {
 		t.Helper()
-		found, err := journal.List(t.Context(), operations.Filter{Limit: 10})
+		found, err := journal.List(t.Context(), operations.EventFilter{Limit: 10})
 		require.NoError(t, err)
 		for i, item := range found {
 			item.Entry = outbox.Entry{}
@@ -124,23 +124,23 @@ func journalStates(t *testing.T, w *workshop, journal operations.EventLog) {
 	requireStates(redriven, sent, discarded, sent, sent, redrive, waits)
 }
 
-func journalOpen(t *testing.T, w *workshop, journal operations.EventLog) {
+func journalOpen(t *testing.T, w *fixture, journal operations.EventLog) {
 	writer, err := w.Begin(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, writer.Append(t.Context(), relaytest.NewMessage("a", 1)))
-	require.Empty(t, list(t, journal, operations.Filter{Limit: 10}))
+	require.Empty(t, list(t, journal, operations.EventFilter{Limit: 10}))
 	require.NoError(t, writer.Commit())
-	require.Len(t, list(t, journal, operations.Filter{Limit: 10}), 1)
+	require.Len(t, list(t, journal, operations.EventFilter{Limit: 10}), 1)
 	ended, end := context.WithCancel(t.Context())
 	end()
-	_, err = journal.List(ended, operations.Filter{Limit: 10})
+	_, err = journal.List(ended, operations.EventFilter{Limit: 10})
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-func journalInvalid(t *testing.T, w *workshop, journal operations.EventLog) {
+func journalInvalid(t *testing.T, w *fixture, journal operations.EventLog) {
 	entries := w.append("a", 3)
 	w.Spoil(t, entries[1].Position)
-	found, err := journal.List(t.Context(), operations.Filter{Limit: 10})
+	found, err := journal.List(t.Context(), operations.EventFilter{Limit: 10})
 	require.NoError(t, err)
 	require.Len(t, found, 3)
 	require.NotEmpty(t, found[1].Invalid)
@@ -148,8 +148,8 @@ func journalInvalid(t *testing.T, w *workshop, journal operations.EventLog) {
 	require.Empty(t, found[0].Invalid)
 }
 
-func journalPayloads(t *testing.T, w *workshop, journal operations.EventLog) {
-	sizes := []int{100, operations.LargestListed, operations.LargestListed + 1, 200}
+func journalPayloads(t *testing.T, w *fixture, journal operations.EventLog) {
+	sizes := []int{100, operations.MaxListedPayload, operations.MaxListedPayload + 1, 200}
 	var messages []outbox.Message
 	for i, size := range sizes {
 		message := relaytest.NewMessage("a", int64(i)+1)
@@ -161,7 +161,7 @@ func journalPayloads(t *testing.T, w *workshop, journal operations.EventLog) {
 	require.NoError(t, writer.Append(t.Context(), messages...))
 	require.NoError(t, writer.Commit())
 
-	found, err := journal.List(t.Context(), operations.Filter{Limit: 10})
+	found, err := journal.List(t.Context(), operations.EventFilter{Limit: 10})
 	require.NoError(t, err)
 	require.Len(t, found, len(sizes))
 	for _, item := range found {
@@ -169,11 +169,11 @@ func journalPayloads(t *testing.T, w *workshop, journal operations.EventLog) {
 		require.Empty(t, item.Omitted)
 		require.Empty(t, item.Invalid, "which says nothing about a broker")
 	}
-	found, err = journal.List(t.Context(), operations.Filter{Limit: 10, Payloads: true})
+	found, err = journal.List(t.Context(), operations.EventFilter{Limit: 10, Payloads: true})
 	require.NoError(t, err)
 	for i, message := range messages {
 		item := found[len(found)-1-i]
-		if len(message.Payload) > operations.LargestListed {
+		if len(message.Payload) > operations.MaxListedPayload {
 			require.Nil(t, item.Payload)
 			require.Contains(t, item.Omitted, "1048576 bytes")
 			continue
@@ -185,22 +185,22 @@ func journalPayloads(t *testing.T, w *workshop, journal operations.EventLog) {
 }
 
 // journalAll demands that the newest payloads are listed, up to what a list may hold.
-func journalAll(t *testing.T, w *workshop, journal operations.EventLog) {
-	const size = operations.LargestListed
+func journalAll(t *testing.T, w *fixture, journal operations.EventLog) {
+	const size = operations.MaxListedPayload
 	writer, err := w.Begin(t.Context())
 	require.NoError(t, err)
 	payload := []byte(`"` + strings.Repeat("x", size-2) + `"`)
-	for version := range int64(operations.AllListed/size + 2) {
+	for version := range int64(operations.MaxListedBytes/size + 2) {
 		message := relaytest.NewMessage("a", version+1)
 		message.Payload = payload
 		require.NoError(t, writer.Append(t.Context(), message))
 	}
 	require.NoError(t, writer.Commit())
-	found, err := journal.List(t.Context(), operations.Filter{Limit: 100, Payloads: true})
+	found, err := journal.List(t.Context(), operations.EventFilter{Limit: 100, Payloads: true})
 	require.NoError(t, err)
-	require.Len(t, found, operations.AllListed/size+2)
+	require.Len(t, found, operations.MaxListedBytes/size+2)
 	for i, item := range found {
-		require.Equal(t, i >= operations.AllListed/size, item.Omitted != "", "entry %d", i)
+		require.Equal(t, i >= operations.MaxListedBytes/size, item.Omitted != "", "entry %d", i)
 		require.Equal(t, item.Omitted != "", item.Payload == nil, "entry %d", i)
 	}
 }

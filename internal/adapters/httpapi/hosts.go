@@ -95,7 +95,7 @@ func requireOwnPage(refused *refusals) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		asChange := *c.Request
 		asChange.Method = http.MethodPost
-		if guarded(c.Request) && protection.Check(&asChange) != nil {
+		if needsToken(c.Request) && protection.Check(&asChange) != nil {
 			refused.note(c, refusedOrigin)
 			refuse(c, errOrigin)
 		}
