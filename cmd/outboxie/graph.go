@@ -120,7 +120,7 @@ type orderingParts struct {
 	Work     orders.UnitOfWork
 	Encoder  orders.Encoder
 	Notifier relay.Notifier
-	EventLog  operations.EventLog
+	EventLog operations.EventLog
 	Finder   relay.Finder
 }
 
@@ -184,9 +184,9 @@ type adminParts struct {
 	Telemetry    *telemetry.Telemetry
 	Config       config.Config
 	Checks       []httpapi.Check
-	Inspector         operations.RelayInspector
+	Inspector    operations.RelayInspector
 	ParkingAdmin operations.ParkingAdmin
-	DeadLetters      operations.DeadLetterAdmin
+	DeadLetters  operations.DeadLetterAdmin
 	Operator     inbox.Operator
 	Log          inbox.Log
 	NATS         *nats.Conn

@@ -59,8 +59,8 @@ type sharedParts struct {
 	fx.In
 	Relay     *relaying.Relay
 	Log       *postgres.Log
-	Inspector      operations.RelayInspector
-	Progress    operations.ProgressReader
+	Inspector operations.RelayInspector
+	Progress  operations.ProgressReader
 	Operator  inbox.Operator
 	Consumers *jetstream.Consumers
 }

@@ -29,7 +29,7 @@ func (p *program) outboxListCommand() *cobra.Command {
 				return err
 			}
 			if cmd.Flags().Changed("order") {
-				if filter.Aggregate, err = operations.ParseAggregate(aggregate); err != nil {
+				if filter.Aggregate, err = httpapi.ParseAggregate(aggregate); err != nil {
 					return err
 				}
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 func (p *program) outboxStatusCommand() *cobra.Command {
@@ -49,30 +50,30 @@ func (p *program) outboxStatusCommand() *cobra.Command {
 
 func printStatus(out io.Writer, s operations.RelayStatus) error {
 	var text strings.Builder
-	switch s.State() {
-	case operations.Halted:
+	switch httpapi.StateOf(s) {
+	case httpapi.OutboxStatusStateHalted:
 		fmt.Fprintf(&text, "halted: %s, for %s\n\n  %s\n", console.Line(string(s.Halt.Reason)), age(s.Now.Sub(s.Halt.Since)), console.Line(s.Halt.Detail))
-		if meaning := s.Halt.Meaning(); meaning != "" {
+		if meaning := httpapi.HaltMeaning(s.Halt.Reason); meaning != "" {
 			fmt.Fprintf(&text, "  %s\n", meaning)
 		}
-		if s.Halt.Adoptable() {
+		if s.Halt.Reason != relay.HaltStreamUnfit {
 			text.WriteString("  Nothing is published until this is repaired. To see how, and then do it:\n    outboxie outbox adopt\n")
 		}
-	case operations.SetBack:
+	case httpapi.OutboxStatusStateSetBack:
 		fmt.Fprintf(&text, "set back: the sequence of outbox.position went back\n\n"+
 			"  It deals position %d next; the highest one dealt is %d; %s misplaced. What comes at positions that the relay has\n"+
 			"  passed is not published until this is repaired. To see how, and then do it:\n    outboxie outbox adopt\n",
 			s.Next, s.Highest, counted(s.Misplaced, "event"))
-	case operations.Leaderless:
+	case httpapi.OutboxStatusStateLeaderless:
 		text.WriteString("nobody leads\n\n  No instance holds the lease, so nothing is published. Run one that can reach NATS too:\n    outboxie serve\n" +
 			"  If one runs, its log and its /readyz say why it does not lead.\n")
-	case operations.Waiting:
+	case httpapi.OutboxStatusStateWaiting:
 		fmt.Fprintf(&text, "waiting for an open transaction (%s)\n\n", writerAge(s))
 		describeWriter(&text, *s.OldestTransaction)
-	case operations.Stuck:
+	case httpapi.OutboxStatusStateStuck:
 		fmt.Fprintf(&text, "stuck: the leader has not come on for %s\n\n  Can it reach NATS? Its log and its /readyz say what is wrong.\n",
 			age(s.Now.Sub(s.SavedAt)))
-	case operations.Relaying:
+	case httpapi.OutboxStatusStateRelaying:
 		text.WriteString("relaying\n")
 	}
 	text.WriteString("\n")
@@ -85,7 +86,7 @@ func printStatus(out io.Writer, s operations.RelayStatus) error {
 		return err
 	}
 	describeHalted(&text, s)
-	if s.State() != operations.Waiting && s.HoldsUp() {
+	if httpapi.StateOf(s) != httpapi.OutboxStatusStateWaiting && httpapi.HoldsUp(s) {
 		fmt.Fprintf(&text, "\nA transaction that has written the outbox is still open (%s). Later events have to wait for it.\n", writerAge(s))
 		describeWriter(&text, *s.OldestTransaction)
 	}
@@ -155,11 +156,11 @@ func writerAge(s operations.RelayStatus) string {
 
 // describeWriter tells who the transaction is, and how to end it.
 func describeWriter(text *strings.Builder, w operations.OpenTransaction) {
-	if w.PID == 0 {
-		gid := console.SQL(w.GID)
+	if w.Session == 0 {
+		gid := console.SQL(w.Prepared)
 		fmt.Fprintf(text, "  prepared transaction %s. To end it, in this database, either of:\n    ROLLBACK PREPARED %s;\n    COMMIT PREPARED %s;\n", gid, gid, gid)
 		return
 	}
 	fmt.Fprintf(text, "  pid %d (%s), %s, last statement:\n    %s\n  To end it, which rolls it back:\n    SELECT pg_terminate_backend(%d);\n",
-		w.PID, console.Line(w.Application), console.Line(w.State), console.Line(w.Query), w.PID)
+		w.Session, console.Line(w.Application), console.Line(w.State), console.Line(w.Query), w.Session)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
@@ -51,7 +52,7 @@ func printSummaries(out io.Writer, all []operations.SubscriberSummary, trouble e
 
 // summaryState is a subscriber's state, or for how long one that works has stood still.
 func summaryState(s operations.SubscriberSummary, now time.Time) string {
-	if operations.StateOf(s.Overview) == operations.SubscriberWorking && s.Stalled > stalledAfter {
+	if httpapi.SubscriberStateOf(s.Overview) == httpapi.SubscriberStateWorking && s.Stalled > stalledAfter {
 		return "stalled for " + age(s.Stalled)
 	}
 	return stateOf(s.Overview, now)

@@ -172,7 +172,7 @@ func TestOutboxStatusOfAHaltedRelay(t *testing.T) {
 	o.read(&shown, "status")
 	require.Equal(t, httpapi.OutboxStatusStateHalted, shown.State)
 	require.Equal(t, httpapi.OutboxHalt{
-		Reason: string(relay.HaltTailGone), Detail: "the message at 7\n\x1b[31mis gone", Meaning: operations.Halt{Halt: relay.Halt{Reason: relay.HaltTailGone}}.Meaning(), Since: shown.Halt.Since,
+		Reason: string(relay.HaltTailGone), Detail: "the message at 7\n\x1b[31mis gone", Meaning: httpapi.HaltMeaning(relay.HaltTailGone), Since: shown.Halt.Since,
 	}, *shown.Halt)
 
 	o.exec("UPDATE outbox_cursor SET halt_reason = 'of the future'")
@@ -216,10 +216,10 @@ func TestStatusOfWriters(t *testing.T) {
 		oldest time.Duration // of the backlog
 		says   string
 	}{
-		"prepared":           {operations.OpenTransaction{GID: "it's", Since: now.Add(-73 * time.Hour)}, 0, "waiting for an open transaction (3d1h old)\n\n  prepared transaction 'it''s'. To end it"},
-		"for a moment":       {operations.OpenTransaction{PID: 7, Since: now.Add(-time.Second / 2)}, time.Minute, "stuck: "},
-		"of unknown age":     {operations.OpenTransaction{PID: 7}, time.Minute, "waiting for an open transaction (of unknown age)\n"},
-		"perhaps not so old": {operations.OpenTransaction{PID: 7}, time.Second, "relaying\n"},
+		"prepared":           {operations.OpenTransaction{Prepared: "it's", Since: now.Add(-73 * time.Hour)}, 0, "waiting for an open transaction (3d1h old)\n\n  prepared transaction 'it''s'. To end it"},
+		"for a moment":       {operations.OpenTransaction{Session: 7, Since: now.Add(-time.Second / 2)}, time.Minute, "stuck: "},
+		"of unknown age":     {operations.OpenTransaction{Session: 7}, time.Minute, "waiting for an open transaction (of unknown age)\n"},
+		"perhaps not so old": {operations.OpenTransaction{Session: 7}, time.Second, "relaying\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var text strings.Builder

@@ -80,7 +80,7 @@ func planOf(ctx context.Context, admin operations.SubscriberAdmin, id, to string
 	if to == "" {
 		return operations.MovePreview{}, errUsage.With("say where to: --to sequence:N, position:N, time:2026-11-29T10:00:00Z, start or end")
 	}
-	target, err := operations.ParseTarget(to)
+	target, err := httpapi.ParseMoveTarget(to)
 	if err != nil {
 		return operations.MovePreview{}, err
 	}

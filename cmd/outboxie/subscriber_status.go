@@ -94,14 +94,14 @@ func printSubscribers(out io.Writer, found operations.SubscriberList, one bool, 
 
 // stateOf is a subscriber's state, and since when.
 func stateOf(s inbox.Overview, now time.Time) string {
-	switch state := operations.StateOf(s); state {
-	case operations.SubscriberPaused:
+	switch state := httpapi.SubscriberStateOf(s); state {
+	case httpapi.SubscriberStatePaused:
 		return "paused for " + age(s.PausedFor)
-	case operations.SubscriberForgotten:
+	case httpapi.SubscriberStateForgotten:
 		return "forgotten for " + age(now.Sub(s.Forgotten))
-	case operations.SubscriberNotBegun:
+	case httpapi.SubscriberStateNotBegun:
 		return "not begun"
-	case operations.SubscriberNoCopies:
+	case httpapi.SubscriberStateNoCopies:
 		return "no copies"
 	default:
 		return string(state)

@@ -38,7 +38,7 @@ func (c *choice) read() (operations.Choice, error) {
 	if c.aggregate == "" {
 		return chosen, nil
 	}
-	key, err := operations.ParseAggregate(c.aggregate)
+	key, err := httpapi.ParseAggregate(c.aggregate)
 	chosen.Aggregate = key
 	return chosen, err
 }

@@ -39,10 +39,10 @@ type AdminOptions struct {
 	AllowedHosts   []string     // as of the API. The listener is also careful when it is Open
 	Checks         []Check
 	Metrics        http.Handler // GET /metrics; nil: there is no such route
-	Inspector           operations.RelayInspector
+	Inspector      operations.RelayInspector
 	ParkingAdmin   operations.ParkingAdmin
 	Parked         operations.UndecidedEvents  // the parking lot; nil: there are no routes for its groups
-	DeadLetters        operations.DeadLetterFinder // nil: there are no routes for dead letters
+	DeadLetters    operations.DeadLetterFinder // nil: there are no routes for dead letters
 	Subscribers    operations.SubscriberAdmin  // nil: there are no such routes
 	Logger         *slog.Logger
 	TracerProvider trace.TracerProvider

@@ -14,12 +14,12 @@ import (
 
 const (
 	defaultMaxConnections = 512
-	maxAdminConnections = 64
+	maxAdminConnections   = 64
 
 	// mostRefusing is how many connections at a time get the answer 503. Further ones are closed without an answer.
-	maxRefusing = 32
-	refusalTimeout  = time.Second
-	maxDrained  = maxHeaders + maxBody
+	maxRefusing      = 32
+	refusalTimeout   = time.Second
+	maxDrained       = maxHeaders + maxBody
 	overloadedAnswer = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nX-Content-Type-Options: nosniff\r\n" +
 		"Retry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
 )
@@ -29,7 +29,7 @@ const (
 // client that is left waiting learns nothing, and cannot go to another instance.
 type connections struct {
 	net.Listener
-	max     int
+	max      int
 	refused  *rateLimitedLog
 	refusing chan struct{} // holds a token for each connection that is being refused
 

@@ -13,23 +13,22 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
-	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 const (
-	maxFieldErrors  = 20 // things named in one answer, so that a hostile request gets no long answer
-	maxNameLength = 64 // bytes of an unknown name that the answer repeats
+	maxFieldErrors = 20 // things named in one answer, so that a hostile request gets no long answer
+	maxNameLength  = 64 // bytes of an unknown name that the answer repeats
 )
 
 // findings is everything that is wrong with one request, body and parameters.
 type fieldErrors struct {
-	list  []FieldError
+	list   []FieldError
 	causes []*fault.Error
 }
 
 // invalid is a request that is wrong: a fault, and where.
 type invalidRequest struct {
-	fault *fault.Error
+	fault  *fault.Error
 	fields []FieldError
 }
 
@@ -112,7 +111,7 @@ func readParameters(c *gin.Context) {
 			in.addParameter(name, "is given more than once")
 		}
 	}
-	for _, name := range []string{orders.KeyHeader, matchHeader} {
+	for _, name := range []string{keyHeader, matchHeader} {
 		if len(c.Request.Header.Values(name)) > 1 {
 			in.addParameter(name, "is given more than once")
 		}

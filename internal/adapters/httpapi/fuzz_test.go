@@ -138,7 +138,7 @@ func FuzzPlaceOrder(f *testing.F) {
 		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/orders", bytes.NewReader(body))
 		request.Header.Set("Content-Type", "application/json")
 		if key != "" {
-			request.Header.Set(orders.KeyHeader, key)
+			request.Header.Set("Idempotency-Key", key)
 		}
 		recorded := httptest.NewRecorder()
 		api.Handler().ServeHTTP(recorded, request)

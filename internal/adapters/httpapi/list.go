@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	defaultPage   = 50
-	maxPage = 200
+	defaultPage = 50
+	maxPage     = 200
 )
 
 // ListOrders answers with a page of the list.

@@ -55,9 +55,9 @@ func setTraceID(c *gin.Context) {
 // ones need far more memory than their text. The server itself, which adds 4 KiB, cuts off what takes more, before
 // anybody could answer it with a problem.
 const (
-	maxHeaders = 16 << 10
+	maxHeaders     = 16 << 10
 	cutOffHeaders  = maxHeaders
-	headerOverhead    = 32
+	headerOverhead = 32
 )
 
 // limitHeaders lets a request through whose headers are not too large, and tells browsers not to guess what the answer is.

@@ -85,7 +85,7 @@ func readKey(in *object, header *string) orders.Key {
 	if header == nil {
 		return ""
 	}
-	key, err := orders.ParseKey(*header)
+	key, err := parseKey(*header)
 	in.addParameterError(err)
 	return key
 }

@@ -16,13 +16,13 @@ import (
 const (
 	defaultEvents = 50
 	defaultParked = 100
-	maxEvents  = 1000
+	maxEvents     = 1000
 )
 
 // operators answers what `outboxie outbox` does, from the same ports.
 type outboxRoutes struct {
-	inspector        operations.RelayInspector
-	parking   operations.ParkingAdmin
+	inspector   operations.RelayInspector
+	parking     operations.ParkingAdmin
 	subscribers operations.SubscriberAdmin // nil: nothing is known of them
 	bodies      *bodies
 	logger      *slog.Logger
@@ -57,7 +57,7 @@ func (o outboxRoutes) events(c *gin.Context) {
 	in := parametersOf(c, "aggregate", "type", "since", "limit")
 	filter := operations.EventFilter{Since: in.time("since"), Limit: in.limit(defaultEvents, maxEvents), Payloads: true}
 	in.ifGiven("aggregate", func(text string) {
-		key, err := operations.ParseAggregate(text)
+		key, err := ParseAggregate(text)
 		in.addParameterError(err)
 		filter.Aggregate = key
 	})
@@ -119,7 +119,7 @@ func readRedrive(in *object) (*outbox.Key, error) {
 	}
 	var key *outbox.Key
 	if text, ok := in.text("aggregate"); ok {
-		parsed, err := operations.ParseAggregate(text)
+		parsed, err := ParseAggregate(text)
 		in.addError(err)
 		key = &parsed
 	}
@@ -137,7 +137,7 @@ func respond(c *gin.Context, answer any, err error) {
 // ShowStatus is what scripts get to know of a status, without the subscribers.
 func ShowStatus(s operations.RelayStatus) OutboxStatus {
 	shown := OutboxStatus{
-		State: OutboxStatusState(s.State()), Relay: s.Relay, Now: s.Now.UTC(), Position: int64(s.Position), SavedAt: optionalTime(s.SavedAt),
+		State: StateOf(s), Relay: s.Relay, Now: s.Now.UTC(), Position: int64(s.Position), SavedAt: optionalTime(s.SavedAt),
 		Stream: s.Stream, StreamSequence: s.Sequence, LastPosition: int64(s.LastPosition), PurgedTo: int64(s.PurgedTo),
 		Unpublished: s.Unpublished, OldestUnpublishedAt: optionalTime(s.Oldest), ParkedEvents: s.ParkedEvents, ParkedAggregates: s.ParkedAggregates,
 		Misplaced: s.Misplaced, NextPosition: int64(s.Next),
@@ -152,11 +152,11 @@ func ShowStatus(s operations.RelayStatus) OutboxStatus {
 		shown.Leader = &OutboxLeader{Holder: l.Holder, Token: l.Token, Since: l.Since.UTC(), Until: l.Until.UTC()}
 	}
 	if h := s.Halt; h != nil {
-		shown.Halt = &OutboxHalt{Reason: string(h.Reason), Detail: h.Detail, Meaning: h.Meaning(), Since: h.Since.UTC()}
+		shown.Halt = &OutboxHalt{Reason: string(h.Reason), Detail: h.Detail, Meaning: HaltMeaning(h.Reason), Since: h.Since.UTC()}
 	}
 	if w := s.OldestTransaction; w != nil {
 		shown.OpenWriter = &OutboxWriter{
-			Pid: w.PID, GID: w.GID, Application: w.Application, State: w.State, Query: w.Query, Since: optionalTime(w.Since),
+			Pid: w.Session, GID: w.Prepared, Application: w.Application, State: w.State, Query: w.Query, Since: optionalTime(w.Since),
 		}
 	}
 	return shown

@@ -102,9 +102,9 @@ func TestOutboxStatus(t *testing.T) {
 	b.state = operations.RelayStatus{
 		Relay: "ORDERS", Now: noon, Position: 7, SavedAt: noon.Add(-time.Second), Stream: "ORDERS", Sequence: 9, LastPosition: 8, PurgedTo: 2,
 		Unpublished: 1, Oldest: noon.Add(-time.Minute), ParkedEvents: 4, ParkedAggregates: 3,
-		Leader: &operations.Leader{Holder: "api-1", Token: 3, Since: noon, Until: noon.Add(time.Second)},
-		Halt:   &operations.Halt{Halt: *relay.NewHalt(relay.HaltTailGone, "gone"), Since: noon},
-		OldestTransaction: &operations.OpenTransaction{PID: 12, Application: "billing", State: "active", Query: "INSERT"},
+		Leader:            &operations.Leader{Holder: "api-1", Token: 3, Since: noon, Until: noon.Add(time.Second)},
+		Halt:              &operations.Halt{Halt: *relay.NewHalt(relay.HaltTailGone, "gone"), Since: noon},
+		OldestTransaction: &operations.OpenTransaction{Session: 12, Application: "billing", State: "active", Query: "INSERT"},
 		HaltedInstances: []operations.InstanceHalt{
 			{Instance: "api-2", Halt: operations.Halt{Halt: *relay.NewHalt(relay.HaltStreamMissing, "not there"), Since: noon}},
 		},

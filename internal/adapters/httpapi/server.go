@@ -41,12 +41,12 @@ type Server struct {
 }
 
 type serverOptions struct {
-	name     string
-	addr     string
-	bound    net.Listener // used instead of addr; nil: none
-	maxConnections     int          // connections at a time
-	timeouts Timeouts
-	logger   *slog.Logger
+	name           string
+	addr           string
+	bound          net.Listener // used instead of addr; nil: none
+	maxConnections int          // connections at a time
+	timeouts       Timeouts
+	logger         *slog.Logger
 }
 
 func newServer(o serverOptions, engine *gin.Engine) *Server {

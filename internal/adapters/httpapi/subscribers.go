@@ -73,7 +73,7 @@ func readChange(subscriber string, in *object) (asked subscriberChange, err erro
 		in.require(need)
 	}
 	if text, ok := in.text("to"); ok {
-		target, err := operations.ParseTarget(text)
+		target, err := ParseMoveTarget(text)
 		in.addError(err)
 		asked.to = target
 	}
@@ -159,7 +159,7 @@ func ShowSubscribers(found operations.SubscriberList) Subscribers {
 
 func showSubscriber(s operations.SubscriberStatus) SubscriberStatus {
 	shown := SubscriberStatus{
-		Subscriber: s.Subscriber, Handler: optional(s.Handler), Types: append([]string{}, s.Types...), State: SubscriberState(operations.StateOf(s.Overview)),
+		Subscriber: s.Subscriber, Handler: optional(s.Handler), Types: append([]string{}, s.Types...), State: SubscriberStateOf(s.Overview),
 		ForgottenAt: optionalTime(s.Forgotten), Copies: append([]string{}, s.Copies...), AppliedPerSecond: s.Rate, AppliedAt: optionalTime(s.Applied),
 		DeadLetters: s.Dead, WaitingLetters: s.Waiting, FilledEvents: s.Filled, MissedMessages: s.Missed, Lanes: make([]SubscriberLane, 0, len(s.Lanes)),
 	}
@@ -189,7 +189,7 @@ func ShowSummaries(all []operations.SubscriberSummary) *[]SubscriberSummary {
 	shown := make([]SubscriberSummary, len(all))
 	for n, s := range all {
 		shown[n] = SubscriberSummary{
-			Subscriber: s.Subscriber, State: SubscriberState(operations.StateOf(s.Overview)), MessagesBehind: s.Behind, AppliedPerSecond: s.Rate,
+			Subscriber: s.Subscriber, State: SubscriberStateOf(s.Overview), MessagesBehind: s.Behind, AppliedPerSecond: s.Rate,
 			Copies: len(s.Copies), DeadLetters: s.Dead, MissedMessages: s.Missed,
 		}
 		if s.Paused {

@@ -33,11 +33,16 @@ func (r *registry) Subscribers(context.Context) (operations.SubscriberList, erro
 }
 
 func (r *registry) Summaries(_ context.Context, end uint64) ([]operations.SubscriberSummary, error) {
-	overviews := make([]inbox.Overview, len(r.found.All))
-	for n, status := range r.found.All {
-		overviews[n] = status.Overview
+	var summaries []operations.SubscriberSummary
+	for _, status := range r.found.All {
+		summary := operations.SubscriberSummary{Overview: status.Overview}
+		if len(status.Lanes) > 0 {
+			behind := end - min(inbox.Lowest(status.Lanes).Sequence, end)
+			summary.Behind, summary.Stalled = &behind, status.Stalled(behind > 0)
+		}
+		summaries = append(summaries, summary)
 	}
-	return operations.Summarize(overviews, end), r.err
+	return summaries, r.err
 }
 
 func (r *registry) Pause(_ context.Context, id string) error { return r.note("pause %s", id) }

@@ -11,9 +11,9 @@ import (
 
 // undecided answers what `outboxie outbox` and `outboxie subscriber` do with groups of events.
 type undecidedRoutes struct {
-	parked  operations.UndecidedEvents
+	parked      operations.UndecidedEvents
 	deadLetters operations.DeadLetterFinder
-	bodies  *bodies
+	bodies      *bodies
 }
 
 func (u undecidedRoutes) serve(routes gin.IRoutes) {
@@ -91,7 +91,7 @@ func readChoice(in *object) (choice operations.Choice, dry bool, err error) {
 		}
 	}
 	if text, ok := in.text("aggregate"); ok {
-		key, err := operations.ParseAggregate(text)
+		key, err := ParseAggregate(text)
 		in.addError(err)
 		choice.Aggregate = key
 	}

@@ -120,8 +120,8 @@ func (e *engine) Publisher() relay.StreamRepair         { return &publisherLine{
 func (e *engine) Parking() relay.Parking                { return line{e} }
 func (e *engine) ParkingAdmin() operations.ParkingAdmin { return line{e} }
 func (e *engine) Retention() relay.Retention            { return line{e} }
-func (e *engine) RelayRepair() operations.RelayRepair         { return e.cursors }
-func (e *engine) EventLog() operations.EventLog          { return e.cursors }
+func (e *engine) RelayRepair() operations.RelayRepair   { return e.cursors }
+func (e *engine) EventLog() operations.EventLog         { return e.cursors }
 func (e *engine) Finder() relay.Finder                  { return line{e} }
 func (e *engine) Elector(holder string) relay.Elector {
 	return electorLine{e, memory.NewElector(e.lease, holder)}

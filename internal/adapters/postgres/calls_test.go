@@ -111,16 +111,20 @@ func relayCalls() map[string]dbCall {
 func operatingCalls() map[string]dbCall {
 	desk := func(db *bun.DB) *postgres.RelayAdmin { return postgres.NewRelayAdmin(db, relayName, "STREAM") }
 	return map[string]dbCall{
-		"operations.RelayInspector.Status":  on(func(ctx context.Context, db *bun.DB) (operations.RelayStatus, error) { return desk(db).Status(ctx) }),
-		"operations.RelayInspector.Measure": on(func(ctx context.Context, db *bun.DB) (operations.RelayMetrics, error) { return desk(db).Measure(ctx, 0) }),
+		"operations.RelayInspector.Status": on(func(ctx context.Context, db *bun.DB) (operations.RelayStatus, error) { return desk(db).Status(ctx) }),
+		"operations.RelayInspector.Measure": on(func(ctx context.Context, db *bun.DB) (operations.RelayMetrics, error) {
+			return desk(db).Measure(ctx, 0)
+		}),
 		"operations.RelayInspector.List": on(func(ctx context.Context, db *bun.DB) ([]operations.ListedEvent, error) {
 			return desk(db).List(ctx, operations.EventFilter{Limit: 1})
 		}),
 		"operations.SubscriberProgresses.Places": on(func(ctx context.Context, db *bun.DB) ([]operations.SubscriberProgress, error) {
 			return desk(db).Progress(ctx)
 		}),
-		"operations.RelayRepair.Cursor":   on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) { return desk(db).Cursor(ctx) }),
-		"operations.RelayRepair.Disorder": on(func(ctx context.Context, db *bun.DB) (operations.SequenceCheck, error) { return desk(db).CheckSequence(ctx) }),
+		"operations.RelayRepair.Cursor": on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) { return desk(db).Cursor(ctx) }),
+		"operations.RelayRepair.Disorder": on(func(ctx context.Context, db *bun.DB) (operations.SequenceCheck, error) {
+			return desk(db).CheckSequence(ctx)
+		}),
 		"operations.RelayRepair.Realign": on(func(ctx context.Context, db *bun.DB) (int64, error) {
 			return desk(db).Realign(ctx, operations.Realignment{Position: 1})
 		}),

@@ -157,9 +157,9 @@ func TestStatusNamesTheOldestWriter(t *testing.T) {
 	var pid int
 	require.NoError(t, h.others.NewRaw("SELECT pg_backend_pid() /* last */").Conn(older).Scan(t.Context(), &pid))
 	found := status(t, h)
-	require.Equal(t, pid, found.OldestTransaction.PID)
+	require.Equal(t, pid, found.OldestTransaction.Session)
 	require.Equal(t, operations.OpenTransaction{
-		PID: pid, Application: "others", State: "idle in transaction", Query: "SELECT pg_backend_pid() /* last */", Since: found.OldestTransaction.Since,
+		Session: pid, Application: "others", State: "idle in transaction", Query: "SELECT pg_backend_pid() /* last */", Since: found.OldestTransaction.Since,
 	}, *found.OldestTransaction)
 	require.True(t, found.OldestTransaction.Since.Before(found.Now))
 	require.Zero(t, found.Unpublished, "nothing is committed")
@@ -167,7 +167,7 @@ func TestStatusNamesTheOldestWriter(t *testing.T) {
 	exec(t, older, "PREPARE TRANSACTION ?", h.name)
 	exec(t, younger, "ROLLBACK")
 	found = status(t, h)
-	require.Equal(t, operations.OpenTransaction{GID: h.name, State: "prepared", Since: found.OldestTransaction.Since}, *found.OldestTransaction)
+	require.Equal(t, operations.OpenTransaction{Prepared: h.name, State: "prepared", Since: found.OldestTransaction.Since}, *found.OldestTransaction)
 	require.False(t, found.OldestTransaction.Since.IsZero())
 	exec(t, h.others, "ROLLBACK PREPARED ?", h.name)
 	require.Nil(t, status(t, h).OldestTransaction)

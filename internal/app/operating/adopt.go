@@ -30,31 +30,31 @@ const compareBatch = 1000
 
 // Adoption is a plan to accept the stream, and the log, as they are now, and to go on from a place that is said in the stream.
 type Adoption struct {
-	Halt   relay.Halt
-	CreateStream bool // there is no stream, it is made anew
+	Halt          relay.Halt
+	CreateStream  bool // there is no stream, it is made anew
 	OtherStream   bool // the stream is not the one that the relay knew; what was redriven is redriven again
-	After  outbox.Progress
-	Why    string // Place
-	Events int64  // of the log, after Place, that are published next
-	FirstSequence  uint64 // the sequence of the next message, where the stream is made again or raised; 0: the stream goes on as it is
+	After         outbox.Progress
+	Why           string // Place
+	Events        int64  // of the log, after Place, that are published next
+	FirstSequence uint64 // the sequence of the next message, where the stream is made again or raised; 0: the stream goes on as it is
 	// Repeats reports that the stream holds messages, and that its sequences are not above all those of the former one. Do refuses
 	// that unless AcceptRepeats is set.
 	Repeats       bool
 	AcceptRepeats bool
-	Incomplete          bool // the stream ends before Place, and retention has removed what lies between: the stream never gets it
-	Orphans        []Orphan
+	Incomplete    bool // the stream ends before Place, and retention has removed what lies between: the stream never gets it
+	Orphans       []Orphan
 	// Disorder is what of the log is out of place; its misplaced events are published, too, at the end of the log.
 	Sequence operations.SequenceCheck
 	// Unfit reports that the stream is not as publishing needs it. The relay goes on after Place only once that is repaired.
 	StreamUnfit bool
 
 	published []string // ids of events that the stream is known to hold
-	complete     bool     // published are all after the cursor's last message
+	complete  bool     // published are all after the cursor's last message
 
-	cursor relay.Cursor
-	stream relay.StreamInfo
-	tail   relay.MessageMeta // of the stream's last message; zero if it is gone
-	lastOwn   uint64            // sequence of our last message that the stream still holds
+	cursor  relay.Cursor
+	stream  relay.StreamInfo
+	tail    relay.MessageMeta // of the stream's last message; zero if it is gone
+	lastOwn uint64            // sequence of our last message that the stream still holds
 }
 
 // Ghost is an event that the stream holds and that the log should hold and does not: subscribers may have applied it, and the
@@ -66,7 +66,7 @@ type Orphan struct {
 
 // Adopter makes and carries out adoptions.
 type Adopter struct {
-	repair     operations.RelayRepair
+	repair operations.RelayRepair
 	stream relay.StreamRepair
 }
 

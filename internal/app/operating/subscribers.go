@@ -47,7 +47,15 @@ func (s *Subscribers) Subscribers(ctx context.Context) (found operations.Subscri
 // Summaries asks the database only.
 func (s *Subscribers) Summaries(ctx context.Context, end uint64) ([]operations.SubscriberSummary, error) {
 	overviews, err := s.Operator.Overviews(ctx)
-	return operations.Summarize(overviews, end), err
+	summaries := make([]operations.SubscriberSummary, len(overviews))
+	for n, overview := range overviews {
+		summaries[n].Overview = overview
+		if len(overview.Lanes) > 0 {
+			behind := end - min(inbox.Lowest(overview.Lanes).Sequence, end)
+			summaries[n].Behind, summaries[n].Stalled = &behind, overview.Stalled(behind > 0)
+		}
+	}
+	return summaries, err
 }
 
 // measure compares subscribers with the stream.

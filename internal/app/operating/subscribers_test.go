@@ -2,7 +2,6 @@ package operating_test
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -219,25 +218,8 @@ func TestForgetAndRemember(t *testing.T) {
 		require.Zero(t, erased)
 		found, err := o.Subscribers.Subscribers(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, operations.SubscriberForgotten, operations.StateOf(found.All[0].Overview))
+		require.False(t, found.All[0].Forgotten.IsZero())
 		require.NoError(t, o.Lift(t.Context(), subscriber))
 		require.ErrorIs(t, o.Lift(t.Context(), subscriber), inbox.ErrNotForgotten)
 	})
-}
-
-// TestTargets checks which texts name a place.
-func TestTargets(t *testing.T) {
-	at := time.Date(2026, 11, 29, 10, 0, 0, 5, time.UTC)
-	for text, want := range map[string]operations.MoveTarget{
-		"start": {}, "end": {End: true}, "sequence:0": {}, "sequence:12": {Sequence: 12}, "position:7": {Position: 7},
-		"time:2026-11-29T10:00:00.000000005Z": {Before: at},
-	} {
-		got, err := operations.ParseTarget(text)
-		require.NoError(t, err)
-		require.Equal(t, want, got, text)
-	}
-	for _, text := range []string{"", "12", "sequence:", "sequence:-1", "sequence:x", "position:99999999999999999999", "time:10:00", "end:1", "Start", fmt.Sprint(at)} {
-		_, err := operations.ParseTarget(text)
-		require.ErrorIs(t, err, operations.ErrMoveTarget, text)
-	}
 }

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	maxEvents = 100             // that an order can have, and more
-	findTimeout  = 2 * time.Second // at most: where it does not answer, the relay's cursor has to do
+	maxEvents   = 100             // that an order can have, and more
+	findTimeout = 2 * time.Second // at most: where it does not answer, the relay's cursor has to do
 )
 
 // Events implements the port. Only the stream itself proves that an event was published: the relay saves its cursor once a

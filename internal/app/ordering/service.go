@@ -26,7 +26,7 @@ type Ports struct {
 	// Notifier is called after every commit of a change; also when it was made before, because whoever made it may have died
 	// before it rang.
 	Notifier relay.Notifier
-	Log  operations.EventLog
+	Log      operations.EventLog
 	Finder   relay.Finder
 }
 
@@ -204,7 +204,9 @@ func (s *Service) change(
 func apply(
 	o *order.Order, guard orders.Precondition, verb func(*order.Order) (order.Snapshot, error),
 ) (order.Snapshot, error) {
-	expected := func(version int64) bool { return guard.AllowedVersions == nil || slices.Contains(guard.AllowedVersions, version) }
+	expected := func(version int64) bool {
+		return guard.AllowedVersions == nil || slices.Contains(guard.AllowedVersions, version)
+	}
 	state, refused := verb(o)
 	repeated := refused == nil && !o.HasEvents()
 	if now := o.StoredVersion(); !expected(now) && (!repeated || !expected(state.Version-1)) {
