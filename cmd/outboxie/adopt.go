@@ -19,7 +19,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// errUnconfirmed ends a command that has only said what it would do.
+// errUnconfirmed ends a command that only showed what it would do.
 var errUnconfirmed = fault.New(fault.Invalid, "unconfirmed", "nothing was done: say --yes to do it")
 
 func (p *program) outboxAdoptCommand() *cobra.Command {
@@ -77,7 +77,7 @@ func (p *program) adopt(ctx context.Context, c config.Config, options adoptOptio
 		adopter := operating.NewAdopter(postgres.NewRelayAdmin(db, c.Stream.Name, c.Stream.Name), publisher)
 		plan, err := adopter.Plan(ctx, options.position)
 		if err != nil {
-			return err
+			return withAdoptHint(err)
 		}
 		plan.AcceptRepeats = options.acceptRepeats
 		if err := describeAdoption(p.stdout, c.Stream.Name, plan); err != nil {
@@ -87,11 +87,24 @@ func (p *program) adopt(ctx context.Context, c config.Config, options adoptOptio
 			return errUnconfirmed
 		}
 		if err := adopter.Do(ctx, plan); err != nil {
-			return fmt.Errorf("adopt stream %s: %w", c.Stream.Name, err)
+			return fmt.Errorf("adopt stream %s: %w", c.Stream.Name, withAdoptHint(err))
 		}
 		_, err = fmt.Fprintln(p.stdout, "\nDone. An instance goes on within the poll interval: outboxie outbox status")
 		return err
 	})
+}
+
+// withAdoptHint adds the option that lets a refused adoption through.
+func withAdoptHint(err error) error {
+	switch {
+	case errors.Is(err, operating.ErrUnfit):
+		return fmt.Errorf("%w. Say --position only to publish again what was stored meanwhile where no subscriber looks", err)
+	case errors.Is(err, operating.ErrNowhere):
+		return fmt.Errorf("%w If so, say with --position after which event to go on", err)
+	case errors.Is(err, operating.ErrSequencesRepeat):
+		return fmt.Errorf("%w; or stop every instance and say --accept-repeats", err)
+	}
+	return err
 }
 
 func describeAdoption(out io.Writer, stream string, plan operating.Adoption) error {
@@ -142,21 +155,21 @@ func describeAdoption(out io.Writer, stream string, plan operating.Adoption) err
 	return errors.Join(append(errs, describeOrphans(out, stream, plan.Orphans))...)
 }
 
-// ghostsShown is how many events are listed that the stream holds and the log does not.
+// maxOrphansShown is how many events are listed that the stream holds and the log has lost.
 const maxOrphansShown = 100
 
-func describeOrphans(out io.Writer, stream string, ghosts []operating.Orphan) error {
-	if len(ghosts) == 0 {
+func describeOrphans(out io.Writer, stream string, orphans []operating.Orphan) error {
+	if len(orphans) == 0 {
 		return nil
 	}
 	var text strings.Builder
 	fmt.Fprintf(&text, "\nThe stream holds %s that the log does not: the database has lost them, and whatever changed with them, and\n"+
 		"subscribers have seen them. They stay in the stream. What to do about each is for a person to decide; its message says\n"+
-		"what it was: %s SEQUENCE\n", counted(int64(len(ghosts)), "event"), console.Command("nats", "stream", "get", stream))
-	for _, ghost := range ghosts[:min(len(ghosts), maxOrphansShown)] {
-		fmt.Fprintf(&text, "  sequence %d: position %d, event %s\n", ghost.Sequence, ghost.Position, console.Text(ghost.EventID))
+		"what it was: %s SEQUENCE\n", counted(int64(len(orphans)), "event"), console.Command("nats", "stream", "get", stream))
+	for _, orphan := range orphans[:min(len(orphans), maxOrphansShown)] {
+		fmt.Fprintf(&text, "  sequence %d: position %d, event %s\n", orphan.Sequence, orphan.Position, console.Text(orphan.EventID))
 	}
-	if more := len(ghosts) - maxOrphansShown; more > 0 {
+	if more := len(orphans) - maxOrphansShown; more > 0 {
 		fmt.Fprintf(&text, "  and %d more\n", more)
 	}
 	_, err := io.WriteString(out, text.String())

@@ -22,7 +22,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
-	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/app/ordering"
 	"github.com/assylzhan-a/outboxie/internal/app/relaying"
 	"github.com/assylzhan-a/outboxie/internal/config"
@@ -202,8 +202,8 @@ func adminOptions(parts adminParts) (httpapi.AdminOptions, error) {
 	return httpapi.AdminOptions{
 		Addr: parts.Config.HTTP.AdminAddr, Listener: parts.Listeners.admin(), Token: token, Open: open, AllowedHosts: parts.Config.HTTP.AdminAllowedHosts,
 		Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(), Inspector: parts.Inspector, ParkingAdmin: parts.ParkingAdmin,
-		Parked: operatingapp.UndecidedParked(parts.ParkingAdmin), DeadLetters: operatingapp.NewDeadLetters(parts.DeadLetters),
-		Subscribers: operatingapp.NewSubscribers(operatingapp.SubscriberPorts{
+		Parked: operating.UndecidedParked(parts.ParkingAdmin), DeadLetters: operating.NewDeadLetters(parts.DeadLetters),
+		Subscribers: operating.NewSubscribers(operating.SubscriberPorts{
 			Operator: parts.Operator, Stream: jetstream.NewSpectator(parts.NATS, parts.Config.Stream.Name, parts.Logger), Lags: parts.Consumers,
 			Log: parts.Log,
 		}),
@@ -233,11 +233,11 @@ func brokerCheck(nc *nats.Conn, required bool) httpapi.Check {
 	}}
 }
 
-// longWait is how long an open transaction may hold the relay up before readiness tells.
+// longWait is how long an open transaction may hold the relay up until readiness reports it.
 const longWait = 2 * time.Second
 
-// servingChecks : orders are accepted as long as the database answers. Without the broker, or while the relay is halted,
-// their events wait in the outbox.
+// servingChecks returns the checks of a serving instance. It accepts orders as long as the database answers. Without the broker, or while
+// the relay is halted, their events wait in the outbox.
 func servingChecks(
 	c config.Config, db *bun.DB, nc *nats.Conn, r *relaying.Relay, log *postgres.Log, publisher *jetstream.Publisher,
 ) []httpapi.Check {

@@ -88,7 +88,7 @@ func TestDeadLoopEndsTheProgram(t *testing.T) {
 	}
 }
 
-// TestLoopThatFailsWhileStoppingIsTold : the program stops cleanly all the same.
+// TestLoopThatFailsWhileStoppingIsTold checks that an error of a loop that is being stopped is logged, and that the program stops cleanly.
 func TestLoopThatFailsWhileStoppingIsTold(t *testing.T) {
 	var log bytes.Buffer
 	ctx, stop := context.WithCancel(t.Context())
@@ -106,7 +106,7 @@ func TestLoopThatFailsWhileStoppingIsTold(t *testing.T) {
 	require.Contains(t, log.String(), "at the door")
 }
 
-// TestStopWhileStarting : a program that is told to stop before it has started stops cleanly, too, and in order.
+// TestStopWhileStarting checks that a program that gets a signal while it starts stops cleanly, and in order.
 func TestStopWhileStarting(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var steps []string

@@ -11,7 +11,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
-	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/config"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
@@ -40,7 +40,7 @@ type outboxPorts struct {
 }
 
 // atOutbox runs work on the relay and the parking lot of the stream that the configuration names.
-func (p *program) withOutbox(cmd *cobra.Command, work func(ctx context.Context, desk outboxPorts) error) error {
+func (p *program) withOutbox(cmd *cobra.Command, work func(ctx context.Context, ports outboxPorts) error) error {
 	c, err := p.configure(cmd, config.DatabaseURL)
 	if err != nil {
 		return err
@@ -48,7 +48,7 @@ func (p *program) withOutbox(cmd *cobra.Command, work func(ctx context.Context, 
 	return withDatabase(c, func(db *bun.DB) error {
 		return work(cmd.Context(), outboxPorts{
 			postgres.NewRelayAdmin(db, c.Stream.Name, c.Stream.Name), postgres.NewParking(db, c.Stream.Name),
-			operatingapp.NewSubscribers(operatingapp.SubscriberPorts{Operator: postgres.NewOperator(db)}),
+			operating.NewSubscribers(operating.SubscriberPorts{Operator: postgres.NewOperator(db)}),
 		})
 	})
 }

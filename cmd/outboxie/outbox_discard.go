@@ -9,7 +9,7 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
-	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
@@ -29,11 +29,11 @@ func (p *program) outboxDiscardCommand() *cobra.Command {
 				return errUsage.With("say which event to discard: --position N; or which events: --all, or some of --group, --type and --aggregate; " +
 					"`outboxie outbox parked` lists what waits")
 			}
-			return p.withOutbox(cmd, func(ctx context.Context, desk outboxPorts) error {
+			return p.withOutbox(cmd, func(ctx context.Context, ports outboxPorts) error {
 				if position > 0 {
-					return withParkedHint(p.discard(ctx, desk, outbox.Position(position), chosen))
+					return withParkedHint(p.discard(ctx, ports, outbox.Position(position), chosen))
 				}
-				parked := operatingapp.UndecidedParked(desk)
+				parked := operating.UndecidedParked(ports)
 				return p.decide(ctx, chosen, parked, decision{
 					thing: "parked event", groups: parkedGroups, change: parked.Discard, final: true, done: func(n int) string {
 						return fmt.Sprintf("Done. Given up: %s. What was behind is still parked: outboxie outbox parked --groups\n", counted(int64(n), "event"))
@@ -48,8 +48,8 @@ func (p *program) outboxDiscardCommand() *cobra.Command {
 }
 
 // discard shows the event first, if the log still has it.
-func (p *program) discard(ctx context.Context, desk outboxPorts, position outbox.Position, c choice) error {
-	found, err := desk.List(ctx, operations.EventFilter{Position: position, Limit: 1})
+func (p *program) discard(ctx context.Context, ports outboxPorts, position outbox.Position, c choice) error {
+	found, err := ports.List(ctx, operations.EventFilter{Position: position, Limit: 1})
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func (p *program) discard(ctx context.Context, desk outboxPorts, position outbox
 	if !c.yes {
 		return errUnconfirmed
 	}
-	if err := desk.Discard(ctx, position); err != nil {
+	if err := ports.Discard(ctx, position); err != nil {
 		return err
 	}
 	if c.asJSON {

@@ -39,8 +39,8 @@ func (p *program) outboxListCommand() *cobra.Command {
 				}
 			}
 			filter.Payloads = asJSON
-			return p.withOutbox(cmd, func(ctx context.Context, desk outboxPorts) error {
-				entries, err := desk.List(ctx, filter)
+			return p.withOutbox(cmd, func(ctx context.Context, ports outboxPorts) error {
+				entries, err := ports.List(ctx, filter)
 				if err != nil {
 					return err
 				}

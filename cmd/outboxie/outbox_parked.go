@@ -28,15 +28,15 @@ func (p *program) outboxParkedCommand() *cobra.Command {
 			if err := checkLimit(limit); err != nil {
 				return err
 			}
-			return p.withOutbox(cmd, func(ctx context.Context, desk outboxPorts) error {
+			return p.withOutbox(cmd, func(ctx context.Context, ports outboxPorts) error {
 				if grouped {
-					return p.groupParked(ctx, desk, asJSON)
+					return p.groupParked(ctx, ports, asJSON)
 				}
-				events, err := desk.Waiting(ctx, limit)
+				events, err := ports.Waiting(ctx, limit)
 				if err != nil {
 					return err
 				}
-				status, err := desk.Status(ctx)
+				status, err := ports.Status(ctx)
 				if err != nil {
 					return err
 				}
@@ -57,15 +57,15 @@ func (p *program) outboxParkedCommand() *cobra.Command {
 const parkedGroups = "outboxie outbox parked --groups"
 
 // groupParked prints the groups of the parking lot.
-func (p *program) groupParked(ctx context.Context, desk outboxPorts, asJSON bool) error {
-	groups, err := operating.UndecidedParked(desk).Groups(ctx)
+func (p *program) groupParked(ctx context.Context, ports outboxPorts, asJSON bool) error {
+	groups, err := operating.UndecidedParked(ports).Groups(ctx)
 	if err != nil {
 		return err
 	}
 	if asJSON {
 		return printJSON(p.stdout, httpapi.ShowGroups(groups))
 	}
-	status, err := desk.Status(ctx)
+	status, err := ports.Status(ctx)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
-	operatingapp "github.com/assylzhan-a/outboxie/internal/app/operating"
+	"github.com/assylzhan-a/outboxie/internal/app/operating"
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
@@ -29,11 +29,11 @@ func (p *program) outboxRedriveCommand() *cobra.Command {
 			if _, err := chosen.read(); err != nil {
 				return err
 			}
-			return p.withOutbox(cmd, func(ctx context.Context, desk outboxPorts) error {
+			return p.withOutbox(cmd, func(ctx context.Context, ports outboxPorts) error {
 				if chosen.group == "" && chosen.eventType == "" {
-					return p.redriveEvents(ctx, desk, chosen)
+					return p.redriveEvents(ctx, ports, chosen)
 				}
-				parked := operatingapp.UndecidedParked(desk)
+				parked := operating.UndecidedParked(ports)
 				return p.decide(ctx, chosen, parked, decision{thing: "parked event", groups: parkedGroups, change: parked.Retry, done: func(n int) string {
 					return fmt.Sprintf("To be redriven: %s, and what is behind. The leader does it within a second: outboxie outbox parked\n",
 						counted(int64(n), "event"))
@@ -46,7 +46,7 @@ func (p *program) outboxRedriveCommand() *cobra.Command {
 }
 
 // redriveEvents redrives all parked events of an aggregate, or of all.
-func (p *program) redriveEvents(ctx context.Context, desk outboxPorts, c choice) error {
+func (p *program) redriveEvents(ctx context.Context, ports outboxPorts, c choice) error {
 	var key *outbox.Key
 	if !c.all {
 		chosen, err := c.read()
@@ -55,7 +55,7 @@ func (p *program) redriveEvents(ctx context.Context, desk outboxPorts, c choice)
 		}
 		key = &chosen.Aggregate
 	}
-	count, err := desk.Redrive(ctx, key)
+	count, err := ports.Redrive(ctx, key)
 	switch {
 	case err != nil:
 		return withParkedHint(err)

@@ -24,12 +24,12 @@ func (p *program) outboxStatusCommand() *cobra.Command {
 			"position at most once a second, so what it published since then is still shown as waiting. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.withOutbox(cmd, func(ctx context.Context, desk outboxPorts) error {
-				status, err := desk.Status(ctx)
+			return p.withOutbox(cmd, func(ctx context.Context, ports outboxPorts) error {
+				status, err := ports.Status(ctx)
 				if err != nil {
 					return err
 				}
-				all, trouble := desk.subscribers.Summaries(ctx, status.Sequence)
+				all, trouble := ports.subscribers.Summaries(ctx, status.Sequence)
 				if asJSON {
 					shown := httpapi.ShowStatus(status)
 					if trouble == nil {

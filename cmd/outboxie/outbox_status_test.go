@@ -208,7 +208,7 @@ func TestOutboxStatusNamesAnOpenWriter(t *testing.T) {
 		20*time.Second, 10*time.Millisecond, "what it says ends the transaction")
 }
 
-// TestStatusOfWriters : every busy service has an open writer at any time.
+// TestStatusOfWriters checks when an open transaction is reported: a busy service has one at any time.
 func TestStatusOfWriters(t *testing.T) {
 	now := time.Now()
 	for name, c := range map[string]struct {

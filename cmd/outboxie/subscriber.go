@@ -39,21 +39,21 @@ func (p *program) subscriberCommand() *cobra.Command {
 var errUsage = fault.New(fault.Invalid, "usage", "the command line is incomplete")
 
 // atDesk runs work on the dead letters of the subscriber that the command names.
-func (p *program) withDeadLetters(cmd *cobra.Command, work func(ctx context.Context, desk operations.DeadLetterAdmin, id string) error) error {
+func (p *program) withDeadLetters(cmd *cobra.Command, work func(ctx context.Context, admin operations.DeadLetterAdmin, id string) error) error {
 	c, err := p.configure(cmd, config.DatabaseURL, config.SubscriberID)
 	if err != nil {
 		return err
 	}
 	return withDatabase(c, func(db *bun.DB) error {
-		desk := postgres.NewInbox(db, postgres.InboxOptions{})
-		known, err := desk.Subscribers(cmd.Context())
+		admin := postgres.NewInbox(db, postgres.InboxOptions{})
+		known, err := admin.Subscribers(cmd.Context())
 		if err != nil {
 			return fmt.Errorf("look for the dead letters: %w", err)
 		}
 		if !slices.Contains(known, c.Subscriber.ID) {
 			return unknownSubscriber(c.Subscriber.ID, known)
 		}
-		return work(cmd.Context(), desk, c.Subscriber.ID)
+		return work(cmd.Context(), admin, c.Subscriber.ID)
 	})
 }
 

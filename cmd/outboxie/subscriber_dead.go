@@ -32,11 +32,11 @@ func (p *program) subscriberDeadCommand() *cobra.Command {
 			"from event to event. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.withDeadLetters(cmd, func(ctx context.Context, desk operations.DeadLetterAdmin, id string) error {
+			return p.withDeadLetters(cmd, func(ctx context.Context, admin operations.DeadLetterAdmin, id string) error {
 				if grouped {
-					return p.groupLetters(ctx, desk, id, asJSON)
+					return p.groupLetters(ctx, admin, id, asJSON)
 				}
-				letters, err := desk.Letters(ctx, id, maxListed+1)
+				letters, err := admin.Letters(ctx, id, maxListed+1)
 				if err != nil {
 					return err
 				}
@@ -54,8 +54,8 @@ func (p *program) subscriberDeadCommand() *cobra.Command {
 }
 
 // groupLetters prints the groups of a subscriber's dead letters.
-func (p *program) groupLetters(ctx context.Context, desk operations.DeadLetterAdmin, id string, asJSON bool) error {
-	groups, err := operating.UndecidedDeadLetters(desk, id).Groups(ctx)
+func (p *program) groupLetters(ctx context.Context, admin operations.DeadLetterAdmin, id string, asJSON bool) error {
+	groups, err := operating.UndecidedDeadLetters(admin, id).Groups(ctx)
 	if err != nil {
 		return err
 	}

@@ -27,11 +27,11 @@ func (p *program) subscriberDiscardCommand() *cobra.Command {
 			if !exactlyOne(event != "", chosen.all, chosen.some()) {
 				return errUsage.With("say which event to discard: --event ID; or which events: --all, or some of --group, --type and --aggregate")
 			}
-			return p.withDeadLetters(cmd, func(ctx context.Context, desk operations.DeadLetterAdmin, id string) error {
+			return p.withDeadLetters(cmd, func(ctx context.Context, admin operations.DeadLetterAdmin, id string) error {
 				if event != "" {
-					return p.discardOne(ctx, desk, id, event, chosen)
+					return p.discardOne(ctx, admin, id, event, chosen)
 				}
-				letters := operating.UndecidedDeadLetters(desk, id)
+				letters := operating.UndecidedDeadLetters(admin, id)
 				return p.decide(ctx, chosen, letters, decision{
 					thing: "dead letter", groups: letterCommand("dead", id, "") + " --groups", change: letters.Discard, final: true, done: func(n int) string {
 						return fmt.Sprintf("Discarded for subscriber %s: %s.\n", id, counted(int64(n), "dead letter"))
@@ -47,15 +47,15 @@ func (p *program) subscriberDiscardCommand() *cobra.Command {
 }
 
 // discardOne discards one letter.
-func (p *program) discardOne(ctx context.Context, desk operations.DeadLetterAdmin, id, event string, c choice) error {
-	letter, err := desk.Letter(ctx, id, event)
+func (p *program) discardOne(ctx context.Context, admin operations.DeadLetterAdmin, id, event string, c choice) error {
+	letter, err := admin.Letter(ctx, id, event)
 	if err != nil {
 		return withListHint(err, id)
 	}
 	if !c.yes && letter.State != inbox.Discarded {
 		return errUsage.With("this would discard, for subscriber %s and for ever, %s; say --yes to do it", id, described(letter))
 	}
-	if err := desk.Discard(ctx, id, event); err != nil {
+	if err := admin.Discard(ctx, id, event); err != nil {
 		return withListHint(err, id)
 	}
 	if c.asJSON {

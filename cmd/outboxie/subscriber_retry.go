@@ -24,11 +24,11 @@ func (p *program) subscriberRetryCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if exactlyOne(event != "", chosen.all, chosen.some()) {
-				return p.withDeadLetters(cmd, func(ctx context.Context, desk operations.DeadLetterAdmin, id string) error {
+				return p.withDeadLetters(cmd, func(ctx context.Context, admin operations.DeadLetterAdmin, id string) error {
 					if event != "" {
-						return p.retryOne(ctx, desk, id, event, chosen.asJSON)
+						return p.retryOne(ctx, admin, id, event, chosen.asJSON)
 					}
-					letters := operating.UndecidedDeadLetters(desk, id)
+					letters := operating.UndecidedDeadLetters(admin, id)
 					chosen.yes = chosen.yes || chosen.all
 					return p.decide(ctx, chosen, letters, decision{
 						thing: "dead letter", groups: letterCommand("dead", id, "") + " --groups", change: letters.Retry, readable: true, done: func(n int) string {
@@ -47,10 +47,10 @@ func (p *program) subscriberRetryCommand() *cobra.Command {
 }
 
 // retryOne retries one letter.
-func (p *program) retryOne(ctx context.Context, desk operations.DeadLetterAdmin, id, event string, asJSON bool) error {
-	letter, err := desk.Letter(ctx, id, event)
+func (p *program) retryOne(ctx context.Context, admin operations.DeadLetterAdmin, id, event string, asJSON bool) error {
+	letter, err := admin.Letter(ctx, id, event)
 	if err == nil {
-		err = desk.Retry(ctx, id, event)
+		err = admin.Retry(ctx, id, event)
 	}
 	if err != nil {
 		return withListHint(err, id)

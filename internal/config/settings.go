@@ -321,5 +321,5 @@ func identifier(text string) bool {
 	return text != "" && len(text) <= 200 && !strings.ContainsFunc(text, invisible)
 }
 
-// jetStreamName : a stream is a token of subjects to NATS, and a folder to its file store.
+// jetStreamName matches the name of a stream: NATS uses it as a token of subjects, and its file store as the name of a folder.
 func jetStreamName(text string) bool { return identifier(text) && !strings.ContainsAny(text, `.*>/\`) }

@@ -153,7 +153,7 @@ func realignPublished(t *testing.T, w *fixture) {
 	require.Equal(t, entries[2].ID, w.log()[0].ID, "what retention had removed, and the stream holds, is removed again")
 }
 
-func realignWhole(t *testing.T, w *fixture) {
+func realignComplete(t *testing.T, w *fixture) {
 	entries := w.append("a", 4)
 	w.saveAs(entries[0])
 	r := operations.Realignment{Position: 3, Published: []string{entries[0].ID, entries[2].ID}}
@@ -183,7 +183,7 @@ func realignParked(t *testing.T, w *fixture) {
 	w.requireLog(6, entries[3], came)
 }
 
-func journalMisplaced(t *testing.T, w *fixture, journal operations.EventLog) {
+func listMisplaced(t *testing.T, w *fixture, journal operations.EventLog) {
 	entries := w.append("a", 3)
 	w.saveAs(entries[2])
 	w.Purge(t, 1)

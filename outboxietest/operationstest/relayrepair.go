@@ -1,4 +1,5 @@
-// Package operationstest is the executable contract of the driven ports of package operating.
+// Package operationstest holds the contract suites of the driven ports of package operations. Each adapter calls TestRelayRepair and
+// TestEventLog from tests of its own, with a harness over its log.
 package operationstest
 
 import (
@@ -13,44 +14,47 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// BenchHarness is an empty log with its parking lot, cursor and lease.
+// RelayRepairHarness is an empty log with its parking lot, cursor and lease.
 type RelayRepairHarness interface {
 	relaytest.ParkingHarness
 	RelayRepair() operations.RelayRepair
 }
 
-// TestBench runs the contract of operations.RelayRepair. Each call of open gives a new log, lot, cursor and lease.
+// TestRelayRepair checks operations.RelayRepair. Each call of open returns a new log, parking lot, cursor and lease.
 func TestRelayRepair(t *testing.T, open func(t *testing.T) RelayRepairHarness) {
-	for name, test := range map[string]func(t *testing.T, w *fixture){
-		"the cursor is the relay's":                        benchCursor,
-		"what the log holds is told from what it does not": benchHeld,
-		"an event is found at its position":                benchAt,
-		"entries are counted but for the parking lot's":    benchBehind,
-		"an adoption sets the cursor and ends the halt":    benchAdopt,
-		"an adoption may be the first write":               benchAdoptFirst,
-		"an adoption goes back":                            benchAdoptBack,
-		"an adoption that comes late does nothing":         benchAdoptLate,
-		"of several adoptions one takes effect":            benchAdoptRace,
-		"a leader that knows no adoption is stopped":       benchAdoptFences,
+	for _, test := range []struct {
+		name string
+		run  func(t *testing.T, w *fixture)
+	}{
+		{"the cursor is the relay's", repairCursor},
+		{"the log reports which events it holds", repairHeld},
+		{"an event is found at its position", repairAt},
+		{"entries that are not parked are counted", repairBehind},
+		{"an adoption sets the cursor and ends the halt", repairAdopt},
+		{"an adoption may be the first write", repairAdoptFirst},
+		{"an adoption goes back", repairAdoptBack},
+		{"an adoption that comes late does nothing", repairAdoptLate},
+		{"of several adoptions one takes effect", repairAdoptRace},
+		{"a leader that knows no adoption is stopped", repairAdoptFences},
 
-		"a log in order is left as it is":             realignNothing,
-		"a sequence that went back is raised":         realignSequence,
-		"misplaced events move to the end":            realignMisplaced,
-		"versions stay in order":                      realignVersions,
-		"what the stream holds is not moved":          realignPublished,
-		"a whole stream tells what else is misplaced": realignWhole,
-		"what is parked stays":                        realignParked,
+		{"a log in order is left as it is", realignNothing},
+		{"a sequence that went back is raised", realignSequence},
+		{"misplaced events move to the end", realignMisplaced},
+		{"versions stay in order", realignVersions},
+		{"what the stream holds is not moved", realignPublished},
+		{"a complete list shows what else is misplaced", realignComplete},
+		{"what is parked stays", realignParked},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			h := open(t)
 			term, err := h.Elector("instance-1").Acquire(t.Context(), 0)
 			require.NoError(t, err)
-			test(t, &fixture{h, t, term})
+			test.run(t, &fixture{h, t, term})
 		})
 	}
 }
 
-// workshop does what a relay does, each time as the turn that is due.
+// fixture is a harness with a leader, which writes what a relay writes.
 type fixture struct {
 	RelayRepairHarness
 	t    *testing.T
@@ -145,7 +149,7 @@ func (w *fixture) adopt(cursor relay.Cursor, anew bool) {
 	require.NoError(w.t, w.RelayRepair().Adopt(w.t.Context(), w.cursor().Revision, cursor, anew))
 }
 
-func benchCursor(t *testing.T, w *fixture) {
+func repairCursor(t *testing.T, w *fixture) {
 	require.Zero(t, w.cursor(), "nothing was ever written")
 	entries := w.append("a", 1)
 	w.saveAt(entries[0].Progress())
@@ -160,7 +164,7 @@ func benchCursor(t *testing.T, w *fixture) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-func benchHeld(t *testing.T, w *fixture) {
+func repairHeld(t *testing.T, w *fixture) {
 	entries := w.append("a", 3)
 	first, second, third := entries[0].Progress(), entries[1].Progress(), entries[2].Progress()
 	swapped := outbox.Progress{Position: third.Position, EventID: first.EventID}
@@ -181,7 +185,7 @@ func benchHeld(t *testing.T, w *fixture) {
 	}
 }
 
-func benchAt(t *testing.T, w *fixture) {
+func repairAt(t *testing.T, w *fixture) {
 	entries := w.append("a", 2)
 	for _, entry := range entries {
 		place, found, err := w.RelayRepair().At(t.Context(), entry.Position)
@@ -197,7 +201,7 @@ func benchAt(t *testing.T, w *fixture) {
 	}
 }
 
-func benchBehind(t *testing.T, w *fixture) {
+func repairBehind(t *testing.T, w *fixture) {
 	require.Zero(t, w.behind(0))
 	entries := w.append("a", 3)
 	other := w.append("b", 1)[0]
@@ -210,7 +214,7 @@ func benchBehind(t *testing.T, w *fixture) {
 	require.Zero(t, w.behind(other.Position))
 }
 
-func benchAdopt(t *testing.T, w *fixture) {
+func repairAdopt(t *testing.T, w *fixture) {
 	entries := w.append("a", 2)
 	w.saveAt(entries[0].Progress())
 	w.halt()
@@ -220,7 +224,7 @@ func benchAdopt(t *testing.T, w *fixture) {
 	require.Equal(t, adopted, w.cursor())
 }
 
-func benchAdoptFirst(t *testing.T, w *fixture) {
+func repairAdoptFirst(t *testing.T, w *fixture) {
 	entry := w.append("a", 1)[0]
 	adopted := relay.Cursor{Progress: entry.Progress(), StreamCreated: "the stream", StreamSequence: 1}
 	require.ErrorIs(t, w.RelayRepair().Adopt(t.Context(), 1, adopted, true), relay.ErrOutOfTurn)
@@ -231,7 +235,7 @@ func benchAdoptFirst(t *testing.T, w *fixture) {
 	require.Equal(t, int64(2), w.saveAt(entry.Progress()).Revision, "the leader goes on")
 }
 
-func benchAdoptBack(t *testing.T, w *fixture) {
+func repairAdoptBack(t *testing.T, w *fixture) {
 	entries := w.append("a", 2)
 	w.saveAt(entries[1].Progress())
 	adopted := relay.Cursor{Progress: entries[0].Progress(), StreamCreated: old.StreamCreated, StreamSequence: 11}
@@ -240,7 +244,7 @@ func benchAdoptBack(t *testing.T, w *fixture) {
 	require.Equal(t, adopted, w.cursor())
 }
 
-func benchAdoptLate(t *testing.T, w *fixture) {
+func repairAdoptLate(t *testing.T, w *fixture) {
 	entries := w.append("a", 2)
 	w.redrive(entries[0], 5)
 	w.saveAt(entries[0].Progress())
@@ -254,7 +258,7 @@ func benchAdoptLate(t *testing.T, w *fixture) {
 	}
 }
 
-func benchAdoptRace(t *testing.T, w *fixture) {
+func repairAdoptRace(t *testing.T, w *fixture) {
 	entry := w.append("a", 1)[0]
 	for round := range int64(5) {
 		const racers = 8
@@ -277,7 +281,7 @@ func benchAdoptRace(t *testing.T, w *fixture) {
 	}
 }
 
-func benchAdoptFences(t *testing.T, w *fixture) {
+func repairAdoptFences(t *testing.T, w *fixture) {
 	entry := w.append("a", 1)[0]
 	w.saveAt(outbox.Progress{})
 	believed := w.fence()

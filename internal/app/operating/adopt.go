@@ -1,4 +1,5 @@
-// Package operating is what people who run the relay do with it beyond looking: repair what it must not repair by itself.
+// Package operating lets people repair the relay and operate subscribers. The commands of cmd/outboxie and the HTTP admin listener use
+// its Adopter, Subscribers, Undecided and Lags.
 package operating
 
 import (
@@ -14,42 +15,41 @@ import (
 
 // The refusals of an adoption.
 var (
-	// ErrNotHalted : the relay is not halted, as far as the database knows.
+	// ErrNotHalted reports that the relay is not halted, as far as the database knows.
 	ErrNotHalted = fault.New(fault.Refused, "not_halted", "the relay is not halted, so there is nothing to repair")
-	// ErrNowhere : it cannot be told where to go on; a person has to.
-	ErrNowhere = fault.New(fault.Refused, "nowhere_to_go_on", "it cannot be told where to go on")
-	// ErrUnfit reports that an adoption is not what repairs this halt.
-	ErrUnfit = fault.New(fault.Refused, "stream_unfit", "an adoption does not repair this: the relay goes on by itself once the cause "+
-		"is repaired. Say --position only to publish again what was stored meanwhile where no subscriber looks")
-	// ErrNoSuchPosition : the log cannot be continued after that position.
-	ErrNoSuchPosition = fault.New(fault.Invalid, "no_such_position", "the log cannot be continued after that position")
+	// ErrNowhere reports that a person has to say after which event to go on.
+	ErrNowhere = fault.New(fault.Refused, "nowhere_to_go_on", "it is not known after which event to go on")
+	// ErrUnfit reports that an adoption does not repair this halt. A plan with a position of the caller's own is allowed all the same.
+	ErrUnfit = fault.New(fault.Refused, "stream_unfit", "an adoption does not repair this: the relay goes on by itself once the cause is repaired")
+	// ErrNoSuchPosition reports that the relay cannot go on after that position.
+	ErrNoSuchPosition = fault.New(fault.Invalid, "no_such_position", "the relay cannot go on after that position")
 )
 
-// atOnce is how many messages of the stream are compared with the log at once.
+// compareBatch is how many messages of the stream are compared with the log at once.
 const compareBatch = 1000
 
-// Adoption is a plan to accept the stream, and the log, as they are now, and to go on from a place that is said in the stream.
+// Adoption is a plan to accept stream and log as they are now. It writes into the stream after which event the relay goes on.
 type Adoption struct {
 	Halt          relay.Halt
-	CreateStream  bool // there is no stream, it is made anew
-	OtherStream   bool // the stream is not the one that the relay knew; what was redriven is redriven again
+	CreateStream  bool // there is no stream: Do creates it
+	OtherStream   bool // the stream is not the one that the relay knew. Redriven events are redriven again
 	After         outbox.Progress
-	Why           string // Place
-	Events        int64  // of the log, after Place, that are published next
-	FirstSequence uint64 // the sequence of the next message, where the stream is made again or raised; 0: the stream goes on as it is
+	Why           string // why After was chosen
+	Events        int64  // of the log after After: they are published next
+	FirstSequence uint64 // sequence of the next message in a stream that is created or raised; 0: the stream stays as it is
 	// Repeats reports that the stream holds messages, and that its sequences are not above all those of the former one. Do refuses
 	// that unless AcceptRepeats is set.
 	Repeats       bool
 	AcceptRepeats bool
-	Incomplete    bool // the stream ends before Place, and retention has removed what lies between: the stream never gets it
+	Incomplete    bool // retention has removed events between the end of the stream and After: the stream never gets them
 	Orphans       []Orphan
-	// Disorder is what of the log is out of place; its misplaced events are published, too, at the end of the log.
+	// Sequence counts the misplaced events. Do moves them to the end of the log, and the relay publishes them.
 	Sequence operations.SequenceCheck
-	// Unfit reports that the stream is not as publishing needs it. The relay goes on after Place only once that is repaired.
+	// StreamUnfit reports that the stream is not as publishing needs it. The relay goes on only after that is repaired.
 	StreamUnfit bool
 
 	published []string // ids of events that the stream is known to hold
-	complete  bool     // published are all after the cursor's last message
+	complete  bool     // published has every event after the cursor's last message
 
 	cursor  relay.Cursor
 	stream  relay.StreamInfo
@@ -57,8 +57,7 @@ type Adoption struct {
 	lastOwn uint64            // sequence of our last message that the stream still holds
 }
 
-// Ghost is an event that the stream holds and that the log should hold and does not: subscribers may have applied it, and the
-// database does not know it any more.
+// Orphan is an event that the stream holds and the log has lost. Subscribers may have applied it.
 type Orphan struct {
 	outbox.Progress
 	Sequence uint64 // in the stream
@@ -70,14 +69,13 @@ type Adopter struct {
 	stream relay.StreamRepair
 }
 
-// NewAdopter returns an adopter. The publisher is its own, not a relay's.
+// NewAdopter returns an adopter. No relay may use the same stream port.
 func NewAdopter(bench operations.RelayRepair, publisher relay.StreamRepair) *Adopter {
 	return &Adopter{repair: bench, stream: publisher}
 }
 
-// Plan says what would be done about the relay's halt. Without a position of the caller's own it goes on after the last event
-// that the stream holds and the log knows, so that nothing is left out that is still there; at worst something is published
-// again, which subscribers drop.
+// Plan returns what an adoption would do. If position is nil, the relay goes on after the last event that both stream and log hold. So it
+// leaves out no event that still exists. At worst it publishes some events again, which subscribers drop.
 func (a *Adopter) Plan(ctx context.Context, position *outbox.Position) (Adoption, error) {
 	cursor, err := a.repair.Cursor(ctx)
 	if err != nil {
@@ -116,7 +114,7 @@ func (a *Adopter) Plan(ctx context.Context, position *outbox.Position) (Adoption
 	return plan, err
 }
 
-// choose finds the place to go on from.
+// chooseStart decides after which event the relay goes on.
 func (a *Adopter) chooseStart(ctx context.Context, plan *Adoption, position *outbox.Position) (err error) {
 	purgedTo := outbox.Progress{Position: plan.cursor.PurgedTo}
 	var found bool
@@ -146,15 +144,15 @@ func (a *Adopter) chooseStart(ctx context.Context, plan *Adoption, position *out
 		plan.Why = "the relay had come so far; the messages themselves are gone from the stream"
 		if plan.After, err = a.progressAt(ctx, plan.cursor.Position, purgedTo.Position); err != nil {
 			return ErrNowhere.With("neither the end of the stream nor position %d, up to which the relay had come, is in the log: "+
-				"is this the right database? If so, say with --position after which event to go on", plan.cursor.Position)
+				"is this the right database?", plan.cursor.Position)
 		}
 	}
 	return nil
 }
 
-// compare walks back through the stream to the last event, by position, that the log holds, and on until a whole stretch has
-// no ghost and nothing is left that came after the cursor: a database does not lose rows in order of position. A notice of parking does not count as the last event: its event
-// may not be in the parking lot yet, and what takes the notice's place at the tail would make the relay forget it.
+// compare reads the stream backwards to the last event that the log holds. It reads on until a whole batch has no orphan and no message
+// after the cursor is left: a database does not lose rows in order of position. A control message about parking does not count as the last
+// event. Its event may not be in the parking lot yet, and the adoption's own control message would hide it from the relay.
 func (a *Adopter) compare(ctx context.Context, plan *Adoption) (found bool, err error) {
 	for sequence := plan.stream.LastSequence; sequence > 0 && sequence >= plan.stream.FirstSequence; {
 		var places []outbox.Progress
@@ -163,22 +161,22 @@ func (a *Adopter) compare(ctx context.Context, plan *Adoption) (found bool, err 
 			if sequence == 0 || sequence < plan.stream.FirstSequence {
 				break
 			}
-			stamp, err := a.stream.At(ctx, sequence)
+			meta, err := a.stream.At(ctx, sequence)
 			if err != nil && !errors.Is(err, relay.ErrNoMessage) {
 				return false, err
 			}
 			if sequence == plan.stream.LastSequence {
-				plan.tail = stamp
+				plan.tail = meta
 			}
-			if stamp.Own {
+			if meta.Own {
 				plan.lastOwn = max(plan.lastOwn, sequence)
 			}
-			if stamp.Own && stamp.Parked == "" && stamp.Progress.EventID != "" {
-				places = append(places, stamp.Progress)
+			if meta.Own && meta.Parked == "" && meta.Progress.EventID != "" {
+				places = append(places, meta.Progress)
 			}
-			if stamp.Event != 0 && !stamp.Redriven {
-				plan.published = append(plan.published, stamp.Progress.EventID)
-				events = append(events, Orphan{stamp.Progress, sequence})
+			if meta.Event != 0 && !meta.Redriven {
+				plan.published = append(plan.published, meta.Progress.EventID)
+				events = append(events, Orphan{meta.Progress, sequence})
 			}
 			sequence--
 		}
@@ -189,11 +187,11 @@ func (a *Adopter) compare(ctx context.Context, plan *Adoption) (found bool, err 
 		if !found && len(held) > 0 {
 			plan.After, found = held[len(held)-1], true
 		}
-		ghosts := slices.DeleteFunc(events, func(e Orphan) bool {
+		orphans := slices.DeleteFunc(events, func(e Orphan) bool {
 			return e.Position <= plan.cursor.PurgedTo || slices.Contains(held, e.Progress)
 		})
-		plan.Orphans = append(plan.Orphans, ghosts...)
-		if found && len(ghosts) == 0 && (plan.OtherStream || sequence <= plan.cursor.StreamSequence) {
+		plan.Orphans = append(plan.Orphans, orphans...)
+		if found && len(orphans) == 0 && (plan.OtherStream || sequence <= plan.cursor.StreamSequence) {
 			break
 		}
 	}
@@ -201,7 +199,7 @@ func (a *Adopter) compare(ctx context.Context, plan *Adoption) (found bool, err 
 	return found, nil
 }
 
-// known is the place of a position that the log holds, or that it may have lost to retention.
+// progressAt returns the event at a position of the log. Retention may have removed the event at purgedTo.
 func (a *Adopter) progressAt(ctx context.Context, position, purgedTo outbox.Position) (outbox.Progress, error) {
 	if position < purgedTo {
 		return outbox.Progress{}, ErrNoSuchPosition.With("retention has removed events up to position %d; name that one or a later one", purgedTo)

@@ -5,19 +5,20 @@ import (
 	"errors"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// sequenceGap is how far above the former stream's sequences those of a new stream begin. An append says after which sequence
-// it belongs, and not in which stream. One that a frozen relay left under way for the former stream could be stored in the new
-// one if that came to end at the same sequence. The cursor knows the former stream's end as it was at most about a second before
-// the end of the last term; no relay publishes a billion messages in that time.
+// sequenceGap is the distance between the sequences of the former stream and those of a new one. An append names the sequence that it
+// follows, but not the stream. So the new stream could store an old append for the former stream, if it came to end at the same sequence.
+// The cursor knows where the former stream ended about a second before the last term did. No relay publishes a billion messages in a second.
 const sequenceGap = 1_000_000_000
 
-// ErrSequencesRepeat reports that an append which was meant for the former stream could be stored in the present one.
+// ErrSequencesRepeat reports that the stream could store an old append for the former stream. A plan with AcceptRepeats is carried out
+// all the same.
 var ErrSequencesRepeat = fault.New(fault.Refused, "sequences_repeat", "the stream repeats sequences of the former one")
 
-// number decides where the sequences of a stream begin that is not the one that the relay knew.
+// chooseFirstSequence decides where the sequences of a new stream begin.
 func (p *Adoption) chooseFirstSequence() {
 	switch first := p.cursor.StreamSequence + sequenceGap + 1; {
 	case p.cursor.StreamCreated == "": // no relay has ever published
@@ -34,14 +35,14 @@ func (p *Adoption) chooseFirstSequence() {
 	}
 }
 
-// Do carries out a plan: it writes the place into the stream, where every relay looks first, puts the log in order, and writes
-// the place into the cursor. If stream or cursor have changed since the plan was made, it changes nothing, and the answer is ErrTailMoved or ErrOutOfTurn. If Do
-// dies half-way it can be done again.
+// Do carries out a plan. It writes into the stream after which event to go on, because every relay looks there first. Then it realigns the
+// log, and writes the cursor. If stream or cursor have changed since the plan was made, it changes nothing and fails with relay.ErrTailMoved
+// or relay.ErrOutOfTurn. If Do ends half-way, it can be called again.
 func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 	if plan.Repeats && !plan.AcceptRepeats {
 		return ErrSequencesRepeat.With("the stream was made by somebody else and holds %d messages, and its sequences are not above those "+
-			"of the former stream, so an append from before could still be stored in it: delete the stream, and adopt again, which "+
-			"makes it again; or stop every instance and say --accept-repeats", plan.stream.Messages)
+			"of the former stream, so an append from before could still be stored in it: delete the stream and adopt again, which "+
+			"creates it again", plan.stream.Messages)
 	}
 	cursor, err := a.repair.Cursor(ctx)
 	if err != nil {
@@ -54,20 +55,23 @@ func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 	if err != nil {
 		return err
 	}
-	notice := relay.ControlMessage{Progress: plan.After, LastOwnSequence: plan.lastOwn}
-	sequence, err := a.stream.PublishControl(ctx, stream.LastSequence, notice)
+	message := relay.ControlMessage{Progress: plan.After, LastOwnSequence: plan.lastOwn}
+	sequence, err := a.stream.PublishControl(ctx, stream.LastSequence, message)
 	if err != nil {
 		return err
 	}
-	if err := a.realign(ctx, plan); err != nil {
+	// Every append under way has failed by now, so no event is published at its old position any more. A relay that takes over before
+	// all events are moved halts again.
+	if _, err := a.repair.Realign(ctx, operations.Realignment{
+		Position: plan.After.Position, Published: plan.published, Complete: plan.complete,
+	}); err != nil {
 		return err
 	}
 	adopted := relay.Cursor{Progress: plan.After, StreamCreated: stream.Created, StreamSequence: sequence}
 	return a.saveCursor(ctx, plan, adopted)
 }
 
-// prepare opens the stream that the plan is about, creates or raises it if the plan says so, and makes sure that it ends where
-// the plan found its end.
+// prepare opens the stream of the plan, creates or raises it if the plan says so, and checks that it ends where the plan found its end.
 func (a *Adopter) prepare(ctx context.Context, plan Adoption) (relay.StreamInfo, error) {
 	var create uint64
 	if plan.CreateStream {
@@ -95,8 +99,7 @@ func (a *Adopter) prepare(ctx context.Context, plan Adoption) (relay.StreamInfo,
 	return stream, a.sameTail(ctx, plan)
 }
 
-// sameTail fails when the stream went back since the plan was made, and has grown to the same sequence with something else, by
-// another adoption for example.
+// sameTail fails if the stream went back since the plan was made and then grew to the same sequence again, for example by another adoption.
 func (a *Adopter) sameTail(ctx context.Context, plan Adoption) error {
 	end := plan.stream.LastSequence
 	if end == 0 || end < plan.stream.FirstSequence {
@@ -114,9 +117,9 @@ func (a *Adopter) sameTail(ctx context.Context, plan Adoption) error {
 
 var errStreamChanged = relay.ErrTailMoved.With("the stream has changed meanwhile; look again")
 
-// remember sets the cursor to the place that the notice says. If a relay has written in between, it may have found the notice and
-// go on already. Else the cursor is written once more, after a look at the stream: the adoption may be one of a stream that is
-// gone by now. The cursor is read before the look, so that whatever happens in between makes the write fail again.
+// saveCursor sets the cursor to the event that the control message names. If a relay has written in between, it may have found the control
+// message and go on already. Otherwise saveCursor looks at the stream, because the adopted stream may be gone by now, and writes again. It
+// reads the cursor before it looks, so that a write in between makes its own write fail.
 func (a *Adopter) saveCursor(ctx context.Context, plan Adoption, adopted relay.Cursor) error {
 	revision := plan.cursor.Revision
 	for {
@@ -138,11 +141,11 @@ func (a *Adopter) saveCursor(ctx context.Context, plan Adoption, adopted relay.C
 		if stream.Created != adopted.StreamCreated {
 			return errStreamChanged
 		}
-		notice, err := a.stream.At(ctx, adopted.StreamSequence)
+		message, err := a.stream.At(ctx, adopted.StreamSequence)
 		if err != nil {
 			return err
 		}
-		if !notice.Own || notice.Event != 0 || notice.Progress != adopted.Progress {
+		if !message.Own || message.Event != 0 || message.Progress != adopted.Progress {
 			return errStreamChanged
 		}
 		revision = now.Revision

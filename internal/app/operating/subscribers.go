@@ -9,7 +9,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// SubscriberPorts are what Subscribers drives.
+// SubscriberPorts are the driven ports of Subscribers.
 type SubscriberPorts struct {
 	Operator inbox.Operator
 	Stream   inbox.Stream
@@ -17,12 +17,12 @@ type SubscriberPorts struct {
 	Log      inbox.Log
 }
 
-// Subscribers lets people operate subscribers. It looks at the stream before it lets the database change anything that depends on it.
+// Subscribers lets people operate subscribers. Before a change that depends on the stream it checks the stream.
 type Subscribers struct{ SubscriberPorts }
 
 var _ operations.SubscriberAdmin = (*Subscribers)(nil)
 
-// NewSubscribers returns an administration of subscribers.
+// NewSubscribers returns Subscribers. To call Summaries, only the Operator is needed.
 func NewSubscribers(ports SubscriberPorts) *Subscribers { return &Subscribers{ports} }
 
 // Subscribers returns where each subscriber stands, even if the stream cannot be asked.
@@ -152,7 +152,7 @@ func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operat
 	return plan, nil
 }
 
-// described says what a move does to lanes.
+// preview returns what a move does to lanes.
 func preview(subscriber string, move inbox.Move, lanes []inbox.Checkpoint) operations.MovePreview {
 	return operations.MovePreview{
 		Subscriber: subscriber, Move: move, Lanes: len(move.Moves(lanes)),
@@ -169,10 +169,10 @@ func nothingToMove(plan operations.MovePreview) error {
 		plan.Subscriber, plan.Highest, plan.To.Sequence)
 }
 
-// Move lets the database move the lanes as they are by then.
+// Move moves the lanes as they stand by then, which may differ from the plan.
 func (s *Subscribers) Move(ctx context.Context, plan operations.MovePreview) (operations.MovePreview, error) {
 	proof := s.verifyLanes
-	if plan.Forwards { // what lies between is passed over anyway
+	if plan.Forwards { // the events in between are skipped anyway
 		proof = func(context.Context, []inbox.Checkpoint) error { return nil }
 	}
 	before, err := s.Operator.Move(ctx, plan.Subscriber, plan.Move, proof)
@@ -187,7 +187,7 @@ func (s *Subscribers) Move(ctx context.Context, plan operations.MovePreview) (op
 	return done, nil
 }
 
-// SetLanes asks the stream whether it shows the present lanes.
+// SetLanes checks first that the stream shows the present lanes.
 func (s *Subscribers) SetLanes(ctx context.Context, subscriber string, lanes int) (at uint64, before int, err error) {
 	if lanes < 1 || lanes > inbox.MaxLanes {
 		reason := fmt.Sprintf("must be from 1 to %d", inbox.MaxLanes)
@@ -200,10 +200,10 @@ func (s *Subscribers) SetLanes(ctx context.Context, subscriber string, lanes int
 	return inbox.Lowest(present).Sequence, len(present), nil
 }
 
-// erasedAtOnce is how many rows a statement erases, so that none takes long.
+// eraseBatch is how many rows a statement erases, so that none takes long.
 const eraseBatch = 5000
 
-// Forget first leaves the tombstone. From then on the subscriber does nothing, whenever the rest is erased.
+// Forget first leaves the tombstone. From then on the subscriber does nothing, even if its rows are not erased yet.
 func (s *Subscribers) Forget(ctx context.Context, subscriber string) (erased int, err error) {
 	if err := s.Operator.Forget(ctx, subscriber); err != nil {
 		return 0, err
@@ -221,7 +221,7 @@ func (s *Subscribers) erase(ctx context.Context, subscriber string) (erased int,
 	}
 }
 
-// Lift first erases what a Forget has left that did not come to its end.
+// Lift first erases the rows that an interrupted Forget has left.
 func (s *Subscribers) Lift(ctx context.Context, subscriber string) error {
 	if _, err := s.erase(ctx, subscriber); err != nil {
 		return err

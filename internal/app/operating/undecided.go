@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	// undecidedAtOnce is how many events one read returns, and how many one transaction changes.
+	// undecidedBatch is how many events one read returns, and how many one transaction changes.
 	undecidedBatch = 500
 
-	// reasonsKnown is of how many reasons Groups keeps the fingerprint: most letters of a cause have the same reason.
+	// maxKnownReasons is how many fingerprints Groups remembers. Most letters with one cause have the same reason.
 	maxKnownReasons = 1000
 
-	// A database that is not available is asked so often, with this pause.
+	// If the database is not available, it is asked so often, with this pause.
 	tries = 5
 	pause = 200 * time.Millisecond
 )
@@ -30,13 +30,13 @@ var (
 	_ operations.DeadLetterFinder = DeadLetters{}
 )
 
-// Letters finds the dead letters of subscribers.
+// DeadLetters finds the dead letters of subscribers.
 type DeadLetters struct{ admin operations.DeadLetterAdmin }
 
-// NewLetters returns the letters that an operator decides about.
+// NewDeadLetters returns DeadLetters.
 func NewDeadLetters(admin operations.DeadLetterAdmin) DeadLetters { return DeadLetters{admin} }
 
-// Of asks first which subscribers there are.
+// Of fails with inbox.ErrNoSubscriber if there is no such subscriber.
 func (l DeadLetters) Of(ctx context.Context, subscriber string) (operations.UndecidedEvents, error) {
 	known, err := l.admin.Subscribers(ctx)
 	if err != nil {
@@ -48,7 +48,7 @@ func (l DeadLetters) Of(ctx context.Context, subscriber string) (operations.Unde
 	return UndecidedDeadLetters(l.admin, subscriber), nil
 }
 
-// Undecided is what waits for an operator, in the dead letters of a subscriber or in the parking lot.
+// Undecided is the events that wait for an operator: dead letters of a subscriber, or parked events.
 type Undecided struct {
 	walk           func() page
 	retry, discard change
@@ -59,7 +59,7 @@ type (
 	change func(ctx context.Context, events []operations.UndecidedEvent, choice operations.Choice) (int, error)
 )
 
-// UndecidedLetters are the dead letters of a subscriber.
+// UndecidedDeadLetters returns the dead letters of a subscriber.
 func UndecidedDeadLetters(admin operations.DeadLetterAdmin, subscriber string) Undecided {
 	each := func(do func(context.Context, string, []string, operations.Choice) (int, error)) change {
 		return func(ctx context.Context, events []operations.UndecidedEvent, choice operations.Choice) (int, error) {
@@ -85,8 +85,8 @@ func UndecidedDeadLetters(admin operations.DeadLetterAdmin, subscriber string) U
 	}
 }
 
-// UndecidedParked are the first parked events of all aggregates. To retry them is to redrive them, with what is parked behind them.
-func UndecidedParked(attendant operations.ParkingAdmin) Undecided {
+// UndecidedParked returns the first parked event of each aggregate. Retry redrives it, and the events that are parked behind it.
+func UndecidedParked(parking operations.ParkingAdmin) Undecided {
 	each := func(do func(context.Context, []outbox.Position, operations.Choice) (int, error)) change {
 		return func(ctx context.Context, events []operations.UndecidedEvent, choice operations.Choice) (int, error) {
 			positions := make([]outbox.Position, len(events))
@@ -97,11 +97,11 @@ func UndecidedParked(attendant operations.ParkingAdmin) Undecided {
 		}
 	}
 	return Undecided{
-		retry: each(attendant.RedriveChosen), discard: each(attendant.DiscardChosen),
+		retry: each(parking.RedriveChosen), discard: each(parking.DiscardChosen),
 		walk: func() page {
 			var after outbox.Key
 			return func(ctx context.Context, limit int) ([]operations.UndecidedEvent, error) {
-				found, err := attendant.Undecided(ctx, after, limit)
+				found, err := parking.Undecided(ctx, after, limit)
 				if len(found) > 0 {
 					after = found[len(found)-1].Key
 				}
@@ -111,7 +111,7 @@ func UndecidedParked(attendant operations.ParkingAdmin) Undecided {
 	}
 }
 
-// Groups looks at letters that died first, and at parked events in the order of their aggregates.
+// Groups looks first at the dead letters that died first, and at parked events in the order of their aggregates.
 func (u Undecided) Groups(ctx context.Context) (operations.Groups, error) {
 	groups := make(map[string]*operations.Group)
 	found, known := operations.Groups{}, make(map[string]fault.Fingerprint)
@@ -163,7 +163,7 @@ func add(g *operations.Group, event operations.UndecidedEvent) {
 	}
 }
 
-// Count reads all that is undecided.
+// Count reads all undecided events.
 func (u Undecided) Count(ctx context.Context, choice operations.Choice) (chosen operations.ChoiceCount, err error) {
 	err = u.each(ctx, func(events []operations.UndecidedEvent) (bool, error) {
 		for _, event := range of(choice, events) {
@@ -178,12 +178,12 @@ func (u Undecided) Count(ctx context.Context, choice operations.Choice) (chosen 
 	return chosen, err
 }
 
-// Retry walks through all that is undecided.
+// Retry reads all undecided events, and retries the chosen ones.
 func (u Undecided) Retry(ctx context.Context, choice operations.Choice) (int, error) {
 	return u.change(ctx, choice, u.retry)
 }
 
-// Discard walks through all that is undecided.
+// Discard reads all undecided events, and discards the chosen ones.
 func (u Undecided) Discard(ctx context.Context, choice operations.Choice) (int, error) {
 	return u.change(ctx, choice, u.discard)
 }
@@ -228,7 +228,7 @@ func (u Undecided) each(ctx context.Context, do func(events []operations.Undecid
 	}
 }
 
-// patiently does something again while the database is not available.
+// retryUnavailable calls do again while the database is not available.
 func retryUnavailable(ctx context.Context, do func() error) error {
 	for try := 1; ; try++ {
 		err := do()

@@ -120,7 +120,7 @@ func TestPlaceStoresOrderAndEvent(t *testing.T) {
 	require.Equal(t, 1, s.rings.committed, "the bell rings after the commit")
 }
 
-// TestAKeyGivesTheFirstAnswerAgain : whatever happened to the order since, and nothing happens again.
+// TestAKeyGivesTheFirstAnswerAgain checks that a repeated request changes nothing and gets the first answer, even if the order has changed since.
 func TestAKeyGivesTheFirstAnswerAgain(t *testing.T) {
 	s := newShop()
 	first, err := s.Place(t.Context(), customer, amount, "k")
@@ -258,7 +258,7 @@ func TestAKeyOutlivesANewLimit(t *testing.T) {
 	require.ErrorIs(t, err, order.ErrTooLarge)
 }
 
-// TestAFailureLeavesTheKeyFree : what was not done can be asked for again, and differently.
+// TestAFailureLeavesTheKeyFree checks that a key of a failed request can be used again, also for another request.
 func TestAFailureLeavesTheKeyFree(t *testing.T) {
 	s := newShop()
 	_, err := s.Place(t.Context(), customer, order.NewMoney(0, "USD"), "k")
@@ -396,7 +396,7 @@ func TestConcurrentPaysAreOneEvent(t *testing.T) {
 	require.Equal(t, []string{orders.TypeCreated, orders.TypePaid}, s.eventTypes())
 }
 
-// TestAChangeIsMadeOnce : what was done is answered as it was then, whatever happened since, and done in another way it is
+// TestAChangeIsMadeOnce checks that a repeated change gets its first answer, whatever happened since, and that a differing one is
 // refused.
 func TestAChangeIsMadeOnce(t *testing.T) {
 	s := newShop()
@@ -450,7 +450,7 @@ func TestAKeyIsForOneChange(t *testing.T) {
 	require.ErrorIs(t, err, orders.ErrKeyReused, "the words are not run together")
 }
 
-// TestAChangeIsMeantForAVersion : one that was made before may name the version that it was made from.
+// TestAChangeIsMeantForAVersion checks that a change needs an allowed version, and that a retry may carry the version of the first request.
 func TestAChangeIsMeantForAVersion(t *testing.T) {
 	s := newShop()
 	id := s.placed(t).ID
