@@ -467,9 +467,9 @@ func (e ListOrdersParamsStatus) Valid() bool {
 	}
 }
 
-// Cancellation Why the order will not be carried out.
+// Cancellation The reason for the cancellation.
 type Cancellation struct {
-	// Reason Without line breaks and other control characters.
+	// Reason A text without line breaks and other control characters.
 	Reason *Text `json:"reason,omitempty"`
 }
 
@@ -478,49 +478,49 @@ type CheckResult struct {
 	Name   string            `json:"name"`
 	Status CheckResultStatus `json:"status"`
 
-	// Reason Why it failed; only with the token.
+	// Reason Why the check failed; only in answers to requests with the token.
 	Reason *string `json:"reason,omitempty"`
 }
 
 // CheckResultStatus defines model for CheckResult.Status.
 type CheckResultStatus string
 
-// Choice Which events are meant. What is given must all be true of an event. It is either all, or at least one of the others.
+// Choice Chooses events that match every given member. Either `all` is given, or at least one of `group`, `type` and `aggregate`.
 type Choice struct {
 	// Aggregate TYPE/ID, or the id of an order.
 	//
 	// Example: order/550e8400-e29b-41d4-a716-446655440000
 	Aggregate *string `json:"aggregate,omitempty"`
 
-	// All Everything.
+	// All Choose all events.
 	All *ChoiceAll `json:"all,omitempty"`
 
-	// DryRun Only count.
+	// DryRun Only count the events.
 	DryRun *bool `json:"dry_run,omitempty"`
 
-	// Group Of this group.
+	// Group Only events of this group.
 	//
 	// Example: 5917eeb97442
 	Group *string `json:"group,omitempty"`
 
-	// Type Of this type.
+	// Type Only events of this type.
 	//
 	// Example: outboxie.order.paid.v1
 	Type *string `json:"type,omitempty"`
 }
 
-// ChoiceAll Everything.
+// ChoiceAll Choose all events.
 type ChoiceAll bool
 
 // Decision defines model for Decision.
 type Decision struct {
-	// Chosen Events of the choice, before anything was changed.
+	// Chosen How many events were chosen, before anything was changed.
 	Chosen int `json:"chosen"`
 
 	// Behind Events of the same aggregates that wait behind these.
 	Behind int `json:"behind"`
 
-	// Changed Of the chosen events, those that were changed; 0 in a dry run.
+	// Changed How many of the chosen events were changed; 0 in a dry run.
 	Changed int `json:"changed"`
 }
 
@@ -528,24 +528,24 @@ type Decision struct {
 type FailureExample struct {
 	EventID string `json:"event_id"`
 
-	// Position Absent if the message is no event.
+	// Position Absent if the message is not an event.
 	Position      *int64  `json:"position,omitempty"`
 	AggregateType *string `json:"aggregate_type,omitempty"`
 	AggregateID   *string `json:"aggregate_id,omitempty"`
 	Type          *string `json:"type,omitempty"`
 
-	// Reason Its beginning.
+	// Reason The beginning of the reason.
 	Reason string `json:"reason"`
 }
 
-// FailureGroup Events that wait for a decision, for reasons that differ in ids, numbers and quoted values only.
+// FailureGroup Events that wait for a decision. Their reasons differ only in ids, numbers and quoted values.
 type FailureGroup struct {
-	// Group What retry, redrive and discard take.
+	// Group The id of the group, for retry, redrive and discard.
 	//
 	// Example: 5917eeb97442
 	Group string `json:"group"`
 
-	// Pattern The reason without what differs.
+	// Pattern The reason, with placeholders for ids, numbers and quoted values.
 	//
 	// Example: customer <id> is unknown
 	Pattern string `json:"pattern"`
@@ -560,7 +560,7 @@ type FailureGroup struct {
 	// LastAt When the last of them died, or was parked.
 	LastAt time.Time `json:"last_at"`
 
-	// Types Of events, 20 at most.
+	// Types The types of the events, 20 at most.
 	Types   []string       `json:"types"`
 	Example FailureExample `json:"example"`
 }
@@ -573,21 +573,21 @@ type FailureGroups struct {
 	// MoreEvents There are more events than were looked at.
 	MoreEvents bool `json:"more_events"`
 
-	// AllGroups How many groups there are, also those that are not listed.
+	// AllGroups How many groups there are, those that are not listed included.
 	AllGroups int `json:"all_groups"`
 
 	// Groups The largest groups, 100 at most.
 	Groups []FailureGroup `json:"groups"`
 }
 
-// FieldError One thing that is wrong, in the body or in a parameter.
+// FieldError A wrong field of the body, or a wrong parameter.
 type FieldError struct {
-	// Pointer Where in the body (RFC 6901).
+	// Pointer A JSON pointer into the body (RFC 6901).
 	//
 	// Example: /amount
 	Pointer *string `json:"pointer,omitempty"`
 
-	// Parameter Which parameter in path, query or header.
+	// Parameter The name of a parameter in path, query or header.
 	//
 	// Example: limit
 	Parameter *string `json:"parameter,omitempty"`
@@ -624,22 +624,22 @@ type Order struct {
 	Currency string      `json:"currency"`
 	Status   OrderStatus `json:"status"`
 
-	// Version Rises by one with every change.
+	// Version Increases by one with every change.
 	Version int64 `json:"version"`
 
-	// CreatedAt UTC.
+	// CreatedAt In UTC.
 	CreatedAt time.Time `json:"created_at"`
 
-	// PaymentReference Of who paid, if there was one.
+	// PaymentReference The reference given with the payment.
 	PaymentReference *string `json:"payment_reference,omitempty"`
 
-	// Carrier Of who shipped, if there was one.
+	// Carrier The carrier given with the shipment.
 	Carrier *string `json:"carrier,omitempty"`
 
-	// Tracking Of who shipped, if there was one.
+	// Tracking The tracking number given with the shipment.
 	Tracking *string `json:"tracking,omitempty"`
 
-	// CancelReason Of who cancelled, if there was one.
+	// CancelReason The reason given with the cancellation.
 	CancelReason *string `json:"cancel_reason,omitempty"`
 }
 
@@ -651,45 +651,45 @@ type OrderEvent struct {
 	// Type Example: outboxie.order.created.v1
 	Type string `json:"type"`
 
-	// Version Of the order, right after it.
+	// Version The version of the order right after the event.
 	Version int64  `json:"version"`
 	EventID string `json:"event_id"`
 
-	// Position In the log.
+	// Position The position in the log.
 	Position int64 `json:"position"`
 
-	// RecordedAt When the log took it, on the database's clock.
+	// RecordedAt When the event was recorded, by the database's clock.
 	RecordedAt time.Time `json:"recorded_at"`
 
-	// Delivery - `published`: the stream holds it; it was looked up there.
-	// - `pending`: it was not published yet. If the broker cannot be asked, this may be a second late.
-	// - `parked`: the broker cannot take it, or one before it of the same order; `reason` says why. An operator
-	//   has to decide.
-	// - `discarded`: an operator gave it up; it will never be published.
-	// - `passed`: the relay has dealt with it, but the stream does not hold it or cannot be asked. As a rule it
-	//   was published and has expired there since; an operator may also have let the relay go on after it.
+	// Delivery - `published`: the stream holds the event.
+	// - `pending`: the event is not published yet. If the broker cannot be asked, this may be a second late.
+	// - `parked`: the broker cannot take the event, or an earlier one of the same order; `reason` says why. An operator has
+	//   to decide.
+	// - `discarded`: an operator gave the event up. It is never published.
+	// - `passed`: the relay has dealt with the event, but the stream does not hold it or cannot be asked. Usually it was
+	//   published and has expired since; an operator may also have let the relay go on after it.
 	Delivery OrderEventDelivery `json:"delivery"`
 
-	// PublishedAt When the stream stored it, on the broker's clock; of what is published.
+	// PublishedAt When the stream stored the event, by the broker's clock; only if `delivery` is `published`.
 	PublishedAt *time.Time `json:"published_at,omitempty"`
 
-	// LagSeconds From recorded_at to published_at, as far as the two clocks agree.
+	// LagSeconds The time from `recorded_at` to `published_at`, as far as the two clocks agree.
 	LagSeconds *float64 `json:"lag_seconds,omitempty"`
 
-	// Reason Why it is, or was, parked.
+	// Reason Why the event is, or was, parked.
 	Reason *string `json:"reason,omitempty"`
 
-	// TraceID Of the request that made it, if it was traced.
+	// TraceID The trace of the request that caused the event, if it was traced.
 	TraceID *string `json:"trace_id,omitempty"`
 }
 
-// OrderEventDelivery - `published`: the stream holds it; it was looked up there.
-//   - `pending`: it was not published yet. If the broker cannot be asked, this may be a second late.
-//   - `parked`: the broker cannot take it, or one before it of the same order; `reason` says why. An operator
-//     has to decide.
-//   - `discarded`: an operator gave it up; it will never be published.
-//   - `passed`: the relay has dealt with it, but the stream does not hold it or cannot be asked. As a rule it
-//     was published and has expired there since; an operator may also have let the relay go on after it.
+// OrderEventDelivery - `published`: the stream holds the event.
+//   - `pending`: the event is not published yet. If the broker cannot be asked, this may be a second late.
+//   - `parked`: the broker cannot take the event, or an earlier one of the same order; `reason` says why. An operator has
+//     to decide.
+//   - `discarded`: an operator gave the event up. It is never published.
+//   - `passed`: the relay has dealt with the event, but the stream does not hold it or cannot be asked. Usually it was
+//     published and has expired since; an operator may also have let the relay go on after it.
 type OrderEventDelivery string
 
 // OrderEvents defines model for OrderEvents.
@@ -705,11 +705,11 @@ type OrderPage struct {
 	Next *string `json:"next,omitempty"`
 }
 
-// OrderPlacement What to order.
+// OrderPlacement The order to place.
 type OrderPlacement struct {
 	// Amount Greater than zero, with no more decimals than the currency has, and at most 1,000,000,000,000 of its minor
-	// units: 10000000000.00 USD, 1000000000000 JPY. It is read exactly, from its text: 100.5, 100.50, 1e2 and
-	// "100.50" are all fine.
+	// units: 10000000000.00 USD, 1000000000000 JPY. It is read exactly, as a decimal text: 100.5, 100.50, 1e2 and "100.50" are
+	// all accepted.
 	//
 	//
 	// Example: 100.5
@@ -729,8 +729,8 @@ type OrderPlacementAmount0 = float64
 type OrderPlacementAmount1 = string
 
 // OrderPlacement_Amount Greater than zero, with no more decimals than the currency has, and at most 1,000,000,000,000 of its minor
-// units: 10000000000.00 USD, 1000000000000 JPY. It is read exactly, from its text: 100.5, 100.50, 1e2 and
-// "100.50" are all fine.
+// units: 10000000000.00 USD, 1000000000000 JPY. It is read exactly, as a decimal text: 100.5, 100.50, 1e2 and "100.50" are
+// all accepted.
 //
 // Example: 100.5
 type OrderPlacement_Amount struct {
@@ -742,11 +742,11 @@ type OutboxEvent struct {
 	Position int64  `json:"position"`
 	EventID  string `json:"event_id"`
 
-	// State - `misplaced`: it came at a position that the relay had passed, because the sequence of the outbox went back.
-	//   `outboxie outbox adopt` lets it be published.
+	// State - `misplaced`: the event got a position that the relay had passed, because the sequence of the outbox went back.
+	//   `outboxie outbox adopt` repairs that.
 	State OutboxEventState `json:"state"`
 
-	// Reason Why it is, or was, parked.
+	// Reason Why the event is, or was, parked.
 	Reason           *string            `json:"reason,omitempty"`
 	AggregateType    string             `json:"aggregate_type"`
 	AggregateID      string             `json:"aggregate_id"`
@@ -756,16 +756,16 @@ type OutboxEvent struct {
 	RecordedAt       time.Time          `json:"recorded_at"`
 	Headers          *map[string]string `json:"headers,omitempty"`
 
-	// Payload As it is published, or null if it is omitted.
+	// Payload The published payload, or null if it is omitted.
 	Payload interface{} `json:"payload"`
 
-	// PayloadOmitted Why the payload is not shown: it, or the list, is too large.
+	// PayloadOmitted Why the payload is omitted: the payload or the list is too large.
 	PayloadOmitted *string `json:"payload_omitted,omitempty"`
 }
 
-// OutboxEventState - `misplaced`: it came at a position that the relay had passed, because the sequence of the outbox went back.
+// OutboxEventState - `misplaced`: the event got a position that the relay had passed, because the sequence of the outbox went back.
 //
-//	`outboxie outbox adopt` lets it be published.
+//	`outboxie outbox adopt` repairs that.
 type OutboxEventState string
 
 // OutboxHalt defines model for OutboxHalt.
@@ -791,11 +791,12 @@ type OutboxStatus struct {
 	//   not look. `outboxie outbox adopt` repairs that.
 	// - `leaderless`: nobody leads.
 	// - `waiting`: an open transaction holds the log up.
-	// - `stuck`: events wait, and the leader does not come on.
+	// - `stuck`: events wait, and the leader makes no progress.
+	// - `relaying`: the relay publishes.
 	State OutboxStatusState `json:"state"`
 	Relay string            `json:"relay"`
 
-	// Now On the database's clock.
+	// Now By the database's clock.
 	Now    time.Time     `json:"now"`
 	Leader *OutboxLeader `json:"leader"`
 	Halt   *OutboxHalt   `json:"halt"`
@@ -803,12 +804,12 @@ type OutboxStatus struct {
 	// Position Everything up to here was dealt with.
 	Position int64 `json:"position"`
 
-	// SavedAt When the relay said so.
+	// SavedAt When the relay saved this position.
 	SavedAt        *time.Time `json:"saved_at"`
 	Stream         string     `json:"stream"`
 	StreamSequence uint64     `json:"stream_sequence"`
 
-	// LastPosition In the log.
+	// LastPosition The last position in the log.
 	LastPosition        int64         `json:"last_position"`
 	PurgedTo            int64         `json:"purged_to"`
 	Unpublished         int64         `json:"unpublished"`
@@ -823,7 +824,7 @@ type OutboxStatus struct {
 	// Misplaced Events that came at positions which the relay had passed, because the sequence went back.
 	Misplaced int64 `json:"misplaced"`
 
-	// NextPosition Is dealt next.
+	// NextPosition The position that is assigned next.
 	NextPosition int64 `json:"next_position"`
 
 	// Subscribers In order of their names; null if they cannot be read. `GET /subscribers` has more of each.
@@ -835,14 +836,15 @@ type OutboxStatus struct {
 //     not look. `outboxie outbox adopt` repairs that.
 //   - `leaderless`: nobody leads.
 //   - `waiting`: an open transaction holds the log up.
-//   - `stuck`: events wait, and the leader does not come on.
+//   - `stuck`: events wait, and the leader makes no progress.
+//   - `relaying`: the relay publishes.
 type OutboxStatusState string
 
 // OutboxWriter A transaction that has written the log and not ended.
 type OutboxWriter struct {
 	Pid int `json:"pid"`
 
-	// GID Of a prepared transaction.
+	// GID The name of a prepared transaction.
 	GID         string     `json:"gid"`
 	Application string     `json:"application"`
 	State       string     `json:"state"`
@@ -868,15 +870,15 @@ type ParkedEventState string
 
 // ParkedEvents defines model for ParkedEvents.
 type ParkedEvents struct {
-	// Waiting Also those that are not listed.
+	// Waiting All waiting events, those that are not listed included.
 	Waiting    int64         `json:"waiting"`
 	Aggregates int64         `json:"aggregates"`
 	Events     []ParkedEvent `json:"events"`
 }
 
-// Payment How the order was paid.
+// Payment Details of the payment.
 type Payment struct {
-	// Reference Without line breaks and other control characters.
+	// Reference A text without line breaks and other control characters.
 	Reference *Text `json:"reference,omitempty"`
 }
 
@@ -895,7 +897,7 @@ type Problem struct {
 	// Code What went wrong, for programs. Stable; new ones may be added.
 	Code ProblemCode `json:"code"`
 
-	// Errors Everything that is wrong with the request, at most 20 things.
+	// Errors All wrong fields of the request, at most 20.
 	Errors  *[]FieldError `json:"errors,omitempty"`
 	TraceID *string       `json:"trace_id,omitempty"`
 }
@@ -912,18 +914,18 @@ type Readiness struct {
 // ReadinessStatus defines model for Readiness.Status.
 type ReadinessStatus string
 
-// Redrive What to redrive, one of the two.
+// Redrive What to redrive. Exactly one of the two members is given.
 type Redrive struct {
 	// Aggregate TYPE/ID, or the id of an order.
 	//
 	// Example: order/550e8400-e29b-41d4-a716-446655440000
 	Aggregate *string `json:"aggregate,omitempty"`
 
-	// All Everything that is parked.
+	// All Redrive every parked event.
 	All *RedriveAll `json:"all,omitempty"`
 }
 
-// RedriveAll Everything that is parked.
+// RedriveAll Redrive every parked event.
 type RedriveAll bool
 
 // Redriven defines model for Redriven.
@@ -931,18 +933,18 @@ type Redriven struct {
 	Redriven int `json:"redriven"`
 }
 
-// Shipment How the order left the house.
+// Shipment Details of the shipment.
 type Shipment struct {
-	// Carrier Without line breaks and other control characters.
+	// Carrier A text without line breaks and other control characters.
 	Carrier *Text `json:"carrier,omitempty"`
 
-	// Tracking Without line breaks and other control characters.
+	// Tracking A text without line breaks and other control characters.
 	Tracking *Text `json:"tracking,omitempty"`
 }
 
 // SubscriberChange What to do. `rewind` and `skip` need `to`, `lanes` needs `lanes`, `ignore` needs `type`.
 type SubscriberChange struct {
-	// Confirm Do it.
+	// Confirm Carry it out, instead of only reporting what it would do.
 	Confirm *bool `json:"confirm,omitempty"`
 	Lanes   *int  `json:"lanes,omitempty"`
 
@@ -956,11 +958,11 @@ type SubscriberChange struct {
 	// Type Example: outboxie.order.paid.v1
 	Type *string `json:"type,omitempty"`
 
-	// Verb As the commands of that name; `lift` is `forget --lift`.
+	// Verb The command of this name; `lift` is `forget --lift`.
 	Verb SubscriberChangeVerb `json:"verb"`
 }
 
-// SubscriberChangeVerb As the commands of that name; `lift` is `forget --lift`.
+// SubscriberChangeVerb The command of this name; `lift` is `forget --lift`.
 type SubscriberChangeVerb string
 
 // SubscriberChanged defines model for SubscriberChanged.
@@ -968,13 +970,13 @@ type SubscriberChanged struct {
 	Subscriber string `json:"subscriber"`
 	Verb       string `json:"verb"`
 
-	// Done False: that is what it would do.
+	// Done False if this is only what the request would do.
 	Done bool `json:"done"`
 
-	// Sequence To which lanes move, or from which new lanes begin.
+	// Sequence The sequence to which lanes move, or at which new lanes begin.
 	Sequence *uint64 `json:"sequence,omitempty"`
 
-	// Lanes That move, or that there are now.
+	// Lanes How many lanes move, or how many there are now.
 	Lanes *int `json:"lanes,omitempty"`
 
 	// Lowest Where the slowest lane was.
@@ -983,13 +985,13 @@ type SubscriberChanged struct {
 	// Highest Where the fastest lane was.
 	Highest *uint64 `json:"highest,omitempty"`
 
-	// Events In between: read again, or passed over, at most.
+	// Events How many events are read again or skipped, at most.
 	Events *int64 `json:"events,omitempty"`
 
-	// Discarded Letters.
+	// Discarded How many dead letters were discarded.
 	Discarded *int `json:"discarded,omitempty"`
 
-	// Erased Letters, and rows of the inbox.
+	// Erased How many dead letters and rows of the inbox were erased.
 	Erased *int `json:"erased,omitempty"`
 }
 
@@ -997,16 +999,16 @@ type SubscriberChanged struct {
 type SubscriberLane struct {
 	Lane int `json:"lane"`
 
-	// Sequence Everything of the lane up to this message was dealt with.
+	// Sequence The lane has dealt with every message up to here.
 	Sequence uint64 `json:"sequence"`
 
 	// StoredAt When the stream stored that message.
 	StoredAt *time.Time `json:"stored_at"`
 
-	// MessagesBehind Sequences after it in the stream, of all lanes and types.
+	// MessagesBehind How many sequences the stream has after it, of all lanes and types.
 	MessagesBehind *uint64 `json:"messages_behind"`
 
-	// UnmovedSeconds Since the lane moved last.
+	// UnmovedSeconds How long the lane has not moved.
 	UnmovedSeconds float64 `json:"unmoved_seconds"`
 }
 
@@ -1021,53 +1023,53 @@ type SubscriberState string
 type SubscriberStatus struct {
 	Subscriber string `json:"subscriber"`
 
-	// Handler Null: a program of before began it.
+	// Handler Null if a former version of the program started the subscriber.
 	Handler *string `json:"handler"`
 
-	// Types That it wants.
+	// Types The types of events that it handles.
 	Types         []string        `json:"types"`
 	State         SubscriberState `json:"state"`
 	PausedSeconds *float64        `json:"paused_seconds"`
 	ForgottenAt   *time.Time      `json:"forgotten_at"`
 
-	// Copies That announced themselves in the last three seconds.
+	// Copies The copies that announced themselves in the last three seconds.
 	Copies []string `json:"copies"`
 
-	// LagEvents In the stream after the slowest lane's place.
+	// LagEvents How many events the stream has after the position of the slowest lane.
 	LagEvents *int64 `json:"lag_events"`
 
-	// LagSeconds Since the first of them was stored.
+	// LagSeconds The age of the first of them in the stream.
 	LagSeconds *float64 `json:"lag_seconds"`
 
 	// AppliedPerSecond Events applied in a second, over the last ten seconds.
 	AppliedPerSecond float64 `json:"applied_per_second"`
 
-	// AppliedAt When the newest of its events was applied.
+	// AppliedAt When it last applied an event.
 	AppliedAt *time.Time `json:"applied_at"`
 
 	// DeadLetters Dead letters.
 	DeadLetters int `json:"dead_letters"`
 
-	// WaitingLetters Letters that are tried again, or wait behind others.
+	// WaitingLetters Letters that are retried, or wait behind others.
 	WaitingLetters int `json:"waiting_letters"`
 
-	// FilledEvents Events that the stream had lost, and that came from the log.
+	// FilledEvents Events that the stream had removed, and that came from the log.
 	FilledEvents int64 `json:"filled_events"`
 
-	// MissedMessages Messages that the stream lost, and that nobody knows.
+	// MissedMessages Messages that the stream removed, and whose events are unknown.
 	MissedMessages int64            `json:"missed_messages"`
 	Lanes          []SubscriberLane `json:"lanes"`
 }
 
-// SubscriberSummary A subscriber as its database knows it. Nobody asks the stream.
+// SubscriberSummary A subscriber, as far as its database knows. The stream is not asked.
 type SubscriberSummary struct {
 	Subscriber string          `json:"subscriber"`
 	State      SubscriberState `json:"state"`
 
-	// PausedSeconds Since an operator paused it; null if it is not paused.
+	// PausedSeconds How long it has been paused; null if it is not paused.
 	PausedSeconds *float64 `json:"paused_seconds"`
 
-	// StalledSeconds Since a lane moved that has something to do; null if there is no such lane.
+	// StalledSeconds How long a lane with messages to handle has not moved; null if there is no such lane.
 	StalledSeconds *float64 `json:"stalled_seconds"`
 
 	// MessagesBehind From the place of the slowest lane to `stream_sequence`; null if it has no lanes.
@@ -1076,11 +1078,11 @@ type SubscriberSummary struct {
 	// AppliedPerSecond Events, over the last ten seconds.
 	AppliedPerSecond float64 `json:"applied_per_second"`
 
-	// Copies That run.
+	// Copies How many copies run.
 	Copies      int `json:"copies"`
 	DeadLetters int `json:"dead_letters"`
 
-	// MissedMessages That the stream lost, and that nobody knows.
+	// MissedMessages How many messages the stream removed whose events are unknown.
 	MissedMessages int64 `json:"missed_messages"`
 }
 
@@ -1092,7 +1094,7 @@ type Subscribers struct {
 	StreamTrouble *string `json:"stream_trouble"`
 }
 
-// Text Without line breaks and other control characters.
+// Text A text without line breaks and other control characters.
 type Text = string
 
 // IdempotencyKey defines model for IdempotencyKey.
@@ -1133,16 +1135,16 @@ type ListOrdersParams struct {
 	// Status Only orders of this status.
 	Status *ListOrdersParamsStatus `form:"status,omitempty" json:"status,omitempty"`
 
-	// CreatedFrom Only orders placed then or later.
+	// CreatedFrom Only orders placed at this time or later.
 	CreatedFrom *time.Time `form:"created_from,omitempty" json:"created_from,omitempty"`
 
-	// CreatedBefore Only orders placed earlier.
+	// CreatedBefore Only orders placed before this time.
 	CreatedBefore *time.Time `form:"created_before,omitempty" json:"created_before,omitempty"`
 
 	// Cursor The `next` of the page before.
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 
-	// Limit At most so many.
+	// Limit How many to return at most.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
@@ -1151,55 +1153,55 @@ type ListOrdersParamsStatus string
 
 // PlaceOrderParams defines parameters for PlaceOrder.
 type PlaceOrderParams struct {
-	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is, with those of the same customer.
+	// IdempotencyKey The client chooses a key for each request, for example a UUID. A key is visible ASCII and compared byte by byte with keys of the same customer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // CancelOrderParams defines parameters for CancelOrder.
 type CancelOrderParams struct {
-	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is, with those of the same customer.
+	// IdempotencyKey The client chooses a key for each request, for example a UUID. A key is visible ASCII and compared byte by byte with keys of the same customer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// IfMatch The `ETag` of the order that the change is meant for, or several of them. `*` is any.
+	// IfMatch The `ETag` of the order that may be changed, or a list of them. `*` stands for any.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // PayOrderParams defines parameters for PayOrder.
 type PayOrderParams struct {
-	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is, with those of the same customer.
+	// IdempotencyKey The client chooses a key for each request, for example a UUID. A key is visible ASCII and compared byte by byte with keys of the same customer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// IfMatch The `ETag` of the order that the change is meant for, or several of them. `*` is any.
+	// IfMatch The `ETag` of the order that may be changed, or a list of them. `*` stands for any.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ShipOrderParams defines parameters for ShipOrder.
 type ShipOrderParams struct {
-	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is, with those of the same customer.
+	// IdempotencyKey The client chooses a key for each request, for example a UUID. A key is visible ASCII and compared byte by byte with keys of the same customer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// IfMatch The `ETag` of the order that the change is meant for, or several of them. `*` is any.
+	// IfMatch The `ETag` of the order that may be changed, or a list of them. `*` stands for any.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ListOutboxEventsParams defines parameters for ListOutboxEvents.
 type ListOutboxEventsParams struct {
-	// Aggregate Only events of this aggregate, TYPE/ID, or of the order of this id.
+	// Aggregate Only events of this aggregate, as TYPE/ID or the id of an order.
 	Aggregate *string `form:"aggregate,omitempty" json:"aggregate,omitempty"`
 
 	// Type Only events of this type, such as outboxie.order.paid.v1.
 	Type *string `form:"type,omitempty" json:"type,omitempty"`
 
-	// Since Only events recorded then or later.
+	// Since Only events recorded at this time or later.
 	Since *time.Time `form:"since,omitempty" json:"since,omitempty"`
 
-	// Limit At most so many.
+	// Limit How many to return at most.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
 // ListParkedEventsParams defines parameters for ListParkedEvents.
 type ListParkedEventsParams struct {
-	// Limit At most so many.
+	// Limit How many to return at most.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
@@ -1369,25 +1371,25 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
-	// ListProfiles The profiles of the process, for people
+	// ListProfiles List the profiles of the process
 	//
 	// Corresponds with GET /debug/pprof/ (the `ListProfiles` operationId).
 	ListProfiles(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Profile A profile of the process, for `go tool pprof`
+	// Profile Take a profile of the process, for `go tool pprof`
 	//
 	// Corresponds with GET /debug/pprof/{profile} (the `Profile` operationId).
 	Profile(ctx context.Context, profile string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Health Whether the process is alive
+	// Health Check that the process is alive
 	//
 	// Corresponds with GET /healthz (the `Health` operationId).
 	Health(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListOrders List orders
 	//
-	// The newest first. Give `next` as `cursor`, with the same filters, to get the next page. Orders that are placed
-	// meanwhile are not in later pages, and nothing is left out or repeated because of them.
+	// The newest first. To get the next page, send `next` as `cursor`, with the same filters. New orders do not shift later
+	// pages: no order is left out or repeated.
 	//
 	// Corresponds with GET /orders (the `ListOrders` operationId).
 	ListOrders(ctx context.Context, params *ListOrdersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1411,101 +1413,101 @@ type ClientInterface interface {
 	// Corresponds with GET /orders/{id} (the `GetOrder` operationId).
 	GetOrder(ctx context.Context, id OrderID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CancelOrderWithBody Record that an order will not be carried out
+	// CancelOrderWithBody Cancel an order
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /orders/{id}/cancel (the `CancelOrder` operationId).
 	CancelOrderWithBody(ctx context.Context, id OrderID, params *CancelOrderParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CancelOrder Record that an order will not be carried out
+	// CancelOrder Cancel an order
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /orders/{id}/cancel (the `CancelOrder` operationId).
 	CancelOrder(ctx context.Context, id OrderID, params *CancelOrderParams, body CancelOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListOrderEvents Where are the events of an order?
+	// ListOrderEvents List the events of an order
 	//
-	// Everything that happened to the order, oldest first, and where the message of each stands on its way to
-	// subscribers. Events that retention has removed from the log are not among them.
+	// The oldest first, each with the state of its delivery to the stream. Events that retention has removed from the log are
+	// not listed.
 	//
 	// Corresponds with GET /orders/{id}/events (the `ListOrderEvents` operationId).
 	ListOrderEvents(ctx context.Context, id OrderID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// PayOrderWithBody Record that an order was paid
+	// PayOrderWithBody Pay an order
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /orders/{id}/pay (the `PayOrder` operationId).
 	PayOrderWithBody(ctx context.Context, id OrderID, params *PayOrderParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// PayOrder Record that an order was paid
+	// PayOrder Pay an order
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /orders/{id}/pay (the `PayOrder` operationId).
 	PayOrder(ctx context.Context, id OrderID, params *PayOrderParams, body PayOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ShipOrderWithBody Record that an order left the house
+	// ShipOrderWithBody Ship an order
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /orders/{id}/ship (the `ShipOrder` operationId).
 	ShipOrderWithBody(ctx context.Context, id OrderID, params *ShipOrderParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ShipOrder Record that an order left the house
+	// ShipOrder Ship an order
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /orders/{id}/ship (the `ShipOrder` operationId).
 	ShipOrder(ctx context.Context, id OrderID, params *ShipOrderParams, body ShipOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListOutboxEvents The newest events of the log, and where each stands
+	// ListOutboxEvents List the newest events of the log with their states
 	//
-	// As `outboxie outbox list --json`. What was published within the last second may still be shown as unpublished.
+	// The same as `outboxie outbox list --json`. An event that was published within the last second may still be `unpublished`.
 	//
 	// Corresponds with GET /outbox/events (the `ListOutboxEvents` operationId).
 	ListOutboxEvents(ctx context.Context, params *ListOutboxEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListParkedEvents The events that cannot be published, and those that wait behind them
+	// ListParkedEvents List the events that cannot be published, and those that wait behind them
 	//
-	// As `outboxie outbox parked --json`.
+	// The same as `outboxie outbox parked --json`.
 	//
 	// Corresponds with GET /outbox/parked (the `ListParkedEvents` operationId).
 	ListParkedEvents(ctx context.Context, params *ListParkedEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// DiscardChosenEventsWithBody Give parked events of a group, a type or an aggregate up for ever
+	// DiscardChosenEventsWithBody Give up parked events of a group, a type or an aggregate for ever
 	//
-	// As `outboxie outbox discard --group`. Chosen are the first parked events of aggregates. What is parked behind them stays
-	// parked until it is redriven.
+	// The same as `outboxie outbox discard --group`. It chooses among the first parked events of all aggregates. The events parked
+	// behind them stay parked until they are redriven.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /outbox/parked/discard (the `DiscardChosenEvents` operationId).
 	DiscardChosenEventsWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// DiscardChosenEvents Give parked events of a group, a type or an aggregate up for ever
+	// DiscardChosenEvents Give up parked events of a group, a type or an aggregate for ever
 	//
-	// As `outboxie outbox discard --group`. Chosen are the first parked events of aggregates. What is parked behind them stays
-	// parked until it is redriven.
+	// The same as `outboxie outbox discard --group`. It chooses among the first parked events of all aggregates. The events parked
+	// behind them stay parked until they are redriven.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /outbox/parked/discard (the `DiscardChosenEvents` operationId).
 	DiscardChosenEvents(ctx context.Context, body DiscardChosenEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GroupParkedEvents The events that cannot be published, by reason
+	// GroupParkedEvents Group the events that cannot be published by reason
 	//
-	// As `outboxie outbox parked --groups --json`.
+	// The same as `outboxie outbox parked --groups --json`.
 	//
 	// Corresponds with GET /outbox/parked/groups (the `GroupParkedEvents` operationId).
 	GroupParkedEvents(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RedriveChosenEventsWithBody Publish parked events of a group, a type or an aggregate after all
 	//
-	// As `outboxie outbox redrive --group`. Chosen are the first parked events of aggregates. What is parked behind them is redriven
-	// too.
+	// The same as `outboxie outbox redrive --group`. It chooses among the first parked events of all aggregates. The events parked
+	// behind them are redriven too.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -1514,8 +1516,8 @@ type ClientInterface interface {
 
 	// RedriveChosenEvents Publish parked events of a group, a type or an aggregate after all
 	//
-	// As `outboxie outbox redrive --group`. Chosen are the first parked events of aggregates. What is parked behind them is redriven
-	// too.
+	// The same as `outboxie outbox redrive --group`. It chooses among the first parked events of all aggregates. The events parked
+	// behind them are redriven too.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -1524,8 +1526,8 @@ type ClientInterface interface {
 
 	// RedriveEventsWithBody Publish parked events after all
 	//
-	// As `outboxie outbox redrive`. The leader does so within a second; what the broker still cannot take is parked
-	// again. It takes no key: what is to be redriven already is not redriven twice.
+	// The same as `outboxie outbox redrive`. The leader redrives within a second. An event that the broker still cannot take is
+	// parked again. No idempotency key is needed: no event is redriven twice.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -1534,51 +1536,51 @@ type ClientInterface interface {
 
 	// RedriveEvents Publish parked events after all
 	//
-	// As `outboxie outbox redrive`. The leader does so within a second; what the broker still cannot take is parked
-	// again. It takes no key: what is to be redriven already is not redriven twice.
+	// The same as `outboxie outbox redrive`. The leader redrives within a second. An event that the broker still cannot take is
+	// parked again. No idempotency key is needed: no event is redriven twice.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /outbox/redrive (the `RedriveEvents` operationId).
 	RedriveEvents(ctx context.Context, body RedriveEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// OutboxStatus Whether the relay publishes, and if not, why
+	// OutboxStatus Show whether the relay publishes, and if not, why
 	//
-	// As `outboxie outbox status --json`.
+	// The same as `outboxie outbox status --json`.
 	//
 	// Corresponds with GET /outbox/status (the `OutboxStatus` operationId).
 	OutboxStatus(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Readiness Whether the process can do its work, and if not, why
+	// Readiness Check that the process can do its work
 	//
-	// Only requests with the token get the reason why a check failed. Without it, and with a wrong one, `reason` is left out.
+	// A request with the token also gets the reason why a check failed.
 	//
 	// Corresponds with GET /readyz (the `Readiness` operationId).
 	Readiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListSubscribers Where each subscriber stands
+	// ListSubscribers List the subscribers with their states
 	//
-	// As `outboxie subscriber status --json`. What it costs does not depend on how much was applied.
+	// The same as `outboxie subscriber status --json`. The cost does not grow with the number of applied events.
 	//
 	// Corresponds with GET /subscribers (the `ListSubscribers` operationId).
 	ListSubscribers(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ChangeSubscriberWithBody Decide about a subscriber
+	// ChangeSubscriberWithBody Operate a subscriber
 	//
-	// As the commands of `outboxie subscriber`. It takes effect at once, also beside running copies: it waits for the
-	// transactions under way. It takes no key: to decide the same again changes nothing more. Without `confirm`, `rewind`,
-	// `skip`, `ignore` and `forget` only say what they would do.
+	// The same as the commands of `outboxie subscriber`. The change takes effect at once, also while copies run: it waits for
+	// their open transactions. No idempotency key is needed: a repeated request changes nothing more. Without `confirm`,
+	// `rewind`, `skip`, `ignore` and `forget` only report what they would do.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /subscribers/{subscriber} (the `ChangeSubscriber` operationId).
 	ChangeSubscriberWithBody(ctx context.Context, subscriber string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ChangeSubscriber Decide about a subscriber
+	// ChangeSubscriber Operate a subscriber
 	//
-	// As the commands of `outboxie subscriber`. It takes effect at once, also beside running copies: it waits for the
-	// transactions under way. It takes no key: to decide the same again changes nothing more. Without `confirm`, `rewind`,
-	// `skip`, `ignore` and `forget` only say what they would do.
+	// The same as the commands of `outboxie subscriber`. The change takes effect at once, also while copies run: it waits for
+	// their open transactions. No idempotency key is needed: a repeated request changes nothing more. Without `confirm`,
+	// `rewind`, `skip`, `ignore` and `forget` only report what they would do.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -1587,7 +1589,7 @@ type ClientInterface interface {
 
 	// DiscardDeadLettersWithBody Give dead letters up for ever
 	//
-	// As `outboxie subscriber discard`. What waits behind them has its turn.
+	// The same as `outboxie subscriber discard`. The events behind them are next.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -1596,32 +1598,34 @@ type ClientInterface interface {
 
 	// DiscardDeadLetters Give dead letters up for ever
 	//
-	// As `outboxie subscriber discard`. What waits behind them has its turn.
+	// The same as `outboxie subscriber discard`. The events behind them are next.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /subscribers/{subscriber}/letters/discard (the `DiscardDeadLetters` operationId).
 	DiscardDeadLetters(ctx context.Context, subscriber Subscriber, body DiscardDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GroupDeadLetters A subscriber's dead letters, by reason
+	// GroupDeadLetters Group the dead letters of a subscriber by reason
 	//
-	// As `outboxie subscriber dead --groups --json`.
+	// The same as `outboxie subscriber dead --groups --json`.
 	//
 	// Corresponds with GET /subscribers/{subscriber}/letters/groups (the `GroupDeadLetters` operationId).
 	GroupDeadLetters(ctx context.Context, subscriber Subscriber, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RetryDeadLettersWithBody Have a subscriber try dead letters again
+	// RetryDeadLettersWithBody Retry dead letters
 	//
-	// As `outboxie subscriber retry`. A running copy does it within a second. It takes no key: what is applied takes effect once.
+	// The same as `outboxie subscriber retry`. A running copy retries within a second. No idempotency key is needed: an event takes
+	// effect once.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /subscribers/{subscriber}/letters/retry (the `RetryDeadLetters` operationId).
 	RetryDeadLettersWithBody(ctx context.Context, subscriber Subscriber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RetryDeadLetters Have a subscriber try dead letters again
+	// RetryDeadLetters Retry dead letters
 	//
-	// As `outboxie subscriber retry`. A running copy does it within a second. It takes no key: what is applied takes effect once.
+	// The same as `outboxie subscriber retry`. A running copy retries within a second. No idempotency key is needed: an event takes
+	// effect once.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -1629,7 +1633,7 @@ type ClientInterface interface {
 	RetryDeadLetters(ctx context.Context, subscriber Subscriber, body RetryDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
-// ListProfiles The profiles of the process, for people
+// ListProfiles List the profiles of the process
 //
 // Corresponds with GET /debug/pprof/ (the `ListProfiles` operationId).
 func (c *Client) ListProfiles(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1644,7 +1648,7 @@ func (c *Client) ListProfiles(ctx context.Context, reqEditors ...RequestEditorFn
 	return c.Client.Do(req)
 }
 
-// Profile A profile of the process, for `go tool pprof`
+// Profile Take a profile of the process, for `go tool pprof`
 //
 // Corresponds with GET /debug/pprof/{profile} (the `Profile` operationId).
 func (c *Client) Profile(ctx context.Context, profile string, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1659,7 +1663,7 @@ func (c *Client) Profile(ctx context.Context, profile string, reqEditors ...Requ
 	return c.Client.Do(req)
 }
 
-// Health Whether the process is alive
+// Health Check that the process is alive
 //
 // Corresponds with GET /healthz (the `Health` operationId).
 func (c *Client) Health(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1676,8 +1680,8 @@ func (c *Client) Health(ctx context.Context, reqEditors ...RequestEditorFn) (*ht
 
 // ListOrders List orders
 //
-// The newest first. Give `next` as `cursor`, with the same filters, to get the next page. Orders that are placed
-// meanwhile are not in later pages, and nothing is left out or repeated because of them.
+// The newest first. To get the next page, send `next` as `cursor`, with the same filters. New orders do not shift later
+// pages: no order is left out or repeated.
 //
 // Corresponds with GET /orders (the `ListOrders` operationId).
 func (c *Client) ListOrders(ctx context.Context, params *ListOrdersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1741,7 +1745,7 @@ func (c *Client) GetOrder(ctx context.Context, id OrderID, reqEditors ...Request
 	return c.Client.Do(req)
 }
 
-// CancelOrderWithBody Record that an order will not be carried out
+// CancelOrderWithBody Cancel an order
 //
 // Takes any type of body and a specified content type.
 //
@@ -1758,7 +1762,7 @@ func (c *Client) CancelOrderWithBody(ctx context.Context, id OrderID, params *Ca
 	return c.Client.Do(req)
 }
 
-// CancelOrder Record that an order will not be carried out
+// CancelOrder Cancel an order
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1775,10 +1779,10 @@ func (c *Client) CancelOrder(ctx context.Context, id OrderID, params *CancelOrde
 	return c.Client.Do(req)
 }
 
-// ListOrderEvents Where are the events of an order?
+// ListOrderEvents List the events of an order
 //
-// Everything that happened to the order, oldest first, and where the message of each stands on its way to
-// subscribers. Events that retention has removed from the log are not among them.
+// The oldest first, each with the state of its delivery to the stream. Events that retention has removed from the log are
+// not listed.
 //
 // Corresponds with GET /orders/{id}/events (the `ListOrderEvents` operationId).
 func (c *Client) ListOrderEvents(ctx context.Context, id OrderID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1793,7 +1797,7 @@ func (c *Client) ListOrderEvents(ctx context.Context, id OrderID, reqEditors ...
 	return c.Client.Do(req)
 }
 
-// PayOrderWithBody Record that an order was paid
+// PayOrderWithBody Pay an order
 //
 // Takes any type of body and a specified content type.
 //
@@ -1810,7 +1814,7 @@ func (c *Client) PayOrderWithBody(ctx context.Context, id OrderID, params *PayOr
 	return c.Client.Do(req)
 }
 
-// PayOrder Record that an order was paid
+// PayOrder Pay an order
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1827,7 +1831,7 @@ func (c *Client) PayOrder(ctx context.Context, id OrderID, params *PayOrderParam
 	return c.Client.Do(req)
 }
 
-// ShipOrderWithBody Record that an order left the house
+// ShipOrderWithBody Ship an order
 //
 // Takes any type of body and a specified content type.
 //
@@ -1844,7 +1848,7 @@ func (c *Client) ShipOrderWithBody(ctx context.Context, id OrderID, params *Ship
 	return c.Client.Do(req)
 }
 
-// ShipOrder Record that an order left the house
+// ShipOrder Ship an order
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1861,9 +1865,9 @@ func (c *Client) ShipOrder(ctx context.Context, id OrderID, params *ShipOrderPar
 	return c.Client.Do(req)
 }
 
-// ListOutboxEvents The newest events of the log, and where each stands
+// ListOutboxEvents List the newest events of the log with their states
 //
-// As `outboxie outbox list --json`. What was published within the last second may still be shown as unpublished.
+// The same as `outboxie outbox list --json`. An event that was published within the last second may still be `unpublished`.
 //
 // Corresponds with GET /outbox/events (the `ListOutboxEvents` operationId).
 func (c *Client) ListOutboxEvents(ctx context.Context, params *ListOutboxEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1878,9 +1882,9 @@ func (c *Client) ListOutboxEvents(ctx context.Context, params *ListOutboxEventsP
 	return c.Client.Do(req)
 }
 
-// ListParkedEvents The events that cannot be published, and those that wait behind them
+// ListParkedEvents List the events that cannot be published, and those that wait behind them
 //
-// As `outboxie outbox parked --json`.
+// The same as `outboxie outbox parked --json`.
 //
 // Corresponds with GET /outbox/parked (the `ListParkedEvents` operationId).
 func (c *Client) ListParkedEvents(ctx context.Context, params *ListParkedEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1895,10 +1899,10 @@ func (c *Client) ListParkedEvents(ctx context.Context, params *ListParkedEventsP
 	return c.Client.Do(req)
 }
 
-// DiscardChosenEventsWithBody Give parked events of a group, a type or an aggregate up for ever
+// DiscardChosenEventsWithBody Give up parked events of a group, a type or an aggregate for ever
 //
-// As `outboxie outbox discard --group`. Chosen are the first parked events of aggregates. What is parked behind them stays
-// parked until it is redriven.
+// The same as `outboxie outbox discard --group`. It chooses among the first parked events of all aggregates. The events parked
+// behind them stay parked until they are redriven.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1915,10 +1919,10 @@ func (c *Client) DiscardChosenEventsWithBody(ctx context.Context, contentType st
 	return c.Client.Do(req)
 }
 
-// DiscardChosenEvents Give parked events of a group, a type or an aggregate up for ever
+// DiscardChosenEvents Give up parked events of a group, a type or an aggregate for ever
 //
-// As `outboxie outbox discard --group`. Chosen are the first parked events of aggregates. What is parked behind them stays
-// parked until it is redriven.
+// The same as `outboxie outbox discard --group`. It chooses among the first parked events of all aggregates. The events parked
+// behind them stay parked until they are redriven.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1935,9 +1939,9 @@ func (c *Client) DiscardChosenEvents(ctx context.Context, body DiscardChosenEven
 	return c.Client.Do(req)
 }
 
-// GroupParkedEvents The events that cannot be published, by reason
+// GroupParkedEvents Group the events that cannot be published by reason
 //
-// As `outboxie outbox parked --groups --json`.
+// The same as `outboxie outbox parked --groups --json`.
 //
 // Corresponds with GET /outbox/parked/groups (the `GroupParkedEvents` operationId).
 func (c *Client) GroupParkedEvents(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -1954,8 +1958,8 @@ func (c *Client) GroupParkedEvents(ctx context.Context, reqEditors ...RequestEdi
 
 // RedriveChosenEventsWithBody Publish parked events of a group, a type or an aggregate after all
 //
-// As `outboxie outbox redrive --group`. Chosen are the first parked events of aggregates. What is parked behind them is redriven
-// too.
+// The same as `outboxie outbox redrive --group`. It chooses among the first parked events of all aggregates. The events parked
+// behind them are redriven too.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1974,8 +1978,8 @@ func (c *Client) RedriveChosenEventsWithBody(ctx context.Context, contentType st
 
 // RedriveChosenEvents Publish parked events of a group, a type or an aggregate after all
 //
-// As `outboxie outbox redrive --group`. Chosen are the first parked events of aggregates. What is parked behind them is redriven
-// too.
+// The same as `outboxie outbox redrive --group`. It chooses among the first parked events of all aggregates. The events parked
+// behind them are redriven too.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1994,8 +1998,8 @@ func (c *Client) RedriveChosenEvents(ctx context.Context, body RedriveChosenEven
 
 // RedriveEventsWithBody Publish parked events after all
 //
-// As `outboxie outbox redrive`. The leader does so within a second; what the broker still cannot take is parked
-// again. It takes no key: what is to be redriven already is not redriven twice.
+// The same as `outboxie outbox redrive`. The leader redrives within a second. An event that the broker still cannot take is
+// parked again. No idempotency key is needed: no event is redriven twice.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2014,8 +2018,8 @@ func (c *Client) RedriveEventsWithBody(ctx context.Context, contentType string, 
 
 // RedriveEvents Publish parked events after all
 //
-// As `outboxie outbox redrive`. The leader does so within a second; what the broker still cannot take is parked
-// again. It takes no key: what is to be redriven already is not redriven twice.
+// The same as `outboxie outbox redrive`. The leader redrives within a second. An event that the broker still cannot take is
+// parked again. No idempotency key is needed: no event is redriven twice.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2032,9 +2036,9 @@ func (c *Client) RedriveEvents(ctx context.Context, body RedriveEventsJSONReques
 	return c.Client.Do(req)
 }
 
-// OutboxStatus Whether the relay publishes, and if not, why
+// OutboxStatus Show whether the relay publishes, and if not, why
 //
-// As `outboxie outbox status --json`.
+// The same as `outboxie outbox status --json`.
 //
 // Corresponds with GET /outbox/status (the `OutboxStatus` operationId).
 func (c *Client) OutboxStatus(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2049,9 +2053,9 @@ func (c *Client) OutboxStatus(ctx context.Context, reqEditors ...RequestEditorFn
 	return c.Client.Do(req)
 }
 
-// Readiness Whether the process can do its work, and if not, why
+// Readiness Check that the process can do its work
 //
-// Only requests with the token get the reason why a check failed. Without it, and with a wrong one, `reason` is left out.
+// A request with the token also gets the reason why a check failed.
 //
 // Corresponds with GET /readyz (the `Readiness` operationId).
 func (c *Client) Readiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2066,9 +2070,9 @@ func (c *Client) Readiness(ctx context.Context, reqEditors ...RequestEditorFn) (
 	return c.Client.Do(req)
 }
 
-// ListSubscribers Where each subscriber stands
+// ListSubscribers List the subscribers with their states
 //
-// As `outboxie subscriber status --json`. What it costs does not depend on how much was applied.
+// The same as `outboxie subscriber status --json`. The cost does not grow with the number of applied events.
 //
 // Corresponds with GET /subscribers (the `ListSubscribers` operationId).
 func (c *Client) ListSubscribers(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2083,11 +2087,11 @@ func (c *Client) ListSubscribers(ctx context.Context, reqEditors ...RequestEdito
 	return c.Client.Do(req)
 }
 
-// ChangeSubscriberWithBody Decide about a subscriber
+// ChangeSubscriberWithBody Operate a subscriber
 //
-// As the commands of `outboxie subscriber`. It takes effect at once, also beside running copies: it waits for the
-// transactions under way. It takes no key: to decide the same again changes nothing more. Without `confirm`, `rewind`,
-// `skip`, `ignore` and `forget` only say what they would do.
+// The same as the commands of `outboxie subscriber`. The change takes effect at once, also while copies run: it waits for
+// their open transactions. No idempotency key is needed: a repeated request changes nothing more. Without `confirm`,
+// `rewind`, `skip`, `ignore` and `forget` only report what they would do.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2104,11 +2108,11 @@ func (c *Client) ChangeSubscriberWithBody(ctx context.Context, subscriber string
 	return c.Client.Do(req)
 }
 
-// ChangeSubscriber Decide about a subscriber
+// ChangeSubscriber Operate a subscriber
 //
-// As the commands of `outboxie subscriber`. It takes effect at once, also beside running copies: it waits for the
-// transactions under way. It takes no key: to decide the same again changes nothing more. Without `confirm`, `rewind`,
-// `skip`, `ignore` and `forget` only say what they would do.
+// The same as the commands of `outboxie subscriber`. The change takes effect at once, also while copies run: it waits for
+// their open transactions. No idempotency key is needed: a repeated request changes nothing more. Without `confirm`,
+// `rewind`, `skip`, `ignore` and `forget` only report what they would do.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2127,7 +2131,7 @@ func (c *Client) ChangeSubscriber(ctx context.Context, subscriber string, body C
 
 // DiscardDeadLettersWithBody Give dead letters up for ever
 //
-// As `outboxie subscriber discard`. What waits behind them has its turn.
+// The same as `outboxie subscriber discard`. The events behind them are next.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2146,7 +2150,7 @@ func (c *Client) DiscardDeadLettersWithBody(ctx context.Context, subscriber Subs
 
 // DiscardDeadLetters Give dead letters up for ever
 //
-// As `outboxie subscriber discard`. What waits behind them has its turn.
+// The same as `outboxie subscriber discard`. The events behind them are next.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2163,9 +2167,9 @@ func (c *Client) DiscardDeadLetters(ctx context.Context, subscriber Subscriber, 
 	return c.Client.Do(req)
 }
 
-// GroupDeadLetters A subscriber's dead letters, by reason
+// GroupDeadLetters Group the dead letters of a subscriber by reason
 //
-// As `outboxie subscriber dead --groups --json`.
+// The same as `outboxie subscriber dead --groups --json`.
 //
 // Corresponds with GET /subscribers/{subscriber}/letters/groups (the `GroupDeadLetters` operationId).
 func (c *Client) GroupDeadLetters(ctx context.Context, subscriber Subscriber, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2180,9 +2184,10 @@ func (c *Client) GroupDeadLetters(ctx context.Context, subscriber Subscriber, re
 	return c.Client.Do(req)
 }
 
-// RetryDeadLettersWithBody Have a subscriber try dead letters again
+// RetryDeadLettersWithBody Retry dead letters
 //
-// As `outboxie subscriber retry`. A running copy does it within a second. It takes no key: what is applied takes effect once.
+// The same as `outboxie subscriber retry`. A running copy retries within a second. No idempotency key is needed: an event takes
+// effect once.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2199,9 +2204,10 @@ func (c *Client) RetryDeadLettersWithBody(ctx context.Context, subscriber Subscr
 	return c.Client.Do(req)
 }
 
-// RetryDeadLetters Have a subscriber try dead letters again
+// RetryDeadLetters Retry dead letters
 //
-// As `outboxie subscriber retry`. A running copy does it within a second. It takes no key: what is applied takes effect once.
+// The same as `outboxie subscriber retry`. A running copy retries within a second. No idempotency key is needed: an event takes
+// effect once.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3353,21 +3359,21 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
-	// ListProfilesWithResponse The profiles of the process, for people
+	// ListProfilesWithResponse List the profiles of the process
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /debug/pprof/ (the `ListProfiles` operationId).
 	ListProfilesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListProfilesResponse, error)
 
-	// ProfileWithResponse A profile of the process, for `go tool pprof`
+	// ProfileWithResponse Take a profile of the process, for `go tool pprof`
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /debug/pprof/{profile} (the `Profile` operationId).
 	ProfileWithResponse(ctx context.Context, profile string, reqEditors ...RequestEditorFn) (*ProfileResponse, error)
 
-	// HealthWithResponse Whether the process is alive
+	// HealthWithResponse Check that the process is alive
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -3376,8 +3382,8 @@ type ClientWithResponsesInterface interface {
 
 	// ListOrdersWithResponse List orders
 	//
-	// The newest first. Give `next` as `cursor`, with the same filters, to get the next page. Orders that are placed
-	// meanwhile are not in later pages, and nothing is left out or repeated because of them.
+	// The newest first. To get the next page, send `next` as `cursor`, with the same filters. New orders do not shift later
+	// pages: no order is left out or repeated.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -3405,99 +3411,99 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /orders/{id} (the `GetOrder` operationId).
 	GetOrderWithResponse(ctx context.Context, id OrderID, reqEditors ...RequestEditorFn) (*GetOrderResponse, error)
 
-	// CancelOrderWithBodyWithResponse Record that an order will not be carried out
+	// CancelOrderWithBodyWithResponse Cancel an order
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /orders/{id}/cancel (the `CancelOrder` operationId).
 	CancelOrderWithBodyWithResponse(ctx context.Context, id OrderID, params *CancelOrderParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CancelOrderResponse, error)
 
-	// CancelOrderWithResponse Record that an order will not be carried out
+	// CancelOrderWithResponse Cancel an order
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /orders/{id}/cancel (the `CancelOrder` operationId).
 	CancelOrderWithResponse(ctx context.Context, id OrderID, params *CancelOrderParams, body CancelOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*CancelOrderResponse, error)
 
-	// ListOrderEventsWithResponse Where are the events of an order?
+	// ListOrderEventsWithResponse List the events of an order
 	//
-	// Everything that happened to the order, oldest first, and where the message of each stands on its way to
-	// subscribers. Events that retention has removed from the log are not among them.
+	// The oldest first, each with the state of its delivery to the stream. Events that retention has removed from the log are
+	// not listed.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /orders/{id}/events (the `ListOrderEvents` operationId).
 	ListOrderEventsWithResponse(ctx context.Context, id OrderID, reqEditors ...RequestEditorFn) (*ListOrderEventsResponse, error)
 
-	// PayOrderWithBodyWithResponse Record that an order was paid
+	// PayOrderWithBodyWithResponse Pay an order
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /orders/{id}/pay (the `PayOrder` operationId).
 	PayOrderWithBodyWithResponse(ctx context.Context, id OrderID, params *PayOrderParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PayOrderResponse, error)
 
-	// PayOrderWithResponse Record that an order was paid
+	// PayOrderWithResponse Pay an order
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /orders/{id}/pay (the `PayOrder` operationId).
 	PayOrderWithResponse(ctx context.Context, id OrderID, params *PayOrderParams, body PayOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*PayOrderResponse, error)
 
-	// ShipOrderWithBodyWithResponse Record that an order left the house
+	// ShipOrderWithBodyWithResponse Ship an order
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /orders/{id}/ship (the `ShipOrder` operationId).
 	ShipOrderWithBodyWithResponse(ctx context.Context, id OrderID, params *ShipOrderParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ShipOrderResponse, error)
 
-	// ShipOrderWithResponse Record that an order left the house
+	// ShipOrderWithResponse Ship an order
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /orders/{id}/ship (the `ShipOrder` operationId).
 	ShipOrderWithResponse(ctx context.Context, id OrderID, params *ShipOrderParams, body ShipOrderJSONRequestBody, reqEditors ...RequestEditorFn) (*ShipOrderResponse, error)
 
-	// ListOutboxEventsWithResponse The newest events of the log, and where each stands
+	// ListOutboxEventsWithResponse List the newest events of the log with their states
 	//
-	// As `outboxie outbox list --json`. What was published within the last second may still be shown as unpublished.
+	// The same as `outboxie outbox list --json`. An event that was published within the last second may still be `unpublished`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /outbox/events (the `ListOutboxEvents` operationId).
 	ListOutboxEventsWithResponse(ctx context.Context, params *ListOutboxEventsParams, reqEditors ...RequestEditorFn) (*ListOutboxEventsResponse, error)
 
-	// ListParkedEventsWithResponse The events that cannot be published, and those that wait behind them
+	// ListParkedEventsWithResponse List the events that cannot be published, and those that wait behind them
 	//
-	// As `outboxie outbox parked --json`.
+	// The same as `outboxie outbox parked --json`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /outbox/parked (the `ListParkedEvents` operationId).
 	ListParkedEventsWithResponse(ctx context.Context, params *ListParkedEventsParams, reqEditors ...RequestEditorFn) (*ListParkedEventsResponse, error)
 
-	// DiscardChosenEventsWithBodyWithResponse Give parked events of a group, a type or an aggregate up for ever
+	// DiscardChosenEventsWithBodyWithResponse Give up parked events of a group, a type or an aggregate for ever
 	//
-	// As `outboxie outbox discard --group`. Chosen are the first parked events of aggregates. What is parked behind them stays
-	// parked until it is redriven.
+	// The same as `outboxie outbox discard --group`. It chooses among the first parked events of all aggregates. The events parked
+	// behind them stay parked until they are redriven.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /outbox/parked/discard (the `DiscardChosenEvents` operationId).
 	DiscardChosenEventsWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DiscardChosenEventsResponse, error)
 
-	// DiscardChosenEventsWithResponse Give parked events of a group, a type or an aggregate up for ever
+	// DiscardChosenEventsWithResponse Give up parked events of a group, a type or an aggregate for ever
 	//
-	// As `outboxie outbox discard --group`. Chosen are the first parked events of aggregates. What is parked behind them stays
-	// parked until it is redriven.
+	// The same as `outboxie outbox discard --group`. It chooses among the first parked events of all aggregates. The events parked
+	// behind them stay parked until they are redriven.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /outbox/parked/discard (the `DiscardChosenEvents` operationId).
 	DiscardChosenEventsWithResponse(ctx context.Context, body DiscardChosenEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*DiscardChosenEventsResponse, error)
 
-	// GroupParkedEventsWithResponse The events that cannot be published, by reason
+	// GroupParkedEventsWithResponse Group the events that cannot be published by reason
 	//
-	// As `outboxie outbox parked --groups --json`.
+	// The same as `outboxie outbox parked --groups --json`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -3506,8 +3512,8 @@ type ClientWithResponsesInterface interface {
 
 	// RedriveChosenEventsWithBodyWithResponse Publish parked events of a group, a type or an aggregate after all
 	//
-	// As `outboxie outbox redrive --group`. Chosen are the first parked events of aggregates. What is parked behind them is redriven
-	// too.
+	// The same as `outboxie outbox redrive --group`. It chooses among the first parked events of all aggregates. The events parked
+	// behind them are redriven too.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -3516,8 +3522,8 @@ type ClientWithResponsesInterface interface {
 
 	// RedriveChosenEventsWithResponse Publish parked events of a group, a type or an aggregate after all
 	//
-	// As `outboxie outbox redrive --group`. Chosen are the first parked events of aggregates. What is parked behind them is redriven
-	// too.
+	// The same as `outboxie outbox redrive --group`. It chooses among the first parked events of all aggregates. The events parked
+	// behind them are redriven too.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -3526,8 +3532,8 @@ type ClientWithResponsesInterface interface {
 
 	// RedriveEventsWithBodyWithResponse Publish parked events after all
 	//
-	// As `outboxie outbox redrive`. The leader does so within a second; what the broker still cannot take is parked
-	// again. It takes no key: what is to be redriven already is not redriven twice.
+	// The same as `outboxie outbox redrive`. The leader redrives within a second. An event that the broker still cannot take is
+	// parked again. No idempotency key is needed: no event is redriven twice.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -3536,57 +3542,57 @@ type ClientWithResponsesInterface interface {
 
 	// RedriveEventsWithResponse Publish parked events after all
 	//
-	// As `outboxie outbox redrive`. The leader does so within a second; what the broker still cannot take is parked
-	// again. It takes no key: what is to be redriven already is not redriven twice.
+	// The same as `outboxie outbox redrive`. The leader redrives within a second. An event that the broker still cannot take is
+	// parked again. No idempotency key is needed: no event is redriven twice.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /outbox/redrive (the `RedriveEvents` operationId).
 	RedriveEventsWithResponse(ctx context.Context, body RedriveEventsJSONRequestBody, reqEditors ...RequestEditorFn) (*RedriveEventsResponse, error)
 
-	// OutboxStatusWithResponse Whether the relay publishes, and if not, why
+	// OutboxStatusWithResponse Show whether the relay publishes, and if not, why
 	//
-	// As `outboxie outbox status --json`.
+	// The same as `outboxie outbox status --json`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /outbox/status (the `OutboxStatus` operationId).
 	OutboxStatusWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*OutboxStatusResponse, error)
 
-	// ReadinessWithResponse Whether the process can do its work, and if not, why
+	// ReadinessWithResponse Check that the process can do its work
 	//
-	// Only requests with the token get the reason why a check failed. Without it, and with a wrong one, `reason` is left out.
+	// A request with the token also gets the reason why a check failed.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /readyz (the `Readiness` operationId).
 	ReadinessWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ReadinessResponse, error)
 
-	// ListSubscribersWithResponse Where each subscriber stands
+	// ListSubscribersWithResponse List the subscribers with their states
 	//
-	// As `outboxie subscriber status --json`. What it costs does not depend on how much was applied.
+	// The same as `outboxie subscriber status --json`. The cost does not grow with the number of applied events.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /subscribers (the `ListSubscribers` operationId).
 	ListSubscribersWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListSubscribersResponse, error)
 
-	// ChangeSubscriberWithBodyWithResponse Decide about a subscriber
+	// ChangeSubscriberWithBodyWithResponse Operate a subscriber
 	//
-	// As the commands of `outboxie subscriber`. It takes effect at once, also beside running copies: it waits for the
-	// transactions under way. It takes no key: to decide the same again changes nothing more. Without `confirm`, `rewind`,
-	// `skip`, `ignore` and `forget` only say what they would do.
+	// The same as the commands of `outboxie subscriber`. The change takes effect at once, also while copies run: it waits for
+	// their open transactions. No idempotency key is needed: a repeated request changes nothing more. Without `confirm`,
+	// `rewind`, `skip`, `ignore` and `forget` only report what they would do.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /subscribers/{subscriber} (the `ChangeSubscriber` operationId).
 	ChangeSubscriberWithBodyWithResponse(ctx context.Context, subscriber string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ChangeSubscriberResponse, error)
 
-	// ChangeSubscriberWithResponse Decide about a subscriber
+	// ChangeSubscriberWithResponse Operate a subscriber
 	//
-	// As the commands of `outboxie subscriber`. It takes effect at once, also beside running copies: it waits for the
-	// transactions under way. It takes no key: to decide the same again changes nothing more. Without `confirm`, `rewind`,
-	// `skip`, `ignore` and `forget` only say what they would do.
+	// The same as the commands of `outboxie subscriber`. The change takes effect at once, also while copies run: it waits for
+	// their open transactions. No idempotency key is needed: a repeated request changes nothing more. Without `confirm`,
+	// `rewind`, `skip`, `ignore` and `forget` only report what they would do.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -3595,7 +3601,7 @@ type ClientWithResponsesInterface interface {
 
 	// DiscardDeadLettersWithBodyWithResponse Give dead letters up for ever
 	//
-	// As `outboxie subscriber discard`. What waits behind them has its turn.
+	// The same as `outboxie subscriber discard`. The events behind them are next.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -3604,34 +3610,36 @@ type ClientWithResponsesInterface interface {
 
 	// DiscardDeadLettersWithResponse Give dead letters up for ever
 	//
-	// As `outboxie subscriber discard`. What waits behind them has its turn.
+	// The same as `outboxie subscriber discard`. The events behind them are next.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /subscribers/{subscriber}/letters/discard (the `DiscardDeadLetters` operationId).
 	DiscardDeadLettersWithResponse(ctx context.Context, subscriber Subscriber, body DiscardDeadLettersJSONRequestBody, reqEditors ...RequestEditorFn) (*DiscardDeadLettersResponse, error)
 
-	// GroupDeadLettersWithResponse A subscriber's dead letters, by reason
+	// GroupDeadLettersWithResponse Group the dead letters of a subscriber by reason
 	//
-	// As `outboxie subscriber dead --groups --json`.
+	// The same as `outboxie subscriber dead --groups --json`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /subscribers/{subscriber}/letters/groups (the `GroupDeadLetters` operationId).
 	GroupDeadLettersWithResponse(ctx context.Context, subscriber Subscriber, reqEditors ...RequestEditorFn) (*GroupDeadLettersResponse, error)
 
-	// RetryDeadLettersWithBodyWithResponse Have a subscriber try dead letters again
+	// RetryDeadLettersWithBodyWithResponse Retry dead letters
 	//
-	// As `outboxie subscriber retry`. A running copy does it within a second. It takes no key: what is applied takes effect once.
+	// The same as `outboxie subscriber retry`. A running copy retries within a second. No idempotency key is needed: an event takes
+	// effect once.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /subscribers/{subscriber}/letters/retry (the `RetryDeadLetters` operationId).
 	RetryDeadLettersWithBodyWithResponse(ctx context.Context, subscriber Subscriber, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RetryDeadLettersResponse, error)
 
-	// RetryDeadLettersWithResponse Have a subscriber try dead letters again
+	// RetryDeadLettersWithResponse Retry dead letters
 	//
-	// As `outboxie subscriber retry`. A running copy does it within a second. It takes no key: what is applied takes effect once.
+	// The same as `outboxie subscriber retry`. A running copy retries within a second. No idempotency key is needed: an event takes
+	// effect once.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5036,7 +5044,7 @@ func (r RetryDeadLettersResponse) ContentType() string {
 	return ""
 }
 
-// ListProfilesWithResponse The profiles of the process, for people
+// ListProfilesWithResponse List the profiles of the process
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -5049,7 +5057,7 @@ func (c *ClientWithResponses) ListProfilesWithResponse(ctx context.Context, reqE
 	return ParseListProfilesResponse(rsp)
 }
 
-// ProfileWithResponse A profile of the process, for `go tool pprof`
+// ProfileWithResponse Take a profile of the process, for `go tool pprof`
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -5062,7 +5070,7 @@ func (c *ClientWithResponses) ProfileWithResponse(ctx context.Context, profile s
 	return ParseProfileResponse(rsp)
 }
 
-// HealthWithResponse Whether the process is alive
+// HealthWithResponse Check that the process is alive
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -5077,8 +5085,8 @@ func (c *ClientWithResponses) HealthWithResponse(ctx context.Context, reqEditors
 
 // ListOrdersWithResponse List orders
 //
-// The newest first. Give `next` as `cursor`, with the same filters, to get the next page. Orders that are placed
-// meanwhile are not in later pages, and nothing is left out or repeated because of them.
+// The newest first. To get the next page, send `next` as `cursor`, with the same filters. New orders do not shift later
+// pages: no order is left out or repeated.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -5130,7 +5138,7 @@ func (c *ClientWithResponses) GetOrderWithResponse(ctx context.Context, id Order
 	return ParseGetOrderResponse(rsp)
 }
 
-// CancelOrderWithBodyWithResponse Record that an order will not be carried out
+// CancelOrderWithBodyWithResponse Cancel an order
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -5143,7 +5151,7 @@ func (c *ClientWithResponses) CancelOrderWithBodyWithResponse(ctx context.Contex
 	return ParseCancelOrderResponse(rsp)
 }
 
-// CancelOrderWithResponse Record that an order will not be carried out
+// CancelOrderWithResponse Cancel an order
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -5156,10 +5164,10 @@ func (c *ClientWithResponses) CancelOrderWithResponse(ctx context.Context, id Or
 	return ParseCancelOrderResponse(rsp)
 }
 
-// ListOrderEventsWithResponse Where are the events of an order?
+// ListOrderEventsWithResponse List the events of an order
 //
-// Everything that happened to the order, oldest first, and where the message of each stands on its way to
-// subscribers. Events that retention has removed from the log are not among them.
+// The oldest first, each with the state of its delivery to the stream. Events that retention has removed from the log are
+// not listed.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -5172,7 +5180,7 @@ func (c *ClientWithResponses) ListOrderEventsWithResponse(ctx context.Context, i
 	return ParseListOrderEventsResponse(rsp)
 }
 
-// PayOrderWithBodyWithResponse Record that an order was paid
+// PayOrderWithBodyWithResponse Pay an order
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -5185,7 +5193,7 @@ func (c *ClientWithResponses) PayOrderWithBodyWithResponse(ctx context.Context, 
 	return ParsePayOrderResponse(rsp)
 }
 
-// PayOrderWithResponse Record that an order was paid
+// PayOrderWithResponse Pay an order
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -5198,7 +5206,7 @@ func (c *ClientWithResponses) PayOrderWithResponse(ctx context.Context, id Order
 	return ParsePayOrderResponse(rsp)
 }
 
-// ShipOrderWithBodyWithResponse Record that an order left the house
+// ShipOrderWithBodyWithResponse Ship an order
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -5211,7 +5219,7 @@ func (c *ClientWithResponses) ShipOrderWithBodyWithResponse(ctx context.Context,
 	return ParseShipOrderResponse(rsp)
 }
 
-// ShipOrderWithResponse Record that an order left the house
+// ShipOrderWithResponse Ship an order
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -5224,9 +5232,9 @@ func (c *ClientWithResponses) ShipOrderWithResponse(ctx context.Context, id Orde
 	return ParseShipOrderResponse(rsp)
 }
 
-// ListOutboxEventsWithResponse The newest events of the log, and where each stands
+// ListOutboxEventsWithResponse List the newest events of the log with their states
 //
-// As `outboxie outbox list --json`. What was published within the last second may still be shown as unpublished.
+// The same as `outboxie outbox list --json`. An event that was published within the last second may still be `unpublished`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -5239,9 +5247,9 @@ func (c *ClientWithResponses) ListOutboxEventsWithResponse(ctx context.Context, 
 	return ParseListOutboxEventsResponse(rsp)
 }
 
-// ListParkedEventsWithResponse The events that cannot be published, and those that wait behind them
+// ListParkedEventsWithResponse List the events that cannot be published, and those that wait behind them
 //
-// As `outboxie outbox parked --json`.
+// The same as `outboxie outbox parked --json`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -5254,10 +5262,10 @@ func (c *ClientWithResponses) ListParkedEventsWithResponse(ctx context.Context, 
 	return ParseListParkedEventsResponse(rsp)
 }
 
-// DiscardChosenEventsWithBodyWithResponse Give parked events of a group, a type or an aggregate up for ever
+// DiscardChosenEventsWithBodyWithResponse Give up parked events of a group, a type or an aggregate for ever
 //
-// As `outboxie outbox discard --group`. Chosen are the first parked events of aggregates. What is parked behind them stays
-// parked until it is redriven.
+// The same as `outboxie outbox discard --group`. It chooses among the first parked events of all aggregates. The events parked
+// behind them stay parked until they are redriven.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -5270,10 +5278,10 @@ func (c *ClientWithResponses) DiscardChosenEventsWithBodyWithResponse(ctx contex
 	return ParseDiscardChosenEventsResponse(rsp)
 }
 
-// DiscardChosenEventsWithResponse Give parked events of a group, a type or an aggregate up for ever
+// DiscardChosenEventsWithResponse Give up parked events of a group, a type or an aggregate for ever
 //
-// As `outboxie outbox discard --group`. Chosen are the first parked events of aggregates. What is parked behind them stays
-// parked until it is redriven.
+// The same as `outboxie outbox discard --group`. It chooses among the first parked events of all aggregates. The events parked
+// behind them stay parked until they are redriven.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -5286,9 +5294,9 @@ func (c *ClientWithResponses) DiscardChosenEventsWithResponse(ctx context.Contex
 	return ParseDiscardChosenEventsResponse(rsp)
 }
 
-// GroupParkedEventsWithResponse The events that cannot be published, by reason
+// GroupParkedEventsWithResponse Group the events that cannot be published by reason
 //
-// As `outboxie outbox parked --groups --json`.
+// The same as `outboxie outbox parked --groups --json`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -5303,8 +5311,8 @@ func (c *ClientWithResponses) GroupParkedEventsWithResponse(ctx context.Context,
 
 // RedriveChosenEventsWithBodyWithResponse Publish parked events of a group, a type or an aggregate after all
 //
-// As `outboxie outbox redrive --group`. Chosen are the first parked events of aggregates. What is parked behind them is redriven
-// too.
+// The same as `outboxie outbox redrive --group`. It chooses among the first parked events of all aggregates. The events parked
+// behind them are redriven too.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -5319,8 +5327,8 @@ func (c *ClientWithResponses) RedriveChosenEventsWithBodyWithResponse(ctx contex
 
 // RedriveChosenEventsWithResponse Publish parked events of a group, a type or an aggregate after all
 //
-// As `outboxie outbox redrive --group`. Chosen are the first parked events of aggregates. What is parked behind them is redriven
-// too.
+// The same as `outboxie outbox redrive --group`. It chooses among the first parked events of all aggregates. The events parked
+// behind them are redriven too.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -5335,8 +5343,8 @@ func (c *ClientWithResponses) RedriveChosenEventsWithResponse(ctx context.Contex
 
 // RedriveEventsWithBodyWithResponse Publish parked events after all
 //
-// As `outboxie outbox redrive`. The leader does so within a second; what the broker still cannot take is parked
-// again. It takes no key: what is to be redriven already is not redriven twice.
+// The same as `outboxie outbox redrive`. The leader redrives within a second. An event that the broker still cannot take is
+// parked again. No idempotency key is needed: no event is redriven twice.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -5351,8 +5359,8 @@ func (c *ClientWithResponses) RedriveEventsWithBodyWithResponse(ctx context.Cont
 
 // RedriveEventsWithResponse Publish parked events after all
 //
-// As `outboxie outbox redrive`. The leader does so within a second; what the broker still cannot take is parked
-// again. It takes no key: what is to be redriven already is not redriven twice.
+// The same as `outboxie outbox redrive`. The leader redrives within a second. An event that the broker still cannot take is
+// parked again. No idempotency key is needed: no event is redriven twice.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -5365,9 +5373,9 @@ func (c *ClientWithResponses) RedriveEventsWithResponse(ctx context.Context, bod
 	return ParseRedriveEventsResponse(rsp)
 }
 
-// OutboxStatusWithResponse Whether the relay publishes, and if not, why
+// OutboxStatusWithResponse Show whether the relay publishes, and if not, why
 //
-// As `outboxie outbox status --json`.
+// The same as `outboxie outbox status --json`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -5380,9 +5388,9 @@ func (c *ClientWithResponses) OutboxStatusWithResponse(ctx context.Context, reqE
 	return ParseOutboxStatusResponse(rsp)
 }
 
-// ReadinessWithResponse Whether the process can do its work, and if not, why
+// ReadinessWithResponse Check that the process can do its work
 //
-// Only requests with the token get the reason why a check failed. Without it, and with a wrong one, `reason` is left out.
+// A request with the token also gets the reason why a check failed.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -5395,9 +5403,9 @@ func (c *ClientWithResponses) ReadinessWithResponse(ctx context.Context, reqEdit
 	return ParseReadinessResponse(rsp)
 }
 
-// ListSubscribersWithResponse Where each subscriber stands
+// ListSubscribersWithResponse List the subscribers with their states
 //
-// As `outboxie subscriber status --json`. What it costs does not depend on how much was applied.
+// The same as `outboxie subscriber status --json`. The cost does not grow with the number of applied events.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -5410,11 +5418,11 @@ func (c *ClientWithResponses) ListSubscribersWithResponse(ctx context.Context, r
 	return ParseListSubscribersResponse(rsp)
 }
 
-// ChangeSubscriberWithBodyWithResponse Decide about a subscriber
+// ChangeSubscriberWithBodyWithResponse Operate a subscriber
 //
-// As the commands of `outboxie subscriber`. It takes effect at once, also beside running copies: it waits for the
-// transactions under way. It takes no key: to decide the same again changes nothing more. Without `confirm`, `rewind`,
-// `skip`, `ignore` and `forget` only say what they would do.
+// The same as the commands of `outboxie subscriber`. The change takes effect at once, also while copies run: it waits for
+// their open transactions. No idempotency key is needed: a repeated request changes nothing more. Without `confirm`,
+// `rewind`, `skip`, `ignore` and `forget` only report what they would do.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -5427,11 +5435,11 @@ func (c *ClientWithResponses) ChangeSubscriberWithBodyWithResponse(ctx context.C
 	return ParseChangeSubscriberResponse(rsp)
 }
 
-// ChangeSubscriberWithResponse Decide about a subscriber
+// ChangeSubscriberWithResponse Operate a subscriber
 //
-// As the commands of `outboxie subscriber`. It takes effect at once, also beside running copies: it waits for the
-// transactions under way. It takes no key: to decide the same again changes nothing more. Without `confirm`, `rewind`,
-// `skip`, `ignore` and `forget` only say what they would do.
+// The same as the commands of `outboxie subscriber`. The change takes effect at once, also while copies run: it waits for
+// their open transactions. No idempotency key is needed: a repeated request changes nothing more. Without `confirm`,
+// `rewind`, `skip`, `ignore` and `forget` only report what they would do.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -5446,7 +5454,7 @@ func (c *ClientWithResponses) ChangeSubscriberWithResponse(ctx context.Context, 
 
 // DiscardDeadLettersWithBodyWithResponse Give dead letters up for ever
 //
-// As `outboxie subscriber discard`. What waits behind them has its turn.
+// The same as `outboxie subscriber discard`. The events behind them are next.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -5461,7 +5469,7 @@ func (c *ClientWithResponses) DiscardDeadLettersWithBodyWithResponse(ctx context
 
 // DiscardDeadLettersWithResponse Give dead letters up for ever
 //
-// As `outboxie subscriber discard`. What waits behind them has its turn.
+// The same as `outboxie subscriber discard`. The events behind them are next.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -5474,9 +5482,9 @@ func (c *ClientWithResponses) DiscardDeadLettersWithResponse(ctx context.Context
 	return ParseDiscardDeadLettersResponse(rsp)
 }
 
-// GroupDeadLettersWithResponse A subscriber's dead letters, by reason
+// GroupDeadLettersWithResponse Group the dead letters of a subscriber by reason
 //
-// As `outboxie subscriber dead --groups --json`.
+// The same as `outboxie subscriber dead --groups --json`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -5489,9 +5497,10 @@ func (c *ClientWithResponses) GroupDeadLettersWithResponse(ctx context.Context, 
 	return ParseGroupDeadLettersResponse(rsp)
 }
 
-// RetryDeadLettersWithBodyWithResponse Have a subscriber try dead letters again
+// RetryDeadLettersWithBodyWithResponse Retry dead letters
 //
-// As `outboxie subscriber retry`. A running copy does it within a second. It takes no key: what is applied takes effect once.
+// The same as `outboxie subscriber retry`. A running copy retries within a second. No idempotency key is needed: an event takes
+// effect once.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -5504,9 +5513,10 @@ func (c *ClientWithResponses) RetryDeadLettersWithBodyWithResponse(ctx context.C
 	return ParseRetryDeadLettersResponse(rsp)
 }
 
-// RetryDeadLettersWithResponse Have a subscriber try dead letters again
+// RetryDeadLettersWithResponse Retry dead letters
 //
-// As `outboxie subscriber retry`. A running copy does it within a second. It takes no key: what is applied takes effect once.
+// The same as `outboxie subscriber retry`. A running copy retries within a second. No idempotency key is needed: an event takes
+// effect once.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

@@ -16,12 +16,11 @@ import (
 )
 
 const (
-	// longestBody is ten times as long as anything that the contract allows, in bytes.
+	// maxBody is in bytes: ten times the longest body that the contract allows.
 	maxBody = 64 << 10
-	// longBody is what a body may have without one of the places for long ones. The longest order, payment or shipment is
-	// shorter, however it is written.
+	// shortBody is the longest body that does not count as a long one. Every order, payment and shipment is shorter, however it is written.
 	shortBody = 8 << 10
-	// longBodies is how many longer ones there may be at a time, from their arrival to the answer.
+	// maxLongBodies is how many long bodies there may be at a time, from their arrival to the answer.
 	maxLongBodies = 32
 )
 
@@ -35,9 +34,8 @@ func newBodies(logger *slog.Logger) *bodies {
 	return &bodies{long: make(chan struct{}, maxLongBodies), refused: &rateLimitedLog{logger: logger.With("most", maxLongBodies)}}
 }
 
-// read lets a request through whose body is absent, or is one well-formed JSON text of at most 64 KiB sent as
-// application/json. It reads the whole body, so that handlers never wait for the client. A long body has its place until the
-// request is answered; if there is none, the answer is errOverload.
+// read lets a request through if its body is absent, or one well-formed JSON text of at most 64 KiB sent as application/json. It reads the
+// whole body, so that handlers never wait for the client. If there are too many long bodies at a time, it answers with errOverload.
 func (b *bodies) read(c *gin.Context) {
 	if c.Request.ContentLength > maxBody {
 		refuseAndClose(c, errTooLong)
@@ -76,7 +74,7 @@ func (b *bodies) read(c *gin.Context) {
 	c.Next()
 }
 
-// unread says why a body could not be read.
+// readError returns the problem of a body that could not be read.
 func readError(err error) error {
 	var tooLong *http.MaxBytesError
 	switch {
@@ -88,12 +86,13 @@ func readError(err error) error {
 	return errBody.With("the body could not be read to its end")
 }
 
-// hangUp refuses a request whose body was not read. The connection ends with the answer, so that nobody waits for the rest.
+// refuseAndClose refuses a request whose body was not read, and closes the connection, so that the server does not wait for the rest.
 func refuseAndClose(c *gin.Context, err error) {
 	c.Header("Connection", "close")
 	refuse(c, err)
 }
 
+// checkBody checks the headers and the JSON of a body.
 func checkBody(header http.Header, body []byte) error {
 	if len(bytes.Trim(body, " \t\r\n")) == 0 { // what is blank for JSON
 		return nil
@@ -112,7 +111,7 @@ func checkBody(header http.Header, body []byte) error {
 	return checkText(body)
 }
 
-// refuseBody answers what the generated code says of a body that readBody let through.
+// refuseBody answers an error of the generated code about a body that read let through.
 func refuseBody(c *gin.Context, err error) {
 	if errors.Is(err, io.EOF) {
 		err = errBody.With("a body is required: a JSON object")
@@ -120,19 +119,19 @@ func refuseBody(c *gin.Context, err error) {
 	refuse(c, err)
 }
 
-// object is a JSON object as it was sent: its members' texts untouched, so that an amount never passes through floating
-// point. Reading it collects everything that is wrong with it.
+// object is a JSON object whose members keep the text in which they were sent, so that an amount never passes through floating point. Its
+// methods collect everything that is wrong with it.
 type object struct {
 	fieldErrors
 	members map[string]json.RawMessage
 	names   []string // of members, in the order they were sent
 }
 
-// mostMembers is how many members of an object are read. It is more than any object may have by as many as one answer names.
+// maxMembers is how many members of an object are read: more than any object may have, by the number of errors in one answer.
 const maxMembers = 10 + maxFieldErrors
 
-// UnmarshalJSON reads an object. A member that is given twice is wrong. Of an object with too many members it leaves out the
-// last ones: what it has read is wrong in more places than an answer names.
+// UnmarshalJSON reads an object. A member that is given twice is an error. Of an object with too many members it skips the last ones: the
+// others have more errors already than an answer names.
 func (o *object) UnmarshalJSON(text []byte) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
@@ -159,7 +158,7 @@ func (o *object) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// only blames every member that is none of known.
+// allowOnly adds an error for every member that is not known.
 func (o *object) allowOnly(known ...string) {
 	for _, name := range o.names {
 		if o.full() {
@@ -171,7 +170,7 @@ func (o *object) allowOnly(known ...string) {
 	}
 }
 
-// text is a member that must be a string. Unless ok, it is absent or to blame.
+// text returns a member that must be a string. It is not ok if the member is absent, or is not a string, which is an error.
 func (o *object) text(name string) (text string, ok bool) {
 	value, given := o.members[name]
 	if !given {
@@ -184,7 +183,7 @@ func (o *object) text(name string) (text string, ok bool) {
 	return text, true
 }
 
-// number is a member that must be a number, or a string which holds one: its exact text.
+// number returns the exact text of a member that must be a number, or a string with a number.
 func (o *object) number(name string) (text string, ok bool) {
 	value, given := o.members[name]
 	switch kind := jsonType(value); {
@@ -200,7 +199,7 @@ func (o *object) number(name string) (text string, ok bool) {
 	}
 }
 
-// require blames every name that is not given.
+// require adds an error for every name that is not given.
 func (o *object) require(names ...string) {
 	for _, name := range names {
 		if _, given := o.members[name]; !given {
@@ -209,7 +208,7 @@ func (o *object) require(names ...string) {
 	}
 }
 
-// kindOf names what a well-formed JSON text is.
+// jsonType names the type of a well-formed JSON text.
 func jsonType(text []byte) string {
 	if len(text) == 0 {
 		return "nothing"

@@ -16,7 +16,7 @@ const (
 	defaultMaxConnections = 512
 	maxAdminConnections   = 64
 
-	// mostRefusing is how many connections at a time get the answer 503. Further ones are closed without an answer.
+	// maxRefusing is how many connections at a time get the answer 503. Further ones are closed without an answer.
 	maxRefusing      = 32
 	refusalTimeout   = time.Second
 	maxDrained       = maxHeaders + maxBody
@@ -24,9 +24,8 @@ const (
 		"Retry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
 )
 
-// connections is a listener that hands over so many connections at a time, and no more. When there is no place for a new one,
-// the one that has been idle the longest is closed for it. Where none is idle, the new one is answered with 503 at once: a
-// client that is left waiting learns nothing, and cannot go to another instance.
+// connections is a listener with a maximum of open connections. When the maximum is reached, it closes the connection that has been idle the
+// longest for a new one. If no connection is idle, it answers the new one with 503 at once, so that the client can try another instance.
 type connections struct {
 	net.Listener
 	max      int
@@ -45,7 +44,7 @@ func newConnections(listener net.Listener, most int, name string, logger *slog.L
 	}
 }
 
-// Accept returns the next connection that there is a place for.
+// Accept returns the next connection that is admitted.
 func (l *connections) Accept() (net.Conn, error) {
 	for {
 		accepted, err := l.Listener.Accept()
@@ -72,12 +71,12 @@ func (l *connections) admit() bool {
 	}
 	l.mu.Unlock()
 	if given != nil {
-		_ = given.Close() // which gives its place back
+		_ = given.Close() // Close counts it as closed
 	}
 	return !full || given != nil
 }
 
-// observe keeps the list of idle connections. It is what http.Server calls ConnState.
+// observe keeps the list of idle connections. It is the ConnState of an http.Server.
 func (l *connections) observe(conn net.Conn, state http.ConnState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -102,7 +101,7 @@ func (l *connections) refuse(conn *net.TCPConn) {
 	}
 }
 
-// tellOverload answers whatever the client asks. It reads what the client sends, because a connection that is closed with
+// answerOverload answers any request. It reads what the client sends, because a connection that is closed with
 // unread bytes is reset, and the client may never see the answer.
 func answerOverload(conn *net.TCPConn) {
 	defer conn.Close()
@@ -114,7 +113,7 @@ func answerOverload(conn *net.TCPConn) {
 	}
 }
 
-// connection gives its place back when it is closed.
+// connection counts itself as closed when it is closed.
 type connection struct {
 	*net.TCPConn
 	of   *connections
@@ -130,7 +129,7 @@ func (c *connection) Close() error {
 	return c.TCPConn.Close()
 }
 
-// occasionally logs what may happen thousands of times a second: once in ten seconds, and how often it happened.
+// rateLimitedLog logs an event that may happen thousands of times a second: once in ten seconds, with how often it happened.
 type rateLimitedLog struct {
 	logger *slog.Logger
 	mu     sync.Mutex

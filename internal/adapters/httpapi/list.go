@@ -61,8 +61,7 @@ func (o orderRoutes) ListOrders(ctx context.Context, _ ListOrdersRequestObject) 
 	return ListOrders200JSONResponse{Body: shown}, nil
 }
 
-// cursorOf is a place in the list that clients hand back as it is: a time in microseconds, which is what orders have, and
-// an id.
+// cursorOf returns a page cursor as a text that clients send back unchanged: a time in microseconds, the precision of orders, and an id.
 func cursorOf(place orders.PageCursor) string {
 	id := uuid.MustParse(string(place.ID))
 	raw := binary.BigEndian.AppendUint64(nil, uint64(place.CreatedAt.UnixMicro()))
@@ -73,7 +72,7 @@ func cursorOf(place orders.PageCursor) string {
 func readCursor(text string) (orders.PageCursor, bool) {
 	const size = 8 + 16
 	raw, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil || len(raw) != size || len(text) != base64.RawURLEncoding.EncodedLen(size) { // it would pass over line breaks
+	if err != nil || len(raw) != size || len(text) != base64.RawURLEncoding.EncodedLen(size) { // the decoder skips line breaks
 		return orders.PageCursor{}, false
 	}
 	createdAt := time.UnixMicro(int64(binary.BigEndian.Uint64(raw))).UTC()
@@ -81,7 +80,7 @@ func readCursor(text string) (orders.PageCursor, bool) {
 	return orders.PageCursor{CreatedAt: createdAt, ID: order.ID(id.String())}, createdAt.Year() >= 1 && createdAt.Year() <= 9999
 }
 
-// ListOrderEvents answers with everything that happened to an order.
+// ListOrderEvents answers with the events of an order.
 func (o orderRoutes) ListOrderEvents(ctx context.Context, request ListOrderEventsRequestObject) (ListOrderEventsResponseObject, error) {
 	var in fieldErrors
 	id := readID(&in, request.ID)

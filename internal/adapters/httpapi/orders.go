@@ -12,11 +12,10 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// orderRoutes answers the generated interface's requests with the service.
+// orderRoutes implements the generated interface with the service.
 type orderRoutes struct{ service orders.Service }
 
-// PlaceOrder judges all fields before it answers, so that a client learns at once of everything that is wrong. Only an
-// amount whose currency is unknown cannot be judged.
+// PlaceOrder checks all fields, so that one answer names every error. It cannot check an amount whose currency is unknown.
 func (o orderRoutes) PlaceOrder(ctx context.Context, request PlaceOrderRequestObject) (PlaceOrderResponseObject, error) {
 	in := request.Body
 	in.allowOnly("customer_id", "amount", "currency")
@@ -69,18 +68,18 @@ func readAmount(in *object) order.Money {
 	return amount
 }
 
-// readText reads what may be said about a change.
+// readNote reads an optional note about a change.
 func readNote(in *object, name string) order.Note {
 	text, ok := in.text(name)
 	if !ok {
 		return ""
 	}
-	said, err := order.ParseNote(text, name)
+	note, err := order.ParseNote(text, name)
 	in.addError(err)
-	return said
+	return note
 }
 
-// readKey judges the header along with the body.
+// readKey reads the header of the idempotency key. Its errors are added to those of the body.
 func readKey(in *object, header *string) orders.Key {
 	if header == nil {
 		return ""
@@ -90,7 +89,7 @@ func readKey(in *object, header *string) orders.Key {
 	return key
 }
 
-// matchHeader is where a client says to which version of an order a change is meant.
+// matchHeader is the header in which a client names the versions that a change is for.
 const matchHeader = "If-Match"
 
 var (
@@ -98,8 +97,8 @@ var (
 	entityTags = regexp.MustCompile(`^` + entityTag.String() + `([ \t]*,[ \t]*` + entityTag.String() + `)*$`)
 )
 
-// readVersions reads If-Match: nil for any version, else those that the tags stand for. A tag of another form stands for
-// none, and neither does a weak one (RFC 9110, section 13.1.1).
+// readVersions reads If-Match. It returns nil for any version, else the versions of the tags. A tag of another form, and a weak one, stands for
+// no version (RFC 9110, section 13.1.1).
 func readVersions(in *object, header *string) []int64 {
 	if header == nil || strings.TrimSpace(*header) == "*" {
 		return nil
@@ -118,7 +117,7 @@ func readVersions(in *object, header *string) []int64 {
 	return versions
 }
 
-// GetOrder answers with the order as it is.
+// GetOrder answers with the order.
 func (o orderRoutes) GetOrder(ctx context.Context, request GetOrderRequestObject) (GetOrderResponseObject, error) {
 	var in fieldErrors
 	id := readID(&in, request.ID)
@@ -135,46 +134,46 @@ func readID(in *fieldErrors, text string) order.ID {
 	return id
 }
 
-// PayOrder answers with the order as the payment left it.
+// PayOrder answers with the order as it is right after the payment.
 func (o orderRoutes) PayOrder(ctx context.Context, request PayOrderRequestObject) (PayOrderResponseObject, error) {
 	in := bodyOrEmpty(request.Body)
 	in.allowOnly("reference")
 	reference := readNote(in, "reference")
-	id, guard, err := readChangeRequest(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
+	id, condition, err := readChangeRequest(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
 	if err != nil {
 		return nil, err
 	}
-	paid, err := o.service.Pay(requestContext(ctx), id, reference, guard)
+	paid, err := o.service.Pay(requestContext(ctx), id, reference, condition)
 	return PayOrder200JSONResponse{orderResponse(paid)}, err
 }
 
-// ShipOrder answers with the order as the shipment left it.
+// ShipOrder answers with the order as it is right after the shipment.
 func (o orderRoutes) ShipOrder(ctx context.Context, request ShipOrderRequestObject) (ShipOrderResponseObject, error) {
 	in := bodyOrEmpty(request.Body)
 	in.allowOnly("carrier", "tracking")
 	carrier, tracking := readNote(in, "carrier"), readNote(in, "tracking")
-	id, guard, err := readChangeRequest(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
+	id, condition, err := readChangeRequest(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
 	if err != nil {
 		return nil, err
 	}
-	shipped, err := o.service.Ship(requestContext(ctx), id, carrier, tracking, guard)
+	shipped, err := o.service.Ship(requestContext(ctx), id, carrier, tracking, condition)
 	return ShipOrder200JSONResponse{orderResponse(shipped)}, err
 }
 
-// CancelOrder answers with the order as the cancellation left it.
+// CancelOrder answers with the order as it is right after the cancellation.
 func (o orderRoutes) CancelOrder(ctx context.Context, request CancelOrderRequestObject) (CancelOrderResponseObject, error) {
 	in := bodyOrEmpty(request.Body)
 	in.allowOnly("reason")
 	reason := readNote(in, "reason")
-	id, guard, err := readChangeRequest(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
+	id, condition, err := readChangeRequest(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
 	if err != nil {
 		return nil, err
 	}
-	cancelled, err := o.service.Cancel(requestContext(ctx), id, reason, guard)
+	cancelled, err := o.service.Cancel(requestContext(ctx), id, reason, condition)
 	return CancelOrder200JSONResponse{orderResponse(cancelled)}, err
 }
 
-// optional is a body that may be missing.
+// bodyOrEmpty returns an empty object if the body is missing.
 func bodyOrEmpty(body *object) *object {
 	if body == nil {
 		return new(object)
@@ -182,15 +181,15 @@ func bodyOrEmpty(body *object) *object {
 	return body
 }
 
-// about reads what all changes have in common, and judges the whole request.
+// readChangeRequest reads the parameters that all changes have, and returns all errors of the request.
 func readChangeRequest(in *object, id string, key, match *string) (order.ID, orders.Precondition, error) {
-	known := readID(&in.fieldErrors, id)
-	guard := orders.Precondition{Key: readKey(in, key), AllowedVersions: readVersions(in, match)}
-	return known, guard, in.err()
+	parsed := readID(&in.fieldErrors, id)
+	condition := orders.Precondition{Key: readKey(in, key), AllowedVersions: readVersions(in, match)}
+	return parsed, condition, in.err()
 }
 
-// requestContext is the request's own context. gin's, which the generated code hands over, is used again for other
-// requests, so nothing that may outlive this one must hold it.
+// requestContext returns the context of the HTTP request. The generated code passes gin's context, which gin uses again for other requests, so
+// nothing may hold it after this request.
 func requestContext(ctx context.Context) context.Context {
 	if c, ok := ctx.(*gin.Context); ok {
 		return c.Request.Context()
@@ -221,7 +220,7 @@ func show(o order.Snapshot) Order {
 	}
 }
 
-// some is nil for what is not there.
+// optional returns nil for the zero value.
 func optional[T comparable](value T) *T {
 	if value == *new(T) {
 		return nil

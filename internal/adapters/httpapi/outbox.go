@@ -19,7 +19,7 @@ const (
 	maxEvents     = 1000
 )
 
-// operators answers what `outboxie outbox` does, from the same ports.
+// outboxRoutes serves the requests of `outboxie outbox` over HTTP.
 type outboxRoutes struct {
 	inspector   operations.RelayInspector
 	parking     operations.ParkingAdmin
@@ -43,7 +43,7 @@ func (o outboxRoutes) status(c *gin.Context) {
 	}
 	shown := ShowStatus(status)
 	if o.subscribers != nil {
-		// The relay's status is needed the most when something fails, so it is shown without the subscribers then.
+		// The status of the relay is needed most when something fails, so it does not depend on the subscribers.
 		if all, err := o.subscribers.Summaries(c.Request.Context(), status.Sequence); err == nil {
 			shown.Subscribers = ShowSummaries(all)
 		} else {
@@ -106,7 +106,7 @@ func (o outboxRoutes) redrive(c *gin.Context) {
 	respond(c, Redriven{Redriven: count}, err)
 }
 
-// readRedrive reads which aggregate is meant, nil for all.
+// readRedrive returns the aggregate to redrive, or nil for all.
 func readRedrive(in *object) (*outbox.Key, error) {
 	in.allowOnly("aggregate", "all")
 	_, one := in.members["aggregate"]
@@ -134,7 +134,7 @@ func respond(c *gin.Context, answer any, err error) {
 	c.JSON(http.StatusOK, answer)
 }
 
-// ShowStatus is what scripts get to know of a status, without the subscribers.
+// ShowStatus returns the JSON form of a status, without the subscribers.
 func ShowStatus(s operations.RelayStatus) OutboxStatus {
 	shown := OutboxStatus{
 		State: StateOf(s), Relay: s.Relay, Now: s.Now.UTC(), Position: int64(s.Position), SavedAt: optionalTime(s.SavedAt),
@@ -162,7 +162,7 @@ func ShowStatus(s operations.RelayStatus) OutboxStatus {
 	return shown
 }
 
-// known is a time for scripts: null if there is none.
+// optionalTime returns nil for the zero time.
 func optionalTime(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
@@ -171,7 +171,7 @@ func optionalTime(t time.Time) *time.Time {
 	return &t
 }
 
-// ShowEvents is what scripts get to know of events in the log.
+// ShowEvents returns the JSON form of events in the log.
 func ShowEvents(entries []operations.ListedEvent) []OutboxEvent {
 	list := make([]OutboxEvent, 0, len(entries))
 	for _, e := range entries {
@@ -188,7 +188,7 @@ func ShowEvents(entries []operations.ListedEvent) []OutboxEvent {
 	return list
 }
 
-// showPayload returns the payload as it is, nil if there is none, and one that is nested too deep for package json as a string.
+// showPayload returns the payload unchanged, nil if there is none, and as a string if it is nested too deep for package json.
 func showPayload(payload []byte) *json.RawMessage {
 	shown := json.RawMessage(payload)
 	switch {
@@ -200,7 +200,7 @@ func showPayload(payload []byte) *json.RawMessage {
 	return &shown
 }
 
-// ShowParked is what scripts get to know of parked events, and of how many there are in all.
+// ShowParked returns the JSON form of parked events, and of how many there are in all.
 func ShowParked(events []relay.ParkedEvent, all operations.RelayStatus) ParkedEvents {
 	shown := ParkedEvents{Waiting: all.ParkedEvents, Aggregates: all.ParkedAggregates, Events: make([]ParkedEvent, 0, len(events))}
 	for _, e := range events {

@@ -12,7 +12,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// refusal is why a request was refused before anybody looked at what it asks for.
+// refusal is why a request was refused before it was handled.
 type refusal string
 
 const (
@@ -22,7 +22,7 @@ const (
 	refusedToken   refusal = "token_wrong"
 )
 
-// words is what the log says of it.
+// message returns the log message of a refusal.
 func (r refusal) message() string {
 	return map[refusal]string{
 		refusedHost:    "refused a request for a host that is not allowed",
@@ -32,10 +32,10 @@ func (r refusal) message() string {
 	}[r]
 }
 
-// refusalEvery is the least time between two log lines about one kind of refusal: who sends such requests decides how many there are.
+// refusalInterval is the least time between two log lines about one kind of refusal, because strangers decide how many such requests there are.
 const refusalInterval = time.Minute
 
-// longestTold is how much of a client's own words a log line repeats.
+// maxLogged is how much of a client's text a log line repeats.
 const maxLogged = 200
 
 // refusals counts what a listener refuses, and logs it: the first one at once, then at most one of each kind a minute.
@@ -72,7 +72,7 @@ func (r *refusals) count(ctx context.Context, kind refusal, by int64) {
 	r.counter.Add(ctx, by, metric.WithAttributeSet(attribute.NewSet(attribute.String("outboxie.refusal", string(kind)))))
 }
 
-// note counts a request, and logs who sent it. The token that was sent is not told.
+// note counts a request, and logs who sent it. It does not log the token.
 func (r *refusals) note(c *gin.Context, kind refusal) {
 	ctx := c.Request.Context()
 	r.count(ctx, kind, 1)

@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// subscribers answers what `outboxie subscriber` does, from the same port.
+// subscriberRoutes serves the requests of `outboxie subscriber` over HTTP.
 type subscriberRoutes struct {
 	admin  operations.SubscriberAdmin
 	bodies *bodies
@@ -53,7 +53,7 @@ type subscriberChange struct {
 	confirmed  bool
 }
 
-// needs names the member that a request needs besides its verb; empty: none.
+// requiredMember has the member that each verb needs; empty: none.
 var requiredMember = map[string]string{
 	"pause": "", "resume": "", "rewind": "to", "skip": "to", "lanes": "lanes", "ignore": "type", "forget": "", "lift": "",
 }
@@ -98,7 +98,7 @@ func readChange(subscriber string, in *object) (asked subscriberChange, err erro
 	return asked, in.err()
 }
 
-// carryOut does what was asked, or says what it would do.
+// carryOut carries the change out, or returns what it would do.
 func (a subscriberChange) carryOut(ctx context.Context, admin operations.SubscriberAdmin) (done SubscriberChanged, err error) {
 	done = SubscriberChanged{Subscriber: a.subscriber, Verb: a.verb, Done: true}
 	switch a.verb {
@@ -133,7 +133,7 @@ func (a subscriberChange) carryOut(ctx context.Context, admin operations.Subscri
 	return done, err
 }
 
-// ShowMoving is what scripts get to know of a move.
+// ShowMoving returns the JSON form of a move.
 func ShowMoving(m operations.MovePreview, done bool) SubscriberChanged {
 	shown := SubscriberChanged{
 		Subscriber: m.Subscriber, Verb: "rewind", Done: done, Sequence: &m.To.Sequence, Lanes: &m.Lanes, Lowest: &m.Lowest,
@@ -145,7 +145,7 @@ func ShowMoving(m operations.MovePreview, done bool) SubscriberChanged {
 	return shown
 }
 
-// ShowSubscribers is what scripts get to know of subscribers.
+// ShowSubscribers returns the JSON form of subscribers.
 func ShowSubscribers(found operations.SubscriberList) Subscribers {
 	shown := Subscribers{Subscribers: make([]SubscriberStatus, 0, len(found.All))}
 	if found.StreamError != nil {
@@ -184,7 +184,7 @@ func seconds(d time.Duration) *float64 {
 	return &s
 }
 
-// ShowSummaries is what scripts get to know of subscribers in the status of the relay.
+// ShowSummaries returns the JSON form of subscribers in the status of the relay.
 func ShowSummaries(all []operations.SubscriberSummary) *[]SubscriberSummary {
 	shown := make([]SubscriberSummary, len(all))
 	for n, s := range all {

@@ -9,7 +9,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// undecided answers what `outboxie outbox` and `outboxie subscriber` do with groups of events.
+// undecidedRoutes serves what `outboxie outbox` and `outboxie subscriber` do with groups of events.
 type undecidedRoutes struct {
 	parked      operations.UndecidedEvents
 	deadLetters operations.DeadLetterFinder
@@ -27,7 +27,7 @@ func (u undecidedRoutes) serve(routes gin.IRoutes) {
 	}
 }
 
-// serveAt serves the routes of events that find returns.
+// serveAt serves the routes for the events that find returns.
 func (u undecidedRoutes) serveAt(routes gin.IRoutes, path, retry string, find func(c *gin.Context) (operations.UndecidedEvents, error)) {
 	routes.GET(path+"/groups", func(c *gin.Context) {
 		events, err := find(c)
@@ -50,7 +50,7 @@ func (u undecidedRoutes) serveAt(routes gin.IRoutes, path, retry string, find fu
 	})
 }
 
-// decide counts what is chosen, and changes it unless the request is a dry run.
+// decide counts the chosen events, and changes them unless the request is a dry run.
 func decide(
 	c *gin.Context, find func(c *gin.Context) (operations.UndecidedEvents, error),
 	change func(ctx context.Context, events operations.UndecidedEvents, choice operations.Choice) (int, error),
@@ -78,7 +78,7 @@ func decide(
 	respond(c, answer, err)
 }
 
-// readChoice reads which events are meant, and whether they are only to be counted.
+// readChoice returns which events are chosen, and whether the request is a dry run.
 func readChoice(in *object) (choice operations.Choice, dry bool, err error) {
 	in.allowOnly("group", "type", "aggregate", "all", "dry_run")
 	given := 0
@@ -115,7 +115,7 @@ func readChoice(in *object) (choice operations.Choice, dry bool, err error) {
 	return choice, dry, in.err()
 }
 
-// ShowGroups is what scripts get to know of groups.
+// ShowGroups returns the JSON form of groups.
 func ShowGroups(groups operations.Groups) FailureGroups {
 	shown := FailureGroups{Events: groups.Events, MoreEvents: groups.More, AllGroups: groups.All, Groups: make([]FailureGroup, 0, len(groups.List))}
 	for _, g := range groups.List {

@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// judgeText refuses a well-formed JSON text whose strings a decoder would have to change: bytes that are not UTF-8, and half
-// of a surrogate pair. Package json replaces both with U+FFFD, so different requests would be taken for the same one.
+// checkText refuses a well-formed JSON text with bytes that are not UTF-8, or with half of a surrogate pair. Package json replaces both with
+// U+FFFD, so different requests would look the same.
 func checkText(text []byte) error {
 	for at := 0; at < len(text); {
 		switch r, size := utf8.DecodeRune(text[at:]); {
@@ -51,9 +51,8 @@ func escapedUnit(text []byte) rune {
 	return rune(unit)
 }
 
-// readable replaces bytes that are not UTF-8 in a request's path, host and headers. Nothing that this server knows has such
-// a path, and no header that it reads may hold more than ASCII. They are replaced because they stand in spans, and one span
-// with a text that is not UTF-8 makes the exporter drop all the spans that it sends together.
+// withValidUTF8 replaces bytes that are not UTF-8 in a request's path, host and headers. They end up in spans, and one span with a text that is
+// not UTF-8 makes the exporter drop the whole batch of spans. No route has such a path, and the headers that the server reads are ASCII.
 func withValidUTF8(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.URL.Path, r.Host = validUTF8(r.URL.Path), validUTF8(r.Host)

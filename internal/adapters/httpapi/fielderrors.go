@@ -16,17 +16,17 @@ import (
 )
 
 const (
-	maxFieldErrors = 20 // things named in one answer, so that a hostile request gets no long answer
+	maxFieldErrors = 20 // errors in one answer, so that a hostile request does not get a long answer
 	maxNameLength  = 64 // bytes of an unknown name that the answer repeats
 )
 
-// findings is everything that is wrong with one request, body and parameters.
+// fieldErrors is everything that is wrong with the body and the parameters of one request.
 type fieldErrors struct {
 	list   []FieldError
 	causes []*fault.Error
 }
 
-// invalid is a request that is wrong: a fault, and where.
+// invalidRequest is a fault, and the fields that it is about.
 type invalidRequest struct {
 	fault  *fault.Error
 	fields []FieldError
@@ -35,14 +35,14 @@ type invalidRequest struct {
 func (i *invalidRequest) Error() string { return i.fault.Error() }
 func (i *invalidRequest) Unwrap() error { return i.fault }
 
-// blame names a member of the body.
+// addField adds an error about a member of the body.
 func (f *fieldErrors) addField(name, reason string) {
 	if !f.full() {
 		f.list = append(f.list, inBody(name, reason))
 	}
 }
 
-// full reports whether an answer can name no more. To look for more is of no use then.
+// full reports whether an answer cannot name more errors.
 func (f *fieldErrors) full() bool { return len(f.list) >= maxFieldErrors }
 
 func inBody(name, reason string) FieldError {
@@ -50,7 +50,7 @@ func inBody(name, reason string) FieldError {
 	return FieldError{Pointer: &pointer, Reason: reason}
 }
 
-// blameParameter names a parameter in path, query or header.
+// addParameter adds an error about a parameter in path, query or header.
 func (f *fieldErrors) addParameter(name, reason string) {
 	if f.full() {
 		return
@@ -66,10 +66,10 @@ func shortenName(name string) string {
 	return strings.ToValidUTF8(name, "")
 }
 
-// judge adds what the domain says about the body; nil is fine.
+// addError adds an error of the domain about the body, if err is not nil.
 func (f *fieldErrors) addError(err error) { f.add(err, f.addField) }
 
-// judgeParameter adds what the domain says about a parameter.
+// addParameterError adds an error of the domain about a parameter, if err is not nil.
 func (f *fieldErrors) addParameterError(err error) { f.add(err, f.addParameter) }
 
 func (f *fieldErrors) add(err error, blame func(name, reason string)) {
@@ -82,7 +82,7 @@ func (f *fieldErrors) add(err error, blame func(name, reason string)) {
 	}
 }
 
-// err is everything that is wrong, as one fault. A single judgement of the domain keeps its own code.
+// err returns all errors as one fault. If there is one error of the domain only, it keeps its own code.
 func (f *fieldErrors) err() error {
 	switch {
 	case len(f.list) == 0:
@@ -93,8 +93,7 @@ func (f *fieldErrors) err() error {
 	return &invalidRequest{errRequest, f.list}
 }
 
-// readParameters lets a request through whose parameters can be told apart: the query is UTF-8, and in the query and in the
-// headers that mean something, each is given once.
+// readParameters lets a request through if its query is UTF-8, and every parameter in query and headers is given once.
 func readParameters(c *gin.Context) {
 	query, err := url.ParseQuery(c.Request.URL.RawQuery)
 	if err != nil {
@@ -121,13 +120,13 @@ func readParameters(c *gin.Context) {
 	}
 }
 
-// parameters is the query of a request, and what is wrong with it.
+// parameters is the query of a request, and its errors.
 type parameters struct {
 	fieldErrors
 	query url.Values
 }
 
-// parametersOf reads a query that has no other parameters than known.
+// parametersOf reads a query. A parameter that is not known is an error.
 func parametersOf(c *gin.Context, known ...string) *parameters {
 	in := &parameters{query: c.Request.URL.Query()}
 	for _, name := range slices.Sorted(maps.Keys(in.query)) {
@@ -138,14 +137,14 @@ func parametersOf(c *gin.Context, known ...string) *parameters {
 	return in
 }
 
-// given calls read with a parameter's value, if it is given.
+// ifGiven calls read with the value of a parameter, if it is given.
 func (p *parameters) ifGiven(name string, read func(text string)) {
 	if p.query.Has(name) {
 		read(p.query.Get(name))
 	}
 }
 
-// moment is a time, zero if it is not given. Databases know years of four digits.
+// time returns a time, or the zero time if it is not given. Databases have years of four digits.
 func (p *parameters) time(name string) (moment time.Time) {
 	p.ifGiven(name, func(text string) {
 		at, err := time.Parse(time.RFC3339, text)
@@ -158,7 +157,7 @@ func (p *parameters) time(name string) (moment time.Time) {
 	return moment
 }
 
-// limit is a number from 1 to most.
+// limit returns the parameter limit, from 1 to most, or usual if it is not given.
 func (p *parameters) limit(usual, most int) int {
 	p.ifGiven("limit", func(text string) {
 		number, err := strconv.Atoi(text)
