@@ -27,10 +27,10 @@ func (p *program) outboxAdoptCommand() *cobra.Command {
 	var yes, repeats bool
 	cmd := &cobra.Command{
 		Use:   "adopt [--position N] [--accept-repeats] [--yes]",
-		Short: "Repair a halted relay: accept the stream as it is, and go on from a place in the log",
+		Short: "Repair a halted relay: accept the stream as it is, and go on after an event of the log",
 		Long: "Repair a halted relay: accept stream and log as they are now, and go on after the last event that both hold, or after\n" +
-			"--position. The place is written into the stream as a notice, where every relay looks first. If the sequence of the\n" +
-			"outbox went back, events that came below the relay's position are moved to the end of the log. Says what it would do;\n" +
+			"--position. The position is written into the stream as a control message, where every relay looks first. If the sequence\n" +
+			"of the outbox went back, events below the relay's position are moved to the end of the log. Shows what it would do;\n" +
 			"--yes does it. Needs DATABASE_URL and NATS_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -53,9 +53,9 @@ func (p *program) outboxAdoptCommand() *cobra.Command {
 	return cmd
 }
 
-// adoptOptions is what an operator says about an adoption.
+// adoptOptions are the options of an adoption.
 type adoptOptions struct {
-	position      *outbox.Position // nil: where the plan says
+	position      *outbox.Position // nil: the plan decides
 	acceptRepeats bool
 	confirmed     bool
 }

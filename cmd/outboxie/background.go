@@ -11,8 +11,7 @@ import (
 	"go.uber.org/fx"
 )
 
-// background owns the loops of a graph. A loop runs from start to stop; one that ends before ends the program, with a
-// non-zero exit code.
+// background runs the loops of a graph. A loop runs from start to stop. If it ends earlier, the program ends with a non-zero exit code.
 type background struct {
 	fx.In
 	Lifecycle fx.Lifecycle
@@ -52,7 +51,7 @@ func (b background) run(name string, loop func(context.Context) error) {
 	})
 }
 
-// guard turns a panic of the loop into an error.
+// recoverPanic turns a panic of the loop into an error.
 func (b background) recoverPanic(ctx context.Context, loop func(context.Context) error) (err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
@@ -62,8 +61,8 @@ func (b background) recoverPanic(ctx context.Context, loop func(context.Context)
 	return loop(ctx)
 }
 
-// runApp starts the graph and stops it when ctx ends, or when one of its parts asks for it. A ctx that ends during the
-// start is heeded after it: fx would end at once and leave behind what has started. No start hook takes long.
+// runApp starts the graph, and stops it when ctx ends or one of its parts asks for it. If ctx ends during the start, runApp finishes the start
+// first: fx would end at once and leave the started parts behind. No start hook takes long.
 func runApp(ctx context.Context, app *fx.App) error {
 	starting, cancel := context.WithTimeout(context.WithoutCancel(ctx), app.StartTimeout())
 	defer cancel()

@@ -48,8 +48,8 @@ func telemetryOptions(c config.Config, service string, logger *slog.Logger) tele
 	}
 }
 
-// foundation is what every graph stands on: settings, logger, telemetry, and the adapters with their options. Nothing is
-// constructed before somebody asks for it.
+// foundation is the common part of all graphs: settings, logger, telemetry, and the adapters with their options. fx constructs only what is
+// asked for.
 func foundation(c config.Config, service string, logger *slog.Logger) fx.Option {
 	return fx.Options(
 		fx.Supply(c, logger),
@@ -95,7 +95,7 @@ func serving(c config.Config) fx.Option {
 	graph := fx.Options(
 		fx.Provide(newOrdering, ordering.NewSweep, newRelay, apiOptions, servingChecks),
 		fx.Decorate(telemetry.TraceService, telemetry.TraceUnitOfWork),
-		fx.Invoke(runBell), // before the relay, so that it stops after it: the relay rings when it resigns
+		fx.Invoke(runNotifier), // before the relay, so that it stops after the relay, which notifies the others when it resigns
 	)
 	if c.Roles.Relay {
 		graph = fx.Options(graph, fx.Invoke(observeRelay, observeShared, runRelay))
@@ -114,7 +114,7 @@ func administering() fx.Option {
 	)
 }
 
-// orderingParts is everything that the order service drives.
+// orderingParts is the driven ports of the order service.
 type orderingParts struct {
 	fx.In
 	Work     orders.UnitOfWork
@@ -131,7 +131,7 @@ func newOrdering(parts orderingParts) orders.Service {
 	}, newID, time.Now)
 }
 
-// relayParts is everything that a relay drives.
+// relayParts is the driven ports of a relay.
 type relayParts struct {
 	fx.In
 	Log       relay.Log
@@ -177,7 +177,7 @@ func apiOptions(
 	}
 }
 
-// adminParts is what operators work with.
+// adminParts is the ports of the admin listener.
 type adminParts struct {
 	fx.In
 	Listeners    boundParts
@@ -211,7 +211,9 @@ func adminOptions(parts adminParts) (httpapi.AdminOptions, error) {
 	}, err
 }
 
-func runBell(background background, bell *jetstream.Notifier) { background.run("bell", bell.Run) }
+func runNotifier(background background, notifier *jetstream.Notifier) {
+	background.run("notifier", notifier.Run)
+}
 
 func runSweep(background background, s *ordering.Sweep) {
 	background.run("sweep of idempotency keys", s.Run)

@@ -86,7 +86,7 @@ func runSubscriber(background background, c config.Config, subscriber *subscribi
 	background.run("subscriber "+id, func(ctx context.Context) error { return withRemedy(subscriber.Run(ctx), id) })
 }
 
-// subscribingChecks report what keeps a subscriber from its work. Nobody needs to be kept away because of dead letters: what is not behind
+// subscribingChecks report what stops a subscriber. Nobody needs to be kept away because of dead letters: what is not behind
 // one of them goes on.
 func subscribingChecks(
 	c config.Config, db *bun.DB, nc *nats.Conn, admin operations.DeadLetterAdmin, subscriber *subscribing.Subscriber,

@@ -19,10 +19,10 @@ func (p *program) outboxDiscardCommand() *cobra.Command {
 	position, chosen := int64(0), choice{}
 	cmd := &cobra.Command{
 		Use:   "discard (--position N | --all | [--group GROUP] [--type TYPE] [--aggregate TYPE/ID]) [--yes]",
-		Short: "Give parked events up for ever",
-		Long: "Give a parked event up: it never reaches the stream. The later events of its aggregate stay parked until they are\n" +
-			"redriven. --group, --type, --aggregate and --all choose among the first parked events of all aggregates. Says what it would\n" +
-			"do; --yes does it. Needs DATABASE_URL.",
+		Short: "Give up parked events for ever",
+		Long: "Give up a parked event: it never reaches the stream. The later events of its aggregate stay parked until they are\n" +
+			"redriven. --group, --type, --aggregate and --all choose among the first parked events of all aggregates. Shows what it\n" +
+			"would do; --yes does it. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if position < 0 || !exactlyOne(position > 0, chosen.all, chosen.some()) {

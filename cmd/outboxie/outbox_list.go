@@ -19,10 +19,10 @@ func (p *program) outboxListCommand() *cobra.Command {
 	filter, asJSON := operations.EventFilter{}, false
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List the newest events of the log, and where each stands",
-		Long: "List the newest events of the log, and where each stands: unpublished, published, misplaced, or its state in the\n" +
-			"parking lot. What was published within the last second may still be shown as unpublished. What is misplaced came where the\n" +
-			"relay does not look any more: see `outboxie outbox status`. Needs DATABASE_URL.",
+		Short: "List the newest events of the log with their states",
+		Long: "List the newest events of the log with their states: unpublished, published, misplaced, or the state in the parking lot.\n" +
+			"An event that was published within the last second may still be shown as unpublished. The relay had passed the position of\n" +
+			"a misplaced event before it came: see `outboxie outbox status`. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if err := checkLimit(filter.Limit); err != nil {

@@ -21,7 +21,7 @@ func (p *program) outboxParkedCommand() *cobra.Command {
 		Use:   "parked [--groups]",
 		Short: "List the events that cannot be published, and those that wait behind them",
 		Long: "List the events that the broker can never take, and the later ones of the same aggregates, which wait behind them. All\n" +
-			"other aggregates are published as ever. With --groups: how many aggregates wait for which reason, without what differs from\n" +
+			"other aggregates are still published. --groups counts the aggregates that wait by reason, without the parts that differ from\n" +
 			"event to event. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -19,9 +19,9 @@ func (p *program) outboxStatusCommand() *cobra.Command {
 	asJSON := false
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Tell whether the relay publishes, and if not, why and what to do",
-		Long: "Tell whether the relay publishes, and if not, why and what to do; and where each subscriber stands. The relay saves its\n" +
-			"position at most once a second, so what it published since then is still shown as waiting. Needs DATABASE_URL.",
+		Short: "Show whether the relay publishes, and if not, why and what to do",
+		Long: "Show whether the relay publishes, and if not, why and what to do; and the state of each subscriber. The relay saves its\n" +
+			"position at most once a second, so an event that it published since then is still shown as waiting. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withOutbox(cmd, func(ctx context.Context, ports outboxPorts) error {
@@ -154,7 +154,7 @@ func writerAge(s operations.RelayStatus) string {
 	return age(s.Now.Sub(s.OldestTransaction.Since)) + " old"
 }
 
-// describeWriter tells who the transaction is, and how to end it.
+// describeWriter describes the transaction, and how to end it.
 func describeWriter(text *strings.Builder, w operations.OpenTransaction) {
 	if w.Session == 0 {
 		gid := console.SQL(w.Prepared)

@@ -13,13 +13,14 @@ import (
 )
 
 const (
-	// summariesShown is how many subscribers the status of the relay shows.
+	// maxSummaries is how many subscribers the status of the relay shows.
 	maxSummaries = 20
-	// longStalled is how long a lane with something to do does not move until the status says so. OutboxieSubscriberStalled waits as long.
+	// stalledAfter is how long a lane with messages to handle has not moved until the status says so. The alert OutboxieSubscriberStalled waits as
+	// long.
 	stalledAfter = time.Minute
 )
 
-// printSummaries shows where subscribers stand. trouble is why that is not known. The relay's status is shown all the same.
+// printSummaries prints the states of subscribers, or the error of reading them. The status of the relay is shown in any case.
 func printSummaries(out io.Writer, all []operations.SubscriberSummary, trouble error, now time.Time) error {
 	if trouble != nil {
 		_, err := fmt.Fprintf(out, "\nThe subscribers cannot be read: %s\n", console.Line(trouble.Error()))

@@ -19,7 +19,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// mostListed bounds what is held in memory.
+// maxListed bounds the memory that a list needs.
 const maxListed = 1000
 
 func (p *program) subscriberDeadCommand() *cobra.Command {
@@ -28,7 +28,7 @@ func (p *program) subscriberDeadCommand() *cobra.Command {
 		Use:   "dead --id NAME [--groups]",
 		Short: "List a subscriber's dead letters, with age, error and what waits behind them",
 		Long: "List a subscriber's dead letters by position: what is dead, what is failing or being retried at the moment, and how many\n" +
-			"later events of the same aggregate wait behind each. With --groups: how many are dead for which reason, without what differs\n" +
+			"later events of the same aggregate wait behind each. --groups counts the dead letters by reason, without the parts that differ\n" +
 			"from event to event. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -21,7 +21,7 @@ func (p *program) subscriberDiscardCommand() *cobra.Command {
 		Short: "Give dead letters up: their events never take effect for this subscriber",
 		Long: "Give up a dead letter, those of a group, a type or an aggregate, or all of them. Their events never take effect for this\n" +
 			"subscriber, however often they come again, and what waits behind them goes on. Their rows stay in dead_letters as discarded.\n" +
-			"Says what it would do; --yes does it. Needs DATABASE_URL.",
+			"Shows what it would do; --yes does it. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !exactlyOne(event != "", chosen.all, chosen.some()) {

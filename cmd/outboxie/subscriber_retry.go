@@ -17,7 +17,7 @@ func (p *program) subscriberRetryCommand() *cobra.Command {
 	event, chosen := "", choice{}
 	cmd := &cobra.Command{
 		Use:   "retry --id NAME (--event ID | --all | [--group GROUP] [--type TYPE] [--aggregate TYPE/ID] [--yes])",
-		Short: "Have a subscriber try its dead letters again",
+		Short: "Let a subscriber try its dead letters again",
 		Long: "Mark a dead letter, those of a group, a type or an aggregate, or all of them, to be tried again. The running subscriber does\n" +
 			"so within a second or so, and goes on with what waits behind, in order. What is applied takes effect once. What is chosen by\n" +
 			"--group, --type and --aggregate is counted first; more than one letter needs --yes. Needs DATABASE_URL.",

@@ -22,8 +22,8 @@ func (p *program) subscriberStatusCommand() *cobra.Command {
 	asJSON := false
 	cmd := &cobra.Command{
 		Use:   "status [--id NAME]",
-		Short: "Tell where subscribers stand: places, lag, rate, copies, and what operators decided",
-		Long: "Tell where all subscribers stand, or one of them with its lanes: how far each has come, how much it is behind, how fast it is,\n" +
+		Short: "Show the state of subscribers: position, lag, rate, copies, and decisions of operators",
+		Long: "Show the state of all subscribers, or of one with its lanes: how far each has come, how far it is behind, how fast it is,\n" +
 			"which copies run, and whether it is paused or forgotten. Needs DATABASE_URL; without NATS_URL no lag is known.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -92,7 +92,7 @@ func printSubscribers(out io.Writer, found operations.SubscriberList, one bool, 
 	return err
 }
 
-// stateOf is a subscriber's state, and since when.
+// stateOf describes the state of a subscriber, and since when.
 func stateOf(s inbox.Overview, now time.Time) string {
 	switch state := httpapi.SubscriberStateOf(s); state {
 	case httpapi.SubscriberStatePaused:
@@ -108,7 +108,7 @@ func stateOf(s inbox.Overview, now time.Time) string {
 	}
 }
 
-// printLanes shows what else is known of one subscriber.
+// printLanes prints the lanes, copies and types of one subscriber.
 func printLanes(text *strings.Builder, s operations.SubscriberStatus) error {
 	list := func(names []string) string {
 		if len(names) == 0 {

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// masked stands for a value that is not shown, in a text of which the rest is.
+// maskedValue replaces a hidden value in a text that is shown.
 const maskedValue = "xxxxx"
 
 // harmlessParameters are the parameters of a URL's query whose values may be shown. All others are hidden: nobody knows what an
