@@ -113,7 +113,7 @@ test-with-infra: build ## the same against the infrastructure of docker/, a set 
 	@docker/infra.sh during $(GO) test $(RACE) -count=1 $(ARGS) ./...
 
 .PHONY: test-docker
-test-docker: ## the README's manual test, the image, stopping, restarting; needs Docker, and the ports of the set-up
+test-docker: ## docs/manual-test.md, the image, stopping, restarting; needs Docker, and the ports of the set-up
 	@docker/infra.sh compose version
 	$(GO) test ./test/docker -docker -count=1 -timeout 20m -v $(ARGS)
 

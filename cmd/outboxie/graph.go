@@ -33,10 +33,10 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// sliceBytes bounds how much of the log a relay holds at once: one slice that is being published and one read ahead.
+// sliceBytes bounds one read of the log. A relay holds two: the one that it publishes, and the next one.
 const sliceBytes = 4 << 20
 
-// The names under which telemetry knows the program's services.
+// The names of the program's services in telemetry.
 const (
 	serviceName           = "outboxie"
 	subscriberServiceName = "outboxie-subscriber"
@@ -48,16 +48,16 @@ func telemetryOptions(c config.Config, service string, logger *slog.Logger) tele
 	}
 }
 
-// foundation is the common part of all graphs: settings, logger, telemetry, and the adapters with their options. fx constructs only what is
-// asked for.
+// foundation is the part that all graphs share: settings, logger, telemetry, the adapters with their options, and the decorators.
+// fx constructs nothing that nobody asks for.
 func foundation(c config.Config, service string, logger *slog.Logger) fx.Option {
 	return fx.Options(
 		fx.Supply(c, logger),
 		fx.WithLogger(func() fxevent.Logger {
-			quiet := &fxevent.SlogLogger{Logger: logger}
-			quiet.UseLogLevel(slog.LevelDebug)
-			quiet.UseErrorLevel(slog.LevelDebug) // errors come back from the start and the stop
-			return quiet
+			events := &fxevent.SlogLogger{Logger: logger}
+			events.UseLogLevel(slog.LevelDebug)
+			events.UseErrorLevel(slog.LevelDebug) // errors come back from the start and the stop
+			return events
 		}),
 		fx.StartTimeout(30*time.Second), fx.StopTimeout(30*time.Second),
 		fx.Supply(
@@ -77,11 +77,12 @@ func foundation(c config.Config, service string, logger *slog.Logger) fx.Option 
 		}),
 		fx.Supply(postgres.InboxOptions{IdleTimeout: c.Subscriber.IdleTimeout}),
 		telemetry.Module, postgres.Module, jetstream.Module, codec.Module, httpapi.Module,
+		decorators,
 		fx.Invoke(observeConnections),
 	)
 }
 
-// brokerOptions is how to reach the broker.
+// brokerOptions returns how to reach the broker.
 func brokerOptions(c config.Config, logger *slog.Logger) jetstream.Options {
 	return jetstream.Options{
 		URL: string(c.NATS.URL), Name: c.InstanceID, Logger: logger,
@@ -94,7 +95,6 @@ func brokerOptions(c config.Config, logger *slog.Logger) jetstream.Options {
 func serving(c config.Config) fx.Option {
 	graph := fx.Options(
 		fx.Provide(newOrdering, ordering.NewSweep, newRelay, apiOptions, servingChecks),
-		fx.Decorate(telemetry.TraceService, telemetry.TraceUnitOfWork),
 		fx.Invoke(runNotifier), // before the relay, so that it stops after the relay, which notifies the others when it resigns
 	)
 	if c.Roles.Relay {
@@ -114,7 +114,7 @@ func administering() fx.Option {
 	)
 }
 
-// orderingParts is the driven ports of the order service.
+// orderingParts are the ports that the order service drives.
 type orderingParts struct {
 	fx.In
 	Work     orders.UnitOfWork
@@ -131,7 +131,7 @@ func newOrdering(parts orderingParts) orders.Service {
 	}, newID, time.Now)
 }
 
-// relayParts is the driven ports of a relay.
+// relayParts are the ports that a relay drives.
 type relayParts struct {
 	fx.In
 	Log       relay.Log
@@ -146,22 +146,15 @@ type relayParts struct {
 	Listener  relay.Listener
 }
 
-func newRelay(
-	parts relayParts, c config.Config, tp trace.TracerProvider, mp metric.MeterProvider, logger *slog.Logger,
-) *relaying.Relay {
-	traced := telemetry.TraceRelay(tp, c.Stream.Name, telemetry.RelayPorts{
-		Log: parts.Log, Cursors: parts.Cursors, Publisher: parts.Publisher, Elector: parts.Elector,
-	})
+func newRelay(parts relayParts, c config.Config, logger *slog.Logger) *relaying.Relay {
 	return relaying.New(
 		relaying.Ports{
-			Log: traced.Log, Cursors: traced.Cursors, Elector: traced.Elector, Liveness: parts.Liveness,
-			Publisher: telemetry.MeasurePublisher(mp, c.Stream.Name, traced.Publisher),
-			Parking:   parts.Parking, Retention: telemetry.MeasureRetention(mp, parts.Retention), Halts: parts.Halts,
-			Notifier: parts.Notifier, Listener: parts.Listener,
+			Log: parts.Log, Cursors: parts.Cursors, Publisher: parts.Publisher, Parking: parts.Parking, Retention: parts.Retention,
+			Elector: parts.Elector, Halts: parts.Halts, Liveness: parts.Liveness, Notifier: parts.Notifier, Listener: parts.Listener,
 		},
 		relaying.Options{
 			LeaseTTL: c.Outbox.LeaseTTL, Poll: c.Outbox.PollInterval,
-			Slice: relay.ReadLimit{Count: c.Outbox.BatchSize, Bytes: sliceBytes}, Retention: c.Outbox.Retention,
+			Batch: relay.ReadLimit{Count: c.Outbox.BatchSize, Bytes: sliceBytes}, Retention: c.Outbox.Retention,
 		},
 		logger.With("instance", c.InstanceID))
 }
@@ -177,7 +170,7 @@ func apiOptions(
 	}
 }
 
-// adminParts is the ports of the admin listener.
+// adminParts are what the admin listener needs.
 type adminParts struct {
 	fx.In
 	Listeners    boundParts
@@ -190,7 +183,7 @@ type adminParts struct {
 	Operator     inbox.Operator
 	Log          inbox.Log
 	NATS         *nats.Conn
-	Consumers    *jetstream.Consumers
+	Lags         *jetstream.SubscriberLags
 	Traces       trace.TracerProvider
 	Meters       metric.MeterProvider
 	Propagator   propagation.TextMapPropagator
@@ -204,7 +197,7 @@ func adminOptions(parts adminParts) (httpapi.AdminOptions, error) {
 		Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(), Inspector: parts.Inspector, ParkingAdmin: parts.ParkingAdmin,
 		Parked: operating.UndecidedParked(parts.ParkingAdmin), DeadLetters: operating.NewDeadLetters(parts.DeadLetters),
 		Subscribers: operating.NewSubscribers(operating.SubscriberPorts{
-			Operator: parts.Operator, Stream: jetstream.NewSpectator(parts.NATS, parts.Config.Stream.Name, parts.Logger), Lags: parts.Consumers,
+			Operator: parts.Operator, Stream: jetstream.NewSpectator(parts.NATS, parts.Config.Stream.Name, parts.Logger), Lags: parts.Lags,
 			Log: parts.Log,
 		}),
 		Logger: parts.Logger, TracerProvider: parts.Traces, MeterProvider: parts.Meters, Propagator: parts.Propagator,
@@ -221,7 +214,7 @@ func runSweep(background background, s *ordering.Sweep) {
 
 func runRelay(background background, r *relaying.Relay) { background.run("relay", r.Run) }
 
-// databaseCheck asks whether the database answers.
+// databaseCheck checks that the database answers.
 func databaseCheck(db *bun.DB) httpapi.Check {
 	return httpapi.Check{Name: "database", Required: true, Probe: db.PingContext}
 }
@@ -235,11 +228,11 @@ func brokerCheck(nc *nats.Conn, required bool) httpapi.Check {
 	}}
 }
 
-// longWait is how long an open transaction may hold the relay up until readiness reports it.
+// longWait is how long an open transaction may delay the relay before readiness reports it.
 const longWait = 2 * time.Second
 
-// servingChecks returns the checks of a serving instance. It accepts orders as long as the database answers. Without the broker, or while
-// the relay is halted, their events wait in the outbox.
+// servingChecks returns the checks of an instance. Only the database is required: without the broker, or while the relay is halted,
+// orders are accepted and their events wait in the outbox.
 func servingChecks(
 	c config.Config, db *bun.DB, nc *nats.Conn, r *relaying.Relay, log *postgres.Log, publisher *jetstream.Publisher,
 ) []httpapi.Check {

@@ -8,7 +8,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/uptrace/bun"
 	"go.opentelemetry.io/otel/metric"
-	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/fx"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
@@ -21,7 +20,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// subscriberParts is everything that a subscriber drives.
+// subscriberParts are what a subscriber needs.
 type subscriberParts struct {
 	fx.In
 	Background  background
@@ -34,15 +33,14 @@ type subscriberParts struct {
 	Admin       operations.DeadLetterAdmin
 	Sweeper     inbox.Sweeper
 	Log         inbox.Log
-	Traces      trace.TracerProvider
 	Meters      metric.MeterProvider
 	Logger      *slog.Logger
-	Handlers    handlerParts
+	Handlers    handlers
 	Notifier    relay.Notifier
 }
 
-// otherConnections is how many of the pool's connections are not for the transactions of lanes: one for looking, one for dead letters,
-// and one for checks and metrics.
+// otherConnections is how many connections of the pool are not for the transactions of lanes: one for the look at the checkpoints, one
+// for dead letters, and one for checks and metrics.
 const otherConnections = 3
 
 // newSubscriber returns the copy of a subscriber that runs in this process.
@@ -56,22 +54,13 @@ func newSubscriber(s subscriberParts) (*subscribing.Subscriber, error) {
 	if err := observed(s.Lifecycle)(telemetry.ObserveDeadLetters(s.Meters, id, s.Admin.CountDead)); err != nil {
 		return nil, err
 	}
-	work := telemetry.TraceInbox(s.Traces, id, s.Config.Stream.Name, telemetry.InboxPorts{Work: s.Work, Letters: s.Letters})
-	work = telemetry.MeasureInbox(s.Meters, id, s.Config.Stream.Name, work)
 	c := s.Config.Subscriber
-	if _, err := s.Handlers.handler(id, c.Handler); err != nil {
+	if _, err := s.Handlers(c.Handler); err != nil {
 		return nil, err
 	}
 	subscriber := subscribing.New(id, s.Config.InstanceID, subscribing.Ports{
-		Notifier: s.Notifier, Stream: reader, Checkpoints: telemetry.MeasureCheckpoints(s.Meters, id, s.Checkpoints), Work: work.Work, Letters: work.Letters,
-		Sweeper: s.Sweeper, Log: s.Log,
-		Handlers: func(name string) (inbox.Handler, error) {
-			handler, err := s.Handlers.handler(id, name)
-			if err != nil {
-				return nil, err
-			}
-			return telemetry.TraceHandler(handler), nil
-		},
+		Notifier: s.Notifier, Stream: reader, Checkpoints: s.Checkpoints, Work: s.Work, Letters: s.Letters,
+		Sweeper: s.Sweeper, Log: s.Log, Handlers: s.Handlers,
 	}, subscribing.Options{
 		Handler: c.Handler, CallTime: c.IdleTimeout * 2 / 5, // less than half
 		Lanes: c.Lanes, BatchTime: c.BatchTime, ReadAhead: c.ReadAhead, MaxAttempts: c.MaxAttempts, Retention: c.InboxRetention,
@@ -86,8 +75,8 @@ func runSubscriber(background background, c config.Config, subscriber *subscribi
 	background.run("subscriber "+id, func(ctx context.Context) error { return withRemedy(subscriber.Run(ctx), id) })
 }
 
-// subscribingChecks report what stops a subscriber. Nobody needs to be kept away because of dead letters: what is not behind
-// one of them goes on.
+// subscribingChecks returns the checks of a subscriber. Dead letters do not make the subscriber unready: events that do not wait behind
+// a dead letter are still applied.
 func subscribingChecks(
 	c config.Config, db *bun.DB, nc *nats.Conn, admin operations.DeadLetterAdmin, subscriber *subscribing.Subscriber,
 ) []httpapi.Check {

@@ -23,7 +23,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-func TestMain(m *testing.M) { infra.Main(m) }
+func TestMain(m *testing.M) { infra.MainInMemory(m) }
 
 // everyGraph is each graph of the program by the command that composes it.
 func everyGraph(c config.Config) map[string]fx.Option {

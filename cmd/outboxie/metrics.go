@@ -62,7 +62,7 @@ type sharedParts struct {
 	Inspector operations.RelayInspector
 	Progress  operations.ProgressReader
 	Operator  inbox.Operator
-	Consumers *jetstream.Consumers
+	Consumers *jetstream.SubscriberLags
 }
 
 // observeShared measures what is the same for every instance.

@@ -91,8 +91,9 @@ func TestWhatTheDocumentsNameExists(t *testing.T) {
 	}
 	for _, document := range []string{
 		"README.md", "docs/runbook.md", "docs/metrics.md", "docs/operations.md", "docs/engine.md", "docs/external-effects.md",
+		"docs/configuration.md", "docs/manual-test.md", "docs/guarantees.md", "docs/glossary.md",
 	} {
-		for _, line := range regexp.MustCompile("(?m)(?:^|`)outboxie ([a-z][^`#\n]*)").FindAllStringSubmatch(read(t, document), -1) {
+		for _, line := range regexp.MustCompile("(?m)(?:^|`)(?:bin/)?outboxie ([a-z][^`#\n]*)").FindAllStringSubmatch(read(t, document), -1) {
 			requireCommand(t, strings.Fields(line[1]))
 			commands++
 		}

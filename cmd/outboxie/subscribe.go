@@ -46,8 +46,8 @@ func (p *program) subscribeCommand() *cobra.Command {
 func subscribeGraph(c config.Config, logger *slog.Logger) fx.Option {
 	graph := fx.Options(
 		foundation(c, subscriberServiceName, logger),
-		fx.Provide(newSubscriber, subscribingChecks),
-		fx.Decorate(newCaller),
+		fx.Provide(newSubscriber, newHandlers, subscribingChecks),
+		fx.Decorate(remoteNotifier), // instead of the notifier of a process that runs a relay
 		fx.Invoke(runSubscriber),
 	)
 	if c.Given(config.AdminAddr) {

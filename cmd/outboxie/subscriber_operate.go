@@ -27,7 +27,7 @@ func (p *program) withSubscribers(cmd *cobra.Command, c config.Config, work func
 		return err
 	}
 	defer nc.Close()
-	consumers, err := jetstream.NewConsumers(nc, c.Stream.Name)
+	consumers, err := jetstream.NewSubscriberLags(nc, c.Stream.Name)
 	if err != nil {
 		return err
 	}

@@ -7,11 +7,9 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go"
-	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/fx"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
-	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
 	"github.com/assylzhan-a/outboxie/internal/adapters/webhook"
 	"github.com/assylzhan-a/outboxie/internal/app/fulfilling"
 	"github.com/assylzhan-a/outboxie/internal/app/notifying"
@@ -32,7 +30,6 @@ type handlerParts struct {
 	Totals  orders.Totals
 	Encoder orders.FulfillmentEncoder
 	Emitter inbox.Emitter
-	Traces  trace.TracerProvider
 	Logger  *slog.Logger
 }
 
@@ -47,7 +44,7 @@ var subscriptions = map[string]func(parts handlerParts, subscriber string) (*sub
 	},
 	fulfilling.Name: func(parts handlerParts, subscriber string) (*subscribing.Handler, error) {
 		fulfilled := fulfilling.New(subscriber, fulfilling.Ports{
-			Decoder: parts.Decoder, Encoder: parts.Encoder, Emitter: telemetry.TraceEmitter(parts.Traces, parts.Emitter),
+			Decoder: parts.Decoder, Encoder: parts.Encoder, Emitter: parts.Emitter,
 		}, parts.Logger)
 		return subscribing.NewHandler(fulfilling.Name, fulfilled.Functions(), fulfilled.Applied), nil
 	},
@@ -82,7 +79,14 @@ func (p handlerParts) handler(subscriber, name string) (inbox.Handler, error) {
 	return handler, nil
 }
 
-// newCaller wakes the relays of other processes, for handlers that emit events.
-func newCaller(nc *nats.Conn, c config.Config, logger *slog.Logger) relay.Notifier {
-	return jetstream.NewCaller(nc, c.Stream.Name, logger)
+// handlers returns the handler of this process's subscriber, by name.
+type handlers func(name string) (inbox.Handler, error)
+
+func newHandlers(parts handlerParts, c config.Config) handlers {
+	return func(name string) (inbox.Handler, error) { return parts.handler(c.Subscriber.ID, name) }
+}
+
+// remoteNotifier returns a notifier of the relays of other processes, for handlers that emit events.
+func remoteNotifier(nc *nats.Conn, c config.Config, logger *slog.Logger) relay.Notifier {
+	return jetstream.NewRemoteNotifier(nc, c.Stream.Name, logger)
 }

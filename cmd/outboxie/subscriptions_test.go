@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/assylzhan-a/outboxie/internal/config"
 )
@@ -12,7 +11,7 @@ import (
 // TestHandlers checks which handler a name leads to, which of them calls something outside, and what a wrong name or a missing setting is
 // answered with.
 func TestHandlers(t *testing.T) {
-	parts := handlerParts{Traces: noop.NewTracerProvider()}
+	parts := handlerParts{}
 	parts.Config.Subscriber.Webhook = config.Secret("http://shop.example.com/hunter2")
 	for name, external := range map[string]bool{"totals": false, "fulfillment": false, "webhook": true} {
 		handler, err := parts.handler("shop", name)

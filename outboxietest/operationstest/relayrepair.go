@@ -227,7 +227,7 @@ func repairAdopt(t *testing.T, w *fixture) {
 func repairAdoptFirst(t *testing.T, w *fixture) {
 	entry := w.append("a", 1)[0]
 	adopted := relay.Cursor{Progress: entry.Progress(), StreamCreated: "the stream", StreamSequence: 1}
-	require.ErrorIs(t, w.RelayRepair().Adopt(t.Context(), 1, adopted, true), relay.ErrOutOfTurn)
+	require.ErrorIs(t, w.RelayRepair().Adopt(t.Context(), 1, adopted, true), relay.ErrStaleRevision)
 	require.Zero(t, w.cursor())
 	w.adopt(adopted, false)
 	adopted.Revision = 1
@@ -252,7 +252,7 @@ func repairAdoptLate(t *testing.T, w *fixture) {
 	before := w.cursor()
 	for _, revision := range []int64{0, before.Revision - 1, before.Revision + 1} {
 		err := w.RelayRepair().Adopt(t.Context(), revision, relay.Cursor{Progress: entries[1].Progress(), StreamSequence: 1}, true)
-		require.ErrorIs(t, err, relay.ErrOutOfTurn)
+		require.ErrorIs(t, err, relay.ErrStaleRevision)
 		require.Equal(t, before, w.cursor())
 		require.Empty(t, w.waiting(), "nothing is redriven again")
 	}
@@ -273,7 +273,7 @@ func repairAdoptRace(t *testing.T, w *fixture) {
 			if err := <-answers; err == nil {
 				won++
 			} else {
-				require.ErrorIs(t, err, relay.ErrOutOfTurn)
+				require.ErrorIs(t, err, relay.ErrStaleRevision)
 			}
 		}
 		require.Equal(t, 1, won)
@@ -288,7 +288,7 @@ func repairAdoptFences(t *testing.T, w *fixture) {
 	w.adopt(relay.Cursor{Progress: entry.Progress(), StreamCreated: "the new stream", StreamSequence: 1}, true)
 	before := w.cursor()
 	_, err := w.Store().Save(t.Context(), believed, old)
-	require.ErrorIs(t, err, relay.ErrOutOfTurn)
-	require.ErrorIs(t, w.Store().Report(t.Context(), believed, nil), relay.ErrOutOfTurn)
+	require.ErrorIs(t, err, relay.ErrStaleRevision)
+	require.ErrorIs(t, w.Store().Report(t.Context(), believed, nil), relay.ErrStaleRevision)
 	require.Equal(t, before, w.cursor())
 }

@@ -12,42 +12,40 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// CursorHarness is a cursor that was never saved, with the lease that fences it and the log that it points into.
+// CursorHarness is a cursor that was never saved, with its lease and its log.
 type CursorHarness interface {
 	LogHarness
 	ElectorHarness
 	Store() relay.CursorStore
 }
 
-// TestCursorStore runs the contract of relay.CursorStore. Each call of open gives a new cursor, lease and log.
+// TestCursorStore runs the contract of relay.CursorStore. Each call of open returns a new cursor, lease and log.
 func TestCursorStore(t *testing.T, open func(t *testing.T) CursorHarness) {
-	for name, test := range map[string]func(t *testing.T, h CursorHarness){
-		"without a cursor it is zero":               cursorZero,
-		"what was saved is loaded":                  cursorRoundTrip,
-		"it may go back":                            cursorBack,
-		"without the lease nothing is written":      cursorNoLease,
-		"a former leader cannot write":              cursorStale,
-		"an expired lease nobody took still writes": cursorExpiredUntaken,
-		"a late write finds that its turn is over":  cursorLate,
-		"of writes for one turn one takes effect":   cursorRace,
-		"a report keeps the rest":                   cursorReport,
-		"it says what was purged, and keeps it":     cursorPurged,
-		"an ended context is an error":              cursorContext,
-		"a lost connection is an outage":            cursorOutage,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
-	}
+	runSuite(t, open, []promise[CursorHarness]{
+		{"a cursor that was never saved is zero", cursorZero},
+		{"Load returns what was saved", cursorRoundTrip},
+		{"the cursor may go back", cursorBack},
+		{"without the lease nothing is written", cursorNoLease},
+		{"a former leader cannot write", cursorStale},
+		{"the holder of an expired lease that nobody took can write", cursorExpiredUntaken},
+		{"a write with a stale revision changes nothing", cursorLate},
+		{"of several writes for one revision one takes effect", cursorRace},
+		{"a report leaves the rest of the cursor", cursorReport},
+		{"PurgedTo is returned and stays", cursorPurged},
+		{"an ended context is an error", cursorContext},
+		{"a lost connection is an outage", cursorOutage},
+	})
 }
 
-// turn is the one that follows everything that was written.
-func turn(t *testing.T, h CursorHarness, term relay.Term) relay.WriteFence {
+// fence returns the fence for the next write.
+func fence(t *testing.T, h CursorHarness, term relay.Term) relay.WriteFence {
 	t.Helper()
 	return relay.WriteFence{Token: term.Token, Revision: load(t, h).Revision}
 }
 
 func save(t *testing.T, h CursorHarness, term relay.Term, cursor relay.Cursor) relay.Cursor {
 	t.Helper()
-	saved, err := h.Store().Save(t.Context(), turn(t, h, term), cursor)
+	saved, err := h.Store().Save(t.Context(), fence(t, h, term), cursor)
 	require.NoError(t, err)
 	require.NotZero(t, saved.RecordedTo)
 	saved.RecordedTo = time.Time{} // see cursorRecorded
@@ -61,7 +59,7 @@ func load(t *testing.T, h CursorHarness) relay.Cursor {
 	return cursor
 }
 
-// at is the cursor as it stands after so many writes.
+// at returns cursor with the revision.
 func at(revision int64, cursor relay.Cursor) relay.Cursor {
 	cursor.Revision = revision
 	return cursor
@@ -113,9 +111,9 @@ func cursorStale(t *testing.T, h CursorHarness) {
 	save(t, h, former, first)
 	h.Advance(t, h.TTL()+time.Second)
 	acquire(t, h, "instance-2")
-	_, err := h.Store().Save(t.Context(), turn(t, h, former), second)
+	_, err := h.Store().Save(t.Context(), fence(t, h, former), second)
 	require.ErrorIs(t, err, relay.ErrLeaseLost)
-	err = h.Store().Report(t.Context(), turn(t, h, former), relay.NewHalt(relay.HaltTailGone, "gone"))
+	err = h.Store().Report(t.Context(), fence(t, h, former), relay.NewHalt(relay.HaltTailGone, "gone"))
 	require.ErrorIs(t, err, relay.ErrLeaseLost)
 	require.Equal(t, at(1, first), load(t, h))
 }
@@ -132,20 +130,20 @@ func cursorLate(t *testing.T, h CursorHarness) {
 	term := acquire(t, h, "instance-1")
 	ahead := relay.WriteFence{Token: term.Token, Revision: 1}
 	_, err := h.Store().Save(t.Context(), ahead, second)
-	require.ErrorIs(t, err, relay.ErrOutOfTurn, "nothing was ever written")
+	require.ErrorIs(t, err, relay.ErrStaleRevision, "nothing was ever written")
 	require.Zero(t, load(t, h))
 
 	save(t, h, term, first)
 	for _, revision := range []int64{0, 2} {
 		late := relay.WriteFence{Token: term.Token, Revision: revision}
 		_, err := h.Store().Save(t.Context(), late, second)
-		require.ErrorIs(t, err, relay.ErrOutOfTurn)
-		require.ErrorIs(t, h.Store().Report(t.Context(), late, nil), relay.ErrOutOfTurn)
+		require.ErrorIs(t, err, relay.ErrStaleRevision)
+		require.ErrorIs(t, h.Store().Report(t.Context(), late, nil), relay.ErrStaleRevision)
 		require.Equal(t, at(1, first), load(t, h))
 	}
 	late := relay.WriteFence{Token: term.Token + 1, Revision: 7}
 	_, err = h.Store().Save(t.Context(), late, second)
-	require.ErrorIs(t, err, relay.ErrLeaseLost, "which comes before the turn")
+	require.ErrorIs(t, err, relay.ErrLeaseLost, "the lease is checked first")
 	require.Equal(t, at(2, second), save(t, h, term, second))
 }
 
@@ -166,7 +164,7 @@ func cursorRace(t *testing.T, h CursorHarness) {
 			if err := <-answers; err == nil {
 				won++
 			} else {
-				require.ErrorIs(t, err, relay.ErrOutOfTurn)
+				require.ErrorIs(t, err, relay.ErrStaleRevision)
 			}
 		}
 		require.Equal(t, 1, won)
@@ -178,14 +176,14 @@ func cursorReport(t *testing.T, h CursorHarness) {
 	first, _ := cursorAt(t, h)
 	term := acquire(t, h, "instance-1")
 	halt, other := relay.NewHalt(relay.HaltTailGone, "it's gone ?"), relay.NewHalt(relay.HaltLogPurged, "")
-	require.NoError(t, h.Store().Report(t.Context(), turn(t, h, term), halt))
-	require.Equal(t, relay.Cursor{Revision: 1, Halt: halt}, load(t, h), "the cursor of a relay that has not come anywhere")
+	require.NoError(t, h.Store().Report(t.Context(), fence(t, h, term), halt))
+	require.Equal(t, relay.Cursor{Revision: 1, Halt: halt}, load(t, h), "the relay has saved no cursor yet")
 	first.Halt = other
 	saved := save(t, h, term, first)
 	first.Halt = halt
-	require.Equal(t, at(2, first), saved, "saving says nothing about halts")
+	require.Equal(t, at(2, first), saved, "Save does not change the halt")
 	for i, halt := range []*relay.Halt{halt, other, nil, nil, halt} {
-		require.NoError(t, h.Store().Report(t.Context(), turn(t, h, term), halt))
+		require.NoError(t, h.Store().Report(t.Context(), fence(t, h, term), halt))
 		first.Halt = halt
 		require.Equal(t, at(3+int64(i), first), load(t, h))
 	}
@@ -203,7 +201,7 @@ func cursorPurged(t *testing.T, h CursorHarness) {
 
 	want = at(2, second)
 	want.PurgedTo = first.Position
-	require.Equal(t, want, save(t, h, term, second), "saved by somebody who does not know")
+	require.Equal(t, want, save(t, h, term, second), "the caller of Save need not know PurgedTo")
 	require.Equal(t, want, load(t, h))
 }
 
@@ -212,9 +210,9 @@ func cursorContext(t *testing.T, h CursorHarness) {
 	term := acquire(t, h, "instance-1")
 	ended, end := context.WithCancel(t.Context())
 	end()
-	_, err := h.Store().Save(ended, turn(t, h, term), first)
+	_, err := h.Store().Save(ended, fence(t, h, term), first)
 	require.ErrorIs(t, err, context.Canceled)
-	require.ErrorIs(t, h.Store().Report(ended, turn(t, h, term), nil), context.Canceled)
+	require.ErrorIs(t, h.Store().Report(ended, fence(t, h, term), nil), context.Canceled)
 	_, err = h.Store().Load(ended)
 	require.ErrorIs(t, err, context.Canceled)
 	require.Zero(t, load(t, h))
@@ -222,7 +220,7 @@ func cursorContext(t *testing.T, h CursorHarness) {
 
 func cursorOutage(t *testing.T, h CursorHarness) {
 	first, _ := cursorAt(t, h)
-	next := turn(t, h, acquire(t, h, "instance-1"))
+	next := fence(t, h, acquire(t, h, "instance-1"))
 	h.Disconnect(t)
 	_, err := h.Store().Save(t.Context(), next, first)
 	require.Equal(t, fault.Unavailable, fault.KindOf(err), "%v", err)

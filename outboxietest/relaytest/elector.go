@@ -12,31 +12,29 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// ElectorHarness is one lease that nobody ever held. Its ttl is at least a minute, so that only Advance makes it expire.
+// ElectorHarness is a lease that nobody has ever held. Its time to live is at least a minute, so that it expires only by Advance.
 type ElectorHarness interface {
 	Outages
 	Elector(holder string) relay.Elector
 	TTL() time.Duration
-	Advance(t *testing.T, by time.Duration) // moves the keeper's clock, forwards or backwards, as far as the lease can tell
+	Advance(t *testing.T, by time.Duration) // moves the clock of the lease, forwards or backwards
 }
 
-// TestElector runs the contract of relay.Elector. Each call of open gives a new lease.
+// TestElector runs the contract of relay.Elector. Each call of open returns a new lease.
 func TestElector(t *testing.T, open func(t *testing.T) ElectorHarness) {
-	for name, test := range map[string]func(t *testing.T, h ElectorHarness){
-		"one holds it, the others are told who":              electorHeld,
-		"the deadline ends before the lease":                 electorDeadline,
-		"renewing keeps it":                                  electorRenew,
-		"when it has expired the next one takes it":          electorExpired,
-		"an expired lease nobody took can be renewed":        electorExpiredUntaken,
-		"it is taken from a holder that is known to be gone": electorGone,
-		"resigning frees it at once":                         electorResign,
-		"a clock that jumped back frees it":                  electorClockBack,
-		"of many only one gets it":                           electorRace,
-		"an ended context is an error":                       electorContext,
-		"a lost connection is an outage":                     electorOutage,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
-	}
+	runSuite(t, open, []promise[ElectorHarness]{
+		{"one instance holds the lease, and the others learn who", electorHeld},
+		{"the deadline ends before the lease", electorDeadline},
+		{"renewing keeps the lease", electorRenew},
+		{"an expired lease goes to the next instance", electorExpired},
+		{"an expired lease that nobody took can be renewed", electorExpiredUntaken},
+		{"the lease of a holder that is gone can be taken", electorGone},
+		{"resigning frees the lease at once", electorResign},
+		{"a clock that went back frees the lease", electorClockBack},
+		{"of many instances one gets the lease", electorRace},
+		{"an ended context is an error", electorContext},
+		{"a lost connection is an outage", electorOutage},
+	})
 }
 
 func acquire(t *testing.T, h ElectorHarness, holder string) relay.Term {
@@ -54,7 +52,7 @@ func requireHeldBy(t *testing.T, h ElectorHarness, holder string) {
 	require.ErrorContains(t, err, holder)
 }
 
-// requireHeldUnder is requireHeldBy, and who asks learns the token.
+// requireHeldUnder requires that the lease is held by holder, and that another instance learns the token.
 func requireHeldUnder(t *testing.T, h ElectorHarness, holder string, token int64) {
 	t.Helper()
 	_, err := h.Elector("somebody else").Acquire(t.Context(), 0)
@@ -115,7 +113,7 @@ func electorExpiredUntaken(t *testing.T, h ElectorHarness) {
 	requireHeldBy(t, h, "instance-1")
 }
 
-// electorGone takes the lease from the token that was named, and from no other.
+// electorGone checks that the lease is taken only from the holder of the given token.
 func electorGone(t *testing.T, h ElectorHarness) {
 	first := acquire(t, h, "instance-1")
 	for _, wrong := range []int64{0, first.Token - 1, first.Token + 1} {
@@ -132,7 +130,7 @@ func electorGone(t *testing.T, h ElectorHarness) {
 	_, err = h.Elector("instance-1").Renew(t.Context(), first)
 	require.ErrorIs(t, err, relay.ErrLeaseLost)
 	_, err = h.Elector("instance-3").Acquire(t.Context(), first.Token)
-	require.ErrorIs(t, err, relay.ErrLeaseHeld, "of several that saw the first one gone, one leads")
+	require.ErrorIs(t, err, relay.ErrLeaseHeld, "of several instances that see the first leader gone, one leads")
 
 	third, err := h.Elector("instance-2").Acquire(t.Context(), second.Token)
 	require.NoError(t, err, "an instance that was started again takes over from itself")

@@ -13,26 +13,24 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// FinderHarness is a broker without the stream, and its finder.
+// FinderHarness is a broker without the stream, with a finder.
 type FinderHarness interface {
 	StreamHarness
 	Finder() relay.Finder
 }
 
-// TestFinder runs the contract of relay.Finder. Each call of open gives a broker without the stream.
+// TestFinder runs the contract of relay.Finder. Each call of open returns a broker without the stream.
 func TestFinder(t *testing.T, open func(t *testing.T) FinderHarness) {
-	for name, test := range map[string]func(t *testing.T, h FinderHarness){
-		"each event is found, with its time":               findEach,
-		"an event is found among all else":                 findAmong,
-		"what was redriven is found by its sequence":       findRedriven,
-		"what is not in the stream is not found":           findMissing,
-		"another event at the same position is not it":     findOther,
-		"a call ends with its context, or an outage":       findOutage,
-		"what was deleted or has expired is not found":     findDeleted,
-		"of a stream that does not exist nothing is found": findNoStream,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
-	}
+	runSuite(t, open, []promise[FinderHarness]{
+		{"each event is found with its time", findEach},
+		{"an event is found among other messages", findAmong},
+		{"a redriven event is found by its sequence", findRedriven},
+		{"an event that is not in the stream is not found", findMissing},
+		{"another event at the same position is not found", findOther},
+		{"a deleted event is not found", findDeleted},
+		{"without a stream nothing is found", findNoStream},
+		{"a call ends with its context, or in an outage", findOutage},
+	})
 }
 
 func requireFound(t *testing.T, h FinderHarness, entry outbox.Entry, sequence uint64) time.Time {
@@ -49,7 +47,7 @@ func requireNotFound(t *testing.T, h FinderHarness, event outbox.Progress, seque
 	require.ErrorIs(t, err, relay.ErrNoMessage, "position %d", event.Position)
 }
 
-// gapped is entries as a log has them in which transactions rolled back.
+// gapped returns entries with gaps between their positions, as rolled back transactions leave them.
 func gapped(after outbox.Position, n int) []outbox.Entry {
 	entries := NewEntries(after, n)
 	for i := range entries {
@@ -68,13 +66,13 @@ func findEach(t *testing.T, h FinderHarness) {
 		all = append(all, entries...)
 		for _, entry := range all {
 			at := requireFound(t, h, entry, 0)
-			require.False(t, entry.Position == all[len(all)-1].Position && at.Before(last), "its own time, not another one's")
+			require.False(t, entry.Position == all[len(all)-1].Position && at.Before(last), "its own time")
 			last = at
 		}
 	}
 }
 
-// findAmong puts everything into the stream that can be there besides events in their places.
+// findAmong puts each other kind of message into the stream too.
 func findAmong(t *testing.T, h FinderHarness) {
 	publisher, _ := openStream(t, h)
 	h.AppendForeign(t)

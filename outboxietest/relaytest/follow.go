@@ -16,10 +16,10 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// EventType is the type of the suites' events.
+// EventType is the type of the events in the suites.
 const EventType = "outboxie.test.happened.v1"
 
-// NewMessage returns a message that any log takes.
+// NewMessage returns a valid message with a new id.
 func NewMessage(aggregateID string, version int64) outbox.Message {
 	var id [16]byte
 	_, _ = rand.Read(id[:])
@@ -44,27 +44,27 @@ const (
 	aggregatesCount = 100
 )
 
-// crowd is what the writers of FollowWriters share.
-type crowd struct {
+// writerGroup is the state that the writers of FollowWriters share.
+type writerGroup struct {
 	h          LogHarness
 	aggregates [aggregatesCount]struct {
-		sync.Mutex // held from before an append until after its commit, as saving the aggregate does
+		sync.Mutex // locked until after the commit, as an aggregate is that was saved
 		version    int64
 	}
 	mu        sync.Mutex
 	committed []string
 }
 
-// FollowWriters lets one reader follow 32 concurrent writers that roll back, dawdle and commit out of order, and returns
-// what the reader got wrong: what was lost, doubled, out of order, or never committed. It is exported for mutants: a log
-// that does not wait for open writers must not come through with nothing.
+// FollowWriters lets one reader follow 32 concurrent writers that pause, roll back and commit out of order. It returns what the reader got
+// wrong: events that were lost, doubled, out of order, or never committed. It is exported for tests of broken logs: for a log that does
+// not wait for open transactions it must return something.
 func FollowWriters(t *testing.T, h LogHarness) []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	seed := mathrand.Uint64() // what the writers do depends on timing as well, so no seed would repeat it
+	seed := mathrand.Uint64() // not logged: timing matters too, so a seed would not repeat the test
 
-	shared := &crowd{h: h}
+	shared := &writerGroup{h: h}
 	failures := make(chan error, writerCount)
 	var writers sync.WaitGroup
 	for i := range uint64(writerCount) {
@@ -86,20 +86,20 @@ func FollowWriters(t *testing.T, h LogHarness) []string {
 	for failure := range failures {
 		require.NoError(t, failure)
 	}
-	wrong := judge(entries, shared.committed)
+	wrong := findErrors(entries, shared.committed)
 	if err != nil {
 		wrong = append(wrong, err.Error())
 	}
 	return wrong
 }
 
-// transact appends to one to three aggregates, a moment apart, and commits three times out of four.
-func (c *crowd) transact(ctx context.Context, random *mathrand.Rand) error {
+// transact appends to one to three aggregates, with pauses, and commits three times out of four.
+func (c *writerGroup) transact(ctx context.Context, random *mathrand.Rand) error {
 	chosen := make([]int, 1+random.IntN(3))
 	for i := range chosen {
 		chosen[i] = random.IntN(aggregatesCount)
 	}
-	slices.Sort(chosen) // one order for all, so that nobody deadlocks
+	slices.Sort(chosen) // in one order for all writers, to avoid deadlocks
 	chosen = slices.Compact(chosen)
 	for _, i := range chosen {
 		c.aggregates[i].Lock()
@@ -120,7 +120,7 @@ func (c *crowd) transact(ctx context.Context, random *mathrand.Rand) error {
 		time.Sleep(time.Duration(random.IntN(2000)) * time.Microsecond)
 	}
 	if random.IntN(20) == 0 {
-		time.Sleep(30 * time.Millisecond) // slow enough for many others to overtake
+		time.Sleep(30 * time.Millisecond) // so that many later transactions commit first
 	}
 	if random.IntN(4) == 0 {
 		return nil
@@ -137,7 +137,7 @@ func (c *crowd) transact(ctx context.Context, random *mathrand.Rand) error {
 	return nil
 }
 
-// follow reads on, in slices of all sizes, until the writers have finished and nothing is left.
+// follow reads pages of random sizes until the writers have finished and the log ends.
 func follow(
 	ctx context.Context, h LogHarness, finished <-chan struct{}, random *mathrand.Rand,
 ) (entries []outbox.Entry, err error) {
@@ -164,7 +164,8 @@ func follow(
 	}
 }
 
-func judge(entries []outbox.Entry, committed []string) (wrong []string) {
+// findErrors returns what is wrong with entries, given the ids of the committed events.
+func findErrors(entries []outbox.Entry, committed []string) (wrong []string) {
 	seen := make(map[string]int)
 	versions := make(map[outbox.Key]int64)
 	var last outbox.Position

@@ -10,14 +10,14 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// HaltsHarness is a keeper of halt reports.
+// HaltsHarness is a store of halt reports.
 type HaltsHarness interface {
 	InstanceHalts(instance string) relay.InstanceHalts
 	Reported(t *testing.T) []operations.InstanceHalt // as operators see them
 	Age(t *testing.T, by time.Duration)              // makes every report older
 }
 
-// TestInstanceHalts runs the contract of relay.InstanceHalts. Each call of open gives a keeper without reports.
+// TestInstanceHalts runs the contract of relay.InstanceHalts. Each call of open returns a store without reports.
 func TestInstanceHalts(t *testing.T, open func(t *testing.T) HaltsHarness) {
 	missing := relay.NewHalt(relay.HaltStreamMissing, "it held everything up to %d", 7)
 	replaced := relay.NewHalt(relay.HaltStreamReplaced, "created at 1")

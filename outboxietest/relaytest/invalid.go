@@ -10,13 +10,13 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// logInvalid demands that a row which can never be published neither stops the reader nor gets lost.
+// logInvalid checks that a row which can never be published neither stops the reader nor gets lost.
 func logInvalid(t *testing.T, h LogHarness) {
 	appendCommitted(t, h, NewMessage("a", 1), NewMessage("b", 1), NewMessage("c", 1))
 	before := readAll(t, h)
 	h.Spoil(t, before[1].Position)
 
-	for range 2 { // an adapter may read in another way the second time
+	for range 2 { // because an adapter may use another statement the second time
 		entries := readAll(t, h)
 		require.Equal(t, ids(before), ids(entries))
 		require.Equal(t, before[1].Key, entries[1].Key)
@@ -30,7 +30,7 @@ func logInvalid(t *testing.T, h LogHarness) {
 	require.Equal(t, ids(before[2:]), ids(rest.Entries))
 }
 
-// parkingInvalid demands that what can never be published is still due, and says so: the publisher refuses it again.
+// parkingInvalid checks that an event which can never be published is due with the reason, so that the publisher refuses it again.
 func parkingInvalid(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "a")
 	l.park(log...)
@@ -42,7 +42,7 @@ func parkingInvalid(t *testing.T, h ParkingHarness) {
 	require.Empty(t, due.Redrive[1].Invalid)
 }
 
-// streamInvalid demands that nothing is stored which no subscriber could read as it was recorded.
+// streamInvalid checks that no entry is stored that no subscriber could read.
 func streamInvalid(t *testing.T, h StreamHarness) {
 	publisher, _ := openStream(t, h)
 	tail := uint64(0)
@@ -61,7 +61,7 @@ func streamInvalid(t *testing.T, h StreamHarness) {
 		"a line feed":          func(e *outbox.Entry) { e.Headers = map[string]string{"a": "b\nc"} },
 		"a carriage return":    func(e *outbox.Entry) { e.Headers = map[string]string{"a": "b\rc"} },
 	} {
-		for _, before := range []int{1, 12} { // a few go one by one, many together
+		for _, before := range []int{1, 12} { // an adapter may publish a few one by one, and many together
 			entries := NewEntries(outbox.Position(tail), before+2)
 			spoil(&entries[before])
 			last, err := publisher.Publish(t.Context(), tail, entries)

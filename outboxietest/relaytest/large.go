@@ -10,10 +10,10 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// largePayload is a JSON text of so many bytes.
+// largePayload returns a JSON text of size bytes.
 func largePayload(size int) []byte { return []byte(`"` + strings.Repeat("x", size-2) + `"`) }
 
-// requireUnread demands an entry that is there without the payload, which has so many bytes, and says why.
+// requireUnread requires an entry without its payload, whose Invalid names the size and the limit.
 func requireUnread(t *testing.T, want, got outbox.Entry, size, largest string) {
 	t.Helper()
 	require.Equal(t, "its payload takes "+size+" bytes, and the broker takes at most "+largest, got.Invalid)
@@ -24,7 +24,7 @@ func requireUnread(t *testing.T, want, got outbox.Entry, size, largest string) {
 	require.Equal(t, want.Version, got.Version)
 }
 
-// logLarge demands that a payload which the broker never takes does not come, and keeps nothing back.
+// logLarge checks that a payload which the broker never accepts is not read, and does not stop the reader.
 func logLarge(t *testing.T, h LogHarness) {
 	messages := []outbox.Message{NewMessage("a", 1), NewMessage("b", 1), NewMessage("b", 2), NewMessage("c", 1), NewMessage("c", 2)}
 	messages[1].Payload, messages[3].Payload = largePayload(300), largePayload(90_000)
@@ -46,7 +46,7 @@ func logLarge(t *testing.T, h LogHarness) {
 			require.True(t, page.More || len(all) == len(messages), "%d entries", len(all))
 		}
 	}
-	for range 2 { // an adapter may read in another way the second time
+	for range 2 { // because an adapter may use another statement the second time
 		found := read()
 		require.Equal(t, ids(whole), ids(found))
 		requireUnread(t, whole[1], found[1], "300", "299")
@@ -65,7 +65,7 @@ func logLarge(t *testing.T, h LogHarness) {
 	require.Equal(t, whole[3].Message, read()[3].Message)
 }
 
-// logHeaders demands that headers count, too.
+// logHeaders checks the same for headers.
 func logHeaders(t *testing.T, h LogHarness) {
 	var messages []outbox.Message
 	for version := range int64(8) {
@@ -81,7 +81,7 @@ func logHeaders(t *testing.T, h LogHarness) {
 	require.True(t, page.More)
 }
 
-// parkingLarge demands that what the broker does not take is due without its payload, and with it once the broker takes it.
+// parkingLarge checks that an event which the broker does not accept is due without its payload, and with it once the broker accepts it.
 func parkingLarge(t *testing.T, h ParkingHarness) {
 	l := lead(t, h)
 	messages := []outbox.Message{NewMessage("a", 1), NewMessage("a", 2), NewMessage("a", 3)}
@@ -93,10 +93,10 @@ func parkingLarge(t *testing.T, h ParkingHarness) {
 	limit := plenty
 	limit.Largest = 89_999
 	ready := l.due(log[2].Position, limit)
-	require.Equal(t, positions(log[0]), positions(ready.Redrive...), "what is too large ends the batch")
+	require.Equal(t, positions(log[0]), positions(ready.Redrive...), "an entry that is too large ends the batch")
 	require.Equal(t, log[0].Message, ready.Redrive[0].Message)
 
-	l.settle(redrivenEvent(log[0], log[2]), 7)
+	l.reconcile(redrivenEvent(log[0], log[2]), 7)
 	ready = l.due(log[2].Position, limit)
 	require.Equal(t, positions(log[1]), positions(ready.Redrive...))
 	requireUnread(t, log[1], ready.Redrive[0], "90000", "89999")

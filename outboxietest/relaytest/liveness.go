@@ -13,32 +13,30 @@ import (
 // LivenessHarness is a broker to which processes connect. When open and Reconnect return, every process is connected.
 type LivenessHarness interface {
 	Outages
-	Process() relay.Liveness                   // another one with each call
+	Process() relay.Liveness                   // a new process with each call
 	Kill(t *testing.T, process relay.Liveness) // ends the process without a withdrawal
 }
 
-// TestLiveness runs the contract of relay.Liveness. Each call of open gives a broker that knows of nobody.
+// TestLiveness runs the contract of relay.Liveness. Each call of open returns a broker without announcements.
 func TestLiveness(t *testing.T, open func(t *testing.T) LivenessHarness) {
-	for name, test := range map[string]func(t *testing.T, h LivenessHarness){
-		"who never was is gone":                        livenessNobody,
-		"who has announced a token is there, for all":  livenessAnnounced,
-		"who has withdrawn is gone":                    livenessWithdrawn,
-		"who was killed is gone":                       livenessKilled,
-		"during an outage nobody is gone":              livenessOutage,
-		"an announcement during an outage is not lost": livenessAnnouncedDuringOutage,
-		"nothing is known when the context has ended":  livenessContext,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
-	}
+	runSuite(t, open, []promise[LivenessHarness]{
+		{"a token that nobody announced is gone", livenessNobody},
+		{"every process sees an announcement", livenessAnnounced},
+		{"after a withdrawal the process is gone", livenessWithdrawn},
+		{"a killed process is gone", livenessKilled},
+		{"during an outage no process is gone", livenessOutage},
+		{"an announcement during an outage is not lost", livenessAnnouncedDuringOutage},
+		{"when the context has ended, no process is gone", livenessContext},
+	})
 }
 
-// requireSoon waits for an answer, because what happens on one connection may reach the broker after what is asked on another.
+// requireSoon waits for an answer: an announcement may reach the broker later than a probe over another connection.
 func requireSoon(t *testing.T, gone bool, process relay.Liveness, token int64) {
 	t.Helper()
 	require.Eventually(t, func() bool { return process.Probe(t.Context(), token).Gone == gone }, patience, time.Millisecond)
 }
 
-// requireThere asks again and again.
+// requireThere waits until the process is there, and requires that it stays.
 func requireThere(t *testing.T, process relay.Liveness, token int64) {
 	t.Helper()
 	requireSoon(t, false, process, token)
@@ -56,7 +54,7 @@ func livenessAnnounced(t *testing.T, h LivenessHarness) {
 	defer leader.Announce(7)()
 	requireThere(t, follower, 7)
 	requireThere(t, h.Process(), 7)
-	require.True(t, follower.Probe(t.Context(), 6).Gone, "of another token nobody knows")
+	require.True(t, follower.Probe(t.Context(), 6).Gone, "nobody announced another token")
 	require.True(t, follower.Probe(t.Context(), 77).Gone)
 }
 
@@ -79,7 +77,7 @@ func livenessKilled(t *testing.T, h LivenessHarness) {
 	requireThere(t, follower, 7)
 	h.Kill(t, leader)
 	requireSoon(t, true, follower, 7)
-	require.Zero(t, follower.Probe(t.Context(), 7).Session, "its own connection was not lost")
+	require.Zero(t, follower.Probe(t.Context(), 7).Session, "the follower's own connection was not lost")
 }
 
 func livenessOutage(t *testing.T, h LivenessHarness) {
@@ -105,7 +103,7 @@ func livenessAnnouncedDuringOutage(t *testing.T, h LivenessHarness) {
 	began := time.Now()
 	defer leader.Announce(8)()
 	withdraw()
-	require.Less(t, time.Since(began), time.Second, "nobody waits for the broker")
+	require.Less(t, time.Since(began), time.Second, "Announce and withdraw do not wait for the broker")
 	h.Reconnect(t)
 	requireThere(t, follower, 8)
 	requireSoon(t, true, follower, 7)

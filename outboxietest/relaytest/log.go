@@ -1,5 +1,3 @@
-// Package relaytest is the executable contract of the driven ports of package outbox. Every adapter runs it, the one in
-// memory as well as the real one.
 package relaytest
 
 import (
@@ -15,63 +13,59 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// LogWriter is an open transaction: positions are dealt by Append, rows are seen after Commit.
+// LogWriter is an open transaction. Append assigns positions; the rows are visible after Commit.
 type LogWriter interface {
 	relay.Appender
 	Commit() error
 	Rollback() // after Commit it does nothing
 }
 
-// LogHarness is one empty log with everything that the contract does to it. Begin may be called concurrently, by at
-// least 32 writers at once.
+// LogHarness is an empty log, with everything that the suite does to it. At least 32 transactions may be open at once.
 type LogHarness interface {
 	Outages
 	Log() relay.Log
 	Begin(ctx context.Context) (LogWriter, error)
-	Purge(t *testing.T, upTo outbox.Position) // removes rows as retention does, which says so
-	// SetSequence lets a position be the one that was dealt last, as a data-only restore, RESTART or setval does. 0: none was.
+	Purge(t *testing.T, upTo outbox.Position) // removes rows as retention does, and sets PurgedTo
+	// SetSequence sets the last assigned position, as a restore of data alone does. 0: none was assigned.
 	SetSequence(t *testing.T, position outbox.Position)
-	Forget(t *testing.T, after outbox.Position) // removes rows as a failover that loses commits does
-	Spoil(t *testing.T, at outbox.Position)     // makes a row one that can never be published, as plain SQL can
+	Forget(t *testing.T, after outbox.Position) // removes rows like a failover that loses commits
+	Spoil(t *testing.T, at outbox.Position)     // changes a row so that it can never be published, as a statement by hand can
 }
 
-// Outages takes the connections of the adapter under test away and gives them back.
+// Outages cuts the connections of the adapter under test, and restores them.
 type Outages interface {
 	Disconnect(t *testing.T)
 	Reconnect(t *testing.T)
 }
 
 const (
-	// patience bounds what must happen; soon is how long something that must not happen is given to happen.
-	patience = 30 * time.Second
-	soon     = 100 * time.Millisecond
+	patience = 30 * time.Second       // longest wait for something that must happen
+	soon     = 100 * time.Millisecond // how long the tests watch that something does not happen
 )
 
 var plenty = relay.ReadLimit{Count: 1000, Bytes: 1 << 20}
 
-// TestLog runs the contract of relay.Log. Each call of open gives an empty log.
+// TestLog runs the contract of relay.Log. Each call of open returns an empty log.
 func TestLog(t *testing.T, open func(t *testing.T) LogHarness) {
-	for name, test := range map[string]func(t *testing.T, h LogHarness){
-		"an empty log has nothing":                   logEmpty,
-		"entries come back as they were appended":    logContent,
-		"a slice is limited, but never empty":        logLimits,
-		"a rolled back row is skipped":               logRollback,
-		"an open writer holds later rows back":       logOpenWriter,
-		"rows before an open writer come at once":    logPrefix,
-		"rows that nobody sees yet are not there":    logUnseen,
-		"the row at the progress must be the same":   logHistory,
-		"purged rows may be missing":                 logPurged,
-		"the wait ends with its context":             logContext,
-		"a lost connection is an outage":             logOutage,
-		"a lost connection ends the wait":            logOutageWhileWaiting,
-		"a reader follows 32 writers":                logFollow,
-		"a progress beyond the end has lost history": logBeyond,
-		"a row that cannot be published comes too":   logInvalid,
-		"what no broker takes is not read":           logLarge,
-		"headers count, too":                         logHeaders,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
-	}
+	runSuite(t, open, []promise[LogHarness]{
+		{"an empty log has no entries", logEmpty},
+		{"entries come back as they were appended", logContent},
+		{"a page is limited, but never empty", logLimits},
+		{"a rolled back row is skipped", logRollback},
+		{"a read waits for an open transaction", logOpenWriter},
+		{"rows before an open transaction come at once", logPrefix},
+		{"uncommitted rows are not there", logUnseen},
+		{"another row at the progress is lost history", logHistory},
+		{"purged rows may be missing", logPurged},
+		{"the wait ends with its context", logContext},
+		{"a lost connection is an outage", logOutage},
+		{"a lost connection ends the wait", logOutageWhileWaiting},
+		{"a progress beyond the end is lost history", logBeyond},
+		{"a row that cannot be published comes with the reason", logInvalid},
+		{"a payload that no broker accepts is not read", logLarge},
+		{"headers that no broker accepts are not read", logHeaders},
+		{"a reader follows 32 writers", logFollow},
+	})
 }
 
 func logEmpty(t *testing.T, h LogHarness) {
@@ -177,7 +171,7 @@ func logPrefix(t *testing.T, h LogHarness) {
 	page, err := h.Log().After(t.Context(), outbox.Progress{}, plenty)
 	require.NoError(t, err)
 	require.Equal(t, []string{first.ID}, ids(page.Entries))
-	require.True(t, page.More, "the last event can be seen already, and nobody will ring for it again")
+	require.True(t, page.More, "the last event is there already, and its notification has come")
 }
 
 func logUnseen(t *testing.T, h LogHarness) {
@@ -321,7 +315,7 @@ func appendCommitted(t *testing.T, h LogHarness, messages ...outbox.Message) {
 	require.NoError(t, writer.Commit())
 }
 
-// readAll reads to the end, which must not need waiting for anybody who stays.
+// readAll reads the whole log. No transaction may be open that would block the read.
 func readAll(t *testing.T, h LogHarness) []outbox.Entry {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -13,54 +13,52 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// ParkingHarness is an empty parking lot, with the log that its events are in and the cursor and the lease that fence it.
+// ParkingHarness is an empty parking lot, with its log, cursor and lease.
 type ParkingHarness interface {
 	CursorHarness
 	Parking() relay.Parking
 	ParkingAdmin() operations.ParkingAdmin
 }
 
-// TestParking runs the contracts of relay.Parking and relay.ParkingAdmin. Each call of open gives a new log, lot, cursor and
-// lease.
+// TestParking runs the contracts of relay.Parking and operations.ParkingAdmin. Each call of open returns a new log, parking lot, cursor
+// and lease.
 func TestParking(t *testing.T, open func(t *testing.T) ParkingHarness) {
-	for name, test := range map[string]func(t *testing.T, h ParkingHarness){
-		"a notice parks its event":                                parkingNotice,
-		"a notice counts only for the log's own event":            parkingForeignNotice,
-		"what comes behind a parked event is set aside":           parkingAside,
-		"what came before it is not":                              parkingBefore,
-		"what was dealt with holds nothing up":                    parkingDealtWith,
-		"what is set aside inherits the redrive":                  parkingInherits,
-		"an operator and the leader do not miss each other":       parkingRace,
-		"an aggregate is redriven, or all":                        parkingRedrive,
-		"one aggregate comes at a time, in order":                 parkingNext,
-		"what is due is limited, but never empty":                 parkingLimits,
-		"nothing passes an event that is still parked":            parkingBlocked,
-		"redriven events are counted back from the tail":          parkingCountBack,
-		"what the stream lost is redriven again":                  parkingLost,
-		"an end that is not certain changes nothing":              parkingEnd,
-		"a notice says what the stream has kept":                  parkingKept,
-		"other tails change nothing":                              parkingOtherTails,
-		"what is refused again is parked again":                   parkingRefuse,
-		"an event is discarded":                                   parkingDiscard,
-		"only parked events are discarded":                        parkingDiscardOthers,
-		"an event that is gone from the log is discarded":         parkingDiscardGone,
-		"the list is limited and in order":                        parkingList,
-		"the first parked event of each aggregate comes in pages": parkingUndecided,
-		"events of a choice are redriven":                         parkingRedriveChosen,
-		"events of a choice are discarded":                        parkingDiscardChosen,
-		"a choice and the leader do not miss each other":          parkingChosenRace,
-		"without the lease or out of turn nothing changes":        parkingFenced,
-		"each write counts one and leaves the cursor's rest":      parkingCounts,
-		"what can never be published is due, and says so":         parkingInvalid,
-		"what no broker takes is due, but not read":               parkingLarge,
-		"an ended context is an error":                            parkingContext,
-		"a lost connection is an outage":                          parkingOutage,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
-	}
+	runSuite(t, open, []promise[ParkingHarness]{
+		{"a control message parks its event", parkingNotice},
+		{"a control message parks only an event of the log", parkingForeignNotice},
+		{"events behind a parked event are set aside", parkingAside},
+		{"events before it are not set aside", parkingBefore},
+		{"a redriven or discarded event holds nothing up", parkingDealtWith},
+		{"behind events that are redriven, new ones are redriven too", parkingInherits},
+		{"an operator and the leader do not miss each other", parkingRace},
+		{"one aggregate can be redriven, or all", parkingRedrive},
+		{"one aggregate is due at a time, in order", parkingNext},
+		{"the due events are limited, but never empty", parkingLimits},
+		{"nothing passes an event that is still parked", parkingBlocked},
+		{"redriven events are counted back from the tail", parkingCountBack},
+		{"events that the stream lost are redriven again", parkingLost},
+		{"without a certain end nothing is redriven again", parkingEnd},
+		{"a control message tells what the stream still holds", parkingKept},
+		{"other tails change nothing", parkingOtherTails},
+		{"an event that is refused again is parked again", parkingRefuse},
+		{"a parked event can be discarded", parkingDiscard},
+		{"only parked events can be discarded", parkingDiscardOthers},
+		{"an event that is gone from the log can be discarded", parkingDiscardGone},
+		{"the list is limited and in order", parkingList},
+		{"the first parked event of each aggregate comes in pages", parkingUndecided},
+		{"a choice of events can be redriven", parkingRedriveChosen},
+		{"a choice of events can be discarded", parkingDiscardChosen},
+		{"a choice and the leader do not miss each other", parkingChosenRace},
+		{"without the lease or with a stale revision nothing changes", parkingFenced},
+		{"each write raises the revision, and leaves the rest of the cursor", parkingCounts},
+		{"an event that can never be published is due with the reason", parkingInvalid},
+		{"a payload that no broker accepts is due, but not read", parkingLarge},
+		{"an ended context is an error", parkingContext},
+		{"a lost connection is an outage", parkingOutage},
+	})
 }
 
-// leader does what a relay does with the parking lot, each time as the turn that is due.
+// leader does what a relay does with the parking lot, each time with the fence for the next write.
 type leader struct {
 	ParkingHarness
 	t    *testing.T
@@ -72,20 +70,20 @@ func lead(t *testing.T, h ParkingHarness) *leader {
 	return &leader{h, t, acquire(t, h, "instance-1")}
 }
 
-func (l *leader) fence() relay.WriteFence { return turn(l.t, l, l.term) }
+func (l *leader) fence() relay.WriteFence { return fence(l.t, l, l.term) }
 
-func (l *leader) settle(tail relay.MessageMeta, sequence uint64) bool {
+func (l *leader) reconcile(tail relay.MessageMeta, sequence uint64) bool {
 	l.t.Helper()
-	settled, err := l.Parking().Reconcile(l.t.Context(), l.fence(), tail, sequence, true)
+	summary, err := l.Parking().Reconcile(l.t.Context(), l.fence(), tail, sequence, true)
 	require.NoError(l.t, err)
-	return settled.Waiting
+	return summary.Waiting
 }
 
 // park parks entries one by one, at the end of a long stream.
 func (l *leader) park(entries ...outbox.Entry) {
 	l.t.Helper()
 	for _, entry := range entries {
-		require.True(l.t, l.settle(noticeOf(entry, "too large"), 1<<40))
+		require.True(l.t, l.reconcile(parkingOf(entry, "too large"), 1<<40))
 	}
 }
 
@@ -96,7 +94,7 @@ func (l *leader) setAside(entries ...outbox.Entry) []outbox.Position {
 	return aside
 }
 
-// next returns the positions of what is due.
+// next returns the positions of the due events.
 func (l *leader) next(upTo outbox.Position) []outbox.Position {
 	l.t.Helper()
 	return positions(l.due(upTo, plenty).Redrive...)
@@ -109,7 +107,7 @@ func (l *leader) due(upTo outbox.Position, limit relay.ReadLimit) due {
 	return due{entries, waiting}
 }
 
-// due is what Parking.Due answers.
+// due is the answer of Parking.Due.
 type due struct {
 	Redrive []outbox.Entry
 	Waiting bool
@@ -120,7 +118,7 @@ func (l *leader) refuse(entry outbox.Entry, reason string) {
 	require.NoError(l.t, l.Parking().Refuse(l.t.Context(), l.fence(), entry, reason))
 }
 
-// redrive asks for all that is parked, and wants it to be so much.
+// redrive asks for a redrive of all parked events, and requires their number.
 func (l *leader) redrive(want int) {
 	l.t.Helper()
 	count, err := l.ParkingAdmin().Redrive(l.t.Context(), nil)
@@ -140,7 +138,7 @@ func (l *leader) waiting() []relay.ParkedEvent {
 	return events
 }
 
-// requireWaiting wants the lot to hold these states, in order of position.
+// requireWaiting requires the states of the events that wait, in order of position.
 func (l *leader) requireWaiting(want ...state) {
 	l.t.Helper()
 	var states []state
@@ -158,7 +156,7 @@ type state struct {
 func parked(e outbox.Entry) state    { return state{e.Position, relay.Parked} }
 func toRedrive(e outbox.Entry) state { return state{e.Position, relay.Redrive} }
 
-// events appends an event of each aggregate named, and returns all that the log has.
+// events appends an event of each named aggregate, and returns the whole log.
 func events(t *testing.T, h LogHarness, aggregates ...string) []outbox.Entry {
 	t.Helper()
 	versions := make(map[string]int64)
@@ -181,11 +179,11 @@ func positions(entries ...outbox.Entry) []outbox.Position {
 	return all
 }
 
-func noticeOf(entry outbox.Entry, reason string) relay.MessageMeta {
+func parkingOf(entry outbox.Entry, reason string) relay.MessageMeta {
 	return relay.MessageMeta{Own: true, Progress: entry.Progress(), Parked: reason, LastOwnSequence: math.MaxUint64}
 }
 
-// redrivenEvent is stamped on the message of an event that was redriven when the log was dealt with up to last.
+// redrivenEvent returns what is written on the message of entry if it was redriven when the relay had dealt with the log up to last.
 func redrivenEvent(entry, last outbox.Entry) relay.MessageMeta {
 	return relay.MessageMeta{Own: true, Progress: last.Progress(), Event: entry.Position, Redriven: true}
 }
@@ -194,7 +192,7 @@ func parkingNotice(t *testing.T, h ParkingHarness) {
 	l, before := lead(t, h), time.Now().Add(-time.Minute)
 	log := events(t, h, "a's ?", "b")
 	for i, reason := range []string{"it's too large ?", "said again"} {
-		require.True(t, l.settle(noticeOf(log[0], reason), uint64(i)+7))
+		require.True(t, l.reconcile(parkingOf(log[0], reason), uint64(i)+7))
 		waiting := l.waiting()
 		require.Len(t, waiting, 1)
 		require.WithinRange(t, waiting[0].ParkedAt, before, time.Now().Add(time.Minute))
@@ -217,10 +215,10 @@ func parkingForeignNotice(t *testing.T, h ParkingHarness) {
 	other.ID = log[1].ID
 	unknown := log[0]
 	unknown.ID = "not even an id"
-	adopted, foreign := noticeOf(log[0], ""), noticeOf(log[0], "too large")
+	adopted, foreign := parkingOf(log[0], ""), parkingOf(log[0], "too large")
 	foreign.Own = false
-	for i, tail := range []relay.MessageMeta{{}, noticeOf(log[2], "x"), noticeOf(other, "x"), noticeOf(unknown, "x"), adopted, foreign} {
-		require.False(t, l.settle(tail, 1), "tail %d", i)
+	for i, tail := range []relay.MessageMeta{{}, parkingOf(log[2], "x"), parkingOf(other, "x"), parkingOf(unknown, "x"), adopted, foreign} {
+		require.False(t, l.reconcile(tail, 1), "tail %d", i)
 	}
 	require.Empty(t, l.waiting())
 	require.False(t, readAll(t, h)[0].Parked)
@@ -232,14 +230,14 @@ func parkingAside(t *testing.T, h ParkingHarness) {
 	require.Empty(t, l.setAside())
 	l.park(log[0])
 	require.Equal(t, positions(log[2], log[4]), l.setAside(log[1:]...))
-	require.Equal(t, positions(log[0], log[2], log[4]), l.setAside(log...), "those that are in the lot already as well")
+	require.Equal(t, positions(log[0], log[2], log[4]), l.setAside(log...), "with those that were in the lot before")
 	l.requireWaiting(parked(log[0]), parked(log[2]), parked(log[4]))
 
 	behind := l.waiting()[2]
 	require.Equal(t, log[4].Progress(), behind.Progress)
 	require.Equal(t, log[4].Key, behind.Key)
 	require.Equal(t, log[4].Type, behind.Type)
-	require.Contains(t, behind.Reason, fmt.Sprint("position ", log[0].Position), "it says behind which")
+	require.Contains(t, behind.Reason, fmt.Sprint("position ", log[0].Position), "the reason names the event before it")
 	for i, entry := range readAll(t, h) {
 		require.Equal(t, i == 0 || i == 2 || i == 4, entry.Parked, i)
 	}
@@ -260,7 +258,7 @@ func parkingDealtWith(t *testing.T, h ParkingHarness) {
 	l.park(log[0])
 	l.redrive(1)
 	require.Equal(t, positions(log[0]), l.next(log[1].Position))
-	l.settle(redrivenEvent(log[0], log[1]), 3)
+	l.reconcile(redrivenEvent(log[0], log[1]), 3)
 	l.park(log[1])
 	l.discard(log[1])
 	require.Equal(t, positions(log[0], log[1]), l.setAside(log...), "they are in the lot, but do not wait there")
@@ -282,8 +280,7 @@ func parkingInherits(t *testing.T, h ParkingHarness) {
 	l.requireWaiting(toRedrive(log[0]), toRedrive(log[4]), parked(log[5]), toRedrive(log[6]), toRedrive(log[8]), parked(log[9]))
 }
 
-// parkingRace sets events aside at the moment at which their aggregates are redriven: whoever comes first, they are to be
-// redriven.
+// parkingRace checks that events which are set aside while an operator redrives their aggregates are redriven too, in either order.
 func parkingRace(t *testing.T, h ParkingHarness) {
 	l := lead(t, h)
 	for round := range 20 {
@@ -303,7 +300,7 @@ func parkingRace(t *testing.T, h ParkingHarness) {
 		require.NoError(t, <-aside)
 		l.requireWaiting(toRedrive(log[0]), toRedrive(log[1]), toRedrive(log[2]))
 		require.Equal(t, positions(log...), l.next(log[2].Position))
-		require.True(t, l.settle(redrivenEvent(log[2], log[2]), 100*uint64(round)+100) || len(l.waiting()) == 0)
+		require.True(t, l.reconcile(redrivenEvent(log[2], log[2]), 100*uint64(round)+100) || len(l.waiting()) == 0)
 	}
 }
 

@@ -45,7 +45,7 @@ func (l *leader) requireUndecided(want map[outbox.Position]int) {
 func (l *leader) parkFor(reason string, entries ...outbox.Entry) {
 	l.t.Helper()
 	for _, entry := range entries {
-		l.settle(noticeOf(entry, reason), 1<<40)
+		l.reconcile(parkingOf(entry, reason), 1<<40)
 	}
 }
 
@@ -99,7 +99,7 @@ func parkingRedriveChosen(t *testing.T, h ParkingHarness) {
 	require.Equal(t, 2, chosen)
 	l.requireWaiting(toRedrive(log[0]), parked(log[1]), toRedrive(log[2]), parked(log[3]), toRedrive(log[4]), toRedrive(log[5]))
 	require.Equal(t, positions(log[0], log[2]), l.next(log[5].Position))
-	l.settle(redrivenEvent(log[2], log[5]), 20)
+	l.reconcile(redrivenEvent(log[2], log[5]), 20)
 	require.Equal(t, positions(log[5]), l.next(log[5].Position), "the one before it in its aggregate is parked")
 }
 
@@ -117,11 +117,11 @@ func parkingDiscardChosen(t *testing.T, h ParkingHarness) {
 	l.redrive(2)
 	chosen, err := h.ParkingAdmin().DiscardChosen(t.Context(), positions(log...), operations.Choice{})
 	require.NoError(t, err)
-	require.Zero(t, chosen, "what is to be redriven is not parked")
+	require.Zero(t, chosen, "an event in state Redrive is not parked")
 	require.Equal(t, positions(log[2]), l.next(log[3].Position))
 }
 
-// parkingChosenRace is parkingRace with a choice.
+// parkingChosenRace checks the same as parkingRace for a choice of events.
 func parkingChosenRace(t *testing.T, h ParkingHarness) {
 	l := lead(t, h)
 	for round := range 20 {
@@ -140,7 +140,7 @@ func parkingChosenRace(t *testing.T, h ParkingHarness) {
 		require.Equal(t, 1, chosen)
 		require.NoError(t, <-aside)
 		l.requireWaiting(toRedrive(log[0]), toRedrive(log[1]), toRedrive(log[2]))
-		l.settle(redrivenEvent(log[2], log[2]), 100*uint64(round)+100)
+		l.reconcile(redrivenEvent(log[2], log[2]), 100*uint64(round)+100)
 		require.Empty(t, l.waiting())
 	}
 }

@@ -28,12 +28,12 @@ func parkingNext(t *testing.T, h ParkingHarness) {
 	require.Equal(t, log[2].Message, ready.Redrive[1].Message)
 	require.True(t, log[2].RecordedAt.Equal(ready.Redrive[1].RecordedAt))
 
-	l.settle(redrivenEvent(log[4], last), 12)
+	l.reconcile(redrivenEvent(log[4], last), 12)
 	l.requireWaiting(toRedrive(log[1]), toRedrive(log[3]))
 	require.Equal(t, positions(log[1], log[3]), l.next(last.Position))
-	l.settle(redrivenEvent(log[3], last), 14)
+	l.reconcile(redrivenEvent(log[3], last), 14)
 	require.Equal(t, due{}, l.due(last.Position, plenty))
-	require.False(t, l.settle(redrivenEvent(log[3], last), 14), "nothing waits")
+	require.False(t, l.reconcile(redrivenEvent(log[3], last), 14), "nothing waits")
 }
 
 func parkingLimits(t *testing.T, h ParkingHarness) {
@@ -66,19 +66,19 @@ func parkingBlocked(t *testing.T, h ParkingHarness) {
 	last := log[3]
 	l.park(log[1])
 	l.redrive(1)
-	l.settle(redrivenEvent(log[1], last), 6)
+	l.reconcile(redrivenEvent(log[1], last), 6)
 	l.park(log[0], log[2], log[3])
 	require.Equal(t, due{Waiting: true}, l.due(last.Position, plenty))
-	l.settle(relay.MessageMeta{}, 5)
+	l.reconcile(relay.MessageMeta{}, 5)
 	l.requireWaiting(parked(log[0]), toRedrive(log[1]), parked(log[2]), parked(log[3]))
 	require.Equal(t, due{Waiting: true}, l.due(last.Position, plenty), "one is parked before it")
 
 	_, err := h.ParkingAdmin().Redrive(t.Context(), &log[3].Key)
 	require.NoError(t, err)
-	require.Equal(t, positions(log[3]), l.next(last.Position), "which another aggregate does not mind")
+	require.Equal(t, positions(log[3]), l.next(last.Position), "another aggregate is not held up")
 	l.discard(log[0])
 	require.Equal(t, positions(log[1]), l.next(last.Position), "up to the next that is parked")
-	l.settle(redrivenEvent(log[1], last), 7)
+	l.reconcile(redrivenEvent(log[1], last), 7)
 	require.Equal(t, positions(log[3]), l.next(last.Position))
 	l.redrive(1)
 	require.Equal(t, positions(log[2]), l.next(last.Position))
@@ -92,15 +92,15 @@ func parkingCountBack(t *testing.T, h ParkingHarness) {
 	all := []state{toRedrive(log[0]), toRedrive(log[1]), toRedrive(log[2]), toRedrive(log[3]), toRedrive(log[4]), toRedrive(log[5])}
 	l.requireWaiting(all...)
 	for range 2 {
-		require.True(t, l.settle(redrivenEvent(log[4], last), 20))
+		require.True(t, l.reconcile(redrivenEvent(log[4], last), 20))
 		l.requireWaiting(all[0], all[3], all[5])
 	}
-	// Where they stand shows as the stream gets shorter.
-	l.settle(relay.MessageMeta{}, 19)
+	// Their sequences show when the stream gets shorter.
+	l.reconcile(relay.MessageMeta{}, 19)
 	l.requireWaiting(all[0], all[3], all[4], all[5])
-	l.settle(relay.MessageMeta{}, 18)
+	l.reconcile(relay.MessageMeta{}, 18)
 	l.requireWaiting(all[0], all[2], all[3], all[4], all[5])
-	l.settle(relay.MessageMeta{}, 17)
+	l.reconcile(relay.MessageMeta{}, 17)
 	l.requireWaiting(all...)
 }
 
@@ -109,35 +109,35 @@ func parkingLost(t *testing.T, h ParkingHarness) {
 	last := log[3]
 	l.park(log[:3]...)
 	l.redrive(3)
-	l.settle(redrivenEvent(log[2], last), 6)
-	l.settle(redrivenEvent(log[1], last), 7)
+	l.reconcile(redrivenEvent(log[2], last), 6)
+	l.reconcile(redrivenEvent(log[1], last), 7)
 	require.Empty(t, l.waiting())
-	require.False(t, l.settle(redrivenEvent(log[1], last), 7))
+	require.False(t, l.reconcile(redrivenEvent(log[1], last), 7))
 
-	require.True(t, l.settle(redrivenEvent(log[0], last), 5), "the tail is the first of a batch again")
+	require.True(t, l.reconcile(redrivenEvent(log[0], last), 5), "the tail is the first of a batch again")
 	l.requireWaiting(toRedrive(log[1]), toRedrive(log[2]))
 	require.Equal(t, positions(log[1]), l.next(last.Position))
-	l.settle(redrivenEvent(log[1], last), 6)
+	l.reconcile(redrivenEvent(log[1], last), 6)
 	require.Equal(t, positions(log[2]), l.next(last.Position))
-	require.True(t, l.settle(relay.MessageMeta{}, 0), "an empty stream")
+	require.True(t, l.reconcile(relay.MessageMeta{}, 0), "an empty stream")
 	l.requireWaiting(toRedrive(log[0]), toRedrive(log[1]), toRedrive(log[2]))
 }
 
-// parkingEnd : whoever asked about the stream may have been told of an end that it had before.
+// parkingEnd checks that an end of the stream which is not certain does not redrive anything again: it may be an old one.
 func parkingEnd(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "b", "c")
 	last := log[2]
 	l.park(log[:2]...)
 	l.redrive(2)
-	l.settle(redrivenEvent(log[0], last), 6)
-	l.settle(redrivenEvent(log[1], last), 7)
+	l.reconcile(redrivenEvent(log[0], last), 6)
+	l.reconcile(redrivenEvent(log[1], last), 7)
 	lost := func(tail relay.MessageMeta, sequence uint64) bool {
 		t.Helper()
-		settled, err := l.Parking().Reconcile(t.Context(), l.fence(), tail, sequence, false)
+		summary, err := l.Parking().Reconcile(t.Context(), l.fence(), tail, sequence, false)
 		require.NoError(t, err)
-		require.False(t, settled.Waiting)
+		require.False(t, summary.Waiting)
 		require.Empty(t, l.waiting())
-		return settled.Lost
+		return summary.Lost
 	}
 	other := relay.MessageMeta{Own: true, Progress: last.Progress(), Event: last.Position}
 	require.False(t, lost(other, 8))
@@ -146,27 +146,27 @@ func parkingEnd(t *testing.T, h ParkingHarness) {
 	require.True(t, lost(other, 7), "another message is there")
 	require.True(t, lost(redrivenEvent(log[0], last), 6))
 
-	require.True(t, l.settle(other, 7))
+	require.True(t, l.reconcile(other, 7))
 	l.requireWaiting(toRedrive(log[1]))
 }
 
-// parkingKept : others wrote where the stream had held what was redriven, and the notice after them says so.
+// parkingKept checks that redriven events count as lost if others wrote at their sequences, and a later control message tells so.
 func parkingKept(t *testing.T, h ParkingHarness) {
 	l, log := lead(t, h), events(t, h, "a", "b", "c", "d")
 	last := log[3]
 	l.park(log[:3]...)
 	l.redrive(3)
 	for i, entry := range log[:3] {
-		l.settle(redrivenEvent(entry, last), uint64(i)+5)
+		l.reconcile(redrivenEvent(entry, last), uint64(i)+5)
 	}
-	notice := relay.MessageMeta{Own: true, Progress: last.Progress(), LastOwnSequence: 7}
-	require.False(t, l.settle(notice, 9), "it keeps them all")
-	notice.LastOwnSequence = 5
-	require.True(t, l.settle(notice, 9))
+	control := relay.MessageMeta{Own: true, Progress: last.Progress(), LastOwnSequence: 7}
+	require.False(t, l.reconcile(control, 9), "it keeps them all")
+	control.LastOwnSequence = 5
+	require.True(t, l.reconcile(control, 9))
 	l.requireWaiting(toRedrive(log[1]), toRedrive(log[2]))
-	l.settle(redrivenEvent(log[1], last), 10)
-	notice.LastOwnSequence = 0
-	require.True(t, l.settle(notice, 1), "another stream")
+	l.reconcile(redrivenEvent(log[1], last), 10)
+	control.LastOwnSequence = 0
+	require.True(t, l.reconcile(control, 1), "another stream")
 	l.requireWaiting(toRedrive(log[0]), toRedrive(log[1]), toRedrive(log[2]))
 }
 
@@ -175,15 +175,15 @@ func parkingOtherTails(t *testing.T, h ParkingHarness) {
 	last := log[3]
 	l.park(log[0])
 	require.Equal(t, positions(log[1]), l.setAside(log[1]))
-	l.settle(redrivenEvent(log[1], last), 5)
+	l.reconcile(redrivenEvent(log[1], last), 5)
 	l.requireWaiting(parked(log[0]), parked(log[1]))
 	l.redrive(2)
 	foreign := redrivenEvent(log[1], last)
 	foreign.Own = false
 	ordinary := relay.MessageMeta{Own: true, Progress: log[2].Progress(), Event: log[2].Position}
 	same := relay.MessageMeta{Own: true, Progress: log[3].Progress(), Event: log[3].Position}
-	for _, tail := range []relay.MessageMeta{{}, foreign, ordinary, same, noticeOf(log[0], "again")} {
-		require.True(t, l.settle(tail, 6))
+	for _, tail := range []relay.MessageMeta{{}, foreign, ordinary, same, parkingOf(log[0], "again")} {
+		require.True(t, l.reconcile(tail, 6))
 		l.requireWaiting(toRedrive(log[0]), toRedrive(log[1]))
 	}
 }
@@ -201,7 +201,7 @@ func parkingRefuse(t *testing.T, h ParkingHarness) {
 	require.Equal(t, "it's still too large ?", l.waiting()[1].Reason)
 	require.Equal(t, "too large", l.waiting()[3].Reason)
 	require.Equal(t, positions(log[0]), l.next(log[4].Position))
-	l.settle(redrivenEvent(log[0], log[4]), 9)
+	l.reconcile(redrivenEvent(log[0], log[4]), 9)
 	l.refuse(log[0], "redriven already")
 	l.requireWaiting(parked(log[1]), toRedrive(log[2]), parked(log[3]))
 	l.redrive(2)
@@ -218,10 +218,10 @@ func parkingDiscard(t *testing.T, h ParkingHarness) {
 	l.discard(log[3])
 	l.redrive(1)
 	require.Equal(t, positions(log[1]), l.next(log[3].Position))
-	l.settle(redrivenEvent(log[1], log[3]), 8)
+	l.reconcile(redrivenEvent(log[1], log[3]), 8)
 	require.Equal(t, due{}, l.due(log[3].Position, plenty))
 	require.True(t, readAll(t, h)[0].Parked, "it stays in the lot")
-	l.settle(relay.MessageMeta{}, 0)
+	l.reconcile(relay.MessageMeta{}, 0)
 	l.requireWaiting(toRedrive(log[1]))
 }
 
@@ -230,7 +230,7 @@ func parkingDiscardOthers(t *testing.T, h ParkingHarness) {
 	l.park(log[0], log[1], log[2])
 	l.discard(log[1])
 	l.redrive(2)
-	l.settle(redrivenEvent(log[0], log[3]), 9)
+	l.reconcile(redrivenEvent(log[0], log[3]), 9)
 	for _, entry := range log {
 		err := h.ParkingAdmin().Discard(t.Context(), entry.Position)
 		require.ErrorIs(t, err, relay.ErrNotParked, entry.Key)
@@ -264,28 +264,28 @@ func parkingList(t *testing.T, h ParkingHarness) {
 	}
 }
 
-// writes are the writes of a relay to the parking lot, each of which changes something.
+// writes returns the fenced writes of Parking. Each of them changes something in a prepared lot.
 func writes(h ParkingHarness, log []outbox.Entry) map[string]func(context.Context, relay.WriteFence) error {
 	return map[string]func(context.Context, relay.WriteFence) error{
-		"Settle": func(ctx context.Context, turn relay.WriteFence) error {
-			_, err := h.Parking().Reconcile(ctx, turn, noticeOf(log[3], "too large"), 1, true)
+		"Settle": func(ctx context.Context, fence relay.WriteFence) error {
+			_, err := h.Parking().Reconcile(ctx, fence, parkingOf(log[3], "too large"), 1, true)
 			return err
 		},
-		"Settle what was redriven": func(ctx context.Context, turn relay.WriteFence) error {
-			_, err := h.Parking().Reconcile(ctx, turn, redrivenEvent(log[0], log[3]), 9, true)
+		"Settle what was redriven": func(ctx context.Context, fence relay.WriteFence) error {
+			_, err := h.Parking().Reconcile(ctx, fence, redrivenEvent(log[0], log[3]), 9, true)
 			return err
 		},
-		"SetAside": func(ctx context.Context, turn relay.WriteFence) error {
-			_, err := h.Parking().SetAside(ctx, turn, log[5:])
+		"SetAside": func(ctx context.Context, fence relay.WriteFence) error {
+			_, err := h.Parking().SetAside(ctx, fence, log[5:])
 			return err
 		},
-		"Refuse": func(ctx context.Context, turn relay.WriteFence) error {
-			return h.Parking().Refuse(ctx, turn, log[2], "refused")
+		"Refuse": func(ctx context.Context, fence relay.WriteFence) error {
+			return h.Parking().Refuse(ctx, fence, log[2], "refused")
 		},
 	}
 }
 
-// prepared is a lot in which each of writes finds something to do.
+// prepared returns a lot in which each of writes changes something.
 func prepared(t *testing.T, h ParkingHarness) (*leader, []outbox.Entry, []relay.ParkedEvent) {
 	t.Helper()
 	l, log := lead(t, h), events(t, h, "a", "b", "c", "d", "e", "e")
@@ -300,7 +300,7 @@ func parkingFenced(t *testing.T, h ParkingHarness) {
 	for name, write := range writes(h, log) {
 		for _, late := range []int64{cursor.Revision - 1, cursor.Revision + 1, 0} {
 			err := write(t.Context(), relay.WriteFence{Token: l.term.Token, Revision: late})
-			require.ErrorIs(t, err, relay.ErrOutOfTurn, name)
+			require.ErrorIs(t, err, relay.ErrStaleRevision, name)
 		}
 		for _, token := range []int64{l.term.Token - 1, l.term.Token + 1} {
 			err := write(t.Context(), relay.WriteFence{Token: token, Revision: cursor.Revision})
@@ -333,8 +333,8 @@ func parkingCounts(t *testing.T, h ParkingHarness) {
 	}
 }
 
-// calls are all methods of Parking and ParkingAdmin.
-func calls(h ParkingHarness, log []outbox.Entry, turn relay.WriteFence) map[string]func(context.Context) error {
+// calls returns a call of each method of Parking and ParkingAdmin.
+func calls(h ParkingHarness, log []outbox.Entry, fence relay.WriteFence) map[string]func(context.Context) error {
 	all := map[string]func(context.Context) error{
 		"Redrive": func(ctx context.Context) error {
 			_, err := h.ParkingAdmin().Redrive(ctx, nil)
@@ -363,7 +363,7 @@ func calls(h ParkingHarness, log []outbox.Entry, turn relay.WriteFence) map[stri
 		},
 	}
 	for name, write := range writes(h, log) {
-		all[name] = func(ctx context.Context) error { return write(ctx, turn) }
+		all[name] = func(ctx context.Context) error { return write(ctx, fence) }
 	}
 	return all
 }

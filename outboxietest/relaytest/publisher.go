@@ -15,55 +15,53 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// StreamHarness is a broker without the stream, and everything that the contract does to it behind the publisher's back.
-// Reconnect returns when every publisher can work again.
+// StreamHarness is a broker without the stream, with everything that the suite does to it. Reconnect returns when every publisher works
+// again.
 type StreamHarness interface {
 	Outages
-	Publisher() relay.StreamRepair      // another instance's with each call; used concurrently with the others
+	Publisher() relay.StreamRepair      // of another instance with each call; the suite uses several concurrently
 	AppendForeign(t *testing.T)         // stores a message that somebody else wrote
-	Delete(t *testing.T, seq uint64)    // removes a message as an operator does
+	Delete(t *testing.T, seq uint64)    // deletes a message
 	Drop(t *testing.T)                  // deletes the stream
-	TooLarge() int                      // size of a payload that the broker never takes
+	TooLarge() int                      // size of a payload that the broker never accepts
 	Misconfigure(t *testing.T) func()   // makes the stream unfit for publishing; the returned function repairs it
 	ForeignSubject() string             // a subject that is not the stream's
-	Stored(t *testing.T) []outbox.Entry // the events that are in the stream, in its order; without notices
+	Stored(t *testing.T) []outbox.Entry // the events in the stream, in order, without control messages
 }
 
-// Sizes of batches: one, few, and so many that a broker may want them in several steps.
+// Sizes of batches: one, a few, and so many that an adapter may need several steps.
 var batchSizes = []int{1, 7, 8, 999, 1000, 1001, 2005}
 
-// TestPublisher runs the contract of relay.Publisher. Each call of open gives a broker without the stream.
+// TestPublisher runs the contract of relay.Publisher. Each call of open returns a broker without the stream.
 func TestPublisher(t *testing.T, open func(t *testing.T) StreamHarness) {
-	for name, test := range map[string]func(t *testing.T, h StreamHarness){
-		"a stream is created only when told so":           streamCreate,
-		"an entry comes out as it went in":                streamContent,
-		"batches of any size are contiguous":              streamContiguous,
-		"a batch that does not fit the tail is refused":   streamConflict,
-		"of several racers one wins":                      streamRace,
-		"each message says its own progress":              streamStamps,
-		"foreign messages move the tail":                  streamForeign,
-		"a deleted message is gone but counted":           streamDeleted,
-		"a stream that was made anew is another":          streamRecreated,
-		"a stream begins at the sequence that is asked":   streamFirst,
-		"an empty stream is raised, another is not":       streamRaised,
-		"what stands before a refused entry is stored":    streamRefused,
-		"what nobody could read is refused":               streamInvalid,
-		"a call ends with its context":                    streamContext,
-		"a lost connection is an outage":                  streamOutage,
-		"an unfit stream is refused until it is repaired": streamUnfit,
-		"a reconnect has to be followed by Open":          streamReconnect,
-		"redriven events say the log's progress":          redriveStamps,
-		"redriving compares and swaps":                    redriveConflict,
-		"what cannot be redriven ends the batch":          redriveRefused,
-		"a notice is a message but no event":              noticeStamps,
-		"of a long reason the beginning is kept":          noticeReason,
-		"notices compare and swap":                        noticeConflict,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
-	}
+	runSuite(t, open, []promise[StreamHarness]{
+		{"a stream is created only if first is given", streamCreate},
+		{"an entry is stored unchanged", streamContent},
+		{"batches of any size are contiguous", streamContiguous},
+		{"a batch that does not follow the tail is refused", streamConflict},
+		{"of several racers one wins", streamRace},
+		{"each message carries its own progress", streamMeta},
+		{"messages of others move the tail", streamForeign},
+		{"a deleted message is missing, but its sequence counts", streamDeleted},
+		{"a stream that was created again has another identity", streamRecreated},
+		{"a stream begins at the sequence that is asked", streamFirst},
+		{"an empty stream is raised, another is not", streamRaised},
+		{"the entries before a refused entry are stored", streamRefused},
+		{"an entry that no subscriber could read is refused", streamInvalid},
+		{"redriven events carry the progress of the log", redriveMeta},
+		{"a redrive that does not follow the tail is refused", redriveConflict},
+		{"a refused entry ends a redrive", redriveRefused},
+		{"a control message is a message, but no event", controlMeta},
+		{"a long reason is cut", controlReason},
+		{"a control message that does not follow the tail is refused", controlConflict},
+		{"an unfit stream is refused until it is repaired", streamUnfit},
+		{"a call ends with its context", streamContext},
+		{"a lost connection is an outage", streamOutage},
+		{"after a reconnect nothing is published before Open", streamReconnect},
+	})
 }
 
-// NewEntries returns n entries as a log would give them after position after.
+// NewEntries returns n entries with the positions that follow after.
 func NewEntries(after outbox.Position, n int) []outbox.Entry {
 	entries := make([]outbox.Entry, n)
 	recorded := time.Now().Truncate(time.Microsecond).UTC()
@@ -238,15 +236,15 @@ func streamRace(t *testing.T, h StreamHarness) {
 	}
 }
 
-func streamStamps(t *testing.T, h StreamHarness) {
+func streamMeta(t *testing.T, h StreamHarness) {
 	publisher, _ := openStream(t, h)
 	entries := NewEntries(70, 33)
 	publish(t, publisher, 0, entries[:3])
 	publish(t, publisher, 3, entries[3:])
 	for i, entry := range entries {
-		stamp, err := h.Publisher().At(t.Context(), uint64(i)+1)
+		meta, err := h.Publisher().At(t.Context(), uint64(i)+1)
 		require.NoError(t, err)
-		require.Equal(t, relay.MessageMeta{Own: true, Progress: entry.Progress(), Event: entry.Position}, stamp)
+		require.Equal(t, relay.MessageMeta{Own: true, Progress: entry.Progress(), Event: entry.Position}, meta)
 	}
 	for _, sequence := range []uint64{0, 34, 1000} {
 		_, err := publisher.At(t.Context(), sequence)
@@ -264,9 +262,9 @@ func streamForeign(t *testing.T, h StreamHarness) {
 		require.ErrorIs(t, err, relay.ErrTailMoved)
 		require.Equal(t, uint64(2), last)
 	}
-	stamp, err := publisher.At(t.Context(), 3)
+	meta, err := publisher.At(t.Context(), 3)
 	require.NoError(t, err)
-	require.Zero(t, stamp)
+	require.Zero(t, meta)
 	publish(t, publisher, 3, NewEntries(2, 2))
 }
 
@@ -280,9 +278,9 @@ func streamDeleted(t *testing.T, h StreamHarness) {
 		_, err := publisher.At(t.Context(), sequence)
 		require.ErrorIs(t, err, relay.ErrNoMessage)
 	}
-	stamp, err := publisher.At(t.Context(), 9)
+	meta, err := publisher.At(t.Context(), 9)
 	require.NoError(t, err)
-	require.True(t, stamp.Own)
+	require.True(t, meta.Own)
 	publish(t, publisher, 10, NewEntries(10, 10))
 	requireTail(t, h, 20)
 }
@@ -327,9 +325,9 @@ func streamFirst(t *testing.T, h StreamHarness) {
 		Created: created.Created, Base: first - 1, FirstSequence: first, LastSequence: first + 19, Messages: 20, Session: created.Session,
 		Largest: created.Largest,
 	}, info)
-	stamp, err := publisher.At(t.Context(), first)
+	meta, err := publisher.At(t.Context(), first)
 	require.NoError(t, err)
-	require.EqualValues(t, 1, stamp.Event)
+	require.EqualValues(t, 1, meta.Event)
 }
 
 func streamRaised(t *testing.T, h StreamHarness) {

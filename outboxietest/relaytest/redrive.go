@@ -13,17 +13,17 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// redriveAt is how far the log was dealt with when something else than its next event was stored.
+// redriveAt is the progress of the log in redriven events.
 var redriveAt = outbox.Progress{Position: 5000, EventID: "50% \"off\"/ü"}
 
-func requireStamp(t *testing.T, h StreamHarness, sequence uint64, want relay.MessageMeta) {
+func requireMeta(t *testing.T, h StreamHarness, sequence uint64, want relay.MessageMeta) {
 	t.Helper()
-	stamp, err := h.Publisher().At(t.Context(), sequence)
+	meta, err := h.Publisher().At(t.Context(), sequence)
 	require.NoError(t, err)
-	require.Equal(t, want, stamp)
+	require.Equal(t, want, meta)
 }
 
-func redriveStamps(t *testing.T, h StreamHarness) {
+func redriveMeta(t *testing.T, h StreamHarness) {
 	publisher, _ := openStream(t, h)
 	inPlace, later, next := NewEntries(40, 2), NewEntries(0, 20), NewEntries(42, 10)
 	later[0].Headers = map[string]string{"tracestate": "a=1"}
@@ -31,7 +31,7 @@ func redriveStamps(t *testing.T, h StreamHarness) {
 	last, err := publisher.Redrive(t.Context(), 2, redriveAt, nil)
 	require.NoError(t, err)
 	require.Equal(t, uint64(2), last)
-	// One, few and many at once; after the log's row of the last event is gone, its id is not known any more.
+	// One, a few and many at once. A progress without an id is that of a row that retention has removed.
 	unknown := outbox.Progress{Position: redriveAt.Position}
 	for _, step := range []struct {
 		from, to int
@@ -41,12 +41,12 @@ func redriveStamps(t *testing.T, h StreamHarness) {
 		require.NoError(t, err)
 		require.Equal(t, uint64(2+step.to), last)
 		for i := step.from; i < step.to; i++ {
-			requireStamp(t, h, uint64(3+i), relay.MessageMeta{Own: true, Progress: step.at, Event: later[i].Position, Redriven: true})
+			requireMeta(t, h, uint64(3+i), relay.MessageMeta{Own: true, Progress: step.at, Event: later[i].Position, Redriven: true})
 		}
 	}
 	publish(t, publisher, last, next)
 	requireStored(t, h, slices.Concat(inPlace, later, next))
-	require.Equal(t, later[0], h.Stored(t)[2], "a subscriber gets it as any other")
+	require.Equal(t, later[0], h.Stored(t)[2], "a subscriber receives it like any other event")
 }
 
 func redriveConflict(t *testing.T, h StreamHarness) {
@@ -82,49 +82,49 @@ func redriveRefused(t *testing.T, h StreamHarness) {
 		requireTail(t, h, tail)
 	}
 	requireStored(t, h, all)
-	requireStamp(t, h, tail, relay.MessageMeta{Own: true, Progress: redriveAt, Event: all[len(all)-1].Position, Redriven: true})
+	requireMeta(t, h, tail, relay.MessageMeta{Own: true, Progress: redriveAt, Event: all[len(all)-1].Position, Redriven: true})
 }
 
-func noticeStamps(t *testing.T, h StreamHarness) {
+func controlMeta(t *testing.T, h StreamHarness) {
 	publisher, _ := openStream(t, h)
 	entries := NewEntries(0, 12)
 	publish(t, publisher, 0, entries[:1])
 	tail := uint64(1)
-	for _, notice := range []relay.ControlMessage{
+	for _, control := range []relay.ControlMessage{
 		{Progress: entries[1].Progress(), Parked: "it takes 70000 bytes, and the broker takes at most 65536", LastOwnSequence: 1},
 		{Progress: redriveAt, Parked: "its subject \"a\\r\\nb\" is 100% füßen's,\n\tnot one of orders.>"},
-		{Progress: entries[11].Progress(), LastOwnSequence: 2}, // an operator adopted the stream as it is,
+		{Progress: entries[11].Progress(), LastOwnSequence: 2}, // an adoption,
 		{Progress: entries[11].Progress(), Confirms: true, LastOwnSequence: 3},
 		{Progress: outbox.Progress{Position: 12}},
-		{}, // even before the log's first event
+		{}, // an adoption before the first event
 		{},
 	} {
-		last, err := publisher.PublishControl(t.Context(), tail, notice)
+		last, err := publisher.PublishControl(t.Context(), tail, control)
 		require.NoError(t, err)
 		require.Equal(t, tail+1, last)
 		tail = last
 		requireTail(t, h, tail)
-		requireStamp(t, h, tail, relay.MessageMeta{Own: true, Progress: notice.Progress, Parked: notice.Parked, Confirms: notice.Confirms, LastOwnSequence: notice.LastOwnSequence})
+		requireMeta(t, h, tail, relay.MessageMeta{Own: true, Progress: control.Progress, Parked: control.Parked, Confirms: control.Confirms, LastOwnSequence: control.LastOwnSequence})
 	}
 	publish(t, publisher, tail, entries[2:])
 	requireStored(t, h, append(entries[:1:1], entries[2:]...))
 }
 
-func noticeReason(t *testing.T, h StreamHarness) {
+func controlReason(t *testing.T, h StreamHarness) {
 	publisher, _ := openStream(t, h)
 	for after, character := range []string{"x", "ü", "€", "𝄞", " "} {
 		reason := "x" + strings.Repeat(character, 100_000)
 		_, err := publisher.PublishControl(t.Context(), uint64(after), relay.ControlMessage{Progress: redriveAt, Parked: reason})
 		require.NoError(t, err)
-		stamp, err := publisher.At(t.Context(), uint64(after)+1)
+		meta, err := publisher.At(t.Context(), uint64(after)+1)
 		require.NoError(t, err)
-		require.Equal(t, redriveAt, stamp.Progress)
-		require.True(t, strings.HasPrefix(reason, stamp.Parked) && utf8.ValidString(stamp.Parked), "%q", stamp.Parked)
-		require.Greater(t, len(stamp.Parked), 100, "%q", stamp.Parked)
+		require.Equal(t, redriveAt, meta.Progress)
+		require.True(t, strings.HasPrefix(reason, meta.Parked) && utf8.ValidString(meta.Parked), "%q", meta.Parked)
+		require.Greater(t, len(meta.Parked), 100, "%q", meta.Parked)
 	}
 }
 
-func noticeConflict(t *testing.T, h StreamHarness) {
+func controlConflict(t *testing.T, h StreamHarness) {
 	publisher, _ := openStream(t, h)
 	publish(t, publisher, 0, NewEntries(0, 3))
 	for _, reason := range []string{"too large", ""} {
@@ -137,7 +137,7 @@ func noticeConflict(t *testing.T, h StreamHarness) {
 	requireTail(t, h, 3)
 }
 
-// streamReconnect : nobody knows which copy of the stream has come back until somebody has looked.
+// streamReconnect checks that nothing is appended between a reconnect and Open: an older copy of the stream may have come back.
 func streamReconnect(t *testing.T, h StreamHarness) {
 	publisher, first := openStream(t, h)
 	sessions := map[uint64]bool{first.Session: true}
@@ -146,7 +146,7 @@ func streamReconnect(t *testing.T, h StreamHarness) {
 	for tail := uint64(2); tail < 8; tail += 3 {
 		h.Disconnect(t)
 		h.Reconnect(t)
-		for range 2 { // however often it is tried
+		for range 2 { // also at the second try
 			for _, n := range []int{1, 20} {
 				last, err := publisher.Publish(t.Context(), tail, entries[tail:int(tail)+n])
 				require.ErrorIs(t, err, relay.ErrTailMoved)
@@ -164,12 +164,12 @@ func streamReconnect(t *testing.T, h StreamHarness) {
 		_, err := publisher.Open(ended, 0)
 		require.Error(t, err)
 		_, err = publisher.Publish(t.Context(), tail, entries[tail:tail+1])
-		require.ErrorIs(t, err, relay.ErrTailMoved, "an Open that failed saw nothing")
+		require.ErrorIs(t, err, relay.ErrTailMoved, "a failed Open does not count")
 
 		looked, err := publisher.Look(t.Context())
 		require.NoError(t, err)
 		_, err = publisher.Publish(t.Context(), tail, entries[tail:tail+1])
-		require.ErrorIs(t, err, relay.ErrTailMoved, "to look is not to open")
+		require.ErrorIs(t, err, relay.ErrTailMoved, "Look does not count")
 		info, err := publisher.Open(t.Context(), 0)
 		require.NoError(t, err)
 		require.Equal(t, info, looked)

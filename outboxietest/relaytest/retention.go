@@ -12,35 +12,34 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// RetentionHarness is a log of which nothing was removed yet, with its parking lot, cursor and lease.
+// RetentionHarness is a log of which nothing was removed, with its parking lot, cursor and lease.
 type RetentionHarness interface {
 	ParkingHarness
 	Retention() relay.Retention
-	Age(t *testing.T, by time.Duration) // makes all that happened so far older, in log, cursor and parking lot
+	Age(t *testing.T, by time.Duration) // moves all times in log, cursor and parking lot into the past
 }
 
-// TestRetention runs the contract of relay.Retention. Each call of open gives a new log, lot, cursor and lease.
+// TestRetention runs the contract of relay.Retention. Each call of open returns a new log, parking lot, cursor and
+// lease.
 func TestRetention(t *testing.T, open func(t *testing.T) RetentionHarness) {
-	for name, test := range map[string]func(t *testing.T, h RetentionHarness){
-		"what the cursor passed long ago goes":          retentionAge,
-		"it counts from then, not from the recording":   retentionRecorded,
-		"what the cursor passes again counts anew":      retentionBack,
-		"what the cursor has not passed stays":          retentionBeyond,
-		"it goes in portions, lowest first":             retentionPortions,
-		"what waits in the parking lot stays":           retentionWaiting,
-		"what was dealt with there ages from then":      retentionDealtWith,
-		"it takes nobody's turn":                        retentionTurn,
-		"a former leader removes nothing":               retentionFenced,
-		"an ended context and a lost connection say so": retentionFailures,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
-	}
+	runSuite(t, open, []promise[RetentionHarness]{
+		{"entries that the cursor passed long ago are removed", retentionAge},
+		{"the age counts from publishing, not from recording", retentionRecorded},
+		{"the age starts again for entries that the cursor passes again", retentionBack},
+		{"entries that the cursor has not passed stay", retentionBeyond},
+		{"entries are removed in portions, lowest positions first", retentionPortions},
+		{"events that wait in the parking lot stay", retentionWaiting},
+		{"a redriven or discarded event ages from then", retentionDealtWith},
+		{"Purge does not change the revision", retentionRevision},
+		{"a former leader removes nothing", retentionFenced},
+		{"an ended context and a lost connection are errors", retentionFailures},
+	})
 }
 
-// kept is for how long the tests keep what was published.
+// kept is the retention of the tests.
 const kept = time.Hour
 
-// keeper is a leader that removes what is old.
+// keeper is a leader that removes old entries.
 type keeper struct {
 	*leader
 	h RetentionHarness
@@ -69,7 +68,7 @@ func (k keeper) pass(entry outbox.Entry) {
 	save(k.t, k.h, k.term, relay.Cursor{Progress: entry.Progress(), StreamCreated: "x", StreamSequence: 9 + uint64(entry.Position)})
 }
 
-// requireLog wants the log to have exactly these, and to say up to where others may be missing.
+// requireLog requires exactly these entries in the log, and this PurgedTo.
 func (k keeper) requireLog(purgedTo outbox.Position, want ...outbox.Entry) {
 	k.t.Helper()
 	require.Equal(k.t, ids(want), ids(readAll(k.t, k.h)))
@@ -193,7 +192,7 @@ func retentionDealtWith(t *testing.T, h RetentionHarness) {
 	k.pass(log[3])
 	k.purge(0)
 	k.age(100 * kept)
-	k.settle(redrivenEvent(log[0], log[3]), 7)
+	k.reconcile(redrivenEvent(log[0], log[3]), 7)
 	k.discard(log[2])
 	k.purge(2)
 	k.requireLog(log[3].Position, log[0], log[2], log[4])
@@ -204,11 +203,11 @@ func retentionDealtWith(t *testing.T, h RetentionHarness) {
 	k.purge(2)
 	k.requireLog(log[3].Position, log[4])
 
-	require.False(t, k.settle(relay.MessageMeta{}, 0), "it has left the lot as well")
+	require.False(t, k.reconcile(relay.MessageMeta{}, 0), "the parking lot is empty too")
 	require.Empty(t, k.waiting())
 }
 
-func retentionTurn(t *testing.T, h RetentionHarness) {
+func retentionRevision(t *testing.T, h RetentionHarness) {
 	k, log := keep(t, h), events(t, h, "a", "b", "c")
 	k.pass(log[1])
 	before := load(t, h)
@@ -217,7 +216,7 @@ func retentionTurn(t *testing.T, h RetentionHarness) {
 	k.age(2 * kept)
 	k.purge(2)
 	before.PurgedTo, before.EventID = log[1].Position, ""
-	require.Equal(t, before, load(t, h), "all else stays")
+	require.Equal(t, before, load(t, h), "the rest of the cursor stays")
 	saved, err := h.Store().Save(t.Context(), relay.WriteFence{Token: k.term.Token, Revision: before.Revision},
 		relay.Cursor{Progress: log[2].Progress(), StreamCreated: "x", StreamSequence: 10})
 	require.NoError(t, err)

@@ -12,30 +12,28 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// TestSequence runs what Log.Verify and CursorStore.Save promise about a log whose sequence went back. Each call of open gives a
-// new log, lot, cursor and lease.
+// TestSequence runs what Log.Verify and CursorStore.Save promise about a log whose sequence went back. Each call of open returns a new
+// log, parking lot, cursor and lease.
 func TestSequence(t *testing.T, open func(t *testing.T) ParkingHarness) {
-	for name, test := range map[string]func(t *testing.T, l *leader){
-		"a log that grows at its end is sound":              sequenceSound,
-		"a sequence below the log is found":                 sequenceBelowLog,
-		"a sequence below the cursor is found":              sequenceBelowCursor,
-		"a sequence below the place is found":               sequenceBelowPlace,
-		"a sequence below the parking lot is found":         sequenceBelowLot,
-		"an event in place of a purged one is found":        sequencePurged,
-		"an event in a gap is found":                        sequenceGap,
-		"an event in a gap after the cursor is found":       sequenceLateGap,
-		"an event that was recorded early is not misplaced": sequenceClock,
-		"what is parked does not count":                     sequenceParked,
-		"a log that lost its history is told from it":       sequenceHistory,
-		"RecordedTo rises with the position":                sequenceRecordedTo,
-		"a save that is not the turn's says so":             sequenceTurn,
-		"verifying ends with its context, or an outage":     sequenceOutage,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, lead(t, open(t))) })
-	}
+	runSuite(t, func(t *testing.T) *leader { return lead(t, open(t)) }, []promise[*leader]{
+		{"a log that grows at its end is sound", sequenceSound},
+		{"a sequence below the log is found", sequenceBelowLog},
+		{"a sequence below the cursor is found", sequenceBelowCursor},
+		{"a sequence below the progress is found", sequenceBelowPlace},
+		{"a sequence below the parking lot is found", sequenceBelowLot},
+		{"an event at the position of a purged one is found", sequencePurged},
+		{"an event in a gap is found", sequenceGap},
+		{"an event in a gap after the cursor is found", sequenceLateGap},
+		{"an event that was recorded early is not misplaced", sequenceClock},
+		{"parked events do not count", sequenceParked},
+		{"lost history is reported as such", sequenceHistory},
+		{"RecordedTo rises with the position", sequenceRecordedTo},
+		{"a save with a stale revision is reported as such", sequenceRevision},
+		{"Verify ends with its context, or in an outage", sequenceOutage},
+	})
 }
 
-// withGap appends an event, leaves a gap, and appends another one.
+// withGap appends an event, leaves a gap, and appends another event.
 func withGap(t *testing.T, h LogHarness) []outbox.Entry {
 	t.Helper()
 	appendCommitted(t, h, NewMessage("a", 1))
@@ -46,7 +44,7 @@ func withGap(t *testing.T, h LogHarness) []outbox.Entry {
 	return readAll(t, h)
 }
 
-// come appends an event after the sequence was set, and sets it again.
+// come sets the sequence to at, appends an event, and sets the sequence to then.
 func (l *leader) come(aggregate string, at, then outbox.Position) outbox.Entry {
 	l.t.Helper()
 	l.SetSequence(l.t, at-1)
@@ -63,7 +61,7 @@ func (l *leader) come(aggregate string, at, then outbox.Position) outbox.Entry {
 	return outbox.Entry{}
 }
 
-// saveAt saves the cursor at an entry, as the message at a sequence.
+// saveAt saves the cursor at entry, whose message has the sequence.
 func (l *leader) saveAt(entry outbox.Entry, sequence uint64) error {
 	_, err := l.Store().Save(l.t.Context(), l.fence(), relay.Cursor{
 		Progress: entry.Progress(), StreamCreated: "x", StreamSequence: sequence, RecordedTo: entry.RecordedAt,
@@ -71,7 +69,7 @@ func (l *leader) saveAt(entry outbox.Entry, sequence uint64) error {
 	return err
 }
 
-// requireBehind demands that neither a look nor a save overlooks it, and that the save writes nothing.
+// requireBehind requires that both Verify and Save return ErrSequenceBehind, and that Save writes nothing.
 func (l *leader) requireBehind(reached outbox.Entry, sequence uint64) {
 	l.t.Helper()
 	require.ErrorIs(l.t, l.Log().Verify(l.t.Context(), reached.Progress(), sequence), relay.ErrSequenceBehind)
@@ -164,7 +162,7 @@ func sequenceGap(t *testing.T, l *leader) {
 	l.requireSound(log[1], 2)
 	came := l.come("new", 2, 4)
 	require.ErrorIs(t, l.Log().Verify(t.Context(), log[1].Progress(), 2), relay.ErrSequenceBehind)
-	require.NoError(t, l.saveAt(log[1], 2), "what was recorded to stays below the event, so it is not hidden")
+	require.NoError(t, l.saveAt(log[1], 2), "RecordedTo stays below the event, so the event is not hidden")
 	appendCommitted(t, l, NewMessage("later", 1))
 	page, err := l.Log().After(t.Context(), log[1].Progress(), plenty)
 	require.NoError(t, err)
@@ -178,7 +176,7 @@ func sequenceLateGap(t *testing.T, l *leader) {
 	l.requireSound(log[0], 1)
 	l.come("new", 2, 3)
 	l.requireBehind(log[1], 2)
-	require.NoError(t, l.Log().Verify(t.Context(), log[1].Progress(), 3), "the stream has a message for it")
+	require.NoError(t, l.Log().Verify(t.Context(), log[1].Progress(), 3), "the stream has a message for each event")
 	require.NoError(t, l.saveAt(log[1], 3))
 }
 
@@ -190,7 +188,7 @@ func sequenceClock(t *testing.T, l *leader) {
 	require.NoError(t, late.Commit())
 	log := readAll(t, l)
 	last := log[3]
-	last.RecordedAt = last.RecordedAt.Add(time.Hour) // the clock was put back since
+	last.RecordedAt = last.RecordedAt.Add(time.Hour) // the clock went back
 	l.requireSound(last, 4)
 	appendCommitted(t, l, NewMessage("next", 1))
 	l.requireSound(readAll(t, l)[4], 5)
@@ -241,14 +239,14 @@ func sequenceRecordedTo(t *testing.T, l *leader) {
 	require.WithinDuration(t, latest(log...).Add(time.Hour), save(log[3], latest(log...).Add(time.Hour)), 0)
 }
 
-func sequenceTurn(t *testing.T, l *leader) {
+func sequenceRevision(t *testing.T, l *leader) {
 	log := events(t, l, "a", "b")
 	l.requireSound(log[0], 1)
 	l.SetSequence(t, 0)
 	late := l.fence()
 	late.Revision--
 	_, err := l.Store().Save(t.Context(), late, relay.Cursor{Progress: log[1].Progress(), StreamCreated: "x", StreamSequence: 2})
-	require.ErrorIs(t, err, relay.ErrOutOfTurn)
+	require.ErrorIs(t, err, relay.ErrStaleRevision)
 	former := l.fence()
 	former.Token--
 	_, err = l.Store().Save(t.Context(), former, relay.Cursor{Progress: log[1].Progress(), StreamCreated: "x", StreamSequence: 2})

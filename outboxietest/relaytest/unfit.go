@@ -13,17 +13,20 @@ func streamUnfit(t *testing.T, h StreamHarness) {
 	entries := NewEntries(0, 60)
 	publish(t, publisher, 0, entries[:20])
 	repair := h.Misconfigure(t)
-	for name, look := range map[string]func() (relay.StreamInfo, error){
-		"Look":               func() (relay.StreamInfo, error) { return publisher.Look(t.Context()) },
-		"Open":               func() (relay.StreamInfo, error) { return publisher.Open(t.Context(), 0) },
-		"of another, Open":   func() (relay.StreamInfo, error) { return h.Publisher().Open(t.Context(), 1) },
-		"again and again":    func() (relay.StreamInfo, error) { return publisher.Open(t.Context(), 0) },
-		"Look after an Open": func() (relay.StreamInfo, error) { return publisher.Look(t.Context()) },
+	for _, check := range []struct {
+		name string
+		look func() (relay.StreamInfo, error)
+	}{
+		{"Look", func() (relay.StreamInfo, error) { return publisher.Look(t.Context()) }},
+		{"Open", func() (relay.StreamInfo, error) { return publisher.Open(t.Context(), 0) }},
+		{"Open again", func() (relay.StreamInfo, error) { return publisher.Open(t.Context(), 0) }},
+		{"Look after Open", func() (relay.StreamInfo, error) { return publisher.Look(t.Context()) }},
+		{"Open of another instance", func() (relay.StreamInfo, error) { return h.Publisher().Open(t.Context(), 1) }},
 	} {
-		seen, err := look()
-		require.ErrorIs(t, err, relay.ErrStreamUnfit, name)
-		require.Equal(t, info.Created, seen.Created, name)
-		require.EqualValues(t, 20, seen.LastSequence, name)
+		seen, err := check.look()
+		require.ErrorIs(t, err, relay.ErrStreamUnfit, check.name)
+		require.Equal(t, info.Created, seen.Created, check.name)
+		require.EqualValues(t, 20, seen.LastSequence, check.name)
 	}
 	requireStored(t, h, entries[:20])
 	repair()

@@ -40,6 +40,41 @@ func TestEachLineOnSecurityHasATest(t *testing.T) {
 	require.Greater(t, rows, 20)
 }
 
+// TestDecisionsAreListed checks that docs/adr/README.md lists each decision under its title, and that a title has at most ten words.
+func TestDecisionsAreListed(t *testing.T) {
+	decisions, err := filepath.Glob("../../docs/adr/0*.md")
+	require.NoError(t, err)
+	require.Greater(t, len(decisions), 30)
+	list := readText(t, "../../docs/adr/README.md")
+	for _, decision := range decisions {
+		heading, _, _ := strings.Cut(readText(t, decision), "\n")
+		number, title, numbered := strings.Cut(strings.TrimPrefix(heading, "# "), ". ")
+		require.True(t, numbered, decision)
+		require.LessOrEqual(t, len(strings.Fields(title)), 10, decision)
+		require.Contains(t, list, "| ["+number+"]("+filepath.Base(decision)+") | "+title+" |\n")
+	}
+}
+
+// TestEachSettingIsDocumented checks that the tables of docs/configuration.md have each variable that the program reads, and no other.
+func TestEachSettingIsDocumented(t *testing.T) {
+	names := func(file, pattern string) (found []string) {
+		for _, name := range regexp.MustCompile(pattern).FindAllStringSubmatch(readText(t, file), -1) {
+			found = append(found, name[1])
+		}
+		return found
+	}
+	var documented []string
+	for line := range strings.Lines(readText(t, "../../docs/configuration.md")) {
+		if cell, isRow := strings.CutPrefix(line, "| `"); isRow {
+			cell, _, _ = strings.Cut(cell, " | ")
+			documented = append(documented, strings.Split(strings.Trim(cell, "`"), "`, `")...)
+		}
+	}
+	settings := names("../../internal/config/settings.go", `(?m)^\t\w+ +Name = "([A-Z_]+)"$`)
+	require.Greater(t, len(settings), 30)
+	require.ElementsMatch(t, append(settings, "OTEL_*"), documented)
+}
+
 // testsIn is the tests of all files under a folder, whatever their build tags are.
 func testsIn(t *testing.T, root string) (names []string) {
 	t.Helper()

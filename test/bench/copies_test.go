@@ -85,7 +85,7 @@ func startCopy(t *testing.T, s setting) *runningCopy {
 	reader, err := jetstream.NewReader(nc, jetstream.ReaderOptions{Stream: "ORDERS", Subscriber: s.id, Logger: quiet})
 	require.NoError(t, err)
 	store := postgres.NewInbox(db, postgres.InboxOptions{})
-	ports := telemetry.TraceInbox(traces, s.id, "ORDERS", telemetry.InboxPorts{Work: store, Letters: store})
+	ports := telemetry.TraceInbox(traces, s.id, "ORDERS", telemetry.InboxPorts{Work: store, Letters: store, Checkpoints: store})
 	ports = telemetry.MeasureInbox(meters, s.id, "ORDERS", ports)
 	if s.totals == nil {
 		s.totals = postgres.NewTotals()
@@ -100,7 +100,7 @@ func startCopy(t *testing.T, s setting) *runningCopy {
 	}
 	c := &runningCopy{UnitOfWork: ports.Work}
 	c.subscriber = subscribing.New(s.id, s.instance, subscribing.Ports{
-		Stream: reader, Checkpoints: telemetry.MeasureCheckpoints(meters, s.id, store), Work: c, Letters: ports.Letters, Sweeper: store,
+		Stream: reader, Checkpoints: ports.Checkpoints, Work: c, Letters: ports.Letters, Sweeper: store,
 		Handlers: func(string) (inbox.Handler, error) { return handler, nil },
 	}, subscribing.Options{Lanes: s.lanes, Transactions: s.connections - otherConnections}, quiet)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -133,16 +133,16 @@ func drain(t *testing.T, database, broker, name string, events int, tel *telemet
 	require.NoError(t, err)
 	const ttl = 3 * time.Second
 	bell := memory.NewNotifier()
-	traced := telemetry.TraceRelay(tel.TracerProvider(), name, telemetry.RelayPorts{
+	ports := telemetry.TraceRelay(tel.TracerProvider(), name, telemetry.RelayPorts{
 		Log: postgres.NewLog(db, name, quiet), Cursors: postgres.NewCursorStore(db, name, name),
-		Publisher: publisher, Elector: postgres.NewElector(db, name, "bench", ttl),
+		Publisher: publisher, Elector: postgres.NewElector(db, name, "bench", ttl), Retention: postgres.NewRetention(db, name),
 	})
+	ports = telemetry.MeasureRelay(tel.MeterProvider(), name, ports)
 	r := relaying.New(relaying.Ports{
-		Log: traced.Log, Cursors: traced.Cursors, Elector: traced.Elector, Liveness: jetstream.NewLiveness(nc, name, quiet),
-		Publisher: telemetry.MeasurePublisher(tel.MeterProvider(), name, traced.Publisher),
-		Parking:   postgres.NewParking(db, name), Retention: postgres.NewRetention(db, name), Notifier: bell, Listener: bell,
+		Log: ports.Log, Cursors: ports.Cursors, Elector: ports.Elector, Publisher: ports.Publisher, Liveness: jetstream.NewLiveness(nc, name, quiet),
+		Parking: postgres.NewParking(db, name), Retention: ports.Retention, Notifier: bell, Listener: bell,
 	}, relaying.Options{
-		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Slice: relay.ReadLimit{Count: batchSize, Bytes: 4 << 20},
+		LeaseTTL: ttl, Poll: 500 * time.Millisecond, Batch: relay.ReadLimit{Count: batchSize, Bytes: 4 << 20},
 	}, quiet)
 
 	ctx, stop := context.WithCancel(t.Context())

@@ -1,7 +1,7 @@
-// Package docker_test runs what docker/ holds the way people do: the README's commands, `docker compose` and `make`.
+// Package docker_test runs what docker/ holds the way people do: the commands of docs/manual-test.md, `docker compose` and `make`.
 //
 // With -docker, as `make test-docker` gives it, that is done on a Docker engine: in a project of its own, but on the ports
-// that the README names. Without, what can be seen without an engine is tested.
+// that docs/manual-test.md names. Without, what can be seen without an engine is tested.
 package docker_test
 
 import (

@@ -92,7 +92,7 @@ func tryDocumentedCurls(t *testing.T, p *infra.Process, data string) {
 	t.Helper()
 	_, port, err := net.SplitHostPort(p.Admin())
 	require.NoError(t, err)
-	for _, document := range []string{"README.md", "docs/metrics.md", "docs/runbook.md"} {
+	for _, document := range []string{"docs/operations.md", "docs/metrics.md", "docs/runbook.md"} {
 		text, err := os.ReadFile("../../" + document)
 		require.NoError(t, err)
 		commands := documentedCurl.FindAllString(string(text), -1)

@@ -49,10 +49,10 @@ func rules(t *testing.T) []rule {
 	return file.Groups[0].Rules
 }
 
-// TestAlertsAreValid has promtool judge rules, their tests, and the configuration that the README starts.
+// TestAlertsAreValid has promtool judge rules, their tests, and the configuration that docs/metrics.md starts.
 func TestAlertsAreValid(t *testing.T) {
 	needsPrometheus(t)
-	config, _ := readmesPrometheus(t, "127.0.0.1:8090")
+	config, _ := documentedPrometheus(t, "127.0.0.1:8090")
 	for _, arguments := range [][]string{
 		{"check", "config", config},
 		{"check", "rules", "--lint=all", "--lint-fatal", "alerts.yml"},
@@ -65,9 +65,9 @@ func TestAlertsAreValid(t *testing.T) {
 	}
 }
 
-// readmesPrometheus copies the folder whose configuration the README starts, with an admin listener at an address in the place of
+// documentedPrometheus copies the folder whose configuration docs/metrics.md starts, with an admin listener at an address in the place of
 // the default's. It returns the configuration, and where an instance keeps its token that is started in the root.
-func readmesPrometheus(t *testing.T, admin string) (config, data string) {
+func documentedPrometheus(t *testing.T, admin string) (config, data string) {
 	t.Helper()
 	root := t.TempDir()
 	config, data = filepath.Join(root, "docker/prometheus/prometheus.yml"), filepath.Join(root, ".outboxie")
@@ -81,11 +81,11 @@ func readmesPrometheus(t *testing.T, admin string) (config, data string) {
 	return config, data
 }
 
-// TestAlertsOfTheReadme checks that an instance with its default token lets in the Prometheus that the README starts.
-func TestAlertsOfTheReadme(t *testing.T) {
+// TestAlertsAsDocumented checks that an instance with its default token lets in the Prometheus that docs/metrics.md starts.
+func TestAlertsAsDocumented(t *testing.T) {
 	needsPrometheus(t)
 	admin, listen := fmt.Sprintf("127.0.0.1:%d", infra.Port(t)), fmt.Sprintf("127.0.0.1:%d", infra.Port(t))
-	config, data := readmesPrometheus(t, admin)
+	config, data := documentedPrometheus(t, admin)
 	require.NoError(t, os.Remove(filepath.Join(data, "admin-token"))) // the instance makes it
 	instance := infra.Launch(t, []string{
 		"DATABASE_URL=" + infra.Database(t), "NATS_URL=" + infra.NATS(t).URL, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=" + admin,

@@ -8,7 +8,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-func TestMain(m *testing.M) { infra.Main(m) }
+func TestMain(m *testing.M) { infra.MainInMemory(m) }
 
 const (
 	patience = 30 * time.Second

@@ -126,7 +126,7 @@ func startRelay(ctx context.Context, t *testing.T, running *sync.WaitGroup, data
 	r := relaying.New(relaying.Ports{
 		Log: postgres.NewLog(db, "ORDERS", quiet), Cursors: unfenced{}, Parking: empty{}, Publisher: counted,
 		Elector: elector, Liveness: jetstream.NewLiveness(nc, "ORDERS", quiet), Notifier: bell, Listener: bell,
-	}, relaying.Options{LeaseTTL: time.Second, Poll: 20 * time.Millisecond, Slice: relay.ReadLimit{Count: 50, Bytes: 1 << 20}}, quiet)
+	}, relaying.Options{LeaseTTL: time.Second, Poll: 20 * time.Millisecond, Batch: relay.ReadLimit{Count: 50, Bytes: 1 << 20}}, quiet)
 	running.Go(func() {
 		if err := r.Run(ctx); err != nil {
 			t.Errorf("the relay ended: %v", err)

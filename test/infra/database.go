@@ -4,12 +4,14 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net/url"
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -33,6 +35,9 @@ type cluster struct {
 	admin    *sql.DB
 	url      *url.URL
 	template string
+	strategy string // of CREATE DATABASE: "" is the server's default
+	inMemory bool   // the data of servers may lie in memory
+	folder   string // in which the server's data lies, see temporary
 	count    atomic.Int64
 }
 
@@ -45,7 +50,7 @@ func Database(t testing.TB) string {
 		t.Fatalf("the tests' Postgres: %v", shared.failed)
 	}
 	name := fmt.Sprintf("%s_%d", shared.template, shared.count.Add(1))
-	if _, err := shared.admin.ExecContext(t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+shared.template); err != nil {
+	if _, err := shared.admin.ExecContext(t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+shared.template+shared.strategy); err != nil {
 		t.Fatalf("make a database: %v", err)
 	}
 	t.Cleanup(func() {
@@ -74,6 +79,9 @@ func (c *cluster) open(ctx context.Context) error {
 	if _, err = c.admin.ExecContext(ctx, "CREATE DATABASE "+c.template); err != nil {
 		return fmt.Errorf("make the template: %w", err)
 	}
+	if err = c.chooseStrategy(ctx); err != nil {
+		return fmt.Errorf("ask for the server's version: %w", err)
+	}
 	return migrate(ctx, c.database(c.template))
 }
 
@@ -81,7 +89,8 @@ func (c *cluster) start(ctx context.Context) (string, error) {
 	if address := os.Getenv(serverVariable); address != "" {
 		return address, nil
 	}
-	dir, err := os.MkdirTemp("", "outboxie-test-")
+	c.folder = c.temporary()
+	dir, err := os.MkdirTemp(c.folder, "outboxie-test-")
 	if err != nil {
 		return "", err
 	}
@@ -92,6 +101,33 @@ func (c *cluster) start(ctx context.Context) (string, error) {
 		return "", errors.Join(err, os.RemoveAll(dir))
 	}
 	return c.server.SuperuserURL(), nil
+}
+
+const (
+	memory = "/dev/shm" // where Linux keeps files in memory
+	room   = 4 << 30    // bytes that must be free there: more than the tests of a package write, with the server's log
+)
+
+// temporary is the folder for the data of servers: "" is the usual place for temporary files. Benchmarks measure the disk, too, so
+// theirs is not in memory.
+func (c *cluster) temporary() string {
+	var free syscall.Statfs_t
+	if !c.inMemory || flag.Lookup("test.bench").Value.String() != "" || syscall.Statfs(memory, &free) != nil ||
+		free.Bavail*uint64(free.Bsize) < room {
+		return ""
+	}
+	return memory
+}
+
+// chooseStrategy lets CREATE DATABASE copy files instead of logging each page, if the files lie in memory and the server can. A copy has
+// the template's caches of the catalog, too, so that a first connection opens sooner.
+func (c *cluster) chooseStrategy(ctx context.Context) error {
+	var version int
+	err := c.admin.QueryRowContext(ctx, "SELECT current_setting('server_version_num')::int").Scan(&version)
+	if err == nil && c.folder == memory && version >= 15_00_00 {
+		c.strategy = " STRATEGY FILE_COPY"
+	}
+	return err
 }
 
 // migrate brings the database up to date, and leaves no connection behind: a template must have none.

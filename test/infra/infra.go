@@ -30,6 +30,13 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
+// MainInMemory is Main for a package whose tests measure no disk. Servers keep their data in memory, if the machine has room there:
+// a fresh database is several hundred files, and on a disk it takes ten times as long to make them and to remove them.
+func MainInMemory(m *testing.M) {
+	shared.inMemory = true
+	Main(m)
+}
+
 // Port picks a port that a server can come back to: it lies below those that the system deals to outgoing
 // connections, so a client that tries to reconnect cannot take it meanwhile.
 func Port(t testing.TB) int {
@@ -50,7 +57,7 @@ func Port(t testing.TB) int {
 // could not reach into t.TempDir().
 func tempDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "outboxie-test-") //nolint:usetesting // its folders are closed to other users
+	dir, err := os.MkdirTemp(shared.temporary(), "outboxie-test-") //nolint:usetesting // its folders are closed to other users
 	if err != nil {
 		t.Fatal(err)
 	}

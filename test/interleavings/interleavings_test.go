@@ -47,7 +47,7 @@ var (
 	most     = flag.Int("most", 4000, "how many interleavings of a pair are run at most; of a pair with more, a quarter as many follow at random")
 )
 
-func TestMain(m *testing.M) { infra.Main(m) }
+func TestMain(m *testing.M) { infra.MainInMemory(m) }
 
 // TestInterleavings runs every pair and compares what fails with the list of known failures.
 func TestInterleavings(t *testing.T) {

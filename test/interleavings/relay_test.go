@@ -155,7 +155,7 @@ func adoption(name string, then ...func(ctx context.Context, s *side) (string, e
 			if plan, err = adopter.Plan(ctx, nil); err == nil {
 				err = adopter.Do(ctx, plan)
 			}
-			if !errors.Is(err, relay.ErrOutOfTurn) && !errors.Is(err, relay.ErrTailMoved) {
+			if !errors.Is(err, relay.ErrStaleRevision) && !errors.Is(err, relay.ErrTailMoved) {
 				break
 			}
 		}

@@ -63,7 +63,7 @@ func (l leading) run(ctx context.Context, s *side) (string, error) {
 
 var (
 	quiet   = slog.New(slog.DiscardHandler)
-	options = relaying.Options{LeaseTTL: leaseTTL, Poll: leaseTTL, Slice: relay.ReadLimit{Count: 100, Bytes: 1 << 20}}
+	options = relaying.Options{LeaseTTL: leaseTTL, Poll: leaseTTL, Batch: relay.ReadLimit{Count: 100, Bytes: 1 << 20}}
 )
 
 // relayRun watches a relay. It ends the relay when that waits for a wake-up, halts, or tries for the lease again.

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	infra.Main(m)
+	infra.MainInMemory(m)
 }
 
 // subscribers are those that run beside the instance.

@@ -9,11 +9,11 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-var _ operations.StreamLags = (*Consumers)(nil)
+var _ operations.StreamLags = (*SubscriberLags)(nil)
 
 // Behind returns the lag of each subscriber that stands at a place, in one request and one more for each place. A place in another
 // stream, which was there before, is before the first event.
-func (c *Consumers) Behind(ctx context.Context, places []operations.SubscriberProgress) ([]operations.Lag, error) {
+func (c *SubscriberLags) Behind(ctx context.Context, places []operations.SubscriberProgress) ([]operations.Lag, error) {
 	if len(places) == 0 {
 		return nil, nil
 	}

@@ -18,14 +18,14 @@ const (
 
 func StreamDecisions() (all []Decision) {
 	for _, r := range streamRules {
-		all = append(all, Decision{r.name, r.value, string(r.verdict), r.meaning, r.repair, r.found != nil})
+		all = append(all, Decision{r.name, r.value, string(r.reaction), r.meaning, r.repair, r.found != nil})
 	}
 	return all
 }
 
 // Broken returns the names of the rules that a stream breaks.
 func Broken(have natsjs.StreamConfig, o PublisherOptions) (names []string) {
-	for _, by := range []verdict{warned, refused} {
+	for _, by := range []reaction{warned, refused} {
 		for _, rule := range judged(have, o, by) {
 			names = append(names, rule.name)
 		}

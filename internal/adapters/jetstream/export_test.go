@@ -18,7 +18,7 @@ func EncodeRedriven(entry outbox.Entry, at outbox.Progress) (*nats.Msg, int) {
 }
 
 // StampOf reads what the engine wrote on a message.
-var StampOf = stampOf
+var StampOf = metaOf
 
 // Covers reports whether a pattern matches all that a subject matches.
 var Covers = covers

@@ -143,7 +143,7 @@ func FuzzEncode(f *testing.F) {
 		read, err := decode(subject, header, data)
 		require.NoError(t, err)
 		require.Equal(t, entry, read)
-		require.Equal(t, want, stampOf(header))
+		require.Equal(t, want, metaOf(header))
 	})
 }
 
@@ -159,13 +159,13 @@ func FuzzEncodeNotice(f *testing.F) {
 	f.Fuzz(func(t *testing.T, position int64, id string, sequence uint64, reason string, kept int) {
 		kept = utf8.UTFMax + max(0, kept)%(maxReason-utf8.UTFMax+1)
 		notice := relay.ControlMessage{Progress: outbox.Progress{Position: outbox.Position(max(0, position)), EventID: id}, Parked: reason, LastOwnSequence: sequence / 2}
-		message, size := encodeNotice("ORDERS", sequence, notice, kept)
+		message, size := encodeControl("ORDERS", sequence, notice, kept)
 		if len(id) > maxHeaders/4 {
 			return
 		}
 		header, sent, payload := w.send(t, message)
 		require.Equal(t, size, sent+len(payload))
-		stamp := stampOf(header)
+		stamp := metaOf(header)
 		require.Equal(t, relay.MessageMeta{Own: true, Progress: notice.Progress, Parked: stamp.Parked, LastOwnSequence: notice.LastOwnSequence}, stamp)
 		require.Equal(t, reason == "", stamp.Parked == "")
 		require.LessOrEqual(t, len(stamp.Parked), kept)
@@ -283,7 +283,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		position, version := positive(header.Get("Outbox-Position")), positive(header.Get("Outbox-Aggregate-Version"))
 		id, readable := unescaped(header.Get("ce-id"))
-		require.Equal(t, stamped(header, position), stampOf(header))
+		require.Equal(t, stamped(header, position), metaOf(header))
 
 		kind, typed := unescaped(header.Get("ce-type"))
 		key, keyed := unescaped(header.Get("ce-subject"))

@@ -143,7 +143,7 @@ func decode(subject string, header nats.Header, data []byte) (outbox.Entry, erro
 
 // stampOf reads what the engine wrote on a message: an event, in its place or redriven, or a notice. A message on which
 // any of that cannot be read is somebody else's.
-func stampOf(header nats.Header) relay.MessageMeta {
+func metaOf(header nats.Header) relay.MessageMeta {
 	event, isEvent := positionOf(header.Get(headerPosition))
 	if _, said := header[headerPosition]; said && !isEvent {
 		return relay.MessageMeta{}
@@ -168,7 +168,7 @@ func stampOf(header nats.Header) relay.MessageMeta {
 		kept = math.MaxUint64 // whoever wrote that said nothing about it
 	}
 	return relay.MessageMeta{
-		Own: true, Progress: progress, Parked: reason, LastOwnSequence: kept, Confirms: reason == "" && header.Get(headerType) == confirmedNotice,
+		Own: true, Progress: progress, Parked: reason, LastOwnSequence: kept, Confirms: reason == "" && header.Get(headerType) == confirmedControl,
 	}
 }
 
@@ -230,7 +230,7 @@ func refusal(entry outbox.Entry, headers int, limits limits) string {
 		return "its subject is longer than " + strconv.Itoa(maxSubject) + " bytes"
 	case !literal(entry.Subject):
 		return "its subject " + strconv.Quote(entry.Subject) + " is not one to publish to"
-	case entry.Subject == noticeSubject(limits.stream):
+	case entry.Subject == controlSubject(limits.stream):
 		return "its subject " + entry.Subject + " is that of the engine's own notices, which no subscriber gets"
 	case !coveredByAny(entry.Subject, limits.subjects):
 		return "its subject " + entry.Subject + " is not one of stream " + limits.stream + " (" + strings.Join(limits.subjects, ", ") + ")"

@@ -32,18 +32,18 @@ var Module = fx.Module("jetstream",
 			func(nc *nats.Conn, o PublisherOptions) *Notifier { return NewNotifier(nc, o.Stream, o.Logger) },
 			fx.As(fx.Self()), fx.As(new(relay.Notifier)), fx.As(new(relay.Listener)),
 		),
-		func(nc *nats.Conn, o PublisherOptions) (*Consumers, error) { return NewConsumers(nc, o.Stream) },
+		func(nc *nats.Conn, o PublisherOptions) (*SubscriberLags, error) { return NewSubscriberLags(nc, o.Stream) },
 	),
 )
 
 // farewell bounds the wait for what was written last.
-const farewell = time.Second
+const flushTimeout = time.Second
 
 // disconnect closes nc after what was written last (a wake-up call, a retry) has left. Everything else was acknowledged
 // when its call returned.
 func disconnect(ctx context.Context, nc *nats.Conn) {
 	if nc.IsConnected() {
-		flushing, cancel := context.WithTimeout(ctx, farewell)
+		flushing, cancel := context.WithTimeout(ctx, flushTimeout)
 		defer cancel()
 		_ = nc.FlushWithContext(flushing)
 	}

@@ -100,7 +100,7 @@ func TestSubscribersRights(t *testing.T) {
 	require.Len(t, messages, 3)
 	require.Len(t, messages[2].Event.Headers, 200)
 
-	consumers, err := jetstream.NewConsumers(relay, stream)
+	consumers, err := jetstream.NewSubscriberLags(relay, stream)
 	require.NoError(t, err)
 	events, _, err := consumers.LagOf(t.Context(), 999)
 	require.NoError(t, err)

@@ -11,7 +11,7 @@ import (
 // Inbox is the database of a subscriber: checkpoints, what was dealt with, dead letters and totals. Its transactions do what those of
 // Postgres do at READ COMMITTED, in separate steps.
 type Inbox struct {
-	keeper
+	database
 
 	// Pause is called between the steps of each transaction; nil: nothing is. A test lets others run there.
 	Pause func(ctx context.Context, step string)
@@ -28,13 +28,13 @@ type Inbox struct {
 	records     map[recordKey]record
 	letters     map[letterKey]letter
 	totals      map[totalKey]Total
-	history     []effect
+	effects     []effect
 
 	locks   map[any]*session          // by the row's key
 	shares  map[any]map[*session]bool // who holds a share of a row, by the row's key
 	begun   int64                     // how often lanes began
 	freed   chan struct{}             // closed when a transaction has ended; nil: nobody waits
-	mutants mutants
+	faults faults
 }
 
 type effect struct {
@@ -84,7 +84,7 @@ func (i *Inbox) History(subscriber string) []outbox.Entry {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	var applied []outbox.Entry
-	for _, effect := range i.history {
+	for _, effect := range i.effects {
 		if effect.subscriber == subscriber {
 			applied = append(applied, effect.entry)
 		}

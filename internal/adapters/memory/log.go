@@ -25,7 +25,7 @@ type Log struct {
 	versions map[versionKey]bool
 	purged   []outbox.Entry
 	purgedTo outbox.Position
-	cursor   saved
+	cursor   knownCursor
 	mark     outbox.Position // where the cursor stood at marked
 	marked   time.Time
 	lot      lot
@@ -47,7 +47,7 @@ type row struct {
 
 // NewLog returns an empty log.
 func NewLog() *Log {
-	return &Log{versions: make(map[versionKey]bool), lot: make(lot), changed: make(chan struct{}), cursor: saved{recordedTo: epoch}}
+	return &Log{versions: make(map[versionKey]bool), lot: make(lot), changed: make(chan struct{}), cursor: knownCursor{recordedTo: epoch}}
 }
 
 // Writer is an open transaction. It is not safe for concurrent use.

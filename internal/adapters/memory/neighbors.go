@@ -20,5 +20,5 @@ func (s *Stream) fit() error {
 func (s *Stream) Forge(stamp relay.MessageMeta) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.store(streamed{stamp: stamp})
+	s.store(streamed{meta: stamp})
 }

@@ -35,7 +35,7 @@ type Stream struct {
 
 type streamed struct {
 	entry   outbox.Entry
-	stamp   relay.MessageMeta
+	meta   relay.MessageMeta
 	at      time.Time
 	deleted bool
 }
@@ -179,7 +179,7 @@ func (s *Stream) At(ctx context.Context, sequence uint64) (relay.MessageMeta, er
 	if !s.has(sequence) {
 		return relay.MessageMeta{}, relay.ErrNoMessage
 	}
-	return s.message(sequence).stamp, nil
+	return s.message(sequence).meta, nil
 }
 
 // Find implements the port.
@@ -190,8 +190,8 @@ func (s *Stream) Find(ctx context.Context, event outbox.Progress, sequence uint6
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, message := range s.messages {
-		here := sequence == s.base+uint64(i)+1 || sequence == 0 && !message.stamp.Redriven
-		if here && !message.deleted && message.stamp.Event == event.Position && message.entry.ID == event.EventID {
+		here := sequence == s.base+uint64(i)+1 || sequence == 0 && !message.meta.Redriven
+		if here && !message.deleted && message.meta.Event == event.Position && message.entry.ID == event.EventID {
 			return message.at, nil
 		}
 	}
@@ -219,7 +219,7 @@ func (s *Stream) PublishControl(ctx context.Context, after uint64, notice relay.
 	if err := s.ends(ctx, after); err != nil {
 		return after, err
 	}
-	s.store(streamed{stamp: relay.MessageMeta{
+	s.store(streamed{meta: relay.MessageMeta{
 		Own: true, Progress: notice.Progress, Parked: notice.Parked, Confirms: notice.Confirms && notice.Parked == "", LastOwnSequence: notice.LastOwnSequence,
 	}})
 	return after + 1, nil
@@ -237,7 +237,7 @@ func (s *Stream) append(
 		if reason := s.refuses(entry); reason != "" {
 			return after + uint64(i), &relay.RefusedError{Entry: entry, Reason: reason}
 		}
-		s.store(streamed{entry: entry, stamp: stamp(entry)})
+		s.store(streamed{entry: entry, meta: stamp(entry)})
 	}
 	return after + uint64(len(batch)), nil
 }
@@ -371,8 +371,8 @@ func (s *Stream) Messages() []Message {
 	defer s.mu.Unlock()
 	var ours []Message
 	for _, message := range s.messages {
-		if message.stamp.Own && !message.deleted {
-			ours = append(ours, Message{message.stamp, message.entry})
+		if message.meta.Own && !message.deleted {
+			ours = append(ours, Message{message.meta, message.entry})
 		}
 	}
 	return ours

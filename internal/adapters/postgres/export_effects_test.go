@@ -32,4 +32,4 @@ func HandleSafely(ctx context.Context, handler inbox.Handler, tx inbox.Tx, entry
 }
 
 // OpensLate is opensLate.
-var OpensLate = opensLate
+var OpensLate = withLateBegin

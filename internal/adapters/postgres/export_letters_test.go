@@ -6,17 +6,17 @@ import "context"
 const (
 	HeadStatement        = headStatement
 	LettersStatement     = lettersStatement
-	NoteTurnsStatement   = noteTurnsStatement
-	NoteTurnStatement    = noteTurnStatement
+	NoteTurnsStatement   = promoteHeadsStatement
+	NoteTurnStatement    = promoteHeadStatement
 	ForgettableStatement = forgettableStatement
 	ForgetStatement      = forgetStatement
 	UndecidedStatement   = undecidedStatement
 )
 
 // TurnsAtOnce is how many aggregates NoteTurns looks at.
-const TurnsAtOnce = turnsAtOnce
+const TurnsAtOnce = headsAtOnce
 
 // NoteTurns makes noteTurns testable.
 func (i *Inbox) NoteTurns(ctx context.Context, subscriber string) (int, error) {
-	return i.noteTurns(ctx, subscriber)
+	return i.promoteHeads(ctx, subscriber)
 }

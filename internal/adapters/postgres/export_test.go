@@ -46,7 +46,7 @@ const (
 )
 
 // Patience is how long a transaction waits to begin.
-func (u *UnitOfWork) Patience(wait time.Duration) { u.patience = wait }
+func (u *UnitOfWork) Patience(wait time.Duration) { u.beginTimeout = wait }
 
 // NewDialer returns what dials the database.
 var NewDialer = newDialer

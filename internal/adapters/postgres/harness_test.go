@@ -19,7 +19,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-func TestMain(m *testing.M) { infra.Main(m) }
+func TestMain(m *testing.M) { infra.MainInMemory(m) }
 
 const (
 	relayName = "ORDERS"
@@ -59,6 +59,14 @@ func newHarnessAt(t *testing.T, address string) *harness {
 	h.cursors = postgres.NewCursorStore(h.db, relayName, "STREAM")
 	h.parking = postgres.NewParking(h.db, relayName)
 	return h
+}
+
+// newParallel is newHarness for a case of a suite. The cases run beside each other, each in its own database, while nothing else runs.
+// It is not for cases that measure what the process allocates, nor for those that allow less than a second: see TestCheckpoints.
+func newParallel(t *testing.T) *harness {
+	t.Helper()
+	t.Parallel()
+	return newHarness(t)
 }
 
 // split returns another database of the same server, and the database's name.

@@ -46,10 +46,10 @@ func NewInbox(db *bun.DB, options InboxOptions) *Inbox {
 func (i *Inbox) Apply(
 	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
 ) (outcome inbox.Outcome, err error) {
-	err = transact(opensLate(ctx), i.db, func(ctx context.Context, tx bun.Tx) error {
+	err = transact(withLateBegin(ctx), i.db, func(ctx context.Context, tx bun.Tx) error {
 		a := &application{
 			tx: tx, subscriber: subscriber, batch: batch, handler: handler, judge: judge, effects: newEffects(tx, subscriber, handler),
-			awake: awake{tx: tx, timeout: i.idleTimeout, spoke: time.Now()},
+			idle: idleGuard{tx: tx, timeout: i.idleTimeout, lastStatement: time.Now()},
 		}
 		defer a.effects.end()
 		if err := a.run(ctx, i.idleTimeout); err != nil {
@@ -72,7 +72,7 @@ type application struct {
 	handler    inbox.Handler
 	judge      inbox.Judge
 	effects    *effects
-	awake      awake
+	idle      idleGuard
 
 	anyLetters bool                // the subscriber has letters that are not discarded
 	attempts   map[string]int      // failures so far, by the ids of the failing letters that the batch's events have
@@ -140,7 +140,7 @@ func (a *application) handle(ctx context.Context) error {
 				return err
 			}
 		default:
-			if err := a.awake.handle(ctx, a.handler, a.effects, event.Entry); err != nil {
+			if err := a.idle.handle(ctx, a.handler, a.effects, event.Entry); err != nil {
 				return &inbox.EventError{Index: i, Err: err}
 			}
 		}
@@ -167,7 +167,7 @@ func (a *application) suspect(ctx context.Context, index int) error {
 	event := a.batch.Events[index]
 	own := newEffects(a.tx, a.subscriber, a.handler)
 	defer own.end()
-	failed := a.awake.handle(ctx, a.handler, own, event.Entry)
+	failed := a.idle.handle(ctx, a.handler, own, event.Entry)
 	if failed == nil {
 		failed = own.flush(ctx)
 	}

@@ -14,12 +14,14 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/inboxtest"
 )
 
+// TestCheckpoints checks the contract one case after the other: a copy counts as silent after inbox.CopySilent, so that the statements of
+// a case must not wait for other cases.
 func TestCheckpoints(t *testing.T) {
 	inboxtest.TestCheckpoints(t, func(t *testing.T) inboxtest.Store { return newHarness(t).store() })
 }
 
 func TestInbox(t *testing.T) {
-	inboxtest.TestUnitOfWork(t, func(t *testing.T) inboxtest.Store { return newHarness(t).store() })
+	inboxtest.TestUnitOfWork(t, func(t *testing.T) inboxtest.Store { return newParallel(t).store() })
 }
 
 // store is an inbox in the harness's database.

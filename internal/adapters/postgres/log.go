@@ -35,8 +35,8 @@ type Log struct {
 	waited  atomic.Int64 // nanoseconds, of waits that are over
 	sizes   sizes
 	direct  atomic.Bool // the connections lead to Postgres itself
-	sound   sound       // what Verify found last
-	bare    bool        // the last read found no row at all, not even the one that was dealt with last
+	verification   verification       // what Verify found last
+	foundEmpty    bool        // the last read found no row at all, not even the one that was dealt with last
 
 	// await returns when no gap below seen can be filled any more.
 	await     func(ctx context.Context, seen outbox.Position) error
@@ -118,7 +118,7 @@ func (l *Log) read(ctx context.Context, from outbox.Progress, limit relay.ReadLi
 func (l *Log) verifiedRows(ctx context.Context, from outbox.Progress, limit relay.ReadLimit, to outbox.Position) (page relay.Page, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.within)
 	defer cancel()
-	if l.bare { // one statement, not two, for a leader that idles over an empty log
+	if l.foundEmpty { // one statement, not two, for a leader that idles over an empty log
 		purgedTo, last, err := l.extent(ctx)
 		if err == nil && from.Position <= purgedTo && (last == 0 || last < from.Position) {
 			return page, nil
@@ -126,7 +126,7 @@ func (l *Log) verifiedRows(ctx context.Context, from outbox.Progress, limit rela
 	}
 	page, err = l.rows(ctx, from.Position, limit, to)
 	if err == nil {
-		l.bare = len(page.Entries) == 0
+		l.foundEmpty = len(page.Entries) == 0
 		page.Entries, err = l.verified(ctx, from, page.Entries)
 	}
 	return page, err

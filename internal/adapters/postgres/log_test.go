@@ -18,7 +18,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-const patience = 20 * time.Second
+const beginTimeout = 20 * time.Second
 
 var plenty = relay.ReadLimit{Count: 1000, Bytes: 1 << 20}
 
@@ -53,12 +53,12 @@ func readWaiting(t *testing.T, h *harness) <-chan reading {
 	t.Helper()
 	answer := make(chan reading, 1)
 	go func() { answer <- readOnce(t.Context(), h) }()
-	require.Eventually(t, func() bool { return h.log.OldestWait() > 0 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return h.log.OldestWait() > 0 }, beginTimeout, time.Millisecond)
 	return answer
 }
 
 func readOnce(ctx context.Context, h *harness) reading {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, beginTimeout)
 	defer cancel()
 	page, err := h.log.After(ctx, outbox.Progress{}, plenty)
 	var ids []string
@@ -107,7 +107,7 @@ func TestLogWaitsForAPositionDealtBeforeATransactionHasAnID(t *testing.T) {
 			h.name).Scan(t.Context(), &xid)
 		errSeq := h.others.NewRaw("SELECT last_value FROM outbox_position_seq").Scan(t.Context(), &dealt)
 		return err == nil && errSeq == nil && !xid.Valid && dealt == 2
-	}, patience, time.Millisecond)
+	}, beginTimeout, time.Millisecond)
 
 	second := insert(t, h.others, "second")
 	answer := readWaiting(t, h)
@@ -144,7 +144,7 @@ func TestLogDoesNotWaitForOthers(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newHarness(t)
+			h := newParallel(t)
 			dead := transaction(t, h)
 			insert(t, dead, "dead")
 			exec(t, dead, "ROLLBACK")
@@ -178,7 +178,7 @@ func background(t *testing.T, h *harness, setting, statement, query string) {
 		<-ended
 		_ = conn.Close()
 	})
-	require.Eventually(t, running, patience, time.Millisecond)
+	require.Eventually(t, running, beginTimeout, time.Millisecond)
 }
 
 func TestLogDoesNotWaitForWritersThatBeganLater(t *testing.T) {
@@ -271,7 +271,7 @@ func TestLogRefusesUnsafeSettings(t *testing.T) {
 		"synchronous commit": {"ALTER DATABASE ? SET synchronous_commit = off", "synchronous_commit"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newHarness(t)
+			h := newParallel(t)
 			exec(t, h.others, unsafe.statement, bun.Ident(h.name))
 			err := h.log.Check(t.Context())
 			require.ErrorIs(t, err, postgres.ErrUnsafe)

@@ -141,7 +141,7 @@ func TestAdoptionWaitsForNoTable(t *testing.T) {
 		var adopted int
 		err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM outboxie_engine_migrations WHERE version_id BETWEEN 1 AND 11").Scan(&adopted)
 		return err == nil && adopted == 8
-	}, patience, 10*time.Millisecond)
+	}, beginTimeout, 10*time.Millisecond)
 	require.NoError(t, busy.Rollback())
 	require.NoError(t, <-migrated)
 }
@@ -264,7 +264,7 @@ func (l *logged) says(t *testing.T, parts ...string) {
 			}
 		}
 		return false
-	}, patience, 20*time.Millisecond, "%q", parts)
+	}, beginTimeout, 20*time.Millisecond, "%q", parts)
 }
 
 // TestMigrationSaysForWhatItWaits holds a migration up in each of the ways in which one can be.

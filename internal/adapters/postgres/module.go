@@ -27,7 +27,7 @@ var Module = fx.Module("postgres", fx.Provide(
 	provideDB,
 	fx.Annotate(provideLog, fx.As(fx.Self()), fx.As(new(relay.Log))),
 	fx.Annotate(provideCursorStore, fx.As(new(relay.CursorStore))),
-	fx.Annotate(provideDesk, fx.As(new(operations.RelayInspector)), fx.As(new(operations.EventLog)), fx.As(new(operations.RelayRepair)),
+	fx.Annotate(provideRelayAdmin, fx.As(new(operations.RelayInspector)), fx.As(new(operations.EventLog)), fx.As(new(operations.RelayRepair)),
 		fx.As(new(operations.ProgressReader))),
 	fx.Annotate(provideParking, fx.As(new(relay.Parking)), fx.As(new(operations.ParkingAdmin))),
 	fx.Annotate(provideRetention, fx.As(new(relay.Retention))),
@@ -60,7 +60,7 @@ func provideCursorStore(db *bun.DB, relay RelayOptions) *CursorStore {
 	return NewCursorStore(db, relay.Name, relay.Stream)
 }
 
-func provideDesk(db *bun.DB, relay RelayOptions) *RelayAdmin {
+func provideRelayAdmin(db *bun.DB, relay RelayOptions) *RelayAdmin {
 	return NewRelayAdmin(db, relay.Name, relay.Stream)
 }
 

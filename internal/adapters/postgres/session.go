@@ -21,7 +21,7 @@ type session struct {
 	generation int64     // of the pool, before the connection was opened
 	opened     time.Time // when opening it began
 	taken      time.Time // when a user got the connection last
-	opening    string    // BEGIN of a transaction that has sent nothing yet; see opensLate
+	lateBegin    string    // BEGIN of a transaction that has sent nothing yet; see opensLate
 	unprepared bool      // prepared statements were lost
 }
 
@@ -76,7 +76,7 @@ func (s *session) ExecContext(ctx context.Context, query string, args []driver.N
 		}
 		return driver.RowsAffected(result.CommandTag.RowsAffected()), call.end(nil)
 	}
-	if err := s.openFirst(call.ctx); err != nil { //nolint:contextcheck // call.ctx comes from ctx
+	if err := s.sendLateBegin(call.ctx); err != nil { //nolint:contextcheck // call.ctx comes from ctx
 		return nil, call.end(err)
 	}
 	result, err := s.Conn.ExecContext(call.ctx, query, args) //nolint:contextcheck // call.ctx comes from ctx
@@ -93,11 +93,11 @@ func (s *session) QueryContext(ctx context.Context, query string, args []driver.
 		}
 		return &readRows{result: result}, call.end(nil)
 	}
-	if s.opening != "" && len(args) == 0 {
-		found, err := s.openWith(call.ctx, query) //nolint:contextcheck // call.ctx comes from ctx
+	if s.lateBegin != "" && len(args) == 0 {
+		found, err := s.sendLateBeginWith(call.ctx, query) //nolint:contextcheck // call.ctx comes from ctx
 		return found, call.end(err)
 	}
-	if err := s.openFirst(call.ctx); err != nil { //nolint:contextcheck // call.ctx comes from ctx
+	if err := s.sendLateBegin(call.ctx); err != nil { //nolint:contextcheck // call.ctx comes from ctx
 		return nil, call.end(err)
 	}
 	found, err := s.Conn.QueryContext(call.ctx, query, args) //nolint:contextcheck // call.ctx comes from ctx
@@ -139,7 +139,7 @@ type call struct {
 
 // statement begins a statement that may take what its context allows.
 func (s *session) statement(ctx context.Context) *call {
-	wait := takeUp(ctx)
+	wait := endPoolWait(ctx)
 	c := s.call(ctx, bound(ctx, s.pool.within))
 	c.wait = wait
 	return c

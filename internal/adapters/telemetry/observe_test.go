@@ -24,7 +24,7 @@ import (
 	"github.com/assylzhan-a/outboxie/test/infra"
 )
 
-func TestMain(m *testing.M) { infra.Main(m) }
+func TestMain(m *testing.M) { infra.MainInMemory(m) }
 
 // registered gives the registration back when the test ends.
 func registered(t *testing.T) func(metric.Registration, error) {
@@ -294,7 +294,7 @@ func TestDisabledSDKMeasuresNothing(t *testing.T) {
 	environment(t, "OTEL_SDK_DISABLED=true")
 	tel := setup(t, new(syncBuffer))
 	require.Nil(t, tel.Metrics())
-	telemetry.MeasureRetention(tel.MeterProvider(), &retention{})
+	telemetry.MeasureRelay(tel.MeterProvider(), "ORDERS", telemetry.RelayPorts{Retention: &retention{}})
 	require.NoError(t, tel.Shutdown(t.Context()))
 }
 

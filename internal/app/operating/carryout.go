@@ -37,7 +37,7 @@ func (p *Adoption) chooseFirstSequence() {
 
 // Do carries out a plan. It writes into the stream after which event to go on, because every relay looks there first. Then it realigns the
 // log, and writes the cursor. If stream or cursor have changed since the plan was made, it changes nothing and fails with relay.ErrTailMoved
-// or relay.ErrOutOfTurn. If Do ends half-way, it can be called again.
+// or relay.ErrStaleRevision. If Do ends half-way, it can be called again.
 func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 	if plan.Repeats && !plan.AcceptRepeats {
 		return ErrSequencesRepeat.With("the stream was made by somebody else and holds %d messages, and its sequences are not above those "+
@@ -49,7 +49,7 @@ func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 		return err
 	}
 	if cursor.Revision != plan.cursor.Revision {
-		return relay.ErrOutOfTurn.With("a relay has written since the plan was made; look again")
+		return relay.ErrStaleRevision.With("a relay has written since the plan was made; look again")
 	}
 	stream, err := a.prepare(ctx, plan)
 	if err != nil {
@@ -124,7 +124,7 @@ func (a *Adopter) saveCursor(ctx context.Context, plan Adoption, adopted relay.C
 	revision := plan.cursor.Revision
 	for {
 		err := a.repair.Adopt(ctx, revision, adopted, plan.lastOwn == 0)
-		if !errors.Is(err, relay.ErrOutOfTurn) {
+		if !errors.Is(err, relay.ErrStaleRevision) {
 			return err
 		}
 		now, err := a.repair.Cursor(ctx)

@@ -8,37 +8,37 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// How often a follower asks. The broker is asked for the leader, which costs Postgres nothing; the lease is asked for at least
-// twice per term, so that a frozen leader is followed within the time to live plus half a second.
+// A follower asks the broker whether the leader is there, which costs the database nothing. It asks for the lease at least twice in
+// the lease's time to live, so that a frozen leader is replaced within that time plus half a second.
 const (
-	slowestCampaign = 500 * time.Millisecond // between two tries for the lease
-	probeEvery      = 100 * time.Millisecond // between two probes of a leader that is there
-	fastestProbe    = 50 * time.Millisecond  // if it is gone, or the follower is woken, as a busy service does all the time
+	maxCampaignInterval = 500 * time.Millisecond // between two tries for the lease
+	probeInterval       = 100 * time.Millisecond // between two probes while the leader is there
+	minProbeInterval    = 50 * time.Millisecond  // between two probes while it is gone, or when notifications arrive all the time
 )
 
-// When a leader counts as dead; see deserted.
+// The conditions under which a leader counts as dead; see deadLeader.
 const (
-	goneFor      = 100 * time.Millisecond // a leader that only reconnects is back by then: the client's first tries are quick
-	settledFor   = 2 * time.Second        // a broker that restarts makes everybody reconnect, each at another moment
-	chastenedFor = 10                     // lease times
+	minGoneTime   = 100 * time.Millisecond // longer than a leader needs to reconnect
+	minSessionAge = 2 * time.Second        // longer than it takes until all processes are back after a restart of the broker
+	earlyEndPause = 10                     // in times of LeaseTTL, after a term of this instance that ended early
 )
 
-// campaign is what a follower knows about the leader and about its own view of the broker.
+// campaign is what a follower knows about the leader, and about its own connection to the broker.
 type campaign struct {
-	token   int64     // of the leader's term; 0: not known
-	asked   time.Time // when the lease was asked for last
-	gone    time.Time // when the first of the probes was made that all found the leader gone; zero: the last one did not
-	checked time.Time // when this instance last looked whether it could lead itself
-	able    bool      // it could
+	leaderToken      int64 // 0: not known
+	leaseAskedAt     time.Time
+	goneSince        time.Time // since when each probe found the leader gone; zero: the last one did not
+	abilityCheckedAt time.Time
+	ableToLead       bool // whether this instance could lead, by its last check
 
-	session uint64    // of the connection to the broker
-	since   time.Time // when a probe saw this session first
+	session      uint64    // of this instance's connection to the broker
+	sessionSince time.Time // when a probe first reported this session
 }
 
-func (r *Relay) campaignEvery() time.Duration { return min(r.opts.LeaseTTL/2, slowestCampaign) }
+func (r *Relay) campaignInterval() time.Duration { return min(r.opts.LeaseTTL/2, maxCampaignInterval) }
 
-// Run campaigns for the lease and leads whenever it holds it, until ctx ends; then it saves its cursor, frees the lease
-// and returns nil. Outages never end it. While the relay is halted it does not campaign. Run is called once.
+// Run asks for the lease and leads while it holds it, until ctx ends. Then it saves the cursor, frees the lease and returns nil.
+// Outages do not end it. While the relay is halted, it does not ask for the lease. Call Run once.
 func (r *Relay) Run(ctx context.Context) error {
 	c, woken := &campaign{}, false
 	for ctx.Err() == nil {
@@ -47,38 +47,38 @@ func (r *Relay) Run(ctx context.Context) error {
 			*c = campaign{}
 			continue
 		}
-		began, wait := time.Now(), r.campaignEvery()
-		due, dead := c.token == 0 || time.Since(c.asked) >= r.campaignEvery(), int64(0)
-		if c.token != 0 {
+		began, wait := time.Now(), r.campaignInterval()
+		due, dead := c.leaderToken == 0 || time.Since(c.leaseAskedAt) >= r.campaignInterval(), int64(0)
+		if c.leaderToken != 0 {
 			vanished := r.probe(ctx, c)
-			due = due || woken && !c.gone.IsZero() // it may have resigned
-			wait = probeEvery
-			if !vanished { // one that has just resigned is followed without a check
-				dead = r.deserted(ctx, c)
+			due = due || woken && !c.goneSince.IsZero() // the leader may have resigned
+			wait = probeInterval
+			if !vanished { // a leader that has only just vanished may have resigned; then its lease is free
+				dead = r.deadLeader(ctx, c)
 			}
 		}
 		if (due || dead != 0) && r.tryToLead(ctx, c, dead) {
 			continue
 		}
-		if !c.gone.IsZero() {
-			wait = fastestProbe
+		if !c.goneSince.IsZero() {
+			wait = minProbeInterval
 		}
-		woken = r.pause(ctx, began.Add(fastestProbe), began.Add(wait))
+		woken = r.awaitWakeUp(ctx, began.Add(minProbeInterval), began.Add(wait))
 	}
 	return nil
 }
 
-// tryToLead asks for the lease, also if it is held under the token dead, and leads if it gets it. It reports whether something
-// is to be done at once: campaign again after leading, or look for a leader that was not known before.
+// tryToLead asks for the lease, and takes it even from the holder of the token dead. If it gets the lease, it leads. It reports
+// whether the caller goes on without a pause: after leading, and when it has just learned of another leader.
 func (r *Relay) tryToLead(ctx context.Context, c *campaign, dead int64) (again bool) {
-	c.asked = time.Now()
+	c.leaseAskedAt = time.Now()
 	term, err := r.Elector.Acquire(ctx, dead)
 	if err == nil {
 		if dead != 0 {
 			r.logger.InfoContext(ctx, "the leader is gone: took its lease before it ended", "former_token", dead, "token", term.Token)
 		}
 		r.lead(ctx, term)
-		*c = campaign{session: c.session, since: c.since}
+		*c = campaign{session: c.session, sessionSince: c.sessionSince}
 		return true
 	}
 	if !errors.Is(err, relay.ErrLeaseHeld) && ctx.Err() == nil {
@@ -87,61 +87,62 @@ func (r *Relay) tryToLead(ctx context.Context, c *campaign, dead int64) (again b
 	}
 	r.update(func(s *Status) { s.Trouble = "" })
 	var held *relay.LeaseHeldError
-	if !errors.As(err, &held) || held.Token == c.token {
+	if !errors.As(err, &held) || held.Token == c.leaderToken {
 		return false
 	}
-	c.token, c.gone = held.Token, time.Time{}
-	return c.token != 0
+	c.leaderToken, c.goneSince = held.Token, time.Time{}
+	return c.leaderToken != 0
 }
 
-// probe asks the broker for the leader, and reports whether it is gone and was not before.
+// probe asks the broker for the leader. It reports whether the leader has gone since the last probe.
 func (r *Relay) probe(ctx context.Context, c *campaign) (vanished bool) {
 	asked := time.Now()
-	sighting := r.Liveness.Probe(ctx, c.token)
-	if sighting.Session != c.session || c.since.IsZero() {
-		c.session, c.since, c.gone = sighting.Session, time.Now(), time.Time{}
+	result := r.Liveness.Probe(ctx, c.leaderToken)
+	if result.Session != c.session || c.sessionSince.IsZero() {
+		c.session, c.sessionSince, c.goneSince = result.Session, time.Now(), time.Time{}
 	}
 	switch {
-	case !sighting.Gone:
-		c.gone = time.Time{}
-	case c.gone.IsZero():
-		c.gone = asked
+	case !result.Gone:
+		c.goneSince = time.Time{}
+	case c.goneSince.IsZero():
+		c.goneSince = asked
 		return true
 	}
 	return false
 }
 
-// deserted returns the token of a leader that is dead, so that its lease can be taken before it ends; else 0.
+// deadLeader returns the token of a leader that counts as dead, so that this instance can take the lease before it expires. It
+// returns 0 if the leader does not count as dead.
 //
-// This is safe whatever the broker said and however wrong it was: the lease decides only who tries. What a former leader still
-// sends is refused by the stream's compare-and-swap, and in Postgres by the token, as if its lease had run out. A wrong answer
-// costs a change of leadership. The conditions keep wrong answers rare, and keep leaders from taking turns:
-//   - The broker says for a while that nobody has announced the leader's token. A leader that only reconnects is back by then.
-//   - The follower's own connection is its first, or has lasted for a while. When a broker restarts, the leader may be back
-//     later than the follower.
-//   - No term of this instance was cut short lately. Two instances that cannot see each other, in a partition or because their
-//     rights are incomplete, take the lease from each other once, and then wait for each other's lease.
-//   - This instance could lead itself; see couldLead. It looks while it waits for the leader, and not more than twice a second.
-func (r *Relay) deserted(ctx context.Context, c *campaign) int64 {
+// A wrong answer is safe, because the lease decides only who tries. The stream's compare-and-swap refuses what a former leader still
+// appends, and the fencing token refuses what it still writes, as if its lease had expired. A wrong answer costs a change of
+// leadership. Four conditions keep wrong answers rare, and keep two instances from taking the lease from each other all the time:
+//   - For minGoneTime the broker has known nobody with the leader's token. A leader that only reconnects is back by then.
+//   - This instance's connection to the broker is its first, or is older than minSessionAge. When a broker restarts, the leader
+//     may reconnect later than the followers.
+//   - No term of this instance has ended early of late. Two instances that the broker does not show to each other, for example
+//     because rights are missing, take the lease from each other once, and then wait until it expires.
+//   - This instance could lead; see couldLead. It checks that while it waits, at most twice a second.
+func (r *Relay) deadLeader(ctx context.Context, c *campaign) int64 {
 	now := time.Now()
-	young := c.session != 0 && now.Sub(c.since) < settledFor
-	chastened := !r.cutShort.IsZero() && now.Sub(r.cutShort) < chastenedFor*r.opts.LeaseTTL
-	if c.gone.IsZero() || young || chastened {
+	young := c.session != 0 && now.Sub(c.sessionSince) < minSessionAge
+	endedEarly := !r.endedEarlyAt.IsZero() && now.Sub(r.endedEarlyAt) < earlyEndPause*r.opts.LeaseTTL
+	if c.goneSince.IsZero() || young || endedEarly {
 		return 0
 	}
-	if now.Sub(c.checked) >= r.campaignEvery() {
-		c.checked, c.able = now, r.couldLead(ctx)
+	if now.Sub(c.abilityCheckedAt) >= r.campaignInterval() {
+		c.abilityCheckedAt, c.ableToLead = now, r.couldLead(ctx)
 	}
-	if !c.able || now.Sub(c.gone) < goneFor {
+	if !c.ableToLead || now.Sub(c.goneSince) < minGoneTime {
 		return 0
 	}
-	return c.token
+	return c.leaderToken
 }
 
-// couldLead reports whether this instance reaches the stream that the cursor was saved for. On the wrong side of a partition,
-// or at another broker, it sees no leader either.
+// couldLead reports whether this instance reaches the stream that the cursor was saved for. An instance at another broker, or on the
+// wrong side of a partition, sees no leader, but cannot lead either.
 func (r *Relay) couldLead(ctx context.Context) bool {
-	bounded, cancel := context.WithTimeout(ctx, r.campaignEvery())
+	bounded, cancel := context.WithTimeout(ctx, r.campaignInterval())
 	defer cancel()
 	info, err := r.Publisher.Look(bounded)
 	if err != nil {
@@ -151,8 +152,8 @@ func (r *Relay) couldLead(ctx context.Context) bool {
 	return err == nil && cursor.StreamCreated == info.Created
 }
 
-// pause waits until latest, or for a wake-up, but not less than until earliest. It reports whether there was a wake-up.
-func (r *Relay) pause(ctx context.Context, earliest, latest time.Time) (woken bool) {
+// awaitWakeUp waits until latest, or until a notification, but at least until earliest. It reports whether there was a notification.
+func (r *Relay) awaitWakeUp(ctx context.Context, earliest, latest time.Time) (woken bool) {
 	timer := time.NewTimer(time.Until(latest))
 	defer timer.Stop()
 	select {

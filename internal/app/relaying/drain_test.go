@@ -8,83 +8,83 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCursorIsLazy saves the cursor at most once a second, and within a second of the last publish.
+// TestCursorIsLazy checks that the cursor is saved at most once a second, and within a second of the last publish.
 func TestCursorIsLazy(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		w.run("leader")
+	inFakeTime(t, func(t *testing.T, h *harness) {
+		h.run("leader")
 		start := time.Now()
-		saves := w.times("Save: fine")
+		saves := h.times("Save: fine")
 		for time.Since(start) < 10*time.Second {
-			w.record(t, 1)
+			h.record(t, 1)
 			time.Sleep(20 * time.Millisecond)
 		}
-		require.InDelta(t, 10, w.times("Save: fine")-saves, 1)
+		require.InDelta(t, 10, h.times("Save: fine")-saves, 1)
 		time.Sleep(time.Second)
-		cursor, err := w.cursors.Load(t.Context())
+		cursor, err := h.cursors.Load(t.Context())
 		require.NoError(t, err)
-		require.EqualValues(t, w.events, cursor.Position)
-		saves = w.times("Save: fine")
+		require.EqualValues(t, h.events, cursor.Position)
+		saves = h.times("Save: fine")
 		time.Sleep(time.Minute)
-		require.Equal(t, saves, w.times("Save: fine"), "nothing new is not saved again")
+		require.Equal(t, saves, h.times("Save: fine"), "an unchanged cursor is not saved again")
 	})
 }
 
-// TestWakeUp publishes at once when woken, and within the poll interval when the wake-up is lost.
+// TestWakeUp checks that the relay publishes at once after a notification, and within the poll interval if the notification is lost.
 func TestWakeUp(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		w.run("leader")
-		time.Sleep(time.Minute) // backed off to the longest poll
-		w.record(t, 1)
-		require.Len(t, w.stream.Entries(), 1)
+	inFakeTime(t, func(t *testing.T, h *harness) {
+		h.run("leader")
+		time.Sleep(time.Minute) // until the pauses have grown to Poll
+		h.record(t, 1)
+		require.Len(t, h.stream.Entries(), 1)
 		time.Sleep(time.Minute)
-		tx, _ := w.begin(0, 1)
-		w.end(tx, true) // nobody rings
+		tx, _ := h.begin(0, 1)
+		h.end(tx, true) // without a notification
 		time.Sleep(500 * time.Millisecond)
-		require.Len(t, w.stream.Entries(), 2)
+		require.Len(t, h.stream.Entries(), 2)
 	})
 }
 
-// TestAFreshEventCostsOneRead : who commits after a read rings after it, so there is nothing to look for once the event is
-// published.
+// TestAFreshEventCostsOneRead checks that the relay does not read again after it has published a new event: further events come with
+// a notification.
 func TestAFreshEventCostsOneRead(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		w.run("leader")
+	inFakeTime(t, func(t *testing.T, h *harness) {
+		h.run("leader")
 		time.Sleep(time.Minute)
-		before := w.times("After: fine")
+		before := h.times("After: fine")
 		for range 10 {
-			w.record(t, 1)
+			h.record(t, 1)
 		}
-		require.Len(t, w.stream.Entries(), 10)
-		require.Equal(t, 10, w.times("After: fine")-before)
+		require.Len(t, h.stream.Entries(), 10)
+		require.Equal(t, 10, h.times("After: fine")-before)
 	})
 }
 
-// TestReadsOnBehindAnOpenTransaction : what was seen behind it is published when it ends, though nobody rings then.
+// TestReadsOnBehindAnOpenTransaction checks that events behind an open transaction are published when it ends, without a notification.
 func TestReadsOnBehindAnOpenTransaction(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		w.run("leader")
+	inFakeTime(t, func(t *testing.T, h *harness) {
+		h.run("leader")
 		time.Sleep(time.Minute)
-		first, _ := w.begin(0, 1)
-		open, _ := w.begin(1, 1)
-		last, _ := w.begin(2, 1)
-		w.end(last, true)
-		w.end(first, true)
-		w.wakeSome(0)
+		first, _ := h.begin(0, 1)
+		open, _ := h.begin(1, 1)
+		last, _ := h.begin(2, 1)
+		h.end(last, true)
+		h.end(first, true)
+		h.wakeSome(0)
 		synctest.Wait()
-		require.Len(t, w.stream.Entries(), 1)
-		w.end(open, false)
+		require.Len(t, h.stream.Entries(), 1)
+		h.end(open, false)
 		synctest.Wait()
-		require.Len(t, w.stream.Entries(), 2)
+		require.Len(t, h.stream.Entries(), 2)
 	})
 }
 
-// TestIdleLeaderIsQuiet bounds what an idle leader asks of Postgres: at most five statements a second.
+// TestIdleLeaderIsQuiet checks that an idle leader makes at most five statements a second.
 func TestIdleLeaderIsQuiet(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		w.run("leader")
+	inFakeTime(t, func(t *testing.T, h *harness) {
+		h.run("leader")
 		time.Sleep(10 * time.Second)
 		statements := func() int {
-			return w.times("After: fine") + w.times("Verify: fine") + w.times("Renew: fine") + w.times("Save: fine") + w.times("Load: fine")
+			return h.times("After: fine") + h.times("Verify: fine") + h.times("Renew: fine") + h.times("Save: fine") + h.times("Load: fine")
 		}
 		before := statements()
 		time.Sleep(100 * time.Second)

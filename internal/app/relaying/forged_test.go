@@ -12,11 +12,11 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// forgeries are messages with the engine's headers that somebody else stores after three events were published. Each names no event
-// of the log that waits: who forges it knows no more than what is in the stream.
+// forgeries are messages with the relay's headers that somebody else stores after three events were published. The forger knows only
+// what is in the stream.
 var forgeries = map[string]struct {
-	stamp relay.MessageMeta
-	halt  relay.HaltReason // empty: the relay goes on around it
+	meta relay.MessageMeta
+	halt relay.HaltReason // empty: the relay goes on
 }{
 	"an event above the log": {
 		relay.MessageMeta{Own: true, Progress: outbox.Progress{Position: 99, EventID: "forged"}, Event: 99}, relay.HaltHistoryLost,
@@ -56,37 +56,37 @@ var forgeries = map[string]struct {
 	},
 }
 
-// TestForgedMessages shows what somebody can do to the relay who may publish into its stream: make it halt. Nothing is lost or
-// doubled, and an adoption goes on after the last event that both log and stream hold.
+// TestForgedMessages checks that somebody who may publish into the stream can at most make the relay halt. No event is lost or doubled, and
+// an adoption goes on after the last event that both log and stream hold.
 func TestForgedMessages(t *testing.T) {
 	for name, forgery := range forgeries {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, w *world) {
-				leader := w.run("leader")
-				w.record(t, 3)
+			inFakeTime(t, func(t *testing.T, h *harness) {
+				leader := h.run("leader")
+				h.record(t, 3)
 				time.Sleep(2 * time.Second) // the cursor is saved
-				w.stream.Forge(forgery.stamp)
-				w.record(t, 2)
+				h.stream.Forge(forgery.meta)
+				h.record(t, 2)
 				time.Sleep(2 * time.Second)
 				if status := leader.relay.Status(); forgery.halt == "" {
 					require.Equal(t, relaying.Leading, status.State, "%+v", status.Halt)
 				} else {
 					require.Equal(t, forgery.halt, status.Halt.Reason)
-					adopter := operating.NewAdopter(w.cursors, w.stream)
+					adopter := operating.NewAdopter(h.cursors, h.stream)
 					plan, err := adopter.Plan(t.Context(), nil)
 					require.NoError(t, err)
 					require.NoError(t, adopter.Do(t.Context(), plan))
 				}
 				time.Sleep(5 * time.Second)
-				w.record(t, 2)
+				h.record(t, 2)
 				time.Sleep(5 * time.Second)
 				var genuine []string
-				for _, entry := range w.stream.Entries() {
+				for _, entry := range h.stream.Entries() {
 					if entry.ID != "" {
 						genuine = append(genuine, entry.ID)
 					}
 				}
-				require.Equal(t, ids(w.log.Committed()), genuine)
+				require.Equal(t, ids(h.log.Committed()), genuine)
 			})
 		})
 	}

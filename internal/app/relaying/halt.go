@@ -9,56 +9,57 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// A halt is what one instance sees. Another one may see more: this one may be connected to the wrong broker. So a relay that
-// must halt reports why, resigns, and does not try to lead again before it sees, without a lease and without writing to the
-// log or the stream, that the cause has ended.
+// A halt is what one instance sees. Another instance may see more, for example if this one is connected to the wrong broker. So a relay
+// that halts reports why and resigns. Then it checks, without the lease and without writing to the log or the stream, whether the
+// cause has ended. Only after that it asks for the lease again.
 
 const (
-	reportHaltEvery = 10 * time.Second // well within relay.HaltReportExpires
-	longestRest     = time.Minute      // after a halt that came back
+	haltReportInterval = 10 * time.Second // much shorter than relay.HaltReportExpires
+	maxHaltPause       = time.Minute      // longest pause before the first check, if the halt came back
+	inspectTimeout     = 10 * time.Second // inspect may wait for an open transaction
 )
 
-// halted tells operators why this leader must stop, and returns whether the report was kept. Without it they cannot repair
-// anything, so the leader takes over once more, which gives the report another turn, before it resigns.
-func (r *Relay) halted(t *tenure, logger *slog.Logger, halt *relay.Halt) (reported bool) {
+// reportHalt reports why this leader halts, and returns whether the report was written. Operators need the report to repair the cause.
+// If it was not written, the caller takes over again, which loads the revision, and reports again before it resigns.
+func (r *Relay) reportHalt(l *leadership, logger *slog.Logger, halt *relay.Halt) (reported bool) {
 	if before := r.Status().Halt; before == nil || before.Reason != halt.Reason {
-		r.halts++
+		r.haltedTerms++
 		logger.Error("relay halted", "reason", halt.Reason, "detail", halt.Detail)
 	}
 	r.update(func(s *Status) { s.State, s.Halt, s.Trouble = Halted, halt, "" })
-	err := r.report(t, halt)
+	err := r.reportState(l, halt)
 	if err != nil {
 		logger.Debug("cannot report the halt yet", "error", err)
 	}
 	return err == nil
 }
 
-// report tells operators, who may ask any instance, whether the relay is halted.
-func (r *Relay) report(t *tenure, halt *relay.Halt) error {
-	if t.reported.Equal(halt) {
+// reportState writes for operators whether the relay is halted, if that has changed.
+func (r *Relay) reportState(l *leadership, halt *relay.Halt) error {
+	if l.reportedHalt.Equal(halt) {
 		return nil
 	}
-	err := t.write(t.ctx, func(ctx context.Context, turn relay.WriteFence) error { return r.Cursors.Report(ctx, turn, halt) })
+	err := l.fencedWrite(l.ctx, func(ctx context.Context, fence relay.WriteFence) error { return r.Cursors.Report(ctx, fence, halt) })
 	if err == nil {
-		t.reported = halt
+		l.reportedHalt = halt
 	}
 	return err
 }
 
-// awaitRepair looks every poll whether the cause of the halt has ended, and returns when it has, when ctx ends, or after another
-// term. A halt that comes back although it seemed to be over is looked at less and less often, so that leadership does not go
-// around.
+// awaitRepair checks at each poll whether the cause of the halt has ended. It returns when it has, when ctx ends, or after another term.
+// If a halt comes back again and again although its cause seems to have ended, the pause before the first check doubles each time, so
+// that the instances do not take the lease from each other all the time.
 func (r *Relay) awaitRepair(ctx context.Context) {
 	var recorded time.Time
 	led := time.Now()
-	for rest := min(r.opts.Poll<<min(max(r.halts-1, 0), 16), longestRest); ; rest = r.opts.Poll {
+	for pause := min(r.opts.Poll<<min(max(r.haltedTerms-1, 0), 16), maxHaltPause); ; pause = r.opts.Poll {
 		halt := r.Status().Halt
-		if time.Since(recorded) >= reportHaltEvery {
+		if time.Since(recorded) >= haltReportInterval {
 			if err := r.Halts.Record(ctx, halt); err == nil {
 				recorded = time.Now()
 			}
 		}
-		sleep(ctx, ctx, rest)
+		sleep(ctx, ctx, pause)
 		if ctx.Err() != nil {
 			break
 		}
@@ -67,19 +68,19 @@ func (r *Relay) awaitRepair(ctx context.Context) {
 		if err == nil {
 			r.logger.Info("the cause of the halt has ended", "reason", halt.Reason)
 			break
-		} else if !errors.As(err, &now) { // nothing is known, so the halt stands
+		} else if !errors.As(err, &now) { // the check failed, so the halt stays
 			r.failed(r.logger, err)
 			continue
 		}
-		if now.Reason != halt.Reason { // details may count what comes
+		if now.Reason != halt.Reason { // the detail may contain numbers that change
 			r.logger.Error("relay halted", "reason", now.Reason, "detail", now.Detail)
 			recorded = time.Time{}
 		}
 		r.update(func(s *Status) { s.Halt, s.Trouble = now, "" })
-		if reported == nil && time.Since(led) >= reportHaltEvery {
+		if reported == nil && time.Since(led) >= haltReportInterval {
 			led = time.Now()
 			if term, err := r.Elector.Acquire(ctx, 0); err == nil {
-				r.lead(ctx, term) // to report the halt: nobody else leads, and operators would not know what there is to repair
+				r.lead(ctx, term) // nobody else leads, and only a leader can report the halt to operators
 				return
 			}
 		}
@@ -87,20 +88,20 @@ func (r *Relay) awaitRepair(ctx context.Context) {
 	r.resume(ctx)
 }
 
-// resume follows again, and takes the report of the halt back.
+// resume lets the relay follow again, and takes the report of the halt back.
 func (r *Relay) resume(ctx context.Context) {
 	r.update(func(s *Status) { *s = Status{State: Following, Counts: s.Counts} })
-	final, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
+	final, cancel := context.WithTimeout(context.WithoutCancel(ctx), resignTimeout)
 	defer cancel()
 	if err := r.Halts.Record(final, nil); err != nil {
 		r.logger.Warn("cannot report that the instance is not halted any more", "error", err)
 	}
 }
 
-// inspect does what a take-over does to find its place, without changing anything. Its error is the halt that a take-over would
-// end in. It also returns the halt that the last leader reported.
+// inspect finds the position as a take-over does, without changing anything. Its error is the halt in which a take-over would end. It
+// also returns the halt that the last leader reported.
 func (r *Relay) inspect(ctx context.Context) (reported *relay.Halt, err error) {
-	ctx, cancel := context.WithTimeout(ctx, inspectWithin)
+	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
 	cursor, err := r.Cursors.Load(ctx)
 	if err != nil {
@@ -108,14 +109,11 @@ func (r *Relay) inspect(ctx context.Context) (reported *relay.Halt, err error) {
 	}
 	info, err := r.Publisher.Look(ctx)
 	if errors.Is(err, relay.ErrStreamMissing) && cursor.StreamCreated == "" {
-		return cursor.Halt, nil // the next leader makes it
+		return cursor.Halt, nil // the next leader creates it
 	}
-	here, _, err := r.judge(ctx, cursor, info, err)
+	pos, _, err := r.findPosition(ctx, cursor, info, err)
 	if err == nil {
-		_, err = r.Log.After(ctx, here.progress, relay.ReadLimit{Count: 1, Bytes: 1, Largest: 1})
+		_, err = r.Log.After(ctx, pos.progress, relay.ReadLimit{Count: 1, Bytes: 1, Largest: 1})
 	}
-	return cursor.Halt, unread(err)
+	return cursor.Halt, asLogHalt(err)
 }
-
-// inspectWithin bounds inspect, which may wait for an open transaction that writes the log.
-const inspectWithin = 10 * time.Second

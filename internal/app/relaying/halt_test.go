@@ -13,122 +13,122 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// halts is every state that the relay must not repair by itself, brought about after three events were published, and after
-// which of them an adoption goes on.
+// halts is every state that the relay must not repair by itself. Each is caused after three events were published. The other fields are
+// what an adoption plans.
 var halts = map[string]struct {
 	reason relay.HaltReason
-	cause  func(w *world)
+	cause  func(h *harness)
 	place  outbox.Position
 	anew   bool
 	gone   bool
-	ghosts []uint64 // sequences
+	ghosts []uint64 // sequences of messages whose events the log does not have
 }{
 	"the stream is deleted": {
 		reason: relay.HaltStreamMissing, place: 0, anew: true,
-		cause: func(w *world) { w.stream.Drop() },
+		cause: func(h *harness) { h.stream.Drop() },
 	},
 	"the stream is another one": {
 		reason: relay.HaltStreamReplaced, place: 0, anew: true,
-		cause: func(w *world) { w.stream.Recreate() },
+		cause: func(h *harness) { h.stream.Recreate() },
 	},
 	"the stream is deleted, and the log begins late": {
 		reason: relay.HaltStreamMissing, place: 2, anew: true,
-		cause: func(w *world) {
-			w.log.Purge(2)
-			w.stream.Drop()
+		cause: func(h *harness) {
+			h.log.Purge(2)
+			h.stream.Drop()
 		},
 	},
 	"the last message is deleted": {
 		reason: relay.HaltTailGone, place: 3,
-		cause: func(w *world) {
-			w.stream.AppendForeign()
-			w.stream.Delete(4)
+		cause: func(h *harness) {
+			h.stream.AppendForeign()
+			h.stream.Delete(4)
 		},
 	},
 	"the stream is emptied": {
 		reason: relay.HaltTailGone, place: 3,
-		cause: func(w *world) {
-			w.stream.AppendForeign()
+		cause: func(h *harness) {
+			h.stream.AppendForeign()
 			for sequence := range uint64(4) {
-				w.stream.Delete(sequence + 1)
+				h.stream.Delete(sequence + 1)
 			}
 		},
 	},
 	"an old message is copied": {
 		reason: relay.HaltTailCopied, place: 3,
-		cause: func(w *world) { w.stream.AppendCopy(1) },
+		cause: func(h *harness) { h.stream.AppendCopy(1) },
 	},
 	"the stream regresses, and somebody else writes": {
 		reason: relay.HaltTailForeign, place: 2,
-		cause: func(w *world) {
-			w.stream.Regress(2)
-			w.stream.AppendForeign()
+		cause: func(h *harness) {
+			h.stream.Regress(2)
+			h.stream.AppendForeign()
 		},
 	},
 	"what the stream lost is purged": {
 		reason: relay.HaltLogPurged, place: 3, gone: true,
-		cause: func(w *world) {
-			w.log.Purge(3)
-			w.stream.Regress(1)
+		cause: func(h *harness) {
+			h.log.Purge(3)
+			h.stream.Regress(1)
 		},
 	},
 	"rows are deleted by hand": {
 		reason: relay.HaltHistoryLost, place: 2, ghosts: []uint64{3},
-		cause: func(w *world) { w.log.Delete(3) },
+		cause: func(h *harness) { h.log.Delete(3) },
 	},
 	"the database loses commits, not only the last": {
 		reason: relay.HaltHistoryLost, place: 2, ghosts: []uint64{1, 3},
-		cause: func(w *world) {
-			w.log.Delete(1)
-			w.log.Delete(3)
+		cause: func(h *harness) {
+			h.log.Delete(1)
+			h.log.Delete(3)
 		},
 	},
 	"the sequence starts again": {
 		reason: relay.HaltSequenceBehind, place: 3,
-		cause: func(w *world) {
-			w.log.Purge(3)
-			w.log.SetSequence(0)
+		cause: func(h *harness) {
+			h.log.Purge(3)
+			h.log.SetSequence(0)
 		},
 	},
 	"the database loses commits": {
 		reason: relay.HaltHistoryLost, place: 2, ghosts: []uint64{3},
-		cause: func(w *world) { w.log.Forget(2) }, // the next event gets the position of the one that was lost
+		cause: func(h *harness) { h.log.Forget(2) }, // the next event gets the position of the one that was lost
 	},
 }
 
-// TestHalts shows that the relay halts with the reason, says so, publishes nothing, and lets others lead. After an adoption it
-// goes on by itself: it publishes what the plan said, and nothing else.
+// TestHalts checks that the relay halts with the reason, reports it, publishes nothing, and lets others lead. After an adoption it goes on
+// by itself: it publishes the events of the plan, and no others.
 func TestHalts(t *testing.T) {
 	for name, test := range halts {
 		t.Run(string(test.reason)+": "+name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, w *world) {
-				adopter := operating.NewAdopter(w.cursors, w.stream)
-				first := w.run("first")
-				w.record(t, 3)
-				require.Len(t, w.stream.Entries(), 3)
+			inFakeTime(t, func(t *testing.T, h *harness) {
+				adopter := operating.NewAdopter(h.cursors, h.stream)
+				first := h.run("first")
+				h.record(t, 3)
+				require.Len(t, h.stream.Entries(), 3)
 				time.Sleep(2 * time.Second) // the cursor is saved
 				first.crash()
-				w.leave(first)
+				h.leave(first)
 				_, err := adopter.Plan(t.Context(), nil)
 				require.ErrorIs(t, err, operating.ErrNotHalted)
-				test.cause(w)
-				tx, ok := w.begin(1, 1)
+				test.cause(h)
+				tx, ok := h.begin(1, 1)
 				require.True(t, ok)
-				w.end(tx, true)
-				published := ids(w.stream.Entries())
+				h.end(tx, true)
+				published := ids(h.stream.Entries())
 
-				second := w.run("second")
+				second := h.run("second")
 				time.Sleep(time.Minute)
 				status := second.relay.Status()
 				require.NotNil(t, status.Halt, "%+v", status)
 				require.Equal(t, test.reason, status.Halt.Reason, status.Halt.Detail)
 				require.Equal(t, relaying.Halted, status.State)
-				require.Equal(t, published, ids(w.stream.Entries()))
-				require.EqualValues(t, 1, status.Elections, "it tries to lead no more")
-				_, err = memory.NewElector(w.lease, "third").Acquire(t.Context(), 0)
-				require.NoError(t, err, "another one may")
-				require.Equal(t, "second", w.halts.Reported()[0].Instance)
-				require.Equal(t, *status.Halt, w.halts.Reported()[0].Halt.Halt)
+				require.Equal(t, published, ids(h.stream.Entries()))
+				require.EqualValues(t, 1, status.Elections, "it does not ask for the lease again")
+				_, err = memory.NewElector(h.lease, "third").Acquire(t.Context(), 0)
+				require.NoError(t, err, "another instance may lead")
+				require.Equal(t, "second", h.halts.Reported()[0].Instance)
+				require.Equal(t, *status.Halt, h.halts.Reported()[0].Halt.Halt)
 				time.Sleep(ttl)
 
 				plan, err := adopter.Plan(t.Context(), nil)
@@ -145,35 +145,35 @@ func TestHalts(t *testing.T) {
 				require.NoError(t, adopter.Do(t.Context(), plan))
 				time.Sleep(2 * time.Second)
 				require.Equal(t, relaying.Leading, second.relay.Status().State)
-				require.Empty(t, w.halts.Reported())
+				require.Empty(t, h.halts.Reported())
 				require.Nil(t, second.relay.Status().Halt)
-				cursor, err := w.cursors.Load(t.Context())
+				cursor, err := h.cursors.Load(t.Context())
 				require.NoError(t, err)
 				require.Nil(t, cursor.Halt)
-				w.record(t, 2)
-				for _, entry := range w.log.Committed() {
+				h.record(t, 2)
+				for _, entry := range h.log.Committed() {
 					if entry.Position > plan.After.Position {
 						published = append(published, entry.ID)
 					}
 				}
-				require.Equal(t, published, ids(w.stream.Entries()))
+				require.Equal(t, published, ids(h.stream.Entries()))
 			})
 		})
 	}
 }
 
-// TestAdoptionAtAPosition goes on where the operator says, if the log can.
+// TestAdoptionAtAPosition checks that the relay goes on after the position that the operator gives, and that an impossible one is refused.
 func TestAdoptionAtAPosition(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		leader := w.run("leader")
-		w.record(t, 5)
+	inFakeTime(t, func(t *testing.T, h *harness) {
+		leader := h.run("leader")
+		h.record(t, 5)
 		time.Sleep(2 * time.Second)
-		w.log.Purge(2)
-		w.stream.Drop()
+		h.log.Purge(2)
+		h.stream.Drop()
 		time.Sleep(time.Second)
 		require.Equal(t, relaying.Halted, leader.relay.Status().State)
 
-		adopter := operating.NewAdopter(w.cursors, w.stream)
+		adopter := operating.NewAdopter(h.cursors, h.stream)
 		for _, nowhere := range []outbox.Position{0, 1, 6} {
 			_, err := adopter.Plan(t.Context(), &nowhere)
 			require.ErrorIs(t, err, operating.ErrNoSuchPosition)
@@ -184,42 +184,42 @@ func TestAdoptionAtAPosition(t *testing.T) {
 		require.EqualValues(t, 1, plan.Events)
 		require.NoError(t, adopter.Do(t.Context(), plan))
 		time.Sleep(time.Second)
-		require.Equal(t, []int{-4, 5}, w.positions())
+		require.Equal(t, []int{-4, 5}, h.positions())
 	})
 }
 
-// TestAdoptionOfAnotherStreamRedrivesAgain: what had been redriven into the former stream belongs into the new one too.
+// TestAdoptionOfAnotherStreamRedrivesAgain checks that events which were redriven into a former stream are redriven into the new one.
 func TestAdoptionOfAnotherStreamRedrivesAgain(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		parked(t, w)
-		w.stream.LimitPayload(100)
-		_, err := w.parking.Redrive(t.Context(), nil)
+	inFakeTime(t, func(t *testing.T, h *harness) {
+		parked(t, h)
+		h.stream.LimitPayload(100)
+		_, err := h.parking.Redrive(t.Context(), nil)
 		require.NoError(t, err)
 		time.Sleep(2 * time.Second)
-		w.stream.Recreate()
+		h.stream.Recreate()
 		time.Sleep(time.Second)
-		adopter := operating.NewAdopter(w.cursors, w.stream)
+		adopter := operating.NewAdopter(h.cursors, h.stream)
 		plan, err := adopter.Plan(t.Context(), nil)
 		require.NoError(t, err)
 		require.NoError(t, adopter.Do(t.Context(), plan))
 		time.Sleep(time.Second)
-		require.Equal(t, []int{0, 0, 1, 3, 2, 4, 5}, w.positions())
+		require.Equal(t, []int{0, 0, 1, 3, 2, 4, 5}, h.positions())
 	})
 }
 
-// TestAdoptionOfAMovedStream does nothing when the stream has changed since the plan was made.
+// TestAdoptionOfAMovedStream checks that an adoption changes nothing if the stream has changed since the plan.
 func TestAdoptionOfAMovedStream(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		w.run("leader")
-		w.record(t, 3)
-		w.stream.AppendCopy(1)
+	inFakeTime(t, func(t *testing.T, h *harness) {
+		h.run("leader")
+		h.record(t, 3)
+		h.stream.AppendCopy(1)
 		time.Sleep(time.Second)
-		adopter := operating.NewAdopter(w.cursors, w.stream)
+		adopter := operating.NewAdopter(h.cursors, h.stream)
 		plan, err := adopter.Plan(t.Context(), nil)
 		require.NoError(t, err)
-		w.stream.AppendForeign()
+		h.stream.AppendForeign()
 		require.ErrorIs(t, adopter.Do(t.Context(), plan), relay.ErrTailMoved)
-		require.Equal(t, []int{1, 2, 3, 1}, w.positions())
+		require.Equal(t, []int{1, 2, 3, 1}, h.positions())
 	})
 }
 
@@ -231,12 +231,12 @@ func ids(entries []outbox.Entry) []string {
 	return ids
 }
 
-// TestRunningLeaderHalts shows that a leader notices a stream that is gone while there is nothing to publish.
+// TestRunningLeaderHalts checks that an idle leader notices that the stream was deleted.
 func TestRunningLeaderHalts(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		leader := w.run("leader")
-		w.record(t, 1)
-		w.stream.Drop()
+	inFakeTime(t, func(t *testing.T, h *harness) {
+		leader := h.run("leader")
+		h.record(t, 1)
+		h.stream.Drop()
 		time.Sleep(2 * time.Second)
 		require.Equal(t, relay.HaltStreamMissing, leader.relay.Status().Halt.Reason)
 	})

@@ -13,75 +13,75 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// TestMisdirectedInstance connects one instance of three to another broker. It leads first, and halts: the others deliver, it
-// says why it does not, and leadership stays where it is.
+// TestMisdirectedInstance checks that an instance at the wrong broker halts and says why, and that the other instances deliver and keep
+// the leadership. The misdirected instance leads first.
 func TestMisdirectedInstance(t *testing.T) {
 	for name, elsewhere := range map[relay.HaltReason]func(*memory.Stream){
 		relay.HaltStreamMissing:  func(*memory.Stream) {},
 		relay.HaltStreamReplaced: (*memory.Stream).Recreate,
 	} {
 		t.Run(string(name), func(t *testing.T) {
-			bubble(t, func(t *testing.T, w *world) {
-				leader := w.run("leader")
-				w.record(t, 3)
+			inFakeTime(t, func(t *testing.T, h *harness) {
+				leader := h.run("leader")
+				h.record(t, 3)
 				time.Sleep(2 * time.Second)
 				leader.crash()
-				w.leave(leader)
+				h.leave(leader)
 
 				wrong := memory.NewOtherStream()
 				elsewhere(wrong)
-				misdirected := w.startAt("misdirected", wrong)
-				w.join(misdirected)
+				misdirected := h.startAt("misdirected", wrong)
+				h.join(misdirected)
 				time.Sleep(ttl + time.Second) // it leads, and halts
 				require.Equal(t, name, misdirected.relay.Status().Halt.Reason)
-				correct := []*instance{w.run("correct-1"), w.run("correct-2")}
-				w.record(t, 1)
+				correct := []*instance{h.run("correct-1"), h.run("correct-2")}
+				h.record(t, 1)
 				time.Sleep(time.Second)
-				require.Len(t, w.stream.Entries(), 4)
+				require.Len(t, h.stream.Entries(), 4)
 
-				_, token := w.lease.Holder()
+				_, token := h.lease.Holder()
 				for range 60 {
 					time.Sleep(time.Minute)
-					w.record(t, 1)
+					h.record(t, 1)
 				}
-				require.Len(t, w.stream.Entries(), 64)
-				_, now := w.lease.Holder()
+				require.Len(t, h.stream.Entries(), 64)
+				_, now := h.lease.Holder()
 				require.Equal(t, token, now, "nobody else has led")
-				cursor, err := w.cursors.Load(t.Context())
+				cursor, err := h.cursors.Load(t.Context())
 				require.NoError(t, err)
 				require.Nil(t, cursor.Halt)
 				require.Equal(t, relaying.Halted, misdirected.relay.Status().State)
-				require.Len(t, w.halts.Reported(), 1)
-				require.Equal(t, "misdirected", w.halts.Reported()[0].Instance)
-				require.Equal(t, name, w.halts.Reported()[0].Reason)
+				require.Len(t, h.halts.Reported(), 1)
+				require.Equal(t, "misdirected", h.halts.Reported()[0].Instance)
+				require.Equal(t, name, h.halts.Reported()[0].Reason)
 				require.Empty(t, wrong.Entries())
 
-				// When it is the only one that is left, it still does not lead; and its report goes with it.
+				// When it is the only instance left, it still does not lead. When it stops, its report goes away.
 				for _, instance := range correct {
 					instance.crash()
-					w.leave(instance)
+					h.leave(instance)
 				}
 				time.Sleep(time.Minute)
 				require.NotNil(t, misdirected.relay.Status().Halt)
 				misdirected.cancel()
 				time.Sleep(time.Second)
-				require.Empty(t, w.halts.Reported())
+				require.Empty(t, h.halts.Reported())
 			})
 		})
 	}
 }
 
-// TestHaltThatComesBackRestsLonger bounds how often leadership changes for a halt that always seems to be over.
+// TestHaltThatComesBackRestsLonger checks that leadership changes at most once a minute and instance, for a halt that comes back each time.
 func TestHaltThatComesBackRestsLonger(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		leader := w.run("leader")
-		w.record(t, 3)
+	inFakeTime(t, func(t *testing.T, h *harness) {
+		leader := h.run("leader")
+		h.record(t, 3)
 		time.Sleep(2 * time.Second)
 		leader.crash()
-		w.leave(leader)
-		w.publisher = fickle{w.publisher}
-		first, second := w.run("first"), w.run("second")
-		time.Sleep(10 * time.Minute) // the rests have become a minute
+		h.leave(leader)
+		h.publisher = flappingStream{h.publisher}
+		first, second := h.run("first"), h.run("second")
+		time.Sleep(10 * time.Minute) // until the pauses are a minute long
 		before := first.relay.Status().Elections + second.relay.Status().Elections
 		const minutes = 60
 		time.Sleep(minutes * time.Minute)
@@ -91,21 +91,21 @@ func TestHaltThatComesBackRestsLonger(t *testing.T) {
 	})
 }
 
-// fickle is a stream that is gone whenever it is opened, and there whenever it is looked at.
-type fickle struct{ relay.Publisher }
+// flappingStream is a stream that is missing for Open, and there for Look.
+type flappingStream struct{ relay.Publisher }
 
-func (fickle) Open(context.Context, uint64) (relay.StreamInfo, error) {
+func (flappingStream) Open(context.Context, uint64) (relay.StreamInfo, error) {
 	return relay.StreamInfo{}, relay.ErrStreamMissing
 }
 
-// tenacious keeps a lease that is to be given back, for as long as its instance lives.
-type tenacious struct {
+// stickyElector renews the lease after Resign, as long as its instance lives.
+type stickyElector struct {
 	relay.Elector
 	ctx     context.Context
 	running *sync.WaitGroup
 }
 
-func (e *tenacious) Resign(_ context.Context, term relay.Term) error {
+func (e *stickyElector) Resign(_ context.Context, term relay.Term) error {
 	e.running.Go(func() {
 		for e.ctx.Err() == nil {
 			if _, err := e.Renew(context.WithoutCancel(e.ctx), term); err != nil {

@@ -18,9 +18,9 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-func (w *world) context() context.Context { return context.Background() }
+func (h *harness) context() context.Context { return context.Background() }
 
-// TestMain makes the model's seed known: run again with -rapid.seed to live the same lives.
+// TestMain sets a random seed for the model, which its tests log. The flag -rapid.seed repeats the schedules of a seed.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	given := make(map[string]bool)
@@ -33,20 +33,20 @@ func TestMain(m *testing.M) {
 		}
 	}
 	set("rapid.seed", fmt.Sprint(time.Now().UnixNano()))
-	set("rapid.checks", lives)
+	set("rapid.checks", runs)
 	set("rapid.nofailfile", "true")
 	os.Exit(m.Run())
 }
 
-// TestModel lives random lives of several relays between a log and a stream, with every call going wrong in every way,
-// and judges what the stream holds in the end. A step that was never taken is a failure of the model; while one is missing,
-// there are more lives, up to five times as many.
+// TestModel checks that no event is lost, doubled or out of order, whatever happens. It runs random schedules of several relays between a
+// log and a stream, in which each call can fail in each way, and checks what the stream holds in the end. If an action or a fault
+// never happened, the test runs up to five times as many schedules, and fails if it still has not happened.
 func TestModel(t *testing.T) {
 	total := make(map[string]int)
-	lead := func() {
+	runAll := func() {
 		t.Logf("seed %s", flag.Lookup("rapid.seed").Value)
 		rapid.Check(t, func(rt *rapid.T) {
-			failed, hits := live(t, plans.Draw(rt, "plan"), nil)
+			failed, hits := runSchedule(t, schedules.Draw(rt, "plan"), nil)
 			for what, times := range hits {
 				total[what] += times
 			}
@@ -55,15 +55,15 @@ func TestModel(t *testing.T) {
 			}
 		})
 	}
-	lead()
+	runAll()
 	if underRace {
-		return // too few lives for every pair of call and mishap; `make test` lives the others without the detector
+		return // too few runs for each pair of method and fault; `make test` has enough, without the race detector
 	}
 	seed, err := strconv.ParseUint(flag.Lookup("rapid.seed").Value.String(), 10, 64)
 	require.NoError(t, err)
 	for more := uint64(1); more < 5 && len(missing(total)) > 0; more++ {
 		require.NoError(t, flag.Set("rapid.seed", fmt.Sprint(seed+more)))
-		lead()
+		runAll()
 	}
 	for _, what := range slices.Sorted(maps.Keys(total)) {
 		t.Logf("%7d  %s", total[what], what)
@@ -71,103 +71,102 @@ func TestModel(t *testing.T) {
 	require.Empty(t, missing(total), "never happened")
 }
 
-// missing is what a model has to live through and did not.
+// missing returns what must happen in a model, and did not.
 func missing(total map[string]int) []string {
 	demanded := []string{
-		"conflict", "out of turn", "refused", "late Publish took effect", "late Settle took effect", "foreign message",
+		"conflict", "stale revision", "refused", "late Publish took effect", "late Reconcile took effect", "foreign message",
 		"stream regressed", "healed", "asked to redrive", "asked to redrive a group", "asked to discard",
 		"asked to discard a choice", "purged", "a former leader answered",
 		"misdirected", "adopted", "adopted a stream that was missing", "raised a stream", "an adoption came too late",
 		"misled: the leader is gone: true", "misled: the leader is gone: false", "took a lease before it ended",
 	}
 	for _, method := range methods {
-		for m := range mishaps {
+		for m := range faultKinds {
 			demanded = append(demanded, method+": "+m.String())
 		}
 	}
-	for _, what := range deeds {
+	for _, what := range actions {
 		demanded = append(demanded, "do "+what)
 	}
 	return slices.DeleteFunc(demanded, func(what string) bool { return total[what] > 0 })
 }
 
-// TestMutants breaks the engine in the ways that other outboxes are broken, and demands that the model notices each one
-// by the check that is named for it.
+// TestMutants checks that the model finds bugs. It breaks the relay's surroundings in ways in which other outboxes are broken, and
+// requires that the check for that promise fails.
 func TestMutants(t *testing.T) {
 	for name, mutant := range map[string]struct {
-		breaks func(*world)
+		breaks func(*harness)
 		check  string
-		plans  *rapid.Generator[plan]
+		plans  *rapid.Generator[schedule]
 	}{
-		"compare-and-swap off":        {func(w *world) { w.stream.IgnoreTail() }, checkTwice, plans},
-		"gap check off":               {func(w *world) { w.log.IgnoreOpenWriters() }, checkLost, plans},
-		"fence off":                   {func(w *world) { w.cursors.IgnoreTurns() }, checkTwice, lateSettling},
-		"former leaders are believed": {func(w *world) { w.parking.BelieveEnds() }, checkTwice, formerLeaders},
-		"take over from the cursor":   {func(w *world) { w.publisher = believeCursor{w.stream, w.cursors} }, checkTwice, plans},
-		"refusals confirm nothing":    {func(w *world) { w.publisher = unconfirmed{w.stream} }, checkTwice, narrowServers},
-		"a halt keeps the lease":      {func(w *world) { w.keepsLease = true }, checkLost, misdirections},
-		"adoptions do not look again": {func(w *world) {
-			w.repair = credulous{w.stream}
-			w.bench = func() operations.RelayRepair { return &staleBench{RelayRepair: w.cursors} }
-		}, checkTwice, adoptions},
+		"compare-and-swap off":        {func(h *harness) { h.stream.IgnoreTail() }, checkOnce, schedules},
+		"gap check off":               {func(h *harness) { h.log.IgnoreOpenWriters() }, checkLost, schedules},
+		"fence off":                   {func(h *harness) { h.cursors.IgnoreTurns() }, checkOnce, lateReconciling},
+		"former leaders are believed": {func(h *harness) { h.parking.BelieveEnds() }, checkOnce, formerLeaders},
+		"take over from the cursor":   {func(h *harness) { h.publisher = cursorAsTail{h.stream, h.cursors} }, checkOnce, schedules},
+		"refusals confirm nothing":    {func(h *harness) { h.publisher = withoutConfirmations{h.stream} }, checkOnce, mixedLimits},
+		"a halt keeps the lease":      {func(h *harness) { h.keepsLease = true }, checkLost, misdirections},
+		"adoptions do not look again": {func(h *harness) {
+			h.streamRepair = uncheckedStream{h.stream}
+			h.relayRepair = func() operations.RelayRepair { return &staleRepair{RelayRepair: h.cursors} }
+		}, checkOnce, adoptions},
 	} {
 		t.Run(name, func(t *testing.T) {
-			const lives = 500
-			for seed := range lives {
+			const runs = 500
+			for seed := range runs {
 				p := mutant.plans.Example(seed)
-				failed, _ := live(t, p, mutant.breaks)
+				failed, _ := runSchedule(t, p, mutant.breaks)
 				if _, noticed := failed[mutant.check]; noticed {
-					sane, _ := live(t, p, nil)
-					require.Empty(t, sane, "the same life without the mutant")
-					t.Logf("noticed in life %d", seed)
+					sane, _ := runSchedule(t, p, nil)
+					require.Empty(t, sane, "the same run without the mutant")
+					t.Logf("noticed in run %d", seed)
 					return
 				}
 			}
-			t.Fatalf("check %q did not notice it in %d lives", mutant.check, lives)
+			t.Fatalf("check %q did not notice it in %d runs", mutant.check, runs)
 		})
 	}
 }
 
-// lateSettling is lives with much parking, in which the parking lot is often settled late, by somebody else's leave or one's
-// own: what the fence is for.
-var lateSettling = plansOf([]string{
-	"write", "poison", "widen", "redrive", "redrive", "pass", "start", "crash", "stall", "misfortune", "settle late", "settle late",
+// lateReconciling is schedules with much parking and with late writes to the parking lot, which the fence must refuse.
+var lateReconciling = schedulesOf([]string{
+	"write", "poison", "widen", "redrive", "redrive", "pass", "start", "crash", "stall", "disturb", "reconcile late", "reconcile late",
 })
 
-// formerLeaders is lives with much redriving, in which those who led the stream are often asked.
-var formerLeaders = plansOf([]string{
+// formerLeaders is schedules with much redriving, in which brokers that have led the stream answer.
+var formerLeaders = schedulesOf([]string{
 	"write", "write", "poison", "widen", "redrive", "pass", "pass", "start", "stop", "former", "former",
 })
 
-// narrowServers is lives with much redriving, in which servers differ in what they take, and redriving is often late.
-var narrowServers = plansOf([]string{"poison", "widen", "redrive late", "redrive late", "narrow", "narrow", "wait", "wait"})
+// mixedLimits is schedules with much late redriving, in which servers accept different sizes.
+var mixedLimits = schedulesOf([]string{"poison", "widen", "redrive late", "redrive late", "narrow", "narrow", "wait", "wait"})
 
-// misdirections is lives in which instances are connected to the wrong broker.
-var misdirections = plansOf([]string{"write", "pass", "pass", "start", "misdirect", "misdirect", "crash"})
+// misdirections is schedules in which instances are connected to the wrong broker.
+var misdirections = schedulesOf([]string{"write", "pass", "pass", "start", "misdirect", "misdirect", "crash"})
 
-// adoptions is lives in which several operators repair at once.
-var adoptions = plansOf([]string{"write", "pass", "pass", "start", "slow", "remake", "adopt", "adopt", "adopt"})
+// adoptions is schedules in which several operators repair at once.
+var adoptions = schedulesOf([]string{"write", "pass", "pass", "start", "slow", "remake", "adopt", "adopt", "adopt"})
 
-// believeCursor is a stream whose tail always says what the cursor says.
-type believeCursor struct {
+// cursorAsTail is a stream whose own messages all carry the progress of the cursor.
+type cursorAsTail struct {
 	relay.Publisher
 	cursors relay.CursorStore
 }
 
-func (b believeCursor) At(ctx context.Context, sequence uint64) (relay.MessageMeta, error) {
-	if stamp, err := b.Publisher.At(ctx, sequence); err != nil || !stamp.Own {
-		return stamp, err
+func (b cursorAsTail) At(ctx context.Context, sequence uint64) (relay.MessageMeta, error) {
+	if meta, err := b.Publisher.At(ctx, sequence); err != nil || !meta.Own {
+		return meta, err
 	}
 	cursor, err := b.cursors.Load(ctx)
 	return relay.MessageMeta{Own: true, Progress: cursor.Progress}, err
 }
 
-// TestTwoLeaders switches the lease check off, so that every relay believes that it leads, all the time: each event still
-// comes once, in order.
+// TestTwoLeaders checks that each event is published once, in order, while every relay believes that it leads. The harness switches the
+// check of the lease off.
 func TestTwoLeaders(t *testing.T) {
 	total := make(map[string]int)
 	rapid.Check(t, func(rt *rapid.T) {
-		failed, hits := live(t, plans.Draw(rt, "plan"), func(w *world) { w.leaseless = true })
+		failed, hits := runSchedule(t, schedules.Draw(rt, "plan"), func(h *harness) { h.leaseless = true })
 		for what, times := range hits {
 			total[what] += times
 		}

@@ -8,32 +8,32 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// What old entries are removed in: chunks that take Postgres some milliseconds, with time for others in between.
+// Old entries are removed in chunks, each of which takes the database a few milliseconds, with a pause between two chunks.
 const (
-	purgeChunk = 1000
-	purgePause = 20 * time.Millisecond
-	purgeEvery = time.Minute // at the longest
+	purgeChunk       = 1000
+	purgePause       = 20 * time.Millisecond
+	maxPurgeInterval = time.Minute
 )
 
-// purge removes from the log what is older than the retention, until the tenure ends. It rests while the stream is not
-// taken over or the relay halts: what the stream may have lost must not be removed.
-func (r *Relay) purge(t *tenure, logger *slog.Logger) {
-	every := min(max(r.opts.Retention/10, time.Second), purgeEvery)
+// purge removes entries that are older than the retention from the log, until the leadership ends. It pauses while the stream is not
+// taken over: the stream may have lost messages, which the log must still have.
+func (r *Relay) purge(l *leadership, logger *slog.Logger) {
+	every := min(max(r.opts.Retention/10, time.Second), maxPurgeInterval)
 	for failing := false; ; {
-		sleep(t.ctx, t.ctx, every)
+		sleep(l.ctx, l.ctx, every)
 		removed, err := 0, error(nil)
-		for more := true; more && err == nil && t.ctx.Err() == nil && t.placed.Load(); {
+		for more := true; more && err == nil && l.ctx.Err() == nil && l.tookOver.Load(); {
 			var n int
-			n, err = r.Retention.Purge(t.ctx, t.term().Token, r.opts.Retention, purgeChunk)
+			n, err = r.Retention.Purge(l.ctx, l.term().Token, r.opts.Retention, purgeChunk)
 			removed, more = removed+n, n == purgeChunk
 			if more {
-				sleep(t.ctx, t.ctx, purgePause)
+				sleep(l.ctx, l.ctx, purgePause)
 			}
 		}
 		if removed > 0 {
 			logger.Debug("removed old entries from the log", "entries", removed)
 		}
-		if t.ctx.Err() != nil || errors.Is(err, relay.ErrLeaseLost) {
+		if l.ctx.Err() != nil || errors.Is(err, relay.ErrLeaseLost) {
 			return
 		}
 		if err != nil && !failing {

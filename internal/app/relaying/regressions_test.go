@@ -12,85 +12,85 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// TestTakenAfterAllIsNoDisorder shows that an event that the broker takes at the second try, because its limits were raised, was passed
-// like any other. It does not look as if it had come after the relay.
+// TestTakenAfterAllIsNoDisorder checks that an event which the broker accepts at the second try, because its limit was raised, does not
+// look later like an event that appeared after the relay had passed.
 func TestTakenAfterAllIsNoDisorder(t *testing.T) {
 	for name, crash := range map[string]bool{"the leader goes on": false, "the leader dies": true} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, w *world) {
-				w.stream.LimitPayload(100)
-				leader := w.run("leader")
-				w.record(t, 1)
+			inFakeTime(t, func(t *testing.T, h *harness) {
+				h.stream.LimitPayload(100)
+				leader := h.run("leader")
+				h.record(t, 1)
 				time.Sleep(3 * time.Second)
 				leader.narrow(limit)
 				leader.widenAtLook()
-				w.write(t, 1, poison)
-				require.Equal(t, []int{1, 2}, w.positions())
-				time.Sleep(3 * time.Second) // the cursor is saved, and the log looked at
+				h.write(t, 1, poison)
+				require.Equal(t, []int{1, 2}, h.positions())
+				time.Sleep(3 * time.Second) // the cursor is saved, and the log verified
 				if crash {
 					leader.crash()
-					w.leave(leader)
-					leader = w.run("second")
+					h.leave(leader)
+					leader = h.run("second")
 					time.Sleep(time.Minute)
 				}
 				require.Nil(t, leader.relay.Status().Halt)
 				require.Equal(t, relaying.Leading, leader.relay.Status().State)
-				w.record(t, 1)
-				require.Equal(t, []int{1, 2, 3}, w.positions())
+				h.record(t, 1)
+				require.Equal(t, []int{1, 2, 3}, h.positions())
 			})
 		})
 	}
 }
 
-// TestAdoptionOfAStreamThatWentBack plans with the end of a stream that goes back, and grows to the same sequence by the notice of
-// another adoption, which dies before it writes the cursor. The plan takes what the stream lost for published, so it is refused.
+// TestAdoptionOfAStreamThatWentBack checks that a plan is refused if the stream has lost a message since, and has reached the same sequence
+// again by the control message of another adoption, which died before it wrote the cursor. The plan counts the lost message as published.
 func TestAdoptionOfAStreamThatWentBack(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		leader := w.run("leader")
-		w.record(t, 2)
+	inFakeTime(t, func(t *testing.T, h *harness) {
+		leader := h.run("leader")
+		h.record(t, 2)
 		time.Sleep(2 * time.Second) // the cursor is saved
-		w.record(t, 1)
-		require.Equal(t, []int{1, 2, 3}, w.positions())
+		h.record(t, 1)
+		require.Equal(t, []int{1, 2, 3}, h.positions())
 		leader.crash()
-		w.leave(leader)
+		h.leave(leader)
 		wrong := memory.NewStream()
-		w.join(w.startAt("misdirected", wrong)) // it reports that the stream is missing
+		h.join(h.startAt("misdirected", wrong)) // it reports that the stream is missing
 		time.Sleep(ttl + time.Second)
-		first, second := operating.NewAdopter(dying{w.cursors}, w.stream), operating.NewAdopter(w.cursors, w.stream)
+		first, second := operating.NewAdopter(crashBeforeAdopt{h.cursors}, h.stream), operating.NewAdopter(h.cursors, h.stream)
 		late, err := second.Plan(t.Context(), nil)
 		require.NoError(t, err)
-		w.stream.Regress(2)
+		h.stream.Regress(2)
 		plan, err := first.Plan(t.Context(), nil)
 		require.NoError(t, err)
 		require.ErrorIs(t, first.Do(t.Context(), plan), errDead)
-		require.Equal(t, []int{1, 2, -2}, w.positions())
+		require.Equal(t, []int{1, 2, -2}, h.positions())
 		require.ErrorIs(t, second.Do(t.Context(), late), relay.ErrTailMoved)
-		w.run("third")
+		h.run("third")
 		time.Sleep(4 * time.Second)
-		require.Empty(t, w.judge(nil, false))
+		require.Empty(t, h.check(nil, false))
 	})
 }
 
-// TestAdoptionThatTheStreamLosesRedrivesAgain shows that the stream that was made again loses the adoption's notice before anybody has
-// led. What was redriven into the former stream is not in this one, although its sequences are lower.
+// TestAdoptionThatTheStreamLosesRedrivesAgain checks that events which were redriven into a former stream are redriven into the new one,
+// even if the new stream loses the control message of the adoption before a relay leads.
 func TestAdoptionThatTheStreamLosesRedrivesAgain(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		leader := parked(t, w)
-		w.stream.LimitPayload(100)
-		_, err := w.parking.Redrive(t.Context(), nil)
+	inFakeTime(t, func(t *testing.T, h *harness) {
+		leader := parked(t, h)
+		h.stream.LimitPayload(100)
+		_, err := h.parking.Redrive(t.Context(), nil)
 		require.NoError(t, err)
 		time.Sleep(2 * time.Second)
-		w.stream.Drop()
+		h.stream.Drop()
 		time.Sleep(2 * time.Second)
 		require.NotNil(t, leader.relay.Status().Halt)
 		leader.crash()
-		w.leave(leader)
-		w.adopt(t)
-		info, err := w.stream.Look(t.Context())
+		h.leave(leader)
+		h.adopt(t)
+		info, err := h.stream.Look(t.Context())
 		require.NoError(t, err)
-		w.stream.Regress(info.Base)
-		w.run("second")
+		h.stream.Regress(info.Base)
+		h.run("second")
 		time.Sleep(2 * ttl)
-		require.Empty(t, w.judge(nil, true))
+		require.Empty(t, h.check(nil, true))
 	})
 }

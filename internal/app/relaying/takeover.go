@@ -10,125 +10,61 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// place is where the stream and the log meet.
-type place struct {
-	progress outbox.Progress // the last row that was dealt with
-	sequence uint64          // the stream's last sequence: where the next append has to follow
-	own      uint64          // sequence of our last message; below sequence only when somebody else wrote after it
-	created  string          // identity of the stream
-	session  uint64          // of the connection over which it was found
-	largest  int             // size of the largest message that the broker takes
-	seen     time.Time       // when the stream was found to end there last
-	looked   time.Time       // when the stream's settings were looked at last
-	unsaved  time.Time       // since when the cursor is behind; zero: it is not
-	recorded time.Time       // when the latest of the rows up to progress was recorded; zero: the cursor knows, or nobody
-	verified time.Time       // when the log was found to grow after progress alone
-	lost     uint64          // how many messages that were acknowledged the stream had lost when it was taken over
-
-	waiting  bool      // events may wait in the parking lot
-	attended time.Time // when the parking lot was looked after last
-}
-
-// cursorEvery bounds both how often the cursor is saved and how far it may lag behind the last publish.
-const cursorEvery = time.Second
-
-func (p *place) advance(to outbox.Progress, sequence uint64) {
-	p.sequence, p.own, p.seen = sequence, sequence, time.Now()
-	p.skip(to)
-}
-
-// skip moves on in the log alone: what was passed is in the parking lot.
-func (p *place) skip(to outbox.Progress) {
-	p.progress = to
-	if p.unsaved.IsZero() {
-		p.unsaved = time.Now()
-	}
-}
-
-// due is how long the cursor may still wait to be saved; negative when nothing is unsaved.
-func (p *place) due() time.Duration {
-	if p.unsaved.IsZero() {
-		return -1
-	}
-	return max(0, time.Until(p.unsaved.Add(cursorEvery)))
-}
-
-func (p *place) save(ctx context.Context, cursors relay.CursorStore, t *tenure) error {
-	if p.unsaved.IsZero() {
-		return nil
-	}
-	_, err := p.store(ctx, cursors, t)
-	return err
-}
-
-func (p *place) store(ctx context.Context, cursors relay.CursorStore, t *tenure) (saved relay.Cursor, err error) {
-	err = t.write(ctx, func(ctx context.Context, turn relay.WriteFence) error {
-		saved, err = cursors.Save(ctx, turn, relay.Cursor{
-			Progress: p.progress, StreamCreated: p.created, StreamSequence: p.own, RecordedTo: p.recorded,
-		})
-		return err
-	})
-	if err == nil {
-		p.unsaved, p.verified, p.recorded = time.Time{}, time.Now(), saved.RecordedTo
-	}
-	return saved, disordered(err)
-}
-
-// takeOver finds the place from the stream's tail. The cursor only helps: it bounds the search, and it knows a stream that
-// is not the one it used to be.
+// takeOver finds the position at the stream's tail. The cursor is only a help: it bounds the search, and shows that the stream was
+// replaced or lost messages.
 //
-// Before anything is published, parking lot and cursor are brought in line with the tail. Thereby the cursor goes back with
-// a stream that lost messages, so that retention cannot remove what is needed, and a new stream is remembered while it
-// is empty. And it takes the turn: no request from before can change anything from now on.
-func (r *Relay) takeOver(t *tenure, logger *slog.Logger) (*place, error) {
-	cursor, err := r.Cursors.Load(t.ctx)
+// Before the relay publishes, takeOver brings the parking lot and the cursor in line with the tail. That has three effects. If the
+// stream lost messages, the cursor goes back with it, so that retention does not remove the entries that are needed again. A new
+// stream is known from then on, even while it is empty. And the writes raise the revision, so that no earlier request can take effect.
+func (r *Relay) takeOver(l *leadership, logger *slog.Logger) (*streamPosition, error) {
+	cursor, err := r.Cursors.Load(l.ctx)
 	if err != nil {
 		return nil, err
 	}
-	t.revision, t.reported = cursor.Revision, cursor.Halt
-	var create uint64 // a stream that the cursor knows is never made again by itself
+	l.revision, l.reportedHalt = cursor.Revision, cursor.Halt
+	var create uint64 // a stream that the cursor knows is never created again automatically
 	if cursor.StreamCreated == "" {
 		create = 1
 	}
-	info, err := r.Publisher.Open(t.ctx, create)
-	here, tail, err := r.judge(t.ctx, cursor, info, err)
+	info, err := r.Publisher.Open(l.ctx, create)
+	pos, tail, err := r.findPosition(l.ctx, cursor, info, err)
 	if err != nil {
 		return nil, err
 	}
-	if here.own < here.sequence && here.sequence != r.strange {
-		r.strange = here.sequence
-		logger.Warn("somebody else publishes into the stream", "sequence", here.sequence, "ours", here.own)
+	if pos.lastOwn < pos.sequence && pos.sequence != r.warnedForeign {
+		r.warnedForeign = pos.sequence
+		logger.Warn("somebody else publishes into the stream", "sequence", pos.sequence, "ours", pos.lastOwn)
 	}
-	held := here.own
+	held := pos.lastOwn
 	if !tail.Own && held <= info.Base {
 		held = 0 // the stream holds none of our messages; lower sequences belong to a former stream
 	}
-	lost, err := r.settle(t, here, tail, held, false)
+	lost, err := r.reconcile(l, pos, tail, held, false)
 	if err != nil {
 		return nil, err
 	}
-	saved, err := here.store(t.ctx, r.Cursors, t)
+	saved, err := pos.save(l.ctx, r.Cursors, l)
 	if err != nil {
 		return nil, err
 	}
-	if err := purged(here, saved); err != nil {
+	if err := haltIfPurged(pos, saved); err != nil {
 		return nil, err
 	}
 	r.update(func(s *Status) {
 		s.TakeOvers++
-		s.Position, s.Sequence = here.progress.Position, here.own
+		s.Position, s.Sequence = pos.progress.Position, pos.lastOwn
 	})
 	if lost {
-		err = r.redriveAgain(t, here, tail, held, logger)
+		err = r.redriveAgain(l, pos, tail, held, logger)
 	}
-	return here, err
+	return pos, err
 }
 
-// judge finds the place, given what the broker says about the stream, or why nobody may go on from there. It changes nothing:
-// what a halted relay misses may be brought back.
-func (r *Relay) judge(
+// findPosition finds the position at the tail, given the cursor and the broker's answer about the stream. If the relay must not go on
+// from there, it returns a *relay.Halt. It changes nothing, so that a halted relay can go on once the lost messages or rows are back.
+func (r *Relay) findPosition(
 	ctx context.Context, cursor relay.Cursor, info relay.StreamInfo, opened error,
-) (*place, relay.MessageMeta, error) {
+) (*streamPosition, relay.MessageMeta, error) {
 	switch {
 	case errors.Is(opened, relay.ErrStreamMissing):
 		return nil, relay.MessageMeta{}, relay.NewHalt(relay.HaltStreamMissing,
@@ -141,96 +77,95 @@ func (r *Relay) judge(
 		return nil, relay.MessageMeta{}, relay.NewHalt(relay.HaltStreamReplaced,
 			"the stream was created at %s, but the cursor knows the one created at %s", info.Created, cursor.StreamCreated)
 	}
-	here, tail, err := r.locate(ctx, cursor, info)
+	pos, tail, err := r.locate(ctx, cursor, info)
 	if err != nil {
 		return nil, tail, err
 	}
-	if err := purged(here, cursor); err != nil {
+	if err := haltIfPurged(pos, cursor); err != nil {
 		return nil, tail, err
 	}
-	return here, tail, r.verify(ctx, here, tail)
+	return pos, tail, r.verify(ctx, pos, tail)
 }
 
-// redriveAgain marks what was redriven and is not in the stream any more, after a notice at its end: in a cluster of brokers,
-// one that led the stream and does not know yet that it does no longer answers with an old end, but stores nothing.
-func (r *Relay) redriveAgain(t *tenure, here *place, tail relay.MessageMeta, held uint64, logger *slog.Logger) error {
-	last, err := r.Publisher.PublishControl(t.ctx, here.sequence, relay.ControlMessage{Progress: here.progress, Confirms: true, LastOwnSequence: tail.MaxRedriven(held)})
+// redriveAgain lets the events be redriven again that the stream has lost. First it proves by a control message that the stream ends
+// there: in a cluster, a broker that led the stream before may answer with an old end, but an append through it stores nothing.
+func (r *Relay) redriveAgain(l *leadership, pos *streamPosition, tail relay.MessageMeta, held uint64, logger *slog.Logger) error {
+	last, err := r.Publisher.PublishControl(l.ctx, pos.sequence, relay.ControlMessage{Progress: pos.progress, Confirms: true, LastOwnSequence: tail.MaxRedriven(held)})
 	if err != nil {
 		return err
 	}
-	if _, err := r.settle(t, here, tail, held, true); err != nil {
+	if _, err := r.reconcile(l, pos, tail, held, true); err != nil {
 		return err
 	}
-	r.appended(here, here.progress, last, logger)
+	r.appended(pos, pos.progress, last, logger)
 	return nil
 }
 
-// appended moves place on after an append, which proves where the stream had ended.
-func (r *Relay) appended(place *place, to outbox.Progress, last uint64, logger *slog.Logger) {
-	if place.lost > 0 {
+// appended moves the position on after an append. The append has proved where the stream ended before, so a loss is now certain.
+func (r *Relay) appended(pos *streamPosition, to outbox.Progress, last uint64, logger *slog.Logger) {
+	if pos.lost > 0 {
 		r.update(func(s *Status) { s.Heals++ })
 		logger.Error("the stream had lost acknowledged messages, which are published again",
-			"lost", place.lost, "sequence", place.sequence, "position", place.progress.Position)
-		place.lost = 0
+			"lost", pos.lost, "sequence", pos.sequence, "position", pos.progress.Position)
+		pos.lost = 0
 	}
-	place.advance(to, last)
+	pos.advance(to, last)
 }
 
-// purged halts when retention has removed what the stream needs.
-func purged(here *place, cursor relay.Cursor) error {
-	if here.progress.Position >= cursor.PurgedTo {
+// haltIfPurged returns a halt if retention has removed entries that the stream has lost.
+func haltIfPurged(pos *streamPosition, cursor relay.Cursor) error {
+	if pos.progress.Position >= cursor.PurgedTo {
 		return nil
 	}
 	return relay.NewHalt(relay.HaltLogPurged, "the stream ends at position %d, but the log begins after position %d",
-		here.progress.Position, cursor.PurgedTo)
+		pos.progress.Position, cursor.PurgedTo)
 }
 
-// settle brings the parking lot in line with the stream, in which tail is our last message, and, if end says so, the stream is
-// known to end there.
-func (r *Relay) settle(t *tenure, here *place, tail relay.MessageMeta, sequence uint64, end bool) (lost bool, err error) {
-	err = t.write(t.ctx, func(ctx context.Context, turn relay.WriteFence) (err error) {
-		settled, err := r.Parking.Reconcile(ctx, turn, tail, sequence, end)
-		here.waiting, lost = settled.Waiting, settled.Lost
+// reconcile brings the parking lot in line with the stream; see relay.Parking. It reports whether the stream lost redriven events.
+func (r *Relay) reconcile(l *leadership, pos *streamPosition, tail relay.MessageMeta, sequence uint64, end bool) (lost bool, err error) {
+	err = l.fencedWrite(l.ctx, func(ctx context.Context, fence relay.WriteFence) (err error) {
+		settled, err := r.Parking.Reconcile(ctx, fence, tail, sequence, end)
+		pos.parkedWaiting, lost = settled.Waiting, settled.Lost
 		return err
 	})
 	return lost, err
 }
 
-// locate finds our last message in the stream. A stream that is shorter than the cursor knows lost what it had
-// acknowledged: the log still has it.
-func (r *Relay) locate(ctx context.Context, cursor relay.Cursor, info relay.StreamInfo) (*place, relay.MessageMeta, error) {
-	here := &place{
-		sequence: info.LastSequence, created: info.Created, session: info.Session, largest: info.Largest, seen: time.Now(), looked: time.Now(),
+// locate finds our last message in the stream. If the stream is shorter than the cursor says, it lost acknowledged messages, which
+// the log still has.
+func (r *Relay) locate(ctx context.Context, cursor relay.Cursor, info relay.StreamInfo) (*streamPosition, relay.MessageMeta, error) {
+	pos := &streamPosition{
+		sequence: info.LastSequence, created: info.Created, session: info.Session, largest: info.Largest, tailSeenAt: time.Now(), checkedAt: time.Now(),
 	}
 	floor := cursor.StreamSequence
 	if info.LastSequence < floor {
-		here.lost, floor = floor-info.LastSequence, 0
+		pos.lost, floor = floor-info.LastSequence, 0
 	}
 	floor = max(floor, info.Base)
-	own, tail, err := r.lastOfOurs(ctx, info, floor)
+	own, tail, err := r.lastOwnMessage(ctx, info, floor)
 	if err != nil {
 		return nil, relay.MessageMeta{}, err
 	}
-	here.own, here.progress = own, tail.Progress
+	pos.lastOwn, pos.progress = own, tail.Progress
 	switch {
-	case here.lost > 0:
+	case pos.lost > 0:
 	case own == cursor.StreamSequence:
-		here.progress, tail, err = r.atCursor(ctx, cursor)
+		pos.progress, tail, err = r.atCursor(ctx, cursor)
 	case tail.Progress.Position >= cursor.Position:
 	case tail.Redriven || tail.Parked != "" || tail.Confirms:
 		// A leader behind our cursor wrote this. Everything between is parked; otherwise its append would have failed.
-		here.progress = cursor.Progress
+		pos.progress = cursor.Progress
 	default:
 		err = relay.NewHalt(relay.HaltTailCopied, "the message at sequence %d is event %s at position %d, but position %d was published before it",
 			own, tail.Progress.EventID, tail.Progress.Position, cursor.Position)
 	}
-	return here, tail, err
+	return pos, tail, err
 }
 
-// atCursor judges a stream in which nothing of ours came after the cursor's sequence. The message there, if it still
-// exists, has to be the one that the cursor was saved for. It may say less than the cursor, because what comes after it in
-// the log is parked. The word of an operator counts more than the cursor: the stream may have gone back, and grown to this
-// sequence by an adoption that has not come to the cursor yet.
+// atCursor returns the progress for a stream without a message of ours after the cursor's sequence. The message at that sequence, if
+// it still exists, must be the one that the cursor was saved for. Its progress may be lower than the cursor's, because the entries
+// after it are parked. An operator's control message counts more than the cursor: the stream may have lost messages, and may have
+// reached this sequence again by an adoption that has not written the cursor yet.
 func (r *Relay) atCursor(ctx context.Context, cursor relay.Cursor) (outbox.Progress, relay.MessageMeta, error) {
 	if cursor.StreamSequence == 0 {
 		return cursor.Progress, relay.MessageMeta{}, nil
@@ -250,40 +185,39 @@ func (r *Relay) atCursor(ctx context.Context, cursor relay.Cursor) (outbox.Progr
 	return cursor.Progress, tail, nil
 }
 
-// lastOfOurs walks back from the stream's end to the last message that the engine wrote, but not below floor. It returns
-// floor and nothing when there is none above it. What it finds to be somebody else's it does not look at again.
-func (r *Relay) lastOfOurs(ctx context.Context, info relay.StreamInfo, floor uint64) (uint64, relay.MessageMeta, error) {
-	found := func(sequence uint64, stamp relay.MessageMeta) (uint64, relay.MessageMeta, error) {
-		r.others = others{created: info.Created, session: info.Session, after: sequence, upTo: info.LastSequence}
-		return sequence, stamp, nil
+// lastOwnMessage walks back from the stream's end to our last message above floor. If there is none, it returns floor and a zero
+// MessageMeta. It remembers the messages of others, so that the next call need not read them again.
+func (r *Relay) lastOwnMessage(ctx context.Context, info relay.StreamInfo, floor uint64) (uint64, relay.MessageMeta, error) {
+	found := func(sequence uint64, meta relay.MessageMeta) (uint64, relay.MessageMeta, error) {
+		r.foreign = foreignRange{created: info.Created, session: info.Session, after: sequence, upTo: info.LastSequence}
+		return sequence, meta, nil
 	}
 	for sequence := info.LastSequence; sequence > floor; {
-		if r.others.hold(info, sequence) {
-			sequence = r.others.after
+		if r.foreign.contains(info, sequence) {
+			sequence = r.foreign.after
 			continue
 		}
-		stamp, err := r.Publisher.At(ctx, sequence)
+		meta, err := r.Publisher.At(ctx, sequence)
 		switch {
 		case errors.Is(err, relay.ErrNoMessage):
-			return 0, stamp, relay.NewHalt(relay.HaltTailGone, "the message at sequence %d was deleted or has expired", sequence)
+			return 0, meta, relay.NewHalt(relay.HaltTailGone, "the message at sequence %d was deleted or has expired", sequence)
 		case err != nil:
-			return 0, stamp, err
-		case stamp.Own:
-			return found(sequence, stamp)
+			return 0, meta, err
+		case meta.Own:
+			return found(sequence, meta)
 		}
 		sequence--
 	}
 	return found(floor, relay.MessageMeta{})
 }
 
-// others is a part of the stream in which only others wrote. It stays so while the stream is the same and was not lost from
-// sight.
-type others struct {
+// foreignRange is a part of the stream without a message of ours. It is valid for the same stream over the same connection.
+type foreignRange struct {
 	created     string
 	session     uint64
 	after, upTo uint64
 }
 
-func (o others) hold(info relay.StreamInfo, sequence uint64) bool {
+func (o foreignRange) contains(info relay.StreamInfo, sequence uint64) bool {
 	return o.created == info.Created && o.session == info.Session && o.after < sequence && sequence <= o.upTo
 }

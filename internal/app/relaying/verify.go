@@ -5,42 +5,37 @@ import (
 	"errors"
 	"time"
 
-	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// verify checks that the log grows after place alone, where tail is our last message in the stream. What comes before place
-// is never read, so an event there would be lost. A leader asks at each take-over, and once a second while it is idle; while it
-// is busy, the cursor's store asks with each save.
-func (r *Relay) verify(ctx context.Context, place *place, tail relay.MessageMeta) error {
-	sequence := place.own
-	// A notice carries no event. One of parking stands for its event, which may not be in the parking lot yet.
+// verify checks that no event appears at or below pos, where the relay does not read again: such an event would be lost. tail is our
+// last message in the stream. A leader verifies at each take-over, and once a second while it is idle. A busy leader saves its cursor
+// once a second, which checks the same.
+func (r *Relay) verify(ctx context.Context, pos *streamPosition, tail relay.MessageMeta) error {
+	sequence := pos.lastOwn
+	// A control message carries no event. One that parks stands for its event, which may not be in the parking lot yet.
 	if tail.Own && tail.Event == 0 && tail.Parked == "" && sequence > 0 {
 		sequence--
 	}
-	if err := r.Log.Verify(ctx, place.progress, sequence); err != nil {
-		return unread(err)
+	if err := r.Log.Verify(ctx, pos.progress, sequence); err != nil {
+		return asLogHalt(err)
 	}
-	place.verified = time.Now()
+	pos.verifiedAt = time.Now()
 	return nil
 }
 
-// disordered halts when events come where the relay does not look any more.
-func disordered(err error) error {
+// asSequenceHalt turns ErrSequenceBehind into a halt.
+func asSequenceHalt(err error) error {
 	if errors.Is(err, relay.ErrSequenceBehind) {
 		return relay.NewHalt(relay.HaltSequenceBehind, "%s", err.Error())
 	}
 	return err
 }
 
-// passed takes note of when the latest of the entries that were dealt with was recorded, if it is known of those before them.
-func (p *place) passed(entries []outbox.Entry) {
-	if p.recorded.IsZero() {
-		return
+// asLogHalt turns the errors of the log after which the relay must not go on into halts.
+func asLogHalt(err error) error {
+	if errors.Is(err, relay.ErrHistoryLost) {
+		return relay.NewHalt(relay.HaltHistoryLost, "%s", err.Error())
 	}
-	for i := range entries {
-		if entries[i].RecordedAt.After(p.recorded) {
-			p.recorded = entries[i].RecordedAt
-		}
-	}
+	return asSequenceHalt(err)
 }

@@ -1,8 +1,8 @@
-// Package fault is the error vocabulary of the whole program: a kind that decides what to do, a stable code that
+// Package fault is the error vocabulary of the whole program: each error has a kind that decides what to do, a stable code that
 // programs may match, and a detail for people.
 //
-// Adapters translate what their libraries report into a fault at their edge; an error that nobody translated counts as
-// Internal. Nothing above an adapter ever inspects a driver's error.
+// An adapter translates the errors of its library into faults. Code above the adapters checks only the kind (KindOf) or the code
+// (errors.Is). An error that is not a fault counts as Internal.
 package fault
 
 import (
@@ -10,17 +10,17 @@ import (
 	"fmt"
 )
 
-// Kind says what whoever receives the error can do about it.
+// Kind says what the receiver of an error can do about it.
 type Kind int
 
-// The kinds, from "nobody knows" to "never try again".
+// The kinds of errors.
 const (
-	Internal    Kind = iota // unclassified: a bug, or a failure nobody foresaw
+	Internal    Kind = iota // not classified: a bug, or a failure that nobody expected
 	Invalid                 // the request is wrong; it must be changed before it is sent again
-	NotFound                // what was asked for does not exist
-	Conflict                // somebody else was first, or the present state forbids it; look again before trying again
+	NotFound                // the thing that was asked for does not exist
+	Conflict                // somebody else was first, or the present state forbids it; read the state again before the next try
 	Unavailable             // transient: the same call may succeed later
-	Refused                 // permanent for this message: no retry can help it
+	Refused                 // permanent for this message; no retry helps
 )
 
 // String names the kind in lower case.
@@ -41,13 +41,13 @@ func (k Kind) String() string {
 	return "internal"
 }
 
-// Field is one thing that is wrong with an Invalid request.
+// Field is one error in an Invalid request.
 type Field struct {
-	Name   string // where it is, as the caller wrote it: amount, customer_id
-	Reason string // why it was refused, and what would be accepted
+	Name   string // as the caller wrote it: amount, customer_id
+	Reason string // why the value was refused, and which values are accepted
 }
 
-// Error is a classified error. Two Errors are the same for errors.Is when their codes are equal.
+// Error is a classified error. errors.Is treats Errors with the same code as equal.
 type Error struct {
 	Kind   Kind
 	Code   string // stable, snake_case: part of the public contract
@@ -61,7 +61,7 @@ func New(kind Kind, code, format string, args ...any) *Error {
 	return &Error{Kind: kind, Code: code, Detail: fmt.Sprintf(format, args...)}
 }
 
-// Wrap returns a copy of f that carries cause: errors.Is finds both.
+// Wrap returns a copy of f with a cause. errors.Is finds both.
 func (f *Error) Wrap(cause error) *Error {
 	wrapped := *f
 	wrapped.cause = cause
@@ -75,14 +75,14 @@ func (f *Error) With(format string, args ...any) *Error {
 	return &detailed
 }
 
-// On returns a copy of f that blames a field of the request.
+// On returns a copy of f that names a field of the request and what is wrong with it.
 func (f *Error) On(field, reason string) *Error {
 	blamed := *f
 	blamed.Fields = append(append([]Field(nil), f.Fields...), Field{Name: field, Reason: reason})
 	return &blamed
 }
 
-// Error gives the detail, the cause if there is one, and the code if there is nothing else to say.
+// Error returns the detail and the cause. Without a detail it returns the code instead.
 func (f *Error) Error() string {
 	text := f.Detail
 	if text == "" {

@@ -13,6 +13,7 @@ import (
 
 var errMissing = fault.New(fault.NotFound, "thing_missing", "there is no %s", "thing")
 
+// TestErrorsAreTheSameByCode checks that errors.Is compares faults by their code.
 func TestErrorsAreTheSameByCode(t *testing.T) {
 	require.ErrorIs(t, errMissing.With("there is no thing 7"), errMissing)
 	require.ErrorIs(t, errMissing.On("id", "unknown"), errMissing)
@@ -23,6 +24,7 @@ func TestErrorsAreTheSameByCode(t *testing.T) {
 	require.NotErrorIs(t, errMissing, errors.New("there is no thing"))
 }
 
+// TestWrapKeepsTheCauseFindable checks that errors.Is finds both the fault and its cause.
 func TestWrapKeepsTheCauseFindable(t *testing.T) {
 	wrapped := errMissing.Wrap(fmt.Errorf("query: %w", context.Canceled))
 	require.ErrorIs(t, wrapped, context.Canceled)
@@ -31,6 +33,7 @@ func TestWrapKeepsTheCauseFindable(t *testing.T) {
 	require.Equal(t, fault.NotFound, fault.KindOf(wrapped))
 }
 
+// TestCopiesLeaveTheSentinelAlone checks that With, On and Wrap do not change the original.
 func TestCopiesLeaveTheSentinelAlone(t *testing.T) {
 	blamed := errMissing.On("id", "unknown").With("changed").Wrap(errors.New("cause"))
 	require.Equal(t, []fault.Field{{Name: "id", Reason: "unknown"}}, blamed.Fields)
@@ -42,6 +45,7 @@ func TestCopiesLeaveTheSentinelAlone(t *testing.T) {
 	require.NoError(t, errMissing.Unwrap())
 }
 
+// TestKindOf checks that the first fault in the chain decides the kind, and that other errors are Internal.
 func TestKindOf(t *testing.T) {
 	for _, kind := range []fault.Kind{
 		fault.Internal, fault.Invalid, fault.NotFound, fault.Conflict, fault.Unavailable, fault.Refused,
@@ -56,6 +60,7 @@ func TestKindOf(t *testing.T) {
 	require.Equal(t, fault.Unavailable, fault.KindOf(errors.Join(context.Canceled, inner)))
 }
 
+// TestKindsHaveNames checks the name of each kind.
 func TestKindsHaveNames(t *testing.T) {
 	for kind, name := range map[fault.Kind]string{
 		fault.Internal: "internal", fault.Invalid: "invalid", fault.NotFound: "not_found", fault.Conflict: "conflict",
@@ -65,6 +70,7 @@ func TestKindsHaveNames(t *testing.T) {
 	}
 }
 
+// TestErrorWithoutDetailIsItsCode checks that a fault without a detail prints its code.
 func TestErrorWithoutDetailIsItsCode(t *testing.T) {
 	require.EqualError(t, fault.New(fault.Conflict, "just_a_code", ""), "just_a_code")
 }

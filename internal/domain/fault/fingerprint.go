@@ -15,15 +15,15 @@ const (
 	LongestPattern = 300
 )
 
-// Fingerprint is what all reasons of one cause have in common.
+// Fingerprint identifies the cause of a failure: failures with the same cause have the same fingerprint.
 type Fingerprint struct {
 	ID      string // twelve hexadecimal digits, which follow from Pattern
-	Pattern string // the reason without what differs from event to event, for people
+	Pattern string // the reason without the parts that differ from event to event, for people
 }
 
-// NewFingerprint returns the fingerprint of the reason for which an event failed: of its first line, without quoted values, ids, times,
-// addresses and numbers. A code after the word SQLSTATE stays, and a status of HTTP after the words status, code or answers, because they
-// name the cause. The fingerprint of a Pattern is the same fingerprint.
+// NewFingerprint returns the fingerprint of the reason for which an event failed. It uses the first line, without quoted values, ids,
+// times, addresses and numbers. Error codes stay, because they name the cause: the code after the word SQLSTATE, and a number from 100 to
+// 599 after the words status, code or answers. The fingerprint of a Pattern is the same fingerprint.
 func NewFingerprint(reason string) Fingerprint {
 	pattern := firstLine(cut(reason, LongestReason))
 	for range mostRounds {
@@ -40,10 +40,10 @@ func NewFingerprint(reason string) Fingerprint {
 	return Fingerprint{ID: hex.EncodeToString(sum[:6]), Pattern: pattern}
 }
 
-// mostRounds bounds how often a pattern is normalised. What one rule writes may complete what an earlier rule looks for.
+// mostRounds bounds how often a pattern is normalised. A replacement can complete a text that an earlier rule looks for.
 const mostRounds = 10
 
-// cut returns the beginning of text, which has at most so many bytes and ends between two characters.
+// cut returns the beginning of text: at most that many bytes, and only whole characters.
 func cut(text string, most int) string {
 	if len(text) <= most {
 		return text
@@ -54,7 +54,7 @@ func cut(text string, most int) string {
 	return strings.TrimSpace(text[:most])
 }
 
-// firstLine returns the first line that is not blank: stack traces come after it.
+// firstLine returns the first line that is not blank. Stack traces come after it.
 func firstLine(text string) string {
 	for line := range strings.Lines(text) {
 		if line = strings.TrimSpace(line); line != "" {
@@ -64,7 +64,7 @@ func firstLine(text string) string {
 	return ""
 }
 
-// What stands in a pattern for what differs.
+// The placeholders of a pattern.
 const (
 	aValue    = "<value>"
 	anID      = "<id>"
@@ -85,10 +85,10 @@ func normalised(line string) string {
 	return withoutRepeats(strings.Join(fields, " "))
 }
 
-// status is a field that can be a status of HTTP.
+// status matches a field that can be a status code.
 var status = regexp.MustCompile(`^[1-5][0-9]{2}[^0-9A-Za-z]*$`)
 
-// isCode reports whether a field names the cause, as the word before it says.
+// isCode reports whether a field is an error code, judged by the word before it.
 func isCode(before, field string) bool {
 	switch before = strings.ToLower(strings.Trim(before, "(:=")); {
 	case strings.HasSuffix(before, "sqlstate"):
@@ -101,7 +101,7 @@ func isCode(before, field string) bool {
 
 func isDigit(r rune) bool { return '0' <= r && r <= '9' }
 
-// withoutQuoted replaces quoted values. An apostrophe within a word begins and ends none.
+// withoutQuoted replaces quoted values. An apostrophe within a word is not a quote.
 func withoutQuoted(line string) string {
 	var kept strings.Builder
 	previous := ' '
@@ -118,8 +118,8 @@ func withoutQuoted(line string) string {
 	return kept.String()
 }
 
-// quoteEnd returns where the quoted value ends that begins at i, after the character previous. It returns 0 if none begins there. A
-// double quote that nobody closes is one whose end was cut off.
+// quoteEnd returns the end of the quoted value that begins at i, after the character previous, or 0 if none begins there. A double
+// quote without an end was cut off, so its value ends with the line.
 func quoteEnd(line string, i int, previous rune) int {
 	quote := line[i]
 	if quote != '"' && quote != '\'' && quote != '`' || quote == '\'' && inWord(previous, '>') {
@@ -139,10 +139,10 @@ func quoteEnd(line string, i int, previous rune) int {
 	return 0
 }
 
-// inWord reports whether a character belongs to a word, or to what stands for something that may have been a word.
+// inWord reports whether a character belongs to a word, or to a placeholder, which may have replaced a word.
 func inWord(r, mark rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) || r == mark }
 
-// rules replace what has digits, in this order.
+// rules replace fields with digits. They apply in this order.
 var rules = []struct {
 	pattern *regexp.Regexp
 	with    string
@@ -156,7 +156,7 @@ var rules = []struct {
 	{regexp.MustCompile(`(?:\B[+-])?[0-9]+(?:[.,][0-9]+)*(?:[eE][+-]?[0-9]+)?`), aNumber},
 }
 
-// withoutNumbers replaces what has digits in a field.
+// withoutNumbers applies the rules to a field.
 func withoutNumbers(field string) string {
 	for _, rule := range rules {
 		field = rule.pattern.ReplaceAllStringFunc(field, func(found string) string {
@@ -169,8 +169,8 @@ func withoutNumbers(field string) string {
 	return field
 }
 
-// isID reports whether a word is an id, and not a name with a number in it: it has only hexadecimal digits, or is long and has several
-// digits between letters.
+// isID reports whether a word is an id, and not a name with a number in it. An id has only hexadecimal digits, or at least 16 characters
+// with at least four digits among them.
 func isID(word string) bool {
 	digits, others := 0, 0
 	for _, r := range word {
@@ -184,7 +184,7 @@ func isID(word string) bool {
 	return digits > 0 && digits < len(word) && (others == 0 || len(word) >= 16 && digits >= 4)
 }
 
-// withoutRepeats shortens lists of the same mark.
+// withoutRepeats replaces a list of the same placeholder by one.
 func withoutRepeats(line string) string {
 	for _, mark := range []string{aValue, anID, aTime, anAddress, aNumber} {
 		for _, between := range []string{", ", ",", " "} {

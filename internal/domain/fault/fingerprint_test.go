@@ -11,7 +11,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// TestFingerprintPattern checks what of a reason a fingerprint keeps.
+// TestFingerprintPattern checks which parts of a reason a fingerprint keeps.
 func TestFingerprintPattern(t *testing.T) {
 	for reason, want := range map[string]string{
 		"":                 "no reason",
@@ -56,8 +56,8 @@ func TestFingerprintPattern(t *testing.T) {
 	}
 }
 
-// TestFingerprintID checks that reasons of one cause have one id, that those of different causes have different ones, and that ids are
-// those of every version.
+// TestFingerprintID checks that reasons with one cause have one id, that different causes have different ids, and that ids stay the same from
+// version to version.
 func TestFingerprintID(t *testing.T) {
 	require.Equal(t, "5917eeb97442", fault.NewFingerprint("no address").ID)
 	one := fault.NewFingerprint("customer 550e8400-e29b-41d4-a716-446655440000 owes 12.50 since 2026-11-29")
@@ -67,7 +67,7 @@ func TestFingerprintID(t *testing.T) {
 	require.NotEqual(t, fault.NewFingerprint("x (SQLSTATE 23505)"), fault.NewFingerprint("x (SQLSTATE 23503)"))
 }
 
-// TestDifferentFaultsDiffer checks that faults which differ in a code have fingerprints of their own.
+// TestDifferentFaultsDiffer checks that faults with different error codes have different fingerprints.
 func TestDifferentFaultsDiffer(t *testing.T) {
 	seen := make(map[string]string)
 	for _, reason := range []string{
@@ -91,6 +91,7 @@ func TestFingerprintIsBounded(t *testing.T) {
 	require.Equal(t, fault.NewFingerprint(strings.Repeat("a ", fault.LongestReason)+"b"), fault.NewFingerprint(strings.Repeat("a ", fault.LongestReason)+"c"))
 }
 
+// FuzzFingerprint checks that each fingerprint is bounded, valid text, and the fingerprint of its own pattern.
 func FuzzFingerprint(f *testing.F) {
 	for _, seed := range []string{
 		"", "no address", `a "b\" c`, "'a' 1'b'2 'c'3", "2026-11-29T16:05:59Z 10.0.0.7:1 [::1]:2 0xff 1e5", strings.Repeat("'1", 400), "\xff\x00\n\"",

@@ -1,5 +1,5 @@
-// Package outbox holds the words of the engine: messages, their place in the log, and how far a stream has come. It
-// knows no aggregate, no database and no broker.
+// Package outbox is what a service must know of the outbox: the message that it appends, the entry that the log keeps of it, and
+// the position that orders entries. A service builds a Message for each event of an aggregate; the relay reads Entries.
 package outbox
 
 import (
@@ -12,52 +12,52 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// Key names the aggregate that an event belongs to. Order is kept per Key and over all of them.
+// Key names the aggregate of an event.
 type Key struct{ Type, ID string }
 
-// String is Type/ID.
+// String returns Type/ID.
 func (k Key) String() string { return k.Type + "/" + k.ID }
 
-// Message is an event ready to travel: what a writer appends to the log in the transaction that changes the aggregate.
+// Message is an event in the form in which a service appends it to the log, in the transaction that changes the aggregate.
 type Message struct {
-	ID      string // UUID; the CloudEvents id, and what subscribers de-duplicate by
+	ID      string // UUID; the CloudEvents id, by which subscribers recognize a repeated event
 	Type    string // CloudEvents type, versioned: outboxie.order.created.v1
-	Subject string // where it is published: orders.created
+	Subject string // the subject that it is published to: orders.created
 	Key     Key
 	Version int64 // the aggregate's version after the event: 1, 2, 3 … without a gap
 	Headers map[string]string
 	Payload []byte // JSON, delivered byte for byte
 }
 
-// Position is an event's place in the log. Positions ascend in commit order within an aggregate; they have gaps where
-// transactions rolled back. The first is 1, so 0 is "before everything".
+// Position orders the entries of the log. Within an aggregate, positions rise in the order of commits. Transactions that roll back
+// leave gaps. The first position is 1; 0 is before everything.
 type Position int64
 
 // Entry is a Message that was recorded in the log.
 type Entry struct {
 	Message
 	Position   Position
-	RecordedAt time.Time // on the database's clock, while the transaction was running
-	Parked     bool      // read from the log: it is in the parking lot, whatever its state there
-	// Invalid is why the row can never be published, as the log says when it is read. What cannot be read of such a row, or is
-	// too large to be read, is zero.
+	RecordedAt time.Time // read from the database's clock inside the transaction
+	Parked     bool      // it is in the parking lot, in any state
+	// Invalid is why the row can never be published; empty: it can. The fields of such a row that cannot be read, or that are
+	// too large, are zero.
 	Invalid string
 }
 
-// Progress names a place in the log that was dealt with. The id makes sure that it still is the same log.
+// Progress is the last entry that was dealt with. The id proves that the log is still the same.
 type Progress struct {
 	Position Position
 	EventID  string
 }
 
-// Progress is the progress of a stream whose last message is e.
+// Progress returns the progress of a reader that has dealt with e.
 func (e Entry) Progress() Progress { return Progress{Position: e.Position, EventID: e.ID} }
 
-// ErrInvalidMessage says why a message cannot be appended.
+// ErrInvalidMessage reports that a message cannot be appended. Its detail names the reason.
 var ErrInvalidMessage = fault.New(fault.Invalid, "invalid_message", "the message cannot be appended to the outbox")
 
-// ReservedHeader reports whether a header belongs to the engine, so that no writer may set it: a stray Nats-Msg-Id,
-// for example, would make the broker call the event a duplicate and drop it.
+// ReservedHeader reports whether only the relay may set the header. A header that controls the broker, such as Nats-Msg-Id, could
+// make the broker drop the event.
 func ReservedHeader(name string) bool {
 	begins := func(prefix string) bool {
 		return len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix)
@@ -65,8 +65,8 @@ func ReservedHeader(name string) bool {
 	return begins("nats-") || begins("ce-") || begins("outbox-") || strings.EqualFold(name, "content-type")
 }
 
-// Validate returns an ErrInvalidMessage that says what is wrong with m. It judges what holds for every broker; whether
-// the stream takes the message is known only when it is published.
+// Validate returns an ErrInvalidMessage if no broker could take m. A valid message can still be too large for a particular stream;
+// the relay parks it then.
 func (m Message) Validate() error {
 	switch {
 	case m.ID == "":
@@ -100,10 +100,10 @@ func (m Message) Validate() error {
 	return nil
 }
 
-// sendable reports whether text can stand in a header line.
+// sendable reports whether text can be a header's name or value.
 func sendable(text string) bool {
 	return utf8.ValidString(text) && strings.IndexFunc(text, unicode.IsControl) < 0
 }
 
-// IsText reports whether every database and broker can keep text as it is.
+// IsText reports whether every database and broker can store text unchanged.
 func IsText(text string) bool { return utf8.ValidString(text) && !strings.Contains(text, "\x00") }

@@ -16,6 +16,7 @@ func valid() outbox.Message {
 	}
 }
 
+// TestValidateAccepts checks that Validate accepts every message that the log can keep.
 func TestValidateAccepts(t *testing.T) {
 	for name, change := range map[string]func(*outbox.Message){
 		"an ordinary message":    func(*outbox.Message) {},
@@ -32,6 +33,7 @@ func TestValidateAccepts(t *testing.T) {
 	}
 }
 
+// TestValidateRefuses checks that Validate refuses each kind of invalid message, and names the reason.
 func TestValidateRefuses(t *testing.T) {
 	header := func(name, value string) func(*outbox.Message) {
 		return func(m *outbox.Message) { m.Headers = map[string]string{"fine": "too", name: value} }
@@ -81,6 +83,7 @@ func TestValidateRefuses(t *testing.T) {
 	}
 }
 
+// TestProgressOfAnEntry checks the progress and the key of an entry.
 func TestProgressOfAnEntry(t *testing.T) {
 	entry := outbox.Entry{Message: valid(), Position: 42}
 	require.Equal(t, outbox.Progress{Position: 42, EventID: entry.ID}, entry.Progress())

@@ -2,8 +2,8 @@ package outbox
 
 import "strings"
 
-// Unpublishable returns why no subscriber could read e as it was recorded, or an empty string. Validate keeps such messages
-// out of the log, but rows also come from plain SQL.
+// Unpublishable returns why no subscriber could read e, or an empty string. Validate keeps such messages out of the log, but a row
+// can also be inserted without it.
 func (e Entry) Unpublishable() string {
 	switch year := e.RecordedAt.UTC().Year(); {
 	case e.Invalid != "":

@@ -2,17 +2,17 @@ package outbox
 
 import "fmt"
 
-// The most bytes that a message of the log may have in each part. The schema refuses more.
+// The largest size in bytes of each part of a message. The log refuses more.
 const (
 	MaxAggregateType = 255
 	MaxAggregateID   = 1024 // an index entry holds at most 2704 bytes
 	MaxType          = 255
-	MaxSubject       = 2048     // NATS closes a connection that sends a longer line than 4096 bytes
-	MaxHeaders       = 64 << 10 // JetStream keeps their length in 16 bits
-	MaxPayload       = 64 << 20 // NATS accepts no larger max_payload
+	MaxSubject       = 2048     // a broker may close a connection that sends a line of more than 4096 bytes
+	MaxHeaders       = 64 << 10 // a stream may keep their length in 16 bits
+	MaxPayload       = 64 << 20 // the largest limit that a broker can be given
 )
 
-// headerCost is what the log needs for each header besides its name and value.
+// headerCost is how many bytes the log needs for each header besides its name and value.
 const headerCost = 8
 
 // HeadersSize returns how many bytes headers take in the log.
@@ -44,8 +44,7 @@ func (m Message) oversized() string {
 	return ""
 }
 
-// TooLarge returns the reason for which an entry with so large a payload is not published: the broker takes no message
-// larger than largest.
+// TooLarge returns the reason why an entry is not published whose payload has that many bytes: the broker accepts at most largest.
 func TooLarge(payload string, largest int) string {
 	return fmt.Sprintf("its payload takes %s bytes, and the broker takes at most %d", payload, largest)
 }

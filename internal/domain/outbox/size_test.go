@@ -9,6 +9,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
+// TestMessagesHaveBounds checks that each part of a message may have its largest size, and no byte more.
 func TestMessagesHaveBounds(t *testing.T) {
 	for name, part := range map[string]struct {
 		most int

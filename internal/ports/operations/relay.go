@@ -49,7 +49,7 @@ type RelayRepair interface {
 	// and changes nothing.
 	Realign(ctx context.Context, r Realignment) (int64, error)
 	// Adopt sets the cursor's position, stream identity and sequence, and ends the halt. If the cursor is not at revision any more, it
-	// fails with relay.ErrOutOfTurn. anew says that the stream holds nothing that the relay published before: the time that retention
+	// fails with relay.ErrStaleRevision. anew says that the stream holds nothing that the relay published before: the time that retention
 	// counts from begins again.
 	Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error
 }

@@ -3,30 +3,48 @@ package relay
 import (
 	"context"
 	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// CursorStore keeps the relay's cursor, and tells operators why the relay halted.
+// Cursor is a hint of how far the relay has published. It shortens the search for the tail, shows that a stream lost messages,
+// and tells retention what it may remove. If cursor and stream disagree, the stream decides.
+type Cursor struct {
+	outbox.Progress                 // the last row that the relay dealt with; EventID is empty when that row was removed
+	StreamCreated   string          // identity of the stream; empty: the relay has never used a stream
+	StreamSequence  uint64          // sequence of our last message in the stream
+	PurgedTo        outbox.Position // retention may have removed rows up to here
+
+	// RecordedTo is the time at which the latest of the rows up to Position was recorded. A row there that was recorded later
+	// appeared after the relay had passed. Only Save returns it. Zero: not known.
+	RecordedTo time.Time
+
+	Revision int64 // number of fenced writes so far; see WriteFence
+	Halt     *Halt // the last report; nil: the relay is not halted
+}
+
+// WriteFence protects what a relay writes to the database. A write takes effect only
+//   - while Token is the lease's token, which keeps former leaders out, and
+//   - as the write that follows number Revision, which keeps out the leader's own earlier requests that arrive late.
+//
+// Each write that takes effect raises the revision by one.
+type WriteFence struct{ Token, Revision int64 }
+
+// CursorStore keeps the relay's cursor, and shows operators why the relay is halted.
 type CursorStore interface {
-	// Load returns the cursor, the zero Cursor when nothing was ever written.
+	// Load returns the cursor. It is the zero Cursor if nothing was ever written.
 	Load(ctx context.Context) (Cursor, error)
-	// Save writes position, stream identity and sequence, and RecordedTo, if it is the turn's: else the answer is ErrLeaseLost
-	// or ErrOutOfTurn, and nothing is written. It returns the cursor as it stands, with PurgedTo and Halt, which it does not
-	// change. A RecordedTo that is zero is found in the log; if that would take too long, it stays unknown.
+
+	// Save writes Progress, StreamCreated, StreamSequence and RecordedTo. It returns the whole cursor as it is now: PurgedTo
+	// and Halt stay as they were. If the given RecordedTo is zero, Save finds it in the log, or leaves it unknown if that
+	// would take too long.
 	//
-	// If the log does not grow after cursor alone (see Log.Verify; of the events before the saved cursor those count that the
-	// new RecordedTo would hide), the answer is ErrSequenceBehind, and nothing is written.
-	Save(ctx context.Context, turn WriteFence, cursor Cursor) (Cursor, error)
-	// Report writes why the relay halted, or with nil that it did not, fenced like Save.
-	Report(ctx context.Context, turn WriteFence, halt *Halt) error
-}
+	// Save writes nothing and returns
+	//   - ErrLeaseLost or ErrStaleRevision, if the fence does not match;
+	//   - ErrSequenceBehind, if a new event can appear, or has appeared, at or below the cursor (see Log.Verify; of the events
+	//     below the saved cursor, only those count that the new RecordedTo would hide).
+	Save(ctx context.Context, fence WriteFence, cursor Cursor) (Cursor, error)
 
-// InstanceHalts keeps, for operators, which instances are halted. What it keeps decides nothing: each instance reports for
-// itself, and may do so while another one leads.
-type InstanceHalts interface {
-	// Record keeps why the caller's instance is halted, or with nil that it is not. A report that is not repeated within
-	// HaltReportExpires is forgotten.
-	Record(ctx context.Context, halt *Halt) error
+	// Report writes why the relay halted, or with nil that it is not halted. It is fenced like Save.
+	Report(ctx context.Context, fence WriteFence, halt *Halt) error
 }
-
-// HaltReportExpires is how long a report of a halt counts, so that the report of a dead instance goes away.
-const HaltReportExpires = time.Minute

@@ -1,33 +1,37 @@
 package relay
 
-import "fmt"
+import (
+	"context"
+	"fmt"
+	"time"
+)
 
-// HaltReason is the stable code of a state that the relay must not repair by itself, because every automatic way out
-// could lose or double events.
+// HaltReason is the stable code of a state that the relay must not repair by itself, because each automatic way out could lose
+// or double events.
 type HaltReason string
 
-// Why a relay halts. Each is told in docs/engine.md.
+// The reasons why a relay halts. docs/engine.md explains each of them, and its repair.
 const (
-	// HaltStreamMissing : the stream that the cursor knows does not exist any more.
+	// HaltStreamMissing reports that the stream of the cursor does not exist any more.
 	HaltStreamMissing HaltReason = "stream_missing"
-	// HaltStreamReplaced : a stream of that name exists, but it was created at another time than the one the cursor knows.
+	// HaltStreamReplaced reports that the stream was deleted and created again since the cursor was saved.
 	HaltStreamReplaced HaltReason = "stream_replaced"
-	// HaltTailGone : the last message was deleted or has expired, and the cursor does not know it.
+	// HaltTailGone reports that the last message was deleted or has expired, and that the cursor does not know what it was.
 	HaltTailGone HaltReason = "tail_gone"
-	// HaltTailCopied : the last message says less than the cursor knows: somebody stored a copy of an old message.
+	// HaltTailCopied reports that our last message is older than the cursor: somebody stored a copy of an old message.
 	HaltTailCopied HaltReason = "tail_copied"
-	// HaltTailForeign : the end of the stream was written by somebody else, and the last message of ours cannot be found.
+	// HaltTailForeign reports that somebody else wrote the message at which the cursor expects ours.
 	HaltTailForeign HaltReason = "tail_foreign"
-	// HaltLogPurged : the stream lost messages that retention has already removed from the log.
+	// HaltLogPurged reports that the stream lost messages which retention has already removed from the log.
 	HaltLogPurged HaltReason = "log_purged"
-	// HaltHistoryLost : the log's row that was dealt with last is gone or another one: the database lost committed
-	// history, or it is another database.
+	// HaltHistoryLost reports that the log's last row that the relay dealt with is missing or has another id. The database lost
+	// committed transactions, or it is another database.
 	HaltHistoryLost HaltReason = "history_lost"
-	// HaltSequenceBehind reports that the sequence that deals the log's positions went back, so events came, or will come, where the
-	// relay does not look any more.
+	// HaltSequenceBehind reports that the sequence which assigns the log's positions went back, so that events appear where the
+	// relay does not read again.
 	HaltSequenceBehind HaltReason = "sequence_behind"
-	// HaltStreamUnfit reports that the stream's settings, or the broker's version, are such that an event could be stored in part,
-	// unseen, or where no subscriber looks.
+	// HaltStreamUnfit reports that, with the settings of the stream or the version of the broker, an event could be stored in
+	// part, unseen, or where no subscriber looks.
 	HaltStreamUnfit HaltReason = "stream_unfit"
 )
 
@@ -39,8 +43,8 @@ func HaltReasons() []HaltReason {
 	}
 }
 
-// Halt is the error of a relay that stopped on purpose. The relay lets other instances lead, which may see more, and looks
-// every poll whether the cause has ended.
+// Halt is the error of a relay that has stopped because of a HaltReason. The relay resigns, so that another instance can try, and
+// checks at each poll whether the cause has ended.
 type Halt struct {
 	Reason HaltReason
 	Detail string
@@ -54,10 +58,21 @@ func NewHalt(reason HaltReason, format string, args ...any) *Halt {
 // Error names the reason and the detail.
 func (h *Halt) Error() string { return fmt.Sprintf("relay halted (%s): %s", h.Reason, h.Detail) }
 
-// Equal reports whether both say the same; nil is no halt.
+// Equal reports whether both halts have the same reason and detail. A nil Halt means that the relay is not halted.
 func (h *Halt) Equal(other *Halt) bool {
 	if h == nil || other == nil {
 		return h == other
 	}
 	return *h == *other
 }
+
+// InstanceHalts keeps which instances are halted, for operators. The relay decides nothing by it. Each instance reports its own
+// state, also while another one leads.
+type InstanceHalts interface {
+	// Record keeps why the caller's instance is halted, or with nil that it is not halted. A report expires after
+	// HaltReportExpires unless the instance repeats it.
+	Record(ctx context.Context, halt *Halt) error
+}
+
+// HaltReportExpires is how long a report of a halt counts, so that the report of a dead instance goes away.
+const HaltReportExpires = time.Minute

@@ -1,10 +1,10 @@
 package relay
 
-// Notifier wakes the relays of all instances: the log has grown, or the lease is free. It is best effort: if a notification is
-// lost, the relay finds out when it polls. It is safe for concurrent use.
+// Notifier wakes the relays of all instances when the log has grown or the lease is free. Notifications can be lost: a relay also
+// polls. It is safe for concurrent use.
 type Notifier interface {
-	// Notify wakes the relay of every instance, this one included. Notifications that come close together may become one. Notify
-	// never blocks and never fails.
+	// Notify wakes the relay of every instance, this one included. It may join notifications that are close together. It never
+	// blocks and never fails.
 	Notify()
 }
 

@@ -6,36 +6,35 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// ParkingSummary is how the parking lot stands once it was brought in line with the stream.
-type ParkingSummary struct {
-	Waiting bool // some event waits
-	Lost    bool // some event was redriven that the stream does not hold any more
-}
-
-// Parking is the parking lot as the relay drives it: a sequenced dead-letter queue. An event that the broker can never take
-// waits there, and behind it, in order, every later event of its aggregate. Each method but Due is one write, fenced like
-// CursorStore.Save and judged on what the lot holds when it takes effect.
+// Parking is the parking lot as the relay uses it. An event that the broker can never store waits there; the later events of its
+// aggregate wait behind it, in order. Each method except Due is one write, fenced like CursorStore.Save. It decides by what the lot
+// holds at the moment of the write.
 type Parking interface {
-	// Reconcile brings the lot in line with the stream, in which the last message of ours is tail, at sequence:
-	//   - a notice of parking at the tail: its event is parked, if the log still has it and the lot does not;
-	//   - an event at the tail that is to be redriven: so it was, and so were those of its aggregate before it that were
-	//     to be redriven, at the sequences before it;
-	//   - events that were redriven above what the stream holds of them (MessageMeta.MaxRedriven): the stream lost them. If end says that
-	//     the stream is known to end at sequence, they are to be redriven again; else they stay as they are.
-	// A zero tail has nothing to say.
-	Reconcile(ctx context.Context, turn WriteFence, tail MessageMeta, sequence uint64, end bool) (ParkingSummary, error)
+	// Reconcile brings the lot in line with the stream, whose last message of ours is tail, at sequence. A zero tail changes
+	// nothing in the first two cases.
+	//   - If tail parks an event that the log has and the lot does not, Reconcile parks it.
+	//   - If tail carries an event in state Redrive, that event becomes Redriven; so do the earlier events of its aggregate in
+	//     state Redrive, at the sequences before it.
+	//   - Redriven events above tail.MaxRedriven(sequence) are not in the stream any more. If end reports that the stream
+	//     certainly ends at sequence, they become Redrive again.
+	Reconcile(ctx context.Context, fence WriteFence, tail MessageMeta, sequence uint64, end bool) (ParkingSummary, error)
 
-	// SetAside parks those of entries, which are in order of position, whose aggregate has an event that waits at an
-	// earlier position, and returns the positions of those that are in the lot now. If all that waits of the aggregate is to
-	// be redriven already, they are to be redriven too.
-	SetAside(ctx context.Context, turn WriteFence, entries []outbox.Entry) ([]outbox.Position, error)
+	// SetAside parks those entries whose aggregate has an earlier event that waits. It returns the positions of all entries
+	// that are in the lot now. The entries are in order of position. If the waiting events of an aggregate are all in state
+	// Redrive, its new ones get that state too.
+	SetAside(ctx context.Context, fence WriteFence, entries []outbox.Entry) ([]outbox.Position, error)
 
-	// Due reads what is to be redriven next: events of one aggregate, in order, at most limit and at positions up to upTo,
-	// without one that is still parked before them. What is too large is treated as in Log.After. It reports whether any event
-	// waits.
+	// Due returns the events to redrive next: events of one aggregate in order, within limit, at positions up to upTo, none
+	// after an event in state Parked. It treats large entries as Log.After does. It also reports whether any event waits.
 	Due(ctx context.Context, upTo outbox.Position, limit ReadLimit) (due []outbox.Entry, waiting bool, err error)
 
-	// Refuse parks an event again which was to be redriven and that the broker still cannot take, and with it the later
-	// ones of its aggregate that were to be redriven.
-	Refuse(ctx context.Context, turn WriteFence, entry outbox.Entry, reason string) error
+	// Refuse parks entry again, because the broker still cannot store it, and with it the later events of its aggregate in
+	// state Redrive.
+	Refuse(ctx context.Context, fence WriteFence, entry outbox.Entry, reason string) error
+}
+
+// ParkingSummary is the state of the parking lot after Reconcile.
+type ParkingSummary struct {
+	Waiting bool // an event waits
+	Lost    bool // the stream lost an event that was redriven
 }

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+	"go.uber.org/fx"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
+	"github.com/assylzhan-a/outboxie/internal/config"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+)
+
+// decorators wrap ports in tracing and measurements. This is the only place where the program does so, for all of its graphs. fx
+// wraps a port when a constructor asks for it, so a graph that never asks for a port never wraps it. Constructors take ports and do not
+// know whether they are wrapped.
+var decorators = fx.Decorate(
+	telemetry.TraceService,
+	telemetry.TraceUnitOfWork,
+	decorateRelay,
+	decorateInbox,
+	telemetry.TraceEmitter,
+	decorateHandlers,
+)
+
+// decorateRelay wraps the ports of a relay together, because their spans share incidents.
+func decorateRelay(
+	c config.Config, tp trace.TracerProvider, mp metric.MeterProvider,
+	log relay.Log, cursors relay.CursorStore, publisher relay.Publisher, elector relay.Elector, retention relay.Retention,
+) (relay.Log, relay.CursorStore, relay.Publisher, relay.Elector, relay.Retention) {
+	ports := telemetry.RelayPorts{Log: log, Cursors: cursors, Publisher: publisher, Elector: elector, Retention: retention}
+	ports = telemetry.TraceRelay(tp, c.Stream.Name, ports)
+	ports = telemetry.MeasureRelay(mp, c.Stream.Name, ports)
+	return ports.Log, ports.Cursors, ports.Publisher, ports.Elector, ports.Retention
+}
+
+// decorateInbox wraps the ports of the subscriber that the configuration names.
+func decorateInbox(
+	c config.Config, tp trace.TracerProvider, mp metric.MeterProvider,
+	work inbox.UnitOfWork, letters inbox.DeadLetters, checkpoints inbox.Checkpoints,
+) (inbox.UnitOfWork, inbox.DeadLetters, inbox.Checkpoints) {
+	ports := telemetry.InboxPorts{Work: work, Letters: letters, Checkpoints: checkpoints}
+	ports = telemetry.TraceInbox(tp, c.Subscriber.ID, c.Stream.Name, ports)
+	ports = telemetry.MeasureInbox(mp, c.Subscriber.ID, c.Stream.Name, ports)
+	return ports.Work, ports.Letters, ports.Checkpoints
+}
+
+// decorateHandlers wraps each handler when it is made.
+func decorateHandlers(next handlers) handlers {
+	return func(name string) (inbox.Handler, error) {
+		handler, err := next(name)
+		if err != nil {
+			return nil, err
+		}
+		return telemetry.TraceHandler(handler), nil
+	}
+}

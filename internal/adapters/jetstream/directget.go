@@ -1,0 +1,314 @@
+package jetstream
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// Headers that a server adds to the messages that it sends in answer to a direct get, after those that were stored.
+const (
+	headerStream       = "Nats-Stream"
+	headerMessageOn    = "Nats-Subject"
+	headerSequence     = "Nats-Sequence"
+	headerStored       = "Nats-Time-Stamp"
+	headerPending      = "Nats-Num-Pending"
+	headerLastSequence = "Nats-Last-Sequence"
+	headerStatus       = "Status"
+)
+
+const (
+	// maxDoubtful is how many doubtful messages one read asks the stream's leader about. The read ends after them.
+	maxDoubtful = 16
+	// quickly is after which time without any answer a reader looks whether the broker has denied the request.
+	deniedCheckAfter = 250 * time.Millisecond
+)
+
+// direct reads a stream by direct gets, which any server answers that has a replica of the stream. A replica that lags shows a
+// prefix of the stream.
+//
+// Whoever may publish into the stream can store any bytes as headers, also such as look like a server's own answer. So a header
+// counts only if it can be shown to be the server's:
+//   - A server adds its headers at the end. Of several values of one name, the last is the server's.
+//   - The client stops reading headers at the first empty line, and a message that has one in the middle hides what follows. But the
+//     client also says how many bytes came. If too few are left over to hold the server's headers, nothing is hidden.
+//   - Each message names the one before it, and the end of the answer names the last, so that nothing is missing in between.
+//
+// What cannot be shown this way is doubtful. The stream's leader tells what the message is, in JSON, where nothing is hidden.
+type direct struct {
+	nc     *nats.Conn
+	stream string
+	hidden int // bytes that a server's headers take, at least
+}
+
+func newDirect(nc *nats.Conn, stream string) direct {
+	least := fmt.Sprintf("%s: %s\r\n%s: .\r\n%s: 1\r\n%s: %s\r\n%s: 0\r\n%s: 0\r\n", headerStream, stream, headerMessageOn, headerSequence,
+		headerStored, time.Time{}.Format(time.RFC3339), headerPending, headerLastSequence)
+	return direct{nc: nc, stream: stream, hidden: len(least)}
+}
+
+// getRequest is a direct get.
+type getRequest struct {
+	Sequence uint64 `json:"seq"`
+	Count    int    `json:"batch,omitempty"`
+	Bytes    int    `json:"max_bytes,omitempty"`
+	Filter   string `json:"next_by_subj,omitempty"`
+}
+
+// stored is a message of the stream.
+type stored struct {
+	inbox.StreamPosition
+	subject string
+	header  nats.Header
+	added   bool // header has the server's own, too
+	data    []byte
+}
+
+// errNoDirect reports that no server answers direct gets of the stream.
+var errNoDirect = errors.New("no server answers direct gets")
+
+// read returns the messages from a sequence on, and how many more the server has. Bytes may be exceeded by the last message.
+func (d direct) read(ctx context.Context, request getRequest) (messages []stored, pending uint64, err error) {
+	answers, err := d.ask("DIRECT.GET."+d.stream, request, request.Count+1)
+	if err != nil {
+		return nil, 0, classify(ctx, err)
+	}
+	defer answers.end()
+	from, previous, doubtful := request.Sequence, uint64(0), 0
+	for {
+		answer, err := answers.next(ctx)
+		if err != nil {
+			return nil, 0, err
+		}
+		message, last, known := d.judge(answer.Header, answer.Size()-len(answer.Subject)-len(answer.Reply)-len(answer.Data))
+		message.data = answer.Data
+		switch {
+		case !known && doubtful == maxDoubtful:
+			return messages, 0, nil
+		case !known:
+			doubtful++
+			if message, err = d.askLeader(ctx, max(from, previous+1), cmp.Or(request.Filter, ">")); err != nil {
+				return nil, 0, err
+			}
+		case message.Sequence == 0:
+			return d.end(answer, messages, previous)
+		case last != previous || message.Sequence < max(from, previous+1):
+			return nil, 0, d.lost(previous, message.Sequence)
+		}
+		messages, previous = append(messages, message), message.Sequence
+	}
+}
+
+// end judges the status with which an answer ends.
+func (d direct) end(status *nats.Msg, messages []stored, previous uint64) ([]stored, uint64, error) {
+	switch code := status.Header.Get(headerStatus); {
+	case code == "204":
+		last, err := strconv.ParseUint(status.Header.Get(headerLastSequence), 10, 64)
+		pending, unreadable := strconv.ParseUint(status.Header.Get(headerPending), 10, 64)
+		if err != nil || unreadable != nil || last != previous {
+			return nil, 0, d.lost(previous, last)
+		}
+		return messages, pending, nil
+	case code == "404" && len(messages) == 0:
+		return nil, 0, nil
+	case code == "503" && len(messages) == 0:
+		return nil, 0, ErrUnavailable.Wrap(errNoDirect)
+	default:
+		return nil, 0, ErrUnavailable.With("the read of stream %s ended early: %s %s", d.stream, code, status.Header.Get("Description"))
+	}
+}
+
+func (d direct) lost(previous, next uint64) error {
+	return ErrUnavailable.With("what came of stream %s after sequence %d and before %d is not all that was sent", d.stream, previous, next)
+}
+
+// judge returns what headers that took size bytes say about a message, and the sequence of the one before it in the answer. Sequence 0
+// means that the answer is a status. It returns false for a doubtful message.
+func (d direct) judge(header nats.Header, size int) (message stored, previous uint64, known bool) {
+	const statusLine = len(headerStatus) + len("Description") + len(":\n:\n") // a status in the first line takes less than as headers
+	left := size - len("NATS/1.0\n")
+	for name, values := range header {
+		for _, value := range values {
+			left -= len(name) + len(":") + len(value) + len("\n")
+		}
+	}
+	if left+statusLine >= d.hidden {
+		return stored{}, 0, false
+	}
+	sequences := header[headerSequence]
+	if len(sequences) == 0 {
+		return stored{}, 0, len(header[headerStatus]) > 0
+	}
+	sequence, err := strconv.ParseUint(sequences[len(sequences)-1], 10, 64)
+	at, undated := time.Parse(time.RFC3339Nano, added(header, headerStored))
+	previous, unlinked := strconv.ParseUint(added(header, headerLastSequence), 10, 64)
+	subject := added(header, headerMessageOn)
+	if err != nil || undated != nil || unlinked != nil || sequence == 0 || subject == "" || added(header, headerStream) != d.stream {
+		return stored{}, 0, false // for example, the first of the server's headers was taken for the end of a stored one
+	}
+	return stored{StreamPosition: inbox.StreamPosition{Sequence: sequence, StoredAt: at}, subject: subject, header: header, added: true}, previous, true
+}
+
+// added returns the value of a header that the server added.
+func added(header nats.Header, name string) string {
+	if values := header[name]; len(values) > 0 {
+		return values[len(values)-1]
+	}
+	return ""
+}
+
+// original returns the headers that were stored.
+func (s stored) original() nats.Header {
+	if !s.added {
+		return s.header
+	}
+	header := make(nats.Header, len(s.header))
+	for name, values := range s.header {
+		switch name {
+		case headerStream, headerMessageOn, headerSequence, headerStored, headerPending, headerLastSequence:
+			values = values[:len(values)-1]
+		}
+		if len(values) > 0 {
+			header[name] = values
+		}
+	}
+	return header
+}
+
+// askLeader returns the first message at a sequence or after it, as the stream's leader has it.
+func (d direct) askLeader(ctx context.Context, from uint64, filter string) (stored, error) {
+	var answer struct {
+		Message *struct {
+			Sequence uint64    `json:"seq"`
+			Subject  string    `json:"subject"`
+			Header   string    `json:"hdrs"`
+			Data     []byte    `json:"data"`
+			Time     time.Time `json:"time"`
+		} `json:"message"`
+	}
+	if err := d.call(ctx, "STREAM.MSG.GET."+d.stream, getRequest{Sequence: from, Filter: filter}, &answer); err != nil {
+		return stored{}, err
+	}
+	if answer.Message == nil {
+		return stored{}, ErrUnavailable.With("the leader of stream %s says nothing about the message after sequence %d", d.stream, from)
+	}
+	raw, err := base64.StdEncoding.DecodeString(answer.Message.Header)
+	if err != nil {
+		return stored{}, fmt.Errorf("read message %d of stream %s: %w", answer.Message.Sequence, d.stream, err)
+	}
+	header, _ := nats.DecodeHeadersMsg(raw) // without any, or unreadable: it has none
+	return stored{
+		StreamPosition: inbox.StreamPosition{Sequence: answer.Message.Sequence, StoredAt: answer.Message.Time},
+		subject:        answer.Message.Subject, header: header, data: answer.Message.Data,
+	}, nil
+}
+
+// call asks JetStream, and reads its answer into a pointer.
+func (d direct) call(ctx context.Context, api string, request, into any) error {
+	answers, err := d.ask(api, request, 1)
+	if err != nil {
+		return classify(ctx, err)
+	}
+	defer answers.end()
+	answer, err := answers.next(ctx)
+	if err != nil {
+		return err
+	}
+	if answer.Header.Get(headerStatus) == "503" && len(answer.Data) == 0 {
+		return ErrUnavailable.With("no server answers to %s", api)
+	}
+	var failure struct {
+		Error *jetstream.APIError `json:"error"`
+	}
+	err = json.Unmarshal(answer.Data, &failure)
+	if err == nil && failure.Error != nil {
+		return classify(ctx, failure.Error)
+	}
+	if err == nil {
+		err = json.Unmarshal(answer.Data, into)
+	}
+	if err != nil {
+		return fmt.Errorf("read the answer to %s: %w", api, err)
+	}
+	return nil
+}
+
+// answers are what a server says to one request, on a subject of the request's own.
+type answers struct {
+	direct
+	api          string
+	subscription *nats.Subscription
+	received     chan *nats.Msg
+	heard        bool
+}
+
+// ask sends a request that has at most so many answers. A request without a body is nil.
+func (d direct) ask(api string, request any, most int) (*answers, error) {
+	var body []byte
+	var err error
+	if request != nil {
+		if body, err = json.Marshal(request); err != nil {
+			return nil, err
+		}
+	}
+	a := &answers{direct: d, api: api, received: make(chan *nats.Msg, most)}
+	if a.subscription, err = d.nc.ChanSubscribe(d.nc.NewInbox(), a.received); err != nil {
+		return nil, err
+	}
+	if err := d.nc.PublishRequest("$JS.API."+api, a.subscription.Subject, body); err != nil {
+		a.end()
+		return nil, err
+	}
+	return a, nil
+}
+
+// next waits for an answer. The broker does not answer a request that it denies. It reports the denial to the connection instead.
+func (a *answers) next(ctx context.Context) (*nats.Msg, error) {
+	var early <-chan time.Time
+	if !a.heard {
+		timer := time.NewTimer(deniedCheckAfter)
+		defer timer.Stop()
+		early = timer.C
+	}
+	for {
+		select {
+		case answer := <-a.received:
+			a.heard = true
+			return answer, nil
+		case <-ctx.Done():
+			return nil, classify(ctx, ctx.Err())
+		case <-early:
+			if err := a.denied(); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+func (a *answers) denied() error {
+	last := a.nc.LastError()
+	switch {
+	case !errors.Is(last, nats.ErrPermissionViolation):
+		return nil
+	case strings.Contains(last.Error(), a.api): // an account may map the prefix to another
+		return inbox.ErrStreamUnfit.With("the NATS user may not publish to $JS.API.%s: allow it, as docker/nats-permissions.conf does", a.api).
+			Wrap(nats.ErrPermissionViolation)
+	case strings.Contains(last.Error(), a.subscription.Subject):
+		return inbox.ErrStreamUnfit.With("the NATS user may not subscribe to the subjects of its answers, for example %s: allow it, or set "+
+			"NATS_INBOX_PREFIX to what the user may subscribe to", a.subscription.Subject).Wrap(nats.ErrPermissionViolation)
+	}
+	return nil
+}
+
+func (a *answers) end() { _ = a.subscription.Unsubscribe() } // it fails only if the connection was closed

@@ -1,0 +1,185 @@
+package jetstream
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// formerlyBusy is how long an event that a former consumer delivered last counts as being worked on. A copy that stops under load
+// leaves one behind, and nobody handles events meanwhile.
+const formerBusyFor = 5 * time.Second
+
+var validSubscriber = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// ReaderOptions names the stream, and who reads it.
+type ReaderOptions struct {
+	Stream     string
+	Subscriber string // letters, digits, - and _; also the name of the durable consumer that programs of before kept
+	Logger     *slog.Logger
+}
+
+// Reader reads the stream for one copy of a subscriber by direct gets. It leaves nothing behind at the broker. Any server with a
+// replica of the stream may answer Read. The stream's leader answers State.
+type Reader struct {
+	direct
+	o      ReaderOptions
+	subscription   *nats.Subscription
+	stored chan struct{}
+	warnedNoDirect sync.Once // logs that direct gets are not allowed
+	warnedNoFormer  sync.Once // logs that the former consumer may not be read
+}
+
+var _ inbox.Stream = (*Reader)(nil)
+
+// NewReader returns a reader. It waits for no answer of the broker. The caller closes the reader.
+func NewReader(nc *nats.Conn, o ReaderOptions) (*Reader, error) {
+	if !validSubscriber.MatchString(o.Subscriber) {
+		return nil, fault.New(fault.Invalid, "invalid_subscriber", "a subscriber id has 1 to 64 letters, digits, - and _, unlike %q", o.Subscriber)
+	}
+	r := &Reader{direct: newDirect(nc, o.Stream), o: o, stored: make(chan struct{}, 1)}
+	bell, err := nc.Subscribe(storedSubject(o.Stream), func(*nats.Msg) { signal(r.stored) })
+	if err != nil {
+		return nil, ErrUnavailable.With("cannot listen to the bell of stream %s", o.Stream).Wrap(err)
+	}
+	r.subscription = bell
+	return r, nil
+}
+
+// NewSpectator returns a reader for people who look at a stream. It is no subscriber's, Stored is never signaled, and nobody closes it.
+func NewSpectator(nc *nats.Conn, stream string, logger *slog.Logger) *Reader {
+	return &Reader{direct: newDirect(nc, stream), o: ReaderOptions{Stream: stream, Logger: logger}, stored: make(chan struct{})}
+}
+
+// Close ends the signals of Stored.
+func (r *Reader) Close() { _ = r.subscription.Unsubscribe() } // it fails only if the connection was closed
+
+// Stored is signaled by the relay's bell, also over reconnects.
+func (r *Reader) Stored() <-chan struct{} { return r.stored }
+
+// Read makes one request, and a few more to the stream's leader if the stream holds headers that look like a server's. It fails
+// with a fault.Unavailable rather than leave a message out that was lost on the way.
+func (r *Reader) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) ([]inbox.Message, error) {
+	ctx, done := whileConnected(ctx, r.nc, defaultTimeout)
+	defer done()
+	read, _, err := r.read(ctx, getRequest{Sequence: max(from, 1), Count: max(limit.Count, 1), Bytes: max(limit.Bytes, 1)})
+	if errors.Is(err, errNoDirect) {
+		return nil, r.unanswered(ctx, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	messages := make([]inbox.Message, 0, len(read))
+	for _, message := range read {
+		stamp := metaOf(message.header)
+		message.Progress = stamp.Progress.Position
+		messages = append(messages, inbox.Message{StreamPosition: message.StreamPosition, Event: r.event(message), Parks: stamp.Parked != ""})
+	}
+	return messages, nil
+}
+
+// unanswered returns why no server answers direct gets.
+func (r *Reader) unanswered(ctx context.Context, err error) error {
+	info, failed := r.info(ctx)
+	if failed != nil {
+		return failed
+	}
+	if info.Config.AllowDirect {
+		return err // its servers are not ready yet
+	}
+	r.warnedNoDirect.Do(func() {
+		r.o.Logger.Warn("the stream cannot be read yet: it does not allow direct gets. A relay of this version allows them when it leads",
+			"stream", r.o.Stream, "subscriber", r.o.Subscriber)
+	})
+	return ErrUnavailable.With("stream %s does not allow direct gets yet (allow_direct): a relay of this version allows them when it leads",
+		r.o.Stream)
+}
+
+// event returns the event that a message holds; nil if it is for no subscriber.
+func (r *Reader) event(message stored) *inbox.Event {
+	if !covers(eventSubjects, message.subject) || message.subject == controlSubject(r.o.Stream) {
+		return nil
+	}
+	entry, err := decode(message.subject, message.header, message.data)
+	if err != nil {
+		entry = outbox.Entry{Message: unreadable(message)}
+	}
+	return &inbox.Event{Entry: entry, Sequence: message.Sequence, Unreadable: err}
+}
+
+// unreadable returns a message as it was stored, with an ID made from its sequence and content: a stream that lost its end uses
+// sequences again.
+func unreadable(message stored) outbox.Message {
+	raw := outbox.Message{Subject: message.subject, Payload: message.data}
+	for name, values := range message.original() {
+		if raw.Headers == nil {
+			raw.Headers = make(map[string]string)
+		}
+		raw.Headers[name] = strings.Join(values, "\n")
+	}
+	digest := sha256.Sum256(fmt.Appendf(nil, "%q %q %q", raw.Subject, raw.Headers, raw.Payload))
+	raw.ID = fmt.Sprintf("unreadable-%d-%x", message.Sequence, digest[:6])
+	return raw
+}
+
+// State asks the stream's leader.
+func (r *Reader) State(ctx context.Context) (inbox.StreamState, error) {
+	ctx, done := whileConnected(ctx, r.nc, defaultTimeout)
+	defer done()
+	info, err := r.info(ctx)
+	if err != nil {
+		return inbox.StreamState{}, err
+	}
+	state := inbox.StreamState{Created: identity(info.Created), First: info.State.FirstSeq, Last: info.State.LastSeq}
+	if info.State.Msgs == 0 {
+		state.First = state.Last + 1
+	}
+	return state, nil
+}
+
+func (r *Reader) info(ctx context.Context) (info jetstream.StreamInfo, err error) {
+	err = r.call(ctx, "STREAM.INFO."+r.o.Stream, nil, &info)
+	if errorCode(err) == jetstream.JSErrCodeStreamNotFound {
+		return info, inbox.ErrNoStream.With("stream %s does not exist yet", r.o.Stream)
+	}
+	return info, err
+}
+
+// Former looks at the durable consumer of the subscriber's name. A copy that dies leaves its event without an acknowledgement for
+// ever. So an event that was delivered long ago is not being worked on. If it is, the inbox lets only one copy apply the event.
+func (r *Reader) Former(ctx context.Context) (former inbox.Former, found bool, err error) {
+	ctx, done := whileConnected(ctx, r.nc, defaultTimeout)
+	defer done()
+	var info jetstream.ConsumerInfo
+	err = r.call(ctx, "CONSUMER.INFO."+r.o.Stream+"."+r.o.Subscriber, nil, &info)
+	switch {
+	case errorCode(err) == jetstream.JSErrCodeConsumerNotFound:
+		return inbox.Former{}, false, nil
+	case errorCode(err) == jetstream.JSErrCodeStreamNotFound:
+		return inbox.Former{}, false, inbox.ErrNoStream.With("stream %s does not exist yet", r.o.Stream)
+	case errors.Is(err, nats.ErrPermissionViolation):
+		r.warnedNoFormer.Do(func() {
+			r.o.Logger.Warn("the subscriber may not look for the consumer of a former version, and takes it for missing", "subscriber", r.o.Subscriber,
+				"error", err)
+		})
+		return inbox.Former{}, false, nil
+	case err != nil:
+		return inbox.Former{}, false, err
+	}
+	delivered := info.Delivered.Last
+	working := info.NumAckPending > 0 && delivered != nil && info.TimeStamp.Sub(*delivered) < formerBusyFor
+	return inbox.Former{Sequence: info.AckFloor.Stream, Busy: info.NumWaiting > 0 || working}, true, nil
+}

@@ -1,0 +1,81 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+)
+
+// Consumers measures how far the subscribers of a stream are behind, whether they run or not.
+type SubscriberLags struct {
+	direct
+	js jetstream.JetStream
+}
+
+// NewConsumers returns the subscribers of a stream. It asks the broker nothing.
+func NewSubscriberLags(nc *nats.Conn, stream string) (*SubscriberLags, error) {
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(defaultTimeout))
+	if err != nil {
+		return nil, err
+	}
+	return &SubscriberLags{direct: newDirect(nc, stream), js: js}, nil
+}
+
+// LagOf returns how many events the stream holds after a sequence, and how long ago the first of them was stored, by the broker's
+// clock and this machine's. It makes one request. It fails with a fault.Unavailable where the stream does not exist or does not
+// allow direct gets.
+func (c *SubscriberLags) LagOf(ctx context.Context, sequence uint64) (events int64, oldest time.Duration, err error) {
+	ctx, done := whileConnected(ctx, c.nc, defaultTimeout)
+	defer done()
+	next, pending, err := c.read(ctx, getRequest{Sequence: sequence + 1, Count: 1, Filter: eventSubjects})
+	if err != nil || len(next) == 0 {
+		return 0, 0, err
+	}
+	return int64(pending) + 1, max(0, time.Since(next[0].StoredAt)), nil //nolint:gosec // no stream holds so many
+}
+
+// Lags returns the lag of each subscriber that has a durable consumer, as programs of before kept one, in two requests and one more
+// for each that is behind. Consumers that others made for themselves are left out.
+func (c *SubscriberLags) Lags(ctx context.Context) ([]operations.Lag, error) {
+	ctx, done := whileConnected(ctx, c.nc, defaultTimeout)
+	defer done()
+	stream, err := c.js.Stream(ctx, c.stream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, classify(ctx, err)
+	}
+	var lags []operations.Lag
+	consumers := stream.ListConsumers(ctx)
+	for info := range consumers.Info() {
+		if info.Config.Durable == "" || info.Config.FilterSubject != eventSubjects {
+			continue
+		}
+		lag := operations.Lag{Subscriber: info.Config.Durable, Events: int64(info.NumPending) + int64(info.NumAckPending)}
+		if lag.Events > 0 {
+			if lag.Oldest, err = c.oldest(ctx, info); err != nil {
+				return nil, classify(ctx, err)
+			}
+		}
+		lags = append(lags, lag)
+	}
+	return lags, classify(ctx, consumers.Err())
+}
+
+// oldest is how long the first event that was not acknowledged has been in the stream, by the broker's clock.
+func (c *SubscriberLags) oldest(ctx context.Context, info *jetstream.ConsumerInfo) (time.Duration, error) {
+	message, err := c.askLeader(ctx, info.AckFloor.Stream+1, eventSubjects)
+	if errorCode(err) == jetstream.JSErrCodeMessageNotFound { // it was acknowledged and removed since
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return max(0, info.TimeStamp.Sub(message.StoredAt)), nil
+}

@@ -1,0 +1,123 @@
+package jetstream_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
+	"go.uber.org/fx/fxtest"
+	"go.uber.org/goleak"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/jetstream"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+)
+
+// TestWakeUpsAreNotStored : they would be foreign messages at the tail.
+func TestWakeUpsAreNotStored(t *testing.T) {
+	b := newBells(t)
+	publisher := b.opened()
+	b.Notifier().Notify()
+	requireRung(t, b.Other())
+	info, err := publisher.Open(t.Context(), 0)
+	require.NoError(t, err)
+	require.Zero(t, info.LastSequence)
+}
+
+// TestWakeUpsAreFew : at most one message in two milliseconds, and the last ring is not lost.
+func TestWakeUpsAreFew(t *testing.T) {
+	b := newBells(t)
+	heard, err := b.connect().SubscribeSync("outboxie.ORDERS.wake")
+	require.NoError(t, err)
+	b.settled(t)
+	start := time.Now()
+	for time.Since(start) < 50*time.Millisecond {
+		b.Notifier().Notify()
+	}
+	most := int(time.Since(start)/(2*time.Millisecond)) + 2
+	count := 0
+	for {
+		if _, err := heard.NextMsg(100 * time.Millisecond); err != nil {
+			break
+		}
+		count++
+	}
+	require.Positive(t, count)
+	require.LessOrEqual(t, count, most)
+}
+
+// TestCallerWakesTheRelays checks that a process without a bell rings those of the others, and does not wait when it is cut off.
+func TestCallerWakesTheRelays(t *testing.T) {
+	b := newBells(t)
+	nc := b.connect()
+	caller := jetstream.NewRemoteNotifier(nc, "ORDERS", silent)
+	caller.Notify()
+	requireRung(t, b.Notifier())
+	requireRung(t, b.Other())
+	nc.Close()
+	caller.Notify()
+}
+
+// TestBellDoesNotHearItself checks that a call to the other instances does not ring the caller's own bell once more.
+func TestBellDoesNotHearItself(t *testing.T) {
+	b := newBells(t)
+	b.Notifier().Notify()
+	requireRung(t, b.Notifier())
+	requireRung(t, b.Other())
+	select {
+	case <-b.Notifier().Notifications():
+		require.Fail(t, "the bell heard its own call")
+	case <-time.After(100 * time.Millisecond):
+	}
+}
+
+// TestLastRing : a relay that resigns and stops is still heard.
+func TestLastRing(t *testing.T) {
+	b := newBells(t)
+	bell := jetstream.NewNotifier(b.connect(), stream, silent)
+	bell.Notify()
+	ended, end := context.WithCancel(t.Context())
+	end()
+	require.NoError(t, bell.Run(ended))
+	requireRung(t, b.Other())
+}
+
+func requireRung(t *testing.T, listener relay.Listener) {
+	t.Helper()
+	select {
+	case <-listener.Notifications():
+	case <-time.After(patience):
+		require.FailNow(t, "the ring was lost")
+	}
+}
+
+func TestConnectSaysWhatIsWrong(t *testing.T) {
+	_, err := jetstream.Connect(jetstream.Options{URL: "nats://user:secret@127.0.0.1:no-port", Logger: silent})
+	require.Equal(t, fault.Invalid, fault.KindOf(err), "%v", err)
+	require.NotContains(t, err.Error(), "secret")
+}
+
+func TestModule(t *testing.T) {
+	b := newBroker(t)
+	b.opened() // the server's own goroutines of a stream are not ours
+	before := goleak.IgnoreCurrent()
+	var nc *nats.Conn
+	app := fxtest.New(t, jetstream.Module,
+		fx.Supply(jetstream.Options{URL: b.server.URL, Name: "module", Logger: silent},
+			jetstream.PublisherOptions{Stream: stream, Logger: silent}),
+		fx.Invoke(func(c *nats.Conn, publisher relay.Publisher, notifier relay.Notifier, listener relay.Listener, bell *jetstream.Notifier) {
+			nc = c
+			_, err := publisher.Open(t.Context(), 1)
+			require.NoError(t, err)
+			notifier.Notify()
+			requireRung(t, listener)
+			require.Same(t, bell, notifier)
+		}),
+	)
+	app.RequireStart().RequireStop()
+	require.True(t, nc.IsClosed())
+	goleak.VerifyNone(t, before)
+}

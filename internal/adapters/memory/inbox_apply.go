@@ -1,0 +1,292 @@
+package memory
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+var _ inbox.UnitOfWork = (*Inbox)(nil)
+
+// batch is the transaction of a lane.
+type batch struct {
+	effects
+	inbox.Batch
+	key     laneKey
+	lane    lane
+	moved   bool                // early, as a mutant does it
+	pending map[outbox.Key]bool // aggregates that have pending letters
+	failing map[string]bool     // events that have a failing letter
+	own     map[string]letter   // letters that events of the batch have, by event
+	known   map[string]record   // what was recorded of the events before
+	dealt   map[string]bool     // events of the batch that were met
+	met     []inbox.Event       // again
+	outcome inbox.Outcome
+}
+
+// Apply takes the lane, reads its letters, records the events, handles them, writes what they collected, and moves the lane.
+func (i *Inbox) Apply(
+	ctx context.Context, subscriber string, b inbox.Batch, handler inbox.Handler, judge inbox.Judge,
+) (inbox.Outcome, error) {
+	s, err := i.open(ctx)
+	if err != nil {
+		return inbox.Outcome{}, err
+	}
+	work := &batch{
+		effects: newEffects(s, subscriber, handler, judge), Batch: b, key: laneKey{subscriber, b.From.Lane},
+		pending: make(map[outbox.Key]bool), failing: make(map[string]bool), own: make(map[string]letter), known: make(map[string]record),
+		dealt: make(map[string]bool),
+	}
+	defer work.close()
+	for _, step := range []func(context.Context) error{
+		work.lockCounts, work.take, work.readLetters, work.record, work.handleAll, work.flush, work.meet, work.count, work.move, work.commit,
+	} {
+		if err := step(ctx); err != nil {
+			return inbox.Outcome{}, err
+		}
+	}
+	work.outcome.Emitted = work.work.emitted
+	return work.outcome, nil
+}
+
+// take locks the lane.
+func (b *batch) take(ctx context.Context) error {
+	return b.do(ctx, "take the lane", func() (err error) {
+		if b.lane, err = b.takeLane(b.key, b.From); err != nil {
+			return err
+		}
+		b.outcome.Checkpoint = b.lane.moved(b.To).Checkpoint
+		if b.moved = b.inbox.faults.moveEarly; b.moved {
+			b.inbox.move(b.key, b.lane.StreamPosition, b.lane.moved(b.To))
+		}
+		return nil
+	})
+}
+
+// readLetters reads which aggregates have pending letters.
+func (b *batch) readLetters(ctx context.Context) error {
+	if len(b.Events) == 0 {
+		return nil
+	}
+	return b.do(ctx, "read letters", func() error {
+		for key, l := range b.inbox.letters {
+			switch {
+			case key.subscriber != b.subscriber:
+			case l.State == inbox.Failing:
+				b.failing[key.id] = true
+			case l.pending() && l.Readable() && !b.inbox.faults.holdNothing:
+				b.pending[l.Key] = true
+			}
+		}
+		return nil
+	})
+}
+
+// record takes the rows of the events in the inbox, and reads those that were there, and the events' own letters. Letters are locked
+// before records.
+func (b *batch) record(ctx context.Context) error {
+	if len(b.Events) == 0 {
+		return nil
+	}
+	for _, event := range b.Events {
+		if b.failing[event.ID] {
+			if err := b.lock(ctx, letterKey{b.subscriber, event.ID}); err != nil {
+				return err
+			}
+		}
+	}
+	for _, event := range b.Events {
+		if unreadable(event) == nil {
+			if err := b.insert(ctx, recordKey{b.subscriber, event.ID}); err != nil {
+				return err
+			}
+		}
+	}
+	return b.do(ctx, "record", func() error {
+		for _, event := range b.Events {
+			row, found := b.inbox.records[recordKey{b.subscriber, event.ID}]
+			if found && !b.inbox.faults.knowNothing {
+				b.known[event.ID] = row
+			}
+			if l, found := b.inbox.letters[letterKey{b.subscriber, event.ID}]; found {
+				b.own[event.ID] = l
+			}
+		}
+		return nil
+	})
+}
+
+// insert takes a row of the inbox, unless it is there. It waits for another transaction that inserts it.
+func (b *batch) insert(ctx context.Context, key recordKey) error {
+	b.inbox.mu.Lock()
+	_, found := b.inbox.records[key]
+	b.inbox.mu.Unlock()
+	if found {
+		return nil
+	}
+	return b.lock(ctx, key)
+}
+
+// handleAll deals with the events, in order.
+func (b *batch) handleAll(ctx context.Context) (err error) {
+	for n, event := range b.Events {
+		result := inbox.Duplicate
+		if b.dealt[event.ID] {
+			b.met = append(b.met, event)
+		} else if result, err = b.deal(ctx, n, event); err != nil {
+			return err
+		}
+		b.dealt[event.ID] = true
+		b.outcome.Results = append(b.outcome.Results, result)
+	}
+	return nil
+}
+
+// deal decides about one event. An event that was neither applied nor has a letter takes effect, although it was recorded.
+func (b *batch) deal(ctx context.Context, n int, event inbox.Event) (inbox.Result, error) {
+	own, has := b.own[event.ID]
+	known, recorded := b.known[event.ID]
+	if own.State == inbox.Failing {
+		has = false
+	}
+	switch reason := unreadable(event); {
+	case reason != nil && has, recorded && (known.applied || has):
+		b.met = append(b.met, event)
+		return inbox.Duplicate, nil
+	case reason != nil:
+		event.Key, event.Version, event.Type = outbox.Key{}, 0, ""
+		event.Entry = outbox.Entry{Message: event.Message}
+		b.aside(newLetter(event, inbox.Failure{Cause: reason, Permanent: true}))
+		return inbox.SetAside, nil
+	case b.pending[event.Key]:
+		b.put(event, false)
+		if !has {
+			b.keep(heldLetter(event))
+		}
+		return inbox.Held, nil
+	case event.NoHandler:
+		return b.leave(event, own), nil
+	case event.Suspect:
+		return b.suspect(ctx, event, own)
+	}
+	b.put(event, true)
+	return inbox.Applied, b.apply(ctx, n, event.Entry)
+}
+
+// unreadable returns why the inbox cannot have the event, or nil.
+func unreadable(event inbox.Event) error {
+	if event.Unreadable == nil && uuid.Validate(event.ID) != nil {
+		return inbox.ErrUnreadable.With("its id %.64q is not a UUID", event.ID)
+	}
+	return event.Unreadable
+}
+
+// meet notes where events were met that were dealt with before. It comes after the effects: a redelivery locks the records of its
+// events after its own, and neither must wait for the other.
+func (b *batch) meet(ctx context.Context) error {
+	if len(b.met) == 0 {
+		return nil
+	}
+	for _, event := range b.met {
+		if err := b.lock(ctx, recordKey{b.subscriber, event.ID}); err != nil {
+			return err
+		}
+	}
+	return b.do(ctx, "meet", func() error {
+		for _, event := range b.met {
+			b.change(func() { b.inbox.meet(recordKey{b.subscriber, event.ID}, event.Sequence) })
+		}
+		return nil
+	})
+}
+
+func (i *Inbox) meet(key recordKey, sequence uint64) {
+	if row, found := i.records[key]; found {
+		row.sequence = sequence
+		i.records[key] = row
+	}
+	if l, found := i.letters[letterKey(key)]; found {
+		l.sequence = sequence
+		i.letters[letterKey(key)] = l
+	}
+}
+
+// leave sets an event aside for which this program has no handler.
+func (b *batch) leave(event inbox.Event, own letter) inbox.Result {
+	b.pending[event.Key] = true
+	b.put(event, false)
+	b.aside(*before(event, own).failed(inbox.Failure{Cause: inbox.ErrNoHandler, Permanent: true}))
+	return inbox.SetAside
+}
+
+// before returns the letter of an event that is about to be tried.
+func before(event inbox.Event, own letter) letter {
+	l := newLetterOf(event)
+	if own.State == inbox.Failing {
+		l.Attempts, l.FirstFailedAt = own.Attempts, own.FirstFailedAt
+	}
+	return l
+}
+
+// suspect handles an event within a savepoint, and sets it aside if it fails.
+func (b *batch) suspect(ctx context.Context, event inbox.Event, own letter) (inbox.Result, error) {
+	failed, err := b.attempt(ctx, before(event, own))
+	if err != nil {
+		return 0, err
+	}
+	if failed == nil {
+		b.put(event, true)
+		return inbox.Applied, nil
+	}
+	b.pending[event.Key] = true
+	if b.inbox.faults.lettersApart {
+		return inbox.SetAside, b.apart(ctx, *failed)
+	}
+	b.put(event, false)
+	b.aside(*failed)
+	return inbox.SetAside, nil
+}
+
+// put writes the event's row in the inbox. The failing letter of an event that is applied ends.
+func (b *batch) put(event inbox.Event, applied bool) {
+	b.change(func() {
+		b.inbox.records[recordKey{b.subscriber, event.ID}] = record{applied: applied, at: time.Now(), sequence: event.Sequence}
+		if applied {
+			delete(b.inbox.letters, letterKey{b.subscriber, event.ID})
+		}
+	})
+}
+
+// aside keeps the letter of an event that failed.
+func (b *batch) aside(l letter) {
+	b.keep(l)
+	b.outcome.Letters = append(b.outcome.Letters, l.Letter)
+}
+
+// keep writes a letter.
+func (b *batch) keep(l letter) {
+	b.change(func() { b.inbox.letters[letterKey{b.subscriber, l.ID}] = l })
+}
+
+// apart commits a letter at once, as a mutant does it.
+func (b *batch) apart(ctx context.Context, l letter) error {
+	b.outcome.Letters = append(b.outcome.Letters, l.Letter)
+	return b.do(ctx, "letter apart", func() error {
+		b.inbox.letters[letterKey{b.subscriber, l.ID}] = l
+		return nil
+	})
+}
+
+// move puts the lane at its new place.
+func (b *batch) move(ctx context.Context) error {
+	return b.do(ctx, "move", func() error {
+		if !b.moved {
+			b.change(func() { b.inbox.move(b.key, b.lane.StreamPosition, b.lane.moved(b.To)) })
+		}
+		return nil
+	})
+}

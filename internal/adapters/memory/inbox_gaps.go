@@ -1,0 +1,201 @@
+package memory
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+)
+
+var _ inbox.Log = (*Inbox)(nil)
+
+// Lost is one statement.
+func (i *Inbox) Lost(ctx context.Context, subscriber string, hole inbox.Hole, limit inbox.ReadLimit) (lost inbox.Lost, err error) {
+	err = i.once(ctx, "look for what a hole took", func(*session) error {
+		if i.log == nil || i.log.streamCreated() != hole.Stream {
+			lost = inbox.Lost{Elsewhere: true, Through: hole.Through(0), Unknown: hole.Gone(hole.Size(), i.metIn(subscriber, hole))}
+			lost.Why = fmt.Sprintf("this database is not the one whose log fills the stream of %s", hole.Stream)
+			return nil
+		}
+		i.log.mu.Lock()
+		defer i.log.mu.Unlock()
+		if at := i.log.cursor; hole.Last <= at.sequence && at.sequence <= hole.Read {
+			hole.Before = max(hole.Before, at.position+1, hole.After+1)
+		}
+		if hole.Before <= hole.After {
+			lost.Open = true
+			return nil
+		}
+		unsure := hole.After == 0
+		if unsure {
+			hole.After = i.log.earliest(hole)
+		}
+		entries, gone := i.log.inHole(hole, func(id string) bool {
+			_, recorded := i.records[recordKey{subscriber, id}]
+			return recorded
+		})
+		known := 0
+		if !unsure {
+			known = len(entries)
+		}
+		lost = i.choose(subscriber, hole, entries, limit)
+		if lost.Unknown = hole.Gone(gone, known); lost.Unknown > 0 {
+			lost.Why = fmt.Sprintf("retention has removed the log up to position %d", i.log.purgedTo)
+		}
+		return nil
+	})
+	return lost, err
+}
+
+// choose returns the first of the events in a hole that a lane is to get.
+func (i *Inbox) choose(subscriber string, hole inbox.Hole, entries []outbox.Entry, limit inbox.ReadLimit) (lost inbox.Lost) {
+	bytes, highest := 0, outbox.Position(0)
+	for _, entry := range entries {
+		highest = entry.Position
+		_, recorded := i.records[recordKey{subscriber, entry.ID}]
+		if recorded || !i.subscribers[subscriber].types[entry.Type] || inbox.LaneOf(entry.Key, hole.Lanes) != hole.Lane {
+			continue
+		}
+		bytes += len(entry.Payload)
+		if n := len(lost.Events); n > 0 && (n >= limit.Count || bytes > limit.Bytes) {
+			lost.Through, lost.More = max(hole.After, lost.Events[n-1].Position), true
+			return lost
+		}
+		lost.Events = append(lost.Events, inbox.Event{Entry: entry, Sequence: hole.Last})
+	}
+	lost.Through = hole.Through(highest)
+	return lost
+}
+
+// metIn counts the events that the subscriber has met in a hole.
+func (i *Inbox) metIn(subscriber string, hole inbox.Hole) (met int) {
+	for key, row := range i.records {
+		if key.subscriber == subscriber && hole.First <= row.sequence && row.sequence <= hole.Last {
+			met++
+		}
+	}
+	return met
+}
+
+// Reached is one statement.
+func (i *Inbox) Reached(ctx context.Context, stream string, from, to uint64) (reached inbox.Reached, err error) {
+	err = i.once(ctx, "look how far the log is", func(*session) error {
+		if reached.Elsewhere = i.log == nil || i.log.streamCreated() != stream; !reached.Elsewhere {
+			i.log.mu.Lock()
+			defer i.log.mu.Unlock()
+			at := i.log.cursor
+			if from <= at.sequence && at.sequence <= to {
+				reached.Known, reached.Position = true, at.position
+			}
+		}
+		return nil
+	})
+	return reached, err
+}
+
+// inHole returns the events that the stream had in a hole, in order of position, and how many positions there are of which neither the
+// log nor the inbox knows an event any more.
+func (l *Log) inHole(hole inbox.Hole, dealt func(id string) bool) (entries []outbox.Entry, gone int) {
+	known := make(map[outbox.Position]bool)
+	for _, purged := range l.purged {
+		known[purged.Position] = dealt(purged.ID)
+	}
+	last := hole.Before - 1
+	for last > hole.After && !l.missing(hole, last) {
+		last-- // what is present before the last one is a copy
+	}
+	for position := outbox.Position(1); position < hole.Before; position++ {
+		entry, parked := l.committed(position), l.lot[position]
+		switch {
+		case entry == nil && hole.After < position && !slices.Contains(hole.Present, position) && position <= l.purgedTo && !known[position]:
+			gone++
+		case entry == nil:
+		case parked == nil && hole.After < position && position <= last,
+			parked != nil && parked.State == relay.Redriven && hole.First <= parked.Sequence && parked.Sequence <= hole.Last:
+			entries = append(entries, *entry)
+		}
+	}
+	return entries, gone
+}
+
+// missing reports whether the log has an event that waits for nothing, and that the stream does not show behind a hole.
+func (l *Log) missing(hole inbox.Hole, position outbox.Position) bool {
+	return l.committed(position) != nil && l.lot[position] == nil && !slices.Contains(hole.Present, position)
+}
+
+// earliest returns the position after which the log has as many events as the hole has messages, up to the hole's end.
+func (l *Log) earliest(hole inbox.Hole) outbox.Position {
+	count := 0
+	for position := hole.Before - 1; position > 0; position-- {
+		if l.missing(hole, position) {
+			if count++; count == hole.Size() {
+				return position - 1
+			}
+		}
+	}
+	return 0
+}
+
+// Park puts an event into the parking lot, in a state, as the relay and operators do. sequence is where the event was redriven.
+func (l *Log) Park(position outbox.Position, state relay.ParkedState, sequence uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if entry := l.committed(position); entry != nil {
+		l.lot[position] = &relay.ParkedEvent{
+			Progress: entry.Progress(), Key: entry.Key, Type: entry.Type, Reason: "refused", State: state, Sequence: sequence,
+			ParkedAt: time.Now(), ChangedAt: time.Now(),
+		}
+	}
+}
+
+// counts is what is counted of a subscriber.
+type counts struct {
+	filled, missed int64
+	stream         string
+	removed        map[uint64]bool // sequences of the stream that were counted as missed
+}
+
+// lockCounts locks the subscriber's row, if the batch changes it. Operators lock it before lanes, so a batch does too.
+func (b *batch) lockCounts(ctx context.Context) error {
+	if !b.Counts() {
+		return nil
+	}
+	return b.lockSubscriber(ctx, b.subscriber)
+}
+
+// count adds to the subscriber's counts.
+func (b *batch) count(ctx context.Context) error {
+	if !b.Counts() {
+		return nil
+	}
+	return b.do(ctx, "count", func() error {
+		b.change(func() {
+			row := b.inbox.subscribers[b.subscriber]
+			for _, result := range b.outcome.Results[:b.FromLog] {
+				if result != inbox.Duplicate {
+					row.filled++
+				}
+			}
+			if row.stream != b.From.Stream {
+				row.stream, row.removed = b.From.Stream, nil
+			}
+			row.removed = maps.Clone(row.removed)
+			if row.removed == nil {
+				row.removed = make(map[uint64]bool)
+			}
+			for n := range uint64(b.Missed.Count) {
+				if sequence := b.Missed.First + n; !row.removed[sequence] {
+					row.removed[sequence] = true
+					row.missed++
+				}
+			}
+			b.inbox.subscribers[b.subscriber] = row
+		})
+		return nil
+	})
+}

@@ -1,0 +1,137 @@
+package memory
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// Reader reads a Stream for one copy of a subscriber.
+type Reader struct {
+	// Behind returns how many of the last messages the server does not know that answers a Read, and BehindState the same for a
+	// State, whose answer may be a former leader's. nil: the server knows all of them.
+	Behind, BehindState func() uint64
+
+	stream     *Stream
+	subscriber string
+	stored     chan struct{}
+}
+
+var _ inbox.Stream = (*Reader)(nil)
+
+// NewReader returns a reader for a copy of a subscriber.
+func NewReader(stream *Stream, subscriber string) *Reader {
+	r := &Reader{stream: stream, subscriber: subscriber, stored: make(chan struct{}, 1)}
+	stream.mu.Lock()
+	defer stream.mu.Unlock()
+	stream.readers = append(stream.readers, r.stored)
+	return r
+}
+
+// known returns up to which sequence a server knows the stream.
+func (s *Stream) known(behind uint64) uint64 { return s.last() - min(behind, s.last()-s.base) }
+
+// ask calls a hook.
+func ask(behind func() uint64) uint64 {
+	if behind == nil {
+		return 0
+	}
+	return behind()
+}
+
+// readableBy returns why a subscriber cannot read the stream, or nil.
+func (s *Stream) readableBy(ctx context.Context) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case !s.exists:
+		return inbox.ErrNoStream
+	case s.unreadable != "":
+		return inbox.ErrStreamUnfit.With("%s", s.unreadable)
+	}
+	return nil
+}
+
+// Read returns what the server knows.
+func (r *Reader) Read(ctx context.Context, from uint64, limit inbox.ReadLimit) ([]inbox.Message, error) {
+	behind, s := ask(r.Behind), r.stream
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.readableBy(ctx); err != nil {
+		return nil, err
+	}
+	var messages []inbox.Message
+	bytes, last := 0, s.known(behind)
+	for sequence := max(from, s.base+1); sequence <= last && len(messages) < max(1, limit.Count); sequence++ {
+		stored := s.message(sequence)
+		if stored.deleted {
+			continue
+		}
+		bytes += len(stored.entry.Payload) + outbox.HeadersSize(stored.entry.Headers)
+		if bytes > limit.Bytes && len(messages) > 0 {
+			break
+		}
+		messages = append(messages, stored.as(sequence))
+	}
+	return messages, nil
+}
+
+// as returns the message as subscribers get it. A message that nobody of the engine wrote says hello.
+func (m *streamed) as(sequence uint64) inbox.Message {
+	message := inbox.Message{StreamPosition: inbox.StreamPosition{Sequence: sequence, StoredAt: m.at, Progress: m.meta.Progress.Position}, Parks: m.meta.Parked != ""}
+	switch {
+	case m.meta.Own && m.meta.Event == 0:
+	case m.entry.ID == "":
+		foreign := outbox.Message{Subject: prefix + "stray", Payload: []byte("hello")}
+		foreign.ID = fmt.Sprintf("unreadable-%d-%x", sequence, sha256.Sum256(foreign.Payload))
+		message.Event = &inbox.Event{
+			Entry: outbox.Entry{Message: foreign}, Sequence: sequence, Unreadable: inbox.ErrUnreadable.With("it is not one of the engine's"),
+		}
+	default:
+		message.Event = &inbox.Event{Entry: m.entry, Sequence: sequence}
+	}
+	return message
+}
+
+// State returns what the server knows.
+func (r *Reader) State(ctx context.Context) (inbox.StreamState, error) {
+	behind, s := ask(r.BehindState), r.stream
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.readableBy(ctx); err != nil {
+		return inbox.StreamState{}, err
+	}
+	info, last := s.info(), s.known(behind)
+	return inbox.StreamState{Created: info.Created, First: min(info.FirstSequence, last+1), Last: last}, nil
+}
+
+// Stored is signaled at once.
+func (r *Reader) Stored() <-chan struct{} { return r.stored }
+
+// Former returns what LeaveFormer has left.
+func (r *Reader) Former(ctx context.Context) (inbox.Former, bool, error) {
+	r.stream.mu.Lock()
+	defer r.stream.mu.Unlock()
+	if err := r.stream.readableBy(ctx); err != nil {
+		return inbox.Former{}, false, err
+	}
+	former, found := r.stream.formers[r.subscriber]
+	return former, found, nil
+}
+
+// LeaveFormer leaves the consumer of a program of before.
+func (s *Stream) LeaveFormer(subscriber string, former inbox.Former) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.formers[subscriber] = former
+}
+
+// Close makes the stream one that subscribers cannot read, with the reason; empty: they can again.
+func (s *Stream) Close(reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unreadable = reason
+}

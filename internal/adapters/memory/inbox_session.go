@@ -1,0 +1,255 @@
+package memory
+
+import (
+	"context"
+	"time"
+)
+
+// session is one transaction of an Inbox, at READ COMMITTED: each of its statements sees what is committed at that moment, its own
+// changes are seen by nobody before its commit, and the rows that it locks are locked until it ends. It is not safe for concurrent
+// use.
+type session struct {
+	inbox    *Inbox
+	restarts int         // of the keeper when the transaction began
+	ended    error       // why nothing more can be done; nil: the transaction is open
+	resting  bool        // no statement is under way
+	idle     *time.Timer // ends the transaction
+	waitsFor *session
+	changes  []func()  // that the commit makes, in order
+	writers  []*Writer // of the log
+}
+
+// open begins a transaction.
+func (i *Inbox) open(ctx context.Context) (*session, error) {
+	s, err := i.connect(ctx)
+	if err == nil {
+		s.rest(ctx, "begin")
+	}
+	return s, err
+}
+
+// connect returns a transaction that has not begun yet.
+func (i *Inbox) connect(ctx context.Context) (*session, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if i.down {
+		return nil, errDisconnected
+	}
+	return &session{inbox: i, restarts: i.restarts}, nil
+}
+
+// usable returns why nothing can be done in the transaction, or nil.
+func (s *session) usable(ctx context.Context) error {
+	if s.ended == nil && s.restarts != s.inbox.restarts {
+		s.end(errDisconnected)
+	}
+	if s.ended != nil {
+		return s.ended
+	}
+	return ctx.Err()
+}
+
+// end rolls the transaction back, unless it has ended, and frees its rows.
+func (s *session) end(reason error) {
+	if s.ended != nil {
+		return
+	}
+	s.ended = reason
+	s.undo(0)
+	for key, holder := range s.inbox.locks {
+		if holder == s {
+			delete(s.inbox.locks, key)
+		}
+	}
+	for _, holders := range s.inbox.shares {
+		delete(holders, s)
+	}
+	if s.inbox.freed != nil {
+		close(s.inbox.freed)
+		s.inbox.freed = nil
+	}
+}
+
+// undo takes back what the writers from an index on appended, unless it was committed.
+func (s *session) undo(from int) {
+	for _, writer := range s.writers[from:] {
+		writer.Rollback()
+	}
+	s.writers = s.writers[:from]
+}
+
+// close ends the transaction when its caller is done with it.
+func (s *session) close() {
+	s.busy()
+	s.inbox.mu.Lock()
+	defer s.inbox.mu.Unlock()
+	s.end(errDead)
+}
+
+// busy begins a statement.
+func (s *session) busy() {
+	s.inbox.mu.Lock()
+	defer s.inbox.mu.Unlock()
+	s.resting = false
+	if s.idle != nil {
+		s.idle.Stop()
+	}
+}
+
+// rest ends a statement, and lets others run. From now on the transaction is idle: whatever its caller does meanwhile, the database
+// ends it when that takes too long.
+func (s *session) rest(ctx context.Context, step string) {
+	s.inbox.mu.Lock()
+	s.resting = true
+	if timeout := s.inbox.IdleTimeout; timeout > 0 {
+		s.idle = time.AfterFunc(timeout, func() {
+			s.inbox.mu.Lock()
+			defer s.inbox.mu.Unlock()
+			if s.resting {
+				s.end(errIdle)
+			}
+		})
+	}
+	s.inbox.mu.Unlock()
+	s.inbox.pause(ctx, step)
+}
+
+// do runs a statement, which sees what is committed.
+func (s *session) do(ctx context.Context, step string, statement func() error) error {
+	s.busy()
+	s.inbox.mu.Lock()
+	err := s.usable(ctx)
+	if err == nil {
+		err = statement()
+	}
+	s.inbox.mu.Unlock()
+	if err == nil {
+		s.rest(ctx, step)
+	}
+	return err
+}
+
+// change notes a change that the commit makes.
+func (s *session) change(change func()) { s.changes = append(s.changes, change) }
+
+// commit makes all changes at once, or none of them.
+func (s *session) commit(ctx context.Context) error {
+	s.busy()
+	s.inbox.mu.Lock()
+	defer s.inbox.mu.Unlock()
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	err := s.inbox.conclude(func() error {
+		for _, change := range s.changes {
+			change()
+		}
+		return nil
+	})
+	s.end(errDead)
+	return err
+}
+
+// lock takes a row, which need not exist. It waits for the transactions that have it or a share of it.
+func (s *session) lock(ctx context.Context, key any) error {
+	return s.await(ctx, key, s.locks)
+}
+
+// share takes a share of a row. It waits for the transaction that has the row.
+func (s *session) share(ctx context.Context, key any) error {
+	return s.await(ctx, key, func(key any) bool {
+		if holder := s.inbox.locks[key]; holder != nil && holder != s {
+			return false
+		}
+		if s.inbox.shares[key] == nil {
+			s.inbox.shares[key] = make(map[*session]bool)
+		}
+		s.inbox.shares[key][s] = true
+		return true
+	})
+}
+
+// await tries to take a row until that succeeds.
+func (s *session) await(ctx context.Context, key any, take func(key any) bool) error {
+	s.busy()
+	s.inbox.mu.Lock()
+	defer s.inbox.mu.Unlock()
+	for {
+		if err := s.usable(ctx); err != nil {
+			return err
+		}
+		if take(key) {
+			return nil
+		}
+		s.waitsFor = s.inbox.holder(key, s)
+		for other := s.waitsFor; other != nil; other = other.waitsFor {
+			if other == s {
+				s.end(errDeadlock)
+				return errDeadlock
+			}
+		}
+		s.inbox.awaitFreed(ctx)
+		s.waitsFor = nil
+	}
+}
+
+// locks takes a row unless somebody else has it.
+func (s *session) locks(key any) bool {
+	if s.inbox.holder(key, s) != nil {
+		return false
+	}
+	s.inbox.locks[key] = s
+	return true
+}
+
+// holder returns a transaction, other than s, that has a row or a share of it.
+func (i *Inbox) holder(key any, s *session) *session {
+	if holder := i.locks[key]; holder != nil && holder != s {
+		return holder
+	}
+	for holder := range i.shares[key] {
+		if holder != s {
+			return holder
+		}
+	}
+	return nil
+}
+
+// awaitFreed waits until a transaction has ended.
+func (i *Inbox) awaitFreed(ctx context.Context) {
+	if i.freed == nil {
+		i.freed = make(chan struct{})
+	}
+	freed := i.freed
+	i.mu.Unlock()
+	defer i.mu.Lock()
+	select {
+	case <-freed:
+	case <-ctx.Done():
+	}
+}
+
+// pause lets others run between two steps of a transaction.
+func (i *Inbox) pause(ctx context.Context, step string) {
+	if i.Pause != nil {
+		i.Pause(ctx, step)
+	}
+}
+
+// Disconnect breaks every open transaction, which frees its rows, and lets none begin until Reconnect.
+func (i *Inbox) Disconnect() {
+	i.database.Disconnect()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, holder := range i.locks {
+		holder.end(errDisconnected)
+	}
+	for _, holders := range i.shares {
+		for holder := range holders {
+			holder.end(errDisconnected)
+		}
+	}
+}

@@ -1,0 +1,132 @@
+package memory
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+var _ inbox.Sweeper = (*Inbox)(nil)
+
+// Forgettable is one statement.
+func (i *Inbox) Forgettable(
+	ctx context.Context, subscriber, stream string, sweep inbox.Sweep,
+) (ids []string, why string, err error) {
+	err = i.once(ctx, "forgettable", func(*session) error {
+		if i.log == nil || i.log.streamCreated() != stream {
+			why = fmt.Sprintf("this database is not the one whose log fills the stream of %s: nothing is forgotten, because nobody here "+
+				"knows which events that log can publish again", stream)
+			return nil
+		}
+		dealt := i.dealtBefore(subscriber, time.Now().Add(-sweep.Age))
+		for _, id := range slices.SortedFunc(maps.Keys(dealt), func(a, b string) int {
+			return cmp.Or(dealt[a].Compare(dealt[b]), cmp.Compare(a, b))
+		}) {
+			if len(ids) < sweep.Limit && !i.log.has(id) {
+				ids = append(ids, id)
+			}
+		}
+		return nil
+	})
+	return ids, why, err
+}
+
+// dealtBefore returns the events that were applied or discarded before a time, and when.
+func (i *Inbox) dealtBefore(subscriber string, cutoff time.Time) map[string]time.Time {
+	dealt := make(map[string]time.Time)
+	for key, row := range i.records {
+		if key.subscriber == subscriber && row.applied && row.at.Before(cutoff) {
+			dealt[key.id] = row.at
+		}
+	}
+	for key, l := range i.letters {
+		if key.subscriber == subscriber && l.State == inbox.Discarded && l.changed.Before(cutoff) {
+			dealt[key.id] = l.changed
+		}
+	}
+	return dealt
+}
+
+// Forget is one transaction, which locks what it forgets.
+func (i *Inbox) Forget(ctx context.Context, subscriber, stream string, ids []string, first, passed uint64) (forgotten int, err error) {
+	s, err := i.open(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer s.close()
+	for _, id := range ids {
+		for _, key := range []any{letterKey{subscriber, id}, recordKey{subscriber, id}} {
+			if err := s.lock(ctx, key); err != nil {
+				return 0, err
+			}
+		}
+	}
+	err = s.do(ctx, "forget", func() error {
+		if !i.passed(subscriber, stream, passed) {
+			return nil
+		}
+		for _, id := range ids {
+			if i.forget(s, subscriber, id, first) {
+				forgotten++
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return forgotten, s.commit(ctx)
+}
+
+// passed reports whether every lane stands in the stream, at a sequence or after it.
+func (i *Inbox) passed(subscriber, stream string, sequence uint64) bool {
+	lanes := i.lanesOf(subscriber)
+	return len(lanes) > 0 && !slices.ContainsFunc(lanes, func(lane inbox.Checkpoint) bool {
+		return lane.Stream != stream || lane.Sequence < sequence
+	})
+}
+
+// forget removes what is known of an event that was last seen before a sequence, and reports whether there was something.
+func (i *Inbox) forget(s *session, subscriber, id string, first uint64) bool {
+	at, key := recordKey{subscriber, id}, letterKey{subscriber, id}
+	row, recorded := i.records[at]
+	l, has := i.letters[key]
+	discarded := has && l.State == inbox.Discarded
+	if last := max(row.sequence, l.sequence); !recorded && !discarded || has && !discarded || last == 0 || last >= first {
+		return false
+	}
+	s.change(func() {
+		delete(i.records, at)
+		delete(i.letters, key)
+	})
+	return true
+}
+
+// fills returns the identity of the stream that the log fills.
+func (l *Log) streamCreated() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cursor.created
+}
+
+// has reports whether the log or its parking lot has the event.
+func (l *Log) has(id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, row := range l.rows {
+		if row != nil && row.entry.ID == id {
+			return true
+		}
+	}
+	for _, event := range l.lot {
+		if event.EventID == id {
+			return true
+		}
+	}
+	return false
+}

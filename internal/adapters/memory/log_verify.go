@@ -1,0 +1,226 @@
+package memory
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+)
+
+// saved is what a Log knows of the cursor that points into it: as much as tells which rows came after the relay.
+type knownCursor struct {
+	position   outbox.Position
+	created    string
+	sequence   uint64
+	recordedTo time.Time // epoch: before everything
+}
+
+var epoch = time.Unix(0, 0).UTC()
+
+// highest is the highest position that must not be dealt again.
+func (l *Log) highest() outbox.Position {
+	highest := max(l.cursor.position, l.purgedTo)
+	for _, row := range l.rows {
+		if row != nil && row.committed {
+			highest = max(highest, row.entry.Position)
+		}
+	}
+	for position := range l.lot {
+		highest = max(highest, position)
+	}
+	return highest
+}
+
+// unparked returns the readable rows after one position up to another that are not in the parking lot.
+func (l *Log) unparked(after, upTo outbox.Position) []*row {
+	var found []*row
+	end := min(upTo, outbox.Position(len(l.rows)))
+	for _, row := range l.rows[min(after, end):end] {
+		if row != nil && row.committed && (l.lot[row.entry.Position] == nil || l.lot[row.entry.Position].EventID != row.entry.ID) {
+			found = append(found, row)
+		}
+	}
+	return found
+}
+
+// misplaced reports whether a row that is not parked came after the relay.
+func (l *Log) misplaced(entry outbox.Entry) bool {
+	return entry.Position <= l.purgedTo || entry.Position <= l.cursor.position && entry.RecordedAt.After(l.cursor.recordedTo)
+}
+
+func (l *Log) allMisplaced() []*row {
+	return slices.DeleteFunc(l.unparked(0, max(l.cursor.position, l.purgedTo)), func(r *row) bool { return !l.misplaced(r.entry) })
+}
+
+// IgnoreExcess does not count what the stream should have. It exists for the mutant that proves that tests notice.
+func (l *Log) IgnoreExcess() { l.uncounted = true }
+
+// excess is how many more rows stand between the cursor and a place than the stream has messages there.
+func (l *Log) excess(place outbox.Position, sequence uint64) int {
+	if l.uncounted {
+		return 0
+	}
+	if l.cursor.created == "" || sequence < l.cursor.sequence || place <= l.cursor.position {
+		return 0
+	}
+	return len(l.unparked(l.cursor.position, place)) - int(min(sequence-l.cursor.sequence, 1<<62))
+}
+
+// Verify looks at everything, each time.
+func (l *Log) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if reached.Position > l.purgedTo {
+		if err := l.verify(reached); err != nil {
+			return err
+		}
+	}
+	if came := len(l.allMisplaced()) + max(0, l.excess(reached.Position, sequence)); came > 0 {
+		return relay.ErrSequenceBehind.With("%d events came at positions up to %d after the relay", came, reached.Position)
+	}
+	return l.behind(reached.Position)
+}
+
+func (l *Log) behind(reached outbox.Position) error {
+	if highest := max(l.highest(), reached); l.dealt < highest {
+		return relay.ErrSequenceBehind.With("position %d is dealt next, but %d was dealt before", l.dealt+1, highest)
+	}
+	return nil
+}
+
+// save takes note of a cursor, unless rows came after the relay that could not be told from others any more.
+func (l *Log) save(cursor relay.Cursor) (time.Time, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before := l.cursor
+	recorded := later(before.recordedTo, cursor.RecordedTo)
+	if cursor.RecordedTo.IsZero() {
+		recorded = l.recordedTo(cursor.Position)
+	}
+	if err := l.behind(cursor.Position); err != nil {
+		return recorded, err
+	}
+	hidden := slices.ContainsFunc(l.unparked(l.purgedTo, before.position), func(r *row) bool {
+		return r.entry.RecordedAt.After(before.recordedTo) && !r.entry.RecordedAt.After(recorded)
+	})
+	if hidden || l.excess(cursor.Position, cursor.StreamSequence) > 0 {
+		return recorded, relay.ErrSequenceBehind.With("events came at positions up to %d after the relay", cursor.Position)
+	}
+	l.cursor = knownCursor{cursor.Position, cursor.StreamCreated, cursor.StreamSequence, recorded}
+	l.mark = min(l.mark, cursor.Position)
+	return recorded, nil
+}
+
+// recordedTo finds when the latest of the rows up to a position was recorded, those that the cursor had passed left out.
+func (l *Log) recordedTo(position outbox.Position) time.Time {
+	recorded := later(l.cursor.recordedTo, epoch)
+	for _, row := range l.rows[min(l.cursor.position, outbox.Position(len(l.rows))):] {
+		if row != nil && row.committed && row.entry.Position <= position {
+			recorded = later(recorded, row.entry.RecordedAt)
+		}
+	}
+	return recorded
+}
+
+// adopted takes a cursor as it is: what is before it counts as passed.
+func (l *Log) adopted(cursor relay.Cursor) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	recorded := later(l.cursor.recordedTo, epoch)
+	for _, row := range l.unparked(0, cursor.Position) {
+		recorded = later(recorded, row.entry.RecordedAt)
+	}
+	l.cursor = knownCursor{cursor.Position, cursor.StreamCreated, cursor.StreamSequence, recorded}
+	l.mark = min(l.mark, cursor.Position)
+	return recorded
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// Disorder implements operations.RelayRepair.
+func (s *CursorStore) CheckSequence(ctx context.Context) (operations.SequenceCheck, error) {
+	if err := ctx.Err(); err != nil {
+		return operations.SequenceCheck{}, err
+	}
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	return operations.SequenceCheck{
+		Misplaced: int64(len(s.log.allMisplaced())), Next: s.log.dealt + 1, Highest: s.log.highest(),
+	}, nil
+}
+
+// Realign waits for no writer: it fails while one is under way.
+func (s *CursorStore) Realign(ctx context.Context, r operations.Realignment) (int64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	l := s.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	moving, dropped := l.chosen(r)
+	if len(moving) == 0 && len(dropped) == 0 && l.behind(0) == nil {
+		return 0, nil
+	}
+	if slices.ContainsFunc(l.rows, func(r *row) bool { return r != nil && !r.committed }) {
+		return 0, errWriters
+	}
+	l.dealt = max(l.dealt, l.highest())
+	for _, row := range append(slices.Clone(moving), dropped...) {
+		l.rows[row.entry.Position-1] = nil
+	}
+	for _, row := range inOrderOfTime(moving) {
+		l.dealt++
+		row.entry.Position = l.dealt
+		l.put(row)
+	}
+	l.announce()
+	return int64(len(moving)), nil
+}
+
+// chosen returns the rows that get new positions, and those that are removed, as retention had done before.
+func (l *Log) chosen(r operations.Realignment) (moving, dropped []*row) {
+	candidates := l.allMisplaced()
+	if r.Complete {
+		candidates = append(candidates, l.unparked(l.cursor.position, r.Position)...)
+	}
+	aggregates := make(map[outbox.Key]bool)
+	for _, row := range candidates {
+		switch {
+		case !slices.Contains(r.Published, row.entry.ID):
+			aggregates[row.entry.Key] = true
+			moving = append(moving, row)
+		case row.entry.Position <= l.purgedTo:
+			dropped = append(dropped, row)
+		}
+	}
+	for _, row := range l.unparked(r.Position, outbox.Position(len(l.rows))) {
+		if aggregates[row.entry.Key] && !slices.Contains(moving, row) {
+			moving = append(moving, row)
+		}
+	}
+	return moving, slices.DeleteFunc(dropped, func(r *row) bool { return slices.Contains(moving, r) })
+}
+
+// inOrderOfTime is the order in which rows were recorded, but within an aggregate that of its versions.
+func inOrderOfTime(rows []*row) []*row {
+	slices.SortFunc(rows, func(a, b *row) int { return cmp.Compare(a.entry.Version, b.entry.Version) })
+	latest, due := make(map[outbox.Key]time.Time), make(map[*row]time.Time)
+	for _, row := range rows {
+		latest[row.entry.Key] = later(latest[row.entry.Key], row.entry.RecordedAt)
+		due[row] = latest[row.entry.Key]
+	}
+	slices.SortStableFunc(rows, func(a, b *row) int { return due[a].Compare(due[b]) })
+	return rows
+}

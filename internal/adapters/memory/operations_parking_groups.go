@@ -1,0 +1,74 @@
+package memory
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+)
+
+// undecided returns a parked event without what it carries. Those behind it are the parked ones after it in its aggregate.
+func (l lot) undecided(event *relay.ParkedEvent) operations.UndecidedEvent {
+	behind := l.inOrder(func(e *relay.ParkedEvent) bool {
+		return e.State == relay.Parked && e.Key == event.Key && e.Position > event.Position
+	})
+	return operations.UndecidedEvent{
+		Position: event.Position, EventID: event.EventID, Key: event.Key, Type: event.Type, Reason: beginning(event.Reason),
+		First: event.ParkedAt, Last: event.ChangedAt, Behind: len(behind),
+	}
+}
+
+// Undecided is in order of the aggregates' types and ids.
+func (p *Parking) Undecided(ctx context.Context, after outbox.Key, limit int) (found []operations.UndecidedEvent, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	p.log.mu.Lock()
+	defer p.log.mu.Unlock()
+	compare := func(a, b outbox.Key) int { return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.ID, b.ID)) }
+	first := make(map[outbox.Key]bool)
+	for _, event := range p.log.lot.inOrder(func(e *relay.ParkedEvent) bool { return e.State == relay.Parked }) {
+		if !first[event.Key] && compare(event.Key, after) > 0 {
+			found = append(found, p.log.lot.undecided(event))
+		}
+		first[event.Key] = true
+	}
+	slices.SortFunc(found, func(a, b operations.UndecidedEvent) int { return compare(a.Key, b.Key) })
+	return found[:min(len(found), max(limit, 0))], nil
+}
+
+// RedriveChosen is one change of the lot.
+func (p *Parking) RedriveChosen(ctx context.Context, positions []outbox.Position, choice operations.Choice) (int, error) {
+	return p.change(ctx, positions, choice, func(l lot, chosen *relay.ParkedEvent) {
+		for _, event := range l {
+			if event.State == relay.Parked && event.Key == chosen.Key && event.Position >= chosen.Position {
+				setState(event, relay.Redrive, 0)
+			}
+		}
+	})
+}
+
+// DiscardChosen is one change of the lot.
+func (p *Parking) DiscardChosen(ctx context.Context, positions []outbox.Position, choice operations.Choice) (int, error) {
+	return p.change(ctx, positions, choice, func(_ lot, chosen *relay.ParkedEvent) { setState(chosen, relay.Discarded, 0) })
+}
+
+func (p *Parking) change(
+	ctx context.Context, positions []outbox.Position, choice operations.Choice, change func(l lot, chosen *relay.ParkedEvent),
+) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	p.log.mu.Lock()
+	defer p.log.mu.Unlock()
+	chosen := p.log.lot.inOrder(func(e *relay.ParkedEvent) bool {
+		return e.State == relay.Parked && slices.Contains(positions, e.Position) && choice.Has(p.log.lot.undecided(e))
+	})
+	for _, event := range chosen {
+		change(p.log.lot, event)
+	}
+	return len(chosen), nil
+}

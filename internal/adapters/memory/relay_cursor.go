@@ -1,0 +1,116 @@
+package memory
+
+import (
+	"context"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+)
+
+// CursorStore keeps a cursor that is fenced by a Lease, which also guards it.
+type CursorStore struct {
+	lease    *Lease
+	log      *Log
+	cursor   relay.Cursor
+	careless bool
+}
+
+var (
+	_ relay.CursorStore = (*CursorStore)(nil)
+	_ relay.Retention   = (*CursorStore)(nil)
+)
+
+// NewCursorStore returns a store without a cursor.
+func NewCursorStore(lease *Lease, log *Log) *CursorStore { return &CursorStore{lease: lease, log: log} }
+
+// Edit changes the cursor as an operator does: whoever holds the lease, and while the relay runs.
+func (s *CursorStore) Edit(edit func(*relay.Cursor)) {
+	s.lease.mu.Lock()
+	defer s.lease.mu.Unlock()
+	edit(&s.cursor)
+	s.cursor.Revision++
+	s.cursor.RecordedTo = s.log.adopted(s.cursor)
+}
+
+// Load implements the port.
+func (s *CursorStore) Load(ctx context.Context) (relay.Cursor, error) {
+	if err := ctx.Err(); err != nil {
+		return relay.Cursor{}, err
+	}
+	s.lease.mu.Lock()
+	defer s.lease.mu.Unlock()
+	cursor := s.standing()
+	cursor.RecordedTo = time.Time{} // which only who saves has to know
+	return cursor, nil
+}
+
+func (s *CursorStore) standing() relay.Cursor {
+	cursor := s.cursor
+	cursor.EventID, cursor.PurgedTo = s.log.at(cursor.Position)
+	return cursor
+}
+
+// Save implements the port.
+func (s *CursorStore) Save(ctx context.Context, fence relay.WriteFence, cursor relay.Cursor) (saved relay.Cursor, err error) {
+	err = s.writeIf(ctx, fence, func() error {
+		recorded, err := s.log.save(cursor)
+		if err != nil {
+			return err
+		}
+		s.cursor.Progress, s.cursor.StreamCreated, s.cursor.StreamSequence = cursor.Progress, cursor.StreamCreated, cursor.StreamSequence
+		s.cursor.RecordedTo = recorded
+		saved = s.standing()
+		return nil
+	})
+	return saved, err
+}
+
+// Report implements the port.
+func (s *CursorStore) Report(ctx context.Context, fence relay.WriteFence, halt *relay.Halt) error {
+	return s.write(ctx, fence, func() { s.cursor.Halt = halt })
+}
+
+// write makes a write if it is the turn's.
+func (s *CursorStore) write(ctx context.Context, fence relay.WriteFence, do func()) error {
+	return s.writeIf(ctx, fence, func() error {
+		do()
+		return nil
+	})
+}
+
+// writeIf is write for one that may be refused; then nothing is written.
+func (s *CursorStore) writeIf(ctx context.Context, fence relay.WriteFence, do func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.lease.mu.Lock()
+	defer s.lease.mu.Unlock()
+	if err := s.lease.holds(fence.Token); err != nil && !s.careless {
+		return err
+	}
+	if fence.Revision != s.cursor.Revision && !s.careless {
+		return relay.ErrStaleRevision
+	}
+	s.cursor.Revision++
+	if err := do(); err != nil {
+		s.cursor.Revision--
+		return err
+	}
+	return nil
+}
+
+// Purge implements the port.
+func (s *CursorStore) Purge(ctx context.Context, token int64, age time.Duration, limit int) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	s.lease.mu.Lock()
+	defer s.lease.mu.Unlock()
+	if err := s.lease.holds(token); err != nil {
+		return 0, err
+	}
+	return s.log.purgeOld(s.cursor.Position, time.Now().Add(-age), limit), nil
+}
+
+// IgnoreTurns turns the fence off. It exists for the mutant that proves that tests notice.
+func (s *CursorStore) IgnoreTurns() { s.careless = true }

@@ -1,0 +1,251 @@
+package postgres_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/uptrace/bun"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/orders"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+	"github.com/assylzhan-a/outboxie/test/infra"
+)
+
+// drivenPorts are the ports that Postgres serves, with those of a transaction.
+var drivenPorts = []reflect.Type{
+	reflect.TypeFor[relay.Log](), reflect.TypeFor[relay.CursorStore](), reflect.TypeFor[relay.Parking](),
+	reflect.TypeFor[operations.ParkingAdmin](), reflect.TypeFor[relay.Retention](), reflect.TypeFor[relay.Elector](),
+	reflect.TypeFor[relay.Appender](), reflect.TypeFor[relay.InstanceHalts](),
+	reflect.TypeFor[operations.RelayInspector](), reflect.TypeFor[operations.RelayRepair](), reflect.TypeFor[operations.ProgressReader](),
+	reflect.TypeFor[orders.UnitOfWork](), reflect.TypeFor[orders.Keys](), reflect.TypeFor[orders.Orders](),
+	reflect.TypeFor[orders.ExpiredKeys](),
+	reflect.TypeFor[inbox.Checkpoints](), reflect.TypeFor[inbox.UnitOfWork](), reflect.TypeFor[orders.Totals](), reflect.TypeFor[inbox.DeadLetters](),
+	reflect.TypeFor[operations.DeadLetterAdmin](), reflect.TypeFor[inbox.Sweeper](), reflect.TypeFor[inbox.Log](),
+	reflect.TypeFor[inbox.Operator](), reflect.TypeFor[inbox.Emitter](),
+}
+
+// What a statement may take in these tests, and how much longer an answer may take on a busy machine.
+const (
+	short = 3 * time.Second
+	slack = 3 * time.Second
+)
+
+// blackHoled is one call of a port, on a pool of its own.
+type blackHoled struct {
+	name string
+	db   *bun.DB
+	call func(ctx context.Context, db *bun.DB) error
+	most time.Duration
+}
+
+// TestEveryCallEnds makes a black hole of every connection, those that are pooled and those that are opened later, and calls
+// every method of every port. Each answers in time that the database is unavailable. When new connections work again, the
+// next call succeeds at once: it does not try the dead ones one after the other.
+func TestEveryCallEnds(t *testing.T) {
+	proxy, address := newProxy(t)
+	calls := newBlackHoled(t, address)
+	each := func(atOnce int, run func(c *blackHoled)) {
+		var all errgroup.Group
+		all.SetLimit(atOnce)
+		for _, c := range calls {
+			all.Go(func() error {
+				run(c)
+				return nil
+			})
+		}
+		_ = all.Wait()
+	}
+	const few = 4 // connections take a while to open
+	inside := newTransactions(t, address)
+	each(few, func(c *blackHoled) { warm(t, c.db) })
+	proxy.SilenceAll()
+	for _, connections := range []string{"pooled", "new"} {
+		each(len(calls), func(c *blackHoled) {
+			start := time.Now()
+			err := c.call(t.Context(), c.db)
+			if took := time.Since(start); took > c.most+slack || fault.KindOf(err) != fault.Unavailable {
+				t.Errorf("%s, %s connections: it took %v, and the answer was %v", c.name, connections, took, err)
+			}
+		})
+	}
+	inside.end(t)
+	proxy.Restore()
+	each(few, func(c *blackHoled) {
+		start := time.Now()
+		err := c.call(t.Context(), c.db)
+		if took := time.Since(start); took > short || !answered(err) {
+			t.Errorf("%s, when new connections work: it took %v, and the answer was %v", c.name, took, err)
+		}
+	})
+}
+
+// answered reports whether the database did what it was asked, or refused it for a reason of its own.
+func answered(err error) bool {
+	kind := fault.KindOf(err)
+	return err == nil || kind == fault.NotFound || kind == fault.Conflict
+}
+
+func newProxy(t *testing.T) (proxy *infra.Proxy, address string) {
+	t.Helper()
+	address = infra.Database(t)
+	parsed, err := url.Parse(address)
+	require.NoError(t, err)
+	proxy = infra.NewProxy(t, parsed.Host)
+	parsed, err = url.Parse(proxy.URL(t, address))
+	require.NoError(t, err)
+	query := parsed.Query()
+	query.Set("connect_timeout", "2")
+	parsed.RawQuery = query.Encode()
+	return proxy, parsed.String()
+}
+
+// warm fills a pool of two connections.
+func warm(t *testing.T, db *bun.DB) {
+	var both sync.WaitGroup
+	for range 2 {
+		both.Go(func() {
+			if _, err := db.ExecContext(t.Context(), "SELECT pg_sleep(0.05)"); err != nil {
+				t.Errorf("open a connection: %v", err)
+			}
+		})
+	}
+	both.Wait()
+}
+
+func newBlackHoled(t *testing.T, address string) []*blackHoled {
+	t.Helper()
+	var all []*blackHoled
+	for name, call := range calls() {
+		c := &blackHoled{name: name, call: call, most: short}
+		if longer[name] {
+			c.most = 4 * short
+		}
+		c.db = open(t, postgres.Options{URL: address, MaxOpenConns: 2, StatementTimeout: short})
+		all = append(all, c)
+	}
+	return all
+}
+
+// transactions are open ones, one for each method of a port inside a transaction. They wait until the black hole is there.
+type transactions struct {
+	begin   chan struct{}
+	results map[string]chan error
+}
+
+func newTransactions(t *testing.T, address string) *transactions {
+	t.Helper()
+	all := &transactions{begin: make(chan struct{}), results: make(map[string]chan error)}
+	ready := make(chan struct{})
+	await := func(name string, result <-chan error) {
+		select {
+		case <-ready:
+		case err := <-result:
+			t.Fatalf("the transaction of %s ended too early: %v", name, err)
+		}
+	}
+	hold := func(name string, call func(ctx context.Context) error) error {
+		ready <- struct{}{}
+		<-all.begin
+		start := time.Now()
+		err := call(t.Context())
+		if took := time.Since(start); took > short+slack || fault.KindOf(err) != fault.Unavailable {
+			t.Errorf("%s: it took %v, and the answer was %v", name, took, err)
+		}
+		return err
+	}
+	db := open(t, postgres.Options{URL: address, MaxOpenConns: len(orderingCalls()) + len(inboxCalls())*len(inboxTransactions()), StatementTimeout: short})
+	for name, call := range orderingCalls() {
+		result := make(chan error, 1)
+		all.results[name] = result
+		go func() {
+			result <- postgres.NewUnitOfWork(db).Do(t.Context(), func(_ context.Context, tx orders.Tx) error {
+				return hold(name, func(ctx context.Context) error { return call(ctx, tx) })
+			})
+		}()
+		await(name, result)
+	}
+	for name, call := range inboxCalls() {
+		for kind, run := range inboxTransactions() {
+			result := make(chan error, 1)
+			all.results[name+" in "+kind] = result
+			go func() {
+				result <- run(t.Context(), db, name+" in "+kind, handlerFunc(func(ctx context.Context, tx inbox.Tx, _ outbox.Entry) error {
+					ready <- struct{}{}
+					<-all.begin
+					return call(ctx, tx)
+				}))
+			}()
+			await(name+" in "+kind, result)
+		}
+	}
+	return all
+}
+
+// end makes the calls, and demands that the transactions end.
+func (o *transactions) end(t *testing.T) {
+	t.Helper()
+	close(o.begin)
+	for name, result := range o.results {
+		select {
+		case err := <-result:
+			require.Equal(t, fault.Unavailable, fault.KindOf(err), "%s: %v", name, err)
+		case <-time.After(2*short + 2*slack): // the statement and ROLLBACK
+			t.Errorf("the transaction of %s still waits", name)
+		}
+	}
+}
+
+// A method that is new has to be given arguments here, and a port that is new a place.
+func TestEveryMethodOfEveryPortIsBlackHoled(t *testing.T) {
+	known := slices.Sorted(maps.Keys(calls()))
+	known = slices.AppendSeq(known, maps.Keys(orderingCalls()))
+	known = slices.AppendSeq(known, maps.Keys(inboxCalls()))
+	slices.Sort(known)
+	var methods, interfaces []string
+	for _, port := range drivenPorts {
+		interfaces = append(interfaces, port.String())
+		for i := range port.NumMethod() {
+			methods = append(methods, fmt.Sprint(port, ".", port.Method(i).Name))
+		}
+	}
+	slices.Sort(methods)
+	require.Equal(t, methods, known)
+	require.ElementsMatch(t, asserted(t), interfaces, "the ports that the package's source says it implements")
+}
+
+// asserted are the ports of which the source says var _ port = (*adapter)(nil).
+func asserted(t *testing.T) (found []string) {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	assertion := regexp.MustCompile(`_ +((?:relay|operations|orders|inbox)\.\w+) += \(\*`)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		for _, match := range assertion.FindAllStringSubmatch(string(text), -1) {
+			found = append(found, match[1])
+		}
+	}
+	return found
+}

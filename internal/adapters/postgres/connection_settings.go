@@ -1,0 +1,238 @@
+package postgres
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+)
+
+// Every session sets these itself, whatever the server, the database and the role say. They go into the startup message, where
+// they outrank all three, also when somebody changes a default later.
+//
+// A pooler takes only the settings that it keeps apart for each client. The others are left out there, and the statements do not
+// depend on them: see opened.
+var (
+	// kept are the settings for text that every pooler keeps apart for each client.
+	kept = map[string]string{
+		"client_encoding": "UTF8", "datestyle": "ISO, MDY", "timezone": "UTC", "standard_conforming_strings": "on",
+	}
+
+	// fixed are further settings on which statements and the reading of their answers depend. DATABASE_URL cannot change them.
+	fixed = map[string]string{
+		"array_nulls": "on", "backslash_quote": "safe_encoding", "bytea_output": "hex", "extra_float_digits": "1",
+		"intervalstyle": "postgres", "quote_all_identifiers": "off", "transform_null_equals": "off", "row_security": "on",
+		"default_transaction_isolation": "read committed", "default_transaction_deferrable": "off", "check_function_bodies": "on",
+	}
+
+	// usual are settings that DATABASE_URL may change. The program bounds its statements and transactions itself, so a bound of
+	// the database does not apply to it. Over a large outbox the planner expects some of the relay's statements to read much,
+	// although they read little, and compiling one takes up to a second.
+	usual = map[string]string{
+		"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0",
+		"plan_cache_mode": "auto", "jit": "off",
+	}
+
+	// newer are like usual, but servers of some versions do not know them. They are set after the session has begun.
+	newer = map[string]string{"idle_session_timeout": "0", "transaction_timeout": "0"}
+)
+
+// unusable are settings with which DATABASE_URL would keep the program from its work for good, and what each of them does.
+var unusable = map[string]string{
+	"default_transaction_read_only": "so nothing could be written",
+	"replication":                   "which makes sessions for copying the whole server",
+}
+
+// isOff is generous about the ways to write off.
+func isOff(value string) bool {
+	return slices.Contains([]string{"off", "false", "no", "0"}, strings.ToLower(value))
+}
+
+// applySettings completes what DATABASE_URL sets. It returns the settings of a session that leads to Postgres itself, and those
+// that a pooler takes.
+func applySettings(config *pgx.ConnConfig) (direct, pooled map[string]string, err error) {
+	given, err := givenSettings(config.RuntimeParams)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, pins := range []map[string]string{kept, fixed} {
+		for name, value := range pins {
+			if own, set := given[name]; set && !sameSetting(own, value) {
+				return nil, nil, ErrURL.With("DATABASE_URL sets %s to %s, and the program depends on %s: leave it out", name, own, value)
+			}
+		}
+	}
+	for name, harm := range unusable {
+		if own, set := given[name]; set && !isOff(own) {
+			return nil, nil, ErrURL.With("DATABASE_URL sets %s to %s, %s: leave it out", name, own, harm)
+		}
+	}
+	pooled = maps.Clone(given)
+	maps.Copy(pooled, kept)
+	direct = maps.Clone(usual)
+	maps.Copy(direct, pooled)
+	maps.Copy(direct, fixed)
+	return direct, pooled, nil
+}
+
+// sameSetting is generous about the ways to write UTF8 and on.
+func sameSetting(one, other string) bool {
+	plain := strings.NewReplacer("-", "", " ", "", "'", "")
+	return strings.EqualFold(plain.Replace(one), plain.Replace(other))
+}
+
+// givenSettings returns the settings of a URL by their names in lower case, with those that stand in its "options" (-c name=value).
+func givenSettings(parameters map[string]string) (map[string]string, error) {
+	given := make(map[string]string, len(parameters))
+	words := ""
+	for name, value := range parameters {
+		if name == "options" {
+			words = value
+			continue
+		}
+		given[strings.ToLower(name)] = value
+	}
+	listed, err := readOptions(words)
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range listed {
+		if _, set := given[name]; !set { // as in Postgres, the parameter wins
+			given[name] = value
+		}
+	}
+	return given, nil
+}
+
+// readOptions reads -c name=value, -cname=value and --name=value.
+func readOptions(text string) (map[string]string, error) {
+	settings := make(map[string]string)
+	words := splitOptions(text)
+	for len(words) > 0 {
+		word := words[0]
+		words = words[1:]
+		setting, long := strings.CutPrefix(word, "--")
+		if !long {
+			var short bool
+			if setting, short = strings.CutPrefix(word, "-c"); !short {
+				return nil, ErrURL.With("DATABASE_URL has %q in its options: only -c name=value is supported", word)
+			}
+			if setting == "" && len(words) > 0 {
+				setting, words = words[0], words[1:]
+			}
+		}
+		name, value, ok := strings.Cut(setting, "=")
+		if !ok {
+			return nil, ErrURL.With("DATABASE_URL has %q in its options: only -c name=value is supported", word)
+		}
+		settings[strings.ToLower(strings.ReplaceAll(name, "-", "_"))] = value
+	}
+	return settings, nil
+}
+
+// splitOptions splits at white space. A backslash keeps the character after it.
+func splitOptions(text string) (words []string) {
+	var word strings.Builder
+	begun, escaped := false, false
+	for _, r := range text {
+		switch {
+		case !escaped && r == '\\':
+			begun, escaped = true, true
+		case !escaped && strings.ContainsRune(" \t\n\r\v\f", r):
+			if begun {
+				words = append(words, word.String())
+			}
+			word.Reset()
+			begun = false
+		default:
+			word.WriteRune(r)
+			begun, escaped = true, false
+		}
+	}
+	if begun {
+		words = append(words, word.String())
+	}
+	return words
+}
+
+// refusesSettings reports whether err is a pooler's, which does not take a setting of the startup message.
+func refusesSettings(err error) bool {
+	var reported *pgconn.PgError
+	return errors.As(err, &reported) && (reported.Code == "08P01" || reported.Code == "0A000") &&
+		strings.Contains(reported.Message, "parameter")
+}
+
+// ErrEncoding reports that the database keeps its text in another encoding than UTF8.
+var ErrEncoding = fault.New(fault.Invalid, "unsupported_encoding", "the database is not encoded in UTF8")
+
+// ErrVersion reports that the server is older than the program supports.
+var ErrVersion = fault.New(fault.Invalid, "unsupported_version", "this version of Postgres is too old")
+
+// oldest is the first version whose functions the statements need: pg_column_compression is of Postgres 14.
+const oldest = 14
+
+// ErrSearchPath reports that the session's search_path leads to no schema that could hold the tables.
+var ErrSearchPath = fault.New(fault.Invalid, "no_schema", "the search_path leads to no schema")
+
+// errFormat reports that a pooler did not keep a setting that it was told.
+var errFormat = fault.New(fault.Invalid, "unsupported_pooler", "a setting that the program depends on is not as it was set")
+
+// checkFormat judges what the server reported while the session began. Postgres reports all of these.
+func checkFormat(conn *pgconn.PgConn, database string) error {
+	if err := checkVersion(conn.ParameterStatus("server_version")); err != nil {
+		return err
+	}
+	if encoding := conn.ParameterStatus("server_encoding"); encoding != "" && encoding != "UTF8" {
+		return ErrEncoding.With("the encoding of the database %[1]s is %[2]s, which cannot hold every payload, or does not check it: make a "+
+			"database with createdb --encoding=UTF8 --template=template0, restore a dump of %[1]s into it, and name it in DATABASE_URL",
+			database, encoding)
+	}
+	for name, want := range map[string]string{"DateStyle": "ISO", "client_encoding": "UTF8", "standard_conforming_strings": "on"} {
+		if is := conn.ParameterStatus(name); is != "" && !strings.HasPrefix(is, want) {
+			return errFormat.With("the session's %[1]s is %[2]s although %[3]s was asked for: the pooler in between must keep %[1]s apart for "+
+				"each client", name, is, want)
+		}
+	}
+	return nil
+}
+
+// checkVersion takes what Postgres calls itself: "15.18 (Debian 15.18-0+deb12u1)", "18beta1".
+func checkVersion(version string) error {
+	var major int
+	if _, err := fmt.Sscanf(version, "%d", &major); err == nil && major < oldest {
+		return ErrVersion.With("the server is Postgres %s, and the program needs Postgres %d or later: upgrade it with pg_upgrade, or restore "+
+			"a dump of the database on a newer one", version, oldest)
+	}
+	return nil
+}
+
+// opened returns the statement that a new session runs first, and that says what it leads to. Postgres itself is also told
+// what the startup message cannot say: settings that some versions do not have, commits that outlive a crash, and a search
+// path that puts temporary tables last, where one named "outbox" hides nothing. A pooler's backend serves others too. It is
+// told only not to compile, which is faster for them as well.
+func openedStatement(direct bool, given map[string]string) string {
+	columns := []string{
+		"pg_catalog.pg_is_in_recovery()", "pg_catalog.current_setting('transaction_read_only') = 'on'",
+		"coalesce(pg_catalog.current_schema() LIKE 'pg_temp%', true)", "pg_catalog.pg_backend_pid()",
+	}
+	if !direct {
+		return "SELECT " + strings.Join(append(columns, "pg_catalog.set_config('jit', 'off', false)"), ", ")
+	}
+	columns = append(columns,
+		`CASE WHEN pg_catalog.current_setting('synchronous_commit') = 'off' THEN pg_catalog.set_config('synchronous_commit', 'on', false) END`,
+		`CASE WHEN pg_catalog.current_setting('search_path') !~ 'pg_temp'
+			THEN pg_catalog.set_config('search_path', pg_catalog.current_setting('search_path') || ', pg_temp', false) END`)
+	for name, value := range newer {
+		if _, set := given[name]; !set {
+			columns = append(columns, fmt.Sprintf(`CASE WHEN pg_catalog.current_setting('%[1]s', true) IS NOT NULL
+			THEN pg_catalog.set_config('%[1]s', '%[2]s', false) END`, name, value))
+		}
+	}
+	return "SELECT " + strings.Join(columns, ", ")
+}

@@ -1,0 +1,94 @@
+package postgres
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+)
+
+// Whose turn it is follows from the letters: the first pending one of each aggregate is its head. The state of a row is a hint, by which
+// heads are found with the index dead_letters_due, and by which programs of before find them: 'retrying' for a head, and 'waiting' behind
+// it. Who ends a head notes the turn of the next letter, as far as that one is visible and not locked. What is missed is noted later.
+
+// turnsAtOnce is how many aggregates noteTurns looks at. Each costs some microseconds.
+const headsAtOnce = 500
+
+// noteTurnsStatement goes from aggregate to aggregate by the index dead_letters_of, however many letters each has, from a digest on. It
+// takes the first pending letter of each. Of two aggregates with the same digest it sees the second one when the first has no letters.
+const promoteHeadsStatement = `
+WITH RECURSIVE head AS (
+	(SELECT ` + letterAggregate + ` AS aggregate, event_id, state FROM dead_letters
+	WHERE subscriber = ?0 AND ` + letterAggregate + ` >= ?1 AND state IN ` + pendingStates + `
+	ORDER BY ` + letterAggregate + `, position LIMIT 1)
+	UNION ALL
+	SELECT next.* FROM head, LATERAL (
+		SELECT ` + letterAggregate + ` AS aggregate, event_id, state FROM dead_letters
+		WHERE subscriber = ?0 AND ` + letterAggregate + ` > head.aggregate AND state IN ` + pendingStates + `
+		ORDER BY ` + letterAggregate + `, position LIMIT 1) AS next
+), looked AS MATERIALIZED (
+	SELECT event_id, state FROM head LIMIT ?2
+), missed AS (
+	SELECT event_id FROM dead_letters
+	WHERE subscriber = ?0 AND event_id = ANY (ARRAY (SELECT event_id FROM looked WHERE state = 'waiting')) FOR UPDATE SKIP LOCKED
+), noted AS (
+	UPDATE dead_letters SET state = 'retrying', attempts = 0, due_at = clock_timestamp(), changed_at = clock_timestamp()
+	WHERE subscriber = ?0 AND event_id = ANY (ARRAY (SELECT event_id FROM missed)) AND state = 'waiting' RETURNING event_id
+)
+SELECT (SELECT count(*) FROM looked), (SELECT count(*) FROM noted)`
+
+// noteTurns notes the turns of heads that nobody has noted, and counts them. It looks at all aggregates if there are at most turnsAtOnce
+// of them. Of more it looks at some, chosen at random, so that each call is cheap and each aggregate is looked at in time.
+func (i *Inbox) promoteHeads(ctx context.Context, subscriber string) (noted int, err error) {
+	left := headsAtOnce
+	for _, from := range []int64{int64(rand.Uint64()), math.MinInt64} { //nolint:gosec // no secret depends on it
+		looked, found := 0, 0
+		err := i.db.QueryRowContext(ctx, promoteHeadsStatement, subscriber, from, left).Scan(&looked, &found)
+		if err != nil {
+			return 0, classify(ctx, err)
+		}
+		noted += found
+		if left -= looked; left == 0 {
+			break
+		}
+	}
+	return noted, nil
+}
+
+// lookAround reports, for every sixteenth call of Redeliver, that turns are to be noted though other letters are due: a head whose turn
+// nobody has noted must not wait until they are done.
+func (i *Inbox) promotionDue() bool { return i.redeliveries.Add(1)%16 == 0 }
+
+// endAppliedStatement waits for nobody: who has locked a letter decides about it.
+const endAppliedStatement = `
+DELETE FROM dead_letters WHERE subscriber = ?0 AND state = 'failing' AND event_id = ANY (ARRAY (
+	SELECT letter.event_id FROM dead_letters AS letter WHERE letter.subscriber = ?0 AND letter.state = 'failing'
+		AND (SELECT true FROM inbox AS i WHERE i.subscriber = ?0 AND i.event_id = ` + eventID + ` AND i.applied_at IS NOT NULL)
+	FOR UPDATE SKIP LOCKED))`
+
+// endApplied ends failing letters of events that were applied. A program of before leaves such a letter: it inserts the letter while a
+// lane applies the event, and neither sees the other one.
+func (i *Inbox) endApplied(ctx context.Context, subscriber string) error {
+	_, err := i.db.ExecContext(ctx, endAppliedStatement, subscriber)
+	return classify(ctx, err)
+}
+
+// noteTurnStatement changes nothing if the letter is locked: who has locked it decides about it.
+const promoteHeadStatement = `
+WITH first AS MATERIALIZED (
+	SELECT event_id FROM dead_letters WHERE subscriber = ?0 AND ` + ofAggregate + ` AND state IN ` + pendingStates + ` ORDER BY position LIMIT 1
+), free AS (
+	SELECT event_id FROM dead_letters
+	WHERE subscriber = ?0 AND event_id = (SELECT event_id FROM first) AND state = 'waiting' FOR UPDATE SKIP LOCKED
+)
+UPDATE dead_letters SET state = 'retrying', attempts = 0, due_at = clock_timestamp(), changed_at = clock_timestamp()
+WHERE subscriber = ?0 AND event_id = (SELECT event_id FROM free)`
+
+// noteTurn notes the turn of the head of an aggregate.
+func promoteHead(ctx context.Context, tx bun.Tx, subscriber string, aggregate outbox.Key) error {
+	_, err := tx.ExecContext(ctx, promoteHeadStatement, subscriber, text(aggregate.Type), text(aggregate.ID))
+	return classify(ctx, err)
+}

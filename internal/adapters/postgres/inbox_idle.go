@@ -1,0 +1,35 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// awake keeps a transaction from lying idle for its idle timeout while handlers work one after the other and send nothing. A process
+// that is frozen sends nothing either, and Postgres ends its transaction.
+type idleGuard struct {
+	tx      bun.Tx
+	timeout time.Duration
+	lastStatement   time.Time // when the transaction sent its last statement, or before that
+}
+
+// handle calls handler for entry. It fails with ErrUnavailable if that alone takes longer than the idle timeout.
+func (a *idleGuard) handle(ctx context.Context, handler inbox.Handler, effects *effects, entry outbox.Entry) error {
+	began := time.Now()
+	err := handleSafely(ctx, handler, effects, entry)
+	if took := time.Since(began); took >= a.timeout {
+		return ErrUnavailable.With("the handler of event %s took %s, and Postgres ends a transaction that sends nothing for %s: "+
+			"let the handler take less, or raise the idle timeout", entry.ID, took.Round(time.Millisecond), a.timeout)
+	}
+	if err != nil || time.Since(a.lastStatement) < a.timeout/4 {
+		return err
+	}
+	_, err = a.tx.ExecContext(ctx, "SELECT")
+	a.lastStatement = time.Now()
+	return classify(ctx, err)
+}

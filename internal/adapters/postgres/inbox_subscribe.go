@@ -1,0 +1,158 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+const (
+	// wantsStatement counts the types that the subscriber does not want yet, and locks nothing.
+	wantsStatement = `
+SELECT s.handler, s.forgotten_at, (
+	SELECT count(*) FROM unnest(?1::text[]) AS asked (event_type) WHERE NOT EXISTS (
+		SELECT FROM subscriber_types AS t WHERE t.subscriber = ?0 AND t.event_type = asked.event_type))
+FROM (SELECT) AS always LEFT JOIN subscribers AS s ON s.subscriber = ?0`
+
+	// lockSubscriberStatement makes the row if need be, and locks it. It does not wait for redeliveries, which have a key share of the row.
+	lockSubscriberStatement = `
+INSERT INTO subscribers AS s (subscriber) VALUES (?0)
+ON CONFLICT (subscriber) DO UPDATE SET handler = s.handler RETURNING handler, forgotten_at`
+
+	// nameHandlerStatement names a handler where there is none.
+	nameHandlerStatement = "UPDATE subscribers SET handler = ?1 WHERE subscriber = ?0 AND handler IS NULL"
+
+	// wantStatement returns how many types are new.
+	wantStatement = `
+WITH added AS (
+	INSERT INTO subscriber_types (subscriber, event_type)
+	SELECT DISTINCT ?0, asked.event_type FROM unnest(?1::text[]) AS asked (event_type)
+	ON CONFLICT DO NOTHING RETURNING event_type
+)
+SELECT count(*) FROM added`
+
+	// lockLanesStatement waits for the batches under way.
+	lockLanesStatement = "SELECT FROM subscriber_lanes WHERE subscriber = ?0 ORDER BY lane FOR UPDATE"
+
+	// yieldStatement asks for way: until the time that it returns, no redelivery begins, and copies let their lanes go.
+	yieldStatement = `
+UPDATE subscribers SET yields_until = clock_timestamp() + ?1 * interval '1 microsecond' WHERE subscriber = ?0 AND forgotten_at IS NULL
+RETURNING yields_until::text`
+
+	// goOnStatement lets redeliveries begin again, unless somebody else has asked for way since.
+	goOnStatement = "UPDATE subscribers SET yields_until = NULL WHERE subscriber = ?0 AND yields_until = ?1::text::timestamptz"
+
+	// reviseStatement lets no batch commit that was made before.
+	reviseStatement = "UPDATE subscriber_lanes SET revision = revision + 1 WHERE subscriber = ?0"
+)
+
+// Subscribe asks once if there is nothing to change, and locks nothing then. Else it locks what an operator locks.
+func (i *Inbox) Subscribe(ctx context.Context, subscriber, handler string, types []string) error {
+	row := subscriberRow{subscriber: subscriber}
+	missing := 0
+	err := i.db.QueryRowContext(ctx, wantsStatement, subscriber, pgdialect.Array(types)).Scan(&row.handler, &row.forgotten, &missing)
+	if err != nil {
+		return classify(ctx, err)
+	}
+	if err := row.allows(handler); err != nil || row.handler.Valid && missing == 0 {
+		return err
+	}
+	return withYield(ctx, i.db, subscriber, func(ctx context.Context, tx bun.Tx) error {
+		row, err := lockSubscriber(ctx, tx, subscriber)
+		if err != nil {
+			return err
+		}
+		if err := row.allows(handler); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, nameHandlerStatement, subscriber, handler); err != nil {
+			return classify(ctx, err)
+		}
+		if err := lockLanes(ctx, tx, subscriber); err != nil {
+			return err
+		}
+		added := 0
+		if err := tx.QueryRowContext(ctx, wantStatement, subscriber, pgdialect.Array(types)).Scan(&added); err != nil || added == 0 {
+			return classify(ctx, err)
+		}
+		return revise(ctx, tx, subscriber)
+	})
+}
+
+// yieldsFor is how long a subscriber makes way for somebody who died meanwhile.
+const yieldsFor = 15 * time.Second
+
+// withWay runs a transaction that locks a subscriber's row and lanes. First it asks for way, in a transaction of its own. Without that, the
+// lock might never come: redeliveries overlap each other, and each lane has a batch under way.
+func withYield(ctx context.Context, db *bun.DB, subscriber string, do func(ctx context.Context, tx bun.Tx) error) error {
+	until := ""
+	err := db.QueryRowContext(ctx, yieldStatement, subscriber, yieldsFor.Microseconds()).Scan(&until)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return classify(ctx, err)
+	}
+	goOn := func(db bun.IDB) error {
+		if until == "" {
+			return nil
+		}
+		_, err := db.ExecContext(ctx, goOnStatement, subscriber, until)
+		return classify(ctx, err)
+	}
+	err = transact(ctx, db, func(ctx context.Context, tx bun.Tx) error {
+		if err := do(ctx, tx); err != nil {
+			return err
+		}
+		return goOn(tx)
+	})
+	if err != nil && ctx.Err() == nil {
+		_ = goOn(db) // or else after a while
+	}
+	return err
+}
+
+// subscriberRow is what is decided about a subscriber.
+type subscriberRow struct {
+	subscriber string
+	handler    sql.NullString
+	forgotten  sql.Null[time.Time]
+}
+
+// allows reports why a copy with this handler cannot work.
+func (r subscriberRow) allows(handler string) error {
+	switch {
+	case r.forgotten.Valid:
+		return forgot(r.subscriber)
+	case r.handler.Valid && r.handler.String != handler:
+		return inbox.ErrOtherHandler.With("subscriber %s has the handler %s, not %s", r.subscriber, r.handler.String, handler)
+	}
+	return nil
+}
+
+func forgot(subscriber string) error {
+	return inbox.ErrForgotten.With("subscriber %s was forgotten", subscriber)
+}
+
+// lockSubscriber locks the row of a subscriber, until the transaction ends. Whoever changes what is decided about a subscriber does that
+// first, then locks the lanes, and then revises them.
+func lockSubscriber(ctx context.Context, tx bun.Tx, subscriber string) (row subscriberRow, err error) {
+	row.subscriber = subscriber
+	err = tx.QueryRowContext(ctx, lockSubscriberStatement, subscriber).Scan(&row.handler, &row.forgotten)
+	return row, classify(ctx, err)
+}
+
+// lockLanes locks all lanes of a subscriber, in order.
+func lockLanes(ctx context.Context, tx bun.Tx, subscriber string) error {
+	_, err := tx.ExecContext(ctx, lockLanesStatement, subscriber)
+	return classify(ctx, err)
+}
+
+// revise gives each lane of a subscriber a new revision.
+func revise(ctx context.Context, tx bun.Tx, subscriber string) error {
+	_, err := tx.ExecContext(ctx, reviseStatement, subscriber)
+	return classify(ctx, err)
+}

@@ -1,0 +1,81 @@
+package postgres_test
+
+import (
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+)
+
+// TestCursorPassesTimesThatNobodyCanRead shows that a relay that takes over behind an event which was parked because its time cannot be
+// read saves its cursor, and loads it again.
+func TestCursorPassesTimesThatNobodyCanRead(t *testing.T) {
+	for _, when := range []string{"infinity", "10000-01-01 00:00:00+00"} {
+		t.Run(when, func(t *testing.T) {
+			h := newParallel(t)
+			term, err := h.Elector("a").Acquire(t.Context(), 0)
+			require.NoError(t, err)
+			record(t, h, "a", 2)
+			exec(t, h.others, "ALTER TABLE outbox DROP CONSTRAINT IF EXISTS outbox_recorded_at_check")
+			rewrite(t, h.others, "recorded_at = ? WHERE position = 2", when)
+			turn := relay.WriteFence{Token: term.Token}
+			var ids []string
+			require.NoError(t, h.others.NewRaw("SELECT event_id FROM outbox ORDER BY position").Scan(t.Context(), &ids))
+			place := outbox.Progress{Position: 2, EventID: ids[1]}
+			// The notice of parking is at the tail, the former leader died.
+			_, err = h.parking.Reconcile(t.Context(), turn, relay.MessageMeta{Own: true, Progress: place, Parked: "its time"}, 2, false)
+			require.NoError(t, err)
+			turn.Revision++
+			_, err = h.cursors.Save(t.Context(), turn, relay.Cursor{Progress: place, StreamCreated: "x", StreamSequence: 2})
+			require.NoError(t, err)
+			cursor, err := h.cursors.Load(t.Context())
+			require.NoError(t, err)
+			require.EqualValues(t, 2, cursor.Position)
+			// What comes where the relay has passed is still noticed.
+			require.NoError(t, h.log.Verify(t.Context(), place, 2))
+			record(t, h, "b", 2)
+			exec(t, h.others, "DELETE FROM outbox WHERE position = 1")
+			h.SetSequence(t, 0)
+			record(t, h, "c", 1)
+			h.SetSequence(t, 10)
+			require.ErrorIs(t, h.log.Verify(t.Context(), place, 2), relay.ErrSequenceBehind)
+		})
+	}
+}
+
+// TestVerifyWithABacklog shows that a relay takes over whatever backlog an outage has left. BACKLOG=2000000 measures with more.
+func TestVerifyWithABacklog(t *testing.T) {
+	rows, err := strconv.Atoi(os.Getenv("BACKLOG"))
+	if err != nil {
+		rows = 20_000
+	}
+	h := newHarness(t)
+	record(t, h, "a", 100)
+	var id string
+	require.NoError(t, h.others.NewRaw("SELECT event_id FROM outbox WHERE position = 100").Scan(t.Context(), &id))
+	exec(t, h.others, `INSERT INTO outbox_cursor (relay, position, stream_created, stream_sequence, token, revision, updated_at, recorded_position, recorded_to)
+		SELECT ?, 100, 'x', 100, 1, 1, now(), 100, max(recorded_at) FROM outbox WHERE position <= 100`, relayName)
+	const atOnce = 100_000
+	for from := 0; from < rows; from += atOnce {
+		exec(t, h.others, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
+			SELECT gen_random_uuid(), 'order', n::text, 1, 'test.v1', 'orders.created', to_json(repeat('x', 200)) FROM generate_series(?, ?) AS n`,
+			from+1000, from+999+min(atOnce, rows-from))
+	}
+	exec(t, h.others, "SELECT brin_summarize_new_values('outbox_recorded')") // as autovacuum does, about once a minute
+	place := outbox.Progress{Position: 100, EventID: id}
+	for range 2 {
+		began := time.Now()
+		err := h.log.Verify(t.Context(), place, 100)
+		t.Logf("%d rows: verified in %v: %v", rows, time.Since(began), err)
+		require.NoError(t, err)
+		require.NoError(t, h.log.Verify(t.Context(), outbox.Progress{}, 0)) // forget what was known
+	}
+	began := time.Now()
+	_, err = h.desk().CheckSequence(t.Context())
+	t.Logf("disorder in %v: %v", time.Since(began), err)
+}

@@ -1,0 +1,145 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+)
+
+// The sequence of outbox.position can go back: by a data-only restore, logical replication, RESTART or setval. Then events
+// come at positions that the relay has passed, where it never looks again. These fragments find that out. They ask about the
+// row c of outbox_cursor and the row o of outbox.
+
+// sequenceName is checked at start, see Log.Check.
+const sequenceName = "outbox_position_seq"
+
+const (
+	// nextPosition is the position that is dealt next.
+	nextPosition = `(SELECT last_value + CASE WHEN is_called THEN 1 ELSE 0 END FROM ` + sequenceName + `)`
+
+	// highestPosition is the highest one that must not be dealt again.
+	highestPosition = `greatest(c.position, c.purged_to, (SELECT max(position) FROM outbox), (SELECT max(position) FROM outbox_parked), 0)`
+
+	// notParked asks for each row by an index, as readStatement does.
+	notParked = `(SELECT true FROM outbox_parked AS p WHERE p.position = o.position AND p.event_id = o.event_id) IS NULL`
+
+	// Rows came after the relay where retention had left nothing, or where all rows that it passed were recorded before. Times
+	// are compared with times of the same table only, so a clock that goes back does not make a row look misplaced. Each has
+	// two bounds, of which the planner thinks that they let little through, and is counted, so that the planner does not hope to
+	// find one soon: else it might scan the whole table. Nearly all positions are below the cursor, so the + 0 hides them from the
+	// planner. Times that cannot be read do not count: such rows were there before the schema refused them.
+	belowPurged   = `o.position BETWEEN 1 AND c.purged_to`
+	recordedLater = `o.recorded_at > c.recorded_to AND o.recorded_at < '9999-12-31 00:00:00+00'
+		AND o.position + 0 > c.purged_to AND o.position + 0 <= least(c.position, c.recorded_position)`
+
+	misplacedCount = `((SELECT count(*) FROM outbox AS o WHERE ` + belowPurged + ` AND ` + notParked + `)
+		+ (SELECT count(*) FROM outbox AS o WHERE ` + recordedLater + ` AND ` + notParked + `))`
+)
+
+// excess is how many more rows stand between the cursor and a place than the stream has messages there. Where no transaction
+// was rolled back, there is no room for one, and no row is read.
+func excess(position, sequence string) string {
+	messages := `(` + sequence + ` - c.stream_sequence)`
+	return `CASE WHEN c.stream_created IS NOT NULL AND ` + messages + ` BETWEEN 0 AND ` + position + ` - c.position - 1
+		THEN (SELECT count(*) FROM outbox AS o WHERE o.position > c.position AND o.position <= ` + position + ` AND ` + notParked + `) - ` + messages + `
+		ELSE 0 END`
+}
+
+// verifyStatement looks for misplaced rows only if a position was dealt since ?3.
+var verifyStatement = `
+SELECT pg_is_in_recovery(), log.next, greatest(` + highestPosition + `, ?1), coalesce(c.purged_to, 0),
+	(SELECT event_id::text FROM outbox WHERE position = ?1),
+	CASE WHEN log.next = ?3 THEN 0 ELSE coalesce(` + misplacedCount + `, 0) END,
+	CASE WHEN log.next = ?3 THEN 0 ELSE coalesce(` + excess("?1", "?2") + `, 0) END
+FROM (SELECT ` + nextPosition + ` AS next) AS log LEFT JOIN outbox_cursor AS c ON c.relay = ?0`
+
+// sound is what was verified last. While the same position is next, no row has come, so not everything is looked at again: the
+// table's end may not be in the index yet. It is anyway after lookAgain, in case the sequence went back and forth.
+type verification struct {
+	reached  outbox.Progress
+	sequence uint64
+	next     outbox.Position
+	at       time.Time
+}
+
+const verifyAgainAfter = 30 * time.Second
+
+// known is the next position when all was well at the same place; 0: everything has to be looked at.
+func (s verification) known(reached outbox.Progress, sequence uint64) outbox.Position {
+	if s.reached != reached || s.sequence != sequence || time.Since(s.at) >= verifyAgainAfter {
+		return 0
+	}
+	return s.next
+}
+
+// Verify is called by one relay at a time, like After.
+func (l *Log) Verify(ctx context.Context, reached outbox.Progress, sequence uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, l.within)
+	defer cancel()
+	known := l.verification.known(reached, sequence)
+	verified := verification{reached: reached, sequence: sequence, at: l.verification.at}
+	l.verification = verification{}
+	var standby bool
+	var next, highest, purgedTo outbox.Position
+	var id sql.NullString
+	var misplaced, more int64
+	err := l.db.QueryRowContext(ctx, verifyStatement, l.relay, int64(reached.Position), int64(sequence), int64(known)).
+		Scan(&standby, &next, &highest, &purgedTo, &id, &misplaced, &more)
+	switch {
+	case err != nil:
+		return classify(ctx, fmt.Errorf("verify the outbox up to %d: %w", reached.Position, err))
+	case standby:
+		return errStandby
+	case reached.Position > purgedTo && id.String != reached.EventID:
+		return fmt.Errorf("read the outbox after %d: %w", reached.Position, historyLost(reached, id)) // in the words of After
+	case misplaced+more > 0:
+		return relay.ErrSequenceBehind.With("%s", misplacedEvents(misplaced+more, reached.Position))
+	case next <= highest:
+		return sequenceBehind(next, highest)
+	}
+	if known != next {
+		verified.at = time.Now()
+	}
+	verified.next = next
+	l.verification = verified
+	return nil
+}
+
+func misplacedEvents(count int64, upTo outbox.Position) string {
+	return fmt.Sprintf("%d events came at positions up to %d, which the relay had passed: the sequence of outbox.position went back",
+		count, upTo)
+}
+
+func sequenceBehind(next, highest outbox.Position) error {
+	return relay.ErrSequenceBehind.With("the sequence of outbox.position went back: it deals position %d next, but %d was dealt before", next, highest)
+}
+
+func historyLost(from outbox.Progress, id sql.NullString) error {
+	if !id.Valid {
+		return relay.ErrHistoryLost.With("the log has no row at position %d, from where event %q was published", from.Position, from.EventID)
+	}
+	return relay.ErrHistoryLost.With("position %d of the log holds event %s, but event %q was published from there",
+		from.Position, id.String, from.EventID)
+}
+
+var disorderStatement = `
+SELECT pg_is_in_recovery(), ` + nextPosition + `, ` + highestPosition + `, coalesce(` + misplacedCount + `, 0)
+FROM (SELECT) AS always LEFT JOIN outbox_cursor AS c ON c.relay = ?`
+
+// CheckSequence counts the misplaced events.
+func (a *RelayAdmin) CheckSequence(ctx context.Context) (found operations.SequenceCheck, err error) {
+	var standby bool
+	err = a.db.QueryRowContext(ctx, disorderStatement, a.relay).Scan(&standby, &found.Next, &found.Highest, &found.Misplaced)
+	if err != nil {
+		return operations.SequenceCheck{}, classify(ctx, fmt.Errorf("look for misplaced events of %s: %w", a.relay, err))
+	}
+	if standby {
+		return operations.SequenceCheck{}, errStandby
+	}
+	return found, nil
+}

@@ -1,0 +1,191 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+)
+
+// RelayAdmin is where operators see how one relay and its log stand, and, as the bench, where they repair it. Looking locks nothing
+// and writes nothing.
+type RelayAdmin struct {
+	db     *bun.DB
+	relay  string
+	stream string
+}
+
+var _ operations.RelayInspector = (*RelayAdmin)(nil)
+
+// NewDesk returns the desk of relay, which publishes to stream.
+func NewRelayAdmin(db *bun.DB, relay, stream string) *RelayAdmin {
+	return &RelayAdmin{db: db, relay: relay, stream: stream}
+}
+
+// Status asks four times, so its values may be a few milliseconds apart.
+func (a *RelayAdmin) Status(ctx context.Context) (operations.RelayStatus, error) {
+	ctx = allow(ctx, counting)
+	status, err := a.relayStatus(ctx)
+	if err == nil {
+		status.Unpublished, status.Oldest, err = countBehind(ctx, a.db, status.Position)
+	}
+	if err == nil {
+		status.HaltedInstances, err = a.haltedInstances(ctx)
+	}
+	if err != nil {
+		return operations.RelayStatus{}, classify(ctx, fmt.Errorf("read the status of the relay %s: %w", a.relay, err))
+	}
+	if status.SequenceCheck, err = a.CheckSequence(ctx); err != nil {
+		return operations.RelayStatus{}, err
+	}
+	writers, err := describeWriters(ctx, a.db)
+	if err != nil {
+		return operations.RelayStatus{}, classify(ctx, err)
+	}
+	if len(writers) > 0 {
+		status.OldestTransaction = &writers[0].OpenTransaction
+	}
+	return status, nil
+}
+
+const statusStatement = `
+SELECT pg_is_in_recovery(), clock_timestamp(), l.holder, l.token, l.acquired_at, l.expires_at,
+	c.position, c.stream, c.stream_sequence, c.purged_to, c.updated_at, c.halt_reason, c.halt_detail, c.halted_at,
+	(SELECT coalesce(max(position), 0) FROM outbox), parked.events, parked.aggregates
+FROM (SELECT) AS always
+LEFT JOIN leases AS l ON l.name = ?0 AND l.expires_at > clock_timestamp()
+LEFT JOIN outbox_cursor AS c ON c.relay = ?0
+CROSS JOIN (
+	SELECT count(*) AS events, count(DISTINCT (aggregate_type, aggregate_id)) AS aggregates
+	FROM outbox_parked WHERE state IN ('parked', 'redrive')
+) AS parked`
+
+// relayStatus reads all but the backlog and the writers.
+func (a *RelayAdmin) relayStatus(ctx context.Context) (operations.RelayStatus, error) {
+	var standby bool
+	var holder, stream, reason, detail sql.NullString
+	var token, position, sequence, purgedTo sql.NullInt64
+	var acquired, expires, updated, halted sql.NullTime
+	status := operations.RelayStatus{Relay: a.relay}
+	err := a.db.QueryRowContext(ctx, statusStatement, a.relay).Scan(&standby, &status.Now, &holder, &token, &acquired, &expires,
+		&position, &stream, &sequence, &purgedTo, &updated, &reason, &detail, &halted,
+		&status.LastPosition, &status.ParkedEvents, &status.ParkedAggregates)
+	switch {
+	case err != nil:
+		return operations.RelayStatus{}, err
+	case standby:
+		return operations.RelayStatus{}, errStandby
+	}
+	status.Position, status.PurgedTo = outbox.Position(position.Int64), outbox.Position(purgedTo.Int64)
+	status.Stream, status.Sequence, status.SavedAt = stream.String, uint64(sequence.Int64), updated.Time
+	if token.Valid {
+		status.Leader = &operations.Leader{Holder: holder.String, Token: token.Int64, Since: acquired.Time, Until: expires.Time}
+	}
+	if reason.Valid {
+		halt := relay.Halt{Reason: relay.HaltReason(reason.String), Detail: detail.String}
+		status.Halt = &operations.Halt{Halt: halt, Since: halted.Time}
+	}
+	return status, nil
+}
+
+// behindStatement is given the position as a literal: the planner, who knows how many rows come after it, then reads those
+// only.
+const behindStatement = `
+SELECT count(*), min(o.recorded_at) FILTER (WHERE ` + validTime + `)
+FROM outbox AS o WHERE o.position > ? AND NOT EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = o.position)`
+
+// countBehind counts the entries after position that are not in the parking lot, and tells when the first was recorded.
+func countBehind(ctx context.Context, db *bun.DB, position outbox.Position) (count int64, oldest time.Time, err error) {
+	var first sql.NullTime
+	err = db.QueryRowContext(ctx, behindStatement, int64(position)).Scan(&count, &first)
+	return count, first.Time, err
+}
+
+// List reads at most one payload more than it returns.
+func (a *RelayAdmin) List(ctx context.Context, filter operations.EventFilter) ([]operations.ListedEvent, error) {
+	ctx = allow(ctx, counting)
+	largest := 0
+	if filter.Payloads {
+		largest = operations.MaxListedPayload
+	}
+	query := a.db.NewSelect().ColumnExpr(entryColumns(strconv.Itoa(largest))).
+		ColumnExpr("CASE WHEN p.state IS NOT NULL THEN p.state WHEN "+belowPurged+" OR "+recordedLater+" THEN ? "+
+			"WHEN o.position <= c.position THEN ? ELSE ? END", operations.Misplaced, operations.Published, operations.Unpublished).
+		ColumnExpr("coalesce(p.reason, '')").
+		ColumnExpr("coalesce(p.stream_sequence, 0)").
+		TableExpr("outbox AS o").
+		Join("LEFT JOIN outbox_parked AS p ON p.position = o.position AND p.event_id = o.event_id").
+		Join("LEFT JOIN outbox_cursor AS c ON c.relay = ?", a.relay).
+		OrderExpr("o.position DESC LIMIT ?", max(filter.Limit, 0)) // bun's own limit takes 0 for none
+	if filter.Position != 0 {
+		query = query.Where("o.position = ?", int64(filter.Position))
+	}
+	if filter.Aggregate.Type != "" {
+		query = query.Where("o.aggregate_type = ?", filter.Aggregate.Type)
+	}
+	if filter.Aggregate.ID != "" {
+		query = query.Where("o.aggregate_id = ?", filter.Aggregate.ID)
+	}
+	if filter.Type != "" {
+		query = query.Where("o.event_type = ?", filter.Type)
+	}
+	if !filter.Since.IsZero() {
+		query = query.Where("o.recorded_at >= ?", filter.Since)
+	}
+	rows, err := query.Rows(ctx)
+	if err != nil {
+		return nil, classify(ctx, fmt.Errorf("list the outbox: %w", err))
+	}
+	defer func() { _ = rows.Close() }()
+	var found []operations.ListedEvent
+	var unread []outbox.Position // because of something else than the payload
+	left := operations.MaxListedBytes
+	for rows.Next() {
+		var row logRow
+		var listed operations.ListedEvent
+		if err := rows.Scan(append(row.columns(), &listed.State, &listed.Reason, &listed.Sequence)...); err != nil {
+			return nil, classify(ctx, fmt.Errorf("list the outbox: %w", err))
+		}
+		listed.Entry = row.entry()
+		if left -= len(row.payload); filter.Payloads && left < 0 {
+			listed.Payload, listed.Omitted = nil, fmt.Sprintf("this list has %d bytes of payloads already", operations.MaxListedBytes)
+		} else if filter.Payloads && row.payload == nil {
+			listed.Omitted = fmt.Sprintf("it takes more than %d bytes", operations.MaxListedPayload)
+		}
+		if row.unread() {
+			unread = append(unread, listed.Position)
+		}
+		found = append(found, listed)
+	}
+	err = rows.Err()
+	if err == nil {
+		err = a.explainListed(ctx, found, unread)
+	}
+	return found, classify(ctx, err)
+}
+
+// explainListed completes entries of a list of which something else than the payload was too large.
+func (a *RelayAdmin) explainListed(ctx context.Context, found []operations.ListedEvent, unread []outbox.Position) error {
+	var entries []outbox.Entry
+	for _, position := range unread {
+		entries = append(entries, outbox.Entry{Position: position})
+	}
+	if err := explain(ctx, a.db, entries, operations.MaxListedPayload); err != nil {
+		return err
+	}
+	for i := range found {
+		if n := slices.Index(unread, found[i].Position); n >= 0 {
+			e := entries[n]
+			found[i].Key, found[i].Type, found[i].Subject, found[i].Invalid = e.Key, e.Type, e.Subject, e.Invalid
+		}
+	}
+	return nil
+}

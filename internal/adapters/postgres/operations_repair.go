@@ -1,0 +1,112 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/uptrace/bun/dialect/pgdialect"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+)
+
+var _ operations.RelayRepair = (*RelayAdmin)(nil)
+
+// Cursor implements the port.
+func (a *RelayAdmin) Cursor(ctx context.Context) (relay.Cursor, error) {
+	return NewCursorStore(a.db, a.relay, a.stream).Load(ctx)
+}
+
+// heldStatement compares ids as text: what is asked for comes from a stream, and need not be a UUID.
+const hasEventsStatement = `
+SELECT o.position, o.event_id
+FROM unnest(?0::bigint[], ?1::text[]) AS place (position, event_id)
+JOIN outbox AS o ON o.position = place.position AND o.event_id::text = place.event_id
+ORDER BY o.position`
+
+// Held implements the port.
+func (a *RelayAdmin) HasEvents(ctx context.Context, places []outbox.Progress) ([]outbox.Progress, error) {
+	positions, ids := make([]int64, len(places)), make([]string, len(places))
+	for i, place := range places {
+		positions[i], ids[i] = int64(place.Position), place.EventID
+	}
+	rows, err := a.db.QueryContext(ctx, hasEventsStatement, pgdialect.Array(positions), pgdialect.Array(ids))
+	if err != nil {
+		return nil, classify(ctx, fmt.Errorf("look %d events up in the log: %w", len(places), err))
+	}
+	defer func() { _ = rows.Close() }()
+	var held []outbox.Progress
+	for rows.Next() {
+		var place outbox.Progress
+		if err := rows.Scan(&place.Position, &place.EventID); err != nil {
+			return nil, classify(ctx, fmt.Errorf("look %d events up in the log: %w", len(places), err))
+		}
+		held = append(held, place)
+	}
+	return held, classify(ctx, rows.Err())
+}
+
+// At implements the port.
+func (a *RelayAdmin) At(ctx context.Context, position outbox.Position) (outbox.Progress, bool, error) {
+	return a.findEvent(ctx, "SELECT position, event_id FROM outbox WHERE position = ?", int64(position))
+}
+
+// place is the one that a statement finds, if any.
+func (a *RelayAdmin) findEvent(ctx context.Context, statement string, args ...any) (found outbox.Progress, ok bool, err error) {
+	err = a.db.QueryRowContext(ctx, statement, args...).Scan(&found.Position, &found.EventID)
+	if errors.Is(err, sql.ErrNoRows) {
+		return outbox.Progress{}, false, nil
+	}
+	if err != nil {
+		return outbox.Progress{}, false, classify(ctx, fmt.Errorf("look an event up in the log: %w", err))
+	}
+	return found, true, nil
+}
+
+// Behind implements the port.
+func (a *RelayAdmin) Behind(ctx context.Context, position outbox.Position) (int64, error) {
+	ctx = allow(ctx, counting)
+	count, _, err := countBehind(ctx, a.db, position)
+	if err != nil {
+		return 0, classify(ctx, fmt.Errorf("count the log's entries after %d: %w", position, err))
+	}
+	return count, nil
+}
+
+// adoptStatement is a turn without a lease. When the cursor goes back retention counts anew from there, and all of it for
+// another stream: nobody knows since when that one has held what it holds. What is before the place counts as passed from now
+// on, whenever it was recorded.
+const adoptStatement = `
+WITH written AS (
+	INSERT INTO outbox_cursor AS c (relay, position, stream, stream_created, stream_sequence, token, revision, updated_at,
+		recorded_position, recorded_to)
+	SELECT ?0, ?2, ?3, nullif(?4, ''), ?5, 0, 1, clock_timestamp(), ?2,
+		greatest('epoch', (SELECT recorded_to FROM outbox_cursor WHERE relay = ?0), (SELECT max(recorded_at) FROM outbox AS o WHERE position <= ?2 AND ` + validTime + `))
+	WHERE ?1 = 0 OR EXISTS (SELECT FROM outbox_cursor WHERE relay = ?0)
+	ON CONFLICT (relay) DO UPDATE SET position = excluded.position, stream = excluded.stream,
+		stream_created = excluded.stream_created, stream_sequence = excluded.stream_sequence,
+		revision = c.revision + 1, updated_at = excluded.updated_at, halt_reason = NULL, halt_detail = NULL, halted_at = NULL,
+		recorded_position = excluded.recorded_position, recorded_to = excluded.recorded_to,
+		passed = least(c.passed, excluded.position), passed_at = CASE WHEN ?6 THEN NULL ELSE c.passed_at END
+	WHERE c.revision = ?1
+	RETURNING c.revision
+)
+SELECT revision FROM written`
+
+// Adopt implements the port.
+func (a *RelayAdmin) Adopt(ctx context.Context, revision int64, cursor relay.Cursor, anew bool) error {
+	ctx = allow(ctx, counting) // it looks when the latest event up to there was recorded
+	var now int64
+	err := a.db.QueryRowContext(ctx, adoptStatement, a.relay, revision, int64(cursor.Position), a.stream, cursor.StreamCreated,
+		int64(cursor.StreamSequence), anew).Scan(&now)
+	if errors.Is(err, sql.ErrNoRows) {
+		return relay.ErrStaleRevision.With("the cursor of %s is not at revision %d any more", a.relay, revision)
+	}
+	if err != nil {
+		return classify(ctx, fmt.Errorf("adopt position %d for %s: %w", cursor.Position, a.relay, err))
+	}
+	return nil
+}

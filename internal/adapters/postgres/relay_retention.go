@@ -1,0 +1,93 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+)
+
+// Retention removes from the log what one relay published long ago, fenced by the relay's lease.
+type Retention struct {
+	db    *bun.DB
+	relay string
+
+	within time.Duration // its statement is answered
+}
+
+var _ relay.Retention = (*Retention)(nil)
+
+// NewRetention returns the retention of relay's log.
+func NewRetention(db *bun.DB, relay string) *Retention {
+	return &Retention{db: db, relay: relay, within: answerWithin}
+}
+
+// purgeStatement removes what the cursor had passed when it was looked at last, if that is long enough ago, and looks again
+// when nothing is left of that; a time in the future was left behind by a clock that jumped. It starts where the last purge
+// ended: what is still there at or below purged_to is in the parking lot, and found from there. So it never walks over what
+// was deleted but not yet vacuumed.
+//
+// It waits for no row that somebody has locked, lest the lease, which it has locked itself, cannot be renewed meanwhile: it
+// stops there, so that what stays is still above purged_to, and comes back to it.
+//
+// When the relay has written since the statement's snapshot was taken, which shows once the cursor is locked, nothing is
+// removed: an event may have been parked that the snapshot shows as an ordinary one.
+const purgeStatement = fenceCTE + `, cursor AS (
+	SELECT c.*, coalesce(c.passed_at > clock_timestamp(), true) AS unmarked, clock_timestamp() - ?2 * interval '1 microsecond' AS horizon
+	FROM fence, outbox_cursor AS c
+	WHERE c.relay = ?0 AND c.revision = (SELECT revision FROM outbox_cursor WHERE relay = ?0) FOR UPDATE OF c
+), ripe AS (
+	SELECT purged_to, passed, horizon FROM cursor WHERE passed_at <= horizon
+), next AS (
+	SELECT o.position FROM ripe, LATERAL (
+		SELECT position FROM outbox
+		WHERE position > ripe.purged_to AND NOT EXISTS (SELECT FROM outbox_parked AS p WHERE p.position = outbox.position)
+		ORDER BY position LIMIT ?3
+	) AS o WHERE o.position <= ripe.passed
+), done AS (
+	SELECT p.position FROM ripe, outbox_parked AS p
+	WHERE p.state IN ('redriven', 'discarded') AND p.changed_at <= ripe.horizon AND p.position <= ripe.passed
+	ORDER BY p.position LIMIT ?3 FOR UPDATE OF p SKIP LOCKED
+), chosen AS (
+	SELECT position FROM next UNION ALL SELECT position FROM done ORDER BY position LIMIT ?3
+), locked AS (
+	SELECT o.position FROM chosen JOIN outbox AS o USING (position) FOR UPDATE OF o SKIP LOCKED
+), taken AS (
+	SELECT min(o.position) AS position FROM chosen JOIN outbox AS o USING (position)
+	WHERE o.position NOT IN (SELECT position FROM locked)
+), leaving AS (
+	SELECT chosen.position FROM chosen, taken WHERE taken.position IS NULL OR chosen.position < taken.position
+), removed AS (
+	DELETE FROM outbox AS o USING leaving WHERE o.position = leaving.position RETURNING o.position
+), left_lot AS (
+	DELETE FROM outbox_parked AS p USING leaving WHERE p.position = leaving.position
+), total AS (
+	SELECT count(*) AS removed, max(position) AS last,
+		count(*) < ?3 AND (SELECT position FROM taken) IS NULL AS whole
+	FROM removed
+), marked AS (
+	UPDATE outbox_cursor AS c SET purged_to = greatest(c.purged_to, total.last),
+		passed = CASE WHEN total.whole THEN c.position ELSE c.passed END,
+		passed_at = CASE WHEN total.whole THEN clock_timestamp() ELSE c.passed_at END
+	FROM total, cursor WHERE c.relay = cursor.relay AND (cursor.unmarked OR EXISTS (SELECT FROM ripe))
+)
+SELECT EXISTS (SELECT FROM fence), (SELECT removed FROM total)`
+
+// Purge implements the port.
+func (r *Retention) Purge(ctx context.Context, token int64, age time.Duration, limit int) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.within)
+	defer cancel()
+	var held bool
+	var removed int
+	err := r.db.QueryRowContext(ctx, purgeStatement, r.relay, token, age.Microseconds(), limit).Scan(&held, &removed)
+	if err != nil {
+		return 0, classify(ctx, fmt.Errorf("remove old rows from the outbox: %w", err))
+	}
+	if !held {
+		return 0, leaseLost(r.relay, token)
+	}
+	return removed, nil
+}

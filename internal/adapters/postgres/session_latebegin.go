@@ -1,0 +1,123 @@
+package postgres
+
+import (
+	"context"
+	"database/sql/driver"
+	"io"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+type lateBeginKey struct{}
+
+// opensLate returns a context whose transactions send BEGIN together with their first statement, which saves a round trip.
+func withLateBegin(ctx context.Context) context.Context {
+	return context.WithValue(ctx, lateBeginKey{}, true)
+}
+
+// openingTransaction is a transaction whose BEGIN waits for its first statement. It ends like a transaction.
+type lateTransaction struct {
+	session *session
+	ctx     context.Context // of BEGIN, as database/sql has no other for COMMIT
+}
+
+// openLate begins a transaction at the isolation READ COMMITTED.
+func (s *session) beginLate(ctx context.Context) driver.Tx {
+	s.lateBegin = "begin isolation level read committed"
+	return &lateTransaction{session: s, ctx: ctx}
+}
+
+// openFirst sends a BEGIN that waits.
+func (s *session) sendLateBegin(ctx context.Context) error {
+	if s.lateBegin == "" {
+		return nil
+	}
+	begin := s.lateBegin
+	s.lateBegin = ""
+	_, err := s.Conn.Conn().Exec(ctx, begin)
+	return err
+}
+
+// openWith sends a BEGIN that waits, and a statement without arguments. The statements of one text are snapshots of their own, like
+// statements that are sent one by one. If the statement fails, the transaction has begun and must be rolled back.
+func (s *session) sendLateBeginWith(ctx context.Context, statement string) (driver.Rows, error) {
+	text := s.lateBegin + ";" + statement
+	s.lateBegin = ""
+	results, err := s.Conn.Conn().PgConn().Exec(ctx, text).ReadAll()
+	if err != nil {
+		return nil, err
+	}
+	return &readRows{result: results[len(results)-1]}, nil
+}
+
+// Commit commits. If it fails, nobody knows whether the transaction took effect.
+func (t *lateTransaction) Commit() error {
+	if t.unsent() {
+		return nil
+	}
+	call := t.session.call(t.ctx, bound(t.ctx, t.session.pool.within))
+	conn := t.session.Conn.Conn()
+	tag, err := conn.Exec(call.ctx, "commit")
+	switch {
+	case err != nil && conn.PgConn().TxStatus() != 'I':
+		_ = conn.Close(call.ctx)
+	case err == nil && tag.String() == "ROLLBACK":
+		err = pgx.ErrTxCommitRollback
+	}
+	return call.end(err)
+}
+
+// Rollback rolls back, also when the transaction's context has ended. If Postgres does not answer, the connection is closed,
+// which ends the transaction too.
+func (t *lateTransaction) Rollback() error {
+	if t.unsent() {
+		return nil
+	}
+	call := t.session.call(context.WithoutCancel(t.ctx), min(t.session.pool.within, answerWithin))
+	conn := t.session.Conn.Conn()
+	_, err := conn.Exec(call.ctx, "rollback")
+	if err != nil {
+		_ = conn.Close(call.ctx) // the rollback's error counts
+	}
+	return call.end(err)
+}
+
+// unsent drops a BEGIN that waits. It reports whether there was one: then there is nothing to end.
+func (t *lateTransaction) unsent() bool {
+	waits := t.session.lateBegin != ""
+	t.session.lateBegin = ""
+	return waits
+}
+
+// readRows are the rows of a statement that were read whole, as text.
+type readRows struct {
+	result *pgconn.Result
+	next   int
+}
+
+// Columns returns the names of the columns.
+func (r *readRows) Columns() []string {
+	names := make([]string, len(r.result.FieldDescriptions))
+	for i, field := range r.result.FieldDescriptions {
+		names[i] = field.Name
+	}
+	return names
+}
+
+// Next returns the next row.
+func (r *readRows) Next(dest []driver.Value) error {
+	if r.next == len(r.result.Rows) {
+		return io.EOF
+	}
+	for i, value := range r.result.Rows[r.next] {
+		if dest[i] = nil; value != nil {
+			dest[i] = string(value)
+		}
+	}
+	r.next++
+	return nil
+}
+
+// Close has nothing to do.
+func (r *readRows) Close() error { return nil }

@@ -1,0 +1,159 @@
+package postgres
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+const (
+	// readOnlyFor is the age at which a session may be outdated that takes no writes. A younger one says what is true now, so a
+	// pool whose database really is read-only opens its sessions again no more than once in that time.
+	readOnlyFor = time.Second
+
+	// standbyFor is for how long a standby is believed to be one, without another connection to it.
+	standbyFor = 250 * time.Millisecond
+)
+
+// sessions opens the connections of one pool. Each statement on them has a deadline, and when one passes without an answer
+// the other connections of that time are not used again: they lead through the same network to the same server. A pool of
+// connections that went dead together costs one timeout, not one for each. The same holds if a connection turns out to lead to a
+// server that takes no writes any more: it leads to the former primary, or began while the database was read-only.
+type sessions struct {
+	direct, pooler driver.Connector // of which one is used
+	pooled         atomic.Bool      // a pooler stands in between
+	within         time.Duration    // a statement is answered
+	generation     atomic.Int64     // rises when the connections that are open are suspected
+	standby        atomic.Pointer[refusal]
+}
+
+// refusal is what a connection was refused for.
+type refusal struct {
+	at  time.Time
+	err error
+}
+
+// newSessions completes config, which it keeps.
+func newSessions(config *pgx.ConnConfig, within time.Duration) (*sessions, error) {
+	direct, pooled, err := applySettings(config)
+	if err != nil {
+		return nil, err
+	}
+	connector := func(settings map[string]string, isDirect bool) driver.Connector {
+		of := config.Copy()
+		of.RuntimeParams = settings
+		statement := openedStatement(isDirect, settings)
+		of.ValidateConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+			return accept(ctx, conn, config.Database, statement, isDirect)
+		}
+		return stdlib.GetConnector(*of)
+	}
+	return &sessions{direct: connector(direct, true), pooler: connector(pooled, false), within: within}, nil
+}
+
+// Driver returns pgx's.
+func (s *sessions) Driver() driver.Driver { return s.direct.Driver() }
+
+// Connect opens a connection to a server that is not a standby, the first such of DATABASE_URL.
+func (s *sessions) Connect(ctx context.Context) (driver.Conn, error) {
+	if last := s.standby.Load(); last != nil && time.Since(last.at) < standbyFor {
+		return nil, last.err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.within*time.Duration(connecting))
+	defer cancel()
+	generation, began := s.generation.Load(), time.Now()
+	opened, err := s.open(ctx)
+	if errors.Is(err, errStandby) {
+		s.standby.Store(&refusal{at: time.Now(), err: err})
+	}
+	if err != nil {
+		return nil, err
+	}
+	conn, ok := opened.(*stdlib.Conn)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("the driver is %T, not pgx", opened), opened.Close())
+	}
+	return &session{Conn: conn, pool: s, generation: generation, opened: began}, nil
+}
+
+// open tries to reach Postgres itself. If a pooler answers, later sessions set only what poolers accept.
+func (s *sessions) open(ctx context.Context) (driver.Conn, error) {
+	if !s.pooled.Load() {
+		conn, err := s.direct.Connect(ctx)
+		if !refusesSettings(err) {
+			return conn, err
+		}
+		s.pooled.Store(true)
+	}
+	conn, err := s.pooler.Connect(ctx)
+	if errors.Is(err, errBackendEnded) { // whatever the next backend is like, it is a new one
+		conn, err = s.pooler.Connect(context.WithValue(ctx, keepBackend{}, true))
+	}
+	return conn, err
+}
+
+// accept judges a connection that was opened. If it is refused, the next host of DATABASE_URL is tried.
+//
+// A server that is read-only without being a standby is accepted: reading goes on while somebody keeps the database from being
+// written to. Behind a pooler, what leads to such a server is a backend that others have used, maybe long ago. It is ended once.
+func accept(ctx context.Context, conn *pgconn.PgConn, database, statement string, direct bool) error {
+	if err := checkFormat(conn, database); err != nil {
+		return err
+	}
+	results, err := conn.Exec(ctx, statement).ReadAll()
+	if err != nil {
+		return err
+	}
+	if len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) < 4 {
+		return errors.New("a new session was not told what it leads to")
+	}
+	is := func(column int) bool { return string(results[0].Rows[0][column]) == "t" }
+	standby, readOnly, noSchema := is(0), is(1), is(2)
+	conn.CustomData()[backendKey] = string(results[0].Rows[0][3]) == strconv.FormatUint(uint64(conn.PID()), 10)
+	if !direct && (standby || readOnly) {
+		if err := endBackend(ctx, conn); err != nil {
+			return err
+		}
+	}
+	switch {
+	case standby:
+		return errStandby
+	case noSchema:
+		return ErrSearchPath.With("the search_path leads to no schema of the database %[1]s that may hold tables: name one in DATABASE_URL "+
+			"(search_path=public), or set it with ALTER DATABASE %[1]s SET search_path = …", database)
+	}
+	return nil
+}
+
+// keepBackend is the key of a context under which a pooler's backend is taken as it is.
+type keepBackend struct{}
+
+// errBackendEnded reports that the pooler led to a backend that took no writes, which is gone now.
+var errBackendEnded = errors.New("the pooler's connection to Postgres took no writes, and was ended")
+
+// endBackend ends the pooler's connection to a server that takes no writes: the pooler keeps it for up to an hour, and opens
+// another one where its server's name leads now, with the settings of now. The connection to the pooler is gone then, too.
+func endBackend(ctx context.Context, conn *pgconn.PgConn) error {
+	if ctx.Value(keepBackend{}) != nil {
+		return nil
+	}
+	_, err := conn.Exec(ctx, `SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())
+		WHERE pg_catalog.pg_is_in_recovery() OR pg_catalog.current_setting('transaction_read_only') = 'on'`).ReadAll()
+	return errors.Join(errBackendEnded, err)
+}
+
+// outdated reports whether err says that the session takes no writes, although another one might by now.
+func (s *session) outdated(err error) bool {
+	return (sqlState(err) == "25006" || errors.Is(err, errStandby)) && time.Since(s.opened) > readOnlyFor
+}
+
+// retire keeps this session, and all that were opened as early, from being used again.
+func (s *session) retire() { s.pool.generation.CompareAndSwap(s.generation, s.generation+1) }

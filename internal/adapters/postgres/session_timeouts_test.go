@@ -1,0 +1,85 @@
+package postgres_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+)
+
+// bound is for how long a statement may take in these tests.
+const bound = time.Second
+
+// A database that does not answer must not keep the relay while its lease is renewed.
+func TestTheRelaysStatementsAreBounded(t *testing.T) {
+	s := newScene(t)
+	s.harness.log.AnswerWithin(bound)
+	s.cursors.AnswerWithin(bound)
+	s.parking.AnswerWithin(bound)
+	retention := postgres.NewRetention(s.db, relayName)
+	retention.AnswerWithin(bound)
+	calls := s.inTurn()
+	calls["Purge"] = func(ctx context.Context) error {
+		_, err := retention.Purge(ctx, s.term.Token, time.Hour, 1000)
+		return err
+	}
+	calls["Load"] = func(ctx context.Context) error {
+		_, err := s.cursors.Load(ctx)
+		return err
+	}
+	calls["After"] = func(ctx context.Context) error {
+		_, err := s.harness.log.After(ctx, outbox.Progress{}, plenty)
+		return err
+	}
+	calls["Due"] = func(ctx context.Context) error {
+		_, _, err := s.parking.Due(ctx, s.log[7].Position, plenty)
+		return err
+	}
+	before := s.everything(t)
+	stuck := transaction(t, s.harness)
+	exec(t, stuck, "LOCK TABLE outbox_cursor, outbox_parked IN ACCESS EXCLUSIVE MODE")
+	answers := make(map[string]chan error)
+	for name, call := range calls {
+		answer := make(chan error, 1)
+		answers[name] = answer
+		go func() { answer <- call(t.Context()) }()
+	}
+	for name, answer := range answers {
+		err := eventually(t, answer)
+		require.Equal(t, fault.Unavailable, fault.KindOf(err), "%s: %v", name, err)
+		require.ErrorIs(t, err, context.DeadlineExceeded, name)
+	}
+	for name, call := range calls {
+		ended, end := context.WithCancel(t.Context())
+		time.AfterFunc(bound/20, end)
+		err := call(ended)
+		require.ErrorIs(t, err, context.Canceled, name)
+		require.NotErrorIs(t, err, context.DeadlineExceeded, name)
+	}
+	require.Eventually(t, func() bool { // Postgres has heard of it, too
+		var waiting int
+		err := s.db.NewRaw(`SELECT count(*) FROM pg_locks WHERE NOT granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`).Scan(t.Context(), &waiting)
+		return err == nil && waiting == 0
+	}, beginTimeout, 10*time.Millisecond)
+	exec(t, stuck, "COMMIT")
+	require.Equal(t, before, s.everything(t), "what was given up takes no effect; should Postgres hear of it too late, the fence is there")
+}
+
+// After waits for open transactions for as long as they take.
+func TestTheLogWaitsForLongerThanAStatementMayTake(t *testing.T) {
+	h := newHarness(t)
+	h.log.AnswerWithin(bound)
+	early := transaction(t, h)
+	first := insert(t, early, "first")
+	second := insert(t, h.others, "second")
+	answer := readWaiting(t, h)
+	require.Eventually(t, func() bool { return h.log.OldestWait() > bound*5/4 }, beginTimeout, 10*time.Millisecond)
+	exec(t, early, "COMMIT")
+	requireRead(t, answer, first, second)
+}

@@ -1,0 +1,324 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/semconv/v1.43.0/messagingconv"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+const (
+	retryReasonKey    = attribute.Key("outboxie.retry.reason")
+	setAsideReasonKey = attribute.Key("outboxie.set_aside.reason")
+)
+
+// retryReason is why a transaction was undone. It is repeated then.
+type retryReason string
+
+const (
+	eventFailed  retryReason = "event_failed"  // the handler failed for an event
+	writesFailed retryReason = "writes_failed" // what the handlers collected cannot be written
+	laneMoved    retryReason = "lane_moved"    // another copy of the subscriber works on the lane
+	unavailable  retryReason = "unavailable"   // the database, or what the handler works on, cannot be reached
+	otherReason  retryReason = "other"
+)
+
+func reasonOf(err error) retryReason {
+	var event *inbox.EventError
+	var collected *inbox.CollectedError
+	switch {
+	case fault.KindOf(err) == fault.Unavailable:
+		return unavailable
+	case errors.Is(err, inbox.ErrLaneMoved):
+		return laneMoved
+	case errors.As(err, &event):
+		return eventFailed
+	case errors.As(err, &collected):
+		return writesFailed
+	}
+	return otherReason
+}
+
+// setAsideReason is why an event became a dead letter.
+type setAsideReason string
+
+const (
+	failedEvent     setAsideReason = "failed"
+	unreadableEvent setAsideReason = "unreadable"
+	unhandledEvent  setAsideReason = "no_handler"
+	heldEvent       setAsideReason = "held" // an earlier event of its aggregate is a dead letter
+)
+
+// MeasureInbox returns next with measurements of what a subscriber does: how many events a transaction has, how long it takes and why it
+// was undone, how long the handler takes for each event, how late each effect comes, and what becomes of events that are not applied. It
+// also counts checkpoints that went back. An event costs two observations and no allocation.
+func MeasureInbox(mp metric.MeterProvider, subscriber, stream string, next InboxPorts) InboxPorts {
+	m := newInboxMeasures(meter(mp), subscriber, stream)
+	return InboxPorts{
+		Work:        &measuredWork{inboxMeasures: m, next: next.Work},
+		Letters:     &measuredLetters{inboxMeasures: m, next: next.Letters},
+		Checkpoints: measureCheckpoints(mp, subscriber, next.Checkpoints),
+	}
+}
+
+// inboxMeasures are the instruments of one subscriber. Options are made once, for they cost more than a measurement.
+type inboxMeasures struct {
+	consumed   metric.Int64Counter
+	handling   metric.Float64Histogram
+	latency    metric.Float64Histogram
+	size       metric.Int64Histogram
+	duration   metric.Float64Histogram
+	duplicates metric.Int64Counter
+	passedOver metric.Int64Counter
+	filled     metric.Int64Counter
+	missed     metric.Int64Counter
+	setAside   metric.Int64Counter
+	retries    metric.Int64Counter
+
+	process        []attribute.KeyValue // of a call of the handler
+	received       []metric.AddOption
+	processed      []metric.RecordOption
+	whose          []metric.RecordOption
+	whoseAdd       []metric.AddOption
+	setAsideReason map[setAsideReason][]metric.AddOption
+	retryReason    map[retryReason][]metric.AddOption
+}
+
+func newInboxMeasures(m metric.Meter, subscriber, stream string) *inboxMeasures {
+	whose := semconv.MessagingConsumerGroupName(subscriber)
+	// The stream stands for the subjects, of which anybody who writes the outbox can make new ones.
+	operation := func(name, kind attribute.KeyValue) []attribute.KeyValue {
+		return []attribute.KeyValue{messagingSystem, whose, semconv.MessagingDestinationName(stream), name, kind}
+	}
+	receive := operation(semconv.MessagingOperationName("receive"), semconv.MessagingOperationTypeReceive)
+	process := operation(semconv.MessagingOperationName("process"), semconv.MessagingOperationTypeProcess)
+	counter := func(name, unit, description string) metric.Int64Counter {
+		return made(m.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(description)))
+	}
+	i := &inboxMeasures{
+		consumed: made(messagingconv.NewClientConsumedMessages(m)).Inst(),
+		handling: made(messagingconv.NewProcessDuration(m, callBoundaries)).Inst(),
+		latency: made(m.Float64Histogram("outboxie.subscriber.latency", metric.WithUnit("s"), waitBoundaries,
+			metric.WithDescription("Time from when an event was recorded in the outbox to the commit of its effect."))),
+		size: made(m.Int64Histogram("outboxie.subscriber.batch.events", metric.WithUnit("{event}"), sizeBoundaries,
+			metric.WithDescription("Events in one transaction that was committed."))),
+		duration: made(m.Float64Histogram("outboxie.subscriber.batch.duration", metric.WithUnit("s"), callBoundaries,
+			metric.WithDescription("Time of one transaction that was committed, with the time of the handler for all its events."))),
+		duplicates: counter("outboxie.inbox.duplicates", "{event}",
+			"Events that were dropped because they had been applied, or set aside, before."),
+		passedOver: counter("outboxie.subscriber.passed_over", "{event}",
+			"Events of types that the subscriber does not want."),
+		filled: counter("outboxie.subscriber.filled", "{event}",
+			"Events that the stream had removed before the subscriber read them, and that came from the log."),
+		missed: counter("outboxie.subscriber.missed", "{message}",
+			"Messages that the stream had removed before the subscriber read them, and that a lane passed because nobody knows them."),
+		setAside: counter("outboxie.subscriber.set_aside", "{event}",
+			"Events that became dead letters, and why. Those that failed are tried again from there."),
+		retries: counter("outboxie.subscriber.retries", "{transaction}",
+			"Transactions that were undone, and why. Each is repeated."),
+		process:        process,
+		received:       []metric.AddOption{set(receive...)},
+		processed:      []metric.RecordOption{set(process...)},
+		whose:          []metric.RecordOption{set(whose)},
+		whoseAdd:       []metric.AddOption{set(whose)},
+		setAsideReason: make(map[setAsideReason][]metric.AddOption),
+		retryReason:    make(map[retryReason][]metric.AddOption),
+	}
+	for _, reason := range []setAsideReason{failedEvent, unreadableEvent, unhandledEvent, heldEvent} {
+		i.setAsideReason[reason] = []metric.AddOption{set(whose, setAsideReasonKey.String(string(reason)))}
+	}
+	for _, reason := range []retryReason{eventFailed, writesFailed, laneMoved, unavailable, otherReason} {
+		i.retryReason[reason] = []metric.AddOption{set(whose, retryReasonKey.String(string(reason)))}
+	}
+	i.begin(context.Background())
+	return i
+}
+
+// begin shows each counter before it counts, so that the first event can be seen as a rise.
+func (i *inboxMeasures) begin(ctx context.Context) {
+	i.consumed.Add(ctx, 0, i.received...)
+	i.duplicates.Add(ctx, 0, i.whoseAdd...)
+	i.passedOver.Add(ctx, 0, i.whoseAdd...)
+	i.filled.Add(ctx, 0, i.whoseAdd...)
+	i.missed.Add(ctx, 0, i.whoseAdd...)
+	for _, named := range i.setAsideReason {
+		i.setAside.Add(ctx, 0, named...)
+	}
+	for _, named := range i.retryReason {
+		i.retries.Add(ctx, 0, named...)
+	}
+}
+
+// lost counts what the stream had removed.
+func (i *inboxMeasures) lost(ctx context.Context, batch inbox.Batch, outcome inbox.Outcome) {
+	for _, result := range outcome.Results[:batch.FromLog] {
+		if result != inbox.Duplicate {
+			i.filled.Add(ctx, 1, i.whoseAdd...)
+		}
+	}
+	i.missed.Add(ctx, int64(batch.Missed.Count), i.whoseAdd...)
+}
+
+// undone counts a transaction that was undone. One that ends because the subscriber stops is not repeated here.
+func (i *inboxMeasures) undone(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		i.retries.Add(ctx, 1, i.retryReason[reasonOf(err)]...)
+	}
+}
+
+// late records how late the effect of an event came.
+func (i *inboxMeasures) late(ctx context.Context, committed time.Time, entry *outbox.Entry) {
+	// The row was recorded by the database's clock, which may be ahead of ours.
+	i.latency.Record(ctx, max(0, committed.Sub(entry.RecordedAt)).Seconds(), i.whose...)
+}
+
+type measuredWork struct {
+	*inboxMeasures
+	next inbox.UnitOfWork
+}
+
+func (w *measuredWork) Apply(
+	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
+) (inbox.Outcome, error) {
+	began := time.Now()
+	outcome, err := w.next.Apply(ctx, subscriber, batch, w.measured(ctx, handler), judge)
+	if err != nil {
+		w.undone(ctx, err)
+		return outcome, err
+	}
+	if batch.PassedOver > 0 {
+		w.passedOver.Add(ctx, int64(batch.PassedOver), w.whoseAdd...)
+	}
+	if batch.Counts() {
+		w.lost(ctx, batch, outcome)
+	}
+	if len(batch.Events) == 0 { // the checkpoint just moved
+		return outcome, nil
+	}
+	committed := time.Now()
+	w.consumed.Add(ctx, int64(len(batch.Events)), w.received...)
+	w.size.Record(ctx, int64(len(batch.Events)), w.whose...)
+	w.duration.Record(ctx, committed.Sub(began).Seconds(), w.whose...)
+	w.became(ctx, committed, batch.Events, outcome.Results)
+	return outcome, nil
+}
+
+// became records what became of events.
+func (w *measuredWork) became(ctx context.Context, committed time.Time, events []inbox.Event, results []inbox.Result) {
+	var duplicates, failed, unreadable, unhandled, held int64
+	for i, result := range results {
+		switch event := &events[i]; {
+		case result == inbox.Applied:
+			w.late(ctx, committed, &event.Entry)
+		case result == inbox.Duplicate:
+			duplicates++
+		case result == inbox.Held:
+			held++
+		case event.Unreadable != nil:
+			unreadable++
+		case event.NoHandler:
+			unhandled++
+		default:
+			failed++
+		}
+	}
+	w.duplicates.Add(ctx, duplicates, w.whoseAdd...)
+	w.setAside.Add(ctx, failed, w.setAsideReason[failedEvent]...)
+	w.setAside.Add(ctx, unreadable, w.setAsideReason[unreadableEvent]...)
+	w.setAside.Add(ctx, unhandled, w.setAsideReason[unhandledEvent]...)
+	w.setAside.Add(ctx, held, w.setAsideReason[heldEvent]...)
+}
+
+type measuredLetters struct {
+	*inboxMeasures
+	next inbox.DeadLetters
+}
+
+func (l *measuredLetters) Redeliver(
+	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.Judge,
+) (inbox.Redelivered, bool, error) {
+	done, found, err := l.next.Redeliver(ctx, subscriber, r, l.measured(ctx, handler), judge)
+	if err != nil {
+		l.undone(ctx, err)
+		return done, found, err
+	}
+	committed := time.Now()
+	for i := range done.Applied {
+		l.late(ctx, committed, &done.Applied[i])
+	}
+	return done, found, nil
+}
+
+// measuredHandler is the handler of one transaction.
+type measuredHandler struct {
+	inbox.Handler
+	*inboxMeasures
+	// record records one duration, in the context of the transaction. The handler's own context has the span of the batch, which would
+	// be offered as an exemplar for each event.
+	record func(took time.Duration, how ...metric.RecordOption)
+}
+
+func (i *inboxMeasures) measured(ctx context.Context, next inbox.Handler) inbox.Handler {
+	return &measuredHandler{Handler: next, inboxMeasures: i, record: func(took time.Duration, how ...metric.RecordOption) {
+		i.handling.Record(ctx, took.Seconds(), how...)
+	}}
+}
+
+func (h *measuredHandler) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	began := time.Now()
+	panicked := true
+	defer func() {
+		if panicked {
+			h.record(time.Since(began), h.failed("panic"))
+		}
+	}()
+	err := h.Handler.Handle(ctx, tx, entry)
+	panicked = false
+	if err != nil {
+		h.record(time.Since(began), h.failed(errorType(err)))
+		return err
+	}
+	h.record(time.Since(began), h.processed...)
+	return nil
+}
+
+func (i *inboxMeasures) failed(errorType string) metric.RecordOption {
+	return set(append(slices.Clone(i.process), semconv.ErrorTypeKey.String(errorType))...)
+}
+
+// measureCheckpoints returns next with a counter of checkpoints that went back.
+func measureCheckpoints(mp metric.MeterProvider, subscriber string, next inbox.Checkpoints) inbox.Checkpoints {
+	c := &measuredCheckpoints{
+		Checkpoints: next,
+		rewinds: made(meter(mp).Int64Counter("outboxie.subscriber.rewinds", metric.WithUnit("{rewind}"),
+			metric.WithDescription("Checkpoints of lanes that went back because the stream had lost messages, or is another one."))),
+		whose: set(semconv.MessagingConsumerGroupName(subscriber)),
+	}
+	c.rewinds.Add(context.Background(), 0, c.whose)
+	return c
+}
+
+type measuredCheckpoints struct {
+	inbox.Checkpoints
+	rewinds metric.Int64Counter
+	whose   metric.MeasurementOption
+}
+
+func (c *measuredCheckpoints) Rewind(
+	ctx context.Context, subscriber string, from inbox.Checkpoint, stream string, to inbox.StreamPosition,
+) (inbox.Checkpoint, error) {
+	moved, err := c.Checkpoints.Rewind(ctx, subscriber, from, stream, to)
+	if err == nil {
+		c.rewinds.Add(ctx, 1, c.whose)
+	}
+	return moved, err
+}

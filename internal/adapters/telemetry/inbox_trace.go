@@ -1,0 +1,233 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
+)
+
+// InboxPorts are the ports of a subscriber that are traced or measured.
+type InboxPorts struct {
+	Work        inbox.UnitOfWork
+	Letters     inbox.DeadLetters
+	Checkpoints inbox.Checkpoints
+}
+
+// TraceInbox returns next with spans around the transactions of a subscriber.
+//
+// A transaction with one event is a CONSUMER span, "process orders.created", in the trace of the order and linked to the creation of the
+// message. The statements of the transaction are below it.
+//
+// A transaction with several events, of which one or more are sampled, is a trace of its own: "process ORDERS", linked to those events,
+// at most 128 of them. The statements of the transaction are below that span. Each sampled event has a "process orders.created" span in
+// the trace of its order, linked to the batch: from the call of the handler to the end of the transaction. Events that are not sampled
+// cost one look at a header, and no allocation.
+//
+// Dead letters that are tried again are such a batch, also if there is only one. The batch becomes known with its first event, so the
+// statements before have no spans. Looking for letters that are due leaves no trace, and neither does a checkpoint that just moves.
+//
+// Checkpoints are not traced. If the provider records nothing, TraceInbox returns next itself.
+func TraceInbox(tp trace.TracerProvider, subscriber, stream string, next InboxPorts) InboxPorts {
+	if _, off := tp.(noop.TracerProvider); off {
+		return next
+	}
+	tracer := &inboxTracer{tracer: tracer(tp), subscriber: subscriber, stream: stream}
+	return InboxPorts{
+		Work:        &tracedWork{inboxTracer: tracer, next: next.Work},
+		Letters:     &tracedLetters{inboxTracer: tracer, next: next.Letters},
+		Checkpoints: next.Checkpoints,
+	}
+}
+
+// inboxTracer starts the spans of one subscriber.
+type inboxTracer struct {
+	tracer             trace.Tracer
+	subscriber, stream string
+}
+
+// startEvent starts the span of one event in the trace of its order.
+func (t *inboxTracer) startEvent(ctx context.Context, entry *outbox.Entry, more ...trace.SpanStartOption) (context.Context, trace.Span) {
+	ctx, created := inCreationContext(ctx, entry.Headers)
+	return t.tracer.Start(ctx, "process "+entry.Subject, append(more, trace.WithSpanKind(trace.SpanKindConsumer), created,
+		messageAttributes(&entry.Message,
+			semconv.MessagingOperationName("process"), semconv.MessagingOperationTypeProcess,
+			semconv.MessagingConsumerGroupName(t.subscriber), positionKey.Int64(int64(entry.Position))))...)
+}
+
+// startBatch starts the span of a transaction with several events, which links to sampled ones.
+func (t *inboxTracer) startBatch(
+	ctx context.Context, began time.Time, links []trace.Link, more ...attribute.KeyValue,
+) (context.Context, trace.Span) {
+	return t.tracer.Start(ctx, "process "+t.stream, trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindConsumer),
+		trace.WithTimestamp(began), trace.WithLinks(links...), trace.WithAttributes(append(more,
+			messagingSystem,
+			semconv.MessagingOperationName("process"),
+			semconv.MessagingOperationTypeProcess,
+			semconv.MessagingDestinationName(t.stream),
+			semconv.MessagingConsumerGroupName(t.subscriber),
+		)...))
+}
+
+type tracedWork struct {
+	*inboxTracer
+	next inbox.UnitOfWork
+}
+
+func (w *tracedWork) Apply(
+	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
+) (inbox.Outcome, error) {
+	if len(batch.Events) == 1 && batch.Events[0].Unreadable == nil {
+		return w.applyOne(ctx, subscriber, batch, handler, judge)
+	}
+	links := eventLinks(ctx, batch.Events)
+	if len(links) == 0 {
+		return w.next.Apply(ctx, subscriber, batch, handler, judge)
+	}
+	t := &tracedBatch{Handler: handler, inboxTracer: w.inboxTracer, judge: judge}
+	ctx, t.span = w.startBatch(ctx, time.Now(), links,
+		semconv.MessagingBatchMessageCount(len(batch.Events)), laneKey.Int(batch.From.Lane))
+	outcome, err := w.next.Apply(ctx, subscriber, batch, t, t.judged)
+	t.end(err)
+	return outcome, err
+}
+
+// applyOne applies a batch of one event that can be read.
+func (w *tracedWork) applyOne(
+	ctx context.Context, subscriber string, batch inbox.Batch, handler inbox.Handler, judge inbox.Judge,
+) (inbox.Outcome, error) {
+	ctx, span := w.startEvent(ctx, &batch.Events[0].Entry)
+	defer span.End()
+	var failure error
+	outcome, err := w.next.Apply(ctx, subscriber, batch, handler,
+		func(entry outbox.Entry, attempts int, err error) (inbox.Failure, error) {
+			failure = err
+			return judge(entry, attempts, err)
+		})
+	var failed *inbox.EventError
+	switch {
+	case failure != nil: // within a savepoint
+	case errors.As(err, &failed):
+		failure = failed.Err
+	default:
+		failure = err
+	}
+	record(span, failure)
+	return outcome, err
+}
+
+type tracedLetters struct {
+	*inboxTracer
+	next inbox.DeadLetters
+}
+
+func (l *tracedLetters) Redeliver(
+	ctx context.Context, subscriber string, r inbox.Redelivery, handler inbox.Handler, judge inbox.Judge,
+) (inbox.Redelivered, bool, error) {
+	t := &tracedBatch{Handler: handler, inboxTracer: l.inboxTracer, judge: judge, began: time.Now()}
+	done, found, err := l.next.Redeliver(ctx, subscriber, r, t, t.judged)
+	if t.span != nil {
+		t.span.SetAttributes(semconv.MessagingBatchMessageCount(t.handled))
+		t.end(err)
+	}
+	return done, found, err
+}
+
+// tracedBatch is the handler of one transaction with several events. It traces the sampled ones.
+type tracedBatch struct {
+	inbox.Handler
+	*inboxTracer
+	judge inbox.Judge
+
+	began   time.Time  // of a batch of letters
+	span    trace.Span // of the batch; nil: there has been no sampled letter
+	events  []tracedEvent
+	sampled bool // the event in hand is the last of events
+	handled int
+}
+
+type tracedEvent struct {
+	span trace.Span
+	err  error // of the event itself
+}
+
+func (b *tracedBatch) Handle(ctx context.Context, tx inbox.Tx, entry outbox.Entry) error {
+	b.handled++
+	created := sampledContext(ctx, entry.Headers)
+	b.sampled = created.IsValid()
+	if b.sampled {
+		ctx = b.start(ctx, &entry, trace.Link{SpanContext: created})
+	}
+	return b.Handler.Handle(ctx, tx, entry)
+}
+
+// start starts the span of a sampled event. Letters become known here, so their batch is started and linked here too.
+func (b *tracedBatch) start(ctx context.Context, entry *outbox.Entry, created trace.Link) context.Context {
+	if b.span == nil {
+		_, b.span = b.startBatch(ctx, b.began, []trace.Link{created})
+	} else if !b.began.IsZero() && len(b.events) < maxLinks {
+		b.span.AddLink(created)
+	}
+	link := trace.WithLinks()
+	if b.span.SpanContext().IsSampled() {
+		link = trace.WithLinks(trace.Link{SpanContext: b.span.SpanContext()})
+	}
+	ctx, span := b.startEvent(ctx, entry, link)
+	b.events = append(b.events, tracedEvent{span: span})
+	return ctx
+}
+
+// judged notes the failure of an event within a savepoint, which leaves the transaction alone.
+func (b *tracedBatch) judged(entry outbox.Entry, attempts int, err error) (inbox.Failure, error) {
+	b.failed(err)
+	return b.judge(entry, attempts, err)
+}
+
+// failed notes the failure of the event in hand.
+func (b *tracedBatch) failed(err error) {
+	if b.sampled {
+		b.events[len(b.events)-1].err = err
+	}
+}
+
+// end ends all spans. A failure of the transaction is one of each event in it.
+func (b *tracedBatch) end(err error) {
+	ended := trace.WithTimestamp(time.Now())
+	var failed *inbox.EventError
+	if errors.As(err, &failed) { // the handler's last call
+		b.failed(failed.Err)
+	}
+	for _, event := range b.events {
+		if event.err == nil {
+			event.err = err
+		}
+		record(event.span, event.err)
+		event.span.End(ended)
+	}
+	record(b.span, err)
+	b.span.End(ended)
+}
+
+// eventLinks returns links to the first events whose trace is sampled. What cannot be read has no trace.
+func eventLinks(ctx context.Context, events []inbox.Event) []trace.Link {
+	var links []trace.Link
+	for i := range events {
+		if len(links) == maxLinks {
+			break
+		}
+		if events[i].Unreadable != nil {
+			continue
+		}
+		if created := sampledContext(ctx, events[i].Headers); created.IsValid() {
+			links = append(links, trace.Link{SpanContext: created})
+		}
+	}
+	return links
+}

@@ -1,0 +1,62 @@
+package relaying_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The broker may be a cluster, and a broker that has led the stream may answer from what it knew then. Such an answer never makes the
+// relay publish twice, report a heal, or halt.
+
+// TestFormerLeaderHasNotHeardOfRedriving checks that nothing is redriven twice if the next relay asks a broker that knows the stream as it
+// was before two events were redriven.
+func TestFormerLeaderHasNotHeardOfRedriving(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, h *harness) {
+		parked(t, h)
+		before := h.stream.Len()
+		h.stream.LimitPayload(100)
+		_, err := h.parking.Redrive(t.Context(), nil)
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		h.write(t, 1, `6`)
+		published := h.positions()
+		h.alive[0].crash()
+		h.leave(h.alive[0])
+		second := h.start("second")
+		h.join(second)
+		second.askFormer(before, 10*time.Second)
+		time.Sleep(8 * time.Second)
+		require.Equal(t, published, h.positions())
+		time.Sleep(8 * time.Second)
+		h.write(t, 1, `7`)
+		require.Empty(t, h.check(second.relay.Status().Halt, true))
+		require.Zero(t, second.relay.Status().Heals)
+	})
+}
+
+// TestFormerLeaderHasNotHeardOfParking checks the same for parking: everything after the end that the broker knows is parked, so the relay
+// passes it without an append.
+func TestFormerLeaderHasNotHeardOfParking(t *testing.T) {
+	inFakeTime(t, func(t *testing.T, h *harness) {
+		first := h.run("first")
+		first.inject("Save", injectedFault{kind: crashBefore})
+		tx, ok := h.beginWith(0, 2, poison)
+		require.True(t, ok)
+		h.end(tx, true)
+		h.wakeSome(0)
+		time.Sleep(2 * time.Second)
+		h.leave(first)
+		require.Equal(t, []int{-1}, h.positions())
+		require.Len(t, h.states(), 2)
+		second := h.start("second")
+		h.join(second)
+		second.askFormer(0, 10*time.Second)
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		h.write(t, 1, `{}`)
+		require.Empty(t, h.check(second.relay.Status().Halt, false))
+	})
+}
