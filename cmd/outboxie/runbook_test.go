@@ -40,8 +40,8 @@ func sections(t *testing.T) map[string]string {
 	return found
 }
 
-// TestRunbookIsComplete : each alert and each reason to halt has a section, and no others have, in which stands where to
-// look, what the cause may be, what to do, and which tests have tried that. An alert leads to its section.
+// TestRunbookIsComplete checks that exactly the alerts and the reasons to halt have a section. Each section says where to look, what the cause
+// may be, what to do, and which tests have tried that. Each alert links to its section.
 func TestRunbookIsComplete(t *testing.T) {
 	var alerts struct {
 		Groups []struct {
@@ -101,7 +101,7 @@ func TestWhatTheDocumentsNameExists(t *testing.T) {
 	require.Greater(t, commands, 40)
 }
 
-// TestThePromisedTestsExist : what a document says is shown by a test is.
+// TestThePromisedTestsExist checks that every test that a document names exists.
 func TestThePromisedTestsExist(t *testing.T) {
 	tests := testNames(t)
 	documents, err := filepath.Glob(filepath.Join(repository, "docs", "*.md"))

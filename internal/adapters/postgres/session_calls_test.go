@@ -122,7 +122,7 @@ func operatingCalls() map[string]dbCall {
 			return desk(db).Progress(ctx)
 		}),
 		"operations.RelayRepair.Cursor": on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) { return desk(db).Cursor(ctx) }),
-		"operations.RelayRepair.Disorder": on(func(ctx context.Context, db *bun.DB) (operations.SequenceCheck, error) {
+		"operations.RelayRepair.CheckSequence": on(func(ctx context.Context, db *bun.DB) (operations.SequenceCheck, error) {
 			return desk(db).CheckSequence(ctx)
 		}),
 		"operations.RelayRepair.Realign": on(func(ctx context.Context, db *bun.DB) (int64, error) {
@@ -256,7 +256,7 @@ func orderingCalls() map[string]func(ctx context.Context, tx orders.Tx) error {
 			_, err := tx.Keys.Claim(ctx, newClaim("k"))
 			return err
 		},
-		"orders.Keys.Held": func(ctx context.Context, tx orders.Tx) error {
+		"orders.Keys.Find": func(ctx context.Context, tx orders.Tx) error {
 			_, _, err := tx.Keys.Find(ctx, "customer", "k")
 			return err
 		},

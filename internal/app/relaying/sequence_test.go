@@ -202,7 +202,7 @@ func (h *harness) requirePlanned(t *testing.T, misplaced int64) {
 	plan, err := operating.NewAdopter(h.cursors, h.stream).Plan(t.Context(), nil)
 	require.NoError(t, err)
 	require.Equal(t, relay.HaltSequenceBehind, plan.Halt.Reason)
-	require.Equal(t, misplaced, plan.Disorder.Misplaced)
+	require.Equal(t, misplaced, plan.Sequence.Misplaced)
 }
 
 // TestRealignmentThatDies checks that an adoption can be done again if it died after its control message or after it moved the events. If it
