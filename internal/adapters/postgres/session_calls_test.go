@@ -118,7 +118,7 @@ func operatingCalls() map[string]dbCall {
 		"operations.RelayInspector.List": on(func(ctx context.Context, db *bun.DB) ([]operations.ListedEvent, error) {
 			return desk(db).List(ctx, operations.EventFilter{Limit: 1})
 		}),
-		"operations.ProgressReader.Places": on(func(ctx context.Context, db *bun.DB) ([]operations.SubscriberProgress, error) {
+		"operations.ProgressReader.Progress": on(func(ctx context.Context, db *bun.DB) ([]operations.SubscriberProgress, error) {
 			return desk(db).Progress(ctx)
 		}),
 		"operations.RelayRepair.Cursor": on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) { return desk(db).Cursor(ctx) }),
