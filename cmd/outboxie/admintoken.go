@@ -10,8 +10,8 @@ import (
 
 var errToken = fault.New(fault.Invalid, "admin_token", "the token of the admin listener cannot be used")
 
-// adminToken returns what the admin listener has to be asked with, and whether it is open to everybody. It logs where the token is.
-// A token that can be kept in no file is fatal only if a file was asked for. Otherwise the listener answers probes alone.
+// adminToken returns the token of the admin listener, and whether the listener is open to everybody. It logs where the token is. If the token
+// cannot be stored, this is an error only if ADMIN_TOKEN_FILE is set; otherwise the listener answers probes only.
 func adminToken(c config.Config, logger *slog.Logger) (token string, open bool, err error) {
 	made, err := c.MakeToken()
 	switch {

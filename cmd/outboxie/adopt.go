@@ -19,7 +19,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
 )
 
-// errUnconfirmed ends a command that has only said what it would do.
+// errUnconfirmed ends a command that only showed what it would do.
 var errUnconfirmed = fault.New(fault.Invalid, "unconfirmed", "nothing was done: say --yes to do it")
 
 func (p *program) outboxAdoptCommand() *cobra.Command {
@@ -27,10 +27,10 @@ func (p *program) outboxAdoptCommand() *cobra.Command {
 	var yes, repeats bool
 	cmd := &cobra.Command{
 		Use:   "adopt [--position N] [--accept-repeats] [--yes]",
-		Short: "Repair a halted relay: accept the stream as it is, and go on from a place in the log",
+		Short: "Repair a halted relay: accept the stream as it is, and go on after an event of the log",
 		Long: "Repair a halted relay: accept stream and log as they are now, and go on after the last event that both hold, or after\n" +
-			"--position. The place is written into the stream as a notice, where every relay looks first. If the sequence of the\n" +
-			"outbox went back, events that came below the relay's position are moved to the end of the log. Says what it would do;\n" +
+			"--position. The position is written into the stream as a control message, where every relay looks first. If the sequence\n" +
+			"of the outbox went back, events below the relay's position are moved to the end of the log. Shows what it would do;\n" +
 			"--yes does it. Needs DATABASE_URL and NATS_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -53,9 +53,9 @@ func (p *program) outboxAdoptCommand() *cobra.Command {
 	return cmd
 }
 
-// adoptOptions is what an operator says about an adoption.
+// adoptOptions are the options of an adoption.
 type adoptOptions struct {
-	position      *outbox.Position // nil: where the plan says
+	position      *outbox.Position // nil: the plan decides
 	acceptRepeats bool
 	confirmed     bool
 }
@@ -77,7 +77,7 @@ func (p *program) adopt(ctx context.Context, c config.Config, options adoptOptio
 		adopter := operating.NewAdopter(postgres.NewRelayAdmin(db, c.Stream.Name, c.Stream.Name), publisher)
 		plan, err := adopter.Plan(ctx, options.position)
 		if err != nil {
-			return err
+			return withAdoptHint(err)
 		}
 		plan.AcceptRepeats = options.acceptRepeats
 		if err := describeAdoption(p.stdout, c.Stream.Name, plan); err != nil {
@@ -87,11 +87,24 @@ func (p *program) adopt(ctx context.Context, c config.Config, options adoptOptio
 			return errUnconfirmed
 		}
 		if err := adopter.Do(ctx, plan); err != nil {
-			return fmt.Errorf("adopt stream %s: %w", c.Stream.Name, err)
+			return fmt.Errorf("adopt stream %s: %w", c.Stream.Name, withAdoptHint(err))
 		}
 		_, err = fmt.Fprintln(p.stdout, "\nDone. An instance goes on within the poll interval: outboxie outbox status")
 		return err
 	})
+}
+
+// withAdoptHint adds the option that lets a refused adoption through.
+func withAdoptHint(err error) error {
+	switch {
+	case errors.Is(err, operating.ErrUnfit):
+		return fmt.Errorf("%w. Say --position only to publish again what was stored meanwhile where no subscriber looks", err)
+	case errors.Is(err, operating.ErrNowhere):
+		return fmt.Errorf("%w If so, say with --position after which event to go on", err)
+	case errors.Is(err, operating.ErrSequencesRepeat):
+		return fmt.Errorf("%w; or stop every instance and say --accept-repeats", err)
+	}
+	return err
 }
 
 func describeAdoption(out io.Writer, stream string, plan operating.Adoption) error {
@@ -104,59 +117,59 @@ func describeAdoption(out io.Writer, stream string, plan operating.Adoption) err
 		said("\nAn adoption would"),
 	}
 	switch {
-	case plan.Create:
-		errs = append(errs, said("  - create stream %s again, with sequences from %d on, so that nothing that was sent to the former one fits;", stream, plan.First))
-	case plan.Anew:
+	case plan.CreateStream:
+		errs = append(errs, said("  - create stream %s again, with sequences from %d on, so that nothing that was sent to the former one fits;", stream, plan.FirstSequence))
+	case plan.OtherStream:
 		errs = append(errs, said("  - accept that stream %s is another one than it was;", stream))
 	}
 	switch {
-	case plan.First > 0 && !plan.Create:
-		errs = append(errs, said("  - raise its sequences to %d, so that nothing that was sent to the former stream fits;", plan.First))
+	case plan.FirstSequence > 0 && !plan.CreateStream:
+		errs = append(errs, said("  - raise its sequences to %d, so that nothing that was sent to the former stream fits;", plan.FirstSequence))
 	case plan.Repeats && plan.AcceptRepeats:
 		errs = append(errs, said("  - accept that its sequences are not above the former stream's: is every instance stopped?"))
 	case plan.Repeats:
 		errs = append(errs, said("  - be REFUSED, because its sequences are not above the former stream's, and it holds messages;"))
 	}
-	place := fmt.Sprintf("position %d, event %s", plan.Place.Position, console.Text(plan.Place.EventID))
+	place := fmt.Sprintf("position %d, event %s", plan.After.Position, console.Text(plan.After.EventID))
 	switch {
-	case plan.Place.Position == 0:
+	case plan.After.Position == 0:
 		place = "position 0, the beginning of the log"
-	case plan.Place.EventID == "":
-		place = fmt.Sprintf("position %d, which retention has removed", plan.Place.Position)
+	case plan.After.EventID == "":
+		place = fmt.Sprintf("position %d, which retention has removed", plan.After.Position)
 	}
 	errs = append(errs, said("  - go on after %s: %s;", place, plan.Why))
-	if plan.Gone {
+	if plan.Incomplete {
 		errs = append(errs, said("  - leave out what lies between the stream's end and there: the log does not have it any more;"))
 	}
-	if plan.Anew {
+	if plan.OtherStream {
 		errs = append(errs, said("  - redrive again what had been redriven into the former stream;"))
 	}
-	if plan.Disorder.Behind() {
-		errs = append(errs, said("  - set the sequence of outbox.position above %d: it deals position %d next;", plan.Disorder.Highest, plan.Disorder.Next))
+	if plan.Sequence.Behind() {
+		errs = append(errs, said("  - set the sequence of outbox.position above %d: it deals position %d next;", plan.Sequence.Highest, plan.Sequence.Next))
 	}
-	if plan.Disorder.Misplaced > 0 {
+	if plan.Sequence.Misplaced > 0 {
 		errs = append(errs, said("  - move the %s that came where the relay does not look any more to the end of the log, and publish them;",
-			counted(plan.Disorder.Misplaced, "event")))
+			counted(plan.Sequence.Misplaced, "event")))
 	}
 	errs = append(errs, said("  - publish the %d events of the log that come after it. Subscribers drop those that they have seen.", plan.Events))
-	return errors.Join(append(errs, describeGhosts(out, stream, plan.Ghosts))...)
+	return errors.Join(append(errs, describeOrphans(out, stream, plan.Orphans))...)
 }
 
-// ghostsShown is how many events are listed that the stream holds and the log does not.
-const ghostsShown = 100
+// maxOrphansShown is how many events are listed that the stream holds and the log has lost.
+const maxOrphansShown = 100
 
-func describeGhosts(out io.Writer, stream string, ghosts []operating.Ghost) error {
-	if len(ghosts) == 0 {
+func describeOrphans(out io.Writer, stream string, orphans []operating.Orphan) error {
+	if len(orphans) == 0 {
 		return nil
 	}
 	var text strings.Builder
 	fmt.Fprintf(&text, "\nThe stream holds %s that the log does not: the database has lost them, and whatever changed with them, and\n"+
 		"subscribers have seen them. They stay in the stream. What to do about each is for a person to decide; its message says\n"+
-		"what it was: %s SEQUENCE\n", counted(int64(len(ghosts)), "event"), console.Command("nats", "stream", "get", stream))
-	for _, ghost := range ghosts[:min(len(ghosts), ghostsShown)] {
-		fmt.Fprintf(&text, "  sequence %d: position %d, event %s\n", ghost.Sequence, ghost.Position, console.Text(ghost.EventID))
+		"what it was: %s SEQUENCE\n", counted(int64(len(orphans)), "event"), console.Command("nats", "stream", "get", stream))
+	for _, orphan := range orphans[:min(len(orphans), maxOrphansShown)] {
+		fmt.Fprintf(&text, "  sequence %d: position %d, event %s\n", orphan.Sequence, orphan.Position, console.Text(orphan.EventID))
 	}
-	if more := len(ghosts) - ghostsShown; more > 0 {
+	if more := len(orphans) - maxOrphansShown; more > 0 {
 		fmt.Fprintf(&text, "  and %d more\n", more)
 	}
 	_, err := io.WriteString(out, text.String())

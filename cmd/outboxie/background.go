@@ -11,8 +11,7 @@ import (
 	"go.uber.org/fx"
 )
 
-// background owns the loops of a graph. A loop runs from start to stop; one that ends before ends the program, with a
-// non-zero exit code.
+// background runs the loops of a graph. A loop runs from start to stop. If it ends earlier, the program ends with a non-zero exit code.
 type background struct {
 	fx.In
 	Lifecycle fx.Lifecycle
@@ -29,7 +28,7 @@ func (b background) run(name string, loop func(context.Context) error) {
 		OnStart: func(context.Context) error {
 			go func() {
 				defer close(ended)
-				err := b.guard(ctx, loop)
+				err := b.recoverPanic(ctx, loop)
 				switch {
 				case ctx.Err() == nil:
 					b.Logger.Error("a background loop died, shutting down", "loop", name, "error", cmp.Or(err, errEnded))
@@ -52,8 +51,8 @@ func (b background) run(name string, loop func(context.Context) error) {
 	})
 }
 
-// guard turns a panic of the loop into an error.
-func (b background) guard(ctx context.Context, loop func(context.Context) error) (err error) {
+// recoverPanic turns a panic of the loop into an error.
+func (b background) recoverPanic(ctx context.Context, loop func(context.Context) error) (err error) {
 	defer func() {
 		if reason := recover(); reason != nil {
 			err = fmt.Errorf("panic: %v\n%s", reason, debug.Stack())
@@ -62,8 +61,8 @@ func (b background) guard(ctx context.Context, loop func(context.Context) error)
 	return loop(ctx)
 }
 
-// runApp starts the graph and stops it when ctx ends, or when one of its parts asks for it. A ctx that ends during the
-// start is heeded after it: fx would end at once and leave behind what has started. No start hook takes long.
+// runApp starts the graph, and stops it when ctx ends or one of its parts asks for it. If ctx ends during the start, runApp finishes the start
+// first: fx would end at once and leave the started parts behind. No start hook takes long.
 func runApp(ctx context.Context, app *fx.App) error {
 	starting, cancel := context.WithTimeout(context.WithoutCancel(ctx), app.StartTimeout())
 	defer cancel()

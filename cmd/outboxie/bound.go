@@ -11,13 +11,13 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/config"
 )
 
-// bound is the listeners of a process. They are taken before anything else is done: a process whose port is in use changes
-// nothing in the database. Clients that connect meanwhile wait until the server serves.
+// bound is the listeners of a process. The process listens before it does anything else, so that it changes nothing in the database if a port
+// is in use. Clients that connect meanwhile wait until the server serves.
 type bound struct {
 	api, admin net.Listener // nil: not served
 }
 
-// bind takes the addresses of the servers that the process will run.
+// bind listens on the addresses of the servers that the process will run.
 func bind(ctx context.Context, c config.Config, api, admin bool) (b *bound, err error) {
 	b = &bound{}
 	if api {
@@ -32,7 +32,7 @@ func bind(ctx context.Context, c config.Config, api, admin bool) (b *bound, err 
 	return b, nil
 }
 
-// close gives the addresses back. It does nothing to those that a server has closed already.
+// close closes the listeners. A server may have closed them already.
 func (b *bound) close() (err error) {
 	for _, listener := range []net.Listener{b.api, b.admin} {
 		if listener == nil {
@@ -45,7 +45,7 @@ func (b *bound) close() (err error) {
 	return err
 }
 
-// boundParts gives a graph the listeners, if its command has taken them.
+// boundParts gives a graph the listeners, if its command has bound them.
 type boundParts struct {
 	fx.In
 	Bound *bound `optional:"true"`

@@ -13,11 +13,11 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// databasePatience is how long a starting process waits for a database that cannot be reached, that is starting, or that is a
-// standby. It does not wait for one that answers and does not let it in.
+// databasePatience is how long a starting process waits for a database that cannot be reached, is starting, or is a standby. It does not wait if
+// the database refuses it.
 const databasePatience = 30 * time.Second
 
-// serveTables returns the sets of tables that serve uses: an instance that only relays does not know the service's.
+// serveTables returns the sets of tables that serve uses. An instance without the API does not use those of the service.
 func serveTables(c config.Config) []postgres.Set {
 	if c.Roles.API {
 		return postgres.Sets()
@@ -25,8 +25,8 @@ func serveTables(c config.Config) []postgres.Set {
 	return []postgres.Set{postgres.EngineTables}
 }
 
-// prepareDatabase brings the tables up to date that the process uses (no set: all), and makes sure that the database's
-// settings cannot lose events, before anything else starts.
+// prepareDatabase migrates the tables that the process uses (no set: all), and checks that the database's settings cannot lose events, before
+// anything else starts.
 func prepareDatabase(ctx context.Context, c config.Config, logger *slog.Logger, sets ...postgres.Set) error {
 	return withDatabase(c, func(db *bun.DB) error {
 		patience := time.Now().Add(databasePatience)
@@ -54,7 +54,7 @@ func prepareDatabase(ctx context.Context, c config.Config, logger *slog.Logger, 
 	})
 }
 
-// withDatabase opens a pool for use. If the server lets nobody in, the error says what to do.
+// withDatabase calls use with a connection pool. If the server refuses connections, the error says what to do.
 func withDatabase(c config.Config, use func(*bun.DB) error) (err error) {
 	db, err := postgres.Open(postgres.Options{URL: string(c.Database.URL), MaxOpenConns: 2, ApplicationName: c.InstanceID})
 	if err != nil {

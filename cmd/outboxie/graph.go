@@ -139,14 +139,14 @@ type orderingParts struct {
 	Work     orders.UnitOfWork
 	Encoder  orders.Encoder
 	Notifier relay.Notifier
-	Journal  operations.EventLog
+	EventLog operations.EventLog
 	Finder   relay.Finder
 }
 
 func newOrdering(parts orderingParts) orders.Service {
 	newID := func() order.ID { return order.ID(uuid.Must(uuid.NewV7()).String()) }
 	return ordering.New(ordering.Ports{
-		Work: parts.Work, Encoder: parts.Encoder, Notifier: parts.Notifier, Journal: parts.Journal, Finder: parts.Finder,
+		Work: parts.Work, Encoder: parts.Encoder, Notifier: parts.Notifier, Log: parts.EventLog, Finder: parts.Finder,
 	}, newID, time.Now)
 }
 
@@ -196,9 +196,9 @@ type adminParts struct {
 	Telemetry    *telemetry.Telemetry
 	Config       config.Config
 	Checks       []httpapi.Check
-	Desk         operations.RelayInspector
+	Inspector    operations.RelayInspector
 	ParkingAdmin operations.ParkingAdmin
-	Letters      operations.DeadLetterAdmin
+	DeadLetters  operations.DeadLetterAdmin
 	Operator     inbox.Operator
 	Log          inbox.Log
 	NATS         *nats.Conn
@@ -213,8 +213,8 @@ func adminOptions(parts adminParts) (httpapi.AdminOptions, error) {
 	token, open, err := adminToken(parts.Config, parts.Logger)
 	return httpapi.AdminOptions{
 		Addr: parts.Config.HTTP.AdminAddr, Listener: parts.Listeners.admin(), Token: token, Open: open, AllowedHosts: parts.Config.HTTP.AdminAllowedHosts,
-		Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(), Desk: parts.Desk, ParkingAdmin: parts.ParkingAdmin,
-		Parked: operating.UndecidedParked(parts.ParkingAdmin), Letters: operating.NewLetters(parts.Letters),
+		Checks: parts.Checks, Metrics: parts.Telemetry.Metrics(), Inspector: parts.Inspector, ParkingAdmin: parts.ParkingAdmin,
+		Parked: operating.UndecidedParked(parts.ParkingAdmin), DeadLetters: operating.NewDeadLetters(parts.DeadLetters),
 		Subscribers: operating.NewSubscribers(operating.SubscriberPorts{
 			Operator: parts.Operator, Stream: jetstream.NewSpectator(parts.NATS, parts.Config.Stream.Name, parts.Logger), Lags: parts.Lags,
 			Log: parts.Log,

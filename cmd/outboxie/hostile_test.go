@@ -139,17 +139,17 @@ func TestAdoptionAndWritersAndTracesShowWhatOthersWrote(t *testing.T) {
 	for _, text := range hostile {
 		var out bytes.Buffer
 		require.NoError(t, describeAdoption(&out, "ORDERS", operating.Adoption{
-			Halt:   relay.Halt{Reason: relay.HaltReason(text), Detail: text},
-			Place:  outbox.Progress{Position: 1, EventID: text},
-			Ghosts: []operating.Ghost{{Sequence: 1, Progress: outbox.Progress{EventID: text}}},
+			Halt:    relay.Halt{Reason: relay.HaltReason(text), Detail: text},
+			After:   outbox.Progress{Position: 1, EventID: text},
+			Orphans: []operating.Orphan{{Sequence: 1, Progress: outbox.Progress{EventID: text}}},
 		}))
 		requireHarmless(t, out.String(), 10)
 
 		var writer strings.Builder
-		describeWriter(&writer, operations.Writer{PID: 7, Application: text, State: text, Query: text})
+		describeWriter(&writer, operations.OpenTransaction{Session: 7, Application: text, State: text, Query: text})
 		requireHarmless(t, writer.String(), 4)
 		writer.Reset()
-		describeWriter(&writer, operations.Writer{GID: text})
+		describeWriter(&writer, operations.OpenTransaction{Prepared: text})
 		requireHarmless(t, writer.String(), 3)
 
 		out.Reset()

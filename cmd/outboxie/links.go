@@ -15,7 +15,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// traceLinks logs a link for each order that changes, if JAEGER_URL says where people look at traces and spans are exported.
+// traceLinks logs a link to the trace of each change of an order, if JAEGER_URL is set and spans are exported.
 func traceLinks(c config.Config, logger *slog.Logger) fx.Option {
 	if !c.Given(config.JaegerURL) {
 		return fx.Options()
@@ -42,18 +42,18 @@ func (l linked) Place(ctx context.Context, customer order.CustomerID, amount ord
 	return l.log(ctx, placed, err)
 }
 
-func (l linked) Pay(ctx context.Context, id order.ID, reference order.Note, guard orders.Precondition) (order.Snapshot, error) {
-	paid, err := l.Service.Pay(ctx, id, reference, guard)
+func (l linked) Pay(ctx context.Context, id order.ID, reference order.Note, condition orders.Precondition) (order.Snapshot, error) {
+	paid, err := l.Service.Pay(ctx, id, reference, condition)
 	return l.log(ctx, paid, err)
 }
 
-func (l linked) Ship(ctx context.Context, id order.ID, carrier, tracking order.Note, guard orders.Precondition) (order.Snapshot, error) {
-	shipped, err := l.Service.Ship(ctx, id, carrier, tracking, guard)
+func (l linked) Ship(ctx context.Context, id order.ID, carrier, tracking order.Note, condition orders.Precondition) (order.Snapshot, error) {
+	shipped, err := l.Service.Ship(ctx, id, carrier, tracking, condition)
 	return l.log(ctx, shipped, err)
 }
 
-func (l linked) Cancel(ctx context.Context, id order.ID, reason order.Note, guard orders.Precondition) (order.Snapshot, error) {
-	cancelled, err := l.Service.Cancel(ctx, id, reason, guard)
+func (l linked) Cancel(ctx context.Context, id order.ID, reason order.Note, condition orders.Precondition) (order.Snapshot, error) {
+	cancelled, err := l.Service.Cancel(ctx, id, reason, condition)
 	return l.log(ctx, cancelled, err)
 }
 

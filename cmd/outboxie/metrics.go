@@ -17,7 +17,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// observed gives the registration back on the stop, before what it reads from is closed.
+// observed ends a registration when the graph stops, before its source is closed.
 func observed(lifecycle fx.Lifecycle) func(metric.Registration, error) error {
 	return func(registration metric.Registration, err error) error {
 		if err == nil {
@@ -27,7 +27,7 @@ func observed(lifecycle fx.Lifecycle) func(metric.Registration, error) error {
 	}
 }
 
-// observeConnections shows what every process has.
+// observeConnections measures the connections of every process.
 func observeConnections(lifecycle fx.Lifecycle, mp metric.MeterProvider, db *bun.DB, nc *nats.Conn) error {
 	if err := observed(lifecycle)(telemetry.ObservePool(mp, "main", db.DB)); err != nil {
 		return err
@@ -35,7 +35,7 @@ func observeConnections(lifecycle fx.Lifecycle, mp metric.MeterProvider, db *bun
 	return observed(lifecycle)(telemetry.ObserveNATS(mp, nc))
 }
 
-// observeRelay shows the relay of an instance that takes part in elections.
+// observeRelay measures the relay of an instance that takes part in elections.
 func observeRelay(lifecycle fx.Lifecycle, mp metric.MeterProvider, r *relaying.Relay, log *postgres.Log, elector *postgres.Elector) error {
 	if err := observed(lifecycle)(telemetry.ObservePool(mp, "lease", elector.Pool())); err != nil {
 		return err
@@ -54,27 +54,27 @@ func observeRelay(lifecycle fx.Lifecycle, mp metric.MeterProvider, r *relaying.R
 	}))
 }
 
-// sharedParts is what outbox, parking lot and subscribers are measured with.
+// sharedParts is the ports for measuring outbox, parking lot and subscribers.
 type sharedParts struct {
 	fx.In
 	Relay     *relaying.Relay
 	Log       *postgres.Log
-	Desk      operations.RelayInspector
-	Places    operations.SubscriberProgresses
+	Inspector operations.RelayInspector
+	Progress  operations.ProgressReader
 	Operator  inbox.Operator
 	Consumers *jetstream.SubscriberLags
 }
 
-// observeShared shows what is the same whichever instance tells.
+// observeShared measures what is the same for every instance.
 func observeShared(lifecycle fx.Lifecycle, mp metric.MeterProvider, parts sharedParts) error {
 	return observed(lifecycle)(telemetry.ObserveShared(mp, telemetry.Shared{
 		Leads:   func() bool { return parts.Relay.Status().State == relaying.Leading },
 		Waiting: parts.Log.OldestWait,
-		Measures: func(ctx context.Context) (operations.Measures, error) {
-			return parts.Desk.Measure(ctx, parts.Relay.Status().Position)
+		Measures: func(ctx context.Context) (operations.RelayMetrics, error) {
+			return parts.Inspector.Measure(ctx, parts.Relay.Status().Position)
 		},
 		Lags: func(ctx context.Context) ([]operations.Lag, error) {
-			return operating.Lags(ctx, parts.Places, parts.Consumers)
+			return operating.Lags(ctx, parts.Progress, parts.Consumers)
 		},
 		Overviews: parts.Operator.Overviews,
 	}))

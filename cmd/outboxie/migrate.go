@@ -15,14 +15,14 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/config"
 )
 
-// onSchema is what a command does with the schema.
+// onSchema is the work of a command on the schema.
 type onSchema func(ctx context.Context, db *bun.DB, logger *slog.Logger) error
 
 func (p *program) migrateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Look at the database's schema, or change it",
-		Long: "Look at the database's schema, or change it. Needs DATABASE_URL. serve, subscribe and dev migrate up by themselves.\n" +
+		Long: "Look at the database's schema, or change it. Needs DATABASE_URL. serve and subscribe migrate up by themselves.\n" +
 			"There are two sets of tables: the engine's, and those of the order service.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -30,9 +30,9 @@ func (p *program) migrateCommand() *cobra.Command {
 		},
 	}
 	up := &cobra.Command{
-		Use: "up", Short: "Apply what is missing, in both sets; safe when several processes do it at once", Args: cobra.NoArgs,
-		Long: "Apply what is missing, in both sets. Any number of processes may do it at once, and the program of before may serve\n" +
-			"meanwhile. What a migration waits for is in the log. Needs DATABASE_URL.",
+		Use: "up", Short: "Apply the missing migrations of both sets; several processes may do so at once", Args: cobra.NoArgs,
+		Long: "Apply the missing migrations of both sets. Any number of processes may do so at once, and the former version may serve\n" +
+			"meanwhile. The log names what a migration waits for. Needs DATABASE_URL.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.onSchema(cmd, func(ctx context.Context, db *bun.DB, logger *slog.Logger) error {
 				return postgres.MigrateUp(ctx, db, logger)
@@ -51,9 +51,9 @@ func (p *program) migrateDownCommand() *cobra.Command {
 	set, yes := "", false
 	cmd := &cobra.Command{
 		Use:   "down --set engine|service --yes",
-		Short: "Take the newest migration of a set back, with the data it holds",
-		Long: "Take the newest migration of a set back. Tables and columns that it made are dropped with what is in them, and the program\n" +
-			"does not run on what is left. Without --yes it says what would be lost. Needs DATABASE_URL, --set, and --yes.",
+		Short: "Revert the newest migration of a set, with the data in its tables",
+		Long: "Revert the newest migration of a set. Its tables and columns are dropped with their data, and the program does not run\n" +
+			"without them. Without --yes it shows what would be lost. Needs DATABASE_URL, --set, and --yes.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if set != string(postgres.EngineTables) && set != string(postgres.ServiceTables) {
@@ -96,7 +96,7 @@ func (p *program) migrateDown(ctx context.Context, db *bun.DB, logger *slog.Logg
 	return err
 }
 
-// lossWords ends with a full stop.
+// lossWords describes a loss. The text ends with a full stop.
 func lossWords(loss postgres.Loss) string {
 	words := loss.What
 	var dropped []string

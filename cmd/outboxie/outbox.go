@@ -19,8 +19,8 @@ import (
 func (p *program) outboxCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "outbox",
-		Short: "See where the relay stands, and repair it",
-		Long: "See where the relay stands, look at events and at those that are parked, and repair what a person has to decide.\n" +
+		Short: "Show the state of the relay, and repair it",
+		Long: "Show the state of the relay, list events and parked events, and repair what a person has to decide.\n" +
 			"Needs DATABASE_URL, and STREAM_NAME if it is not the default; the relay may be running.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -32,31 +32,31 @@ func (p *program) outboxCommand() *cobra.Command {
 	return cmd
 }
 
-// outboxDesk is what the outbox's commands work with.
-type outboxDesk struct {
+// outboxPorts is the ports of the outbox's commands.
+type outboxPorts struct {
 	operations.RelayInspector
 	operations.ParkingAdmin
 	subscribers operations.SubscriberAdmin // asks the database only
 }
 
-// atOutbox runs work on the relay and the parking lot of the stream that the configuration names.
-func (p *program) atOutbox(cmd *cobra.Command, work func(ctx context.Context, desk outboxDesk) error) error {
+// withOutbox runs work on the relay and the parking lot of the configured stream.
+func (p *program) withOutbox(cmd *cobra.Command, work func(ctx context.Context, ports outboxPorts) error) error {
 	c, err := p.configure(cmd, config.DatabaseURL)
 	if err != nil {
 		return err
 	}
 	return withDatabase(c, func(db *bun.DB) error {
-		return work(cmd.Context(), outboxDesk{
+		return work(cmd.Context(), outboxPorts{
 			postgres.NewRelayAdmin(db, c.Stream.Name, c.Stream.Name), postgres.NewParking(db, c.Stream.Name),
 			operating.NewSubscribers(operating.SubscriberPorts{Operator: postgres.NewOperator(db)}),
 		})
 	})
 }
 
-// checkLimit bounds what is held in memory.
+// checkLimit bounds the memory that a list needs.
 func checkLimit(limit int) error {
-	if limit < 1 || limit > mostListed {
-		return errUsage.With("--limit %d must be from 1 to %d", limit, mostListed)
+	if limit < 1 || limit > maxListed {
+		return errUsage.With("--limit %d must be from 1 to %d", limit, maxListed)
 	}
 	return nil
 }
@@ -84,7 +84,7 @@ func age(d time.Duration) string {
 }
 
 // moment is a time for people.
-func moment(t time.Time) string {
+func timestamp(t time.Time) string {
 	if t.IsZero() {
 		return "unknown"
 	}

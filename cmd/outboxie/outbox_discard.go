@@ -19,21 +19,21 @@ func (p *program) outboxDiscardCommand() *cobra.Command {
 	position, chosen := int64(0), choice{}
 	cmd := &cobra.Command{
 		Use:   "discard (--position N | --all | [--group GROUP] [--type TYPE] [--aggregate TYPE/ID]) [--yes]",
-		Short: "Give parked events up for ever",
-		Long: "Give a parked event up: it never reaches the stream. The later events of its aggregate stay parked until they are\n" +
-			"redriven. --group, --type, --aggregate and --all choose among the first parked events of all aggregates. Says what it would\n" +
-			"do; --yes does it. Needs DATABASE_URL.",
+		Short: "Give up parked events for ever",
+		Long: "Give up a parked event: it never reaches the stream. The later events of its aggregate stay parked until they are\n" +
+			"redriven. --group, --type, --aggregate and --all choose among the first parked events of all aggregates. Shows what it\n" +
+			"would do; --yes does it. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if position < 0 || !exactlyOne(position > 0, chosen.all, chosen.some()) {
 				return errUsage.With("say which event to discard: --position N; or which events: --all, or some of --group, --type and --aggregate; " +
 					"`outboxie outbox parked` lists what waits")
 			}
-			return p.atOutbox(cmd, func(ctx context.Context, desk outboxDesk) error {
+			return p.withOutbox(cmd, func(ctx context.Context, ports outboxPorts) error {
 				if position > 0 {
-					return lotHint(p.discard(ctx, desk, outbox.Position(position), chosen))
+					return withParkedHint(p.discard(ctx, ports, outbox.Position(position), chosen))
 				}
-				parked := operating.UndecidedParked(desk)
+				parked := operating.UndecidedParked(ports)
 				return p.decide(ctx, chosen, parked, decision{
 					thing: "parked event", groups: parkedGroups, change: parked.Discard, final: true, done: func(n int) string {
 						return fmt.Sprintf("Done. Given up: %s. What was behind is still parked: outboxie outbox parked --groups\n", counted(int64(n), "event"))
@@ -48,8 +48,8 @@ func (p *program) outboxDiscardCommand() *cobra.Command {
 }
 
 // discard shows the event first, if the log still has it.
-func (p *program) discard(ctx context.Context, desk outboxDesk, position outbox.Position, c choice) error {
-	found, err := desk.List(ctx, operations.Filter{Position: position, Limit: 1})
+func (p *program) discard(ctx context.Context, ports outboxPorts, position outbox.Position, c choice) error {
+	found, err := ports.List(ctx, operations.EventFilter{Position: position, Limit: 1})
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func (p *program) discard(ctx context.Context, desk outboxDesk, position outbox.
 	if !c.yes {
 		return errUnconfirmed
 	}
-	if err := desk.Discard(ctx, position); err != nil {
+	if err := ports.Discard(ctx, position); err != nil {
 		return err
 	}
 	if c.asJSON {
@@ -91,7 +91,7 @@ parked     %s
 Giving it up means: version %d of %s never reaches any subscriber.
 The later events of the aggregate stay parked until they are redriven:
   %s
-`, e.Position, console.Text(e.ID), console.Text(e.Type), key, e.Version, moment(e.RecordedAt), console.Line(e.Reason), e.Version, key,
+`, e.Position, console.Text(e.ID), console.Text(e.Type), key, e.Version, timestamp(e.RecordedAt), console.Line(e.Reason), e.Version, key,
 		console.Command("outboxie", "outbox", "redrive", "--aggregate", e.Key.String()))
 	return err
 }

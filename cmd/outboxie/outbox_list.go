@@ -16,20 +16,20 @@ import (
 
 func (p *program) outboxListCommand() *cobra.Command {
 	var aggregate, since string
-	filter, asJSON := operations.Filter{}, false
+	filter, asJSON := operations.EventFilter{}, false
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List the newest events of the log, and where each stands",
-		Long: "List the newest events of the log, and where each stands: unpublished, published, misplaced, or its state in the\n" +
-			"parking lot. What was published within the last second may still be shown as unpublished. What is misplaced came where the\n" +
-			"relay does not look any more: see `outboxie outbox status`. Needs DATABASE_URL.",
+		Short: "List the newest events of the log with their states",
+		Long: "List the newest events of the log with their states: unpublished, published, misplaced, or the state in the parking lot.\n" +
+			"An event that was published within the last second may still be shown as unpublished. The relay had passed the position of\n" +
+			"a misplaced event before it came: see `outboxie outbox status`. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if err := checkLimit(filter.Limit); err != nil {
 				return err
 			}
 			if cmd.Flags().Changed("order") {
-				if filter.Aggregate, err = operations.ParseAggregate(aggregate); err != nil {
+				if filter.Aggregate, err = httpapi.ParseAggregate(aggregate); err != nil {
 					return err
 				}
 			}
@@ -39,8 +39,8 @@ func (p *program) outboxListCommand() *cobra.Command {
 				}
 			}
 			filter.Payloads = asJSON
-			return p.atOutbox(cmd, func(ctx context.Context, desk outboxDesk) error {
-				entries, err := desk.List(ctx, filter)
+			return p.withOutbox(cmd, func(ctx context.Context, ports outboxPorts) error {
+				entries, err := ports.List(ctx, filter)
 				if err != nil {
 					return err
 				}
@@ -79,7 +79,7 @@ func printList(out io.Writer, entries []operations.ListedEvent, limit int, now t
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "POSITION\tRECORDED\tAGE\tSTATE\tTYPE\tVERSION\tAGGREGATE\tEVENT")
 	for _, e := range entries {
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.Position, moment(e.RecordedAt), since(now, e.RecordedAt), console.Text(e.State),
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.Position, timestamp(e.RecordedAt), since(now, e.RecordedAt), console.Text(e.State),
 			console.Text(e.Type), e.Version, console.Text(e.Key.String()), console.Text(e.ID))
 	}
 	if err := table.Flush(); err != nil || len(entries) < limit {

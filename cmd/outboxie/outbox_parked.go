@@ -21,22 +21,22 @@ func (p *program) outboxParkedCommand() *cobra.Command {
 		Use:   "parked [--groups]",
 		Short: "List the events that cannot be published, and those that wait behind them",
 		Long: "List the events that the broker can never take, and the later ones of the same aggregates, which wait behind them. All\n" +
-			"other aggregates are published as ever. With --groups: how many aggregates wait for which reason, without what differs from\n" +
+			"other aggregates are still published. --groups counts the aggregates that wait by reason, without the parts that differ from\n" +
 			"event to event. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkLimit(limit); err != nil {
 				return err
 			}
-			return p.atOutbox(cmd, func(ctx context.Context, desk outboxDesk) error {
+			return p.withOutbox(cmd, func(ctx context.Context, ports outboxPorts) error {
 				if grouped {
-					return p.groupParked(ctx, desk, asJSON)
+					return p.groupParked(ctx, ports, asJSON)
 				}
-				events, err := desk.Waiting(ctx, limit)
+				events, err := ports.Waiting(ctx, limit)
 				if err != nil {
 					return err
 				}
-				status, err := desk.Status(ctx)
+				status, err := ports.Status(ctx)
 				if err != nil {
 					return err
 				}
@@ -57,15 +57,15 @@ func (p *program) outboxParkedCommand() *cobra.Command {
 const parkedGroups = "outboxie outbox parked --groups"
 
 // groupParked prints the groups of the parking lot.
-func (p *program) groupParked(ctx context.Context, desk outboxDesk, asJSON bool) error {
-	groups, err := operating.UndecidedParked(desk).Groups(ctx)
+func (p *program) groupParked(ctx context.Context, ports outboxPorts, asJSON bool) error {
+	groups, err := operating.UndecidedParked(ports).Groups(ctx)
 	if err != nil {
 		return err
 	}
 	if asJSON {
 		return printJSON(p.stdout, httpapi.ShowGroups(groups))
 	}
-	status, err := desk.Status(ctx)
+	status, err := ports.Status(ctx)
 	if err != nil {
 		return err
 	}

@@ -29,11 +29,11 @@ func (p *program) outboxRedriveCommand() *cobra.Command {
 			if _, err := chosen.read(); err != nil {
 				return err
 			}
-			return p.atOutbox(cmd, func(ctx context.Context, desk outboxDesk) error {
+			return p.withOutbox(cmd, func(ctx context.Context, ports outboxPorts) error {
 				if chosen.group == "" && chosen.eventType == "" {
-					return p.redriveEvents(ctx, desk, chosen)
+					return p.redriveEvents(ctx, ports, chosen)
 				}
-				parked := operating.UndecidedParked(desk)
+				parked := operating.UndecidedParked(ports)
 				return p.decide(ctx, chosen, parked, decision{thing: "parked event", groups: parkedGroups, change: parked.Retry, done: func(n int) string {
 					return fmt.Sprintf("To be redriven: %s, and what is behind. The leader does it within a second: outboxie outbox parked\n",
 						counted(int64(n), "event"))
@@ -46,7 +46,7 @@ func (p *program) outboxRedriveCommand() *cobra.Command {
 }
 
 // redriveEvents redrives all parked events of an aggregate, or of all.
-func (p *program) redriveEvents(ctx context.Context, desk outboxDesk, c choice) error {
+func (p *program) redriveEvents(ctx context.Context, ports outboxPorts, c choice) error {
 	var key *outbox.Key
 	if !c.all {
 		chosen, err := c.read()
@@ -55,10 +55,10 @@ func (p *program) redriveEvents(ctx context.Context, desk outboxDesk, c choice) 
 		}
 		key = &chosen.Aggregate
 	}
-	count, err := desk.Redrive(ctx, key)
+	count, err := ports.Redrive(ctx, key)
 	switch {
 	case err != nil:
-		return lotHint(err)
+		return withParkedHint(err)
 	case c.asJSON:
 		return printJSON(p.stdout, httpapi.Decision{Chosen: count, Changed: count})
 	case count == 0:
@@ -70,7 +70,7 @@ func (p *program) redriveEvents(ctx context.Context, desk outboxDesk, c choice) 
 }
 
 // lotHint says where parked events are found.
-func lotHint(err error) error {
+func withParkedHint(err error) error {
 	if errors.Is(err, relay.ErrNotParked) {
 		return fmt.Errorf("%w; `outboxie outbox parked` lists what waits", err)
 	}

@@ -12,23 +12,24 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
 func (p *program) outboxStatusCommand() *cobra.Command {
 	asJSON := false
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Tell whether the relay publishes, and if not, why and what to do",
-		Long: "Tell whether the relay publishes, and if not, why and what to do; and where each subscriber stands. The relay saves its\n" +
-			"position at most once a second, so what it published since then is still shown as waiting. Needs DATABASE_URL.",
+		Short: "Show whether the relay publishes, and if not, why and what to do",
+		Long: "Show whether the relay publishes, and if not, why and what to do; and the state of each subscriber. The relay saves its\n" +
+			"position at most once a second, so an event that it published since then is still shown as waiting. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.atOutbox(cmd, func(ctx context.Context, desk outboxDesk) error {
-				status, err := desk.Status(ctx)
+			return p.withOutbox(cmd, func(ctx context.Context, ports outboxPorts) error {
+				status, err := ports.Status(ctx)
 				if err != nil {
 					return err
 				}
-				all, trouble := desk.subscribers.Summaries(ctx, status.Sequence)
+				all, trouble := ports.subscribers.Summaries(ctx, status.Sequence)
 				if asJSON {
 					shown := httpapi.ShowStatus(status)
 					if trouble == nil {
@@ -47,32 +48,32 @@ func (p *program) outboxStatusCommand() *cobra.Command {
 	return cmd
 }
 
-func printStatus(out io.Writer, s operations.Status) error {
+func printStatus(out io.Writer, s operations.RelayStatus) error {
 	var text strings.Builder
-	switch s.State() {
-	case operations.Halted:
+	switch httpapi.StateOf(s) {
+	case httpapi.OutboxStatusStateHalted:
 		fmt.Fprintf(&text, "halted: %s, for %s\n\n  %s\n", console.Line(string(s.Halt.Reason)), age(s.Now.Sub(s.Halt.Since)), console.Line(s.Halt.Detail))
-		if meaning := s.Halt.Meaning(); meaning != "" {
+		if meaning := httpapi.HaltMeaning(s.Halt.Reason); meaning != "" {
 			fmt.Fprintf(&text, "  %s\n", meaning)
 		}
-		if s.Halt.Adoptable() {
+		if s.Halt.Reason != relay.HaltStreamUnfit {
 			text.WriteString("  Nothing is published until this is repaired. To see how, and then do it:\n    outboxie outbox adopt\n")
 		}
-	case operations.SetBack:
+	case httpapi.OutboxStatusStateSetBack:
 		fmt.Fprintf(&text, "set back: the sequence of outbox.position went back\n\n"+
 			"  It deals position %d next; the highest one dealt is %d; %s misplaced. What comes at positions that the relay has\n"+
 			"  passed is not published until this is repaired. To see how, and then do it:\n    outboxie outbox adopt\n",
 			s.Next, s.Highest, counted(s.Misplaced, "event"))
-	case operations.Leaderless:
+	case httpapi.OutboxStatusStateLeaderless:
 		text.WriteString("nobody leads\n\n  No instance holds the lease, so nothing is published. Run one that can reach NATS too:\n    outboxie serve\n" +
 			"  If one runs, its log and its /readyz say why it does not lead.\n")
-	case operations.Waiting:
+	case httpapi.OutboxStatusStateWaiting:
 		fmt.Fprintf(&text, "waiting for an open transaction (%s)\n\n", writerAge(s))
-		describeWriter(&text, *s.Writer)
-	case operations.Stuck:
+		describeWriter(&text, *s.OldestTransaction)
+	case httpapi.OutboxStatusStateStuck:
 		fmt.Fprintf(&text, "stuck: the leader has not come on for %s\n\n  Can it reach NATS? Its log and its /readyz say what is wrong.\n",
-			age(s.Now.Sub(s.Saved)))
-	case operations.Relaying:
+			age(s.Now.Sub(s.SavedAt)))
+	case httpapi.OutboxStatusStateRelaying:
 		text.WriteString("relaying\n")
 	}
 	text.WriteString("\n")
@@ -85,16 +86,16 @@ func printStatus(out io.Writer, s operations.Status) error {
 		return err
 	}
 	describeHalted(&text, s)
-	if s.State() != operations.Waiting && s.HoldsUp() {
+	if httpapi.StateOf(s) != httpapi.OutboxStatusStateWaiting && httpapi.HoldsUp(s) {
 		fmt.Fprintf(&text, "\nA transaction that has written the outbox is still open (%s). Later events have to wait for it.\n", writerAge(s))
-		describeWriter(&text, *s.Writer)
+		describeWriter(&text, *s.OldestTransaction)
 	}
 	_, err := io.WriteString(out, text.String())
 	return err
 }
 
 // describeHalted names the instances that do not try to lead.
-func describeHalted(text *strings.Builder, s operations.Status) {
+func describeHalted(text *strings.Builder, s operations.RelayStatus) {
 	if len(s.HaltedInstances) == 0 {
 		return
 	}
@@ -107,13 +108,13 @@ func describeHalted(text *strings.Builder, s operations.Status) {
 	}
 }
 
-func statusRows(s operations.Status) [][2]string {
+func statusRows(s operations.RelayStatus) [][2]string {
 	leader, relayed, stream, backlog, parked := "nobody", "nothing yet", "none yet", "none", "none"
 	if s.Leader != nil {
 		leader = fmt.Sprintf("%s, for %s (token %d)", console.Text(s.Leader.Holder), age(s.Now.Sub(s.Leader.Since)), s.Leader.Token)
 	}
-	if !s.Saved.IsZero() {
-		relayed = fmt.Sprintf("up to position %d, saved %s ago", s.Position, age(s.Now.Sub(s.Saved)))
+	if !s.SavedAt.IsZero() {
+		relayed = fmt.Sprintf("up to position %d, saved %s ago", s.Position, age(s.Now.Sub(s.SavedAt)))
 	}
 	if s.Stream != "" {
 		stream = fmt.Sprintf("%s, up to sequence %d", console.Text(s.Stream), s.Sequence)
@@ -130,13 +131,13 @@ func statusRows(s operations.Status) [][2]string {
 	if s.Misplaced > 0 {
 		backlog = strings.TrimPrefix(backlog+", and ", "none, and ") + counted(s.Misplaced, "event") + " misplaced below the relay's position: outboxie outbox adopt"
 	}
-	log := fmt.Sprintf("up to position %d", s.Last)
+	log := fmt.Sprintf("up to position %d", s.LastPosition)
 	if s.PurgedTo > 0 {
 		log += fmt.Sprintf(", removed by retention up to %d", s.PurgedTo)
 	}
 	return [][2]string{
 		{"relay", s.Relay},
-		{"now", moment(s.Now)},
+		{"now", timestamp(s.Now)},
 		{"leader", leader},
 		{"log", log},
 		{"relayed", relayed},
@@ -146,20 +147,20 @@ func statusRows(s operations.Status) [][2]string {
 	}
 }
 
-func writerAge(s operations.Status) string {
-	if s.Writer.Since.IsZero() {
+func writerAge(s operations.RelayStatus) string {
+	if s.OldestTransaction.Since.IsZero() {
 		return "of unknown age"
 	}
-	return age(s.Now.Sub(s.Writer.Since)) + " old"
+	return age(s.Now.Sub(s.OldestTransaction.Since)) + " old"
 }
 
-// describeWriter tells who the transaction is, and how to end it.
-func describeWriter(text *strings.Builder, w operations.Writer) {
-	if w.PID == 0 {
-		gid := console.SQL(w.GID)
+// describeWriter describes the transaction, and how to end it.
+func describeWriter(text *strings.Builder, w operations.OpenTransaction) {
+	if w.Session == 0 {
+		gid := console.SQL(w.Prepared)
 		fmt.Fprintf(text, "  prepared transaction %s. To end it, in this database, either of:\n    ROLLBACK PREPARED %s;\n    COMMIT PREPARED %s;\n", gid, gid, gid)
 		return
 	}
 	fmt.Fprintf(text, "  pid %d (%s), %s, last statement:\n    %s\n  To end it, which rolls it back:\n    SELECT pg_terminate_backend(%d);\n",
-		w.PID, console.Line(w.Application), console.Line(w.State), console.Line(w.Query), w.PID)
+		w.Session, console.Line(w.Application), console.Line(w.State), console.Line(w.Query), w.Session)
 }

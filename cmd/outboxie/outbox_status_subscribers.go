@@ -8,17 +8,19 @@ import (
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
 const (
-	// summariesShown is how many subscribers the status of the relay shows.
-	summariesShown = 20
-	// longStalled is how long a lane with something to do does not move until the status says so. OutboxieSubscriberStalled waits as long.
-	longStalled = time.Minute
+	// maxSummaries is how many subscribers the status of the relay shows.
+	maxSummaries = 20
+	// stalledAfter is how long a lane with messages to handle has not moved until the status says so. The alert OutboxieSubscriberStalled waits as
+	// long.
+	stalledAfter = time.Minute
 )
 
-// printSummaries shows where subscribers stand. trouble is why that is not known. The relay's status is shown all the same.
+// printSummaries prints the states of subscribers, or the error of reading them. The status of the relay is shown in any case.
 func printSummaries(out io.Writer, all []operations.SubscriberSummary, trouble error, now time.Time) error {
 	if trouble != nil {
 		_, err := fmt.Fprintf(out, "\nThe subscribers cannot be read: %s\n", console.Line(trouble.Error()))
@@ -31,7 +33,7 @@ func printSummaries(out io.Writer, all []operations.SubscriberSummary, trouble e
 	text.WriteString("\n")
 	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "SUBSCRIBER\tSTATE\tMESSAGES BEHIND\tRATE\tCOPIES\tDEAD\tMISSED")
-	for _, s := range all[:min(len(all), summariesShown)] {
+	for _, s := range all[:min(len(all), maxSummaries)] {
 		behind := "-"
 		if s.Behind != nil {
 			behind = fmt.Sprint(*s.Behind)
@@ -41,7 +43,7 @@ func printSummaries(out io.Writer, all []operations.SubscriberSummary, trouble e
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	if more := len(all) - summariesShown; more > 0 {
+	if more := len(all) - maxSummaries; more > 0 {
 		fmt.Fprintf(&text, "Not shown: %s.\n", counted(int64(more), "subscriber"))
 	}
 	text.WriteString("More of them: outboxie subscriber status\n")
@@ -51,7 +53,7 @@ func printSummaries(out io.Writer, all []operations.SubscriberSummary, trouble e
 
 // summaryState is a subscriber's state, or for how long one that works has stood still.
 func summaryState(s operations.SubscriberSummary, now time.Time) string {
-	if operations.StateOf(s.Overview) == operations.SubscriberWorking && s.Stalled > longStalled {
+	if httpapi.SubscriberStateOf(s.Overview) == httpapi.SubscriberStateWorking && s.Stalled > stalledAfter {
 		return "stalled for " + age(s.Stalled)
 	}
 	return stateOf(s.Overview, now)

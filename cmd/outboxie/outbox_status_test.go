@@ -172,7 +172,7 @@ func TestOutboxStatusOfAHaltedRelay(t *testing.T) {
 	o.read(&shown, "status")
 	require.Equal(t, httpapi.OutboxStatusStateHalted, shown.State)
 	require.Equal(t, httpapi.OutboxHalt{
-		Reason: string(relay.HaltTailGone), Detail: "the message at 7\n\x1b[31mis gone", Meaning: operations.Halt{Halt: relay.Halt{Reason: relay.HaltTailGone}}.Meaning(), Since: shown.Halt.Since,
+		Reason: string(relay.HaltTailGone), Detail: "the message at 7\n\x1b[31mis gone", Meaning: httpapi.HaltMeaning(relay.HaltTailGone), Since: shown.Halt.Since,
 	}, *shown.Halt)
 
 	o.exec("UPDATE outbox_cursor SET halt_reason = 'of the future'")
@@ -208,23 +208,23 @@ func TestOutboxStatusNamesAnOpenWriter(t *testing.T) {
 		20*time.Second, 10*time.Millisecond, "what it says ends the transaction")
 }
 
-// TestStatusOfWriters : every busy service has an open writer at any time.
+// TestStatusOfWriters checks when an open transaction is reported: a busy service has one at any time.
 func TestStatusOfWriters(t *testing.T) {
 	now := time.Now()
 	for name, c := range map[string]struct {
-		writer operations.Writer
+		writer operations.OpenTransaction
 		oldest time.Duration // of the backlog
 		says   string
 	}{
-		"prepared":           {operations.Writer{GID: "it's", Since: now.Add(-73 * time.Hour)}, 0, "waiting for an open transaction (3d1h old)\n\n  prepared transaction 'it''s'. To end it"},
-		"for a moment":       {operations.Writer{PID: 7, Since: now.Add(-time.Second / 2)}, time.Minute, "stuck: "},
-		"of unknown age":     {operations.Writer{PID: 7}, time.Minute, "waiting for an open transaction (of unknown age)\n"},
-		"perhaps not so old": {operations.Writer{PID: 7}, time.Second, "relaying\n"},
+		"prepared":           {operations.OpenTransaction{Prepared: "it's", Since: now.Add(-73 * time.Hour)}, 0, "waiting for an open transaction (3d1h old)\n\n  prepared transaction 'it''s'. To end it"},
+		"for a moment":       {operations.OpenTransaction{Session: 7, Since: now.Add(-time.Second / 2)}, time.Minute, "stuck: "},
+		"of unknown age":     {operations.OpenTransaction{Session: 7}, time.Minute, "waiting for an open transaction (of unknown age)\n"},
+		"perhaps not so old": {operations.OpenTransaction{Session: 7}, time.Second, "relaying\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var text strings.Builder
-			require.NoError(t, printStatus(&text, operations.Status{
-				Now: now, Leader: &operations.Leader{}, Unpublished: 1, Oldest: now.Add(-c.oldest), Saved: now.Add(-c.oldest), Writer: &c.writer,
+			require.NoError(t, printStatus(&text, operations.RelayStatus{
+				Now: now, Leader: &operations.Leader{}, Unpublished: 1, Oldest: now.Add(-c.oldest), SavedAt: now.Add(-c.oldest), OldestTransaction: &c.writer,
 			}))
 			require.True(t, strings.HasPrefix(text.String(), c.says), text.String())
 		})

@@ -27,15 +27,15 @@ const (
 	exitUsage  = 2
 )
 
-// program is what every command needs of the process it runs in.
+// program is what the commands need of their process.
 type program struct {
 	environment []string
-	stdout      io.Writer // shows what others wrote as it should
-	terminal    io.Writer // shows everything as it is: for colors
-	began       bool      // the command's own work has begun: what fails from now on is not a matter of usage
+	stdout      io.Writer // escapes what does not belong on a terminal
+	terminal    io.Writer // writes everything unchanged: for colors
+	began       bool      // the command's own work has begun: an error from now on is not one of usage
 }
 
-// run is main without the process: it returns the exit code.
+// run runs one command, and returns the exit code.
 func run(args, environment []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -101,7 +101,7 @@ func (p *program) command() *cobra.Command {
 	return root
 }
 
-// movedCommands are the commands that this program once had, and what does their work now.
+// movedCommands are the former commands of this program, and the commands that replace them.
 var movedCommands = map[string]string{"dev": "playground run", "demo": "playground demo", "infra": "playground infra"}
 
 func movedCommand(former, present string) *cobra.Command {
@@ -128,7 +128,7 @@ func (p *program) configure(cmd *cobra.Command, required ...config.Name) (config
 	return c, nil
 }
 
-// logger writes to standard output: the log is what a service says.
+// logger returns a logger that writes to standard output.
 func (p *program) logger(c config.Config) *slog.Logger {
 	logger := telemetry.NewLogger(p.stdout, c.Log.Level, string(c.Log.Format))
 	for _, warning := range c.Warnings() {
@@ -137,8 +137,7 @@ func (p *program) logger(c config.Config) *slog.Logger {
 	return logger
 }
 
-// serviceLogger is the logger of a service, which also sends what it logs where the OTEL_* environment says. flush sends what
-// is left.
+// serviceLogger returns the logger of a service. It also exports the log as the OTEL_* environment says. flush exports the rest.
 func (p *program) serviceLogger(ctx context.Context, c config.Config, service string) (logger *slog.Logger, flush func(), err error) {
 	written := p.logger(c)
 	logger, shutdown, err := telemetry.ExportLogs(ctx, telemetryOptions(c, service, written))
@@ -149,7 +148,7 @@ func (p *program) serviceLogger(ctx context.Context, c config.Config, service st
 	}, err
 }
 
-// stopped makes a clean stop of what failed only because ctx ended.
+// stopped returns nil for an error that came only because ctx ended.
 func stopped(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
@@ -40,8 +40,8 @@ func sections(t *testing.T) map[string]string {
 	return found
 }
 
-// TestRunbookIsComplete : each alert and each reason to halt has a section, and no others have, in which stands where to
-// look, what the cause may be, what to do, and which tests have tried that. An alert leads to its section.
+// TestRunbookIsComplete checks that exactly the alerts and the reasons to halt have a section. Each section says where to look, what the cause
+// may be, what to do, and which tests have tried that. Each alert links to its section.
 func TestRunbookIsComplete(t *testing.T) {
 	var alerts struct {
 		Groups []struct {
@@ -101,7 +101,7 @@ func TestWhatTheDocumentsNameExists(t *testing.T) {
 	require.Greater(t, commands, 40)
 }
 
-// TestThePromisedTestsExist : what a document says is shown by a test is.
+// TestThePromisedTestsExist checks that every test that a document names exists.
 func TestThePromisedTestsExist(t *testing.T) {
 	tests := testNames(t)
 	documents, err := filepath.Glob(filepath.Join(repository, "docs", "*.md"))
@@ -179,7 +179,7 @@ func requireCommand(t *testing.T, words []string) {
 	require.NoError(t, command.ValidateArgs(command.Flags().Args()), words)
 	to := command.Flags().Lookup("to")
 	if to != nil && to.Changed && (command.Name() == "rewind" || command.Name() == "skip") {
-		_, err := operations.ParseTarget(to.Value.String())
+		_, err := httpapi.ParseMoveTarget(to.Value.String())
 		require.NoError(t, err, words)
 	}
 }

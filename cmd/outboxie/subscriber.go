@@ -20,10 +20,10 @@ import (
 func (p *program) subscriberCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "subscriber",
-		Short: "See where subscribers stand, decide about them, and about the events that they could not handle",
-		Long: "See where subscribers stand. Pause them, send them to another place, give them other lanes, end them. Look at their dead\n" +
-			"letters: the events that failed too often, and those that wait behind them. All of this is in Postgres, so it needs\n" +
-			"DATABASE_URL; rewind, skip and lanes also need NATS_URL. Subscribers may be running.",
+		Short: "Show and operate subscribers, and decide about the events that they could not handle",
+		Long: "Show the state of subscribers. Pause them, move them in the stream, change their lanes, end them. List their dead letters:\n" +
+			"the events that failed too often, and those that wait behind them. All commands need DATABASE_URL; rewind, skip and lanes\n" +
+			"also need NATS_URL. Subscribers may be running.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return fmt.Errorf("%s needs status, pause, resume, rewind, skip, lanes, ignore, forget, dead, retry or discard", cmd.CommandPath())
@@ -35,25 +35,25 @@ func (p *program) subscriberCommand() *cobra.Command {
 	return cmd
 }
 
-// errUsage is a command line that cannot be meant.
+// errUsage reports a wrong command line.
 var errUsage = fault.New(fault.Invalid, "usage", "the command line is incomplete")
 
-// atDesk runs work on the dead letters of the subscriber that the command names.
-func (p *program) atDesk(cmd *cobra.Command, work func(ctx context.Context, desk operations.DeadLetterAdmin, id string) error) error {
+// withDeadLetters runs work on the dead letters of the subscriber that the command names.
+func (p *program) withDeadLetters(cmd *cobra.Command, work func(ctx context.Context, admin operations.DeadLetterAdmin, id string) error) error {
 	c, err := p.configure(cmd, config.DatabaseURL, config.SubscriberID)
 	if err != nil {
 		return err
 	}
 	return withDatabase(c, func(db *bun.DB) error {
-		desk := postgres.NewInbox(db, postgres.InboxOptions{})
-		known, err := desk.Subscribers(cmd.Context())
+		admin := postgres.NewInbox(db, postgres.InboxOptions{})
+		known, err := admin.Subscribers(cmd.Context())
 		if err != nil {
 			return fmt.Errorf("look for the dead letters: %w", err)
 		}
 		if !slices.Contains(known, c.Subscriber.ID) {
 			return unknownSubscriber(c.Subscriber.ID, known)
 		}
-		return work(cmd.Context(), desk, c.Subscriber.ID)
+		return work(cmd.Context(), admin, c.Subscriber.ID)
 	})
 }
 
@@ -81,8 +81,8 @@ func letterCommand(verb, subscriber, event string) string {
 	return console.Command(args...)
 }
 
-// hint says where the ids of dead letters are found.
-func hint(err error, id string) error {
+// withListHint adds to a not-found error the command that lists the dead letters.
+func withListHint(err error, id string) error {
 	if fault.KindOf(err) == fault.NotFound {
 		return fmt.Errorf("%w; `%s` lists what there is", err, letterCommand("dead", id, ""))
 	}

@@ -19,8 +19,8 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// mostListed bounds what is held in memory.
-const mostListed = 1000
+// maxListed bounds the memory that a list needs.
+const maxListed = 1000
 
 func (p *program) subscriberDeadCommand() *cobra.Command {
 	asJSON, grouped := false, false
@@ -28,15 +28,15 @@ func (p *program) subscriberDeadCommand() *cobra.Command {
 		Use:   "dead --id NAME [--groups]",
 		Short: "List a subscriber's dead letters, with age, error and what waits behind them",
 		Long: "List a subscriber's dead letters by position: what is dead, what is failing or being retried at the moment, and how many\n" +
-			"later events of the same aggregate wait behind each. With --groups: how many are dead for which reason, without what differs\n" +
+			"later events of the same aggregate wait behind each. --groups counts the dead letters by reason, without the parts that differ\n" +
 			"from event to event. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.atDesk(cmd, func(ctx context.Context, desk operations.DeadLetterAdmin, id string) error {
+			return p.withDeadLetters(cmd, func(ctx context.Context, admin operations.DeadLetterAdmin, id string) error {
 				if grouped {
-					return p.groupLetters(ctx, desk, id, asJSON)
+					return p.groupLetters(ctx, admin, id, asJSON)
 				}
-				letters, err := desk.Letters(ctx, id, mostListed+1)
+				letters, err := admin.Letters(ctx, id, maxListed+1)
 				if err != nil {
 					return err
 				}
@@ -54,8 +54,8 @@ func (p *program) subscriberDeadCommand() *cobra.Command {
 }
 
 // groupLetters prints the groups of a subscriber's dead letters.
-func (p *program) groupLetters(ctx context.Context, desk operations.DeadLetterAdmin, id string, asJSON bool) error {
-	groups, err := operating.UndecidedLetters(desk, id).Groups(ctx)
+func (p *program) groupLetters(ctx context.Context, admin operations.DeadLetterAdmin, id string, asJSON bool) error {
+	groups, err := operating.UndecidedDeadLetters(admin, id).Groups(ctx)
 	if err != nil {
 		return err
 	}
@@ -73,10 +73,10 @@ func printLetters(out io.Writer, letters []inbox.Letter, id string, now time.Tim
 		_, err := fmt.Fprintf(out, "Subscriber %s has no dead letters.\n", id)
 		return err
 	}
-	more := len(letters) > mostListed
+	more := len(letters) > maxListed
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "EVENT\tPOSITION\tAGGREGATE\tSTATE\tAGE\tATTEMPTS\tBEHIND\tERROR")
-	for _, letter := range letters[:min(len(letters), mostListed)] {
+	for _, letter := range letters[:min(len(letters), maxListed)] {
 		position, aggregate := "-", "-"
 		if letter.Readable() {
 			position, aggregate = fmt.Sprint(letter.Position), console.Text(letter.Key.String())
@@ -87,7 +87,7 @@ func printLetters(out io.Writer, letters []inbox.Letter, id string, now time.Tim
 	if err := table.Flush(); err != nil || !more {
 		return err
 	}
-	_, err := fmt.Fprintf(out, "These are the first %d; there are more.\n", mostListed)
+	_, err := fmt.Fprintf(out, "These are the first %d; there are more.\n", maxListed)
 	return err
 }
 
@@ -118,7 +118,7 @@ type letterJSON struct {
 
 func printLettersJSON(out io.Writer, letters []inbox.Letter) error {
 	list := make([]letterJSON, 0, len(letters))
-	for _, letter := range letters[:min(len(letters), mostListed)] {
+	for _, letter := range letters[:min(len(letters), maxListed)] {
 		shown := letterJSON{
 			EventID: letter.ID, State: letter.State, Position: int64(letter.Position),
 			AggregateType: letter.Key.Type, AggregateID: letter.Key.ID, Version: letter.Version,

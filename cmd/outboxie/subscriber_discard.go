@@ -21,17 +21,17 @@ func (p *program) subscriberDiscardCommand() *cobra.Command {
 		Short: "Give dead letters up: their events never take effect for this subscriber",
 		Long: "Give up a dead letter, those of a group, a type or an aggregate, or all of them. Their events never take effect for this\n" +
 			"subscriber, however often they come again, and what waits behind them goes on. Their rows stay in dead_letters as discarded.\n" +
-			"Says what it would do; --yes does it. Needs DATABASE_URL.",
+			"Shows what it would do; --yes does it. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !exactlyOne(event != "", chosen.all, chosen.some()) {
 				return errUsage.With("say which event to discard: --event ID; or which events: --all, or some of --group, --type and --aggregate")
 			}
-			return p.atDesk(cmd, func(ctx context.Context, desk operations.DeadLetterAdmin, id string) error {
+			return p.withDeadLetters(cmd, func(ctx context.Context, admin operations.DeadLetterAdmin, id string) error {
 				if event != "" {
-					return p.discardOne(ctx, desk, id, event, chosen)
+					return p.discardOne(ctx, admin, id, event, chosen)
 				}
-				letters := operating.UndecidedLetters(desk, id)
+				letters := operating.UndecidedDeadLetters(admin, id)
 				return p.decide(ctx, chosen, letters, decision{
 					thing: "dead letter", groups: letterCommand("dead", id, "") + " --groups", change: letters.Discard, final: true, done: func(n int) string {
 						return fmt.Sprintf("Discarded for subscriber %s: %s.\n", id, counted(int64(n), "dead letter"))
@@ -47,16 +47,16 @@ func (p *program) subscriberDiscardCommand() *cobra.Command {
 }
 
 // discardOne discards one letter.
-func (p *program) discardOne(ctx context.Context, desk operations.DeadLetterAdmin, id, event string, c choice) error {
-	letter, err := desk.Letter(ctx, id, event)
+func (p *program) discardOne(ctx context.Context, admin operations.DeadLetterAdmin, id, event string, c choice) error {
+	letter, err := admin.Letter(ctx, id, event)
 	if err != nil {
-		return hint(err, id)
+		return withListHint(err, id)
 	}
 	if !c.yes && letter.State != inbox.Discarded {
 		return errUsage.With("this would discard, for subscriber %s and for ever, %s; say --yes to do it", id, described(letter))
 	}
-	if err := desk.Discard(ctx, id, event); err != nil {
-		return hint(err, id)
+	if err := admin.Discard(ctx, id, event); err != nil {
+		return withListHint(err, id)
 	}
 	if c.asJSON {
 		return printJSON(p.stdout, httpapi.Decision{Chosen: 1, Behind: letter.Behind, Changed: 1})

@@ -16,11 +16,11 @@ func (p *program) subscriberRewindCommand() *cobra.Command {
 	to := ""
 	cmd := p.verb(&cobra.Command{
 		Use:   "rewind --id NAME --to PLACE",
-		Short: "Have a subscriber read again from an earlier place",
-		Long: "Have a subscriber read again what comes after an earlier place: after a sequence of the stream, after a position of the\n" +
-			"log, from a time on (when the stream stored an event), or from the start. The inbox drops what was applied, so that it\n" +
-			"does not take effect again. What was skipped, or passed over because of its type, takes effect now, after later events of\n" +
-			"its aggregate. To apply everything once more, start a subscriber under a new id. Needs DATABASE_URL and NATS_URL.",
+		Short: "Let a subscriber read again from an earlier place",
+		Long: "Let a subscriber read again all events after an earlier place: after a sequence of the stream, after a position of the log,\n" +
+			"from a time on (when the stream stored an event), or from the start. The inbox drops applied events, so that they do not\n" +
+			"take effect again. Events that were skipped, or ignored because of their type, take effect now, after later events of their\n" +
+			"aggregates. To apply everything once more, start a subscriber under a new id. Needs DATABASE_URL and NATS_URL.",
 	}, func(ctx context.Context, admin operations.SubscriberAdmin, id string, asJSON bool) error {
 		plan, err := planOf(ctx, admin, id, to, false)
 		if err != nil {
@@ -47,10 +47,10 @@ func (p *program) subscriberSkipCommand() *cobra.Command {
 	to, yes := "", false
 	cmd := p.verb(&cobra.Command{
 		Use:   "skip --id NAME --to PLACE --yes",
-		Short: "Have a subscriber pass over events, up to a later place",
-		Long: "Have a subscriber pass over what it has not handled, up to and including a later place: a sequence of the stream, a\n" +
-			"position of the log, everything stored before a time, or the end. What is passed over takes no effect, and leaves no\n" +
-			"dead letter. Says how many events that are; --yes does it. Needs DATABASE_URL and NATS_URL.",
+		Short: "Let a subscriber skip events, up to a later place",
+		Long: "Let a subscriber skip the events that it has not handled, up to and including a later place: a sequence of the stream, a\n" +
+			"position of the log, everything stored before a time, or the end. A skipped event takes no effect, and leaves no dead\n" +
+			"letter. Shows how many events would be skipped; --yes does it. Needs DATABASE_URL and NATS_URL.",
 	}, func(ctx context.Context, admin operations.SubscriberAdmin, id string, asJSON bool) error {
 		plan, err := planOf(ctx, admin, id, to, true)
 		if err != nil {
@@ -80,14 +80,14 @@ func planOf(ctx context.Context, admin operations.SubscriberAdmin, id, to string
 	if to == "" {
 		return operations.MovePreview{}, errUsage.With("say where to: --to sequence:N, position:N, time:2026-11-29T10:00:00Z, start or end")
 	}
-	target, err := operations.ParseTarget(to)
+	target, err := httpapi.ParseMoveTarget(to)
 	if err != nil {
 		return operations.MovePreview{}, err
 	}
 	return admin.Plan(ctx, id, target, forwards)
 }
 
-// standsAt says where lanes stand.
+// standsAt describes where lanes stand.
 func standsAt(plan operations.MovePreview) string {
 	if plan.Lowest == plan.Highest {
 		return fmt.Sprintf("sequence %d", plan.Lowest)

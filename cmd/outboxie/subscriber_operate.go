@@ -46,7 +46,7 @@ func (p *program) operate(cmd *cobra.Command, work func(ctx context.Context, adm
 		return err
 	}
 	return p.withSubscribers(cmd, c, func(ctx context.Context, admin operations.SubscriberAdmin) error {
-		return cured(work(ctx, admin, c.Subscriber.ID), c.Subscriber.ID)
+		return withRemedy(work(ctx, admin, c.Subscriber.ID), c.Subscriber.ID)
 	})
 }
 
@@ -55,11 +55,11 @@ func subscriberCommandOf(id string, args ...string) string {
 	return console.Command(append(append([]string{"outboxie", "subscriber"}, args...), "--id", id)...)
 }
 
-// cured adds to an error what an operator can do about it.
-func cured(err error, id string) error {
+// withRemedy adds to an error what an operator can do about it.
+func withRemedy(err error, id string) error {
 	for _, known := range []struct {
-		err  error
-		cure string
+		err    error
+		remedy string
 	}{
 		{inbox.ErrNoSubscriber, "`outboxie subscriber status` shows those that there are"},
 		{inbox.ErrNotBegun, "it begins with its first copy: outboxie subscribe --id " + console.Text(id)},
@@ -75,7 +75,7 @@ func cured(err error, id string) error {
 		{jetstream.ErrUnavailable, "NATS_URL says where NATS is"},
 	} {
 		if errors.Is(err, known.err) {
-			return fmt.Errorf("%w; %s", err, known.cure)
+			return fmt.Errorf("%w; %s", err, known.remedy)
 		}
 	}
 	return err
@@ -116,9 +116,9 @@ func (p *program) subscriberPauseCommand() *cobra.Command {
 	return p.verb(&cobra.Command{
 		Use:   "pause --id NAME",
 		Short: "Stop a subscriber: nothing more takes effect until resume",
-		Long: "Stop a subscriber. When this returns, no event and no dead letter of it takes effect any more, whatever copies run, until\n" +
-			"`resume`. It waits for the transactions under way. Copies stay, and rest; those of a program older than this command do\n" +
-			"not know of it. Needs DATABASE_URL.",
+		Long: "Stop a subscriber. After this command no event and no dead letter of it takes effect, whatever copies run, until `resume`.\n" +
+			"The command waits for open transactions. Copies keep running idle. Copies of a program older than this command ignore it.\n" +
+			"Needs DATABASE_URL.",
 	}, func(ctx context.Context, admin operations.SubscriberAdmin, id string, asJSON bool) error {
 		if err := admin.Pause(ctx, id); err != nil {
 			return err
@@ -168,8 +168,8 @@ func (p *program) subscriberIgnoreCommand() *cobra.Command {
 	eventType, yes := "", false
 	cmd := p.verb(&cobra.Command{
 		Use:   "ignore --id NAME --type TYPE --yes",
-		Short: "Have a subscriber pass over a type of events from now on",
-		Long: "Have a subscriber pass over events of a type from now on. Its dead letters of that type are discarded, for ever.\n" +
+		Short: "Let a subscriber ignore a type of events from now on",
+		Long: "Let a subscriber ignore events of a type from now on. Its dead letters of that type are discarded for ever.\n" +
 			" A copy that starts with a handler of the type wants it again. Needs DATABASE_URL, and --yes.",
 	}, func(ctx context.Context, admin operations.SubscriberAdmin, id string, asJSON bool) error {
 		if eventType == "" {

@@ -17,18 +17,18 @@ func (p *program) subscriberRetryCommand() *cobra.Command {
 	event, chosen := "", choice{}
 	cmd := &cobra.Command{
 		Use:   "retry --id NAME (--event ID | --all | [--group GROUP] [--type TYPE] [--aggregate TYPE/ID] [--yes])",
-		Short: "Have a subscriber try its dead letters again",
+		Short: "Let a subscriber try its dead letters again",
 		Long: "Mark a dead letter, those of a group, a type or an aggregate, or all of them, to be tried again. The running subscriber does\n" +
 			"so within a second or so, and goes on with what waits behind, in order. What is applied takes effect once. What is chosen by\n" +
 			"--group, --type and --aggregate is counted first; more than one letter needs --yes. Needs DATABASE_URL.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if exactlyOne(event != "", chosen.all, chosen.some()) {
-				return p.atDesk(cmd, func(ctx context.Context, desk operations.DeadLetterAdmin, id string) error {
+				return p.withDeadLetters(cmd, func(ctx context.Context, admin operations.DeadLetterAdmin, id string) error {
 					if event != "" {
-						return p.retryOne(ctx, desk, id, event, chosen.asJSON)
+						return p.retryOne(ctx, admin, id, event, chosen.asJSON)
 					}
-					letters := operating.UndecidedLetters(desk, id)
+					letters := operating.UndecidedDeadLetters(admin, id)
 					chosen.yes = chosen.yes || chosen.all
 					return p.decide(ctx, chosen, letters, decision{
 						thing: "dead letter", groups: letterCommand("dead", id, "") + " --groups", change: letters.Retry, readable: true, done: func(n int) string {
@@ -47,13 +47,13 @@ func (p *program) subscriberRetryCommand() *cobra.Command {
 }
 
 // retryOne retries one letter.
-func (p *program) retryOne(ctx context.Context, desk operations.DeadLetterAdmin, id, event string, asJSON bool) error {
-	letter, err := desk.Letter(ctx, id, event)
+func (p *program) retryOne(ctx context.Context, admin operations.DeadLetterAdmin, id, event string, asJSON bool) error {
+	letter, err := admin.Letter(ctx, id, event)
 	if err == nil {
-		err = desk.Retry(ctx, id, event)
+		err = admin.Retry(ctx, id, event)
 	}
 	if err != nil {
-		return hint(err, id)
+		return withListHint(err, id)
 	}
 	if asJSON {
 		return printJSON(p.stdout, httpapi.Decision{Chosen: 1, Behind: letter.Behind, Changed: 1})

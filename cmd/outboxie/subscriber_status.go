@@ -22,8 +22,8 @@ func (p *program) subscriberStatusCommand() *cobra.Command {
 	asJSON := false
 	cmd := &cobra.Command{
 		Use:   "status [--id NAME]",
-		Short: "Tell where subscribers stand: places, lag, rate, copies, and what operators decided",
-		Long: "Tell where all subscribers stand, or one of them with its lanes: how far each has come, how much it is behind, how fast it is,\n" +
+		Short: "Show the state of subscribers: position, lag, rate, copies, and decisions of operators",
+		Long: "Show the state of all subscribers, or of one with its lanes: how far each has come, how far it is behind, how fast it is,\n" +
 			"which copies run, and whether it is paused or forgotten. Needs DATABASE_URL; without NATS_URL no lag is known.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -39,7 +39,7 @@ func (p *program) subscriberStatusCommand() *cobra.Command {
 				if id := c.Subscriber.ID; id != "" {
 					found.All = slices.DeleteFunc(found.All, func(s operations.SubscriberStatus) bool { return s.Subscriber != id })
 					if len(found.All) == 0 {
-						return cured(inbox.ErrNoSubscriber.With("there is no subscriber %s", id), id)
+						return withRemedy(inbox.ErrNoSubscriber.With("there is no subscriber %s", id), id)
 					}
 				}
 				if asJSON {
@@ -54,7 +54,7 @@ func (p *program) subscriberStatusCommand() *cobra.Command {
 	return cmd
 }
 
-func printSubscribers(out io.Writer, found operations.Subscribers, one bool, now time.Time) error {
+func printSubscribers(out io.Writer, found operations.SubscriberList, one bool, now time.Time) error {
 	if len(found.All) == 0 {
 		_, err := fmt.Fprintln(out, "There are no subscribers.")
 		return err
@@ -85,30 +85,30 @@ func printSubscribers(out io.Writer, found operations.Subscribers, one bool, now
 			return err
 		}
 	}
-	if found.Trouble != nil {
-		fmt.Fprintf(&text, "\nThe stream cannot be asked, so no lag is known: %s\n", console.Line(found.Trouble.Error()))
+	if found.StreamError != nil {
+		fmt.Fprintf(&text, "\nThe stream cannot be asked, so no lag is known: %s\n", console.Line(found.StreamError.Error()))
 	}
 	_, err := io.WriteString(out, text.String())
 	return err
 }
 
-// stateOf is a subscriber's state, and since when.
+// stateOf describes the state of a subscriber, and since when.
 func stateOf(s inbox.Overview, now time.Time) string {
-	switch state := operations.StateOf(s); state {
-	case operations.SubscriberPaused:
+	switch state := httpapi.SubscriberStateOf(s); state {
+	case httpapi.SubscriberStatePaused:
 		return "paused for " + age(s.PausedFor)
-	case operations.SubscriberForgotten:
+	case httpapi.SubscriberStateForgotten:
 		return "forgotten for " + age(now.Sub(s.Forgotten))
-	case operations.SubscriberNotBegun:
+	case httpapi.SubscriberStateNotBegun:
 		return "not begun"
-	case operations.SubscriberNoCopies:
+	case httpapi.SubscriberStateNoCopies:
 		return "no copies"
 	default:
 		return string(state)
 	}
 }
 
-// printLanes shows what else is known of one subscriber.
+// printLanes prints the lanes, copies and types of one subscriber.
 func printLanes(text *strings.Builder, s operations.SubscriberStatus) error {
 	list := func(names []string) string {
 		if len(names) == 0 {
@@ -132,7 +132,7 @@ func printLanes(text *strings.Builder, s operations.SubscriberStatus) error {
 		if n < len(s.Messages) {
 			behind = fmt.Sprint(s.Messages[n])
 		}
-		fmt.Fprintf(table, "%d\t%d\t%s\t%s\t%s ago\n", lane.Lane, lane.Sequence, moment(lane.StoredAt), behind, age(lane.Idle))
+		fmt.Fprintf(table, "%d\t%d\t%s\t%s\t%s ago\n", lane.Lane, lane.Sequence, timestamp(lane.StoredAt), behind, age(lane.Idle))
 	}
 	return table.Flush()
 }

@@ -138,8 +138,8 @@ unreadable-7-abc                      -         -              dead   1h0m0s  1 
 	require.NoError(t, printLettersJSON(&out, nil))
 	require.JSONEq(t, "[]", out.String())
 	out.Reset()
-	require.NoError(t, printLetters(&out, slices.Repeat(list[:1], mostListed+1), "emails", now))
-	require.Equal(t, mostListed+2, bytes.Count(out.Bytes(), []byte("\n")))
+	require.NoError(t, printLetters(&out, slices.Repeat(list[:1], maxListed+1), "emails", now))
+	require.Equal(t, maxListed+2, bytes.Count(out.Bytes(), []byte("\n")))
 	require.Contains(t, out.String(), "the first 1000; there are more")
 }
 
@@ -148,7 +148,7 @@ unreadable-7-abc                      -         -              dead   1h0m0s  1 
 func TestAdviceOfASubscriberThatStops(t *testing.T) {
 	require.Equal(t, "to go on without them, start once with SUBSCRIBER_ON_LOSS=continue, or run: "+
 		"outboxie subscriber skip --id emails --to sequence:12 --yes", lossAdvice("emails", 12))
-	err := cured(inbox.ErrOtherHandler.With("subscriber emails has the handler totals"), "emails")
+	err := withRemedy(inbox.ErrOtherHandler.With("subscriber emails has the handler totals"), "emails")
 	require.ErrorIs(t, err, inbox.ErrOtherHandler)
 	require.ErrorContains(t, err, "leave --handler (SUBSCRIBER_HANDLER) out, or take another id")
 }

@@ -115,7 +115,7 @@ func TestStatusOfSubscribers(t *testing.T) {
 	}
 	gone := operations.SubscriberStatus{Overview: inbox.Overview{Subscriber: "gone", Subscription: inbox.Subscription{Forgotten: now.Add(-time.Hour)}}}
 	var out bytes.Buffer
-	require.NoError(t, printSubscribers(&out, operations.Subscribers{All: []operations.SubscriberStatus{emails, gone}, Trouble: errors.New("no\nanswer")}, false, now))
+	require.NoError(t, printSubscribers(&out, operations.SubscriberList{All: []operations.SubscriberStatus{emails, gone}, StreamError: errors.New("no\nanswer")}, false, now))
 	require.Equal(t, `SUBSCRIBER  STATE               HANDLER  LANES  SEQUENCE  BEHIND  OLDEST  RATE    COPIES  DEAD  MISSED
 emails      working             totals   2      70        30      1m30s   12.3/s  2       1     2
 gone        forgotten for 1h0m  -        0      -         -       -       0.0/s   0       0     0
@@ -123,7 +123,7 @@ gone        forgotten for 1h0m  -        0      -         -       -       0.0/s 
 The stream cannot be asked, so no lag is known: no answer
 `, out.String())
 	out.Reset()
-	require.NoError(t, printSubscribers(&out, operations.Subscribers{All: []operations.SubscriberStatus{emails}}, true, now))
+	require.NoError(t, printSubscribers(&out, operations.SubscriberList{All: []operations.SubscriberStatus{emails}}, true, now))
 	require.Equal(t, `SUBSCRIBER  STATE    HANDLER  LANES  SEQUENCE  BEHIND  OLDEST  RATE    COPIES  DEAD  MISSED
 emails      working  totals   2      70        30      1m30s   12.3/s  2       1     2
 

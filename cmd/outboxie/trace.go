@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/console"
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/adapters/jaeger"
 	"github.com/assylzhan-a/outboxie/internal/adapters/postgres"
 	"github.com/assylzhan-a/outboxie/internal/adapters/telemetry"
@@ -27,9 +28,9 @@ import (
 func (p *program) traceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "trace ORDER_ID",
-		Short: "Draw what became of an order's events: request, transaction, wait in the outbox, subscribers",
-		Long: "Draw what became of an order's events, one trace for each, from the Jaeger at JAEGER_URL, which finds them by the order's\n" +
-			"id. If it has none and DATABASE_URL is set, the outbox says why: there is no such order, or its trace was not sampled.",
+		Short: "Draw the traces of an order's events: request, transaction, wait in the outbox, subscribers",
+		Long: "Draw the traces of an order's events, one for each event. The Jaeger at JAEGER_URL finds them by the order's id. If it has\n" +
+			"none and DATABASE_URL is set, the command asks the outbox why: there is no such order, or its trace was not sampled.",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return errUsage.With("name one order by its id: outboxie trace ORDER_ID")
@@ -41,7 +42,7 @@ func (p *program) traceCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			key, err := operations.ParseAggregate(args[0])
+			key, err := httpapi.ParseAggregate(args[0])
 			if err != nil {
 				return err
 			}
@@ -97,7 +98,7 @@ func placedSince(id string, now time.Time) time.Time {
 
 var errNoTrace = fault.New(fault.NotFound, "no_trace", "there is no trace")
 
-// whyNoTrace asks the outbox, if it may, for an order that Jaeger does not know.
+// whyNoTrace asks the outbox, if DATABASE_URL is set, about an order that Jaeger does not know.
 func whyNoTrace(ctx context.Context, c config.Config, key outbox.Key) error {
 	if !c.Given(config.DatabaseURL) {
 		return errNoTrace.With("the Jaeger at %s has no trace of %s. There is no such order, or its trace was not sampled, was sent elsewhere, "+
@@ -105,7 +106,7 @@ func whyNoTrace(ctx context.Context, c config.Config, key outbox.Key) error {
 	}
 	var events []operations.ListedEvent
 	err := withDatabase(c, func(db *bun.DB) (err error) {
-		events, err = postgres.NewRelayAdmin(db, c.Stream.Name, c.Stream.Name).List(ctx, operations.Filter{Aggregate: key, Limit: mostListed})
+		events, err = postgres.NewRelayAdmin(db, c.Stream.Name, c.Stream.Name).List(ctx, operations.EventFilter{Aggregate: key, Limit: maxListed})
 		return err
 	})
 	if err != nil {

@@ -38,7 +38,7 @@ func drawTrace(out io.Writer, trace jaeger.Trace, linked []jaeger.Span, page str
 		titles, actors = max(titles, utf8.RuneCountInString(row.title)), max(actors, utf8.RuneCountInString(row.actor))
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s  %s\n\n%-*s  %-*s  %11s  %10s\n", moment(d.start), console.Line(page), titles, span, actors, by, "AFTER", "TOOK")
+	fmt.Fprintf(&text, "%s  %s\n\n%-*s  %-*s  %11s  %10s\n", timestamp(d.start), console.Line(page), titles, span, actors, by, "AFTER", "TOOK")
 	for _, row := range d.rows {
 		line := fmt.Sprintf("%-*s  %-*s  %11s  %10s  %-*s  %s", titles, row.title, actors, row.actor,
 			took(row.offset), took(row.duration), barWidth, d.bar(row.offset, row.duration), row.remark)

@@ -100,7 +100,7 @@ func TestPlacedSince(t *testing.T) {
 	require.Equal(t, now.AddDate(0, 0, -30), placedSince("k", now))
 }
 
-// TestDrawing : what no trace of ours holds, but another one may.
+// TestDrawing checks the drawing of traces that other programs may have made.
 func TestDrawing(t *testing.T) {
 	start := time.Date(2026, 11, 25, 3, 0, 0, 0, time.UTC)
 	span := func(id, parent, name string, after, took time.Duration, tags map[string]any) jaeger.Span {

@@ -14,7 +14,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// choice is what the flags of a command say about which undecided events are meant.
+// choice is the flags of a command that choose undecided events.
 type choice struct {
 	group, eventType, aggregate string
 	all, yes, asJSON            bool
@@ -38,12 +38,12 @@ func (c *choice) read() (operations.Choice, error) {
 	if c.aggregate == "" {
 		return chosen, nil
 	}
-	key, err := operations.ParseAggregate(c.aggregate)
+	key, err := httpapi.ParseAggregate(c.aggregate)
 	chosen.Aggregate = key
 	return chosen, err
 }
 
-// decision is what a command does about the undecided events that were chosen.
+// decision is what a command does with the chosen events.
 type decision struct {
 	thing    string // that it is about: dead letter
 	groups   string // the command that shows what there is
@@ -53,7 +53,7 @@ type decision struct {
 	done     func(changed int) string
 }
 
-// decide says how many events are chosen, and changes them. If these are several it wants --yes.
+// decide prints how many events are chosen, and changes them. Several events need --yes.
 func (p *program) decide(ctx context.Context, c choice, undecided operations.UndecidedEvents, d decision) error {
 	choice, err := c.read()
 	if err != nil {
@@ -79,8 +79,8 @@ func (p *program) decide(ctx context.Context, c choice, undecided operations.Und
 	return p.sayDecision(c, d, found, changed)
 }
 
-// sayDecision says what was found, and how many were changed. -1 is none, because nobody has confirmed it.
-func (p *program) sayDecision(c choice, d decision, found operations.Chosen, changed int) error {
+// sayDecision prints how many events were found and changed. -1 means that the change is not confirmed.
+func (p *program) sayDecision(c choice, d decision, found operations.ChoiceCount, changed int) error {
 	if c.asJSON {
 		return printJSON(p.stdout, httpapi.Decision{Chosen: found.Events, Behind: found.Behind, Changed: max(changed, 0)})
 	}
@@ -101,7 +101,7 @@ func (p *program) sayDecision(c choice, d decision, found operations.Chosen, cha
 	return err
 }
 
-// printGroups prints groups, or says that there is none. more tells what can be done about one.
+// printGroups prints groups and then more, or none if there is no group.
 func printGroups(out io.Writer, groups operations.Groups, now time.Time, none, more string) error {
 	if groups.All == 0 {
 		_, err := fmt.Fprintln(out, none)

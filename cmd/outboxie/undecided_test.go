@@ -158,7 +158,7 @@ type failingPile struct {
 	count, change error
 }
 
-func (f failingPile) Count(context.Context, operations.Choice) (operations.Chosen, error) {
-	return operations.Chosen{Events: 1}, f.count
+func (f failingPile) Count(context.Context, operations.Choice) (operations.ChoiceCount, error) {
+	return operations.ChoiceCount{Events: 1}, f.count
 }
 func (f failingPile) Retry(context.Context, operations.Choice) (int, error) { return 0, f.change }

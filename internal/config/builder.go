@@ -33,7 +33,7 @@ func (b *Builder) Flags(set *pflag.FlagSet) *Builder {
 	return b
 }
 
-// Set lets code have the last word before validation.
+// Set lets code change the Config before validation.
 func (b *Builder) Set(change func(*Config)) *Builder {
 	b.set = append(b.set, change)
 	return b
@@ -54,16 +54,16 @@ func (b *Builder) Build() (Config, error) {
 	for _, s := range settings {
 		value, ok := given[s.name]
 		if ok {
-			// One variable at a time, so that a problem can be blamed on its name.
+			// One variable at a time, so that a problem names it.
 			err := env.ParseWithOptions(&config, env.Options{Environment: map[string]string{string(s.name): value.text}})
 			if err != nil || value.text == "" {
-				problems = append(problems, s.wrong(value.source, value.text))
+				problems = append(problems, s.problem(value.source, value.text))
 			}
 		}
 		origins[s.name] = origin{text: config.text(s.name), source: value.source}
 	}
 	telemetry, unknown := b.others()
-	config.built = &built{origins: origins, telemetry: telemetry, unknown: unknown}
+	config.built = &buildInfo{origins: origins, telemetry: telemetry, unknown: unknown}
 	for _, change := range b.set {
 		change(&config)
 	}
@@ -79,7 +79,7 @@ type givenValue struct {
 	source Source
 }
 
-// given collects what the environment and the flags say.
+// given returns the settings in the environment and the flags.
 func (b *Builder) given() map[Name]givenValue {
 	given := make(map[Name]givenValue)
 	for _, variable := range b.environment {
@@ -97,7 +97,7 @@ func (b *Builder) given() map[Name]givenValue {
 	return given
 }
 
-// others finds the variables that OpenTelemetry will read, and those that look like ours and are not.
+// others returns the variables that OpenTelemetry reads, and those that look like settings and are not.
 func (b *Builder) others() (telemetry []Setting, unknown []string) {
 	for _, variable := range b.environment {
 		name, value, _ := strings.Cut(variable, "=")
@@ -116,8 +116,7 @@ func (b *Builder) others() (telemetry []Setting, unknown []string) {
 	return telemetry, unknown
 }
 
-// AddFlags adds the flags of the named settings to set, with their help and defaults. Their values are judged by
-// Build, together with everything else.
+// AddFlags adds the flags of the named settings to set, with their help and defaults. Build validates their values.
 func AddFlags(set *pflag.FlagSet, names ...Name) {
 	defaults := Default()
 	for _, name := range names {

@@ -1,9 +1,8 @@
-// Package config is the program's one configuration.
+// Package config holds the configuration of the program. Commands make a Config with a Builder, and pass each adapter the options that the
+// adapter declares; adapters do not import this package.
 //
-// A Builder makes it from, in rising order of precedence: defaults, environment variables, flags that were really given,
-// and code. Everything that is wrong with it is reported at once. Nothing here prints a password or a token.
-//
-// Adapters do not know this package: cmd/ hands each of them the options it declares itself.
+// A Builder reads, in rising order of precedence: defaults, environment variables, given flags, and code. It reports all errors at once.
+// Nothing here prints a password or a token.
 package config
 
 import (
@@ -15,7 +14,7 @@ import (
 	"time"
 )
 
-// Config is every setting, in sections. The zero Config is not valid: start from Default or a Builder.
+// Config has every setting, in sections. The zero Config is not valid: start from Default or a Builder.
 type Config struct {
 	InstanceID string `env:"INSTANCE_ID"` // who this process is: the holder of the lease, in logs and traces
 	Roles      Roles  `env:"OUTBOXIE_ROLES"`
@@ -29,17 +28,17 @@ type Config struct {
 	Log        Log
 	Dev        Dev
 
-	built *built // nil when code made it; a pointer, so that printing a Config never shows what is in there
+	built *buildInfo // nil when code made it; a pointer, so that printing a Config never shows what is in there
 }
 
-// built is what a Builder knows about the Config it made.
-type built struct {
+// buildInfo is what a Builder knows about the Config that it made.
+type buildInfo struct {
 	origins   map[Name]origin
 	telemetry []Setting // OTEL_*, which the OpenTelemetry SDK reads by itself
 	unknown   []string
 }
 
-// origin is a setting's text when it was built, and whose it was ("" is the default).
+// origin is the text of a setting when it was built, and its source ("" is the default).
 type origin struct {
 	text   string
 	source Source
@@ -69,7 +68,7 @@ type HTTP struct {
 	// MaxConnections is how many connections the API has at a time.
 	MaxConnections int    `env:"HTTP_MAX_CONNECTIONS"`
 	AdminAddr      string `env:"ADMIN_ADDR"` // health, metrics, and what operators do
-	// AdminToken is what operators have to show. Off: nothing. Empty: the token in TokenFile.
+	// AdminToken is the token that operators need. Off: none. Empty: the token in TokenFile.
 	AdminToken     Secret `env:"ADMIN_TOKEN"`
 	AdminTokenFile string `env:"ADMIN_TOKEN_FILE"` // empty: admin-token in the data folder
 
@@ -95,30 +94,30 @@ type Outbox struct {
 	Retention    time.Duration `env:"OUTBOX_RETENTION"`     // how long events are kept after they were published; 0: for ever
 }
 
-// Subscriber says whose events these are: every subscriber id gets every event.
+// Subscriber configures a subscriber. Every subscriber id gets every event.
 type Subscriber struct {
 	ID             string        `env:"SUBSCRIBER_ID"`           // empty: none given
-	Handler        string        `env:"SUBSCRIBER_HANDLER"`      // name of what it does; empty: what it does already, totals for a new one
-	MaxAttempts    int           `env:"SUBSCRIBER_MAX_ATTEMPTS"` // an event that failed so often is a dead letter
-	InboxRetention time.Duration `env:"INBOX_RETENTION"`         // how long it is remembered at least what was applied; 0: for ever
-	Lanes          int           `env:"SUBSCRIBER_LANES"`        // in how many parts a new subscriber works; 1: in stream order
-	BatchTime      time.Duration `env:"SUBSCRIBER_BATCH_TIME"`   // how long the handler is to work in a transaction
-	IdleTimeout    time.Duration `env:"SUBSCRIBER_IDLE_TIMEOUT"` // Postgres ends a transaction that sends nothing for so long
+	Handler        string        `env:"SUBSCRIBER_HANDLER"`      // name of the handler; empty: the one that it has, or totals for a new subscriber
+	MaxAttempts    int           `env:"SUBSCRIBER_MAX_ATTEMPTS"` // an event that failed so often becomes a dead letter
+	InboxRetention time.Duration `env:"INBOX_RETENTION"`         // how long applied events are remembered at least; 0: for ever
+	Lanes          int           `env:"SUBSCRIBER_LANES"`        // number of lanes of a new subscriber; 1: in stream order
+	BatchTime      time.Duration `env:"SUBSCRIBER_BATCH_TIME"`   // how long the handler works in one transaction
+	IdleTimeout    time.Duration `env:"SUBSCRIBER_IDLE_TIMEOUT"` // Postgres ends a transaction after so long without a statement
 	ReadAhead      int           `env:"SUBSCRIBER_READ_AHEAD"`   // bytes of events that wait in memory
-	OnLoss         LossPolicy    `env:"SUBSCRIBER_ON_LOSS"`      // what to do about removed messages that nobody knows
+	OnLoss         LossPolicy    `env:"SUBSCRIBER_ON_LOSS"`      // what to do about removed messages whose events are unknown
 	Webhook        Secret        `env:"WEBHOOK_URL"`             // where the handler webhook sends events; the path may be a secret too; empty: none given
 }
 
 // LossPolicy is what a subscriber does when the stream has removed messages before it read them, and the log does not have their events.
 type LossPolicy string
 
-// What a subscriber does.
+// The loss policies.
 const (
-	Stop     LossPolicy = "stop"     // it stands before them until an operator decides
+	Stop     LossPolicy = "stop"     // it waits before them until an operator decides
 	Continue LossPolicy = "continue" // it goes on without them
 )
 
-// Jaeger says where traces are looked at. Where they are sent is said by OTEL_*.
+// Jaeger says where people look at traces. OTEL_* says where traces are sent.
 type Jaeger struct {
 	URL URL `env:"JAEGER_URL"`
 }
@@ -139,7 +138,7 @@ type Dev struct {
 	Subscribers  int    `env:"--subscribers"`
 }
 
-// Default returns the configuration of a process that was told nothing. Its InstanceID differs with every call.
+// Default returns the configuration without any given setting. Its InstanceID differs with every call.
 func Default() Config {
 	return Config{
 		InstanceID: generatedID(),
@@ -159,7 +158,7 @@ func Default() Config {
 	}
 }
 
-// generatedID is unlike that of any other process, and tells people which machine it is on.
+// generatedID returns a unique id that begins with the name of the machine.
 func generatedID() string {
 	host, err := os.Hostname()
 	if err != nil || !identifier(host) || len(host) > 100 {
@@ -215,7 +214,7 @@ func (r *Roles) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// String gives the list as it is written in a setting.
+// String returns the list as it is written in a setting.
 func (r Roles) String() string {
 	var roles []string
 	if r.API {

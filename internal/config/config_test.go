@@ -93,7 +93,7 @@ func TestEverySettingCanBeGiven(t *testing.T) {
 	}
 }
 
-// TestEveryFieldIsASetting : a field without a row in the table would be read from nowhere and judged by nobody.
+// TestEveryFieldIsASetting checks that every field has a row in the table: without it nothing reads and validates the field.
 func TestEveryFieldIsASetting(t *testing.T) {
 	listed := make(map[string]bool)
 	for _, s := range config.Default().Settings() {
@@ -244,7 +244,7 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-// TestInboxRetentionOutlivesStreamAndLog : what can be delivered again must be remembered.
+// TestInboxRetentionOutlivesStreamAndLog checks that the inbox remembers every event that can be delivered again.
 func TestInboxRetentionOutlivesStreamAndLog(t *testing.T) {
 	for _, c := range []struct {
 		age, kept, forgotten string

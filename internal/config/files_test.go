@@ -13,7 +13,7 @@ import (
 const someCredentials = "-----BEGIN NATS USER JWT-----\nx\n------END NATS USER JWT------\n" +
 	"-----BEGIN USER NKEY SEED-----\nx\n------END USER NKEY SEED------\n"
 
-// TestFiles : files are looked at at once, and not when the broker is connected to.
+// TestFiles checks that files are read when the configuration is built, not when the broker is connected.
 func TestFiles(t *testing.T) {
 	authority := infra.NewAuthority(t)
 	certificate, key := authority.Client("me")

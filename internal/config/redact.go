@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// masked stands for a value that is not shown, in a text of which the rest is.
-const masked = "xxxxx"
+// maskedValue replaces a hidden value in a text that is shown.
+const maskedValue = "xxxxx"
 
 // harmlessParameters are the parameters of a URL's query whose values may be shown. All others are hidden: nobody knows what an
 // unknown one holds.
@@ -29,7 +29,7 @@ func redactedQuery(query url.Values) (shown url.Values, changed bool) {
 			shown[name] = values
 			continue
 		}
-		shown.Set(name, masked)
+		shown.Set(name, maskedValue)
 		changed = true
 	}
 	return shown, changed
@@ -74,7 +74,7 @@ func shownAttributes(list string) string {
 		case !isPair:
 			return hidden
 		case !slices.Contains(harmlessAttributes, strings.TrimSpace(name)):
-			parts[i] = name + "=" + masked
+			parts[i] = name + "=" + maskedValue
 		}
 	}
 	return strings.Join(parts, ",")

@@ -11,7 +11,7 @@ import (
 	"text/tabwriter"
 )
 
-// Source says who gave a setting its value.
+// Source is where the value of a setting comes from.
 type Source string
 
 // The sources, weakest first.
@@ -41,7 +41,7 @@ func (c Config) Settings() []Setting {
 	return append(list, c.built.telemetry...)
 }
 
-// Source says where the value of a setting came from. Everything in a Config that no Builder made came from code.
+// Source returns where the value of a setting comes from. If no Builder made the Config, everything comes from code.
 func (c Config) Source(name Name) Source {
 	if c.built == nil {
 		return FromCode
@@ -56,7 +56,7 @@ func (c Config) Source(name Name) Source {
 	return origin.source
 }
 
-// Given reports whether somebody chose the value, be it the default's.
+// Given reports whether the value was chosen, even if it equals the default.
 func (c Config) Given(name Name) bool { return c.Source(name) != FromDefault }
 
 // Print writes the effective settings as a table, with secrets hidden.
@@ -69,7 +69,7 @@ func (c Config) Print(w io.Writer) error {
 	return table.Flush()
 }
 
-// Warnings names variables of the environment that look like settings and are none: they were ignored.
+// Warnings names ignored variables of the environment: they look like settings and are not.
 func (c Config) Warnings() []string {
 	if c.built == nil {
 		return nil
@@ -81,7 +81,7 @@ func (c Config) Warnings() []string {
 	return warnings
 }
 
-// Validate judges a configuration that code put together. It returns an *Error with everything that is wrong.
+// Validate checks a Config that code made. It returns an *Error with all problems.
 func (c Config) Validate(required ...Name) error {
 	if problems := c.problems(required); len(problems) > 0 {
 		return &Error{Problems: problems}
@@ -89,13 +89,13 @@ func (c Config) Validate(required ...Name) error {
 	return nil
 }
 
-// Problem is one thing that is wrong, in a sentence that names the setting, the value and what would be accepted.
+// Problem is a wrong setting. Its text names the setting, the value, and what is accepted.
 type Problem struct {
 	Name Name
 	Text string
 }
 
-// Error is everything that is wrong with a configuration.
+// Error is all problems of a configuration.
 type Error struct {
 	Problems []Problem
 }
@@ -117,14 +117,14 @@ func (c Config) problems(required []Name) []Problem {
 		case slices.Contains(required, s.name) && c.text(s.name) == "":
 			problems = append(problems, Problem{s.name, fmt.Sprintf("%s is not set; it must be %s", s, s.accepts)})
 		case s.ok != nil && !s.ok(c):
-			problems = append(problems, s.wrong(c.Source(s.name), c.text(s.name)))
+			problems = append(problems, s.problem(c.Source(s.name), c.text(s.name)))
 		}
 	}
 	return problems
 }
 
-// wrong blames a value on whoever gave it.
-func (s setting) wrong(source Source, value string) Problem {
+// problem returns the problem of a wrong value.
+func (s setting) problem(source Source, value string) Problem {
 	label := string(s.name)
 	if source == FromFlag {
 		label = "--" + s.flag
@@ -136,7 +136,7 @@ func (s setting) wrong(source Source, value string) Problem {
 	return Problem{s.name, fmt.Sprintf("%s is %s; it must be %s", label, value, s.accepts)}
 }
 
-// text is a setting's value as it would be written, with its secrets.
+// text returns the value of a setting as it is written, with its secrets.
 func (c Config) text(name Name) string {
 	switch value := c.value(reflect.ValueOf(c), name).(type) {
 	case URL:
@@ -157,7 +157,7 @@ func (c Config) shown(name Name) string {
 	return c.text(name)
 }
 
-// value finds the field whose tag is name.
+// value returns the field whose tag is name.
 func (c Config) value(section reflect.Value, name Name) any {
 	for field, value := range section.Fields() {
 		switch tag := field.Tag.Get("env"); {

@@ -109,20 +109,20 @@ var settings = []setting{
 	},
 	{
 		name: NATSCreds, accepts: "a file with a NATS user's JWT and seed, as `nsc generate creds` writes it",
-		ok: func(c Config) bool { return c.NATS.Creds == "" || credentials(c.NATS.Creds) },
+		ok: func(c Config) bool { return c.NATS.Creds == "" || hasCredentials(c.NATS.Creds) },
 	},
 	{
 		name: NATSCA, accepts: "a file with PEM certificates",
-		ok: func(c Config) bool { return c.NATS.CA == "" || certificates(c.NATS.CA) },
+		ok: func(c Config) bool { return c.NATS.CA == "" || hasCertificate(c.NATS.CA) },
 	},
 	{
 		name: NATSCert, accepts: "a file with a PEM certificate, given together with NATS_TLS_KEY",
-		ok: func(c Config) bool { return c.NATS.Cert == "" && c.NATS.Key == "" || certificates(c.NATS.Cert) },
+		ok: func(c Config) bool { return c.NATS.Cert == "" && c.NATS.Key == "" || hasCertificate(c.NATS.Cert) },
 	},
 	{
 		name: NATSKey, accepts: "a file with the PEM private key of the certificate in NATS_TLS_CERT, given together with it",
 		ok: func(c Config) bool {
-			return c.NATS.Cert == "" && c.NATS.Key == "" || c.NATS.Key != "" && !certificates(c.NATS.Cert) || pair(c.NATS.Cert, c.NATS.Key)
+			return c.NATS.Cert == "" && c.NATS.Key == "" || c.NATS.Key != "" && !hasCertificate(c.NATS.Cert) || isKeyPair(c.NATS.Cert, c.NATS.Key)
 		},
 	},
 	{
@@ -321,5 +321,5 @@ func identifier(text string) bool {
 	return text != "" && len(text) <= 200 && !strings.ContainsFunc(text, invisible)
 }
 
-// jetStreamName : a stream is a token of subjects to NATS, and a folder to its file store.
+// jetStreamName matches the name of a stream: NATS uses it as a token of subjects, and its file store as the name of a folder.
 func jetStreamName(text string) bool { return identifier(text) && !strings.ContainsAny(text, `.*>/\`) }

@@ -13,7 +13,7 @@ import (
 // Off is the ADMIN_TOKEN of an admin listener that asks for none. It is not a secret, and is shown.
 const Off Secret = "off"
 
-// TokenFile is where the admin listener's token is kept if ADMIN_TOKEN does not give it.
+// TokenFile returns the file with the token of the admin listener, for the case that ADMIN_TOKEN is not set.
 func (c Config) TokenFile() string {
 	if c.HTTP.AdminTokenFile != "" {
 		return c.HTTP.AdminTokenFile
@@ -21,8 +21,8 @@ func (c Config) TokenFile() string {
 	return filepath.Join(c.Dev.DataDir, "admin-token")
 }
 
-// ReadToken returns the token of the admin listener: ADMIN_TOKEN, else what TokenFile holds. It makes none: when there is no
-// file, the error is fs.ErrNotExist.
+// ReadToken returns the token of the admin listener: ADMIN_TOKEN, else the content of TokenFile. If there is no file, it fails with
+// fs.ErrNotExist.
 func (c Config) ReadToken() (Secret, error) {
 	if c.HTTP.AdminToken != "" {
 		return c.HTTP.AdminToken, nil
@@ -42,21 +42,21 @@ func (c Config) ReadToken() (Secret, error) {
 	return read, nil
 }
 
-// MakeToken is ReadToken for the process that listens. When there is no file, it makes a token and keeps it there, readable for this
-// user alone. Of several processes that do so at once one wins, and all use its token.
+// MakeToken is ReadToken for the process that listens. If there is no file, it stores a new token there, readable for this user only. If
+// several processes do so at once, one wins and all use its token.
 func (c Config) MakeToken() (Secret, error) {
 	read, err := c.ReadToken()
 	if !errors.Is(err, fs.ErrNotExist) {
 		return read, err
 	}
-	if err := keepToken(c.TokenFile(), rand.Text()+rand.Text()); err != nil {
+	if err := storeToken(c.TokenFile(), rand.Text()+rand.Text()); err != nil {
 		return "", fmt.Errorf("the token of the admin listener cannot be kept: %w", err)
 	}
 	return c.ReadToken()
 }
 
-// keepToken makes the file, with its whole content at once, unless another process has made it.
-func keepToken(file, text string) error {
+// storeToken creates the file with its whole content at once, unless another process has created it.
+func storeToken(file, text string) error {
 	folder := filepath.Dir(file)
 	if err := os.MkdirAll(folder, 0o755); err != nil { //nolint:gosec // the data folder: other users' servers have theirs in it
 		return err

@@ -8,11 +8,11 @@ import (
 
 const hidden = "(hidden)"
 
-// URL is the address of a server, with the credentials that are in it. However it is printed, logged or marshaled, the
-// password or token is not shown; string(u) is the real text, for whoever connects.
+// URL is the address of a server, credentials included. Printing, logging or marshaling it hides the password or token. string(u) is the real
+// text, to connect with.
 type URL string
 
-// String is the URL without its secrets. What cannot be parsed is hidden altogether: nobody knows where its secret is.
+// String returns the URL without its secrets. It hides the whole text if it cannot be parsed.
 func (u URL) String() string {
 	if u == "" {
 		return ""
@@ -61,7 +61,7 @@ func parseURL(text string) (*url.URL, bool) {
 func redacted(u *url.URL) string {
 	shown := *u
 	if _, hasPassword := u.User.Password(); u.User != nil && !hasPassword && !isPostgres(u) {
-		shown.User = url.User(masked) // NATS takes a lone user name for a token
+		shown.User = url.User(maskedValue) // NATS takes a lone user name for a token
 	}
 	if query, changed := redactedQuery(u.Query()); changed {
 		shown.RawQuery = query.Encode()
@@ -92,10 +92,10 @@ func (u URL) isHTTP() bool {
 	return ok && parsed.Hostname() != "" && (parsed.Scheme == "http" || parsed.Scheme == "https")
 }
 
-// Secret is a text that is never shown, however it is printed, logged or marshaled; string(s) is the real one.
+// Secret is a text that printing, logging and marshaling hide. string(s) is the real text.
 type Secret string
 
-// String tells no more than whether there is a secret.
+// String reports only whether there is a secret.
 func (s Secret) String() string {
 	if s == "" || s == Off {
 		return string(s)

@@ -277,7 +277,7 @@ func adminOutage(t *testing.T, l *letters) {
 	_, failed["Letter"] = l.Letters.Letter(t.Context(), subscriber, event.ID)
 	failed["Retry"] = l.Letters.Retry(t.Context(), subscriber, event.ID)
 	failed["Discard"] = l.Letters.Discard(t.Context(), subscriber, event.ID)
-	_, _, failed["Undecided"] = l.Letters.Undecided(t.Context(), subscriber, operations.LetterMark{}, 1)
+	_, _, failed["Undecided"] = l.Letters.Undecided(t.Context(), subscriber, operations.DeadLetterCursor{}, 1)
 	_, failed["RetryChosen"] = l.Letters.RetryChosen(t.Context(), subscriber, []string{event.ID}, operations.Choice{})
 	_, failed["DiscardChosen"] = l.Letters.DiscardChosen(t.Context(), subscriber, []string{event.ID}, operations.Choice{})
 	_, failed["CountDead"] = l.Letters.CountDead(t.Context(), subscriber)

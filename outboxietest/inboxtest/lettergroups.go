@@ -44,7 +44,7 @@ func (l *letters) fail(t *testing.T, after uint64, n int, aggregate, eventType, 
 // walk returns all undecided letters, page by page.
 func (l *letters) walk(t *testing.T, limit int) (all []operations.UndecidedEvent) {
 	t.Helper()
-	var mark operations.LetterMark
+	var mark operations.DeadLetterCursor
 	for {
 		page, next, err := l.Letters.Undecided(t.Context(), l.subscriber, mark, limit)
 		require.NoError(t, err)
@@ -73,7 +73,7 @@ func (l *letters) requireUndecided(t *testing.T, want ...string) {
 // RetryAll retries all dead letters of a subscriber, as the operator's command does, and returns their number.
 func RetryAll(ctx context.Context, letters operations.DeadLetterAdmin, subscriber string) (retried int, err error) {
 	const atOnce = 100
-	for mark := (operations.LetterMark{}); ; {
+	for mark := (operations.DeadLetterCursor{}); ; {
 		page, next, err := letters.Undecided(ctx, subscriber, mark, atOnce)
 		if err != nil || len(page) == 0 {
 			return retried, err
@@ -109,7 +109,7 @@ func groupsList(t *testing.T, l *letters) {
 	require.Equal(t, operations.UndecidedEvent{
 		Position: 1, EventID: a[0].ID, Key: a[0].Key, Type: "a.v1", Reason: "customer 7 is unknown", Behind: 2,
 	}, first)
-	page, _, err := l.Letters.Undecided(t.Context(), "shipping", operations.LetterMark{}, 10)
+	page, _, err := l.Letters.Undecided(t.Context(), "shipping", operations.DeadLetterCursor{}, 10)
 	require.NoError(t, err)
 	require.Empty(t, page)
 }
@@ -150,7 +150,7 @@ func groupsDieAgain(t *testing.T, l *letters) {
 		event := l.prepare(t, uint64(i), 1, fmt.Sprint(i))[0]
 		l.poison(event)
 	}
-	mark, seen := operations.LetterMark{}, make(map[string]int)
+	mark, seen := operations.DeadLetterCursor{}, make(map[string]int)
 	for range 100 {
 		page, next, err := l.Letters.Undecided(t.Context(), l.subscriber, mark, 1)
 		require.NoError(t, err)

@@ -12,7 +12,7 @@ import (
 )
 
 // come records one version of an aggregate at a position, and lets the sequence go on after another one.
-func (w *workshop) come(aggregate string, version int64, at, then outbox.Position) outbox.Entry {
+func (w *fixture) recordAt(aggregate string, version int64, at, then outbox.Position) outbox.Entry {
 	w.t.Helper()
 	w.SetSequence(w.t, at-1)
 	writer, err := w.Begin(w.t.Context())
@@ -33,7 +33,7 @@ func (w *workshop) come(aggregate string, version int64, at, then outbox.Positio
 	return outbox.Entry{}
 }
 
-func (w *workshop) log() []outbox.Entry {
+func (w *fixture) log() []outbox.Entry {
 	w.t.Helper()
 	var entries []outbox.Entry
 	for after := (outbox.Progress{}); ; after = entries[len(entries)-1].Progress() {
@@ -46,32 +46,32 @@ func (w *workshop) log() []outbox.Entry {
 	}
 }
 
-func (w *workshop) requireDisorder(misplaced int64, next, highest outbox.Position) {
+func (w *fixture) requireSequence(misplaced int64, next, highest outbox.Position) {
 	w.t.Helper()
-	found, err := w.Bench().Disorder(w.t.Context())
+	found, err := w.RelayRepair().CheckSequence(w.t.Context())
 	require.NoError(w.t, err)
-	require.Equal(w.t, operations.Disorder{Misplaced: misplaced, Next: next, Highest: highest}, found)
+	require.Equal(w.t, operations.SequenceCheck{Misplaced: misplaced, Next: next, Highest: highest}, found)
 }
 
-func (w *workshop) realign(want int64, r operations.Realignment) {
+func (w *fixture) realign(want int64, r operations.Realignment) {
 	w.t.Helper()
-	moved, err := w.Bench().Realign(w.t.Context(), r)
+	moved, err := w.RelayRepair().Realign(w.t.Context(), r)
 	require.NoError(w.t, err)
 	require.Equal(w.t, want, moved)
 }
 
 // saveAs lets the relay come to an entry of the old stream, as the message at its position.
-func (w *workshop) saveAs(entry outbox.Entry) {
+func (w *fixture) saveAs(entry outbox.Entry) {
 	w.t.Helper()
 	cursor := relay.Cursor{
 		Progress: entry.Progress(), StreamCreated: old.StreamCreated, StreamSequence: uint64(entry.Position), RecordedTo: entry.RecordedAt,
 	}
-	_, err := w.Store().Save(w.t.Context(), w.turn(), cursor)
+	_, err := w.Store().Save(w.t.Context(), w.fence(), cursor)
 	require.NoError(w.t, err)
 }
 
 // requireLog demands the log's events after a position, which are otherwise as they were.
-func (w *workshop) requireLog(after outbox.Position, want ...outbox.Entry) {
+func (w *fixture) requireLog(after outbox.Position, want ...outbox.Entry) {
 	w.t.Helper()
 	var found []outbox.Entry
 	for _, entry := range w.log() {
@@ -88,88 +88,88 @@ func (w *workshop) requireLog(after outbox.Position, want ...outbox.Entry) {
 	}
 }
 
-func realignNothing(t *testing.T, w *workshop) {
-	w.requireDisorder(0, 1, 0)
+func realignNothing(t *testing.T, w *fixture) {
+	w.requireSequence(0, 1, 0)
 	w.realign(0, operations.Realignment{})
 	entries := w.append("a", 3)
 	w.saveAs(entries[1])
-	w.requireDisorder(0, 4, 3)
-	w.realign(0, operations.Realignment{Place: 2, Whole: true})
+	w.requireSequence(0, 4, 3)
+	w.realign(0, operations.Realignment{Position: 2, Complete: true})
 	w.requireLog(0, entries...)
-	w.requireDisorder(0, 4, 3)
+	w.requireSequence(0, 4, 3)
 }
 
-func realignSequence(t *testing.T, w *workshop) {
+func realignSequence(t *testing.T, w *fixture) {
 	entries := w.append("a", 3)
 	w.saveAs(entries[2])
 	w.SetSequence(t, 1)
-	w.requireDisorder(0, 2, 3)
-	w.realign(0, operations.Realignment{Place: 3})
-	w.requireDisorder(0, 4, 3)
+	w.requireSequence(0, 2, 3)
+	w.realign(0, operations.Realignment{Position: 3})
+	w.requireSequence(0, 4, 3)
 	w.Purge(t, 3)
 	w.SetSequence(t, 0)
-	w.requireDisorder(0, 1, 3)
-	w.realign(0, operations.Realignment{Place: 3})
-	w.requireDisorder(0, 4, 3)
+	w.requireSequence(0, 1, 3)
+	w.realign(0, operations.Realignment{Position: 3})
+	w.requireSequence(0, 4, 3)
 	require.Equal(t, outbox.Position(4), w.append("b", 1)[0].Position)
 }
 
-func realignMisplaced(t *testing.T, w *workshop) {
+func realignMisplaced(t *testing.T, w *fixture) {
 	entries := w.append("a", 4)
 	w.saveAs(entries[3])
 	w.Purge(t, 3)
-	later, sooner := w.come("c", 1, 2, 0), w.come("b", 1, 1, 1)
-	waits := w.come("d", 1, 7, 7)
-	w.requireDisorder(2, 8, 7)
-	w.realign(2, operations.Realignment{Place: 4})
-	w.requireDisorder(0, 10, 9)
+	later, sooner := w.recordAt("c", 1, 2, 0), w.recordAt("b", 1, 1, 1)
+	waits := w.recordAt("d", 1, 7, 7)
+	w.requireSequence(2, 8, 7)
+	w.realign(2, operations.Realignment{Position: 4})
+	w.requireSequence(0, 10, 9)
 	w.requireLog(7, later, sooner)
 	w.requireLog(6, waits, later, sooner)
-	w.realign(0, operations.Realignment{Place: 4})
+	w.realign(0, operations.Realignment{Position: 4})
 }
 
-func realignVersions(t *testing.T, w *workshop) {
+func realignVersions(t *testing.T, w *fixture) {
 	entries := w.append("a", 4)
 	w.saveAs(entries[3])
 	w.Purge(t, 4)
-	second, first := w.come("b", 2, 1, 1), w.come("b", 1, 2, 5) // the database does not mind
-	other, third := w.come("c", 1, 6, 6), w.come("b", 3, 7, 7)
-	w.requireDisorder(2, 8, 7)
-	w.realign(3, operations.Realignment{Place: 4})
+	second, first := w.recordAt("b", 2, 1, 1), w.recordAt("b", 1, 2, 5) // the database does not mind
+	other, third := w.recordAt("c", 1, 6, 6), w.recordAt("b", 3, 7, 7)
+	w.requireSequence(2, 8, 7)
+	w.realign(3, operations.Realignment{Position: 4})
 	w.requireLog(7, first, second, third)
-	w.requireDisorder(0, 11, 10)
+	w.requireSequence(0, 11, 10)
 	require.Equal(t, other.ID, w.log()[0].ID, "of another aggregate")
 }
 
-func realignPublished(t *testing.T, w *workshop) {
+func realignPublished(t *testing.T, w *fixture) {
 	entries := w.append("a", 4)
 	w.saveAs(entries[3])
 	w.Purge(t, 2)
-	restored, lost := w.come("b", 1, 1, 1), w.come("c", 1, 2, 4)
-	w.requireDisorder(2, 5, 4)
-	w.realign(1, operations.Realignment{Place: 4, Published: []string{restored.ID}})
+	restored, lost := w.recordAt("b", 1, 1, 1), w.recordAt("c", 1, 2, 4)
+	w.requireSequence(2, 5, 4)
+	w.realign(1, operations.Realignment{Position: 4, Published: []string{restored.ID}})
 	w.requireLog(4, lost)
-	w.requireDisorder(0, 6, 5)
+	w.requireSequence(0, 6, 5)
 	require.Equal(t, entries[2].ID, w.log()[0].ID, "what retention had removed, and the stream holds, is removed again")
 }
 
-func realignWhole(t *testing.T, w *workshop) {
+func realignComplete(t *testing.T, w *fixture) {
 	entries := w.append("a", 4)
 	w.saveAs(entries[0])
-	r := operations.Realignment{Place: 3, Published: []string{entries[0].ID, entries[2].ID}}
+	r := operations.Realignment{Position: 3, Published: []string{entries[0].ID, entries[2].ID}}
 	w.realign(0, r)
-	r.Whole = true
+	r.Complete = true
 	w.realign(2, r)
 	w.requireLog(4, entries[1], entries[3])
 }
 
-func realignParked(t *testing.T, w *workshop) {
+func realignParked(t *testing.T, w *fixture) {
 	entries := w.append("a", 4)
 	w.park(entries[0])
 	w.park(entries[2])
 	require.NoError(t, w.ParkingAdmin().Discard(t.Context(), 1))
 	w.saveAs(entries[3])
-	w.realign(0, operations.Realignment{Place: 1, Whole: true})
+	w.realign(0, operations.Realignment{Position: 1, Complete: true})
 	writer, err := w.Begin(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, writer.Append(t.Context(), relaytest.NewMessage("dead", 1)))
@@ -177,20 +177,20 @@ func realignParked(t *testing.T, w *workshop) {
 	w.append("b", 1)
 	last := w.log()[4]
 	w.saveAs(last)
-	came := w.come("a", 5, 5, 6)
-	w.realign(2, operations.Realignment{Place: 2})
+	came := w.recordAt("a", 5, 5, 6)
+	w.realign(2, operations.Realignment{Position: 2})
 	require.Equal(t, map[outbox.Position]relay.ParkedState{3: relay.Parked}, w.waiting())
 	w.requireLog(6, entries[3], came)
 }
 
-func journalMisplaced(t *testing.T, w *workshop, journal operations.EventLog) {
+func listMisplaced(t *testing.T, w *fixture, journal operations.EventLog) {
 	entries := w.append("a", 3)
 	w.saveAs(entries[2])
 	w.Purge(t, 1)
-	w.come("b", 1, 1, 3)
+	w.recordAt("b", 1, 1, 3)
 	w.append("c", 1)
 	w.park(w.log()[1])
-	found, err := journal.List(t.Context(), operations.Filter{Limit: 10})
+	found, err := journal.List(t.Context(), operations.EventFilter{Limit: 10})
 	require.NoError(t, err)
 	var states []string
 	for _, item := range found {

@@ -82,37 +82,40 @@ func appendOrder(t *testing.T, h Harness) {
 	require.Equal(t, want, got)
 }
 
-// appendInvalid : nothing of a refused call is appended, and the transaction can go on.
+// appendInvalid checks that a refused call appends nothing, and that the transaction can go on.
 func appendInvalid(t *testing.T, h Harness) {
-	for name, spoil := range map[string]func(*outbox.Message){
-		"no id":             func(m *outbox.Message) { m.ID = "" },
-		"no type":           func(m *outbox.Message) { m.Type = "" },
-		"no subject":        func(m *outbox.Message) { m.Subject = "" },
-		"no aggregate":      func(m *outbox.Message) { m.Key = outbox.Key{} },
-		"version 0":         func(m *outbox.Message) { m.Version = 0 },
-		"no payload":        func(m *outbox.Message) { m.Payload = nil },
-		"payload not JSON":  func(m *outbox.Message) { m.Payload = []byte("{") },
-		"payload not UTF-8": func(m *outbox.Message) { m.Payload = []byte("\"\xff\"") },
-		"id with a NUL":     func(m *outbox.Message) { m.Key.ID = "a\x00" },
-		"type not UTF-8":    func(m *outbox.Message) { m.Type = "\xff" },
-		"header with a NUL": func(m *outbox.Message) { m.Headers = map[string]string{"a": "\x00"} },
-		"header not UTF-8":  func(m *outbox.Message) { m.Headers = map[string]string{"a": "\xff"} },
-		"Nats-Msg-Id":       func(m *outbox.Message) { m.Headers = map[string]string{"Nats-Msg-Id": "1"} },
-		"reserved, lower":   func(m *outbox.Message) { m.Headers = map[string]string{"nats-expected-stream": "1"} },
-		"ce-id":             func(m *outbox.Message) { m.Headers = map[string]string{"CE-id": "1"} },
-		"Outbox-Position":   func(m *outbox.Message) { m.Headers = map[string]string{"Outbox-Position": "1"} },
-		"content-type":      func(m *outbox.Message) { m.Headers = map[string]string{"Content-Type": "text/plain"} },
-		"line break":        func(m *outbox.Message) { m.Headers = map[string]string{"a": "b\r\nNats-Msg-Id: 1"} },
+	for _, invalid := range []struct {
+		name  string
+		spoil func(*outbox.Message)
+	}{
+		{"no id", func(m *outbox.Message) { m.ID = "" }},
+		{"no type", func(m *outbox.Message) { m.Type = "" }},
+		{"no subject", func(m *outbox.Message) { m.Subject = "" }},
+		{"no aggregate", func(m *outbox.Message) { m.Key = outbox.Key{} }},
+		{"version 0", func(m *outbox.Message) { m.Version = 0 }},
+		{"no payload", func(m *outbox.Message) { m.Payload = nil }},
+		{"payload not JSON", func(m *outbox.Message) { m.Payload = []byte("{") }},
+		{"payload not UTF-8", func(m *outbox.Message) { m.Payload = []byte("\"\xff\"") }},
+		{"id with a NUL", func(m *outbox.Message) { m.Key.ID = "a\x00" }},
+		{"type not UTF-8", func(m *outbox.Message) { m.Type = "\xff" }},
+		{"header with a NUL", func(m *outbox.Message) { m.Headers = map[string]string{"a": "\x00"} }},
+		{"header not UTF-8", func(m *outbox.Message) { m.Headers = map[string]string{"a": "\xff"} }},
+		{"Nats-Msg-Id", func(m *outbox.Message) { m.Headers = map[string]string{"Nats-Msg-Id": "1"} }},
+		{"reserved, lower", func(m *outbox.Message) { m.Headers = map[string]string{"nats-expected-stream": "1"} }},
+		{"ce-id", func(m *outbox.Message) { m.Headers = map[string]string{"CE-id": "1"} }},
+		{"Outbox-Position", func(m *outbox.Message) { m.Headers = map[string]string{"Outbox-Position": "1"} }},
+		{"content-type", func(m *outbox.Message) { m.Headers = map[string]string{"Content-Type": "text/plain"} }},
+		{"line break", func(m *outbox.Message) { m.Headers = map[string]string{"a": "b\r\nNats-Msg-Id: 1"} }},
 	} {
 		good, bad := relaytest.NewMessage("a", 1), relaytest.NewMessage("a", 2)
-		spoil(&bad)
+		invalid.spoil(&bad)
 		do(t, h, func(ctx context.Context, tx orders.Tx) error {
 			err := tx.Outbox.Append(ctx, good, bad)
-			require.ErrorIs(t, err, outbox.ErrInvalidMessage, name)
+			require.ErrorIs(t, err, outbox.ErrInvalidMessage, invalid.name)
 			require.Equal(t, fault.Invalid, fault.KindOf(err))
 			return nil
 		})
-		require.Empty(t, h.Entries(t), name)
+		require.Empty(t, h.Entries(t), invalid.name)
 	}
 	do(t, h, appending(relaytest.NewMessage("a", 1)))
 }

@@ -51,7 +51,7 @@ func requireHolds(t *testing.T, h Harness, want orders.KeyClaim) {
 // holding is a transaction that finds that want holds, nil for no claim.
 func holding(scope orders.Scope, key orders.Key, want *orders.KeyClaim) work {
 	return func(ctx context.Context, tx orders.Tx) error {
-		holds, found, err := tx.Keys.Held(ctx, scope, key)
+		holds, found, err := tx.Keys.Find(ctx, scope, key)
 		switch {
 		case err != nil:
 			return err
@@ -139,7 +139,7 @@ func claimGivenUp(t *testing.T, h Harness) {
 	claimed(t, h, "k")
 }
 
-// claimRace : whoever comes first may give up.
+// claimRace checks that of several claims for a key one holds, also if some of the claimers roll back.
 func claimRace(t *testing.T, h Harness) {
 	const claimers = 16
 	for giveUp := range 4 {
@@ -195,7 +195,7 @@ func raceFor(t *testing.T, h Harness, key orders.Key, claimers, giveUp int) {
 	requireHolds(t, h, held[0])
 }
 
-// claimWaits : whoever claims second waits for the first; then the key is free, or the first one's.
+// claimWaits checks that the second to claim a key waits for the first. Then it gets the key if the first rolled back, else the first one's claim.
 func claimWaits(t *testing.T, h Harness) {
 	for _, expired := range []bool{false, true} {
 		for _, outcome := range []error{errMine, nil} {
@@ -275,7 +275,7 @@ func claimsDeleted(t *testing.T, h Harness) {
 	requireHolds(t, h, renewed)
 }
 
-// claimsDeletedAtOnce : those who delete share what there is, and those who claim meanwhile are not disturbed.
+// claimsDeletedAtOnce checks that several callers may delete at the same time, and that they do not disturb a claim.
 func claimsDeletedAtOnce(t *testing.T, h Harness) {
 	const old, deleters = 60, 4
 	for n := range old {

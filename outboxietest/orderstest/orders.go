@@ -126,9 +126,10 @@ func orderRace(t *testing.T, h Harness) {
 	}
 }
 
-// orderLocked : whoever saves second waits for the first, succeeds when that one gives up, and has lost when it commits.
+// orderLocked checks that the second to save an order waits for the first: it succeeds if the first rolls back, and fails if the first commits.
 func orderLocked(t *testing.T, h Harness) {
-	for first, second := range map[error]error{errMine: nil, nil: orders.ErrOrderChanged} {
+	for _, outcome := range []struct{ first, second error }{{errMine, nil}, {nil, orders.ErrOrderChanged}} {
+		first, second := outcome.first, outcome.second
 		kept, other := placed(t, h), placed(t, h)
 		answer := make(chan error, 1)
 		err := h.UnitOfWork().Do(t.Context(), func(ctx context.Context, tx orders.Tx) error {

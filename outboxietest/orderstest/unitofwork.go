@@ -1,5 +1,5 @@
-// Package orderstest is the executable contract of the driven ports of package ordering. Every adapter runs it, the one
-// in memory as well as the real one.
+// Package orderstest holds the contract suite of the driven ports of package orders. Each adapter calls TestUnitOfWork from a test of its
+// own, with a Harness over its store.
 package orderstest
 
 import (
@@ -29,54 +29,57 @@ type Harness interface {
 	Entries(t *testing.T) []outbox.Entry                                // all that were committed, in order of position
 }
 
-// patience bounds what must happen; soon is how long something that must not happen is given to happen.
+// patience is how long a test waits for what must happen, and soon how long it waits for what must not.
 const (
 	patience = 30 * time.Second
 	soon     = 100 * time.Millisecond
 )
 
-// TestUnitOfWork runs the contract of orders.UnitOfWork, orders.Orders, orders.Keys with orders.ExpiredKeys, and the
-// transaction's relay.Appender. Each call of open gives an empty store.
+// TestUnitOfWork checks orders.UnitOfWork, orders.Orders, orders.Keys with orders.ExpiredKeys, and the transaction's relay.Appender. Each call
+// of open returns an empty store.
 func TestUnitOfWork(t *testing.T, open func(t *testing.T) Harness) {
-	for name, test := range map[string]func(t *testing.T, h Harness){
-		"what was done is there when Do returns":         commit,
-		"nobody sees what is not committed":              isolation,
-		"an error keeps nothing":                         failure,
-		"a panic keeps nothing and goes on":              panics,
-		"a failing commit is an error":                   failingCommit,
-		"a failed statement cannot be committed over":    aborted,
-		"a context that has ended begins nothing":        endedBefore,
-		"a context that ends keeps nothing":              endedDuring,
-		"a lost connection is an outage":                 outage,
-		"a connection that is lost midway is one too":    outageDuring,
-		"a transaction is dead when Do returns":          dead,
-		"an order comes back as it was saved":            orderContent,
-		"an order that is not there is not found":        orderNotFound,
-		"an id is taken once":                            orderExists,
-		"events must be pulled before an order is saved": orderUnpulled,
-		"orders are listed newest first":                 listOrder,
-		"a list is filtered":                             listFilter,
-		"a list is read page by page while it grows":     listPages,
-		"of several savers one wins":                     orderRace,
-		"a saved order is locked until the end":          orderLocked,
-		"a claim holds":                                  claimHolds,
-		"a key is that of its scope":                     claimScopes,
-		"to look for a claim claims nothing":             claimHeld,
-		"a claim that was given up never was":            claimGivenUp,
-		"of several claimers one wins":                   claimRace,
-		"whoever claims second waits for the first":      claimWaits,
-		"an expired claim is taken over":                 claimExpires,
-		"expired claims are deleted in portions":         claimsDeleted,
-		"several delete expired claims at once":          claimsDeletedAtOnce,
-		"deleting claims in an outage is one":            claimsDeletedInAnOutage,
-		"an entry comes out as it went in":               appendContent,
-		"entries stand in the order given":               appendOrder,
-		"positions ascend with versions":                 appendVersions,
-		"invalid messages are refused":                   appendInvalid,
-		"a version is taken once":                        appendVersionTaken,
-		"a position that is taken is nobody's fault":     appendPositionTaken,
+	for _, test := range []struct {
+		name string
+		run  func(t *testing.T, h Harness)
+	}{
+		{"what was done is there when Do returns", commit},
+		{"nobody sees what is not committed", isolation},
+		{"an error keeps nothing", failure},
+		{"a panic keeps nothing and goes on", panics},
+		{"a failing commit is an error", failingCommit},
+		{"a failed statement cannot be committed over", aborted},
+		{"a context that has ended begins nothing", endedBefore},
+		{"a context that ends keeps nothing", endedDuring},
+		{"a lost connection is an outage", outage},
+		{"a connection lost midway is an outage too", outageDuring},
+		{"a transaction is dead when Do returns", dead},
+		{"an order comes back as it was saved", orderContent},
+		{"an order that is not there is not found", orderNotFound},
+		{"an id is taken once", orderExists},
+		{"events must be pulled before an order is saved", orderUnpulled},
+		{"orders are listed newest first", listOrder},
+		{"a list is filtered", listFilter},
+		{"a list is read page by page while it grows", listPages},
+		{"of several savers one wins", orderRace},
+		{"a saved order is locked until the end", orderLocked},
+		{"a claim holds", claimHolds},
+		{"a key is that of its scope", claimScopes},
+		{"looking for a claim claims nothing", claimHeld},
+		{"a claim that was rolled back does not hold", claimGivenUp},
+		{"of several claimers one wins", claimRace},
+		{"the second to claim waits for the first", claimWaits},
+		{"an expired claim is taken over", claimExpires},
+		{"expired claims are deleted in portions", claimsDeleted},
+		{"several delete expired claims at once", claimsDeletedAtOnce},
+		{"deleting claims fails in an outage", claimsDeletedInAnOutage},
+		{"an entry comes out as it went in", appendContent},
+		{"entries stand in the order given", appendOrder},
+		{"positions ascend with versions", appendVersions},
+		{"invalid messages are refused", appendInvalid},
+		{"a version is taken once", appendVersionTaken},
+		{"a position that is taken is nobody's fault", appendPositionTaken},
 	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
 	}
 }
 
@@ -99,7 +102,7 @@ func newOrder(t *testing.T) *order.Order {
 func save(ctx context.Context, tx orders.Tx, o *order.Order) error {
 	var messages []outbox.Message
 	for _, event := range o.PullEvents() {
-		state := order.FactOf(event).Order
+		state := order.DataOf(event).Order
 		messages = append(messages, relaytest.NewMessage(string(state.ID), state.Version))
 	}
 	if err := tx.Orders.Save(ctx, o); err != nil {
@@ -280,15 +283,18 @@ func endedBefore(t *testing.T, h Harness) {
 	requireOnly(t, h)
 }
 
-// midway is where a transaction can be disturbed.
-var midway = map[string]func(disturb func(), o *order.Order) work{
-	"before anything": func(disturb func(), o *order.Order) work {
+// midway is the points at which a test disturbs a transaction.
+var midway = []struct {
+	name string
+	step func(disturb func(), o *order.Order) work
+}{
+	{"before anything", func(disturb func(), o *order.Order) work {
 		return func(ctx context.Context, tx orders.Tx) error {
 			disturb()
 			return save(ctx, tx, o)
 		}
-	},
-	"between two statements": func(disturb func(), o *order.Order) work {
+	}},
+	{"between two statements", func(disturb func(), o *order.Order) work {
 		return func(ctx context.Context, tx orders.Tx) error {
 			if err := save(ctx, tx, o); err != nil {
 				return err
@@ -297,17 +303,18 @@ var midway = map[string]func(disturb func(), o *order.Order) work{
 			_, err := tx.Orders.Get(ctx, o.Snapshot().ID)
 			return err
 		}
-	},
-	"before the commit": func(disturb func(), o *order.Order) work {
+	}},
+	{"before the commit", func(disturb func(), o *order.Order) work {
 		return func(ctx context.Context, tx orders.Tx) error {
 			defer disturb()
 			return save(ctx, tx, o)
 		}
-	},
+	}},
 }
 
 func endedDuring(t *testing.T, h Harness) {
-	for name, step := range midway {
+	for _, point := range midway {
+		name, step := point.name, point.step
 		ctx, end := context.WithCancel(t.Context())
 		o := newOrder(t)
 		require.ErrorIs(t, h.UnitOfWork().Do(ctx, step(end, o)), context.Canceled, name)
@@ -336,7 +343,8 @@ func outage(t *testing.T, h Harness) {
 }
 
 func outageDuring(t *testing.T, h Harness) {
-	for name, step := range midway {
+	for _, point := range midway {
+		name, step := point.name, point.step
 		o := newOrder(t)
 		requireOutage(t, h.UnitOfWork().Do(t.Context(), step(func() { h.Disconnect(t) }, o)), name)
 		h.Reconnect(t)

@@ -58,7 +58,7 @@ var orderOperations = []*operation{
 	change("cancel", cancel(created)),
 	change("cancel what is paid", cancel(paid)),
 	change("ship", func(ctx context.Context, s orders.Service) (order.Snapshot, error) {
-		return s.Ship(ctx, order.ID(paid), "carrier", "1", orders.Precondition{Versions: []int64{2}})
+		return s.Ship(ctx, order.ID(paid), "carrier", "1", orders.Precondition{AllowedVersions: []int64{2}})
 	}),
 	{name: "delete expired keys", methods: []string{"orders.ExpiredKeys.Delete"}, do: func(ctx context.Context, s *side) (string, error) {
 		n, err := postgres.NewExpiredKeys(s.db).Delete(ctx, 10)

@@ -39,7 +39,7 @@ var driven = []struct {
 	{reflect.TypeFor[operations.RelayRepair](), func(db *bun.DB) any { return postgres.NewRelayAdmin(db, relayName, "STREAM") }},
 	{reflect.TypeFor[orders.UnitOfWork](), func(db *bun.DB) any { return postgres.NewUnitOfWork(db) }},
 	{reflect.TypeFor[orders.ExpiredKeys](), func(db *bun.DB) any { return postgres.NewExpiredKeys(db) }},
-	{reflect.TypeFor[operations.SubscriberProgresses](), func(db *bun.DB) any { return postgres.NewRelayAdmin(db, relayName, "STREAM") }},
+	{reflect.TypeFor[operations.ProgressReader](), func(db *bun.DB) any { return postgres.NewRelayAdmin(db, relayName, "STREAM") }},
 	{reflect.TypeFor[inbox.Checkpoints](), newInbox},
 	{reflect.TypeFor[inbox.UnitOfWork](), newInbox},
 	{reflect.TypeFor[inbox.DeadLetters](), newInbox},
@@ -64,8 +64,8 @@ var reads = []string{
 	"operations.ParkingAdmin.Undecided", "operations.ParkingAdmin.Waiting",
 	"relay.Log.After", "relay.Log.Verify",
 	"operations.RelayInspector.List", "operations.RelayInspector.Measure", "operations.RelayInspector.Status",
-	"operations.RelayRepair.At", "operations.RelayRepair.Behind", "operations.RelayRepair.Cursor", "operations.RelayRepair.Disorder", "operations.RelayRepair.HasEvents",
-	"operations.SubscriberProgresses.Places",
+	"operations.RelayRepair.At", "operations.RelayRepair.Behind", "operations.RelayRepair.Cursor", "operations.RelayRepair.CheckSequence", "operations.RelayRepair.HasEvents",
+	"operations.ProgressReader.Progress",
 	"inbox.Checkpoints.Marks",
 	"operations.DeadLetterAdmin.CountDead", "operations.DeadLetterAdmin.Letter", "operations.DeadLetterAdmin.Letters", "operations.DeadLetterAdmin.Subscribers",
 	"operations.DeadLetterAdmin.Undecided",
@@ -77,7 +77,7 @@ var reads = []string{
 // within are the methods of a transaction, which are called in an operation that is one.
 var within = map[string]string{
 	"orders.Keys.Claim":     "orders.UnitOfWork.Do",
-	"orders.Keys.Held":      "orders.UnitOfWork.Do",
+	"orders.Keys.Find":      "orders.UnitOfWork.Do",
 	"orders.Orders.Get":     "orders.UnitOfWork.Do",
 	"orders.Orders.Save":    "orders.UnitOfWork.Do",
 	"orders.Orders.List":    "orders.UnitOfWork.Do",

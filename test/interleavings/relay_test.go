@@ -135,7 +135,7 @@ var relayOperations = []*operation{
 		return "", postgres.NewRelayAdmin(s.db, relayName, "STREAM").Adopt(ctx, revision, cursor, false)
 	}},
 	{name: "put the log in order", methods: []string{"operations.RelayRepair.Realign"}, do: func(ctx context.Context, s *side) (string, error) {
-		moved, err := postgres.NewRelayAdmin(s.db, relayName, "STREAM").Realign(ctx, operations.Realignment{Place: 7})
+		moved, err := postgres.NewRelayAdmin(s.db, relayName, "STREAM").Realign(ctx, operations.Realignment{Position: 7})
 		return fmt.Sprint(moved), err
 	}},
 	adoption("adopt (the whole command)"),

@@ -137,7 +137,7 @@ func api(t *testing.T) string {
 	orders := memory.NewLog()
 	newID := func() order.ID { return order.ID(uuid.NewString()) }
 	service := ordering.New(ordering.Ports{
-		Work: memory.NewUnitOfWork(orders), Encoder: codec.New(nil), Notifier: quiet{}, Journal: memory.NewCursorStore(memory.NewLease(time.Minute), orders),
+		Work: memory.NewUnitOfWork(orders), Encoder: codec.New(nil), Notifier: quiet{}, Log: memory.NewCursorStore(memory.NewLease(time.Minute), orders),
 		Finder: memory.NewStream(),
 	}, newID, time.Now)
 	server := httpapi.NewAPI(httpapi.Options{Addr: "127.0.0.1:0", Service: service, Logger: slog.New(slog.DiscardHandler)})

@@ -1,6 +1,6 @@
-// Package codec maps the order's events to messages and back. What it writes is the public contract: CloudEvents types
-// with a version, and JSON bodies that are spelled out field by field. A body of a published version never changes its
-// bytes' meaning; a change that old readers could not take is a new type, .v2, beside the old one.
+// Package codec maps the events of orders to messages and back. The service encodes events for the outbox, and handlers of subscribers decode
+// them. Messages are the public contract: CloudEvents types with a version, and JSON bodies that are mapped field by field. The meaning of a
+// published version never changes; a change that old readers could not read is a new type, .v2, beside the old one.
 package codec
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// The subjects that the messages are published on.
+// The subjects of the messages.
 const (
 	SubjectCreated   = "orders.created"
 	SubjectPaid      = "orders.paid"
@@ -31,12 +31,11 @@ var (
 	_ orders.Decoder = (*Codec)(nil)
 )
 
-// Codec is the Encoder of the writing side and the Decoder of the reading side. It is safe for concurrent use if newID
-// is.
+// Codec encodes and decodes events. It is safe for concurrent use if newID is.
 type Codec struct{ newID func() string }
 
-// New returns a Codec that names messages with newID, which must give a UUID that was never given before. With nil it is
-// a version 7 UUID, whose order is about the order of time.
+// New returns a Codec that gives each message an id of newID, which must be a new UUID each time. If newID is nil, the ids are UUIDs of version
+// 7, whose order is roughly that of time.
 func New(newID func() string) *Codec {
 	if newID == nil {
 		newID = func() string { return uuid.Must(uuid.NewV7()).String() }
@@ -44,8 +43,8 @@ func New(newID func() string) *Codec {
 	return &Codec{newID: newID}
 }
 
-// body is the JSON of every version 1 event, in the order in which it is written. Exactly one event has each of the
-// optional times. What was said about a change is in its event and the later ones, if anything was said.
+// body is the JSON of every event of version 1, in the order in which it is written. The time of a change is in its event only. A note is in the
+// event of its change and in later ones.
 type body struct {
 	OrderID     string    `json:"order_id"`
 	CustomerID  string    `json:"customer_id"`
@@ -64,30 +63,30 @@ type body struct {
 	CancelReason     order.Note `json:"cancel_reason,omitempty"`
 }
 
-// Encode returns the message for event, under a new id and without headers.
+// Encode returns the message for event, with a new id and without headers.
 func (c *Codec) Encode(event order.Event) (outbox.Message, error) {
 	if event == nil {
 		return outbox.Message{}, errors.New("codec: no event to encode")
 	}
-	fact := order.FactOf(event)
-	written := bodyOf(fact.Order)
+	data := order.DataOf(event)
+	written := bodyOf(data.Order)
 	message := outbox.Message{
 		ID:      c.newID(),
-		Key:     outbox.Key{Type: orders.AggregateType, ID: string(fact.Order.ID)},
-		Version: fact.Order.Version,
+		Key:     outbox.Key{Type: orders.AggregateType, ID: string(data.Order.ID)},
+		Version: data.Order.Version,
 	}
 	switch event.(type) {
 	case order.Created:
 		message.Type, message.Subject = orders.TypeCreated, SubjectCreated
 	case order.Paid:
 		message.Type, message.Subject = orders.TypePaid, SubjectPaid
-		written.PaidAt = fact.At.UTC()
+		written.PaidAt = data.At.UTC()
 	case order.Shipped:
 		message.Type, message.Subject = orders.TypeShipped, SubjectShipped
-		written.ShippedAt = fact.At.UTC()
+		written.ShippedAt = data.At.UTC()
 	case order.Cancelled:
 		message.Type, message.Subject = orders.TypeCancelled, SubjectCancelled
-		written.CancelledAt = fact.At.UTC()
+		written.CancelledAt = data.At.UTC()
 	}
 	if message.Type == "" {
 		return outbox.Message{}, fmt.Errorf("codec: no message is defined for %T", event)
@@ -117,9 +116,8 @@ func bodyOf(state order.Snapshot) body {
 	}
 }
 
-// Decode reads the event by the message's type and payload, and looks at nothing else. Every field of that version must
-// be there and make sense; fields that it does not know are ignored, so that a writer may add some. Anything else is
-// inbox.ErrUnreadable with the reason.
+// Decode reads the event from the message's type and payload alone. Every field of that version must be there and valid. Unknown fields are
+// ignored, so that a writer may add some. Otherwise Decode fails with inbox.ErrUnreadable and the reason.
 func (c *Codec) Decode(message outbox.Message) (order.Event, error) {
 	refuse := func(reason error) (order.Event, error) {
 		return nil, inbox.ErrUnreadable.With("event %s of type %q cannot be read", message.ID, message.Type).Wrap(reason)
@@ -132,38 +130,38 @@ func (c *Codec) Decode(message outbox.Message) (order.Event, error) {
 	if err != nil {
 		return refuse(err)
 	}
-	fact := order.EventData{Order: state}
+	data := order.EventData{Order: state}
 	var (
 		event  order.Event
 		status order.Status
 	)
 	switch message.Type {
 	case orders.TypeCreated:
-		fact.At, status = read.CreatedAt, order.StatusCreated
-		event = order.Created{EventData: fact}
+		data.At, status = read.CreatedAt, order.StatusCreated
+		event = order.Created{EventData: data}
 	case orders.TypePaid:
-		fact.At, status = read.PaidAt, order.StatusPaid
-		event = order.Paid{EventData: fact}
+		data.At, status = read.PaidAt, order.StatusPaid
+		event = order.Paid{EventData: data}
 	case orders.TypeShipped:
-		fact.At, status = read.ShippedAt, order.StatusShipped
-		event = order.Shipped{EventData: fact}
+		data.At, status = read.ShippedAt, order.StatusShipped
+		event = order.Shipped{EventData: data}
 	case orders.TypeCancelled:
-		fact.At, status = read.CancelledAt, order.StatusCancelled
-		event = order.Cancelled{EventData: fact}
+		data.At, status = read.CancelledAt, order.StatusCancelled
+		event = order.Cancelled{EventData: data}
 	default:
 		return refuse(errors.New("the type is unknown"))
 	}
 	if state.Status != status {
 		return refuse(fmt.Errorf("status is %q, not %q", state.Status, status))
 	}
-	if fact.At.IsZero() {
+	if data.At.IsZero() {
 		return refuse(fmt.Errorf("%s_at is missing", status))
 	}
 	return event, nil
 }
 
-// readBody reads a JSON object whose members it knows by their exact names: json itself would put AMOUNT into the struct's
-// amount, and take a time with an escape in it for none.
+// readBody reads the members of a JSON object by their exact names. Package json alone would read AMOUNT as amount, and refuse a time with an
+// escape in it.
 func readBody(payload []byte) (body, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(payload, &members); err != nil {
@@ -209,8 +207,7 @@ func readBody(payload []byte) (body, error) {
 	return read, nil
 }
 
-// readText reads a string as json does. Nearly every string is of ASCII without escapes, and stands there as it is: json takes ten times
-// as long for such a string.
+// readText reads a string as package json does. Nearly every string is ASCII without escapes, for which package json takes ten times as long.
 func readText(value json.RawMessage, into *string) error {
 	last := len(value) - 1
 	for i, c := range value {
@@ -222,7 +219,7 @@ func readText(value json.RawMessage, into *string) error {
 	return nil
 }
 
-// readTime reads a time that can be written again: in UTC it is in a year of four digits. For null it is zero.
+// readTime reads a time that can be written again, with a year of four digits in UTC. It returns the zero time for null.
 func readTime(value json.RawMessage) (time.Time, error) {
 	if string(value) == "null" {
 		return time.Time{}, nil

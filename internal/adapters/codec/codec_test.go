@@ -212,7 +212,7 @@ func TestDecodeNormalises(t *testing.T) {
 	event, err := fixed().Decode(outbox.Message{Type: orders.TypePaid, Payload: []byte(paidBody)})
 	require.NoError(t, err)
 	require.IsType(t, order.Paid{}, event)
-	require.Equal(t, time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC), order.FactOf(event).At)
+	require.Equal(t, time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC), order.DataOf(event).At)
 }
 
 func TestDecodeRefuses(t *testing.T) {

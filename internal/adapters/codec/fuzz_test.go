@@ -47,7 +47,7 @@ func (r *reader) id(name string) string {
 }
 
 // moment may be absent or null: then it is zero.
-func (r *reader) moment(name string) time.Time {
+func (r *reader) time(name string) time.Time {
 	if r.members[name] == nil {
 		return time.Time{}
 	}
@@ -76,7 +76,7 @@ func said(kind string, payload []byte) order.Event {
 	r.bad = r.bad || err != nil
 	amount, err := order.ParseMoney(r.text("amount"), currency)
 	r.bad = r.bad || err != nil
-	created, paid, shipped, cancelled := r.moment("created_at"), r.moment("paid_at"), r.moment("shipped_at"), r.moment("cancelled_at")
+	created, paid, shipped, cancelled := r.time("created_at"), r.time("paid_at"), r.time("shipped_at"), r.time("cancelled_at")
 	fact := order.EventData{Order: order.Snapshot{
 		ID: order.ID(r.id("order_id")), CustomerID: order.CustomerID(r.id("customer_id")), Amount: amount,
 		Status: order.Status(r.text("status")), Version: version, CreatedAt: created,

@@ -1,5 +1,5 @@
-// Package console shows on a terminal what others wrote: ids, types, reasons and statements that anybody who may write the outbox
-// or the stream has chosen. Commands print such texts with Text, Line, Command and SQL, and print everything through a Writer.
+// Package console makes texts of strangers safe to show on a terminal: ids, types, reasons and statements come from anybody who may write the
+// outbox or the stream. Commands print such texts with Text, Line, Command and SQL, and print everything through NewWriter.
 package console
 
 import (
@@ -76,7 +76,7 @@ func SQL(text string) string {
 	return "'" + strings.ReplaceAll(text, "'", "''") + "'"
 }
 
-// NewWriter returns a writer that passes on what can be seen, line breaks and tabs. It escapes everything else, such as the
+// NewWriter returns a writer that writes visible characters, line breaks and tabs. It escapes everything else, such as the
 // sequences that drive a terminal, and marks that reverse a text. JSON stays the same JSON, because there such characters can
 // only be in strings. Each Write must end with a whole character.
 func NewWriter(w io.Writer) io.Writer { return writer{w} }

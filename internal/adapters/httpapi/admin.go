@@ -20,29 +20,29 @@ import (
 
 const probeTimeout = 2 * time.Second
 
-// Check is one thing that readiness asks. When a required one fails, requests cannot be served; when another one does,
-// they still are, and the process is degraded.
+// Check is one check of readiness. If a required check fails, the process cannot serve requests. If another one fails, the process serves
+// them and is degraded.
 type Check struct {
 	Name     string
 	Required bool
-	// Probe returns nil when all is well, else why not. It may run several times at once, and returns soon after ctx ends.
+	// Probe returns nil, or why the check fails. It may run several times at once, and returns soon after ctx ends.
 	Probe func(ctx context.Context) error
 }
 
-// AdminOptions is what the admin listener needs. What is nil of OpenTelemetry is taken from its globals, and Checks, AllowedHosts and
-// Timeouts may be left out.
+// AdminOptions configures the admin listener. Checks, AllowedHosts and Timeouts are optional. A nil provider or propagator stands for the
+// global one.
 type AdminOptions struct {
 	Addr           string       // port 0 takes a free one
 	Listener       net.Listener // what Bind returned, which is used instead of Addr; nil: none
-	Token          string       // that all but the probes have to be asked with; empty: nobody gets in, unless it is Open
+	Token          string       // that all requests but probes need; empty: no request is let in, unless the listener is Open
 	Open           bool         // no token is asked for
-	AllowedHosts   []string     // as of the API. The listener is also careful when it is Open
+	AllowedHosts   []string     // as for the API. An Open listener checks the host too
 	Checks         []Check
 	Metrics        http.Handler // GET /metrics; nil: there is no such route
-	Desk           operations.RelayInspector
+	Inspector      operations.RelayInspector
 	ParkingAdmin   operations.ParkingAdmin
 	Parked         operations.UndecidedEvents  // the parking lot; nil: there are no routes for its groups
-	Letters        operations.DeadLetterFinder // nil: there are no routes for dead letters
+	DeadLetters    operations.DeadLetterFinder // nil: there are no routes for dead letters
 	Subscribers    operations.SubscriberAdmin  // nil: there are no such routes
 	Logger         *slog.Logger
 	TracerProvider trace.TracerProvider
@@ -51,12 +51,12 @@ type AdminOptions struct {
 	Timeouts       Timeouts
 }
 
-// Admin is the server for those who run the process: probes, metrics, what the relay does, profiles.
+// Admin is the server for the people who run the process: probes, metrics, relay and subscribers, profiles.
 type Admin struct{ *Server }
 
-// NewAdmin makes the admin server. It does not listen yet.
+// NewAdmin returns the admin server. It does not listen yet.
 func NewAdmin(options AdminOptions) *Admin {
-	engine := newEngine(options.Logger, traced(options.TracerProvider, nil, options.Propagator, guarded, notMetrics))
+	engine := newEngine(options.Logger, traced(options.TracerProvider, nil, options.Propagator, needsToken, notMetrics))
 	allowed := newHosts(options.Addr, options.AllowedHosts, options.Open || onLoopback(options.Addr))
 	refused := newRefusals("admin listener", options.Logger, options.MeterProvider, refusedHost, refusedOrigin, refusedNoToken, refusedToken)
 	who := newAccess(options.Token, options.Open)
@@ -68,22 +68,22 @@ func NewAdmin(options AdminOptions) *Admin {
 		engine.GET("/metrics", gin.WrapH(options.Metrics))
 	}
 	bodies := newBodies(options.Logger)
-	operators{options.Desk, options.ParkingAdmin, options.Subscribers, bodies, options.Logger}.serve(engine)
-	undecided{options.Parked, options.Letters, bodies}.serve(engine)
+	outboxRoutes{options.Inspector, options.ParkingAdmin, options.Subscribers, bodies, options.Logger}.serve(engine)
+	undecidedRoutes{options.Parked, options.DeadLetters, bodies}.serve(engine)
 	if options.Subscribers != nil {
-		subscribers{options.Subscribers, bodies}.serve(engine)
+		subscriberRoutes{options.Subscribers, bodies}.serve(engine)
 	}
 	engine.GET("/debug/pprof/*profile", profile)
 	answerHead(engine)
 	return &Admin{newServer(serverOptions{
-		name: AdminName, addr: options.Addr, bound: options.Listener, most: adminConnections,
+		name: AdminName, addr: options.Addr, bound: options.Listener, maxConnections: maxAdminConnections,
 		timeouts: options.Timeouts.orDefault(), logger: options.Logger,
 	}, engine)}
 }
 
 func notMetrics(r *http.Request) bool { return r.URL.Path != "/metrics" }
 
-// profile answers as net/http/pprof does, which writes its own errors.
+// profile serves net/http/pprof, which writes its own errors.
 func profile(c *gin.Context) {
 	switch name := strings.TrimPrefix(c.Param("profile"), "/"); name {
 	case "cmdline":

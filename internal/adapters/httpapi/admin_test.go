@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 )
 
-func get(t *testing.T, method, url string) answer {
+func get(t *testing.T, method, url string) orderResponse {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, url, nil)
 	require.NoError(t, err)
@@ -22,7 +22,7 @@ func get(t *testing.T, method, url string) answer {
 	body, err := io.ReadAll(response.Body)
 	require.NoError(t, err)
 	require.NoError(t, response.Body.Close())
-	got := answer{response.StatusCode, response.Header, string(body)}
+	got := orderResponse{response.StatusCode, response.Header, string(body)}
 	requireConforming(t, request, got)
 	return got
 }

@@ -1,6 +1,8 @@
-// Package httpapi serves the order service over HTTP, and the state of the process on a second, private listener.
+// Package httpapi serves the order service over HTTP, and the state of the process on a second, private listener. A program makes an API
+// and an Admin from their options; each listens, serves and shuts down.
 //
-// openapi.yaml is the contract; the shapes and the routing are generated from it.
+// openapi.yaml is the contract. The types and the routing of orders are generated from it. The admin routes are written by hand with the
+// generated types, and a test checks them against the contract.
 package httpapi
 
 import (
@@ -19,13 +21,13 @@ import (
 
 //go:generate go tool -modfile=../../../tools/go.mod oapi-codegen -config oapi-codegen.yaml openapi.yaml
 
-// Options is what the API needs. Addr, Service and Logger are required; what is nil of OpenTelemetry is taken from its globals.
+// Options configures the API. Addr, Service and Logger are required. A nil provider or propagator stands for the global one.
 type Options struct {
 	Addr           string       // port 0 takes a free one
-	Listener       net.Listener // what Bind returned, which is used instead of Addr; nil: none
+	Listener       net.Listener // returned by Bind, used instead of Addr; nil: none
 	Service        orders.Service
-	AllowedHosts   []string // names that requests may be for, beside localhost and addresses. Empty: any, unless Addr is on loopback
-	TrustedOrigins []string // whose pages may change orders, beside the API's own
+	AllowedHosts   []string // hosts that requests may name, beside localhost and IP addresses. Empty: any, unless Addr is on loopback
+	TrustedOrigins []string // origins whose pages may change orders, beside the API's own
 	Logger         *slog.Logger
 	TracerProvider trace.TracerProvider
 	MeterProvider  metric.MeterProvider
@@ -37,7 +39,7 @@ type Options struct {
 // API is the order service's server.
 type API struct{ *Server }
 
-// NewAPI makes the server of openapi.yaml's order operations. It does not listen yet.
+// NewAPI returns the server of openapi.yaml's order operations. It does not listen yet.
 func NewAPI(options Options) *API {
 	timeouts := options.Timeouts.orDefault()
 	engine := newEngine(options.Logger, traced(options.TracerProvider, options.MeterProvider, options.Propagator))
@@ -56,21 +58,21 @@ func NewAPI(options Options) *API {
 	serveDocs(engine)
 	answerHead(engine)
 	return &API{newServer(serverOptions{
-		name: APIName, addr: options.Addr, bound: options.Listener, most: cmp.Or(options.MaxConnections, usualConnections),
+		name: APIName, addr: options.Addr, bound: options.Listener, maxConnections: cmp.Or(options.MaxConnections, defaultMaxConnections),
 		timeouts: timeouts, logger: options.Logger,
 	}, engine)}
 }
 
-// refuseParameter answers what the generated code cannot read. Parameters are texts, each given once: that is an id which is
-// empty.
+// refuseParameter answers a request whose parameters the generated code cannot read. All parameters are texts that are given once, so only an
+// empty id gets here.
 func refuseParameter(c *gin.Context, _ error, _ int) {
-	var in findings
-	in.blameParameter("id", "is required")
+	var in fieldErrors
+	in.addParameter("id", "is required")
 	refuse(c, in.err())
 }
 
-// traced opens the server span of each request that all of filters want, as a child of the caller's, and measures how long
-// it takes. What is nil is taken from OpenTelemetry's globals.
+// traced starts the server span of each request that all filters accept, as a child of the caller's span, and measures how long the request
+// takes. A nil provider or propagator stands for the global one.
 func traced(
 	tp trace.TracerProvider, mp metric.MeterProvider, propagator propagation.TextMapPropagator, filters ...otelgin.Filter,
 ) gin.HandlerFunc {

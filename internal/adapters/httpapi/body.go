@@ -16,40 +16,38 @@ import (
 )
 
 const (
-	// longestBody is ten times as long as anything that the contract allows, in bytes.
-	longestBody = 64 << 10
-	// longBody is what a body may have without one of the places for long ones. The longest order, payment or shipment is
-	// shorter, however it is written.
-	longBody = 8 << 10
-	// longBodies is how many longer ones there may be at a time, from their arrival to the answer.
-	longBodies = 32
+	// maxBody is in bytes: ten times the longest body that the contract allows.
+	maxBody = 64 << 10
+	// shortBody is the longest body that does not count as a long one. Every order, payment and shipment is shorter, however it is written.
+	shortBody = 8 << 10
+	// maxLongBodies is how many long bodies there may be at a time, from their arrival to the answer.
+	maxLongBodies = 32
 )
 
 // bodies reads the bodies of one server's requests.
 type bodies struct {
 	long    chan struct{} // holds a token for each long body
-	refused *occasionally
+	refused *rateLimitedLog
 }
 
 func newBodies(logger *slog.Logger) *bodies {
-	return &bodies{long: make(chan struct{}, longBodies), refused: &occasionally{logger: logger.With("most", longBodies)}}
+	return &bodies{long: make(chan struct{}, maxLongBodies), refused: &rateLimitedLog{logger: logger.With("most", maxLongBodies)}}
 }
 
-// read lets a request through whose body is absent, or is one well-formed JSON text of at most 64 KiB sent as
-// application/json. It reads the whole body, so that handlers never wait for the client. A long body has its place until the
-// request is answered; if there is none, the answer is errOverload.
+// read lets a request through if its body is absent, or one well-formed JSON text of at most 64 KiB sent as application/json. It reads the
+// whole body, so that handlers never wait for the client. If there are too many long bodies at a time, it answers with errOverload.
 func (b *bodies) read(c *gin.Context) {
-	if c.Request.ContentLength > longestBody {
-		hangUp(c, errTooLong)
+	if c.Request.ContentLength > maxBody {
+		refuseAndClose(c, errTooLong)
 		return
 	}
-	from := http.MaxBytesReader(c.Writer, c.Request.Body, longestBody)
+	from := http.MaxBytesReader(c.Writer, c.Request.Body, maxBody)
 	var body []byte
 	var err error
-	long := c.Request.ContentLength > longBody
+	long := c.Request.ContentLength > shortBody
 	if !long {
-		body, err = io.ReadAll(io.LimitReader(from, longBody))
-		long = err == nil && len(body) == longBody
+		body, err = io.ReadAll(io.LimitReader(from, shortBody))
+		long = err == nil && len(body) == shortBody
 	}
 	if long {
 		select {
@@ -57,7 +55,7 @@ func (b *bodies) read(c *gin.Context) {
 			defer func() { <-b.long }()
 		default:
 			b.refused.warn("refused bodies over 8 KiB: too many of them are being read, or wait for their answer")
-			hangUp(c, errOverload)
+			refuseAndClose(c, errOverload)
 			return
 		}
 		var rest []byte
@@ -65,10 +63,10 @@ func (b *bodies) read(c *gin.Context) {
 		body = append(body, rest...)
 	}
 	if err != nil {
-		hangUp(c, unread(err))
+		refuseAndClose(c, readError(err))
 		return
 	}
-	if err := judgeBody(c.Request.Header, body); err != nil {
+	if err := checkBody(c.Request.Header, body); err != nil {
 		refuse(c, err)
 		return
 	}
@@ -76,8 +74,8 @@ func (b *bodies) read(c *gin.Context) {
 	c.Next()
 }
 
-// unread says why a body could not be read.
-func unread(err error) error {
+// readError returns the problem of a body that could not be read.
+func readError(err error) error {
 	var tooLong *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLong):
@@ -88,13 +86,14 @@ func unread(err error) error {
 	return errBody.With("the body could not be read to its end")
 }
 
-// hangUp refuses a request whose body was not read. The connection ends with the answer, so that nobody waits for the rest.
-func hangUp(c *gin.Context, err error) {
+// refuseAndClose refuses a request whose body was not read, and closes the connection, so that the server does not wait for the rest.
+func refuseAndClose(c *gin.Context, err error) {
 	c.Header("Connection", "close")
 	refuse(c, err)
 }
 
-func judgeBody(header http.Header, body []byte) error {
+// checkBody checks the headers and the JSON of a body.
+func checkBody(header http.Header, body []byte) error {
 	if len(bytes.Trim(body, " \t\r\n")) == 0 { // what is blank for JSON
 		return nil
 	}
@@ -109,10 +108,10 @@ func judgeBody(header http.Header, body []byte) error {
 	if err := json.Unmarshal(body, new(json.RawMessage)); err != nil {
 		return errBody.With("the body is not JSON: %s", err)
 	}
-	return judgeText(body)
+	return checkText(body)
 }
 
-// refuseBody answers what the generated code says of a body that readBody let through.
+// refuseBody answers an error of the generated code about a body that read let through.
 func refuseBody(c *gin.Context, err error) {
 	if errors.Is(err, io.EOF) {
 		err = errBody.With("a body is required: a JSON object")
@@ -120,26 +119,26 @@ func refuseBody(c *gin.Context, err error) {
 	refuse(c, err)
 }
 
-// object is a JSON object as it was sent: its members' texts untouched, so that an amount never passes through floating
-// point. Reading it collects everything that is wrong with it.
+// object is a JSON object whose members keep the text in which they were sent, so that an amount never passes through floating point. Its
+// methods collect everything that is wrong with it.
 type object struct {
-	findings
+	fieldErrors
 	members map[string]json.RawMessage
 	names   []string // of members, in the order they were sent
 }
 
-// mostMembers is how many members of an object are read. It is more than any object may have by as many as one answer names.
-const mostMembers = 10 + mostBlamed
+// maxMembers is how many members of an object are read: more than any object may have, by the number of errors in one answer.
+const maxMembers = 10 + maxFieldErrors
 
-// UnmarshalJSON reads an object. A member that is given twice is wrong. Of an object with too many members it leaves out the
-// last ones: what it has read is wrong in more places than an answer names.
+// UnmarshalJSON reads an object. A member that is given twice is an error. Of an object with too many members it skips the last ones: the
+// others have more errors already than an answer names.
 func (o *object) UnmarshalJSON(text []byte) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
-		return errBody.With("the body must be a JSON object, not %s", kindOf(text))
+		return errBody.With("the body must be a JSON object, not %s", jsonType(text))
 	}
 	*o = object{members: map[string]json.RawMessage{}}
-	for decoder.More() && len(o.names) <= mostMembers && !o.full() {
+	for decoder.More() && len(o.names) <= maxMembers && !o.full() {
 		token, err := decoder.Token()
 		if err != nil {
 			return err
@@ -150,7 +149,7 @@ func (o *object) UnmarshalJSON(text []byte) error {
 			return err
 		}
 		if _, twice := o.members[name]; twice {
-			o.blame(name, "is given more than once")
+			o.addField(name, "is given more than once")
 			continue
 		}
 		o.members[name] = value
@@ -159,35 +158,35 @@ func (o *object) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// only blames every member that is none of known.
-func (o *object) only(known ...string) {
+// allowOnly adds an error for every member that is not known.
+func (o *object) allowOnly(known ...string) {
 	for _, name := range o.names {
 		if o.full() {
 			return
 		}
 		if !slices.Contains(known, name) {
-			o.blame(name, "is not known; known are "+strings.Join(known, ", "))
+			o.addField(name, "is not known; known are "+strings.Join(known, ", "))
 		}
 	}
 }
 
-// text is a member that must be a string. Unless ok, it is absent or to blame.
+// text returns a member that must be a string. It is not ok if the member is absent, or is not a string, which is an error.
 func (o *object) text(name string) (text string, ok bool) {
 	value, given := o.members[name]
 	if !given {
 		return "", false
 	}
-	if kindOf(value) != "a string" || json.Unmarshal(value, &text) != nil {
-		o.blame(name, "must be a string, not "+kindOf(value))
+	if jsonType(value) != "a string" || json.Unmarshal(value, &text) != nil {
+		o.addField(name, "must be a string, not "+jsonType(value))
 		return "", false
 	}
 	return text, true
 }
 
-// number is a member that must be a number, or a string which holds one: its exact text.
+// number returns the exact text of a member that must be a number, or a string with a number.
 func (o *object) number(name string) (text string, ok bool) {
 	value, given := o.members[name]
-	switch kind := kindOf(value); {
+	switch kind := jsonType(value); {
 	case !given:
 		return "", false
 	case kind == "a number":
@@ -195,22 +194,22 @@ func (o *object) number(name string) (text string, ok bool) {
 	case kind == "a string":
 		return o.text(name)
 	default:
-		o.blame(name, "must be a number or a string, not "+kind)
+		o.addField(name, "must be a number or a string, not "+kind)
 		return "", false
 	}
 }
 
-// require blames every name that is not given.
+// require adds an error for every name that is not given.
 func (o *object) require(names ...string) {
 	for _, name := range names {
 		if _, given := o.members[name]; !given {
-			o.blame(name, "is required")
+			o.addField(name, "is required")
 		}
 	}
 }
 
-// kindOf names what a well-formed JSON text is.
-func kindOf(text []byte) string {
+// jsonType names the type of a well-formed JSON text.
+func jsonType(text []byte) string {
 	if len(text) == 0 {
 		return "nothing"
 	}

@@ -71,9 +71,9 @@ func TestWrongChangesAreRefused(t *testing.T) {
 	requireProblem(t, s.send("POST", path+"/pay", `x`, "Content-Type: text/plain"), 415, "unsupported_media_type",
 		"the body must be sent as application/json in UTF-8", "")
 
-	got := s.send("POST", "/orders/42/ship?x=1&x=2", `{"a":1}`, "If-Match: 1", orders.KeyHeader+": a b")
+	got := s.send("POST", "/orders/42/ship?x=1&x=2", `{"a":1}`, "If-Match: 1", "Idempotency-Key"+": a b")
 	requireProblem(t, got, 400, "invalid_request", wrongFields, parameter("x", "is given more than once"))
-	got = s.send("POST", "/orders/42/ship", `{"a":1}`, "If-Match: 1", orders.KeyHeader+": a b")
+	got = s.send("POST", "/orders/42/ship", `{"a":1}`, "If-Match: 1", "Idempotency-Key"+": a b")
 	requireProblem(t, got, 400, "invalid_request", wrongFields, `[
 		{"pointer":"/a","reason":"is not known; known are carrier, tracking"},
 		{"parameter":"id","reason":"`+wrongUUID+`"},
@@ -97,8 +97,8 @@ func TestGuardsReachTheService(t *testing.T) {
 		`W/"1","2"`:                       {2},
 	} {
 		for _, verb := range []string{"pay", "ship", "cancel"} {
-			s.send("POST", path+"/"+verb, "", "If-Match: "+header, orders.KeyHeader+": k-"+verb)
-			require.Equal(t, orders.Precondition{Key: orders.Key("k-" + verb), Versions: want}, s.shop.guards[len(s.shop.guards)-1], header)
+			s.send("POST", path+"/"+verb, "", "If-Match: "+header, "Idempotency-Key"+": k-"+verb)
+			require.Equal(t, orders.Precondition{Key: orders.Key("k-" + verb), AllowedVersions: want}, s.shop.guards[len(s.shop.guards)-1], header)
 		}
 	}
 	asked := len(s.shop.guards)

@@ -13,24 +13,23 @@ import (
 )
 
 const (
-	usualConnections = 512
-	adminConnections = 64
+	defaultMaxConnections = 512
+	maxAdminConnections   = 64
 
-	// mostRefusing is how many connections at a time get the answer 503. Further ones are closed without an answer.
-	mostRefusing = 32
-	tellRefusal  = time.Second
-	mostDrained  = longestHeaders + longestBody
-	overloadedAs = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nX-Content-Type-Options: nosniff\r\n" +
+	// maxRefusing is how many connections at a time get the answer 503. Further ones are closed without an answer.
+	maxRefusing      = 32
+	refusalTimeout   = time.Second
+	maxDrained       = maxHeaders + maxBody
+	overloadedAnswer = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nX-Content-Type-Options: nosniff\r\n" +
 		"Retry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
 )
 
-// connections is a listener that hands over so many connections at a time, and no more. When there is no place for a new one,
-// the one that has been idle the longest is closed for it. Where none is idle, the new one is answered with 503 at once: a
-// client that is left waiting learns nothing, and cannot go to another instance.
+// connections is a listener with a maximum of open connections. When the maximum is reached, it closes the connection that has been idle the
+// longest for a new one. If no connection is idle, it answers the new one with 503 at once, so that the client can try another instance.
 type connections struct {
 	net.Listener
-	most     int
-	refused  *occasionally
+	max      int
+	refused  *rateLimitedLog
 	refusing chan struct{} // holds a token for each connection that is being refused
 
 	mu   sync.Mutex
@@ -40,12 +39,12 @@ type connections struct {
 
 func newConnections(listener net.Listener, most int, name string, logger *slog.Logger) *connections {
 	return &connections{
-		Listener: listener, most: most, refusing: make(chan struct{}, mostRefusing),
-		refused: &occasionally{logger: logger.With("server", name, "most", most)},
+		Listener: listener, max: most, refusing: make(chan struct{}, maxRefusing),
+		refused: &rateLimitedLog{logger: logger.With("server", name, "most", most)},
 	}
 }
 
-// Accept returns the next connection that there is a place for.
+// Accept returns the next connection that is admitted.
 func (l *connections) Accept() (net.Conn, error) {
 	for {
 		accepted, err := l.Listener.Accept()
@@ -62,7 +61,7 @@ func (l *connections) Accept() (net.Conn, error) {
 
 func (l *connections) admit() bool {
 	l.mu.Lock()
-	full := l.open >= l.most
+	full := l.open >= l.max
 	var given net.Conn
 	if full && len(l.idle) > 0 {
 		given, l.idle = l.idle[0], l.idle[1:]
@@ -72,12 +71,12 @@ func (l *connections) admit() bool {
 	}
 	l.mu.Unlock()
 	if given != nil {
-		_ = given.Close() // which gives its place back
+		_ = given.Close() // Close counts it as closed
 	}
 	return !full || given != nil
 }
 
-// observe keeps the list of idle connections. It is what http.Server calls ConnState.
+// observe keeps the list of idle connections. It is the ConnState of an http.Server.
 func (l *connections) observe(conn net.Conn, state http.ConnState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -95,26 +94,26 @@ func (l *connections) refuse(conn *net.TCPConn) {
 	case l.refusing <- struct{}{}:
 		go func() {
 			defer func() { <-l.refusing }()
-			tellOverload(conn)
+			answerOverload(conn)
 		}()
 	default:
 		_ = conn.Close()
 	}
 }
 
-// tellOverload answers whatever the client asks. It reads what the client sends, because a connection that is closed with
+// answerOverload answers any request. It reads what the client sends, because a connection that is closed with
 // unread bytes is reset, and the client may never see the answer.
-func tellOverload(conn *net.TCPConn) {
+func answerOverload(conn *net.TCPConn) {
 	defer conn.Close()
 	const status = http.StatusServiceUnavailable
 	body, _ := json.Marshal(problem(errOverload, nil, status, "")) // it cannot fail
-	_ = conn.SetDeadline(time.Now().Add(tellRefusal))
-	if _, err := fmt.Fprintf(conn, overloadedAs, len(body), body); err == nil && conn.CloseWrite() == nil {
-		_, _ = io.CopyN(io.Discard, conn, mostDrained)
+	_ = conn.SetDeadline(time.Now().Add(refusalTimeout))
+	if _, err := fmt.Fprintf(conn, overloadedAnswer, len(body), body); err == nil && conn.CloseWrite() == nil {
+		_, _ = io.CopyN(io.Discard, conn, maxDrained)
 	}
 }
 
-// connection gives its place back when it is closed.
+// connection counts itself as closed when it is closed.
 type connection struct {
 	*net.TCPConn
 	of   *connections
@@ -130,15 +129,15 @@ func (c *connection) Close() error {
 	return c.TCPConn.Close()
 }
 
-// occasionally logs what may happen thousands of times a second: once in ten seconds, and how often it happened.
-type occasionally struct {
+// rateLimitedLog logs an event that may happen thousands of times a second: once in ten seconds, with how often it happened.
+type rateLimitedLog struct {
 	logger *slog.Logger
 	mu     sync.Mutex
 	times  int
 	logged time.Time
 }
 
-func (o *occasionally) warn(message string) {
+func (o *rateLimitedLog) warn(message string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.times++

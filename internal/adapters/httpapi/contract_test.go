@@ -11,7 +11,7 @@ import (
 )
 
 // requireConforming checks an answer against the contract.
-func requireConforming(t *testing.T, request *http.Request, got answer) {
+func requireConforming(t *testing.T, request *http.Request, got orderResponse) {
 	t.Helper()
 	require.NoError(t, contract.CheckAnswer(request, got.status, got.header, got.body), got.body)
 }

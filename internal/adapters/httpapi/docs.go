@@ -21,11 +21,11 @@ var contentTypes = map[string]string{
 	".LICENSE": "text/plain; charset=utf-8",
 }
 
-// pagePolicy lets a page load nothing from elsewhere, and nobody show it in a frame. The explorer styles itself.
+// pagePolicy keeps a page from loading anything from other servers, and other pages from showing it in a frame. The explorer has inline styles.
 const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
 	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// serveDocs adds the contract, and a page for people that needs nothing from elsewhere.
+// serveDocs adds the contract, and a page that shows it.
 func serveDocs(engine *gin.Engine) {
 	engine.GET("/openapi.yaml", func(c *gin.Context) { serveDocument(c, "openapi.yaml") })
 	engine.GET("/docs", func(c *gin.Context) { serveDocument(c, "docs.html") })

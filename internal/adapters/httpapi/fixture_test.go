@@ -164,19 +164,19 @@ func run(t *testing.T, server *httpapi.Server) string {
 	return "http://" + server.Addr()
 }
 
-type answer struct {
+type orderResponse struct {
 	status int
 	header http.Header
 	body   string
 }
 
 // send makes a request in a known trace. Header lines such as "Content-Type: text/plain" replace the usual ones.
-func (s *service) send(method, path, body string, headers ...string) answer {
+func (s *service) send(method, path, body string, headers ...string) orderResponse {
 	s.t.Helper()
 	return s.sendReader(method, path, strings.NewReader(body), headers...)
 }
 
-func (s *service) sendReader(method, path string, body io.Reader, headers ...string) answer {
+func (s *service) sendReader(method, path string, body io.Reader, headers ...string) orderResponse {
 	s.t.Helper()
 	request := s.request(method, path, body)
 	for _, header := range headers {
@@ -189,7 +189,7 @@ func (s *service) sendReader(method, path string, body io.Reader, headers ...str
 }
 
 // sendLines makes a POST with a header of several lines.
-func (s *service) sendLines(path, body, header string, lines ...string) answer {
+func (s *service) sendLines(path, body, header string, lines ...string) orderResponse {
 	s.t.Helper()
 	request := s.request(http.MethodPost, path, strings.NewReader(body))
 	request.Header[header] = lines
@@ -206,14 +206,14 @@ func (s *service) request(method, path string, body io.Reader) *http.Request {
 }
 
 // sendOutside is send for what the contract promises of the other listener.
-func (s *service) sendOutside(method, path string) answer {
+func (s *service) sendOutside(method, path string) orderResponse {
 	s.t.Helper()
 	got := s.exchange(s.request(method, path, http.NoBody))
 	require.Equal(s.t, trace, got.header.Get("Trace-Id"))
 	return got
 }
 
-func (s *service) do(request *http.Request) answer {
+func (s *service) do(request *http.Request) orderResponse {
 	s.t.Helper()
 	got := s.exchange(request)
 	require.Equal(s.t, trace, got.header.Get("Trace-Id"))
@@ -221,17 +221,17 @@ func (s *service) do(request *http.Request) answer {
 	return got
 }
 
-func (s *service) exchange(request *http.Request) answer {
+func (s *service) exchange(request *http.Request) orderResponse {
 	s.t.Helper()
 	response, err := http.DefaultClient.Do(request)
 	require.NoError(s.t, err)
 	text, err := io.ReadAll(response.Body)
 	require.NoError(s.t, err)
 	require.NoError(s.t, response.Body.Close())
-	return answer{response.StatusCode, response.Header, string(text)}
+	return orderResponse{response.StatusCode, response.Header, string(text)}
 }
 
-func (s *service) place(amount string) answer {
+func (s *service) place(amount string) orderResponse {
 	s.t.Helper()
 	got := s.send(http.MethodPost, "/orders", `{"customer_id":"`+customer+`","amount":`+amount+`}`)
 	require.Equal(s.t, http.StatusCreated, got.status, got.body)
@@ -239,7 +239,7 @@ func (s *service) place(amount string) answer {
 }
 
 // requireProblem compares the whole document. errors is empty or the JSON of the document's errors.
-func requireProblem(t *testing.T, got answer, status int, code, detail, errors string) {
+func requireProblem(t *testing.T, got orderResponse, status int, code, detail, errors string) {
 	t.Helper()
 	if errors != "" {
 		errors = `"errors":` + errors + `,`

@@ -138,11 +138,11 @@ func FuzzPlaceOrder(f *testing.F) {
 		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/orders", bytes.NewReader(body))
 		request.Header.Set("Content-Type", "application/json")
 		if key != "" {
-			request.Header.Set(orders.KeyHeader, key)
+			request.Header.Set("Idempotency-Key", key)
 		}
 		recorded := httptest.NewRecorder()
 		api.Handler().ServeHTTP(recorded, request)
-		got := answer{recorded.Code, recorded.Header(), recorded.Body.String()}
+		got := orderResponse{recorded.Code, recorded.Header(), recorded.Body.String()}
 		requireConforming(t, request, got)
 
 		wanted := wishOf(body)
@@ -170,7 +170,7 @@ func FuzzPlaceOrder(f *testing.F) {
 }
 
 // requireRefused checks that the request was at fault, and is told so.
-func requireRefused(t *testing.T, got answer) {
+func requireRefused(t *testing.T, got orderResponse) {
 	t.Helper()
 	require.Equal(t, http.StatusBadRequest, got.status, got.body)
 	require.Equal(t, "application/problem+json", got.header.Get("Content-Type"))

@@ -49,13 +49,13 @@ func listeners(t *testing.T, office *office, shop *shop, logger *slog.Logger, me
 	return targets(t,
 		httpapi.NewAPI(httpapi.Options{Addr: "127.0.0.1:0", Service: shop, Logger: logger, MeterProvider: meters}),
 		httpapi.NewAdmin(httpapi.AdminOptions{
-			Addr: "127.0.0.1:0", Token: token, Metrics: metrics, Desk: office, ParkingAdmin: office, Parked: &pile{}, Letters: &pile{}, Logger: logger,
+			Addr: "127.0.0.1:0", Token: token, Metrics: metrics, Inspector: office, ParkingAdmin: office, Parked: &pile{}, DeadLetters: &pile{}, Logger: logger,
 			MeterProvider: meters,
 		}))
 }
 
 // ask makes a request to a target. A header "Host: x" names another host, and "Host:" none.
-func (r target) ask(t *testing.T, headers ...string) answer {
+func (r target) ask(t *testing.T, headers ...string) orderResponse {
 	t.Helper()
 	body := ""
 	if r.listener == "admin" && r.method == http.MethodPost {
@@ -78,7 +78,7 @@ func (r target) ask(t *testing.T, headers ...string) answer {
 	text, err := io.ReadAll(response.Body)
 	require.NoError(t, err)
 	require.NoError(t, response.Body.Close())
-	got := answer{response.StatusCode, response.Header, string(text)}
+	got := orderResponse{response.StatusCode, response.Header, string(text)}
 	if r.path != "/metrics" || got.status != http.StatusOK {
 		requireConforming(t, request, got)
 	}
@@ -166,7 +166,7 @@ func TestWithoutATokenNobodyGetsIn(t *testing.T) {
 	for _, open := range []bool{false, true} {
 		office := &office{}
 		admin := httpapi.NewAdmin(httpapi.AdminOptions{
-			Addr: "127.0.0.1:0", Open: open, Desk: office, ParkingAdmin: office, Logger: slog.New(slog.DiscardHandler),
+			Addr: "127.0.0.1:0", Open: open, Inspector: office, ParkingAdmin: office, Logger: slog.New(slog.DiscardHandler),
 		})
 		status := target{"admin", run(t, admin.Server), "GET", "/outbox/status"}
 		for _, header := range []string{"X: y", "Authorization: Bearer ", "Authorization: Bearer x"} {

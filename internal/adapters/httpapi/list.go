@@ -16,31 +16,31 @@ import (
 )
 
 const (
-	usualPage   = 50
-	longestPage = 200
+	defaultPage = 50
+	maxPage     = 200
 )
 
 // ListOrders answers with a page of the list.
 func (o orderRoutes) ListOrders(ctx context.Context, _ ListOrdersRequestObject) (ListOrdersResponseObject, error) {
 	in := parametersOf(ctx.(*gin.Context), "customer_id", "status", "created_from", "created_before", "cursor", "limit")
 	filter := orders.Filter{
-		CreatedFrom: in.moment("created_from"), CreatedBefore: in.moment("created_before"), Limit: in.limit(usualPage, longestPage),
+		CreatedFrom: in.time("created_from"), CreatedBefore: in.time("created_before"), Limit: in.limit(defaultPage, maxPage),
 	}
-	in.given("customer_id", func(text string) {
+	in.ifGiven("customer_id", func(text string) {
 		customer, err := order.ParseCustomerID(text)
-		in.judgeParameter(err)
+		in.addParameterError(err)
 		filter.Customer = customer
 	})
-	in.given("status", func(text string) {
+	in.ifGiven("status", func(text string) {
 		if !OrderStatus(text).Valid() {
-			in.blameParameter("status", "must be created, paid, shipped or cancelled")
+			in.addParameter("status", "must be created, paid, shipped or cancelled")
 		}
 		filter.Status = order.Status(text)
 	})
-	in.given("cursor", func(text string) {
+	in.ifGiven("cursor", func(text string) {
 		place, ok := readCursor(text)
 		if !ok {
-			in.blameParameter("cursor", "must be the next of an earlier page")
+			in.addParameter("cursor", "must be the next of an earlier page")
 		}
 		filter.After = &place
 	})
@@ -56,13 +56,12 @@ func (o orderRoutes) ListOrders(ctx context.Context, _ ListOrdersRequestObject) 
 		shown.Orders = append(shown.Orders, show(found))
 	}
 	if page.Next != nil {
-		shown.Next = some(cursorOf(*page.Next))
+		shown.Next = optional(cursorOf(*page.Next))
 	}
 	return ListOrders200JSONResponse{Body: shown}, nil
 }
 
-// cursorOf is a place in the list that clients hand back as it is: a time in microseconds, which is what orders have, and
-// an id.
+// cursorOf returns a page cursor as a text that clients send back unchanged: a time in microseconds, the precision of orders, and an id.
 func cursorOf(place orders.PageCursor) string {
 	id := uuid.MustParse(string(place.ID))
 	raw := binary.BigEndian.AppendUint64(nil, uint64(place.CreatedAt.UnixMicro()))
@@ -73,7 +72,7 @@ func cursorOf(place orders.PageCursor) string {
 func readCursor(text string) (orders.PageCursor, bool) {
 	const size = 8 + 16
 	raw, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil || len(raw) != size || len(text) != base64.RawURLEncoding.EncodedLen(size) { // it would pass over line breaks
+	if err != nil || len(raw) != size || len(text) != base64.RawURLEncoding.EncodedLen(size) { // the decoder skips line breaks
 		return orders.PageCursor{}, false
 	}
 	createdAt := time.UnixMicro(int64(binary.BigEndian.Uint64(raw))).UTC()
@@ -81,9 +80,9 @@ func readCursor(text string) (orders.PageCursor, bool) {
 	return orders.PageCursor{CreatedAt: createdAt, ID: order.ID(id.String())}, createdAt.Year() >= 1 && createdAt.Year() <= 9999
 }
 
-// ListOrderEvents answers with everything that happened to an order.
+// ListOrderEvents answers with the events of an order.
 func (o orderRoutes) ListOrderEvents(ctx context.Context, request ListOrderEventsRequestObject) (ListOrderEventsResponseObject, error) {
-	var in findings
+	var in fieldErrors
 	id := readID(&in, request.ID)
 	if err := in.err(); err != nil {
 		return nil, err
@@ -107,7 +106,7 @@ func showEvent(ctx context.Context, e orders.Event) OrderEvent {
 		Position:   int64(e.Position),
 		RecordedAt: e.RecordedAt.UTC(),
 		Delivery:   OrderEventDelivery(e.Delivery),
-		Reason:     some(e.Reason),
+		Reason:     optional(e.Reason),
 	}
 	if !e.PublishedAt.IsZero() {
 		published, lag := e.PublishedAt.UTC(), max(e.PublishedAt.Sub(e.RecordedAt), 0).Seconds()
@@ -115,7 +114,7 @@ func showEvent(ctx context.Context, e orders.Event) OrderEvent {
 	}
 	created := propagation.TraceContext{}.Extract(trace.ContextWithSpanContext(ctx, trace.SpanContext{}), propagation.MapCarrier(e.Headers))
 	if span := trace.SpanContextFromContext(created); span.HasTraceID() {
-		shown.TraceID = some(span.TraceID().String())
+		shown.TraceID = optional(span.TraceID().String())
 	}
 	return shown
 }

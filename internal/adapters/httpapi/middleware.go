@@ -12,23 +12,21 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// newEngine is a gin engine that answers everything that goes wrong with a problem, and logs through logger only. Tracing,
-// if any, goes around all the rest.
+// newEngine returns a gin engine that answers every error with a problem, and logs through logger only. The tracing handlers run first.
 func newEngine(logger *slog.Logger, tracing ...gin.HandlerFunc) *gin.Engine {
 	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()
 	engine.HandleMethodNotAllowed = true
 	engine.RedirectTrailingSlash = false
-	_ = engine.SetTrustedProxies(nil) // cannot fail; a client is the peer, not who it says it is
+	_ = engine.SetTrustedProxies(nil) // cannot fail. The client is the peer, whatever its headers claim
 	engine.Use(tracing...)
-	engine.Use(tellTrace, logAccess(logger), recoverPanic(logger), limitHeaders)
+	engine.Use(setTraceID, logAccess(logger), recoverPanic(logger), limitHeaders)
 	engine.NoRoute(func(c *gin.Context) { refuse(c, errRoute) })
 	engine.NoMethod(func(c *gin.Context) { refuse(c, errMethod) })
 	return engine
 }
 
-// answerHead makes every GET route of engine answer HEAD as well. Middleware of single routes is left out, so what guards
-// anything belongs to the engine.
+// answerHead makes every GET route of engine answer HEAD as well. Middleware of single routes is skipped, so a check belongs to the engine.
 func answerHead(engine *gin.Engine) {
 	for _, route := range engine.Routes() {
 		if route.Method == http.MethodGet {
@@ -44,38 +42,37 @@ func traceID(c *gin.Context) string {
 	return ""
 }
 
-// tellTrace answers with the trace id of the request's span.
-func tellTrace(c *gin.Context) {
+// setTraceID sets a header with the trace id of the request's span.
+func setTraceID(c *gin.Context) {
 	if id := traceID(c); id != "" {
 		c.Header("Trace-Id", id)
 	}
 }
 
-// longestHeaders is what a request's headers may take, each with headerCosts more than its text, as HTTP/2 counts: many short
-// ones need far more memory than their text. The server itself, which adds 4 KiB, cuts off what takes more, before
-// anybody could answer it with a problem.
+// maxHeaders bounds the headers of a request. Each header counts headerOverhead more than its text, as in HTTP/2, because many short headers
+// need far more memory than their text. The server itself cuts off a request with 4 KiB more, before it could be answered with a problem.
 const (
-	longestHeaders = 16 << 10
-	cutOffHeaders  = longestHeaders
-	headerCosts    = 32
+	maxHeaders     = 16 << 10
+	cutOffHeaders  = maxHeaders
+	headerOverhead = 32
 )
 
-// limitHeaders lets a request through whose headers are not too large, and tells browsers not to guess what the answer is.
+// limitHeaders refuses a request whose headers are too large. It tells browsers not to guess the type of the answer.
 func limitHeaders(c *gin.Context) {
 	c.Header("X-Content-Type-Options", "nosniff")
 	size := len(c.Request.RequestURI)
 	for name, values := range c.Request.Header {
 		for _, value := range values {
-			size += len(name) + len(value) + headerCosts
+			size += len(name) + len(value) + headerOverhead
 		}
 	}
-	if size > longestHeaders {
+	if size > maxHeaders {
 		refuse(c, errHeaders)
 	}
 }
 
-// logAccess logs one line for each request, with the reason if the failure is ours: a bug as an error, what is
-// unavailable as a warning, everything else for debugging only. Overload is logged where it is noticed, and less often.
+// logAccess logs one line for each request: a bug as an error, unavailability as a warning, both with the reason, and everything else for
+// debugging only. Overload is logged where it is noticed, and less often.
 func logAccess(logger *slog.Logger) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		start := time.Now()
@@ -100,8 +97,8 @@ func logAccess(logger *slog.Logger) gin.HandlerFunc {
 	}
 }
 
-// recoverPanic answers a panic as the bug it is. An answer that was begun already is cut off instead, so that the client
-// cannot take it for a whole one.
+// recoverPanic answers a panic with an internal problem. If the answer has begun already, it is cut off, so that the client does not take it
+// for complete.
 func recoverPanic(logger *slog.Logger) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		defer func() {
@@ -127,7 +124,7 @@ func endAfter(limit time.Duration) gin.HandlerFunc {
 		ctx, cancel := context.WithTimeout(request.Context(), limit)
 		defer func() {
 			cancel()
-			c.Request = request // or else a panic would look like a client that went away
+			c.Request = request // otherwise a panic would look like a client that went away
 		}()
 		c.Request = request.WithContext(ctx)
 		c.Next()

@@ -7,8 +7,8 @@ import (
 	"go.uber.org/fx"
 )
 
-// Module provides *API from Options and *Admin from AdminOptions. Whichever is asked for takes its address when the
-// application starts, serves until it stops, and ends it with exit code 1 if serving fails.
+// Module provides *API from Options and *Admin from AdminOptions. A requested server listens when the application starts, and serves until it
+// stops. If serving fails, the application ends with exit code 1.
 var Module = fx.Module("httpapi", fx.Provide(
 	func(options Options, life fx.Lifecycle, app fx.Shutdowner) *API {
 		api := NewAPI(options)

@@ -414,7 +414,7 @@ func (e SubscriberState) Valid() bool {
 	}
 }
 
-// Cancellation Why the order will not be carried out.
+// Cancellation The reason for the cancellation.
 type Cancellation = object
 
 // CheckResult defines model for CheckResult.
@@ -422,25 +422,25 @@ type CheckResult struct {
 	Name   string            `json:"name"`
 	Status CheckResultStatus `json:"status"`
 
-	// Reason Why it failed; only with the token.
+	// Reason Why the check failed; only in answers to requests with the token.
 	Reason *string `json:"reason,omitempty"`
 }
 
 // CheckResultStatus defines model for CheckResult.Status.
 type CheckResultStatus string
 
-// Choice Which events are meant. What is given must all be true of an event. It is either all, or at least one of the others.
+// Choice Chooses events that match every given member. Either `all` is given, or at least one of `group`, `type` and `aggregate`.
 type Choice = object
 
 // Decision defines model for Decision.
 type Decision struct {
-	// Chosen Events of the choice, before anything was changed.
+	// Chosen How many events were chosen, before anything was changed.
 	Chosen int `json:"chosen"`
 
 	// Behind Events of the same aggregates that wait behind these.
 	Behind int `json:"behind"`
 
-	// Changed Of the chosen events, those that were changed; 0 in a dry run.
+	// Changed How many of the chosen events were changed; 0 in a dry run.
 	Changed int `json:"changed"`
 }
 
@@ -448,24 +448,24 @@ type Decision struct {
 type FailureExample struct {
 	EventID string `json:"event_id"`
 
-	// Position Absent if the message is no event.
+	// Position Absent if the message is not an event.
 	Position      *int64  `json:"position,omitempty"`
 	AggregateType *string `json:"aggregate_type,omitempty"`
 	AggregateID   *string `json:"aggregate_id,omitempty"`
 	Type          *string `json:"type,omitempty"`
 
-	// Reason Its beginning.
+	// Reason The beginning of the reason.
 	Reason string `json:"reason"`
 }
 
-// FailureGroup Events that wait for a decision, for reasons that differ in ids, numbers and quoted values only.
+// FailureGroup Events that wait for a decision. Their reasons differ only in ids, numbers and quoted values.
 type FailureGroup struct {
-	// Group What retry, redrive and discard take.
+	// Group The id of the group, for retry, redrive and discard.
 	//
 	// Example: 5917eeb97442
 	Group string `json:"group"`
 
-	// Pattern The reason without what differs.
+	// Pattern The reason, with placeholders for ids, numbers and quoted values.
 	//
 	// Example: customer <id> is unknown
 	Pattern string `json:"pattern"`
@@ -480,7 +480,7 @@ type FailureGroup struct {
 	// LastAt When the last of them died, or was parked.
 	LastAt time.Time `json:"last_at"`
 
-	// Types Of events, 20 at most.
+	// Types The types of the events, 20 at most.
 	Types   []string       `json:"types"`
 	Example FailureExample `json:"example"`
 }
@@ -493,21 +493,21 @@ type FailureGroups struct {
 	// MoreEvents There are more events than were looked at.
 	MoreEvents bool `json:"more_events"`
 
-	// AllGroups How many groups there are, also those that are not listed.
+	// AllGroups How many groups there are, those that are not listed included.
 	AllGroups int `json:"all_groups"`
 
 	// Groups The largest groups, 100 at most.
 	Groups []FailureGroup `json:"groups"`
 }
 
-// FieldError One thing that is wrong, in the body or in a parameter.
+// FieldError A wrong field of the body, or a wrong parameter.
 type FieldError struct {
-	// Pointer Where in the body (RFC 6901).
+	// Pointer A JSON pointer into the body (RFC 6901).
 	//
 	// Example: /amount
 	Pointer *string `json:"pointer,omitempty"`
 
-	// Parameter Which parameter in path, query or header.
+	// Parameter The name of a parameter in path, query or header.
 	//
 	// Example: limit
 	Parameter *string `json:"parameter,omitempty"`
@@ -544,22 +544,22 @@ type Order struct {
 	Currency string      `json:"currency"`
 	Status   OrderStatus `json:"status"`
 
-	// Version Rises by one with every change.
+	// Version Increases by one with every change.
 	Version int64 `json:"version"`
 
-	// CreatedAt UTC.
+	// CreatedAt In UTC.
 	CreatedAt time.Time `json:"created_at"`
 
-	// PaymentReference Of who paid, if there was one.
+	// PaymentReference The reference given with the payment.
 	PaymentReference *string `json:"payment_reference,omitempty"`
 
-	// Carrier Of who shipped, if there was one.
+	// Carrier The carrier given with the shipment.
 	Carrier *string `json:"carrier,omitempty"`
 
-	// Tracking Of who shipped, if there was one.
+	// Tracking The tracking number given with the shipment.
 	Tracking *string `json:"tracking,omitempty"`
 
-	// CancelReason Of who cancelled, if there was one.
+	// CancelReason The reason given with the cancellation.
 	CancelReason *string `json:"cancel_reason,omitempty"`
 }
 
@@ -571,45 +571,45 @@ type OrderEvent struct {
 	// Type Example: outboxie.order.created.v1
 	Type string `json:"type"`
 
-	// Version Of the order, right after it.
+	// Version The version of the order right after the event.
 	Version int64  `json:"version"`
 	EventID string `json:"event_id"`
 
-	// Position In the log.
+	// Position The position in the log.
 	Position int64 `json:"position"`
 
-	// RecordedAt When the log took it, on the database's clock.
+	// RecordedAt When the event was recorded, by the database's clock.
 	RecordedAt time.Time `json:"recorded_at"`
 
-	// Delivery - `published`: the stream holds it; it was looked up there.
-	// - `pending`: it was not published yet. If the broker cannot be asked, this may be a second late.
-	// - `parked`: the broker cannot take it, or one before it of the same order; `reason` says why. An operator
-	//   has to decide.
-	// - `discarded`: an operator gave it up; it will never be published.
-	// - `passed`: the relay has dealt with it, but the stream does not hold it or cannot be asked. As a rule it
-	//   was published and has expired there since; an operator may also have let the relay go on after it.
+	// Delivery - `published`: the stream holds the event.
+	// - `pending`: the event is not published yet. If the broker cannot be asked, this may be a second late.
+	// - `parked`: the broker cannot take the event, or an earlier one of the same order; `reason` says why. An operator has
+	//   to decide.
+	// - `discarded`: an operator gave the event up. It is never published.
+	// - `passed`: the relay has dealt with the event, but the stream does not hold it or cannot be asked. Usually it was
+	//   published and has expired since; an operator may also have let the relay go on after it.
 	Delivery OrderEventDelivery `json:"delivery"`
 
-	// PublishedAt When the stream stored it, on the broker's clock; of what is published.
+	// PublishedAt When the stream stored the event, by the broker's clock; only if `delivery` is `published`.
 	PublishedAt *time.Time `json:"published_at,omitempty"`
 
-	// LagSeconds From recorded_at to published_at, as far as the two clocks agree.
+	// LagSeconds The time from `recorded_at` to `published_at`, as far as the two clocks agree.
 	LagSeconds *float64 `json:"lag_seconds,omitempty"`
 
-	// Reason Why it is, or was, parked.
+	// Reason Why the event is, or was, parked.
 	Reason *string `json:"reason,omitempty"`
 
-	// TraceID Of the request that made it, if it was traced.
+	// TraceID The trace of the request that caused the event, if it was traced.
 	TraceID *string `json:"trace_id,omitempty"`
 }
 
-// OrderEventDelivery - `published`: the stream holds it; it was looked up there.
-//   - `pending`: it was not published yet. If the broker cannot be asked, this may be a second late.
-//   - `parked`: the broker cannot take it, or one before it of the same order; `reason` says why. An operator
-//     has to decide.
-//   - `discarded`: an operator gave it up; it will never be published.
-//   - `passed`: the relay has dealt with it, but the stream does not hold it or cannot be asked. As a rule it
-//     was published and has expired there since; an operator may also have let the relay go on after it.
+// OrderEventDelivery - `published`: the stream holds the event.
+//   - `pending`: the event is not published yet. If the broker cannot be asked, this may be a second late.
+//   - `parked`: the broker cannot take the event, or an earlier one of the same order; `reason` says why. An operator has
+//     to decide.
+//   - `discarded`: an operator gave the event up. It is never published.
+//   - `passed`: the relay has dealt with the event, but the stream does not hold it or cannot be asked. Usually it was
+//     published and has expired since; an operator may also have let the relay go on after it.
 type OrderEventDelivery string
 
 // OrderEvents defines model for OrderEvents.
@@ -625,7 +625,7 @@ type OrderPage struct {
 	Next *string `json:"next,omitempty"`
 }
 
-// OrderPlacement What to order.
+// OrderPlacement The order to place.
 type OrderPlacement = object
 
 // OutboxEvent defines model for OutboxEvent.
@@ -633,11 +633,11 @@ type OutboxEvent struct {
 	Position int64  `json:"position"`
 	EventID  string `json:"event_id"`
 
-	// State - `misplaced`: it came at a position that the relay had passed, because the sequence of the outbox went back.
-	//   `outboxie outbox adopt` lets it be published.
+	// State - `misplaced`: the event got a position that the relay had passed, because the sequence of the outbox went back.
+	//   `outboxie outbox adopt` repairs that.
 	State OutboxEventState `json:"state"`
 
-	// Reason Why it is, or was, parked.
+	// Reason Why the event is, or was, parked.
 	Reason           *string            `json:"reason,omitempty"`
 	AggregateType    string             `json:"aggregate_type"`
 	AggregateID      string             `json:"aggregate_id"`
@@ -647,16 +647,16 @@ type OutboxEvent struct {
 	RecordedAt       time.Time          `json:"recorded_at"`
 	Headers          *map[string]string `json:"headers,omitempty"`
 
-	// Payload As it is published, or null if it is omitted.
+	// Payload The published payload, or null if it is omitted.
 	Payload *json.RawMessage `json:"payload"`
 
-	// PayloadOmitted Why the payload is not shown: it, or the list, is too large.
+	// PayloadOmitted Why the payload is omitted: the payload or the list is too large.
 	PayloadOmitted *string `json:"payload_omitted,omitempty"`
 }
 
-// OutboxEventState - `misplaced`: it came at a position that the relay had passed, because the sequence of the outbox went back.
+// OutboxEventState - `misplaced`: the event got a position that the relay had passed, because the sequence of the outbox went back.
 //
-//	`outboxie outbox adopt` lets it be published.
+//	`outboxie outbox adopt` repairs that.
 type OutboxEventState string
 
 // OutboxHalt defines model for OutboxHalt.
@@ -682,11 +682,12 @@ type OutboxStatus struct {
 	//   not look. `outboxie outbox adopt` repairs that.
 	// - `leaderless`: nobody leads.
 	// - `waiting`: an open transaction holds the log up.
-	// - `stuck`: events wait, and the leader does not come on.
+	// - `stuck`: events wait, and the leader makes no progress.
+	// - `relaying`: the relay publishes.
 	State OutboxStatusState `json:"state"`
 	Relay string            `json:"relay"`
 
-	// Now On the database's clock.
+	// Now By the database's clock.
 	Now    time.Time     `json:"now"`
 	Leader *OutboxLeader `json:"leader"`
 	Halt   *OutboxHalt   `json:"halt"`
@@ -694,12 +695,12 @@ type OutboxStatus struct {
 	// Position Everything up to here was dealt with.
 	Position int64 `json:"position"`
 
-	// SavedAt When the relay said so.
+	// SavedAt When the relay saved this position.
 	SavedAt        *time.Time `json:"saved_at"`
 	Stream         string     `json:"stream"`
 	StreamSequence uint64     `json:"stream_sequence"`
 
-	// LastPosition In the log.
+	// LastPosition The last position in the log.
 	LastPosition        int64         `json:"last_position"`
 	PurgedTo            int64         `json:"purged_to"`
 	Unpublished         int64         `json:"unpublished"`
@@ -714,7 +715,7 @@ type OutboxStatus struct {
 	// Misplaced Events that came at positions which the relay had passed, because the sequence went back.
 	Misplaced int64 `json:"misplaced"`
 
-	// NextPosition Is dealt next.
+	// NextPosition The position that is assigned next.
 	NextPosition int64 `json:"next_position"`
 
 	// Subscribers In order of their names; null if they cannot be read. `GET /subscribers` has more of each.
@@ -726,14 +727,15 @@ type OutboxStatus struct {
 //     not look. `outboxie outbox adopt` repairs that.
 //   - `leaderless`: nobody leads.
 //   - `waiting`: an open transaction holds the log up.
-//   - `stuck`: events wait, and the leader does not come on.
+//   - `stuck`: events wait, and the leader makes no progress.
+//   - `relaying`: the relay publishes.
 type OutboxStatusState string
 
 // OutboxWriter A transaction that has written the log and not ended.
 type OutboxWriter struct {
 	Pid int `json:"pid"`
 
-	// GID Of a prepared transaction.
+	// GID The name of a prepared transaction.
 	GID         string     `json:"gid"`
 	Application string     `json:"application"`
 	State       string     `json:"state"`
@@ -759,13 +761,13 @@ type ParkedEventState string
 
 // ParkedEvents defines model for ParkedEvents.
 type ParkedEvents struct {
-	// Waiting Also those that are not listed.
+	// Waiting All waiting events, those that are not listed included.
 	Waiting    int64         `json:"waiting"`
 	Aggregates int64         `json:"aggregates"`
 	Events     []ParkedEvent `json:"events"`
 }
 
-// Payment How the order was paid.
+// Payment Details of the payment.
 type Payment = object
 
 // Problem A problem document (RFC 9457).
@@ -783,7 +785,7 @@ type Problem struct {
 	// Code What went wrong, for programs. Stable; new ones may be added.
 	Code ProblemCode `json:"code"`
 
-	// Errors Everything that is wrong with the request, at most 20 things.
+	// Errors All wrong fields of the request, at most 20.
 	Errors  *[]FieldError `json:"errors,omitempty"`
 	TraceID *string       `json:"trace_id,omitempty"`
 }
@@ -800,7 +802,7 @@ type Readiness struct {
 // ReadinessStatus defines model for Readiness.Status.
 type ReadinessStatus string
 
-// Redrive What to redrive, one of the two.
+// Redrive What to redrive. Exactly one of the two members is given.
 type Redrive = object
 
 // Redriven defines model for Redriven.
@@ -808,12 +810,12 @@ type Redriven struct {
 	Redriven int `json:"redriven"`
 }
 
-// Shipment How the order left the house.
+// Shipment Details of the shipment.
 type Shipment = object
 
 // SubscriberChange What to do. `rewind` and `skip` need `to`, `lanes` needs `lanes`, `ignore` needs `type`.
 type SubscriberChange struct {
-	// Confirm Do it.
+	// Confirm Carry it out, instead of only reporting what it would do.
 	Confirm *bool `json:"confirm,omitempty"`
 	Lanes   *int  `json:"lanes,omitempty"`
 
@@ -827,11 +829,11 @@ type SubscriberChange struct {
 	// Type Example: outboxie.order.paid.v1
 	Type *string `json:"type,omitempty"`
 
-	// Verb As the commands of that name; `lift` is `forget --lift`.
+	// Verb The command of this name; `lift` is `forget --lift`.
 	Verb SubscriberChangeVerb `json:"verb"`
 }
 
-// SubscriberChangeVerb As the commands of that name; `lift` is `forget --lift`.
+// SubscriberChangeVerb The command of this name; `lift` is `forget --lift`.
 type SubscriberChangeVerb string
 
 // SubscriberChanged defines model for SubscriberChanged.
@@ -839,13 +841,13 @@ type SubscriberChanged struct {
 	Subscriber string `json:"subscriber"`
 	Verb       string `json:"verb"`
 
-	// Done False: that is what it would do.
+	// Done False if this is only what the request would do.
 	Done bool `json:"done"`
 
-	// Sequence To which lanes move, or from which new lanes begin.
+	// Sequence The sequence to which lanes move, or at which new lanes begin.
 	Sequence *uint64 `json:"sequence,omitempty"`
 
-	// Lanes That move, or that there are now.
+	// Lanes How many lanes move, or how many there are now.
 	Lanes *int `json:"lanes,omitempty"`
 
 	// Lowest Where the slowest lane was.
@@ -854,13 +856,13 @@ type SubscriberChanged struct {
 	// Highest Where the fastest lane was.
 	Highest *uint64 `json:"highest,omitempty"`
 
-	// Events In between: read again, or passed over, at most.
+	// Events How many events are read again or skipped, at most.
 	Events *int64 `json:"events,omitempty"`
 
-	// Discarded Letters.
+	// Discarded How many dead letters were discarded.
 	Discarded *int `json:"discarded,omitempty"`
 
-	// Erased Letters, and rows of the inbox.
+	// Erased How many dead letters and rows of the inbox were erased.
 	Erased *int `json:"erased,omitempty"`
 }
 
@@ -868,16 +870,16 @@ type SubscriberChanged struct {
 type SubscriberLane struct {
 	Lane int `json:"lane"`
 
-	// Sequence Everything of the lane up to this message was dealt with.
+	// Sequence The lane has dealt with every message up to here.
 	Sequence uint64 `json:"sequence"`
 
 	// StoredAt When the stream stored that message.
 	StoredAt *time.Time `json:"stored_at"`
 
-	// MessagesBehind Sequences after it in the stream, of all lanes and types.
+	// MessagesBehind How many sequences the stream has after it, of all lanes and types.
 	MessagesBehind *uint64 `json:"messages_behind"`
 
-	// UnmovedSeconds Since the lane moved last.
+	// UnmovedSeconds How long the lane has not moved.
 	UnmovedSeconds float64 `json:"unmoved_seconds"`
 }
 
@@ -892,53 +894,53 @@ type SubscriberState string
 type SubscriberStatus struct {
 	Subscriber string `json:"subscriber"`
 
-	// Handler Null: a program of before began it.
+	// Handler Null if a former version of the program started the subscriber.
 	Handler *string `json:"handler"`
 
-	// Types That it wants.
+	// Types The types of events that it handles.
 	Types         []string        `json:"types"`
 	State         SubscriberState `json:"state"`
 	PausedSeconds *float64        `json:"paused_seconds"`
 	ForgottenAt   *time.Time      `json:"forgotten_at"`
 
-	// Copies That announced themselves in the last three seconds.
+	// Copies The copies that announced themselves in the last three seconds.
 	Copies []string `json:"copies"`
 
-	// LagEvents In the stream after the slowest lane's place.
+	// LagEvents How many events the stream has after the position of the slowest lane.
 	LagEvents *int64 `json:"lag_events"`
 
-	// LagSeconds Since the first of them was stored.
+	// LagSeconds The age of the first of them in the stream.
 	LagSeconds *float64 `json:"lag_seconds"`
 
 	// AppliedPerSecond Events applied in a second, over the last ten seconds.
 	AppliedPerSecond float64 `json:"applied_per_second"`
 
-	// AppliedAt When the newest of its events was applied.
+	// AppliedAt When it last applied an event.
 	AppliedAt *time.Time `json:"applied_at"`
 
 	// DeadLetters Dead letters.
 	DeadLetters int `json:"dead_letters"`
 
-	// WaitingLetters Letters that are tried again, or wait behind others.
+	// WaitingLetters Letters that are retried, or wait behind others.
 	WaitingLetters int `json:"waiting_letters"`
 
-	// FilledEvents Events that the stream had lost, and that came from the log.
+	// FilledEvents Events that the stream had removed, and that came from the log.
 	FilledEvents int64 `json:"filled_events"`
 
-	// MissedMessages Messages that the stream lost, and that nobody knows.
+	// MissedMessages Messages that the stream removed, and whose events are unknown.
 	MissedMessages int64            `json:"missed_messages"`
 	Lanes          []SubscriberLane `json:"lanes"`
 }
 
-// SubscriberSummary A subscriber as its database knows it. Nobody asks the stream.
+// SubscriberSummary A subscriber, as far as its database knows. The stream is not asked.
 type SubscriberSummary struct {
 	Subscriber string          `json:"subscriber"`
 	State      SubscriberState `json:"state"`
 
-	// PausedSeconds Since an operator paused it; null if it is not paused.
+	// PausedSeconds How long it has been paused; null if it is not paused.
 	PausedSeconds *float64 `json:"paused_seconds"`
 
-	// StalledSeconds Since a lane moved that has something to do; null if there is no such lane.
+	// StalledSeconds How long a lane with messages to handle has not moved; null if there is no such lane.
 	StalledSeconds *float64 `json:"stalled_seconds"`
 
 	// MessagesBehind From the place of the slowest lane to `stream_sequence`; null if it has no lanes.
@@ -947,11 +949,11 @@ type SubscriberSummary struct {
 	// AppliedPerSecond Events, over the last ten seconds.
 	AppliedPerSecond float64 `json:"applied_per_second"`
 
-	// Copies That run.
+	// Copies How many copies run.
 	Copies      int `json:"copies"`
 	DeadLetters int `json:"dead_letters"`
 
-	// MissedMessages That the stream lost, and that nobody knows.
+	// MissedMessages How many messages the stream removed whose events are unknown.
 	MissedMessages int64 `json:"missed_messages"`
 }
 
@@ -963,7 +965,7 @@ type Subscribers struct {
 	StreamTrouble *string `json:"stream_trouble"`
 }
 
-// Text Without line breaks and other control characters.
+// Text A text without line breaks and other control characters.
 type Text = string
 
 // IdempotencyKey defines model for IdempotencyKey.
@@ -1004,49 +1006,49 @@ type ListOrdersParams struct {
 	// Status Only orders of this status.
 	Status *string `form:"status,omitempty" json:"status,omitempty"`
 
-	// CreatedFrom Only orders placed then or later.
+	// CreatedFrom Only orders placed at this time or later.
 	CreatedFrom *string `form:"created_from,omitempty" json:"created_from,omitempty"`
 
-	// CreatedBefore Only orders placed earlier.
+	// CreatedBefore Only orders placed before this time.
 	CreatedBefore *string `form:"created_before,omitempty" json:"created_before,omitempty"`
 
 	// Cursor The `next` of the page before.
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 
-	// Limit At most so many.
+	// Limit How many to return at most.
 	Limit *string `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
 // PlaceOrderParams defines parameters for PlaceOrder.
 type PlaceOrderParams struct {
-	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is, with those of the same customer.
+	// IdempotencyKey The client chooses a key for each request, for example a UUID. A key is visible ASCII and compared byte by byte with keys of the same customer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
 // CancelOrderParams defines parameters for CancelOrder.
 type CancelOrderParams struct {
-	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is, with those of the same customer.
+	// IdempotencyKey The client chooses a key for each request, for example a UUID. A key is visible ASCII and compared byte by byte with keys of the same customer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// IfMatch The `ETag` of the order that the change is meant for, or several of them. `*` is any.
+	// IfMatch The `ETag` of the order that may be changed, or a list of them. `*` stands for any.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // PayOrderParams defines parameters for PayOrder.
 type PayOrderParams struct {
-	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is, with those of the same customer.
+	// IdempotencyKey The client chooses a key for each request, for example a UUID. A key is visible ASCII and compared byte by byte with keys of the same customer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// IfMatch The `ETag` of the order that the change is meant for, or several of them. `*` is any.
+	// IfMatch The `ETag` of the order that may be changed, or a list of them. `*` stands for any.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
 // ShipOrderParams defines parameters for ShipOrder.
 type ShipOrderParams struct {
-	// IdempotencyKey Chosen by the client, one for each request; a UUID for example. Visible ASCII, compared as it is, with those of the same customer.
+	// IdempotencyKey The client chooses a key for each request, for example a UUID. A key is visible ASCII and compared byte by byte with keys of the same customer.
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// IfMatch The `ETag` of the order that the change is meant for, or several of them. `*` is any.
+	// IfMatch The `ETag` of the order that may be changed, or a list of them. `*` stands for any.
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
@@ -1073,16 +1075,16 @@ type ServerInterface interface {
 	// GetOrder Read an order
 	// (GET /orders/{id})
 	GetOrder(c *gin.Context, id OrderID)
-	// CancelOrder Record that an order will not be carried out
+	// CancelOrder Cancel an order
 	// (POST /orders/{id}/cancel)
 	CancelOrder(c *gin.Context, id OrderID, params CancelOrderParams)
-	// ListOrderEvents Where are the events of an order?
+	// ListOrderEvents List the events of an order
 	// (GET /orders/{id}/events)
 	ListOrderEvents(c *gin.Context, id OrderID)
-	// PayOrder Record that an order was paid
+	// PayOrder Pay an order
 	// (POST /orders/{id}/pay)
 	PayOrder(c *gin.Context, id OrderID, params PayOrderParams)
-	// ShipOrder Record that an order left the house
+	// ShipOrder Ship an order
 	// (POST /orders/{id}/ship)
 	ShipOrder(c *gin.Context, id OrderID, params ShipOrderParams)
 }
@@ -2210,16 +2212,16 @@ type StrictServerInterface interface {
 	// GetOrder Read an order
 	// (GET /orders/{id})
 	GetOrder(ctx context.Context, request GetOrderRequestObject) (GetOrderResponseObject, error)
-	// CancelOrder Record that an order will not be carried out
+	// CancelOrder Cancel an order
 	// (POST /orders/{id}/cancel)
 	CancelOrder(ctx context.Context, request CancelOrderRequestObject) (CancelOrderResponseObject, error)
-	// ListOrderEvents Where are the events of an order?
+	// ListOrderEvents List the events of an order
 	// (GET /orders/{id}/events)
 	ListOrderEvents(ctx context.Context, request ListOrderEventsRequestObject) (ListOrderEventsResponseObject, error)
-	// PayOrder Record that an order was paid
+	// PayOrder Pay an order
 	// (POST /orders/{id}/pay)
 	PayOrder(ctx context.Context, request PayOrderRequestObject) (PayOrderResponseObject, error)
-	// ShipOrder Record that an order left the house
+	// ShipOrder Ship an order
 	// (POST /orders/{id}/ship)
 	ShipOrder(ctx context.Context, request ShipOrderRequestObject) (ShipOrderResponseObject, error)
 }

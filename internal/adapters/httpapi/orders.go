@@ -12,14 +12,13 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// orderRoutes answers the generated interface's requests with the service.
+// orderRoutes implements the generated interface with the service.
 type orderRoutes struct{ service orders.Service }
 
-// PlaceOrder judges all fields before it answers, so that a client learns at once of everything that is wrong. Only an
-// amount whose currency is unknown cannot be judged.
+// PlaceOrder checks all fields, so that one answer names every error. It cannot check an amount whose currency is unknown.
 func (o orderRoutes) PlaceOrder(ctx context.Context, request PlaceOrderRequestObject) (PlaceOrderResponseObject, error) {
 	in := request.Body
-	in.only("customer_id", "amount", "currency")
+	in.allowOnly("customer_id", "amount", "currency")
 	in.require("customer_id", "amount")
 	customer := readCustomer(in)
 	amount := readAmount(in)
@@ -43,7 +42,7 @@ func readCustomer(in *object) order.CustomerID {
 		return ""
 	}
 	customer, err := order.ParseCustomerID(text)
-	in.judge(err)
+	in.addError(err)
 	return customer
 }
 
@@ -56,7 +55,7 @@ func readAmount(in *object) order.Money {
 		}
 		var err error
 		if currency, err = order.ParseCurrency(code); err != nil {
-			in.judge(err)
+			in.addError(err)
 			return order.Money{}
 		}
 	}
@@ -65,32 +64,32 @@ func readAmount(in *object) order.Money {
 		return order.Money{}
 	}
 	amount, err := order.ParseMoney(text, currency)
-	in.judge(err)
+	in.addError(err)
 	return amount
 }
 
-// readText reads what may be said about a change.
-func readText(in *object, name string) order.Note {
+// readNote reads an optional note about a change.
+func readNote(in *object, name string) order.Note {
 	text, ok := in.text(name)
 	if !ok {
 		return ""
 	}
-	said, err := order.ParseText(text, name)
-	in.judge(err)
-	return said
+	note, err := order.ParseNote(text, name)
+	in.addError(err)
+	return note
 }
 
-// readKey judges the header along with the body.
+// readKey reads the header of the idempotency key. Its errors are added to those of the body.
 func readKey(in *object, header *string) orders.Key {
 	if header == nil {
 		return ""
 	}
-	key, err := orders.ParseKey(*header)
-	in.judgeParameter(err)
+	key, err := parseKey(*header)
+	in.addParameterError(err)
 	return key
 }
 
-// matchHeader is where a client says to which version of an order a change is meant.
+// matchHeader is the header in which a client names the versions that a change is for.
 const matchHeader = "If-Match"
 
 var (
@@ -98,15 +97,15 @@ var (
 	entityTags = regexp.MustCompile(`^` + entityTag.String() + `([ \t]*,[ \t]*` + entityTag.String() + `)*$`)
 )
 
-// readVersions reads If-Match: nil for any version, else those that the tags stand for. A tag of another form stands for
-// none, and neither does a weak one (RFC 9110, section 13.1.1).
+// readVersions reads If-Match. It returns nil for any version, else the versions of the tags. A tag of another form, and a weak one, stands for
+// no version (RFC 9110, section 13.1.1).
 func readVersions(in *object, header *string) []int64 {
 	if header == nil || strings.TrimSpace(*header) == "*" {
 		return nil
 	}
 	text := strings.TrimSpace(*header)
 	if !entityTags.MatchString(text) {
-		in.blameParameter(matchHeader, `must be the ETag of an order, such as "1", several of them with commas between, or *`)
+		in.addParameter(matchHeader, `must be the ETag of an order, such as "1", several of them with commas between, or *`)
 	}
 	versions := []int64{}
 	for _, tag := range entityTag.FindAllStringSubmatch(text, -1) {
@@ -118,79 +117,79 @@ func readVersions(in *object, header *string) []int64 {
 	return versions
 }
 
-// GetOrder answers with the order as it is.
+// GetOrder answers with the order.
 func (o orderRoutes) GetOrder(ctx context.Context, request GetOrderRequestObject) (GetOrderResponseObject, error) {
-	var in findings
+	var in fieldErrors
 	id := readID(&in, request.ID)
 	if err := in.err(); err != nil {
 		return nil, err
 	}
 	found, err := o.service.Get(requestContext(ctx), id)
-	return GetOrder200JSONResponse{answer(found)}, err
+	return GetOrder200JSONResponse{orderResponse(found)}, err
 }
 
-func readID(in *findings, text string) order.ID {
+func readID(in *fieldErrors, text string) order.ID {
 	id, err := order.ParseID(text)
-	in.judgeParameter(err)
+	in.addParameterError(err)
 	return id
 }
 
-// PayOrder answers with the order as the payment left it.
+// PayOrder answers with the order as it is right after the payment.
 func (o orderRoutes) PayOrder(ctx context.Context, request PayOrderRequestObject) (PayOrderResponseObject, error) {
-	in := optional(request.Body)
-	in.only("reference")
-	reference := readText(in, "reference")
-	id, guard, err := about(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
+	in := bodyOrEmpty(request.Body)
+	in.allowOnly("reference")
+	reference := readNote(in, "reference")
+	id, condition, err := readChangeRequest(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
 	if err != nil {
 		return nil, err
 	}
-	paid, err := o.service.Pay(requestContext(ctx), id, reference, guard)
-	return PayOrder200JSONResponse{answer(paid)}, err
+	paid, err := o.service.Pay(requestContext(ctx), id, reference, condition)
+	return PayOrder200JSONResponse{orderResponse(paid)}, err
 }
 
-// ShipOrder answers with the order as the shipment left it.
+// ShipOrder answers with the order as it is right after the shipment.
 func (o orderRoutes) ShipOrder(ctx context.Context, request ShipOrderRequestObject) (ShipOrderResponseObject, error) {
-	in := optional(request.Body)
-	in.only("carrier", "tracking")
-	carrier, tracking := readText(in, "carrier"), readText(in, "tracking")
-	id, guard, err := about(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
+	in := bodyOrEmpty(request.Body)
+	in.allowOnly("carrier", "tracking")
+	carrier, tracking := readNote(in, "carrier"), readNote(in, "tracking")
+	id, condition, err := readChangeRequest(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
 	if err != nil {
 		return nil, err
 	}
-	shipped, err := o.service.Ship(requestContext(ctx), id, carrier, tracking, guard)
-	return ShipOrder200JSONResponse{answer(shipped)}, err
+	shipped, err := o.service.Ship(requestContext(ctx), id, carrier, tracking, condition)
+	return ShipOrder200JSONResponse{orderResponse(shipped)}, err
 }
 
-// CancelOrder answers with the order as the cancellation left it.
+// CancelOrder answers with the order as it is right after the cancellation.
 func (o orderRoutes) CancelOrder(ctx context.Context, request CancelOrderRequestObject) (CancelOrderResponseObject, error) {
-	in := optional(request.Body)
-	in.only("reason")
-	reason := readText(in, "reason")
-	id, guard, err := about(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
+	in := bodyOrEmpty(request.Body)
+	in.allowOnly("reason")
+	reason := readNote(in, "reason")
+	id, condition, err := readChangeRequest(in, request.ID, request.Params.IdempotencyKey, request.Params.IfMatch)
 	if err != nil {
 		return nil, err
 	}
-	cancelled, err := o.service.Cancel(requestContext(ctx), id, reason, guard)
-	return CancelOrder200JSONResponse{answer(cancelled)}, err
+	cancelled, err := o.service.Cancel(requestContext(ctx), id, reason, condition)
+	return CancelOrder200JSONResponse{orderResponse(cancelled)}, err
 }
 
-// optional is a body that may be missing.
-func optional(body *object) *object {
+// bodyOrEmpty returns an empty object if the body is missing.
+func bodyOrEmpty(body *object) *object {
 	if body == nil {
 		return new(object)
 	}
 	return body
 }
 
-// about reads what all changes have in common, and judges the whole request.
-func about(in *object, id string, key, match *string) (order.ID, orders.Precondition, error) {
-	known := readID(&in.findings, id)
-	guard := orders.Precondition{Key: readKey(in, key), Versions: readVersions(in, match)}
-	return known, guard, in.err()
+// readChangeRequest reads the parameters that all changes have, and returns all errors of the request.
+func readChangeRequest(in *object, id string, key, match *string) (order.ID, orders.Precondition, error) {
+	parsed := readID(&in.fieldErrors, id)
+	condition := orders.Precondition{Key: readKey(in, key), AllowedVersions: readVersions(in, match)}
+	return parsed, condition, in.err()
 }
 
-// requestContext is the request's own context. gin's, which the generated code hands over, is used again for other
-// requests, so nothing that may outlive this one must hold it.
+// requestContext returns the context of the HTTP request. The generated code passes gin's context, which gin uses again for other requests, so
+// nothing may hold it after this request.
 func requestContext(ctx context.Context) context.Context {
 	if c, ok := ctx.(*gin.Context); ok {
 		return c.Request.Context()
@@ -198,7 +197,7 @@ func requestContext(ctx context.Context) context.Context {
 	return ctx
 }
 
-func answer(o order.Snapshot) OrderJSONResponse {
+func orderResponse(o order.Snapshot) OrderJSONResponse {
 	return OrderJSONResponse{Body: show(o), Headers: OrderResponseHeaders{ETag: etag(o)}}
 }
 
@@ -214,15 +213,15 @@ func show(o order.Snapshot) Order {
 		Version:    o.Version,
 		CreatedAt:  o.CreatedAt.UTC(),
 
-		PaymentReference: some(string(o.PaymentReference)),
-		Carrier:          some(string(o.Carrier)),
-		Tracking:         some(string(o.Tracking)),
-		CancelReason:     some(string(o.CancelReason)),
+		PaymentReference: optional(string(o.PaymentReference)),
+		Carrier:          optional(string(o.Carrier)),
+		Tracking:         optional(string(o.Tracking)),
+		CancelReason:     optional(string(o.CancelReason)),
 	}
 }
 
-// some is nil for what is not there.
-func some[T comparable](value T) *T {
+// optional returns nil for the zero value.
+func optional[T comparable](value T) *T {
 	if value == *new(T) {
 		return nil
 	}

@@ -59,7 +59,7 @@ func TestKeysReachTheServiceAsTheyAre(t *testing.T) {
 	}
 	sent := []string{"", "k", visible, strings.Repeat("x", 255), `"550e8400-e29b-41d4-a716-446655440000"`, "a,b", "%41"}
 	for _, key := range sent {
-		got := s.send("POST", "/orders", body, orders.KeyHeader+": "+key)
+		got := s.send("POST", "/orders", body, "Idempotency-Key: "+key)
 		require.Equal(t, http.StatusCreated, got.status, got.body)
 		require.Equal(t, orders.Key(key), s.shop.keys[len(s.shop.keys)-1])
 	}
@@ -72,16 +72,16 @@ func TestWrongKeysAreRefused(t *testing.T) {
 		"empty": {""}, "too long": {strings.Repeat("x", 256)}, "space": {"a b"}, "tab": {"a\tb"}, "not ASCII": {"Schl\u00fcssel"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			requireProblem(t, s.sendLines("/orders", fine, orders.KeyHeader, key...), 400, "invalid_idempotency_key", "Idempotency-Key "+reason, parameter("Idempotency-Key", reason))
+			requireProblem(t, s.sendLines("/orders", fine, "Idempotency-Key", key...), 400, "invalid_idempotency_key", "Idempotency-Key "+reason, parameter("Idempotency-Key", reason))
 		})
 	}
-	requireProblem(t, s.sendLines("/orders", fine, orders.KeyHeader, "a", "a"), 400, "invalid_request", wrongFields, parameter("Idempotency-Key", "is given more than once"))
-	requireProblem(t, s.sendLines("/orders", `{"customer_id":"`+customer+`"}`, orders.KeyHeader, ""), 400, "invalid_request", wrongFields,
+	requireProblem(t, s.sendLines("/orders", fine, "Idempotency-Key", "a", "a"), 400, "invalid_request", wrongFields, parameter("Idempotency-Key", "is given more than once"))
+	requireProblem(t, s.sendLines("/orders", `{"customer_id":"`+customer+`"}`, "Idempotency-Key", ""), 400, "invalid_request", wrongFields,
 		`[{"pointer":"/amount","reason":"is required"},{"parameter":"Idempotency-Key","reason":"`+reason+`"}]`)
 	require.Empty(t, s.shop.orders, "nothing was placed")
 
 	s.shop.instead = func(context.Context) error { return orders.ErrKeyReused }
-	requireProblem(t, s.sendLines("/orders", fine, orders.KeyHeader, "k"), 422, "idempotency_key_reused", orders.ErrKeyReused.Detail, "")
+	requireProblem(t, s.sendLines("/orders", fine, "Idempotency-Key", "k"), 422, "idempotency_key_reused", orders.ErrKeyReused.Detail, "")
 }
 
 func TestAmountsAreReadExactly(t *testing.T) {
@@ -333,7 +333,7 @@ func TestEveryKindOfFailure(t *testing.T) {
 		code, detail string
 		level        string
 	}{
-		{order.ErrText.With("it is odd"), 400, "invalid_text", "it is odd", "DEBUG"},
+		{order.ErrNote.With("it is odd"), 400, "invalid_text", "it is odd", "DEBUG"},
 		{orders.ErrOrderChanged.Wrap(cause), 409, "order_changed", orders.ErrOrderChanged.Detail, "DEBUG"},
 		{orders.ErrKeyReused, 422, "idempotency_key_reused", orders.ErrKeyReused.Detail, "DEBUG"},
 		{fmt.Errorf("place: %w", fault.New(fault.Unavailable, "database_busy", "it is busy").Wrap(cause)), 503, "database_busy", "it is busy", "WARN"},

@@ -14,36 +14,36 @@ import (
 )
 
 const (
-	usualEvents = 50
-	usualParked = 100
-	mostEvents  = 1000
+	defaultEvents = 50
+	defaultParked = 100
+	maxEvents     = 1000
 )
 
-// operators answers what `outboxie outbox` does, from the same ports.
-type operators struct {
-	desk        operations.RelayInspector
-	attendant   operations.ParkingAdmin
+// outboxRoutes serves the requests of `outboxie outbox` over HTTP.
+type outboxRoutes struct {
+	inspector   operations.RelayInspector
+	parking     operations.ParkingAdmin
 	subscribers operations.SubscriberAdmin // nil: nothing is known of them
 	bodies      *bodies
 	logger      *slog.Logger
 }
 
-func (o operators) serve(routes gin.IRoutes) {
+func (o outboxRoutes) serve(routes gin.IRoutes) {
 	routes.GET("/outbox/status", o.status)
 	routes.GET("/outbox/events", o.events)
 	routes.GET("/outbox/parked", o.parked)
 	routes.POST("/outbox/redrive", o.bodies.read, o.redrive)
 }
 
-func (o operators) status(c *gin.Context) {
-	status, err := o.desk.Status(c.Request.Context())
+func (o outboxRoutes) status(c *gin.Context) {
+	status, err := o.inspector.Status(c.Request.Context())
 	if err != nil {
 		refuse(c, err)
 		return
 	}
 	shown := ShowStatus(status)
 	if o.subscribers != nil {
-		// The relay's status is needed the most when something fails, so it is shown without the subscribers then.
+		// The status of the relay is needed most when something fails, so it does not depend on the subscribers.
 		if all, err := o.subscribers.Summaries(c.Request.Context(), status.Sequence); err == nil {
 			shown.Subscribers = ShowSummaries(all)
 		} else {
@@ -53,17 +53,17 @@ func (o operators) status(c *gin.Context) {
 	c.JSON(http.StatusOK, shown)
 }
 
-func (o operators) events(c *gin.Context) {
+func (o outboxRoutes) events(c *gin.Context) {
 	in := parametersOf(c, "aggregate", "type", "since", "limit")
-	filter := operations.Filter{Since: in.moment("since"), Limit: in.limit(usualEvents, mostEvents), Payloads: true}
-	in.given("aggregate", func(text string) {
-		key, err := operations.ParseAggregate(text)
-		in.judgeParameter(err)
+	filter := operations.EventFilter{Since: in.time("since"), Limit: in.limit(defaultEvents, maxEvents), Payloads: true}
+	in.ifGiven("aggregate", func(text string) {
+		key, err := ParseAggregate(text)
+		in.addParameterError(err)
 		filter.Aggregate = key
 	})
-	in.given("type", func(text string) {
+	in.ifGiven("type", func(text string) {
 		if !outbox.IsText(text) || text == "" {
-			in.blameParameter("type", "must be a type such as outboxie.order.paid.v1")
+			in.addParameter("type", "must be a type such as outboxie.order.paid.v1")
 		}
 		filter.Type = text
 	})
@@ -71,27 +71,27 @@ func (o operators) events(c *gin.Context) {
 		refuse(c, err)
 		return
 	}
-	found, err := o.desk.List(c.Request.Context(), filter)
+	found, err := o.inspector.List(c.Request.Context(), filter)
 	respond(c, ShowEvents(found), err)
 }
 
-func (o operators) parked(c *gin.Context) {
+func (o outboxRoutes) parked(c *gin.Context) {
 	in := parametersOf(c, "limit")
-	limit := in.limit(usualParked, mostEvents)
+	limit := in.limit(defaultParked, maxEvents)
 	if err := in.err(); err != nil {
 		refuse(c, err)
 		return
 	}
-	waiting, err := o.attendant.Waiting(c.Request.Context(), limit)
+	waiting, err := o.parking.Waiting(c.Request.Context(), limit)
 	if err != nil {
 		refuse(c, err)
 		return
 	}
-	status, err := o.desk.Status(c.Request.Context())
+	status, err := o.inspector.Status(c.Request.Context())
 	respond(c, ShowParked(waiting, status), err)
 }
 
-func (o operators) redrive(c *gin.Context) {
+func (o outboxRoutes) redrive(c *gin.Context) {
 	in := new(object)
 	if err := c.ShouldBindJSON(in); err != nil {
 		refuseBody(c, err)
@@ -102,25 +102,25 @@ func (o operators) redrive(c *gin.Context) {
 		refuse(c, err)
 		return
 	}
-	count, err := o.attendant.Redrive(c.Request.Context(), key)
+	count, err := o.parking.Redrive(c.Request.Context(), key)
 	respond(c, Redriven{Redriven: count}, err)
 }
 
-// readRedrive reads which aggregate is meant, nil for all.
+// readRedrive returns the aggregate to redrive, or nil for all.
 func readRedrive(in *object) (*outbox.Key, error) {
-	in.only("aggregate", "all")
+	in.allowOnly("aggregate", "all")
 	_, one := in.members["aggregate"]
 	all, everything := in.members["all"]
 	if everything && string(all) != "true" {
-		in.blame("all", "must be true, or left out")
+		in.addField("all", "must be true, or left out")
 	}
 	if one == everything {
-		in.blame("", "needs either aggregate or all")
+		in.addField("", "needs either aggregate or all")
 	}
 	var key *outbox.Key
 	if text, ok := in.text("aggregate"); ok {
-		parsed, err := operations.ParseAggregate(text)
-		in.judge(err)
+		parsed, err := ParseAggregate(text)
+		in.addError(err)
 		key = &parsed
 	}
 	return key, in.err()
@@ -134,12 +134,12 @@ func respond(c *gin.Context, answer any, err error) {
 	c.JSON(http.StatusOK, answer)
 }
 
-// ShowStatus is what scripts get to know of a status, without the subscribers.
-func ShowStatus(s operations.Status) OutboxStatus {
+// ShowStatus returns the JSON form of a status, without the subscribers.
+func ShowStatus(s operations.RelayStatus) OutboxStatus {
 	shown := OutboxStatus{
-		State: OutboxStatusState(s.State()), Relay: s.Relay, Now: s.Now.UTC(), Position: int64(s.Position), SavedAt: known(s.Saved),
-		Stream: s.Stream, StreamSequence: s.Sequence, LastPosition: int64(s.Last), PurgedTo: int64(s.PurgedTo),
-		Unpublished: s.Unpublished, OldestUnpublishedAt: known(s.Oldest), ParkedEvents: s.ParkedEvents, ParkedAggregates: s.ParkedAggregates,
+		State: StateOf(s), Relay: s.Relay, Now: s.Now.UTC(), Position: int64(s.Position), SavedAt: optionalTime(s.SavedAt),
+		Stream: s.Stream, StreamSequence: s.Sequence, LastPosition: int64(s.LastPosition), PurgedTo: int64(s.PurgedTo),
+		Unpublished: s.Unpublished, OldestUnpublishedAt: optionalTime(s.Oldest), ParkedEvents: s.ParkedEvents, ParkedAggregates: s.ParkedAggregates,
 		Misplaced: s.Misplaced, NextPosition: int64(s.Next),
 		HaltedInstances: make([]HaltedInstance, 0, len(s.HaltedInstances)),
 	}
@@ -152,18 +152,18 @@ func ShowStatus(s operations.Status) OutboxStatus {
 		shown.Leader = &OutboxLeader{Holder: l.Holder, Token: l.Token, Since: l.Since.UTC(), Until: l.Until.UTC()}
 	}
 	if h := s.Halt; h != nil {
-		shown.Halt = &OutboxHalt{Reason: string(h.Reason), Detail: h.Detail, Meaning: h.Meaning(), Since: h.Since.UTC()}
+		shown.Halt = &OutboxHalt{Reason: string(h.Reason), Detail: h.Detail, Meaning: HaltMeaning(h.Reason), Since: h.Since.UTC()}
 	}
-	if w := s.Writer; w != nil {
+	if w := s.OldestTransaction; w != nil {
 		shown.OpenWriter = &OutboxWriter{
-			Pid: w.PID, GID: w.GID, Application: w.Application, State: w.State, Query: w.Query, Since: known(w.Since),
+			Pid: w.Session, GID: w.Prepared, Application: w.Application, State: w.State, Query: w.Query, Since: optionalTime(w.Since),
 		}
 	}
 	return shown
 }
 
-// known is a time for scripts: null if there is none.
-func known(t time.Time) *time.Time {
+// optionalTime returns nil for the zero time.
+func optionalTime(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
@@ -171,14 +171,14 @@ func known(t time.Time) *time.Time {
 	return &t
 }
 
-// ShowEvents is what scripts get to know of events in the log.
+// ShowEvents returns the JSON form of events in the log.
 func ShowEvents(entries []operations.ListedEvent) []OutboxEvent {
 	list := make([]OutboxEvent, 0, len(entries))
 	for _, e := range entries {
 		shown := OutboxEvent{
-			Position: int64(e.Position), EventID: e.ID, State: OutboxEventState(e.State), Reason: some(e.Reason),
+			Position: int64(e.Position), EventID: e.ID, State: OutboxEventState(e.State), Reason: optional(e.Reason),
 			AggregateType: e.Key.Type, AggregateID: e.Key.ID, AggregateVersion: e.Version,
-			Type: e.Type, Subject: e.Subject, RecordedAt: e.RecordedAt.UTC(), Payload: showPayload(e.Payload), PayloadOmitted: some(e.Omitted),
+			Type: e.Type, Subject: e.Subject, RecordedAt: e.RecordedAt.UTC(), Payload: showPayload(e.Payload), PayloadOmitted: optional(e.Omitted),
 		}
 		if len(e.Headers) > 0 {
 			shown.Headers = &e.Headers
@@ -188,7 +188,7 @@ func ShowEvents(entries []operations.ListedEvent) []OutboxEvent {
 	return list
 }
 
-// showPayload returns the payload as it is, nil if there is none, and one that is nested too deep for package json as a string.
+// showPayload returns the payload unchanged, nil if there is none, and as a string if it is nested too deep for package json.
 func showPayload(payload []byte) *json.RawMessage {
 	shown := json.RawMessage(payload)
 	switch {
@@ -200,8 +200,8 @@ func showPayload(payload []byte) *json.RawMessage {
 	return &shown
 }
 
-// ShowParked is what scripts get to know of parked events, and of how many there are in all.
-func ShowParked(events []relay.ParkedEvent, all operations.Status) ParkedEvents {
+// ShowParked returns the JSON form of parked events, and of how many there are in all.
+func ShowParked(events []relay.ParkedEvent, all operations.RelayStatus) ParkedEvents {
 	shown := ParkedEvents{Waiting: all.ParkedEvents, Aggregates: all.ParkedAggregates, Events: make([]ParkedEvent, 0, len(events))}
 	for _, e := range events {
 		shown.Events = append(shown.Events, ParkedEvent{

@@ -25,23 +25,23 @@ import (
 // office is what operators work with: it answers with what it is given, and notes what it is asked for.
 type office struct {
 	operations.ParkingAdmin
-	state   operations.Status
+	state   operations.RelayStatus
 	listed  []operations.ListedEvent
 	waiting []relay.ParkedEvent
-	filter  operations.Filter
+	filter  operations.EventFilter
 	limit   int
 	redrive []string
 	err     error
 }
 
-func (o *office) Status(context.Context) (operations.Status, error) { return o.state, o.err }
+func (o *office) Status(context.Context) (operations.RelayStatus, error) { return o.state, o.err }
 
-func (o *office) List(_ context.Context, filter operations.Filter) ([]operations.ListedEvent, error) {
+func (o *office) List(_ context.Context, filter operations.EventFilter) ([]operations.ListedEvent, error) {
 	o.filter = filter
 	return o.listed, o.err
 }
 
-func (o *office) Measure(context.Context, outbox.Position) (operations.Measures, error) {
+func (o *office) Measure(context.Context, outbox.Position) (operations.RelayMetrics, error) {
 	panic("what is measured is at /metrics")
 }
 
@@ -66,7 +66,7 @@ func newBureau(t *testing.T, adjust ...func(*httpapi.AdminOptions)) *bureau {
 	t.Helper()
 	b := &bureau{office: &office{}, t: t}
 	options := httpapi.AdminOptions{
-		Addr: "127.0.0.1:0", Open: true, Desk: b.office, ParkingAdmin: b.office, Logger: slog.New(slog.DiscardHandler),
+		Addr: "127.0.0.1:0", Open: true, Inspector: b.office, ParkingAdmin: b.office, Logger: slog.New(slog.DiscardHandler),
 		TracerProvider: sdktrace.NewTracerProvider(), Propagator: propagation.TraceContext{},
 	}
 	for _, change := range adjust {
@@ -77,7 +77,7 @@ func newBureau(t *testing.T, adjust ...func(*httpapi.AdminOptions)) *bureau {
 }
 
 // ask makes a request in a known trace.
-func (b *bureau) ask(method, path, body string, headers ...string) answer {
+func (b *bureau) ask(method, path, body string, headers ...string) orderResponse {
 	b.t.Helper()
 	request, err := http.NewRequestWithContext(b.t.Context(), method, b.base+path, strings.NewReader(body))
 	require.NoError(b.t, err)
@@ -92,23 +92,23 @@ func (b *bureau) ask(method, path, body string, headers ...string) answer {
 	text, err := io.ReadAll(response.Body)
 	require.NoError(b.t, err)
 	require.NoError(b.t, response.Body.Close())
-	got := answer{response.StatusCode, response.Header, string(text)}
+	got := orderResponse{response.StatusCode, response.Header, string(text)}
 	requireConforming(b.t, request, got)
 	return got
 }
 
 func TestOutboxStatus(t *testing.T) {
 	b := newBureau(t)
-	b.state = operations.Status{
-		Relay: "ORDERS", Now: noon, Position: 7, Saved: noon.Add(-time.Second), Stream: "ORDERS", Sequence: 9, Last: 8, PurgedTo: 2,
+	b.state = operations.RelayStatus{
+		Relay: "ORDERS", Now: noon, Position: 7, SavedAt: noon.Add(-time.Second), Stream: "ORDERS", Sequence: 9, LastPosition: 8, PurgedTo: 2,
 		Unpublished: 1, Oldest: noon.Add(-time.Minute), ParkedEvents: 4, ParkedAggregates: 3,
-		Leader: &operations.Leader{Holder: "api-1", Token: 3, Since: noon, Until: noon.Add(time.Second)},
-		Halt:   &operations.Halt{Halt: *relay.NewHalt(relay.HaltTailGone, "gone"), Since: noon},
-		Writer: &operations.Writer{PID: 12, Application: "billing", State: "active", Query: "INSERT"},
+		Leader:            &operations.Leader{Holder: "api-1", Token: 3, Since: noon, Until: noon.Add(time.Second)},
+		Halt:              &operations.Halt{Halt: *relay.NewHalt(relay.HaltTailGone, "gone"), Since: noon},
+		OldestTransaction: &operations.OpenTransaction{Session: 12, Application: "billing", State: "active", Query: "INSERT"},
 		HaltedInstances: []operations.InstanceHalt{
 			{Instance: "api-2", Halt: operations.Halt{Halt: *relay.NewHalt(relay.HaltStreamMissing, "not there"), Since: noon}},
 		},
-		Disorder: operations.Disorder{Misplaced: 2, Next: 9, Highest: 8},
+		SequenceCheck: operations.SequenceCheck{Misplaced: 2, Next: 9, Highest: 8},
 	}
 	got := b.ask("GET", "/outbox/status", "")
 	require.Equal(t, http.StatusOK, got.status)
@@ -121,7 +121,7 @@ func TestOutboxStatus(t *testing.T) {
 		`"The end of the stream was deleted or has expired, so it does not say any more what was published last."},
 		"open_writer":{"pid":12,"gid":"","application":"billing","state":"active","query":"INSERT","since":null},
 		"halted_instances":[{"instance":"api-2","reason":"stream_missing","detail":"not there","since":"2026-11-05T12:30:00Z"}]}`, got.body)
-	b.state = operations.Status{Relay: "ORDERS", Now: noon}
+	b.state = operations.RelayStatus{Relay: "ORDERS", Now: noon}
 	require.JSONEq(t, `{"state":"leaderless","relay":"ORDERS","now":"2026-11-05T12:30:00Z","leader":null,"halt":null,"position":0,
 		"saved_at":null,"stream":"","stream_sequence":0,"last_position":0,"purged_to":0,"unpublished":0,"oldest_unpublished_at":null,
 		"open_writer":null,"parked_events":0,"parked_aggregates":0,"halted_instances":[],"misplaced":0,"next_position":0,"subscribers":null}`, b.ask("GET", "/outbox/status", "").body)
@@ -130,7 +130,7 @@ func TestOutboxStatus(t *testing.T) {
 func TestOutboxEvents(t *testing.T) {
 	b := newBureau(t)
 	require.Equal(t, "[]", b.ask("GET", "/outbox/events", "").body)
-	require.Equal(t, operations.Filter{Limit: 50, Payloads: true}, b.filter)
+	require.Equal(t, operations.EventFilter{Limit: 50, Payloads: true}, b.filter)
 	b.listed = []operations.ListedEvent{{Reason: "too large", State: "parked", Entry: outbox.Entry{
 		Position: 4, RecordedAt: noon, Message: outbox.Message{
 			ID: "e", Type: "t", Subject: "s", Key: outbox.Key{Type: "order", ID: "o"}, Version: 2,
@@ -145,7 +145,7 @@ func TestOutboxEvents(t *testing.T) {
 	b.listed[0].Payload = []byte(deep)
 	require.Contains(t, b.ask("GET", "/outbox/events?aggregate=invoice/7&type=t&limit=1000", "").body, `"payload":"`+deep+`"}]`)
 	b.filter.Since = time.Time{}
-	require.Equal(t, operations.Filter{Aggregate: outbox.Key{Type: "invoice", ID: "7"}, Type: "t", Limit: 1000, Payloads: true}, b.filter)
+	require.Equal(t, operations.EventFilter{Aggregate: outbox.Key{Type: "invoice", ID: "7"}, Type: "t", Limit: 1000, Payloads: true}, b.filter)
 
 	b.listed[0].Payload, b.listed[0].Omitted = nil, "it takes more than 1048576 bytes"
 	require.Contains(t, b.ask("GET", "/outbox/events", "").body, `"payload":null,"payload_omitted":"it takes more than 1048576 bytes"}]`)
@@ -165,7 +165,7 @@ func TestOutboxParked(t *testing.T) {
 	b := newBureau(t)
 	require.JSONEq(t, `{"waiting":0,"aggregates":0,"events":[]}`, b.ask("GET", "/outbox/parked", "").body)
 	require.Equal(t, 100, b.limit)
-	b.state = operations.Status{ParkedEvents: 3, ParkedAggregates: 2}
+	b.state = operations.RelayStatus{ParkedEvents: 3, ParkedAggregates: 2}
 	b.waiting = []relay.ParkedEvent{{
 		Progress: outbox.Progress{Position: 4, EventID: "e"}, Key: outbox.Key{Type: "order", ID: "o"}, Type: "t", Reason: "too large",
 		State: relay.Redrive, ParkedAt: noon, ChangedAt: noon,

@@ -12,7 +12,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
-// What HTTP itself has to refuse.
+// The errors of HTTP itself.
 var (
 	errRequest  = fault.New(fault.Invalid, "invalid_request", "the request is wrong in the fields that errors names")
 	errBody     = fault.New(fault.Invalid, "malformed_body", "the body is not JSON")
@@ -31,8 +31,8 @@ var (
 	errBug      = fault.New(fault.Internal, "internal", "something went wrong on our side; the trace id helps to find out what")
 )
 
-// statusOf is the one table from faults to statuses. What HTTP has an own status for goes by its code, everything else by
-// its kind. Every code is one of the contract's.
+// statusOf and statusOfCode map every fault to a status. A fault for which HTTP has a status of its own is mapped by its code, every other by its
+// kind. The contract lists all codes.
 var (
 	statusOf = map[fault.Kind]int{
 		fault.Invalid:     http.StatusBadRequest,
@@ -56,12 +56,12 @@ var (
 	}
 )
 
-// statusClientGone is what logs and spans show for a client that did not wait: neither its fault nor ours. (nginx's 499)
+// statusClientGone is the status in logs and spans if the client went away (nginx's 499).
 const statusClientGone = 499
 
-// refuse answers with the problem that err is, and ends the request. What goes wrong on our side is kept in c.Errors, for
-// the log and the span; the client is told no more than the code and, unless it is a bug, the detail. It is not our side
-// that goes wrong when the client went away and the work was cancelled for it.
+// refuse answers with err as a problem, and ends the request. An error of the server is kept in c.Errors, for the log and the span. The client
+// gets only the code and, unless it is a bug, the detail. If the client went away, and the work was cancelled for that, it is no error of the
+// server.
 func refuse(c *gin.Context, err error) {
 	c.Abort()
 	if c.Writer.Written() {
@@ -82,15 +82,14 @@ func refuse(c *gin.Context, err error) {
 	if f.Kind == fault.Unavailable {
 		c.Header("Retry-After", "1")
 	}
-	body, err := json.Marshal(problem(f, wrongIn(err), status, traceID(c)))
+	body, err := json.Marshal(problem(f, fieldErrorsOf(err), status, traceID(c)))
 	if err != nil {
 		panic(err) // nothing in it can fail to marshal
 	}
 	c.Data(status, "application/problem+json", body)
 }
 
-// classify finds the fault in err's chain. Bugs all look the same from outside, and a fault that the contract does not know
-// is one.
+// classify returns the fault in err's chain. All bugs look the same to clients, and a fault that the contract does not list counts as a bug.
 func classify(err error) *fault.Error {
 	var f *fault.Error
 	switch {
@@ -104,11 +103,11 @@ func classify(err error) *fault.Error {
 	return errBug
 }
 
-// wrongIn is everything that err blames. What the service blames was in the body.
-func wrongIn(err error) []FieldError {
-	var located *invalid
+// fieldErrorsOf returns the fields that err names. Fields that the service names are in the body.
+func fieldErrorsOf(err error) []FieldError {
+	var located *invalidRequest
 	if errors.As(err, &located) {
-		return located.wrong
+		return located.fields
 	}
 	var f *fault.Error
 	var wrong []FieldError
@@ -123,7 +122,7 @@ func wrongIn(err error) []FieldError {
 func problem(f *fault.Error, wrong []FieldError, status int, traceID string) Problem {
 	p := Problem{
 		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: f.Detail, Code: ProblemCode(f.Code),
-		TraceID: some(traceID),
+		TraceID: optional(traceID),
 	}
 	if len(wrong) > 0 {
 		p.Errors = &wrong

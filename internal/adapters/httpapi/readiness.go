@@ -10,7 +10,7 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// probes answers what asks for readiness, and logs when a check begins to fail and when it is well again.
+// probes serves readiness, and logs when a check starts to fail and when it succeeds again.
 type probes struct {
 	checks  []Check
 	access  access
@@ -21,7 +21,7 @@ type probes struct {
 	failed map[string]bool
 }
 
-// ready tells why a check fails only to those who may know: a reason can name users, databases and hosts.
+// ready shows why a check fails only to requests with the token: a reason can name users, databases and hosts.
 func (p *probes) ready(c *gin.Context) {
 	ctx := c.Request.Context()
 	report := readiness(ctx, p.checks)
@@ -58,7 +58,7 @@ func (p *probes) log(ctx context.Context, report Readiness) {
 	}
 }
 
-// readiness asks all checks at once. One that does not answer within two seconds has failed.
+// readiness runs all checks at once. A check that does not answer within two seconds has failed.
 func readiness(ctx context.Context, checks []Check) Readiness {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -84,7 +84,7 @@ func readiness(ctx context.Context, checks []Check) Readiness {
 	return report
 }
 
-// await prefers an answer to the end of ctx.
+// await returns the answer if there is one, even if ctx has ended.
 func await(ctx context.Context, answer <-chan error) error {
 	select {
 	case err := <-answer:

@@ -12,7 +12,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// refusal is why a request was refused before anybody looked at what it asks for.
+// refusal is why a request was refused before it was handled.
 type refusal string
 
 const (
@@ -22,8 +22,8 @@ const (
 	refusedToken   refusal = "token_wrong"
 )
 
-// words is what the log says of it.
-func (r refusal) words() string {
+// message returns the log message of a refusal.
+func (r refusal) message() string {
 	return map[refusal]string{
 		refusedHost:    "refused a request for a host that is not allowed",
 		refusedOrigin:  "refused a request from a page of another origin",
@@ -32,11 +32,11 @@ func (r refusal) words() string {
 	}[r]
 }
 
-// refusalEvery is the least time between two log lines about one kind of refusal: who sends such requests decides how many there are.
-const refusalEvery = time.Minute
+// refusalInterval is the least time between two log lines about one kind of refusal, because strangers decide how many such requests there are.
+const refusalInterval = time.Minute
 
-// longestTold is how much of a client's own words a log line repeats.
-const longestTold = 200
+// maxLogged is how much of a client's text a log line repeats.
+const maxLogged = 200
 
 // refusals counts what a listener refuses, and logs it: the first one at once, then at most one of each kind a minute.
 type refusals struct {
@@ -72,7 +72,7 @@ func (r *refusals) count(ctx context.Context, kind refusal, by int64) {
 	r.counter.Add(ctx, by, metric.WithAttributeSet(attribute.NewSet(attribute.String("outboxie.refusal", string(kind)))))
 }
 
-// note counts a request, and logs who sent it. The token that was sent is not told.
+// note counts a request, and logs who sent it. It does not log the token.
 func (r *refusals) note(c *gin.Context, kind refusal) {
 	ctx := c.Request.Context()
 	r.count(ctx, kind, 1)
@@ -80,7 +80,7 @@ func (r *refusals) note(c *gin.Context, kind refusal) {
 	if !due {
 		return
 	}
-	r.logger.WarnContext(ctx, kind.words(), "server", r.server, "remote", c.Request.RemoteAddr, "host", cut(c.Request.Host),
+	r.logger.WarnContext(ctx, kind.message(), "server", r.server, "remote", c.Request.RemoteAddr, "host", cut(c.Request.Host),
 		"origin", cut(c.GetHeader("Origin")), "method", c.Request.Method, "path", cut(c.Request.URL.Path), "suppressed", suppressed)
 }
 
@@ -94,13 +94,13 @@ func (r *refusals) due(kind refusal) (suppressed int, due bool) {
 		return 0, false
 	}
 	suppressed = r.suppressed[kind]
-	r.suppressed[kind], r.quietUntil[kind] = 0, now.Add(refusalEvery)
+	r.suppressed[kind], r.quietUntil[kind] = 0, now.Add(refusalInterval)
 	return suppressed, true
 }
 
 func cut(text string) string {
-	if len(text) > longestTold {
-		return text[:longestTold] + "…"
+	if len(text) > maxLogged {
+		return text[:maxLogged] + "…"
 	}
 	return text
 }

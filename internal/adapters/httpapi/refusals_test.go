@@ -14,7 +14,7 @@ func TestAFloodOfRefusalsIsOneLineAMinute(t *testing.T) {
 		r := newRefusals("API", nil, nil)
 		require.Equal(t, []int{0, -1, -1}, lines(r, refusedToken, 3))
 		require.Equal(t, []int{0}, lines(r, refusedHost, 1), "another kind")
-		time.Sleep(refusalEvery - time.Nanosecond)
+		time.Sleep(refusalInterval - time.Nanosecond)
 		require.Equal(t, []int{-1}, lines(r, refusedToken, 1))
 		time.Sleep(time.Nanosecond)
 		require.Equal(t, []int{3, -1}, lines(r, refusedToken, 2))

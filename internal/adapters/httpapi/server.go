@@ -13,7 +13,7 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// Timeouts bound how long a client, or a request, may hold on to the server. A zero is replaced by the default.
+// Timeouts bounds how long a client or a request may take. A zero stands for the default.
 type Timeouts struct {
 	ReadHeader time.Duration // until the request's headers are in; 5s
 	Read       time.Duration // until its body is in too; 15s
@@ -41,17 +41,17 @@ type Server struct {
 }
 
 type serverOptions struct {
-	name     string
-	addr     string
-	bound    net.Listener // used instead of addr; nil: none
-	most     int          // connections at a time
-	timeouts Timeouts
-	logger   *slog.Logger
+	name           string
+	addr           string
+	bound          net.Listener // used instead of addr; nil: none
+	maxConnections int          // connections at a time
+	timeouts       Timeouts
+	logger         *slog.Logger
 }
 
 func newServer(o serverOptions, engine *gin.Engine) *Server {
 	return &Server{serverOptions: o, engine: engine, http: &http.Server{
-		Handler:           readable(engine),
+		Handler:           withValidUTF8(engine),
 		ReadHeaderTimeout: o.timeouts.ReadHeader,
 		ReadTimeout:       o.timeouts.Read,
 		WriteTimeout:      o.timeouts.Write,
@@ -67,8 +67,8 @@ const (
 	AdminName = "admin listener"
 )
 
-// Bind takes the address for the server of that name, which may be made later. Connections are accepted from now on, and answered
-// once that server serves.
+// Bind listens on an address for the server of that name, which may be made later. Connections are accepted from now on, and answered when the
+// server serves.
 func Bind(ctx context.Context, name, addr string) (net.Listener, error) {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
@@ -77,8 +77,7 @@ func Bind(ctx context.Context, name, addr string) (net.Listener, error) {
 	return listener, nil
 }
 
-// Listen takes the address, unless the options brought a listener. Connections are accepted from now on, and answered once Serve
-// runs.
+// Listen listens on the address, unless the options have a listener. Connections are accepted from now on, and answered when Serve runs.
 func (s *Server) Listen(ctx context.Context) (err error) {
 	listener := s.bound
 	if listener == nil {
@@ -86,13 +85,13 @@ func (s *Server) Listen(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	limited := newConnections(listener, s.most, s.name, s.logger)
+	limited := newConnections(listener, s.maxConnections, s.name, s.logger)
 	s.http.ConnState = limited.observe
 	s.listener = limited
 	return nil
 }
 
-// Addr is the address that is listened on, with its real port; before Listen, the one that was asked for.
+// Addr returns the address with its real port, or before Listen the configured one.
 func (s *Server) Addr() string {
 	if s.listener == nil {
 		return s.addr
@@ -100,7 +99,7 @@ func (s *Server) Addr() string {
 	return s.listener.Addr().String()
 }
 
-// Serve answers until Shutdown, and then returns nil. Any other end is an error.
+// Serve answers requests until Shutdown, and then returns nil. Any other end is an error.
 func (s *Server) Serve() error {
 	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("the %s stopped: %w", s.name, err)
@@ -108,8 +107,7 @@ func (s *Server) Serve() error {
 	return nil
 }
 
-// Shutdown gives the address back at once and waits for the requests in flight. When ctx ends before they do, they are
-// cut off and that is an error.
+// Shutdown stops listening at once, and waits for the requests in flight. If ctx ends first, it cuts them off and returns an error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if s.listener != nil {
 		defer s.listener.Close() // the server did that already, unless Serve never ran

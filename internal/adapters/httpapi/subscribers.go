@@ -12,23 +12,23 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// subscribers answers what `outboxie subscriber` does, from the same port.
-type subscribers struct {
+// subscriberRoutes serves the requests of `outboxie subscriber` over HTTP.
+type subscriberRoutes struct {
 	admin  operations.SubscriberAdmin
 	bodies *bodies
 }
 
-func (s subscribers) serve(routes gin.IRoutes) {
+func (s subscriberRoutes) serve(routes gin.IRoutes) {
 	routes.GET("/subscribers", s.list)
 	routes.POST("/subscribers/:subscriber", s.bodies.read, s.change)
 }
 
-func (s subscribers) list(c *gin.Context) {
+func (s subscriberRoutes) list(c *gin.Context) {
 	found, err := s.admin.Subscribers(c.Request.Context())
 	respond(c, ShowSubscribers(found), err)
 }
 
-func (s subscribers) change(c *gin.Context) {
+func (s subscriberRoutes) change(c *gin.Context) {
 	in := new(object)
 	if err := c.ShouldBindJSON(in); err != nil {
 		refuseBody(c, err)
@@ -47,58 +47,58 @@ func (s subscribers) change(c *gin.Context) {
 type subscriberChange struct {
 	subscriber string
 	verb       string
-	to         operations.Target
+	to         operations.MoveTarget
 	lanes      int
 	eventType  string
 	confirmed  bool
 }
 
-// needs names the member that a request needs besides its verb; empty: none.
-var needs = map[string]string{
+// requiredMember has the member that each verb needs; empty: none.
+var requiredMember = map[string]string{
 	"pause": "", "resume": "", "rewind": "to", "skip": "to", "lanes": "lanes", "ignore": "type", "forget": "", "lift": "",
 }
 
 func readChange(subscriber string, in *object) (asked subscriberChange, err error) {
 	asked.subscriber = subscriber
 	verb, given := in.text("verb")
-	need, known := needs[verb]
+	need, known := requiredMember[verb]
 	if asked.verb = verb; given && !known {
-		in.blame("verb", "must be pause, resume, rewind, skip, lanes, ignore, forget or lift")
+		in.addField("verb", "must be pause, resume, rewind, skip, lanes, ignore, forget or lift")
 	}
 	in.require("verb")
 	if need == "" {
-		in.only("verb", "confirm")
+		in.allowOnly("verb", "confirm")
 	} else {
-		in.only("verb", "confirm", need)
+		in.allowOnly("verb", "confirm", need)
 		in.require(need)
 	}
 	if text, ok := in.text("to"); ok {
-		target, err := operations.ParseTarget(text)
-		in.judge(err)
+		target, err := ParseMoveTarget(text)
+		in.addError(err)
 		asked.to = target
 	}
 	if value, ok := in.members["lanes"]; ok {
 		number, err := strconv.Atoi(string(value))
 		if asked.lanes = number; err != nil {
-			in.blame("lanes", "must be a whole number, not "+kindOf(value))
+			in.addField("lanes", "must be a whole number, not "+jsonType(value))
 		}
 	}
 	if text, ok := in.text("type"); ok {
 		if asked.eventType = text; text == "" || !outbox.IsText(text) {
-			in.blame("type", "must be a type such as outboxie.order.paid.v1")
+			in.addField("type", "must be a type such as outboxie.order.paid.v1")
 		}
 	}
 	if value, ok := in.members["confirm"]; ok {
-		if kindOf(value) != "a boolean" {
-			in.blame("confirm", "must be true or false, not "+kindOf(value))
+		if jsonType(value) != "a boolean" {
+			in.addField("confirm", "must be true or false, not "+jsonType(value))
 		} else if err := json.Unmarshal(value, &asked.confirmed); err != nil {
-			in.blame("confirm", "must be true or false")
+			in.addField("confirm", "must be true or false")
 		}
 	}
 	return asked, in.err()
 }
 
-// carryOut does what was asked, or says what it would do.
+// carryOut carries the change out, or returns what it would do.
 func (a subscriberChange) carryOut(ctx context.Context, admin operations.SubscriberAdmin) (done SubscriberChanged, err error) {
 	done = SubscriberChanged{Subscriber: a.subscriber, Verb: a.verb, Done: true}
 	switch a.verb {
@@ -133,7 +133,7 @@ func (a subscriberChange) carryOut(ctx context.Context, admin operations.Subscri
 	return done, err
 }
 
-// ShowMoving is what scripts get to know of a move.
+// ShowMoving returns the JSON form of a move.
 func ShowMoving(m operations.MovePreview, done bool) SubscriberChanged {
 	shown := SubscriberChanged{
 		Subscriber: m.Subscriber, Verb: "rewind", Done: done, Sequence: &m.To.Sequence, Lanes: &m.Lanes, Lowest: &m.Lowest,
@@ -145,11 +145,11 @@ func ShowMoving(m operations.MovePreview, done bool) SubscriberChanged {
 	return shown
 }
 
-// ShowSubscribers is what scripts get to know of subscribers.
-func ShowSubscribers(found operations.Subscribers) Subscribers {
+// ShowSubscribers returns the JSON form of subscribers.
+func ShowSubscribers(found operations.SubscriberList) Subscribers {
 	shown := Subscribers{Subscribers: make([]SubscriberStatus, 0, len(found.All))}
-	if found.Trouble != nil {
-		shown.StreamTrouble = some(found.Trouble.Error())
+	if found.StreamError != nil {
+		shown.StreamTrouble = optional(found.StreamError.Error())
 	}
 	for _, status := range found.All {
 		shown.Subscribers = append(shown.Subscribers, showSubscriber(status))
@@ -159,8 +159,8 @@ func ShowSubscribers(found operations.Subscribers) Subscribers {
 
 func showSubscriber(s operations.SubscriberStatus) SubscriberStatus {
 	shown := SubscriberStatus{
-		Subscriber: s.Subscriber, Handler: some(s.Handler), Types: append([]string{}, s.Types...), State: SubscriberState(operations.StateOf(s.Overview)),
-		ForgottenAt: known(s.Forgotten), Copies: append([]string{}, s.Copies...), AppliedPerSecond: s.Rate, AppliedAt: known(s.Applied),
+		Subscriber: s.Subscriber, Handler: optional(s.Handler), Types: append([]string{}, s.Types...), State: SubscriberStateOf(s.Overview),
+		ForgottenAt: optionalTime(s.Forgotten), Copies: append([]string{}, s.Copies...), AppliedPerSecond: s.Rate, AppliedAt: optionalTime(s.Applied),
 		DeadLetters: s.Dead, WaitingLetters: s.Waiting, FilledEvents: s.Filled, MissedMessages: s.Missed, Lanes: make([]SubscriberLane, 0, len(s.Lanes)),
 	}
 	if s.Paused {
@@ -170,7 +170,7 @@ func showSubscriber(s operations.SubscriberStatus) SubscriberStatus {
 		shown.LagEvents, shown.LagSeconds = &s.Lag.Events, seconds(s.Lag.Oldest)
 	}
 	for n, lane := range s.Lanes {
-		of := SubscriberLane{Lane: lane.Lane, Sequence: lane.Sequence, StoredAt: known(lane.StoredAt), UnmovedSeconds: lane.Idle.Seconds()}
+		of := SubscriberLane{Lane: lane.Lane, Sequence: lane.Sequence, StoredAt: optionalTime(lane.StoredAt), UnmovedSeconds: lane.Idle.Seconds()}
 		if n < len(s.Messages) {
 			of.MessagesBehind = &s.Messages[n]
 		}
@@ -184,12 +184,12 @@ func seconds(d time.Duration) *float64 {
 	return &s
 }
 
-// ShowSummaries is what scripts get to know of subscribers in the status of the relay.
+// ShowSummaries returns the JSON form of subscribers in the status of the relay.
 func ShowSummaries(all []operations.SubscriberSummary) *[]SubscriberSummary {
 	shown := make([]SubscriberSummary, len(all))
 	for n, s := range all {
 		shown[n] = SubscriberSummary{
-			Subscriber: s.Subscriber, State: SubscriberState(operations.StateOf(s.Overview)), MessagesBehind: s.Behind, AppliedPerSecond: s.Rate,
+			Subscriber: s.Subscriber, State: SubscriberStateOf(s.Overview), MessagesBehind: s.Behind, AppliedPerSecond: s.Rate,
 			Copies: len(s.Copies), DeadLetters: s.Dead, MissedMessages: s.Missed,
 		}
 		if s.Paused {

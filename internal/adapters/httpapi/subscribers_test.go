@@ -18,7 +18,7 @@ import (
 
 // registry is an administration of subscribers that notes what it is asked for.
 type registry struct {
-	found operations.Subscribers
+	found operations.SubscriberList
 	asked []string
 	err   error
 }
@@ -28,16 +28,21 @@ func (r *registry) note(format string, args ...any) error {
 	return r.err
 }
 
-func (r *registry) Subscribers(context.Context) (operations.Subscribers, error) {
+func (r *registry) Subscribers(context.Context) (operations.SubscriberList, error) {
 	return r.found, r.err
 }
 
 func (r *registry) Summaries(_ context.Context, end uint64) ([]operations.SubscriberSummary, error) {
-	overviews := make([]inbox.Overview, len(r.found.All))
-	for n, status := range r.found.All {
-		overviews[n] = status.Overview
+	var summaries []operations.SubscriberSummary
+	for _, status := range r.found.All {
+		summary := operations.SubscriberSummary{Overview: status.Overview}
+		if len(status.Lanes) > 0 {
+			behind := end - min(inbox.Lowest(status.Lanes).Sequence, end)
+			summary.Behind, summary.Stalled = &behind, status.Stalled(behind > 0)
+		}
+		summaries = append(summaries, summary)
 	}
-	return operations.Summarize(overviews, end), r.err
+	return summaries, r.err
 }
 
 func (r *registry) Pause(_ context.Context, id string) error { return r.note("pause %s", id) }
@@ -58,7 +63,7 @@ func (r *registry) SetLanes(_ context.Context, id string, lanes int) (uint64, in
 	return 40, 2, r.note("lanes %s %d", id, lanes)
 }
 
-func (r *registry) Plan(_ context.Context, id string, target operations.Target, forwards bool) (operations.MovePreview, error) {
+func (r *registry) Plan(_ context.Context, id string, target operations.MoveTarget, forwards bool) (operations.MovePreview, error) {
 	return operations.MovePreview{
 		Subscriber: id, Move: inbox.Move{To: inbox.StreamPosition{Sequence: 5}, Forwards: forwards}, Lanes: 2, Lowest: 6, Highest: 9, Events: 4,
 	}, r.note("plan %s %d %t", id, target.Sequence, forwards)
@@ -80,7 +85,7 @@ func TestSubscribersAreListed(t *testing.T) {
 	b, r := withRegistry(t)
 	require.JSONEq(t, `{"subscribers": [], "stream_trouble": null}`, b.ask("GET", "/subscribers", "").body)
 	at := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
-	r.found = operations.Subscribers{Trouble: errors.New("no answer"), All: []operations.SubscriberStatus{
+	r.found = operations.SubscriberList{StreamError: errors.New("no answer"), All: []operations.SubscriberStatus{
 		{Overview: inbox.Overview{Subscriber: "a", Subscription: inbox.Subscription{Forgotten: at}}},
 		{
 			Overview: inbox.Overview{
@@ -104,7 +109,7 @@ func TestSubscribersAreListed(t *testing.T) {
 // TestStatusShowsSubscribers checks what the relay's status says about subscribers, and that it is shown without them if they cannot be read.
 func TestStatusShowsSubscribers(t *testing.T) {
 	b, r := withRegistry(t)
-	b.state = operations.Status{Sequence: 10}
+	b.state = operations.RelayStatus{Sequence: 10}
 	subscribers := func() string {
 		got := b.ask("GET", "/outbox/status", "")
 		require.Equal(t, http.StatusOK, got.status, got.body)

@@ -9,9 +9,9 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// access judges who may see more than the probes' short answers.
+// access decides which requests may get more than the short answers of the probes.
 type access struct {
-	open   bool // everybody may
+	open   bool // every request is allowed
 	token  [sha256.Size]byte
 	usable bool // there is a token that opens
 }
@@ -20,7 +20,7 @@ func newAccess(token string, open bool) access {
 	return access{open: open, token: sha256.Sum256([]byte(token)), usable: token != ""}
 }
 
-// judge reports whether a request may, and else how it failed.
+// judge reports whether a request is allowed, and if not, why.
 func (a access) judge(r *http.Request) (allowed bool, why refusal) {
 	header := r.Header.Get("Authorization")
 	switch {
@@ -37,13 +37,13 @@ func (a access) judge(r *http.Request) (allowed bool, why refusal) {
 	return true, ""
 }
 
-// guarded reports whether a request is for more than a probe: those are open to everybody, and come every few seconds.
-func guarded(r *http.Request) bool { return r.URL.Path != "/healthz" && r.URL.Path != "/readyz" }
+// needsToken reports whether a request is for more than a probe. Probes are open to everybody, and come every few seconds.
+func needsToken(r *http.Request) bool { return r.URL.Path != "/healthz" && r.URL.Path != "/readyz" }
 
-// require lets a request through that may have what it asks for. It guards everything that the listener serves but the probes.
+// require refuses a request without the token, unless it is a probe.
 func (a access) require(refused *refusals) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		if !guarded(c.Request) {
+		if !needsToken(c.Request) {
 			return
 		}
 		if allowed, why := a.judge(c.Request); !allowed {

@@ -9,26 +9,26 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// undecided answers what `outboxie outbox` and `outboxie subscriber` do with groups of events.
-type undecided struct {
-	parked  operations.UndecidedEvents
-	letters operations.DeadLetterFinder
-	bodies  *bodies
+// undecidedRoutes serves what `outboxie outbox` and `outboxie subscriber` do with groups of events.
+type undecidedRoutes struct {
+	parked      operations.UndecidedEvents
+	deadLetters operations.DeadLetterFinder
+	bodies      *bodies
 }
 
-func (u undecided) serve(routes gin.IRoutes) {
+func (u undecidedRoutes) serve(routes gin.IRoutes) {
 	if u.parked != nil {
 		u.serveAt(routes, "/outbox/parked", "redrive", func(*gin.Context) (operations.UndecidedEvents, error) { return u.parked, nil })
 	}
-	if u.letters != nil {
+	if u.deadLetters != nil {
 		u.serveAt(routes, "/subscribers/:subscriber/letters", "retry", func(c *gin.Context) (operations.UndecidedEvents, error) {
-			return u.letters.Of(c.Request.Context(), c.Param("subscriber"))
+			return u.deadLetters.Of(c.Request.Context(), c.Param("subscriber"))
 		})
 	}
 }
 
-// serveAt serves the routes of events that find returns.
-func (u undecided) serveAt(routes gin.IRoutes, path, retry string, find func(c *gin.Context) (operations.UndecidedEvents, error)) {
+// serveAt serves the routes for the events that find returns.
+func (u undecidedRoutes) serveAt(routes gin.IRoutes, path, retry string, find func(c *gin.Context) (operations.UndecidedEvents, error)) {
 	routes.GET(path+"/groups", func(c *gin.Context) {
 		events, err := find(c)
 		if err != nil {
@@ -50,7 +50,7 @@ func (u undecided) serveAt(routes gin.IRoutes, path, retry string, find func(c *
 	})
 }
 
-// decide counts what is chosen, and changes it unless the request is a dry run.
+// decide counts the chosen events, and changes them unless the request is a dry run.
 func decide(
 	c *gin.Context, find func(c *gin.Context) (operations.UndecidedEvents, error),
 	change func(ctx context.Context, events operations.UndecidedEvents, choice operations.Choice) (int, error),
@@ -78,21 +78,21 @@ func decide(
 	respond(c, answer, err)
 }
 
-// readChoice reads which events are meant, and whether they are only to be counted.
+// readChoice returns which events are chosen, and whether the request is a dry run.
 func readChoice(in *object) (choice operations.Choice, dry bool, err error) {
-	in.only("group", "type", "aggregate", "all", "dry_run")
+	in.allowOnly("group", "type", "aggregate", "all", "dry_run")
 	given := 0
 	for name, into := range map[string]*string{"group": &choice.Group, "type": &choice.Type} {
 		if text, ok := in.text(name); ok {
 			if text == "" || !outbox.IsText(text) {
-				in.blame(name, "must not be empty")
+				in.addField(name, "must not be empty")
 			}
 			*into = text
 		}
 	}
 	if text, ok := in.text("aggregate"); ok {
-		key, err := operations.ParseAggregate(text)
-		in.judge(err)
+		key, err := ParseAggregate(text)
+		in.addError(err)
 		choice.Aggregate = key
 	}
 	for _, name := range []string{"group", "type", "aggregate"} {
@@ -102,26 +102,26 @@ func readChoice(in *object) (choice operations.Choice, dry bool, err error) {
 	}
 	all, everything := in.members["all"]
 	if everything && string(all) != "true" {
-		in.blame("all", "must be true, or left out")
+		in.addField("all", "must be true, or left out")
 	}
 	if everything == (given > 0) {
-		in.blame("", "needs either all, or at least one of group, type and aggregate")
+		in.addField("", "needs either all, or at least one of group, type and aggregate")
 	}
 	if only, has := in.members["dry_run"]; has {
 		if dry = string(only) == "true"; !dry && string(only) != "false" {
-			in.blame("dry_run", "must be true or false")
+			in.addField("dry_run", "must be true or false")
 		}
 	}
 	return choice, dry, in.err()
 }
 
-// ShowGroups is what scripts get to know of groups.
+// ShowGroups returns the JSON form of groups.
 func ShowGroups(groups operations.Groups) FailureGroups {
 	shown := FailureGroups{Events: groups.Events, MoreEvents: groups.More, AllGroups: groups.All, Groups: make([]FailureGroup, 0, len(groups.List))}
 	for _, g := range groups.List {
 		example := FailureExample{
-			EventID: g.Example.EventID, Reason: g.Example.Reason, AggregateType: some(g.Example.Key.Type), AggregateID: some(g.Example.Key.ID),
-			Type: some(g.Example.Type),
+			EventID: g.Example.EventID, Reason: g.Example.Reason, AggregateType: optional(g.Example.Key.Type), AggregateID: optional(g.Example.Key.ID),
+			Type: optional(g.Example.Type),
 		}
 		if g.Example.Position > 0 {
 			position := int64(g.Example.Position)

@@ -28,9 +28,9 @@ type pile struct {
 
 func (p *pile) Groups(context.Context) (operations.Groups, error) { return p.groups, p.err }
 
-func (p *pile) Count(_ context.Context, choice operations.Choice) (operations.Chosen, error) {
+func (p *pile) Count(_ context.Context, choice operations.Choice) (operations.ChoiceCount, error) {
 	p.asked = append(p.asked, fmt.Sprint("count ", choice))
-	return operations.Chosen{Events: 5, Unreadable: 1, Behind: 7}, p.err
+	return operations.ChoiceCount{Events: 5, Unreadable: 1, Behind: 7}, p.err
 }
 
 func (p *pile) Retry(_ context.Context, choice operations.Choice) (int, error) {
@@ -54,7 +54,7 @@ func (p *pile) Of(_ context.Context, subscriber string) (operations.UndecidedEve
 func newPile(t *testing.T) (*bureau, *pile) {
 	t.Helper()
 	p := &pile{}
-	return newBureau(t, func(o *httpapi.AdminOptions) { o.Parked, o.Letters = p, p }), p
+	return newBureau(t, func(o *httpapi.AdminOptions) { o.Parked, o.DeadLetters = p, p }), p
 }
 
 const (

@@ -8,9 +8,9 @@ import (
 	"unicode/utf8"
 )
 
-// judgeText refuses a well-formed JSON text whose strings a decoder would have to change: bytes that are not UTF-8, and half
-// of a surrogate pair. Package json replaces both with U+FFFD, so different requests would be taken for the same one.
-func judgeText(text []byte) error {
+// checkText refuses a well-formed JSON text with bytes that are not UTF-8, or with half of a surrogate pair. Package json replaces both with
+// U+FFFD, so different requests would look the same.
+func checkText(text []byte) error {
 	for at := 0; at < len(text); {
 		switch r, size := utf8.DecodeRune(text[at:]); {
 		case r == utf8.RuneError && size == 1:
@@ -51,19 +51,18 @@ func escapedUnit(text []byte) rune {
 	return rune(unit)
 }
 
-// readable replaces bytes that are not UTF-8 in a request's path, host and headers. Nothing that this server knows has such
-// a path, and no header that it reads may hold more than ASCII. They are replaced because they stand in spans, and one span
-// with a text that is not UTF-8 makes the exporter drop all the spans that it sends together.
-func readable(next http.Handler) http.Handler {
+// withValidUTF8 replaces bytes that are not UTF-8 in a request's path, host and headers. They end up in spans, and one span with a text that is
+// not UTF-8 makes the exporter drop the whole batch of spans. No route has such a path, and the headers that the server reads are ASCII.
+func withValidUTF8(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.URL.Path, r.Host = replaced(r.URL.Path), replaced(r.Host)
+		r.URL.Path, r.Host = validUTF8(r.URL.Path), validUTF8(r.Host)
 		for _, values := range r.Header {
 			for i, value := range values {
-				values[i] = replaced(value)
+				values[i] = validUTF8(value)
 			}
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-func replaced(text string) string { return strings.ToValidUTF8(text, string(utf8.RuneError)) }
+func validUTF8(text string) string { return strings.ToValidUTF8(text, string(utf8.RuneError)) }

@@ -16,7 +16,6 @@ import (
 
 	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
 	"github.com/assylzhan-a/outboxie/internal/domain/order"
-	"github.com/assylzhan-a/outboxie/internal/ports/orders"
 )
 
 const (
@@ -121,7 +120,7 @@ func TestParametersThatAreNotUTF8AreRefused(t *testing.T) {
 	for query, name := range map[string]string{"status=%ff": "status", "status=pa%edd": "status", "cursor=%c0%af": "cursor", "a%ff=1": "a"} {
 		requireProblem(t, s.send("GET", "/orders?"+query, ""), 400, "invalid_request", wrongFields, parameter(name, "is not UTF-8"))
 	}
-	for _, header := range []string{orders.KeyHeader, "If-Match"} {
+	for _, header := range []string{"Idempotency-Key", "If-Match"} {
 		got := s.sendLines("/orders/"+firstID+"/pay", "", header, "\xff")
 		require.Equal(t, http.StatusBadRequest, got.status, got.body)
 		require.Contains(t, got.body, `"parameter":"`+header+`"`)

@@ -144,13 +144,13 @@ func later(a, b time.Time) time.Time {
 }
 
 // Disorder implements operations.RelayRepair.
-func (s *CursorStore) Disorder(ctx context.Context) (operations.Disorder, error) {
+func (s *CursorStore) CheckSequence(ctx context.Context) (operations.SequenceCheck, error) {
 	if err := ctx.Err(); err != nil {
-		return operations.Disorder{}, err
+		return operations.SequenceCheck{}, err
 	}
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
-	return operations.Disorder{
+	return operations.SequenceCheck{
 		Misplaced: int64(len(s.log.allMisplaced())), Next: s.log.dealt + 1, Highest: s.log.highest(),
 	}, nil
 }
@@ -186,8 +186,8 @@ func (s *CursorStore) Realign(ctx context.Context, r operations.Realignment) (in
 // chosen returns the rows that get new positions, and those that are removed, as retention had done before.
 func (l *Log) chosen(r operations.Realignment) (moving, dropped []*row) {
 	candidates := l.allMisplaced()
-	if r.Whole {
-		candidates = append(candidates, l.unparked(l.cursor.position, r.Place)...)
+	if r.Complete {
+		candidates = append(candidates, l.unparked(l.cursor.position, r.Position)...)
 	}
 	aggregates := make(map[outbox.Key]bool)
 	for _, row := range candidates {
@@ -199,7 +199,7 @@ func (l *Log) chosen(r operations.Realignment) (moving, dropped []*row) {
 			dropped = append(dropped, row)
 		}
 	}
-	for _, row := range l.unparked(r.Place, outbox.Position(len(l.rows))) {
+	for _, row := range l.unparked(r.Position, outbox.Position(len(l.rows))) {
 		if aggregates[row.entry.Key] && !slices.Contains(moving, row) {
 			moving = append(moving, row)
 		}

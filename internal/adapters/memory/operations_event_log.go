@@ -12,7 +12,7 @@ import (
 var _ operations.EventLog = (*CursorStore)(nil)
 
 // List reads at most one payload more than it returns.
-func (s *CursorStore) List(ctx context.Context, filter operations.Filter) ([]operations.ListedEvent, error) {
+func (s *CursorStore) List(ctx context.Context, filter operations.EventFilter) ([]operations.ListedEvent, error) {
 	cursor, err := s.Load(ctx)
 	if err != nil {
 		return nil, err
@@ -21,7 +21,7 @@ func (s *CursorStore) List(ctx context.Context, filter operations.Filter) ([]ope
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	var found []operations.ListedEvent
-	left := operations.AllListed
+	left := operations.MaxListedBytes
 	for _, entry := range slices.Backward(entries) {
 		if !listed(entry, filter) || len(found) >= filter.Limit {
 			continue
@@ -30,10 +30,10 @@ func (s *CursorStore) List(ctx context.Context, filter operations.Filter) ([]ope
 		item.Payload = nil
 		switch size := len(entry.Payload); {
 		case !filter.Payloads:
-		case size > operations.LargestListed:
-			item.Omitted = fmt.Sprintf("it takes more than %d bytes", operations.LargestListed)
+		case size > operations.MaxListedPayload:
+			item.Omitted = fmt.Sprintf("it takes more than %d bytes", operations.MaxListedPayload)
 		case size > left:
-			item.Omitted, left = fmt.Sprintf("this list has %d bytes of payloads already", operations.AllListed), 0
+			item.Omitted, left = fmt.Sprintf("this list has %d bytes of payloads already", operations.MaxListedBytes), 0
 		default:
 			item.Payload, left = entry.Payload, left-size
 		}
@@ -51,7 +51,7 @@ func (s *CursorStore) List(ctx context.Context, filter operations.Filter) ([]ope
 	return found, nil
 }
 
-func listed(entry outbox.Entry, filter operations.Filter) bool {
+func listed(entry outbox.Entry, filter operations.EventFilter) bool {
 	return (filter.Position == 0 || entry.Position == filter.Position) &&
 		(filter.Aggregate.Type == "" || entry.Key.Type == filter.Aggregate.Type) &&
 		(filter.Aggregate.ID == "" || entry.Key.ID == filter.Aggregate.ID) &&

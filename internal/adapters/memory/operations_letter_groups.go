@@ -43,8 +43,8 @@ func beginning(reason string) string {
 
 // Undecided is one statement.
 func (i *Inbox) Undecided(
-	ctx context.Context, subscriber string, after operations.LetterMark, limit int,
-) (found []operations.UndecidedEvent, mark operations.LetterMark, err error) {
+	ctx context.Context, subscriber string, after operations.DeadLetterCursor, limit int,
+) (found []operations.UndecidedEvent, mark operations.DeadLetterCursor, err error) {
 	mark = after
 	err = i.once(ctx, "undecided", func(*session) error {
 		if mark.Until.IsZero() {

@@ -53,7 +53,7 @@ func (k *keys) Claim(ctx context.Context, mine orders.KeyClaim) (orders.KeyClaim
 }
 
 // Held also returns a claim that this transaction has made itself.
-func (k *keys) Held(ctx context.Context, scope orders.Scope, key orders.Key) (orders.KeyClaim, bool, error) {
+func (k *keys) Find(ctx context.Context, scope orders.Scope, key orders.Key) (orders.KeyClaim, bool, error) {
 	if err := k.usable(ctx); err != nil {
 		return orders.KeyClaim{}, false, err
 	}

@@ -44,11 +44,11 @@ func TestRetention(t *testing.T) {
 }
 
 func TestBench(t *testing.T) {
-	operationstest.TestBench(t, func(*testing.T) operationstest.BenchHarness { return newEngine() })
+	operationstest.TestRelayRepair(t, func(*testing.T) operationstest.RelayRepairHarness { return newEngine() })
 }
 
 func TestJournal(t *testing.T) {
-	operationstest.TestJournal(t, func(*testing.T) operationstest.JournalHarness { return newEngine() })
+	operationstest.TestEventLog(t, func(*testing.T) operationstest.EventLogHarness { return newEngine() })
 }
 
 func TestFinder(t *testing.T) {
@@ -120,8 +120,8 @@ func (e *engine) Publisher() relay.StreamRepair         { return &publisherLine{
 func (e *engine) Parking() relay.Parking                { return line{e} }
 func (e *engine) ParkingAdmin() operations.ParkingAdmin { return line{e} }
 func (e *engine) Retention() relay.Retention            { return line{e} }
-func (e *engine) Bench() operations.RelayRepair         { return e.cursors }
-func (e *engine) Journal() operations.EventLog          { return e.cursors }
+func (e *engine) RelayRepair() operations.RelayRepair   { return e.cursors }
+func (e *engine) EventLog() operations.EventLog         { return e.cursors }
 func (e *engine) Finder() relay.Finder                  { return line{e} }
 func (e *engine) Elector(holder string) relay.Elector {
 	return electorLine{e, memory.NewElector(e.lease, holder)}

@@ -34,7 +34,7 @@ var drivenPorts = []reflect.Type{
 	reflect.TypeFor[relay.Log](), reflect.TypeFor[relay.CursorStore](), reflect.TypeFor[relay.Parking](),
 	reflect.TypeFor[operations.ParkingAdmin](), reflect.TypeFor[relay.Retention](), reflect.TypeFor[relay.Elector](),
 	reflect.TypeFor[relay.Appender](), reflect.TypeFor[relay.InstanceHalts](),
-	reflect.TypeFor[operations.RelayInspector](), reflect.TypeFor[operations.RelayRepair](), reflect.TypeFor[operations.SubscriberProgresses](),
+	reflect.TypeFor[operations.RelayInspector](), reflect.TypeFor[operations.RelayRepair](), reflect.TypeFor[operations.ProgressReader](),
 	reflect.TypeFor[orders.UnitOfWork](), reflect.TypeFor[orders.Keys](), reflect.TypeFor[orders.Orders](),
 	reflect.TypeFor[orders.ExpiredKeys](),
 	reflect.TypeFor[inbox.Checkpoints](), reflect.TypeFor[inbox.UnitOfWork](), reflect.TypeFor[orders.Totals](), reflect.TypeFor[inbox.DeadLetters](),

@@ -177,7 +177,7 @@ func mainPath(t *testing.T, db *bun.DB) {
 	require.NoError(t, err)
 	_, err = desk.Measure(ctx, 0)
 	require.NoError(t, err)
-	listed, err := desk.List(ctx, operations.Filter{Limit: 10})
+	listed, err := desk.List(ctx, operations.EventFilter{Limit: 10})
 	require.NoError(t, err)
 	require.Len(t, listed, 1)
 }

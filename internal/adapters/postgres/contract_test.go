@@ -38,7 +38,7 @@ func TestRetention(t *testing.T) {
 }
 
 func TestBench(t *testing.T) {
-	operationstest.TestBench(t, func(t *testing.T) operationstest.BenchHarness { return newParallel(t) })
+	operationstest.TestRelayRepair(t, func(t *testing.T) operationstest.RelayRepairHarness { return newParallel(t) })
 }
 
 func TestInstanceHalts(t *testing.T) {
@@ -68,7 +68,7 @@ func (h haltsHarness) Age(t *testing.T, by time.Duration) {
 }
 
 func TestJournal(t *testing.T) {
-	operationstest.TestJournal(t, func(t *testing.T) operationstest.JournalHarness { return newParallel(t) })
+	operationstest.TestEventLog(t, func(t *testing.T) operationstest.EventLogHarness { return newParallel(t) })
 }
 
 // The mutant "gap check off" must lose events, or the test that a reader follows the writers proves nothing.

@@ -259,7 +259,7 @@ func TestLaneWaitsForNoLetter(t *testing.T) {
 func TestPlaces(t *testing.T) {
 	h := newHarness(t)
 	in := postgres.NewInbox(h.db, postgres.InboxOptions{})
-	places, err := h.desk().Places(t.Context())
+	places, err := h.desk().Progress(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, places)
 	for _, name := range []string{emails, "Billing's ?0", "billing"} {
@@ -272,7 +272,7 @@ func TestPlaces(t *testing.T) {
 	applyTo := inbox.Batch{From: view.Lanes[0], To: inbox.StreamPosition{Sequence: 20}}
 	_, err = in.Apply(t.Context(), "billing", applyTo, ignore, thrice)
 	require.NoError(t, err)
-	places, err = h.desk().Places(t.Context())
+	places, err = h.desk().Progress(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []operations.SubscriberProgress{
 		{Subscriber: "Billing's ?0", Stream: "STREAM", Sequence: 10, Lanes: 3},

@@ -76,6 +76,6 @@ func TestVerifyWithABacklog(t *testing.T) {
 		require.NoError(t, h.log.Verify(t.Context(), outbox.Progress{}, 0)) // forget what was known
 	}
 	began := time.Now()
-	_, err = h.desk().Disorder(t.Context())
+	_, err = h.desk().CheckSequence(t.Context())
 	t.Logf("disorder in %v: %v", time.Since(began), err)
 }

@@ -131,15 +131,15 @@ var disorderStatement = `
 SELECT pg_is_in_recovery(), ` + nextPosition + `, ` + highestPosition + `, coalesce(` + misplacedCount + `, 0)
 FROM (SELECT) AS always LEFT JOIN outbox_cursor AS c ON c.relay = ?`
 
-// Disorder counts the events that came at positions which the relay had passed.
-func (a *RelayAdmin) Disorder(ctx context.Context) (found operations.Disorder, err error) {
+// CheckSequence counts the events that came at positions which the relay had passed.
+func (a *RelayAdmin) CheckSequence(ctx context.Context) (found operations.SequenceCheck, err error) {
 	var standby bool
 	err = a.db.QueryRowContext(ctx, disorderStatement, a.relay).Scan(&standby, &found.Next, &found.Highest, &found.Misplaced)
 	if err != nil {
-		return operations.Disorder{}, classify(ctx, fmt.Errorf("look for misplaced events of %s: %w", a.relay, err))
+		return operations.SequenceCheck{}, classify(ctx, fmt.Errorf("look for misplaced events of %s: %w", a.relay, err))
 	}
 	if standby {
-		return operations.Disorder{}, errStandby
+		return operations.SequenceCheck{}, errStandby
 	}
 	return found, nil
 }

@@ -88,7 +88,7 @@ func requireRealignWaits(t *testing.T, h *harness, desk *postgres.RelayAdmin) {
 	insert(t, open, "early")
 	moved := make(chan int64, 1)
 	go func() {
-		n, err := desk.Realign(t.Context(), operations.Realignment{Place: 3})
+		n, err := desk.Realign(t.Context(), operations.Realignment{Position: 3})
 		if err != nil {
 			n = -1
 		}

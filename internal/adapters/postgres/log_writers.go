@@ -127,7 +127,7 @@ ORDER BY 5`
 
 // describedWriter is a holder of a lock on the outbox, with its virtual id.
 type describedWriter struct {
-	operations.Writer
+	operations.OpenTransaction
 	id  string
 	age float64 // in seconds
 }
@@ -142,7 +142,7 @@ func describeWriters(ctx context.Context, db *bun.DB) ([]describedWriter, error)
 	for rows.Next() {
 		var w describedWriter
 		var since sql.NullTime
-		if err := rows.Scan(&w.id, &w.PID, &w.GID, &w.State, &since, &w.age, &w.Application, &w.Query); err != nil {
+		if err := rows.Scan(&w.id, &w.Session, &w.Prepared, &w.State, &since, &w.age, &w.Application, &w.Query); err != nil {
 			return nil, fmt.Errorf("describe the outbox's writers: %w", err)
 		}
 		w.Since = since.Time
@@ -172,11 +172,11 @@ func (l *Log) describe(ctx context.Context, open writers) []string {
 		if _, blocks := open[w.id]; !blocks {
 			continue
 		}
-		if w.PID == 0 {
-			described = append(described, fmt.Sprintf("prepared transaction %q, %.1fs old", w.GID, w.age))
+		if w.Session == 0 {
+			described = append(described, fmt.Sprintf("prepared transaction %q, %.1fs old", w.Prepared, w.age))
 		} else {
 			described = append(described, fmt.Sprintf("pid %d (%s) %s, transaction %.1fs old, last statement: %s",
-				w.PID, w.Application, w.State, w.age, w.Query))
+				w.Session, w.Application, w.State, w.age, w.Query))
 		}
 	}
 	return described

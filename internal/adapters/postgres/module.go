@@ -28,7 +28,7 @@ var Module = fx.Module("postgres", fx.Provide(
 	fx.Annotate(provideLog, fx.As(fx.Self()), fx.As(new(relay.Log))),
 	fx.Annotate(provideCursorStore, fx.As(new(relay.CursorStore))),
 	fx.Annotate(provideRelayAdmin, fx.As(new(operations.RelayInspector)), fx.As(new(operations.EventLog)), fx.As(new(operations.RelayRepair)),
-		fx.As(new(operations.SubscriberProgresses))),
+		fx.As(new(operations.ProgressReader))),
 	fx.Annotate(provideParking, fx.As(new(relay.Parking)), fx.As(new(operations.ParkingAdmin))),
 	fx.Annotate(provideRetention, fx.As(new(relay.Retention))),
 	fx.Annotate(provideElector, fx.As(fx.Self()), fx.As(new(relay.Elector))),

@@ -62,8 +62,8 @@ const sameAggregate = `hashtextextended(later.aggregate_id, hashtextextended(lat
 
 // Undecided is one statement.
 func (i *Inbox) Undecided(
-	ctx context.Context, subscriber string, after operations.LetterMark, limit int,
-) ([]operations.UndecidedEvent, operations.LetterMark, error) {
+	ctx context.Context, subscriber string, after operations.DeadLetterCursor, limit int,
+) ([]operations.UndecidedEvent, operations.DeadLetterCursor, error) {
 	ctx = allow(ctx, counting)
 	var rows []undecidedRow
 	until := bun.NullTime{Time: after.Until}
@@ -74,7 +74,7 @@ func (i *Inbox) Undecided(
 	found := make([]operations.UndecidedEvent, 0, len(rows))
 	for _, row := range rows {
 		found = append(found, row.undecided())
-		after = operations.LetterMark{Until: row.Until, DueAt: row.DueAt, ID: row.EventID}
+		after = operations.DeadLetterCursor{Until: row.Until, DueAt: row.DueAt, ID: row.EventID}
 	}
 	return found, after, nil
 }

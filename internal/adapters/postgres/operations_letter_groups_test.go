@@ -33,7 +33,7 @@ func TestManyLettersAreChangedInChunks(t *testing.T) {
 	h := newHarness(t)
 	const all, chunk = 2000, 500
 	deadLetters(t, h, all)
-	letters := operating.UndecidedLetters(newInbox(h.db), emails)
+	letters := operating.UndecidedDeadLetters(newInbox(h.db), emails)
 	choice := operations.Choice{Group: fault.NewFingerprint("customer 7 is unknown").ID}
 	groups, err := letters.Groups(t.Context())
 	require.NoError(t, err)

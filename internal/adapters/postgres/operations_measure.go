@@ -13,20 +13,20 @@ import (
 )
 
 // Measure sends up to three statements, each for a few rows by an index. ctx also bounds the wait for a connection of the pool.
-func (a *RelayAdmin) Measure(ctx context.Context, known outbox.Position) (operations.Measures, error) {
+func (a *RelayAdmin) Measure(ctx context.Context, known outbox.Position) (operations.RelayMetrics, error) {
 	measures, position, err := a.measureRelay(ctx, known)
 	if err == nil && measures.Backlog > 0 {
 		measures.Oldest, err = a.oldestAge(ctx, position)
 	}
 	if err != nil {
-		return operations.Measures{}, classify(ctx, fmt.Errorf("measure the relay %s: %w", a.relay, err))
+		return operations.RelayMetrics{}, classify(ctx, fmt.Errorf("measure the relay %s: %w", a.relay, err))
 	}
 	writers, err := describeWriters(ctx, a.db)
 	if err != nil {
-		return operations.Measures{}, classify(ctx, err)
+		return operations.RelayMetrics{}, classify(ctx, err)
 	}
 	if len(writers) > 0 {
-		measures.Writer = seconds(writers[0].age)
+		measures.OldestTransaction = seconds(writers[0].age)
 	}
 	return measures, nil
 }
@@ -45,16 +45,16 @@ FROM (
 // measureRelay also returns the position up to which everything was published or parked.
 func (a *RelayAdmin) measureRelay(
 	ctx context.Context, known outbox.Position,
-) (measures operations.Measures, position outbox.Position, err error) {
+) (measures operations.RelayMetrics, position outbox.Position, err error) {
 	var standby bool
 	var saved, purgedTo, last outbox.Position
-	err = a.db.QueryRowContext(ctx, measureStatement, a.relay, operations.CountedAtMost).Scan(
-		&standby, &measures.Led, &saved, &purgedTo, &last, &measures.ParkedEvents, &measures.ParkedAggregates)
+	err = a.db.QueryRowContext(ctx, measureStatement, a.relay, operations.MaxCountedParked).Scan(
+		&standby, &measures.HasLeader, &saved, &purgedTo, &last, &measures.ParkedEvents, &measures.ParkedAggregates)
 	if err == nil && standby {
 		err = errStandby
 	}
 	position = max(saved, known)
-	measures.Backlog, measures.Kept = int64(max(last-position, 0)), int64(max(last-purgedTo, 0))
+	measures.Backlog, measures.Retained = int64(max(last-position, 0)), int64(max(last-purgedTo, 0))
 	return measures, position, err
 }
 

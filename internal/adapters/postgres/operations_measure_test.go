@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-func measure(t *testing.T, h *harness, known outbox.Position) operations.Measures {
+func measure(t *testing.T, h *harness, known outbox.Position) operations.RelayMetrics {
 	t.Helper()
 	found, err := h.desk().Measure(t.Context(), known)
 	require.NoError(t, err)
@@ -29,7 +29,7 @@ func TestMeasure(t *testing.T) {
 	found := measure(t, h, 0)
 	require.InDelta(t, 9*time.Minute, found.Oldest, float64(30*time.Second))
 	found.Oldest = 0
-	require.Equal(t, operations.Measures{Backlog: 5, Kept: 5}, found)
+	require.Equal(t, operations.RelayMetrics{Backlog: 5, Retained: 5}, found)
 
 	elector := h.Elector("instance-1")
 	term, err := elector.Acquire(t.Context(), 0)
@@ -42,7 +42,7 @@ func TestMeasure(t *testing.T) {
 	found = measure(t, h, 0)
 	require.InDelta(t, 5*time.Minute, found.Oldest, float64(30*time.Second), "of the first that is not parked")
 	found.Oldest = 0
-	require.Equal(t, operations.Measures{Led: true, Backlog: 3, Kept: 4, ParkedEvents: 1, ParkedAggregates: 1}, found)
+	require.Equal(t, operations.RelayMetrics{HasLeader: true, Backlog: 3, Retained: 4, ParkedEvents: 1, ParkedAggregates: 1}, found)
 
 	require.EqualValues(t, 1, measure(t, h, 4).Backlog, "the relay knows better than its cursor")
 	require.EqualValues(t, 3, measure(t, h, 1).Backlog, "the cursor knows better than the relay")
@@ -50,7 +50,7 @@ func TestMeasure(t *testing.T) {
 	require.Zero(t, found.Backlog)
 	require.Zero(t, found.Oldest)
 	require.NoError(t, elector.Resign(t.Context(), term))
-	require.False(t, measure(t, h, 0).Led)
+	require.False(t, measure(t, h, 0).HasLeader)
 }
 
 func TestMeasureTellsOfOpenWriters(t *testing.T) {
@@ -59,15 +59,15 @@ func TestMeasureTellsOfOpenWriters(t *testing.T) {
 	require.NoError(t, err)
 	defer writer.Rollback() //nolint:errcheck // after a commit it does nothing
 	exec(t, writer, "SELECT pg_sleep(0.3)")
-	require.Zero(t, measure(t, h, 0).Writer, "it has written nothing")
+	require.Zero(t, measure(t, h, 0).OldestTransaction, "it has written nothing")
 	exec(t, writer, `INSERT INTO outbox (event_id, aggregate_type, aggregate_id, aggregate_version, event_type, subject, payload)
 		VALUES (gen_random_uuid(), 'order', 'w', 1, 'test.v1', 'orders.created', '1')`)
 	found := measure(t, h, 0)
-	require.Greater(t, found.Writer, 300*time.Millisecond)
+	require.Greater(t, found.OldestTransaction, 300*time.Millisecond)
 	require.Zero(t, found.Backlog, "it has committed nothing")
 	require.NoError(t, writer.Commit())
 	found = measure(t, h, 0)
-	require.Zero(t, found.Writer)
+	require.Zero(t, found.OldestTransaction)
 	require.EqualValues(t, 1, found.Backlog)
 }
 
@@ -97,7 +97,7 @@ func TestMeasureReadsLittle(t *testing.T) {
 		SELECT position, event_id, aggregate_type, aggregate_id, event_type, 'too large', 'parked' FROM outbox`)
 	found := measure(t, h, 0)
 	require.EqualValues(t, 50000, found.Backlog)
-	require.EqualValues(t, operations.CountedAtMost, found.ParkedEvents)
+	require.EqualValues(t, operations.MaxCountedParked, found.ParkedEvents)
 	requireLittle := func(statement string, args ...any) {
 		plan := explainAnalyze(t, h, statement, args...)
 		require.Contains(t, plan, "actual rows=")
@@ -106,5 +106,5 @@ func TestMeasureReadsLittle(t *testing.T) {
 	requireLittle(postgres.OldestStatement, 0)
 	exec(t, h.others, "ANALYZE outbox, outbox_parked")
 	requireLittle(postgres.OldestStatement, 0)
-	requireLittle(postgres.MeasureStatement, relayName, operations.CountedAtMost)
+	requireLittle(postgres.MeasureStatement, relayName, operations.MaxCountedParked)
 }

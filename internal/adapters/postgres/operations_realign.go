@@ -85,7 +85,7 @@ func (a *RelayAdmin) Realign(ctx context.Context, r operations.Realignment) (mov
 	ctx = allow(ctx, counting)
 	var rows int64
 	var behind bool
-	args := []any{a.relay, int64(r.Place), pgdialect.Array(r.Published), r.Whole}
+	args := []any{a.relay, int64(r.Position), pgdialect.Array(r.Published), r.Complete}
 	if err := a.db.QueryRowContext(ctx, unalignedStatement, args...).Scan(&rows, &behind); err != nil {
 		return 0, classify(ctx, fmt.Errorf("look for events to move: %w", err))
 	}

@@ -30,7 +30,7 @@ func NewRelayAdmin(db *bun.DB, relay, stream string) *RelayAdmin {
 }
 
 // Status sends several statements, so its values may be a few milliseconds apart.
-func (a *RelayAdmin) Status(ctx context.Context) (operations.Status, error) {
+func (a *RelayAdmin) Status(ctx context.Context) (operations.RelayStatus, error) {
 	ctx = allow(ctx, counting)
 	status, err := a.relayStatus(ctx)
 	if err == nil {
@@ -40,17 +40,17 @@ func (a *RelayAdmin) Status(ctx context.Context) (operations.Status, error) {
 		status.HaltedInstances, err = a.haltedInstances(ctx)
 	}
 	if err != nil {
-		return operations.Status{}, classify(ctx, fmt.Errorf("read the status of the relay %s: %w", a.relay, err))
+		return operations.RelayStatus{}, classify(ctx, fmt.Errorf("read the status of the relay %s: %w", a.relay, err))
 	}
-	if status.Disorder, err = a.Disorder(ctx); err != nil {
-		return operations.Status{}, err
+	if status.SequenceCheck, err = a.CheckSequence(ctx); err != nil {
+		return operations.RelayStatus{}, err
 	}
 	writers, err := describeWriters(ctx, a.db)
 	if err != nil {
-		return operations.Status{}, classify(ctx, err)
+		return operations.RelayStatus{}, classify(ctx, err)
 	}
 	if len(writers) > 0 {
-		status.Writer = &writers[0].Writer
+		status.OldestTransaction = &writers[0].OpenTransaction
 	}
 	return status, nil
 }
@@ -68,23 +68,23 @@ CROSS JOIN (
 ) AS parked`
 
 // relayStatus reads everything but the backlog and the writers.
-func (a *RelayAdmin) relayStatus(ctx context.Context) (operations.Status, error) {
+func (a *RelayAdmin) relayStatus(ctx context.Context) (operations.RelayStatus, error) {
 	var standby bool
 	var holder, stream, reason, detail sql.NullString
 	var token, position, sequence, purgedTo sql.NullInt64
 	var acquired, expires, updated, halted sql.NullTime
-	status := operations.Status{Relay: a.relay}
+	status := operations.RelayStatus{Relay: a.relay}
 	err := a.db.QueryRowContext(ctx, statusStatement, a.relay).Scan(&standby, &status.Now, &holder, &token, &acquired, &expires,
 		&position, &stream, &sequence, &purgedTo, &updated, &reason, &detail, &halted,
-		&status.Last, &status.ParkedEvents, &status.ParkedAggregates)
+		&status.LastPosition, &status.ParkedEvents, &status.ParkedAggregates)
 	switch {
 	case err != nil:
-		return operations.Status{}, err
+		return operations.RelayStatus{}, err
 	case standby:
-		return operations.Status{}, errStandby
+		return operations.RelayStatus{}, errStandby
 	}
 	status.Position, status.PurgedTo = outbox.Position(position.Int64), outbox.Position(purgedTo.Int64)
-	status.Stream, status.Sequence, status.Saved = stream.String, uint64(sequence.Int64), updated.Time
+	status.Stream, status.Sequence, status.SavedAt = stream.String, uint64(sequence.Int64), updated.Time
 	if token.Valid {
 		status.Leader = &operations.Leader{Holder: holder.String, Token: token.Int64, Since: acquired.Time, Until: expires.Time}
 	}
@@ -108,11 +108,11 @@ func countBehind(ctx context.Context, db *bun.DB, position outbox.Position) (cou
 }
 
 // List reads at most one payload more than it returns.
-func (a *RelayAdmin) List(ctx context.Context, filter operations.Filter) ([]operations.ListedEvent, error) {
+func (a *RelayAdmin) List(ctx context.Context, filter operations.EventFilter) ([]operations.ListedEvent, error) {
 	ctx = allow(ctx, counting)
 	largest := 0
 	if filter.Payloads {
-		largest = operations.LargestListed
+		largest = operations.MaxListedPayload
 	}
 	query := a.db.NewSelect().ColumnExpr(entryColumns(strconv.Itoa(largest))).
 		ColumnExpr("CASE WHEN p.state IS NOT NULL THEN p.state WHEN "+belowPurged+" OR "+recordedLater+" THEN ? "+
@@ -145,7 +145,7 @@ func (a *RelayAdmin) List(ctx context.Context, filter operations.Filter) ([]oper
 	defer func() { _ = rows.Close() }()
 	var found []operations.ListedEvent
 	var unread []outbox.Position // because of something else than the payload
-	left := operations.AllListed
+	left := operations.MaxListedBytes
 	for rows.Next() {
 		var row logRow
 		var listed operations.ListedEvent
@@ -154,9 +154,9 @@ func (a *RelayAdmin) List(ctx context.Context, filter operations.Filter) ([]oper
 		}
 		listed.Entry = row.entry()
 		if left -= len(row.payload); filter.Payloads && left < 0 {
-			listed.Payload, listed.Omitted = nil, fmt.Sprintf("this list has %d bytes of payloads already", operations.AllListed)
+			listed.Payload, listed.Omitted = nil, fmt.Sprintf("this list has %d bytes of payloads already", operations.MaxListedBytes)
 		} else if filter.Payloads && row.payload == nil {
-			listed.Omitted = fmt.Sprintf("it takes more than %d bytes", operations.LargestListed)
+			listed.Omitted = fmt.Sprintf("it takes more than %d bytes", operations.MaxListedPayload)
 		}
 		if row.unread() {
 			unread = append(unread, listed.Position)
@@ -176,7 +176,7 @@ func (a *RelayAdmin) explainListed(ctx context.Context, found []operations.Liste
 	for _, position := range unread {
 		entries = append(entries, outbox.Entry{Position: position})
 	}
-	if err := explain(ctx, a.db, entries, operations.LargestListed); err != nil {
+	if err := explain(ctx, a.db, entries, operations.MaxListedPayload); err != nil {
 		return err
 	}
 	for i := range found {

@@ -13,7 +13,7 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-func status(t *testing.T, h *harness) operations.Status {
+func status(t *testing.T, h *harness) operations.RelayStatus {
 	t.Helper()
 	status, err := h.desk().Status(t.Context())
 	require.NoError(t, err)
@@ -45,7 +45,7 @@ func TestStatusOfAnEmptyDatabase(t *testing.T) {
 	before := time.Now().Add(-time.Minute)
 	found := status(t, h)
 	require.WithinRange(t, found.Now, before, time.Now().Add(time.Minute))
-	require.Equal(t, operations.Status{Relay: relayName, Now: found.Now, Disorder: operations.Disorder{Next: 1}}, found)
+	require.Equal(t, operations.RelayStatus{Relay: relayName, Now: found.Now, SequenceCheck: operations.SequenceCheck{Next: 1}}, found)
 }
 
 func TestStatusTellsWhereTheRelayStands(t *testing.T) {
@@ -66,10 +66,10 @@ func TestStatusTellsWhereTheRelayStands(t *testing.T) {
 	require.True(t, found.Leader.Until.After(found.Now))
 	require.Nil(t, found.Halt)
 	require.Equal(t, outbox.Position(2), found.Position)
-	require.WithinRange(t, found.Saved, found.Leader.Since, found.Now)
+	require.WithinRange(t, found.SavedAt, found.Leader.Since, found.Now)
 	require.Equal(t, "STREAM", found.Stream)
 	require.Equal(t, uint64(7), found.Sequence)
-	require.Equal(t, outbox.Position(5), found.Last)
+	require.Equal(t, outbox.Position(5), found.LastPosition)
 	require.EqualValues(t, 3, found.Unpublished)
 	require.Greater(t, found.Now.Sub(found.Oldest), 5*time.Minute-time.Millisecond)
 
@@ -97,7 +97,7 @@ func TestStatusTellsWhenTheRelayCameOnLast(t *testing.T) {
 		saved.Position, saved.StreamSequence = position, sequence
 		saved, err = h.cursors.Save(t.Context(), relay.WriteFence{Token: term.Token, Revision: saved.Revision}, saved)
 		require.NoError(t, err)
-		return status(t, h).Saved
+		return status(t, h).SavedAt
 	}
 	first := save(1, 1)
 	for range 3 {
@@ -118,7 +118,7 @@ func TestStatusTellsWhenTheRelayCameOnLast(t *testing.T) {
 	require.True(t, parked.After(redriven))
 	require.Equal(t, parked, save(3, 3))
 	require.NoError(t, h.desk().Adopt(t.Context(), saved.Revision, saved, false))
-	require.True(t, status(t, h).Saved.After(parked))
+	require.True(t, status(t, h).SavedAt.After(parked))
 }
 
 // What belongs to another relay, or was dealt with, is not told.
@@ -128,7 +128,7 @@ func TestStatusIsOfOneRelay(t *testing.T) {
 		('OTHER', 'x', 1, now(), now() + interval '1 hour'), (?, 'expired', 7, now(), now())`, relayName)
 	exec(t, h.others, `INSERT INTO outbox_cursor (relay, position, token, updated_at, halt_reason) VALUES ('OTHER', 7, 1, now(), 'tail_gone')`)
 	found := status(t, h)
-	require.Equal(t, operations.Status{Relay: relayName, Now: found.Now, Disorder: operations.Disorder{Next: 1}}, found)
+	require.Equal(t, operations.RelayStatus{Relay: relayName, Now: found.Now, SequenceCheck: operations.SequenceCheck{Next: 1}}, found)
 }
 
 func TestStatusCountsTheParkingLotApart(t *testing.T) {
@@ -149,7 +149,7 @@ func TestStatusNamesTheOldestWriter(t *testing.T) {
 	h := newHarness(t)
 	reader := transaction(t, h)
 	exec(t, reader, "SELECT count(*) FROM outbox")
-	require.Nil(t, status(t, h).Writer, "a reader, however old, holds nothing up")
+	require.Nil(t, status(t, h).OldestTransaction, "a reader, however old, holds nothing up")
 
 	older, younger := transaction(t, h), transaction(t, h)
 	insert(t, younger, "younger")
@@ -157,20 +157,20 @@ func TestStatusNamesTheOldestWriter(t *testing.T) {
 	var pid int
 	require.NoError(t, h.others.NewRaw("SELECT pg_backend_pid() /* last */").Conn(older).Scan(t.Context(), &pid))
 	found := status(t, h)
-	require.Equal(t, pid, found.Writer.PID)
-	require.Equal(t, operations.Writer{
-		PID: pid, Application: "others", State: "idle in transaction", Query: "SELECT pg_backend_pid() /* last */", Since: found.Writer.Since,
-	}, *found.Writer)
-	require.True(t, found.Writer.Since.Before(found.Now))
+	require.Equal(t, pid, found.OldestTransaction.Session)
+	require.Equal(t, operations.OpenTransaction{
+		Session: pid, Application: "others", State: "idle in transaction", Query: "SELECT pg_backend_pid() /* last */", Since: found.OldestTransaction.Since,
+	}, *found.OldestTransaction)
+	require.True(t, found.OldestTransaction.Since.Before(found.Now))
 	require.Zero(t, found.Unpublished, "nothing is committed")
 
 	exec(t, older, "PREPARE TRANSACTION ?", h.name)
 	exec(t, younger, "ROLLBACK")
 	found = status(t, h)
-	require.Equal(t, operations.Writer{GID: h.name, State: "prepared", Since: found.Writer.Since}, *found.Writer)
-	require.False(t, found.Writer.Since.IsZero())
+	require.Equal(t, operations.OpenTransaction{Prepared: h.name, State: "prepared", Since: found.OldestTransaction.Since}, *found.OldestTransaction)
+	require.False(t, found.OldestTransaction.Since.IsZero())
 	exec(t, h.others, "ROLLBACK PREPARED ?", h.name)
-	require.Nil(t, status(t, h).Writer)
+	require.Nil(t, status(t, h).OldestTransaction)
 }
 
 func TestListChooses(t *testing.T) {
@@ -189,19 +189,19 @@ func TestListChooses(t *testing.T) {
 	record(t, h, "c", 1) // 7: the relay waits for 6
 
 	for name, c := range map[string]struct {
-		filter operations.Filter
+		filter operations.EventFilter
 		want   []outbox.Position
 	}{
-		"all":                   {operations.Filter{Limit: 10}, []outbox.Position{7, 5, 4, 3, 2, 1}},
-		"the newest":            {operations.Filter{Limit: 2}, []outbox.Position{7, 5}},
-		"none":                  {operations.Filter{}, nil},
-		"a position":            {operations.Filter{Position: 3, Limit: 10}, []outbox.Position{3}},
-		"a position not there":  {operations.Filter{Position: 6, Limit: 10}, nil},
-		"an aggregate":          {operations.Filter{Aggregate: outbox.Key{Type: "order", ID: "a"}, Limit: 10}, []outbox.Position{2, 1}},
-		"a type":                {operations.Filter{Type: "it's ?", Limit: 10}, []outbox.Position{5, 2}},
-		"recorded lately":       {operations.Filter{Since: time.Now().Add(-30 * time.Minute), Limit: 10}, []outbox.Position{7, 5, 4, 3}},
-		"all of it":             {operations.Filter{Aggregate: outbox.Key{Type: "order", ID: "a"}, Type: "it's ?", Limit: 10}, []outbox.Position{2}},
-		"an aggregate's newest": {operations.Filter{Aggregate: outbox.Key{Type: "order", ID: "b"}, Limit: 1}, []outbox.Position{5}},
+		"all":                   {operations.EventFilter{Limit: 10}, []outbox.Position{7, 5, 4, 3, 2, 1}},
+		"the newest":            {operations.EventFilter{Limit: 2}, []outbox.Position{7, 5}},
+		"none":                  {operations.EventFilter{}, nil},
+		"a position":            {operations.EventFilter{Position: 3, Limit: 10}, []outbox.Position{3}},
+		"a position not there":  {operations.EventFilter{Position: 6, Limit: 10}, nil},
+		"an aggregate":          {operations.EventFilter{Aggregate: outbox.Key{Type: "order", ID: "a"}, Limit: 10}, []outbox.Position{2, 1}},
+		"a type":                {operations.EventFilter{Type: "it's ?", Limit: 10}, []outbox.Position{5, 2}},
+		"recorded lately":       {operations.EventFilter{Since: time.Now().Add(-30 * time.Minute), Limit: 10}, []outbox.Position{7, 5, 4, 3}},
+		"all of it":             {operations.EventFilter{Aggregate: outbox.Key{Type: "order", ID: "a"}, Type: "it's ?", Limit: 10}, []outbox.Position{2}},
+		"an aggregate's newest": {operations.EventFilter{Aggregate: outbox.Key{Type: "order", ID: "b"}, Limit: 1}, []outbox.Position{5}},
 	} {
 		listed, err := h.desk().List(t.Context(), c.filter)
 		require.NoError(t, err, name)
@@ -212,7 +212,7 @@ func TestListChooses(t *testing.T) {
 		require.Equal(t, c.want, positions, name)
 	}
 
-	listed, err := h.desk().List(t.Context(), operations.Filter{Limit: 10})
+	listed, err := h.desk().List(t.Context(), operations.EventFilter{Limit: 10})
 	require.NoError(t, err)
 	var states []string
 	for _, entry := range listed {
@@ -233,7 +233,7 @@ func TestListChooses(t *testing.T) {
 func TestListWithoutARelay(t *testing.T) {
 	h := newHarness(t)
 	record(t, h, "a", 1)
-	listed, err := h.desk().List(t.Context(), operations.Filter{Limit: 10})
+	listed, err := h.desk().List(t.Context(), operations.EventFilter{Limit: 10})
 	require.NoError(t, err)
 	require.Equal(t, operations.Unpublished, listed[0].State)
 }
@@ -299,7 +299,7 @@ func TestDeskSaysThatTheSchemaIsMissing(t *testing.T) {
 	exec(t, h.others, "DROP TABLE outbox_parked")
 	_, err := h.desk().Status(t.Context())
 	require.ErrorIs(t, err, postgres.ErrSchema)
-	_, err = h.desk().List(t.Context(), operations.Filter{Limit: 1})
+	_, err = h.desk().List(t.Context(), operations.EventFilter{Limit: 1})
 	require.ErrorIs(t, err, postgres.ErrSchema)
 	require.ErrorContains(t, err, "outboxie migrate up")
 	exec(t, h.others, "ALTER TABLE outbox_cursor DROP COLUMN halt_reason")

@@ -6,10 +6,10 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-var _ operations.SubscriberProgresses = (*RelayAdmin)(nil)
+var _ operations.ProgressReader = (*RelayAdmin)(nil)
 
-// Places is one statement.
-func (a *RelayAdmin) Places(ctx context.Context) (places []operations.SubscriberProgress, err error) {
+// Progress is one statement.
+func (a *RelayAdmin) Progress(ctx context.Context) (places []operations.SubscriberProgress, err error) {
 	rows, err := a.db.QueryContext(ctx, `SELECT DISTINCT ON (subscriber COLLATE "C") subscriber, stream, sequence, lanes
 		FROM subscriber_lanes ORDER BY subscriber COLLATE "C", sequence, lane`)
 	if err != nil {

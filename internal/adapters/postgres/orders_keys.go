@@ -56,7 +56,7 @@ func (k *keys) Claim(ctx context.Context, mine orders.KeyClaim) (orders.KeyClaim
 }
 
 // Held also returns a claim that this transaction has made itself.
-func (k *keys) Held(ctx context.Context, scope orders.Scope, key orders.Key) (holds orders.KeyClaim, found bool, err error) {
+func (k *keys) Find(ctx context.Context, scope orders.Scope, key orders.Key) (holds orders.KeyClaim, found bool, err error) {
 	holds, err = k.read(ctx, scope, key, heldKeyStatement, orders.KeyLifetime.Microseconds())
 	if errors.Is(err, sql.ErrNoRows) {
 		return orders.KeyClaim{}, false, nil

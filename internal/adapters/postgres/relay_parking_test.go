@@ -69,7 +69,7 @@ func newScene(t *testing.T) *scene {
 	count, err := s.parking.Redrive(t.Context(), &s.log[0].Key)
 	require.NoError(t, err)
 	require.Equal(t, 2, count)
-	_, err = s.cursors.Save(t.Context(), s.turn(), relay.Cursor{Progress: s.log[6].Progress(), StreamCreated: "x", StreamSequence: 7})
+	_, err = s.cursors.Save(t.Context(), s.fence(), relay.Cursor{Progress: s.log[6].Progress(), StreamCreated: "x", StreamSequence: 7})
 	require.NoError(t, err)
 	s.revision++
 	require.Zero(t, s.purge(t))
@@ -77,14 +77,14 @@ func newScene(t *testing.T) *scene {
 	return s
 }
 
-func (s *scene) turn() relay.WriteFence {
+func (s *scene) fence() relay.WriteFence {
 	return relay.WriteFence{Token: s.term.Token, Revision: s.revision}
 }
 
 // settle parks entry.
 func (s *scene) settle(t *testing.T, entry outbox.Entry) {
 	t.Helper()
-	settled, err := s.parking.Reconcile(t.Context(), s.turn(), notice(entry), 7, true)
+	settled, err := s.parking.Reconcile(t.Context(), s.fence(), notice(entry), 7, true)
 	require.NoError(t, err)
 	require.True(t, settled.Waiting)
 	s.revision++
@@ -105,25 +105,25 @@ func notice(entry outbox.Entry) relay.MessageMeta {
 func (s *scene) inTurn() map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"Save": func(ctx context.Context) error {
-			_, err := s.cursors.Save(ctx, s.turn(), relay.Cursor{})
+			_, err := s.cursors.Save(ctx, s.fence(), relay.Cursor{})
 			return err
 		},
 		"Report": func(ctx context.Context) error {
-			return s.cursors.Report(ctx, s.turn(), relay.NewHalt(relay.HaltTailGone, "gone"))
+			return s.cursors.Report(ctx, s.fence(), relay.NewHalt(relay.HaltTailGone, "gone"))
 		},
 		"Settle a notice": func(ctx context.Context) error {
-			_, err := s.parking.Reconcile(ctx, s.turn(), notice(s.log[7]), 8, true)
+			_, err := s.parking.Reconcile(ctx, s.fence(), notice(s.log[7]), 8, true)
 			return err
 		},
 		"Settle a redriven event": func(ctx context.Context) error {
-			_, err := s.parking.Reconcile(ctx, s.turn(), relay.MessageMeta{Own: true, Event: s.log[1].Position}, 8, true)
+			_, err := s.parking.Reconcile(ctx, s.fence(), relay.MessageMeta{Own: true, Event: s.log[1].Position}, 8, true)
 			return err
 		},
 		"SetAside": func(ctx context.Context) error {
-			_, err := s.parking.SetAside(ctx, s.turn(), s.log[5:6])
+			_, err := s.parking.SetAside(ctx, s.fence(), s.log[5:6])
 			return err
 		},
-		"Refuse": func(ctx context.Context) error { return s.parking.Refuse(ctx, s.turn(), s.log[0], "refused") },
+		"Refuse": func(ctx context.Context) error { return s.parking.Refuse(ctx, s.fence(), s.log[0], "refused") },
 	}
 }
 
@@ -268,7 +268,7 @@ func TestSettingAsideAndDiscardingSeeEachOther(t *testing.T) {
 	exec(t, operator, "UPDATE outbox_parked SET state = 'discarded' WHERE position = ?", int64(s.log[4].Position))
 	var aside []outbox.Position
 	answer := stalled(t, s.harness, func(ctx context.Context) (err error) {
-		aside, err = s.parking.SetAside(ctx, s.turn(), s.log[5:6])
+		aside, err = s.parking.SetAside(ctx, s.fence(), s.log[5:6])
 		return err
 	})
 	exec(t, operator, "COMMIT")
@@ -348,7 +348,7 @@ func TestAHaltIsKeptWithItsFirstTime(t *testing.T) {
 		HaltedAt               time.Time
 	}
 	report := func(halt *relay.Halt) (row halted) {
-		require.NoError(t, s.cursors.Report(t.Context(), s.turn(), halt))
+		require.NoError(t, s.cursors.Report(t.Context(), s.fence(), halt))
 		s.revision++
 		require.NoError(t, s.others.NewRaw(`SELECT coalesce(halt_reason, '') AS halt_reason, coalesce(halt_detail, '') AS halt_detail,
 			coalesce(halted_at, 'epoch') AS halted_at FROM outbox_cursor`).Scan(t.Context(), &row))

@@ -111,18 +111,22 @@ func relayCalls() map[string]dbCall {
 func operatingCalls() map[string]dbCall {
 	desk := func(db *bun.DB) *postgres.RelayAdmin { return postgres.NewRelayAdmin(db, relayName, "STREAM") }
 	return map[string]dbCall{
-		"operations.RelayInspector.Status":  on(func(ctx context.Context, db *bun.DB) (operations.Status, error) { return desk(db).Status(ctx) }),
-		"operations.RelayInspector.Measure": on(func(ctx context.Context, db *bun.DB) (operations.Measures, error) { return desk(db).Measure(ctx, 0) }),
+		"operations.RelayInspector.Status": on(func(ctx context.Context, db *bun.DB) (operations.RelayStatus, error) { return desk(db).Status(ctx) }),
+		"operations.RelayInspector.Measure": on(func(ctx context.Context, db *bun.DB) (operations.RelayMetrics, error) {
+			return desk(db).Measure(ctx, 0)
+		}),
 		"operations.RelayInspector.List": on(func(ctx context.Context, db *bun.DB) ([]operations.ListedEvent, error) {
-			return desk(db).List(ctx, operations.Filter{Limit: 1})
+			return desk(db).List(ctx, operations.EventFilter{Limit: 1})
 		}),
-		"operations.SubscriberProgresses.Places": on(func(ctx context.Context, db *bun.DB) ([]operations.SubscriberProgress, error) {
-			return desk(db).Places(ctx)
+		"operations.ProgressReader.Progress": on(func(ctx context.Context, db *bun.DB) ([]operations.SubscriberProgress, error) {
+			return desk(db).Progress(ctx)
 		}),
-		"operations.RelayRepair.Cursor":   on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) { return desk(db).Cursor(ctx) }),
-		"operations.RelayRepair.Disorder": on(func(ctx context.Context, db *bun.DB) (operations.Disorder, error) { return desk(db).Disorder(ctx) }),
+		"operations.RelayRepair.Cursor": on(func(ctx context.Context, db *bun.DB) (relay.Cursor, error) { return desk(db).Cursor(ctx) }),
+		"operations.RelayRepair.CheckSequence": on(func(ctx context.Context, db *bun.DB) (operations.SequenceCheck, error) {
+			return desk(db).CheckSequence(ctx)
+		}),
 		"operations.RelayRepair.Realign": on(func(ctx context.Context, db *bun.DB) (int64, error) {
-			return desk(db).Realign(ctx, operations.Realignment{Place: 1})
+			return desk(db).Realign(ctx, operations.Realignment{Position: 1})
 		}),
 		"operations.RelayRepair.HasEvents": on(func(ctx context.Context, db *bun.DB) ([]outbox.Progress, error) {
 			return desk(db).HasEvents(ctx, []outbox.Progress{{Position: 1}})
@@ -190,7 +194,7 @@ func subscriberCalls() map[string]dbCall {
 		"operations.DeadLetterAdmin.Retry":   func(ctx context.Context, db *bun.DB) error { return newInbox(db).Retry(ctx, subscriber, missing) },
 		"operations.DeadLetterAdmin.Discard": func(ctx context.Context, db *bun.DB) error { return newInbox(db).Discard(ctx, subscriber, missing) },
 		"operations.DeadLetterAdmin.Undecided": on(func(ctx context.Context, db *bun.DB) ([]operations.UndecidedEvent, error) {
-			found, _, err := newInbox(db).Undecided(ctx, subscriber, operations.LetterMark{}, 1)
+			found, _, err := newInbox(db).Undecided(ctx, subscriber, operations.DeadLetterCursor{}, 1)
 			return found, err
 		}),
 		"operations.DeadLetterAdmin.RetryChosen": on(func(ctx context.Context, db *bun.DB) (int, error) {
@@ -252,8 +256,8 @@ func orderingCalls() map[string]func(ctx context.Context, tx orders.Tx) error {
 			_, err := tx.Keys.Claim(ctx, newClaim("k"))
 			return err
 		},
-		"orders.Keys.Held": func(ctx context.Context, tx orders.Tx) error {
-			_, _, err := tx.Keys.Held(ctx, "customer", "k")
+		"orders.Keys.Find": func(ctx context.Context, tx orders.Tx) error {
+			_, _, err := tx.Keys.Find(ctx, "customer", "k")
 			return err
 		},
 		"orders.Orders.Get": func(ctx context.Context, tx orders.Tx) error {

@@ -72,7 +72,7 @@ func TestAFollowerShowsNothingOfItsTerm(t *testing.T) {
 type world struct {
 	leads    bool
 	waiting  time.Duration
-	measures operations.Measures
+	measures operations.RelayMetrics
 	lags     []operations.Lag
 
 	overviews []inbox.Overview
@@ -84,9 +84,9 @@ func (w *world) shared() telemetry.Shared {
 	return telemetry.Shared{
 		Leads:   func() bool { return w.leads },
 		Waiting: func() time.Duration { return w.waiting },
-		Measures: func(ctx context.Context) (operations.Measures, error) {
+		Measures: func(ctx context.Context) (operations.RelayMetrics, error) {
 			if _, bounded := ctx.Deadline(); !bounded {
-				return operations.Measures{}, errors.New("nobody bounds this")
+				return operations.RelayMetrics{}, errors.New("nobody bounds this")
 			}
 			w.asked++
 			return w.measures, w.down
@@ -114,8 +114,8 @@ func TestWhoShowsWhatAllWouldMeasureAlike(t *testing.T) {
 			mp, m := measuring()
 			w := &world{
 				leads: c.leads, waiting: time.Second, lags: []operations.Lag{{Subscriber: "billing", Events: 4, Oldest: 6 * time.Second}},
-				measures: operations.Measures{
-					Led: c.led, Backlog: 10, Oldest: 2 * time.Second, Kept: 30, Writer: 500 * time.Millisecond, ParkedEvents: 5, ParkedAggregates: 2,
+				measures: operations.RelayMetrics{
+					HasLeader: c.led, Backlog: 10, Oldest: 2 * time.Second, Retained: 30, OldestTransaction: 500 * time.Millisecond, ParkedEvents: 5, ParkedAggregates: 2,
 				},
 			}
 			registered(t)(telemetry.ObserveShared(mp, w.shared()))

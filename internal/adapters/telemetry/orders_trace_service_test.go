@@ -60,7 +60,7 @@ func (d *desk) Get(ctx context.Context, id order.ID) (order.Snapshot, error) {
 }
 
 func TestServiceHasASpanPerUseCase(t *testing.T) {
-	guard := orders.Precondition{Key: "k1", Versions: []int64{7}}
+	guard := orders.Precondition{Key: "k1", AllowedVersions: []int64{7}}
 	for name, c := range map[string]struct {
 		call    func(orders.Service, context.Context) (any, error)
 		asked   string

@@ -75,7 +75,7 @@ func ObserveRelay(mp metric.MeterProvider, read func() RelayState) (metric.Regis
 type Shared struct {
 	Leads    func() bool          // this instance does
 	Waiting  func() time.Duration // how long its relay has been waiting for an open transaction
-	Measures func(ctx context.Context) (operations.Measures, error)
+	Measures func(ctx context.Context) (operations.RelayMetrics, error)
 	Lags     func(ctx context.Context) ([]operations.Lag, error)
 	// Overviews are those of all subscribers.
 	Overviews func(ctx context.Context) ([]inbox.Overview, error)
@@ -110,19 +110,19 @@ func ObserveShared(mp metric.MeterProvider, from Shared) (metric.Registration, e
 			"How long the first of these has been in the stream; 0 if there is none.")
 	)
 	standing := newStanding(m)
-	measures, lags := &recent[operations.Measures]{ask: from.Measures}, &recent[[]operations.Lag]{ask: from.Lags}
+	measures, lags := &recent[operations.RelayMetrics]{ask: from.Measures}, &recent[[]operations.Lag]{ask: from.Lags}
 	overviews := &recent[[]inbox.Overview]{ask: from.Overviews}
 	return m.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
 		found, err := measures.get(ctx)
-		if leads := from.Leads(); !leads && (err != nil || found.Led) {
+		if leads := from.Leads(); !leads && (err != nil || found.HasLeader) {
 			return err
 		}
 		if err == nil {
 			o.ObserveInt64(backlog, found.Backlog)
 			o.ObserveFloat64(oldest, found.Oldest.Seconds())
-			o.ObserveInt64(kept, found.Kept)
+			o.ObserveInt64(kept, found.Retained)
 			// Of a transaction of another role nothing but its being in the way may be known.
-			o.ObserveFloat64(writer, max(found.Writer, from.Waiting()).Seconds())
+			o.ObserveFloat64(writer, max(found.OldestTransaction, from.Waiting()).Seconds())
 			o.ObserveInt64(events, found.ParkedEvents)
 			o.ObserveInt64(aggregates, found.ParkedAggregates)
 		}

@@ -1,5 +1,4 @@
-// Package webhook hands events to an HTTP endpoint, as CloudEvents in binary mode. A program makes one Endpoint, which any number of
-// handlers use.
+// Package webhook posts events to an HTTP endpoint, as CloudEvents in binary mode. A program makes one Endpoint for all its handlers.
 package webhook
 
 import (
@@ -30,7 +29,7 @@ const (
 	maxIdle      = 64 // connections that are kept open
 )
 
-// Options say where the endpoint is.
+// Options configures an Endpoint.
 type Options struct {
 	// URL may hold a user's name and password, which are sent as basic authentication. It is never logged.
 	URL string
@@ -40,8 +39,8 @@ type Options struct {
 
 // Endpoint posts events to a URL.
 //
-// A status of 2xx means that the event was taken. 408, 429 and 5xx are failures of the event, and so is an answer that does not come in
-// time. 503 with Retry-After, and an endpoint to which there is no connection, are an outage. Any other status is a refusal. A redirect is
+// A status of 2xx means that the endpoint accepted the event. 408, 429 and 5xx are failures of the event, and so is an answer that does not come
+// in time. 503 with Retry-After, and an endpoint to which there is no connection, are an outage. Any other status is a refusal. A redirect is
 // followed only if it is 307 or 308, which repeat the request as it was, and leads to the same host by the same scheme.
 type Endpoint struct {
 	client *http.Client
@@ -52,7 +51,7 @@ type Endpoint struct {
 
 var _ webhook.Endpoint = (*Endpoint)(nil)
 
-// New returns an endpoint. It connects to nothing.
+// New returns an endpoint. It does not connect yet.
 func New(options Options) (*Endpoint, error) {
 	parsed, err := url.Parse(options.URL)
 	if err != nil || parsed.Host == "" {
@@ -68,10 +67,10 @@ func New(options Options) (*Endpoint, error) {
 	}, nil
 }
 
-// Close closes the connections that nobody uses.
+// Close closes the idle connections.
 func (e *Endpoint) Close() { e.client.CloseIdleConnections() }
 
-// checkRedirect follows what repeats the request at the same place. Other answers are looked at as they are.
+// checkRedirect follows a redirect that repeats the request at the same host. Other redirects are final answers.
 func checkRedirect(next *http.Request, former []*http.Request) error {
 	status := next.Response.StatusCode
 	repeats := status == http.StatusTemporaryRedirect || status == http.StatusPermanentRedirect
@@ -95,7 +94,7 @@ func (e *Endpoint) Deliver(ctx context.Context, entry outbox.Entry) error {
 	if err != nil {
 		return errors.New("WEBHOOK_URL is not a URL of http or https")
 	}
-	e.describe(ctx, request.Header, entry)
+	e.setHeaders(ctx, request.Header, entry)
 	answer, err := e.client.Do(request)
 	if err != nil {
 		return e.classify(ctx, err, connected)
@@ -103,10 +102,10 @@ func (e *Endpoint) Deliver(ctx context.Context, entry outbox.Entry) error {
 	defer func() { _ = answer.Body.Close() }()
 	defer time.AfterFunc(bodyWithin, end).Stop()
 	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, maxBody)) // the status has said everything
-	return e.judge(answer)
+	return e.checkStatus(answer)
 }
 
-// classify tells an outage from the failure of an event. The error of the client names the URL, which may be secret.
+// classify returns an outage, or a failure of the event. It hides the URL in the client's error, which may be secret.
 func (e *Endpoint) classify(ctx context.Context, err error, connected bool) error {
 	var of *url.Error
 	if errors.As(err, &of) {
@@ -121,8 +120,8 @@ func (e *Endpoint) classify(ctx context.Context, err error, connected bool) erro
 	return fmt.Errorf("%s has not answered: %w", e.host, err)
 }
 
-// judge says what a status means.
-func (e *Endpoint) judge(answer *http.Response) error {
+// checkStatus returns the error that a status stands for.
+func (e *Endpoint) checkStatus(answer *http.Response) error {
 	switch status := answer.StatusCode; {
 	case status >= 200 && status < 300:
 		return nil
@@ -135,8 +134,8 @@ func (e *Endpoint) judge(answer *http.Response) error {
 	}
 }
 
-// describe sets the headers of CloudEvents, and those by which the endpoint knows a repeated call, and the trace.
-func (e *Endpoint) describe(ctx context.Context, header http.Header, entry outbox.Entry) {
+// setHeaders sets the headers of CloudEvents, the idempotency key of the call, and the trace.
+func (e *Endpoint) setHeaders(ctx context.Context, header http.Header, entry outbox.Entry) {
 	for name, value := range map[string]string{
 		"Content-Type": "application/json", "Idempotency-Key": entry.ID,
 		"ce-specversion": "1.0", "ce-id": entry.ID, "ce-type": entry.Type, "ce-source": e.source, "ce-subject": entry.Key.ID,
@@ -152,7 +151,7 @@ func (e *Endpoint) describe(ctx context.Context, header http.Header, entry outbo
 	}
 }
 
-// escape writes a value as CloudEvents wants it in a header: what is not printable ASCII, and space, quote and percent, as %XX of UTF-8.
+// escape encodes a value for a CloudEvents header: space, quote, percent and everything that is not printable ASCII as %XX of UTF-8.
 func escape(value string) string {
 	var text strings.Builder
 	for i := range len(value) {

@@ -62,7 +62,7 @@ func (f *Fulfillment) following(entry outbox.Entry) (following fulfillment.Event
 	if err != nil {
 		return fulfillment.Event{}, false, err
 	}
-	fact := order.FactOf(event)
+	fact := order.DataOf(event)
 	changed := fulfillment.Order{
 		ID: string(fact.Order.ID), Customer: string(fact.Order.CustomerID), Version: fact.Order.Version, At: fact.At,
 	}

@@ -1,4 +1,5 @@
-// Package operating is what people who run the relay do with it beyond looking: repair what it must not repair by itself.
+// Package operating lets people repair the relay and operate subscribers. The commands of cmd/outboxie and the HTTP admin listener use
+// its Adopter, Subscribers, Undecided and Lags.
 package operating
 
 import (
@@ -14,199 +15,196 @@ import (
 
 // The refusals of an adoption.
 var (
-	// ErrNotHalted : the relay is not halted, as far as the database knows.
+	// ErrNotHalted reports that the relay is not halted, as far as the database knows.
 	ErrNotHalted = fault.New(fault.Refused, "not_halted", "the relay is not halted, so there is nothing to repair")
-	// ErrNowhere : it cannot be told where to go on; a person has to.
-	ErrNowhere = fault.New(fault.Refused, "nowhere_to_go_on", "it cannot be told where to go on")
-	// ErrUnfit reports that an adoption is not what repairs this halt.
-	ErrUnfit = fault.New(fault.Refused, "stream_unfit", "an adoption does not repair this: the relay goes on by itself once the cause "+
-		"is repaired. Say --position only to publish again what was stored meanwhile where no subscriber looks")
-	// ErrNoSuchPosition : the log cannot be continued after that position.
-	ErrNoSuchPosition = fault.New(fault.Invalid, "no_such_position", "the log cannot be continued after that position")
+	// ErrNowhere reports that a person has to say after which event to go on.
+	ErrNowhere = fault.New(fault.Refused, "nowhere_to_go_on", "it is not known after which event to go on")
+	// ErrUnfit reports that an adoption does not repair this halt. A plan with a position of the caller's own is allowed all the same.
+	ErrUnfit = fault.New(fault.Refused, "stream_unfit", "an adoption does not repair this: the relay goes on by itself once the cause is repaired")
+	// ErrNoSuchPosition reports that the relay cannot go on after that position.
+	ErrNoSuchPosition = fault.New(fault.Invalid, "no_such_position", "the relay cannot go on after that position")
 )
 
-// atOnce is how many messages of the stream are compared with the log at once.
-const atOnce = 1000
+// compareBatch is how many messages of the stream are compared with the log at once.
+const compareBatch = 1000
 
-// Adoption is a plan to accept the stream, and the log, as they are now, and to go on from a place that is said in the stream.
+// Adoption is a plan to accept stream and log as they are now. It writes into the stream after which event the relay goes on.
 type Adoption struct {
-	Halt   relay.Halt
-	Create bool // there is no stream, it is made anew
-	Anew   bool // the stream is not the one that the relay knew; what was redriven is redriven again
-	Place  outbox.Progress
-	Why    string // Place
-	Events int64  // of the log, after Place, that are published next
-	First  uint64 // the sequence of the next message, where the stream is made again or raised; 0: the stream goes on as it is
+	Halt          relay.Halt
+	CreateStream  bool // there is no stream: Do creates it
+	OtherStream   bool // the stream is not the one that the relay knew. Redriven events are redriven again
+	After         outbox.Progress
+	Why           string // why After was chosen
+	Events        int64  // of the log after After: they are published next
+	FirstSequence uint64 // sequence of the next message in a stream that is created or raised; 0: the stream stays as it is
 	// Repeats reports that the stream holds messages, and that its sequences are not above all those of the former one. Do refuses
 	// that unless AcceptRepeats is set.
 	Repeats       bool
 	AcceptRepeats bool
-	Gone          bool // the stream ends before Place, and retention has removed what lies between: the stream never gets it
-	Ghosts        []Ghost
-	// Disorder is what of the log is out of place; its misplaced events are published, too, at the end of the log.
-	Disorder operations.Disorder
-	// Unfit reports that the stream is not as publishing needs it. The relay goes on after Place only once that is repaired.
-	Unfit bool
+	Incomplete    bool // retention has removed events between the end of the stream and After: the stream never gets them
+	Orphans       []Orphan
+	// Sequence counts the misplaced events. Do moves them to the end of the log, and the relay publishes them.
+	Sequence operations.SequenceCheck
+	// StreamUnfit reports that the stream is not as publishing needs it. The relay goes on only after that is repaired.
+	StreamUnfit bool
 
 	published []string // ids of events that the stream is known to hold
-	whole     bool     // published are all after the cursor's last message
+	complete  bool     // published has every event after the cursor's last message
 
-	cursor relay.Cursor
-	stream relay.StreamInfo
-	tail   relay.MessageMeta // of the stream's last message; zero if it is gone
-	kept   uint64            // sequence of our last message that the stream still holds
+	cursor  relay.Cursor
+	stream  relay.StreamInfo
+	tail    relay.MessageMeta // of the stream's last message; zero if it is gone
+	lastOwn uint64            // sequence of our last message that the stream still holds
 }
 
-// Ghost is an event that the stream holds and that the log should hold and does not: subscribers may have applied it, and the
-// database does not know it any more.
-type Ghost struct {
+// Orphan is an event that the stream holds and the log has lost. Subscribers may have applied it.
+type Orphan struct {
 	outbox.Progress
 	Sequence uint64 // in the stream
 }
 
 // Adopter makes and carries out adoptions.
 type Adopter struct {
-	bench     operations.RelayRepair
-	publisher relay.StreamRepair
+	repair operations.RelayRepair
+	stream relay.StreamRepair
 }
 
-// NewAdopter returns an adopter. The publisher is its own, not a relay's.
+// NewAdopter returns an adopter. No relay may use the same stream port.
 func NewAdopter(bench operations.RelayRepair, publisher relay.StreamRepair) *Adopter {
-	return &Adopter{bench: bench, publisher: publisher}
+	return &Adopter{repair: bench, stream: publisher}
 }
 
-// Plan says what would be done about the relay's halt. Without a position of the caller's own it goes on after the last event
-// that the stream holds and the log knows, so that nothing is left out that is still there; at worst something is published
-// again, which subscribers drop.
+// Plan returns what an adoption would do. If position is nil, the relay goes on after the last event that both stream and log hold. So it
+// leaves out no event that still exists. At worst it publishes some events again, which subscribers drop.
 func (a *Adopter) Plan(ctx context.Context, position *outbox.Position) (Adoption, error) {
-	cursor, err := a.bench.Cursor(ctx)
+	cursor, err := a.repair.Cursor(ctx)
 	if err != nil {
 		return Adoption{}, err
 	}
-	disorder, err := a.bench.Disorder(ctx)
+	disorder, err := a.repair.CheckSequence(ctx)
 	if err != nil {
 		return Adoption{}, err
 	}
-	if cursor.Halt == nil && disorder.Any() { // and no relay has noticed
+	if cursor.Halt == nil && disorder.NeedsRepair() { // and no relay has noticed
 		cursor.Halt = relay.NewHalt(relay.HaltSequenceBehind, "position %d is dealt next, position %d is the highest, and %d events are misplaced",
 			disorder.Next, disorder.Highest, disorder.Misplaced)
 	}
 	if cursor.Halt == nil {
 		return Adoption{}, ErrNotHalted
 	}
-	plan := Adoption{Halt: *cursor.Halt, Disorder: disorder, cursor: cursor}
-	plan.stream, err = a.publisher.Look(ctx)
+	plan := Adoption{Halt: *cursor.Halt, Sequence: disorder, cursor: cursor}
+	plan.stream, err = a.stream.Look(ctx)
 	switch {
 	case errors.Is(err, relay.ErrStreamMissing):
-		plan.Create, err = true, nil
+		plan.CreateStream, err = true, nil
 	case errors.Is(err, relay.ErrStreamUnfit) && position != nil:
-		plan.Unfit, err = true, nil
+		plan.StreamUnfit, err = true, nil
 	case errors.Is(err, relay.ErrStreamUnfit):
 		err = ErrUnfit.Wrap(err)
 	}
 	if err != nil {
 		return Adoption{}, err
 	}
-	plan.Anew = plan.Create || cursor.StreamCreated != "" && cursor.StreamCreated != plan.stream.Created
-	plan.number()
-	if err := a.choose(ctx, &plan, position); err != nil {
+	plan.OtherStream = plan.CreateStream || cursor.StreamCreated != "" && cursor.StreamCreated != plan.stream.Created
+	plan.chooseFirstSequence()
+	if err := a.chooseStart(ctx, &plan, position); err != nil {
 		return Adoption{}, err
 	}
-	plan.Events, err = a.bench.Behind(ctx, plan.Place.Position)
+	plan.Events, err = a.repair.Behind(ctx, plan.After.Position)
 	return plan, err
 }
 
-// choose finds the place to go on from.
-func (a *Adopter) choose(ctx context.Context, plan *Adoption, position *outbox.Position) (err error) {
+// chooseStart decides after which event the relay goes on.
+func (a *Adopter) chooseStart(ctx context.Context, plan *Adoption, position *outbox.Position) (err error) {
 	purgedTo := outbox.Progress{Position: plan.cursor.PurgedTo}
 	var found bool
 	if found, err = a.compare(ctx, plan); err != nil {
 		return err
 	}
-	if plan.Anew {
-		plan.kept = 0
+	if plan.OtherStream {
+		plan.lastOwn = 0
 	}
 	if position != nil {
 		plan.Why = "it was asked for"
-		plan.Place, err = a.known(ctx, *position, purgedTo.Position)
+		plan.After, err = a.progressAt(ctx, *position, purgedTo.Position)
 		return err
 	}
 	lost := plan.stream.LastSequence < plan.cursor.StreamSequence
 	switch {
-	case found && plan.Place.Position >= purgedTo.Position:
-		plan.whole = !plan.Anew
+	case found && plan.After.Position >= purgedTo.Position:
+		plan.complete = !plan.OtherStream
 		plan.Why = "it is the last event that the stream holds and the log knows"
-	case found || !plan.Anew && (lost || plan.cursor.Position < purgedTo.Position):
-		plan.Place, plan.Gone = purgedTo, true
+	case found || !plan.OtherStream && (lost || plan.cursor.Position < purgedTo.Position):
+		plan.After, plan.Incomplete = purgedTo, true
 		plan.Why = "the stream ends before it, and the log begins after it"
-	case plan.Anew:
-		plan.Place = purgedTo
+	case plan.OtherStream:
+		plan.After = purgedTo
 		plan.Why = "the stream holds nothing that the log knows, so all that the log still has goes into it"
 	default:
 		plan.Why = "the relay had come so far; the messages themselves are gone from the stream"
-		if plan.Place, err = a.known(ctx, plan.cursor.Position, purgedTo.Position); err != nil {
+		if plan.After, err = a.progressAt(ctx, plan.cursor.Position, purgedTo.Position); err != nil {
 			return ErrNowhere.With("neither the end of the stream nor position %d, up to which the relay had come, is in the log: "+
-				"is this the right database? If so, say with --position after which event to go on", plan.cursor.Position)
+				"is this the right database?", plan.cursor.Position)
 		}
 	}
 	return nil
 }
 
-// compare walks back through the stream to the last event, by position, that the log holds, and on until a whole stretch has
-// no ghost and nothing is left that came after the cursor: a database does not lose rows in order of position. A notice of parking does not count as the last event: its event
-// may not be in the parking lot yet, and what takes the notice's place at the tail would make the relay forget it.
+// compare reads the stream backwards to the last event that the log holds. It reads on until a whole batch has no orphan and no message
+// after the cursor is left: a database does not lose rows in order of position. A control message about parking does not count as the last
+// event. Its event may not be in the parking lot yet, and the adoption's own control message would hide it from the relay.
 func (a *Adopter) compare(ctx context.Context, plan *Adoption) (found bool, err error) {
 	for sequence := plan.stream.LastSequence; sequence > 0 && sequence >= plan.stream.FirstSequence; {
 		var places []outbox.Progress
-		var events []Ghost
-		for range atOnce {
+		var events []Orphan
+		for range compareBatch {
 			if sequence == 0 || sequence < plan.stream.FirstSequence {
 				break
 			}
-			stamp, err := a.publisher.At(ctx, sequence)
+			meta, err := a.stream.At(ctx, sequence)
 			if err != nil && !errors.Is(err, relay.ErrNoMessage) {
 				return false, err
 			}
 			if sequence == plan.stream.LastSequence {
-				plan.tail = stamp
+				plan.tail = meta
 			}
-			if stamp.Own {
-				plan.kept = max(plan.kept, sequence)
+			if meta.Own {
+				plan.lastOwn = max(plan.lastOwn, sequence)
 			}
-			if stamp.Own && stamp.Parked == "" && stamp.Progress.EventID != "" {
-				places = append(places, stamp.Progress)
+			if meta.Own && meta.Parked == "" && meta.Progress.EventID != "" {
+				places = append(places, meta.Progress)
 			}
-			if stamp.Event != 0 && !stamp.Redriven {
-				plan.published = append(plan.published, stamp.Progress.EventID)
-				events = append(events, Ghost{stamp.Progress, sequence})
+			if meta.Event != 0 && !meta.Redriven {
+				plan.published = append(plan.published, meta.Progress.EventID)
+				events = append(events, Orphan{meta.Progress, sequence})
 			}
 			sequence--
 		}
-		held, err := a.bench.HasEvents(ctx, places)
+		held, err := a.repair.HasEvents(ctx, places)
 		if err != nil {
 			return false, err
 		}
 		if !found && len(held) > 0 {
-			plan.Place, found = held[len(held)-1], true
+			plan.After, found = held[len(held)-1], true
 		}
-		ghosts := slices.DeleteFunc(events, func(e Ghost) bool {
+		orphans := slices.DeleteFunc(events, func(e Orphan) bool {
 			return e.Position <= plan.cursor.PurgedTo || slices.Contains(held, e.Progress)
 		})
-		plan.Ghosts = append(plan.Ghosts, ghosts...)
-		if found && len(ghosts) == 0 && (plan.Anew || sequence <= plan.cursor.StreamSequence) {
+		plan.Orphans = append(plan.Orphans, orphans...)
+		if found && len(orphans) == 0 && (plan.OtherStream || sequence <= plan.cursor.StreamSequence) {
 			break
 		}
 	}
-	slices.Reverse(plan.Ghosts)
+	slices.Reverse(plan.Orphans)
 	return found, nil
 }
 
-// known is the place of a position that the log holds, or that it may have lost to retention.
-func (a *Adopter) known(ctx context.Context, position, purgedTo outbox.Position) (outbox.Progress, error) {
+// progressAt returns the event at a position of the log. Retention may have removed the event at purgedTo.
+func (a *Adopter) progressAt(ctx context.Context, position, purgedTo outbox.Position) (outbox.Progress, error) {
 	if position < purgedTo {
 		return outbox.Progress{}, ErrNoSuchPosition.With("retention has removed events up to position %d; name that one or a later one", purgedTo)
 	}
-	place, found, err := a.bench.At(ctx, position)
+	place, found, err := a.repair.At(ctx, position)
 	if err != nil || found {
 		return place, err
 	}

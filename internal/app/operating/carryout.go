@@ -5,45 +5,46 @@ import (
 	"errors"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// sequenceGap is how far above the former stream's sequences those of a new stream begin. An append says after which sequence
-// it belongs, and not in which stream. One that a frozen relay left under way for the former stream could be stored in the new
-// one if that came to end at the same sequence. The cursor knows the former stream's end as it was at most about a second before
-// the end of the last term; no relay publishes a billion messages in that time.
+// sequenceGap is the distance between the sequences of the former stream and those of a new one. An append names the sequence that it
+// follows, but not the stream. So the new stream could store an old append for the former stream, if it came to end at the same sequence.
+// The cursor knows where the former stream ended about a second before the last term did. No relay publishes a billion messages in a second.
 const sequenceGap = 1_000_000_000
 
-// ErrSequencesRepeat reports that an append which was meant for the former stream could be stored in the present one.
+// ErrSequencesRepeat reports that the stream could store an old append for the former stream. A plan with AcceptRepeats is carried out
+// all the same.
 var ErrSequencesRepeat = fault.New(fault.Refused, "sequences_repeat", "the stream repeats sequences of the former one")
 
-// number decides where the sequences of a stream begin that is not the one that the relay knew.
-func (p *Adoption) number() {
+// chooseFirstSequence decides where the sequences of a new stream begin.
+func (p *Adoption) chooseFirstSequence() {
 	switch first := p.cursor.StreamSequence + sequenceGap + 1; {
 	case p.cursor.StreamCreated == "": // no relay has ever published
-		if p.Create {
-			p.First = 1
+		if p.CreateStream {
+			p.FirstSequence = 1
 		}
-	case p.Create:
-		p.First = first
-	case !p.Anew || p.stream.LastSequence+1 >= first:
+	case p.CreateStream:
+		p.FirstSequence = first
+	case !p.OtherStream || p.stream.LastSequence+1 >= first:
 	case p.stream.Messages == 0:
-		p.First = first
+		p.FirstSequence = first
 	default:
 		p.Repeats = true
 	}
 }
 
-// Do carries out a plan: it writes the place into the stream, where every relay looks first, puts the log in order, and writes
-// the place into the cursor. If stream or cursor have changed since the plan was made, it changes nothing, and the answer is ErrTailMoved or ErrStaleRevision. If Do
-// dies half-way it can be done again.
+// Do carries out a plan. It writes into the stream after which event to go on, because every relay looks there first. Then it realigns the
+// log, and writes the cursor. If stream or cursor have changed since the plan was made, it changes nothing and fails with relay.ErrTailMoved
+// or relay.ErrStaleRevision. If Do ends half-way, it can be called again.
 func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 	if plan.Repeats && !plan.AcceptRepeats {
 		return ErrSequencesRepeat.With("the stream was made by somebody else and holds %d messages, and its sequences are not above those "+
-			"of the former stream, so an append from before could still be stored in it: delete the stream, and adopt again, which "+
-			"makes it again; or stop every instance and say --accept-repeats", plan.stream.Messages)
+			"of the former stream, so an append from before could still be stored in it: delete the stream and adopt again, which "+
+			"creates it again", plan.stream.Messages)
 	}
-	cursor, err := a.bench.Cursor(ctx)
+	cursor, err := a.repair.Cursor(ctx)
 	if err != nil {
 		return err
 	}
@@ -54,34 +55,37 @@ func (a *Adopter) Do(ctx context.Context, plan Adoption) error {
 	if err != nil {
 		return err
 	}
-	notice := relay.ControlMessage{Progress: plan.Place, LastOwnSequence: plan.kept}
-	sequence, err := a.publisher.PublishControl(ctx, stream.LastSequence, notice)
+	message := relay.ControlMessage{Progress: plan.After, LastOwnSequence: plan.lastOwn}
+	sequence, err := a.stream.PublishControl(ctx, stream.LastSequence, message)
 	if err != nil {
 		return err
 	}
-	if err := a.realign(ctx, plan); err != nil {
+	// Every append under way has failed by now, so no event is published at its old position any more. A relay that takes over before
+	// all events are moved halts again.
+	if _, err := a.repair.Realign(ctx, operations.Realignment{
+		Position: plan.After.Position, Published: plan.published, Complete: plan.complete,
+	}); err != nil {
 		return err
 	}
-	adopted := relay.Cursor{Progress: plan.Place, StreamCreated: stream.Created, StreamSequence: sequence}
-	return a.remember(ctx, plan, adopted)
+	adopted := relay.Cursor{Progress: plan.After, StreamCreated: stream.Created, StreamSequence: sequence}
+	return a.saveCursor(ctx, plan, adopted)
 }
 
-// prepare opens the stream that the plan is about, creates or raises it if the plan says so, and makes sure that it ends where
-// the plan found its end.
+// prepare opens the stream of the plan, creates or raises it if the plan says so, and checks that it ends where the plan found its end.
 func (a *Adopter) prepare(ctx context.Context, plan Adoption) (relay.StreamInfo, error) {
 	var create uint64
-	if plan.Create {
-		create = plan.First
+	if plan.CreateStream {
+		create = plan.FirstSequence
 	}
-	stream, err := a.publisher.Open(ctx, create)
-	if err != nil && (!plan.Unfit || !errors.Is(err, relay.ErrStreamUnfit)) {
+	stream, err := a.stream.Open(ctx, create)
+	if err != nil && (!plan.StreamUnfit || !errors.Is(err, relay.ErrStreamUnfit)) {
 		return stream, err
 	}
-	same, end := plan.Create || stream.Created == plan.stream.Created, plan.stream.LastSequence
-	if plan.First > 0 {
-		end = plan.First - 1
-		if same && !plan.Create {
-			if stream, err = a.publisher.Raise(ctx, plan.First); err != nil {
+	same, end := plan.CreateStream || stream.Created == plan.stream.Created, plan.stream.LastSequence
+	if plan.FirstSequence > 0 {
+		end = plan.FirstSequence - 1
+		if same && !plan.CreateStream {
+			if stream, err = a.stream.Raise(ctx, plan.FirstSequence); err != nil {
 				return stream, err
 			}
 		}
@@ -89,20 +93,19 @@ func (a *Adopter) prepare(ctx context.Context, plan Adoption) (relay.StreamInfo,
 	if !same || stream.LastSequence != end {
 		return stream, errStreamChanged
 	}
-	if plan.First > 0 {
+	if plan.FirstSequence > 0 {
 		return stream, nil
 	}
 	return stream, a.sameTail(ctx, plan)
 }
 
-// sameTail fails when the stream went back since the plan was made, and has grown to the same sequence with something else, by
-// another adoption for example.
+// sameTail fails if the stream went back since the plan was made and then grew to the same sequence again, for example by another adoption.
 func (a *Adopter) sameTail(ctx context.Context, plan Adoption) error {
 	end := plan.stream.LastSequence
 	if end == 0 || end < plan.stream.FirstSequence {
 		return nil
 	}
-	tail, err := a.publisher.At(ctx, end)
+	tail, err := a.stream.At(ctx, end)
 	if errors.Is(err, relay.ErrNoMessage) {
 		tail, err = relay.MessageMeta{}, nil
 	}
@@ -114,35 +117,35 @@ func (a *Adopter) sameTail(ctx context.Context, plan Adoption) error {
 
 var errStreamChanged = relay.ErrTailMoved.With("the stream has changed meanwhile; look again")
 
-// remember sets the cursor to the place that the notice says. If a relay has written in between, it may have found the notice and
-// go on already. Else the cursor is written once more, after a look at the stream: the adoption may be one of a stream that is
-// gone by now. The cursor is read before the look, so that whatever happens in between makes the write fail again.
-func (a *Adopter) remember(ctx context.Context, plan Adoption, adopted relay.Cursor) error {
+// saveCursor sets the cursor to the event that the control message names. If a relay has written in between, it may have found the control
+// message and go on already. Otherwise saveCursor looks at the stream, because the adopted stream may be gone by now, and writes again. It
+// reads the cursor before it looks, so that a write in between makes its own write fail.
+func (a *Adopter) saveCursor(ctx context.Context, plan Adoption, adopted relay.Cursor) error {
 	revision := plan.cursor.Revision
 	for {
-		err := a.bench.Adopt(ctx, revision, adopted, plan.kept == 0)
+		err := a.repair.Adopt(ctx, revision, adopted, plan.lastOwn == 0)
 		if !errors.Is(err, relay.ErrStaleRevision) {
 			return err
 		}
-		now, err := a.bench.Cursor(ctx)
+		now, err := a.repair.Cursor(ctx)
 		if err != nil {
 			return err
 		}
 		if now.Halt == nil && now.StreamCreated == adopted.StreamCreated && now.StreamSequence >= adopted.StreamSequence {
 			return nil
 		}
-		stream, err := a.publisher.Look(ctx)
-		if err != nil && (!plan.Unfit || !errors.Is(err, relay.ErrStreamUnfit)) {
+		stream, err := a.stream.Look(ctx)
+		if err != nil && (!plan.StreamUnfit || !errors.Is(err, relay.ErrStreamUnfit)) {
 			return err
 		}
 		if stream.Created != adopted.StreamCreated {
 			return errStreamChanged
 		}
-		notice, err := a.publisher.At(ctx, adopted.StreamSequence)
+		message, err := a.stream.At(ctx, adopted.StreamSequence)
 		if err != nil {
 			return err
 		}
-		if !notice.Own || notice.Event != 0 || notice.Progress != adopted.Progress {
+		if !message.Own || message.Event != 0 || message.Progress != adopted.Progress {
 			return errStreamChanged
 		}
 		revision = now.Revision

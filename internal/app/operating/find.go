@@ -9,14 +9,15 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// find returns the place of the last message that is not after the target, in some 30 reads of a stream of a billion messages. Where the
-// stream begins later, it is the place before the first message. A place whose message is not there has no stored time, and needs no proof.
+// find returns the position of the last message that is not after the target. It needs some 30 reads of a stream of a billion messages. If
+// the stream begins after the target, it returns the position before the first message. A position without a message has no stored time,
+// and needs no proof.
 //
-// Nobody can tell which event a removed message was. So forwards, a sequence among removed messages means the last of them; backwards, the
+// It is not known which event a removed message was. So forwards, a sequence among removed messages means the last of them; backwards, the
 // message before them.
-func (s *Subscribers) find(ctx context.Context, state inbox.StreamState, target operations.Target, forwards bool) (inbox.StreamPosition, error) {
+func (s *Subscribers) find(ctx context.Context, state inbox.StreamState, target operations.MoveTarget, forwards bool) (inbox.StreamPosition, error) {
 	if target.Sequence > state.Last {
-		return inbox.StreamPosition{}, operations.ErrTarget.With("the stream ends at sequence %d, before sequence %d", state.Last, target.Sequence).
+		return inbox.StreamPosition{}, operations.ErrMoveTarget.With("the stream ends at sequence %d, before sequence %d", state.Last, target.Sequence).
 			On("to", "is after the end of the stream")
 	}
 	wanted := target.Sequence
@@ -35,19 +36,19 @@ func (s *Subscribers) find(ctx context.Context, state inbox.StreamState, target 
 		return inbox.StreamPosition{}, err
 	}
 	if found.StoredAt.IsZero() || forwards && found.Sequence < wanted {
-		return s.behind(ctx, state, found, wanted)
+		return s.endOfHole(ctx, state, found, wanted)
 	}
-	return s.dealt(ctx, state, found, target.Position)
+	return s.withProgress(ctx, state, found, target.Position)
 }
 
-// reaches judges messages by whether the log was dealt with up to a position, at most.
+// reaches compares messages with a position of the log: up to which position the log was dealt with at that message.
 func reaches(position outbox.Position) func(inbox.Message) (before, known bool) {
 	return func(message inbox.Message) (before, known bool) {
 		return message.Progress <= position, message.Progress > 0
 	}
 }
 
-// search returns the place of the last message that is before the target.
+// search returns the position of the last message before the target.
 func (s *Subscribers) search(
 	ctx context.Context, state inbox.StreamState, judge func(inbox.Message) (before, known bool),
 ) (inbox.StreamPosition, error) {
@@ -75,13 +76,13 @@ type judged struct {
 	before bool
 }
 
-// next returns the first message from a sequence on, up to another one, that can be judged. Messages of others tell nothing.
+// next returns the first message between two sequences that can be compared with the target. Messages of other programs cannot.
 func (s *Subscribers) next(
 	ctx context.Context, from, until uint64, judge func(inbox.Message) (before, known bool),
 ) (found judged, ok bool, err error) {
 	const atOnce = 50
 	for count := 1; from <= until; count = atOnce {
-		messages, err := s.Stream.Read(ctx, from, inbox.ReadLimit{Count: count, Bytes: bytesAtOnce})
+		messages, err := s.Stream.Read(ctx, from, inbox.ReadLimit{Count: count, Bytes: readBytes})
 		if err != nil || len(messages) == 0 {
 			return judged{}, false, err
 		}
@@ -98,15 +99,15 @@ func (s *Subscribers) next(
 	return judged{}, false, nil
 }
 
-// A replica that lags may not show a message that the stream has. How often, and after which wait, it is asked again.
+// A replica that lags may not show a message that the stream has. So it is asked again so often, after this pause.
 const (
-	showTries = 5
-	showPause = 100 * time.Millisecond
+	replicaTries = 5
+	replicaPause = 100 * time.Millisecond
 )
 
-// shown reports whether the stream shows lanes where they stand. A message that has expired is no reason against it, and a place without a
-// stored time needs no proof.
-func (s *Subscribers) shown(ctx context.Context, lanes []inbox.Checkpoint) error {
+// verifyLanes checks that the stream shows each lane where it stands. A message that has expired, and a position without a stored time, need
+// no proof.
+func (s *Subscribers) verifyLanes(ctx context.Context, lanes []inbox.Checkpoint) error {
 	state, err := s.Stream.State(ctx)
 	if err != nil {
 		return err
@@ -141,7 +142,7 @@ func (s *Subscribers) storedAt(ctx context.Context, sequence uint64) (time.Time,
 		if len(messages) > 0 && messages[0].Sequence == sequence {
 			return messages[0].StoredAt, nil
 		}
-		if len(messages) > 0 || try == showTries {
+		if len(messages) > 0 || try == replicaTries {
 			return time.Time{}, nil
 		}
 		if err := awaitReplica(ctx); err != nil {
@@ -154,7 +155,7 @@ func awaitReplica(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(showPause):
+	case <-time.After(replicaPause):
 		return nil
 	}
 }

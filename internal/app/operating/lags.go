@@ -7,10 +7,10 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// Lags returns how far each subscriber of a stream is behind, whether it runs or not: those that keep checkpoints in the database, and
-// those of former programs, which the stream's broker knows. A subscriber of both kinds has been taken over by its checkpoints.
-func Lags(ctx context.Context, places operations.SubscriberProgresses, stream operations.StreamLags) ([]operations.Lag, error) {
-	known, err := places.Places(ctx)
+// Lags returns how far each subscriber of a stream is behind, whether it runs or not: those with checkpoints in the database, and those of
+// former versions of the program, whose progress the broker keeps. If a subscriber is of both kinds, its checkpoints count.
+func Lags(ctx context.Context, progress operations.ProgressReader, stream operations.StreamLags) ([]operations.Lag, error) {
+	known, err := progress.Progress(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -7,19 +7,19 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/inbox"
 )
 
-// A place that lanes are sent to has a progress: how far the log was dealt with there. If that were later than it is, a lane that fills a
-// hole behind the place would leave events out; if it were earlier, the lane would apply what was skipped.
+// A position that lanes are sent to has a progress: up to where the log was dealt with there. If the progress were too high, a lane that
+// fills a hole after the position would leave events out; if it were too low, the lane would apply skipped events.
 
-// bytesAtOnce bounds a read of messages.
-const bytesAtOnce = 1 << 20
+// readBytes bounds a read of messages.
+const readBytes = 1 << 20
 
-// lookBack are how many sequences before a place are read to learn its progress. Messages of others say nothing about it, and copies of old
-// messages what was true before.
+// lookBack is how many sequences before a position are read to learn its progress, a few at first. Messages of other programs do not have
+// it, and copies of old messages have an old one.
 var lookBack = []uint64{50, 1000, 10_000}
 
-// dealt adds the progress to the place of a message. A position up to which everything is to count as dealt with is the progress, if the
-// stream has later events after the place.
-func (s *Subscribers) dealt(
+// withProgress adds the progress to the position of a message. If the target is a position of the log, that is the progress, provided that
+// the stream has later events after the message.
+func (s *Subscribers) withProgress(
 	ctx context.Context, state inbox.StreamState, at inbox.StreamPosition, position outbox.Position,
 ) (inbox.StreamPosition, error) {
 	at.Progress = 0
@@ -36,7 +36,7 @@ func (s *Subscribers) dealt(
 		}
 	}
 	if at.Progress == 0 {
-		return s.reached(ctx, state, at, 0)
+		return s.withNotedProgress(ctx, state, at, 0)
 	}
 	if position > at.Progress {
 		after, found, err := s.next(ctx, at.Sequence+1, state.Last, reaches(position))
@@ -50,17 +50,17 @@ func (s *Subscribers) dealt(
 	return at, nil
 }
 
-// places returns the places of the messages from a sequence to another one.
+// places returns the positions of the messages between two sequences.
 func (s *Subscribers) places(ctx context.Context, from, to uint64) (places []inbox.StreamPosition, err error) {
 	var messages []inbox.Message
 	for from <= to {
-		read, err := s.Stream.Read(ctx, from, inbox.ReadLimit{Count: int(to + 1 - from), Bytes: bytesAtOnce}) //nolint:gosec // at most 10,000
+		read, err := s.Stream.Read(ctx, from, inbox.ReadLimit{Count: int(to + 1 - from), Bytes: readBytes}) //nolint:gosec // at most 10,000
 		if err != nil {
 			return nil, err
 		}
 		for _, message := range read {
 			if message.Sequence <= to {
-				message.Event = bare(message.Event)
+				message.Event = withoutContent(message.Event)
 				messages = append(messages, message)
 			}
 			from = message.Sequence + 1
@@ -72,16 +72,16 @@ func (s *Subscribers) places(ctx context.Context, from, to uint64) (places []inb
 	return inbox.Positions(messages, 0), nil
 }
 
-// bare is an event without content: only that it is there matters.
-func bare(event *inbox.Event) *inbox.Event {
+// withoutContent returns an empty event for an event, and nil for none.
+func withoutContent(event *inbox.Event) *inbox.Event {
 	if event == nil {
 		return nil
 	}
 	return &inbox.Event{}
 }
 
-// behind returns the end of the hole that follows a place and reaches to a sequence, or goes on from there.
-func (s *Subscribers) behind(ctx context.Context, state inbox.StreamState, at inbox.StreamPosition, wanted uint64) (inbox.StreamPosition, error) {
+// endOfHole returns the end of the removed messages that follow a position, at least the wanted sequence.
+func (s *Subscribers) endOfHole(ctx context.Context, state inbox.StreamState, at inbox.StreamPosition, wanted uint64) (inbox.StreamPosition, error) {
 	messages, err := s.after(ctx, at.Sequence, state.Last)
 	if err != nil {
 		return at, err
@@ -94,14 +94,14 @@ func (s *Subscribers) behind(ctx context.Context, state inbox.StreamState, at in
 			return end, nil
 		}
 	}
-	return s.reached(ctx, state, end, at.Progress)
+	return s.withNotedProgress(ctx, state, end, at.Progress)
 }
 
-// after returns the first messages after a place. A replica that lags may not show what the stream has.
+// after returns the first messages after a sequence. It asks again, because a replica that lags may not show them.
 func (s *Subscribers) after(ctx context.Context, sequence, last uint64) (messages []inbox.Message, err error) {
 	for try := 1; sequence < last; try++ {
-		messages, err = s.Stream.Read(ctx, sequence+1, inbox.ReadLimit{Count: 1000, Bytes: bytesAtOnce})
-		if err != nil || len(messages) > 0 || try == showTries {
+		messages, err = s.Stream.Read(ctx, sequence+1, inbox.ReadLimit{Count: 1000, Bytes: readBytes})
+		if err != nil || len(messages) > 0 || try == replicaTries {
 			return messages, err
 		}
 		if err := awaitReplica(ctx); err != nil {
@@ -111,8 +111,8 @@ func (s *Subscribers) after(ctx context.Context, sequence, last uint64) (message
 	return nil, nil
 }
 
-// reached adds a progress to a place about which messages say nothing: that of the last event which the relay has noted before.
-func (s *Subscribers) reached(ctx context.Context, state inbox.StreamState, at inbox.StreamPosition, progress outbox.Position) (inbox.StreamPosition, error) {
+// withNotedProgress adds the progress that the relay has noted in the database, for a position that no message tells it of.
+func (s *Subscribers) withNotedProgress(ctx context.Context, state inbox.StreamState, at inbox.StreamPosition, progress outbox.Position) (inbox.StreamPosition, error) {
 	reached, err := s.Log.CursorBetween(ctx, state.Created, 0, at.Sequence)
 	if err != nil {
 		return at, err

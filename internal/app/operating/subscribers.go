@@ -9,7 +9,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/operations"
 )
 
-// SubscriberPorts are what Subscribers drives.
+// SubscriberPorts are the driven ports of Subscribers.
 type SubscriberPorts struct {
 	Operator inbox.Operator
 	Stream   inbox.Stream
@@ -17,16 +17,16 @@ type SubscriberPorts struct {
 	Log      inbox.Log
 }
 
-// Subscribers lets people operate subscribers. It looks at the stream before it lets the database change anything that depends on it.
+// Subscribers lets people operate subscribers. Before a change that depends on the stream it checks the stream.
 type Subscribers struct{ SubscriberPorts }
 
 var _ operations.SubscriberAdmin = (*Subscribers)(nil)
 
-// NewSubscribers returns an administration of subscribers.
+// NewSubscribers returns Subscribers. To call Summaries, only the Operator is needed.
 func NewSubscribers(ports SubscriberPorts) *Subscribers { return &Subscribers{ports} }
 
 // Subscribers returns where each subscriber stands, even if the stream cannot be asked.
-func (s *Subscribers) Subscribers(ctx context.Context) (found operations.Subscribers, err error) {
+func (s *Subscribers) Subscribers(ctx context.Context) (found operations.SubscriberList, err error) {
 	overviews, err := s.Operator.Overviews(ctx)
 	if err != nil {
 		return found, err
@@ -40,14 +40,22 @@ func (s *Subscribers) Subscribers(ctx context.Context) (found operations.Subscri
 			places = append(places, operations.SubscriberProgress{Subscriber: overview.Subscriber, Stream: lowest.Stream, Sequence: lowest.Sequence})
 		}
 	}
-	found.Trouble = s.measure(ctx, found.All, places)
+	found.StreamError = s.measure(ctx, found.All, places)
 	return found, nil
 }
 
 // Summaries asks the database only.
 func (s *Subscribers) Summaries(ctx context.Context, end uint64) ([]operations.SubscriberSummary, error) {
 	overviews, err := s.Operator.Overviews(ctx)
-	return operations.Summarize(overviews, end), err
+	summaries := make([]operations.SubscriberSummary, len(overviews))
+	for n, overview := range overviews {
+		summaries[n].Overview = overview
+		if len(overview.Lanes) > 0 {
+			behind := end - min(inbox.Lowest(overview.Lanes).Sequence, end)
+			summaries[n].Behind, summaries[n].Stalled = &behind, overview.Stalled(behind > 0)
+		}
+	}
+	return summaries, err
 }
 
 // measure compares subscribers with the stream.
@@ -111,7 +119,7 @@ func (s *Subscribers) overview(ctx context.Context, subscriber string) (inbox.Ov
 }
 
 // Plan counts events with two questions to the stream.
-func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operations.Target, forwards bool) (plan operations.MovePreview, err error) {
+func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operations.MoveTarget, forwards bool) (plan operations.MovePreview, err error) {
 	overview, err := s.overview(ctx, subscriber)
 	if err != nil {
 		return plan, err
@@ -124,7 +132,7 @@ func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operat
 	if err != nil {
 		return plan, err
 	}
-	plan = described(subscriber, inbox.Move{Stream: state.Created, To: to, Forwards: forwards}, overview.Lanes)
+	plan = preview(subscriber, inbox.Move{Stream: state.Created, To: to, Forwards: forwards}, overview.Lanes)
 	if plan.Lanes == 0 {
 		return plan, nothingToMove(plan)
 	}
@@ -144,8 +152,8 @@ func (s *Subscribers) Plan(ctx context.Context, subscriber string, target operat
 	return plan, nil
 }
 
-// described says what a move does to lanes.
-func described(subscriber string, move inbox.Move, lanes []inbox.Checkpoint) operations.MovePreview {
+// preview returns what a move does to lanes.
+func preview(subscriber string, move inbox.Move, lanes []inbox.Checkpoint) operations.MovePreview {
 	return operations.MovePreview{
 		Subscriber: subscriber, Move: move, Lanes: len(move.Affected(lanes)),
 		Lowest: inbox.Lowest(lanes).Sequence, Highest: inbox.Highest(lanes).Sequence,
@@ -161,17 +169,17 @@ func nothingToMove(plan operations.MovePreview) error {
 		plan.Subscriber, plan.Highest, plan.To.Sequence)
 }
 
-// Move lets the database move the lanes as they are by then.
+// Move moves the lanes as they stand by then, which may differ from the plan.
 func (s *Subscribers) Move(ctx context.Context, plan operations.MovePreview) (operations.MovePreview, error) {
-	proof := s.shown
-	if plan.Forwards { // what lies between is passed over anyway
+	proof := s.verifyLanes
+	if plan.Forwards { // the events in between are skipped anyway
 		proof = func(context.Context, []inbox.Checkpoint) error { return nil }
 	}
 	before, err := s.Operator.Move(ctx, plan.Subscriber, plan.Move, proof)
 	if err != nil {
 		return plan, err
 	}
-	done := described(plan.Subscriber, plan.Move, before)
+	done := preview(plan.Subscriber, plan.Move, before)
 	done.Events = plan.Events
 	if done.Lanes == 0 {
 		return done, nothingToMove(done)
@@ -179,23 +187,23 @@ func (s *Subscribers) Move(ctx context.Context, plan operations.MovePreview) (op
 	return done, nil
 }
 
-// SetLanes asks the stream whether it shows the present lanes.
+// SetLanes checks first that the stream shows the present lanes.
 func (s *Subscribers) SetLanes(ctx context.Context, subscriber string, lanes int) (at uint64, before int, err error) {
 	if lanes < 1 || lanes > inbox.MaxLanes {
 		reason := fmt.Sprintf("must be from 1 to %d", inbox.MaxLanes)
 		return 0, 0, operations.ErrLaneCount.With("%d lanes: the number %s", lanes, reason).On("lanes", reason)
 	}
-	present, err := s.Operator.SetLanes(ctx, subscriber, lanes, s.shown)
+	present, err := s.Operator.SetLanes(ctx, subscriber, lanes, s.verifyLanes)
 	if err != nil {
 		return 0, 0, err
 	}
 	return inbox.Lowest(present).Sequence, len(present), nil
 }
 
-// erasedAtOnce is how many rows a statement erases, so that none takes long.
-const erasedAtOnce = 5000
+// eraseBatch is how many rows a statement erases, so that none takes long.
+const eraseBatch = 5000
 
-// Forget first leaves the tombstone. From then on the subscriber does nothing, whenever the rest is erased.
+// Forget first leaves the tombstone. From then on the subscriber does nothing, even if its rows are not erased yet.
 func (s *Subscribers) Forget(ctx context.Context, subscriber string) (erased int, err error) {
 	if err := s.Operator.Forget(ctx, subscriber); err != nil {
 		return 0, err
@@ -205,7 +213,7 @@ func (s *Subscribers) Forget(ctx context.Context, subscriber string) (erased int
 
 func (s *Subscribers) erase(ctx context.Context, subscriber string) (erased int, err error) {
 	for {
-		count, err := s.Operator.Erase(ctx, subscriber, erasedAtOnce)
+		count, err := s.Operator.Erase(ctx, subscriber, eraseBatch)
 		erased += count
 		if err != nil || count == 0 {
 			return erased, err

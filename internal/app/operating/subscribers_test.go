@@ -2,7 +2,6 @@ package operating_test
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,23 +88,23 @@ func TestPlacesAreFound(t *testing.T) {
 		}
 		messages := o.messages(t)
 		for sequence := range o.stream.Len() {
-			requireFound(t, o, operations.Target{Sequence: sequence}, last(messages, func(m inbox.Message) bool { return m.Sequence <= sequence }))
+			requireFound(t, o, operations.MoveTarget{Sequence: sequence}, last(messages, func(m inbox.Message) bool { return m.Sequence <= sequence }))
 		}
 		for position := range outbox.Position(30) {
 			want := last(messages, func(m inbox.Message) bool { return m.Progress > 0 && m.Progress <= position })
 			if 0 < position && want.Sequence < o.stream.Len() && !want.StoredAt.IsZero() {
 				want.Progress = position
 			}
-			requireFound(t, o, operations.Target{Position: position}, want)
+			requireFound(t, o, operations.MoveTarget{Position: position}, want)
 		}
 		for _, message := range messages {
 			for _, at := range []time.Time{message.StoredAt.Add(-1), message.StoredAt, message.StoredAt.Add(1)} {
-				requireFound(t, o, operations.Target{Before: at}, last(messages, func(m inbox.Message) bool { return m.StoredAt.Before(at) }))
+				requireFound(t, o, operations.MoveTarget{Before: at}, last(messages, func(m inbox.Message) bool { return m.StoredAt.Before(at) }))
 			}
 		}
-		requireFound(t, o, operations.Target{}, inbox.StreamPosition{Sequence: 2, Progress: 2})
-		_, err = o.Plan(t.Context(), subscriber, operations.Target{Sequence: o.stream.Len() + 1}, true)
-		require.ErrorIs(t, err, operations.ErrTarget)
+		requireFound(t, o, operations.MoveTarget{}, inbox.StreamPosition{Sequence: 2, Progress: 2})
+		_, err = o.Plan(t.Context(), subscriber, operations.MoveTarget{Sequence: o.stream.Len() + 1}, true)
+		require.ErrorIs(t, err, operations.ErrMoveTarget)
 	})
 }
 
@@ -128,7 +127,7 @@ func last(messages []inbox.Message, fits func(inbox.Message) bool) inbox.StreamP
 }
 
 // requireFound plans a rewind of a subscriber that has come to the end.
-func requireFound(t *testing.T, o *office, target operations.Target, want inbox.StreamPosition) {
+func requireFound(t *testing.T, o *office, target operations.MoveTarget, want inbox.StreamPosition) {
 	t.Helper()
 	plan, err := o.Plan(t.Context(), "ahead", target, false)
 	if want.Sequence == o.stream.Len() {
@@ -143,10 +142,10 @@ func requireFound(t *testing.T, o *office, target operations.Target, want inbox.
 func TestMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOffice(t, 20)
-		_, err := o.Plan(t.Context(), subscriber, operations.Target{End: true}, true)
+		_, err := o.Plan(t.Context(), subscriber, operations.MoveTarget{End: true}, true)
 		require.ErrorIs(t, err, inbox.ErrNoSubscriber)
 		o.begin(t, 3, 10)
-		plan, err := o.Plan(t.Context(), subscriber, operations.Target{Sequence: 4}, false)
+		plan, err := o.Plan(t.Context(), subscriber, operations.MoveTarget{Sequence: 4}, false)
 		require.NoError(t, err)
 		require.Equal(t, []any{3, uint64(10), uint64(10), int64(6)}, []any{plan.Lanes, plan.Lowest, plan.Highest, plan.Events})
 		done, err := o.Move(t.Context(), plan)
@@ -157,7 +156,7 @@ func TestMoves(t *testing.T) {
 		require.True(t, lowest.StoredAt.Equal(o.messages(t)[3].StoredAt))
 		_, err = o.Move(t.Context(), plan)
 		require.ErrorIs(t, err, operations.ErrNothingToMove)
-		plan, err = o.Plan(t.Context(), subscriber, operations.Target{End: true}, true)
+		plan, err = o.Plan(t.Context(), subscriber, operations.MoveTarget{End: true}, true)
 		require.NoError(t, err)
 		require.Equal(t, int64(16), plan.Events)
 		_, err = o.Move(t.Context(), plan)
@@ -170,7 +169,7 @@ func (o *office) lanes(t *testing.T) []inbox.Checkpoint {
 	t.Helper()
 	found, err := o.Subscribers.Subscribers(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, found.Trouble)
+	require.NoError(t, found.StreamError)
 	return found.All[0].Lanes
 }
 
@@ -195,7 +194,7 @@ func TestLanesNeedAStreamThatAgrees(t *testing.T) {
 		}
 		_, _, err = o.SetLanes(t.Context(), subscriber, 3)
 		require.ErrorIs(t, err, operations.ErrStreamWentBack)
-		plan, err := o.Plan(t.Context(), subscriber, operations.Target{Sequence: 9}, false)
+		plan, err := o.Plan(t.Context(), subscriber, operations.MoveTarget{Sequence: 9}, false)
 		require.NoError(t, err)
 		_, err = o.Move(t.Context(), plan)
 		require.ErrorIs(t, err, operations.ErrStreamWentBack)
@@ -219,25 +218,8 @@ func TestForgetAndRemember(t *testing.T) {
 		require.Zero(t, erased)
 		found, err := o.Subscribers.Subscribers(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, operations.SubscriberForgotten, operations.StateOf(found.All[0].Overview))
+		require.False(t, found.All[0].Forgotten.IsZero())
 		require.NoError(t, o.RemoveTombstone(t.Context(), subscriber))
 		require.ErrorIs(t, o.RemoveTombstone(t.Context(), subscriber), inbox.ErrNotForgotten)
 	})
-}
-
-// TestTargets checks which texts name a place.
-func TestTargets(t *testing.T) {
-	at := time.Date(2026, 11, 29, 10, 0, 0, 5, time.UTC)
-	for text, want := range map[string]operations.Target{
-		"start": {}, "end": {End: true}, "sequence:0": {}, "sequence:12": {Sequence: 12}, "position:7": {Position: 7},
-		"time:2026-11-29T10:00:00.000000005Z": {Before: at},
-	} {
-		got, err := operations.ParseTarget(text)
-		require.NoError(t, err)
-		require.Equal(t, want, got, text)
-	}
-	for _, text := range []string{"", "12", "sequence:", "sequence:-1", "sequence:x", "position:99999999999999999999", "time:10:00", "end:1", "Start", fmt.Sprint(at)} {
-		_, err := operations.ParseTarget(text)
-		require.ErrorIs(t, err, operations.ErrTarget, text)
-	}
 }

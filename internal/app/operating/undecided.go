@@ -14,30 +14,30 @@ import (
 )
 
 const (
-	// undecidedAtOnce is how many events one read returns, and how many one transaction changes.
-	undecidedAtOnce = 500
+	// undecidedBatch is how many events one read returns, and how many one transaction changes.
+	undecidedBatch = 500
 
-	// reasonsKnown is of how many reasons Groups keeps the fingerprint: most letters of a cause have the same reason.
-	reasonsKnown = 1000
+	// maxKnownReasons is how many fingerprints Groups remembers. Most letters with one cause have the same reason.
+	maxKnownReasons = 1000
 
-	// A database that is not available is asked so often, with this pause.
+	// If the database is not available, it is asked so often, with this pause.
 	tries = 5
 	pause = 200 * time.Millisecond
 )
 
 var (
 	_ operations.UndecidedEvents  = Undecided{}
-	_ operations.DeadLetterFinder = Letters{}
+	_ operations.DeadLetterFinder = DeadLetters{}
 )
 
-// Letters finds the dead letters of subscribers.
-type Letters struct{ admin operations.DeadLetterAdmin }
+// DeadLetters finds the dead letters of subscribers.
+type DeadLetters struct{ admin operations.DeadLetterAdmin }
 
-// NewLetters returns the letters that an operator decides about.
-func NewLetters(admin operations.DeadLetterAdmin) Letters { return Letters{admin} }
+// NewDeadLetters returns DeadLetters.
+func NewDeadLetters(admin operations.DeadLetterAdmin) DeadLetters { return DeadLetters{admin} }
 
-// Of asks first which subscribers there are.
-func (l Letters) Of(ctx context.Context, subscriber string) (operations.UndecidedEvents, error) {
+// Of fails with inbox.ErrNoSubscriber if there is no such subscriber.
+func (l DeadLetters) Of(ctx context.Context, subscriber string) (operations.UndecidedEvents, error) {
 	known, err := l.admin.Subscribers(ctx)
 	if err != nil {
 		return nil, err
@@ -45,10 +45,10 @@ func (l Letters) Of(ctx context.Context, subscriber string) (operations.Undecide
 	if !slices.Contains(known, subscriber) {
 		return nil, inbox.ErrNoSubscriber.With("no subscriber %q has received an event here", subscriber)
 	}
-	return UndecidedLetters(l.admin, subscriber), nil
+	return UndecidedDeadLetters(l.admin, subscriber), nil
 }
 
-// Undecided is what waits for an operator, in the dead letters of a subscriber or in the parking lot.
+// Undecided is the events that wait for an operator: dead letters of a subscriber, or parked events.
 type Undecided struct {
 	walk           func() page
 	retry, discard change
@@ -59,8 +59,8 @@ type (
 	change func(ctx context.Context, events []operations.UndecidedEvent, choice operations.Choice) (int, error)
 )
 
-// UndecidedLetters are the dead letters of a subscriber.
-func UndecidedLetters(admin operations.DeadLetterAdmin, subscriber string) Undecided {
+// UndecidedDeadLetters returns the dead letters of a subscriber.
+func UndecidedDeadLetters(admin operations.DeadLetterAdmin, subscriber string) Undecided {
 	each := func(do func(context.Context, string, []string, operations.Choice) (int, error)) change {
 		return func(ctx context.Context, events []operations.UndecidedEvent, choice operations.Choice) (int, error) {
 			ids := make([]string, len(events))
@@ -73,7 +73,7 @@ func UndecidedLetters(admin operations.DeadLetterAdmin, subscriber string) Undec
 	return Undecided{
 		retry: each(admin.RetryChosen), discard: each(admin.DiscardChosen),
 		walk: func() page {
-			var mark operations.LetterMark
+			var mark operations.DeadLetterCursor
 			return func(ctx context.Context, limit int) ([]operations.UndecidedEvent, error) {
 				found, next, err := admin.Undecided(ctx, subscriber, mark, limit)
 				if err == nil {
@@ -85,8 +85,8 @@ func UndecidedLetters(admin operations.DeadLetterAdmin, subscriber string) Undec
 	}
 }
 
-// UndecidedParked are the first parked events of all aggregates. To retry them is to redrive them, with what is parked behind them.
-func UndecidedParked(attendant operations.ParkingAdmin) Undecided {
+// UndecidedParked returns the first parked event of each aggregate. Retry redrives it, and the events that are parked behind it.
+func UndecidedParked(parking operations.ParkingAdmin) Undecided {
 	each := func(do func(context.Context, []outbox.Position, operations.Choice) (int, error)) change {
 		return func(ctx context.Context, events []operations.UndecidedEvent, choice operations.Choice) (int, error) {
 			positions := make([]outbox.Position, len(events))
@@ -97,11 +97,11 @@ func UndecidedParked(attendant operations.ParkingAdmin) Undecided {
 		}
 	}
 	return Undecided{
-		retry: each(attendant.RedriveChosen), discard: each(attendant.DiscardChosen),
+		retry: each(parking.RedriveChosen), discard: each(parking.DiscardChosen),
 		walk: func() page {
 			var after outbox.Key
 			return func(ctx context.Context, limit int) ([]operations.UndecidedEvent, error) {
-				found, err := attendant.Undecided(ctx, after, limit)
+				found, err := parking.Undecided(ctx, after, limit)
 				if len(found) > 0 {
 					after = found[len(found)-1].Key
 				}
@@ -111,20 +111,20 @@ func UndecidedParked(attendant operations.ParkingAdmin) Undecided {
 	}
 }
 
-// Groups looks at letters that died first, and at parked events in the order of their aggregates.
+// Groups looks first at the dead letters that died first, and at parked events in the order of their aggregates.
 func (u Undecided) Groups(ctx context.Context) (operations.Groups, error) {
 	groups := make(map[string]*operations.Group)
 	found, known := operations.Groups{}, make(map[string]fault.Fingerprint)
 	err := u.each(ctx, func(events []operations.UndecidedEvent) (bool, error) {
-		if found.More = found.Events+len(events) > operations.GroupedAtMost; found.More {
-			events = events[:operations.GroupedAtMost-found.Events]
+		if found.More = found.Events+len(events) > operations.MaxGroupedEvents; found.More {
+			events = events[:operations.MaxGroupedEvents-found.Events]
 		}
 		found.Events += len(events)
 		for _, event := range events {
 			print, has := known[event.Reason]
 			if !has {
 				print = fault.NewFingerprint(event.Reason)
-				if len(known) < reasonsKnown {
+				if len(known) < maxKnownReasons {
 					known[event.Reason] = print
 				}
 			}
@@ -145,7 +145,7 @@ func (u Undecided) Groups(ctx context.Context) (operations.Groups, error) {
 		return cmp.Or(cmp.Compare(b.Events, a.Events), a.First.Compare(b.First), cmp.Compare(a.ID, b.ID))
 	})
 	found.All = len(found.List)
-	found.List = found.List[:min(found.All, operations.GroupsAtMost)]
+	found.List = found.List[:min(found.All, operations.MaxGroups)]
 	return found, nil
 }
 
@@ -158,13 +158,13 @@ func add(g *operations.Group, event operations.UndecidedEvent) {
 	if event.Last.After(g.Last) {
 		g.Last = event.Last
 	}
-	if at, has := slices.BinarySearch(g.Types, event.Type); !has && event.Type != "" && len(g.Types) < operations.TypesAtMost {
+	if at, has := slices.BinarySearch(g.Types, event.Type); !has && event.Type != "" && len(g.Types) < operations.MaxGroupTypes {
 		g.Types = slices.Insert(g.Types, at, event.Type)
 	}
 }
 
-// Count reads all that is undecided.
-func (u Undecided) Count(ctx context.Context, choice operations.Choice) (chosen operations.Chosen, err error) {
+// Count reads all undecided events.
+func (u Undecided) Count(ctx context.Context, choice operations.Choice) (chosen operations.ChoiceCount, err error) {
 	err = u.each(ctx, func(events []operations.UndecidedEvent) (bool, error) {
 		for _, event := range of(choice, events) {
 			chosen.Events++
@@ -178,12 +178,12 @@ func (u Undecided) Count(ctx context.Context, choice operations.Choice) (chosen 
 	return chosen, err
 }
 
-// Retry walks through all that is undecided.
+// Retry reads all undecided events, and retries the chosen ones.
 func (u Undecided) Retry(ctx context.Context, choice operations.Choice) (int, error) {
 	return u.change(ctx, choice, u.retry)
 }
 
-// Discard walks through all that is undecided.
+// Discard reads all undecided events, and discards the chosen ones.
 func (u Undecided) Discard(ctx context.Context, choice operations.Choice) (int, error) {
 	return u.change(ctx, choice, u.discard)
 }
@@ -194,7 +194,7 @@ func (u Undecided) change(ctx context.Context, choice operations.Choice, change 
 		if len(chosen) == 0 {
 			return true, nil
 		}
-		return true, patiently(ctx, func() error {
+		return true, retryUnavailable(ctx, func() error {
 			n, err := change(ctx, chosen, choice)
 			changed += n
 			return err
@@ -215,8 +215,8 @@ func (u Undecided) each(ctx context.Context, do func(events []operations.Undecid
 	next := u.walk()
 	for {
 		var events []operations.UndecidedEvent
-		err := patiently(ctx, func() (err error) {
-			events, err = next(ctx, undecidedAtOnce)
+		err := retryUnavailable(ctx, func() (err error) {
+			events, err = next(ctx, undecidedBatch)
 			return err
 		})
 		if err != nil || len(events) == 0 {
@@ -228,8 +228,8 @@ func (u Undecided) each(ctx context.Context, do func(events []operations.Undecid
 	}
 }
 
-// patiently does something again while the database is not available.
-func patiently(ctx context.Context, do func() error) error {
+// retryUnavailable calls do again while the database is not available.
+func retryUnavailable(ctx context.Context, do func() error) error {
 	for try := 1; ; try++ {
 		err := do()
 		if err == nil || fault.KindOf(err) != fault.Unavailable || try == tries {

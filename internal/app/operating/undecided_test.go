@@ -23,15 +23,15 @@ func (l letters) Subscribers(context.Context) ([]string, error) { return []strin
 // TestLettersOf checks that a subscriber whom nobody knows is said to be one.
 func TestLettersOf(t *testing.T) {
 	d := &desk{events: events(1, func(int) string { return "" })}
-	found, err := operating.NewLetters(letters{desk: d}).Of(t.Context(), "emails")
+	found, err := operating.NewDeadLetters(letters{desk: d}).Of(t.Context(), "emails")
 	require.NoError(t, err)
 	chosen, err := found.Count(t.Context(), operations.Choice{})
 	require.NoError(t, err)
 	require.Equal(t, 1, chosen.Events)
-	_, err = operating.NewLetters(letters{desk: d}).Of(t.Context(), "email")
+	_, err = operating.NewDeadLetters(letters{desk: d}).Of(t.Context(), "email")
 	require.ErrorIs(t, err, inbox.ErrNoSubscriber)
 	d.failing = []error{errors.ErrUnsupported}
-	_, err = operating.NewLetters(letters{desk: d}).Of(t.Context(), "emails")
+	_, err = operating.NewDeadLetters(letters{desk: d}).Of(t.Context(), "emails")
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 }
 
@@ -58,8 +58,8 @@ type letters struct {
 }
 
 func (l letters) Undecided(
-	_ context.Context, subscriber string, after operations.LetterMark, limit int,
-) ([]operations.UndecidedEvent, operations.LetterMark, error) {
+	_ context.Context, subscriber string, after operations.DeadLetterCursor, limit int,
+) ([]operations.UndecidedEvent, operations.DeadLetterCursor, error) {
 	if err := l.fails(); err != nil || subscriber != "emails" {
 		return nil, after, err
 	}
@@ -133,7 +133,7 @@ func TestGroups(t *testing.T) {
 	all[6].Type, all[6].Position = "", 0
 	d := &desk{events: all}
 	for name, undecided := range map[string]operating.Undecided{
-		"letters": operating.UndecidedLetters(letters{desk: d}, "emails"), "parking lot": operating.UndecidedParked(lot{desk: d}),
+		"letters": operating.UndecidedDeadLetters(letters{desk: d}, "emails"), "parking lot": operating.UndecidedParked(lot{desk: d}),
 	} {
 		groups, err := undecided.Groups(t.Context())
 		require.NoError(t, err)
@@ -149,9 +149,9 @@ func TestGroups(t *testing.T) {
 		}}, groups, name)
 		chosen, err := undecided.Count(t.Context(), operations.Choice{Group: fault.NewFingerprint("customer 0 is unknown").ID})
 		require.NoError(t, err)
-		require.Equal(t, operations.Chosen{Events: 5, Unreadable: 1, Behind: 2}, chosen, name)
+		require.Equal(t, operations.ChoiceCount{Events: 5, Unreadable: 1, Behind: 2}, chosen, name)
 	}
-	none, err := operating.UndecidedLetters(letters{desk: &desk{}}, "emails").Groups(t.Context())
+	none, err := operating.UndecidedDeadLetters(letters{desk: &desk{}}, "emails").Groups(t.Context())
 	require.NoError(t, err)
 	require.Zero(t, none)
 }
@@ -161,20 +161,20 @@ func TestGroupsAreBounded(t *testing.T) {
 	word := func(i int) string {
 		return string([]byte{'a' + byte(i/26/26%26), 'a' + byte(i/26%26), 'a' + byte(i%26)})
 	}
-	d := &desk{events: events(operations.GroupedAtMost+1, word)}
+	d := &desk{events: events(operations.MaxGroupedEvents+1, word)}
 	groups, err := operating.UndecidedParked(lot{desk: d}).Groups(t.Context())
 	require.NoError(t, err)
 	require.True(t, groups.More)
-	require.Equal(t, operations.GroupedAtMost, groups.Events)
+	require.Equal(t, operations.MaxGroupedEvents, groups.Events)
 	require.Equal(t, 26*26*26, groups.All)
-	require.Len(t, groups.List, operations.GroupsAtMost)
+	require.Len(t, groups.List, operations.MaxGroups)
 }
 
 // TestChangesComeInChunks checks that no transaction changes more than some hundred events, and that all of the choice are changed.
 func TestChangesComeInChunks(t *testing.T) {
 	all := events(1201, func(i int) string { return "no stock" })
 	d := &desk{events: all}
-	retried, err := operating.UndecidedLetters(letters{desk: d}, "emails").Retry(t.Context(), operations.Choice{Type: "type 1"})
+	retried, err := operating.UndecidedDeadLetters(letters{desk: d}, "emails").Retry(t.Context(), operations.Choice{Type: "type 1"})
 	require.NoError(t, err)
 	require.Equal(t, 400, retried)
 	var changed []outbox.Position
@@ -197,7 +197,7 @@ func TestOutagesAreSatOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		away, wrong := fault.New(fault.Unavailable, "away", "away"), errors.New("wrong")
 		d := &desk{events: events(501, func(int) string { return "" }), failing: []error{away, nil, away, away}}
-		undecided := operating.UndecidedLetters(letters{desk: d}, "emails")
+		undecided := operating.UndecidedDeadLetters(letters{desk: d}, "emails")
 		retried, err := undecided.Retry(t.Context(), operations.Choice{})
 		require.NoError(t, err)
 		require.Equal(t, 501, retried)

@@ -13,33 +13,33 @@ import (
 )
 
 const (
-	mostEvents = 100             // that an order can have, and more
-	askBroker  = 2 * time.Second // at most: where it does not answer, the relay's cursor has to do
+	maxEvents   = 100             // more than an order can have
+	findTimeout = 2 * time.Second // if the broker does not answer in time, the relay's cursor decides
 )
 
-// Events implements the port. Only the stream itself proves that an event was published: the relay saves its cursor once a
-// second, and an operator may have moved it on.
+// Events asks the stream whether it holds each event. The relay's cursor alone is no proof: the relay saves it once a second, and an
+// operator may have moved it.
 func (s *Service) Events(ctx context.Context, id order.ID) ([]orders.Event, error) {
 	if _, err := s.Get(ctx, id); err != nil {
 		return nil, err
 	}
-	listed, err := s.ports.Journal.List(ctx, operations.Filter{
-		Aggregate: outbox.Key{Type: orders.AggregateType, ID: string(id)}, Limit: mostEvents,
+	listed, err := s.ports.Log.List(ctx, operations.EventFilter{
+		Aggregate: outbox.Key{Type: orders.AggregateType, ID: string(id)}, Limit: maxEvents,
 	})
 	if err != nil {
 		return nil, err
 	}
-	slices.Reverse(listed) // the newest came first
-	patient, cancel := context.WithTimeout(ctx, askBroker)
+	slices.Reverse(listed) // List returns the newest first
+	bounded, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
 	events := make([]orders.Event, len(listed))
 	for i, entry := range listed {
-		events[i] = s.locate(patient, entry)
+		events[i] = s.locate(bounded, entry)
 	}
 	return events, ctx.Err()
 }
 
-// locate says where an entry of the log stands.
+// locate returns an entry of the log with the state of its delivery.
 func (s *Service) locate(ctx context.Context, entry operations.ListedEvent) orders.Event {
 	event := orders.Event{Entry: entry.Entry, Reason: entry.Reason}
 	switch state := relay.ParkedState(entry.State); {
@@ -52,7 +52,7 @@ func (s *Service) locate(ctx context.Context, entry operations.ListedEvent) orde
 	}
 	stored, err := s.ports.Finder.Find(ctx, entry.Progress(), entry.Sequence)
 	switch {
-	case err == nil: // anything else, an outage too, proves nothing
+	case err == nil: // an error, also an outage, proves nothing
 		event.Delivery, event.PublishedAt = orders.Published, stored
 	case entry.State == operations.Unpublished, entry.State == operations.Misplaced:
 		event.Delivery = orders.Pending

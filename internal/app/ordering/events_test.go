@@ -128,7 +128,7 @@ func TestASilentBrokerCostsTwoSeconds(t *testing.T) {
 		_, err := s.pay(t.Context(), id)
 		require.NoError(t, err)
 		s.cursors.Edit(func(cursor *relay.Cursor) { cursor.Position = 1 })
-		s.Service = ordering.New(ordering.Ports{Work: s.uow, Notifier: s.rings, Journal: s.cursors, Finder: silent{}}, nil, nil)
+		s.Service = ordering.New(ordering.Ports{Work: s.uow, Notifier: s.rings, Log: s.cursors, Finder: silent{}}, nil, nil)
 		start := time.Now()
 		require.Equal(t, []orders.Delivery{orders.Passed, orders.Pending}, deliveries(t, s, id))
 		require.Equal(t, 2*time.Second, time.Since(start))

@@ -1,4 +1,5 @@
-// Package ordering is the use cases of the order service. It judges nothing itself: the aggregate knows what is allowed.
+// Package ordering implements orders.Service: it loads an order, lets the aggregate decide, and saves the order and its events in one
+// transaction. A program makes a Service with New, and runs Sweep beside it.
 package ordering
 
 import (
@@ -15,22 +16,22 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/ports/relay"
 )
 
-// attempts is how often a change is tried when others change the same order at the same time. Each attempt begins with
-// reading the order anew, so a change that became impossible meanwhile ends at once.
-const attempts = 5
+// maxAttempts is how often a change is tried while others change the same order. Each attempt reads the order again, so a change that
+// has become impossible ends at once.
+const maxAttempts = 5
 
-// Ports is what the service drives.
+// Ports is the driven ports of the service.
 type Ports struct {
 	Work    orders.UnitOfWork
 	Encoder orders.Encoder
-	// Notifier is called after every commit of a change; also when it was made before, because whoever made it may have died
-	// before it rang.
+	// Notifier wakes the relay after every commit. It also does so for a change that was made before: the process that made the change
+	// may have died before it notified the relay.
 	Notifier relay.Notifier
-	Journal  operations.EventLog
+	Log      operations.EventLog
 	Finder   relay.Finder
 }
 
-// Service keeps an order and its events together: they commit in one unit of work, or neither does.
+// Service places, changes and reads orders. An order and its events commit in one unit of work, or neither does.
 type Service struct {
 	ports Ports
 	newID func() order.ID
@@ -44,28 +45,28 @@ func New(ports Ports, newID func() order.ID, now func() time.Time) *Service {
 	return &Service{ports: ports, newID: newID, now: now}
 }
 
-// Place claims the key before it does anything that others wait for, so that a request which waits for the key holds up
-// nobody. A refused order claims nothing, so sending it many times fills no table.
+// Place claims the key before it does anything that others wait for. So a request that waits for the key blocks nobody. A refused
+// order claims no key, so that sending it many times does not fill the table.
 func (s *Service) Place(
 	ctx context.Context, customer order.CustomerID, amount order.Money, key orders.Key,
 ) (order.Snapshot, error) {
-	id, now := s.newID(), s.moment()
+	id, now := s.newID(), s.timestamp()
 	mine := orders.KeyClaim{
 		Scope: orders.ScopeOf(customer), Key: key, Order: id,
 		Digest: orders.DigestOf(fmt.Sprintf("place %s %d %s", customer, amount.Minor(), amount.Currency())),
 	}
 	return s.commit(ctx, func(ctx context.Context, tx orders.Tx) (order.Snapshot, error) {
 		placed, refused := order.Place(id, customer, amount, now)
-		find := claim
+		lookUp := claim
 		if refused != nil {
-			find = held
+			lookUp = find
 		}
-		first, err := find(ctx, tx.Keys, mine)
+		first, err := lookUp(ctx, tx.Keys, mine)
 		switch {
 		case err != nil:
 			return order.Snapshot{}, err
 		case first != id:
-			return again(ctx, tx.Orders, first)
+			return firstAnswer(ctx, tx.Orders, first)
 		case refused != nil:
 			return order.Snapshot{}, refused
 		}
@@ -73,71 +74,71 @@ func (s *Service) Place(
 	})
 }
 
-// claim returns the order that the key was given for first: mine's, unless the same request came before.
+// claim claims the key, and returns the order of the first request with this key: mine's, if no request came before.
 func claim(ctx context.Context, keys orders.Keys, mine orders.KeyClaim) (order.ID, error) {
 	if mine.Key == "" {
 		return mine.Order, nil
 	}
-	holds, err := keys.Claim(ctx, mine)
+	first, err := keys.Claim(ctx, mine)
 	if err != nil {
 		return "", err
 	}
-	return answers(holds, mine)
+	return orderOf(first, mine)
 }
 
-// held returns what claim returns, and claims nothing.
-func held(ctx context.Context, keys orders.Keys, mine orders.KeyClaim) (order.ID, error) {
+// find returns what claim returns, and does not claim the key.
+func find(ctx context.Context, keys orders.Keys, mine orders.KeyClaim) (order.ID, error) {
 	if mine.Key == "" {
 		return mine.Order, nil
 	}
-	holds, found, err := keys.Held(ctx, mine.Scope, mine.Key)
+	first, found, err := keys.Find(ctx, mine.Scope, mine.Key)
 	if err != nil || !found {
 		return mine.Order, err
 	}
-	return answers(holds, mine)
+	return orderOf(first, mine)
 }
 
-// answers returns the order that answers mine, if holds is a claim for the same request.
-func answers(holds, mine orders.KeyClaim) (order.ID, error) {
-	if holds.Digest != mine.Digest {
+// orderOf returns the order of the first request, if that is the same request as mine.
+func orderOf(first, mine orders.KeyClaim) (order.ID, error) {
+	if first.Digest != mine.Digest {
 		return "", orders.ErrKeyReused
 	}
-	return holds.Order, nil
+	return first.Order, nil
 }
 
-// again is the first answer to a request to place an order, though the order may have changed since.
-func again(ctx context.Context, orders orders.Orders, id order.ID) (order.Snapshot, error) {
+// firstAnswer returns the first answer to a request to place an order. The order may have changed since.
+func firstAnswer(ctx context.Context, orders orders.Orders, id order.ID) (order.Snapshot, error) {
 	placed, err := orders.Get(ctx, id)
 	if err != nil {
 		return order.Snapshot{}, err
 	}
-	return placed.Placed(), nil
+	return placed.AsPlaced(), nil
 }
 
-// Pay implements the port.
-func (s *Service) Pay(ctx context.Context, id order.ID, reference order.Note, guard orders.Precondition) (order.Snapshot, error) {
-	return s.change(ctx, id, guard, fmt.Sprintf("pay %s %q", id, reference), func(o *order.Order) (order.Snapshot, error) {
-		return o.Pay(reference, s.moment())
+// Pay marks an order as paid.
+func (s *Service) Pay(ctx context.Context, id order.ID, reference order.Note, condition orders.Precondition) (order.Snapshot, error) {
+	return s.change(ctx, id, condition, fmt.Sprintf("pay %s %q", id, reference), func(o *order.Order) (order.Snapshot, error) {
+		return o.Pay(reference, s.timestamp())
 	})
 }
 
-// Ship implements the port.
+// Ship marks an order as shipped.
 func (s *Service) Ship(
-	ctx context.Context, id order.ID, carrier, tracking order.Note, guard orders.Precondition,
+	ctx context.Context, id order.ID, carrier, tracking order.Note, condition orders.Precondition,
 ) (order.Snapshot, error) {
-	return s.change(ctx, id, guard, fmt.Sprintf("ship %s %q %q", id, carrier, tracking), func(o *order.Order) (order.Snapshot, error) {
-		return o.Ship(carrier, tracking, s.moment())
+	return s.change(ctx, id, condition, fmt.Sprintf("ship %s %q %q", id, carrier, tracking), func(o *order.Order) (order.Snapshot, error) {
+		return o.Ship(carrier, tracking, s.timestamp())
 	})
 }
 
-// Cancel implements the port.
-func (s *Service) Cancel(ctx context.Context, id order.ID, reason order.Note, guard orders.Precondition) (order.Snapshot, error) {
-	return s.change(ctx, id, guard, fmt.Sprintf("cancel %s %q", id, reason), func(o *order.Order) (order.Snapshot, error) {
-		return o.Cancel(reason, s.moment())
+// Cancel marks an order as cancelled.
+func (s *Service) Cancel(ctx context.Context, id order.ID, reason order.Note, condition orders.Precondition) (order.Snapshot, error) {
+	return s.change(ctx, id, condition, fmt.Sprintf("cancel %s %q", id, reason), func(o *order.Order) (order.Snapshot, error) {
+		return o.Cancel(reason, s.timestamp())
 	})
 }
 
-// Get implements the port.
+// Get reads one order.
 func (s *Service) Get(ctx context.Context, id order.ID) (state order.Snapshot, err error) {
 	err = s.ports.Work.Do(ctx, func(ctx context.Context, tx orders.Tx) error {
 		found, err := tx.Orders.Get(ctx, id)
@@ -149,10 +150,10 @@ func (s *Service) Get(ctx context.Context, id order.ID) (state order.Snapshot, e
 	return state, err
 }
 
-// List implements the port.
+// List reads one order more than the page has, to see whether there is a next page.
 func (s *Service) List(ctx context.Context, filter orders.Filter) (page orders.Page, err error) {
 	wanted := filter.Limit
-	filter.Limit++ // one more tells whether there is a next page
+	filter.Limit++
 	err = s.ports.Work.Do(ctx, func(ctx context.Context, tx orders.Tx) (err error) {
 		page.Orders, err = tx.Orders.List(ctx, filter)
 		return err
@@ -166,11 +167,11 @@ func (s *Service) List(ctx context.Context, filter orders.Filter) (page orders.P
 	return page, nil
 }
 
-// change applies verb to a stored order. request is what is asked for, written in the one way that all requests of its meaning
-// are. A change that is refused, or was made before, claims no key: it changes nothing, and whoever sends it again and again,
-// with ever new keys, fills no table. If somebody else changed the order since it was read, it is tried again.
+// change applies verb to a stored order. request is the text for the digest (see orders.DigestOf). A change that is refused, or was made
+// before, claims no key, so that sending it many times with different keys does not fill the table. If the order was changed since it was
+// read, change tries again.
 func (s *Service) change(
-	ctx context.Context, id order.ID, guard orders.Precondition, request string, verb func(*order.Order) (order.Snapshot, error),
+	ctx context.Context, id order.ID, condition orders.Precondition, request string, verb func(*order.Order) (order.Snapshot, error),
 ) (order.Snapshot, error) {
 	try := func(ctx context.Context, tx orders.Tx) (order.Snapshot, error) {
 		o, err := tx.Orders.Get(ctx, id)
@@ -178,11 +179,11 @@ func (s *Service) change(
 			return order.Snapshot{}, err
 		}
 		mine := orders.KeyClaim{
-			Scope: orders.ScopeOf(o.Snapshot().CustomerID), Key: guard.Key, Digest: orders.DigestOf(request), Order: id,
+			Scope: orders.ScopeOf(o.Snapshot().CustomerID), Key: condition.Key, Digest: orders.DigestOf(request), Order: id,
 		}
-		state, refused := apply(o, guard, verb)
+		state, refused := apply(o, condition, verb)
 		if refused != nil || !o.HasEvents() {
-			if _, err := held(ctx, tx.Keys, mine); err != nil {
+			if _, err := find(ctx, tx.Keys, mine); err != nil {
 				return order.Snapshot{}, err
 			}
 			return state, refused
@@ -193,27 +194,29 @@ func (s *Service) change(
 		return s.save(ctx, tx, o)
 	}
 	state, err := s.commit(ctx, try)
-	for attempt := 1; attempt < attempts && errors.Is(err, orders.ErrOrderChanged); attempt++ {
+	for attempt := 1; attempt < maxAttempts && errors.Is(err, orders.ErrOrderChanged); attempt++ {
 		state, err = s.commit(ctx, try)
 	}
 	return state, err
 }
 
-// apply makes the change to o, unless it was made before: then o has no events, and the answer is what it was then. A request
-// that is sent again names the version that the change was made from, so that version is as good as the present one.
+// apply applies verb to o, and checks the version. If the change was made before, o has no events afterwards, and apply returns the first
+// answer. A retry carries the version of the first request, so apply accepts it if the change was made from that version.
 func apply(
-	o *order.Order, guard orders.Precondition, verb func(*order.Order) (order.Snapshot, error),
+	o *order.Order, condition orders.Precondition, verb func(*order.Order) (order.Snapshot, error),
 ) (order.Snapshot, error) {
-	expected := func(version int64) bool { return guard.Versions == nil || slices.Contains(guard.Versions, version) }
+	allowed := func(version int64) bool {
+		return condition.AllowedVersions == nil || slices.Contains(condition.AllowedVersions, version)
+	}
 	state, refused := verb(o)
 	repeated := refused == nil && !o.HasEvents()
-	if now := o.StoredVersion(); !expected(now) && (!repeated || !expected(state.Version-1)) {
+	if now := o.StoredVersion(); !allowed(now) && (!repeated || !allowed(state.Version-1)) {
 		return order.Snapshot{}, orders.ErrOrderVersion.With("the order is at version %d, which is none that the request is meant for", now)
 	}
 	return state, refused
 }
 
-// commit does fn in a unit of work, and rings the bell.
+// commit runs fn in a unit of work, and notifies the relay.
 func (s *Service) commit(
 	ctx context.Context, fn func(ctx context.Context, tx orders.Tx) (order.Snapshot, error),
 ) (order.Snapshot, error) {
@@ -229,7 +232,7 @@ func (s *Service) commit(
 	return state, nil
 }
 
-// save stores o together with its events.
+// save stores o and its events.
 func (s *Service) save(ctx context.Context, tx orders.Tx, o *order.Order) (order.Snapshot, error) {
 	messages, err := s.encode(o.PullEvents())
 	if err != nil {
@@ -253,5 +256,5 @@ func (s *Service) encode(events []order.Event) ([]outbox.Message, error) {
 	return messages, nil
 }
 
-// moment is now as the database keeps it, so that an order reads the same when it is placed and when it is read again.
-func (s *Service) moment() time.Time { return s.now().UTC().Truncate(time.Microsecond) }
+// timestamp returns the current time in the precision of the database, so that a new order equals the stored one.
+func (s *Service) timestamp() time.Time { return s.now().UTC().Truncate(time.Microsecond) }

@@ -79,7 +79,7 @@ func newShopOver(log *memory.Log, uow *memory.UnitOfWork, decorated orders.UnitO
 	s := &shop{log: log, uow: uow, rings: &rings{log: log}, lease: memory.NewLease(time.Minute), stream: memory.NewStream()}
 	s.cursors = memory.NewCursorStore(s.lease, log)
 	s.Service = ordering.New(ordering.Ports{
-		Work: decorated, Encoder: encoder, Notifier: s.rings, Journal: s.cursors, Finder: s.stream,
+		Work: decorated, Encoder: encoder, Notifier: s.rings, Log: s.cursors, Finder: s.stream,
 	}, newID, func() time.Time { return moment })
 	return s
 }
@@ -120,7 +120,7 @@ func TestPlaceStoresOrderAndEvent(t *testing.T) {
 	require.Equal(t, 1, s.rings.committed, "the bell rings after the commit")
 }
 
-// TestAKeyGivesTheFirstAnswerAgain : whatever happened to the order since, and nothing happens again.
+// TestAKeyGivesTheFirstAnswerAgain checks that a repeated request changes nothing and gets the first answer, even if the order has changed since.
 func TestAKeyGivesTheFirstAnswerAgain(t *testing.T) {
 	s := newShop()
 	first, err := s.Place(t.Context(), customer, amount, "k")
@@ -228,7 +228,7 @@ func TestOnlyAChangeClaimsAKey(t *testing.T) {
 		require.ErrorIs(t, err, order.ErrDiffers)
 		_, err = s.Pay(t.Context(), "00000000-0000-7000-8000-999999999999", "P-1", guard)
 		require.ErrorIs(t, err, orders.ErrOrderNotFound)
-		_, err = s.Ship(t.Context(), id, "", "", orders.Precondition{Key: guard.Key, Versions: []int64{1}})
+		_, err = s.Ship(t.Context(), id, "", "", orders.Precondition{Key: guard.Key, AllowedVersions: []int64{1}})
 		require.ErrorIs(t, err, orders.ErrOrderVersion)
 		_, err = s.Place(t.Context(), customer, order.NewMoney(order.MaxAmount+1, "USD"), guard.Key)
 		require.ErrorIs(t, err, order.ErrTooLarge)
@@ -253,12 +253,12 @@ func TestAKeyOutlivesANewLimit(t *testing.T) {
 	}))
 	again, err := s.Place(t.Context(), customer, tooMuch, "k")
 	require.NoError(t, err)
-	require.Equal(t, before.Placed(), again)
+	require.Equal(t, before.AsPlaced(), again)
 	_, err = s.Place(t.Context(), customer, tooMuch, "another")
 	require.ErrorIs(t, err, order.ErrTooLarge)
 }
 
-// TestAFailureLeavesTheKeyFree : what was not done can be asked for again, and differently.
+// TestAFailureLeavesTheKeyFree checks that a key of a failed request can be used again, also for another request.
 func TestAFailureLeavesTheKeyFree(t *testing.T) {
 	s := newShop()
 	_, err := s.Place(t.Context(), customer, order.NewMoney(0, "USD"), "k")
@@ -396,7 +396,7 @@ func TestConcurrentPaysAreOneEvent(t *testing.T) {
 	require.Equal(t, []string{orders.TypeCreated, orders.TypePaid}, s.eventTypes())
 }
 
-// TestAChangeIsMadeOnce : what was done is answered as it was then, whatever happened since, and done in another way it is
+// TestAChangeIsMadeOnce checks that a repeated change gets its first answer, whatever happened since, and that a differing one is
 // refused.
 func TestAChangeIsMadeOnce(t *testing.T) {
 	s := newShop()
@@ -450,12 +450,12 @@ func TestAKeyIsForOneChange(t *testing.T) {
 	require.ErrorIs(t, err, orders.ErrKeyReused, "the words are not run together")
 }
 
-// TestAChangeIsMeantForAVersion : one that was made before may name the version that it was made from.
+// TestAChangeIsMeantForAVersion checks that a change needs an allowed version, and that a retry may carry the version of the first request.
 func TestAChangeIsMeantForAVersion(t *testing.T) {
 	s := newShop()
 	id := s.placed(t).ID
 	pay := func(versions ...int64) error {
-		_, err := s.Pay(t.Context(), id, "P-1", orders.Precondition{Versions: versions})
+		_, err := s.Pay(t.Context(), id, "P-1", orders.Precondition{AllowedVersions: versions})
 		return err
 	}
 	require.ErrorIs(t, pay(2), orders.ErrOrderVersion)
@@ -464,21 +464,21 @@ func TestAChangeIsMeantForAVersion(t *testing.T) {
 	require.NoError(t, pay(), "at any version")
 	require.NoError(t, pay(7, 2))
 	require.ErrorIs(t, pay(3), orders.ErrOrderVersion)
-	_, err := s.Ship(t.Context(), id, "", "", orders.Precondition{Versions: []int64{}})
+	_, err := s.Ship(t.Context(), id, "", "", orders.Precondition{AllowedVersions: []int64{}})
 	require.ErrorIs(t, err, orders.ErrOrderVersion, "an empty list means none")
-	_, err = s.Ship(t.Context(), id, "", "", orders.Precondition{Versions: []int64{1}})
+	_, err = s.Ship(t.Context(), id, "", "", orders.Precondition{AllowedVersions: []int64{1}})
 	require.ErrorIs(t, err, orders.ErrOrderVersion)
 	require.ErrorContains(t, err, "at version 2")
-	_, err = s.Ship(t.Context(), id, "", "", orders.Precondition{Versions: []int64{2}})
+	_, err = s.Ship(t.Context(), id, "", "", orders.Precondition{AllowedVersions: []int64{2}})
 	require.NoError(t, err)
 	require.NoError(t, pay(1), "sent again, though it was shipped")
 	require.NoError(t, pay(3))
 	require.ErrorIs(t, pay(2), orders.ErrOrderVersion, "neither what it was made from, nor what is")
-	_, err = s.Cancel(t.Context(), id, "", orders.Precondition{Versions: []int64{1}})
+	_, err = s.Cancel(t.Context(), id, "", orders.Precondition{AllowedVersions: []int64{1}})
 	require.ErrorIs(t, err, orders.ErrOrderVersion, "first of all it is stale")
-	_, err = s.Cancel(t.Context(), id, "", orders.Precondition{Versions: []int64{3}})
+	_, err = s.Cancel(t.Context(), id, "", orders.Precondition{AllowedVersions: []int64{3}})
 	require.ErrorIs(t, err, order.ErrStatus)
-	_, err = s.Pay(t.Context(), id, "P-2", orders.Precondition{Versions: []int64{3}})
+	_, err = s.Pay(t.Context(), id, "P-2", orders.Precondition{AllowedVersions: []int64{3}})
 	require.ErrorIs(t, err, order.ErrDiffers)
 }
 

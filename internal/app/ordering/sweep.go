@@ -14,19 +14,19 @@ const (
 	sweepChunk = 1000 // claims in one transaction, so that none takes long
 )
 
-// Sweep deletes idempotency keys that have expired. Any number of instances may do it at the same time.
+// Sweep deletes expired idempotency keys. Any number of instances may run it at the same time.
 type Sweep struct {
 	expired orders.ExpiredKeys
 	logger  *slog.Logger
 }
 
-// NewSweep returns a sweep that does nothing until Run.
+// NewSweep returns a sweep. It does nothing until Run.
 func NewSweep(expired orders.ExpiredKeys, logger *slog.Logger) *Sweep {
 	return &Sweep{expired: expired, logger: logger}
 }
 
-// Run sweeps at once and every five minutes, until ctx ends; then it returns nil. A sweep that fails goes on with the next
-// one: keys expire without it, it only makes room.
+// Run deletes expired keys at once and every five minutes. It returns nil when ctx ends. An error is logged, and the next round tries
+// again: a key expires without being deleted.
 func (s *Sweep) Run(ctx context.Context) error {
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
@@ -40,7 +40,7 @@ func (s *Sweep) Run(ctx context.Context) error {
 	}
 }
 
-// once deletes what has expired, in chunks.
+// once deletes all expired keys, in chunks.
 func (s *Sweep) once(ctx context.Context) {
 	total := 0
 	for {

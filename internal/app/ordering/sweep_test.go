@@ -91,7 +91,7 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// TestSweepThatIsStopped : the end of the program is no failure.
+// TestSweepThatIsStopped checks that the end of the program is not logged as a failure.
 func TestSweepThatIsStopped(t *testing.T) {
 	var log bytes.Buffer
 	ctx, stop := context.WithCancel(t.Context())

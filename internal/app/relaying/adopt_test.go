@@ -187,7 +187,7 @@ func TestAdoptionAtTheCursorsSequence(t *testing.T) {
 		adopter := operating.NewAdopter(crashBeforeAdopt{h.cursors}, h.stream)
 		plan, err := adopter.Plan(t.Context(), nil)
 		require.NoError(t, err)
-		require.EqualValues(t, 2, plan.Place.Position)
+		require.EqualValues(t, 2, plan.After.Position)
 		require.ErrorIs(t, adopter.Do(t.Context(), plan), errDead)
 		require.EqualValues(t, 3, h.stream.Len())
 		h.run("correct")

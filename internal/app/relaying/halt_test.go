@@ -134,11 +134,11 @@ func TestHalts(t *testing.T) {
 				plan, err := adopter.Plan(t.Context(), nil)
 				require.NoError(t, err)
 				require.Equal(t, *status.Halt, plan.Halt)
-				require.Equal(t, test.place, plan.Place.Position, plan.Why)
-				require.Equal(t, test.anew, plan.Anew)
-				require.Equal(t, test.gone, plan.Gone)
+				require.Equal(t, test.place, plan.After.Position, plan.Why)
+				require.Equal(t, test.anew, plan.OtherStream)
+				require.Equal(t, test.gone, plan.Incomplete)
 				var ghosts []uint64
-				for _, ghost := range plan.Ghosts {
+				for _, ghost := range plan.Orphans {
 					ghosts = append(ghosts, ghost.Sequence)
 				}
 				require.Equal(t, test.ghosts, ghosts)
@@ -152,7 +152,7 @@ func TestHalts(t *testing.T) {
 				require.Nil(t, cursor.Halt)
 				h.record(t, 2)
 				for _, entry := range h.log.Committed() {
-					if entry.Position > plan.Place.Position {
+					if entry.Position > plan.After.Position {
 						published = append(published, entry.ID)
 					}
 				}

@@ -60,10 +60,10 @@ func (h *harness) carryOut(adopter *operating.Adopter, plan operating.Adoption) 
 	switch {
 	case err == nil:
 		h.hit("adopted")
-		if plan.Create {
+		if plan.CreateStream {
 			h.hit("adopted a stream that was missing")
 		}
-		if plan.First > 0 && !plan.Create {
+		if plan.FirstSequence > 0 && !plan.CreateStream {
 			h.hit("raised a stream")
 		}
 	case errors.Is(err, relay.ErrTailMoved), errors.Is(err, relay.ErrStaleRevision):

@@ -29,7 +29,7 @@ func TestSecondAdoptionOfAMissingStream(t *testing.T) {
 		require.NoError(t, err)
 		second, err := adopter.Plan(t.Context(), nil)
 		require.NoError(t, err)
-		require.True(t, second.Create)
+		require.True(t, second.CreateStream)
 		require.NoError(t, adopter.Do(t.Context(), first))
 		time.Sleep(4 * time.Second)
 		require.Len(t, h.stream.Entries(), 5)

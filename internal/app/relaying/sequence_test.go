@@ -48,9 +48,9 @@ func (h *harness) requireWell(t *testing.T) {
 	h.record(t, 2)
 	time.Sleep(5 * time.Second)
 	require.Empty(t, h.check(nil, true))
-	found, err := h.cursors.Disorder(t.Context())
+	found, err := h.cursors.CheckSequence(t.Context())
 	require.NoError(t, err)
-	require.False(t, found.Any(), "%+v", found)
+	require.False(t, found.NeedsRepair(), "%+v", found)
 }
 
 const overtaken = "it has overtaken the relay, within an aggregate"
@@ -121,7 +121,7 @@ func TestSequenceGoesBackBeforeATakeOver(t *testing.T) {
 				time.Sleep(time.Minute)
 				h.requireSetBack(t, second)
 				require.Len(t, h.stream.Messages(), published)
-				found, err := h.cursors.Disorder(t.Context())
+				found, err := h.cursors.CheckSequence(t.Context())
 				require.NoError(t, err)
 				require.Equal(t, test.lost, found.Misplaced)
 				h.requireRepaired(t)
@@ -202,7 +202,7 @@ func (h *harness) requirePlanned(t *testing.T, misplaced int64) {
 	plan, err := operating.NewAdopter(h.cursors, h.stream).Plan(t.Context(), nil)
 	require.NoError(t, err)
 	require.Equal(t, relay.HaltSequenceBehind, plan.Halt.Reason)
-	require.Equal(t, misplaced, plan.Disorder.Misplaced)
+	require.Equal(t, misplaced, plan.Sequence.Misplaced)
 }
 
 // TestRealignmentThatDies checks that an adoption can be done again if it died after its control message or after it moved the events. If it

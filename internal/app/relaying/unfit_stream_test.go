@@ -74,7 +74,7 @@ func TestAdoptionOfAnUnfitStream(t *testing.T) {
 		position := outbox.Position(3)
 		plan, err := adopter.Plan(t.Context(), &position)
 		require.NoError(t, err)
-		require.True(t, plan.Unfit)
+		require.True(t, plan.StreamUnfit)
 		require.NoError(t, adopter.Do(t.Context(), plan))
 		time.Sleep(time.Second)
 		require.Equal(t, relaying.Halted, leader.relay.Status().State, "until the stream is repaired")

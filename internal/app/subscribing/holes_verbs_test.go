@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -43,12 +45,25 @@ func (l *losing) admin() *operating.Subscribers {
 // send sends the subscriber to a place, as an operator names it.
 func (l *losing) send(place string, forwards bool) {
 	l.t.Helper()
-	target, err := operations.ParseTarget(place)
-	require.NoError(l.t, err)
-	plan, err := l.admin().Plan(l.t.Context(), subscriber, target, forwards)
+	plan, err := l.admin().Plan(l.t.Context(), subscriber, target(l.t, place), forwards)
 	require.NoError(l.t, err)
 	_, err = l.admin().Move(l.t.Context(), plan)
 	require.NoError(l.t, err)
+}
+
+// target reads sequence:N, position:N, start or end.
+func target(t *testing.T, place string) operations.MoveTarget {
+	t.Helper()
+	kind, value, _ := strings.Cut(place, ":")
+	if value == "" {
+		return operations.MoveTarget{End: kind == "end"}
+	}
+	number, err := strconv.ParseUint(value, 10, 63)
+	require.NoError(t, err)
+	if kind == "position" {
+		return operations.MoveTarget{Position: outbox.Position(number)} //nolint:gosec // 63 bits
+	}
+	return operations.MoveTarget{Sequence: number}
 }
 
 // uneven is a subscriber of several lanes that is killed while it fills a hole. One lane has filled a part of it, and the others nothing.

@@ -73,7 +73,7 @@ func (h *harness) checkPausedFor() {
 
 // move sends lanes to a sequence. It skips only events that the subscriber has handled, so that a skipped event is not mistaken for a lost one.
 func (h *harness) move(ctx context.Context, o *operating.Subscribers, sequence uint64, forwards bool) bool {
-	plan, err := o.Plan(ctx, subscriber, operations.Target{Sequence: sequence}, forwards)
+	plan, err := o.Plan(ctx, subscriber, operations.MoveTarget{Sequence: sequence}, forwards)
 	if err != nil || forwards && !h.skippable(plan.To) {
 		return false
 	}

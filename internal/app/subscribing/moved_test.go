@@ -19,7 +19,7 @@ func (s *service) move(sequence uint64, forwards bool) {
 	o := operating.NewSubscribers(operating.SubscriberPorts{
 		Operator: memory.NewOperator(s.inbox), Stream: memory.NewReader(s.stream, subscriber), Lags: noLags{}, Log: s.inbox,
 	})
-	plan, err := o.Plan(s.t.Context(), subscriber, operations.Target{Sequence: sequence}, forwards)
+	plan, err := o.Plan(s.t.Context(), subscriber, operations.MoveTarget{Sequence: sequence}, forwards)
 	require.NoError(s.t, err)
 	_, err = o.Move(s.t.Context(), plan)
 	require.NoError(s.t, err)

@@ -44,7 +44,7 @@ func (t *Totals) created(ctx context.Context, tx inbox.Tx, entry outbox.Entry) e
 	if err != nil {
 		return err
 	}
-	placed := order.FactOf(event).Order
+	placed := order.DataOf(event).Order
 	return t.totals.Add(ctx, tx, placed.CustomerID, placed.Amount)
 }
 
@@ -60,7 +60,7 @@ func (t *Totals) Applied(ctx context.Context, entry outbox.Entry) {
 	if err != nil {
 		return // cannot happen: the event was decoded before
 	}
-	placed := order.FactOf(event).Order
+	placed := order.DataOf(event).Order
 	t.logger.InfoContext(ctx, received(event),
 		"subscriber", t.subscriber, "order_id", string(placed.ID), "customer_id", string(placed.CustomerID),
 		"amount", placed.Amount.Decimal(), "currency", placed.Amount.Currency().String(),

@@ -6,10 +6,10 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// ErrCurrency : the text is not a currency.
+// ErrCurrency reports that a text is not a currency.
 var ErrCurrency = fault.New(fault.Invalid, "invalid_currency", "not an ISO 4217 currency code")
 
-// DefaultCurrency is what an order is in when it does not say.
+// DefaultCurrency is the currency of an order that names none.
 const DefaultCurrency Currency = "USD"
 
 // Currency is an ISO 4217 code: three capital letters.

@@ -2,36 +2,36 @@ package order
 
 import "time"
 
-// Event is what happened to an order: one of Created, Paid, Shipped, Cancelled.
+// Event reports that an order changed: one of Created, Paid, Shipped, Cancelled.
 //
 //sumtype:decl
 type Event interface {
-	// EventData is what every event tells.
-	fact() EventData
+	// data returns what every event contains.
+	data() EventData
 }
 
-// EventData is what every event tells: the order right after it, and when it happened.
+// EventData is what every event contains: the order right after the change, and the time of the change.
 type EventData struct {
 	Order Snapshot
 	At    time.Time
 }
 
-// FactOf returns what event tells.
-func FactOf(event Event) EventData { return event.fact() }
+// DataOf returns the data of an event.
+func DataOf(event Event) EventData { return event.data() }
 
 // The events of an order.
 type (
-	// Created : the order was placed.
+	// Created reports that the order was placed.
 	Created struct{ EventData }
-	// Paid : the order was paid.
+	// Paid reports that the order was paid.
 	Paid struct{ EventData }
-	// Shipped : the order left the house.
+	// Shipped reports that the order was shipped.
 	Shipped struct{ EventData }
-	// Cancelled : the order will not be carried out.
+	// Cancelled reports that the order was cancelled.
 	Cancelled struct{ EventData }
 )
 
-func (e Created) fact() EventData   { return e.EventData }
-func (e Paid) fact() EventData      { return e.EventData }
-func (e Shipped) fact() EventData   { return e.EventData }
-func (e Cancelled) fact() EventData { return e.EventData }
+func (e Created) data() EventData   { return e.EventData }
+func (e Paid) data() EventData      { return e.EventData }
+func (e Shipped) data() EventData   { return e.EventData }
+func (e Cancelled) data() EventData { return e.EventData }

@@ -6,7 +6,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// ErrID : the text is not a UUID.
+// ErrID reports that a text is not a UUID.
 var ErrID = fault.New(fault.Invalid, "invalid_id", "not a UUID")
 
 // ID is an order's UUID in canonical form (36 characters, lower case).

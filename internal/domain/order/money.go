@@ -8,7 +8,7 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// ErrMoney : the text is not an amount of money that can be kept exactly.
+// ErrMoney reports that a text is not an amount of money that can be kept exactly.
 var ErrMoney = fault.New(fault.Invalid, "invalid_amount", "not an amount of money")
 
 // ErrTooLarge reports that an amount is larger than an order may have.
@@ -24,7 +24,7 @@ type Money struct {
 	currency Currency
 }
 
-// NewMoney makes an amount of minor units, as it was stored. It does not judge the amount.
+// NewMoney returns a stored amount of minor units. It does not validate the amount.
 func NewMoney(minor int64, currency Currency) Money { return Money{minor: minor, currency: currency} }
 
 // ParseMoney reads a decimal number from its text, in the grammar of a JSON number (100.50, 100.5, 1e2), without ever

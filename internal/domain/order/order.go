@@ -1,4 +1,5 @@
-// Package order is the order aggregate: what an order is, what may happen to it, and the events that tell of it.
+// Package order is the order aggregate: its state, the changes that it allows, and the events that report them. An application
+// places or rehydrates an Order, changes it by a method, pulls its events, and saves both.
 package order
 
 import (
@@ -9,15 +10,15 @@ import (
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
 )
 
-// The changes that are refused.
+// The reasons to refuse a change.
 var (
-	// ErrStatus : the order's status does not allow the change. The detail says which status would.
+	// ErrStatus reports that the order's status does not allow the change. The detail names the statuses that do.
 	ErrStatus = fault.New(fault.Conflict, "order_status", "the order's status does not allow this")
-	// ErrDiffers : the change was made before, and not as it is asked for now.
+	// ErrDiffers reports that the change was made before with other notes.
 	ErrDiffers = fault.New(fault.Conflict, "order_change_differs", "the change was made before, in another way")
 )
 
-// Status is where an order stands: created -> paid -> shipped, and cancelled from created or paid.
+// Status is the state of an order: created -> paid -> shipped. An order that is created or paid can be cancelled.
 type Status string
 
 // The statuses of an order.
@@ -42,17 +43,17 @@ type Snapshot struct {
 	CancelReason      Note
 }
 
-// Order is the aggregate. It is changed only by its verbs, each of which records one event and returns the order as it was
-// right after it. A change that was made before, in the same way, is not made again: the verb records nothing, and returns
-// what it returned then, whatever happened to the order since. An Order is not safe for concurrent use.
+// Order is the aggregate. Pay, Ship and Cancel change it. Each records one event, and returns the order as it is right after the
+// change. If the same change was made before, the method records nothing and returns what it returned the first time, even if the
+// order has changed since. An Order is not safe for concurrent use.
 type Order struct {
 	state  Snapshot
 	stored int64 // version when it was read; 0 for a new order
 	events []Event
 }
 
-// Place makes a new order. The amount must be greater than zero, and at most MaxAmount; orders that were stored before there
-// was such a limit may have more.
+// Place creates an order. The amount must be greater than zero, and at most MaxAmount. Orders that are older than this limit may
+// have more.
 func Place(id ID, customer CustomerID, amount Money, now time.Time) (*Order, error) {
 	if !amount.IsPositive() {
 		return nil, ErrMoney.With("the amount must be greater than zero").On("amount", "must be greater than zero")
@@ -67,15 +68,15 @@ func Place(id ID, customer CustomerID, amount Money, now time.Time) (*Order, err
 	return o, nil
 }
 
-// Rehydrate rebuilds a stored order. What was stored once is not judged again.
+// Rehydrate returns a stored order. It does not validate the state again.
 func Rehydrate(state Snapshot) *Order { return &Order{state: state, stored: state.Version} }
 
-// Pay records that the order was paid.
+// Pay marks a created order as paid.
 func (o *Order) Pay(reference Note, now time.Time) (Snapshot, error) {
-	if before, paid := o.paid(); paid {
-		return again(before, before.PaymentReference == reference, "paid before, with another reference or none")
+	if before, paid := o.asPaid(); paid {
+		return repeat(before, before.PaymentReference == reference, "paid before, with another reference or none")
 	}
-	if err := o.move("pay", StatusPaid, StatusCreated); err != nil {
+	if err := o.transition("pay", StatusPaid, StatusCreated); err != nil {
 		return Snapshot{}, err
 	}
 	o.state.PaymentReference = reference
@@ -83,13 +84,13 @@ func (o *Order) Pay(reference Note, now time.Time) (Snapshot, error) {
 	return o.state, nil
 }
 
-// Ship records that the order left the house.
+// Ship marks a paid order as shipped.
 func (o *Order) Ship(carrier, tracking Note, now time.Time) (Snapshot, error) {
 	if o.state.Status == StatusShipped {
 		same := o.state.Carrier == carrier && o.state.Tracking == tracking
-		return again(o.state, same, "shipped before, with another carrier or tracking number or none")
+		return repeat(o.state, same, "shipped before, with another carrier or tracking number or none")
 	}
-	if err := o.move("ship", StatusShipped, StatusPaid); err != nil {
+	if err := o.transition("ship", StatusShipped, StatusPaid); err != nil {
 		return Snapshot{}, err
 	}
 	o.state.Carrier, o.state.Tracking = carrier, tracking
@@ -97,12 +98,12 @@ func (o *Order) Ship(carrier, tracking Note, now time.Time) (Snapshot, error) {
 	return o.state, nil
 }
 
-// Cancel records that the order will not be carried out.
+// Cancel marks a created or paid order as cancelled.
 func (o *Order) Cancel(reason Note, now time.Time) (Snapshot, error) {
 	if o.state.Status == StatusCancelled {
-		return again(o.state, o.state.CancelReason == reason, "cancelled before, for another reason or none")
+		return repeat(o.state, o.state.CancelReason == reason, "cancelled before, for another reason or none")
 	}
-	if err := o.move("cancel", StatusCancelled, StatusCreated, StatusPaid); err != nil {
+	if err := o.transition("cancel", StatusCancelled, StatusCreated, StatusPaid); err != nil {
 		return Snapshot{}, err
 	}
 	o.state.CancelReason = reason
@@ -110,7 +111,8 @@ func (o *Order) Cancel(reason Note, now time.Time) (Snapshot, error) {
 	return o.state, nil
 }
 
-func (o *Order) move(verb string, to Status, from ...Status) error {
+// transition changes the status, if it is one of from.
+func (o *Order) transition(verb string, to Status, from ...Status) error {
 	if !slices.Contains(from, o.state.Status) {
 		names := make([]string, len(from))
 		for i, status := range from {
@@ -123,47 +125,47 @@ func (o *Order) move(verb string, to Status, from ...Status) error {
 	return nil
 }
 
-// again answers a change that left the order as before, or refuses it if it is not the same.
-func again(before Snapshot, same bool, differently string) (Snapshot, error) {
+// repeat returns the first answer to a change that was made before, or refuses the change if it is not the same.
+func repeat(first Snapshot, same bool, difference string) (Snapshot, error) {
 	if !same {
-		return Snapshot{}, ErrDiffers.With("the order was %s", differently)
+		return Snapshot{}, ErrDiffers.With("the order was %s", difference)
 	}
-	return before, nil
+	return first, nil
 }
 
-// Placed returns the state as it was when the order was placed, whatever happened to it since.
-func (o *Order) Placed() Snapshot {
+// AsPlaced returns the order as it was when it was placed.
+func (o *Order) AsPlaced() Snapshot {
 	return Snapshot{
 		ID: o.state.ID, CustomerID: o.state.CustomerID, Amount: o.state.Amount, Status: StatusCreated, Version: 1,
 		CreatedAt: o.state.CreatedAt,
 	}
 }
 
-// paid returns the state as it was when the order was paid, if it ever was: one that was cancelled has two events, or three
-// if it was paid between them.
-func (o *Order) paid() (Snapshot, bool) {
+// asPaid returns the order as it was when it was paid, or false if it never was. A cancelled order at version 3 was paid before; one at
+// version 2 was not.
+func (o *Order) asPaid() (Snapshot, bool) {
 	switch {
 	case o.state.Status == StatusCreated, o.state.Status == StatusCancelled && o.state.Version < 3:
 		return Snapshot{}, false
 	}
-	before := o.Placed()
+	before := o.AsPlaced()
 	before.Status, before.Version, before.PaymentReference = StatusPaid, 2, o.state.PaymentReference
 	return before, true
 }
 
-// Snapshot returns the present state.
+// Snapshot returns the current state.
 func (o *Order) Snapshot() Snapshot { return o.state }
 
-// StoredVersion is the version that the order had when it was read, 0 if it is new: what a save compares with.
+// StoredVersion returns the version that the order had when it was read, or 0 if it is new. A save compares it with the stored one.
 func (o *Order) StoredVersion() int64 { return o.stored }
 
-// PullEvents hands over the recorded events, in order, and forgets them. Whoever pulls them appends them to the outbox in
-// the transaction that saves the order.
+// PullEvents returns the recorded events, in order, and removes them from the order. The caller appends them to the outbox in the
+// transaction that saves the order.
 func (o *Order) PullEvents() []Event {
 	events := o.events
 	o.events = nil
 	return events
 }
 
-// HasEvents reports whether there are recorded events which nobody pulled.
+// HasEvents reports whether there are recorded events that were not pulled.
 func (o *Order) HasEvents() bool { return len(o.events) > 0 }

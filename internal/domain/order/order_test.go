@@ -44,8 +44,8 @@ func TestPlacedIsWhatPlaceMade(t *testing.T) {
 		_, err := do(o, verb)
 		require.NoError(t, err)
 		require.NotEqual(t, first, o.Snapshot())
-		require.Equal(t, first, o.Placed())
-		require.Equal(t, first, order.Rehydrate(o.Snapshot()).Placed())
+		require.Equal(t, first, o.AsPlaced())
+		require.Equal(t, first, order.Rehydrate(o.Snapshot()).AsPlaced())
 	}
 }
 
@@ -81,7 +81,7 @@ func TestPlaceRefusesWhatIsTooLarge(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, stored.Amount, changed.Amount)
 	}
-	require.Equal(t, stored.Amount, old.Placed().Amount)
+	require.Equal(t, stored.Amount, old.AsPlaced().Amount)
 }
 
 // So many orders of one customer can be added up.
@@ -192,13 +192,13 @@ func TestARepeatedChangeMustBeTheSame(t *testing.T) {
 
 func TestTexts(t *testing.T) {
 	for _, fine := range []string{"x", " ", "ref-1", "Привет, мир", strings.Repeat("é", 200), "\u200d", `'"\?0`} {
-		text, err := order.ParseText(fine, "reference")
+		text, err := order.ParseNote(fine, "reference")
 		require.NoError(t, err, "%q", fine)
 		require.Equal(t, order.Note(fine), text)
 	}
 	for _, bad := range []string{"", strings.Repeat("é", 201), "a\nb", "\x00", "\u0085", "\x7f", "\xff"} {
-		text, err := order.ParseText(bad, "reference")
-		require.ErrorIs(t, err, order.ErrText, "%q", bad)
+		text, err := order.ParseNote(bad, "reference")
+		require.ErrorIs(t, err, order.ErrNote, "%q", bad)
 		require.Equal(t, "reference", fieldsOf(t, err)[0].Name)
 		require.Empty(t, text)
 	}
@@ -229,7 +229,7 @@ func TestVersionRisesByOnePerEvent(t *testing.T) {
 	events := o.PullEvents()
 	require.Len(t, events, 3)
 	for i, event := range events {
-		fact := order.FactOf(event)
+		fact := order.DataOf(event)
 		require.EqualValues(t, i+1, fact.Order.Version)
 		require.Equal(t, placedAt, fact.Order.CreatedAt)
 	}
@@ -254,7 +254,7 @@ func TestEventsKeepWhatWasTrueThen(t *testing.T) {
 	created := o.PullEvents()[0]
 	_, err = do(o, "pay")
 	require.NoError(t, err)
-	require.Equal(t, order.StatusCreated, order.FactOf(created).Order.Status)
+	require.Equal(t, order.StatusCreated, order.DataOf(created).Order.Status)
 }
 
 // What was stored once is not judged again: rules may have become stricter since.

@@ -2,8 +2,6 @@ package operations
 
 import (
 	"context"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/assylzhan-a/outboxie/internal/domain/fault"
@@ -13,57 +11,34 @@ import (
 
 // The errors of operating a subscriber.
 var (
-	// ErrTarget reports that a text names no place in the stream.
-	ErrTarget = fault.New(fault.Invalid, "invalid_place", "not a place in the stream")
+	// ErrMoveTarget reports that the stream has no such place.
+	ErrMoveTarget = fault.New(fault.Invalid, "invalid_place", "not a place in the stream")
 	// ErrNothingToMove reports that every lane is on the other side of the place already.
 	ErrNothingToMove = fault.New(fault.Conflict, "nothing_to_move", "no lane is to be moved")
 	// ErrStreamWentBack reports that the stream does not show a lane where it stands. A running copy brings the lane back.
 	ErrStreamWentBack = fault.New(fault.Conflict, "stream_went_back", "the stream does not show a lane where it stands")
 	// ErrLaneCount reports that a subscriber cannot have so many lanes.
-	ErrLaneCount = fault.New(fault.Invalid, "invalid_lanes", "no number of lanes")
+	ErrLaneCount = fault.New(fault.Invalid, "invalid_lanes", "a subscriber cannot have so many lanes")
 )
 
-// Target is a place in the stream as a person names it: the last message that is not to be read again. At most one field is set; none:
-// before the first message.
-type Target struct {
+// MoveTarget is a place in the stream as a person names it: the last message that is not to be read again. At most one field is set.
+// The zero MoveTarget is before the first message.
+type MoveTarget struct {
 	Sequence uint64
 	Position outbox.Position // the last message at which the log was dealt with up to there, at most
 	Before   time.Time       // the last message that was stored before
 	End      bool            // the last message
 }
 
-// ParseTarget reads sequence:N, position:N, time:RFC3339, start or end.
-func ParseTarget(text string) (Target, error) {
-	kind, value, _ := strings.Cut(text, ":")
-	number, invalid := strconv.ParseUint(value, 10, 63)
-	switch {
-	case text == "start":
-		return Target{}, nil
-	case text == "end":
-		return Target{End: true}, nil
-	case kind == "sequence" && invalid == nil:
-		return Target{Sequence: number}, nil
-	case kind == "position" && invalid == nil:
-		return Target{Position: outbox.Position(number)}, nil //nolint:gosec // 63 bits
-	case kind == "time":
-		if at, err := time.Parse(time.RFC3339Nano, value); err == nil {
-			return Target{Before: at}, nil
-		}
-	}
-	const reason = "must be sequence:N, position:N, time:2026-11-29T10:00:00Z, start or end"
-	return Target{}, ErrTarget.With("%q is no place in the stream: it %s", text, reason).On("to", reason)
-}
-
-// Moving is what a move of a subscriber would do, as far as that can be said before: running copies go on meanwhile.
+// MovePreview is what a move of a subscriber would do. Running copies go on meanwhile, so the move itself may differ.
 type MovePreview struct {
 	Subscriber string
 	inbox.Move
-	Lanes  int    // that would move
-	Lowest uint64 // sequence of the lane that has come the least far
-	// Highest is that of the lane that has come the farthest.
-	Highest uint64
-	// Events is how many events lie between To and the lane that is the farthest from it. Of a subscriber with several lanes some of
-	// them may lie on the other side of their lane's place.
+	Lanes   int    // that would move
+	Lowest  uint64 // sequence of the slowest lane
+	Highest uint64 // sequence of the fastest lane
+	// Events is how many events lie between To and the lane that is the farthest from it. If the subscriber has several lanes, some of
+	// these events may lie on the other side of their lane's place.
 	Events int64
 }
 
@@ -71,39 +46,12 @@ type MovePreview struct {
 type SubscriberStatus struct {
 	inbox.Overview
 	Lag *Lag // nil: not known
-	// Messages are, for each lane, how many sequences the stream has after the lane's place; nil: not known. What a lane does not want
-	// counts too.
+	// Messages are, for each lane, how many sequences the stream has after the lane's place, those of unwanted events included; nil: not
+	// known.
 	Messages []uint64
 }
 
-// SubscriberState is what a subscriber does, in a word that scripts rely on.
-type SubscriberState string
-
-// The states of a subscriber.
-const (
-	SubscriberWorking   SubscriberState = "working"
-	SubscriberNoCopies  SubscriberState = "no_copies" // no copy runs
-	SubscriberPaused    SubscriberState = "paused"
-	SubscriberNotBegun  SubscriberState = "not_begun"
-	SubscriberForgotten SubscriberState = "forgotten"
-)
-
-// StateOf tells what a subscriber does.
-func StateOf(s inbox.Overview) SubscriberState {
-	switch {
-	case !s.Forgotten.IsZero():
-		return SubscriberForgotten
-	case s.Paused:
-		return SubscriberPaused
-	case len(s.Lanes) == 0:
-		return SubscriberNotBegun
-	case len(s.Copies) == 0:
-		return SubscriberNoCopies
-	}
-	return SubscriberWorking
-}
-
-// SubscriberSummary is a subscriber as the status of the relay shows it. Nobody asks the stream for it.
+// SubscriberSummary is a subscriber as the status of the relay shows it. It needs no question to the stream.
 type SubscriberSummary struct {
 	inbox.Overview
 	// Behind is how many messages the stream had after the slowest lane's place when the relay saved its cursor; nil: the subscriber has
@@ -112,46 +60,33 @@ type SubscriberSummary struct {
 	Stalled time.Duration // of Overview.Stalled
 }
 
-// Summarize returns summaries of subscribers, given the stream's last message as the relay has saved it.
-func Summarize(all []inbox.Overview, end uint64) []SubscriberSummary {
-	summaries := make([]SubscriberSummary, len(all))
-	for n, overview := range all {
-		summaries[n].Overview = overview
-		if len(overview.Lanes) > 0 {
-			lowest := inbox.Lowest(overview.Lanes).Sequence
-			behind := end - min(lowest, end)
-			summaries[n].Behind, summaries[n].Stalled = &behind, overview.Stalled(behind > 0)
-		}
-	}
-	return summaries
+// SubscriberList is all subscribers.
+type SubscriberList struct {
+	All         []SubscriberStatus
+	StreamError error // why nothing is known of the stream; nil: it is known
 }
 
-// Subscribers is what operators know of subscribers.
-type Subscribers struct {
-	All     []SubscriberStatus
-	Trouble error // why nothing is known of the stream; nil: it is known
-}
-
-// SubscriberAdmin is for people who operate subscribers. Its errors say what to do.
+// SubscriberAdmin lets people operate subscribers.
 type SubscriberAdmin interface {
 	// Subscribers returns all subscribers, in order of their names.
-	Subscribers(ctx context.Context) (Subscribers, error)
-	// Summaries returns all subscribers, in order of their names, at the cost of two statements. end is the stream's last message, as the
+	Subscribers(ctx context.Context) (SubscriberList, error)
+	// Summaries returns all subscribers, in order of their names, and costs two statements. end is the stream's last message, as the
 	// relay has saved it.
 	Summaries(ctx context.Context, end uint64) ([]SubscriberSummary, error)
 	// Pause, Resume and Ignore do what those of inbox.Operator do.
 	Pause(ctx context.Context, subscriber string) error
 	Resume(ctx context.Context, subscriber string) error
 	Ignore(ctx context.Context, subscriber, eventType string) (discarded int, err error)
-	// Plan finds the place that target names, and returns what a move of the lanes behind it, or before it, would do. It fails with
-	// ErrNothingToMove if it would do nothing.
-	Plan(ctx context.Context, subscriber string, target Target, forwards bool) (MovePreview, error)
-	// Move does what was planned. It returns what it did.
+	// Plan finds the target, and returns what a move would do: of the lanes behind the target if forwards, else of those after it. If it
+	// would do nothing, Plan fails with ErrNothingToMove.
+	Plan(ctx context.Context, subscriber string, target MoveTarget, forwards bool) (MovePreview, error)
+	// Move carries out a plan, and returns what it did.
 	Move(ctx context.Context, plan MovePreview) (MovePreview, error)
 	// SetLanes gives a subscriber another number of lanes. It returns the sequence at which they begin, and how many there were.
 	SetLanes(ctx context.Context, subscriber string, lanes int) (at uint64, before int, err error)
-	// Forget leaves a tombstone, and erases what it can until ctx ends; it returns how many rows. If it ends early, another call goes on.
+	// Forget leaves a tombstone, and erases the subscriber's rows until ctx ends; it returns how many. If it ends early, another call
+	// goes on.
 	Forget(ctx context.Context, subscriber string) (erased int, err error)
-	// RemoveTombstone erases what is left, and removes the tombstone.
+	// RemoveTombstone erases the rows that are left, and removes the tombstone.
 	RemoveTombstone(ctx context.Context, subscriber string) error
 }

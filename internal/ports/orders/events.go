@@ -16,7 +16,7 @@ const (
 	TypeCancelled = "outboxie.order.cancelled.v1"
 )
 
-// Encoder turns a domain event into the message that is published for it: the public contract.
+// Encoder turns a domain event into the message that the relay publishes: the public contract.
 type Encoder interface {
 	Encode(event order.Event) (outbox.Message, error)
 }
@@ -26,9 +26,9 @@ type Decoder interface {
 	Decode(message outbox.Message) (order.Event, error)
 }
 
-// Totals is what each customer ordered, per currency, as each subscriber has seen it.
+// Totals sums up what each customer ordered, per currency and subscriber.
 type Totals interface {
-	// Add counts one order of amount, for the subscriber and in the transaction of tx. It may collect what it is given; a failure
-	// to write that names no event.
+	// Add counts one order of amount, for the subscriber and in the transaction of tx. It may collect several calls in one write, so
+	// an error does not name the event.
 	Add(ctx context.Context, tx inbox.Tx, customer order.CustomerID, amount order.Money) error
 }

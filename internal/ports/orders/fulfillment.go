@@ -19,7 +19,7 @@ func EventTypes() []string {
 	return []string{TypeCreated, TypePaid, TypeShipped, TypeCancelled, TypeFulfillmentRequested, TypeFulfillmentWithdrawn}
 }
 
-// FulfillmentEncoder turns an event of a fulfillment into the message that is published for it, without an id: whoever emits it gets one.
+// FulfillmentEncoder turns an event of a fulfillment into a message without an id. The emitter gives the message its id.
 type FulfillmentEncoder interface {
 	EncodeFulfillment(event fulfillment.Event) (outbox.Message, error)
 }

@@ -14,37 +14,40 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// JournalHarness is an empty log with its journal.
-type JournalHarness interface {
-	BenchHarness
-	Journal() operations.EventLog
+// EventLogHarness is an empty log.
+type EventLogHarness interface {
+	RelayRepairHarness
+	EventLog() operations.EventLog
 }
 
-// TestJournal runs the contract of operations.EventLog. Each call of open gives a new log, lot, cursor and lease.
-func TestJournal(t *testing.T, open func(t *testing.T) JournalHarness) {
-	for name, test := range map[string]func(t *testing.T, w *workshop, j operations.EventLog){
-		"the newest come first":                  journalOrder,
-		"what matches is listed":                 journalFilter,
-		"each event says where it stands":        journalStates,
-		"what is not committed is not listed":    journalOpen,
-		"what cannot be published is listed":     journalInvalid,
-		"what came after the relay is misplaced": journalMisplaced,
-		"payloads are read only if asked for":    journalPayloads,
-		"a list holds so much and no more":       journalAll,
+// TestEventLog checks operations.EventLog. Each call of open returns a new log, parking lot, cursor and lease.
+func TestEventLog(t *testing.T, open func(t *testing.T) EventLogHarness) {
+	for _, test := range []struct {
+		name string
+		run  func(t *testing.T, w *fixture, log operations.EventLog)
+	}{
+		{"the newest come first", listOrder},
+		{"what matches is listed", listFilter},
+		{"each event has its state", listStates},
+		{"what is not committed is not listed", listOpen},
+		{"what cannot be published is listed", listInvalid},
+		{"what came after the relay is misplaced", listMisplaced},
+		{"payloads are read only if asked for", listPayloads},
+		{"a list is bounded", listAll},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			h := open(t)
 			term, err := h.Elector("instance-1").Acquire(t.Context(), 0)
 			require.NoError(t, err)
-			test(t, &workshop{h, t, term}, h.Journal())
+			test.run(t, &fixture{h, t, term}, h.EventLog())
 		})
 	}
 }
 
 // list is the positions of the listed events.
-func list(t *testing.T, journal operations.EventLog, filter operations.Filter) []outbox.Position {
+func list(t *testing.T, log operations.EventLog, filter operations.EventFilter) []outbox.Position {
 	t.Helper()
-	found, err := journal.List(t.Context(), filter)
+	found, err := log.List(t.Context(), filter)
 	require.NoError(t, err)
 	var positions []outbox.Position
 	for _, item := range found {
@@ -53,11 +56,11 @@ func list(t *testing.T, journal operations.EventLog, filter operations.Filter) [
 	return positions
 }
 
-func journalOrder(t *testing.T, w *workshop, journal operations.EventLog) {
-	require.Empty(t, list(t, journal, operations.Filter{Limit: 10}))
+func listOrder(t *testing.T, w *fixture, log operations.EventLog) {
+	require.Empty(t, list(t, log, operations.EventFilter{Limit: 10}))
 	first := w.append("a", 2)
 	all := append(first, w.append("b", 2)...)
-	found, err := journal.List(t.Context(), operations.Filter{Limit: 10, Payloads: true})
+	found, err := log.List(t.Context(), operations.EventFilter{Limit: 10, Payloads: true})
 	require.NoError(t, err)
 	require.Len(t, found, 4)
 	for i, item := range found {
@@ -66,38 +69,38 @@ func journalOrder(t *testing.T, w *workshop, journal operations.EventLog) {
 		item.RecordedAt = want.RecordedAt // its zone does not matter
 		require.Equal(t, want, item.Entry)
 	}
-	require.Equal(t, []outbox.Position{all[3].Position, all[2].Position}, list(t, journal, operations.Filter{Limit: 2}))
-	require.Empty(t, list(t, journal, operations.Filter{}))
+	require.Equal(t, []outbox.Position{all[3].Position, all[2].Position}, list(t, log, operations.EventFilter{Limit: 2}))
+	require.Empty(t, list(t, log, operations.EventFilter{}))
 }
 
-func journalFilter(t *testing.T, w *workshop, journal operations.EventLog) {
+func listFilter(t *testing.T, w *fixture, log operations.EventLog) {
 	a, b := w.append("a", 2), w.append("b", 1)
 	for name, c := range map[string]struct {
-		filter operations.Filter
+		filter operations.EventFilter
 		want   []outbox.Entry
 	}{
-		"position":     {operations.Filter{Position: a[1].Position}, a[1:]},
-		"aggregate":    {operations.Filter{Aggregate: b[0].Key}, b},
-		"another type": {operations.Filter{Aggregate: outbox.Key{Type: "other", ID: "b"}}, nil},
-		"event type":   {operations.Filter{Type: a[0].Type, Aggregate: outbox.Key{ID: "b"}}, b},
-		"no such type": {operations.Filter{Type: "none"}, nil},
-		"since then":   {operations.Filter{Since: b[0].RecordedAt}, b},
-		"since later":  {operations.Filter{Since: b[0].RecordedAt.Add(time.Hour)}, nil},
+		"position":     {operations.EventFilter{Position: a[1].Position}, a[1:]},
+		"aggregate":    {operations.EventFilter{Aggregate: b[0].Key}, b},
+		"another type": {operations.EventFilter{Aggregate: outbox.Key{Type: "other", ID: "b"}}, nil},
+		"event type":   {operations.EventFilter{Type: a[0].Type, Aggregate: outbox.Key{ID: "b"}}, b},
+		"no such type": {operations.EventFilter{Type: "none"}, nil},
+		"since then":   {operations.EventFilter{Since: b[0].RecordedAt}, b},
+		"since later":  {operations.EventFilter{Since: b[0].RecordedAt.Add(time.Hour)}, nil},
 	} {
 		c.filter.Limit = 10
 		var want []outbox.Position
 		for _, entry := range c.want {
 			want = append(want, entry.Position)
 		}
-		require.Equal(t, want, list(t, journal, c.filter), name)
+		require.Equal(t, want, list(t, log, c.filter), name)
 	}
 }
 
-func journalStates(t *testing.T, w *workshop, journal operations.EventLog) {
+func listStates(t *testing.T, w *fixture, log operations.EventLog) {
 	entries := append(w.append("a", 4), w.append("b", 3)...)
 	requireStates := func(want ...operations.ListedEvent) {
 		t.Helper()
-		found, err := journal.List(t.Context(), operations.Filter{Limit: 10})
+		found, err := log.List(t.Context(), operations.EventFilter{Limit: 10})
 		require.NoError(t, err)
 		for i, item := range found {
 			item.Entry = outbox.Entry{}
@@ -124,23 +127,23 @@ func journalStates(t *testing.T, w *workshop, journal operations.EventLog) {
 	requireStates(redriven, sent, discarded, sent, sent, redrive, waits)
 }
 
-func journalOpen(t *testing.T, w *workshop, journal operations.EventLog) {
+func listOpen(t *testing.T, w *fixture, log operations.EventLog) {
 	writer, err := w.Begin(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, writer.Append(t.Context(), relaytest.NewMessage("a", 1)))
-	require.Empty(t, list(t, journal, operations.Filter{Limit: 10}))
+	require.Empty(t, list(t, log, operations.EventFilter{Limit: 10}))
 	require.NoError(t, writer.Commit())
-	require.Len(t, list(t, journal, operations.Filter{Limit: 10}), 1)
+	require.Len(t, list(t, log, operations.EventFilter{Limit: 10}), 1)
 	ended, end := context.WithCancel(t.Context())
 	end()
-	_, err = journal.List(ended, operations.Filter{Limit: 10})
+	_, err = log.List(ended, operations.EventFilter{Limit: 10})
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-func journalInvalid(t *testing.T, w *workshop, journal operations.EventLog) {
+func listInvalid(t *testing.T, w *fixture, log operations.EventLog) {
 	entries := w.append("a", 3)
 	w.Spoil(t, entries[1].Position)
-	found, err := journal.List(t.Context(), operations.Filter{Limit: 10})
+	found, err := log.List(t.Context(), operations.EventFilter{Limit: 10})
 	require.NoError(t, err)
 	require.Len(t, found, 3)
 	require.NotEmpty(t, found[1].Invalid)
@@ -148,8 +151,8 @@ func journalInvalid(t *testing.T, w *workshop, journal operations.EventLog) {
 	require.Empty(t, found[0].Invalid)
 }
 
-func journalPayloads(t *testing.T, w *workshop, journal operations.EventLog) {
-	sizes := []int{100, operations.LargestListed, operations.LargestListed + 1, 200}
+func listPayloads(t *testing.T, w *fixture, log operations.EventLog) {
+	sizes := []int{100, operations.MaxListedPayload, operations.MaxListedPayload + 1, 200}
 	var messages []outbox.Message
 	for i, size := range sizes {
 		message := relaytest.NewMessage("a", int64(i)+1)
@@ -161,7 +164,7 @@ func journalPayloads(t *testing.T, w *workshop, journal operations.EventLog) {
 	require.NoError(t, writer.Append(t.Context(), messages...))
 	require.NoError(t, writer.Commit())
 
-	found, err := journal.List(t.Context(), operations.Filter{Limit: 10})
+	found, err := log.List(t.Context(), operations.EventFilter{Limit: 10})
 	require.NoError(t, err)
 	require.Len(t, found, len(sizes))
 	for _, item := range found {
@@ -169,11 +172,11 @@ func journalPayloads(t *testing.T, w *workshop, journal operations.EventLog) {
 		require.Empty(t, item.Omitted)
 		require.Empty(t, item.Invalid, "which says nothing about a broker")
 	}
-	found, err = journal.List(t.Context(), operations.Filter{Limit: 10, Payloads: true})
+	found, err = log.List(t.Context(), operations.EventFilter{Limit: 10, Payloads: true})
 	require.NoError(t, err)
 	for i, message := range messages {
 		item := found[len(found)-1-i]
-		if len(message.Payload) > operations.LargestListed {
+		if len(message.Payload) > operations.MaxListedPayload {
 			require.Nil(t, item.Payload)
 			require.Contains(t, item.Omitted, "1048576 bytes")
 			continue
@@ -184,23 +187,23 @@ func journalPayloads(t *testing.T, w *workshop, journal operations.EventLog) {
 	require.Equal(t, messages[2].Key, found[1].Key)
 }
 
-// journalAll demands that the newest payloads are listed, up to what a list may hold.
-func journalAll(t *testing.T, w *workshop, journal operations.EventLog) {
-	const size = operations.LargestListed
+// listAll demands that the newest payloads are listed, up to what a list may hold.
+func listAll(t *testing.T, w *fixture, log operations.EventLog) {
+	const size = operations.MaxListedPayload
 	writer, err := w.Begin(t.Context())
 	require.NoError(t, err)
 	payload := []byte(`"` + strings.Repeat("x", size-2) + `"`)
-	for version := range int64(operations.AllListed/size + 2) {
+	for version := range int64(operations.MaxListedBytes/size + 2) {
 		message := relaytest.NewMessage("a", version+1)
 		message.Payload = payload
 		require.NoError(t, writer.Append(t.Context(), message))
 	}
 	require.NoError(t, writer.Commit())
-	found, err := journal.List(t.Context(), operations.Filter{Limit: 100, Payloads: true})
+	found, err := log.List(t.Context(), operations.EventFilter{Limit: 100, Payloads: true})
 	require.NoError(t, err)
-	require.Len(t, found, operations.AllListed/size+2)
+	require.Len(t, found, operations.MaxListedBytes/size+2)
 	for i, item := range found {
-		require.Equal(t, i >= operations.AllListed/size, item.Omitted != "", "entry %d", i)
+		require.Equal(t, i >= operations.MaxListedBytes/size, item.Omitted != "", "entry %d", i)
 		require.Equal(t, item.Omitted != "", item.Payload == nil, "entry %d", i)
 	}
 }

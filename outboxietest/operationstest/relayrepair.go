@@ -1,4 +1,5 @@
-// Package operationstest is the executable contract of the driven ports of package operating.
+// Package operationstest holds the contract suites of the driven ports of package operations. Each adapter calls TestRelayRepair and
+// TestEventLog from tests of its own, with a harness over its log.
 package operationstest
 
 import (
@@ -13,66 +14,69 @@ import (
 	"github.com/assylzhan-a/outboxie/outboxietest/relaytest"
 )
 
-// BenchHarness is an empty log with its parking lot, cursor and lease.
-type BenchHarness interface {
+// RelayRepairHarness is an empty log with its parking lot, cursor and lease.
+type RelayRepairHarness interface {
 	relaytest.ParkingHarness
-	Bench() operations.RelayRepair
+	RelayRepair() operations.RelayRepair
 }
 
-// TestBench runs the contract of operations.RelayRepair. Each call of open gives a new log, lot, cursor and lease.
-func TestBench(t *testing.T, open func(t *testing.T) BenchHarness) {
-	for name, test := range map[string]func(t *testing.T, w *workshop){
-		"the cursor is the relay's":                        benchCursor,
-		"what the log holds is told from what it does not": benchHeld,
-		"an event is found at its position":                benchAt,
-		"entries are counted but for the parking lot's":    benchBehind,
-		"an adoption sets the cursor and ends the halt":    benchAdopt,
-		"an adoption may be the first write":               benchAdoptFirst,
-		"an adoption goes back":                            benchAdoptBack,
-		"an adoption that comes late does nothing":         benchAdoptLate,
-		"of several adoptions one takes effect":            benchAdoptRace,
-		"a leader that knows no adoption is stopped":       benchAdoptFences,
+// TestRelayRepair checks operations.RelayRepair. Each call of open returns a new log, parking lot, cursor and lease.
+func TestRelayRepair(t *testing.T, open func(t *testing.T) RelayRepairHarness) {
+	for _, test := range []struct {
+		name string
+		run  func(t *testing.T, w *fixture)
+	}{
+		{"the cursor is the relay's", repairCursor},
+		{"the log reports which events it holds", repairHeld},
+		{"an event is found at its position", repairAt},
+		{"entries that are not parked are counted", repairBehind},
+		{"an adoption sets the cursor and ends the halt", repairAdopt},
+		{"an adoption may be the first write", repairAdoptFirst},
+		{"an adoption goes back", repairAdoptBack},
+		{"an adoption that comes late does nothing", repairAdoptLate},
+		{"of several adoptions one takes effect", repairAdoptRace},
+		{"a leader that knows no adoption is stopped", repairAdoptFences},
 
-		"a log in order is left as it is":             realignNothing,
-		"a sequence that went back is raised":         realignSequence,
-		"misplaced events move to the end":            realignMisplaced,
-		"versions stay in order":                      realignVersions,
-		"what the stream holds is not moved":          realignPublished,
-		"a whole stream tells what else is misplaced": realignWhole,
-		"what is parked stays":                        realignParked,
+		{"a log in order is left as it is", realignNothing},
+		{"a sequence that went back is raised", realignSequence},
+		{"misplaced events move to the end", realignMisplaced},
+		{"versions stay in order", realignVersions},
+		{"what the stream holds is not moved", realignPublished},
+		{"a complete list shows what else is misplaced", realignComplete},
+		{"what is parked stays", realignParked},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			h := open(t)
 			term, err := h.Elector("instance-1").Acquire(t.Context(), 0)
 			require.NoError(t, err)
-			test(t, &workshop{h, t, term})
+			test.run(t, &fixture{h, t, term})
 		})
 	}
 }
 
-// workshop does what a relay does, each time as the turn that is due.
-type workshop struct {
-	BenchHarness
+// fixture is a harness with a leader, which writes what a relay writes.
+type fixture struct {
+	RelayRepairHarness
 	t    *testing.T
 	term relay.Term
 }
 
 var old = relay.Cursor{StreamCreated: "the old stream", StreamSequence: 10}
 
-func (w *workshop) cursor() relay.Cursor {
+func (w *fixture) cursor() relay.Cursor {
 	w.t.Helper()
-	cursor, err := w.Bench().Cursor(w.t.Context())
+	cursor, err := w.RelayRepair().Cursor(w.t.Context())
 	require.NoError(w.t, err)
 	return cursor
 }
 
-func (w *workshop) turn() relay.WriteFence {
+func (w *fixture) fence() relay.WriteFence {
 	w.t.Helper()
 	return relay.WriteFence{Token: w.term.Token, Revision: w.cursor().Revision}
 }
 
 // append records the first versions of an aggregate.
-func (w *workshop) append(aggregate string, versions int64) []outbox.Entry {
+func (w *fixture) append(aggregate string, versions int64) []outbox.Entry {
 	w.t.Helper()
 	writer, err := w.Begin(w.t.Context())
 	require.NoError(w.t, err)
@@ -86,27 +90,27 @@ func (w *workshop) append(aggregate string, versions int64) []outbox.Entry {
 }
 
 // saveAt lets the relay come to a place in the old stream.
-func (w *workshop) saveAt(place outbox.Progress) relay.Cursor {
+func (w *fixture) saveAt(place outbox.Progress) relay.Cursor {
 	w.t.Helper()
 	cursor := old
 	cursor.Progress = place
-	saved, err := w.Store().Save(w.t.Context(), w.turn(), cursor)
+	saved, err := w.Store().Save(w.t.Context(), w.fence(), cursor)
 	require.NoError(w.t, err)
 	return saved
 }
 
-func (w *workshop) halt() {
+func (w *fixture) halt() {
 	w.t.Helper()
-	require.NoError(w.t, w.Store().Report(w.t.Context(), w.turn(), relay.NewHalt(relay.HaltTailGone, "gone")))
+	require.NoError(w.t, w.Store().Report(w.t.Context(), w.fence(), relay.NewHalt(relay.HaltTailGone, "gone")))
 }
 
-func (w *workshop) park(entry outbox.Entry) {
+func (w *fixture) park(entry outbox.Entry) {
 	w.t.Helper()
 	w.settle(relay.MessageMeta{Own: true, Progress: entry.Progress(), Parked: "too large", LastOwnSequence: 9}, 10)
 }
 
 // redrive parks an event and redrives it, as the message at a sequence.
-func (w *workshop) redrive(entry outbox.Entry, sequence uint64) {
+func (w *fixture) redrive(entry outbox.Entry, sequence uint64) {
 	w.t.Helper()
 	w.park(entry)
 	_, err := w.ParkingAdmin().Redrive(w.t.Context(), &entry.Key)
@@ -115,14 +119,14 @@ func (w *workshop) redrive(entry outbox.Entry, sequence uint64) {
 	require.Empty(w.t, w.waiting())
 }
 
-func (w *workshop) settle(tail relay.MessageMeta, sequence uint64) {
+func (w *fixture) settle(tail relay.MessageMeta, sequence uint64) {
 	w.t.Helper()
-	_, err := w.Parking().Reconcile(w.t.Context(), w.turn(), tail, sequence, true)
+	_, err := w.Parking().Reconcile(w.t.Context(), w.fence(), tail, sequence, true)
 	require.NoError(w.t, err)
 }
 
 // waiting is what waits in the parking lot, by position.
-func (w *workshop) waiting() map[outbox.Position]relay.ParkedState {
+func (w *fixture) waiting() map[outbox.Position]relay.ParkedState {
 	w.t.Helper()
 	events, err := w.ParkingAdmin().Waiting(w.t.Context(), 1000)
 	require.NoError(w.t, err)
@@ -133,19 +137,19 @@ func (w *workshop) waiting() map[outbox.Position]relay.ParkedState {
 	return states
 }
 
-func (w *workshop) behind(position outbox.Position) int {
+func (w *fixture) behind(position outbox.Position) int {
 	w.t.Helper()
-	count, err := w.Bench().Behind(w.t.Context(), position)
+	count, err := w.RelayRepair().Behind(w.t.Context(), position)
 	require.NoError(w.t, err)
 	return int(count)
 }
 
-func (w *workshop) adopt(cursor relay.Cursor, anew bool) {
+func (w *fixture) adopt(cursor relay.Cursor, anew bool) {
 	w.t.Helper()
-	require.NoError(w.t, w.Bench().Adopt(w.t.Context(), w.cursor().Revision, cursor, anew))
+	require.NoError(w.t, w.RelayRepair().Adopt(w.t.Context(), w.cursor().Revision, cursor, anew))
 }
 
-func benchCursor(t *testing.T, w *workshop) {
+func repairCursor(t *testing.T, w *fixture) {
 	require.Zero(t, w.cursor(), "nothing was ever written")
 	entries := w.append("a", 1)
 	w.saveAt(entries[0].Progress())
@@ -156,11 +160,11 @@ func benchCursor(t *testing.T, w *workshop) {
 
 	ended, end := context.WithCancel(t.Context())
 	end()
-	_, err := w.Bench().Cursor(ended)
+	_, err := w.RelayRepair().Cursor(ended)
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-func benchHeld(t *testing.T, w *workshop) {
+func repairHeld(t *testing.T, w *fixture) {
 	entries := w.append("a", 3)
 	first, second, third := entries[0].Progress(), entries[1].Progress(), entries[2].Progress()
 	swapped := outbox.Progress{Position: third.Position, EventID: first.EventID}
@@ -175,29 +179,29 @@ func benchHeld(t *testing.T, w *workshop) {
 		"not an id of ours":    {[]outbox.Progress{{Position: second.Position, EventID: `it's {"no"}, id ?`}, first}, []outbox.Progress{first}},
 		"nothing that it knew": {[]outbox.Progress{swapped, {Position: first.Position}}, nil},
 	} {
-		held, err := w.Bench().HasEvents(t.Context(), c.places)
+		held, err := w.RelayRepair().HasEvents(t.Context(), c.places)
 		require.NoError(t, err, name)
 		require.Equal(t, c.want, held, name)
 	}
 }
 
-func benchAt(t *testing.T, w *workshop) {
+func repairAt(t *testing.T, w *fixture) {
 	entries := w.append("a", 2)
 	for _, entry := range entries {
-		place, found, err := w.Bench().At(t.Context(), entry.Position)
+		place, found, err := w.RelayRepair().At(t.Context(), entry.Position)
 		require.NoError(t, err)
 		require.True(t, found)
 		require.Equal(t, entry.Progress(), place)
 	}
 	for _, position := range []outbox.Position{0, entries[1].Position + 1} {
-		place, found, err := w.Bench().At(t.Context(), position)
+		place, found, err := w.RelayRepair().At(t.Context(), position)
 		require.NoError(t, err)
 		require.False(t, found)
 		require.Zero(t, place)
 	}
 }
 
-func benchBehind(t *testing.T, w *workshop) {
+func repairBehind(t *testing.T, w *fixture) {
 	require.Zero(t, w.behind(0))
 	entries := w.append("a", 3)
 	other := w.append("b", 1)[0]
@@ -210,7 +214,7 @@ func benchBehind(t *testing.T, w *workshop) {
 	require.Zero(t, w.behind(other.Position))
 }
 
-func benchAdopt(t *testing.T, w *workshop) {
+func repairAdopt(t *testing.T, w *fixture) {
 	entries := w.append("a", 2)
 	w.saveAt(entries[0].Progress())
 	w.halt()
@@ -220,10 +224,10 @@ func benchAdopt(t *testing.T, w *workshop) {
 	require.Equal(t, adopted, w.cursor())
 }
 
-func benchAdoptFirst(t *testing.T, w *workshop) {
+func repairAdoptFirst(t *testing.T, w *fixture) {
 	entry := w.append("a", 1)[0]
 	adopted := relay.Cursor{Progress: entry.Progress(), StreamCreated: "the stream", StreamSequence: 1}
-	require.ErrorIs(t, w.Bench().Adopt(t.Context(), 1, adopted, true), relay.ErrStaleRevision)
+	require.ErrorIs(t, w.RelayRepair().Adopt(t.Context(), 1, adopted, true), relay.ErrStaleRevision)
 	require.Zero(t, w.cursor())
 	w.adopt(adopted, false)
 	adopted.Revision = 1
@@ -231,7 +235,7 @@ func benchAdoptFirst(t *testing.T, w *workshop) {
 	require.Equal(t, int64(2), w.saveAt(entry.Progress()).Revision, "the leader goes on")
 }
 
-func benchAdoptBack(t *testing.T, w *workshop) {
+func repairAdoptBack(t *testing.T, w *fixture) {
 	entries := w.append("a", 2)
 	w.saveAt(entries[1].Progress())
 	adopted := relay.Cursor{Progress: entries[0].Progress(), StreamCreated: old.StreamCreated, StreamSequence: 11}
@@ -240,28 +244,28 @@ func benchAdoptBack(t *testing.T, w *workshop) {
 	require.Equal(t, adopted, w.cursor())
 }
 
-func benchAdoptLate(t *testing.T, w *workshop) {
+func repairAdoptLate(t *testing.T, w *fixture) {
 	entries := w.append("a", 2)
 	w.redrive(entries[0], 5)
 	w.saveAt(entries[0].Progress())
 	w.halt()
 	before := w.cursor()
 	for _, revision := range []int64{0, before.Revision - 1, before.Revision + 1} {
-		err := w.Bench().Adopt(t.Context(), revision, relay.Cursor{Progress: entries[1].Progress(), StreamSequence: 1}, true)
+		err := w.RelayRepair().Adopt(t.Context(), revision, relay.Cursor{Progress: entries[1].Progress(), StreamSequence: 1}, true)
 		require.ErrorIs(t, err, relay.ErrStaleRevision)
 		require.Equal(t, before, w.cursor())
 		require.Empty(t, w.waiting(), "nothing is redriven again")
 	}
 }
 
-func benchAdoptRace(t *testing.T, w *workshop) {
+func repairAdoptRace(t *testing.T, w *fixture) {
 	entry := w.append("a", 1)[0]
 	for round := range int64(5) {
 		const racers = 8
 		answers := make(chan error, racers)
 		for racer := range uint64(racers) {
 			go func() {
-				answers <- w.Bench().Adopt(t.Context(), round, relay.Cursor{Progress: entry.Progress(), StreamSequence: racer}, true)
+				answers <- w.RelayRepair().Adopt(t.Context(), round, relay.Cursor{Progress: entry.Progress(), StreamSequence: racer}, true)
 			}()
 		}
 		won := 0
@@ -277,10 +281,10 @@ func benchAdoptRace(t *testing.T, w *workshop) {
 	}
 }
 
-func benchAdoptFences(t *testing.T, w *workshop) {
+func repairAdoptFences(t *testing.T, w *fixture) {
 	entry := w.append("a", 1)[0]
 	w.saveAt(outbox.Progress{})
-	believed := w.turn()
+	believed := w.fence()
 	w.adopt(relay.Cursor{Progress: entry.Progress(), StreamCreated: "the new stream", StreamSequence: 1}, true)
 	before := w.cursor()
 	_, err := w.Store().Save(t.Context(), believed, old)

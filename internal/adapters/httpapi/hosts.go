@@ -12,15 +12,15 @@ import (
 // AnyHost among the allowed hosts allows every name.
 const AnyHost = "*"
 
-// hosts are the names under which a listener is asked. A browser that looks a foreign name up, and gets the address of a listener
-// which only this machine or its network can reach, sends that name (DNS rebinding).
+// hosts is the names that requests to a listener may use. It protects against DNS rebinding: a foreign page makes a browser look up a foreign
+// name that resolves to this listener, which only this machine or its network can reach. The request then carries the foreign name.
 type hosts struct {
 	any   bool
 	names map[string]bool
 }
 
-// newHosts returns the hosts of a listener at addr. When careful is false and allowed is empty, these are all. Otherwise they are
-// allowed, localhost, the name in addr, and every IP address: a request for an address used no name that somebody could have pointed here.
+// newHosts returns the hosts of a listener at addr. If careful is false and allowed is empty, every host is allowed. Otherwise the hosts are
+// allowed, localhost, the name in addr, and every IP address: a request for an address used no name that resolves to this listener.
 func newHosts(addr string, allowed []string, careful bool) hosts {
 	h := hosts{any: !careful && len(allowed) == 0, names: map[string]bool{"localhost": true}}
 	if own, _, err := net.SplitHostPort(addr); err == nil && own != "" {
@@ -33,7 +33,7 @@ func newHosts(addr string, allowed []string, careful bool) hosts {
 	return h
 }
 
-// allows judges a Host header. Browsers never send an empty one; health checks that speak HTTP/1.0 do.
+// allows reports whether a Host header is allowed. Browsers never send an empty one; health checks over HTTP/1.0 do.
 func (h hosts) allows(host string) bool {
 	if h.any || host == "" {
 		return true
@@ -49,7 +49,7 @@ func (h hosts) allows(host string) bool {
 	return h.names[strings.ToLower(strings.TrimSuffix(name, "."))]
 }
 
-// String is for the log: the setting's own word when all names are allowed.
+// String describes the hosts for the log.
 func (h hosts) String() string {
 	if h.any {
 		return "any"
@@ -57,13 +57,13 @@ func (h hosts) String() string {
 	return "listed"
 }
 
-// onLoopback reports whether only this machine can reach an address. What a name other than localhost stands for may change.
+// onLoopback reports whether only this machine can reach an address. A name other than localhost may resolve to another address later.
 func onLoopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	return err == nil && (strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback())
 }
 
-// requireHost lets a request through that was sent to one of the hosts.
+// requireHost lets a request through if it names an allowed host.
 func requireHost(allowed hosts, setting string, refused *refusals) gin.HandlerFunc {
 	problem := errHost.With("the request is for a host that this listener does not know; %s names the hosts", setting)
 	return func(c *gin.Context) {
@@ -74,8 +74,8 @@ func requireHost(allowed hosts, setting string, refused *refusals) gin.HandlerFu
 	}
 }
 
-// requireSameOrigin lets a request through unless a browser sends it for a page of another origin, and it may change something.
-// Programs that are no browsers send neither Sec-Fetch-Site nor Origin.
+// requireSameOrigin refuses a request that may change something, if a browser sends it for a page of another origin. Other programs send
+// neither Sec-Fetch-Site nor Origin.
 func requireSameOrigin(trusted []string, refused *refusals) gin.HandlerFunc {
 	protection := http.NewCrossOriginProtection()
 	for _, origin := range trusted {
@@ -89,13 +89,13 @@ func requireSameOrigin(trusted []string, refused *refusals) gin.HandlerFunc {
 	}
 }
 
-// requireOwnPage is requireSameOrigin for reading too, for what costs the process something to answer.
+// requireOwnPage is requireSameOrigin for reading too, because some answers cost the process much.
 func requireOwnPage(refused *refusals) gin.HandlerFunc {
 	protection := http.NewCrossOriginProtection()
 	return func(c *gin.Context) {
 		asChange := *c.Request
 		asChange.Method = http.MethodPost
-		if guarded(c.Request) && protection.Check(&asChange) != nil {
+		if needsToken(c.Request) && protection.Check(&asChange) != nil {
 			refused.note(c, refusedOrigin)
 			refuse(c, errOrigin)
 		}

@@ -1,0 +1,57 @@
+package httpapi_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assylzhan-a/outboxie/internal/adapters/httpapi"
+	"github.com/assylzhan-a/outboxie/internal/domain/outbox"
+	"github.com/assylzhan-a/outboxie/internal/ports/operations"
+	"github.com/assylzhan-a/outboxie/internal/ports/relay"
+)
+
+// TestParseAggregate checks which texts name an aggregate.
+func TestParseAggregate(t *testing.T) {
+	const id = "550e8400-e29b-41d4-a716-446655440000"
+	for text, want := range map[string]outbox.Key{
+		"550E8400-e29b-41d4-a716-446655440000": {Type: "order", ID: id},
+		"order/" + id:                          {Type: "order", ID: id},
+		"invoice/a/b c":                        {Type: "invoice", ID: "a/b c"},
+	} {
+		key, err := httpapi.ParseAggregate(text)
+		require.NoError(t, err)
+		require.Equal(t, want, key)
+	}
+	for _, text := range []string{"", "7", "/", "order/", "/" + id, "order/\x00", "a/\xff"} {
+		_, err := httpapi.ParseAggregate(text)
+		require.ErrorIs(t, err, httpapi.ErrAggregate, "%q", text)
+	}
+}
+
+// TestParseMoveTarget checks which texts name a place in the stream.
+func TestParseMoveTarget(t *testing.T) {
+	at := time.Date(2026, 11, 29, 10, 0, 0, 5, time.UTC)
+	for text, want := range map[string]operations.MoveTarget{
+		"start": {}, "end": {End: true}, "sequence:0": {}, "sequence:12": {Sequence: 12}, "position:7": {Position: 7},
+		"time:2026-11-29T10:00:00.000000005Z": {Before: at},
+	} {
+		got, err := httpapi.ParseMoveTarget(text)
+		require.NoError(t, err)
+		require.Equal(t, want, got, text)
+	}
+	for _, text := range []string{"", "12", "sequence:", "sequence:-1", "sequence:x", "position:99999999999999999999", "time:10:00", "end:1", "Start", fmt.Sprint(at)} {
+		_, err := httpapi.ParseMoveTarget(text)
+		require.ErrorIs(t, err, operations.ErrMoveTarget, text)
+	}
+}
+
+// TestHaltMeaning checks that every reason for a halt is explained, and that a reason of a later version is no error.
+func TestHaltMeaning(t *testing.T) {
+	for _, reason := range relay.HaltReasons() {
+		require.NotEmpty(t, httpapi.HaltMeaning(reason), reason)
+	}
+	require.Empty(t, httpapi.HaltMeaning("of the future"))
+}
